@@ -1,0 +1,83 @@
+//! The CustomResourceDefinitions, generated from the types.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt as _;
+use serde_json::{Value, json};
+
+use super::{cassandra, fleet, medusa};
+
+/// Every definition we own, in the order they should be applied: the Medusa kinds, the fleet kinds, and
+/// K8ssandraCluster (to be installed only where k8ssandra-operator's is absent, contract §2.1).
+///
+/// # Errors
+/// When a generated definition cannot be turned into JSON and back, which a test rules out.
+pub fn all() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
+    [
+        medusa::MedusaConfiguration::crd(),
+        medusa::MedusaBackup::crd(),
+        medusa::MedusaBackupJob::crd(),
+        medusa::MedusaBackupSchedule::crd(),
+        medusa::MedusaRestoreJob::crd(),
+        medusa::MedusaTask::crd(),
+        fleet::DataPlane::crd(),
+        fleet::FleetBackupJob::crd(),
+        fleet::FleetBackup::crd(),
+        fleet::FleetCluster::crd(),
+        cassandra::K8ssandraCluster::crd(),
+    ]
+    .into_iter()
+    .map(tidy)
+    .collect()
+}
+
+/// Makes the generator's output equal to what controller-gen writes for upstream: without `nullable` and
+/// titles, with the list kind and the type's standard properties, and in the Medusa group without the
+/// requirement that `spec` be there.
+fn tidy(crd: CustomResourceDefinition) -> Result<CustomResourceDefinition, serde_json::Error> {
+    let upstream = crd.spec.group == medusa::GROUP;
+    let mut value = serde_json::to_value(crd)?;
+    if let Some(names) = value.pointer_mut("/spec/names").and_then(Value::as_object_mut)
+        && let Some(kind) = names.get("kind").and_then(Value::as_str)
+    {
+        let list_kind = format!("{kind}List");
+        names.insert("listKind".to_owned(), list_kind.into());
+    }
+    if let Some(versions) = value.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
+        for version in versions {
+            if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") {
+                strip(schema);
+                if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+                    properties.insert("apiVersion".to_owned(), json!({"type": "string"}));
+                    properties.insert("kind".to_owned(), json!({"type": "string"}));
+                    properties.insert("metadata".to_owned(), json!({"type": "object"}));
+                }
+                if upstream && let Some(root) = schema.as_object_mut() {
+                    root.remove("required");
+                }
+            }
+        }
+    }
+    serde_json::from_value(value)
+}
+
+/// Drops `nullable`, `title` and the null alternative of optional enums, and spells out
+/// int-or-string, at every depth.
+fn strip(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            map.remove("nullable");
+            if map.get("title").is_some_and(Value::is_string) {
+                map.remove("title");
+            }
+            if let Some(choices) = map.get_mut("enum").and_then(Value::as_array_mut) {
+                choices.retain(|choice| !choice.is_null());
+            }
+            if map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
+                map.insert("anyOf".to_owned(), json!([{"type": "integer"}, {"type": "string"}]));
+            }
+            map.values_mut().for_each(strip);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}

@@ -1,0 +1,114 @@
+//! `FleetCluster`: one Cassandra cluster found in the fleet.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::api::schema;
+
+/// Empty: the controller writes FleetClusters, and everything is in the status.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "fleet.k8ssandra.io",
+    version = "v1alpha1",
+    kind = "FleetCluster",
+    plural = "fleetclusters",
+    shortname = "fc",
+    namespaced,
+    status = "FleetClusterStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    printcolumn = r#"{"name":"DCs","type":"integer","jsonPath":".status.size"}"#,
+    printcolumn = r#"{"name":"Medusa","type":"string","jsonPath":".status.conditions[?(@.type==\"MedusaDeployed\")].status"}"#,
+    printcolumn = r#"{"name":"Protected","type":"string","jsonPath":".status.conditions[?(@.type==\"Protected\")].status"}"#,
+    printcolumn = r#"{"name":"Last Backup","type":"string","jsonPath":".status.lastCompleteBackup"}"#,
+    printcolumn = r#"{"name":"RPO","type":"date","jsonPath":".status.recoveryPointTime"}"#,
+    printcolumn = r#"{"name":"Restore Points","type":"integer","jsonPath":".status.restorePoints"}"#
+)]
+pub struct FleetClusterSpec {}
+
+/// The cluster as found in the data planes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FleetClusterStatus {
+    /// Generation of the object this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The K8ssandraCluster that owns the datacenters, when one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k8ssandra_cluster: Option<K8ssandraClusterRef>,
+    /// Number of datacenters.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::count")]
+    pub size: i64,
+    /// Its datacenters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datacenters: Vec<ClusterDatacenter>,
+    /// Name of the newest complete FleetBackup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_complete_backup: Option<String>,
+    /// What the newest complete FleetBackup restores to: the moment its first datacenter started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_point_time: Option<Time>,
+    /// Age of that moment when this status was written; refreshed about once a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count")]
+    pub recovery_point_age_seconds: Option<i64>,
+    /// Number of complete FleetBackups.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::count")]
+    pub restore_points: i64,
+    /// `MedusaDeployed` and `Protected`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// The K8ssandraCluster behind a FleetCluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct K8ssandraClusterRef {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+}
+
+/// One datacenter of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct ClusterDatacenter {
+    /// The data plane it is in.
+    pub data_plane: String,
+    /// Its namespace there.
+    pub namespace: String,
+    /// Name of the CassandraDatacenter.
+    pub name: String,
+    /// Number of nodes.
+    #[schemars(schema_with = "schema::count")]
+    pub size: i64,
+    /// Whether cass-operator says it is ready; absent while its data plane does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<bool>,
+    /// Medusa beside Cassandra.
+    pub medusa: MedusaState,
+    /// Name of its newest successful MedusaBackup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<String>,
+    /// When that one finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup_time: Option<Time>,
+}
+
+/// Whether a datacenter's pods run Medusa.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct MedusaState {
+    /// Whether the pod template has a `medusa` container.
+    pub deployed: bool,
+    /// Its image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+}

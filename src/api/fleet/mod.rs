@@ -1,0 +1,28 @@
+//! `fleet.k8ssandra.io/v1alpha1`: our own kinds, in the controller's namespace (contract §2.2).
+//!
+//! A kind or field is here only when its behaviour is.
+
+mod backup;
+mod backup_job;
+mod cluster;
+mod data_plane;
+mod selector;
+
+pub use backup::{BackupOrigin, FleetBackup, FleetBackupDatacenter, FleetBackupSpec, FleetBackupStatus};
+pub use backup_job::{
+    DatacenterCounts, DatacenterRun, FleetBackupJob, FleetBackupJobSpec, FleetBackupJobStatus, NodeCounts,
+    Phase, UnreachablePolicy,
+};
+pub use cluster::{
+    ClusterDatacenter, FleetCluster, FleetClusterSpec, FleetClusterStatus, K8ssandraClusterRef, MedusaState,
+};
+pub use data_plane::{
+    CredentialStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, DeletionPolicy, KubeconfigSecretRef, Limits,
+    MedusaController,
+};
+pub use selector::Selector;
+
+/// API group of the fleet kinds.
+pub const GROUP: &str = "fleet.k8ssandra.io";
+/// Name of the DataPlane that is the control plane's own cluster.
+pub const LOCAL: &str = "local";

@@ -1,0 +1,73 @@
+//! Labels, annotations, finalizers and field managers: every key we read or write, once.
+
+/// Our API group and label domain.
+pub const DOMAIN: &str = "fleet.k8ssandra.io";
+
+/// On a Secret in the control plane: `"true"` registers its kubeconfig as a data plane (contract §3).
+pub const REGISTER: &str = "fleet.k8ssandra.io/register";
+/// On a DataPlane the controller made: the Secret it came from.
+pub const REGISTERED_FROM: &str = "fleet.k8ssandra.io/registered-from";
+/// On everything we write into a data plane: which control plane wrote it.
+pub const CONTROL_PLANE: &str = "fleet.k8ssandra.io/control-plane";
+/// On a child job: name of the fleet job.
+pub const JOB: &str = "fleet.k8ssandra.io/job";
+/// On a child job: uid of the fleet job.
+pub const JOB_UID: &str = "fleet.k8ssandra.io/job-uid";
+/// On a CassandraDatacenter: the Cassandra cluster it belongs to, over all data planes.
+pub const CLUSTER: &str = "fleet.k8ssandra.io/cluster";
+
+/// On a MedusaConfiguration: where to copy it, `*` or a list of `<dataPlane>/<namespace>`.
+pub const TARGETS: &str = "fleet.k8ssandra.io/targets";
+/// On a copy: namespace/name of its source in the control plane.
+pub const SOURCE: &str = "fleet.k8ssandra.io/source";
+/// On a copy: uid of its source.
+pub const SOURCE_UID: &str = "fleet.k8ssandra.io/source-uid";
+/// On a copy: hash of the content we wrote.
+pub const CONTENT_HASH: &str = "fleet.k8ssandra.io/content-hash";
+
+/// On a DataPlane: copies are taken back before it goes.
+pub const FINALIZER: &str = "fleet.k8ssandra.io/unregister";
+
+/// cass-operator's label for the Cassandra cluster.
+pub const CASSANDRA_CLUSTER: &str = "cassandra.datastax.com/cluster";
+/// cass-operator's label for the datacenter (the object's name, not Cassandra's).
+pub const CASSANDRA_DATACENTER: &str = "cassandra.datastax.com/datacenter";
+/// k8ssandra-operator's label for the K8ssandraCluster's name.
+pub const K8SSANDRA_CLUSTER_NAME: &str = "k8ssandra.io/cluster-name";
+/// k8ssandra-operator's label for the K8ssandraCluster's namespace.
+pub const K8SSANDRA_CLUSTER_NAMESPACE: &str = "k8ssandra.io/cluster-namespace";
+/// Well-known name label.
+pub const APP_NAME: &str = "app.kubernetes.io/name";
+/// Well-known version label.
+pub const APP_VERSION: &str = "app.kubernetes.io/version";
+
+/// Field manager of the control plane's writes.
+pub const MANAGER_CONTROL_PLANE: &str = "medusa-fleet/control-plane";
+/// Field manager of the data plane's writes.
+pub const MANAGER_DATA_PLANE: &str = "medusa-fleet/data-plane";
+/// Field manager of the command line's writes.
+pub const MANAGER_CLI: &str = "medusa-fleet/cli";
+
+/// cass-operator's cleaning of a label value (upstream §1.13): case stays, everything a label value may
+/// not hold is dropped, the ends are alphanumeric, 63 characters at most.
+#[must_use]
+pub fn clean_value(value: &str) -> String {
+    let kept: String = value
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        .take(63)
+        .collect();
+    kept.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean_value;
+
+    #[test]
+    fn label_values_are_cleaned_as_cass_operator_does() {
+        assert_eq!(clean_value("First Cluster"), "FirstCluster");
+        assert_eq!(clean_value("-a_b.c-"), "a_b.c");
+        assert_eq!(clean_value(&"x".repeat(80)).len(), 63);
+    }
+}

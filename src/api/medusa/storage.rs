@@ -1,0 +1,157 @@
+//! Storage properties, shared by MedusaConfiguration and K8ssandraCluster (upstream §1.8).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::api::schema;
+
+/// A storage backend and how Medusa uses it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Storage {
+    /// Kind of storage backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_provider: Option<StorageProvider>,
+    /// `role-based` needs no secret; `credential-based` reads `storageSecretRef`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_type: Option<CredentialsType>,
+    /// Secret whose key `credentials` holds the credentials file Medusa expects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_secret_ref: Option<SecretRef>,
+    /// Bucket (container) name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket_name: Option<String>,
+    /// Top-level folder of one Cassandra cluster in the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Days after which a purge removes a backup; 0 keeps all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::integer_default_0")]
+    pub max_backup_age: Option<i64>,
+    /// Backups a purge keeps; 0 keeps all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::integer_default_0")]
+    pub max_backup_count: Option<i64>,
+    /// AWS profile to use from the credentials file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_profile: Option<String>,
+    /// Upload limit per node, such as `50MB/s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::bandwidth")]
+    pub transfer_max_bandwidth: Option<String>,
+    /// Concurrent uploads per node; 0 means 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::integer_default_0")]
+    pub concurrent_transfers: Option<i64>,
+    /// File size in bytes from which uploads are split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::multipart_threshold")]
+    pub multi_part_upload_threshold: Option<i64>,
+    /// Host of the storage backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Region of the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Port of the storage backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::plain_integer")]
+    pub port: Option<i64>,
+    /// Whether to use TLS towards the storage backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure: Option<bool>,
+    /// Whether to verify the storage backend's certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssl_verify: Option<bool>,
+    /// Days for which a purge spares files no backup refers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::plain_integer")]
+    pub backup_grace_period_in_days: Option<i64>,
+    /// Volume for the `local` provider; kept for compatibility.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_storage: Option<PodStorage>,
+}
+
+/// Storage backends Medusa knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum StorageProvider {
+    /// Google Cloud Storage.
+    GoogleStorage,
+    /// Azure Blob Storage.
+    AzureBlobs,
+    /// AWS S3.
+    S3,
+    /// Anything that speaks S3, such as MinIO.
+    S3Compatible,
+    /// Ceph RADOS Gateway.
+    S3Rgw,
+    /// IBM Cloud Object Storage.
+    IbmStorage,
+}
+
+/// Where Medusa's credentials come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum CredentialsType {
+    /// From the pod's cloud identity; no secret.
+    RoleBased,
+    /// From the storage secret.
+    CredentialBased,
+}
+
+/// Reference to a Secret in the same namespace; an empty name means none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRef {
+    /// Name of the Secret.
+    #[serde(default)]
+    pub name: String,
+}
+
+impl JsonSchema for SecretRef {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SecretRef".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schema::local_object_reference()
+    }
+}
+
+/// Volume for the `local` provider.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct PodStorage {
+    /// Storage class of the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class_name: Option<String>,
+    /// Size of the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::quantity_default_10gi")]
+    pub size: Option<k8s_openapi::apimachinery::pkg::util::intstr::IntOrString>,
+    /// Access modes of the volume.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access_modes: Vec<String>,
+}
+
+impl Storage {
+    /// Name of the storage secret, when one is named.
+    #[must_use]
+    pub fn secret_name(&self) -> Option<&str> {
+        self.storage_secret_ref.as_ref().map(|r| r.name.as_str()).filter(|n| !n.is_empty())
+    }
+
+    /// Whether Medusa uses the pod's cloud identity instead of a secret.
+    #[must_use]
+    pub fn is_role_based(&self) -> bool {
+        self.credentials_type == Some(CredentialsType::RoleBased)
+    }
+}

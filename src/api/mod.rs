@@ -1,0 +1,20 @@
+//! The words of the project: kinds, names, labels, conditions and reasons.
+//!
+//! Nothing here may be async, hold a client, read a clock or perform I/O: everything else imports
+//! this module, and it imports nothing of ours.
+
+pub mod cassandra;
+pub mod condition;
+pub mod crds;
+pub mod fleet;
+pub mod labels;
+pub mod medusa;
+pub mod names;
+pub mod reason;
+pub mod schema;
+pub mod seen;
+pub mod size;
+
+pub use condition::{Conditions, set_condition};
+pub use reason::Reason;
+pub use seen::Seen;

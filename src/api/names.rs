@@ -1,0 +1,159 @@
+//! Names of the objects we make, derived only from what they stand for, so that making them again
+//! after a crash finds them again.
+
+use sha2::{Digest, Sha256};
+
+/// Hex digits of a fleet job's uid in its children's names (contract §2.2).
+const UID_DIGITS: usize = 8;
+/// Longest part of a child's name that comes from the fleet job.
+const MAX_JOB: usize = 170;
+/// Longest part that comes from the datacenter. 170 + 63 + 8 and two dashes stay below the 248
+/// characters that leave room for the snapshot directory `medusa-<name>`.
+const MAX_DATACENTER: usize = 63;
+/// Longest name Kubernetes accepts.
+const MAX_NAME: usize = 253;
+
+/// Hex SHA-256 of `bytes`.
+#[must_use]
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        use std::fmt::Write as _;
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// `text` when it fits, else its beginning and a hash of the whole.
+#[must_use]
+pub fn shorten(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    let hash: String = sha256_hex(text.as_bytes()).chars().take(8).collect();
+    let keep = max.saturating_sub(9);
+    let cut = (0..=keep).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    let head = text.get(..cut).unwrap_or_default().trim_end_matches(['-', '.']);
+    format!("{head}-{hash}")
+}
+
+fn uid_part(uid: &str) -> String {
+    uid.chars().filter(char::is_ascii_hexdigit).take(UID_DIGITS).collect::<String>().to_lowercase()
+}
+
+/// Name of the object a fleet job makes for one datacenter: `<job>-<dc>-<u>` (contract §2.2). `u` ends
+/// every name with the same number of digits, so none is the beginning of another, which matters
+/// because Medusa deletes by prefix.
+#[must_use]
+pub fn child(job: &str, datacenter: &str, job_uid: &str) -> String {
+    format!("{}-{}-{}", shorten(job, MAX_JOB), shorten(datacenter, MAX_DATACENTER), uid_part(job_uid))
+}
+
+/// Restore point a backup belongs to, from its name alone: `<job>-<u>` for a name [`child`] made for
+/// that datacenter, the name itself otherwise. The second value is the job's name, in the first case.
+#[must_use]
+pub fn restore_point(backup: &str, datacenter: &str) -> (String, Option<String>) {
+    let split = || {
+        let (rest, uid) = backup.rsplit_once('-')?;
+        let is_uid =
+            uid.len() == UID_DIGITS && uid.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c));
+        let job = rest.strip_suffix(&shorten(datacenter, MAX_DATACENTER))?.strip_suffix('-')?;
+        (is_uid && !job.is_empty()).then(|| (format!("{job}-{uid}"), Some(job.to_owned())))
+    };
+    split().unwrap_or_else(|| (backup.to_owned(), None))
+}
+
+/// Name of the FleetBackup of one restore point of one cluster.
+#[must_use]
+pub fn fleet_backup(point: &str, cluster: &str) -> String {
+    shorten(&format!("{point}.{cluster}"), MAX_NAME)
+}
+
+/// `text` as a DNS subdomain: lower case, everything else a dash, dots kept. Where anything but the case
+/// was changed a hash keeps different texts apart.
+#[must_use]
+pub fn dns_name(text: &str) -> String {
+    let lower = text.to_lowercase();
+    let mapped: String = lower
+        .chars()
+        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' { c } else { '-' })
+        .collect();
+    let clean = mapped
+        .split('.')
+        .map(|label| label.trim_matches('-'))
+        .filter(|label| !label.is_empty())
+        .collect::<Vec<_>>()
+        .join(".");
+    if clean == text {
+        return shorten(&clean, MAX_NAME);
+    }
+    let hash: String = sha256_hex(text.as_bytes()).chars().take(8).collect();
+    let head = shorten(&clean, MAX_NAME - 9);
+    if head.is_empty() { hash } else { format!("{head}-{hash}") }
+}
+
+/// `text` as a label value of at most 63 characters, shortened with a hash.
+#[must_use]
+pub fn label_value(text: &str) -> String {
+    shorten(text, 63)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const UID: &str = "0B1C2D3E-aaaa-bbbb-cccc-000000000000";
+
+    #[test]
+    fn a_child_is_named_after_job_datacenter_and_uid() {
+        assert_eq!(child("nightly", "dc1", UID), "nightly-dc1-0b1c2d3e");
+    }
+
+    #[test]
+    fn a_restore_point_is_found_from_the_name_alone() {
+        let expected = ("nightly-0b1c2d3e".to_owned(), Some("nightly".to_owned()));
+        assert_eq!(restore_point("nightly-dc1-0b1c2d3e", "dc1"), expected);
+        assert_eq!(restore_point("nightly-dc1-0b1c2d3e", "dc2").0, "nightly-dc1-0b1c2d3e");
+        assert_eq!(restore_point("medusa-backup1", "dc1"), ("medusa-backup1".to_owned(), None));
+        assert_eq!(restore_point("medusa-backup-schedule-1658626200", "dc1").1, None);
+        assert_eq!(restore_point("dc1-0b1c2d3e", "dc1").1, None);
+    }
+
+    #[test]
+    fn dns_names_keep_different_texts_apart() {
+        assert_eq!(dns_name("shop"), "shop");
+        assert_ne!(dns_name("Shop"), dns_name("shop"));
+        assert_ne!(dns_name("my shop"), dns_name("my-shop"));
+        assert_eq!(dns_name("é").len(), 8);
+    }
+
+    proptest! {
+        #[test]
+        fn children_fit_and_are_grouped_again(
+            job in "[a-z][a-z0-9-]{0,240}[a-z0-9]", dc in "[a-z][a-z0-9-]{0,240}[a-z0-9]", uid in "[0-9a-f]{8}",
+        ) {
+            let name = child(&job, &dc, &uid);
+            prop_assert!(name.len() <= 248);
+            let (point, from) = restore_point(&name, &dc);
+            prop_assert_eq!(&point, &format!("{}-{uid}", shorten(&job, MAX_JOB)));
+            prop_assert_eq!(from, Some(shorten(&job, MAX_JOB)));
+        }
+
+        #[test]
+        fn no_child_of_a_job_is_the_beginning_of_another(
+            job in "[a-z]{1,8}", a in "[a-z0-9]{1,8}", b in "[a-z0-9]{1,8}", uid in "[0-9a-f]{8}",
+        ) {
+            prop_assume!(a != b);
+            let (a, b) = (child(&job, &a, &uid), child(&job, &b, &uid));
+            prop_assert!(!a.starts_with(&b) && !b.starts_with(&a));
+        }
+
+        #[test]
+        fn dns_names_are_valid(text in ".{0,300}") {
+            let name = dns_name(&text);
+            prop_assert!(name.len() <= 253 && !name.is_empty());
+            prop_assert!(name.split('.').all(|l| !l.is_empty() && !l.starts_with('-') && !l.ends_with('-')));
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Why something is as it is: one word list for conditions, Events and metrics.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])+ $name:ident,)+) => {
+        /// A machine-readable reason. The same word is a condition's reason, an Event's reason and a
+        /// status entry's reason.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $($(#[$doc])+ $name,)+ }
+
+        impl Reason {
+            /// The word as it appears in objects.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    // Data planes.
+    /// Everything asked for holds.
+    Ready,
+    /// The kubeconfig was read and is safe.
+    KubeconfigAccepted,
+    /// The Secret the DataPlane names does not exist.
+    SecretNotFound,
+    /// The Secret has none of the keys we look for.
+    KubeconfigKeyMissing,
+    /// The kubeconfig is not YAML of that shape, or names a context it does not have.
+    InvalidKubeconfig,
+    /// The kubeconfig would run programs, read files or trust anyone.
+    UnsafeKubeconfig,
+    /// The name is reserved for the control plane's own cluster.
+    ReservedName,
+    /// The name cannot be used as a label value or name part.
+    InvalidName,
+    /// Not known yet.
+    Connecting,
+    /// The API server answered.
+    Answered,
+    /// The API server did not answer.
+    Unreachable,
+    /// The API server's certificate is not signed by the kubeconfig's authority.
+    CertificateRejected,
+    /// The API server knows who we are.
+    CredentialAccepted,
+    /// The API server rejected the credential.
+    CredentialRejected,
+    /// The credential's time is over.
+    CredentialExpired,
+    /// Every verb we need is allowed.
+    PermissionsGranted,
+    /// A verb we need is not allowed.
+    PermissionsMissing,
+    /// Every definition we need is served.
+    DefinitionsServed,
+    /// A definition we need is not served.
+    DefinitionMissing,
+    /// The cluster hosts no datacenters.
+    HostsNoDatacenters,
+    /// Watches are live.
+    WatchesLive,
+    /// A watch has not caught up or has broken.
+    WatchesStale,
+    /// No other DataPlane is this cluster.
+    UniqueCluster,
+    /// Another DataPlane is the same cluster.
+    DuplicateCluster,
+    /// The user paused it.
+    Paused,
+    /// Being unregistered.
+    Unregistering,
+    /// Something was left behind in a cluster that did not answer.
+    LeftBehind,
+    /// Registered from a labelled Secret.
+    Registered,
+    /// Its Secret is gone or no longer labelled.
+    Unregistered,
+
+    // Replication.
+    /// Every copy is in place.
+    Replicated,
+    /// Copies are on their way.
+    Replicating,
+    /// At least one copy could not be written.
+    ReplicationFailed,
+    /// Nothing asks for copies.
+    NoTargets,
+    /// The `targets` annotation cannot be read.
+    InvalidTargets,
+    /// A target names a data plane nobody registered.
+    UnknownDataPlane,
+    /// The target namespace does not exist.
+    NamespaceMissing,
+    /// An object of that name exists and is not ours.
+    NameConflict,
+    /// The API server refused the write.
+    WriteRefused,
+    /// The storage secret exists and has its key.
+    SecretAvailable,
+    /// The storage secret lacks the key Medusa reads.
+    SecretKeyMissing,
+    /// Credentials come from the pod's identity.
+    RoleBased,
+    /// No secret is referred to.
+    NoSecretNeeded,
+    /// A copied Secret cannot be changed because it is marked immutable.
+    Immutable,
+
+    // Backups.
+    /// Not started.
+    Pending,
+    /// Going on.
+    Running,
+    /// Ended well.
+    Succeeded,
+    /// Ended badly.
+    Failed,
+    /// Ended well in some datacenters only.
+    PartiallyFailed,
+    /// The selector matches no datacenter.
+    NoDatacenters,
+    /// A name or label in the selector cannot be read.
+    InvalidSelector,
+    /// The data plane does not answer; its datacenters wait.
+    DataPlaneUnreachable,
+    /// The data plane cannot be used for another reason.
+    DataPlaneNotReady,
+    /// The datacenter runs no Medusa container.
+    MedusaNotDeployed,
+    /// The datacenter is stopped.
+    DatacenterStopped,
+    /// The datacenter does not exist (any more).
+    DatacenterNotFound,
+    /// The child job was created.
+    JobCreated,
+    /// The child job vanished before it finished.
+    JobDeleted,
+    /// The child job finished; its MedusaBackup is awaited.
+    AwaitingMedusaBackup,
+    /// The child job finished without a MedusaBackup.
+    MedusaBackupMissing,
+    /// The MedusaBackup does not cover every node.
+    BackupIncomplete,
+    /// The MedusaBackup belongs to another Cassandra datacenter.
+    WrongDatacenter,
+    /// At least one node failed.
+    NodesFailed,
+    /// No pods to back up.
+    NoPods,
+    /// A pod has no Medusa container.
+    MedusaContainerMissing,
+    /// A node did not start its backup in time.
+    BackupNotStarted,
+    /// A node's Medusa could not be asked in time.
+    NodeUnreachable,
+    /// A pod went away during the backup.
+    PodGone,
+    /// A node's Medusa restarted during the backup.
+    MedusaRestarted,
+    /// The TLS material for Medusa cannot be used.
+    InvalidTlsSecret,
+    /// The whole run took longer than allowed.
+    DeadlineExceeded,
+
+    // Inventory.
+    /// A complete restore point is young enough.
+    RecoveryPointFresh,
+    /// The newest complete restore point is too old.
+    RecoveryPointStale,
+    /// There never was a complete restore point.
+    NeverBackedUp,
+    /// Medusa runs in every datacenter.
+    MedusaDeployed,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,55 @@
+//! Kubernetes Events. Losing one is not worth failing for: errors are logged.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Client,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+
+use crate::api::Reason;
+
+/// Longest note events.k8s.io accepts.
+const MAX_NOTE: usize = 1024;
+
+/// Publishes Events into one cluster under one controller's name. Clones share the series cache.
+#[derive(Clone)]
+pub struct Events {
+    recorder: Recorder,
+}
+
+impl Events {
+    /// Events from `controller`, such as `medusa-fleet/control-plane`.
+    #[must_use]
+    pub fn new(client: Client, controller: &str) -> Self {
+        let reporter = Reporter { controller: controller.to_owned(), instance: None };
+        Self { recorder: Recorder::new(client, reporter) }
+    }
+
+    /// Something went as it should. `action` is an imperative such as `CreateJob`.
+    pub fn normal(&self, about: ObjectReference, reason: Reason, action: &str, note: impl Into<String>) {
+        self.publish(about, EventType::Normal, reason, action, note.into());
+    }
+
+    /// Something a person should look at.
+    pub fn warning(&self, about: ObjectReference, reason: Reason, action: &str, note: impl Into<String>) {
+        self.publish(about, EventType::Warning, reason, action, note.into());
+    }
+
+    fn publish(&self, about: ObjectReference, type_: EventType, reason: Reason, action: &str, note: String) {
+        let recorder = self.recorder.clone();
+        let action = action.to_owned();
+        let cut = (0..=MAX_NOTE.min(note.len())).rev().find(|i| note.is_char_boundary(*i)).unwrap_or(0);
+        let note = note.get(..cut).map(str::to_owned);
+        tokio::spawn(async move {
+            let event =
+                Event { type_, reason: reason.as_str().to_owned(), note, action, secondary: None };
+            match tokio::time::timeout(Duration::from_secs(10), recorder.publish(&event, &about)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, %reason, object = about.name, "publish event"),
+                Err(_) => tracing::warn!(%reason, object = about.name, "publish event: timed out"),
+            }
+        });
+    }
+}

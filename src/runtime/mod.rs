@@ -1,0 +1,11 @@
+//! Tools that know Kubernetes and nothing of backups.
+//!
+//! Nothing here may import `control_plane`, `data_plane` or `cli`, or name a Medusa or fleet kind.
+
+pub mod backoff;
+pub mod client;
+pub mod clock;
+pub mod events;
+pub mod http;
+pub mod shutdown;
+pub mod telemetry;

@@ -1,0 +1,197 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/certs"
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/loopback"
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/process"
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/programs"
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/protocol"
+)
+
+const (
+	apiServerTimeout = 120 * time.Second
+	stopGrace        = 5 * time.Second
+)
+
+// Cluster is one Kubernetes cluster: an API server, and what runs against it.
+type Cluster struct {
+	Name       string
+	Kubeconfig string
+
+	etcdURL string
+	dir     string // keys, certificates and the port
+	log     string
+	files   certs.Files
+	port    int
+	server  *process.Process
+	manager *process.Process
+}
+
+func newCluster(dir, name, etcdURL string) (*Cluster, error) {
+	cluster := &Cluster{
+		Name:       name,
+		Kubeconfig: filepath.Join(dir, name+".kubeconfig"),
+		etcdURL:    etcdURL,
+		dir:        filepath.Join(dir, name),
+		log:        filepath.Join(dir, name+".kube-apiserver.log"),
+	}
+	files, err := certs.Ensure(cluster.dir)
+	if err != nil {
+		return nil, fmt.Errorf("certificates of %s: %w", name, err)
+	}
+	cluster.files = files
+	return cluster, nil
+}
+
+// URL is where the API server listens.
+func (c *Cluster) URL() string { return fmt.Sprintf("https://127.0.0.1:%d", c.port) }
+
+// Describe is the cluster as the protocol shows it.
+func (c *Cluster) Describe() protocol.Cluster {
+	return protocol.Cluster{Name: c.Name, Kubeconfig: c.Kubeconfig, Server: c.URL(), PID: c.server.PID(), Log: c.log}
+}
+
+// Config is an administrator's client configuration, without client-side rate limiting.
+func (c *Cluster) Config() (*rest.Config, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	config.QPS = -1
+	return config, nil
+}
+
+// start finds a port and brings the API server up. A fleet that is started again in the same directory tries the port
+// of its earlier run first, for the kubeconfigs that were given out.
+func (c *Cluster) start(ctx context.Context) error {
+	var err error
+	for range bindAttempts {
+		if err = ctx.Err(); err != nil {
+			return err
+		}
+		if c.port = c.earlierPort(); c.port == 0 {
+			if c.port, err = loopback.FreePort(); err != nil {
+				return err
+			}
+		}
+		if err = writeKubeconfig(c.Kubeconfig, c.Name, c.URL(), c.files); err != nil {
+			return err
+		}
+		if err = c.startServer(); err == nil {
+			return os.WriteFile(c.portFile(), []byte(strconv.Itoa(c.port)), 0o600)
+		}
+		_ = os.Remove(c.portFile())
+	}
+	return &StartError{Program: programs.KubeAPIServer + " of " + c.Name, Log: c.log, Err: err}
+}
+
+func (c *Cluster) portFile() string { return filepath.Join(c.dir, "port") }
+
+func (c *Cluster) earlierPort() int {
+	data, err := os.ReadFile(c.portFile())
+	if err != nil {
+		return 0
+	}
+	port, _ := strconv.Atoi(strings.TrimSpace(string(data)))
+	return port
+}
+
+// startServer starts the API server on the cluster's port and waits until it is ready.
+func (c *Cluster) startServer() error {
+	argv, err := programs.Command(programs.KubeAPIServer)
+	if err != nil {
+		return err
+	}
+	c.server, err = process.Start(process.Spec{
+		Argv: append(argv[:len(argv):len(argv)], c.serverFlags()...),
+		// Trades processor time for memory: a fleet of twenty API servers must fit one machine.
+		Env: []string{"GOGC=50"},
+		Log: c.log,
+	})
+	if err != nil {
+		return err
+	}
+	if err := waitUntil(c.server, apiServerTimeout, c.check); err != nil {
+		c.server.Stop(0)
+		return err
+	}
+	return nil
+}
+
+func (c *Cluster) serverFlags() []string {
+	return []string{
+		"--etcd-servers=" + c.etcdURL,
+		"--etcd-prefix=/" + c.Name,
+		"--bind-address=127.0.0.1",
+		"--secure-port=" + strconv.Itoa(c.port),
+		"--tls-cert-file=" + c.files.ServingCert,
+		"--tls-private-key-file=" + c.files.ServingKey,
+		"--client-ca-file=" + c.files.CA,
+		"--service-account-issuer=https://kubernetes.default.svc",
+		"--service-account-key-file=" + c.files.ServiceAccountKey,
+		"--service-account-signing-key-file=" + c.files.ServiceAccountKey,
+		"--authorization-mode=RBAC",
+		"--service-cluster-ip-range=10.96.0.0/24",
+		"--allow-privileged",
+		// A loopback address is no legal endpoint of the `kubernetes` Service.
+		"--endpoint-reconciler-type=none",
+		// ServiceAccount would refuse pods until a controller has made the account; the others add taints and
+		// finalizers that only controllers which do not run here would take away again.
+		"--disable-admission-plugins=ServiceAccount,TaintNodesByCondition,StorageObjectInUseProtection",
+		// Its queues and its objects cost start-up time and memory, and a test's burst is not to be shaped.
+		"--enable-priority-and-fairness=false",
+		"--profiling=false",
+	}
+}
+
+// check asks for readiness, and for the namespace whose uid identifies a cluster: it appears just after.
+func (c *Cluster) check() error {
+	config, err := c.Config()
+	if err != nil {
+		return err
+	}
+	config.Timeout = 5 * time.Second
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return err
+	}
+	if err := get(client, c.URL()+"/readyz"); err != nil {
+		return err
+	}
+	return get(client, c.URL()+"/api/v1/namespaces/kube-system")
+}
+
+// restart brings a stopped API server back on its port.
+func (c *Cluster) restart() error {
+	if c.server.Running() {
+		return fmt.Errorf("the API server of %s is running", c.Name)
+	}
+	if err := c.startServer(); err != nil {
+		return &StartError{Program: programs.KubeAPIServer + " of " + c.Name, Log: c.log, Err: err}
+	}
+	return nil
+}
+
+func (c *Cluster) signal(signal syscall.Signal) error { return c.server.Signal(signal) }
+
+// stop ends the cluster's programs; API servers hold no state, so without grace.
+func (c *Cluster) stop() {
+	if c.manager != nil {
+		c.manager.Stop(0)
+	}
+	if c.server != nil {
+		c.server.Stop(0)
+	}
+}
