@@ -5,4 +5,7 @@
 //! `cli` (what people type).
 
 pub mod api;
+pub mod cli;
+pub mod control_plane;
+pub mod data_plane;
 pub mod runtime;
