@@ -38,6 +38,8 @@ pub struct Config {
     pub namespace: String,
     /// Where `/livez`, `/readyz` and `/metrics` are served; nowhere when absent.
     pub metrics_addr: Option<SocketAddr>,
+    /// Whether only one of several replicas works at a time.
+    pub leader_elect: bool,
     /// Kubeconfig fields that are accepted although they are unsafe.
     pub allow_unsafe: BTreeSet<String>,
     /// Age above which the newest complete restore point no longer protects a cluster.
