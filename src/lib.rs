@@ -5,4 +5,5 @@
 //! `cli` (what people type).
 
 pub mod api;
+pub mod data_plane;
 pub mod runtime;

@@ -57,8 +57,8 @@ pub async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<
         None if context.is_some() => Config::from_kubeconfig(&options)
             .await
             .map_err(|error| format!("cannot use the default kubeconfig: {error}")),
-        None => Config::infer().await.map_err(|error| {
-            format!("no cluster to talk to; give --kubeconfig or set KUBECONFIG ({error})")
-        }),
+        None => Config::infer()
+            .await
+            .map_err(|error| format!("no cluster to talk to; give --kubeconfig or set KUBECONFIG ({error})")),
     }
 }
