@@ -5,5 +5,9 @@
 //! `cli` (what people type).
 
 pub mod api;
-pub mod data_plane;
 pub mod runtime;
+
+pub mod control_plane;
+pub mod data_plane;
+
+pub mod cli;

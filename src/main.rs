@@ -1,5 +1,7 @@
-fn main() {
-    for crd in medusa_fleet::api::crds::all().unwrap() {
-        println!("---\n{}", serde_saphyr::to_string(&crd).unwrap());
-    }
+//! The one binary. Everything is in the library, so that tests reach it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    medusa_fleet::cli::main(std::env::args_os())
 }

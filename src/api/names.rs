@@ -83,7 +83,7 @@ pub fn dns_name(text: &str) -> String {
         .filter(|label| !label.is_empty())
         .collect::<Vec<_>>()
         .join(".");
-    if clean == text {
+    if clean == text && !clean.is_empty() {
         return shorten(&clean, MAX_NAME);
     }
     let hash: String = sha256_hex(text.as_bytes()).chars().take(8).collect();

@@ -16,7 +16,9 @@ type StartError struct {
 	Err     error
 }
 
-func (e *StartError) Error() string { return fmt.Sprintf("%s did not become ready: %v", e.Program, e.Err) }
+func (e *StartError) Error() string {
+	return fmt.Sprintf("%s did not become ready: %v", e.Program, e.Err)
+}
 
 // Unwrap gives the cause.
 func (e *StartError) Unwrap() error { return e.Err }

@@ -4,7 +4,6 @@ package programs
 
 import (
 	"os"
-	"runtime/debug"
 	_ "time/tzdata" // CronJob time zones in kube-controller-manager
 
 	"go.etcd.io/etcd/server/v3/etcdmain"
@@ -14,7 +13,6 @@ import (
 	_ "k8s.io/component-base/logs/json/register"          // --logging-format=json
 	_ "k8s.io/component-base/metrics/prometheus/clientgo" // client metrics on /metrics
 	_ "k8s.io/component-base/metrics/prometheus/version"  // build_info on /metrics
-	"k8s.io/component-base/version"
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	"k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
@@ -23,35 +21,14 @@ import (
 
 // embedded maps a program's name to its entry point. Each expects os.Args as the real program would see it.
 var embedded = map[string]func(){
-	Etcd: func() { etcdmain.Main(os.Args) },
-	KubeAPIServer: func() {
-		reportVersion()
-		os.Exit(cli.Run(apiserver.NewAPIServerCommand()))
-	},
-	KubeControllerManager: func() {
-		reportVersion()
-		os.Exit(cli.Run(controllermanager.NewControllerManagerCommand()))
-	},
+	Etcd:                  func() { etcdmain.Main(os.Args) },
+	KubeAPIServer:         func() { os.Exit(cli.Run(apiserver.NewAPIServerCommand())) },
+	KubeControllerManager: func() { os.Exit(cli.Run(controllermanager.NewControllerManagerCommand())) },
 	Kubectl: func() {
-		reportVersion()
 		// The verbosity is wanted while the command tree is still being built, before flags are parsed.
 		_, _ = logs.GlogSetter(kubectl.GetLogVerbosity(os.Args))
 		if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
 			util.CheckErr(err)
 		}
 	},
-}
-
-// reportVersion makes /version and `kubectl version` name the pinned Kubernetes release. Kubernetes' own build
-// stamps it with linker flags; here the module graph already knows it.
-func reportVersion() {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return
-	}
-	for _, dependency := range info.Deps {
-		if dependency.Path == "k8s.io/kubernetes" {
-			_ = version.SetDynamicVersion(dependency.Version)
-		}
-	}
 }

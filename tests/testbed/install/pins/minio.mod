@@ -1,4 +1,4 @@
-module github.com/k8ssandra/medusa-fleet/tests/testbed/install/minio
+module github.com/k8ssandra/medusa-fleet/tests/testbed/install/pins
 
 go 1.26.0
 

@@ -1,0 +1,323 @@
+//! What was typed. Nothing here decides what it means.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::{duration, output::Format, selector};
+use crate::{
+    api::{fleet::UnreachablePolicy, medusa::BackupType},
+    runtime::telemetry::LogFormat,
+};
+
+/// Backups of Apache Cassandra with Medusa, over many Kubernetes clusters.
+#[derive(Debug, Parser)]
+#[command(name = "medusa-fleet", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 what was asked for failed or is unhealthy; 2 usage, or could not ask."
+)]
+pub struct Cli {
+    /// What holds for every verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What holds for every verb.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// How to print what was asked for
+    #[arg(short, long, global = true, value_enum, default_value_t, hide_possible_values = true)]
+    #[arg(value_name = "table|wide|json|yaml", help_heading = "Global options")]
+    pub output: Format,
+    /// Namespace of the controller and of the fleet's objects
+    #[arg(short, long, global = true, env = "MEDUSA_FLEET_NAMESPACE", default_value = "medusa-fleet")]
+    #[arg(help_heading = "Global options", hide_env_values = true)]
+    pub namespace: String,
+    /// Context of the kubeconfig to use
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub context: Option<String>,
+    /// Kubeconfig of the cluster to talk to [default: `KUBECONFIG`, `~/.kube/config`, or the pod's own]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Register a cluster as a data plane
+    Register(Register),
+    /// Take a data plane out of the fleet
+    Unregister(Unregister),
+    /// List the registered clusters
+    #[command(visible_alias = "dataplane", alias = "dp")]
+    Dataplanes,
+    /// List the Cassandra clusters and whether they are protected
+    #[command(visible_alias = "cluster", alias = "fc")]
+    Clusters,
+    /// Back up the fleet, or a part of it
+    Backup(Backup),
+    /// List the restore points
+    Backups(Backups),
+    /// Say whether the fleet is protected
+    Status,
+    /// Show everything known about one object
+    Describe(Describe),
+    /// Print the versions of this program and of the controllers
+    Version(Version),
+    /// Print a shell's completion script
+    Completion(Completion),
+    /// Print the definitions of our kinds, for `kubectl apply`
+    Crds(Crds),
+    /// Run the controller of the control plane
+    ControlPlane(ControlPlane),
+    /// Run the controller of a data plane
+    DataPlane(DataPlane),
+}
+
+/// `register`.
+#[derive(Debug, Args)]
+pub struct Register {
+    /// Name of the data plane: what a K8ssandraCluster calls `k8sContext`
+    pub name: String,
+    /// Kubeconfig of the cluster to register; it is used once and not stored
+    #[arg(long, value_name = "FILE")]
+    pub from_kubeconfig: PathBuf,
+    /// Context of that kubeconfig [default: its current context]
+    #[arg(long, id = "context", value_name = "CONTEXT")]
+    pub context: Option<String>,
+    /// Context of the control plane, in your own kubeconfig
+    #[arg(long, value_name = "CONTEXT")]
+    pub control_plane_context: Option<String>,
+    /// Address the control plane shall use, when it is not the one in the kubeconfig
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// How long the control plane's token shall work
+    #[arg(long, value_name = "DURATION", default_value = "365d", value_parser = duration::parse)]
+    pub token_duration: Duration,
+    /// Namespace of the control plane's service account in the data plane
+    #[arg(long, value_name = "NAMESPACE", default_value = "medusa-fleet")]
+    pub data_plane_namespace: String,
+    /// Check everything and say what would be done, without doing it
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long to wait for the data plane to become ready
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
+    pub timeout: Duration,
+    /// Do not wait for the data plane to become ready
+    #[arg(long, conflicts_with = "timeout")]
+    pub no_wait: bool,
+}
+
+/// `unregister`.
+#[derive(Debug, Args)]
+pub struct Unregister {
+    /// Name of the data plane
+    pub name: String,
+    /// How long to wait until the controller has taken its copies back
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse)]
+    pub timeout: Duration,
+}
+
+/// Which datacenters.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Selection {
+    /// Cassandra cluster; may be repeated
+    #[arg(long = "cluster", value_name = "NAME", value_delimiter = ',')]
+    pub clusters: Vec<String>,
+    /// Data plane; may be repeated
+    #[arg(long = "data-plane", value_name = "NAME", value_delimiter = ',')]
+    pub data_planes: Vec<String>,
+    /// CassandraDatacenter; may be repeated
+    #[arg(long = "datacenter", visible_alias = "dc", value_name = "NAME", value_delimiter = ',')]
+    pub datacenters: Vec<String>,
+    /// Namespace of the datacenters in their data planes; may be repeated
+    #[arg(long = "dc-namespace", value_name = "NAMESPACE", value_delimiter = ',')]
+    pub dc_namespaces: Vec<String>,
+    /// Labels of the cluster, such as `env=prod,tier!=test`
+    #[arg(long, value_name = "SELECTOR", value_parser = selector::parse)]
+    pub cluster_selector: Option<LabelSelector>,
+    /// Labels of the data plane
+    #[arg(long, value_name = "SELECTOR", value_parser = selector::parse)]
+    pub data_plane_selector: Option<LabelSelector>,
+    /// Labels of the datacenter
+    #[arg(long = "datacenter-selector", visible_alias = "selector", short = 'l', value_name = "SELECTOR")]
+    #[arg(value_parser = selector::parse)]
+    pub datacenter_selector: Option<LabelSelector>,
+}
+
+/// `backup`.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// Name of the run [default: `backup-` and the time]
+    pub name: Option<String>,
+    /// Which datacenters.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// `differential` uploads what no earlier backup holds, `full` uploads everything
+    #[arg(long = "type", value_enum, default_value = "differential", value_name = "TYPE")]
+    pub backup_type: TypeArg,
+    /// What to do about a data plane that does not answer
+    #[arg(long, value_enum, ignore_case = true, default_value = "Wait", value_name = "POLICY")]
+    pub unreachable_policy: PolicyArg,
+    /// Wait until the run is over
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait, and show the progress of every datacenter
+    #[arg(short, long)]
+    pub watch: bool,
+    /// How long to wait; the run goes on after that
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
+    /// Have the run checked and say what it would back up, without starting it
+    #[arg(long, conflicts_with_all = ["wait", "watch", "timeout"])]
+    pub dry_run: bool,
+}
+
+/// [`BackupType`] as typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum TypeArg {
+    /// Upload what no earlier backup holds
+    Differential,
+    /// Upload everything
+    Full,
+}
+
+impl From<TypeArg> for BackupType {
+    fn from(typed: TypeArg) -> Self {
+        match typed {
+            TypeArg::Differential => Self::Differential,
+            TypeArg::Full => Self::Full,
+        }
+    }
+}
+
+/// [`UnreachablePolicy`] as typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum PolicyArg {
+    /// Wait until it answers
+    Wait,
+    /// Leave its datacenters out
+    Skip,
+    /// Count its datacenters as failed
+    Fail,
+}
+
+impl From<PolicyArg> for UnreachablePolicy {
+    fn from(typed: PolicyArg) -> Self {
+        match typed {
+            PolicyArg::Wait => Self::Wait,
+            PolicyArg::Skip => Self::Skip,
+            PolicyArg::Fail => Self::Fail,
+        }
+    }
+}
+
+/// `backups`.
+#[derive(Debug, Args)]
+pub struct Backups {
+    /// Only those of this Cassandra cluster
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+}
+
+/// `describe`.
+#[derive(Debug, Args)]
+pub struct Describe {
+    /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME` or `job/NAME`
+    #[arg(value_name = "KIND/NAME")]
+    pub object: String,
+}
+
+/// `version`.
+#[derive(Debug, Args)]
+pub struct Version {
+    /// Only this program's, without asking a cluster
+    #[arg(long)]
+    pub client: bool,
+}
+
+/// `completion`.
+#[derive(Debug, Args)]
+pub struct Completion {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `crds`.
+#[derive(Debug, Args)]
+pub struct Crds {
+    /// Write one file per definition into this directory instead
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+}
+
+/// What both controllers take.
+#[derive(Debug, Args)]
+pub struct Controller {
+    /// Where `/livez`, `/readyz` and `/metrics` are served; empty for nowhere
+    #[arg(long, env = "MEDUSA_FLEET_METRICS_ADDR", default_value = "0.0.0.0:8080", value_name = "ADDR")]
+    #[arg(value_parser = metrics_addr)]
+    pub metrics_addr: MetricsAddr,
+    /// How log lines look
+    #[arg(long, env = "MEDUSA_FLEET_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// Which log lines are written, such as `info,medusa_fleet=debug`
+    #[arg(long, env = "MEDUSA_FLEET_LOG_FILTER", default_value = "info", value_name = "DIRECTIVES")]
+    pub log_filter: String,
+}
+
+/// An address, or none: clap would read a bare `Option` as an optional argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricsAddr(pub Option<SocketAddr>);
+
+fn metrics_addr(text: &str) -> Result<MetricsAddr, String> {
+    if text.is_empty() {
+        return Ok(MetricsAddr(None));
+    }
+    text.parse()
+        .map(|addr| MetricsAddr(Some(addr)))
+        .map_err(|_| "give an address and port such as `0.0.0.0:8080`, or nothing".to_owned())
+}
+
+/// `control-plane`.
+#[derive(Debug, Args)]
+pub struct ControlPlane {
+    /// What both controllers take.
+    #[command(flatten)]
+    pub controller: Controller,
+    /// Work only while holding the role's Lease, so that several replicas may run
+    #[arg(long, env = "MEDUSA_FLEET_LEADER_ELECT")]
+    pub leader_elect: bool,
+    /// Accept this field in kubeconfigs from Secrets although it is unsafe; may be repeated
+    #[arg(long, env = "MEDUSA_FLEET_ALLOW_UNSAFE_KUBECONFIG", value_name = "FIELD", value_delimiter = ',')]
+    pub allow_unsafe_kubeconfig: Vec<String>,
+    /// Age from which a restore point no longer protects its cluster
+    #[arg(
+        long,
+        env = "MEDUSA_FLEET_RECOVERY_POINT_OBJECTIVE",
+        default_value = "25h",
+        value_name = "DURATION"
+    )]
+    #[arg(value_parser = duration::parse)]
+    pub recovery_point_objective: Duration,
+}
+
+/// `data-plane`.
+#[derive(Debug, Args)]
+pub struct DataPlane {
+    /// What both controllers take.
+    #[command(flatten)]
+    pub controller: Controller,
+    /// Start although k8ssandra-operator already reconciles the Medusa kinds here
+    #[arg(long, env = "MEDUSA_FLEET_TAKE_OVER")]
+    pub take_over: bool,
+    /// Work in this namespace only; may be repeated [default: every namespace]
+    #[arg(long, env = "MEDUSA_FLEET_WATCH_NAMESPACE", value_name = "NAMESPACE", value_delimiter = ',')]
+    pub watch_namespace: Vec<String>,
+}

@@ -1,0 +1,217 @@
+//! `backup`: start a run, and stay with it for as long as asked.
+
+use jiff::Timestamp;
+use kube::{
+    Resource as _,
+    api::{ObjectMeta, PostParams},
+};
+
+use super::{
+    preview,
+    wait::{self, Ended, Progress},
+};
+use crate::{
+    api::{
+        fleet::{DataPlane, FleetBackupJob, FleetBackupJobSpec, FleetCluster, Phase, Selector},
+        labels,
+    },
+    cli::{
+        args::{Backup, Selection},
+        failure::{Failure, Outcome, is_conflict, is_not_found},
+        home::Home,
+        output::Printer,
+        views,
+    },
+    runtime::clock,
+};
+
+/// Creates the job and, when asked to, waits for its verdict.
+///
+/// # Errors
+/// When it cannot be created, or its verdict is not `Succeeded`.
+pub async fn run(printer: Printer, home: &Home, args: &Backup) -> Outcome {
+    let job = job(args, &home.namespace, clock::now())?;
+    let name = views::name(&job.metadata);
+    if args.dry_run {
+        return dry_run(printer, home, &job).await;
+    }
+    let created = create(home, &job, false).await?;
+    printer.say(&format!("fleetbackupjob/{name} created: {}", describe(&job)))?;
+    if !(args.wait || args.watch) {
+        if printer.format().is_for_programs() {
+            return printer.value(&created);
+        }
+        printer.note(&format!("`describe job/{name}` shows how far it is"));
+        return Ok(());
+    }
+    let mut progress = if args.watch { Progress::live(printer) } else { Progress::silent(printer) };
+    let ended = wait::until_over(home, &name, args.timeout, &mut progress).await?;
+    progress.finish();
+    verdict(printer, &name, ended)
+}
+
+/// The object that asks for the run.
+fn job(args: &Backup, namespace: &str, now: Timestamp) -> Outcome<FleetBackupJob> {
+    let name = args.name.clone().unwrap_or_else(|| now.strftime("backup-%Y%m%d%H%M%S").to_string());
+    if !is_object_name(&name) {
+        return Err(Failure::CouldNotAsk(format!(
+            "`{name}` cannot name a run: use lower-case letters, digits, `-` and `.`, at most 253, beginning and \
+             ending with a letter or digit"
+        )));
+    }
+    Ok(FleetBackupJob {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: Some(namespace.to_owned()),
+            ..ObjectMeta::default()
+        },
+        spec: FleetBackupJobSpec {
+            selector: selector(&args.selection),
+            backup_type: args.backup_type.into(),
+            unreachable_policy: args.unreachable_policy.into(),
+        },
+        status: None,
+    })
+}
+
+/// A DNS subdomain, as Kubernetes wants object names.
+fn is_object_name(name: &str) -> bool {
+    let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let label = |part: &str| {
+        part.starts_with(fine) && part.ends_with(fine) && part.chars().all(|c| fine(c) || c == '-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+/// The selector, if anything narrows the choice.
+fn selector(typed: &Selection) -> Option<Selector> {
+    let selector = Selector {
+        clusters: typed.clusters.clone(),
+        cluster_selector: typed.cluster_selector.clone(),
+        data_planes: typed.data_planes.clone(),
+        data_plane_selector: typed.data_plane_selector.clone(),
+        namespaces: typed.dc_namespaces.clone(),
+        datacenters: typed.datacenters.clone(),
+        datacenter_selector: typed.datacenter_selector.clone(),
+    };
+    (selector != Selector::default()).then_some(selector)
+}
+
+/// What the run is, for the person who started it.
+fn describe(job: &FleetBackupJob) -> String {
+    let what = if job.spec.selector.is_some() { "of the selected datacenters" } else { "of the whole fleet" };
+    format!("{} backup {what}", job.spec.backup_type.as_str())
+}
+
+async fn create(home: &Home, job: &FleetBackupJob, dry_run: bool) -> Outcome<FleetBackupJob> {
+    let params = PostParams { dry_run, field_manager: Some(labels::MANAGER_CLI.to_owned()) };
+    let name = views::name(job.meta());
+    home.api::<FleetBackupJob>().create(&params, job).await.map_err(|error| {
+        if is_conflict(&error) {
+            return Failure::Failed(format!(
+                "fleetbackupjob `{name}` exists already {home}, and a job runs once; choose another name, or look \
+                 at it with `describe job/{name}`"
+            ));
+        }
+        let missing_namespace = is_not_found(&error)
+            && matches!(&error, kube::Error::Api(s) if s.details.as_ref().is_some_and(|d| d.kind == "namespaces"));
+        if missing_namespace {
+            return Failure::CouldNotAsk(format!(
+                "there is no namespace `{}` in `{}`; is this the control plane? Choose with --context and --namespace",
+                home.namespace, home.server
+            ));
+        }
+        Failure::writing(&format!("create fleetbackupjob `{name}` {home}"), &error)
+    })
+}
+
+/// Has the API server check the job, and says what it would back up as far as the inventory knows.
+async fn dry_run(printer: Printer, home: &Home, job: &FleetBackupJob) -> Outcome {
+    let checked = create(home, job, true).await?;
+    if printer.format().is_for_programs() {
+        return printer.value(&checked);
+    }
+    let (clusters, data_planes) = futures::try_join!(home.list::<FleetCluster>(), home.list::<DataPlane>())?;
+    let everything = Selector::default();
+    let selector = job.spec.selector.as_ref().unwrap_or(&everything);
+    let preview = preview::preview(selector, &clusters, &data_planes).map_err(Failure::CouldNotAsk)?;
+    let name = views::name(&job.metadata);
+    printer.say(&format!("fleetbackupjob/{name} would be created: {}", describe(job)))?;
+    if preview.is_empty() {
+        printer.note("no datacenter matches; `clusters -o wide` shows what there is");
+        return Ok(());
+    }
+    if selector.datacenter_selector.is_some() {
+        printer.note("--datacenter-selector is decided in the data planes and narrows this further");
+    }
+    printer.text(&preview::table(&preview).render(0))
+}
+
+fn verdict(printer: Printer, name: &str, ended: Ended) -> Outcome {
+    let again = format!("`describe job/{name}` shows how far it is");
+    let job = match ended {
+        Ended::Over(job) => job,
+        Ended::Interrupted => {
+            return Err(Failure::Failed(format!(
+                "stopped waiting; fleetbackupjob `{name}` goes on: {again}"
+            )));
+        }
+        Ended::TimedOut(status) => {
+            let stand = status.map_or_else(|| "Pending".to_owned(), |status| views::run::summary(&status));
+            return Err(Failure::Failed(format!(
+                "not over in time ({stand}); fleetbackupjob `{name}` goes on: {again}"
+            )));
+        }
+        Ended::Deleted => {
+            return Err(Failure::Failed(format!("fleetbackupjob `{name}` was deleted before it was over")));
+        }
+    };
+    let status = job.status.clone().unwrap_or_default();
+    printer.say(&views::run::summary(&status))?;
+    if printer.format().is_for_programs() {
+        printer.value(&job)?;
+    }
+    if status.phase == Some(Phase::Succeeded) { Ok(()) } else { Err(Failure::Unhealthy) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{
+        args::{Cli, Verb},
+        views::fixtures::now,
+    };
+
+    fn asked(words: &str) -> Outcome<FleetBackupJob> {
+        let words = "medusa-fleet backup".split(' ').chain(words.split(' ').filter(|w| !w.is_empty()));
+        let Verb::Backup(args) = Cli::try_parse_from(words).unwrap().verb else { panic!("another verb") };
+        job(&args, "medusa-fleet", now())
+    }
+
+    #[test]
+    fn without_a_name_the_time_names_the_run() {
+        let job = asked("").unwrap();
+        assert_eq!(job.metadata.name.as_deref(), Some("backup-20261102120000"));
+        assert_eq!(job.spec, FleetBackupJobSpec::default());
+        assert_eq!(describe(&job), "differential backup of the whole fleet");
+    }
+
+    #[test]
+    fn what_is_typed_is_what_is_asked_for() {
+        let words = "weekly --type full --cluster shop,payments --data-plane eu-1 --dc dc1 --dc-namespace shop \
+                     --unreachable-policy skip -l env=prod --data-plane-selector region=eu";
+        let job = asked(words).unwrap();
+        insta::assert_yaml_snapshot!(job);
+        assert_eq!(describe(&job), "full backup of the selected datacenters");
+    }
+
+    #[test]
+    fn a_name_kubernetes_would_refuse_is_refused_here() {
+        for name in ["Nightly", "-x", "a_b", "a..b"] {
+            let typed = if name.starts_with('-') { format!("-- {name}") } else { name.to_owned() };
+            assert!(matches!(asked(&typed), Err(Failure::CouldNotAsk(m)) if m.contains(name)), "{name}");
+        }
+    }
+}

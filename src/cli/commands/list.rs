@@ -1,0 +1,70 @@
+//! `dataplanes`, `clusters`, `backups`: what is there.
+
+use crate::{
+    api::fleet::{DataPlane, FleetBackup, FleetCluster},
+    cli::{
+        failure::Outcome,
+        home::Home,
+        output::Printer,
+        views::{self, name},
+    },
+    runtime::clock,
+};
+
+/// Lists the registered clusters.
+///
+/// # Errors
+/// When they cannot be read or printed.
+pub async fn data_planes(printer: Printer, home: &Home) -> Outcome {
+    let mut data_planes = home.list::<DataPlane>().await?;
+    data_planes.sort_by_key(|data_plane| name(&data_plane.metadata));
+    if data_planes.is_empty() {
+        printer.note(&format!(
+            "no data planes {home}; `register NAME --from-kubeconfig FILE` adds one, and a running control plane \
+             adds its own cluster as `local`"
+        ));
+        if !printer.format().is_for_programs() {
+            return Ok(());
+        }
+    }
+    printer.objects(&data_planes, |wide| views::data_planes::table(&data_planes, wide, clock::now()))
+}
+
+/// Lists the Cassandra clusters.
+///
+/// # Errors
+/// When they cannot be read or printed.
+pub async fn clusters(printer: Printer, home: &Home) -> Outcome {
+    let mut clusters = home.list::<FleetCluster>().await?;
+    clusters.sort_by_key(|cluster| name(&cluster.metadata));
+    if clusters.is_empty() {
+        printer.note(&format!(
+            "no Cassandra clusters {home}; they are found in the data planes: `dataplanes` says whether those are \
+             ready and how many datacenters they host"
+        ));
+        if !printer.format().is_for_programs() {
+            return Ok(());
+        }
+    }
+    printer.objects(&clusters, |wide| views::clusters::table(&clusters, wide, clock::now()))
+}
+
+/// Lists the restore points, of one Cassandra cluster or of all.
+///
+/// # Errors
+/// When they cannot be read or printed.
+pub async fn backups(printer: Printer, home: &Home, cluster: Option<&str>) -> Outcome {
+    let mut backups = home.list::<FleetBackup>().await?;
+    if let Some(cluster) = cluster {
+        backups.retain(|backup| backup.status.as_ref().is_some_and(|status| status.cluster == cluster));
+    }
+    views::backups::sort(&mut backups);
+    if backups.is_empty() {
+        let of = cluster.map_or_else(String::new, |cluster| format!(" of cluster `{cluster}`"));
+        printer.note(&format!("no restore points{of} {home}; `backup --watch` makes the first one"));
+        if !printer.format().is_for_programs() {
+            return Ok(());
+        }
+    }
+    printer.objects(&backups, |wide| views::backups::table(&backups, wide, clock::now()))
+}

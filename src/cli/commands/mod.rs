@@ -1,0 +1,11 @@
+//! What the verbs do.
+
+pub mod backup;
+pub mod completion;
+pub mod crds;
+pub mod describe;
+pub mod list;
+pub mod preview;
+pub mod status;
+pub mod version;
+pub mod wait;

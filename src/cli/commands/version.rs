@@ -1,0 +1,84 @@
+//! `version`: of this program and of the controllers.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{Resource as _, ResourceExt as _, api::ListParams};
+use serde_json::json;
+
+use crate::{
+    api::{fleet::DataPlane, labels},
+    cli::{
+        failure::{Failure, Outcome},
+        home::Home,
+        output::{Printer, Table},
+        views::{data_planes::controller, name},
+    },
+};
+
+const CLIENT: &str = env!("CARGO_PKG_VERSION");
+/// Finds the control plane's Deployment, as `deploy/` labels it.
+const CONTROL_PLANE: &str = "app.kubernetes.io/name=medusa-fleet,app.kubernetes.io/component=control-plane";
+
+/// Prints this program's version.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn client(printer: Printer) -> Outcome {
+    if printer.format().is_for_programs() {
+        return printer.value(&json!({"client": CLIENT}));
+    }
+    printer.text(&format!("client   {CLIENT}\n"))
+}
+
+/// Prints this program's version, the control plane's, and what runs in the data planes.
+///
+/// # Errors
+/// When the control plane's cluster cannot be asked.
+pub async fn all(printer: Printer, home: &Home) -> Outcome {
+    let asked = ask(home).await;
+    let (control_plane, data_planes) = match asked {
+        Ok(answer) => answer,
+        Err(failure) => {
+            client(printer)?;
+            return Err(failure);
+        }
+    };
+    if printer.format().is_for_programs() {
+        let planes: serde_json::Map<_, _> =
+            data_planes.into_iter().map(|(name, version)| (name, version.into())).collect();
+        return printer
+            .value(&json!({"client": CLIENT, "controlPlane": control_plane, "dataPlanes": planes}));
+    }
+    let mut table = Table::new(&["COMPONENT", "VERSION"]);
+    table.row(["client".to_owned(), CLIENT.to_owned()]);
+    let unknown = || format!("no Deployment {home}");
+    table.row(["control plane".to_owned(), control_plane.unwrap_or_else(unknown)]);
+    for (name, version) in data_planes {
+        table.row([format!("data plane {name}"), version]);
+    }
+    printer.text(&table.render(0))
+}
+
+async fn ask(home: &Home) -> Outcome<(Option<String>, Vec<(String, String)>)> {
+    let deployments = home
+        .api::<Deployment>()
+        .list(&ListParams::default().labels(CONTROL_PLANE))
+        .await
+        .map_err(|error| Failure::reading(&format!("deployments {home}"), &error))?;
+    let data_planes = home.list::<DataPlane>().await?;
+    let mut versions: Vec<_> = data_planes
+        .iter()
+        .map(|d| (name(&d.metadata), d.status.as_ref().map_or_else(String::new, controller)))
+        .collect();
+    versions.sort();
+    Ok((deployments.items.first().map(version), versions))
+}
+
+/// The version a Deployment says it is, else the tag of its image.
+fn version(deployment: &Deployment) -> String {
+    let label = deployment.labels().get(labels::APP_VERSION).cloned();
+    let image = || {
+        let pod = deployment.spec.as_ref()?.template.spec.as_ref()?;
+        pod.containers.first()?.image.clone()
+    };
+    label.or_else(image).unwrap_or_else(|| format!("unknown (deployment {})", name(deployment.meta())))
+}

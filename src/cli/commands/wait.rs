@@ -1,0 +1,209 @@
+//! Waiting for a run: one watch, no polling.
+
+use std::{collections::BTreeMap, io::IsTerminal as _, pin::pin, time::Duration};
+
+use futures::StreamExt as _;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use kube::runtime::{WatchStreamExt as _, watcher};
+
+use crate::{
+    api::fleet::{FleetBackupJob, FleetBackupJobStatus, Phase},
+    cli::{
+        failure::{Failure, Outcome, why},
+        home::Home,
+        output::{Printer, one_line},
+        views::run,
+    },
+};
+
+/// From here on a run that no controller has taken up is worth a word.
+const NOT_TAKEN_UP: Duration = Duration::from_secs(15);
+
+/// How the waiting ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The run is over.
+    Over(Box<FleetBackupJob>),
+    /// The person pressed Ctrl-C.
+    Interrupted,
+    /// The time is up; this is how far it is.
+    TimedOut(Option<Box<FleetBackupJobStatus>>),
+    /// Somebody deleted the job.
+    Deleted,
+}
+
+/// Watches the job until it is over, the time is up, or the person has had enough.
+///
+/// # Errors
+/// When the job cannot be watched.
+pub async fn until_over(
+    home: &Home,
+    name: &str,
+    timeout: Option<Duration>,
+    progress: &mut Progress,
+) -> Outcome<Ended> {
+    let mut jobs = pin!(watcher::watch_object(home.api::<FleetBackupJob>(), name).default_backoff());
+    let mut time_up = pin!(async {
+        match timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    });
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
+    let mut not_taken_up = pin!(tokio::time::sleep(NOT_TAKEN_UP));
+    let mut hinted = false;
+    let mut is_lost = false;
+    let mut last: Option<FleetBackupJobStatus> = None;
+    loop {
+        let seen = tokio::select! {
+            seen = jobs.next() => seen,
+            () = &mut time_up => return Ok(Ended::TimedOut(last.map(Box::new))),
+            _ = &mut interrupted => return Ok(Ended::Interrupted),
+            () = &mut not_taken_up, if !hinted => {
+                hinted = true;
+                if last.as_ref().is_none_or(|status| status.phase.is_none()) {
+                    progress.note("no control plane has taken the run up yet; is one running?");
+                }
+                continue;
+            }
+        };
+        match seen {
+            Some(Ok(Some(job))) => {
+                is_lost = false;
+                let status = job.status.clone().unwrap_or_default();
+                progress.update(last.as_ref(), &status)?;
+                if status.phase.is_some_and(Phase::is_final) {
+                    return Ok(Ended::Over(Box::new(job)));
+                }
+                last = Some(status);
+            }
+            Some(Ok(None)) | None => return Ok(Ended::Deleted),
+            Some(Err(error)) => {
+                if let Some(refusal) = refusal(&error) {
+                    return Err(Failure::CouldNotAsk(format!(
+                        "cannot watch fleetbackupjob `{name}` {home}: {refusal}"
+                    )));
+                }
+                if !is_lost {
+                    progress
+                        .note(&format!("lost sight of the control plane ({}); trying again", told(&error)));
+                }
+                is_lost = true;
+            }
+        }
+    }
+}
+
+/// The API server's own words when trying again cannot help.
+fn refusal(error: &watcher::Error) -> Option<String> {
+    match error {
+        watcher::Error::InitialListFailed(inner) | watcher::Error::WatchStartFailed(inner) => {
+            matches!(inner, kube::Error::Api(status) if matches!(status.code, 401 | 403)).then(|| why(inner))
+        }
+        watcher::Error::WatchError(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::NoResourceVersion => None,
+    }
+}
+
+fn told(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(inner)
+        | watcher::Error::WatchStartFailed(inner)
+        | watcher::Error::WatchFailed(inner) => one_line(&why(inner)),
+        watcher::Error::WatchError(status) => one_line(&status.message),
+        watcher::Error::NoResourceVersion => "not watchable".to_owned(),
+    }
+}
+
+/// Shows how far a run is.
+#[derive(Debug)]
+pub struct Progress {
+    printer: Printer,
+    show: Show,
+}
+
+#[derive(Debug)]
+enum Show {
+    /// Nothing before the end.
+    Nothing,
+    /// One line per change.
+    Lines,
+    /// One bar per datacenter, on a terminal.
+    Bars { all: MultiProgress, bars: BTreeMap<String, ProgressBar> },
+}
+
+impl Progress {
+    /// Shows nothing before the end.
+    #[must_use]
+    pub fn silent(printer: Printer) -> Self {
+        Self { printer, show: Show::Nothing }
+    }
+
+    /// Bars on a terminal, else a line per change.
+    #[must_use]
+    pub fn live(printer: Printer) -> Self {
+        let show = if std::io::stderr().is_terminal() {
+            Show::Bars { all: MultiProgress::new(), bars: BTreeMap::new() }
+        } else {
+            Show::Lines
+        };
+        Self { printer, show }
+    }
+
+    fn note(&self, line: &str) {
+        match &self.show {
+            // The bars own the terminal's last lines; this writes above them.
+            Show::Bars { all, .. } => all.suspend(|| self.printer.note(line)),
+            Show::Nothing | Show::Lines => self.printer.note(line),
+        }
+    }
+
+    fn update(&mut self, before: Option<&FleetBackupJobStatus>, after: &FleetBackupJobStatus) -> Outcome {
+        match &mut self.show {
+            Show::Nothing => {}
+            Show::Lines => {
+                for line in run::changes(before, after) {
+                    self.printer.say(&line)?;
+                }
+            }
+            Show::Bars { all, bars } => draw(all, bars, after),
+        }
+        Ok(())
+    }
+
+    /// Leaves the terminal to whoever writes next.
+    pub fn finish(&self) {
+        if let Show::Bars { bars, .. } = &self.show {
+            bars.values().for_each(ProgressBar::abandon);
+        }
+    }
+}
+
+fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, status: &FleetBackupJobStatus) {
+    let titles: Vec<String> = status.datacenters.iter().map(run::title).collect();
+    // An entry that stood for a data plane makes room for its datacenters once those are known.
+    bars.retain(|title, bar| {
+        let stays = titles.contains(title);
+        if !stays {
+            bar.finish_and_clear();
+            all.remove(bar);
+        }
+        stays
+    });
+    for (title, dc) in titles.iter().zip(&status.datacenters) {
+        let bar = bars.entry(title.clone()).or_insert_with(|| {
+            let bar = all.add(ProgressBar::new(0)).with_prefix(title.clone());
+            let style = ProgressStyle::with_template("{prefix:32!} [{bar:20}] {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+            bar
+        });
+        let nodes = dc.nodes.unwrap_or_default();
+        bar.set_length(nodes.total.max(1).unsigned_abs());
+        bar.set_position(nodes.finished.unsigned_abs());
+        bar.set_message(run::line(dc));
+        if dc.phase.is_final() {
+            bar.abandon();
+        }
+    }
+}

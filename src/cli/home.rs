@@ -1,0 +1,93 @@
+//! The control-plane cluster as the command line sees it.
+
+use std::fmt::Debug;
+
+use kube::{Api, Client, Resource, api::ListParams, core::NamespaceResourceScope};
+use serde::de::DeserializeOwned;
+
+use super::{
+    args::Global,
+    failure::{Failure, Outcome, is_not_found},
+};
+use crate::runtime::client::{self, Patience};
+
+/// A connection to the control plane's cluster, and the namespace the fleet's objects are in.
+#[derive(Clone)]
+pub struct Home {
+    /// The client.
+    pub client: Client,
+    /// The controller's namespace.
+    pub namespace: String,
+    /// Address of the API server, for messages.
+    pub server: String,
+}
+
+impl Home {
+    /// Connects as the global options say; `context` stands in for `--context`.
+    ///
+    /// # Errors
+    /// When there is no usable configuration.
+    pub async fn connect(global: &Global, context: Option<&str>) -> Outcome<Self> {
+        let config =
+            client::config(global.kubeconfig.as_deref(), context).await.map_err(Failure::CouldNotAsk)?;
+        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let client = client::connect(config, Patience::HOME).map_err(|error| {
+            Failure::CouldNotAsk(format!("cannot use the configuration of `{server}`: {error}"))
+        })?;
+        Ok(Self { client, namespace: global.namespace.clone(), server })
+    }
+
+    /// The fleet's objects of one kind.
+    #[must_use]
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// All of the fleet's objects of one kind.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn list<K>(&self) -> Outcome<Vec<K>>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let plural = K::plural(&K::DynamicType::default()).into_owned();
+        match self.api::<K>().list(&ListParams::default()).await {
+            Ok(list) => Ok(list.items),
+            Err(error) => Err(Failure::reading(&format!("{plural} {self}"), &error)),
+        }
+    }
+
+    /// One of the fleet's objects, if it exists.
+    ///
+    /// # Errors
+    /// When the API server does not say.
+    pub async fn find<K>(&self, name: &str) -> Outcome<Option<K>>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let kind = K::kind(&K::DynamicType::default()).to_lowercase();
+        match self.api::<K>().get(name).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error @ kube::Error::Api(_)) if is_not_found(&error) && !is_missing_kind(&error) => Ok(None),
+            Err(error) => Err(Failure::reading(&format!("{kind} `{name}` {self}"), &error)),
+        }
+    }
+}
+
+/// A 404 without details is about the kind, not about the object.
+fn is_missing_kind(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.details.is_none())
+}
+
+impl std::fmt::Display for Home {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "in namespace `{}` of the control plane `{}`", self.namespace, self.server)
+    }
+}

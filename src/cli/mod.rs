@@ -1,0 +1,119 @@
+//! What people type: arguments, verbs and one printer.
+//!
+//! [`args`] says what was typed, [`commands`] what it means; pure functions in [`views`] turn objects into
+//! tables; [`output`] writes them; [`failure`] decides the exit code.
+
+pub mod args;
+pub mod commands;
+pub mod duration;
+pub mod failure;
+pub mod home;
+pub mod output;
+pub mod register;
+pub mod roles;
+pub mod selector;
+pub mod views;
+
+use std::{ffi::OsString, path::Path, process::ExitCode};
+
+use clap::{Command, CommandFactory as _, FromArgMatches as _};
+
+use args::{Cli, Global, Verb};
+use failure::{Failure, Outcome};
+use home::Home;
+use output::{Format, Printer};
+
+/// Parses `argv`, runs the verb and says how it ended.
+pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Two TLS providers would be one too many to choose from at run time; an earlier choice stands.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let mut command = command(argv.first());
+    let parsed = command.try_get_matches_from_mut(argv).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    let printer = Printer::new(cli.global.output);
+    match run(cli, &command, printer) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(message) = failure.message() {
+                printer.note(&format!("error: {message}"));
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+/// The command line under the name it was called by: `kubectl-…` is kubectl's way to start a plugin.
+#[must_use]
+pub fn command(argv0: Option<&OsString>) -> Command {
+    let file = argv0.and_then(|path| Path::new(path).file_name()).and_then(|name| name.to_str());
+    let command = Cli::command();
+    if file.is_some_and(|name| name.starts_with("kubectl-")) {
+        return command.name("kubectl-medusa").bin_name("kubectl medusa").display_name("kubectl medusa");
+    }
+    command.bin_name("medusa-fleet")
+}
+
+/// Prints help, a version or a usage error where it belongs.
+fn explain(error: &clap::Error) -> ExitCode {
+    let printer = Printer::new(Format::Table);
+    let text = error.render().to_string();
+    if error.use_stderr() {
+        printer.note(text.trim_end());
+        return Failure::CouldNotAsk(text).exit_code();
+    }
+    printer.text(&text).err().map_or(ExitCode::SUCCESS, |failure| failure.exit_code())
+}
+
+fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
+    let Cli { global, verb } = cli;
+    let context = global.context.as_deref();
+    match verb {
+        Verb::ControlPlane(args) => roles::control_plane(&global, &args),
+        Verb::DataPlane(args) => roles::data_plane(&global, &args),
+        Verb::Crds(args) => commands::crds::run(printer, args.dir.as_deref()),
+        Verb::Completion(args) => commands::completion::run(printer, args.shell, command.clone()),
+        Verb::Version(args) if args.client => commands::version::client(printer),
+        Verb::Register(args) => {
+            let context = args.control_plane_context.as_deref();
+            ask(&global, context, async |home| register::run(printer, home, &args).await)
+        }
+        Verb::Unregister(args) => {
+            ask(&global, context, async |home| register::undo::run(printer, home, &args).await)
+        }
+        Verb::Dataplanes => {
+            ask(&global, context, async |home| commands::list::data_planes(printer, home).await)
+        }
+        Verb::Clusters => ask(&global, context, async |home| commands::list::clusters(printer, home).await),
+        Verb::Backup(args) => {
+            ask(&global, context, async |home| commands::backup::run(printer, home, &args).await)
+        }
+        Verb::Backups(args) => {
+            let cluster = args.cluster.as_deref();
+            ask(&global, context, async |home| commands::list::backups(printer, home, cluster).await)
+        }
+        Verb::Status => ask(&global, context, async |home| commands::status::run(printer, home).await),
+        Verb::Describe(args) => {
+            ask(&global, context, async |home| commands::describe::run(printer, home, &args.object).await)
+        }
+        Verb::Version(_) => ask(&global, context, async |home| commands::version::all(printer, home).await),
+    }
+}
+
+/// Runs a verb against the control plane, on this thread: one person asks one question.
+fn ask(global: &Global, context: Option<&str>, verb: impl AsyncFnOnce(&Home) -> Outcome) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::CouldNotAsk(format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        let home = Home::connect(global, context).await?;
+        verb(&home).await
+    })
+}
+
+#[cfg(test)]
+mod tests;

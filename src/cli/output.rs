@@ -1,0 +1,234 @@
+//! The printer. Everything the command line writes to stdout or stderr goes through it.
+
+use std::{
+    fmt::Write as _,
+    io::{ErrorKind, Write},
+};
+
+use clap::ValueEnum;
+use comfy_table::{Table as Grid, presets::NOTHING};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::failure::{Failure, Outcome};
+
+/// How to print what was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table with the columns people need
+    #[default]
+    Table,
+    /// The same with more columns
+    Wide,
+    /// The objects as JSON
+    Json,
+    /// The objects as YAML
+    Yaml,
+}
+
+impl Format {
+    /// Whether programs read it: then nothing else may be on stdout.
+    #[must_use]
+    pub fn is_for_programs(self) -> bool {
+        matches!(self, Self::Json | Self::Yaml)
+    }
+}
+
+/// A table without borders, as kubectl prints them.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    header: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these columns.
+    #[must_use]
+    pub fn new(header: &[&'static str]) -> Self {
+        Self { header: header.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row. Empty cells show as `-`; a cell never breaks the line.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().map(|cell| one_line(&cell)).collect());
+    }
+
+    /// Whether there is nothing but the header.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The table as text, indented by `indent`, every line ended.
+    #[must_use]
+    pub fn render(&self, indent: usize) -> String {
+        let mut grid = Grid::new();
+        grid.load_style(NOTHING).set_header(self.header.clone()).add_rows(self.rows.clone());
+        for column in grid.column_iter_mut() {
+            column.set_padding((0, 3));
+        }
+        let mut text = String::new();
+        for line in grid.lines() {
+            let _ = writeln!(text, "{:indent$}{}", "", line.trim_end());
+        }
+        text
+    }
+}
+
+/// `text` on one line, without control characters: messages come from other machines and must not
+/// steer the terminal.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let clean = clean.split_whitespace().collect::<Vec<_>>().join(" ");
+    if clean.is_empty() { "-".to_owned() } else { clean }
+}
+
+/// `objects` as one Kubernetes List, without the bookkeeping nobody reads.
+///
+/// # Errors
+/// When an object cannot be serialized.
+pub fn list<T: Serialize>(objects: &[T]) -> Result<Value, serde_json::Error> {
+    let items = objects.iter().map(object).collect::<Result<Vec<_>, _>>()?;
+    Ok(json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items}))
+}
+
+/// `value` without `metadata.managedFields`, as kubectl shows objects.
+///
+/// # Errors
+/// When it cannot be serialized.
+pub fn object<T: Serialize>(value: &T) -> Result<Value, serde_json::Error> {
+    let mut value = serde_json::to_value(value)?;
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    Ok(value)
+}
+
+/// `value` in a format for programs.
+///
+/// # Errors
+/// When it cannot be serialized.
+pub fn document(format: Format, value: &Value) -> Result<String, String> {
+    match format {
+        Format::Yaml => serde_saphyr::to_string(value).map_err(|e| e.to_string()),
+        Format::Json | Format::Table | Format::Wide => {
+            serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|e| e.to_string())
+        }
+    }
+}
+
+/// Writes what a verb has to say.
+#[derive(Clone, Copy, Debug)]
+pub struct Printer {
+    format: Format,
+}
+
+impl Printer {
+    /// A printer for `format`.
+    #[must_use]
+    pub fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    /// The format asked for.
+    #[must_use]
+    pub fn format(self) -> Format {
+        self.format
+    }
+
+    /// Writes `text` to stdout as it is.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn text(self, text: &str) -> Outcome {
+        let mut stdout = std::io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::PipeClosed),
+            Err(error) => Err(Failure::CouldNotAsk(format!("cannot write to stdout: {error}"))),
+        }
+    }
+
+    /// Says something to the person: on stdout, unless a program reads that.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn say(self, line: &str) -> Outcome {
+        if self.format.is_for_programs() {
+            self.note(line);
+            return Ok(());
+        }
+        self.text(&format!("{line}\n"))
+    }
+
+    /// Says something beside the point, on stderr. Whether anyone reads it changes nothing.
+    pub fn note(self, line: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
+    }
+
+    /// Prints `objects`: as `table`, or themselves for programs.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn objects<T: Serialize>(self, objects: &[T], table: impl FnOnce(bool) -> Table) -> Outcome {
+        let text = match self.format {
+            Format::Table => table(false).render(0),
+            Format::Wide => table(true).render(0),
+            Format::Json | Format::Yaml => {
+                let list = list(objects).map_err(unprintable)?;
+                document(self.format, &list).map_err(unprintable)?
+            }
+        };
+        self.text(&text)
+    }
+
+    /// Prints one value for programs.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn value<T: Serialize>(self, value: &T) -> Outcome {
+        let value = object(value).map_err(unprintable)?;
+        self.text(&document(self.format, &value).map_err(unprintable)?)
+    }
+}
+
+fn unprintable(error: impl std::fmt::Display) -> Failure {
+    Failure::CouldNotAsk(format!("cannot print the answer: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_line_up_and_show_a_dash_for_nothing() {
+        let mut table = Table::new(&["NAME", "STATE"]);
+        table.row(["eu-1".to_owned(), "Ready".to_owned()]);
+        table.row(["a-longer-name".to_owned(), String::new()]);
+        let expected = "NAME            STATE\neu-1            Ready\na-longer-name   -\n";
+        assert_eq!(table.render(0), expected);
+        assert!(table.render(2).lines().all(|line| line.starts_with("  ")));
+    }
+
+    #[test]
+    fn foreign_text_cannot_break_the_line_or_steer_the_terminal() {
+        assert_eq!(one_line("a\nb\u{1b}[2Jc\t d"), "a b [2Jc d");
+    }
+
+    #[test]
+    fn lists_are_objects_without_managed_fields() {
+        let item = json!({"kind": "A", "metadata": {"name": "a", "managedFields": [{"manager": "x"}]}});
+        let list = list(&[item]).unwrap();
+        assert_eq!(list.pointer("/items/0"), Some(&json!({"kind": "A", "metadata": {"name": "a"}})));
+        assert_eq!(list.get("kind"), Some(&json!("List")));
+    }
+
+    #[test]
+    fn yaml_reads_back_as_what_was_printed() {
+        let value =
+            json!({"a": "yes", "b": "1.0", "c": [true, null, "x: y"], "d": {"e": "0x1F", "f": "# no"}});
+        let text = document(Format::Yaml, &value).unwrap();
+        assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), value);
+    }
+}

@@ -1,0 +1,223 @@
+//! `register`: give the control plane an account in another cluster, and tell it.
+//!
+//! Everything that can be wrong is looked for before anything is written; every step may be repeated, and
+//! doing it all again rotates the token. No message ever holds a token.
+
+pub mod credential;
+pub mod grant;
+pub mod source;
+pub mod undo;
+pub mod wait;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{Namespace, Secret},
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ObjectMeta, Patch, PatchParams},
+    config::KubeConfigOptions,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+
+use super::{
+    args::Register,
+    failure::{Failure, Outcome, is_not_found},
+    home::Home,
+    output::{Printer, Table},
+    views,
+};
+use crate::{
+    api::{fleet::DataPlane, labels, names},
+    runtime::{
+        client::{self, Patience},
+        clock,
+    },
+};
+use source::Source;
+
+/// Key of the kubeconfig in the Secret (contract §3).
+const KEY: &str = "kubeconfig";
+
+/// Registers a cluster, or renews its credential.
+///
+/// # Errors
+/// What failed, on which cluster, and the fix.
+pub async fn run(printer: Printer, home: &Home, args: &Register) -> Outcome {
+    source::check_name(&args.name)?;
+    let source = source::read(&args.from_kubeconfig, args.context.as_deref())?;
+    let server = args.server.as_deref().unwrap_or(&source.server);
+    source::check_server(server).map_err(|error| Failure::CouldNotAsk(format!("--server: {error}")))?;
+    remark(printer, args, &source, server);
+    let before = look_at_home(home, &args.name).await?;
+    let there = connect(&source).await?;
+
+    let objects = grant::objects(&args.data_plane_namespace)?;
+    if args.dry_run {
+        return plan(printer, home, args, &source, &there, &objects).await;
+    }
+    for object in &objects {
+        grant::apply(&there, object, &source.server).await?;
+    }
+    printer.say(&format!(
+        "service account `{}/{}` and its role are in `{}`",
+        args.data_plane_namespace,
+        grant::ACCOUNT,
+        source.server
+    ))?;
+    let namespace = &args.data_plane_namespace;
+    let token = credential::request(&there, namespace, args.token_duration, &source.server).await?;
+    printer.say(&credential::lifetime(&token, args.token_duration, clock::now()))?;
+    // With --server the address may mean something only where the control plane is: try the token here.
+    let kubeconfig = credential::kubeconfig(&args.name, &source, server, &token)?;
+    let tried = credential::kubeconfig(&args.name, &source, &source.server, &token)?;
+    if !source.through_proxy {
+        credential::verify(&tried, &source.server).await?;
+    }
+    store(home, &args.name, &kubeconfig).await?;
+    printer.say(&format!("secret/{} holds the kubeconfig {home}", args.name))?;
+
+    if args.no_wait {
+        if printer.format().is_for_programs() {
+            let expires = token.expires_at.to_string();
+            return printer.value(&json!({"name": args.name, "server": server, "tokenExpiresAt": expires}));
+        }
+        return Ok(());
+    }
+    let hash = names::sha256_hex(kubeconfig.expose_secret().as_bytes());
+    let data_plane = wait::until_ready(printer, home, &args.name, &before, &hash, args.timeout).await?;
+    printer.objects(std::slice::from_ref(&data_plane), |wide| {
+        views::data_planes::table(std::slice::from_ref(&data_plane), wide, clock::now())
+    })
+}
+
+/// What may surprise later, said now.
+fn remark(printer: Printer, args: &Register, source: &Source, server: &str) {
+    if source::is_loopback(server) {
+        printer.note(&format!(
+            "note: `{server}` is this machine's own address; a control plane that runs elsewhere needs --server"
+        ));
+    }
+    if source.through_proxy {
+        printer.note(&format!(
+            "note: context `{}` uses `proxy-url`, which is not passed on: the control plane connects to `{server}` \
+             directly",
+            source.context
+        ));
+    }
+    if source.authority.is_none() {
+        printer.note(&format!(
+            "note: context `{}` names no certificate authority; the control plane will trust the public ones",
+            source.context
+        ));
+    }
+    if args.server.is_some() {
+        printer.note("note: whether the control plane reaches --server is seen once it tries");
+    }
+}
+
+/// Makes sure that the control plane is one, and that the names we need there are free or ours.
+async fn look_at_home(home: &Home, name: &str) -> Outcome<wait::Before> {
+    let data_plane = home.find::<DataPlane>(name).await?;
+    let namespaces: Api<Namespace> = Api::all(home.client.clone());
+    if namespaces.get_metadata(&home.namespace).await.is_err_and(|error| is_not_found(&error)) {
+        return Err(Failure::CouldNotAsk(format!(
+            "there is no namespace `{}` in `{}`; is this the control plane? Choose with --control-plane-context and \
+             --namespace, or install it with deploy/",
+            home.namespace, home.server
+        )));
+    }
+    match home.api::<Secret>().get_metadata(name).await {
+        Err(error) if is_not_found(&error) => {}
+        Err(error) => return Err(Failure::reading(&format!("secret `{name}` {home}"), &error)),
+        Ok(secret) if secret.labels().contains_key(labels::REGISTER) => {}
+        Ok(_) => {
+            return Err(Failure::Failed(format!(
+                "there is a secret `{name}` {home} without the label `{}`; it is somebody else's and stays as it is: \
+                 choose another name for the data plane, or label the secret",
+                labels::REGISTER
+            )));
+        }
+    }
+    let Some(data_plane) = data_plane else { return Ok(wait::Before::Absent) };
+    let secret = data_plane.spec.kubeconfig_secret_ref.as_ref().map(|reference| reference.name.as_str());
+    if secret != Some(name) {
+        let from = secret.map_or_else(|| "its own cluster".to_owned(), |secret| format!("secret `{secret}`"));
+        return Err(Failure::Failed(format!(
+            "dataplane `{name}` exists {home} and is about {from}; choose another name, or unregister it first"
+        )));
+    }
+    Ok(wait::Before::of(&data_plane))
+}
+
+/// A client with the person's own credentials.
+async fn connect(source: &Source) -> Outcome<Client> {
+    let options = KubeConfigOptions { context: Some(source.context.clone()), ..KubeConfigOptions::default() };
+    let cannot = |error: &dyn std::fmt::Display| {
+        Failure::CouldNotAsk(format!(
+            "cannot use context `{}` for `{}`: {error}",
+            source.context, source.server
+        ))
+    };
+    let config = kube::Config::from_custom_kubeconfig(source.kubeconfig.clone(), &options)
+        .await
+        .map_err(|error| cannot(&error))?;
+    client::connect(config, Patience::HOME).map_err(|error| cannot(&error))
+}
+
+/// Writes the labelled Secret that registers the cluster.
+async fn store(home: &Home, name: &str, kubeconfig: &SecretString) -> Outcome {
+    let secret = Secret {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(home.namespace.clone()),
+            labels: Some(BTreeMap::from([(labels::REGISTER.to_owned(), "true".to_owned())])),
+            ..ObjectMeta::default()
+        },
+        data: Some(BTreeMap::from([(
+            KEY.to_owned(),
+            ByteString(kubeconfig.expose_secret().as_bytes().to_vec()),
+        )])),
+        ..Secret::default()
+    };
+    // By force: a kubeconfig that was put there by hand gives way to the new one.
+    let params = PatchParams::apply(labels::MANAGER_CLI).force();
+    home.api::<Secret>()
+        .patch(name, &params, &Patch::Apply(&secret))
+        .await
+        .map(drop)
+        .map_err(|error| Failure::writing(&format!("write secret `{name}` {home}"), &error))
+}
+
+/// Says what would be written where.
+async fn plan(
+    printer: Printer,
+    home: &Home,
+    args: &Register,
+    source: &Source,
+    there: &Client,
+    objects: &[kube::api::DynamicObject],
+) -> Outcome {
+    let mut steps = Vec::new();
+    for object in objects {
+        let verb = if grant::exists(there, object, &source.server).await? { "update" } else { "create" };
+        steps.push((source.server.clone(), grant::title(object), verb));
+    }
+    steps.push((source.server.clone(), format!("token of ServiceAccount `{}`", grant::ACCOUNT), "request"));
+    let secret = home.api::<Secret>().get_metadata(&args.name).await;
+    let verb = if secret.is_ok() { "update" } else { "create" };
+    steps.push((home.server.clone(), format!("Secret `{}/{}`", home.namespace, args.name), verb));
+    if printer.format().is_for_programs() {
+        let steps: Vec<_> =
+            steps.iter().map(|(c, o, v)| json!({"cluster": c, "object": o, "action": v})).collect();
+        return printer.value(&json!({"dryRun": true, "steps": steps}));
+    }
+    let mut table = Table::new(&["CLUSTER", "OBJECT", "WOULD"]);
+    for (cluster, object, verb) in steps {
+        table.row([cluster, object, verb.to_owned()]);
+    }
+    printer.text(&table.render(0))
+}

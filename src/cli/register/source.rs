@@ -1,0 +1,237 @@
+//! The kubeconfig a person gives to `register`: which cluster it means, and what of it may be passed on.
+
+use std::path::{Path, PathBuf};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::Uri;
+use kube::config::{Cluster, Kubeconfig};
+
+use crate::{
+    api::fleet::LOCAL,
+    cli::failure::{Failure, Outcome},
+};
+
+/// A cluster as its own kubeconfig describes it, vetted.
+#[derive(Debug)]
+pub struct Source {
+    /// The whole file: the person's own credentials are used once, to make the control plane's.
+    pub kubeconfig: Kubeconfig,
+    /// The context that was chosen.
+    pub context: String,
+    /// Where its API server is.
+    pub server: String,
+    /// The authority that signs its certificate, base64 of PEM; the system's authorities when absent.
+    pub authority: Option<String>,
+    /// The name on its certificate, when it is not the server's.
+    pub tls_server_name: Option<String>,
+    /// Whether the person reaches it through a proxy.
+    pub through_proxy: bool,
+}
+
+/// A data plane's name is a DNS label, which makes it a label value and a part of names.
+///
+/// # Errors
+/// What is wrong with `name`, for people.
+pub fn check_name(name: &str) -> Outcome {
+    let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if name == LOCAL {
+        return Err(Failure::CouldNotAsk(format!(
+            "`{LOCAL}` is reserved for the control plane's own cluster, which is registered by itself; choose \
+             another name"
+        )));
+    }
+    let is_label = name.len() <= 63
+        && name.starts_with(fine)
+        && name.ends_with(fine)
+        && name.chars().all(|c| fine(c) || c == '-');
+    if is_label {
+        return Ok(());
+    }
+    Err(Failure::CouldNotAsk(format!(
+        "`{name}` cannot name a data plane: use lower-case letters, digits and `-`, at most 63, beginning and ending \
+         with a letter or digit"
+    )))
+}
+
+/// Reads `file` and picks `context`, or its current context.
+///
+/// # Errors
+/// What is wrong with the file, naming the field and the fix.
+pub fn read(file: &Path, context: Option<&str>) -> Outcome<Source> {
+    let shown = file.display();
+    let kubeconfig = Kubeconfig::read_from(file)
+        .map_err(|error| Failure::CouldNotAsk(format!("cannot read kubeconfig `{shown}`: {error}")))?;
+    vet(kubeconfig, context, file)
+        .map_err(|message| Failure::CouldNotAsk(format!("kubeconfig `{shown}`: {message}")))
+}
+
+fn vet(kubeconfig: Kubeconfig, context: Option<&str>, file: &Path) -> Result<Source, String> {
+    let context = context
+        .or(kubeconfig.current_context.as_deref())
+        .filter(|context| !context.is_empty())
+        .ok_or("it has no `current-context`; choose one with --context")?
+        .to_owned();
+    let known = kubeconfig.contexts.iter().map(|c| c.name.as_str()).collect::<Vec<_>>();
+    let cluster_name = kubeconfig
+        .contexts
+        .iter()
+        .find(|c| c.name == context)
+        .and_then(|c| c.context.as_ref())
+        .map(|c| c.cluster.clone())
+        .ok_or_else(|| format!("it has no context `{context}`; it has: {}", known.join(", ")))?;
+    let cluster = kubeconfig
+        .clusters
+        .iter()
+        .find(|c| c.name == cluster_name)
+        .and_then(|c| c.cluster.clone())
+        .ok_or_else(|| {
+            format!("context `{context}` names cluster `{cluster_name}`, which it does not have")
+        })?;
+    if cluster.insecure_skip_tls_verify == Some(true) {
+        return Err(format!(
+            "cluster `{cluster_name}` sets `insecure-skip-tls-verify`: the control plane would send its token to \
+             whoever answers; put the API server's authority into `certificate-authority-data` instead"
+        ));
+    }
+    let server = cluster.server.clone().ok_or_else(|| format!("cluster `{cluster_name}` has no `server`"))?;
+    check_server(&server).map_err(|error| format!("cluster `{cluster_name}`: {error}"))?;
+    let authority =
+        authority(&cluster, file).map_err(|error| format!("cluster `{cluster_name}`: {error}"))?;
+    Ok(Source {
+        context,
+        server,
+        authority,
+        tls_server_name: cluster.tls_server_name.clone().filter(|name| !name.is_empty()),
+        through_proxy: cluster.proxy_url.as_ref().is_some_and(|url| !url.is_empty()),
+        kubeconfig,
+    })
+}
+
+/// The authority inline: the control plane cannot read files of this machine.
+fn authority(cluster: &Cluster, file: &Path) -> Result<Option<String>, String> {
+    if let Some(data) = cluster.certificate_authority_data.as_ref().filter(|data| !data.is_empty()) {
+        let pem = STANDARD
+            .decode(data.trim())
+            .map_err(|error| format!("`certificate-authority-data` is not base64: {error}"))?;
+        check_pem(&pem).map_err(|error| format!("`certificate-authority-data` {error}"))?;
+        return Ok(Some(data.trim().to_owned()));
+    }
+    let Some(path) = cluster.certificate_authority.as_ref().filter(|path| !path.is_empty()) else {
+        return Ok(None);
+    };
+    // As kubectl does: relative to the kubeconfig, not to where the person stands.
+    let path = file.parent().map_or_else(|| PathBuf::from(path), |folder| folder.join(path));
+    let pem = std::fs::read(&path)
+        .map_err(|error| format!("cannot read `certificate-authority` `{}`: {error}", path.display()))?;
+    check_pem(&pem).map_err(|error| format!("`certificate-authority` `{}` {error}", path.display()))?;
+    Ok(Some(STANDARD.encode(pem)))
+}
+
+fn check_pem(bytes: &[u8]) -> Result<(), &'static str> {
+    let text = String::from_utf8_lossy(bytes);
+    if text.contains("PRIVATE KEY-----") {
+        return Err("holds a private key; give the authority's certificate only");
+    }
+    if text.contains("-----BEGIN CERTIFICATE-----") { Ok(()) } else { Err("holds no PEM certificate") }
+}
+
+/// An address the control plane may send its token to.
+///
+/// # Errors
+/// What is wrong with it, and the fix.
+pub fn check_server(server: &str) -> Result<(), String> {
+    let uri: Uri = server.parse().map_err(|error| format!("server `{server}` is not a URL: {error}"))?;
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        // Not repeated: what stands before the `@` is a password.
+        return Err("the server's URL holds a user name or password; remove it".to_owned());
+    }
+    match uri.scheme_str() {
+        Some("https") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(()),
+        Some("http") => Err(format!(
+            "server `{server}` is plain http: tokens would cross the network in the clear; use https"
+        )),
+        _ => Err(format!("server `{server}` is not an https URL such as `https://eu-1.example.com:6443`")),
+    }
+}
+
+/// Whether `server` is the machine's own address, which means another machine everywhere else.
+#[must_use]
+pub fn is_loopback(server: &str) -> bool {
+    let Ok(uri) = server.parse::<Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const PEM: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+
+    fn vetted(cluster: &str, context: Option<&str>) -> Result<Source, String> {
+        let ca = STANDARD.encode(PEM);
+        let yaml = format!(
+            "current-context: eu\n\
+             clusters: [{{name: a, cluster: {{{}}}}}]\n\
+             users: [{{name: u, user: {{token: s3cr3t}}}}]\n\
+             contexts: [{{name: eu, context: {{cluster: a, user: u}}}}, {{name: lost, context: {{cluster: b, user: u}}}}]\n",
+            cluster.replace("CA", &ca)
+        );
+        vet(Kubeconfig::from_yaml(&yaml).unwrap(), context, Path::new("/none/config"))
+    }
+
+    #[test]
+    fn the_chosen_cluster_is_passed_on_with_its_authority() {
+        let source =
+            vetted("server: 'https://eu:6443', certificate-authority-data: CA, tls-server-name: api", None)
+                .unwrap();
+        assert_eq!((source.context.as_str(), source.server.as_str()), ("eu", "https://eu:6443"));
+        assert_eq!(source.authority, Some(STANDARD.encode(PEM)));
+        assert_eq!(source.tls_server_name.as_deref(), Some("api"));
+    }
+
+    #[rstest]
+    #[case::insecure(
+        "server: 'https://eu', insecure-skip-tls-verify: true",
+        "eu",
+        "certificate-authority-data"
+    )]
+    #[case::plain("server: 'http://eu'", "eu", "use https")]
+    #[case::not_a_url("server: eu", "eu", "not an https URL")]
+    #[case::password("server: 'https://me:hunter2@eu'", "eu", "remove it")]
+    #[case::nowhere("tls-server-name: x", "eu", "has no `server`")]
+    #[case::no_context("server: 'https://eu'", "us", "it has: eu, lost")]
+    #[case::no_cluster("server: 'https://eu'", "lost", "cluster `b`")]
+    #[case::not_base64("server: 'https://eu', certificate-authority-data: '?'", "eu", "not base64")]
+    #[case::not_pem("server: 'https://eu', certificate-authority-data: 'aGk='", "eu", "no PEM")]
+    #[case::no_file("server: 'https://eu', certificate-authority: ca.crt", "eu", "/none/ca.crt")]
+    fn what_cannot_be_passed_on_is_refused_with_the_fix(
+        #[case] cluster: &str,
+        #[case] context: &str,
+        #[case] says: &str,
+    ) {
+        let message = vetted(cluster, Some(context)).unwrap_err();
+        assert!(message.contains(says), "{message}");
+        assert!(!message.contains("s3cr3t") && !message.contains("hunter2"), "{message}");
+    }
+
+    #[rstest]
+    #[case("eu-1", true)]
+    #[case("local", false)]
+    #[case("", false)]
+    #[case("EU", false)]
+    #[case("eu.1", false)]
+    #[case("-eu", false)]
+    fn a_data_plane_is_named_by_a_dns_label(#[case] name: &str, #[case] fine: bool) {
+        assert_eq!(check_name(name).is_ok(), fine);
+        assert!(check_name(&"x".repeat(64)).is_err());
+    }
+
+    #[test]
+    fn loopback_addresses_are_recognised() {
+        assert!(is_loopback("https://127.0.0.1:6443") && is_loopback("https://[::1]:6443"));
+        assert!(is_loopback("https://localhost") && !is_loopback("https://eu-1.example.com:6443"));
+    }
+}

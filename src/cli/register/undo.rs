@@ -1,0 +1,114 @@
+//! `unregister`: the reverse, in the order that leaves nothing behind.
+//!
+//! The Secret stops registering the cluster before its data plane goes, or the control plane would make a new
+//! one; it is deleted last, because the control plane needs it to take its copies back.
+
+use std::pin::pin;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams},
+    runtime::{WatchStreamExt as _, watcher},
+};
+use serde_json::json;
+
+use super::grant;
+use crate::{
+    api::{
+        fleet::{DataPlane, LOCAL},
+        labels,
+    },
+    cli::{
+        args::Unregister,
+        failure::{Failure, Outcome, is_not_found},
+        home::Home,
+        output::Printer,
+    },
+};
+
+/// Takes a data plane out of the fleet.
+///
+/// # Errors
+/// When there is no such data plane, or it did not go in time.
+pub async fn run(printer: Printer, home: &Home, args: &Unregister) -> Outcome {
+    let name = args.name.as_str();
+    if name == LOCAL {
+        return Err(Failure::CouldNotAsk(format!(
+            "`{LOCAL}` is the control plane's own cluster and cannot be unregistered; `spec.paused` of the DataPlane \
+             stops all writes to it"
+        )));
+    }
+    let secret_is_ours = retire_secret(home, name).await?;
+    let existed = delete_data_plane(home, name).await?;
+    if !existed && !secret_is_ours {
+        return Err(Failure::Failed(format!("there is no dataplane `{name}` {home}")));
+    }
+    if existed && !gone(home, name, args).await? {
+        return Err(Failure::Failed(format!(
+            "dataplane `{name}` is still taking its copies back; `describe dataplane/{name}` shows how far it is, and \
+             `unregister {name}` again finishes"
+        )));
+    }
+    if secret_is_ours {
+        delete_secret(home, name).await?;
+    }
+    printer.say(&format!("dataplane/{name} unregistered"))?;
+    printer.note(&format!(
+        "its token still works in that cluster until it expires; there, `kubectl -n {} delete serviceaccount {}` \
+         revokes it",
+        grant::NAMESPACE,
+        grant::ACCOUNT
+    ));
+    Ok(())
+}
+
+/// Labels the Secret so that it no longer registers the cluster, yet is still known to be ours. Returns
+/// whether there is one.
+async fn retire_secret(home: &Home, name: &str) -> Outcome<bool> {
+    let secrets = home.api::<Secret>();
+    match secrets.get_metadata(name).await {
+        Err(error) if is_not_found(&error) => return Ok(false),
+        Err(error) => return Err(Failure::reading(&format!("secret `{name}` {home}"), &error)),
+        Ok(secret) if !secret.labels().contains_key(labels::REGISTER) => return Ok(false),
+        Ok(_) => {}
+    }
+    let patch = json!({"metadata": {"labels": {labels::REGISTER: "false"}}});
+    // Not by server-side apply: that would drop the kubeconfig we own under the same manager.
+    match secrets.patch_metadata(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(true),
+        Err(error) if is_not_found(&error) => Ok(false),
+        Err(error) => Err(Failure::writing(&format!("label secret `{name}` {home}"), &error)),
+    }
+}
+
+/// Returns whether there was one.
+async fn delete_data_plane(home: &Home, name: &str) -> Outcome<bool> {
+    match home.api::<DataPlane>().delete(name, &DeleteParams::default()).await {
+        Ok(_) => Ok(true),
+        Err(error) if is_not_found(&error) => Ok(false),
+        Err(error) => Err(Failure::writing(&format!("delete dataplane `{name}` {home}"), &error)),
+    }
+}
+
+async fn delete_secret(home: &Home, name: &str) -> Outcome {
+    match home.api::<Secret>().delete(name, &DeleteParams::default()).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_not_found(&error) => Ok(()),
+        Err(error) => Err(Failure::writing(&format!("delete secret `{name}` {home}"), &error)),
+    }
+}
+
+/// Waits until the data plane is gone; false when the time is up.
+async fn gone(home: &Home, name: &str, args: &Unregister) -> Outcome<bool> {
+    let mut seen = pin!(watcher::watch_object(home.api::<DataPlane>(), name).default_backoff());
+    let wait = async {
+        while let Some(event) = seen.next().await {
+            if matches!(event, Ok(None)) {
+                break;
+            }
+        }
+    };
+    Ok(tokio::time::timeout(args.timeout, wait).await.is_ok())
+}

@@ -1,0 +1,87 @@
+//! The two controllers as started from the command line.
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    args::{ControlPlane, Controller, DataPlane, Global},
+    failure::{Failure, Outcome},
+};
+use crate::{
+    control_plane, data_plane,
+    runtime::{
+        client::{self, Patience},
+        shutdown, telemetry,
+    },
+};
+
+/// Threads of a controller: it waits for networks, not for processors.
+const WORKERS: usize = 2;
+
+/// Runs the control plane's controller until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, or ends by itself.
+pub fn control_plane(global: &Global, args: &ControlPlane) -> Outcome {
+    start(&args.controller, async |shutdown| {
+        let config = control_plane::Config {
+            client: connect(configuration(global).await?)?,
+            namespace: global.namespace.clone(),
+            metrics_addr: args.controller.metrics_addr.0,
+            leader_elect: args.leader_elect,
+            allow_unsafe: args.allow_unsafe_kubeconfig.iter().cloned().collect(),
+            recovery_point_objective: args.recovery_point_objective,
+        };
+        control_plane::run(config, shutdown).await.map_err(|error| ended("control-plane", &error))
+    })
+}
+
+/// Runs a data plane's controller until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, or ends by itself.
+pub fn data_plane(global: &Global, args: &DataPlane) -> Outcome {
+    start(&args.controller, async |shutdown| {
+        let config = data_plane::Config {
+            client: connect(configuration(global).await?)?,
+            namespace: global.namespace.clone(),
+            watch_namespaces: args.watch_namespace.clone(),
+            take_over: args.take_over,
+            metrics_addr: args.controller.metrics_addr.0,
+            timings: data_plane::Timings::default(),
+        };
+        data_plane::run(config, shutdown).await.map_err(|error| ended("data-plane", &error))
+    })
+}
+
+/// Logging, threads and signals, then the role.
+fn start(args: &Controller, role: impl AsyncFnOnce(CancellationToken) -> Outcome) -> Outcome {
+    telemetry::init(args.log_format, &args.log_filter).map_err(|error| {
+        Failure::CouldNotAsk(format!("cannot use --log-filter `{}`: {error}", args.log_filter))
+    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::CouldNotAsk(format!("cannot start threads: {error}")))?;
+    runtime.block_on(async {
+        let shutdown = shutdown::on_signals()
+            .map_err(|error| Failure::CouldNotAsk(format!("cannot listen for signals: {error}")))?;
+        role(shutdown).await
+    })
+}
+
+async fn configuration(global: &Global) -> Outcome<kube::Config> {
+    client::config(global.kubeconfig.as_deref(), global.context.as_deref())
+        .await
+        .map_err(Failure::CouldNotAsk)
+}
+
+fn connect(config: kube::Config) -> Outcome<kube::Client> {
+    let server = config.cluster_url.to_string();
+    client::connect(config, Patience::HOME)
+        .map_err(|error| Failure::CouldNotAsk(format!("cannot use the configuration of `{server}`: {error}")))
+}
+
+fn ended(role: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::Failed(format!("{role} ended: {error}"))
+}

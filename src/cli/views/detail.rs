@@ -1,0 +1,175 @@
+//! Everything known about one object: facts, its datacenters, its conditions.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::{ago, data_planes::controller, data_planes::expires, moment, name, run};
+use crate::{
+    api::{
+        fleet::{DataPlane, FleetBackup, FleetBackupJob, FleetCluster},
+        size,
+    },
+    cli::output::{Table, one_line},
+};
+
+/// Facts first, tables after them.
+struct Page(String);
+
+impl Page {
+    fn new(kind: &str, name: &str) -> Self {
+        Self(format!("{kind} {name}\n"))
+    }
+
+    fn fact(&mut self, title: &str, value: impl Into<String>) {
+        let value: String = value.into();
+        if !value.is_empty() {
+            let _ = writeln!(self.0, "  {:<20} {}", format!("{title}:"), one_line(&value));
+        }
+    }
+
+    fn section(&mut self, title: &str, table: &Table) {
+        if !table.is_empty() {
+            let _ = write!(self.0, "\n{title}\n{}", table.render(2));
+        }
+    }
+
+    fn conditions(&mut self, conditions: &[Condition], now: Timestamp) {
+        let mut table = Table::new(&["TYPE", "STATUS", "REASON", "FOR", "MESSAGE"]);
+        for c in conditions {
+            let since = ago(Some(&c.last_transition_time), now);
+            table.row([c.type_.clone(), c.status.clone(), c.reason.clone(), since, c.message.clone()]);
+        }
+        self.section("Conditions", &table);
+    }
+}
+
+/// A data plane.
+#[must_use]
+pub fn data_plane(object: &DataPlane, now: Timestamp) -> String {
+    let mut page = Page::new("DataPlane", &name(&object.metadata));
+    if let Some(secret) = &object.spec.kubeconfig_secret_ref {
+        page.fact("Kubeconfig secret", &secret.name);
+    }
+    page.fact("Context", object.spec.context.clone().unwrap_or_default());
+    let Some(status) = &object.status else { return page.0 };
+    page.fact("Cluster id", status.cluster_id.clone().unwrap_or_default());
+    page.fact("Kubernetes", status.kubernetes_version.clone().unwrap_or_default());
+    page.fact("Controller", controller(status));
+    page.fact("Credential expires", expires(status, now));
+    page.fact("Datacenters", status.datacenters.map_or_else(String::new, |n| n.to_string()));
+    page.fact("Last contact", moment(status.last_contact_time.as_ref()));
+    page.fact("Disconnected since", moment(status.disconnected_since.as_ref()));
+    page.fact("Next attempt", moment(status.next_attempt_time.as_ref()));
+    page.conditions(&status.conditions, now);
+    page.0
+}
+
+/// A Cassandra cluster.
+#[must_use]
+pub fn cluster(object: &FleetCluster, now: Timestamp) -> String {
+    let mut page = Page::new("FleetCluster", &name(&object.metadata));
+    let Some(status) = &object.status else { return page.0 };
+    if let Some(owner) = &status.k8ssandra_cluster {
+        page.fact("K8ssandraCluster", format!("{}/{}", owner.namespace, owner.name));
+    }
+    page.fact("Last backup", status.last_complete_backup.clone().unwrap_or_default());
+    page.fact("Recovery point", moment(status.recovery_point_time.as_ref()));
+    page.fact("Restore points", status.restore_points.to_string());
+    let mut table =
+        Table::new(&["DATA PLANE", "NAMESPACE", "NAME", "NODES", "READY", "MEDUSA", "LAST BACKUP", "AGE"]);
+    for dc in &status.datacenters {
+        let medusa =
+            if dc.medusa.deployed { dc.medusa.image.as_deref().unwrap_or("deployed") } else { "absent" };
+        table.row([
+            dc.data_plane.clone(),
+            dc.namespace.clone(),
+            dc.name.clone(),
+            dc.size.to_string(),
+            match dc.ready {
+                Some(true) => "True",
+                Some(false) => "False",
+                None => "Unknown",
+            }
+            .to_owned(),
+            medusa.to_owned(),
+            dc.last_backup.clone().unwrap_or_default(),
+            ago(dc.last_backup_time.as_ref(), now),
+        ]);
+    }
+    page.section("Datacenters", &table);
+    page.conditions(&status.conditions, now);
+    page.0
+}
+
+/// A restore point.
+#[must_use]
+pub fn backup(object: &FleetBackup, now: Timestamp) -> String {
+    let mut page = Page::new("FleetBackup", &name(&object.metadata));
+    let Some(status) = &object.status else { return page.0 };
+    page.fact("Cluster", &status.cluster);
+    page.fact("Status", &status.phase);
+    page.fact("Restorable", if status.restorable { "yes" } else { "no" });
+    page.fact("Started", moment(status.start_time.as_ref()));
+    page.fact("Finished", moment(status.finish_time.as_ref()));
+    page.fact("Size", status.size.clone().unwrap_or_default());
+    page.fact("Job", status.origin.as_ref().and_then(|o| o.job.clone()).unwrap_or_default());
+    let mut table =
+        Table::new(&["DATA PLANE", "NAMESPACE", "NAME", "STATUS", "NODES", "FILES", "SIZE", "MEDUSA BACKUP"]);
+    for dc in &status.datacenters {
+        table.row([
+            dc.data_plane.clone(),
+            dc.namespace.clone(),
+            dc.name.clone(),
+            dc.status.clone(),
+            dc.nodes.map_or_else(String::new, |n| format!("{}/{}", n.finished, n.total)),
+            dc.files.map_or_else(String::new, |n| n.to_string()),
+            dc.size_bytes.map_or_else(String::new, size::humanize),
+            dc.medusa_backup.clone().unwrap_or_default(),
+        ]);
+    }
+    page.section("Datacenters", &table);
+    page.conditions(&status.conditions, now);
+    page.0
+}
+
+/// A run.
+#[must_use]
+pub fn job(object: &FleetBackupJob, now: Timestamp) -> String {
+    let mut page = Page::new("FleetBackupJob", &name(&object.metadata));
+    page.fact("Type", object.spec.backup_type.as_str());
+    let Some(status) = &object.status else {
+        page.fact("Phase", "Pending (no control plane has taken it up yet)");
+        return page.0;
+    };
+    page.fact("Summary", run::summary(status));
+    page.fact("Started", moment(status.start_time.as_ref()));
+    page.fact("Finished", moment(status.finish_time.as_ref()));
+    page.fact("Start skew", status.start_skew_seconds.map_or_else(String::new, |s| format!("{s}s")));
+    let mut table = Table::new(&["DATACENTER", "CLUSTER", "STATE", "JOB"]);
+    for dc in &status.datacenters {
+        table.row([run::title(dc), dc.cluster.clone(), run::line(dc), dc.job.clone().unwrap_or_default()]);
+    }
+    page.section("Datacenters", &table);
+    page.conditions(&status.conditions, now);
+    page.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::views::fixtures::{backups, clusters, data_planes, jobs, now};
+
+    #[test]
+    fn a_page_shows_everything_known() {
+        let last = |pages: Vec<String>| pages.into_iter().next_back().unwrap();
+        let pages = [
+            last(data_planes().iter().map(|d| data_plane(d, now())).collect()),
+            last(clusters().iter().map(|c| cluster(c, now())).collect()),
+            backups().first().map(|b| backup(b, now())).unwrap(),
+            last(jobs().iter().map(|j| job(j, now())).collect()),
+        ];
+        insta::assert_snapshot!(pages.join("\n"));
+    }
+}

@@ -1,0 +1,129 @@
+//! A backup run: what changed, and how it ended.
+
+use std::fmt::Write as _;
+
+use crate::{
+    api::{
+        fleet::{DatacenterRun, FleetBackupJobStatus, NodeCounts, Phase},
+        size,
+    },
+    cli::output::one_line,
+};
+
+/// Name of a datacenter in a run: `<data plane>/<namespace>/<datacenter>`.
+#[must_use]
+pub fn title(run: &DatacenterRun) -> String {
+    if run.datacenter.is_empty() {
+        return format!("{}/?", run.data_plane);
+    }
+    format!("{}/{}/{}", run.data_plane, run.namespace, run.datacenter)
+}
+
+/// State of a datacenter in a run, on one line.
+#[must_use]
+pub fn line(run: &DatacenterRun) -> String {
+    let mut line = run.phase.as_str().to_owned();
+    if let Some(NodeCounts { total, finished, .. }) = run.nodes {
+        let _ = write!(line, ", {finished}/{total} nodes");
+    }
+    if let Some(bytes) = run.size_bytes {
+        let _ = write!(line, ", {}", size::humanize(bytes));
+    }
+    // While all is well the reason only repeats the phase.
+    let why = [run.reason.as_deref(), run.message.as_deref()].into_iter().flatten();
+    let why = why.filter(|w| !w.is_empty() && *w != run.phase.as_str()).collect::<Vec<_>>().join(": ");
+    if !why.is_empty() && run.phase != Phase::Succeeded {
+        let _ = write!(line, " ({})", one_line(&why));
+    }
+    line
+}
+
+/// One line per datacenter whose state is not what it was.
+#[must_use]
+pub fn changes(before: Option<&FleetBackupJobStatus>, after: &FleetBackupJobStatus) -> Vec<String> {
+    let known = before.map_or(&[][..], |status| &status.datacenters);
+    let was = |run: &DatacenterRun| known.iter().find(|old| title(old) == title(run)).map(line);
+    let changed = after.datacenters.iter().filter(|run| was(run).as_deref() != Some(&line(run)));
+    changed.map(|run| format!("{}: {}", title(run), line(run))).collect()
+}
+
+/// How the run stands, in one line.
+#[must_use]
+pub fn summary(status: &FleetBackupJobStatus) -> String {
+    let phase = status.phase.unwrap_or_default();
+    let counts = status.counts.unwrap_or_default();
+    let nodes = status.datacenters.iter().filter_map(|run| run.nodes);
+    let (finished, total) = nodes.fold((0, 0), |(f, t), n| (f + n.finished, t + n.total));
+    let mut parts = vec![
+        format!("{}/{} datacenters", counts.succeeded, counts.total),
+        format!("{finished}/{total} nodes"),
+    ];
+    for (n, word) in [(counts.failed, "failed"), (counts.skipped, "skipped")] {
+        if n > 0 {
+            parts.push(format!("{n} {word}"));
+        }
+    }
+    if let Some(size) = &status.size {
+        parts.push(size.clone());
+    }
+    if !status.restore_points.is_empty() {
+        let s = if status.restore_points.len() == 1 { "" } else { "s" };
+        parts.push(format!("restore point{s} {}", status.restore_points.join(", ")));
+    }
+    let line = format!("{}: {}", phase.as_str(), parts.join(", "));
+    let problem = status.conditions.iter().find(|c| c.type_ == "Complete" && c.status == "False");
+    match problem.filter(|c| phase.is_final() && phase != Phase::Succeeded && !c.message.is_empty()) {
+        Some(condition) => format!("{line} ({})", one_line(&condition.message)),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::views::fixtures::{finished_run, half_failed_run, running_run};
+
+    #[test]
+    fn only_what_changed_is_told() {
+        let (running, finished) = (running_run(), finished_run());
+        assert_eq!(
+            changes(None, &running),
+            [
+                "eu-1/shop/dc1: Running, 1/3 nodes",
+                "us-1/shop/dc2: Pending (DataPlaneUnreachable: no answer for 2m)"
+            ]
+        );
+        assert_eq!(changes(Some(&running), &running), Vec::<String>::new());
+        assert_eq!(
+            changes(Some(&running), &finished),
+            [
+                "eu-1/shop/dc1: Succeeded, 3/3 nodes, 1.00 GB",
+                "us-1/shop/dc2: Succeeded, 3/3 nodes, 256.00 MB"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_last_line_says_what_can_be_restored() {
+        assert_eq!(
+            summary(&finished_run()),
+            "Succeeded: 2/2 datacenters, 6/6 nodes, 1.25 GB, restore point nightly-0b1c2d3e.shop"
+        );
+    }
+
+    #[test]
+    fn the_last_line_of_a_bad_run_says_why() {
+        assert_eq!(
+            summary(&half_failed_run()),
+            "PartiallyFailed: 1/2 datacenters, 5/6 nodes, 1 failed, 1.00 GB \
+             (us-1/shop/dc2: node dc2-r1-sts-0 failed)"
+        );
+    }
+
+    #[test]
+    fn a_data_plane_whose_datacenters_are_not_known_yet_has_a_line() {
+        let run = DatacenterRun { data_plane: "eu-2".to_owned(), ..DatacenterRun::default() };
+        assert_eq!(title(&run), "eu-2/?");
+        assert_eq!(line(&run), "Pending");
+    }
+}

@@ -1,0 +1,198 @@
+//! Whether a datacenter's backup succeeded. `finishTime` alone says nothing (contract §2.2, upstream
+//! §8.K). Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    api::{Reason, cassandra::CassandraDatacenter, fleet::NodeCounts, medusa::MedusaBackupJob},
+    control_plane::view::BackupRecord,
+};
+
+/// How long a finished job's MedusaBackup is awaited: k8ssandra-operator writes it after `finishTime`,
+/// and the two arrive by different watches.
+pub const GRACE: SignedDuration = SignedDuration::from_secs(60);
+
+/// The verdict on one datacenter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not decided.
+    Running {
+        /// What it waits for.
+        reason: Reason,
+        /// The same for people.
+        message: Option<String>,
+    },
+    /// Every node is in the backup.
+    Succeeded,
+    /// It did not work.
+    Failed {
+        /// Why, for machines.
+        reason: Reason,
+        /// Why, for people.
+        message: String,
+    },
+}
+
+/// Everything the verdict is made of.
+pub struct Evidence<'a> {
+    /// The MedusaBackupJob.
+    pub job: &'a MedusaBackupJob,
+    /// The MedusaBackup of the same name.
+    pub backup: Option<&'a BackupRecord>,
+    /// The datacenter as it is now.
+    pub datacenter: Option<&'a CassandraDatacenter>,
+    /// Since when the job has been seen finished.
+    pub finished_since: Option<Timestamp>,
+}
+
+/// Nodes of the run by state.
+#[must_use]
+pub fn nodes(evidence: &Evidence<'_>) -> NodeCounts {
+    let count = |list: &[String]| i64::try_from(list.len()).unwrap_or(i64::MAX);
+    let status = evidence.job.status.clone().unwrap_or_default();
+    let (finished, failed) = (count(&status.finished), count(&status.failed));
+    let listed = finished + failed + count(&status.in_progress);
+    let size = evidence.datacenter.map_or(0, |dc| i64::from(dc.spec.size));
+    let total = if status.start_time.is_some() { listed.max(1) } else { size };
+    NodeCounts { total, finished, failed }
+}
+
+/// Judges one datacenter at `now`.
+#[must_use]
+pub fn judge(evidence: &Evidence<'_>, now: Timestamp) -> Verdict {
+    let status = evidence.job.status.clone().unwrap_or_default();
+    if status.finish_time.is_none() {
+        let reason = if status.start_time.is_some() { Reason::Running } else { Reason::JobCreated };
+        return Verdict::Running { reason, message: status.message };
+    }
+    if !status.failed.is_empty() {
+        let named = status.failed.join(", ");
+        let message = status.message.unwrap_or_else(|| format!("the backup failed on {named}"));
+        return Verdict::Failed { reason: Reason::NodesFailed, message };
+    }
+    let patience = evidence.finished_since.is_none_or(|since| now.duration_since(since) < GRACE);
+    let lacking = |reason: Reason, message: String| {
+        if patience {
+            Verdict::Running { reason: Reason::AwaitingMedusaBackup, message: Some(message) }
+        } else {
+            Verdict::Failed { reason, message }
+        }
+    };
+    let Some(backup) = evidence.backup else {
+        let said = status.message.map(|m| format!(": {m}")).unwrap_or_default();
+        return lacking(
+            Reason::MedusaBackupMissing,
+            format!("the job finished without a MedusaBackup{said}"),
+        );
+    };
+    if backup.status != "SUCCESS" {
+        let word = if backup.status.is_empty() { "no status" } else { &backup.status };
+        return lacking(Reason::BackupIncomplete, format!("the MedusaBackup says {word}"));
+    }
+    let expected = evidence.datacenter.map_or(backup.total_nodes, |dc| i64::from(dc.spec.size));
+    let finished = i64::try_from(status.finished.len()).unwrap_or(i64::MAX);
+    if backup.finished_nodes != backup.total_nodes || backup.total_nodes != expected || finished < expected {
+        return Verdict::Failed {
+            reason: Reason::BackupIncomplete,
+            message: format!(
+                "the MedusaBackup covers {} of {} nodes, the job {finished}, and the datacenter has {expected}",
+                backup.finished_nodes, backup.total_nodes
+            ),
+        };
+    }
+    let name = evidence.datacenter.map(CassandraDatacenter::display_name);
+    if let (Some(name), [first, ..]) = (name, backup.node_datacenters.as_slice())
+        && (*first != name || backup.node_datacenters.len() > 1)
+    {
+        return Verdict::Failed {
+            reason: Reason::WrongDatacenter,
+            message: format!(
+                "the MedusaBackup holds nodes of {}, not only of `{name}`; does another datacenter share its prefix?",
+                backup.node_datacenters.join(", ")
+            ),
+        };
+    }
+    Verdict::Succeeded
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::control_plane::fanout::tests::datacenter;
+
+    fn job(status: Value) -> MedusaBackupJob {
+        serde_json::from_value(json!({
+            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackupJob", "metadata": {"name": "j"},
+            "spec": {"cassandraDatacenter": "dc1"}, "status": status
+        }))
+        .unwrap()
+    }
+
+    fn finished(pods: &[&str], failed: &[&str]) -> MedusaBackupJob {
+        job(json!({"startTime": "2026-01-01T00:00:00Z", "finishTime": "2026-01-01T00:01:00Z",
+            "finished": pods, "failed": failed}))
+    }
+
+    fn backup(status: &str, total: i64, done: i64, dcs: &[&str]) -> BackupRecord {
+        BackupRecord {
+            status: status.into(),
+            total_nodes: total,
+            finished_nodes: done,
+            node_datacenters: dcs.iter().map(|d| (*d).to_owned()).collect(),
+            ..BackupRecord::default()
+        }
+    }
+
+    fn verdict(job: &MedusaBackupJob, backup: Option<&BackupRecord>, waited: i64) -> String {
+        let dc = datacenter("dc1", 2);
+        let evidence =
+            Evidence { job, backup, datacenter: Some(&dc), finished_since: Some(Timestamp::UNIX_EPOCH) };
+        match judge(&evidence, Timestamp::from_second(waited).unwrap()) {
+            Verdict::Running { reason, .. } => format!("running {reason}"),
+            Verdict::Succeeded => "succeeded".into(),
+            Verdict::Failed { reason, .. } => format!("failed {reason}"),
+        }
+    }
+
+    #[rstest]
+    #[case(Some(backup("SUCCESS", 2, 2, &["dc1"])), "succeeded")]
+    #[case(Some(backup("SUCCESS", 2, 2, &[])), "succeeded")]
+    #[case(Some(backup("SUCCESS", 2, 1, &["dc1"])), "failed BackupIncomplete")]
+    #[case(Some(backup("SUCCESS", 3, 3, &["dc1"])), "failed BackupIncomplete")]
+    #[case(Some(backup("SUCCESS", 2, 2, &["dc1", "dc2"])), "failed WrongDatacenter")]
+    #[case(Some(backup("SUCCESS", 2, 2, &["dc2"])), "failed WrongDatacenter")]
+    #[case(Some(backup("IN_PROGRESS", 2, 1, &["dc1"])), "failed BackupIncomplete")]
+    #[case(Some(backup("", 0, 0, &[])), "failed BackupIncomplete")]
+    #[case(None, "failed MedusaBackupMissing")]
+    fn only_a_complete_backup_of_this_datacenter_counts(
+        #[case] backup: Option<BackupRecord>,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(verdict(&finished(&["a", "b"], &[]), backup.as_ref(), 61), expected);
+    }
+
+    #[test]
+    fn a_finished_job_waits_for_its_backup_before_it_fails() {
+        assert_eq!(verdict(&finished(&["a", "b"], &[]), None, 5), "running AwaitingMedusaBackup");
+        let half = backup("IN_PROGRESS", 2, 1, &["dc1"]);
+        assert_eq!(verdict(&finished(&["a", "b"], &[]), Some(&half), 5), "running AwaitingMedusaBackup");
+    }
+
+    #[test]
+    fn a_failed_node_fails_the_datacenter_and_a_lost_one_is_noticed() {
+        let good = backup("SUCCESS", 2, 2, &["dc1"]);
+        assert_eq!(verdict(&finished(&["a"], &["b"]), Some(&good), 0), "failed NodesFailed");
+        assert_eq!(verdict(&finished(&["a"], &[]), Some(&good), 0), "failed BackupIncomplete");
+        assert_eq!(verdict(&finished(&[], &[]), None, 61), "failed MedusaBackupMissing");
+    }
+
+    #[test]
+    fn before_finish_time_nothing_is_decided() {
+        assert_eq!(verdict(&job(json!({})), None, 0), "running JobCreated");
+        let started = job(json!({"startTime": "2026-01-01T00:00:00Z", "inProgress": ["a", "b"]}));
+        assert_eq!(verdict(&started, Some(&backup("SUCCESS", 2, 2, &["dc1"])), 999), "running Running");
+    }
+}

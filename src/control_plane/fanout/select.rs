@@ -1,0 +1,265 @@
+//! Which datacenters a selector means. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{
+    ResourceExt as _,
+    core::{Selector as Labels, SelectorExt as _},
+};
+
+use crate::{
+    api::{
+        Reason,
+        cassandra::CassandraDatacenter,
+        fleet::{DatacenterRun, Phase, Selector},
+    },
+    control_plane::{
+        fleet::{Snapshot, Usable},
+        inventory::grouping::cluster_of,
+        view::Contact,
+    },
+};
+
+/// Labels of the FleetClusters, by name.
+pub type ClusterLabels = BTreeMap<String, BTreeMap<String, String>>;
+
+/// A selector that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidSelector(pub String);
+
+/// A selector with its label selectors read.
+struct Reader<'a> {
+    selector: &'a Selector,
+    clusters: Option<Labels>,
+    planes: Option<Labels>,
+    datacenters: Option<Labels>,
+    cluster_labels: &'a ClusterLabels,
+}
+
+fn read(field: &str, selector: Option<&LabelSelector>) -> Result<Option<Labels>, InvalidSelector> {
+    selector
+        .cloned()
+        .map(Labels::try_from)
+        .transpose()
+        .map_err(|error| InvalidSelector(format!("`spec.selector.{field}` cannot be read: {error}")))
+}
+
+fn listed<T: AsRef<str>>(names: &[T], name: &str) -> bool {
+    names.is_empty() || names.iter().any(|n| n.as_ref() == name)
+}
+
+impl<'a> Reader<'a> {
+    fn new(selector: &'a Selector, cluster_labels: &'a ClusterLabels) -> Result<Self, InvalidSelector> {
+        Ok(Self {
+            selector,
+            clusters: read("clusterSelector", selector.cluster_selector.as_ref())?,
+            planes: read("dataPlaneSelector", selector.data_plane_selector.as_ref())?,
+            datacenters: read("datacenterSelector", selector.datacenter_selector.as_ref())?,
+            cluster_labels,
+        })
+    }
+
+    fn wants_plane(&self, plane: &Snapshot) -> bool {
+        // A second registration of one cluster stands for nothing of its own.
+        let double = matches!(&plane.usable, Usable::NotReady { reason: Reason::DuplicateCluster, .. });
+        !double
+            && !plane.unregistering
+            && listed(&self.selector.data_planes, &plane.name)
+            && self.planes.as_ref().is_none_or(|s| s.matches(&plane.labels))
+    }
+
+    fn wants(&self, plane: &str, datacenter: &CassandraDatacenter) -> bool {
+        let cluster = cluster_of(plane, datacenter);
+        let none = BTreeMap::new();
+        let cluster_labels = self.cluster_labels.get(&cluster.name).unwrap_or(&none);
+        let clusters = &self.selector.clusters;
+        listed(&self.selector.namespaces, &datacenter.namespace().unwrap_or_default())
+            && listed(&self.selector.datacenters, &datacenter.name_any())
+            && (clusters.is_empty() || clusters.iter().any(|name| cluster.is_called(name)))
+            && self.clusters.as_ref().is_none_or(|s| s.matches(cluster_labels))
+            && self.datacenters.as_ref().is_none_or(|s| s.matches(datacenter.labels()))
+    }
+}
+
+/// Resolves `selector` into one entry per datacenter.
+///
+/// `known` holds the entries of an earlier pass; they stay as they are, because a run's datacenters are
+/// fixed when it starts. Only a data plane that had not been listed then (an entry without a datacenter)
+/// is resolved later.
+///
+/// # Errors
+/// When a label selector cannot be read.
+pub fn select(
+    selector: &Selector,
+    planes: &[Snapshot],
+    cluster_labels: &ClusterLabels,
+    known: &[DatacenterRun],
+) -> Result<Vec<DatacenterRun>, InvalidSelector> {
+    let reader = Reader::new(selector, cluster_labels)?;
+    let first = known.is_empty();
+    let waiting: BTreeSet<&str> =
+        known.iter().filter(|e| is_placeholder(e)).map(|e| e.data_plane.as_str()).collect();
+    let mut entries: Vec<DatacenterRun> = known.iter().filter(|e| !is_placeholder(e)).cloned().collect();
+    for plane in planes.iter().filter(|p| reader.wants_plane(p)) {
+        if !first && !waiting.contains(plane.name.as_str()) {
+            continue;
+        }
+        let old = known.iter().find(|e| is_placeholder(e) && e.data_plane == plane.name);
+        if old.is_some_and(|e| e.phase.is_final()) {
+            entries.extend(old.cloned());
+            continue;
+        }
+        // What a cluster last said about its datacenters holds while it is silent.
+        let listed_once = plane.view.datacenters.synced || !plane.view.datacenters.items.is_empty();
+        if !listed_once || (plane.view.contact == Contact::Live && !plane.view.datacenters.synced) {
+            entries.push(old.cloned().unwrap_or_else(|| DatacenterRun {
+                data_plane: plane.name.clone(),
+                ..DatacenterRun::default()
+            }));
+            continue;
+        }
+        let chosen = plane.view.datacenters.items.values().filter(|dc| reader.wants(&plane.name, dc));
+        entries.extend(chosen.map(|dc| entry(selector, &plane.name, dc)));
+    }
+    if !entries.iter().any(|e| is_placeholder(e) && !e.phase.is_final()) {
+        entries.extend(unmatched(selector, planes, &entries));
+    }
+    entries.sort_by(|a, b| key(a).cmp(&key(b)));
+    Ok(entries)
+}
+
+fn key(entry: &DatacenterRun) -> (&str, &str, &str) {
+    (&entry.data_plane, &entry.namespace, &entry.datacenter)
+}
+
+/// Whether the entry stands for a data plane whose datacenters are not known yet.
+#[must_use]
+pub fn is_placeholder(entry: &DatacenterRun) -> bool {
+    entry.datacenter.is_empty() && !entry.data_plane.is_empty()
+}
+
+fn entry(selector: &Selector, plane: &str, datacenter: &CassandraDatacenter) -> DatacenterRun {
+    let mut entry = DatacenterRun {
+        data_plane: plane.to_owned(),
+        namespace: datacenter.namespace().unwrap_or_default(),
+        datacenter: datacenter.name_any(),
+        cluster: cluster_of(plane, datacenter).name,
+        ..DatacenterRun::default()
+    };
+    let obstacle = if datacenter.medusa_container().is_none() {
+        Some((Reason::MedusaNotDeployed, "its pods have no `medusa` container; deploy Medusa to back it up"))
+    } else if datacenter.spec.stopped {
+        Some((Reason::DatacenterStopped, "its `spec.stopped` is set; start it to back it up"))
+    } else {
+        None
+    };
+    if let Some((reason, message)) = obstacle {
+        // Named by the user it is a failure; swept up by a wide selector it is merely left out.
+        let named = selector.datacenters.contains(&entry.datacenter);
+        entry.phase = if named { Phase::Failed } else { Phase::Skipped };
+        entry.reason = Some(reason.as_str().to_owned());
+        entry.message = Some(message.to_owned());
+    }
+    entry
+}
+
+/// Entries for names in the selector that nothing matches, so that a typing error does not pass as
+/// success. Called when every data plane is known.
+fn unmatched(selector: &Selector, planes: &[Snapshot], entries: &[DatacenterRun]) -> Vec<DatacenterRun> {
+    let failed =
+        |plane: &str, datacenter: &str, cluster: &str, reason: Reason, message: String| DatacenterRun {
+            data_plane: plane.to_owned(),
+            datacenter: datacenter.to_owned(),
+            cluster: cluster.to_owned(),
+            phase: Phase::Failed,
+            reason: Some(reason.as_str().to_owned()),
+            message: Some(message),
+            ..DatacenterRun::default()
+        };
+    let mut missing = Vec::new();
+    if entries.is_empty() && selector.data_planes.is_empty() {
+        return missing; // The whole selector matches nothing: that is the job's own reason.
+    }
+    for name in selector.data_planes.iter().filter(|name| !planes.iter().any(|p| p.name == **name)) {
+        let message = format!("`spec.selector.dataPlanes` names `{name}`, which is not registered");
+        missing.push(failed(name, "-", "", Reason::UnknownDataPlane, message));
+    }
+    for name in selector.datacenters.iter().filter(|name| !entries.iter().any(|e| e.datacenter == **name)) {
+        let message = format!("`spec.selector.datacenters` names `{name}`, which no selected data plane has");
+        missing.push(failed("", name, "", Reason::DatacenterNotFound, message));
+    }
+    missing.retain(|new| !entries.iter().any(|e| key(e) == key(new)));
+    missing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control_plane::fanout::tests::{datacenter, live, plane, silent};
+
+    fn names(entries: &[DatacenterRun]) -> Vec<String> {
+        entries.iter().map(|e| format!("{}/{}={}", e.data_plane, e.datacenter, e.phase.as_str())).collect()
+    }
+
+    fn run(selector: &Selector, planes: &[Snapshot], known: &[DatacenterRun]) -> Vec<String> {
+        names(&select(selector, planes, &ClusterLabels::new(), known).unwrap())
+    }
+
+    #[test]
+    fn an_empty_selector_means_everything_that_has_medusa() {
+        let planes = [
+            plane("eu", live(&[datacenter("dc1", 3), datacenter("bare", 0)])),
+            plane("us", live(&[datacenter("dc2", 3)])),
+        ];
+        assert_eq!(
+            run(&Selector::default(), &planes, &[]),
+            ["eu/bare=Skipped", "eu/dc1=Pending", "us/dc2=Pending"]
+        );
+    }
+
+    #[test]
+    fn each_field_narrows_the_choice() {
+        let planes = [
+            plane("eu", live(&[datacenter("dc1", 3), datacenter("dc3", 3)])),
+            plane("us", live(&[datacenter("dc2", 3)])),
+        ];
+        let selector = Selector {
+            data_planes: vec!["eu".into()],
+            datacenters: vec!["dc3".into()],
+            ..Selector::default()
+        };
+        assert_eq!(run(&selector, &planes, &[]), ["eu/dc3=Pending"]);
+        let selector = Selector { clusters: vec!["shop.ns.us".into()], ..Selector::default() };
+        assert_eq!(run(&selector, &planes, &[]), ["us/dc2=Pending"]);
+    }
+
+    #[test]
+    fn a_silent_data_plane_holds_a_place_until_it_is_listed() {
+        let selector = Selector::default();
+        let first = select(&selector, &[plane("eu", silent())], &ClusterLabels::new(), &[]).unwrap();
+        assert_eq!(names(&first), ["eu/=Pending"]);
+        let later = [plane("eu", live(&[datacenter("dc1", 1)])), plane("new", live(&[datacenter("dc9", 1)]))];
+        assert_eq!(run(&selector, &later, &first), ["eu/dc1=Pending"], "the run's data planes are fixed");
+    }
+
+    #[test]
+    fn what_a_run_started_with_stays() {
+        let selector = Selector::default();
+        let first =
+            select(&selector, &[plane("eu", live(&[datacenter("dc1", 1)]))], &ClusterLabels::new(), &[])
+                .unwrap();
+        let grown = [plane("eu", live(&[datacenter("dc1", 1), datacenter("dc2", 1)]))];
+        assert_eq!(run(&selector, &grown, &first), ["eu/dc1=Pending"]);
+    }
+
+    #[test]
+    fn a_name_that_matches_nothing_fails_for_itself() {
+        let planes = [plane("eu", live(&[datacenter("dc1", 1), datacenter("bare", 0)]))];
+        let selector =
+            Selector { datacenters: vec!["dc1".into(), "dcx".into(), "bare".into()], ..Selector::default() };
+        assert_eq!(run(&selector, &planes, &[]), ["/dcx=Failed", "eu/bare=Failed", "eu/dc1=Pending"]);
+        let selector = Selector { data_planes: vec!["nowhere".into()], ..Selector::default() };
+        assert_eq!(run(&selector, &planes, &[]), ["nowhere/-=Failed"]);
+    }
+}

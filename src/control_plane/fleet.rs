@@ -1,0 +1,231 @@
+//! The data planes of this process: one shared table, read by snapshot.
+//!
+//! No lock here is ever held across I/O.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::broadcast;
+
+use super::{
+    registry::remote::Remote,
+    view::{Contact, View},
+};
+use crate::{api::Reason, runtime::clock};
+
+/// How long after connecting a data plane's first listings may take before it counts as not ready.
+const LISTING_TIME: SignedDuration = SignedDuration::from_secs(30);
+
+/// Something changed in a data plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Whether it answers, who it is, or what it is allowed: its DataPlane has news.
+    Contact(String),
+    /// Its CassandraDatacenters.
+    Datacenters(String),
+    /// A MedusaBackupJob or its MedusaBackup; carries the fleet job's name.
+    Job {
+        /// The data plane.
+        data_plane: String,
+        /// The FleetBackupJob.
+        job: String,
+    },
+    /// Its MedusaBackups.
+    Backups(String),
+    /// Our copies in it.
+    Copies(String),
+}
+
+/// What is seen of one data plane, shared by the watches that write it and everyone who reads it. It
+/// outlives a rotated credential.
+#[derive(Debug)]
+pub struct ViewCell(Mutex<Arc<View>>);
+
+impl ViewCell {
+    fn new(view: View) -> Self {
+        Self(Mutex::new(Arc::new(view)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<View>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The view as it is now.
+    #[must_use]
+    pub fn get(&self) -> Arc<View> {
+        self.lock().clone()
+    }
+
+    /// Changes the view.
+    pub fn update<R>(&self, change: impl FnOnce(&mut View) -> R) -> R {
+        change(Arc::make_mut(&mut self.lock()))
+    }
+}
+
+/// Whether work may be sent to a data plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Usable {
+    /// Yes.
+    Ready,
+    /// Not yet: the connection is being made. Nothing may be concluded from that.
+    Connecting,
+    /// No, because it does not answer.
+    Unreachable {
+        /// Since when, when it once answered.
+        since: Option<Timestamp>,
+        /// Why, for people.
+        why: String,
+    },
+    /// No, for another reason.
+    NotReady {
+        /// Why, for machines.
+        reason: Reason,
+        /// Why, for people.
+        why: String,
+    },
+}
+
+/// One registered data plane.
+#[derive(Clone)]
+pub struct Member {
+    /// Labels of its DataPlane.
+    pub labels: BTreeMap<String, String>,
+    /// What keeps it from being used although it may answer: paused, a duplicate, being unregistered,
+    /// a refused kubeconfig.
+    pub blocked: Option<(Reason, String)>,
+    /// Whether its copies are to be taken back.
+    pub unregistering: bool,
+    /// How to talk to it; absent while its kubeconfig is not usable.
+    pub remote: Option<Arc<Remote>>,
+    /// What is seen of it.
+    pub view: Arc<ViewCell>,
+}
+
+/// One data plane at one moment.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// Name of the DataPlane.
+    pub name: String,
+    /// Labels of the DataPlane.
+    pub labels: BTreeMap<String, String>,
+    /// Whether work may be sent to it.
+    pub usable: Usable,
+    /// Whether its copies are to be taken back.
+    pub unregistering: bool,
+    /// How to talk to it.
+    pub remote: Option<Arc<Remote>>,
+    /// What is seen of it.
+    pub view: Arc<View>,
+}
+
+/// All registered data planes.
+pub struct Fleet {
+    members: RwLock<BTreeMap<String, Member>>,
+    enrolled: AtomicBool,
+    changes: broadcast::Sender<Change>,
+}
+
+impl Default for Fleet {
+    fn default() -> Self {
+        // A receiver that falls this far behind is told so and looks at everything.
+        Self {
+            members: RwLock::default(),
+            enrolled: AtomicBool::new(false),
+            changes: broadcast::Sender::new(4096),
+        }
+    }
+}
+
+impl Fleet {
+    /// Tells everyone who subscribed.
+    pub fn announce(&self, change: Change) {
+        // Nobody listening is no error: consumers start after the registry.
+        let _ = self.changes.send(change);
+    }
+
+    /// Changes from now on.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// Adds a data plane, or changes it; a new one starts with nothing known.
+    pub fn update(&self, name: &str, change: impl FnOnce(&mut Member)) {
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        let member = members.entry(name.to_owned()).or_insert_with(|| Member {
+            labels: BTreeMap::new(),
+            blocked: None,
+            unregistering: false,
+            remote: None,
+            view: Arc::new(ViewCell::new(View::unknown())),
+        });
+        change(member);
+    }
+
+    /// Says that every DataPlane that existed at the start is in the table.
+    pub fn set_enrolled(&self) {
+        self.enrolled.store(true, Ordering::Release);
+    }
+
+    /// Whether the table is whole: before that, a missing data plane means nothing.
+    #[must_use]
+    pub fn is_enrolled(&self) -> bool {
+        self.enrolled.load(Ordering::Acquire)
+    }
+
+    /// Forgets a data plane.
+    pub fn remove(&self, name: &str) -> Option<Member> {
+        self.members.write().unwrap_or_else(PoisonError::into_inner).remove(name)
+    }
+
+    /// One data plane.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<Member> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// All data planes, by name.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<Snapshot> {
+        let now = clock::now();
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        members
+            .iter()
+            .map(|(name, member)| {
+                let view = member.view.get();
+                Snapshot {
+                    name: name.clone(),
+                    labels: member.labels.clone(),
+                    usable: usable(member, &view, now),
+                    unregistering: member.unregistering,
+                    remote: member.remote.clone(),
+                    view,
+                }
+            })
+            .collect()
+    }
+}
+
+fn usable(member: &Member, view: &View, now: Timestamp) -> Usable {
+    if let Some((reason, why)) = &member.blocked {
+        return Usable::NotReady { reason: *reason, why: why.clone() };
+    }
+    let listing = || view.connected_at.is_some_and(|at| now.duration_since(at) < LISTING_TIME);
+    match &view.contact {
+        Contact::NotTried => Usable::Connecting,
+        Contact::Never { why } => Usable::Unreachable { since: None, why: why.clone() },
+        Contact::Lost { since, why } => Usable::Unreachable { since: Some(*since), why: why.clone() },
+        Contact::Live if view.is_live() => Usable::Ready,
+        Contact::Live if listing() => Usable::Connecting,
+        Contact::Live => Usable::NotReady {
+            reason: Reason::WatchesStale,
+            why: "its objects are not all listed yet; see its DataPlane's conditions".to_owned(),
+        },
+    }
+}

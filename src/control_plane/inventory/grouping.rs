@@ -1,0 +1,82 @@
+//! Which Cassandra cluster a datacenter belongs to (contract §2.2, FleetCluster). Pure.
+
+use kube::ResourceExt as _;
+
+use crate::api::{cassandra::CassandraDatacenter, fleet::K8ssandraClusterRef, labels, names};
+
+/// A Cassandra cluster of the fleet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClusterId {
+    /// Name of its FleetCluster.
+    pub name: String,
+    /// Name and namespace of its K8ssandraCluster, when one owns the datacenters.
+    pub k8ssandra: Option<(String, String)>,
+}
+
+impl ClusterId {
+    /// Whether `name` means this cluster: as FleetCluster or as K8ssandraCluster.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.k8ssandra.as_ref().is_some_and(|(cluster, _)| cluster == name)
+    }
+
+    /// The K8ssandraCluster as it appears in status.
+    #[must_use]
+    pub fn k8ssandra_ref(&self) -> Option<K8ssandraClusterRef> {
+        let (name, namespace) = self.k8ssandra.clone()?;
+        Some(K8ssandraClusterRef { name, namespace })
+    }
+}
+
+/// The cluster of a datacenter: by k8ssandra-operator's labels, else by our label, else each data plane,
+/// namespace and cluster name is a cluster of its own.
+#[must_use]
+pub fn cluster_of(plane: &str, datacenter: &CassandraDatacenter) -> ClusterId {
+    let own = datacenter.labels();
+    let label = |key: &str| own.get(key).filter(|v| !v.is_empty()).cloned();
+    if let (Some(name), Some(namespace)) =
+        (label(labels::K8SSANDRA_CLUSTER_NAME), label(labels::K8SSANDRA_CLUSTER_NAMESPACE))
+    {
+        return ClusterId {
+            name: names::dns_name(&format!("{name}.{namespace}")),
+            k8ssandra: Some((name, namespace)),
+        };
+    }
+    let name = match label(labels::CLUSTER) {
+        Some(name) => names::dns_name(&name),
+        None => {
+            let namespace = datacenter.namespace().unwrap_or_default();
+            names::dns_name(&format!("{}.{namespace}.{plane}", datacenter.spec.cluster_name))
+        }
+    };
+    ClusterId { name, k8ssandra: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn datacenter(labels: serde_json::Value) -> CassandraDatacenter {
+        serde_json::from_value(json!({
+            "apiVersion": "cassandra.datastax.com/v1beta1", "kind": "CassandraDatacenter",
+            "metadata": {"name": "dc1", "namespace": "ns", "labels": labels},
+            "spec": {"clusterName": "shop"}
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn datacenters_are_grouped_by_k8ssandra_then_by_label_then_by_place() {
+        let managed = json!({"k8ssandra.io/cluster-name": "demo", "k8ssandra.io/cluster-namespace": "k8s",
+            "fleet.k8ssandra.io/cluster": "other"});
+        let id = cluster_of("eu", &datacenter(managed));
+        assert_eq!(id.name, "demo.k8s");
+        assert!(id.is_called("demo") && id.is_called("demo.k8s") && !id.is_called("other"));
+        let labelled = datacenter(json!({"fleet.k8ssandra.io/cluster": "shop"}));
+        assert_eq!(cluster_of("eu", &labelled), cluster_of("us", &labelled));
+        assert_eq!(cluster_of("eu", &labelled).name, "shop");
+        assert_eq!(cluster_of("eu", &datacenter(json!({}))).name, "shop.ns.eu");
+    }
+}

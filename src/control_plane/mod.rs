@@ -1,0 +1,147 @@
+//! The control plane: keeps a client for every data plane, copies configurations and Secrets there, fans
+//! backups out, and aggregates what comes back.
+//!
+//! It speaks to data planes only through Kubernetes objects and never dials a pod (contract §1).
+
+pub mod fanout;
+pub mod fleet;
+pub mod inventory;
+pub mod registry;
+pub mod replication;
+pub mod view;
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client};
+use prometheus_client::registry::Registry;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{labels, names},
+    runtime::{
+        events::Events,
+        http::{self, Readiness},
+    },
+};
+
+/// Pause before the start is tried again while the API server or a definition is missing.
+const START_AGAIN: Duration = Duration::from_secs(2);
+
+/// What the role is started with.
+pub struct Config {
+    /// Client for the cluster it runs in.
+    pub client: Client,
+    /// Namespace of the fleet objects.
+    pub namespace: String,
+    /// Where `/livez`, `/readyz` and `/metrics` are served; nowhere when absent.
+    pub metrics_addr: Option<SocketAddr>,
+    /// Whether only one of several replicas works at a time.
+    pub leader_elect: bool,
+    /// Kubeconfig fields that are accepted although they are unsafe.
+    pub allow_unsafe: BTreeSet<String>,
+    /// Age above which the newest complete restore point no longer protects a cluster.
+    pub recovery_point_objective: Duration,
+}
+
+/// Why the role ended.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The address for metrics cannot be bound.
+    #[error("cannot listen on `{address}` for metrics; choose another with --metrics-addr: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A part ended that must not.
+    #[error("the {0} ended unexpectedly; see the log")]
+    PartEnded(&'static str),
+}
+
+/// Runs the control plane until `shutdown`.
+///
+/// # Errors
+/// When it cannot start, or a part of it ends.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    let readiness = Readiness::default();
+    readiness.expect("registry");
+    readiness.expect("inventory");
+    if let Some(address) = config.metrics_addr {
+        let bound = http::serve(address, readiness.clone(), Arc::new(Registry::default()), shutdown.clone())
+            .await
+            .map_err(|error| RunError::Listen { address, error })?;
+        tracing::info!(%bound, "serving /livez, /readyz and /metrics");
+    }
+    let Some(control_plane) = start(&config, &shutdown).await else { return Ok(()) };
+    readiness.ready("registry");
+    let fleet = Arc::new(fleet::Fleet::default());
+    let events = Events::new(config.client.clone(), labels::MANAGER_CONTROL_PLANE);
+    let registry = registry::RegistryContext {
+        client: config.client.clone(),
+        namespace: config.namespace.clone(),
+        fleet: fleet.clone(),
+        control_plane: control_plane.clone(),
+        allow_unsafe: config.allow_unsafe,
+        events: events.clone(),
+    };
+    let replication = replication::ReplicationContext {
+        client: config.client.clone(),
+        fleet: fleet.clone(),
+        control_plane: control_plane.clone(),
+        events: events.clone(),
+    };
+    let fanout = fanout::FanoutContext {
+        client: config.client.clone(),
+        namespace: config.namespace.clone(),
+        fleet: fleet.clone(),
+        control_plane,
+        events: events.clone(),
+    };
+    let inventory = inventory::InventoryContext {
+        client: config.client.clone(),
+        namespace: config.namespace.clone(),
+        fleet,
+        recovery_point_objective: SignedDuration::try_from(config.recovery_point_objective)
+            .unwrap_or(SignedDuration::MAX),
+        events: events.clone(),
+        readiness,
+    };
+    let ended = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        () = registry::run_controller(registry, shutdown.clone()) => "registry",
+        () = registry::run_sources(config.client.clone(), config.namespace.clone(), events) => "registration",
+        () = replication::run(replication) => "replication",
+        () = fanout::run(fanout, shutdown.clone()) => "fan-out",
+        () = inventory::run(inventory) => "inventory",
+    };
+    if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::PartEnded(ended)) }
+}
+
+/// Waits until the cluster answers and the definitions are there. Returns the value of the label on
+/// everything this control plane writes: it must survive restarts and tell two control planes apart.
+async fn start(config: &Config, shutdown: &CancellationToken) -> Option<String> {
+    loop {
+        match identity(config).await {
+            Ok(id) => return Some(id),
+            Err(error) => tracing::warn!(
+                %error, namespace = config.namespace,
+                "cannot start yet; are the definitions of `medusa-fleet crds` installed and does the namespace exist?"
+            ),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            () = tokio::time::sleep(START_AGAIN) => {}
+        }
+    }
+}
+
+async fn identity(config: &Config) -> Result<String, kube::Error> {
+    let kube_system = Api::<Namespace>::all(config.client.clone()).get_metadata("kube-system").await?;
+    registry::ensure_local(config.client.clone(), &config.namespace).await?;
+    let uid = kube_system.metadata.uid.unwrap_or_default();
+    Ok(names::label_value(&format!("{}.{uid}", config.namespace)))
+}

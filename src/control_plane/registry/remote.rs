@@ -1,0 +1,139 @@
+//! The way to one data plane: a client with limits of its own, so that a slow cluster costs the others
+//! nothing.
+
+use std::{
+    future::Future,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use kube::Client;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+use crate::api::fleet::Limits;
+
+/// Longest one request may take altogether, waiting for the limits not counted.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a request to a data plane brought nothing.
+#[derive(Debug, Error)]
+pub enum CallError {
+    /// No answer in time; what was asked may still happen.
+    #[error("no answer within {} s", REQUEST_TIMEOUT.as_secs())]
+    TimedOut,
+    /// The API server or the way to it said no.
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
+}
+
+impl CallError {
+    /// The API server's answer, when it gave one.
+    #[must_use]
+    pub fn status(&self) -> Option<&kube::core::Status> {
+        match self {
+            Self::Kube(kube::Error::Api(status)) => Some(status),
+            Self::Kube(_) | Self::TimedOut => None,
+        }
+    }
+
+    /// The HTTP status of the API server's answer, when it gave one.
+    #[must_use]
+    pub fn code(&self) -> Option<u16> {
+        self.status().map(|status| status.code)
+    }
+}
+
+/// A client with a request rate and a number of requests in flight of its own.
+pub struct Remote {
+    client: Client,
+    in_flight: Semaphore,
+    rate: Mutex<Rate>,
+}
+
+impl Remote {
+    /// `client` within `limits`; missing limits get the defaults of [`Limits`].
+    #[must_use]
+    pub fn new(client: Client, limits: &Limits) -> Self {
+        let positive = |value: Option<i32>, default: u32| {
+            value.and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default)
+        };
+        let in_flight = positive(limits.max_in_flight, 32);
+        Self {
+            client,
+            in_flight: Semaphore::new(usize::try_from(in_flight).unwrap_or(32)),
+            rate: Mutex::new(Rate::new(
+                f64::from(positive(limits.qps, 100)),
+                f64::from(positive(limits.burst, 200)),
+                Instant::now(),
+            )),
+        }
+    }
+
+    /// The bare client, for watches: they are few, long and not counted.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Runs one request within the limits and the time.
+    ///
+    /// # Errors
+    /// The request's own error, or that it took too long.
+    pub async fn call<T, F>(&self, request: impl FnOnce(Client) -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, kube::Error>>,
+    {
+        let wait = self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        let _permit = self.in_flight.acquire().await;
+        match tokio::time::timeout(REQUEST_TIMEOUT, request(self.client.clone())).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(CallError::TimedOut),
+        }
+    }
+}
+
+/// A token bucket that hands out waiting times.
+#[derive(Debug)]
+struct Rate {
+    per_second: f64,
+    burst: f64,
+    tokens: f64,
+    at: Instant,
+}
+
+impl Rate {
+    fn new(per_second: f64, burst: f64, now: Instant) -> Self {
+        Self { per_second, burst, tokens: burst, at: now }
+    }
+
+    /// Takes one token and says how long to wait until it is there.
+    fn take(&mut self, now: Instant) -> Duration {
+        let gained = now.saturating_duration_since(self.at).as_secs_f64() * self.per_second;
+        self.tokens = (self.tokens + gained).min(self.burst) - 1.0;
+        self.at = now;
+        if self.tokens >= 0.0 {
+            Duration::ZERO
+        } else {
+            Duration::from_secs_f64(-self.tokens / self.per_second)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_free_and_then_the_rate_holds() {
+        let start = Instant::now();
+        let mut rate = Rate::new(10.0, 2.0, start);
+        assert!(rate.take(start).is_zero() && rate.take(start).is_zero());
+        assert_eq!(rate.take(start), Duration::from_millis(100));
+        assert_eq!(rate.take(start), Duration::from_millis(200));
+        assert!(rate.take(start + Duration::from_secs(1)).is_zero());
+    }
+}

@@ -1,0 +1,132 @@
+//! Takes the copies back before a DataPlane goes. A dead cluster delays that by the grace period at
+//! most, and what was left behind is named in an Event (contract §3).
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use kube::{Resource as _, ResourceExt as _, runtime::controller::Action};
+
+use super::controller::{Registry, RegistryError};
+use crate::{
+    api::{
+        Reason,
+        fleet::{DataPlane, DeletionPolicy},
+        labels,
+    },
+    control_plane::{fleet::Change, view::View},
+    runtime::clock,
+};
+
+/// How long an unreachable cluster may delay the deletion of its DataPlane.
+const GRACE: SignedDuration = SignedDuration::from_secs(60);
+/// Pause between two looks while copies are being taken back; their removal is also announced.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What to do next with a DataPlane that is being deleted.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Copies are being taken back, or the cluster may come back.
+    Wait,
+    /// Let it go; these are left behind.
+    LetGo(Vec<String>),
+}
+
+/// Pure decision of one step. `elapsed` is the time since the deletion was asked for.
+fn decide(policy: DeletionPolicy, view: Option<&View>, elapsed: SignedDuration) -> Step {
+    let Some(view) = view.filter(|_| policy == DeletionPolicy::Delete) else {
+        return Step::LetGo(Vec::new());
+    };
+    let secrets = view.secrets.items.keys().map(|key| format!("Secret {key}"));
+    let configurations = view.configurations.items.keys().map(|key| format!("MedusaConfiguration {key}"));
+    let left: Vec<String> = secrets.chain(configurations).collect();
+    match (view.is_live(), left.is_empty()) {
+        (true, true) => Step::LetGo(Vec::new()),
+        _ if elapsed < GRACE => Step::Wait,
+        (false, true) => Step::LetGo(vec!["whatever was copied there earlier".to_owned()]),
+        (_, false) => Step::LetGo(left),
+    }
+}
+
+/// One reconcile of a DataPlane that is being deleted.
+pub(super) async fn step(plane: &DataPlane, registry: &Registry) -> Result<Action, RegistryError> {
+    let name = plane.name_any();
+    let fleet = &registry.context.fleet;
+    if !plane.finalizers().iter().any(|f| f == labels::FINALIZER) {
+        registry.forget(&name);
+        return Ok(Action::await_change());
+    }
+    let member = fleet.member(&name).filter(|m| m.remote.is_some());
+    if member.as_ref().is_some_and(|m| !m.unregistering) {
+        fleet.update(&name, |member| {
+            member.unregistering = true;
+            member.blocked = Some((Reason::Unregistering, "it is being unregistered".to_owned()));
+        });
+        fleet.announce(Change::Contact(name.clone()));
+    }
+    registry.note_enrolled();
+    let asked = plane.metadata.deletion_timestamp.as_ref().map_or_else(clock::now, |t| t.0);
+    let view = member.map(|m| m.view.get());
+    let policy = plane.spec.deletion_policy.unwrap_or_default();
+    match decide(policy, view.as_deref(), clock::now().duration_since(asked)) {
+        Step::Wait => Ok(Action::requeue(LOOK_AGAIN)),
+        Step::LetGo(left) => {
+            if !left.is_empty() {
+                let note = format!(
+                    "data plane `{name}` does not answer; left behind there: {}. Delete what carries label `{}`",
+                    left.join(", "),
+                    labels::CONTROL_PLANE
+                );
+                registry.context.events.warning(
+                    plane.object_ref(&()),
+                    Reason::LeftBehind,
+                    "Unregister",
+                    note,
+                );
+            }
+            let rest: Vec<String> =
+                plane.finalizers().iter().filter(|f| *f != labels::FINALIZER).cloned().collect();
+            registry.set_finalizers(plane, &rest).await?;
+            registry.forget(&name);
+            Ok(Action::await_change())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::control_plane::view::{Contact, CopyRecord, ObjectKey};
+
+    fn view(live: bool, copies: usize) -> View {
+        let mut view = View::unknown();
+        if live {
+            view.contact = Contact::Live;
+            view.datacenters.synced = true;
+            view.jobs.synced = true;
+            view.backups.synced = true;
+            view.secrets.synced = true;
+            view.configurations.synced = true;
+        }
+        for n in 0..copies {
+            view.secrets.items.insert(ObjectKey::new("ns", format!("s{n}")), Arc::new(CopyRecord::default()));
+        }
+        view
+    }
+
+    #[test]
+    fn copies_are_awaited_while_the_cluster_answers_and_no_longer_than_the_grace_otherwise() {
+        let (soon, late) = (SignedDuration::from_secs(1), GRACE);
+        let go = |left: &[&str]| Step::LetGo(left.iter().map(|l| (*l).to_owned()).collect());
+        assert_eq!(decide(DeletionPolicy::Delete, Some(&view(true, 1)), soon), Step::Wait);
+        assert_eq!(decide(DeletionPolicy::Delete, Some(&view(true, 0)), soon), go(&[]));
+        assert_eq!(decide(DeletionPolicy::Delete, Some(&view(false, 1)), soon), Step::Wait);
+        assert_eq!(decide(DeletionPolicy::Delete, Some(&view(false, 1)), late), go(&["Secret ns/s0"]));
+        assert!(
+            matches!(decide(DeletionPolicy::Delete, Some(&view(false, 0)), late), Step::LetGo(l) if l.len() == 1)
+        );
+        assert_eq!(decide(DeletionPolicy::Retain, Some(&view(true, 1)), soon), go(&[]));
+        assert_eq!(decide(DeletionPolicy::Delete, None, soon), go(&[]));
+    }
+}

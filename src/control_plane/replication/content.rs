@@ -1,0 +1,180 @@
+//! What a copy holds, its hash, and the object that is applied. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::desired::{CopyKey, CopyKind};
+use crate::{
+    api::{
+        labels,
+        medusa::{MedusaConfiguration, MedusaConfigurationSpec},
+        names,
+    },
+    control_plane::view::{CopyRecord, ObjectKey},
+};
+
+/// What a copy holds. It has no `Debug` on purpose: the content of a Secret must not reach a log.
+pub enum Payload {
+    /// A Secret's type and data.
+    Secret {
+        /// Its type; empty means Opaque.
+        type_: Option<String>,
+        /// Its data.
+        data: BTreeMap<String, ByteString>,
+    },
+    /// A MedusaConfiguration's spec.
+    Configuration(Box<MedusaConfigurationSpec>),
+}
+
+impl Payload {
+    /// Takes the content out of a source Secret.
+    #[must_use]
+    pub fn of_secret(secret: Secret) -> Self {
+        Self::Secret { type_: secret.type_, data: secret.data.unwrap_or_default() }
+    }
+
+    /// Hash of the content.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        match self {
+            Self::Secret { type_, data } => hash_data(type_.as_deref(), data),
+            Self::Configuration(spec) => hash_configuration(spec),
+        }
+    }
+}
+
+/// SHA-256 over type, keys and values, each with its length so that no two contents read the same.
+fn hash_data(type_: Option<&str>, data: &BTreeMap<String, ByteString>) -> String {
+    let mut hasher = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hasher.update(bytes.len().to_be_bytes());
+        hasher.update(bytes);
+    };
+    add(type_.filter(|t| !t.is_empty()).unwrap_or("Opaque").as_bytes());
+    for (key, value) in data {
+        add(key.as_bytes());
+        add(&value.0);
+    }
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Hash of a MedusaConfiguration's spec.
+#[must_use]
+pub fn hash_configuration(spec: &MedusaConfigurationSpec) -> String {
+    names::sha256_hex(serde_json::to_string(spec).unwrap_or_default().as_bytes())
+}
+
+fn record(meta: &ObjectMeta, content_hash: String) -> CopyRecord {
+    let annotation =
+        |key: &str| meta.annotations.as_ref().and_then(|a| a.get(key)).cloned().unwrap_or_default();
+    CopyRecord {
+        uid: meta.uid.clone().unwrap_or_default(),
+        resource_version: meta.resource_version.clone().unwrap_or_default(),
+        source_uid: annotation(labels::SOURCE_UID),
+        declared_hash: annotation(labels::CONTENT_HASH),
+        content_hash,
+        immutable: false,
+    }
+}
+
+/// What is kept of a Secret copy.
+#[must_use]
+pub fn secret_record(secret: &Secret) -> CopyRecord {
+    let empty = BTreeMap::new();
+    let hash = hash_data(secret.type_.as_deref(), secret.data.as_ref().unwrap_or(&empty));
+    CopyRecord { immutable: secret.immutable == Some(true), ..record(&secret.metadata, hash) }
+}
+
+/// What is kept of a MedusaConfiguration copy.
+#[must_use]
+pub fn configuration_record(configuration: &MedusaConfiguration) -> CopyRecord {
+    record(&configuration.metadata, hash_configuration(&configuration.spec))
+}
+
+/// Which version of a copy a write is meant for.
+pub enum Precondition<'a> {
+    /// The copy must not exist yet. The API server refuses an apply that names a resourceVersion the
+    /// existing object does not have, and ignores the field when it creates; no object ever has
+    /// version 1.
+    Absent,
+    /// The copy must still be this one.
+    Version {
+        /// Its uid.
+        uid: &'a str,
+        /// Its resourceVersion.
+        resource_version: &'a str,
+    },
+}
+
+/// The object to apply for a copy. `hash` is the payload's.
+#[must_use]
+pub fn applied(
+    key: &CopyKey,
+    source: &ObjectKey,
+    source_uid: &str,
+    control_plane: &str,
+    payload: &Payload,
+    precondition: &Precondition<'_>,
+) -> Value {
+    let mut metadata = json!({
+        "name": key.object.name,
+        "namespace": key.object.namespace,
+        "labels": {labels::CONTROL_PLANE: control_plane},
+        "annotations": {
+            labels::SOURCE: source.to_string(),
+            labels::SOURCE_UID: source_uid,
+            labels::CONTENT_HASH: payload.hash(),
+        },
+    });
+    match precondition {
+        Precondition::Absent => metadata["resourceVersion"] = json!("1"),
+        Precondition::Version { uid, resource_version } => {
+            metadata["uid"] = json!(uid);
+            metadata["resourceVersion"] = json!(resource_version);
+        }
+    }
+    match (payload, key.kind) {
+        (Payload::Secret { type_, data }, _) => json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": metadata,
+            "type": type_.as_deref().unwrap_or("Opaque"), "data": data,
+        }),
+        (Payload::Configuration(spec), CopyKind::Secret | CopyKind::MedusaConfiguration) => json!({
+            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaConfiguration",
+            "metadata": metadata, "spec": spec,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(entries: &[(&str, &str)]) -> Payload {
+        let data = entries.iter().map(|(k, v)| ((*k).to_owned(), ByteString(v.as_bytes().to_vec())));
+        Payload::Secret { type_: None, data: data.collect() }
+    }
+
+    #[test]
+    fn the_hash_follows_the_content_and_nothing_else() {
+        assert_eq!(secret(&[("a", "1")]).hash(), secret(&[("a", "1")]).hash());
+        assert_ne!(secret(&[("a", "1")]).hash(), secret(&[("a", "2")]).hash());
+        assert_ne!(secret(&[("a", "bc")]).hash(), secret(&[("ab", "c")]).hash());
+        let opaque = Payload::Secret { type_: Some("Opaque".to_owned()), data: BTreeMap::new() };
+        assert_eq!(secret(&[]).hash(), opaque.hash());
+    }
+
+    #[test]
+    fn a_copy_read_back_has_the_hash_that_was_applied() {
+        let payload = secret(&[("credentials", "x")]);
+        let key = CopyKey { kind: CopyKind::Secret, object: ObjectKey::new("ns", "s") };
+        let object = applied(&key, &ObjectKey::new("src", "s"), "uid", "cp", &payload, &Precondition::Absent);
+        let read: Secret = serde_json::from_value(object).unwrap();
+        let record = secret_record(&read);
+        assert_eq!(record.content_hash, payload.hash());
+        assert_eq!(record.declared_hash, payload.hash());
+        assert_eq!(record.source_uid, "uid");
+    }
+}

@@ -1,0 +1,15 @@
+//! What must be in a data plane before a backup: copies of MedusaConfigurations and their Secrets
+//! (contract §4).
+//!
+//! One task per data plane writes there; nothing of it waits for another data plane. Nothing here may
+//! overwrite or delete an object that is not ours, or log what a Secret holds.
+
+pub mod content;
+mod controller;
+pub mod desired;
+pub mod plan;
+mod sources;
+mod status;
+mod worker;
+
+pub use controller::{ReplicationContext, run};

@@ -1,0 +1,154 @@
+//! What has to be written in one data plane so that its copies are as they should be. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::desired::{CopyKey, CopyKind, Wanted};
+use crate::control_plane::view::{CopyRecord, View};
+
+/// One write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make a copy that is not there.
+    Create(CopyKey),
+    /// Correct a copy of ours.
+    Correct {
+        /// The copy.
+        key: CopyKey,
+        /// The object it must still be.
+        uid: String,
+        /// The version it must still have.
+        resource_version: String,
+    },
+    /// Take a copy of ours back.
+    Remove {
+        /// The copy.
+        key: CopyKey,
+        /// The object it must still be.
+        uid: String,
+    },
+}
+
+impl Action {
+    /// The copy it is about.
+    #[must_use]
+    pub fn key(&self) -> &CopyKey {
+        match self {
+            Self::Create(key) | Self::Correct { key, .. } | Self::Remove { key, .. } => key,
+        }
+    }
+}
+
+/// Content hashes an API server made of what we applied, where they differ from what was asked: it
+/// pruned or defaulted. Without this memory such a copy would be corrected for ever.
+pub type Settled = HashMap<CopyKey, (String, String)>;
+
+/// Our copy as last seen.
+fn copy<'a>(view: &'a View, key: &CopyKey) -> Option<&'a CopyRecord> {
+    let section = match key.kind {
+        CopyKind::Secret => &view.secrets,
+        CopyKind::MedusaConfiguration => &view.configurations,
+    };
+    section.items.get(&key.object).map(AsRef::as_ref)
+}
+
+/// Whether the copy holds what it should.
+#[must_use]
+pub fn in_place(view: &View, key: &CopyKey, wanted: &Wanted, settled: &Settled) -> bool {
+    let Some((source_uid, hash)) = &wanted.content else { return false };
+    copy(view, key).is_some_and(|copy| {
+        copy.source_uid == *source_uid
+            && copy.declared_hash == *hash
+            && (copy.content_hash == *hash
+                || settled.get(key).is_some_and(|(w, got)| w == hash && *got == copy.content_hash))
+    })
+}
+
+/// Plans the writes for one data plane. `remove` says whether copies that nobody wants may be removed.
+/// The caller makes sure that the view is live: nothing may be planned from an unknown.
+#[must_use]
+pub fn plan(view: &View, wanted: &BTreeMap<CopyKey, Wanted>, settled: &Settled, remove: bool) -> Vec<Action> {
+    let writes =
+        wanted.iter().filter(|(_, w)| w.content.is_some()).filter_map(|(key, w)| match copy(view, key) {
+            None => Some(Action::Create(key.clone())),
+            Some(_) if in_place(view, key, w, settled) => None,
+            Some(copy) => Some(Action::Correct {
+                key: key.clone(),
+                uid: copy.uid.clone(),
+                resource_version: copy.resource_version.clone(),
+            }),
+        });
+    let ours = [(CopyKind::Secret, &view.secrets), (CopyKind::MedusaConfiguration, &view.configurations)];
+    let removals = ours
+        .into_iter()
+        .flat_map(|(kind, section)| {
+            section.items.iter().map(move |(object, copy)| (CopyKey { kind, object: object.clone() }, copy))
+        })
+        .filter(|(key, _)| remove && !wanted.contains_key(key))
+        .map(|(key, copy)| Action::Remove { key, uid: copy.uid.clone() });
+    writes.chain(removals).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::control_plane::view::ObjectKey;
+
+    fn key(name: &str) -> CopyKey {
+        CopyKey { kind: CopyKind::Secret, object: ObjectKey::new("ns", name) }
+    }
+
+    fn wanted(hash: Option<&str>) -> Wanted {
+        Wanted { source: ObjectKey::new("src", "s"), content: hash.map(|h| ("uid".to_owned(), h.to_owned())) }
+    }
+
+    fn view(copies: &[(&str, &str)]) -> View {
+        let mut view = View::unknown();
+        for (name, hash) in copies {
+            let record = CopyRecord {
+                uid: "u".into(),
+                resource_version: "7".into(),
+                source_uid: "uid".into(),
+                declared_hash: "new".into(),
+                content_hash: (*hash).into(),
+                immutable: false,
+            };
+            view.secrets.items.insert(ObjectKey::new("ns", *name), Arc::new(record));
+        }
+        view
+    }
+
+    #[test]
+    fn what_is_missing_is_made_what_drifted_corrected_what_is_left_over_removed() {
+        let wanted = BTreeMap::from([
+            (key("missing"), wanted(Some("new"))),
+            (key("drifted"), wanted(Some("new"))),
+            (key("good"), wanted(Some("new"))),
+            (key("unread"), wanted(None)),
+        ]);
+        let view = view(&[("drifted", "old"), ("good", "new"), ("unread", "x"), ("left", "x")]);
+        let actions = plan(&view, &wanted, &Settled::new(), true);
+        assert_eq!(
+            actions,
+            [
+                Action::Correct { key: key("drifted"), uid: "u".into(), resource_version: "7".into() },
+                Action::Create(key("missing")),
+                Action::Remove { key: key("left"), uid: "u".into() },
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_is_removed_before_all_sources_are_known() {
+        assert_eq!(plan(&view(&[("left", "x")]), &BTreeMap::new(), &Settled::new(), false), []);
+    }
+
+    #[test]
+    fn what_the_api_server_made_of_it_is_accepted_once() {
+        let wanted = BTreeMap::from([(key("a"), wanted(Some("new")))]);
+        let settled = Settled::from([(key("a"), ("new".to_owned(), "pruned".to_owned()))]);
+        assert_eq!(plan(&view(&[("a", "pruned")]), &wanted, &settled, true), []);
+        assert_eq!(plan(&view(&[("a", "tampered")]), &wanted, &settled, true).len(), 1);
+    }
+}

@@ -1,0 +1,309 @@
+//! What the control plane's own cluster holds: configurations, clusters, and the Secrets they refer to.
+//!
+//! Secrets are watched by metadata only and read one by one when something refers to them; their
+//! content is dropped a few seconds later and only its hash is kept.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt::Debug,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, Resource,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, Semaphore};
+
+use super::{
+    content::Payload,
+    desired::{SecretState, SourceObjects, secrets_needed},
+};
+use crate::{
+    api::{cassandra::K8ssandraCluster, medusa::MedusaConfiguration},
+    control_plane::view::ObjectKey,
+};
+
+/// How long a Secret's content is kept for the data planes that still need it.
+const KEEP_CONTENT: Duration = Duration::from_secs(10);
+/// Secrets read at once.
+const CONCURRENT_READS: usize = 16;
+/// Pause before a failed read is tried again.
+const READ_AGAIN: Duration = Duration::from_secs(2);
+
+#[derive(Default)]
+struct State {
+    objects: SourceObjects,
+    listed: BTreeSet<&'static str>,
+    contents: HashMap<ObjectKey, Arc<Payload>>,
+    /// Counts the changes of a Secret, so that an answer to an older read cannot replace a newer one.
+    touched: HashMap<ObjectKey, u64>,
+}
+
+/// The sources, kept current.
+pub struct Sources {
+    client: Client,
+    state: Mutex<State>,
+    reads: Semaphore,
+    /// Told on every change.
+    pub changed: Notify,
+}
+
+impl Sources {
+    /// Sources in the cluster of `client`; [`Sources::watch`] fills them.
+    #[must_use]
+    pub fn new(client: Client) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            state: Mutex::default(),
+            reads: Semaphore::new(CONCURRENT_READS),
+            changed: Notify::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sources as they are now.
+    #[must_use]
+    pub fn objects(&self) -> SourceObjects {
+        let mut state = self.lock();
+        state.objects.complete = state.listed.len() == 3;
+        state.objects.clone()
+    }
+
+    /// Watches for ever.
+    pub async fn watch(self: Arc<Self>) {
+        tokio::join!(
+            self.keep::<MedusaConfiguration>("configurations", |o| &mut o.configurations),
+            self.keep::<K8ssandraCluster>("clusters", |o| &mut o.clusters),
+            self.watch_secrets(),
+        );
+    }
+
+    async fn keep<K>(
+        self: &Arc<Self>,
+        name: &'static str,
+        part: fn(&mut SourceObjects) -> &mut BTreeMap<ObjectKey, Arc<K>>,
+    ) where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let api: Api<DeserializeGuard<K>> = Api::all(self.client.clone());
+        let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+        let mut listing = BTreeMap::new();
+        let decoded = |object: DeserializeGuard<K>| {
+            let key = ObjectKey::of(&object);
+            match object.0 {
+                Ok(object) => Some((key, Arc::new(object))),
+                Err(error) => {
+                    tracing::warn!(source = name, object = %key, %error, "object cannot be read and is left out");
+                    None
+                }
+            }
+        };
+        loop {
+            match events.try_next().await {
+                Ok(Some(Event::Init)) => {
+                    listing.clear();
+                    continue;
+                }
+                Ok(Some(Event::InitApply(object))) => {
+                    listing.extend(decoded(object));
+                    continue;
+                }
+                Ok(Some(Event::InitDone)) => {
+                    let mut state = self.lock();
+                    *part(&mut state.objects) = std::mem::take(&mut listing);
+                    state.listed.insert(name);
+                }
+                Ok(Some(Event::Apply(object))) => {
+                    let key = ObjectKey::of(&object);
+                    let kept = decoded(object);
+                    let mut state = self.lock();
+                    let items = part(&mut state.objects);
+                    match kept {
+                        Some((key, object)) => items.insert(key, object),
+                        None => items.remove(&key),
+                    };
+                }
+                Ok(Some(Event::Delete(object))) => {
+                    let key = ObjectKey::of(&object);
+                    part(&mut self.lock().objects).remove(&key);
+                }
+                Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => {
+                    // The definition is not installed, so there are none.
+                    let mut state = self.lock();
+                    part(&mut state.objects).clear();
+                    state.listed.insert(name);
+                }
+                Err(error) => {
+                    tracing::debug!(source = name, %error, "watch interrupted");
+                    continue;
+                }
+                Ok(None) => return,
+            }
+            self.refer();
+            self.changed.notify_one();
+        }
+    }
+
+    async fn watch_secrets(self: &Arc<Self>) {
+        let api: Api<PartialObjectMeta<Secret>> = Api::all(self.client.clone());
+        let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+        let mut listing = BTreeSet::new();
+        loop {
+            match events.try_next().await {
+                Ok(Some(Event::Init)) => listing.clear(),
+                Ok(Some(Event::InitApply(secret))) => {
+                    let key = ObjectKey::of(&secret);
+                    if self.lock().objects.secrets.contains_key(&key) {
+                        self.read(&key);
+                        listing.insert(key);
+                    }
+                }
+                Ok(Some(Event::InitDone)) => {
+                    let missed: Vec<ObjectKey> = {
+                        let mut state = self.lock();
+                        state.listed.insert("secrets");
+                        state.objects.secrets.keys().filter(|key| !listing.contains(key)).cloned().collect()
+                    };
+                    // A Secret that became of interest during the listing, or is gone: ask.
+                    missed.iter().for_each(|key| self.read(key));
+                    self.changed.notify_one();
+                }
+                Ok(Some(Event::Apply(secret))) => {
+                    let key = ObjectKey::of(&secret);
+                    if self.lock().objects.secrets.contains_key(&key) {
+                        self.read(&key);
+                    }
+                }
+                Ok(Some(Event::Delete(secret))) => {
+                    let key = ObjectKey::of(&secret);
+                    if self.lock().objects.secrets.contains_key(&key) {
+                        // Deleted and made again in quick succession reads as there.
+                        self.read(&key);
+                    }
+                }
+                Err(error) => tracing::debug!(source = "secrets", %error, "watch interrupted"),
+                Ok(None) => return,
+            }
+        }
+    }
+
+    /// Starts to follow the Secrets that are referred to, and stops following the others.
+    fn refer(self: &Arc<Self>) {
+        let new: Vec<ObjectKey> = {
+            let mut state = self.lock();
+            let needed = secrets_needed(&state.objects);
+            state.objects.secrets.retain(|key, _| needed.contains(key));
+            let new: Vec<ObjectKey> =
+                needed.into_iter().filter(|key| !state.objects.secrets.contains_key(key)).collect();
+            for key in &new {
+                state.objects.secrets.insert(key.clone(), SecretState::NotRead);
+            }
+            new
+        };
+        new.iter().for_each(|key| self.read(key));
+    }
+
+    /// Reads a Secret in the background.
+    fn read(self: &Arc<Self>, key: &ObjectKey) {
+        let turn = {
+            let mut state = self.lock();
+            let turn = state.touched.entry(key.clone()).or_insert(0);
+            *turn += 1;
+            *turn
+        };
+        let (this, key) = (self.clone(), key.clone());
+        tokio::spawn(async move {
+            while this.lock().touched.get(&key) == Some(&turn) {
+                match this.fetch(&key).await {
+                    Ok(secret) => {
+                        this.learn(&key, turn, secret);
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::warn!(secret = %key, %error, "read source secret");
+                        tokio::time::sleep(READ_AGAIN).await;
+                    }
+                }
+            }
+        });
+    }
+
+    async fn fetch(&self, key: &ObjectKey) -> Result<Option<Secret>, kube::Error> {
+        let _permit = self.reads.acquire().await;
+        Api::<Secret>::namespaced(self.client.clone(), &key.namespace).get_opt(&key.name).await
+    }
+
+    fn learn(self: &Arc<Self>, key: &ObjectKey, turn: u64, secret: Option<Secret>) {
+        {
+            let mut state = self.lock();
+            if state.touched.get(key) != Some(&turn) || !state.objects.secrets.contains_key(key) {
+                return;
+            }
+            let known = match secret {
+                None => {
+                    state.contents.remove(key);
+                    SecretState::Absent
+                }
+                Some(secret) => {
+                    let uid = secret.metadata.uid.clone().unwrap_or_default();
+                    let keys = secret.data.iter().flat_map(|data| data.keys().cloned()).collect();
+                    let payload = Arc::new(Payload::of_secret(secret));
+                    let hash = payload.hash();
+                    self.keep_for_a_while(&mut state, key, payload);
+                    SecretState::Read { uid, hash, keys }
+                }
+            };
+            if state.objects.secrets.get(key) == Some(&known) {
+                return;
+            }
+            state.objects.secrets.insert(key.clone(), known);
+        }
+        self.changed.notify_one();
+    }
+
+    fn keep_for_a_while(self: &Arc<Self>, state: &mut State, key: &ObjectKey, payload: Arc<Payload>) {
+        state.contents.insert(key.clone(), payload.clone());
+        let (this, key) = (self.clone(), key.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(KEEP_CONTENT).await;
+            let mut state = this.lock();
+            if state.contents.get(&key).is_some_and(|kept| Arc::ptr_eq(kept, &payload)) {
+                state.contents.remove(&key);
+            }
+        });
+    }
+
+    /// A source Secret's content: as read a moment ago, else read now. `None` when it is gone.
+    ///
+    /// # Errors
+    /// When the control plane's API server does not answer.
+    pub async fn secret(self: &Arc<Self>, key: &ObjectKey) -> Result<Option<Arc<Payload>>, kube::Error> {
+        if let Some(kept) = self.lock().contents.get(key) {
+            return Ok(Some(kept.clone()));
+        }
+        let Some(secret) = self.fetch(key).await? else { return Ok(None) };
+        let payload = Arc::new(Payload::of_secret(secret));
+        self.keep_for_a_while(&mut self.lock(), key, payload.clone());
+        Ok(Some(payload))
+    }
+
+    /// A source MedusaConfiguration's content.
+    #[must_use]
+    pub fn configuration(&self, key: &ObjectKey) -> Option<Payload> {
+        let state = self.lock();
+        let configuration = state.objects.configurations.get(key)?;
+        Some(Payload::Configuration(Box::new(configuration.spec.clone())))
+    }
+}

@@ -1,0 +1,154 @@
+//! A MedusaConfiguration's conditions: `SecretAvailable` and `Ready` as upstream names them, and our
+//! `Replicated`. Pure.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::{
+    desired::{CopyKey, Desired, Problem, SecretState, SourceObjects},
+    plan::{Settled, in_place},
+};
+use crate::{
+    api::{Reason, condition::set_condition, medusa::MedusaConfiguration},
+    control_plane::{
+        fleet::{Snapshot, Usable},
+        view::ObjectKey,
+    },
+};
+
+/// The key of a storage secret that Medusa reads (upstream §2.5).
+pub const CREDENTIALS_KEY: &str = "credentials";
+
+type Verdict = (Option<bool>, Reason, String);
+
+/// Everything the conditions are made of.
+pub struct Facts<'a> {
+    /// The control plane's objects.
+    pub sources: &'a SourceObjects,
+    /// The copies that should be.
+    pub desired: &'a Desired,
+    /// The data planes.
+    pub planes: &'a BTreeMap<String, Snapshot>,
+    /// What went wrong with single copies.
+    pub failures: &'a BTreeMap<String, BTreeMap<CopyKey, Problem>>,
+    /// What API servers made of our copies.
+    pub settled: &'a BTreeMap<String, Settled>,
+}
+
+/// The conditions of one MedusaConfiguration; conditions of other types are left as they are.
+#[must_use]
+pub fn conditions(
+    key: &ObjectKey,
+    configuration: &MedusaConfiguration,
+    facts: &Facts<'_>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let mut list = configuration.status.clone().unwrap_or_default().conditions;
+    let generation = configuration.metadata.generation;
+    let secret = secret_available(key, configuration, facts.sources);
+    let ready = match &secret {
+        (Some(true), ..) => (Some(true), Reason::Ready, "the configuration can be used".to_owned()),
+        other => other.clone(),
+    };
+    for (type_, (status, reason, message)) in
+        [("SecretAvailable", secret), ("Ready", ready), ("Replicated", replicated(key, facts))]
+    {
+        set_condition(&mut list, type_, status, reason, message, generation, now);
+    }
+    list
+}
+
+fn secret_available(
+    key: &ObjectKey,
+    configuration: &MedusaConfiguration,
+    sources: &SourceObjects,
+) -> Verdict {
+    let storage = configuration.spec.storage_properties.clone().unwrap_or_default();
+    let Some(name) = storage.secret_name() else {
+        return if storage.is_role_based() {
+            (Some(true), Reason::RoleBased, "credentials come from the pods' cloud identity".to_owned())
+        } else {
+            (Some(true), Reason::NoSecretNeeded, "`storageSecretRef` names no Secret".to_owned())
+        };
+    };
+    match sources.secrets.get(&ObjectKey::new(&key.namespace, name)) {
+        Some(SecretState::Read { keys, .. }) if keys.contains(CREDENTIALS_KEY) => {
+            (Some(true), Reason::SecretAvailable, format!("Secret `{name}` has key `{CREDENTIALS_KEY}`"))
+        }
+        Some(SecretState::Read { .. }) => (
+            Some(false),
+            Reason::SecretKeyMissing,
+            format!(
+                "Secret `{name}` has no key `{CREDENTIALS_KEY}`; Medusa reads its credentials file from there"
+            ),
+        ),
+        Some(SecretState::Absent) => (
+            Some(false),
+            Reason::SecretNotFound,
+            format!("Secret `{name}` does not exist in namespace `{}`; create it there", key.namespace),
+        ),
+        Some(SecretState::NotRead) | None => {
+            (None, Reason::Connecting, format!("Secret `{name}` was not read yet"))
+        }
+    }
+}
+
+fn replicated(key: &ObjectKey, facts: &Facts<'_>) -> Verdict {
+    let empty = std::collections::BTreeSet::new();
+    let claims = facts.desired.claims.get(key).unwrap_or(&empty);
+    let mut wrong: Vec<Problem> = facts.desired.problems.get(key).cloned().unwrap_or_default();
+    let mut silent: Vec<&str> = Vec::new();
+    let mut waiting = 0;
+    for (plane, copy) in claims {
+        let Some(snapshot) = facts.planes.get(plane) else {
+            wrong.push(Problem {
+                reason: Reason::UnknownDataPlane,
+                message: format!("data plane `{plane}` is not registered"),
+            });
+            continue;
+        };
+        let wanted = facts.desired.copies.get(plane).and_then(|copies| copies.get(copy));
+        let settled = facts.settled.get(plane);
+        let there = wanted.is_some_and(|w| match settled {
+            Some(settled) => in_place(&snapshot.view, copy, w, settled),
+            None => in_place(&snapshot.view, copy, w, &Settled::new()),
+        });
+        match (&snapshot.usable, facts.failures.get(plane).and_then(|f| f.get(copy))) {
+            (Usable::Unreachable { .. }, _) => silent.push(plane),
+            (Usable::NotReady { reason, why }, _) => wrong.push(Problem {
+                reason: *reason,
+                message: format!("data plane `{plane}` is not ready: {why}"),
+            }),
+            (Usable::Ready, Some(problem)) => wrong.push(Problem {
+                reason: problem.reason,
+                message: format!("data plane `{plane}`: {}", problem.message),
+            }),
+            (Usable::Ready, None) if there => {}
+            (Usable::Ready, None) | (Usable::Connecting, _) => waiting += 1,
+        }
+    }
+    silent.dedup();
+    wrong.dedup();
+    if let Some(first) = wrong.first() {
+        let messages: Vec<&str> = wrong.iter().map(|p| p.message.as_str()).collect();
+        return (Some(false), first.reason, messages.join("; "));
+    }
+    if waiting > 0 {
+        return (
+            Some(false),
+            Reason::Replicating,
+            format!("{waiting} of {} copies are on their way", claims.len()),
+        );
+    }
+    if !silent.is_empty() {
+        let message =
+            format!("no answer from data plane {}; the other copies are in place", silent.join(", "));
+        return (None, Reason::DataPlaneUnreachable, message);
+    }
+    if claims.is_empty() {
+        return (Some(true), Reason::NoTargets, "nothing asks for copies of it".to_owned());
+    }
+    (Some(true), Reason::Replicated, format!("all {} copies are in place", claims.len()))
+}

@@ -1,0 +1,246 @@
+//! What is known about one data plane: the objects its watches delivered, and whether they can be
+//! trusted. Plain data; the registry writes it, everything else reads snapshots.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use serde::Serialize;
+
+use crate::api::{
+    Seen,
+    cassandra::CassandraDatacenter,
+    labels,
+    medusa::{MedusaBackup, MedusaBackupJob},
+};
+
+/// Namespace and name of an object in some cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ObjectKey {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl ObjectKey {
+    /// The key of `namespace`/`name`.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The key of an object.
+    pub fn of(object: &impl ResourceExt) -> Self {
+        Self::new(object.namespace().unwrap_or_default(), object.name_any())
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Whether a data plane answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Contact {
+    /// It was not asked yet.
+    NotTried,
+    /// It has not answered since this process started.
+    Never {
+        /// Why not, for people.
+        why: String,
+    },
+    /// It answers.
+    Live,
+    /// It answered before and does not now.
+    Lost {
+        /// Since when.
+        since: Timestamp,
+        /// Why, for people.
+        why: String,
+    },
+}
+
+/// All objects of one kind in a data plane, as far as its watch has delivered them.
+#[derive(Clone, Debug)]
+pub struct Section<T> {
+    /// The objects.
+    pub items: BTreeMap<ObjectKey, Arc<T>>,
+    /// Whether the first listing is complete.
+    pub synced: bool,
+}
+
+impl<T> Default for Section<T> {
+    fn default() -> Self {
+        Self { items: BTreeMap::new(), synced: false }
+    }
+}
+
+/// What is kept of a MedusaBackup. Tokens are dropped: they are most of its size and no decision
+/// here needs them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackupRecord {
+    /// Name of the CassandraDatacenter object.
+    pub datacenter: String,
+    /// Medusa's status word; empty when the object has no status.
+    pub status: String,
+    /// When it started.
+    pub start_time: Option<Timestamp>,
+    /// When it finished.
+    pub finish_time: Option<Timestamp>,
+    /// Nodes of the datacenter at the time.
+    pub total_nodes: i64,
+    /// Nodes in the backup.
+    pub finished_nodes: i64,
+    /// Objects stored.
+    pub files: Option<i64>,
+    /// Bytes stored, as exact as upstream's human size allows.
+    pub size_bytes: Option<i64>,
+    /// Cassandra's datacenter names of its nodes.
+    pub node_datacenters: Vec<String>,
+    /// Number of nodes per rack.
+    pub racks: BTreeMap<String, i64>,
+}
+
+impl From<&MedusaBackup> for BackupRecord {
+    fn from(backup: &MedusaBackup) -> Self {
+        let status = backup.status.clone().unwrap_or_default();
+        let mut node_datacenters: Vec<String> =
+            status.nodes.iter().filter_map(|n| n.datacenter.clone()).collect();
+        node_datacenters.sort();
+        node_datacenters.dedup();
+        let mut racks = BTreeMap::new();
+        for node in &status.nodes {
+            *racks.entry(node.rack.clone().unwrap_or_default()).or_insert(0) += 1;
+        }
+        let instant = |time: &Option<Time>| time.as_ref().map(|t| t.0);
+        Self {
+            datacenter: backup.spec.cassandra_datacenter.clone(),
+            status: status.status.unwrap_or_default(),
+            start_time: instant(&status.start_time),
+            finish_time: instant(&status.finish_time),
+            total_nodes: i64::from(status.total_nodes.unwrap_or(0)),
+            finished_nodes: i64::from(status.finished_nodes.unwrap_or(0)),
+            files: status.total_files,
+            size_bytes: status.total_size.as_deref().and_then(crate::api::size::parse),
+            node_datacenters,
+            racks,
+        }
+    }
+}
+
+/// What is kept of a copy we wrote: never its content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CopyRecord {
+    /// Its uid.
+    pub uid: String,
+    /// Its resourceVersion.
+    pub resource_version: String,
+    /// Uid of its source, from our annotation.
+    pub source_uid: String,
+    /// Hash of what we meant to write, from our annotation.
+    pub declared_hash: String,
+    /// Hash of what it holds, computed when it was delivered.
+    pub content_hash: String,
+    /// Whether the API server refuses changes to it.
+    pub immutable: bool,
+}
+
+/// Everything known about one data plane.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Whether it answers.
+    pub contact: Contact,
+    /// When its watches were last started.
+    pub connected_at: Option<Timestamp>,
+    /// Its CassandraDatacenters.
+    pub datacenters: Section<CassandraDatacenter>,
+    /// MedusaBackupJobs that fleet jobs made.
+    pub jobs: Section<MedusaBackupJob>,
+    /// Its MedusaBackups.
+    pub backups: Section<BackupRecord>,
+    /// Our Secret copies.
+    pub secrets: Section<CopyRecord>,
+    /// Our MedusaConfiguration copies.
+    pub configurations: Section<CopyRecord>,
+}
+
+impl View {
+    /// Nothing known yet.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self {
+            contact: Contact::NotTried,
+            connected_at: None,
+            datacenters: Section::default(),
+            jobs: Section::default(),
+            backups: Section::default(),
+            secrets: Section::default(),
+            configurations: Section::default(),
+        }
+    }
+
+    /// Whether the cluster answers and every watch has caught up: only then does an object's absence
+    /// from this view mean anything.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.contact == Contact::Live
+            && self.datacenters.synced
+            && self.jobs.synced
+            && self.backups.synced
+            && self.secrets.synced
+            && self.configurations.synced
+    }
+
+    /// Looks an object up in one of this view's sections.
+    pub fn seen<'a, T>(&self, section: &'a Section<T>, key: &ObjectKey) -> Seen<&'a Arc<T>> {
+        let found = section.items.get(key);
+        match (&self.contact, found) {
+            (Contact::Live, Some(object)) if section.synced => Seen::Known(object),
+            (Contact::Live, None) if section.synced => Seen::Absent,
+            (Contact::Live, _) => {
+                Seen::Unknown { since: None, why: "its objects are not listed yet".to_owned() }
+            }
+            (Contact::NotTried, _) => Seen::Unknown { since: None, why: "it was not asked yet".to_owned() },
+            (Contact::Never { why }, _) => Seen::Unknown { since: None, why: why.clone() },
+            (Contact::Lost { since, why }, _) => Seen::Unknown { since: Some(*since), why: why.clone() },
+        }
+    }
+
+    /// Namespaces that host a datacenter.
+    pub fn datacenter_namespaces(&self) -> impl Iterator<Item = &str> {
+        self.datacenters.items.keys().map(|key| key.namespace.as_str())
+    }
+
+    /// Name of the fleet job a child was made for, when it carries our label.
+    #[must_use]
+    pub fn fleet_job(job: &MedusaBackupJob) -> Option<&str> {
+        job.labels().get(labels::JOB).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absence_means_something_only_when_the_cluster_answers() {
+        let mut view = View::unknown();
+        let key = ObjectKey::new("ns", "b");
+        assert!(matches!(view.seen(&view.backups, &key), Seen::Unknown { .. }));
+        view.contact = Contact::Live;
+        assert!(matches!(view.seen(&view.backups, &key), Seen::Unknown { .. }));
+        view.backups.synced = true;
+        assert_eq!(view.seen(&view.backups, &key), Seen::Absent);
+        view.contact = Contact::Lost { since: Timestamp::UNIX_EPOCH, why: "gone".to_owned() };
+        assert!(matches!(view.seen(&view.backups, &key), Seen::Unknown { since: Some(_), .. }));
+    }
+
+    #[test]
+    fn a_backup_without_status_is_a_record_without_status() {
+        let record = BackupRecord::from(&MedusaBackup::default());
+        assert_eq!(record, BackupRecord::default());
+    }
+}
