@@ -74,7 +74,7 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
     match verb {
         Verb::ControlPlane(args) => roles::control_plane(&global, &args),
         Verb::DataPlane(args) => roles::data_plane(&global, &args),
-        Verb::Crds(args) => commands::crds::run(printer, args.dir.as_deref()),
+        Verb::Crds(args) => commands::crds::run(printer, &args),
         Verb::Completion(args) => commands::completion::run(printer, args.shell, command.clone()),
         Verb::Version(args) if args.client => commands::version::client(printer),
         Verb::Register(args) => {

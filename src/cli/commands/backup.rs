@@ -37,7 +37,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Backup) -> Outcome {
     }
     let created = create(home, &job, false).await?;
     printer.say(&format!("fleetbackupjob/{name} created: {}", describe(&job)))?;
-    if !(args.wait || args.watch) {
+    if !(args.wait || args.watch || args.timeout.is_some()) {
         if printer.format().is_for_programs() {
             return printer.value(&created);
         }

@@ -1,4 +1,4 @@
-//! `crds [--dir DIR]`.
+//! `crds [--group GROUP] [--dir DIR]`.
 
 use std::path::Path;
 
@@ -7,18 +7,30 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use crate::{
     api::crds,
     cli::{
+        args::Crds,
         failure::{Failure, Outcome},
         output::Printer,
     },
 };
 
-/// Prints every definition, or writes one file for each into `dir`.
+/// Prints every definition, or those of some API groups, or writes one file for each into a directory.
 ///
 /// # Errors
-/// When the output cannot be written.
-pub fn run(printer: Printer, dir: Option<&Path>) -> Outcome {
-    let definitions = crds::all().map_err(broken)?;
-    let Some(dir) = dir else {
+/// When there is no such group, or the output cannot be written.
+pub fn run(printer: Printer, args: &Crds) -> Outcome {
+    let mut definitions = crds::all().map_err(broken)?;
+    if let Some(unknown) =
+        args.groups.iter().find(|group| definitions.iter().all(|d| d.spec.group != **group))
+    {
+        let mut known: Vec<String> = definitions.iter().map(|d| format!("`{}`", d.spec.group)).collect();
+        known.dedup();
+        return Err(Failure::CouldNotAsk(format!(
+            "there are no definitions in group `{unknown}`; the groups are {}",
+            known.join(", ")
+        )));
+    }
+    definitions.retain(|d| args.groups.is_empty() || args.groups.contains(&d.spec.group));
+    let Some(dir) = &args.dir else {
         for definition in &definitions {
             printer.text(&format!("---\n{}", yaml(definition)?))?;
         }
