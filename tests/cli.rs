@@ -166,6 +166,21 @@ fn register_refuses_a_cluster_anyone_could_stand_in_for_before_it_asks_anybody()
 }
 
 #[test]
+fn a_kubeconfig_that_cannot_be_read_is_not_quoted() {
+    let folder = Folder::new("broken");
+    let file = folder.0.join("eu.kubeconfig");
+    std::fs::write(&file, "users: [{name: u, user: {token: s3cr3t, client-key-data: [1]}}]").unwrap();
+    let file = file.to_str().unwrap();
+    let as_home = command(BINARY.as_ref()).args(["dataplanes", "--kubeconfig", file]).output().unwrap();
+    let by_default = command(BINARY.as_ref()).arg("dataplanes").env("KUBECONFIG", file).output().unwrap();
+    for output in [as_home, by_default] {
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("line 1, column ") && !said.contains("s3cr3t"), "{said}");
+    }
+}
+
+#[test]
 fn a_reader_that_stops_reading_is_no_error() {
     let mut child =
         command(BINARY.as_ref()).arg("crds").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

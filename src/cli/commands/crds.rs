@@ -9,7 +9,7 @@ use crate::{
     cli::{
         args::Crds,
         failure::{Failure, Outcome},
-        output::Printer,
+        output::{Printer, yaml},
     },
 };
 
@@ -32,7 +32,7 @@ pub fn run(printer: Printer, args: &Crds) -> Outcome {
     definitions.retain(|d| args.groups.is_empty() || args.groups.contains(&d.spec.group));
     let Some(dir) = &args.dir else {
         for definition in &definitions {
-            printer.text(&format!("---\n{}", yaml(definition)?))?;
+            printer.text(&format!("---\n{}", document(definition)?))?;
         }
         return Ok(());
     };
@@ -42,7 +42,7 @@ pub fn run(printer: Printer, args: &Crds) -> Outcome {
     std::fs::create_dir_all(dir).map_err(|error| failed(dir, &error))?;
     for definition in &definitions {
         let path = dir.join(file_name(definition));
-        std::fs::write(&path, yaml(definition)?).map_err(|error| failed(&path, &error))?;
+        std::fs::write(&path, document(definition)?).map_err(|error| failed(&path, &error))?;
     }
     Ok(())
 }
@@ -52,10 +52,10 @@ fn file_name(definition: &CustomResourceDefinition) -> String {
     format!("{}_{}.yaml", definition.spec.group, definition.spec.names.plural)
 }
 
-fn yaml(definition: &CustomResourceDefinition) -> Outcome<String> {
+fn document(definition: &CustomResourceDefinition) -> Outcome<String> {
     // By way of a `Value`, whose keys are sorted: the output is the same in every build.
     let value = serde_json::to_value(definition).map_err(broken)?;
-    serde_saphyr::to_string(&value).map_err(broken)
+    yaml(&value).map_err(broken)
 }
 
 fn broken(error: impl std::fmt::Display) -> Failure {
