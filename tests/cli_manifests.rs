@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kube::config::Kubeconfig;
 use serde_json::{Value, json};
 
@@ -164,6 +165,12 @@ fn the_example_kubeconfigs_are_kubeconfigs_whose_contexts_resolve() {
     texts.push(text(&secret, "/stringData/kubeconfig").to_owned());
     for kubeconfig in texts {
         let file = Kubeconfig::from_yaml(&kubeconfig).unwrap();
+        for data in
+            kubeconfig.lines().filter_map(|line| line.trim().split_once("-data: ")).map(|(_, data)| data)
+        {
+            let data = data.split(' ').next().unwrap_or_default();
+            assert!(STANDARD.decode(data).is_ok(), "kubectl reads base64 only: {data}");
+        }
         assert!(file.contexts.iter().any(|c| Some(&c.name) == file.current_context.as_ref()));
         for context in file.contexts.iter().filter_map(|c| c.context.as_ref()) {
             assert!(file.clusters.iter().any(|c| c.name == context.cluster), "{}", context.cluster);
