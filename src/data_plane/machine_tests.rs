@@ -18,7 +18,7 @@ const TIMINGS: Timings = Timings {
     pods: Duration::from_secs(1),
     settle_ready: Duration::from_secs(30),
     steady: Duration::from_secs(100),
-    settle: Duration::from_secs(300),
+    settle: Duration::from_mins(5),
     confirm: Duration::from_secs(2),
     start: Duration::from_secs(400),
     silence: Duration::from_secs(1000),
