@@ -20,4 +20,5 @@ pub use controller::ControlPlane;
 pub use fleet::Fleet;
 pub use medusa::{Play, finish, node_names, write_backup};
 pub use objects::{CASS, FLEET, backup_job, condition, configuration, datacenter, secret};
+pub use testbed::{Testbed, binary as testbed_binary};
 pub use wait::{eventually, eventually_within};
