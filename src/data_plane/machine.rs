@@ -173,10 +173,14 @@ impl Node {
         }
     }
 
-    /// Whether the last answer was no answer: a reason to look at the pods again.
+    /// Whether its pod may tell more than the node itself does: when it does not answer, and when it says
+    /// NOT_FOUND though it was asked to start, as a restart looks where the connection came back unnoticed.
     #[must_use]
-    pub fn is_silent(&self) -> bool {
-        self.verdict.is_none() && (self.silent_since.is_some() || self.absent_since.is_some())
+    pub fn is_in_doubt(&self) -> bool {
+        self.verdict.is_none()
+            && (self.silent_since.is_some()
+                || self.absent_since.is_some()
+                || (self.missing_since.is_some() && self.sent != Sent::Never))
     }
 
     /// What to do now. `view` is the pod as last listed.

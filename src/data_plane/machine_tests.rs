@@ -179,6 +179,17 @@ fn a_restarted_medusa_that_knows_nothing_is_told_at_once() {
 }
 
 #[test]
+fn a_node_in_doubt_is_a_reason_to_look_at_its_pod() {
+    let told = Story::claimed().hears(1000, Answer::Missing).hears(1000, Answer::Accepted);
+    assert!(!told.node.is_in_doubt());
+    let missing = told.hears(1001, Answer::Missing);
+    assert!(missing.node.is_in_doubt());
+    let running = missing.hears(1002, Answer::Running);
+    assert!(!running.node.is_in_doubt());
+    assert!(running.hears(1003, out_of_reach()).node.is_in_doubt());
+}
+
+#[test]
 fn a_medusa_restarted_during_the_backup_is_named_as_the_cause() {
     let told = Story::claimed().hears(1000, Answer::Missing).hears(1000, Answer::Accepted);
     let running = told.hears(1001, Answer::Running);

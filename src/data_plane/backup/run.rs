@@ -162,7 +162,7 @@ impl Run {
         let end = Instant::now() + ctx.timings.pass;
         loop {
             let now = clock::now();
-            if self.nodes.values().any(Node::is_silent) && since(self.listed, now) >= ctx.timings.pods {
+            if self.nodes.values().any(Node::is_in_doubt) && since(self.listed, now) >= ctx.timings.pods {
                 self.look_at_pods(ctx).await;
             }
             let wake = self.advance(ctx, clock::now());
