@@ -35,12 +35,16 @@ const defaultRack = "default"
 
 // spec holds the fields of a CassandraDatacenter that the stand-in acts on.
 type spec struct {
-	ClusterName     string                  `json:"clusterName"`
-	DatacenterName  string                  `json:"datacenterName"`
-	Size            int32                   `json:"size"`
-	Stopped         bool                    `json:"stopped"`
-	Racks           []struct{ Name string } `json:"racks"`
-	PodTemplateSpec corev1.PodTemplateSpec  `json:"podTemplateSpec"`
+	ClusterName     string                 `json:"clusterName"`
+	DatacenterName  string                 `json:"datacenterName"`
+	Size            int32                  `json:"size"`
+	Stopped         bool                   `json:"stopped"`
+	Racks           []rackSpec             `json:"racks"`
+	PodTemplateSpec corev1.PodTemplateSpec `json:"podTemplateSpec"`
+}
+
+type rackSpec struct {
+	Name string `json:"name"`
 }
 
 type datacenter struct {
