@@ -45,7 +45,7 @@ fn pod(instance: &str, ready_since: Option<i64>) -> PodView {
         address: Some("10.0.0.1:50051".parse().unwrap()),
         has_medusa: true,
         ready_since: ready_since.map(at),
-        instance: Some(instance.to_owned()),
+        instance: Instance { pod: "uid".to_owned(), container: Some(instance.to_owned()) },
     }
 }
 
@@ -120,10 +120,23 @@ fn an_early_not_found_is_no_failure_and_no_reason_to_send_again() {
 #[test]
 fn a_node_that_never_starts_fails_within_the_budget() {
     let mut story = Story::claimed().hears(1000, Answer::Missing).hears(1000, Answer::Accepted);
-    story = story.hears(1399, Answer::Missing);
-    story.at(1399);
-    assert_eq!(story.reason(), None);
+    story = story.hears(1001, Answer::Missing).hears(1200, out_of_reach()).hears(1400, Answer::Missing);
     story.at(1400);
+    assert_eq!(story.reason(), None);
+    story.at(1401);
+    assert_eq!(story.reason(), Some(Reason::BackupNotStarted));
+}
+
+#[test]
+fn a_long_backup_that_is_not_found_for_a_moment_goes_on() {
+    let mut story = Story::claimed()
+        .hears(1000, Answer::Missing)
+        .hears(1000, Answer::Accepted)
+        .hears(5000, Answer::Running)
+        .hears(5001, Answer::Missing);
+    story.at(5002);
+    assert_eq!(story.reason(), None);
+    story.at(5401);
     assert_eq!(story.reason(), Some(Reason::BackupNotStarted));
 }
 

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use medusa_fleet::api::Conditions as _;
-use serde_json::json;
 
 use crate::{
     fake_medusa::Script,
@@ -54,6 +53,26 @@ async fn a_hung_node_delays_neither_the_other_nodes_nor_other_jobs() {
     println!("others after {others:?}, all after {:?}", begun.elapsed());
     assert_eq!(status.finished.len(), 3);
     assert_eq!(world.peers[0].starts(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_answers_are_waited_for() {
+    let world = World::new(5, Script { status_takes: Duration::from_millis(700), ..Script::default() }).await;
+    let _data_plane = world.data_plane().await;
+    world.job("b1", "dc1").await;
+    assert_eq!(world.finished("b1").await.finished.len(), 5);
+    assert!(world.starts().values().all(|n| *n == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_after_the_deadline_are_none() {
+    let world = World::new(2, Script::default()).await;
+    world.peers[1].script(|s| s.status_takes = Duration::from_millis(2500));
+    let _data_plane = world.data_plane().await;
+    world.job("b1", "dc1").await;
+    let status = assert_failed(&world, "NodeUnreachable").await;
+    assert_eq!(status.failed, [world.peers[1].node.clone()]);
+    assert_eq!(world.peers[1].starts(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,9 +130,7 @@ async fn a_medusa_restarted_during_the_backup_is_named_as_the_cause() {
     let node = world.peers[0].node.clone();
     eventually("it has begun", async || world.storage.has(&node, "b1").then_some(())).await;
     world.peers[0].kill();
-    let restarted = json!([{"name": "medusa", "restartCount": 1, "image": "none", "imageID": "none", "ready": true,
-        "started": true, "containerID": "fake://2", "lastState": {}, "state": {}}]);
-    world.pod_status(&node, json!({"containerStatuses": restarted})).await;
+    world.medusa_container(&node, "fake://2").await;
     world.peers[0].revive().await;
     let status = assert_failed(&world, "MedusaRestarted").await;
     assert_eq!(status.failed, [node]);

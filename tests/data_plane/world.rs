@@ -216,6 +216,16 @@ impl World {
             json!({"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}], "conditions": ready}),
         )
         .await;
+        self.medusa_container(name, "fake://1").await;
+    }
+
+    /// What the kubelet reports of the pod's Medusa container; another id is another process.
+    pub async fn medusa_container(&self, pod: &str, id: &str) {
+        let statuses = json!([{
+            "name": "medusa", "containerID": id, "restartCount": 0, "image": "none", "imageID": "none",
+            "ready": true, "started": true, "lastState": {}, "state": {}
+        }]);
+        self.pod_status(pod, json!({"containerStatuses": statuses})).await;
     }
 
     pub async fn pod_status(&self, name: &str, status: Value) {
