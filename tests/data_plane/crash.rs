@@ -9,9 +9,10 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::{
+    cluster::{Definitions, eventually, kubeconfig},
     fake_medusa::Script,
     gate::{Gate, Stop},
-    world::{World, eventually, kubeconfig, timings},
+    world::{World, timings},
 };
 
 /// What remains of a backup, without what differs from run to run.
@@ -56,6 +57,29 @@ async fn killed_at_any_write_it_ends_as_if_undisturbed(
     let _second = world.data_plane().await;
     assert_eq!(end_state(&world).await, expected);
     world.disconnected().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upstreams_definitions_are_enough_to_carry_a_run_over_a_restart() {
+    let world = World::under(Definitions::Upstream, 3, Script::default()).await;
+    world.peers[1].script(|s| s.fails = true);
+    let first = world.data_plane_with(Gate::stopping(Stop::After(2)), timings()).await;
+    world.job("b1", "dc1").await;
+    tokio::time::timeout(Duration::from_secs(30), first.gate.reached()).await.expect("the claim is made");
+    first.kill();
+    let second = world.data_plane().await;
+    let status = world.finished("b1").await;
+    assert!(status.conditions.is_empty() && status.message.is_none(), "{status:?}");
+    assert_eq!(status.failed, [world.peers[1].node.clone()]);
+    assert_eq!(status.finished.len(), 2);
+    assert!(world.backup("b1").await.is_none());
+    assert!(world.starts().values().all(|n| *n == 1));
+
+    let before = second.gate.writes().len();
+    world.job("b2", "nowhere").await;
+    world.finished("b2").await;
+    let writes = second.gate.writes().split_off(before);
+    assert!(writes.len() <= 2, "what the server drops is not written again and again: {writes:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +144,7 @@ async fn the_program_killed_while_starting_nodes_starts_each_exactly_once() {
         Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
             .args(["data-plane", "--take-over", "--metrics-addr", "127.0.0.1:0"])
             .args(["--namespace", &world.ns, "--watch-namespace", &world.ns, "--kubeconfig"])
-            .arg(kubeconfig())
+            .arg(kubeconfig(Definitions::Ours))
             .stderr(Stdio::null())
             .spawn()
             .unwrap()

@@ -4,10 +4,7 @@ use std::time::{Duration, Instant};
 
 use medusa_fleet::api::Conditions as _;
 
-use crate::{
-    fake_medusa::Script,
-    world::{World, eventually},
-};
+use crate::{cluster::eventually, fake_medusa::Script, world::World};
 
 fn running() -> Script {
     Script { done_after: Duration::from_secs(600), ..Script::default() }

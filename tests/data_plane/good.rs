@@ -6,10 +6,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::{Api, api::ListParams};
 use medusa_fleet::api::{Conditions as _, medusa::MedusaBackupJob};
 
-use crate::{
-    fake_medusa::Script,
-    world::{World, eventually},
-};
+use crate::{cluster::eventually, fake_medusa::Script, world::World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thirty_pods_are_backed_up_at_once_in_few_writes_and_no_connection_stays() {

@@ -5,6 +5,8 @@
 #[path = "../fake_medusa/mod.rs"]
 #[allow(dead_code, reason = "a script knows more than one test needs")]
 mod fake_medusa;
+
+mod cluster;
 mod gate;
 mod world;
 
@@ -13,3 +15,4 @@ mod faults;
 mod good;
 mod input;
 mod role;
+mod tls;

@@ -8,8 +8,9 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    cluster::eventually,
     fake_medusa::Script,
-    world::{World, eventually, timings},
+    world::{World, timings},
 };
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,32 +1,23 @@
-//! One real API server for all tests of this file, a namespace for each, and in it a datacenter whose pods
-//! are scripted Medusas.
+//! A namespace of its own for each test, and in it a datacenter whose pods are scripted Medusas.
 
 use std::{
     collections::BTreeMap,
     fmt::Debug,
-    io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicI64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use k8s_openapi::{
-    api::core::v1::{Namespace, Pod},
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
     Api, Client, Config,
     api::{DeleteParams, Patch, PatchParams, PostParams},
-    config::{KubeConfigOptions, Kubeconfig},
 };
 use medusa_fleet::{
     api::{
         cassandra::CassandraDatacenter,
-        crds,
         medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupJobStatus},
     },
     data_plane::{self, Timings},
@@ -36,78 +27,12 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    cluster::{Definitions, configuration, eventually, kubeconfig},
     fake_medusa::{Peer, Script, Storage},
     gate::Gate,
 };
 
-static TESTBED: OnceLock<Testbed> = OnceLock::new();
 static NAMES: AtomicUsize = AtomicUsize::new(0);
-
-/// A program that ends when its standard input closes, so with this process.
-struct Testbed {
-    kubeconfig: PathBuf,
-    _child: Child,
-}
-
-impl Testbed {
-    fn start() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/testbed");
-        let program = root.join("testbed");
-        assert!(program.exists(), "{} is missing: `make testbed` builds it", program.display());
-        let dir = root.join(format!("data-plane-{}", std::process::id()));
-        let mut child = Command::new(program)
-            .args(["up", "--data-planes", "0", "--dir"])
-            .arg(&dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(ready["ready"], true, "{line}");
-        let kubeconfig = ready["clusters"][0]["kubeconfig"].as_str().unwrap().into();
-        Self { kubeconfig, _child: child }
-    }
-}
-
-/// Path of an administrator's kubeconfig of the one API server.
-pub fn kubeconfig() -> &'static Path {
-    let installed = TESTBED.get_or_init(|| {
-        let testbed = Testbed::start();
-        let kubeconfig = testbed.kubeconfig.clone();
-        // On a thread of its own, as the caller may be inside a runtime.
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(install(&kubeconfig));
-        })
-        .join()
-        .unwrap();
-        testbed
-    });
-    &installed.kubeconfig
-}
-
-async fn install(kubeconfig: &Path) {
-    let client = Client::try_from(configuration(kubeconfig).await).unwrap();
-    let api: Api<CustomResourceDefinition> = Api::all(client);
-    for crd in crds::all().unwrap() {
-        api.create(&PostParams::default(), &crd).await.unwrap();
-    }
-    let is_served = |crd: &CustomResourceDefinition| {
-        let conditions = crd.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
-        conditions.iter().any(|c| c.type_ == "Established" && c.status == "True")
-    };
-    eventually("all definitions are served", async || {
-        api.list(&kube::api::ListParams::default()).await.unwrap().items.iter().all(is_served).then_some(())
-    })
-    .await;
-}
-
-async fn configuration(kubeconfig: &Path) -> Config {
-    let file = Kubeconfig::read_from(kubeconfig).unwrap();
-    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap()
-}
 
 /// Deadlines short enough for tests and long enough for a busy machine.
 pub fn timings() -> Timings {
@@ -138,20 +63,9 @@ pub fn timings() -> Timings {
     }
 }
 
-/// Repeats `look` until it finds something, for at most half a minute.
-pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(Instant::now() < end, "did not happen: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 /// A namespace with a datacenter in it.
 pub struct World {
+    pub definitions: Definitions,
     pub client: Client,
     pub ns: String,
     pub storage: Storage,
@@ -162,12 +76,18 @@ pub struct World {
 impl World {
     /// Datacenter `dc1` with `n` pods, each with a peer that follows `script`.
     pub async fn new(n: usize, script: Script) -> Self {
-        let client = Client::try_from(configuration(kubeconfig()).await).unwrap();
+        Self::under(Definitions::Ours, n, script).await
+    }
+
+    /// The same in a cluster with those definitions.
+    pub async fn under(definitions: Definitions, n: usize, script: Script) -> Self {
+        let client = Client::try_from(configuration(kubeconfig(definitions)).await).unwrap();
         let ns = format!("t{}", NAMES.fetch_add(1, Ordering::SeqCst));
         let namespace = serde_json::from_value::<Namespace>(json!({"metadata": {"name": ns}})).unwrap();
         Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
         let nodes: Vec<String> = (0..n).map(|i| format!("shop-dc1-default-sts-{i}")).collect();
         let mut world = Self {
+            definitions,
             client,
             ns,
             storage: Storage::new("dc1", nodes.clone()),
@@ -211,11 +131,8 @@ impl World {
         .await;
         let ready =
             json!([{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
-        self.pod_status(
-            name,
-            json!({"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}], "conditions": ready}),
-        )
-        .await;
+        self.pod_status(name, json!({"conditions": ready})).await;
+        self.pod_ip(name, "127.0.0.1").await;
         self.medusa_container(name, "fake://1").await;
     }
 
@@ -226,6 +143,10 @@ impl World {
             "ready": true, "started": true, "lastState": {}, "state": {}
         }]);
         self.pod_status(pod, json!({"containerStatuses": statuses})).await;
+    }
+
+    pub async fn pod_ip(&self, pod: &str, ip: &str) {
+        self.pod_status(pod, json!({"podIP": ip, "podIPs": [{"ip": ip}]})).await;
     }
 
     pub async fn pod_status(&self, name: &str, status: Value) {
@@ -312,7 +233,7 @@ impl World {
     }
 
     pub async fn data_plane_with(&self, gate: Gate, timings: Timings) -> DataPlane {
-        DataPlane::start(configuration(kubeconfig()).await, &self.ns, gate, timings)
+        DataPlane::start(configuration(kubeconfig(self.definitions)).await, &self.ns, gate, timings)
     }
 }
 

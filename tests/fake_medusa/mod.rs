@@ -22,7 +22,10 @@ use std::{
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{
+    Request, Response, Status,
+    transport::{Server, ServerTlsConfig},
+};
 
 pub use storage::Storage;
 
@@ -87,6 +90,7 @@ pub struct Peer {
     pub address: SocketAddr,
     shared: Arc<Shared>,
     life: Mutex<CancellationToken>,
+    tls: Option<ServerTlsConfig>,
 }
 
 struct Shared {
@@ -105,7 +109,19 @@ struct Shared {
 impl Peer {
     /// Starts a peer for `node` that writes into `storage`; `open` counts its connections.
     pub async fn start(node: &str, storage: Storage, script: Script, open: Arc<AtomicI64>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1", None, node, storage, script, open).await
+    }
+
+    /// The same on another loopback address, and with TLS.
+    pub async fn start_at(
+        ip: &str,
+        tls: Option<ServerTlsConfig>,
+        node: &str,
+        storage: Storage,
+        script: Script,
+        open: Arc<AtomicI64>,
+    ) -> Self {
+        let listener = TcpListener::bind((ip, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             node: node.to_owned(),
@@ -117,7 +133,7 @@ impl Peer {
             statuses: AtomicUsize::new(0),
             open,
         });
-        let peer = Self { node: node.to_owned(), address, shared, life: Mutex::default() };
+        let peer = Self { node: node.to_owned(), address, shared, life: Mutex::default(), tls };
         peer.serve(listener);
         peer
     }
@@ -127,8 +143,12 @@ impl Peer {
         *self.life.lock().unwrap() = life.clone();
         let incoming = connection::incoming(listener, life.clone(), Arc::clone(&self.shared.open));
         let service = MedusaServer::new(Service(Arc::clone(&self.shared)));
+        let mut server = Server::builder();
+        if let Some(tls) = &self.tls {
+            server = server.tls_config(tls.clone()).unwrap();
+        }
         tokio::spawn(async move {
-            let _ = Server::builder()
+            let _ = server
                 .add_service(service)
                 .serve_with_incoming_shutdown(incoming, life.cancelled_owned())
                 .await;
