@@ -84,7 +84,8 @@ async fn upstreams_definitions_are_enough_to_carry_a_run_over_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_while_starting_nodes_each_is_started_exactly_once() {
-    let world = World::new(30, Script::default()).await;
+    let script = Script { visible_after: Duration::from_millis(500), ..Script::default() };
+    let world = World::new(30, script).await;
     // Half of the nodes have been told, of five the answer is outstanding, the rest have not been told.
     world.peers[10..15].iter().for_each(|p| p.script(|s| s.start_hangs = 1));
     world.peers[15..].iter().for_each(|p| p.script(|s| s.status_hangs = 1));
@@ -138,7 +139,8 @@ async fn a_job_another_controller_left_without_lists_is_taken_over_whole() {
 /// settles.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_program_killed_while_starting_nodes_starts_each_exactly_once() {
-    let world = World::new(30, Script::default()).await;
+    let script = Script { visible_after: Duration::from_secs(5), ..Script::default() };
+    let world = World::new(30, script).await;
     world.peers[15..].iter().for_each(|p| p.script(|s| s.status_hangs = 1));
     let run = || {
         Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
