@@ -1,12 +1,19 @@
 //! What a good backup looks like from outside, and what it costs.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::events::v1::Event;
 use kube::{Api, api::ListParams};
 use medusa_fleet::api::{Conditions as _, medusa::MedusaBackupJob};
 
-use crate::{cluster::eventually, fake_medusa::Script, world::World};
+use crate::{
+    cluster::{Definitions, eventually, kubeconfig},
+    fake_medusa::Script,
+    world::World,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thirty_pods_are_backed_up_at_once_in_few_writes_and_no_connection_stays() {
@@ -30,6 +37,42 @@ async fn thirty_pods_are_backed_up_at_once_in_few_writes_and_no_connection_stays
     assert!(writes.last().unwrap().ends_with("/medusabackupjobs/b1/status"), "finishTime is the last write");
     assert!(world.starts().values().all(|n| *n == 2), "one for each of the two jobs");
     world.disconnected().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_backups_of_thirty_pods_at_once_leave_no_connection_behind() {
+    let world = World::new(30, Script::default()).await;
+    let mut program = Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
+        .args(["data-plane", "--take-over", "--metrics-addr", "127.0.0.1:0"])
+        .args(["--namespace", &world.ns, "--watch-namespace", &world.ns, "--kubeconfig"])
+        .arg(kubeconfig(Definitions::Ours))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let memory = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
+        status.lines().find(|l| l.starts_with("VmRSS")).unwrap().to_owned()
+    };
+    world.job("warm", "dc1").await;
+    world.finished("warm").await;
+    println!("after one backup: {}", memory());
+    for round in 0..2 {
+        let begun = Instant::now();
+        let names: Vec<String> = (0..50).map(|i| format!("b{round}-{i}")).collect();
+        for name in &names {
+            world.job(name, "dc1").await;
+        }
+        for name in &names {
+            let status = world.finished(name).await;
+            assert_eq!(status.finished.len(), 30, "{status:?}");
+        }
+        let took = begun.elapsed();
+        world.disconnected().await;
+        println!("50 backups of 30 pods: {took:?}, {}", memory());
+    }
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert!(world.starts().values().all(|n| *n == 101));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@
 //! second AsyncBackup of one name does. What it is not: there is no Cassandra, no file and no object store
 //! behind it, and time passes as the script says.
 
-#![allow(clippy::pedantic, reason = "test support")]
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::panic, reason = "test support")]
 
 mod connection;
 mod storage;
@@ -30,7 +30,7 @@ use tonic::{
 pub use storage::Storage;
 
 /// The server's half of the interface, compiled for tests only.
-#[allow(missing_docs, clippy::all, reason = "generated")]
+#[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated")]
 pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/server/_.rs"));
 }
