@@ -14,4 +14,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod crashes;
+mod credentials;
+mod fanout;
+mod garbage;
+mod inventory;
+mod kubeconfigs;
 mod registration;
+mod replication;
+mod silence;

@@ -1,5 +1,6 @@
 //! How clusters come into the fleet and leave it.
 
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use medusa_fleet::api::{
     fleet::{DataPlane, Phase},
@@ -7,7 +8,7 @@ use medusa_fleet::api::{
 };
 use serde_json::json;
 
-use crate::support::{CASS, ControlPlane, FLEET, Fleet, Play, backup_job, datacenter, secret};
+use crate::support::{CASS, ControlPlane, FLEET, Fleet, Play, backup_job, configuration, datacenter, secret};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_is_registered_by_a_labelled_secret_or_by_a_data_plane_object_and_once_only() {
@@ -65,10 +66,15 @@ async fn a_cluster_is_registered_by_a_labelled_secret_or_by_a_data_plane_object_
     let children = fleet.dp(1).list::<MedusaBackupJob>(CASS).await;
     assert_eq!(children.len(), 1, "one child for one datacenter");
 
-    // Without its label the Secret registers nothing any more.
+    // Without its label the Secret registers nothing any more, and what belongs to the first stays.
+    home.create(secret(FLEET, "bucket", &[])).await;
+    home.create(configuration("shared", "bucket", Some("dp-1/cass"))).await;
+    let copy: Secret = fleet.dp(1).appears(CASS, "bucket").await;
     let label = json!({"metadata": {"labels": {"fleet.k8ssandra.io/register": null}}});
-    home.patch::<k8s_openapi::api::core::v1::Secret>(FLEET, "again", label).await;
+    home.patch::<Secret>(FLEET, "again", label).await;
     home.disappears::<DataPlane>(FLEET, "again").await;
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+    let after: Secret = fleet.dp(1).get(CASS, "bucket").await;
+    assert_eq!(copy.resource_version(), after.resource_version(), "the first one's copy was taken back");
     controller.assert_running();
 }

@@ -144,10 +144,15 @@ impl Fleet {
         .await
     }
 
+    /// A FleetBackupJob.
+    pub async fn job(&self, name: &str) -> FleetBackupJob {
+        self.home.get(FLEET, name).await
+    }
+
     /// Waits until a FleetBackupJob is in `phase`, or in another it does not come back from; returns it.
     pub async fn expect_phase(&self, name: &str, phase: Phase) -> FleetBackupJob {
         let job = eventually(format!("FleetBackupJob {name} is {}", phase.as_str()), async || {
-            let job: FleetBackupJob = self.home.get(FLEET, name).await;
+            let job = self.job(name).await;
             let status = job.status.clone().unwrap_or_default();
             let reached = status.phase.is_some_and(|seen| seen == phase || seen.is_final());
             if reached { Ok(job) } else { Err(format!("{status:#?}")) }

@@ -9,16 +9,20 @@
 
 mod cluster;
 mod controller;
+mod credentials;
 mod fleet;
 mod medusa;
 mod objects;
+mod secrecy;
 mod testbed;
 mod wait;
 
 pub use cluster::Cluster;
 pub use controller::ControlPlane;
+pub use credentials::{grant, kubeconfig, medusa_fleet, token, with_token};
 pub use fleet::Fleet;
 pub use medusa::{Play, finish, node_names, write_backup};
 pub use objects::{CASS, FLEET, backup_job, condition, configuration, datacenter, secret};
+pub use secrecy::assert_unseen;
 pub use testbed::{Testbed, binary as testbed_binary};
 pub use wait::{eventually, eventually_within};

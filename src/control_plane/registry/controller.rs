@@ -187,6 +187,7 @@ async fn reconcile(
         }
     };
     if plane.metadata.deletion_timestamp.is_some() {
+        registry.find_again(plane).await?;
         return unregister::step(plane, &registry).await;
     }
     let name = plane.name_any();
@@ -195,6 +196,10 @@ async fn reconcile(
         Ok(credential) => {
             registry.claim(plane).await?;
             registry.connect(plane, credential).await.err()
+        }
+        Err(refusal) if registry.is_leaving(plane, &refusal) => {
+            // In a moment it is deleted for that. Until then its link stays: the copies are taken back by it.
+            return Ok(Action::requeue(HEARTBEAT));
         }
         Err(refusal) => Some(refusal),
     };
@@ -265,6 +270,26 @@ impl Registry {
         let credential = Credential { read_from, verdict: verdict.clone(), observed_at: clock::now() };
         lock(&self.credentials).insert(name, credential);
         Ok(verdict.map(|v| Access::Remote(Box::new(v))))
+    }
+
+    /// Connects to a data plane that was being deleted when this process started.
+    async fn find_again(&self, plane: &DataPlane) -> Result<(), RegistryError> {
+        let claimed = plane.finalizers().iter().any(|f| f == labels::FINALIZER);
+        if !claimed || lock(&self.links).contains_key(&plane.name_any()) {
+            return Ok(());
+        }
+        if let Ok(access) = self.credential(plane).await? {
+            // A kubeconfig that is refused now leaves the copies where they are, which is then said.
+            let _ = self.connect(plane, access).await;
+        }
+        Ok(())
+    }
+
+    /// Whether the labelled Secret that registered a connected data plane is gone.
+    fn is_leaving(&self, plane: &DataPlane, refusal: &Refusal) -> bool {
+        refusal.reason == Reason::SecretNotFound
+            && plane.annotations().contains_key(labels::REGISTERED_FROM)
+            && lock(&self.links).contains_key(&plane.name_any())
     }
 
     /// Makes sure that what is written there can be taken back before the DataPlane goes.
@@ -348,7 +373,7 @@ impl Registry {
 
     /// The DataPlane that is the same cluster as `plane` and comes before it: `local` first, then the
     /// oldest.
-    fn duplicate_of(&self, plane: &DataPlane, health: &Health) -> Option<String> {
+    pub(super) fn duplicate_of(&self, plane: &DataPlane, health: &Health) -> Option<String> {
         let id = health.cluster_id.as_ref()?;
         let links = lock(&self.links);
         let rank = |p: &DataPlane| {
