@@ -3,6 +3,15 @@
 //!
 //! Needs what `make testbed` builds and installs.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that cannot go on should say so and end"
+)]
+
 #[allow(dead_code, unused_imports, reason = "each test binary uses its part of the support")]
 #[path = "../support/mod.rs"]
 mod support;
@@ -28,8 +37,8 @@ async fn a_fleet_backup_of_real_cassandra_lies_in_the_bucket() {
     stage.await_datacenters();
     let pods = stage.pods().await;
     for (_, address) in &pods {
-        stage.cql(address, &["load", &ROWS.to_string()]);
-        let count = stage.cql(address, &["count"]);
+        Stage::cql(address, &["load", &ROWS.to_string()]);
+        let count = Stage::cql(address, &["count"]);
         assert!(count.contains(&ROWS.to_string()), "rows at {address}: {count}");
     }
 

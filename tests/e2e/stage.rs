@@ -10,7 +10,10 @@ use k8s_openapi::api::core::v1::Pod;
 use medusa_fleet::api::{crds, medusa};
 use serde_json::Value;
 
-use super::support::{Cluster, FLEET, Testbed, eventually, testbed_binary};
+use super::support::{
+    Cluster, FLEET, eventually,
+    testbed::{Testbed, binary as testbed_binary},
+};
 
 /// Namespace of the datacenters in their data planes.
 pub const NAMESPACE: &str = "shop";
@@ -147,7 +150,7 @@ impl Stage {
     }
 
     /// Runs a statement or helper of the testbed's CQL client.
-    pub fn cql(&self, address: &str, args: &[&str]) -> String {
+    pub fn cql(address: &str, args: &[&str]) -> String {
         let output =
             Command::new(testbed_binary()).args(["cql", "--address", address]).args(args).output().unwrap();
         assert!(output.status.success(), "{}", said(&output));

@@ -14,7 +14,7 @@ mod fleet;
 mod medusa;
 mod objects;
 mod secrecy;
-mod testbed;
+pub mod testbed;
 mod wait;
 
 pub use cluster::Cluster;
@@ -24,5 +24,4 @@ pub use fleet::Fleet;
 pub use medusa::{Play, finish, node_names, write_backup};
 pub use objects::{CASS, FLEET, backup_job, condition, configuration, datacenter, secret};
 pub use secrecy::assert_unseen;
-pub use testbed::{Testbed, binary as testbed_binary};
 pub use wait::{eventually, eventually_within};
