@@ -15,6 +15,12 @@ pub fn humanize(bytes: i64) -> String {
     format!("{value:.2} {}", UNITS.get(unit).copied().unwrap_or("PB"))
 }
 
+/// Sum of sizes, which others wrote: it stops at the largest number instead of overflowing.
+#[must_use]
+pub fn total(bytes: &[i64]) -> i64 {
+    bytes.iter().fold(0, |sum, size| sum.saturating_add(*size))
+}
+
 /// Bytes meant by a human size such as `127.67 KB`; `None` when it is not one. The two decimals limit
 /// the precision.
 #[must_use]

@@ -29,7 +29,8 @@ fn odd_datacenters() -> Vec<Value> {
         dc
     };
     let mut crowded = datacenter("crowded", "odd", i32::MAX);
-    crowded["spec"]["racks"] = json!((0..200).map(|n| json!({"name": format!("rack{n}")})).collect::<Vec<_>>());
+    crowded["spec"]["racks"] =
+        json!((0..200).map(|n| json!({"name": format!("rack{n}")})).collect::<Vec<_>>());
     let mut named = datacenter("named", "x".repeat(300).as_str(), 1);
     named["metadata"]["labels"] = json!({});
     named["spec"]["datacenterName"] = json!("é ".repeat(100));
@@ -55,10 +56,12 @@ async fn garbage_in_any_field_is_survived_and_the_rest_goes_on() {
     for dc in odd_datacenters() {
         there.create(dc).await;
     }
-    let status = json!({"conditions": [{"type": "Ready", "status": "perhaps"}], "cassandraOperatorProgress": ""});
+    let status =
+        json!({"conditions": [{"type": "Ready", "status": "perhaps"}], "cassandraOperatorProgress": ""});
     there.patch_status::<CassandraDatacenter>(CASS, "named", status).await;
 
-    let sizes = ["lots", "-1.00 KB", "NaN TB", "inf PB", "9999999999 PB", "1e308 PB", " KB", "1.00 kb", "é é"];
+    let sizes =
+        ["lots", "-1.00 KB", "NaN TB", "inf PB", "9999999999 PB", "1e308 PB", " KB", "1.00 kb", "é é"];
     for (number, size) in sizes.iter().enumerate() {
         for dc in ["dc1", "dc2"] {
             // The two are one restore point: their sizes are summed up.
@@ -66,14 +69,18 @@ async fn garbage_in_any_field_is_survived_and_the_rest_goes_on() {
             there.create(medusa_backup(&name, dc)).await;
             let status = json!({
                 "totalSize": size, "status": "SUCCESS", "totalNodes": i32::MAX, "finishedNodes": i32::MAX,
-                "totalFiles": i64::MAX, "startTime": "9999-12-31T23:59:59Z", "finishTime": "0001-01-01T00:00:00Z",
+                "totalFiles": i64::MAX, "startTime": "9000-01-01T00:00:00Z", "finishTime": "0001-01-01T00:00:00Z",
                 "nodes": [{}, {"host": "", "tokens": [i64::MIN, i64::MAX], "datacenter": "é", "rack": ""}],
             });
             there.patch_status::<MedusaBackup>(CASS, &name, status).await;
         }
     }
     for (name, dc, status) in [
-        ("of-nobody", "no-such-datacenter", json!({"status": "SUCCESS", "totalNodes": -1, "finishedNodes": -1})),
+        (
+            "of-nobody",
+            "no-such-datacenter",
+            json!({"status": "SUCCESS", "totalNodes": -1, "finishedNodes": -1}),
+        ),
         ("of-nothing", "", json!({"status": ""})),
         ("a-word", "dc1", json!({"status": "😀 {}", "totalNodes": 0, "finishedNodes": 0})),
         ("dc1-00000000", "dc1", json!({"status": "SUCCESS"})),
@@ -101,7 +108,8 @@ async fn garbage_in_any_field_is_survived_and_the_rest_goes_on() {
     eventually("the targets are refused by name", async || {
         let source: MedusaConfiguration = home.get(FLEET, "odd").await;
         let conditions = source.status.unwrap_or_default().conditions;
-        let (replicated, available) = (condition(&conditions, "Replicated"), condition(&conditions, "SecretAvailable"));
+        let (replicated, available) =
+            (condition(&conditions, "Replicated"), condition(&conditions, "SecretAvailable"));
         let reached = replicated.1 == "InvalidTargets" && available.1 == "SecretKeyMissing";
         if reached { Ok(()) } else { Err(format!("{replicated:?} {available:?}")) }
     })
@@ -132,7 +140,11 @@ async fn garbage_in_any_field_is_survived_and_the_rest_goes_on() {
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
     controller.assert_running();
     let log = controller.log();
-    assert!(!log.contains("panicked"), "{}", log.lines().filter(|l| l.contains("panicked")).collect::<String>());
+    assert!(
+        !log.contains("panicked"),
+        "{}",
+        log.lines().filter(|l| l.contains("panicked")).collect::<String>()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,10 +102,7 @@ async fn restore_points_and_protection_follow_the_backups_and_outlive_silence() 
 
     // A topology that changed since can not be restored to.
     let grown = json!({"spec": {"size": 3}});
-    fleet
-        .dp(2)
-        .patch::<medusa_fleet::api::cassandra::CassandraDatacenter>(CASS, "dc2", grown)
-        .await;
+    fleet.dp(2).patch::<medusa_fleet::api::cassandra::CassandraDatacenter>(CASS, "dc2", grown).await;
     eventually("it is complete but not restorable", async || {
         let status = home.get::<FleetBackup>(FLEET, "manual.shop").await.status.unwrap_or_default();
         let seen = condition(&status.conditions, "Restorable");
@@ -115,8 +112,10 @@ async fn restore_points_and_protection_follow_the_backups_and_outlive_silence() 
     .await;
 
     // Too old to protect.
-    let nodes: Vec<_> = node_names("dc1", 2).into_iter().map(|h| json!({"host": h, "datacenter": "dc1"})).collect();
-    let old = json!({"startTime": "2020-02-02T00:00:00Z", "finishTime": "2020-02-02T01:00:00Z", "nodes": nodes});
+    let nodes: Vec<_> =
+        node_names("dc1", 2).into_iter().map(|h| json!({"host": h, "datacenter": "dc1"})).collect();
+    let old =
+        json!({"startTime": "2020-02-02T00:00:00Z", "finishTime": "2020-02-02T01:00:00Z", "nodes": nodes});
     fleet.dp(1).patch_status::<MedusaBackup>(CASS, "manual", old).await;
     expect_protected(&fleet, "False", "RecoveryPointStale").await;
     home.event("FleetCluster", "shop", "RecoveryPointStale").await;

@@ -2,12 +2,13 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
-use medusa_fleet::api::{fleet::{DataPlane, Phase}, medusa::MedusaBackupJob};
+use medusa_fleet::api::{
+    fleet::{DataPlane, Phase},
+    medusa::MedusaBackupJob,
+};
 use serde_json::json;
 
-use crate::support::{
-    CASS, ControlPlane, FLEET, Fleet, Play, backup_job, configuration, datacenter, secret,
-};
+use crate::support::{CASS, ControlPlane, FLEET, Fleet, Play, backup_job, configuration, datacenter, secret};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_is_registered_by_a_labelled_secret_or_by_a_data_plane_object_and_once_only() {
@@ -46,7 +47,10 @@ async fn a_cluster_is_registered_by_a_labelled_secret_or_by_a_data_plane_object_
             assert_eq!(condition.status, "True", "{name}: {condition:?}");
         }
         if name != "local" {
-            assert!(status.credential.unwrap().expires_at.is_some(), "{name}: its certificate says when it ends");
+            assert!(
+                status.credential.unwrap().expires_at.is_some(),
+                "{name}: its certificate says when it ends"
+            );
         }
     }
 

@@ -49,11 +49,18 @@ async fn expect_configuration(
 
 /// Waits until the source's `Replicated` has this status and reason; returns its message.
 async fn expect_replicated(fleet: &Fleet, name: &str, status: &str, reason: &str) -> String {
-    eventually(format!("MedusaConfiguration {name}: Replicated is {status} because of {reason}"), async || {
-        let source: MedusaConfiguration = fleet.home().get(FLEET, name).await;
-        let seen = condition(&source.status.unwrap_or_default().conditions, "Replicated");
-        if (seen.0.as_str(), seen.1.as_str()) == (status, reason) { Ok(seen.2) } else { Err(format!("{seen:?}")) }
-    })
+    eventually(
+        format!("MedusaConfiguration {name}: Replicated is {status} because of {reason}"),
+        async || {
+            let source: MedusaConfiguration = fleet.home().get(FLEET, name).await;
+            let seen = condition(&source.status.unwrap_or_default().conditions, "Replicated");
+            if (seen.0.as_str(), seen.1.as_str()) == (status, reason) {
+                Ok(seen.2)
+            } else {
+                Err(format!("{seen:?}"))
+            }
+        },
+    )
     .await
 }
 
@@ -77,7 +84,10 @@ async fn copies_follow_their_source_and_their_targets_with_one_write_each() {
     let mut before = Vec::new();
     for number in [1, 2] {
         let cluster = fleet.dp(number);
-        before.push((sum(&cluster.writes("secrets").await), sum(&cluster.writes("medusaconfigurations").await)));
+        before.push((
+            sum(&cluster.writes("secrets").await),
+            sum(&cluster.writes("medusaconfigurations").await),
+        ));
     }
 
     // Everywhere.

@@ -120,10 +120,14 @@ async fn a_data_plane_that_hangs_holds_nobody_up() {
     home.patch::<Secret>(FLEET, "bucket", json!({"stringData": {"credentials": "two"}})).await;
     for number in [1, 3] {
         let cluster = fleet.dp(number);
-        eventually_within(Duration::from_secs(20), format!("{} has the new Secret", cluster.name), async || {
-            let data = cluster.get::<Secret>(CASS, "bucket").await.data.unwrap_or_default();
-            if data["credentials"].0 == b"two" { Ok(()) } else { Err("it has the old one") }
-        })
+        eventually_within(
+            Duration::from_secs(20),
+            format!("{} has the new Secret", cluster.name),
+            async || {
+                let data = cluster.get::<Secret>(CASS, "bucket").await.data.unwrap_or_default();
+                if data["credentials"].0 == b"two" { Ok(()) } else { Err("it has the old one") }
+            },
+        )
         .await;
     }
     for plane in ["dp-1", "dp-3"] {
@@ -148,6 +152,10 @@ async fn a_data_plane_that_hangs_holds_nobody_up() {
         if data["credentials"].0 == b"two" { Ok(()) } else { Err("it has the old Secret") }
     })
     .await;
-    assert_eq!(cluster.list::<MedusaBackupJob>(CASS).await.len(), 1, "one child, whatever was sent while it hung");
+    assert_eq!(
+        cluster.list::<MedusaBackupJob>(CASS).await.len(),
+        1,
+        "one child, whatever was sent while it hung"
+    );
     controller.assert_running();
 }

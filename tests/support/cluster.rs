@@ -109,9 +109,9 @@ impl Cluster {
 
     /// The object, which must be there.
     pub async fn get<K: Kind>(&self, namespace: &str, name: &str) -> K {
-        self.find(namespace, name).await.unwrap_or_else(|| {
-            panic!("there is no {} {namespace}/{name} in {}", K::kind(&()), self.name)
-        })
+        self.find(namespace, name)
+            .await
+            .unwrap_or_else(|| panic!("there is no {} {namespace}/{name} in {}", K::kind(&()), self.name))
     }
 
     /// Every object of a namespace.
@@ -143,10 +143,7 @@ impl Cluster {
     /// Waits until the object is there.
     pub async fn appears<K: Kind>(&self, namespace: &str, name: &str) -> K {
         let what = format!("{} {namespace}/{name} is in {}", K::kind(&()), self.name);
-        eventually(what, async || {
-            self.find(namespace, name).await.ok_or("it is not there")
-        })
-        .await
+        eventually(what, async || self.find(namespace, name).await.ok_or("it is not there")).await
     }
 
     /// Waits until the object is gone.
@@ -163,9 +160,10 @@ impl Cluster {
     pub async fn events(&self, kind: &str, name: &str) -> Vec<(String, String)> {
         let events = Api::<Event>::all(self.client.clone()).list(&ListParams::default()).await.unwrap();
         let about = |event: &Event| {
-            event.regarding.as_ref().is_some_and(|r| {
-                r.kind.as_deref() == Some(kind) && r.name.as_deref() == Some(name)
-            })
+            event
+                .regarding
+                .as_ref()
+                .is_some_and(|r| r.kind.as_deref() == Some(kind) && r.name.as_deref() == Some(name))
         };
         let mut events: Vec<Event> = events.items.into_iter().filter(about).collect();
         events.sort_by_key(|e| e.event_time.clone().map(|t| t.0));

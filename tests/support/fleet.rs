@@ -9,7 +9,11 @@ use std::{
 };
 
 use futures::future::join_all;
-use medusa_fleet::api::{crds, fleet::{DataPlane, FleetBackupJob, Phase}, medusa};
+use medusa_fleet::api::{
+    crds,
+    fleet::{DataPlane, FleetBackupJob, Phase},
+    medusa,
+};
 use serde_json::json;
 use tokio::sync::{Semaphore, SemaphorePermit};
 

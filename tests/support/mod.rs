@@ -14,7 +14,7 @@ mod fleet;
 mod medusa;
 mod objects;
 mod secrecy;
-mod testbed;
+pub mod testbed;
 mod wait;
 
 pub use cluster::Cluster;

@@ -24,7 +24,8 @@ pub fn datacenter(name: &str, cluster: &str, size: i32) -> Value {
 
 /// An opaque Secret.
 pub fn secret(namespace: &str, name: &str, data: &[(&str, &str)]) -> Value {
-    let data: Map<String, Value> = data.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    let data: Map<String, Value> =
+        data.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
     json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace},
         "stringData": data,

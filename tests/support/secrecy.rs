@@ -43,7 +43,11 @@ pub async fn assert_unseen(fleet: &Fleet, controller: &ControlPlane, values: &[&
                 seen += 1;
                 let text = serde_json::to_string(&object).unwrap();
                 for word in words() {
-                    assert!(!text.contains(word), "a {kind} in {} holds a secret value: {text}", cluster.name);
+                    assert!(
+                        !text.contains(word),
+                        "a {kind} in {} holds a secret value: {text}",
+                        cluster.name
+                    );
                 }
             }
         }

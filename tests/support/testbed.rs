@@ -13,10 +13,12 @@ pub struct Testbed {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
+    /// What it said when it was ready.
+    pub ready: Value,
 }
 
 /// The binary: `MEDUSA_FLEET_TESTBED`, else where `make testbed` puts it.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let path = std::env::var_os("MEDUSA_FLEET_TESTBED")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/testbed/testbed"), PathBuf::from);
     assert!(path.is_file(), "there is no testbed at {}; run `make testbed`", path.display());
@@ -42,10 +44,10 @@ impl Testbed {
             .expect("start the testbed");
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().unwrap());
-        let mut testbed = Self { child, input, output };
-        let ready = testbed.read();
-        assert!(ready["ready"] == true, "the testbed did not start: {ready}");
-        let clusters = ready["clusters"].as_array().cloned().unwrap_or_default();
+        let mut testbed = Self { child, input, output, ready: Value::Null };
+        testbed.ready = testbed.read();
+        assert!(testbed.ready["ready"] == true, "the testbed did not start: {}", testbed.ready);
+        let clusters = testbed.ready["clusters"].as_array().cloned().unwrap_or_default();
         (testbed, clusters)
     }
 

@@ -52,7 +52,7 @@ use crate::{
 };
 
 /// How often `lastContactTime` is written while nothing else changes.
-const HEARTBEAT: Duration = Duration::from_secs(60);
+const HEARTBEAT: Duration = Duration::from_mins(1);
 
 /// What the registry needs.
 pub struct RegistryContext {

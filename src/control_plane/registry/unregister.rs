@@ -131,9 +131,8 @@ mod tests {
     fn copies_are_awaited_while_the_cluster_answers_and_no_longer_than_the_grace_otherwise() {
         let (soon, late) = (SignedDuration::from_secs(1), GRACE);
         let go = |left: &[&str]| Step::LetGo(left.iter().map(|l| (*l).to_owned()).collect());
-        let delete = |view: &View, connected, elapsed| {
-            decide(DeletionPolicy::Delete, Some(view), connected, elapsed)
-        };
+        let delete =
+            |view: &View, connected, elapsed| decide(DeletionPolicy::Delete, Some(view), connected, elapsed);
         assert_eq!(delete(&view(true, 1), true, soon), Step::Wait);
         assert_eq!(delete(&view(true, 0), true, soon), go(&[]));
         assert_eq!(delete(&view(false, 1), true, soon), Step::Wait);

@@ -58,7 +58,7 @@ fn hash_data(type_: Option<&str>, data: &BTreeMap<String, ByteString>) -> String
         add(key.as_bytes());
         add(&value.0);
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    names::hex(&hasher.finalize())
 }
 
 /// Hash of a MedusaConfiguration's spec.
@@ -119,23 +119,23 @@ pub fn applied(
     payload: &Payload,
     precondition: &Precondition<'_>,
 ) -> Value {
-    let mut metadata = json!({
-        "name": key.object.name,
-        "namespace": key.object.namespace,
-        "labels": {labels::CONTROL_PLANE: control_plane},
-        "annotations": {
-            labels::SOURCE: source.to_string(),
-            labels::SOURCE_UID: source_uid,
-            labels::CONTENT_HASH: payload.hash(),
-        },
-    });
-    match precondition {
-        Precondition::Absent => metadata["resourceVersion"] = json!("1"),
-        Precondition::Version { uid, resource_version } => {
-            metadata["uid"] = json!(uid);
-            metadata["resourceVersion"] = json!(resource_version);
-        }
-    }
+    let (uid, version) = match precondition {
+        Precondition::Absent => (None, "1"),
+        Precondition::Version { uid, resource_version } => (Some(*uid), *resource_version),
+    };
+    let metadata = ObjectMeta {
+        name: Some(key.object.name.clone()),
+        namespace: Some(key.object.namespace.clone()),
+        uid: uid.map(str::to_owned),
+        resource_version: Some(version.to_owned()),
+        labels: Some(BTreeMap::from([(labels::CONTROL_PLANE.to_owned(), control_plane.to_owned())])),
+        annotations: Some(BTreeMap::from([
+            (labels::SOURCE.to_owned(), source.to_string()),
+            (labels::SOURCE_UID.to_owned(), source_uid.to_owned()),
+            (labels::CONTENT_HASH.to_owned(), payload.hash()),
+        ])),
+        ..ObjectMeta::default()
+    };
     match (payload, key.kind) {
         (Payload::Secret { type_, data }, _) => json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": metadata,

@@ -100,7 +100,7 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
             forget(&shared, &name, &copies);
         }
         let wake =
-            not_before.values().min().copied().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            not_before.values().min().copied().unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
         tokio::select! {
             changed = desired.changed() => if changed.is_err() { return },
             () = next_change(&mut changes, &name) => {}
@@ -194,10 +194,8 @@ fn settle(
             of_plane.remove(&key);
         }
         Some(problem) => {
-            let pause = match problem.reason {
-                Reason::NameConflict => CONFLICT_RETRY,
-                _ => backoff.failed(&key),
-            };
+            let taken = problem.reason == Reason::NameConflict;
+            let pause = if taken { CONFLICT_RETRY } else { backoff.failed(&key) };
             tracing::warn!(data_plane = name, copy = %key, reason = %problem.reason, "{}", problem.message);
             not_before.insert(key.clone(), Instant::now() + pause);
             of_plane.insert(key, problem);
