@@ -65,4 +65,10 @@ mod tests {
     fn human_sizes_are_read_back(#[case] human: &str, #[case] bytes: Option<i64>) {
         assert_eq!(parse(human), bytes);
     }
+
+    #[test]
+    fn absurd_sizes_do_not_overflow() {
+        assert_eq!(super::total(&[i64::MAX, i64::MAX, 1]), i64::MAX);
+        assert_eq!(super::total(&[1, 2]), 3);
+    }
 }

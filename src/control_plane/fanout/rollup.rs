@@ -186,7 +186,7 @@ pub fn summarize(
         start_skew_seconds: skew,
         counts: Some(counts),
         done: Some(format!("{decided}/{}", counts.total)),
-        size: (!bytes.is_empty()).then(|| size::humanize(bytes.iter().sum())),
+        size: (!bytes.is_empty()).then(|| size::humanize(size::total(&bytes))),
         datacenters: entries,
         restore_points: points,
         conditions: old.conditions,
