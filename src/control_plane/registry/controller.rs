@@ -23,7 +23,7 @@ use kube::{
 };
 use serde_json::json;
 use thiserror::Error;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{OnceCell, broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -83,6 +83,7 @@ pub(super) struct Registry {
     links: Mutex<BTreeMap<String, Link>>,
     credentials: Mutex<BTreeMap<String, Credential>>,
     secrets: Store<PartialObjectMeta<Secret>>,
+    secrets_listed: OnceCell<()>,
     planes: Store<DeserializeGuard<DataPlane>>,
     trigger: mpsc::Sender<String>,
 }
@@ -122,6 +123,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
         links: Mutex::default(),
         credentials: Mutex::default(),
         secrets,
+        secrets_listed: OnceCell::new(),
         planes: planes.clone(),
         trigger: trigger.clone(),
     });
@@ -252,8 +254,8 @@ impl Registry {
                 "`spec.kubeconfigSecretRef` is not set; name the Secret that holds the kubeconfig",
             );
         };
-        // The watch of Secrets has listed by now or will trigger this again.
-        let _ = self.secrets.wait_until_ready().await;
+        // One waiter only: kube's store wakes the last of several and forgets the others.
+        self.secrets_listed.get_or_init(|| async { drop(self.secrets.wait_until_ready().await) }).await;
         let key =
             ObjectRef::<PartialObjectMeta<Secret>>::new(&reference.name).within(&self.context.namespace);
         let version =

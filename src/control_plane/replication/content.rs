@@ -148,6 +148,23 @@ pub fn applied(
     }
 }
 
+/// Merge patch that takes away what `held` has and `wanted` has not; `None` when that is nothing.
+#[must_use]
+pub fn surplus(held: &Value, wanted: &Value) -> Option<Value> {
+    let (Value::Object(held), Value::Object(wanted)) = (held, wanted) else { return None };
+    let patch: serde_json::Map<String, Value> = held
+        .iter()
+        .filter_map(|(key, value)| {
+            let change = match wanted.get(key) {
+                None => Value::Null,
+                Some(wanted) => surplus(value, wanted)?,
+            };
+            Some((key.clone(), change))
+        })
+        .collect();
+    (!patch.is_empty()).then(|| patch.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +181,14 @@ mod tests {
         assert_ne!(secret(&[("a", "bc")]).hash(), secret(&[("ab", "c")]).hash());
         let opaque = Payload::Secret { type_: Some("Opaque".to_owned()), data: BTreeMap::new() };
         assert_eq!(secret(&[]).hash(), opaque.hash());
+    }
+
+    #[test]
+    fn surplus_is_what_the_source_does_not_have_at_any_depth() {
+        let wanted = json!({"a": 1, "b": {"c": 2}, "list": [1]});
+        assert_eq!(surplus(&json!({"a": 7, "b": {"c": 3}, "list": [1, 2]}), &wanted), None);
+        let held = json!({"a": 1, "x": 1, "b": {"c": 2, "y": {}}});
+        assert_eq!(surplus(&held, &wanted), Some(json!({"x": null, "b": {"y": null}})));
     }
 
     #[test]
