@@ -40,9 +40,7 @@ use crate::{
         fleet::{DataPlane, LOCAL, Limits},
         labels,
     },
-    control_plane::{
-        fleet::{Change, Fleet, Member},
-    },
+    control_plane::fleet::{Change, Fleet, Member},
     runtime::{
         client::{self, Patience},
         clock,
@@ -114,7 +112,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
         links: Mutex::default(),
         credentials: Mutex::default(),
         secrets,
-        pub(super) secrets_listed: OnceCell::new(),
+        secrets_listed: OnceCell::new(),
         planes: planes.clone(),
         trigger: trigger.clone(),
     });

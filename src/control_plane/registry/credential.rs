@@ -34,7 +34,10 @@ pub(super) enum Access {
 
 impl Registry {
     /// Reads and vets the credential, unless this version of its Secret was read before.
-    pub(super) async fn credential(&self, plane: &DataPlane) -> Result<Result<Access, Refusal>, RegistryError> {
+    pub(super) async fn credential(
+        &self,
+        plane: &DataPlane,
+    ) -> Result<Result<Access, Refusal>, RegistryError> {
         let name = plane.name_any();
         let refuse = |reason, message: &str| Ok(Err(Refusal { reason, message: message.to_owned() }));
         if plane.spec.local == Some(true) {
@@ -101,4 +104,3 @@ fn vet(secret: Option<Secret>, plane: &DataPlane, allow: &BTreeSet<String>) -> R
     })?;
     kubeconfig::vet(text, plane.spec.context.as_deref(), allow)
 }
-
