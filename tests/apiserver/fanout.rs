@@ -112,7 +112,7 @@ async fn a_job_makes_one_child_per_datacenter_and_succeeds_when_every_backup_is_
     assert_eq!(done.size.as_deref(), Some("6.00 KB"));
     assert!(done.start_time.is_some() && done.finish_time.is_some() && done.start_skew_seconds.is_some());
     let point = format!("nightly-{}.shop", digits(&made));
-    assert_eq!(done.restore_points, [point.clone()]);
+    assert_eq!(done.restore_points, std::slice::from_ref(&point));
     let (status, reason, message) = condition(&done.conditions, "Complete");
     assert_eq!((status.as_str(), reason.as_str()), ("True", "Succeeded"), "{message}");
     home.event("FleetBackupJob", "nightly", "Succeeded").await;
@@ -204,6 +204,7 @@ async fn success_is_never_read_from_the_finish_time_and_a_foreign_child_is_left_
     controller.assert_running();
 }
 
+#[expect(clippy::too_many_lines, reason = "one fleet, many selectors")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_selector_means_what_it_says_and_names_what_it_does_not_find() {
     let fleet = Fleet::start(2).await;

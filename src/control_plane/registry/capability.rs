@@ -22,8 +22,8 @@ const DEFINITIONS: [(&str, &str, &str); 4] = [
     ("medusa.k8ssandra.io", "v1alpha1", "medusaconfigurations"),
 ];
 
-/// Permissions the control plane needs in a data plane: group, resource, verbs. `kubeconfigs/` grants
-/// exactly these.
+/// Permissions the control plane needs in a data plane: group, resource, verbs. `kubeconfigs/data-plane-rbac.yaml`
+/// grants them.
 pub const PERMISSIONS: [(&str, &str, &[&str]); 5] = [
     ("cassandra.datastax.com", "cassandradatacenters", &["list", "watch"]),
     ("medusa.k8ssandra.io", "medusabackupjobs", &["list", "watch", "create"]),
@@ -127,4 +127,35 @@ pub async fn medusa_controller(remote: &Remote) -> Option<MedusaController> {
         .items
         .first()
         .map(|d| MedusaController { name: "k8ssandra-operator".to_owned(), version: version(d.labels()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::rbac::v1::ClusterRole;
+
+    use super::PERMISSIONS;
+
+    #[test]
+    fn the_shipped_role_grants_what_is_asked_for() {
+        let yaml = include_str!("../../../kubeconfigs/data-plane-rbac.yaml");
+        let role: ClusterRole = yaml
+            .split("\n---")
+            .filter(|document| document.contains("kind: ClusterRole\n"))
+            .find_map(|document| serde_saphyr::from_str(document).ok())
+            .unwrap();
+        let rules = role.rules.unwrap_or_default();
+        for (group, resource, verbs) in PERMISSIONS {
+            for verb in verbs {
+                let granted = rules.iter().any(|rule| {
+                    let has = |list: &Option<Vec<String>>, word: &str| {
+                        list.as_ref().is_some_and(|l| l.iter().any(|w| w == word))
+                    };
+                    has(&rule.api_groups, group)
+                        && has(&rule.resources, resource)
+                        && rule.verbs.iter().any(|v| v == verb)
+                });
+                assert!(granted, "{verb} {resource}.{group} is not in kubeconfigs/data-plane-rbac.yaml");
+            }
+        }
+    }
 }
