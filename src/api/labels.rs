@@ -41,6 +41,11 @@ pub const APP_NAME: &str = "app.kubernetes.io/name";
 /// Well-known version label.
 pub const APP_VERSION: &str = "app.kubernetes.io/version";
 
+/// Well-known label for the part of an application.
+pub const APP_COMPONENT: &str = "app.kubernetes.io/component";
+/// On a CassandraDatacenter: the Secret a caller of its Medusa authenticates with (upstream §0.2).
+pub const GRPC_CLIENT_SECRET: &str = "medusa.k8ssandra.io/grpc-client-secret-name";
+
 /// Field manager of the control plane's writes.
 pub const MANAGER_CONTROL_PLANE: &str = "medusa-fleet/control-plane";
 /// Field manager of the data plane's writes.

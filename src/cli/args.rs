@@ -169,7 +169,7 @@ pub struct Backup {
     /// Wait, and show the progress of every datacenter
     #[arg(short, long)]
     pub watch: bool,
-    /// How long to wait; the run goes on after that
+    /// Wait no longer than this; the run goes on after that
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub timeout: Option<Duration>,
     /// Have the run checked and say what it would back up, without starting it
@@ -252,6 +252,9 @@ pub struct Completion {
 /// `crds`.
 #[derive(Debug, Args)]
 pub struct Crds {
+    /// Only the definitions of this API group; may be repeated
+    #[arg(long = "group", value_name = "GROUP", value_delimiter = ',')]
+    pub groups: Vec<String>,
     /// Write one file per definition into this directory instead
     #[arg(long)]
     pub dir: Option<PathBuf>,

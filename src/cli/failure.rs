@@ -59,7 +59,7 @@ pub fn why(error: &kube::Error) -> String {
         return match status.code {
             401 => "the API server does not accept the credential (expired, or for another cluster)".to_owned(),
             404 if status.details.is_none() => {
-                "the kind is not installed there; `medusa-fleet crds | kubectl apply --server-side -f -` installs it"
+                "the kind is not installed there; `medusa-fleet crds --group fleet.k8ssandra.io | kubectl apply --server-side -f -` installs it"
                     .to_owned()
             }
             _ => status.message.clone(),

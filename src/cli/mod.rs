@@ -23,18 +23,22 @@ use failure::{Failure, Outcome};
 use home::Home;
 use output::{Format, Printer};
 
+/// What kubectl's users type.
+const PLUGIN: &str = "kubectl medusa";
+
 /// Parses `argv`, runs the verb and says how it ended.
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Two TLS providers would be one too many to choose from at run time; an earlier choice stands.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let argv: Vec<OsString> = argv.into_iter().collect();
+    let program = program(argv.first());
     let mut command = command(argv.first());
     let parsed = command.try_get_matches_from_mut(argv).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => return explain(&error),
+        Err(error) => return explain(&error, program),
     };
-    let printer = Printer::new(cli.global.output);
+    let printer = Printer::new(cli.global.output, program);
     match run(cli, &command, printer) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -49,17 +53,22 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// The command line under the name it was called by: `kubectl-…` is kubectl's way to start a plugin.
 #[must_use]
 pub fn command(argv0: Option<&OsString>) -> Command {
-    let file = argv0.and_then(|path| Path::new(path).file_name()).and_then(|name| name.to_str());
     let command = Cli::command();
-    if file.is_some_and(|name| name.starts_with("kubectl-")) {
-        return command.name("kubectl-medusa").bin_name("kubectl medusa").display_name("kubectl medusa");
+    match program(argv0) {
+        PLUGIN => command.name("kubectl-medusa").bin_name(PLUGIN).display_name(PLUGIN),
+        program => command.bin_name(program),
     }
-    command.bin_name("medusa-fleet")
+}
+
+/// What the person typed to start us.
+fn program(argv0: Option<&OsString>) -> &'static str {
+    let file = argv0.and_then(|path| Path::new(path).file_name()).and_then(|name| name.to_str());
+    if file.is_some_and(|name| name.starts_with("kubectl-")) { PLUGIN } else { "medusa-fleet" }
 }
 
 /// Prints help, a version or a usage error where it belongs.
-fn explain(error: &clap::Error) -> ExitCode {
-    let printer = Printer::new(Format::Table);
+fn explain(error: &clap::Error, program: &'static str) -> ExitCode {
+    let printer = Printer::new(Format::Table, program);
     let text = error.render().to_string();
     if error.use_stderr() {
         printer.note(text.trim_end());
@@ -74,7 +83,7 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
     match verb {
         Verb::ControlPlane(args) => roles::control_plane(&global, &args),
         Verb::DataPlane(args) => roles::data_plane(&global, &args),
-        Verb::Crds(args) => commands::crds::run(printer, args.dir.as_deref()),
+        Verb::Crds(args) => commands::crds::run(printer, &args),
         Verb::Completion(args) => commands::completion::run(printer, args.shell, command.clone()),
         Verb::Version(args) if args.client => commands::version::client(printer),
         Verb::Register(args) => {

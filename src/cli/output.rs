@@ -105,13 +105,25 @@ pub fn object<T: Serialize>(value: &T) -> Result<Value, serde_json::Error> {
     Ok(value)
 }
 
+/// `value` as YAML, as kubectl prints it: only text of several lines becomes a block.
+///
+/// # Errors
+/// When it cannot be serialized.
+pub fn yaml(value: &Value) -> Result<String, serde_saphyr::ser::Error> {
+    // Folding long lines would be shorter to look at, and harder to search and to paste.
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+    let mut text = String::new();
+    serde_saphyr::to_fmt_writer_with_options(&mut text, value, options)?;
+    Ok(text)
+}
+
 /// `value` in a format for programs.
 ///
 /// # Errors
 /// When it cannot be serialized.
 pub fn document(format: Format, value: &Value) -> Result<String, String> {
     match format {
-        Format::Yaml => serde_saphyr::to_string(value).map_err(|e| e.to_string()),
+        Format::Yaml => yaml(value).map_err(|e| e.to_string()),
         Format::Json | Format::Table | Format::Wide => {
             serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|e| e.to_string())
         }
@@ -122,13 +134,20 @@ pub fn document(format: Format, value: &Value) -> Result<String, String> {
 #[derive(Clone, Copy, Debug)]
 pub struct Printer {
     format: Format,
+    program: &'static str,
 }
 
 impl Printer {
-    /// A printer for `format`.
+    /// A printer for `format`. `program` is what the person types to start us.
     #[must_use]
-    pub fn new(format: Format) -> Self {
-        Self { format }
+    pub fn new(format: Format, program: &'static str) -> Self {
+        Self { format, program }
+    }
+
+    /// `words` as a command the person can type, in backticks.
+    #[must_use]
+    pub fn command(self, words: &str) -> String {
+        format!("`{} {words}`", self.program)
     }
 
     /// The format asked for.
@@ -230,5 +249,9 @@ mod tests {
             json!({"a": "yes", "b": "1.0", "c": [true, null, "x: y"], "d": {"e": "0x1F", "f": "# no"}});
         let text = document(Format::Yaml, &value).unwrap();
         assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), value);
+        let value = json!({"long": "word ".repeat(40).trim_end(), "lines": "a\n  b: c\n"});
+        let text = document(Format::Yaml, &value).unwrap();
+        assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), value);
+        assert_eq!(text.lines().count(), 4, "{text}");
     }
 }

@@ -101,6 +101,8 @@ pub struct Member {
     pub blocked: Option<(Reason, String)>,
     /// Whether its copies are to be taken back.
     pub unregistering: bool,
+    /// When its credential stops working, when it says.
+    pub credential_expires_at: Option<Timestamp>,
     /// How to talk to it; absent while its kubeconfig is not usable.
     pub remote: Option<Arc<Remote>>,
     /// What is seen of it.
@@ -118,6 +120,8 @@ pub struct Snapshot {
     pub usable: Usable,
     /// Whether its copies are to be taken back.
     pub unregistering: bool,
+    /// When its credential stops working, when it says.
+    pub credential_expires_at: Option<Timestamp>,
     /// How to talk to it.
     pub remote: Option<Arc<Remote>>,
     /// What is seen of it.
@@ -162,6 +166,7 @@ impl Fleet {
             labels: BTreeMap::new(),
             blocked: None,
             unregistering: false,
+            credential_expires_at: None,
             remote: None,
             view: Arc::new(ViewCell::new(View::unknown())),
         });
@@ -204,6 +209,7 @@ impl Fleet {
                     labels: member.labels.clone(),
                     usable: usable(member, &view, now),
                     unregistering: member.unregistering,
+                    credential_expires_at: member.credential_expires_at,
                     remote: member.remote.clone(),
                     view,
                 }

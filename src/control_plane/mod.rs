@@ -6,6 +6,7 @@
 pub mod fanout;
 pub mod fleet;
 pub mod inventory;
+pub mod metrics;
 pub mod registry;
 pub mod replication;
 pub mod view;
@@ -15,7 +16,6 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
-use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -24,9 +24,12 @@ use crate::{
     runtime::{
         events::Events,
         http::{self, Readiness},
+        lease::{self, Leadership},
     },
 };
 
+/// Lease the replicas of one control plane compete for.
+const LEASE: &str = "medusa-fleet-control-plane";
 /// Pause before the start is tried again while the API server or a definition is missing.
 const START_AGAIN: Duration = Duration::from_secs(2);
 
@@ -57,6 +60,17 @@ pub enum RunError {
         /// Why.
         error: std::io::Error,
     },
+    /// The leader election does not work.
+    #[error("cannot take part in the election of Lease `{name}`; grant `leases` in the namespace: {error}")]
+    Election {
+        /// Name of the Lease.
+        name: &'static str,
+        /// Why.
+        error: String,
+    },
+    /// Another replica leads now.
+    #[error("leadership was lost; another replica goes on")]
+    LeadershipLost,
     /// A part ended that must not.
     #[error("the {0} ended unexpectedly; see the log")]
     PartEnded(&'static str),
@@ -68,17 +82,36 @@ pub enum RunError {
 /// When it cannot start, or a part of it ends.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     let readiness = Readiness::default();
+    let fleet = Arc::new(fleet::Fleet::default());
+    let figures = metrics::Figures::default();
     readiness.expect("registry");
     readiness.expect("inventory");
     if let Some(address) = config.metrics_addr {
-        let bound = http::serve(address, readiness.clone(), Arc::new(Registry::default()), shutdown.clone())
+        let registry = metrics::FleetCollector { fleet: fleet.clone(), figures: figures.clone() }.registry();
+        let bound = http::serve(address, readiness.clone(), Arc::new(registry), shutdown.clone())
             .await
             .map_err(|error| RunError::Listen { address, error })?;
         tracing::info!(%bound, "serving /livez, /readyz and /metrics");
     }
     let Some(control_plane) = start(&config, &shutdown).await else { return Ok(()) };
     readiness.ready("registry");
-    let fleet = Arc::new(fleet::Fleet::default());
+    let mut leadership = None;
+    if config.leader_elect {
+        // A replica that waits is as ready as it can be: it must not hold up a roll-out.
+        readiness.ready("inventory");
+        let won = lease::lead(
+            config.client.clone(),
+            &config.namespace,
+            LEASE,
+            labels::MANAGER_CONTROL_PLANE,
+            &shutdown,
+        )
+        .await;
+        match won.map_err(|error| RunError::Election { name: LEASE, error: error.to_string() })? {
+            Some(won) => leadership = Some(won),
+            None => return Ok(()),
+        }
+    }
     let events = Events::new(config.client.clone(), labels::MANAGER_CONTROL_PLANE);
     let registry = registry::RegistryContext {
         client: config.client.clone(),
@@ -108,10 +141,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         recovery_point_objective: SignedDuration::try_from(config.recovery_point_objective)
             .unwrap_or(SignedDuration::MAX),
         events: events.clone(),
-        readiness,
+        figures,
+        readiness: readiness.clone(),
     };
     let ended = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
+        () = lost(&mut leadership) => return Err(RunError::LeadershipLost),
         () = registry::run_controller(registry, shutdown.clone()) => "registry",
         () = registry::run_sources(config.client.clone(), config.namespace.clone(), events) => "registration",
         () = replication::run(replication) => "replication",
@@ -119,6 +154,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         () = inventory::run(inventory) => "inventory",
     };
     if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::PartEnded(ended)) }
+}
+
+async fn lost(leadership: &mut Option<Leadership>) {
+    match leadership {
+        Some(leadership) => leadership.lost().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits until the cluster answers and the definitions are there. Returns the value of the label on

@@ -155,6 +155,8 @@ pub struct View {
     pub contact: Contact,
     /// When its watches were last started.
     pub connected_at: Option<Timestamp>,
+    /// When its API server last answered.
+    pub last_contact: Option<Timestamp>,
     /// Its CassandraDatacenters.
     pub datacenters: Section<CassandraDatacenter>,
     /// MedusaBackupJobs that fleet jobs made.
@@ -174,6 +176,7 @@ impl View {
         Self {
             contact: Contact::NotTried,
             connected_at: None,
+            last_contact: None,
             datacenters: Section::default(),
             jobs: Section::default(),
             backups: Section::default(),

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use kube::{
     Client, Config,
     client::ClientBuilder,
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use tower::timeout::TimeoutLayer;
 
@@ -48,17 +48,32 @@ pub async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
     match kubeconfig {
         Some(path) => {
-            let file = Kubeconfig::read_from(path)
-                .map_err(|error| format!("cannot read kubeconfig `{}`: {error}", path.display()))?;
+            let file = Kubeconfig::read_from(path).map_err(|error| {
+                format!("cannot read kubeconfig `{}`: {}", path.display(), unreadable(&error))
+            })?;
             Config::from_custom_kubeconfig(file, &options)
                 .await
                 .map_err(|error| format!("cannot use kubeconfig `{}`: {error}", path.display()))
         }
         None if context.is_some() => Config::from_kubeconfig(&options)
             .await
-            .map_err(|error| format!("cannot use the default kubeconfig: {error}")),
-        None => Config::infer()
-            .await
-            .map_err(|error| format!("no cluster to talk to; give --kubeconfig or set KUBECONFIG ({error})")),
+            .map_err(|error| format!("cannot use the default kubeconfig: {}", unreadable(&error))),
+        None => Config::infer().await.map_err(|error| {
+            // Its source is why no kubeconfig serves, which a person can mend.
+            let why = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
+            let why = why.map_or_else(|| "and this is no pod".to_owned(), unreadable);
+            format!("no cluster to talk to; give --kubeconfig or set KUBECONFIG ({why})")
+        }),
     }
+}
+
+/// Why a kubeconfig cannot be read, without quoting it: the parser shows the lines around a mistake, and
+/// there tokens stand.
+#[must_use]
+pub fn unreadable(error: &KubeconfigError) -> String {
+    if let KubeconfigError::Parse(parser) = error {
+        let place = parser.location().map(|at| format!(" (line {}, column {})", at.line(), at.column()));
+        return format!("it is not a kubeconfig in YAML{}", place.unwrap_or_default());
+    }
+    error.to_string()
 }

@@ -7,5 +7,6 @@ pub mod client;
 pub mod clock;
 pub mod events;
 pub mod http;
+pub mod lease;
 pub mod shutdown;
 pub mod telemetry;

@@ -35,13 +35,14 @@ pub async fn run(printer: Printer, home: &Home, args: &Backup) -> Outcome {
     if args.dry_run {
         return dry_run(printer, home, &job).await;
     }
-    let created = create(home, &job, false).await?;
+    let created = create(printer, home, &job, false).await?;
     printer.say(&format!("fleetbackupjob/{name} created: {}", describe(&job)))?;
-    if !(args.wait || args.watch) {
+    if !(args.wait || args.watch || args.timeout.is_some()) {
         if printer.format().is_for_programs() {
             return printer.value(&created);
         }
-        printer.note(&format!("`describe job/{name}` shows how far it is"));
+        let look = printer.command(&format!("describe job/{name}"));
+        printer.note(&format!("{look} shows how far it is"));
         return Ok(());
     }
     let mut progress = if args.watch { Progress::live(printer) } else { Progress::silent(printer) };
@@ -103,14 +104,20 @@ fn describe(job: &FleetBackupJob) -> String {
     format!("{} backup {what}", job.spec.backup_type.as_str())
 }
 
-async fn create(home: &Home, job: &FleetBackupJob, dry_run: bool) -> Outcome<FleetBackupJob> {
+async fn create(
+    printer: Printer,
+    home: &Home,
+    job: &FleetBackupJob,
+    dry_run: bool,
+) -> Outcome<FleetBackupJob> {
     let params = PostParams { dry_run, field_manager: Some(labels::MANAGER_CLI.to_owned()) };
     let name = views::name(job.meta());
     home.api::<FleetBackupJob>().create(&params, job).await.map_err(|error| {
         if is_conflict(&error) {
             return Failure::Failed(format!(
-                "fleetbackupjob `{name}` exists already {home}, and a job runs once; choose another name, or look \
-                 at it with `describe job/{name}`"
+                "fleetbackupjob `{name}` exists already {home}, and a job runs once; choose another name, or look at it \
+                 with {}",
+                printer.command(&format!("describe job/{name}"))
             ));
         }
         let missing_namespace = is_not_found(&error)
@@ -127,7 +134,7 @@ async fn create(home: &Home, job: &FleetBackupJob, dry_run: bool) -> Outcome<Fle
 
 /// Has the API server check the job, and says what it would back up as far as the inventory knows.
 async fn dry_run(printer: Printer, home: &Home, job: &FleetBackupJob) -> Outcome {
-    let checked = create(home, job, true).await?;
+    let checked = create(printer, home, job, true).await?;
     if printer.format().is_for_programs() {
         return printer.value(&checked);
     }
@@ -138,7 +145,10 @@ async fn dry_run(printer: Printer, home: &Home, job: &FleetBackupJob) -> Outcome
     let name = views::name(&job.metadata);
     printer.say(&format!("fleetbackupjob/{name} would be created: {}", describe(job)))?;
     if preview.is_empty() {
-        printer.note("no datacenter matches; `clusters -o wide` shows what there is");
+        printer.note(&format!(
+            "no datacenter matches; {} shows what there is",
+            printer.command("clusters -o wide")
+        ));
         return Ok(());
     }
     if selector.datacenter_selector.is_some() {
@@ -148,7 +158,7 @@ async fn dry_run(printer: Printer, home: &Home, job: &FleetBackupJob) -> Outcome
 }
 
 fn verdict(printer: Printer, name: &str, ended: Ended) -> Outcome {
-    let again = format!("`describe job/{name}` shows how far it is");
+    let again = format!("{} shows how far it is", printer.command(&format!("describe job/{name}")));
     let job = match ended {
         Ended::Over(job) => job,
         Ended::Interrupted => {

@@ -20,8 +20,8 @@ pub async fn data_planes(printer: Printer, home: &Home) -> Outcome {
     data_planes.sort_by_key(|data_plane| name(&data_plane.metadata));
     if data_planes.is_empty() {
         printer.note(&format!(
-            "no data planes {home}; `register NAME --from-kubeconfig FILE` adds one, and a running control plane \
-             adds its own cluster as `local`"
+            "no data planes {home}; {} adds one, and a running control plane adds its own cluster as `local`",
+            printer.command("register NAME --from-kubeconfig FILE")
         ));
         if !printer.format().is_for_programs() {
             return Ok(());
@@ -39,8 +39,9 @@ pub async fn clusters(printer: Printer, home: &Home) -> Outcome {
     clusters.sort_by_key(|cluster| name(&cluster.metadata));
     if clusters.is_empty() {
         printer.note(&format!(
-            "no Cassandra clusters {home}; they are found in the data planes: `dataplanes` says whether those are \
-             ready and how many datacenters they host"
+            "no Cassandra clusters {home}; they are found in the data planes: {} says whether those are ready and how \
+             many datacenters they host",
+            printer.command("dataplanes")
         ));
         if !printer.format().is_for_programs() {
             return Ok(());
@@ -61,7 +62,8 @@ pub async fn backups(printer: Printer, home: &Home, cluster: Option<&str>) -> Ou
     views::backups::sort(&mut backups);
     if backups.is_empty() {
         let of = cluster.map_or_else(String::new, |cluster| format!(" of cluster `{cluster}`"));
-        printer.note(&format!("no restore points{of} {home}; `backup --watch` makes the first one"));
+        printer
+            .note(&format!("no restore points{of} {home}; {} makes one", printer.command("backup --watch")));
         if !printer.format().is_for_programs() {
             return Ok(());
         }

@@ -16,6 +16,7 @@ use crate::{
     cli::{
         duration,
         failure::{Failure, Outcome, is_not_found, why},
+        output::yaml,
     },
     runtime::client::{self, Patience},
 };
@@ -99,7 +100,7 @@ pub fn kubeconfig(name: &str, source: &Source, server: &str, token: &Token) -> O
         "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
         "current-context": name,
     });
-    serde_saphyr::to_string(&value)
+    yaml(&value)
         .map(SecretString::from)
         .map_err(|_| Failure::CouldNotAsk("cannot write the kubeconfig down".to_owned()))
 }

@@ -31,7 +31,10 @@ use super::{
     views,
 };
 use crate::{
-    api::{fleet::DataPlane, labels, names},
+    api::{
+        fleet::{DataPlane, LOCAL},
+        labels, names,
+    },
     runtime::{
         client::{self, Patience},
         clock,
@@ -54,6 +57,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Register) -> Outcome {
     remark(printer, args, &source, server);
     let before = look_at_home(home, &args.name).await?;
     let there = connect(&source).await?;
+    refuse_home(home, &there, &source).await?;
 
     let objects = grant::objects(&args.data_plane_namespace)?;
     if args.dry_run {
@@ -151,6 +155,28 @@ async fn look_at_home(home: &Home, name: &str) -> Outcome<wait::Before> {
         )));
     }
     Ok(wait::Before::of(&data_plane))
+}
+
+/// The control plane's own cluster is registered as `local`; under a second name it would be backed up twice,
+/// and its controller's own account would be changed.
+async fn refuse_home(home: &Home, there: &Client, source: &Source) -> Outcome {
+    let identity = async |client: &Client| {
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        namespaces.get_metadata("kube-system").await
+    };
+    let answer = identity(there).await.map_err(|error| {
+        Failure::reading(&format!("namespace `kube-system` in `{}`", source.server), &error)
+    })?;
+    // Who may not look at the control plane's cluster is not kept from registering others.
+    let Ok(own) = identity(&home.client).await else { return Ok(()) };
+    if own.metadata.uid.is_some() && own.metadata.uid == answer.metadata.uid {
+        return Err(Failure::CouldNotAsk(format!(
+            "`{}` is the control plane's own cluster, which is registered as `{LOCAL}` by itself; give the kubeconfig \
+             of another one, or choose its context with --context",
+            source.server
+        )));
+    }
+    Ok(())
 }
 
 /// A client with the person's own credentials.

@@ -9,6 +9,7 @@ use kube::config::{Cluster, Kubeconfig};
 use crate::{
     api::fleet::LOCAL,
     cli::failure::{Failure, Outcome},
+    runtime::client,
 };
 
 /// A cluster as its own kubeconfig describes it, vetted.
@@ -59,8 +60,9 @@ pub fn check_name(name: &str) -> Outcome {
 /// What is wrong with the file, naming the field and the fix.
 pub fn read(file: &Path, context: Option<&str>) -> Outcome<Source> {
     let shown = file.display();
-    let kubeconfig = Kubeconfig::read_from(file)
-        .map_err(|error| Failure::CouldNotAsk(format!("cannot read kubeconfig `{shown}`: {error}")))?;
+    let kubeconfig = Kubeconfig::read_from(file).map_err(|error| {
+        Failure::CouldNotAsk(format!("cannot read kubeconfig `{shown}`: {}", client::unreadable(&error)))
+    })?;
     vet(kubeconfig, context, file)
         .map_err(|message| Failure::CouldNotAsk(format!("kubeconfig `{shown}`: {message}")))
 }

@@ -47,8 +47,9 @@ pub async fn run(printer: Printer, home: &Home, args: &Unregister) -> Outcome {
     }
     if existed && !gone(home, name, args).await? {
         return Err(Failure::Failed(format!(
-            "dataplane `{name}` is still taking its copies back; `describe dataplane/{name}` shows how far it is, and \
-             `unregister {name}` again finishes"
+            "dataplane `{name}` is still taking its copies back; {} shows how far it is, and {} again finishes",
+            printer.command(&format!("describe dataplane/{name}")),
+            printer.command(&format!("unregister {name}"))
         )));
     }
     if secret_is_ours {

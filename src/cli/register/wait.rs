@@ -79,7 +79,8 @@ pub async fn until_ready(
             event = seen.next() => event,
             () = &mut time_up => {
                 return Err(Failure::Failed(format!(
-                    "dataplane `{name}` is registered but not ready: {last}; `describe dataplane/{name}` shows more"
+                    "dataplane `{name}` is registered but not ready: {last}; {} shows more",
+                    printer.command(&format!("describe dataplane/{name}"))
                 )));
             }
         };

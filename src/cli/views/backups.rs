@@ -31,7 +31,12 @@ pub fn table(backups: &[FleetBackup], wide: bool, now: Timestamp) -> Table {
             ago(status.start_time.as_ref(), now),
         ];
         if wide {
-            row.push(if status.restorable { "True" } else { "False" }.to_owned());
+            let restorable = match (status.phase.is_empty(), status.restorable) {
+                (true, _) => "Unknown",
+                (false, true) => "True",
+                (false, false) => "False",
+            };
+            row.push(restorable.to_owned());
             row.push(status.origin.as_ref().and_then(|o| o.job.clone()).unwrap_or_default());
             row.push(message(&status.conditions, if status.complete { "Restorable" } else { "Complete" }));
         }

@@ -12,7 +12,7 @@ use crate::{
         Conditions as _, Reason,
         fleet::{DataPlane, FleetBackupJob, FleetCluster},
     },
-    cli::output::{Table, one_line},
+    cli::output::Table,
 };
 
 /// A live control plane refreshes `lastContactTime` about once a minute; from this age on, what it wrote
@@ -202,11 +202,14 @@ fn headline(status: &FleetStatus) -> String {
         let nothing = if status.clusters == 0 { " (no Cassandra cluster was found)" } else { "" };
         return format!("The fleet is protected: {planes} ready, {clusters} protected{nothing}");
     }
-    one_line(&format!(
-        "The fleet needs attention: {} of {planes} not ready, {} of {clusters} not protected",
-        status.data_planes_not_ready.len(),
-        status.clusters_unprotected.len(),
-    ))
+    let problems = [
+        (&status.data_planes_not_ready, planes, "ready"),
+        (&status.clusters_unprotected, clusters, "protected"),
+    ];
+    let problems = problems.into_iter().filter(|(problems, ..)| !problems.is_empty());
+    let problems: Vec<String> =
+        problems.map(|(problems, all, word)| format!("{} of {all} not {word}", problems.len())).collect();
+    format!("The fleet needs attention: {}", problems.join(", "))
 }
 
 #[cfg(test)]

@@ -77,6 +77,7 @@ pub(crate) mod tests {
             labels: BTreeMap::new(),
             usable,
             unregistering: false,
+            credential_expires_at: None,
             remote: None,
             view: Arc::new(view),
         }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -32,7 +32,10 @@ use crate::{
         fleet::{FleetBackup, FleetBackupStatus, FleetCluster, FleetClusterStatus},
         labels,
     },
-    control_plane::fleet::{Change, Fleet, Snapshot},
+    control_plane::{
+        fleet::{Change, Fleet, Snapshot},
+        metrics::{ClusterFigures, Figures},
+    },
     runtime::{clock, events::Events, http::Readiness},
 };
 
@@ -55,6 +58,8 @@ pub struct InventoryContext {
     pub recovery_point_objective: SignedDuration,
     /// Where Events go.
     pub events: Events,
+    /// Where the metrics find what was found out.
+    pub figures: Figures,
     /// Told when the first inventory stands.
     pub readiness: Readiness,
 }
@@ -138,6 +143,13 @@ async fn write(
         known.state().iter().map(|c| (c.name_any(), c.status.clone().unwrap_or_default())).collect();
     let points = restore_points(&planes, &old_points, now);
     let clusters = clusters(&planes, &points, &old_clusters, context.recovery_point_objective, now);
+    *context.figures.lock().unwrap_or_else(PoisonError::into_inner) = clusters
+        .iter()
+        .map(|(name, status)| ClusterFigures {
+            cluster: name.clone(),
+            recovery_point: status.recovery_point_time.as_ref().map(|t| t.0),
+        })
+        .collect();
     let mut all = true;
     for (name, status) in &points {
         if old_points.get(name) != Some(status) {

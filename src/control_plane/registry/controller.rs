@@ -401,7 +401,12 @@ impl Registry {
             (None, None) => None,
         };
         let mut news = false;
+        let expires_at = lock(&self.credentials)
+            .get(&name)
+            .and_then(|c| c.verdict.as_ref().ok())
+            .and_then(|v| v.expires_at);
         self.context.fleet.update(&name, |member| {
+            member.credential_expires_at = expires_at;
             news = member.blocked != blocked || member.labels != *plane.labels();
             member.blocked = blocked;
             member.labels.clone_from(plane.labels());

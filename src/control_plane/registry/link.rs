@@ -185,6 +185,7 @@ impl Task {
 
     fn answered(&self) {
         let now = clock::now();
+        self.view.update(|view| view.last_contact = Some(now));
         let news = self.change_health(|health| {
             let news = health.answer != Answer::Answered;
             health.answer = Answer::Answered;

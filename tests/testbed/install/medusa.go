@@ -50,8 +50,11 @@ func findPython() (string, error) {
 			continue
 		}
 		output, err := exec.Command(path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").Output()
+		if err != nil {
+			continue // a shim of a version that is not selected
+		}
 		version := strings.TrimSpace(string(output))
-		if err == nil && (version == "3.11" || version == "3.12") {
+		if version == "3.11" || version == "3.12" {
 			return path, nil
 		}
 		seen = append(seen, fmt.Sprintf("%s is %s", path, version))

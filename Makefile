@@ -1,0 +1,50 @@
+# One word per thing a person wants to do; `make help` lists them.
+# Everything is built into target/, nothing is installed on the machine.
+
+SHELL       := /bin/bash
+CARGO       ?= cargo
+TESTBED     := target/testbed/testbed
+TESTBED_SRC := $(shell find tests/testbed -name '*.go' -o -name go.mod -o -name go.sum -o -path '*/files/*' -o -path '*/pins/*' 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help build testbed lint test bench demo demo-down crds check deny
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+check: ## says what this machine lacks, and the line that installs it
+	@tests/check-machine
+
+build: ## target/release/medusa-fleet, and kubectl-medusa beside it
+	$(CARGO) build --release --locked
+	@ln -f target/release/medusa-fleet target/release/kubectl-medusa
+
+$(TESTBED): $(TESTBED_SRC)
+	@echo "building the test clusters' binaries (about 10 minutes the first time)"
+	cd tests/testbed && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o ../../$(TESTBED) .
+
+testbed: $(TESTBED) ## etcd, kube-apiserver, kubectl, Cassandra, Medusa and MinIO for tests and demo
+	$(TESTBED) install
+
+crds: ## crds/ from the types
+	$(CARGO) run --locked --quiet -- crds --dir crds
+
+lint: ## formatting and lints, Rust and Go
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+	cd tests/testbed && test -z "$$(gofmt -l .)" && go vet ./...
+
+test: check testbed ## everything: lints, units, real API servers, real Cassandra; ends in one summary line
+	@tests/run
+
+bench: build testbed ## figures and ratios against a bare client; ARGS="--planes 5,10 --runs 3"
+	MEDUSA_FLEET_BIN=$(CURDIR)/target/release/medusa-fleet $(CARGO) bench --locked --bench fleet -- $(ARGS)
+
+deny: ## licences, bans and sources of the crates (needs cargo-deny)
+	$(CARGO) deny check bans licenses sources
+
+demo: check build testbed ## a fleet on this machine, and a backup that really happens
+	@tests/testbed/demo
+
+demo-down: ## ends the demo
+	@tests/testbed/demo down

@@ -1,0 +1,145 @@
+//! Metrics (contract §8): read from the fleet when they are asked for, so that none can be stale. Labels
+//! are names of data planes and clusters, never of jobs.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::gauge::ConstGauge,
+    registry::Registry,
+};
+
+use super::{fleet::Fleet, view::Contact};
+
+/// What the inventory last found out about a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterFigures {
+    /// Name of the FleetCluster.
+    pub cluster: String,
+    /// Start of its newest complete restore point.
+    pub recovery_point: Option<Timestamp>,
+}
+
+/// Figures shared between the inventory and the metrics.
+pub type Figures = Arc<Mutex<Vec<ClusterFigures>>>;
+
+/// Metrics of the control plane.
+pub struct FleetCollector {
+    /// The data planes.
+    pub fleet: Arc<Fleet>,
+    /// The clusters.
+    pub figures: Figures,
+}
+
+impl FleetCollector {
+    /// A registry that serves these metrics with the prefix `medusa_fleet_`.
+    #[must_use]
+    pub fn registry(self) -> Registry {
+        let mut registry = Registry::with_prefix("medusa_fleet");
+        registry.register_collector(Box::new(self));
+        registry
+    }
+}
+
+impl std::fmt::Debug for FleetCollector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FleetCollector").finish_non_exhaustive()
+    }
+}
+
+impl Collector for FleetCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let planes = self.fleet.snapshot();
+        let up: Vec<(String, i64)> =
+            planes.iter().map(|p| (p.name.clone(), i64::from(p.view.contact == Contact::Live))).collect();
+        gauges(
+            &mut encoder,
+            "dataplane_up",
+            "1 while the data plane's API server answers",
+            "dataplane",
+            &up,
+        )?;
+        let contact: Vec<(String, i64)> =
+            planes.iter().filter_map(|p| Some((p.name.clone(), p.view.last_contact?.as_second()))).collect();
+        gauges(
+            &mut encoder,
+            "dataplane_last_contact_timestamp_seconds",
+            "When the data plane's API server last answered",
+            "dataplane",
+            &contact,
+        )?;
+        let expiry: Vec<(String, i64)> = planes
+            .iter()
+            .filter_map(|p| Some((p.name.clone(), p.credential_expires_at?.as_second())))
+            .collect();
+        gauges(
+            &mut encoder,
+            "dataplane_credential_expiry_timestamp_seconds",
+            "When the data plane's credential stops working",
+            "dataplane",
+            &expiry,
+        )?;
+        let copies: Vec<(String, i64)> = planes
+            .iter()
+            .map(|p| {
+                let held = p.view.secrets.items.len() + p.view.configurations.items.len();
+                (p.name.clone(), i64::try_from(held).unwrap_or(i64::MAX))
+            })
+            .collect();
+        gauges(&mut encoder, "replicated_copies", "Copies of ours in the data plane", "dataplane", &copies)?;
+        let figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let points: Vec<(String, i64)> = figures
+            .into_iter()
+            .map(|f| (f.cluster, f.recovery_point.map_or(0, Timestamp::as_second)))
+            .collect();
+        gauges(
+            &mut encoder,
+            "recovery_point_timestamp_seconds",
+            "What the newest complete restore point restores to; 0 when there never was one",
+            "cluster",
+            &points,
+        )
+    }
+}
+
+fn gauges(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[(String, i64)],
+) -> Result<(), std::fmt::Error> {
+    if values.is_empty() {
+        return Ok(());
+    }
+    let gauge = ConstGauge::new(0_i64);
+    let mut family = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+    for (of, value) in values {
+        let labels = [(label, of.as_str())];
+        ConstGauge::new(*value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_that_never_had_a_backup_shows_zero() {
+        let fleet = Arc::new(Fleet::default());
+        fleet.update("eu", |_| {});
+        let figures = Figures::default();
+        figures.lock().unwrap().push(ClusterFigures { cluster: "shop".into(), recovery_point: None });
+        let registry = FleetCollector { fleet, figures }.registry();
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(
+            text.contains(r#"medusa_fleet_recovery_point_timestamp_seconds{cluster="shop"} 0"#),
+            "{text}"
+        );
+        assert!(text.contains(r#"medusa_fleet_dataplane_up{dataplane="eu"} 0"#), "{text}");
+    }
+}

@@ -1,0 +1,265 @@
+//! A run under way: its nodes, its connections and the calls in flight.
+//!
+//! Everything a run does in the background lives in this value and moves only while the reconciler looks at
+//! it: dropping it closes the connections and forgets the calls. Nothing here may write to the API server.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::{Ctx, closing::Closing, observe};
+use crate::{
+    api::{
+        cassandra::CassandraDatacenter,
+        medusa::{BackupType, MedusaBackupJob, MedusaBackupJobStatus},
+    },
+    data_plane::{
+        machine::{Answer, Node, Step, Verdict},
+        medusa::Medusa,
+        pods::PodView,
+        timings::since,
+        tls::ClientTls,
+    },
+    runtime::clock,
+};
+
+/// Most calls one run has in flight. Each node has at most one.
+const MAX_CALLS: usize = 64;
+/// Pause before a pass that only looks whether calls have been answered.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What has to be known to run: the datacenter, its pods, and how to speak to them.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    /// The datacenter.
+    pub datacenter: CassandraDatacenter,
+    /// Its pods, sorted by name.
+    pub pods: Vec<PodView>,
+    /// TLS material, where the datacenter asks for it.
+    pub tls: Option<ClientTls>,
+}
+
+/// One run of one job, in memory.
+pub struct Run {
+    /// The backup's name, which is the job's.
+    pub name: String,
+    /// The job's namespace.
+    pub namespace: String,
+    /// The datacenter as it was when the run began or was taken over.
+    pub datacenter: CassandraDatacenter,
+    /// `status.startTime`.
+    pub started: Timestamp,
+    /// The status as last written or read.
+    pub status: MedusaBackupJobStatus,
+    /// The version that status has.
+    pub resource_version: String,
+    /// When the status was last written.
+    pub written: Timestamp,
+    /// Every node of the run, by pod name.
+    pub nodes: BTreeMap<String, Node>,
+    /// The end of a run whose nodes all succeeded.
+    pub closing: Closing,
+    kind: BackupType,
+    pods: BTreeMap<String, PodView>,
+    listed: Timestamp,
+    tls: Option<ClientTls>,
+    medusas: HashMap<String, Arc<Medusa>>,
+    calls: FuturesUnordered<BoxFuture<'static, (String, Answer)>>,
+    busy: HashSet<String>,
+}
+
+impl Run {
+    /// The run of `job`, whose status holds a start time. `claimed` says that this process has just put it
+    /// there, so that no node was asked yet.
+    #[must_use]
+    pub fn new(job: &MedusaBackupJob, scene: Scene, claimed: bool, now: Timestamp) -> Self {
+        let status = job.status.clone().unwrap_or_default();
+        let pods: BTreeMap<String, PodView> = scene.pods.into_iter().map(|p| (p.name.clone(), p)).collect();
+        let mut run = Self {
+            name: job.metadata.name.clone().unwrap_or_default(),
+            namespace: job.metadata.namespace.clone().unwrap_or_default(),
+            datacenter: scene.datacenter,
+            started: status.start_time.as_ref().map_or(now, |t| t.0),
+            status,
+            resource_version: job.metadata.resource_version.clone().unwrap_or_default(),
+            written: now,
+            nodes: BTreeMap::new(),
+            closing: Closing::default(),
+            kind: job.spec.backup_type,
+            pods,
+            listed: now,
+            tls: scene.tls,
+            medusas: HashMap::new(),
+            calls: FuturesUnordered::new(),
+            busy: HashSet::new(),
+        };
+        run.adopt_lists(claimed, now);
+        run
+    }
+
+    /// Makes nodes of the status's lists. A job with a start time and no lists at all was left behind by a
+    /// controller that writes them later: all pods are in it.
+    fn adopt_lists(&mut self, claimed: bool, now: Timestamp) {
+        let status = &self.status;
+        let all: Vec<&String> =
+            if status.in_progress.is_empty() && status.finished.is_empty() && status.failed.is_empty() {
+                self.pods.keys().collect()
+            } else {
+                status.in_progress.iter().collect()
+            };
+        for pod in all {
+            let node =
+                if claimed { Node::claimed(pod, now) } else { Node::resumed(pod, self.pods.get(pod), now) };
+            self.nodes.insert(pod.clone(), node);
+        }
+        self.adopt_decisions(now);
+    }
+
+    /// Takes over what the object already says is decided, by whoever wrote it.
+    pub fn adopt_decisions(&mut self, now: Timestamp) {
+        for pod in &self.status.finished {
+            self.nodes.insert(pod.clone(), Node::decided(pod, Verdict::Finished, now));
+        }
+        for pod in &self.status.failed {
+            let known = self.nodes.get(pod).is_some_and(|n| matches!(n.verdict, Some(Verdict::Failed(..))));
+            if !known {
+                let why = "reported as failed before this controller took the job over".to_owned();
+                let verdict = Verdict::Failed(crate::api::Reason::NodesFailed, why);
+                self.nodes.insert(pod.clone(), Node::decided(pod, verdict, now));
+            }
+        }
+    }
+
+    /// Whether every node is decided.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        self.nodes.values().all(|n| n.verdict.is_some())
+    }
+
+    /// Whether a node failed.
+    #[must_use]
+    pub fn has_failures(&self) -> bool {
+        self.nodes.values().any(|n| matches!(n.verdict, Some(Verdict::Failed(..))))
+    }
+
+    /// The nodes' Medusas in order of their names, for questions any of them can answer.
+    #[must_use]
+    pub fn medusas(&mut self, ctx: &Ctx) -> Vec<Arc<Medusa>> {
+        let views: Vec<PodView> =
+            self.pods.values().filter(|p| self.nodes.contains_key(&p.name)).cloned().collect();
+        views.iter().filter_map(|view| self.medusa(ctx, view)).collect()
+    }
+
+    /// Asks the nodes for at most one pass's time. Returns how long to wait for the next pass, or nothing
+    /// once every node is decided.
+    pub async fn gather(&mut self, ctx: &Ctx) -> Option<Duration> {
+        let end = Instant::now() + ctx.timings.pass;
+        loop {
+            let now = clock::now();
+            if self.nodes.values().any(Node::is_silent) && since(self.listed, now) >= ctx.timings.pods {
+                self.look_at_pods(ctx).await;
+            }
+            let wake = self.advance(ctx, clock::now());
+            if self.is_decided() {
+                return None;
+            }
+            let pause = wake.map_or(ctx.timings.pass, |at| since(now, at));
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || (self.calls.is_empty() && pause > left) {
+                return Some(if self.calls.is_empty() { pause } else { pause.min(LOOK_AGAIN) });
+            }
+            tokio::select! {
+                Some((pod, answer)) = self.calls.next(), if !self.calls.is_empty() => {
+                    self.hear(ctx, &pod, answer).await;
+                }
+                () = tokio::time::sleep(pause.min(left)) => {}
+            }
+        }
+    }
+
+    /// Starts every call that is due and returns when the next one will be.
+    fn advance(&mut self, ctx: &Ctx, now: Timestamp) -> Option<Timestamp> {
+        let mut wake: Option<Timestamp> = None;
+        let mut due = Vec::new();
+        for (pod, node) in &mut self.nodes {
+            let view = self.pods.get(pod);
+            node.look(view, self.started, &ctx.timings, now);
+            if self.busy.contains(pod) {
+                continue;
+            }
+            match node.step(view, &ctx.timings, now) {
+                Step::Decided => {}
+                Step::Wait(until) => wake = Some(wake.map_or(until, |w| w.min(until))),
+                step @ (Step::Ask | Step::Send) => due.extend(view.map(|v| (v.clone(), step))),
+            }
+        }
+        for (view, step) in due {
+            if self.calls.len() >= MAX_CALLS {
+                break;
+            }
+            let Some(medusa) = self.medusa(ctx, &view) else { continue };
+            let (pod, backup, kind) = (view.name.clone(), self.name.clone(), self.kind);
+            self.busy.insert(view.name);
+            self.calls.push(Box::pin(async move {
+                let answer = if step == Step::Send {
+                    medusa.start(&backup, kind).await
+                } else {
+                    medusa.backup_status(&backup).await
+                };
+                (pod, answer)
+            }));
+        }
+        wake
+    }
+
+    async fn hear(&mut self, ctx: &Ctx, pod: &str, answer: Answer) {
+        self.busy.remove(pod);
+        let now = clock::now();
+        tracing::debug!(namespace = self.namespace, backup = self.name, pod, ?answer, "answer");
+        // Whether a node failed or was restarted stands in its pod.
+        if matches!(answer, Answer::Failed { .. }) && since(self.listed, now) >= ctx.timings.pass {
+            self.look_at_pods(ctx).await;
+        }
+        if let Some(node) = self.nodes.get_mut(pod) {
+            node.learn(answer, self.pods.get(pod), self.started, &ctx.timings, now);
+        }
+    }
+
+    /// Lists the pods anew, and reads the TLS Secret again, as either may be why a node does not answer.
+    async fn look_at_pods(&mut self, ctx: &Ctx) {
+        self.listed = clock::now();
+        match observe::pods(&ctx.client, &self.datacenter).await {
+            Ok(views) => self.pods = views.into_iter().map(|p| (p.name.clone(), p)).collect(),
+            Err(error) => tracing::warn!(namespace = self.namespace, backup = self.name, %error, "list pods"),
+        }
+        if self.tls.is_none() {
+            return;
+        }
+        match observe::tls(&ctx.client, &self.datacenter).await {
+            Ok(Ok(tls)) if tls != self.tls => {
+                self.tls = tls;
+                self.medusas.clear();
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(namespace = self.namespace, backup = self.name, %error, "read TLS"),
+        }
+    }
+
+    /// The one Medusa value of that pod: another address is another connection.
+    fn medusa(&mut self, ctx: &Ctx, view: &PodView) -> Option<Arc<Medusa>> {
+        let address = view.address?;
+        if let Some(known) = self.medusas.get(&view.name).filter(|m| m.address() == address) {
+            return Some(Arc::clone(known));
+        }
+        let open = ctx.metrics.medusa_connections.clone();
+        let medusa = Arc::new(Medusa::new(address, self.tls.clone(), ctx.timings, open));
+        self.medusas.insert(view.name.clone(), Arc::clone(&medusa));
+        Some(medusa)
+    }
+}

@@ -1,0 +1,79 @@
+//! What the data plane counts (contract §8). Labels are names of datacenters, never of jobs.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+use crate::api::medusa::MedusaBackupJob;
+
+/// A datacenter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Datacenter {
+    namespace: String,
+    datacenter: String,
+}
+
+/// A datacenter and how its backups ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Ended {
+    namespace: String,
+    datacenter: String,
+    result: &'static str,
+}
+
+/// Handles to the figures. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Connections to Medusas that stand now.
+    pub medusa_connections: Gauge,
+    backups: Family<Ended, Counter>,
+    duration: Family<Datacenter, Gauge<f64, AtomicU64>>,
+    size: Family<Datacenter, Gauge>,
+}
+
+impl Metrics {
+    /// Figures that appear in `registry`.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let registry = registry.sub_registry_with_prefix("medusa_fleet");
+        registry.register(
+            "medusa_connections",
+            "Connections to Medusa servers that stand now",
+            metrics.medusa_connections.clone(),
+        );
+        registry.register("backups", "Backups that ended, by result", metrics.backups.clone());
+        registry.register_with_unit(
+            "backup_duration",
+            "How long the last good backup took",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        registry.register_with_unit(
+            "backup_size",
+            "Size of the last good backup, as precise as it is printed",
+            Unit::Bytes,
+            metrics.size.clone(),
+        );
+        metrics
+    }
+
+    /// A backup ended; `good` are its seconds and bytes when it ended well.
+    pub fn ended(&self, job: &MedusaBackupJob, good: Option<(f64, i64)>) {
+        let namespace = job.metadata.namespace.clone().unwrap_or_default();
+        let datacenter = job.spec.cassandra_datacenter.clone();
+        let result = if good.is_some() { "succeeded" } else { "failed" };
+        self.backups
+            .get_or_create(&Ended { namespace: namespace.clone(), datacenter: datacenter.clone(), result })
+            .inc();
+        if let Some((seconds, bytes)) = good {
+            let datacenter = Datacenter { namespace, datacenter };
+            self.duration.get_or_create(&datacenter).set(seconds);
+            self.size.get_or_create(&datacenter).set(bytes);
+        }
+    }
+}

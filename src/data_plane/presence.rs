@@ -1,0 +1,145 @@
+//! Who reconciles the Medusa kinds in this cluster: us, which a Lease tells, or k8ssandra-operator, beside
+//! which we refuse to start (contract §1).
+//!
+//! The Lease is for readers; nothing here may make safety rest on it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    coordination::v1::{Lease, LeaseSpec},
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, ObjectMeta, Patch, PatchParams},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{api::labels, runtime::clock};
+
+/// Name of the Lease.
+pub const LEASE: &str = "medusa-fleet-data-plane";
+/// Value of the component label.
+pub const COMPONENT: &str = "data-plane";
+/// Our value of the name label.
+const APP: &str = "medusa-fleet";
+/// k8ssandra-operator's value of the name label.
+const OPERATOR: &str = "k8ssandra-operator";
+
+/// Deployments of k8ssandra-operator that run, as `namespace/name`. Where we may not look, that is logged
+/// and counts as none.
+///
+/// # Errors
+/// When the API server cannot be asked.
+pub async fn operators(client: &Client) -> Result<Vec<String>, kube::Error> {
+    let params = ListParams::default().labels(&format!("{}={OPERATOR}", labels::APP_NAME));
+    match Api::<Deployment>::all(client.clone()).list(&params).await {
+        Ok(list) => Ok(running(&list.items)),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => {
+            tracing::warn!(
+                "may not list deployments, so cannot tell whether k8ssandra-operator runs here; make sure that \
+                 it does not, as both would start every backup"
+            );
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn running(deployments: &[Deployment]) -> Vec<String> {
+    deployments
+        .iter()
+        // Unset means one.
+        .filter(|d| d.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1) > 0)
+        .map(|d| format!("{}/{}", d.namespace().unwrap_or_default(), d.name_any()))
+        .collect()
+}
+
+/// Keeps the Lease renewed until `shutdown`. A namespace that is missing, or a refusal, is said once and
+/// tried again.
+pub async fn publish(client: Client, namespace: String, every: Duration, shutdown: CancellationToken) {
+    let leases = Api::<Lease>::namespaced(client, &namespace);
+    let acquired = clock::now();
+    let mut told = String::new();
+    loop {
+        let lease = lease(acquired, clock::now(), every);
+        let params = PatchParams::apply(labels::MANAGER_DATA_PLANE).force();
+        match leases.patch(LEASE, &params, &Patch::Apply(&lease)).await {
+            Ok(_) => told.clear(),
+            Err(error) => {
+                let why = if matches!(&error, kube::Error::Api(status) if status.is_not_found()) {
+                    format!(
+                        "namespace `{namespace}` does not exist; create it or give --namespace, or control \
+                         planes will not see which data plane runs here"
+                    )
+                } else {
+                    error.to_string()
+                };
+                if told != why {
+                    tracing::error!(lease = LEASE, namespace, "cannot renew the Lease: {why}");
+                    told = why;
+                }
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+fn lease(acquired: Timestamp, now: Timestamp, every: Duration) -> Lease {
+    let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    // Four renewals may be lost before a reader takes us for gone.
+    let seconds = i32::try_from(every.as_secs().saturating_mul(4)).unwrap_or(i32::MAX).max(1);
+    Lease {
+        metadata: ObjectMeta {
+            name: Some(LEASE.to_owned()),
+            labels: Some(
+                [
+                    label(labels::APP_NAME, APP),
+                    label(labels::APP_COMPONENT, COMPONENT),
+                    label(labels::APP_VERSION, env!("CARGO_PKG_VERSION")),
+                ]
+                .into(),
+            ),
+            ..ObjectMeta::default()
+        },
+        spec: Some(LeaseSpec {
+            holder_identity: Some(format!("{APP}-{COMPONENT}-{}", std::process::id())),
+            acquire_time: Some(MicroTime(acquired)),
+            renew_time: Some(MicroTime(now)),
+            lease_duration_seconds: Some(seconds),
+            ..LeaseSpec::default()
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_a_deployment_with_replicas_counts() {
+        let deployment = |name: &str, replicas: Option<i32>| -> Deployment {
+            let spec = json!({"replicas": replicas, "selector": {}, "template": {}});
+            serde_json::from_value(json!({"metadata": {"namespace": "k8", "name": name}, "spec": spec}))
+                .unwrap()
+        };
+        let all = [deployment("a", Some(0)), deployment("b", Some(1)), deployment("c", None)];
+        assert_eq!(running(&all), ["k8/b", "k8/c"]);
+    }
+
+    #[test]
+    fn the_lease_says_who_runs_here_and_in_which_version() {
+        let lease = lease(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, Duration::from_secs(15));
+        let labels = lease.metadata.labels.unwrap();
+        assert_eq!(labels[labels::APP_VERSION], env!("CARGO_PKG_VERSION"));
+        assert_eq!(labels[labels::APP_COMPONENT], "data-plane");
+        assert_eq!(lease.spec.unwrap().lease_duration_seconds, Some(60));
+    }
+}

@@ -1,0 +1,129 @@
+//! How long the data plane waits for what. Every figure has a reason; tests shorten them.
+//!
+//! Nothing here may read a clock: the figures are compared with the `now` a decision is given.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// Deadlines, pauses and budgets. `Timings::default()` is what a cluster should run with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timings {
+    /// Until a connection to a Medusa stands, TLS included.
+    pub connect: Duration,
+    /// Until AsyncBackup or BackupStatus has answered. A healthy Medusa takes milliseconds.
+    pub call: Duration,
+    /// Until GetBackup has answered: it lists the whole index and reads every node's manifest.
+    pub summary_call: Duration,
+    /// Pause before a running node is asked again the first time; it doubles up to `poll_max`.
+    pub poll_first: Duration,
+    /// Longest pause between two questions to a node that answers.
+    pub poll_max: Duration,
+    /// Pause after a call that was not answered in time; it doubles up to `hung_max`. Such a call holds
+    /// one of the ten threads of Medusa's server for up to eight minutes, and when none is left its
+    /// health check hangs too and the kubelet kills the backup we wait for.
+    pub hung_first: Duration,
+    /// Longest pause after calls that were not answered in time.
+    pub hung_max: Duration,
+    /// Longest time one pass over a job may hold a worker.
+    pub pass: Duration,
+    /// Shortest time between two listings of a datacenter's pods while a node does not answer.
+    pub pods: Duration,
+    /// How long a node that may have been asked to start must go on saying NOT_FOUND before it is asked
+    /// again, when its pod has been ready for `steady`.
+    pub settle_ready: Duration,
+    /// A pod ready for this long has been ready at each of Medusa's attempts to reach Cassandra, which
+    /// are up to two minutes apart.
+    pub steady: Duration,
+    /// As `settle_ready` for any other pod. Longer than Medusa's seven attempts to reach Cassandra take
+    /// (about eight minutes), after which it has given up.
+    pub settle: Duration,
+    /// How long a node must go on saying FAILED before it is believed, unless the reason is known: long
+    /// enough for the kubelet to report that its container was restarted.
+    pub confirm: Duration,
+    /// How long a node may say NOT_FOUND after it was asked to start, or refuse to be asked.
+    pub start: Duration,
+    /// How long a node may go without an answer that can be used.
+    pub silence: Duration,
+    /// How long a pod may be gone before it is taken to stay away.
+    pub absence: Duration,
+    /// How long Medusa's summary may lag behind the nodes' own success.
+    pub summary: Duration,
+    /// How long a job waits for what may heal before it starts: a missing datacenter, pods, TLS Secret.
+    pub input: Duration,
+    /// Longest pause between two looks at a job that waits.
+    pub input_retry_max: Duration,
+    /// How long the whole run may take, from `status.startTime`.
+    pub run: Duration,
+    /// How far the storage's clock may be behind ours before a backup counts as older than its job.
+    pub skew: Duration,
+    /// Between two renewals of the Lease that says who runs here.
+    pub lease: Duration,
+    /// Between two looks for a definition the API server does not serve yet.
+    pub definition: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            call: Duration::from_secs(10),
+            summary_call: Duration::from_mins(1),
+            poll_first: Duration::from_millis(100),
+            poll_max: Duration::from_secs(5),
+            hung_first: Duration::from_secs(30),
+            hung_max: Duration::from_mins(3),
+            pass: Duration::from_secs(1),
+            pods: Duration::from_secs(10),
+            settle_ready: Duration::from_secs(30),
+            steady: Duration::from_secs(150),
+            settle: Duration::from_mins(10),
+            confirm: Duration::from_secs(2),
+            start: Duration::from_mins(12),
+            silence: Duration::from_mins(30),
+            absence: Duration::from_mins(5),
+            summary: Duration::from_mins(5),
+            input: Duration::from_mins(30),
+            input_retry_max: Duration::from_secs(30),
+            run: Duration::from_hours(24),
+            skew: Duration::from_mins(2),
+            lease: Duration::from_secs(15),
+            definition: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Time from `earlier` to `now`; zero when the clock went backwards.
+#[must_use]
+pub fn since(earlier: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(earlier)).unwrap_or_default()
+}
+
+/// `at` moved by `by`; the end of time when that is out of range.
+#[must_use]
+pub fn after(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_outlast_what_medusa_itself_takes() {
+        let timings = Timings::default();
+        let cql_attempts = Duration::from_secs(10 + 20 + 40 + 80 + 120 + 120 + 7 * 10);
+        assert!(timings.settle > cql_attempts && timings.start > cql_attempts);
+        assert!(timings.steady > Duration::from_mins(2));
+        assert!(timings.silence > timings.start);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_shortens_nothing_below_zero() {
+        let (early, late) = (Timestamp::from_second(10).unwrap(), Timestamp::from_second(15).unwrap());
+        assert_eq!(since(early, late), Duration::from_secs(5));
+        assert_eq!(since(late, early), Duration::ZERO);
+        assert_eq!(after(early, Duration::from_secs(5)), late);
+        assert_eq!(after(Timestamp::MAX, Duration::from_secs(5)), Timestamp::MAX);
+    }
+}

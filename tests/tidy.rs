@@ -1,0 +1,253 @@
+//! The house rules of ARCHITECTURE.md as tests, and the freshness of generated files.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(folder: &str, ending: &str) -> Vec<(String, String)> {
+    fn collect(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                collect(&path, ending, found);
+            } else if path.extension().is_some_and(|e| e == ending) {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(&root().join(folder), ending, &mut found);
+    found.sort();
+    found
+        .into_iter()
+        .map(|path| {
+            let name = path.strip_prefix(root()).unwrap().display().to_string();
+            (name, fs::read_to_string(&path).unwrap())
+        })
+        .collect()
+}
+
+/// The part of a file that ships: everything before its unit tests.
+fn shipped(text: &str) -> &str {
+    text.split("#[cfg(test)]").next().unwrap_or(text)
+}
+
+fn offenders(folder: &str, words: &[&str], allowed: impl Fn(&str) -> bool) -> Vec<String> {
+    files(folder, "rs")
+        .iter()
+        .filter(|(name, _)| !allowed(name))
+        .flat_map(|(name, text)| {
+            shipped(text)
+                .lines()
+                .enumerate()
+                .filter(|(_, line)| !line.trim_start().starts_with("//"))
+                .filter(|(_, line)| words.iter().any(|word| line.contains(word)))
+                .map(|(number, line)| format!("{name}:{}: {}", number + 1, line.trim()))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn modules_import_downwards_only() {
+    let rules: [(&str, &[&str]); 5] = [
+        ("src/api", &["crate::runtime", "crate::control_plane", "crate::data_plane", "crate::cli"]),
+        (
+            "src/runtime",
+            &["crate::control_plane", "crate::data_plane", "crate::cli", "api::medusa", "api::fleet"],
+        ),
+        ("src/control_plane", &["crate::data_plane", "crate::cli"]),
+        ("src/data_plane", &["crate::control_plane", "crate::cli"]),
+        ("src/cli/views", &["kube::Client", "kube::Api"]),
+    ];
+    for (folder, words) in rules {
+        assert_eq!(offenders(folder, words, |_| false), Vec::<String>::new(), "in {folder}");
+    }
+}
+
+/// Files that decide. They take `now` and what was seen as arguments and return what to do.
+const PURE: [&str; 17] = [
+    "src/control_plane/view.rs",
+    "src/control_plane/registry/health.rs",
+    "src/control_plane/registry/kubeconfig.rs",
+    "src/control_plane/registry/expiry.rs",
+    "src/control_plane/replication/content.rs",
+    "src/control_plane/replication/desired.rs",
+    "src/control_plane/replication/plan.rs",
+    "src/control_plane/replication/status.rs",
+    "src/control_plane/fanout/select.rs",
+    "src/control_plane/fanout/plan.rs",
+    "src/control_plane/fanout/judge.rs",
+    "src/control_plane/fanout/rollup.rs",
+    "src/control_plane/inventory/grouping.rs",
+    "src/control_plane/inventory/points.rs",
+    "src/control_plane/inventory/clusters.rs",
+    "src/data_plane/machine.rs",
+    "src/api/names.rs",
+];
+
+#[test]
+fn decisions_are_pure() {
+    for name in PURE {
+        let text = fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        for word in ["async ", ".await", "clock::now", "Client", "tokio::", "Instant::now"] {
+            assert!(!shipped(&text).contains(word), "{name} contains `{word}`");
+        }
+    }
+    let api = offenders("src/api", &["async fn", ".await", "kube::Client", "clock::"], |_| false);
+    assert_eq!(api, Vec::<String>::new());
+}
+
+#[test]
+fn every_write_is_an_apply_except_where_a_reason_is_given() {
+    // Finalizers, and single keys of objects we must not own as a whole.
+    let allowed = [
+        "src/control_plane/registry/controller.rs",
+        "src/control_plane/replication/worker.rs",
+        "src/data_plane/",
+        "src/cli/",
+    ];
+    let found =
+        offenders("src", &["Patch::Merge", "Patch::Strategic", "Patch::Json", ".replace(&"], |name| {
+            allowed.iter().any(|a| name.starts_with(a))
+        });
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn labels_are_spelled_in_one_place() {
+    let found = offenders(
+        "src",
+        &["\"fleet.k8ssandra.io/re", "\"cassandra.datastax.com/cl", "\"k8ssandra.io/"],
+        |name| name == "src/api/labels.rs",
+    );
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn the_wall_clock_is_read_in_one_place() {
+    let found =
+        offenders("src", &["Timestamp::now(", "SystemTime::now("], |name| name == "src/runtime/clock.rs");
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn source_files_are_short_and_say_what_they_are() {
+    for (name, text) in files("src", "rs").into_iter().chain(files("tests", "rs")) {
+        let lines = text.lines().count();
+        assert!(lines <= 500, "{name} has {lines} lines");
+        assert!(text.starts_with("//!"), "{name} does not begin with a module comment");
+        assert!(!text.contains(concat!("#[", "ignore")), "{name} ignores a test");
+    }
+    for (name, text) in files("tests/testbed", "go") {
+        assert!(text.lines().count() <= 500, "{name} is too long");
+    }
+}
+
+#[test]
+fn the_definitions_in_crds_are_those_of_the_types() {
+    let mut expected = BTreeMap::new();
+    for crd in medusa_fleet::api::crds::all().unwrap() {
+        let name = format!("{}_{}.yaml", crd.spec.group, crd.spec.names.plural);
+        expected.insert(name, serde_json::to_value(&crd).unwrap());
+    }
+    let found: BTreeMap<String, Value> = files("crds", "yaml")
+        .into_iter()
+        .map(|(name, text)| {
+            let crd: CustomResourceDefinition = serde_saphyr::from_str(&text).unwrap();
+            (name.trim_start_matches("crds/").to_owned(), serde_json::to_value(&crd).unwrap())
+        })
+        .collect();
+    let names = |map: &BTreeMap<String, Value>| map.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&found), names(&expected), "run `make crds`");
+    for (name, crd) in expected {
+        assert!(found[&name] == crd, "{name} is stale: run `make crds`");
+    }
+}
+
+/// One line per field: path, type, and every constraint that changes what the API server accepts.
+fn flatten(node: &Value, path: &str, required: bool, lines: &mut Vec<String>) {
+    let text = |key: &str| node.get(key).and_then(Value::as_str);
+    let any = if node.get("x-kubernetes-int-or-string").is_some() { "int-or-string" } else { "any" };
+    let mut line = format!("{path} {}", text("type").unwrap_or(any));
+    let mut add = |part: String| {
+        line.push(' ');
+        line.push_str(&part);
+    };
+    if let Some(format) = text("format") {
+        add(format!("format={format}"));
+    }
+    if let Some(choices) = node.get("enum").and_then(Value::as_array) {
+        let mut choices: Vec<&str> = choices.iter().filter_map(Value::as_str).collect();
+        choices.sort_unstable();
+        add(format!("enum={}", choices.join("|")));
+    }
+    if let Some(default) = node.get("default") {
+        add(format!("default={}", default.as_str().map_or_else(|| default.to_string(), str::to_owned)));
+    }
+    for key in ["minLength", "maxLength", "minimum"] {
+        if let Some(limit) = node.get(key).and_then(Value::as_f64) {
+            add(format!("{key}={limit}"));
+        }
+    }
+    for (key, name) in [("x-kubernetes-map-type", "map-type"), ("x-kubernetes-list-type", "list-type")] {
+        if let Some(value) = text(key) {
+            add(format!("{name}={value}"));
+        }
+    }
+    if required {
+        add("required".to_owned());
+    }
+    lines.push(line);
+    let is_required = |name: &str| {
+        node.get("required").and_then(Value::as_array).is_some_and(|r| r.iter().any(|n| n == name))
+    };
+    for (name, child) in node.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        flatten(child, &format!("{path}.{name}"), is_required(name), lines);
+    }
+    if let Some(items) = node.get("items") {
+        flatten(items, &format!("{path}[]"), false, lines);
+    }
+    if let Some(values) = node.get("additionalProperties").filter(|v| v.is_object()) {
+        flatten(values, &format!("{path}{{}}"), false, lines);
+    }
+}
+
+#[test]
+fn the_medusa_kinds_are_upstreams_field_for_field() {
+    let mut ours = Vec::new();
+    for crd in medusa_fleet::api::crds::all().unwrap() {
+        if crd.spec.group != "medusa.k8ssandra.io" {
+            continue;
+        }
+        let plural = crd.spec.names.plural.clone();
+        let version = serde_json::to_value(&crd.spec.versions[0]).unwrap();
+        flatten(&version["schema"]["openAPIV3Schema"], &plural, false, &mut ours);
+        for column in version["additionalPrinterColumns"].as_array().into_iter().flatten() {
+            let field = |key: &str| column[key].as_str().unwrap_or_default().to_owned();
+            ours.push(format!("{plural} column {} {} {}", field("name"), field("type"), field("jsonPath")));
+        }
+    }
+    let golden = fs::read_to_string(root().join("tests/golden/medusa-schema.txt")).unwrap();
+    let lacking: Vec<&str> = golden
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !ours.iter().any(|o| o.trim_end() == *line))
+        .collect();
+    assert_eq!(lacking, Vec::<&str>::new(), "fields of upstream that ours lack or define otherwise");
+    let added: Vec<&String> = ours
+        .iter()
+        .filter(|line| !golden.lines().any(|g| g.trim_end() == line.trim_end()))
+        .filter(|line| !line.contains(".status.conditions") && !line.contains(".status.message "))
+        .collect();
+    assert_eq!(added, Vec::<&String>::new(), "additions other than status.conditions and status.message");
+}
