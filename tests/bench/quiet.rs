@@ -125,7 +125,8 @@ pub async fn unrelated_secrets(lab: &Lab, stage: &mut Stage, report: &mut Report
             .await?;
     }
     pause(LEFT_ALONE).await;
-    let row = |what: &str| Row::new(what, planes, stage.delay, "MiB");
+    let delay = stage.delay;
+    let row = |what: &str| Row::new(what, planes, delay, "MiB");
     let pid = stage.pid()?;
     let after = row("memory, 2,000 unrelated secrets per cluster")
         .ours(&[memory(pid, "VmRSS")?])

@@ -101,7 +101,7 @@ impl Report {
     /// Prints the table on standard output.
     pub fn print(&self) -> Result<()> {
         let mut table = Table::new();
-        table.load_preset(UTF8_HORIZONTAL_ONLY);
+        table.load_style(UTF8_HORIZONTAL_ONLY);
         table.set_header([
             "measurement",
             "planes",

@@ -286,15 +286,15 @@ impl Stage {
     pub async fn register_last(&mut self, copy: &str) -> Result<(f64, f64)> {
         let number = self.planes.len();
         let plane = self.planes.last().ok_or("no data plane")?;
-        let place = (HOME, "DataPlane", plane.name.clone());
+        let state = (HOME, "DataPlane", plane.name.clone());
         let secret = registration(&plane.name, &plane.kubeconfig);
         let secrets: Api<Secret> = Api::namespaced(self.home.clone(), &self.namespace);
         secrets.delete(&plane.name, &DeleteParams::default()).await?;
-        self.recorder.until_gone([place.clone(), (number, "Secret", copy.to_owned())]).await?;
+        self.recorder.until_gone([state.clone(), (number, "Secret", copy.to_owned())]).await?;
         pause(700).await;
         let start = Instant::now();
         clusters::apply(&self.home, &self.namespace, &secret).await?;
-        let ready = self.recorder.until_marked([place], "True").await?;
+        let ready = self.recorder.until_marked([state], "True").await?;
         let copied = self.recorder.until_there([(number, "Secret", copy.to_owned())]).await?;
         Ok(((ready - start).as_secs_f64(), (copied - start).as_secs_f64()))
     }

@@ -145,7 +145,6 @@ impl Process {
         };
         let child = command
             .args(args)
-            .env("MEDUSA_FLEET_LOG_FILTER", "info")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -183,7 +183,7 @@ async fn measure(options: &Options, dir: &std::path::Path, report: &mut Report) 
 async fn measure_stage(options: &Options, mut stage: Stage, baseline: &str, report: &mut Report) {
     let (count, delay) = (stage.planes.len(), stage.delay);
     let slow = options.runs.min(SLOW_RUNS);
-    let mut note = |what: &str, report: &mut Report, result: Result<()>| {
+    let note = |what: &str, report: &mut Report, result: Result<()>| {
         if let Err(error) = result {
             report.failed(what, count, delay, &error);
         }
