@@ -4,7 +4,7 @@
 SHELL       := /bin/bash
 CARGO       ?= cargo
 TESTBED     := target/testbed/testbed
-TESTBED_SRC := $(shell find tests/testbed -name '*.go' -o -name go.mod -o -name go.sum -o -path '*/files/*' -o -path '*/pins/*' 2>/dev/null)
+TESTBED_SRC := $(shell find tests/testbed -type f -not -name README.md -not -path '*/demo/*')
 
 .DEFAULT_GOAL := help
 .PHONY: help build testbed lint test bench demo demo-down crds check deny
@@ -21,7 +21,7 @@ build: ## target/release/medusa-fleet, and kubectl-medusa beside it
 
 $(TESTBED): $(TESTBED_SRC)
 	@echo "building the test clusters' binaries (about 10 minutes the first time)"
-	cd tests/testbed && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o ../../$(TESTBED) .
+	tests/testbed/build.sh $@
 
 testbed: $(TESTBED) ## etcd, kube-apiserver, kubectl, Cassandra, Medusa and MinIO for tests and demo
 	$(TESTBED) install
@@ -32,7 +32,7 @@ crds: ## crds/ from the types
 lint: ## formatting and lints, Rust and Go
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
-	cd tests/testbed && test -z "$$(gofmt -l .)" && go vet ./...
+	cd tests/testbed && test -z "$$(gofmt -l .)" && CGO_ENABLED=0 go vet ./...
 
 test: check testbed ## everything: lints, units, real API servers, real Cassandra; ends in one summary line
 	@tests/run
@@ -43,8 +43,8 @@ bench: build testbed ## figures and ratios against a bare client; ARGS="--planes
 deny: ## licences, bans and sources of the crates (needs cargo-deny)
 	$(CARGO) deny check bans licenses sources
 
-demo: check build testbed ## a fleet on this machine, and a backup that really happens
-	@tests/testbed/demo
+demo: ## a fleet on this machine, and a backup that really happens
+	@tests/testbed/demo/demo.sh
 
 demo-down: ## ends the demo
-	@tests/testbed/demo down
+	@tests/testbed/demo/demo.sh down

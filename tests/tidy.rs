@@ -1,5 +1,14 @@
 //! The house rules of ARCHITECTURE.md as tests, and the freshness of generated files.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that cannot go on should say so and end"
+)]
+
 use std::{
     collections::BTreeMap,
     fs,

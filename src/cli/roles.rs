@@ -31,7 +31,7 @@ pub fn control_plane(global: &Global, args: &ControlPlane) -> Outcome {
             allow_unsafe: args.allow_unsafe_kubeconfig.iter().cloned().collect(),
             recovery_point_objective: args.recovery_point_objective,
         };
-        control_plane::run(config, shutdown).await.map_err(|error| ended("control-plane", &error))
+        Box::pin(control_plane::run(config, shutdown)).await.map_err(|error| ended("control-plane", &error))
     })
 }
 

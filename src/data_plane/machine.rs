@@ -27,7 +27,7 @@
 use jiff::Timestamp;
 
 use super::{
-    pods::PodView,
+    pods::{Instance, PodView},
     timings::{Timings, after, since},
 };
 use crate::{api::Reason, runtime::backoff};
@@ -65,10 +65,10 @@ pub enum Answer {
 pub enum Sent {
     /// No: this run claimed the job itself and has not asked yet.
     Never,
-    /// Not known; the instance of Medusa that may have been asked, if known.
-    Perhaps(Option<String>),
-    /// Yes, then, and that instance of Medusa.
-    At(Timestamp, Option<String>),
+    /// Not known; the Medusa that may have been asked.
+    Perhaps(Instance),
+    /// Yes, then, and that Medusa.
+    At(Timestamp, Instance),
 }
 
 /// How a node ended.
@@ -105,6 +105,8 @@ pub struct Node {
     twice: bool,
     /// NOT_FOUND without interruption since.
     missing_since: Option<Timestamp>,
+    /// NOT_FOUND as the last answer that can be used since, whatever came in between.
+    unknown_since: Option<Timestamp>,
     /// Nothing that can be used since.
     silent_since: Option<Timestamp>,
     /// FAILED without interruption since.
@@ -143,13 +145,13 @@ impl Node {
     /// A node of a run found under way: it may have been asked.
     #[must_use]
     pub fn resumed(pod: &str, view: Option<&PodView>, now: Timestamp) -> Self {
-        Self::new(pod, Sent::Perhaps(view.and_then(|v| v.instance.clone())), now)
+        Self::new(pod, Sent::Perhaps(instance(view)), now)
     }
 
     /// A node that was decided before.
     #[must_use]
     pub fn decided(pod: &str, verdict: Verdict, now: Timestamp) -> Self {
-        Self { verdict: Some(verdict), ..Self::new(pod, Sent::Perhaps(None), now) }
+        Self { verdict: Some(verdict), ..Self::new(pod, Sent::Perhaps(Instance::default()), now) }
     }
 
     fn new(pod: &str, sent: Sent, now: Timestamp) -> Self {
@@ -159,6 +161,7 @@ impl Node {
             sent,
             twice: false,
             missing_since: None,
+            unknown_since: None,
             silent_since: None,
             failed_since: None,
             refused_since: None,
@@ -173,10 +176,14 @@ impl Node {
         }
     }
 
-    /// Whether the last answer was no answer: a reason to look at the pods again.
+    /// Whether its pod may tell more than the node itself does: when it does not answer, and when it says
+    /// NOT_FOUND though it was asked to start, as a restart looks where the connection came back unnoticed.
     #[must_use]
-    pub fn is_silent(&self) -> bool {
-        self.verdict.is_none() && (self.silent_since.is_some() || self.absent_since.is_some())
+    pub fn is_in_doubt(&self) -> bool {
+        self.verdict.is_none()
+            && (self.silent_since.is_some()
+                || self.absent_since.is_some()
+                || (self.missing_since.is_some() && self.sent != Sent::Never))
     }
 
     /// What to do now. `view` is the pod as last listed.
@@ -199,12 +206,12 @@ impl Node {
         let Some(missing) = self.missing_since else { return false };
         match &self.sent {
             Sent::Never => true,
-            Sent::At(_, instance) => is_other(instance.as_ref(), view),
-            Sent::Perhaps(instance) => {
+            Sent::At(_, before) => before.is_followed_by(&instance(view)),
+            Sent::Perhaps(before) => {
                 let settled = since(missing, now);
                 let steady =
                     view.and_then(|v| v.ready_since).is_some_and(|t| since(t, now) >= timings.steady);
-                is_other(instance.as_ref(), view)
+                before.is_followed_by(&instance(view))
                     || settled >= timings.settle
                     || (steady && settled >= timings.settle_ready)
             }
@@ -228,7 +235,7 @@ impl Node {
                     return self.name_taken();
                 }
                 if self.sent == Sent::Never {
-                    self.sent = Sent::Perhaps(view.and_then(|v| v.instance.clone()));
+                    self.sent = Sent::Perhaps(instance(view));
                 }
                 self.clear();
                 self.pause(Sort::Clear, timings, now);
@@ -251,6 +258,7 @@ impl Node {
             }
             Answer::Missing => {
                 self.silent_since = None;
+                self.unknown_since.get_or_insert(now);
                 self.missing_since = missing_since.or(Some(now));
                 self.pause(Sort::Clear, timings, now);
                 if self.may_send(view, timings, now) {
@@ -262,7 +270,7 @@ impl Node {
             Answer::TimedOut => self.silent("no answer in time".to_owned(), Sort::Hung, timings, now),
             Answer::Accepted => {
                 self.twice |= matches!(self.sent, Sent::Perhaps(_));
-                self.sent = Sent::At(now, view.and_then(|v| v.instance.clone()));
+                self.sent = Sent::At(now, instance(view));
                 self.clear();
                 self.sort = None;
                 self.pause(Sort::Clear, timings, now);
@@ -276,7 +284,7 @@ impl Node {
             }
             Answer::PerhapsSent(why) => {
                 self.twice |= matches!(self.sent, Sent::Perhaps(_));
-                self.sent = Sent::Perhaps(view.and_then(|v| v.instance.clone()));
+                self.sent = Sent::Perhaps(instance(view));
                 self.silent(why, Sort::Hung, timings, now);
             }
         }
@@ -297,15 +305,12 @@ impl Node {
             "the pod has no address".clone_into(&mut self.trouble);
         }
         let over = |from: Option<Timestamp>, budget| from.is_some_and(|t| since(t, now) >= budget);
-        let asked = match self.sent {
-            Sent::At(at, _) if self.missing_since.is_some() => Some(at),
-            Sent::At(..) | Sent::Never | Sent::Perhaps(_) => None,
-        };
+        let asked = matches!(self.sent, Sent::At(..)) && self.silent_since.is_none();
         self.verdict = if over(Some(started), timings.run) {
             Some(failed(Reason::DeadlineExceeded, format!("not finished after {:?}", timings.run)))
         } else if over(self.absent_since, timings.absence) {
             Some(failed(Reason::PodGone, "the pod went away and did not come back".to_owned()))
-        } else if over(asked, timings.start) {
+        } else if asked && over(self.unknown_since, timings.start) {
             let why = "asked to start, it goes on saying that it has no such backup: Cassandra does not \
                        answer it, or the storage refuses its credentials or has no such bucket";
             Some(failed(Reason::BackupNotStarted, why.to_owned()))
@@ -337,11 +342,11 @@ impl Node {
         if complete && (self.twice || matches!(self.sent, Sent::Perhaps(_))) {
             return Some(Verdict::Finished);
         }
-        let before = match &self.sent {
-            Sent::At(_, instance) | Sent::Perhaps(instance) => instance.as_ref(),
-            Sent::Never => None,
+        let restarted = match &self.sent {
+            Sent::At(_, before) | Sent::Perhaps(before) => before.is_followed_by(&instance(view)),
+            Sent::Never => false,
         };
-        if is_other(before, view) {
+        if restarted {
             let why = "its Medusa restarted during the backup, which cannot be resumed under the same name";
             Some(failed(Reason::MedusaRestarted, why.to_owned()))
         } else if self.lost {
@@ -357,6 +362,7 @@ impl Node {
     /// A usable answer ends all trouble.
     fn clear(&mut self) {
         self.silent_since = None;
+        self.unknown_since = None;
         self.refused_since = None;
         self.refusals = 0;
         self.trouble.clear();
@@ -384,12 +390,9 @@ fn failed(reason: Reason, why: String) -> Verdict {
     Verdict::Failed(reason, why)
 }
 
-/// Whether the pod's Medusa is known to be another process than `before`.
-fn is_other(before: Option<&String>, view: Option<&PodView>) -> bool {
-    match (before, view.and_then(|v| v.instance.as_ref())) {
-        (Some(before), Some(now)) => before != now,
-        (None, _) | (_, None) => false,
-    }
+/// The Medusa that is in the pod now.
+fn instance(view: Option<&PodView>) -> Instance {
+    view.map(|v| v.instance.clone()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ const TIMINGS: Timings = Timings {
     pods: Duration::from_secs(1),
     settle_ready: Duration::from_secs(30),
     steady: Duration::from_secs(100),
-    settle: Duration::from_secs(300),
+    settle: Duration::from_mins(5),
     confirm: Duration::from_secs(2),
     start: Duration::from_secs(400),
     silence: Duration::from_secs(1000),
@@ -45,7 +45,7 @@ fn pod(instance: &str, ready_since: Option<i64>) -> PodView {
         address: Some("10.0.0.1:50051".parse().unwrap()),
         has_medusa: true,
         ready_since: ready_since.map(at),
-        instance: Some(instance.to_owned()),
+        instance: Instance { pod: "uid".to_owned(), container: Some(instance.to_owned()) },
     }
 }
 
@@ -120,10 +120,23 @@ fn an_early_not_found_is_no_failure_and_no_reason_to_send_again() {
 #[test]
 fn a_node_that_never_starts_fails_within_the_budget() {
     let mut story = Story::claimed().hears(1000, Answer::Missing).hears(1000, Answer::Accepted);
-    story = story.hears(1399, Answer::Missing);
-    story.at(1399);
-    assert_eq!(story.reason(), None);
+    story = story.hears(1001, Answer::Missing).hears(1200, out_of_reach()).hears(1400, Answer::Missing);
     story.at(1400);
+    assert_eq!(story.reason(), None);
+    story.at(1401);
+    assert_eq!(story.reason(), Some(Reason::BackupNotStarted));
+}
+
+#[test]
+fn a_long_backup_that_is_not_found_for_a_moment_goes_on() {
+    let mut story = Story::claimed()
+        .hears(1000, Answer::Missing)
+        .hears(1000, Answer::Accepted)
+        .hears(5000, Answer::Running)
+        .hears(5001, Answer::Missing);
+    story.at(5002);
+    assert_eq!(story.reason(), None);
+    story.at(5401);
     assert_eq!(story.reason(), Some(Reason::BackupNotStarted));
 }
 
@@ -176,6 +189,17 @@ fn a_restarted_medusa_that_knows_nothing_is_told_at_once() {
     assert_eq!(story.at(1003), Step::Send);
     let mut story = Story::resumed().on(Some(pod("b", None))).hears(1003, Answer::Missing);
     assert_eq!(story.at(1003), Step::Send);
+}
+
+#[test]
+fn a_node_in_doubt_is_a_reason_to_look_at_its_pod() {
+    let told = Story::claimed().hears(1000, Answer::Missing).hears(1000, Answer::Accepted);
+    assert!(!told.node.is_in_doubt());
+    let missing = told.hears(1001, Answer::Missing);
+    assert!(missing.node.is_in_doubt());
+    let running = missing.hears(1002, Answer::Running);
+    assert!(!running.node.is_in_doubt());
+    assert!(running.hears(1003, out_of_reach()).node.is_in_doubt());
 }
 
 #[test]

@@ -25,8 +25,30 @@ pub struct PodView {
     pub has_medusa: bool,
     /// Since when it is ready, if it is.
     pub ready_since: Option<Timestamp>,
-    /// Which run of the Medusa container this is: another value means its memory is another one.
-    pub instance: Option<String>,
+    /// Which run of the Medusa container this is.
+    pub instance: Instance,
+}
+
+/// One life of a Medusa process: what it keeps in memory is gone in the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Instance {
+    /// The pod's uid; empty when it was not seen.
+    pub pod: String,
+    /// The container's id, once the kubelet has reported it.
+    pub container: Option<String>,
+}
+
+impl Instance {
+    /// Whether `later` is certainly another life. An id that was not known, or is not any more, proves
+    /// nothing: the kubelet reports late.
+    #[must_use]
+    pub fn is_followed_by(&self, later: &Self) -> bool {
+        if self.pod.is_empty() || later.pod.is_empty() {
+            return false;
+        }
+        self.pod != later.pod
+            || matches!((&self.container, &later.container), (Some(before), Some(now)) if before != now)
+    }
 }
 
 impl PodView {
@@ -57,18 +79,13 @@ impl PodView {
     }
 }
 
-/// The pod's uid and, where the kubelet has reported it, the container's id or number of restarts.
-fn instance(pod: &Pod) -> Option<String> {
-    let uid = pod.metadata.uid.as_deref()?;
-    let medusa = pod
-        .status
-        .as_ref()
-        .and_then(|s| s.container_statuses.as_ref())
-        .and_then(|statuses| statuses.iter().find(|s| s.name == MEDUSA_CONTAINER));
-    let run = medusa.map_or_else(String::new, |s| {
-        format!("{}#{}", s.container_id.as_deref().unwrap_or_default(), s.restart_count)
-    });
-    Some(format!("{uid}/{run}"))
+fn instance(pod: &Pod) -> Instance {
+    let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
+    let container = statuses
+        .and_then(|statuses| statuses.iter().find(|s| s.name == MEDUSA_CONTAINER))
+        .and_then(|s| s.container_id.clone())
+        .filter(|id| !id.is_empty());
+    Instance { pod: pod.metadata.uid.clone().unwrap_or_default(), container }
 }
 
 /// Views of `pods`, sorted by name, each name once.
@@ -112,17 +129,35 @@ mod tests {
         assert_eq!(PodView::of(&pod(ip, &ports)).address.map(|a| a.to_string()).as_deref(), expected);
     }
 
+    #[rstest]
+    #[case::same(("u1", Some("c1")), ("u1", Some("c1")), false)]
+    #[case::restarted(("u1", Some("c1")), ("u1", Some("c2")), true)]
+    #[case::replaced(("u1", Some("c1")), ("u2", None), true)]
+    #[case::reported_late(("u1", None), ("u1", Some("c1")), false)]
+    #[case::not_reported(("u1", Some("c1")), ("u1", None), false)]
+    #[case::never_seen(("", None), ("u1", Some("c1")), false)]
+    fn only_a_proof_makes_it_another_life(
+        #[case] before: (&str, Option<&str>),
+        #[case] after: (&str, Option<&str>),
+        #[case] other: bool,
+    ) {
+        let life = |(pod, container): (&str, Option<&str>)| Instance {
+            pod: pod.to_owned(),
+            container: container.map(str::to_owned),
+        };
+        assert_eq!(life(before).is_followed_by(&life(after)), other);
+    }
+
     #[test]
-    fn a_restarted_container_and_a_replaced_pod_are_other_instances() {
-        let mut first = pod("10.0.0.1", &json!([]));
-        let before = PodView::of(&first).instance;
-        let restarted =
-            json!([{"name": "medusa", "restartCount": 1, "image": "", "imageID": "", "ready": true}]);
-        first.status.as_mut().unwrap().container_statuses = serde_json::from_value(restarted).unwrap();
-        let after = PodView::of(&first).instance;
-        first.metadata.uid = Some("u2".to_owned());
-        assert_ne!(before, after);
-        assert_ne!(after, PodView::of(&first).instance);
+    fn the_life_is_read_from_the_medusa_container() {
+        let mut pod = pod("10.0.0.1", &json!([]));
+        assert_eq!(PodView::of(&pod).instance, Instance { pod: "u1".to_owned(), container: None });
+        let statuses = json!([
+            {"name": "cassandra", "containerID": "x", "restartCount": 0, "image": "", "imageID": "", "ready": true},
+            {"name": "medusa", "containerID": "c1", "restartCount": 1, "image": "", "imageID": "", "ready": true}
+        ]);
+        pod.status.as_mut().unwrap().container_statuses = serde_json::from_value(statuses).unwrap();
+        assert_eq!(PodView::of(&pod).instance.container.as_deref(), Some("c1"));
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub struct Timings {
     pub input_retry_max: Duration,
     /// How long the whole run may take, from `status.startTime`.
     pub run: Duration,
-    /// How far the storage's clock may be behind ours before a backup counts as older than its job.
+    /// How far the storage's clock may be behind ours before a backup counts as older than its job. Generous:
+    /// a name that was used before is noticed without clocks where the run is claimed.
     pub skew: Duration,
     /// Between two renewals of the Lease that says who runs here.
     pub lease: Duration,
@@ -86,7 +87,7 @@ impl Default for Timings {
             input: Duration::from_mins(30),
             input_retry_max: Duration::from_secs(30),
             run: Duration::from_hours(24),
-            skew: Duration::from_mins(2),
+            skew: Duration::from_mins(20),
             lease: Duration::from_secs(15),
             definition: Duration::from_secs(5),
         }

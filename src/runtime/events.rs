@@ -43,8 +43,7 @@ impl Events {
         let cut = (0..=MAX_NOTE.min(note.len())).rev().find(|i| note.is_char_boundary(*i)).unwrap_or(0);
         let note = note.get(..cut).map(str::to_owned);
         tokio::spawn(async move {
-            let event =
-                Event { type_, reason: reason.as_str().to_owned(), note, action, secondary: None };
+            let event = Event { type_, reason: reason.as_str().to_owned(), note, action, secondary: None };
             match tokio::time::timeout(Duration::from_secs(10), recorder.publish(&event, &about)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, %reason, object = about.name, "publish event"),

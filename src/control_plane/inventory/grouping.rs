@@ -42,13 +42,11 @@ pub fn cluster_of(plane: &str, datacenter: &CassandraDatacenter) -> ClusterId {
             k8ssandra: Some((name, namespace)),
         };
     }
-    let name = match label(labels::CLUSTER) {
-        Some(name) => names::dns_name(&name),
-        None => {
-            let namespace = datacenter.namespace().unwrap_or_default();
-            names::dns_name(&format!("{}.{namespace}.{plane}", datacenter.spec.cluster_name))
-        }
-    };
+    let name = label(labels::CLUSTER).unwrap_or_else(|| {
+        let namespace = datacenter.namespace().unwrap_or_default();
+        format!("{}.{namespace}.{plane}", datacenter.spec.cluster_name)
+    });
+    let name = names::dns_name(&name);
     ClusterId { name, k8ssandra: None }
 }
 

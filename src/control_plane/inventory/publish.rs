@@ -42,7 +42,7 @@ use crate::{
 /// How long news are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(300);
 /// How often ages are brought up to date.
-const REFRESH: Duration = Duration::from_secs(60);
+const REFRESH: Duration = Duration::from_mins(1);
 /// Pause before failed writes are tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 

@@ -23,7 +23,7 @@ use kube::{
 };
 use serde_json::json;
 use thiserror::Error;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{OnceCell, broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +52,7 @@ use crate::{
 };
 
 /// How often `lastContactTime` is written while nothing else changes.
-const HEARTBEAT: Duration = Duration::from_secs(60);
+const HEARTBEAT: Duration = Duration::from_mins(1);
 
 /// What the registry needs.
 pub struct RegistryContext {
@@ -83,6 +83,7 @@ pub(super) struct Registry {
     links: Mutex<BTreeMap<String, Link>>,
     credentials: Mutex<BTreeMap<String, Credential>>,
     secrets: Store<PartialObjectMeta<Secret>>,
+    secrets_listed: OnceCell<()>,
     planes: Store<DeserializeGuard<DataPlane>>,
     trigger: mpsc::Sender<String>,
 }
@@ -122,6 +123,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
         links: Mutex::default(),
         credentials: Mutex::default(),
         secrets,
+        secrets_listed: OnceCell::new(),
         planes: planes.clone(),
         trigger: trigger.clone(),
     });
@@ -187,6 +189,7 @@ async fn reconcile(
         }
     };
     if plane.metadata.deletion_timestamp.is_some() {
+        registry.find_again(plane).await?;
         return unregister::step(plane, &registry).await;
     }
     let name = plane.name_any();
@@ -195,6 +198,10 @@ async fn reconcile(
         Ok(credential) => {
             registry.claim(plane).await?;
             registry.connect(plane, credential).await.err()
+        }
+        Err(refusal) if registry.is_leaving(plane, &refusal) => {
+            // In a moment it is deleted for that. Until then its link stays: the copies are taken back by it.
+            return Ok(Action::requeue(HEARTBEAT));
         }
         Err(refusal) => Some(refusal),
     };
@@ -247,8 +254,8 @@ impl Registry {
                 "`spec.kubeconfigSecretRef` is not set; name the Secret that holds the kubeconfig",
             );
         };
-        // The watch of Secrets has listed by now or will trigger this again.
-        let _ = self.secrets.wait_until_ready().await;
+        // One waiter only: kube's store wakes the last of several and forgets the others.
+        self.secrets_listed.get_or_init(|| async { drop(self.secrets.wait_until_ready().await) }).await;
         let key =
             ObjectRef::<PartialObjectMeta<Secret>>::new(&reference.name).within(&self.context.namespace);
         let version =
@@ -265,6 +272,26 @@ impl Registry {
         let credential = Credential { read_from, verdict: verdict.clone(), observed_at: clock::now() };
         lock(&self.credentials).insert(name, credential);
         Ok(verdict.map(|v| Access::Remote(Box::new(v))))
+    }
+
+    /// Connects to a data plane that was being deleted when this process started.
+    async fn find_again(&self, plane: &DataPlane) -> Result<(), RegistryError> {
+        let claimed = plane.finalizers().iter().any(|f| f == labels::FINALIZER);
+        if !claimed || lock(&self.links).contains_key(&plane.name_any()) {
+            return Ok(());
+        }
+        if let Ok(access) = self.credential(plane).await? {
+            // A kubeconfig that is refused now leaves the copies where they are, which is then said.
+            let _ = self.connect(plane, access).await;
+        }
+        Ok(())
+    }
+
+    /// Whether the labelled Secret that registered a connected data plane is gone.
+    fn is_leaving(&self, plane: &DataPlane, refusal: &Refusal) -> bool {
+        refusal.reason == Reason::SecretNotFound
+            && plane.annotations().contains_key(labels::REGISTERED_FROM)
+            && lock(&self.links).contains_key(&plane.name_any())
     }
 
     /// Makes sure that what is written there can be taken back before the DataPlane goes.
@@ -348,7 +375,7 @@ impl Registry {
 
     /// The DataPlane that is the same cluster as `plane` and comes before it: `local` first, then the
     /// oldest.
-    fn duplicate_of(&self, plane: &DataPlane, health: &Health) -> Option<String> {
+    pub(super) fn duplicate_of(&self, plane: &DataPlane, health: &Health) -> Option<String> {
         let id = health.cluster_id.as_ref()?;
         let links = lock(&self.links);
         let rank = |p: &DataPlane| {

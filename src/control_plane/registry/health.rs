@@ -29,20 +29,18 @@ impl Answer {
     /// What an error of the Kubernetes client says about the cluster.
     #[must_use]
     pub fn from_error(error: &kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) if status.code == 401 => {
+        if let kube::Error::Api(status) = error {
+            return if status.code == 401 {
                 Self::CredentialRejected("the API server answered 401 Unauthorized".to_owned())
-            }
-            // Any other answer is an answer.
-            kube::Error::Api(_) => Self::Answered,
-            other => {
-                let text = other.to_string();
-                if text.contains("invalid peer certificate") {
-                    Self::CertificateRejected(text)
-                } else {
-                    Self::Unreachable(text)
-                }
-            }
+            } else {
+                Self::Answered // Any other answer is an answer.
+            };
+        }
+        let text = error.to_string();
+        if text.contains("invalid peer certificate") {
+            Self::CertificateRejected(text)
+        } else {
+            Self::Unreachable(text)
         }
     }
 }

@@ -38,7 +38,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(10);
 /// First and longest pause between attempts while it does not.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 /// Pause between two looks at what the cluster serves and allows, while all is well and while not.
-const CAPABILITIES_EVERY: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(15));
+const CAPABILITIES_EVERY: (Duration, Duration) = (Duration::from_mins(5), Duration::from_secs(15));
 /// Time a question may take before the cluster counts as not answering.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -103,7 +103,7 @@ impl Task {
         loop {
             let answer = self.probe().await;
             let pause = if answer == Answer::Answered {
-                let back = failures > 0 || watches.is_empty();
+                let back = watches.is_empty();
                 failures = 0;
                 self.answered();
                 if back || Instant::now() >= look_again {
@@ -120,15 +120,10 @@ impl Task {
                 if self.starved() { CAPABILITIES_EVERY.1.min(PROBE_EVERY) } else { PROBE_EVERY }
             } else {
                 // One lost answer is no lost cluster, but a rejected credential is not luck.
-                let patience = if matches!(answer, Answer::Unreachable(_)) && failures == 0 && self.was_live()
-                {
-                    1
-                } else {
-                    0
-                };
+                let tolerated = matches!(answer, Answer::Unreachable(_)) && failures == 0 && self.was_live();
                 let pause = backoff::delay(failures, RETRY.0, RETRY.1);
                 failures += 1;
-                if patience == 0 {
+                if !tolerated {
                     watches.abort_all();
                     watches = JoinSet::new();
                     self.lost(answer, pause);

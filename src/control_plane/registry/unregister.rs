@@ -31,18 +31,21 @@ enum Step {
     LetGo(Vec<String>),
 }
 
-/// Pure decision of one step. `elapsed` is the time since the deletion was asked for.
-fn decide(policy: DeletionPolicy, view: Option<&View>, elapsed: SignedDuration) -> Step {
-    let Some(view) = view.filter(|_| policy == DeletionPolicy::Delete) else {
+/// Pure decision of one step. `connected` says whether there is a way to the cluster at all, `elapsed` is the
+/// time since the deletion was asked for.
+fn decide(policy: DeletionPolicy, view: Option<&View>, connected: bool, elapsed: SignedDuration) -> Step {
+    if policy == DeletionPolicy::Retain {
         return Step::LetGo(Vec::new());
-    };
+    }
+    let unknown = || Step::LetGo(vec!["whatever was copied there earlier".to_owned()]);
+    let Some(view) = view else { return unknown() };
     let secrets = view.secrets.items.keys().map(|key| format!("Secret {key}"));
     let configurations = view.configurations.items.keys().map(|key| format!("MedusaConfiguration {key}"));
     let left: Vec<String> = secrets.chain(configurations).collect();
-    match (view.is_live(), left.is_empty()) {
+    match (view.is_live() && connected, left.is_empty()) {
         (true, true) => Step::LetGo(Vec::new()),
-        _ if elapsed < GRACE => Step::Wait,
-        (false, true) => Step::LetGo(vec!["whatever was copied there earlier".to_owned()]),
+        _ if elapsed < GRACE && connected => Step::Wait,
+        (false, true) => unknown(),
         (_, false) => Step::LetGo(left),
     }
 }
@@ -55,8 +58,13 @@ pub(super) async fn step(plane: &DataPlane, registry: &Registry) -> Result<Actio
         registry.forget(&name);
         return Ok(Action::await_change());
     }
-    let member = fleet.member(&name).filter(|m| m.remote.is_some());
-    if member.as_ref().is_some_and(|m| !m.unregistering) {
+    if registry.duplicate_of(plane, &registry.health(&name)).is_some() {
+        // The copies there are those of the other DataPlane of this cluster, which goes on.
+        return release(plane, registry).await;
+    }
+    let member = fleet.member(&name);
+    let connected = member.as_ref().is_some_and(|m| m.remote.is_some());
+    if member.as_ref().is_some_and(|m| connected && !m.unregistering) {
         fleet.update(&name, |member| {
             member.unregistering = true;
             member.blocked = Some((Reason::Unregistering, "it is being unregistered".to_owned()));
@@ -67,12 +75,12 @@ pub(super) async fn step(plane: &DataPlane, registry: &Registry) -> Result<Actio
     let asked = plane.metadata.deletion_timestamp.as_ref().map_or_else(clock::now, |t| t.0);
     let view = member.map(|m| m.view.get());
     let policy = plane.spec.deletion_policy.unwrap_or_default();
-    match decide(policy, view.as_deref(), clock::now().duration_since(asked)) {
+    match decide(policy, view.as_deref(), connected, clock::now().duration_since(asked)) {
         Step::Wait => Ok(Action::requeue(LOOK_AGAIN)),
         Step::LetGo(left) => {
             if !left.is_empty() {
                 let note = format!(
-                    "data plane `{name}` does not answer; left behind there: {}. Delete what carries label `{}`",
+                    "data plane `{name}` cannot be asked; left behind there: {}. Delete what carries label `{}`",
                     left.join(", "),
                     labels::CONTROL_PLANE
                 );
@@ -83,13 +91,17 @@ pub(super) async fn step(plane: &DataPlane, registry: &Registry) -> Result<Actio
                     note,
                 );
             }
-            let rest: Vec<String> =
-                plane.finalizers().iter().filter(|f| *f != labels::FINALIZER).cloned().collect();
-            registry.set_finalizers(plane, &rest).await?;
-            registry.forget(&name);
-            Ok(Action::await_change())
+            release(plane, registry).await
         }
     }
+}
+
+/// Lets the DataPlane go.
+async fn release(plane: &DataPlane, registry: &Registry) -> Result<Action, RegistryError> {
+    let rest: Vec<String> = plane.finalizers().iter().filter(|f| *f != labels::FINALIZER).cloned().collect();
+    registry.set_finalizers(plane, &rest).await?;
+    registry.forget(&plane.name_any());
+    Ok(Action::await_change())
 }
 
 #[cfg(test)]
@@ -119,14 +131,17 @@ mod tests {
     fn copies_are_awaited_while_the_cluster_answers_and_no_longer_than_the_grace_otherwise() {
         let (soon, late) = (SignedDuration::from_secs(1), GRACE);
         let go = |left: &[&str]| Step::LetGo(left.iter().map(|l| (*l).to_owned()).collect());
-        assert_eq!(decide(DeletionPolicy::Delete, Some(&view(true, 1)), soon), Step::Wait);
-        assert_eq!(decide(DeletionPolicy::Delete, Some(&view(true, 0)), soon), go(&[]));
-        assert_eq!(decide(DeletionPolicy::Delete, Some(&view(false, 1)), soon), Step::Wait);
-        assert_eq!(decide(DeletionPolicy::Delete, Some(&view(false, 1)), late), go(&["Secret ns/s0"]));
-        assert!(
-            matches!(decide(DeletionPolicy::Delete, Some(&view(false, 0)), late), Step::LetGo(l) if l.len() == 1)
-        );
-        assert_eq!(decide(DeletionPolicy::Retain, Some(&view(true, 1)), soon), go(&[]));
-        assert_eq!(decide(DeletionPolicy::Delete, None, soon), go(&[]));
+        let delete =
+            |view: &View, connected, elapsed| decide(DeletionPolicy::Delete, Some(view), connected, elapsed);
+        assert_eq!(delete(&view(true, 1), true, soon), Step::Wait);
+        assert_eq!(delete(&view(true, 0), true, soon), go(&[]));
+        assert_eq!(delete(&view(false, 1), true, soon), Step::Wait);
+        assert_eq!(delete(&view(false, 1), true, late), go(&["Secret ns/s0"]));
+        assert!(matches!(delete(&view(false, 0), true, late), Step::LetGo(l) if l.len() == 1));
+        // Without a kubeconfig there is nothing to wait for, but what is there is still named.
+        assert_eq!(delete(&view(true, 1), false, soon), go(&["Secret ns/s0"]));
+        assert!(matches!(delete(&view(false, 0), false, soon), Step::LetGo(l) if l.len() == 1));
+        assert_eq!(decide(DeletionPolicy::Retain, Some(&view(true, 1)), true, soon), go(&[]));
+        assert!(matches!(decide(DeletionPolicy::Delete, None, false, soon), Step::LetGo(l) if l.len() == 1));
     }
 }

@@ -58,7 +58,7 @@ fn hash_data(type_: Option<&str>, data: &BTreeMap<String, ByteString>) -> String
         add(key.as_bytes());
         add(&value.0);
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    names::hex(&hasher.finalize())
 }
 
 /// Hash of a MedusaConfiguration's spec.
@@ -119,23 +119,23 @@ pub fn applied(
     payload: &Payload,
     precondition: &Precondition<'_>,
 ) -> Value {
-    let mut metadata = json!({
-        "name": key.object.name,
-        "namespace": key.object.namespace,
-        "labels": {labels::CONTROL_PLANE: control_plane},
-        "annotations": {
-            labels::SOURCE: source.to_string(),
-            labels::SOURCE_UID: source_uid,
-            labels::CONTENT_HASH: payload.hash(),
-        },
-    });
-    match precondition {
-        Precondition::Absent => metadata["resourceVersion"] = json!("1"),
-        Precondition::Version { uid, resource_version } => {
-            metadata["uid"] = json!(uid);
-            metadata["resourceVersion"] = json!(resource_version);
-        }
-    }
+    let (uid, version) = match precondition {
+        Precondition::Absent => (None, "1"),
+        Precondition::Version { uid, resource_version } => (Some(*uid), *resource_version),
+    };
+    let metadata = ObjectMeta {
+        name: Some(key.object.name.clone()),
+        namespace: Some(key.object.namespace.clone()),
+        uid: uid.map(str::to_owned),
+        resource_version: Some(version.to_owned()),
+        labels: Some(BTreeMap::from([(labels::CONTROL_PLANE.to_owned(), control_plane.to_owned())])),
+        annotations: Some(BTreeMap::from([
+            (labels::SOURCE.to_owned(), source.to_string()),
+            (labels::SOURCE_UID.to_owned(), source_uid.to_owned()),
+            (labels::CONTENT_HASH.to_owned(), payload.hash()),
+        ])),
+        ..ObjectMeta::default()
+    };
     match (payload, key.kind) {
         (Payload::Secret { type_, data }, _) => json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": metadata,
@@ -146,6 +146,23 @@ pub fn applied(
             "metadata": metadata, "spec": spec,
         }),
     }
+}
+
+/// Merge patch that takes away what `held` has and `wanted` has not; `None` when that is nothing.
+#[must_use]
+pub fn surplus(held: &Value, wanted: &Value) -> Option<Value> {
+    let (Value::Object(held), Value::Object(wanted)) = (held, wanted) else { return None };
+    let patch: serde_json::Map<String, Value> = held
+        .iter()
+        .filter_map(|(key, value)| {
+            let change = match wanted.get(key) {
+                None => Value::Null,
+                Some(wanted) => surplus(value, wanted)?,
+            };
+            Some((key.clone(), change))
+        })
+        .collect();
+    (!patch.is_empty()).then(|| patch.into())
 }
 
 #[cfg(test)]
@@ -164,6 +181,14 @@ mod tests {
         assert_ne!(secret(&[("a", "bc")]).hash(), secret(&[("ab", "c")]).hash());
         let opaque = Payload::Secret { type_: Some("Opaque".to_owned()), data: BTreeMap::new() };
         assert_eq!(secret(&[]).hash(), opaque.hash());
+    }
+
+    #[test]
+    fn surplus_is_what_the_source_does_not_have_at_any_depth() {
+        let wanted = json!({"a": 1, "b": {"c": 2}, "list": [1]});
+        assert_eq!(surplus(&json!({"a": 7, "b": {"c": 3}, "list": [1, 2]}), &wanted), None);
+        let held = json!({"a": 1, "x": 1, "b": {"c": 2, "y": {}}});
+        assert_eq!(surplus(&held, &wanted), Some(json!({"x": null, "b": {"y": null}})));
     }
 
     #[test]

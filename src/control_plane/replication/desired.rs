@@ -7,7 +7,13 @@ use std::{
 };
 
 use crate::{
-    api::{Reason, cassandra::K8ssandraCluster, fleet::LOCAL, labels, medusa::MedusaConfiguration},
+    api::{
+        Reason,
+        cassandra::{K8ssandraCluster, MedusaTemplate},
+        fleet::LOCAL,
+        labels,
+        medusa::MedusaConfiguration,
+    },
     control_plane::view::ObjectKey,
 };
 
@@ -123,7 +129,7 @@ fn secrets_of(key: &ObjectKey, configuration: &MedusaConfiguration) -> Option<Ob
 pub fn secrets_needed(sources: &SourceObjects) -> BTreeSet<ObjectKey> {
     let of_configurations = sources.configurations.iter().filter_map(|(key, c)| secrets_of(key, c));
     let of_clusters = sources.clusters.iter().flat_map(|(key, cluster)| {
-        let names = cluster.spec.medusa.as_ref().map(|m| m.secret_names()).unwrap_or_default();
+        let names = cluster.spec.medusa.as_ref().map(MedusaTemplate::secret_names).unwrap_or_default();
         names.into_iter().map(|name| ObjectKey::new(&key.namespace, name))
     });
     of_configurations.chain(of_clusters).collect()

@@ -177,7 +177,9 @@ impl Sources {
                         state.objects.secrets.keys().filter(|key| !listing.contains(key)).cloned().collect()
                     };
                     // A Secret that became of interest during the listing, or is gone: ask.
-                    missed.iter().for_each(|key| self.read(key));
+                    for key in &missed {
+                        self.read(key);
+                    }
                     self.changed.notify_one();
                 }
                 Ok(Some(Event::Apply(secret))) => {
@@ -212,7 +214,9 @@ impl Sources {
             }
             new
         };
-        new.iter().for_each(|key| self.read(key));
+        for key in &new {
+            self.read(key);
+        }
     }
 
     /// Reads a Secret in the background.

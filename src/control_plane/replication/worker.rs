@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    content::{Payload, Precondition, applied, configuration_record, secret_record},
+    content::{Payload, Precondition, applied, configuration_record, secret_record, surplus},
     desired::{CopyKey, CopyKind, Desired, Problem, Wanted},
     plan::{self, Action, Settled},
     sources::Sources,
@@ -100,7 +100,7 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
             forget(&shared, &name, &copies);
         }
         let wake =
-            not_before.values().min().copied().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            not_before.values().min().copied().unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
         tokio::select! {
             changed = desired.changed() => if changed.is_err() { return },
             () = next_change(&mut changes, &name) => {}
@@ -194,10 +194,8 @@ fn settle(
             of_plane.remove(&key);
         }
         Some(problem) => {
-            let pause = match problem.reason {
-                Reason::NameConflict => CONFLICT_RETRY,
-                _ => backoff.failed(&key),
-            };
+            let taken = problem.reason == Reason::NameConflict;
+            let pause = if taken { CONFLICT_RETRY } else { backoff.failed(&key) };
             tracing::warn!(data_plane = name, copy = %key, reason = %problem.reason, "{}", problem.message);
             not_before.insert(key.clone(), Instant::now() + pause);
             of_plane.insert(key, problem);
@@ -274,8 +272,8 @@ async fn put(
     let hash = payload.hash();
     let object = applied(key, &wanted.source, source_uid, &shared.control_plane, &payload, precondition);
     match apply(key, &object, remote).await {
-        Ok(record) if record.content_hash != hash && matches!(*payload, Payload::Secret { .. }) => {
-            // Somebody else's keys are in it: applying does not take those away.
+        Ok(record) if record.content_hash != hash => {
+            // Somebody else's fields are in it: applying does not take those away.
             match prune(key, &payload, &record, remote).await {
                 Ok(record) => Outcome::Written(Box::new(record), hash),
                 Err(error) => failed(key, &error),
@@ -309,35 +307,46 @@ async fn apply(key: &CopyKey, object: &Value, remote: &Remote) -> Result<CopyRec
         .await
 }
 
-/// Removes data keys of a Secret copy that its source does not have.
+/// Removes what a copy holds and its source does not.
 async fn prune(
     key: &CopyKey,
     payload: &Payload,
     record: &CopyRecord,
     remote: &Remote,
 ) -> Result<CopyRecord, CallError> {
-    let Payload::Secret { data, .. } = payload else { return Ok(record.clone()) };
     let (namespace, name) = (&key.object.namespace, &key.object.name);
+    let params = PatchParams {
+        field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
+        ..PatchParams::default()
+    };
+    let patch = |meta: &ObjectMeta, part: &str, surplus: Value| {
+        Patch::Merge(json!({
+            "metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}, part: surplus,
+        }))
+    };
     remote
         .call(|client| async move {
-            let api = Api::<Secret>::namespaced(client, namespace);
-            let current = api.get(name).await?;
-            let foreign: serde_json::Map<String, Value> = current
-                .data
-                .iter()
-                .flat_map(|d| d.keys())
-                .filter(|k| !data.contains_key(*k))
-                .map(|k| (k.clone(), Value::Null))
-                .collect();
-            if foreign.is_empty() {
-                return Ok(secret_record(&current));
+            match payload {
+                Payload::Secret { data, .. } => {
+                    let api = Api::<Secret>::namespaced(client, namespace);
+                    let current = api.get(name).await?;
+                    let held = current.data.clone().unwrap_or_default();
+                    let Some(surplus) = surplus(&json!(held), &json!(data)) else {
+                        return Ok(secret_record(&current));
+                    };
+                    let patch = patch(&current.metadata, "data", surplus);
+                    api.patch(name, &params, &patch).await.map(|secret| secret_record(&secret))
+                }
+                Payload::Configuration(spec) => {
+                    let api = Api::<MedusaConfiguration>::namespaced(client, namespace);
+                    let current = api.get(name).await?;
+                    let Some(surplus) = surplus(&json!(current.spec), &json!(spec)) else {
+                        return Ok(record.clone());
+                    };
+                    let patch = patch(&current.metadata, "spec", surplus);
+                    api.patch(name, &params, &patch).await.map(|copy| configuration_record(&copy))
+                }
             }
-            let patch = json!({
-                "metadata": {"uid": current.metadata.uid, "resourceVersion": current.metadata.resource_version},
-                "data": foreign,
-            });
-            let params = PatchParams { field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()), ..PatchParams::default() };
-            api.patch(name, &params, &Patch::Merge(&patch)).await.map(|secret| secret_record(&secret))
         })
         .await
 }

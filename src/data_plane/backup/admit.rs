@@ -124,6 +124,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::data_plane::pods::Instance;
 
     fn dc(spec: &Value) -> CassandraDatacenter {
         serde_json::from_value(json!({"metadata": {"name": "dc1"}, "spec": spec})).unwrap()
@@ -136,7 +137,7 @@ mod tests {
                 address: None,
                 has_medusa,
                 ready_since: None,
-                instance: None,
+                instance: Instance::default(),
             })
             .collect()
     }

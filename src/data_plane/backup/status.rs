@@ -164,8 +164,8 @@ mod tests {
         (pod.to_owned(), node)
     }
 
-    fn failed(reason: Reason, why: &str) -> Option<Verdict> {
-        Some(Verdict::Failed(reason, why.to_owned()))
+    fn failed(reason: Reason, why: &str) -> Verdict {
+        Verdict::Failed(reason, why.to_owned())
     }
 
     #[test]
@@ -201,15 +201,15 @@ mod tests {
     #[test]
     fn the_message_names_the_failed_pods_and_why() {
         let (reason, message) = verdict(&BTreeMap::from([
-            node("a", failed(Reason::PodGone, "gone")),
+            node("a", Some(failed(Reason::PodGone, "gone"))),
             node("b", Some(Verdict::Finished)),
-            node("c", failed(Reason::PodGone, "gone")),
+            node("c", Some(failed(Reason::PodGone, "gone"))),
         ]));
         assert_eq!(reason, Reason::PodGone);
         assert_eq!(message, "2 of 3 pods failed. a, c: gone");
         let (reason, _) = verdict(&BTreeMap::from([
-            node("a", failed(Reason::PodGone, "gone")),
-            node("b", failed(Reason::MedusaRestarted, "again")),
+            node("a", Some(failed(Reason::PodGone, "gone"))),
+            node("b", Some(failed(Reason::MedusaRestarted, "again"))),
         ]));
         assert_eq!(reason, Reason::NodesFailed);
     }

@@ -142,8 +142,8 @@ mod tests {
     fn summary(dc: &str) -> BackupSummary {
         BackupSummary {
             backup_name: "b1".to_owned(),
-            start_time: 1001,
-            finish_time: 1009,
+            start_time: 10_001,
+            finish_time: 10_009,
             total_nodes: 3,
             finished_nodes: 3,
             nodes: (0..3)
@@ -166,9 +166,9 @@ mod tests {
             "metadata": {"name": "dc1"}, "spec": {"datacenterName": dc_name}
         }))
         .unwrap();
-        let started = Timestamp::from_second(1000).unwrap();
+        let started = Timestamp::from_second(10_000).unwrap();
         let expected = Expected { datacenter: &dc, pods: 3, started };
-        judge(summary, expected, &Timings::default(), Timestamp::from_second(1020).unwrap())
+        judge(summary, expected, &Timings::default(), Timestamp::from_second(10_020).unwrap())
     }
 
     #[test]
@@ -179,8 +179,8 @@ mod tests {
         assert_eq!(status.total_files, Some(13));
         assert_eq!(status.total_size.as_deref(), Some("127.50 KB"));
         assert_eq!(status.status.as_deref(), Some("SUCCESS"));
-        assert_eq!(status.start_time.unwrap().0.as_second(), 1000);
-        assert_eq!(status.finish_time.unwrap().0.as_second(), 1009);
+        assert_eq!(status.start_time.unwrap().0.as_second(), 10_000);
+        assert_eq!(status.finish_time.unwrap().0.as_second(), 10_009);
         assert_eq!(status.nodes[2].tokens, [2]);
     }
 
@@ -211,19 +211,19 @@ mod tests {
 
     #[test]
     fn a_backup_older_than_its_job_is_somebody_elses() {
-        let old = BackupSummary { start_time: 100, ..summary("dc1") };
+        let old = BackupSummary { start_time: 1, ..summary("dc1") };
         let short = judged(&old, None).unwrap_err();
         assert_eq!((short.reason, short.may_heal), (Reason::NameConflict, false));
-        let skewed = BackupSummary { start_time: 950, ..summary("dc1") };
+        let skewed = BackupSummary { start_time: 9_950, ..summary("dc1") };
         assert!(judged(&skewed, None).is_ok());
     }
 
     #[rstest]
     #[case(0)]
-    #[case(999)]
-    #[case(5000)]
+    #[case(9_999)]
+    #[case(50_000)]
     fn a_finish_time_outside_the_run_is_replaced_by_now(#[case] finish_time: i64) {
         let status = judged(&BackupSummary { finish_time, ..summary("dc1") }, None).unwrap();
-        assert_eq!(status.finish_time.unwrap().0.as_second(), 1020);
+        assert_eq!(status.finish_time.unwrap().0.as_second(), 10_020);
     }
 }

@@ -19,13 +19,11 @@ datacenter_namespace=shop
 bucket_secret=backup-bucket
 children=()
 
-# shellcheck source=tests/testbed/demo/prerequisites.sh
-. "$here/prerequisites.sh"
 # shellcheck source=tests/testbed/demo/progress.sh
 . "$here/progress.sh"
 
 kubectl() { "$testbed" kubectl --kubeconfig "$fleet/$1.kubeconfig" "${@:2}"; }
-medusa() { "$program" --kubeconfig "$fleet/control-plane.kubeconfig" "$@"; }
+medusa() { setpriv --pdeathsig KILL "$program" --kubeconfig "$fleet/control-plane.kubeconfig" "$@"; }
 # field OBJECT KEY: a string of the line of JSON that the testbed printed when it was ready.
 field() { printf '%s' "$ready" | sed -n "s/.*\"$1\":{[^}]*\"$2\":\"\([^\"]*\)\".*/\1/p"; }
 
@@ -222,7 +220,7 @@ if [ -f "$work/pid" ] && kill -0 "$(cat "$work/pid")" 2>/dev/null; then
 	exit 1
 fi
 echo "==> Check what this machine has"
-check_prerequisites
+"$root/tests/check-machine"
 rm -rf "$work"
 mkdir -p "$logs"
 echo $$ >"$work/pid"

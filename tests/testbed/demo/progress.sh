@@ -30,13 +30,15 @@ end_tick() { [ ! -t 1 ] || printf '\r\033[K'; }
 
 # quietly LOG COMMAND…: runs a command with its output in a log and the log's last line as progress.
 quietly() {
-	local log=$1 pid status=0
+	local log=$1 pid line status=0
 	shift
 	part_log=$log
+	: >"$log"
 	"$@" >"$log" 2>&1 &
 	pid=$!
 	while kill -0 "$pid" 2>/dev/null; do
-		tick "$(tail -n 1 "$log" 2>/dev/null | tr -d '\r' | sed 's/^ *//' | cut -c 1-70)"
+		line=$(tail -n 1 "$log" | tr -d '\r' | sed 's/^ *//' | cut -c 1-70)
+		tick "${line:-working}"
 		sleep 1
 	done
 	wait "$pid" || status=$?

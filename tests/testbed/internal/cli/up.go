@@ -62,6 +62,11 @@ func (f upFlags) run(ctx context.Context, stop context.CancelFunc) error {
 			return err
 		}
 	}
+	unlock, err := own(f.dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	beside, err := lab.Start(lab.Config{Dir: f.dir, Pods: f.pods, S3: f.s3, Paths: paths})
 	if err != nil {
 		return err
@@ -90,6 +95,23 @@ func (f upFlags) run(ctx context.Context, stop context.CancelFunc) error {
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// own keeps a second testbed out of a directory that one is working in. The kernel gives the lock up however this
+// process ends.
+func own(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(filepath.Join(dir, "testbed.lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("another testbed runs in %s", dir)
+	}
+	return func() { _ = file.Close() }, nil
 }
 
 // controlInput is standard input when a program holds its other end. Its end of file ends the testbed, also while the

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -78,9 +79,6 @@ func (c *Cluster) Config() (*rest.Config, error) {
 func (c *Cluster) start(ctx context.Context) error {
 	var err error
 	for range bindAttempts {
-		if err = ctx.Err(); err != nil {
-			return err
-		}
 		if c.port = c.earlierPort(); c.port == 0 {
 			if c.port, err = loopback.FreePort(); err != nil {
 				return err
@@ -89,10 +87,13 @@ func (c *Cluster) start(ctx context.Context) error {
 		if err = writeKubeconfig(c.Kubeconfig, c.Name, c.URL(), c.files); err != nil {
 			return err
 		}
-		if err = c.startServer(); err == nil {
+		if err = c.startServer(ctx); err == nil {
 			return os.WriteFile(c.portFile(), []byte(strconv.Itoa(c.port)), 0o600)
 		}
 		_ = os.Remove(c.portFile())
+		if !errors.Is(err, errExited) {
+			break
+		}
 	}
 	return &StartError{Program: programs.KubeAPIServer + " of " + c.Name, Log: c.log, Err: err}
 }
@@ -109,7 +110,7 @@ func (c *Cluster) earlierPort() int {
 }
 
 // startServer starts the API server on the cluster's port and waits until it is ready.
-func (c *Cluster) startServer() error {
+func (c *Cluster) startServer(ctx context.Context) error {
 	argv, err := programs.Command(programs.KubeAPIServer)
 	if err != nil {
 		return err
@@ -123,7 +124,7 @@ func (c *Cluster) startServer() error {
 	if err != nil {
 		return err
 	}
-	if err := waitUntil(c.server, apiServerTimeout, c.check); err != nil {
+	if err := waitUntil(ctx, c.server, apiServerTimeout, c.check); err != nil {
 		c.server.Stop(0)
 		return err
 	}
@@ -157,7 +158,7 @@ func (c *Cluster) serverFlags() []string {
 }
 
 // check asks for readiness, and for the namespace whose uid identifies a cluster: it appears just after.
-func (c *Cluster) check() error {
+func (c *Cluster) check(ctx context.Context) error {
 	config, err := c.Config()
 	if err != nil {
 		return err
@@ -167,18 +168,18 @@ func (c *Cluster) check() error {
 	if err != nil {
 		return err
 	}
-	if err := get(client, c.URL()+"/readyz"); err != nil {
+	if err := get(ctx, client, c.URL()+"/readyz"); err != nil {
 		return err
 	}
-	return get(client, c.URL()+"/api/v1/namespaces/kube-system")
+	return get(ctx, client, c.URL()+"/api/v1/namespaces/kube-system")
 }
 
 // restart brings a stopped API server back on its port.
-func (c *Cluster) restart() error {
+func (c *Cluster) restart(ctx context.Context) error {
 	if c.server.Running() {
 		return fmt.Errorf("the API server of %s is running", c.Name)
 	}
-	if err := c.startServer(); err != nil {
+	if err := c.startServer(ctx); err != nil {
 		return &StartError{Program: programs.KubeAPIServer + " of " + c.Name, Log: c.log, Err: err}
 	}
 	return nil

@@ -24,7 +24,7 @@ func TestDelayIsPerRoundTripAndDoesNotQueue(t *testing.T) {
 	var group sync.WaitGroup
 	for range requests {
 		group.Go(func() {
-			if err := get(http.DefaultClient, "http://"+p.listener.Addr().String()); err != nil {
+			if err := get(t.Context(), http.DefaultClient, "http://"+p.listener.Addr().String()); err != nil {
 				t.Error(err)
 			}
 		})

@@ -1,6 +1,8 @@
 package fleet
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -13,29 +15,31 @@ import (
 // bindAttempts is how often a server is tried on another port when somebody took the chosen one first.
 const bindAttempts = 5
 
+const etcdTimeout = 30 * time.Second
+
 type etcd struct {
 	process *process.Process
 	url     string
 }
 
-func startEtcd(dir string) (*etcd, error) {
+func startEtcd(ctx context.Context, dir string) (*etcd, error) {
 	argv, err := programs.Command(programs.Etcd)
 	if err != nil {
 		return nil, err
 	}
 	log := filepath.Join(dir, "etcd.log")
 	for attempt := 1; ; attempt++ {
-		started, err := tryEtcd(argv, dir, log)
+		started, err := tryEtcd(ctx, argv, dir, log)
 		if err == nil {
 			return started, nil
 		}
-		if attempt == bindAttempts {
+		if attempt == bindAttempts || !errors.Is(err, errExited) {
 			return nil, &StartError{Program: programs.Etcd, Log: log, Err: err}
 		}
 	}
 }
 
-func tryEtcd(argv []string, dir, log string) (*etcd, error) {
+func tryEtcd(ctx context.Context, argv []string, dir, log string) (*etcd, error) {
 	client, err := loopback.FreePort()
 	if err != nil {
 		return nil, err
@@ -61,7 +65,8 @@ func tryEtcd(argv []string, dir, log string) (*etcd, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := waitUntil(child, 30*time.Second, func() error { return get(plainClient, url+"/health") }); err != nil {
+	healthy := func(ctx context.Context) error { return get(ctx, plainClient, url+"/health") }
+	if err := waitUntil(ctx, child, etcdTimeout, healthy); err != nil {
 		child.Stop(0)
 		return nil, err
 	}

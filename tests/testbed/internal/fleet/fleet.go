@@ -57,7 +57,7 @@ func Up(ctx context.Context, config Config) (*Fleet, error) {
 }
 
 func (f *Fleet) up(ctx context.Context) (err error) {
-	if f.etcd, err = startEtcd(f.config.Dir); err != nil {
+	if f.etcd, err = startEtcd(ctx, f.config.Dir); err != nil {
 		return err
 	}
 	names := []string{ControlPlane}
@@ -137,7 +137,7 @@ func (f *Fleet) Do(ctx context.Context, command protocol.Command) protocol.Answe
 	if cluster == nil {
 		return protocol.Failure(fmt.Errorf("no cluster %s in this fleet", command.Cluster))
 	}
-	answer, err := f.act(cluster, command)
+	answer, err := f.act(ctx, cluster, command)
 	if err != nil {
 		return protocol.Failure(err)
 	}
@@ -145,13 +145,13 @@ func (f *Fleet) Do(ctx context.Context, command protocol.Command) protocol.Answe
 	return answer
 }
 
-func (f *Fleet) act(cluster *Cluster, command protocol.Command) (protocol.Answer, error) {
+func (f *Fleet) act(ctx context.Context, cluster *Cluster, command protocol.Command) (protocol.Answer, error) {
 	switch command.Do {
 	case protocol.Stop:
 		cluster.server.Stop(0)
 		return protocol.Answer{}, nil
 	case protocol.Start:
-		if err := cluster.restart(); err != nil {
+		if err := cluster.restart(ctx); err != nil {
 			return protocol.Answer{}, err
 		}
 		described := cluster.Describe()

@@ -1,6 +1,8 @@
 package fleet
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -27,17 +29,22 @@ const pollInterval = 50 * time.Millisecond
 
 var plainClient = &http.Client{Timeout: 2 * time.Second}
 
+// errExited is worth another try on another port: most likely somebody else has taken the first one.
+var errExited = errors.New("it exited")
+
 // waitUntil polls check until it succeeds, the program ends or the time is over.
-func waitUntil(child *process.Process, timeout time.Duration, check func() error) error {
+func waitUntil(ctx context.Context, child *process.Process, timeout time.Duration, check func(context.Context) error) error {
 	deadline := time.After(timeout)
 	for {
-		err := check()
+		err := check(ctx)
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-child.Done():
-			return fmt.Errorf("it exited with code %d", child.ExitCode())
+			return fmt.Errorf("%w with code %d", errExited, child.ExitCode())
+		case <-ctx.Done():
+			return ctx.Err()
 		case <-deadline:
 			return fmt.Errorf("not ready after %s: %w", timeout, err)
 		case <-time.After(pollInterval):
@@ -45,8 +52,12 @@ func waitUntil(child *process.Process, timeout time.Duration, check func() error
 	}
 }
 
-func get(client *http.Client, url string) error {
-	response, err := client.Get(url)
+func get(ctx context.Context, client *http.Client, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
 	if err != nil {
 		return err
 	}

@@ -1,5 +1,10 @@
 // Package protocol is what `testbed up` speaks with the program that started it: one line of JSON on standard output
-// when the fleet is ready or could not be made, then one line in (a [Command]) for one line out (an [Answer]).
+// when the fleet is ready or could not be made, then one line in (a [Command]) for one line out (an [Answer]). The end of
+// standard input ends the fleet.
+//
+//	out  {"ready":true,"etcd":{…},"s3":{…},"clusters":[{"name":"control-plane",…},{"name":"dp-1",…}]}
+//	in   {"do":"delay","cluster":"dp-1","millis":50}
+//	out  {"ok":true,"server":"https://127.0.0.1:35625","kubeconfig":"…"}
 package protocol
 
 import (

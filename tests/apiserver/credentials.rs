@@ -1,0 +1,186 @@
+//! Credentials are rotated, revoked and small; clusters that go take their copies along.
+
+use k8s_openapi::api::{core::v1::Secret, rbac::v1::ClusterRole};
+use kube::{
+    Api, ResourceExt as _,
+    api::{Patch, PatchParams},
+};
+use medusa_fleet::api::{
+    fleet::{DataPlane, Phase},
+    medusa::MedusaConfiguration,
+};
+use serde_json::json;
+
+use crate::support::{
+    CASS, Cluster, ControlPlane, FLEET, Fleet, Play, assert_unseen, backup_job, configuration, datacenter,
+    eventually, grant, medusa_fleet, secret, token, with_token,
+};
+
+/// Waits until the bucket secret's copy holds `value`.
+async fn expect_copy(cluster: &Cluster, value: &str) {
+    eventually(format!("the bucket secret in {} is {value}", cluster.name), async || {
+        let copy = cluster.find::<Secret>(CASS, "bucket").await.ok_or("it is not there")?;
+        let data = copy.data.unwrap_or_default();
+        if data.get("credentials").is_some_and(|held| held.0 == value.as_bytes()) {
+            Ok(())
+        } else {
+            Err("it holds something else")
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_credential_stops_one_cluster_until_it_is_rotated() {
+    let fleet = Fleet::start(2).await;
+    let home = fleet.home();
+    let mut controller = ControlPlane::spawn(&fleet);
+    let mut tokens = Vec::new();
+    for number in [1, 2] {
+        let cluster = fleet.dp(number);
+        grant(cluster).await;
+        let first = token(cluster, "first").await;
+        fleet.register_as(&cluster.name, "kubeconfig", &with_token(cluster, &first)).await;
+        tokens.push(first);
+    }
+    home.create(secret(FLEET, "bucket", &[("credentials", "canary-one")])).await;
+    home.create(configuration("shared", "bucket", Some("dp-1/cass dp-2/cass"))).await;
+    expect_copy(fleet.dp(1), "canary-one").await;
+    expect_copy(fleet.dp(2), "canary-one").await;
+    fleet.expect_data_plane("dp-2", "Ready", "True", "Ready").await;
+    let other_before: DataPlane = home.get(FLEET, "dp-2").await;
+    let old: DataPlane = home.get(FLEET, "dp-1").await;
+
+    // Revoked: named, and nobody else waits.
+    fleet.dp(1).delete::<Secret>(FLEET, "first").await;
+    fleet.expect_data_plane("dp-1", "Authenticated", "False", "CredentialRejected").await;
+    home.event("DataPlane", "dp-1", "CredentialRejected").await;
+    let rotated = json!({"stringData": {"credentials": "canary-two"}});
+    home.patch::<Secret>(FLEET, "bucket", rotated).await;
+    expect_copy(fleet.dp(2), "canary-two").await;
+    expect_copy(fleet.dp(1), "canary-one").await;
+
+    // Rotated: it catches up, without a restart.
+    let second = token(fleet.dp(1), "second").await;
+    let kubeconfig = with_token(fleet.dp(1), &second);
+    home.patch::<Secret>(FLEET, "dp-1", json!({"stringData": {"kubeconfig": kubeconfig}})).await;
+    expect_copy(fleet.dp(1), "canary-two").await;
+    fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+    let hash = |plane: &DataPlane| plane.status.clone().unwrap().credential.unwrap().hash.unwrap();
+    let new: DataPlane = home.get(FLEET, "dp-1").await;
+    assert_ne!(hash(&old), hash(&new));
+    let other_after: DataPlane = home.get(FLEET, "dp-2").await;
+    let times = |plane: &DataPlane| {
+        let conditions = plane.status.clone().unwrap().conditions;
+        conditions.into_iter().map(|c| (c.type_, c.status, c.last_transition_time)).collect::<Vec<_>>()
+    };
+    assert_eq!(times(&other_before), times(&other_after), "dp-2 was disturbed");
+
+    // Removed: the copies are taken back there and stay elsewhere.
+    home.delete::<Secret>(FLEET, "dp-1").await;
+    home.disappears::<DataPlane>(FLEET, "dp-1").await;
+    assert!(fleet.dp(1).find::<Secret>(CASS, "bucket").await.is_none(), "the Secret was left behind");
+    let left = fleet.dp(1).find::<MedusaConfiguration>(CASS, "shared").await;
+    assert!(left.is_none(), "the MedusaConfiguration was left behind");
+    expect_copy(fleet.dp(2), "canary-two").await;
+
+    // Also when the control plane is not there at the time.
+    controller.kill9();
+    let retire = json!({"metadata": {"labels": {"fleet.k8ssandra.io/register": "false"}}});
+    home.patch::<Secret>(FLEET, "dp-2", retire).await;
+    home.delete::<DataPlane>(FLEET, "dp-2").await;
+    controller.start();
+    home.disappears::<DataPlane>(FLEET, "dp-2").await;
+    assert!(fleet.dp(2).find::<Secret>(CASS, "bucket").await.is_none(), "the Secret was left behind");
+    controller.assert_running();
+    let values = [tokens[0].as_str(), tokens[1].as_str(), second.as_str(), "canary-one", "canary-two"];
+    assert_unseen(&fleet, &controller, &values).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_cluster_delays_its_unregistering_by_the_grace_period_only() {
+    let fleet = Fleet::start(1).await;
+    let home = fleet.home();
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    home.create(secret(FLEET, "bucket", &[("credentials", "x")])).await;
+    home.create(configuration("shared", "bucket", Some("dp-1/cass"))).await;
+    expect_copy(fleet.dp(1), "x").await;
+    fleet.dp(1).appears::<MedusaConfiguration>(CASS, "shared").await;
+
+    fleet.stop("dp-1");
+    fleet.expect_data_plane("dp-1", "Reachable", "False", "Unreachable").await;
+    home.delete::<Secret>(FLEET, "dp-1").await;
+    eventually("its DataPlane is being deleted", async || {
+        let plane: DataPlane = home.find(FLEET, "dp-1").await.ok_or("it went at once")?;
+        plane.metadata.deletion_timestamp.map(drop).ok_or("it is not")
+    })
+    .await;
+    home.disappears::<DataPlane>(FLEET, "dp-1").await;
+    let note = home.event("DataPlane", "dp-1", "LeftBehind").await;
+    for left in ["Secret cass/bucket", "MedusaConfiguration cass/shared"] {
+        assert!(note.contains(left), "{note}");
+    }
+    controller.assert_running();
+}
+
+/// Takes `verb` on `resource` out of the role the control plane has in a data plane, or gives it back.
+async fn change_role(cluster: &Cluster, changes: &[(&str, &str)], grant: bool) {
+    let api: Api<ClusterRole> = Api::all(cluster.client.clone());
+    let mut role = api.get("medusa-fleet-control-plane").await.unwrap();
+    for rule in role.rules.iter_mut().flatten() {
+        for (verb, resource) in changes {
+            if rule.resources.iter().flatten().any(|r| r == resource) {
+                rule.verbs.retain(|v| v != verb);
+                if grant {
+                    rule.verbs.push((*verb).to_owned());
+                }
+            }
+        }
+    }
+    let patch = Patch::Merge(json!({"rules": role.rules}));
+    api.patch(&role.name_any(), &PatchParams::default(), &patch).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_register_grants_is_enough_and_a_missing_verb_is_named() {
+    let fleet = Fleet::start(1).await;
+    let (home, there) = (fleet.home(), fleet.dp(1));
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.expect_data_plane("local", "Ready", "True", "Ready").await;
+    let file = there.kubeconfig.display().to_string();
+    let output = medusa_fleet(&fleet, &["register", "dp-1", "--from-kubeconfig", &file, "--timeout", "90s"]);
+    assert!(output.status.success(), "{output:?}");
+    fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+    there.create(datacenter("dc1", "shop", 1)).await;
+    let _play = Play::start(there).await;
+    home.create(secret(FLEET, "bucket", &[("credentials", "one")])).await;
+    home.create(configuration("shared", "bucket", Some("*"))).await;
+    expect_copy(there, "one").await;
+    home.create(backup_job("allowed", json!({}))).await;
+    fleet.expect_phase("allowed", Phase::Succeeded).await;
+    home.patch::<Secret>(FLEET, "bucket", json!({"stringData": {"credentials": "two"}})).await;
+    expect_copy(there, "two").await;
+
+    // The start looks at what is allowed.
+    let missing = [("create", "medusabackupjobs"), ("patch", "secrets")];
+    controller.kill9();
+    change_role(there, &missing, false).await;
+    controller.start();
+    let message = fleet.expect_data_plane("dp-1", "Authorized", "False", "PermissionsMissing").await;
+    let (_, named) = message.split_once("there): ").expect("a list of verbs");
+    assert_eq!(named, "create medusabackupjobs.medusa.k8ssandra.io, patch secrets");
+    fleet.expect_data_plane("dp-1", "Ready", "False", "PermissionsMissing").await;
+    home.create(backup_job("refused", json!({}))).await;
+    eventually("the run says why it waits", async || {
+        let status = fleet.job("refused").await.status.unwrap_or_default();
+        let said = status.datacenters.first().and_then(|e| e.message.clone()).unwrap_or_default();
+        if said.contains("medusabackupjobs") { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
+
+    change_role(there, &missing, true).await;
+    fleet.expect_data_plane("dp-1", "Authorized", "True", "PermissionsGranted").await;
+    fleet.expect_phase("refused", Phase::Succeeded).await;
+    controller.assert_running();
+}

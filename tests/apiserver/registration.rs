@@ -1,0 +1,80 @@
+//! How clusters come into the fleet and leave it.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use medusa_fleet::api::{
+    fleet::{DataPlane, Phase},
+    medusa::MedusaBackupJob,
+};
+use serde_json::json;
+
+use crate::support::{CASS, ControlPlane, FLEET, Fleet, Play, backup_job, configuration, datacenter, secret};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_registered_by_a_labelled_secret_or_by_a_data_plane_object_and_once_only() {
+    let fleet = Fleet::start(2).await;
+    let home = fleet.home();
+    let mut controller = ControlPlane::spawn(&fleet);
+
+    // The control plane's own cluster is there by default.
+    fleet.expect_data_plane("local", "Ready", "True", "Ready").await;
+
+    // Cluster API's key.
+    let first = std::fs::read_to_string(&fleet.dp(1).kubeconfig).unwrap();
+    fleet.register_as("dp-1", "value", &first).await;
+    fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+
+    // A key and a context of one's own; the file's current context is no use.
+    let second = std::fs::read_to_string(&fleet.dp(2).kubeconfig).unwrap();
+    let lost = second.replace("current-context: dp-2", "current-context: elsewhere");
+    assert_ne!(second, lost, "the testbed's kubeconfig changed its shape");
+    home.create(secret(FLEET, "files", &[("frankfurt", &lost)])).await;
+    home.create(json!({
+        "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "DataPlane",
+        "metadata": {"name": "fra", "namespace": FLEET},
+        "spec": {"kubeconfigSecretRef": {"name": "files", "key": "frankfurt"}, "context": "dp-2"},
+    }))
+    .await;
+    fleet.expect_data_plane("fra", "Ready", "True", "Ready").await;
+
+    for (name, cluster) in [("local", home), ("dp-1", fleet.dp(1)), ("fra", fleet.dp(2))] {
+        let plane: DataPlane = home.get(FLEET, name).await;
+        let status = plane.status.unwrap();
+        let namespaces = kube::Api::<k8s_openapi::api::core::v1::Namespace>::all(cluster.client.clone());
+        assert_eq!(status.cluster_id, namespaces.get("kube-system").await.unwrap().uid(), "{name}");
+        assert!(status.kubernetes_version.unwrap().starts_with("v1."), "{name}");
+        for condition in &status.conditions {
+            assert_eq!(condition.status, "True", "{name}: {condition:?}");
+        }
+        if name != "local" {
+            assert!(
+                status.credential.unwrap().expires_at.is_some(),
+                "{name}: its certificate says when it ends"
+            );
+        }
+    }
+
+    // The same cluster under a second name is not used.
+    fleet.dp(1).create(datacenter("dc1", "shop", 1)).await;
+    let _play = Play::start(fleet.dp(1)).await;
+    fleet.register_as("again", "kubeconfig", &first).await;
+    let message = fleet.expect_data_plane("again", "Unique", "False", "DuplicateCluster").await;
+    assert!(message.contains("`dp-1`"), "{message}");
+    home.event("DataPlane", "again", "DuplicateCluster").await;
+    home.create(backup_job("once", json!({}))).await;
+    fleet.expect_phase("once", Phase::Succeeded).await;
+    let children = fleet.dp(1).list::<MedusaBackupJob>(CASS).await;
+    assert_eq!(children.len(), 1, "one child for one datacenter");
+
+    // Without its label the Secret registers nothing any more, and what belongs to the first stays.
+    home.create(secret(FLEET, "bucket", &[])).await;
+    home.create(configuration("shared", "bucket", Some("dp-1/cass"))).await;
+    let copy: Secret = fleet.dp(1).appears(CASS, "bucket").await;
+    let label = json!({"metadata": {"labels": {"fleet.k8ssandra.io/register": null}}});
+    home.patch::<Secret>(FLEET, "again", label).await;
+    home.disappears::<DataPlane>(FLEET, "again").await;
+    fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+    let after: Secret = fleet.dp(1).get(CASS, "bucket").await;
+    assert_eq!(copy.resource_version(), after.resource_version(), "the first one's copy was taken back");
+    controller.assert_running();
+}

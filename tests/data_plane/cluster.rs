@@ -1,0 +1,145 @@
+//! Real API servers, shared by all tests of this program and ended with it.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api, Client, Config,
+    api::PostParams,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use medusa_fleet::api::crds;
+use serde_json::Value;
+
+static OURS: OnceLock<Testbed> = OnceLock::new();
+static UPSTREAM: OnceLock<Testbed> = OnceLock::new();
+
+/// Whose definitions of the Medusa kinds a cluster has.
+#[derive(Clone, Copy, Debug)]
+pub enum Definitions {
+    /// Ours.
+    Ours,
+    /// As upstream's: a MedusaBackupJob's status has neither `conditions` nor `message`.
+    Upstream,
+}
+
+impl Definitions {
+    fn all(self) -> Vec<CustomResourceDefinition> {
+        let mut all = crds::all().unwrap();
+        if matches!(self, Self::Upstream) {
+            let job = all.iter_mut().find(|c| c.spec.names.plural == "medusabackupjobs").unwrap();
+            let schema = job.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
+            let status = schema.properties.as_mut().unwrap().get_mut("status").unwrap();
+            let fields = status.properties.as_mut().unwrap();
+            assert!(fields.remove("conditions").is_some() && fields.remove("message").is_some());
+        }
+        all
+    }
+}
+
+/// A program that ends when its standard input closes, so with this process.
+struct Testbed {
+    kubeconfig: PathBuf,
+    _child: Child,
+}
+
+impl Testbed {
+    fn start(name: &str) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/testbed");
+        let program = root.join("testbed");
+        assert!(program.exists(), "{} is missing: `make testbed` builds it", program.display());
+        sweep(&root);
+        let dir = root.join(format!("data-plane-{name}-{}", std::process::id()));
+        let mut child = Command::new(program)
+            .args(["up", "--data-planes", "0", "--dir"])
+            .arg(&dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(ready["ready"], true, "{line}");
+        let kubeconfig = ready["clusters"][0]["kubeconfig"].as_str().unwrap().into();
+        Self { kubeconfig, _child: child }
+    }
+}
+
+/// Removes what runs that have ended left behind.
+fn sweep(root: &Path) {
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some((run, pid)) = name.rsplit_once('-') else { continue };
+        if run.starts_with("data-plane") && !Path::new("/proc").join(pid).exists() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Path of an administrator's kubeconfig of the API server with those definitions.
+pub fn kubeconfig(definitions: Definitions) -> &'static Path {
+    let testbed = match definitions {
+        Definitions::Ours => &OURS,
+        Definitions::Upstream => &UPSTREAM,
+    };
+    let installed = testbed.get_or_init(|| {
+        let testbed = Testbed::start(&format!("{definitions:?}").to_lowercase());
+        let kubeconfig = testbed.kubeconfig.clone();
+        // On a thread of its own, as the caller may be inside a runtime.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(install(&kubeconfig, definitions.all()));
+        })
+        .join()
+        .unwrap();
+        testbed
+    });
+    &installed.kubeconfig
+}
+
+/// The PEM files of the API server's authority (`ca.crt`), its serving and its administrator's certificates.
+pub fn pem(definitions: Definitions, file: &str) -> String {
+    let dir = kubeconfig(definitions).with_extension("");
+    std::fs::read_to_string(dir.join(file)).unwrap()
+}
+
+async fn install(kubeconfig: &Path, definitions: Vec<CustomResourceDefinition>) {
+    let client = Client::try_from(configuration(kubeconfig).await).unwrap();
+    let api: Api<CustomResourceDefinition> = Api::all(client);
+    for crd in definitions {
+        api.create(&PostParams::default(), &crd).await.unwrap();
+    }
+    let is_served = |crd: &CustomResourceDefinition| {
+        let conditions = crd.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
+        conditions.iter().any(|c| c.type_ == "Established" && c.status == "True")
+    };
+    eventually("all definitions are served", async || {
+        api.list(&kube::api::ListParams::default()).await.unwrap().items.iter().all(is_served).then_some(())
+    })
+    .await;
+}
+
+/// Client configuration of a kubeconfig.
+pub async fn configuration(kubeconfig: &Path) -> Config {
+    let file = Kubeconfig::read_from(kubeconfig).unwrap();
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap()
+}
+
+/// Repeats `look` until it finds something, for at most half a minute.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < end, "did not happen: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,116 @@
+//! Sees every write of a client to the Medusa kinds, and can stop at one of them: where a client hangs just
+//! before or just after a write, killing its process is killing it between two steps.
+
+use std::{
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use futures::future::BoxFuture;
+use http::{Method, Request};
+use kube::{
+    Client, Config,
+    client::{Body, ClientBuilder},
+};
+use tokio::sync::Notify;
+use tower::{Layer, Service};
+
+/// At which write to stop.
+#[derive(Clone, Copy, Debug)]
+pub enum Stop {
+    /// Before the nth write, counted from 1, has been sent.
+    Before(usize),
+    /// After it has been answered, before the client knows.
+    After(usize),
+}
+
+/// What a client wrote.
+#[derive(Clone, Default)]
+pub struct Gate {
+    writes: Arc<Mutex<Vec<String>>>,
+    stop: Option<Stop>,
+    reached: Arc<Notify>,
+}
+
+impl Gate {
+    pub fn stopping(stop: Stop) -> Self {
+        Self { stop: Some(stop), ..Self::default() }
+    }
+
+    /// The writes so far, as `METHOD path`.
+    pub fn writes(&self) -> Vec<String> {
+        self.writes.lock().unwrap().clone()
+    }
+
+    /// Waits until the client has come to the stop.
+    pub async fn reached(&self) {
+        self.reached.notified().await;
+    }
+
+    pub fn client(&self, config: Config) -> Client {
+        ClientBuilder::try_from(config).unwrap().with_layer(self).build()
+    }
+}
+
+impl<S> Layer<S> for Gate {
+    type Service = Gated<S>;
+
+    fn layer(&self, inner: S) -> Gated<S> {
+        Gated { inner, gate: self.clone() }
+    }
+}
+
+#[derive(Clone)]
+pub struct Gated<S> {
+    inner: S,
+    gate: Gate,
+}
+
+impl<S> Service<Request<Body>> for Gated<S>
+where
+    S: Service<Request<Body>>,
+    S::Future: Send + 'static,
+    S::Response: Send,
+    S::Error: Send,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let is_write = !matches!(*request.method(), Method::GET | Method::HEAD);
+        let path = request.uri().path().to_owned();
+        if !is_write || !path.contains("/apis/medusa.k8ssandra.io/") {
+            return Box::pin(self.inner.call(request));
+        }
+        let count = {
+            let mut writes = self.gate.writes.lock().unwrap();
+            writes.push(format!("{} {path}", request.method()));
+            writes.len()
+        };
+        let reached = Arc::clone(&self.gate.reached);
+        let stop = async move {
+            reached.notify_one();
+            std::future::pending::<()>().await;
+        };
+        match self.gate.stop {
+            Some(Stop::Before(n)) if n == count => Box::pin(async move {
+                stop.await;
+                unreachable!()
+            }),
+            Some(Stop::After(n)) if n == count => {
+                let sent = self.inner.call(request);
+                Box::pin(async move {
+                    let answer = sent.await;
+                    stop.await;
+                    answer
+                })
+            }
+            _ => Box::pin(self.inner.call(request)),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What a good backup looks like from outside, and what it costs.
+
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::events::v1::Event;
+use kube::{Api, api::ListParams};
+use medusa_fleet::api::{Conditions as _, medusa::MedusaBackupJob};
+
+use crate::{
+    cluster::{Definitions, eventually, kubeconfig},
+    fake_medusa::Script,
+    world::World,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thirty_pods_are_backed_up_at_once_in_few_writes_and_no_connection_stays() {
+    let world = World::new(30, Script::default()).await;
+    let data_plane = world.data_plane().await;
+    world.job("warm", "dc1").await;
+    world.finished("warm").await;
+    let before = data_plane.gate.writes().len();
+
+    let begun = Instant::now();
+    world.job("b1", "dc1").await;
+    let status = world.finished("b1").await;
+    let took = begun.elapsed();
+    let writes = data_plane.gate.writes().split_off(before);
+    println!("30 pods: {took:?} from creation to finishTime, {} writes: {writes:#?}", writes.len());
+
+    assert_eq!(status.finished.len(), 30);
+    assert!(status.in_progress.is_empty() && status.failed.is_empty());
+    assert!(status.conditions.is_true("Complete") && !status.conditions.is_true("Failed"));
+    assert!(writes.len() <= 8, "{writes:#?}");
+    assert!(writes.last().unwrap().ends_with("/medusabackupjobs/b1/status"), "finishTime is the last write");
+    assert!(world.starts().values().all(|n| *n == 2), "one for each of the two jobs");
+    world.disconnected().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_backups_of_thirty_pods_at_once_leave_no_connection_behind() {
+    let world = World::new(30, Script::default()).await;
+    let mut program = Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
+        .args(["data-plane", "--take-over", "--metrics-addr", "127.0.0.1:0"])
+        .args(["--namespace", &world.ns, "--watch-namespace", &world.ns, "--kubeconfig"])
+        .arg(kubeconfig(Definitions::Ours))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let memory = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
+        status.lines().find(|l| l.starts_with("VmRSS")).unwrap().to_owned()
+    };
+    world.job("warm", "dc1").await;
+    world.finished("warm").await;
+    println!("after one backup: {}", memory());
+    for round in 0..2 {
+        let begun = Instant::now();
+        let names: Vec<String> = (0..50).map(|i| format!("b{round}-{i}")).collect();
+        for name in &names {
+            world.job(name, "dc1").await;
+        }
+        for name in &names {
+            let status = world.finished(name).await;
+            assert_eq!(status.finished.len(), 30, "{status:?}");
+        }
+        let took = begun.elapsed();
+        world.disconnected().await;
+        println!("50 backups of 30 pods: {took:?}, {}", memory());
+    }
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert!(world.starts().values().all(|n| *n == 101));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_medusabackup_says_what_medusa_says_and_whose_it_is() {
+    let world = World::new(3, Script::default()).await;
+    let _data_plane = world.data_plane().await;
+    world.job("b1", "dc1").await;
+    let job = world.finished("b1").await;
+
+    let backup = world.backup("b1").await.unwrap();
+    let labels = backup.metadata.labels.clone().unwrap();
+    assert_eq!(labels["cassandra.datastax.com/cluster"], "Shop");
+    assert_eq!(labels["cassandra.datastax.com/datacenter"], "dc1");
+    assert_eq!(labels["fleet.k8ssandra.io/job"], "nightly");
+    assert_eq!(backup.spec.cassandra_datacenter, "dc1");
+    let status = backup.status.unwrap();
+    assert_eq!((status.total_nodes, status.finished_nodes), (Some(3), Some(3)));
+    assert_eq!(status.status.as_deref(), Some("SUCCESS"));
+    assert_eq!(status.total_files, Some(21));
+    assert_eq!(status.total_size.as_deref(), Some("12.75 KB"));
+    assert_eq!(status.start_time, job.start_time);
+    assert!(status.finish_time.unwrap().0 >= job.start_time.unwrap().0);
+    assert_eq!(status.nodes.len(), 3);
+    assert_eq!(status.nodes[1].host.as_deref(), Some("shop-dc1-default-sts-1"));
+    assert_eq!(status.nodes[1].datacenter.as_deref(), Some("dc1"));
+    assert_eq!(status.nodes[1].rack.as_deref(), Some("default"));
+
+    let owners = world.api::<MedusaBackupJob>().get("b1").await.unwrap().metadata.owner_references.unwrap();
+    assert_eq!((owners[0].kind.as_str(), owners[0].name.as_str()), ("CassandraDatacenter", "dc1"));
+    assert_eq!(owners[0].controller, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_start_and_the_end_are_told_as_events() {
+    let world = World::new(1, Script::default()).await;
+    let _data_plane = world.data_plane().await;
+    world.job("b1", "dc1").await;
+    world.finished("b1").await;
+    let events: Api<Event> = world.api();
+    eventually("both events", async || {
+        let all = events.list(&ListParams::default()).await.unwrap().items;
+        let reasons: Vec<String> = all.into_iter().filter_map(|e| e.reason).collect();
+        ["Running", "Succeeded"].iter().all(|r| reasons.iter().any(|x| x == r)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_not_found_is_waited_out() {
+    let script = Script {
+        visible_after: Duration::from_millis(1500),
+        done_after: Duration::from_millis(2500),
+        ..Script::default()
+    };
+    let world = World::new(3, script).await;
+    let _data_plane = world.data_plane().await;
+    world.job("b1", "dc1").await;
+    let status = world.finished("b1").await;
+    assert_eq!(status.finished.len(), 3, "{status:?}");
+    assert!(world.starts().values().all(|n| *n == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_of_another_namespace_or_datacenter_is_not_touched() {
+    let world = World::new(2, Script::default()).await;
+    let other = World::new(2, Script::default()).await;
+    let _data_plane = world.data_plane().await;
+    world.job("b1", "dc1").await;
+    world.finished("b1").await;
+    assert!(other.starts().values().all(|n| *n == 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_summary_that_lags_behind_is_asked_for_again_of_another_node() {
+    let world = World::new(3, Script::default()).await;
+    world.peers[0].script(|s| s.summary_hangs = 1);
+    world.peers[1].script(|s| s.summary_fails = 1);
+    let _data_plane = world.data_plane().await;
+    world.job("b1", "dc1").await;
+    world.finished("b1").await;
+    assert_eq!(world.backup("b1").await.unwrap().status.unwrap().status.as_deref(), Some("SUCCESS"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_a_job_closes_its_connections() {
+    let script = Script { done_after: Duration::from_secs(600), ..Script::default() };
+    let world = World::new(3, script).await;
+    let _data_plane = world.data_plane().await;
+    world.job("b1", "dc1").await;
+    eventually("all are started", async || world.starts().values().all(|n| *n == 1).then_some(())).await;
+    world.api::<MedusaBackupJob>().delete("b1", &Default::default()).await.unwrap();
+    world.disconnected().await;
+    assert!(world.backup("b1").await.is_none());
+}

@@ -1,0 +1,27 @@
+//! The data plane against a real API server and scripted Medusas. Needs `target/testbed/testbed`.
+
+#![allow(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    reason = "tests"
+)]
+
+#[path = "../fake_medusa/mod.rs"]
+#[allow(dead_code, reason = "a script knows more than one test needs")]
+mod fake_medusa;
+
+mod cluster;
+mod gate;
+mod world;
+
+mod crash;
+mod faults;
+mod good;
+mod input;
+mod role;
+mod tls;

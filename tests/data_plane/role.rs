@@ -1,0 +1,81 @@
+//! Starting the role: beside whom it refuses to, and how it makes itself known.
+
+use std::time::Duration;
+
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease};
+use medusa_fleet::data_plane::{self, RunError};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cluster::eventually,
+    fake_medusa::Script,
+    world::{World, timings},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_refuses_to_run_beside_k8ssandra_operator() {
+    let world = World::new(0, Script::default()).await;
+    let pod =
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "none"}]}});
+    world
+        .create::<Deployment>(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "operator", "labels": {"app.kubernetes.io/name": "k8ssandra-operator"}},
+            "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": pod}
+        }))
+        .await;
+    let config = data_plane::Config {
+        client: world.client.clone(),
+        namespace: world.ns.clone(),
+        watch_namespaces: vec![world.ns.clone()],
+        take_over: false,
+        metrics_addr: None,
+        timings: timings(),
+    };
+    let refused = data_plane::run(config, CancellationToken::new()).await.unwrap_err();
+    let message = refused.to_string();
+    assert!(matches!(refused, RunError::OperatorRuns(_)));
+    assert!(
+        message.contains(&format!("{}/operator", world.ns)) && message.contains("--take-over"),
+        "{message}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_holds_a_lease_that_says_who_runs_here() {
+    let world = World::new(0, Script::default()).await;
+    let _data_plane = world.data_plane().await;
+    let leases = world.api::<Lease>();
+    let lease =
+        eventually("the lease", async || leases.get_opt("medusa-fleet-data-plane").await.unwrap()).await;
+    let labels = lease.metadata.labels.unwrap();
+    assert_eq!(labels["app.kubernetes.io/name"], "medusa-fleet");
+    assert_eq!(labels["app.kubernetes.io/component"], "data-plane");
+    assert_eq!(labels["app.kubernetes.io/version"], env!("CARGO_PKG_VERSION"));
+    let renewed = lease.spec.unwrap().renew_time;
+    eventually("it is renewed", async || {
+        let lease = leases.get("medusa-fleet-data-plane").await.unwrap();
+        (lease.spec.unwrap().renew_time > renewed).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_ends_when_told_to() {
+    let world = World::new(0, Script::default()).await;
+    let shutdown = CancellationToken::new();
+    let config = data_plane::Config {
+        client: world.client.clone(),
+        namespace: "does-not-exist".to_owned(),
+        watch_namespaces: vec![world.ns.clone()],
+        take_over: true,
+        metrics_addr: Some("127.0.0.1:0".parse().unwrap()),
+        timings: timings(),
+    };
+    let role = tokio::spawn(data_plane::run(config, shutdown.clone()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!role.is_finished(), "a missing namespace does not end it");
+    shutdown.cancel();
+    tokio::time::timeout(Duration::from_secs(10), role).await.unwrap().unwrap().unwrap();
+}

@@ -1,0 +1,116 @@
+//! The control plane's controller: the real binary.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use super::{Fleet, eventually};
+
+/// A running controller, or one that was killed and can be started again.
+pub struct ControlPlane {
+    kubeconfig: PathBuf,
+    args: Vec<String>,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl ControlPlane {
+    /// Starts `medusa-fleet control-plane` in the fleet's control-plane cluster.
+    pub fn spawn(fleet: &Fleet) -> Self {
+        Self::spawn_with(fleet, &[])
+    }
+
+    /// [`Self::spawn`], with more arguments.
+    pub fn spawn_with(fleet: &Fleet, args: &[&str]) -> Self {
+        let mut controller = Self {
+            kubeconfig: fleet.home().kubeconfig.clone(),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            log: fleet.dir().join("medusa-fleet.log"),
+            child: None,
+        };
+        controller.start();
+        controller
+    }
+
+    /// Starts it again after [`Self::kill9`].
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "it is running");
+        let log = File::options().create(true).append(true).open(&self.log).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(["control-plane", "--metrics-addr", "127.0.0.1:0"])
+            .args(["--log-filter", "info,medusa_fleet=debug"])
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("start medusa-fleet");
+        self.child = Some(child);
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill9(&mut self) {
+        let mut child = self.child.take().expect("it is running");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// [`Self::kill9`] and [`Self::start`].
+    pub fn restart(&mut self) {
+        self.kill9();
+        self.start();
+    }
+
+    /// Fails unless it is still the process that was started last.
+    pub fn assert_running(&mut self) {
+        let ended = self.child.as_mut().expect("it was killed").try_wait().unwrap();
+        assert!(ended.is_none(), "the controller ended: {ended:?}");
+    }
+
+    /// All it logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it says that it is ready: every data plane is in its table and the first inventory stands.
+    pub async fn ready(&self, since: usize) {
+        eventually("the controller is ready", async || {
+            let log = self.log();
+            let news = log.get(since..).unwrap_or_default();
+            let address = news.rsplit_once("bound=").and_then(|(_, rest)| rest.split_whitespace().next());
+            let address = address.ok_or_else(|| "it serves nothing yet".to_owned())?;
+            let answer = get(address, "/readyz").map_err(|error| error.to_string())?;
+            if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(answer) }
+        })
+        .await;
+    }
+}
+
+fn get(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines.len().saturating_sub(80);
+            eprintln!("--- end of {}:\n{}", self.log.display(), lines.get(tail..).unwrap_or(&[]).join("\n"));
+        }
+    }
+}
