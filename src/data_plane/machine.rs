@@ -201,16 +201,17 @@ impl Node {
         if self.cleared { Step::Send } else { Step::Ask }
     }
 
-    /// The module documentation's rule.
-    fn may_send(&self, view: Option<&PodView>, timings: &Timings, now: Timestamp) -> bool {
+    /// The module documentation's rule. `asked` is when the question was put that was answered NOT_FOUND: an
+    /// answer may lie about for a while before it is heard, and speaks only for the time before it.
+    fn may_send(&self, view: Option<&PodView>, timings: &Timings, asked: Timestamp) -> bool {
         let Some(missing) = self.missing_since else { return false };
         match &self.sent {
             Sent::Never => true,
             Sent::At(_, before) => before.is_followed_by(&instance(view)),
             Sent::Perhaps(before) => {
-                let settled = since(missing, now);
+                let settled = since(missing, asked);
                 let steady =
-                    view.and_then(|v| v.ready_since).is_some_and(|t| since(t, now) >= timings.steady);
+                    view.and_then(|v| v.ready_since).is_some_and(|t| since(t, asked) >= timings.steady);
                 before.is_followed_by(&instance(view))
                     || settled >= timings.settle
                     || (steady && settled >= timings.settle_ready)
@@ -218,10 +219,12 @@ impl Node {
         }
     }
 
-    /// Takes note of an answer. `started` is the job's start, `view` the pod as last listed.
+    /// Takes note of an answer to what was `asked` then. `started` is the job's start, `view` the pod as last
+    /// listed.
     pub fn learn(
         &mut self,
         answer: Answer,
+        asked: Timestamp,
         view: Option<&PodView>,
         started: Timestamp,
         timings: &Timings,
@@ -261,7 +264,7 @@ impl Node {
                 self.unknown_since.get_or_insert(now);
                 self.missing_since = missing_since.or(Some(now));
                 self.pause(Sort::Clear, timings, now);
-                if self.may_send(view, timings, now) {
+                if self.may_send(view, timings, asked) {
                     self.cleared = true;
                     self.next = now;
                 }

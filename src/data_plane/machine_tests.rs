@@ -70,8 +70,12 @@ impl Story {
         self
     }
 
-    fn hears(mut self, second: i64, answer: Answer) -> Self {
-        self.node.learn(answer, self.pod.as_ref(), at(START), &TIMINGS, at(second));
+    fn hears(self, second: i64, answer: Answer) -> Self {
+        self.hears_late(second, second, answer)
+    }
+
+    fn hears_late(mut self, asked: i64, heard: i64, answer: Answer) -> Self {
+        self.node.learn(answer, at(asked), self.pod.as_ref(), at(START), &TIMINGS, at(heard));
         self
     }
 
@@ -160,6 +164,14 @@ fn a_run_that_was_taken_over_sends_only_after_settling(#[case] ready: Option<i64
     }
     assert_eq!(sends.len(), 1, "{sends:?}");
     assert!(sends[0] >= first && sends[0] <= first + 4, "{sends:?} soon after {first}");
+}
+
+#[test]
+fn an_answer_heard_late_settles_only_the_time_before_its_question() {
+    let mut story = Story::resumed().hears(1000, Answer::Missing).hears_late(1005, 1060, Answer::Missing);
+    assert_ne!(story.at(1065), Step::Send);
+    let mut story = story.hears(1066, Answer::Missing);
+    assert_eq!(story.at(1066), Step::Send);
 }
 
 #[test]

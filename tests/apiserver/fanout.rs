@@ -11,8 +11,8 @@ use medusa_fleet::api::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    CASS, ControlPlane, FLEET, Fleet, Play, backup_job, condition, datacenter, eventually, finish, node_names,
-    write_backup,
+    CASS, ControlPlane, FLEET, Fleet, Play, backup_job, condition, datacenter, eventually, finish,
+    node_names, write_backup,
 };
 
 /// The first eight hex digits of a job's uid, which end its children's names.
@@ -21,7 +21,13 @@ fn digits(job: &impl kube::ResourceExt) -> String {
 }
 
 /// Waits until the entry of a datacenter is in a phase for a reason.
-async fn expect_entry(fleet: &Fleet, job: &str, datacenter: &str, phase: Phase, reason: &str) -> FleetBackupJob {
+async fn expect_entry(
+    fleet: &Fleet,
+    job: &str,
+    datacenter: &str,
+    phase: Phase,
+    reason: &str,
+) -> FleetBackupJob {
     eventually(format!("{job}: {datacenter} is {} because of {reason}", phase.as_str()), async || {
         let job = fleet.job(job).await;
         let status = job.status.clone().unwrap_or_default();
@@ -239,20 +245,57 @@ async fn a_selector_means_what_it_says_and_names_what_it_does_not_find() {
         ("all", json!({}), Phase::Succeeded, all, ok),
         ("by-cluster", json!({"clusters": ["blog"]}), Phase::Succeeded, vec!["blog1=Succeeded"], ok),
         ("by-plane", json!({"dataPlanes": ["dp-1"]}), Phase::Succeeded, shop.clone(), ok),
-        ("by-region", json!({"dataPlaneSelector": {"matchLabels": {"region": "eu"}}}), Phase::Succeeded, shop, ok),
-        ("by-team", json!({"clusterSelector": {"matchExpressions":
+        (
+            "by-region",
+            json!({"dataPlaneSelector": {"matchLabels": {"region": "eu"}}}),
+            Phase::Succeeded,
+            shop,
+            ok,
+        ),
+        (
+            "by-team",
+            json!({"clusterSelector": {"matchExpressions":
             [{"key": "team", "operator": "In", "values": ["web", "app"]}]}}),
-            Phase::Succeeded, vec!["blog1=Succeeded"], ok),
-        ("by-tier", json!({"datacenterSelector": {"matchLabels": {"tier": "gold"}}}),
-            Phase::Succeeded, vec!["gold=Succeeded"], ok),
-        ("named-bare", json!({"datacenters": ["bare"]}), Phase::Failed, vec!["bare=MedusaNotDeployed"], "Failed"),
-        ("half-there", json!({"datacenters": ["gold", "typo"]}), Phase::PartiallyFailed,
-            vec!["gold=Succeeded", "typo=DatacenterNotFound"], "PartiallyFailed"),
-        ("ghost", json!({"dataPlanes": ["dp-2", "ghost"]}), Phase::PartiallyFailed,
-            vec!["-=UnknownDataPlane", "blog1=Succeeded"], "PartiallyFailed"),
+            Phase::Succeeded,
+            vec!["blog1=Succeeded"],
+            ok,
+        ),
+        (
+            "by-tier",
+            json!({"datacenterSelector": {"matchLabels": {"tier": "gold"}}}),
+            Phase::Succeeded,
+            vec!["gold=Succeeded"],
+            ok,
+        ),
+        (
+            "named-bare",
+            json!({"datacenters": ["bare"]}),
+            Phase::Failed,
+            vec!["bare=MedusaNotDeployed"],
+            "Failed",
+        ),
+        (
+            "half-there",
+            json!({"datacenters": ["gold", "typo"]}),
+            Phase::PartiallyFailed,
+            vec!["gold=Succeeded", "typo=DatacenterNotFound"],
+            "PartiallyFailed",
+        ),
+        (
+            "ghost",
+            json!({"dataPlanes": ["dp-2", "ghost"]}),
+            Phase::PartiallyFailed,
+            vec!["-=UnknownDataPlane", "blog1=Succeeded"],
+            "PartiallyFailed",
+        ),
         ("nothing", json!({"namespaces": ["nowhere"]}), Phase::Failed, vec![], "NoDatacenters"),
-        ("no-label", json!({"datacenterSelector": {"matchLabels": {"no label!": "é"}}}),
-            Phase::Failed, vec![], "NoDatacenters"),
+        (
+            "no-label",
+            json!({"datacenterSelector": {"matchLabels": {"no label!": "é"}}}),
+            Phase::Failed,
+            vec![],
+            "NoDatacenters",
+        ),
         ("nobody", json!({"clusters": ["typo"]}), Phase::Failed, vec![], "NoDatacenters"),
     ];
     for (name, selector, ..) in &cases {
@@ -273,14 +316,17 @@ async fn a_selector_means_what_it_says_and_names_what_it_does_not_find() {
         assert_eq!(seen, reason, "{name}: {message}");
         assert!(!message.is_empty(), "{name}");
     }
-    for expression in [json!({"key": "x", "operator": "Near"}), json!({"key": "x"}), json!({"operator": "In"})] {
+    for expression in
+        [json!({"key": "x", "operator": "Near"}), json!({"key": "x"}), json!({"operator": "In"})]
+    {
         let selector = json!({"datacenterSelector": {"matchExpressions": [expression]}});
         let refused = home.try_create(backup_job("near", selector)).await.unwrap_err().to_string();
         assert!(refused.contains("matchExpressions[0]"), "{refused}");
     }
     let change = json!({"spec": {"selector": {"clusters": ["blog"]}}});
     let api = home.api::<FleetBackupJob>(FLEET);
-    let refused = api.patch("all", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(change)).await;
+    let refused =
+        api.patch("all", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(change)).await;
     assert!(refused.unwrap_err().to_string().contains("cannot be changed"));
     controller.assert_running();
 }

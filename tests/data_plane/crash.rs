@@ -1,18 +1,15 @@
 //! Ending the data plane between any two of its steps leads to the same end as not ending it.
 
-use std::{
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{Definitions, eventually, kubeconfig},
+    cluster::{Definitions, eventually},
     fake_medusa::Script,
     gate::{Gate, Stop},
-    world::{World, timings},
+    world::{Program, World, timings},
 };
 
 /// What remains of a backup, without what differs from run to run.
@@ -142,29 +139,17 @@ async fn the_program_killed_while_starting_nodes_starts_each_exactly_once() {
     let script = Script { visible_after: Duration::from_secs(5), ..Script::default() };
     let world = World::new(30, script).await;
     world.peers[15..].iter().for_each(|p| p.script(|s| s.status_hangs = 1));
-    let run = || {
-        Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
-            .args(["data-plane", "--take-over", "--metrics-addr", "127.0.0.1:0"])
-            .args(["--namespace", &world.ns, "--watch-namespace", &world.ns, "--kubeconfig"])
-            .arg(kubeconfig(Definitions::Ours))
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
-    };
-    let mut first = run();
+    let first = Program::start(&world);
     world.job("b1", "dc1").await;
     eventually("the first half is started", async || {
         world.peers[..15].iter().all(|p| p.starts() == 1).then_some(())
     })
     .await;
-    first.kill().unwrap();
-    first.wait().unwrap();
+    drop(first);
     assert!(world.peers[15..].iter().all(|p| p.starts() == 0));
-    let mut second = run();
+    let _second = Program::start(&world);
     tokio::time::sleep(Duration::from_secs(25)).await;
     let status = world.finished("b1").await;
-    second.kill().unwrap();
-    second.wait().unwrap();
     assert_eq!(status.finished.len(), 30, "{status:?}");
     assert!(world.starts().values().all(|n| *n == 1), "{:?}", world.starts());
 }

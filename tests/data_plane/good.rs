@@ -1,18 +1,15 @@
 //! What a good backup looks like from outside, and what it costs.
 
-use std::{
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::events::v1::Event;
 use kube::{Api, api::ListParams};
 use medusa_fleet::api::{Conditions as _, medusa::MedusaBackupJob};
 
 use crate::{
-    cluster::{Definitions, eventually, kubeconfig},
+    cluster::eventually,
     fake_medusa::Script,
-    world::World,
+    world::{Program, World},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,20 +39,10 @@ async fn thirty_pods_are_backed_up_at_once_in_few_writes_and_no_connection_stays
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_backups_of_thirty_pods_at_once_leave_no_connection_behind() {
     let world = World::new(30, Script::default()).await;
-    let mut program = Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
-        .args(["data-plane", "--take-over", "--metrics-addr", "127.0.0.1:0"])
-        .args(["--namespace", &world.ns, "--watch-namespace", &world.ns, "--kubeconfig"])
-        .arg(kubeconfig(Definitions::Ours))
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let memory = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
-        status.lines().find(|l| l.starts_with("VmRSS")).unwrap().to_owned()
-    };
+    let program = Program::start(&world);
     world.job("warm", "dc1").await;
     world.finished("warm").await;
-    println!("after one backup: {}", memory());
+    println!("after one backup: {}", program.memory());
     for round in 0..2 {
         let begun = Instant::now();
         let names: Vec<String> = (0..50).map(|i| format!("b{round}-{i}")).collect();
@@ -68,10 +55,8 @@ async fn fifty_backups_of_thirty_pods_at_once_leave_no_connection_behind() {
         }
         let took = begun.elapsed();
         world.disconnected().await;
-        println!("50 backups of 30 pods: {took:?}, {}", memory());
+        println!("50 backups of 30 pods: {took:?}, {}", program.memory());
     }
-    program.kill().unwrap();
-    program.wait().unwrap();
     assert!(world.starts().values().all(|n| *n == 101));
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Debug,
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicUsize, Ordering},
@@ -276,5 +277,34 @@ impl Drop for DataPlane {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// The program itself, with its own deadlines, ended with SIGKILL.
+pub struct Program(Child);
+
+impl Program {
+    pub fn start(world: &World) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
+            .args(["data-plane", "--take-over", "--metrics-addr", "127.0.0.1:0"])
+            .args(["--namespace", &world.ns, "--watch-namespace", &world.ns, "--kubeconfig"])
+            .arg(kubeconfig(world.definitions))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    /// Its resident memory, as the kernel prints it.
+    pub fn memory(&self) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        status.lines().find(|l| l.starts_with("VmRSS")).unwrap().to_owned()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

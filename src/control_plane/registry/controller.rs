@@ -7,8 +7,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Config, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -28,8 +27,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    health::{self, Health},
-    kubeconfig::{self, Refusal, Vetted},
+    credential::{Access, Credential},
+    health::Health,
+    kubeconfig::Refusal,
     link::{Link, LinkOptions},
     remote::Remote,
     unregister,
@@ -37,12 +37,11 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{CredentialStatus, DataPlane, DataPlaneStatus, LOCAL, Limits},
+        fleet::{DataPlane, LOCAL, Limits},
         labels,
     },
     control_plane::{
         fleet::{Change, Fleet, Member},
-        view::View,
     },
     runtime::{
         client::{self, Patience},
@@ -52,7 +51,7 @@ use crate::{
 };
 
 /// How often `lastContactTime` is written while nothing else changes.
-const HEARTBEAT: Duration = Duration::from_mins(1);
+pub(super) const HEARTBEAT: Duration = Duration::from_mins(1);
 
 /// What the registry needs.
 pub struct RegistryContext {
@@ -70,20 +69,12 @@ pub struct RegistryContext {
     pub events: Events,
 }
 
-/// A credential as read from a version of its Secret.
-struct Credential {
-    /// Secret name and resourceVersion, key and context it was read from.
-    read_from: (String, String, Option<String>, Option<String>),
-    verdict: Result<Vetted, Refusal>,
-    observed_at: Timestamp,
-}
-
 pub(super) struct Registry {
     pub(super) context: RegistryContext,
     links: Mutex<BTreeMap<String, Link>>,
-    credentials: Mutex<BTreeMap<String, Credential>>,
-    secrets: Store<PartialObjectMeta<Secret>>,
-    secrets_listed: OnceCell<()>,
+    pub(super) credentials: Mutex<BTreeMap<String, Credential>>,
+    pub(super) secrets: Store<PartialObjectMeta<Secret>>,
+    pub(super) secrets_listed: OnceCell<()>,
     planes: Store<DeserializeGuard<DataPlane>>,
     trigger: mpsc::Sender<String>,
 }
@@ -96,7 +87,7 @@ pub(super) enum RegistryError {
     Write { name: String, error: kube::Error },
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -123,7 +114,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
         links: Mutex::default(),
         credentials: Mutex::default(),
         secrets,
-        secrets_listed: OnceCell::new(),
+        pub(super) secrets_listed: OnceCell::new(),
         planes: planes.clone(),
         trigger: trigger.clone(),
     });
@@ -216,12 +207,6 @@ async fn reconcile(
     Ok(Action::requeue(HEARTBEAT))
 }
 
-/// How a data plane is reached: the control plane's own client, or a vetted kubeconfig.
-enum Access {
-    Local,
-    Remote(Box<Vetted>),
-}
-
 impl Registry {
     pub(super) fn health(&self, name: &str) -> Health {
         lock(&self.links).get(name).map(Link::health).unwrap_or_default()
@@ -233,45 +218,6 @@ impl Registry {
         self.context.fleet.remove(name);
         self.context.fleet.announce(Change::Contact(name.to_owned()));
         self.context.fleet.announce(Change::Datacenters(name.to_owned()));
-    }
-
-    /// Reads and vets the credential, unless this version of its Secret was read before.
-    async fn credential(&self, plane: &DataPlane) -> Result<Result<Access, Refusal>, RegistryError> {
-        let name = plane.name_any();
-        let refuse = |reason, message: &str| Ok(Err(Refusal { reason, message: message.to_owned() }));
-        if plane.spec.local == Some(true) {
-            return Ok(Ok(Access::Local));
-        }
-        if name == LOCAL {
-            return refuse(
-                Reason::ReservedName,
-                "the name `local` means the control plane's own cluster; choose another",
-            );
-        }
-        let Some(reference) = &plane.spec.kubeconfig_secret_ref else {
-            return refuse(
-                Reason::SecretNotFound,
-                "`spec.kubeconfigSecretRef` is not set; name the Secret that holds the kubeconfig",
-            );
-        };
-        // One waiter only: kube's store wakes the last of several and forgets the others.
-        self.secrets_listed.get_or_init(|| async { drop(self.secrets.wait_until_ready().await) }).await;
-        let key =
-            ObjectRef::<PartialObjectMeta<Secret>>::new(&reference.name).within(&self.context.namespace);
-        let version =
-            self.secrets.get(&key).and_then(|s| s.metadata.resource_version.clone()).unwrap_or_default();
-        let read_from = (reference.name.clone(), version, reference.key.clone(), plane.spec.context.clone());
-        if let Some(known) = lock(&self.credentials).get(&name).filter(|c| c.read_from == read_from) {
-            return Ok(known.verdict.clone().map(|v| Access::Remote(Box::new(v))));
-        }
-        let secret = Api::<Secret>::namespaced(self.context.client.clone(), &self.context.namespace)
-            .get_opt(&reference.name)
-            .await
-            .map_err(|error| RegistryError::ReadSecret { name: reference.name.clone(), error })?;
-        let verdict = vet(secret, plane, &self.context.allow_unsafe);
-        let credential = Credential { read_from, verdict: verdict.clone(), observed_at: clock::now() };
-        lock(&self.credentials).insert(name, credential);
-        Ok(verdict.map(|v| Access::Remote(Box::new(v))))
     }
 
     /// Connects to a data plane that was being deleted when this process started.
@@ -323,7 +269,7 @@ impl Registry {
             .map_err(|error| RegistryError::Write { name, error })
     }
 
-    fn api(&self) -> Api<DataPlane> {
+    pub(super) fn api(&self) -> Api<DataPlane> {
         Api::namespaced(self.context.client.clone(), &self.context.namespace)
     }
 
@@ -456,135 +402,5 @@ impl Registry {
         if news {
             self.context.fleet.announce(Change::Contact(name));
         }
-    }
-
-    async fn publish(
-        &self,
-        plane: &DataPlane,
-        refusal: Option<&Refusal>,
-        duplicate_of: Option<&str>,
-        health: &Health,
-    ) -> Result<(), RegistryError> {
-        let name = plane.name_any();
-        let now = clock::now();
-        let old = plane.status.clone().unwrap_or_default();
-        let view = self.context.fleet.member(&name).map(|m| m.view.get());
-        let view = view.unwrap_or_else(|| Arc::new(View::unknown()));
-        let credential = lock(&self.credentials).get(&name).and_then(|c| {
-            let vetted = c.verdict.as_ref().ok()?;
-            let observed = old.credential.as_ref().filter(|o| o.hash.as_ref() == Some(&vetted.hash));
-            Some(CredentialStatus {
-                hash: Some(vetted.hash.clone()),
-                expires_at: vetted.expires_at.map(Time),
-                observed_at: observed.and_then(|o| o.observed_at.clone()).or(Some(Time(c.observed_at))),
-            })
-        });
-        let facts = health::Facts {
-            refusal,
-            duplicate_of,
-            paused: plane.spec.paused == Some(true),
-            expires_at: credential.as_ref().and_then(|c| c.expires_at.as_ref()).map(|t| t.0),
-            health,
-            view: &view,
-        };
-        let mut status = DataPlaneStatus {
-            observed_generation: plane.metadata.generation,
-            cluster_id: health.cluster_id.clone().or(old.cluster_id.clone()),
-            kubernetes_version: health.version.clone().or(old.kubernetes_version.clone()),
-            medusa_controller: health.controller.clone().or(old.medusa_controller.clone()),
-            credential,
-            datacenters: if view.datacenters.synced {
-                i64::try_from(view.datacenters.items.len()).ok()
-            } else {
-                old.datacenters
-            },
-            last_contact_time: health.last_contact.map(Time).or(old.last_contact_time.clone()),
-            disconnected_since: health.disconnected_since.map(Time),
-            next_attempt_time: health.next_attempt.map(Time),
-            conditions: old.conditions.clone(),
-        };
-        health::conditions(&mut status.conditions, &facts, plane.metadata.generation, now);
-        if is_news(&old, &status) {
-            let body = json!({
-                "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "DataPlane",
-                "metadata": {"name": name}, "status": status,
-            });
-            let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
-            self.api()
-                .patch_status(&name, &params, &Patch::Apply(&body))
-                .await
-                .map_err(|error| RegistryError::Write { name: name.clone(), error })?;
-            self.tell(plane, &old, &status);
-        }
-        Ok(())
-    }
-
-    /// An Event whenever the summary changes its mind.
-    fn tell(&self, plane: &DataPlane, old: &DataPlaneStatus, new: &DataPlaneStatus) {
-        use crate::api::Conditions as _;
-        let summary = |status: &DataPlaneStatus| {
-            status.conditions.of_type("Ready").map(|c| (c.status.clone(), c.reason.clone()))
-        };
-        let (before, Some(ready)) = (summary(old), new.conditions.of_type("Ready")) else { return };
-        if before == summary(new) {
-            return;
-        }
-        let about = plane.object_ref(&());
-        match health::summary_reason(ready) {
-            Some(Reason::Ready) => {
-                self.context.events.normal(about, Reason::Ready, "Connect", ready.message.clone());
-            }
-            // A connection that is being made is not worth an Event.
-            Some(Reason::Connecting | Reason::WatchesStale) | None => {}
-            Some(reason) => self.context.events.warning(about, reason, "Connect", ready.message.clone()),
-        }
-    }
-}
-
-fn vet(secret: Option<Secret>, plane: &DataPlane, allow: &BTreeSet<String>) -> Result<Vetted, Refusal> {
-    let reference = plane.spec.kubeconfig_secret_ref.clone().unwrap_or_default();
-    let refusal = |reason, message| Refusal { reason, message };
-    let Some(secret) = secret else {
-        let message = format!("Secret `{}` does not exist in this namespace; create it", reference.name);
-        return Err(refusal(Reason::SecretNotFound, message));
-    };
-    let data = secret.data.unwrap_or_default();
-    let keys: Vec<&str> = match reference.key.as_deref().filter(|k| !k.is_empty()) {
-        Some(key) => vec![key],
-        None => kubeconfig::SECRET_KEYS.to_vec(),
-    };
-    let Some(bytes) = keys.iter().find_map(|key| data.get(*key)) else {
-        let message = format!(
-            "Secret `{}` has no key `{}`; put the kubeconfig there",
-            reference.name,
-            keys.join("` or `")
-        );
-        return Err(refusal(Reason::KubeconfigKeyMissing, message));
-    };
-    let text = std::str::from_utf8(&bytes.0).map_err(|_| {
-        refusal(
-            Reason::InvalidKubeconfig,
-            format!("the kubeconfig in Secret `{}` is not text", reference.name),
-        )
-    })?;
-    kubeconfig::vet(text, plane.spec.context.as_deref(), allow)
-}
-
-/// Whether a status is worth a write: times alone only once a minute.
-fn is_news(old: &DataPlaneStatus, new: &DataPlaneStatus) -> bool {
-    let without_times = |status: &DataPlaneStatus| DataPlaneStatus {
-        last_contact_time: None,
-        next_attempt_time: None,
-        ..status.clone()
-    };
-    if without_times(old) != without_times(new) {
-        return true;
-    }
-    let heartbeat =
-        SignedDuration::try_from(HEARTBEAT).unwrap_or(SignedDuration::ZERO) - SignedDuration::from_secs(5);
-    match (&old.last_contact_time, &new.last_contact_time) {
-        (Some(old), Some(new)) => new.0.duration_since(old.0) >= heartbeat,
-        (None, Some(_)) => true,
-        (_, None) => false,
     }
 }

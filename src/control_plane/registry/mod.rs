@@ -5,10 +5,12 @@
 
 pub mod capability;
 mod controller;
+mod credential;
 mod expiry;
 pub mod health;
 pub mod kubeconfig;
 mod link;
+mod publish;
 pub mod remote;
 mod sources;
 mod unregister;

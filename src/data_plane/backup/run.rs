@@ -70,7 +70,7 @@ pub struct Run {
     listed: Timestamp,
     tls: Option<ClientTls>,
     medusas: HashMap<String, Arc<Medusa>>,
-    calls: FuturesUnordered<BoxFuture<'static, (String, Answer)>>,
+    calls: FuturesUnordered<BoxFuture<'static, (String, Timestamp, Answer)>>,
     busy: HashSet<String>,
 }
 
@@ -177,8 +177,8 @@ impl Run {
                 return Some(if self.calls.is_empty() { pause } else { pause.min(LOOK_AGAIN) });
             }
             tokio::select! {
-                Some((pod, answer)) = self.calls.next(), if !self.calls.is_empty() => {
-                    self.hear(ctx, &pod, answer).await;
+                Some((pod, asked, answer)) = self.calls.next(), if !self.calls.is_empty() => {
+                    self.hear(ctx, &pod, asked, answer).await;
                 }
                 () = tokio::time::sleep(pause.min(left)) => {}
             }
@@ -214,13 +214,13 @@ impl Run {
                 } else {
                     medusa.backup_status(&backup).await
                 };
-                (pod, answer)
+                (pod, now, answer)
             }));
         }
         wake
     }
 
-    async fn hear(&mut self, ctx: &Ctx, pod: &str, answer: Answer) {
+    async fn hear(&mut self, ctx: &Ctx, pod: &str, asked: Timestamp, answer: Answer) {
         self.busy.remove(pod);
         let now = clock::now();
         tracing::debug!(namespace = self.namespace, backup = self.name, pod, ?answer, "answer");
@@ -229,7 +229,7 @@ impl Run {
             self.look_at_pods(ctx).await;
         }
         if let Some(node) = self.nodes.get_mut(pod) {
-            node.learn(answer, self.pods.get(pod), self.started, &ctx.timings, now);
+            node.learn(answer, asked, self.pods.get(pod), self.started, &ctx.timings, now);
         }
     }
 

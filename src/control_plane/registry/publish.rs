@@ -1,0 +1,130 @@
+//! Writes a DataPlane's status, and an Event when its summary changes its mind.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{
+    Resource as _, ResourceExt as _,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use super::{
+    controller::{HEARTBEAT, Registry, RegistryError, lock},
+    health::{self, Health},
+    kubeconfig::Refusal,
+};
+use crate::{
+    api::{
+        Reason,
+        fleet::{CredentialStatus, DataPlane, DataPlaneStatus},
+        labels,
+    },
+    control_plane::view::View,
+    runtime::clock,
+};
+
+impl Registry {
+    /// Publishes what is known, when it is worth a write.
+    pub(super) async fn publish(
+        &self,
+        plane: &DataPlane,
+        refusal: Option<&Refusal>,
+        duplicate_of: Option<&str>,
+        health: &Health,
+    ) -> Result<(), RegistryError> {
+        let name = plane.name_any();
+        let now = clock::now();
+        let old = plane.status.clone().unwrap_or_default();
+        let view = self.context.fleet.member(&name).map(|m| m.view.get());
+        let view = view.unwrap_or_else(|| Arc::new(View::unknown()));
+        let credential = lock(&self.credentials).get(&name).and_then(|c| {
+            let vetted = c.verdict.as_ref().ok()?;
+            let observed = old.credential.as_ref().filter(|o| o.hash.as_ref() == Some(&vetted.hash));
+            Some(CredentialStatus {
+                hash: Some(vetted.hash.clone()),
+                expires_at: vetted.expires_at.map(Time),
+                observed_at: observed.and_then(|o| o.observed_at.clone()).or(Some(Time(c.observed_at))),
+            })
+        });
+        let facts = health::Facts {
+            refusal,
+            duplicate_of,
+            paused: plane.spec.paused == Some(true),
+            expires_at: credential.as_ref().and_then(|c| c.expires_at.as_ref()).map(|t| t.0),
+            health,
+            view: &view,
+        };
+        let mut status = DataPlaneStatus {
+            observed_generation: plane.metadata.generation,
+            cluster_id: health.cluster_id.clone().or(old.cluster_id.clone()),
+            kubernetes_version: health.version.clone().or(old.kubernetes_version.clone()),
+            medusa_controller: health.controller.clone().or(old.medusa_controller.clone()),
+            credential,
+            datacenters: if view.datacenters.synced {
+                i64::try_from(view.datacenters.items.len()).ok()
+            } else {
+                old.datacenters
+            },
+            last_contact_time: health.last_contact.map(Time).or(old.last_contact_time.clone()),
+            disconnected_since: health.disconnected_since.map(Time),
+            next_attempt_time: health.next_attempt.map(Time),
+            conditions: old.conditions.clone(),
+        };
+        health::conditions(&mut status.conditions, &facts, plane.metadata.generation, now);
+        if is_news(&old, &status) {
+            let body = json!({
+                "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "DataPlane",
+                "metadata": {"name": name}, "status": status,
+            });
+            let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
+            self.api()
+                .patch_status(&name, &params, &Patch::Apply(&body))
+                .await
+                .map_err(|error| RegistryError::Write { name: name.clone(), error })?;
+            self.tell(plane, &old, &status);
+        }
+        Ok(())
+    }
+
+    /// An Event whenever the summary changes its mind.
+    fn tell(&self, plane: &DataPlane, old: &DataPlaneStatus, new: &DataPlaneStatus) {
+        use crate::api::Conditions as _;
+        let summary = |status: &DataPlaneStatus| {
+            status.conditions.of_type("Ready").map(|c| (c.status.clone(), c.reason.clone()))
+        };
+        let (before, Some(ready)) = (summary(old), new.conditions.of_type("Ready")) else { return };
+        if before == summary(new) {
+            return;
+        }
+        let about = plane.object_ref(&());
+        match health::summary_reason(ready) {
+            Some(Reason::Ready) => {
+                self.context.events.normal(about, Reason::Ready, "Connect", ready.message.clone());
+            }
+            // A connection that is being made is not worth an Event.
+            Some(Reason::Connecting | Reason::WatchesStale) | None => {}
+            Some(reason) => self.context.events.warning(about, reason, "Connect", ready.message.clone()),
+        }
+    }
+}
+
+/// Whether a status is worth a write: times alone only once a minute.
+fn is_news(old: &DataPlaneStatus, new: &DataPlaneStatus) -> bool {
+    let without_times = |status: &DataPlaneStatus| DataPlaneStatus {
+        last_contact_time: None,
+        next_attempt_time: None,
+        ..status.clone()
+    };
+    if without_times(old) != without_times(new) {
+        return true;
+    }
+    let heartbeat =
+        SignedDuration::try_from(HEARTBEAT).unwrap_or(SignedDuration::ZERO) - SignedDuration::from_secs(5);
+    match (&old.last_contact_time, &new.last_contact_time) {
+        (Some(old), Some(new)) => new.0.duration_since(old.0) >= heartbeat,
+        (None, Some(_)) => true,
+        (_, None) => false,
+    }
+}
