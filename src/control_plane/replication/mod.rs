@@ -8,6 +8,7 @@ pub mod content;
 mod controller;
 pub mod desired;
 pub mod plan;
+mod publish;
 mod sources;
 mod status;
 mod worker;

@@ -54,7 +54,7 @@ pub struct Shared {
     pub failures: Failures,
     /// What API servers made of our copies, by data plane.
     pub settled: Arc<Mutex<BTreeMap<String, Settled>>>,
-    /// Told when a copy was written or could not be.
+    /// Told when conditions may have changed: copies are wanted, were written, or could not be.
     pub progress: Arc<Notify>,
 }
 

@@ -1,0 +1,216 @@
+//! `make bench`: medusa-fleet measured on real API servers, beside a bare client that writes the same
+//! objects in the same run.
+//!
+//! Nothing here fails because of a figure. Reading order: `stage` (a control plane over some clusters),
+//! `replication`, `fanout`, `quiet` (the measurements), `report`; `testbed`, `clusters`, `objects`,
+//! `recorder`, `stats` and `support` are what they are made of.
+
+mod clusters;
+mod fanout;
+mod objects;
+mod quiet;
+mod recorder;
+mod replication;
+mod report;
+mod stage;
+mod stats;
+mod support;
+mod testbed;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    report::Report,
+    stage::{Lab, Stage},
+    support::{Result, load, machine, say},
+};
+
+/// Figures of medusa-fleet on real API servers on this machine, and ratios against a bare client.
+#[derive(Debug, Parser)]
+#[command(name = "fleet")]
+struct Options {
+    /// Numbers of data planes
+    #[arg(long, value_delimiter = ',', default_value = "5,10,20")]
+    planes: Vec<usize>,
+    /// Runs of each measurement; the slow ones are run at most five times
+    #[arg(long, default_value_t = 7)]
+    runs: usize,
+    /// Milliseconds added to each round trip to a data plane
+    #[arg(long, value_delimiter = ',', default_value = "0,50")]
+    delays: Vec<u32>,
+    /// Measure only this; may be repeated
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Measurement>,
+    /// Write the figures into this file too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The release binary
+    #[arg(
+        long,
+        env = "MEDUSA_FLEET_BIN",
+        default_value = "target/release/medusa-fleet",
+        value_name = "FILE"
+    )]
+    binary: PathBuf,
+    /// The testbed's binary
+    #[arg(long, default_value = "target/testbed/testbed", value_name = "FILE")]
+    testbed: PathBuf,
+    /// Leave logs and data behind
+    #[arg(long)]
+    keep: bool,
+    /// What `cargo bench` adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Measurement {
+    /// One secret rotated
+    Rotation,
+    /// A hundred secrets made and rotated
+    Many,
+    /// A FleetBackupJob over a hundred datacenters
+    Fanout,
+    /// Requests and processor time of a quiet minute
+    Requests,
+    /// Memory
+    Memory,
+    /// Registration of a data plane
+    Registration,
+}
+
+/// Runs of the measurements that take seconds.
+const SLOW_RUNS: usize = 5;
+
+impl Options {
+    fn wants(&self, measurement: Measurement) -> bool {
+        self.only.is_empty() || self.only.contains(&measurement)
+    }
+
+    /// The number of data planes for measurements made once: ten, or what comes nearest.
+    fn middle(&self) -> usize {
+        self.planes.iter().copied().min_by_key(|n| n.abs_diff(10)).unwrap_or(10)
+    }
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say(format!("bench: cannot start threads: {error}"));
+            return ExitCode::from(2);
+        }
+    };
+    match runtime.block_on(run_or_stop(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(format!("bench: {error}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Measures until done or told to stop. Either way every process that was started is gone afterwards:
+/// dropping the future kills them, and the testbed ends with its standard input.
+async fn run_or_stop(options: &Options) -> Result<()> {
+    let (mut interrupt, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let dir = std::path::absolute(format!("target/bench/{}", std::process::id()))?;
+    std::fs::create_dir_all(&dir)?;
+    let mut report = Report::default();
+    let result = tokio::select! {
+        result = measure(options, &dir, &mut report) => result,
+        _ = interrupt.recv() => Err("interrupted; the figures so far follow".into()),
+        _ = term.recv() => Err("told to end; the figures so far follow".into()),
+    };
+    report.facts.push(format!("load average at the end: {:.2}", load()));
+    report.print()?;
+    if let Some(path) = &options.json {
+        report.write(path)?;
+    }
+    if options.keep || result.is_err() {
+        say(format!("logs and data are in {}", dir.display()));
+    } else {
+        let _ = std::fs::remove_dir_all(&dir);
+    }
+    result
+}
+
+async fn measure(options: &Options, dir: &std::path::Path, report: &mut Report) -> Result<()> {
+    report.facts.push(format!("machine: {}", machine()));
+    report.facts.push(format!(
+        "load average at the start: {:.2}; one etcd without fsync and every API server, control plane and \
+         client share this machine",
+        load()
+    ));
+    let mut planes = options.planes.clone();
+    planes.sort_unstable();
+    let first =
+        planes.first().copied().filter(|n| *n > 0).ok_or("--planes must name at least one number above 0")?;
+    say(format!("starting {} API servers", first + 1));
+    let mut lab = Lab::up(&options.testbed, &options.binary, dir, first).await?;
+    let baseline =
+        if options.wants(Measurement::Requests) { quiet::baseline(&lab).await? } else { String::new() };
+    for count in planes {
+        lab.grow(count).await?;
+        for &delay in &options.delays {
+            say(format!("{count} data planes, +{delay} ms"));
+            match Stage::start(&mut lab, count, delay).await {
+                Ok(stage) => measure_stage(options, stage, &baseline, report).await,
+                Err(error) => report.failed("control plane", count, delay, &error),
+            }
+        }
+    }
+    if options.wants(Measurement::Memory) {
+        let count = options.middle();
+        say(format!("{count} data planes and unrelated secrets"));
+        let mut stage = Stage::start(&mut lab, count, 0).await?;
+        if let Err(error) = quiet::unrelated_secrets(&lab, &mut stage, report).await {
+            report.failed("memory, unrelated secrets", count, 0, &error);
+        }
+        stage.stop().await;
+    }
+    lab.down().await;
+    Ok(())
+}
+
+/// Everything that is measured with one number of data planes and one delay. What cannot be measured
+/// becomes a line of its own.
+async fn measure_stage(options: &Options, mut stage: Stage, baseline: &str, report: &mut Report) {
+    let (count, delay) = (stage.planes.len(), stage.delay);
+    let slow = options.runs.min(SLOW_RUNS);
+    let note = |what: &str, report: &mut Report, result: Result<()>| {
+        if let Err(error) = result {
+            report.failed(what, count, delay, &error);
+        }
+    };
+    if options.wants(Measurement::Memory) && delay == 0 {
+        let result = quiet::idle(&stage, report).await;
+        note("memory, idle", report, result);
+    }
+    if options.wants(Measurement::Requests) && delay == 0 && count == options.middle() {
+        let result = quiet::minute(&stage, baseline, report).await;
+        note("quiet minute", report, result);
+    }
+    if options.wants(Measurement::Rotation) {
+        let result = replication::rotation(&mut stage, options.runs, report).await;
+        note("rotation of one secret", report, result);
+    }
+    if options.wants(Measurement::Fanout) {
+        let result = fanout::fanout(&mut stage, options.runs, report).await;
+        note("FleetBackupJob", report, result);
+    }
+    if options.wants(Measurement::Many) && (count == 5 || options.planes.len() == 1) {
+        let result = replication::many(&mut stage, slow, report).await;
+        note("100 secrets", report, result);
+    }
+    if options.wants(Measurement::Registration) {
+        let result = replication::registration(&mut stage, slow, report).await;
+        note("registration", report, result);
+    }
+    stage.stop().await;
+}
