@@ -75,7 +75,7 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
     pub qps: Option<i32>,
-    /// Requests that may be sent at once after a quiet time; 0 or empty means 200.
+    /// Requests that may be sent at once after a quiet time; 0 or empty means 400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100_000))]
     pub burst: Option<i32>,

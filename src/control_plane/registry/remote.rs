@@ -64,7 +64,7 @@ impl Remote {
             in_flight: Semaphore::new(usize::try_from(in_flight).unwrap_or(32)),
             rate: Mutex::new(Rate::new(
                 f64::from(positive(limits.qps, 100)),
-                f64::from(positive(limits.burst, 200)),
+                f64::from(positive(limits.burst, 400)),
                 Instant::now(),
             )),
         }
