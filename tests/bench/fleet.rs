@@ -2,12 +2,14 @@
 //! objects in the same run.
 //!
 //! Nothing here fails because of a figure. Reading order: `stage` (a control plane over some clusters),
-//! `replication`, `fanout`, `quiet` (the measurements), `report`; `testbed`, `clusters`, `objects`,
-//! `recorder`, `stats` and `support` are what they are made of.
+//! `replication`, `fanout`, `quiet`, `backup` (the measurements), `report`; `testbed`, `clusters`, `objects`,
+//! `peer`, `recorder`, `stats` and `support` are what they are made of.
 
+mod backup;
 mod clusters;
 mod fanout;
 mod objects;
+mod peer;
 mod quiet;
 mod recorder;
 mod replication;
@@ -81,6 +83,8 @@ enum Measurement {
     Memory,
     /// Registration of a data plane
     Registration,
+    /// A MedusaBackupJob, in one data plane
+    Backup,
 }
 
 /// Runs of the measurements that take seconds.
@@ -173,6 +177,12 @@ async fn measure(options: &Options, dir: &std::path::Path, report: &mut Report) 
             report.failed("memory, unrelated secrets", count, 0, &error);
         }
         stage.stop().await;
+    }
+    if options.wants(Measurement::Backup) {
+        say("one data plane's own work");
+        if let Err(error) = backup::backup(&lab, options.runs, report).await {
+            report.failed("MedusaBackupJob", 1, 0, &error);
+        }
     }
     lab.down().await;
     Ok(())

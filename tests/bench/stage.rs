@@ -95,11 +95,6 @@ impl Lab {
     pub fn binary(&self) -> &Path {
         &self.binary
     }
-
-    /// Memory of the API servers' processes, in MiB.
-    pub fn pids(&self) -> Vec<u32> {
-        self.testbed.clusters.iter().map(|c| c.pid).collect()
-    }
 }
 
 /// A data plane of a stage.
@@ -220,7 +215,7 @@ impl Stage {
             "",
         ];
         self.process = Some(Process::start(&self.binary, &args, &self.log)?);
-        let planes: Vec<Place> = self.places("DataPlane", |_| HOME, |plane| plane.to_owned());
+        let planes: Vec<Place> = self.places("DataPlane", |_| HOME, str::to_owned);
         self.recorder.until_marked(planes, "True").await.map_err(|error| -> Failure {
             format!("the data planes did not become ready: {error} (log: {})", self.log.display()).into()
         })?;

@@ -25,17 +25,14 @@ const STOP: Duration = Duration::from_secs(20);
 /// One cluster as the testbed describes it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Described {
-    /// Its name, such as `dp-1`.
-    pub name: String,
     /// An administrator's kubeconfig.
     pub kubeconfig: PathBuf,
-    /// The API server's process.
-    pub pid: u32,
 }
 
 #[derive(Debug, Deserialize)]
 struct Ready {
-    ready: bool,
+    #[serde(rename = "ready")]
+    up: bool,
     #[serde(default)]
     clusters: Vec<Described>,
     #[serde(default)]
@@ -80,7 +77,7 @@ impl Testbed {
         let mut testbed = Self { child, input, output: BufReader::new(output).lines(), clusters: Vec::new() };
         let ready: Ready =
             timeout(START, testbed.read()).await.map_err(|_| "the testbed did not start")??;
-        if !ready.ready {
+        if !ready.up {
             return Err(format!("the testbed did not start: {} (log: {})", ready.error, ready.log).into());
         }
         testbed.clusters = ready.clusters;
