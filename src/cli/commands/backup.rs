@@ -48,6 +48,9 @@ pub async fn run(printer: Printer, home: &Home, args: &Backup) -> Outcome {
     let mut progress = if args.watch { Progress::live(printer) } else { Progress::silent(printer) };
     let ended = wait::until_over(home, &name, args.timeout, &mut progress).await?;
     progress.finish();
+    if let Ended::Over(job) = &ended {
+        wait::until_listed(home, job.status.as_ref().map_or(&[], |status| &status.restore_points)).await;
+    }
     verdict(printer, &name, ended)
 }
 

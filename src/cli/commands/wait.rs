@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use kube::runtime::{WatchStreamExt as _, watcher};
 
 use crate::{
-    api::fleet::{FleetBackupJob, FleetBackupJobStatus, Phase},
+    api::fleet::{FleetBackup, FleetBackupJob, FleetBackupJobStatus, Phase},
     cli::{
         failure::{Failure, Outcome, why},
         home::Home,
@@ -18,6 +18,9 @@ use crate::{
 
 /// From here on a run that no controller has taken up is worth a word.
 const NOT_TAKEN_UP: Duration = Duration::from_secs(15);
+
+/// How long the inventory may take to show a restore point.
+const LISTING: Duration = Duration::from_secs(10);
 
 /// How the waiting ended.
 #[derive(Debug)]
@@ -92,6 +95,23 @@ pub async fn until_over(
             }
         }
     }
+}
+
+/// Waits until the inventory shows the restore points of a run that is over, so that what a person
+/// asks next is answered with them; no longer than a moment, because the run's verdict stands anyway.
+pub async fn until_listed(home: &Home, points: &[String]) {
+    let listed = async {
+        for point in points {
+            let mut seen = pin!(watcher::watch_object(home.api::<FleetBackup>(), point).default_backoff());
+            while let Some(backup) = seen.next().await {
+                let status = backup.ok().flatten().and_then(|b| b.status);
+                if status.is_some_and(|s| s.phase != "InProgress") {
+                    break;
+                }
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LISTING, listed).await;
 }
 
 /// The API server's own words when trying again cannot help.

@@ -151,12 +151,7 @@ async fn write(
         })
         .collect();
     let mut all = true;
-    for (name, status) in &points {
-        if old_points.get(name) != Some(status) {
-            let new = !old_points.contains_key(name);
-            all &= put::<FleetBackup>(context, name, status, new).await;
-        }
-    }
+    // Clusters first: who waits for a restore point finds its cluster protected already.
     for (name, status) in &clusters {
         let old = old_clusters.get(name);
         if old.is_none_or(|old| is_news(old, status)) {
@@ -165,6 +160,12 @@ async fn write(
                 tell(context, known, name, old.map(|o| o.conditions.as_slice()), &status.conditions);
             }
             all &= written;
+        }
+    }
+    for (name, status) in &points {
+        if old_points.get(name) != Some(status) {
+            let new = !old_points.contains_key(name);
+            all &= put::<FleetBackup>(context, name, status, new).await;
         }
     }
     for (name, status) in &old_points {
