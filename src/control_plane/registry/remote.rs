@@ -3,7 +3,10 @@
 
 use std::{
     future::Future,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -49,6 +52,23 @@ pub struct Remote {
     client: Client,
     in_flight: Semaphore,
     rate: Mutex<Rate>,
+    calls: AtomicUsize,
+}
+
+/// One call that has begun; its end is counted also when it is given up.
+struct Call<'a>(&'a AtomicUsize);
+
+impl<'a> Call<'a> {
+    fn begin(calls: &'a AtomicUsize) -> Self {
+        calls.fetch_add(1, Ordering::AcqRel);
+        Self(calls)
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Remote {
@@ -67,7 +87,14 @@ impl Remote {
                 f64::from(positive(limits.burst, 400)),
                 Instant::now(),
             )),
+            calls: AtomicUsize::new(0),
         }
+    }
+
+    /// Whether a request is waiting or under way whose effect is not known yet.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.calls.load(Ordering::Acquire) > 0
     }
 
     /// The bare client, for watches: they are few, long and not counted.
@@ -84,6 +111,7 @@ impl Remote {
     where
         F: Future<Output = Result<T, kube::Error>>,
     {
+        let _call = Call::begin(&self.calls);
         let wait = self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;

@@ -31,9 +31,19 @@ enum Step {
     LetGo(Vec<String>),
 }
 
-/// Pure decision of one step. `connected` says whether there is a way to the cluster at all, `elapsed` is the
-/// time since the deletion was asked for.
-fn decide(policy: DeletionPolicy, view: Option<&View>, connected: bool, elapsed: SignedDuration) -> Step {
+/// The way to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// There is none.
+    Absent,
+    /// There is, and a request is under way: perhaps the writing of another copy.
+    Busy,
+    /// There is, and nothing is under way.
+    Idle,
+}
+
+/// Pure decision of one step. `elapsed` is the time since the deletion was asked for.
+fn decide(policy: DeletionPolicy, view: Option<&View>, way: Way, elapsed: SignedDuration) -> Step {
     if policy == DeletionPolicy::Retain {
         return Step::LetGo(Vec::new());
     }
@@ -42,9 +52,9 @@ fn decide(policy: DeletionPolicy, view: Option<&View>, connected: bool, elapsed:
     let secrets = view.secrets.items.keys().map(|key| format!("Secret {key}"));
     let configurations = view.configurations.items.keys().map(|key| format!("MedusaConfiguration {key}"));
     let left: Vec<String> = secrets.chain(configurations).collect();
-    match (view.is_live() && connected, left.is_empty()) {
+    match (view.is_live() && way == Way::Idle, left.is_empty()) {
         (true, true) => Step::LetGo(Vec::new()),
-        _ if elapsed < GRACE && connected => Step::Wait,
+        _ if elapsed < GRACE && way != Way::Absent => Step::Wait,
         (false, true) => unknown(),
         (_, false) => Step::LetGo(left),
     }
@@ -63,8 +73,13 @@ pub(super) async fn step(plane: &DataPlane, registry: &Registry) -> Result<Actio
         return release(plane, registry).await;
     }
     let member = fleet.member(&name);
-    let connected = member.as_ref().is_some_and(|m| m.remote.is_some());
-    if member.as_ref().is_some_and(|m| connected && !m.unregistering) {
+    // Asked before the view is looked at: what has been written by then is in it.
+    let way = match member.as_ref().and_then(|m| m.remote.as_ref()) {
+        None => Way::Absent,
+        Some(remote) if remote.is_busy() => Way::Busy,
+        Some(_) => Way::Idle,
+    };
+    if member.as_ref().is_some_and(|m| way != Way::Absent && !m.unregistering) {
         fleet.update(&name, |member| {
             member.unregistering = true;
             member.blocked = Some((Reason::Unregistering, "it is being unregistered".to_owned()));
@@ -75,7 +90,7 @@ pub(super) async fn step(plane: &DataPlane, registry: &Registry) -> Result<Actio
     let asked = plane.metadata.deletion_timestamp.as_ref().map_or_else(clock::now, |t| t.0);
     let view = member.map(|m| m.view.get());
     let policy = plane.spec.deletion_policy.unwrap_or_default();
-    match decide(policy, view.as_deref(), connected, clock::now().duration_since(asked)) {
+    match decide(policy, view.as_deref(), way, clock::now().duration_since(asked)) {
         Step::Wait => Ok(Action::requeue(LOOK_AGAIN)),
         Step::LetGo(left) => {
             if !left.is_empty() {
@@ -131,17 +146,21 @@ mod tests {
     fn copies_are_awaited_while_the_cluster_answers_and_no_longer_than_the_grace_otherwise() {
         let (soon, late) = (SignedDuration::from_secs(1), GRACE);
         let go = |left: &[&str]| Step::LetGo(left.iter().map(|l| (*l).to_owned()).collect());
-        let delete =
-            |view: &View, connected, elapsed| decide(DeletionPolicy::Delete, Some(view), connected, elapsed);
-        assert_eq!(delete(&view(true, 1), true, soon), Step::Wait);
-        assert_eq!(delete(&view(true, 0), true, soon), go(&[]));
-        assert_eq!(delete(&view(false, 1), true, soon), Step::Wait);
-        assert_eq!(delete(&view(false, 1), true, late), go(&["Secret ns/s0"]));
-        assert!(matches!(delete(&view(false, 0), true, late), Step::LetGo(l) if l.len() == 1));
+        let delete = |view: &View, way, elapsed| decide(DeletionPolicy::Delete, Some(view), way, elapsed);
+        assert_eq!(delete(&view(true, 1), Way::Idle, soon), Step::Wait);
+        assert_eq!(delete(&view(true, 0), Way::Idle, soon), go(&[]));
+        assert_eq!(delete(&view(false, 1), Way::Idle, soon), Step::Wait);
+        assert_eq!(delete(&view(false, 1), Way::Idle, late), go(&["Secret ns/s0"]));
+        assert!(matches!(delete(&view(false, 0), Way::Idle, late), Step::LetGo(l) if l.len() == 1));
+        // A copy that is just being written is not in the view yet.
+        assert_eq!(delete(&view(true, 0), Way::Busy, soon), Step::Wait);
+        assert!(matches!(delete(&view(true, 0), Way::Busy, late), Step::LetGo(l) if l.len() == 1));
         // Without a kubeconfig there is nothing to wait for, but what is there is still named.
-        assert_eq!(delete(&view(true, 1), false, soon), go(&["Secret ns/s0"]));
-        assert!(matches!(delete(&view(false, 0), false, soon), Step::LetGo(l) if l.len() == 1));
-        assert_eq!(decide(DeletionPolicy::Retain, Some(&view(true, 1)), true, soon), go(&[]));
-        assert!(matches!(decide(DeletionPolicy::Delete, None, false, soon), Step::LetGo(l) if l.len() == 1));
+        assert_eq!(delete(&view(true, 1), Way::Absent, soon), go(&["Secret ns/s0"]));
+        assert!(matches!(delete(&view(false, 0), Way::Absent, soon), Step::LetGo(l) if l.len() == 1));
+        assert_eq!(decide(DeletionPolicy::Retain, Some(&view(true, 1)), Way::Idle, soon), go(&[]));
+        assert!(
+            matches!(decide(DeletionPolicy::Delete, None, Way::Absent, soon), Step::LetGo(l) if l.len() == 1)
+        );
     }
 }
