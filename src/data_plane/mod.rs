@@ -6,6 +6,7 @@
 //! clusters, control planes and the command line are out of sight.
 
 pub mod backup;
+pub mod configuration;
 pub mod context;
 pub mod controllers;
 pub mod machine;
@@ -118,7 +119,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         }
         readiness.ready(GATE);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "data plane runs");
-        kind::<backup::Backup>(&tools, (), &scopes, &shutdown).await;
+        futures::join!(
+            kind::<backup::Backup>(&tools, (), &scopes, &shutdown),
+            later::<configuration::Configuration>(&tools, (), &scopes, "medusaconfigurations", &shutdown),
+        );
     };
     let lease = presence::publish(client.clone(), namespace, timings.lease, shutdown.clone());
     futures::join!(work, lease);
@@ -137,4 +141,17 @@ async fn kind<R: Reconciler>(
         controllers::run(Arc::clone(&ctx), scope.as_deref(), no_triggers::<R>, shutdown.clone())
     }))
     .await;
+}
+
+/// As [`kind`], once the cluster serves the definition of that plural name: older ones lack some.
+async fn later<R: Reconciler>(
+    tools: &Tools,
+    shared: R::Shared,
+    scopes: &[Option<String>],
+    definition: &str,
+    shutdown: &CancellationToken,
+) {
+    if served(&tools.client, &[definition], tools.timings.definition, shutdown).await {
+        kind::<R>(tools, shared, scopes, shutdown).await;
+    }
 }
