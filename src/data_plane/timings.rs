@@ -15,6 +15,10 @@ pub struct Timings {
     pub call: Duration,
     /// Until GetBackup has answered: it lists the whole index and reads every node's manifest.
     pub summary_call: Duration,
+    /// Until GetBackups has answered: it reads every manifest of every backup under the prefix.
+    pub list_call: Duration,
+    /// Until PurgeBackups has answered: it deletes object after object, as many as there are.
+    pub purge_call: Duration,
     /// Pause before a running node is asked again the first time; it doubles up to `poll_max`.
     pub poll_first: Duration,
     /// Longest pause between two questions to a node that answers.
@@ -70,6 +74,8 @@ impl Default for Timings {
             connect: Duration::from_secs(5),
             call: Duration::from_secs(10),
             summary_call: Duration::from_mins(1),
+            list_call: Duration::from_mins(10),
+            purge_call: Duration::from_hours(6),
             poll_first: Duration::from_millis(100),
             poll_max: Duration::from_secs(5),
             hung_first: Duration::from_secs(30),

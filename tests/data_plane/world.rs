@@ -257,6 +257,7 @@ impl DataPlane {
                 namespace: ns.clone(),
                 watch_namespaces: vec![ns],
                 take_over: true,
+                clock: medusa_fleet::runtime::clock::Clock::system(),
                 metrics_addr: None,
                 timings,
             };

@@ -13,16 +13,18 @@ use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Ctx, closing::Closing, observe};
+use super::closing::Closing;
 use crate::{
     api::{
         cassandra::CassandraDatacenter,
         medusa::{BackupType, MedusaBackupJob, MedusaBackupJobStatus},
     },
     data_plane::{
+        context::Tools,
         machine::{Answer, Node, Step, Verdict},
         medusa::Medusa,
         pods::PodView,
+        scene::{self, Scene},
         timings::since,
         tls::ClientTls,
     },
@@ -33,17 +35,6 @@ use crate::{
 const MAX_CALLS: usize = 64;
 /// Pause before a pass that only looks whether calls have been answered.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-
-/// What has to be known to run: the datacenter, its pods, and how to speak to them.
-#[derive(Clone, Debug)]
-pub struct Scene {
-    /// The datacenter.
-    pub datacenter: CassandraDatacenter,
-    /// Its pods, sorted by name.
-    pub pods: Vec<PodView>,
-    /// TLS material, where the datacenter asks for it.
-    pub tls: Option<ClientTls>,
-}
 
 /// One run of one job, in memory.
 pub struct Run {
@@ -150,35 +141,35 @@ impl Run {
 
     /// The nodes' Medusas in order of their names, for questions any of them can answer.
     #[must_use]
-    pub fn medusas(&mut self, ctx: &Ctx) -> Vec<Arc<Medusa>> {
+    pub fn medusas(&mut self, tools: &Tools) -> Vec<Arc<Medusa>> {
         let views: Vec<PodView> =
             self.pods.values().filter(|p| self.nodes.contains_key(&p.name)).cloned().collect();
-        views.iter().filter_map(|view| self.medusa(ctx, view)).collect()
+        views.iter().filter_map(|view| self.medusa(tools, view)).collect()
     }
 
     /// Asks the nodes for at most one pass's time. Returns how long to wait for the next pass, or nothing
     /// once every node is decided.
-    pub async fn gather(&mut self, ctx: &Ctx) -> Option<Duration> {
+    pub async fn gather(&mut self, tools: &Tools) -> Option<Duration> {
         // Calls left over from an earlier pass are slow ones: they are looked after, not waited for.
-        let pass = if self.calls.is_empty() { ctx.timings.pass } else { ctx.timings.pass / 10 };
+        let pass = if self.calls.is_empty() { tools.timings.pass } else { tools.timings.pass / 10 };
         let end = Instant::now() + pass;
         loop {
             let now = clock::now();
-            if self.nodes.values().any(Node::is_in_doubt) && since(self.listed, now) >= ctx.timings.pods {
-                self.look_at_pods(ctx).await;
+            if self.nodes.values().any(Node::is_in_doubt) && since(self.listed, now) >= tools.timings.pods {
+                self.look_at_pods(tools).await;
             }
-            let wake = self.advance(ctx, clock::now());
+            let wake = self.advance(tools, clock::now());
             if self.is_decided() {
                 return None;
             }
-            let pause = wake.map_or(ctx.timings.pass, |at| since(now, at));
+            let pause = wake.map_or(tools.timings.pass, |at| since(now, at));
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || (self.calls.is_empty() && pause > left) {
                 return Some(if self.calls.is_empty() { pause } else { pause.min(LOOK_AGAIN) });
             }
             tokio::select! {
                 Some((pod, asked, answer)) = self.calls.next(), if !self.calls.is_empty() => {
-                    self.hear(ctx, &pod, asked, answer).await;
+                    self.hear(tools, &pod, asked, answer).await;
                 }
                 () = tokio::time::sleep(pause.min(left)) => {}
             }
@@ -186,16 +177,16 @@ impl Run {
     }
 
     /// Starts every call that is due and returns when the next one will be.
-    fn advance(&mut self, ctx: &Ctx, now: Timestamp) -> Option<Timestamp> {
+    fn advance(&mut self, tools: &Tools, now: Timestamp) -> Option<Timestamp> {
         let mut wake: Option<Timestamp> = None;
         let mut due = Vec::new();
         for (pod, node) in &mut self.nodes {
             let view = self.pods.get(pod);
-            node.look(view, self.started, &ctx.timings, now);
+            node.look(view, self.started, &tools.timings, now);
             if self.busy.contains(pod) {
                 continue;
             }
-            match node.step(view, &ctx.timings, now) {
+            match node.step(view, &tools.timings, now) {
                 Step::Decided => {}
                 Step::Wait(until) => wake = Some(wake.map_or(until, |w| w.min(until))),
                 step @ (Step::Ask | Step::Send) => due.extend(view.map(|v| (v.clone(), step))),
@@ -205,7 +196,7 @@ impl Run {
             if self.calls.len() >= MAX_CALLS {
                 break;
             }
-            let Some(medusa) = self.medusa(ctx, &view) else { continue };
+            let Some(medusa) = self.medusa(tools, &view) else { continue };
             let (pod, backup, kind) = (view.name.clone(), self.name.clone(), self.kind);
             self.busy.insert(view.name);
             self.calls.push(Box::pin(async move {
@@ -220,30 +211,30 @@ impl Run {
         wake
     }
 
-    async fn hear(&mut self, ctx: &Ctx, pod: &str, asked: Timestamp, answer: Answer) {
+    async fn hear(&mut self, tools: &Tools, pod: &str, asked: Timestamp, answer: Answer) {
         self.busy.remove(pod);
         let now = clock::now();
         tracing::debug!(namespace = self.namespace, backup = self.name, pod, ?answer, "answer");
         // Whether a node failed or was restarted stands in its pod.
-        if matches!(answer, Answer::Failed { .. }) && since(self.listed, now) >= ctx.timings.pass {
-            self.look_at_pods(ctx).await;
+        if matches!(answer, Answer::Failed { .. }) && since(self.listed, now) >= tools.timings.pass {
+            self.look_at_pods(tools).await;
         }
         if let Some(node) = self.nodes.get_mut(pod) {
-            node.learn(answer, asked, self.pods.get(pod), self.started, &ctx.timings, now);
+            node.learn(answer, asked, self.pods.get(pod), self.started, &tools.timings, now);
         }
     }
 
     /// Lists the pods anew, and reads the TLS Secret again, as either may be why a node does not answer.
-    async fn look_at_pods(&mut self, ctx: &Ctx) {
+    async fn look_at_pods(&mut self, tools: &Tools) {
         self.listed = clock::now();
-        match observe::pods(&ctx.client, &self.datacenter).await {
+        match scene::pods(&tools.client, &self.datacenter).await {
             Ok(views) => self.pods = views.into_iter().map(|p| (p.name.clone(), p)).collect(),
             Err(error) => tracing::warn!(namespace = self.namespace, backup = self.name, %error, "list pods"),
         }
         if self.tls.is_none() {
             return;
         }
-        match observe::tls(&ctx.client, &self.datacenter).await {
+        match scene::tls(&tools.client, &self.datacenter).await {
             Ok(Ok(tls)) if tls != self.tls => {
                 self.tls = tls;
                 self.medusas.clear();
@@ -254,13 +245,13 @@ impl Run {
     }
 
     /// The one Medusa value of that pod: another address is another connection.
-    fn medusa(&mut self, ctx: &Ctx, view: &PodView) -> Option<Arc<Medusa>> {
+    fn medusa(&mut self, tools: &Tools, view: &PodView) -> Option<Arc<Medusa>> {
         let address = view.address?;
         if let Some(known) = self.medusas.get(&view.name).filter(|m| m.address() == address) {
             return Some(Arc::clone(known));
         }
-        let open = ctx.metrics.medusa_connections.clone();
-        let medusa = Arc::new(Medusa::new(address, self.tls.clone(), ctx.timings, open));
+        let open = tools.metrics.medusa_connections.clone();
+        let medusa = Arc::new(Medusa::new(address, self.tls.clone(), tools.timings, open));
         self.medusas.insert(view.name.clone(), Arc::clone(&medusa));
         Some(medusa)
     }

@@ -9,19 +9,15 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::admit::Problem;
 use crate::{
-    api::{Reason, medusa::MedusaBackupJobStatus, set_condition},
+    api::{Reason, medusa::MedusaBackupJobStatus},
     data_plane::{
         machine::{Node, Verdict},
+        outcome,
         timings::since,
     },
 };
 
-/// Condition: whether the run ended well.
-pub const COMPLETE: &str = "Complete";
-/// Condition: whether the run ended badly.
-pub const FAILED: &str = "Failed";
 /// Longest time a change of the lists goes unwritten.
 const STALE: Duration = Duration::from_mins(5);
 /// Shortest time between two writes of progress.
@@ -46,19 +42,12 @@ pub fn patch(resource_version: &str, status: &MedusaBackupJobStatus) -> Value {
     })
 }
 
-/// The job waits for `problem` to go away.
-pub fn wait(status: &mut MedusaBackupJobStatus, problem: &Problem, generation: Option<i64>, now: Timestamp) {
-    status.message = Some(problem.message.clone());
-    conclude(status, (None, Some(false)), problem.reason, &problem.message, generation, now);
-}
-
 /// The job is claimed: started now, with every pod in progress.
 pub fn claim(status: &mut MedusaBackupJobStatus, pods: Vec<String>, generation: Option<i64>, now: Timestamp) {
     let message = format!("backing up {} pods", pods.len());
     status.start_time = Some(Time(now));
     status.in_progress = pods;
-    status.message = None;
-    conclude(status, (None, Some(false)), Reason::Running, &message, generation, now);
+    outcome::go_on(status, &message, generation, now);
 }
 
 /// The lists as `nodes` have them now.
@@ -94,38 +83,6 @@ pub fn is_due(
                     || (written.failed.is_empty() && !new.failed.is_empty()))))
 }
 
-/// The run ended well.
-pub fn succeed(status: &mut MedusaBackupJobStatus, message: &str, generation: Option<i64>, now: Timestamp) {
-    status.finish_time = Some(Time(now));
-    status.message = None;
-    conclude(status, (Some(true), Some(false)), Reason::Succeeded, message, generation, now);
-}
-
-/// The run ended badly.
-pub fn fail(
-    status: &mut MedusaBackupJobStatus,
-    reason: Reason,
-    message: &str,
-    generation: Option<i64>,
-    now: Timestamp,
-) {
-    status.finish_time = Some(Time(now));
-    status.message = Some(message.to_owned());
-    conclude(status, (Some(false), Some(true)), reason, message, generation, now);
-}
-
-fn conclude(
-    status: &mut MedusaBackupJobStatus,
-    (complete, failed): (Option<bool>, Option<bool>),
-    reason: Reason,
-    message: &str,
-    generation: Option<i64>,
-    now: Timestamp,
-) {
-    set_condition(&mut status.conditions, COMPLETE, complete, reason, message, generation, now);
-    set_condition(&mut status.conditions, FAILED, failed, reason, message, generation, now);
-}
-
 /// Why a run with failed nodes failed: the reason they share, and each of them by name.
 #[must_use]
 pub fn verdict(nodes: &BTreeMap<String, Node>) -> (Reason, String) {
@@ -152,7 +109,13 @@ pub fn verdict(nodes: &BTreeMap<String, Node>) -> (Reason, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Conditions as _;
+    use crate::{
+        api::Conditions as _,
+        data_plane::{
+            outcome::{COMPLETE, FAILED, fail, succeed, wait},
+            problem::Problem,
+        },
+    };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
