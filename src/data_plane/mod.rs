@@ -14,10 +14,13 @@ pub mod medusa;
 pub mod metrics;
 pub mod objects;
 pub mod outcome;
+pub mod peers;
 pub mod pods;
 pub mod presence;
 pub mod problem;
+pub mod progress;
 pub mod scene;
+pub mod summaries;
 pub mod timings;
 pub mod tls;
 
