@@ -10,6 +10,7 @@ use crate::{
     control_plane, data_plane,
     runtime::{
         client::{self, Patience},
+        clock::Clock,
         shutdown, telemetry,
     },
 };
@@ -48,6 +49,7 @@ pub fn data_plane(global: &Global, args: &DataPlane) -> Outcome {
             take_over: args.take_over,
             metrics_addr: args.controller.metrics_addr.0,
             timings: data_plane::Timings::default(),
+            clock: Clock::system(),
         };
         data_plane::run(config, shutdown).await.map_err(|error| ended("data-plane", &error))
     })

@@ -10,6 +10,8 @@ const TIMINGS: Timings = Timings {
     connect: Duration::from_secs(1),
     call: Duration::from_secs(1),
     summary_call: Duration::from_secs(1),
+    list_call: Duration::from_secs(1),
+    purge_call: Duration::from_secs(1),
     poll_first: Duration::from_secs(1),
     poll_max: Duration::from_secs(4),
     hung_first: Duration::from_secs(10),
@@ -28,6 +30,7 @@ const TIMINGS: Timings = Timings {
     input_retry_max: Duration::from_secs(5),
     run: Duration::from_secs(10_000),
     skew: Duration::from_secs(10),
+    secret: Duration::from_secs(1),
     lease: Duration::from_secs(1),
     definition: Duration::from_secs(1),
 };

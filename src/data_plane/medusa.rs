@@ -8,7 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::{sync::OnceCell, time::timeout};
 use tonic::{
-    Code, Request, Status,
+    Code, Request, Response, Status,
     transport::{Channel, ClientTlsConfig, Endpoint},
 };
 
@@ -27,21 +27,27 @@ pub mod proto {
 }
 
 use proto::{
-    BackupRequest, BackupStatusRequest, BackupSummary, GetBackupRequest, StatusType, backup_request::Mode,
-    medusa_client::MedusaClient,
+    BackupRequest, BackupStatusRequest, BackupSummary, GetBackupRequest, GetBackupsRequest,
+    GetBackupsResponse, PrepareRestoreRequest, PurgeBackupsRequest, PurgeBackupsResponse, StatusType,
+    backup_request::Mode, medusa_client::MedusaClient,
 };
 
 /// Largest answer accepted, as Medusa's own limit for sending (upstream §3.2).
 const MAX_ANSWER: usize = 512 * 1024 * 1024;
-/// Below Medusa's limit for what it takes to be too many pings, as no call lasts for three of them.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Idle time after which the kernel asks whether the other machine is still there.
+const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Between two such questions, of which three go unanswered before the connection is given up.
+const TCP_KEEP_ALIVE_PAUSE: Duration = Duration::from_secs(10);
+/// Between two HTTP/2 pings while a call is under way. A gRPC server takes more than two pings within five
+/// minutes each for an attack and hangs up, which would end every long purge.
+const PING: Duration = Duration::from_mins(6);
 /// Longest part of a server's error text that is passed on.
 const MAX_DETAIL: usize = 300;
 
-/// Why a summary could not be had.
+/// Why a question was not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SummaryError {
-    /// No connection, or no answer in time.
+pub enum CallError {
+    /// No connection, or no answer in time. What was asked for may still be carried out.
     Silent(String),
     /// Medusa answered that it cannot.
     Refused(String),
@@ -116,18 +122,64 @@ impl Medusa {
     ///
     /// # Errors
     /// When Medusa does not answer, or says that it cannot.
-    pub async fn summary(&self, name: &str) -> Result<BackupSummary, SummaryError> {
-        let mut client = self.client().await.map_err(SummaryError::Silent)?;
+    pub async fn summary(&self, name: &str) -> Result<BackupSummary, CallError> {
+        let message = GetBackupRequest { backup_name: name.to_owned() };
         let deadline = self.timings.summary_call;
-        let request = request(GetBackupRequest { backup_name: name.to_owned() }, deadline);
-        match timeout(deadline, client.get_backup(request)).await {
-            Err(_) => Err(SummaryError::Silent(format!("GetBackup was not answered within {deadline:?}"))),
-            Ok(Ok(response)) => response
-                .into_inner()
-                .backup
-                .ok_or_else(|| SummaryError::Refused("GetBackup answered without a summary".to_owned())),
-            Ok(Err(status)) if is_lost(&status) => Err(SummaryError::Silent(describe(&status))),
-            Ok(Err(status)) => Err(SummaryError::Refused(describe(&status))),
+        let answer = self.ask("GetBackup", message, deadline, async |mut c, r| c.get_backup(r).await).await?;
+        answer.backup.ok_or_else(|| CallError::Refused("GetBackup answered without a summary".to_owned()))
+    }
+
+    /// Every backup under this Medusa's prefix, whatever its datacenter. Reads every manifest.
+    ///
+    /// # Errors
+    /// When Medusa does not answer, or says that it cannot.
+    pub async fn summaries(&self) -> Result<Vec<BackupSummary>, CallError> {
+        let deadline = self.timings.list_call;
+        let message = GetBackupsRequest {};
+        let answer =
+            self.ask("GetBackups", message, deadline, async |mut c, r| c.get_backups(r).await).await?;
+        read_list(answer)
+    }
+
+    /// Applies this node's retention to its own backups and removes its orphaned files.
+    ///
+    /// # Errors
+    /// When Medusa does not answer, or says that it cannot.
+    pub async fn purge(&self) -> Result<PurgeBackupsResponse, CallError> {
+        let deadline = self.timings.purge_call;
+        let message = PurgeBackupsRequest {};
+        self.ask("PurgeBackups", message, deadline, async |mut c, r| c.purge_backups(r).await).await
+    }
+
+    /// Writes this node's mapping for a restore of backup `name` into Cassandra's `datacenter` under `key`.
+    ///
+    /// # Errors
+    /// When Medusa does not answer, or says that it cannot.
+    pub async fn prepare_restore(&self, name: &str, datacenter: &str, key: &str) -> Result<(), CallError> {
+        let message = PrepareRestoreRequest {
+            backup_name: name.to_owned(),
+            datacenter: datacenter.to_owned(),
+            restore_key: key.to_owned(),
+        };
+        let deadline = self.timings.summary_call;
+        self.ask("PrepareRestore", message, deadline, async |mut c, r| c.prepare_restore(r).await).await?;
+        Ok(())
+    }
+
+    /// One call whose answer is all or nothing.
+    async fn ask<Q, A>(
+        &self,
+        call: &str,
+        message: Q,
+        deadline: Duration,
+        make: impl AsyncFnOnce(MedusaClient<Channel>, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> Result<A, CallError> {
+        let client = self.client().await.map_err(CallError::Silent)?;
+        match timeout(deadline, make(client, request(message, deadline))).await {
+            Err(_) => Err(CallError::Silent(format!("{call} was not answered within {deadline:?}"))),
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) if is_lost(&status) => Err(CallError::Silent(describe(&status))),
+            Ok(Err(status)) => Err(CallError::Refused(describe(&status))),
         }
     }
 
@@ -142,8 +194,10 @@ impl Medusa {
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.address))
             .map_err(|error| chain(&error))?
             .connect_timeout(self.timings.connect)
-            .tcp_keepalive(Some(KEEP_ALIVE))
-            .http2_keep_alive_interval(KEEP_ALIVE)
+            .tcp_keepalive(Some(TCP_KEEP_ALIVE))
+            .tcp_keepalive_interval(Some(TCP_KEEP_ALIVE_PAUSE))
+            .tcp_keepalive_retries(Some(3))
+            .http2_keep_alive_interval(PING)
             .keep_alive_timeout(self.timings.call);
         if let Some(tls) = &self.tls {
             let config = ClientTlsConfig::new().identity(tls.identity.clone()).assume_http2(true);
@@ -201,6 +255,18 @@ fn read_status(status: StatusType, start: &str, finish: &str) -> Answer {
     }
 }
 
+/// The backups of a listing. A real Medusa says UNKNOWN of a place that holds none, so an empty list that
+/// says otherwise is an empty message, which proves nothing.
+fn read_list(answer: GetBackupsResponse) -> Result<Vec<BackupSummary>, CallError> {
+    if answer.backups.is_empty() && answer.overall_status() != StatusType::Unknown {
+        return Err(CallError::Refused("GetBackups answered with an empty message".to_owned()));
+    }
+    if answer.backups.iter().any(|backup| backup.backup_name.is_empty()) {
+        return Err(CallError::Refused("GetBackups listed a backup without a name".to_owned()));
+    }
+    Ok(answer.backups)
+}
+
 fn describe(status: &Status) -> String {
     let text: String = status.message().chars().take(MAX_DETAIL).collect();
     format!("gRPC {:?}: {text}", status.code())
@@ -243,5 +309,13 @@ mod tests {
     #[case(StatusType::Unknown)]
     fn an_empty_message_is_not_a_running_backup(#[case] status: StatusType) {
         assert!(matches!(read_status(status, "", ""), Answer::Error(_)));
+    }
+    #[test]
+    fn an_empty_message_is_not_an_empty_storage() {
+        assert!(read_list(GetBackupsResponse::default()).is_err());
+        let none = GetBackupsResponse { backups: Vec::new(), overall_status: StatusType::Unknown.into() };
+        assert_eq!(read_list(none), Ok(Vec::new()));
+        let nameless = GetBackupsResponse { backups: vec![BackupSummary::default()], ..Default::default() };
+        assert!(read_list(nameless).is_err());
     }
 }

@@ -15,6 +15,10 @@ pub struct Timings {
     pub call: Duration,
     /// Until GetBackup has answered: it lists the whole index and reads every node's manifest.
     pub summary_call: Duration,
+    /// Until GetBackups has answered: it reads every manifest of every backup under the prefix.
+    pub list_call: Duration,
+    /// Until PurgeBackups has answered: it deletes object after object, as many as there are.
+    pub purge_call: Duration,
     /// Pause before a running node is asked again the first time; it doubles up to `poll_max`.
     pub poll_first: Duration,
     /// Longest pause between two questions to a node that answers.
@@ -58,6 +62,8 @@ pub struct Timings {
     /// How far the storage's clock may be behind ours before a backup counts as older than its job. Generous:
     /// a name that was used before is noticed without clocks where the run is claimed.
     pub skew: Duration,
+    /// Between two looks at the storage secret of a MedusaConfiguration.
+    pub secret: Duration,
     /// Between two renewals of the Lease that says who runs here.
     pub lease: Duration,
     /// Between two looks for a definition the API server does not serve yet.
@@ -70,6 +76,8 @@ impl Default for Timings {
             connect: Duration::from_secs(5),
             call: Duration::from_secs(10),
             summary_call: Duration::from_mins(1),
+            list_call: Duration::from_mins(10),
+            purge_call: Duration::from_hours(6),
             poll_first: Duration::from_millis(100),
             poll_max: Duration::from_secs(5),
             hung_first: Duration::from_secs(30),
@@ -88,6 +96,7 @@ impl Default for Timings {
             input_retry_max: Duration::from_secs(30),
             run: Duration::from_hours(24),
             skew: Duration::from_mins(20),
+            secret: Duration::from_secs(30),
             lease: Duration::from_secs(15),
             definition: Duration::from_secs(5),
         }

@@ -19,6 +19,7 @@ mod cluster;
 mod gate;
 mod world;
 
+mod configuration;
 mod crash;
 mod faults;
 mod good;

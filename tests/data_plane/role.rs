@@ -31,6 +31,7 @@ async fn it_refuses_to_run_beside_k8ssandra_operator() {
         watch_namespaces: vec![world.ns.clone()],
         take_over: false,
         metrics_addr: None,
+        clock: medusa_fleet::runtime::clock::Clock::system(),
         timings: timings(),
     };
     let refused = data_plane::run(config, CancellationToken::new()).await.unwrap_err();
@@ -71,6 +72,7 @@ async fn it_ends_when_told_to() {
         watch_namespaces: vec![world.ns.clone()],
         take_over: true,
         metrics_addr: Some("127.0.0.1:0".parse().unwrap()),
+        clock: medusa_fleet::runtime::clock::Clock::system(),
         timings: timings(),
     };
     let role = tokio::spawn(data_plane::run(config, shutdown.clone()));

@@ -31,6 +31,10 @@ pub struct MedusaBackupJobSpec {
     /// Whether to upload everything (`full`) or only what no earlier backup holds (`differential`).
     #[serde(default)]
     pub backup_type: BackupType,
+    /// Seconds after which a finished job is deleted; the MedusaBackup and the data stay. Absent: it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count")]
+    pub ttl_seconds_after_finished: Option<i64>,
 }
 
 /// How far the run is, by pod name.

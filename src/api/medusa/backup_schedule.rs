@@ -1,11 +1,12 @@
 //! `MedusaBackupSchedule`: recurring backups or purges of one datacenter (upstream §1.3).
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::MedusaBackupJobSpec;
+use crate::api::schema;
 
 /// When to run what.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -39,6 +40,21 @@ pub struct MedusaBackupScheduleSpec {
     /// What to run: `backup` (default) or `purge`.
     #[serde(default)]
     pub operation_type: ScheduledOperation,
+    /// IANA time zone the expression is read in, such as `Europe/Berlin`. Absent: UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// How many seconds late a slot may still run. Absent: as late as need be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count")]
+    pub starting_deadline_seconds: Option<i64>,
+    /// How many jobs that ended well are kept. Absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count")]
+    pub successful_jobs_history_limit: Option<i64>,
+    /// How many jobs that ended badly are kept. Absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count")]
+    pub failed_jobs_history_limit: Option<i64>,
 }
 
 /// What a schedule runs.
@@ -63,4 +79,11 @@ pub struct MedusaBackupScheduleStatus {
     /// The last slot that ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_execution: Option<Time>,
+    /// Why the schedule does not run, in one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Standard conditions; `Ready` says whether the next slot will run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
 }

@@ -98,6 +98,7 @@ fn child(
         spec: MedusaBackupJobSpec {
             cassandra_datacenter: datacenter.name_any(),
             backup_type: job.spec.backup_type,
+            ttl_seconds_after_finished: None,
         },
         status: None,
     }

@@ -8,14 +8,12 @@ use std::{sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::{
-    Ctx,
-    summary::{Expected, Shortfall, judge},
-};
+use super::summary::{Expected, Shortfall, judge};
 use crate::{
     api::{Reason, medusa::MedusaBackupStatus},
     data_plane::{
-        medusa::{Medusa, SummaryError, proto::BackupSummary},
+        context::Tools,
+        medusa::{CallError, Medusa, proto::BackupSummary},
         timings::{Timings, after, since},
     },
     runtime::{backoff, clock},
@@ -28,7 +26,7 @@ pub struct Closing {
     next: Option<Timestamp>,
     attempts: u32,
     hung: u32,
-    call: Option<BoxFuture<'static, Result<BackupSummary, SummaryError>>>,
+    call: Option<BoxFuture<'static, Result<BackupSummary, CallError>>>,
 }
 
 /// What came of a pass.
@@ -46,7 +44,7 @@ impl Closing {
     /// Spends at most one pass's time on asking. `medusas` are the nodes to ask, in turn.
     pub async fn pass(
         &mut self,
-        ctx: &Ctx,
+        tools: &Tools,
         name: &str,
         medusas: &[Arc<Medusa>],
         expected: Expected<'_>,
@@ -63,29 +61,29 @@ impl Closing {
                     let (medusa, name) = (Arc::clone(medusa), name.to_owned());
                     Box::pin(async move { medusa.summary(&name).await }) as BoxFuture<'static, _>
                 }
-                None => Box::pin(async { Err(SummaryError::Silent("no pod has an address".to_owned())) }),
+                None => Box::pin(async { Err(CallError::Silent("no pod has an address".to_owned())) }),
             },
         };
-        let Ok(answer) = tokio::time::timeout(ctx.timings.pass, &mut call).await else {
+        let Ok(answer) = tokio::time::timeout(tools.timings.pass, &mut call).await else {
             self.call = Some(call);
             return Closed::Later(Duration::from_millis(200));
         };
         let now = clock::now();
         let (short, budget) = match answer {
-            Ok(summary) => match judge(&summary, expected, &ctx.timings, now) {
+            Ok(summary) => match judge(&summary, expected, &tools.timings, now) {
                 Ok(status) => return Closed::Whole(Box::new(status)),
-                Err(short) => (short, ctx.timings.summary),
+                Err(short) => (short, tools.timings.summary),
             },
-            Err(SummaryError::Refused(why)) => (unread(&why), ctx.timings.summary),
-            Err(SummaryError::Silent(why)) => {
+            Err(CallError::Refused(why)) => (unread(&why), tools.timings.summary),
+            Err(CallError::Silent(why)) => {
                 self.hung = self.hung.saturating_add(1);
-                (unread(&why), ctx.timings.silence)
+                (unread(&why), tools.timings.silence)
             }
         };
         if !short.may_heal || since(begun, now) >= budget {
             return Closed::Short(short.reason, short.message);
         }
-        let pause = self.pause(&ctx.timings, medusas.len());
+        let pause = self.pause(&tools.timings, medusas.len());
         self.next = Some(after(now, pause));
         Closed::Later(pause)
     }

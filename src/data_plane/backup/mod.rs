@@ -1,7 +1,7 @@
 //! MedusaBackupJob: one backup of one datacenter, from the job to the MedusaBackup.
 //!
 //! ```text
-//! observe ── admit ──> own, claim ──> run: ask, start, ask … every node ──> closing ──> MedusaBackup ──> end
+//! scene ─── admit ──> own, claim ──> run: ask, start, ask … every node ──> closing ──> MedusaBackup ──> end
 //!    (reads)  (pure)      (writes)      (gRPC; machine decides, pure)        (gRPC; summary judges)  (writes)
 //! ```
 //!
@@ -14,286 +14,241 @@
 
 mod admit;
 mod closing;
-mod observe;
 mod run;
 mod status;
 mod summary;
 mod write;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{Client, Resource as _, core::DeserializeGuard, runtime::controller::Action};
+use kube::{
+    Api, Resource as _,
+    api::{DeleteParams, Preconditions},
+    runtime::controller::Action,
+};
 
-use self::{admit::Problem, closing::Closed, run::Run, summary::Expected};
+use self::{closing::Closed, run::Run, summary::Expected};
 use super::{
-    metrics::Metrics,
-    timings::{Timings, after, since},
+    context::{Context, Reconciler, Tools},
+    objects, outcome,
+    problem::{Problem, Waiting},
+    progress::is_due,
+    scene::{self, Scene},
+    timings::{after, since},
 };
-use crate::{
-    api::{
-        Reason,
-        medusa::{MedusaBackupJob, MedusaBackupStatus},
-        size,
-    },
-    runtime::{
-        backoff::{self, Backoff},
-        clock,
-        events::Events,
-    },
+use crate::api::{
+    Reason,
+    medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupStatus},
+    size,
 };
-
-/// Pause after somebody else has changed the job.
-const CONFLICT: Duration = Duration::from_millis(50);
-
-/// What every reconcile shares.
-pub struct Ctx {
-    /// The data plane's own cluster.
-    pub client: Client,
-    /// Where Events go.
-    pub events: Events,
-    /// Deadlines and budgets.
-    pub timings: Timings,
-    /// Figures for `/metrics`.
-    pub metrics: Metrics,
-    slots: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Slot>>>>,
-    failures: Mutex<Backoff<Key>>,
-}
-
-/// Namespace and name of a job.
-type Key = (String, String);
 
 /// What is remembered of one job between two passes.
-struct Slot {
-    uid: String,
-    phase: Phase,
-}
-
-enum Phase {
+pub enum Backup {
     /// Not started.
-    Waiting { since: Timestamp, looks: u32, reported: Option<(Reason, String)> },
+    Waiting(Waiting),
     /// Under way.
     Running(Box<Run>),
     /// The last write is done; the watch has yet to show it.
     Ended,
 }
 
-impl Ctx {
-    /// A context without any job.
-    #[must_use]
-    pub fn new(client: Client, events: Events, timings: Timings, metrics: Metrics) -> Self {
-        let failures = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
-        Self { client, events, timings, metrics, slots: Mutex::default(), failures: Mutex::new(failures) }
+impl Reconciler for Backup {
+    type Object = MedusaBackupJob;
+    type Shared = ();
+
+    fn new(now: Timestamp) -> Self {
+        Self::Waiting(Waiting::new(now))
     }
 
-    fn slot(&self, key: Key, uid: &str, now: Timestamp) -> Arc<tokio::sync::Mutex<Slot>> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || {
-            let phase = Phase::Waiting { since: now, looks: 0, reported: None };
-            Arc::new(tokio::sync::Mutex::new(Slot { uid: uid.to_owned(), phase }))
-        };
-        let slot = slots.entry(key).or_insert_with(new);
-        // A job that was deleted and made again is another job. Nobody else holds the slot then: the
-        // reconciler works on one object of a name at a time.
-        if slot.try_lock().is_ok_and(|slot| slot.uid != uid) {
-            *slot = new();
+    fn is_over(job: &MedusaBackupJob) -> bool {
+        let is_kept = job.spec.ttl_seconds_after_finished.is_none();
+        job.metadata.deletion_timestamp.is_some() || (finished(job).is_some() && is_kept)
+    }
+
+    fn datacenter(job: &MedusaBackupJob) -> Option<&str> {
+        let waits = job.status.as_ref().is_none_or(|s| s.start_time.is_none() && s.finish_time.is_none());
+        waits.then_some(job.spec.cassandra_datacenter.as_str())
+    }
+
+    async fn pass(&mut self, ctx: &Context<Self>, job: &MedusaBackupJob) -> Result<Action, kube::Error> {
+        if let Some(end) = finished(job) {
+            *self = Self::Ended;
+            return expire(&ctx.tools, job, end).await;
         }
-        Arc::clone(slot)
+        match self {
+            Self::Ended => Ok(Action::await_change()),
+            Self::Waiting(_) => self.begin(&ctx.tools, job).await,
+            Self::Running(_) => self.carry_on(&ctx.tools, job).await,
+        }
     }
 
-    /// Forgets a job: its connections close.
-    pub fn forget(&self, namespace: &str, name: &str) {
-        let key = (namespace.to_owned(), name.to_owned());
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).succeeded(&key);
-        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-        drop(slot);
+    /// What the job says now counts, and the run goes on from there.
+    fn meet(&mut self, fresh: Option<MedusaBackupJob>, now: Timestamp) {
+        let Some(fresh) = fresh.filter(|fresh| finished(fresh).is_none()) else {
+            *self = Self::Ended;
+            return;
+        };
+        if let Self::Running(run) = self {
+            run.resource_version = fresh.metadata.resource_version.unwrap_or_default();
+            let theirs = fresh.status.unwrap_or_default();
+            run.status.finished = theirs.finished;
+            run.status.failed = theirs.failed;
+            run.adopt_decisions(now);
+        }
     }
 }
 
-/// One pass over one job.
-///
-/// # Errors
-/// When the API server cannot be asked or refuses; the caller retries.
-pub async fn reconcile(
-    guarded: Arc<DeserializeGuard<MedusaBackupJob>>,
-    ctx: Arc<Ctx>,
-) -> Result<Action, kube::Error> {
-    let job = match &guarded.0 {
-        Ok(job) => job,
-        Err(invalid) => {
-            report_invalid(&ctx, guarded.object_ref(&()), &invalid.error);
+fn finished(job: &MedusaBackupJob) -> Option<Timestamp> {
+    job.status.as_ref().and_then(|s| s.finish_time.as_ref()).map(|time| time.0)
+}
+
+/// Deletes a job whose time after its end is over. Its MedusaBackup and its data stay.
+async fn expire(tools: &Tools, job: &MedusaBackupJob, end: Timestamp) -> Result<Action, kube::Error> {
+    let Some(seconds) = job.spec.ttl_seconds_after_finished else { return Ok(Action::await_change()) };
+    let until = after(end, Duration::from_secs(u64::try_from(seconds).unwrap_or_default()));
+    let now = tools.clock.now();
+    if now < until {
+        return Ok(Action::requeue(since(now, until)));
+    }
+    let this = Preconditions {
+        uid: job.metadata.uid.clone(),
+        resource_version: job.metadata.resource_version.clone(),
+    };
+    let jobs = Api::<MedusaBackupJob>::namespaced(tools.client.clone(), objects::namespace(job));
+    match jobs.delete(objects::name(job), &DeleteParams::default().preconditions(this)).await {
+        Err(kube::Error::Api(status)) if !status.is_not_found() => Err(kube::Error::Api(status)),
+        Err(kube::Error::Api(_)) | Ok(_) => Ok(Action::await_change()),
+        Err(error) => Err(error),
+    }
+}
+
+impl Backup {
+    /// A job that was not started, or was started by a process that is no more.
+    async fn begin(&mut self, tools: &Tools, job: &MedusaBackupJob) -> Result<Action, kube::Error> {
+        let (namespace, name) = (objects::namespace(job), &job.spec.cassandra_datacenter);
+        let scene = match Scene::read(&tools.client, namespace, name).await? {
+            Ok(scene) => scene,
+            Err(problem) => return self.hold(tools, job, problem).await,
+        };
+        let now = tools.clock.now();
+        if job.status.as_ref().is_some_and(|s| s.start_time.is_some()) {
+            tracing::info!(namespace, job = job.metadata.name, "takes over a backup");
+            let job = objects::own(&tools.client, job, &scene.datacenter).await?;
+            *self = Self::Running(Box::new(Run::new(&job, scene, false, now)));
+            return self.carry_on(tools, &job).await;
+        }
+        if let Err(problem) = scene::check(&scene.datacenter, &scene.pods) {
+            return self.hold(tools, job, problem).await;
+        }
+        let backups = Api::<MedusaBackup>::namespaced(tools.client.clone(), namespace);
+        if let Some(existing) = backups.get_opt(objects::name(job)).await?
+            && let Err(problem) = admit::name_is_free(&existing, name)
+        {
+            return self.hold(tools, job, problem).await;
+        }
+        let job = objects::own(&tools.client, job, &scene.datacenter).await?;
+        let mut status = job.status.clone().unwrap_or_default();
+        let pods: Vec<String> = scene.pods.iter().map(|p| p.name.clone()).collect();
+        let note = format!("backup of {} pods of CassandraDatacenter `{name}` started", pods.len());
+        status::claim(&mut status, pods, job.metadata.generation, now);
+        let version = job.metadata.resource_version.clone().unwrap_or_default();
+        let mut claimed =
+            objects::patch_status(&tools.client, &job, &status::patch(&version, &status)).await?;
+        tools.events.normal(claimed.object_ref(&()), Reason::Running, "StartBackup", note);
+        // What was written, should the cluster's definition have dropped a part of it.
+        claimed.status = Some(status);
+        *self = Self::Running(Box::new(Run::new(&claimed, scene, true, now)));
+        self.carry_on(tools, &claimed).await
+    }
+
+    /// A job that cannot begin says why, and is looked at again until the budget is spent.
+    async fn hold(
+        &mut self,
+        tools: &Tools,
+        job: &MedusaBackupJob,
+        problem: Problem,
+    ) -> Result<Action, kube::Error> {
+        let Self::Waiting(waiting) = self else { return Ok(Action::await_change()) };
+        let now = tools.clock.now();
+        let generation = job.metadata.generation;
+        let version = job.metadata.resource_version.clone().unwrap_or_default();
+        let mut status = job.status.clone().unwrap_or_default();
+        if waiting.is_over(&problem, &tools.timings, now) {
+            status.failed = if problem.pods.is_empty() {
+                [status.failed.clone(), status.in_progress.clone()].concat()
+            } else {
+                problem.pods.clone()
+            };
+            status.in_progress.clear();
+            outcome::fail(&mut status, problem.reason, &problem.message, generation, now);
+            objects::patch_status(&tools.client, job, &status::patch(&version, &status)).await?;
+            tools.events.warning(job.object_ref(&()), problem.reason, "StartBackup", &problem.message);
+            tools.metrics.ended(job, None);
+            *self = Self::Ended;
             return Ok(Action::await_change());
         }
-    };
-    let key = key_of(&guarded);
-    let is_over = job.status.as_ref().is_some_and(|s| s.finish_time.is_some());
-    if is_over || job.metadata.deletion_timestamp.is_some() {
-        ctx.forget(&key.0, &key.1);
-        return Ok(Action::await_change());
+        if waiting.is_news(&problem) {
+            outcome::wait(&mut status, &problem, generation, now);
+            if job.status.as_ref() != Some(&status) {
+                objects::patch_status(&tools.client, job, &status::patch(&version, &status)).await?;
+            }
+            tools.events.warning(job.object_ref(&()), problem.reason, "StartBackup", &problem.message);
+            waiting.reported(&problem);
+        }
+        Ok(Action::requeue(waiting.pause(&tools.timings, now)))
     }
-    let slot = ctx.slot(key.clone(), job.metadata.uid.as_deref().unwrap_or_default(), clock::now());
-    let mut slot = slot.lock().await;
-    let done = match &mut slot.phase {
-        Phase::Ended => Ok(Action::await_change()),
-        Phase::Waiting { .. } => begin(&ctx, job, &mut slot).await,
-        Phase::Running(_) => carry_on(&ctx, job, &mut slot).await,
-    };
-    let action = match done {
-        Err(error) if write::is_conflict(&error) => meet(&ctx, job, &mut slot).await?,
-        other => other?,
-    };
-    ctx.failures.lock().unwrap_or_else(PoisonError::into_inner).succeeded(&key);
-    Ok(action)
-}
 
-/// How long to wait after an error: longer each time, per job.
-#[must_use]
-#[expect(clippy::needless_pass_by_value, reason = "the controller's signature")]
-pub fn on_error(
-    guarded: Arc<DeserializeGuard<MedusaBackupJob>>,
-    error: &kube::Error,
-    ctx: Arc<Ctx>,
-) -> Action {
-    let key = key_of(&guarded);
-    tracing::warn!(namespace = key.0, job = key.1, %error, "reconcile MedusaBackupJob");
-    Action::requeue(ctx.failures.lock().unwrap_or_else(PoisonError::into_inner).failed(&key))
-}
-
-fn key_of(guarded: &DeserializeGuard<MedusaBackupJob>) -> Key {
-    let meta = guarded.meta();
-    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
-}
-
-/// A job that was not started, or was started by a process that is no more.
-async fn begin(ctx: &Ctx, job: &MedusaBackupJob, slot: &mut Slot) -> Result<Action, kube::Error> {
-    let scene = match observe::scene(&ctx.client, job).await? {
-        Ok(scene) => scene,
-        Err(problem) => return hold(ctx, job, slot, problem).await,
-    };
-    let now = clock::now();
-    if job.status.as_ref().is_some_and(|s| s.start_time.is_some()) {
-        tracing::info!(namespace = job.metadata.namespace, job = job.metadata.name, "takes over a backup");
-        let job = write::own(&ctx.client, job, &scene.datacenter).await?;
-        slot.phase = Phase::Running(Box::new(Run::new(&job, scene, false, now)));
-        return carry_on(ctx, &job, slot).await;
-    }
-    if let Some(existing) = observe::backup(&ctx.client, job).await?
-        && let Err(problem) = admit::name_is_free(&existing, &job.spec.cassandra_datacenter)
-    {
-        return hold(ctx, job, slot, problem).await;
-    }
-    let job = write::own(&ctx.client, job, &scene.datacenter).await?;
-    let mut status = job.status.clone().unwrap_or_default();
-    let pods: Vec<String> = scene.pods.iter().map(|p| p.name.clone()).collect();
-    let note = format!(
-        "backup of {} pods of CassandraDatacenter `{}` started",
-        pods.len(),
-        job.spec.cassandra_datacenter
-    );
-    status::claim(&mut status, pods, job.metadata.generation, now);
-    let version = job.metadata.resource_version.clone().unwrap_or_default();
-    let mut claimed = write::job_status(&ctx.client, &job, &status::patch(&version, &status)).await?;
-    ctx.events.normal(claimed.object_ref(&()), Reason::Running, "StartBackup", note);
-    // What was written, should the cluster's definition have dropped a part of it.
-    claimed.status = Some(status);
-    slot.phase = Phase::Running(Box::new(Run::new(&claimed, scene, true, now)));
-    carry_on(ctx, &claimed, slot).await
-}
-
-/// A job that cannot begin says why, and is looked at again until the budget is spent.
-async fn hold(
-    ctx: &Ctx,
-    job: &MedusaBackupJob,
-    slot: &mut Slot,
-    problem: Problem,
-) -> Result<Action, kube::Error> {
-    let Phase::Waiting { since: begun, looks, reported } = &mut slot.phase else {
-        return Ok(Action::await_change());
-    };
-    let now = clock::now();
-    let version = job.metadata.resource_version.clone().unwrap_or_default();
-    let mut status = job.status.clone().unwrap_or_default();
-    if !problem.may_heal || since(*begun, now) >= ctx.timings.input {
-        status.failed = if problem.pods.is_empty() {
-            [status.failed.clone(), status.in_progress.clone()].concat()
+    /// A run under way: ask the nodes, and when all are decided, end it.
+    async fn carry_on(&mut self, tools: &Tools, job: &MedusaBackupJob) -> Result<Action, kube::Error> {
+        let Self::Running(run) = self else { return Ok(Action::await_change()) };
+        if let Some(pause) = run.gather(tools).await {
+            let now = tools.clock.now();
+            let mut status = run.status.clone();
+            status::progress(&mut status, &run.nodes);
+            if is_due(status::counts(&run.status), status::counts(&status), run.written, now) {
+                let written =
+                    objects::patch_status(&tools.client, job, &status::patch(&run.resource_version, &status))
+                        .await?;
+                run.resource_version = written.metadata.resource_version.unwrap_or_default();
+                run.status = status;
+                run.written = now;
+            }
+            return Ok(Action::requeue(pause));
+        }
+        let whole = if run.has_failures() {
+            Err(status::verdict(&run.nodes))
         } else {
-            problem.pods.clone()
+            let medusas = run.medusas(tools);
+            let datacenter = run.peers.datacenter.clone();
+            let expected = Expected { datacenter: &datacenter, pods: run.nodes.len(), started: run.started };
+            match run.closing.pass(tools, &run.name, &medusas, expected).await {
+                Closed::Whole(backup) => Ok(backup),
+                Closed::Short(reason, message) => Err((reason, message)),
+                Closed::Later(pause) => return Ok(Action::requeue(pause)),
+            }
         };
-        status.in_progress.clear();
-        status::fail(&mut status, problem.reason, &problem.message, job.metadata.generation, now);
-        write::job_status(&ctx.client, job, &status::patch(&version, &status)).await?;
-        ctx.events.warning(job.object_ref(&()), problem.reason, "StartBackup", &problem.message);
-        ctx.metrics.ended(job, None);
-        slot.phase = Phase::Ended;
-        return Ok(Action::await_change());
+        end(tools, job, run, whole).await?;
+        *self = Self::Ended;
+        Ok(Action::await_change())
     }
-    let news = Some((problem.reason, problem.message.clone()));
-    if *reported != news {
-        status::wait(&mut status, &problem, job.metadata.generation, now);
-        if job.status.as_ref() != Some(&status) {
-            write::job_status(&ctx.client, job, &status::patch(&version, &status)).await?;
-        }
-        ctx.events.warning(job.object_ref(&()), problem.reason, "StartBackup", &problem.message);
-        *reported = news;
-    }
-    let wait = backoff::delay(*looks, Duration::from_secs(1), ctx.timings.input_retry_max);
-    *looks = looks.saturating_add(1);
-    Ok(Action::requeue(wait.min(since(now, after(*begun, ctx.timings.input)))))
-}
-
-/// A run under way: ask the nodes, and when all are decided, end it.
-async fn carry_on(ctx: &Ctx, job: &MedusaBackupJob, slot: &mut Slot) -> Result<Action, kube::Error> {
-    let Phase::Running(run) = &mut slot.phase else { return Ok(Action::await_change()) };
-    if let Some(pause) = run.gather(ctx).await {
-        let now = clock::now();
-        let mut status = run.status.clone();
-        status::progress(&mut status, &run.nodes);
-        if status::is_due(&run.status, &status, run.written, now) {
-            let written =
-                write::job_status(&ctx.client, job, &status::patch(&run.resource_version, &status)).await?;
-            run.resource_version = written.metadata.resource_version.unwrap_or_default();
-            run.status = status;
-            run.written = now;
-        }
-        return Ok(Action::requeue(pause));
-    }
-    let whole = if run.has_failures() {
-        Err(status::verdict(&run.nodes))
-    } else {
-        let medusas = run.medusas(ctx);
-        let datacenter = run.datacenter.clone();
-        let expected = Expected { datacenter: &datacenter, pods: run.nodes.len(), started: run.started };
-        match run.closing.pass(ctx, &run.name, &medusas, expected).await {
-            Closed::Whole(backup) => Ok(backup),
-            Closed::Short(reason, message) => Err((reason, message)),
-            Closed::Later(pause) => return Ok(Action::requeue(pause)),
-        }
-    };
-    end(ctx, job, run, whole).await?;
-    slot.phase = Phase::Ended;
-    Ok(Action::await_change())
 }
 
 /// The MedusaBackup, then `finishTime`, which says that all is said.
 async fn end(
-    ctx: &Ctx,
+    tools: &Tools,
     job: &MedusaBackupJob,
     run: &mut Run,
     whole: Result<Box<MedusaBackupStatus>, (Reason, String)>,
 ) -> Result<(), kube::Error> {
     let whole = match whole {
-        Ok(backup) => write::backup(&ctx.client, job, &run.datacenter, &backup)
+        Ok(backup) => write::backup(&tools.client, job, &run.peers.datacenter, &backup)
             .await?
             .map(|()| backup)
             .map_err(|problem| (problem.reason, problem.message)),
         Err(failure) => Err(failure),
     };
-    let now = clock::now();
+    let now = tools.clock.now();
     let mut status = run.status.clone();
     status::progress(&mut status, &run.nodes);
     let generation = job.metadata.generation;
@@ -305,49 +260,26 @@ async fn end(
                 backup.total_files.unwrap_or_default(),
                 backup.total_size.as_deref().unwrap_or_default()
             );
-            status::succeed(&mut status, &message, generation, now);
+            outcome::succeed(&mut status, &message, generation, now);
             message
         }
         Err((reason, message)) => {
-            status::fail(&mut status, *reason, message, generation, now);
+            outcome::fail(&mut status, *reason, message, generation, now);
             message.clone()
         }
     };
-    write::job_status(&ctx.client, job, &status::patch(&run.resource_version, &status)).await?;
+    objects::patch_status(&tools.client, job, &status::patch(&run.resource_version, &status)).await?;
     let seconds = since(run.started, now).as_secs_f64();
     match whole {
         Ok(backup) => {
             let bytes = backup.total_size.as_deref().and_then(size::parse).unwrap_or_default();
-            ctx.metrics.ended(job, Some((seconds, bytes)));
-            ctx.events.normal(job.object_ref(&()), Reason::Succeeded, "FinishBackup", message);
+            tools.metrics.ended(job, Some((seconds, bytes)));
+            tools.events.normal(job.object_ref(&()), Reason::Succeeded, "FinishBackup", message);
         }
         Err((reason, message)) => {
-            ctx.metrics.ended(job, None);
-            ctx.events.warning(job.object_ref(&()), reason, "FinishBackup", message);
+            tools.metrics.ended(job, None);
+            tools.events.warning(job.object_ref(&()), reason, "FinishBackup", message);
         }
     }
     Ok(())
-}
-
-/// Somebody changed the job under us: what it says now counts, and the run goes on from there.
-async fn meet(ctx: &Ctx, job: &MedusaBackupJob, slot: &mut Slot) -> Result<Action, kube::Error> {
-    let fresh = write::reread(&ctx.client, job).await?;
-    let Some(fresh) = fresh.filter(|f| f.status.as_ref().is_none_or(|s| s.finish_time.is_none())) else {
-        slot.phase = Phase::Ended;
-        return Ok(Action::await_change());
-    };
-    if let Phase::Running(run) = &mut slot.phase {
-        run.resource_version = fresh.metadata.resource_version.clone().unwrap_or_default();
-        let theirs = fresh.status.unwrap_or_default();
-        run.status.finished = theirs.finished;
-        run.status.failed = theirs.failed;
-        run.adopt_decisions(clock::now());
-    }
-    Ok(Action::requeue(CONFLICT))
-}
-
-fn report_invalid(ctx: &Ctx, about: ObjectReference, error: &str) {
-    let note = format!("the object cannot be read and is left alone: {error}");
-    tracing::warn!(namespace = about.namespace, job = about.name, error, "MedusaBackupJob cannot be read");
-    ctx.events.warning(about, Reason::InvalidObject, "ReadJob", note);
 }

@@ -3,29 +3,20 @@
 //! Pure. Clusters with upstream's definitions drop `message` and `conditions`; nothing here may be needed
 //! to go on, only to explain. The lists and times alone must carry a run over a restart.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::admit::Problem;
 use crate::{
-    api::{Reason, medusa::MedusaBackupJobStatus, set_condition},
+    api::{Reason, medusa::MedusaBackupJobStatus},
     data_plane::{
         machine::{Node, Verdict},
-        timings::since,
+        outcome,
+        progress::{self, Counts},
     },
 };
-
-/// Condition: whether the run ended well.
-pub const COMPLETE: &str = "Complete";
-/// Condition: whether the run ended badly.
-pub const FAILED: &str = "Failed";
-/// Longest time a change of the lists goes unwritten.
-const STALE: Duration = Duration::from_mins(5);
-/// Shortest time between two writes of progress.
-const QUICK: Duration = Duration::from_secs(1);
 
 /// The status as a merge patch that only applies to `resource_version`.
 #[must_use]
@@ -46,19 +37,12 @@ pub fn patch(resource_version: &str, status: &MedusaBackupJobStatus) -> Value {
     })
 }
 
-/// The job waits for `problem` to go away.
-pub fn wait(status: &mut MedusaBackupJobStatus, problem: &Problem, generation: Option<i64>, now: Timestamp) {
-    status.message = Some(problem.message.clone());
-    conclude(status, (None, Some(false)), problem.reason, &problem.message, generation, now);
-}
-
 /// The job is claimed: started now, with every pod in progress.
 pub fn claim(status: &mut MedusaBackupJobStatus, pods: Vec<String>, generation: Option<i64>, now: Timestamp) {
     let message = format!("backing up {} pods", pods.len());
     status.start_time = Some(Time(now));
     status.in_progress = pods;
-    status.message = None;
-    conclude(status, (None, Some(false)), Reason::Running, &message, generation, now);
+    outcome::go_on(status, &message, generation, now);
 }
 
 /// The lists as `nodes` have them now.
@@ -71,88 +55,36 @@ pub fn progress(status: &mut MedusaBackupJobStatus, nodes: &BTreeMap<String, Nod
     status.failed = of(|v| matches!(v, Some(Verdict::Failed(..))));
 }
 
-/// Whether `new` should be written though the run goes on: at the first failure, at each quarter of the
-/// nodes, and when the change has gone unwritten for long. So a backup of any size costs at most three such
-/// writes in its first minutes.
+/// How many pods are in which list.
 #[must_use]
-pub fn is_due(
-    written: &MedusaBackupJobStatus,
-    new: &MedusaBackupJobStatus,
-    last: Timestamp,
-    now: Timestamp,
-) -> bool {
-    let lists = |s: &MedusaBackupJobStatus| (s.finished.len(), s.failed.len());
-    let total = new.in_progress.len() + new.finished.len() + new.failed.len();
-    let quarter = |s: &MedusaBackupJobStatus| {
-        (s.finished.len() + s.failed.len()).saturating_mul(4).checked_div(total).unwrap_or_default()
-    };
-    let waited = since(last, now);
-    lists(written) != lists(new)
-        && (waited >= STALE
-            || (waited >= QUICK
-                && (quarter(written) < quarter(new)
-                    || (written.failed.is_empty() && !new.failed.is_empty()))))
+pub fn counts(status: &MedusaBackupJobStatus) -> Counts {
+    Counts {
+        in_progress: status.in_progress.len(),
+        finished: status.finished.len(),
+        failed: status.failed.len(),
+    }
 }
 
-/// The run ended well.
-pub fn succeed(status: &mut MedusaBackupJobStatus, message: &str, generation: Option<i64>, now: Timestamp) {
-    status.finish_time = Some(Time(now));
-    status.message = None;
-    conclude(status, (Some(true), Some(false)), Reason::Succeeded, message, generation, now);
-}
-
-/// The run ended badly.
-pub fn fail(
-    status: &mut MedusaBackupJobStatus,
-    reason: Reason,
-    message: &str,
-    generation: Option<i64>,
-    now: Timestamp,
-) {
-    status.finish_time = Some(Time(now));
-    status.message = Some(message.to_owned());
-    conclude(status, (Some(false), Some(true)), reason, message, generation, now);
-}
-
-fn conclude(
-    status: &mut MedusaBackupJobStatus,
-    (complete, failed): (Option<bool>, Option<bool>),
-    reason: Reason,
-    message: &str,
-    generation: Option<i64>,
-    now: Timestamp,
-) {
-    set_condition(&mut status.conditions, COMPLETE, complete, reason, message, generation, now);
-    set_condition(&mut status.conditions, FAILED, failed, reason, message, generation, now);
-}
-
-/// Why a run with failed nodes failed: the reason they share, and each of them by name.
+/// Why a run with failed nodes failed.
 #[must_use]
 pub fn verdict(nodes: &BTreeMap<String, Node>) -> (Reason, String) {
-    let mut reasons = Vec::new();
-    let mut whys: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for node in nodes.values() {
-        if let Some(Verdict::Failed(reason, why)) = &node.verdict {
-            reasons.push(*reason);
-            whys.entry(why).or_default().push(&node.pod);
-        }
-    }
-    reasons.sort();
-    reasons.dedup();
-    let reason = match reasons.as_slice() {
-        [one] => *one,
-        _ => Reason::NodesFailed,
-    };
-    let failed: usize = whys.values().map(Vec::len).sum();
-    let list: Vec<String> =
-        whys.into_iter().map(|(why, pods)| format!("{}: {why}", pods.join(", "))).collect();
-    (reason, format!("{failed} of {} pods failed. {}", nodes.len(), list.join("; ")))
+    let failures = nodes.values().filter_map(|node| match &node.verdict {
+        Some(Verdict::Failed(reason, why)) => Some((node.pod.as_str(), *reason, why.as_str())),
+        _ => None,
+    });
+    progress::verdict(failures, nodes.len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Conditions as _;
+    use crate::{
+        api::Conditions as _,
+        data_plane::{
+            outcome::{COMPLETE, FAILED, fail, succeed, wait},
+            problem::Problem,
+        },
+    };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -162,10 +94,6 @@ mod tests {
         let mut node = Node::claimed(pod, at(0));
         node.verdict = verdict;
         (pod.to_owned(), node)
-    }
-
-    fn failed(reason: Reason, why: &str) -> Verdict {
-        Verdict::Failed(reason, why.to_owned())
     }
 
     #[test]
@@ -196,44 +124,5 @@ mod tests {
         fail(&mut bad, Reason::PodGone, "gone", None, at(3));
         assert!(bad.conditions.is_true(FAILED) && !bad.conditions.is_true(COMPLETE));
         assert_eq!(bad.finish_time, Some(Time(at(3))));
-    }
-
-    #[test]
-    fn the_message_names_the_failed_pods_and_why() {
-        let (reason, message) = verdict(&BTreeMap::from([
-            node("a", Some(failed(Reason::PodGone, "gone"))),
-            node("b", Some(Verdict::Finished)),
-            node("c", Some(failed(Reason::PodGone, "gone"))),
-        ]));
-        assert_eq!(reason, Reason::PodGone);
-        assert_eq!(message, "2 of 3 pods failed. a, c: gone");
-        let (reason, _) = verdict(&BTreeMap::from([
-            node("a", Some(failed(Reason::PodGone, "gone"))),
-            node("b", Some(failed(Reason::MedusaRestarted, "again"))),
-        ]));
-        assert_eq!(reason, Reason::NodesFailed);
-    }
-
-    #[test]
-    fn progress_is_written_at_quarters_at_the_first_failure_and_when_stale() {
-        let of = |finished: usize, failed: usize| {
-            let names = |n: usize| (0..n).map(|i| i.to_string()).collect::<Vec<_>>();
-            MedusaBackupJobStatus {
-                in_progress: names(30 - finished - failed),
-                finished: names(finished),
-                failed: names(failed),
-                ..MedusaBackupJobStatus::default()
-            }
-        };
-        let due = |old: (usize, usize), new: (usize, usize), seconds| {
-            is_due(&of(old.0, old.1), &of(new.0, new.1), at(0), at(seconds))
-        };
-        assert!(!due((0, 0), (7, 0), 100));
-        assert!(due((0, 0), (8, 0), 1));
-        assert!(!due((0, 0), (8, 0), 0));
-        assert!(due((0, 0), (0, 1), 1));
-        assert!(!due((0, 1), (0, 2), 1));
-        assert!(due((0, 0), (1, 0), 300));
-        assert!(!due((1, 0), (1, 0), 3000));
     }
 }

@@ -1,62 +1,25 @@
-//! Everything a backup writes into the API server, in order: owner, claim, progress, MedusaBackup, end.
-//!
-//! Each write is harmless to repeat, and each write to the job holds to the version it was decided on, so
-//! that of two controllers only one gets through.
+//! The MedusaBackup of a run that ended well. Writing it is harmless to repeat.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
-    Api, Client, Resource as _,
-    api::{ObjectMeta, Patch, PatchParams, PostParams},
+    Api, Client,
+    api::{ObjectMeta, Patch},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{admit, admit::Problem};
-use crate::api::{
-    cassandra::CassandraDatacenter,
-    labels,
-    medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupSpec, MedusaBackupStatus},
+use super::admit;
+use crate::{
+    api::{
+        cassandra::CassandraDatacenter,
+        labels,
+        medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupSpec, MedusaBackupStatus},
+    },
+    data_plane::{
+        objects::{self, name, namespace, patch_params},
+        problem::Problem,
+    },
 };
-
-/// Makes the job go when its datacenter goes, unless it has an owner already.
-///
-/// # Errors
-/// When the API server refuses, among others because the job has changed.
-pub async fn own(
-    client: &Client,
-    job: &MedusaBackupJob,
-    datacenter: &CassandraDatacenter,
-) -> Result<MedusaBackupJob, kube::Error> {
-    if job.metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty()) {
-        return Ok(job.clone());
-    }
-    let owner = OwnerReference {
-        api_version: CassandraDatacenter::api_version(&()).into_owned(),
-        kind: CassandraDatacenter::kind(&()).into_owned(),
-        name: datacenter.metadata.name.clone().unwrap_or_default(),
-        uid: datacenter.metadata.uid.clone().unwrap_or_default(),
-        controller: None,
-        block_owner_deletion: None,
-    };
-    let patch = json!({"metadata": {
-        "resourceVersion": job.metadata.resource_version,
-        "ownerReferences": [owner],
-    }});
-    jobs(client, job).patch(name(job), &params(), &Patch::Merge(patch)).await
-}
-
-/// Writes the job's status; `patch` holds the version it applies to.
-///
-/// # Errors
-/// When the API server refuses, among others because the job has changed.
-pub async fn job_status(
-    client: &Client,
-    job: &MedusaBackupJob,
-    patch: &Value,
-) -> Result<MedusaBackupJob, kube::Error> {
-    jobs(client, job).patch_status(name(job), &params(), &Patch::Merge(patch)).await
-}
 
 /// Writes the MedusaBackup of the job's name and its status, or completes the one that is there. The inner
 /// error says that the name belongs to another datacenter.
@@ -83,9 +46,7 @@ pub async fn backup(
         },
         status: None,
     };
-    let create =
-        PostParams { field_manager: Some(labels::MANAGER_DATA_PLANE.to_owned()), ..PostParams::default() };
-    match backups.create(&create, &new).await {
+    match backups.create(&objects::post_params(), &new).await {
         Ok(_) => {}
         Err(kube::Error::Api(answer)) if answer.is_already_exists() => {
             let existing = backups.get(name(job)).await?;
@@ -99,7 +60,7 @@ pub async fn backup(
         }
         Err(error) => return Err(error),
     }
-    backups.patch_status(name(job), &params(), &Patch::Merge(json!({"status": status}))).await?;
+    backups.patch_status(name(job), &patch_params(), &Patch::Merge(json!({"status": status}))).await?;
     Ok(Ok(()))
 }
 
@@ -117,37 +78,6 @@ fn backup_labels(job: &MedusaBackupJob, datacenter: &CassandraDatacenter) -> BTr
         .collect();
     all.extend(datacenter.datacenter_labels());
     all
-}
-
-/// Whether an error only says that somebody else was faster.
-#[must_use]
-pub fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_conflict())
-}
-
-/// The job as the API server has it now, if it still exists.
-///
-/// # Errors
-/// When the API server cannot be asked.
-pub async fn reread(client: &Client, job: &MedusaBackupJob) -> Result<Option<MedusaBackupJob>, kube::Error> {
-    let fresh = jobs(client, job).get_opt(name(job)).await?;
-    Ok(fresh.filter(|fresh| fresh.metadata.uid == job.metadata.uid))
-}
-
-fn jobs(client: &Client, job: &MedusaBackupJob) -> Api<MedusaBackupJob> {
-    Api::namespaced(client.clone(), namespace(job))
-}
-
-fn params() -> PatchParams {
-    PatchParams { field_manager: Some(labels::MANAGER_DATA_PLANE.to_owned()), ..PatchParams::default() }
-}
-
-fn name(job: &MedusaBackupJob) -> &str {
-    job.metadata.name.as_deref().unwrap_or_default()
-}
-
-fn namespace(job: &MedusaBackupJob) -> &str {
-    job.metadata.namespace.as_deref().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,0 +1,87 @@
+//! How the start, the waiting and the end of a run are put into a status, the same for every kind that has
+//! a start and an end.
+//!
+//! Pure. Clusters with upstream's definitions drop `message` and `conditions` of some kinds; nothing may be
+//! needed to go on that stands only there.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::problem::Problem;
+use crate::api::{
+    Reason,
+    medusa::{MedusaBackupJobStatus, MedusaRestoreJobStatus, MedusaTaskStatus},
+    set_condition,
+};
+
+/// Condition: whether the run ended well.
+pub const COMPLETE: &str = "Complete";
+/// Condition: whether the run ended badly.
+pub const FAILED: &str = "Failed";
+
+/// The fields that every kind with a start and an end has.
+pub trait RunStatus {
+    /// `finishTime`, `message` and `conditions`.
+    fn ending(&mut self) -> (&mut Option<Time>, &mut Option<String>, &mut Vec<Condition>);
+}
+
+macro_rules! run_status {
+    ($($status:ty),+) => {
+        $(impl RunStatus for $status {
+            fn ending(&mut self) -> (&mut Option<Time>, &mut Option<String>, &mut Vec<Condition>) {
+                (&mut self.finish_time, &mut self.message, &mut self.conditions)
+            }
+        })+
+    };
+}
+
+run_status!(MedusaBackupJobStatus, MedusaRestoreJobStatus, MedusaTaskStatus);
+
+/// The run waits for `problem` to go away.
+pub fn wait(status: &mut impl RunStatus, problem: &Problem, generation: Option<i64>, now: Timestamp) {
+    let (_, message, _) = status.ending();
+    *message = Some(problem.message.clone());
+    conclude(status, (None, Some(false)), problem.reason, &problem.message, generation, now);
+}
+
+/// The run goes on; `message` says with what.
+pub fn go_on(status: &mut impl RunStatus, message: &str, generation: Option<i64>, now: Timestamp) {
+    let (_, old, _) = status.ending();
+    *old = None;
+    conclude(status, (None, Some(false)), Reason::Running, message, generation, now);
+}
+
+/// The run ended well.
+pub fn succeed(status: &mut impl RunStatus, message: &str, generation: Option<i64>, now: Timestamp) {
+    let (finish, old, _) = status.ending();
+    *finish = Some(Time(now));
+    *old = None;
+    conclude(status, (Some(true), Some(false)), Reason::Succeeded, message, generation, now);
+}
+
+/// The run ended badly.
+pub fn fail(
+    status: &mut impl RunStatus,
+    reason: Reason,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let (finish, old, _) = status.ending();
+    *finish = Some(Time(now));
+    *old = Some(message.to_owned());
+    conclude(status, (Some(false), Some(true)), reason, message, generation, now);
+}
+
+fn conclude(
+    status: &mut impl RunStatus,
+    (complete, failed): (Option<bool>, Option<bool>),
+    reason: Reason,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let (_, _, conditions) = status.ending();
+    set_condition(conditions, COMPLETE, complete, reason, message, generation, now);
+    set_condition(conditions, FAILED, failed, reason, message, generation, now);
+}

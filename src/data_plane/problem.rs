@@ -1,0 +1,106 @@
+//! What stands in the way of a start, and how long it may.
+//!
+//! Pure. A [`Problem`] names the field and what to do about it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::timings::{Timings, after, since};
+use crate::{api::Reason, runtime::backoff};
+
+/// Why something does not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// For machines.
+    pub reason: Reason,
+    /// For people: what is wrong with which field, and what to do.
+    pub message: String,
+    /// The pods it is about, if any.
+    pub pods: Vec<String>,
+    /// Whether waiting may help.
+    pub may_heal: bool,
+}
+
+impl Problem {
+    /// A problem that may go away by itself or by somebody's doing.
+    #[must_use]
+    pub fn new(reason: Reason, message: String) -> Self {
+        Self { reason, message, pods: Vec::new(), may_heal: true }
+    }
+
+    /// A problem that no waiting will solve.
+    #[must_use]
+    pub fn for_good(reason: Reason, message: String) -> Self {
+        Self { may_heal: false, ..Self::new(reason, message) }
+    }
+}
+
+/// What an object that cannot start has told so far, and since when it waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    since: Timestamp,
+    looks: u32,
+    reported: Option<(Reason, String)>,
+}
+
+impl Waiting {
+    /// Begins to wait.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        Self { since: now, looks: 0, reported: None }
+    }
+
+    /// Whether `problem` ends the waiting: nothing can heal it, or the budget is spent.
+    #[must_use]
+    pub fn is_over(&self, problem: &Problem, timings: &Timings, now: Timestamp) -> bool {
+        !problem.may_heal || since(self.since, now) >= timings.input
+    }
+
+    /// Whether `problem` has not been reported yet.
+    #[must_use]
+    pub fn is_news(&self, problem: &Problem) -> bool {
+        self.reported
+            .as_ref()
+            .is_none_or(|(reason, told)| *reason != problem.reason || *told != problem.message)
+    }
+
+    /// `problem` is in the status now.
+    pub fn reported(&mut self, problem: &Problem) {
+        self.reported = Some((problem.reason, problem.message.clone()));
+    }
+
+    /// How long to wait before the next look, which comes no later than the end of the budget.
+    pub fn pause(&mut self, timings: &Timings, now: Timestamp) -> Duration {
+        let wait = backoff::delay(self.looks, Duration::from_secs(1), timings.input_retry_max);
+        self.looks = self.looks.saturating_add(1);
+        wait.min(since(now, after(self.since, timings.input)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn what_may_heal_is_waited_for_until_the_budget_is_spent() {
+        let timings = Timings { input: Duration::from_secs(100), ..Timings::default() };
+        let mut waiting = Waiting::new(at(0));
+        let problem = Problem::new(Reason::NoPods, "none".to_owned());
+        assert!(waiting.is_news(&problem));
+        waiting.reported(&problem);
+        assert!(!waiting.is_news(&problem));
+        assert!(waiting.is_news(&Problem::new(Reason::NoPods, "one".to_owned())));
+        let pauses: Vec<u64> = (0..6).map(|_| waiting.pause(&timings, at(0)).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30]);
+        assert_eq!(waiting.pause(&timings, at(90)), Duration::from_secs(10));
+        assert!(!waiting.is_over(&problem, &timings, at(99)));
+        assert!(waiting.is_over(&problem, &timings, at(100)));
+        let lost = Problem::for_good(Reason::NameConflict, "taken".to_owned());
+        assert!(waiting.is_over(&lost, &timings, at(0)));
+    }
+}
