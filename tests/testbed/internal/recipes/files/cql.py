@@ -1,7 +1,8 @@
 """Runs CQL against one node, at consistency ALL.
 
-load makes a keyspace (shop) and its table orders where they are missing and writes rows; count counts them. execute
-prints each row as a line of JSON.
+load makes keyspaces and in each a table orders where they are missing, and writes rows; count counts them. The keyspace is
+shop if none is named, and has as many replicas, up to 3, as there are nodes if no number is given. execute prints each row
+as a line of JSON.
 """
 import argparse
 import json
@@ -21,9 +22,8 @@ def parse():
     verbs = parser.add_subparsers(dest="verb", required=True)
     load = verbs.add_parser("load")
     load.add_argument("rows", type=int)
-    load.add_argument("--replicas", type=int, help="per row (default: up to 3, as there are nodes)")
     for verb in load, verbs.add_parser("count"):
-        verb.add_argument("--keyspace", default="shop")
+        verb.add_argument("keyspaces", nargs="*", default=["shop"], metavar="KEYSPACE[:REPLICAS]")
     verbs.add_parser("execute").add_argument("statements", nargs="+")
     return parser.parse_args()
 
@@ -38,23 +38,25 @@ def connect(address):
     return cluster, cluster.connect()
 
 
-def load(cluster, session, asked):
+def load(cluster, session, keyspace, replicas, rows):
     local = session.execute("SELECT data_center FROM system.local").one()
     nodes = sum(host.datacenter == local.data_center for host in cluster.metadata.all_hosts())
-    session.execute(KEYSPACE % (asked.keyspace, local.data_center, asked.replicas or min(3, nodes)))
-    session.execute(TABLE % asked.keyspace)
-    insert = session.prepare(f"INSERT INTO {asked.keyspace}.orders (id, note) VALUES (?, ?)")
-    values = [(number, f"order {number} of datacenter {local.data_center}") for number in range(asked.rows)]
+    session.execute(KEYSPACE % (keyspace, local.data_center, int(replicas or min(3, nodes))))
+    session.execute(TABLE % keyspace)
+    insert = session.prepare(f"INSERT INTO {keyspace}.orders (id, note) VALUES (?, ?)")
+    values = [(number, f"order {number} of datacenter {local.data_center}") for number in range(rows)]
     execute_concurrent_with_args(session, insert, values, concurrency=50)
 
 
 def main():
     asked = parse()
     cluster, session = connect(asked.address)
-    if asked.verb == "load":
-        load(cluster, session, asked)
     if asked.verb in ("load", "count"):
-        print(session.execute(f"SELECT count(*) FROM {asked.keyspace}.orders").one()[0])
+        for named in asked.keyspaces:
+            keyspace, _, replicas = named.partition(":")
+            if asked.verb == "load":
+                load(cluster, session, keyspace, replicas, asked.rows)
+            print(session.execute(f"SELECT count(*) FROM {keyspace}.orders").one()[0])
     if asked.verb == "execute":
         for statement in asked.statements:
             for row in session.execute(statement):
