@@ -21,6 +21,7 @@ mod world;
 
 mod configuration;
 mod crash;
+mod docs;
 mod faults;
 mod good;
 mod input;
