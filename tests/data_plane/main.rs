@@ -17,6 +17,7 @@ mod fake_medusa;
 
 mod cluster;
 mod gate;
+mod rights;
 mod world;
 
 mod configuration;
