@@ -16,6 +16,7 @@ pub mod objects;
 pub mod outcome;
 pub mod peers;
 pub mod pods;
+pub mod pool;
 pub mod presence;
 pub mod problem;
 pub mod progress;
@@ -110,7 +111,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         }
     }
     let events = Events::new(client.clone(), labels::MANAGER_DATA_PLANE);
-    let tools = Tools { client: client.clone(), events, timings, metrics, clock };
+    let medusas = pool::Pool::new(timings, metrics.clone());
+    let tools = Tools { client: client.clone(), events, timings, metrics, medusas, clock };
     let scopes: Vec<Option<String>> = if watch_namespaces.is_empty() {
         vec![None]
     } else {

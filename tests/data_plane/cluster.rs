@@ -130,6 +130,7 @@ pub fn pem(definitions: Definitions, file: &str) -> String {
 
 async fn install(kubeconfig: &Path, definitions: Vec<CustomResourceDefinition>) {
     let client = Client::try_from(configuration(kubeconfig).await).unwrap();
+    crate::rights::grant(client.clone()).await;
     let api: Api<CustomResourceDefinition> = Api::all(client);
     for crd in definitions {
         api.create(&PostParams::default(), &crd).await.unwrap();

@@ -31,6 +31,7 @@ use crate::{
     cluster::{Definitions, configuration, eventually, kubeconfig},
     fake_medusa::{Peer, Script, Storage},
     gate::Gate,
+    rights,
 };
 
 static NAMES: AtomicUsize = AtomicUsize::new(0);
@@ -87,6 +88,7 @@ impl World {
         let ns = format!("t{}", NAMES.fetch_add(1, Ordering::SeqCst));
         let namespace = serde_json::from_value::<Namespace>(json!({"metadata": {"name": ns}})).unwrap();
         Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+        rights::grant_in(client.clone(), &ns).await;
         let nodes: Vec<String> = (0..n).map(|i| format!("shop-dc1-default-sts-{i}")).collect();
         let mut world = Self {
             definitions,
@@ -254,7 +256,7 @@ impl DataPlane {
         let (token, ns, seen) = (shutdown.clone(), ns.to_owned(), gate.clone());
         runtime.spawn(async move {
             let config = data_plane::Config {
-                client: seen.client(config),
+                client: seen.client(rights::act(config)),
                 namespace: ns.clone(),
                 watch_namespaces: vec![ns],
                 take_over: true,
