@@ -1,7 +1,6 @@
 //! What the end-to-end test runs: clusters, pods, store and controllers, all of them ended with it.
 
 use std::{
-    fs::File,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     sync::{Mutex, PoisonError},
@@ -13,6 +12,7 @@ use serde_json::Value;
 
 use super::{
     datacenter::Datacenter,
+    roles,
     support::{
         Cluster, FLEET,
         testbed::{Testbed, binary as testbed_binary},
@@ -93,19 +93,10 @@ impl Stage {
     }
 
     /// Starts the control plane's controller and one per data plane.
-    pub fn start_controllers(&mut self) {
+    pub async fn start_controllers(&mut self) {
         for cluster in &self.clusters {
             let role = if cluster.name == "control-plane" { "control-plane" } else { "data-plane" };
-            let log = File::create(self.dir.join(format!("{}.controller.log", cluster.name))).unwrap();
-            let child = Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
-                .args([role, "--metrics-addr", "127.0.0.1:0", "--kubeconfig"])
-                .arg(&cluster.kubeconfig)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(log)
-                .spawn()
-                .expect("start medusa-fleet");
-            self.controllers.push(child);
+            self.controllers.push(roles::start(role, cluster, &self.dir).await);
         }
     }
 

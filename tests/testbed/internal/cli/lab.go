@@ -55,7 +55,6 @@ func createDatacenter(args []string) error {
 	flags.StringVar(&medusa.Endpoint, "s3-endpoint", "", "URL of the object store")
 	flags.StringVar(&medusa.Bucket, "bucket", objectstore.Bucket, "name of the bucket")
 	flags.StringVar(&medusa.Prefix, "prefix", "", "prefix in the bucket (default: the cluster's name)")
-	flags.IntVar(&medusa.MaxBackups, "max-backup-count", 0, "how many backups a purge leaves (default: all)")
 	flags.DurationVar(&timeout, "wait", 0, "how long to wait until the datacenter is ready")
 	_ = flags.Parse(args)
 	if racks != "" {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -38,8 +37,6 @@ type Medusa struct {
 	// Secret is the bucket Secret, in the datacenter's namespace, with key `credentials`. Pods wait until it is there.
 	Secret                   string
 	Endpoint, Bucket, Prefix string
-	// MaxBackups is how many backups of a node a purge leaves; 0 for all.
-	MaxBackups int
 }
 
 // Create makes the namespace, Medusa's ConfigMap and the CassandraDatacenter.
@@ -106,7 +103,7 @@ func (r Request) configMap() (*corev1.ConfigMap, error) {
 		"[cassandra]", "use_sudo = false", "",
 		"[storage]", "use_sudo_for_restore = false", "storage_provider = s3_compatible",
 		"bucket_name = " + r.Medusa.Bucket, "key_file = /etc/medusa-secrets/credentials", "prefix = " + r.Medusa.Prefix,
-		"max_backup_age = 0", "max_backup_count = " + strconv.Itoa(r.Medusa.MaxBackups), "region = us-east-1",
+		"max_backup_age = 0", "max_backup_count = 0", "region = us-east-1",
 		"host = " + endpoint.Hostname(), "port = " + endpoint.Port(), "secure = False", "ssl_verify = False",
 		"concurrent_transfers = 1", "",
 		"[grpc]", "enabled = 1", "",
