@@ -63,6 +63,8 @@ pub async fn a_lost_volume(datacenter: Datacenter<'_>, rows: usize) {
     let lost = 2;
     let before = datacenter.host_id(lost).await;
     datacenter.lose_volume(lost).await;
+    let said = datacenter.cql(0, &["count"]).await.expect_err("a node is missing");
+    assert!(said.contains("Cannot achieve consistency level ALL"), "{said}");
     let backup = datacenter.backup("first-").await.metadata.name.unwrap();
     let pods = datacenter.pod_names().await;
     restore(datacenter, "lost-volume", &backup, &pods).await;
