@@ -283,9 +283,11 @@ fn the_medusa_kinds_are_upstreams_field_for_field() {
 
 #[test]
 fn what_parity_names_exists() {
-    let code: String = files("src", "rs").into_iter().chain(files("tests", "rs")).map(|(_, text)| text).collect();
+    let code: String =
+        files("src", "rs").into_iter().chain(files("tests", "rs")).map(|(_, text)| text).collect();
     let page = fs::read_to_string(root().join("tests/PARITY.md")).unwrap();
-    let proofs = page.lines().filter(|line| line.starts_with("| ☑")).filter_map(|line| line.rsplit('|').nth(1));
+    let proofs =
+        page.lines().filter(|line| line.starts_with("| ☑")).filter_map(|line| line.rsplit('|').nth(1));
     let mut named = 0;
     let mut lacking = Vec::new();
     for name in proofs.flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
