@@ -18,6 +18,7 @@ pub mod pods;
 pub mod presence;
 pub mod problem;
 pub mod progress;
+pub mod round;
 pub mod scene;
 pub mod summaries;
 pub mod timings;

@@ -205,7 +205,7 @@ impl Backup {
         if let Some(pause) = run.gather(tools).await {
             let now = tools.clock.now();
             let mut status = run.status.clone();
-            status::progress(&mut status, &run.nodes);
+            status::progress(&mut status, &run.round.parts);
             if is_due(status::counts(&run.status), status::counts(&status), run.written, now) {
                 let written =
                     objects::patch_status(&tools.client, job, &status::patch(&run.resource_version, &status))
@@ -217,11 +217,12 @@ impl Backup {
             return Ok(Action::requeue(pause));
         }
         let whole = if run.has_failures() {
-            Err(status::verdict(&run.nodes))
+            Err(status::verdict(&run.round.parts))
         } else {
             let medusas = run.medusas(tools);
-            let datacenter = run.peers.datacenter.clone();
-            let expected = Expected { datacenter: &datacenter, pods: run.nodes.len(), started: run.started };
+            let datacenter = run.round.peers.datacenter.clone();
+            let expected =
+                Expected { datacenter: &datacenter, pods: run.round.parts.len(), started: run.round.started };
             match run.closing.pass(tools, &run.name, &medusas, expected).await {
                 Closed::Whole(backup) => Ok(backup),
                 Closed::Short(reason, message) => Err((reason, message)),
@@ -242,7 +243,7 @@ async fn end(
     whole: Result<Box<MedusaBackupStatus>, (Reason, String)>,
 ) -> Result<(), kube::Error> {
     let whole = match whole {
-        Ok(backup) => write::backup(&tools.client, job, &run.peers.datacenter, &backup)
+        Ok(backup) => write::backup(&tools.client, job, &run.round.peers.datacenter, &backup)
             .await?
             .map(|()| backup)
             .map_err(|problem| (problem.reason, problem.message)),
@@ -250,7 +251,7 @@ async fn end(
     };
     let now = tools.clock.now();
     let mut status = run.status.clone();
-    status::progress(&mut status, &run.nodes);
+    status::progress(&mut status, &run.round.parts);
     let generation = job.metadata.generation;
     let message = match &whole {
         Ok(backup) => {
@@ -269,7 +270,7 @@ async fn end(
         }
     };
     objects::patch_status(&tools.client, job, &status::patch(&run.resource_version, &status)).await?;
-    let seconds = since(run.started, now).as_secs_f64();
+    let seconds = since(run.round.started, now).as_secs_f64();
     match whole {
         Ok(backup) => {
             let bytes = backup.total_size.as_deref().and_then(size::parse).unwrap_or_default();
