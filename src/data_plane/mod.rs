@@ -8,6 +8,7 @@
 pub mod backup;
 pub mod context;
 pub mod controllers;
+pub mod hold;
 pub mod machine;
 pub mod medusa;
 pub mod metrics;
@@ -21,6 +22,7 @@ pub mod progress;
 pub mod round;
 pub mod scene;
 pub mod summaries;
+pub mod task;
 pub mod timings;
 pub mod tls;
 
@@ -47,7 +49,7 @@ use crate::{
 pub use timings::Timings;
 
 /// Definitions this role cannot work without.
-const DEFINITIONS: [&str; 2] = ["medusabackupjobs", "medusabackups"];
+const DEFINITIONS: [&str; 3] = ["medusabackupjobs", "medusabackups", "medusatasks"];
 /// Readiness gate of the definitions.
 const GATE: &str = "medusa.k8ssandra.io definitions";
 
@@ -122,7 +124,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         }
         readiness.ready(GATE);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "data plane runs");
-        kind::<backup::Backup>(&tools, (), &scopes, &shutdown).await;
+        futures::join!(
+            kind::<backup::Backup>(&tools, (), &scopes, &shutdown),
+            kind::<task::Task>(&tools, (), &scopes, &shutdown),
+        );
     };
     let lease = presence::publish(client.clone(), namespace, timings.lease, shutdown.clone());
     futures::join!(work, lease);

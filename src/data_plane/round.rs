@@ -108,6 +108,12 @@ impl<P: Part> Round<P> {
         self.busy.clear();
     }
 
+    /// Whether nobody is being asked.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_empty()
+    }
+
     /// Whether every part is decided.
     #[must_use]
     pub fn is_decided(&self) -> bool {
@@ -119,7 +125,7 @@ impl<P: Part> Round<P> {
     pub async fn gather(
         &mut self,
         tools: &Tools,
-        call: impl Fn(Arc<Medusa>, P::Question) -> BoxFuture<'static, P::Answer>,
+        call: impl Fn(&str, Arc<Medusa>, P::Question) -> BoxFuture<'static, P::Answer>,
         is_over: impl Fn(&Self) -> bool,
     ) -> Option<Duration> {
         // Calls left over from an earlier pass are slow ones: they are looked after, not waited for.
@@ -153,7 +159,7 @@ impl<P: Part> Round<P> {
     fn advance(
         &mut self,
         tools: &Tools,
-        call: impl Fn(Arc<Medusa>, P::Question) -> BoxFuture<'static, P::Answer>,
+        call: impl Fn(&str, Arc<Medusa>, P::Question) -> BoxFuture<'static, P::Answer>,
         now: Timestamp,
     ) -> Option<Timestamp> {
         let mut wake: Option<Timestamp> = None;
@@ -176,7 +182,7 @@ impl<P: Part> Round<P> {
             }
             let Some(medusa) = self.peers.medusa(tools, &pod) else { continue };
             self.busy.insert(pod.clone());
-            let answer = call(medusa, question);
+            let answer = call(&pod, medusa, question);
             self.calls.push(Box::pin(async move { (pod, now, answer.await) }));
         }
         wake

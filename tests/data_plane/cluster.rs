@@ -25,7 +25,7 @@ static UPSTREAM: OnceLock<Testbed> = OnceLock::new();
 pub enum Definitions {
     /// Ours.
     Ours,
-    /// As upstream's: a MedusaBackupJob's status has neither `conditions` nor `message`.
+    /// As upstream's: the status of a MedusaBackupJob or MedusaTask has neither `conditions` nor `message`.
     Upstream,
 }
 
@@ -33,11 +33,14 @@ impl Definitions {
     fn all(self) -> Vec<CustomResourceDefinition> {
         let mut all = crds::all().unwrap();
         if matches!(self, Self::Upstream) {
-            let job = all.iter_mut().find(|c| c.spec.names.plural == "medusabackupjobs").unwrap();
-            let schema = job.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
-            let status = schema.properties.as_mut().unwrap().get_mut("status").unwrap();
-            let fields = status.properties.as_mut().unwrap();
-            assert!(fields.remove("conditions").is_some() && fields.remove("message").is_some());
+            for kind in ["medusabackupjobs", "medusatasks"] {
+                let crd = all.iter_mut().find(|c| c.spec.names.plural == kind).unwrap();
+                let schema =
+                    crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
+                let status = schema.properties.as_mut().unwrap().get_mut("status").unwrap();
+                let fields = status.properties.as_mut().unwrap();
+                assert!(fields.remove("conditions").is_some() && fields.remove("message").is_some());
+            }
         }
         all
     }

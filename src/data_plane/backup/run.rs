@@ -114,7 +114,7 @@ impl Run {
     /// once every node is decided.
     pub async fn gather(&mut self, tools: &Tools) -> Option<Duration> {
         let (backup, kind) = (&self.name, self.kind);
-        let call = |medusa: Arc<Medusa>, question: Step| -> BoxFuture<'static, Answer> {
+        let call = |_: &str, medusa: Arc<Medusa>, question: Step| -> BoxFuture<'static, Answer> {
             let backup = backup.clone();
             Box::pin(async move {
                 if question == Step::Send {
