@@ -201,7 +201,7 @@ async fn a_task_another_controller_left_in_the_middle_is_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_data_planes_at_once_purge_each_pod_once() {
+async fn two_data_planes_at_once_end_a_purge_together() {
     let slow = Call { takes: Duration::from_millis(300), ..Call::default() };
     let world = World::new(5, Script { purge: slow, ..Script::default() }).await;
     ["b1", "b2"].iter().for_each(|b| world.stored(b));
