@@ -163,14 +163,14 @@ reasons! {
     MedusaRestarted,
     /// The TLS material for Medusa cannot be used.
     InvalidTlsSecret,
+    /// The spec asks for something that cannot be; the message names the field.
+    InvalidSpec,
     /// The object does not have the shape its kind asks for.
     InvalidObject,
     /// The whole run took longer than allowed.
     DeadlineExceeded,
 
     // Tasks.
-    /// A field of the object cannot be used as it is.
-    InvalidSpec,
     /// A node's Medusa answered that it cannot.
     CallRefused,
     /// The storage holds no backup of that name.

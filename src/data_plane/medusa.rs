@@ -76,6 +76,12 @@ impl Medusa {
         self.address
     }
 
+    /// With what it is spoken to.
+    #[must_use]
+    pub fn tls(&self) -> Option<&ClientTls> {
+        self.tls.as_ref()
+    }
+
     /// Asks how far this node's part of backup `name` is.
     pub async fn backup_status(&self, name: &str) -> Answer {
         let mut client = match self.client().await {

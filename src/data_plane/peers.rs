@@ -75,8 +75,7 @@ impl Peers {
         if let Some(known) = self.medusas.get(pod).filter(|m| m.address() == address) {
             return Some(Arc::clone(known));
         }
-        let open = tools.metrics.medusa_connections.clone();
-        let medusa = Arc::new(Medusa::new(address, self.tls.clone(), tools.timings, open));
+        let medusa = tools.medusas.medusa(address, self.tls.as_ref());
         self.medusas.insert(pod.to_owned(), Arc::clone(&medusa));
         Some(medusa)
     }

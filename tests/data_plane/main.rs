@@ -17,9 +17,12 @@ mod fake_medusa;
 
 mod cluster;
 mod gate;
+mod rights;
 mod world;
 
+mod configuration;
 mod crash;
+mod docs;
 mod faults;
 mod good;
 mod input;

@@ -31,6 +31,7 @@ use crate::{
     cluster::{Definitions, configuration, eventually, kubeconfig},
     fake_medusa::{Peer, Script, Storage},
     gate::Gate,
+    rights,
 };
 
 static NAMES: AtomicUsize = AtomicUsize::new(0);
@@ -61,6 +62,7 @@ pub fn timings() -> Timings {
         input: Duration::from_secs(3),
         input_retry_max: Duration::from_millis(300),
         run: Duration::from_secs(60),
+        secret: Duration::from_millis(200),
         lease: Duration::from_secs(1),
         definition: Duration::from_millis(100),
         ..Timings::default()
@@ -89,6 +91,7 @@ impl World {
         let ns = format!("t{}", NAMES.fetch_add(1, Ordering::SeqCst));
         let namespace = serde_json::from_value::<Namespace>(json!({"metadata": {"name": ns}})).unwrap();
         Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+        rights::grant_in(client.clone(), &ns).await;
         let nodes: Vec<String> = (0..n).map(|i| format!("shop-dc1-default-sts-{i}")).collect();
         let mut world = Self {
             definitions,
@@ -260,7 +263,7 @@ impl DataPlane {
         let (token, ns, seen) = (shutdown.clone(), ns.to_owned(), gate.clone());
         runtime.spawn(async move {
             let config = data_plane::Config {
-                client: seen.client(config),
+                client: seen.client(rights::act(config)),
                 namespace: ns.clone(),
                 watch_namespaces: vec![ns],
                 take_over: true,

@@ -63,6 +63,8 @@ pub struct Script {
     pub summary_hangs: usize,
     /// How many GetBackup calls say INTERNAL.
     pub summary_fails: usize,
+    /// How many GetBackup calls answer without a summary.
+    pub summary_empty: usize,
     /// GetBackups.
     pub list: Call,
     /// PurgeBackups.
@@ -97,6 +99,7 @@ impl Default for Script {
             start_hangs: 0,
             summary_hangs: 0,
             summary_fails: 0,
+            summary_empty: 0,
             list: Call::default(),
             purge: Call::default(),
             prepare: Call::default(),
@@ -367,6 +370,9 @@ impl Medusa for Service {
         };
         if self.spend(|s| &mut s.summary_fails) {
             return Err(unknown());
+        }
+        if self.spend(|s| &mut s.summary_empty) {
+            return Ok(Response::new(GetBackupResponse::default()));
         }
         let summary = self.0.storage.summary(&name).ok_or_else(unknown)?;
         let status = summary.status;

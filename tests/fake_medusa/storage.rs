@@ -22,6 +22,8 @@ pub struct Storage(Arc<Mutex<State>>);
 struct State {
     /// Every node's name and Cassandra datacenter.
     nodes: Vec<(String, String)>,
+    /// Of nodes that are added later.
+    datacenter: String,
     parts: BTreeMap<(String, String), Part>,
     /// Backups written by nodes nobody here plays.
     planted: BTreeMap<String, BackupSummary>,
@@ -43,6 +45,7 @@ impl Storage {
     /// A bucket used by `nodes`, which are all of Cassandra datacenter `datacenter`.
     pub fn new(datacenter: &str, nodes: Vec<String>) -> Self {
         let storage = Self::default();
+        datacenter.clone_into(&mut storage.0.lock().unwrap().datacenter);
         storage.share(datacenter, nodes);
         storage
     }
@@ -78,7 +81,7 @@ impl Storage {
     /// Adds a node to the token map, as a scale-up does.
     pub fn add_node(&self, node: &str) {
         let mut state = self.0.lock().unwrap();
-        let datacenter = state.nodes[0].1.clone();
+        let datacenter = state.datacenter.clone();
         state.nodes.push((node.to_owned(), datacenter));
     }
 

@@ -245,7 +245,7 @@ async fn claim(
     let dc = &task.spec.cassandra_datacenter;
     let (pods, what) = match task.spec.operation {
         TaskOperation::Sync => (Vec::new(), "lists the storage".to_owned()),
-        operation => {
+        operation @ (TaskOperation::Purge | TaskOperation::PrepareRestore) => {
             let pods: Vec<String> = scene.pods.iter().map(|pod| pod.name.clone()).collect();
             let verb = if operation == TaskOperation::Purge { "purges" } else { "prepares" };
             let what = format!("{verb} {} pods", pods.len());

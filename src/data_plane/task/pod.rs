@@ -53,7 +53,7 @@ pub fn about_backup(error: CallError) -> Trouble {
         CallError::Refused(why) if why.contains(NO_SUCH_BACKUP) => {
             Trouble::Final(Reason::BackupNotFound, why)
         }
-        other => other.into(),
+        other @ (CallError::Refused(_) | CallError::Silent(_)) => other.into(),
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
     apply::{self, Applied},
     pod::{Pod, Trouble},
     status,
-    sync_plan::{Change, Known, Plan, confirmed, plan},
+    sync_plan::{Change, Known, Plan, plan},
 };
 use crate::{
     api::{
@@ -108,27 +108,9 @@ impl Sync {
             }
         }
         if let Stage::Confirming { first, plan } = &self.stage {
-            let (first, mut plan) = (first.clone(), plan.clone());
-            let wanted = plan.removals.len();
-            match self.answer() {
-                Some((_, second)) => {
-                    plan.removals = confirmed(plan.removals, &second);
-                    let kept = wanted.saturating_sub(plan.removals.len());
-                    if kept > 0 {
-                        plan.notes.push(format!(
-                            "{kept} MedusaBackups not listed by {first}: another listing, right after, does \
-                             not say the same"
-                        ));
-                    }
-                }
-                None => {
-                    plan.removals.clear();
-                    plan.doubt = Some(format!(
-                        "{wanted} MedusaBackups are not in the storage by the word of {first}, which no second \
-                         listing confirms, so none was removed; create another sync"
-                    ));
-                }
-            }
+            let first = first.clone();
+            let second = self.answer();
+            let plan = plan.clone().confirm(&first, second.as_ref().map(|(_, list)| list.as_slice()));
             self.round.hang_up();
             self.apply(first, plan);
         }

@@ -7,7 +7,7 @@
 //! - a job of its name is not over;
 //! - its nodes are of another datacenter, whatever its spec says;
 //! - nothing that is known here is listed, so that bucket or prefix may be another, or the listing empty;
-//! - a second listing, by another pod where there is one, does not say the same ([`confirmed`]).
+//! - a second listing, by another pod where there is one, does not say the same ([`Plan::confirm`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -158,15 +158,33 @@ pub fn plan(listing: &[BackupSummary], known: &Known, dc: &CassandraDatacenter) 
     plan
 }
 
-/// Those of `removals` that a second listing does not hold either. One that holds nothing confirms nothing.
-#[must_use]
-pub fn confirmed(removals: Vec<Change>, second: &[BackupSummary]) -> Vec<Change> {
-    let listed: BTreeSet<&str> = second.iter().map(|summary| summary.backup_name.as_str()).collect();
-    let is_gone = |change: &Change| match change {
-        Change::Remove { name, .. } => !listed.contains(name.as_str()),
-        Change::Create(_) | Change::Refresh { .. } => true,
-    };
-    if listed.is_empty() { Vec::new() } else { removals.into_iter().filter(is_gone).collect() }
+impl Plan {
+    /// The plan after the `second` listing, nothing when there was none. Only what that does not hold either
+    /// is removed; one that holds nothing at all confirms nothing. `first` is the pod that listed first.
+    #[must_use]
+    pub fn confirm(mut self, first: &str, second: Option<&[BackupSummary]>) -> Self {
+        let wanted = self.removals.len();
+        let Some(second) = second.filter(|second| !second.is_empty()) else {
+            self.removals.clear();
+            self.doubt = Some(format!(
+                "{wanted} MedusaBackups are not in the storage by the word of {first}, which no second listing \
+                 confirms, so none was removed; create another sync"
+            ));
+            return self;
+        };
+        let listed: BTreeSet<&str> = second.iter().map(|summary| summary.backup_name.as_str()).collect();
+        self.removals.retain(|change| match change {
+            Change::Remove { name, .. } => !listed.contains(name.as_str()),
+            Change::Create(_) | Change::Refresh { .. } => true,
+        });
+        let kept = wanted.saturating_sub(self.removals.len());
+        if kept > 0 {
+            self.notes.push(format!(
+                "{kept} MedusaBackups not listed by {first}: another listing, right after, does not say the same"
+            ));
+        }
+        self
+    }
 }
 
 fn doubt(listed: usize, removals: &[Change], dc: &str) -> String {
@@ -283,12 +301,9 @@ fn refresh(backup: &MedusaBackup, summary: &BackupSummary, nodes: Vec<BackupNode
 }
 
 /// Medusa lists nodes in no order.
-fn sorted(nodes: &[BackupNode]) -> Vec<(Option<&str>, &[i64], Option<&str>, Option<&str>)> {
-    let mut all: Vec<_> = nodes
-        .iter()
-        .map(|n| (n.host.as_deref(), n.tokens.as_slice(), n.datacenter.as_deref(), n.rack.as_deref()))
-        .collect();
-    all.sort_unstable();
+fn sorted(nodes: &[BackupNode]) -> Vec<&BackupNode> {
+    let mut all: Vec<&BackupNode> = nodes.iter().collect();
+    all.sort_unstable_by_key(|n| (&n.host, &n.tokens, &n.datacenter, &n.rack));
     all
 }
 

@@ -194,7 +194,7 @@ fn what_is_not_certainly_ours_and_gone_stays(
         backup.status.as_mut().unwrap().nodes[0].datacenter = Some("dc1".to_owned());
     }
     let kept = listed("kept", &["a"]);
-    let plan = planned(&[kept.clone()], vec![made_from(&kept), backup], jobs);
+    let plan = planned(std::slice::from_ref(&kept), vec![made_from(&kept), backup], jobs);
     assert_eq!(plan.removals, []);
     assert_eq!(plan.doubt, None);
 }
@@ -248,8 +248,14 @@ fn a_backup_whose_job_is_not_over_is_its_jobs() {
 fn a_removal_needs_a_second_listing_that_says_the_same() {
     let (kept, back) = (listed("kept", &["a"]), listed("back", &["a"]));
     let known = [&kept, &back, &listed("gone", &["a"])].map(made_from).to_vec();
-    let plan = planned(&[kept.clone()], known, vec![]);
+    let plan = planned(std::slice::from_ref(&kept), known, vec![]);
     assert_eq!(names(&plan.removals), ["-back", "-gone"]);
-    assert_eq!(names(&confirmed(plan.removals.clone(), &[kept, back])), ["-gone"]);
-    assert_eq!(confirmed(plan.removals, &[]), []);
+    let confirmed = plan.clone().confirm("p", Some(&[kept, back]));
+    assert_eq!((names(&confirmed.removals), confirmed.doubt), (vec!["-gone".to_owned()], None));
+    assert!(confirmed.notes[0].contains("not listed by p"));
+    for second in [None, Some([].as_slice())] {
+        let doubted = plan.clone().confirm("p", second);
+        assert_eq!(doubted.removals, []);
+        assert!(doubted.doubt.unwrap().contains("2 MedusaBackups"));
+    }
 }
