@@ -1,8 +1,9 @@
 //! The role that runs beside Cassandra: it carries out the `medusa.k8ssandra.io` kinds of its cluster by
 //! talking gRPC to the Medusas in the Cassandra pods.
 //!
-//! In reading order: `timings`, `pods`, `machine` (pure) ← `tls`, `medusa` (one Medusa over gRPC) ← `backup`
-//! (MedusaBackupJob) ← this file (start-up and controllers). Nothing here may know of a fleet: other
+//! In reading order: `timings`, `pods`, `machine` (pure) ← `tls`, `medusa` (one Medusa over gRPC) ← `peers`,
+//! `round` (asking every pod) ← `context`, `controllers` (the frame of every kind) ← `backup`
+//! (MedusaBackupJob), `task` (MedusaTask) ← this file (start-up). Nothing here may know of a fleet: other
 //! clusters, control planes and the command line are out of sight.
 
 pub mod backup;

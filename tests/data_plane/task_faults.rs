@@ -72,6 +72,32 @@ async fn after_a_refusal_the_next_pod_is_asked_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_without_an_address_is_passed_over() {
+    let world = World::new(1, Script::default()).await;
+    world.stored("b1");
+    // Ready, so that it comes first, as its name does.
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "shop-dc1-a", "labels": {
+            "cassandra.datastax.com/cluster": "Shop", "cassandra.datastax.com/datacenter": "dc1"
+        }},
+        "spec": {"containers": [{"name": "medusa", "image": "none"}]}
+    });
+    world.create::<k8s_openapi::api::core::v1::Pod>(pod).await;
+    let ready = json!([{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    world.pod_status("shop-dc1-a", json!({"conditions": ready})).await;
+    let _data_plane = world.data_plane().await;
+    world.sync("s").await;
+    let status = world.assert_task_succeeded("s").await;
+    assert_eq!(status.finished[0].pod_name.as_deref(), Some(FIRST));
+    // A purge needs it, and says so when it has been without an address for too long.
+    world.task("p", "purge", json!({})).await;
+    let status = world.assert_task_failed("p", "NodeUnreachable").await;
+    assert_eq!(status.failed, ["shop-dc1-a"]);
+    assert!(status.message.unwrap().contains("no address"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_listing_is_waited_for() {
     let slow = Call { takes: Duration::from_millis(1500), ..Call::default() };
     let world = World::new(1, list(slow)).await;

@@ -87,28 +87,27 @@ pub fn purge_may_begin(task: &MedusaTask, elsewhere: &Elsewhere) -> Result<(), P
         );
         Err(Problem::busy(reason, message))
     };
+    // Whether it is of this datacenter, and has begun but not ended.
+    let runs = |of: &str, times: Option<(bool, bool)>| of == dc && times == Some((true, false));
     let restore = elsewhere.restores.iter().find(|r| {
-        let status = r.status.as_ref();
-        r.spec.cassandra_datacenter == *dc
-            && status.is_some_and(|s| s.start_time.is_some() && s.finish_time.is_none())
+        let times = r.status.as_ref().map(|s| (s.start_time.is_some(), s.finish_time.is_some()));
+        runs(&r.spec.cassandra_datacenter, times)
     });
     if let Some(restore) = restore {
         return busy(Reason::RestoreRunning, "MedusaRestoreJob", restore.metadata.name.as_ref());
     }
     let backup = elsewhere.backups.iter().find(|b| {
-        let status = b.status.as_ref();
-        b.spec.cassandra_datacenter == *dc
-            && status.is_some_and(|s| s.start_time.is_some() && s.finish_time.is_none())
+        let times = b.status.as_ref().map(|s| (s.start_time.is_some(), s.finish_time.is_some()));
+        runs(&b.spec.cassandra_datacenter, times)
     });
     if let Some(backup) = backup {
         return busy(Reason::BackupRunning, "MedusaBackupJob", backup.metadata.name.as_ref());
     }
     let purge = elsewhere.tasks.iter().find(|t| {
-        let status = t.status.as_ref();
-        t.spec.cassandra_datacenter == *dc
-            && t.spec.operation == TaskOperation::Purge
+        let times = t.status.as_ref().map(|s| (s.start_time.is_some(), s.finish_time.is_some()));
+        t.spec.operation == TaskOperation::Purge
             && t.metadata.uid != task.metadata.uid
-            && status.is_some_and(|s| s.start_time.is_some() && s.finish_time.is_none())
+            && runs(&t.spec.cassandra_datacenter, times)
     });
     match purge {
         Some(purge) => busy(Reason::PurgeRunning, "the purge MedusaTask", purge.metadata.name.as_ref()),

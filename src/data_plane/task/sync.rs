@@ -127,11 +127,12 @@ impl Sync {
                 round.parts.values().any(|pod| pod.result().is_some()) || round.is_decided()
             };
             let pause = self.round.gather(tools, call, is_over).await?;
-            // Nobody waits for a turn while nobody is being asked.
-            let is_idle = self.round.is_idle();
-            let waiting = self.round.parts.values_mut().filter(|pod| pod.waits_until().is_some());
+            // Nobody waits for a turn while nobody is being asked. Each turn comes once, so this ends.
+            let (now, is_idle) = (tools.clock.now(), self.round.is_idle());
+            let waits = |pod: &Pod<List>| pod.waits_until().is_some_and(|turn| turn > now);
+            let waiting = self.round.parts.values_mut().filter(|pod| waits(pod));
             match waiting.min_by_key(|pod| pod.waits_until()).filter(|_| is_idle) {
-                Some(pod) => pod.hurry(tools.clock.now()),
+                Some(pod) => pod.hurry(now),
                 None => return Some(pause),
             }
         }
