@@ -25,6 +25,9 @@ pub const SOURCE_UID: &str = "fleet.k8ssandra.io/source-uid";
 /// On a copy: hash of the content we wrote.
 pub const CONTENT_HASH: &str = "fleet.k8ssandra.io/content-hash";
 
+/// On the sync that follows a purge: uid of the MedusaTask it follows.
+pub const FOLLOWS: &str = "fleet.k8ssandra.io/follows";
+
 /// On a DataPlane: copies are taken back before it goes.
 pub const FINALIZER: &str = "fleet.k8ssandra.io/unregister";
 

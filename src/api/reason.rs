@@ -170,6 +170,20 @@ reasons! {
     /// The whole run took longer than allowed.
     DeadlineExceeded,
 
+    // Tasks.
+    /// A node's Medusa answered that it cannot.
+    CallRefused,
+    /// The storage holds no backup of that name.
+    BackupNotFound,
+    /// The storage lists none of the MedusaBackups that are known here.
+    BackupsNotListed,
+    /// A restore of the datacenter has to end first.
+    RestoreRunning,
+    /// A backup of the datacenter has to end first.
+    BackupRunning,
+    /// Another purge of the datacenter has to end first.
+    PurgeRunning,
+
     // Inventory.
     /// A complete restore point is young enough.
     RecoveryPointFresh,
