@@ -168,6 +168,22 @@ reasons! {
     /// The whole run took longer than allowed.
     DeadlineExceeded,
 
+    // Schedules.
+    /// The next slot will run.
+    Scheduled,
+    /// A field of the spec cannot be used.
+    InvalidSpec,
+    /// The cron expression names no moment that ever comes.
+    NeverFires,
+    /// A slot waits until a run that goes on has ended.
+    PreviousRunUnfinished,
+    /// Slots passed without a run.
+    SlotsMissed,
+    /// A run that went on made way for the next.
+    RunReplaced,
+    /// The last execution lies in the future.
+    ClockSteppedBack,
+
     // Inventory.
     /// A complete restore point is young enough.
     RecoveryPointFresh,
