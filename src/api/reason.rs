@@ -163,6 +163,8 @@ reasons! {
     MedusaRestarted,
     /// The TLS material for Medusa cannot be used.
     InvalidTlsSecret,
+    /// The spec asks for something that cannot be; the message names the field.
+    InvalidSpec,
     /// The object does not have the shape its kind asks for.
     InvalidObject,
     /// The whole run took longer than allowed.
@@ -171,8 +173,6 @@ reasons! {
     // Schedules.
     /// The next slot will run.
     Scheduled,
-    /// A field of the spec cannot be used.
-    InvalidSpec,
     /// The cron expression names no moment that ever comes.
     NeverFires,
     /// A slot waits until a run that goes on has ended.

@@ -31,6 +31,7 @@ const TIMINGS: Timings = Timings {
     run: Duration::from_secs(10_000),
     skew: Duration::from_secs(10),
     schedule_check: Duration::from_secs(60),
+    secret: Duration::from_secs(1),
     lease: Duration::from_secs(1),
     definition: Duration::from_secs(1),
 };

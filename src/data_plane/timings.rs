@@ -65,6 +65,8 @@ pub struct Timings {
     /// Longest time a schedule goes without comparing its next slot with the clock: so late is a slot at most
     /// when the clock has stepped forward, or the machine slept.
     pub schedule_check: Duration,
+    /// Between two looks at the storage secret of a MedusaConfiguration.
+    pub secret: Duration,
     /// Between two renewals of the Lease that says who runs here.
     pub lease: Duration,
     /// Between two looks for a definition the API server does not serve yet.
@@ -98,6 +100,7 @@ impl Default for Timings {
             run: Duration::from_hours(24),
             skew: Duration::from_mins(20),
             schedule_check: Duration::from_mins(1),
+            secret: Duration::from_secs(30),
             lease: Duration::from_secs(15),
             definition: Duration::from_secs(5),
         }

@@ -25,19 +25,37 @@ static UPSTREAM: OnceLock<Testbed> = OnceLock::new();
 pub enum Definitions {
     /// Ours.
     Ours,
-    /// As upstream's: a MedusaBackupJob's status has neither `conditions` nor `message`.
+    /// As upstream's: without the optional fields we add.
     Upstream,
 }
+
+/// What ours have and upstream's lack, by kind.
+const ADDED: [(&str, &str, &[&str]); 6] = [
+    ("medusabackupjobs", "spec", &["ttlSecondsAfterFinished"]),
+    ("medusabackupjobs", "status", &["conditions", "message"]),
+    ("medusarestorejobs", "status", &["conditions"]),
+    ("medusatasks", "status", &["conditions", "message"]),
+    ("medusabackupschedules", "status", &["conditions", "message"]),
+    (
+        "medusabackupschedules",
+        "spec",
+        &["timeZone", "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"],
+    ),
+];
 
 impl Definitions {
     fn all(self) -> Vec<CustomResourceDefinition> {
         let mut all = crds::all().unwrap();
         if matches!(self, Self::Upstream) {
-            let job = all.iter_mut().find(|c| c.spec.names.plural == "medusabackupjobs").unwrap();
-            let schema = job.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
-            let status = schema.properties.as_mut().unwrap().get_mut("status").unwrap();
-            let fields = status.properties.as_mut().unwrap();
-            assert!(fields.remove("conditions").is_some() && fields.remove("message").is_some());
+            for (plural, part, added) in ADDED {
+                let kind = all.iter_mut().find(|c| c.spec.names.plural == plural).unwrap();
+                let schema = kind.spec.versions[0].schema.as_mut().unwrap();
+                let root = schema.open_api_v3_schema.as_mut().unwrap();
+                let part = root.properties.as_mut().unwrap().get_mut(part).unwrap();
+                for field in added {
+                    assert!(part.properties.as_mut().unwrap().remove(*field).is_some(), "{plural}: {field}");
+                }
+            }
         }
         all
     }

@@ -19,7 +19,9 @@ mod cluster;
 mod gate;
 mod world;
 
+mod configuration;
 mod crash;
+mod docs;
 mod faults;
 mod good;
 mod input;

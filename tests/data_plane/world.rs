@@ -58,6 +58,7 @@ pub fn timings() -> Timings {
         input: Duration::from_secs(3),
         input_retry_max: Duration::from_millis(300),
         run: Duration::from_secs(60),
+        secret: Duration::from_millis(200),
         lease: Duration::from_secs(1),
         definition: Duration::from_millis(100),
         ..Timings::default()

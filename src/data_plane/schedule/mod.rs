@@ -395,8 +395,13 @@ fn never(recipe: &Recipe) -> Problem {
     )
 }
 
-/// Runs the schedules of `scopes` until `shutdown`.
+/// Runs the schedules of `scopes` until `shutdown`, once the cluster serves their definition. That of
+/// MedusaTasks may be missing: then there are none.
 pub async fn run(tools: &Tools, scopes: &[Scope], shutdown: &CancellationToken) {
+    let definition = ["medusabackupschedules"];
+    if !controllers::served(&tools.client, &definition, tools.timings.definition, shutdown).await {
+        return;
+    }
     let board = Arc::new(Board::default());
     let ctx = Arc::new(Context::<Schedule>::new(tools.clone(), Arc::clone(&board)));
     join_all(scopes.iter().map(|scope| {
