@@ -26,4 +26,5 @@ mod faults;
 mod good;
 mod input;
 mod role;
+mod schedule;
 mod tls;

@@ -16,48 +16,34 @@ mod plan;
 mod recipe;
 mod runs;
 mod status;
+mod watches;
 mod write;
 
-use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures::{
-    StreamExt as _,
-    future::join_all,
-    stream::{self, BoxStream},
-};
+use futures::future::join_all;
 use jiff::Timestamp;
-use kube::{
-    Resource as _,
-    core::DeserializeGuard,
-    runtime::{
-        WatchStreamExt as _,
-        controller::Action,
-        reflector::{ObjectRef, Store},
-        watcher,
-    },
-};
+use kube::{Resource as _, runtime::controller::Action};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    board::{Board, Claim, Scope, Source, Wake},
+    board::{Board, Claim, Scope},
     plan::{Due, Past},
     recipe::Recipe,
-    runs::{Run, Work},
+    runs::Run,
     status::{Outcome, Report},
     write::Created,
 };
 use super::{
-    context::{Context, Guarded, Reconciler, Tools},
-    controllers::{self, Triggers, scoped},
-    objects,
+    context::{Context, Reconciler, Tools},
+    controllers, objects,
     problem::Problem,
     timings::{after, since},
 };
 use crate::api::{
     Reason,
     cassandra::CassandraDatacenter,
-    medusa::{MedusaBackupJob, MedusaBackupSchedule, MedusaBackupScheduleStatus, MedusaTask},
-    names,
+    medusa::{MedusaBackupSchedule, MedusaBackupScheduleStatus},
 };
 
 /// Pause while the cluster is being listed; the end of the listing wakes everyone anyway.
@@ -73,6 +59,8 @@ pub struct Schedule {
     told: Option<MedusaBackupScheduleStatus>,
     /// The problem that was last told in an Event.
     warned: Option<(Reason, String)>,
+    /// The object as we last wrote it, and its versions before: the watch may still show one of those.
+    written: Option<(MedusaBackupSchedule, Vec<Option<String>>)>,
 }
 
 impl Reconciler for Schedule {
@@ -102,12 +90,14 @@ impl Reconciler for Schedule {
             return Ok(Action::requeue(LISTING));
         }
         let now = tools.clock.now();
-        let mut schedule = schedule.clone();
+        let mut schedule = self.newest(schedule);
         let mut look = Look::at(board, &schedule, now);
         if let Ok(View { datacenter: Ok(datacenter), .. }) = &look
             && schedule.metadata.owner_references.as_ref().is_none_or(Vec::is_empty)
         {
+            let before = schedule.metadata.resource_version.clone();
             schedule = objects::own(&tools.client, &schedule, datacenter).await?;
+            self.wrote(before, &schedule);
             look = Look::at(board, &schedule, now);
         }
         let wake = match look {
@@ -124,7 +114,9 @@ impl Reconciler for Schedule {
     }
 
     /// The next pass looks at everything anew.
-    fn meet(&mut self, _: Option<MedusaBackupSchedule>, _: Timestamp) {}
+    fn meet(&mut self, _: Option<MedusaBackupSchedule>, _: Timestamp) {
+        self.written = None;
+    }
 }
 
 /// What a schedule asks for now.
@@ -171,6 +163,23 @@ fn last(schedule: &MedusaBackupSchedule) -> Option<Timestamp> {
 }
 
 impl Schedule {
+    /// `seen`, unless we have written a later version.
+    fn newest(&mut self, seen: &MedusaBackupSchedule) -> MedusaBackupSchedule {
+        match &self.written {
+            Some((written, before)) if before.contains(&seen.metadata.resource_version) => written.clone(),
+            Some(_) | None => {
+                self.written = None;
+                seen.clone()
+            }
+        }
+    }
+
+    fn wrote(&mut self, version: Option<String>, written: &MedusaBackupSchedule) {
+        let mut before = self.written.take().map(|(_, before)| before).unwrap_or_default();
+        before.push(version);
+        self.written = Some((written.clone(), before));
+    }
+
     /// Does what is due. Returns when to look again, if that is known.
     async fn follow(
         &mut self,
@@ -182,7 +191,10 @@ impl Schedule {
         let View { recipe, datacenter, past, due } = view;
         let fine = datacenter.as_ref().map_err(Clone::clone).and_then(|datacenter| {
             let last = past.last.filter(|_| plan::is_ahead(past.last, now));
-            last.map_or_else(|| Ok(purpose(schedule, &recipe, datacenter)), |last| Err(ahead(schedule, last)))
+            last.map_or_else(
+                || Ok(status::purpose(schedule, &recipe, datacenter)),
+                |last| Err(status::ahead(schedule, last)),
+            )
         });
         let (since, slot, missed, next, until) = match due {
             Due::Now { since, slot, missed, next, until } => (since, slot, missed, next, until),
@@ -194,7 +206,7 @@ impl Schedule {
                         "{said}: more than spec.startingDeadlineSeconds ({deadline}) ago"
                     ))
                 });
-                let ready = if next.is_some() { fine } else { Err(never(&recipe)) };
+                let ready = if next.is_some() { fine } else { Err(status::never(&recipe)) };
                 let report = Report { next, last: past.last, ready, outcome };
                 self.tell(&ctx.tools, schedule, &report, now).await?;
                 self.tidy(ctx, schedule, &recipe).await?;
@@ -214,7 +226,7 @@ impl Schedule {
             Claim::Free(replaced) => replaced,
             Claim::Busy(other) if other.uid.is_empty() => return Ok(Some(after(now, AGAIN))),
             Claim::Busy(other) => {
-                self.tell(&ctx.tools, schedule, &waits(Err(busy(&other, since))), now).await?;
+                self.tell(&ctx.tools, schedule, &waits(Err(status::busy(&other, since))), now).await?;
                 return Ok(until.map(just_after));
             }
         };
@@ -306,7 +318,9 @@ impl Schedule {
         let is_told = self.told.as_ref() == Some(&new) && times(&there) == times(&new);
         if there != new && !is_told {
             let version = schedule.metadata.resource_version.clone().unwrap_or_default();
-            objects::patch_status(&tools.client, schedule, &status::patch(&version, &new)).await?;
+            let written =
+                objects::patch_status(&tools.client, schedule, &status::patch(&version, &new)).await?;
+            self.wrote(Some(version), &written);
         }
         self.told = Some(new);
         if let Outcome::Missed(message) = &report.outcome {
@@ -349,52 +363,6 @@ fn just_after(at: Timestamp) -> Timestamp {
     after(at, Duration::from_millis(1))
 }
 
-fn purpose(schedule: &MedusaBackupSchedule, recipe: &Recipe, datacenter: &CassandraDatacenter) -> String {
-    let work = Work::from(schedule.spec.operation_type);
-    format!(
-        "creates a {} for CassandraDatacenter `{}` at each slot of {}",
-        work.kind(),
-        objects::name(datacenter),
-        recipe.cron
-    )
-}
-
-fn busy(other: &Run, since: Timestamp) -> Problem {
-    let created = other.created.map(|at| format!(", created {at},")).unwrap_or_default();
-    let kind = other.work.kind();
-    Problem::new(
-        Reason::PreviousRunUnfinished,
-        format!(
-            "the slot of {since} waits: {kind} `{}`{created} has not finished on CassandraDatacenter `{}`, and \
-             spec.concurrencyPolicy is Forbid. It runs when that ends; if it never does, see why and delete it: \
-             kubectl describe {} {}",
-            other.name,
-            other.datacenter,
-            kind.to_lowercase(),
-            other.name
-        ),
-    )
-}
-
-fn ahead(schedule: &MedusaBackupSchedule, last: Timestamp) -> Problem {
-    Problem::new(
-        Reason::ClockSteppedBack,
-        format!(
-            "status.lastExecution ({last}) is in the future, so the clock was wrong then or is wrong now; no slot \
-             up to that time runs. If it was wrong then: kubectl patch medusabackupschedule {} --subresource=status \
-             --type=merge -p '{{\"status\":{{\"lastExecution\":null}}}}'",
-            objects::name(schedule)
-        ),
-    )
-}
-
-fn never(recipe: &Recipe) -> Problem {
-    Problem::new(
-        Reason::NeverFires,
-        format!("spec.cronSchedule: {} does not come in the next ten years", recipe.cron),
-    )
-}
-
 /// Runs the schedules of `scopes` until `shutdown`, once the cluster serves their definition. That of
 /// MedusaTasks may be missing: then there are none.
 pub async fn run(tools: &Tools, scopes: &[Scope], shutdown: &CancellationToken) {
@@ -406,77 +374,8 @@ pub async fn run(tools: &Tools, scopes: &[Scope], shutdown: &CancellationToken) 
     let ctx = Arc::new(Context::<Schedule>::new(tools.clone(), Arc::clone(&board)));
     join_all(scopes.iter().map(|scope| {
         let (tools, board, wanted) = (tools.clone(), Arc::clone(&board), scope.clone());
-        let triggers = move |store| changes(&tools, &board, &wanted, store);
+        let triggers = move |store| watches::changes(&tools, &board, &wanted, store);
         controllers::run(Arc::clone(&ctx), scope.as_deref(), triggers, shutdown.clone())
     }))
     .await;
-}
-
-/// Keeps the board, and wakes those whom a change concerns.
-fn changes(
-    tools: &Tools,
-    board: &Arc<Board>,
-    scope: &Scope,
-    schedules: Store<Guarded<Schedule>>,
-) -> Triggers<Schedule> {
-    let datacenters = watch::<CassandraDatacenter>(tools, scope, {
-        let (board, scope) = (Arc::clone(board), scope.clone());
-        move |event| board.note_datacenter(&scope, event, |guarded| guarded.0.as_ref().ok().cloned())
-    });
-    let jobs = watch::<MedusaBackupJob>(tools, scope, {
-        let (board, scope) = (Arc::clone(board), scope.clone());
-        move |event| board.note_run(&scope, Source::Jobs, event, |job| job.0.as_ref().ok().map(Run::of_job))
-    });
-    let tasks = watch::<MedusaTask>(tools, scope, {
-        let (board, scope) = (Arc::clone(board), scope.clone());
-        move |event| {
-            board.note_run(&scope, Source::Tasks, event, |task| task.0.as_ref().ok().map(Run::of_task))
-        }
-    });
-    stream::select_all([datacenters, jobs, tasks])
-        .flat_map(move |wake| stream::iter(concerned(&wake, &schedules)))
-        .boxed()
-}
-
-/// One watch, made into whom its events concern.
-fn watch<K>(
-    tools: &Tools,
-    scope: &Scope,
-    mut note: impl FnMut(Result<watcher::Event<DeserializeGuard<K>>, watcher::Error>) -> Wake + Send + 'static,
-) -> BoxStream<'static, Wake>
-where
-    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + serde::de::DeserializeOwned
-        + Send
-        + 'static,
-{
-    let api = scoped::<DeserializeGuard<K>>(&tools.client, scope.as_deref());
-    watcher(api, watcher::Config::default()).default_backoff().map(move |event| note(event)).boxed()
-}
-
-/// The schedules in the store that `wake` means.
-fn concerned(wake: &Wake, schedules: &Store<Guarded<Schedule>>) -> Vec<ObjectRef<Guarded<Schedule>>> {
-    let of = |namespace: &str, named: &BTreeSet<String>, label: Option<&String>| {
-        let is_meant = |ns: &str, name: &str| {
-            ns == namespace
-                && (named.contains(name) || label.is_some_and(|label| *label == names::label_value(name)))
-        };
-        let all = schedules.state();
-        let meant =
-            all.iter().filter(|s| is_meant(objects::namespace(s.as_ref()), objects::name(s.as_ref())));
-        meant.map(|s| ObjectRef::from_obj(s.as_ref())).collect()
-    };
-    match wake {
-        Wake::Nobody => Vec::new(),
-        Wake::Some(namespace, named, label) => of(namespace, named, label.as_ref()),
-        Wake::All(scope) => {
-            let all = schedules.state();
-            let here = all
-                .iter()
-                .filter(|s| scope.as_ref().is_none_or(|scope| scope == objects::namespace(s.as_ref())));
-            here.map(|s| ObjectRef::from_obj(s.as_ref())).collect()
-        }
-    }
 }

@@ -7,10 +7,19 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::plan::{MANY, Missed};
+use super::{
+    plan::{MANY, Missed},
+    recipe::Recipe,
+    runs::{Run, Work},
+};
 use crate::{
-    api::{Reason, medusa::MedusaBackupScheduleStatus, set_condition},
-    data_plane::problem::Problem,
+    api::{
+        Reason,
+        cassandra::CassandraDatacenter,
+        medusa::{MedusaBackupSchedule, MedusaBackupScheduleStatus},
+        set_condition,
+    },
+    data_plane::{objects, problem::Problem},
 };
 
 /// Condition: whether the next slot will run.
@@ -93,6 +102,60 @@ pub fn missed(missed: Missed) -> String {
         few => format!("{few} slots"),
     };
     format!("{count} passed without a run, the first at {}", missed.first)
+}
+
+/// What the schedule does.
+#[must_use]
+pub fn purpose(schedule: &MedusaBackupSchedule, recipe: &Recipe, datacenter: &CassandraDatacenter) -> String {
+    let work = Work::from(schedule.spec.operation_type);
+    format!(
+        "creates a {} for CassandraDatacenter `{}` at each slot of {}",
+        work.kind(),
+        objects::name(datacenter),
+        recipe.cron
+    )
+}
+
+/// The slot of `since` waits for `other` to end.
+#[must_use]
+pub fn busy(other: &Run, since: Timestamp) -> Problem {
+    let created = other.created.map(|at| format!(", created {at},")).unwrap_or_default();
+    let kind = other.work.kind();
+    Problem::new(
+        Reason::PreviousRunUnfinished,
+        format!(
+            "the slot of {since} waits: {kind} `{}`{created} has not finished on CassandraDatacenter `{}`, and \
+             spec.concurrencyPolicy is Forbid. It runs when that ends; if it never does, see why and delete it: \
+             kubectl describe {} {}",
+            other.name,
+            other.datacenter,
+            kind.to_lowercase(),
+            other.name
+        ),
+    )
+}
+
+/// `lastExecution` lies in the future.
+#[must_use]
+pub fn ahead(schedule: &MedusaBackupSchedule, last: Timestamp) -> Problem {
+    Problem::new(
+        Reason::ClockSteppedBack,
+        format!(
+            "status.lastExecution ({last}) is in the future, so the clock was wrong then or is wrong now; no slot \
+             up to that time runs. If it was wrong then: kubectl patch medusabackupschedule {} --subresource=status \
+             --type=merge -p '{{\"status\":{{\"lastExecution\":null}}}}'",
+            objects::name(schedule)
+        ),
+    )
+}
+
+/// There is no next slot.
+#[must_use]
+pub fn never(recipe: &Recipe) -> Problem {
+    Problem::new(
+        Reason::NeverFires,
+        format!("spec.cronSchedule: {} does not come in the next ten years", recipe.cron),
+    )
 }
 
 #[cfg(test)]
