@@ -33,4 +33,5 @@ mod task_faults;
 mod task_input;
 mod task_sync;
 mod task_world;
+mod schedule;
 mod tls;
