@@ -170,6 +170,34 @@ reasons! {
     /// The whole run took longer than allowed.
     DeadlineExceeded,
 
+    // Tasks.
+    /// A node's Medusa answered that it cannot.
+    CallRefused,
+    /// The storage holds no backup of that name.
+    BackupNotFound,
+    /// The storage lists none of the MedusaBackups that are known here.
+    BackupsNotListed,
+    /// A restore of the datacenter has to end first.
+    RestoreRunning,
+    /// A backup of the datacenter has to end first.
+    BackupRunning,
+    /// Another purge of the datacenter has to end first.
+    PurgeRunning,
+
+    // Schedules.
+    /// The next slot will run.
+    Scheduled,
+    /// The cron expression names no moment that ever comes.
+    NeverFires,
+    /// A slot waits until a run that goes on has ended.
+    PreviousRunUnfinished,
+    /// Slots passed without a run.
+    SlotsMissed,
+    /// A run that went on made way for the next.
+    RunReplaced,
+    /// The last execution lies in the future.
+    ClockSteppedBack,
+
     // Inventory.
     /// A complete restore point is young enough.
     RecoveryPointFresh,

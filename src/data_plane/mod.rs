@@ -1,14 +1,16 @@
 //! The role that runs beside Cassandra: it carries out the `medusa.k8ssandra.io` kinds of its cluster by
 //! talking gRPC to the Medusas in the Cassandra pods.
 //!
-//! In reading order: `timings`, `pods`, `machine` (pure) ← `tls`, `medusa` (one Medusa over gRPC) ← `backup`
-//! (MedusaBackupJob) ← this file (start-up and controllers). Nothing here may know of a fleet: other
+//! In reading order: `timings`, `pods`, `machine` (pure) ← `tls`, `medusa` (one Medusa over gRPC) ← `peers`,
+//! `round` (asking every pod) ← `context`, `controllers` (the frame of every kind) ← `backup`, `schedule`,
+//! `task`, `configuration` (one kind each) ← this file (start-up). Nothing here may know of a fleet: other
 //! clusters, control planes and the command line are out of sight.
 
 pub mod backup;
 pub mod configuration;
 pub mod context;
 pub mod controllers;
+pub mod hold;
 pub mod machine;
 pub mod medusa;
 pub mod metrics;
@@ -20,8 +22,11 @@ pub mod pool;
 pub mod presence;
 pub mod problem;
 pub mod progress;
+pub mod round;
 pub mod scene;
+pub mod schedule;
 pub mod summaries;
+pub mod task;
 pub mod timings;
 pub mod tls;
 
@@ -126,6 +131,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "data plane runs");
         futures::join!(
             kind::<backup::Backup>(&tools, (), &scopes, &shutdown),
+            later::<task::Task>(&tools, (), &scopes, "medusatasks", &shutdown),
+            schedule::run(&tools, &scopes, &shutdown),
             later::<configuration::Configuration>(&tools, (), &scopes, "medusaconfigurations", &shutdown),
         );
     };
