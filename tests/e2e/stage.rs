@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     sync::{Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use medusa_fleet::api::{crds, medusa};
@@ -14,7 +14,7 @@ use super::{
     datacenter::Datacenter,
     roles,
     support::{
-        Cluster, FLEET,
+        Cluster, FLEET, eventually_within,
         testbed::{Testbed, binary as testbed_binary},
     },
 };
@@ -22,7 +22,7 @@ use super::{
 /// Namespace of the fleet's datacenters in their data planes, and their cluster's name and prefix.
 pub const SHOP: &str = "shop";
 /// How long a datacenter may take until it is ready.
-const START: &str = "8m";
+const START: Duration = Duration::from_mins(8);
 /// Name of the bucket secret, in the control plane and of its copies.
 const BUCKET_SECRET: &str = "backup-bucket";
 
@@ -76,7 +76,8 @@ impl Stage {
         let Datacenter { cluster, namespace, name } = datacenter;
         let child = Command::new(testbed_binary())
             .args(["datacenter", "--namespace", namespace, "--cluster", namespace, "--datacenter", name])
-            .args(["--size", &size.to_string(), "--prefix", SHOP, "--wait", START])
+            .args(["--size", &size.to_string(), "--prefix", SHOP])
+            .args(["--wait", &format!("{}s", START.as_secs())])
             .args(["--labels", &format!("fleet.k8ssandra.io/cluster={namespace}")])
             .args(["--bucket-secret", BUCKET_SECRET, "--s3-endpoint", &self.store("endpoint")])
             .arg("--kubeconfig")
@@ -135,9 +136,13 @@ impl Stage {
     }
 
     /// Waits until every datacenter that was created is ready, which needs the copied secret.
-    pub fn await_datacenters(&self) {
-        for mut child in self.starting.lock().unwrap().drain(..) {
-            let status = tokio::task::block_in_place(|| child.wait()).unwrap();
+    pub async fn await_datacenters(&self) {
+        let starting = std::mem::take(&mut *self.starting.lock().unwrap());
+        for mut child in starting {
+            let status = eventually_within(START, "a datacenter is ready", async || {
+                child.try_wait().unwrap().ok_or("it is not")
+            })
+            .await;
             assert!(status.success(), "a datacenter did not become ready; see {}", self.dir.display());
         }
     }

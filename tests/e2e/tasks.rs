@@ -56,10 +56,10 @@ pub async fn purge(at: Datacenter<'_>) {
     at.cluster.get::<MedusaBackup>(at.namespace, &new).await;
 }
 
-/// A cluster that has no data and no MedusaBackups finds those of the other by a sync, and restores from one.
+/// A cluster that has no data and no MedusaBackups finds those of the other by a sync, and restores the full one.
 pub async fn sync_elsewhere(empty: Datacenter<'_>, from: Datacenter<'_>, rows: usize) {
     assert!(empty.cluster.list::<MedusaBackup>(empty.namespace).await.is_empty());
-    let original = from.backup("second-").await;
+    let original = from.backup("first-").await;
     let name = original.metadata.name.clone().unwrap();
     create(empty, "find", "sync").await;
     let status = finished(empty, "find").await;
