@@ -40,6 +40,12 @@ pub struct CassandraDatacenterSpec {
     /// Racks, in order; empty means one rack called `default`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub racks: Vec<Rack>,
+    /// Secret with the superuser; empty means cass-operator's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub superuser_secret_name: Option<String>,
+    /// Users that cass-operator creates.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<User>,
     /// The pods' template: we only look at its containers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_template_spec: Option<PodTemplateSpec>,
@@ -51,6 +57,14 @@ pub struct CassandraDatacenterSpec {
 pub struct Rack {
     /// The rack's name.
     pub name: String,
+}
+
+/// A Cassandra user that cass-operator creates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct User {
+    /// Secret with its name and password.
+    pub secret_name: String,
 }
 
 /// The part of a pod template we look at.
@@ -122,6 +136,14 @@ impl CassandraDatacenter {
             .filter(|n| !n.is_empty())
             .or_else(|| self.metadata.name.clone())
             .unwrap_or_default()
+    }
+
+    /// Whether a node that says it is in Cassandra datacenter `name` is one of this datacenter's.
+    /// cass-operator may have settled on a name of its own, which its status then holds (upstream §1.13).
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        name == self.display_name()
+            || self.status.as_ref().and_then(|s| s.datacenter_name.as_deref()) == Some(name)
     }
 
     /// The Medusa container of the pod template, when there is one.

@@ -2,7 +2,7 @@
 //! talking gRPC to the Medusas in the Cassandra pods.
 //!
 //! In reading order: `timings`, `pods`, `machine` (pure) ← `tls`, `medusa` (one Medusa over gRPC) ← `backup`
-//! (MedusaBackupJob) ← this file (start-up and controllers). Nothing here may know of a fleet: other
+//! (MedusaBackupJob), `restore` (MedusaRestoreJob) ← this file (start-up and controllers). Nothing here may know of a fleet: other
 //! clusters, control planes and the command line are out of sight.
 
 pub mod backup;
@@ -16,6 +16,7 @@ pub mod outcome;
 pub mod pods;
 pub mod presence;
 pub mod problem;
+pub mod restore;
 pub mod scene;
 pub mod timings;
 pub mod tls;
@@ -43,7 +44,7 @@ use crate::{
 pub use timings::Timings;
 
 /// Definitions this role cannot work without.
-const DEFINITIONS: [&str; 2] = ["medusabackupjobs", "medusabackups"];
+const DEFINITIONS: [&str; 3] = ["medusabackupjobs", "medusabackups", "medusarestorejobs"];
 /// Readiness gate of the definitions.
 const GATE: &str = "medusa.k8ssandra.io definitions";
 
@@ -118,7 +119,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         }
         readiness.ready(GATE);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "data plane runs");
-        kind::<backup::Backup>(&tools, (), &scopes, &shutdown).await;
+        futures::join!(
+            kind::<backup::Backup>(&tools, (), &scopes, &shutdown),
+            kind::<restore::Restoration>(&tools, (), &scopes, &shutdown),
+        );
     };
     let lease = presence::publish(client.clone(), namespace, timings.lease, shutdown.clone());
     futures::join!(work, lease);
