@@ -25,7 +25,8 @@ static UPSTREAM: OnceLock<Testbed> = OnceLock::new();
 pub enum Definitions {
     /// Ours.
     Ours,
-    /// As upstream's: a MedusaBackupJob's status has neither `conditions` nor `message`.
+    /// As upstream's: a MedusaBackupJob's status has neither `conditions` nor `message`, a
+    /// MedusaRestoreJob's no `conditions`.
     Upstream,
 }
 
@@ -33,11 +34,15 @@ impl Definitions {
     fn all(self) -> Vec<CustomResourceDefinition> {
         let mut all = crds::all().unwrap();
         if matches!(self, Self::Upstream) {
-            let job = all.iter_mut().find(|c| c.spec.names.plural == "medusabackupjobs").unwrap();
-            let schema = job.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
-            let status = schema.properties.as_mut().unwrap().get_mut("status").unwrap();
-            let fields = status.properties.as_mut().unwrap();
-            assert!(fields.remove("conditions").is_some() && fields.remove("message").is_some());
+            for (plural, added) in
+                [("medusabackupjobs", &["conditions", "message"][..]), ("medusarestorejobs", &["conditions"])]
+            {
+                let kind = all.iter_mut().find(|c| c.spec.names.plural == plural).unwrap();
+                let schema = kind.spec.versions[0].schema.as_mut().unwrap();
+                let root = schema.open_api_v3_schema.as_mut().unwrap().properties.as_mut().unwrap();
+                let fields = root.get_mut("status").unwrap().properties.as_mut().unwrap();
+                assert!(added.iter().all(|field| fields.remove(*field).is_some()), "{plural}");
+            }
         }
         all
     }

@@ -15,13 +15,20 @@
 #[allow(dead_code, reason = "a script knows more than one test needs")]
 mod fake_medusa;
 
+mod cass_operator;
 mod cluster;
 mod gate;
+mod kubelet;
+mod site;
 mod world;
 
 mod crash;
 mod faults;
 mod good;
 mod input;
+mod restore;
+mod restore_crash;
+mod restore_faults;
+mod restore_input;
 mod role;
 mod tls;

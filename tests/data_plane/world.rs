@@ -246,7 +246,7 @@ pub struct DataPlane {
 }
 
 impl DataPlane {
-    fn start(config: Config, ns: &str, gate: Gate, timings: Timings) -> Self {
+    pub fn start(config: Config, ns: &str, gate: Gate, timings: Timings) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let shutdown = CancellationToken::new();

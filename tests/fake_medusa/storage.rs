@@ -47,6 +47,11 @@ impl Storage {
         self.0.lock().unwrap().nodes.push(node.to_owned());
     }
 
+    /// The token map is another cluster's from now on.
+    pub fn replace_nodes(&self, nodes: &[&str]) {
+        self.0.lock().unwrap().nodes = nodes.iter().map(|node| (*node).to_owned()).collect();
+    }
+
     /// Whether the node has begun its part.
     pub fn has(&self, node: &str, backup: &str) -> bool {
         self.0.lock().unwrap().parts.contains_key(&key(node, backup))

@@ -12,6 +12,7 @@
 //!
 //! Nothing here may hold a worker for longer than a pass, or take an exit code for a restore.
 
+mod ending;
 mod hostmap;
 mod inquiry;
 mod judge;
@@ -36,9 +37,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource as _, runtime::controller::Action};
 
 use self::{
+    ending::{finish, let_go, note, put},
     inquiry::Inquiry,
     judge::{Readings, Report, judge},
-    lock::{Claim, Lock, Step, Verdict},
+    lock::{Claim, Lock, Step},
     machine::{Change, Next},
     observe::{Seen, Subject},
     view::{Restore, RestorePod},
@@ -52,7 +54,7 @@ use super::{
 };
 use crate::api::{
     Reason, labels,
-    medusa::{MedusaRestoreJob, MedusaRestoreJobStatus, RestoreMapping},
+    medusa::{MedusaRestoreJob, RestoreMapping},
 };
 
 /// Shortest time between two writes that only say what is waited for.
@@ -454,87 +456,4 @@ enum Checked {
     Good(RestoreMapping),
     Bad(Problem),
     Asking,
-}
-
-/// Writes the pods' stand into the status, if it has changed.
-async fn note(
-    tools: &Tools,
-    job: &MedusaRestoreJob,
-    report: &Report,
-) -> Result<MedusaRestoreJob, kube::Error> {
-    let mut status = job.status.clone().unwrap_or_default();
-    status.finished.clone_from(&report.finished);
-    status.failed.clone_from(&report.failed);
-    status.in_progress.clone_from(&report.in_progress);
-    if job.status.as_ref() == Some(&status) {
-        return Ok(job.clone());
-    }
-    put(tools, job, status).await
-}
-
-/// The users, then `finishTime`, which says that all is done; then annotation and finalizer go.
-async fn finish(
-    tools: &Tools,
-    job: &MedusaRestoreJob,
-    seen: &Seen,
-    verdict: &Verdict,
-) -> Result<Action, kube::Error> {
-    if is_finished(job) {
-        return let_go(tools, job, seen).await;
-    }
-    let now = tools.clock.now();
-    let mut status = job.status.clone().unwrap_or_default();
-    let mut message = verdict.message.clone();
-    if let (Some(datacenter), false) = (&seen.typed, status.finished.is_empty()) {
-        let begun = status.start_time.as_ref().map_or(now, |time| time.0);
-        let missing = write::refresh_users(&tools.client, datacenter, begun).await?;
-        if !missing.is_empty() {
-            let note = format!(
-                "Secrets {} of Cassandra users do not exist: should restored passwords be older, nobody sets \
-                 them anew",
-                missing.join(", ")
-            );
-            tools.events.warning(job.object_ref(&()), Reason::UserSecretNotFound, "RefreshUsers", &note);
-            message = format!("{message}. {note}");
-        }
-    }
-    let generation = job.metadata.generation;
-    if verdict.is_good() {
-        outcome::succeed(&mut status, &message, generation, now);
-    } else {
-        status.failed.append(&mut status.in_progress);
-        outcome::fail(&mut status, verdict.reason(), &message, generation, now);
-    }
-    let job = put(tools, job, status).await?;
-    if verdict.is_good() {
-        tools.events.normal(job.object_ref(&()), Reason::Succeeded, "FinishRestore", message);
-    } else {
-        tools.events.warning(job.object_ref(&()), verdict.reason(), "FinishRestore", message);
-    }
-    let_go(tools, &job, seen).await
-}
-
-/// Takes our annotation off the datacenter and our finalizer off the job.
-async fn let_go(tools: &Tools, job: &MedusaRestoreJob, seen: &Seen) -> Result<Action, kube::Error> {
-    if lock_of(seen).is_some() {
-        write::release(&tools.client, job, &seen.raw).await?;
-    }
-    if is_held(job) {
-        write::finalizer(&tools.client, job, false).await?;
-    }
-    Ok(Action::await_change())
-}
-
-/// Writes the status, and returns the job with what was written, should the cluster's definition have
-/// dropped a part of it.
-async fn put(
-    tools: &Tools,
-    job: &MedusaRestoreJob,
-    status: MedusaRestoreJobStatus,
-) -> Result<MedusaRestoreJob, kube::Error> {
-    let version = job.metadata.resource_version.clone().unwrap_or_default();
-    let patch = write::status_patch(&version, &status);
-    let mut written = objects::patch_status(&tools.client, job, &patch).await?;
-    written.status = Some(status);
-    Ok(written)
 }
