@@ -138,14 +138,6 @@ impl CassandraDatacenter {
             .unwrap_or_default()
     }
 
-    /// Whether a node that says it is in Cassandra datacenter `name` is one of this datacenter's.
-    /// cass-operator may have settled on a name of its own, which its status then holds (upstream §1.13).
-    #[must_use]
-    pub fn is_called(&self, name: &str) -> bool {
-        name == self.display_name()
-            || self.status.as_ref().and_then(|s| s.datacenter_name.as_deref()) == Some(name)
-    }
-
     /// The Medusa container of the pod template, when there is one.
     #[must_use]
     pub fn medusa_container(&self) -> Option<&Container> {

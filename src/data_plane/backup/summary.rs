@@ -63,7 +63,7 @@ pub fn judge(
         });
     }
     let nodes: Vec<BackupNode> =
-        summary.nodes.iter().filter(|n| expected.datacenter.is_called(&n.datacenter)).map(node).collect();
+        summary.nodes.iter().filter(|n| is_ours(&n.datacenter, expected.datacenter)).map(node).collect();
     if let (true, Some(other)) = (nodes.is_empty(), summary.nodes.first()) {
         return Err(short(
             Reason::WrongDatacenter,
@@ -112,6 +112,13 @@ pub fn judge(
         total_size: Some(size::humanize(summary.total_size)),
         status: Some(summary.status().as_str_name().to_owned()),
     })
+}
+
+/// Whether a node's datacenter is this one. Medusa writes Cassandra's own name; cass-operator may have
+/// settled on a name of its own, which its status then holds (upstream §1.13).
+fn is_ours(datacenter: &str, dc: &CassandraDatacenter) -> bool {
+    datacenter == dc.display_name()
+        || dc.status.as_ref().and_then(|s| s.datacenter_name.as_deref()) == Some(datacenter)
 }
 
 fn node(node: &crate::data_plane::medusa::proto::BackupNode) -> BackupNode {

@@ -57,7 +57,7 @@ impl Inquiry {
                 self.attempts = self.attempts.wrapping_add(1);
                 Problem::new(
                     Reason::NodeUnreachable,
-                    format!("no Medusa has confirmed backup `{backup}` yet: {why}"),
+                    format!("GetBackup: no Medusa has confirmed backup `{backup}` yet: {why}"),
                 )
             }
         }))

@@ -85,7 +85,8 @@ impl Report {
 /// What to know to judge.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
-    /// The job's status: what it lists is decided.
+    /// The job's status. What it lists as finished is, whatever becomes of the pod; what it lists as failed
+    /// is looked at again, as only the pod says why.
     pub status: &'a MedusaRestoreJobStatus,
     /// The datacenter's pods.
     pub pods: &'a [RestorePod],
@@ -133,9 +134,6 @@ pub fn judge(case: Case<'_>) -> Report {
 fn stand(name: &str, pod: Option<&RestorePod>, case: Case<'_>) -> Stand {
     if case.status.finished.iter().any(|n| n == name) {
         return Stand::Restored;
-    }
-    if case.status.failed.iter().any(|n| n == name) {
-        return Stand::Failed(Reason::NodesFailed, "reported as failed before".to_owned());
     }
     let Some(pod) = pod else { return Stand::Idle("the pod does not exist yet".to_owned()) };
     if pod.orders != Holds::These {
@@ -296,15 +294,16 @@ mod tests {
     }
 
     #[test]
-    fn what_the_status_lists_stays_decided_whatever_becomes_of_the_pod() {
+    fn a_pod_that_is_listed_as_finished_is_whatever_becomes_of_it_and_a_failed_one_is_judged_again() {
         let mut status = status(&["a", "b"]);
         status.finished = vec!["a".to_owned()];
         status.failed = vec!["b".to_owned()];
-        let timings = Timings::default();
-        let readings = Readings::new();
+        let (timings, pods) = (Timings::default(), [pod("b", EXITED)]);
+        let skipped = Reading::Read(Record::Skipped("no backup".to_owned()));
+        let readings = Readings::from([("uid-b".to_owned(), skipped)]);
         let report =
-            judge(Case { status: &status, pods: &[], readings: &readings, timings: &timings, now: at(1) });
+            judge(Case { status: &status, pods: &pods, readings: &readings, timings: &timings, now: at(1) });
         assert!(report.is_decided());
-        assert_eq!((report.finished.len(), report.failed.len()), (1, 1));
+        assert_eq!((report.finished.len(), report.failures[0].0), (1, Reason::RestoreSkipped));
     }
 }

@@ -30,7 +30,7 @@ mod template;
 mod view;
 mod write;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -70,6 +70,7 @@ pub struct Restoration {
     waiting: Option<Waiting>,
     inquiry: Inquiry,
     readings: Readings,
+    asked: BTreeMap<String, Timestamp>,
     told: Option<Told>,
     is_ended: bool,
 }
@@ -334,7 +335,12 @@ impl Restoration {
         match machine::next(case) {
             Next::Wait(reason, message) => {
                 self.tell(tools, &job, reason, &message, report.is_troubled).await?;
-                Ok(Action::requeue(tools.timings.restore_poll))
+                let is_reading = seen
+                    .view
+                    .pods
+                    .iter()
+                    .any(|pod| report.unread.contains(&pod.name) && !self.asked.contains_key(&pod.uid));
+                Ok(Action::requeue(if is_reading { NEXT } else { tools.timings.restore_poll }))
             }
             Next::Change(change) => self.change(tools, &job, &seen, &change).await,
             Next::Stopped => {
@@ -356,12 +362,13 @@ impl Restoration {
         let status = job.status.clone().unwrap_or_default();
         let pods = &seen.view.pods;
         self.readings.retain(|uid, _| pods.iter().any(|pod| pod.uid == *uid));
+        self.asked.retain(|uid, _| pods.iter().any(|pod| pod.uid == *uid));
         let judged = |readings: &Readings| {
             let (timings, now) = (&tools.timings, tools.clock.now());
             judge(judge::Case { status: &status, pods, readings, timings, now })
         };
         let first = judged(&self.readings);
-        let asked: Vec<RestorePod> = pods
+        let mut asked: Vec<RestorePod> = pods
             .iter()
             .filter(|pod| {
                 let is_failing = matches!(pod.restore, Restore::Failing { .. });
@@ -369,6 +376,11 @@ impl Restoration {
             })
             .cloned()
             .collect();
+        // Those that have waited longest; the others in the next passes.
+        asked.sort_by_key(|pod| self.asked.get(&pod.uid).copied());
+        asked.truncate(observe::AT_ONCE);
+        let now = tools.clock.now();
+        self.asked.extend(asked.iter().map(|pod| (pod.uid.clone(), now)));
         if asked.is_empty() {
             return first;
         }

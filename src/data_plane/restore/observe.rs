@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use futures::{StreamExt as _, stream};
+use futures::future::join_all;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{Pod, Secret},
@@ -31,8 +31,8 @@ use crate::{
     data_plane::{objects, pods::PodView},
 };
 
-/// Logs that are read at a time.
-const AT_ONCE: usize = 8;
+/// Most logs that are read in one pass. They are read at the same time.
+pub const AT_ONCE: usize = 8;
 
 /// One restore, as far as reading goes.
 #[derive(Clone, Copy, Debug)]
@@ -157,17 +157,11 @@ pub async fn records(
     deadline: Duration,
 ) -> Vec<(String, Reading)> {
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
-    stream::iter(pods)
-        .map(|pod| {
-            let api = api.clone();
-            async move {
-                let reading = record(&api, backup, &pod, deadline).await;
-                (pod.uid, reading)
-            }
-        })
-        .buffer_unordered(AT_ONCE)
-        .collect()
-        .await
+    join_all(pods.into_iter().map(async |pod| {
+        let reading = record(&api, backup, &pod, deadline).await;
+        (pod.uid, reading)
+    }))
+    .await
 }
 
 async fn record(api: &Api<Pod>, backup: &str, pod: &RestorePod, deadline: Duration) -> Reading {

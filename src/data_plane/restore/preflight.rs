@@ -101,8 +101,8 @@ pub fn is_alone(
     }
 }
 
-/// Whether `other` has to end before `job` may begin. One that waits for something else (its message says
-/// for what) lets younger ones go first.
+/// Whether `other` has to end before `job` may begin: it is past its checks, or it is older. One that waits
+/// for something else (its message says for what) lets younger ones go first.
 fn goes_first(other: &MedusaRestoreJob, job: &MedusaRestoreJob) -> bool {
     let order = |j: &MedusaRestoreJob| {
         (j.metadata.creation_timestamp.clone().map(|time| time.0), j.metadata.name.clone())
@@ -113,8 +113,8 @@ fn goes_first(other: &MedusaRestoreJob, job: &MedusaRestoreJob) -> bool {
     other.metadata.uid != job.metadata.uid
         && other.spec.cassandra_datacenter == job.spec.cassandra_datacenter
         && status.is_none_or(|s| s.finish_time.is_none())
-        && (is_under_way || (other.metadata.deletion_timestamp.is_none() && !is_waiting))
-        && order(other) < order(job)
+        && (is_under_way
+            || (other.metadata.deletion_timestamp.is_none() && !is_waiting && order(other) < order(job)))
 }
 
 /// Whether the storage's credentials are there: `secret` names the Secret mounted for them, `keys` are its
@@ -264,7 +264,7 @@ fn check(facts: &Facts<'_>, nodes: &[BackupNode], dc: &CassandraDatacenter) -> R
             ),
         ));
     }
-    let other = nodes.iter().filter_map(|n| n.datacenter.as_deref()).find(|d| !dc.is_called(d));
+    let other = nodes.iter().filter_map(|n| n.datacenter.as_deref()).find(|d| *d != dc.display_name());
     if let Some(other) = other {
         return Err(Problem::for_good(
             Reason::WrongDatacenter,

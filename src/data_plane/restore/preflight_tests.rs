@@ -129,6 +129,7 @@ fn restore(name: &str, created: i64, more: &Value) -> MedusaRestoreJob {
 #[case::elsewhere(restore("a", 1, &json!({"spec": {"cassandraDatacenter": "dc2"}})), false)]
 #[case::waiting_for_something(restore("a", 1, &json!({"status": {"restoreKey": "k", "message": "no backup"}})), false)]
 #[case::under_way(restore("a", 1, &json!({"status": {"restoreKey": "k", "restorePrepared": true}})), true)]
+#[case::younger_under_way(restore("c", 9, &json!({"status": {"restoreKey": "k", "restorePrepared": true}})), true)]
 #[case::deleted(restore("a", 1, &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})), false)]
 fn of_two_restores_the_older_one_goes_first(#[case] other: MedusaRestoreJob, #[case] blocks: bool) {
     let ours = restore("b", 5, &json!({}));
