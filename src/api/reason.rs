@@ -170,6 +170,8 @@ reasons! {
     MedusaRestarted,
     /// The TLS material for Medusa cannot be used.
     InvalidTlsSecret,
+    /// The spec asks for something that cannot be; the message names the field.
+    InvalidSpec,
     /// The object does not have the shape its kind asks for.
     InvalidObject,
     /// The whole run took longer than allowed.

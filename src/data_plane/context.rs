@@ -20,7 +20,7 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{metrics::Metrics, objects, timings::Timings};
+use super::{metrics::Metrics, objects, pool::Pool, timings::Timings};
 use crate::{
     api::Reason,
     runtime::{backoff::Backoff, clock::Clock, events::Events},
@@ -40,6 +40,8 @@ pub struct Tools {
     pub timings: Timings,
     /// Figures for `/metrics`.
     pub metrics: Metrics,
+    /// Connections to Medusas.
+    pub medusas: Pool,
     /// The time.
     pub clock: Clock,
 }

@@ -36,6 +36,7 @@ const TIMINGS: Timings = Timings {
     record: Duration::from_secs(1),
     stall: Duration::from_secs(1),
     skew: Duration::from_secs(10),
+    secret: Duration::from_secs(1),
     lease: Duration::from_secs(1),
     definition: Duration::from_secs(1),
 };

@@ -28,8 +28,8 @@ pub mod proto {
 
 use proto::{
     BackupRequest, BackupStatusRequest, BackupSummary, GetBackupRequest, GetBackupsRequest,
-    PrepareRestoreRequest, PurgeBackupsRequest, PurgeBackupsResponse, StatusType, backup_request::Mode,
-    medusa_client::MedusaClient,
+    GetBackupsResponse, PrepareRestoreRequest, PurgeBackupsRequest, PurgeBackupsResponse, StatusType,
+    backup_request::Mode, medusa_client::MedusaClient,
 };
 
 /// Largest answer accepted, as Medusa's own limit for sending (upstream §3.2).
@@ -74,6 +74,12 @@ impl Medusa {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// With what it is spoken to.
+    #[must_use]
+    pub fn tls(&self) -> Option<&ClientTls> {
+        self.tls.as_ref()
     }
 
     /// Asks how far this node's part of backup `name` is.
@@ -138,7 +144,7 @@ impl Medusa {
         let message = GetBackupsRequest {};
         let answer =
             self.ask("GetBackups", message, deadline, async |mut c, r| c.get_backups(r).await).await?;
-        Ok(answer.backups)
+        read_list(answer)
     }
 
     /// Applies this node's retention to its own backups and removes its orphaned files.
@@ -255,6 +261,18 @@ fn read_status(status: StatusType, start: &str, finish: &str) -> Answer {
     }
 }
 
+/// The backups of a listing. A real Medusa says UNKNOWN of a place that holds none, so an empty list that
+/// says otherwise is an empty message, which proves nothing.
+fn read_list(answer: GetBackupsResponse) -> Result<Vec<BackupSummary>, CallError> {
+    if answer.backups.is_empty() && answer.overall_status() != StatusType::Unknown {
+        return Err(CallError::Refused("GetBackups answered with an empty message".to_owned()));
+    }
+    if answer.backups.iter().any(|backup| backup.backup_name.is_empty()) {
+        return Err(CallError::Refused("GetBackups listed a backup without a name".to_owned()));
+    }
+    Ok(answer.backups)
+}
+
 fn describe(status: &Status) -> String {
     let text: String = status.message().chars().take(MAX_DETAIL).collect();
     format!("gRPC {:?}: {text}", status.code())
@@ -297,5 +315,13 @@ mod tests {
     #[case(StatusType::Unknown)]
     fn an_empty_message_is_not_a_running_backup(#[case] status: StatusType) {
         assert!(matches!(read_status(status, "", ""), Answer::Error(_)));
+    }
+    #[test]
+    fn an_empty_message_is_not_an_empty_storage() {
+        assert!(read_list(GetBackupsResponse::default()).is_err());
+        let none = GetBackupsResponse { backups: Vec::new(), overall_status: StatusType::Unknown.into() };
+        assert_eq!(read_list(none), Ok(Vec::new()));
+        let nameless = GetBackupsResponse { backups: vec![BackupSummary::default()], ..Default::default() };
+        assert!(read_list(nameless).is_err());
     }
 }

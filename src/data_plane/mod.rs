@@ -2,10 +2,11 @@
 //! talking gRPC to the Medusas in the Cassandra pods.
 //!
 //! In reading order: `timings`, `pods`, `machine` (pure) ← `tls`, `medusa` (one Medusa over gRPC) ← `backup`
-//! (MedusaBackupJob), `restore` (MedusaRestoreJob) ← this file (start-up and controllers). Nothing here may know of a fleet: other
-//! clusters, control planes and the command line are out of sight.
+//! (MedusaBackupJob), `restore` (MedusaRestoreJob) ← this file (start-up and controllers). Nothing here may
+//! know of a fleet: other clusters, control planes and the command line are out of sight.
 
 pub mod backup;
+pub mod configuration;
 pub mod context;
 pub mod controllers;
 pub mod machine;
@@ -13,11 +14,15 @@ pub mod medusa;
 pub mod metrics;
 pub mod objects;
 pub mod outcome;
+pub mod peers;
 pub mod pods;
+pub mod pool;
 pub mod presence;
 pub mod problem;
+pub mod progress;
 pub mod restore;
 pub mod scene;
+pub mod summaries;
 pub mod timings;
 pub mod tls;
 
@@ -44,7 +49,7 @@ use crate::{
 pub use timings::Timings;
 
 /// Definitions this role cannot work without.
-const DEFINITIONS: [&str; 3] = ["medusabackupjobs", "medusabackups", "medusarestorejobs"];
+const DEFINITIONS: [&str; 2] = ["medusabackupjobs", "medusabackups"];
 /// Readiness gate of the definitions.
 const GATE: &str = "medusa.k8ssandra.io definitions";
 
@@ -107,7 +112,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         }
     }
     let events = Events::new(client.clone(), labels::MANAGER_DATA_PLANE);
-    let tools = Tools { client: client.clone(), events, timings, metrics, clock };
+    let medusas = pool::Pool::new(timings, metrics.clone());
+    let tools = Tools { client: client.clone(), events, timings, metrics, medusas, clock };
     let scopes: Vec<Option<String>> = if watch_namespaces.is_empty() {
         vec![None]
     } else {
@@ -121,7 +127,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "data plane runs");
         futures::join!(
             kind::<backup::Backup>(&tools, (), &scopes, &shutdown),
-            kind::<restore::Restoration>(&tools, (), &scopes, &shutdown),
+            later::<restore::Restoration>(&tools, (), &scopes, "medusarestorejobs", &shutdown),
+            later::<configuration::Configuration>(&tools, (), &scopes, "medusaconfigurations", &shutdown),
         );
     };
     let lease = presence::publish(client.clone(), namespace, timings.lease, shutdown.clone());
@@ -141,4 +148,17 @@ async fn kind<R: Reconciler>(
         controllers::run(Arc::clone(&ctx), scope.as_deref(), no_triggers::<R>, shutdown.clone())
     }))
     .await;
+}
+
+/// As [`kind`], once the cluster serves the definition of that plural name: older ones lack some.
+async fn later<R: Reconciler>(
+    tools: &Tools,
+    shared: R::Shared,
+    scopes: &[Option<String>],
+    definition: &str,
+    shutdown: &CancellationToken,
+) {
+    if served(&tools.client, &[definition], tools.timings.definition, shutdown).await {
+        kind::<R>(tools, shared, scopes, shutdown).await;
+    }
 }

@@ -77,6 +77,8 @@ pub struct Timings {
     /// How far the storage's clock may be behind ours before a backup counts as older than its job. Generous:
     /// a name that was used before is noticed without clocks where the run is claimed.
     pub skew: Duration,
+    /// Between two looks at the storage secret of a MedusaConfiguration.
+    pub secret: Duration,
     /// Between two renewals of the Lease that says who runs here.
     pub lease: Duration,
     /// Between two looks for a definition the API server does not serve yet.
@@ -115,6 +117,7 @@ impl Default for Timings {
             record: Duration::from_mins(10),
             stall: Duration::from_hours(1),
             skew: Duration::from_mins(20),
+            secret: Duration::from_secs(30),
             lease: Duration::from_secs(15),
             definition: Duration::from_secs(5),
         }

@@ -25,23 +25,36 @@ static UPSTREAM: OnceLock<Testbed> = OnceLock::new();
 pub enum Definitions {
     /// Ours.
     Ours,
-    /// As upstream's: a MedusaBackupJob's status has neither `conditions` nor `message`, a
-    /// MedusaRestoreJob's no `conditions`.
+    /// As upstream's: without the optional fields we add.
     Upstream,
 }
+
+/// What ours have and upstream's lack, by kind.
+const ADDED: [(&str, &str, &[&str]); 6] = [
+    ("medusabackupjobs", "spec", &["ttlSecondsAfterFinished"]),
+    ("medusabackupjobs", "status", &["conditions", "message"]),
+    ("medusarestorejobs", "status", &["conditions"]),
+    ("medusatasks", "status", &["conditions", "message"]),
+    ("medusabackupschedules", "status", &["conditions", "message"]),
+    (
+        "medusabackupschedules",
+        "spec",
+        &["timeZone", "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"],
+    ),
+];
 
 impl Definitions {
     fn all(self) -> Vec<CustomResourceDefinition> {
         let mut all = crds::all().unwrap();
         if matches!(self, Self::Upstream) {
-            for (plural, added) in
-                [("medusabackupjobs", &["conditions", "message"][..]), ("medusarestorejobs", &["conditions"])]
-            {
+            for (plural, part, added) in ADDED {
                 let kind = all.iter_mut().find(|c| c.spec.names.plural == plural).unwrap();
                 let schema = kind.spec.versions[0].schema.as_mut().unwrap();
-                let root = schema.open_api_v3_schema.as_mut().unwrap().properties.as_mut().unwrap();
-                let fields = root.get_mut("status").unwrap().properties.as_mut().unwrap();
-                assert!(added.iter().all(|field| fields.remove(*field).is_some()), "{plural}");
+                let root = schema.open_api_v3_schema.as_mut().unwrap();
+                let part = root.properties.as_mut().unwrap().get_mut(part).unwrap();
+                for field in added {
+                    assert!(part.properties.as_mut().unwrap().remove(*field).is_some(), "{plural}: {field}");
+                }
             }
         }
         all
@@ -117,6 +130,7 @@ pub fn pem(definitions: Definitions, file: &str) -> String {
 
 async fn install(kubeconfig: &Path, definitions: Vec<CustomResourceDefinition>) {
     let client = Client::try_from(configuration(kubeconfig).await).unwrap();
+    crate::rights::grant(client.clone()).await;
     let api: Api<CustomResourceDefinition> = Api::all(client);
     for crd in definitions {
         api.create(&PostParams::default(), &crd).await.unwrap();

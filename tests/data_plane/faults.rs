@@ -102,6 +102,16 @@ async fn an_empty_answer_is_not_progress_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backup_without_a_summary_is_none() {
+    let world = World::new(1, Script { summary_empty: usize::MAX, ..Script::default() }).await;
+    let _data_plane = world.data_plane().await;
+    world.job("b1", "dc1").await;
+    let status = assert_failed(&world, "BackupIncomplete").await;
+    assert!(status.message.unwrap().contains("without a summary"));
+    assert!(world.backup("b1").await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_medusa_that_is_down_for_a_while_is_waited_for() {
     let world = World::new(2, running()).await;
     let _data_plane = world.data_plane().await;

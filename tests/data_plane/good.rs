@@ -3,8 +3,12 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::events::v1::Event;
-use kube::{Api, api::ListParams};
+use kube::{
+    Api,
+    api::{ListParams, Patch, PatchParams},
+};
 use medusa_fleet::api::{Conditions as _, medusa::MedusaBackupJob};
+use serde_json::json;
 
 use crate::{
     cluster::eventually,
@@ -151,4 +155,34 @@ async fn deleting_a_job_closes_its_connections() {
     world.api::<MedusaBackupJob>().delete("b1", &Default::default()).await.unwrap();
     world.disconnected().await;
     assert!(world.backup("b1").await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_job_goes_when_its_time_is_over_and_its_backup_stays() {
+    let world = World::new(1, Script::default()).await;
+    let data_plane = world.data_plane().await;
+    for (name, ttl) in [("short", 0), ("long", 3600)] {
+        world
+            .create::<MedusaBackupJob>(json!({
+                "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackupJob",
+                "metadata": {"name": name},
+                "spec": {"cassandraDatacenter": "dc1", "ttlSecondsAfterFinished": ttl}
+            }))
+            .await;
+    }
+    world.finished("long").await;
+    let jobs = world.api::<MedusaBackupJob>();
+    let gone = async || jobs.get_opt("short").await.unwrap().is_none().then_some(());
+    eventually("the job is deleted", gone).await;
+    let status = world.backup("short").await.unwrap().status.unwrap();
+    assert_eq!(status.status.as_deref(), Some("SUCCESS"));
+
+    // A job that ended under another process is taken up by its finish time alone.
+    data_plane.kill();
+    let _data_plane = world.data_plane().await;
+    let spec = Patch::Merge(json!({"spec": {"ttlSecondsAfterFinished": 0}}));
+    jobs.patch("long", &PatchParams::default(), &spec).await.unwrap();
+    let gone = async || jobs.get_opt("long").await.unwrap().is_none().then_some(());
+    eventually("the other job is deleted", gone).await;
+    assert!(world.backup("long").await.is_some());
 }

@@ -19,10 +19,13 @@ mod cass_operator;
 mod cluster;
 mod gate;
 mod kubelet;
+mod rights;
 mod site;
 mod world;
 
+mod configuration;
 mod crash;
+mod docs;
 mod faults;
 mod good;
 mod input;

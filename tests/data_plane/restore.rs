@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     cass_operator::{Behaviour, SET},
     cluster::{Definitions, eventually},
+    fake_medusa::proto::{BackupNode, BackupSummary, StatusType},
     gate::Gate,
     site::{Site, restore_timings},
 };
@@ -103,11 +104,23 @@ async fn another_clusters_backup_is_mapped_pod_by_pod() {
     let site = Site::new(2).await;
     let node = |i: usize| json!({"host": format!("old-{i}"), "datacenter": "dc1", "rack": "default"});
     site.backup("b2", json!({"nodes": [node(10), node(2)]})).await;
-    site.world.storage.replace_nodes(&["old-10", "old-2"]);
-    for host in ["old-10", "old-2"] {
-        site.world.storage.begin(host, "b2");
-        site.world.storage.finish(host, "b2");
-    }
+    site.world.storage.plant(BackupSummary {
+        backup_name: "b2".to_owned(),
+        start_time: 1,
+        finish_time: 9,
+        total_nodes: 2,
+        finished_nodes: 2,
+        nodes: ["old-10", "old-2"]
+            .map(|host| BackupNode {
+                host: host.to_owned(),
+                datacenter: "dc1".to_owned(),
+                rack: "default".to_owned(),
+                ..BackupNode::default()
+            })
+            .to_vec(),
+        status: StatusType::Success.into(),
+        ..BackupSummary::default()
+    });
     let _data_plane = site.data_plane().await;
     site.restore("r1", "b2").await;
     let status = site.finished("r1").await;
@@ -206,13 +219,4 @@ async fn what_k8ssandra_operator_left_unfinished_is_carried_on() {
     assert_eq!(status.restore_key, "ec5b35c1-f2fe-4465-a74f-e29aa1d467ff");
     site.assert_restored("b1");
     site.assert_clean().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_shipped_role_is_enough() {
-    let site = Site::new(1).await;
-    let _data_plane = site.data_plane_as("shipped", |_| true).await;
-    site.restore("r1", "b1").await;
-    let status = site.finished("r1").await;
-    assert!(status.conditions.is_true("Complete"), "{status:#?}");
 }

@@ -135,7 +135,7 @@ async fn a_record_that_can_be_read_later_confirms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_permission_for_logs_the_missing_rule_is_named() {
     let site = Site::new(1).await;
-    let _data_plane = site.data_plane_as("no-logs", |rule| rule["resources"] != json!(["pods/log"])).await;
+    let _data_plane = site.data_plane_without_logs().await;
     site.restore("r1", "b1").await;
     let status = assert_failed(&site, "RestoreUnconfirmed").await;
     assert!(status.message.unwrap().contains("`get` on `pods/log`"));

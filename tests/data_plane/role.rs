@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease};
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Secret};
+use kube::{Api, Client, api::ListParams};
 use medusa_fleet::data_plane::{self, RunError};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::eventually,
+    cluster::{configuration, eventually, kubeconfig},
     fake_medusa::Script,
+    rights,
     world::{World, timings},
 };
 
@@ -80,4 +82,14 @@ async fn it_ends_when_told_to() {
     assert!(!role.is_finished(), "a missing namespace does not end it");
     shutdown.cancel();
     tokio::time::timeout(Duration::from_secs(10), role).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_may_read_a_secret_by_name_and_list_none() {
+    let world = World::new(0, Script::default()).await;
+    let config = rights::act(configuration(kubeconfig(world.definitions)).await);
+    let secrets = Api::<Secret>::namespaced(Client::try_from(config).unwrap(), &world.ns);
+    assert!(secrets.get_opt("any").await.unwrap().is_none());
+    let refused = secrets.list(&ListParams::default()).await.unwrap_err();
+    assert!(matches!(&refused, kube::Error::Api(status) if status.is_forbidden()), "{refused}");
 }

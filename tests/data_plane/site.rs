@@ -2,8 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::{
+    core::v1::{Pod, Secret},
+    rbac::v1::{ClusterRole, ClusterRoleBinding},
+};
+use kube::{
+    Api,
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+};
 use medusa_fleet::{
     api::{
         cassandra::CassandraDatacenter,
@@ -15,10 +21,11 @@ use serde_json::{Value, json};
 
 use crate::{
     cass_operator::{CassOperator, SET},
-    cluster::{Definitions, eventually, pem},
+    cluster::{Definitions, configuration, eventually, kubeconfig, pem},
     fake_medusa::{Peer, Script},
     gate::Gate,
     kubelet::Kubelet,
+    rights,
     world::{DataPlane, World, timings},
 };
 
@@ -176,8 +183,10 @@ impl Site {
     }
 
     pub async fn datacenter(&self) -> Value {
-        let dc = medusa_fleet_raw(&self.world).await;
-        serde_json::to_value(dc).unwrap()
+        let resource = ApiResource::erase::<CassandraDatacenter>(&());
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.world.client.clone(), &self.world.ns, &resource);
+        serde_json::to_value(api.get("dc1").await.unwrap()).unwrap()
     }
 
     pub async fn patch_datacenter(&self, patch: Value) {
@@ -227,20 +236,9 @@ impl Site {
     pub async fn assert_untouched(&self) {
         self.assert_clean().await;
         assert!(self.operator.volumes().is_empty());
-        assert_eq!(self.datacenter().await["metadata"]["generation"], self.generation());
-    }
-
-    fn generation(&self) -> Value {
         // Creation, and the patch that made it a site.
-        json!(2)
+        assert_eq!(self.datacenter().await["metadata"]["generation"], 2);
     }
-}
-
-async fn medusa_fleet_raw(world: &World) -> kube::api::DynamicObject {
-    let resource = kube::api::ApiResource::erase::<CassandraDatacenter>(&());
-    let api: kube::Api<kube::api::DynamicObject> =
-        kube::Api::namespaced_with(world.client.clone(), &world.ns, &resource);
-    api.get("dc1").await.unwrap()
 }
 
 async fn wait<T>(mut look: impl AsyncFnMut() -> Option<T>, limit: Duration) -> Option<T> {
@@ -255,27 +253,24 @@ async fn wait<T>(mut look: impl AsyncFnMut() -> Option<T>, limit: Duration) -> O
 }
 
 impl Site {
-    /// A data plane that may do only what the shipped ClusterRole grants, without the rules `keep` refuses.
-    pub async fn data_plane_as(&self, name: &str, keep: impl Fn(&Value) -> bool) -> DataPlane {
-        use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-        let text = include_str!("../../deploy/data-plane.yaml");
-        let shipped: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
-        let role = shipped.iter().find(|o| o["kind"] == "ClusterRole").unwrap();
-        let rules: Vec<&Value> = role["rules"].as_array().unwrap().iter().filter(|rule| keep(rule)).collect();
-        let (name, client) = (format!("{name}-{}", self.world.ns), self.world.client.clone());
-        let role = json!({"metadata": {"name": name}, "rules": rules});
-        let binding = json!({
+    /// A data plane without the right to read the logs of pods.
+    pub async fn data_plane_without_logs(&self) -> DataPlane {
+        let name = format!("no-logs-{}", self.world.ns);
+        let mut role: ClusterRole = rights::granted("ClusterRole");
+        role.metadata.name = Some(name.clone());
+        let is_logs = |resources: &Option<Vec<String>>| resources.iter().flatten().any(|r| r == "pods/log");
+        let rules = role.rules.as_mut().unwrap();
+        rules.retain(|rule| !is_logs(&rule.resources));
+        let binding: ClusterRoleBinding = serde_json::from_value(json!({
             "metadata": {"name": name},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}]
-        });
-        let params = kube::api::PostParams::default();
-        let role: ClusterRole = serde_json::from_value(role).unwrap();
-        kube::Api::all(client.clone()).create(&params, &role).await.unwrap();
-        let binding: ClusterRoleBinding = serde_json::from_value(binding).unwrap();
-        kube::Api::all(client).create(&params, &binding).await.unwrap();
-        let mut config =
-            crate::cluster::configuration(crate::cluster::kubeconfig(self.world.definitions)).await;
+        }))
+        .unwrap();
+        let (client, params) = (self.world.client.clone(), PostParams::default());
+        Api::all(client.clone()).create(&params, &role).await.unwrap();
+        Api::all(client).create(&params, &binding).await.unwrap();
+        let mut config = configuration(kubeconfig(self.world.definitions)).await;
         config.headers.push(("impersonate-user".parse().unwrap(), name.parse().unwrap()));
         DataPlane::start(config, &self.world.ns, Gate::default(), restore_timings())
     }

@@ -1,4 +1,4 @@
-//! Medusas that speak TLS: whom we trust, and with what we authenticate.
+//! How Medusas are reached: whom we trust, with what we authenticate, and where.
 
 use std::sync::Arc;
 
@@ -65,4 +65,20 @@ async fn a_server_of_another_authority_is_told_nothing() {
     assert_eq!(failed.reason, "NodeUnreachable");
     assert!(failed.message.contains("invalid peer certificate"), "{}", failed.message);
     assert_eq!((world.peers[0].statuses(), world.peers[0].starts()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_with_an_ipv6_address_is_reached_at_it() {
+    let mut world = World::new(0, Script::default()).await;
+    let node = "shop-dc1-default-sts-0";
+    world.storage.add_node(node);
+    let open = Arc::clone(&world.open);
+    let peer = Peer::start_at("::1", None, node, world.storage.clone(), Script::default(), open).await;
+    world.create_pod(node, &world.medusa_pod(&peer)).await;
+    world.pod_ip(node, "::1").await;
+    world.peers.push(peer);
+    let _data_plane = world.data_plane().await;
+    world.job("b1", "dc1").await;
+    let status = world.finished("b1").await;
+    assert!(status.conditions.is_true("Complete"), "{status:?}");
 }

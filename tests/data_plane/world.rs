@@ -31,6 +31,7 @@ use crate::{
     cluster::{Definitions, configuration, eventually, kubeconfig},
     fake_medusa::{Peer, Script, Storage},
     gate::Gate,
+    rights,
 };
 
 static NAMES: AtomicUsize = AtomicUsize::new(0);
@@ -58,6 +59,7 @@ pub fn timings() -> Timings {
         input: Duration::from_secs(3),
         input_retry_max: Duration::from_millis(300),
         run: Duration::from_secs(60),
+        secret: Duration::from_millis(200),
         lease: Duration::from_secs(1),
         definition: Duration::from_millis(100),
         ..Timings::default()
@@ -86,6 +88,7 @@ impl World {
         let ns = format!("t{}", NAMES.fetch_add(1, Ordering::SeqCst));
         let namespace = serde_json::from_value::<Namespace>(json!({"metadata": {"name": ns}})).unwrap();
         Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+        rights::grant_in(client.clone(), &ns).await;
         let nodes: Vec<String> = (0..n).map(|i| format!("shop-dc1-default-sts-{i}")).collect();
         let mut world = Self {
             definitions,
@@ -234,7 +237,8 @@ impl World {
     }
 
     pub async fn data_plane_with(&self, gate: Gate, timings: Timings) -> DataPlane {
-        DataPlane::start(configuration(kubeconfig(self.definitions)).await, &self.ns, gate, timings)
+        let config = rights::act(configuration(kubeconfig(self.definitions)).await);
+        DataPlane::start(config, &self.ns, gate, timings)
     }
 }
 
@@ -246,6 +250,7 @@ pub struct DataPlane {
 }
 
 impl DataPlane {
+    /// Starts it with the rights that `config` has.
     pub fn start(config: Config, ns: &str, gate: Gate, timings: Timings) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

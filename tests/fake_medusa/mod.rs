@@ -63,6 +63,27 @@ pub struct Script {
     pub summary_hangs: usize,
     /// How many GetBackup calls say INTERNAL.
     pub summary_fails: usize,
+    /// How many GetBackup calls answer without a summary.
+    pub summary_empty: usize,
+    /// GetBackups.
+    pub list: Call,
+    /// PurgeBackups.
+    pub purge: Call,
+    /// PrepareRestore.
+    pub prepare: Call,
+}
+
+/// How calls of one kind are answered, besides truthfully at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Call {
+    /// How long each takes. What it does it does then, whether or not the caller has waited.
+    pub takes: Duration,
+    /// How many never end and do nothing.
+    pub hangs: usize,
+    /// How many then say INTERNAL and do nothing.
+    pub fails: usize,
+    /// How many then answer an empty message and do nothing.
+    pub empty: usize,
 }
 
 impl Default for Script {
@@ -78,6 +99,10 @@ impl Default for Script {
             start_hangs: 0,
             summary_hangs: 0,
             summary_fails: 0,
+            summary_empty: 0,
+            list: Call::default(),
+            purge: Call::default(),
+            prepare: Call::default(),
         }
     }
 }
@@ -89,7 +114,6 @@ pub struct Peer {
     /// Where it listens.
     pub address: SocketAddr,
     shared: Arc<Shared>,
-    life: Mutex<CancellationToken>,
     tls: Option<ServerTlsConfig>,
 }
 
@@ -103,7 +127,13 @@ struct Shared {
     spoiled: Mutex<HashMap<String, ()>>,
     starts: AtomicUsize,
     statuses: AtomicUsize,
+    /// How often each of the other calls arrived.
+    called: Mutex<HashMap<&'static str, usize>>,
+    /// The restores this node was prepared for.
+    prepared: Mutex<Vec<PrepareRestoreRequest>>,
     open: Arc<AtomicI64>,
+    /// Ends with the process.
+    life: Mutex<CancellationToken>,
 }
 
 impl Peer {
@@ -131,16 +161,19 @@ impl Peer {
             spoiled: Mutex::default(),
             starts: AtomicUsize::new(0),
             statuses: AtomicUsize::new(0),
+            called: Mutex::default(),
+            prepared: Mutex::default(),
             open,
+            life: Mutex::default(),
         });
-        let peer = Self { node: node.to_owned(), address, shared, life: Mutex::default(), tls };
+        let peer = Self { node: node.to_owned(), address, shared, tls };
         peer.serve(listener);
         peer
     }
 
     fn serve(&self, listener: TcpListener) {
         let life = CancellationToken::new();
-        *self.life.lock().unwrap() = life.clone();
+        *self.shared.life.lock().unwrap() = life.clone();
         let incoming = connection::incoming(listener, life.clone(), Arc::clone(&self.shared.open));
         let service = MedusaServer::new(Service(Arc::clone(&self.shared)));
         let mut server = Server::builder();
@@ -157,7 +190,7 @@ impl Peer {
 
     /// Kills the process: connections break, its memory is gone, the port is closed.
     pub fn kill(&self) {
-        self.life.lock().unwrap().cancel();
+        self.shared.life.lock().unwrap().cancel();
         self.shared.memory.lock().unwrap().clear();
         self.shared.spoiled.lock().unwrap().clear();
     }
@@ -187,11 +220,22 @@ impl Peer {
     pub fn statuses(&self) -> usize {
         self.shared.statuses.load(Ordering::SeqCst)
     }
+
+    /// How often GetBackup, GetBackups, PurgeBackups or PrepareRestore arrived.
+    pub fn called(&self, rpc: &str) -> usize {
+        self.shared.called.lock().unwrap().get(rpc).copied().unwrap_or_default()
+    }
+
+    /// Backup, datacenter and key of each restore this node was prepared for.
+    pub fn prepared(&self) -> Vec<(String, String, String)> {
+        let all = self.shared.prepared.lock().unwrap().clone();
+        all.into_iter().map(|p| (p.backup_name, p.datacenter, p.restore_key)).collect()
+    }
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        self.life.lock().unwrap().cancel();
+        self.shared.life.lock().unwrap().cancel();
     }
 }
 
@@ -209,6 +253,35 @@ impl Service {
         let had = *left > 0;
         *left = left.saturating_sub(1);
         had
+    }
+
+    /// Plays one call: does `work` once its time has come, which outlives the caller but not the process.
+    async fn play<T: Default + Send + 'static>(
+        &self,
+        rpc: &'static str,
+        call: impl Fn(&mut Script) -> &mut Call,
+        work: impl FnOnce(&Shared) -> Result<T, Status> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        *self.0.called.lock().unwrap().entry(rpc).or_default() += 1;
+        if self.spend(|s| &mut call(s).hangs) {
+            for_ever().await;
+        }
+        if self.spend(|s| &mut call(s).fails) {
+            return Err(Status::internal(format!("Failed to do {rpc}: scripted")));
+        }
+        if self.spend(|s| &mut call(s).empty) {
+            return Ok(Response::new(T::default()));
+        }
+        let takes = call(&mut self.0.script.lock().unwrap()).takes;
+        let life = self.0.life.lock().unwrap().clone();
+        let shared = Arc::clone(&self.0);
+        let done = tokio::spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(takes) => work(&shared),
+                () = life.cancelled() => Err(Status::unavailable("killed")),
+            }
+        });
+        done.await.unwrap().map(Response::new)
     }
 
     /// Writes into the storage what a running backup has got to by now.
@@ -287,6 +360,7 @@ impl Medusa for Service {
         &self,
         request: Request<GetBackupRequest>,
     ) -> Result<Response<GetBackupResponse>, Status> {
+        *self.0.called.lock().unwrap().entry("GetBackup").or_default() += 1;
         if self.spend(|s| &mut s.summary_hangs) {
             for_ever().await;
         }
@@ -296,6 +370,9 @@ impl Medusa for Service {
         };
         if self.spend(|s| &mut s.summary_fails) {
             return Err(unknown());
+        }
+        if self.spend(|s| &mut s.summary_empty) {
+            return Ok(Response::new(GetBackupResponse::default()));
         }
         let summary = self.0.storage.summary(&name).ok_or_else(unknown)?;
         let status = summary.status;
@@ -317,20 +394,50 @@ impl Medusa for Service {
         &self,
         _: Request<GetBackupsRequest>,
     ) -> Result<Response<GetBackupsResponse>, Status> {
-        Err(Status::unimplemented("not faked"))
+        self.play(
+            "GetBackups",
+            |s| &mut s.list,
+            |shared| {
+                let backups = shared.storage.summaries();
+                let of = |status: StatusType| backups.iter().any(|b| b.status() == status);
+                let overall = if backups.is_empty() {
+                    StatusType::Unknown
+                } else if of(StatusType::InProgress) {
+                    StatusType::InProgress
+                } else {
+                    StatusType::Success
+                };
+                Ok(GetBackupsResponse { backups, overall_status: overall.into() })
+            },
+        )
+        .await
     }
 
     async fn purge_backups(
         &self,
         _: Request<PurgeBackupsRequest>,
     ) -> Result<Response<PurgeBackupsResponse>, Status> {
-        Err(Status::unimplemented("not faked"))
+        self.play("PurgeBackups", |s| &mut s.purge, |shared| Ok(shared.storage.purge(&shared.node))).await
     }
 
     async fn prepare_restore(
         &self,
-        _: Request<PrepareRestoreRequest>,
+        request: Request<PrepareRestoreRequest>,
     ) -> Result<Response<PrepareRestoreResponse>, Status> {
-        Err(Status::unimplemented("not faked"))
+        let request = request.into_inner();
+        self.play(
+            "PrepareRestore",
+            |s| &mut s.prepare,
+            move |shared| {
+                let name = &request.backup_name;
+                if shared.storage.summary(name).is_none() {
+                    let why = format!("Failed to prepare restore: 'The backup {name} does not exist'");
+                    return Err(Status::internal(why));
+                }
+                shared.prepared.lock().unwrap().push(request);
+                Ok(PrepareRestoreResponse {})
+            },
+        )
+        .await
     }
 }

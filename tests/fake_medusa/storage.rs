@@ -6,11 +6,13 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::proto::{BackupNode, BackupSummary, StatusType};
+use super::proto::{BackupNode, BackupSummary, PurgeBackupsResponse, StatusType};
 
 /// Bytes and objects each node's part counts for.
 const SIZE: i64 = 4_352;
 const OBJECTS: i64 = 7;
+/// Objects of each purged part that are kept because they are young.
+const WITHIN_GRACE: i32 = 2;
 
 /// A bucket. Clones share it.
 #[derive(Clone, Default)]
@@ -18,23 +20,57 @@ pub struct Storage(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
+    /// Every node's name and Cassandra datacenter.
+    nodes: Vec<(String, String)>,
+    /// Of nodes that are added later.
     datacenter: String,
-    nodes: Vec<String>,
     parts: BTreeMap<(String, String), Part>,
+    /// Backups written by nodes nobody here plays.
+    planted: BTreeMap<String, BackupSummary>,
+    /// How many backups of a node a purge keeps.
+    keep: Option<usize>,
     age: i64,
+    written: u64,
 }
 
 #[derive(Clone, Copy)]
 struct Part {
     begun: i64,
     finished: Option<i64>,
+    /// Which part this is, counted over the bucket: seconds are too coarse to tell the older one.
+    number: u64,
 }
 
 impl Storage {
     /// A bucket used by `nodes`, which are all of Cassandra datacenter `datacenter`.
     pub fn new(datacenter: &str, nodes: Vec<String>) -> Self {
-        let state = State { datacenter: datacenter.to_owned(), nodes, ..State::default() };
-        Self(Arc::new(Mutex::new(state)))
+        let storage = Self::default();
+        datacenter.clone_into(&mut storage.0.lock().unwrap().datacenter);
+        storage.share(datacenter, nodes);
+        storage
+    }
+
+    /// Another datacenter writes under the same prefix.
+    pub fn share(&self, datacenter: &str, nodes: Vec<String>) {
+        let nodes = nodes.into_iter().map(|node| (node, datacenter.to_owned()));
+        self.0.lock().unwrap().nodes.extend(nodes);
+    }
+
+    /// A backup that was written by somebody else, as Medusa describes it.
+    pub fn plant(&self, summary: BackupSummary) {
+        self.0.lock().unwrap().planted.insert(summary.backup_name.clone(), summary);
+    }
+
+    /// Everything under the prefix is gone, or the prefix is another.
+    pub fn clear(&self) {
+        let mut state = self.0.lock().unwrap();
+        state.parts.clear();
+        state.planted.clear();
+    }
+
+    /// Medusa's `max_backup_count`: a purge leaves that many backups of each node.
+    pub fn keep(&self, count: usize) {
+        self.0.lock().unwrap().keep = Some(count);
     }
 
     /// Claims to be that many seconds in the past.
@@ -44,12 +80,9 @@ impl Storage {
 
     /// Adds a node to the token map, as a scale-up does.
     pub fn add_node(&self, node: &str) {
-        self.0.lock().unwrap().nodes.push(node.to_owned());
-    }
-
-    /// The token map is another cluster's from now on.
-    pub fn replace_nodes(&self, nodes: &[&str]) {
-        self.0.lock().unwrap().nodes = nodes.iter().map(|node| (*node).to_owned()).collect();
+        let mut state = self.0.lock().unwrap();
+        let datacenter = state.datacenter.clone();
+        state.nodes.push((node.to_owned(), datacenter));
     }
 
     /// Whether the node has begun its part.
@@ -61,7 +94,9 @@ impl Storage {
     pub fn begin(&self, node: &str, backup: &str) {
         let mut state = self.0.lock().unwrap();
         let begun = now() - state.age;
-        state.parts.entry(key(node, backup)).or_insert(Part { begun, finished: None });
+        state.written += 1;
+        let number = state.written;
+        state.parts.entry(key(node, backup)).or_insert(Part { begun, finished: None, number });
     }
 
     /// The node finishes its part, unless it has.
@@ -80,29 +115,71 @@ impl Storage {
         Some((print(part.begun), part.finished.map(print).unwrap_or_default()))
     }
 
-    /// One backup over all nodes.
+    /// One backup over all nodes of the datacenter that began it first: its token map is the backup's.
     pub fn summary(&self, backup: &str) -> Option<BackupSummary> {
+        self.0.lock().unwrap().summary(backup)
+    }
+
+    /// All backups, as GetBackups lists them.
+    pub fn summaries(&self) -> Vec<BackupSummary> {
         let state = self.0.lock().unwrap();
-        let parts: Vec<Part> =
-            state.nodes.iter().filter_map(|node| state.parts.get(&key(node, backup)).copied()).collect();
+        let mut names: Vec<&String> = state.parts.keys().map(|(_, name)| name).collect();
+        names.extend(state.planted.keys());
+        names.sort();
+        names.dedup();
+        names.into_iter().filter_map(|name| state.summary(name)).collect()
+    }
+
+    /// Removes the node's oldest finished parts but for as many as are to be kept.
+    pub fn purge(&self, node: &str) -> PurgeBackupsResponse {
+        let mut state = self.0.lock().unwrap();
+        let mut own: Vec<(u64, (String, String))> = state
+            .parts
+            .iter()
+            .filter(|((of, _), part)| of == node && part.finished.is_some())
+            .map(|(key, part)| (part.number, key.clone()))
+            .collect();
+        own.sort();
+        own.truncate(own.len().saturating_sub(state.keep.unwrap_or(usize::MAX)));
+        for (_, key) in &own {
+            state.parts.remove(key);
+        }
+        let count = i32::try_from(own.len()).unwrap();
+        PurgeBackupsResponse {
+            nb_backups_purged: count,
+            nb_objects_purged: count * i32::try_from(OBJECTS).unwrap(),
+            total_purged_size: i64::from(count) * SIZE,
+            total_objects_within_gc_grace: count * WITHIN_GRACE,
+        }
+    }
+}
+
+impl State {
+    fn summary(&self, backup: &str) -> Option<BackupSummary> {
+        if let Some(planted) = self.planted.get(backup) {
+            return Some(planted.clone());
+        }
+        let part = |node: &str| self.parts.get(&key(node, backup)).copied();
+        let first = self.nodes.iter().filter_map(|(node, dc)| Some((part(node)?.number, dc))).min()?;
+        let nodes: Vec<&(String, String)> = self.nodes.iter().filter(|(_, dc)| dc == first.1).collect();
+        let parts: Vec<Part> = nodes.iter().filter_map(|(node, _)| part(node)).collect();
         let begun = parts.iter().map(|p| p.begun).min()?;
         let finished: Vec<i64> = parts.iter().filter_map(|p| p.finished).collect();
-        let whole = finished.len() == state.nodes.len();
+        let whole = finished.len() == nodes.len();
         let count = i64::try_from(finished.len()).unwrap();
         Some(BackupSummary {
             backup_name: backup.to_owned(),
             start_time: begun,
             finish_time: if whole { finished.iter().copied().max().unwrap_or_default() } else { 0 },
-            total_nodes: i32::try_from(state.nodes.len()).unwrap(),
+            total_nodes: i32::try_from(nodes.len()).unwrap(),
             finished_nodes: i32::try_from(count).unwrap(),
-            nodes: state
-                .nodes
-                .iter()
+            nodes: nodes
+                .into_iter()
                 .zip(0_i64..)
-                .map(|(node, token)| BackupNode {
+                .map(|((node, datacenter), token)| BackupNode {
                     host: node.clone(),
                     tokens: vec![token * 100],
-                    datacenter: state.datacenter.clone(),
+                    datacenter: datacenter.clone(),
                     rack: "default".to_owned(),
                 })
                 .collect(),

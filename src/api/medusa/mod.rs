@@ -17,7 +17,10 @@ pub use backup_job::{MedusaBackupJob, MedusaBackupJobSpec, MedusaBackupJobStatus
 pub use backup_schedule::{
     MedusaBackupSchedule, MedusaBackupScheduleSpec, MedusaBackupScheduleStatus, ScheduledOperation,
 };
-pub use configuration::{MedusaConfiguration, MedusaConfigurationSpec, MedusaConfigurationStatus};
+pub use configuration::{
+    CREDENTIALS_KEY, MedusaConfiguration, MedusaConfigurationSpec, MedusaConfigurationStatus, READY,
+    SECRET_AVAILABLE, StorageSecret, Verdict, readiness,
+};
 pub use restore_job::{
     MappedHost, MedusaRestoreJob, MedusaRestoreJobSpec, MedusaRestoreJobStatus, RestoreMapping,
 };

@@ -11,17 +11,16 @@ use super::{
     plan::{Settled, in_place},
 };
 use crate::{
-    api::{Reason, condition::set_condition, medusa::MedusaConfiguration},
+    api::{
+        Reason,
+        condition::set_condition,
+        medusa::{CREDENTIALS_KEY, MedusaConfiguration, Storage, StorageSecret, Verdict, readiness},
+    },
     control_plane::{
         fleet::{Snapshot, Usable},
         view::ObjectKey,
     },
 };
-
-/// The key of a storage secret that Medusa reads (upstream §2.5).
-pub const CREDENTIALS_KEY: &str = "credentials";
-
-type Verdict = (Option<bool>, Reason, String);
 
 /// Everything the conditions are made of.
 pub struct Facts<'a> {
@@ -47,51 +46,26 @@ pub fn conditions(
 ) -> Vec<Condition> {
     let mut list = configuration.status.clone().unwrap_or_default().conditions;
     let generation = configuration.metadata.generation;
-    let secret = secret_available(key, configuration, facts.sources);
-    let ready = match &secret {
-        (Some(true), ..) => (Some(true), Reason::Ready, "the configuration can be used".to_owned()),
-        other => other.clone(),
-    };
-    for (type_, (status, reason, message)) in
-        [("SecretAvailable", secret), ("Ready", ready), ("Replicated", replicated(key, facts))]
-    {
+    let secret = storage_secret(key, configuration, facts.sources);
+    let [secret, ready] = readiness(&configuration.spec, &key.namespace, secret);
+    for (type_, (status, reason, message)) in [secret, ready, ("Replicated", replicated(key, facts))] {
         set_condition(&mut list, type_, status, reason, message, generation, now);
     }
     list
 }
 
-fn secret_available(
+fn storage_secret(
     key: &ObjectKey,
     configuration: &MedusaConfiguration,
     sources: &SourceObjects,
-) -> Verdict {
-    let storage = configuration.spec.storage_properties.clone().unwrap_or_default();
-    let Some(name) = storage.secret_name() else {
-        return if storage.is_role_based() {
-            (Some(true), Reason::RoleBased, "credentials come from the pods' cloud identity".to_owned())
-        } else {
-            (Some(true), Reason::NoSecretNeeded, "`storageSecretRef` names no Secret".to_owned())
-        };
-    };
-    match sources.secrets.get(&ObjectKey::new(&key.namespace, name)) {
-        Some(SecretState::Read { keys, .. }) if keys.contains(CREDENTIALS_KEY) => {
-            (Some(true), Reason::SecretAvailable, format!("Secret `{name}` has key `{CREDENTIALS_KEY}`"))
+) -> StorageSecret {
+    let name = configuration.spec.storage_properties.as_ref().and_then(Storage::secret_name);
+    match name.and_then(|name| sources.secrets.get(&ObjectKey::new(&key.namespace, name))) {
+        Some(SecretState::Read { keys, .. }) => {
+            StorageSecret::Present { has_credentials: keys.contains(CREDENTIALS_KEY) }
         }
-        Some(SecretState::Read { .. }) => (
-            Some(false),
-            Reason::SecretKeyMissing,
-            format!(
-                "Secret `{name}` has no key `{CREDENTIALS_KEY}`; Medusa reads its credentials file from there"
-            ),
-        ),
-        Some(SecretState::Absent) => (
-            Some(false),
-            Reason::SecretNotFound,
-            format!("Secret `{name}` does not exist in namespace `{}`; create it there", key.namespace),
-        ),
-        Some(SecretState::NotRead) | None => {
-            (None, Reason::Connecting, format!("Secret `{name}` was not read yet"))
-        }
+        Some(SecretState::Absent) => StorageSecret::Absent,
+        Some(SecretState::NotRead) | None => StorageSecret::Unread,
     }
 }
 

@@ -33,6 +33,7 @@ use super::{
     context::{Context, Reconciler, Tools},
     objects, outcome,
     problem::{Problem, Waiting},
+    progress::is_due,
     scene::{self, Scene},
     timings::{after, since},
 };
@@ -205,7 +206,7 @@ impl Backup {
             let now = tools.clock.now();
             let mut status = run.status.clone();
             status::progress(&mut status, &run.nodes);
-            if status::is_due(&run.status, &status, run.written, now) {
+            if is_due(status::counts(&run.status), status::counts(&status), run.written, now) {
                 let written =
                     objects::patch_status(&tools.client, job, &status::patch(&run.resource_version, &status))
                         .await?;
@@ -219,7 +220,7 @@ impl Backup {
             Err(status::verdict(&run.nodes))
         } else {
             let medusas = run.medusas(tools);
-            let datacenter = run.datacenter.clone();
+            let datacenter = run.peers.datacenter.clone();
             let expected = Expected { datacenter: &datacenter, pods: run.nodes.len(), started: run.started };
             match run.closing.pass(tools, &run.name, &medusas, expected).await {
                 Closed::Whole(backup) => Ok(backup),
@@ -241,7 +242,7 @@ async fn end(
     whole: Result<Box<MedusaBackupStatus>, (Reason, String)>,
 ) -> Result<(), kube::Error> {
     let whole = match whole {
-        Ok(backup) => write::backup(&tools.client, job, &run.datacenter, &backup)
+        Ok(backup) => write::backup(&tools.client, job, &run.peers.datacenter, &backup)
             .await?
             .map(|()| backup)
             .map_err(|problem| (problem.reason, problem.message)),

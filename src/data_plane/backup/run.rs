@@ -4,7 +4,7 @@
 //! it: dropping it closes the connections and forgets the calls. Nothing here may write to the API server.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -15,18 +15,14 @@ use tokio::time::Instant;
 
 use super::closing::Closing;
 use crate::{
-    api::{
-        cassandra::CassandraDatacenter,
-        medusa::{BackupType, MedusaBackupJob, MedusaBackupJobStatus},
-    },
+    api::medusa::{BackupType, MedusaBackupJob, MedusaBackupJobStatus},
     data_plane::{
         context::Tools,
         machine::{Answer, Node, Step, Verdict},
         medusa::Medusa,
-        pods::PodView,
-        scene::{self, Scene},
+        peers::Peers,
+        scene::Scene,
         timings::since,
-        tls::ClientTls,
     },
     runtime::clock,
 };
@@ -42,8 +38,8 @@ pub struct Run {
     pub name: String,
     /// The job's namespace.
     pub namespace: String,
-    /// The datacenter as it was when the run began or was taken over.
-    pub datacenter: CassandraDatacenter,
+    /// The datacenter, its pods and their Medusas.
+    pub peers: Peers,
     /// `status.startTime`.
     pub started: Timestamp,
     /// The status as last written or read.
@@ -57,10 +53,6 @@ pub struct Run {
     /// The end of a run whose nodes all succeeded.
     pub closing: Closing,
     kind: BackupType,
-    pods: BTreeMap<String, PodView>,
-    listed: Timestamp,
-    tls: Option<ClientTls>,
-    medusas: HashMap<String, Arc<Medusa>>,
     calls: FuturesUnordered<BoxFuture<'static, (String, Timestamp, Answer)>>,
     busy: HashSet<String>,
 }
@@ -71,11 +63,10 @@ impl Run {
     #[must_use]
     pub fn new(job: &MedusaBackupJob, scene: Scene, claimed: bool, now: Timestamp) -> Self {
         let status = job.status.clone().unwrap_or_default();
-        let pods: BTreeMap<String, PodView> = scene.pods.into_iter().map(|p| (p.name.clone(), p)).collect();
         let mut run = Self {
             name: job.metadata.name.clone().unwrap_or_default(),
             namespace: job.metadata.namespace.clone().unwrap_or_default(),
-            datacenter: scene.datacenter,
+            peers: Peers::new(scene, now),
             started: status.start_time.as_ref().map_or(now, |t| t.0),
             status,
             resource_version: job.metadata.resource_version.clone().unwrap_or_default(),
@@ -83,10 +74,6 @@ impl Run {
             nodes: BTreeMap::new(),
             closing: Closing::default(),
             kind: job.spec.backup_type,
-            pods,
-            listed: now,
-            tls: scene.tls,
-            medusas: HashMap::new(),
             calls: FuturesUnordered::new(),
             busy: HashSet::new(),
         };
@@ -100,13 +87,16 @@ impl Run {
         let status = &self.status;
         let all: Vec<&String> =
             if status.in_progress.is_empty() && status.finished.is_empty() && status.failed.is_empty() {
-                self.pods.keys().collect()
+                self.peers.pods.keys().collect()
             } else {
                 status.in_progress.iter().collect()
             };
         for pod in all {
-            let node =
-                if claimed { Node::claimed(pod, now) } else { Node::resumed(pod, self.pods.get(pod), now) };
+            let node = if claimed {
+                Node::claimed(pod, now)
+            } else {
+                Node::resumed(pod, self.peers.pods.get(pod), now)
+            };
             self.nodes.insert(pod.clone(), node);
         }
         self.adopt_decisions(now);
@@ -142,9 +132,8 @@ impl Run {
     /// The nodes' Medusas in order of their names, for questions any of them can answer.
     #[must_use]
     pub fn medusas(&mut self, tools: &Tools) -> Vec<Arc<Medusa>> {
-        let views: Vec<PodView> =
-            self.pods.values().filter(|p| self.nodes.contains_key(&p.name)).cloned().collect();
-        views.iter().filter_map(|view| self.medusa(tools, view)).collect()
+        let Self { nodes, peers, .. } = self;
+        nodes.keys().filter_map(|pod| peers.medusa(tools, pod)).collect()
     }
 
     /// Asks the nodes for at most one pass's time. Returns how long to wait for the next pass, or nothing
@@ -155,8 +144,10 @@ impl Run {
         let end = Instant::now() + pass;
         loop {
             let now = clock::now();
-            if self.nodes.values().any(Node::is_in_doubt) && since(self.listed, now) >= tools.timings.pods {
-                self.look_at_pods(tools).await;
+            if self.nodes.values().any(Node::is_in_doubt)
+                && since(self.peers.listed, now) >= tools.timings.pods
+            {
+                self.peers.look(tools).await;
             }
             let wake = self.advance(tools, clock::now());
             if self.is_decided() {
@@ -181,7 +172,7 @@ impl Run {
         let mut wake: Option<Timestamp> = None;
         let mut due = Vec::new();
         for (pod, node) in &mut self.nodes {
-            let view = self.pods.get(pod);
+            let view = self.peers.pods.get(pod);
             node.look(view, self.started, &tools.timings, now);
             if self.busy.contains(pod) {
                 continue;
@@ -189,16 +180,16 @@ impl Run {
             match node.step(view, &tools.timings, now) {
                 Step::Decided => {}
                 Step::Wait(until) => wake = Some(wake.map_or(until, |w| w.min(until))),
-                step @ (Step::Ask | Step::Send) => due.extend(view.map(|v| (v.clone(), step))),
+                step @ (Step::Ask | Step::Send) => due.push((pod.clone(), step)),
             }
         }
-        for (view, step) in due {
+        for (pod, step) in due {
             if self.calls.len() >= MAX_CALLS {
                 break;
             }
-            let Some(medusa) = self.medusa(tools, &view) else { continue };
-            let (pod, backup, kind) = (view.name.clone(), self.name.clone(), self.kind);
-            self.busy.insert(view.name);
+            let Some(medusa) = self.peers.medusa(tools, &pod) else { continue };
+            let (backup, kind) = (self.name.clone(), self.kind);
+            self.busy.insert(pod.clone());
             self.calls.push(Box::pin(async move {
                 let answer = if step == Step::Send {
                     medusa.start(&backup, kind).await
@@ -216,43 +207,11 @@ impl Run {
         let now = clock::now();
         tracing::debug!(namespace = self.namespace, backup = self.name, pod, ?answer, "answer");
         // Whether a node failed or was restarted stands in its pod.
-        if matches!(answer, Answer::Failed { .. }) && since(self.listed, now) >= tools.timings.pass {
-            self.look_at_pods(tools).await;
+        if matches!(answer, Answer::Failed { .. }) && since(self.peers.listed, now) >= tools.timings.pass {
+            self.peers.look(tools).await;
         }
         if let Some(node) = self.nodes.get_mut(pod) {
-            node.learn(answer, asked, self.pods.get(pod), self.started, &tools.timings, now);
+            node.learn(answer, asked, self.peers.pods.get(pod), self.started, &tools.timings, now);
         }
-    }
-
-    /// Lists the pods anew, and reads the TLS Secret again, as either may be why a node does not answer.
-    async fn look_at_pods(&mut self, tools: &Tools) {
-        self.listed = clock::now();
-        match scene::pods(&tools.client, &self.datacenter).await {
-            Ok(views) => self.pods = views.into_iter().map(|p| (p.name.clone(), p)).collect(),
-            Err(error) => tracing::warn!(namespace = self.namespace, backup = self.name, %error, "list pods"),
-        }
-        if self.tls.is_none() {
-            return;
-        }
-        match scene::tls(&tools.client, &self.datacenter).await {
-            Ok(Ok(tls)) if tls != self.tls => {
-                self.tls = tls;
-                self.medusas.clear();
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(namespace = self.namespace, backup = self.name, %error, "read TLS"),
-        }
-    }
-
-    /// The one Medusa value of that pod: another address is another connection.
-    fn medusa(&mut self, tools: &Tools, view: &PodView) -> Option<Arc<Medusa>> {
-        let address = view.address?;
-        if let Some(known) = self.medusas.get(&view.name).filter(|m| m.address() == address) {
-            return Some(Arc::clone(known));
-        }
-        let open = tools.metrics.medusa_connections.clone();
-        let medusa = Arc::new(Medusa::new(address, self.tls.clone(), tools.timings, open));
-        self.medusas.insert(view.name.clone(), Arc::clone(&medusa));
-        Some(medusa)
     }
 }

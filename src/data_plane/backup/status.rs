@@ -3,7 +3,7 @@
 //! Pure. Clusters with upstream's definitions drop `message` and `conditions`; nothing here may be needed
 //! to go on, only to explain. The lists and times alone must carry a run over a restart.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,14 +14,9 @@ use crate::{
     data_plane::{
         machine::{Node, Verdict},
         outcome,
-        timings::since,
+        progress::{self, Counts},
     },
 };
-
-/// Longest time a change of the lists goes unwritten.
-const STALE: Duration = Duration::from_mins(5);
-/// Shortest time between two writes of progress.
-const QUICK: Duration = Duration::from_secs(1);
 
 /// The status as a merge patch that only applies to `resource_version`.
 #[must_use]
@@ -60,50 +55,24 @@ pub fn progress(status: &mut MedusaBackupJobStatus, nodes: &BTreeMap<String, Nod
     status.failed = of(|v| matches!(v, Some(Verdict::Failed(..))));
 }
 
-/// Whether `new` should be written though the run goes on: at the first failure, at each quarter of the
-/// nodes, and when the change has gone unwritten for long. So a backup of any size costs at most three such
-/// writes in its first minutes.
+/// How many pods are in which list.
 #[must_use]
-pub fn is_due(
-    written: &MedusaBackupJobStatus,
-    new: &MedusaBackupJobStatus,
-    last: Timestamp,
-    now: Timestamp,
-) -> bool {
-    let lists = |s: &MedusaBackupJobStatus| (s.finished.len(), s.failed.len());
-    let total = new.in_progress.len() + new.finished.len() + new.failed.len();
-    let quarter = |s: &MedusaBackupJobStatus| {
-        (s.finished.len() + s.failed.len()).saturating_mul(4).checked_div(total).unwrap_or_default()
-    };
-    let waited = since(last, now);
-    lists(written) != lists(new)
-        && (waited >= STALE
-            || (waited >= QUICK
-                && (quarter(written) < quarter(new)
-                    || (written.failed.is_empty() && !new.failed.is_empty()))))
+pub fn counts(status: &MedusaBackupJobStatus) -> Counts {
+    Counts {
+        in_progress: status.in_progress.len(),
+        finished: status.finished.len(),
+        failed: status.failed.len(),
+    }
 }
 
-/// Why a run with failed nodes failed: the reason they share, and each of them by name.
+/// Why a run with failed nodes failed.
 #[must_use]
 pub fn verdict(nodes: &BTreeMap<String, Node>) -> (Reason, String) {
-    let mut reasons = Vec::new();
-    let mut whys: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for node in nodes.values() {
-        if let Some(Verdict::Failed(reason, why)) = &node.verdict {
-            reasons.push(*reason);
-            whys.entry(why).or_default().push(&node.pod);
-        }
-    }
-    reasons.sort();
-    reasons.dedup();
-    let reason = match reasons.as_slice() {
-        [one] => *one,
-        _ => Reason::NodesFailed,
-    };
-    let failed: usize = whys.values().map(Vec::len).sum();
-    let list: Vec<String> =
-        whys.into_iter().map(|(why, pods)| format!("{}: {why}", pods.join(", "))).collect();
-    (reason, format!("{failed} of {} pods failed. {}", nodes.len(), list.join("; ")))
+    let failures = nodes.values().filter_map(|node| match &node.verdict {
+        Some(Verdict::Failed(reason, why)) => Some((node.pod.as_str(), *reason, why.as_str())),
+        _ => None,
+    });
+    progress::verdict(failures, nodes.len())
 }
 
 #[cfg(test)]
@@ -125,10 +94,6 @@ mod tests {
         let mut node = Node::claimed(pod, at(0));
         node.verdict = verdict;
         (pod.to_owned(), node)
-    }
-
-    fn failed(reason: Reason, why: &str) -> Verdict {
-        Verdict::Failed(reason, why.to_owned())
     }
 
     #[test]
@@ -159,44 +124,5 @@ mod tests {
         fail(&mut bad, Reason::PodGone, "gone", None, at(3));
         assert!(bad.conditions.is_true(FAILED) && !bad.conditions.is_true(COMPLETE));
         assert_eq!(bad.finish_time, Some(Time(at(3))));
-    }
-
-    #[test]
-    fn the_message_names_the_failed_pods_and_why() {
-        let (reason, message) = verdict(&BTreeMap::from([
-            node("a", Some(failed(Reason::PodGone, "gone"))),
-            node("b", Some(Verdict::Finished)),
-            node("c", Some(failed(Reason::PodGone, "gone"))),
-        ]));
-        assert_eq!(reason, Reason::PodGone);
-        assert_eq!(message, "2 of 3 pods failed. a, c: gone");
-        let (reason, _) = verdict(&BTreeMap::from([
-            node("a", Some(failed(Reason::PodGone, "gone"))),
-            node("b", Some(failed(Reason::MedusaRestarted, "again"))),
-        ]));
-        assert_eq!(reason, Reason::NodesFailed);
-    }
-
-    #[test]
-    fn progress_is_written_at_quarters_at_the_first_failure_and_when_stale() {
-        let of = |finished: usize, failed: usize| {
-            let names = |n: usize| (0..n).map(|i| i.to_string()).collect::<Vec<_>>();
-            MedusaBackupJobStatus {
-                in_progress: names(30 - finished - failed),
-                finished: names(finished),
-                failed: names(failed),
-                ..MedusaBackupJobStatus::default()
-            }
-        };
-        let due = |old: (usize, usize), new: (usize, usize), seconds| {
-            is_due(&of(old.0, old.1), &of(new.0, new.1), at(0), at(seconds))
-        };
-        assert!(!due((0, 0), (7, 0), 100));
-        assert!(due((0, 0), (8, 0), 1));
-        assert!(!due((0, 0), (8, 0), 0));
-        assert!(due((0, 0), (0, 1), 1));
-        assert!(!due((0, 1), (0, 2), 1));
-        assert!(due((0, 0), (1, 0), 300));
-        assert!(!due((1, 0), (1, 0), 3000));
     }
 }

@@ -6,14 +6,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
-    api::{
-        Reason,
-        cassandra::CassandraDatacenter,
-        medusa::{BackupNode, MedusaBackupStatus},
-        size,
-    },
+    api::{Reason, cassandra::CassandraDatacenter, medusa::MedusaBackupStatus, size},
     data_plane::{
         medusa::proto::{BackupSummary, StatusType},
+        summaries::own_nodes,
         timings::{Timings, since},
     },
 };
@@ -62,8 +58,7 @@ pub fn judge(
             may_heal: false,
         });
     }
-    let nodes: Vec<BackupNode> =
-        summary.nodes.iter().filter(|n| is_ours(&n.datacenter, expected.datacenter)).map(node).collect();
+    let nodes = own_nodes(summary, expected.datacenter);
     if let (true, Some(other)) = (nodes.is_empty(), summary.nodes.first()) {
         return Err(short(
             Reason::WrongDatacenter,
@@ -112,23 +107,6 @@ pub fn judge(
         total_size: Some(size::humanize(summary.total_size)),
         status: Some(summary.status().as_str_name().to_owned()),
     })
-}
-
-/// Whether a node's datacenter is this one. Medusa writes Cassandra's own name; cass-operator may have
-/// settled on a name of its own, which its status then holds (upstream §1.13).
-fn is_ours(datacenter: &str, dc: &CassandraDatacenter) -> bool {
-    datacenter == dc.display_name()
-        || dc.status.as_ref().and_then(|s| s.datacenter_name.as_deref()) == Some(datacenter)
-}
-
-fn node(node: &crate::data_plane::medusa::proto::BackupNode) -> BackupNode {
-    let text = |value: &str| (!value.is_empty()).then(|| value.to_owned());
-    BackupNode {
-        host: text(&node.host),
-        tokens: node.tokens.clone(),
-        datacenter: text(&node.datacenter),
-        rack: text(&node.rack),
-    }
 }
 
 #[cfg(test)]

@@ -88,11 +88,11 @@ fn natural(a: &str, b: &str) -> Ordering {
             (None, None) => return a.cmp(b),
             (None, Some(_)) => return Ordering::Less,
             (Some(_), None) => return Ordering::Greater,
-            (Some(x), Some(y)) => {
-                let order = match (number(x), number(y)) {
+            (Some(ours), Some(theirs)) => {
+                let order = match (number(ours), number(theirs)) {
                     // Without leading zeros the longer number is the greater one, however long.
-                    (Some(n), Some(m)) => n.len().cmp(&m.len()).then_with(|| n.cmp(m)),
-                    (None, _) | (_, None) => x.cmp(y),
+                    (Some(one), Some(two)) => one.len().cmp(&two.len()).then_with(|| one.cmp(two)),
+                    (None, _) | (_, None) => ours.cmp(theirs),
                 };
                 if order != Ordering::Equal {
                     return order;

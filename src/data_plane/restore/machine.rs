@@ -95,7 +95,9 @@ pub fn next(case: Case<'_>) -> Next {
     };
     match &dc.claim {
         Claim::Ours(lock) => held(case, dc, lock),
-        claim => free(case, dc, claim),
+        claim @ (Claim::Free | Claim::Other(_) | Claim::Orphan(_) | Claim::Unreadable) => {
+            free(case, dc, claim)
+        }
     }
 }
 
@@ -337,11 +339,13 @@ fn settling(case: Case<'_>, dc: &Datacenter, lock: &Lock) -> Next {
 /// Begins to put the datacenter back, with `verdict` as the end.
 fn undo(case: Case<'_>, dc: &Datacenter, lock: &Lock, verdict: Verdict) -> Next {
     let orders = if dc.orders == Holds::These { Orders::Take } else { Orders::Keep };
-    let (step, stopped) = match lock.step {
+    let (step, stopped) = if lock.step == Step::Stopping {
         // No pod was made with our orders.
-        Step::Stopping => (Step::Returned, lock.stopped),
-        _ if dc.is_ready && !dc.stopped && !lock.stopped => (Step::Settling, false),
-        _ => (Step::Draining, true),
+        (Step::Returned, lock.stopped)
+    } else if dc.is_ready && !dc.stopped && !lock.stopped {
+        (Step::Settling, false)
+    } else {
+        (Step::Draining, true)
     };
     let lock = Lock { verdict: Some(verdict), ..at(case, lock, step) };
     Next::Change(Change { stopped, orders, lock })

@@ -135,24 +135,21 @@ impl Situation {
     }
 
     fn change(&self) -> Change {
-        match self.next() {
-            Next::Change(change) => change,
-            other => panic!("{other:?}"),
-        }
+        let next = self.next();
+        let Next::Change(change) = next else { panic!("{next:?}") };
+        change
     }
 
     fn waits(&self) -> Reason {
-        match self.next() {
-            Next::Wait(reason, _) => reason,
-            other => panic!("{other:?}"),
-        }
+        let next = self.next();
+        let Next::Wait(reason, _) = next else { panic!("{next:?}") };
+        reason
     }
 
     fn finishes(&self) -> Reason {
-        match self.next() {
-            Next::Finish(verdict) => verdict.reason(),
-            other => panic!("{other:?}"),
-        }
+        let next = self.next();
+        let Next::Finish(verdict) = next else { panic!("{next:?}") };
+        verdict.reason()
     }
 }
 

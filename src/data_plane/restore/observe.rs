@@ -179,13 +179,8 @@ async fn record(api: &Api<Pod>, backup: &str, pod: &RestorePod, deadline: Durati
         return Reading::Read(found);
     }
     // The container was started again in the same pod; the log of its run before may be there.
-    match log(api, &pod.name, true, deadline).await {
-        Ok(text) => match record::read(&text, backup) {
-            record::Record::Silent => Reading::Read(found),
-            earlier => Reading::Read(earlier),
-        },
-        Err(_) => Reading::Read(found),
-    }
+    let earlier = log(api, &pod.name, true, deadline).await.map(|text| record::read(&text, backup));
+    Reading::Read(earlier.ok().filter(|earlier| *earlier != record::Record::Silent).unwrap_or(found))
 }
 
 async fn log(api: &Api<Pod>, pod: &str, previous: bool, deadline: Duration) -> Result<String, String> {

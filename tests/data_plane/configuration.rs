@@ -1,0 +1,86 @@
+//! MedusaConfigurations: conditions that come and go with the storage secret.
+
+use k8s_openapi::{api::core::v1::Secret, api::events::v1::Event};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use medusa_fleet::api::{Conditions as _, medusa::MedusaConfiguration};
+use serde_json::{Value, json};
+
+use crate::{cluster::eventually, fake_medusa::Script, world::World};
+
+impl World {
+    async fn configuration(&self, name: &str, storage: Value) {
+        self.create::<MedusaConfiguration>(json!({
+            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaConfiguration",
+            "metadata": {"name": name}, "spec": {"storageProperties": storage}
+        }))
+        .await;
+    }
+
+    async fn secret(&self, name: &str, key: &str) {
+        self.create::<Secret>(json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: "hunter2"}
+        }))
+        .await;
+    }
+
+    /// Waits until condition `Ready` has that status and reason; returns its message.
+    async fn configuration_is(&self, name: &str, status: &str, reason: &str) -> String {
+        eventually(reason, async || {
+            let found = self.api::<MedusaConfiguration>().get(name).await.unwrap();
+            let conditions = found.status.unwrap_or_default().conditions;
+            let available = conditions.of_type("SecretAvailable")?.status.clone();
+            let ready = conditions.of_type("Ready")?;
+            (ready.status == status && ready.reason == reason && available == status)
+                .then(|| ready.message.clone())
+        })
+        .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_goes_with_the_secret_and_comes_back_with_it() {
+    let world = World::new(0, Script::default()).await;
+    let _data_plane = world.data_plane().await;
+    world.configuration("shared", json!({"storageSecretRef": {"name": "bucket"}})).await;
+    let message = world.configuration_is("shared", "False", "SecretNotFound").await;
+    assert!(message.contains("`bucket`") && message.contains(&world.ns), "{message}");
+
+    world.secret("bucket", "credentials").await;
+    world.configuration_is("shared", "True", "Ready").await;
+
+    let renamed = json!({"data": {"credentials": null}, "stringData": {"creds": "hunter2"}});
+    let params = PatchParams::default();
+    world.api::<Secret>().patch("bucket", &params, &Patch::Merge(renamed)).await.unwrap();
+    let message = world.configuration_is("shared", "False", "SecretKeyMissing").await;
+    assert!(message.contains("`credentials`"), "{message}");
+
+    world.api::<Secret>().delete("bucket", &DeleteParams::default()).await.unwrap();
+    world.configuration_is("shared", "False", "SecretNotFound").await;
+    world.secret("bucket", "credentials").await;
+    world.configuration_is("shared", "True", "Ready").await;
+
+    let events = eventually("the loss is told as an Event", async || {
+        let events: Api<Event> = world.api();
+        let list = events.list(&ListParams::default()).await.unwrap().items;
+        list.iter().any(|e| e.reason.as_deref() == Some("SecretKeyMissing")).then_some(list)
+    })
+    .await;
+    assert!(!serde_json::to_string(&events).unwrap().contains("hunter2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_needs_no_secret_and_excludes_one() {
+    let world = World::new(0, Script::default()).await;
+    let _data_plane = world.data_plane().await;
+    world.configuration("role", json!({"credentialsType": "role-based"})).await;
+    world.configuration("none", json!({"bucketName": "b"})).await;
+    let both = json!({"credentialsType": "role-based", "storageSecretRef": {"name": "bucket"}});
+    world.configuration("both", both).await;
+    world.configuration_is("role", "True", "Ready").await;
+    world.configuration_is("none", "True", "Ready").await;
+    let message = world.configuration_is("both", "False", "InvalidSpec").await;
+    assert!(message.contains("credentialsType") && message.contains("storageSecretRef"), "{message}");
+}
