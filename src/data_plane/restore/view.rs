@@ -39,7 +39,7 @@ pub struct Datacenter {
     pub is_stopped: bool,
     /// cass-operator says that it is ready and has nothing left to do.
     pub is_ready: bool,
-    /// cass-operator is changing StatefulSets, or has not seen the newest spec.
+    /// cass-operator says that it is changing StatefulSets.
     pub is_updating: bool,
     /// Whose orders its pod template holds.
     pub orders: Holds,
@@ -107,19 +107,14 @@ impl Datacenter {
             let found = all.find(|c| c.get("type").and_then(Value::as_str) == Some(type_));
             found.and_then(|c| c.get("status")).and_then(Value::as_str) == Some("True")
         };
-        let number = |path: &str| object.pointer(path).and_then(Value::as_i64);
         let progress = object.pointer("/status/cassandraOperatorProgress").and_then(Value::as_str);
-        let has_seen = match (number("/metadata/generation"), number("/status/observedGeneration")) {
-            (Some(generation), Some(observed)) => observed >= generation,
-            _ => true,
-        };
         let annotations = object.pointer("/metadata/annotations");
         let lock = annotations.and_then(|a| a.get(labels::RESTORE)).and_then(Value::as_str);
         Self {
             stopped: object.pointer("/spec/stopped").and_then(Value::as_bool).unwrap_or_default(),
             is_stopped: condition("Stopped"),
-            is_ready: condition("Ready") && progress == Some("Ready") && has_seen,
-            is_updating: condition("Updating") || !has_seen,
+            is_ready: condition("Ready") && progress == Some("Ready"),
+            is_updating: condition("Updating"),
             orders: template::holds(pod_spec(object), backup, key),
             claim: Claim::read(lock, uid),
         }
@@ -253,20 +248,24 @@ mod tests {
         assert_eq!(restore(&status), expected);
     }
 
-    #[test]
-    fn a_datacenter_is_ready_when_its_operator_has_seen_its_newest_spec() {
-        let object = |observed: i64| {
-            json!({
-                "metadata": {"generation": 3},
-                "spec": {"stopped": true},
-                "status": {
-                    "observedGeneration": observed, "cassandraOperatorProgress": "Ready",
-                    "conditions": [{"type": "Ready", "status": "True"}, {"type": "Stopped", "status": "False"}]
-                }
-            })
-        };
-        let read = |observed| Datacenter::of(&object(observed), "u1", "k1", "b1");
-        assert!(read(3).is_ready && !read(3).is_updating && read(3).stopped && !read(3).is_stopped);
-        assert!(!read(2).is_ready && read(2).is_updating);
+    #[rstest]
+    #[case("True", "Ready", true)]
+    #[case("True", "Updating", false)]
+    #[case("False", "Ready", false)]
+    fn a_datacenter_is_ready_when_its_operator_has_nothing_left_to_do(
+        #[case] ready: &str,
+        #[case] progress: &str,
+        #[case] expected: bool,
+    ) {
+        let object = json!({
+            "spec": {"stopped": true},
+            "status": {
+                "cassandraOperatorProgress": progress,
+                "conditions": [{"type": "Ready", "status": ready}, {"type": "Stopped", "status": "False"}]
+            }
+        });
+        let read = Datacenter::of(&object, "u1", "k1", "b1");
+        assert_eq!(read.is_ready, expected);
+        assert!(read.stopped && !read.is_stopped && !read.is_updating);
     }
 }
