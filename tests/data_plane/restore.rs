@@ -41,6 +41,8 @@ async fn a_backup_is_restored_and_the_datacenter_left_as_it_was() {
     site.assert_restored("b1");
     site.assert_clean().await;
     assert!(site.is_ready().await);
+    let left = serde_json::to_string(&site.pods().await).unwrap();
+    assert!(!left.contains("RESTORE_KEY"), "{left}");
     site.world.disconnected().await;
     let owner = &site.job("r1").await.unwrap().metadata.owner_references.unwrap()[0];
     assert_eq!((owner.kind.as_str(), owner.name.as_str()), ("CassandraDatacenter", "dc1"));

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::{
-    cluster::Definitions,
+    cass_operator::{Behaviour, SET},
+    cluster::{Definitions, eventually},
     gate::{Gate, Stop},
     site::{Site, restore_timings},
 };
@@ -81,21 +82,43 @@ async fn upstreams_definitions_are_enough_to_carry_a_restore_over_a_restart(
     assert_eq!(end["finished"].as_array().unwrap().len(), 2);
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_survives_a_restart_with_its_reason() {
+async fn a_failure_survives_a_restart_with_its_reason(#[values(6, 9, 11, 12, 13, 14)] write: usize) {
     let site = Site::new(1).await;
-    site.operator.script(|s| {
-        s.pods = [(format!("{}-0", crate::cass_operator::SET), crate::cass_operator::Behaviour::Skips)].into()
-    });
-    // The ninth write or a later one puts the datacenter back; whichever it is, the reason stays.
-    let first = site.world.data_plane_with(Gate::stopping(Stop::After(12)), restore_timings()).await;
+    site.operator.script(|s| s.pods = [(format!("{SET}-0"), Behaviour::Skips)].into());
+    let first = site.world.data_plane_with(Gate::stopping(Stop::After(write)), restore_timings()).await;
     site.restore("r1", "b1").await;
     tokio::time::timeout(Duration::from_secs(60), first.gate.reached()).await.expect("the write is made");
     first.kill();
     let _second = site.data_plane().await;
     let status = site.finished("r1").await;
     assert_eq!(status.conditions.of_type("Failed").unwrap().reason, "RestoreSkipped");
+    assert_eq!(status.failed, [format!("{SET}-0")]);
     site.assert_clean().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_restore_is_put_back_over_a_restart(
+    #[values(1, 2, 3, 4, 5)] write: usize,
+    #[values(false, true)] answered: bool,
+) {
+    let site = Site::new(1).await;
+    site.operator.script(|s| s.pods = [(format!("{SET}-0"), Behaviour::Hangs)].into());
+    let first = site.data_plane().await;
+    site.restore("r1", "b1").await;
+    site.at_step("Starting").await;
+    first.kill();
+    site.delete("r1").await;
+    let stop = if answered { Stop::After(write) } else { Stop::Before(write) };
+    let second = site.world.data_plane_with(Gate::stopping(stop), restore_timings()).await;
+    tokio::time::timeout(Duration::from_secs(60), second.gate.reached()).await.expect("the write is made");
+    second.kill();
+    let _third = site.data_plane().await;
+    site.gone("r1").await;
+    site.assert_clean().await;
+    eventually("it is ready again", async || site.is_ready().await.then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use medusa_fleet::{
     data_plane::Timings,
 };
 use rstest::rstest;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     cass_operator::{Behaviour, SET},
@@ -31,16 +31,6 @@ fn behave(site: &Site, pod: usize, behaviour: Behaviour) {
     site.operator.script(|s| {
         s.pods.insert(format!("{SET}-{pod}"), behaviour);
     });
-}
-
-/// Waits until the datacenter's annotation says that step.
-async fn at_step(site: &Site, step: &str) {
-    eventually(step, async || {
-        let dc = site.datacenter().await;
-        let text = dc["metadata"]["annotations"]["fleet.k8ssandra.io/restore"].as_str()?.to_owned();
-        (serde_json::from_str::<Value>(&text).unwrap()["step"] == step).then_some(())
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +152,7 @@ async fn a_restore_that_never_ends_is_given_up() {
     let timings = Timings { restore: Duration::from_secs(3), ..restore_timings() };
     let _data_plane = site.world.data_plane_with(Gate::default(), timings).await;
     site.restore("r1", "b1").await;
-    at_step(&site, "Starting").await;
+    site.at_step("Starting").await;
     assert_failed(&site, "DeadlineExceeded").await;
 }
 
@@ -180,7 +170,7 @@ async fn a_deleted_job_puts_the_datacenter_back_at_every_step(#[case] step: &str
     });
     let data_plane = site.data_plane().await;
     site.restore("r1", "b1").await;
-    at_step(&site, step).await;
+    site.at_step(step).await;
     site.delete("r1").await;
     site.gone("r1").await;
     site.assert_clean().await;
@@ -197,7 +187,7 @@ async fn a_job_deleted_while_nobody_looks_is_put_back_when_somebody_does() {
     site.operator.script(|s| s.never_stops = true);
     let first = site.data_plane().await;
     site.restore("r1", "b1").await;
-    at_step(&site, "Stopping").await;
+    site.at_step("Stopping").await;
     first.kill();
     site.delete("r1").await;
     let _second = site.data_plane().await;
@@ -222,7 +212,7 @@ async fn a_step_somebody_undoes_is_done_again() {
     site.operator.script(|s| s.ignores_template = true);
     let _data_plane = site.data_plane().await;
     site.restore("r1", "b1").await;
-    at_step(&site, "Preparing").await;
+    site.at_step("Preparing").await;
     site.patch_datacenter(json!({"spec": {"stopped": false}})).await;
     eventually("it is stopped again", async || {
         (site.datacenter().await["spec"]["stopped"] == true).then_some(())
@@ -240,7 +230,7 @@ async fn a_datacenter_written_anew_while_pods_restore_ends_the_restore() {
     behave(&site, 0, Behaviour::Hangs);
     let _data_plane = site.data_plane().await;
     site.restore("r1", "b1").await;
-    at_step(&site, "Starting").await;
+    site.at_step("Starting").await;
     // As k8ssandra-operator does when the K8ssandraCluster changes.
     site.patch_datacenter(json!({
         "metadata": {"annotations": {"fleet.k8ssandra.io/restore": null}},

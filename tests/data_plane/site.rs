@@ -194,6 +194,16 @@ impl Site {
         datacenters.patch("dc1", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 
+    /// Waits until the datacenter's annotation says that step.
+    pub async fn at_step(&self, step: &str) {
+        eventually(step, async || {
+            let dc = self.datacenter().await;
+            let text = dc["metadata"]["annotations"]["fleet.k8ssandra.io/restore"].as_str()?.to_owned();
+            (serde_json::from_str::<Value>(&text).unwrap()["step"] == step).then_some(())
+        })
+        .await;
+    }
+
     /// The user stops the datacenter, and it has stopped.
     pub async fn stop(&mut self) {
         self.patch_datacenter(json!({"spec": {"stopped": true}})).await;
