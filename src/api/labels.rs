@@ -15,6 +15,8 @@ pub const JOB: &str = "fleet.k8ssandra.io/job";
 pub const JOB_UID: &str = "fleet.k8ssandra.io/job-uid";
 /// On a CassandraDatacenter: the Cassandra cluster it belongs to, over all data planes.
 pub const CLUSTER: &str = "fleet.k8ssandra.io/cluster";
+/// On a MedusaBackupJob or MedusaTask: name of the MedusaBackupSchedule that made it.
+pub const SCHEDULE: &str = "fleet.k8ssandra.io/medusa-backup-schedule";
 
 /// On a MedusaConfiguration: where to copy it, `*` or a list of `<dataPlane>/<namespace>`.
 pub const TARGETS: &str = "fleet.k8ssandra.io/targets";

@@ -184,6 +184,20 @@ reasons! {
     /// Another purge of the datacenter has to end first.
     PurgeRunning,
 
+    // Schedules.
+    /// The next slot will run.
+    Scheduled,
+    /// The cron expression names no moment that ever comes.
+    NeverFires,
+    /// A slot waits until a run that goes on has ended.
+    PreviousRunUnfinished,
+    /// Slots passed without a run.
+    SlotsMissed,
+    /// A run that went on made way for the next.
+    RunReplaced,
+    /// The last execution lies in the future.
+    ClockSteppedBack,
+
     // Inventory.
     /// A complete restore point is young enough.
     RecoveryPointFresh,

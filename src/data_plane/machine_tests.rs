@@ -31,6 +31,7 @@ const TIMINGS: Timings = Timings {
     input_retry_max: Duration::from_secs(5),
     run: Duration::from_secs(10_000),
     skew: Duration::from_secs(10),
+    schedule_check: Duration::from_mins(1),
     secret: Duration::from_secs(1),
     lease: Duration::from_secs(1),
     definition: Duration::from_secs(1),

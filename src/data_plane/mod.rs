@@ -2,8 +2,8 @@
 //! talking gRPC to the Medusas in the Cassandra pods.
 //!
 //! In reading order: `timings`, `pods`, `machine` (pure) ← `tls`, `medusa` (one Medusa over gRPC) ← `peers`,
-//! `round` (asking every pod) ← `context`, `controllers` (the frame of every kind) ← `backup`
-//! (MedusaBackupJob), `task` (MedusaTask) ← this file (start-up). Nothing here may know of a fleet: other
+//! `round` (asking every pod) ← `context`, `controllers` (the frame of every kind) ← `backup`, `schedule`,
+//! `task`, `configuration` (one kind each) ← this file (start-up). Nothing here may know of a fleet: other
 //! clusters, control planes and the command line are out of sight.
 
 pub mod backup;
@@ -24,6 +24,7 @@ pub mod problem;
 pub mod progress;
 pub mod round;
 pub mod scene;
+pub mod schedule;
 pub mod summaries;
 pub mod task;
 pub mod timings;
@@ -131,6 +132,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         futures::join!(
             kind::<backup::Backup>(&tools, (), &scopes, &shutdown),
             later::<task::Task>(&tools, (), &scopes, "medusatasks", &shutdown),
+            schedule::run(&tools, &scopes, &shutdown),
             later::<configuration::Configuration>(&tools, (), &scopes, "medusaconfigurations", &shutdown),
         );
     };

@@ -27,6 +27,7 @@ mod faults;
 mod good;
 mod input;
 mod role;
+mod schedule;
 mod task;
 mod task_crash;
 mod task_faults;
