@@ -40,6 +40,12 @@ pub struct CassandraDatacenterSpec {
     /// Racks, in order; empty means one rack called `default`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub racks: Vec<Rack>,
+    /// Secret with the superuser; empty means cass-operator's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub superuser_secret_name: Option<String>,
+    /// Users that cass-operator creates.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<User>,
     /// The pods' template: we only look at its containers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_template_spec: Option<PodTemplateSpec>,
@@ -51,6 +57,14 @@ pub struct CassandraDatacenterSpec {
 pub struct Rack {
     /// The rack's name.
     pub name: String,
+}
+
+/// A Cassandra user that cass-operator creates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct User {
+    /// Secret with its name and password.
+    pub secret_name: String,
 }
 
 /// The part of a pod template we look at.

@@ -29,6 +29,12 @@ pub const CONTENT_HASH: &str = "fleet.k8ssandra.io/content-hash";
 
 /// On the sync that follows a purge: uid of the MedusaTask it follows.
 pub const FOLLOWS: &str = "fleet.k8ssandra.io/follows";
+/// On a CassandraDatacenter: the MedusaRestoreJob at work on it, and what has to be put back (ADR 8).
+pub const RESTORE: &str = "fleet.k8ssandra.io/restore";
+/// On a MedusaRestoreJob: its datacenter is put back before it goes.
+pub const RESTORE_FINALIZER: &str = "fleet.k8ssandra.io/restore";
+/// On a Secret with a Cassandra user: makes cass-operator create the user anew (upstream §0.2).
+pub const REFRESH: &str = "k8ssandra.io/refresh";
 
 /// On a DataPlane: copies are taken back before it goes.
 pub const FINALIZER: &str = "fleet.k8ssandra.io/unregister";

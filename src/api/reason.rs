@@ -15,6 +15,13 @@ macro_rules! reasons {
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)+ }
             }
+
+            /// The reason that word stands for, if it is one of ours.
+            #[must_use]
+            pub fn of(word: &str) -> Option<Self> {
+                $(if word == stringify!($name) { return Some(Self::$name); })+
+                None
+            }
         }
     };
 }
@@ -173,7 +180,7 @@ reasons! {
     // Tasks.
     /// A node's Medusa answered that it cannot.
     CallRefused,
-    /// The storage holds no backup of that name.
+    /// There is no MedusaBackup of that name, or the storage no longer holds the backup.
     BackupNotFound,
     /// The storage lists none of the MedusaBackups that are known here.
     BackupsNotListed,
@@ -197,6 +204,36 @@ reasons! {
     RunReplaced,
     /// The last execution lies in the future.
     ClockSteppedBack,
+
+    // Restores.
+    /// The backup's racks or their numbers of nodes are not the datacenter's.
+    TopologyMismatch,
+    /// The pod template has no init container `medusa-restore`.
+    RestoreContainerMissing,
+    /// The datacenter is being stopped.
+    Stopping,
+    /// The datacenter is stopped, and its StatefulSets learn what to restore.
+    Preparing,
+    /// The pods restore their data and start.
+    Restoring,
+    /// The datacenter gets its pod template and `stopped` back.
+    PuttingBack,
+    /// The datacenter did not stop in time.
+    StopTimedOut,
+    /// The StatefulSets did not take over the pod template in time.
+    UpdateTimedOut,
+    /// At least one pod found nothing to restore.
+    RestoreSkipped,
+    /// Nobody can say whether at least one pod restored its data.
+    RestoreUnconfirmed,
+    /// The datacenter did not become ready in time.
+    DatacenterNotReady,
+    /// Somebody else changed the datacenter in the middle of a restore.
+    DatacenterChanged,
+    /// Ended because its job was deleted.
+    Cancelled,
+    /// A Secret of a Cassandra user could not be marked for renewal.
+    UserSecretNotFound,
 
     // Inventory.
     /// A complete restore point is young enough.

@@ -46,9 +46,20 @@ pub fn wait(status: &mut impl RunStatus, problem: &Problem, generation: Option<i
 
 /// The run goes on; `message` says with what.
 pub fn go_on(status: &mut impl RunStatus, message: &str, generation: Option<i64>, now: Timestamp) {
+    step(status, Reason::Running, message, generation, now);
+}
+
+/// The run goes on; `reason` and `message` say with what.
+pub fn step(
+    status: &mut impl RunStatus,
+    reason: Reason,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
     let (_, old, _) = status.ending();
     *old = None;
-    conclude(status, (None, Some(false)), Reason::Running, message, generation, now);
+    conclude(status, (None, Some(false)), reason, message, generation, now);
 }
 
 /// The run ended well.

@@ -66,6 +66,21 @@ pub struct Timings {
     pub input_retry_max: Duration,
     /// How long the whole run may take, from `status.startTime`.
     pub run: Duration,
+    /// Between two looks at a restore under way. What it waits for takes minutes.
+    pub restore_poll: Duration,
+    /// How long a datacenter may take to stop: its nodes are drained one after another.
+    pub stop: Duration,
+    /// How long its StatefulSets may take to learn a new pod template while it is stopped, when no pod has
+    /// to be replaced.
+    pub template: Duration,
+    /// How long the pods' restores may take altogether: terabytes over a slow link.
+    pub restore: Duration,
+    /// How long a restored pod's record may go unread. The log outlives its container by far, but not the
+    /// node it is on.
+    pub record: Duration,
+    /// How long a starting datacenter may go without any sign of progress while no pod restores: a new pod,
+    /// a container that ended, a pod that became ready. A node that replays a long commit log shows none.
+    pub stall: Duration,
     /// How far the storage's clock may be behind ours before a backup counts as older than its job. Generous:
     /// a name that was used before is noticed without clocks where the run is claimed.
     pub skew: Duration,
@@ -106,6 +121,12 @@ impl Default for Timings {
             input: Duration::from_mins(30),
             input_retry_max: Duration::from_secs(30),
             run: Duration::from_hours(24),
+            restore_poll: Duration::from_secs(5),
+            stop: Duration::from_hours(1),
+            template: Duration::from_mins(15),
+            restore: Duration::from_hours(48),
+            record: Duration::from_mins(10),
+            stall: Duration::from_hours(1),
             skew: Duration::from_mins(20),
             schedule_check: Duration::from_mins(1),
             secret: Duration::from_secs(30),

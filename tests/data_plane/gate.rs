@@ -1,4 +1,4 @@
-//! Sees every write of a client to the Medusa kinds, and can stop at one of them: where a client hangs just
+//! Sees every write of a client but those of Events and Leases, and can stop at one of them: where a client hangs just
 //! before or just after a write, killing its process is killing it between two steps.
 
 use std::{
@@ -84,7 +84,10 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let is_write = !matches!(*request.method(), Method::GET | Method::HEAD);
         let path = request.uri().path().to_owned();
-        if !is_write || !path.contains("/apis/medusa.k8ssandra.io/") {
+        let is_ours = ["/apis/medusa.k8ssandra.io/", "/apis/cassandra.datastax.com/", "/secrets/"]
+            .iter()
+            .any(|part| path.contains(part));
+        if !is_write || !is_ours {
             return Box::pin(self.inner.call(request));
         }
         let count = {

@@ -15,9 +15,12 @@
 #[allow(dead_code, reason = "a script knows more than one test needs")]
 mod fake_medusa;
 
+mod cass_operator;
 mod cluster;
 mod gate;
+mod kubelet;
 mod rights;
+mod site;
 mod world;
 
 mod configuration;
@@ -26,6 +29,10 @@ mod docs;
 mod faults;
 mod good;
 mod input;
+mod restore;
+mod restore_crash;
+mod restore_faults;
+mod restore_input;
 mod role;
 mod schedule;
 mod task;

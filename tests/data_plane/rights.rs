@@ -12,7 +12,8 @@ use serde_json::Value;
 /// The ServiceAccount of deploy/data-plane.yaml.
 const IDENTITY: &str = "system:serviceaccount:medusa-fleet:medusa-fleet-data-plane";
 
-fn granted<K: DeserializeOwned>(kind: &str) -> K {
+/// The first object of that kind in the file.
+pub fn granted<K: DeserializeOwned>(kind: &str) -> K {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/data-plane.yaml");
     let documents: Vec<Value> = serde_saphyr::from_multiple(&std::fs::read_to_string(path).unwrap()).unwrap();
     let found = documents.into_iter().find(|document| document["kind"] == kind).unwrap();

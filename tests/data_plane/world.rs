@@ -251,7 +251,8 @@ impl World {
 
     /// One that goes by `clock`.
     pub async fn data_plane_at(&self, gate: Gate, timings: Timings, clock: Clock) -> DataPlane {
-        DataPlane::start(configuration(kubeconfig(self.definitions)).await, &self.ns, gate, timings, clock)
+        let config = rights::act(configuration(kubeconfig(self.definitions)).await);
+        DataPlane::start(config, &self.ns, gate, timings, clock)
     }
 }
 
@@ -263,14 +264,15 @@ pub struct DataPlane {
 }
 
 impl DataPlane {
-    fn start(config: Config, ns: &str, gate: Gate, timings: Timings, clock: Clock) -> Self {
+    /// Starts it with the rights that `config` has.
+    pub fn start(config: Config, ns: &str, gate: Gate, timings: Timings, clock: Clock) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let shutdown = CancellationToken::new();
         let (token, ns, seen) = (shutdown.clone(), ns.to_owned(), gate.clone());
         runtime.spawn(async move {
             let config = data_plane::Config {
-                client: seen.client(rights::act(config)),
+                client: seen.client(config),
                 namespace: ns.clone(),
                 watch_namespaces: vec![ns],
                 take_over: true,

@@ -1,0 +1,208 @@
+//! What a restore reads: its datacenter with StatefulSets and pods, who else is at work there, what its
+//! checks ask for, and the pods' records.
+//!
+//! Reads only. A reading that failed is an error, never an empty answer.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures::future::join_all;
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{Pod, Secret},
+};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, ListParams, LogParams},
+};
+use serde_json::Value;
+
+use super::{
+    judge::Reading,
+    lock::Claim,
+    record,
+    template::CONTAINER,
+    view::{Datacenter, Restore, RestorePod, Set, View},
+};
+use crate::{
+    api::{
+        cassandra::CassandraDatacenter,
+        medusa::{MedusaBackup, MedusaBackupJob, MedusaRestoreJob},
+    },
+    data_plane::{objects, pods::PodView},
+};
+
+/// Most logs that are read in one pass. They are read at the same time.
+pub const AT_ONCE: usize = 8;
+
+/// One restore, as far as reading goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The job.
+    pub job: &'a MedusaRestoreJob,
+    /// Its key; its uid where it has none yet.
+    pub key: &'a str,
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The datacenter as it is; null when there is none.
+    pub raw: Value,
+    /// What we read of it.
+    pub typed: Option<CassandraDatacenter>,
+    /// What a restore under way goes by.
+    pub view: View,
+    /// Its pods as a caller of Medusa sees them.
+    pub medusas: Vec<PodView>,
+}
+
+impl Subject<'_> {
+    fn uid(&self) -> &str {
+        self.job.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// Reads the datacenter and what belongs to it.
+    ///
+    /// # Errors
+    /// When the API server cannot be asked, or answers with what is no datacenter.
+    pub async fn see(&self, client: &Client) -> Result<Seen, kube::Error> {
+        let namespace = objects::namespace(self.job);
+        let object = match datacenters(client, namespace).get_opt(&self.job.spec.cassandra_datacenter).await {
+            Ok(Some(object)) => object,
+            Ok(None) => return Ok(Seen::default()),
+            // A name that cannot be an object's.
+            Err(kube::Error::Api(status)) if status.is_invalid() => return Ok(Seen::default()),
+            Err(error) => return Err(error),
+        };
+        let raw = serde_json::to_value(&object).map_err(kube::Error::SerdeError)?;
+        let typed: CassandraDatacenter =
+            serde_json::from_value(raw.clone()).map_err(kube::Error::SerdeError)?;
+        let backup = &self.job.spec.backup;
+        let labels: Vec<String> =
+            typed.datacenter_labels().iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let params = ListParams::default().labels(&labels.join(","));
+        let sets = Api::<StatefulSet>::namespaced(client.clone(), namespace).list(&params).await?;
+        let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&params).await?;
+        let mut datacenter = Datacenter::of(&raw, self.uid(), self.key, backup);
+        if let Claim::Other(lock) = datacenter.claim {
+            let jobs = Api::<MedusaRestoreJob>::namespaced(client.clone(), namespace);
+            let exists = jobs
+                .get_opt(&lock.job)
+                .await?
+                .is_some_and(|job| job.metadata.uid.as_deref() == Some(lock.uid.as_str()));
+            datacenter.claim = if exists { Claim::Other(lock) } else { Claim::Orphan(lock) };
+        }
+        let view = View {
+            datacenter: Some(datacenter),
+            sets: sets.items.iter().map(|set| Set::of(set, self.key, backup)).collect(),
+            pods: pods.items.iter().map(|pod| RestorePod::of(pod, self.key, backup)).collect(),
+        };
+        let medusas = crate::data_plane::pods::views(&pods.items);
+        Ok(Seen { raw, typed: Some(typed), view, medusas })
+    }
+}
+
+/// The CassandraDatacenters of a namespace as JSON.
+#[must_use]
+pub fn datacenters(client: &Client, namespace: &str) -> Api<DynamicObject> {
+    let resource = ApiResource::erase::<CassandraDatacenter>(&());
+    Api::namespaced_with(client.clone(), namespace, &resource)
+}
+
+/// The MedusaBackup a job names.
+///
+/// # Errors
+/// When the API server cannot be asked.
+pub async fn backup(client: &Client, job: &MedusaRestoreJob) -> Result<Option<MedusaBackup>, kube::Error> {
+    match Api::namespaced(client.clone(), objects::namespace(job)).get_opt(&job.spec.backup).await {
+        Err(kube::Error::Api(status)) if status.is_invalid() => Ok(None),
+        other => other,
+    }
+}
+
+/// The restores and backups of the job's namespace.
+///
+/// # Errors
+/// When the API server cannot be asked.
+pub async fn jobs(
+    client: &Client,
+    job: &MedusaRestoreJob,
+) -> Result<(Vec<MedusaRestoreJob>, Vec<MedusaBackupJob>), kube::Error> {
+    let namespace = objects::namespace(job);
+    let params = ListParams::default();
+    let restores = Api::<MedusaRestoreJob>::namespaced(client.clone(), namespace).list(&params).await?;
+    let backups = Api::<MedusaBackupJob>::namespaced(client.clone(), namespace).list(&params).await?;
+    Ok((restores.items, backups.items))
+}
+
+/// The keys of a Secret; nothing when it does not exist.
+///
+/// # Errors
+/// When the API server cannot be asked.
+pub async fn secret_keys(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<BTreeSet<String>>, kube::Error> {
+    let secret = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await?;
+    Ok(secret.map(|secret| secret.data.unwrap_or_default().into_keys().collect()))
+}
+
+/// Reads the records of `pods`, each within `deadline`: uid and what was read.
+pub async fn records(
+    client: &Client,
+    namespace: &str,
+    backup: &str,
+    pods: Vec<RestorePod>,
+    deadline: Duration,
+) -> Vec<(String, Reading)> {
+    let api = Api::<Pod>::namespaced(client.clone(), namespace);
+    join_all(pods.into_iter().map(async |pod| {
+        let reading = record(&api, backup, &pod, deadline).await;
+        (pod.uid, reading)
+    }))
+    .await
+}
+
+async fn record(api: &Api<Pod>, backup: &str, pod: &RestorePod, deadline: Duration) -> Reading {
+    let is_failing = matches!(pod.restore, Restore::Failing { .. });
+    let latest = match log(api, &pod.name, is_failing, deadline).await {
+        Ok(text) => text,
+        Err(_) if is_failing => return Reading::Failing(None),
+        Err(why) => return Reading::Unreadable(why),
+    };
+    if is_failing {
+        return Reading::Failing(record::cause(&latest));
+    }
+    let found = record::read(&latest, backup);
+    if found != record::Record::RunBefore {
+        return Reading::Read(found);
+    }
+    // The container was started again in the same pod; the log of its run before may be there.
+    let earlier = log(api, &pod.name, true, deadline).await.map(|text| record::read(&text, backup));
+    Reading::Read(earlier.ok().filter(|earlier| *earlier != record::Record::Silent).unwrap_or(found))
+}
+
+async fn log(api: &Api<Pod>, pod: &str, previous: bool, deadline: Duration) -> Result<String, String> {
+    let params = LogParams {
+        container: Some(CONTAINER.to_owned()),
+        tail_lines: Some(record::TAIL),
+        limit_bytes: Some(record::LIMIT),
+        previous,
+        ..LogParams::default()
+    };
+    match tokio::time::timeout(deadline, api.logs(pod, &params)).await {
+        Ok(Ok(text)) => Ok(text),
+        Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
+            Err("the log of its container medusa-restore may not be read; grant this controller `get` on \
+                 `pods/log`"
+                .to_owned())
+        }
+        Ok(Err(kube::Error::Api(status))) => Err(format!(
+            "the log of its container medusa-restore cannot be read: HTTP {} {}",
+            status.code, status.reason
+        )),
+        Ok(Err(_)) => Err("the log of its container medusa-restore cannot be read".to_owned()),
+        Err(_) => Err(format!("the log of its container medusa-restore did not come within {deadline:?}")),
+    }
+}

@@ -1,0 +1,210 @@
+//! Restores that cannot begin: each says why, and nothing stops.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams};
+use medusa_fleet::{
+    api::{
+        Conditions as _,
+        medusa::{MedusaBackupJob, MedusaRestoreJobStatus},
+    },
+    data_plane::Timings,
+};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::{
+    gate::Gate,
+    site::{Site, restore_timings},
+};
+
+/// The job fails for that reason, its message mentions that, and nothing was touched.
+async fn assert_refused(site: &Site, job: &str, reason: &str, mentions: &str) -> MedusaRestoreJobStatus {
+    let status = site.finished(job).await;
+    let failed = status.conditions.of_type("Failed").unwrap();
+    assert_eq!((failed.status.as_str(), failed.reason.as_str()), ("True", reason), "{}", failed.message);
+    assert!(failed.message.contains(mentions), "{}", failed.message);
+    assert!(failed.message.contains("Nothing was changed"), "{}", failed.message);
+    assert_eq!(status.message.as_ref(), Some(&failed.message));
+    assert!(status.start_time.is_some() && status.datacenter_stopped.is_none());
+    site.assert_untouched().await;
+    site.world.disconnected().await;
+    status
+}
+
+#[rstest]
+#[case::a_node_is_missing(json!({"finishedNodes": 1}), "BackupIncomplete", "1 of 2")]
+#[case::never_finished(json!({"finishTime": null}), "BackupIncomplete", "without a finish time")]
+#[case::in_progress(json!({"status": "IN_PROGRESS"}), "BackupIncomplete", "not SUCCESS")]
+#[case::without_counts(json!({"totalNodes": null, "finishedNodes": null}), "BackupIncomplete", "0 of 0")]
+#[case::another_datacenter(
+    json!({"nodes": [{"host": "a", "datacenter": "dc9", "rack": "default"}, {"host": "b", "datacenter": "dc9", "rack": "default"}]}),
+    "WrongDatacenter", "`dc9`"
+)]
+#[case::another_size(json!({"totalNodes": 3, "finishedNodes": 3}), "TopologyMismatch", "3 nodes")]
+#[case::another_rack(
+    json!({"nodes": [{"host": "a", "datacenter": "dc1", "rack": "r1"}, {"host": "b", "datacenter": "dc1", "rack": "r1"}]}),
+    "TopologyMismatch", "`r1`"
+)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_does_not_fit_is_refused_at_once(
+    #[case] status: Value,
+    #[case] reason: &str,
+    #[case] mentions: &str,
+) {
+    let site = Site::new(2).await;
+    site.backup("b2", status).await;
+    // Nothing to wait for: the budget must not matter.
+    let timings = Timings { input: Duration::from_secs(3600), ..restore_timings() };
+    let _data_plane = site.world.data_plane_with(Gate::default(), timings).await;
+    site.restore("r1", "b2").await;
+    assert_refused(&site, "r1", reason, mentions).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_purged_from_the_storage_is_refused_though_its_object_is_there() {
+    let site = Site::new(2).await;
+    site.backup("purged", json!({})).await;
+    let _data_plane = site.data_plane().await;
+    site.restore("r1", "purged").await;
+    assert_refused(&site, "r1", "BackupNotFound", "sync").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_partly_purged_from_the_storage_is_refused() {
+    let site = Site::new(2).await;
+    site.backup("half", json!({})).await;
+    let node = site.world.peers[0].node.clone();
+    site.world.storage.begin(&node, "half");
+    site.world.storage.finish(&node, "half");
+    let _data_plane = site.data_plane().await;
+    site.restore("r1", "half").await;
+    assert_refused(&site, "r1", "BackupIncomplete", "as Medusa reads it now").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_backup_is_waited_for_and_then_given_up() {
+    let site = Site::new(1).await;
+    let _data_plane = site.data_plane().await;
+    site.restore("r1", "nowhere").await;
+    let message = site.reason("r1", "BackupNotFound").await;
+    assert!(message.contains("spec.backup") && message.contains("`nowhere`"), "{message}");
+    assert!(site.status("r1").await.finish_time.is_none());
+    assert_refused(&site, "r1", "BackupNotFound", "spec.backup").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_appears_in_time_is_restored() {
+    let site = Site::new(1).await;
+    let _data_plane = site.data_plane().await;
+    site.restore("r1", "b2").await;
+    site.reason("r1", "BackupNotFound").await;
+    let node = site.world.peers[0].node.clone();
+    site.world.storage.begin(&node, "b2");
+    site.world.storage.finish(&node, "b2");
+    site.backup("b2", json!({})).await;
+    let status = site.finished("r1").await;
+    assert!(status.conditions.is_true("Complete") && status.message.is_none(), "{status:#?}");
+    site.assert_restored("b2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_datacenter_is_named() {
+    let site = Site::new(1).await;
+    let _data_plane = site.data_plane().await;
+    site.world
+        .create::<medusa_fleet::api::medusa::MedusaRestoreJob>(json!({
+            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaRestoreJob",
+            "metadata": {"name": "r1"}, "spec": {"cassandraDatacenter": "nowhere", "backup": "b1"}
+        }))
+        .await;
+    site.reason("r1", "DatacenterNotFound").await;
+    assert_refused(&site, "r1", "DatacenterNotFound", "spec.cassandraDatacenter").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_template_without_the_restore_container_is_refused() {
+    let site = Site::new(1).await;
+    site.patch_datacenter(json!({"spec": {"podTemplateSpec": {"spec": {"initContainers": [
+        {"name": "other", "image": "none"}
+    ]}}}}))
+    .await;
+    let _data_plane = site.data_plane().await;
+    site.restore("r1", "b1").await;
+    let status = site.finished("r1").await;
+    assert_eq!(status.conditions.of_type("Failed").unwrap().reason, "RestoreContainerMissing");
+    assert!(site.operator.volumes().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_credentials_are_waited_for() {
+    let site = Site::new(1).await;
+    site.world.api::<Secret>().delete("bucket", &Default::default()).await.unwrap();
+    let _data_plane = site.data_plane().await;
+    site.restore("r1", "b1").await;
+    let message = site.reason("r1", "SecretNotFound").await;
+    assert!(message.contains("`bucket`"), "{message}");
+    let secret = |key: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bucket"}, "stringData": {key: "hush"}
+        })
+    };
+    site.world.create::<Secret>(secret("wrong")).await;
+    let message = site.reason("r1", "SecretKeyMissing").await;
+    assert!(message.contains("`credentials`") && !message.contains("hush"), "{message}");
+    let patch = Patch::Merge(json!({"stringData": {"credentials": "hush"}}));
+    site.world.api::<Secret>().patch("bucket", &PatchParams::default(), &patch).await.unwrap();
+    assert!(site.finished("r1").await.conditions.is_true("Complete"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_backup_is_waited_for() {
+    let site = Site::new(1).await;
+    site.world.peers[0].script(|s| s.done_after = Duration::from_secs(3));
+    let _data_plane = site.data_plane().await;
+    site.world.job("night", "dc1").await;
+    crate::cluster::eventually("the backup runs", async || {
+        site.world.status("night").await.start_time.is_some().then_some(())
+    })
+    .await;
+    site.restore("r1", "b1").await;
+    let message = site.reason("r1", "BackupRunning").await;
+    assert!(message.contains("`night`"), "{message}");
+    let status = site.finished("r1").await;
+    assert!(status.conditions.is_true("Complete"), "{status:#?}");
+    let backup = site.world.api::<MedusaBackupJob>().get("night").await.unwrap().status.unwrap();
+    assert!(backup.finish_time < status.datacenter_stopped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_datacenter_whose_medusas_do_not_answer_is_not_stopped() {
+    let site = Site::new(2).await;
+    site.world.peers.iter().for_each(|p| p.script(|s| s.summary_hangs = 100));
+    let _data_plane = site.data_plane().await;
+    site.restore("r1", "b1").await;
+    assert_refused(&site, "r1", "NodeUnreachable", "GetBackup").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_medusa_that_answers_is_enough() {
+    let site = Site::new(2).await;
+    site.world.peers[0].script(|s| s.summary_hangs = 100);
+    let _data_plane = site.data_plane().await;
+    site.restore("r1", "b1").await;
+    assert!(site.finished("r1").await.conditions.is_true("Complete"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_left_alone_for_long_before_anything_stopped_is_not_begun_any_more() {
+    let site = Site::new(1).await;
+    site.restore("r1", "b1").await;
+    let status =
+        json!({"status": {"restoreKey": "k", "restorePrepared": false, "startTime": "2026-01-01T00:00:00Z"}});
+    let jobs = site.world.api::<medusa_fleet::api::medusa::MedusaRestoreJob>();
+    jobs.patch_status("r1", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    let _data_plane = site.data_plane().await;
+    let status = site.finished("r1").await;
+    assert_eq!(status.conditions.of_type("Failed").unwrap().reason, "DeadlineExceeded");
+    site.assert_untouched().await;
+}

@@ -1,0 +1,288 @@
+//! A datacenter that can be restored: running pods, a backup of them in the storage, and its MedusaBackup.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::{
+    core::v1::{Pod, Secret},
+    rbac::v1::{ClusterRole, ClusterRoleBinding},
+};
+use kube::{
+    Api,
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+};
+use medusa_fleet::{
+    api::{
+        cassandra::CassandraDatacenter,
+        medusa::{MedusaBackup, MedusaRestoreJob, MedusaRestoreJobStatus},
+    },
+    data_plane::Timings,
+    runtime::clock::Clock,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    cass_operator::{CassOperator, SET},
+    cluster::{Definitions, configuration, eventually, kubeconfig, pem},
+    fake_medusa::{Peer, Script},
+    gate::Gate,
+    kubelet::Kubelet,
+    rights,
+    world::{DataPlane, World, timings},
+};
+
+/// Deadlines short enough for tests and long enough for a busy machine.
+pub fn restore_timings() -> Timings {
+    Timings {
+        input: Duration::from_secs(8),
+        restore_poll: Duration::from_millis(100),
+        stop: Duration::from_secs(8),
+        template: Duration::from_secs(8),
+        restore: Duration::from_secs(25),
+        record: Duration::from_secs(3),
+        stall: Duration::from_secs(8),
+        ..timings()
+    }
+}
+
+pub struct Site {
+    pub world: World,
+    pub operator: CassOperator,
+    before: Value,
+}
+
+impl Site {
+    /// `dc1` with `n` running pods, backed up as `b1`.
+    pub async fn new(n: usize) -> Self {
+        Self::under(Definitions::Ours, n).await
+    }
+
+    pub async fn under(definitions: Definitions, n: usize) -> Self {
+        let mut world = World::under(definitions, 0, Script::default()).await;
+        for secret in [("bucket", "credentials"), ("shop-superuser", "username"), ("app-user", "username")] {
+            world
+                .create::<Secret>(json!({
+                    "apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret.0},
+                    "stringData": {secret.1: "hush"}
+                }))
+                .await;
+        }
+        let pod = json!({
+            "containers": [{"name": "cassandra", "image": "none"}, {"name": "medusa", "image": "none"}],
+            "initContainers": [
+                {"name": "mine", "image": "none", "env": [{"name": "BACKUP_NAME", "value": "mine"}]},
+                {"name": "medusa-restore", "image": "none", "env": [{"name": "MEDUSA_MODE", "value": "RESTORE"}],
+                 "volumeMounts": [{"name": "bucket", "mountPath": "/etc/medusa-secrets"}]}
+            ],
+            "volumes": [{"name": "bucket", "secret": {"secretName": "bucket"}}]
+        });
+        let spec = json!({"size": n, "users": [{"secretName": "app-user", "superuser": false}],
+                          "podTemplateSpec": {"spec": pod}});
+        let patch = Patch::Merge(json!({"spec": spec}));
+        world.api::<CassandraDatacenter>().patch("dc1", &PatchParams::default(), &patch).await.unwrap();
+        for ordinal in 0..n {
+            let node = format!("{SET}-{ordinal}");
+            world.storage.add_node(&node);
+            let open = Arc::clone(&world.open);
+            world.peers.push(Peer::start(&node, world.storage.clone(), Script::default(), open).await);
+        }
+        for peer in &world.peers {
+            world.storage.begin(&peer.node, "b1");
+            world.storage.finish(&peer.node, "b1");
+        }
+        let (certificate, key) = (pem(definitions, "serving.crt"), pem(definitions, "serving.key"));
+        let kubelet = Kubelet::start(world.client.clone(), &world.ns, &certificate, &key).await;
+        let ports = world.peers.iter().map(|p| p.address.port()).collect();
+        let operator = CassOperator::start(world.client.clone(), &world.ns, kubelet, ports);
+        let mut site = Self { world, operator, before: Value::Null };
+        site.backup("b1", json!({})).await;
+        eventually("the datacenter is ready", async || site.is_ready().await.then_some(())).await;
+        site.before = site.datacenter().await["spec"].clone();
+        site
+    }
+
+    /// A MedusaBackup of all pods, its status changed by `more`.
+    pub async fn backup(&self, name: &str, more: Value) {
+        self.world
+            .create::<MedusaBackup>(json!({
+                "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackup",
+                "metadata": {"name": name}, "spec": {"cassandraDatacenter": "dc1"}
+            }))
+            .await;
+        let n = self.world.peers.len();
+        let nodes: Vec<Value> = self
+            .world
+            .peers
+            .iter()
+            .map(|p| json!({"host": p.node, "datacenter": "dc1", "rack": "default"}))
+            .collect();
+        let mut status = json!({
+            "status": "SUCCESS", "startTime": "2026-01-01T00:00:00Z", "finishTime": "2026-01-01T00:00:09Z",
+            "totalNodes": n, "finishedNodes": n, "nodes": nodes
+        });
+        for (field, value) in more.as_object().into_iter().flatten() {
+            status[field] = value.clone();
+        }
+        let patch = Patch::Merge(json!({"status": status}));
+        let backups = self.world.api::<MedusaBackup>();
+        backups.patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    pub async fn data_plane(&self) -> DataPlane {
+        self.world.data_plane_with(Gate::default(), restore_timings()).await
+    }
+
+    /// Creates a MedusaRestoreJob of `backup` for `dc1`.
+    pub async fn restore(&self, name: &str, backup: &str) -> MedusaRestoreJob {
+        self.world
+            .create(json!({
+                "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaRestoreJob",
+                "metadata": {"name": name}, "spec": {"cassandraDatacenter": "dc1", "backup": backup}
+            }))
+            .await
+    }
+
+    pub async fn job(&self, name: &str) -> Option<MedusaRestoreJob> {
+        self.world.api::<MedusaRestoreJob>().get_opt(name).await.unwrap()
+    }
+
+    pub async fn status(&self, name: &str) -> MedusaRestoreJobStatus {
+        self.job(name).await.unwrap().status.unwrap_or_default()
+    }
+
+    /// Waits until the job has a finish time and has let go of its datacenter.
+    pub async fn finished(&self, name: &str) -> MedusaRestoreJobStatus {
+        // Twice: a restore that is cut off and repeated takes longer than one wait.
+        let end = async || {
+            let job = self.job(name).await.unwrap();
+            let status = job.status.unwrap_or_default();
+            let held = job.metadata.finalizers.unwrap_or_default();
+            (status.finish_time.is_some() && held.is_empty()).then_some(status)
+        };
+        if let Some(status) = wait(end, Duration::from_secs(60)).await {
+            return status;
+        }
+        panic!("{name} did not finish: {:#?}\n{:#}", self.status(name).await, self.datacenter().await);
+    }
+
+    pub async fn delete(&self, name: &str) {
+        self.world.api::<MedusaRestoreJob>().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Waits until the job is gone.
+    pub async fn gone(&self, name: &str) {
+        let gone = wait(async || self.job(name).await.is_none().then_some(()), Duration::from_secs(60)).await;
+        assert!(gone.is_some(), "{:#?}\n{:#}", self.job(name).await, self.datacenter().await);
+    }
+
+    /// Waits for a condition `Complete` of that reason and returns its message.
+    pub async fn reason(&self, name: &str, reason: &str) -> String {
+        eventually(reason, async || {
+            let conditions = self.job(name).await?.status?.conditions;
+            conditions.into_iter().find(|c| c.type_ == "Complete" && c.reason == reason).map(|c| c.message)
+        })
+        .await
+    }
+
+    pub async fn datacenter(&self) -> Value {
+        let resource = ApiResource::erase::<CassandraDatacenter>(&());
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.world.client.clone(), &self.world.ns, &resource);
+        serde_json::to_value(api.get("dc1").await.unwrap()).unwrap()
+    }
+
+    pub async fn patch_datacenter(&self, patch: Value) {
+        let datacenters = self.world.api::<CassandraDatacenter>();
+        datacenters.patch("dc1", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// Waits until the datacenter's annotation says that step.
+    pub async fn at_step(&self, step: &str) {
+        eventually(step, async || {
+            let dc = self.datacenter().await;
+            let text = dc["metadata"]["annotations"]["fleet.k8ssandra.io/restore"].as_str()?.to_owned();
+            (serde_json::from_str::<Value>(&text).unwrap()["step"] == step).then_some(())
+        })
+        .await;
+    }
+
+    /// The user stops the datacenter, and it has stopped.
+    pub async fn stop(&mut self) {
+        self.patch_datacenter(json!({"spec": {"stopped": true}})).await;
+        eventually("it has stopped", async || self.pods().await.is_empty().then_some(())).await;
+        self.before = self.datacenter().await["spec"].clone();
+    }
+
+    pub async fn is_ready(&self) -> bool {
+        let dc = self.datacenter().await;
+        let conditions = dc["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+            && dc["status"]["observedGeneration"] == dc["metadata"]["generation"]
+    }
+
+    pub async fn pods(&self) -> Vec<Pod> {
+        self.world.api::<Pod>().list(&Default::default()).await.unwrap().items
+    }
+
+    /// The datacenter's spec is what it was, and nobody is at work on it.
+    pub async fn assert_clean(&self) {
+        let dc = self.datacenter().await;
+        let mut spec = dc["spec"].clone();
+        if self.before.get("stopped").is_none() && spec["stopped"] == false {
+            spec.as_object_mut().unwrap().remove("stopped");
+        }
+        assert_eq!(spec, self.before);
+        assert!(dc["metadata"]["annotations"].get("fleet.k8ssandra.io/restore").is_none(), "{dc:#}");
+    }
+
+    /// Each pod's volume holds the data of `backup`, restored once.
+    pub fn assert_restored(&self, backup: &str) {
+        let volumes = self.operator.volumes();
+        assert_eq!(volumes.len(), self.world.peers.len());
+        for (pod, volume) in volumes {
+            assert_eq!((volume.holds, volume.restores), (Some((backup.to_owned(), pod)), 1));
+        }
+    }
+
+    /// Nothing was ever stopped or restored.
+    pub async fn assert_untouched(&self) {
+        self.assert_clean().await;
+        assert!(self.operator.volumes().is_empty());
+        // Creation, and the patch that made it a site.
+        assert_eq!(self.datacenter().await["metadata"]["generation"], 2);
+    }
+}
+
+async fn wait<T>(mut look: impl AsyncFnMut() -> Option<T>, limit: Duration) -> Option<T> {
+    let end = std::time::Instant::now() + limit;
+    while std::time::Instant::now() < end {
+        if let Some(found) = look().await {
+            return Some(found);
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    None
+}
+
+impl Site {
+    /// A data plane without the right to read the logs of pods.
+    pub async fn data_plane_without_logs(&self) -> DataPlane {
+        let name = format!("no-logs-{}", self.world.ns);
+        let mut role: ClusterRole = rights::granted("ClusterRole");
+        role.metadata.name = Some(name.clone());
+        let is_logs = |resources: &Option<Vec<String>>| resources.iter().flatten().any(|r| r == "pods/log");
+        let rules = role.rules.as_mut().unwrap();
+        rules.retain(|rule| !is_logs(&rule.resources));
+        let binding: ClusterRoleBinding = serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}]
+        }))
+        .unwrap();
+        let (client, params) = (self.world.client.clone(), PostParams::default());
+        Api::all(client.clone()).create(&params, &role).await.unwrap();
+        Api::all(client).create(&params, &binding).await.unwrap();
+        let mut config = configuration(kubeconfig(self.world.definitions)).await;
+        config.headers.push(("impersonate-user".parse().unwrap(), name.parse().unwrap()));
+        DataPlane::start(config, &self.world.ns, Gate::default(), restore_timings(), Clock::system())
+    }
+}
