@@ -25,6 +25,9 @@ pub const SOURCE_UID: &str = "fleet.k8ssandra.io/source-uid";
 /// On a copy: hash of the content we wrote.
 pub const CONTENT_HASH: &str = "fleet.k8ssandra.io/content-hash";
 
+/// On the sync that follows a purge: uid of the MedusaTask it follows.
+pub const FOLLOWS: &str = "fleet.k8ssandra.io/follows";
+
 /// On a CassandraDatacenter: the MedusaRestoreJob at work on it, and what has to be put back (ADR 8).
 pub const RESTORE: &str = "fleet.k8ssandra.io/restore";
 /// On a MedusaRestoreJob: its datacenter is put back before it goes.

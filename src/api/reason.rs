@@ -177,17 +177,25 @@ reasons! {
     /// The whole run took longer than allowed.
     DeadlineExceeded,
 
-    // Restores.
-    /// The MedusaBackup does not exist, or the storage no longer holds the backup.
+    // Tasks.
+    /// A node's Medusa answered that it cannot.
+    CallRefused,
+    /// The storage holds no backup of that name.
     BackupNotFound,
+    /// The storage lists none of the MedusaBackups that are known here.
+    BackupsNotListed,
+    /// A restore of the datacenter has to end first.
+    RestoreRunning,
+    /// A backup of the datacenter has to end first.
+    BackupRunning,
+    /// Another purge of the datacenter has to end first.
+    PurgeRunning,
+
+    // Restores.
     /// The backup's racks or their numbers of nodes are not the datacenter's.
     TopologyMismatch,
     /// The pod template has no init container `medusa-restore`.
     RestoreContainerMissing,
-    /// Another restore is at work on the datacenter.
-    RestoreInProgress,
-    /// A backup of the datacenter is under way.
-    BackupInProgress,
     /// The datacenter is being stopped.
     Stopping,
     /// The datacenter is stopped, and its StatefulSets learn what to restore.

@@ -12,6 +12,7 @@ const TIMINGS: Timings = Timings {
     summary_call: Duration::from_secs(1),
     list_call: Duration::from_secs(1),
     purge_call: Duration::from_secs(1),
+    list_hedge: Duration::from_secs(1),
     poll_first: Duration::from_secs(1),
     poll_max: Duration::from_secs(4),
     hung_first: Duration::from_secs(10),

@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::api::medusa::MedusaBackupJob;
+use crate::api::medusa::{MedusaBackupJob, MedusaTask, TaskOperation};
 
 /// A datacenter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -25,6 +25,15 @@ pub struct Ended {
     result: &'static str,
 }
 
+/// A datacenter, what was to be done there, and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TaskEnded {
+    namespace: String,
+    datacenter: String,
+    operation: &'static str,
+    result: &'static str,
+}
+
 /// Handles to the figures. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
@@ -33,6 +42,7 @@ pub struct Metrics {
     backups: Family<Ended, Counter>,
     duration: Family<Datacenter, Gauge<f64, AtomicU64>>,
     size: Family<Datacenter, Gauge>,
+    tasks: Family<TaskEnded, Counter>,
 }
 
 impl Metrics {
@@ -59,7 +69,23 @@ impl Metrics {
             Unit::Bytes,
             metrics.size.clone(),
         );
+        registry.register("tasks", "Tasks that ended, by operation and result", metrics.tasks.clone());
         metrics
+    }
+
+    /// A task ended, well or badly.
+    pub fn task_ended(&self, task: &MedusaTask, well: bool) {
+        let ended = TaskEnded {
+            namespace: task.metadata.namespace.clone().unwrap_or_default(),
+            datacenter: task.spec.cassandra_datacenter.clone(),
+            operation: match task.spec.operation {
+                TaskOperation::Sync => "sync",
+                TaskOperation::Purge => "purge",
+                TaskOperation::PrepareRestore => "prepare_restore",
+            },
+            result: if well { "succeeded" } else { "failed" },
+        };
+        self.tasks.get_or_create(&ended).inc();
     }
 
     /// A backup ended; `good` are its seconds and bytes when it ended well.

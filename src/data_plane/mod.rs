@@ -1,14 +1,16 @@
 //! The role that runs beside Cassandra: it carries out the `medusa.k8ssandra.io` kinds of its cluster by
 //! talking gRPC to the Medusas in the Cassandra pods.
 //!
-//! In reading order: `timings`, `pods`, `machine` (pure) ← `tls`, `medusa` (one Medusa over gRPC) ← `backup`
-//! (MedusaBackupJob), `restore` (MedusaRestoreJob) ← this file (start-up and controllers). Nothing here may
+//! In reading order: `timings`, `pods`, `machine` (pure) ← `tls`, `medusa` (one Medusa over gRPC) ← `peers`,
+//! `round` (asking every pod) ← `context`, `controllers` (the frame of every kind) ← `backup`
+//! (MedusaBackupJob), `task` (MedusaTask), `restore` (MedusaRestoreJob) ← this file (start-up). Nothing here may
 //! know of a fleet: other clusters, control planes and the command line are out of sight.
 
 pub mod backup;
 pub mod configuration;
 pub mod context;
 pub mod controllers;
+pub mod hold;
 pub mod machine;
 pub mod medusa;
 pub mod metrics;
@@ -21,8 +23,10 @@ pub mod presence;
 pub mod problem;
 pub mod progress;
 pub mod restore;
+pub mod round;
 pub mod scene;
 pub mod summaries;
+pub mod task;
 pub mod timings;
 pub mod tls;
 
@@ -127,6 +131,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "data plane runs");
         futures::join!(
             kind::<backup::Backup>(&tools, (), &scopes, &shutdown),
+            later::<task::Task>(&tools, (), &scopes, "medusatasks", &shutdown),
             later::<restore::Restoration>(&tools, (), &scopes, "medusarestorejobs", &shutdown),
             later::<configuration::Configuration>(&tools, (), &scopes, "medusaconfigurations", &shutdown),
         );

@@ -20,13 +20,15 @@ pub struct Problem {
     pub pods: Vec<String>,
     /// Whether waiting may help.
     pub may_heal: bool,
+    /// Whether it is work that will end by itself, which is waited for as long as a run may take.
+    pub is_busy: bool,
 }
 
 impl Problem {
     /// A problem that may go away by itself or by somebody's doing.
     #[must_use]
     pub fn new(reason: Reason, message: String) -> Self {
-        Self { reason, message, pods: Vec::new(), may_heal: true }
+        Self { reason, message, pods: Vec::new(), may_heal: true, is_busy: false }
     }
 
     /// A problem that no waiting will solve.
@@ -34,11 +36,19 @@ impl Problem {
     pub fn for_good(reason: Reason, message: String) -> Self {
         Self { may_heal: false, ..Self::new(reason, message) }
     }
+
+    /// Other work has to end first.
+    #[must_use]
+    pub fn busy(reason: Reason, message: String) -> Self {
+        Self { is_busy: true, ..Self::new(reason, message) }
+    }
 }
 
 /// What an object that cannot start has told so far, and since when it waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
+    begun: Timestamp,
+    /// The same, or when other work was last in the way: that time is not counted against what may heal.
     since: Timestamp,
     looks: u32,
     reported: Option<(Reason, String)>,
@@ -48,12 +58,16 @@ impl Waiting {
     /// Begins to wait.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        Self { since: now, looks: 0, reported: None }
+        Self { begun: now, since: now, looks: 0, reported: None }
     }
 
     /// Whether `problem` ends the waiting: nothing can heal it, or the budget is spent.
     #[must_use]
-    pub fn is_over(&self, problem: &Problem, timings: &Timings, now: Timestamp) -> bool {
+    pub fn is_over(&mut self, problem: &Problem, timings: &Timings, now: Timestamp) -> bool {
+        if problem.is_busy {
+            self.since = now;
+            return since(self.begun, now) >= timings.run;
+        }
         !problem.may_heal || since(self.since, now) >= timings.input
     }
 
@@ -102,5 +116,17 @@ mod tests {
         assert!(waiting.is_over(&problem, &timings, at(100)));
         let lost = Problem::for_good(Reason::NameConflict, "taken".to_owned());
         assert!(waiting.is_over(&lost, &timings, at(0)));
+    }
+
+    #[test]
+    fn other_work_is_waited_for_longer_and_not_counted() {
+        let timings = Timings { input: Duration::from_secs(100), ..Timings::default() };
+        let mut waiting = Waiting::new(at(0));
+        let busy = Problem::busy(Reason::RestoreRunning, "restore".to_owned());
+        let none = Problem::new(Reason::NoPods, "none".to_owned());
+        assert!(!waiting.is_over(&busy, &timings, at(5000)));
+        assert!(!waiting.is_over(&none, &timings, at(5099)));
+        assert!(waiting.is_over(&none, &timings, at(5100)));
+        assert!(waiting.is_over(&busy, &timings, at(86_400)));
     }
 }

@@ -6,6 +6,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+/// Most pods of one datacenter that purge at a time. Each deletes object after object, some fifty a second;
+/// more of them together would meet the 3,500 deletions a second that S3 takes under one prefix, and be slowed
+/// down with the backups of everybody else.
+pub const MAX_PURGES: usize = 30;
+
 /// Deadlines, pauses and budgets. `Timings::default()` is what a cluster should run with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timings {
@@ -19,6 +24,8 @@ pub struct Timings {
     pub list_call: Duration,
     /// Until PurgeBackups has answered: it deletes object after object, as many as there are.
     pub purge_call: Duration,
+    /// How long one pod may take to list the storage before the next pod is asked too.
+    pub list_hedge: Duration,
     /// Pause before a running node is asked again the first time; it doubles up to `poll_max`.
     pub poll_first: Duration,
     /// Longest pause between two questions to a node that answers.
@@ -93,6 +100,7 @@ impl Default for Timings {
             summary_call: Duration::from_mins(1),
             list_call: Duration::from_mins(10),
             purge_call: Duration::from_hours(6),
+            list_hedge: Duration::from_mins(1),
             poll_first: Duration::from_millis(100),
             poll_max: Duration::from_secs(5),
             hung_first: Duration::from_secs(30),

@@ -188,7 +188,7 @@ async fn two_restores_of_one_datacenter_run_one_after_the_other() {
     site.restore("second", "b2").await;
     let timings = Timings { input: Duration::from_secs(60), ..restore_timings() };
     let _data_plane = site.world.data_plane_with(Gate::default(), timings).await;
-    let message = site.reason("second", "RestoreInProgress").await;
+    let message = site.reason("second", "RestoreRunning").await;
     assert!(message.contains("`first`"), "{message}");
     let (first, second) = (site.finished("first").await, site.finished("second").await);
     assert!(first.conditions.is_true("Complete") && second.conditions.is_true("Complete"), "{second:#?}");

@@ -169,7 +169,7 @@ async fn a_running_backup_is_waited_for() {
     })
     .await;
     site.restore("r1", "b1").await;
-    let message = site.reason("r1", "BackupInProgress").await;
+    let message = site.reason("r1", "BackupRunning").await;
     assert!(message.contains("`night`"), "{message}");
     let status = site.finished("r1").await;
     assert!(status.conditions.is_true("Complete"), "{status:#?}");

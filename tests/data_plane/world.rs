@@ -42,6 +42,9 @@ pub fn timings() -> Timings {
         connect: Duration::from_secs(2),
         call: Duration::from_secs(2),
         summary_call: Duration::from_secs(2),
+        list_call: Duration::from_secs(2),
+        purge_call: Duration::from_secs(2),
+        list_hedge: Duration::from_millis(500),
         poll_first: Duration::from_millis(20),
         poll_max: Duration::from_millis(200),
         hung_first: Duration::from_millis(300),
@@ -125,10 +128,14 @@ impl World {
     }
 
     pub async fn create_pod(&self, name: &str, containers: &Value) {
+        self.create_pod_of("dc1", name, containers).await;
+    }
+
+    pub async fn create_pod_of(&self, dc: &str, name: &str, containers: &Value) {
         self.create::<Pod>(json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "labels": {
-                "cassandra.datastax.com/cluster": "Shop", "cassandra.datastax.com/datacenter": "dc1"
+                "cassandra.datastax.com/cluster": "Shop", "cassandra.datastax.com/datacenter": dc
             }},
             "spec": {"containers": containers}
         }))

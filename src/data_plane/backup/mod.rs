@@ -31,6 +31,7 @@ use kube::{
 use self::{closing::Closed, run::Run, summary::Expected};
 use super::{
     context::{Context, Reconciler, Tools},
+    hold::{Held, given_up, hold},
     objects, outcome,
     problem::{Problem, Waiting},
     progress::is_due,
@@ -39,7 +40,7 @@ use super::{
 };
 use crate::api::{
     Reason,
-    medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupStatus},
+    medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupJobStatus, MedusaBackupStatus},
     size,
 };
 
@@ -170,33 +171,19 @@ impl Backup {
         problem: Problem,
     ) -> Result<Action, kube::Error> {
         let Self::Waiting(waiting) = self else { return Ok(Action::await_change()) };
-        let now = tools.clock.now();
-        let generation = job.metadata.generation;
-        let version = job.metadata.resource_version.clone().unwrap_or_default();
-        let mut status = job.status.clone().unwrap_or_default();
-        if waiting.is_over(&problem, &tools.timings, now) {
-            status.failed = if problem.pods.is_empty() {
-                [status.failed.clone(), status.in_progress.clone()].concat()
-            } else {
-                problem.pods.clone()
-            };
+        let give_up = |status: &mut MedusaBackupJobStatus| {
+            status.failed = given_up(&problem, &status.failed, &status.in_progress);
             status.in_progress.clear();
-            outcome::fail(&mut status, problem.reason, &problem.message, generation, now);
-            objects::patch_status(&tools.client, job, &status::patch(&version, &status)).await?;
-            tools.events.warning(job.object_ref(&()), problem.reason, "StartBackup", &problem.message);
-            tools.metrics.ended(job, None);
-            *self = Self::Ended;
-            return Ok(Action::await_change());
-        }
-        if waiting.is_news(&problem) {
-            outcome::wait(&mut status, &problem, generation, now);
-            if job.status.as_ref() != Some(&status) {
-                objects::patch_status(&tools.client, job, &status::patch(&version, &status)).await?;
+        };
+        let status = job.status.clone().unwrap_or_default();
+        match hold(tools, job, status, (waiting, &problem), "StartBackup", give_up, status::patch).await? {
+            Held::Later(pause) => Ok(Action::requeue(pause)),
+            Held::Ended => {
+                tools.metrics.ended(job, None);
+                *self = Self::Ended;
+                Ok(Action::await_change())
             }
-            tools.events.warning(job.object_ref(&()), problem.reason, "StartBackup", &problem.message);
-            waiting.reported(&problem);
         }
-        Ok(Action::requeue(waiting.pause(&tools.timings, now)))
     }
 
     /// A run under way: ask the nodes, and when all are decided, end it.
@@ -205,7 +192,7 @@ impl Backup {
         if let Some(pause) = run.gather(tools).await {
             let now = tools.clock.now();
             let mut status = run.status.clone();
-            status::progress(&mut status, &run.nodes);
+            status::progress(&mut status, &run.round.parts);
             if is_due(status::counts(&run.status), status::counts(&status), run.written, now) {
                 let written =
                     objects::patch_status(&tools.client, job, &status::patch(&run.resource_version, &status))
@@ -217,11 +204,12 @@ impl Backup {
             return Ok(Action::requeue(pause));
         }
         let whole = if run.has_failures() {
-            Err(status::verdict(&run.nodes))
+            Err(status::verdict(&run.round.parts))
         } else {
             let medusas = run.medusas(tools);
-            let datacenter = run.peers.datacenter.clone();
-            let expected = Expected { datacenter: &datacenter, pods: run.nodes.len(), started: run.started };
+            let datacenter = run.round.peers.datacenter.clone();
+            let expected =
+                Expected { datacenter: &datacenter, pods: run.round.parts.len(), started: run.round.started };
             match run.closing.pass(tools, &run.name, &medusas, expected).await {
                 Closed::Whole(backup) => Ok(backup),
                 Closed::Short(reason, message) => Err((reason, message)),
@@ -242,7 +230,7 @@ async fn end(
     whole: Result<Box<MedusaBackupStatus>, (Reason, String)>,
 ) -> Result<(), kube::Error> {
     let whole = match whole {
-        Ok(backup) => write::backup(&tools.client, job, &run.peers.datacenter, &backup)
+        Ok(backup) => write::backup(&tools.client, job, &run.round.peers.datacenter, &backup)
             .await?
             .map(|()| backup)
             .map_err(|problem| (problem.reason, problem.message)),
@@ -250,7 +238,7 @@ async fn end(
     };
     let now = tools.clock.now();
     let mut status = run.status.clone();
-    status::progress(&mut status, &run.nodes);
+    status::progress(&mut status, &run.round.parts);
     let generation = job.metadata.generation;
     let message = match &whole {
         Ok(backup) => {
@@ -269,7 +257,7 @@ async fn end(
         }
     };
     objects::patch_status(&tools.client, job, &status::patch(&run.resource_version, &status)).await?;
-    let seconds = since(run.started, now).as_secs_f64();
+    let seconds = since(run.round.started, now).as_secs_f64();
     match whole {
         Ok(backup) => {
             let bytes = backup.total_size.as_deref().and_then(size::parse).unwrap_or_default();

@@ -1,17 +1,11 @@
-//! A run under way: its nodes, its connections and the calls in flight.
+//! A run under way: its nodes and what they are asked.
 //!
-//! Everything a run does in the background lives in this value and moves only while the reconciler looks at
-//! it: dropping it closes the connections and forgets the calls. Nothing here may write to the API server.
+//! Nothing here may write to the API server.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use super::closing::Closing;
 use crate::{
@@ -20,41 +14,31 @@ use crate::{
         context::Tools,
         machine::{Answer, Node, Step, Verdict},
         medusa::Medusa,
-        peers::Peers,
+        pods::PodView,
+        round::{Need, Part, Round},
         scene::Scene,
-        timings::since,
+        timings::Timings,
     },
-    runtime::clock,
 };
 
 /// Most calls one run has in flight. Each node has at most one.
 const MAX_CALLS: usize = 64;
-/// Pause before a pass that only looks whether calls have been answered.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// One run of one job, in memory.
 pub struct Run {
     /// The backup's name, which is the job's.
     pub name: String,
-    /// The job's namespace.
-    pub namespace: String,
-    /// The datacenter, its pods and their Medusas.
-    pub peers: Peers,
-    /// `status.startTime`.
-    pub started: Timestamp,
+    /// Every node of the run, by pod name, and what they are asked.
+    pub round: Round<Node>,
     /// The status as last written or read.
     pub status: MedusaBackupJobStatus,
     /// The version that status has.
     pub resource_version: String,
     /// When the status was last written.
     pub written: Timestamp,
-    /// Every node of the run, by pod name.
-    pub nodes: BTreeMap<String, Node>,
     /// The end of a run whose nodes all succeeded.
     pub closing: Closing,
     kind: BackupType,
-    calls: FuturesUnordered<BoxFuture<'static, (String, Timestamp, Answer)>>,
-    busy: HashSet<String>,
 }
 
 impl Run {
@@ -65,17 +49,12 @@ impl Run {
         let status = job.status.clone().unwrap_or_default();
         let mut run = Self {
             name: job.metadata.name.clone().unwrap_or_default(),
-            namespace: job.metadata.namespace.clone().unwrap_or_default(),
-            peers: Peers::new(scene, now),
-            started: status.start_time.as_ref().map_or(now, |t| t.0),
+            round: Round::new(scene, status.start_time.as_ref().map_or(now, |t| t.0), MAX_CALLS, now),
             status,
             resource_version: job.metadata.resource_version.clone().unwrap_or_default(),
             written: now,
-            nodes: BTreeMap::new(),
             closing: Closing::default(),
             kind: job.spec.backup_type,
-            calls: FuturesUnordered::new(),
-            busy: HashSet::new(),
         };
         run.adopt_lists(claimed, now);
         run
@@ -87,7 +66,7 @@ impl Run {
         let status = &self.status;
         let all: Vec<&String> =
             if status.in_progress.is_empty() && status.finished.is_empty() && status.failed.is_empty() {
-                self.peers.pods.keys().collect()
+                self.round.peers.pods.keys().collect()
             } else {
                 status.in_progress.iter().collect()
             };
@@ -95,9 +74,9 @@ impl Run {
             let node = if claimed {
                 Node::claimed(pod, now)
             } else {
-                Node::resumed(pod, self.peers.pods.get(pod), now)
+                Node::resumed(pod, self.round.peers.pods.get(pod), now)
             };
-            self.nodes.insert(pod.clone(), node);
+            self.round.parts.insert(pod.clone(), node);
         }
         self.adopt_decisions(now);
     }
@@ -105,113 +84,88 @@ impl Run {
     /// Takes over what the object already says is decided, by whoever wrote it.
     pub fn adopt_decisions(&mut self, now: Timestamp) {
         for pod in &self.status.finished {
-            self.nodes.insert(pod.clone(), Node::decided(pod, Verdict::Finished, now));
+            self.round.parts.insert(pod.clone(), Node::decided(pod, Verdict::Finished, now));
         }
         for pod in &self.status.failed {
-            let known = self.nodes.get(pod).is_some_and(|n| matches!(n.verdict, Some(Verdict::Failed(..))));
+            let known =
+                self.round.parts.get(pod).is_some_and(|n| matches!(n.verdict, Some(Verdict::Failed(..))));
             if !known {
                 let why = "reported as failed before this controller took the job over".to_owned();
                 let verdict = Verdict::Failed(crate::api::Reason::NodesFailed, why);
-                self.nodes.insert(pod.clone(), Node::decided(pod, verdict, now));
+                self.round.parts.insert(pod.clone(), Node::decided(pod, verdict, now));
             }
         }
-    }
-
-    /// Whether every node is decided.
-    #[must_use]
-    pub fn is_decided(&self) -> bool {
-        self.nodes.values().all(|n| n.verdict.is_some())
     }
 
     /// Whether a node failed.
     #[must_use]
     pub fn has_failures(&self) -> bool {
-        self.nodes.values().any(|n| matches!(n.verdict, Some(Verdict::Failed(..))))
+        self.round.parts.values().any(|n| matches!(n.verdict, Some(Verdict::Failed(..))))
     }
 
     /// The nodes' Medusas in order of their names, for questions any of them can answer.
     #[must_use]
     pub fn medusas(&mut self, tools: &Tools) -> Vec<Arc<Medusa>> {
-        let Self { nodes, peers, .. } = self;
-        nodes.keys().filter_map(|pod| peers.medusa(tools, pod)).collect()
+        let Round { parts, peers, .. } = &mut self.round;
+        parts.keys().filter_map(|pod| peers.medusa(tools, pod)).collect()
     }
 
     /// Asks the nodes for at most one pass's time. Returns how long to wait for the next pass, or nothing
     /// once every node is decided.
     pub async fn gather(&mut self, tools: &Tools) -> Option<Duration> {
-        // Calls left over from an earlier pass are slow ones: they are looked after, not waited for.
-        let pass = if self.calls.is_empty() { tools.timings.pass } else { tools.timings.pass / 10 };
-        let end = Instant::now() + pass;
-        loop {
-            let now = clock::now();
-            if self.nodes.values().any(Node::is_in_doubt)
-                && since(self.peers.listed, now) >= tools.timings.pods
-            {
-                self.peers.look(tools).await;
-            }
-            let wake = self.advance(tools, clock::now());
-            if self.is_decided() {
-                return None;
-            }
-            let pause = wake.map_or(tools.timings.pass, |at| since(now, at));
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || (self.calls.is_empty() && pause > left) {
-                return Some(if self.calls.is_empty() { pause } else { pause.min(LOOK_AGAIN) });
-            }
-            tokio::select! {
-                Some((pod, asked, answer)) = self.calls.next(), if !self.calls.is_empty() => {
-                    self.hear(tools, &pod, asked, answer).await;
-                }
-                () = tokio::time::sleep(pause.min(left)) => {}
-            }
-        }
-    }
-
-    /// Starts every call that is due and returns when the next one will be.
-    fn advance(&mut self, tools: &Tools, now: Timestamp) -> Option<Timestamp> {
-        let mut wake: Option<Timestamp> = None;
-        let mut due = Vec::new();
-        for (pod, node) in &mut self.nodes {
-            let view = self.peers.pods.get(pod);
-            node.look(view, self.started, &tools.timings, now);
-            if self.busy.contains(pod) {
-                continue;
-            }
-            match node.step(view, &tools.timings, now) {
-                Step::Decided => {}
-                Step::Wait(until) => wake = Some(wake.map_or(until, |w| w.min(until))),
-                step @ (Step::Ask | Step::Send) => due.push((pod.clone(), step)),
-            }
-        }
-        for (pod, step) in due {
-            if self.calls.len() >= MAX_CALLS {
-                break;
-            }
-            let Some(medusa) = self.peers.medusa(tools, &pod) else { continue };
-            let (backup, kind) = (self.name.clone(), self.kind);
-            self.busy.insert(pod.clone());
-            self.calls.push(Box::pin(async move {
-                let answer = if step == Step::Send {
+        let (backup, kind) = (&self.name, self.kind);
+        let call = |_: &str, medusa: Arc<Medusa>, question: Step| -> BoxFuture<'static, Answer> {
+            let backup = backup.clone();
+            Box::pin(async move {
+                if question == Step::Send {
                     medusa.start(&backup, kind).await
                 } else {
                     medusa.backup_status(&backup).await
-                };
-                (pod, now, answer)
-            }));
-        }
-        wake
+                }
+            })
+        };
+        self.round.gather(tools, call, Round::is_decided).await
+    }
+}
+
+impl Part for Node {
+    type Question = Step;
+    type Answer = Answer;
+
+    fn look(&mut self, pod: Option<&PodView>, started: Timestamp, timings: &Timings, now: Timestamp) {
+        self.look(pod, started, timings, now);
     }
 
-    async fn hear(&mut self, tools: &Tools, pod: &str, asked: Timestamp, answer: Answer) {
-        self.busy.remove(pod);
-        let now = clock::now();
-        tracing::debug!(namespace = self.namespace, backup = self.name, pod, ?answer, "answer");
-        // Whether a node failed or was restarted stands in its pod.
-        if matches!(answer, Answer::Failed { .. }) && since(self.peers.listed, now) >= tools.timings.pass {
-            self.peers.look(tools).await;
+    fn need(&self, pod: Option<&PodView>, timings: &Timings, now: Timestamp) -> Need<Step> {
+        match self.step(pod, timings, now) {
+            Step::Decided => Need::Nothing,
+            Step::Wait(until) => Need::Wait(until),
+            step @ (Step::Ask | Step::Send) => Need::Call(step),
         }
-        if let Some(node) = self.nodes.get_mut(pod) {
-            node.learn(answer, asked, self.peers.pods.get(pod), self.started, &tools.timings, now);
-        }
+    }
+
+    fn learn(
+        &mut self,
+        answer: Answer,
+        asked: Timestamp,
+        pod: Option<&PodView>,
+        started: Timestamp,
+        timings: &Timings,
+        now: Timestamp,
+    ) {
+        self.learn(answer, asked, pod, started, timings, now);
+    }
+
+    fn is_decided(&self) -> bool {
+        self.verdict.is_some()
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        self.is_in_doubt()
+    }
+
+    /// Whether a node failed or was restarted stands in its pod.
+    fn is_surprising(answer: &Answer) -> bool {
+        matches!(answer, Answer::Failed { .. })
     }
 }

@@ -163,9 +163,9 @@ fn blocked(case: Case<'_>, claim: &Claim) -> Next {
     };
     let begun = case.status.start_time.as_ref().map_or(case.now, |time| time.0);
     if since(begun, case.now) >= case.timings.input {
-        return finish(Reason::RestoreInProgress, why);
+        return finish(Reason::RestoreRunning, why);
     }
-    Next::Wait(Reason::RestoreInProgress, why)
+    Next::Wait(Reason::RestoreRunning, why)
 }
 
 fn held(case: Case<'_>, dc: &Datacenter, lock: &Lock) -> Next {

@@ -205,9 +205,9 @@ fn what_k8ssandra_operator_began_is_taken_over(
 fn another_restores_datacenter_is_left_alone() {
     let mut s = Situation::checked();
     s.dc().claim = Claim::Other(Lock { uid: "u2".to_owned(), ..lock(Step::Starting) });
-    assert_eq!(s.waits(), Reason::RestoreInProgress);
+    assert_eq!(s.waits(), Reason::RestoreRunning);
     s.now = BEGUN + 2 * 3600;
-    assert_eq!(s.finishes(), Reason::RestoreInProgress);
+    assert_eq!(s.finishes(), Reason::RestoreRunning);
     s.is_deleted = true;
     assert_eq!(s.next(), Next::LetGo);
 }

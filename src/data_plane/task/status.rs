@@ -1,0 +1,211 @@
+//! What is written into a MedusaTask's status.
+//!
+//! Pure. Clusters with upstream's definitions drop `message` and `conditions`; the lists and times alone must
+//! carry a task over a restart, and a reader of the lists alone must see that a task failed.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::pod::{Pod, Verdict};
+use crate::{
+    api::{
+        Reason,
+        medusa::{MedusaTaskStatus, TaskPodResult},
+    },
+    data_plane::{
+        medusa::proto::PurgeBackupsResponse,
+        outcome,
+        progress::{self, Counts},
+    },
+};
+
+/// The status as a merge patch that only applies to `resource_version`.
+#[must_use]
+pub fn patch(resource_version: &str, status: &MedusaTaskStatus) -> Value {
+    // An empty list has to be written as null: left out, the old list would stay.
+    fn list<T: Serialize>(items: &[T]) -> Value {
+        if items.is_empty() { Value::Null } else { json!(items) }
+    }
+    json!({
+        "metadata": {"resourceVersion": resource_version},
+        "status": {
+            "startTime": status.start_time,
+            "finishTime": status.finish_time,
+            "inProgress": list(&status.in_progress),
+            "finished": list(&status.finished),
+            "failed": list(&status.failed),
+            "message": status.message,
+            "conditions": status.conditions,
+        }
+    })
+}
+
+/// The task is claimed: started now, with `pods` in progress.
+pub fn claim(
+    status: &mut MedusaTaskStatus,
+    pods: Vec<String>,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    status.start_time = Some(Time(now));
+    status.in_progress = pods;
+    outcome::go_on(status, message, generation, now);
+}
+
+/// The lists as `pods` have them now.
+pub fn progress(status: &mut MedusaTaskStatus, pods: &BTreeMap<String, Pod<TaskPodResult>>) {
+    let names = |wanted: fn(&Pod<TaskPodResult>) -> bool| {
+        pods.iter().filter(|(_, pod)| wanted(pod)).map(|(name, _)| name.clone()).collect::<Vec<_>>()
+    };
+    status.in_progress = names(|pod| pod.verdict.is_none());
+    status.failed = names(|pod| pod.failure().is_some());
+    status.finished = pods.values().filter_map(|pod| pod.result().cloned()).collect();
+}
+
+/// How many pods are in which list.
+#[must_use]
+pub fn counts(status: &MedusaTaskStatus) -> Counts {
+    Counts {
+        in_progress: status.in_progress.len(),
+        finished: status.finished.len(),
+        failed: status.failed.len(),
+    }
+}
+
+/// Why a task with failed pods failed; nothing when none did.
+#[must_use]
+pub fn verdict<T>(pods: &BTreeMap<String, Pod<T>>) -> Option<(Reason, String)> {
+    let failures: Vec<(&str, Reason, &str)> = pods
+        .iter()
+        .filter_map(|(name, pod)| pod.failure().map(|(reason, why)| (name.as_str(), reason, why)))
+        .collect();
+    (!failures.is_empty()).then(|| progress::verdict(failures, pods.len()))
+}
+
+/// The pods of a task found under way. One with a start time and no lists was left behind by a controller
+/// that writes them later: every pod of `all` is in it. Pods that still work are asked at `next`.
+#[must_use]
+pub fn resumed<'a>(
+    status: &MedusaTaskStatus,
+    all: impl Iterator<Item = &'a String>,
+    next: Timestamp,
+    now: Timestamp,
+) -> BTreeMap<String, Pod<TaskPodResult>> {
+    let counts = counts(status);
+    let names: Vec<&String> = if counts.in_progress + counts.finished + counts.failed == 0 {
+        all.collect()
+    } else {
+        status.in_progress.iter().collect()
+    };
+    let mut pods = names.into_iter().map(|name| (name.clone(), Pod::new(next))).collect();
+    adopt(status, &mut pods, now);
+    pods
+}
+
+/// Takes over what the object already says is decided, by whoever wrote it.
+pub fn adopt(status: &MedusaTaskStatus, pods: &mut BTreeMap<String, Pod<TaskPodResult>>, now: Timestamp) {
+    for result in &status.finished {
+        let Some(name) = &result.pod_name else { continue };
+        pods.insert(name.clone(), Pod::decided(Verdict::Finished(result.clone()), now));
+    }
+    for name in &status.failed {
+        if pods.get(name).is_none_or(|pod| pod.failure().is_none()) {
+            let why = "reported as failed before this controller took the task over".to_owned();
+            pods.insert(name.clone(), Pod::decided(Verdict::Failed(Reason::NodesFailed, why), now));
+        }
+    }
+}
+
+/// A pod that did what was asked.
+#[must_use]
+pub fn done(pod: &str) -> TaskPodResult {
+    TaskPodResult { pod_name: Some(pod.to_owned()), ..TaskPodResult::default() }
+}
+
+/// A pod's purge in figures.
+#[must_use]
+pub fn purged(pod: &str, answer: &PurgeBackupsResponse) -> TaskPodResult {
+    TaskPodResult {
+        nb_backups_purged: Some(answer.nb_backups_purged.into()),
+        nb_objects_purged: Some(answer.nb_objects_purged.into()),
+        total_purged_size: Some(answer.total_purged_size),
+        total_objects_within_gc_grace: Some(answer.total_objects_within_gc_grace.into()),
+        ..done(pod)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Conditions as _;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn pods() -> BTreeMap<String, Pod<TaskPodResult>> {
+        let purge = PurgeBackupsResponse {
+            nb_backups_purged: 3,
+            nb_objects_purged: 814,
+            total_purged_size: 10_770_961,
+            total_objects_within_gc_grace: 5,
+        };
+        let failed = Verdict::Failed(Reason::PodGone, "gone".to_owned());
+        BTreeMap::from([
+            ("a".to_owned(), Pod::decided(Verdict::Finished(purged("a", &purge)), at(0))),
+            ("b".to_owned(), Pod::new(at(0))),
+            ("c".to_owned(), Pod::decided(failed, at(0))),
+        ])
+    }
+
+    #[test]
+    fn the_claim_and_the_progress_are_written_whole() {
+        let mut status = MedusaTaskStatus::default();
+        claim(&mut status, vec!["a".to_owned()], "purging", Some(1), at(5));
+        let claimed = patch("7", &status);
+        assert_eq!(claimed["metadata"]["resourceVersion"], "7");
+        assert_eq!(claimed["status"]["startTime"], "1970-01-01T00:00:05Z");
+        assert_eq!(claimed["status"]["inProgress"], json!(["a"]));
+        assert!(!status.conditions.is_true("Complete") && !status.conditions.is_true("Failed"));
+        progress(&mut status, &pods());
+        let written = patch("8", &status);
+        assert_eq!(written["status"]["inProgress"], json!(["b"]));
+        assert_eq!(written["status"]["failed"], json!(["c"]));
+        let expected = json!([{
+            "podName": "a", "nbBackupsPurged": 3, "nbObjectsPurged": 814,
+            "totalPurgedSize": 10_770_961, "totalObjectsWithinGcGrace": 5
+        }]);
+        assert_eq!(written["status"]["finished"], expected);
+        assert!(patch("9", &MedusaTaskStatus::default())["status"]["inProgress"].is_null());
+    }
+
+    #[test]
+    fn a_task_taken_over_asks_only_what_is_not_decided() {
+        let mut status = MedusaTaskStatus::default();
+        progress(&mut status, &pods());
+        let all = ["a", "b", "c", "d"].map(str::to_owned);
+        let resumed_pods = resumed(&status, all.iter(), at(30), at(0));
+        assert_eq!(resumed_pods.keys().collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(resumed_pods["a"].result().unwrap().nb_objects_purged, Some(814));
+        assert_eq!(resumed_pods["b"].waits_until(), Some(at(30)));
+        assert_eq!(verdict(&resumed_pods).unwrap().0, Reason::NodesFailed);
+        let left = resumed(&MedusaTaskStatus::default(), all.iter(), at(30), at(0));
+        assert_eq!(left.len(), 4, "a task without lists is all pods'");
+    }
+
+    #[test]
+    fn what_failed_here_keeps_its_reason() {
+        let mut known = pods();
+        let mut status = MedusaTaskStatus::default();
+        progress(&mut status, &known);
+        adopt(&status, &mut known, at(0));
+        assert_eq!(verdict(&known), Some((Reason::PodGone, "1 of 3 pods failed. c: gone".to_owned())));
+        known.remove("c");
+        assert_eq!(verdict(&known), None);
+    }
+}

@@ -1,0 +1,237 @@
+//! Ending the data plane between any two of a task's writes leads to the same end as not ending it.
+
+use std::time::Duration;
+
+use kube::{ResourceExt as _, api::ListParams};
+use medusa_fleet::api::medusa::{MedusaBackup, MedusaTask};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::eventually,
+    fake_medusa::{Call, Script},
+    gate::{Gate, Stop},
+    world::{Program, World, timings},
+};
+
+/// Backups of three kinds: one to import, one to refresh, one that is gone with a job of its own.
+async fn mixed_storage() -> World {
+    let world = World::new(3, Script::default()).await;
+    ["new", "stale"].iter().for_each(|b| world.stored(b));
+    for name in ["stale", "gone"] {
+        world
+            .create::<MedusaBackup>(json!({
+                "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackup",
+                "metadata": {"name": name}, "spec": {"cassandraDatacenter": "dc1"}
+            }))
+            .await;
+    }
+    world.job("gone", "dc1").await;
+    let over = json!({"status": {"finishTime": "2026-01-01T00:00:00Z"}});
+    let patch = kube::api::Patch::Merge(over);
+    let jobs = world.api::<medusa_fleet::api::medusa::MedusaBackupJob>();
+    jobs.patch_status("gone", &Default::default(), &patch).await.unwrap();
+    world
+}
+
+async fn purgeable_storage() -> World {
+    let world = World::new(3, Script::default()).await;
+    ["b1", "b2"].iter().for_each(|b| world.stored(b));
+    world.storage.keep(1);
+    let data_plane = world.data_plane().await;
+    world.sync("before").await;
+    data_plane.kill();
+    world
+}
+
+/// What remains, without what differs from run to run.
+async fn end_state(world: &World) -> Value {
+    let mut tasks = Vec::new();
+    for task in world.api::<MedusaTask>().list(&ListParams::default()).await.unwrap() {
+        let name = task.name_any();
+        let mut status = serde_json::to_value(world.task_finished(&name).await).unwrap();
+        for field in ["startTime", "finishTime"] {
+            assert!(status[field].is_string(), "{status}");
+            status[field] = json!("set");
+        }
+        for condition in status["conditions"].as_array_mut().unwrap() {
+            condition["lastTransitionTime"] = json!("set");
+            // A sync taken over finds a part of its work done; what it says of itself differs.
+            condition["message"] = json!("set");
+        }
+        for pod in status["finished"].as_array_mut().into_iter().flatten() {
+            // A pod that purged before the crash has nothing left to purge after it.
+            for figure in
+                ["nbBackupsPurged", "nbObjectsPurged", "totalPurgedSize", "totalObjectsWithinGcGrace"]
+            {
+                if !pod[figure].is_null() {
+                    pod[figure] = json!("set");
+                }
+            }
+        }
+        let meta = json!({"labels": task.labels(), "owners": task.owner_references().len()});
+        tasks.push(json!({"name": name, "meta": meta, "spec": task.spec, "status": status}));
+    }
+    let mut backups = Vec::new();
+    for backup in world.api::<MedusaBackup>().list(&ListParams::default()).await.unwrap() {
+        let mut status = serde_json::to_value(&backup.status).unwrap();
+        for field in ["startTime", "finishTime"] {
+            assert!(status[field].is_string(), "{status}");
+            status[field] = json!("set");
+        }
+        backups.push(json!({
+            "name": backup.name_any(), "labels": backup.labels(), "spec": backup.spec, "status": status
+        }));
+    }
+    let prepared: Vec<bool> = world.peers.iter().map(|p| !p.prepared().is_empty()).collect();
+    json!({"tasks": tasks, "backups": backups, "jobs": world.jobs().await, "prepared": prepared})
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Operation {
+    Sync,
+    Purge,
+    Prepare,
+}
+
+impl Operation {
+    async fn world(self) -> World {
+        match self {
+            Self::Sync => mixed_storage().await,
+            Self::Purge | Self::Prepare => purgeable_storage().await,
+        }
+    }
+
+    async fn begin(self, world: &World) {
+        let (operation, more) = match self {
+            Self::Sync => ("sync", json!({})),
+            Self::Purge => ("purge", json!({})),
+            Self::Prepare => ("prepare_restore", json!({"backupName": "b1", "restoreKey": "k"})),
+        };
+        world.task("t", operation, more).await;
+    }
+
+    async fn finished(self, world: &World) {
+        world.task_finished("t").await;
+        if matches!(self, Self::Purge) {
+            world.task_finished("t-sync").await;
+        }
+    }
+}
+
+async fn undisturbed(operation: Operation) -> (Value, Vec<String>) {
+    let world = operation.world().await;
+    let data_plane = world.data_plane().await;
+    operation.begin(&world).await;
+    operation.finished(&world).await;
+    (end_state(&world).await, data_plane.gate.writes())
+}
+
+/// The writes: owner, claim, (creation, status, refreshment, job, MedusaBackup), end of a sync; owner, claim,
+/// follow-up, end of a purge and claim, MedusaBackup, end of its follow-up; owner, claim, end of a preparation.
+#[rstest]
+#[case::sync(Operation::Sync, 8)]
+#[case::purge(Operation::Purge, 7)]
+#[case::prepare(Operation::Prepare, 3)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_killed_at_any_write_ends_as_if_undisturbed(
+    #[case] operation: Operation,
+    #[case] writes: usize,
+    #[values(false, true)] answered: bool,
+) {
+    let (expected, seen) = undisturbed(operation).await;
+    assert_eq!(seen.len(), writes, "every write has its turn: {seen:#?}");
+    for write in 1..=writes {
+        let world = operation.world().await;
+        let stop = if answered { Stop::After(write) } else { Stop::Before(write) };
+        let first = world.data_plane_with(Gate::stopping(stop), timings()).await;
+        operation.begin(&world).await;
+        tokio::time::timeout(Duration::from_secs(30), first.gate.reached()).await.expect("the write is made");
+        first.kill();
+        let _second = world.data_plane().await;
+        operation.finished(&world).await;
+        assert_eq!(end_state(&world).await, expected, "{stop:?}: {}", seen[write - 1]);
+        world.disconnected().await;
+    }
+}
+
+/// Upstream works in a goroutine that nobody takes over: the task stays in progress for ever (U§8.D.2).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_killed_half_way_asks_only_those_that_had_not_answered() {
+    let world = World::new(4, Script::default()).await;
+    ["b1", "b2"].iter().for_each(|b| world.stored(b));
+    world.storage.keep(1);
+    world.peers[2..].iter().for_each(|p| p.script(|s| s.purge.hangs = 1));
+    let first = world.data_plane().await;
+    world.task("p", "purge", json!({})).await;
+    eventually("two are done", async || (world.task_status("p").await.finished.len() == 2).then_some(()))
+        .await;
+    first.kill();
+    let _second = world.data_plane().await;
+    let status = world.assert_task_succeeded("p").await;
+    assert!(status.finished.iter().all(|f| f.nb_backups_purged == Some(1)), "{status:?}");
+    let called: Vec<usize> = world.peers.iter().map(|p| p.called("PurgeBackups")).collect();
+    assert_eq!(called, [1, 1, 2, 2]);
+    world.assert_task_succeeded("p-sync").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_another_controller_left_in_the_middle_is_ended() {
+    let world = World::new(3, Script::default()).await;
+    ["b1", "b2"].iter().for_each(|b| world.stored(b));
+    world.storage.keep(1);
+    world.task("p", "purge", json!({})).await;
+    world.task("s", "sync", json!({})).await;
+    let tasks = world.api::<MedusaTask>();
+    let patch = |status: Value| kube::api::Patch::Merge(json!({"status": status}));
+    let left = json!({
+        "startTime": "2026-01-01T00:00:00Z", "inProgress": [world.peers[1].node, world.peers[2].node],
+        "finished": [{"podName": world.peers[0].node, "nbBackupsPurged": 9}]
+    });
+    tasks.patch_status("p", &Default::default(), &patch(left)).await.unwrap();
+    let begun = json!({"startTime": "2026-01-01T00:00:00Z"});
+    tasks.patch_status("s", &Default::default(), &patch(begun)).await.unwrap();
+    let timings = medusa_fleet::data_plane::Timings { run: Duration::from_secs(100_000_000), ..timings() };
+    let _data_plane = world.data_plane_with(Gate::default(), timings).await;
+    let purge = world.assert_task_succeeded("p").await;
+    let figures: Vec<_> = purge.finished.iter().map(|f| f.nb_backups_purged).collect();
+    assert_eq!(figures, [Some(9), Some(1), Some(1)]);
+    assert_eq!(world.peers[0].called("PurgeBackups"), 0);
+    world.assert_task_succeeded("s").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_data_planes_at_once_end_a_purge_together() {
+    let slow = Call { takes: Duration::from_millis(300), ..Call::default() };
+    let world = World::new(5, Script { purge: slow, ..Script::default() }).await;
+    ["b1", "b2"].iter().for_each(|b| world.stored(b));
+    world.storage.keep(1);
+    let _first = world.data_plane().await;
+    let _second = world.data_plane().await;
+    world.task("p", "purge", json!({})).await;
+    let status = world.assert_task_succeeded("p").await;
+    assert_eq!(status.finished.len(), 5);
+    assert_eq!(world.task_finished("p-sync").await.failed, Vec::<String>::new());
+    assert_eq!(world.backups().await.len(), 1);
+}
+
+/// The same with the program itself, its own deadlines and SIGKILL. Takes as long as a pod that was taken over
+/// is left alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_killed_while_pods_purge_asks_the_rest_again() {
+    let world = World::new(6, Script::default()).await;
+    ["b1", "b2"].iter().for_each(|b| world.stored(b));
+    world.storage.keep(1);
+    world.peers[3..].iter().for_each(|p| p.script(|s| s.purge.hangs = 1));
+    let first = Program::start(&world);
+    world.task("p", "purge", json!({})).await;
+    eventually("three are done", async || (world.task_status("p").await.finished.len() == 3).then_some(()))
+        .await;
+    drop(first);
+    let _second = Program::start(&world);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let status = world.assert_task_succeeded("p").await;
+    assert_eq!(status.finished.len(), 6, "{status:?}");
+    let called: Vec<usize> = world.peers.iter().map(|p| p.called("PurgeBackups")).collect();
+    assert_eq!(called, [1, 1, 1, 2, 2, 2]);
+}

@@ -1,0 +1,253 @@
+//! What a sync makes of the storage, and above all what it leaves alone.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use kube::api::{Patch, PatchParams};
+use medusa_fleet::api::medusa::{MedusaBackup, MedusaBackupJob};
+use serde_json::json;
+
+use crate::{
+    cluster::eventually,
+    fake_medusa::{
+        Call, Script, Storage,
+        proto::{BackupNode, BackupSummary, StatusType},
+    },
+    task_world::told,
+    world::World,
+};
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// A complete backup of one node of each of those datacenters.
+fn planted(name: &str, datacenters: &[&str]) -> BackupSummary {
+    let node = |dc: &&str| BackupNode {
+        host: format!("far-{dc}-0"),
+        tokens: vec![5],
+        datacenter: (*dc).to_owned(),
+        rack: "default".to_owned(),
+    };
+    let count = i32::try_from(datacenters.len()).unwrap();
+    BackupSummary {
+        backup_name: name.to_owned(),
+        start_time: 1_700_000_000,
+        finish_time: 1_700_000_060,
+        total_nodes: count,
+        finished_nodes: count,
+        nodes: datacenters.iter().map(node).collect(),
+        status: StatusType::Success.into(),
+        backup_type: "full".to_owned(),
+        total_size: 130_557,
+        total_objects: 13,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_cluster_learns_of_every_backup_it_can_restore() {
+    let world = World::new(3, Script::default()).await;
+    world.stored("b1");
+    world.storage.plant(planted("far", &["dc1"]));
+    world.storage.plant(planted("other", &["dc2"]));
+    world.storage.plant(planted("both", &["dc1", "dc2"]));
+    world.storage.plant(planted("Not_A_Name", &["dc1"]));
+    world.storage.plant(BackupSummary { status: StatusType::InProgress.into(), ..planted("half", &["dc1"]) });
+    let data_plane = world.data_plane().await;
+    world.sync("s").await;
+    let status = world.assert_task_succeeded("s").await;
+    assert_eq!(status.finished.len(), 1);
+    assert_eq!(status.finished[0].pod_name.as_deref(), Some("shop-dc1-default-sts-0"));
+    assert_eq!(status.finished[0].nb_backups_purged, None);
+    let told = told(&status);
+    assert!(told.contains("3 created") && told.contains("Not_A_Name: not a name"), "{told}");
+
+    assert_eq!(world.backups().await, set(&["b1", "both", "far"]));
+    let far = world.backup("far").await.unwrap();
+    let labels = far.metadata.labels.unwrap();
+    assert_eq!(labels["cassandra.datastax.com/cluster"], "Shop");
+    assert_eq!(labels["cassandra.datastax.com/datacenter"], "dc1");
+    let spec = serde_json::to_value(&far.spec).unwrap();
+    assert_eq!(spec, json!({"cassandraDatacenter": "dc1", "backupType": "full"}));
+    let expected = json!({
+        "startTime": "2023-11-14T22:13:20Z", "finishTime": "2023-11-14T22:14:20Z", "status": "SUCCESS",
+        "totalNodes": 1, "finishedNodes": 1, "totalFiles": 13, "totalSize": "127.50 KB",
+        "nodes": [{"host": "far-dc1-0", "tokens": [5], "datacenter": "dc1", "rack": "default"}]
+    });
+    assert_eq!(serde_json::to_value(&far.status).unwrap(), expected);
+    assert_eq!(world.backup("both").await.unwrap().status.unwrap().total_nodes, Some(1));
+
+    let before = data_plane.gate.writes().len();
+    world.sync("again").await;
+    let writes = data_plane.gate.writes().split_off(before);
+    assert!(writes.iter().all(|w| w.contains("/medusatasks/")), "nothing was to do: {writes:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_lost_its_status_or_its_data_is_refreshed() {
+    let world = World::new(2, Script::default()).await;
+    world.stored("b1");
+    world.stored("b2");
+    world
+        .create::<MedusaBackup>(json!({
+            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackup",
+            "metadata": {"name": "b1"}, "spec": {"cassandraDatacenter": "dc1"}
+        }))
+        .await;
+    let _data_plane = world.data_plane().await;
+    world.sync("s").await;
+    let status = world.backup("b1").await.unwrap().status.unwrap();
+    assert_eq!((status.status.as_deref(), status.total_files), (Some("SUCCESS"), Some(14)));
+    assert_eq!(status.total_size.as_deref(), Some("8.50 KB"));
+    // One node's part is purged: the backup is no longer whole.
+    world.storage.keep(1);
+    world.storage.purge(&world.peers[0].node);
+    world.sync("t").await;
+    let status = world.backup("b1").await.unwrap().status.unwrap();
+    assert_eq!((status.status.as_deref(), status.finished_nodes), (Some("IN_PROGRESS"), Some(1)));
+    assert!(status.finish_time.is_some(), "its time stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_storage_deletes_nothing() {
+    let world = World::new(2, Script::default()).await;
+    let _data_plane = world.data_plane().await;
+    for job in ["b1", "b2"] {
+        world.job(job, "dc1").await;
+        world.finished(job).await;
+    }
+    world.storage.clear();
+    world.sync("s").await;
+    let status = world.assert_task_failed("s", "BackupsNotListed").await;
+    let message = status.message.unwrap();
+    for part in ["no backup at all", "b1, b2", "check bucket and prefix", "kubectl delete medusabackup"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert_eq!(status.failed.len(), 1, "who reads only lists sees it too");
+    assert_eq!(world.backups().await, set(&["b1", "b2"]));
+    assert_eq!(world.jobs().await, set(&["b1", "b2"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_prefix_adds_and_deletes_nothing() {
+    let world = World::new(2, Script::default()).await;
+    world.stored("b1");
+    let _data_plane = world.data_plane().await;
+    world.sync("s").await;
+    world.storage.clear();
+    world.storage.plant(planted("far", &["dc1"]));
+    world.sync("t").await;
+    world.assert_task_failed("t", "BackupsNotListed").await;
+    assert_eq!(world.backups().await, set(&["b1", "far"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_looks_elsewhere_deletes_nothing() {
+    let mut world = World::new(1, Script::default()).await;
+    // Asked first, as its name comes first.
+    let elsewhere = Storage::new("dc1", vec!["shop-dc1-a".to_owned()]);
+    world.add_pod("shop-dc1-a", elsewhere.clone()).await;
+    let here = &world.peers[0].node;
+    for backup in ["b1", "b2"] {
+        world.storage.begin(here, backup);
+        world.storage.finish(here, backup);
+    }
+    world.peers[1].kill();
+    let _data_plane = world.data_plane().await;
+    world.sync("s").await;
+    assert_eq!(world.backups().await, set(&["b1", "b2"]));
+    world.peers[1].revive().await;
+    elsewhere.begin("shop-dc1-a", "b1");
+    elsewhere.finish("shop-dc1-a", "b1");
+    let status = world.sync("t").await;
+    assert_eq!(status.finished[0].pod_name.as_deref(), Some("shop-dc1-a"));
+    assert!(told(&status).contains("1 MedusaBackups not listed by shop-dc1-a"), "{}", told(&status));
+    assert_eq!(world.backups().await, set(&["b1", "b2"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_nobody_confirms_is_not_made() {
+    let world = World::new(2, Script::default()).await;
+    ["b1", "b2"].iter().for_each(|b| world.stored(b));
+    let _data_plane = world.data_plane().await;
+    world.sync("s").await;
+    world.storage.keep(1);
+    for peer in &world.peers {
+        world.storage.purge(&peer.node);
+    }
+    // The first listing is answered late, the second by nobody.
+    world.peers[1].script(|s| s.list.fails = usize::MAX);
+    world.peers[0].script(|s| s.list.takes = Duration::from_millis(800));
+    world.task("t", "sync", json!({})).await;
+    eventually("the first listing", async || (world.peers[0].called("GetBackups") == 2).then_some(())).await;
+    world.peers[0].script(|s| s.list.fails = usize::MAX);
+    let status = world.assert_task_failed("t", "BackupsNotListed").await;
+    assert!(status.message.unwrap().contains("no second listing"));
+    assert_eq!(world.backups().await, set(&["b1", "b2"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_appears_while_the_storage_is_listed_stays() {
+    let world = World::new(1, Script::default()).await;
+    world.stored("b1");
+    let _data_plane = world.data_plane().await;
+    world.sync("s").await;
+    world.peers[0].script(|s| s.list = Call { takes: Duration::from_millis(1500), ..Call::default() });
+    world.task("t", "sync", json!({})).await;
+    eventually("it is listed", async || (world.peers[0].called("GetBackups") == 2).then_some(())).await;
+    world
+        .create::<MedusaBackup>(json!({
+            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackup",
+            "metadata": {"name": "young"}, "spec": {"cassandraDatacenter": "dc1"}
+        }))
+        .await;
+    world.assert_task_succeeded("t").await;
+    assert_eq!(world.backups().await, set(&["b1", "young"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_under_way_another_datacenters_and_one_of_other_nodes_stay() {
+    let world = World::new(1, Script::default()).await;
+    world.stored("b1");
+    let object = |name: &str, dc: &str| {
+        json!({
+            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackup",
+            "metadata": {"name": name}, "spec": {"cassandraDatacenter": dc}
+        })
+    };
+    for (name, dc) in [("gone", "dc1"), ("running", "dc1"), ("dc2s", "dc2"), ("foreign", "dc1")] {
+        world.create::<MedusaBackup>(object(name, dc)).await;
+    }
+    let nodes = json!({"status": {"nodes": [{"host": "x", "datacenter": "dc2"}]}});
+    let patch = Patch::Merge(nodes);
+    world.api::<MedusaBackup>().patch_status("foreign", &PatchParams::default(), &patch).await.unwrap();
+    for job in ["running", "gone", "failed"] {
+        world.job(job, "dc1").await;
+    }
+    let finish = Patch::Merge(json!({"status": {
+        "startTime": "2026-01-01T00:00:00Z", "finishTime": "2026-01-01T00:01:00Z"
+    }}));
+    for job in ["gone", "failed"] {
+        world.api::<MedusaBackupJob>().patch_status(job, &PatchParams::default(), &finish).await.unwrap();
+    }
+    // The running one's pod never says how far it is.
+    let start = Patch::Merge(json!({"status": {
+        "startTime": "2026-01-01T00:00:00Z", "inProgress": ["shop-dc1-default-sts-0"]
+    }}));
+    world.api::<MedusaBackupJob>().patch_status("running", &PatchParams::default(), &start).await.unwrap();
+    world.peers[0].script(|s| s.status_hangs = usize::MAX);
+    let timings = medusa_fleet::data_plane::Timings {
+        run: Duration::from_secs(100_000_000),
+        silence: Duration::from_secs(600),
+        ..crate::world::timings()
+    };
+    let _data_plane = world.data_plane_with(crate::gate::Gate::default(), timings).await;
+    world.sync("s").await;
+    assert_eq!(
+        world.backups().await,
+        set(&["b1", "gone", "running", "dc2s", "foreign"]),
+        "none is known yet"
+    );
+    world.sync("t").await;
+    assert_eq!(world.backups().await, set(&["b1", "running", "dc2s", "foreign"]));
+    assert_eq!(world.jobs().await, set(&["running", "failed"]), "the purged backup's finished job goes");
+}
