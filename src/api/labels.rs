@@ -15,6 +15,8 @@ pub const JOB: &str = "fleet.k8ssandra.io/job";
 pub const JOB_UID: &str = "fleet.k8ssandra.io/job-uid";
 /// On a CassandraDatacenter: the Cassandra cluster it belongs to, over all data planes.
 pub const CLUSTER: &str = "fleet.k8ssandra.io/cluster";
+/// On a MedusaBackupJob or MedusaTask: name of the MedusaBackupSchedule that made it.
+pub const SCHEDULE: &str = "fleet.k8ssandra.io/medusa-backup-schedule";
 
 /// On a MedusaConfiguration: where to copy it, `*` or a list of `<dataPlane>/<namespace>`.
 pub const TARGETS: &str = "fleet.k8ssandra.io/targets";
@@ -27,7 +29,6 @@ pub const CONTENT_HASH: &str = "fleet.k8ssandra.io/content-hash";
 
 /// On the sync that follows a purge: uid of the MedusaTask it follows.
 pub const FOLLOWS: &str = "fleet.k8ssandra.io/follows";
-
 /// On a CassandraDatacenter: the MedusaRestoreJob at work on it, and what has to be put back (ADR 8).
 pub const RESTORE: &str = "fleet.k8ssandra.io/restore";
 /// On a MedusaRestoreJob: its datacenter is put back before it goes.

@@ -6,6 +6,7 @@
 pub mod cassandra;
 pub mod condition;
 pub mod crds;
+pub mod cron;
 pub mod fleet;
 pub mod labels;
 pub mod medusa;

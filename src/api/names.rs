@@ -1,6 +1,7 @@
 //! Names of the objects we make, derived only from what they stand for, so that making them again
 //! after a crash finds them again.
 
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 /// Hex digits of a fleet job's uid in its children's names (contract §2.2).
@@ -10,6 +11,8 @@ const MAX_JOB: usize = 170;
 /// Longest part that comes from the datacenter. 170 + 63 + 8 and two dashes stay below the 248
 /// characters that leave room for the snapshot directory `medusa-<name>`.
 const MAX_DATACENTER: usize = 63;
+/// Longest name of a backup.
+const MAX_BACKUP: usize = 248;
 /// Longest name Kubernetes accepts.
 const MAX_NAME: usize = 253;
 
@@ -51,6 +54,14 @@ fn uid_part(uid: &str) -> String {
 #[must_use]
 pub fn child(job: &str, datacenter: &str, job_uid: &str) -> String {
     format!("{}-{}-{}", shorten(job, MAX_JOB), shorten(datacenter, MAX_DATACENTER), uid_part(job_uid))
+}
+
+/// Name of what a MedusaBackupSchedule makes for one slot: `<schedule>-<unix seconds of the slot>`, upstream's
+/// shape (upstream §4), so that a slot's job can only be made once. Long names are shortened with a hash.
+#[must_use]
+pub fn slot(schedule: &str, slot: Timestamp) -> String {
+    let second = slot.as_second().to_string();
+    format!("{}-{second}", shorten(schedule, MAX_BACKUP.saturating_sub(second.len() + 1)))
 }
 
 /// Restore point a backup belongs to, from its name alone: `<job>-<u>` for a name [`child`] made for
@@ -123,6 +134,14 @@ mod tests {
         assert_eq!(restore_point("medusa-backup1", "dc1"), ("medusa-backup1".to_owned(), None));
         assert_eq!(restore_point("medusa-backup-schedule-1658626200", "dc1").1, None);
         assert_eq!(restore_point("dc1-0b1c2d3e", "dc1").1, None);
+    }
+
+    #[test]
+    fn a_slot_has_one_name_however_long_the_schedules_is() {
+        let at = Timestamp::from_second(1_658_626_200).unwrap();
+        assert_eq!(slot("medusa-backup-schedule", at), "medusa-backup-schedule-1658626200");
+        let (a, b) = (slot(&format!("{}a", "x".repeat(252)), at), slot(&format!("{}b", "x".repeat(252)), at));
+        assert!(a.len() <= 248 && a.ends_with("-1658626200") && a != b);
     }
 
     #[test]

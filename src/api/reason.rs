@@ -180,7 +180,7 @@ reasons! {
     // Tasks.
     /// A node's Medusa answered that it cannot.
     CallRefused,
-    /// The storage holds no backup of that name.
+    /// There is no MedusaBackup of that name, or the storage no longer holds the backup.
     BackupNotFound,
     /// The storage lists none of the MedusaBackups that are known here.
     BackupsNotListed,
@@ -190,6 +190,20 @@ reasons! {
     BackupRunning,
     /// Another purge of the datacenter has to end first.
     PurgeRunning,
+
+    // Schedules.
+    /// The next slot will run.
+    Scheduled,
+    /// The cron expression names no moment that ever comes.
+    NeverFires,
+    /// A slot waits until a run that goes on has ended.
+    PreviousRunUnfinished,
+    /// Slots passed without a run.
+    SlotsMissed,
+    /// A run that went on made way for the next.
+    RunReplaced,
+    /// The last execution lies in the future.
+    ClockSteppedBack,
 
     // Restores.
     /// The backup's racks or their numbers of nodes are not the datacenter's.

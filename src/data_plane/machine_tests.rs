@@ -37,6 +37,7 @@ const TIMINGS: Timings = Timings {
     record: Duration::from_secs(1),
     stall: Duration::from_secs(1),
     skew: Duration::from_secs(10),
+    schedule_check: Duration::from_mins(1),
     secret: Duration::from_secs(1),
     lease: Duration::from_secs(1),
     definition: Duration::from_secs(1),

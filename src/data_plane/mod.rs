@@ -2,9 +2,9 @@
 //! talking gRPC to the Medusas in the Cassandra pods.
 //!
 //! In reading order: `timings`, `pods`, `machine` (pure) ← `tls`, `medusa` (one Medusa over gRPC) ← `peers`,
-//! `round` (asking every pod) ← `context`, `controllers` (the frame of every kind) ← `backup`
-//! (MedusaBackupJob), `task` (MedusaTask), `restore` (MedusaRestoreJob) ← this file (start-up). Nothing here may
-//! know of a fleet: other clusters, control planes and the command line are out of sight.
+//! `round` (asking every pod) ← `context`, `controllers` (the frame of every kind) ← `backup`, `restore`,
+//! `schedule`, `task`, `configuration` (one kind each) ← this file (start-up). Nothing here may know of a
+//! fleet: other clusters, control planes and the command line are out of sight.
 
 pub mod backup;
 pub mod configuration;
@@ -25,6 +25,7 @@ pub mod progress;
 pub mod restore;
 pub mod round;
 pub mod scene;
+pub mod schedule;
 pub mod summaries;
 pub mod task;
 pub mod timings;
@@ -132,6 +133,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         futures::join!(
             kind::<backup::Backup>(&tools, (), &scopes, &shutdown),
             later::<task::Task>(&tools, (), &scopes, "medusatasks", &shutdown),
+            schedule::run(&tools, &scopes, &shutdown),
             later::<restore::Restoration>(&tools, (), &scopes, "medusarestorejobs", &shutdown),
             later::<configuration::Configuration>(&tools, (), &scopes, "medusaconfigurations", &shutdown),
         );

@@ -84,6 +84,9 @@ pub struct Timings {
     /// How far the storage's clock may be behind ours before a backup counts as older than its job. Generous:
     /// a name that was used before is noticed without clocks where the run is claimed.
     pub skew: Duration,
+    /// Longest time a schedule goes without comparing its next slot with the clock: so late is a slot at most
+    /// when the clock has stepped forward, or the machine slept.
+    pub schedule_check: Duration,
     /// Between two looks at the storage secret of a MedusaConfiguration.
     pub secret: Duration,
     /// Between two renewals of the Lease that says who runs here.
@@ -125,6 +128,7 @@ impl Default for Timings {
             record: Duration::from_mins(10),
             stall: Duration::from_hours(1),
             skew: Duration::from_mins(20),
+            schedule_check: Duration::from_mins(1),
             secret: Duration::from_secs(30),
             lease: Duration::from_secs(15),
             definition: Duration::from_secs(5),

@@ -2,7 +2,7 @@
 //! objects in the same run.
 //!
 //! Nothing here fails because of a figure. Reading order: `stage` (a control plane over some clusters),
-//! `replication`, `fanout`, `quiet`, `backup` (the measurements), `report`; `testbed`, `clusters`, `objects`,
+//! `replication`, `fanout`, `quiet`, `backup`, `schedules` (the measurements), `report`; `testbed`, `clusters`, `objects`,
 //! `peer`, `recorder`, `stats` and `support` are what they are made of.
 
 mod backup;
@@ -14,6 +14,7 @@ mod quiet;
 mod recorder;
 mod replication;
 mod report;
+mod schedules;
 mod stage;
 mod stats;
 mod support;
@@ -85,10 +86,14 @@ enum Measurement {
     Registration,
     /// A MedusaBackupJob, in one data plane
     Backup,
+    /// Two hundred MedusaBackupSchedules due in the same minute, in one data plane
+    Schedules,
 }
 
 /// Runs of the measurements that take seconds.
 const SLOW_RUNS: usize = 5;
+/// Runs of the measurement that waits for a minute to come.
+const SCHEDULE_RUNS: usize = 3;
 
 impl Options {
     fn wants(&self, measurement: Measurement) -> bool {
@@ -182,6 +187,12 @@ async fn measure(options: &Options, dir: &std::path::Path, report: &mut Report) 
         say("one data plane's own work");
         if let Err(error) = backup::backup(&lab, options.runs, report).await {
             report.failed("MedusaBackupJob", 1, 0, &error);
+        }
+    }
+    if options.wants(Measurement::Schedules) {
+        say("two hundred schedules due together");
+        if let Err(error) = schedules::schedules(&lab, options.runs.min(SCHEDULE_RUNS), report).await {
+            report.failed("MedusaBackupSchedules", 1, 0, &error);
         }
     }
     lab.down().await;

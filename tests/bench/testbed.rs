@@ -151,6 +151,11 @@ impl Process {
         Ok(Self { child, pid })
     }
 
+    /// Ends it where it stands, with SIGKILL.
+    pub async fn kill(mut self) {
+        let _ = self.child.kill().await;
+    }
+
     /// Ends it as a kubelet would, and waits until it is gone.
     pub async fn stop(mut self) {
         let term = Command::new("kill").arg(self.pid.to_string()).status().await;

@@ -40,6 +40,13 @@ async fn every_manifest_is_accepted_without_a_warning() {
     }
     kinds.sort();
     kinds.dedup();
-    let pages = ["MedusaBackup", "MedusaBackupJob", "MedusaConfiguration", "MedusaRestoreJob", "MedusaTask"];
+    let pages = [
+        "MedusaBackup",
+        "MedusaBackupJob",
+        "MedusaBackupSchedule",
+        "MedusaConfiguration",
+        "MedusaRestoreJob",
+        "MedusaTask",
+    ];
     assert!(pages.iter().all(|kind| kinds.iter().any(|k| k == kind)), "{kinds:?}");
 }

@@ -34,6 +34,7 @@ mod restore_crash;
 mod restore_faults;
 mod restore_input;
 mod role;
+mod schedule;
 mod task;
 mod task_crash;
 mod task_faults;

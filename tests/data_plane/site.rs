@@ -16,6 +16,7 @@ use medusa_fleet::{
         medusa::{MedusaBackup, MedusaRestoreJob, MedusaRestoreJobStatus},
     },
     data_plane::Timings,
+    runtime::clock::Clock,
 };
 use serde_json::{Value, json};
 
@@ -282,6 +283,6 @@ impl Site {
         Api::all(client).create(&params, &binding).await.unwrap();
         let mut config = configuration(kubeconfig(self.world.definitions)).await;
         config.headers.push(("impersonate-user".parse().unwrap(), name.parse().unwrap()));
-        DataPlane::start(config, &self.world.ns, Gate::default(), restore_timings())
+        DataPlane::start(config, &self.world.ns, Gate::default(), restore_timings(), Clock::system())
     }
 }

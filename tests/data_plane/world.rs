@@ -22,6 +22,7 @@ use medusa_fleet::{
         medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupJobStatus},
     },
     data_plane::{self, Timings},
+    runtime::clock::Clock,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -62,6 +63,7 @@ pub fn timings() -> Timings {
         input: Duration::from_secs(3),
         input_retry_max: Duration::from_millis(300),
         run: Duration::from_secs(60),
+        schedule_check: Duration::from_millis(50),
         secret: Duration::from_millis(200),
         lease: Duration::from_secs(1),
         definition: Duration::from_millis(100),
@@ -244,8 +246,13 @@ impl World {
     }
 
     pub async fn data_plane_with(&self, gate: Gate, timings: Timings) -> DataPlane {
+        self.data_plane_at(gate, timings, Clock::system()).await
+    }
+
+    /// One that goes by `clock`.
+    pub async fn data_plane_at(&self, gate: Gate, timings: Timings, clock: Clock) -> DataPlane {
         let config = rights::act(configuration(kubeconfig(self.definitions)).await);
-        DataPlane::start(config, &self.ns, gate, timings)
+        DataPlane::start(config, &self.ns, gate, timings, clock)
     }
 }
 
@@ -258,7 +265,7 @@ pub struct DataPlane {
 
 impl DataPlane {
     /// Starts it with the rights that `config` has.
-    pub fn start(config: Config, ns: &str, gate: Gate, timings: Timings) -> Self {
+    pub fn start(config: Config, ns: &str, gate: Gate, timings: Timings, clock: Clock) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let shutdown = CancellationToken::new();
@@ -269,7 +276,7 @@ impl DataPlane {
                 namespace: ns.clone(),
                 watch_namespaces: vec![ns],
                 take_over: true,
-                clock: medusa_fleet::runtime::clock::Clock::system(),
+                clock,
                 metrics_addr: None,
                 timings,
             };

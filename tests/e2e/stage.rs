@@ -1,22 +1,28 @@
-//! The fleet of the end-to-end test: clusters, pods, store and controllers, all of them ended with it.
+//! What the end-to-end test runs: clusters, pods, store and controllers, all of them ended with it.
 
 use std::{
-    fs::File,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
+    sync::{Mutex, PoisonError},
+    time::Instant,
 };
 
-use k8s_openapi::api::core::v1::Pod;
 use medusa_fleet::api::{crds, medusa};
 use serde_json::Value;
 
-use super::support::{
-    Cluster, FLEET, eventually,
-    testbed::{Testbed, binary as testbed_binary},
+use super::{
+    datacenter::Datacenter,
+    roles,
+    support::{
+        Cluster, FLEET,
+        testbed::{Testbed, binary as testbed_binary},
+    },
 };
 
-/// Namespace of the datacenters in their data planes.
-pub const NAMESPACE: &str = "shop";
+/// Namespace of the fleet's datacenters in their data planes, and their cluster's name and prefix.
+pub const SHOP: &str = "shop";
+/// How long a datacenter may take until it is ready.
+const START: &str = "8m";
 /// Name of the bucket secret, in the control plane and of its copies.
 const BUCKET_SECRET: &str = "backup-bucket";
 
@@ -25,13 +31,15 @@ pub struct Stage {
     dir: PathBuf,
     clusters: Vec<Cluster>,
     controllers: Vec<Child>,
-    waiting: Vec<Child>,
+    starting: Mutex<Vec<Child>>,
     testbed: Testbed,
+    last: Mutex<Instant>,
 }
 
 impl Stage {
-    /// Starts the clusters and creates a datacenter in each data plane; its pods wait for the bucket secret.
+    /// Starts the clusters and what runs in them; no datacenter yet.
     pub async fn open() -> Self {
+        let last = Mutex::new(Instant::now());
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("e2e-{}", std::process::id()));
         let (testbed, described) = tokio::task::block_in_place(|| Testbed::up(&dir, 2, &["--pods", "--s3"]));
         let mut clusters = Vec::new();
@@ -43,24 +51,13 @@ impl Stage {
         for cluster in &clusters {
             cluster.prepare(if cluster.name == "control-plane" { &all } else { &medusa_only }).await;
         }
-        let mut stage = Self { dir, clusters, controllers: Vec::new(), waiting: Vec::new(), testbed };
-        for number in 0..2 {
-            let kubeconfig = stage.data_plane(number).kubeconfig.clone();
-            let endpoint = stage.store("endpoint");
-            let child = Command::new(testbed_binary())
-                .args(["datacenter", "--namespace", NAMESPACE, "--cluster", "shop", "--size", "1"])
-                .args(["--datacenter", &format!("dc{}", number + 1), "--wait", "8m"])
-                .args(["--labels", "fleet.k8ssandra.io/cluster=shop", "--bucket-secret", BUCKET_SECRET])
-                .args(["--s3-endpoint", &endpoint])
-                .arg("--kubeconfig")
-                .arg(kubeconfig)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .spawn()
-                .expect("create a datacenter");
-            stage.waiting.push(child);
-        }
-        stage
+        Self { dir, clusters, controllers: Vec::new(), starting: Mutex::default(), testbed, last }
+    }
+
+    /// Says how long the part took that ends here.
+    pub fn note(&self, part: &str) {
+        let took = std::mem::replace(&mut *self.last.lock().unwrap(), Instant::now()).elapsed();
+        eprintln!("{:>5} s  {part}", took.as_secs());
     }
 
     /// The control plane's cluster.
@@ -68,9 +65,27 @@ impl Stage {
         &self.clusters[0]
     }
 
-    /// A data plane's cluster, counted from 0.
-    pub fn data_plane(&self, number: usize) -> &Cluster {
-        &self.clusters[number + 1]
+    /// A datacenter of data plane `number`, counted from 1 as its name is.
+    pub fn datacenter(&self, number: usize, namespace: &'static str, name: &'static str) -> Datacenter<'_> {
+        Datacenter { cluster: &self.clusters[number], namespace, name }
+    }
+
+    /// Creates a datacenter. Its namespace is also its Cassandra cluster's name; its backups are in the prefix of the
+    /// shop. Its pods wait for the bucket secret.
+    pub fn create_datacenter(&self, datacenter: Datacenter<'_>, size: usize) {
+        let Datacenter { cluster, namespace, name } = datacenter;
+        let child = Command::new(testbed_binary())
+            .args(["datacenter", "--namespace", namespace, "--cluster", namespace, "--datacenter", name])
+            .args(["--size", &size.to_string(), "--prefix", SHOP, "--wait", START])
+            .args(["--labels", &format!("fleet.k8ssandra.io/cluster={namespace}")])
+            .args(["--bucket-secret", BUCKET_SECRET, "--s3-endpoint", &self.store("endpoint")])
+            .arg("--kubeconfig")
+            .arg(&cluster.kubeconfig)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("create a datacenter");
+        self.starting.lock().unwrap().push(child);
     }
 
     fn store(&self, key: &str) -> String {
@@ -78,26 +93,16 @@ impl Stage {
     }
 
     /// Starts the control plane's controller and one per data plane.
-    pub fn start_controllers(&mut self) {
+    pub async fn start_controllers(&mut self) {
         for cluster in &self.clusters {
             let role = if cluster.name == "control-plane" { "control-plane" } else { "data-plane" };
-            let log = File::create(self.dir.join(format!("{}.controller.log", cluster.name))).unwrap();
-            let child = Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
-                .args([role, "--metrics-addr", "127.0.0.1:0", "--kubeconfig"])
-                .arg(&cluster.kubeconfig)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(log)
-                .spawn()
-                .expect("start medusa-fleet");
-            self.controllers.push(child);
+            self.controllers.push(roles::start(role, cluster, &self.dir).await);
         }
     }
 
     /// Registers both data planes as a person would.
     pub fn register_with_the_command_line(&self) {
-        for number in 0..2 {
-            let cluster = self.data_plane(number);
+        for cluster in &self.clusters[1..] {
             let file = cluster.kubeconfig.to_str().unwrap();
             let (ok, said) = self.medusa(&["register", &cluster.name, "--from-kubeconfig", file]);
             assert!(ok, "{said}");
@@ -129,32 +134,12 @@ impl Stage {
         self.home().create(super::support::configuration("backups", BUCKET_SECRET, Some("*"))).await;
     }
 
-    /// Waits until both datacenters are ready, which needs the copied secret.
-    pub fn await_datacenters(&mut self) {
-        for mut child in self.waiting.drain(..) {
+    /// Waits until every datacenter that was created is ready, which needs the copied secret.
+    pub fn await_datacenters(&self) {
+        for mut child in self.starting.lock().unwrap().drain(..) {
             let status = tokio::task::block_in_place(|| child.wait()).unwrap();
             assert!(status.success(), "a datacenter did not become ready; see {}", self.dir.display());
         }
-    }
-
-    /// The Cassandra pod of each data plane, with its address.
-    pub async fn pods(&self) -> Vec<(String, String)> {
-        let mut pods = Vec::new();
-        for number in 0..2 {
-            let listed = self.data_plane(number).list::<Pod>(NAMESPACE).await;
-            let pod = listed.into_iter().next().expect("a pod");
-            let address = pod.status.and_then(|s| s.pod_ip).expect("an address");
-            pods.push((pod.metadata.name.unwrap(), address));
-        }
-        pods
-    }
-
-    /// Runs a statement or helper of the testbed's CQL client.
-    pub fn cql(address: &str, args: &[&str]) -> String {
-        let output =
-            Command::new(testbed_binary()).args(["cql", "--address", address]).args(args).output().unwrap();
-        assert!(output.status.success(), "{}", said(&output));
-        said(&output)
     }
 
     /// Every key in the bucket.
@@ -171,32 +156,17 @@ impl Stage {
             .filter_map(|object| object["key"].as_str().map(str::to_owned))
             .collect()
     }
-
-    /// Deletes every pod and waits until its successor of the same name is ready: new Medusas, same data.
-    pub async fn kill_medusas(&self) {
-        for number in 0..2 {
-            let cluster = self.data_plane(number);
-            let before = cluster.list::<Pod>(NAMESPACE).await.remove(0);
-            let name = before.metadata.name.clone().unwrap();
-            cluster.delete::<Pod>(NAMESPACE, &name).await;
-            eventually(format!("pod {name} is replaced and ready"), async || {
-                let pod = cluster.find::<Pod>(NAMESPACE, &name).await.ok_or("it is gone")?;
-                let conditions = pod.status.clone().unwrap_or_default().conditions.unwrap_or_default();
-                let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
-                if pod.metadata.uid != before.metadata.uid && ready { Ok(()) } else { Err("it is not ready") }
-            })
-            .await;
-        }
-    }
 }
 
-fn said(output: &Output) -> String {
+/// What a program printed, on both streams.
+pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        for child in self.controllers.iter_mut().chain(&mut self.waiting) {
+        let starting = self.starting.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for child in self.controllers.iter_mut().chain(starting) {
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -1,6 +1,6 @@
 // Package certs makes the keys and certificates of one cluster: a CA of its own, so that a credential of one cluster
-// is worth nothing in another, a serving certificate for loopback, an administrator's client certificate and the key
-// that signs service account tokens.
+// is worth nothing in another, serving certificates for loopback, client certificates of an administrator and of the API
+// server when it asks a kubelet, and the key that signs service account tokens.
 package certs
 
 import (
@@ -24,7 +24,12 @@ const lifetime = 30 * 24 * time.Hour
 // Files are the PEM files of one cluster.
 type Files struct {
 	CA, ServingCert, ServingKey, AdminCert, AdminKey, ServiceAccountKey string
+	// What a kubelet serves with, and what the API server shows it.
+	KubeletCert, KubeletKey, KubeletClientCert, KubeletClientKey string
 }
+
+// KubeletClient is the common name by which a kubelet knows the API server.
+const KubeletClient = "kube-apiserver-kubelet-client"
 
 // Ensure makes the files of a cluster in dir, or finds those of an earlier run there: a fleet that is started again
 // in the same directory must still accept the tokens and kubeconfigs it gave out.
@@ -36,9 +41,13 @@ func Ensure(dir string) (Files, error) {
 		AdminCert:         filepath.Join(dir, "admin.crt"),
 		AdminKey:          filepath.Join(dir, "admin.key"),
 		ServiceAccountKey: filepath.Join(dir, "service-account.key"),
+		KubeletCert:       filepath.Join(dir, "kubelet.crt"),
+		KubeletKey:        filepath.Join(dir, "kubelet.key"),
+		KubeletClientCert: filepath.Join(dir, "kubelet-client.crt"),
+		KubeletClientKey:  filepath.Join(dir, "kubelet-client.key"),
 	}
 	// Written last, so that it stands for all of them.
-	if _, err := os.Stat(files.ServiceAccountKey); err == nil {
+	if _, err := os.Stat(files.KubeletClientCert); err == nil {
 		return files, nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -71,8 +80,22 @@ func generate(files Files, now time.Time) error {
 	if err := authority.issue(admin, files.AdminCert, files.AdminKey, now); err != nil {
 		return err
 	}
-	_, err = newKey(files.ServiceAccountKey)
-	return err
+	if _, err := newKey(files.ServiceAccountKey); err != nil {
+		return err
+	}
+	kubelet := &x509.Certificate{
+		Subject:     pkix.Name{CommonName: "testbed-kubelet"},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	if err := authority.issue(kubelet, files.KubeletCert, files.KubeletKey, now); err != nil {
+		return err
+	}
+	client := &x509.Certificate{
+		Subject:     pkix.Name{CommonName: KubeletClient},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	return authority.issue(client, files.KubeletClientCert, files.KubeletClientKey, now)
 }
 
 type authority struct {

@@ -121,7 +121,7 @@ func (dc *datacenter) statefulSet(rack rack) *appsv1.StatefulSet {
 		Spec: appsv1.StatefulSetSpec{
 			Replicas:            &replicas,
 			ServiceName:         dc.serviceName(),
-			PodManagementPolicy: appsv1.OrderedReadyPodManagement,
+			PodManagementPolicy: appsv1.ParallelPodManagement,
 			Selector:            &metav1.LabelSelector{MatchLabels: selector},
 			Template:            dc.template(rack.name, selector),
 			VolumeClaimTemplates: []corev1.PersistentVolumeClaim{{
@@ -156,16 +156,18 @@ func (dc *datacenter) template(rackName string, podLabels map[string]string) cor
 			})
 		}
 	}
+	seed := corev1.EnvVar{Name: recipes.SeedVariable, Value: dc.setName(dc.racks()[0].name) + "-0"}
 	config := named(&pod.InitContainers, ConfigContainer, true)
 	config.Image = recipes.ConfigImage
 	config.Env = append(config.Env,
 		corev1.EnvVar{Name: recipes.ClusterVariable, Value: dc.ClusterName},
 		corev1.EnvVar{Name: recipes.DatacenterVariable, Value: dc.cassandraName()},
 		corev1.EnvVar{Name: recipes.RackVariable, Value: rackName},
-		corev1.EnvVar{Name: recipes.SeedVariable, Value: dc.setName(dc.racks()[0].name) + "-0"},
+		seed,
 	)
 	mount(config, ConfigVolume, recipes.ConfigPath)
 	cassandra := named(&pod.Containers, CassandraContainer, false)
+	cassandra.Env = append(cassandra.Env, seed)
 	if cassandra.Image == "" {
 		cassandra.Image = recipes.CassandraImage
 	}

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
@@ -45,39 +47,121 @@ func TestNamesAreThoseOfCassOperator(t *testing.T) {
 	}
 }
 
-func TestStoppedDatacenterHasNoPodsAndIsNotReady(t *testing.T) {
-	dc := declared(t, map[string]any{"stopped": true})
-	set := dc.statefulSet(dc.racks()[0])
-	if *set.Spec.Replicas != 0 {
-		t.Errorf("%d replicas", *set.Spec.Replicas)
+// racksOf are a datacenter's StatefulSets as they would be after a time in which nothing happened.
+func racksOf(t *testing.T, dc *datacenter, replicas int32) []rackSets {
+	t.Helper()
+	desired, err := stamp(dc.statefulSet(dc.racks()[0]))
+	if err != nil {
+		t.Fatal(err)
 	}
-	status := dc.status(nil, []*appsv1.StatefulSet{set}, nil)
-	if got := conditionStatus(status, stoppedCondition); got != "True" {
-		t.Errorf("Stopped is %q", got)
+	current := desired.DeepCopy()
+	current.Spec.Replicas = &replicas
+	current.Status = appsv1.StatefulSetStatus{Replicas: replicas, ReadyReplicas: replicas, UpdatedReplicas: replicas}
+	return []rackSets{{current: current, desired: desired}}
+}
+
+func want(t *testing.T, when string, status map[string]any, progress string, conditions map[string]string) {
+	t.Helper()
+	if status["cassandraOperatorProgress"] != progress {
+		t.Errorf("%s: progress is %v, want %s", when, status["cassandraOperatorProgress"], progress)
 	}
-	if got := conditionStatus(status, readyCondition); got != "False" {
-		t.Errorf("Ready is %q", got)
-	}
-	if status["cassandraOperatorProgress"] != progressReady {
-		t.Errorf("progress %v: nothing is left to do", status["cassandraOperatorProgress"])
+	for kind, value := range conditions {
+		if got := conditionStatus(status, kind); got != value {
+			t.Errorf("%s: %s is %q, want %s", when, kind, got, value)
+		}
 	}
 }
 
-func TestReadyOnceAllNodesAre(t *testing.T) {
-	dc := declared(t, nil)
-	set := dc.statefulSet(dc.racks()[0])
-	set.Status = appsv1.StatefulSetStatus{Replicas: 5, ReadyReplicas: 4, UpdatedReplicas: 5}
-	before := dc.status(nil, []*appsv1.StatefulSet{set}, nil)
-	if got := conditionStatus(before, readyCondition); got != "False" {
-		t.Errorf("Ready is %q with 4 of 5 nodes", got)
+func TestStopChangeOfTemplateAndResume(t *testing.T) {
+	running := declared(t, nil)
+	status := running.status(nil, idle, racksOf(t, running, 5), nil)
+	want(t, "running", status, progressReady, map[string]string{
+		initializedCondition: "True", readyCondition: "True", stoppedCondition: "False", updatingCondition: "False",
+	})
+
+	stopped := declared(t, map[string]any{"stopped": true})
+	racks := racksOf(t, stopped, 5)
+	step := stopped.next(status, racks)
+	if update := racks[0].advance(step); step != halt || *update.Spec.Replicas != 0 {
+		t.Fatalf("step %v to %v", step, update)
 	}
-	set.Status.ReadyReplicas = 5
-	after := dc.status(before, []*appsv1.StatefulSet{set}, nil)
-	if got := conditionStatus(after, readyCondition); got != "True" {
-		t.Errorf("Ready is %q with all nodes", got)
+	status = stopped.status(status, step, racks, nil)
+	want(t, "stopping", status, progressUpdating, map[string]string{readyCondition: "False", stoppedCondition: "True"})
+
+	racks = racksOf(t, stopped, 0)
+	if step = stopped.next(status, racks); step != idle {
+		t.Fatalf("step %v of a datacenter that is stopped", step)
+	}
+	status = stopped.status(status, step, racks, nil)
+	want(t, "stopped", status, progressReady, map[string]string{readyCondition: "False", stoppedCondition: "True"})
+
+	racks[0].desired.Annotations[templateAnnotation] = "another"
+	if step = stopped.next(status, racks); step != push || racks[0].advance(step).Annotations[templateAnnotation] != "another" {
+		t.Fatalf("step %v with another template", step)
+	}
+	status = stopped.status(status, step, racks, nil)
+	want(t, "pushing", status, progressUpdating, map[string]string{updatingCondition: "True", stoppedCondition: "True"})
+	racks[0].current.Annotations[templateAnnotation] = "another"
+	racks[0].current.Generation = 2
+	status = stopped.status(status, stopped.next(status, racks), racks, nil)
+	want(t, "not yet observed", status, progressUpdating, map[string]string{updatingCondition: "True"})
+	racks[0].current.Status.ObservedGeneration = 2
+	status = stopped.status(status, stopped.next(status, racks), racks, nil)
+	want(t, "pushed", status, progressReady, map[string]string{updatingCondition: "False", stoppedCondition: "True"})
+
+	racks = racksOf(t, running, 0)
+	if step = running.next(status, racks); step != grow {
+		t.Fatalf("step %v of a datacenter that is no longer stopped", step)
+	}
+	status = running.status(status, step, racks, nil)
+	resuming := map[string]string{stoppedCondition: "False", resumingCondition: "True", readyCondition: "False"}
+	want(t, "resuming", status, progressUpdating, resuming)
+	racks = racksOf(t, running, 5)
+	racks[0].current.Status.ReadyReplicas = 4
+	racks[0].desired.Annotations[templateAnnotation] = "a third"
+	if step = running.next(status, racks); step != idle {
+		t.Fatalf("step %v while nodes start", step)
+	}
+	status = running.status(status, step, racks, nil)
+	want(t, "4 of 5 nodes", status, progressUpdating, resuming)
+	racks = racksOf(t, running, 5)
+	status = running.status(status, running.next(status, racks), racks, nil)
+	want(t, "resumed", status, progressReady, map[string]string{readyCondition: "True", resumingCondition: "False"})
+}
+
+func TestTemplateOfARunningDatacenterIsPushed(t *testing.T) {
+	dc := declared(t, nil)
+	racks := racksOf(t, dc, 5)
+	status := dc.status(nil, idle, racks, nil)
+	racks[0].desired.Annotations[templateAnnotation] = "another"
+	step := dc.next(status, racks)
+	if step != push {
+		t.Fatalf("step %v", step)
+	}
+	want(t, "pushing", dc.status(status, step, racks, nil), progressUpdating, map[string]string{
+		updatingCondition: "True", readyCondition: "True",
+	})
+}
+
+func TestStatusKeepsTimesNodesAndTheGenerationThatIsDone(t *testing.T) {
+	dc := declared(t, nil)
+	racks := racksOf(t, dc, 5)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "n0"}, Status: corev1.PodStatus{PodIP: "127.20.3.9"}}
+	racks[0].current.Status.ReadyReplicas = 4
+	before := dc.status(nil, idle, racks, []*corev1.Pod{pod})
+	if before["observedGeneration"] != nil {
+		t.Errorf("generation %v counts as observed while nodes start", before["observedGeneration"])
+	}
+	racks = racksOf(t, dc, 5)
+	after := dc.status(before, idle, racks, nil)
+	if after["observedGeneration"] != int64(3) {
+		t.Errorf("observed generation %v", after["observedGeneration"])
 	}
 	if findCondition(after, stoppedCondition)["lastTransitionTime"] != findCondition(before, stoppedCondition)["lastTransitionTime"] {
 		t.Error("a condition that did not change has a new time")
+	}
+	if known, ok := after["nodeStatuses"].(map[string]any); !ok || known["n0"] == nil {
+		t.Errorf("nodes %v: what is known of one went with its pod", after["nodeStatuses"])
 	}
 }
 

@@ -1,7 +1,8 @@
 // Package datacenter stands in for cass-operator in test clusters: it makes the StatefulSets of CassandraDatacenters and
 // reports their status as the real one does, as far as a fleet's backups and restores depend on it.
 //
-// Not there: Services, the superuser, rolling restarts in rack order, draining before a stop, decommissioning.
+// Not there: Services, the superuser and other users, rolling restarts in rack order, draining before a stop, scaling
+// down, and cass-operator's pauses between its steps.
 package datacenter
 
 import (
@@ -11,7 +12,6 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,8 +33,7 @@ var Resource = schema.GroupVersionResource{
 	Group: "cassandra.datastax.com", Version: "v1beta1", Resource: "cassandradatacenters",
 }
 
-// specAnnotation keeps what a StatefulSet was made from, so that defaults the API server adds are no difference.
-const specAnnotation = "testbed.medusa-fleet.test/spec"
+const templateAnnotation = "testbed.medusa-fleet.test/template"
 
 // resyncInterval bounds how late a lost or failed pass is repeated.
 const resyncInterval = 2 * time.Second
@@ -114,60 +113,63 @@ func (o *operator) pass(ctx context.Context) {
 	}
 }
 
+// reconcile takes one step, and tells of it before it takes it, as cass-operator does. What it writes brings the next
+// pass.
 func (o *operator) reconcile(ctx context.Context, object *unstructured.Unstructured) error {
 	dc, err := parse(object)
 	if err != nil {
 		return err
 	}
-	var current []*appsv1.StatefulSet
+	racks := make([]rackSets, 0, len(dc.racks()))
 	for _, rack := range dc.racks() {
-		set, err := o.ensure(ctx, dc.statefulSet(rack))
+		desired, err := stamp(dc.statefulSet(rack))
+		if err != nil {
+			return err
+		}
+		current, err := o.sets.StatefulSets(dc.namespace).Get(desired.Name)
+		if apierrors.IsNotFound(err) {
+			current, err = o.client.AppsV1().StatefulSets(dc.namespace).Create(ctx, desired, metav1.CreateOptions{})
+		}
 		if err != nil {
 			return fmt.Errorf("rack %s: %w", rack.name, err)
 		}
-		current = append(current, set)
+		racks = append(racks, rackSets{current: current, desired: desired})
 	}
 	pods, err := o.pods.Pods(dc.namespace).List(labels.SelectorFromSet(dc.labels()))
 	if err != nil {
 		return err
 	}
-	return o.publish(ctx, object, dc, current, pods)
-}
-
-// ensure creates a StatefulSet, or updates it where what it is made from has changed.
-func (o *operator) ensure(ctx context.Context, desired *appsv1.StatefulSet) (*appsv1.StatefulSet, error) {
-	source, err := json.Marshal(desired.Spec)
-	if err != nil {
-		return nil, err
-	}
-	desired.Annotations = map[string]string{specAnnotation: string(source)}
-	sets := o.client.AppsV1().StatefulSets(desired.Namespace)
-	current, err := o.sets.StatefulSets(desired.Namespace).Get(desired.Name)
-	if apierrors.IsNotFound(err) {
-		return sets.Create(ctx, desired, metav1.CreateOptions{})
-	}
-	if err != nil {
-		return nil, err
-	}
-	if current.Annotations[specAnnotation] == desired.Annotations[specAnnotation] {
-		return current, nil
-	}
-	update := current.DeepCopy()
-	update.Annotations = desired.Annotations
-	update.Spec.Replicas, update.Spec.Template = desired.Spec.Replicas, desired.Spec.Template
-	return sets.Update(ctx, update, metav1.UpdateOptions{})
-}
-
-func (o *operator) publish(
-	ctx context.Context, object *unstructured.Unstructured, dc *datacenter, sets []*appsv1.StatefulSet, pods []*corev1.Pod,
-) error {
 	old, _, _ := unstructured.NestedMap(object.Object, "status")
-	status := dc.status(old, sets, pods)
-	if equality.Semantic.DeepEqual(old, status) {
+	step := dc.next(old, racks)
+	if err := o.publish(ctx, object, dc.status(old, step, racks, pods)); err != nil {
+		return err
+	}
+	for _, rack := range racks {
+		if update := rack.advance(step); update != nil {
+			if _, err := o.client.AppsV1().StatefulSets(dc.namespace).Update(ctx, update, metav1.UpdateOptions{}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// stamp keeps with a StatefulSet what its pods are made from, so that defaults the API server adds are no difference.
+func stamp(set *appsv1.StatefulSet) (*appsv1.StatefulSet, error) {
+	source, err := json.Marshal(set.Spec.Template)
+	if err != nil {
+		return nil, err
+	}
+	set.Annotations = map[string]string{templateAnnotation: string(source)}
+	return set, nil
+}
+
+func (o *operator) publish(ctx context.Context, object *unstructured.Unstructured, status map[string]any) error {
+	if old, _, _ := unstructured.NestedMap(object.Object, "status"); equality.Semantic.DeepEqual(old, status) {
 		return nil
 	}
 	update := object.DeepCopy()
 	update.Object["status"] = status
-	_, err := o.dynamic.Resource(Resource).Namespace(dc.namespace).UpdateStatus(ctx, update, metav1.UpdateOptions{})
+	_, err := o.dynamic.Resource(Resource).Namespace(object.GetNamespace()).UpdateStatus(ctx, update, metav1.UpdateOptions{})
 	return err
 }

@@ -3,7 +3,6 @@ package datacenter
 import (
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -14,54 +13,57 @@ const (
 	initializedCondition = "Initialized"
 	stoppedCondition     = "Stopped"
 	updatingCondition    = "Updating"
+	resumingCondition    = "Resuming"
 
 	progressReady    = "Ready"
 	progressUpdating = "Updating"
 )
 
-// status is what the datacenter's status should be; old keeps the times of conditions that do not change.
-func (dc *datacenter) status(old map[string]any, sets []*appsv1.StatefulSet, pods []*corev1.Pod) map[string]any {
-	settled, up := true, int32(0)
-	for _, set := range sets {
-		up += set.Status.ReadyReplicas
-		settled = settled && set.Status.ObservedGeneration == set.Generation &&
-			set.Status.Replicas == *set.Spec.Replicas && set.Status.ReadyReplicas == *set.Spec.Replicas &&
-			(set.Status.UpdatedReplicas == *set.Spec.Replicas || *set.Spec.Replicas == 0)
+// status is the datacenter's status when a step is about to be taken; old keeps the times of conditions that do not
+// change, and what is known of nodes that do not run now.
+func (dc *datacenter) status(old map[string]any, step step, racks []rackSets, pods []*corev1.Pod) map[string]any {
+	settled, up := step == idle, int32(0)
+	for _, rack := range racks {
+		up += rack.current.Status.ReadyReplicas
+		settled = settled && rack.settled()
 	}
-	ready := settled && !dc.Stopped && up == dc.Size
-	wasInitialized := conditionStatus(old, initializedCondition) == string(corev1.ConditionTrue)
-	progress := progressUpdating
-	if settled {
-		progress = progressReady
-	}
+	was := func(kind string) bool { return conditionStatus(old, kind) == string(corev1.ConditionTrue) }
+	complete := settled && !dc.Stopped && up >= dc.Size
 	status := map[string]any{}
 	for name, value := range old {
 		status[name] = value
 	}
-	status["cassandraOperatorProgress"] = progress
-	status["observedGeneration"] = dc.generation
-	status["nodeStatuses"] = nodes(pods)
+	if status["cassandraOperatorProgress"] = progressUpdating; settled {
+		status["cassandraOperatorProgress"] = progressReady
+		status["observedGeneration"] = dc.generation
+	}
+	status["nodeStatuses"] = nodes(old, pods)
 	conditions := []any{}
 	for _, condition := range []struct {
 		kind  string
 		holds bool
 	}{
-		{initializedCondition, ready || wasInitialized},
-		{readyCondition, ready},
+		{initializedCondition, complete || was(initializedCondition)},
+		// Only a stop takes it away, as with cass-operator; that nodes are down is to be seen in the progress.
+		{readyCondition, complete || was(readyCondition) && !dc.Stopped},
 		{stoppedCondition, dc.Stopped},
-		{updatingCondition, !settled && wasInitialized && !dc.Stopped},
+		{updatingCondition, step == push || was(updatingCondition) && !settled},
+		{resumingCondition, !dc.Stopped && (was(stoppedCondition) || was(resumingCondition)) && !complete},
 	} {
 		conditions = append(conditions, carry(old, condition.kind, condition.holds))
 	}
 	status["conditions"] = conditions
-	if ready && status["datacenterName"] == nil {
+	if complete && status["datacenterName"] == nil {
 		status["datacenterName"] = dc.cassandraName()
 	}
 	return status
 }
 
-func nodes(pods []*corev1.Pod) map[string]any {
-	nodes := map[string]any{}
+func nodes(old map[string]any, pods []*corev1.Pod) map[string]any {
+	nodes, _, _ := unstructured.NestedMap(old, "nodeStatuses")
+	if nodes == nil {
+		nodes = map[string]any{}
+	}
 	for _, pod := range pods {
 		if pod.Status.PodIP != "" {
 			nodes[pod.Name] = map[string]any{"ip": pod.Status.PodIP, "rack": pod.Labels[RackLabel]}

@@ -64,6 +64,9 @@ func (c *Cluster) Describe() protocol.Cluster {
 	return protocol.Cluster{Name: c.Name, Kubeconfig: c.Kubeconfig, Server: c.URL(), PID: c.server.PID(), Log: c.log}
 }
 
+// Certificates are the cluster's keys and certificates.
+func (c *Cluster) Certificates() certs.Files { return c.files }
+
 // Config is an administrator's client configuration, without client-side rate limiting.
 func (c *Cluster) Config() (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
@@ -140,6 +143,11 @@ func (c *Cluster) serverFlags() []string {
 		"--tls-cert-file=" + c.files.ServingCert,
 		"--tls-private-key-file=" + c.files.ServingKey,
 		"--client-ca-file=" + c.files.CA,
+		// For `kubectl logs`: how it asks the pod runner of the pod's node.
+		"--kubelet-certificate-authority=" + c.files.CA,
+		"--kubelet-client-certificate=" + c.files.KubeletClientCert,
+		"--kubelet-client-key=" + c.files.KubeletClientKey,
+		"--kubelet-preferred-address-types=InternalIP",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + c.files.ServiceAccountKey,
 		"--service-account-signing-key-file=" + c.files.ServiceAccountKey,

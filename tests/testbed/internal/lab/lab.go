@@ -80,7 +80,7 @@ func (l *Lab) Join(cluster *fleet.Cluster) error {
 	}
 	runner, err := podrunner.Start(podrunner.Config{
 		Cluster: cluster.Name, Client: client, Dir: l.config.Dir, Addresses: l.block, DNS: l.dns,
-		Paths: l.config.Paths, Log: logf,
+		Paths: l.config.Paths, Certificates: cluster.Certificates(), Log: logf,
 	})
 	if err != nil {
 		return fmt.Errorf("pod runner of %s: %w", cluster.Name, err)

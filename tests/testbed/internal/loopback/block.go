@@ -10,6 +10,12 @@ import (
 // claimPort is the port on a block's first address that its owner listens on, for as long as it uses the block.
 const claimPort = 1053
 
+// Pods have the addresses between the block's own, the first, and the last.
+const (
+	firstPod     = 2
+	podAddresses = 253
+)
+
 // Block is a range 127.x.y.0/24 that no other testbed on this machine uses. Pods get an address each, so that they can
 // all listen on the same well-known ports.
 type Block struct {
@@ -18,6 +24,8 @@ type Block struct {
 
 	mutex sync.Mutex
 	used  map[int]bool
+	// given counts the addresses that were tried.
+	given int
 }
 
 // ClaimBlock picks a block at random. What proves that it is free, also to a testbed that picks at the same time, is the
@@ -42,11 +50,14 @@ func (b *Block) Close() { _ = b.claim.Close() }
 // First is the block's own address; no pod has it.
 func (b *Block) First() string { return b.prefix + "1" }
 
-// Acquire gives an address that nobody in this testbed has.
+// Acquire gives an address that nobody in this testbed has, and one that was in use as late as possible: Cassandra's nodes
+// remember each other by address, and no cluster network gives the address of one to the next at once.
 func (b *Block) Acquire() (string, error) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
-	for host := 2; host < 255; host++ {
+	for range podAddresses {
+		host := firstPod + b.given%podAddresses
+		b.given++
 		if !b.used[host] {
 			b.used[host] = true
 			return fmt.Sprintf("%s%d", b.prefix, host), nil

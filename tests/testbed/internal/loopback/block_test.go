@@ -40,6 +40,18 @@ func TestAddressesAreUniqueUntilReleased(t *testing.T) {
 	}
 }
 
+func TestAnAddressIsNotGivenToTheNextPodAtOnce(t *testing.T) {
+	block := &Block{prefix: "127.77.7.", used: map[int]bool{}}
+	first, err := block.Acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	block.Release(first)
+	if second, err := block.Acquire(); err != nil || second == first {
+		t.Errorf("%s, %v, right after %s was released", second, err, first)
+	}
+}
+
 func TestFreePortIsBelowTheEphemeralRange(t *testing.T) {
 	port, err := FreePort()
 	if err != nil || port < firstPort || port >= lastPort {

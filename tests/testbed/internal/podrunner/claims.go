@@ -9,17 +9,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ensureClaim gives a PersistentVolumeClaim its directory, which is kept by the claim's name, and binds the claim to a
-// PersistentVolume that names it, as a provisioner and the binder would.
+// ensureClaim gives a PersistentVolumeClaim its directory and binds the claim to a PersistentVolume that names it, as a
+// provisioner and the binder would. A claim that was deleted and made again is another one, with an empty directory.
 func (r *Runner) ensureClaim(namespace, name string) (string, error) {
-	directory, err := r.claimDir(namespace, name)
-	if err != nil {
-		return "", err
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
 	claims := r.client.CoreV1().PersistentVolumeClaims(namespace)
 	claim, err := claims.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return "", err
+	}
+	directory, err := r.claimDir(claim)
 	if err != nil {
 		return "", err
 	}

@@ -111,23 +111,35 @@ func (c *container) run(ctx context.Context) *corev1.ContainerStateTerminated {
 	if err != nil {
 		return c.cannot("CreateContainerConfigError", err)
 	}
+	log, err := c.newLog()
+	if err != nil {
+		return c.cannot("RunContainerError", err)
+	}
 	started := now()
+	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: started}}
 	if recipe.Function != nil {
-		c.set(corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: started}})
-		return c.ended(started, functionExit(recipe.Function(ctx, inputs)))
+		c.set(running)
+		how := functionExit(recipe.Function(ctx, inputs))
+		if how.message != "" {
+			_ = os.WriteFile(log, []byte(how.message+"\n"), 0o644)
+		}
+		return c.ended(started, how)
 	}
 	launch, err := recipe.Program(inputs)
 	if err != nil {
 		return c.cannot("CreateContainerError", err)
 	}
-	child, err := c.start(inputs, launch)
+	c.set(running)
+	if launch.Await != nil && launch.Await(ctx) != nil {
+		return nil // the pod ends
+	}
+	child, err := c.start(inputs, launch, log)
 	if err != nil {
 		return c.cannot("RunContainerError", err)
 	}
 	if child == nil {
 		return nil // stopped in between
 	}
-	c.set(corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: started}})
 	if c.init {
 		// What an init container serves is nobody's business; it is ready when it has ended well.
 		launch.Ready = func(context.Context) error { return errInit }
@@ -185,7 +197,7 @@ func (c *container) inputs() (recipes.Container, error) {
 }
 
 // start starts the process, unless the pod is ending.
-func (c *container) start(inputs recipes.Container, launch recipes.Launch) (*process.Process, error) {
+func (c *container) start(inputs recipes.Container, launch recipes.Launch, log string) (*process.Process, error) {
 	temporary := filepath.Join(inputs.Scratch, "tmp")
 	spec := sandbox.Spec{
 		Hostname: c.worker.pod.Name,
@@ -208,10 +220,6 @@ func (c *container) start(inputs recipes.Container, launch recipes.Launch) (*pro
 	environment := []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "HOME=" + temporary, "TMPDIR=" + temporary}
 	for name, value := range inputs.Env {
 		environment = append(environment, name+"="+value)
-	}
-	log, err := c.worker.runner.logFile(c.worker.pod, c.spec.Name)
-	if err != nil {
-		return nil, err
 	}
 	c.mutex.Lock()
 	defer c.mutex.Unlock()

@@ -2,8 +2,6 @@ package podrunner
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"sort"
 	"strings"
 
@@ -110,10 +108,4 @@ func lines(values map[string]string) string {
 	}
 	sort.Strings(text)
 	return strings.Join(text, "")
-}
-
-// logFile is where a container's output goes; it stays when the pod is gone.
-func (r *Runner) logFile(pod *corev1.Pod, container string) (string, error) {
-	directory := filepath.Join(r.config.Dir, "logs", r.config.Cluster, pod.Namespace)
-	return filepath.Join(directory, pod.Name+"."+container+".log"), os.MkdirAll(directory, 0o755)
 }

@@ -3,7 +3,7 @@
 //
 // It says so itself: its Node's kubelet version names it, and an image it has no stand-in for is a waiting reason, not a
 // pretence. Not there: resource limits, probes other than its own, volumes it has no directory for, sub-paths, network
-// policies, exec and logs through the API server (a container's log is a file, named in its pod's directory).
+// policies, exec and port-forwarding.
 package podrunner
 
 import (
@@ -28,6 +28,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/install"
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/certs"
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/loopback"
 )
 
@@ -39,14 +40,20 @@ type Config struct {
 	Addresses *loopback.Block
 	DNS       *DNS
 	Paths     install.Paths
-	Log       func(format string, arguments ...any)
+	// Certificates are the cluster's, for what the API server asks of a node.
+	Certificates certs.Files
+	Log          func(format string, arguments ...any)
 }
+
+// nodeAddress is the node's own address; its certificate is for this one.
+const nodeAddress = "127.0.0.1"
 
 // Runner runs the pods of one cluster.
 type Runner struct {
-	config Config
-	client kubernetes.Interface
-	node   string
+	config  Config
+	client  kubernetes.Interface
+	node    string
+	kubelet *kubelet
 
 	pods       listers.PodLister
 	configMaps listers.ConfigMapLister
@@ -70,14 +77,14 @@ func Start(config Config) (*Runner, error) {
 		config: config, client: client, node: config.Cluster + "-node",
 		cancel: cancel, workers: map[types.UID]*worker{},
 	}
-	if err := r.registerNode(ctx); err != nil {
-		cancel()
-		return nil, fmt.Errorf("register node: %w", err)
-	}
 	factory := informers.NewSharedInformerFactory(client, 0)
 	r.pods = factory.Core().V1().Pods().Lister()
 	r.configMaps = factory.Core().V1().ConfigMaps().Lister()
 	r.secrets = factory.Core().V1().Secrets().Lister()
+	if err := r.join(ctx); err != nil {
+		cancel()
+		return nil, err
+	}
 	_, err = factory.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(object any) { r.observe(ctx, object.(*corev1.Pod)) },
 		UpdateFunc: func(_, object any) { r.observe(ctx, object.(*corev1.Pod)) },
@@ -96,6 +103,19 @@ func Start(config Config) (*Runner, error) {
 func (r *Runner) Stop() {
 	r.cancel()
 	r.running.Wait()
+	r.kubelet.stop()
+}
+
+// join makes the runner a node of its cluster that can be asked for logs.
+func (r *Runner) join(ctx context.Context) (err error) {
+	if r.kubelet, err = startKubelet(r.config.Certificates, r.routes()); err != nil {
+		return fmt.Errorf("serve as a kubelet: %w", err)
+	}
+	if err := r.registerNode(ctx); err != nil {
+		r.kubelet.stop()
+		return fmt.Errorf("register node: %w", err)
+	}
+	return nil
 }
 
 // observe binds a pod nobody has bound and runs one that is bound to this node.
@@ -174,8 +194,9 @@ func (r *Runner) registerNode(ctx context.Context) error {
 		}
 		node.Status = corev1.NodeStatus{
 			Capacity: room, Allocatable: room,
-			Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: r.config.Addresses.First()}},
-			NodeInfo:  corev1.NodeSystemInfo{KubeletVersion: "testbed-pod-runner (no kubelet)", OperatingSystem: "linux"},
+			Addresses:       []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: nodeAddress}},
+			DaemonEndpoints: r.kubelet.endpoint(),
+			NodeInfo:        corev1.NodeSystemInfo{KubeletVersion: "testbed-pod-runner (no kubelet)", OperatingSystem: "linux"},
 			Conditions: []corev1.NodeCondition{{
 				Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "PodRunner",
 				Message: "a stand-in for the kubelet runs pods as local processes", LastTransitionTime: metav1.Now(),
@@ -222,7 +243,8 @@ func (r *Runner) podDir(pod *corev1.Pod) string {
 	return filepath.Join(r.config.Dir, "pods", r.config.Cluster, pod.Namespace+"_"+pod.Name+"_"+string(pod.UID))
 }
 
-func (r *Runner) claimDir(namespace, claim string) (string, error) {
-	directory := filepath.Join(r.config.Dir, "claims", r.config.Cluster, namespace, claim)
+func (r *Runner) claimDir(claim *corev1.PersistentVolumeClaim) (string, error) {
+	name := claim.Name + "_" + string(claim.UID)
+	directory := filepath.Join(r.config.Dir, "claims", r.config.Cluster, claim.Namespace, name)
 	return directory, os.MkdirAll(directory, 0o755)
 }

@@ -55,7 +55,7 @@ func (w *worker) status(old *corev1.PodStatus) corev1.PodStatus {
 		}
 	}
 	if blocked == "" {
-		status.HostIP = w.runner.config.Addresses.First()
+		status.HostIP = nodeAddress
 		status.HostIPs = []corev1.HostIP{{IP: status.HostIP}}
 		status.PodIP = w.address
 		status.PodIPs = []corev1.PodIP{{IP: w.address}}

@@ -30,7 +30,7 @@ const (
 	ClusterVariable    = "CLUSTER_NAME"
 	DatacenterVariable = "DATACENTER_NAME"
 	RackVariable       = "RACK_NAME"
-	// SeedVariable names the one pod that may start a new ring.
+	// SeedVariable names the one pod that may start a new ring. The others start after it.
 	SeedVariable = "SEED_POD"
 )
 
@@ -38,8 +38,7 @@ const cqlPort = "9042"
 
 var templates = template.Must(template.ParseFS(files, "files/*.tmpl"))
 
-// configureCassandra writes the configuration files. On a node that is yet to join it first waits for the seed, as
-// cass-operator does by starting one node after the other.
+// configureCassandra writes the configuration files, as soon as the seed has an address.
 func configureCassandra(ctx context.Context, container Container) error {
 	for _, name := range []string{ClusterVariable, DatacenterVariable, RackVariable} {
 		if container.Env[name] == "" {
@@ -49,7 +48,7 @@ func configureCassandra(ctx context.Context, container Container) error {
 	seed := container.Address
 	if pod := container.Env[SeedVariable]; pod != "" && pod != container.Pod.Name {
 		var err error
-		if seed, err = awaitSeed(ctx, container, pod); err != nil {
+		if seed, err = awaitSeed(ctx, container, pod, func(string) bool { return true }); err != nil {
 			return err
 		}
 	}
@@ -73,9 +72,10 @@ func configureCassandra(ctx context.Context, container Container) error {
 	return nil
 }
 
-func awaitSeed(ctx context.Context, container Container, pod string) (string, error) {
+// awaitSeed waits for the seed's pod to have an address that will do.
+func awaitSeed(ctx context.Context, container Container, pod string, will func(address string) bool) (string, error) {
 	for {
-		if address, ok := container.AddressOf(pod); ok && AnswersCQL(ctx, address) == nil {
+		if address, ok := container.AddressOf(pod); ok && will(address) {
 			return address, nil
 		}
 		select {
@@ -86,6 +86,8 @@ func awaitSeed(ctx context.Context, container Container, pod string) (string, er
 	}
 }
 
+// cassandra starts a node once the seed answers: cass-operator, which starts Cassandra in pods that run already, starts
+// the seeds first.
 func cassandra(container Container) (Launch, error) {
 	java, err := findJava()
 	if err != nil {
@@ -111,7 +113,14 @@ func cassandra(container Container) (Launch, error) {
 		"-cp", ConfigPath+":"+container.Paths.Classes+":"+container.Paths.Jars,
 		"TestbedNode",
 	)
-	return Launch{Argv: argv, Ready: func(ctx context.Context) error { return AnswersCQL(ctx, container.Address) }}, nil
+	launch := Launch{Argv: argv, Ready: func(ctx context.Context) error { return AnswersCQL(ctx, container.Address) }}
+	if pod := container.Env[SeedVariable]; pod != "" && pod != container.Pod.Name {
+		launch.Await = func(ctx context.Context) error {
+			_, err := awaitSeed(ctx, container, pod, func(address string) bool { return AnswersCQL(ctx, address) == nil })
+			return err
+		}
+	}
+	return launch, nil
 }
 
 func findJava() (string, error) {

@@ -46,6 +46,9 @@ type Container struct {
 type Launch struct {
 	Argv []string
 	Env  []string
+	// Await, if set, holds the program back while its container already counts as running. It fails only when the
+	// pod ends.
+	Await func(ctx context.Context) error
 	// Ready fails until the program answers what its clients will ask.
 	Ready func(ctx context.Context) error
 }

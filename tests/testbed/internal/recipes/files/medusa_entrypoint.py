@@ -1,7 +1,8 @@
 """Does what the Medusa image's entrypoint does, in a pod that shares its network with the whole machine.
 
 MEDUSA_MODE=GRPC runs medusa.service.grpc.server and ends when medusa.ini changes, so that the container restarts with
-the new one. MEDUSA_MODE=RESTORE restores once per RESTORE_KEY. Medusa itself is unmodified; three things that a pod's
+the new one. MEDUSA_MODE=RESTORE restores BACKUP_NAME once per RESTORE_KEY, by medusa.service.grpc.restore, and keeps the key
+in the data volume. Medusa itself is unmodified; three things that a pod's
 own network would do are done here:
 
 - the gRPC server listens on the pod's address (TESTBED_ADDRESS) where it asks for every interface,
@@ -78,23 +79,37 @@ def serve():
 
 
 def restore():
-    key = os.environ.get("RESTORE_KEY")
+    """Logs what the image's own script logs: who decides by the log must find the same here."""
+    print("Running Medusa in restore mode")
     for name in ("BACKUP_NAME", "RESTORE_KEY"):
         if not os.environ.get(name):
-            print(f"{name} is not set, skipping the restore")
+            print(f"{name} env var not set, skipping restore operation")
             return
-    if LAST_RESTORE.exists() and LAST_RESTORE.read_text().strip() == key:
-        print(f"restore {key} is done already, skipping it")
+    backup, key, last = os.environ["BACKUP_NAME"], os.environ["RESTORE_KEY"], ""
+    if LAST_RESTORE.exists():
+        last = LAST_RESTORE.read_text().strip()
+        print(f"Last restore is {last}")
+    if last == key:
+        print("Skipping restore operation")
         return
-    print(f"restoring backup {os.environ['BACKUP_NAME']}")
+    print(f"Restoring backup {backup}")
     sys.argv = ["medusa.service.grpc.restore", INI, key]
-    runpy.run_module("medusa.service.grpc.restore", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("medusa.service.grpc.restore", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        # The image's script goes on only after exit code 0, and Medusa also ends so when there is nothing to restore.
+        if end.code not in (None, 0):
+            raise
     LAST_RESTORE.write_text(key + "\n")
 
 
+mode = os.environ.get("MEDUSA_MODE", "")
+print(f"MEDUSA_MODE = {mode}")
+if mode not in ("GRPC", "RESTORE"):
+    sys.exit("MEDUSA_MODE env var must be set to either RESTORE or GRPC")
 redirect_localhost()
 use_cluster_dns()
-if os.environ.get("MEDUSA_MODE") == "RESTORE":
+if mode == "RESTORE":
     restore()
 else:
     serve()

@@ -1,0 +1,108 @@
+//! The watches behind the board, and whom their changes wake.
+//!
+//! Streams of their own, as an error in one of a controller's own triggers slows all of them down, and a
+//! cluster may lack a definition.
+
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
+
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
+use kube::{
+    Resource,
+    core::{DeserializeGuard, NamespaceResourceScope},
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    Schedule,
+    board::{Board, Scope, Source, Wake},
+    runs::Run,
+};
+use crate::{
+    api::{
+        cassandra::CassandraDatacenter,
+        medusa::{MedusaBackupJob, MedusaTask},
+        names,
+    },
+    data_plane::{
+        context::{Guarded, Tools},
+        controllers::{Triggers, scoped},
+        objects,
+    },
+};
+
+/// Keeps the board, and wakes those whom a change concerns.
+pub fn changes(
+    tools: &Tools,
+    board: &Arc<Board>,
+    scope: &Scope,
+    schedules: Store<Guarded<Schedule>>,
+) -> Triggers<Schedule> {
+    let datacenters = watch::<CassandraDatacenter>(tools, scope, {
+        let (board, scope) = (Arc::clone(board), scope.clone());
+        move |event| board.note_datacenter(&scope, event, |guarded| guarded.0.as_ref().ok().cloned())
+    });
+    let jobs = watch::<MedusaBackupJob>(tools, scope, {
+        let (board, scope) = (Arc::clone(board), scope.clone());
+        move |event| board.note_run(&scope, Source::Jobs, event, |job| job.0.as_ref().ok().map(Run::of_job))
+    });
+    let tasks = watch::<MedusaTask>(tools, scope, {
+        let (board, scope) = (Arc::clone(board), scope.clone());
+        move |event| {
+            board.note_run(&scope, Source::Tasks, event, |task| task.0.as_ref().ok().map(Run::of_task))
+        }
+    });
+    stream::select_all([datacenters, jobs, tasks])
+        .flat_map(move |wake| stream::iter(concerned(&wake, &schedules)))
+        .boxed()
+}
+
+/// One watch, made into whom its events concern.
+fn watch<K>(
+    tools: &Tools,
+    scope: &Scope,
+    note: impl FnMut(Result<watcher::Event<DeserializeGuard<K>>, watcher::Error>) -> Wake + Send + 'static,
+) -> BoxStream<'static, Wake>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    let api = scoped::<DeserializeGuard<K>>(&tools.client, scope.as_deref());
+    watcher(api, watcher::Config::default()).default_backoff().map(note).boxed()
+}
+
+/// The schedules in the store that `wake` means.
+fn concerned(wake: &Wake, schedules: &Store<Guarded<Schedule>>) -> Vec<ObjectRef<Guarded<Schedule>>> {
+    let of = |namespace: &str, named: &BTreeSet<String>, label: Option<&String>| {
+        let is_meant = |ns: &str, name: &str| {
+            ns == namespace
+                && (named.contains(name) || label.is_some_and(|label| *label == names::label_value(name)))
+        };
+        let all = schedules.state();
+        let meant =
+            all.iter().filter(|s| is_meant(objects::namespace(s.as_ref()), objects::name(s.as_ref())));
+        meant.map(|s| ObjectRef::from_obj(s.as_ref())).collect()
+    };
+    match wake {
+        Wake::Nobody => Vec::new(),
+        Wake::Some(namespace, named, label) => of(namespace, named, label.as_ref()),
+        Wake::All(scope) => {
+            let all = schedules.state();
+            let here = all
+                .iter()
+                .filter(|s| scope.as_ref().is_none_or(|scope| scope == objects::namespace(s.as_ref())));
+            here.map(|s| ObjectRef::from_obj(s.as_ref())).collect()
+        }
+    }
+}

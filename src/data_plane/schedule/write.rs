@@ -1,0 +1,167 @@
+//! What a schedule creates and deletes.
+//!
+//! A run has the name of its slot, so creating it again finds it. Deletions hold to the uid.
+
+use std::{collections::BTreeMap, fmt::Debug};
+
+use jiff::Timestamp;
+use kube::{
+    Api, Client, Resource,
+    api::{DeleteParams, ObjectMeta, Preconditions},
+    core::NamespaceResourceScope,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::runs::{Run, Work};
+use crate::{
+    api::{
+        Reason,
+        cassandra::CassandraDatacenter,
+        labels,
+        medusa::{
+            MedusaBackupJob, MedusaBackupJobSpec, MedusaBackupSchedule, MedusaTask, MedusaTaskSpec,
+            ScheduledOperation, TaskOperation,
+        },
+        names,
+    },
+    data_plane::{objects, problem::Problem},
+};
+
+/// What came of creating a run.
+pub enum Created {
+    /// It was made.
+    New(Run),
+    /// It was there already, from before a crash or by another data plane.
+    Adopted(Run),
+    /// It cannot be made.
+    Refused(Problem),
+}
+
+/// The run to be created for `slot`, before it has a uid.
+#[must_use]
+pub fn planned(
+    schedule: &MedusaBackupSchedule,
+    datacenter: &CassandraDatacenter,
+    slot: Timestamp,
+    now: Timestamp,
+) -> Run {
+    Run {
+        work: schedule.spec.operation_type.into(),
+        namespace: objects::namespace(schedule).to_owned(),
+        name: names::slot(objects::name(schedule), slot),
+        uid: String::new(),
+        datacenter: objects::name(datacenter).to_owned(),
+        schedule: Some(names::label_value(objects::name(schedule))),
+        created: Some(now),
+        ending: None,
+        is_deleted: false,
+    }
+}
+
+/// Creates what `schedule` asks for under the name of `run`.
+///
+/// # Errors
+/// When the API server cannot be asked; then it may or may not have been made, and doing it again tells.
+pub async fn create(
+    client: &Client,
+    schedule: &MedusaBackupSchedule,
+    datacenter: &CassandraDatacenter,
+    run: &Run,
+) -> Result<Created, kube::Error> {
+    let mut all: BTreeMap<String, String> = datacenter.datacenter_labels().into();
+    all.insert(labels::SCHEDULE.to_owned(), names::label_value(objects::name(schedule)));
+    let metadata = ObjectMeta {
+        name: Some(run.name.clone()),
+        namespace: Some(run.namespace.clone()),
+        labels: Some(all),
+        // With an owner upstream's controller starts at once, too (upstream §8.K).
+        owner_references: Some(vec![objects::owner(datacenter)]),
+        ..ObjectMeta::default()
+    };
+    let datacenter = objects::name(datacenter).to_owned();
+    match schedule.spec.operation_type {
+        ScheduledOperation::Backup => {
+            let spec =
+                MedusaBackupJobSpec { cassandra_datacenter: datacenter, ..schedule.spec.backup_spec.clone() };
+            make(client, MedusaBackupJob { metadata, spec, status: None }, schedule, Run::of_job).await
+        }
+        ScheduledOperation::Purge => {
+            let spec = MedusaTaskSpec {
+                cassandra_datacenter: datacenter,
+                operation: TaskOperation::Purge,
+                backup_name: None,
+                restore_key: None,
+            };
+            make(client, MedusaTask { metadata, spec, status: None }, schedule, Run::of_task).await
+        }
+    }
+}
+
+async fn make<K>(
+    client: &Client,
+    new: K,
+    schedule: &MedusaBackupSchedule,
+    read: impl Fn(&K) -> Run,
+) -> Result<Created, kube::Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned,
+{
+    let name = objects::name(&new).to_owned();
+    let api = Api::<K>::namespaced(client.clone(), objects::namespace(&new));
+    match api.create(&objects::post_params(), &new).await {
+        Ok(made) => Ok(Created::New(read(&made))),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            let there = read(&api.get(&name).await?);
+            // k8ssandra-operator's runs bear the same names, without our label.
+            let is_ours = there.is_of(objects::name(schedule))
+                || (there.schedule.is_none() && there.datacenter == read(&new).datacenter);
+            Ok(if is_ours { Created::Adopted(there) } else { Created::Refused(taken(&there)) })
+        }
+        Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
+            Ok(Created::Refused(Problem::new(
+                Reason::WriteRefused,
+                format!("the API server refuses {} `{name}`: {}", K::kind(&()), status.message),
+            )))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn taken(there: &Run) -> Problem {
+    Problem::new(
+        Reason::NameConflict,
+        format!(
+            "a {} `{}` exists that this schedule has not made; delete it, or give the schedule another name",
+            there.work.kind(),
+            there.name
+        ),
+    )
+}
+
+/// Deletes `run`, if it is still the one that was seen. One that is gone is as good.
+///
+/// # Errors
+/// When the API server cannot be asked or refuses.
+pub async fn delete(client: &Client, run: &Run) -> Result<(), kube::Error> {
+    let only_this = Preconditions { uid: Some(run.uid.clone()), resource_version: None };
+    let params = DeleteParams::default().preconditions(only_this);
+    let deleted = match run.work {
+        Work::Backup => {
+            let jobs = Api::<MedusaBackupJob>::namespaced(client.clone(), &run.namespace);
+            jobs.delete(&run.name, &params).await.map(drop)
+        }
+        Work::Purge | Work::Other => {
+            let tasks = Api::<MedusaTask>::namespaced(client.clone(), &run.namespace);
+            tasks.delete(&run.name, &params).await.map(drop)
+        }
+    };
+    match deleted {
+        // A conflict says that another object has taken the name.
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,159 @@
+//! Ending the data plane between any two writes, two of them at once, and two hundred schedules at once.
+
+use std::collections::BTreeMap;
+
+use futures::TryStreamExt as _;
+use kube::runtime::watcher::{self, watcher};
+use rstest::rstest;
+
+use super::*;
+use crate::gate::Stop;
+
+/// Two slots with concurrencyPolicy Replace, the second one's job ended and deleted by the history limit.
+/// Returns what is left, without what differs from run to run.
+async fn scenario(stage: &Stage) -> Value {
+    let spec = json!({"concurrencyPolicy": "Replace", "successfulJobsHistoryLimit": 0});
+    stage.schedule("nightly", spec).await;
+    let first = stage.run_next("nightly").await;
+    let second = stage.run_next("nightly").await;
+    assert_eq!(stage.jobs().await, set([of("nightly", second)]));
+    stage.end(&of("nightly", second), true).await;
+    eventually("the ended job is deleted", async || stage.jobs().await.is_empty().then_some(())).await;
+    let schedule = stage.get("nightly").await;
+    let status = schedule.status.unwrap();
+    let since_first = |time: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
+        time.map(|time| time.0.as_second() - first.as_second())
+    };
+    let conditions: Vec<Value> = status
+        .conditions
+        .iter()
+        .map(|c| json!([c.type_, c.status, c.reason, c.message, c.observed_generation]))
+        .collect();
+    json!({
+        "next": since_first(status.next_schedule), "last": since_first(status.last_execution),
+        "conditions": conditions, "message": status.message,
+        "owners": schedule.metadata.owner_references.map(|owners| owners.len()),
+    })
+}
+
+/// What becomes of jobs, seen by a watch: every uid that ever stood under a name.
+async fn watch_jobs(stage: &Stage) -> Arc<Mutex<BTreeMap<String, BTreeSet<String>>>> {
+    let seen = Arc::new(Mutex::new(BTreeMap::<String, BTreeSet<String>>::new()));
+    let (into, jobs) = (Arc::clone(&seen), stage.world.api::<MedusaBackupJob>());
+    let (ready, is_ready) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let mut ready = Some(ready);
+        let mut events = Box::pin(watcher(jobs, watcher::Config::default()));
+        while let Ok(Some(event)) = events.try_next().await {
+            match event {
+                watcher::Event::Apply(job) | watcher::Event::InitApply(job) => {
+                    let (name, uid) = (job.name_any(), job.uid().unwrap());
+                    into.lock().unwrap().entry(name).or_default().insert(uid);
+                }
+                watcher::Event::InitDone => drop(ready.take().map(|ready| ready.send(()))),
+                _ => {}
+            }
+        }
+    });
+    is_ready.await.unwrap();
+    seen
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_write_it_ends_as_if_undisturbed(
+    #[values(1, 2, 3, 4, 5, 6, 7, 8)] write: usize,
+    #[values(false, true)] answered: bool,
+) {
+    let undisturbed = Stage::new().await;
+    let data_plane = undisturbed.data_plane().await;
+    let expected = scenario(&undisturbed).await;
+    assert!(data_plane.gate.writes().len() >= 8, "{:#?}", data_plane.gate.writes());
+
+    let stage = Stage::new().await;
+    let seen = watch_jobs(&stage).await;
+    let stop = if answered { Stop::After(write) } else { Stop::Before(write) };
+    let first = stage.data_plane_with(Gate::stopping(stop)).await;
+    let killed = async {
+        tokio::time::timeout(Duration::from_secs(30), first.gate.reached()).await.expect("the write is made");
+        first.kill();
+        stage.data_plane().await
+    };
+    let (found, _second) = tokio::join!(scenario(&stage), killed);
+    assert_eq!(found, expected);
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert!(seen.values().all(|uids| uids.len() == 1), "no slot ran twice: {seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_data_planes_at_once_run_each_slot_once_also_when_its_job_is_gone() {
+    let stage = Stage::new().await;
+    let seen = watch_jobs(&stage).await;
+    let _first = stage.data_plane().await;
+    let _second = stage.data_plane().await;
+    let names: Vec<String> = (0..10).map(|n| format!("s{n}")).collect();
+    for name in &names {
+        let spec =
+            json!({"cronSchedule": "@yearly", "concurrencyPolicy": "Allow", "successfulJobsHistoryLimit": 0});
+        stage.schedule(name, spec).await;
+    }
+    let mut slots = Vec::new();
+    for _ in 0..3 {
+        let last = slots.last().copied();
+        let mut slot = Timestamp::MIN;
+        for name in &names {
+            slot = slot.max(stage.next(name, last).await);
+        }
+        stage.hands.set(slot);
+        for name in &names {
+            let ran = async || stage.status(name).await.last_execution.filter(|last| last.0 == slot);
+            eventually("the slot ran", ran).await;
+            stage.end(&of(name, slot), true).await;
+        }
+        eventually("ended jobs are deleted", async || stage.jobs().await.is_empty().then_some(())).await;
+        slots.push(slot);
+    }
+    let seen = seen.lock().unwrap();
+    let expected: BTreeSet<String> =
+        names.iter().flat_map(|name| slots.iter().map(move |slot| of(name, *slot))).collect();
+    assert_eq!(seen.keys().cloned().collect::<BTreeSet<_>>(), expected);
+    assert!(seen.values().all(|uids| uids.len() == 1), "{seen:?}");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_that_are_due_together_run_once_each(#[values(false, true)] is_killed: bool) {
+    const MANY: usize = 200;
+    let stage = Stage::new().await;
+    let seen = watch_jobs(&stage).await;
+    // Each schedule costs two writes before its slot.
+    let gate = if is_killed { Gate::stopping(Stop::After(2 * MANY + 100)) } else { Gate::default() };
+    let mut data_plane = stage.data_plane_with(gate).await;
+    let names: Vec<String> = (0..MANY).map(|n| format!("s{n:03}")).collect();
+    for name in &names {
+        stage.schedule(name, json!({"cronSchedule": "@yearly", "concurrencyPolicy": "Allow"})).await;
+    }
+    let mut slot = Timestamp::MIN;
+    for name in &names {
+        slot = slot.max(stage.next(name, None).await);
+    }
+    let before = data_plane.gate.writes().len();
+    assert_eq!(before, 2 * MANY, "an owner and a status each");
+    stage.hands.set(slot);
+    if is_killed {
+        tokio::time::timeout(Duration::from_secs(30), data_plane.gate.reached())
+            .await
+            .expect("the write is made");
+        data_plane.kill();
+        data_plane = stage.data_plane().await;
+    }
+    let expected: BTreeSet<String> = names.iter().map(|name| of(name, slot)).collect();
+    eventually("every slot has its job", async || (stage.jobs().await == expected).then_some(())).await;
+    for name in &names {
+        stage.until(name, "it ran", |s| s.last_execution.clone().filter(|last| last.0 == slot)).await;
+    }
+    let created = data_plane.gate.writes().iter().filter(|write| write.starts_with("POST")).count();
+    assert!(is_killed || created == MANY, "{created} creations");
+    assert!(seen.lock().unwrap().values().all(|uids| uids.len() == 1));
+}

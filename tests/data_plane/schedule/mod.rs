@@ -1,0 +1,198 @@
+//! MedusaBackupSchedules on a clock that the test turns.
+//!
+//! Jobs have no pods to back up, so they go on until the test ends them. Slots are read from the schedule's
+//! status and the clock is set to them: nothing here depends on what time it is.
+
+mod crash;
+mod input;
+mod policy;
+mod slots;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::events::v1::Event;
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use medusa_fleet::{
+    api::{
+        Conditions as _,
+        medusa::{MedusaBackupJob, MedusaBackupSchedule, MedusaBackupScheduleStatus, MedusaTask},
+    },
+    data_plane::Timings,
+    runtime::clock::Clock,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::{Definitions, eventually},
+    fake_medusa::Script,
+    gate::Gate,
+    world::{DataPlane, World, timings},
+};
+
+/// A clock that stands until it is set.
+#[derive(Clone)]
+struct Hands(Arc<Mutex<Timestamp>>);
+
+impl Hands {
+    fn set(&self, at: Timestamp) {
+        *self.0.lock().unwrap() = at;
+    }
+
+    fn turn(&self, seconds: i64) {
+        *self.0.lock().unwrap() += SignedDuration::from_secs(seconds);
+    }
+}
+
+/// Jobs wait for pods for ever, whatever the clock does.
+fn patient() -> Timings {
+    Timings { input: Duration::from_secs(1_000_000_000), ..timings() }
+}
+
+/// A namespace with datacenter `dc1`, without pods, and a clock.
+struct Stage {
+    world: World,
+    hands: Hands,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        Self::under(Definitions::Ours).await
+    }
+
+    async fn under(definitions: Definitions) -> Self {
+        let world = World::under(definitions, 0, Script::default()).await;
+        let now = Timestamp::from_second(medusa_fleet::runtime::clock::now().as_second()).unwrap();
+        Self { world, hands: Hands(Arc::new(Mutex::new(now))) }
+    }
+
+    async fn data_plane(&self) -> DataPlane {
+        self.data_plane_with(Gate::default()).await
+    }
+
+    async fn data_plane_with(&self, gate: Gate) -> DataPlane {
+        self.world.data_plane_at(gate, patient(), self.clock()).await
+    }
+
+    fn clock(&self) -> Clock {
+        let hands = self.hands.clone();
+        Clock::of(move || *hands.0.lock().unwrap())
+    }
+
+    /// Creates a schedule for `dc1`, every five minutes unless `spec` says otherwise.
+    async fn schedule(&self, name: &str, spec: Value) -> MedusaBackupSchedule {
+        self.world.create(schedule(name, spec)).await
+    }
+
+    async fn edit(&self, name: &str, spec: Value) {
+        let schedules = self.world.api::<MedusaBackupSchedule>();
+        let patch = Patch::Merge(json!({"spec": spec}));
+        schedules.patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    async fn get(&self, name: &str) -> MedusaBackupSchedule {
+        self.world.api::<MedusaBackupSchedule>().get(name).await.unwrap()
+    }
+
+    async fn status(&self, name: &str) -> MedusaBackupScheduleStatus {
+        self.get(name).await.status.unwrap_or_default()
+    }
+
+    /// Waits for a status in which `wanted` finds something.
+    async fn until<T>(
+        &self,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&MedusaBackupScheduleStatus) -> Option<T>,
+    ) -> T {
+        eventually(what, async || wanted(&self.status(name).await)).await
+    }
+
+    /// Waits for a next slot after `after`, if that is given.
+    async fn next(&self, name: &str, after: Option<Timestamp>) -> Timestamp {
+        self.until(name, "a next slot", |status| {
+            status
+                .next_schedule
+                .as_ref()
+                .map(|time| time.0)
+                .filter(|next| after.is_none_or(|after| *next > after))
+        })
+        .await
+    }
+
+    /// Sets the clock to the next slot, and waits until the schedule says it ran. Returns it.
+    async fn run_next(&self, name: &str) -> Timestamp {
+        let last = self.status(name).await.last_execution.map(|time| time.0);
+        let slot = self.next(name, last).await;
+        self.hands.set(slot);
+        self.until(name, "the slot ran", |s| (s.last_execution.as_ref()?.0 == slot).then_some(())).await;
+        slot
+    }
+
+    /// Waits until condition `Ready` has that reason; returns its message.
+    async fn reason(&self, name: &str, reason: &str) -> String {
+        self.until(name, reason, |status| {
+            status.conditions.of_type("Ready").filter(|c| c.reason == reason).map(|c| c.message.clone())
+        })
+        .await
+    }
+
+    async fn jobs(&self) -> BTreeSet<String> {
+        let jobs = self.world.api::<MedusaBackupJob>().list(&ListParams::default()).await.unwrap();
+        jobs.iter().map(ResourceExt::name_any).collect()
+    }
+
+    async fn tasks(&self) -> BTreeSet<String> {
+        let tasks = self.world.api::<MedusaTask>().list(&ListParams::default()).await.unwrap();
+        tasks.iter().map(ResourceExt::name_any).collect()
+    }
+
+    /// Ends a job as a data plane would; with a failed pod if it ends badly.
+    async fn end(&self, job: &str, is_good: bool) {
+        let mut status = json!({"startTime": "2026-01-01T00:00:00Z", "finishTime": "2026-01-01T00:10:00Z"});
+        status[if is_good { "finished" } else { "failed" }] = json!(["pod"]);
+        let patch = Patch::Merge(json!({"status": status}));
+        let jobs = self.world.api::<MedusaBackupJob>();
+        jobs.patch_status(job, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    async fn delete_job(&self, job: &str) {
+        self.world.api::<MedusaBackupJob>().delete(job, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Waits for an Event about the schedule with that reason; returns its note.
+    async fn event(&self, name: &str, reason: &str) -> String {
+        eventually(reason, async || {
+            let events = self.world.api::<Event>().list(&ListParams::default()).await.unwrap();
+            let about = |e: &Event| e.regarding.as_ref().is_some_and(|r| r.name.as_deref() == Some(name));
+            let found = events.into_iter().find(|e| about(e) && e.reason.as_deref() == Some(reason));
+            found.map(|e| e.note.unwrap_or_default())
+        })
+        .await
+    }
+}
+
+fn schedule(name: &str, spec: Value) -> Value {
+    let mut whole = json!({"cronSchedule": "*/5 * * * *", "backupSpec": {"cassandraDatacenter": "dc1", "backupType": "full"}});
+    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    json!({
+        "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackupSchedule",
+        "metadata": {"name": name}, "spec": whole
+    })
+}
+
+/// Name of what `schedule` makes for `slot`.
+fn of(schedule: &str, slot: Timestamp) -> String {
+    format!("{schedule}-{}", slot.as_second())
+}
+
+fn set<const N: usize>(names: [String; N]) -> BTreeSet<String> {
+    names.into_iter().collect()
+}
