@@ -150,8 +150,8 @@ async fn a_finished_job_is_never_run_again() {
     let site = Site::new(2).await;
     let first = site.data_plane().await;
     site.restore("r1", "b1").await;
-    site.restore("bad", "nowhere").await;
     let good = site.finished("r1").await;
+    site.restore("bad", "nowhere").await;
     let bad = site.finished("bad").await;
     assert_eq!(bad.conditions.of_type("Failed").unwrap().reason, "BackupNotFound");
     drop(first);

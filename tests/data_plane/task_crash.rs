@@ -175,6 +175,24 @@ async fn a_purge_killed_half_way_asks_only_those_that_had_not_answered() {
     world.assert_task_succeeded("p-sync").await;
 }
 
+/// The claim holds every pod, so that none is forgotten that goes before the task is taken over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_goes_after_the_claim_is_reported_by_whoever_takes_over() {
+    let world = World::new(3, Script::default()).await;
+    let first = world.data_plane_with(Gate::stopping(Stop::After(2)), timings()).await;
+    world.task("p", "purge", json!({})).await;
+    tokio::time::timeout(Duration::from_secs(30), first.gate.reached()).await.expect("the claim is made");
+    first.kill();
+    let claimed = world.task_status("p").await;
+    assert!(claimed.start_time.is_some() && claimed.in_progress.len() == 3, "{claimed:?}");
+    assert_eq!(world.called("PurgeBackups"), 0, "nobody is asked before the claim");
+    world.delete_pod(&world.peers[2].node).await;
+    let _second = world.data_plane().await;
+    let status = world.assert_task_failed("p", "PodGone").await;
+    assert_eq!(status.failed, [world.peers[2].node.clone()]);
+    assert_eq!(status.finished.len(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_another_controller_left_in_the_middle_is_ended() {
     let world = World::new(3, Script::default()).await;

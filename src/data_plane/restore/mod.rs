@@ -228,8 +228,8 @@ impl Restoration {
         if let Err(problem) = preflight::can_restore(objects::name(typed), template) {
             return Ok(Checked::Bad(problem));
         }
-        let (restores, backups) = observe::jobs(client, job).await?;
-        if let Err(problem) = preflight::is_alone(job, &dc.claim, &restores, &backups) {
+        let elsewhere = observe::elsewhere(client, job).await?;
+        if let Err(problem) = preflight::is_alone(job, &dc.claim, &elsewhere) {
             return Ok(Checked::Bad(problem));
         }
         let racks = names::racks(typed);

@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::{
     judge::Reading,
     lock::Claim,
+    preflight::Elsewhere,
     record,
     template::CONTAINER,
     view::{Datacenter, Restore, RestorePod, Set, View},
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     api::{
         cassandra::CassandraDatacenter,
-        medusa::{MedusaBackup, MedusaBackupJob, MedusaRestoreJob},
+        medusa::{MedusaBackup, MedusaBackupJob, MedusaRestoreJob, MedusaTask},
     },
     data_plane::{objects, pods::PodView},
 };
@@ -120,19 +121,22 @@ pub async fn backup(client: &Client, job: &MedusaRestoreJob) -> Result<Option<Me
     }
 }
 
-/// The restores and backups of the job's namespace.
+/// The restores, backups and tasks of the job's namespace.
 ///
 /// # Errors
 /// When the API server cannot be asked.
-pub async fn jobs(
-    client: &Client,
-    job: &MedusaRestoreJob,
-) -> Result<(Vec<MedusaRestoreJob>, Vec<MedusaBackupJob>), kube::Error> {
+pub async fn elsewhere(client: &Client, job: &MedusaRestoreJob) -> Result<Elsewhere, kube::Error> {
     let namespace = objects::namespace(job);
     let params = ListParams::default();
     let restores = Api::<MedusaRestoreJob>::namespaced(client.clone(), namespace).list(&params).await?;
     let backups = Api::<MedusaBackupJob>::namespaced(client.clone(), namespace).list(&params).await?;
-    Ok((restores.items, backups.items))
+    let tasks = match Api::<MedusaTask>::namespaced(client.clone(), namespace).list(&params).await {
+        Ok(tasks) => tasks.items,
+        // An old cluster, whose definitions do not know tasks, has none.
+        Err(kube::Error::Api(status)) if status.is_not_found() => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    Ok(Elsewhere { restores: restores.items, backups: backups.items, tasks })
 }
 
 /// The keys of a Secret; nothing when it does not exist.

@@ -16,7 +16,10 @@ use crate::{
         Reason,
         cassandra::CassandraDatacenter,
         labels,
-        medusa::{BackupNode, MedusaBackup, MedusaBackupJob, MedusaRestoreJob, RestoreMapping},
+        medusa::{
+            BackupNode, MedusaBackup, MedusaBackupJob, MedusaRestoreJob, MedusaTask, RestoreMapping,
+            TaskOperation,
+        },
     },
     data_plane::{
         medusa::proto::{BackupSummary, StatusType},
@@ -44,17 +47,24 @@ pub fn can_restore(datacenter: &str, template: &serde_json::Value) -> Result<(),
     ))
 }
 
-/// Whether nobody else is at work on the datacenter: `claim` is what its annotation says, `restores` and
-/// `backups` are the namespace's jobs. Of two restores that could begin at the same time the older one does.
+/// What else goes on in the job's namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Elsewhere {
+    /// Restores, this one among them.
+    pub restores: Vec<MedusaRestoreJob>,
+    /// Backups.
+    pub backups: Vec<MedusaBackupJob>,
+    /// Tasks.
+    pub tasks: Vec<MedusaTask>,
+}
+
+/// Whether nobody else is at work on the datacenter: `claim` is what its annotation says. Of two restores that
+/// could begin at the same time the older one does. A running backup would fail, and a running purge may
+/// delete what is to be restored.
 ///
 /// # Errors
 /// Who is in the way.
-pub fn is_alone(
-    job: &MedusaRestoreJob,
-    claim: &Claim,
-    restores: &[MedusaRestoreJob],
-    backups: &[MedusaBackupJob],
-) -> Result<(), Problem> {
+pub fn is_alone(job: &MedusaRestoreJob, claim: &Claim, elsewhere: &Elsewhere) -> Result<(), Problem> {
     let datacenter = &job.spec.cassandra_datacenter;
     let busy = |other: &str| {
         Problem::new(
@@ -79,25 +89,37 @@ pub fn is_alone(
         }
         Claim::Free | Claim::Ours(_) | Claim::Orphan(_) => {}
     }
-    if let Some(other) = restores.iter().find(|other| goes_first(other, job)) {
+    if let Some(other) = elsewhere.restores.iter().find(|other| goes_first(other, job)) {
         return Err(busy(other.metadata.name.as_deref().unwrap_or_default()));
     }
-    let running = backups.iter().find(|backup| {
-        let status = backup.status.as_ref();
-        backup.spec.cassandra_datacenter == *datacenter
-            && backup.metadata.deletion_timestamp.is_none()
-            && status.is_some_and(|s| s.start_time.is_some() && s.finish_time.is_none())
-    });
-    match running {
-        None => Ok(()),
-        Some(backup) => Err(Problem::new(
-            Reason::BackupRunning,
+    // Whether it is of this datacenter, and has begun but not ended.
+    let runs = |of: &str, times: Option<(bool, bool)>| of == datacenter && times == Some((true, false));
+    let wait = |reason, kind: &str, name: Option<&String>| {
+        let name = name.map(String::as_str).unwrap_or_default();
+        Err(Problem::new(
+            reason,
             format!(
-                "MedusaBackupJob `{}` is backing up CassandraDatacenter `{datacenter}`; the restore begins \
-                 when it has ended or is deleted",
-                backup.metadata.name.as_deref().unwrap_or_default()
+                "{kind} `{name}` is at work on CassandraDatacenter `{datacenter}`; the restore begins when it \
+                 has ended or is deleted"
             ),
-        )),
+        ))
+    };
+    let backup = elsewhere.backups.iter().find(|backup| {
+        let times = backup.status.as_ref().map(|s| (s.start_time.is_some(), s.finish_time.is_some()));
+        backup.metadata.deletion_timestamp.is_none() && runs(&backup.spec.cassandra_datacenter, times)
+    });
+    if let Some(backup) = backup {
+        return wait(Reason::BackupRunning, "MedusaBackupJob", backup.metadata.name.as_ref());
+    }
+    let purge = elsewhere.tasks.iter().find(|task| {
+        let times = task.status.as_ref().map(|s| (s.start_time.is_some(), s.finish_time.is_some()));
+        task.metadata.deletion_timestamp.is_none()
+            && task.spec.operation == TaskOperation::Purge
+            && runs(&task.spec.cassandra_datacenter, times)
+    });
+    match purge {
+        Some(purge) => wait(Reason::PurgeRunning, "the purge MedusaTask", purge.metadata.name.as_ref()),
+        None => Ok(()),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     api::{
         Reason,
         cassandra::CassandraDatacenter,
-        medusa::{MedusaBackup, MedusaRestoreJob},
+        medusa::{MedusaBackup, MedusaRestoreJob, MedusaTask, TaskOperation},
     },
     data_plane::medusa::proto::{self, BackupSummary, StatusType},
 };
@@ -133,7 +133,8 @@ fn restore(name: &str, created: i64, more: &Value) -> MedusaRestoreJob {
 #[case::deleted(restore("a", 1, &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})), false)]
 fn of_two_restores_the_older_one_goes_first(#[case] other: MedusaRestoreJob, #[case] blocks: bool) {
     let ours = restore("b", 5, &json!({}));
-    let alone = is_alone(&ours, &Claim::Free, &[ours.clone(), other], &[]);
+    let elsewhere = Elsewhere { restores: vec![ours.clone(), other], ..Elsewhere::default() };
+    let alone = is_alone(&ours, &Claim::Free, &elsewhere);
     assert_eq!(alone.is_err(), blocks);
 }
 
@@ -142,16 +143,23 @@ fn of_two_restores_the_older_one_goes_first(#[case] other: MedusaRestoreJob, #[c
 #[case("dc2", json!({"startTime": "2026-01-01T00:00:00Z"}), false)]
 #[case("dc1", json!({}), false)]
 #[case("dc1", json!({"startTime": "2026-01-01T00:00:00Z", "finishTime": "2026-01-01T00:00:00Z"}), false)]
-fn a_running_backup_is_waited_for(#[case] datacenter: &str, #[case] status: Value, #[case] blocks: bool) {
-    let job = serde_json::from_value(json!({
-        "metadata": {"name": "n"}, "spec": {"cassandraDatacenter": datacenter}, "status": status
-    }))
-    .unwrap();
-    let alone = is_alone(&restore("a", 1, &json!({})), &Claim::Free, &[], &[job]);
-    assert_eq!(
-        alone.as_ref().err().map(|p| (p.reason, p.may_heal)),
-        blocks.then_some((Reason::BackupRunning, true))
-    );
+fn running_work_is_waited_for(#[case] datacenter: &str, #[case] status: Value, #[case] blocks: bool) {
+    let object = json!({
+        "metadata": {"name": "n"}, "status": status,
+        "spec": {"cassandraDatacenter": datacenter, "operation": "purge"}
+    });
+    let backup = serde_json::from_value(object.clone()).unwrap();
+    let purge: MedusaTask = serde_json::from_value(object).unwrap();
+    let mut sync = purge.clone();
+    sync.spec.operation = TaskOperation::Sync;
+    for (elsewhere, reason) in [
+        (Elsewhere { backups: vec![backup], ..Elsewhere::default() }, Some(Reason::BackupRunning)),
+        (Elsewhere { tasks: vec![purge], ..Elsewhere::default() }, Some(Reason::PurgeRunning)),
+        (Elsewhere { tasks: vec![sync], ..Elsewhere::default() }, None),
+    ] {
+        let alone = is_alone(&restore("a", 1, &json!({})), &Claim::Free, &elsewhere);
+        assert_eq!(alone.err().map(|p| (p.reason, p.may_heal)), reason.filter(|_| blocks).map(|r| (r, true)));
+    }
 }
 
 #[test]
@@ -164,7 +172,7 @@ fn the_datacenters_annotation_says_who_is_at_work() {
         since: jiff::Timestamp::UNIX_EPOCH,
         verdict: None,
     };
-    let check = |claim: Claim| is_alone(&restore("a", 1, &json!({})), &claim, &[], &[]);
+    let check = |claim: Claim| is_alone(&restore("a", 1, &json!({})), &claim, &Elsewhere::default());
     assert!(check(Claim::Other(lock.clone())).unwrap_err().message.contains("`other`"));
     assert!(check(Claim::Unreadable).is_err());
     assert!(check(Claim::Orphan(lock)).is_ok());

@@ -23,7 +23,10 @@ use super::{
     runs::{Run, Work},
 };
 use crate::{
-    api::cassandra::{CassandraDatacenter, CassandraDatacenterSpec},
+    api::{
+        cassandra::{CassandraDatacenter, CassandraDatacenterSpec},
+        names,
+    },
     data_plane::problem::Problem,
 };
 
@@ -114,8 +117,9 @@ impl Board {
     /// The runs that bear the label of `schedule`.
     pub fn runs_of(&self, namespace: &str, schedule: &str) -> Vec<Run> {
         let inner = self.inner();
-        let here = inner.runs.values().filter(|run| run.namespace == namespace && run.is_of(schedule));
-        here.cloned().collect()
+        let label = names::label_value(schedule);
+        let is_meant = |run: &&Run| run.schedule.as_ref() == Some(&label) && run.namespace == namespace;
+        inner.runs.values().filter(is_meant).cloned().collect()
     }
 
     /// Puts `run`, which is to be created for a slot of `schedule`, on the board, if `policy` lets it.

@@ -4,7 +4,10 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::data_plane::medusa::proto;
+use crate::{
+    api::labels::{CASSANDRA_CLUSTER, CASSANDRA_DATACENTER},
+    data_plane::medusa::proto,
+};
 
 fn dc() -> CassandraDatacenter {
     let metadata = json!({"name": "dc1", "namespace": "n"});
@@ -85,8 +88,8 @@ fn a_listed_backup_becomes_an_object_with_everything_filled_in() {
     let [Change::Create(backup)] = plan.changes.as_slice() else { panic!("{plan:?}") };
     assert_eq!(backup.metadata.namespace.as_deref(), Some("n"));
     let labels = backup.metadata.labels.as_ref().unwrap();
-    assert_eq!(labels[crate::api::labels::CASSANDRA_CLUSTER], "Shop");
-    assert_eq!(labels["cassandra.datastax.com/datacenter"], "dc1");
+    assert_eq!(labels[CASSANDRA_CLUSTER], "Shop");
+    assert_eq!(labels[CASSANDRA_DATACENTER], "dc1");
     assert_eq!(backup.spec.cassandra_datacenter, "dc1");
     assert_eq!(backup.spec.backup_type, BackupType::Full);
     let expected = json!({
