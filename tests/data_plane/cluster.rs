@@ -155,7 +155,7 @@ pub async fn configuration(kubeconfig: &Path) -> Config {
 
 /// Repeats `look` until it finds something, for at most half a minute.
 pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(found) = look().await {
             return found;

@@ -44,7 +44,7 @@ async fn undisturbed() -> Value {
     let end = end_state(&site).await;
     let writes = data_plane.gate.writes();
     assert!(writes.len() >= CERTAIN, "{writes:#?}");
-    assert!(writes.len() <= CERTAIN + 6, "{writes:#?}");
+    assert!(writes.len() <= CERTAIN + 12, "{writes:#?}");
     end
 }
 

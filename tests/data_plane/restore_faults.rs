@@ -37,7 +37,7 @@ fn behave(site: &Site, pod: usize, behaviour: Behaviour) {
 async fn a_datacenter_that_does_not_stop_is_let_go() {
     let site = Site::new(2).await;
     site.operator.script(|s| s.never_stops = true);
-    let _data_plane = site.data_plane().await;
+    let _data_plane = site.data_plane_in_a_hurry(|t| t.stop = Duration::from_secs(3)).await;
     site.restore("r1", "b1").await;
     let status = assert_failed(&site, "StopTimedOut").await;
     assert!(status.message.unwrap().contains(&format!("{SET}-0")));
@@ -49,7 +49,7 @@ async fn a_datacenter_that_does_not_stop_is_let_go() {
 async fn a_template_that_does_not_reach_the_statefulsets_starts_nothing() {
     let site = Site::new(2).await;
     site.operator.script(|s| s.ignores_template = true);
-    let _data_plane = site.data_plane().await;
+    let _data_plane = site.data_plane_in_a_hurry(|t| t.template = Duration::from_secs(3)).await;
     site.restore("r1", "b1").await;
     let status = assert_failed(&site, "UpdateTimedOut").await;
     assert!(status.message.unwrap().contains(SET));
@@ -72,7 +72,7 @@ async fn a_pod_that_found_nothing_to_restore_fails_the_restore() {
 async fn a_pod_that_keeps_failing_is_told_at_once_and_given_up_later() {
     let site = Site::new(2).await;
     behave(&site, 1, Behaviour::Crashes(1));
-    let _data_plane = site.data_plane().await;
+    let _data_plane = site.data_plane_in_a_hurry(|t| t.stall = Duration::from_secs(5)).await;
     site.restore("r1", "b1").await;
     let message = eventually("it is told", async || {
         site.status("r1").await.message.filter(|m| m.contains("failed 2 times"))
@@ -103,7 +103,7 @@ async fn a_pod_that_recovers_is_restored() {
 async fn a_restore_whose_record_cannot_be_read_is_not_called_a_success() {
     let site = Site::new(2).await;
     behave(&site, 0, Behaviour::Mute);
-    let _data_plane = site.data_plane().await;
+    let _data_plane = site.data_plane_in_a_hurry(|t| t.record = Duration::from_secs(3)).await;
     site.restore("r1", "b1").await;
     let status = assert_failed(&site, "RestoreUnconfirmed").await;
     assert_eq!((status.finished, status.failed), (vec![format!("{SET}-1")], vec![format!("{SET}-0")]));

@@ -86,7 +86,7 @@ async fn a_backup_partly_purged_from_the_storage_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_backup_is_waited_for_and_then_given_up() {
     let site = Site::new(1).await;
-    let _data_plane = site.data_plane().await;
+    let _data_plane = site.data_plane_in_a_hurry(|t| t.input = Duration::from_secs(4)).await;
     site.restore("r1", "nowhere").await;
     let message = site.reason("r1", "BackupNotFound").await;
     assert!(message.contains("spec.backup") && message.contains("`nowhere`"), "{message}");
@@ -112,7 +112,7 @@ async fn a_backup_that_appears_in_time_is_restored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_datacenter_is_named() {
     let site = Site::new(1).await;
-    let _data_plane = site.data_plane().await;
+    let _data_plane = site.data_plane_in_a_hurry(|t| t.input = Duration::from_secs(4)).await;
     site.world
         .create::<medusa_fleet::api::medusa::MedusaRestoreJob>(json!({
             "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaRestoreJob",
@@ -130,7 +130,7 @@ async fn a_pod_template_without_the_restore_container_is_refused() {
         {"name": "other", "image": "none"}
     ]}}}}))
     .await;
-    let _data_plane = site.data_plane().await;
+    let _data_plane = site.data_plane_in_a_hurry(|t| t.input = Duration::from_secs(4)).await;
     site.restore("r1", "b1").await;
     let status = site.finished("r1").await;
     assert_eq!(status.conditions.of_type("Failed").unwrap().reason, "RestoreContainerMissing");
@@ -181,7 +181,7 @@ async fn a_running_backup_is_waited_for() {
 async fn a_datacenter_whose_medusas_do_not_answer_is_not_stopped() {
     let site = Site::new(2).await;
     site.world.peers.iter().for_each(|p| p.script(|s| s.summary_hangs = 100));
-    let _data_plane = site.data_plane().await;
+    let _data_plane = site.data_plane_in_a_hurry(|t| t.input = Duration::from_secs(4)).await;
     site.restore("r1", "b1").await;
     assert_refused(&site, "r1", "NodeUnreachable", "GetBackup").await;
 }

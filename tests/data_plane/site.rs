@@ -33,13 +33,13 @@ use crate::{
 /// Deadlines short enough for tests and long enough for a busy machine.
 pub fn restore_timings() -> Timings {
     Timings {
-        input: Duration::from_secs(8),
+        input: Duration::from_secs(60),
         restore_poll: Duration::from_millis(100),
-        stop: Duration::from_secs(8),
-        template: Duration::from_secs(8),
-        restore: Duration::from_secs(25),
-        record: Duration::from_secs(3),
-        stall: Duration::from_secs(8),
+        stop: Duration::from_secs(60),
+        template: Duration::from_secs(60),
+        restore: Duration::from_secs(120),
+        record: Duration::from_secs(60),
+        stall: Duration::from_secs(60),
         ..timings()
     }
 }
@@ -129,6 +129,13 @@ impl Site {
 
     pub async fn data_plane(&self) -> DataPlane {
         self.world.data_plane_with(Gate::default(), restore_timings()).await
+    }
+
+    /// A data plane that runs out of patience where `change` says so.
+    pub async fn data_plane_in_a_hurry(&self, change: impl FnOnce(&mut Timings)) -> DataPlane {
+        let mut timings = restore_timings();
+        change(&mut timings);
+        self.world.data_plane_with(Gate::default(), timings).await
     }
 
     /// Creates a MedusaRestoreJob of `backup` for `dc1`.
@@ -283,6 +290,7 @@ impl Site {
         Api::all(client).create(&params, &binding).await.unwrap();
         let mut config = configuration(kubeconfig(self.world.definitions)).await;
         config.headers.push(("impersonate-user".parse().unwrap(), name.parse().unwrap()));
-        DataPlane::start(config, &self.world.ns, Gate::default(), restore_timings(), Clock::system())
+        let timings = Timings { record: Duration::from_secs(3), ..restore_timings() };
+        DataPlane::start(config, &self.world.ns, Gate::default(), timings, Clock::system())
     }
 }
