@@ -1,11 +1,20 @@
 //! Jobs that cannot begin: each says why, and begins once it can.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
-use medusa_fleet::api::{Conditions as _, cassandra::CassandraDatacenter, medusa::MedusaBackup};
+use medusa_fleet::{
+    api::{Conditions as _, cassandra::CassandraDatacenter, medusa::MedusaBackup},
+    data_plane::Timings,
+};
 use serde_json::json;
 
-use crate::{fake_medusa::Script, world::World};
+use crate::{
+    fake_medusa::Script,
+    gate::Gate,
+    world::{World, timings},
+};
 
 impl World {
     async fn patch_datacenter(&self, patch: serde_json::Value) {
@@ -127,7 +136,8 @@ async fn a_name_that_the_storage_knows_is_not_sent_again() {
         world.storage.begin(&peer.node, "b1");
         world.storage.finish(&peer.node, "b1");
     }
-    let _data_plane = world.data_plane().await;
+    let timings = Timings { settle_ready: Duration::from_secs(20), ..timings() };
+    let _data_plane = world.data_plane_with(Gate::default(), timings).await;
     world.job("b1", "dc1").await;
     let status = world.finished("b1").await;
     assert_eq!(status.conditions.of_type("Failed").unwrap().reason, "NameConflict");

@@ -29,6 +29,7 @@ mod docs;
 mod faults;
 mod good;
 mod input;
+mod page;
 mod restore;
 mod restore_crash;
 mod restore_faults;

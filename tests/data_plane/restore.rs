@@ -148,7 +148,7 @@ async fn a_container_that_was_run_again_is_judged_by_its_first_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_finished_job_is_never_run_again() {
     let site = Site::new(2).await;
-    let first = site.data_plane().await;
+    let first = site.data_plane_in_a_hurry(|t| t.input = Duration::from_secs(8)).await;
     site.restore("r1", "b1").await;
     let good = site.finished("r1").await;
     site.restore("bad", "nowhere").await;
@@ -159,7 +159,7 @@ async fn a_finished_job_is_never_run_again() {
     site.backup("nowhere", json!({})).await;
     site.patch_datacenter(json!({"metadata": {"labels": {"touched": "yes"}}})).await;
     let generation = site.datacenter().await["metadata"]["generation"].clone();
-    let second = site.data_plane().await;
+    let second = site.data_plane_in_a_hurry(|t| t.input = Duration::from_secs(8)).await;
     // Another job runs to its end in the meantime, so that the second data plane has seen them all.
     site.restore("late", "missing").await;
     site.reason("late", "BackupNotFound").await;

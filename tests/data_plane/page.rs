@@ -1,0 +1,266 @@
+//! K8ssandra's documentation page on backup and restore: each of its manifests for a data plane, applied with
+//! kubectl as it stands but for the namespace, and the effect the page describes.
+//!
+//! Its K8ssandraClusters and its CronJob belong to the deployment of Medusa.
+
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use jiff::{Timestamp, civil::time, tz::TimeZone};
+use kube::api::DeleteParams;
+use medusa_fleet::{
+    api::{
+        Conditions as _,
+        medusa::{
+            MedusaBackup, MedusaBackupJob, MedusaBackupSchedule, MedusaConfiguration, MedusaTask,
+            MedusaTaskStatus,
+        },
+    },
+    runtime::clock::{self, Clock},
+};
+
+use crate::{
+    cluster::{eventually, kubeconfig},
+    gate::Gate,
+    site::{Site, restore_timings},
+};
+
+const SECRET: &str = "
+apiVersion: v1
+kind: Secret
+metadata:
+ name: medusa-bucket-key
+type: Opaque
+stringData:
+ credentials: |-
+   [default]
+   aws_access_key_id = minio_key
+   aws_secret_access_key = minio_secret
+";
+
+const CONFIGURATION: &str = "
+apiVersion: medusa.k8ssandra.io/v1alpha1
+kind: MedusaConfiguration
+metadata:
+  name: medusaconfiguration-s3
+spec:
+  storageProperties:
+    storageProvider: s3
+    region: us-west-2
+    bucketName: k8ssandra-medusa
+    storageSecretRef:
+      name: medusa-bucket-key
+";
+
+const BACKUP_JOB: &str = "
+apiVersion: medusa.k8ssandra.io/v1alpha1
+kind: MedusaBackupJob
+metadata:
+  name: medusa-backup1
+spec:
+  cassandraDatacenter: dc1
+";
+
+/// The page's example of what a backup looks like, its tokens shortened.
+const BACKUP: &str = "
+apiVersion: medusa.k8ssandra.io/v1alpha1
+kind: MedusaBackup
+metadata:
+  name: backup1
+status:
+  startTime: '2023-09-13T12:15:57Z'
+  finishTime: '2023-09-13T12:16:12Z'
+  totalNodes: 1
+  finishedNodes: 1
+  nodes:
+    - datacenter: dc1
+      host: firstcluster-dc1-default-sts-0
+      rack: default
+      tokens:
+        - -110555885826893
+        - -1149279817337332700
+  status: SUCCESS
+  totalFiles: 120
+  totalSize: 127.67 KB
+spec:
+  backupType: differential
+  cassandraDatacenter: dc1
+";
+
+const SCHEDULE: &str = "
+apiVersion: medusa.k8ssandra.io/v1alpha1
+kind: MedusaBackupSchedule
+metadata:
+  name: medusa-backup-schedule
+  namespace: NAMESPACE
+spec:
+  backupSpec:
+    backupType: differential
+    cassandraDatacenter: dc1
+  cronSchedule: 30 1 * * *
+  disabled: false
+";
+
+const RESTORE: &str = "
+apiVersion: medusa.k8ssandra.io/v1alpha1
+kind: MedusaRestoreJob
+metadata:
+  name: restore-backup1
+  namespace: NAMESPACE
+spec:
+  cassandraDatacenter: dc1
+  backup: medusa-backup1
+";
+
+const SYNC: &str = "
+apiVersion: medusa.k8ssandra.io/v1alpha1
+kind: MedusaTask
+metadata:
+  name: sync-backups-1
+  namespace: NAMESPACE
+spec:
+  cassandraDatacenter: dc1
+  operation: sync
+";
+
+const PURGE: &str = "
+apiVersion: medusa.k8ssandra.io/v1alpha1
+kind: MedusaTask
+metadata:
+  name: purge-backups-1
+  namespace: NAMESPACE
+spec:
+  cassandraDatacenter: dc1
+  operation: purge
+";
+
+impl Site {
+    /// Runs kubectl in the test's namespace; returns what it prints.
+    fn kubectl(&self, args: &[&str], input: &str) -> String {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/testbed/testbed");
+        let mut child = Command::new(program)
+            .args(["kubectl", "--namespace", &self.world.ns, "--kubeconfig"])
+            .arg(kubeconfig(self.world.definitions))
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let done = child.wait_with_output().unwrap();
+        assert!(done.status.success(), "kubectl {args:?}");
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    fn apply(&self, manifest: &str) {
+        self.kubectl(&["apply", "-f", "-"], &manifest.replace("NAMESPACE", &self.world.ns));
+    }
+
+    /// The column headings of `kubectl get`.
+    fn headings(&self, kind: &str) -> String {
+        let table = self.kubectl(&["get", kind], "");
+        table.lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    async fn task(&self, name: &str) -> MedusaTaskStatus {
+        eventually("the task finishes", async || {
+            let task = self.world.api::<MedusaTask>().get_opt(name).await.unwrap()?;
+            task.status.filter(|status| status.finish_time.is_some())
+        })
+        .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_made_shown_synced_restored_and_purged() {
+    let site = Site::new(3).await;
+    let _data_plane = site.data_plane().await;
+    site.apply(SECRET);
+    site.apply(CONFIGURATION);
+    eventually("the configuration is ready", async || {
+        let configuration = site.world.api::<MedusaConfiguration>().get("medusaconfiguration-s3").await;
+        configuration.unwrap().status?.conditions.is_true("Ready").then_some(())
+    })
+    .await;
+
+    site.apply(BACKUP_JOB);
+    let status = site.world.finished("medusa-backup1").await;
+    assert!(status.start_time <= status.finish_time && status.failed.is_empty());
+    assert_eq!(status.finished.len(), 3, "all pods are in the list");
+    assert_eq!(site.headings("MedusaBackupJob"), "NAME STARTED FINISHED");
+    let whole = site.world.backup("medusa-backup1").await.unwrap().status.unwrap();
+    assert_eq!((whole.total_nodes, whole.finished_nodes, whole.nodes.len()), (Some(3), Some(3), 3));
+    assert_eq!(site.headings("MedusaBackup"), "NAME STARTED FINISHED NODES FILES SIZE COMPLETED STATUS");
+
+    // What is missing here is made, and what is missing in the storage goes.
+    site.apply(BACKUP);
+    let backups = site.world.api::<MedusaBackup>();
+    backups.delete("medusa-backup1", &DeleteParams::default()).await.unwrap();
+    site.apply(SYNC);
+    let status = site.task("sync-backups-1").await;
+    assert!(status.start_time <= status.finish_time && status.finished.len() == 1);
+    assert!(site.world.peers.iter().any(|p| Some(&p.node) == status.finished[0].pod_name.as_ref()));
+    assert!(backups.get_opt("backup1").await.unwrap().is_none());
+    let again = backups.get("medusa-backup1").await.unwrap().status.unwrap();
+    assert_eq!((again.total_nodes, again.status.as_deref()), (Some(3), Some("SUCCESS")));
+
+    site.apply(RESTORE);
+    let status = site.finished("restore-backup1").await;
+    assert!(
+        status.start_time <= status.datacenter_stopped && status.datacenter_stopped <= status.finish_time
+    );
+    assert_eq!((status.restore_prepared, status.restore_key.len()), (Some(true), 36));
+    assert!(status.conditions.is_true("Complete"), "{status:?}");
+    site.assert_restored("medusa-backup1");
+    eventually("the datacenter is ready", async || site.is_ready().await.then_some(())).await;
+
+    site.world.storage.keep(1);
+    site.apply(PURGE);
+    let status = site.task("purge-backups-1").await;
+    assert_eq!(status.finished.len(), 3, "{status:?}");
+    for pod in &status.finished {
+        assert_eq!(pod.nb_backups_purged, Some(1));
+        let counters = [pod.nb_objects_purged, pod.total_purged_size, pod.total_objects_within_gc_grace];
+        assert!(counters.iter().all(Option::is_some), "{pod:?}");
+    }
+    site.task("purge-backups-1-sync").await;
+    assert!(backups.get_opt("b1").await.unwrap().is_none(), "the older backup is purged");
+    assert!(backups.get_opt("medusa-backup1").await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_runs_at_half_past_one() {
+    let site = Site::new(3).await;
+    site.apply(SCHEDULE);
+    // A clock that is three seconds short of the next 01:30, and a storage that goes by it.
+    let now = clock::now();
+    let today = now.to_zoned(TimeZone::UTC).date();
+    let half_past_one = |day: jiff::civil::Date| {
+        day.to_datetime(time(1, 30, 0, 0)).to_zoned(TimeZone::UTC).unwrap().timestamp()
+    };
+    let slot = [today, today.tomorrow().unwrap()].map(half_past_one).into_iter().find(|slot| *slot > now);
+    let slot: Timestamp = slot.unwrap();
+    let ahead = slot.duration_since(now) - jiff::SignedDuration::from_secs(3);
+    let shifted = Clock::of(move || clock::now() + ahead);
+    site.world.storage.lag(-ahead.as_secs());
+    let _data_plane = site.world.data_plane_at(Gate::default(), restore_timings(), shifted).await;
+
+    let name = format!("medusa-backup-schedule-{}", slot.as_second());
+    eventually("the slot has run", async || {
+        site.world.api::<MedusaBackupJob>().get_opt(&name).await.unwrap()
+    })
+    .await;
+    site.world.finished(&name).await;
+    assert_eq!(site.world.backup(&name).await.unwrap().status.unwrap().status.as_deref(), Some("SUCCESS"));
+    eventually("the status tells of both executions", async || {
+        let schedule = site.world.api::<MedusaBackupSchedule>().get("medusa-backup-schedule").await.unwrap();
+        let status = schedule.status?;
+        let next = slot + Duration::from_hours(24);
+        (status.last_execution?.0 == slot && status.next_schedule?.0 == next).then_some(())
+    })
+    .await;
+}
