@@ -12,12 +12,12 @@ pub fn own_nodes(summary: &BackupSummary, dc: &CassandraDatacenter) -> Vec<Backu
     summary.nodes.iter().filter(|n| is_ours(&n.datacenter, dc)).map(node).collect()
 }
 
-/// Whether a node's datacenter is this one. Medusa writes Cassandra's own name; cass-operator may have
-/// settled on a name of its own, which its status then holds (upstream §1.13).
+/// Whether a node's datacenter is this one. Medusa writes Cassandra's own name. The name in the datacenter's
+/// status is that of cass-operator's objects (upstream §1.13) and may be another cluster's under the same
+/// prefix.
 #[must_use]
 pub fn is_ours(datacenter: &str, dc: &CassandraDatacenter) -> bool {
     datacenter == dc.display_name()
-        || dc.status.as_ref().and_then(|s| s.datacenter_name.as_deref()) == Some(datacenter)
 }
 
 fn node(node: &proto::BackupNode) -> BackupNode {
@@ -44,7 +44,7 @@ mod tests {
         };
         let plain = dc(json!({}), json!(null));
         assert!(is_ours("dc1", &plain) && !is_ours("dc2", &plain) && !is_ours("", &plain));
-        let renamed = dc(json!({"datacenterName": "Real"}), json!({"datacenterName": "real"}));
-        assert!(is_ours("Real", &renamed) && is_ours("real", &renamed) && !is_ours("dc1", &renamed));
+        let renamed = dc(json!({"datacenterName": "Real"}), json!({"datacenterName": "dc1"}));
+        assert!(is_ours("Real", &renamed) && !is_ours("dc1", &renamed));
     }
 }
