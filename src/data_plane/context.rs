@@ -63,6 +63,9 @@ pub trait Reconciler: Send + Sized + 'static {
     /// What the passes of this kind share beside [`Tools`].
     type Shared: Send + Sync + 'static;
 
+    /// Passes at a time. A pass holds its worker for at most [`Timings::pass`].
+    const WORKERS: u16 = 64;
+
     /// What is remembered of an object that is seen for the first time.
     fn new(now: Timestamp) -> Self;
 

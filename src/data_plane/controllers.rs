@@ -24,9 +24,6 @@ use tokio_util::sync::CancellationToken;
 use super::context::{self, Context, Guarded, Reconciler};
 use crate::api::{cassandra::CassandraDatacenter, medusa::GROUP};
 
-/// Passes at a time, per kind. A pass holds its worker for at most [`super::Timings::pass`].
-const WORKERS: u16 = 64;
-
 /// What else wakes a kind, made from the store of its objects.
 pub type Triggers<R> = BoxStream<'static, ObjectRef<Guarded<R>>>;
 
@@ -42,7 +39,7 @@ pub async fn run<R: Reconciler>(
     let client = ctx.tools.client.clone();
     let objects: Api<Guarded<R>> = scoped(&client, scope);
     let controller = Controller::new(objects, watcher::Config::default())
-        .with_config(ControllerConfig::default().concurrency(WORKERS));
+        .with_config(ControllerConfig::default().concurrency(R::WORKERS));
     let datacenters = datacenter_changes::<R>(scoped(&client, scope), controller.store());
     let others = triggers(controller.store());
     controller

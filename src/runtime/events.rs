@@ -1,15 +1,18 @@
 //! Kubernetes Events. Losing one is not worth failing for: errors are logged.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
+use tokio::sync::Semaphore;
 
 use crate::api::Reason;
 
+/// Events under way at a time: each is a connection to the API server, which those who work need more.
+const AT_ONCE: usize = 4;
 /// Longest note events.k8s.io accepts.
 const MAX_NOTE: usize = 1024;
 
@@ -17,6 +20,7 @@ const MAX_NOTE: usize = 1024;
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
+    permits: Arc<Semaphore>,
 }
 
 impl Events {
@@ -24,7 +28,7 @@ impl Events {
     #[must_use]
     pub fn new(client: Client, controller: &str) -> Self {
         let reporter = Reporter { controller: controller.to_owned(), instance: None };
-        Self { recorder: Recorder::new(client, reporter) }
+        Self { recorder: Recorder::new(client, reporter), permits: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Something went as it should. `action` is an imperative such as `CreateJob`.
@@ -38,13 +42,18 @@ impl Events {
     }
 
     fn publish(&self, about: ObjectReference, type_: EventType, reason: Reason, action: &str, note: String) {
-        let recorder = self.recorder.clone();
+        let (recorder, permits) = (self.recorder.clone(), Arc::clone(&self.permits));
         let action = action.to_owned();
         let cut = (0..=MAX_NOTE.min(note.len())).rev().find(|i| note.is_char_boundary(*i)).unwrap_or(0);
         let note = note.get(..cut).map(str::to_owned);
         tokio::spawn(async move {
             let event = Event { type_, reason: reason.as_str().to_owned(), note, action, secondary: None };
-            match tokio::time::timeout(Duration::from_secs(10), recorder.publish(&event, &about)).await {
+            // The wait counts too, so that nothing piles up while the API server does not answer.
+            let publish = async {
+                let _permit = permits.acquire().await;
+                recorder.publish(&event, &about).await
+            };
+            match tokio::time::timeout(Duration::from_secs(10), publish).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, %reason, object = about.name, "publish event"),
                 Err(_) => tracing::warn!(%reason, object = about.name, "publish event: timed out"),

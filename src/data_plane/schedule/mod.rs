@@ -67,6 +67,10 @@ impl Reconciler for Schedule {
     type Object = MedusaBackupSchedule;
     type Shared = Arc<Board>;
 
+    /// Fewer than usual: at full hours all are due, and each pass at work is a connection of its own to the API
+    /// server, whose making costs more than a request.
+    const WORKERS: u16 = 32;
+
     fn new(_: Timestamp) -> Self {
         Self::default()
     }
@@ -238,10 +242,13 @@ impl Schedule {
                 return other.map(|_| Some(after(now, AGAIN)));
             }
         }
-        if let Err(problem) = self.run(ctx, schedule, &datacenter, &run, &replaced).await? {
-            self.tell(&ctx.tools, schedule, &waits(Err(problem)), now).await?;
-            return Ok(Some(after(now, ctx.tools.timings.input_retry_max)));
-        }
+        let made = match self.run(ctx, schedule, &datacenter, &run, &replaced).await? {
+            Ok(made) => made,
+            Err(problem) => {
+                self.tell(&ctx.tools, schedule, &waits(Err(problem)), now).await?;
+                return Ok(Some(after(now, ctx.tools.timings.input_retry_max)));
+            }
+        };
         let outcome = missed.map_or(Outcome::OnTime, |missed| {
             Outcome::Missed(format!(
                 "{}; only the latest, of {slot}, was caught up with",
@@ -249,11 +256,16 @@ impl Schedule {
             ))
         });
         let report = Report { next, last: Some(slot), ready: fine, outcome };
-        self.tell(&ctx.tools, schedule, &report, now).await?;
-        Ok(next)
+        let told = self.tell(&ctx.tools, schedule, &report, now).await;
+        // Last, as many schedules are due together and none of them waits for an Event.
+        if let Some(note) = made {
+            ctx.tools.events.normal(schedule.object_ref(&()), Reason::JobCreated, "CreateRun", note);
+        }
+        told.map(|()| next)
     }
 
-    /// Makes room for `run`, which is on the board, and creates it. The inner error says what stands in the way.
+    /// Makes room for `run`, which is on the board, and creates it. Returns what to say of it, if it was not
+    /// there already; the inner error says what stands in the way.
     async fn run(
         &self,
         ctx: &Context<Self>,
@@ -261,7 +273,7 @@ impl Schedule {
         datacenter: &CassandraDatacenter,
         run: &Run,
         replaced: &[Run],
-    ) -> Result<Result<(), Problem>, kube::Error> {
+    ) -> Result<Result<Option<String>, Problem>, kube::Error> {
         let Tools { client, events, .. } = &ctx.tools;
         let work = async {
             for old in replaced {
@@ -280,13 +292,12 @@ impl Schedule {
         match work.await {
             Ok(Created::New(made)) => {
                 let note = format!("created {} `{}`", made.work.kind(), made.name);
-                events.normal(schedule.object_ref(&()), Reason::JobCreated, "CreateRun", note);
                 ctx.shared.settle(made);
-                Ok(Ok(()))
+                Ok(Ok(Some(note)))
             }
             Ok(Created::Adopted(there)) => {
                 ctx.shared.settle(there);
-                Ok(Ok(()))
+                Ok(Ok(None))
             }
             Ok(Created::Refused(problem)) => {
                 ctx.shared.release(run);
