@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Client, Resource,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::NamespaceResourceScope,
 };
 use serde::de::DeserializeOwned;
@@ -58,6 +58,27 @@ where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     api(client, object).patch_status(name(object), &patch_params(), &Patch::Merge(patch)).await
+}
+
+/// Deletes the object `name` if it is still the one of that uid and, where given, that version. One that is
+/// gone is as good.
+///
+/// # Errors
+/// When the API server cannot be asked or refuses, among others because the object is another or has changed.
+pub async fn delete<K>(
+    api: &Api<K>,
+    name: &str,
+    uid: Option<String>,
+    resource_version: Option<String>,
+) -> Result<(), kube::Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let only_this = DeleteParams::default().preconditions(Preconditions { uid, resource_version });
+    match api.delete(name, &only_this).await {
+        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Whether an error only says that somebody else was faster.

@@ -6,6 +6,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::problem::Problem;
 use crate::api::{
@@ -36,6 +38,19 @@ macro_rules! run_status {
 }
 
 run_status!(MedusaBackupJobStatus, MedusaRestoreJobStatus, MedusaTaskStatus);
+
+/// The status as a merge patch that only applies to `version`. Of `fields`, those that the status leaves out
+/// are emptied: left out of the patch as well, their old content would stay.
+#[must_use]
+pub fn patch(version: &str, status: &impl Serialize, fields: &[&str]) -> Value {
+    let mut status = json!(status);
+    if let Some(written) = status.as_object_mut() {
+        for field in fields {
+            written.entry(*field).or_insert(Value::Null);
+        }
+    }
+    json!({"metadata": {"resourceVersion": version}, "status": status})
+}
 
 /// The run waits for `problem` to go away.
 pub fn wait(status: &mut impl RunStatus, problem: &Problem, generation: Option<i64>, now: Timestamp) {

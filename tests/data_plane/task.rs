@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use medusa_fleet::api::medusa::{MedusaTask, TaskOperation};
+use kube::api::{Patch, PatchParams};
+use medusa_fleet::api::{
+    cassandra::CassandraDatacenter,
+    medusa::{MedusaTask, TaskOperation},
+};
 use serde_json::json;
 
 use crate::{
@@ -104,12 +108,14 @@ async fn thirty_pods_purge_at_once_in_few_writes() {
 async fn every_pod_is_prepared_for_a_restore() {
     let world = World::new(3, Script::default()).await;
     world.stored("b1");
+    let named = Patch::Merge(json!({"spec": {"datacenterName": "Real"}}));
+    world.api::<CassandraDatacenter>().patch("dc1", &PatchParams::default(), &named).await.unwrap();
     let _data_plane = world.data_plane().await;
     world.task("r", "prepare_restore", json!({"backupName": "b1", "restoreKey": "k-1"})).await;
     let status = world.assert_task_succeeded("r").await;
     assert_eq!(status.finished.len(), 3);
     assert!(status.finished.iter().all(|f| f.nb_backups_purged.is_none()));
-    let expected = ("b1".to_owned(), "dc1".to_owned(), "k-1".to_owned());
+    let expected = ("b1".to_owned(), "Real".to_owned(), "k-1".to_owned());
     assert!(world.peers.iter().all(|p| p.prepared() == [expected.clone()]));
     assert!(world.api::<MedusaTask>().get_opt("r-sync").await.unwrap().is_none());
 }

@@ -22,11 +22,7 @@ mod write;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::{
-    Api, Resource as _,
-    api::{DeleteParams, Preconditions},
-    runtime::controller::Action,
-};
+use kube::{Api, Resource as _, api::ObjectMeta, runtime::controller::Action};
 
 use self::{closing::Closed, run::Run, summary::Expected};
 use super::{
@@ -112,16 +108,10 @@ async fn expire(tools: &Tools, job: &MedusaBackupJob, end: Timestamp) -> Result<
     if now < until {
         return Ok(Action::requeue(since(now, until)));
     }
-    let this = Preconditions {
-        uid: job.metadata.uid.clone(),
-        resource_version: job.metadata.resource_version.clone(),
-    };
     let jobs = Api::<MedusaBackupJob>::namespaced(tools.client.clone(), objects::namespace(job));
-    match jobs.delete(objects::name(job), &DeleteParams::default().preconditions(this)).await {
-        Err(kube::Error::Api(status)) if !status.is_not_found() => Err(kube::Error::Api(status)),
-        Err(kube::Error::Api(_)) | Ok(_) => Ok(Action::await_change()),
-        Err(error) => Err(error),
-    }
+    let ObjectMeta { uid, resource_version, .. } = job.metadata.clone();
+    objects::delete(&jobs, objects::name(job), uid, resource_version).await?;
+    Ok(Action::await_change())
 }
 
 impl Backup {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     api::{Reason, medusa::MedusaBackupJobStatus},
@@ -21,20 +21,8 @@ use crate::{
 /// The status as a merge patch that only applies to `resource_version`.
 #[must_use]
 pub fn patch(resource_version: &str, status: &MedusaBackupJobStatus) -> Value {
-    // An empty list has to be written as null: left out, the old list would stay.
-    let list = |names: &[String]| if names.is_empty() { Value::Null } else { json!(names) };
-    json!({
-        "metadata": {"resourceVersion": resource_version},
-        "status": {
-            "startTime": status.start_time,
-            "finishTime": status.finish_time,
-            "inProgress": list(&status.in_progress),
-            "finished": list(&status.finished),
-            "failed": list(&status.failed),
-            "message": status.message,
-            "conditions": status.conditions,
-        }
-    })
+    let fields = ["startTime", "finishTime", "inProgress", "finished", "failed", "message", "conditions"];
+    outcome::patch(resource_version, status, &fields)
 }
 
 /// The job is claimed: started now, with every pod in progress.
@@ -77,6 +65,8 @@ pub fn verdict(nodes: &BTreeMap<String, Node>) -> (Reason, String) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::{
         api::Conditions as _,

@@ -21,30 +21,28 @@ use crate::{
         labels,
         medusa::{MedusaRestoreJob, MedusaRestoreJobStatus},
     },
-    data_plane::objects::{self, patch_params},
+    data_plane::{
+        objects::{self, patch_params},
+        outcome,
+    },
 };
 
 /// The status as a merge patch that only applies to `version`.
 #[must_use]
 pub fn status_patch(version: &str, status: &MedusaRestoreJobStatus) -> Value {
-    // An empty list has to be written as null: left out, the old list would stay.
-    let list = |names: &[String]| if names.is_empty() { Value::Null } else { json!(names) };
-    json!({
-        "metadata": {"resourceVersion": version},
-        "status": {
-            "restoreKey": status.restore_key,
-            "restorePrepared": status.restore_prepared,
-            "restoreMapping": status.restore_mapping,
-            "startTime": status.start_time,
-            "finishTime": status.finish_time,
-            "datacenterStopped": status.datacenter_stopped,
-            "inProgress": list(&status.in_progress),
-            "finished": list(&status.finished),
-            "failed": list(&status.failed),
-            "message": status.message,
-            "conditions": status.conditions,
-        }
-    })
+    let fields = [
+        "restorePrepared",
+        "restoreMapping",
+        "startTime",
+        "finishTime",
+        "datacenterStopped",
+        "inProgress",
+        "finished",
+        "failed",
+        "message",
+        "conditions",
+    ];
+    outcome::patch(version, status, &fields)
 }
 
 /// Changes the datacenter `raw`.

@@ -184,10 +184,8 @@ impl Board {
     {
         let mut inner = self.inner();
         match event {
-            Ok(Event::Apply(object)) => match read(&object) {
-                Some(run) => inner.put_run(run),
-                None => inner.drop_run(&of_meta(object.meta(), source)),
-            },
+            // One that cannot be read is still there: what is known of it stays.
+            Ok(Event::Apply(object)) => read(&object).map_or(Wake::Nobody, |run| inner.put_run(run)),
             Ok(Event::Delete(object)) => inner.drop_run(&of_meta(object.meta(), source)),
             Ok(Event::Init) => inner.begin(scope, source),
             Ok(Event::InitApply(object)) => {
@@ -212,13 +210,15 @@ impl Board {
         let source = Source::Datacenters;
         let mut inner = self.inner();
         match event {
-            Ok(Event::Apply(object)) => inner.put_datacenter(of_meta(object.meta(), source), read(&object)),
+            Ok(Event::Apply(object)) => read(&object).map_or(Wake::Nobody, |datacenter| {
+                inner.put_datacenter(of_meta(object.meta(), source), Some(datacenter))
+            }),
             Ok(Event::Delete(object)) => inner.put_datacenter(of_meta(object.meta(), source), None),
             Ok(Event::Init) => inner.begin(scope, source),
             Ok(Event::InitApply(object)) => {
                 let place = of_meta(object.meta(), source);
                 inner.bring(scope, source, place.clone());
-                inner.put_datacenter(place, read(&object))
+                read(&object).map_or(Wake::Nobody, |dc| inner.put_datacenter(place, Some(dc)))
             }
             Ok(Event::InitDone) => inner.end(scope, source),
             Err(error) => inner.failed(scope, source, &error),

@@ -95,16 +95,16 @@ impl Reconciler for Schedule {
         }
         let now = tools.clock.now();
         let mut schedule = self.newest(schedule);
-        let mut look = Look::at(board, &schedule, now);
-        if let Ok(View { datacenter: Ok(datacenter), .. }) = &look
+        let mut view = look(board, &schedule, now);
+        if let Ok(View { datacenter: Ok(datacenter), .. }) = &view
             && schedule.metadata.owner_references.as_ref().is_none_or(Vec::is_empty)
         {
             let before = schedule.metadata.resource_version.clone();
             schedule = objects::own(&tools.client, &schedule, datacenter).await?;
             self.wrote(before, &schedule);
-            look = Look::at(board, &schedule, now);
+            view = look(board, &schedule, now);
         }
-        let wake = match look {
+        let wake = match view {
             Ok(view) => self.follow(ctx, &schedule, view, now).await?,
             Err(problem) => {
                 let last = last(&schedule);
@@ -131,35 +131,30 @@ struct View {
     due: Due,
 }
 
-/// Looking at a schedule.
-struct Look;
-
-impl Look {
-    /// What `schedule` asks for at `now`, or why it asks for nothing.
-    fn at(board: &Board, schedule: &MedusaBackupSchedule, now: Timestamp) -> Result<View, Problem> {
-        let recipe = recipe::read(&schedule.spec)?;
-        if schedule.spec.disabled == Some(true) {
-            return Err(Problem::new(
-                Reason::Paused,
-                "spec.disabled is true: nothing runs, and what is left out is not caught up with".to_owned(),
-            ));
-        }
-        let (namespace, name) = (objects::namespace(schedule), objects::name(schedule));
-        let created = schedule.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-        let runs = board.runs_of(namespace, name);
-        let work = schedule.spec.operation_type.into();
-        let past = Past {
-            created,
-            is_unchanged: schedule.metadata.generation.is_none_or(|generation| generation <= 1),
-            next: schedule.status.as_ref().and_then(|s| s.next_schedule.as_ref()).map(|time| time.0),
-            last: last(schedule).max(runs::latest_slot(&runs, work, name, created)),
-        };
-        let owners = schedule.metadata.owner_references.clone().unwrap_or_default();
-        let wanted = &schedule.spec.backup_spec.cassandra_datacenter;
-        let datacenter = board.datacenter(wanted, namespace, &owners);
-        let due = plan::due(&recipe, &past, now);
-        Ok(View { recipe, datacenter, past, due })
+/// What `schedule` asks for at `now`, or why it asks for nothing.
+fn look(board: &Board, schedule: &MedusaBackupSchedule, now: Timestamp) -> Result<View, Problem> {
+    let recipe = recipe::read(&schedule.spec)?;
+    if schedule.spec.disabled == Some(true) {
+        return Err(Problem::new(
+            Reason::Paused,
+            "spec.disabled is true: nothing runs, and what is left out is not caught up with".to_owned(),
+        ));
     }
+    let (namespace, name) = (objects::namespace(schedule), objects::name(schedule));
+    let created = schedule.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+    let runs = board.runs_of(namespace, name);
+    let work = schedule.spec.operation_type.into();
+    let past = Past {
+        created,
+        is_unchanged: schedule.metadata.generation.is_none_or(|generation| generation <= 1),
+        next: schedule.status.as_ref().and_then(|s| s.next_schedule.as_ref()).map(|time| time.0),
+        last: last(schedule).max(runs::latest_slot(&runs, work, name, created)),
+    };
+    let owners = schedule.metadata.owner_references.clone().unwrap_or_default();
+    let wanted = &schedule.spec.backup_spec.cassandra_datacenter;
+    let datacenter = board.datacenter(wanted, namespace, &owners);
+    let due = plan::due(&recipe, &past, now);
+    Ok(View { recipe, datacenter, past, due })
 }
 
 fn last(schedule: &MedusaBackupSchedule) -> Option<Timestamp> {

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     plan::{MANY, Missed},
@@ -19,7 +19,7 @@ use crate::{
         medusa::{MedusaBackupSchedule, MedusaBackupScheduleStatus},
         set_condition,
     },
-    data_plane::{objects, problem::Problem},
+    data_plane::{objects, outcome, problem::Problem},
 };
 
 /// Condition: whether the next slot will run.
@@ -82,15 +82,8 @@ pub fn status(
 /// The status as a merge patch that only applies to `resource_version`.
 #[must_use]
 pub fn patch(resource_version: &str, status: &MedusaBackupScheduleStatus) -> Value {
-    json!({
-        "metadata": {"resourceVersion": resource_version},
-        "status": {
-            "nextSchedule": status.next_schedule,
-            "lastExecution": status.last_execution,
-            "message": status.message,
-            "conditions": status.conditions,
-        }
-    })
+    let fields = ["nextSchedule", "lastExecution", "message", "conditions"];
+    outcome::patch(resource_version, status, &fields)
 }
 
 /// How many slots were missed since when, as the beginning of a sentence.

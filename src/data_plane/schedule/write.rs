@@ -5,11 +5,7 @@
 use std::{collections::BTreeMap, fmt::Debug};
 
 use jiff::Timestamp;
-use kube::{
-    Api, Client, Resource,
-    api::{DeleteParams, ObjectMeta, Preconditions},
-    core::NamespaceResourceScope,
-};
+use kube::{Api, Client, Resource, api::ObjectMeta, core::NamespaceResourceScope};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::runs::{Run, Work};
@@ -147,21 +143,17 @@ fn taken(there: &Run) -> Problem {
 /// # Errors
 /// When the API server cannot be asked or refuses.
 pub async fn delete(client: &Client, run: &Run) -> Result<(), kube::Error> {
-    let only_this = Preconditions { uid: Some(run.uid.clone()), resource_version: None };
-    let params = DeleteParams::default().preconditions(only_this);
+    let uid = Some(run.uid.clone());
     let deleted = match run.work {
         Work::Backup => {
             let jobs = Api::<MedusaBackupJob>::namespaced(client.clone(), &run.namespace);
-            jobs.delete(&run.name, &params).await.map(drop)
+            objects::delete(&jobs, &run.name, uid, None).await
         }
         Work::Purge | Work::Other => {
             let tasks = Api::<MedusaTask>::namespaced(client.clone(), &run.namespace);
-            tasks.delete(&run.name, &params).await.map(drop)
+            objects::delete(&tasks, &run.name, uid, None).await
         }
     };
-    match deleted {
-        // A conflict says that another object has taken the name.
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        other => other,
-    }
+    // A conflict says that another object has taken the name.
+    deleted.or_else(|error| if objects::is_conflict(&error) { Ok(()) } else { Err(error) })
 }

@@ -1,18 +1,13 @@
 //! The changes of a sync, written one by one. Each is harmless to repeat, and a removal is of the very
 //! version it was decided on.
 
-use kube::{
-    Api, Client,
-    api::{DeleteParams, Patch, Preconditions},
-    core::NamespaceResourceScope,
-};
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use kube::{Api, Client, api::Patch};
+use serde_json::Value;
 
 use super::sync_plan::{Change, This};
 use crate::{
     api::medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupStatus},
-    data_plane::objects,
+    data_plane::{objects, outcome},
 };
 
 /// What was done so far.
@@ -111,34 +106,24 @@ async fn remove(
     this: &This,
     job: Option<&This>,
 ) -> Result<(), kube::Error> {
-    if let Some(job) = job {
-        delete(jobs, name, job).await?;
+    if let Some(This { uid, resource_version }) = job.cloned() {
+        objects::delete(jobs, name, uid, resource_version).await?;
     }
-    delete(backups, name, this).await
+    let This { uid, resource_version } = this.clone();
+    objects::delete(backups, name, uid, resource_version).await
 }
 
-async fn delete<K>(api: &Api<K>, name: &str, this: &This) -> Result<(), kube::Error>
-where
-    K: kube::Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let preconditions =
-        Preconditions { uid: this.uid.clone(), resource_version: this.resource_version.clone() };
-    match api.delete(name, &DeleteParams::default().preconditions(preconditions)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
+/// Every field, so that none of an older status stays.
 fn status_patch(this: &This, status: &MedusaBackupStatus) -> Value {
-    json!({"metadata": {"resourceVersion": this.resource_version}, "status": {
-        "startTime": status.start_time,
-        "finishTime": status.finish_time,
-        "totalNodes": status.total_nodes,
-        "finishedNodes": status.finished_nodes,
-        "nodes": status.nodes,
-        "totalFiles": status.total_files,
-        "totalSize": status.total_size,
-        "status": status.status,
-    }})
+    let fields = [
+        "startTime",
+        "finishTime",
+        "totalNodes",
+        "finishedNodes",
+        "nodes",
+        "totalFiles",
+        "totalSize",
+        "status",
+    ];
+    outcome::patch(this.resource_version.as_deref().unwrap_or_default(), status, &fields)
 }

@@ -4,10 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use kube::{
-    Api, Client,
-    api::{DeleteParams, ObjectMeta, Preconditions},
-};
+use kube::{Api, Client, api::ObjectMeta};
 
 use crate::{
     api::{
@@ -66,16 +63,10 @@ pub async fn ensure(
             ),
         ))),
         Existing::Old => {
-            let this = Preconditions {
-                uid: existing.metadata.uid.clone(),
-                resource_version: existing.metadata.resource_version.clone(),
-            };
-            match tasks.delete(&name, &DeleteParams::default().preconditions(this)).await {
-                Ok(_) => Ok(FollowUp::Later),
-                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
-                    Ok(FollowUp::Later)
-                }
-                Err(error) => Err(error),
+            let ObjectMeta { uid, resource_version, .. } = existing.metadata;
+            match objects::delete(&tasks, &name, uid, resource_version).await {
+                Err(error) if !objects::is_conflict(&error) => Err(error),
+                Ok(()) | Err(_) => Ok(FollowUp::Later),
             }
         }
     }

@@ -206,7 +206,7 @@ impl Task {
                 }
             },
             Work::Pods(pods) => {
-                if let Some(pause) = pods.ask(tools, &task.spec.cassandra_datacenter).await {
+                if let Some(pause) = pods.ask(tools).await {
                     run.tell(tools, task).await?;
                     return Ok(Action::requeue(pause));
                 }
@@ -326,11 +326,13 @@ impl Run {
 }
 
 impl Pods {
-    /// Asks the pods of datacenter `dc`. Returns how long to wait, or nothing once all are decided.
-    async fn ask(&mut self, tools: &Tools, dc: &str) -> Option<Duration> {
+    /// Asks the pods. Returns how long to wait, or nothing once all are decided.
+    async fn ask(&mut self, tools: &Tools) -> Option<Duration> {
         type Call = BoxFuture<'static, Result<TaskPodResult, Trouble>>;
+        // Medusa knows a datacenter by Cassandra's own name.
+        let name = self.round.peers.datacenter.display_name();
         let call = |pod: &str, medusa: Arc<Medusa>, (): ()| -> Call {
-            let (pod, dc, preparation) = (pod.to_owned(), dc.to_owned(), self.preparation.clone());
+            let (pod, dc, preparation) = (pod.to_owned(), name.clone(), self.preparation.clone());
             Box::pin(async move {
                 match preparation {
                     None => Ok(status::purged(&pod, &medusa.purge().await?)),

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::pod::{Pod, Verdict};
 use crate::{
@@ -26,22 +25,8 @@ use crate::{
 /// The status as a merge patch that only applies to `resource_version`.
 #[must_use]
 pub fn patch(resource_version: &str, status: &MedusaTaskStatus) -> Value {
-    // An empty list has to be written as null: left out, the old list would stay.
-    fn list<T: Serialize>(items: &[T]) -> Value {
-        if items.is_empty() { Value::Null } else { json!(items) }
-    }
-    json!({
-        "metadata": {"resourceVersion": resource_version},
-        "status": {
-            "startTime": status.start_time,
-            "finishTime": status.finish_time,
-            "inProgress": list(&status.in_progress),
-            "finished": list(&status.finished),
-            "failed": list(&status.failed),
-            "message": status.message,
-            "conditions": status.conditions,
-        }
-    })
+    let fields = ["startTime", "finishTime", "inProgress", "finished", "failed", "message", "conditions"];
+    outcome::patch(resource_version, status, &fields)
 }
 
 /// The task is claimed: started now, with `pods` in progress.
@@ -141,6 +126,8 @@ pub fn purged(pod: &str, answer: &PurgeBackupsResponse) -> TaskPodResult {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::api::Conditions as _;
 

@@ -149,3 +149,17 @@ fn only_what_matters_of_a_datacenter_wakes() {
     assert_eq!(note_datacenter(&board, Event::Delete(datacenter("2", json!({})))), here());
     assert!(board.datacenter("dc1", "ns", &[]).is_err());
 }
+
+#[test]
+fn what_cannot_be_read_is_not_gone() {
+    let board = Board::default();
+    note_datacenter(&board, Event::Apply(datacenter("1", json!({}))));
+    let spoiled = Event::Apply(datacenter("1", json!({})));
+    assert_eq!(board.note_datacenter(&None, Ok(spoiled), |_| None), Wake::Nobody);
+    assert!(board.datacenter("dc1", "ns", &[]).is_ok());
+
+    note(&board, Event::Apply(job("a-1", "a", json!({}))));
+    let spoiled = Event::Apply(job("a-1", "a", json!({})));
+    assert_eq!(board.note_run(&None, Source::Jobs, Ok(spoiled), |_| None), Wake::Nobody);
+    assert!(!is_free(&board, "a-2", "a", Policy::Forbid));
+}
