@@ -4,6 +4,7 @@
 
 mod backup;
 mod backup_job;
+mod backup_schedule;
 mod cluster;
 mod data_plane;
 mod selector;
@@ -12,6 +13,10 @@ pub use backup::{BackupOrigin, FleetBackup, FleetBackupDatacenter, FleetBackupSp
 pub use backup_job::{
     DatacenterCounts, DatacenterRun, FleetBackupJob, FleetBackupJobSpec, FleetBackupJobStatus, NodeCounts,
     Phase, UnreachablePolicy,
+};
+pub use backup_schedule::{
+    CatchUp, ConcurrencyPolicy, Execution, FleetBackupSchedule, FleetBackupScheduleSpec,
+    FleetBackupScheduleStatus, ScheduleOperation, ScheduleTemplate, ScheduledDatacenters, ScheduledRun,
 };
 pub use cluster::{
     ClusterDatacenter, FleetCluster, FleetClusterSpec, FleetClusterStatus, K8ssandraClusterRef, MedusaState,
