@@ -84,7 +84,7 @@ fn modules_import_downwards_only() {
 }
 
 /// Files that decide. They take `now` and what was seen as arguments and return what to do.
-const PURE: [&str; 43] = [
+const PURE: [&str; 44] = [
     "src/control_plane/view.rs",
     "src/control_plane/registry/health.rs",
     "src/control_plane/registry/kubeconfig.rs",
@@ -96,6 +96,7 @@ const PURE: [&str; 43] = [
     "src/control_plane/fanout/select.rs",
     "src/control_plane/fanout/plan.rs",
     "src/control_plane/fanout/judge.rs",
+    "src/control_plane/fanout/rollout.rs",
     "src/control_plane/fanout/rollup.rs",
     "src/control_plane/inventory/grouping.rs",
     "src/control_plane/inventory/points.rs",

@@ -6,6 +6,7 @@ mod backup;
 mod backup_job;
 mod cluster;
 mod data_plane;
+mod rollout;
 mod selector;
 
 pub use backup::{BackupOrigin, FleetBackup, FleetBackupDatacenter, FleetBackupSpec, FleetBackupStatus};
@@ -20,6 +21,7 @@ pub use data_plane::{
     CredentialStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, DeletionPolicy, KubeconfigSecretRef, Limits,
     MedusaController,
 };
+pub use rollout::{Rollout, limit};
 pub use selector::Selector;
 
 /// API group of the fleet kinds.
