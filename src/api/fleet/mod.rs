@@ -8,6 +8,7 @@ mod cluster;
 mod data_plane;
 mod rollout;
 mod selector;
+mod task;
 
 pub use backup::{BackupOrigin, FleetBackup, FleetBackupDatacenter, FleetBackupSpec, FleetBackupStatus};
 pub use backup_job::{
@@ -23,6 +24,7 @@ pub use data_plane::{
 };
 pub use rollout::{Rollout, limit};
 pub use selector::Selector;
+pub use task::{DatacenterTask, FleetOperation, FleetTask, FleetTaskSpec, FleetTaskStatus, Purged};
 
 /// API group of the fleet kinds.
 pub const GROUP: &str = "fleet.k8ssandra.io";
