@@ -7,7 +7,9 @@ mod backup_job;
 mod backup_schedule;
 mod cluster;
 mod data_plane;
+mod rollout;
 mod selector;
+mod task;
 
 pub use backup::{BackupOrigin, FleetBackup, FleetBackupDatacenter, FleetBackupSpec, FleetBackupStatus};
 pub use backup_job::{
@@ -25,7 +27,9 @@ pub use data_plane::{
     CredentialStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, DeletionPolicy, KubeconfigSecretRef, Limits,
     MedusaController,
 };
+pub use rollout::{Rollout, limit};
 pub use selector::Selector;
+pub use task::{DatacenterTask, FleetOperation, FleetTask, FleetTaskSpec, FleetTaskStatus, Purged};
 
 /// API group of the fleet kinds.
 pub const GROUP: &str = "fleet.k8ssandra.io";

@@ -7,6 +7,7 @@ mod apply;
 mod controller;
 pub mod judge;
 pub mod plan;
+pub mod rollout;
 pub mod rollup;
 pub mod select;
 
