@@ -85,6 +85,12 @@ pub fn clean_value(value: &str) -> String {
     kept.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
+/// Whether an object with these finalizers may not start yet: see [`HELD`].
+#[must_use]
+pub fn is_held(finalizers: &[String]) -> bool {
+    finalizers.iter().any(|finalizer| finalizer == HELD)
+}
+
 #[cfg(test)]
 mod tests {
     use super::clean_value;

@@ -208,6 +208,8 @@ reasons! {
     RunReplaced,
     /// The last execution lies in the future.
     ClockSteppedBack,
+    /// A data plane's own schedule, which a fleet schedule relies on, does not run.
+    DelegatedNotReady,
 
     // Restores.
     /// The backup's racks or their numbers of nodes are not the datacenter's.

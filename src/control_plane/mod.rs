@@ -10,6 +10,7 @@ pub mod inventory;
 pub mod metrics;
 pub mod registry;
 pub mod replication;
+pub mod schedules;
 pub mod view;
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
@@ -132,9 +133,17 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         client: config.client.clone(),
         namespace: config.namespace.clone(),
         fleet: fleet.clone(),
-        control_plane,
+        control_plane: control_plane.clone(),
         events: events.clone(),
     };
+    let schedules = schedules::ScheduleContext::new(
+        config.client.clone(),
+        config.namespace.clone(),
+        fleet.clone(),
+        control_plane.clone(),
+        events.clone(),
+        schedules::expectation::Expectations::default(),
+    );
     let inventory = inventory::InventoryContext {
         client: config.client.clone(),
         namespace: config.namespace.clone(),
@@ -152,6 +161,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         () = registry::run_sources(config.client.clone(), config.namespace.clone(), events) => "registration",
         () = replication::run(replication) => "replication",
         () = fanout::run(fanout, shutdown.clone()) => "fan-out",
+        () = schedules::run(schedules, shutdown.clone()) => "schedules",
         () = inventory::run(inventory) => "inventory",
     };
     if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::PartEnded(ended)) }

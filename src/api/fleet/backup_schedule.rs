@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{FleetBackupJobSpec, Selector, UnreachablePolicy};
+use super::{FleetBackupJobSpec, FleetOperation, FleetTaskSpec, Rollout, Selector, UnreachablePolicy};
 use crate::api::{medusa::BackupType, schema};
 
 /// When to run what over which datacenters.
@@ -121,6 +121,16 @@ pub enum ScheduleOperation {
 }
 
 impl ScheduleOperation {
+    /// The operation of its FleetTask; a backup has none.
+    #[must_use]
+    pub fn task(self) -> Option<FleetOperation> {
+        match self {
+            Self::Backup => None,
+            Self::Purge => Some(FleetOperation::Purge),
+            Self::Sync => Some(FleetOperation::Sync),
+        }
+    }
+
     /// The word as it appears in objects.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -204,20 +214,49 @@ pub struct ScheduleTemplate {
     /// Of a FleetBackupJob. Absent: `differential`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_type: Option<BackupType>,
+    /// How many datacenters are at work at a time, and what happens when some fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// What to do about a data plane that does not answer. Absent: `Wait`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreachable_policy: Option<UnreachablePolicy>,
+    /// A run and what it made in the data planes are deleted that many seconds after its end; backups stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub ttl_seconds_after_finished: Option<i32>,
 }
 
 impl ScheduleTemplate {
-    /// The spec of a FleetBackupJob.
+    /// The spec of a FleetBackupJob whose starts are spread over `window` seconds, unless the template says over how
+    /// many.
     #[must_use]
-    pub fn backup_job(&self) -> FleetBackupJobSpec {
+    pub fn backup_job(&self, window: Option<i32>) -> FleetBackupJobSpec {
         FleetBackupJobSpec {
             selector: self.selector.clone(),
             backup_type: self.backup_type.unwrap_or_default(),
             unreachable_policy: self.unreachable_policy.unwrap_or_default(),
         }
+    }
+
+    /// The spec of a FleetTask, spread likewise.
+    #[must_use]
+    pub fn task(&self, operation: FleetOperation, window: Option<i32>) -> FleetTaskSpec {
+        FleetTaskSpec {
+            operation,
+            selector: self.selector.clone(),
+            rollout: self.rollout_over(window),
+            unreachable_policy: self.unreachable_policy.unwrap_or_default(),
+            ttl_seconds_after_finished: self.ttl_seconds_after_finished,
+            cancel: None,
+            dry_run: None,
+        }
+    }
+
+    fn rollout_over(&self, window: Option<i32>) -> Option<Rollout> {
+        let Some(window) = window else { return self.rollout.clone() };
+        let mut rollout = self.rollout.clone().unwrap_or_default();
+        rollout.stagger_window_seconds.get_or_insert(window);
+        Some(rollout)
     }
 }
 

@@ -184,6 +184,9 @@ async fn reconcile(
         fanout.forget(job);
         return Ok(Next::await_change());
     }
+    if labels::is_held(job.finalizers()) {
+        return Ok(Next::await_change()); // Its schedule lets it go, or takes it back (ADR 13).
+    }
     if !fanout.context.fleet.is_enrolled() {
         return Ok(Next::requeue(ENROL_WAIT));
     }

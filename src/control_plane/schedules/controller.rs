@@ -11,32 +11,28 @@ use jiff::Timestamp;
 use kube::{
     Resource as _, ResourceExt as _,
     core::DeserializeGuard,
-    runtime::{
-        controller::Action,
-        reflector::{ObjectRef, Store},
-    },
+    runtime::{controller::Action, reflector::Store},
 };
 use tokio::time::Instant;
 
 use super::{
     ScheduleContext, coordinated, delegated,
     expectation::Expectation,
-    recipe,
+    is_ready,
+    recipe::{self, Recipe},
     runs::RunKind,
+    scope::Scope,
     status::{self, Outcome, Report},
 };
 use crate::{
     api::{
         Reason,
         fleet::{
-            Execution, FleetBackupSchedule, FleetBackupScheduleStatus, FleetCluster, ScheduleOperation, ScheduledDatacenters,
+            Execution, FleetBackupSchedule, FleetBackupScheduleStatus, FleetCluster, ScheduleOperation,
         },
         labels,
     },
-    control_plane::{
-        fanout::select::{ClusterLabels, is_placeholder, select},
-        fleet::Snapshot,
-    },
+    control_plane::fanout::select::ClusterLabels,
     runtime::{backoff::Backoff, written::Written},
 };
 
@@ -111,7 +107,7 @@ impl Memory {
             self.published = Some(Instant::now());
         }
         let about = schedule.object_ref(&());
-        if let Outcome::Missed(_, message) = &report.outcome {
+        if let Outcome::Missed(_, message) | Outcome::There(message) = &report.outcome {
             ctx.events.warning(about.clone(), Reason::SlotsMissed, "Schedule", message);
         }
         let is_news = |type_| {
@@ -195,49 +191,52 @@ async fn look(
     let name = schedule.name_any();
     let now = ctx.clock.now();
     let planes = ctx.fleet.snapshot();
-    let is_enrolled = ctx.fleet.is_enrolled();
     if schedule.metadata.deletion_timestamp.is_some() {
         ctx.expectations.forget(&name);
-        let clusters = scheduler.cluster_labels();
-        return delegated::take_back(ctx, memory, schedule, &planes, &clusters, is_enrolled, now).await;
+        return delegated::take_back(ctx, schedule, &planes, ctx.fleet.is_enrolled(), now).await;
     }
-    let old = schedule.status.clone().unwrap_or_default();
-    let recipe = match recipe::read(&schedule.spec) {
-        Ok(recipe) => recipe,
+    let is_known = ctx.fleet.is_enrolled() && is_ready(&scheduler.clusters);
+    let read = recipe::read(&schedule.spec)
+        .and_then(|recipe| Ok((recipe, Scope::of(schedule, &planes, &scheduler.cluster_labels())?)));
+    let (recipe, scope) = match read {
+        Ok(read) => read,
         Err(problem) => {
             ctx.expectations.forget(&name);
+            let old = schedule.status.clone().unwrap_or_default();
             let report = Report { next: None, ..Report::unchanged(&old, Err(problem)) };
             return memory.tell(ctx, schedule, &report, now).await;
         }
     };
-    let clusters = scheduler.cluster_labels();
-    let is_known = is_enrolled && scheduler.clusters.wait_until_ready_now();
-    let expectation = Expectation {
-        interval: recipe.cron.longest_gap(now),
-        next: old.next_schedule_time.as_ref().map(|time| time.0),
-    };
-    if is_known && schedule.spec.operation == ScheduleOperation::Backup && schedule.spec.suspend != Some(true) {
-        ctx.expectations.set(&name, covered(schedule, &planes, &clusters), expectation);
-    } else if is_known {
-        ctx.expectations.forget(&name);
+    if is_known {
+        promise(ctx, schedule, &recipe, &scope, now);
     }
-    let is_delegated = schedule.spec.execution == Execution::Delegated;
-    if is_delegated || schedule.finalizers().iter().any(|f| f == labels::DELEGATED) {
+    if schedule.spec.execution == Execution::Delegated {
+        // Nothing is scheduled, and nothing taken back, on half of what there is to know.
         if !is_known {
             return Ok(Some(LISTING));
         }
-        let wait = delegated::look(ctx, memory, schedule, &recipe, &planes, &clusters, now).await?;
-        if is_delegated || wait.is_some() {
-            return Ok(wait);
+        return delegated::look(ctx, memory, schedule, &recipe, &scope, &planes, now).await;
+    }
+    if schedule.finalizers().iter().any(|f| f == labels::DELEGATED) && ctx.fleet.is_enrolled() {
+        let is_gone = delegated::withdraw(ctx, memory, schedule, &planes).await?;
+        if is_gone {
+            return Ok(Some(Duration::ZERO));
         }
     }
-    let kind = RunKind::from(schedule.spec.operation);
-    if !ctx.children.is_listed(kind) {
+    if !ctx.children.is_listed(RunKind::from(schedule.spec.operation)) {
         return Ok(Some(LISTING));
     }
-    if schedule.spec.suspend == Some(true) {
-        return coordinated::suspended(ctx, memory, schedule, now).await;
-    }
-    let datacenters = is_known.then(|| counted(schedule, &planes, &clusters)).flatten();
+    let datacenters = is_known.then(|| scope.counts(&planes));
     coordinated::look(ctx, memory, schedule, &recipe, datacenters, now).await
+}
+
+/// Tells the inventory what the clusters of a backup schedule may expect.
+fn promise(ctx: &ScheduleContext, schedule: &FleetBackupSchedule, recipe: &Recipe, scope: &Scope, now: Timestamp) {
+    let name = schedule.name_any();
+    if schedule.spec.operation != ScheduleOperation::Backup || schedule.spec.suspend == Some(true) {
+        return ctx.expectations.forget(&name);
+    }
+    let next = schedule.status.as_ref().and_then(|status| status.next_schedule_time.as_ref()).map(|time| time.0);
+    let promise = Expectation { interval: recipe.cron.longest_gap(now), next };
+    ctx.expectations.set(&name, scope.clusters(), promise);
 }

@@ -11,7 +11,7 @@ use super::{
     recipe::Recipe,
     runs::{Run, RunKind, surplus},
     status::{self, Outcome, Report},
-    tick::{Next, Tick, tick},
+    tick::{Next, tick},
     write::Made,
 };
 use crate::api::{
@@ -64,8 +64,11 @@ pub(super) async fn look(
         memory.commit(ctx, schedule, &report, now).await?;
         return Ok(Some(Duration::ZERO));
     }
-    let Tick { next, .. } = decided;
-    match next {
+    if schedule.spec.suspend == Some(true) {
+        let report = Report { next: None, ready: Err(status::suspended()), ..report };
+        return memory.tell(ctx, schedule, &report, now).await;
+    }
+    match decided.next {
         Next::Later { next, missed } => {
             let ready = if next.is_some() { report.ready } else { Err(status::never(recipe)) };
             let outcome = missed.map_or(Outcome::Nothing, |missed| status::too_late(missed, recipe));

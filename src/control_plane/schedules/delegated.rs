@@ -12,7 +12,7 @@ use kube::{
 use super::{
     ScheduleContext,
     controller::Memory,
-    delegate::{Action, Delegation, Refusal, can_write, is_ours, plan},
+    delegate::{Action, Delegation, Refusal, plan},
     recipe::{Problem, Recipe},
     results::{first_of, results},
     scope::Scope,
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{Execution, FleetBackupSchedule, ScheduleOperation, ScheduledDatacenters},
+        fleet::{FleetBackupSchedule, ScheduleOperation, ScheduledDatacenters},
         labels,
         medusa::MedusaBackupSchedule,
     },
@@ -117,28 +117,6 @@ pub(super) async fn take_back(
     Ok(written.is_none().then_some(LOOK_AGAIN))
 }
 
-/// Takes back what belongs to schedules that exist no more: left behind in data planes that did not answer.
-pub(super) async fn sweep(ctx: &ScheduleContext, known: &[String], planes: &[Snapshot]) {
-    let mut actions = Vec::new();
-    for plane in planes.iter().filter(|plane| can_write(plane)) {
-        for (key, there) in &plane.view.schedules.items {
-            let Some(uid) = there.labels().get(labels::FLEET_SCHEDULE_UID) else { continue };
-            if known.contains(uid) || !is_ours(there, uid, &ctx.control_plane) {
-                continue;
-            }
-            actions.push(Action::Delete {
-                data_plane: plane.name.clone(),
-                key: key.clone(),
-                uid: there.uid().unwrap_or_default(),
-            });
-        }
-    }
-    if !actions.is_empty() {
-        tracing::info!(count = actions.len(), "taking back MedusaBackupSchedules whose FleetBackupSchedule is gone");
-        carry_out(ctx, actions, planes).await;
-    }
-}
-
 async fn hold(
     ctx: &ScheduleContext,
     memory: &mut Memory,
@@ -158,7 +136,7 @@ async fn take_all(ctx: &ScheduleContext, schedule: &FleetBackupSchedule, planes:
 }
 
 /// Carries out `actions`; returns what could not be. What was written is put into the views at once.
-async fn carry_out(ctx: &ScheduleContext, actions: Vec<Action>, planes: &[Snapshot]) -> Vec<Refusal> {
+pub(super) async fn carry_out(ctx: &ScheduleContext, actions: Vec<Action>, planes: &[Snapshot]) -> Vec<Refusal> {
     let mut writes: FuturesUnordered<_> = actions
         .into_iter()
         .filter_map(|action| {
@@ -284,7 +262,6 @@ fn ready(
     scope: &Scope,
     unready: &[String],
 ) -> Result<String, Problem> {
-    debug_assert_eq!(schedule.spec.execution, Execution::Delegated);
     if let Some(first) = delegation.refused.first() {
         let all: Vec<String> =
             delegation.refused.iter().map(|r| format!("{}: {}", r.place, r.problem.message)).collect();

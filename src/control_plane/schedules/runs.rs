@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt};
 
 use crate::api::{
-    fleet::{FleetBackupJob, FleetBackupSchedule, ScheduleOperation, Phase, ScheduledRun},
+    fleet::{FleetBackupJob, FleetBackupSchedule, FleetTask, Phase, ScheduleOperation, ScheduledRun},
     labels, names,
 };
 
@@ -62,6 +62,8 @@ pub struct Run {
     pub finalizers: Vec<String>,
     /// Whether it is being deleted.
     pub is_deleted: bool,
+    /// Whether it is to start nothing more.
+    pub is_cancelled: bool,
     /// How far it is.
     pub phase: Phase,
     /// When it ended.
@@ -74,10 +76,21 @@ impl Run {
     pub fn of_job(job: &FleetBackupJob) -> Option<Self> {
         let status = job.status.clone().unwrap_or_default();
         let finish = status.finish_time.map(|time| time.0);
-        Self::new(RunKind::Backup, job, status.phase.unwrap_or_default(), finish)
+        let run = Self::new(RunKind::Backup, job)?;
+        Some(Self { phase: status.phase.unwrap_or_default(), finish, ..run })
     }
 
-    fn new(kind: RunKind, object: &impl ResourceExt, phase: Phase, finish: Option<Timestamp>) -> Option<Self> {
+    /// A FleetTask, if a schedule owns it.
+    #[must_use]
+    pub fn of_task(task: &FleetTask) -> Option<Self> {
+        let status = task.status.clone().unwrap_or_default();
+        let finish = status.finish_time.map(|time| time.0);
+        let run = Self::new(RunKind::Task, task)?;
+        let is_cancelled = task.spec.is_cancelled();
+        Some(Self { is_cancelled, phase: status.phase.unwrap_or_default(), finish, ..run })
+    }
+
+    fn new(kind: RunKind, object: &impl ResourceExt) -> Option<Self> {
         let owner = FleetBackupSchedule::kind(&());
         let owner = object.owner_references().iter().find(|reference| reference.kind == owner)?;
         let name = object.name_any();
@@ -90,15 +103,16 @@ impl Run {
             schedule: (owner.name.clone(), owner.uid.clone()),
             finalizers: object.finalizers().to_vec(),
             is_deleted: object.meta().deletion_timestamp.is_some(),
-            phase,
-            finish,
+            is_cancelled: false,
+            phase: Phase::Pending,
+            finish: None,
         })
     }
 
     /// Whether it may not start, because its slot may not be written down.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.finalizers.iter().any(|finalizer| finalizer == labels::HELD)
+        labels::is_held(&self.finalizers)
     }
 
     /// Whether it goes on, or will.

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The datacenters a schedule's template selects.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scope {
     /// Those that could be worked on.
     pub datacenters: Vec<DatacenterRun>,
@@ -39,7 +39,7 @@ impl Scope {
         let chosen = select(&selector, planes, clusters, &[]).map_err(|invalid| {
             Problem::new(Reason::InvalidSelector, invalid.0.replace("spec.selector", "spec.template.selector"))
         })?;
-        let mut scope = Self { datacenters: Vec::new(), unmatched: Vec::new(), unlisted: Vec::new() };
+        let mut scope = Self::default();
         for entry in chosen {
             if is_placeholder(&entry) {
                 scope.unlisted.push(entry.data_plane);

@@ -5,10 +5,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     recipe::{Problem, Recipe},
+    results::first_of,
     runs::Run,
 };
 use crate::api::{
-    Reason,
+    Conditions as _, Reason,
     cron::Missed,
     fleet::{FleetBackupSchedule, FleetBackupScheduleStatus, Phase, ScheduledDatacenters, ScheduledRun},
     set_condition,
@@ -30,6 +31,8 @@ pub enum Outcome {
     OnTime,
     /// Some were missed: how many, and the same with the reason in words.
     Missed(Missed, String),
+    /// Some were missed in data planes that watch the clock themselves.
+    There(String),
 }
 
 /// Everything a status says.
@@ -104,6 +107,7 @@ pub fn status(
             new.missed_slots = new.missed_slots.saturating_add(i64::try_from(missed.count).unwrap_or(i64::MAX));
             (true, Reason::SlotsMissed, message.as_str())
         }
+        Outcome::There(message) => (true, Reason::SlotsMissed, message.as_str()),
     };
     set_condition(&mut new.conditions, MISSED, Some(missed), reason, message, generation, now);
     new
@@ -114,6 +118,21 @@ pub fn status(
 pub fn too_late(missed: Missed, recipe: &Recipe) -> Outcome {
     let deadline = recipe.deadline.unwrap_or_default().as_secs();
     Outcome::Missed(missed, format!("{missed}: more than {deadline} s ago, after which none may start"))
+}
+
+/// What a Delegated schedule's datacenters say of slots that passed without a run; their number is theirs to know.
+/// Said once.
+#[must_use]
+pub fn missed_there(old: &FleetBackupScheduleStatus, places: &[String]) -> Outcome {
+    let said = old.conditions.of_type(MISSED);
+    if places.is_empty() {
+        return if said.is_some_and(|c| c.status == "True") { Outcome::OnTime } else { Outcome::Nothing };
+    }
+    let message = first_of(places);
+    if said.is_some_and(|c| c.status == "True" && c.message == message) {
+        return Outcome::Nothing;
+    }
+    Outcome::There(message)
 }
 
 /// What the slots before `slot`, which runs, have come to.
@@ -195,8 +214,6 @@ mod tests {
         super::runs::tests::{ended, held, run},
         *,
     };
-    use crate::api::Conditions as _;
-
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }

@@ -1,12 +1,16 @@
 //! What is written for a schedule in the control plane's own cluster. Every write names the version or the uid it is
 //! about, and may be repeated.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use std::fmt::Debug;
+
+use jiff::Timestamp;
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
-    Api, Resource as _, ResourceExt as _,
+    Api, Resource, ResourceExt as _,
     api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
 };
-use serde_json::json;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 
 use super::{
     ScheduleContext,
@@ -15,7 +19,7 @@ use super::{
 };
 use crate::api::{
     Reason,
-    fleet::{FleetBackupJob, FleetBackupSchedule, FleetBackupScheduleStatus, ScheduledRun},
+    fleet::{FleetBackupJob, FleetBackupSchedule, FleetBackupScheduleStatus, FleetTask, ScheduledRun},
     labels, names,
 };
 
@@ -36,8 +40,26 @@ pub(super) fn is_stale(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 409))
 }
 
+/// What differs between the kinds of runs.
+trait Runs: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned {
+    /// It as a schedule sees it, if a schedule owns it.
+    fn seen(&self) -> Option<Run>;
+}
+
+impl Runs for FleetBackupJob {
+    fn seen(&self) -> Option<Run> {
+        Run::of_job(self)
+    }
+}
+
+impl Runs for FleetTask {
+    fn seen(&self) -> Option<Run> {
+        Run::of_task(self)
+    }
+}
+
 impl ScheduleContext {
-    fn jobs(&self) -> Api<FleetBackupJob> {
+    fn api<K: Runs>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
@@ -49,70 +71,103 @@ impl ScheduleContext {
     pub(super) async fn make(
         &self,
         schedule: &FleetBackupSchedule,
-        slot: jiff::Timestamp,
+        slot: Timestamp,
     ) -> Result<Made, kube::Error> {
-        let name = names::slot(&schedule.name_any(), slot);
+        let (template, window) = (schedule.spec.template.clone().unwrap_or_default(), schedule.spec.window_seconds);
+        let metadata = metadata(schedule, &names::slot(&schedule.name_any(), slot));
+        match schedule.spec.operation.task() {
+            None => {
+                let job = FleetBackupJob { metadata, spec: template.backup_job(window), status: None };
+                self.create(schedule, job).await
+            }
+            Some(operation) => {
+                let task = FleetTask { metadata, spec: template.task(operation, window), status: None };
+                self.create(schedule, task).await
+            }
+        }
+    }
+
+    async fn create<K: Runs>(&self, schedule: &FleetBackupSchedule, new: K) -> Result<Made, kube::Error> {
         let params =
             PostParams { field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()), ..PostParams::default() };
-        let made = match RunKind::from(schedule.spec.operation) {
-            RunKind::Backup => {
-                let job = job(schedule, metadata(schedule, &name));
-                self.jobs().create(&params, &job).await.map(|made| Run::of_job(&made))
-            }
-            RunKind::Task => {
-                return Ok(Made::Refused(Problem::new(
-                    Reason::NotServed,
-                    "spec.operation: this control plane makes no FleetTasks; use `backup`",
-                )));
-            }
+        let name = new.name_any();
+        let taken = || {
+            let kind = K::kind(&());
+            let message = format!(
+                "a {kind} `{name}` exists that this schedule has not made; delete it, or give the schedule another name"
+            );
+            Made::Refused(Problem::new(Reason::NameConflict, message))
         };
-        match made {
-            Ok(Some(run)) => Ok(Made::New(run)),
-            Ok(None) => Ok(Made::Refused(taken(schedule, &name))),
+        match self.api::<K>().create(&params, &new).await {
+            Ok(made) => Ok(made.seen().map_or_else(taken, Made::New)),
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                let there = self.find(RunKind::from(schedule.spec.operation), &name).await?;
+                let there = self.api::<K>().get_opt(&name).await?.and_then(|there| there.seen());
                 let ours = there.filter(|run| run.schedule.1 == schedule.uid().unwrap_or_default());
                 Ok(match ours {
                     Some(run) if run.is_held() => Made::Adopted(run),
-                    Some(_) => Made::Begun,
-                    None => Made::Refused(taken(schedule, &name)),
+                    Some(run) => {
+                        self.children.put(run);
+                        Made::Begun
+                    }
+                    None => taken(),
                 })
             }
-            Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
-                Ok(Made::Refused(Problem::new(
-                    Reason::WriteRefused,
-                    format!("the API server refuses `{name}`: {}", status.message),
-                )))
+            Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() || status.code == 404 => {
+                let message = format!("the API server refuses {} `{name}`: {}", K::kind(&()), status.message);
+                Ok(Made::Refused(Problem::new(Reason::WriteRefused, message)))
             }
             Err(error) => Err(error),
         }
     }
 
     /// The run of that kind and name, if it exists and a schedule owns it.
-    pub(super) async fn find(&self, kind: RunKind, name: &str) -> Result<Option<Run>, kube::Error> {
+    async fn find(&self, kind: RunKind, name: &str) -> Result<Option<Run>, kube::Error> {
         match kind {
-            RunKind::Backup => Ok(self.jobs().get_opt(name).await?.and_then(|job| Run::of_job(&job))),
-            RunKind::Task => Ok(None),
+            RunKind::Backup => Ok(self.api::<FleetBackupJob>().get_opt(name).await?.and_then(|job| job.seen())),
+            RunKind::Task => Ok(self.api::<FleetTask>().get_opt(name).await?.and_then(|task| task.seen())),
+        }
+    }
+
+    /// Merges `patch` into a run, which must still be the version it names. One that has changed meanwhile is left:
+    /// the watch shows how.
+    async fn merge(&self, run: &Run, patch: Value) -> Result<Option<Run>, kube::Error> {
+        let patch = Patch::Merge(patch);
+        let patched = match run.kind {
+            RunKind::Backup => {
+                self.api::<FleetBackupJob>().patch(&run.name, &manager(), &patch).await.map(|job| job.seen())
+            }
+            RunKind::Task => self.api::<FleetTask>().patch(&run.name, &manager(), &patch).await.map(|task| task.seen()),
+        };
+        match patched {
+            Ok(now) => Ok(now),
+            Err(error) if is_stale(&error) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
     /// Lets a held run go. One that is being deleted goes for good.
     pub(super) async fn release(&self, run: &Run) -> Result<(), kube::Error> {
         let rest: Vec<&String> = run.finalizers.iter().filter(|f| *f != labels::HELD).collect();
-        let patch = Patch::Merge(json!({
-            "metadata": {"uid": run.uid, "resourceVersion": run.version, "finalizers": rest}
-        }));
-        match run.kind {
-            RunKind::Backup => match self.jobs().patch(&run.name, &manager(), &patch).await {
-                Ok(job) => match Run::of_job(&job) {
-                    Some(now) if !run.is_deleted => self.children.put(now),
-                    _ => self.children.remove(run),
-                },
-                // Changed meanwhile: the watch shows how.
-                Err(error) if is_stale(&error) => {}
-                Err(error) => return Err(error),
-            },
-            RunKind::Task => {}
+        let patch = json!({"metadata": {"uid": run.uid, "resourceVersion": run.version, "finalizers": rest}});
+        match self.merge(run, patch).await? {
+            Some(_) if run.is_deleted => self.children.remove(run),
+            Some(now) => self.children.put(now),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Cancels a run that goes on: it starts nothing more.
+    pub(super) async fn cancel(&self, run: &ScheduledRun) -> Result<(), kube::Error> {
+        let kind = RunKind::of(&run.kind);
+        let Some(there) = self.find(kind, &run.name).await?.filter(|there| there.uid == run.uid) else {
+            return Ok(());
+        };
+        if there.is_active() && !there.is_cancelled {
+            let patch = json!({"metadata": {"uid": run.uid}, "spec": {"cancel": true}});
+            if let Some(now) = self.merge(&there, patch).await? {
+                self.children.put(now);
+            }
         }
         Ok(())
     }
@@ -125,8 +180,8 @@ impl ScheduleContext {
             ..DeleteParams::default()
         };
         let deleted = match run.kind {
-            RunKind::Backup => self.jobs().delete(&run.name, &params).await.map(drop),
-            RunKind::Task => Ok(()),
+            RunKind::Backup => self.api::<FleetBackupJob>().delete(&run.name, &params).await.map(drop),
+            RunKind::Task => self.api::<FleetTask>().delete(&run.name, &params).await.map(drop),
         };
         match deleted {
             Err(error) if !is_stale(&error) => Err(error),
@@ -139,14 +194,14 @@ impl ScheduleContext {
         if !run.is_deleted {
             self.delete(run).await?;
         }
-        if let Some(there) = self.find(run.kind, &run.name).await?.filter(|there| there.uid == run.uid) {
-            if !there.is_deleted {
-                return Ok(());
+        match self.find(run.kind, &run.name).await? {
+            Some(there) if there.uid == run.uid && !there.is_deleted => Ok(()),
+            Some(there) if there.uid == run.uid => self.release(&there).await,
+            Some(_) | None => {
+                self.children.remove(run);
+                Ok(())
             }
-            self.release(&there).await?;
         }
-        self.children.remove(run);
-        Ok(())
     }
 
     /// Writes a status on the version it was decided on; `None` when there is another version by now.
@@ -230,19 +285,4 @@ fn metadata(schedule: &FleetBackupSchedule, name: &str) -> ObjectMeta {
         finalizers: Some(vec![labels::HELD.to_owned()]),
         ..ObjectMeta::default()
     }
-}
-
-fn job(schedule: &FleetBackupSchedule, metadata: ObjectMeta) -> FleetBackupJob {
-    let template = schedule.spec.template.clone().unwrap_or_default();
-    FleetBackupJob { metadata, spec: template.backup_job(schedule.spec.window_seconds), status: None }
-}
-
-fn taken(schedule: &FleetBackupSchedule, name: &str) -> Problem {
-    let kind = RunKind::from(schedule.spec.operation).as_str();
-    Problem::new(
-        Reason::NameConflict,
-        format!(
-            "a {kind} `{name}` exists that this schedule has not made; delete it, or give the schedule another name"
-        ),
-    )
 }
