@@ -11,6 +11,8 @@
     reason = "tests fail by panicking and explain themselves on stderr"
 )]
 
+#[path = "../support/gate.rs"]
+mod gate;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -22,4 +24,5 @@ mod inventory;
 mod kubeconfigs;
 mod registration;
 mod replication;
+mod schedules;
 mod silence;

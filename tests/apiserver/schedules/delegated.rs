@@ -1,0 +1,1 @@
+//! Delegated schedules over real data planes.
