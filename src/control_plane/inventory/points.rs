@@ -214,6 +214,21 @@ fn is_whole(entry: &FleetBackupDatacenter) -> bool {
     entry.status == "SUCCESS" && entry.nodes.is_some_and(|n| n.total > 0 && n.finished == n.total)
 }
 
+/// One backup per datacenter: of several attempts the whole one, else the last.
+fn best_attempts(entries: Vec<FleetBackupDatacenter>) -> Vec<FleetBackupDatacenter> {
+    let mut best: BTreeMap<(String, String, String), FleetBackupDatacenter> = BTreeMap::new();
+    let rank = |e: &FleetBackupDatacenter| {
+        (is_whole(e), e.start_time.as_ref().map(|t| t.0), e.medusa_backup.clone())
+    };
+    for entry in entries {
+        let place = (entry.data_plane.clone(), entry.namespace.clone(), entry.name.clone());
+        if best.get(&place).is_none_or(|other| rank(other) < rank(&entry)) {
+            best.insert(place, entry);
+        }
+    }
+    best.into_values().collect()
+}
+
 fn summarize(
     cluster: &str,
     parts: Parts,
@@ -222,7 +237,7 @@ fn summarize(
     old: FleetBackupStatus,
     now: Timestamp,
 ) -> FleetBackupStatus {
-    let mut entries = parts.entries;
+    let mut entries = best_attempts(parts.entries);
     let absent = absent(cluster, &entries, planes, &old);
     entries.extend(absent);
     entries
@@ -359,6 +374,17 @@ mod tests {
         assert_eq!(status.nodes_done.as_deref(), Some("6/6"));
         assert_eq!(status.size.as_deref(), Some("2.00 KB"));
         assert_eq!(status.origin.as_ref().unwrap().job.as_deref(), Some("nightly"));
+    }
+
+    #[test]
+    fn of_several_attempts_the_whole_one_counts() {
+        let failed = ("nightly-dc1-r2x0b1c2d3e", record("dc1", "FAILED", 3));
+        let whole = ("nightly-dc1-0b1c2d3e", record("dc1", "SUCCESS", 3));
+        let status =
+            points(&[plane("eu", with("dc1", &[failed, whole]))]).remove("nightly-0b1c2d3e.shop").unwrap();
+        assert!(status.complete);
+        assert_eq!(status.done.as_deref(), Some("1/1"));
+        assert_eq!(status.datacenters[0].medusa_backup.as_deref(), Some("nightly-dc1-0b1c2d3e"));
     }
 
     #[test]
