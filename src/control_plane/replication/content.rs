@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::desired::{CopyKey, CopyKind};
 use crate::{
-    api::{labels, medusa::MedusaConfiguration},
+    api::{labels, medusa::MedusaConfiguration, names},
     control_plane::{
         sources::{Payload, hash_configuration, hash_data},
         view::{CopyRecord, ObjectKey},
