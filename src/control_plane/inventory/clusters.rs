@@ -64,7 +64,11 @@ fn describe(datacenter: &CassandraDatacenter, plane: &Snapshot) -> ClusterDatace
         data_plane: plane.name.clone(),
         size: i64::from(datacenter.spec.size),
         ready: plane.view.is_live().then(|| datacenter.is_ready()),
-        medusa: MedusaState { deployed: medusa.is_some(), image: medusa.and_then(|c| c.image.clone()) },
+        medusa: MedusaState {
+            deployed: medusa.is_some(),
+            image: medusa.and_then(|c| c.image.clone()),
+            ..MedusaState::default()
+        },
         ..ClusterDatacenter::default()
     }
 }
