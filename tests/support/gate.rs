@@ -103,8 +103,8 @@ where
             "/apis/cassandra.datastax.com/",
             "/secrets/",
         ]
-            .iter()
-            .any(|part| path.contains(part));
+        .iter()
+        .any(|part| path.contains(part));
         if !is_write || !is_ours {
             return Box::pin(self.inner.call(request));
         }

@@ -234,7 +234,11 @@ impl ScheduleTemplate {
         FleetBackupJobSpec {
             selector: self.selector.clone(),
             backup_type: self.backup_type.unwrap_or_default(),
+            rollout: self.rollout_over(window),
             unreachable_policy: self.unreachable_policy.unwrap_or_default(),
+            ttl_seconds_after_finished: self.ttl_seconds_after_finished,
+            cancel: None,
+            dry_run: None,
         }
     }
 

@@ -21,7 +21,8 @@ pub use backup_schedule::{
     FleetBackupScheduleStatus, ScheduleOperation, ScheduleTemplate, ScheduledDatacenters, ScheduledRun,
 };
 pub use cluster::{
-    ClusterDatacenter, FleetCluster, FleetClusterSpec, FleetClusterStatus, K8ssandraClusterRef, MedusaState,
+    ClusterDatacenter, CredentialsState, DeploymentState, FleetCluster, FleetClusterSpec, FleetClusterStatus,
+    K8ssandraClusterRef, KeptField, MedusaChange, MedusaState, StorageState,
 };
 pub use data_plane::{
     CredentialStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, DeletionPolicy, KubeconfigSecretRef, Limits,

@@ -73,6 +73,7 @@ fn job(args: &Backup, namespace: &str, now: Timestamp) -> Outcome<FleetBackupJob
             selector: selector(&args.selection),
             backup_type: args.backup_type.into(),
             unreachable_policy: args.unreachable_policy.into(),
+            ..FleetBackupJobSpec::default()
         },
         status: None,
     })

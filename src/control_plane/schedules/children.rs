@@ -101,8 +101,12 @@ impl Children {
             }
             Event::InitDone => {
                 let brought = inner.listing.remove(&kind).unwrap_or_default();
-                let gone: Vec<Place> =
-                    inner.owners.keys().filter(|place| place.0 == kind && !brought.contains(place)).cloned().collect();
+                let gone: Vec<Place> = inner
+                    .owners
+                    .keys()
+                    .filter(|place| place.0 == kind && !brought.contains(place))
+                    .cloned()
+                    .collect();
                 for place in gone {
                     inner.take(&place);
                 }
@@ -119,7 +123,8 @@ impl Inner {
         let place = (run.kind, run.name.clone());
         // A listing that began before a write of ours does not know of it.
         self.listing.values_mut().for_each(|brought| _ = brought.insert(place.clone()));
-        let version = |run: &Run| run.version.as_deref().and_then(|v| v.parse::<u64>().ok()).unwrap_or_default();
+        let version =
+            |run: &Run| run.version.as_deref().and_then(|v| v.parse::<u64>().ok()).unwrap_or_default();
         let owner = run.schedule.1.clone();
         if self.owners.insert(place.clone(), owner.clone()).is_some_and(|before| before != owner) {
             self.runs.values_mut().for_each(|runs| _ = runs.remove(&place));

@@ -27,9 +27,7 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{
-            Execution, FleetBackupSchedule, FleetBackupScheduleStatus, FleetCluster, ScheduleOperation,
-        },
+        fleet::{Execution, FleetBackupSchedule, FleetBackupScheduleStatus, FleetCluster, ScheduleOperation},
         labels,
     },
     control_plane::fanout::select::ClusterLabels,
@@ -159,7 +157,10 @@ pub(super) fn error_policy(object: Arc<Guarded>, error: &kube::Error, scheduler:
     Action::requeue(lock(&scheduler.backoff).failed(&name))
 }
 
-pub(super) async fn reconcile(object: Arc<Guarded>, scheduler: Arc<Scheduler>) -> Result<Action, kube::Error> {
+pub(super) async fn reconcile(
+    object: Arc<Guarded>,
+    scheduler: Arc<Scheduler>,
+) -> Result<Action, kube::Error> {
     let name = object.name_any();
     let schedule = match &object.0 {
         Ok(schedule) => schedule,
@@ -231,12 +232,19 @@ async fn look(
 }
 
 /// Tells the inventory what the clusters of a backup schedule may expect.
-fn promise(ctx: &ScheduleContext, schedule: &FleetBackupSchedule, recipe: &Recipe, scope: &Scope, now: Timestamp) {
+fn promise(
+    ctx: &ScheduleContext,
+    schedule: &FleetBackupSchedule,
+    recipe: &Recipe,
+    scope: &Scope,
+    now: Timestamp,
+) {
     let name = schedule.name_any();
     if schedule.spec.operation != ScheduleOperation::Backup || schedule.spec.suspend == Some(true) {
         return ctx.expectations.forget(&name);
     }
-    let next = schedule.status.as_ref().and_then(|status| status.next_schedule_time.as_ref()).map(|time| time.0);
+    let next =
+        schedule.status.as_ref().and_then(|status| status.next_schedule_time.as_ref()).map(|time| time.0);
     let promise = Expectation { interval: recipe.cron.longest_gap(now), next };
     ctx.expectations.set(&name, scope.clusters(), promise);
 }

@@ -74,14 +74,14 @@ pub(super) async fn look(
             let outcome = missed.map_or(Outcome::Nothing, |missed| status::too_late(missed, recipe));
             let wait = memory.tell(ctx, schedule, &Report { next, ready, outcome, ..report }, now).await?;
             for run in surplus(&runs, recipe.keep_good, recipe.keep_bad) {
-                ctx.delete(&run).await?;
-                ctx.children.put(Run { is_deleted: true, ..run });
+                ctx.retire(&run, now).await?;
             }
             Ok(sooner(wait, next.map(|next| since(now, next))))
         }
         Next::Busy { since: waits, until } => {
             let ready = Err(status::busy(&report.active, waits));
-            let wait = memory.tell(ctx, schedule, &Report { next: Some(waits), ready, ..report }, now).await?;
+            let wait =
+                memory.tell(ctx, schedule, &Report { next: Some(waits), ready, ..report }, now).await?;
             let until = until.map(|until| since(now, after(until, Duration::from_millis(1))));
             Ok(sooner(wait, until))
         }

@@ -89,7 +89,8 @@ pub fn plan(
     let wanted: &[DatacenterRun] = if recipe.is_some() { &scope.datacenters } else { &[] };
     delegation.total = wanted.len();
     for plane in planes {
-        let here: Vec<&DatacenterRun> = wanted.iter().filter(|entry| entry.data_plane == plane.name).collect();
+        let here: Vec<&DatacenterRun> =
+            wanted.iter().filter(|entry| entry.data_plane == plane.name).collect();
         let ours: Vec<(&ObjectKey, &MedusaBackupSchedule)> = plane
             .view
             .schedules
@@ -267,7 +268,9 @@ fn spec(
     let lacks = |field: &str, meant: &str| match capabilities.schedule_has(field) {
         Some(_) => Problem::new(
             Reason::NotServed,
-            format!("its definition of MedusaBackupSchedules has no spec.{field}, so {meant}; install ours or a newer one"),
+            format!(
+                "its definition of MedusaBackupSchedules has no spec.{field}, so {meant}; install ours or a newer one"
+            ),
         ),
         None => Problem::new(
             Reason::NotServed,
@@ -277,9 +280,14 @@ fn spec(
     let operation_type = match wanted.operation {
         ScheduleOperation::Backup => ScheduledOperation::Backup,
         ScheduleOperation::Purge if has("operationType") => ScheduledOperation::Purge,
-        ScheduleOperation::Purge => return Err(lacks("operationType", "it would back up instead of purging")),
+        ScheduleOperation::Purge => {
+            return Err(lacks("operationType", "it would back up instead of purging"));
+        }
         ScheduleOperation::Sync => {
-            return Err(Problem::new(Reason::InvalidSpec, "spec.operation: a MedusaBackupSchedule cannot sync"));
+            return Err(Problem::new(
+                Reason::InvalidSpec,
+                "spec.operation: a MedusaBackupSchedule cannot sync",
+            ));
         }
     };
     // Without the field a run waits for the one before, which is what Forbid means.
@@ -288,10 +296,11 @@ fn spec(
         return Err(lacks("concurrencyPolicy", &format!("runs would not follow `{}`", policy.as_str())));
     }
     let window = u32::try_from(wanted.window_seconds.unwrap_or_default()).unwrap_or_default() / 60;
-    let (fields, unspread) = match recipe.cron.shifted(offset(&schedule.uid().unwrap_or_default(), entry, window)) {
-        Ok(fields) => (fields, None),
-        Err(why) => (recipe.cron.text().to_owned(), Some(why)),
-    };
+    let (fields, unspread) =
+        match recipe.cron.shifted(offset(&schedule.uid().unwrap_or_default(), entry, window)) {
+            Ok(fields) => (fields, None),
+            Err(why) => (recipe.cron.text().to_owned(), Some(why)),
+        };
     // k8ssandra-operator reads a zone from the expression only, also where our definition is installed.
     let is_upstreams = capabilities.controller.as_ref().is_some_and(|c| c.name == "k8ssandra-operator");
     let (cron_schedule, time_zone) = match recipe.cron.zone() {

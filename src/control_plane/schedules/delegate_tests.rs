@@ -92,8 +92,7 @@ async fn a_strangers_schedule_of_that_name_is_never_touched() {
     let found = look(&schedule, &[open("eu", with(one(), (key, object.clone())))]);
     assert!(found.actions.is_empty());
     assert_eq!(found.refused[0].problem.reason, Reason::NameConflict);
-    object.metadata.labels =
-        Some([(labels::FLEET_SCHEDULE_UID.to_owned(), schedule.uid().unwrap())].into());
+    object.metadata.labels = Some([(labels::FLEET_SCHEDULE_UID.to_owned(), schedule.uid().unwrap())].into());
     assert!(!is_ours(&object, &schedule.uid().unwrap(), CP), "another control plane's");
 }
 
@@ -124,7 +123,10 @@ async fn what_no_longer_belongs_is_taken_back_where_the_data_plane_answers_and_n
 async fn a_silent_data_plane_waits_while_others_go_on() {
     let found = look(&schedule(json!({})), &[open("eu", one()), open("us", silent())]);
     assert_eq!((found.actions.len(), found.total), (1, 1));
-    assert_eq!((found.refused[0].place.as_str(), found.refused[0].problem.reason), ("us", Reason::DataPlaneUnreachable));
+    assert_eq!(
+        (found.refused[0].place.as_str(), found.refused[0].problem.reason),
+        ("us", Reason::DataPlaneUnreachable)
+    );
 }
 
 fn older(fields: &[&str]) -> View {
@@ -140,7 +142,10 @@ fn older(fields: &[&str]) -> View {
 #[case(json!({"concurrencyPolicy": "Allow"}), "concurrencyPolicy")]
 #[case(json!({"concurrencyPolicy": "Replace"}), "concurrencyPolicy")]
 #[tokio::test]
-async fn an_older_definition_is_refused_where_it_would_do_something_else(#[case] spec: Value, #[case] field: &str) {
+async fn an_older_definition_is_refused_where_it_would_do_something_else(
+    #[case] spec: Value,
+    #[case] field: &str,
+) {
     let found = look(&schedule(spec), &[open("old", older(&[])), open("new", one())]);
     assert_eq!(found.actions.len(), 1, "the other goes on");
     let refused = &found.refused[0];
@@ -150,14 +155,21 @@ async fn an_older_definition_is_refused_where_it_would_do_something_else(#[case]
 
 #[tokio::test]
 async fn fields_an_older_definition_lacks_are_left_out_and_the_zone_goes_into_the_expression() {
-    let spec = json!({"timeZone": "Europe/Berlin", "startingDeadlineSeconds": 60, "successfulJobsHistoryLimit": 2});
+    let spec =
+        json!({"timeZone": "Europe/Berlin", "startingDeadlineSeconds": 60, "successfulJobsHistoryLimit": 2});
     let (_, old) = applied(&look(&schedule(spec.clone()), &[open("eu", older(&["operationType"]))]));
     assert_eq!(old.spec.cron_schedule, "TZ=Europe/Berlin 0 2 * * *");
-    assert_eq!((old.spec.time_zone, old.spec.starting_deadline_seconds, old.spec.concurrency_policy), (None, None, None));
+    assert_eq!(
+        (old.spec.time_zone, old.spec.starting_deadline_seconds, old.spec.concurrency_policy),
+        (None, None, None)
+    );
     let (_, new) = applied(&look(&schedule(spec), &[open("eu", one())]));
     assert_eq!(new.spec.cron_schedule, "0 2 * * *");
     assert_eq!(new.spec.time_zone.as_deref(), Some("Europe/Berlin"));
-    assert_eq!((new.spec.starting_deadline_seconds, new.spec.successful_jobs_history_limit), (Some(60), Some(2)));
+    assert_eq!(
+        (new.spec.starting_deadline_seconds, new.spec.successful_jobs_history_limit),
+        (Some(60), Some(2))
+    );
 }
 
 #[tokio::test]
@@ -185,7 +197,8 @@ async fn a_clusters_datacenters_share_their_minute_inside_the_window_and_cluster
     };
     let clusters: Vec<String> = (0..20).map(|n| format!("c{n}")).collect();
     let view = |plane: usize| {
-        let all: Vec<_> = clusters.iter().map(|cluster| labelled(&format!("{cluster}-dc{plane}"), cluster)).collect();
+        let all: Vec<_> =
+            clusters.iter().map(|cluster| labelled(&format!("{cluster}-dc{plane}"), cluster)).collect();
         live(&all)
     };
     let found = look(&schedule(json!({"windowSeconds": 3600})), &[open("p1", view(1)), open("p2", view(2))]);
@@ -210,7 +223,8 @@ async fn a_clusters_datacenters_share_their_minute_inside_the_window_and_cluster
 
 #[tokio::test]
 async fn an_expression_that_cannot_be_moved_is_used_as_it_is_and_that_is_said() {
-    let found = look(&schedule(json!({"schedule": "@every 6h", "windowSeconds": 3600})), &[open("eu", one())]);
+    let found =
+        look(&schedule(json!({"schedule": "@every 6h", "windowSeconds": 3600})), &[open("eu", one())]);
     assert_eq!(applied(&found).1.spec.cron_schedule, "@every 6h");
     assert!(found.unspread.unwrap().contains("@every"));
 }

@@ -60,7 +60,8 @@ pub(super) async fn look(
     let planes = ctx.fleet.snapshot();
     let mut delegation = plan(schedule, Some(recipe), &planes, scope, &ctx.control_plane);
     delegation.refused.extend(failed.iter().cloned());
-    let wait = memory.tell(ctx, schedule, &report(schedule, recipe, &delegation, scope, &planes), now).await?;
+    let wait =
+        memory.tell(ctx, schedule, &report(schedule, recipe, &delegation, scope, &planes), now).await?;
     let retry = (!failed.is_empty()).then_some(RETRY);
     Ok(wait.into_iter().chain(retry).min())
 }
@@ -73,7 +74,8 @@ pub(super) async fn withdraw(
     planes: &[Snapshot],
 ) -> Result<bool, kube::Error> {
     let delegation = take_all(ctx, schedule, planes).await;
-    let is_gone = delegation.left.is_empty() && delegation.unknown.is_empty() && delegation.actions.is_empty();
+    let is_gone =
+        delegation.left.is_empty() && delegation.unknown.is_empty() && delegation.actions.is_empty();
     if is_gone {
         match ctx.set_finalizer(schedule, false).await? {
             Some(written) => memory.written.note(schedule.resource_version(), &written),
@@ -99,13 +101,15 @@ pub(super) async fn take_back(
     }
     let delegation = take_all(ctx, schedule, planes).await;
     let asked = schedule.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);
-    let is_gone = delegation.left.is_empty() && delegation.unknown.is_empty() && delegation.actions.is_empty();
+    let is_gone =
+        delegation.left.is_empty() && delegation.unknown.is_empty() && delegation.actions.is_empty();
     if !is_gone && now.duration_since(asked) < GRACE {
         return Ok(Some(LOOK_AGAIN));
     }
     if !is_gone {
         let kinds = delegation.left.iter().map(|place| format!("MedusaBackupSchedule {place}"));
-        let unknown = delegation.unknown.iter().map(|plane| format!("whatever it has in data plane `{plane}`"));
+        let unknown =
+            delegation.unknown.iter().map(|plane| format!("whatever it has in data plane `{plane}`"));
         let left: Vec<String> = kinds.chain(unknown).collect();
         let note = format!(
             "not every data plane can be asked; left behind there: {}. What is left is taken back when they answer",
@@ -136,7 +140,11 @@ async fn take_all(ctx: &ScheduleContext, schedule: &FleetBackupSchedule, planes:
 }
 
 /// Carries out `actions`; returns what could not be. What was written is put into the views at once.
-pub(super) async fn carry_out(ctx: &ScheduleContext, actions: Vec<Action>, planes: &[Snapshot]) -> Vec<Refusal> {
+pub(super) async fn carry_out(
+    ctx: &ScheduleContext,
+    actions: Vec<Action>,
+    planes: &[Snapshot],
+) -> Vec<Refusal> {
     let mut writes: FuturesUnordered<_> = actions
         .into_iter()
         .filter_map(|action| {
@@ -271,7 +279,10 @@ fn ready(
         return Err(Problem::new(Reason::InvalidSelector, first.clone()));
     }
     if delegation.total == 0 {
-        return Err(Problem::new(Reason::NoDatacenters, "spec.template.selector matches no datacenter with Medusa"));
+        return Err(Problem::new(
+            Reason::NoDatacenters,
+            "spec.template.selector matches no datacenter with Medusa",
+        ));
     }
     if schedule.spec.suspend == Some(true) {
         return Err(status::suspended());
@@ -284,5 +295,9 @@ fn ready(
         (None, Some(window)) if window >= 60 => format!(", spread over {window} s"),
         (None, _) => String::new(),
     };
-    Ok(format!("{} data planes' own schedules run at each slot of {}{spread}", delegation.there.len(), recipe.cron))
+    Ok(format!(
+        "{} data planes' own schedules run at each slot of {}{spread}",
+        delegation.there.len(),
+        recipe.cron
+    ))
 }

@@ -22,7 +22,10 @@ pub struct Expectation {
 pub struct Expectations(Arc<Mutex<BTreeMap<String, (BTreeSet<String>, Expectation)>>>);
 
 impl Expectations {
-    fn change<R>(&self, change: impl FnOnce(&mut BTreeMap<String, (BTreeSet<String>, Expectation)>) -> R) -> R {
+    fn change<R>(
+        &self,
+        change: impl FnOnce(&mut BTreeMap<String, (BTreeSet<String>, Expectation)>) -> R,
+    ) -> R {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -60,7 +63,10 @@ mod tests {
     use super::*;
 
     fn promise(hours: i64, next: i64) -> Expectation {
-        Expectation { interval: Some(SignedDuration::from_hours(hours)), next: Timestamp::from_second(next).ok() }
+        Expectation {
+            interval: Some(SignedDuration::from_hours(hours)),
+            next: Timestamp::from_second(next).ok(),
+        }
     }
 
     #[test]

@@ -256,7 +256,8 @@ async fn sweeps(scheduler: Arc<Scheduler>, schedules: Store<Guarded>) {
         if !is_known {
             continue;
         }
-        let known: BTreeSet<String> = schedules.state().iter().filter_map(|schedule| schedule.uid()).collect();
+        let known: BTreeSet<String> =
+            schedules.state().iter().filter_map(|schedule| schedule.uid()).collect();
         if let Err(error) = sweep::sweep(ctx, &known).await {
             tracing::warn!(%error, "clear up after schedules that are gone");
         }

@@ -112,7 +112,10 @@ mod tests {
     #[case(json!({"catchUp": "None"}), Some(60))]
     #[case(json!({"catchUp": "None", "startingDeadlineSeconds": 7200}), Some(60))]
     #[case(json!({"catchUp": "None", "startingDeadlineSeconds": 5}), Some(5))]
-    fn without_catching_up_a_slot_runs_on_time_or_not_at_all(#[case] more: Value, #[case] seconds: Option<u64>) {
+    fn without_catching_up_a_slot_runs_on_time_or_not_at_all(
+        #[case] more: Value,
+        #[case] seconds: Option<u64>,
+    ) {
         assert_eq!(read(&spec(more)).unwrap().deadline, seconds.map(Duration::from_secs));
     }
 }

@@ -63,8 +63,10 @@ pub fn results(there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], backup
             .filter(|(backup, _)| backup.namespace == key.namespace)
             .filter_map(|(backup, record)| Some((names::slot_of(&key.name, &backup.name)?, &**record)))
             .collect();
-        let good = own.values().filter(|record| record.status == "SUCCESS").filter_map(|r| r.finish_time).max();
-        oldest = Some(oldest.map_or(good, |oldest| oldest.and_then(|oldest| good.map(|good| oldest.min(good)))));
+        let good =
+            own.values().filter(|record| record.status == "SUCCESS").filter_map(|r| r.finish_time).max();
+        oldest =
+            Some(oldest.map_or(good, |oldest| oldest.and_then(|oldest| good.map(|good| oldest.min(good)))));
         let Some((slot, newest)) = own.last_key_value() else {
             found.is_good = false;
             continue;
@@ -142,14 +144,20 @@ mod tests {
             snapshot("us", status(2_000, 2_900), &[(1_000, "SUCCESS"), (2_000, "FAILED")]),
         ];
         let found = read(&planes);
-        assert_eq!((found.last, found.next, found.success), (Some(at(2_000)), Some(at(2_900)), Some(at(1_010))));
+        assert_eq!(
+            (found.last, found.next, found.success),
+            (Some(at(2_000)), Some(at(2_900)), Some(at(1_010)))
+        );
         assert_eq!(found.failed.len(), 1);
         assert!(!found.is_good && found.failed[0].starts_with("us/ns/dc1"));
         assert!(read(&planes[..1]).is_good);
         let never = [planes[0].clone(), snapshot("us", json!({}), &[])];
         assert_eq!(read(&never).success, None, "one has no backup at all");
         let going = [snapshot("eu", status(2_000, 3_000), &[(1_000, "SUCCESS")])];
-        assert!(!read(&going).is_good && read(&going).failed.is_empty(), "the last one may still be going on");
+        assert!(
+            !read(&going).is_good && read(&going).failed.is_empty(),
+            "the last one may still be going on"
+        );
     }
 
     #[test]

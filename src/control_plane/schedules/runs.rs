@@ -77,7 +77,8 @@ impl Run {
         let status = job.status.clone().unwrap_or_default();
         let finish = status.finish_time.map(|time| time.0);
         let run = Self::new(RunKind::Backup, job)?;
-        Some(Self { phase: status.phase.unwrap_or_default(), finish, ..run })
+        let is_cancelled = job.spec.is_cancelled();
+        Some(Self { is_cancelled, phase: status.phase.unwrap_or_default(), finish, ..run })
     }
 
     /// A FleetTask, if a schedule owns it.
@@ -134,7 +135,10 @@ pub fn surplus(runs: &[Run], keep_good: usize, keep_bad: usize) -> Vec<Run> {
     let mut found = Vec::new();
     for (is_good, keep) in [(true, keep_good), (false, keep_bad)] {
         let is_meant = |run: &&Run| {
-            run.phase.is_final() && !run.is_deleted && !run.is_held() && (run.phase == Phase::Succeeded) == is_good
+            run.phase.is_final()
+                && !run.is_deleted
+                && !run.is_held()
+                && (run.phase == Phase::Succeeded) == is_good
         };
         let mut ended: Vec<&Run> = runs.iter().filter(is_meant).collect();
         ended.sort_by_key(|run| (run.slot, run.finish, &run.name));
@@ -206,7 +210,8 @@ pub(super) mod tests {
             run(400, json!({})),
             going,
         ];
-        let names = |good, bad| surplus(&runs, good, bad).iter().map(|run| run.name.clone()).collect::<Vec<_>>();
+        let names =
+            |good, bad| surplus(&runs, good, bad).iter().map(|run| run.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(1, 9), ["nightly-1000", "nightly-3000"]);
         assert_eq!(names(9, 1), ["nightly-2000"]);
         assert_eq!(names(0, 0).len(), 5);

@@ -37,7 +37,10 @@ impl Scope {
     ) -> Result<Self, Problem> {
         let selector = schedule.spec.template.as_ref().and_then(|t| t.selector.clone()).unwrap_or_default();
         let chosen = select(&selector, planes, clusters, &[]).map_err(|invalid| {
-            Problem::new(Reason::InvalidSelector, invalid.0.replace("spec.selector", "spec.template.selector"))
+            Problem::new(
+                Reason::InvalidSelector,
+                invalid.0.replace("spec.selector", "spec.template.selector"),
+            )
         })?;
         let mut scope = Self::default();
         for entry in chosen {

@@ -85,7 +85,12 @@ pub fn status(
         observed_generation: generation,
         last_schedule_time: report.last.map(Time),
         next_schedule_time: report.next.map(Time),
-        last_successful_time: old.last_successful_time.as_ref().map(|time| time.0).max(report.success).map(Time),
+        last_successful_time: old
+            .last_successful_time
+            .as_ref()
+            .map(|time| time.0)
+            .max(report.success)
+            .map(Time),
         active: report.active.clone(),
         missed_slots: old.missed_slots,
         datacenters: report.datacenters.or(old.datacenters),
@@ -104,7 +109,8 @@ pub fn status(
         Outcome::Nothing => return new,
         Outcome::OnTime => (false, Reason::Scheduled, "the last slot ran, and none before it was left out"),
         Outcome::Missed(missed, message) => {
-            new.missed_slots = new.missed_slots.saturating_add(i64::try_from(missed.count).unwrap_or(i64::MAX));
+            new.missed_slots =
+                new.missed_slots.saturating_add(i64::try_from(missed.count).unwrap_or(i64::MAX));
             (true, Reason::SlotsMissed, message.as_str())
         }
         Outcome::There(message) => (true, Reason::SlotsMissed, message.as_str()),
@@ -225,7 +231,8 @@ mod tests {
         let first = status(&old, &fine, Some(1), at(0));
         assert!(first.conditions.is_true(READY) && first.conditions.of_type(MISSED).is_none());
         let missed = Missed { count: 3, first: at(1) };
-        let report = Report { outcome: caught_up(Some(missed), at(180)), ready: Err(suspended()), ..fine.clone() };
+        let report =
+            Report { outcome: caught_up(Some(missed), at(180)), ready: Err(suspended()), ..fine.clone() };
         let second = status(&first, &report, Some(2), at(5));
         assert!(!second.conditions.is_true(READY) && second.conditions.is_true(MISSED));
         let third = status(&second, &Report { outcome: Outcome::OnTime, ..fine.clone() }, Some(2), at(9));
@@ -235,7 +242,8 @@ mod tests {
 
     #[test]
     fn the_last_success_never_goes_back_and_the_latest_run_tells_how_it_goes() {
-        let (last, success) = results(&[ended(1_000, "Succeeded"), ended(2_000, "Failed"), run(3_000, json!({}))]);
+        let (last, success) =
+            results(&[ended(1_000, "Succeeded"), ended(2_000, "Failed"), run(3_000, json!({}))]);
         assert_eq!(last, Some((false, "FleetBackupJob `nightly-2000` is Failed".to_owned())));
         let old = FleetBackupScheduleStatus::default();
         let report = Report { success, succeeded: last, ..Report::unchanged(&old, Ok(String::new())) };

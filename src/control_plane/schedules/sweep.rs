@@ -51,7 +51,10 @@ pub(super) async fn sweep(ctx: &ScheduleContext, known: &BTreeSet<String>) -> Re
     }
     let actions = orphans(&known, &planes, &ctx.control_plane);
     if !actions.is_empty() {
-        tracing::info!(count = actions.len(), "taking back MedusaBackupSchedules whose FleetBackupSchedule is gone");
+        tracing::info!(
+            count = actions.len(),
+            "taking back MedusaBackupSchedules whose FleetBackupSchedule is gone"
+        );
         carry_out(ctx, actions, &planes).await;
     }
     Ok(())

@@ -99,7 +99,8 @@ pub fn tick(
             tick.last = tick.last.max(run.slot);
         }
     }
-    let is_over = |uid: &String| gone.contains(uid) || runs.iter().any(|run| run.uid == *uid && !run.is_active());
+    let is_over =
+        |uid: &String| gone.contains(uid) || runs.iter().any(|run| run.uid == *uid && !run.is_active());
     tick.active = status.active.iter().filter(|active| !is_over(&active.uid)).cloned().collect();
     for run in runs.iter().filter(|run| run.is_active() && !is_named(run)) {
         if !tick.discard.contains(run) {
@@ -111,7 +112,8 @@ pub fn tick(
         return tick;
     }
     // A run that was let go has its slot written down; only the status itself may have been emptied by somebody.
-    let ran = runs.iter().filter(|run| !run.is_held()).filter_map(|run| run.slot).filter(|slot| *slot > created);
+    let ran =
+        runs.iter().filter(|run| !run.is_held()).filter_map(|run| run.slot).filter(|slot| *slot > created);
     tick.last = tick.last.max(ran.max());
     let past = Past {
         created,

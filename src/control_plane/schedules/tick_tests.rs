@@ -89,7 +89,8 @@ fn one_that_a_person_deletes_before_its_slot_is_written_down_counts_as_run() {
 #[test]
 fn the_policy_says_what_a_run_that_goes_on_means() {
     let going = [run(1_000, json!({"status": {"phase": "Running"}}))];
-    let with = |policy: &str| look(&schedule(json!({"concurrencyPolicy": policy}), written(1_000)), &going, 1_100);
+    let with =
+        |policy: &str| look(&schedule(json!({"concurrencyPolicy": policy}), written(1_000)), &going, 1_100);
     assert_eq!(with("Forbid").next, Next::Busy { since: at(1_100), until: None });
     assert_eq!(starts(&with("Allow")), Some(1_100));
     let Next::Start { slot, cancel, .. } = with("Replace").next else { panic!("starts") };
@@ -111,7 +112,8 @@ fn a_run_that_is_not_seen_goes_on_until_it_is_known_to_be_gone() {
 fn a_day_away_runs_the_latest_slot_once_or_none() {
     let away = |spec: Value| look(&schedule(spec, json!({})), &[], 87_450);
     assert_eq!(starts(&away(json!({}))), Some(87_400));
-    let Next::Later { next, missed } = away(json!({"catchUp": "None", "startingDeadlineSeconds": 49})).next else {
+    let Next::Later { next, missed } = away(json!({"catchUp": "None", "startingDeadlineSeconds": 49})).next
+    else {
         panic!("later")
     };
     assert_eq!((next, missed.map(|m| m.count)), (Some(at(87_500)), Some(cron::MANY)));

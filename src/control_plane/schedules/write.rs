@@ -17,10 +17,13 @@ use super::{
     recipe::Problem,
     runs::{Run, RunKind},
 };
-use crate::api::{
-    Reason,
-    fleet::{FleetBackupJob, FleetBackupSchedule, FleetBackupScheduleStatus, FleetTask, ScheduledRun},
-    labels, names,
+use crate::{
+    api::{
+        Reason,
+        fleet::{FleetBackupJob, FleetBackupSchedule, FleetBackupScheduleStatus, FleetTask, ScheduledRun},
+        labels, names,
+    },
+    control_plane::fanout::expire,
 };
 
 /// What came of making a run.
@@ -41,7 +44,9 @@ pub(super) fn is_stale(error: &kube::Error) -> bool {
 }
 
 /// What differs between the kinds of runs.
-trait Runs: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned {
+trait Runs:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned
+{
     /// It as a schedule sees it, if a schedule owns it.
     fn seen(&self) -> Option<Run>;
 }
@@ -73,7 +78,8 @@ impl ScheduleContext {
         schedule: &FleetBackupSchedule,
         slot: Timestamp,
     ) -> Result<Made, kube::Error> {
-        let (template, window) = (schedule.spec.template.clone().unwrap_or_default(), schedule.spec.window_seconds);
+        let (template, window) =
+            (schedule.spec.template.clone().unwrap_or_default(), schedule.spec.window_seconds);
         let metadata = metadata(schedule, &names::slot(&schedule.name_any(), slot));
         match schedule.spec.operation.task() {
             None => {
@@ -88,8 +94,10 @@ impl ScheduleContext {
     }
 
     async fn create<K: Runs>(&self, schedule: &FleetBackupSchedule, new: K) -> Result<Made, kube::Error> {
-        let params =
-            PostParams { field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()), ..PostParams::default() };
+        let params = PostParams {
+            field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
+            ..PostParams::default()
+        };
         let name = new.name_any();
         let taken = || {
             let kind = K::kind(&());
@@ -112,7 +120,9 @@ impl ScheduleContext {
                     None => taken(),
                 })
             }
-            Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() || status.code == 404 => {
+            Err(kube::Error::Api(status))
+                if status.is_forbidden() || status.is_invalid() || status.code == 404 =>
+            {
                 let message = format!("the API server refuses {} `{name}`: {}", K::kind(&()), status.message);
                 Ok(Made::Refused(Problem::new(Reason::WriteRefused, message)))
             }
@@ -123,7 +133,9 @@ impl ScheduleContext {
     /// The run of that kind and name, if it exists and a schedule owns it.
     async fn find(&self, kind: RunKind, name: &str) -> Result<Option<Run>, kube::Error> {
         match kind {
-            RunKind::Backup => Ok(self.api::<FleetBackupJob>().get_opt(name).await?.and_then(|job| job.seen())),
+            RunKind::Backup => {
+                Ok(self.api::<FleetBackupJob>().get_opt(name).await?.and_then(|job| job.seen()))
+            }
             RunKind::Task => Ok(self.api::<FleetTask>().get_opt(name).await?.and_then(|task| task.seen())),
         }
     }
@@ -136,7 +148,9 @@ impl ScheduleContext {
             RunKind::Backup => {
                 self.api::<FleetBackupJob>().patch(&run.name, &manager(), &patch).await.map(|job| job.seen())
             }
-            RunKind::Task => self.api::<FleetTask>().patch(&run.name, &manager(), &patch).await.map(|task| task.seen()),
+            RunKind::Task => {
+                self.api::<FleetTask>().patch(&run.name, &manager(), &patch).await.map(|task| task.seen())
+            }
         };
         match patched {
             Ok(now) => Ok(now),
@@ -187,6 +201,21 @@ impl ScheduleContext {
             Err(error) if !is_stale(&error) => Err(error),
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    /// Deletes an ended run, with what it made in the data planes; one that does not answer is waited for.
+    pub(super) async fn retire(&self, run: &Run, now: Timestamp) -> Result<(), kube::Error> {
+        if run.kind == RunKind::Task {
+            return self.delete(run).await;
+        }
+        let Some(job) = self.api::<FleetBackupJob>().get_opt(&run.name).await? else { return Ok(()) };
+        if job.metadata.uid.as_ref() != Some(&run.uid) {
+            return Ok(());
+        }
+        let overdue = run.finish.map(|finish| now.duration_since(finish)).unwrap_or_default();
+        let status = job.status.clone().unwrap_or_default();
+        let planes = self.fleet.snapshot();
+        expire(&self.client, &self.events, &job, &status, &planes, overdue).await.map(drop)
     }
 
     /// Takes back a held run that must not start: deleted first, so that letting go of it starts nothing.
@@ -246,7 +275,11 @@ impl ScheduleContext {
     }
 
     /// Those of `active` that certainly exist no more. Asked only about runs that no watch shows.
-    pub(super) async fn gone(&self, active: &[ScheduledRun], known: &[Run]) -> Result<Vec<String>, kube::Error> {
+    pub(super) async fn gone(
+        &self,
+        active: &[ScheduledRun],
+        known: &[Run],
+    ) -> Result<Vec<String>, kube::Error> {
         let mut gone = Vec::new();
         for run in active.iter().filter(|run| !known.iter().any(|known| known.uid == run.uid)) {
             match self.find(RunKind::of(&run.kind), &run.name).await? {

@@ -27,8 +27,11 @@ async fn scenario(stage: &Stage<'_>) -> Value {
     let since_first = |time: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
         time.map(|time| time.0.as_second() - first.as_second())
     };
-    let conditions: Vec<Value> =
-        status.conditions.iter().map(|c| json!([c.type_, c.status, c.reason, c.observed_generation])).collect();
+    let conditions: Vec<Value> = status
+        .conditions
+        .iter()
+        .map(|c| json!([c.type_, c.status, c.reason, c.observed_generation]))
+        .collect();
     json!({
         "next": since_first(status.next_schedule_time), "last": since_first(status.last_schedule_time),
         "successful": since_first(status.last_successful_time), "missed": status.missed_slots,
@@ -56,7 +59,9 @@ async fn killed_at_any_write_it_ends_as_if_undisturbed() {
             let begun = stage.watch().await;
             let first = stage.controller_with(Gate::stopping(stop)).await;
             let killed = async {
-                tokio::time::timeout(Duration::from_secs(60), first.gate.reached()).await.expect("the write is made");
+                tokio::time::timeout(Duration::from_secs(60), first.gate.reached())
+                    .await
+                    .expect("the write is made");
                 first.kill();
                 stage.controller().await
             };
@@ -79,7 +84,8 @@ async fn two_control_planes_at_once_run_each_slot_once_also_when_its_run_is_gone
     let _second = stage.controller().await;
     let names: Vec<String> = (0..10).map(|n| format!("s{n}")).collect();
     for name in &names {
-        let spec = json!({"schedule": "@yearly", "concurrencyPolicy": "Allow", "successfulJobsHistoryLimit": 0});
+        let spec =
+            json!({"schedule": "@yearly", "concurrencyPolicy": "Allow", "successfulJobsHistoryLimit": 0});
         stage.schedule(name, spec).await;
     }
     let mut slots = Vec::new();
@@ -160,12 +166,19 @@ async fn a_control_plane_that_wakes_up_late_makes_no_run_of_a_slot_that_is_over(
     let made = |writes: Vec<String>| writes.iter().filter(|write| write.starts_with("DELETE")).count();
     eventually("what it made too late is taken back", async || {
         let (writes, runs) = (late.gate.writes(), stage.runs().await);
-        if made(writes.clone()) > 0 && runs.is_empty() { Ok(()) } else { Err(format!("{runs:?} {writes:#?}")) }
+        if made(writes.clone()) > 0 && runs.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{runs:?} {writes:#?}"))
+        }
     })
     .await;
     let next = stage.run_next("nightly").await;
     let begun = begun.lock().unwrap();
-    assert_eq!(begun.keys().cloned().collect::<BTreeSet<_>>(), set([of("nightly", slot), of("nightly", next)]));
+    assert_eq!(
+        begun.keys().cloned().collect::<BTreeSet<_>>(),
+        set([of("nightly", slot), of("nightly", next)])
+    );
     assert!(begun.values().all(|uids| uids.len() == 1), "{begun:?}");
 }
 

@@ -113,14 +113,8 @@ impl<'a> Stage<'a> {
             let client = seen.client(config);
             let events = Events::new(client.clone(), labels::MANAGER_CONTROL_PLANE);
             let planes = Arc::new(Planes::default());
-            let mut context = ScheduleContext::new(
-                client,
-                ns,
-                planes,
-                "test".to_owned(),
-                events,
-                Expectations::default(),
-            );
+            let mut context =
+                ScheduleContext::new(client, ns, planes, "test".to_owned(), events, Expectations::default());
             context.clock = clock;
             context.check = Duration::from_millis(100);
             schedules::run(context, CancellationToken::new()).await;
@@ -197,7 +191,8 @@ impl<'a> Stage<'a> {
 
     /// Waits until the slot is written down and its run let go, or gone.
     async fn ran(&self, name: &str, slot: Timestamp) {
-        self.until(name, "the slot ran", |s| s.last_schedule_time.clone().filter(|last| last.0 == slot)).await;
+        self.until(name, "the slot ran", |s| s.last_schedule_time.clone().filter(|last| last.0 == slot))
+            .await;
         eventually("the run is let go", async || match self.jobs().get_opt(&of(name, slot)).await.unwrap() {
             Some(job) if labels::is_held(job.finalizers()) => Err(format!("{:?}", job.metadata)),
             Some(_) | None => Ok(()),

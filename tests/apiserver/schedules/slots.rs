@@ -34,7 +34,8 @@ async fn an_absence(stage: &Stage<'_>) {
     let slot = first + SignedDuration::from_secs(86_400);
     stage.ran("latest", slot).await;
     let missed = async |name: &str| {
-        let status = stage.until(name, "slots were missed", |s| (s.missed_slots > 0).then(|| s.clone())).await;
+        let status =
+            stage.until(name, "slots were missed", |s| (s.missed_slots > 0).then(|| s.clone())).await;
         let (is_missed, reason, message) = condition(&status.conditions, "Missed");
         assert_eq!((is_missed.as_str(), reason.as_str()), ("True", "SlotsMissed"), "{message}");
         assert!(status.next_schedule_time.unwrap().0 > slot);
@@ -134,7 +135,11 @@ async fn time_zones(stage: &Stage<'_>) {
         stage.hands.set(*slots.last().unwrap());
         stage.ran("berlin", *slots.last().unwrap()).await;
     }
-    assert_eq!(slots[2..], [at("2027-10-31T00:30:00Z"), at("2027-10-31T01:30:00Z")], "31 October has it twice");
+    assert_eq!(
+        slots[2..],
+        [at("2027-10-31T00:30:00Z"), at("2027-10-31T01:30:00Z")],
+        "31 October has it twice"
+    );
     stage.schedules().delete("berlin", &DeleteParams::default()).await.unwrap();
 }
 
@@ -185,7 +190,8 @@ async fn other_operations(stage: &Stage<'_>) {
     let slot = stage.next("tidy", None).await;
     stage.hands.set(slot);
     stage.until("tidy", "the slot ran", |s| s.last_schedule_time.clone().filter(|last| last.0 == slot)).await;
-    let task: medusa_fleet::api::fleet::FleetTask = stage.fleet.home().get(&stage.ns, &of("tidy", slot)).await;
+    let task: medusa_fleet::api::fleet::FleetTask =
+        stage.fleet.home().get(&stage.ns, &of("tidy", slot)).await;
     assert_eq!(task.spec.operation.as_str(), "purge");
     assert_eq!(task.spec.rollout.unwrap().stagger_window_seconds, Some(600));
     let active = stage.status("tidy").await.active;
