@@ -80,7 +80,7 @@ fn job(args: &Backup, namespace: &str, now: Timestamp) -> Outcome<FleetBackupJob
 }
 
 /// A DNS subdomain, as Kubernetes wants object names.
-fn is_object_name(name: &str) -> bool {
+pub(super) fn is_object_name(name: &str) -> bool {
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let label = |part: &str| {
         part.starts_with(fine) && part.ends_with(fine) && part.chars().all(|c| fine(c) || c == '-')
@@ -89,7 +89,7 @@ fn is_object_name(name: &str) -> bool {
 }
 
 /// The selector, if anything narrows the choice.
-fn selector(typed: &Selection) -> Option<Selector> {
+pub(super) fn selector(typed: &Selection) -> Option<Selector> {
     let selector = Selector {
         clusters: typed.clusters.clone(),
         cluster_selector: typed.cluster_selector.clone(),
