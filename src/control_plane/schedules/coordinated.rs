@@ -60,9 +60,13 @@ pub(super) async fn look(
         datacenters,
         ..Report::unchanged(&old, fine)
     };
-    if !decided.adopt.is_empty() {
-        memory.commit(ctx, schedule, &report, now).await?;
-        return Ok(Some(Duration::ZERO));
+    if let (Some(slot), Next::Later { next, .. }, false) =
+        (decided.last, &decided.next, decided.adopt.is_empty())
+    {
+        let outcome = status::caught_up(decided.skipped, slot);
+        let is_written =
+            memory.commit(ctx, schedule, &Report { next: *next, outcome, ..report }, now).await?;
+        return Ok(Some(if is_written { Duration::ZERO } else { AGAIN }));
     }
     if schedule.spec.suspend == Some(true) {
         let report = Report { next: None, ready: Err(status::suspended()), ..report };

@@ -12,11 +12,17 @@ async fn what_is_due_runs_and_what_is_wrong_is_said() {
     let stage = Stage::new(&fleet, "slots").await;
     let _controller = stage.controller().await;
     an_absence(&stage).await;
+    stage.to_the_present();
     a_clock_that_steps(&stage).await;
+    stage.to_the_present();
     policies(&stage).await;
+    stage.to_the_present();
     suspension(&stage).await;
+    stage.to_the_present();
     time_zones(&stage).await;
+    stage.to_the_present();
     bad_input(&stage).await;
+    stage.to_the_present();
     other_operations(&stage).await;
 }
 
