@@ -22,4 +22,5 @@ mod inventory;
 mod kubeconfigs;
 mod registration;
 mod replication;
+mod rollouts;
 mod silence;

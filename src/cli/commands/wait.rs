@@ -200,7 +200,26 @@ impl Progress {
     }
 }
 
+/// Bars a terminal has room for; of more datacenters only the sum is shown.
+const MAX_BARS: usize = 40;
+
 fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, status: &FleetBackupJobStatus) {
+    if status.datacenters.len() > MAX_BARS {
+        let counts = status.counts.unwrap_or_default();
+        let title = "datacenters".to_owned();
+        bars.retain(|shown, bar| {
+            if *shown != title {
+                bar.finish_and_clear();
+                all.remove(bar);
+            }
+            *shown == title
+        });
+        let bar = bars.entry(title.clone()).or_insert_with(|| bar(all, title));
+        bar.set_length(counts.total.unsigned_abs());
+        bar.set_position((counts.succeeded + counts.failed + counts.skipped).unsigned_abs());
+        bar.set_message(run::counts(&counts));
+        return;
+    }
     let titles: Vec<String> = status.datacenters.iter().map(run::title).collect();
     // An entry that stood for a data plane makes room for its datacenters once those are known.
     bars.retain(|title, bar| {
@@ -212,12 +231,7 @@ fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, status: &
         stays
     });
     for (title, dc) in titles.iter().zip(&status.datacenters) {
-        let bar = bars.entry(title.clone()).or_insert_with(|| {
-            let bar = all.add(ProgressBar::new(0)).with_prefix(title.clone());
-            let style = ProgressStyle::with_template("{prefix:32!} [{bar:20}] {msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
-            bar
-        });
+        let bar = bars.entry(title.clone()).or_insert_with(|| bar(all, title.clone()));
         let nodes = dc.nodes.unwrap_or_default();
         bar.set_length(nodes.total.max(1).unsigned_abs());
         bar.set_position(nodes.finished.unsigned_abs());
@@ -226,4 +240,11 @@ fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, status: &
             bar.abandon();
         }
     }
+}
+
+fn bar(all: &MultiProgress, title: String) -> ProgressBar {
+    let bar = all.add(ProgressBar::new(0)).with_prefix(title);
+    let style = ProgressStyle::with_template("{prefix:32!} [{bar:20}] {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    bar
 }

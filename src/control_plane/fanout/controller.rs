@@ -168,9 +168,8 @@ async fn forward(
     loop {
         let about = match changes.recv().await {
             Ok(Change::Job { job, .. }) => index.find(Some(&job)),
-            Ok(Change::Contact(_) | Change::Datacenters(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {
-                index.find(None)
-            }
+            Ok(Change::Contact(_) | Change::Datacenters(_) | Change::Restore { .. })
+            | Err(broadcast::error::RecvError::Lagged(_)) => index.find(None),
             Ok(_) => continue,
             Err(broadcast::error::RecvError::Closed) => return,
         };

@@ -41,8 +41,10 @@ impl Buckets {
     }
 }
 
-fn bucket(_cluster: &FleetCluster) -> Option<String> {
-    None
+fn bucket(cluster: &FleetCluster) -> Option<String> {
+    let datacenters = &cluster.status.as_ref()?.datacenters;
+    let storage = datacenters.iter().find_map(|dc| dc.storage.as_ref())?;
+    Some(format!("{}/{}", storage.provider, storage.bucket))
 }
 
 /// A child that is being made.
@@ -75,9 +77,9 @@ pub fn load(
     let active: BTreeSet<&str> =
         others.iter().copied().chain([scene.job]).filter_map(|j| j.metadata.uid.as_deref()).collect();
     let bucket_at = |plane: &str, place: &ObjectKey| {
-        let datacenter =
-            scene.planes.get(plane).and_then(|snapshot| snapshot.view.datacenters.items.get(place));
-        let cluster = datacenter.map_or_else(|| place.to_string(), |dc| cluster_of(plane, dc).name);
+        let snapshot = scene.planes.get(plane);
+        let found = snapshot.and_then(|s| Some((s, s.view.datacenters.items.get(place)?)));
+        let cluster = found.map_or_else(|| place.to_string(), |(s, dc)| cluster_of(s, dc).name);
         scene.buckets.of_cluster(&cluster)
     };
     for (name, plane) in &scene.planes {
@@ -109,4 +111,108 @@ pub fn load(
         }
     }
     load
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::fleet::Rollout,
+        control_plane::fanout::{
+            rollout::{Limit, Turn, Waiting, turns},
+            tests::{datacenter, fleet_job, live, made, pending, plane, scene, silent},
+        },
+    };
+
+    /// Whether one more may start in `eu` where two may be at work.
+    fn is_full(load: &Load) -> bool {
+        let rollout = Rollout { max_concurrent_per_data_plane: Some(2), ..Rollout::default() };
+        let waiting = Waiting { data_plane: "eu", bucket: "x", not_before: jiff::Timestamp::UNIX_EPOCH };
+        let mut load = load.clone();
+        let turns = turns(&rollout, &BTreeMap::new(), &mut load, &[waiting], jiff::Timestamp::UNIX_EPOCH);
+        turns == [Turn::Full(Limit::PerDataPlane(2))]
+    }
+
+    fn other(name: &str) -> FleetBackupJob {
+        let mut job = fleet_job(name);
+        job.metadata.uid = Some("ffffffff-0000-0000-0000-000000000000".to_owned());
+        job
+    }
+
+    #[test]
+    fn children_count_until_they_are_finished_whoever_made_them() {
+        let (job, other) = (fleet_job("nightly"), other("weekly"));
+        for (first, second, full) in [
+            (json!({"startTime": "2026-01-01T00:00:00Z"}), json!({}), true),
+            (
+                json!({"startTime": "2026-01-01T00:00:00Z", "finishTime": "2026-01-01T00:00:01Z"}),
+                json!({}),
+                false,
+            ),
+        ] {
+            let mut view = live(&[datacenter("dc1", 1), datacenter("dc2", 1)]);
+            view.jobs.items.extend([
+                made(&job, &pending("eu", "dc1"), 1, first),
+                made(&other, &pending("eu", "dc2"), 1, second),
+            ]);
+            let planes = [plane("eu", view)];
+            assert_eq!(is_full(&load(&scene(&job, &planes, 0), &[], &[&other], &[])), full);
+            assert!(
+                !is_full(&load(&scene(&job, &planes, 0), &[], &[], &[])),
+                "nobody will begin with a child whose run is over"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_being_made_counts_once() {
+        let job = fleet_job("nightly");
+        let entry = pending("eu", "dc1");
+        let under_way = |dc: &str| UnderWay {
+            data_plane: "eu".to_owned(),
+            key: child_key(&job, &pending("eu", dc), 1),
+            place: ObjectKey::new("ns", dc),
+            job_uid: job.metadata.uid.clone().unwrap(),
+        };
+        let mut view = live(&[datacenter("dc1", 1), datacenter("dc2", 1)]);
+        let (key, child) = made(&job, &entry, 1, json!({}));
+        view.jobs.items.insert(key, child);
+        let planes = [plane("eu", view)];
+        let scene = scene(&job, &planes, 0);
+        assert!(!is_full(&load(&scene, &[], &[], &[under_way("dc1")])), "it is there and being made: one");
+        assert!(is_full(&load(&scene, &[], &[], &[under_way("dc1"), under_way("dc2")])));
+    }
+
+    #[test]
+    fn where_nobody_can_look_the_statuses_count() {
+        let (job, mut other) = (fleet_job("nightly"), other("weekly"));
+        let running = |dc: &str| DatacenterRun { phase: Phase::Running, attempts: 1, ..pending("eu", dc) };
+        other.status = serde_json::from_value(json!({"datacenters": [running("dc2")]})).unwrap();
+        let planes = [plane("eu", silent())];
+        let scene_silent = scene(&job, &planes, 0);
+        assert!(is_full(&load(&scene_silent, &[running("dc1")], &[&other], &[])));
+        let listed = [plane("eu", live(&[]))];
+        assert!(!is_full(&load(&scene(&job, &listed, 0), &[running("dc1")], &[&other], &[])));
+    }
+
+    #[test]
+    fn clusters_with_one_bucket_share_it() {
+        let cluster = |name: &str, bucket: Option<&str>| -> FleetCluster {
+            let storage = bucket.map(|b| json!({"provider": "s3", "bucket": b, "prefix": name}));
+            let datacenter = json!({"dataPlane": "eu", "namespace": "ns", "name": "dc1", "size": 1,
+                "medusa": {"deployed": true}, "storage": storage});
+            let status = json!({"size": 1, "restorePoints": 0, "datacenters": [datacenter]});
+            serde_json::from_value(json!({
+                "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "FleetCluster",
+                "metadata": {"name": name}, "spec": {}, "status": status,
+            }))
+            .unwrap()
+        };
+        let all = [cluster("shop", Some("b")), cluster("blog", Some("b")), cluster("new", None)];
+        let buckets = Buckets::of_clusters(&all);
+        assert_eq!(buckets.of_cluster("shop"), buckets.of_cluster("blog"));
+        assert_ne!(buckets.of_cluster("new"), buckets.of_cluster("unheard"));
+    }
 }
