@@ -9,6 +9,7 @@ pub mod inventory;
 pub mod metrics;
 pub mod registry;
 pub mod replication;
+pub mod restores;
 pub mod view;
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
@@ -131,6 +132,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         client: config.client.clone(),
         namespace: config.namespace.clone(),
         fleet: fleet.clone(),
+        control_plane: control_plane.clone(),
+        events: events.clone(),
+    };
+    let restores = restores::RestoreContext {
+        client: config.client.clone(),
+        namespace: config.namespace.clone(),
+        fleet: fleet.clone(),
         control_plane,
         events: events.clone(),
     };
@@ -151,6 +159,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         () = registry::run_sources(config.client.clone(), config.namespace.clone(), events) => "registration",
         () = replication::run(replication) => "replication",
         () = fanout::run(fanout, shutdown.clone()) => "fan-out",
+        () = restores::run(restores, shutdown.clone()) => "restores",
         () = inventory::run(inventory) => "inventory",
     };
     if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::PartEnded(ended)) }
