@@ -181,6 +181,12 @@ reasons! {
     /// The whole run took longer than allowed.
     DeadlineExceeded,
 
+    // Rollouts.
+    /// The cluster is being restored; its backup waits.
+    RestoreInProgress,
+    /// Only the plan was asked for.
+    DryRun,
+
     // Tasks.
     /// A node's Medusa answered that it cannot.
     CallRefused,
@@ -244,8 +250,6 @@ reasons! {
     UnknownCluster,
     /// Every check has passed.
     ChecksPassed,
-    /// A dry run: nothing more is done.
-    DryRun,
     /// A sync has to look for the backup in the storage.
     SyncNeeded,
     /// A sync looks for the backup in the storage.

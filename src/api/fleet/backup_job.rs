@@ -115,6 +115,8 @@ pub enum Phase {
     Failed,
     /// Left out on purpose; a datacenter only.
     Skipped,
+    /// Cancelled before everything had started.
+    Cancelled,
 }
 
 impl Phase {
@@ -134,6 +136,7 @@ impl Phase {
             Self::PartiallyFailed => "PartiallyFailed",
             Self::Failed => "Failed",
             Self::Skipped => "Skipped",
+            Self::Cancelled => "Cancelled",
         }
     }
 }

@@ -213,7 +213,7 @@ fn count(entries: &[DatacenterRun]) -> DatacenterCounts {
             Phase::Running => &mut counts.running,
             Phase::Succeeded => &mut counts.succeeded,
             Phase::Failed | Phase::PartiallyFailed => &mut counts.failed,
-            Phase::Skipped => &mut counts.skipped,
+            Phase::Skipped | Phase::Cancelled => &mut counts.skipped,
         } += 1;
     }
     counts
@@ -270,7 +270,7 @@ fn explain(
                 format!("{} of {} datacenters backed up{left}", counts.succeeded, counts.total),
             )
         }
-        Phase::Failed | Phase::PartiallyFailed | Phase::Skipped => {
+        Phase::Failed | Phase::PartiallyFailed | Phase::Skipped | Phase::Cancelled => {
             let reason =
                 if phase == Phase::PartiallyFailed { Reason::PartiallyFailed } else { Reason::Failed };
             let message = format!(

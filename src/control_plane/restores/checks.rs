@@ -207,7 +207,7 @@ fn absent(
         return Topic::Backup.failed(Reason::SyncFailed, format!("the sync `{}` failed: {said}", own.name));
     }
     let message = format!(
-        "a sync found no backup `{name}` in the datacenter's storage; are bucket and prefix those of the backup?"
+        "a sync found no backup `{name}` in the datacenter's storage; see that bucket and prefix are those of the backup"
     );
     Topic::Backup.failed(Reason::BackupNotFound, message)
 }

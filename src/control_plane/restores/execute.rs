@@ -168,7 +168,7 @@ fn absent(
     plane: &Snapshot,
     may_start: bool,
 ) -> Option<Action> {
-    if scene.job.spec.cancel {
+    if scene.job.spec.cancel && run.stopped_time.is_none() {
         set(run, Phase::Cancelled, Reason::Cancelled, "called off before anything was restored".to_owned());
         return None;
     }
