@@ -22,4 +22,6 @@ mod inventory;
 mod kubeconfigs;
 mod registration;
 mod replication;
+mod restores;
+mod restores_crash;
 mod silence;
