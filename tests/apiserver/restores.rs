@@ -147,7 +147,8 @@ async fn nothing_begins_while_anything_stands_in_the_way() {
         assert_eq!(condition(&status.conditions, "Complete").1, reason, "{status:#?}");
     }
     one.patch::<CassandraDatacenter>(CASS, "dc1", json!({"spec": {"size": 2}})).await;
-    let init = json!({"spec": {"podTemplateSpec": {"spec": {"initContainers": [{"name": "medusa-restore"}]}}}});
+    let init =
+        json!({"spec": {"podTemplateSpec": {"spec": {"initContainers": [{"name": "medusa-restore"}]}}}});
     two.patch::<CassandraDatacenter>(CASS, "dc2", init).await;
 
     // Somebody's backup is waited for; the spec cannot be changed meanwhile.
@@ -220,23 +221,21 @@ async fn another_cluster_gets_the_backup_after_a_sync_and_a_restore_is_called_of
     }
     let spec = json!({"backup": BACKUP, "cluster": "copy", "order": "Serial"});
     let made = home.create(restore_job("clone", spec)).await;
-    for (object, dc) in [("copy1", "dc1"), ("copy2", "dc2")] {
-        let task: MedusaTask = two.appears(CASS, &child_of(&made, object)).await;
-        assert_eq!(task.spec.cassandra_datacenter, object);
-        // copy2 finds the MedusaBackup of the shop's dc2, which is in its namespace, of its Cassandra name.
-        if dc == "dc1" {
-            backup_as(two, &format!("b-{dc}-0a0a0a0a"), object, dc).await;
-        }
-        let at = task.metadata.creation_timestamp.clone();
-        let status = json!({"startTime": at, "finishTime": at, "finished": [{"podName": "pod-0"}]});
-        two.patch_status::<MedusaTask>(CASS, &task.name_any(), status).await;
-        if dc == "dc1" {
-            break;
-        }
-    }
+    // copy2 finds the MedusaBackup of its Cassandra name in its namespace; copy1 does not know its own yet.
+    let task: MedusaTask = two.appears(CASS, &child_of(&made, "copy1")).await;
+    assert_eq!(task.spec.cassandra_datacenter, "copy1");
+    expect_wait(&fleet, "clone", "Syncing").await;
+    assert_untouched(two).await;
+    backup_as(two, "b-dc1-0a0a0a0a", "copy1", "dc1").await;
+    let at = task.metadata.creation_timestamp.clone();
+    let status = json!({"startTime": at, "finishTime": at, "finished": [{"podName": "pod-0"}]});
+    two.patch_status::<MedusaTask>(CASS, &task.name_any(), status).await;
     let first: MedusaRestoreJob = two.appears(CASS, &child_of(&made, "copy1")).await;
     assert_eq!(first.spec.backup, "b-dc1-0a0a0a0a");
-    assert!(two.find::<MedusaRestoreJob>(CASS, &child_of(&made, "copy2")).await.is_none(), "one after the other");
+    assert!(
+        two.find::<MedusaRestoreJob>(CASS, &child_of(&made, "copy2")).await.is_none(),
+        "one after the other"
+    );
     work(two, &first.name_any(), upstreams()[3].clone()).await;
     let second: MedusaRestoreJob = two.appears(CASS, &child_of(&made, "copy2")).await;
     assert_eq!(second.spec.backup, "b-dc2-0a0a0a0a");
@@ -310,7 +309,8 @@ async fn people_restore_from_the_command_line() {
     assert_eq!(code, Some(1), "{complaint}");
     let (code, said, complaint) = run("restore shop --from b-0a0a0a0a --yes");
     assert_eq!(code, Some(0), "{complaint}");
-    let name = said.split_once("fleetrestorejob/").and_then(|(_, rest)| rest.split(' ').next()).unwrap().to_owned();
+    let name =
+        said.split_once("fleetrestorejob/").and_then(|(_, rest)| rest.split(' ').next()).unwrap().to_owned();
     let job = restore(&fleet, &name).await;
     for number in [1, 2] {
         let child = child_of(&job, &format!("dc{number}"));

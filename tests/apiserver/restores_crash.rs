@@ -47,7 +47,8 @@ async fn a_restore_survives_kill_9_at_every_step() {
             let reached = |job: &FleetRestoreJob| {
                 let runs = job.status.clone().unwrap_or_default().datacenters;
                 runs.get(number - 1).is_some_and(|run| {
-                    run.job_uid == child.uid() && (run.phase == Phase::Running || run.phase == Phase::Succeeded)
+                    run.job_uid == child.uid()
+                        && (run.phase == Phase::Running || run.phase == Phase::Succeeded)
                 })
             };
             expect_restore(&fleet, "steps", "it goes on where it stood", reached).await;

@@ -33,9 +33,10 @@ use crate::api::schema;
 #[x_kube(
     validation = ("has(self.backup) || (has(self.datacenters) && size(self.datacenters) > 0 && self.datacenters.all(d, has(d.medusaBackup)))",
         "name the FleetBackup in spec.backup, or a medusaBackup in every entry of spec.datacenters"),
-    validation = ("self.?backup == oldSelf.?backup && self.?cluster == oldSelf.?cluster && self.?datacenters == oldSelf.?datacenters && self.?order == oldSelf.?order && self.?startDeadlineSeconds == oldSelf.?startDeadlineSeconds && self.?datacenterTimeoutSeconds == oldSelf.?datacenterTimeoutSeconds && self.?dryRun == oldSelf.?dryRun",
+    // Spelled with has(): of optional values the API server cannot estimate what comparing them costs.
+    validation = ("has(self.backup) == has(oldSelf.backup) && (!has(self.backup) || self.backup == oldSelf.backup) && has(self.cluster) == has(oldSelf.cluster) && (!has(self.cluster) || self.cluster == oldSelf.cluster) && has(self.datacenters) == has(oldSelf.datacenters) && (!has(self.datacenters) || self.datacenters == oldSelf.datacenters) && has(self.datacenterTimeoutSeconds) == has(oldSelf.datacenterTimeoutSeconds) && (!has(self.datacenterTimeoutSeconds) || self.datacenterTimeoutSeconds == oldSelf.datacenterTimeoutSeconds) && self.order == oldSelf.order && self.startDeadlineSeconds == oldSelf.startDeadlineSeconds && self.dryRun == oldSelf.dryRun",
         "a FleetRestoreJob cannot be changed, only cancelled (spec.cancel); create a new one"),
-    validation = ("!oldSelf.?cancel.orValue(false) || self.?cancel.orValue(false)", "spec.cancel cannot be taken back; create a new FleetRestoreJob")
+    validation = ("!oldSelf.cancel || self.cancel", "spec.cancel cannot be taken back; create a new FleetRestoreJob")
 )]
 pub struct FleetRestoreJobSpec {
     /// Name of the FleetBackup to restore. May be left out when every entry of `datacenters` names its

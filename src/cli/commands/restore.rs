@@ -57,13 +57,15 @@ pub async fn run(printer: Printer, home: &Home, args: &Restore) -> Outcome {
     let job = match ended {
         Ended::Over(job) => job,
         Ended::Interrupted => {
-            let message = format!("stopped waiting; fleetrestorejob `{name}` goes on: {look} shows how far it is");
+            let message =
+                format!("stopped waiting; fleetrestorejob `{name}` goes on: {look} shows how far it is");
             return Err(Failure::Failed(message));
         }
         Ended::TimedOut(job) => {
             let stand = job.and_then(|job| job.status).map(|status| restore::summary(&status));
             let stand = stand.unwrap_or_else(|| "Pending".to_owned());
-            let message = format!("not over in time ({stand}); fleetrestorejob `{name}` goes on: {look} shows how far");
+            let message =
+                format!("not over in time ({stand}); fleetrestorejob `{name}` goes on: {look} shows how far");
             return Err(Failure::Failed(message));
         }
         Ended::Deleted => {
@@ -88,17 +90,15 @@ pub async fn plan(printer: Printer, home: &Home, choice: &RestoreChoice) -> Outc
     let job = job(choice, None, &backup, true, clock::now())?;
     let created = create(printer, home, &job).await?;
     let name = views::name(&created.metadata);
-    let ended = wait::until_over::<FleetRestoreJob>(
-        home,
-        &name,
-        Some(PLANNING),
-        &mut Progress::silent(printer),
-    )
-    .await;
+    let ended =
+        wait::until_over::<FleetRestoreJob>(home, &name, Some(PLANNING), &mut Progress::silent(printer))
+            .await;
     // A plan that stays would do no harm.
     let _ = home.api::<FleetRestoreJob>().delete(&name, &DeleteParams::default()).await;
     let Ended::Over(job) = ended? else {
-        return Err(Failure::CouldNotAsk("no control plane made the plan in time; is one running?".to_owned()));
+        return Err(Failure::CouldNotAsk(
+            "no control plane made the plan in time; is one running?".to_owned(),
+        ));
     };
     let status = job.status.clone().unwrap_or_default();
     if printer.format().is_for_programs() {
@@ -190,7 +190,8 @@ fn confirm(printer: Printer, choice: &RestoreChoice, backup: &FleetBackup) -> Ou
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         return Err(Failure::CouldNotAsk(
-            "a restore takes away what was written since the backup; where nobody can be asked, say --yes".to_owned(),
+            "a restore takes away what was written since the backup; where nobody can be asked, say --yes"
+                .to_owned(),
         ));
     }
     let since = moment(backup.status.as_ref().and_then(|s| s.start_time.as_ref()));

@@ -29,12 +29,7 @@ const LISTING: Duration = Duration::from_secs(10);
 
 /// A kind that runs to an end, datacenter by datacenter.
 pub trait Run:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + Debug
-    + DeserializeOwned
-    + Send
-    + 'static
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static
 {
     /// Its verdict so far; nothing before a control plane has taken it up.
     fn phase(&self) -> Option<Phase>;

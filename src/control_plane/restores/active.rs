@@ -48,8 +48,7 @@ mod tests {
         let (mut old, mut young) = (restore_job("old", "b1"), restore_job("young", "b1"));
         (old.metadata.uid, young.metadata.uid) = (Some("1".into()), Some("2".into()));
         assert!(goes_first(&old, &young) && !goes_first(&young, &old));
-        young.status.get_or_insert_default().checked_time =
-            old.metadata.creation_timestamp.clone();
+        young.status.get_or_insert_default().checked_time = old.metadata.creation_timestamp.clone();
         assert!(goes_first(&young, &old));
         young.status.get_or_insert_default().phase = Some(Phase::Failed);
         assert!(!goes_first(&young, &old), "one that has ended holds nobody up");

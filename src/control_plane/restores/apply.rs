@@ -83,7 +83,11 @@ fn made<K: kube::ResourceExt>(made: Made<K>) -> (Outcome, Option<K>) {
 
 async fn make<K>(remote: &Remote, child: &K) -> Made<K>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned,
 {
     let namespace = child.namespace().unwrap_or_default();
     let params =
@@ -105,10 +109,9 @@ where
             Made::Ours(found)
         }
         Ok(Some(_)) => Made::Foreign,
-        Ok(None) => Made::NotNow(Outcome::NotNow(
-            Reason::Pending,
-            "the name was in use a moment ago".to_owned(),
-        )),
+        Ok(None) => {
+            Made::NotNow(Outcome::NotNow(Reason::Pending, "the name was in use a moment ago".to_owned()))
+        }
         Err(error) => Made::NotNow(not_now(&error)),
     }
 }
@@ -129,7 +132,9 @@ where
     let params = DeleteParams::default()
         .preconditions(Preconditions { uid: Some(uid), resource_version: Some(version) });
     let answer = remote
-        .call(|client| async { Api::<K>::namespaced(client, &key.namespace).delete(&key.name, &params).await })
+        .call(|client| async {
+            Api::<K>::namespaced(client, &key.namespace).delete(&key.name, &params).await
+        })
         .await;
     match answer {
         Ok(_) => Ok(()),

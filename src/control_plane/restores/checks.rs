@@ -128,7 +128,8 @@ pub fn reach<'a>(place: &Place, planes: &'a [Snapshot]) -> Result<&'a Snapshot, 
     match &plane.usable {
         Usable::Ready => Ok(plane),
         Usable::Connecting => {
-            Err(Topic::DataPlane.waiting(Reason::Connecting, format!("data plane `{name}` is being connected")))
+            Err(Topic::DataPlane
+                .waiting(Reason::Connecting, format!("data plane `{name}` is being connected")))
         }
         Usable::Unreachable { since, why } => {
             let since = since.map(|s| format!(" since {s:.0}")).unwrap_or_default();
@@ -161,8 +162,7 @@ fn medusa(datacenter: &CassandraDatacenter) -> RestoreCheck {
         return Topic::Medusa.failed(Reason::MedusaNotDeployed, message);
     }
     if !datacenter.has_restore_container() {
-        let message =
-            "its pods have no init container `medusa-restore`; deploy Medusa there (spec.medusa of its cluster)";
+        let message = "its pods have no init container `medusa-restore`; deploy Medusa there (spec.medusa of its cluster)";
         return Topic::Medusa.failed(Reason::RestoreContainerMissing, message);
     }
     Topic::Medusa.passed()
@@ -188,7 +188,8 @@ fn absent(
             );
             return Topic::Backup.failed(Reason::DatacenterStopped, message);
         }
-        let message = format!("there is no MedusaBackup `{name}` yet; a sync has to look for it in the storage");
+        let message =
+            format!("there is no MedusaBackup `{name}` yet; a sync has to look for it in the storage");
         return Topic::Backup.waiting(Reason::SyncNeeded, message);
     };
     if task.labels().get(labels::JOB_UID).map(String::as_str) != Some(own.uid) {
@@ -198,7 +199,8 @@ fn absent(
     let status = task.status.clone().unwrap_or_default();
     if status.finish_time.is_none() {
         let said = status.message.map(|m| format!(": {m}")).unwrap_or_default();
-        let message = format!("MedusaTask `{}` looks for MedusaBackup `{name}` in the storage{said}", own.name);
+        let message =
+            format!("MedusaTask `{}` looks for MedusaBackup `{name}` in the storage{said}", own.name);
         return Topic::Backup.waiting(Reason::Syncing, message);
     }
     // k8ssandra-operator calls a sync finished that no pod answered (upstream §8.D).
@@ -259,8 +261,7 @@ fn idle(datacenter: &str, works: &Works, own: &Own<'_>) -> RestoreCheck {
         return Topic::Idle.waiting(Reason::RestoreRunning, message);
     }
     let backup = works.backups.iter().find(|j| {
-        j.spec.cassandra_datacenter == datacenter
-            && j.status.as_ref().is_none_or(|s| s.finish_time.is_none())
+        j.spec.cassandra_datacenter == datacenter && j.status.as_ref().is_none_or(|s| s.finish_time.is_none())
     });
     if let Some(job) = backup {
         let message = format!("MedusaBackupJob `{}` is not over", job.name_any());

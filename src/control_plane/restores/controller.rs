@@ -82,6 +82,8 @@ struct Restores {
     clusters: Store<FleetCluster>,
     /// When a job's status was last written.
     published: Mutex<HashMap<String, Instant>>,
+    /// When what a job's checks need was last read.
+    observed: Mutex<HashMap<String, Instant>>,
     backoff: Mutex<Backoff<String>>,
 }
 
@@ -113,6 +115,7 @@ pub async fn run(context: RestoreContext, shutdown: CancellationToken) {
         backups,
         clusters,
         published: Mutex::default(),
+        observed: Mutex::default(),
         backoff: Mutex::new(Backoff::new(RETRY.0, RETRY.1)),
     });
     let run = controller
@@ -160,7 +163,9 @@ async fn forward(
 ) {
     loop {
         match changes.recv().await {
-            Ok(Change::Contact(_) | Change::Datacenters(_) | Change::Restore { .. } | Change::Task { .. })
+            Ok(
+                Change::Contact(_) | Change::Datacenters(_) | Change::Restore { .. } | Change::Task { .. },
+            )
             | Err(broadcast::error::RecvError::Lagged(_)) => {}
             Ok(
                 Change::Job { .. }
@@ -206,6 +211,7 @@ async fn reconcile(
     };
     if job.metadata.deletion_timestamp.is_some() || job.status.as_ref().is_some_and(is_over) {
         lock(&restores.published).remove(&job.name_any());
+        lock(&restores.observed).remove(&job.name_any());
         lock(&restores.backoff).succeeded(&job.name_any());
         return Ok(Next::await_change());
     }
@@ -222,6 +228,11 @@ impl Restores {
     /// One pass over one job.
     async fn step(&self, job: &FleetRestoreJob) -> Result<Next, RestoreError> {
         let old = job.status.clone().unwrap_or_default();
+        if old.checked_time.is_none()
+            && let Some(wait) = self.read_lately(&job.name_any())
+        {
+            return Ok(Next::requeue(wait));
+        }
         let planes = self.context.fleet.snapshot();
         let clusters: Clusters = self
             .clusters
@@ -256,6 +267,17 @@ impl Restores {
         self.publish(job, &old, status).await
     }
 
+    /// How long the checks' reads have to wait, so that a lively fleet does not cause them without end.
+    fn read_lately(&self, name: &str) -> Option<Duration> {
+        let mut observed = lock(&self.observed);
+        let wait = observed.get(name).map(|at| PUBLISH_EVERY.saturating_sub(at.elapsed()));
+        if wait.is_none_or(|wait| wait.is_zero()) {
+            observed.insert(name.to_owned(), Instant::now());
+            return None;
+        }
+        wait
+    }
+
     /// The other FleetRestoreJobs: once our own plan is published as good they are read anew, so that of two
     /// that were published at the same time at least one sees the other.
     async fn rivals(&self, old: &FleetRestoreJobStatus) -> Result<Vec<FleetRestoreJob>, RestoreError> {
@@ -270,7 +292,9 @@ impl Restores {
     fn all(&self) -> Vec<FleetRestoreJob> {
         let read = |job: Arc<DeserializeGuard<FleetRestoreJob>>| match &job.0 {
             Ok(job) => job.clone(),
-            Err(invalid) => FleetRestoreJob { metadata: invalid.metadata.clone(), ..FleetRestoreJob::default() },
+            Err(invalid) => {
+                FleetRestoreJob { metadata: invalid.metadata.clone(), ..FleetRestoreJob::default() }
+            }
         };
         self.jobs.state().into_iter().map(read).collect()
     }

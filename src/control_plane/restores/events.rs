@@ -23,6 +23,15 @@ pub(super) fn tell(
         let note = format!("every check of {} datacenters passed", new.plan.len());
         events.normal(about(), Reason::ChecksPassed, "CheckRestore", note);
     }
+    let verdict = |status: &FleetRestoreJobStatus| status.conditions.of_type(COMPLETE).cloned();
+    if new.phase == Some(Phase::Pending)
+        && new.checked_time.is_none()
+        && let Some(now) = verdict(new)
+        && verdict(old).is_none_or(|before| before.reason != now.reason)
+    {
+        let reason = Reason::of(&now.reason).unwrap_or(Reason::Pending);
+        events.warning(about(), reason, "CheckRestore", now.message);
+    }
     for (number, run) in new.datacenters.iter().enumerate() {
         let before = old.datacenters.get(number);
         let place = format!("{}/{}/{}", run.data_plane, run.namespace, run.datacenter);
@@ -37,7 +46,7 @@ pub(super) fn tell(
     if !new.phase.is_some_and(Phase::is_final) {
         return;
     }
-    let Some(verdict) = new.conditions.of_type(COMPLETE) else { return };
+    let Some(verdict) = verdict(new) else { return };
     let reason = Reason::of(&verdict.reason).unwrap_or(Reason::Failed);
     if new.phase == Some(Phase::Succeeded) {
         events.normal(about(), reason, "Restore", &verdict.message);

@@ -54,9 +54,10 @@ fn close(run: &mut RestoreRun, scene: &Scene<'_>) {
 /// one was seen, the others follow as they can.
 fn may_start(scene: &Scene<'_>, old: &FleetRestoreJobStatus) -> bool {
     old.datacenters.iter().any(|run| run.job_uid.is_some())
-        || old.plan.iter().all(|entry| {
-            scene.planes.iter().any(|p| p.name == entry.data_plane && p.usable == Usable::Ready)
-        })
+        || old
+            .plan
+            .iter()
+            .all(|entry| scene.planes.iter().any(|p| p.name == entry.data_plane && p.usable == Usable::Ready))
 }
 
 fn set(run: &mut RestoreRun, phase: Phase, reason: Reason, message: impl Into<Option<String>>) {
@@ -103,7 +104,8 @@ fn seen(
     let uid = job.uid().unwrap_or_default();
     let is_other = run.job_uid.as_ref().is_some_and(|known| *known != uid);
     if is_other || job.labels().get(labels::JOB_UID) != scene.job.uid().as_ref() {
-        let message = format!("MedusaRestoreJob {key} exists and was not made by this restore; it is left alone");
+        let message =
+            format!("MedusaRestoreJob {key} exists and was not made by this restore; it is left alone");
         set(run, Phase::Failed, Reason::NameConflict, message);
         return None;
     }
@@ -132,11 +134,21 @@ fn going_on(
 ) -> Option<Action> {
     if scene.job.spec.cancel {
         if job.metadata.deletion_timestamp.is_some() {
-            set(run, Phase::Running, Reason::Cancelling, "waits for the datacenter to be put back".to_owned());
+            set(
+                run,
+                Phase::Running,
+                Reason::Cancelling,
+                "waits for the datacenter to be put back".to_owned(),
+            );
             return None;
         }
         if can_be_called_off(job) {
-            set(run, Phase::Running, Reason::Cancelling, "nothing was restored yet; it is called off".to_owned());
+            set(
+                run,
+                Phase::Running,
+                Reason::Cancelling,
+                "nothing was restored yet; it is called off".to_owned(),
+            );
             return Some(Action::CallOff {
                 data_plane: plane.name.clone(),
                 key: key.clone(),
@@ -145,7 +157,8 @@ fn going_on(
             });
         }
         let said = run.message.take().map(|m| format!("; {m}")).unwrap_or_default();
-        run.message = Some(format!("it cannot be cancelled any more, as the datacenter was stopped for it{said}"));
+        run.message =
+            Some(format!("it cannot be cancelled any more, as the datacenter was stopped for it{said}"));
     }
     let begun = run.start_time.as_ref().map_or(scene.now, |t| t.0);
     let limit = scene.job.spec.datacenter_timeout_seconds;

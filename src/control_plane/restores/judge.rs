@@ -45,13 +45,18 @@ pub fn judge(job: &MedusaRestoreJob) -> Verdict {
         return Verdict::Failed(Reason::Failed, message);
     }
     if !status.failed.is_empty() {
-        return Verdict::Failed(Reason::NodesFailed, format!("the restore failed on {}", status.failed.join(", ")));
+        return Verdict::Failed(
+            Reason::NodesFailed,
+            format!("the restore failed on {}", status.failed.join(", ")),
+        );
     }
     let lacking: Vec<&str> = pods(&status).filter(|pod| !status.finished.iter().any(|f| f == pod)).collect();
     // k8ssandra-operator lists no pods at all.
     if !status.in_progress.is_empty() || (!status.finished.is_empty() && !lacking.is_empty()) {
-        let message =
-            format!("it ended without a word about {}", [&status.in_progress.join(", "), &lacking.join(", ")[..]].join(" "));
+        let message = format!(
+            "it ended without a word about {}",
+            [&status.in_progress.join(", "), &lacking.join(", ")[..]].join(" ")
+        );
         return Verdict::Failed(Reason::RestoreUnconfirmed, message.trim_end().to_owned());
     }
     let complete = said("Complete").is_some_and(|c| c.status == "True");
@@ -59,7 +64,8 @@ pub fn judge(job: &MedusaRestoreJob) -> Verdict {
     if complete || whole {
         return Verdict::Succeeded;
     }
-    let message = "it has a finishTime, but never stopped the datacenter; compare the data by hand, or restore again";
+    let message =
+        "it has a finishTime, but never stopped the datacenter; compare the data by hand, or restore again";
     Verdict::Failed(Reason::RestoreUnconfirmed, message.to_owned())
 }
 

@@ -103,7 +103,8 @@ pub fn pass(scene: &Scene<'_>) -> Pass {
             return end(Phase::Succeeded, Reason::DryRun, "every check passed; a dry run does nothing more");
         }
         if is_known && plan.waits_for_syncs_only() {
-            let message = format!("nothing stands in the way so far, but a dry run makes no sync: {}", waiting.1);
+            let message =
+                format!("nothing stands in the way so far, but a dry run makes no sync: {}", waiting.1);
             return end(Phase::Succeeded, Reason::DryRun, &message);
         }
         if is_known {
@@ -113,7 +114,8 @@ pub fn pass(scene: &Scene<'_>) -> Pass {
     if scene.now > deadline(scene) {
         let why = if waiting.1.is_empty() { "no control plane was at work".to_owned() } else { waiting.1 };
         let limit = scene.job.spec.start_deadline_seconds;
-        let message = format!("it could not begin within {limit} s of its creation: {why}. Nothing was touched");
+        let message =
+            format!("it could not begin within {limit} s of its creation: {why}. Nothing was touched");
         return end(Phase::Failed, Reason::DeadlineExceeded, &message);
     }
     if state == CheckState::Passed {

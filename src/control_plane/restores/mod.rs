@@ -34,11 +34,11 @@ pub(crate) mod tests {
 
     use serde_json::{Value, json};
 
-    pub(crate) use crate::control_plane::fanout::tests::{live, plane, silent};
     use crate::api::{
         cassandra::CassandraDatacenter,
         fleet::{FleetRestoreJob, FleetRestoreJobStatus, Phase, RestorePlan, RestoreRun},
     };
+    pub(crate) use crate::control_plane::fanout::tests::{live, plane, silent};
 
     /// A FleetRestoreJob of a FleetBackup.
     pub(crate) fn restore_job(name: &str, backup: &str) -> FleetRestoreJob {
@@ -88,7 +88,14 @@ pub(crate) mod tests {
                 .map(|place| {
                     let (data_plane, datacenter, job) = split(place);
                     let (namespace, medusa_backup) = ("ns".to_owned(), "b1".to_owned());
-                    RestorePlan { data_plane, namespace, datacenter, medusa_backup, job, ..RestorePlan::default() }
+                    RestorePlan {
+                        data_plane,
+                        namespace,
+                        datacenter,
+                        medusa_backup,
+                        job,
+                        ..RestorePlan::default()
+                    }
                 })
                 .collect(),
             datacenters: places

@@ -23,10 +23,8 @@ use crate::{
 
 /// Reads what the checks of `targets` need, in data planes that answer and serve restores.
 pub(super) async fn observe(targets: &[Target], planes: &[Snapshot]) -> Observed {
-    let spaces: BTreeSet<(&str, &str)> = targets
-        .iter()
-        .map(|t| (t.place.data_plane.as_str(), t.place.key.namespace.as_str()))
-        .collect();
+    let spaces: BTreeSet<(&str, &str)> =
+        targets.iter().map(|t| (t.place.data_plane.as_str(), t.place.key.namespace.as_str())).collect();
     let reads = spaces.into_iter().filter_map(|(name, namespace)| {
         let plane = planes.iter().find(|p| p.name == name && p.usable == Usable::Ready)?;
         plane.view.capabilities.allow(Feature::Restores).ok()?;
@@ -72,9 +70,12 @@ async fn read(
     }
     let mut found = Vec::new();
     for name in backups {
-        let backup = remote
-            .call(|client| async move { Api::<MedusaBackup>::namespaced(client, namespace).get_opt(name).await })
-            .await?;
+        let backup =
+            remote
+                .call(|client| async move {
+                    Api::<MedusaBackup>::namespaced(client, namespace).get_opt(name).await
+                })
+                .await?;
         found.extend(backup.map(|backup| ((*name).to_owned(), BackupRecord::from(&backup))));
     }
     Ok((works, found))
@@ -82,7 +83,10 @@ async fn read(
 
 async fn list<K>(remote: &Remote, namespace: &str) -> Result<Vec<K>, CallError>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
 {
     let api = |client| Api::<K>::namespaced(client, namespace);
     let list = remote.call(|client| async move { api(client).list(&ListParams::default()).await }).await?;

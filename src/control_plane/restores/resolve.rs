@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-
 use super::check::Topic;
 use crate::{
     api::{
@@ -157,7 +156,8 @@ fn cluster(
     }
     if spec.backup.is_some() {
         return backup.map(|b| b.cluster.clone()).ok_or_else(|| {
-            Topic::Cluster.failed(Reason::UnknownCluster, "spec.cluster is not given, and the backup is not there")
+            Topic::Cluster
+                .failed(Reason::UnknownCluster, "spec.cluster is not given, and the backup is not there")
         });
     }
     let named: BTreeSet<String> = datacenters(planes)
@@ -191,10 +191,12 @@ fn members(cluster: &str, clusters: &Clusters, planes: &[Snapshot]) -> BTreeSet<
         .collect();
     let silent = |name: &str| planes.iter().any(|p| p.name == name && !p.view.is_live());
     let published = clusters.get(cluster).map(|c| c.datacenters.as_slice()).unwrap_or_default();
-    members.extend(published.iter().filter(|dc| silent(&dc.data_plane)).map(|dc| Place {
-        data_plane: dc.data_plane.clone(),
-        key: ObjectKey::new(&dc.namespace, &dc.name),
-    }));
+    members.extend(
+        published.iter().filter(|dc| silent(&dc.data_plane)).map(|dc| Place {
+            data_plane: dc.data_plane.clone(),
+            key: ObjectKey::new(&dc.namespace, &dc.name),
+        }),
+    );
     members
 }
 
@@ -288,4 +290,107 @@ fn left_over(
         .filter(|e| e.medusa_backup.as_ref().is_some_and(|name| !used(name)))
         .map(|e| format!("{}/{}/{}", e.data_plane, e.namespace, e.name))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        api::fleet::{ClusterDatacenter, K8ssandraClusterRef},
+        control_plane::restores::{
+            simulation::fleet_backup,
+            tests::{datacenter, job_with, live, plane, silent},
+        },
+    };
+
+    /// `<plane>/<datacenter>=<backup>` for every target, or why there is none.
+    fn told(spec: Value, parts: &[&str], clusters: &Clusters, planes: &[Snapshot]) -> Vec<String> {
+        let job = job_with("back", spec);
+        let backup = job.spec.backup.is_some().then(|| fleet_backup(parts));
+        let resolved = resolve(&job.spec, backup.as_ref(), clusters, planes);
+        let open = resolved
+            .checks
+            .iter()
+            .filter_map(|c| Some(format!("{}: {}", c.reason.clone()?, c.message.clone()?)));
+        let targets = resolved.targets.iter().map(|t| {
+            let backup = t.backup.as_deref().unwrap_or("nothing");
+            format!("{}/{}={backup}", t.place.data_plane, t.place.key.name)
+        });
+        targets.chain(open).collect()
+    }
+
+    fn two() -> Vec<Snapshot> {
+        vec![plane("eu", live(&[datacenter("dc1", "shop")])), plane("us", live(&[datacenter("dc2", "shop")]))]
+    }
+
+    #[rstest]
+    #[case::everything(json!({"backup": "b"}), &["eu/dc1=b1-dc1-0a0a0a0a", "us/dc2=b1-dc2-0a0a0a0a"])]
+    #[case::a_part_in_its_own_order(
+        json!({"backup": "b", "datacenters": [{"datacenter": "dc2"}, {"datacenter": "dc1", "medusaBackup": "mine"}]}),
+        &["us/dc2=b1-dc2-0a0a0a0a", "eu/dc1=mine"])]
+    #[case::without_a_fleet_backup(
+        json!({"datacenters": [{"datacenter": "dc1", "medusaBackup": "mine"}]}), &["eu/dc1=mine"])]
+    #[case::twice(
+        json!({"backup": "b", "datacenters": [{"datacenter": "dc1"}, {"datacenter": "dc1"}]}),
+        &["eu/dc1=b1-dc1-0a0a0a0a", "DatacenterNotFound: spec.datacenters[1] `dc1` is named twice"])]
+    #[case::of_another_data_plane(
+        json!({"backup": "b", "datacenters": [{"datacenter": "dc1", "dataPlane": "us"}]}),
+        &["DatacenterNotFound: spec.datacenters[0] `dc1`: `shop` has no such datacenter"])]
+    fn a_spec_names_datacenters_and_backups(#[case] spec: Value, #[case] expected: &[&str]) {
+        assert_eq!(told(spec, &["eu/dc1", "us/dc2"], &Clusters::new(), &two()), expected);
+    }
+
+    #[test]
+    fn a_datacenter_without_a_part_is_seen_and_so_is_a_part_without_a_datacenter() {
+        let lines = told(json!({"backup": "b"}), &["eu/dc1"], &Clusters::new(), &two());
+        assert_eq!(lines, ["eu/dc1=b1-dc1-0a0a0a0a", "us/dc2=nothing"]);
+        let lines = told(json!({"backup": "b"}), &["eu/dc1", "us/dc2", "asia/dc3"], &Clusters::new(), &two());
+        assert!(lines[2].starts_with("WrongDatacenter: the backup also holds asia/ns/dc3"), "{lines:?}");
+    }
+
+    #[test]
+    fn another_cluster_is_matched_by_cassandras_names_and_never_by_position() {
+        let mut copy = datacenter("second", "copy");
+        copy.spec.datacenter_name = Some("dc2".to_owned());
+        let mut planes = two();
+        planes.push(plane("asia", live(&[copy, datacenter("dc9", "copy")])));
+        let lines =
+            told(json!({"backup": "b", "cluster": "copy"}), &["eu/dc1", "us/dc2"], &Clusters::new(), &planes);
+        assert_eq!(lines[..2], ["asia/dc9=nothing", "asia/second=b1-dc2-0a0a0a0a"]);
+        assert!(lines[2].starts_with("WrongDatacenter"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_cluster_goes_by_the_name_of_its_k8ssandra_cluster_unless_two_have_it() {
+        let mut clusters = Clusters::new();
+        let of = |namespace: &str| FleetClusterStatus {
+            k8ssandra_cluster: Some(K8ssandraClusterRef { name: "demo".into(), namespace: namespace.into() }),
+            ..FleetClusterStatus::default()
+        };
+        clusters.insert("shop".to_owned(), of("a"));
+        let spec = json!({"backup": "b", "cluster": "demo"});
+        let lines = told(spec.clone(), &["eu/dc1", "us/dc2"], &clusters, &two());
+        assert_eq!(lines, ["eu/dc1=b1-dc1-0a0a0a0a", "us/dc2=b1-dc2-0a0a0a0a"]);
+        clusters.insert("demo.b".to_owned(), of("b"));
+        let lines = told(spec, &["eu/dc1", "us/dc2"], &clusters, &two());
+        assert_eq!(lines, ["UnknownCluster: spec.cluster: `demo` may be any of demo.b, shop"]);
+    }
+
+    #[test]
+    fn the_datacenters_of_a_silent_data_plane_are_remembered() {
+        let planes = [plane("eu", live(&[datacenter("dc1", "shop")])), plane("us", silent())];
+        let entry = ClusterDatacenter {
+            data_plane: "us".into(),
+            namespace: "ns".into(),
+            name: "dc2".into(),
+            ..ClusterDatacenter::default()
+        };
+        let status = FleetClusterStatus { datacenters: vec![entry], ..FleetClusterStatus::default() };
+        let clusters = Clusters::from([("shop".to_owned(), status)]);
+        let lines = told(json!({"backup": "b"}), &["eu/dc1", "us/dc2"], &clusters, &planes);
+        assert_eq!(lines, ["eu/dc1=b1-dc1-0a0a0a0a", "us/dc2=b1-dc2-0a0a0a0a"]);
+    }
 }

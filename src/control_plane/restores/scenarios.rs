@@ -23,8 +23,9 @@ fn end_sync(world: &mut World, plane: &str, answered: bool) {
     let task = tasks.values_mut().next().unwrap();
     let mut done: MedusaTask = (**task).clone();
     let finished = if answered { json!([{"podName": "pod-0"}]) } else { json!([]) };
-    done.status =
-        Some(serde_json::from_value(json!({"finishTime": "2026-01-01T00:01:00Z", "finished": finished})).unwrap());
+    done.status = Some(
+        serde_json::from_value(json!({"finishTime": "2026-01-01T00:01:00Z", "finished": finished})).unwrap(),
+    );
     *task = Arc::new(done);
 }
 

@@ -24,7 +24,8 @@ use super::{
 use crate::{
     api::{
         fleet::{
-            CheckState, FleetBackupDatacenter, FleetBackupStatus, FleetRestoreJob, FleetRestoreJobStatus, Phase,
+            CheckState, FleetBackupDatacenter, FleetBackupStatus, FleetRestoreJob, FleetRestoreJobStatus,
+            Phase,
         },
         labels,
         medusa::{MedusaBackupJob, MedusaRestoreJob},
@@ -189,7 +190,10 @@ impl World {
         }
         if has_begun(&status) && !has_begun(&old) {
             let all = status.plan.iter().flat_map(|e| &e.checks).chain(&status.checks);
-            assert!(all.clone().count() > 2 && all.clone().all(|c| c.state == CheckState::Passed), "{status:?}");
+            assert!(
+                all.clone().count() > 2 && all.clone().all(|c| c.state == CheckState::Passed),
+                "{status:?}"
+            );
             assert!(old.checked_time.is_some(), "the plan was not published before");
             assert!(status.plan.iter().all(|e| !self.silent.contains(&e.data_plane)), "a silent data plane");
         }
@@ -303,7 +307,13 @@ impl World {
         for run in &status.datacenters {
             let words = [run.reason.clone(), run.message.clone()];
             let words: Vec<String> = words.into_iter().flatten().collect();
-            self.log.push(format!("    {}/{} {} {}", run.data_plane, run.datacenter, run.phase.as_str(), words.join(": ")));
+            self.log.push(format!(
+                "    {}/{} {} {}",
+                run.data_plane,
+                run.datacenter,
+                run.phase.as_str(),
+                words.join(": ")
+            ));
         }
     }
 }

@@ -59,7 +59,15 @@ pub fn ended(
     status.phase = Some(phase);
     status.finish_time = Some(Time(now));
     let good = phase == Phase::Succeeded;
-    set_condition(&mut status.conditions, COMPLETE, Some(good), reason, message, job.metadata.generation, now);
+    set_condition(
+        &mut status.conditions,
+        COMPLETE,
+        Some(good),
+        reason,
+        message,
+        job.metadata.generation,
+        now,
+    );
     status
 }
 
@@ -113,12 +121,17 @@ fn verdict(phase: Phase, runs: &[RestoreRun]) -> (Option<bool>, Reason, String) 
     let open = |run: &RestoreRun| !run.phase.is_final();
     let bad = |run: &RestoreRun| run.phase.is_final() && run.phase != Phase::Succeeded;
     match phase {
-        Phase::Succeeded => (Some(true), Reason::Succeeded, "every datacenter holds the backup's data".to_owned()),
+        Phase::Succeeded => {
+            (Some(true), Reason::Succeeded, "every datacenter holds the backup's data".to_owned())
+        }
         Phase::Cancelled => (Some(false), Reason::Cancelled, told(&bad)),
         Phase::PartiallyFailed => (
             Some(false),
             Reason::PartiallyFailed,
-            format!("the datacenters do not hold the same data; restore again before anything is written: {}", told(&bad)),
+            format!(
+                "the datacenters do not hold the same data; restore again before anything is written: {}",
+                told(&bad)
+            ),
         ),
         Phase::Failed | Phase::Skipped => (Some(false), Reason::Failed, told(&bad)),
         Phase::Pending | Phase::Running => (None, Reason::Running, told(&open)),
