@@ -84,7 +84,7 @@ fn modules_import_downwards_only() {
 }
 
 /// Files that decide. They take `now` and what was seen as arguments and return what to do.
-const PURE: [&str; 54] = [
+const PURE: [&str; 65] = [
     "src/control_plane/capabilities.rs",
     "src/control_plane/view.rs",
     "src/control_plane/registry/health.rs",
@@ -108,6 +108,17 @@ const PURE: [&str; 54] = [
     "src/control_plane/fanout/judge.rs",
     "src/control_plane/fanout/rollout.rs",
     "src/control_plane/fanout/rollup.rs",
+    "src/control_plane/restores/active.rs",
+    "src/control_plane/restores/check.rs",
+    "src/control_plane/restores/checks.rs",
+    "src/control_plane/restores/children.rs",
+    "src/control_plane/restores/execute.rs",
+    "src/control_plane/restores/judge.rs",
+    "src/control_plane/restores/machine.rs",
+    "src/control_plane/restores/plan.rs",
+    "src/control_plane/restores/resolve.rs",
+    "src/control_plane/restores/status.rs",
+    "src/control_plane/restores/sweep.rs",
     "src/control_plane/inventory/grouping.rs",
     "src/control_plane/inventory/points.rs",
     "src/control_plane/inventory/clusters.rs",

@@ -21,6 +21,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
         medusa::MedusaTask::crd(),
         fleet::DataPlane::crd(),
         fleet::FleetBackupJob::crd(),
+        fleet::FleetRestoreJob::crd(),
         fleet::FleetBackup::crd(),
         fleet::FleetCluster::crd(),
         cassandra::K8ssandraCluster::crd(),

@@ -7,7 +7,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{duration, output::Format, rollout::RolloutArgs, selector};
 use crate::{
-    api::{fleet::UnreachablePolicy, medusa::BackupType},
+    api::{
+        fleet::{RestoreOrder, UnreachablePolicy},
+        medusa::BackupType,
+    },
     runtime::telemetry::LogFormat,
 };
 
@@ -66,6 +69,8 @@ pub enum Verb {
     Plan(Plan),
     /// List the restore points
     Backups(Backups),
+    /// Put a restore point back: stops the cluster's datacenters and takes away what was written since
+    Restore(Restore),
     /// Say whether the fleet is protected
     Status,
     /// Show everything known about one object
@@ -207,13 +212,15 @@ pub struct Plan {
 #[derive(Debug, Subcommand)]
 pub enum Planned {
     /// Which datacenters a backup would take, as `backup --dry-run` says
-    Backup(BackupChoice),
+    Backup(Box<BackupChoice>),
+    /// Check everything a restore needs, in every datacenter, and touch nothing
+    Restore(RestoreChoice),
 }
 
 /// `cancel`.
 #[derive(Debug, Args)]
 pub struct Cancel {
-    /// What to cancel: `job/NAME`
+    /// What to cancel: `job/NAME` or `restore/NAME`
     #[arg(value_name = "KIND/NAME")]
     pub object: String,
 }
@@ -258,6 +265,71 @@ impl From<PolicyArg> for UnreachablePolicy {
     }
 }
 
+/// What to restore, and into what.
+#[derive(Clone, Debug, Args)]
+pub struct RestoreChoice {
+    /// Cassandra cluster to restore into
+    pub cluster: String,
+    /// Restore point, as `backups` lists them
+    #[arg(long = "from", value_name = "BACKUP")]
+    pub from: String,
+    /// Only this CassandraDatacenter; may be repeated [default: all of the cluster]
+    #[arg(long = "datacenter", visible_alias = "dc", value_name = "[[PLANE/]NAMESPACE/]NAME")]
+    #[arg(value_delimiter = ',')]
+    pub datacenters: Vec<String>,
+    /// `Parallel` stops all datacenters at once, `Serial` one after the other
+    #[arg(long, value_enum, ignore_case = true, default_value = "Parallel", value_name = "ORDER")]
+    pub order: OrderArg,
+    /// How long what stands in the way may be waited for
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration::parse)]
+    pub start_deadline: Duration,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// What to restore, and into what.
+    #[command(flatten)]
+    pub choice: RestoreChoice,
+    /// Name of the restore [default: `restore-` and the time]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Wait until the restore is over
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait, and show the progress of every datacenter
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Wait no longer than this; the restore goes on after that
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
+    /// Check everything and say what would be done, as `plan restore` does
+    #[arg(long, conflicts_with_all = ["wait", "watch", "timeout", "yes"])]
+    pub dry_run: bool,
+}
+
+/// [`RestoreOrder`] as typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum OrderArg {
+    /// All at once
+    Parallel,
+    /// One after the other
+    Serial,
+}
+
+impl From<OrderArg> for RestoreOrder {
+    fn from(typed: OrderArg) -> Self {
+        match typed {
+            OrderArg::Parallel => Self::Parallel,
+            OrderArg::Serial => Self::Serial,
+        }
+    }
+}
+
 /// `backups`.
 #[derive(Debug, Args)]
 pub struct Backups {
@@ -269,7 +341,7 @@ pub struct Backups {
 /// `describe`.
 #[derive(Debug, Args)]
 pub struct Describe {
-    /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME` or `job/NAME`
+    /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME` or `restore/NAME`
     #[arg(value_name = "KIND/NAME")]
     pub object: String,
 }

@@ -106,12 +106,18 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
         }
         Verb::Plan(args) => match args.verb {
             Planned::Backup(choice) => {
-                ask(&global, context, async |home| commands::backup::plan(printer, home, choice).await)
+                ask(&global, context, async |home| commands::backup::plan(printer, home, *choice).await)
+            }
+            Planned::Restore(choice) => {
+                ask(&global, context, async |home| commands::restore::plan(printer, home, &choice).await)
             }
         },
         Verb::Backups(args) => {
             let cluster = args.cluster.as_deref();
             ask(&global, context, async |home| commands::list::backups(printer, home, cluster).await)
+        }
+        Verb::Restore(args) => {
+            ask(&global, context, async |home| commands::restore::run(printer, home, &args).await)
         }
         Verb::Status => ask(&global, context, async |home| commands::status::run(printer, home).await),
         Verb::Describe(args) => {

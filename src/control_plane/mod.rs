@@ -10,6 +10,7 @@ pub mod inventory;
 pub mod metrics;
 pub mod registry;
 pub mod replication;
+pub mod restores;
 pub mod sources;
 pub mod view;
 
@@ -135,6 +136,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         client: config.client.clone(),
         namespace: config.namespace.clone(),
         fleet: fleet.clone(),
+        control_plane: control_plane.clone(),
+        events: events.clone(),
+    };
+    let restores = restores::RestoreContext {
+        client: config.client.clone(),
+        namespace: config.namespace.clone(),
+        fleet: fleet.clone(),
         control_plane,
         events: events.clone(),
     };
@@ -156,6 +164,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         () = sources.watch() => "watch of the sources",
         () = replication::run(replication) => "replication",
         () = fanout::run(fanout, shutdown.clone()) => "fan-out",
+        () = restores::run(restores, shutdown.clone()) => "restores",
         () = inventory::run(inventory) => "inventory",
     };
     if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::PartEnded(ended)) }

@@ -22,5 +22,7 @@ mod inventory;
 mod kubeconfigs;
 mod registration;
 mod replication;
+mod restores;
+mod restores_crash;
 mod rollouts;
 mod silence;

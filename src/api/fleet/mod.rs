@@ -6,6 +6,7 @@ mod backup;
 mod backup_job;
 mod cluster;
 mod data_plane;
+mod restore_job;
 mod rollout;
 mod selector;
 
@@ -21,6 +22,10 @@ pub use cluster::{
 pub use data_plane::{
     CredentialStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, DeletionPolicy, KubeconfigSecretRef, Limits,
     MedusaController,
+};
+pub use restore_job::{
+    CheckState, FleetRestoreJob, FleetRestoreJobSpec, FleetRestoreJobStatus, RestoreCheck, RestoreDatacenter,
+    RestoreOrder, RestorePlan, RestoreRun,
 };
 pub use rollout::{Rollout, limit};
 pub use selector::Selector;

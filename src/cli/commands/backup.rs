@@ -47,7 +47,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Backup) -> Outcome {
         return Ok(());
     }
     let mut progress = if args.watch { Progress::live(printer) } else { Progress::silent(printer) };
-    let ended = wait::until_over(home, &name, args.timeout, &mut progress).await?;
+    let ended = wait::until_over::<FleetBackupJob>(home, &name, args.timeout, &mut progress).await?;
     progress.finish();
     if let Ended::Over(job) = &ended {
         wait::until_listed(home, job.status.as_ref().map_or(&[], |status| &status.restore_points)).await;
@@ -93,7 +93,7 @@ fn job(args: &Backup, namespace: &str, now: Timestamp) -> Outcome<FleetBackupJob
 }
 
 /// A DNS subdomain, as Kubernetes wants object names.
-fn is_object_name(name: &str) -> bool {
+pub(super) fn is_object_name(name: &str) -> bool {
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let label = |part: &str| {
         part.starts_with(fine) && part.ends_with(fine) && part.chars().all(|c| fine(c) || c == '-')
@@ -174,7 +174,7 @@ async fn dry_run(printer: Printer, home: &Home, job: &FleetBackupJob) -> Outcome
     printer.text(&preview::table(&preview).render(0))
 }
 
-fn verdict(printer: Printer, name: &str, ended: Ended) -> Outcome {
+fn verdict(printer: Printer, name: &str, ended: Ended<FleetBackupJob>) -> Outcome {
     let again = format!("{} shows how far it is", printer.command(&format!("describe job/{name}")));
     let job = match ended {
         Ended::Over(job) => job,
@@ -183,7 +183,8 @@ fn verdict(printer: Printer, name: &str, ended: Ended) -> Outcome {
                 "stopped waiting; fleetbackupjob `{name}` goes on: {again}"
             )));
         }
-        Ended::TimedOut(status) => {
+        Ended::TimedOut(job) => {
+            let status = job.and_then(|job| job.status);
             let stand = status.map_or_else(|| "Pending".to_owned(), |status| views::run::summary(&status));
             return Err(Failure::Failed(format!(
                 "not over in time ({stand}); fleetbackupjob `{name}` goes on: {again}"

@@ -18,27 +18,27 @@ use crate::{
 };
 
 /// Facts first, tables after them.
-struct Page(String);
+pub(super) struct Page(pub(super) String);
 
 impl Page {
-    fn new(kind: &str, name: &str) -> Self {
+    pub(super) fn new(kind: &str, name: &str) -> Self {
         Self(format!("{kind} {name}\n"))
     }
 
-    fn fact(&mut self, title: &str, value: impl Into<String>) {
+    pub(super) fn fact(&mut self, title: &str, value: impl Into<String>) {
         let value: String = value.into();
         if !value.is_empty() {
             let _ = writeln!(self.0, "  {:<20} {}", format!("{title}:"), one_line(&value));
         }
     }
 
-    fn section(&mut self, title: &str, table: &Table) {
+    pub(super) fn section(&mut self, title: &str, table: &Table) {
         if !table.is_empty() {
             let _ = write!(self.0, "\n{title}\n{}", table.render(2));
         }
     }
 
-    fn conditions(&mut self, conditions: &[Condition], now: Timestamp) {
+    pub(super) fn conditions(&mut self, conditions: &[Condition], now: Timestamp) {
         let mut table = Table::new(&["TYPE", "STATUS", "REASON", "FOR", "MESSAGE"]);
         for c in conditions {
             let since = ago(Some(&c.last_transition_time), now);
