@@ -11,6 +11,7 @@ pub mod home;
 pub mod output;
 pub mod register;
 pub mod roles;
+pub mod rollout;
 pub mod selector;
 pub mod views;
 
@@ -100,6 +101,20 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
         Verb::Backup(args) => {
             ask(&global, context, async |home| commands::backup::run(printer, home, &args).await)
         }
+        Verb::Cancel(args) => {
+            ask(&global, context, async |home| commands::cancel::run(printer, home, &args.object).await)
+        }
+        Verb::Plan(args) => match args.verb {
+            Planned::Backup(choice) => {
+                ask(&global, context, async |home| commands::backup::plan(printer, home, *choice).await)
+            }
+            Planned::Restore(choice) => {
+                ask(&global, context, async |home| commands::restore::plan(printer, home, &choice).await)
+            }
+            Planned::Schedule(args) => {
+                ask(&global, context, async |home| commands::schedule::plan(printer, home, &args).await)
+            }
+        },
         Verb::Backups(args) => {
             let cluster = args.cluster.as_deref();
             ask(&global, context, async |home| commands::list::backups(printer, home, cluster).await)
@@ -107,11 +122,9 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
         Verb::Schedule(args) => {
             ask(&global, context, async |home| commands::schedule::run(printer, home, &args).await)
         }
-        Verb::Plan(args) => match args.verb {
-            Planned::Schedule(args) => {
-                ask(&global, context, async |home| commands::schedule::plan(printer, home, &args).await)
-            }
-        },
+        Verb::Restore(args) => {
+            ask(&global, context, async |home| commands::restore::run(printer, home, &args).await)
+        }
         Verb::Status => ask(&global, context, async |home| commands::status::run(printer, home).await),
         Verb::Describe(args) => {
             ask(&global, context, async |home| commands::describe::run(printer, home, &args.object).await)

@@ -10,6 +10,7 @@ pub mod inventory;
 pub mod metrics;
 pub mod registry;
 pub mod replication;
+pub mod restores;
 pub mod schedules;
 pub mod sources;
 pub mod view;
@@ -139,6 +140,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         control_plane: control_plane.clone(),
         events: events.clone(),
     };
+    let restores = restores::RestoreContext {
+        client: config.client.clone(),
+        namespace: config.namespace.clone(),
+        fleet: fleet.clone(),
+        control_plane: control_plane.clone(),
+        events: events.clone(),
+    };
     let schedules = schedules::ScheduleContext::new(
         config.client.clone(),
         config.namespace.clone(),
@@ -166,6 +174,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         () = replication::run(replication) => "replication",
         () = fanout::run(fanout, shutdown.clone()) => "fan-out",
         () = schedules::run(schedules, shutdown.clone()) => "schedules",
+        () = restores::run(restores, shutdown.clone()) => "restores",
         () = inventory::run(inventory) => "inventory",
     };
     if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::PartEnded(ended)) }

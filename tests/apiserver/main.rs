@@ -24,5 +24,8 @@ mod inventory;
 mod kubeconfigs;
 mod registration;
 mod replication;
+mod restores;
+mod restores_crash;
+mod rollouts;
 mod schedules;
 mod silence;

@@ -42,6 +42,7 @@ async fn every_manifest_is_accepted_without_a_warning() {
     kinds.dedup();
     let pages = [
         "FleetBackupSchedule",
+        "FleetRestoreJob",
         "MedusaBackup",
         "MedusaBackupJob",
         "MedusaBackupSchedule",

@@ -23,6 +23,9 @@ pub fn title(run: &DatacenterRun) -> String {
 #[must_use]
 pub fn line(run: &DatacenterRun) -> String {
     let mut line = run.phase.as_str().to_owned();
+    if run.attempts > 1 {
+        let _ = write!(line, ", attempt {}", run.attempts);
+    }
     if let Some(NodeCounts { total, finished, .. }) = run.nodes {
         let _ = write!(line, ", {finished}/{total} nodes");
     }
@@ -125,5 +128,7 @@ mod tests {
         let run = DatacenterRun { data_plane: "eu-2".to_owned(), ..DatacenterRun::default() };
         assert_eq!(title(&run), "eu-2/?");
         assert_eq!(line(&run), "Pending");
+        let again = DatacenterRun { phase: Phase::Running, attempts: 2, ..run };
+        assert_eq!(line(&again), "Running, attempt 2");
     }
 }

@@ -36,10 +36,13 @@ use super::{
 };
 use crate::{
     api::{
-        fleet::{FleetBackupJob, FleetBackupJobStatus, FleetCluster, Phase},
+        fleet::{FleetBackupJob, FleetBackupJobStatus, FleetCluster, FleetRestoreJob, Phase},
         labels, names,
     },
-    control_plane::fleet::{Change, Fleet},
+    control_plane::{
+        fleet::{Change, Fleet},
+        restores::active_clusters,
+    },
     runtime::{backoff::Backoff, clock, events::Events},
 };
 
@@ -69,6 +72,7 @@ pub(super) struct Fanout {
     pub(super) desk: Arc<Desk>,
     pub(super) jobs: Store<Job>,
     clusters: Store<FleetCluster>,
+    restores: Store<FleetRestoreJob>,
     /// What is remembered of the runs that go on, by name.
     runs: Mutex<BTreeMap<String, Memory>>,
     /// Names of the runs that go on, by the label of their children.
@@ -127,6 +131,13 @@ pub async fn run(context: FanoutContext, shutdown: CancellationToken) {
         .reflect(writer)
         .touched_objects()
         .boxed();
+    let (restores, writer) = reflector::store();
+    let restore_api: Api<FleetRestoreJob> = Api::namespaced(context.client.clone(), &context.namespace);
+    let mut restore_events = watcher(restore_api, watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects()
+        .boxed();
     let api: Api<Job> = Api::namespaced(context.client.clone(), &context.namespace);
     let controller = Controller::new(api, watcher::Config::default());
     let (trigger, triggered) = mpsc::channel(1024);
@@ -137,6 +148,7 @@ pub async fn run(context: FanoutContext, shutdown: CancellationToken) {
         jobs: controller.store(),
         context,
         clusters,
+        restores,
         runs: Mutex::default(),
         index,
         backoff: Mutex::new(Backoff::new(RETRY.0, RETRY.1)),
@@ -154,6 +166,7 @@ pub async fn run(context: FanoutContext, shutdown: CancellationToken) {
     tokio::select! {
         () = forward => {}
         () = async { while cluster_events.next().await.is_some() {} } => {}
+        () = async { while restore_events.next().await.is_some() {} } => {}
         () = run => {}
     }
 }
@@ -168,9 +181,8 @@ async fn forward(
     loop {
         let about = match changes.recv().await {
             Ok(Change::Job { job, .. }) => index.find(Some(&job)),
-            Ok(Change::Contact(_) | Change::Datacenters(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {
-                index.find(None)
-            }
+            Ok(Change::Contact(_) | Change::Datacenters(_) | Change::Restore { .. })
+            | Err(broadcast::error::RecvError::Lagged(_)) => index.find(None),
             Ok(_) => continue,
             Err(broadcast::error::RecvError::Closed) => return,
         };
@@ -222,6 +234,12 @@ impl Fanout {
     pub(super) fn buckets(&self) -> Buckets {
         let clusters = self.clusters.state();
         Buckets::of_clusters(clusters.iter().map(AsRef::as_ref))
+    }
+
+    /// Clusters that FleetRestoreJobs are about to restore, or are restoring, and the name of one each.
+    pub(super) fn fleet_restores(&self) -> BTreeMap<String, String> {
+        let restores = self.restores.state();
+        active_clusters(restores.iter().map(AsRef::as_ref))
     }
 
     /// What is known about a run: from its last pass, or from its status when this process has not seen it.

@@ -46,7 +46,7 @@ pub(super) async fn look(
     for run in &decided.release {
         ctx.release(run).await?;
     }
-    let (succeeded, success) = status::results(&runs);
+    let (succeeded, success) = status::results(&old, &runs);
     let kind = RunKind::from(schedule.spec.operation).as_str();
     let fine = decided.last.filter(|_| cron::is_ahead(decided.last, now)).map_or_else(
         || Ok(status::purpose(schedule, kind, recipe)),

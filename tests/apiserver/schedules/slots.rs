@@ -172,7 +172,7 @@ async fn bad_input(stage: &Stage<'_>) {
     stage.schedule("never", json!({"schedule": "0 0 30 2 *"})).await;
     assert!(stage.ready("never", "NeverFires").await.contains("spec.schedule"));
     let selector = json!({"template": {"selector": {"datacenterSelector": {
-        "matchExpressions": [{"key": "a b", "operator": "In", "values": ["x"]}]
+        "matchExpressions": [{"key": "tier", "operator": "In"}]
     }}}});
     stage.schedule("labels", selector).await;
     assert!(stage.ready("labels", "InvalidSelector").await.contains("spec.template.selector"));
