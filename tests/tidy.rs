@@ -84,19 +84,29 @@ fn modules_import_downwards_only() {
 }
 
 /// Files that decide. They take `now` and what was seen as arguments and return what to do.
-const PURE: [&str; 55] = [
+const PURE: [&str; 65] = [
     "src/control_plane/capabilities.rs",
     "src/control_plane/view.rs",
     "src/control_plane/registry/health.rs",
     "src/control_plane/registry/kubeconfig.rs",
     "src/control_plane/registry/expiry.rs",
+    "src/control_plane/sources/objects.rs",
+    "src/control_plane/sources/payload.rs",
     "src/control_plane/replication/content.rs",
     "src/control_plane/replication/desired.rs",
     "src/control_plane/replication/plan.rs",
     "src/control_plane/replication/status.rs",
+    "src/control_plane/fanout/child.rs",
+    "src/control_plane/fanout/compact.rs",
+    "src/control_plane/fanout/ending.rs",
+    "src/control_plane/fanout/load.rs",
+    "src/control_plane/fanout/summary.rs",
+    "src/control_plane/fanout/restoring.rs",
+    "src/control_plane/fanout/write.rs",
     "src/control_plane/fanout/select.rs",
     "src/control_plane/fanout/plan.rs",
     "src/control_plane/fanout/judge.rs",
+    "src/control_plane/fanout/rollout.rs",
     "src/control_plane/fanout/rollup.rs",
     "src/control_plane/restores/active.rs",
     "src/control_plane/restores/check.rs",

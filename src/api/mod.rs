@@ -10,6 +10,7 @@ pub mod cron;
 pub mod fleet;
 pub mod labels;
 pub mod medusa;
+pub mod moment;
 pub mod names;
 pub mod reason;
 pub mod schema;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::{duration, output::Format, selector};
+use super::{duration, output::Format, rollout::RolloutArgs, selector};
 use crate::{
     api::{
         fleet::{RestoreOrder, UnreachablePolicy},
@@ -62,13 +62,15 @@ pub enum Verb {
     #[command(visible_alias = "cluster", alias = "fc")]
     Clusters,
     /// Back up the fleet, or a part of it
-    Backup(Backup),
+    Backup(Box<Backup>),
+    /// Start nothing more of a run
+    Cancel(Cancel),
+    /// Say what a verb would do where, and what stands in its way
+    Plan(Plan),
     /// List the restore points
     Backups(Backups),
     /// Put a restore point back: stops the cluster's datacenters and takes away what was written since
     Restore(Restore),
-    /// Say what a verb would do where, and what stands in its way
-    Plan(Plan),
     /// Say whether the fleet is protected
     Status,
     /// Show everything known about one object
@@ -161,15 +163,9 @@ pub struct Selection {
 pub struct Backup {
     /// Name of the run [default: `backup-` and the time]
     pub name: Option<String>,
-    /// Which datacenters.
+    /// What to back up, and how.
     #[command(flatten)]
-    pub selection: Selection,
-    /// `differential` uploads what no earlier backup holds, `full` uploads everything
-    #[arg(long = "type", value_enum, default_value = "differential", value_name = "TYPE")]
-    pub backup_type: TypeArg,
-    /// What to do about a data plane that does not answer
-    #[arg(long, value_enum, ignore_case = true, default_value = "Wait", value_name = "POLICY")]
-    pub unreachable_policy: PolicyArg,
+    pub choice: BackupChoice,
     /// Wait until the run is over
     #[arg(long)]
     pub wait: bool,
@@ -182,6 +178,51 @@ pub struct Backup {
     /// Have the run checked and say what it would back up, without starting it
     #[arg(long, conflicts_with_all = ["wait", "watch", "timeout"])]
     pub dry_run: bool,
+}
+
+/// What to back up, and how.
+#[derive(Clone, Debug, Args)]
+pub struct BackupChoice {
+    /// Which datacenters.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// `differential` uploads what no earlier backup holds, `full` uploads everything
+    #[arg(long = "type", value_enum, default_value = "differential", value_name = "TYPE")]
+    pub backup_type: TypeArg,
+    /// What to do about a data plane that does not answer
+    #[arg(long, value_enum, ignore_case = true, default_value = "Wait", value_name = "POLICY")]
+    pub unreachable_policy: PolicyArg,
+    /// Delete the run and its MedusaBackupJobs this long after its end; backups stay [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub ttl: Option<Duration>,
+    /// How it goes over its datacenters.
+    #[command(flatten)]
+    pub rollout: RolloutArgs,
+}
+
+/// `plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// The verb to plan.
+    #[command(subcommand)]
+    pub verb: Planned,
+}
+
+/// What can be planned.
+#[derive(Debug, Subcommand)]
+pub enum Planned {
+    /// Which datacenters a backup would take, as `backup --dry-run` says
+    Backup(Box<BackupChoice>),
+    /// Check everything a restore needs, in every datacenter, and touch nothing
+    Restore(RestoreChoice),
+}
+
+/// `cancel`.
+#[derive(Debug, Args)]
+pub struct Cancel {
+    /// What to cancel: `job/NAME` or `restore/NAME`
+    #[arg(value_name = "KIND/NAME")]
+    pub object: String,
 }
 
 /// [`BackupType`] as typed.
@@ -224,21 +265,6 @@ impl From<PolicyArg> for UnreachablePolicy {
     }
 }
 
-/// `plan`.
-#[derive(Debug, Args)]
-pub struct Plan {
-    /// The verb to plan.
-    #[command(subcommand)]
-    pub verb: Planned,
-}
-
-/// What can be planned.
-#[derive(Debug, Subcommand)]
-pub enum Planned {
-    /// Check everything a restore needs, in every datacenter, and touch nothing
-    Restore(RestoreChoice),
-}
-
 /// What to restore, and into what.
 #[derive(Clone, Debug, Args)]
 pub struct RestoreChoice {
@@ -261,6 +287,7 @@ pub struct RestoreChoice {
 
 /// `restore`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Restore {
     /// What to restore, and into what.
     #[command(flatten)]

@@ -3,7 +3,7 @@
 //! No lock here is ever held across I/O.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +15,8 @@ use tokio::sync::broadcast;
 
 use super::{
     registry::remote::Remote,
-    view::{Contact, View},
+    sources::Listing,
+    view::{Contact, ObjectKey, View},
 };
 use crate::{api::Reason, runtime::clock};
 
@@ -121,6 +122,8 @@ pub struct Member {
     pub unregistering: bool,
     /// When its credential stops working, when it says.
     pub credential_expires_at: Option<Timestamp>,
+    /// Most datacenters backed up at a time, when there is a limit.
+    pub max_concurrent_backups: Option<usize>,
     /// How to talk to it; absent while its kubeconfig is not usable.
     pub remote: Option<Arc<Remote>>,
     /// What is seen of it.
@@ -140,16 +143,21 @@ pub struct Snapshot {
     pub unregistering: bool,
     /// When its credential stops working, when it says.
     pub credential_expires_at: Option<Timestamp>,
+    /// Most datacenters backed up at a time, when there is a limit.
+    pub max_concurrent_backups: Option<usize>,
     /// How to talk to it.
     pub remote: Option<Arc<Remote>>,
     /// What is seen of it.
     pub view: Arc<View>,
+    /// Its datacenters that K8ssandraClusters list, each with its K8ssandraCluster.
+    pub listing: Arc<BTreeMap<ObjectKey, ObjectKey>>,
 }
 
 /// All registered data planes.
 pub struct Fleet {
     members: RwLock<BTreeMap<String, Member>>,
     enrolled: AtomicBool,
+    listing: RwLock<Option<BTreeMap<String, Arc<BTreeMap<ObjectKey, ObjectKey>>>>>,
     changes: broadcast::Sender<Change>,
 }
 
@@ -159,6 +167,7 @@ impl Default for Fleet {
         Self {
             members: RwLock::default(),
             enrolled: AtomicBool::new(false),
+            listing: RwLock::default(),
             changes: broadcast::Sender::new(4096),
         }
     }
@@ -185,6 +194,7 @@ impl Fleet {
             blocked: None,
             unregistering: false,
             credential_expires_at: None,
+            max_concurrent_backups: None,
             remote: None,
             view: Arc::new(ViewCell::new(View::unknown())),
         });
@@ -196,10 +206,26 @@ impl Fleet {
         self.enrolled.store(true, Ordering::Release);
     }
 
-    /// Whether the table is whole: before that, a missing data plane means nothing.
+    /// Whether the table is whole, and known which datacenters belong together: before that, a missing data
+    /// plane means nothing.
     #[must_use]
     pub fn is_enrolled(&self) -> bool {
-        self.enrolled.load(Ordering::Acquire)
+        let listed = self.listing.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        listed && self.enrolled.load(Ordering::Acquire)
+    }
+
+    /// Learns which datacenters K8ssandraClusters list.
+    pub fn set_listing(&self, new: Listing) {
+        let mut listing = self.listing.write().unwrap_or_else(PoisonError::into_inner);
+        let old = listing.get_or_insert_default();
+        let names: BTreeSet<String> = old.keys().chain(new.keys()).cloned().collect();
+        let changed: Vec<String> =
+            names.into_iter().filter(|name| old.get(name).map(AsRef::as_ref) != new.get(name)).collect();
+        *old = new.into_iter().map(|(name, part)| (name, Arc::new(part))).collect();
+        drop(listing);
+        for name in changed {
+            self.announce(Change::Datacenters(name));
+        }
     }
 
     /// Forgets a data plane.
@@ -217,6 +243,8 @@ impl Fleet {
     #[must_use]
     pub fn snapshot(&self) -> Vec<Snapshot> {
         let now = clock::now();
+        let listing = self.listing.read().unwrap_or_else(PoisonError::into_inner);
+        let listed = |name: &String| listing.as_ref().and_then(|l| l.get(name)).cloned().unwrap_or_default();
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
         members
             .iter()
@@ -228,8 +256,10 @@ impl Fleet {
                     usable: usable(member, &view, now),
                     unregistering: member.unregistering,
                     credential_expires_at: member.credential_expires_at,
+                    max_concurrent_backups: member.max_concurrent_backups,
                     remote: member.remote.clone(),
                     view,
+                    listing: listed(name),
                 }
             })
             .collect()

@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod registry;
 pub mod replication;
 pub mod restores;
+pub mod sources;
 pub mod view;
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
@@ -123,9 +124,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         allow_unsafe: config.allow_unsafe,
         events: events.clone(),
     };
+    let sources = sources::Sources::new(config.client.clone(), fleet.clone());
     let replication = replication::ReplicationContext {
         client: config.client.clone(),
         fleet: fleet.clone(),
+        sources: sources.clone(),
         control_plane: control_plane.clone(),
         events: events.clone(),
     };
@@ -158,6 +161,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         () = lost(&mut leadership) => return Err(RunError::LeadershipLost),
         () = registry::run_controller(registry, shutdown.clone()) => "registry",
         () = registry::run_sources(config.client.clone(), config.namespace.clone(), events) => "registration",
+        () = sources.watch() => "watch of the sources",
         () = replication::run(replication) => "replication",
         () = fanout::run(fanout, shutdown.clone()) => "fan-out",
         () = restores::run(restores, shutdown.clone()) => "restores",

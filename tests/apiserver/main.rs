@@ -24,4 +24,5 @@ mod registration;
 mod replication;
 mod restores;
 mod restores_crash;
+mod rollouts;
 mod silence;

@@ -2,7 +2,7 @@
 //! objects in the same run.
 //!
 //! Nothing here fails because of a figure. Reading order: `stage` (a control plane over some clusters),
-//! `replication`, `fanout`, `quiet`, `backup`, `schedules` (the measurements), `report`; `testbed`, `clusters`, `objects`,
+//! `replication`, `fanout`, `verdict`, `quiet`, `backup`, `schedules` (the measurements), `report`; `testbed`, `clusters`, `objects`,
 //! `peer`, `recorder`, `stats` and `support` are what they are made of.
 
 mod backup;
@@ -19,6 +19,7 @@ mod stage;
 mod stats;
 mod support;
 mod testbed;
+mod verdict;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -78,6 +79,8 @@ enum Measurement {
     Many,
     /// A FleetBackupJob over a hundred datacenters
     Fanout,
+    /// A FleetBackupJob over a hundred datacenters, from the last one's end to the verdict
+    Verdict,
     /// Requests and processor time of a quiet minute
     Requests,
     /// Memory
@@ -224,6 +227,10 @@ async fn measure_stage(options: &Options, mut stage: Stage, baseline: &str, repo
     if options.wants(Measurement::Fanout) {
         let result = fanout::fanout(&mut stage, options.runs, report).await;
         note("FleetBackupJob", report, result);
+    }
+    if options.wants(Measurement::Verdict) {
+        let result = verdict::verdict(&mut stage, slow, report).await;
+        note("FleetBackupJob's verdict", report, result);
     }
     if options.wants(Measurement::Many) && (count == 5 || options.planes.len() == 1) {
         let result = replication::many(&mut stage, slow, report).await;

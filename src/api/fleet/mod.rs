@@ -7,6 +7,7 @@ mod backup_job;
 mod cluster;
 mod data_plane;
 mod restore_job;
+mod rollout;
 mod selector;
 
 pub use backup::{BackupOrigin, FleetBackup, FleetBackupDatacenter, FleetBackupSpec, FleetBackupStatus};
@@ -15,7 +16,8 @@ pub use backup_job::{
     Phase, UnreachablePolicy,
 };
 pub use cluster::{
-    ClusterDatacenter, FleetCluster, FleetClusterSpec, FleetClusterStatus, K8ssandraClusterRef, MedusaState,
+    ClusterDatacenter, CredentialsState, DeploymentState, FleetCluster, FleetClusterSpec, FleetClusterStatus,
+    K8ssandraClusterRef, KeptField, MedusaChange, MedusaState, StorageState,
 };
 pub use data_plane::{
     CredentialStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, DeletionPolicy, KubeconfigSecretRef, Limits,
@@ -25,6 +27,7 @@ pub use restore_job::{
     CheckState, FleetRestoreJob, FleetRestoreJobSpec, FleetRestoreJobStatus, RestoreCheck, RestoreDatacenter,
     RestoreOrder, RestorePlan, RestoreRun,
 };
+pub use rollout::{Rollout, limit};
 pub use selector::Selector;
 
 /// API group of the fleet kinds.

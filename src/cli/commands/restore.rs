@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long a plan may take: the controller makes it in one pass.
-const PLANNING: std::time::Duration = std::time::Duration::from_secs(60);
+const PLANNING: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// Creates the FleetRestoreJob once the person has confirmed, and waits for its verdict when asked to.
 ///
@@ -268,7 +268,7 @@ mod tests {
         let words = "medusa-fleet plan restore shop --from nightly --dc dc1";
         let cli = Cli::try_parse_from(words.split(' ')).unwrap();
         let Verb::Plan(plan) = cli.verb else { panic!("another verb") };
-        let Planned::Restore(choice) = plan.verb;
+        let Planned::Restore(choice) = plan.verb else { panic!("another plan") };
         assert_eq!((choice.cluster.as_str(), choice.datacenters.len()), ("shop", 1));
     }
 }

@@ -58,7 +58,7 @@ pub fn restore_points(
             let place = ObjectKey::new(&key.namespace, &record.datacenter);
             let datacenter = plane.view.datacenters.items.get(&place).map(AsRef::as_ref);
             let cluster = match datacenter {
-                Some(datacenter) => cluster_of(&plane.name, datacenter).name,
+                Some(datacenter) => cluster_of(plane, datacenter).name,
                 None => home(&orphans, &plane.name, &place),
             };
             let (point, origin) = names::restore_point(&key.name, &record.datacenter);
@@ -71,7 +71,7 @@ pub fn restore_points(
             let unfinished = job.status.as_ref().is_none_or(|s| s.finish_time.is_none());
             if let (true, Some(datacenter)) = (unfinished, plane.view.datacenters.items.get(&place)) {
                 let (point, _) = names::restore_point(&key.name, &place.name);
-                running.insert((cluster_of(&plane.name, datacenter).name, point));
+                running.insert((cluster_of(plane, datacenter).name, point));
             }
         }
     }
@@ -194,8 +194,7 @@ fn absent(
         for (place, datacenter) in &plane.view.datacenters.items {
             let born = datacenter.creation_timestamp().map(|t| t.0);
             let old_enough = start.zip(born).is_none_or(|(start, born)| born <= start);
-            if old_enough && cluster_of(&plane.name, datacenter).name == cluster && !there(&plane.name, place)
-            {
+            if old_enough && cluster_of(plane, datacenter).name == cluster && !there(&plane.name, place) {
                 absent.push(missing(&plane.name, place));
             }
         }
@@ -214,6 +213,21 @@ fn is_whole(entry: &FleetBackupDatacenter) -> bool {
     entry.status == "SUCCESS" && entry.nodes.is_some_and(|n| n.total > 0 && n.finished == n.total)
 }
 
+/// One backup per datacenter: of several attempts the whole one, else the last.
+fn best_attempts(entries: Vec<FleetBackupDatacenter>) -> Vec<FleetBackupDatacenter> {
+    let mut best: BTreeMap<(String, String, String), FleetBackupDatacenter> = BTreeMap::new();
+    let rank = |e: &FleetBackupDatacenter| {
+        (is_whole(e), e.start_time.as_ref().map(|t| t.0), e.medusa_backup.clone())
+    };
+    for entry in entries {
+        let place = (entry.data_plane.clone(), entry.namespace.clone(), entry.name.clone());
+        if best.get(&place).is_none_or(|other| rank(other) < rank(&entry)) {
+            best.insert(place, entry);
+        }
+    }
+    best.into_values().collect()
+}
+
 fn summarize(
     cluster: &str,
     parts: Parts,
@@ -222,7 +236,7 @@ fn summarize(
     old: FleetBackupStatus,
     now: Timestamp,
 ) -> FleetBackupStatus {
-    let mut entries = parts.entries;
+    let mut entries = best_attempts(parts.entries);
     let absent = absent(cluster, &entries, planes, &old);
     entries.extend(absent);
     entries
@@ -359,6 +373,17 @@ mod tests {
         assert_eq!(status.nodes_done.as_deref(), Some("6/6"));
         assert_eq!(status.size.as_deref(), Some("2.00 KB"));
         assert_eq!(status.origin.as_ref().unwrap().job.as_deref(), Some("nightly"));
+    }
+
+    #[test]
+    fn of_several_attempts_the_whole_one_counts() {
+        let failed = ("nightly-dc1-r2x0b1c2d3e", record("dc1", "FAILED", 3));
+        let whole = ("nightly-dc1-0b1c2d3e", record("dc1", "SUCCESS", 3));
+        let status =
+            points(&[plane("eu", with("dc1", &[failed, whole]))]).remove("nightly-0b1c2d3e.shop").unwrap();
+        assert!(status.complete);
+        assert_eq!(status.done.as_deref(), Some("1/1"));
+        assert_eq!(status.datacenters[0].medusa_backup.as_deref(), Some("nightly-dc1-0b1c2d3e"));
     }
 
     #[test]

@@ -161,7 +161,9 @@ fn cluster(
         });
     }
     let named: BTreeSet<String> = datacenters(planes)
-        .filter(|(plane, dc)| spec.datacenters.iter().any(|wanted| means(wanted, plane, &ObjectKey::of(*dc))))
+        .filter(|(plane, dc)| {
+            spec.datacenters.iter().any(|wanted| means(wanted, &plane.name, &ObjectKey::of(*dc)))
+        })
         .map(|(plane, dc)| cluster_of(plane, dc).name)
         .collect();
     let list = named.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -179,15 +181,15 @@ fn cluster(
     }
 }
 
-fn datacenters(planes: &[Snapshot]) -> impl Iterator<Item = (&str, &CassandraDatacenter)> {
-    planes.iter().flat_map(|p| p.view.datacenters.items.values().map(|dc| (p.name.as_str(), dc.as_ref())))
+fn datacenters(planes: &[Snapshot]) -> impl Iterator<Item = (&Snapshot, &CassandraDatacenter)> {
+    planes.iter().flat_map(|p| p.view.datacenters.items.values().map(move |dc| (p, dc.as_ref())))
 }
 
 /// The datacenters of a cluster: as the data planes show them, and for a silent one as last published.
 fn members(cluster: &str, clusters: &Clusters, planes: &[Snapshot]) -> BTreeSet<Place> {
     let mut members: BTreeSet<Place> = datacenters(planes)
         .filter(|(plane, dc)| cluster_of(plane, dc).name == cluster)
-        .map(|(plane, dc)| Place { data_plane: plane.to_owned(), key: ObjectKey::of(dc) })
+        .map(|(plane, dc)| Place { data_plane: plane.name.clone(), key: ObjectKey::of(dc) })
         .collect();
     let silent = |name: &str| planes.iter().any(|p| p.name == name && !p.view.is_live());
     let published = clusters.get(cluster).map(|c| c.datacenters.as_slice()).unwrap_or_default();
