@@ -84,7 +84,7 @@ fn modules_import_downwards_only() {
 }
 
 /// Files that decide. They take `now` and what was seen as arguments and return what to do.
-const PURE: [&str; 65] = [
+const PURE: [&str; 75] = [
     "src/control_plane/capabilities.rs",
     "src/control_plane/view.rs",
     "src/control_plane/registry/health.rs",
@@ -119,6 +119,17 @@ const PURE: [&str; 65] = [
     "src/control_plane/restores/resolve.rs",
     "src/control_plane/restores/status.rs",
     "src/control_plane/restores/sweep.rs",
+    "src/control_plane/restores/active.rs",
+    "src/control_plane/restores/check.rs",
+    "src/control_plane/restores/checks.rs",
+    "src/control_plane/restores/children.rs",
+    "src/control_plane/restores/execute.rs",
+    "src/control_plane/restores/judge.rs",
+    "src/control_plane/restores/machine.rs",
+    "src/control_plane/restores/plan.rs",
+    "src/control_plane/restores/resolve.rs",
+    "src/control_plane/restores/status.rs",
+    "src/control_plane/restores/sweep.rs",
     "src/control_plane/inventory/grouping.rs",
     "src/control_plane/inventory/points.rs",
     "src/control_plane/inventory/clusters.rs",
@@ -136,7 +147,6 @@ const PURE: [&str; 65] = [
     "src/data_plane/task/pod.rs",
     "src/data_plane/task/status.rs",
     "src/data_plane/task/sync_plan.rs",
-    "src/data_plane/schedule/plan.rs",
     "src/data_plane/schedule/recipe.rs",
     "src/data_plane/schedule/runs.rs",
     "src/data_plane/schedule/status.rs",
