@@ -64,7 +64,7 @@ pub enum Verb {
     #[command(visible_alias = "cluster", alias = "fc")]
     Clusters,
     /// Back up the fleet, or a part of it
-    Backup(Backup),
+    Backup(Box<Backup>),
     /// Start nothing more of a run
     Cancel(Cancel),
     /// Say what a verb would do where, and what stands in its way
@@ -294,6 +294,7 @@ pub struct RestoreChoice {
 
 /// `restore`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Restore {
     /// What to restore, and into what.
     #[command(flatten)]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::{
     api::{
-        fleet::{DatacenterRun, FleetBackupJobStatus, NodeCounts, Phase},
+        fleet::{DatacenterCounts, DatacenterRun, FleetBackupJobStatus, NodeCounts, Phase},
         size,
     },
     cli::output::one_line,
@@ -39,6 +39,20 @@ pub fn line(run: &DatacenterRun) -> String {
         let _ = write!(line, " ({})", one_line(&why));
     }
     line
+}
+
+/// How many datacenters stand where, on one line.
+#[must_use]
+pub fn counts(counts: &DatacenterCounts) -> String {
+    let all = [
+        (counts.pending, "pending"),
+        (counts.running, "running"),
+        (counts.succeeded, "succeeded"),
+        (counts.failed, "failed"),
+        (counts.skipped, "skipped"),
+    ];
+    let shown = all.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}"));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// One line per datacenter whose state is not what it was.
@@ -104,6 +118,11 @@ mod tests {
                 "us-1/shop/dc2: Succeeded, 3/3 nodes, 256.00 MB"
             ]
         );
+    }
+
+    #[test]
+    fn many_datacenters_are_told_as_numbers() {
+        assert_eq!(counts(&running_run().counts.unwrap()), "1 pending, 1 running");
     }
 
     #[test]
