@@ -14,7 +14,8 @@ pub use backup_job::{
     Phase, UnreachablePolicy,
 };
 pub use cluster::{
-    ClusterDatacenter, FleetCluster, FleetClusterSpec, FleetClusterStatus, K8ssandraClusterRef, MedusaState,
+    ClusterDatacenter, FleetCluster, FleetClusterSpec, FleetClusterStatus, InventoryDrift,
+    K8ssandraClusterRef, MedusaState,
 };
 pub use data_plane::{
     CredentialStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, DeletionPolicy, KubeconfigSecretRef, Limits,
