@@ -1,5 +1,7 @@
 //! What was typed. Nothing here decides what it means.
 
+pub mod schedule;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -62,6 +64,11 @@ pub enum Verb {
     Backup(Backup),
     /// List the restore points
     Backups(Backups),
+    /// List the fleet's schedules, make one, pause one
+    #[command(alias = "schedules")]
+    Schedule(schedule::Schedule),
+    /// Say what a verb would do where, and what stands in its way
+    Plan(Plan),
     /// Say whether the fleet is protected
     Status,
     /// Show everything known about one object
@@ -217,6 +224,21 @@ impl From<PolicyArg> for UnreachablePolicy {
     }
 }
 
+/// `plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// The verb to plan.
+    #[command(subcommand)]
+    pub verb: Planned,
+}
+
+/// What can be planned.
+#[derive(Debug, Subcommand)]
+pub enum Planned {
+    /// Have a schedule checked, and show what it would run where and when
+    Schedule(schedule::PlanSchedule),
+}
+
 /// `backups`.
 #[derive(Debug, Args)]
 pub struct Backups {
@@ -228,7 +250,7 @@ pub struct Backups {
 /// `describe`.
 #[derive(Debug, Args)]
 pub struct Describe {
-    /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME` or `job/NAME`
+    /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME` or `schedule/NAME`
     #[arg(value_name = "KIND/NAME")]
     pub object: String,
 }

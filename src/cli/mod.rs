@@ -18,7 +18,7 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::{Command, CommandFactory as _, FromArgMatches as _};
 
-use args::{Cli, Global, Verb};
+use args::{Cli, Global, Planned, Verb};
 use failure::{Failure, Outcome};
 use home::Home;
 use output::{Format, Printer};
@@ -104,6 +104,14 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
             let cluster = args.cluster.as_deref();
             ask(&global, context, async |home| commands::list::backups(printer, home, cluster).await)
         }
+        Verb::Schedule(args) => {
+            ask(&global, context, async |home| commands::schedule::run(printer, home, &args).await)
+        }
+        Verb::Plan(args) => match args.verb {
+            Planned::Schedule(args) => {
+                ask(&global, context, async |home| commands::schedule::plan(printer, home, &args).await)
+            }
+        },
         Verb::Status => ask(&global, context, async |home| commands::status::run(printer, home).await),
         Verb::Describe(args) => {
             ask(&global, context, async |home| commands::describe::run(printer, home, &args.object).await)

@@ -10,6 +10,7 @@ pub mod inventory;
 pub mod metrics;
 pub mod registry;
 pub mod replication;
+pub mod schedules;
 pub mod sources;
 pub mod view;
 
@@ -135,15 +136,25 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         client: config.client.clone(),
         namespace: config.namespace.clone(),
         fleet: fleet.clone(),
-        control_plane,
+        control_plane: control_plane.clone(),
         events: events.clone(),
     };
+    let expectations = schedules::expectation::Expectations::default();
+    let schedules = schedules::ScheduleContext::new(
+        config.client.clone(),
+        config.namespace.clone(),
+        fleet.clone(),
+        control_plane.clone(),
+        events.clone(),
+        expectations.clone(),
+    );
     let inventory = inventory::InventoryContext {
         client: config.client.clone(),
         namespace: config.namespace.clone(),
         fleet,
         recovery_point_objective: SignedDuration::try_from(config.recovery_point_objective)
             .unwrap_or(SignedDuration::MAX),
+        expectations,
         events: events.clone(),
         figures,
         readiness: readiness.clone(),
@@ -156,6 +167,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         () = sources.watch() => "watch of the sources",
         () = replication::run(replication) => "replication",
         () = fanout::run(fanout, shutdown.clone()) => "fan-out",
+        () = schedules::run(schedules, shutdown.clone()) => "schedules",
         () = inventory::run(inventory) => "inventory",
     };
     if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::PartEnded(ended)) }

@@ -11,6 +11,8 @@
     reason = "tests fail by panicking and explain themselves on stderr"
 )]
 
+#[path = "../support/gate.rs"]
+mod gate;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -23,4 +25,5 @@ mod kubeconfigs;
 mod mixed;
 mod registration;
 mod replication;
+mod schedules;
 mod silence;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use medusa_fleet::{
     api::fleet::{FleetBackup, FleetBackupSpec},
     control_plane::{
-        fleet::{Snapshot, Usable},
+        fleet::{Fleet, Snapshot},
         inventory::{
             memo::Inventory,
             survey::{PublishedClusters, PublishedPoints},
@@ -48,7 +48,7 @@ pub fn inventory(runs: usize, report: &mut Report) -> Result<()> {
     for _ in 0..runs {
         inventory = Inventory::default();
         let start = Instant::now();
-        let look = inventory.look(&planes, &nothing, &none, clock::now());
+        let look = inventory.look(&planes, &nothing, &none, BTreeMap::new(), clock::now());
         first.push(millis(start.elapsed()));
         published = look
             .unwritten
@@ -60,16 +60,16 @@ pub fn inventory(runs: usize, report: &mut Report) -> Result<()> {
             })
             .collect();
     }
-    inventory.look(&planes, &published, &none, clock::now());
+    inventory.look(&planes, &published, &none, BTreeMap::new(), clock::now());
     let held = memory(std::process::id(), "VmRSS")?;
     let (mut idle, mut changed, mut computed) = (Vec::new(), Vec::new(), 0);
     for run in 0..runs {
         let start = Instant::now();
-        inventory.look(&planes, &published, &none, clock::now());
+        inventory.look(&planes, &published, &none, BTreeMap::new(), clock::now());
         idle.push(millis(start.elapsed()));
         change(&mut planes, run)?;
         let start = Instant::now();
-        computed = inventory.look(&planes, &published, &none, clock::now()).computed;
+        computed = inventory.look(&planes, &published, &none, BTreeMap::new(), clock::now()).computed;
         changed.push(millis(start.elapsed()));
     }
     let count = CLUSTERS * DATACENTERS;
@@ -94,7 +94,7 @@ fn millis(time: Duration) -> f64 {
 /// Data planes that answer, with everything listed.
 fn fleet() -> Result<Vec<Snapshot>> {
     let start = Timestamp::from_second(1_700_000_000)?;
-    let mut planes = Vec::new();
+    let fleet = Fleet::default();
     for cluster in 0..CLUSTERS {
         for number in 0..DATACENTERS {
             let name = format!("dc{number}");
@@ -113,19 +113,12 @@ fn fleet() -> Result<Vec<Snapshot>> {
                 let key = ObjectKey::new("cass", format!("run{backup}-{name}-0b1c2d3e"));
                 view.backups.items.insert(key, Arc::new(record(&name, start)));
             }
-            planes.push(Snapshot {
-                name: format!("dp{cluster}x{number}"),
-                labels: BTreeMap::new(),
-                usable: Usable::Ready,
-                unregistering: false,
-                credential_expires_at: None,
-                remote: None,
-                view: Arc::new(view),
-                listing: Arc::default(),
-            });
+            let plane = format!("dp{cluster}x{number}");
+            fleet.update(&plane, |_| {});
+            fleet.member(&plane).ok_or("it was just added")?.view.update(|unknown| *unknown = view);
         }
     }
-    Ok(planes)
+    Ok(fleet.snapshot())
 }
 
 fn record(datacenter: &str, start: Timestamp) -> BackupRecord {

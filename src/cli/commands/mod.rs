@@ -6,6 +6,7 @@ pub mod crds;
 pub mod describe;
 pub mod list;
 pub mod preview;
+pub mod schedule;
 pub mod status;
 pub mod version;
 pub mod wait;

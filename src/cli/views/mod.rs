@@ -5,6 +5,7 @@ pub mod clusters;
 pub mod data_planes;
 pub mod detail;
 pub mod run;
+pub mod schedules;
 pub mod status;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     digest::{Digest, Newest},
     grouping::{ClusterId, cluster_of},
-    protection::{self, Evidence, Expected},
+    protection::{self, Evidence},
 };
 use crate::{
     api::{
@@ -17,7 +17,7 @@ use crate::{
         condition::set_condition,
         fleet::{ClusterDatacenter, FleetClusterStatus, MedusaState},
     },
-    control_plane::fleet::Snapshot,
+    control_plane::{fleet::Snapshot, schedules::expectation::Expectation},
 };
 
 /// What there is to say about clusters besides their datacenters.
@@ -26,7 +26,7 @@ pub struct Findings<'a> {
     /// Their restore points in short.
     pub digests: &'a BTreeMap<String, Digest>,
     /// What schedules promise them.
-    pub expected: &'a BTreeMap<String, Expected>,
+    pub expected: &'a BTreeMap<String, Expectation>,
     /// Age above which the newest complete restore point no longer protects, where no schedule promises one.
     pub objective: SignedDuration,
 }
@@ -77,7 +77,11 @@ fn describe(datacenter: &CassandraDatacenter, plane: &Snapshot) -> ClusterDatace
         data_plane: plane.name.clone(),
         size: i64::from(datacenter.spec.size),
         ready: plane.view.is_live().then(|| datacenter.is_ready()),
-        medusa: MedusaState { deployed: medusa.is_some(), image: medusa.and_then(|c| c.image.clone()) },
+        medusa: MedusaState {
+            deployed: medusa.is_some(),
+            image: medusa.and_then(|c| c.image.clone()),
+            ..MedusaState::default()
+        },
         ..ClusterDatacenter::default()
     }
 }
@@ -100,7 +104,7 @@ fn summarize(
     datacenters
         .sort_by(|a, b| (&a.data_plane, &a.namespace, &a.name).cmp(&(&b.data_plane, &b.namespace, &b.name)));
     let expected = findings.expected.get(&id.name).copied().unwrap_or_default();
-    let limit = expected.limit(findings.objective);
+    let limit = protection::limit(expected, findings.objective);
     let recovery_point = digest.last.as_ref().map(|(_, start)| *start);
     let mut status = FleetClusterStatus {
         observed_generation: old.observed_generation,
@@ -209,7 +213,7 @@ mod tests {
         }
     }
 
-    fn compute_with(view: View, digest: Digest, expected: Expected, now: i64) -> FleetClusterStatus {
+    fn compute_with(view: View, digest: Digest, expected: Expectation, now: i64) -> FleetClusterStatus {
         let old = BTreeMap::from([("shop.ns.eu".to_owned(), published())]);
         let (name, planes) = ("shop.ns.eu".to_owned(), [plane("eu", view)]);
         let findings = Findings {
@@ -232,7 +236,7 @@ mod tests {
     }
 
     fn compute(digest: Digest, now: i64) -> FleetClusterStatus {
-        compute_with(live(&[datacenter("dc1", 3)]), digest, Expected::default(), now)
+        compute_with(live(&[datacenter("dc1", 3)]), digest, Expectation::default(), now)
     }
 
     fn condition(status: &FleetClusterStatus, type_: &str) -> (String, String) {
@@ -252,7 +256,7 @@ mod tests {
         let stale = ("False".to_owned(), "RecoveryPointStale".to_owned());
         assert_eq!(condition(&compute(digest(Some(0)), 86_400), "Protected"), fresh);
         assert_eq!(condition(&compute(digest(Some(0)), 86_401), "Protected"), stale);
-        let hourly = Expected { interval: Some(SignedDuration::from_hours(4)), next: Some(at(9_000)) };
+        let hourly = Expectation { interval: Some(SignedDuration::from_hours(4)), next: Some(at(9_000)) };
         let view = || live(&[datacenter("dc1", 3)]);
         let status = compute_with(view(), digest(Some(0)), hourly, 6 * 3_600);
         assert_eq!(condition(&status, "Protected"), fresh);
@@ -265,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_silent_data_plane_keeps_its_datacenters_and_decides_nothing() {
-        let status = compute_with(silent(), digest(Some(0)), Expected::default(), 999_999);
+        let status = compute_with(silent(), digest(Some(0)), Expectation::default(), 999_999);
         assert_eq!(status.datacenters[0].ready, None);
         assert_eq!(condition(&status, "Protected"), ("Unknown".into(), "RecoveryPointUnknown".into()));
         assert_eq!(condition(&status, "InventoryConsistent").0, "Unknown");

@@ -40,6 +40,7 @@ use crate::{
     control_plane::{
         fleet::{Change, Fleet, Snapshot},
         metrics::{ClusterFigures, DatacenterFigures, Figures},
+        schedules::expectation::Expectations,
     },
     runtime::{clock, events::Events, http::Readiness},
 };
@@ -63,6 +64,8 @@ pub struct InventoryContext {
     pub fleet: Arc<Fleet>,
     /// Age above which the newest complete restore point no longer protects.
     pub recovery_point_objective: SignedDuration,
+    /// What FleetBackupSchedules promise the clusters.
+    pub expectations: Expectations,
     /// Where Events go.
     pub events: Events,
     /// Where the metrics find what was found out.
@@ -157,7 +160,7 @@ async fn write(
         context.fleet.snapshot().into_iter().filter(|p| !is_duplicate(p) && !p.unregistering).collect();
     let now = clock::now();
     let (points, published) = (by_name(backups.state()), by_name(known.state()));
-    let look = inventory.look(&planes, &points, &published, now);
+    let look = inventory.look(&planes, &points, &published, context.expectations.by_cluster(), now);
     let old_clusters: BTreeMap<String, FleetClusterStatus> =
         published.iter().map(|(name, c)| (name.clone(), c.status.clone().unwrap_or_default())).collect();
     let findings = Findings {
