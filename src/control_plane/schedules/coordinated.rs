@@ -73,8 +73,11 @@ pub(super) async fn look(
             let ready = if next.is_some() { report.ready } else { Err(status::never(recipe)) };
             let outcome = missed.map_or(Outcome::Nothing, |missed| status::too_late(missed, recipe));
             let wait = memory.tell(ctx, schedule, &Report { next, ready, outcome, ..report }, now).await?;
-            for run in surplus(&runs, recipe.keep_good, recipe.keep_bad) {
-                ctx.retire(&run, now).await?;
+            // How a run ended is written down before it goes.
+            if wait.is_none() {
+                for run in surplus(&runs, recipe.keep_good, recipe.keep_bad) {
+                    ctx.retire(&run, now).await?;
+                }
             }
             Ok(sooner(wait, next.map(|next| since(now, next))))
         }
