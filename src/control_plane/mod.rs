@@ -147,13 +147,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         control_plane: control_plane.clone(),
         events: events.clone(),
     };
+    let expectations = schedules::expectation::Expectations::default();
     let schedules = schedules::ScheduleContext::new(
         config.client.clone(),
         config.namespace.clone(),
         fleet.clone(),
         control_plane.clone(),
         events.clone(),
-        schedules::expectation::Expectations::default(),
+        expectations.clone(),
     );
     let inventory = inventory::InventoryContext {
         client: config.client.clone(),
@@ -161,6 +162,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         fleet,
         recovery_point_objective: SignedDuration::try_from(config.recovery_point_objective)
             .unwrap_or(SignedDuration::MAX),
+        expectations,
         events: events.clone(),
         figures,
         readiness: readiness.clone(),

@@ -22,6 +22,7 @@ mod fanout;
 mod garbage;
 mod inventory;
 mod kubeconfigs;
+mod mixed;
 mod registration;
 mod replication;
 mod restores;

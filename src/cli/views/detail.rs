@@ -80,6 +80,7 @@ pub fn cluster(object: &FleetCluster, now: Timestamp) -> String {
     page.fact("Last backup", status.last_complete_backup.clone().unwrap_or_default());
     page.fact("Recovery point", moment(status.recovery_point_time.as_ref()));
     page.fact("Restore points", status.restore_points.to_string());
+    page.fact("Next backup", moment(status.next_scheduled_backup.as_ref()));
     let mut table =
         Table::new(&["DATA PLANE", "NAMESPACE", "NAME", "NODES", "READY", "MEDUSA", "LAST BACKUP", "AGE"]);
     for dc in &status.datacenters {
@@ -102,6 +103,18 @@ pub fn cluster(object: &FleetCluster, now: Timestamp) -> String {
         ]);
     }
     page.section("Datacenters", &table);
+    let mut table = Table::new(&["RESTORE POINT", "DATA PLANE", "NAMESPACE", "NAME", "REASON", "MESSAGE"]);
+    for drift in &status.drift {
+        table.row([
+            drift.restore_point.clone(),
+            drift.data_plane.clone(),
+            drift.namespace.clone(),
+            drift.datacenter.clone(),
+            drift.reason.clone(),
+            drift.message.clone(),
+        ]);
+    }
+    page.section("Drift", &table);
     page.conditions(&status.conditions, now);
     page.0
 }

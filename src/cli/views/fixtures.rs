@@ -76,6 +76,12 @@ pub fn protected_cluster() -> FleetCluster {
         "lastCompleteBackup": "nightly-0b1c2d3e.shop",
         "recoveryPointTime": "2026-11-02T03:00:00Z",
         "restorePoints": 7,
+        "nextScheduledBackup": "2026-11-03T03:00:00Z",
+        "expectedIntervalSeconds": 111_600,
+        "drift": [{
+            "restorePoint": "nightly-99887766.shop", "dataPlane": "us-1", "namespace": "shop", "datacenter": "dc2",
+            "reason": "MedusaBackupMissing", "message": "other datacenters have this backup and this one does not",
+        }],
         "conditions": [condition(
             "Protected", "True", "RecoveryPointFresh", "nightly-0b1c2d3e.shop is 9h old", "2026-10-26T03:00:00Z",
         )],

@@ -19,7 +19,7 @@ use crate::{
     control_plane::{
         capabilities::Feature,
         fleet::{Snapshot, Usable},
-        inventory::points::topology_matches,
+        inventory::verdict::topology_matches,
         view::{BackupRecord, ObjectKey},
     },
 };

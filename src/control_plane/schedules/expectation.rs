@@ -17,6 +17,17 @@ pub struct Expectation {
     pub next: Option<Timestamp>,
 }
 
+impl Expectation {
+    /// What two promises come to: the shorter interval and the earlier slot.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            interval: self.interval.into_iter().chain(other.interval).min(),
+            next: self.next.into_iter().chain(other.next).min(),
+        }
+    }
+}
+
 /// By schedule: the FleetClusters it covers, and what it promises them.
 type Promises = BTreeMap<String, (BTreeSet<String>, Expectation)>;
 
@@ -47,13 +58,11 @@ impl Expectations {
     #[must_use]
     pub fn by_cluster(&self) -> BTreeMap<String, Expectation> {
         let mut found: BTreeMap<String, Expectation> = BTreeMap::new();
-        let earlier = |a: Option<Timestamp>, b: Option<Timestamp>| a.into_iter().chain(b).min();
         self.change(|all| {
             for (clusters, promise) in all.values() {
                 for cluster in clusters {
                     let known = found.entry(cluster.clone()).or_default();
-                    known.interval = known.interval.into_iter().chain(promise.interval).min();
-                    known.next = earlier(known.next, promise.next);
+                    *known = known.and(*promise);
                 }
             }
         });
