@@ -102,10 +102,8 @@ pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
             .map(|place| (place.plane, place.object.namespace))
             .collect();
         let configuration = medusa
-            .medusa_configuration_ref
-            .as_ref()
-            .filter(|r| !r.name.is_empty())
-            .map(|r| ObjectKey::new(&key.namespace, &r.name));
+            .configuration()
+            .map(|name| ObjectKey::new(&key.namespace, name));
         for (plane, namespace) in &targets {
             if let Some(configuration) = &configuration {
                 want_configuration(&mut desired, sources, configuration, plane, namespace);
@@ -254,7 +252,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{cassandra::K8ssandraCluster, medusa::MedusaConfiguration},
+        api::{k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration},
         control_plane::sources::Standing,
     };
 
