@@ -9,8 +9,8 @@ use std::{
 use crate::{
     api::{
         Reason,
-        cassandra::{K8ssandraCluster, MedusaTemplate},
         fleet::LOCAL,
+        k8ssandra::{K8ssandraCluster, MedusaTemplate},
         labels,
         medusa::MedusaConfiguration,
     },

@@ -28,7 +28,7 @@ use super::{
     desired::{SecretState, SourceObjects, secrets_needed},
 };
 use crate::{
-    api::{cassandra::K8ssandraCluster, medusa::MedusaConfiguration},
+    api::{k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration},
     control_plane::view::ObjectKey,
 };
 

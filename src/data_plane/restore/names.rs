@@ -4,7 +4,7 @@
 
 use crate::api::{
     cassandra::CassandraDatacenter,
-    names::{dns_label as label, dns_subdomain as subdomain},
+    clean::{label, subdomain},
 };
 
 /// One rack of a datacenter: the StatefulSet that makes its pods.
