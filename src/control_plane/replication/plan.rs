@@ -112,7 +112,7 @@ mod tests {
                 source_uid: "uid".into(),
                 declared_hash: "new".into(),
                 content_hash: (*hash).into(),
-                immutable: false,
+                ..CopyRecord::default()
             };
             view.secrets.items.insert(ObjectKey::new("ns", *name), Arc::new(record));
         }
