@@ -84,7 +84,7 @@ fn modules_import_downwards_only() {
 }
 
 /// Files that decide. They take `now` and what was seen as arguments and return what to do.
-const PURE: [&str; 46] = [
+const PURE: [&str; 56] = [
     "src/control_plane/capabilities.rs",
     "src/control_plane/view.rs",
     "src/control_plane/registry/health.rs",
@@ -96,6 +96,16 @@ const PURE: [&str; 46] = [
     "src/control_plane/replication/desired.rs",
     "src/control_plane/replication/plan.rs",
     "src/control_plane/replication/status.rs",
+    "src/control_plane/deployment/conflict.rs",
+    "src/control_plane/deployment/containers.rs",
+    "src/control_plane/deployment/diff.rs",
+    "src/control_plane/deployment/fields.rs",
+    "src/control_plane/deployment/image.rs",
+    "src/control_plane/deployment/ownership.rs",
+    "src/control_plane/deployment/purge.rs",
+    "src/control_plane/deployment/template.rs",
+    "src/control_plane/deployment/users.rs",
+    "src/control_plane/deployment/volumes.rs",
     "src/control_plane/fanout/select.rs",
     "src/control_plane/fanout/plan.rs",
     "src/control_plane/fanout/judge.rs",

@@ -101,9 +101,9 @@ pub fn yield_kinds(live: &Value, body: &Value) -> (Value, Vec<Kept>) {
         for (step, item) in ours {
             let item_path = path.then(step);
             let theirs = item_path.get(live).and_then(Value::as_object).into_iter().flat_map(|o| o.keys());
-            let other = theirs.filter(|name| item.get(name.as_str()).is_none()).find_map(|name| {
-                owners.other_than(MANAGER_DEPLOYMENT, &item_path.field(name))
-            });
+            let other = theirs
+                .filter(|name| item.get(name.as_str()).is_none())
+                .find_map(|name| owners.other_than(MANAGER_DEPLOYMENT, &item_path.field(name)));
             if let Some(owner) = other {
                 item_path.remove(&mut reduced);
                 kept.push(Kept { path: item_path.to_string(), owner: owner.to_owned() });
@@ -141,7 +141,14 @@ mod tests {
             message: "conflict with \"kubectl-edit\" using cassandra.datastax.com/v1beta1".to_owned(),
             field: field.clone(),
         });
-        let details = StatusDetails { causes: causes.collect(), ..StatusDetails::default() };
+        let details = StatusDetails {
+            name: "dc1".to_owned(),
+            group: "cassandra.datastax.com".to_owned(),
+            kind: "cassandradatacenters".to_owned(),
+            uid: String::new(),
+            causes: causes.collect(),
+            retry_after_seconds: 0,
+        };
         Status { code: 409, details: Some(details), ..Status::default() }
     }
 
@@ -247,7 +254,9 @@ mod tests {
 
     /// Keys stay with their items: nobody can have another value there.
     fn is_key(path: &FieldPath) -> bool {
-        let [.., fields::Step::Item(keys), fields::Step::Field(last)] = path.0.as_slice() else { return false };
+        let [.., fields::Step::Item(keys), fields::Step::Field(last)] = path.0.as_slice() else {
+            return false;
+        };
         keys.iter().any(|(key, _)| key == last)
     }
 }

@@ -168,12 +168,7 @@ fn reordered(at: &FieldPath, before: &Value, result: &Value, ours: &Ours<'_>, lo
 type Found<'a> = (FieldPath, Option<&'a Value>, Option<&'a Value>);
 
 /// Collects the differences below `at`. An item that comes or goes is one difference.
-fn walk<'a>(
-    at: &FieldPath,
-    before: Option<&'a Value>,
-    after: Option<&'a Value>,
-    found: &mut Vec<Found<'a>>,
-) {
+fn walk<'a>(at: &FieldPath, before: Option<&'a Value>, after: Option<&'a Value>, found: &mut Vec<Found<'a>>) {
     if before == after {
         return;
     }
@@ -259,7 +254,8 @@ mod tests {
             }
             (into @ Value::Array(_), from) if fields::items(field, from).is_some() => {
                 for (step, item) in fields::items(field, from).unwrap() {
-                    let place = fields::items(field, into).and_then(|i| i.iter().position(|(s, _)| *s == step));
+                    let place =
+                        fields::items(field, into).and_then(|i| i.iter().position(|(s, _)| *s == step));
                     let list = into.as_array_mut().unwrap();
                     match place {
                         Some(place) => merge(&mut list[place], item, ""),

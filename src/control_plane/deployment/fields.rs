@@ -211,8 +211,7 @@ pub fn items<'a>(field: &str, list: &'a Value) -> Option<Vec<(Step, &'a Value)>>
     let keys = keys(field);
     let mut found: Vec<(Step, &Value)> = Vec::new();
     for item in list.as_array().filter(|list| !keys.is_empty() && !list.is_empty())? {
-        let step: Option<Vec<_>> =
-            keys.iter().map(|key| Some((*key, item.get(*key)?.to_string()))).collect();
+        let step: Option<Vec<_>> = keys.iter().map(|key| Some((*key, item.get(*key)?.to_string()))).collect();
         let step = Step::Item(step?);
         if found.iter().any(|(other, _)| *other == step) {
             return None;

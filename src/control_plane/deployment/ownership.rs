@@ -13,9 +13,8 @@ impl<'a> Owners<'a> {
     #[must_use]
     pub fn of(object: &'a Value) -> Self {
         let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
-        let whole = |entry: &&Value| {
-            entry.get("subresource").and_then(Value::as_str).is_none_or(str::is_empty)
-        };
+        let whole =
+            |entry: &&Value| entry.get("subresource").and_then(Value::as_str).is_none_or(str::is_empty);
         Self(
             entries
                 .into_iter()
