@@ -84,8 +84,20 @@ fn modules_import_downwards_only() {
 }
 
 /// Files that decide. They take `now` and what was seen as arguments and return what to do.
-const PURE: [&str; 56] = [
+const PURE: [&str; 68] = [
     "src/control_plane/capabilities.rs",
+    "src/control_plane/deployment/ini.rs",
+    "src/control_plane/deployment/storage.rs",
+    "src/control_plane/deployment/validate.rs",
+    "src/control_plane/deployment/written.rs",
+    "src/control_plane/deployment/config_map.rs",
+    "src/control_plane/deployment/observe.rs",
+    "src/control_plane/deployment/plan.rs",
+    "src/control_plane/deployment/prefix.rs",
+    "src/control_plane/deployment/report.rs",
+    "src/control_plane/deployment/rollout.rs",
+    "src/control_plane/deployment/secrets.rs",
+    "src/control_plane/deployment/status.rs",
     "src/control_plane/view.rs",
     "src/control_plane/registry/health.rs",
     "src/control_plane/registry/kubeconfig.rs",

@@ -20,6 +20,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -125,12 +126,23 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         events: events.clone(),
     };
     let sources = sources::Sources::new(config.client.clone(), fleet.clone());
+    let (reports, deployed) = watch::channel(deployment::report::Reports::default());
     let replication = replication::ReplicationContext {
         client: config.client.clone(),
         fleet: fleet.clone(),
         sources: sources.clone(),
+        deployed: deployed.clone(),
         control_plane: control_plane.clone(),
         events: events.clone(),
+    };
+    let deployment = deployment::DeploymentContext {
+        client: config.client.clone(),
+        fleet: fleet.clone(),
+        sources: sources.clone(),
+        control_plane: control_plane.clone(),
+        image: deployment::image::Image::default(),
+        events: events.clone(),
+        reports,
     };
     let fanout = fanout::FanoutContext {
         client: config.client.clone(),
@@ -143,6 +155,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         client: config.client.clone(),
         namespace: config.namespace.clone(),
         fleet,
+        deployed,
         recovery_point_objective: SignedDuration::try_from(config.recovery_point_objective)
             .unwrap_or(SignedDuration::MAX),
         events: events.clone(),
@@ -156,6 +169,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         () = registry::run_sources(config.client.clone(), config.namespace.clone(), events) => "registration",
         () = sources.watch() => "watch of the sources",
         () = replication::run(replication) => "replication",
+        () = deployment::run(deployment) => "deployment",
         () = fanout::run(fanout, shutdown.clone()) => "fan-out",
         () = inventory::run(inventory) => "inventory",
     };

@@ -115,7 +115,9 @@ mod tests {
         assert_eq!(key(&cluster, datacenters[1], &settings), "dc2.ini");
         let data = data(&cluster, datacenters.iter().copied(), &settings);
         assert_eq!(Vec::from_iter(data.keys()), ["dc2.ini", "medusa.ini"]);
-        assert!(data["dc2.ini"].contains("https://127.0.0.1") && data["medusa.ini"].contains("http://127.0.0.1"));
+        assert!(
+            data["dc2.ini"].contains("https://127.0.0.1") && data["medusa.ini"].contains("http://127.0.0.1")
+        );
     }
 
     #[test]

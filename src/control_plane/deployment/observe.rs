@@ -8,18 +8,18 @@ use std::{
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use super::rollout::rest;
+use super::{purge, rollout::rest};
 use crate::{
     api::{
         Seen,
         cassandra::CassandraDatacenter,
         k8ssandra::{DatacenterTemplate, K8ssandraCluster},
         labels,
-        medusa::{MedusaBackupSchedule, MedusaConfiguration},
+        medusa::{MedusaBackupSchedule, MedusaConfiguration, ScheduledOperation},
     },
     control_plane::{
         fleet::Snapshot,
-        sources::{DatacenterPlace, SourceObjects, datacenters_of, secret_names},
+        sources::{DatacenterPlace, SourceObjects, Standing, datacenters_of, secret_names},
         view::{ObjectKey, Section, View},
     },
 };
@@ -74,11 +74,13 @@ fn key_of(text: &str) -> Option<ObjectKey> {
     Some(ObjectKey::new(namespace, name))
 }
 
-/// The K8ssandraCluster a purge schedule of ours is for.
+/// The K8ssandraCluster a purge schedule of ours is for. Other schedules of ours have other names.
 #[must_use]
 pub fn schedule_for(schedule: &MedusaBackupSchedule, control_plane: &str) -> Option<ObjectKey> {
     let ours = schedule.labels().get(labels::CONTROL_PLANE).is_some_and(|value| value == control_plane);
-    schedule.annotations().get(labels::MEDUSA_FOR).filter(|_| ours).and_then(|text| key_of(text))
+    let purges =
+        schedule.spec.operation_type == ScheduledOperation::Purge && purge::is_name(&schedule.name_any());
+    schedule.annotations().get(labels::SOURCE).filter(|_| ours && purges).and_then(|text| key_of(text))
 }
 
 /// K8ssandraClusters that something has to be done, or reported, for.
@@ -100,8 +102,10 @@ pub fn observe(key: &ObjectKey, sources: &SourceObjects, planes: &[Snapshot], co
     let cluster = sources.clusters.items.get(key).cloned();
     let unreadable = sources.clusters.unreadable.get(key).cloned();
     let medusa = cluster.as_ref().and_then(|c| c.spec.medusa.as_ref());
-    let configuration = medusa.and_then(|m| m.configuration()).map(|name| ObjectKey::new(&key.namespace, name));
-    let by_name: BTreeMap<&str, &Snapshot> = planes.iter().map(|plane| (plane.name.as_str(), plane)).collect();
+    let configuration =
+        medusa.and_then(|m| m.configuration()).map(|name| ObjectKey::new(&key.namespace, name));
+    let by_name: BTreeMap<&str, &Snapshot> =
+        planes.iter().map(|plane| (plane.name.as_str(), plane)).collect();
     let mut seats = Vec::new();
     if let Some(cluster) = cluster.as_ref().filter(|_| medusa.is_some()) {
         let mut known = BTreeSet::new();
@@ -129,7 +133,7 @@ pub fn observe(key: &ObjectKey, sources: &SourceObjects, planes: &[Snapshot], co
     Scene {
         key: key.clone(),
         configuration: configuration.and_then(|key| sources.configurations.items.get(&key).cloned()),
-        configurations_listed: sources.configurations.standing != super::super::sources::Standing::NotListed,
+        configurations_listed: sources.configurations.standing != Standing::NotListed,
         seats,
         holders: planes.iter().filter(|p| p.view.is_live() && holds(&p.view)).cloned().collect(),
         may_remove: unreadable.is_none() && (cluster.is_some() || sources.lacks_cluster(key)),
@@ -232,11 +236,13 @@ impl Scene {
                 add(&plane.view.secrets.items.get(&ObjectKey::new(&seat.place.object.namespace, name)));
             }
             add_section(&mut add, &plane.view.config_maps, |map| {
-                (key_of(&map.source).as_ref() == Some(&self.key)).then(|| (map.uid.clone(), map.content_hash.clone()))
+                (key_of(&map.source).as_ref() == Some(&self.key))
+                    .then(|| (map.uid.clone(), map.content_hash.clone()))
             });
             add_section(&mut add, &plane.view.schedules, |s| {
-                let for_it = s.annotations().get(labels::MEDUSA_FOR).and_then(|t| key_of(t));
-                (for_it.as_ref() == Some(&self.key)).then(|| (s.uid(), s.metadata.generation, s.labels().clone()))
+                let for_it = s.annotations().get(labels::SOURCE).and_then(|t| key_of(t));
+                (for_it.as_ref() == Some(&self.key))
+                    .then(|| (s.uid(), s.metadata.generation, s.labels().clone()))
             });
         }
         for plane in &self.holders {

@@ -9,12 +9,7 @@ use super::{
     validate,
 };
 use crate::{
-    api::{
-        Reason, Seen,
-        cassandra::CassandraDatacenter,
-        fleet::DeploymentState,
-        labels,
-    },
+    api::{Reason, Seen, cassandra::CassandraDatacenter, fleet::DeploymentState, labels},
     control_plane::{capabilities::Feature, fleet::Usable},
 };
 use kube::ResourceExt as _;
@@ -73,7 +68,10 @@ fn reach(seat: &Seat) -> Result<&CassandraDatacenter, Obstacle> {
     let Some(plane) = &seat.plane else {
         return Err(refused(
             Reason::UnknownDataPlane,
-            format!("data plane `{}` (k8sContext) is not registered; register it, or correct the name", seat.place.plane),
+            format!(
+                "data plane `{}` (k8sContext) is not registered; register it, or correct the name",
+                seat.place.plane
+            ),
         ));
     };
     match &plane.usable {
@@ -87,8 +85,10 @@ fn reach(seat: &Seat) -> Result<&CassandraDatacenter, Obstacle> {
     let datacenter = match &seat.datacenter {
         Seen::Known(datacenter) => datacenter,
         Seen::Absent => {
-            let message =
-                format!("there is no CassandraDatacenter {} in data plane `{}`", seat.place.object, plane.name);
+            let message = format!(
+                "there is no CassandraDatacenter {} in data plane `{}`",
+                seat.place.object, plane.name
+            );
             return Err((DeploymentState::NotFound, Why::new(Reason::DatacenterNotFound, message)));
         }
         Seen::Unknown { why, .. } => return Err(unknown(why)),
@@ -96,7 +96,10 @@ fn reach(seat: &Seat) -> Result<&CassandraDatacenter, Obstacle> {
     if datacenter.labels().get(labels::CREATED_BY).is_some_and(|by| by == UPSTREAM) {
         return Err((
             DeploymentState::HandsOff,
-            Why::new(Reason::ManagedElsewhere, "k8ssandra-operator manages the datacenter, and deploys Medusa there"),
+            Why::new(
+                Reason::ManagedElsewhere,
+                "k8ssandra-operator manages the datacenter, and deploys Medusa there",
+            ),
         ));
     }
     if datacenter.metadata.deletion_timestamp.is_some() {
@@ -128,13 +131,18 @@ fn may_deploy(
     control_plane: &str,
 ) -> Result<Decision, Obstacle> {
     if let Some(error) = &scene.unreadable {
-        return Err(refused(Reason::InvalidObject, format!("K8ssandraCluster {} cannot be read: {error}", scene.key)));
+        return Err(refused(
+            Reason::InvalidObject,
+            format!("K8ssandraCluster {} cannot be read: {error}", scene.key),
+        ));
     }
     if let Some(other) = &seat.claimed_by {
-        let message = format!("K8ssandraCluster {other} has the datacenter; take it out of one of the two lists");
+        let message =
+            format!("K8ssandraCluster {other} has the datacenter; take it out of one of the two lists");
         return Err(refused(Reason::NameConflict, message));
     }
-    let foreign = datacenter.annotations().get(labels::MEDUSA_FOR_CONTROL_PLANE).filter(|v| *v != control_plane);
+    let foreign =
+        datacenter.annotations().get(labels::MEDUSA_FOR_CONTROL_PLANE).filter(|v| *v != control_plane);
     if let Some(foreign) = foreign {
         let message = format!(
             "control plane `{foreign}` deploys Medusa here; remove it there, or annotation `{}` if that one is gone",

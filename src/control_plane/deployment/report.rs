@@ -3,13 +3,20 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::Problem;
+use kube::api::ObjectMeta;
+
+use super::{Fault, Problem};
 use crate::{
     api::{
         Reason,
         fleet::{CredentialsState, DeploymentState, KeptField, MedusaChange, StorageState},
+        k8ssandra::K8ssandraCluster,
+        medusa::MedusaConfiguration,
     },
-    control_plane::{sources::DatacenterPlace, view::ObjectKey},
+    control_plane::{
+        sources::{DatacenterPlace, SourceObjects},
+        view::ObjectKey,
+    },
 };
 
 /// Why something is as it is.
@@ -69,6 +76,8 @@ impl DatacenterReport {
 /// What came of one K8ssandraCluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterReport {
+    /// What was judged: the K8ssandraCluster's and the MedusaConfiguration's versions.
+    pub basis: String,
     /// What is wrong with what was asked for.
     pub problems: Vec<Problem>,
     /// The MedusaConfiguration it refers to.
@@ -81,5 +90,51 @@ pub struct ClusterReport {
     pub datacenters: Vec<DatacenterReport>,
 }
 
+/// The versions of what is asked for.
+#[must_use]
+pub fn basis(cluster: Option<&K8ssandraCluster>, configuration: Option<&MedusaConfiguration>) -> String {
+    let version = |meta: &ObjectMeta| (meta.uid.clone(), meta.generation);
+    format!("{:?}", (cluster.map(|c| version(&c.metadata)), configuration.map(|c| version(&c.metadata))))
+}
+
 /// What came of every K8ssandraCluster that asks, or asked, for Medusa and was looked at.
-pub type Reports = BTreeMap<ObjectKey, Arc<ClusterReport>>;
+#[derive(Clone, Debug, Default)]
+pub struct Reports {
+    /// Each one's report.
+    pub clusters: BTreeMap<ObjectKey, Arc<ClusterReport>>,
+    /// Whether all have been looked at: before that, a report that is not there means nothing.
+    pub whole: bool,
+}
+
+impl Reports {
+    /// Whether a datacenter is as its K8ssandraCluster asks now, and its pods all run that.
+    #[must_use]
+    pub fn is_settled(
+        &self,
+        cluster: &ObjectKey,
+        sources: &SourceObjects,
+        plane: &str,
+        object: &ObjectKey,
+    ) -> bool {
+        let Some(report) = self.clusters.get(cluster) else { return false };
+        let asked = sources.clusters.items.get(cluster).map(AsRef::as_ref);
+        let configuration =
+            report.configuration.as_ref().and_then(|key| sources.configurations.items.get(key));
+        report.basis == basis(asked, configuration.map(AsRef::as_ref))
+            && report.datacenters.iter().any(|dc| {
+                dc.place.plane == plane && dc.place.object == *object && dc.state == DeploymentState::Deployed
+            })
+    }
+
+    /// What is wrong with a MedusaConfiguration, as the clusters that refer to it found.
+    #[must_use]
+    pub fn faults_of(&self, configuration: &ObjectKey) -> Vec<&Problem> {
+        let using =
+            self.clusters.values().filter(|report| report.configuration.as_ref() == Some(configuration));
+        let mut faults: Vec<&Problem> =
+            using.flat_map(|report| &report.problems).filter(|p| p.fault == Fault::Configuration).collect();
+        faults.sort_by(|a, b| a.message.cmp(&b.message));
+        faults.dedup();
+        faults
+    }
+}

@@ -3,17 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sha2::{Digest as _, Sha256};
-
+use super::report::Why;
 use crate::{
     api::{
         Reason,
         k8ssandra::{DatacenterTemplate, K8ssandraCluster},
         medusa::CREDENTIALS_KEY,
-        names,
     },
     control_plane::{
-        replication::desired::Problem,
         sources::{SecretState, user_secret},
         view::{CopyRecord, ObjectKey},
     },
@@ -23,8 +20,6 @@ use crate::{
 const TLS_KEYS: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
 /// Keys of `certificatesSecretRef` (upstream §1.7).
 const CERTIFICATES_KEYS: [&str; 3] = ["rootca.crt", "client.crt_signed", "client.key"];
-/// Hex digits of a hash over Secrets.
-const HASH_DIGITS: usize = 16;
 
 /// A Secret that Medusa's pods, or who calls them, cannot do without.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,9 +42,9 @@ pub enum Check {
     /// The control plane holds none: it has to be looked for in the data plane.
     Ask,
     /// It is on its way, or not known yet.
-    Wait(Problem),
+    Wait(Why),
     /// A person has to make or mend it.
-    Missing(Problem),
+    Missing(Why),
 }
 
 /// Every Secret Medusa in `datacenter` needs, each once. `storage` is the bucket's, where there is one.
@@ -80,7 +75,7 @@ pub fn needed(
     if let Some(user) = user_secret(cluster) {
         need(&user, &["username", "password"], "cassandraUserSecretRef", true);
     }
-    if cluster.requires_client_encryption(datacenter) && !cluster.secrets_are_external() {
+    if !cluster.secrets_are_external() {
         match &medusa.certificates_secret_ref {
             Some(certificates) if !certificates.name.is_empty() => {
                 need(&certificates.name, &CERTIFICATES_KEYS, "certificatesSecretRef", false);
@@ -94,8 +89,18 @@ pub fn needed(
         }
     }
     if let Some(encryption) = medusa.encryption() {
-        need(&encryption.server_secret_name, &TLS_KEYS, "serviceProperties.encryption.serverSecretName", true);
-        need(&encryption.client_secret_name, &TLS_KEYS, "serviceProperties.encryption.clientSecretName", false);
+        need(
+            &encryption.server_secret_name,
+            &TLS_KEYS,
+            "serviceProperties.encryption.serverSecretName",
+            true,
+        );
+        need(
+            &encryption.client_secret_name,
+            &TLS_KEYS,
+            "serviceProperties.encryption.clientSecretName",
+            false,
+        );
     }
     if let Some(auth) = cluster.management_api_auth(datacenter) {
         need(&auth.client_secret_name, &TLS_KEYS, "managementApiAuth.manual.clientSecretName", false);
@@ -118,7 +123,7 @@ pub fn check(
     is_source: bool,
 ) -> Check {
     match source {
-        None | Some(SecretState::NotRead) => Check::Wait(Problem {
+        None | Some(SecretState::NotRead) => Check::Wait(Why {
             reason: Reason::Connecting,
             message: format!("Secret `{}` was not read yet", needed.name),
         }),
@@ -132,12 +137,12 @@ pub fn check(
             if let Some(lacking) = lacking(needed, keys, "the control plane", target.1) {
                 return Check::Missing(lacking);
             }
-            let in_place =
-                copy.is_some_and(|c| c.source_uid == *uid && c.declared_hash == *hash && c.content_hash == *hash);
+            let in_place = copy
+                .is_some_and(|c| c.source_uid == *uid && c.declared_hash == *hash && c.content_hash == *hash);
             if is_source || in_place {
                 return Check::InPlace(hash.clone());
             }
-            Check::Wait(Problem {
+            Check::Wait(Why {
                 reason: Reason::Replicating,
                 message: format!(
                     "Secret `{}` is not yet copied into namespace `{}` of data plane `{}`",
@@ -157,7 +162,7 @@ pub fn check_found(
 ) -> Check {
     let Some((keys, hash)) = found else { return missing(needed, target) };
     match lacking(needed, &keys, &format!("data plane `{}`", target.0), target.1) {
-        Some(problem) => Check::Missing(problem),
+        Some(why) => Check::Missing(why),
         None => Check::InPlace(hash),
     }
 }
@@ -165,7 +170,7 @@ pub fn check_found(
 fn missing(needed: &Needed, (plane, target): (&str, &ObjectKey)) -> Check {
     let keys = quoted(needed.keys.iter());
     let with = if keys.is_empty() { String::new() } else { format!(" with {keys}") };
-    Check::Missing(Problem {
+    Check::Missing(Why {
         reason: Reason::SecretNotFound,
         message: format!(
             "Secret `{}` ({}) does not exist: create it{with} beside the K8ssandraCluster, or in namespace `{}` of \
@@ -175,9 +180,9 @@ fn missing(needed: &Needed, (plane, target): (&str, &ObjectKey)) -> Check {
     })
 }
 
-fn lacking(needed: &Needed, keys: &BTreeSet<String>, place: &str, target: &ObjectKey) -> Option<Problem> {
+fn lacking(needed: &Needed, keys: &BTreeSet<String>, place: &str, target: &ObjectKey) -> Option<Why> {
     let lacking = quoted(needed.keys.difference(keys));
-    (!lacking.is_empty()).then(|| Problem {
+    (!lacking.is_empty()).then(|| Why {
         reason: Reason::SecretKeyMissing,
         message: format!(
             "Secret `{}` ({}) in {place} has no {lacking}, which Medusa in namespace `{}` reads: add it",
@@ -193,8 +198,8 @@ fn quoted<'a>(keys: impl Iterator<Item = &'a String>) -> String {
 /// What the checks of a datacenter's Secrets come to: hashes by name when all are in place, else the worst of them.
 ///
 /// # Errors
-/// The problem, and whether it heals by itself.
-pub fn all_in_place(checks: Vec<(Needed, Check)>) -> Result<InPlace, (Problem, bool)> {
+/// The why, and whether it heals by itself.
+pub fn all_in_place(checks: Vec<(Needed, Check)>) -> Result<InPlace, (Why, bool)> {
     let mut in_place = InPlace::default();
     let mut waits = None;
     for (needed, check) in checks {
@@ -205,15 +210,15 @@ pub fn all_in_place(checks: Vec<(Needed, Check)>) -> Result<InPlace, (Problem, b
                 }
                 in_place.all.insert(needed.name, hash);
             }
-            Check::Missing(problem) => return Err((problem, false)),
-            Check::Wait(problem) => waits = Some(problem),
+            Check::Missing(why) => return Err((why, false)),
+            Check::Wait(why) => waits = Some(why),
             Check::Ask => {
                 let message = format!("Secret `{}` was not looked for yet", needed.name);
-                waits = Some(Problem { reason: Reason::Connecting, message });
+                waits = Some(Why { reason: Reason::Connecting, message });
             }
         }
     }
-    waits.map_or(Ok(in_place), |problem| Err((problem, true)))
+    waits.map_or(Ok(in_place), |why| Err((why, true)))
 }
 
 /// Content hashes of Secrets that are in place, by name.
@@ -223,23 +228,6 @@ pub struct InPlace {
     pub all: BTreeMap<String, String>,
     /// Those that pods read only when they start.
     pub restarting: BTreeMap<String, String>,
-}
-
-/// A hash over Secrets, `None` over none: it changes when what they hold does, not when one is made anew with the
-/// same content.
-#[must_use]
-pub fn checksum(hashes: &BTreeMap<String, String>) -> Option<String> {
-    if hashes.is_empty() {
-        return None;
-    }
-    let mut hasher = Sha256::new();
-    for (name, hash) in hashes {
-        hasher.update(name.as_bytes());
-        hasher.update([0]);
-        hasher.update(hash.as_bytes());
-        hasher.update([0]);
-    }
-    Some(names::hex(&hasher.finalize()).chars().take(HASH_DIGITS).collect())
 }
 
 #[cfg(test)]
@@ -265,7 +253,12 @@ mod tests {
 
     fn bucket() -> Needed {
         let keys = BTreeSet::from([CREDENTIALS_KEY.to_owned()]);
-        Needed { name: "bucket".to_owned(), keys, field: "storageProperties.storageSecretRef", restarts: false }
+        Needed {
+            name: "bucket".to_owned(),
+            keys,
+            field: "storageProperties.storageSecretRef",
+            restarts: false,
+        }
     }
 
     fn read(keys: &[&str]) -> SecretState {
@@ -309,8 +302,7 @@ mod tests {
         }});
         let stores = cluster(stores, encrypted);
         assert_eq!(names_of(&stores, None)[1], "stores ca,cert");
-        let plain = cluster(json!({"certificatesSecretRef": {"name": "certs"}}), json!({}));
-        assert_eq!(names_of(&plain, None), ["shop-medusa password,username"], "clients need no certificates");
+        assert_eq!(names_of(&cluster(json!({}), json!({})), None), ["shop-medusa password,username"]);
     }
 
     #[test]
@@ -325,12 +317,12 @@ mod tests {
         assert!(matches!(judge(&whole, None, false), Check::Wait(p) if p.reason == Reason::Replicating));
         assert!(matches!(judge(&whole, Some(&copy("old")), false), Check::Wait(_)));
         assert!(matches!(judge(&SecretState::NotRead, Some(&copy("h")), false), Check::Wait(_)));
-        let Check::Missing(problem) = judge(&read(&["credential"]), Some(&copy("h")), false) else { panic!() };
-        assert_eq!(problem.reason, Reason::SecretKeyMissing);
-        assert!(problem.message.contains("`bucket`") && problem.message.contains("`credentials`"));
-        let Check::Missing(problem) = judge(&SecretState::Absent, None, true) else { panic!() };
-        assert_eq!(problem.reason, Reason::SecretNotFound);
-        assert!(problem.message.contains("`cass`") && problem.message.contains("`eu`"), "{}", problem.message);
+        let Check::Missing(why) = judge(&read(&["credential"]), Some(&copy("h")), false) else { panic!() };
+        assert_eq!(why.reason, Reason::SecretKeyMissing);
+        assert!(why.message.contains("`bucket`") && why.message.contains("`credentials`"));
+        let Check::Missing(why) = judge(&SecretState::Absent, None, true) else { panic!() };
+        assert_eq!(why.reason, Reason::SecretNotFound);
+        assert!(why.message.contains("`cass`") && why.message.contains("`eu`"), "{}", why.message);
         assert!(matches!(judge(&SecretState::Absent, Some(&copy("h")), false), Check::Missing(_)));
     }
 
@@ -347,26 +339,19 @@ mod tests {
 
     #[test]
     fn what_a_person_must_mend_is_told_before_what_heals() {
-        let wait = Check::Wait(Problem { reason: Reason::Replicating, message: String::new() });
-        let missing = Check::Missing(Problem { reason: Reason::SecretNotFound, message: String::new() });
+        let wait = Check::Wait(Why { reason: Reason::Replicating, message: String::new() });
+        let missing = Check::Missing(Why { reason: Reason::SecretNotFound, message: String::new() });
         let checks = vec![(bucket(), wait.clone()), (bucket(), missing)];
         assert_eq!(all_in_place(checks).unwrap_err().0.reason, Reason::SecretNotFound);
         assert!(all_in_place(vec![(bucket(), wait), (bucket(), Check::InPlace("h".into()))]).unwrap_err().1);
     }
 
     #[test]
-    fn the_checksum_follows_what_pods_read_when_they_start() {
+    fn what_pods_read_only_when_they_start_is_told_apart() {
         let user = Needed { name: "user".to_owned(), restarts: true, ..bucket() };
-        let of = |bucket_hash: &str, user_hash: &str| {
-            let checks = vec![
-                (bucket(), Check::InPlace(bucket_hash.to_owned())),
-                (user.clone(), Check::InPlace(user_hash.to_owned())),
-            ];
-            checksum(&all_in_place(checks).unwrap().restarting)
-        };
-        assert_eq!(of("a", "u"), of("b", "u"), "the kubelet brings a new bucket secret into running pods");
-        assert_ne!(of("a", "u"), of("a", "v"));
-        assert_eq!(of("a", "u").unwrap().len(), HASH_DIGITS);
-        assert_eq!(checksum(&BTreeMap::new()), None);
+        let checks = vec![(bucket(), Check::InPlace("a".into())), (user, Check::InPlace("u".into()))];
+        let in_place = all_in_place(checks).unwrap();
+        assert_eq!(in_place.all.len(), 2);
+        assert_eq!(Vec::from_iter(in_place.restarting.keys()), ["user"], "the kubelet renews the bucket's");
     }
 }

@@ -16,12 +16,13 @@ use crate::{
     control_plane::fleet::Snapshot,
 };
 
-/// Computes every cluster, by FleetCluster name. `old` holds the published ones: what they say about data
+/// Computes every cluster, by FleetCluster name. `not_found` holds datacenters that are listed and not there. `old` holds the published ones: what they say about data
 /// planes that have not been listed since the start is carried over. `objective` is the age above which
 /// the newest complete restore point no longer protects.
 #[must_use]
 pub fn clusters(
     planes: &[Snapshot],
+    not_found: Vec<(ClusterId, ClusterDatacenter)>,
     points: &BTreeMap<String, FleetBackupStatus>,
     old: &BTreeMap<String, FleetClusterStatus>,
     objective: SignedDuration,
@@ -36,6 +37,9 @@ pub fn clusters(
             entry.name.clone_from(&place.name);
             found.entry(cluster).or_default().push(entry);
         }
+    }
+    for (cluster, entry) in not_found {
+        found.entry(cluster).or_default().push(entry);
     }
     let unasked: BTreeSet<&str> =
         planes.iter().filter(|p| !p.view.datacenters.synced).map(|p| p.name.as_str()).collect();
@@ -180,7 +184,7 @@ mod tests {
     fn compute(points: &[(&str, FleetBackupStatus)], now: i64) -> FleetClusterStatus {
         let planes = [plane("eu", live(&[datacenter("dc1", 3)]))];
         let points = points.iter().map(|(n, p)| ((*n).to_owned(), p.clone())).collect();
-        clusters(&planes, &points, &BTreeMap::new(), DAY, at(now)).remove("shop.ns.eu").unwrap()
+        clusters(&planes, Vec::new(), &points, &BTreeMap::new(), DAY, at(now)).remove("shop.ns.eu").unwrap()
     }
 
     fn reason(status: &FleetClusterStatus) -> (bool, String) {
@@ -217,8 +221,8 @@ mod tests {
     #[test]
     fn a_silent_data_plane_keeps_its_datacenters() {
         let old = BTreeMap::from([("shop.ns.eu".to_owned(), compute(&[], 0))]);
-        let now = clusters(&[plane("eu", silent())], &BTreeMap::new(), &old, DAY, at(0));
+        let now = clusters(&[plane("eu", silent())], Vec::new(), &BTreeMap::new(), &old, DAY, at(0));
         assert_eq!(now["shop.ns.eu"].datacenters[0].ready, None);
-        assert!(clusters(&[], &BTreeMap::new(), &old, DAY, at(0)).is_empty(), "unregistered");
+        assert!(clusters(&[], Vec::new(), &BTreeMap::new(), &old, DAY, at(0)).is_empty(), "unregistered");
     }
 }
