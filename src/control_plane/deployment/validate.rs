@@ -6,7 +6,7 @@
 
 use super::{
     Fault, Problem,
-    ini::{ClientCertificates, DEFAULT_GRPC_PORT},
+    ini::{CqlCertificates, DEFAULT_GRPC_PORT},
     storage::{Merged, Settings, merged},
 };
 use crate::api::{
@@ -62,7 +62,7 @@ pub fn datacenter(cluster: &K8ssandraCluster, datacenter: &DatacenterTemplate) -
     let name = &datacenter.metadata.name;
     let medusa = cluster.spec.medusa.clone().unwrap_or_default();
     let encrypted = cluster.requires_client_encryption(datacenter) && !cluster.secrets_are_external();
-    if encrypted && certificates(&medusa) == ClientCertificates::None {
+    if encrypted && certificates(&medusa) == CqlCertificates::None {
         found.cluster(format!(
             "spec.medusa.certificatesSecretRef: datacenter `{name}` speaks TLS to its clients \
              (client_encryption_options.enabled), so Medusa needs certificates; name a Secret with `rootca.crt`, \
@@ -80,18 +80,18 @@ pub fn datacenter(cluster: &K8ssandraCluster, datacenter: &DatacenterTemplate) -
 
 /// The client certificates a template asks for; `certificatesSecretRef` wins (upstream §2.3).
 #[must_use]
-pub fn certificates(medusa: &MedusaTemplate) -> ClientCertificates {
+pub fn certificates(medusa: &MedusaTemplate) -> CqlCertificates {
     if medusa.certificates_secret_ref.as_ref().is_some_and(|r| !r.name.is_empty()) {
-        return ClientCertificates::OneSecret;
+        return CqlCertificates::OneSecret;
     }
     let key = |key: &Option<SecretKey>| key.as_ref().and_then(|k| k.key.clone());
     match &medusa.client_encryption_stores {
-        Some(stores) => ClientCertificates::Files {
+        Some(stores) => CqlCertificates::Files {
             certfile: key(&stores.keystore_secret_ref).unwrap_or_default(),
             usercert: key(&stores.truststore_secret_ref).unwrap_or_default(),
             userkey: key(&stores.truststore_password_secret_ref),
         },
-        None => ClientCertificates::None,
+        None => CqlCertificates::None,
     }
 }
 
@@ -184,7 +184,7 @@ fn template(found: &mut Found, cluster: &K8ssandraCluster, medusa: &MedusaTempla
         }
     }
     if let Some(stores) = &medusa.client_encryption_stores
-        && certificates(medusa) != ClientCertificates::OneSecret
+        && certificates(medusa) != CqlCertificates::OneSecret
     {
         encryption_stores(found, stores);
     }

@@ -205,9 +205,9 @@ fn one_secret_wins_over_stores() {
     let stores = json!({"keystoreSecretRef": {"name": "s", "key": "ca"}, "truststoreSecretRef": {"name": "s", "key": "crt"}});
     let read = |change: Value| cluster(json!({"medusa": change})).spec.medusa.unwrap();
     let files = certificates(&read(json!({"clientEncryptionStores": stores})));
-    let expected = ClientCertificates::Files { certfile: "ca".into(), usercert: "crt".into(), userkey: None };
+    let expected = CqlCertificates::Files { certfile: "ca".into(), usercert: "crt".into(), userkey: None };
     assert_eq!(files, expected);
     let both = read(json!({"clientEncryptionStores": stores, "certificatesSecretRef": {"name": "c"}}));
-    assert_eq!(certificates(&both), ClientCertificates::OneSecret);
+    assert_eq!(certificates(&both), CqlCertificates::OneSecret);
     assert_eq!(grpc_port(&both), 50051);
 }
