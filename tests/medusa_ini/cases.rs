@@ -69,14 +69,17 @@ fn storage(name: &'static str, properties: Value) -> Case {
 
 /// Every case: each provider with little and with much, credentials of both kinds, every kind of TLS.
 pub fn all() -> Vec<Case> {
-    let s3 = json!({"storageProvider": "s3", "bucketName": "backups", "storageSecretRef": {"name": "key"}});
-    let stores = json!({
-        "keystoreSecretRef": {"name": "pem", "key": "ca.pem"}, "truststoreSecretRef": {"name": "pem", "key": "user.pem"},
-    });
-    let mut stores_with_key = stores.clone();
-    stores_with_key["truststorePasswordSecretRef"] = json!({"name": "pem", "key": "user.key"});
+    [of_aws(), of_s3_speakers(), of_others(), of_tls()].into_iter().flatten().collect()
+}
+
+/// Storage properties that say no more than they must.
+fn s3() -> Value {
+    json!({"storageProvider": "s3", "bucketName": "backups", "storageSecretRef": {"name": "key"}})
+}
+
+fn of_aws() -> Vec<Case> {
     vec![
-        storage("s3", s3.clone()),
+        storage("s3", s3()),
         storage(
             "s3-full",
             json!({
@@ -101,6 +104,11 @@ pub fn all() -> Vec<Case> {
                 "storageSecretRef": {"name": "key"}, "transferMaxBandwidth": "", "multiPartUploadThreshold": 0,
             })),
         ),
+    ]
+}
+
+fn of_s3_speakers() -> Vec<Case> {
+    vec![
         storage(
             "s3_compatible",
             json!({
@@ -131,6 +139,11 @@ pub fn all() -> Vec<Case> {
                 "region": "eu-de", "apiProfile": "default",
             }),
         ),
+    ]
+}
+
+fn of_others() -> Vec<Case> {
+    vec![
         storage(
             "azure_blobs",
             json!({"storageProvider": "azure_blobs", "storageSecretRef": {"name": "key"}, "bucketName": "container"}),
@@ -158,10 +171,20 @@ pub fn all() -> Vec<Case> {
                 "prefix": "# 50 % ; [storage]", "region": "= : x",
             }),
         ),
+    ]
+}
+
+fn of_tls() -> Vec<Case> {
+    let stores = json!({
+        "keystoreSecretRef": {"name": "pem", "key": "ca.pem"}, "truststoreSecretRef": {"name": "pem", "key": "user.pem"},
+    });
+    let mut stores_with_key = stores.clone();
+    stores_with_key["truststorePasswordSecretRef"] = json!({"name": "pem", "key": "user.key"});
+    vec![
         case(
             "tls-everywhere",
             json!({
-                "storageProperties": s3, "certificatesSecretRef": {"name": "certs"},
+                "storageProperties": s3(), "certificatesSecretRef": {"name": "certs"},
                 "serviceProperties": {
                     "grpcPort": 55055, "encryption": {"clientSecretName": "gc", "serverSecretName": "gs"},
                 },
@@ -175,13 +198,13 @@ pub fn all() -> Vec<Case> {
         ),
         case(
             "tls-stores",
-            json!({"storageProperties": s3, "clientEncryptionStores": stores}),
+            json!({"storageProperties": s3(), "clientEncryptionStores": stores}),
             json!({}),
             None,
         ),
         case(
             "tls-stores-with-key",
-            json!({"storageProperties": s3, "clientEncryptionStores": stores_with_key}),
+            json!({"storageProperties": s3(), "clientEncryptionStores": stores_with_key}),
             json!({}),
             None,
         ),

@@ -88,10 +88,8 @@ fn asked(case: &Case) -> BTreeMap<(&'static str, &'static str), Value> {
     let settings = &case.settings;
     let text = |number: i64| json!(number.to_string());
     let flag = |on: bool| json!(if on { "True" } else { "False" });
-    let provider = match settings.provider {
-        StorageProvider::S3Rgw | StorageProvider::IbmStorage => "s3_compatible",
-        other => other.as_str(),
-    };
+    let speaks_s3 = [StorageProvider::S3Rgw, StorageProvider::IbmStorage].contains(&settings.provider);
+    let provider = if speaks_s3 { "s3_compatible" } else { settings.provider.as_str() };
     let (certfile, usercert, userkey) = match &case.certificates {
         CqlCertificates::None => (Value::Null, Value::Null, Value::Null),
         CqlCertificates::OneSecret => (
@@ -216,7 +214,7 @@ fn medusas_storage_driver_goes_where_it_was_sent() {
                 assert_eq!(driver["connection"], connection, "{}", case.name);
             }
             "S3Storage" => {
-                assert_eq!(driver["connection"], json!({}), "{}: AWS finds its own way", case.name)
+                assert_eq!(driver["connection"], json!({}), "{}: AWS finds its own way", case.name);
             }
             "AzureStorage" => {
                 let domain = if host.is_empty() { "windows.net" } else { host };
