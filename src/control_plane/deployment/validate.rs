@@ -214,18 +214,20 @@ fn encryption_stores(found: &mut Found, stores: &EncryptionStores) {
 
 fn storage(found: &mut Found, merged: &Merged, shared: bool, cluster: &str) {
     let storage = &merged.storage;
-    // What nobody set: the shared configuration's business where there is one.
-    let lacking = if shared { Fault::Configuration } else { Fault::Cluster };
-    let lacks =
-        |field: &str, what: &str| Problem::invalid(lacking, format!("{}: {what}", path(lacking, field)));
+    // What nobody set is the shared configuration's business where there is one; what is set and empty, its writer's.
+    let lacks = |field: &str, set: bool, what: &str| {
+        let fault = if shared && !set { Fault::Configuration } else { merged.fault(field) };
+        Problem::invalid(fault, format!("{}: {what}", path(fault, field)))
+    };
     let provider = storage.storage_provider;
     if provider.is_none() {
         let known = "s3, s3_compatible, s3_rgw, azure_blobs, google_storage, ibm_storage";
-        found.0.push(lacks("storageProvider", &format!("set it to one of {known}")));
+        found.0.push(lacks("storageProvider", false, &format!("set it to one of {known}")));
     }
     let local = provider == Some(StorageProvider::Local);
     if !local && empty(storage.bucket_name.as_deref()) {
-        found.0.push(lacks("bucketName", "set it to the name of the bucket or container"));
+        let set = storage.bucket_name.is_some();
+        found.0.push(lacks("bucketName", set, "set it to the name of the bucket or container"));
     }
     if shared && empty(storage.prefix.as_deref()) {
         found.storage(

@@ -149,8 +149,8 @@ pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
     }
     for (key, cluster) in &sources.clusters {
         let Some(medusa) = &cluster.spec.medusa else { continue };
-        let datacenters = cluster.spec.cassandra.iter().flat_map(|c| &c.datacenters);
-        let targets: BTreeSet<(String, String)> = datacenters
+        let targets: BTreeSet<(String, String)> = cluster
+            .datacenters()
             .map(|dc| {
                 let plane =
                     dc.k8s_context.clone().filter(|c| !c.is_empty()).unwrap_or_else(|| LOCAL.to_owned());
@@ -163,11 +163,7 @@ pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
                 (plane, namespace)
             })
             .collect();
-        let configuration = medusa
-            .medusa_configuration_ref
-            .as_ref()
-            .filter(|r| !r.name.is_empty())
-            .map(|r| ObjectKey::new(&key.namespace, &r.name));
+        let configuration = medusa.configuration().map(|name| ObjectKey::new(&key.namespace, name));
         for (plane, namespace) in &targets {
             if let Some(configuration) = &configuration {
                 want_configuration(&mut desired, sources, configuration, plane, namespace);
