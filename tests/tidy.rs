@@ -84,7 +84,7 @@ fn modules_import_downwards_only() {
 }
 
 /// Files that decide. They take `now` and what was seen as arguments and return what to do.
-const PURE: [&str; 53] = [
+const PURE: [&str; 54] = [
     "src/control_plane/view.rs",
     "src/control_plane/registry/health.rs",
     "src/control_plane/registry/kubeconfig.rs",
@@ -100,6 +100,7 @@ const PURE: [&str; 53] = [
     "src/control_plane/deployment/image.rs",
     "src/control_plane/deployment/ownership.rs",
     "src/control_plane/deployment/purge.rs",
+    "src/control_plane/deployment/removal.rs",
     "src/control_plane/deployment/template.rs",
     "src/control_plane/deployment/users.rs",
     "src/control_plane/deployment/volumes.rs",

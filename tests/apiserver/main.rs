@@ -20,6 +20,7 @@ mod fanout;
 mod garbage;
 mod inventory;
 mod kubeconfigs;
+mod pod_template;
 mod registration;
 mod replication;
 mod silence;
