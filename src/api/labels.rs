@@ -47,6 +47,8 @@ pub const CASSANDRA_DATACENTER: &str = "cassandra.datastax.com/datacenter";
 pub const K8SSANDRA_CLUSTER_NAME: &str = "k8ssandra.io/cluster-name";
 /// k8ssandra-operator's label for the K8ssandraCluster's namespace.
 pub const K8SSANDRA_CLUSTER_NAMESPACE: &str = "k8ssandra.io/cluster-namespace";
+/// What kubectl notes on an object of its last client-side apply.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Well-known name label.
 pub const APP_NAME: &str = "app.kubernetes.io/name";
 /// Well-known version label.

@@ -117,6 +117,10 @@ reasons! {
     /// A copied Secret cannot be changed because it is marked immutable.
     Immutable,
 
+    // Deployment.
+    /// The MedusaConfiguration a K8ssandraCluster names does not exist.
+    ConfigurationNotFound,
+
     // Backups.
     /// Not started.
     Pending,

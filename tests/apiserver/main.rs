@@ -19,6 +19,7 @@ mod credentials;
 mod fanout;
 mod garbage;
 mod inventory;
+mod k8ssandracluster;
 mod kubeconfigs;
 mod pod_template;
 mod registration;
