@@ -232,14 +232,16 @@ async fn a_user_is_added_to_theirs_and_taken_out_again() {
     let mine = json!([{"secretName": "mine", "superuser": false}]);
     site.edit(|object| object["spec"]["users"] = mine.clone()).await;
     let before = site.read().await;
+    let params = PatchParams { field_manager: Some(MANAGER_DEPLOYMENT.to_owned()), ..PatchParams::default() };
     let merge = async |secret: Option<&str>| {
         let patch = users::patch(&site.read().await, secret).unwrap();
-        site.api().patch("dc1", &PatchParams::default(), &Patch::Merge(&patch)).await
+        site.api().patch("dc1", &params, &Patch::Merge(&patch)).await
     };
     let stale = users::patch(&before, Some("shop-medusa")).unwrap();
     merge(Some("shop-medusa")).await.unwrap();
     let users = site.read().await["spec"]["users"].clone();
     assert_eq!(users, json!([mine[0], {"secretName": "shop-medusa", "superuser": true}]));
+    assert_eq!(removal::plan(&site.read().await).patch, None, "the list is not ours");
     let refused = site.api().patch("dc1", &PatchParams::default(), &Patch::Merge(&stale)).await.unwrap_err();
     assert!(matches!(refused, kube::Error::Api(status) if status.code == 409), "it changed in between");
     merge(None).await.unwrap();

@@ -216,7 +216,7 @@ mod tests {
             json!({"name": "CQL_PASSWORD", "value": "x"}),
         );
         let managed = |manager: &str| {
-            json!([{"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {"f:podTemplateSpec": {"f:spec": {
+            json!([{"manager": manager, "operation": "Apply", "fieldsV1": {"f:spec": {"f:podTemplateSpec": {"f:spec": {
                 "f:volumes": {"k:{\"name\":\"medusa-tmp\"}": {"f:persistentVolumeClaim": {}}},
                 "f:containers": {"k:{\"name\":\"medusa\"}": {"f:env": {
                     "k:{\"name\":\"CQL_PASSWORD\"}": {"f:value": {}}}}},

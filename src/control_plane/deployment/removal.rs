@@ -217,7 +217,7 @@ mod tests {
         let object = |theirs: Value, spec: Value| {
             json!({
                 "metadata": {"uid": "u1", "resourceVersion": "7", "managedFields": [
-                    {"manager": MANAGER_DEPLOYMENT, "fieldsV1": {"f:spec": {"f:podTemplateSpec": {"f:spec": {
+                    {"manager": MANAGER_DEPLOYMENT, "operation": "Apply", "fieldsV1": {"f:spec": {"f:podTemplateSpec": {"f:spec": {
                         "f:containers": {"k:{\"name\":\"medusa\"}": {".": {}, "f:name": {}}}}}}}},
                     {"manager": "user", "fieldsV1": {"f:spec": theirs}},
                 ]},
