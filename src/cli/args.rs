@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use super::{duration, output::Format, selector};
 use crate::{
     api::{fleet::UnreachablePolicy, medusa::BackupType},
+    control_plane::deployment::image,
     runtime::telemetry::LogFormat,
 };
 
@@ -309,6 +310,9 @@ pub struct ControlPlane {
     )]
     #[arg(value_parser = duration::parse)]
     pub recovery_point_objective: Duration,
+    /// Image of Medusa where a K8ssandraCluster names none; its containerImage replaces parts of it
+    #[arg(long, env = "MEDUSA_FLEET_MEDUSA_IMAGE", default_value = image::DEFAULT_IMAGE, value_name = "IMAGE")]
+    pub medusa_image: image::Image,
 }
 
 /// `data-plane`.

@@ -48,6 +48,8 @@ pub struct Config {
     pub allow_unsafe: BTreeSet<String>,
     /// Age above which the newest complete restore point no longer protects a cluster.
     pub recovery_point_objective: Duration,
+    /// Medusa's image where a K8ssandraCluster names none.
+    pub medusa_image: deployment::image::Image,
 }
 
 /// Why the role ended.

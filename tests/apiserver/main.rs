@@ -21,6 +21,7 @@ mod garbage;
 mod inventory;
 mod k8ssandracluster;
 mod kubeconfigs;
+mod pod_template;
 mod registration;
 mod replication;
 mod silence;
