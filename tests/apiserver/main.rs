@@ -16,6 +16,7 @@ mod support;
 
 mod crashes;
 mod credentials;
+mod examples;
 mod fanout;
 mod garbage;
 mod inventory;
