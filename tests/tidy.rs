@@ -84,15 +84,26 @@ fn modules_import_downwards_only() {
 }
 
 /// Files that decide. They take `now` and what was seen as arguments and return what to do.
-const PURE: [&str; 58] = [
+const PURE: [&str; 69] = [
+    "src/control_plane/capabilities.rs",
     "src/control_plane/deployment/ini.rs",
     "src/control_plane/deployment/storage.rs",
     "src/control_plane/deployment/validate.rs",
     "src/control_plane/deployment/written.rs",
+    "src/control_plane/deployment/config_map.rs",
+    "src/control_plane/deployment/observe.rs",
+    "src/control_plane/deployment/plan.rs",
+    "src/control_plane/deployment/prefix.rs",
+    "src/control_plane/deployment/report.rs",
+    "src/control_plane/deployment/rollout.rs",
+    "src/control_plane/deployment/secrets.rs",
+    "src/control_plane/deployment/status.rs",
     "src/control_plane/view.rs",
     "src/control_plane/registry/health.rs",
     "src/control_plane/registry/kubeconfig.rs",
     "src/control_plane/registry/expiry.rs",
+    "src/control_plane/sources/objects.rs",
+    "src/control_plane/sources/payload.rs",
     "src/control_plane/replication/content.rs",
     "src/control_plane/replication/desired.rs",
     "src/control_plane/replication/plan.rs",

@@ -103,6 +103,9 @@ pub struct CassandraDatacenterStatus {
     /// cass-operator's conditions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<DatacenterCondition>,
+    /// The generation cass-operator has finished with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
 }
 
 /// One of cass-operator's conditions.

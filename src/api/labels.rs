@@ -49,6 +49,8 @@ pub const K8SSANDRA_CLUSTER_NAME: &str = "k8ssandra.io/cluster-name";
 pub const K8SSANDRA_CLUSTER_NAMESPACE: &str = "k8ssandra.io/cluster-namespace";
 /// What kubectl notes on an object of its last client-side apply.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Well-known label for who made an object; on a CassandraDatacenter of k8ssandra-operator, its controller.
+pub const CREATED_BY: &str = "app.kubernetes.io/created-by";
 /// Well-known name label.
 pub const APP_NAME: &str = "app.kubernetes.io/name";
 /// Well-known version label.

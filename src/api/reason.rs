@@ -66,6 +66,10 @@ reasons! {
     DefinitionsServed,
     /// A definition we need is not served.
     DefinitionMissing,
+    /// The data plane does not serve a definition that this needs.
+    NotServed,
+    /// The data plane does not permit a verb that this needs.
+    NotAuthorized,
     /// The cluster hosts no datacenters.
     HostsNoDatacenters,
     /// Watches are live.
@@ -248,6 +252,24 @@ reasons! {
     NeverBackedUp,
     /// Medusa runs in every datacenter.
     MedusaDeployed,
+    /// No other cluster has its backups in the same place.
+    PrefixUnique,
+    /// Another cluster has its backups under the same prefix of the same bucket.
+    PrefixInUse,
+
+    // Deployment of Medusa.
+    /// k8ssandra-operator manages the datacenter.
+    ManagedElsewhere,
+    /// Applying would cost somebody else a field.
+    UnsafeApply,
+    /// What was asked for is being put into the datacenter.
+    Deploying,
+    /// Fields are left as somebody else set them.
+    FieldsKept,
+    /// Medusa is being taken out of the datacenter.
+    Removing,
+    /// A volume with backups is left where it is.
+    VolumeKept,
 }
 
 impl fmt::Display for Reason {

@@ -3,6 +3,7 @@
 //!
 //! It speaks to data planes only through Kubernetes objects and never dials a pod (contract §1).
 
+pub mod capabilities;
 pub mod deployment;
 pub mod fanout;
 pub mod fleet;
@@ -10,6 +11,7 @@ pub mod inventory;
 pub mod metrics;
 pub mod registry;
 pub mod replication;
+pub mod sources;
 pub mod view;
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
@@ -18,6 +20,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -124,11 +127,24 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         allow_unsafe: config.allow_unsafe,
         events: events.clone(),
     };
+    let sources = sources::Sources::new(config.client.clone(), fleet.clone());
+    let (reports, deployed) = watch::channel(deployment::report::Reports::default());
     let replication = replication::ReplicationContext {
         client: config.client.clone(),
         fleet: fleet.clone(),
+        sources: sources.clone(),
+        deployed: deployed.clone(),
         control_plane: control_plane.clone(),
         events: events.clone(),
+    };
+    let deployment = deployment::DeploymentContext {
+        client: config.client.clone(),
+        fleet: fleet.clone(),
+        sources: sources.clone(),
+        control_plane: control_plane.clone(),
+        image: config.medusa_image,
+        events: events.clone(),
+        reports,
     };
     let fanout = fanout::FanoutContext {
         client: config.client.clone(),
@@ -141,6 +157,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         client: config.client.clone(),
         namespace: config.namespace.clone(),
         fleet,
+        deployed,
         recovery_point_objective: SignedDuration::try_from(config.recovery_point_objective)
             .unwrap_or(SignedDuration::MAX),
         events: events.clone(),
@@ -152,7 +169,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         () = lost(&mut leadership) => return Err(RunError::LeadershipLost),
         () = registry::run_controller(registry, shutdown.clone()) => "registry",
         () = registry::run_sources(config.client.clone(), config.namespace.clone(), events) => "registration",
+        () = sources.watch() => "watch of the sources",
         () = replication::run(replication) => "replication",
+        () = deployment::run(deployment) => "deployment",
         () = fanout::run(fanout, shutdown.clone()) => "fan-out",
         () = inventory::run(inventory) => "inventory",
     };

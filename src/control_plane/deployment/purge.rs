@@ -40,11 +40,20 @@ pub fn is_wanted(medusa: &MedusaTemplate) -> bool {
     medusa.purge_backups != Some(false)
 }
 
+/// What every name of such a schedule ends with.
+const SUFFIX: &str = "-medusa-purge";
+
+/// Whether a schedule of ours has the name of one that purges for a K8ssandraCluster.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    name.ends_with(SUFFIX)
+}
+
 /// The schedule's name: `<cluster>-<datacenter>-medusa-purge`, after Cassandra's own name of the datacenter.
 #[must_use]
 pub fn name(sanitized: &str, datacenter: &CassandraDatacenter) -> String {
     let display = clean::label(&datacenter.display_name());
-    names::shorten(&format!("{sanitized}-{display}-medusa-purge"), MAX_NAME)
+    format!("{}{SUFFIX}", names::shorten(&format!("{sanitized}-{display}"), MAX_NAME - SUFFIX.len()))
 }
 
 /// The schedule for `datacenter`, to be applied beside it. It goes when the datacenter goes.

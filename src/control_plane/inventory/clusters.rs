@@ -16,12 +16,13 @@ use crate::{
     control_plane::fleet::Snapshot,
 };
 
-/// Computes every cluster, by FleetCluster name. `old` holds the published ones: what they say about data
+/// Computes every cluster, by FleetCluster name. `not_found` holds datacenters that are listed and not there. `old` holds the published ones: what they say about data
 /// planes that have not been listed since the start is carried over. `objective` is the age above which
 /// the newest complete restore point no longer protects.
 #[must_use]
 pub fn clusters(
     planes: &[Snapshot],
+    not_found: Vec<(ClusterId, ClusterDatacenter)>,
     points: &BTreeMap<String, FleetBackupStatus>,
     old: &BTreeMap<String, FleetClusterStatus>,
     objective: SignedDuration,
@@ -30,12 +31,15 @@ pub fn clusters(
     let mut found: BTreeMap<ClusterId, Vec<ClusterDatacenter>> = BTreeMap::new();
     for plane in planes.iter().filter(|p| p.view.datacenters.synced) {
         for (place, datacenter) in &plane.view.datacenters.items {
-            let cluster = cluster_of(&plane.name, datacenter);
+            let cluster = cluster_of(plane, datacenter);
             let mut entry = describe(datacenter, plane);
             entry.namespace.clone_from(&place.namespace);
             entry.name.clone_from(&place.name);
             found.entry(cluster).or_default().push(entry);
         }
+    }
+    for (cluster, entry) in not_found {
+        found.entry(cluster).or_default().push(entry);
     }
     let unasked: BTreeSet<&str> =
         planes.iter().filter(|p| !p.view.datacenters.synced).map(|p| p.name.as_str()).collect();
@@ -64,7 +68,11 @@ fn describe(datacenter: &CassandraDatacenter, plane: &Snapshot) -> ClusterDatace
         data_plane: plane.name.clone(),
         size: i64::from(datacenter.spec.size),
         ready: plane.view.is_live().then(|| datacenter.is_ready()),
-        medusa: MedusaState { deployed: medusa.is_some(), image: medusa.and_then(|c| c.image.clone()) },
+        medusa: MedusaState {
+            deployed: medusa.is_some(),
+            image: medusa.and_then(|c| c.image.clone()),
+            ..MedusaState::default()
+        },
         ..ClusterDatacenter::default()
     }
 }
@@ -176,7 +184,7 @@ mod tests {
     fn compute(points: &[(&str, FleetBackupStatus)], now: i64) -> FleetClusterStatus {
         let planes = [plane("eu", live(&[datacenter("dc1", 3)]))];
         let points = points.iter().map(|(n, p)| ((*n).to_owned(), p.clone())).collect();
-        clusters(&planes, &points, &BTreeMap::new(), DAY, at(now)).remove("shop.ns.eu").unwrap()
+        clusters(&planes, Vec::new(), &points, &BTreeMap::new(), DAY, at(now)).remove("shop.ns.eu").unwrap()
     }
 
     fn reason(status: &FleetClusterStatus) -> (bool, String) {
@@ -213,8 +221,8 @@ mod tests {
     #[test]
     fn a_silent_data_plane_keeps_its_datacenters() {
         let old = BTreeMap::from([("shop.ns.eu".to_owned(), compute(&[], 0))]);
-        let now = clusters(&[plane("eu", silent())], &BTreeMap::new(), &old, DAY, at(0));
+        let now = clusters(&[plane("eu", silent())], Vec::new(), &BTreeMap::new(), &old, DAY, at(0));
         assert_eq!(now["shop.ns.eu"].datacenters[0].ready, None);
-        assert!(clusters(&[], &BTreeMap::new(), &old, DAY, at(0)).is_empty(), "unregistered");
+        assert!(clusters(&[], Vec::new(), &BTreeMap::new(), &old, DAY, at(0)).is_empty(), "unregistered");
     }
 }

@@ -4,6 +4,7 @@
 //! never counted as gone.
 
 pub mod clusters;
+pub mod deployed;
 pub mod grouping;
 pub mod points;
 mod publish;

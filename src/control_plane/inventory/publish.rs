@@ -21,11 +21,18 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::{
-    sync::broadcast::{self, error::RecvError},
+    sync::{
+        broadcast::{self, error::RecvError},
+        watch,
+    },
     time::{Instant, sleep_until},
 };
 
-use super::{clusters::clusters, points::restore_points};
+use super::{
+    clusters::clusters,
+    deployed::{describe, not_found},
+    points::restore_points,
+};
 use crate::{
     api::{
         Conditions as _, Reason,
@@ -33,6 +40,7 @@ use crate::{
         labels,
     },
     control_plane::{
+        deployment::report::Reports,
         fleet::{Change, Fleet, Snapshot},
         metrics::{ClusterFigures, Figures},
     },
@@ -54,6 +62,8 @@ pub struct InventoryContext {
     pub namespace: String,
     /// The data planes.
     pub fleet: Arc<Fleet>,
+    /// What the deployment of Medusa has come to.
+    pub deployed: watch::Receiver<Reports>,
     /// Age above which the newest complete restore point no longer protects.
     pub recovery_point_objective: SignedDuration,
     /// Where Events go.
@@ -103,6 +113,7 @@ async fn publish(
     if backups.wait_until_ready().await.is_err() || known.wait_until_ready().await.is_err() {
         return;
     }
+    let mut deployed = context.deployed.clone();
     let mut at = Instant::now();
     loop {
         sleep_until(at).await;
@@ -116,11 +127,20 @@ async fn publish(
         loop {
             tokio::select! {
                 () = sleep_until(at) => break,
+                changed = deployed.changed() => match changed {
+                    Ok(()) => at = at.min(Instant::now() + GATHER),
+                    Err(_) => return,
+                },
                 change = changes.recv() => match change {
-                    Ok(Change::Copies(_)) => {}
-                    Ok(Change::Contact(_) | Change::Datacenters(_) | Change::Backups(_) | Change::Job { .. }) | Err(RecvError::Lagged(_)) => {
-                        at = at.min(Instant::now() + GATHER);
-                    }
+                    Ok(
+                        Change::Contact(_)
+                        | Change::Datacenters(_)
+                        | Change::Backups(_)
+                        | Change::Schedules(_)
+                        | Change::Job { .. },
+                    )
+                    | Err(RecvError::Lagged(_)) => at = at.min(Instant::now() + GATHER),
+                    Ok(_) => {}
                     Err(RecvError::Closed) => return,
                 },
             }
@@ -142,7 +162,10 @@ async fn write(
     let old_clusters: BTreeMap<String, FleetClusterStatus> =
         known.state().iter().map(|c| (c.name_any(), c.status.clone().unwrap_or_default())).collect();
     let points = restore_points(&planes, &old_points, now);
-    let clusters = clusters(&planes, &points, &old_clusters, context.recovery_point_objective, now);
+    let reports = context.deployed.borrow().clone();
+    let mut clusters =
+        clusters(&planes, not_found(&reports), &points, &old_clusters, context.recovery_point_objective, now);
+    describe(&mut clusters, &reports, &old_clusters, now);
     *context.figures.lock().unwrap_or_else(PoisonError::into_inner) = clusters
         .iter()
         .map(|(name, status)| ClusterFigures {

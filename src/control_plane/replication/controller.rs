@@ -8,17 +8,22 @@ use std::{
 use kube::Client;
 use tokio::{
     sync::{Notify, broadcast, watch},
-    task::{JoinHandle, JoinSet},
+    task::JoinHandle,
 };
 
 use super::{
     desired::{Desired, Places, desired},
     publish,
-    sources::Sources,
     worker::{self, Failures, Shared},
 };
 use crate::{
-    control_plane::fleet::{Change, Fleet, Snapshot},
+    api::cassandra::CassandraDatacenter,
+    control_plane::{
+        deployment::{observe::deployed_for, report::Reports},
+        fleet::{Change, Fleet, Snapshot},
+        sources::{SourceObjects, Sources},
+        view::ObjectKey,
+    },
     runtime::events::Events,
 };
 
@@ -28,6 +33,10 @@ pub struct ReplicationContext {
     pub client: Client,
     /// The data planes.
     pub fleet: Arc<Fleet>,
+    /// What people ask for.
+    pub sources: Arc<Sources>,
+    /// What the deployment of Medusa has come to.
+    pub deployed: watch::Receiver<Reports>,
     /// Value of the control-plane label on our copies.
     pub control_plane: String,
     /// Where Events go.
@@ -36,37 +45,31 @@ pub struct ReplicationContext {
 
 /// Runs for ever.
 pub async fn run(context: ReplicationContext) {
-    let sources = Sources::new(context.client.clone());
     let (wanted, publisher) = watch::channel(Arc::new(Desired::default()));
     let shared = Arc::new(Shared {
         fleet: context.fleet.clone(),
-        sources: sources.clone(),
+        sources: context.sources.clone(),
         control_plane: context.control_plane.clone(),
         failures: Failures::default(),
         settled: Arc::new(Mutex::default()),
         progress: Arc::new(Notify::new()),
     });
-    let mut watching = JoinSet::new();
-    watching.spawn(sources.clone().watch());
     tokio::select! {
-        () = copy(&context, &shared, &sources, &wanted) => {}
+        () = copy(&context, &shared, &wanted) => {}
         () = publish::run(&context, &shared, publisher) => {}
     }
 }
 
 /// Keeps the list of wanted copies and the workers.
-async fn copy(
-    context: &ReplicationContext,
-    shared: &Arc<Shared>,
-    sources: &Sources,
-    wanted: &watch::Sender<Arc<Desired>>,
-) {
+async fn copy(context: &ReplicationContext, shared: &Arc<Shared>, wanted: &watch::Sender<Arc<Desired>>) {
     let mut changes = context.fleet.changes();
+    let mut asked = context.sources.changes();
+    let mut deployed = context.deployed.clone();
     let mut workers: BTreeMap<String, JoinHandle<()>> = BTreeMap::new();
     loop {
-        let objects = sources.objects();
+        let objects = context.sources.objects();
         let planes = context.fleet.snapshot();
-        let new = desired(&objects, &places(&planes));
+        let new = desired(&objects, &places(&planes, &objects, context));
         wanted.send_if_modified(|old| {
             let news = **old != new;
             if news {
@@ -85,11 +88,12 @@ async fn copy(
         shared.progress.notify_one();
         loop {
             tokio::select! {
-                () = sources.changed.notified() => break,
+                changed = deployed.changed() => if changed.is_err() { return } else { break },
+                changed = asked.changed() => if changed.is_err() { return } else { break },
                 change = changes.recv() => match change {
                     Ok(Change::Datacenters(_) | Change::Contact(_)) | Err(broadcast::error::RecvError::Lagged(_)) => break,
                     Ok(Change::Copies(_)) => shared.progress.notify_one(),
-                    Ok(Change::Job { .. } | Change::Backups(_)) => {}
+                    Ok(_) => {}
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
             }
@@ -97,11 +101,18 @@ async fn copy(
     }
 }
 
-fn places(planes: &[Snapshot]) -> Places {
+fn places(planes: &[Snapshot], sources: &SourceObjects, context: &ReplicationContext) -> Places {
     let mut places = Places::default();
+    let reports = context.deployed.borrow();
     for plane in planes.iter().filter(|p| !p.unregistering) {
         let hosting: BTreeSet<String> = plane.view.datacenter_namespaces().map(str::to_owned).collect();
         places.hosting.insert(plane.name.clone(), hosting);
+        let uses = |(object, datacenter): (&ObjectKey, &Arc<CassandraDatacenter>)| {
+            let cluster = deployed_for(datacenter, &context.control_plane)?;
+            (!reports.is_settled(&cluster, sources, &plane.name, object)).then(|| object.namespace.clone())
+        };
+        let held: BTreeSet<String> = plane.view.datacenters.items.iter().filter_map(uses).collect();
+        places.held.insert(plane.name.clone(), held);
     }
     places.listed = planes.iter().filter(|p| p.view.is_live()).map(|p| p.name.clone()).collect();
     places
