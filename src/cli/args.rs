@@ -63,6 +63,9 @@ pub enum Verb {
     Backup(Backup),
     /// List the restore points
     Backups(Backups),
+    /// Show what a verb would do where, without doing it
+    #[command(subcommand)]
+    Plan(Plan),
     /// Say whether the fleet is protected
     Status,
     /// Show everything known about one object
@@ -223,6 +226,20 @@ impl From<PolicyArg> for UnreachablePolicy {
 pub struct Backups {
     /// Only those of this Cassandra cluster
     #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+}
+
+/// `plan`: one entry for each verb that can be shown beforehand.
+#[derive(Debug, Subcommand)]
+pub enum Plan {
+    /// What deploying Medusa would change in each datacenter, and what it waits for
+    Deploy(PlanDeploy),
+}
+
+/// `plan deploy`.
+#[derive(Debug, Args)]
+pub struct PlanDeploy {
+    /// Only this Cassandra cluster: its name here, or its K8ssandraCluster's [default: all]
     pub cluster: Option<String>,
 }
 

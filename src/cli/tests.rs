@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Parser as _;
 use rstest::rstest;
 
-use super::*;
+use super::{args::Plan, *};
 
 fn parse(words: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("medusa-fleet").chain(words.split_whitespace()))
@@ -78,6 +78,14 @@ fn controllers_take_what_the_contract_names() {
     assert!(args.take_over);
 }
 
+#[test]
+fn a_plan_is_of_one_verb() {
+    let Verb::Plan(Plan::Deploy(args)) = verb("plan deploy shop") else { panic!() };
+    assert_eq!(args.cluster.as_deref(), Some("shop"));
+    let Verb::Plan(Plan::Deploy(args)) = verb("plan deploy -o wide") else { panic!() };
+    assert_eq!(args.cluster, None);
+}
+
 #[rstest]
 #[case("")]
 #[case("dataplanes -o xml")]
@@ -85,6 +93,8 @@ fn controllers_take_what_the_contract_names() {
 #[case("register eu --from-kubeconfig f --token-duration 1y")]
 #[case("backup --type incremental")]
 #[case("backup --dry-run --wait")]
+#[case("plan")]
+#[case("plan describe")]
 #[case("backup -l a=b=c")]
 #[case("control-plane --metrics-addr 8080")]
 #[case("control-plane --recovery-point-objective 25")]
