@@ -84,7 +84,7 @@ fn modules_import_downwards_only() {
 }
 
 /// Files that decide. They take `now` and what was seen as arguments and return what to do.
-const PURE: [&str; 68] = [
+const PURE: [&str; 69] = [
     "src/control_plane/capabilities.rs",
     "src/control_plane/deployment/ini.rs",
     "src/control_plane/deployment/storage.rs",
@@ -115,6 +115,7 @@ const PURE: [&str; 68] = [
     "src/control_plane/deployment/image.rs",
     "src/control_plane/deployment/ownership.rs",
     "src/control_plane/deployment/purge.rs",
+    "src/control_plane/deployment/removal.rs",
     "src/control_plane/deployment/template.rs",
     "src/control_plane/deployment/users.rs",
     "src/control_plane/deployment/volumes.rs",

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use super::{duration, output::Format, selector};
 use crate::{
     api::{fleet::UnreachablePolicy, medusa::BackupType},
+    control_plane::deployment::image,
     runtime::telemetry::LogFormat,
 };
 
@@ -62,6 +63,9 @@ pub enum Verb {
     Backup(Backup),
     /// List the restore points
     Backups(Backups),
+    /// Show what a verb would do where, without doing it
+    #[command(subcommand)]
+    Plan(Plan),
     /// Say whether the fleet is protected
     Status,
     /// Show everything known about one object
@@ -225,6 +229,20 @@ pub struct Backups {
     pub cluster: Option<String>,
 }
 
+/// `plan`: one entry for each verb that can be shown beforehand.
+#[derive(Debug, Subcommand)]
+pub enum Plan {
+    /// What deploying Medusa would change in each datacenter, and what it waits for
+    Deploy(PlanDeploy),
+}
+
+/// `plan deploy`.
+#[derive(Debug, Args)]
+pub struct PlanDeploy {
+    /// Only this Cassandra cluster: its name here, or its K8ssandraCluster's [default: all]
+    pub cluster: Option<String>,
+}
+
 /// `describe`.
 #[derive(Debug, Args)]
 pub struct Describe {
@@ -309,6 +327,9 @@ pub struct ControlPlane {
     )]
     #[arg(value_parser = duration::parse)]
     pub recovery_point_objective: Duration,
+    /// Image of Medusa where a K8ssandraCluster names none; its containerImage replaces parts of it
+    #[arg(long, env = "MEDUSA_FLEET_MEDUSA_IMAGE", default_value = image::DEFAULT_IMAGE, value_name = "IMAGE")]
+    pub medusa_image: image::Image,
 }
 
 /// `data-plane`.

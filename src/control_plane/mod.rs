@@ -51,6 +51,8 @@ pub struct Config {
     pub allow_unsafe: BTreeSet<String>,
     /// Age above which the newest complete restore point no longer protects a cluster.
     pub recovery_point_objective: Duration,
+    /// Medusa's image where a K8ssandraCluster names none.
+    pub medusa_image: deployment::image::Image,
 }
 
 /// Why the role ended.
@@ -140,7 +142,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         fleet: fleet.clone(),
         sources: sources.clone(),
         control_plane: control_plane.clone(),
-        image: deployment::image::Image::default(),
+        image: config.medusa_image,
         events: events.clone(),
         reports,
     };

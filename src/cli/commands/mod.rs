@@ -5,6 +5,7 @@ pub mod completion;
 pub mod crds;
 pub mod describe;
 pub mod list;
+pub mod plan;
 pub mod preview;
 pub mod status;
 pub mod version;

@@ -4,19 +4,16 @@ use serde_json::{Map, Value, json};
 
 use super::{
     image::Pull,
+    ini::{DEFAULT_GRPC_PORT, paths::GRPC_CERTIFICATES},
     template::{MEDUSA, RESTORE, Request},
-    volumes::GRPC_CERTIFICATES,
 };
 use crate::api::k8ssandra::{Probe, RawObject};
-
-/// Port of the gRPC service unless somebody asks for another.
-const PORT: i64 = 50051;
 
 /// The container that serves backups.
 #[must_use]
 pub fn medusa(request: &Request<'_>, pull: &Pull, mounts: &[Value]) -> Value {
     let medusa = request.medusa;
-    let port = medusa.grpc_port().unwrap_or(PORT);
+    let port = medusa.grpc_port().unwrap_or(i64::from(DEFAULT_GRPC_PORT));
     let encrypted = request.grpc_server_secret().is_some();
     let mut container = common(request, pull, mounts, "GRPC", medusa.container_resources.as_ref());
     container.insert("name".to_owned(), json!(MEDUSA));

@@ -32,7 +32,7 @@ pub mod paths {
 
 /// The certificates Medusa presents to Cassandra.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ClientCertificates {
+pub enum CqlCertificates {
     /// Cassandra asks for none.
     #[default]
     None,
@@ -59,7 +59,7 @@ pub struct IniInput<'a> {
     /// Whether the gRPC service speaks TLS.
     pub grpc_tls: bool,
     /// What Medusa presents to Cassandra.
-    pub certificates: ClientCertificates,
+    pub certificates: CqlCertificates,
     /// Whether the management API asks for certificates.
     pub management_api_tls: bool,
 }
@@ -126,16 +126,16 @@ pub fn medusa_ini(input: &IniInput<'_>) -> String {
     lines.0.join("\n") + "\n"
 }
 
-fn certificates(lines: &mut Lines, certificates: &ClientCertificates) {
+fn certificates(lines: &mut Lines, certificates: &CqlCertificates) {
     let folder = paths::CERTIFICATES;
     match certificates {
-        ClientCertificates::None => {}
-        ClientCertificates::OneSecret => {
+        CqlCertificates::None => {}
+        CqlCertificates::OneSecret => {
             lines.set("certfile", format!("{folder}/rootca.crt"));
             lines.set("usercert", format!("{folder}/client.crt_signed"));
             lines.set("userkey", format!("{folder}/client.key"));
         }
-        ClientCertificates::Files { certfile, usercert, userkey } => {
+        CqlCertificates::Files { certfile, usercert, userkey } => {
             lines.set("certfile", format!("{folder}/certfile/{certfile}"));
             lines.set("usercert", format!("{folder}/usercert/{usercert}"));
             lines.maybe("userkey", userkey.as_ref().map(|key| format!("{folder}/userkey/{key}")));

@@ -5,6 +5,12 @@
 //! (`apply`), `rollout` says who may restart, `status` what came of it. What is written is made by `ini`,
 //! `config_map`, `template` (`containers`, `volumes`, `image`), `users` and `purge`; `diff` and `conflict` keep what
 //! belongs to others. Nothing here may change or lose a field of somebody else's.
+//!
+//! A CassandraDatacenter is somebody else's object (ADR 10). What we put in is [`template::body`], applied without
+//! force in this order: [`conflict::yield_kinds`] with the object as it is; a dry run, and after a 409
+//! [`conflict::leave`] and another; [`diff::compare`], which refuses what would cost others something and says what
+//! would change; the apply. Taking it out is [`removal::plan`], a dry run of its patch, [`removal::Removal::diff`], and
+//! the patch. Medusa's user comes and goes with [`users::patch`].
 
 mod apply;
 pub mod config_map;
@@ -22,6 +28,7 @@ mod pass;
 pub mod plan;
 pub mod prefix;
 pub mod purge;
+pub mod removal;
 pub mod report;
 pub mod rollout;
 pub mod secrets;

@@ -21,7 +21,7 @@ pub const MEDUSA: &str = MEDUSA_CONTAINER;
 /// The init container that restores.
 pub const RESTORE: &str = "medusa-restore";
 /// cass-operator's init container, which writes the configuration Medusa reads: it has to run first.
-const SERVER_CONFIG: &str = "server-config-init";
+pub const SERVER_CONFIG: &str = "server-config-init";
 
 /// Everything the body is made of. Names of Secrets are of those in the datacenter's namespace.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@
 
 use super::{
     Fault, Problem,
-    ini::{ClientCertificates, DEFAULT_GRPC_PORT},
+    ini::{CqlCertificates, DEFAULT_GRPC_PORT},
     storage::{Merged, Settings, merged},
 };
 use crate::api::{
@@ -62,7 +62,7 @@ pub fn datacenter(cluster: &K8ssandraCluster, datacenter: &DatacenterTemplate) -
     let name = &datacenter.metadata.name;
     let medusa = cluster.spec.medusa.clone().unwrap_or_default();
     let encrypted = cluster.requires_client_encryption(datacenter) && !cluster.secrets_are_external();
-    if encrypted && certificates(&medusa) == ClientCertificates::None {
+    if encrypted && certificates(&medusa) == CqlCertificates::None {
         found.cluster(format!(
             "spec.medusa.certificatesSecretRef: datacenter `{name}` speaks TLS to its clients \
              (client_encryption_options.enabled), so Medusa needs certificates; name a Secret with `rootca.crt`, \
@@ -80,18 +80,18 @@ pub fn datacenter(cluster: &K8ssandraCluster, datacenter: &DatacenterTemplate) -
 
 /// The client certificates a template asks for; `certificatesSecretRef` wins (upstream §2.3).
 #[must_use]
-pub fn certificates(medusa: &MedusaTemplate) -> ClientCertificates {
+pub fn certificates(medusa: &MedusaTemplate) -> CqlCertificates {
     if medusa.certificates_secret_ref.as_ref().is_some_and(|r| !r.name.is_empty()) {
-        return ClientCertificates::OneSecret;
+        return CqlCertificates::OneSecret;
     }
     let key = |key: &Option<SecretKey>| key.as_ref().and_then(|k| k.key.clone());
     match &medusa.client_encryption_stores {
-        Some(stores) => ClientCertificates::Files {
+        Some(stores) => CqlCertificates::Files {
             certfile: key(&stores.keystore_secret_ref).unwrap_or_default(),
             usercert: key(&stores.truststore_secret_ref).unwrap_or_default(),
             userkey: key(&stores.truststore_password_secret_ref),
         },
-        None => ClientCertificates::None,
+        None => CqlCertificates::None,
     }
 }
 
@@ -184,7 +184,7 @@ fn template(found: &mut Found, cluster: &K8ssandraCluster, medusa: &MedusaTempla
         }
     }
     if let Some(stores) = &medusa.client_encryption_stores
-        && certificates(medusa) != ClientCertificates::OneSecret
+        && certificates(medusa) != CqlCertificates::OneSecret
     {
         encryption_stores(found, stores);
     }
@@ -214,18 +214,20 @@ fn encryption_stores(found: &mut Found, stores: &EncryptionStores) {
 
 fn storage(found: &mut Found, merged: &Merged, shared: bool, cluster: &str) {
     let storage = &merged.storage;
-    // What nobody set: the shared configuration's business where there is one.
-    let lacking = if shared { Fault::Configuration } else { Fault::Cluster };
-    let lacks =
-        |field: &str, what: &str| Problem::invalid(lacking, format!("{}: {what}", path(lacking, field)));
+    // What nobody set is the shared configuration's business where there is one; what is set and empty, its writer's.
+    let lacks = |field: &str, set: bool, what: &str| {
+        let fault = if shared && !set { Fault::Configuration } else { merged.fault(field) };
+        Problem::invalid(fault, format!("{}: {what}", path(fault, field)))
+    };
     let provider = storage.storage_provider;
     if provider.is_none() {
         let known = "s3, s3_compatible, s3_rgw, azure_blobs, google_storage, ibm_storage";
-        found.0.push(lacks("storageProvider", &format!("set it to one of {known}")));
+        found.0.push(lacks("storageProvider", false, &format!("set it to one of {known}")));
     }
     let local = provider == Some(StorageProvider::Local);
     if !local && empty(storage.bucket_name.as_deref()) {
-        found.0.push(lacks("bucketName", "set it to the name of the bucket or container"));
+        let set = storage.bucket_name.is_some();
+        found.0.push(lacks("bucketName", set, "set it to the name of the bucket or container"));
     }
     if shared && empty(storage.prefix.as_deref()) {
         found.storage(

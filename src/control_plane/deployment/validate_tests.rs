@@ -132,6 +132,7 @@ fn a_configuration_that_is_not_there_is_the_one_problem() {
 #[case::shared_prefix(json!({}), json!({"prefix": "shared"}), Fault::Cluster, "spec.medusa.storageProperties.prefix: set it")]
 #[case::provider(json!({"prefix": "demo"}), json!({"storageProvider": null}), Fault::Configuration, "spec.storageProperties.storageProvider: set it")]
 #[case::bucket(json!({"prefix": "demo"}), json!({"bucketName": null}), Fault::Configuration, "spec.storageProperties.bucketName: set it")]
+#[case::bucket_taken_away(json!({"prefix": "demo", "bucketName": ""}), json!({}), Fault::Cluster, "spec.medusa.storageProperties.bucketName: set it")]
 #[case::shared_port(json!({"prefix": "demo"}), json!({"port": -1}), Fault::Configuration, "spec.storageProperties.port: -1 is no port")]
 #[case::own_port(json!({"prefix": "demo", "port": -1}), json!({"port": 1}), Fault::Cluster, "spec.medusa.storageProperties.port: -1 is no port")]
 #[case::shared_host(json!({"prefix": "demo"}), json!({"storageProvider": "s3_rgw"}), Fault::Configuration, "spec.storageProperties.host: set it")]
@@ -205,9 +206,9 @@ fn one_secret_wins_over_stores() {
     let stores = json!({"keystoreSecretRef": {"name": "s", "key": "ca"}, "truststoreSecretRef": {"name": "s", "key": "crt"}});
     let read = |change: Value| cluster(json!({"medusa": change})).spec.medusa.unwrap();
     let files = certificates(&read(json!({"clientEncryptionStores": stores})));
-    let expected = ClientCertificates::Files { certfile: "ca".into(), usercert: "crt".into(), userkey: None };
+    let expected = CqlCertificates::Files { certfile: "ca".into(), usercert: "crt".into(), userkey: None };
     assert_eq!(files, expected);
     let both = read(json!({"clientEncryptionStores": stores, "certificatesSecretRef": {"name": "c"}}));
-    assert_eq!(certificates(&both), ClientCertificates::OneSecret);
+    assert_eq!(certificates(&both), CqlCertificates::OneSecret);
     assert_eq!(grpc_port(&both), 50051);
 }

@@ -4,18 +4,15 @@
 
 use serde_json::{Value, json};
 
-use super::template::Request;
+use super::{
+    ini::{CqlCertificates, paths},
+    template::Request,
+};
 use crate::api::{
-    k8ssandra::{EncryptionStores, SecretKey},
+    k8ssandra::{EncryptionStores, MedusaTemplate, SecretKey},
     names,
 };
 
-/// Where the storage's credentials are mounted; medusa.ini points at the file in it.
-const CREDENTIALS: &str = "/etc/medusa-secrets";
-/// Where the certificates of the gRPC service are mounted.
-pub const GRPC_CERTIFICATES: &str = "/etc/certificates/grpc-server-certs";
-/// Where backups go with the storage provider `local`.
-pub const BACKUPS: &str = "/mnt/backups";
 /// Longest name of a volume.
 const MAX_NAME: usize = 63;
 /// Name of the credentials' volume where the Secret's own name cannot be a volume's or is taken.
@@ -54,6 +51,21 @@ pub enum Certificates<'a> {
     Secret(&'a str),
     /// One Secret's key for each.
     Stores(&'a EncryptionStores),
+}
+
+impl<'a> Certificates<'a> {
+    /// The Secrets of `medusa` behind what medusa.ini says.
+    #[must_use]
+    pub fn of(medusa: &'a MedusaTemplate, ini: &CqlCertificates) -> Self {
+        let one = medusa.certificates_secret_ref.as_ref();
+        match ini {
+            CqlCertificates::None => Self::None,
+            CqlCertificates::OneSecret => one.map_or(Self::None, |secret| Self::Secret(&secret.name)),
+            CqlCertificates::Files { .. } => {
+                medusa.client_encryption_stores.as_ref().map_or(Self::None, Self::Stores)
+            }
+        }
+    }
 }
 
 /// Something mounted.
@@ -98,17 +110,17 @@ pub fn all(request: &Request<'_>) -> Vec<Mounted> {
     ];
     all.extend(certificates(request.certificates));
     if let Some(name) = request.grpc_server_secret() {
-        all.push(secret("grpc-server-certs", GRPC_CERTIFICATES, name));
+        all.push(secret("grpc-server-certs", paths::GRPC_CERTIFICATES, name));
     }
     if let Some(name) = request.storage_secret {
-        all.push(secret(credentials_volume(name, &config), CREDENTIALS, name));
+        all.push(secret(credentials_volume(name, &config), paths::STORAGE_SECRET, name));
     }
     if let Some(name) = request.management_secret {
-        all.push(secret("mgmt-encryption", "/etc/encryption/mgmt", name));
+        all.push(secret("mgmt-encryption", paths::MANAGEMENT_API, name));
     }
     if let Some(claim) = request.backups_claim {
         let content = json!({"claimName": claim});
-        all.push(mounted("medusa-backups", BACKUPS, "persistentVolumeClaim", content));
+        all.push(mounted("medusa-backups", paths::LOCAL_BACKUPS, "persistentVolumeClaim", content));
     }
     all
 }
@@ -116,13 +128,13 @@ pub fn all(request: &Request<'_>) -> Vec<Mounted> {
 fn certificates(certificates: Certificates<'_>) -> Vec<Mounted> {
     let stores = match certificates {
         Certificates::None => return Vec::new(),
-        Certificates::Secret(name) => return vec![secret("certificates", "/etc/certificates", name)],
+        Certificates::Secret(name) => return vec![secret("certificates", paths::CERTIFICATES, name)],
         Certificates::Stores(stores) => stores,
     };
     // What is not named has neither volume nor mount (upstream §8.E.6).
     let one = |volume: &str, key: &Option<SecretKey>| {
         let name = key.as_ref().map(|key| key.name.as_str()).filter(|name| !name.is_empty())?;
-        Some(secret(volume, &format!("/etc/certificates/{volume}"), name))
+        Some(secret(volume, &format!("{}/{volume}", paths::CERTIFICATES), name))
     };
     [
         one("certfile", &stores.keystore_secret_ref),
@@ -265,6 +277,6 @@ mod tests {
         let request = Request { backups_claim: Some("shop-dc1-medusa"), ..request() };
         let last = all(&request).pop().unwrap();
         assert_eq!(last.volume.unwrap()["persistentVolumeClaim"]["claimName"], "shop-dc1-medusa");
-        assert_eq!(last.mount["mountPath"], BACKUPS);
+        assert_eq!(last.mount["mountPath"], paths::LOCAL_BACKUPS);
     }
 }
