@@ -11,6 +11,8 @@
     reason = "tests fail by panicking and explain themselves on stderr"
 )]
 
+#[path = "../support/gate.rs"]
+mod gate;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -26,7 +28,9 @@ mod garbage;
 mod inventory;
 mod k8ssandracluster;
 mod kubeconfigs;
+mod mixed;
 mod pod_template;
 mod registration;
 mod replication;
+mod schedules;
 mod silence;
