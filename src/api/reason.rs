@@ -121,6 +121,10 @@ reasons! {
     /// A copied Secret cannot be changed because it is marked immutable.
     Immutable,
 
+    // Deployment.
+    /// The MedusaConfiguration a K8ssandraCluster names does not exist.
+    ConfigurationNotFound,
+
     // Backups.
     /// Not started.
     Pending,
@@ -292,6 +296,24 @@ reasons! {
     NotSynced,
     /// Medusa runs in every datacenter.
     MedusaDeployed,
+    /// No other cluster has its backups in the same place.
+    PrefixUnique,
+    /// Another cluster has its backups under the same prefix of the same bucket.
+    PrefixInUse,
+
+    // Deployment of Medusa.
+    /// k8ssandra-operator manages the datacenter.
+    ManagedElsewhere,
+    /// Applying would cost somebody else a field.
+    UnsafeApply,
+    /// What was asked for is being put into the datacenter.
+    Deploying,
+    /// Fields are left as somebody else set them.
+    FieldsKept,
+    /// Medusa is being taken out of the datacenter.
+    Removing,
+    /// A volume with backups is left where it is.
+    VolumeKept,
 }
 
 impl fmt::Display for Reason {

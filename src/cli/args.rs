@@ -13,6 +13,7 @@ use crate::{
         fleet::{RestoreOrder, UnreachablePolicy},
         medusa::BackupType,
     },
+    control_plane::deployment::image,
     runtime::telemetry::LogFormat,
 };
 
@@ -216,6 +217,8 @@ pub struct Plan {
 /// What can be planned.
 #[derive(Debug, Subcommand)]
 pub enum Planned {
+    /// What deploying Medusa would change in each datacenter, and what it waits for
+    Deploy(PlanDeploy),
     /// Which datacenters a backup would take, as `backup --dry-run` says
     Backup(Box<BackupChoice>),
     /// Check everything a restore needs, in every datacenter, and touch nothing
@@ -346,6 +349,13 @@ pub struct Backups {
     pub cluster: Option<String>,
 }
 
+/// `plan deploy`.
+#[derive(Debug, Args)]
+pub struct PlanDeploy {
+    /// Only this Cassandra cluster: its name here, or its K8ssandraCluster's [default: all]
+    pub cluster: Option<String>,
+}
+
 /// `describe`.
 #[derive(Debug, Args)]
 pub struct Describe {
@@ -430,6 +440,9 @@ pub struct ControlPlane {
     )]
     #[arg(value_parser = duration::parse)]
     pub recovery_point_objective: Duration,
+    /// Image of Medusa where a K8ssandraCluster names none; its containerImage replaces parts of it
+    #[arg(long, env = "MEDUSA_FLEET_MEDUSA_IMAGE", default_value = image::DEFAULT_IMAGE, value_name = "IMAGE")]
+    pub medusa_image: image::Image,
 }
 
 /// `data-plane`.

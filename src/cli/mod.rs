@@ -19,7 +19,7 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::{Command, CommandFactory as _, FromArgMatches as _};
 
-use args::{Cli, Global, Planned, Verb};
+use args::{Cli, Global, Verb};
 use failure::{Failure, Outcome};
 use home::Home;
 use output::{Format, Printer};
@@ -104,17 +104,9 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
         Verb::Cancel(args) => {
             ask(&global, context, async |home| commands::cancel::run(printer, home, &args.object).await)
         }
-        Verb::Plan(args) => match args.verb {
-            Planned::Backup(choice) => {
-                ask(&global, context, async |home| commands::backup::plan(printer, home, *choice).await)
-            }
-            Planned::Restore(choice) => {
-                ask(&global, context, async |home| commands::restore::plan(printer, home, &choice).await)
-            }
-            Planned::Schedule(args) => {
-                ask(&global, context, async |home| commands::schedule::plan(printer, home, &args).await)
-            }
-        },
+        Verb::Plan(args) => {
+            ask(&global, context, async |home| commands::plan::run(printer, home, args.verb).await)
+        }
         Verb::Backups(args) => {
             let cluster = args.cluster.as_deref();
             ask(&global, context, async |home| commands::list::backups(printer, home, cluster).await)

@@ -4,6 +4,7 @@
 //! It speaks to data planes only through Kubernetes objects and never dials a pod (contract §1).
 
 pub mod capabilities;
+pub mod deployment;
 pub mod fanout;
 pub mod fleet;
 pub mod inventory;
@@ -21,6 +22,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -51,6 +53,8 @@ pub struct Config {
     pub allow_unsafe: BTreeSet<String>,
     /// Age above which the newest complete restore point no longer protects a cluster.
     pub recovery_point_objective: Duration,
+    /// Medusa's image where a K8ssandraCluster names none.
+    pub medusa_image: deployment::image::Image,
 }
 
 /// Why the role ended.
@@ -126,12 +130,23 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         events: events.clone(),
     };
     let sources = sources::Sources::new(config.client.clone(), fleet.clone());
+    let (reports, deployed) = watch::channel(deployment::report::Reports::default());
     let replication = replication::ReplicationContext {
         client: config.client.clone(),
         fleet: fleet.clone(),
         sources: sources.clone(),
+        deployed: deployed.clone(),
         control_plane: control_plane.clone(),
         events: events.clone(),
+    };
+    let deployment = deployment::DeploymentContext {
+        client: config.client.clone(),
+        fleet: fleet.clone(),
+        sources: sources.clone(),
+        control_plane: control_plane.clone(),
+        image: config.medusa_image,
+        events: events.clone(),
+        reports,
     };
     let fanout = fanout::FanoutContext {
         client: config.client.clone(),
@@ -160,6 +175,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         client: config.client.clone(),
         namespace: config.namespace.clone(),
         fleet,
+        deployed,
         recovery_point_objective: SignedDuration::try_from(config.recovery_point_objective)
             .unwrap_or(SignedDuration::MAX),
         expectations,
@@ -174,6 +190,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         () = registry::run_sources(config.client.clone(), config.namespace.clone(), events) => "registration",
         () = sources.watch() => "watch of the sources",
         () = replication::run(replication) => "replication",
+        () = deployment::run(deployment) => "deployment",
         () = fanout::run(fanout, shutdown.clone()) => "fan-out",
         () = schedules::run(schedules, shutdown.clone()) => "schedules",
         () = restores::run(restores, shutdown.clone()) => "restores",

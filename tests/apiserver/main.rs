@@ -18,11 +18,18 @@ mod support;
 
 mod crashes;
 mod credentials;
+mod deployment;
+mod deployment_crashes;
+mod deployment_refusals;
+mod deployment_world;
+mod examples;
 mod fanout;
 mod garbage;
 mod inventory;
+mod k8ssandracluster;
 mod kubeconfigs;
 mod mixed;
+mod pod_template;
 mod registration;
 mod replication;
 mod restores;

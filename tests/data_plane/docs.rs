@@ -43,6 +43,7 @@ async fn every_manifest_is_accepted_without_a_warning() {
     let pages = [
         "FleetBackupSchedule",
         "FleetRestoreJob",
+        "K8ssandraCluster",
         "MedusaBackup",
         "MedusaBackupJob",
         "MedusaBackupSchedule",

@@ -6,6 +6,7 @@ pub mod completion;
 pub mod crds;
 pub mod describe;
 pub mod list;
+pub mod plan;
 pub mod preview;
 pub mod restore;
 pub mod schedule;

@@ -3,6 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::report::Why;
 use crate::api::{Reason, cassandra::CassandraDatacenter, labels};
 
 /// Conditions of cass-operator that say that pods come and go (upstream §1.13).
@@ -33,15 +34,6 @@ pub enum Rest {
     Unsettled(String),
     /// Nobody can say.
     Unknown(String),
-}
-
-/// Why a restart has to wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold {
-    /// For machines.
-    pub reason: Reason,
-    /// For people: which datacenter, and what is the matter with it.
-    pub message: String,
 }
 
 /// How a datacenter is. `applied` is when we last changed it, as its data plane tells.
@@ -87,14 +79,14 @@ pub fn rest(datacenter: &CassandraDatacenter, applied: Option<Timestamp>, now: T
 /// What keeps the datacenter at `own` from restarting its pods: the first of the `others` that is not settled. A
 /// datacenter whose own pods are not ready may be changed: the change may be what mends it.
 #[must_use]
-pub fn hold<'a>(own: usize, all: impl IntoIterator<Item = (&'a str, &'a Rest)>) -> Option<Hold> {
+pub fn hold<'a>(own: usize, all: impl IntoIterator<Item = (&'a str, &'a Rest)>) -> Option<Why> {
     all.into_iter().enumerate().filter(|(at, _)| *at != own).find_map(|(_, (name, rest))| match rest {
         Rest::Settled | Rest::Stopped | Rest::Missing => None,
-        Rest::Unsettled(why) => Some(Hold {
+        Rest::Unsettled(why) => Some(Why {
             reason: Reason::DatacenterNotReady,
             message: format!("its pods restart when {name} is settled: {why}"),
         }),
-        Rest::Unknown(why) => Some(Hold {
+        Rest::Unknown(why) => Some(Why {
             reason: Reason::DataPlaneUnreachable,
             message: format!("its pods restart when {name} is known to be settled: {why}"),
         }),

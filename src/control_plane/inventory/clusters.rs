@@ -23,6 +23,8 @@ use crate::{
 /// What there is to say about clusters besides their datacenters.
 #[derive(Debug)]
 pub struct Findings<'a> {
+    /// Datacenters that a K8ssandraCluster lists and no data plane shows.
+    pub not_found: Vec<(ClusterId, ClusterDatacenter)>,
     /// Their restore points in short.
     pub digests: &'a BTreeMap<String, Digest>,
     /// What schedules promise them.
@@ -49,6 +51,9 @@ pub fn clusters(
             entry.name.clone_from(&place.name);
             found.entry(cluster).or_default().push(entry);
         }
+    }
+    for (cluster, entry) in &findings.not_found {
+        found.entry(cluster.clone()).or_default().push(entry.clone());
     }
     let unasked: BTreeSet<&str> =
         planes.iter().filter(|p| !p.view.datacenters.synced).map(|p| p.name.as_str()).collect();
@@ -217,6 +222,7 @@ mod tests {
         let old = BTreeMap::from([("shop.ns.eu".to_owned(), published())]);
         let (name, planes) = ("shop.ns.eu".to_owned(), [plane("eu", view)]);
         let findings = Findings {
+            not_found: Vec::new(),
             digests: &BTreeMap::from([(name.clone(), digest)]),
             expected: &BTreeMap::from([(name.clone(), expected)]),
             objective: DAY,
@@ -274,7 +280,12 @@ mod tests {
         assert_eq!(condition(&status, "Protected"), ("Unknown".into(), "RecoveryPointUnknown".into()));
         assert_eq!(condition(&status, "InventoryConsistent").0, "Unknown");
         let old = BTreeMap::from([("shop.ns.eu".to_owned(), status)]);
-        let nothing = Findings { digests: &BTreeMap::new(), expected: &BTreeMap::new(), objective: DAY };
+        let nothing = Findings {
+            not_found: Vec::new(),
+            digests: &BTreeMap::new(),
+            expected: &BTreeMap::new(),
+            objective: DAY,
+        };
         assert!(clusters(&[], &nothing, &old, at(0)).is_empty(), "unregistered");
     }
 

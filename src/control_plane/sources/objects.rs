@@ -7,8 +7,8 @@ use std::{
 
 use crate::{
     api::{
-        cassandra::{K8ssandraCluster, MedusaTemplate},
         fleet::LOCAL,
+        k8ssandra::K8ssandraCluster,
         medusa::{MedusaConfiguration, Storage},
     },
     control_plane::view::ObjectKey,
@@ -113,8 +113,8 @@ pub type Listing = BTreeMap<String, BTreeMap<ObjectKey, ObjectKey>>;
 /// cluster, an empty namespace the K8ssandraCluster's.
 #[must_use]
 pub fn datacenters_of(key: &ObjectKey, cluster: &K8ssandraCluster) -> Vec<DatacenterPlace> {
-    let templates = cluster.spec.cassandra.iter().flat_map(|c| &c.datacenters);
-    templates
+    cluster
+        .datacenters()
         .map(|dc| {
             let given = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
             let namespace = given(&dc.metadata.namespace).unwrap_or_else(|| key.namespace.clone());
@@ -149,11 +149,24 @@ pub fn secret_of(key: &ObjectKey, configuration: &MedusaConfiguration) -> Option
     Some(ObjectKey::new(&key.namespace, name))
 }
 
+/// The Secret with the CQL user of a K8ssandraCluster's Medusa: the one it names, else one that is made under the
+/// cluster's name (upstream §2.2); `None` when somebody else hands out the users' secrets.
+#[must_use]
+pub fn user_secret(cluster: &K8ssandraCluster) -> Option<String> {
+    let medusa = cluster.spec.medusa.as_ref().filter(|_| !cluster.secrets_are_external())?;
+    let named = medusa.cassandra_user_secret_ref.as_ref().map(|r| r.name.clone()).filter(|n| !n.is_empty());
+    Some(named.unwrap_or_else(|| format!("{}-medusa", cluster.sanitized_name())))
+}
+
 /// Names of every Secret a K8ssandraCluster's Medusa needs, all in its namespace.
 #[must_use]
 pub fn secret_names(cluster: &K8ssandraCluster) -> BTreeSet<String> {
-    let medusa = cluster.spec.medusa.as_ref();
-    medusa.map(MedusaTemplate::secret_names).unwrap_or_default().into_iter().collect()
+    let Some(medusa) = &cluster.spec.medusa else { return BTreeSet::new() };
+    let management = cluster.datacenters().filter_map(|dc| cluster.management_api_auth(dc));
+    let mut names: BTreeSet<String> = medusa.secret_names().into_iter().collect();
+    names.extend(user_secret(cluster));
+    names.extend(management.map(|auth| auth.client_secret_name.clone()).filter(|name| !name.is_empty()));
+    names
 }
 
 /// Every Secret the sources refer to.
@@ -196,6 +209,22 @@ mod tests {
         let demo = ObjectKey::new("src", "demo");
         assert_eq!(listing[LOCAL], BTreeMap::from([(ObjectKey::new("src", "dc1"), demo.clone())]));
         assert_eq!(listing["eu"], BTreeMap::from([(ObjectKey::new("cass", "dc2"), demo)]));
+    }
+
+    #[test]
+    fn medusas_user_and_the_management_apis_certificates_are_needed_too() {
+        let mut cluster = (*cluster("My Shop")).clone();
+        assert!(secret_names(&cluster).is_empty(), "without Medusa nothing is");
+        cluster.spec.medusa = Some(Default::default());
+        assert_eq!(Vec::from_iter(secret_names(&cluster)), ["myshop-medusa"]);
+        let auth = json!({"manual": {"clientSecretName": "mgmt", "serverSecretName": "server"}});
+        cluster.spec.cassandra.as_mut().unwrap().management_api_auth = serde_json::from_value(auth).unwrap();
+        let named =
+            json!({"cassandraUserSecretRef": {"name": "cql"}, "certificatesSecretRef": {"name": "tls"}});
+        cluster.spec.medusa = serde_json::from_value(named).unwrap();
+        assert_eq!(Vec::from_iter(secret_names(&cluster)), ["cql", "mgmt", "tls"]);
+        cluster.spec.secrets_provider = serde_json::from_value(json!("external")).unwrap();
+        assert_eq!(user_secret(&cluster), None);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use super::{
     payload::Payload,
 };
 use crate::{
-    api::{cassandra::K8ssandraCluster, medusa::MedusaConfiguration},
+    api::{k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration},
     control_plane::{fleet::Fleet, view::ObjectKey},
 };
 
