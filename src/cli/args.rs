@@ -62,7 +62,7 @@ pub enum Verb {
     #[command(visible_alias = "cluster", alias = "fc")]
     Clusters,
     /// Back up the fleet, or a part of it
-    Backup(Backup),
+    Backup(Box<Backup>),
     /// Start nothing more of a run
     Cancel(Cancel),
     /// Say what a verb would do where, and what stands in its way
