@@ -22,6 +22,7 @@ mod garbage;
 mod inventory;
 mod k8ssandracluster;
 mod kubeconfigs;
+mod page;
 mod pod_template;
 mod registration;
 mod replication;
