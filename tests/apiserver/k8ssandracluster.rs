@@ -238,6 +238,8 @@ async fn install_defaults(home: &Cluster) {
         ("concurrentTransfers", json!(0)),
         ("transferMaxBandwidth", json!("50MB/s")),
         ("multiPartUploadThreshold", json!(104_857_600)),
+        ("podStorage/properties/size", json!("10Gi")),
+        ("storageSecretRef/properties/name", json!("")),
     ] {
         set(&format!("/medusa/properties/storageProperties/properties/{field}"), value);
     }
@@ -295,6 +297,11 @@ async fn a_default_that_the_definition_fills_in_is_not_what_a_person_wrote() {
     let settings = resolved(home).await;
     assert_eq!((settings.max_backup_count, settings.multi_part_upload_threshold), (9, Some(1000)));
     assert!(settings.secure);
+    assert_eq!(
+        settings.secret.as_deref(),
+        Some("medusa-bucket-key"),
+        "an absent Secret is not a nameless one"
+    );
 
     // Changed away and back by somebody else.
     for value in ["60MB/s", "50MB/s"] {
@@ -323,4 +330,21 @@ async fn a_default_that_the_definition_fills_in_is_not_what_a_person_wrote() {
     // Explicit false is not the absence of true.
     home.create(sharing(&json!({"secure": false}))).await;
     assert!(!resolved(home).await.secure);
+    home.delete::<K8ssandraCluster>(FLEET, "demo").await;
+
+    // Defaults within what a person wrote: the name of the Secret, the size of the volume.
+    let own = json!({"credentialsType": "role-based", "storageSecretRef": {}, "podStorage": {"storageClassName": "fast"}});
+    home.create(sharing(&own)).await;
+    let stored = raw(home).get("demo").await.unwrap().data;
+    let storage = &stored["spec"]["medusa"]["storageProperties"];
+    assert_eq!(
+        (&storage["storageSecretRef"]["name"], &storage["podStorage"]["size"]),
+        (&json!(""), &json!("10Gi"))
+    );
+    let settings = resolved(home).await;
+    assert_eq!(
+        (settings.secret.as_deref(), of(&settings)),
+        (None, ("7MB/s", 3)),
+        "created with objects left open"
+    );
 }

@@ -16,6 +16,10 @@ mod support;
 
 mod crashes;
 mod credentials;
+mod deployment;
+mod deployment_crashes;
+mod deployment_refusals;
+mod deployment_world;
 mod examples;
 mod fanout;
 mod garbage;

@@ -86,6 +86,7 @@ impl Site<'_> {
             config_map: "shop-medusa",
             ini_key: "medusa.ini",
             storage_secret: Some("medusa-bucket-key"),
+            endpoint: None,
             backups_claim: None,
             user_secret: Some("shop-medusa"),
             certificates: Certificates::None,

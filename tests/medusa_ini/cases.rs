@@ -3,7 +3,7 @@
 use medusa_fleet::{
     api::{k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration},
     control_plane::deployment::{
-        ini::{CqlCertificates, IniInput, medusa_ini},
+        ini::{CqlCertificates, IniInput, endpoint, medusa_ini},
         storage::Settings,
         validate,
     },
@@ -26,6 +26,8 @@ pub struct Case {
     pub management_api_tls: bool,
     /// The file.
     pub ini: String,
+    /// The address in the pods' environment.
+    pub endpoint: Option<String>,
 }
 
 fn case(name: &'static str, medusa: Value, cassandra: Value, configuration: Option<Value>) -> Case {
@@ -50,6 +52,7 @@ fn case(name: &'static str, medusa: Value, cassandra: Value, configuration: Opti
         grpc_port: validate::grpc_port(template),
         grpc_tls: template.encryption().is_some(),
         management_api_tls: cluster.management_api_auth(&datacenter).is_some(),
+        endpoint: endpoint(&settings),
         settings,
         ini: String::new(),
     };
@@ -129,6 +132,27 @@ fn of_s3_speakers() -> Vec<Case> {
             json!({
                 "storageProvider": "s3_rgw", "storageSecretRef": {"name": "key"}, "bucketName": "backups",
                 "host": "ceph.example.com", "port": 7480,
+            }),
+        ),
+        storage(
+            "s3_rgw-https",
+            json!({
+                "storageProvider": "s3_rgw", "storageSecretRef": {"name": "key"}, "bucketName": "backups",
+                "host": "ceph.example.com", "secure": true, "sslVerify": true, "region": "default",
+            }),
+        ),
+        storage(
+            "s3_rgw-role-based",
+            json!({
+                "storageProvider": "s3_rgw", "credentialsType": "role-based", "bucketName": "backups",
+                "host": "[2001:db8::1]", "port": 7480, "region": "zone-1",
+            }),
+        ),
+        storage(
+            "ibm_storage-without-region",
+            json!({
+                "storageProvider": "ibm_storage", "storageSecretRef": {"name": "key"}, "bucketName": "backups",
+                "host": "s3.eu-de.cloud-object-storage.appdomain.cloud", "secure": true,
             }),
         ),
         storage(

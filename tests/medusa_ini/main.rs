@@ -21,7 +21,13 @@ use std::{
     sync::LazyLock,
 };
 
-use medusa_fleet::{api::medusa::StorageProvider, control_plane::deployment::ini::CqlCertificates};
+use medusa_fleet::{
+    api::medusa::StorageProvider,
+    control_plane::deployment::{
+        ini::{CqlCertificates, ENDPOINT},
+        storage::Settings,
+    },
+};
 use serde_json::{Value, json};
 
 use self::cases::Case;
@@ -68,6 +74,11 @@ fn understood() -> Value {
         let path = entry.unwrap().path();
         fs::copy(&path, directory.join(path.file_name().unwrap())).unwrap();
     }
+    let environments: BTreeMap<_, _> = cases::all()
+        .into_iter()
+        .filter_map(|case| Some((case.name, json!({ENDPOINT: case.endpoint?}))))
+        .collect();
+    fs::write(directory.join("environments.json"), json!(environments).to_string()).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/medusa_ini/understood.py");
     let output = Command::new(python())
         .arg(script)
@@ -83,13 +94,20 @@ fn understood() -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// The region asked for, or that of nowhere: the providers that Medusa takes for AWS do not start with its own word.
+fn region(settings: &Settings) -> &str {
+    let nowhere = match settings.provider {
+        StorageProvider::S3Rgw | StorageProvider::IbmStorage => "us-east-1",
+        _ => "default",
+    };
+    settings.region.as_deref().filter(|name| *name != "default").unwrap_or(nowhere)
+}
+
 /// Section and key to what was asked for; null where Medusa must know of nothing.
 fn asked(case: &Case) -> BTreeMap<(&'static str, &'static str), Value> {
     let settings = &case.settings;
     let text = |number: i64| json!(number.to_string());
     let flag = |on: bool| json!(if on { "True" } else { "False" });
-    let speaks_s3 = [StorageProvider::S3Rgw, StorageProvider::IbmStorage].contains(&settings.provider);
-    let provider = if speaks_s3 { "s3_compatible" } else { settings.provider.as_str() };
     let (certfile, usercert, userkey) = match &case.certificates {
         CqlCertificates::None => (Value::Null, Value::Null, Value::Null),
         CqlCertificates::OneSecret => (
@@ -111,7 +129,7 @@ fn asked(case: &Case) -> BTreeMap<(&'static str, &'static str), Value> {
     let url = if management { "https" } else { "http" };
     let local = settings.provider == StorageProvider::Local;
     BTreeMap::from([
-        (("storage", "storage_provider"), json!(provider)),
+        (("storage", "storage_provider"), json!(settings.provider.as_str())),
         (("storage", "bucket_name"), json!(settings.bucket)),
         (("storage", "prefix"), json!(settings.prefix)),
         (
@@ -121,7 +139,7 @@ fn asked(case: &Case) -> BTreeMap<(&'static str, &'static str), Value> {
         (("storage", "base_path"), if local { json!("/mnt/backups") } else { Value::Null }),
         (("storage", "max_backup_age"), text(settings.max_backup_age)),
         (("storage", "max_backup_count"), text(settings.max_backup_count)),
-        (("storage", "region"), json!(settings.region.as_deref().unwrap_or("default"))),
+        (("storage", "region"), json!(region(settings))),
         (("storage", "host"), json!(settings.host)),
         (("storage", "port"), settings.port.map_or(Value::Null, text)),
         (("storage", "secure"), flag(settings.secure)),
@@ -196,9 +214,8 @@ fn medusas_storage_driver_goes_where_it_was_sent() {
         let (settings, driver) = (&case.settings, &understood[case.name]["driver"]);
         let class = match settings.provider {
             StorageProvider::S3 => "S3Storage",
-            StorageProvider::S3Compatible | StorageProvider::S3Rgw | StorageProvider::IbmStorage => {
-                "S3BaseStorage"
-            }
+            StorageProvider::S3Rgw => "S3RGWStorage",
+            StorageProvider::S3Compatible | StorageProvider::IbmStorage => "S3BaseStorage",
             StorageProvider::AzureBlobs => "AzureStorage",
             StorageProvider::GoogleStorage => "GoogleStorage",
             StorageProvider::Local => "LocalStorage",
@@ -208,13 +225,14 @@ fn medusas_storage_driver_goes_where_it_was_sent() {
         let scheme = if settings.secure { "https" } else { "http" };
         let host = settings.host.as_deref().unwrap_or_default();
         let port = settings.port.map(|port| format!(":{port}")).unwrap_or_default();
+        let url = format!("{scheme}://{host}{port}");
         match class {
             "S3BaseStorage" => {
-                let connection = json!({"endpoint_url": format!("{scheme}://{host}{port}"), "verify": settings.ssl_verify});
+                let connection = json!({"endpoint_url": url, "verify": settings.ssl_verify});
                 assert_eq!(driver["connection"], connection, "{}", case.name);
             }
-            "S3Storage" => {
-                assert_eq!(driver["connection"], json!({}), "{}: AWS finds its own way", case.name);
+            "S3Storage" | "S3RGWStorage" => {
+                assert_eq!(driver["connection"], json!({}), "{}: left to botocore", case.name);
             }
             "AzureStorage" => {
                 let domain = if host.is_empty() { "windows.net" } else { host };
@@ -234,7 +252,14 @@ fn medusas_storage_driver_goes_where_it_was_sent() {
                 (Some(_), _) => json!("id"),
             };
             assert_eq!(driver["access_key"], key, "{}", case.name);
-            assert_eq!(driver["region"], settings.region.as_deref().unwrap_or("us-east-1"), "{}", case.name);
+            let region = Some(region(settings)).filter(|name| *name != "default").unwrap_or("us-east-1");
+            assert_eq!(driver["region"], region, "{}", case.name);
+            let client = if host.is_empty() {
+                Value::Null
+            } else {
+                json!({"endpoint": url, "bucket": format!("{url}/bucket")})
+            };
+            assert_eq!(driver["client"], client, "{}: its requests go there", case.name);
         }
     }
     let bandwidth = |name: &str| understood[name]["driver"]["max_bandwidth"].as_i64().unwrap();

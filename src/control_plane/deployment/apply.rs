@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::{
     conflict::{self, Kept, Unsettled},
     diff::{Diff, compare},
+    removal,
     report::Why,
 };
 use crate::{
@@ -97,10 +98,12 @@ pub(super) async fn read(remote: &Remote, key: &ObjectKey) -> Result<Option<Valu
         .map_err(|error| Failure::of(&error, "get", &format!("CassandraDatacenter {key}")))
 }
 
-/// An apply that was tried without doing it.
+/// A write of a datacenter that was tried without doing it.
 pub(super) struct Draft {
-    /// What will be applied: without the fields of others.
-    pub(super) body: Value,
+    /// What will be written: without the fields of others.
+    body: Value,
+    /// Whether it is applied, or a patch that takes things out.
+    applies: bool,
     /// Those fields.
     pub(super) kept: Vec<Kept>,
     /// What it will change.
@@ -113,13 +116,13 @@ pub(super) async fn draft(remote: &Remote, live: &Value, body: &Value) -> Result
     let (mut body, mut kept) = conflict::yield_kinds(live, body);
     hold_to(&mut body, live);
     for _ in 0..ROUNDS {
-        let error = match patch(remote, &body, true).await {
+        let error = match patch(remote, live, &body, true, true).await {
             Ok(result) => {
                 let diff = compare(live, &result, &body)
                     .map_err(|lost| Failure::Refused(Why::new(Reason::UnsafeApply, lost.to_string())))?;
                 kept.sort();
                 kept.dedup();
-                return Ok(Draft { body, kept, diff });
+                return Ok(Draft { body, applies: true, kept, diff });
             }
             Err(error) => error,
         };
@@ -140,14 +143,35 @@ pub(super) async fn draft(remote: &Remote, live: &Value, body: &Value) -> Result
     Err(Failure::Changed)
 }
 
-/// Applies a draft. It fails when the datacenter is not the one that was looked at, unless `since` is what our own
+/// Tries taking everything of ours out of the datacenter as it was read.
+pub(super) async fn draft_removal(remote: &Remote, live: &Value) -> Result<Draft, Failure> {
+    let removal = removal::plan(live);
+    let Some(body) = &removal.patch else {
+        return Ok(Draft { body: Value::Null, applies: false, kept: Vec::new(), diff: Diff::default() });
+    };
+    let result = patch(remote, live, body, false, true)
+        .await
+        .map_err(|error| Failure::of(&error, "patch", "the CassandraDatacenter"))?;
+    let diff = removal
+        .diff(live, &result)
+        .map_err(|lost| Failure::Refused(Why::new(Reason::UnsafeApply, lost.to_string())))?;
+    Ok(Draft { body: body.clone(), applies: false, kept: Vec::new(), diff })
+}
+
+/// Writes a draft. It fails when the datacenter is not the one that was looked at, unless `since` is what our own
 /// earlier write made of it.
-pub(super) async fn apply(remote: &Remote, draft: &Draft, since: Option<&Value>) -> Result<(), Failure> {
+pub(super) async fn apply(
+    remote: &Remote,
+    key: &ObjectKey,
+    draft: &Draft,
+    since: Option<&Value>,
+) -> Result<(), Failure> {
     let mut body = draft.body.clone();
     if let Some(since) = since {
         hold_to(&mut body, since);
     }
-    patch(remote, &body, false)
+    let place = json!({"metadata": {"namespace": key.namespace, "name": key.name}});
+    patch(remote, &place, &body, draft.applies, false)
         .await
         .map(drop)
         .map_err(|error| Failure::of(&error, "patch", "the CassandraDatacenter"))
@@ -163,13 +187,22 @@ fn hold_to(body: &mut Value, object: &Value) {
     }
 }
 
-async fn patch(remote: &Remote, body: &Value, dry_run: bool) -> Result<Value, CallError> {
-    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+/// Applies `body` to the datacenter `place`, or merges it into it.
+async fn patch(
+    remote: &Remote,
+    place: &Value,
+    body: &Value,
+    applies: bool,
+    dry_run: bool,
+) -> Result<Value, CallError> {
+    let text = |pointer: &str| place.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    // Never forced: who has set a field keeps it.
     let params = PatchParams { dry_run, ..PatchParams::apply(labels::MANAGER_DEPLOYMENT) };
+    let patch = if applies { Patch::Apply(body) } else { Patch::Merge(body) };
     remote
         .call(|client| async move {
-            datacenters(client, &namespace).patch(&name, &params, &Patch::Apply(body)).await.map(whole)
+            datacenters(client, &namespace).patch(&name, &params, &patch).await.map(whole)
         })
         .await
 }

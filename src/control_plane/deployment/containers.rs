@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     image::Pull,
-    ini::{DEFAULT_GRPC_PORT, paths::GRPC_CERTIFICATES},
+    ini::{DEFAULT_GRPC_PORT, ENDPOINT, paths::GRPC_CERTIFICATES},
     template::{MEDUSA, RESTORE, Request},
 };
 use crate::api::k8ssandra::{Probe, RawObject};
@@ -46,7 +46,7 @@ fn common(
     let mut set = |field: &str, value: Value| container.insert(field.to_owned(), value);
     set("image", json!(pull.image));
     set("imagePullPolicy", json!(pull.policy));
-    set("env", Value::Array(env(mode, request.user_secret)));
+    set("env", Value::Array(env(mode, request)));
     set("volumeMounts", json!(mounts));
     set("resources", resources.map_or_else(default_resources, |asked| Value::Object(asked.clone())));
     if let Some(context) = &request.medusa.security_context {
@@ -59,18 +59,19 @@ fn default_resources() -> Value {
     json!({"requests": {"cpu": "100m", "memory": "100Mi"}, "limits": {"memory": "8Gi"}})
 }
 
-/// The variables, in upstream's order; without a user secret Medusa reads its user elsewhere.
-fn env(mode: &str, user_secret: Option<&str>) -> Vec<Value> {
+/// The variables, in upstream's order, and where the storage is; without a user secret Medusa reads its user elsewhere.
+fn env(mode: &str, request: &Request<'_>) -> Vec<Value> {
     let mut env = vec![
         json!({"name": "MEDUSA_MODE", "value": mode}),
         json!({"name": "MEDUSA_TMP_DIR", "value": "/var/lib/cassandra"}),
         json!({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
     ];
-    if let Some(secret) = user_secret {
+    if let Some(secret) = request.user_secret {
         env.extend([("CQL_USERNAME", "username"), ("CQL_PASSWORD", "password")].map(
             |(name, key)| json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}),
         ));
     }
+    env.extend(request.endpoint.map(|url| json!({"name": ENDPOINT, "value": url})));
     env
 }
 
@@ -167,6 +168,16 @@ mod tests {
         assert_eq!(variables(&made)[3..], ["CQL_USERNAME", "CQL_PASSWORD"]);
         let from = json!({"secretKeyRef": {"name": "shop-medusa", "key": "password"}});
         assert_eq!(made["env"][4]["valueFrom"], from);
+    }
+
+    #[test]
+    fn both_are_told_where_the_storage_is_when_medusa_itself_does_not_look() {
+        let template = MedusaTemplate::default();
+        let request = Request { medusa: &template, endpoint: Some("http://ceph:7480"), ..request() };
+        let pull = resolve(&Image::default(), None);
+        for made in [medusa(&request, &pull, &[]), restore(&request, &pull, &[])] {
+            assert_eq!(made["env"][3], json!({"name": "AWS_ENDPOINT_URL_S3", "value": "http://ceph:7480"}));
+        }
     }
 
     #[rstest]

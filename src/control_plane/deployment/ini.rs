@@ -1,12 +1,16 @@
 //! medusa.ini (upstream §2.5). Pure: the same input gives the same text, byte for byte.
 //!
 //! Where it differs from upstream's, and why (each is checked with Medusa's own loader in `tests/medusa_ini`):
-//! - `s3_rgw` and `ibm_storage` are written as `s3_compatible`. Medusa looks at `host`, `port`, `secure` and
-//!   `ssl_verify` for `s3_compatible` only; the other two it would take to AWS (0.29.1 both, 0.31 `s3_rgw`), or not
-//!   start. Both speak S3, and files lie in the bucket alike.
+//! - `s3_rgw` and `ibm_storage` always have a region. Without one, or with one called `default`, Medusa does not start
+//!   (0.29.1 both, 0.31 `s3_rgw`); it gets the one Medusa itself uses for `s3_compatible`.
 //! - `local` is back, with `base_path`.
 //! - The log level is INFO. Upstream's DEBUG shows requests to the storage; INFO has every line a restore is judged by.
 //! - `port` is always written for gRPC, and no path ends in `/` because a key was left out (`validate` asks for it).
+//!
+//! Medusa reads `host`, `port`, `secure` and `ssl_verify` of `s3_rgw` (and, in 0.29.1, `ibm_storage`) and then connects
+//! to AWS all the same. So the pods have the address in their environment too ([`endpoint`]), where botocore looks for
+//! it. What it does not look for there is `ssl_verify`: it verifies certificates. Who cannot have that uses
+//! `s3_compatible`; the two speak S3 as well.
 
 use crate::{
     api::medusa::{CREDENTIALS_KEY, StorageProvider},
@@ -15,6 +19,11 @@ use crate::{
 
 /// Port of Medusa's gRPC service where none is asked for.
 pub const DEFAULT_GRPC_PORT: u16 = 50051;
+
+/// Variable in which botocore is told where S3 is. A driver that gives the address itself is not affected, nor is STS.
+pub const ENDPOINT: &str = "AWS_ENDPOINT_URL_S3";
+/// The region of storage that has none, as in Medusa.
+const NO_REGION: &str = "us-east-1";
 
 /// Where the containers find what the file speaks of. The volume mounts are made of the same constants.
 pub mod paths {
@@ -143,21 +152,39 @@ fn certificates(lines: &mut Lines, certificates: &CqlCertificates) {
     }
 }
 
-/// The provider as Medusa has to be told it.
-fn provider(provider: StorageProvider) -> StorageProvider {
+/// The value of [`ENDPOINT`] in both containers: the storage's address, for the providers whose `host` Medusa does not
+/// use; `None` for the others.
+#[must_use]
+pub fn endpoint(settings: &Settings) -> Option<String> {
+    let host = settings.host.as_ref().filter(|_| is_taken_for_aws(settings.provider))?;
+    let scheme = if settings.secure { "https" } else { "http" };
+    let port = settings.port.map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{scheme}://{host}{port}"))
+}
+
+/// Whether Medusa takes a provider for one of AWS.
+fn is_taken_for_aws(provider: StorageProvider) -> bool {
     match provider {
-        StorageProvider::S3Rgw | StorageProvider::IbmStorage => StorageProvider::S3Compatible,
+        StorageProvider::S3Rgw | StorageProvider::IbmStorage => true,
         StorageProvider::GoogleStorage
         | StorageProvider::AzureBlobs
         | StorageProvider::S3
         | StorageProvider::S3Compatible
-        | StorageProvider::Local => provider,
+        | StorageProvider::Local => false,
     }
+}
+
+fn region(settings: &Settings) -> Option<&str> {
+    let region = settings.region.as_deref();
+    if is_taken_for_aws(settings.provider) {
+        return Some(region.filter(|name| *name != "default").unwrap_or(NO_REGION));
+    }
+    region
 }
 
 fn storage(lines: &mut Lines, settings: &Settings) {
     lines.set("use_sudo_for_restore", "false");
-    lines.set("storage_provider", provider(settings.provider).as_str());
+    lines.set("storage_provider", settings.provider.as_str());
     lines.set("bucket_name", &settings.bucket);
     if settings.provider == StorageProvider::Local {
         lines.set("base_path", paths::LOCAL_BACKUPS);
@@ -167,7 +194,7 @@ fn storage(lines: &mut Lines, settings: &Settings) {
     lines.set("prefix", &settings.prefix);
     lines.set("max_backup_age", settings.max_backup_age);
     lines.set("max_backup_count", settings.max_backup_count);
-    lines.maybe("region", settings.region.as_ref());
+    lines.maybe("region", region(settings));
     lines.maybe("host", settings.host.as_ref());
     lines.maybe("port", settings.port);
     lines.flag("secure", settings.secure);
@@ -177,4 +204,37 @@ fn storage(lines: &mut Lines, settings: &Settings) {
     lines.maybe("transfer_max_bandwidth", settings.transfer_max_bandwidth.as_ref());
     lines.set("concurrent_transfers", settings.concurrent_transfers);
     lines.maybe("multi_part_upload_threshold", settings.multi_part_upload_threshold);
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn address(storage: Value) -> Option<String> {
+        endpoint(&Settings::of(&serde_json::from_value(storage).unwrap(), "demo").unwrap())
+    }
+
+    #[rstest]
+    #[case("s3_rgw", true)]
+    #[case("ibm_storage", true)]
+    #[case("s3_compatible", false)]
+    #[case("s3", false)]
+    #[case("azure_blobs", false)]
+    #[case("google_storage", false)]
+    #[case("local", false)]
+    fn botocore_is_told_of_a_host_that_medusa_does_not_use(#[case] provider: &str, #[case] told: bool) {
+        let address = |other: Value| {
+            let mut storage = json!({"storageProvider": provider, "host": "ceph"});
+            storage.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
+            address(storage)
+        };
+        let expected = |url: &str| told.then(|| url.to_owned());
+        assert_eq!(address(json!({})), expected("http://ceph"));
+        assert_eq!(address(json!({"port": 7480, "secure": false})), expected("http://ceph:7480"));
+        assert_eq!(address(json!({"port": 443, "secure": true})), expected("https://ceph:443"));
+        assert_eq!(address(json!({"host": ""})), None);
+    }
 }

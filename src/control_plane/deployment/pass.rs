@@ -134,8 +134,11 @@ pub(super) async fn look<'a>(pass: &Pass<'_>, seat: &'a Seat) -> Look<'a> {
             deploy(pass, seat, &remote, live, datacenter).await
         }
         (Decision::Remove, Some(remote), Some((live, datacenter))) => {
-            let body = template::empty(&seat.place.object, &datacenter.uid().unwrap_or_default());
-            drafted(seat, &remote, live, datacenter, &body, None, None).await
+            let users = users::patch(&live, None);
+            match apply::draft_removal(&remote, &live).await {
+                Ok(draft) => Ok(Work { datacenter, draft, users, secrets: None, applied: false }),
+                Err(failure) => Err(failed(seat, failure)),
+            }
         }
         (Decision::Deploy | Decision::Remove, ..) => Err(nothing(seat)),
     };
@@ -237,21 +240,9 @@ async fn deploy(
         management_secret: cluster.management_api_auth(template).map(|auth| auth.client_secret_name.as_str()),
         secrets: checksum.as_deref(),
     });
-    drafted(seat, remote, live, datacenter, &body, user.as_deref(), Some(secrets)).await
-}
-
-async fn drafted(
-    seat: &Seat,
-    remote: &Remote,
-    live: Value,
-    datacenter: CassandraDatacenter,
-    body: &Value,
-    user: Option<&str>,
-    secrets: Option<InPlace>,
-) -> Result<Work, DatacenterReport> {
-    let users = users::patch(&live, user);
-    match apply::draft(remote, &live, body).await {
-        Ok(draft) => Ok(Work { datacenter, draft, users, secrets, applied: false }),
+    let users = users::patch(&live, user.as_deref());
+    match apply::draft(remote, &live, &body).await {
+        Ok(draft) => Ok(Work { datacenter, draft, users, secrets: Some(secrets), applied: false }),
         Err(failure) => Err(failed(seat, failure)),
     }
 }

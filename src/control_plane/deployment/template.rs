@@ -46,6 +46,8 @@ pub struct Request<'a> {
     pub ini_key: &'a str,
     /// Secret with the storage's credentials; `None` with a role.
     pub storage_secret: Option<&'a str>,
+    /// The storage's address where the pods' environment has to hold it ([`super::ini::endpoint`]).
+    pub endpoint: Option<&'a str>,
     /// Claim that holds backups, with the provider `local`.
     pub backups_claim: Option<&'a str>,
     /// Secret with Medusa's user; `None` when somebody else hands it out.
@@ -188,6 +190,7 @@ pub(crate) mod tests {
             config_map: "shop-medusa",
             ini_key: "medusa.ini",
             storage_secret: None,
+            endpoint: None,
             backups_claim: None,
             user_secret: None,
             certificates: Certificates::None,
@@ -201,6 +204,7 @@ pub(crate) mod tests {
         Request {
             medusa: &ALL,
             storage_secret: Some("medusa-bucket-key"),
+            endpoint: Some("https://ceph.example.com:7480"),
             backups_claim: Some("shop-dc1-medusa"),
             user_secret: Some("shop-medusa"),
             certificates: Certificates::Stores(&STORES),

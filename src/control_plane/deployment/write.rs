@@ -236,7 +236,7 @@ async fn write(look: &Look<'_>, work: &Work) -> Result<(), Failure> {
     if work.draft.diff.is_empty() {
         return Ok(());
     }
-    apply::apply(remote, &work.draft, since.as_ref()).await
+    apply::apply(remote, &look.seat.place.object, &work.draft, since.as_ref()).await
 }
 
 fn conclude(
