@@ -29,6 +29,7 @@ mod inventory;
 mod k8ssandracluster;
 mod kubeconfigs;
 mod mixed;
+mod page;
 mod pod_template;
 mod registration;
 mod replication;

@@ -4,12 +4,9 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    ini::{CqlCertificates, paths},
-    template::Request,
-};
+use super::{ini::paths, template::Request};
 use crate::api::{
-    k8ssandra::{EncryptionStores, MedusaTemplate, SecretKey},
+    k8ssandra::{EncryptionStores, SecretKey},
     names,
 };
 
@@ -51,21 +48,6 @@ pub enum Certificates<'a> {
     Secret(&'a str),
     /// One Secret's key for each.
     Stores(&'a EncryptionStores),
-}
-
-impl<'a> Certificates<'a> {
-    /// The Secrets of `medusa` behind what medusa.ini says.
-    #[must_use]
-    pub fn of(medusa: &'a MedusaTemplate, ini: &CqlCertificates) -> Self {
-        let one = medusa.certificates_secret_ref.as_ref();
-        match ini {
-            CqlCertificates::None => Self::None,
-            CqlCertificates::OneSecret => one.map_or(Self::None, |secret| Self::Secret(&secret.name)),
-            CqlCertificates::Files { .. } => {
-                medusa.client_encryption_stores.as_ref().map_or(Self::None, Self::Stores)
-            }
-        }
-    }
 }
 
 /// Something mounted.
