@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::Parser as _;
 use rstest::rstest;
 
-use super::{args::Plan, *};
+use super::{
+    args::{Plan, Planned},
+    *,
+};
 
 fn parse(words: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("medusa-fleet").chain(words.split_whitespace()))
