@@ -65,7 +65,7 @@ pub async fn slots(stage: &mut Stage, report: &mut Report) -> Result<()> {
     let runs = (0..MANY).map(|n| (HOME, "FleetBackupJob", run_name(n, slot)));
     let end = recorder.until_marked(runs, "let go").await?;
     let all_at_work = workers.until(MANY).await;
-    let drained = (Instant::now() - at).as_secs_f64();
+    let drained = at.elapsed().as_secs_f64();
     pause(2_000).await;
     let home = stage.requests().await?.0.since(&before.0);
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
