@@ -287,6 +287,7 @@ pub struct RestoreChoice {
 
 /// `restore`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Restore {
     /// What to restore, and into what.
     #[command(flatten)]

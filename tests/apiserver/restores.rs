@@ -6,13 +6,13 @@ use kube::{
 };
 use medusa_fleet::api::{
     cassandra::CassandraDatacenter,
-    fleet::{FleetRestoreJob, Phase},
+    fleet::{DatacenterRun, FleetRestoreJob, Phase},
     medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask},
 };
 use serde_json::{Value, json};
 
 use crate::support::{
-    CASS, Cluster, ControlPlane, FLEET, Fleet, condition, eventually, medusa_fleet, node_names,
+    CASS, Cluster, ControlPlane, FLEET, Fleet, backup_job, condition, eventually, medusa_fleet, node_names,
     restores::{
         backed_up, child_of, expect_end, expect_restore, expect_wait, ours, restorable, restore, restore_job,
         upstreams, work,
@@ -63,6 +63,16 @@ async fn a_cluster_is_restored_by_one_job_per_datacenter_and_finished_jobs_are_d
         assert_eq!(passed, all, "{entry:?}");
     }
 
+    // No backup of the cluster meanwhile.
+    home.create(backup_job("during", json!({"clusters": ["shop"]}))).await;
+    eventually("the backup waits", async || {
+        let status = fleet.job("during").await.status.unwrap_or_default();
+        let waits = |e: &DatacenterRun| e.reason.as_deref() == Some("RestoreInProgress");
+        let all = status.datacenters.len() == 2 && status.datacenters.iter().all(waits);
+        if all { Ok(()) } else { Err(format!("{:?}", status.datacenters)) }
+    })
+    .await;
+
     // One restore at a time; the one that waits can be cancelled.
     home.create(restore_job("second", json!({"backup": BACKUP, "cluster": "shop"}))).await;
     expect_wait(&fleet, "second", "RestoreInProgress").await;
@@ -94,6 +104,11 @@ async fn a_cluster_is_restored_by_one_job_per_datacenter_and_finished_jobs_are_d
     assert_eq!((complete.as_str(), reason.as_str()), ("True", "Succeeded"), "{message}");
     assert_eq!(condition(&done.conditions, "ChecksPassed").0, "True");
     fleet.dp(2).disappears::<MedusaRestoreJob>(CASS, &names[1]).await;
+    eventually("the backup begins after it", async || {
+        let jobs = fleet.dp(1).list::<MedusaBackupJob>(CASS).await.len();
+        if jobs == 1 { Ok(()) } else { Err(jobs) }
+    })
+    .await;
     home.event("FleetRestoreJob", "back", "ChecksPassed").await;
     home.event("FleetRestoreJob", "back", "Succeeded").await;
     for number in [1, 2] {

@@ -1,9 +1,10 @@
-//! `cancel KIND/NAME`: nothing more of a run is started.
+//! `cancel KIND/NAME`: nothing more of a run or restore is started.
 
 use kube::api::{Patch, PatchParams};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::json;
 
+use super::wait::Run;
 use crate::{
     api::{
         fleet::{FleetBackupJob, FleetRestoreJob, Phase},
@@ -25,33 +26,29 @@ pub async fn run(printer: Printer, home: &Home, object: &str) -> Outcome {
     let (kind, name) = object.split_once('/').filter(|(_, name)| !name.is_empty()).ok_or_else(usage)?;
     match kind.to_lowercase().as_str() {
         "job" | "jobs" | "fleetbackupjob" | "fleetbackupjobs" | "fbj" => {
-            let phase = |job: &FleetBackupJob| job.status.as_ref().and_then(|status| status.phase);
-            cancel(printer, home, ("fleetbackupjob", name), phase).await
+            let told = "what runs in a datacenter goes on to its end";
+            cancel::<FleetBackupJob>(printer, home, object, name, told).await
         }
         "restore" | "restores" | "fleetrestorejob" | "fleetrestorejobs" | "frj" => {
-            let phase = |job: &FleetRestoreJob| job.status.as_ref().and_then(|status| status.phase);
-            cancel(printer, home, ("fleetrestorejob", name), phase).await
+            let told = "a datacenter that was stopped for it is restored to the end";
+            cancel::<FleetRestoreJob>(printer, home, object, name, told).await
         }
         _ => Err(usage()),
     }
 }
 
-async fn cancel<K>(
+/// Sets `spec.cancel`; `told` says what goes on all the same.
+async fn cancel<K: Run + Serialize>(
     printer: Printer,
     home: &Home,
-    (kind, name): (&str, &str),
-    phase: impl Fn(&K) -> Option<Phase>,
-) -> Outcome
-where
-    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + Serialize
-        + DeserializeOwned,
-{
+    object: &str,
+    name: &str,
+    told: &str,
+) -> Outcome {
+    let kind = K::kind(&()).to_lowercase();
     let found = home.find::<K>(name).await?;
-    let found = found.ok_or_else(|| Failure::Failed(format!("there is no {kind} `{name}` {home}")))?;
-    let phase = phase(&found).unwrap_or_default();
+    let found = found.ok_or_else(|| Failure::Failed(format!("there is no `{object}` {home}")))?;
+    let phase = found.phase().unwrap_or_default();
     if phase.is_final() && phase != Phase::Cancelled {
         return Err(Failure::Failed(format!("{kind} `{name}` is over already: {}", phase.as_str())));
     }
@@ -61,6 +58,6 @@ where
     let changed = home.api::<K>().patch(name, &params, &change).await;
     let changed =
         changed.map_err(|error| Failure::writing(&format!("cancel {kind} `{name}` {home}"), &error))?;
-    printer.say(&format!("{kind}/{name} cancelled: what runs in a datacenter goes on to its end"))?;
+    printer.say(&format!("{kind}/{name} cancelled: {told}"))?;
     if printer.format().is_for_programs() { printer.value(&changed) } else { Ok(()) }
 }

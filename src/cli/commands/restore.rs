@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long a plan may take: the controller makes it in one pass.
-const PLANNING: std::time::Duration = std::time::Duration::from_secs(60);
+const PLANNING: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// Creates the FleetRestoreJob once the person has confirmed, and waits for its verdict when asked to.
 ///

@@ -257,7 +257,7 @@ impl Progress {
                     self.printer.say(&line)?;
                 }
             }
-            Show::Bars { all, bars } => draw(all, bars, &after.parts()),
+            Show::Bars { all, bars } => draw(all, bars, after.parts()),
         }
         Ok(())
     }
@@ -273,18 +273,13 @@ impl Progress {
 /// Bars a terminal has room for; of more datacenters only the sum is shown.
 const MAX_BARS: usize = 40;
 
-fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, parts: &[Part]) {
+fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, mut parts: Vec<Part>) {
     if parts.len() > MAX_BARS {
-        let over = parts.iter().filter(|part| part.is_over).count();
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let sum = Part {
-            title: "datacenters".to_owned(),
-            line: format!("{over} of {} are decided", parts.len()),
-            nodes: (count(over), count(parts.len())),
-            is_over: over == parts.len(),
-        };
-        draw(all, bars, &[sum]);
-        return;
+        let over = count(parts.iter().filter(|part| part.is_over).count());
+        let all = count(parts.len());
+        let (title, line) = ("datacenters".to_owned(), format!("{over}/{all} decided"));
+        parts = vec![Part { title, line, nodes: (over, all), is_over: over == all }];
     }
     // An entry that stood for a data plane makes room for its datacenters once those are known.
     bars.retain(|title, bar| {
@@ -296,18 +291,20 @@ fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, parts: &[
         stays
     });
     for part in parts {
-        let bar = bars.entry(part.title.clone()).or_insert_with(|| {
-            let bar = all.add(ProgressBar::new(0)).with_prefix(part.title.clone());
-            let style = ProgressStyle::with_template("{prefix:32!} [{bar:20}] {msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
-            bar
-        });
+        let bar = bars.entry(part.title.clone()).or_insert_with(|| bar(all, part.title));
         let (finished, total) = part.nodes;
         bar.set_length(total.max(1).unsigned_abs());
         bar.set_position(finished.unsigned_abs());
-        bar.set_message(part.line.clone());
+        bar.set_message(part.line);
         if part.is_over {
             bar.abandon();
         }
     }
+}
+
+fn bar(all: &MultiProgress, title: String) -> ProgressBar {
+    let bar = all.add(ProgressBar::new(0)).with_prefix(title);
+    let style = ProgressStyle::with_template("{prefix:32!} [{bar:20}] {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    bar
 }

@@ -106,9 +106,7 @@ fn start(
     let (now, buckets) = (clock::now(), fanout.buckets());
     let control_plane = &fanout.context.control_plane;
     let mut scene = Scene::new(job, planes, &buckets, control_plane, begun.unwrap_or(now), now);
-    for (cluster, name) in fanout.fleet_restores() {
-        scene.restoring.insert(cluster, format!("waits for the end of FleetRestoreJob {name}"));
-    }
+    scene.restoring.extend(fanout.restoring());
     let outcomes = fanout.desk.outcomes(&memory.uid);
     let mut entries = rollup::advance(&scene, &entries, &outcomes, &memory.noted);
     ending::end(&scene, &mut entries, progress(&memory.status, now));

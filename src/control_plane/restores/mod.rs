@@ -24,6 +24,8 @@ pub use active::{active_clusters, is_active};
 pub use controller::{RestoreContext, run};
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod scenarios;
 #[cfg(test)]
 mod simulation;
