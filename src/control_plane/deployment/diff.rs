@@ -194,7 +194,7 @@ fn walk<'a>(at: &FieldPath, before: Option<&'a Value>, after: Option<&'a Value>,
     let is_item = matches!(at.0.last(), Some(Step::Item(_)));
     let whole = (before.is_none() || after.is_none()) && (is_item || at.is_in_an_item());
     match (parts(before), parts(after)) {
-        (Some(old), Some(new)) if !whole && !(old.is_empty() && new.is_empty()) => {
+        (Some(old), Some(new)) if !(whole || old.is_empty() && new.is_empty()) => {
             let mut steps: Vec<&Step> = old.iter().map(|(step, _)| step).collect();
             steps.extend(new.iter().map(|(step, _)| step).filter(|s| !old.iter().any(|(o, _)| o == *s)));
             let of = |side: &[(Step, &'a Value)], step: &Step| {
