@@ -190,6 +190,18 @@ reasons! {
     BackupRunning,
     /// Another purge of the datacenter has to end first.
     PurgeRunning,
+    /// A purge could leave the cluster without a complete restore point.
+    WouldRemoveLastRestorePoint,
+    /// Whether the cluster keeps a complete restore point cannot be told while a data plane does not answer.
+    RestorePointsUnknown,
+    /// The child task ended without every pod having done its part.
+    TaskIncomplete,
+    /// The purge is done; the sync after it is awaited.
+    AwaitingSync,
+    /// The sync after the purge failed.
+    SyncFailed,
+    /// The child task did not begin in time and was taken back.
+    NotStarted,
 
     // Schedules.
     /// The next slot will run.

@@ -9,6 +9,7 @@ pub mod inventory;
 pub mod metrics;
 pub mod registry;
 pub mod replication;
+pub mod tasks;
 pub mod view;
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
