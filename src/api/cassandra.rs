@@ -1,17 +1,12 @@
-//! The parts of other operators' kinds that we read: `CassandraDatacenter` (cass-operator) and
-//! `K8ssandraCluster` (k8ssandra-operator).
+//! The part of cass-operator's `CassandraDatacenter` that we read.
 //!
 //! Every field is optional on the way in, so that an object of an older or newer operator never fails
 //! to decode; nothing here is ever written back.
 
-use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    labels,
-    medusa::{SecretRef, Storage},
-};
+use super::labels;
 
 /// What we read of a CassandraDatacenter's spec (upstream §1.13).
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -108,6 +103,9 @@ pub struct CassandraDatacenterStatus {
     /// cass-operator's conditions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<DatacenterCondition>,
+    /// The generation cass-operator has finished with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
 }
 
 /// One of cass-operator's conditions.
@@ -171,163 +169,5 @@ impl CassandraDatacenter {
             (labels::CASSANDRA_CLUSTER.to_owned(), labels::clean_value(&self.spec.cluster_name)),
             (labels::CASSANDRA_DATACENTER.to_owned(), labels::clean_value(name)),
         ]
-    }
-}
-
-/// What we read of a K8ssandraCluster: where its datacenters are and how it uses Medusa. Installed only
-/// where k8ssandra-operator's own definition is absent; unknown fields are kept.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[kube(
-    group = "k8ssandra.io",
-    version = "v1alpha1",
-    kind = "K8ssandraCluster",
-    plural = "k8ssandraclusters",
-    shortname = "k8c",
-    shortname = "k8cs",
-    namespaced,
-    derive = "PartialEq",
-    derive = "Default"
-)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
-pub struct K8ssandraClusterSpec {
-    /// The Cassandra part: we read where the datacenters are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cassandra: Option<CassandraTemplate>,
-    /// The Medusa part: we read which configuration and secrets it refers to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub medusa: Option<MedusaTemplate>,
-}
-
-/// `spec.cassandra` of a K8ssandraCluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(inline, extend("x-kubernetes-preserve-unknown-fields" = true))]
-pub struct CassandraTemplate {
-    /// Cassandra's cluster name, when it differs from the object's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cluster_name: Option<String>,
-    /// The datacenters.
-    pub datacenters: Vec<DatacenterTemplate>,
-}
-
-/// One datacenter of a K8ssandraCluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(inline, extend("x-kubernetes-preserve-unknown-fields" = true))]
-pub struct DatacenterTemplate {
-    /// Name and namespace of the CassandraDatacenter.
-    pub metadata: EmbeddedMetadata,
-    /// Name of the data plane; empty is the control plane's own cluster.
-    #[serde(rename = "k8sContext", skip_serializing_if = "Option::is_none")]
-    pub k8s_context: Option<String>,
-}
-
-/// Metadata embedded in a template.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(inline, extend("x-kubernetes-preserve-unknown-fields" = true))]
-pub struct EmbeddedMetadata {
-    /// Object name.
-    pub name: String,
-    /// Namespace; empty is the K8ssandraCluster's own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-}
-
-/// `spec.medusa` of a K8ssandraCluster (upstream §1.7): the references we follow.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(inline, extend("x-kubernetes-preserve-unknown-fields" = true))]
-pub struct MedusaTemplate {
-    /// Shared configuration, in the K8ssandraCluster's namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub medusa_configuration_ref: Option<SecretRef>,
-    /// The cluster's own storage properties.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub storage_properties: Option<Storage>,
-    /// Secret with Medusa's CQL user.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cassandra_user_secret_ref: Option<SecretRef>,
-    /// Secret with client certificates (deprecated upstream).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub certificates_secret_ref: Option<SecretRef>,
-    /// How the gRPC service is exposed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub service_properties: Option<ServiceProperties>,
-    /// Client certificates, store by store.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub client_encryption_stores: Option<EncryptionStores>,
-}
-
-/// `spec.medusa.serviceProperties`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(inline, extend("x-kubernetes-preserve-unknown-fields" = true))]
-pub struct ServiceProperties {
-    /// mTLS material.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub encryption: Option<ServiceEncryption>,
-}
-
-/// `spec.medusa.serviceProperties.encryption`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(inline, extend("x-kubernetes-preserve-unknown-fields" = true))]
-pub struct ServiceEncryption {
-    /// Secret the caller authenticates with.
-    pub client_secret_name: String,
-    /// Secret the Medusa server authenticates with.
-    pub server_secret_name: String,
-}
-
-/// `spec.medusa.clientEncryptionStores`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(inline, extend("x-kubernetes-preserve-unknown-fields" = true))]
-pub struct EncryptionStores {
-    /// Keystore.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keystore_secret_ref: Option<SecretRef>,
-    /// Keystore password.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keystore_password_secret_ref: Option<SecretRef>,
-    /// Truststore.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub truststore_secret_ref: Option<SecretRef>,
-    /// Truststore password.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub truststore_password_secret_ref: Option<SecretRef>,
-}
-
-impl MedusaTemplate {
-    /// Names of every Secret the template refers to, sorted, each once.
-    #[must_use]
-    pub fn secret_names(&self) -> Vec<String> {
-        let stores = self.client_encryption_stores.as_ref();
-        let encryption = self.service_properties.as_ref().and_then(|s| s.encryption.as_ref());
-        let refs = [
-            self.storage_properties.as_ref().and_then(|s| s.storage_secret_ref.as_ref()),
-            self.cassandra_user_secret_ref.as_ref(),
-            self.certificates_secret_ref.as_ref(),
-            stores.and_then(|s| s.keystore_secret_ref.as_ref()),
-            stores.and_then(|s| s.keystore_password_secret_ref.as_ref()),
-            stores.and_then(|s| s.truststore_secret_ref.as_ref()),
-            stores.and_then(|s| s.truststore_password_secret_ref.as_ref()),
-        ];
-        let mut names: Vec<String> = refs
-            .into_iter()
-            .flatten()
-            .map(|r| r.name.clone())
-            .chain(
-                encryption
-                    .into_iter()
-                    .flat_map(|e| [e.client_secret_name.clone(), e.server_secret_name.clone()]),
-            )
-            .filter(|n| !n.is_empty())
-            .collect();
-        names.sort();
-        names.dedup();
-        names
     }
 }

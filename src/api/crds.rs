@@ -4,7 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 use serde_json::{Value, json};
 
-use super::{cassandra, fleet, medusa};
+use super::{fleet, k8ssandra, medusa};
 
 /// Every definition we own, in the order they should be applied: the Medusa kinds, the fleet kinds, and
 /// K8ssandraCluster (to be installed only where k8ssandra-operator's is absent, contract §2.1).
@@ -24,7 +24,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
         fleet::FleetTask::crd(),
         fleet::FleetBackup::crd(),
         fleet::FleetCluster::crd(),
-        cassandra::K8ssandraCluster::crd(),
+        k8ssandra::K8ssandraCluster::crd(),
     ]
     .into_iter()
     .map(tidy)
@@ -33,9 +33,10 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
 
 /// Makes the generator's output equal to what controller-gen writes for upstream: without `nullable` and
 /// titles, with the list kind and the type's standard properties, and in the Medusa group without the
-/// requirement that `spec` be there.
+/// requirement that `spec` be there. K8ssandraCluster has no defaults: what is there, a person wrote (ADR 9).
 fn tidy(crd: CustomResourceDefinition) -> Result<CustomResourceDefinition, serde_json::Error> {
     let upstream = crd.spec.group == medusa::GROUP;
+    let undefaulted = crd.spec.group == k8ssandra::GROUP;
     let mut value = serde_json::to_value(crd)?;
     if let Some(names) = value.pointer_mut("/spec/names").and_then(Value::as_object_mut)
         && let Some(kind) = names.get("kind").and_then(Value::as_str)
@@ -47,6 +48,9 @@ fn tidy(crd: CustomResourceDefinition) -> Result<CustomResourceDefinition, serde
         for version in versions {
             if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") {
                 strip(schema);
+                if undefaulted {
+                    strip_defaults(schema);
+                }
                 if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
                     properties.insert("apiVersion".to_owned(), json!({"type": "string"}));
                     properties.insert("kind".to_owned(), json!({"type": "string"}));
@@ -79,6 +83,17 @@ fn strip(schema: &mut Value) {
             map.values_mut().for_each(strip);
         }
         Value::Array(items) => items.iter_mut().for_each(strip),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn strip_defaults(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            map.remove("default");
+            map.values_mut().for_each(strip_defaults);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_defaults),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

@@ -57,8 +57,23 @@ pub const APP_COMPONENT: &str = "app.kubernetes.io/component";
 /// On a CassandraDatacenter: the Secret a caller of its Medusa authenticates with (upstream §0.2).
 pub const GRPC_CLIENT_SECRET: &str = "medusa.k8ssandra.io/grpc-client-secret-name";
 
+/// On a CassandraDatacenter: port of its Medusas' gRPC service, where it is not the usual one (upstream §0.2).
+pub const GRPC_PORT: &str = "medusa.k8ssandra.io/grpc-port";
+/// On a CassandraDatacenter: namespace/name of the K8ssandraCluster we deploy Medusa for.
+pub const MEDUSA_FOR: &str = "fleet.k8ssandra.io/medusa-for";
+/// On a CassandraDatacenter: the control plane that deploys Medusa there.
+pub const MEDUSA_FOR_CONTROL_PLANE: &str = "fleet.k8ssandra.io/medusa-for-control-plane";
+/// On a CassandraDatacenter: Secret of the user we added to `spec.users`.
+pub const MEDUSA_USER: &str = "fleet.k8ssandra.io/medusa-user";
+/// On the pods of a CassandraDatacenter: hash of the Secrets they read only when they start.
+pub const MEDUSA_SECRETS: &str = "fleet.k8ssandra.io/medusa-secrets";
+/// On a K8ssandraCluster: `"true"` shows what deploying Medusa would change, and changes nothing.
+pub const PAUSED: &str = "fleet.k8ssandra.io/paused";
+
 /// Field manager of the control plane's writes.
 pub const MANAGER_CONTROL_PLANE: &str = "medusa-fleet/control-plane";
+/// Field manager of Medusa's part of a CassandraDatacenter: what it no longer applies goes.
+pub const MANAGER_DEPLOYMENT: &str = "medusa-fleet/deployment";
 /// Field manager of the data plane's writes.
 pub const MANAGER_DATA_PLANE: &str = "medusa-fleet/data-plane";
 /// Field manager of the command line's writes.

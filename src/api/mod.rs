@@ -4,10 +4,12 @@
 //! this module, and it imports nothing of ours.
 
 pub mod cassandra;
+pub mod clean;
 pub mod condition;
 pub mod crds;
 pub mod cron;
 pub mod fleet;
+pub mod k8ssandra;
 pub mod labels;
 pub mod medusa;
 pub mod names;

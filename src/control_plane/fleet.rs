@@ -3,7 +3,7 @@
 //! No lock here is ever held across I/O.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +15,8 @@ use tokio::sync::broadcast;
 
 use super::{
     registry::remote::Remote,
-    view::{Contact, View},
+    sources::Listing,
+    view::{Contact, ObjectKey, View},
 };
 use crate::{api::Reason, runtime::clock};
 
@@ -126,12 +127,15 @@ pub struct Snapshot {
     pub remote: Option<Arc<Remote>>,
     /// What is seen of it.
     pub view: Arc<View>,
+    /// Its datacenters that K8ssandraClusters list, each with its K8ssandraCluster.
+    pub listing: Arc<BTreeMap<ObjectKey, ObjectKey>>,
 }
 
 /// All registered data planes.
 pub struct Fleet {
     members: RwLock<BTreeMap<String, Member>>,
     enrolled: AtomicBool,
+    listing: RwLock<Option<BTreeMap<String, Arc<BTreeMap<ObjectKey, ObjectKey>>>>>,
     changes: broadcast::Sender<Change>,
 }
 
@@ -141,6 +145,7 @@ impl Default for Fleet {
         Self {
             members: RwLock::default(),
             enrolled: AtomicBool::new(false),
+            listing: RwLock::default(),
             changes: broadcast::Sender::new(4096),
         }
     }
@@ -178,10 +183,26 @@ impl Fleet {
         self.enrolled.store(true, Ordering::Release);
     }
 
-    /// Whether the table is whole: before that, a missing data plane means nothing.
+    /// Whether the table is whole, and known which datacenters belong together: before that, a missing data
+    /// plane means nothing.
     #[must_use]
     pub fn is_enrolled(&self) -> bool {
-        self.enrolled.load(Ordering::Acquire)
+        let listed = self.listing.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        listed && self.enrolled.load(Ordering::Acquire)
+    }
+
+    /// Learns which datacenters K8ssandraClusters list.
+    pub fn set_listing(&self, new: Listing) {
+        let mut listing = self.listing.write().unwrap_or_else(PoisonError::into_inner);
+        let old = listing.get_or_insert_default();
+        let names: BTreeSet<String> = old.keys().chain(new.keys()).cloned().collect();
+        let changed: Vec<String> =
+            names.into_iter().filter(|name| old.get(name).map(AsRef::as_ref) != new.get(name)).collect();
+        *old = new.into_iter().map(|(name, part)| (name, Arc::new(part))).collect();
+        drop(listing);
+        for name in changed {
+            self.announce(Change::Datacenters(name));
+        }
     }
 
     /// Forgets a data plane.
@@ -199,6 +220,8 @@ impl Fleet {
     #[must_use]
     pub fn snapshot(&self) -> Vec<Snapshot> {
         let now = clock::now();
+        let listing = self.listing.read().unwrap_or_else(PoisonError::into_inner);
+        let listed = |name: &String| listing.as_ref().and_then(|l| l.get(name)).cloned().unwrap_or_default();
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
         members
             .iter()
@@ -212,6 +235,7 @@ impl Fleet {
                     credential_expires_at: member.credential_expires_at,
                     remote: member.remote.clone(),
                     view,
+                    listing: listed(name),
                 }
             })
             .collect()

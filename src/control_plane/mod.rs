@@ -9,6 +9,7 @@ pub mod inventory;
 pub mod metrics;
 pub mod registry;
 pub mod replication;
+pub mod sources;
 pub mod tasks;
 pub mod view;
 
@@ -122,9 +123,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         allow_unsafe: config.allow_unsafe,
         events: events.clone(),
     };
+    let sources = sources::Sources::new(config.client.clone(), fleet.clone());
     let replication = replication::ReplicationContext {
         client: config.client.clone(),
         fleet: fleet.clone(),
+        sources: sources.clone(),
         control_plane: control_plane.clone(),
         events: events.clone(),
     };
@@ -150,6 +153,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         () = lost(&mut leadership) => return Err(RunError::LeadershipLost),
         () = registry::run_controller(registry, shutdown.clone()) => "registry",
         () = registry::run_sources(config.client.clone(), config.namespace.clone(), events) => "registration",
+        () = sources.watch() => "watch of the sources",
         () = replication::run(replication) => "replication",
         () = fanout::run(fanout, shutdown.clone()) => "fan-out",
         () = inventory::run(inventory) => "inventory",

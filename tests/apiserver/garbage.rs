@@ -101,7 +101,10 @@ async fn garbage_in_any_field_is_survived_and_the_rest_goes_on() {
         "metadata": {"name": "odd", "namespace": FLEET},
         "spec": {
             "cassandra": {"datacenters": [{}, {"metadata": {"name": ""}, "k8sContext": "x".repeat(1000)}, {"k8sContext": "é/"}]},
-            "medusa": {"medusaConfigurationRef": {"name": "Not A Name"}, "cassandraUserSecretRef": {"name": "../../x"}},
+            "medusa": {
+                "medusaConfigurationRef": {"name": "Not A Name"}, "cassandraUserSecretRef": {"name": "../../x"},
+                "storageProperties": {"prefix": "odd"},
+            },
         },
     }))
     .await;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource as _, ResourceExt as _};
 use medusa_fleet::api::{
-    cassandra::K8ssandraCluster,
+    k8ssandra::K8ssandraCluster,
     medusa::{MedusaConfiguration, MedusaConfigurationSpec},
 };
 use serde_json::{Value, json};

@@ -59,7 +59,7 @@ pub struct FleetClusterStatus {
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub restore_points: i64,
-    /// `MedusaDeployed` and `Protected`.
+    /// `MedusaDeployed`, `CredentialsInSync`, `PrefixUnique` and `Protected`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -94,6 +94,12 @@ pub struct ClusterDatacenter {
     pub ready: Option<bool>,
     /// Medusa beside Cassandra.
     pub medusa: MedusaState,
+    /// Where its backups go, as far as a K8ssandraCluster says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageState>,
+    /// The Secrets its Medusa needs, as far as a K8ssandraCluster says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsState>,
     /// Name of its newest successful MedusaBackup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_backup: Option<String>,
@@ -102,8 +108,9 @@ pub struct ClusterDatacenter {
     pub last_backup_time: Option<Time>,
 }
 
-/// Whether a datacenter's pods run Medusa.
+/// Medusa in a datacenter, and what deploying it has come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct MedusaState {
     /// Whether the pod template has a `medusa` container.
@@ -111,4 +118,91 @@ pub struct MedusaState {
     /// Its image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// How far the deployment is; absent where no K8ssandraCluster asks for Medusa.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<DeploymentState>,
+    /// Why it is no further, for machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why it is no further, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What will be changed in the CassandraDatacenter, at most 50 fields of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<MedusaChange>,
+    /// Whether these changes restart pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts_pods: Option<bool>,
+    /// Fields that are left as somebody else set them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<KeptField>,
+}
+
+/// How far the deployment of Medusa into a datacenter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum DeploymentState {
+    /// As asked for, and the datacenter is settled.
+    Deployed,
+    /// Changed; cass-operator is at work.
+    Progressing,
+    /// Held back until something else has happened.
+    Waiting,
+    /// The K8ssandraCluster is paused.
+    Paused,
+    /// A person has to mend something first.
+    Refused,
+    /// Somebody else deploys Medusa here.
+    HandsOff,
+    /// There is no such datacenter.
+    NotFound,
+    /// The data plane does not answer.
+    Unknown,
+}
+
+/// A change of one field of a CassandraDatacenter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct MedusaChange {
+    /// The field.
+    pub path: String,
+    /// What it holds now, as JSON; absent when it is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// What it will hold, as JSON; absent when it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// A field of Medusa's that somebody else has set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct KeptField {
+    /// The field.
+    pub path: String,
+    /// The field manager that set it.
+    pub manager: String,
+}
+
+/// Where a datacenter's backups go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct StorageState {
+    /// Kind of storage backend.
+    pub provider: String,
+    /// Bucket.
+    pub bucket: String,
+    /// Prefix in the bucket.
+    pub prefix: String,
+}
+
+/// Whether a datacenter has the Secrets its Medusa needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct CredentialsState {
+    /// Whether all are in place, as they are in the control plane.
+    pub synced: bool,
+    /// First digits of a hash over them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
 }

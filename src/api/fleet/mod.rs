@@ -16,7 +16,8 @@ pub use backup_job::{
     Phase, UnreachablePolicy,
 };
 pub use cluster::{
-    ClusterDatacenter, FleetCluster, FleetClusterSpec, FleetClusterStatus, K8ssandraClusterRef, MedusaState,
+    ClusterDatacenter, CredentialsState, DeploymentState, FleetCluster, FleetClusterSpec, FleetClusterStatus,
+    K8ssandraClusterRef, KeptField, MedusaChange, MedusaState, StorageState,
 };
 pub use data_plane::{
     CredentialStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, DeletionPolicy, KubeconfigSecretRef, Limits,

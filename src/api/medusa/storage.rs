@@ -90,6 +90,26 @@ pub enum StorageProvider {
     S3Rgw,
     /// IBM Cloud Object Storage.
     IbmStorage,
+    /// A volume of the pod, for tests. Only a K8ssandraCluster may ask for it: upstream's MedusaConfiguration
+    /// does not know it (upstream §1.8).
+    #[schemars(skip)]
+    Local,
+}
+
+impl StorageProvider {
+    /// The word in objects and in medusa.ini.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GoogleStorage => "google_storage",
+            Self::AzureBlobs => "azure_blobs",
+            Self::S3 => "s3",
+            Self::S3Compatible => "s3_compatible",
+            Self::S3Rgw => "s3_rgw",
+            Self::IbmStorage => "ibm_storage",
+            Self::Local => "local",
+        }
+    }
 }
 
 /// Where Medusa's credentials come from.

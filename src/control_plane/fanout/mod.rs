@@ -81,6 +81,7 @@ pub(crate) mod tests {
             credential_expires_at: None,
             remote: None,
             view: Arc::new(view),
+            listing: Arc::default(),
         }
     }
 

@@ -69,7 +69,7 @@ impl<'a> Reader<'a> {
             && self.planes.as_ref().is_none_or(|s| s.matches(&plane.labels))
     }
 
-    fn wants(&self, plane: &str, datacenter: &CassandraDatacenter) -> bool {
+    fn wants(&self, plane: &Snapshot, datacenter: &CassandraDatacenter) -> bool {
         let cluster = cluster_of(plane, datacenter);
         let none = BTreeMap::new();
         let cluster_labels = self.cluster_labels.get(&cluster.name).unwrap_or(&none);
@@ -119,8 +119,8 @@ pub fn select(
             }));
             continue;
         }
-        let chosen = plane.view.datacenters.items.values().filter(|dc| reader.wants(&plane.name, dc));
-        entries.extend(chosen.map(|dc| entry(selector, &plane.name, dc)));
+        let chosen = plane.view.datacenters.items.values().filter(|dc| reader.wants(plane, dc));
+        entries.extend(chosen.map(|dc| entry(selector, plane, dc)));
     }
     if !entries.iter().any(|e| is_placeholder(e) && !e.phase.is_final()) {
         entries.extend(unmatched(selector, planes, &entries));
@@ -139,9 +139,9 @@ pub fn is_placeholder(entry: &DatacenterRun) -> bool {
     entry.datacenter.is_empty() && !entry.data_plane.is_empty()
 }
 
-fn entry(selector: &Selector, plane: &str, datacenter: &CassandraDatacenter) -> DatacenterRun {
+fn entry(selector: &Selector, plane: &Snapshot, datacenter: &CassandraDatacenter) -> DatacenterRun {
     let mut entry = DatacenterRun {
-        data_plane: plane.to_owned(),
+        data_plane: plane.name.clone(),
         namespace: datacenter.namespace().unwrap_or_default(),
         datacenter: datacenter.name_any(),
         cluster: cluster_of(plane, datacenter).name,

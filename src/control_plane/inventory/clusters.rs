@@ -30,7 +30,7 @@ pub fn clusters(
     let mut found: BTreeMap<ClusterId, Vec<ClusterDatacenter>> = BTreeMap::new();
     for plane in planes.iter().filter(|p| p.view.datacenters.synced) {
         for (place, datacenter) in &plane.view.datacenters.items {
-            let cluster = cluster_of(&plane.name, datacenter);
+            let cluster = cluster_of(plane, datacenter);
             let mut entry = describe(datacenter, plane);
             entry.namespace.clone_from(&place.namespace);
             entry.name.clone_from(&place.name);
@@ -64,7 +64,11 @@ fn describe(datacenter: &CassandraDatacenter, plane: &Snapshot) -> ClusterDatace
         data_plane: plane.name.clone(),
         size: i64::from(datacenter.spec.size),
         ready: plane.view.is_live().then(|| datacenter.is_ready()),
-        medusa: MedusaState { deployed: medusa.is_some(), image: medusa.and_then(|c| c.image.clone()) },
+        medusa: MedusaState {
+            deployed: medusa.is_some(),
+            image: medusa.and_then(|c| c.image.clone()),
+            ..MedusaState::default()
+        },
         ..ClusterDatacenter::default()
     }
 }

@@ -58,7 +58,7 @@ pub fn restore_points(
             let place = ObjectKey::new(&key.namespace, &record.datacenter);
             let datacenter = plane.view.datacenters.items.get(&place).map(AsRef::as_ref);
             let cluster = match datacenter {
-                Some(datacenter) => cluster_of(&plane.name, datacenter).name,
+                Some(datacenter) => cluster_of(plane, datacenter).name,
                 None => home(&orphans, &plane.name, &place),
             };
             let (point, origin) = names::restore_point(&key.name, &record.datacenter);
@@ -71,7 +71,7 @@ pub fn restore_points(
             let unfinished = job.status.as_ref().is_none_or(|s| s.finish_time.is_none());
             if let (true, Some(datacenter)) = (unfinished, plane.view.datacenters.items.get(&place)) {
                 let (point, _) = names::restore_point(&key.name, &place.name);
-                running.insert((cluster_of(&plane.name, datacenter).name, point));
+                running.insert((cluster_of(plane, datacenter).name, point));
             }
         }
     }
@@ -194,8 +194,7 @@ fn absent(
         for (place, datacenter) in &plane.view.datacenters.items {
             let born = datacenter.creation_timestamp().map(|t| t.0);
             let old_enough = start.zip(born).is_none_or(|(start, born)| born <= start);
-            if old_enough && cluster_of(&plane.name, datacenter).name == cluster && !there(&plane.name, place)
-            {
+            if old_enough && cluster_of(plane, datacenter).name == cluster && !there(&plane.name, place) {
                 absent.push(missing(&plane.name, place));
             }
         }

@@ -8,17 +8,19 @@ use std::{
 use kube::Client;
 use tokio::{
     sync::{Notify, broadcast, watch},
-    task::{JoinHandle, JoinSet},
+    task::JoinHandle,
 };
 
 use super::{
     desired::{Desired, Places, desired},
     publish,
-    sources::Sources,
     worker::{self, Failures, Shared},
 };
 use crate::{
-    control_plane::fleet::{Change, Fleet, Snapshot},
+    control_plane::{
+        fleet::{Change, Fleet, Snapshot},
+        sources::Sources,
+    },
     runtime::events::Events,
 };
 
@@ -28,6 +30,8 @@ pub struct ReplicationContext {
     pub client: Client,
     /// The data planes.
     pub fleet: Arc<Fleet>,
+    /// What people ask for.
+    pub sources: Arc<Sources>,
     /// Value of the control-plane label on our copies.
     pub control_plane: String,
     /// Where Events go.
@@ -36,35 +40,28 @@ pub struct ReplicationContext {
 
 /// Runs for ever.
 pub async fn run(context: ReplicationContext) {
-    let sources = Sources::new(context.client.clone());
     let (wanted, publisher) = watch::channel(Arc::new(Desired::default()));
     let shared = Arc::new(Shared {
         fleet: context.fleet.clone(),
-        sources: sources.clone(),
+        sources: context.sources.clone(),
         control_plane: context.control_plane.clone(),
         failures: Failures::default(),
         settled: Arc::new(Mutex::default()),
         progress: Arc::new(Notify::new()),
     });
-    let mut watching = JoinSet::new();
-    watching.spawn(sources.clone().watch());
     tokio::select! {
-        () = copy(&context, &shared, &sources, &wanted) => {}
+        () = copy(&context, &shared, &wanted) => {}
         () = publish::run(&context, &shared, publisher) => {}
     }
 }
 
 /// Keeps the list of wanted copies and the workers.
-async fn copy(
-    context: &ReplicationContext,
-    shared: &Arc<Shared>,
-    sources: &Sources,
-    wanted: &watch::Sender<Arc<Desired>>,
-) {
+async fn copy(context: &ReplicationContext, shared: &Arc<Shared>, wanted: &watch::Sender<Arc<Desired>>) {
     let mut changes = context.fleet.changes();
+    let mut asked = context.sources.changes();
     let mut workers: BTreeMap<String, JoinHandle<()>> = BTreeMap::new();
     loop {
-        let objects = sources.objects();
+        let objects = context.sources.objects();
         let planes = context.fleet.snapshot();
         let new = desired(&objects, &places(&planes));
         wanted.send_if_modified(|old| {
@@ -85,7 +82,7 @@ async fn copy(
         shared.progress.notify_one();
         loop {
             tokio::select! {
-                () = sources.changed.notified() => break,
+                changed = asked.changed() => if changed.is_err() { return } else { break },
                 change = changes.recv() => match change {
                     Ok(Change::Datacenters(_) | Change::Contact(_)) | Err(broadcast::error::RecvError::Lagged(_)) => break,
                     Ok(Change::Copies(_)) => shared.progress.notify_one(),

@@ -3,18 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Arc,
 };
 
 use crate::{
-    api::{
-        Reason,
-        cassandra::{K8ssandraCluster, MedusaTemplate},
-        fleet::LOCAL,
-        labels,
-        medusa::MedusaConfiguration,
+    api::{Reason, fleet::LOCAL, labels},
+    control_plane::{
+        sources::{SecretState, SourceObjects, datacenters_of, hash_configuration, secret_names, secret_of},
+        view::ObjectKey,
     },
-    control_plane::view::ObjectKey,
 };
 
 /// Kinds that are copied.
@@ -55,37 +51,6 @@ pub struct Wanted {
     pub content: Option<(String, String)>,
 }
 
-/// A source Secret as far as it is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretState {
-    /// Not read yet.
-    NotRead,
-    /// There is none.
-    Absent,
-    /// Read.
-    Read {
-        /// Its uid.
-        uid: String,
-        /// Hash of its content.
-        hash: String,
-        /// Its keys.
-        keys: BTreeSet<String>,
-    },
-}
-
-/// What the control plane holds.
-#[derive(Clone, Debug, Default)]
-pub struct SourceObjects {
-    /// Every MedusaConfiguration.
-    pub configurations: BTreeMap<ObjectKey, Arc<MedusaConfiguration>>,
-    /// Every K8ssandraCluster.
-    pub clusters: BTreeMap<ObjectKey, Arc<K8ssandraCluster>>,
-    /// The Secrets they refer to.
-    pub secrets: BTreeMap<ObjectKey, SecretState>,
-    /// Whether all of the above have been listed: before that nothing may be removed anywhere.
-    pub complete: bool,
-}
-
 /// What is known of the data planes.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
@@ -118,61 +83,32 @@ pub struct Desired {
     pub complete_for: BTreeSet<String>,
 }
 
-/// Secrets a MedusaConfiguration needs, in its own namespace.
-fn secrets_of(key: &ObjectKey, configuration: &MedusaConfiguration) -> Option<ObjectKey> {
-    let storage = configuration.spec.storage_properties.as_ref()?;
-    storage.secret_name().map(|name| ObjectKey::new(&key.namespace, name))
-}
-
-/// Every Secret the sources refer to.
-#[must_use]
-pub fn secrets_needed(sources: &SourceObjects) -> BTreeSet<ObjectKey> {
-    let of_configurations = sources.configurations.iter().filter_map(|(key, c)| secrets_of(key, c));
-    let of_clusters = sources.clusters.iter().flat_map(|(key, cluster)| {
-        let names = cluster.spec.medusa.as_ref().map(MedusaTemplate::secret_names).unwrap_or_default();
-        names.into_iter().map(|name| ObjectKey::new(&key.namespace, name))
-    });
-    of_configurations.chain(of_clusters).collect()
-}
-
 /// Computes every copy (contract §4): for each K8ssandraCluster with `spec.medusa` its configuration and
 /// Secrets into each cluster and namespace that hosts one of its datacenters; for each annotated
 /// MedusaConfiguration it and its Secret into its targets.
 #[must_use]
 pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
     let mut desired = Desired::default();
-    if sources.complete {
+    if sources.complete() {
         desired.complete_for.clone_from(&places.listed);
     }
-    for key in sources.configurations.keys() {
+    for key in sources.configurations.items.keys() {
         desired.claims.entry(key.clone()).or_default();
     }
-    for (key, cluster) in &sources.clusters {
+    for (key, cluster) in &sources.clusters.items {
         let Some(medusa) = &cluster.spec.medusa else { continue };
-        let datacenters = cluster.spec.cassandra.iter().flat_map(|c| &c.datacenters);
-        let targets: BTreeSet<(String, String)> = datacenters
-            .map(|dc| {
-                let plane =
-                    dc.k8s_context.clone().filter(|c| !c.is_empty()).unwrap_or_else(|| LOCAL.to_owned());
-                let namespace = dc
-                    .metadata
-                    .namespace
-                    .clone()
-                    .filter(|n| !n.is_empty())
-                    .unwrap_or_else(|| key.namespace.clone());
-                (plane, namespace)
-            })
+        let targets: BTreeSet<(String, String)> = datacenters_of(key, cluster)
+            .into_iter()
+            .map(|place| (place.plane, place.object.namespace))
             .collect();
         let configuration = medusa
-            .medusa_configuration_ref
-            .as_ref()
-            .filter(|r| !r.name.is_empty())
-            .map(|r| ObjectKey::new(&key.namespace, &r.name));
+            .configuration()
+            .map(|name| ObjectKey::new(&key.namespace, name));
         for (plane, namespace) in &targets {
             if let Some(configuration) = &configuration {
                 want_configuration(&mut desired, sources, configuration, plane, namespace);
             }
-            for name in medusa.secret_names() {
+            for name in secret_names(cluster) {
                 want_secret(
                     &mut desired,
                     sources,
@@ -184,7 +120,7 @@ pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
             }
         }
     }
-    for (key, configuration) in &sources.configurations {
+    for (key, configuration) in &sources.configurations.items {
         let Some(annotation) =
             configuration.metadata.annotations.as_ref().and_then(|a| a.get(labels::TARGETS))
         else {
@@ -254,14 +190,11 @@ fn want_configuration(
     plane: &str,
     namespace: &str,
 ) {
-    let Some(configuration) = sources.configurations.get(key) else { return };
-    let content = configuration
-        .metadata
-        .uid
-        .clone()
-        .map(|uid| (uid, super::content::hash_configuration(&configuration.spec)));
+    let Some(configuration) = sources.configurations.items.get(key) else { return };
+    let content =
+        configuration.metadata.uid.clone().map(|uid| (uid, hash_configuration(&configuration.spec)));
     want(desired, Some(key), CopyKind::MedusaConfiguration, key, content, plane, namespace);
-    if let Some(secret) = secrets_of(key, configuration) {
+    if let Some(secret) = secret_of(key, configuration) {
         want_secret(desired, sources, Some(key), &secret, plane, namespace);
     }
 }
@@ -313,9 +246,15 @@ fn want(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
+    use crate::{
+        api::{k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration},
+        control_plane::sources::Standing,
+    };
 
     fn configuration(targets: Option<&str>, secret: &str) -> Arc<MedusaConfiguration> {
         let mut annotations = serde_json::Map::new();
@@ -333,15 +272,18 @@ mod tests {
     }
 
     fn sources(targets: Option<&str>) -> SourceObjects {
-        SourceObjects {
-            configurations: BTreeMap::from([(ObjectKey::new("src", "s3"), configuration(targets, "key"))]),
+        let mut sources = SourceObjects {
             secrets: BTreeMap::from([(
                 ObjectKey::new("src", "key"),
                 SecretState::Read { uid: "s".into(), hash: "h".into(), keys: BTreeSet::new() },
             )]),
-            complete: true,
+            secrets_listed: true,
             ..SourceObjects::default()
-        }
+        };
+        sources.configurations.standing = Standing::Listed;
+        sources.configurations.items.insert(ObjectKey::new("src", "s3"), configuration(targets, "key"));
+        sources.clusters.standing = Standing::Listed;
+        sources
     }
 
     fn places() -> Places {
@@ -407,7 +349,7 @@ mod tests {
             }
         }))
         .unwrap();
-        sources.clusters.insert(ObjectKey::new("src", "demo"), Arc::new(cluster));
+        sources.clusters.items.insert(ObjectKey::new("src", "demo"), Arc::new(cluster));
         let desired = desired(&sources, &places());
         assert_eq!(
             planned(&desired),
@@ -415,7 +357,6 @@ mod tests {
         );
         let user = CopyKey { kind: CopyKind::Secret, object: ObjectKey::new("cass", "user") };
         assert_eq!(desired.copies["eu"][&user].content, None, "not read yet, so neither written nor removed");
-        assert!(secrets_needed(&sources).contains(&ObjectKey::new("src", "user")));
     }
 
     #[test]

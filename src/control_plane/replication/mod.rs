@@ -9,7 +9,6 @@ mod controller;
 pub mod desired;
 pub mod plan;
 mod publish;
-mod sources;
 mod status;
 mod worker;
 

@@ -111,9 +111,9 @@ fn due(
     let settled = shared.settled.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let facts = status::Facts { sources: &sources, desired, planes: &planes, failures, settled: &settled };
     let now = clock::now();
-    published.retain(|key, _| sources.configurations.contains_key(key));
+    published.retain(|key, _| sources.configurations.items.contains_key(key));
     let mut list = Vec::new();
-    for (key, configuration) in &sources.configurations {
+    for (key, configuration) in &sources.configurations.items {
         if is_copy(configuration, &context.control_plane) {
             continue; // Its source says how it is.
         }

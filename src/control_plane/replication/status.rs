@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
-    desired::{CopyKey, Desired, Problem, SecretState, SourceObjects},
+    desired::{CopyKey, Desired, Problem},
     plan::{Settled, in_place},
 };
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     },
     control_plane::{
         fleet::{Snapshot, Usable},
+        sources::{SecretState, SourceObjects},
         view::ObjectKey,
     },
 };

@@ -19,16 +19,16 @@ use tokio::{
 };
 
 use super::{
-    content::{Payload, Precondition, applied, configuration_record, secret_record, surplus},
+    content::{Precondition, applied, configuration_record, secret_record, surplus},
     desired::{CopyKey, CopyKind, Desired, Problem, Wanted},
     plan::{self, Action, Settled},
-    sources::Sources,
 };
 use crate::{
     api::{Reason, labels, medusa::MedusaConfiguration},
     control_plane::{
         fleet::{Change, Fleet, Usable, ViewCell},
         registry::remote::{CallError, Remote},
+        sources::{Payload, Sources},
         view::{CopyRecord, View},
     },
     runtime::backoff::Backoff,

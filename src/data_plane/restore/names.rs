@@ -2,7 +2,10 @@
 //!
 //! Pure. They are computed, not read, as a stopped datacenter has no pods to read them from.
 
-use crate::api::cassandra::CassandraDatacenter;
+use crate::api::{
+    cassandra::CassandraDatacenter,
+    clean::{label, subdomain},
+};
 
 /// One rack of a datacenter: the StatefulSet that makes its pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,41 +56,6 @@ fn resource_name(dc: &CassandraDatacenter) -> String {
     label(settled.or(dc.metadata.name.as_deref()).unwrap_or_default())
 }
 
-/// A DNS-1035 label as it is; anything else lower-cased, `_` made `-`, and its valid pieces put together.
-fn label(text: &str) -> String {
-    clean(text, |c| c.is_ascii_lowercase(), |c| c == '-')
-}
-
-/// The same for a DNS-1123 subdomain, which may begin with a digit and hold dots.
-fn subdomain(text: &str) -> String {
-    clean(text, |c| c.is_ascii_lowercase() || c.is_ascii_digit(), |c| c == '-' || c == '.')
-}
-
-fn clean(text: &str, may_begin: fn(char) -> bool, may_join: fn(char) -> bool) -> String {
-    let lower = text.to_lowercase().replace('_', "-");
-    let is_alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let mut cleaned = String::new();
-    // What may become part of the piece under way, once a character that may end it follows.
-    let mut pending = String::new();
-    let mut inside = false;
-    for c in lower.chars() {
-        if inside && is_alphanumeric(c) {
-            cleaned.push_str(&pending);
-            pending.clear();
-            cleaned.push(c);
-        } else if inside && may_join(c) {
-            pending.push(c);
-        } else {
-            pending.clear();
-            inside = may_begin(c);
-            if inside {
-                cleaned.push(c);
-            }
-        }
-    }
-    cleaned
-}
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -122,26 +90,6 @@ mod tests {
     fn the_name_cass_operator_settled_on_is_in_the_names() {
         let found = pods(&json!({"clusterName": "shop", "size": 1}), &json!({"datacenterName": "Real_DC"}));
         assert_eq!(found, [["shop-real-dc-default-sts-0"]]);
-    }
-
-    #[rstest]
-    #[case("shop", "shop")]
-    #[case("First Cluster", "firstcluster")]
-    #[case("my_cluster", "my-cluster")]
-    #[case("-a-", "a")]
-    #[case("1st one", "stone")]
-    #[case("a-.b", "ab")]
-    #[case("a--b", "a--b")]
-    fn cluster_names_are_cleaned_as_cass_operator_does(#[case] name: &str, #[case] cleaned: &str) {
-        assert_eq!(label(name), cleaned);
-    }
-
-    #[rstest]
-    #[case("1a", "1a")]
-    #[case("eu.west", "eu.west")]
-    #[case("Rack 1", "rack1")]
-    fn rack_names_may_begin_with_a_digit(#[case] name: &str, #[case] cleaned: &str) {
-        assert_eq!(subdomain(name), cleaned);
     }
 
     #[rstest]

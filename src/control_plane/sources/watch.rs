@@ -21,15 +21,15 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Semaphore, watch};
 
 use super::{
-    content::Payload,
-    desired::{SecretState, SourceObjects, secrets_needed},
+    objects::{Kept, SecretState, SourceObjects, Standing, listing, secrets_needed},
+    payload::Payload,
 };
 use crate::{
-    api::{cassandra::K8ssandraCluster, medusa::MedusaConfiguration},
-    control_plane::view::ObjectKey,
+    api::{k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration},
+    control_plane::{fleet::Fleet, view::ObjectKey},
 };
 
 /// How long a Secret's content is kept for the data planes that still need it.
@@ -42,7 +42,6 @@ const READ_AGAIN: Duration = Duration::from_secs(2);
 #[derive(Default)]
 struct State {
     objects: SourceObjects,
-    listed: BTreeSet<&'static str>,
     contents: HashMap<ObjectKey, Arc<Payload>>,
     /// Counts the changes of a Secret, so that an answer to an older read cannot replace a newer one.
     touched: HashMap<ObjectKey, u64>,
@@ -51,22 +50,30 @@ struct State {
 /// The sources, kept current.
 pub struct Sources {
     client: Client,
+    fleet: Arc<Fleet>,
     state: Mutex<State>,
     reads: Semaphore,
-    /// Told on every change.
-    pub changed: Notify,
+    changed: watch::Sender<()>,
 }
 
 impl Sources {
-    /// Sources in the cluster of `client`; [`Sources::watch`] fills them.
+    /// Sources in the cluster of `client`; [`Sources::watch`] fills them. `fleet` is told which datacenters
+    /// K8ssandraClusters list.
     #[must_use]
-    pub fn new(client: Client) -> Arc<Self> {
+    pub fn new(client: Client, fleet: Arc<Fleet>) -> Arc<Self> {
         Arc::new(Self {
             client,
+            fleet,
             state: Mutex::default(),
             reads: Semaphore::new(CONCURRENT_READS),
-            changed: Notify::new(),
+            changed: watch::Sender::default(),
         })
+    }
+
+    /// Told on every change.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -76,9 +83,7 @@ impl Sources {
     /// The sources as they are now.
     #[must_use]
     pub fn objects(&self) -> SourceObjects {
-        let mut state = self.lock();
-        state.objects.complete = state.listed.len() == 3;
-        state.objects.clone()
+        self.lock().objects.clone()
     }
 
     /// Watches for ever.
@@ -90,26 +95,13 @@ impl Sources {
         );
     }
 
-    async fn keep<K>(
-        self: &Arc<Self>,
-        name: &'static str,
-        part: fn(&mut SourceObjects) -> &mut BTreeMap<ObjectKey, Arc<K>>,
-    ) where
+    async fn keep<K>(self: &Arc<Self>, name: &'static str, part: fn(&mut SourceObjects) -> &mut Kept<K>)
+    where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
         let api: Api<DeserializeGuard<K>> = Api::all(self.client.clone());
         let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
-        let mut listing = BTreeMap::new();
-        let decoded = |object: DeserializeGuard<K>| {
-            let key = ObjectKey::of(&object);
-            match object.0 {
-                Ok(object) => Some((key, Arc::new(object))),
-                Err(error) => {
-                    tracing::warn!(source = name, object = %key, %error, "object cannot be read and is left out");
-                    None
-                }
-            }
-        };
+        let mut listing = Vec::new();
         loop {
             match events.try_next().await {
                 Ok(Some(Event::Init)) => {
@@ -117,33 +109,46 @@ impl Sources {
                     continue;
                 }
                 Ok(Some(Event::InitApply(object))) => {
-                    listing.extend(decoded(object));
+                    listing.push(object);
                     continue;
                 }
                 Ok(Some(Event::InitDone)) => {
                     let mut state = self.lock();
-                    *part(&mut state.objects) = std::mem::take(&mut listing);
-                    state.listed.insert(name);
+                    let kept = part(&mut state.objects);
+                    let before =
+                        std::mem::replace(kept, Kept { standing: Standing::Listed, ..Kept::default() });
+                    for object in listing.drain(..) {
+                        keep_one(kept, &before.items, name, object);
+                    }
                 }
                 Ok(Some(Event::Apply(object))) => {
-                    let key = ObjectKey::of(&object);
-                    let kept = decoded(object);
                     let mut state = self.lock();
-                    let items = part(&mut state.objects);
-                    match kept {
-                        Some((key, object)) => items.insert(key, object),
-                        None => items.remove(&key),
-                    };
+                    let kept = part(&mut state.objects);
+                    let before = kept.items.clone();
+                    keep_one(kept, &before, name, object);
                 }
                 Ok(Some(Event::Delete(object))) => {
                     let key = ObjectKey::of(&object);
-                    part(&mut self.lock().objects).remove(&key);
+                    let mut state = self.lock();
+                    let kept = part(&mut state.objects);
+                    kept.items.remove(&key);
+                    kept.unreadable.remove(&key);
                 }
                 Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => {
                     // The definition is not installed, so there are none.
                     let mut state = self.lock();
-                    part(&mut state.objects).clear();
-                    state.listed.insert(name);
+                    *part(&mut state.objects) = Kept { standing: Standing::NotServed, ..Kept::default() };
+                }
+                Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 403 => {
+                    let mut state = self.lock();
+                    let kept = part(&mut state.objects);
+                    if kept.standing == Standing::NotListed {
+                        tracing::warn!(
+                            source = name,
+                            "may not be listed; grant what deploy/control-plane.yaml does"
+                        );
+                        kept.standing = Standing::Forbidden;
+                    }
                 }
                 Err(error) => {
                     tracing::debug!(source = name, %error, "watch interrupted");
@@ -152,8 +157,17 @@ impl Sources {
                 Ok(None) => return,
             }
             self.refer();
-            self.changed.notify_one();
+            self.tell();
         }
+    }
+
+    /// Tells everyone who looks at the sources.
+    fn tell(&self) {
+        let listing = listing(&self.lock().objects);
+        if let Some(listing) = listing {
+            self.fleet.set_listing(listing);
+        }
+        self.changed.send_replace(());
     }
 
     async fn watch_secrets(self: &Arc<Self>) {
@@ -173,14 +187,14 @@ impl Sources {
                 Ok(Some(Event::InitDone)) => {
                     let missed: Vec<ObjectKey> = {
                         let mut state = self.lock();
-                        state.listed.insert("secrets");
+                        state.objects.secrets_listed = true;
                         state.objects.secrets.keys().filter(|key| !listing.contains(key)).cloned().collect()
                     };
                     // A Secret that became of interest during the listing, or is gone: ask.
                     for key in &missed {
                         self.read(key);
                     }
-                    self.changed.notify_one();
+                    self.changed.send_replace(());
                 }
                 Ok(Some(Event::Apply(secret))) => {
                     let key = ObjectKey::of(&secret);
@@ -274,7 +288,7 @@ impl Sources {
             }
             state.objects.secrets.insert(key.clone(), known);
         }
-        self.changed.notify_one();
+        self.changed.send_replace(());
     }
 
     fn keep_for_a_while(self: &Arc<Self>, state: &mut State, key: &ObjectKey, payload: Arc<Payload>) {
@@ -307,7 +321,30 @@ impl Sources {
     #[must_use]
     pub fn configuration(&self, key: &ObjectKey) -> Option<Payload> {
         let state = self.lock();
-        let configuration = state.objects.configurations.get(key)?;
+        let configuration = state.objects.configurations.items.get(key)?;
         Some(Payload::Configuration(Box::new(configuration.spec.clone())))
+    }
+}
+
+/// Keeps one object. One that cannot be decoded is named, and what it said `before` still stands.
+fn keep_one<K: Resource<DynamicType = ()>>(
+    kept: &mut Kept<K>,
+    before: &BTreeMap<ObjectKey, Arc<K>>,
+    name: &str,
+    object: DeserializeGuard<K>,
+) {
+    let key = ObjectKey::of(&object);
+    match object.0 {
+        Ok(object) => {
+            kept.unreadable.remove(&key);
+            kept.items.insert(key, Arc::new(object));
+        }
+        Err(error) => {
+            tracing::warn!(source = name, object = %key, %error, "object cannot be read");
+            if let Some(object) = before.get(&key) {
+                kept.items.insert(key.clone(), object.clone());
+            }
+            kept.unreadable.insert(key, error.error);
+        }
     }
 }

@@ -1,0 +1,307 @@
+//! Fields of an object as server-side apply names them: `.spec.containers[name="medusa"].image`. Pure.
+//!
+//! Lists of a pod template are maps: an item is known by its keys, not by its place.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde_json::Value;
+
+/// One step from a value to a part of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// A field of an object.
+    Field(String),
+    /// The item with these keys, whose values are written as JSON; in the order of the keys' names.
+    Item(Vec<(&'static str, String)>),
+}
+
+/// The way from an object to a part of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FieldPath(pub Vec<Step>);
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|step| step.fmt(f))
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(name) => write!(f, ".{name}"),
+            Self::Item(keys) => {
+                let keys: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                write!(f, "[{}]", keys.join(","))
+            }
+        }
+    }
+}
+
+impl FieldPath {
+    /// The path through these fields.
+    #[must_use]
+    pub fn of(fields: &[&str]) -> Self {
+        Self(fields.iter().map(|name| Step::Field((*name).to_owned())).collect())
+    }
+
+    /// This path and one step more.
+    #[must_use]
+    pub fn then(&self, step: Step) -> Self {
+        let mut steps = self.0.clone();
+        steps.push(step);
+        Self(steps)
+    }
+
+    /// This path and one field more.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Self {
+        self.then(Step::Field(name.to_owned()))
+    }
+
+    /// Whether it leads into `part`, or to it.
+    #[must_use]
+    pub fn is_within(&self, part: &Self) -> bool {
+        self.0.starts_with(&part.0)
+    }
+
+    /// Whether it leads through an item of a list.
+    #[must_use]
+    pub fn is_in_an_item(&self) -> bool {
+        self.0.iter().any(|step| matches!(step, Step::Item(_)))
+    }
+
+    /// The last field's name, when it ends with a field.
+    #[must_use]
+    pub fn last_field(&self) -> Option<&str> {
+        match self.0.last()? {
+            Step::Field(name) => Some(name),
+            Step::Item(_) => None,
+        }
+    }
+
+    /// Reads a path as the API server prints it, as a path into `root`. Field names may hold dots and are
+    /// not quoted there, so that only what is in `root` tells where one ends; `None` when nothing there fits.
+    #[must_use]
+    pub fn find(text: &str, root: &Value) -> Option<Self> {
+        let mut steps = Vec::new();
+        find(text, root, "", &mut steps).then(|| {
+            steps.reverse();
+            Self(steps)
+        })
+    }
+
+    /// The part of `root` it leads to.
+    #[must_use]
+    pub fn get<'a>(&self, root: &'a Value) -> Option<&'a Value> {
+        let mut value = root;
+        let mut list = "";
+        for step in &self.0 {
+            value = match step {
+                Step::Field(name) => {
+                    list = name;
+                    value.get(name)?
+                }
+                Step::Item(_) => items(list, value)?.into_iter().find(|(s, _)| s == step)?.1,
+            };
+        }
+        Some(value)
+    }
+
+    /// Takes the part it leads to out of `root`, and every object and list that is empty then. An item that
+    /// loses one of its keys goes whole. Returns whether there was anything.
+    pub fn remove(&self, root: &mut Value) -> bool {
+        cut(root, "", &self.0) != Cut::Nothing
+    }
+}
+
+/// Finds `text` below `value`, the content of the field `list`; pushes the steps, last first.
+fn find(text: &str, value: &Value, list: &str, steps: &mut Vec<Step>) -> bool {
+    if text.is_empty() {
+        return true;
+    }
+    if let Some(rest) = text.strip_prefix('.') {
+        let Some(object) = value.as_object() else { return false };
+        let mut names: Vec<&String> = object.keys().filter(|name| rest.starts_with(name.as_str())).collect();
+        names.sort_by_key(|name| std::cmp::Reverse(name.len()));
+        return names.into_iter().any(|name| {
+            let rest = rest.get(name.len()..).unwrap_or_default();
+            let ends = rest.is_empty() || rest.starts_with(['.', '[']);
+            let found = ends && object.get(name).is_some_and(|value| find(rest, value, name, steps));
+            if found {
+                steps.push(Step::Field(name.clone()));
+            }
+            found
+        });
+    }
+    items(list, value).into_iter().flatten().any(|(step, item)| {
+        let found = text.strip_prefix(&step.to_string()).is_some_and(|rest| find(rest, item, "", steps));
+        if found {
+            steps.push(step);
+        }
+        found
+    })
+}
+
+/// What a cut left behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// There was nothing to cut.
+    Nothing,
+    /// Something.
+    Rest,
+    /// An empty object or list.
+    Empty,
+}
+
+fn cut(value: &mut Value, list: &str, steps: &[Step]) -> Cut {
+    let Some((step, rest)) = steps.split_first() else { return Cut::Nothing };
+    match (step, value) {
+        (Step::Field(name), Value::Object(object)) => {
+            let Some(child) = object.get_mut(name) else { return Cut::Nothing };
+            let done = if rest.is_empty() { Cut::Empty } else { cut(child, name, rest) };
+            if done == Cut::Empty {
+                object.remove(name);
+            }
+            if done == Cut::Empty && object.is_empty() { Cut::Empty } else { done.and_more() }
+        }
+        (Step::Item(keys), value) => {
+            let Some(found) = items(list, value).and_then(|items| items.iter().position(|(s, _)| s == step))
+            else {
+                return Cut::Nothing;
+            };
+            let Some(array) = value.as_array_mut() else { return Cut::Nothing };
+            let is_key = |step: &Step| matches!(step, Step::Field(f) if keys.iter().any(|(key, _)| key == f));
+            let goes = rest.first().is_none_or(is_key);
+            let done = match array.get_mut(found) {
+                Some(item) if !goes => cut(item, "", rest),
+                _ => Cut::Empty,
+            };
+            if goes {
+                array.remove(found);
+            }
+            if array.is_empty() { Cut::Empty } else { done.and_more() }
+        }
+        _ => Cut::Nothing,
+    }
+}
+
+impl Cut {
+    /// The same, seen from a value that holds more than what was cut.
+    fn and_more(self) -> Self {
+        if self == Self::Nothing { Self::Nothing } else { Self::Rest }
+    }
+}
+
+/// The keys by which items of the list `field` are told apart, as the CassandraDatacenter's definition has
+/// them.
+fn keys(field: &str) -> &'static [&'static str] {
+    match field {
+        "containers" | "initContainers" | "volumes" | "imagePullSecrets" | "env" | "claims" => &["name"],
+        "volumeMounts" => &["mountPath"],
+        "volumeDevices" => &["devicePath"],
+        "ports" => &["containerPort", "protocol"],
+        _ => &[],
+    }
+}
+
+/// The items of the list in `field`, by their keys; `None` when it is no such list, or two items have the
+/// same keys: then it is one value.
+#[must_use]
+pub fn items<'a>(field: &str, list: &'a Value) -> Option<Vec<(Step, &'a Value)>> {
+    let keys = keys(field);
+    let mut found: Vec<(Step, &Value)> = Vec::new();
+    for item in list.as_array().filter(|list| !keys.is_empty() && !list.is_empty())? {
+        let step: Option<Vec<_>> =
+            keys.iter().map(|key| Some((*key, item.get(*key)?.to_string()))).collect();
+        let step = Step::Item(step?);
+        if found.iter().any(|(other, _)| *other == step) {
+            return None;
+        }
+        found.push((step, item));
+    }
+    Some(found)
+}
+
+/// Every value below `value` that has no parts of its own: scalars, lists without keys, empty objects.
+#[must_use]
+pub fn leaves<'a>(at: &FieldPath, value: &'a Value) -> BTreeMap<FieldPath, &'a Value> {
+    let mut found = BTreeMap::new();
+    collect(at, value, &mut found);
+    found
+}
+
+fn collect<'a>(at: &FieldPath, value: &'a Value, found: &mut BTreeMap<FieldPath, &'a Value>) {
+    if let Some(object) = value.as_object().filter(|object| !object.is_empty()) {
+        object.iter().for_each(|(name, value)| collect(&at.field(name), value, found));
+    } else if let Some(items) = items(at.last_field().unwrap_or_default(), value) {
+        items.into_iter().for_each(|(step, item)| collect(&at.then(step), item, found));
+    } else {
+        found.insert(at.clone(), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn body() -> Value {
+        json!({
+            "metadata": {"annotations": {"fleet.k8ssandra.io/medusa-for": "ns/shop", "fleet.k8ssandra": "x"}},
+            "spec": {"containers": [
+                {"name": "medusa", "image": "i", "ports": [{"containerPort": 1, "protocol": "TCP", "name": "grpc"}],
+                 "resources": {"limits": {"memory": "8Gi"}}},
+            ]},
+        })
+    }
+
+    #[rstest]
+    #[case(".metadata.annotations.fleet.k8ssandra.io/medusa-for")]
+    #[case(".metadata.annotations.fleet.k8ssandra")]
+    #[case(r#".spec.containers[name="medusa"]"#)]
+    #[case(r#".spec.containers[name="medusa"].image"#)]
+    #[case(r#".spec.containers[name="medusa"].ports[containerPort=1,protocol="TCP"].name"#)]
+    #[case(".spec.containers")]
+    fn paths_are_read_as_the_api_server_prints_them(#[case] text: &str) {
+        let path = FieldPath::find(text, &body()).unwrap();
+        assert_eq!(path.to_string(), text);
+        assert!(path.get(&body()).is_some());
+    }
+
+    #[rstest]
+    #[case(".metadata.annotations.fleet")]
+    #[case(r#".spec.containers[name="other"].image"#)]
+    #[case(".spec.containers[0]")]
+    #[case("spec")]
+    #[case(".spec.containers[name=")]
+    #[case(".spec.containersX")]
+    fn a_path_to_nothing_is_none(#[case] text: &str) {
+        assert_eq!(FieldPath::find(text, &body()), None);
+    }
+
+    #[test]
+    fn what_is_removed_leaves_nothing_empty_behind() {
+        let mut body = body();
+        let path = r#".spec.containers[name="medusa"].resources.limits.memory"#;
+        assert!(FieldPath::find(path, &body).unwrap().remove(&mut body));
+        assert_eq!(body["spec"]["containers"][0].get("resources"), None);
+        let path = r#".spec.containers[name="medusa"].ports[containerPort=1,protocol="TCP"].protocol"#;
+        assert!(FieldPath::find(path, &body).unwrap().remove(&mut body), "a key takes its item along");
+        assert_eq!(body["spec"], json!({"containers": [{"name": "medusa", "image": "i"}]}));
+        assert!(!FieldPath::of(&["spec", "other"]).remove(&mut body));
+        assert!(FieldPath::find(r#".spec.containers[name="medusa"]"#, &body).unwrap().remove(&mut body));
+        assert_eq!(body.get("spec"), None);
+    }
+
+    #[test]
+    fn lists_that_are_no_maps_are_one_value() {
+        let twice = json!({"env": [{"name": "a"}, {"name": "a"}], "command": ["x", "y"], "none": {}});
+        assert_eq!(leaves(&FieldPath::default(), &twice).len(), 3);
+        let once = json!({"env": [{"name": "a", "value": "1"}, {"name": "b"}]});
+        let paths: Vec<String> =
+            leaves(&FieldPath::default(), &once).keys().map(ToString::to_string).collect();
+        assert_eq!(paths, [r#".env[name="a"].name"#, r#".env[name="a"].value"#, r#".env[name="b"].name"#]);
+    }
+}

@@ -1,0 +1,120 @@
+//! Who owns which field of an object, as its `metadata.managedFields` say. Pure.
+
+use serde_json::Value;
+
+use super::fields::{FieldPath, Step};
+
+/// The managers of an object's fields.
+#[derive(Debug)]
+pub struct Owners<'a>(Vec<(&'a str, &'a Value)>);
+
+impl<'a> Owners<'a> {
+    /// Those of `object`; who only writes a subresource owns nothing here.
+    #[must_use]
+    pub fn of(object: &'a Value) -> Self {
+        let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+        let whole = |entry: &&Value| {
+            entry.get("subresource").and_then(Value::as_str).is_none_or(str::is_empty)
+        };
+        Self(
+            entries
+                .into_iter()
+                .flatten()
+                .filter(whole)
+                .filter_map(|entry| Some((entry.get("manager")?.as_str()?, entry.get("fieldsV1")?)))
+                .collect(),
+        )
+    }
+
+    /// Whether `manager` owns what `path` leads to, or a part of it.
+    #[must_use]
+    pub fn owns(&self, manager: &str, path: &FieldPath) -> bool {
+        self.0.iter().any(|(name, fields)| *name == manager && mentions(fields, path))
+    }
+
+    /// Another manager than `manager` that owns what `path` leads to, or a part of it.
+    #[must_use]
+    pub fn other_than(&self, manager: &str, path: &FieldPath) -> Option<&'a str> {
+        let found = self.0.iter().find(|(name, fields)| *name != manager && mentions(fields, path));
+        found.map(|(name, _)| *name)
+    }
+}
+
+/// Objects that belong to one manager as a whole. Any other field without parts in a set is an empty object or
+/// list, and what somebody else puts there is not its owner's.
+const OF_ONE_PIECE: [&str; 5] =
+    ["configMap", "configMapKeyRef", "fieldRef", "resourceFieldRef", "secretKeyRef"];
+
+/// Whether a set of fields in the form of `FieldsV1` holds `path`.
+fn mentions(fields: &Value, path: &FieldPath) -> bool {
+    let mut set = fields;
+    for step in &path.0 {
+        match set.get(key(step)) {
+            Some(below) => set = below,
+            None => return false,
+        }
+        if matches!(step, Step::Field(name) if OF_ONE_PIECE.contains(&name.as_str())) {
+            return true;
+        }
+    }
+    true
+}
+
+fn key(step: &Step) -> String {
+    match step {
+        Step::Field(name) => format!("f:{name}"),
+        Step::Item(keys) => {
+            let keys: Vec<String> = keys.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+            format!("k:{{{}}}", keys.join(","))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn object() -> Value {
+        json!({
+            "metadata": {"managedFields": [
+                {"manager": "us", "operation": "Apply", "fieldsV1": {"f:spec": {"f:containers": {
+                    "k:{\"name\":\"medusa\"}": {".": {}, "f:name": {}, "f:image": {},
+                        "f:ports": {"k:{\"containerPort\":1,\"protocol\":\"TCP\"}": {".": {}}}},
+                }, "f:fieldRef": {}}}},
+                {"manager": "edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:size": {}, "f:volumes": {}}}},
+                {"manager": "status", "operation": "Update", "subresource": "status",
+                 "fieldsV1": {"f:spec": {"f:stopped": {}}}},
+            ]},
+            "spec": {"size": 3, "stopped": true, "volumes": [{"name": "v"}], "fieldRef": {"a": 1}, "containers": [
+                {"name": "medusa", "image": "i", "ports": [{"containerPort": 1, "protocol": "TCP"}]},
+            ]},
+        })
+    }
+
+    #[rstest]
+    #[case(".spec.size", false, Some("edit"))]
+    #[case(".spec.stopped", false, None)]
+    #[case(".spec.volumes", false, Some("edit"))]
+    #[case(r#".spec.volumes[name="v"].name"#, false, None)]
+    #[case(".spec.fieldRef.a", true, None)]
+    #[case(r#".spec.containers[name="medusa"].image"#, true, None)]
+    #[case(r#".spec.containers[name="medusa"].ports[containerPort=1,protocol="TCP"]"#, true, None)]
+    #[case(r#".spec.containers[name="medusa"].ports[containerPort=1,protocol="TCP"].protocol"#, false, None)]
+    fn fields_have_owners(#[case] text: &str, #[case] ours: bool, #[case] other: Option<&str>) {
+        let object = object();
+        let path = FieldPath::find(text, &object).unwrap();
+        let owners = Owners::of(&object);
+        assert_eq!((owners.owns("us", &path), owners.other_than("us", &path)), (ours, other));
+    }
+
+    #[test]
+    fn an_object_without_managers_has_no_owners() {
+        let path = FieldPath::of(&["spec"]);
+        assert!(!Owners::of(&json!({"spec": {}})).owns("us", &path));
+        let broken = json!({"metadata": {"managedFields": [{"manager": 1}, "x", {"manager": "us"}]}});
+        assert!(!Owners::of(&broken).owns("us", &path));
+    }
+}

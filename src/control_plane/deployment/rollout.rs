@@ -1,0 +1,184 @@
+//! Which datacenter of a cluster may be changed in a way that restarts its pods: one at a time, the next when every
+//! other one is settled. Read from the objects each time, so that nothing has to be remembered over a crash. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::api::{Reason, cassandra::CassandraDatacenter, labels};
+
+/// Conditions of cass-operator that say that pods come and go (upstream §1.13).
+const RESTLESS: [&str; 8] = [
+    "Updating",
+    "ScalingUp",
+    "ScalingDown",
+    "RollingRestart",
+    "ReplacingNodes",
+    "Resuming",
+    "Decommission",
+    "ResizingVolumes",
+];
+/// How long after our own change a datacenter without `observedGeneration` is not believed: cass-operator may not
+/// have seen the change.
+const NOTICE: SignedDuration = SignedDuration::from_secs(60);
+
+/// Whether a datacenter's pods may be left alone with a restart elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// Its pods all serve, and nothing is being done to them.
+    Settled,
+    /// It is stopped on purpose.
+    Stopped,
+    /// Its data plane answers, and there is no such datacenter.
+    Missing,
+    /// It is not ready, or is being changed.
+    Unsettled(String),
+    /// Nobody can say.
+    Unknown(String),
+}
+
+/// Why a restart has to wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// For machines.
+    pub reason: Reason,
+    /// For people: which datacenter, and what is the matter with it.
+    pub message: String,
+}
+
+/// How a datacenter is. `applied` is when we last changed it, as its data plane tells.
+#[must_use]
+pub fn rest(datacenter: &CassandraDatacenter, applied: Option<Timestamp>, now: Timestamp) -> Rest {
+    let meta = &datacenter.metadata;
+    let restores = meta.annotations.as_ref().is_some_and(|a| a.contains_key(labels::RESTORE));
+    if restores {
+        return Rest::Unsettled("a restore is at work on it".to_owned());
+    }
+    if meta.deletion_timestamp.is_some() {
+        return Rest::Unsettled("it is being deleted".to_owned());
+    }
+    if datacenter.spec.stopped {
+        return Rest::Stopped;
+    }
+    let Some(status) = &datacenter.status else {
+        return Rest::Unsettled("cass-operator has not seen it yet".to_owned());
+    };
+    match (status.observed_generation, meta.generation) {
+        (Some(observed), Some(generation)) if observed < generation => {
+            return Rest::Unsettled("cass-operator has not finished its newest generation".to_owned());
+        }
+        (None, _) if applied.is_some_and(|at| now.duration_since(at) < NOTICE) => {
+            return Rest::Unsettled("it was changed less than a minute ago".to_owned());
+        }
+        _ => {}
+    }
+    let is_true = |type_: &str| status.conditions.iter().any(|c| c.type_ == type_ && c.status == "True");
+    if let Some(restless) = RESTLESS.into_iter().find(|type_| is_true(type_)) {
+        return Rest::Unsettled(format!("its condition {restless} is True"));
+    }
+    match status.cassandra_operator_progress.as_deref() {
+        Some("Ready") => {}
+        progress => {
+            let progress = progress.filter(|p| !p.is_empty()).unwrap_or("unknown");
+            return Rest::Unsettled(format!("cass-operator's progress is {progress}"));
+        }
+    }
+    if is_true("Ready") { Rest::Settled } else { Rest::Unsettled("it is not Ready".to_owned()) }
+}
+
+/// What keeps the datacenter at `own` from restarting its pods: the first of the `others` that is not settled. A
+/// datacenter whose own pods are not ready may be changed: the change may be what mends it.
+#[must_use]
+pub fn hold<'a>(own: usize, all: impl IntoIterator<Item = (&'a str, &'a Rest)>) -> Option<Hold> {
+    all.into_iter().enumerate().filter(|(at, _)| *at != own).find_map(|(_, (name, rest))| match rest {
+        Rest::Settled | Rest::Stopped | Rest::Missing => None,
+        Rest::Unsettled(why) => Some(Hold {
+            reason: Reason::DatacenterNotReady,
+            message: format!("its pods restart when {name} is settled: {why}"),
+        }),
+        Rest::Unknown(why) => Some(Hold {
+            reason: Reason::DataPlaneUnreachable,
+            message: format!("its pods restart when {name} is known to be settled: {why}"),
+        }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn datacenter(meta: Value, stopped: bool, status: Value) -> CassandraDatacenter {
+        let mut metadata = json!({"name": "dc1", "namespace": "ns", "generation": 3});
+        metadata.as_object_mut().unwrap().extend(meta.as_object().cloned().unwrap());
+        serde_json::from_value(json!({
+            "apiVersion": "cassandra.datastax.com/v1beta1", "kind": "CassandraDatacenter",
+            "metadata": metadata, "spec": {"clusterName": "shop", "size": 3, "stopped": stopped}, "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn status(conditions: &[(&str, &str)], progress: &str, observed: Option<i64>) -> Value {
+        let conditions: Vec<Value> =
+            conditions.iter().map(|(type_, status)| json!({"type": type_, "status": status})).collect();
+        let mut status = json!({"conditions": conditions, "cassandraOperatorProgress": progress});
+        if let Some(observed) = observed {
+            status["observedGeneration"] = json!(observed);
+        }
+        status
+    }
+
+    const READY: &[(&str, &str)] = &[("Ready", "True"), ("Updating", "False")];
+
+    #[rstest]
+    #[case::ready(status(READY, "Ready", Some(3)), true)]
+    #[case::not_ready(status(&[("Ready", "False")], "Ready", Some(3)), false)]
+    #[case::unknown(status(&[("Ready", "Unknown")], "Ready", Some(3)), false)]
+    #[case::updating(status(&[("Ready", "True"), ("Updating", "True")], "Ready", Some(3)), false)]
+    #[case::scaling(status(&[("Ready", "True"), ("ScalingUp", "True")], "Ready", Some(3)), false)]
+    #[case::at_work(status(READY, "Updating", Some(3)), false)]
+    #[case::no_progress(json!({"conditions": [{"type": "Ready", "status": "True"}], "observedGeneration": 3}), false)]
+    #[case::behind(status(READY, "Ready", Some(2)), false)]
+    #[case::ahead(status(READY, "Ready", Some(4)), true)]
+    #[case::no_status(json!(null), false)]
+    fn a_datacenter_is_settled_when_everything_says_so(#[case] status: Value, #[case] settled: bool) {
+        let rest = rest(&datacenter(json!({}), false, status), None, at(0));
+        assert_eq!(rest == Rest::Settled, settled, "{rest:?}");
+    }
+
+    #[test]
+    fn without_an_observed_generation_our_own_change_is_given_time_to_be_noticed() {
+        let datacenter = datacenter(json!({}), false, status(READY, "Ready", None));
+        assert_eq!(rest(&datacenter, None, at(100)), Rest::Settled);
+        assert!(matches!(rest(&datacenter, Some(at(50)), at(100)), Rest::Unsettled(_)));
+        assert_eq!(rest(&datacenter, Some(at(40)), at(100)), Rest::Settled);
+        // Its clock is ahead of ours.
+        assert!(matches!(rest(&datacenter, Some(at(150)), at(100)), Rest::Unsettled(_)));
+    }
+
+    #[test]
+    fn a_stopped_datacenter_is_at_rest_unless_a_restore_stopped_it() {
+        assert_eq!(rest(&datacenter(json!({}), true, json!(null)), None, at(0)), Rest::Stopped);
+        let restore = json!({"annotations": {labels::RESTORE: "{}"}});
+        assert!(matches!(rest(&datacenter(restore, true, json!(null)), None, at(0)), Rest::Unsettled(_)));
+        let going = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
+        assert!(matches!(rest(&datacenter(going, true, json!(null)), None, at(0)), Rest::Unsettled(_)));
+    }
+
+    #[test]
+    fn a_restart_waits_for_every_other_datacenter_and_not_for_its_own() {
+        let sick = Rest::Unsettled("it is not Ready".to_owned());
+        let silent = Rest::Unknown("no answer".to_owned());
+        let hold = |own: usize, all: [&Rest; 3]| super::hold(own, ["a", "b", "c"].into_iter().zip(all));
+        assert_eq!(hold(0, [&sick, &Rest::Settled, &Rest::Stopped]), None);
+        assert_eq!(hold(0, [&Rest::Settled, &Rest::Missing, &Rest::Stopped]), None);
+        let held = hold(2, [&Rest::Settled, &sick, &Rest::Settled]).unwrap();
+        assert_eq!(held.reason, Reason::DatacenterNotReady);
+        assert!(held.message.contains("when b is settled: it is not Ready"), "{}", held.message);
+        assert_eq!(hold(0, [&Rest::Settled, &silent, &sick]).unwrap().reason, Reason::DataPlaneUnreachable);
+    }
+}

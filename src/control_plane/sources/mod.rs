@@ -1,0 +1,16 @@
+//! What people ask for in the control plane's own cluster: MedusaConfigurations, K8ssandraClusters, and the
+//! Secrets they refer to. Replication, deployment and inventory share this one watch.
+//!
+//! Nothing here writes, and nothing here may log what a Secret holds.
+
+mod objects;
+mod payload;
+mod watch;
+
+pub use objects::{
+    DatacenterPlace, Kept, Listing, SecretState, SourceObjects, Standing, datacenters_of, listing,
+    secret_names, secret_of,
+};
+pub(crate) use payload::hash_data;
+pub use payload::{Payload, hash_configuration};
+pub use watch::Sources;
