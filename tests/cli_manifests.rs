@@ -99,8 +99,20 @@ fn a_data_plane_grants_what_the_contract_needs_and_nothing_else() {
         .filter(|p| !["get", "list", "watch"].iter().any(|verb| p.ends_with(&format!(" {verb}"))))
         .collect();
     let expected = [
+        "cassandra.datastax.com/cassandradatacenters patch",
         "medusa.k8ssandra.io/medusabackupjobs create",
         "medusa.k8ssandra.io/medusabackupjobs delete",
+        "medusa.k8ssandra.io/medusabackupschedules create",
+        "medusa.k8ssandra.io/medusabackupschedules patch",
+        "medusa.k8ssandra.io/medusabackupschedules delete",
+        "medusa.k8ssandra.io/medusatasks create",
+        "medusa.k8ssandra.io/medusatasks delete",
+        "medusa.k8ssandra.io/medusarestorejobs create",
+        "medusa.k8ssandra.io/medusarestorejobs delete",
+        "/configmaps create",
+        "/configmaps patch",
+        "/configmaps delete",
+        "/persistentvolumeclaims create",
         "medusa.k8ssandra.io/medusaconfigurations create",
         "medusa.k8ssandra.io/medusaconfigurations patch",
         "medusa.k8ssandra.io/medusaconfigurations delete",

@@ -66,6 +66,10 @@ reasons! {
     DefinitionsServed,
     /// A definition we need is not served.
     DefinitionMissing,
+    /// The data plane does not serve a definition that this needs.
+    NotServed,
+    /// The data plane does not permit a verb that this needs.
+    NotAuthorized,
     /// The cluster hosts no datacenters.
     HostsNoDatacenters,
     /// Watches are live.

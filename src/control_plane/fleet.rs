@@ -41,6 +41,24 @@ pub enum Change {
     Backups(String),
     /// Our copies in it.
     Copies(String),
+    /// Its MedusaBackupSchedules.
+    Schedules(String),
+    /// A MedusaTask of ours; carries the name of the fleet object it was made for.
+    Task {
+        /// The data plane.
+        data_plane: String,
+        /// The fleet object.
+        job: String,
+    },
+    /// A MedusaRestoreJob; carries the name of the fleet object it was made for, when one made it.
+    Restore {
+        /// The data plane.
+        data_plane: String,
+        /// The fleet object.
+        job: Option<String>,
+    },
+    /// Our ConfigMaps in it.
+    ConfigMaps(String),
 }
 
 /// What is seen of one data plane, shared by the watches that write it and everyone who reads it. It

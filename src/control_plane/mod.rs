@@ -3,6 +3,7 @@
 //!
 //! It speaks to data planes only through Kubernetes objects and never dials a pod (contract §1).
 
+pub mod capabilities;
 pub mod fanout;
 pub mod fleet;
 pub mod inventory;

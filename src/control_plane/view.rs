@@ -8,11 +8,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use serde::Serialize;
 
+use super::capabilities::Capabilities;
 use crate::api::{
     Seen,
     cassandra::CassandraDatacenter,
     labels,
-    medusa::{MedusaBackup, MedusaBackupJob},
+    medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupSchedule, MedusaRestoreJob, MedusaTask},
 };
 
 /// Namespace and name of an object in some cluster.
@@ -167,6 +168,17 @@ pub struct View {
     pub secrets: Section<CopyRecord>,
     /// Our MedusaConfiguration copies.
     pub configurations: Section<CopyRecord>,
+    /// What it serves and permits besides what backups need. Where one of the kinds below is not, its section
+    /// is complete and empty: ask [`Capabilities::allow`] before its emptiness is believed.
+    pub capabilities: Arc<Capabilities>,
+    /// Its MedusaBackupSchedules, whoever made them.
+    pub schedules: Section<MedusaBackupSchedule>,
+    /// MedusaTasks that fleet objects made.
+    pub tasks: Section<MedusaTask>,
+    /// Its MedusaRestoreJobs, whoever made them: no backup runs beside a restore.
+    pub restores: Section<MedusaRestoreJob>,
+    /// Our ConfigMaps.
+    pub config_maps: Section<CopyRecord>,
 }
 
 impl View {
@@ -182,6 +194,11 @@ impl View {
             backups: Section::default(),
             secrets: Section::default(),
             configurations: Section::default(),
+            capabilities: Arc::default(),
+            schedules: Section::default(),
+            tasks: Section::default(),
+            restores: Section::default(),
+            config_maps: Section::default(),
         }
     }
 
@@ -195,6 +212,26 @@ impl View {
             && self.backups.synced
             && self.secrets.synced
             && self.configurations.synced
+            && self.schedules.synced
+            && self.tasks.synced
+            && self.restores.synced
+            && self.config_maps.synced
+    }
+
+    /// Every section complete, everything served and permitted: for tests.
+    #[cfg(test)]
+    pub(crate) fn set_synced(&mut self) {
+        self.contact = Contact::Live;
+        self.datacenters.synced = true;
+        self.jobs.synced = true;
+        self.backups.synced = true;
+        self.secrets.synced = true;
+        self.configurations.synced = true;
+        self.schedules.synced = true;
+        self.tasks.synced = true;
+        self.restores.synced = true;
+        self.config_maps.synced = true;
+        self.capabilities = Arc::new(Capabilities::all());
     }
 
     /// Looks an object up in one of this view's sections.
@@ -217,10 +254,10 @@ impl View {
         self.datacenters.items.keys().map(|key| key.namespace.as_str())
     }
 
-    /// Name of the fleet job a child was made for, when it carries our label.
+    /// Name of the fleet object a child was made for, when it carries our label.
     #[must_use]
-    pub fn fleet_job(job: &MedusaBackupJob) -> Option<&str> {
-        job.labels().get(labels::JOB).map(String::as_str)
+    pub fn fleet_job(child: &impl ResourceExt) -> Option<&str> {
+        child.labels().get(labels::JOB).map(String::as_str)
     }
 }
 

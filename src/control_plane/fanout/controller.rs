@@ -142,7 +142,7 @@ async fn forward(
             Ok(Change::Contact(_) | Change::Datacenters(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {
                 None
             }
-            Ok(Change::Backups(_) | Change::Copies(_)) => continue,
+            Ok(_) => continue,
             Err(broadcast::error::RecvError::Closed) => return,
         };
         for job in jobs.state() {

@@ -46,15 +46,10 @@ pub(crate) mod tests {
     /// A view with everything listed.
     pub(crate) fn live(datacenters: &[CassandraDatacenter]) -> View {
         let mut view = View::unknown();
-        view.contact = Contact::Live;
         for dc in datacenters {
             view.datacenters.items.insert(ObjectKey::of(dc), Arc::new(dc.clone()));
         }
-        view.datacenters.synced = true;
-        view.jobs.synced = true;
-        view.backups.synced = true;
-        view.secrets.synced = true;
-        view.configurations.synced = true;
+        view.set_synced();
         view
     }
 

@@ -117,10 +117,15 @@ async fn publish(
             tokio::select! {
                 () = sleep_until(at) => break,
                 change = changes.recv() => match change {
-                    Ok(Change::Copies(_)) => {}
-                    Ok(Change::Contact(_) | Change::Datacenters(_) | Change::Backups(_) | Change::Job { .. }) | Err(RecvError::Lagged(_)) => {
-                        at = at.min(Instant::now() + GATHER);
-                    }
+                    Ok(
+                        Change::Contact(_)
+                        | Change::Datacenters(_)
+                        | Change::Backups(_)
+                        | Change::Schedules(_)
+                        | Change::Job { .. },
+                    )
+                    | Err(RecvError::Lagged(_)) => at = at.min(Instant::now() + GATHER),
+                    Ok(_) => {}
                     Err(RecvError::Closed) => return,
                 },
             }

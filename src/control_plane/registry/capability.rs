@@ -1,9 +1,14 @@
 //! What a data plane serves and allows, and who reconciles the Medusa kinds there.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures::future::join_all;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
+    authorization::v1::{
+        ResourceAttributes, ResourceRule, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+        SelfSubjectRulesReview, SelfSubjectRulesReviewSpec,
+    },
     coordination::v1::Lease,
 };
 use kube::{
@@ -12,9 +17,13 @@ use kube::{
 };
 
 use super::remote::{CallError, Remote};
-use crate::api::{fleet::MedusaController, labels};
+use crate::{
+    api::{fleet::MedusaController, labels},
+    control_plane::capabilities::{Fields, NEEDS, Need, resource},
+};
 
-/// Definitions the control plane needs in a data plane: group, version, plural.
+/// Definitions every data plane needs: group, version, plural. What is needed for more than backups is in
+/// [`NEEDS`].
 const DEFINITIONS: [(&str, &str, &str); 4] = [
     ("cassandra.datastax.com", "v1beta1", "cassandradatacenters"),
     ("medusa.k8ssandra.io", "v1alpha1", "medusabackupjobs"),
@@ -22,7 +31,7 @@ const DEFINITIONS: [(&str, &str, &str); 4] = [
     ("medusa.k8ssandra.io", "v1alpha1", "medusaconfigurations"),
 ];
 
-/// Permissions the control plane needs in a data plane: group, resource, verbs. `kubeconfigs/data-plane-rbac.yaml`
+/// Permissions the control plane needs in every data plane: group, resource, verbs. `kubeconfigs/data-plane-rbac.yaml`
 /// grants them.
 pub const PERMISSIONS: [(&str, &str, &[&str]); 5] = [
     ("cassandra.datastax.com", "cassandradatacenters", &["list", "watch"]),
@@ -32,15 +41,27 @@ pub const PERMISSIONS: [(&str, &str, &[&str]); 5] = [
     ("", "secrets", &["get", "list", "watch", "create", "patch", "delete"]),
 ];
 
+/// API version whose fields are read.
+const MEDUSA: &str = "medusa.k8ssandra.io/v1alpha1";
+/// A namespace that does not exist: what is granted there is granted everywhere.
+const NOWHERE: &str = "medusa-fleet-nowhere";
+
+/// What is not there of what was asked for.
+pub struct Missing<L> {
+    /// What every data plane needs.
+    pub missing: Vec<String>,
+    /// What is needed for more than backups.
+    pub lacking: L,
+}
+
 /// The definitions that are not served, as `plural.group`.
 ///
 /// # Errors
 /// When the API server did not answer.
-pub async fn missing_definitions(remote: &Remote) -> Result<Vec<String>, CallError> {
-    let mut missing = Vec::new();
-    let mut served: Vec<(&str, Vec<String>)> = Vec::new();
+pub async fn definitions(remote: &Remote) -> Result<Missing<BTreeSet<String>>, CallError> {
+    let mut served: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (group, version, _) in DEFINITIONS {
-        if served.iter().any(|(known, _)| *known == group) {
+        if served.contains_key(group) {
             continue;
         }
         let path = format!("{group}/{version}");
@@ -49,46 +70,87 @@ pub async fn missing_definitions(remote: &Remote) -> Result<Vec<String>, CallErr
             .await
             .map(|list| list.resources.into_iter().map(|r| r.name).collect());
         match names {
-            Ok(names) => served.push((group, names)),
-            Err(error) if error.code() == Some(404) => served.push((group, Vec::new())),
+            Ok(names) => served.insert(group, names),
+            Err(error) if error.code() == Some(404) => served.insert(group, Vec::new()),
             Err(error) => return Err(error),
-        }
+        };
     }
-    for (group, _, plural) in DEFINITIONS {
-        let here = served.iter().any(|(g, names)| *g == group && names.iter().any(|n| n == plural));
-        if !here {
-            missing.push(format!("{plural}.{group}"));
-        }
-    }
-    Ok(missing)
+    // Groups that were not asked for are the API server's own.
+    let is_served =
+        |group: &str, plural: &str| served.get(group).is_none_or(|names| names.iter().any(|n| n == plural));
+    let missing: Vec<String> = DEFINITIONS
+        .into_iter()
+        .filter(|(group, _, plural)| !is_served(group, plural))
+        .map(|(group, _, plural)| resource(group, plural))
+        .collect();
+    let lacking = NEEDS.iter().filter(|n| !is_served(n.group, n.plural)).map(Need::resource);
+    Ok(Missing { lacking: lacking.filter(|name| !missing.contains(name)).collect(), missing })
 }
 
-/// The permissions that are not granted, as `verb resource.group`.
+/// The permissions that are not granted: as `verb resource.group`, and by resource.
 ///
 /// # Errors
 /// When the API server did not answer.
-pub async fn missing_permissions(remote: &Remote) -> Result<Vec<String>, CallError> {
-    let mut questions = Vec::new();
-    for (group, resource, verbs) in PERMISSIONS {
-        for verb in verbs {
-            questions.push(missing_permission(remote, group, resource, verb));
-        }
-    }
+pub async fn permissions(remote: &Remote) -> Result<Missing<BTreeMap<String, Vec<String>>>, CallError> {
+    // One question brings most of it; an authorizer may not tell all, so the rest is asked one by one.
+    let rules = rules(remote).await?;
+    let unlisted = |(group, plural, verbs): (&'static str, &'static str, &'static [&'static str])| {
+        let rules = &rules;
+        verbs.iter().filter(move |verb| !rules.iter().any(|rule| grants(rule, group, plural, verb))).map(
+            move |verb| async move {
+                Ok((!is_granted(remote, group, plural, verb).await?).then_some((group, plural, *verb)))
+            },
+        )
+    };
+    let base = PERMISSIONS.into_iter().flat_map(unlisted);
+    let extra = NEEDS.into_iter().map(|n| (n.group, n.plural, n.verbs)).flat_map(unlisted);
     // The link's own limit of requests in flight bounds this.
-    join_all(questions).await.into_iter().filter_map(Result::transpose).collect()
+    let (base, extra) = futures::future::join(join_all(base), join_all(extra)).await;
+    let missing = base.into_iter().filter_map(Result::transpose);
+    let missing =
+        missing.map(|found| found.map(|(group, plural, verb)| format!("{verb} {}", resource(group, plural))));
+    let mut lacking: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for found in extra.into_iter().filter_map(Result::transpose) {
+        let (group, plural, verb) = found?;
+        lacking.entry(resource(group, plural)).or_default().push(verb.to_owned());
+    }
+    Ok(Missing { missing: missing.collect::<Result<_, CallError>>()?, lacking })
 }
 
-async fn missing_permission(
-    remote: &Remote,
-    group: &str,
-    resource: &str,
-    verb: &str,
-) -> Result<Option<String>, CallError> {
+/// What the API server says is granted everywhere; nothing when it does not answer such questions.
+async fn rules(remote: &Remote) -> Result<Vec<ResourceRule>, CallError> {
+    let review = SelfSubjectRulesReview {
+        spec: SelfSubjectRulesReviewSpec { namespace: Some(NOWHERE.to_owned()) },
+        ..SelfSubjectRulesReview::default()
+    };
+    let answer = remote
+        .call(|client| async move {
+            Api::<SelfSubjectRulesReview>::all(client).create(&PostParams::default(), &review).await
+        })
+        .await;
+    match answer {
+        Ok(answer) => Ok(answer.status.map(|status| status.resource_rules).unwrap_or_default()),
+        Err(error) if error.code().is_some() => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn grants(rule: &ResourceRule, group: &str, plural: &str, verb: &str) -> bool {
+    let has = |list: Option<&Vec<String>>, word: &str| {
+        list.is_some_and(|list| list.iter().any(|w| w == word || w == "*"))
+    };
+    rule.resource_names.as_ref().is_none_or(Vec::is_empty)
+        && has(rule.api_groups.as_ref(), group)
+        && has(rule.resources.as_ref(), plural)
+        && has(Some(&rule.verbs), verb)
+}
+
+async fn is_granted(remote: &Remote, group: &str, plural: &str, verb: &str) -> Result<bool, CallError> {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(ResourceAttributes {
                 group: Some(group.to_owned()),
-                resource: Some(resource.to_owned()),
+                resource: Some(plural.to_owned()),
                 verb: Some(verb.to_owned()),
                 ..ResourceAttributes::default()
             }),
@@ -101,9 +163,19 @@ async fn missing_permission(
             Api::<SelfSubjectAccessReview>::all(client).create(&PostParams::default(), &review).await
         })
         .await?;
-    let allowed = answer.status.is_some_and(|status| status.allowed);
-    let name = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
-    Ok((!allowed).then(|| format!("{verb} {name}")))
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+/// Fields of MedusaBackupSchedule's spec as the API server publishes them, which every account may read, unlike
+/// the definition itself; `None` when it does not say.
+pub async fn schedule_fields(remote: &Remote) -> Option<Fields> {
+    let request = http::Request::get(format!("/openapi/v3/apis/{MEDUSA}")).body(Vec::new()).ok()?;
+    let document = remote
+        .call(|client| async move { client.request::<serde_json::Value>(request).await })
+        .await
+        .inspect_err(|error| tracing::debug!(%error, "read the fields of MedusaBackupSchedule"))
+        .ok()?;
+    Fields::of_spec(&document, "MedusaBackupSchedule")
 }
 
 /// Who reconciles the Medusa kinds, or `None` when nobody was found or we may not look.
@@ -133,7 +205,7 @@ pub async fn medusa_controller(remote: &Remote) -> Option<MedusaController> {
 mod tests {
     use k8s_openapi::api::rbac::v1::ClusterRole;
 
-    use super::PERMISSIONS;
+    use super::*;
 
     #[test]
     fn the_shipped_role_grants_what_is_asked_for() {
@@ -144,7 +216,8 @@ mod tests {
             .find_map(|document| serde_saphyr::from_str(document).ok())
             .unwrap();
         let rules = role.rules.unwrap_or_default();
-        for (group, resource, verbs) in PERMISSIONS {
+        let extras = NEEDS.into_iter().map(|need| (need.group, need.plural, need.verbs));
+        for (group, resource, verbs) in PERMISSIONS.into_iter().chain(extras) {
             for verb in verbs {
                 let granted = rules.iter().any(|rule| {
                     let has = |list: &Option<Vec<String>>, word: &str| {
@@ -157,5 +230,20 @@ mod tests {
                 assert!(granted, "{verb} {resource}.{group} is not in kubeconfigs/data-plane-rbac.yaml");
             }
         }
+    }
+    #[test]
+    fn a_rule_grants_what_it_names_for_every_object() {
+        let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        let rule = |groups: &[&str], names: Option<&[&str]>| ResourceRule {
+            api_groups: Some(words(groups)),
+            resources: Some(words(&["secrets"])),
+            resource_names: names.map(words),
+            verbs: words(&["get", "list"]),
+        };
+        assert!(grants(&rule(&[""], None), "", "secrets", "list"));
+        assert!(grants(&rule(&["*"], Some(&[])), "", "secrets", "get"));
+        assert!(!grants(&rule(&[""], None), "", "secrets", "delete"));
+        assert!(!grants(&rule(&["apps"], None), "", "secrets", "get"));
+        assert!(!grants(&rule(&[""], Some(&["one"])), "", "secrets", "get"));
     }
 }

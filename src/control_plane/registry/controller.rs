@@ -131,7 +131,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
                     }
                     change = changes.recv() => match change {
                         Ok(Change::Contact(name) | Change::Datacenters(name)) => { let _ = trigger.send(name).await; }
-                        Ok(Change::Job { .. } | Change::Backups(_) | Change::Copies(_)) => {}
+                        Ok(_) => {}
                         Err(broadcast::error::RecvError::Lagged(_)) => for plane in planes.state() {
                             let _ = trigger.send(plane.name_any()).await;
                         },

@@ -178,12 +178,26 @@ fn listed(
 }
 
 fn authorized(facts: &Facts<'_>) -> Verdict {
-    listed(
+    let verdict = listed(
         facts.health.missing_permissions.as_ref(),
         facts.refusal.is_none() && facts.health.answer == Answer::Answered,
         (Reason::PermissionsGranted, "every permission needed is granted"),
         (Reason::PermissionsMissing, "missing (apply kubeconfigs/data-plane-rbac.yaml there)"),
-    )
+    );
+    let limits = facts.view.capabilities.denied();
+    if facts.health.hosts_none || limits.is_empty() {
+        return verdict;
+    }
+    let what = "what backups need is granted";
+    limited(verdict, what, &format!("{limits}. Apply kubeconfigs/data-plane-rbac.yaml there"))
+}
+
+/// A verdict that holds for backups, with what else does not work; any other as it is.
+fn limited((status, reason, message): Verdict, what: &str, limits: &str) -> Verdict {
+    match status {
+        Some(true) if !limits.is_empty() => (status, reason, format!("{what}; {limits}")),
+        Some(_) | None => (status, reason, message),
+    }
 }
 
 fn served(facts: &Facts<'_>) -> Verdict {
@@ -194,7 +208,7 @@ fn served(facts: &Facts<'_>) -> Verdict {
             "no CassandraDatacenter definition here: the cluster hosts no datacenters".to_owned(),
         );
     }
-    listed(
+    let verdict = listed(
         facts.health.missing_definitions.as_ref(),
         facts.refusal.is_none() && facts.health.answer == Answer::Answered,
         (Reason::DefinitionsServed, "every definition needed is served"),
@@ -202,7 +216,8 @@ fn served(facts: &Facts<'_>) -> Verdict {
             Reason::DefinitionMissing,
             "not served (install cass-operator, and the Medusa definitions with `medusa-fleet crds`)",
         ),
-    )
+    );
+    limited(verdict, "what backups need is served", &facts.view.capabilities.unserved())
 }
 
 fn synced(facts: &Facts<'_>) -> Verdict {
@@ -275,7 +290,10 @@ pub fn summary_reason(ready: &Condition) -> Option<Reason> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Conditions as _;
+    use crate::{
+        api::Conditions as _,
+        control_plane::capabilities::{self, Capabilities},
+    };
 
     fn ready_of(facts: &Facts<'_>) -> (String, String) {
         let mut list = Vec::new();
@@ -286,12 +304,7 @@ mod tests {
 
     fn live() -> View {
         let mut view = View::unknown();
-        view.contact = Contact::Live;
-        view.datacenters.synced = true;
-        view.jobs.synced = true;
-        view.backups.synced = true;
-        view.secrets.synced = true;
-        view.configurations.synced = true;
+        view.set_synced();
         view
     }
 
@@ -328,6 +341,23 @@ mod tests {
         conditions(&mut list, &facts(&health, &view), None, Timestamp::UNIX_EPOCH);
         assert!(list.of_type("Authorized").unwrap().message.contains("create secrets"));
         assert_eq!(list.of_type("Ready").unwrap().reason, "PermissionsMissing");
+    }
+
+    #[test]
+    fn what_backups_do_without_is_said_and_does_not_count() {
+        let (health, mut view) = (healthy(), live());
+        let mut capabilities = Capabilities::all();
+        capabilities.not_served = Some([capabilities::RESTORES.to_owned()].into());
+        capabilities.not_granted = Some([("configmaps".to_owned(), vec!["list".to_owned()])].into());
+        view.capabilities = std::sync::Arc::new(capabilities);
+        let mut list = Vec::new();
+        conditions(&mut list, &facts(&health, &view), None, Timestamp::UNIX_EPOCH);
+        let message = |type_| list.of_type(type_).map(|c| (c.status.as_str(), c.message.clone())).unwrap();
+        let (status, authorized) = message("Authorized");
+        assert!(status == "True" && authorized.contains("no deploying Medusa"), "{authorized}");
+        let (status, served) = message("Served");
+        assert!(status == "True" && served.contains("no restores"), "{served}");
+        assert!(list.is_true("Ready"));
     }
 
     #[test]

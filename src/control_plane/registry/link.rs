@@ -8,27 +8,22 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     capability,
     health::{Answer, Health},
     remote::{CallError, Remote},
-    watch,
+    watches::Watches,
 };
 use crate::{
-    api::{
-        cassandra::CassandraDatacenter,
-        labels,
-        medusa::{MedusaBackup, MedusaBackupJob, MedusaConfiguration},
-    },
     control_plane::{
+        capabilities::{Capabilities, SCHEDULES},
         fleet::{Change, Fleet, ViewCell},
-        replication::content::{configuration_record, secret_record},
-        view::{BackupRecord, Contact, ObjectKey, View},
+        view::{Contact, View},
     },
     runtime::{backoff, clock},
 };
@@ -37,8 +32,10 @@ use crate::{
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 /// First and longest pause between attempts while it does not.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
-/// Pause between two looks at what the cluster serves and allows, while all is well and while not.
-const CAPABILITIES_EVERY: (Duration, Duration) = (Duration::from_mins(5), Duration::from_secs(15));
+/// Pause between two looks at what the cluster serves and allows: while nothing is missing, while something is
+/// that backups do without, and while more is.
+const CAPABILITIES_EVERY: (Duration, Duration, Duration) =
+    (Duration::from_mins(5), Duration::from_mins(1), Duration::from_secs(15));
 /// Time a question may take before the cluster counts as not answering.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -97,35 +94,31 @@ struct Task {
 
 impl Task {
     async fn run(&self) {
-        let mut watches = JoinSet::new();
+        let Self { options, fleet, view, .. } = self;
+        let mut watches = Watches::new(&options.name, &options.control_plane, fleet.clone(), view.clone());
         let mut failures = 0;
         let mut look_again = Instant::now();
         loop {
             let answer = self.probe().await;
             let pause = if answer == Answer::Answered {
-                let back = watches.is_empty();
+                let back = watches.is_empty() || !self.was_live();
                 failures = 0;
                 self.answered();
                 if back || Instant::now() >= look_again {
-                    let well = self.look_at_capabilities().await;
-                    look_again =
-                        Instant::now() + if well { CAPABILITIES_EVERY.0 } else { CAPABILITIES_EVERY.1 };
+                    look_again = Instant::now() + self.look_at_capabilities().await;
                 }
                 if back {
-                    watches = self.start_watches();
-                } else if self.view.get().contact == Contact::Live && self.starved() {
-                    // A definition that was missing has appeared: watches waiting for it are in long pauses.
-                    watches = self.start_watches();
+                    watches.begin();
                 }
-                if self.starved() { CAPABILITIES_EVERY.1.min(PROBE_EVERY) } else { PROBE_EVERY }
+                watches.keep(&self.remote.client(), self.change_health(|health| health.hosts_none));
+                PROBE_EVERY
             } else {
                 // One lost answer is no lost cluster, but a rejected credential is not luck.
                 let tolerated = matches!(answer, Answer::Unreachable(_)) && failures == 0 && self.was_live();
                 let pause = backoff::delay(failures, RETRY.0, RETRY.1);
                 failures += 1;
                 if !tolerated {
-                    watches.abort_all();
-                    watches = JoinSet::new();
+                    watches.stop();
                     self.lost(answer, pause);
                 }
                 pause
@@ -173,11 +166,6 @@ impl Task {
         self.view.get().contact == Contact::Live
     }
 
-    /// Whether the cluster answers although not every watch has caught up.
-    fn starved(&self) -> bool {
-        !self.view.get().is_live()
-    }
-
     fn answered(&self) {
         let now = clock::now();
         self.view.update(|view| view.last_contact = Some(now));
@@ -223,142 +211,59 @@ impl Task {
         }
     }
 
-    /// Learns what the cluster serves and allows; says whether nothing is missing.
-    async fn look_at_capabilities(&self) -> bool {
-        let definitions = capability::missing_definitions(&self.remote).await.ok();
-        let permissions = capability::missing_permissions(&self.remote).await.ok();
+    /// Learns what the cluster serves and allows; says how long that holds.
+    async fn look_at_capabilities(&self) -> Duration {
+        let definitions = capability::definitions(&self.remote).await.ok();
+        let permissions = capability::permissions(&self.remote).await.ok();
         let controller = capability::medusa_controller(&self.remote).await;
+        let fields = match &definitions {
+            Some(served) if !served.lacking.contains(SCHEDULES) => {
+                capability::schedule_fields(&self.remote).await
+            }
+            _ => None,
+        };
         let hosts_none = self.options.local
             && definitions
                 .as_ref()
-                .is_some_and(|d| d.iter().any(|name| name.starts_with("cassandradatacenters.")));
-        let well = definitions.as_ref().is_some_and(|d| d.is_empty() || hosts_none)
-            && permissions.as_ref().is_some_and(Vec::is_empty)
+                .is_some_and(|d| d.missing.iter().any(|name| name.starts_with("cassandradatacenters.")));
+        let well = definitions.as_ref().is_some_and(|d| d.missing.is_empty() || hosts_none)
+            && permissions.as_ref().is_some_and(|p| p.missing.is_empty())
             && (controller.is_some() || hosts_none);
+        let changed = self.view.update(|view| {
+            let old = view.capabilities.clone();
+            let new = Capabilities {
+                not_served: definitions.as_ref().map(|d| d.lacking.clone()).or(old.not_served.clone()),
+                not_granted: permissions.as_ref().map(|p| p.lacking.clone()).or(old.not_granted.clone()),
+                schedule_fields: fields.or(old.schedule_fields.clone()),
+                refused: old.refused.clone(),
+                controller: controller.clone().or(old.controller.clone()),
+            };
+            let changed = *old != new;
+            if changed {
+                view.capabilities = Arc::new(new);
+            }
+            changed
+        });
+        let whole = hosts_none || self.view.get().capabilities.is_whole();
         let news = self.change_health(|health| {
             let before = health.clone();
             health.hosts_none = hosts_none;
-            health.missing_definitions = definitions.or(health.missing_definitions.take());
-            health.missing_permissions = permissions.or(health.missing_permissions.take());
+            health.missing_definitions = definitions.map(|d| d.missing).or(health.missing_definitions.take());
+            health.missing_permissions = permissions.map(|p| p.missing).or(health.missing_permissions.take());
             health.controller = controller.or(health.controller.take());
             *health != before
         });
-        if news {
+        if news || changed {
             self.announce_contact();
         }
-        well
-    }
-
-    /// Starts every watch anew. Until each has listed, nothing counts as absent.
-    fn start_watches(&self) -> JoinSet<()> {
-        let hosts_none = self.change_health(|health| health.hosts_none);
-        self.view.update(|view| {
-            view.contact = Contact::Live;
-            view.connected_at = Some(clock::now());
-            view.datacenters.synced = hosts_none;
-            view.jobs.synced = hosts_none;
-            view.backups.synced = hosts_none;
-            view.secrets.synced = false;
-            view.configurations.synced = false;
-        });
-        let mut watches = JoinSet::new();
-        let client = self.remote.client();
-        let copies = format!("{}={}", labels::CONTROL_PLANE, self.options.control_plane);
-        if !hosts_none {
-            let notify = self.notify();
-            watches.spawn(watch::run::<CassandraDatacenter, _>(
-                Api::all(client.clone()),
-                watch::config(""),
-                self.view.clone(),
-                |view| &mut view.datacenters,
-                Clone::clone,
-                move |key| notify.tell(key, Change::Datacenters),
-            ));
-            let notify = self.notify();
-            watches.spawn(watch::run::<MedusaBackupJob, _>(
-                Api::all(client.clone()),
-                watch::config(labels::JOB_UID),
-                self.view.clone(),
-                |view| &mut view.jobs,
-                without_managed_fields,
-                move |key| notify.tell_job(key),
-            ));
-            let notify = self.notify();
-            watches.spawn(watch::run::<MedusaBackup, _>(
-                Api::all(client.clone()),
-                watch::config(""),
-                self.view.clone(),
-                |view| &mut view.backups,
-                |backup| BackupRecord::from(backup),
-                move |key| {
-                    notify.tell(key, Change::Backups);
-                    notify.tell_job(key);
-                },
-            ));
-        }
-        let notify = self.notify();
-        watches.spawn(watch::run::<Secret, _>(
-            Api::all(client.clone()),
-            watch::config(&copies),
-            self.view.clone(),
-            |view| &mut view.secrets,
-            secret_record,
-            move |key| notify.tell(key, Change::Copies),
-        ));
-        let notify = self.notify();
-        watches.spawn(watch::run::<MedusaConfiguration, _>(
-            Api::all(client),
-            watch::config(&copies),
-            self.view.clone(),
-            |view| &mut view.configurations,
-            configuration_record,
-            move |key| notify.tell(key, Change::Copies),
-        ));
-        watches
-    }
-
-    fn notify(&self) -> Notify {
-        Notify { name: self.options.name.clone(), fleet: self.fleet.clone(), view: self.view.clone() }
-    }
-}
-
-/// Tells the fleet what changed here.
-struct Notify {
-    name: String,
-    fleet: Arc<Fleet>,
-    view: Arc<ViewCell>,
-}
-
-impl Notify {
-    /// `key` is the changed object, or `None` after a complete listing.
-    fn tell(&self, key: Option<&ObjectKey>, change: fn(String) -> Change) {
-        self.fleet.announce(change(self.name.clone()));
-        if key.is_none() && self.view.get().is_live() {
-            // The last listing to complete makes the data plane usable: everyone looks again.
-            self.fleet.announce(Change::Contact(self.name.clone()));
-        }
-    }
-
-    fn tell_job(&self, key: Option<&ObjectKey>) {
-        let view = self.view.get();
-        match key {
-            None if view.is_live() => self.fleet.announce(Change::Contact(self.name.clone())),
-            None => {}
-            Some(key) => {
-                if let Some(job) = view.jobs.items.get(key).and_then(|job| View::fleet_job(job)) {
-                    self.fleet.announce(Change::Job { data_plane: self.name.clone(), job: job.to_owned() });
-                }
-            }
+        match (well, whole) {
+            (true, true) => CAPABILITIES_EVERY.0,
+            (true, false) => CAPABILITIES_EVERY.1,
+            (false, _) => CAPABILITIES_EVERY.2,
         }
     }
 }
 
 fn after(now: Timestamp, pause: Duration) -> Timestamp {
     SignedDuration::try_from(pause).ok().and_then(|d| now.checked_add(d).ok()).unwrap_or(now)
-}
-
-fn without_managed_fields(job: &MedusaBackupJob) -> MedusaBackupJob {
-    let mut job = job.clone();
-    job.metadata.managed_fields = None;
-    job
 }

@@ -15,6 +15,7 @@ pub mod remote;
 mod sources;
 mod unregister;
 mod watch;
+mod watches;
 
 pub use controller::{RegistryContext, run as run_controller};
 pub use link::{Link, LinkOptions};

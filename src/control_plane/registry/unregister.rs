@@ -124,17 +124,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::control_plane::view::{Contact, CopyRecord, ObjectKey};
+    use crate::control_plane::view::{CopyRecord, ObjectKey};
 
     fn view(live: bool, copies: usize) -> View {
         let mut view = View::unknown();
         if live {
-            view.contact = Contact::Live;
-            view.datacenters.synced = true;
-            view.jobs.synced = true;
-            view.backups.synced = true;
-            view.secrets.synced = true;
-            view.configurations.synced = true;
+            view.set_synced();
         }
         for n in 0..copies {
             view.secrets.items.insert(ObjectKey::new("ns", format!("s{n}")), Arc::new(CopyRecord::default()));

@@ -1,6 +1,13 @@
 //! One watch of one kind in one data plane, kept in its view.
 
-use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::{
@@ -28,15 +35,26 @@ pub(super) fn config(selector: &str) -> watcher::Config {
     if selector.is_empty() { config } else { config.labels(selector) }
 }
 
-/// Watches for ever, keeping what `keep` makes of each object in `section`. `changed` is called after
-/// each change with the object's key, and with `None` once per complete listing.
+/// What a watch has to tell.
+pub(super) enum News<'a, T> {
+    /// A listing is complete.
+    Listed,
+    /// An object changed: its key, and what is kept of it, or was kept until it went.
+    Changed(&'a ObjectKey, Option<&'a Arc<T>>),
+    /// The API server refuses to list, in its words. It is asked again, with growing pauses.
+    Refused(&'a str),
+}
+
+/// Watches for ever, keeping what `keep` makes of each object in `section`. `tell` hears of each change, and
+/// `failed` is set for good once anything went wrong.
 pub(super) async fn run<K, T>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
     cell: Arc<ViewCell>,
+    failed: Arc<AtomicBool>,
     section: fn(&mut View) -> &mut Section<T>,
     keep: impl Fn(&K) -> T,
-    changed: impl Fn(Option<&ObjectKey>),
+    tell: impl Fn(News<'_, T>),
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     T: Send + Sync,
@@ -66,28 +84,37 @@ pub(super) async fn run<K, T>(
                     section.items = items;
                     section.synced = true;
                 });
-                changed(None);
+                tell(News::Listed);
             }
             Ok(Some(Event::Apply(object))) => {
                 let key = ObjectKey::of(&object);
-                let kept = decoded(object);
-                cell.update(|view| {
-                    let items = &mut section(view).items;
-                    match kept {
-                        Some((key, kept)) => items.insert(key, kept),
-                        None => items.remove(&key),
-                    }
+                let kept = decoded(object).map(|(_, kept)| kept);
+                let before = cell.update(|view| match &kept {
+                    Some(kept) => section(view).items.insert(key.clone(), kept.clone()),
+                    None => section(view).items.remove(&key),
                 });
-                changed(Some(&key));
+                tell(News::Changed(&key, kept.or(before).as_ref()));
             }
             Ok(Some(Event::Delete(object))) => {
                 let key = ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any());
-                cell.update(|view| section(view).items.remove(&key));
-                changed(Some(&key));
+                let before = cell.update(|view| section(view).items.remove(&key));
+                tell(News::Changed(&key, before.as_ref()));
             }
             // The watcher itself starts over, with growing pauses.
-            Err(error) => tracing::debug!(%kind, %error, "watch interrupted"),
+            Err(error) => {
+                tracing::debug!(%kind, %error, "watch interrupted");
+                failed.store(true, Ordering::Release);
+                if let Some(words) = refusal(&error) {
+                    tell(News::Refused(words));
+                }
+            }
             Ok(None) => return,
         }
     }
+}
+
+/// The API server's words when it does not serve or permit a listing; nothing for what may pass by itself.
+fn refusal(error: &watcher::Error) -> Option<&str> {
+    let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else { return None };
+    matches!(status.code, 403..=405).then_some(status.message.as_str())
 }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use serde_json::{Value, json};
 
 use super::desired::{CopyKey, CopyKind};
 use crate::{
-    api::{labels, medusa::MedusaConfiguration},
+    api::{labels, medusa::MedusaConfiguration, names},
     control_plane::{
         sources::{Payload, hash_configuration, hash_data},
         view::{CopyRecord, ObjectKey},
@@ -39,6 +42,18 @@ pub fn secret_record(secret: &Secret) -> CopyRecord {
 #[must_use]
 pub fn configuration_record(configuration: &MedusaConfiguration) -> CopyRecord {
     record(&configuration.metadata, hash_configuration(&configuration.spec))
+}
+
+/// What is kept of a ConfigMap we wrote; the hash is over its `data`, keys and values.
+#[must_use]
+pub fn config_map_record(map: &ConfigMap) -> CopyRecord {
+    record(&map.metadata, hash_config_map(map.data.as_ref().unwrap_or(&BTreeMap::new())))
+}
+
+/// Hash of a ConfigMap's data.
+#[must_use]
+pub fn hash_config_map(data: &BTreeMap<String, String>) -> String {
+    names::sha256_hex(serde_json::to_string(data).unwrap_or_default().as_bytes())
 }
 
 /// Which version of a copy a write is meant for.

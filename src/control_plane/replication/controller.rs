@@ -86,7 +86,7 @@ async fn copy(context: &ReplicationContext, shared: &Arc<Shared>, wanted: &watch
                 change = changes.recv() => match change {
                     Ok(Change::Datacenters(_) | Change::Contact(_)) | Err(broadcast::error::RecvError::Lagged(_)) => break,
                     Ok(Change::Copies(_)) => shared.progress.notify_one(),
-                    Ok(Change::Job { .. } | Change::Backups(_)) => {}
+                    Ok(_) => {}
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
             }

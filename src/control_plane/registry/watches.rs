@@ -1,0 +1,434 @@
+//! The watches of one data plane: which there are, what each keeps, and whom it tells.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client, Resource, ResourceExt, core::DeserializeGuard};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use super::watch::{self, News};
+use crate::{
+    api::{
+        cassandra::CassandraDatacenter,
+        labels,
+        medusa::{
+            MedusaBackup, MedusaBackupJob, MedusaBackupSchedule, MedusaConfiguration, MedusaRestoreJob,
+            MedusaTask,
+        },
+    },
+    control_plane::{
+        capabilities::{CONFIG_MAPS, RESTORES, SCHEDULES, TASKS},
+        fleet::{Change, Fleet, ViewCell},
+        replication::content::{config_map_record, configuration_record, secret_record},
+        view::{BackupRecord, Contact, ObjectKey, Section, View},
+    },
+    runtime::clock,
+};
+
+/// What is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Datacenters,
+    Jobs,
+    Backups,
+    Secrets,
+    Configurations,
+    Extra(Extra),
+}
+
+/// What is watched only where it is served and permitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Extra {
+    Schedules,
+    Tasks,
+    Restores,
+    ConfigMaps,
+}
+
+impl Kind {
+    const ALL: [Self; 9] = [
+        Self::Datacenters,
+        Self::Jobs,
+        Self::Backups,
+        Self::Secrets,
+        Self::Configurations,
+        Self::Extra(Extra::Schedules),
+        Self::Extra(Extra::Tasks),
+        Self::Extra(Extra::Restores),
+        Self::Extra(Extra::ConfigMaps),
+    ];
+
+    /// Whether its watch has something to do. `hosts_none`: no datacenters there, and none expected.
+    fn is_wanted(self, view: &View, hosts_none: bool) -> bool {
+        match self {
+            Self::Secrets | Self::Configurations => true,
+            Self::Datacenters | Self::Jobs | Self::Backups => !hosts_none,
+            // What nobody knows yet is tried.
+            Self::Extra(extra) => !hosts_none && view.capabilities.watchable(extra.resource()) != Some(false),
+        }
+    }
+
+    fn synced(self, view: &mut View) -> &mut bool {
+        match self {
+            Self::Datacenters => &mut view.datacenters.synced,
+            Self::Jobs => &mut view.jobs.synced,
+            Self::Backups => &mut view.backups.synced,
+            Self::Secrets => &mut view.secrets.synced,
+            Self::Configurations => &mut view.configurations.synced,
+            Self::Extra(Extra::Schedules) => &mut view.schedules.synced,
+            Self::Extra(Extra::Tasks) => &mut view.tasks.synced,
+            Self::Extra(Extra::Restores) => &mut view.restores.synced,
+            Self::Extra(Extra::ConfigMaps) => &mut view.config_maps.synced,
+        }
+    }
+
+    /// Complete, and empty where it may be missing; says whether it was complete before.
+    fn settle(self, view: &mut View) -> bool {
+        match self {
+            Self::Datacenters | Self::Jobs | Self::Backups | Self::Secrets | Self::Configurations => {}
+            Self::Extra(Extra::Schedules) => view.schedules.items.clear(),
+            Self::Extra(Extra::Tasks) => view.tasks.items.clear(),
+            Self::Extra(Extra::Restores) => view.restores.items.clear(),
+            Self::Extra(Extra::ConfigMaps) => view.config_maps.items.clear(),
+        }
+        std::mem::replace(self.synced(view), true)
+    }
+}
+
+impl Extra {
+    fn resource(self) -> &'static str {
+        match self {
+            Self::Schedules => SCHEDULES,
+            Self::Tasks => TASKS,
+            Self::Restores => RESTORES,
+            Self::ConfigMaps => CONFIG_MAPS,
+        }
+    }
+}
+
+struct Running {
+    _task: JoinSet<()>,
+    failed: Arc<AtomicBool>,
+}
+
+/// The running watches of one data plane; dropping them ends them.
+pub(super) struct Watches {
+    name: String,
+    control_plane: String,
+    fleet: Arc<Fleet>,
+    view: Arc<ViewCell>,
+    running: BTreeMap<Kind, Running>,
+}
+
+impl Watches {
+    pub(super) fn new(name: &str, control_plane: &str, fleet: Arc<Fleet>, view: Arc<ViewCell>) -> Self {
+        Self {
+            name: name.to_owned(),
+            control_plane: control_plane.to_owned(),
+            fleet,
+            view,
+            running: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// The cluster answers, and nothing of it is listed yet.
+    pub(super) fn begin(&mut self) {
+        self.stop();
+        self.view.update(|view| {
+            view.contact = Contact::Live;
+            view.connected_at = Some(clock::now());
+            for kind in Kind::ALL {
+                *kind.synced(view) = false;
+            }
+        });
+    }
+
+    /// Ends all of them.
+    pub(super) fn stop(&mut self) {
+        self.running.clear();
+    }
+
+    /// Starts what is missing, and anew what failed before it caught up: a definition may have appeared that a
+    /// watch in a long pause waits for. Ends what the cluster no longer serves or permits. Until a watch has
+    /// listed, nothing of its kind counts as absent.
+    pub(super) fn keep(&mut self, client: &Client, hosts_none: bool) {
+        for kind in Kind::ALL {
+            let wanted = kind.is_wanted(&self.view.get(), hosts_none);
+            let runs = self.running.get(&kind);
+            if !wanted {
+                let settled = self.view.update(|view| kind.settle(view));
+                if self.running.remove(&kind).is_some() || !settled {
+                    self.tell_contact();
+                }
+                continue;
+            }
+            let synced = self.view.update(|view| *kind.synced(view));
+            match runs {
+                Some(running) if synced || !running.failed.load(Ordering::Acquire) => continue,
+                Some(_) => {}
+                None => self.view.update(|view| {
+                    *kind.synced(view) = false;
+                    view.connected_at = Some(clock::now());
+                }),
+            }
+            let running = self.start(kind, client.clone());
+            self.running.insert(kind, running);
+        }
+    }
+
+    fn start(&self, kind: Kind, client: Client) -> Running {
+        let copies = format!("{}={}", labels::CONTROL_PLANE, self.control_plane);
+        match kind {
+            Kind::Datacenters => {
+                let notify = self.notify();
+                self.spawn(
+                    client,
+                    "",
+                    |view| &mut view.datacenters,
+                    trimmed::<CassandraDatacenter>,
+                    move |news| {
+                        notify.tell(&news, Change::Datacenters);
+                    },
+                )
+            }
+            Kind::Jobs => {
+                let notify = self.notify();
+                self.spawn(
+                    client,
+                    labels::JOB_UID,
+                    |view| &mut view.jobs,
+                    trimmed::<MedusaBackupJob>,
+                    move |news| {
+                        notify
+                            .tell_child(&news, |data_plane, job| Some(Change::Job { data_plane, job: job? }));
+                    },
+                )
+            }
+            Kind::Backups => {
+                let notify = self.notify();
+                self.spawn(
+                    client,
+                    "",
+                    |view| &mut view.backups,
+                    |backup: &MedusaBackup| BackupRecord::from(backup),
+                    move |news| {
+                        notify.tell(&news, Change::Backups);
+                        if let News::Changed(key, _) = news {
+                            notify.tell_job(key);
+                        }
+                    },
+                )
+            }
+            Kind::Secrets => {
+                let notify = self.notify();
+                self.spawn(
+                    client,
+                    &copies,
+                    |view| &mut view.secrets,
+                    |s: &Secret| secret_record(s),
+                    move |news| {
+                        notify.tell(&news, Change::Copies);
+                    },
+                )
+            }
+            Kind::Configurations => {
+                let notify = self.notify();
+                self.spawn(
+                    client,
+                    &copies,
+                    |view| &mut view.configurations,
+                    |configuration: &MedusaConfiguration| configuration_record(configuration),
+                    move |news| notify.tell(&news, Change::Copies),
+                )
+            }
+            Kind::Extra(extra) => self.start_extra(extra, client, &copies),
+        }
+    }
+
+    fn start_extra(&self, extra: Extra, client: Client, copies: &str) -> Running {
+        match extra {
+            Extra::Schedules => {
+                let notify = self.notify();
+                self.spawn(
+                    client,
+                    "",
+                    |view| &mut view.schedules,
+                    trimmed::<MedusaBackupSchedule>,
+                    move |news| {
+                        notify.tell(&news, Change::Schedules);
+                        notify.note(&news, SCHEDULES, |view| &mut view.schedules);
+                    },
+                )
+            }
+            Extra::Tasks => {
+                let notify = self.notify();
+                self.spawn(
+                    client,
+                    labels::JOB_UID,
+                    |view| &mut view.tasks,
+                    trimmed::<MedusaTask>,
+                    move |news| {
+                        notify.tell_child(&news, |data_plane, job| {
+                            Some(Change::Task { data_plane, job: job? })
+                        });
+                        notify.note(&news, TASKS, |view| &mut view.tasks);
+                    },
+                )
+            }
+            Extra::Restores => {
+                let notify = self.notify();
+                self.spawn(
+                    client,
+                    "",
+                    |view| &mut view.restores,
+                    trimmed::<MedusaRestoreJob>,
+                    move |news| {
+                        notify.tell_child(&news, |data_plane, job| Some(Change::Restore { data_plane, job }));
+                        notify.note(&news, RESTORES, |view| &mut view.restores);
+                    },
+                )
+            }
+            Extra::ConfigMaps => {
+                let notify = self.notify();
+                self.spawn(
+                    client,
+                    copies,
+                    |view| &mut view.config_maps,
+                    |map: &ConfigMap| config_map_record(map),
+                    move |news| {
+                        notify.tell(&news, Change::ConfigMaps);
+                        notify.note(&news, CONFIG_MAPS, |view| &mut view.config_maps);
+                    },
+                )
+            }
+        }
+    }
+
+    fn spawn<K, T>(
+        &self,
+        client: Client,
+        selector: &str,
+        section: fn(&mut View) -> &mut Section<T>,
+        keep: impl Fn(&K) -> T + Send + Sync + 'static,
+        tell: impl Fn(News<'_, T>) + Send + Sync + 'static,
+    ) -> Running
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        T: Send + Sync + 'static,
+    {
+        let failed = Arc::new(AtomicBool::new(false));
+        let api: Api<DeserializeGuard<K>> = Api::all(client);
+        let mut task = JoinSet::new();
+        task.spawn(watch::run(
+            api,
+            watch::config(selector),
+            self.view.clone(),
+            failed.clone(),
+            section,
+            keep,
+            tell,
+        ));
+        Running { _task: task, failed }
+    }
+
+    fn notify(&self) -> Notify {
+        Notify { name: self.name.clone(), fleet: self.fleet.clone(), view: self.view.clone() }
+    }
+
+    fn tell_contact(&self) {
+        self.fleet.announce(Change::Contact(self.name.clone()));
+    }
+}
+
+/// Tells the fleet what changed here.
+struct Notify {
+    name: String,
+    fleet: Arc<Fleet>,
+    view: Arc<ViewCell>,
+}
+
+impl Notify {
+    fn tell<T>(&self, news: &News<'_, T>, change: fn(String) -> Change) {
+        match news {
+            News::Listed => {
+                self.fleet.announce(change(self.name.clone()));
+                self.tell_if_live();
+            }
+            News::Changed(..) => self.fleet.announce(change(self.name.clone())),
+            News::Refused(_) => {}
+        }
+    }
+
+    /// About an object a fleet object made, as far as its label says.
+    fn tell_child<T: ResourceExt>(
+        &self,
+        news: &News<'_, T>,
+        change: fn(String, Option<String>) -> Option<Change>,
+    ) {
+        match news {
+            News::Listed => self.tell_if_live(),
+            News::Changed(_, child) => {
+                let job = child.and_then(|child| View::fleet_job(child.as_ref())).map(str::to_owned);
+                if let Some(change) = change(self.name.clone(), job) {
+                    self.fleet.announce(change);
+                }
+            }
+            News::Refused(_) => {}
+        }
+    }
+
+    /// About the MedusaBackup `key`, to whom its job belongs.
+    fn tell_job(&self, key: &ObjectKey) {
+        let view = self.view.get();
+        if let Some(job) = view.jobs.items.get(key).and_then(|job| View::fleet_job(job.as_ref())) {
+            self.fleet.announce(Change::Job { data_plane: self.name.clone(), job: job.to_owned() });
+        }
+    }
+
+    /// The last listing to complete makes the data plane usable: everyone looks again.
+    fn tell_if_live(&self) {
+        if self.view.get().is_live() {
+            self.fleet.announce(Change::Contact(self.name.clone()));
+        }
+    }
+
+    /// Remembers that the API server refuses to list a kind that may be missing, or no longer does.
+    fn note<T>(&self, news: &News<'_, T>, resource: &str, section: fn(&mut View) -> &mut Section<T>) {
+        let changed = self.view.update(|view| match news {
+            News::Changed(..) => false,
+            News::Listed => {
+                view.capabilities.refused.contains_key(resource)
+                    && Arc::make_mut(&mut view.capabilities).refused.remove(resource).is_some()
+            }
+            News::Refused(words) => {
+                let section = section(view);
+                section.items.clear();
+                section.synced = true;
+                let refused = &mut Arc::make_mut(&mut view.capabilities).refused;
+                refused.insert(resource.to_owned(), (*words).to_owned()).is_none()
+            }
+        });
+        if changed {
+            self.fleet.announce(Change::Contact(self.name.clone()));
+        }
+    }
+}
+
+/// The object without what the API server keeps about its writers: most of its size, and nothing decides by it.
+fn trimmed<K: ResourceExt + Clone>(object: &K) -> K {
+    let mut object = object.clone();
+    object.meta_mut().managed_fields = None;
+    object
+}
