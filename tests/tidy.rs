@@ -84,7 +84,7 @@ fn modules_import_downwards_only() {
 }
 
 /// Files that decide. They take `now` and what was seen as arguments and return what to do.
-const PURE: [&str; 47] = [
+const PURE: [&str; 56] = [
     "src/control_plane/capabilities.rs",
     "src/control_plane/view.rs",
     "src/control_plane/registry/health.rs",
@@ -101,6 +101,15 @@ const PURE: [&str; 47] = [
     "src/control_plane/fanout/judge.rs",
     "src/control_plane/fanout/rollout.rs",
     "src/control_plane/fanout/rollup.rs",
+    "src/control_plane/tasks/advance.rs",
+    "src/control_plane/tasks/child.rs",
+    "src/control_plane/tasks/ending.rs",
+    "src/control_plane/tasks/gate.rs",
+    "src/control_plane/tasks/judge.rs",
+    "src/control_plane/tasks/limits.rs",
+    "src/control_plane/tasks/plan.rs",
+    "src/control_plane/tasks/retention.rs",
+    "src/control_plane/tasks/rollup.rs",
     "src/control_plane/inventory/grouping.rs",
     "src/control_plane/inventory/points.rs",
     "src/control_plane/inventory/clusters.rs",

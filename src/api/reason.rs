@@ -181,6 +181,22 @@ reasons! {
     /// The whole run took longer than allowed.
     DeadlineExceeded,
 
+    // Rollouts.
+    /// Its time in the stagger window has not come, or as many are at work as may be.
+    AwaitingTurn,
+    /// An attempt failed; the next one follows after a pause.
+    AwaitingRetry,
+    /// Too many datacenters failed; nothing more is started.
+    FailureBudgetSpent,
+    /// Nothing went on for longer than allowed.
+    ProgressDeadlineExceeded,
+    /// The cluster is being restored; its backup waits.
+    RestoreInProgress,
+    /// Only the plan was asked for.
+    DryRun,
+    /// So many datacenters that their status could not be stored.
+    TooManyDatacenters,
+
     // Tasks.
     /// A node's Medusa answered that it cannot.
     CallRefused,

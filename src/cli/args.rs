@@ -62,6 +62,10 @@ pub enum Verb {
     Backup(Backup),
     /// List the restore points
     Backups(Backups),
+    /// Make the MedusaBackups say what the storage holds
+    Sync(Task),
+    /// Delete backups by Medusa's retention, but never a cluster's last complete restore point
+    Purge(Task),
     /// Say whether the fleet is protected
     Status,
     /// Show everything known about one object
@@ -177,6 +181,31 @@ pub struct Backup {
     pub dry_run: bool,
 }
 
+/// `sync` and `purge`.
+#[derive(Debug, Args)]
+pub struct Task {
+    /// Name of the task [default: the verb and the time]
+    pub name: Option<String>,
+    /// Which datacenters.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// What to do about a data plane that does not answer
+    #[arg(long, value_enum, ignore_case = true, default_value = "Wait", value_name = "POLICY")]
+    pub unreachable_policy: PolicyArg,
+    /// Wait until the task is over
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait, and show the progress of every datacenter
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Wait no longer than this; the task goes on after that
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
+    /// Have the controller say what it would do and what it would refuse, and why, without doing it
+    #[arg(long, conflicts_with_all = ["wait", "watch"])]
+    pub dry_run: bool,
+}
+
 /// [`BackupType`] as typed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum TypeArg {
@@ -228,7 +257,7 @@ pub struct Backups {
 /// `describe`.
 #[derive(Debug, Args)]
 pub struct Describe {
-    /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME` or `job/NAME`
+    /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME` or `task/NAME`
     #[arg(value_name = "KIND/NAME")]
     pub object: String,
 }

@@ -23,6 +23,8 @@ use failure::{Failure, Outcome};
 use home::Home;
 use output::{Format, Printer};
 
+use crate::api::fleet::FleetOperation;
+
 /// What kubectl's users type.
 const PLUGIN: &str = "kubectl medusa";
 
@@ -103,6 +105,14 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
         Verb::Backups(args) => {
             let cluster = args.cluster.as_deref();
             ask(&global, context, async |home| commands::list::backups(printer, home, cluster).await)
+        }
+        Verb::Sync(args) => {
+            let sync = FleetOperation::Sync;
+            ask(&global, context, async |home| commands::task::run(printer, home, sync, &args).await)
+        }
+        Verb::Purge(args) => {
+            let purge = FleetOperation::Purge;
+            ask(&global, context, async |home| commands::task::run(printer, home, purge, &args).await)
         }
         Verb::Status => ask(&global, context, async |home| commands::status::run(printer, home).await),
         Verb::Describe(args) => {

@@ -136,6 +136,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         client: config.client.clone(),
         namespace: config.namespace.clone(),
         fleet: fleet.clone(),
+        control_plane: control_plane.clone(),
+        events: events.clone(),
+    };
+    let tasks = tasks::TasksContext {
+        client: config.client.clone(),
+        namespace: config.namespace.clone(),
+        fleet: fleet.clone(),
         control_plane,
         events: events.clone(),
     };
@@ -157,6 +164,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         () = sources.watch() => "watch of the sources",
         () = replication::run(replication) => "replication",
         () = fanout::run(fanout, shutdown.clone()) => "fan-out",
+        () = tasks::run(tasks, shutdown.clone()) => "tasks",
         () = inventory::run(inventory) => "inventory",
     };
     if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::PartEnded(ended)) }

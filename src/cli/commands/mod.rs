@@ -6,6 +6,8 @@ pub mod crds;
 pub mod describe;
 pub mod list;
 pub mod preview;
+pub mod run;
 pub mod status;
+pub mod task;
 pub mod version;
 pub mod wait;

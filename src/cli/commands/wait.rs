@@ -6,13 +6,14 @@ use futures::StreamExt as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use kube::runtime::{WatchStreamExt as _, watcher};
 
+use super::run::Run;
 use crate::{
-    api::fleet::{FleetBackup, FleetBackupJob, FleetBackupJobStatus, Phase},
+    api::fleet::{DatacenterRun, FleetBackup, Phase},
     cli::{
         failure::{Failure, Outcome, why},
         home::Home,
         output::{Printer, one_line},
-        views::run,
+        views::run as views,
     },
 };
 
@@ -24,28 +25,28 @@ const LISTING: Duration = Duration::from_secs(10);
 
 /// How the waiting ended.
 #[derive(Debug)]
-pub enum Ended {
+pub enum Ended<K> {
     /// The run is over.
-    Over(Box<FleetBackupJob>),
+    Over(Box<K>),
     /// The person pressed Ctrl-C.
     Interrupted,
     /// The time is up; this is how far it is.
-    TimedOut(Option<Box<FleetBackupJobStatus>>),
-    /// Somebody deleted the job.
+    TimedOut(Option<Box<K>>),
+    /// Somebody deleted it.
     Deleted,
 }
 
-/// Watches the job until it is over, the time is up, or the person has had enough.
+/// Watches the run until it is over, the time is up, or the person has had enough.
 ///
 /// # Errors
-/// When the job cannot be watched.
-pub async fn until_over(
+/// When it cannot be watched.
+pub async fn until_over<K: Run>(
     home: &Home,
     name: &str,
     timeout: Option<Duration>,
     progress: &mut Progress,
-) -> Outcome<Ended> {
-    let mut jobs = pin!(watcher::watch_object(home.api::<FleetBackupJob>(), name).default_backoff());
+) -> Outcome<Ended<K>> {
+    let mut runs = pin!(watcher::watch_object(home.api::<K>(), name).default_backoff());
     let mut time_up = pin!(async {
         match timeout {
             Some(timeout) => tokio::time::sleep(timeout).await,
@@ -56,35 +57,36 @@ pub async fn until_over(
     let mut not_taken_up = pin!(tokio::time::sleep(NOT_TAKEN_UP));
     let mut hinted = false;
     let mut is_lost = false;
-    let mut last: Option<FleetBackupJobStatus> = None;
+    let mut last: Option<K> = None;
     loop {
         let seen = tokio::select! {
-            seen = jobs.next() => seen,
+            seen = runs.next() => seen,
             () = &mut time_up => return Ok(Ended::TimedOut(last.map(Box::new))),
             _ = &mut interrupted => return Ok(Ended::Interrupted),
             () = &mut not_taken_up, if !hinted => {
                 hinted = true;
-                if last.as_ref().is_none_or(|status| status.phase.is_none()) {
+                if last.as_ref().is_none_or(|run| run.phase().is_none()) {
                     progress.note("no control plane has taken the run up yet; is one running?");
                 }
                 continue;
             }
         };
         match seen {
-            Some(Ok(Some(job))) => {
+            Some(Ok(Some(run))) => {
                 is_lost = false;
-                let status = job.status.clone().unwrap_or_default();
-                progress.update(last.as_ref(), &status)?;
-                if status.phase.is_some_and(Phase::is_final) {
-                    return Ok(Ended::Over(Box::new(job)));
+                let before = last.as_ref().map_or_else(Vec::new, K::datacenters);
+                progress.update(&before, &run.datacenters())?;
+                if run.phase().is_some_and(Phase::is_final) {
+                    return Ok(Ended::Over(Box::new(run)));
                 }
-                last = Some(status);
+                last = Some(run);
             }
             Some(Ok(None)) | None => return Ok(Ended::Deleted),
             Some(Err(error)) => {
                 if let Some(refusal) = refusal(&error) {
                     return Err(Failure::CouldNotAsk(format!(
-                        "cannot watch fleetbackupjob `{name}` {home}: {refusal}"
+                        "cannot watch {} `{name}` {home}: {refusal}",
+                        K::kind_word()
                     )));
                 }
                 if !is_lost {
@@ -179,11 +181,11 @@ impl Progress {
         }
     }
 
-    fn update(&mut self, before: Option<&FleetBackupJobStatus>, after: &FleetBackupJobStatus) -> Outcome {
+    fn update(&mut self, before: &[DatacenterRun], after: &[DatacenterRun]) -> Outcome {
         match &mut self.show {
             Show::Nothing => {}
             Show::Lines => {
-                for line in run::changes(before, after) {
+                for line in views::changes(before, after) {
                     self.printer.say(&line)?;
                 }
             }
@@ -200,8 +202,8 @@ impl Progress {
     }
 }
 
-fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, status: &FleetBackupJobStatus) {
-    let titles: Vec<String> = status.datacenters.iter().map(run::title).collect();
+fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, runs: &[DatacenterRun]) {
+    let titles: Vec<String> = runs.iter().map(views::title).collect();
     // An entry that stood for a data plane makes room for its datacenters once those are known.
     bars.retain(|title, bar| {
         let stays = titles.contains(title);
@@ -211,7 +213,7 @@ fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, status: &
         }
         stays
     });
-    for (title, dc) in titles.iter().zip(&status.datacenters) {
+    for (title, dc) in titles.iter().zip(runs) {
         let bar = bars.entry(title.clone()).or_insert_with(|| {
             let bar = all.add(ProgressBar::new(0)).with_prefix(title.clone());
             let style = ProgressStyle::with_template("{prefix:32!} [{bar:20}] {msg}");
@@ -221,7 +223,7 @@ fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, status: &
         let nodes = dc.nodes.unwrap_or_default();
         bar.set_length(nodes.total.max(1).unsigned_abs());
         bar.set_position(nodes.finished.unsigned_abs());
-        bar.set_message(run::line(dc));
+        bar.set_message(views::line(dc));
         if dc.phase.is_final() {
             bar.abandon();
         }

@@ -6,6 +6,7 @@ pub mod data_planes;
 pub mod detail;
 pub mod run;
 pub mod status;
+pub mod task;
 
 #[cfg(test)]
 pub(crate) mod fixtures;

@@ -1,4 +1,4 @@
-//! A backup run: what changed, and how it ended.
+//! A run over datacenters: what changed, and how it ended.
 
 use std::fmt::Write as _;
 
@@ -40,10 +40,9 @@ pub fn line(run: &DatacenterRun) -> String {
 
 /// One line per datacenter whose state is not what it was.
 #[must_use]
-pub fn changes(before: Option<&FleetBackupJobStatus>, after: &FleetBackupJobStatus) -> Vec<String> {
-    let known = before.map_or(&[][..], |status| &status.datacenters);
-    let was = |run: &DatacenterRun| known.iter().find(|old| title(old) == title(run)).map(line);
-    let changed = after.datacenters.iter().filter(|run| was(run).as_deref() != Some(&line(run)));
+pub fn changes(before: &[DatacenterRun], after: &[DatacenterRun]) -> Vec<String> {
+    let was = |run: &DatacenterRun| before.iter().find(|old| title(old) == title(run)).map(line);
+    let changed = after.iter().filter(|run| was(run).as_deref() != Some(&line(run)));
     changed.map(|run| format!("{}: {}", title(run), line(run))).collect()
 }
 
@@ -85,17 +84,17 @@ mod tests {
 
     #[test]
     fn only_what_changed_is_told() {
-        let (running, finished) = (running_run(), finished_run());
+        let (running, finished) = (running_run().datacenters, finished_run().datacenters);
         assert_eq!(
-            changes(None, &running),
+            changes(&[], &running),
             [
                 "eu-1/shop/dc1: Running, 1/3 nodes",
                 "us-1/shop/dc2: Pending (DataPlaneUnreachable: no answer for 2m)"
             ]
         );
-        assert_eq!(changes(Some(&running), &running), Vec::<String>::new());
+        assert_eq!(changes(&running, &running), Vec::<String>::new());
         assert_eq!(
-            changes(Some(&running), &finished),
+            changes(&running, &finished),
             [
                 "eu-1/shop/dc1: Succeeded, 3/3 nodes, 1.00 GB",
                 "us-1/shop/dc2: Succeeded, 3/3 nodes, 256.00 MB"

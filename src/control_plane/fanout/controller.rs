@@ -336,7 +336,7 @@ impl Fanout {
         match phase {
             Phase::Succeeded => events.normal(about, Reason::Succeeded, "Backup", note),
             Phase::PartiallyFailed => events.warning(about, Reason::PartiallyFailed, "Backup", note),
-            Phase::Failed | Phase::Skipped | Phase::Pending | Phase::Running => {
+            Phase::Failed | Phase::Cancelled | Phase::Skipped | Phase::Pending | Phase::Running => {
                 events.warning(about, Reason::Failed, "Backup", note);
             }
         }

@@ -50,7 +50,7 @@ pub(super) fn entries(
         .collect()
 }
 
-fn set(entry: &mut DatacenterRun, phase: Phase, reason: Reason, message: Option<String>) {
+pub(crate) fn set(entry: &mut DatacenterRun, phase: Phase, reason: Reason, message: Option<String>) {
     entry.phase = phase;
     entry.reason = Some(reason.as_str().to_owned());
     entry.message = message;
@@ -182,6 +182,7 @@ pub fn summarize(
         observed_generation: job.metadata.generation,
         phase: Some(phase),
         start_time: old.start_time.or(Some(Time(now))),
+        last_progress_time: None,
         finish_time: if phase.is_final() { old.finish_time.or(Some(Time(now))) } else { None },
         start_skew_seconds: skew,
         counts: Some(counts),
@@ -204,7 +205,7 @@ pub fn summarize(
     status
 }
 
-fn count(entries: &[DatacenterRun]) -> DatacenterCounts {
+pub(crate) fn count<'a>(entries: impl IntoIterator<Item = &'a DatacenterRun>) -> DatacenterCounts {
     let mut counts = DatacenterCounts::default();
     for entry in entries {
         counts.total += 1;
@@ -213,7 +214,7 @@ fn count(entries: &[DatacenterRun]) -> DatacenterCounts {
             Phase::Running => &mut counts.running,
             Phase::Succeeded => &mut counts.succeeded,
             Phase::Failed | Phase::PartiallyFailed => &mut counts.failed,
-            Phase::Skipped => &mut counts.skipped,
+            Phase::Skipped | Phase::Cancelled => &mut counts.skipped,
         } += 1;
     }
     counts
@@ -270,7 +271,7 @@ fn explain(
                 format!("{} of {} datacenters backed up{left}", counts.succeeded, counts.total),
             )
         }
-        Phase::Failed | Phase::PartiallyFailed | Phase::Skipped => {
+        Phase::Failed | Phase::PartiallyFailed | Phase::Skipped | Phase::Cancelled => {
             let reason =
                 if phase == Phase::PartiallyFailed { Reason::PartiallyFailed } else { Reason::Failed };
             let message = format!(

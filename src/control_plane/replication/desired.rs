@@ -101,9 +101,7 @@ pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
             .into_iter()
             .map(|place| (place.plane, place.object.namespace))
             .collect();
-        let configuration = medusa
-            .configuration()
-            .map(|name| ObjectKey::new(&key.namespace, name));
+        let configuration = medusa.configuration().map(|name| ObjectKey::new(&key.namespace, name));
         for (plane, namespace) in &targets {
             if let Some(configuration) = &configuration {
                 want_configuration(&mut desired, sources, configuration, plane, namespace);

@@ -219,7 +219,8 @@ mod tests {
         assert_eq!(Vec::from_iter(secret_names(&cluster)), ["myshop-medusa"]);
         let auth = json!({"manual": {"clientSecretName": "mgmt", "serverSecretName": "server"}});
         cluster.spec.cassandra.as_mut().unwrap().management_api_auth = serde_json::from_value(auth).unwrap();
-        let named = json!({"cassandraUserSecretRef": {"name": "cql"}, "certificatesSecretRef": {"name": "tls"}});
+        let named =
+            json!({"cassandraUserSecretRef": {"name": "cql"}, "certificatesSecretRef": {"name": "tls"}});
         cluster.spec.medusa = serde_json::from_value(named).unwrap();
         assert_eq!(Vec::from_iter(secret_names(&cluster)), ["cql", "mgmt", "tls"]);
         cluster.spec.secrets_provider = serde_json::from_value(json!("external")).unwrap();

@@ -66,7 +66,9 @@ pub fn parse(ini: &str) -> Limits {
             name.clone_into(&mut section);
             continue;
         }
-        let Some((key, value)) = line.split_once(['=', ':']).filter(|_| section == "storage") else { continue };
+        let Some((key, value)) = line.split_once(['=', ':']).filter(|_| section == "storage") else {
+            continue;
+        };
         let limit = match key.trim().to_lowercase().as_str() {
             "max_backup_age" => &mut limits.age_days,
             "max_backup_count" => &mut limits.count,
@@ -90,7 +92,11 @@ mod tests {
     #[case::none_given("[storage]\nbucket_name = b\n", Some(0), Some(0))]
     #[case::no_file("", Some(0), Some(0))]
     #[case::as_python_reads_it("[storage]\n  Max_Backup_Age: 2\n# max_backup_count = 1\n", Some(2), Some(0))]
-    #[case::another_section("[cassandra]\nmax_backup_age = 7\n[storage]\nmax_backup_count=1", Some(0), Some(1))]
+    #[case::another_section(
+        "[cassandra]\nmax_backup_age = 7\n[storage]\nmax_backup_count=1",
+        Some(0),
+        Some(1)
+    )]
     #[case::no_limit("[storage]\nmax_backup_age = -1\nmax_backup_count = 0\n", Some(0), Some(0))]
     #[case::no_number("[storage]\nmax_backup_age = a week\nmax_backup_count =\n", None, None)]
     fn limits_are_read_as_medusa_reads_them(

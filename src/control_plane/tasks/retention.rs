@@ -72,8 +72,7 @@ pub enum Ruling {
 /// Rules on one datacenter at `now`.
 #[must_use]
 pub fn rule(question: &Question<'_>, now: Timestamp) -> Ruling {
-    let refused =
-        |message: String| Ruling::Refused { reason: Reason::WouldRemoveLastRestorePoint, message };
+    let refused = |message: String| Ruling::Refused { reason: Reason::WouldRemoveLastRestorePoint, message };
     let cluster = question.cluster;
     let newest = question
         .points
@@ -131,7 +130,11 @@ fn is_of(part: &FleetBackupDatacenter, question: &Question<'_>) -> bool {
 }
 
 fn unknown<T>(limit: Option<T>) -> &'static str {
-    if limit.is_some() { "" } else { " (its medusa.ini could not be read, so the strictest limit is assumed)" }
+    if limit.is_some() {
+        ""
+    } else {
+        " (its medusa.ini could not be read, so the strictest limit is assumed)"
+    }
 }
 
 #[cfg(test)]

@@ -39,14 +39,8 @@ fn point(complete: bool, parts: Vec<FleetBackupDatacenter>) -> FleetBackupStatus
 
 fn ruling(points: &BTreeMap<String, FleetBackupStatus>, dc: &str, held: &[Held], limits: Limits) -> Ruling {
     let datacenter = ObjectKey::new("ns", dc);
-    let question = Question {
-        cluster: "shop",
-        data_plane: "eu",
-        datacenter: &datacenter,
-        points,
-        held,
-        limits,
-    };
+    let question =
+        Question { cluster: "shop", data_plane: "eu", datacenter: &datacenter, points, held, limits };
     rule(&question, at(NOW))
 }
 
@@ -140,18 +134,19 @@ struct Run {
 }
 
 fn run(datacenters: usize, nodes: usize) -> impl Strategy<Value = Run> {
-    let start = (1_i64..12 * DAY).prop_flat_map(move |base| {
-        proptest::collection::vec(base..base + 2 * HOUR, datacenters)
-    });
+    let start = (1_i64..12 * DAY)
+        .prop_flat_map(move |base| proptest::collection::vec(base..base + 2 * HOUR, datacenters));
     let fails = prop_oneof![
         3 => Just(vec![false; datacenters * nodes]),
         1 => proptest::collection::vec(any::<bool>(), datacenters * nodes),
     ];
-    (start, 10_i64..3 * HOUR, fails, any::<bool>()).prop_map(|(ages, seconds, fails, failed_before_start)| Run {
-        starts: ages.into_iter().map(|age| NOW - 4 * HOUR - age).collect(),
-        seconds,
-        fails,
-        failed_before_start,
+    (start, 10_i64..3 * HOUR, fails, any::<bool>()).prop_map(|(ages, seconds, fails, failed_before_start)| {
+        Run {
+            starts: ages.into_iter().map(|age| NOW - 4 * HOUR - age).collect(),
+            seconds,
+            fails,
+            failed_before_start,
+        }
     })
 }
 
