@@ -35,9 +35,9 @@ fn odd_datacenters() -> Vec<Value> {
     named["metadata"]["labels"] = json!({});
     named["spec"]["datacenterName"] = json!("é ".repeat(100));
     vec![
-        odd("no-list", json!({"spec": {"containers": "none"}})),
-        odd("no-text", json!({"spec": {"containers": [{"name": 7, "image": {}}]}})),
-        odd("no-spec", json!({"spec": []})),
+        odd("no-map", json!({"metadata": [], "spec": {"containers": []}})),
+        odd("no-text", json!({"spec": {"containers": [{"name": "medusa", "image": {}}]}})),
+        odd("no-spec", json!({})),
         odd("null", json!({"spec": {"containers": [{"name": "medusa", "image": null}]}})),
         crowded,
         named,

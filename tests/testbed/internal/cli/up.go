@@ -88,6 +88,9 @@ func (f upFlags) run(ctx context.Context, stop context.CancelFunc) error {
 	if commands != nil {
 		go func() {
 			_ = protocol.Serve(commands, os.Stdout, func(command protocol.Command) protocol.Answer {
+				if command.Do == protocol.Rotate {
+					return beside.Rotate()
+				}
 				return running.Do(ctx, command)
 			})
 			stop()

@@ -4,6 +4,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -106,6 +107,17 @@ func (l *Lab) Describe() *protocol.S3 {
 		PID: l.store.PID(), Endpoint: l.store.Endpoint, Bucket: objectstore.Bucket,
 		AccessKey: l.store.AccessKey, SecretKey: l.store.SecretKey,
 	}
+}
+
+// Rotate gives the object store other credentials.
+func (l *Lab) Rotate() protocol.Answer {
+	if l.store == nil {
+		return protocol.Failure(errors.New("rotate: this fleet has no object store"))
+	}
+	if err := l.store.Rotate(); err != nil {
+		return protocol.Failure(err)
+	}
+	return protocol.Answer{OK: true, S3: l.Describe()}
 }
 
 // Stop ends everything. Pods stay in their clusters, and run again when the fleet is started in the same directory.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/loopback"
@@ -27,47 +28,60 @@ const (
 type Store struct {
 	Endpoint, AccessKey, SecretKey, Log string
 
-	process *process.Process
+	program, dir string
+	process      *process.Process
 }
 
 // Start runs MinIO on a port of its own, with credentials of its own unless an earlier run left some in dir.
 func Start(program, dir string) (*Store, error) {
-	store := &Store{Log: filepath.Join(dir, "minio.log")}
-	data := filepath.Join(dir, "minio")
+	store := &Store{Log: filepath.Join(dir, "minio.log"), program: program, dir: dir}
 	// A directory of the drive's root is a bucket.
-	if err := os.MkdirAll(filepath.Join(data, Bucket), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(store.data(), Bucket), 0o755); err != nil {
 		return nil, err
 	}
-	if err := store.credentials(filepath.Join(dir, "minio.credentials")); err != nil {
+	if data, err := os.ReadFile(store.credentials()); err == nil {
+		if _, err := fmt.Sscan(string(data), &store.AccessKey, &store.SecretKey); err != nil {
+			return nil, err
+		}
+	} else if err := store.newCredentials(); err != nil {
 		return nil, err
 	}
 	var err error
 	for range bindAttempts {
-		if err = store.start(program, data); err == nil {
+		var port int
+		if port, err = loopback.FreePort(); err != nil {
+			return nil, err
+		}
+		if err = store.start(fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			return store, nil
 		}
 	}
 	return nil, err
 }
 
-func (s *Store) credentials(path string) error {
-	if data, err := os.ReadFile(path); err == nil {
-		_, err = fmt.Sscan(string(data), &s.AccessKey, &s.SecretKey)
+// Rotate starts MinIO again, at the same address, with credentials that are new; the old ones work no more.
+func (s *Store) Rotate() error {
+	s.Stop()
+	if err := s.newCredentials(); err != nil {
 		return err
 	}
-	s.AccessKey, s.SecretKey = rand.Text()[:16], rand.Text()
-	return os.WriteFile(path, []byte(s.AccessKey+" "+s.SecretKey+"\n"), 0o600)
+	return s.start(strings.TrimPrefix(s.Endpoint, "http://"))
 }
 
-func (s *Store) start(program, data string) error {
-	port, err := loopback.FreePort()
-	if err != nil {
-		return err
-	}
-	address := fmt.Sprintf("127.0.0.1:%d", port)
+func (s *Store) data() string        { return filepath.Join(s.dir, "minio") }
+func (s *Store) credentials() string { return filepath.Join(s.dir, "minio.credentials") }
+
+func (s *Store) newCredentials() error {
+	s.AccessKey, s.SecretKey = rand.Text()[:16], rand.Text()
+	return os.WriteFile(s.credentials(), []byte(s.AccessKey+" "+s.SecretKey+"\n"), 0o600)
+}
+
+func (s *Store) start(address string) error {
+	data := s.data()
 	s.Endpoint = "http://" + address
+	var err error
 	s.process, err = process.Start(process.Spec{
-		Argv: []string{program, "server", "--quiet", "--address", address, "--console-address", "127.0.0.1:0", data},
+		Argv: []string{s.program, "server", "--quiet", "--address", address, "--console-address", "127.0.0.1:0", data},
 		Env: []string{
 			"MINIO_ROOT_USER=" + s.AccessKey, "MINIO_ROOT_PASSWORD=" + s.SecretKey,
 			"MINIO_BROWSER=off", "MINIO_UPDATE=off", "HOME=" + data, "GOGC=50",

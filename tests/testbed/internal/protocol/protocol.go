@@ -63,12 +63,14 @@ const (
 	Add = "add"
 	// Delay puts a proxy in front of an API server that adds Millis to every round trip.
 	Delay = "delay"
+	// Rotate gives the object store other credentials; the old ones work no more. It is about no cluster.
+	Rotate = "rotate"
 )
 
 // Command is one line on standard input.
 type Command struct {
 	Do      string `json:"do"`
-	Cluster string `json:"cluster"`
+	Cluster string `json:"cluster,omitempty"`
 	Millis  int    `json:"millis,omitempty"`
 }
 
@@ -81,6 +83,8 @@ type Answer struct {
 	// Server and Kubeconfig answer delay: the proxy's address and a kubeconfig that goes through it.
 	Server     string `json:"server,omitempty"`
 	Kubeconfig string `json:"kubeconfig,omitempty"`
+	// S3 answers rotate.
+	S3 *S3 `json:"s3,omitempty"`
 }
 
 // Failure answers a command that could not be carried out.
@@ -94,12 +98,14 @@ func Parse(line []byte) (Command, error) {
 	}
 	switch command.Do {
 	case Stop, Start, Pause, Resume, Add:
+	case Rotate:
+		return command, nil
 	case Delay:
 		if command.Millis <= 0 {
 			return command, fmt.Errorf("delay: millis must be above 0, is %d", command.Millis)
 		}
 	default:
-		return command, fmt.Errorf("do: %q is none of stop, start, pause, resume, add, delay", command.Do)
+		return command, fmt.Errorf("do: %q is none of stop, start, pause, resume, add, delay, rotate", command.Do)
 	}
 	if command.Cluster == "" {
 		return command, fmt.Errorf("%s: cluster is missing", command.Do)

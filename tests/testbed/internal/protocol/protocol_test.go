@@ -11,6 +11,7 @@ func TestParseRefusesWhatItCannotDo(t *testing.T) {
 		`{"do":"stop","cluster":"dp-1"}`:               "",
 		`{"do":"delay","cluster":"dp-1","millis":50}`:  "",
 		`{"do":"delay","cluster":"dp-1"}`:              "millis must be above 0",
+		`{"do":"rotate"}`:                              "",
 		`{"do":"stop"}`:                                "cluster is missing",
 		`{"do":"explode","cluster":"dp-1"}`:            "none of stop",
 		`stop dp-1`:                                    "not a JSON command",
