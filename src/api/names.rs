@@ -86,6 +86,14 @@ pub fn slot(schedule: &str, slot: Timestamp) -> String {
     format!("{}-{second}", shorten(schedule, MAX_BACKUP.saturating_sub(second.len() + 1)))
 }
 
+/// The slot of `schedule` that `name` is [`slot`]'s name for.
+#[must_use]
+pub fn slot_of(schedule: &str, name: &str) -> Option<Timestamp> {
+    let (_, second) = name.rsplit_once('-')?;
+    let at = Timestamp::from_second(second.parse().ok()?).ok()?;
+    (name == slot(schedule, at)).then_some(at)
+}
+
 /// Name of the MedusaTask that syncs after the purge of that name (upstream §6.3).
 #[must_use]
 pub fn sync_after(purge: &str) -> String {
@@ -103,6 +111,17 @@ pub fn restore_point(backup: &str, datacenter: &str) -> (String, Option<String>)
         (!job.is_empty()).then(|| (format!("{job}-{uid}"), Some(job.to_owned())))
     };
     split().unwrap_or_else(|| (backup.to_owned(), None))
+}
+
+/// Restore point a backup of a delegated schedule belongs to: `<schedule>-<u>-<unix>` for a [`slot`] name of a
+/// [`child`] name of a FleetBackupSchedule for that datacenter. The datacenters of one Cassandra cluster share their
+/// slots. The second value is the schedule's name.
+#[must_use]
+pub fn delegated_point(backup: &str, datacenter: &str) -> Option<(String, String)> {
+    let (made, second) = backup.rsplit_once('-')?;
+    slot_of(made, backup)?;
+    let (point, schedule) = restore_point(made, datacenter);
+    Some((format!("{point}-{second}"), schedule?))
 }
 
 /// Name of the FleetBackup of one restore point of one cluster.
@@ -180,6 +199,21 @@ mod tests {
         assert_eq!(slot("medusa-backup-schedule", at), "medusa-backup-schedule-1658626200");
         let (a, b) = (slot(&format!("{}a", "x".repeat(252)), at), slot(&format!("{}b", "x".repeat(252)), at));
         assert!(a.len() <= 248 && a.ends_with("-1658626200") && a != b);
+        assert_eq!(slot_of(&format!("{}a", "x".repeat(252)), &a), Some(at));
+        assert_eq!(slot_of("nightly", "nightly-1658626200"), Some(at));
+        for other in ["nightly", "other-1658626200", "nightly-01658626200", "nightly-1658626200-sync"] {
+            assert_eq!(slot_of("nightly", other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn backups_of_a_delegated_schedule_are_grouped_over_the_datacenters_by_slot() {
+        let of = |dc| format!("{}-1658626200", child("nightly", dc, UID));
+        let expected = Some(("nightly-0b1c2d3e-1658626200".to_owned(), "nightly".to_owned()));
+        assert_eq!(delegated_point(&of("dc1"), "dc1"), expected);
+        assert_eq!(delegated_point(&of("dc2"), "dc2"), expected);
+        assert_eq!(delegated_point(&of("dc2"), "dc1"), None);
+        assert_eq!(delegated_point("nightly-1658626200", "dc1"), None);
     }
 
     #[test]
