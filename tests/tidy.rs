@@ -84,7 +84,7 @@ fn modules_import_downwards_only() {
 }
 
 /// Files that decide. They take `now` and what was seen as arguments and return what to do.
-const PURE: [&str; 56] = [
+const PURE: [&str; 63] = [
     "src/control_plane/capabilities.rs",
     "src/control_plane/view.rs",
     "src/control_plane/registry/health.rs",
@@ -111,7 +111,14 @@ const PURE: [&str; 56] = [
     "src/control_plane/tasks/retention.rs",
     "src/control_plane/tasks/rollup.rs",
     "src/control_plane/inventory/grouping.rs",
+    "src/control_plane/inventory/digest.rs",
+    "src/control_plane/inventory/drift.rs",
+    "src/control_plane/inventory/memo.rs",
+    "src/control_plane/inventory/origin.rs",
     "src/control_plane/inventory/points.rs",
+    "src/control_plane/inventory/protection.rs",
+    "src/control_plane/inventory/survey.rs",
+    "src/control_plane/inventory/verdict.rs",
     "src/control_plane/inventory/clusters.rs",
     "src/data_plane/machine.rs",
     "src/data_plane/pods.rs",

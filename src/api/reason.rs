@@ -274,6 +274,14 @@ reasons! {
     RecoveryPointStale,
     /// There never was a complete restore point.
     NeverBackedUp,
+    /// Nobody knows whether a complete restore point is young enough.
+    RecoveryPointUnknown,
+    /// The data planes agree about every restore point.
+    InventoryConsistent,
+    /// The data planes do not agree about a restore point.
+    InventoryDrifted,
+    /// The storage holds a backup that has no MedusaBackup.
+    NotSynced,
     /// Medusa runs in every datacenter.
     MedusaDeployed,
 }

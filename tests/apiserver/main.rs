@@ -23,3 +23,5 @@ mod kubeconfigs;
 mod registration;
 mod replication;
 mod silence;
+mod tasks;
+mod tasks_refused;

@@ -41,6 +41,7 @@ async fn every_manifest_is_accepted_without_a_warning() {
     kinds.sort();
     kinds.dedup();
     let pages = [
+        "FleetTask",
         "MedusaBackup",
         "MedusaBackupJob",
         "MedusaBackupSchedule",

@@ -18,8 +18,8 @@ use jiff::{
     tz::{TimeZone, TimeZoneDatabase},
 };
 
-use self::search::Fields;
 pub use self::due::{Due, MANY, Missed, Past, due, is_ahead};
+use self::search::Fields;
 
 /// The zones, without any file of the machine.
 static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);

@@ -17,7 +17,7 @@ pub use backup_job::{
 };
 pub use cluster::{
     ClusterDatacenter, CredentialsState, DeploymentState, FleetCluster, FleetClusterSpec, FleetClusterStatus,
-    K8ssandraClusterRef, KeptField, MedusaChange, MedusaState, StorageState,
+    InventoryDrift, K8ssandraClusterRef, KeptField, MedusaChange, MedusaState, StorageState,
 };
 pub use data_plane::{
     CredentialStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, DeletionPolicy, KubeconfigSecretRef, Limits,

@@ -4,8 +4,17 @@
 //! never counted as gone.
 
 pub mod clusters;
+pub mod digest;
+pub mod drift;
 pub mod grouping;
+pub mod memo;
+pub mod origin;
 pub mod points;
+#[cfg(test)]
+mod points_tests;
+pub mod protection;
 mod publish;
+pub mod survey;
+pub mod verdict;
 
 pub use publish::{InventoryContext, run};

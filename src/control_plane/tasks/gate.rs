@@ -19,7 +19,11 @@ use crate::{
     control_plane::{
         capabilities::RESTORES,
         fleet::{Snapshot, Usable},
-        inventory::grouping::cluster_of,
+        inventory::{
+            grouping::cluster_of,
+            points::restore_points,
+            survey::{Planes, PublishedClusters, PublishedPoints, survey},
+        },
         view::ObjectKey,
     },
 };
@@ -70,6 +74,24 @@ pub enum Gate {
     Wait(Reason, String),
     /// Not at all.
     Shut(Reason, String),
+}
+
+/// The restore points of a FleetCluster, by name, from what the data planes show at `now`. What was published stands
+/// for those that were not listed since the start.
+#[must_use]
+pub fn points(
+    cluster: &str,
+    planes: &[Snapshot],
+    backups: &PublishedPoints,
+    clusters: &PublishedClusters,
+    now: Timestamp,
+) -> BTreeMap<String, FleetBackupStatus> {
+    let groups = survey(planes, backups, clusters);
+    let found = groups
+        .get(cluster)
+        .map(|group| restore_points(cluster, group, &Planes::of(planes), backups, now))
+        .unwrap_or_default();
+    found.into_iter().map(|point| (point.name, point.status)).collect()
 }
 
 /// Datacenters of a FleetCluster, by data plane and place: as the data planes show them, and for those that were
@@ -235,7 +257,6 @@ mod tests {
         control_plane::{
             capabilities::Capabilities,
             fanout::tests::{datacenter, fleet_job, live, pending, plane, silent},
-            inventory::points::restore_points,
             view::{BackupRecord, View},
         },
     };
@@ -278,7 +299,7 @@ mod tests {
     }
 
     fn decided(planes: &[Snapshot], jobs: &[JobFact], runs: &[FleetBackupJob], count: u32) -> String {
-        let points = restore_points(planes, &BTreeMap::new(), at(NOW));
+        let points = points("shop", planes, &PublishedPoints::new(), &PublishedClusters::new(), at(NOW));
         let mut run = pending("eu", "dc1");
         run.cluster = "shop".to_owned();
         let limits = Limits { age_days: Some(7), count: Some(count) };

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{
     Outcome,
     child::{child, place},
-    gate::{Facts, Gate, decide, members},
+    gate::{Facts, Gate, decide, members, points},
     observe,
     plan::{Action, UnderWay, Work},
 };
@@ -30,7 +30,7 @@ use crate::{
     },
     control_plane::{
         fleet::{Fleet, Usable},
-        inventory::points::restore_points,
+        inventory::survey::by_name,
         registry::remote::{CallError, Remote},
         view::ObjectKey,
     },
@@ -217,9 +217,8 @@ async fn purge_gate(kit: &Kit, remote: &Remote, action: &Action) -> Gate {
     // After the reads: a backup that ended meanwhile is in the views or in the list.
     let planes = kit.fleet.snapshot();
     let now = clock::now();
-    let old =
-        kit.backups.state().iter().map(|b| (b.name_any(), b.status.clone().unwrap_or_default())).collect();
-    let points = restore_points(&planes, &old, now);
+    let (backups, clusters) = (by_name(kit.backups.state()), by_name(kit.clusters.state()));
+    let points = points(&run.cluster, &planes, &backups, &clusters, now);
     let runs: Vec<FleetBackupJob> = kit.runs.state().iter().map(|run| (**run).clone()).collect();
     let facts =
         Facts { planes: &planes, cluster: published, points: &points, runs: &runs, jobs: &jobs, limits };
