@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::{duration, output::Format, selector};
+use super::{duration, output::Format, rollout::RolloutArgs, selector};
 use crate::{
     api::{fleet::UnreachablePolicy, medusa::BackupType},
     runtime::telemetry::LogFormat,
@@ -60,6 +60,10 @@ pub enum Verb {
     Clusters,
     /// Back up the fleet, or a part of it
     Backup(Backup),
+    /// Start nothing more of a run
+    Cancel(Cancel),
+    /// Say what a verb would do where, and what stands in its way
+    Plan(Plan),
     /// List the restore points
     Backups(Backups),
     /// Make the MedusaBackups say what the storage holds
@@ -158,15 +162,9 @@ pub struct Selection {
 pub struct Backup {
     /// Name of the run [default: `backup-` and the time]
     pub name: Option<String>,
-    /// Which datacenters.
+    /// What to back up, and how.
     #[command(flatten)]
-    pub selection: Selection,
-    /// `differential` uploads what no earlier backup holds, `full` uploads everything
-    #[arg(long = "type", value_enum, default_value = "differential", value_name = "TYPE")]
-    pub backup_type: TypeArg,
-    /// What to do about a data plane that does not answer
-    #[arg(long, value_enum, ignore_case = true, default_value = "Wait", value_name = "POLICY")]
-    pub unreachable_policy: PolicyArg,
+    pub choice: BackupChoice,
     /// Wait until the run is over
     #[arg(long)]
     pub wait: bool,
@@ -186,12 +184,9 @@ pub struct Backup {
 pub struct Task {
     /// Name of the task [default: the verb and the time]
     pub name: Option<String>,
-    /// Which datacenters.
+    /// What to do where, and how.
     #[command(flatten)]
-    pub selection: Selection,
-    /// What to do about a data plane that does not answer
-    #[arg(long, value_enum, ignore_case = true, default_value = "Wait", value_name = "POLICY")]
-    pub unreachable_policy: PolicyArg,
+    pub choice: TaskChoice,
     /// Wait until the task is over
     #[arg(long)]
     pub wait: bool,
@@ -204,6 +199,70 @@ pub struct Task {
     /// Have the controller say what it would do and what it would refuse, and why, without doing it
     #[arg(long, conflicts_with_all = ["wait", "watch"])]
     pub dry_run: bool,
+}
+
+/// Where to sync or purge, and how.
+#[derive(Clone, Debug, Args)]
+pub struct TaskChoice {
+    /// Which datacenters.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// What to do about a data plane that does not answer
+    #[arg(long, value_enum, ignore_case = true, default_value = "Wait", value_name = "POLICY")]
+    pub unreachable_policy: PolicyArg,
+    /// Delete the task and its MedusaTasks this long after its end [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub ttl: Option<Duration>,
+    /// How it goes over its datacenters.
+    #[command(flatten)]
+    pub rollout: RolloutArgs,
+}
+
+/// What to back up, and how.
+#[derive(Clone, Debug, Args)]
+pub struct BackupChoice {
+    /// Which datacenters.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// `differential` uploads what no earlier backup holds, `full` uploads everything
+    #[arg(long = "type", value_enum, default_value = "differential", value_name = "TYPE")]
+    pub backup_type: TypeArg,
+    /// What to do about a data plane that does not answer
+    #[arg(long, value_enum, ignore_case = true, default_value = "Wait", value_name = "POLICY")]
+    pub unreachable_policy: PolicyArg,
+    /// Delete the run and its MedusaBackupJobs this long after its end; backups stay [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub ttl: Option<Duration>,
+    /// How it goes over its datacenters.
+    #[command(flatten)]
+    pub rollout: RolloutArgs,
+}
+
+/// `plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// The verb to plan.
+    #[command(subcommand)]
+    pub verb: Planned,
+}
+
+/// What can be planned.
+#[derive(Debug, Subcommand)]
+pub enum Planned {
+    /// Which datacenters a backup would take, as `backup --dry-run` says
+    Backup(BackupChoice),
+    /// Which datacenters a sync would take, as `sync --dry-run` says
+    Sync(TaskChoice),
+    /// Which datacenters a purge would take, and which it would refuse and why, as `purge --dry-run` says
+    Purge(TaskChoice),
+}
+
+/// `cancel`.
+#[derive(Debug, Args)]
+pub struct Cancel {
+    /// What to cancel: `job/NAME` or `task/NAME`
+    #[arg(value_name = "KIND/NAME")]
+    pub object: String,
 }
 
 /// [`BackupType`] as typed.

@@ -11,6 +11,7 @@ pub mod home;
 pub mod output;
 pub mod register;
 pub mod roles;
+pub mod rollout;
 pub mod selector;
 pub mod views;
 
@@ -18,7 +19,7 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::{Command, CommandFactory as _, FromArgMatches as _};
 
-use args::{Cli, Global, Verb};
+use args::{Cli, Global, Planned, Verb};
 use failure::{Failure, Outcome};
 use home::Home;
 use output::{Format, Printer};
@@ -102,6 +103,24 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
         Verb::Backup(args) => {
             ask(&global, context, async |home| commands::backup::run(printer, home, &args).await)
         }
+        Verb::Cancel(args) => {
+            ask(&global, context, async |home| commands::cancel::run(printer, home, &args.object).await)
+        }
+        Verb::Plan(args) => match args.verb {
+            Planned::Backup(choice) => {
+                ask(&global, context, async |home| commands::backup::plan(printer, home, choice).await)
+            }
+            Planned::Sync(choice) => {
+                let sync = FleetOperation::Sync;
+                ask(&global, context, async |home| commands::task::plan_of(printer, home, sync, choice).await)
+            }
+            Planned::Purge(choice) => {
+                let purge = FleetOperation::Purge;
+                ask(&global, context, async |home| {
+                    commands::task::plan_of(printer, home, purge, choice).await
+                })
+            }
+        },
         Verb::Backups(args) => {
             let cluster = args.cluster.as_deref();
             ask(&global, context, async |home| commands::list::backups(printer, home, cluster).await)

@@ -22,6 +22,7 @@ mod inventory;
 mod kubeconfigs;
 mod registration;
 mod replication;
+mod rollouts;
 mod silence;
 mod tasks;
 mod tasks_refused;

@@ -11,8 +11,8 @@ use medusa_fleet::api::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    CASS, Cluster, ControlPlane, FLEET, Fleet, condition, datacenter, eventually, finish_task, follow_up, grant,
-    node_names, token, with_token, write_backup,
+    CASS, Cluster, ControlPlane, FLEET, Fleet, condition, datacenter, eventually, finish_task, follow_up,
+    grant, node_names, token, with_token, write_backup,
 };
 
 /// A FleetTask with this spec.
@@ -50,7 +50,9 @@ pub async fn expect_entry(fleet: &Fleet, task: &str, dc: &str, phase: Phase, rea
         let entries = task.status.unwrap_or_default().datacenters;
         let entry = entries.into_iter().find(|e| e.run.datacenter == dc);
         match entry {
-            Some(entry) if entry.run.phase == phase && entry.run.reason.as_deref() == Some(reason) => Ok(entry),
+            Some(entry) if entry.run.phase == phase && entry.run.reason.as_deref() == Some(reason) => {
+                Ok(entry)
+            }
             entry => Err(format!("{entry:#?}")),
         }
     })
@@ -132,8 +134,7 @@ async fn a_purge_over_the_fleet_is_followed_by_syncs_summed_up_and_swept_away() 
     finish_task(fleet.dp(1), &sync).await;
     let entry = expect_entry(&fleet, "weekly", "dc1", Phase::Succeeded, "Succeeded").await;
     assert_eq!(entry.sync, Some(sync.name_any()));
-    let ours: MedusaTask =
-        fleet.dp(2).appears(CASS, &format!("{}-sync", children[1].name_any())).await;
+    let ours: MedusaTask = fleet.dp(2).appears(CASS, &format!("{}-sync", children[1].name_any())).await;
     assert_eq!(ours.spec.operation, TaskOperation::Sync);
     assert_eq!(ours.labels()["fleet.k8ssandra.io/job-uid"], made.uid().unwrap());
     finish_task(fleet.dp(2), &ours).await;

@@ -70,7 +70,10 @@ async fn a_purge_that_could_remove_the_last_complete_restore_point_is_not_starte
     let left: Vec<FleetTask> = home.list(FLEET).await;
     assert_eq!(left.len(), 2, "the rehearsal's object stayed");
     for cluster in [eu, us] {
-        assert!(cluster.writes("medusatasks").await.is_empty(), "a refused or rehearsed purge wrote something");
+        assert!(
+            cluster.writes("medusatasks").await.is_empty(),
+            "a refused or rehearsed purge wrote something"
+        );
     }
     home.create(task("real", json!({"operation": "purge"}))).await;
     expect_entry(&fleet, "real", "dc2", Phase::Failed, REFUSED).await;
@@ -129,7 +132,7 @@ async fn a_purge_waits_for_silence_backups_and_restores_of_the_whole_cluster() {
     });
     us.create(restore).await;
     us.delete::<MedusaBackupJob>(CASS, "by-hand").await;
-    expect_entry(&fleet, "busy", "dc1", Phase::Pending, "RestoreRunning").await;
+    expect_entry(&fleet, "busy", "dc1", Phase::Pending, "RestoreInProgress").await;
     us.delete::<MedusaRestoreJob>(CASS, "back").await;
     expect_entry(&fleet, "busy", "dc1", Phase::Running, "JobCreated").await;
     controller.assert_running();

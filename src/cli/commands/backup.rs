@@ -10,10 +10,11 @@ use super::{
 use crate::{
     api::fleet::{DataPlane, FleetBackupJob, FleetBackupJobSpec, FleetCluster, Selector},
     cli::{
-        args::Backup,
+        args::{Backup, BackupChoice},
         failure::{Failure, Outcome},
         home::Home,
         output::Printer,
+        rollout::seconds,
         views,
     },
     runtime::clock,
@@ -48,6 +49,15 @@ pub async fn run(printer: Printer, home: &Home, args: &Backup) -> Outcome {
     run::verdict(printer, &name, ended)
 }
 
+/// Says what a backup would do, without starting it.
+///
+/// # Errors
+/// When it cannot be checked.
+pub async fn plan(printer: Printer, home: &Home, choice: BackupChoice) -> Outcome {
+    let args = Backup { name: None, choice, wait: false, watch: false, timeout: None, dry_run: true };
+    run(printer, home, &args).await
+}
+
 /// The object that asks for the run.
 fn job(args: &Backup, namespace: &str, now: Timestamp) -> Outcome<FleetBackupJob> {
     let name = run::name(args.name.as_ref(), "backup", now)?;
@@ -58,10 +68,13 @@ fn job(args: &Backup, namespace: &str, now: Timestamp) -> Outcome<FleetBackupJob
             ..ObjectMeta::default()
         },
         spec: FleetBackupJobSpec {
-            selector: run::selector(&args.selection),
-            backup_type: args.backup_type.into(),
-            unreachable_policy: args.unreachable_policy.into(),
-            ..FleetBackupJobSpec::default()
+            selector: run::selector(&args.choice.selection),
+            backup_type: args.choice.backup_type.into(),
+            rollout: args.choice.rollout.rollout(),
+            unreachable_policy: args.choice.unreachable_policy.into(),
+            ttl_seconds_after_finished: args.choice.ttl.map(seconds),
+            cancel: None,
+            dry_run: None,
         },
         status: None,
     })
@@ -125,7 +138,9 @@ mod tests {
     #[test]
     fn what_is_typed_is_what_is_asked_for() {
         let words = "weekly --type full --cluster shop,payments --data-plane eu-1 --dc dc1 --dc-namespace shop \
-                     --unreachable-policy skip -l env=prod --data-plane-selector region=eu";
+                     --unreachable-policy skip -l env=prod --data-plane-selector region=eu --ttl 7d --max-concurrent 4 \
+                     --max-concurrent-per-data-plane 2 --max-concurrent-per-bucket 1 --max-failures 3 --retries 2 \
+                     --datacenter-timeout 6h --progress-deadline 1h --stagger 30m";
         let job = asked(words).unwrap();
         insta::assert_yaml_snapshot!(job);
         assert_eq!(describe(&job), "full backup of the selected datacenters");

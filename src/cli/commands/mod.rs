@@ -1,6 +1,7 @@
 //! What the verbs do.
 
 pub mod backup;
+pub mod cancel;
 pub mod completion;
 pub mod crds;
 pub mod describe;

@@ -15,10 +15,11 @@ use super::{
 use crate::{
     api::fleet::{FleetOperation, FleetTask, FleetTaskSpec},
     cli::{
-        args::Task,
+        args::{Task, TaskChoice},
         failure::Outcome,
         home::Home,
         output::Printer,
+        rollout::seconds,
         views::{self, task::plan},
     },
     runtime::clock,
@@ -57,6 +58,20 @@ pub async fn run(printer: Printer, home: &Home, operation: FleetOperation, args:
     run::verdict(printer, &name, ended)
 }
 
+/// Says what a sync or purge would do, without starting it.
+///
+/// # Errors
+/// When the controller does not say.
+pub async fn plan_of(
+    printer: Printer,
+    home: &Home,
+    operation: FleetOperation,
+    choice: TaskChoice,
+) -> Outcome {
+    let args = Task { name: None, choice, wait: false, watch: false, timeout: None, dry_run: true };
+    run(printer, home, operation, &args).await
+}
+
 /// The object that asks for the task.
 fn task(operation: FleetOperation, args: &Task, namespace: &str, now: Timestamp) -> Outcome<FleetTask> {
     let name = run::name(args.name.as_ref(), operation.as_str(), now)?;
@@ -68,8 +83,10 @@ fn task(operation: FleetOperation, args: &Task, namespace: &str, now: Timestamp)
         },
         spec: FleetTaskSpec {
             operation,
-            selector: run::selector(&args.selection),
-            unreachable_policy: args.unreachable_policy.into(),
+            selector: run::selector(&args.choice.selection),
+            rollout: args.choice.rollout.rollout(),
+            unreachable_policy: args.choice.unreachable_policy.into(),
+            ttl_seconds_after_finished: args.choice.ttl.map(seconds),
             ..FleetTaskSpec::default()
         },
         status: None,

@@ -202,7 +202,26 @@ impl Progress {
     }
 }
 
+/// Bars a terminal has room for; of more datacenters only the sum is shown.
+const MAX_BARS: usize = 40;
+
 fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, runs: &[DatacenterRun]) {
+    if runs.len() > MAX_BARS {
+        let (total, over) = (runs.len(), runs.iter().filter(|run| run.phase.is_final()).count());
+        let title = "datacenters".to_owned();
+        bars.retain(|shown, bar| {
+            if *shown != title {
+                bar.finish_and_clear();
+                all.remove(bar);
+            }
+            *shown == title
+        });
+        let bar = bars.entry(title.clone()).or_insert_with(|| bar(all, title));
+        bar.set_length(u64::try_from(total).unwrap_or(u64::MAX));
+        bar.set_position(u64::try_from(over).unwrap_or(u64::MAX));
+        bar.set_message(format!("{over}/{total} decided"));
+        return;
+    }
     let titles: Vec<String> = runs.iter().map(views::title).collect();
     // An entry that stood for a data plane makes room for its datacenters once those are known.
     bars.retain(|title, bar| {
@@ -214,12 +233,7 @@ fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, runs: &[D
         stays
     });
     for (title, dc) in titles.iter().zip(runs) {
-        let bar = bars.entry(title.clone()).or_insert_with(|| {
-            let bar = all.add(ProgressBar::new(0)).with_prefix(title.clone());
-            let style = ProgressStyle::with_template("{prefix:32!} [{bar:20}] {msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
-            bar
-        });
+        let bar = bars.entry(title.clone()).or_insert_with(|| bar(all, title.clone()));
         let nodes = dc.nodes.unwrap_or_default();
         bar.set_length(nodes.total.max(1).unsigned_abs());
         bar.set_position(nodes.finished.unsigned_abs());
@@ -228,4 +242,11 @@ fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, runs: &[D
             bar.abandon();
         }
     }
+}
+
+fn bar(all: &MultiProgress, title: String) -> ProgressBar {
+    let bar = all.add(ProgressBar::new(0)).with_prefix(title);
+    let style = ProgressStyle::with_template("{prefix:32!} [{bar:20}] {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    bar
 }

@@ -8,10 +8,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{ago, data_planes::controller, data_planes::expires, moment, name, run, task};
 use crate::{
     api::{
-        fleet::{DataPlane, FleetBackup, FleetBackupJob, FleetCluster, FleetTask},
+        fleet::{DataPlane, FleetBackup, FleetBackupJob, FleetCluster, FleetTask, Rollout, limit},
         size,
     },
-    cli::output::{Table, one_line},
+    cli::{
+        duration,
+        output::{Table, one_line},
+    },
 };
 
 /// Facts first, tables after them.
@@ -134,11 +137,37 @@ pub fn backup(object: &FleetBackup, now: Timestamp) -> String {
     page.0
 }
 
+/// The limits of a rollout that are set.
+fn rollout(rollout: &Rollout) -> String {
+    let at_a_time = |what: &str| format!("at a time{what}");
+    let fields = [
+        (rollout.max_concurrent_datacenters, at_a_time("")),
+        (rollout.max_concurrent_per_data_plane, at_a_time(" per data plane")),
+        (rollout.max_concurrent_per_bucket, at_a_time(" per bucket")),
+        (rollout.max_failures, "failures at most".to_owned()),
+        (rollout.retries_per_datacenter, "further attempts".to_owned()),
+    ];
+    let times = [
+        (rollout.datacenter_timeout_seconds, "per datacenter"),
+        (rollout.progress_deadline_seconds, "without progress"),
+        (rollout.stagger_window_seconds, "to start in"),
+    ];
+    let counts = fields.iter().filter_map(|(n, what)| Some(format!("{} {what}", limit(*n)?)));
+    let times = times.iter().filter_map(|(n, what)| {
+        limit(*n)?;
+        Some(format!("{} {what}", duration::short(i64::from((*n)?))))
+    });
+    counts.chain(times).collect::<Vec<_>>().join(", ")
+}
+
 /// A run.
 #[must_use]
 pub fn job(object: &FleetBackupJob, now: Timestamp) -> String {
     let mut page = Page::new("FleetBackupJob", &name(&object.metadata));
     page.fact("Type", object.spec.backup_type.as_str());
+    page.fact("Rollout", object.spec.rollout.as_ref().map_or_else(String::new, rollout));
+    page.fact("Cancelled", if object.spec.is_cancelled() { "yes" } else { "" });
+    page.fact("Dry run", if object.spec.is_dry_run() { "yes" } else { "" });
     let Some(status) = &object.status else {
         page.fact("Phase", "Pending (no control plane has taken it up yet)");
         return page.0;
@@ -177,6 +206,17 @@ pub fn task(object: &FleetTask, now: Timestamp) -> String {
 mod tests {
     use super::*;
     use crate::cli::views::fixtures::{backups, clusters, data_planes, jobs, now};
+
+    #[test]
+    fn only_limits_that_are_set_are_shown() {
+        let set = Rollout {
+            max_concurrent_datacenters: Some(4),
+            max_failures: Some(0),
+            stagger_window_seconds: Some(1800),
+            ..Rollout::default()
+        };
+        assert_eq!(rollout(&set), "4 at a time, 30m to start in");
+    }
 
     #[test]
     fn a_page_shows_everything_known() {

@@ -6,7 +6,7 @@ use kube::Resource as _;
 
 use super::{
     Outcome, Scene,
-    child::{child_key, is_of, place, sync_key},
+    child::{child_key, is_of, sync_key},
     judge::{self, Evidence, judge, purged},
 };
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     control_plane::{
         capabilities::Feature,
         fanout::{
+            child::place,
             judge::{GRACE, Verdict},
             rollout::may_retry,
             rollup::set,

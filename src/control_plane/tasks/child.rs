@@ -1,7 +1,6 @@
-//! The MedusaTask of one datacenter: its name, its labels, its owner. Pure.
+//! The MedusaTask of one datacenter, and the sync after it. Pure.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Resource as _, ResourceExt as _, core::ObjectMeta};
+use kube::{Resource as _, ResourceExt as _};
 
 use crate::{
     api::{
@@ -11,14 +10,8 @@ use crate::{
         medusa::{MedusaTask, MedusaTaskSpec, TaskOperation},
         names,
     },
-    control_plane::view::ObjectKey,
+    control_plane::{fanout::child::metadata, view::ObjectKey},
 };
-
-/// Where the datacenter of an entry is in its data plane.
-#[must_use]
-pub fn place(run: &DatacenterRun) -> ObjectKey {
-    ObjectKey::new(&run.namespace, &run.datacenter)
-}
 
 /// Name of the child of `task` for attempt number `attempt`, from 1, at an entry.
 #[must_use]
@@ -40,8 +33,7 @@ pub fn is_of(child: &MedusaTask, task: &FleetTask) -> bool {
     task.meta().uid.is_some() && child.labels().get(labels::JOB_UID) == task.meta().uid.as_ref()
 }
 
-/// The child for one datacenter: owned by the CassandraDatacenter beside it, never by an object of
-/// another cluster, which the garbage collector there would not find (upstream §8.K).
+/// The child for one datacenter.
 #[must_use]
 pub fn child(
     task: &FleetTask,
@@ -50,27 +42,8 @@ pub fn child(
     datacenter: &CassandraDatacenter,
     control_plane: &str,
 ) -> MedusaTask {
-    let [cluster, name] = datacenter.datacenter_labels();
-    let own = [
-        (labels::JOB.to_owned(), names::label_value(&task.name_any())),
-        (labels::JOB_UID.to_owned(), task.uid().unwrap_or_default()),
-        (labels::CONTROL_PLANE.to_owned(), control_plane.to_owned()),
-    ];
     MedusaTask {
-        metadata: ObjectMeta {
-            name: Some(key.name),
-            namespace: Some(key.namespace),
-            labels: Some([cluster, name].into_iter().chain(own).filter(|(_, v)| !v.is_empty()).collect()),
-            owner_references: Some(vec![OwnerReference {
-                api_version: CassandraDatacenter::api_version(&()).into_owned(),
-                kind: CassandraDatacenter::kind(&()).into_owned(),
-                name: datacenter.name_any(),
-                uid: datacenter.uid().unwrap_or_default(),
-                controller: None,
-                block_owner_deletion: None,
-            }]),
-            ..ObjectMeta::default()
-        },
+        metadata: metadata(task, key, datacenter, control_plane),
         spec: MedusaTaskSpec {
             cassandra_datacenter: datacenter.name_any(),
             operation,

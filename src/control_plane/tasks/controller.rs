@@ -8,7 +8,7 @@ use std::{
 
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Time};
+use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -35,9 +35,9 @@ use super::{
     advance::{advance, times_out_at, withdrawn_at},
     child::{child_key, sync_key},
     ending::{end, gives_up_at, went_on},
-    plan::{Action, Buckets, UnderWay, bucket, load, repairs, starts},
+    plan::{Action, UnderWay, load, repairs, starts},
     rollup::summarize,
-    starts::{Child, Kit, Starts, buckets, carry_out, clean_up},
+    starts::{Child, Kit, Starts, carry_out, clean_up},
     telling::tell,
 };
 use crate::{
@@ -49,6 +49,8 @@ use crate::{
     control_plane::{
         fanout::{
             judge::GRACE,
+            load::Buckets,
+            rollup::finish,
             select::{ClusterLabels, select},
         },
         fleet::{Change, Fleet, Snapshot},
@@ -252,7 +254,7 @@ async fn reconcile(guarded: Arc<Guarded>, tasks: Arc<Tasks>) -> Result<Next, Tas
     for entry in entries.iter_mut().filter(|entry| !entry.run.phase.is_final()) {
         advance(&scene, entry, &outcome, &since);
         if entry.run.phase.is_final() {
-            entry.run.finish_time.get_or_insert(Time(now));
+            finish(&mut entry.run, now);
         }
     }
     let last = old.last_progress_time.as_ref().map_or(scene.begun, |t| t.0);
@@ -263,7 +265,8 @@ async fn reconcile(guarded: Arc<Guarded>, tasks: Arc<Tasks>) -> Result<Next, Tas
     };
     end(&scene, &mut entries, progress, is_starting);
     let is_busy = |plane: &str, key: &ObjectKey| tasks.starts.is_busy(plane, key);
-    let buckets = buckets(&tasks.kit.clusters);
+    let clusters = tasks.kit.clusters.state();
+    let buckets = Buckets::of_clusters(clusters.iter().map(AsRef::as_ref));
     let mut actions = repairs(&scene, &entries, since, is_busy);
     let wake = {
         let _turns = lock(&tasks.turns);
@@ -309,7 +312,7 @@ impl Tasks {
             let start = UnderWay {
                 task_uid: task.uid(),
                 data_plane: action.run.data_plane.clone(),
-                bucket: bucket(buckets, &action.run.cluster),
+                bucket: buckets.of(&action.run),
             };
             if !self.starts.begin(child.clone(), start) {
                 continue;

@@ -1,7 +1,6 @@
 //! What ends datacenters for the task's sake: it was cancelled, too many failed, or nothing goes on. Pure.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Scene, plan::not_before};
 use crate::{
@@ -9,7 +8,11 @@ use crate::{
         Reason,
         fleet::{DatacenterRun, DatacenterTask, Phase, limit},
     },
-    control_plane::fanout::{rollout::is_spent, rollup::set, select::is_placeholder},
+    control_plane::fanout::{
+        rollout::is_spent,
+        rollup::{finish, set},
+        select::is_placeholder,
+    },
 };
 
 /// Ends what the task does not go on with. `progress` is when something last went on. An entry whose child is being
@@ -37,7 +40,7 @@ pub(super) fn end(
             give_up(run, Reason::ProgressDeadlineExceeded, &why);
         }
         if run.phase.is_final() {
-            run.finish_time.get_or_insert(Time(scene.now));
+            finish(run, scene.now);
         }
     }
 }

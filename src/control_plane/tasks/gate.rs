@@ -18,6 +18,7 @@ use crate::{
     },
     control_plane::{
         capabilities::RESTORES,
+        fanout::restoring::restoring,
         fleet::{Snapshot, Usable},
         inventory::{
             grouping::cluster_of,
@@ -144,8 +145,11 @@ pub fn decide(run: &DatacenterRun, facts: &Facts<'_>, now: Timestamp) -> Gate {
     if let Some(message) = silence(&members, facts.planes) {
         return Gate::Wait(Reason::RestorePointsUnknown, message);
     }
-    if let Some(blocked) = restore_at_work(&members, facts.planes) {
-        return blocked;
+    if let Some(message) = hidden_restores(&members, facts.planes) {
+        return Gate::Shut(Reason::NotAuthorized, message);
+    }
+    if let Some(message) = restoring(facts.planes).remove(&run.cluster) {
+        return Gate::Wait(Reason::RestoreInProgress, message);
     }
     if let Some(message) = backup_at_work(&run.cluster, &members, facts) {
         return Gate::Wait(Reason::BackupRunning, message);
@@ -166,28 +170,18 @@ pub fn decide(run: &DatacenterRun, facts: &Facts<'_>, now: Timestamp) -> Gate {
     }
 }
 
-fn restore_at_work(members: &BTreeSet<(String, ObjectKey)>, planes: &[Snapshot]) -> Option<Gate> {
-    members.iter().find_map(|(name, place)| {
-        let plane = planes.iter().find(|p| p.name == *name)?;
-        let view = &plane.view;
-        let may = &view.capabilities;
+/// A data plane of the cluster where nobody can see whether a restore is at work.
+fn hidden_restores(members: &BTreeSet<(String, ObjectKey)>, planes: &[Snapshot]) -> Option<String> {
+    members.iter().find_map(|(name, _)| {
+        let may = &planes.iter().find(|p| p.name == *name)?.view.capabilities;
         let is_served = may.not_served.as_ref().is_none_or(|not_served| !not_served.contains(RESTORES));
-        if is_served && (may.watchable(RESTORES) != Some(true) || may.refused.contains_key(RESTORES)) {
-            let message = format!(
+        let is_seen = may.watchable(RESTORES) == Some(true) && !may.refused.contains_key(RESTORES);
+        (is_served && !is_seen).then(|| {
+            format!(
                 "data plane `{name}` does not permit to list {RESTORES}, so nobody can say whether a restore is at \
                  work; apply kubeconfigs/data-plane-rbac.yaml there"
-            );
-            return Some(Gate::Shut(Reason::NotAuthorized, message));
-        }
-        let (key, _) = view.restores.items.iter().find(|(key, restore)| {
-            key.namespace == place.namespace
-                && restore.spec.cassandra_datacenter == place.name
-                && restore.status.as_ref().is_none_or(|s| s.finish_time.is_none())
-        })?;
-        let message = format!(
-            "waits for MedusaRestoreJob {key} in data plane `{name}` to end; delete it if it never will"
-        );
-        Some(Gate::Wait(Reason::RestoreRunning, message))
+            )
+        })
     })
 }
 
@@ -375,7 +369,7 @@ mod tests {
         let mut view = with_backup("dc2");
         view.restores.items.insert(ObjectKey::new("ns", "r"), Arc::new(restore));
         let planes = [two()[0].clone(), plane("us", view)];
-        assert_eq!(decided(&planes, &[], &[], 1), "waits: RestoreRunning");
+        assert_eq!(decided(&planes, &[], &[], 1), "waits: RestoreInProgress");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use super::{
     Scene,
     advance::is_to_withdraw,
-    child::{child_key, is_of, place, sync_key},
+    child::{child_key, is_of, sync_key},
     judge::{Evidence, lacks_sync},
 };
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
     },
     control_plane::{
         fanout::{
+            child::place,
+            load::Buckets,
             rollout::{Load, Turn, Waiting, retry_pause, stagger, turns},
             rollup::set,
             select::is_placeholder,
@@ -68,15 +70,6 @@ pub(super) struct UnderWay {
     pub bucket: String,
 }
 
-/// Buckets of the Cassandra clusters; of one that is not known the cluster stands for its own.
-pub(super) type Buckets = BTreeMap<String, String>;
-
-/// Identity of a cluster's bucket.
-#[must_use]
-pub(super) fn bucket(buckets: &Buckets, cluster: &str) -> String {
-    buckets.get(cluster).cloned().unwrap_or_else(|| format!("unknown, of cluster {cluster}"))
-}
-
 /// Counts what is at work, over all tasks of the fleet.
 #[must_use]
 pub(super) fn load(
@@ -87,7 +80,7 @@ pub(super) fn load(
 ) -> Load {
     let mut load = Load::default();
     for run in entries.iter().map(|e| &e.run).filter(|run| run.phase == Phase::Running) {
-        load.add(true, &run.data_plane, &bucket(buckets, &run.cluster));
+        load.add(true, &run.data_plane, &buckets.of(run));
     }
     for start in under_way {
         load.add(start.task_uid == scene.task.metadata.uid, &start.data_plane, &start.bucket);
@@ -98,7 +91,7 @@ pub(super) fn load(
             if !done && !is_of(child, scene.task) {
                 let place = ObjectKey::new(&key.namespace, &child.spec.cassandra_datacenter);
                 let cluster = plane.view.datacenters.items.get(&place).map(|dc| cluster_of(plane, dc).name);
-                load.add(false, name, &bucket(buckets, &cluster.unwrap_or_default()));
+                load.add(false, name, &buckets.of_cluster(&cluster.unwrap_or_default()));
             }
         }
     }
@@ -122,7 +115,7 @@ pub(super) fn starts(
             let run = &entry.run;
             let key = startable(scene, run)?;
             let idle = !is_busy(&run.data_plane, &key);
-            idle.then(|| (number, key, bucket(buckets, &run.cluster), not_before(scene, run)))
+            idle.then(|| (number, key, buckets.of(run), not_before(scene, run)))
         })
         .collect();
     let waiting: Vec<Waiting<'_>> = candidates

@@ -11,7 +11,7 @@ use crate::{
         fleet::{DatacenterTask, FleetOperation, FleetTaskStatus, Phase, Purged},
         size,
     },
-    control_plane::fanout::rollup::count,
+    control_plane::fanout::summary::count,
 };
 
 /// Entries whose messages a condition repeats.

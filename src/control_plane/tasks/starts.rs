@@ -2,7 +2,7 @@
 //! but its own part; what became of each is remembered until a reconcile has seen it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     Outcome,
-    child::{child, place},
+    child::child,
     gate::{Facts, Gate, decide, members, points},
     observe,
     plan::{Action, UnderWay, Work},
@@ -29,6 +29,7 @@ use crate::{
         medusa::{MedusaTask, TaskOperation},
     },
     control_plane::{
+        fanout::child::place,
         fleet::{Fleet, Usable},
         inventory::survey::by_name,
         registry::remote::{CallError, Remote},
@@ -130,9 +131,10 @@ impl Starts {
 /// How long an outcome is left as it is; `None` when nothing follows from it.
 fn pause(outcome: &Outcome) -> Option<Duration> {
     match outcome {
-        Outcome::NotNow(Reason::BackupRunning | Reason::RestoreRunning | Reason::RestorePointsUnknown, _) => {
-            Some(WAITING)
-        }
+        Outcome::NotNow(
+            Reason::BackupRunning | Reason::RestoreInProgress | Reason::RestorePointsUnknown,
+            _,
+        ) => Some(WAITING),
         Outcome::NotNow(..) => Some(AGAIN),
         Outcome::There(_)
         | Outcome::Would(_)
@@ -273,15 +275,6 @@ fn not_now(error: &CallError) -> Outcome {
         }
         None => Outcome::NotNow(Reason::DataPlaneUnreachable, error.to_string()),
     }
-}
-
-/// Identities of the clusters' buckets, as far as they are published.
-pub(super) fn buckets(clusters: &Store<FleetCluster>) -> BTreeMap<String, String> {
-    let bucket = |cluster: &FleetCluster| {
-        let storage = cluster.status.as_ref()?.datacenters.iter().find_map(|dc| dc.storage.clone())?;
-        serde_json::to_string(&(&storage.provider, &storage.bucket)).ok()
-    };
-    clusters.state().iter().filter_map(|cluster| Some((cluster.name_any(), bucket(cluster)?))).collect()
 }
 
 /// Deletes the MedusaTasks of a task that is over, follow-ups too, in the data planes that answer. Returns the data

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::{
     Outcome, Scene,
     advance::advance,
-    child::{child, place, sync_key},
+    child::{child, sync_key},
     ending::end,
-    plan::{Buckets, Work, load, repairs, starts},
+    plan::{Work, load, repairs, starts},
     rollup::summarize,
 };
 use crate::{
@@ -22,6 +22,8 @@ use crate::{
     },
     control_plane::{
         fanout::{
+            child::place,
+            load::Buckets,
             select::{ClusterLabels, select},
             tests::{datacenter, live, plane},
         },
@@ -102,8 +104,8 @@ impl Play {
         }
         end(&scene, &mut entries, scene.begun, |_| false);
         let mut actions = repairs(&scene, &entries, since, |_, _| false);
-        let mut load = load(&scene, &entries, &Buckets::new(), &[]);
-        actions.extend(starts(&scene, &mut entries, &Buckets::new(), &mut load, |_, _| false).actions);
+        let mut load = load(&scene, &entries, &Buckets::default(), &[]);
+        actions.extend(starts(&scene, &mut entries, &Buckets::default(), &mut load, |_, _| false).actions);
         let status = summarize(&scene, entries, scene.begun, None);
         let mut done = Vec::new();
         for action in actions {
