@@ -28,7 +28,7 @@ use crate::{
 /// Seconds after which a controller deletes a rehearsal nobody deleted.
 const REHEARSAL_TTL: i32 = 60;
 /// How long a rehearsal may take when nothing else is said.
-const REHEARSAL: Duration = Duration::from_secs(60);
+const REHEARSAL: Duration = Duration::from_mins(1);
 
 /// Creates the task and, when asked to, waits for its verdict.
 ///

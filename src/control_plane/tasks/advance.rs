@@ -17,13 +17,7 @@ use crate::{
     },
     control_plane::{
         capabilities::Feature,
-        fanout::{
-            child::place,
-            judge::{GRACE, Verdict},
-            rollout::may_retry,
-            rollup::set,
-            select::is_placeholder,
-        },
+        fanout::{child::place, judge::Verdict, rollout::may_retry, rollup::set, select::is_placeholder},
         fleet::{Snapshot, Usable},
         view::ObjectKey,
     },
@@ -146,9 +140,7 @@ fn go_on<'o>(
     }
     let own = |key: &ObjectKey| plane.view.tasks.items.get(key).map(AsRef::as_ref);
     let Some(child) = own(&key) else {
-        // A listing that began before it was made may be the last word for a moment.
-        let is_new = entry.run.created_time.as_ref().is_some_and(|t| scene.now.duration_since(t.0) < GRACE);
-        if !is_new {
+        if missed_at(scene, &entry.run).is_none_or(|at| scene.now >= at) {
             let message = format!("MedusaTask {key} was deleted before it was judged");
             set(&mut entry.run, Phase::Failed, Reason::JobDeleted, Some(message));
         }
@@ -254,6 +246,19 @@ fn wait(scene: &Scene<'_>, run: &mut DatacenterRun, reason: Reason, message: Str
 /// How long a purge's child may wait for its data plane to begin: what was known of restore points when it was made
 /// must still hold.
 pub(super) const START_WITHIN: SignedDuration = SignedDuration::from_hours(1);
+
+/// How long a child may be missing from a listing before it counts as deleted: one that was just made can be left
+/// out by a listing that began before.
+const MISSING_GRACE: SignedDuration = SignedDuration::from_secs(5);
+
+/// When the child of an entry counts as deleted, should it not be there.
+#[must_use]
+pub(super) fn missed_at(scene: &Scene<'_>, run: &DatacenterRun) -> Option<Timestamp> {
+    let plane = scene.planes.get(run.data_plane.as_str()).filter(|_| run.phase == Phase::Running)?;
+    let key = child_key(scene.task, run, run.attempts());
+    let made = run.created_time.as_ref().filter(|_| !plane.view.tasks.items.contains_key(&key))?;
+    made.0.checked_add(MISSING_GRACE).ok()
+}
 
 /// When a child that nobody has begun with is taken back.
 #[must_use]

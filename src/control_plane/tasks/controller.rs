@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Scene,
-    advance::{advance, times_out_at, withdrawn_at},
+    advance::{advance, missed_at, times_out_at, withdrawn_at},
     child::{child_key, sync_key},
     ending::{end, gives_up_at, went_on},
     plan::{Action, UnderWay, load, repairs, starts},
@@ -252,6 +252,11 @@ async fn reconcile(guarded: Arc<Guarded>, tasks: Arc<Tasks>) -> Result<Next, Tas
     let outcomes = tasks.starts.outcomes();
     let outcome = |plane: &str, key: &ObjectKey| outcomes.get(&(plane.to_owned(), key.clone()));
     for entry in entries.iter_mut().filter(|entry| !entry.run.phase.is_final()) {
+        let made = child_key(task, &entry.run, entry.run.attempts());
+        // What is being taken back is gone from the view before its outcome is known.
+        if entry.run.attempts() > 0 && tasks.starts.is_under_way(&entry.run.data_plane, &made) {
+            continue;
+        }
         advance(&scene, entry, &outcome, &since);
         if entry.run.phase.is_final() {
             finish(&mut entry.run, now);
@@ -375,7 +380,9 @@ impl Tasks {
     ) -> Option<Duration> {
         let open = || entries.iter().map(|e| &e.run).filter(|run| !run.phase.is_final());
         let until = |at: Timestamp| Duration::try_from(at.duration_since(scene.now)).unwrap_or_default();
-        let deadlines = open().flat_map(|run| [times_out_at(scene, run), withdrawn_at(scene, run)]).flatten();
+        let deadlines = open()
+            .flat_map(|run| [times_out_at(scene, run), withdrawn_at(scene, run), missed_at(scene, run)])
+            .flatten();
         let moments = deadlines.chain(wake).chain(gives_up_at(scene, entries, progress)).map(until);
         let awaits = |run: &&DatacenterRun| {
             let reason = run.reason.as_deref();

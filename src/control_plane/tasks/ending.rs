@@ -60,7 +60,12 @@ fn cancel(run: &mut DatacenterRun) {
             let message = "cancelled while its data plane does not answer; what was begun there goes on";
             set(run, Phase::Cancelled, Reason::Cancelled, Some(message.to_owned()));
         }
-        _ => {}
+        Phase::Running
+        | Phase::Succeeded
+        | Phase::PartiallyFailed
+        | Phase::Failed
+        | Phase::Skipped
+        | Phase::Cancelled => {}
     }
 }
 

@@ -163,12 +163,11 @@ fn usable<'a>(scene: &Scene<'a>, run: &DatacenterRun) -> Option<&'a Snapshot> {
 /// Before when the next attempt at an entry does not start.
 #[must_use]
 pub(super) fn not_before(scene: &Scene<'_>, run: &DatacenterRun) -> Timestamp {
-    let (from, pause) = match (run.attempts(), &run.finish_time) {
-        (attempts @ 1.., Some(end)) => (end.0, retry_pause(attempts)),
-        _ => {
-            let rollout = scene.rollout();
-            (scene.begun, stagger(&rollout, &run.data_plane, &run.namespace, &run.datacenter))
-        }
+    let (from, pause) = if let (attempts @ 1.., Some(end)) = (run.attempts(), &run.finish_time) {
+        (end.0, retry_pause(attempts))
+    } else {
+        let rollout = scene.rollout();
+        (scene.begun, stagger(&rollout, &run.data_plane, &run.namespace, &run.datacenter))
     };
     from.checked_add(pause).unwrap_or(Timestamp::MAX)
 }

@@ -354,7 +354,7 @@ fn a_strangers_object_is_left_alone_and_a_deleted_child_is_missed() {
     play.look("asked for", |dc| (dc == "dc-eu").then_some(Outcome::Conflict));
     play.look("answers are in", made);
     play.edit("us", |snapshot| Arc::make_mut(&mut snapshot.view).tasks.items.clear());
-    play.now += 59;
+    play.now += 4;
     play.look("us is not listed for a moment", made);
     play.now += 1;
     play.look("somebody deleted it", made);
