@@ -17,6 +17,15 @@ pub const JOB_UID: &str = "fleet.k8ssandra.io/job-uid";
 pub const CLUSTER: &str = "fleet.k8ssandra.io/cluster";
 /// On a MedusaBackupJob or MedusaTask: name of the MedusaBackupSchedule that made it.
 pub const SCHEDULE: &str = "fleet.k8ssandra.io/medusa-backup-schedule";
+/// On a FleetBackupJob, a FleetTask or a MedusaBackupSchedule: name of the FleetBackupSchedule that made it.
+pub const FLEET_SCHEDULE: &str = "fleet.k8ssandra.io/schedule";
+/// The same: uid of the FleetBackupSchedule.
+pub const FLEET_SCHEDULE_UID: &str = "fleet.k8ssandra.io/schedule-uid";
+/// Finalizer on a run whose slot is not yet written down by its FleetBackupSchedule: nothing of it starts, and it
+/// cannot vanish (ADR 13).
+pub const HELD: &str = "fleet.k8ssandra.io/slot";
+/// Finalizer on a FleetBackupSchedule: its MedusaBackupSchedules are taken back before it goes.
+pub const DELEGATED: &str = "fleet.k8ssandra.io/delegated";
 
 /// On a MedusaConfiguration: where to copy it, `*` or a list of `<dataPlane>/<namespace>`.
 pub const TARGETS: &str = "fleet.k8ssandra.io/targets";
@@ -47,6 +56,10 @@ pub const CASSANDRA_DATACENTER: &str = "cassandra.datastax.com/datacenter";
 pub const K8SSANDRA_CLUSTER_NAME: &str = "k8ssandra.io/cluster-name";
 /// k8ssandra-operator's label for the K8ssandraCluster's namespace.
 pub const K8SSANDRA_CLUSTER_NAMESPACE: &str = "k8ssandra.io/cluster-namespace";
+/// What kubectl notes on an object of its last client-side apply.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Well-known label for who made an object; on a CassandraDatacenter of k8ssandra-operator, its controller.
+pub const CREATED_BY: &str = "app.kubernetes.io/created-by";
 /// Well-known name label.
 pub const APP_NAME: &str = "app.kubernetes.io/name";
 /// Well-known version label.
@@ -89,6 +102,12 @@ pub fn clean_value(value: &str) -> String {
         .take(63)
         .collect();
     kept.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+}
+
+/// Whether an object with these finalizers may not start yet: see [`HELD`].
+#[must_use]
+pub fn is_held(finalizers: &[String]) -> bool {
+    finalizers.iter().any(|finalizer| finalizer == HELD)
 }
 
 #[cfg(test)]

@@ -121,6 +121,10 @@ reasons! {
     /// A copied Secret cannot be changed because it is marked immutable.
     Immutable,
 
+    // Deployment.
+    /// The MedusaConfiguration a K8ssandraCluster names does not exist.
+    ConfigurationNotFound,
+
     // Backups.
     /// Not started.
     Pending,
@@ -218,7 +222,7 @@ reasons! {
     TaskIncomplete,
     /// The purge is done; the sync after it is awaited.
     AwaitingSync,
-    /// The sync after the purge failed.
+    /// A sync did not work.
     SyncFailed,
     /// The child task did not begin in time and was taken back.
     NotStarted,
@@ -236,6 +240,8 @@ reasons! {
     RunReplaced,
     /// The last execution lies in the future.
     ClockSteppedBack,
+    /// A data plane's own schedule, which a fleet schedule relies on, does not run.
+    DelegatedNotReady,
 
     // Restores.
     /// The backup's racks or their numbers of nodes are not the datacenter's.
@@ -267,6 +273,22 @@ reasons! {
     /// A Secret of a Cassandra user could not be marked for renewal.
     UserSecretNotFound,
 
+    // Restores of whole clusters.
+    /// There is no such cluster, or several of that name.
+    UnknownCluster,
+    /// Every check has passed.
+    ChecksPassed,
+    /// A sync has to look for the backup in the storage.
+    SyncNeeded,
+    /// A sync looks for the backup in the storage.
+    Syncing,
+    /// It is this datacenter's turn; its job is about to be made.
+    Starting,
+    /// Being called off.
+    Cancelling,
+    /// Not begun, because one before it failed.
+    PreviousFailed,
+
     // Inventory.
     /// A complete restore point is young enough.
     RecoveryPointFresh,
@@ -284,6 +306,24 @@ reasons! {
     NotSynced,
     /// Medusa runs in every datacenter.
     MedusaDeployed,
+    /// No other cluster has its backups in the same place.
+    PrefixUnique,
+    /// Another cluster has its backups under the same prefix of the same bucket.
+    PrefixInUse,
+
+    // Deployment of Medusa.
+    /// k8ssandra-operator manages the datacenter.
+    ManagedElsewhere,
+    /// Applying would cost somebody else a field.
+    UnsafeApply,
+    /// What was asked for is being put into the datacenter.
+    Deploying,
+    /// Fields are left as somebody else set them.
+    FieldsKept,
+    /// Medusa is being taken out of the datacenter.
+    Removing,
+    /// A volume with backups is left where it is.
+    VolumeKept,
 }
 
 impl fmt::Display for Reason {

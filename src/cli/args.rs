@@ -1,5 +1,7 @@
 //! What was typed. Nothing here decides what it means.
 
+pub mod schedule;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -7,7 +9,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{duration, output::Format, rollout::RolloutArgs, selector};
 use crate::{
-    api::{fleet::UnreachablePolicy, medusa::BackupType},
+    api::{
+        fleet::{RestoreOrder, UnreachablePolicy},
+        medusa::BackupType,
+    },
+    control_plane::deployment::image,
     runtime::telemetry::LogFormat,
 };
 
@@ -59,7 +65,7 @@ pub enum Verb {
     #[command(visible_alias = "cluster", alias = "fc")]
     Clusters,
     /// Back up the fleet, or a part of it
-    Backup(Backup),
+    Backup(Box<Backup>),
     /// Start nothing more of a run
     Cancel(Cancel),
     /// Say what a verb would do where, and what stands in its way
@@ -70,6 +76,11 @@ pub enum Verb {
     Sync(Task),
     /// Delete backups by Medusa's retention, but never a cluster's last complete restore point
     Purge(Task),
+    /// List the fleet's schedules, make one, pause one
+    #[command(alias = "schedules")]
+    Schedule(schedule::Schedule),
+    /// Put a restore point back: stops the cluster's datacenters and takes away what was written since
+    Restore(Restore),
     /// Say whether the fleet is protected
     Status,
     /// Show everything known about one object
@@ -249,18 +260,24 @@ pub struct Plan {
 /// What can be planned.
 #[derive(Debug, Subcommand)]
 pub enum Planned {
+    /// What deploying Medusa would change in each datacenter, and what it waits for
+    Deploy(PlanDeploy),
     /// Which datacenters a backup would take, as `backup --dry-run` says
-    Backup(BackupChoice),
+    Backup(Box<BackupChoice>),
     /// Which datacenters a sync would take, as `sync --dry-run` says
     Sync(TaskChoice),
     /// Which datacenters a purge would take, and which it would refuse and why, as `purge --dry-run` says
     Purge(TaskChoice),
+    /// Check everything a restore needs, in every datacenter, and touch nothing
+    Restore(RestoreChoice),
+    /// Have a schedule checked, and show what it would run where and when
+    Schedule(Box<schedule::PlanSchedule>),
 }
 
 /// `cancel`.
 #[derive(Debug, Args)]
 pub struct Cancel {
-    /// What to cancel: `job/NAME` or `task/NAME`
+    /// What to cancel: `job/NAME`, `task/NAME` or `restore/NAME`
     #[arg(value_name = "KIND/NAME")]
     pub object: String,
 }
@@ -305,6 +322,72 @@ impl From<PolicyArg> for UnreachablePolicy {
     }
 }
 
+/// What to restore, and into what.
+#[derive(Clone, Debug, Args)]
+pub struct RestoreChoice {
+    /// Cassandra cluster to restore into
+    pub cluster: String,
+    /// Restore point, as `backups` lists them
+    #[arg(long = "from", value_name = "BACKUP")]
+    pub from: String,
+    /// Only this CassandraDatacenter; may be repeated [default: all of the cluster]
+    #[arg(long = "datacenter", visible_alias = "dc", value_name = "[[PLANE/]NAMESPACE/]NAME")]
+    #[arg(value_delimiter = ',')]
+    pub datacenters: Vec<String>,
+    /// `Parallel` stops all datacenters at once, `Serial` one after the other
+    #[arg(long, value_enum, ignore_case = true, default_value = "Parallel", value_name = "ORDER")]
+    pub order: OrderArg,
+    /// How long what stands in the way may be waited for
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration::parse)]
+    pub start_deadline: Duration,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct Restore {
+    /// What to restore, and into what.
+    #[command(flatten)]
+    pub choice: RestoreChoice,
+    /// Name of the restore [default: `restore-` and the time]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Wait until the restore is over
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait, and show the progress of every datacenter
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Wait no longer than this; the restore goes on after that
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
+    /// Check everything and say what would be done, as `plan restore` does
+    #[arg(long, conflicts_with_all = ["wait", "watch", "timeout", "yes"])]
+    pub dry_run: bool,
+}
+
+/// [`RestoreOrder`] as typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum OrderArg {
+    /// All at once
+    Parallel,
+    /// One after the other
+    Serial,
+}
+
+impl From<OrderArg> for RestoreOrder {
+    fn from(typed: OrderArg) -> Self {
+        match typed {
+            OrderArg::Parallel => Self::Parallel,
+            OrderArg::Serial => Self::Serial,
+        }
+    }
+}
+
 /// `backups`.
 #[derive(Debug, Args)]
 pub struct Backups {
@@ -313,10 +396,17 @@ pub struct Backups {
     pub cluster: Option<String>,
 }
 
+/// `plan deploy`.
+#[derive(Debug, Args)]
+pub struct PlanDeploy {
+    /// Only this Cassandra cluster: its name here, or its K8ssandraCluster's [default: all]
+    pub cluster: Option<String>,
+}
+
 /// `describe`.
 #[derive(Debug, Args)]
 pub struct Describe {
-    /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME` or `task/NAME`
+    /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME`, `task/NAME`, `restore/NAME` or `schedule/NAME`
     #[arg(value_name = "KIND/NAME")]
     pub object: String,
 }
@@ -397,6 +487,9 @@ pub struct ControlPlane {
     )]
     #[arg(value_parser = duration::parse)]
     pub recovery_point_objective: Duration,
+    /// Image of Medusa where a K8ssandraCluster names none; its containerImage replaces parts of it
+    #[arg(long, env = "MEDUSA_FLEET_MEDUSA_IMAGE", default_value = image::DEFAULT_IMAGE, value_name = "IMAGE")]
+    pub medusa_image: image::Image,
 }
 
 /// `data-plane`.

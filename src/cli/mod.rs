@@ -19,7 +19,7 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::{Command, CommandFactory as _, FromArgMatches as _};
 
-use args::{Cli, Global, Planned, Verb};
+use args::{Cli, Global, Verb};
 use failure::{Failure, Outcome};
 use home::Home;
 use output::{Format, Printer};
@@ -106,21 +106,9 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
         Verb::Cancel(args) => {
             ask(&global, context, async |home| commands::cancel::run(printer, home, &args.object).await)
         }
-        Verb::Plan(args) => match args.verb {
-            Planned::Backup(choice) => {
-                ask(&global, context, async |home| commands::backup::plan(printer, home, choice).await)
-            }
-            Planned::Sync(choice) => {
-                let sync = FleetOperation::Sync;
-                ask(&global, context, async |home| commands::task::plan_of(printer, home, sync, choice).await)
-            }
-            Planned::Purge(choice) => {
-                let purge = FleetOperation::Purge;
-                ask(&global, context, async |home| {
-                    commands::task::plan_of(printer, home, purge, choice).await
-                })
-            }
-        },
+        Verb::Plan(args) => {
+            ask(&global, context, async |home| commands::plan::run(printer, home, args.verb).await)
+        }
         Verb::Backups(args) => {
             let cluster = args.cluster.as_deref();
             ask(&global, context, async |home| commands::list::backups(printer, home, cluster).await)
@@ -132,6 +120,12 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
         Verb::Purge(args) => {
             let purge = FleetOperation::Purge;
             ask(&global, context, async |home| commands::task::run(printer, home, purge, &args).await)
+        }
+        Verb::Schedule(args) => {
+            ask(&global, context, async |home| commands::schedule::run(printer, home, &args).await)
+        }
+        Verb::Restore(args) => {
+            ask(&global, context, async |home| commands::restore::run(printer, home, &args).await)
         }
         Verb::Status => ask(&global, context, async |home| commands::status::run(printer, home).await),
         Verb::Describe(args) => {

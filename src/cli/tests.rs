@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::Parser as _;
 use rstest::rstest;
 
-use super::*;
+use super::{
+    args::{Plan, Planned},
+    *,
+};
 
 fn parse(words: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("medusa-fleet").chain(words.split_whitespace()))
@@ -59,7 +62,8 @@ fn global_options_stand_before_or_after_the_verb() {
 fn controllers_take_what_the_contract_names() {
     let cli = parse(
         "control-plane --namespace fleet --kubeconfig k --metrics-addr 127.0.0.1:9 --log-format json --leader-elect \
-         --allow-unsafe-kubeconfig exec --allow-unsafe-kubeconfig proxy-url --recovery-point-objective 49h",
+         --allow-unsafe-kubeconfig exec --allow-unsafe-kubeconfig proxy-url --recovery-point-objective 49h \
+         --medusa-image mirror:5000/medusa:0.30.0",
     )
     .unwrap();
     assert_eq!((cli.global.namespace.as_str(), cli.global.kubeconfig), ("fleet", Some(PathBuf::from("k"))));
@@ -67,6 +71,7 @@ fn controllers_take_what_the_contract_names() {
     assert_eq!(args.controller.metrics_addr.0, "127.0.0.1:9".parse().ok());
     assert_eq!(args.allow_unsafe_kubeconfig, ["exec", "proxy-url"]);
     assert_eq!(args.recovery_point_objective, Duration::from_hours(49));
+    assert_eq!(args.medusa_image.to_string(), "mirror:5000/medusa:0.30.0");
     assert!(args.leader_elect);
     let Verb::DataPlane(args) = verb("data-plane --metrics-addr= --watch-namespace a,b --take-over") else {
         panic!()
@@ -76,6 +81,14 @@ fn controllers_take_what_the_contract_names() {
     assert!(args.take_over);
 }
 
+#[test]
+fn a_plan_is_of_one_verb() {
+    let Verb::Plan(Plan { verb: Planned::Deploy(args) }) = verb("plan deploy shop") else { panic!() };
+    assert_eq!(args.cluster.as_deref(), Some("shop"));
+    let Verb::Plan(Plan { verb: Planned::Deploy(args) }) = verb("plan deploy -o wide") else { panic!() };
+    assert_eq!(args.cluster, None);
+}
+
 #[rstest]
 #[case("")]
 #[case("dataplanes -o xml")]
@@ -83,9 +96,12 @@ fn controllers_take_what_the_contract_names() {
 #[case("register eu --from-kubeconfig f --token-duration 1y")]
 #[case("backup --type incremental")]
 #[case("backup --dry-run --wait")]
+#[case("plan")]
+#[case("plan describe")]
 #[case("backup -l a=b=c")]
 #[case("control-plane --metrics-addr 8080")]
 #[case("control-plane --recovery-point-objective 25")]
+#[case("control-plane --medusa-image medusa:")]
 fn what_cannot_be_meant_is_a_usage_error(#[case] words: &str) {
     assert_eq!(parse(words).unwrap_err().exit_code(), 2);
 }

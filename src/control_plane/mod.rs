@@ -4,12 +4,15 @@
 //! It speaks to data planes only through Kubernetes objects and never dials a pod (contract §1).
 
 pub mod capabilities;
+pub mod deployment;
 pub mod fanout;
 pub mod fleet;
 pub mod inventory;
 pub mod metrics;
 pub mod registry;
 pub mod replication;
+pub mod restores;
+pub mod schedules;
 pub mod sources;
 pub mod tasks;
 pub mod view;
@@ -20,6 +23,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -50,6 +54,8 @@ pub struct Config {
     pub allow_unsafe: BTreeSet<String>,
     /// Age above which the newest complete restore point no longer protects a cluster.
     pub recovery_point_objective: Duration,
+    /// Medusa's image where a K8ssandraCluster names none.
+    pub medusa_image: deployment::image::Image,
 }
 
 /// Why the role ended.
@@ -125,12 +131,23 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         events: events.clone(),
     };
     let sources = sources::Sources::new(config.client.clone(), fleet.clone());
+    let (reports, deployed) = watch::channel(deployment::report::Reports::default());
     let replication = replication::ReplicationContext {
         client: config.client.clone(),
         fleet: fleet.clone(),
         sources: sources.clone(),
+        deployed: deployed.clone(),
         control_plane: control_plane.clone(),
         events: events.clone(),
+    };
+    let deployment = deployment::DeploymentContext {
+        client: config.client.clone(),
+        fleet: fleet.clone(),
+        sources: sources.clone(),
+        control_plane: control_plane.clone(),
+        image: config.medusa_image,
+        events: events.clone(),
+        reports,
     };
     let fanout = fanout::FanoutContext {
         client: config.client.clone(),
@@ -143,15 +160,33 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         client: config.client.clone(),
         namespace: config.namespace.clone(),
         fleet: fleet.clone(),
-        control_plane,
+        control_plane: control_plane.clone(),
         events: events.clone(),
     };
+    let restores = restores::RestoreContext {
+        client: config.client.clone(),
+        namespace: config.namespace.clone(),
+        fleet: fleet.clone(),
+        control_plane: control_plane.clone(),
+        events: events.clone(),
+    };
+    let expectations = schedules::expectation::Expectations::default();
+    let schedules = schedules::ScheduleContext::new(
+        config.client.clone(),
+        config.namespace.clone(),
+        fleet.clone(),
+        control_plane.clone(),
+        events.clone(),
+        expectations.clone(),
+    );
     let inventory = inventory::InventoryContext {
         client: config.client.clone(),
         namespace: config.namespace.clone(),
         fleet,
+        deployed,
         recovery_point_objective: SignedDuration::try_from(config.recovery_point_objective)
             .unwrap_or(SignedDuration::MAX),
+        expectations,
         events: events.clone(),
         figures,
         readiness: readiness.clone(),
@@ -163,8 +198,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         () = registry::run_sources(config.client.clone(), config.namespace.clone(), events) => "registration",
         () = sources.watch() => "watch of the sources",
         () = replication::run(replication) => "replication",
+        () = deployment::run(deployment) => "deployment",
         () = fanout::run(fanout, shutdown.clone()) => "fan-out",
         () = tasks::run(tasks, shutdown.clone()) => "tasks",
+        () = schedules::run(schedules, shutdown.clone()) => "schedules",
+        () = restores::run(restores, shutdown.clone()) => "restores",
         () = inventory::run(inventory) => "inventory",
     };
     if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::PartEnded(ended)) }

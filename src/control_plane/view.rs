@@ -139,6 +139,8 @@ pub struct CopyRecord {
     pub uid: String,
     /// Its resourceVersion.
     pub resource_version: String,
+    /// Namespace/name of its source, from our annotation.
+    pub source: String,
     /// Uid of its source, from our annotation.
     pub source_uid: String,
     /// Hash of what we meant to write, from our annotation.

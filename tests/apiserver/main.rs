@@ -11,18 +11,32 @@
     reason = "tests fail by panicking and explain themselves on stderr"
 )]
 
+#[path = "../support/gate.rs"]
+mod gate;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod crashes;
 mod credentials;
+mod deployment;
+mod deployment_crashes;
+mod deployment_refusals;
+mod deployment_world;
+mod examples;
 mod fanout;
 mod garbage;
 mod inventory;
+mod k8ssandracluster;
 mod kubeconfigs;
+mod mixed;
+mod page;
+mod pod_template;
 mod registration;
 mod replication;
+mod restores;
+mod restores_crash;
 mod rollouts;
+mod schedules;
 mod silence;
 mod tasks;
 mod tasks_refused;

@@ -2,12 +2,13 @@
 //! objects in the same run.
 //!
 //! Nothing here fails because of a figure. Reading order: `stage` (a control plane over some clusters),
-//! `replication`, `fanout`, `quiet`, `backup`, `schedules` (the measurements), `report`; `testbed`, `clusters`, `objects`,
-//! `peer`, `recorder`, `stats` and `support` are what they are made of.
+//! `replication`, `fanout`, `verdict`, `slots`, `quiet`, `backup`, `schedules`, `inventory` (the measurements), `report`; `testbed`,
+//! `clusters`, `objects`, `peer`, `recorder`, `stats` and `support` are what they are made of.
 
 mod backup;
 mod clusters;
 mod fanout;
+mod inventory;
 mod objects;
 mod peer;
 mod quiet;
@@ -15,10 +16,12 @@ mod recorder;
 mod replication;
 mod report;
 mod schedules;
+mod slots;
 mod stage;
 mod stats;
 mod support;
 mod testbed;
+mod verdict;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -78,6 +81,8 @@ enum Measurement {
     Many,
     /// A FleetBackupJob over a hundred datacenters
     Fanout,
+    /// A FleetBackupJob over a hundred datacenters, from the last one's end to the verdict
+    Verdict,
     /// Requests and processor time of a quiet minute
     Requests,
     /// Memory
@@ -88,6 +93,10 @@ enum Measurement {
     Backup,
     /// Two hundred MedusaBackupSchedules due in the same minute, in one data plane
     Schedules,
+    /// Ten thousand MedusaBackups over fifty datacenters become restore points, without API servers
+    Inventory,
+    /// A thousand FleetBackupSchedules due in the same minute
+    Slots,
 }
 
 /// Runs of the measurements that take seconds.
@@ -156,6 +165,13 @@ async fn measure(options: &Options, dir: &std::path::Path, report: &mut Report) 
          client share this machine",
         load()
     ));
+    if options.wants(Measurement::Inventory) {
+        say("ten thousand MedusaBackups");
+        inventory::inventory(options.runs, report)?;
+        if options.only == [Measurement::Inventory] {
+            return Ok(());
+        }
+    }
     let mut planes = options.planes.clone();
     planes.sort_unstable();
     let first =
@@ -224,6 +240,14 @@ async fn measure_stage(options: &Options, mut stage: Stage, baseline: &str, repo
     if options.wants(Measurement::Fanout) {
         let result = fanout::fanout(&mut stage, options.runs, report).await;
         note("FleetBackupJob", report, result);
+    }
+    if options.wants(Measurement::Slots) && delay == 0 && count == options.middle() {
+        let result = slots::slots(&mut stage, report).await;
+        note("1,000 FleetBackupSchedules", report, result);
+    }
+    if options.wants(Measurement::Verdict) {
+        let result = verdict::verdict(&mut stage, slow, report).await;
+        note("FleetBackupJob's verdict", report, result);
     }
     if options.wants(Measurement::Many) && (count == 5 || options.planes.len() == 1) {
         let result = replication::many(&mut stage, slow, report).await;

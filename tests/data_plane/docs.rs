@@ -41,7 +41,11 @@ async fn every_manifest_is_accepted_without_a_warning() {
     kinds.sort();
     kinds.dedup();
     let pages = [
+        "FleetBackupJob",
+        "FleetBackupSchedule",
+        "FleetRestoreJob",
         "FleetTask",
+        "K8ssandraCluster",
         "MedusaBackup",
         "MedusaBackupJob",
         "MedusaBackupSchedule",

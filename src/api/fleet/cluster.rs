@@ -158,9 +158,13 @@ pub struct MedusaState {
     /// Why it is no further, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What will be changed in the CassandraDatacenter, at most 50 fields of it.
+    /// What will be changed in the CassandraDatacenter; the first few fields when there are many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<MedusaChange>,
+    /// How many changes are not listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count")]
+    pub more_changes: Option<i64>,
     /// Whether these changes restart pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarts_pods: Option<bool>,

@@ -4,8 +4,10 @@
 
 mod backup;
 mod backup_job;
+mod backup_schedule;
 mod cluster;
 mod data_plane;
+mod restore_job;
 mod rollout;
 mod selector;
 mod task;
@@ -15,6 +17,10 @@ pub use backup_job::{
     DatacenterCounts, DatacenterRun, FleetBackupJob, FleetBackupJobSpec, FleetBackupJobStatus, NodeCounts,
     Phase, UnreachablePolicy,
 };
+pub use backup_schedule::{
+    CatchUp, ConcurrencyPolicy, Execution, FleetBackupSchedule, FleetBackupScheduleSpec,
+    FleetBackupScheduleStatus, ScheduleOperation, ScheduleTemplate, ScheduledDatacenters, ScheduledRun,
+};
 pub use cluster::{
     ClusterDatacenter, CredentialsState, DeploymentState, FleetCluster, FleetClusterSpec, FleetClusterStatus,
     InventoryDrift, K8ssandraClusterRef, KeptField, MedusaChange, MedusaState, StorageState,
@@ -22,6 +28,10 @@ pub use cluster::{
 pub use data_plane::{
     CredentialStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, DeletionPolicy, KubeconfigSecretRef, Limits,
     MedusaController,
+};
+pub use restore_job::{
+    CheckState, FleetRestoreJob, FleetRestoreJobSpec, FleetRestoreJobStatus, RestoreCheck, RestoreDatacenter,
+    RestoreOrder, RestorePlan, RestoreRun,
 };
 pub use rollout::{Rollout, limit};
 pub use selector::Selector;

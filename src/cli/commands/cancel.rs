@@ -1,4 +1,4 @@
-//! `cancel KIND/NAME`: nothing more of a run is started.
+//! `cancel KIND/NAME`: nothing more of a run or restore is started.
 
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::run::Run;
 use crate::{
     api::{
-        fleet::{FleetBackupJob, FleetTask, Phase},
+        fleet::{FleetBackupJob, FleetRestoreJob, FleetTask, Phase},
         labels,
     },
     cli::{
@@ -21,20 +21,27 @@ use crate::{
 /// # Errors
 /// When there is no such kind or object, it is over, or it cannot be written.
 pub async fn run(printer: Printer, home: &Home, object: &str) -> Outcome {
-    let usage = || Failure::CouldNotAsk(format!("`{object}` is not `job/NAME` or `task/NAME`"));
+    let usage =
+        || Failure::CouldNotAsk(format!("`{object}` is not `job/NAME`, `task/NAME` or `restore/NAME`"));
     let (kind, name) = object.split_once('/').filter(|(_, name)| !name.is_empty()).ok_or_else(usage)?;
+    let goes_on = "what runs in a datacenter goes on to its end";
     match kind.to_lowercase().as_str() {
         "job" | "jobs" | "fleetbackupjob" | "fleetbackupjobs" | "fbj" => {
-            cancel::<FleetBackupJob>(printer, home, name).await
+            cancel::<FleetBackupJob>(printer, home, name, goes_on).await
         }
         "task" | "tasks" | "fleettask" | "fleettasks" | "ft" => {
-            cancel::<FleetTask>(printer, home, name).await
+            cancel::<FleetTask>(printer, home, name, goes_on).await
+        }
+        "restore" | "restores" | "fleetrestorejob" | "fleetrestorejobs" | "frj" => {
+            let told = "a datacenter that was stopped for it is restored to the end";
+            cancel::<FleetRestoreJob>(printer, home, name, told).await
         }
         _ => Err(usage()),
     }
 }
 
-async fn cancel<K: Run>(printer: Printer, home: &Home, name: &str) -> Outcome {
+/// Sets `spec.cancel`; `told` says what goes on all the same.
+async fn cancel<K: Run>(printer: Printer, home: &Home, name: &str, told: &str) -> Outcome {
     let kind = K::kind_word();
     let found = home.find::<K>(name).await?;
     let found =
@@ -49,6 +56,6 @@ async fn cancel<K: Run>(printer: Printer, home: &Home, name: &str) -> Outcome {
     let changed = home.api::<K>().patch(name, &params, &change).await;
     let changed =
         changed.map_err(|error| Failure::writing(&format!("cancel {kind} `{name}` {home}"), &error))?;
-    printer.say(&format!("{kind}/{name} cancelled: what runs in a datacenter goes on to its end"))?;
+    printer.say(&format!("{kind}/{name} cancelled: {told}"))?;
     if printer.format().is_for_programs() { printer.value(&changed) } else { Ok(()) }
 }

@@ -10,7 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::wait::Ended;
 use crate::{
     api::{
-        fleet::{DatacenterRun, FleetBackupJob, FleetTask, Phase, Selector},
+        fleet::{DatacenterRun, FleetBackupJob, FleetRestoreJob, FleetTask, Phase, RestoreRun, Selector},
         labels,
     },
     cli::{
@@ -18,7 +18,7 @@ use crate::{
         failure::{Failure, Outcome, is_conflict, is_not_found},
         home::Home,
         output::Printer,
-        views,
+        views::{self, restore},
     },
 };
 
@@ -32,17 +32,23 @@ pub trait Run:
     + Send
     + 'static
 {
-    /// What `describe` calls it.
+    /// What `describe` and `cancel` call it.
     const DESCRIBED: &'static str;
 
-    /// How far it is, once a controller has looked at it.
+    /// Its verdict so far; nothing before a control plane has taken it up.
     fn phase(&self) -> Option<Phase>;
 
-    /// Its datacenters.
-    fn datacenters(&self) -> Vec<DatacenterRun>;
+    /// How each datacenter stands.
+    fn parts(&self) -> Vec<Part>;
 
     /// How it stands, in one line.
     fn summary(&self) -> String;
+
+    /// One line for everything that is not as it was.
+    #[must_use]
+    fn changes(before: Option<&Self>, after: &Self) -> Vec<String> {
+        changes(&before.map_or_else(Vec::new, Self::parts), &after.parts())
+    }
 
     /// Its kind in lower case, as in `kubectl get`.
     #[must_use]
@@ -51,15 +57,59 @@ pub trait Run:
     }
 }
 
+/// One datacenter of a run.
+#[derive(Debug)]
+pub struct Part {
+    /// Its name.
+    pub title: String,
+    /// Its state, on one line.
+    pub line: String,
+    /// Nodes that are done, and all of them.
+    pub nodes: (i64, i64),
+    /// Whether it is decided.
+    pub is_over: bool,
+}
+
+impl From<&DatacenterRun> for Part {
+    fn from(run: &DatacenterRun) -> Self {
+        let nodes = run.nodes.unwrap_or_default();
+        Self {
+            title: views::run::title(run),
+            line: views::run::line(run),
+            nodes: (nodes.finished, nodes.total),
+            is_over: run.phase.is_final(),
+        }
+    }
+}
+
+impl From<&RestoreRun> for Part {
+    fn from(run: &RestoreRun) -> Self {
+        let nodes = run.nodes.unwrap_or_default();
+        Self {
+            title: restore::title(run),
+            line: restore::line(run),
+            nodes: (nodes.finished, nodes.total),
+            is_over: run.phase.is_final(),
+        }
+    }
+}
+
+/// One line per datacenter whose state is not what it was.
+fn changes(before: &[Part], after: &[Part]) -> Vec<String> {
+    let was = |part: &Part| before.iter().find(|old| old.title == part.title).map(|old| &old.line);
+    let changed = after.iter().filter(|part| was(part) != Some(&part.line));
+    changed.map(|part| format!("{}: {}", part.title, part.line)).collect()
+}
+
 impl Run for FleetBackupJob {
     const DESCRIBED: &'static str = "job";
 
     fn phase(&self) -> Option<Phase> {
-        self.status.as_ref().and_then(|status| status.phase)
+        self.status.as_ref()?.phase
     }
 
-    fn datacenters(&self) -> Vec<DatacenterRun> {
-        self.status.iter().flat_map(|status| status.datacenters.clone()).collect()
+    fn parts(&self) -> Vec<Part> {
+        self.status.iter().flat_map(|status| &status.datacenters).map(Part::from).collect()
     }
 
     fn summary(&self) -> String {
@@ -71,15 +121,45 @@ impl Run for FleetTask {
     const DESCRIBED: &'static str = "task";
 
     fn phase(&self) -> Option<Phase> {
-        self.status.as_ref().and_then(|status| status.phase)
+        self.status.as_ref()?.phase
     }
 
-    fn datacenters(&self) -> Vec<DatacenterRun> {
-        self.status.iter().flat_map(|status| &status.datacenters).map(|entry| entry.run.clone()).collect()
+    fn parts(&self) -> Vec<Part> {
+        self.status
+            .iter()
+            .flat_map(|status| &status.datacenters)
+            .map(|entry| Part::from(&entry.run))
+            .collect()
     }
 
     fn summary(&self) -> String {
         self.status.as_ref().map_or_else(|| "Pending".to_owned(), views::task::summary)
+    }
+}
+
+impl Run for FleetRestoreJob {
+    const DESCRIBED: &'static str = "restore";
+
+    fn phase(&self) -> Option<Phase> {
+        self.status.as_ref()?.phase
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        self.status.iter().flat_map(|status| &status.datacenters).map(Part::from).collect()
+    }
+
+    fn summary(&self) -> String {
+        self.status.as_ref().map_or_else(|| "Pending".to_owned(), restore::summary)
+    }
+
+    /// What is waited for before anything begins is told too.
+    fn changes(before: Option<&Self>, after: &Self) -> Vec<String> {
+        let parts = after.parts();
+        if !parts.is_empty() {
+            return changes(&before.map_or_else(Vec::new, Self::parts), &parts);
+        }
+        let told = |job: &Self| job.status.as_ref().map(restore::summary);
+        told(after).filter(|line| before.and_then(told).as_ref() != Some(line)).into_iter().collect()
     }
 }
 
@@ -99,7 +179,7 @@ pub fn name(typed: Option<&String>, verb: &str, now: Timestamp) -> Outcome<Strin
 }
 
 /// A DNS subdomain, as Kubernetes wants object names.
-fn is_object_name(name: &str) -> bool {
+pub(super) fn is_object_name(name: &str) -> bool {
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let label = |part: &str| {
         part.starts_with(fine) && part.ends_with(fine) && part.chars().all(|c| fine(c) || c == '-')
@@ -182,4 +262,53 @@ pub fn verdict<K: Run>(printer: Printer, name: &str, ended: Ended<K>) -> Outcome
         printer.value(&run)?;
     }
     if run.phase() == Some(Phase::Succeeded) { Ok(()) } else { Err(Failure::Unhealthy) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::fleet::FleetBackupJobStatus,
+        cli::views::fixtures::{self, finished_run, running_run},
+    };
+
+    #[test]
+    fn only_what_changed_is_told() {
+        let parts =
+            |status: FleetBackupJobStatus| status.datacenters.iter().map(Part::from).collect::<Vec<_>>();
+        let (running, finished) = (parts(running_run()), parts(finished_run()));
+        assert_eq!(
+            changes(&[], &running),
+            [
+                "eu-1/shop/dc1: Running, 1/3 nodes",
+                "us-1/shop/dc2: Pending (DataPlaneUnreachable: no answer for 2m)"
+            ]
+        );
+        assert_eq!(changes(&running, &running), Vec::<String>::new());
+        assert_eq!(
+            changes(&running, &finished),
+            [
+                "eu-1/shop/dc1: Succeeded, 3/3 nodes, 1.00 GB",
+                "us-1/shop/dc2: Succeeded, 3/3 nodes, 256.00 MB"
+            ]
+        );
+    }
+
+    #[test]
+    fn of_a_restore_only_what_changed_is_told() {
+        let (mut before, after) = (fixtures::restore(), fixtures::restore());
+        assert_eq!(FleetRestoreJob::changes(Some(&before), &after), Vec::<String>::new());
+        before.status.as_mut().unwrap().datacenters[1].phase = Phase::Pending;
+        let told = FleetRestoreJob::changes(Some(&before), &after);
+        assert_eq!(told, ["us-1/shop/dc2: Running, 1/3 nodes (Restoring: 1 pods restored)"]);
+    }
+
+    #[test]
+    fn before_a_restore_begins_it_says_what_it_waits_for() {
+        let mut waiting = fixtures::restore();
+        waiting.status.as_mut().unwrap().datacenters.clear();
+        let told = FleetRestoreJob::changes(None, &waiting);
+        assert_eq!(told, ["Running: 1/2 datacenters restored (Running: us-1/shop/dc2: Restoring)"]);
+        assert!(FleetRestoreJob::changes(Some(&waiting), &waiting).is_empty());
+    }
 }

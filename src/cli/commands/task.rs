@@ -20,7 +20,7 @@ use crate::{
         home::Home,
         output::Printer,
         rollout::seconds,
-        views::{self, task::plan},
+        views::{self, task as view},
     },
     runtime::clock,
 };
@@ -62,12 +62,7 @@ pub async fn run(printer: Printer, home: &Home, operation: FleetOperation, args:
 ///
 /// # Errors
 /// When the controller does not say.
-pub async fn plan_of(
-    printer: Printer,
-    home: &Home,
-    operation: FleetOperation,
-    choice: TaskChoice,
-) -> Outcome {
+pub async fn plan(printer: Printer, home: &Home, operation: FleetOperation, choice: TaskChoice) -> Outcome {
     let args = Task { name: None, choice, wait: false, watch: false, timeout: None, dry_run: true };
     run(printer, home, operation, &args).await
 }
@@ -120,7 +115,7 @@ async fn rehearse(printer: Printer, home: &Home, task: &FleetTask, timeout: Dura
         printer.note(&views::message(&status.conditions, "Complete"));
         return Ok(());
     }
-    printer.text(&plan(&status.datacenters, task.spec.operation.as_str()).render(0))
+    printer.text(&view::plan(&status.datacenters, task.spec.operation.as_str()).render(0))
 }
 
 #[cfg(test)]

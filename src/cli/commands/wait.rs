@@ -6,14 +6,13 @@ use futures::StreamExt as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use kube::runtime::{WatchStreamExt as _, watcher};
 
-use super::run::Run;
+use super::run::{Part, Run};
 use crate::{
-    api::fleet::{DatacenterRun, FleetBackup, Phase},
+    api::fleet::{FleetBackup, Phase},
     cli::{
         failure::{Failure, Outcome, why},
         home::Home,
         output::{Printer, one_line},
-        views::run as views,
     },
 };
 
@@ -46,6 +45,7 @@ pub async fn until_over<K: Run>(
     timeout: Option<Duration>,
     progress: &mut Progress,
 ) -> Outcome<Ended<K>> {
+    let kind = K::kind_word();
     let mut runs = pin!(watcher::watch_object(home.api::<K>(), name).default_backoff());
     let mut time_up = pin!(async {
         match timeout {
@@ -74,8 +74,7 @@ pub async fn until_over<K: Run>(
         match seen {
             Some(Ok(Some(run))) => {
                 is_lost = false;
-                let before = last.as_ref().map_or_else(Vec::new, K::datacenters);
-                progress.update(&before, &run.datacenters())?;
+                progress.update(last.as_ref(), &run)?;
                 if run.phase().is_some_and(Phase::is_final) {
                     return Ok(Ended::Over(Box::new(run)));
                 }
@@ -85,8 +84,7 @@ pub async fn until_over<K: Run>(
             Some(Err(error)) => {
                 if let Some(refusal) = refusal(&error) {
                     return Err(Failure::CouldNotAsk(format!(
-                        "cannot watch {} `{name}` {home}: {refusal}",
-                        K::kind_word()
+                        "cannot watch {kind} `{name}` {home}: {refusal}"
                     )));
                 }
                 if !is_lost {
@@ -181,15 +179,15 @@ impl Progress {
         }
     }
 
-    fn update(&mut self, before: &[DatacenterRun], after: &[DatacenterRun]) -> Outcome {
+    fn update<K: Run>(&mut self, before: Option<&K>, after: &K) -> Outcome {
         match &mut self.show {
             Show::Nothing => {}
             Show::Lines => {
-                for line in views::changes(before, after) {
+                for line in K::changes(before, after) {
                     self.printer.say(&line)?;
                 }
             }
-            Show::Bars { all, bars } => draw(all, bars, after),
+            Show::Bars { all, bars } => draw(all, bars, after.parts()),
         }
         Ok(())
     }
@@ -205,40 +203,30 @@ impl Progress {
 /// Bars a terminal has room for; of more datacenters only the sum is shown.
 const MAX_BARS: usize = 40;
 
-fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, runs: &[DatacenterRun]) {
-    if runs.len() > MAX_BARS {
-        let (total, over) = (runs.len(), runs.iter().filter(|run| run.phase.is_final()).count());
-        let title = "datacenters".to_owned();
-        bars.retain(|shown, bar| {
-            if *shown != title {
-                bar.finish_and_clear();
-                all.remove(bar);
-            }
-            *shown == title
-        });
-        let bar = bars.entry(title.clone()).or_insert_with(|| bar(all, title));
-        bar.set_length(u64::try_from(total).unwrap_or(u64::MAX));
-        bar.set_position(u64::try_from(over).unwrap_or(u64::MAX));
-        bar.set_message(format!("{over}/{total} decided"));
-        return;
+fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, mut parts: Vec<Part>) {
+    if parts.len() > MAX_BARS {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let over = count(parts.iter().filter(|part| part.is_over).count());
+        let all = count(parts.len());
+        let (title, line) = ("datacenters".to_owned(), format!("{over}/{all} decided"));
+        parts = vec![Part { title, line, nodes: (over, all), is_over: over == all }];
     }
-    let titles: Vec<String> = runs.iter().map(views::title).collect();
     // An entry that stood for a data plane makes room for its datacenters once those are known.
     bars.retain(|title, bar| {
-        let stays = titles.contains(title);
+        let stays = parts.iter().any(|part| part.title == *title);
         if !stays {
             bar.finish_and_clear();
             all.remove(bar);
         }
         stays
     });
-    for (title, dc) in titles.iter().zip(runs) {
-        let bar = bars.entry(title.clone()).or_insert_with(|| bar(all, title.clone()));
-        let nodes = dc.nodes.unwrap_or_default();
-        bar.set_length(nodes.total.max(1).unsigned_abs());
-        bar.set_position(nodes.finished.unsigned_abs());
-        bar.set_message(views::line(dc));
-        if dc.phase.is_final() {
+    for part in parts {
+        let bar = bars.entry(part.title.clone()).or_insert_with(|| bar(all, part.title));
+        let (finished, total) = part.nodes;
+        bar.set_length(total.max(1).unsigned_abs());
+        bar.set_position(finished.unsigned_abs());
+        bar.set_message(part.line);
+        if part.is_over {
             bar.abandon();
         }
     }

@@ -4,7 +4,10 @@ pub mod backups;
 pub mod clusters;
 pub mod data_planes;
 pub mod detail;
+pub mod plan;
+pub mod restore;
 pub mod run;
+pub mod schedules;
 pub mod status;
 pub mod task;
 

@@ -64,8 +64,9 @@ impl fmt::Display for UnsafeApply {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         write!(
             f,
-            "applying it would change {shown}{more}, which is not ours; the definition of CassandraDatacenter must \
-             declare the lists of a pod template as maps, as cass-operator's does"
+            "it would change {shown}{more}, which others own; the definition of CassandraDatacenter must declare the \
+             lists of a pod template as maps, as cass-operator's does, and what somebody changed in what has to go \
+             must be taken back first"
         )
     }
 }
@@ -75,7 +76,20 @@ impl fmt::Display for UnsafeApply {
 /// # Errors
 /// When something that belongs to others would be lost, changed or reordered.
 pub fn compare(live: &Value, result: &Value, body: &Value) -> Result<Diff, UnsafeApply> {
-    let ours = Ours { body, owners: Owners::of(live) };
+    compare_with(live, result, body, &[])
+}
+
+/// [`compare`], where others lose `pieces`.
+///
+/// # Errors
+/// The same.
+pub fn compare_with(
+    live: &Value,
+    result: &Value,
+    body: &Value,
+    pieces: &[FieldPath],
+) -> Result<Diff, UnsafeApply> {
+    let ours = Ours { body, owners: Owners::of(live), pieces };
     let mut lost = Vec::new();
     let mut changes = Vec::new();
     for part in [&["metadata", "annotations"][..], &["metadata", "labels"], &["spec"]] {
@@ -109,11 +123,15 @@ pub fn compare(live: &Value, result: &Value, body: &Value) -> Result<Diff, Unsaf
 struct Ours<'a> {
     body: &'a Value,
     owners: Owners<'a>,
+    pieces: &'a [FieldPath],
 }
 
 impl Ours<'_> {
-    /// Whether a field is ours alone: we apply it, or applied it, and nobody else owns it.
+    /// Whether a field is ours alone: we apply it, or applied it, and nobody else owns it. So are the pieces.
     fn has(&self, path: &FieldPath) -> bool {
+        if self.pieces.iter().any(|piece| path.is_within(piece)) {
+            return true;
+        }
         let applied = path.get(self.body).is_some() || self.owners.owns(MANAGER_DEPLOYMENT, path);
         applied && self.owners.other_than(MANAGER_DEPLOYMENT, path).is_none()
     }
@@ -168,12 +186,7 @@ fn reordered(at: &FieldPath, before: &Value, result: &Value, ours: &Ours<'_>, lo
 type Found<'a> = (FieldPath, Option<&'a Value>, Option<&'a Value>);
 
 /// Collects the differences below `at`. An item that comes or goes is one difference.
-fn walk<'a>(
-    at: &FieldPath,
-    before: Option<&'a Value>,
-    after: Option<&'a Value>,
-    found: &mut Vec<Found<'a>>,
-) {
+fn walk<'a>(at: &FieldPath, before: Option<&'a Value>, after: Option<&'a Value>, found: &mut Vec<Found<'a>>) {
     if before == after {
         return;
     }
@@ -259,7 +272,8 @@ mod tests {
             }
             (into @ Value::Array(_), from) if fields::items(field, from).is_some() => {
                 for (step, item) in fields::items(field, from).unwrap() {
-                    let place = fields::items(field, into).and_then(|i| i.iter().position(|(s, _)| *s == step));
+                    let place =
+                        fields::items(field, into).and_then(|i| i.iter().position(|(s, _)| *s == step));
                     let list = into.as_array_mut().unwrap();
                     match place {
                         Some(place) => merge(&mut list[place], item, ""),

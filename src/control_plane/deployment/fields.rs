@@ -107,10 +107,10 @@ impl FieldPath {
         Some(value)
     }
 
-    /// Takes the part it leads to out of `root`, and every object and list that is empty then. An item that
-    /// loses one of its keys goes whole. Returns whether there was anything.
-    pub fn remove(&self, root: &mut Value) -> bool {
-        cut(root, "", &self.0) != Cut::Nothing
+    /// Takes the part it leads to out of `root`. What it was in stays, also when it is empty then; an item that
+    /// would lose one of its keys goes whole.
+    pub fn remove(&self, root: &mut Value) {
+        cut(root, "", &self.0);
     }
 }
 
@@ -142,53 +142,27 @@ fn find(text: &str, value: &Value, list: &str, steps: &mut Vec<Step>) -> bool {
     })
 }
 
-/// What a cut left behind.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Cut {
-    /// There was nothing to cut.
-    Nothing,
-    /// Something.
-    Rest,
-    /// An empty object or list.
-    Empty,
-}
-
-fn cut(value: &mut Value, list: &str, steps: &[Step]) -> Cut {
-    let Some((step, rest)) = steps.split_first() else { return Cut::Nothing };
-    match (step, value) {
-        (Step::Field(name), Value::Object(object)) => {
-            let Some(child) = object.get_mut(name) else { return Cut::Nothing };
-            let done = if rest.is_empty() { Cut::Empty } else { cut(child, name, rest) };
-            if done == Cut::Empty {
+fn cut(value: &mut Value, list: &str, steps: &[Step]) {
+    let Some((step, rest)) = steps.split_first() else { return };
+    match step {
+        Step::Field(name) => {
+            let Some(object) = value.as_object_mut() else { return };
+            if rest.is_empty() {
                 object.remove(name);
+            } else if let Some(child) = object.get_mut(name) {
+                cut(child, name, rest);
             }
-            if done == Cut::Empty && object.is_empty() { Cut::Empty } else { done.and_more() }
         }
-        (Step::Item(keys), value) => {
-            let Some(found) = items(list, value).and_then(|items| items.iter().position(|(s, _)| s == step))
-            else {
-                return Cut::Nothing;
-            };
-            let Some(array) = value.as_array_mut() else { return Cut::Nothing };
+        Step::Item(keys) => {
+            let found = items(list, value).and_then(|items| items.iter().position(|(s, _)| s == step));
+            let (Some(found), Some(array)) = (found, value.as_array_mut()) else { return };
             let is_key = |step: &Step| matches!(step, Step::Field(f) if keys.iter().any(|(key, _)| key == f));
-            let goes = rest.first().is_none_or(is_key);
-            let done = match array.get_mut(found) {
-                Some(item) if !goes => cut(item, "", rest),
-                _ => Cut::Empty,
-            };
-            if goes {
+            if rest.first().is_none_or(is_key) {
                 array.remove(found);
+            } else if let Some(item) = array.get_mut(found) {
+                cut(item, "", rest);
             }
-            if array.is_empty() { Cut::Empty } else { done.and_more() }
         }
-        _ => Cut::Nothing,
-    }
-}
-
-impl Cut {
-    /// The same, seen from a value that holds more than what was cut.
-    fn and_more(self) -> Self {
-        if self == Self::Nothing { Self::Nothing } else { Self::Rest }
     }
 }
 
@@ -211,8 +185,7 @@ pub fn items<'a>(field: &str, list: &'a Value) -> Option<Vec<(Step, &'a Value)>>
     let keys = keys(field);
     let mut found: Vec<(Step, &Value)> = Vec::new();
     for item in list.as_array().filter(|list| !keys.is_empty() && !list.is_empty())? {
-        let step: Option<Vec<_>> =
-            keys.iter().map(|key| Some((*key, item.get(*key)?.to_string()))).collect();
+        let step: Option<Vec<_>> = keys.iter().map(|key| Some((*key, item.get(*key)?.to_string()))).collect();
         let step = Step::Item(step?);
         if found.iter().any(|(other, _)| *other == step) {
             return None;
@@ -282,17 +255,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_removed_leaves_nothing_empty_behind() {
+    fn what_is_removed_leaves_the_rest_in_its_place() {
         let mut body = body();
-        let path = r#".spec.containers[name="medusa"].resources.limits.memory"#;
-        assert!(FieldPath::find(path, &body).unwrap().remove(&mut body));
-        assert_eq!(body["spec"]["containers"][0].get("resources"), None);
-        let path = r#".spec.containers[name="medusa"].ports[containerPort=1,protocol="TCP"].protocol"#;
-        assert!(FieldPath::find(path, &body).unwrap().remove(&mut body), "a key takes its item along");
-        assert_eq!(body["spec"], json!({"containers": [{"name": "medusa", "image": "i"}]}));
-        assert!(!FieldPath::of(&["spec", "other"]).remove(&mut body));
-        assert!(FieldPath::find(r#".spec.containers[name="medusa"]"#, &body).unwrap().remove(&mut body));
-        assert_eq!(body.get("spec"), None);
+        let mut remove = |path: &str| {
+            FieldPath::find(path, &body).unwrap().remove(&mut body);
+            body["spec"]["containers"].clone()
+        };
+        let left = remove(r#".spec.containers[name="medusa"].resources.limits.memory"#);
+        assert_eq!(left[0]["resources"], json!({"limits": {}}));
+        let left =
+            remove(r#".spec.containers[name="medusa"].ports[containerPort=1,protocol="TCP"].protocol"#);
+        assert_eq!(left[0]["ports"], json!([]), "a key takes its item along");
+        assert_eq!(remove(r#".spec.containers[name="medusa"]"#), json!([]));
+        FieldPath::of(&["spec", "other", "deep"]).remove(&mut body);
+        assert_eq!(body["spec"], json!({"containers": []}));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde_json::Value;
+use crate::api::{k8ssandra::ContainerImage, medusa::SecretRef};
 
 /// The image that is deployed unless somebody asks for another.
 pub const DEFAULT_IMAGE: &str = "docker.io/k8ssandra/medusa:0.29.1";
@@ -86,30 +86,34 @@ pub struct Pull {
 
 /// `default` with the parts that `asked`, a `containerImage`, names.
 #[must_use]
-pub fn resolve(default: &Image, asked: Option<&Value>) -> Pull {
-    let part = |path: &str| {
-        let value = asked.and_then(|asked| asked.pointer(path)).and_then(Value::as_str);
-        value.map(|v| v.trim().trim_matches('/')).filter(|v| !v.is_empty()).map(str::to_owned)
+pub fn resolve(default: &Image, asked: Option<&ContainerImage>) -> Pull {
+    let part = |part: fn(&ContainerImage) -> Option<&String>| {
+        asked.and_then(part).map(|v| v.trim().trim_matches('/')).filter(|v| !v.is_empty()).map(str::to_owned)
     };
     let image = Image {
-        registry: part("/registry").or_else(|| default.registry.clone()),
-        repository: part("/repository").or_else(|| default.repository.clone()),
-        name: part("/name").unwrap_or_else(|| default.name.clone()),
-        version: part("/tag").map_or_else(|| default.version.clone(), |tag| format!(":{tag}")),
+        registry: part(|i| i.registry.as_ref()).or_else(|| default.registry.clone()),
+        repository: part(|i| i.repository.as_ref()).or_else(|| default.repository.clone()),
+        name: part(|i| i.name.as_ref()).unwrap_or_else(|| default.name.clone()),
+        version: part(|i| i.tag.as_ref()).map_or_else(|| default.version.clone(), |tag| format!(":{tag}")),
     };
+    let secret = |SecretRef { name }: &SecretRef| (!name.is_empty()).then(|| name.clone());
     Pull {
         image: image.to_string(),
-        policy: part("/pullPolicy").unwrap_or_else(|| PULL_POLICY.to_owned()),
-        secret: part("/pullSecretRef/name"),
+        policy: part(|i| i.pull_policy.as_ref()).unwrap_or_else(|| PULL_POLICY.to_owned()),
+        secret: asked.and_then(|i| i.pull_secret_ref.as_ref()).and_then(secret),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+
+    fn asked(image: Value) -> ContainerImage {
+        serde_json::from_value(image).unwrap()
+    }
 
     #[rstest]
     #[case(DEFAULT_IMAGE)]
@@ -141,15 +145,15 @@ mod tests {
     #[case(json!({"repository": "team", "tag": "latest"}), "docker.io/team/medusa:latest")]
     #[case(json!({"name": "other", "tag": "1"}), "docker.io/k8ssandra/other:1")]
     #[case(json!({"tag": ""}), DEFAULT_IMAGE)]
-    #[case(json!({"tag": 3, "registry": null}), DEFAULT_IMAGE)]
-    fn the_parts_somebody_names_replace_the_defaults(#[case] asked: Value, #[case] image: &str) {
-        assert_eq!(resolve(&Image::default(), Some(&asked)).image, image);
+    #[case(json!({"registry": "mirror/", "repository": "/team/a/"}), "mirror/team/a/medusa:0.29.1")]
+    fn the_parts_somebody_names_replace_the_defaults(#[case] image: Value, #[case] expected: &str) {
+        assert_eq!(resolve(&Image::default(), Some(&asked(image))).image, expected);
     }
 
     #[test]
     fn a_mirror_serves_the_same_digest() {
         let default = "docker.io/k8ssandra/medusa@sha256:0123".parse().unwrap();
-        let pull = resolve(&default, Some(&json!({"registry": "mirror"})));
+        let pull = resolve(&default, Some(&asked(json!({"registry": "mirror"}))));
         assert_eq!(pull.image, "mirror/k8ssandra/medusa@sha256:0123");
     }
 
@@ -157,8 +161,8 @@ mod tests {
     fn policy_and_pull_secret_come_along() {
         let pull = resolve(&Image::default(), None);
         assert_eq!((pull.policy.as_str(), pull.secret), ("IfNotPresent", None));
-        let asked = json!({"pullPolicy": "Always", "pullSecretRef": {"name": "registry"}});
-        let pull = resolve(&Image::default(), Some(&asked));
+        let image = asked(json!({"pullPolicy": "Always", "pullSecretRef": {"name": "registry"}}));
+        let pull = resolve(&Image::default(), Some(&image));
         assert_eq!((pull.policy.as_str(), pull.secret.as_deref()), ("Always", Some("registry")));
     }
 }

@@ -6,37 +6,50 @@ use super::fields::{FieldPath, Step};
 
 /// The managers of an object's fields.
 #[derive(Debug)]
-pub struct Owners<'a>(Vec<(&'a str, &'a Value)>);
+pub struct Owners<'a>(Vec<Entry<'a>>);
+
+#[derive(Debug)]
+struct Entry<'a> {
+    manager: &'a str,
+    /// Whether the fields were applied; an update by the same manager is another owner's, as it is to the API server.
+    applied: bool,
+    fields: &'a Value,
+}
 
 impl<'a> Owners<'a> {
     /// Those of `object`; who only writes a subresource owns nothing here.
     #[must_use]
     pub fn of(object: &'a Value) -> Self {
         let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
-        let whole = |entry: &&Value| {
-            entry.get("subresource").and_then(Value::as_str).is_none_or(str::is_empty)
+        let text = |entry: &'a Value, field: &str| entry.get(field).and_then(Value::as_str);
+        let whole = |entry: &&'a Value| text(entry, "subresource").is_none_or(str::is_empty);
+        let read = |entry: &'a Value| {
+            Some(Entry {
+                manager: text(entry, "manager")?,
+                applied: text(entry, "operation") == Some("Apply"),
+                fields: entry.get("fieldsV1")?,
+            })
         };
-        Self(
-            entries
-                .into_iter()
-                .flatten()
-                .filter(whole)
-                .filter_map(|entry| Some((entry.get("manager")?.as_str()?, entry.get("fieldsV1")?)))
-                .collect(),
-        )
+        Self(entries.into_iter().flatten().filter(whole).filter_map(read).collect())
     }
 
-    /// Whether `manager` owns what `path` leads to, or a part of it.
+    /// Whether `manager` applied what `path` leads to, or a part of it.
     #[must_use]
     pub fn owns(&self, manager: &str, path: &FieldPath) -> bool {
-        self.0.iter().any(|(name, fields)| *name == manager && mentions(fields, path))
+        self.0.iter().any(|entry| entry.is_applied_by(manager) && mentions(entry.fields, path))
     }
 
-    /// Another manager than `manager` that owns what `path` leads to, or a part of it.
+    /// Who else owns what `path` leads to, or a part of it, than `manager` with what it applied.
     #[must_use]
     pub fn other_than(&self, manager: &str, path: &FieldPath) -> Option<&'a str> {
-        let found = self.0.iter().find(|(name, fields)| *name != manager && mentions(fields, path));
-        found.map(|(name, _)| *name)
+        let mut others = self.0.iter().filter(|entry| !entry.is_applied_by(manager));
+        others.find(|entry| mentions(entry.fields, path)).map(|entry| entry.manager)
+    }
+}
+
+impl Entry<'_> {
+    fn is_applied_by(&self, manager: &str) -> bool {
+        self.applied && self.manager == manager
     }
 }
 
@@ -84,11 +97,12 @@ mod tests {
                     "k:{\"name\":\"medusa\"}": {".": {}, "f:name": {}, "f:image": {},
                         "f:ports": {"k:{\"containerPort\":1,\"protocol\":\"TCP\"}": {".": {}}}},
                 }, "f:fieldRef": {}}}},
+                {"manager": "us", "operation": "Update", "fieldsV1": {"f:spec": {"f:users": {}}}},
                 {"manager": "edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:size": {}, "f:volumes": {}}}},
                 {"manager": "status", "operation": "Update", "subresource": "status",
                  "fieldsV1": {"f:spec": {"f:stopped": {}}}},
             ]},
-            "spec": {"size": 3, "stopped": true, "volumes": [{"name": "v"}], "fieldRef": {"a": 1}, "containers": [
+            "spec": {"users": [], "size": 3, "stopped": true, "volumes": [{"name": "v"}], "fieldRef": {"a": 1}, "containers": [
                 {"name": "medusa", "image": "i", "ports": [{"containerPort": 1, "protocol": "TCP"}]},
             ]},
         })
@@ -97,6 +111,7 @@ mod tests {
     #[rstest]
     #[case(".spec.size", false, Some("edit"))]
     #[case(".spec.stopped", false, None)]
+    #[case(".spec.users", false, Some("us"))]
     #[case(".spec.volumes", false, Some("edit"))]
     #[case(r#".spec.volumes[name="v"].name"#, false, None)]
     #[case(".spec.fieldRef.a", true, None)]

@@ -36,8 +36,11 @@ pub(super) fn expires_at(job: &FleetBackupJob, status: &FleetBackupJobStatus) ->
 }
 
 /// Deletes the run's children and then the run, or says when to look again. A child that a data plane is still at
-/// work on stays: it is the only trace of that work.
-pub(super) async fn expire(
+/// work on stays: it is the only trace of that work. `overdue` says for how long it should have been deleted.
+///
+/// # Errors
+/// When the run itself cannot be deleted.
+pub async fn expire(
     client: &Client,
     events: &Events,
     job: &FleetBackupJob,

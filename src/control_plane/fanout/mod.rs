@@ -39,6 +39,7 @@ use super::fleet::Snapshot;
 use crate::api::fleet::FleetBackupJob;
 
 pub use controller::{FanoutContext, run};
+pub use expiry::expire;
 
 /// Everything one pass over one run decides by.
 pub struct Scene<'a> {

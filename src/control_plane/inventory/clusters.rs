@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     digest::{Digest, Newest},
     grouping::{ClusterId, cluster_of},
-    protection::{self, Evidence, Expected},
+    protection::{self, Evidence},
 };
 use crate::{
     api::{
@@ -17,16 +17,18 @@ use crate::{
         condition::set_condition,
         fleet::{ClusterDatacenter, FleetClusterStatus, MedusaState},
     },
-    control_plane::fleet::Snapshot,
+    control_plane::{fleet::Snapshot, schedules::expectation::Expectation},
 };
 
 /// What there is to say about clusters besides their datacenters.
 #[derive(Debug)]
 pub struct Findings<'a> {
+    /// Datacenters that a K8ssandraCluster lists and no data plane shows.
+    pub not_found: Vec<(ClusterId, ClusterDatacenter)>,
     /// Their restore points in short.
     pub digests: &'a BTreeMap<String, Digest>,
     /// What schedules promise them.
-    pub expected: &'a BTreeMap<String, Expected>,
+    pub expected: &'a BTreeMap<String, Expectation>,
     /// Age above which the newest complete restore point no longer protects, where no schedule promises one.
     pub objective: SignedDuration,
 }
@@ -49,6 +51,9 @@ pub fn clusters(
             entry.name.clone_from(&place.name);
             found.entry(cluster).or_default().push(entry);
         }
+    }
+    for (cluster, entry) in &findings.not_found {
+        found.entry(cluster.clone()).or_default().push(entry.clone());
     }
     let unasked: BTreeSet<&str> =
         planes.iter().filter(|p| !p.view.datacenters.synced).map(|p| p.name.as_str()).collect();
@@ -104,7 +109,7 @@ fn summarize(
     datacenters
         .sort_by(|a, b| (&a.data_plane, &a.namespace, &a.name).cmp(&(&b.data_plane, &b.namespace, &b.name)));
     let expected = findings.expected.get(&id.name).copied().unwrap_or_default();
-    let limit = expected.limit(findings.objective);
+    let limit = protection::limit(expected, findings.objective);
     let recovery_point = digest.last.as_ref().map(|(_, start)| *start);
     let mut status = FleetClusterStatus {
         observed_generation: old.observed_generation,
@@ -213,10 +218,11 @@ mod tests {
         }
     }
 
-    fn compute_with(view: View, digest: Digest, expected: Expected, now: i64) -> FleetClusterStatus {
+    fn compute_with(view: View, digest: Digest, expected: Expectation, now: i64) -> FleetClusterStatus {
         let old = BTreeMap::from([("shop.ns.eu".to_owned(), published())]);
         let (name, planes) = ("shop.ns.eu".to_owned(), [plane("eu", view)]);
         let findings = Findings {
+            not_found: Vec::new(),
             digests: &BTreeMap::from([(name.clone(), digest)]),
             expected: &BTreeMap::from([(name.clone(), expected)]),
             objective: DAY,
@@ -236,7 +242,7 @@ mod tests {
     }
 
     fn compute(digest: Digest, now: i64) -> FleetClusterStatus {
-        compute_with(live(&[datacenter("dc1", 3)]), digest, Expected::default(), now)
+        compute_with(live(&[datacenter("dc1", 3)]), digest, Expectation::default(), now)
     }
 
     fn condition(status: &FleetClusterStatus, type_: &str) -> (String, String) {
@@ -256,7 +262,7 @@ mod tests {
         let stale = ("False".to_owned(), "RecoveryPointStale".to_owned());
         assert_eq!(condition(&compute(digest(Some(0)), 86_400), "Protected"), fresh);
         assert_eq!(condition(&compute(digest(Some(0)), 86_401), "Protected"), stale);
-        let hourly = Expected { interval: Some(SignedDuration::from_hours(4)), next: Some(at(9_000)) };
+        let hourly = Expectation { interval: Some(SignedDuration::from_hours(4)), next: Some(at(9_000)) };
         let view = || live(&[datacenter("dc1", 3)]);
         let status = compute_with(view(), digest(Some(0)), hourly, 6 * 3_600);
         assert_eq!(condition(&status, "Protected"), fresh);
@@ -269,12 +275,17 @@ mod tests {
 
     #[test]
     fn a_silent_data_plane_keeps_its_datacenters_and_decides_nothing() {
-        let status = compute_with(silent(), digest(Some(0)), Expected::default(), 999_999);
+        let status = compute_with(silent(), digest(Some(0)), Expectation::default(), 999_999);
         assert_eq!(status.datacenters[0].ready, None);
         assert_eq!(condition(&status, "Protected"), ("Unknown".into(), "RecoveryPointUnknown".into()));
         assert_eq!(condition(&status, "InventoryConsistent").0, "Unknown");
         let old = BTreeMap::from([("shop.ns.eu".to_owned(), status)]);
-        let nothing = Findings { digests: &BTreeMap::new(), expected: &BTreeMap::new(), objective: DAY };
+        let nothing = Findings {
+            not_found: Vec::new(),
+            digests: &BTreeMap::new(),
+            expected: &BTreeMap::new(),
+            objective: DAY,
+        };
         assert!(clusters(&[], &nothing, &old, at(0)).is_empty(), "unregistered");
     }
 

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::{
     digest::Digest,
     points::restore_points,
-    protection::{Expected, Intervals, expected},
+    protection::{Intervals, expected},
     survey::{Group, Planes, PublishedClusters, PublishedPoints, survey},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
         cassandra::CassandraDatacenter,
         fleet::{FleetBackup, FleetBackupStatus},
     },
-    control_plane::{fleet::Snapshot, view::BackupRecord},
+    control_plane::{fleet::Snapshot, schedules::expectation::Expectation, view::BackupRecord},
 };
 
 /// What is remembered between two looks.
@@ -89,19 +89,21 @@ pub struct Look<'a> {
     pub gone: Vec<&'a str>,
     /// Each cluster's restore points in short.
     pub digests: BTreeMap<String, Digest>,
-    /// What MedusaBackupSchedules promise each cluster.
-    pub expected: BTreeMap<String, Expected>,
+    /// What schedules promise each cluster.
+    pub expected: BTreeMap<String, Expectation>,
     /// How many clusters were computed.
     pub computed: usize,
 }
 
 impl Inventory {
     /// Looks at everything, and computes the restore points of the clusters of which something has changed.
+    /// `promises` are those of the fleet's schedules; MedusaBackupSchedules come to them.
     pub fn look<'a>(
         &'a mut self,
         snapshots: &[Snapshot],
         points: &'a PublishedPoints,
         clusters: &PublishedClusters,
+        mut promises: BTreeMap<String, Expectation>,
         now: Timestamp,
     ) -> Look<'a> {
         let planes = Planes::of(snapshots);
@@ -111,12 +113,10 @@ impl Inventory {
         let there: BTreeSet<&str> = groups.keys().map(String::as_str).collect();
         self.clusters.retain(|cluster, _| there.contains(cluster.as_str()));
         let mut computed = 0;
-        let mut promises = BTreeMap::new();
         for (cluster, group) in &groups {
             let promise = expected(&group.schedules, &mut self.intervals, now);
-            if promise != Expected::default() {
-                promises.insert(cluster.clone(), promise);
-            }
+            let known = promises.entry(cluster.clone()).or_default();
+            *known = known.and(promise);
             let basis = Basis::of(group, flags.clone());
             if self.clusters.get(cluster).is_some_and(|memo| memo.basis.is(&basis)) {
                 continue;

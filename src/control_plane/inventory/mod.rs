@@ -4,6 +4,7 @@
 //! never counted as gone.
 
 pub mod clusters;
+pub mod deployed;
 pub mod digest;
 pub mod drift;
 pub mod grouping;

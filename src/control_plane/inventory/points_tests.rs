@@ -143,6 +143,15 @@ fn backups_of_one_run_are_one_restore_point_over_all_datacenters() {
 }
 
 #[test]
+fn of_several_attempts_the_whole_one_counts() {
+    let backups =
+        [("nightly-dc1-r2x0b1c2d3e", record("dc1", "FAILED", 3)), ("nightly-dc1-0b1c2d3e", good("dc1"))];
+    let status = &points(&[plane("eu", with("dc1", &backups))])["nightly-0b1c2d3e.shop"].status;
+    assert_eq!(verdict(status), ("Complete", Some("1/1")));
+    assert_eq!(status.datacenters[0].medusa_backup.as_deref(), Some("nightly-dc1-0b1c2d3e"));
+}
+
+#[test]
 fn one_slot_of_one_schedule_is_one_restore_point_although_the_names_differ_by_a_moment() {
     let slot = |second: i64| format!("weekly-{second}");
     let (early, late, next) = (slot(SLOT), slot(SLOT + 47), slot(SLOT + 3_600));
@@ -321,19 +330,19 @@ fn only_the_cluster_that_changed_is_computed_again() {
     let none = BTreeMap::new();
     let mut inventory = Inventory::default();
     let unpublished = BTreeMap::new();
-    let first = inventory.look(&planes, &unpublished, &none, now());
+    let first = inventory.look(&planes, &unpublished, &none, BTreeMap::new(), now());
     assert_eq!((first.computed, first.unwritten.len()), (2, 1));
     let published = publish(&points(&planes));
-    let second = inventory.look(&planes, &published, &none, now());
+    let second = inventory.look(&planes, &published, &none, BTreeMap::new(), now());
     assert_eq!((second.computed, second.unwritten.len()), (1, 0), "its FleetBackup is new");
-    assert_eq!(inventory.look(&planes, &published, &none, now()).computed, 0);
+    assert_eq!(inventory.look(&planes, &published, &none, BTreeMap::new(), now()).computed, 0);
     let backup = Arc::new(good("dc1"));
     Arc::make_mut(&mut planes[0].view).backups.items.insert(ObjectKey::new("ns", "b2"), backup);
-    let third = inventory.look(&planes, &published, &none, now());
+    let third = inventory.look(&planes, &published, &none, BTreeMap::new(), now());
     assert_eq!((third.computed, third.unwritten.len()), (1, 1));
     assert_eq!(third.digests["shop"].complete, 2);
     Arc::make_mut(&mut planes[0].view).backups.items.clear();
-    let fourth = inventory.look(&planes, &published, &none, now());
+    let fourth = inventory.look(&planes, &published, &none, BTreeMap::new(), now());
     assert_eq!((fourth.unwritten.len(), fourth.gone), (0, vec!["b1.shop"]));
 }
 

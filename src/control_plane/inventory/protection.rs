@@ -1,46 +1,29 @@
 //! How old a cluster's newest complete restore point may be, and whether it is younger. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
-use crate::api::{
-    Reason,
-    cron::CronExpr,
-    medusa::{MedusaBackupSchedule, ScheduledOperation},
+use crate::{
+    api::{
+        Reason,
+        cron::CronExpr,
+        medusa::{MedusaBackupSchedule, ScheduledOperation},
+    },
+    control_plane::schedules::expectation::Expectation,
 };
 
 /// How late a backup may be for its interval's sake: a quarter of it, and an hour to run in.
 const ALLOWANCE: SignedDuration = SignedDuration::from_hours(1);
 
-/// What schedules promise a cluster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Expected {
-    /// The longest time between two slots of the schedule that runs most often.
-    pub interval: Option<SignedDuration>,
-    /// The next slot of any.
-    pub next: Option<Timestamp>,
-}
-
-impl Expected {
-    /// What two promises come to: the shorter interval and the earlier slot.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        Self {
-            interval: self.interval.into_iter().chain(other.interval).min(),
-            next: self.next.into_iter().chain(other.next).min(),
-        }
-    }
-
-    /// The age above which the newest complete restore point no longer protects. Without a schedule it is
-    /// `objective`.
-    #[must_use]
-    pub fn limit(self, objective: SignedDuration) -> SignedDuration {
-        match self.interval {
-            Some(interval) => interval.saturating_add(interval / 4).saturating_add(ALLOWANCE),
-            None => objective,
-        }
+/// The age above which the newest complete restore point no longer protects, by what schedules promise. Without a
+/// schedule it is `objective`.
+#[must_use]
+pub fn limit(promise: Expectation, objective: SignedDuration) -> SignedDuration {
+    match promise.interval {
+        Some(interval) => interval.saturating_add(interval / 4).saturating_add(ALLOWANCE),
+        None => objective,
     }
 }
 
@@ -66,12 +49,16 @@ impl Intervals {
 /// What the MedusaBackupSchedules of a cluster's datacenters promise. Purges, schedules that are disabled, and those
 /// that cannot be read promise nothing.
 #[must_use]
-pub fn expected(schedules: &[&MedusaBackupSchedule], intervals: &mut Intervals, now: Timestamp) -> Expected {
+pub fn expected(
+    schedules: &[&MedusaBackupSchedule],
+    intervals: &mut Intervals,
+    now: Timestamp,
+) -> Expectation {
     schedules
         .iter()
         .filter(|s| s.spec.operation_type == ScheduledOperation::Backup && s.spec.disabled != Some(true))
-        .map(|schedule| Expected { interval: intervals.of(schedule, now), next: next(schedule, now) })
-        .fold(Expected::default(), Expected::and)
+        .map(|schedule| Expectation { interval: intervals.of(schedule, now), next: next(schedule, now) })
+        .fold(Expectation::default(), Expectation::and)
 }
 
 /// The next slot: as its controller says, or as the expression says where that lies behind.
@@ -114,7 +101,7 @@ pub fn judge(evidence: Evidence, limit: SignedDuration, now: Timestamp) -> (Opti
         let message = format!("no data plane of the cluster answers; as last seen, {known}");
         return (None, Reason::RecoveryPointUnknown, message);
     }
-    if evidence.unknown.filter(is_young).is_some() {
+    if evidence.unknown.as_ref().is_some_and(is_young) {
         let message = format!("a data plane does not answer that has a part in a younger one; {known}");
         return (None, Reason::RecoveryPointUnknown, message);
     }
@@ -128,19 +115,6 @@ fn length(of: SignedDuration) -> String {
         minutes if minutes < 120 => format!("{minutes} min"),
         minutes => format!("{} h", minutes / 60),
     }
-}
-
-/// Promises by FleetCluster name, two tables into one.
-#[must_use]
-pub fn merged(
-    mut one: BTreeMap<String, Expected>,
-    other: BTreeMap<String, Expected>,
-) -> BTreeMap<String, Expected> {
-    for (cluster, promise) in other {
-        let known = one.entry(cluster).or_default();
-        *known = known.and(promise);
-    }
-    one
 }
 
 #[cfg(test)]
@@ -178,9 +152,9 @@ mod tests {
             schedule("garbage", json!({})),
         ];
         let found = expected(&all.iter().collect::<Vec<_>>(), &mut Intervals::default(), at(3_600));
-        assert_eq!(found, Expected { interval: Some(hours(24)), next: Some(at(86_400)) });
-        assert_eq!(found.limit(hours(26)), hours(31));
-        assert_eq!(Expected::default().limit(hours(26)), hours(26));
+        assert_eq!(found, Expectation { interval: Some(hours(24)), next: Some(at(86_400)) });
+        assert_eq!(limit(found, hours(26)), hours(31));
+        assert_eq!(limit(Expectation::default(), hours(26)), hours(26));
     }
 
     #[test]

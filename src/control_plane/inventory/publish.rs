@@ -21,12 +21,16 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::{
-    sync::broadcast::{self, error::RecvError},
+    sync::{
+        broadcast::{self, error::RecvError},
+        watch,
+    },
     time::{Instant, sleep_until},
 };
 
 use super::{
     clusters::{Findings, clusters},
+    deployed::{describe, not_found},
     digest::Digest,
     memo::Inventory,
     survey::by_name,
@@ -38,8 +42,10 @@ use crate::{
         labels,
     },
     control_plane::{
+        deployment::report::Reports,
         fleet::{Change, Fleet, Snapshot},
         metrics::{ClusterFigures, DatacenterFigures, Figures},
+        schedules::expectation::Expectations,
     },
     runtime::{clock, events::Events, http::Readiness},
 };
@@ -61,8 +67,12 @@ pub struct InventoryContext {
     pub namespace: String,
     /// The data planes.
     pub fleet: Arc<Fleet>,
+    /// What the deployment of Medusa has come to.
+    pub deployed: watch::Receiver<Reports>,
     /// Age above which the newest complete restore point no longer protects.
     pub recovery_point_objective: SignedDuration,
+    /// What FleetBackupSchedules promise the clusters.
+    pub expectations: Expectations,
     /// Where Events go.
     pub events: Events,
     /// Where the metrics find what was found out.
@@ -115,6 +125,7 @@ async fn publish(
     if backups.wait_until_ready().await.is_err() || known.wait_until_ready().await.is_err() {
         return;
     }
+    let mut deployed = context.deployed.clone();
     let mut inventory = Inventory::default();
     let mut at = Instant::now();
     loop {
@@ -129,6 +140,10 @@ async fn publish(
         loop {
             tokio::select! {
                 () = sleep_until(at) => break,
+                changed = deployed.changed() => match changed {
+                    Ok(()) => at = at.min(Instant::now() + GATHER),
+                    Err(_) => return,
+                },
                 change = changes.recv() => match change {
                     Ok(
                         Change::Contact(_)
@@ -157,15 +172,18 @@ async fn write(
         context.fleet.snapshot().into_iter().filter(|p| !is_duplicate(p) && !p.unregistering).collect();
     let now = clock::now();
     let (points, published) = (by_name(backups.state()), by_name(known.state()));
-    let look = inventory.look(&planes, &points, &published, now);
+    let look = inventory.look(&planes, &points, &published, context.expectations.by_cluster(), now);
     let old_clusters: BTreeMap<String, FleetClusterStatus> =
         published.iter().map(|(name, c)| (name.clone(), c.status.clone().unwrap_or_default())).collect();
+    let reports = context.deployed.borrow().clone();
     let findings = Findings {
+        not_found: not_found(&reports),
         digests: &look.digests,
         expected: &look.expected,
         objective: context.recovery_point_objective,
     };
-    let clusters = clusters(&planes, &findings, &old_clusters, now);
+    let mut clusters = clusters(&planes, &findings, &old_clusters, now);
+    describe(&mut clusters, &reports, &old_clusters, now);
     *context.figures.lock().unwrap_or_else(PoisonError::into_inner) =
         clusters.iter().map(|(name, status)| figures(name, status, look.digests.get(name))).collect();
     // Clusters first: who waits for a restore point finds its cluster protected already.

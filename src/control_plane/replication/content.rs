@@ -23,6 +23,7 @@ fn record(meta: &ObjectMeta, content_hash: String) -> CopyRecord {
     CopyRecord {
         uid: meta.uid.clone().unwrap_or_default(),
         resource_version: meta.resource_version.clone().unwrap_or_default(),
+        source: annotation(labels::SOURCE),
         source_uid: annotation(labels::SOURCE_UID),
         declared_hash: annotation(labels::CONTENT_HASH),
         content_hash,

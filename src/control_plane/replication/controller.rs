@@ -17,9 +17,12 @@ use super::{
     worker::{self, Failures, Shared},
 };
 use crate::{
+    api::cassandra::CassandraDatacenter,
     control_plane::{
+        deployment::{observe::deployed_for, report::Reports},
         fleet::{Change, Fleet, Snapshot},
-        sources::Sources,
+        sources::{SourceObjects, Sources},
+        view::ObjectKey,
     },
     runtime::events::Events,
 };
@@ -32,6 +35,8 @@ pub struct ReplicationContext {
     pub fleet: Arc<Fleet>,
     /// What people ask for.
     pub sources: Arc<Sources>,
+    /// What the deployment of Medusa has come to.
+    pub deployed: watch::Receiver<Reports>,
     /// Value of the control-plane label on our copies.
     pub control_plane: String,
     /// Where Events go.
@@ -59,11 +64,12 @@ pub async fn run(context: ReplicationContext) {
 async fn copy(context: &ReplicationContext, shared: &Arc<Shared>, wanted: &watch::Sender<Arc<Desired>>) {
     let mut changes = context.fleet.changes();
     let mut asked = context.sources.changes();
+    let mut deployed = context.deployed.clone();
     let mut workers: BTreeMap<String, JoinHandle<()>> = BTreeMap::new();
     loop {
         let objects = context.sources.objects();
         let planes = context.fleet.snapshot();
-        let new = desired(&objects, &places(&planes));
+        let new = desired(&objects, &places(&planes, &objects, context));
         wanted.send_if_modified(|old| {
             let news = **old != new;
             if news {
@@ -82,6 +88,7 @@ async fn copy(context: &ReplicationContext, shared: &Arc<Shared>, wanted: &watch
         shared.progress.notify_one();
         loop {
             tokio::select! {
+                changed = deployed.changed() => if changed.is_err() { return } else { break },
                 changed = asked.changed() => if changed.is_err() { return } else { break },
                 change = changes.recv() => match change {
                     Ok(Change::Datacenters(_) | Change::Contact(_)) | Err(broadcast::error::RecvError::Lagged(_)) => break,
@@ -94,11 +101,18 @@ async fn copy(context: &ReplicationContext, shared: &Arc<Shared>, wanted: &watch
     }
 }
 
-fn places(planes: &[Snapshot]) -> Places {
+fn places(planes: &[Snapshot], sources: &SourceObjects, context: &ReplicationContext) -> Places {
     let mut places = Places::default();
+    let reports = context.deployed.borrow();
     for plane in planes.iter().filter(|p| !p.unregistering) {
         let hosting: BTreeSet<String> = plane.view.datacenter_namespaces().map(str::to_owned).collect();
         places.hosting.insert(plane.name.clone(), hosting);
+        let uses = |(object, datacenter): (&ObjectKey, &Arc<CassandraDatacenter>)| {
+            let cluster = deployed_for(datacenter, &context.control_plane)?;
+            (!reports.is_settled(&cluster, sources, &plane.name, object)).then(|| object.namespace.clone())
+        };
+        let held: BTreeSet<String> = plane.view.datacenters.items.iter().filter_map(uses).collect();
+        places.held.insert(plane.name.clone(), held);
     }
     places.listed = planes.iter().filter(|p| p.view.is_live()).map(|p| p.name.clone()).collect();
     places

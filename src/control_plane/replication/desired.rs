@@ -58,6 +58,8 @@ pub struct Places {
     pub hosting: BTreeMap<String, BTreeSet<String>>,
     /// Data planes whose datacenters were all listed when this was taken.
     pub listed: BTreeSet<String>,
+    /// Data plane to the namespaces in which pods may still use copies that nobody wants any more.
+    pub held: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Something about a MedusaConfiguration that a person must mend.
@@ -81,6 +83,8 @@ pub struct Desired {
     /// Data planes where a copy that is not wanted may be removed: every source was known, and every
     /// datacenter there.
     pub complete_for: BTreeSet<String>,
+    /// Namespaces in which nothing is removed yet, by data plane.
+    pub held: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Computes every copy (contract §4): for each K8ssandraCluster with `spec.medusa` its configuration and
@@ -88,7 +92,7 @@ pub struct Desired {
 /// MedusaConfiguration it and its Secret into its targets.
 #[must_use]
 pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
-    let mut desired = Desired::default();
+    let mut desired = Desired { held: places.held.clone(), ..Desired::default() };
     if sources.complete() {
         desired.complete_for.clone_from(&places.listed);
     }
@@ -293,6 +297,7 @@ mod tests {
                 (LOCAL.to_owned(), set(&["src"])),
             ]),
             listed: set(&["eu", "us", LOCAL]),
+            held: BTreeMap::new(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What has to be written in one data plane so that its copies are as they should be. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::desired::{CopyKey, CopyKind, Wanted};
 use crate::control_plane::view::{CopyRecord, View};
@@ -63,10 +63,24 @@ pub fn in_place(view: &View, key: &CopyKey, wanted: &Wanted, settled: &Settled) 
     })
 }
 
-/// Plans the writes for one data plane. `remove` says whether copies that nobody wants may be removed.
-/// The caller makes sure that the view is live: nothing may be planned from an unknown.
+/// Which copies that nobody wants may be removed.
+#[derive(Clone, Copy, Debug)]
+pub enum Removal<'a> {
+    /// None: not everything that may be wanted is known.
+    Nothing,
+    /// All but those in these namespaces, where pods may still use them.
+    AllBut(&'a BTreeSet<String>),
+}
+
+/// Plans the writes for one data plane. The caller makes sure that the view is live: nothing may be planned from an
+/// unknown.
 #[must_use]
-pub fn plan(view: &View, wanted: &BTreeMap<CopyKey, Wanted>, settled: &Settled, remove: bool) -> Vec<Action> {
+pub fn plan(
+    view: &View,
+    wanted: &BTreeMap<CopyKey, Wanted>,
+    settled: &Settled,
+    removal: Removal<'_>,
+) -> Vec<Action> {
     let writes =
         wanted.iter().filter(|(_, w)| w.content.is_some()).filter_map(|(key, w)| match copy(view, key) {
             None => Some(Action::Create(key.clone())),
@@ -83,7 +97,10 @@ pub fn plan(view: &View, wanted: &BTreeMap<CopyKey, Wanted>, settled: &Settled, 
         .flat_map(|(kind, section)| {
             section.items.iter().map(move |(object, copy)| (CopyKey { kind, object: object.clone() }, copy))
         })
-        .filter(|(key, _)| remove && !wanted.contains_key(key))
+        .filter(|(key, _)| match removal {
+            Removal::Nothing => false,
+            Removal::AllBut(held) => !wanted.contains_key(key) && !held.contains(&key.object.namespace),
+        })
         .map(|(key, copy)| Action::Remove { key, uid: copy.uid.clone() });
     writes.chain(removals).collect()
 }
@@ -94,6 +111,11 @@ mod tests {
 
     use super::*;
     use crate::control_plane::view::ObjectKey;
+
+    fn all() -> Removal<'static> {
+        static NONE: BTreeSet<String> = BTreeSet::new();
+        Removal::AllBut(&NONE)
+    }
 
     fn key(name: &str) -> CopyKey {
         CopyKey { kind: CopyKind::Secret, object: ObjectKey::new("ns", name) }
@@ -112,7 +134,7 @@ mod tests {
                 source_uid: "uid".into(),
                 declared_hash: "new".into(),
                 content_hash: (*hash).into(),
-                immutable: false,
+                ..CopyRecord::default()
             };
             view.secrets.items.insert(ObjectKey::new("ns", *name), Arc::new(record));
         }
@@ -128,7 +150,7 @@ mod tests {
             (key("unread"), wanted(None)),
         ]);
         let view = view(&[("drifted", "old"), ("good", "new"), ("unread", "x"), ("left", "x")]);
-        let actions = plan(&view, &wanted, &Settled::new(), true);
+        let actions = plan(&view, &wanted, &Settled::new(), all());
         assert_eq!(
             actions,
             [
@@ -141,14 +163,23 @@ mod tests {
 
     #[test]
     fn nothing_is_removed_before_all_sources_are_known() {
-        assert_eq!(plan(&view(&[("left", "x")]), &BTreeMap::new(), &Settled::new(), false), []);
+        let plan = |removal| plan(&view(&[("left", "x")]), &BTreeMap::new(), &Settled::new(), removal);
+        assert_eq!(plan(Removal::Nothing), []);
+    }
+
+    #[test]
+    fn what_pods_may_still_use_is_not_removed() {
+        let plan = |removal| plan(&view(&[("left", "x")]), &BTreeMap::new(), &Settled::new(), removal);
+        let (here, elsewhere) = (BTreeSet::from(["ns".to_owned()]), BTreeSet::from(["other".to_owned()]));
+        assert_eq!(plan(Removal::AllBut(&here)), []);
+        assert_eq!(plan(Removal::AllBut(&elsewhere)).len(), 1);
     }
 
     #[test]
     fn what_the_api_server_made_of_it_is_accepted_once() {
         let wanted = BTreeMap::from([(key("a"), wanted(Some("new")))]);
         let settled = Settled::from([(key("a"), ("new".to_owned(), "pruned".to_owned()))]);
-        assert_eq!(plan(&view(&[("a", "pruned")]), &wanted, &settled, true), []);
-        assert_eq!(plan(&view(&[("a", "tampered")]), &wanted, &settled, true).len(), 1);
+        assert_eq!(plan(&view(&[("a", "pruned")]), &wanted, &settled, all()), []);
+        assert_eq!(plan(&view(&[("a", "tampered")]), &wanted, &settled, all()).len(), 1);
     }
 }

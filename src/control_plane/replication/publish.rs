@@ -109,7 +109,15 @@ fn due(
     let planes: BTreeMap<String, Snapshot> =
         context.fleet.snapshot().into_iter().map(|p| (p.name.clone(), p)).collect();
     let settled = shared.settled.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let facts = status::Facts { sources: &sources, desired, planes: &planes, failures, settled: &settled };
+    let reports = context.deployed.borrow().clone();
+    let facts = status::Facts {
+        sources: &sources,
+        desired,
+        planes: &planes,
+        failures,
+        settled: &settled,
+        reports: &reports,
+    };
     let now = clock::now();
     published.retain(|key, _| sources.configurations.items.contains_key(key));
     let mut list = Vec::new();

@@ -17,6 +17,7 @@ use crate::{
         medusa::{CREDENTIALS_KEY, MedusaConfiguration, Storage, StorageSecret, Verdict, readiness},
     },
     control_plane::{
+        deployment::report::Reports,
         fleet::{Snapshot, Usable},
         sources::{SecretState, SourceObjects},
         view::ObjectKey,
@@ -35,6 +36,8 @@ pub struct Facts<'a> {
     pub failures: &'a BTreeMap<String, BTreeMap<CopyKey, Problem>>,
     /// What API servers made of our copies.
     pub settled: &'a BTreeMap<String, Settled>,
+    /// What the deployment of Medusa has come to.
+    pub reports: &'a Reports,
 }
 
 /// The conditions of one MedusaConfiguration; conditions of other types are left as they are.
@@ -48,7 +51,13 @@ pub fn conditions(
     let mut list = configuration.status.clone().unwrap_or_default().conditions;
     let generation = configuration.metadata.generation;
     let secret = storage_secret(key, configuration, facts.sources);
-    let [secret, ready] = readiness(&configuration.spec, &key.namespace, secret);
+    let [secret, mut ready] = readiness(&configuration.spec, &key.namespace, secret);
+    // What only a cluster that uses it shows.
+    let faults = facts.reports.faults_of(key);
+    if let (Some(true), Some(first)) = (ready.1.0, faults.first()) {
+        let messages: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+        ready.1 = (Some(false), first.reason, messages.join("; "));
+    }
     for (type_, (status, reason, message)) in [secret, ready, ("Replicated", replicated(key, facts))] {
         set_condition(&mut list, type_, status, reason, message, generation, now);
     }

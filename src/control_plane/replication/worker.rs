@@ -85,7 +85,10 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
             let view = member.view.get();
             let settled = settled_of(&shared, &name);
             let now = Instant::now();
-            for action in plan::plan(&view, &copies, &settled, wanted.complete_for.contains(&name)) {
+            let held = wanted.held.get(&name).cloned().unwrap_or_default();
+            let known = wanted.complete_for.contains(&name);
+            let removal = if known { plan::Removal::AllBut(&held) } else { plan::Removal::Nothing };
+            for action in plan::plan(&view, &copies, &settled, removal) {
                 let key = action.key().clone();
                 if not_before.get(&key).is_some_and(|at| *at > now) || !in_flight.insert(key.clone()) {
                     continue;

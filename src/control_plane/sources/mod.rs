@@ -9,7 +9,7 @@ mod watch;
 
 pub use objects::{
     DatacenterPlace, Kept, Listing, SecretState, SourceObjects, Standing, datacenters_of, listing,
-    secret_names, secret_of,
+    secret_names, secret_of, user_secret,
 };
 pub(crate) use payload::hash_data;
 pub use payload::{Payload, hash_configuration};

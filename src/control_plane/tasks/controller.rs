@@ -228,6 +228,9 @@ async fn reconcile(guarded: Arc<Guarded>, tasks: Arc<Tasks>) -> Result<Next, Tas
             tasks.expire(task, &old).await
         };
     }
+    if labels::is_held(task.finalizers()) {
+        return Ok(Next::await_change()); // Its schedule lets it go, or takes it back (ADR 13).
+    }
     if !tasks.context.fleet.is_enrolled() {
         return Ok(Next::requeue(ENROL_WAIT));
     }

@@ -1,0 +1,382 @@
+//! Reads and writes of a deployment in one data plane, each safe to repeat and bound to what it was decided on.
+
+use std::{collections::BTreeSet, fmt::Debug};
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{PersistentVolumeClaim, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client, Resource,
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
+    core::Status,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{
+    conflict::{self, Kept, Unsettled},
+    diff::{Diff, compare},
+    removal,
+    report::Why,
+};
+use crate::{
+    api::{Reason, cassandra::CassandraDatacenter, labels},
+    control_plane::{
+        registry::remote::{CallError, Remote},
+        sources::Payload,
+        view::ObjectKey,
+    },
+};
+
+/// Rounds in which fields are left to their owners before the rest is given up: each round ends with the API
+/// server naming every conflict there is.
+const ROUNDS: usize = 4;
+
+/// Why a read or write brought nothing.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// No answer, or none that means anything.
+    Silent(String),
+    /// The object is another by now: look again.
+    Changed,
+    /// A person has to mend something.
+    Refused(Why),
+}
+
+impl Failure {
+    /// What an error of `verb` on `what` means. Messages of the API server may quote what others wrote into a
+    /// datacenter, so only its reason and the fields it names are passed on.
+    fn of(error: &CallError, verb: &str, what: &str) -> Self {
+        let Some(status) = error.status() else { return Self::Silent(error.to_string()) };
+        match status.code {
+            404 | 409 => Self::Changed,
+            403 if !status.message.contains("admission webhook") => Self::Refused(Why::new(
+                Reason::NotAuthorized,
+                format!("may not {verb} {what}; apply kubeconfigs/data-plane-rbac.yaml in the data plane"),
+            )),
+            400..=499 if status.code != 429 => Self::Refused(Why::new(
+                Reason::WriteRefused,
+                format!(
+                    "{verb} {what}: the API server answered {} {}{}",
+                    status.code,
+                    status.reason,
+                    fields(status)
+                ),
+            )),
+            code => Self::Silent(format!("{verb} {what}: the API server answered {code}")),
+        }
+    }
+}
+
+fn fields(status: &Status) -> String {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let named: BTreeSet<&str> =
+        causes.map(|cause| cause.field.as_str()).filter(|field| !field.is_empty()).collect();
+    if named.is_empty() {
+        return String::new();
+    }
+    format!(" about {}", Vec::from_iter(named).join(", "))
+}
+
+fn datacenters(client: Client, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client, namespace, &ApiResource::erase::<CassandraDatacenter>(&()))
+}
+
+fn whole(object: DynamicObject) -> Value {
+    serde_json::to_value(object).unwrap_or_default()
+}
+
+/// A datacenter with all its fields, as it is now; `None` when there is none.
+pub(super) async fn read(remote: &Remote, key: &ObjectKey) -> Result<Option<Value>, Failure> {
+    let found = remote
+        .call(|client| async move { datacenters(client, &key.namespace).get_opt(&key.name).await })
+        .await;
+    found
+        .map(|found| found.map(whole))
+        .map_err(|error| Failure::of(&error, "get", &format!("CassandraDatacenter {key}")))
+}
+
+/// A write of a datacenter that was tried without doing it.
+pub(super) struct Draft {
+    /// What will be written: without the fields of others.
+    body: Value,
+    /// Whether it is applied, or a patch that takes things out.
+    applies: bool,
+    /// Those fields.
+    pub(super) kept: Vec<Kept>,
+    /// What it will change.
+    pub(super) diff: Diff,
+}
+
+/// Tries an apply of `body` on the datacenter as it was read (`live`), leaves to others what is theirs, and refuses
+/// one that would cost them anything.
+pub(super) async fn draft(remote: &Remote, live: &Value, body: &Value) -> Result<Draft, Failure> {
+    let (mut body, mut kept) = conflict::yield_kinds(live, body);
+    hold_to(&mut body, live);
+    for _ in 0..ROUNDS {
+        let error = match patch(remote, live, &body, true, true).await {
+            Ok(result) => {
+                let diff = compare(live, &result, &body)
+                    .map_err(|lost| Failure::Refused(Why::new(Reason::UnsafeApply, lost.to_string())))?;
+                kept.sort();
+                kept.dedup();
+                return Ok(Draft { body, applies: true, kept, diff });
+            }
+            Err(error) => error,
+        };
+        let Some(answer) = error.status().filter(|status| status.code == 409) else {
+            return Err(Failure::of(&error, "patch", "the CassandraDatacenter"));
+        };
+        match conflict::leave(&body, answer) {
+            Ok((reduced, left)) => {
+                body = reduced;
+                kept.extend(left);
+            }
+            Err(Unsettled::NoFieldConflict) => return Err(Failure::Changed),
+            Err(unsettled @ (Unsettled::Unreadable(_) | Unsettled::WholeList(_))) => {
+                return Err(Failure::Refused(Why::new(Reason::UnsafeApply, unsettled.to_string())));
+            }
+        }
+    }
+    Err(Failure::Changed)
+}
+
+/// Tries taking everything of ours out of the datacenter as it was read.
+pub(super) async fn draft_removal(remote: &Remote, live: &Value) -> Result<Draft, Failure> {
+    let removal = removal::plan(live);
+    let Some(body) = &removal.patch else {
+        return Ok(Draft { body: Value::Null, applies: false, kept: Vec::new(), diff: Diff::default() });
+    };
+    let result = patch(remote, live, body, false, true)
+        .await
+        .map_err(|error| Failure::of(&error, "patch", "the CassandraDatacenter"))?;
+    let diff = removal
+        .diff(live, &result)
+        .map_err(|lost| Failure::Refused(Why::new(Reason::UnsafeApply, lost.to_string())))?;
+    Ok(Draft { body: body.clone(), applies: false, kept: Vec::new(), diff })
+}
+
+/// Writes a draft. It fails when the datacenter is not the one that was looked at, unless `since` is what our own
+/// earlier write made of it.
+pub(super) async fn apply(
+    remote: &Remote,
+    key: &ObjectKey,
+    draft: &Draft,
+    since: Option<&Value>,
+) -> Result<(), Failure> {
+    let mut body = draft.body.clone();
+    if let Some(since) = since {
+        hold_to(&mut body, since);
+    }
+    let place = json!({"metadata": {"namespace": key.namespace, "name": key.name}});
+    patch(remote, &place, &body, draft.applies, false)
+        .await
+        .map(drop)
+        .map_err(|error| Failure::of(&error, "patch", "the CassandraDatacenter"))
+}
+
+/// Makes `body` mean `object` in this version only.
+fn hold_to(body: &mut Value, object: &Value) {
+    let version = object.pointer("/metadata/resourceVersion").cloned();
+    if let (Some(metadata), Some(version)) =
+        (body.get_mut("metadata").and_then(Value::as_object_mut), version)
+    {
+        metadata.insert("resourceVersion".to_owned(), version);
+    }
+}
+
+/// Applies `body` to the datacenter `place`, or merges it into it.
+async fn patch(
+    remote: &Remote,
+    place: &Value,
+    body: &Value,
+    applies: bool,
+    dry_run: bool,
+) -> Result<Value, CallError> {
+    let text = |pointer: &str| place.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    // Never forced: who has set a field keeps it.
+    let params = PatchParams { dry_run, ..PatchParams::apply(labels::MANAGER_DEPLOYMENT) };
+    let patch = if applies { Patch::Apply(body) } else { Patch::Merge(body) };
+    remote
+        .call(|client| async move {
+            datacenters(client, &namespace).patch(&name, &params, &patch).await.map(whole)
+        })
+        .await
+}
+
+/// Patches the users of a datacenter; the patch holds to the version it was made from. Returns the datacenter.
+pub(super) async fn patch_users(remote: &Remote, key: &ObjectKey, patch: &Value) -> Result<Value, Failure> {
+    let params =
+        PatchParams { field_manager: Some(labels::MANAGER_DEPLOYMENT.to_owned()), ..PatchParams::default() };
+    remote
+        .call(|client| async move {
+            datacenters(client, &key.namespace)
+                .patch(&key.name, &params, &Patch::Merge(patch))
+                .await
+                .map(whole)
+        })
+        .await
+        .map_err(|error| Failure::of(&error, "patch", &format!("CassandraDatacenter {key}")))
+}
+
+/// Keys and content hash of a Secret that only the data plane has; `None` when it has none.
+pub(super) async fn find_secret(
+    remote: &Remote,
+    key: &ObjectKey,
+) -> Result<Option<(BTreeSet<String>, String)>, Failure> {
+    let found =
+        remote
+            .call(|client| async move {
+                Api::<Secret>::namespaced(client, &key.namespace).get_opt(&key.name).await
+            })
+            .await
+            .map_err(|error| Failure::of(&error, "get", &format!("Secret {key}")))?;
+    Ok(found.map(|secret| {
+        let keys = secret.data.iter().flat_map(|data| data.keys().cloned()).collect();
+        (keys, Payload::of_secret(secret).hash())
+    }))
+}
+
+/// Applies an object of ours as a whole. `known` is its uid and resourceVersion when it is there already; where it
+/// is not, it must not exist, or be one of ours that lost its label (`is_ours`).
+pub(super) async fn put<K>(
+    remote: &Remote,
+    body: &Value,
+    known: Option<(&str, &str)>,
+    is_ours: impl Fn(&ObjectMeta) -> bool,
+) -> Result<(), Failure>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let key = ObjectKey::new(text("/metadata/namespace"), text("/metadata/name"));
+    let what = format!("{} {key}", K::kind(&()));
+    // No object ever has version 1: with it, an apply only creates.
+    let (uid, version) = known.map_or((None, "1"), |(uid, version)| (Some(uid), version));
+    let error = match write::<K>(remote, &key, body, uid, version).await {
+        Ok(()) => return Ok(()),
+        Err(error) if known.is_none() && error.code() == Some(409) => error,
+        Err(error) => return Err(Failure::of(&error, "patch", &what)),
+    };
+    let found = remote
+        .call(|client| async {
+            Api::<K>::namespaced(client, &key.namespace).get_metadata_opt(&key.name).await
+        })
+        .await
+        .map_err(|error| Failure::of(&error, "get", &what))?;
+    let Some(found) = found else { return Err(Failure::of(&error, "patch", &what)) };
+    if !is_ours(&found.metadata) {
+        return Err(Failure::Refused(Why::new(
+            Reason::NameConflict,
+            format!("{what} exists and is not ours; rename or delete it there"),
+        )));
+    }
+    let version = found.metadata.resource_version.unwrap_or_default();
+    write::<K>(remote, &key, body, found.metadata.uid.as_deref(), &version)
+        .await
+        .map_err(|error| Failure::of(&error, "patch", &what))
+}
+
+async fn write<K>(
+    remote: &Remote,
+    key: &ObjectKey,
+    body: &Value,
+    uid: Option<&str>,
+    version: &str,
+) -> Result<(), CallError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let mut body = body.clone();
+    if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("uid".to_owned(), json!(uid));
+        metadata.insert("resourceVersion".to_owned(), json!(version));
+    }
+    let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
+    remote
+        .call(|client| async move {
+            let api = Api::<K>::namespaced(client, &key.namespace);
+            api.patch_metadata(&key.name, &params, &Patch::Apply(&body)).await.map(drop)
+        })
+        .await
+}
+
+/// Makes a claim that is not there; one that is stays as it is.
+pub(super) async fn claim(remote: &Remote, claim: &PersistentVolumeClaim) -> Result<(), Failure> {
+    let key = ObjectKey::of(claim);
+    let what = format!("PersistentVolumeClaim {key}");
+    let params =
+        PostParams { field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()), ..PostParams::default() };
+    let made = remote
+        .call(|client| async {
+            let api = Api::<PersistentVolumeClaim>::namespaced(client, &key.namespace);
+            match api.get_metadata_opt(&key.name).await? {
+                Some(found) => Ok(Some(found.metadata)),
+                None => api.create(&params, claim).await.map(|_| None),
+            }
+        })
+        .await;
+    let found = match made {
+        Ok(found) => found,
+        Err(error) => return Err(Failure::of(&error, "create", &what)),
+    };
+    let source = |meta: &ObjectMeta| meta.annotations.as_ref().and_then(|a| a.get(labels::SOURCE)).cloned();
+    if found.is_some_and(|meta| source(&meta) != source(&claim.metadata)) {
+        return Err(Failure::Refused(Why::new(
+            Reason::NameConflict,
+            format!("{what} exists and is not ours; rename or delete it there"),
+        )));
+    }
+    Ok(())
+}
+
+/// Deletes one object of ours, this one only.
+pub(super) async fn delete<K>(remote: &Remote, key: &ObjectKey, uid: &str) -> Result<(), Failure>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let params = DeleteParams {
+        preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    let deleted = remote
+        .call(|client| async move {
+            Api::<K>::namespaced(client, &key.namespace).delete(&key.name, &params).await.map(drop)
+        })
+        .await;
+    match deleted {
+        Ok(()) => Ok(()),
+        // Gone, or another object by now.
+        Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(()),
+        Err(error) => Err(Failure::of(&error, "delete", &format!("{} {key}", K::kind(&())))),
+    }
+}
+
+/// Makes the Secret of Medusa's user beside the K8ssandraCluster, unless there is one: never overwritten.
+pub(super) async fn make_user(client: Client, secret: &Secret) -> Result<(), Failure> {
+    let key = ObjectKey::of(secret);
+    let params =
+        PostParams { field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()), ..PostParams::default() };
+    match Api::<Secret>::namespaced(client, &key.namespace).create(&params, secret).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(kube::Error::Api(status)) => Err(Failure::Refused(Why::new(
+            Reason::WriteRefused,
+            format!(
+                "create Secret {key} beside the K8ssandraCluster: the API server answered {} {}",
+                status.code, status.reason
+            ),
+        ))),
+        Err(error) => Err(Failure::Silent(error.to_string())),
+    }
+}
+
+/// Random bytes; `None` when the system has none to give.
+pub(super) fn random<const N: usize>() -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).ok()?;
+    Some(bytes)
+}

@@ -1,0 +1,291 @@
+//! Keeps what is deployed as K8ssandraClusters ask: one pass per cluster, whenever something it depends on changed,
+//! and once in a while all the same.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use jiff::Timestamp;
+use kube::{Client, Resource as _};
+use tokio::{
+    sync::{Semaphore, broadcast::error::RecvError, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    image::Image,
+    observe::{Scene, concerned, observe},
+    pass::{Pass, settings},
+    prefix::{BackupPlace, Collision, Presence, Tenant, collisions},
+    report::{ClusterReport, Reports},
+    write,
+};
+use crate::{
+    api::{Reason, Seen, fleet::DeploymentState},
+    control_plane::{
+        fleet::{Change, Fleet},
+        sources::{SourceObjects, Sources},
+        view::ObjectKey,
+    },
+    runtime::{backoff::Backoff, clock, events::Events},
+};
+
+/// How long news are gathered before they are acted on.
+const GATHER: Duration = Duration::from_millis(200);
+/// Clusters at work at a time.
+const AT_ONCE: usize = 16;
+/// How often a cluster is looked at although nothing it depends on has changed, as far as we can see.
+const LOOK_AGAIN: Duration = Duration::from_mins(5);
+/// First and longest pause before what did not get through is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// What the deployment needs.
+pub struct DeploymentContext {
+    /// The control plane's own cluster.
+    pub client: Client,
+    /// The data planes.
+    pub fleet: Arc<Fleet>,
+    /// What people ask for.
+    pub sources: Arc<Sources>,
+    /// Value of the control-plane label on everything we write.
+    pub control_plane: String,
+    /// Medusa's image unless a K8ssandraCluster asks for another.
+    pub image: Image,
+    /// Where Events go.
+    pub events: Events,
+    /// Where the inventory finds what came of it.
+    pub reports: watch::Sender<Reports>,
+}
+
+/// What is remembered of a cluster between two passes.
+struct Last {
+    /// What the last pass depended on.
+    fingerprint: String,
+    /// When the next is due although that has not changed.
+    due: Instant,
+}
+
+/// Runs for ever.
+pub async fn run(context: DeploymentContext) {
+    let context = Arc::new(context);
+    let mut changes = context.fleet.changes();
+    let mut asked = context.sources.changes();
+    let mut passes: FuturesUnordered<BoxFuture<'static, Done>> = FuturesUnordered::new();
+    let mut running: BTreeSet<ObjectKey> = BTreeSet::new();
+    let mut last: HashMap<ObjectKey, Last> = HashMap::new();
+    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut wake = Instant::now();
+    loop {
+        tokio::select! {
+            () = sleep_until(wake) => {
+                let round = Round::now(&context);
+                for (key, fingerprint, begin) in round.due(&context, &last, &running) {
+                    running.insert(key.clone());
+                    last.insert(key, Last { fingerprint, due: Instant::now() + LOOK_AGAIN });
+                    let places = places.clone();
+                    passes.push(Box::pin(async move {
+                        let _place = places.acquire_owned().await;
+                        begin.await
+                    }));
+                }
+                forget(&context, &round, &mut last);
+                wake = last.values().map(|last| last.due).min().unwrap_or(Instant::now() + LOOK_AGAIN);
+            }
+            Some(done) = passes.next() => {
+                running.remove(&done.key);
+                if let Some(last) = last.get_mut(&done.key) {
+                    if done.again {
+                        last.due = Instant::now() + backoff.failed(&done.key);
+                    } else {
+                        backoff.succeeded(&done.key);
+                    }
+                }
+                publish(&context, done);
+                // What came in during the pass counts.
+                wake = wake.min(Instant::now() + GATHER);
+            }
+            change = changes.recv() => match change {
+                Ok(change) if concerns(&change) => wake = wake.min(Instant::now() + GATHER),
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => wake = wake.min(Instant::now() + GATHER),
+                Err(RecvError::Closed) => return,
+            },
+            changed = asked.changed() => match changed {
+                Ok(()) => wake = wake.min(Instant::now() + GATHER),
+                Err(_) => return,
+            },
+        }
+    }
+}
+
+/// Whether a change in a data plane may mean work here.
+fn concerns(change: &Change) -> bool {
+    match change {
+        Change::Contact(_)
+        | Change::Datacenters(_)
+        | Change::Copies(_)
+        | Change::ConfigMaps(_)
+        | Change::Schedules(_) => true,
+        Change::Job { .. } | Change::Backups(_) | Change::Task { .. } | Change::Restore { .. } => false,
+    }
+}
+
+/// Everything as it is at one moment.
+struct Round {
+    sources: Arc<SourceObjects>,
+    scenes: Vec<Scene>,
+    collisions: BTreeMap<ObjectKey, Collision>,
+    /// Whether the data planes and K8ssandraClusters are all known.
+    whole: bool,
+    now: Timestamp,
+}
+
+/// A pass that has ended.
+struct Done {
+    key: ObjectKey,
+    scene: Scene,
+    report: ClusterReport,
+    again: bool,
+}
+
+impl Round {
+    fn now(context: &DeploymentContext) -> Self {
+        let whole = context.fleet.is_enrolled();
+        let sources = context.sources.objects();
+        let planes = context.fleet.snapshot();
+        let keys = if whole { concerned(&sources, &planes, &context.control_plane) } else { BTreeSet::new() };
+        let scenes: Vec<Scene> =
+            keys.iter().map(|key| observe(key, &sources, &planes, &context.control_plane)).collect();
+        let tenants: Vec<Tenant> = scenes.iter().filter_map(tenant).collect();
+        let collisions = collisions(&tenants);
+        Self { sources: Arc::new(sources), scenes, collisions, whole, now: clock::now() }
+    }
+
+    /// The passes that are due: something they depend on has changed, or their time has come.
+    fn due(
+        &self,
+        context: &Arc<DeploymentContext>,
+        last: &HashMap<ObjectKey, Last>,
+        running: &BTreeSet<ObjectKey>,
+    ) -> Vec<(ObjectKey, String, BoxFuture<'static, Done>)> {
+        let now = Instant::now();
+        let mut due: Vec<(ObjectKey, String, BoxFuture<'static, Done>)> = Vec::new();
+        for scene in self.scenes.iter().filter(|scene| !running.contains(&scene.key)) {
+            let collision = self.collisions.get(&scene.key).cloned();
+            let fingerprint = format!("{}{collision:?}", scene.fingerprint(&self.sources, self.now));
+            let same = last.get(&scene.key).is_some_and(|l| l.fingerprint == fingerprint && l.due > now);
+            if same {
+                continue;
+            }
+            let (context, sources, scene) = (context.clone(), self.sources.clone(), scene.clone());
+            due.push((scene.key.clone(), fingerprint, Box::pin(pass(context, scene, sources, collision))));
+        }
+        due
+    }
+}
+
+async fn pass(
+    context: Arc<DeploymentContext>,
+    scene: Scene,
+    sources: Arc<SourceObjects>,
+    collision: Option<Collision>,
+) -> Done {
+    let pass = Pass {
+        context: &context,
+        scene: &scene,
+        sources: &sources,
+        collision: collision.as_ref(),
+        settings: settings(&scene),
+    };
+    let passed = write::run(&pass).await;
+    Done { key: scene.key.clone(), report: passed.report, again: passed.again, scene }
+}
+
+/// Where a cluster's backups go, and whether it is there already.
+fn tenant(scene: &Scene) -> Option<Tenant> {
+    let place = BackupPlace::of(settings(scene).as_ref().ok()?)?;
+    let wanted = || scene.seats.iter().filter(|seat| seat.wanted.is_some());
+    let runs = |seat: &super::observe::Seat| {
+        seat.datacenter.known().is_some_and(|datacenter| datacenter.medusa_container().is_some())
+    };
+    let presence = if wanted().any(runs) {
+        Presence::Deployed
+    } else if wanted().any(|seat| matches!(seat.datacenter, Seen::Unknown { .. })) {
+        Presence::Unknown
+    } else {
+        Presence::New
+    };
+    let created = scene.cluster.as_ref()?.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    Some(Tenant { cluster: scene.key.clone(), place, presence, created })
+}
+
+/// Drops what is remembered of clusters that nothing concerns any more.
+fn forget(context: &DeploymentContext, round: &Round, last: &mut HashMap<ObjectKey, Last>) {
+    if !round.whole {
+        return;
+    }
+    let known: BTreeSet<&ObjectKey> = round.scenes.iter().map(|scene| &scene.key).collect();
+    last.retain(|key, _| known.contains(key));
+    context.reports.send_if_modified(|reports| {
+        let before = (reports.clusters.len(), reports.whole);
+        reports.clusters.retain(|key, _| known.contains(key));
+        reports.whole = known.iter().all(|key| reports.clusters.contains_key(key));
+        (reports.clusters.len(), reports.whole) != before
+    });
+}
+
+/// Tells everyone what came of a pass, where that is news.
+fn publish(context: &DeploymentContext, done: Done) {
+    let old = context.reports.borrow().clusters.get(&done.key).cloned();
+    if old.as_deref() == Some(&done.report) {
+        return;
+    }
+    tell(context, &done.scene, old.as_deref(), &done.report);
+    context.reports.send_modify(|reports| {
+        reports.clusters.insert(done.key, Arc::new(done.report));
+    });
+}
+
+/// Events on the K8ssandraCluster: one for each datacenter whose state or its reason is another.
+fn tell(context: &DeploymentContext, scene: &Scene, old: Option<&ClusterReport>, new: &ClusterReport) {
+    let Some(cluster) = &scene.cluster else { return };
+    let about = cluster.object_ref(&());
+    for datacenter in &new.datacenters {
+        let before = old.and_then(|old| old.datacenters.iter().find(|d| d.place == datacenter.place));
+        let brief = |d: &super::report::DatacenterReport| (d.state, d.why.clone());
+        if before.map(brief) == Some(brief(datacenter)) {
+            continue;
+        }
+        let place = format!("{} in data plane `{}`", datacenter.place.object, datacenter.place.plane);
+        let why = datacenter.why.as_ref();
+        let note =
+            why.map_or_else(|| format!("{place}: as asked for"), |why| format!("{place}: {}", why.message));
+        let reason = why.map_or(Reason::MedusaDeployed, |why| why.reason);
+        match datacenter.state {
+            DeploymentState::Refused => context.events.warning(about.clone(), reason, "Deploy", note),
+            // How a data plane is, its DataPlane says.
+            DeploymentState::Unknown => {}
+            // After a start, what was there before is no news.
+            DeploymentState::Deployed if before.is_none() => {}
+            DeploymentState::Deployed
+            | DeploymentState::Progressing
+            | DeploymentState::Waiting
+            | DeploymentState::Paused
+            | DeploymentState::HandsOff
+            | DeploymentState::NotFound => context.events.normal(about.clone(), reason, "Deploy", note),
+        }
+    }
+    let keeps = new.storage.as_ref().is_some_and(|storage| storage.provider == "local");
+    let gone = |d: &super::report::DatacenterReport| {
+        d.why.as_ref().is_some_and(|why| why.reason == Reason::Removing)
+    };
+    if keeps && new.datacenters.iter().any(gone) {
+        let note =
+            "the volumes with backups are left where they are; delete their PersistentVolumeClaims by hand";
+        context.events.normal(about, Reason::VolumeKept, "Deploy", note);
+    }
+}

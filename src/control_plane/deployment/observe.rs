@@ -1,0 +1,265 @@
+//! One K8ssandraCluster and everything a decision on it depends on, as the sources and the views have it. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+
+use super::{purge, rollout::rest};
+use crate::{
+    api::{
+        Seen,
+        cassandra::CassandraDatacenter,
+        k8ssandra::{DatacenterTemplate, K8ssandraCluster},
+        labels,
+        medusa::{MedusaBackupSchedule, MedusaConfiguration, ScheduledOperation},
+    },
+    control_plane::{
+        fleet::Snapshot,
+        sources::{DatacenterPlace, SourceObjects, Standing, datacenters_of, secret_names},
+        view::{ObjectKey, Section, View},
+    },
+};
+
+/// A datacenter a K8ssandraCluster's Medusa is for, or was.
+#[derive(Clone)]
+pub struct Seat {
+    /// Where it is.
+    pub place: DatacenterPlace,
+    /// What the K8ssandraCluster says about it; `None` when it does not ask for Medusa there (any more).
+    pub wanted: Option<DatacenterTemplate>,
+    /// Its data plane, when that is registered.
+    pub plane: Option<Snapshot>,
+    /// The datacenter.
+    pub datacenter: Seen<Arc<CassandraDatacenter>>,
+    /// Another K8ssandraCluster that has it.
+    pub claimed_by: Option<ObjectKey>,
+}
+
+/// One K8ssandraCluster and what surrounds it.
+#[derive(Clone)]
+pub struct Scene {
+    /// Its key.
+    pub key: ObjectKey,
+    /// The K8ssandraCluster; `None` when it is gone.
+    pub cluster: Option<Arc<K8ssandraCluster>>,
+    /// Why it cannot be understood as it is now.
+    pub unreadable: Option<String>,
+    /// The MedusaConfiguration it refers to, when it is there.
+    pub configuration: Option<Arc<MedusaConfiguration>>,
+    /// Whether every MedusaConfiguration is known.
+    pub configurations_listed: bool,
+    /// The datacenters it asks Medusa for, in its order, then those that still have it.
+    pub seats: Vec<Seat>,
+    /// Data planes that are live and hold something of ours for it besides datacenters.
+    pub holders: Vec<Snapshot>,
+    /// Whether its order to remove is certain: the cluster is known to be as it is, or known to be gone.
+    pub may_remove: bool,
+}
+
+/// Whether `datacenter` has Medusa because of the K8ssandraCluster this returns.
+#[must_use]
+pub fn deployed_for(datacenter: &CassandraDatacenter, control_plane: &str) -> Option<ObjectKey> {
+    let annotation = |key: &str| datacenter.annotations().get(key);
+    let ours = annotation(labels::MEDUSA_FOR_CONTROL_PLANE).is_some_and(|value| value == control_plane);
+    annotation(labels::MEDUSA_FOR).filter(|_| ours).and_then(|text| key_of(text))
+}
+
+/// Reads `namespace/name`.
+fn key_of(text: &str) -> Option<ObjectKey> {
+    let (namespace, name) = text.split_once('/')?;
+    Some(ObjectKey::new(namespace, name))
+}
+
+/// The K8ssandraCluster a purge schedule of ours is for. Other schedules of ours have other names.
+#[must_use]
+pub fn schedule_for(schedule: &MedusaBackupSchedule, control_plane: &str) -> Option<ObjectKey> {
+    let ours = schedule.labels().get(labels::CONTROL_PLANE).is_some_and(|value| value == control_plane);
+    let purges =
+        schedule.spec.operation_type == ScheduledOperation::Purge && purge::is_name(&schedule.name_any());
+    schedule.annotations().get(labels::SOURCE).filter(|_| ours && purges).and_then(|text| key_of(text))
+}
+
+/// K8ssandraClusters that something has to be done, or reported, for.
+#[must_use]
+pub fn concerned(sources: &SourceObjects, planes: &[Snapshot], control_plane: &str) -> BTreeSet<ObjectKey> {
+    let asking = sources.clusters.items.iter().filter(|(_, c)| c.spec.medusa.is_some()).map(|(key, _)| key);
+    let mut keys: BTreeSet<ObjectKey> = asking.chain(sources.clusters.unreadable.keys()).cloned().collect();
+    for view in planes.iter().map(|plane| &plane.view) {
+        keys.extend(view.datacenters.items.values().filter_map(|dc| deployed_for(dc, control_plane)));
+        keys.extend(view.config_maps.items.values().filter_map(|map| key_of(&map.source)));
+        keys.extend(view.schedules.items.values().filter_map(|s| schedule_for(s, control_plane)));
+    }
+    keys
+}
+
+/// Puts together what concerns one K8ssandraCluster.
+#[must_use]
+pub fn observe(key: &ObjectKey, sources: &SourceObjects, planes: &[Snapshot], control_plane: &str) -> Scene {
+    let cluster = sources.clusters.items.get(key).cloned();
+    let unreadable = sources.clusters.unreadable.get(key).cloned();
+    let medusa = cluster.as_ref().and_then(|c| c.spec.medusa.as_ref());
+    let configuration =
+        medusa.and_then(|m| m.configuration()).map(|name| ObjectKey::new(&key.namespace, name));
+    let by_name: BTreeMap<&str, &Snapshot> =
+        planes.iter().map(|plane| (plane.name.as_str(), plane)).collect();
+    let mut seats = Vec::new();
+    if let Some(cluster) = cluster.as_ref().filter(|_| medusa.is_some()) {
+        let mut known = BTreeSet::new();
+        for (place, template) in datacenters_of(key, cluster).into_iter().zip(cluster.datacenters()) {
+            if known.insert(place.clone()) {
+                seats.push(seat(place, Some(template.clone()), &by_name, key, sources, control_plane));
+            }
+        }
+    }
+    for plane in planes {
+        for (object, datacenter) in &plane.view.datacenters.items {
+            let place = DatacenterPlace { plane: plane.name.clone(), object: object.clone() };
+            let left = deployed_for(datacenter, control_plane).as_ref() == Some(key)
+                && !seats.iter().any(|seat| seat.place == place)
+                && !wanted_elsewhere(plane, object, key, sources);
+            if left {
+                seats.push(seat(place, None, &by_name, key, sources, control_plane));
+            }
+        }
+    }
+    let holds = |view: &View| {
+        view.config_maps.items.values().any(|map| key_of(&map.source).as_ref() == Some(key))
+            || view.schedules.items.values().any(|s| schedule_for(s, control_plane).as_ref() == Some(key))
+    };
+    Scene {
+        key: key.clone(),
+        configuration: configuration.and_then(|key| sources.configurations.items.get(&key).cloned()),
+        configurations_listed: sources.configurations.standing != Standing::NotListed,
+        seats,
+        holders: planes.iter().filter(|p| p.view.is_live() && holds(&p.view)).cloned().collect(),
+        may_remove: unreadable.is_none() && (cluster.is_some() || sources.lacks_cluster(key)),
+        cluster,
+        unreadable,
+    }
+}
+
+/// Whether another K8ssandraCluster that asks for Medusa lists the datacenter.
+fn wanted_elsewhere(plane: &Snapshot, object: &ObjectKey, key: &ObjectKey, sources: &SourceObjects) -> bool {
+    plane.listing.get(object).filter(|other| *other != key).is_some_and(|other| {
+        sources.clusters.unreadable.contains_key(other)
+            || sources.clusters.items.get(other).is_some_and(|c| c.spec.medusa.is_some())
+    })
+}
+
+fn seat(
+    place: DatacenterPlace,
+    wanted: Option<DatacenterTemplate>,
+    planes: &BTreeMap<&str, &Snapshot>,
+    key: &ObjectKey,
+    sources: &SourceObjects,
+    control_plane: &str,
+) -> Seat {
+    let plane = planes.get(place.plane.as_str()).map(|plane| (*plane).clone());
+    let datacenter = match &plane {
+        None => Seen::Unknown { since: None, why: format!("data plane `{}` is not registered", place.plane) },
+        Some(plane) => match plane.view.seen(&plane.view.datacenters, &place.object) {
+            Seen::Known(datacenter) => Seen::Known(datacenter.clone()),
+            Seen::Absent => Seen::Absent,
+            Seen::Unknown { since, why } => Seen::Unknown { since, why },
+        },
+    };
+    let listed_by = plane.as_ref().and_then(|plane| plane.listing.get(&place.object)).cloned();
+    // Who deployed Medusa there and still wants it keeps it.
+    let held_by = datacenter
+        .known()
+        .and_then(|dc| deployed_for(dc, control_plane))
+        .filter(|other| plane.as_ref().is_some_and(|p| listed_by_too(p, &place.object, other, sources)));
+    let claimed_by = held_by.or(listed_by).filter(|other| other != key);
+    Seat { place, wanted, plane, datacenter, claimed_by }
+}
+
+/// Whether `cluster` lists the datacenter and asks for Medusa there.
+fn listed_by_too(plane: &Snapshot, object: &ObjectKey, cluster: &ObjectKey, sources: &SourceObjects) -> bool {
+    let place = DatacenterPlace { plane: plane.name.clone(), object: object.clone() };
+    sources
+        .clusters
+        .items
+        .get(cluster)
+        .is_some_and(|c| c.spec.medusa.is_some() && datacenters_of(cluster, c).contains(&place))
+}
+
+impl Scene {
+    /// Whether the K8ssandraCluster asks that nothing be changed.
+    #[must_use]
+    pub fn paused(&self) -> bool {
+        let annotations = self.cluster.as_ref().map(|cluster| cluster.annotations());
+        annotations.and_then(|a| a.get(labels::PAUSED)).is_some_and(|value| value == "true")
+    }
+
+    /// Everything a pass depends on, in one text: a pass over the same text finds the same.
+    #[must_use]
+    pub fn fingerprint(&self, sources: &SourceObjects, now: Timestamp) -> String {
+        use std::fmt::Write as _;
+        let mut text = String::new();
+        let mut add = |part: &dyn std::fmt::Debug| {
+            let _ = write!(text, "{part:?};");
+        };
+        let identity = |meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
+            (meta.uid.clone(), meta.generation, meta.deletion_timestamp.is_some())
+        };
+        add(&(self.paused(), self.may_remove, &self.unreadable, self.configurations_listed));
+        add(&self.cluster.as_ref().map(|c| identity(&c.metadata)));
+        add(&self.configuration.as_ref().map(|c| identity(&c.metadata)));
+        let names = self.cluster.as_ref().map(|c| secret_names(c)).unwrap_or_default();
+        let configured = self.configuration.as_ref().and_then(|c| {
+            let storage = c.spec.storage_properties.as_ref()?;
+            storage.secret_name().map(str::to_owned)
+        });
+        let names: BTreeSet<String> = names.into_iter().chain(configured).collect();
+        for name in &names {
+            add(&sources.secrets.get(&ObjectKey::new(&self.key.namespace, name)));
+        }
+        for seat in &self.seats {
+            add(&(&seat.place, seat.wanted.is_some(), &seat.claimed_by));
+            let Some(plane) = &seat.plane else { continue };
+            add(&(&plane.usable, &plane.view.capabilities));
+            match &seat.datacenter {
+                Seen::Known(dc) => add(&(
+                    identity(&dc.metadata),
+                    dc.annotations(),
+                    dc.labels().get(labels::CREATED_BY),
+                    rest(dc, None, now),
+                )),
+                Seen::Absent => add(&"absent"),
+                Seen::Unknown { why, .. } => add(why),
+            }
+            for name in &names {
+                add(&plane.view.secrets.items.get(&ObjectKey::new(&seat.place.object.namespace, name)));
+            }
+            add_section(&mut add, &plane.view.config_maps, |map| {
+                (key_of(&map.source).as_ref() == Some(&self.key))
+                    .then(|| (map.uid.clone(), map.content_hash.clone()))
+            });
+            add_section(&mut add, &plane.view.schedules, |s| {
+                let for_it = s.annotations().get(labels::SOURCE).and_then(|t| key_of(t));
+                (for_it.as_ref() == Some(&self.key))
+                    .then(|| (s.uid(), s.metadata.generation, s.labels().clone()))
+            });
+        }
+        for plane in &self.holders {
+            add(&(&plane.name, &plane.usable));
+        }
+        text
+    }
+}
+
+fn add_section<T, R: std::fmt::Debug>(
+    add: &mut impl FnMut(&dyn std::fmt::Debug),
+    section: &Section<T>,
+    of: impl Fn(&T) -> Option<R>,
+) {
+    for (key, item) in &section.items {
+        if let Some(part) = of(item) {
+            add(&(key, part));
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! One pass over a K8ssandraCluster: look at every datacenter at once, write what may be written, say what came of it.
+//! What one data plane does or does not answer is a value; it never hides the others.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt as _;
+use serde_json::Value;
+
+use super::{
+    Problem, apply,
+    apply::{Draft, Failure},
+    config_map,
+    controller::DeploymentContext,
+    ini, objects,
+    observe::{Scene, Seat, deployed_for},
+    plan::{Decision, decide},
+    prefix::Collision,
+    report::{ClusterReport, DatacenterReport, Why},
+    rollout::{self, Rest},
+    secrets::{self, Check, InPlace, Needed},
+    status::{self, Found},
+    storage::Settings,
+    template::{self, Request},
+    users, validate,
+    volumes::Certificates,
+};
+use crate::{
+    api::{
+        Reason, Seen,
+        cassandra::CassandraDatacenter,
+        fleet::{CredentialsState, DeploymentState, LOCAL, StorageState},
+        k8ssandra::{DatacenterTemplate, K8ssandraCluster, MedusaTemplate},
+        labels,
+    },
+    control_plane::{
+        fleet::Usable,
+        registry::remote::Remote,
+        replication::content::hash_config_map,
+        sources::{SecretState, SourceObjects, user_secret},
+        view::ObjectKey,
+    },
+    runtime::clock,
+};
+
+/// What a pass needs beside the scene.
+pub(super) struct Pass<'a> {
+    pub(super) context: &'a DeploymentContext,
+    pub(super) scene: &'a Scene,
+    pub(super) sources: &'a SourceObjects,
+    pub(super) collision: Option<&'a Collision>,
+    /// The storage properties, or what is wrong with what was asked for.
+    pub(super) settings: Result<Settings, Vec<Problem>>,
+}
+
+/// What a pass came to.
+pub(super) struct Passed {
+    pub(super) report: ClusterReport,
+    /// Whether something did not get through, so that another pass is due soon.
+    pub(super) again: bool,
+}
+
+/// A datacenter as it was looked at.
+pub(super) struct Look<'a> {
+    pub(super) seat: &'a Seat,
+    pub(super) remote: Option<Arc<Remote>>,
+    pub(super) rest: Rest,
+    /// What is to be done, or what can only be said.
+    pub(super) work: Result<Work, DatacenterReport>,
+}
+
+impl Look<'_> {
+    /// Whether its data plane can say whether the datacenter is there. What a watch has not delivered yet is no
+    /// proof of absence, so that a datacenter missing from the view is asked for too.
+    fn is_answered(&self) -> bool {
+        self.remote.is_some() && !matches!(self.seat.datacenter, Seen::Unknown { .. })
+    }
+
+    /// What its change waits for, when that comes by itself.
+    pub(super) fn waits(&self) -> Option<&str> {
+        let report = self.work.as_ref().err().filter(|report| report.state == DeploymentState::Waiting)?;
+        report.why.as_ref().map(|why| why.message.as_str())
+    }
+}
+
+/// What is to be done in a datacenter.
+pub(super) struct Work {
+    pub(super) datacenter: CassandraDatacenter,
+    pub(super) draft: Draft,
+    pub(super) users: Option<Value>,
+    /// Its Secrets; `None` when Medusa is taken out.
+    pub(super) secrets: Option<InPlace>,
+    /// Whether the template was applied in this pass.
+    pub(super) applied: bool,
+}
+
+impl Work {
+    pub(super) fn found<'a>(&'a self, seat: &'a Seat) -> Found<'a> {
+        Found {
+            place: &seat.place,
+            diff: &self.draft.diff,
+            kept: &self.draft.kept,
+            user: status::user_change(self.users.as_ref()),
+            secrets: self.secrets.as_ref().map(|secrets| &secrets.all),
+        }
+    }
+
+    pub(super) fn removes(&self) -> bool {
+        self.secrets.is_none()
+    }
+}
+
+/// The storage properties of a scene, or what is wrong with them.
+pub(super) fn settings(scene: &Scene) -> Result<Settings, Vec<Problem>> {
+    let Some(cluster) = &scene.cluster else { return Err(Vec::new()) };
+    let named = cluster.spec.medusa.as_ref().and_then(MedusaTemplate::configuration).is_some();
+    if named && scene.configuration.is_none() && !scene.configurations_listed {
+        let message = "the MedusaConfigurations are not listed yet".to_owned();
+        return Err(vec![Problem { fault: super::Fault::Cluster, reason: Reason::Connecting, message }]);
+    }
+    validate::settings(cluster, scene.configuration.as_deref())
+}
+
+/// Looks at a datacenter: as it is now, whether its Secrets are in place, and what an apply would do.
+pub(super) async fn look<'a>(pass: &Pass<'_>, seat: &'a Seat) -> Look<'a> {
+    let remote = seat.plane.as_ref().filter(|p| p.usable == Usable::Ready).and_then(|p| p.remote.clone());
+    let mut look = Look { seat, remote: remote.clone(), rest: rest_unread(seat), work: Err(nothing(seat)) };
+    let mut read = None;
+    if let Some(remote) = remote.as_ref().filter(|_| look.is_answered()) {
+        let (rest, live) = read_rest(remote, seat).await;
+        look.rest = rest;
+        read = live;
+    }
+    if seat.datacenter == Seen::Absent && read.is_some() {
+        // What it needs is copied there when its watch has delivered it.
+        let why = Why::new(Reason::Connecting, "the datacenter has just appeared, and is looked at again");
+        look.work = Err(DatacenterReport::new(&seat.place, DeploymentState::Waiting, Some(why)));
+        return look;
+    }
+    // It is decided on the datacenter as it was read just now.
+    let mut now = seat.clone();
+    match (&read, &look.rest) {
+        (Some((_, datacenter)), _) => now.datacenter = Seen::Known(Arc::new(datacenter.clone())),
+        (None, Rest::Missing) => now.datacenter = Seen::Absent,
+        (None, Rest::Unknown(why)) => now.datacenter = Seen::Unknown { since: None, why: why.clone() },
+        (None, _) => {}
+    }
+    let decision = decide(pass.scene, &now, &pass.settings, pass.collision, &pass.context.control_plane);
+    look.work = match (decision, remote, read) {
+        (Decision::Leave(state, why), ..) => Err(DatacenterReport::new(&seat.place, state, Some(why))),
+        (Decision::Deploy, Some(remote), Some((live, datacenter))) => {
+            deploy(pass, seat, &remote, live, datacenter).await
+        }
+        (Decision::Remove, Some(remote), Some((live, datacenter))) => {
+            let users = users::patch(&live, None);
+            match apply::draft_removal(&remote, &live).await {
+                Ok(draft) => Ok(Work { datacenter, draft, users, secrets: None, applied: false }),
+                Err(failure) => Err(failed(seat, failure)),
+            }
+        }
+        (Decision::Deploy | Decision::Remove, ..) => Err(nothing(seat)),
+    };
+    look
+}
+
+fn nothing(seat: &Seat) -> DatacenterReport {
+    let why = Why::new(Reason::Connecting, "the datacenter was not read yet");
+    DatacenterReport::new(&seat.place, DeploymentState::Unknown, Some(why))
+}
+
+/// The rest of a datacenter that cannot be read now.
+fn rest_unread(seat: &Seat) -> Rest {
+    match (&seat.plane, &seat.datacenter) {
+        (Some(plane), Seen::Absent) if plane.usable == Usable::Ready => Rest::Missing,
+        (_, Seen::Unknown { why, .. }) => Rest::Unknown(why.clone()),
+        (_, Seen::Absent | Seen::Known(_)) => {
+            Rest::Unknown(format!("data plane `{}` is not ready", seat.place.plane))
+        }
+    }
+}
+
+/// Reads a datacenter, and how it is.
+async fn read_rest(remote: &Remote, seat: &Seat) -> (Rest, Option<(Value, CassandraDatacenter)>) {
+    match apply::read(remote, &seat.place.object).await {
+        Ok(Some(live)) => match serde_json::from_value::<CassandraDatacenter>(live.clone()) {
+            Ok(datacenter) => {
+                let rest = rollout::rest(&datacenter, applied_at(&live), clock::now());
+                (rest, Some((live, datacenter)))
+            }
+            Err(_) => (Rest::Unknown("its fields cannot be understood".to_owned()), None),
+        },
+        Ok(None) => (Rest::Missing, None),
+        Err(Failure::Silent(why)) => (Rest::Unknown(why), None),
+        Err(Failure::Changed) => (Rest::Unknown("it is changing".to_owned()), None),
+        Err(Failure::Refused(why)) => (Rest::Unknown(why.message), None),
+    }
+}
+
+/// When we last changed the datacenter.
+fn applied_at(live: &Value) -> Option<Timestamp> {
+    let entries = live.pointer("/metadata/managedFields")?.as_array()?;
+    let ours = entries
+        .iter()
+        .filter(|e| e.get("manager").and_then(Value::as_str) == Some(labels::MANAGER_DEPLOYMENT));
+    ours.filter_map(|entry| entry.get("time")?.as_str()?.parse().ok()).max()
+}
+
+/// How every other datacenter is right now.
+pub(super) async fn rests_now(looks: &[Look<'_>], own: usize) -> Vec<Rest> {
+    let reads = looks.iter().enumerate().map(|(at, look)| async move {
+        match &look.remote {
+            Some(remote) if at != own && look.is_answered() => read_rest(remote, look.seat).await.0,
+            Some(_) | None => look.rest.clone(),
+        }
+    });
+    join_all(reads).await
+}
+
+async fn deploy(
+    pass: &Pass<'_>,
+    seat: &Seat,
+    remote: &Remote,
+    live: Value,
+    datacenter: CassandraDatacenter,
+) -> Result<Work, DatacenterReport> {
+    let (Some(cluster), Some(template), Ok(settings)) = (&pass.scene.cluster, &seat.wanted, &pass.settings)
+    else {
+        return Err(nothing(seat));
+    };
+    let Some(medusa) = &cluster.spec.medusa else { return Err(nothing(seat)) };
+    let sanitized = cluster.sanitized_name();
+    let config_map = config_map::name(&sanitized);
+    taken(pass, seat, &config_map)?;
+    let secrets = check_secrets(pass, seat, remote, cluster, template, settings).await?;
+    let user = user_secret(cluster);
+    let ini_key = config_map::key(cluster, template, settings);
+    let restarting = secrets.restarting.iter().map(|(name, hash)| (name.as_str(), hash.as_str()));
+    let checksum = template::checksum(restarting);
+    let claim =
+        settings.pod_storage.as_ref().map(|_| objects::claim_name(&sanitized, &seat.place.object.name));
+    let endpoint = ini::endpoint(settings);
+    let uid = datacenter.uid().unwrap_or_default();
+    let body = template::body(&Request {
+        datacenter: &seat.place.object,
+        uid: &uid,
+        source: &pass.scene.key,
+        control_plane: &pass.context.control_plane,
+        sanitized: &sanitized,
+        medusa,
+        image: &pass.context.image,
+        config_map: &config_map,
+        ini_key: &ini_key,
+        storage_secret: settings.secret.as_deref(),
+        endpoint: endpoint.as_deref(),
+        backups_claim: claim.as_deref(),
+        user_secret: user.as_deref(),
+        certificates: certificates(cluster, medusa),
+        management_secret: cluster.management_api_auth(template).map(|auth| auth.client_secret_name.as_str()),
+        secrets: checksum.as_deref(),
+    });
+    let users = users::patch(&live, user.as_deref());
+    match apply::draft(remote, &live, &body).await {
+        Ok(draft) => Ok(Work { datacenter, draft, users, secrets: Some(secrets), applied: false }),
+        Err(failure) => Err(failed(seat, failure)),
+    }
+}
+
+/// A report of what did not get through.
+pub(super) fn failed(seat: &Seat, failure: Failure) -> DatacenterReport {
+    let (state, why) = match failure {
+        Failure::Silent(why) => (
+            DeploymentState::Unknown,
+            Why::new(Reason::DataPlaneUnreachable, format!("data plane `{}`: {why}", seat.place.plane)),
+        ),
+        Failure::Changed => (
+            DeploymentState::Waiting,
+            Why::new(Reason::Deploying, "the datacenter changed meanwhile, and is looked at again"),
+        ),
+        Failure::Refused(why) => (DeploymentState::Refused, why),
+    };
+    DatacenterReport::new(&seat.place, state, Some(why))
+}
+
+fn certificates<'a>(cluster: &K8ssandraCluster, medusa: &'a MedusaTemplate) -> Certificates<'a> {
+    if cluster.secrets_are_external() {
+        return Certificates::None;
+    }
+    let one =
+        medusa.certificates_secret_ref.as_ref().map(|r| r.name.as_str()).filter(|name| !name.is_empty());
+    match (one, &medusa.client_encryption_stores) {
+        (Some(name), _) => Certificates::Secret(name),
+        (None, Some(stores)) => Certificates::Stores(stores),
+        (None, None) => Certificates::None,
+    }
+}
+
+/// Refuses when the ConfigMap of that name is another K8ssandraCluster's.
+fn taken(pass: &Pass<'_>, seat: &Seat, name: &str) -> Result<(), DatacenterReport> {
+    let key = ObjectKey::new(&seat.place.object.namespace, name);
+    let held = seat.plane.as_ref().and_then(|plane| plane.view.config_maps.items.get(&key));
+    match held.filter(|map| map.source != pass.scene.key.to_string()) {
+        None => Ok(()),
+        Some(map) => {
+            let message = format!(
+                "ConfigMap {key} is that of K8ssandraCluster {}; give one of the two another `clusterName`, or put \
+                 their datacenters into different namespaces",
+                map.source
+            );
+            let why = Why::new(Reason::NameConflict, message);
+            Err(DatacenterReport::new(&seat.place, DeploymentState::Refused, Some(why)))
+        }
+    }
+}
+
+async fn check_secrets(
+    pass: &Pass<'_>,
+    seat: &Seat,
+    remote: &Remote,
+    cluster: &K8ssandraCluster,
+    template: &DatacenterTemplate,
+    settings: &Settings,
+) -> Result<InPlace, DatacenterReport> {
+    let list = secrets::needed(cluster, template, settings.secret.as_deref());
+    let checks = join_all(list.into_iter().map(|needed| check_secret(pass, seat, remote, needed))).await;
+    let mut done = Vec::new();
+    for check in checks {
+        match check {
+            Ok(check) => done.push(check),
+            Err(failure) => return Err(failed(seat, failure)),
+        }
+    }
+    secrets::all_in_place(done).map_err(|(why, heals)| {
+        let state = if heals { DeploymentState::Waiting } else { DeploymentState::Refused };
+        let credentials = Some(CredentialsState { synced: false, hash: None });
+        DatacenterReport { credentials, ..DatacenterReport::new(&seat.place, state, Some(why)) }
+    })
+}
+
+async fn check_secret(
+    pass: &Pass<'_>,
+    seat: &Seat,
+    remote: &Remote,
+    needed: Needed,
+) -> Result<(Needed, Check), Failure> {
+    let source = ObjectKey::new(&pass.scene.key.namespace, &needed.name);
+    let target = ObjectKey::new(&seat.place.object.namespace, &needed.name);
+    let copy = seat.plane.as_ref().and_then(|plane| plane.view.secrets.items.get(&target));
+    let is_source = seat.place.plane == LOCAL && source == target;
+    let place = (seat.place.plane.as_str(), &target);
+    let known = pass.sources.secrets.get(&source);
+    let check = match secrets::check(&needed, known, copy.map(AsRef::as_ref), place, is_source) {
+        Check::Ask => secrets::check_found(&needed, apply::find_secret(remote, &target).await?, place),
+        known => known,
+    };
+    Ok((needed, check))
+}
+
+/// Where the cluster's backups go.
+pub(super) fn storage(settings: &Settings) -> StorageState {
+    StorageState {
+        provider: settings.provider.as_str().to_owned(),
+        bucket: settings.bucket.clone(),
+        prefix: settings.prefix.clone(),
+    }
+}
+
+/// Makes the Secret of Medusa's user when nobody has, once there is a datacenter to use it.
+pub(super) async fn make_user(pass: &Pass<'_>) -> Result<(), Failure> {
+    let Some(cluster) = &pass.scene.cluster else { return Ok(()) };
+    let Some(name) = user_secret(cluster) else { return Ok(()) };
+    let deploys = pass.scene.seats.iter().any(|seat| {
+        let decision = decide(pass.scene, seat, &pass.settings, pass.collision, &pass.context.control_plane);
+        decision == Decision::Deploy
+    });
+    let key = ObjectKey::new(&pass.scene.key.namespace, &name);
+    if !deploys || pass.sources.secrets.get(&key) != Some(&SecretState::Absent) {
+        return Ok(());
+    }
+    let password = apply::random::<{ objects::ENTROPY }>().and_then(|bytes| objects::password(&bytes));
+    let Some(password) = password else {
+        return Err(Failure::Silent("the system gave too few random bytes".to_owned()));
+    };
+    let secret = objects::user(cluster, &pass.scene.key.namespace, &name, &password);
+    apply::make_user(pass.context.client.clone(), &secret).await
+}
+
+/// Writes the ConfigMap of every namespace in which a datacenter is to run Medusa; says where that failed.
+pub(super) async fn write_config_maps(
+    pass: &Pass<'_>,
+    looks: &[Look<'_>],
+) -> BTreeMap<(String, String), Failure> {
+    let (Some(cluster), Ok(settings)) = (&pass.scene.cluster, &pass.settings) else { return BTreeMap::new() };
+    let name = config_map::name(&cluster.sanitized_name());
+    let uid = cluster.uid().unwrap_or_default();
+    let mut groups: BTreeMap<(String, String), &Look<'_>> = BTreeMap::new();
+    for look in looks.iter().filter(|look| look.work.as_ref().is_ok_and(|work| !work.removes())) {
+        let place = &look.seat.place;
+        groups.entry((place.plane.clone(), place.object.namespace.clone())).or_insert(look);
+    }
+    let writes = groups.into_iter().map(|(group, look)| {
+        let here = |seat: &&Seat| (&seat.place.plane, &seat.place.object.namespace) == (&group.0, &group.1);
+        let templates = pass.scene.seats.iter().filter(here).filter_map(|seat| seat.wanted.as_ref());
+        let data = config_map::data(cluster, templates, settings);
+        let key = ObjectKey::new(&group.1, &name);
+        let body = config_map::object(&key, &pass.scene.key, &uid, &pass.context.control_plane, &data);
+        let known =
+            look.seat.plane.as_ref().and_then(|plane| plane.view.config_maps.items.get(&key)).cloned();
+        let uid = uid.clone();
+        async move {
+            let known = known.as_deref();
+            if known.is_some_and(|map| map.content_hash == hash_config_map(&data) && map.source_uid == uid) {
+                return None;
+            }
+            let remote = look.remote.as_ref()?;
+            let version = known.map(|map| (map.uid.as_str(), map.resource_version.as_str()));
+            let ours = |meta: &kube::api::ObjectMeta| {
+                let source = meta.annotations.as_ref().and_then(|a| a.get(labels::SOURCE));
+                source == Some(&pass.scene.key.to_string())
+            };
+            let failure = apply::put::<ConfigMap>(remote, &body, version, ours).await.err()?;
+            Some((group, failure))
+        }
+    });
+    join_all(writes).await.into_iter().flatten().collect()
+}
+
+/// Whether the datacenter runs Medusa of ours: by what was read, or by what was just applied.
+pub(super) fn runs_medusa(pass: &Pass<'_>, work: &Work) -> bool {
+    work.applied
+        || work.draft.diff.is_empty()
+        || deployed_for(&work.datacenter, &pass.context.control_plane).as_ref() == Some(&pass.scene.key)
+}

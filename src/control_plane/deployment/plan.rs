@@ -1,0 +1,177 @@
+//! What has to be done for each datacenter of a K8ssandraCluster, before anything is read from it. Pure.
+
+use super::{
+    Problem,
+    observe::{Scene, Seat},
+    prefix::Collision,
+    report::Why,
+    storage::Settings,
+    validate,
+};
+use crate::{
+    api::{Reason, Seen, cassandra::CassandraDatacenter, fleet::DeploymentState, labels},
+    control_plane::{capabilities::Feature, fleet::Usable},
+};
+use kube::ResourceExt as _;
+
+/// Who deploys Medusa where k8ssandra-operator manages the datacenter.
+const UPSTREAM: &str = "k8ssandracluster-controller";
+
+/// What has to be done for one datacenter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing can or may be done; this is why.
+    Leave(DeploymentState, Why),
+    /// It shall run Medusa as asked.
+    Deploy,
+    /// It shall run none of our Medusa.
+    Remove,
+}
+
+/// Decides for one datacenter. `settings` are the cluster's, or what is wrong with them.
+#[must_use]
+pub fn decide(
+    scene: &Scene,
+    seat: &Seat,
+    settings: &Result<Settings, Vec<Problem>>,
+    collision: Option<&Collision>,
+    control_plane: &str,
+) -> Decision {
+    match reach(seat) {
+        Err((state, why)) => Decision::Leave(state, why),
+        Ok(datacenter) => {
+            let decided = match &seat.wanted {
+                None => may_remove(scene),
+                Some(_) => may_deploy(scene, seat, datacenter, settings, collision, control_plane),
+            };
+            decided.unwrap_or_else(|(state, why)| Decision::Leave(state, why))
+        }
+    }
+}
+
+type Obstacle = (DeploymentState, Why);
+
+fn refused(reason: Reason, message: impl Into<String>) -> Obstacle {
+    (DeploymentState::Refused, Why::new(reason, message))
+}
+
+fn waiting(reason: Reason, message: impl Into<String>) -> Obstacle {
+    (DeploymentState::Waiting, Why::new(reason, message))
+}
+
+/// The datacenter, when its data plane answers and it may be touched at all.
+fn reach(seat: &Seat) -> Result<&CassandraDatacenter, Obstacle> {
+    let unknown = |why: &str| {
+        let message = format!("data plane `{}` does not answer: {why}", seat.place.plane);
+        (DeploymentState::Unknown, Why::new(Reason::DataPlaneUnreachable, message))
+    };
+    let Some(plane) = &seat.plane else {
+        return Err(refused(
+            Reason::UnknownDataPlane,
+            format!(
+                "data plane `{}` (k8sContext) is not registered; register it, or correct the name",
+                seat.place.plane
+            ),
+        ));
+    };
+    match &plane.usable {
+        Usable::Ready => {}
+        Usable::Connecting => return Err(unknown("the connection is being made")),
+        Usable::Unreachable { why, .. } => return Err(unknown(why)),
+        Usable::NotReady { reason, why } => {
+            return Err(waiting(*reason, format!("data plane `{}` is not ready: {why}", plane.name)));
+        }
+    }
+    let datacenter = match &seat.datacenter {
+        Seen::Known(datacenter) => datacenter,
+        Seen::Absent => {
+            let message = format!(
+                "there is no CassandraDatacenter {} in data plane `{}`",
+                seat.place.object, plane.name
+            );
+            return Err((DeploymentState::NotFound, Why::new(Reason::DatacenterNotFound, message)));
+        }
+        Seen::Unknown { why, .. } => return Err(unknown(why)),
+    };
+    if datacenter.labels().get(labels::CREATED_BY).is_some_and(|by| by == UPSTREAM) {
+        return Err((
+            DeploymentState::HandsOff,
+            Why::new(
+                Reason::ManagedElsewhere,
+                "k8ssandra-operator manages the datacenter, and deploys Medusa there",
+            ),
+        ));
+    }
+    if datacenter.metadata.deletion_timestamp.is_some() {
+        return Err(waiting(Reason::DatacenterNotFound, "the datacenter is being deleted"));
+    }
+    if datacenter.annotations().contains_key(labels::RESTORE) {
+        return Err(waiting(Reason::RestoreRunning, "a restore of the datacenter has to end first"));
+    }
+    plane.view.capabilities.allow(Feature::Deployment).map_err(|lack| match lack.reason {
+        Reason::Connecting => waiting(lack.reason, lack.message),
+        reason => refused(reason, lack.message),
+    })?;
+    Ok(datacenter)
+}
+
+fn may_remove(scene: &Scene) -> Result<Decision, Obstacle> {
+    if scene.may_remove {
+        return Ok(Decision::Remove);
+    }
+    Err(waiting(Reason::Connecting, "whether Medusa is still asked for here is not known"))
+}
+
+fn may_deploy(
+    scene: &Scene,
+    seat: &Seat,
+    datacenter: &CassandraDatacenter,
+    settings: &Result<Settings, Vec<Problem>>,
+    collision: Option<&Collision>,
+    control_plane: &str,
+) -> Result<Decision, Obstacle> {
+    if let Some(error) = &scene.unreadable {
+        return Err(refused(
+            Reason::InvalidObject,
+            format!("K8ssandraCluster {} cannot be read: {error}", scene.key),
+        ));
+    }
+    if let Some(other) = &seat.claimed_by {
+        let message =
+            format!("K8ssandraCluster {other} has the datacenter; take it out of one of the two lists");
+        return Err(refused(Reason::NameConflict, message));
+    }
+    let foreign =
+        datacenter.annotations().get(labels::MEDUSA_FOR_CONTROL_PLANE).filter(|v| *v != control_plane);
+    if let Some(foreign) = foreign {
+        let message = format!(
+            "control plane `{foreign}` deploys Medusa here; remove it there, or annotation `{}` if that one is gone",
+            labels::MEDUSA_FOR_CONTROL_PLANE
+        );
+        return Err(refused(Reason::NameConflict, message));
+    }
+    if let Err(problems) = settings {
+        return Err(wrong(problems));
+    }
+    let own: Vec<Problem> = match (&scene.cluster, &seat.wanted) {
+        (Some(cluster), Some(template)) => validate::datacenter(cluster, template),
+        _ => Vec::new(),
+    };
+    if !own.is_empty() {
+        return Err(wrong(&own));
+    }
+    if let Some(other) = collision.and_then(|collision| collision.behind.as_ref()) {
+        let message = format!(
+            "K8ssandraCluster {other} has its backups under the same prefix of the same bucket; choose another \
+             `storageProperties.prefix`"
+        );
+        return Err(refused(Reason::PrefixInUse, message));
+    }
+    Ok(Decision::Deploy)
+}
+
+fn wrong(problems: &[Problem]) -> Obstacle {
+    let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    let reason = problems.first().map_or(Reason::InvalidSpec, |problem| problem.reason);
+    refused(reason, messages.join("; "))
+}

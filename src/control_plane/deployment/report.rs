@@ -1,0 +1,140 @@
+//! What deploying Medusa has come to, as plain data: the deployment writes it, the inventory and the replication read
+//! it. Pure.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kube::api::ObjectMeta;
+
+use super::{Fault, Problem};
+use crate::{
+    api::{
+        Reason,
+        fleet::{CredentialsState, DeploymentState, KeptField, MedusaChange, StorageState},
+        k8ssandra::K8ssandraCluster,
+        medusa::MedusaConfiguration,
+    },
+    control_plane::{
+        sources::{DatacenterPlace, SourceObjects},
+        view::ObjectKey,
+    },
+};
+
+/// Why something is as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    /// For machines.
+    pub reason: Reason,
+    /// For people.
+    pub message: String,
+}
+
+impl Why {
+    /// A reason and what to tell people.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// What came of one datacenter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatacenterReport {
+    /// The datacenter.
+    pub place: DatacenterPlace,
+    /// How far it is.
+    pub state: DeploymentState,
+    /// Why it is no further; also a remark on one that is deployed.
+    pub why: Option<Why>,
+    /// What will be changed.
+    pub changes: Vec<MedusaChange>,
+    /// How many changes are not listed.
+    pub more_changes: usize,
+    /// Whether the changes restart pods; `None` without changes.
+    pub restarts_pods: Option<bool>,
+    /// Fields left to others.
+    pub kept: Vec<KeptField>,
+    /// The Secrets, when they were looked at.
+    pub credentials: Option<CredentialsState>,
+}
+
+impl DatacenterReport {
+    /// A state and why.
+    #[must_use]
+    pub fn new(place: &DatacenterPlace, state: DeploymentState, why: Option<Why>) -> Self {
+        Self {
+            place: place.clone(),
+            state,
+            why,
+            changes: Vec::new(),
+            more_changes: 0,
+            restarts_pods: None,
+            kept: Vec::new(),
+            credentials: None,
+        }
+    }
+}
+
+/// What came of one K8ssandraCluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterReport {
+    /// What was judged: the K8ssandraCluster's and the MedusaConfiguration's versions.
+    pub basis: String,
+    /// What is wrong with what was asked for.
+    pub problems: Vec<Problem>,
+    /// The MedusaConfiguration it refers to.
+    pub configuration: Option<ObjectKey>,
+    /// Where the backups go, when that is known.
+    pub storage: Option<StorageState>,
+    /// K8ssandraClusters that put their backups into the same place.
+    pub shares_with: Vec<ObjectKey>,
+    /// Its datacenters, in its order.
+    pub datacenters: Vec<DatacenterReport>,
+}
+
+/// The versions of what is asked for.
+#[must_use]
+pub fn basis(cluster: Option<&K8ssandraCluster>, configuration: Option<&MedusaConfiguration>) -> String {
+    let version = |meta: &ObjectMeta| (meta.uid.clone(), meta.generation);
+    format!("{:?}", (cluster.map(|c| version(&c.metadata)), configuration.map(|c| version(&c.metadata))))
+}
+
+/// What came of every K8ssandraCluster that asks, or asked, for Medusa and was looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Reports {
+    /// Each one's report.
+    pub clusters: BTreeMap<ObjectKey, Arc<ClusterReport>>,
+    /// Whether all have been looked at: before that, a report that is not there means nothing.
+    pub whole: bool,
+}
+
+impl Reports {
+    /// Whether a datacenter is as its K8ssandraCluster asks now, and its pods all run that.
+    #[must_use]
+    pub fn is_settled(
+        &self,
+        cluster: &ObjectKey,
+        sources: &SourceObjects,
+        plane: &str,
+        object: &ObjectKey,
+    ) -> bool {
+        let Some(report) = self.clusters.get(cluster) else { return false };
+        let asked = sources.clusters.items.get(cluster).map(AsRef::as_ref);
+        let configuration =
+            report.configuration.as_ref().and_then(|key| sources.configurations.items.get(key));
+        report.basis == basis(asked, configuration.map(AsRef::as_ref))
+            && report.datacenters.iter().any(|dc| {
+                dc.place.plane == plane && dc.place.object == *object && dc.state == DeploymentState::Deployed
+            })
+    }
+
+    /// What is wrong with a MedusaConfiguration, as the clusters that refer to it found.
+    #[must_use]
+    pub fn faults_of(&self, configuration: &ObjectKey) -> Vec<&Problem> {
+        let using =
+            self.clusters.values().filter(|report| report.configuration.as_ref() == Some(configuration));
+        let mut faults: Vec<&Problem> =
+            using.flat_map(|report| &report.problems).filter(|p| p.fault == Fault::Configuration).collect();
+        faults.sort_by(|a, b| a.message.cmp(&b.message));
+        faults.dedup();
+        faults
+    }
+}

@@ -1,0 +1,357 @@
+//! The Secrets a datacenter's Medusa needs, and whether they are in place: nothing of a datacenter is written before
+//! all are (upstream §2.6). Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::report::Why;
+use crate::{
+    api::{
+        Reason,
+        k8ssandra::{DatacenterTemplate, K8ssandraCluster},
+        medusa::CREDENTIALS_KEY,
+    },
+    control_plane::{
+        sources::{SecretState, user_secret},
+        view::{CopyRecord, ObjectKey},
+    },
+};
+
+/// Keys of a Secret with a certificate and its key.
+const TLS_KEYS: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
+/// Keys of `certificatesSecretRef` (upstream §1.7).
+const CERTIFICATES_KEYS: [&str; 3] = ["rootca.crt", "client.crt_signed", "client.key"];
+
+/// A Secret that Medusa's pods, or who calls them, cannot do without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needed {
+    /// Its name.
+    pub name: String,
+    /// Keys it must have, with values.
+    pub keys: BTreeSet<String>,
+    /// The field that names it.
+    pub field: &'static str,
+    /// Whether pods read it only when they start, so that they restart when it changes.
+    pub restarts: bool,
+}
+
+/// Whether a needed Secret is where it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// It is, with this content hash.
+    InPlace(String),
+    /// The control plane holds none: it has to be looked for in the data plane.
+    Ask,
+    /// It is on its way, or not known yet.
+    Wait(Why),
+    /// A person has to make or mend it.
+    Missing(Why),
+}
+
+/// Every Secret Medusa in `datacenter` needs, each once. `storage` is the bucket's, where there is one.
+#[must_use]
+pub fn needed(
+    cluster: &K8ssandraCluster,
+    datacenter: &DatacenterTemplate,
+    storage: Option<&str>,
+) -> Vec<Needed> {
+    let Some(medusa) = &cluster.spec.medusa else { return Vec::new() };
+    let mut list: Vec<Needed> = Vec::new();
+    let mut need = |name: &str, keys: &[&str], field: &'static str, restarts: bool| {
+        if name.is_empty() {
+            return;
+        }
+        let keys = keys.iter().map(|key| (*key).to_owned());
+        match list.iter_mut().find(|known| known.name == name) {
+            Some(known) => {
+                known.keys.extend(keys);
+                known.restarts |= restarts;
+            }
+            None => list.push(Needed { name: name.to_owned(), keys: keys.collect(), field, restarts }),
+        }
+    };
+    if let Some(storage) = storage {
+        need(storage, &[CREDENTIALS_KEY], "storageProperties.storageSecretRef", false);
+    }
+    if let Some(user) = user_secret(cluster) {
+        need(&user, &["username", "password"], "cassandraUserSecretRef", true);
+    }
+    if !cluster.secrets_are_external() {
+        match &medusa.certificates_secret_ref {
+            Some(certificates) if !certificates.name.is_empty() => {
+                need(&certificates.name, &CERTIFICATES_KEYS, "certificatesSecretRef", false);
+            }
+            Some(_) | None => {
+                for (_, store) in medusa.client_encryption_stores.iter().flat_map(|stores| stores.keys()) {
+                    let key = store.key.as_deref().filter(|key| !key.is_empty());
+                    need(&store.name, key.as_slice(), "clientEncryptionStores", false);
+                }
+            }
+        }
+    }
+    if let Some(encryption) = medusa.encryption() {
+        need(
+            &encryption.server_secret_name,
+            &TLS_KEYS,
+            "serviceProperties.encryption.serverSecretName",
+            true,
+        );
+        need(
+            &encryption.client_secret_name,
+            &TLS_KEYS,
+            "serviceProperties.encryption.clientSecretName",
+            false,
+        );
+    }
+    if let Some(auth) = cluster.management_api_auth(datacenter) {
+        need(&auth.client_secret_name, &TLS_KEYS, "managementApiAuth.manual.clientSecretName", false);
+    }
+    let pull = medusa.container_image.as_ref().and_then(|image| image.pull_secret_ref.as_ref());
+    if let Some(pull) = pull {
+        need(&pull.name, &[], "containerImage.pullSecretRef", false);
+    }
+    list
+}
+
+/// Judges a Secret by its source in the control plane and its copy at `target`; a target that is the source's own
+/// place needs no copy.
+#[must_use]
+pub fn check(
+    needed: &Needed,
+    source: Option<&SecretState>,
+    copy: Option<&CopyRecord>,
+    target: (&str, &ObjectKey),
+    is_source: bool,
+) -> Check {
+    match source {
+        None | Some(SecretState::NotRead) => Check::Wait(Why {
+            reason: Reason::Connecting,
+            message: format!("Secret `{}` was not read yet", needed.name),
+        }),
+        Some(SecretState::Absent) if is_source => missing(needed, target),
+        Some(SecretState::Absent) => match copy {
+            // It is being taken back.
+            Some(_) => missing(needed, target),
+            None => Check::Ask,
+        },
+        Some(SecretState::Read { uid, hash, keys }) => {
+            if let Some(lacking) = lacking(needed, keys, "the control plane", target.1) {
+                return Check::Missing(lacking);
+            }
+            let in_place = copy
+                .is_some_and(|c| c.source_uid == *uid && c.declared_hash == *hash && c.content_hash == *hash);
+            if is_source || in_place {
+                return Check::InPlace(hash.clone());
+            }
+            Check::Wait(Why {
+                reason: Reason::Replicating,
+                message: format!(
+                    "Secret `{}` is not yet copied into namespace `{}` of data plane `{}`",
+                    needed.name, target.1.namespace, target.0
+                ),
+            })
+        }
+    }
+}
+
+/// Judges a Secret that only the data plane has, by its keys and content hash there.
+#[must_use]
+pub fn check_found(
+    needed: &Needed,
+    found: Option<(BTreeSet<String>, String)>,
+    target: (&str, &ObjectKey),
+) -> Check {
+    let Some((keys, hash)) = found else { return missing(needed, target) };
+    match lacking(needed, &keys, &format!("data plane `{}`", target.0), target.1) {
+        Some(why) => Check::Missing(why),
+        None => Check::InPlace(hash),
+    }
+}
+
+fn missing(needed: &Needed, (plane, target): (&str, &ObjectKey)) -> Check {
+    let keys = quoted(needed.keys.iter());
+    let with = if keys.is_empty() { String::new() } else { format!(" with {keys}") };
+    Check::Missing(Why {
+        reason: Reason::SecretNotFound,
+        message: format!(
+            "Secret `{}` ({}) does not exist: create it{with} beside the K8ssandraCluster, or in namespace `{}` of \
+             data plane `{plane}`",
+            needed.name, needed.field, target.namespace
+        ),
+    })
+}
+
+fn lacking(needed: &Needed, keys: &BTreeSet<String>, place: &str, target: &ObjectKey) -> Option<Why> {
+    let lacking = quoted(needed.keys.difference(keys));
+    (!lacking.is_empty()).then(|| Why {
+        reason: Reason::SecretKeyMissing,
+        message: format!(
+            "Secret `{}` ({}) in {place} has no {lacking}, which Medusa in namespace `{}` reads: add it",
+            needed.name, needed.field, target.namespace
+        ),
+    })
+}
+
+fn quoted<'a>(keys: impl Iterator<Item = &'a String>) -> String {
+    keys.map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// What the checks of a datacenter's Secrets come to: hashes by name when all are in place, else the worst of them.
+///
+/// # Errors
+/// The why, and whether it heals by itself.
+pub fn all_in_place(checks: Vec<(Needed, Check)>) -> Result<InPlace, (Why, bool)> {
+    let mut in_place = InPlace::default();
+    let mut waits = None;
+    for (needed, check) in checks {
+        match check {
+            Check::InPlace(hash) => {
+                if needed.restarts {
+                    in_place.restarting.insert(needed.name.clone(), hash.clone());
+                }
+                in_place.all.insert(needed.name, hash);
+            }
+            Check::Missing(why) => return Err((why, false)),
+            Check::Wait(why) => waits = Some(why),
+            Check::Ask => {
+                let message = format!("Secret `{}` was not looked for yet", needed.name);
+                waits = Some(Why { reason: Reason::Connecting, message });
+            }
+        }
+    }
+    waits.map_or(Ok(in_place), |why| Err((why, true)))
+}
+
+/// Content hashes of Secrets that are in place, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InPlace {
+    /// All of them.
+    pub all: BTreeMap<String, String>,
+    /// Those that pods read only when they start.
+    pub restarting: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn cluster(medusa: Value, cassandra: Value) -> K8ssandraCluster {
+        let mut cassandra = cassandra;
+        cassandra["datacenters"] = json!([{"metadata": {"name": "dc1"}}]);
+        serde_json::from_value(json!({
+            "apiVersion": "k8ssandra.io/v1alpha1", "kind": "K8ssandraCluster",
+            "metadata": {"name": "shop", "namespace": "src"}, "spec": {"cassandra": cassandra, "medusa": medusa},
+        }))
+        .unwrap()
+    }
+
+    fn names_of(cluster: &K8ssandraCluster, storage: Option<&str>) -> Vec<String> {
+        let list = needed(cluster, cluster.datacenters().next().unwrap(), storage);
+        list.into_iter().map(|n| format!("{} {}", n.name, Vec::from_iter(n.keys).join(","))).collect()
+    }
+
+    fn bucket() -> Needed {
+        let keys = BTreeSet::from([CREDENTIALS_KEY.to_owned()]);
+        Needed {
+            name: "bucket".to_owned(),
+            keys,
+            field: "storageProperties.storageSecretRef",
+            restarts: false,
+        }
+    }
+
+    fn read(keys: &[&str]) -> SecretState {
+        let keys = keys.iter().map(|k| (*k).to_owned()).collect();
+        SecretState::Read { uid: "u".to_owned(), hash: "h".to_owned(), keys }
+    }
+
+    fn copy(hash: &str) -> CopyRecord {
+        CopyRecord {
+            source_uid: "u".to_owned(),
+            declared_hash: "h".to_owned(),
+            content_hash: hash.to_owned(),
+            ..CopyRecord::default()
+        }
+    }
+
+    #[test]
+    fn every_secret_is_needed_with_the_keys_that_are_read() {
+        let encrypted = json!({"config": {"cassandraYaml": {"client_encryption_options": {"enabled": true}}},
+            "managementApiAuth": {"manual": {"clientSecretName": "mgmt", "serverSecretName": "s"}}});
+        let medusa = json!({
+            "certificatesSecretRef": {"name": "certs"},
+            "serviceProperties": {"encryption": {"clientSecretName": "client", "serverSecretName": "server"}},
+            "containerImage": {"pullSecretRef": {"name": "pull"}},
+        });
+        assert_eq!(
+            names_of(&cluster(medusa, encrypted.clone()), Some("bucket")),
+            [
+                "bucket credentials",
+                "shop-medusa password,username",
+                "certs client.crt_signed,client.key,rootca.crt",
+                "server ca.crt,tls.crt,tls.key",
+                "client ca.crt,tls.crt,tls.key",
+                "mgmt ca.crt,tls.crt,tls.key",
+                "pull ",
+            ]
+        );
+        let stores = json!({"clientEncryptionStores": {
+            "keystoreSecretRef": {"name": "stores", "key": "ca"},
+            "truststoreSecretRef": {"name": "stores", "key": "cert"},
+        }});
+        let stores = cluster(stores, encrypted);
+        assert_eq!(names_of(&stores, None)[1], "stores ca,cert");
+        assert_eq!(names_of(&cluster(json!({}), json!({})), None), ["shop-medusa password,username"]);
+    }
+
+    #[test]
+    fn a_source_counts_when_its_copy_is_in_place() {
+        let target = ObjectKey::new("cass", "bucket");
+        let judge = |source: &SecretState, copy: Option<&CopyRecord>, is_source: bool| {
+            check(&bucket(), Some(source), copy, ("eu", &target), is_source)
+        };
+        let whole = read(&["credentials"]);
+        assert_eq!(judge(&whole, Some(&copy("h")), false), Check::InPlace("h".to_owned()));
+        assert_eq!(judge(&whole, None, true), Check::InPlace("h".to_owned()));
+        assert!(matches!(judge(&whole, None, false), Check::Wait(p) if p.reason == Reason::Replicating));
+        assert!(matches!(judge(&whole, Some(&copy("old")), false), Check::Wait(_)));
+        assert!(matches!(judge(&SecretState::NotRead, Some(&copy("h")), false), Check::Wait(_)));
+        let Check::Missing(why) = judge(&read(&["credential"]), Some(&copy("h")), false) else { panic!() };
+        assert_eq!(why.reason, Reason::SecretKeyMissing);
+        assert!(why.message.contains("`bucket`") && why.message.contains("`credentials`"));
+        let Check::Missing(why) = judge(&SecretState::Absent, None, true) else { panic!() };
+        assert_eq!(why.reason, Reason::SecretNotFound);
+        assert!(why.message.contains("`cass`") && why.message.contains("`eu`"), "{}", why.message);
+        assert!(matches!(judge(&SecretState::Absent, Some(&copy("h")), false), Check::Missing(_)));
+    }
+
+    #[test]
+    fn without_a_source_one_that_is_there_counts_when_it_has_the_keys() {
+        let target = ObjectKey::new("cass", "bucket");
+        let judge = |found| check_found(&bucket(), found, ("eu", &target));
+        assert_eq!(check(&bucket(), Some(&SecretState::Absent), None, ("eu", &target), false), Check::Ask);
+        let found = (BTreeSet::from(["credentials".to_owned()]), "x".to_owned());
+        assert_eq!(judge(Some(found)), Check::InPlace("x".to_owned()));
+        assert!(matches!(judge(Some((BTreeSet::new(), "x".to_owned()))), Check::Missing(_)));
+        assert!(matches!(judge(None), Check::Missing(_)));
+    }
+
+    #[test]
+    fn what_a_person_must_mend_is_told_before_what_heals() {
+        let wait = Check::Wait(Why { reason: Reason::Replicating, message: String::new() });
+        let missing = Check::Missing(Why { reason: Reason::SecretNotFound, message: String::new() });
+        let checks = vec![(bucket(), wait.clone()), (bucket(), missing)];
+        assert_eq!(all_in_place(checks).unwrap_err().0.reason, Reason::SecretNotFound);
+        assert!(all_in_place(vec![(bucket(), wait), (bucket(), Check::InPlace("h".into()))]).unwrap_err().1);
+    }
+
+    #[test]
+    fn what_pods_read_only_when_they_start_is_told_apart() {
+        let user = Needed { name: "user".to_owned(), restarts: true, ..bucket() };
+        let checks = vec![(bucket(), Check::InPlace("a".into())), (user, Check::InPlace("u".into()))];
+        let in_place = all_in_place(checks).unwrap();
+        assert_eq!(in_place.all.len(), 2);
+        assert_eq!(Vec::from_iter(in_place.restarting.keys()), ["user"], "the kubelet renews the bucket's");
+    }
+}

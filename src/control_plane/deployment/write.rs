@@ -1,0 +1,377 @@
+//! The writes of a pass, in their order: the user's Secret, ConfigMaps, volumes and users, then templates, one
+//! restarting datacenter at a time, then schedules; last what nobody wants any more. A process that ends between any
+//! two of them finds the rest to do from the objects.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use super::{
+    apply::{self, Failure},
+    config_map, objects,
+    observe::{deployed_for, schedule_for},
+    pass::{
+        Look, Pass, Passed, Work, failed, look, make_user, rests_now, runs_medusa, storage, write_config_maps,
+    },
+    purge,
+    report::{ClusterReport, DatacenterReport, Why, basis},
+    rollout::{self, Neighbour, Rest},
+    status,
+};
+use crate::{
+    api::{
+        Reason, cassandra::CassandraDatacenter, clean, fleet::DeploymentState, labels,
+        medusa::MedusaBackupSchedule, names,
+    },
+    control_plane::{capabilities::Feature, fleet::Snapshot, view::ObjectKey},
+    runtime::clock,
+};
+
+/// What keeps a purge schedule from being made, for people.
+const NO_PURGE: &str = "Medusa is deployed, and old backups are not purged";
+
+/// Runs a pass.
+pub(super) async fn run(pass: &Pass<'_>) -> Passed {
+    let paused = pass.scene.paused();
+    let mut again = false;
+    let mut problem = None;
+    if !paused && let Err(failure) = make_user(pass).await {
+        again = true;
+        problem = Some(failure);
+    }
+    let mut looks: Vec<Look<'_>> = join_all(pass.scene.seats.iter().map(|seat| look(pass, seat))).await;
+    let mut reports: BTreeMap<usize, DatacenterReport> = BTreeMap::new();
+    if paused {
+        for (at, one) in looks.iter().enumerate() {
+            reports.extend(pause(one).map(|report| (at, report)));
+        }
+    } else {
+        let failures = write_config_maps(pass, &looks).await;
+        for look in &mut looks {
+            let place = &look.seat.place;
+            let failure = failures.get(&(place.plane.clone(), place.object.namespace.clone()));
+            if let Some(failure) = failure.filter(|_| look.work.as_ref().is_ok_and(|work| !work.removes())) {
+                look.work = Err(of_failure(look, failure));
+            }
+        }
+        looks = join_all(looks.into_iter().map(|look| prepare(pass, look))).await;
+        write_templates(&mut looks, &mut reports).await;
+        write_schedules(pass, &mut looks, &mut reports).await;
+    }
+    let mut report = ClusterReport {
+        basis: basis(pass.scene.cluster.as_deref(), pass.scene.configuration.as_deref()),
+        problems: pass.settings.as_ref().err().cloned().unwrap_or_default(),
+        configuration: pass.scene.configuration.as_ref().map(|configuration| ObjectKey::of(&**configuration)),
+        storage: pass.settings.as_ref().ok().map(storage),
+        shares_with: pass.collision.map(|collision| collision.with.clone()).unwrap_or_default(),
+        datacenters: Vec::new(),
+    };
+    for (at, one) in looks.into_iter().enumerate() {
+        let own = match (reports.remove(&at), one.work) {
+            (Some(report), _) | (None, Err(report)) => Some(report),
+            (None, Ok(work)) => ended(pass, one.seat, &one.rest, &work),
+        };
+        report.datacenters.extend(own);
+    }
+    if let Some(failure) = problem {
+        // Without the user nothing goes on: say why instead of that a Secret is missing.
+        for datacenter in &mut report.datacenters {
+            let lacks = datacenter.why.as_ref().is_some_and(|why| why.reason == Reason::SecretNotFound);
+            if let (true, Failure::Refused(why)) = (lacks, &failure) {
+                datacenter.why = Some(why.clone());
+            }
+        }
+    }
+    if !paused {
+        again |= !clean_up(pass).await;
+    }
+    let unsettled = |state| {
+        matches!(state, DeploymentState::Unknown | DeploymentState::Waiting | DeploymentState::Refused)
+    };
+    again |= report.datacenters.iter().any(|datacenter| unsettled(datacenter.state));
+    Passed { report, again }
+}
+
+/// The report of a datacenter that is as asked for; none of one that needed nothing taken out.
+fn ended(pass: &Pass<'_>, seat: &super::observe::Seat, rest: &Rest, work: &Work) -> Option<DatacenterReport> {
+    if work.removes() && !work.applied {
+        return None;
+    }
+    if work.removes() {
+        let why = Why::new(Reason::Removing, "Medusa was taken out; cass-operator is at work");
+        return Some(status::report(&work.found(seat), DeploymentState::Progressing, Some(why)));
+    }
+    if work.applied {
+        let what =
+            if work.draft.diff.restarts_pods { "cass-operator restarts its pods" } else { "no pod restarts" };
+        let why = Why::new(Reason::Deploying, format!("applied; {what}"));
+        return Some(status::report(&work.found(seat), DeploymentState::Progressing, Some(why)));
+    }
+    Some(status::in_place(&work.found(seat), rest, remark(pass, seat)))
+}
+
+/// Why there is no purge schedule although there should be one.
+fn remark(pass: &Pass<'_>, seat: &super::observe::Seat) -> Option<Why> {
+    let medusa = pass.scene.cluster.as_ref().and_then(|cluster| cluster.spec.medusa.as_ref())?;
+    let capabilities = &seat.plane.as_ref()?.view.capabilities;
+    if !purge::is_wanted(medusa) {
+        return None;
+    }
+    if let Err(lack) = capabilities.allow(Feature::Schedules) {
+        return Some(Why::new(lack.reason, format!("{NO_PURGE}: {lack}")));
+    }
+    let old = "the data plane's MedusaBackupSchedule has no `spec.operationType`; install a newer definition";
+    (capabilities.schedule_has("operationType") != Some(true))
+        .then(|| Why::new(Reason::NotServed, format!("{NO_PURGE}: {old}")))
+}
+
+fn of_failure(look: &Look<'_>, failure: &Failure) -> DatacenterReport {
+    let same = match failure {
+        Failure::Silent(why) => Failure::Silent(why.clone()),
+        Failure::Changed => Failure::Changed,
+        Failure::Refused(why) => Failure::Refused(why.clone()),
+    };
+    failed(look.seat, same)
+}
+
+/// What a paused datacenter would become.
+fn pause(look: &Look<'_>) -> Option<DatacenterReport> {
+    let work = look.work.as_ref().ok()?;
+    if work.draft.diff.is_empty() && work.users.is_none() {
+        return None;
+    }
+    let message =
+        format!("paused by annotation `{}` of the K8ssandraCluster; nothing is written", labels::PAUSED);
+    let why = Why::new(Reason::Paused, message);
+    Some(status::report(&work.found(look.seat), DeploymentState::Paused, Some(why)))
+}
+
+/// What comes before a template: the volume for backups. The user comes with the template, so that taking Medusa out
+/// takes both at once.
+async fn prepare<'a>(pass: &Pass<'_>, mut look: Look<'a>) -> Look<'a> {
+    let (Some(remote), Ok(work), Ok(settings)) = (&look.remote, &look.work, &pass.settings) else {
+        return look;
+    };
+    let (Some(volume), Some(cluster), false) = (&settings.pod_storage, &pass.scene.cluster, work.removes())
+    else {
+        return look;
+    };
+    let object = &look.seat.place.object;
+    let place =
+        ObjectKey::new(&object.namespace, objects::claim_name(&cluster.sanitized_name(), &object.name));
+    let uid = cluster.uid().unwrap_or_default();
+    let claim = objects::claim(&place, &pass.scene.key, &uid, &pass.context.control_plane, volume);
+    let made = match &claim {
+        Some(claim) => apply::claim(remote, claim).await,
+        None => Err(Failure::Refused(Why::new(
+            Reason::InvalidSpec,
+            "spec.medusa.storageProperties.podStorage: a volume cannot be made of it; correct `size`",
+        ))),
+    };
+    if let Err(failure) = made {
+        look.work = Err(failed(look.seat, failure));
+    }
+    look
+}
+
+/// Writes users and templates. What restarts no pods goes at once; of what does, one datacenter in a pass, and only
+/// when every other one is settled right now.
+async fn write_templates(looks: &mut [Look<'_>], reports: &mut BTreeMap<usize, DatacenterReport>) {
+    let calm = join_all(looks.iter().map(|look| async move {
+        let work = look.work.as_ref().ok().filter(|work| !work.draft.diff.restarts_pods)?;
+        let changes = work.users.is_some() || !work.draft.diff.is_empty();
+        if changes { Some(write(look, work).await) } else { None }
+    }))
+    .await;
+    for (at, (look, result)) in looks.iter_mut().zip(calm).enumerate() {
+        conclude(at, look, result, reports);
+    }
+    let mut restarted = false;
+    for at in 0..looks.len() {
+        let restarts = |look: &Look<'_>| look.work.as_ref().is_ok_and(|work| work.draft.diff.restarts_pods);
+        if !looks.get(at).is_some_and(restarts) {
+            continue;
+        }
+        let hold = match hold(looks, at, looks.iter().map(|look| look.rest.clone()).collect()) {
+            Some(why) => Some(why),
+            // Others may work here too: what was seen at the beginning of the pass is not enough.
+            None if !restarted => hold(looks, at, rests_now(looks, at).await),
+            None => {
+                Some(Why::new(Reason::Deploying, "another datacenter of the cluster was changed just now"))
+            }
+        };
+        let Some(look) = looks.get_mut(at) else { continue };
+        let Ok(work) = &look.work else { continue };
+        match hold {
+            Some(why) => {
+                let report = status::report(&work.found(look.seat), DeploymentState::Waiting, Some(why));
+                reports.insert(at, report);
+            }
+            None => {
+                restarted = true;
+                let result = write(look, work).await;
+                conclude(at, look, Some(result), reports);
+            }
+        }
+    }
+}
+
+fn hold(looks: &[Look<'_>], at: usize, rests: Vec<Rest>) -> Option<Why> {
+    let names: Vec<String> = looks
+        .iter()
+        .map(|look| format!("{} in data plane `{}`", look.seat.place.object, look.seat.place.plane))
+        .collect();
+    let all = names.iter().zip(looks).zip(&rests);
+    rollout::hold(at, all.map(|((name, look), rest)| Neighbour { name, rest, waits: look.waits() }))
+}
+
+async fn write(look: &Look<'_>, work: &Work) -> Result<(), Failure> {
+    let Some(remote) = &look.remote else { return Err(Failure::Changed) };
+    let since = match &work.users {
+        Some(patch) => Some(apply::patch_users(remote, &look.seat.place.object, patch).await?),
+        None => None,
+    };
+    if work.draft.diff.is_empty() {
+        return Ok(());
+    }
+    apply::apply(remote, &look.seat.place.object, &work.draft, since.as_ref()).await
+}
+
+fn conclude(
+    at: usize,
+    look: &mut Look<'_>,
+    result: Option<Result<(), Failure>>,
+    reports: &mut BTreeMap<usize, DatacenterReport>,
+) {
+    match (result, &mut look.work) {
+        (Some(Ok(())), Ok(work)) => work.applied = true,
+        (Some(Err(failure)), Ok(_)) => {
+            reports.insert(at, failed(look.seat, failure));
+        }
+        (None, _) | (_, Err(_)) => {}
+    }
+}
+
+/// Makes, corrects or takes back the purge schedule of every datacenter that runs Medusa. A schedule somebody has
+/// changed stays as they changed it until something else is asked for.
+async fn write_schedules(
+    pass: &Pass<'_>,
+    looks: &mut [Look<'_>],
+    reports: &mut BTreeMap<usize, DatacenterReport>,
+) {
+    let results = join_all(looks.iter().map(|look| async move {
+        let work = look.work.as_ref().ok().filter(|work| !work.removes() && runs_medusa(pass, work))?;
+        write_schedule(pass, look, work).await.err()
+    }))
+    .await;
+    for (at, (look, failure)) in looks.iter().zip(results).enumerate() {
+        if let Some(failure) = failure {
+            reports.entry(at).or_insert_with(|| failed(look.seat, failure));
+        }
+    }
+}
+
+async fn write_schedule(pass: &Pass<'_>, look: &Look<'_>, work: &Work) -> Result<(), Failure> {
+    let (Some(cluster), Some(plane), Some(remote)) = (&pass.scene.cluster, &look.seat.plane, &look.remote)
+    else {
+        return Ok(());
+    };
+    let wanted = cluster.spec.medusa.as_ref().is_some_and(purge::is_wanted);
+    if !wanted || remark(pass, look.seat).is_some() {
+        return Ok(());
+    }
+    let uid = cluster.uid().unwrap_or_default();
+    let sanitized = cluster.sanitized_name();
+    let origin = purge::Origin {
+        source: &pass.scene.key,
+        source_uid: &uid,
+        control_plane: &pass.context.control_plane,
+        sanitized: &sanitized,
+    };
+    let mut body = json!(purge::schedule(&origin, &work.datacenter));
+    let hash = names::sha256_hex(body.get("spec").map(Value::to_string).unwrap_or_default().as_bytes());
+    if let Some(annotations) = body.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.insert(labels::CONTENT_HASH.to_owned(), json!(hash));
+    }
+    let key = ObjectKey::new(&look.seat.place.object.namespace, purge::name(&sanitized, &work.datacenter));
+    let ours = |schedule: &MedusaBackupSchedule| {
+        schedule_for(schedule, &pass.context.control_plane).as_ref() == Some(&pass.scene.key)
+    };
+    let known = plane.view.schedules.items.get(&key);
+    match known {
+        Some(known) if !ours(known) => {
+            let message =
+                format!("MedusaBackupSchedule {key} exists and is not ours; rename or delete it there");
+            return Err(Failure::Refused(Why::new(Reason::NameConflict, message)));
+        }
+        Some(known) if known.annotations().get(labels::CONTENT_HASH) == Some(&hash) => return Ok(()),
+        Some(_) | None => {}
+    }
+    let version =
+        known.map(|known| (known.uid().unwrap_or_default(), known.resource_version().unwrap_or_default()));
+    let version = version.as_ref().map(|(uid, version)| (uid.as_str(), version.as_str()));
+    let source = |meta: &kube::api::ObjectMeta| {
+        meta.annotations.as_ref().and_then(|a| a.get(labels::SOURCE)) == Some(&pass.scene.key.to_string())
+    };
+    apply::put::<MedusaBackupSchedule>(remote, &body, version, source).await
+}
+
+/// Takes back schedules and ConfigMaps nobody wants any more; says whether all that is due is done.
+async fn clean_up(pass: &Pass<'_>) -> bool {
+    if !pass.scene.may_remove {
+        return true;
+    }
+    let results = join_all(pass.scene.holders.iter().map(|plane| clean_plane(pass, plane))).await;
+    results.into_iter().all(|done| done)
+}
+
+async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> bool {
+    let Some(remote) = &plane.remote else { return true };
+    let scene = pass.scene;
+    let medusa = scene.cluster.as_ref().and_then(|cluster| cluster.spec.medusa.as_ref());
+    let sanitized = scene.cluster.as_ref().map(|cluster| cluster.sanitized_name()).unwrap_or_default();
+    let wanted: Vec<&ObjectKey> = scene
+        .seats
+        .iter()
+        .filter(|seat| seat.wanted.is_some() && seat.claimed_by.is_none() && seat.place.plane == plane.name)
+        .map(|seat| &seat.place.object)
+        .collect();
+    let mut done = true;
+    for (key, schedule) in &plane.view.schedules.items {
+        let ours = schedule_for(schedule, &pass.context.control_plane).as_ref() == Some(&scene.key);
+        let of = ObjectKey::new(&key.namespace, &schedule.spec.backup_spec.cassandra_datacenter);
+        let named = plane.view.datacenters.items.get(&of).map(|dc| purge::name(&sanitized, dc));
+        let stays = medusa.is_some_and(purge::is_wanted)
+            && wanted.contains(&&of)
+            && named.as_ref() == Some(&key.name);
+        if ours && !stays {
+            let uid = schedule.uid().unwrap_or_default();
+            done &= apply::delete::<MedusaBackupSchedule>(remote, key, &uid).await.is_ok();
+        }
+    }
+    for (key, map) in &plane.view.config_maps.items {
+        let stays = map.source != scene.key.to_string()
+            || (wanted.iter().any(|dc| dc.namespace == key.namespace)
+                && key.name == config_map::name(&sanitized));
+        if stays {
+            continue;
+        }
+        if plane.view.datacenters.items.values().any(|dc| uses(dc, key, pass)) {
+            continue; // Looked at again when the datacenter has changed.
+        }
+        done &= apply::delete::<ConfigMap>(remote, key, &map.uid).await.is_ok();
+    }
+    done
+}
+
+/// Whether a datacenter's pods may still mount the ConfigMap: a pod that restarts without it does not start.
+fn uses(datacenter: &CassandraDatacenter, map: &ObjectKey, pass: &Pass<'_>) -> bool {
+    let here = datacenter.namespace().as_deref() == Some(&map.namespace);
+    let named = || config_map::name(&clean::label(&datacenter.spec.cluster_name)) == map.name;
+    let deployed = || deployed_for(datacenter, &pass.context.control_plane).as_ref() == Some(&pass.scene.key);
+    let restless = || !matches!(rollout::rest(datacenter, None, clock::now()), Rest::Settled | Rest::Stopped);
+    here && named() && (deployed() || restless())
+}

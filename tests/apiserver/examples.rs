@@ -1,0 +1,131 @@
+//! `deploy/examples`: API servers take every object of them as it stands, and the CronJob's command does what it is for,
+//! with no more rights than the example gives it.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
+    core::GroupVersionKind,
+};
+use medusa_fleet::api::medusa::{MedusaTask, TaskOperation};
+use serde_json::{Value, json};
+
+use crate::support::{Cluster, Fleet, testbed, with_token};
+
+/// The namespace of the examples.
+const NAMESPACE: &str = "cassandra";
+
+/// The documentation page's command, for the API version of its time (`batch/v1beta1`).
+const PAGE: &str = r#"printf "apiVersion: medusa.k8ssandra.io/v1alpha1\nkind: MedusaTask\nmetadata:\n  name: purge-backups-timestamp\n  namespace: k8ssandra-operator\nspec:\n  cassandraDatacenter: dc1\n  operation: purge" | sed "s/timestamp/$(date +%Y%m%d%H%M%S)/g" | kubectl apply -f -"#;
+
+fn examples() -> Vec<(String, Vec<Value>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/examples");
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let read = |path: PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        (name, serde_saphyr::from_multiple(&text).unwrap())
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// Applies `object` as it stands; anything the API server does not know in it is an error.
+async fn apply(cluster: &Cluster, object: &Value) {
+    let object: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+    let kind = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
+    let (name, namespace) =
+        (object.metadata.name.clone().unwrap(), object.metadata.namespace.clone().unwrap());
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(cluster.client.clone(), &namespace, &ApiResource::from_gvk(&kind));
+    let params = PatchParams::apply("examples").validation_strict();
+    let done = api.patch(&name, &params, &Patch::Apply(&object)).await;
+    assert!(done.is_ok(), "{} {name}: {done:?}", kind.kind);
+}
+
+/// Runs `shell` with a `kubectl` that talks to the cluster as `kubeconfig` says.
+fn run(fleet: &Fleet, kubeconfig: &Path, shell: &[&str]) -> Output {
+    let bin = fleet.dir().join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let kubectl = bin.join("kubectl");
+    let program = testbed::binary();
+    let script = format!("#!/bin/sh\nexec '{}' kubectl \"$@\"\n", program.display());
+    fs::write(&kubectl, script).unwrap();
+    fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    tokio::task::block_in_place(|| {
+        Command::new(shell[0])
+            .args(&shell[1..])
+            .env("PATH", path)
+            .env("HOME", &bin)
+            .env("KUBECONFIG", kubeconfig)
+            .output()
+            .unwrap()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn examples_are_accepted_and_the_cron_job_makes_a_purge_with_its_own_rights() {
+    let fleet = Fleet::start(1).await;
+    let (home, there) = (fleet.home(), fleet.dp(1));
+    home.namespace(NAMESPACE).await;
+    there.namespace(NAMESPACE).await;
+    let mut cron_job = None;
+    let mut clusters = 0;
+    for (file, objects) in examples() {
+        for object in objects {
+            let place = if file == "purge-cronjob.yaml" { there } else { home };
+            assert_eq!(object["metadata"]["namespace"], NAMESPACE, "{file}");
+            apply(place, &object).await;
+            clusters += usize::from(object["kind"] == "K8ssandraCluster");
+            if object["kind"] == "CronJob" {
+                cron_job = Some(object);
+            }
+        }
+    }
+    assert_eq!(clusters, 4);
+
+    // As the CronJob's pod would run it: with the account's token and nothing else.
+    let pod = &cron_job.unwrap()["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+    let accounts: Api<ServiceAccount> = there.api(NAMESPACE);
+    let account = pod["serviceAccountName"].as_str().unwrap();
+    let request = serde_json::from_value(json!({"spec": {"audiences": []}})).unwrap();
+    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await.unwrap();
+    let kubeconfig = fleet.dir().join("purge.kubeconfig");
+    fs::write(&kubeconfig, with_token(there, &answer.status.unwrap().token)).unwrap();
+    let command: Vec<&str> =
+        pod["containers"][0]["command"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
+    for _ in 0..2 {
+        let done = run(&fleet, &kubeconfig, &command);
+        assert!(done.status.success(), "{done:?}");
+    }
+    let tasks = there.list::<MedusaTask>(NAMESPACE).await;
+    assert_eq!(tasks.len(), 2, "each night has its own");
+    for task in tasks {
+        assert!(task.metadata.name.unwrap().starts_with("purge-dc1-"));
+        assert_eq!(task.spec.cassandra_datacenter, "dc1");
+        assert_eq!(task.spec.operation, TaskOperation::Purge);
+    }
+    let refused = run(&fleet, &kubeconfig, &["kubectl", "get", "secrets", "-n", NAMESPACE]);
+    assert!(!refused.status.success(), "it may do nothing else");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documentation_pages_command_makes_a_purge() {
+    let fleet = Fleet::start(1).await;
+    let there = fleet.dp(1);
+    there.namespace("k8ssandra-operator").await;
+    let done = run(&fleet, &there.kubeconfig, &["/bin/bash", "-c", PAGE]);
+    assert!(done.status.success(), "{done:?}");
+    let tasks = there.list::<MedusaTask>("k8ssandra-operator").await;
+    let [task] = tasks.as_slice() else { panic!("{tasks:?}") };
+    assert!(task.metadata.name.as_ref().unwrap().starts_with("purge-backups-2"));
+    assert_eq!((task.spec.cassandra_datacenter.as_str(), task.spec.operation), ("dc1", TaskOperation::Purge));
+}

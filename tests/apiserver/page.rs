@@ -1,0 +1,286 @@
+//! K8ssandra's documentation page on backup and restore: each of its manifests about deploying Medusa, applied as it
+//! stands but for the lines it leaves out (`...`), and the effect the page describes.
+//!
+//! Its manifests for a data plane are in `tests/data_plane/page.rs`, its CronJob in `examples.rs`.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    core::GroupVersionKind,
+};
+use medusa_fleet::api::{
+    cassandra::CassandraDatacenter,
+    fleet::FleetCluster,
+    k8ssandra::K8ssandraCluster,
+    medusa::{MedusaBackupSchedule, MedusaConfiguration, ScheduledOperation},
+};
+use serde_json::{Value, json};
+
+use crate::support::{CASS, Cluster, ControlPlane, FLEET, Fleet, datacenter, eventually};
+
+const CLUSTER: &str = "
+apiVersion: k8ssandra.io/v1alpha1
+kind: K8ssandraCluster
+metadata:
+  name: demo
+spec:
+  cassandra:
+    ...
+    ...
+  medusa:
+    storageProperties:
+      # Can be either of google_storage, azure_blobs, s3, s3_compatible, s3_rgw or ibm_storage 
+      storageProvider: s3_compatible
+      # Name of the secret containing the credentials file to access the backup storage backend
+      storageSecretRef:
+        name: medusa-bucket-key
+      # Name of the storage bucket
+      bucketName: k8ssandra-medusa
+      # Prefix for this cluster in the storage bucket directory structure, used for multitenancy
+      prefix: test
+      # Host to connect to the storage backend (Omitted for GCS, S3, Azure and local).
+      host: minio.minio.svc.cluster.local
+      # Port to connect to the storage backend (Omitted for GCS, S3, Azure and local).
+      port: 9000
+      # Region of the storage bucket
+      # region: us-east-1
+      
+      # Whether or not to use SSL to connect to the storage backend
+      secure: false 
+";
+
+/// What stands there as comments, taken at its word: `local` storage cannot be asked for beside another provider.
+const OPTIONS: &str = "
+      region: us-east-1
+      maxBackupAge: 0
+      maxBackupCount: 0
+      apiProfile: backups
+      transferMaxBandwidth: 50MB/s
+      concurrentTransfers: 1
+      multiPartUploadThreshold: 104857600
+      backupGracePeriodInDays: 10
+      podStorage:
+        storageClassName: standard
+        accessModes:
+          - ReadWriteOnce
+        size: 100Mi
+";
+
+const SECRET: &str = "
+apiVersion: v1
+kind: Secret
+metadata:
+ name: medusa-bucket-key
+type: Opaque
+stringData:
+ # Note that this currently has to be set to credentials!
+ credentials: |-
+   [default]
+   aws_access_key_id = minio_key
+   aws_secret_access_key = minio_secret
+";
+
+const CONFIGURATION: &str = "
+apiVersion: medusa.k8ssandra.io/v1alpha1
+kind: MedusaConfiguration
+metadata:
+  name: medusaconfiguration-s3
+spec:
+  storageProperties:
+    storageProvider: s3
+    region: us-west-2
+    bucketName: k8ssandra-medusa
+    storageSecretRef:
+      name: medusa-bucket-key
+";
+
+const SHARED: &str = "
+apiVersion: k8ssandra.io/v1alpha1
+kind: K8ssandraCluster
+metadata:
+  name: demo
+spec:
+  cassandra:
+    ...
+  medusa:
+    medusaConfigurationRef:
+      name: medusaconfiguration-s3
+    storageProperties:
+      prefix: demo
+    ...
+";
+
+const ROLE: &str = "
+apiVersion: k8ssandra.io/v1alpha1
+kind: K8ssandraCluster
+metadata:
+  name: demo
+spec:
+  cassandra:
+    ...
+  medusa:
+    medusaConfigurationRef:
+      name: medusaconfiguration-s3
+    storageProperties:
+      prefix: demo
+      credentialsType: role-based
+      storageSecretRef:
+        name: \"\"
+    ...
+";
+
+const NO_PURGE: &str = "
+apiVersion: k8ssandra.io/v1alpha1
+kind: K8ssandraCluster
+spec:
+  medusa:
+    purgeBackups: false
+";
+
+/// What a user writes in the place of the dots below `cassandra`.
+const DATACENTERS: &str =
+    "    datacenters:\n      - metadata:\n          name: dc1\n        k8sContext: dp-1\n        size: 3\n";
+
+/// The manifest with the lines the page leaves out.
+fn filled(block: &str) -> Value {
+    let mut text = String::new();
+    let mut dots = 0;
+    for line in block.lines() {
+        if line.trim() != "..." {
+            text.push_str(line);
+            text.push('\n');
+        } else if dots == 0 {
+            text.push_str(DATACENTERS);
+            dots += 1;
+        }
+    }
+    serde_saphyr::from_str(&text).unwrap()
+}
+
+/// Applies the manifest as `kubectl apply --server-side -n` does.
+async fn apply(cluster: &Cluster, mut manifest: Value) {
+    manifest["metadata"]["namespace"] = json!(CASS);
+    let object: DynamicObject = serde_json::from_value(manifest).unwrap();
+    let kind = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(cluster.client.clone(), CASS, &ApiResource::from_gvk(&kind));
+    let name = object.metadata.name.clone().unwrap();
+    let params = PatchParams::apply("kubectl").validation_strict();
+    let done = api.patch(&name, &params, &Patch::Apply(&object)).await;
+    assert!(done.is_ok(), "{} {name}: {done:?}", kind.kind);
+}
+
+/// A fleet with one datacenter that runs no Medusa, and the page's Secret.
+async fn start() -> (Fleet, ControlPlane) {
+    let fleet = Fleet::start(1).await;
+    let controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    let mut bare = datacenter("dc1", "demo", 3);
+    bare["spec"]["podTemplateSpec"]["spec"]["containers"] = json!([{"name": "cassandra"}]);
+    fleet.dp(1).create(bare).await;
+    apply(fleet.home(), filled(SECRET)).await;
+    (fleet, controller)
+}
+
+/// The pod spec of the datacenter, once `wanted` holds.
+async fn pods(fleet: &Fleet, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let resource = ApiResource::erase::<CassandraDatacenter>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(fleet.dp(1).client.clone(), CASS, &resource);
+    eventually(what.to_owned(), async || {
+        let object = api.get("dc1").await.unwrap();
+        let pods = object.data["spec"]["podTemplateSpec"]["spec"].clone();
+        let told: Option<FleetCluster> =
+            fleet.home().list(FLEET).await.into_iter().find(|c: &FleetCluster| c.status.is_some());
+        if wanted(&pods) { Ok(pods) } else { Err(format!("{pods} {told:?}")) }
+    })
+    .await
+}
+
+fn has(pods: &Value, list: &str, name: &str) -> bool {
+    pods[list].as_array().into_iter().flatten().any(|item| item["name"] == name)
+}
+
+/// medusa.ini of the datacenter, once it has `line`.
+async fn ini(fleet: &Fleet, line: &str) -> String {
+    eventually(format!("medusa.ini has `{line}`"), async || {
+        let map =
+            fleet.dp(1).find::<ConfigMap>(CASS, "demo-medusa").await.ok_or("no ConfigMap".to_owned())?;
+        let text = map.data.unwrap_or_default().get("medusa.ini").cloned().unwrap_or_default();
+        if text.lines().any(|l| l == line) { Ok(text) } else { Err(text) }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_medusa_section_deploys_medusa_and_its_nightly_purge() {
+    let (fleet, _controller) = start().await;
+    apply(fleet.home(), filled(CLUSTER)).await;
+    let pods = pods(&fleet, "Medusa is in the pods", |p| has(p, "containers", "medusa")).await;
+    assert!(has(&pods, "initContainers", "medusa-restore"), "{pods}");
+    let text = ini(&fleet, "storage_provider = s3_compatible").await;
+    let expected = [
+        "bucket_name = k8ssandra-medusa",
+        "prefix = test",
+        "host = minio.minio.svc.cluster.local",
+        "port = 9000",
+        "secure = False",
+        "max_backup_age = 0",
+        "max_backup_count = 0",
+        "concurrent_transfers = 1",
+        "key_file = /etc/medusa-secrets/credentials",
+    ];
+    for line in expected {
+        assert!(text.lines().any(|l| l == line), "`{line}` is not in {text}");
+    }
+    let copy = fleet.dp(1).appears::<Secret>(CASS, "medusa-bucket-key").await;
+    assert!(copy.data.unwrap_or_default().contains_key("credentials"));
+
+    let purge = fleet.dp(1).appears::<MedusaBackupSchedule>(CASS, "demo-dc1-medusa-purge").await;
+    assert_eq!(purge.spec.operation_type, ScheduledOperation::Purge);
+    assert_eq!(purge.spec.backup_spec.cassandra_datacenter, "dc1");
+    assert!(purge.spec.cron_schedule.ends_with(" 0 * * *"), "every day, in the hour after midnight");
+
+    // The options the page names in comments.
+    let with_options = format!("{CLUSTER}{}", OPTIONS.trim_start_matches('\n'));
+    apply(fleet.home(), filled(&with_options)).await;
+    let text = ini(&fleet, "region = us-east-1").await;
+    for line in
+        ["api_profile = backups", "transfer_max_bandwidth = 50MB/s", "backup_grace_period_in_days = 10"]
+    {
+        assert!(text.lines().any(|l| l == line), "`{line}` is not in {text}");
+    }
+
+    // The page's last manifest is a part of one: what it says is set.
+    let part = json!({"spec": filled(NO_PURGE)["spec"]});
+    fleet.home().patch::<K8ssandraCluster>(CASS, "demo", part).await;
+    fleet.dp(1).disappears::<MedusaBackupSchedule>(CASS, "demo-dc1-medusa-purge").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_configuration_is_used_with_a_secret_and_with_a_role() {
+    let (fleet, _controller) = start().await;
+    apply(fleet.home(), filled(CONFIGURATION)).await;
+    apply(fleet.home(), filled(SHARED)).await;
+    let mounts_secret = |pods: &Value| {
+        let medusa = pods["containers"].as_array().unwrap().iter().find(|c| c["name"] == "medusa").cloned();
+        medusa.is_some_and(|m| {
+            m["volumeMounts"].as_array().unwrap().iter().any(|v| v["mountPath"] == "/etc/medusa-secrets")
+        })
+    };
+    pods(&fleet, "Medusa is in the pods, with the secret", mounts_secret).await;
+    let text = ini(&fleet, "prefix = demo").await;
+    for line in ["storage_provider = s3", "region = us-west-2", "bucket_name = k8ssandra-medusa"] {
+        assert!(text.lines().any(|l| l == line), "`{line}` is not in {text}");
+    }
+    assert!(text.contains("key_file"));
+    fleet.dp(1).appears::<MedusaConfiguration>(CASS, "medusaconfiguration-s3").await;
+    fleet.dp(1).appears::<Secret>(CASS, "medusa-bucket-key").await;
+
+    apply(fleet.home(), filled(ROLE)).await;
+    let without = |pods: &Value| has(pods, "containers", "medusa") && !mounts_secret(pods);
+    let pods = pods(&fleet, "Medusa is in the pods, without the secret", without).await;
+    assert!(!has(&pods, "volumes", "medusa-bucket-key"), "{pods}");
+    let text = ini(&fleet, "prefix = demo").await;
+    assert!(text.contains("bucket_name = k8ssandra-medusa") && !text.contains("key_file"), "{text}");
+}
