@@ -53,7 +53,6 @@ pub struct Global {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum Verb {
     /// Register a cluster as a data plane
     Register(Register),

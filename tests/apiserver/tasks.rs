@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use medusa_fleet::api::{
     cassandra::CassandraDatacenter,
     fleet::{DatacenterTask, FleetBackup, FleetTask, Phase, Purged},
@@ -148,7 +148,7 @@ async fn a_purge_over_the_fleet_is_followed_by_syncs_summed_up_and_swept_away() 
     eventually("the task and its MedusaTasks are gone", async || {
         let mut left = Vec::new();
         for number in [1, 2] {
-            left.extend(fleet.dp(number).list::<MedusaTask>(CASS).await.iter().map(|t| t.name_any()));
+            left.extend(fleet.dp(number).list::<MedusaTask>(CASS).await.iter().map(ResourceExt::name_any));
         }
         let gone = home.find::<FleetTask>(FLEET, "weekly").await.is_none();
         if left.is_empty() && gone { Ok(()) } else { Err(format!("{left:?}, FleetTask gone: {gone}")) }
@@ -222,7 +222,6 @@ async fn a_task_survives_kill_9_between_any_two_steps_and_nothing_is_doubled() {
     controller.assert_running();
 }
 
-#[expect(clippy::too_many_lines, reason = "one fleet, many ways to fail")]
 #[tokio::test(flavor = "multi_thread")]
 async fn success_is_never_read_from_the_finish_time_and_garbage_and_strangers_are_survived() {
     let fleet = Fleet::start(1).await;

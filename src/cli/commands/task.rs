@@ -130,11 +130,10 @@ mod tests {
 
     fn asked(words: &str) -> FleetTask {
         let words = std::iter::once("medusa-fleet").chain(words.split(' '));
-        let (operation, args) = match Cli::try_parse_from(words).unwrap().verb {
-            Verb::Sync(args) => (FleetOperation::Sync, args),
-            Verb::Purge(args) => (FleetOperation::Purge, args),
-            other => panic!("{other:?}"),
-        };
+        let verb = Cli::try_parse_from(words).unwrap().verb;
+        let operation =
+            if matches!(verb, Verb::Sync(_)) { FleetOperation::Sync } else { FleetOperation::Purge };
+        let (Verb::Sync(args) | Verb::Purge(args)) = verb else { panic!("{verb:?}") };
         task(operation, &args, "medusa-fleet", now()).unwrap()
     }
 

@@ -172,12 +172,12 @@ proptest! {
         let is_complete = |run: &Run| !run.fails.iter().any(|failed| *failed);
         for (number, run) in runs.iter().enumerate() {
             for n in 0..datacenters {
-                for node in 0..nodes {
+                for (node, stored) in storage[n].iter_mut().enumerate() {
                     let failed = run.fails[n * nodes + node];
                     if !(failed && run.failed_before_start) {
                         // Nodes begin at their own pace.
                         let started = run.starts[n] + run.seconds * i64::try_from(node).unwrap() / 4;
-                        storage[n][node].push(NodeBackup { backup: number, started });
+                        stored.push(NodeBackup { backup: number, started });
                     }
                 }
                 held[n].push(Held { name: name(number, n), end: Some(at(run.starts[n] + run.seconds)) });

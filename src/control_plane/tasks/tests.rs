@@ -129,10 +129,10 @@ impl Play {
             made.metadata.resource_version = Some("7".to_owned());
             self.edit(&name, |snapshot| {
                 let items = &mut Arc::make_mut(&mut snapshot.view).tasks.items;
-                match outcome {
-                    Outcome::There(_) => drop(items.insert(key.clone(), Arc::new(made))),
-                    Outcome::Withdrawn => drop(items.remove(&key)),
-                    _ => {}
+                if matches!(outcome, Outcome::There(_)) {
+                    items.insert(key.clone(), Arc::new(made));
+                } else if matches!(outcome, Outcome::Withdrawn) {
+                    items.remove(&key);
                 }
             });
             self.outcomes.insert((name, key), outcome);
