@@ -1,5 +1,6 @@
 //! What was typed. Nothing here decides what it means.
 
+pub mod restore;
 pub mod schedule;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -9,10 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{duration, output::Format, rollout::RolloutArgs, selector};
 use crate::{
-    api::{
-        fleet::{RestoreOrder, UnreachablePolicy},
-        medusa::BackupType,
-    },
+    api::{fleet::UnreachablePolicy, medusa::BackupType},
     control_plane::deployment::image,
     runtime::telemetry::LogFormat,
 };
@@ -80,7 +78,7 @@ pub enum Verb {
     #[command(alias = "schedules")]
     Schedule(schedule::Schedule),
     /// Put a restore point back: stops the cluster's datacenters and takes away what was written since
-    Restore(Restore),
+    Restore(restore::Restore),
     /// Say whether the fleet is protected
     Status,
     /// Show everything known about one object
@@ -269,7 +267,7 @@ pub enum Planned {
     /// Which datacenters a purge would take, and which it would refuse and why, as `purge --dry-run` says
     Purge(TaskChoice),
     /// Check everything a restore needs, in every datacenter, and touch nothing
-    Restore(RestoreChoice),
+    Restore(restore::RestoreChoice),
     /// Have a schedule checked, and show what it would run where and when
     Schedule(Box<schedule::PlanSchedule>),
 }
@@ -318,72 +316,6 @@ impl From<PolicyArg> for UnreachablePolicy {
             PolicyArg::Wait => Self::Wait,
             PolicyArg::Skip => Self::Skip,
             PolicyArg::Fail => Self::Fail,
-        }
-    }
-}
-
-/// What to restore, and into what.
-#[derive(Clone, Debug, Args)]
-pub struct RestoreChoice {
-    /// Cassandra cluster to restore into
-    pub cluster: String,
-    /// Restore point, as `backups` lists them
-    #[arg(long = "from", value_name = "BACKUP")]
-    pub from: String,
-    /// Only this CassandraDatacenter; may be repeated [default: all of the cluster]
-    #[arg(long = "datacenter", visible_alias = "dc", value_name = "[[PLANE/]NAMESPACE/]NAME")]
-    #[arg(value_delimiter = ',')]
-    pub datacenters: Vec<String>,
-    /// `Parallel` stops all datacenters at once, `Serial` one after the other
-    #[arg(long, value_enum, ignore_case = true, default_value = "Parallel", value_name = "ORDER")]
-    pub order: OrderArg,
-    /// How long what stands in the way may be waited for
-    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration::parse)]
-    pub start_deadline: Duration,
-}
-
-/// `restore`.
-#[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-pub struct Restore {
-    /// What to restore, and into what.
-    #[command(flatten)]
-    pub choice: RestoreChoice,
-    /// Name of the restore [default: `restore-` and the time]
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Do not ask for confirmation
-    #[arg(short, long)]
-    pub yes: bool,
-    /// Wait until the restore is over
-    #[arg(long)]
-    pub wait: bool,
-    /// Wait, and show the progress of every datacenter
-    #[arg(short, long)]
-    pub watch: bool,
-    /// Wait no longer than this; the restore goes on after that
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
-    pub timeout: Option<Duration>,
-    /// Check everything and say what would be done, as `plan restore` does
-    #[arg(long, conflicts_with_all = ["wait", "watch", "timeout", "yes"])]
-    pub dry_run: bool,
-}
-
-/// [`RestoreOrder`] as typed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-#[value(rename_all = "PascalCase")]
-pub enum OrderArg {
-    /// All at once
-    Parallel,
-    /// One after the other
-    Serial,
-}
-
-impl From<OrderArg> for RestoreOrder {
-    fn from(typed: OrderArg) -> Self {
-        match typed {
-            OrderArg::Parallel => Self::Parallel,
-            OrderArg::Serial => Self::Serial,
         }
     }
 }

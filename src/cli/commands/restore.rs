@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::fleet::{FleetBackup, FleetRestoreJob, FleetRestoreJobSpec, Phase, RestoreDatacenter},
     cli::{
-        args::{Restore, RestoreChoice},
+        args::restore::{Restore, RestoreChoice},
         failure::{Failure, Outcome},
         home::Home,
         output::Printer,

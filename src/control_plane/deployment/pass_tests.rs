@@ -47,7 +47,6 @@ fn plane(name: &str, client: Client) -> Snapshot {
 
 fn sources() -> SourceObjects {
     let cluster: K8ssandraCluster = serde_json::from_value(json!({
-        "apiVersion": "k8ssandra.io/v1alpha1", "kind": "K8ssandraCluster",
         "metadata": {"name": "shop", "namespace": "fleet"},
         "spec": {
             "cassandra": {"datacenters": [
