@@ -205,9 +205,13 @@ pub fn leaves<'a>(at: &FieldPath, value: &'a Value) -> BTreeMap<FieldPath, &'a V
 
 fn collect<'a>(at: &FieldPath, value: &'a Value, found: &mut BTreeMap<FieldPath, &'a Value>) {
     if let Some(object) = value.as_object().filter(|object| !object.is_empty()) {
-        object.iter().for_each(|(name, value)| collect(&at.field(name), value, found));
+        for (name, value) in object {
+            collect(&at.field(name), value, found);
+        }
     } else if let Some(items) = items(at.last_field().unwrap_or_default(), value) {
-        items.into_iter().for_each(|(step, item)| collect(&at.then(step), item, found));
+        for (step, item) in items {
+            collect(&at.then(step), item, found);
+        }
     } else {
         found.insert(at.clone(), value);
     }

@@ -14,7 +14,7 @@ use super::{
     apply::{Draft, Failure},
     config_map,
     controller::DeploymentContext,
-    objects,
+    ini, objects,
     observe::{Scene, Seat, deployed_for},
     plan::{Decision, decide},
     prefix::Collision,
@@ -222,6 +222,7 @@ async fn deploy(
     let checksum = template::checksum(restarting);
     let claim =
         settings.pod_storage.as_ref().map(|_| objects::claim_name(&sanitized, &seat.place.object.name));
+    let endpoint = ini::endpoint(settings);
     let uid = datacenter.uid().unwrap_or_default();
     let body = template::body(&Request {
         datacenter: &seat.place.object,
@@ -234,6 +235,7 @@ async fn deploy(
         config_map: &config_map,
         ini_key: &ini_key,
         storage_secret: settings.secret.as_deref(),
+        endpoint: endpoint.as_deref(),
         backups_claim: claim.as_deref(),
         user_secret: user.as_deref(),
         certificates: certificates(cluster, medusa),
