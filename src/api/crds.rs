@@ -21,6 +21,8 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
         medusa::MedusaTask::crd(),
         fleet::DataPlane::crd(),
         fleet::FleetBackupJob::crd(),
+        fleet::FleetBackupSchedule::crd(),
+        fleet::FleetTask::crd(),
         fleet::FleetBackup::crd(),
         fleet::FleetCluster::crd(),
         k8ssandra::K8ssandraCluster::crd(),

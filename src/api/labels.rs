@@ -17,6 +17,15 @@ pub const JOB_UID: &str = "fleet.k8ssandra.io/job-uid";
 pub const CLUSTER: &str = "fleet.k8ssandra.io/cluster";
 /// On a MedusaBackupJob or MedusaTask: name of the MedusaBackupSchedule that made it.
 pub const SCHEDULE: &str = "fleet.k8ssandra.io/medusa-backup-schedule";
+/// On a FleetBackupJob, a FleetTask or a MedusaBackupSchedule: name of the FleetBackupSchedule that made it.
+pub const FLEET_SCHEDULE: &str = "fleet.k8ssandra.io/schedule";
+/// The same: uid of the FleetBackupSchedule.
+pub const FLEET_SCHEDULE_UID: &str = "fleet.k8ssandra.io/schedule-uid";
+/// Finalizer on a run whose slot is not yet written down by its FleetBackupSchedule: nothing of it starts, and it
+/// cannot vanish (ADR 13).
+pub const HELD: &str = "fleet.k8ssandra.io/slot";
+/// Finalizer on a FleetBackupSchedule: its MedusaBackupSchedules are taken back before it goes.
+pub const DELEGATED: &str = "fleet.k8ssandra.io/delegated";
 
 /// On a MedusaConfiguration: where to copy it, `*` or a list of `<dataPlane>/<namespace>`.
 pub const TARGETS: &str = "fleet.k8ssandra.io/targets";
@@ -93,6 +102,12 @@ pub fn clean_value(value: &str) -> String {
         .take(63)
         .collect();
     kept.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+}
+
+/// Whether an object with these finalizers may not start yet: see [`HELD`].
+#[must_use]
+pub fn is_held(finalizers: &[String]) -> bool {
+    finalizers.iter().any(|finalizer| finalizer == HELD)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod k8ssandra;
 pub mod labels;
 pub mod medusa;
+pub mod moment;
 pub mod names;
 pub mod reason;
 pub mod schema;

@@ -56,6 +56,28 @@ pub fn child(job: &str, datacenter: &str, job_uid: &str) -> String {
     format!("{}-{}-{}", shorten(job, MAX_JOB), shorten(datacenter, MAX_DATACENTER), uid_part(job_uid))
 }
 
+/// Name of the object of a further attempt (2 and up) at the same datacenter: `<job>-<dc>-r<attempt>x<u>`. The mark
+/// stands in the last part and cannot be read as hex digits: no datacenter's name can look like it, no attempt's
+/// name is the beginning of another's, and a restore point is found from the name all the same.
+#[must_use]
+pub fn attempt(job: &str, datacenter: &str, job_uid: &str, attempt: usize) -> String {
+    if attempt < 2 {
+        return child(job, datacenter, job_uid);
+    }
+    let (job, datacenter) = (shorten(job, MAX_JOB), shorten(datacenter, MAX_DATACENTER));
+    format!("{job}-{datacenter}-r{attempt}x{}", uid_part(job_uid))
+}
+
+/// The uid's digits at the end of a name [`attempt`] made; `last` is all after the last dash.
+fn uid_digits(last: &str) -> Option<&str> {
+    let (mark, uid) = last.split_at_checked(last.len().checked_sub(UID_DIGITS)?)?;
+    let number = mark.strip_prefix('r').and_then(|rest| rest.strip_suffix('x'));
+    let is_mark = mark.is_empty()
+        || number.is_some_and(|n| n.parse::<u32>().is_ok_and(|n| n > 1) && !n.starts_with(['0', '+']));
+    let is_uid = uid.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c));
+    (is_mark && is_uid).then_some(uid)
+}
+
 /// Name of what a MedusaBackupSchedule makes for one slot: `<schedule>-<unix seconds of the slot>`, upstream's
 /// shape (upstream §4), so that a slot's job can only be made once. Long names are shortened with a hash.
 #[must_use]
@@ -64,18 +86,36 @@ pub fn slot(schedule: &str, slot: Timestamp) -> String {
     format!("{}-{second}", shorten(schedule, MAX_BACKUP.saturating_sub(second.len() + 1)))
 }
 
-/// Restore point a backup belongs to, from its name alone: `<job>-<u>` for a name [`child`] made for
+/// The slot of `schedule` that `name` is [`slot`]'s name for.
+#[must_use]
+pub fn slot_of(schedule: &str, name: &str) -> Option<Timestamp> {
+    let (_, second) = name.rsplit_once('-')?;
+    let at = Timestamp::from_second(second.parse().ok()?).ok()?;
+    (name == slot(schedule, at)).then_some(at)
+}
+
+/// Restore point a backup belongs to, from its name alone: `<job>-<u>` for a name [`attempt`] made for
 /// that datacenter, the name itself otherwise. The second value is the job's name, in the first case.
 #[must_use]
 pub fn restore_point(backup: &str, datacenter: &str) -> (String, Option<String>) {
     let split = || {
-        let (rest, uid) = backup.rsplit_once('-')?;
-        let is_uid =
-            uid.len() == UID_DIGITS && uid.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c));
+        let (rest, last) = backup.rsplit_once('-')?;
+        let uid = uid_digits(last)?;
         let job = rest.strip_suffix(&shorten(datacenter, MAX_DATACENTER))?.strip_suffix('-')?;
-        (is_uid && !job.is_empty()).then(|| (format!("{job}-{uid}"), Some(job.to_owned())))
+        (!job.is_empty()).then(|| (format!("{job}-{uid}"), Some(job.to_owned())))
     };
     split().unwrap_or_else(|| (backup.to_owned(), None))
+}
+
+/// Restore point a backup of a delegated schedule belongs to: `<schedule>-<u>-<unix>` for a [`slot`] name of a
+/// [`child`] name of a FleetBackupSchedule for that datacenter. The datacenters of one Cassandra cluster share their
+/// slots. The second value is the schedule's name.
+#[must_use]
+pub fn delegated_point(backup: &str, datacenter: &str) -> Option<(String, String)> {
+    let (made, second) = backup.rsplit_once('-')?;
+    slot_of(made, backup)?;
+    let (point, schedule) = restore_point(made, datacenter);
+    Some((format!("{point}-{second}"), schedule?))
 }
 
 /// Name of the FleetBackup of one restore point of one cluster.
@@ -137,11 +177,37 @@ mod tests {
     }
 
     #[test]
+    fn every_attempt_belongs_to_the_same_restore_point() {
+        assert_eq!(attempt("nightly", "dc1", UID, 1), child("nightly", "dc1", UID));
+        let second = attempt("nightly", "dc1", UID, 2);
+        assert_eq!(second, "nightly-dc1-r2x0b1c2d3e");
+        assert_eq!(restore_point(&second, "dc1"), restore_point("nightly-dc1-0b1c2d3e", "dc1"));
+        for other in ["r1x", "r02x", "rx", "r+2x", "r2", "2x"] {
+            assert_eq!(restore_point(&format!("nightly-dc1-{other}0b1c2d3e"), "dc1").1, None, "{other}");
+        }
+    }
+
+    #[test]
     fn a_slot_has_one_name_however_long_the_schedules_is() {
         let at = Timestamp::from_second(1_658_626_200).unwrap();
         assert_eq!(slot("medusa-backup-schedule", at), "medusa-backup-schedule-1658626200");
         let (a, b) = (slot(&format!("{}a", "x".repeat(252)), at), slot(&format!("{}b", "x".repeat(252)), at));
         assert!(a.len() <= 248 && a.ends_with("-1658626200") && a != b);
+        assert_eq!(slot_of(&format!("{}a", "x".repeat(252)), &a), Some(at));
+        assert_eq!(slot_of("nightly", "nightly-1658626200"), Some(at));
+        for other in ["nightly", "other-1658626200", "nightly-01658626200", "nightly-1658626200-sync"] {
+            assert_eq!(slot_of("nightly", other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn backups_of_a_delegated_schedule_are_grouped_over_the_datacenters_by_slot() {
+        let of = |dc| format!("{}-1658626200", child("nightly", dc, UID));
+        let expected = Some(("nightly-0b1c2d3e-1658626200".to_owned(), "nightly".to_owned()));
+        assert_eq!(delegated_point(&of("dc1"), "dc1"), expected);
+        assert_eq!(delegated_point(&of("dc2"), "dc2"), expected);
+        assert_eq!(delegated_point(&of("dc2"), "dc1"), None);
+        assert_eq!(delegated_point("nightly-1658626200", "dc1"), None);
     }
 
     #[test]
@@ -156,8 +222,9 @@ mod tests {
         #[test]
         fn children_fit_and_are_grouped_again(
             job in "[a-z][a-z0-9-]{0,240}[a-z0-9]", dc in "[a-z][a-z0-9-]{0,240}[a-z0-9]", uid in "[0-9a-f]{8}",
+            number in 1_usize..=101,
         ) {
-            let name = child(&job, &dc, &uid);
+            let name = attempt(&job, &dc, &uid, number);
             prop_assert!(name.len() <= 248);
             let (point, from) = restore_point(&name, &dc);
             prop_assert_eq!(&point, &format!("{}-{uid}", shorten(&job, MAX_JOB)));
@@ -166,10 +233,11 @@ mod tests {
 
         #[test]
         fn no_child_of_a_job_is_the_beginning_of_another(
-            job in "[a-z]{1,8}", a in "[a-z0-9]{1,8}", b in "[a-z0-9]{1,8}", uid in "[0-9a-f]{8}",
+            job in "[a-z]{1,8}", a in "[a-z0-9]{1,8}(-r[0-9])?", b in "[a-z0-9]{1,8}(-r[0-9])?", uid in "[0-9a-f]{8}",
+            (n, m) in (1_usize..30, 1_usize..30),
         ) {
-            prop_assume!(a != b);
-            let (a, b) = (child(&job, &a, &uid), child(&job, &b, &uid));
+            prop_assume!((&a, n) != (&b, m));
+            let (a, b) = (attempt(&job, &a, &uid, n), attempt(&job, &b, &uid, m));
             prop_assert!(!a.starts_with(&b) && !b.starts_with(&a));
         }
 

@@ -185,6 +185,22 @@ reasons! {
     /// The whole run took longer than allowed.
     DeadlineExceeded,
 
+    // Rollouts.
+    /// Its time in the stagger window has not come, or as many are at work as may be.
+    AwaitingTurn,
+    /// An attempt failed; the next one follows after a pause.
+    AwaitingRetry,
+    /// Too many datacenters failed; nothing more is started.
+    FailureBudgetSpent,
+    /// Nothing went on for longer than allowed.
+    ProgressDeadlineExceeded,
+    /// The cluster is being restored; its backup waits.
+    RestoreInProgress,
+    /// Only the plan was asked for.
+    DryRun,
+    /// So many datacenters that their status could not be stored.
+    TooManyDatacenters,
+
     // Tasks.
     /// A node's Medusa answered that it cannot.
     CallRefused,
@@ -212,6 +228,8 @@ reasons! {
     RunReplaced,
     /// The last execution lies in the future.
     ClockSteppedBack,
+    /// A data plane's own schedule, which a fleet schedule relies on, does not run.
+    DelegatedNotReady,
 
     // Restores.
     /// The backup's racks or their numbers of nodes are not the datacenter's.
@@ -250,6 +268,14 @@ reasons! {
     RecoveryPointStale,
     /// There never was a complete restore point.
     NeverBackedUp,
+    /// Nobody knows whether a complete restore point is young enough.
+    RecoveryPointUnknown,
+    /// The data planes agree about every restore point.
+    InventoryConsistent,
+    /// The data planes do not agree about a restore point.
+    InventoryDrifted,
+    /// The storage holds a backup that has no MedusaBackup.
+    NotSynced,
     /// Medusa runs in every datacenter.
     MedusaDeployed,
     /// No other cluster has its backups in the same place.

@@ -1,5 +1,7 @@
 //! What was typed. Nothing here decides what it means.
 
+pub mod schedule;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -63,7 +65,10 @@ pub enum Verb {
     Backup(Backup),
     /// List the restore points
     Backups(Backups),
-    /// Show what a verb would do where, without doing it
+    /// List the fleet's schedules, make one, pause one
+    #[command(alias = "schedules")]
+    Schedule(schedule::Schedule),
+    /// Say what a verb would do where, and what stands in its way, without doing it
     #[command(subcommand)]
     Plan(Plan),
     /// Say whether the fleet is protected
@@ -234,6 +239,8 @@ pub struct Backups {
 pub enum Plan {
     /// What deploying Medusa would change in each datacenter, and what it waits for
     Deploy(PlanDeploy),
+    /// Have a schedule checked, and show what it would run where and when
+    Schedule(schedule::PlanSchedule),
 }
 
 /// `plan deploy`.
@@ -246,7 +253,7 @@ pub struct PlanDeploy {
 /// `describe`.
 #[derive(Debug, Args)]
 pub struct Describe {
-    /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME` or `job/NAME`
+    /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME` or `schedule/NAME`
     #[arg(value_name = "KIND/NAME")]
     pub object: String,
 }

@@ -104,6 +104,9 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
             let cluster = args.cluster.as_deref();
             ask(&global, context, async |home| commands::list::backups(printer, home, cluster).await)
         }
+        Verb::Schedule(args) => {
+            ask(&global, context, async |home| commands::schedule::run(printer, home, &args).await)
+        }
         Verb::Plan(args) => {
             ask(&global, context, async |home| commands::plan::run(printer, home, &args).await)
         }

@@ -122,6 +122,8 @@ pub struct Member {
     pub unregistering: bool,
     /// When its credential stops working, when it says.
     pub credential_expires_at: Option<Timestamp>,
+    /// Most datacenters backed up at a time, when there is a limit.
+    pub max_concurrent_backups: Option<usize>,
     /// How to talk to it; absent while its kubeconfig is not usable.
     pub remote: Option<Arc<Remote>>,
     /// What is seen of it.
@@ -141,6 +143,8 @@ pub struct Snapshot {
     pub unregistering: bool,
     /// When its credential stops working, when it says.
     pub credential_expires_at: Option<Timestamp>,
+    /// Most datacenters backed up at a time, when there is a limit.
+    pub max_concurrent_backups: Option<usize>,
     /// How to talk to it.
     pub remote: Option<Arc<Remote>>,
     /// What is seen of it.
@@ -190,6 +194,7 @@ impl Fleet {
             blocked: None,
             unregistering: false,
             credential_expires_at: None,
+            max_concurrent_backups: None,
             remote: None,
             view: Arc::new(ViewCell::new(View::unknown())),
         });
@@ -251,6 +256,7 @@ impl Fleet {
                     usable: usable(member, &view, now),
                     unregistering: member.unregistering,
                     credential_expires_at: member.credential_expires_at,
+                    max_concurrent_backups: member.max_concurrent_backups,
                     remote: member.remote.clone(),
                     view,
                     listing: listed(name),

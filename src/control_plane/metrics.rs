@@ -20,6 +20,25 @@ pub struct ClusterFigures {
     pub cluster: String,
     /// Start of its newest complete restore point.
     pub recovery_point: Option<Timestamp>,
+    /// Seconds after which that no longer protects.
+    pub expected_interval: Option<i64>,
+    /// Its datacenters that have a backup.
+    pub datacenters: Vec<DatacenterFigures>,
+}
+
+/// What the inventory last found out about a datacenter's newest successful backup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DatacenterFigures {
+    /// The data plane.
+    pub data_plane: String,
+    /// Its namespace there.
+    pub namespace: String,
+    /// Name of the CassandraDatacenter.
+    pub datacenter: String,
+    /// Seconds it took.
+    pub duration: Option<i64>,
+    /// Its size in bytes.
+    pub size: Option<i64>,
 }
 
 /// Figures shared between the inventory and the metrics.
@@ -91,8 +110,8 @@ impl Collector for FleetCollector {
         gauges(&mut encoder, "replicated_copies", "Copies of ours in the data plane", "dataplane", &copies)?;
         let figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let points: Vec<(String, i64)> = figures
-            .into_iter()
-            .map(|f| (f.cluster, f.recovery_point.map_or(0, Timestamp::as_second)))
+            .iter()
+            .map(|f| (f.cluster.clone(), f.recovery_point.map_or(0, Timestamp::as_second)))
             .collect();
         gauges(
             &mut encoder,
@@ -100,6 +119,29 @@ impl Collector for FleetCollector {
             "What the newest complete restore point restores to; 0 when there never was one",
             "cluster",
             &points,
+        )?;
+        let intervals: Vec<(String, i64)> =
+            figures.iter().filter_map(|f| Some((f.cluster.clone(), f.expected_interval?))).collect();
+        gauges(
+            &mut encoder,
+            "backup_expected_interval_seconds",
+            "Age above which the newest complete restore point no longer protects the cluster",
+            "cluster",
+            &intervals,
+        )?;
+        of_datacenters(
+            &mut encoder,
+            "backup_duration_seconds",
+            "How long the datacenter's newest successful backup took",
+            &figures,
+            |datacenter| datacenter.duration,
+        )?;
+        of_datacenters(
+            &mut encoder,
+            "backup_size_bytes",
+            "Size of the datacenter's newest successful backup",
+            &figures,
+            |datacenter| datacenter.size,
         )
     }
 }
@@ -123,6 +165,34 @@ fn gauges(
     Ok(())
 }
 
+fn of_datacenters(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    figures: &[ClusterFigures],
+    value: fn(&DatacenterFigures) -> Option<i64>,
+) -> Result<(), std::fmt::Error> {
+    let values: Vec<(&ClusterFigures, &DatacenterFigures, i64)> = figures
+        .iter()
+        .flat_map(|cluster| cluster.datacenters.iter().map(move |datacenter| (cluster, datacenter)))
+        .filter_map(|(cluster, datacenter)| Some((cluster, datacenter, value(datacenter)?)))
+        .collect();
+    if values.is_empty() {
+        return Ok(());
+    }
+    let mut family = encoder.encode_descriptor(name, help, None, ConstGauge::new(0_i64).metric_type())?;
+    for (cluster, datacenter, value) in values {
+        let labels = [
+            ("cluster", cluster.cluster.as_str()),
+            ("dataplane", datacenter.data_plane.as_str()),
+            ("namespace", datacenter.namespace.as_str()),
+            ("datacenter", datacenter.datacenter.as_str()),
+        ];
+        ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,7 +202,19 @@ mod tests {
         let fleet = Arc::new(Fleet::default());
         fleet.update("eu", |_| {});
         let figures = Figures::default();
-        figures.lock().unwrap().push(ClusterFigures { cluster: "shop".into(), recovery_point: None });
+        let datacenter = DatacenterFigures {
+            data_plane: "eu".into(),
+            namespace: "ns".into(),
+            datacenter: "dc1".into(),
+            duration: Some(60),
+            size: None,
+        };
+        figures.lock().unwrap().push(ClusterFigures {
+            cluster: "shop".into(),
+            expected_interval: Some(7_200),
+            datacenters: vec![datacenter],
+            ..ClusterFigures::default()
+        });
         let registry = FleetCollector { fleet, figures }.registry();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -140,6 +222,13 @@ mod tests {
             text.contains(r#"medusa_fleet_recovery_point_timestamp_seconds{cluster="shop"} 0"#),
             "{text}"
         );
+        for line in [
+            r#"backup_expected_interval_seconds{cluster="shop"} 7200"#,
+            r#"backup_duration_seconds{cluster="shop",dataplane="eu",namespace="ns",datacenter="dc1"} 60"#,
+        ] {
+            assert!(text.contains(&format!("medusa_fleet_{line}")), "{text}");
+        }
+        assert!(!text.contains("backup_size_bytes"), "what is not known is left out: {text}");
         assert!(text.contains(r#"medusa_fleet_dataplane_up{dataplane="eu"} 0"#), "{text}");
     }
 }

@@ -11,6 +11,7 @@ pub mod inventory;
 pub mod metrics;
 pub mod registry;
 pub mod replication;
+pub mod schedules;
 pub mod sources;
 pub mod view;
 
@@ -150,9 +151,18 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         client: config.client.clone(),
         namespace: config.namespace.clone(),
         fleet: fleet.clone(),
-        control_plane,
+        control_plane: control_plane.clone(),
         events: events.clone(),
     };
+    let expectations = schedules::expectation::Expectations::default();
+    let schedules = schedules::ScheduleContext::new(
+        config.client.clone(),
+        config.namespace.clone(),
+        fleet.clone(),
+        control_plane.clone(),
+        events.clone(),
+        expectations.clone(),
+    );
     let inventory = inventory::InventoryContext {
         client: config.client.clone(),
         namespace: config.namespace.clone(),
@@ -160,6 +170,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         deployed,
         recovery_point_objective: SignedDuration::try_from(config.recovery_point_objective)
             .unwrap_or(SignedDuration::MAX),
+        expectations,
         events: events.clone(),
         figures,
         readiness: readiness.clone(),
@@ -173,6 +184,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         () = replication::run(replication) => "replication",
         () = deployment::run(deployment) => "deployment",
         () = fanout::run(fanout, shutdown.clone()) => "fan-out",
+        () = schedules::run(schedules, shutdown.clone()) => "schedules",
         () = inventory::run(inventory) => "inventory",
     };
     if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::PartEnded(ended)) }

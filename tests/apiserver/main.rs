@@ -11,6 +11,8 @@
     reason = "tests fail by panicking and explain themselves on stderr"
 )]
 
+#[path = "../support/gate.rs"]
+mod gate;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -26,8 +28,10 @@ mod garbage;
 mod inventory;
 mod k8ssandracluster;
 mod kubeconfigs;
+mod mixed;
 mod page;
 mod pod_template;
 mod registration;
 mod replication;
+mod schedules;
 mod silence;

@@ -2,12 +2,13 @@
 //! objects in the same run.
 //!
 //! Nothing here fails because of a figure. Reading order: `stage` (a control plane over some clusters),
-//! `replication`, `fanout`, `quiet`, `backup`, `schedules` (the measurements), `report`; `testbed`, `clusters`, `objects`,
+//! `replication`, `fanout`, `quiet`, `backup`, `schedules`, `inventory` (the measurements), `report`; `testbed`, `clusters`, `objects`,
 //! `peer`, `recorder`, `stats` and `support` are what they are made of.
 
 mod backup;
 mod clusters;
 mod fanout;
+mod inventory;
 mod objects;
 mod peer;
 mod quiet;
@@ -88,6 +89,8 @@ enum Measurement {
     Backup,
     /// Two hundred MedusaBackupSchedules due in the same minute, in one data plane
     Schedules,
+    /// Ten thousand MedusaBackups over fifty datacenters become restore points, without API servers
+    Inventory,
 }
 
 /// Runs of the measurements that take seconds.
@@ -156,6 +159,13 @@ async fn measure(options: &Options, dir: &std::path::Path, report: &mut Report) 
          client share this machine",
         load()
     ));
+    if options.wants(Measurement::Inventory) {
+        say("ten thousand MedusaBackups");
+        inventory::inventory(options.runs, report)?;
+        if options.only == [Measurement::Inventory] {
+            return Ok(());
+        }
+    }
     let mut planes = options.planes.clone();
     planes.sort_unstable();
     let first =

@@ -17,6 +17,7 @@ mod fake_medusa;
 
 mod cass_operator;
 mod cluster;
+#[path = "../support/gate.rs"]
 mod gate;
 mod kubelet;
 mod rights;

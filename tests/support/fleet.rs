@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures::future::join_all;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use medusa_fleet::api::{
     crds,
     fleet::{DataPlane, FleetBackupJob, Phase},
@@ -37,6 +38,12 @@ pub struct Fleet {
 impl Fleet {
     /// Starts one with `data_planes` data planes. Nothing is registered yet.
     pub async fn start(data_planes: usize) -> Self {
+        Self::start_with(&vec![medusa_definitions(); data_planes]).await
+    }
+
+    /// Starts one whose data planes serve these definitions each, and cass-operator's.
+    pub async fn start_with(served: &[Vec<CustomResourceDefinition>]) -> Self {
+        let data_planes = served.len();
         let place = PLACES.acquire().await.unwrap();
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let dir =
@@ -44,12 +51,8 @@ impl Fleet {
         let (testbed, described) = tokio::task::block_in_place(|| Testbed::up(&dir, data_planes, &[]));
         let mut clusters = join_all(described.iter().map(Cluster::connect)).await;
         let all = crds::all().unwrap();
-        let medusa_only: Vec<_> = all.iter().filter(|d| d.spec.group == medusa::GROUP).cloned().collect();
-        join_all(clusters.iter().map(|cluster| {
-            let definitions = if cluster.name == "control-plane" { &all } else { &medusa_only };
-            cluster.prepare(definitions)
-        }))
-        .await;
+        let each = std::iter::once(&all).chain(served);
+        join_all(clusters.iter().zip(each).map(|(cluster, definitions)| cluster.prepare(definitions))).await;
         let home = clusters.remove(0);
         assert_eq!(home.name, "control-plane");
         Self { dir, home, data_planes: clusters, testbed: Mutex::new(Some(testbed)), _place: place }
@@ -162,6 +165,11 @@ impl Fleet {
         assert_eq!(status.phase, Some(phase), "{status:#?}");
         job
     }
+}
+
+/// Our definitions of the Medusa kinds.
+pub fn medusa_definitions() -> Vec<CustomResourceDefinition> {
+    crds::all().unwrap().into_iter().filter(|d| d.spec.group == medusa::GROUP).collect()
 }
 
 impl Drop for Fleet {

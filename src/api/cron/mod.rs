@@ -1,20 +1,24 @@
 //! When something recurs: cron expressions as Kubernetes and k8ssandra-operator read them (robfig/cron v3,
 //! `ParseStandard`; upstream §4).
 //!
-//! `field` reads one of the five fields, `interval` the length of time of `@every`, `search` finds moments.
+//! `field` reads one of the five fields, `interval` the length of time of `@every`, `search` finds moments, `due` says
+//! which of them has to run now, `shift` moves all of them by some minutes.
 //! Time zones come from the IANA database built into the program, so that every container reads them alike.
 
+mod due;
 mod field;
 mod interval;
 mod search;
+mod shift;
 
 use std::{fmt, sync::LazyLock};
 
 use jiff::{
-    Timestamp,
+    SignedDuration, Timestamp, ToSpan as _,
     tz::{TimeZone, TimeZoneDatabase},
 };
 
+pub use self::due::{Due, MANY, Missed, Past, due, is_ahead};
 use self::search::Fields;
 
 /// The zones, without any file of the machine.
@@ -83,6 +87,38 @@ impl CronExpr {
         };
         let rule = rule(rest)?;
         Ok(Self { text: rest.to_owned(), zone, rule })
+    }
+
+    /// The expression without its time zone.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The IANA name of the time zone; none for UTC.
+    #[must_use]
+    pub fn zone(&self) -> Option<&str> {
+        self.zone.iana_name().filter(|name| *name != "UTC")
+    }
+
+    /// The longest time between two slots that follow each other, as far as two weeks or fifty slots from `from` on
+    /// show it. `None` where there are not two.
+    #[must_use]
+    pub fn longest_gap(&self, from: Timestamp) -> Option<SignedDuration> {
+        if let Rule::Every(seconds) = self.rule {
+            return Some(SignedDuration::from_secs(seconds));
+        }
+        let slots: Vec<Timestamp> = self.slots_from(from).take(50).collect();
+        let near = slots.windows(2).filter_map(|pair| match pair {
+            [one, next] => Some(next.duration_since(*one)),
+            _ => None,
+        });
+        // A slot every minute on working days only: fifty slots do not reach the weekend.
+        let around = (1..=56).filter_map(|step: i64| {
+            let at = from.checked_add((step * 6).hours()).ok()?;
+            Some(self.next_after(at, at)?.duration_since(self.latest(from, at)?))
+        });
+        near.chain(around).max()
     }
 
     /// The first slot after `after`. `@every` counts from `anchor`, which is an earlier slot or the moment

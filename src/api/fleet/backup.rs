@@ -71,7 +71,7 @@ pub struct FleetBackupStatus {
     /// Complete nodes of all, for people: `18/18`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes_done: Option<String>,
-    /// The fleet job it came from, when one made it.
+    /// What it came from: a fleet job, a schedule, or both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<BackupOrigin>,
     /// `Complete` and `Restorable`, with reasons.
@@ -87,6 +87,9 @@ pub struct BackupOrigin {
     /// Name of the FleetBackupJob, as far as the backups' names tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
+    /// Name of the FleetBackupSchedule, or of the MedusaBackupSchedules, as far as the backups' names tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
 }
 
 /// One datacenter's part of a restore point.
@@ -103,7 +106,7 @@ pub struct FleetBackupDatacenter {
     /// Name of the MedusaBackup; empty when the datacenter has none in this restore point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub medusa_backup: Option<String>,
-    /// The MedusaBackup's status word, or `MISSING`.
+    /// The MedusaBackup's status word; `MISSING` when the datacenter has none, `UNKNOWN` when nobody knows.
     #[serde(default)]
     pub status: String,
     /// When it started.

@@ -5,10 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Selector;
+use super::{Rollout, Selector};
 use crate::api::{medusa::BackupType, schema};
 
-/// Which datacenters to back up, and how. The spec cannot be changed: make a new job instead.
+/// Which datacenters to back up, and how. Only `cancel` can be changed: make a new job instead.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "fleet.k8ssandra.io",
@@ -20,6 +20,14 @@ use crate::api::{medusa::BackupType, schema};
     status = "FleetBackupJobStatus",
     derive = "PartialEq",
     derive = "Default",
+    // On the object and not on its spec, which is also a schedule's template and may be changed there.
+    validation = ("has(self.spec.selector) == has(oldSelf.spec.selector) && (!has(self.spec.selector) || self.spec.selector == oldSelf.spec.selector)", "spec.selector: a FleetBackupJob cannot be changed, only cancelled; create a new one"),
+    validation = ("has(self.spec.backupType) == has(oldSelf.spec.backupType) && (!has(self.spec.backupType) || self.spec.backupType == oldSelf.spec.backupType)", "spec.backupType: a FleetBackupJob cannot be changed, only cancelled; create a new one"),
+    validation = ("has(self.spec.rollout) == has(oldSelf.spec.rollout) && (!has(self.spec.rollout) || self.spec.rollout == oldSelf.spec.rollout)", "spec.rollout: a FleetBackupJob cannot be changed, only cancelled; create a new one"),
+    validation = ("has(self.spec.unreachablePolicy) == has(oldSelf.spec.unreachablePolicy) && (!has(self.spec.unreachablePolicy) || self.spec.unreachablePolicy == oldSelf.spec.unreachablePolicy)", "spec.unreachablePolicy: a FleetBackupJob cannot be changed, only cancelled; create a new one"),
+    validation = ("has(self.spec.ttlSecondsAfterFinished) == has(oldSelf.spec.ttlSecondsAfterFinished) && (!has(self.spec.ttlSecondsAfterFinished) || self.spec.ttlSecondsAfterFinished == oldSelf.spec.ttlSecondsAfterFinished)", "spec.ttlSecondsAfterFinished: a FleetBackupJob cannot be changed, only cancelled; create a new one"),
+    validation = ("has(self.spec.dryRun) == has(oldSelf.spec.dryRun) && (!has(self.spec.dryRun) || self.spec.dryRun == oldSelf.spec.dryRun)", "spec.dryRun: a FleetBackupJob cannot be changed, only cancelled; create a new one"),
+    validation = ("!has(oldSelf.spec.cancel) || !oldSelf.spec.cancel || (has(self.spec.cancel) && self.spec.cancel)", "spec.cancel: a FleetBackupJob that was cancelled stays so; create a new one"),
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Type","type":"string","jsonPath":".spec.backupType"}"#,
     printcolumn = r#"{"name":"Done","type":"string","jsonPath":".status.done"}"#,
@@ -29,7 +37,6 @@ use crate::api::{medusa::BackupType, schema};
     printcolumn = r#"{"name":"Finished","type":"date","jsonPath":".status.finishTime"}"#
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self == oldSelf", "a FleetBackupJob cannot be changed; create a new one"))]
 pub struct FleetBackupJobSpec {
     /// Which datacenters; empty means every datacenter that runs Medusa.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,10 +44,43 @@ pub struct FleetBackupJobSpec {
     /// Whether to upload everything (`full`) or only what no earlier backup holds (`differential`).
     #[serde(default)]
     pub backup_type: BackupType,
+    /// How many datacenters are at work at a time, and what happens when some fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// What to do about a data plane that does not answer: wait for it, skip its datacenters, or fail
     /// them.
     #[serde(default)]
     pub unreachable_policy: UnreachablePolicy,
+    /// The job and its MedusaBackupJobs are deleted that many seconds after its end; backups stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub ttl_seconds_after_finished: Option<i32>,
+    /// Starts nothing more. What runs in a datacenter goes on to its end: Medusa cannot stop a backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<bool>,
+    /// Only says in the status what would be done, and ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+}
+
+impl FleetBackupJobSpec {
+    /// The rollout, without limits when none is given.
+    #[must_use]
+    pub fn rollout(&self) -> Rollout {
+        self.rollout.clone().unwrap_or_default()
+    }
+
+    /// Whether nothing more may start.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel == Some(true)
+    }
+
+    /// Whether nothing may be written in a data plane.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run == Some(true)
+    }
 }
 
 /// What to do about a data plane that does not answer.
@@ -72,6 +112,9 @@ pub struct FleetBackupJobStatus {
     /// When the last datacenter was decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_time: Option<Time>,
+    /// When a datacenter last started or ended, or a node last ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_progress_time: Option<Time>,
     /// Seconds between the first and the last datacenter's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count")]
@@ -86,10 +129,11 @@ pub struct FleetBackupJobStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
     /// One entry per datacenter; an entry without a datacenter stands for a data plane whose
-    /// datacenters are not known yet.
+    /// datacenters are not known yet. A status that would outgrow what the API server stores says less about
+    /// each, beginning with those that succeeded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datacenters: Vec<DatacenterRun>,
-    /// FleetBackups this run made, one per Cassandra cluster.
+    /// FleetBackups this run made, one per Cassandra cluster; of very many the first ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restore_points: Vec<String>,
     /// `Complete` and what stands in its way.
@@ -115,6 +159,8 @@ pub enum Phase {
     Failed,
     /// Left out on purpose; a datacenter only.
     Skipped,
+    /// Cancelled before everything had started.
+    Cancelled,
 }
 
 impl Phase {
@@ -134,6 +180,7 @@ impl Phase {
             Self::PartiallyFailed => "PartiallyFailed",
             Self::Failed => "Failed",
             Self::Skipped => "Skipped",
+            Self::Cancelled => "Cancelled",
         }
     }
 }
@@ -157,7 +204,7 @@ pub struct DatacenterCounts {
     /// Not backed up.
     #[schemars(schema_with = "schema::count")]
     pub failed: i64,
-    /// Left out.
+    /// Left out, or cancelled before they started.
     #[schemars(schema_with = "schema::count")]
     pub skipped: i64,
 }
@@ -178,9 +225,13 @@ pub struct DatacenterRun {
     /// The FleetCluster it belongs to.
     #[serde(default)]
     pub cluster: String,
-    /// Name of the MedusaBackupJob made for it.
+    /// Name of the MedusaBackupJob made for it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
+    /// MedusaBackupJobs made for it so far.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(schema_with = "schema::count")]
+    pub attempts: i64,
     /// Its state.
     #[serde(default)]
     pub phase: Phase,
@@ -190,10 +241,13 @@ pub struct DatacenterRun {
     /// Why, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// When its MedusaBackupJob started.
+    /// When that MedusaBackupJob was made, by the control plane's clock; kept until it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_time: Option<Time>,
+    /// When it started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
-    /// When it was decided.
+    /// When it was decided, or its last attempt ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_time: Option<Time>,
     /// Its nodes by state.
@@ -203,6 +257,19 @@ pub struct DatacenterRun {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count")]
     pub size_bytes: Option<i64>,
+}
+
+impl DatacenterRun {
+    /// Attempts made; a status of an earlier version names the object only.
+    #[must_use]
+    pub fn attempts(&self) -> usize {
+        usize::try_from(self.attempts).unwrap_or(0).max(usize::from(self.job.is_some()))
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// Nodes of one datacenter by state.

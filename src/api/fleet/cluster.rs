@@ -24,7 +24,8 @@ use crate::api::schema;
     printcolumn = r#"{"name":"Protected","type":"string","jsonPath":".status.conditions[?(@.type==\"Protected\")].status"}"#,
     printcolumn = r#"{"name":"Last Backup","type":"string","jsonPath":".status.lastCompleteBackup"}"#,
     printcolumn = r#"{"name":"RPO","type":"date","jsonPath":".status.recoveryPointTime"}"#,
-    printcolumn = r#"{"name":"Restore Points","type":"integer","jsonPath":".status.restorePoints"}"#
+    printcolumn = r#"{"name":"Restore Points","type":"integer","jsonPath":".status.restorePoints"}"#,
+    printcolumn = r#"{"name":"Next","type":"string","jsonPath":".status.nextScheduledBackup"}"#
 )]
 pub struct FleetClusterSpec {}
 
@@ -59,10 +60,40 @@ pub struct FleetClusterStatus {
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub restore_points: i64,
-    /// `MedusaDeployed`, `CredentialsInSync`, `PrefixUnique` and `Protected`.
+    /// When the next scheduled backup of one of its datacenters starts, as far as schedules are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_scheduled_backup: Option<Time>,
+    /// Age above which the newest complete restore point no longer protects: from the shortest interval of the
+    /// schedules that cover the cluster, else the controller's objective.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count")]
+    pub expected_interval_seconds: Option<i64>,
+    /// What the data planes do not agree about: at most 20 differences, the newest restore points first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drift: Vec<InventoryDrift>,
+    /// `MedusaDeployed`, `CredentialsInSync`, `PrefixUnique`, `Protected` and `InventoryConsistent`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// A datacenter that does not agree with the others about a restore point.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct InventoryDrift {
+    /// Name of the FleetBackup.
+    pub restore_point: String,
+    /// The data plane.
+    pub data_plane: String,
+    /// The datacenter's namespace there.
+    pub namespace: String,
+    /// Name of the CassandraDatacenter.
+    pub datacenter: String,
+    /// Why, for machines: `MedusaBackupMissing`, `NotSynced` or `DatacenterNotFound`.
+    pub reason: String,
+    /// Why, for people.
+    pub message: String,
 }
 
 /// The K8ssandraCluster behind a FleetCluster.

@@ -83,6 +83,10 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000))]
     pub max_in_flight: Option<i32>,
+    /// Datacenters backed up at a time, over all fleet jobs; 0 or empty means no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max_concurrent_backups: Option<i32>,
 }
 
 /// What becomes of copies in a cluster that is unregistered.

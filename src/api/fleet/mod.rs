@@ -4,24 +4,33 @@
 
 mod backup;
 mod backup_job;
+mod backup_schedule;
 mod cluster;
 mod data_plane;
+mod rollout;
 mod selector;
+mod task;
 
 pub use backup::{BackupOrigin, FleetBackup, FleetBackupDatacenter, FleetBackupSpec, FleetBackupStatus};
 pub use backup_job::{
     DatacenterCounts, DatacenterRun, FleetBackupJob, FleetBackupJobSpec, FleetBackupJobStatus, NodeCounts,
     Phase, UnreachablePolicy,
 };
+pub use backup_schedule::{
+    CatchUp, ConcurrencyPolicy, Execution, FleetBackupSchedule, FleetBackupScheduleSpec,
+    FleetBackupScheduleStatus, ScheduleOperation, ScheduleTemplate, ScheduledDatacenters, ScheduledRun,
+};
 pub use cluster::{
     ClusterDatacenter, CredentialsState, DeploymentState, FleetCluster, FleetClusterSpec, FleetClusterStatus,
-    K8ssandraClusterRef, KeptField, MedusaChange, MedusaState, StorageState,
+    InventoryDrift, K8ssandraClusterRef, KeptField, MedusaChange, MedusaState, StorageState,
 };
 pub use data_plane::{
     CredentialStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, DeletionPolicy, KubeconfigSecretRef, Limits,
     MedusaController,
 };
+pub use rollout::{Rollout, limit};
 pub use selector::Selector;
+pub use task::{DatacenterTask, FleetOperation, FleetTask, FleetTaskSpec, FleetTaskStatus, Purged};
 
 /// API group of the fleet kinds.
 pub const GROUP: &str = "fleet.k8ssandra.io";

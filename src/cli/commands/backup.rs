@@ -73,13 +73,14 @@ fn job(args: &Backup, namespace: &str, now: Timestamp) -> Outcome<FleetBackupJob
             selector: selector(&args.selection),
             backup_type: args.backup_type.into(),
             unreachable_policy: args.unreachable_policy.into(),
+            ..FleetBackupJobSpec::default()
         },
         status: None,
     })
 }
 
 /// A DNS subdomain, as Kubernetes wants object names.
-fn is_object_name(name: &str) -> bool {
+pub(super) fn is_object_name(name: &str) -> bool {
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let label = |part: &str| {
         part.starts_with(fine) && part.ends_with(fine) && part.chars().all(|c| fine(c) || c == '-')
@@ -88,7 +89,7 @@ fn is_object_name(name: &str) -> bool {
 }
 
 /// The selector, if anything narrows the choice.
-fn selector(typed: &Selection) -> Option<Selector> {
+pub(super) fn selector(typed: &Selection) -> Option<Selector> {
     let selector = Selector {
         clusters: typed.clusters.clone(),
         cluster_selector: typed.cluster_selector.clone(),

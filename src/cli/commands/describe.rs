@@ -1,7 +1,7 @@
 //! `describe KIND/NAME`: everything known about one object.
 
 use crate::{
-    api::fleet::{DataPlane, FleetBackup, FleetBackupJob, FleetCluster},
+    api::fleet::{DataPlane, FleetBackup, FleetBackupJob, FleetBackupSchedule, FleetCluster},
     cli::{
         failure::{Failure, Outcome},
         home::Home,
@@ -18,7 +18,7 @@ use crate::{
 pub async fn run(printer: Printer, home: &Home, object: &str) -> Outcome {
     let usage = || {
         Failure::CouldNotAsk(format!(
-            "`{object}` is not `dataplane/NAME`, `cluster/NAME`, `backup/NAME` or `job/NAME`"
+            "`{object}` is not `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME` or `schedule/NAME`"
         ))
     };
     let (kind, name) = object.split_once('/').filter(|(_, name)| !name.is_empty()).ok_or_else(usage)?;
@@ -39,6 +39,10 @@ pub async fn run(printer: Printer, home: &Home, object: &str) -> Outcome {
         "job" | "jobs" | "fleetbackupjob" | "fleetbackupjobs" | "fbj" => {
             let found = found(home.find::<FleetBackupJob>(name).await?, home, object)?;
             show(printer, &found, || detail::job(&found, now))
+        }
+        "schedule" | "schedules" | "fleetbackupschedule" | "fleetbackupschedules" | "fbs" => {
+            let found = found(home.find::<FleetBackupSchedule>(name).await?, home, object)?;
+            show(printer, &found, || detail::schedule(&found, now))
         }
         _ => Err(usage()),
     }

@@ -7,6 +7,7 @@ pub mod describe;
 pub mod list;
 pub mod plan;
 pub mod preview;
+pub mod schedule;
 pub mod status;
 pub mod version;
 pub mod wait;

@@ -18,6 +18,7 @@ use crate::{
 pub async fn run(printer: Printer, home: &Home, args: &Plan) -> Outcome {
     match args {
         Plan::Deploy(args) => deploy(printer, home, args).await,
+        Plan::Schedule(args) => super::schedule::plan(printer, home, args).await,
     }
 }
 

@@ -5,13 +5,14 @@ use jiff::Timestamp;
 use super::{ago, message, name, reason, state};
 use crate::{
     api::fleet::{FleetCluster, FleetClusterStatus},
-    cli::output::Table,
+    cli::{duration::age, output::Table},
 };
 
 /// One row per Cassandra cluster, by name.
 #[must_use]
 pub fn table(clusters: &[FleetCluster], wide: bool, now: Timestamp) -> Table {
-    let mut header = vec!["NAME", "DCS", "MEDUSA", "PROTECTED", "LAST BACKUP", "RPO", "RESTORE POINTS"];
+    let mut header =
+        vec!["NAME", "DCS", "MEDUSA", "PROTECTED", "LAST BACKUP", "RPO", "RESTORE POINTS", "NEXT"];
     if wide {
         header.extend(["REASON", "DATA PLANES", "MESSAGE"]);
     }
@@ -27,6 +28,7 @@ pub fn table(clusters: &[FleetCluster], wide: bool, now: Timestamp) -> Table {
             status.last_complete_backup.clone().unwrap_or_default(),
             ago(status.recovery_point_time.as_ref(), now),
             status.restore_points.to_string(),
+            status.next_scheduled_backup.as_ref().map_or_else(String::new, |next| until(next.0, now)),
         ];
         if wide {
             row.push(reason(&status.conditions, "Protected"));
@@ -36,6 +38,11 @@ pub fn table(clusters: &[FleetCluster], wide: bool, now: Timestamp) -> Table {
         table.row(row);
     }
     table
+}
+
+/// How long until `next`; `due` once it has come.
+fn until(next: Timestamp, now: Timestamp) -> String {
+    if next > now { age(now, next) } else { "due".to_owned() }
 }
 
 /// Datacenters whose pods run Medusa, of all.

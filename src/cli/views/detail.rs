@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{ago, data_planes::controller, data_planes::expires, moment, name, run};
+use super::{ago, data_planes::controller, data_planes::expires, moment, name, run, schedules};
 use crate::{
     api::{
-        fleet::{DataPlane, FleetBackup, FleetBackupJob, FleetCluster},
+        fleet::{DataPlane, FleetBackup, FleetBackupJob, FleetBackupSchedule, FleetCluster},
         size,
     },
     cli::output::{Table, one_line},
@@ -77,6 +77,7 @@ pub fn cluster(object: &FleetCluster, now: Timestamp) -> String {
     page.fact("Last backup", status.last_complete_backup.clone().unwrap_or_default());
     page.fact("Recovery point", moment(status.recovery_point_time.as_ref()));
     page.fact("Restore points", status.restore_points.to_string());
+    page.fact("Next backup", moment(status.next_scheduled_backup.as_ref()));
     let mut table =
         Table::new(&["DATA PLANE", "NAMESPACE", "NAME", "NODES", "READY", "MEDUSA", "LAST BACKUP", "AGE"]);
     for dc in &status.datacenters {
@@ -99,6 +100,18 @@ pub fn cluster(object: &FleetCluster, now: Timestamp) -> String {
         ]);
     }
     page.section("Datacenters", &table);
+    let mut table = Table::new(&["RESTORE POINT", "DATA PLANE", "NAMESPACE", "NAME", "REASON", "MESSAGE"]);
+    for drift in &status.drift {
+        table.row([
+            drift.restore_point.clone(),
+            drift.data_plane.clone(),
+            drift.namespace.clone(),
+            drift.datacenter.clone(),
+            drift.reason.clone(),
+            drift.message.clone(),
+        ]);
+    }
+    page.section("Drift", &table);
     page.conditions(&status.conditions, now);
     page.0
 }
@@ -156,10 +169,41 @@ pub fn job(object: &FleetBackupJob, now: Timestamp) -> String {
     page.0
 }
 
+/// A schedule.
+#[must_use]
+pub fn schedule(object: &FleetBackupSchedule, now: Timestamp) -> String {
+    let mut page = Page::new("FleetBackupSchedule", &name(&object.metadata));
+    let spec = &object.spec;
+    page.fact("Schedule", format!("{} ({})", spec.schedule, spec.time_zone.as_deref().unwrap_or("UTC")));
+    page.fact("Operation", format!("{}, {}", spec.operation.as_str(), spec.execution.as_str()));
+    page.fact("Concurrency", spec.concurrency_policy.as_str());
+    page.fact("Window", spec.window_seconds.map_or_else(String::new, |seconds| format!("{seconds}s")));
+    page.fact("Suspended", if spec.suspend == Some(true) { "yes" } else { "" });
+    let Some(status) = &object.status else {
+        page.fact("Next", "unknown (no control plane has taken it up yet)");
+        return page.0;
+    };
+    page.fact("Next", schedules::slot(status.next_schedule_time.as_ref(), now));
+    page.fact("Last", moment(status.last_schedule_time.as_ref()));
+    page.fact("Last successful", moment(status.last_successful_time.as_ref()));
+    page.fact("Missed slots", status.missed_slots.to_string());
+    let datacenters = status.datacenters.map(|dcs| format!("{} of {} scheduled", dcs.scheduled, dcs.total));
+    page.fact("Datacenters", datacenters.unwrap_or_default());
+    let mut table = Table::new(&["KIND", "NAME"]);
+    for active in &status.active {
+        table.row([active.kind.clone(), active.name.clone()]);
+    }
+    page.section("Active", &table);
+    page.conditions(&status.conditions, now);
+    page.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::views::fixtures::{backups, clusters, data_planes, jobs, now};
+    use crate::cli::views::fixtures::{
+        backups, clusters, data_planes, jobs, now, schedules as fleet_schedules,
+    };
 
     #[test]
     fn a_page_shows_everything_known() {
@@ -169,6 +213,7 @@ mod tests {
             last(clusters().iter().map(|c| cluster(c, now())).collect()),
             backups().first().map(|b| backup(b, now())).unwrap(),
             last(jobs().iter().map(|j| job(j, now())).collect()),
+            fleet_schedules().first().map(|s| schedule(s, now())).unwrap(),
         ];
         insta::assert_snapshot!(pages.join("\n"));
     }

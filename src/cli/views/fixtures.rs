@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::api::fleet::{DataPlane, FleetBackup, FleetBackupJob, FleetBackupJobStatus, FleetCluster};
+use crate::api::fleet::{
+    DataPlane, FleetBackup, FleetBackupJob, FleetBackupJobStatus, FleetBackupSchedule, FleetCluster,
+};
 
 /// The moment the tests happen at.
 pub fn now() -> Timestamp {
@@ -74,6 +76,12 @@ pub fn protected_cluster() -> FleetCluster {
         "lastCompleteBackup": "nightly-0b1c2d3e.shop",
         "recoveryPointTime": "2026-11-02T03:00:00Z",
         "restorePoints": 7,
+        "nextScheduledBackup": "2026-11-03T03:00:00Z",
+        "expectedIntervalSeconds": 111_600,
+        "drift": [{
+            "restorePoint": "nightly-99887766.shop", "dataPlane": "us-1", "namespace": "shop", "datacenter": "dc2",
+            "reason": "MedusaBackupMissing", "message": "other datacenters have this backup and this one does not",
+        }],
         "conditions": [condition(
             "Protected", "True", "RecoveryPointFresh", "nightly-0b1c2d3e.shop is 9h old", "2026-10-26T03:00:00Z",
         )],
@@ -178,4 +186,37 @@ pub fn jobs() -> Vec<FleetBackupJob> {
         object("FleetBackupJob", name, "2026-11-02T11:57:00Z", &serde_json::to_value(status).unwrap())
     };
     vec![job("done", &finished_run()), job("nightly", &running_run())]
+}
+
+/// One that runs, one that waits for its last run, and one nobody has looked at.
+pub fn schedules() -> Vec<FleetBackupSchedule> {
+    let schedule = |name: &str, spec: Value, status: &Value| -> FleetBackupSchedule {
+        let mut whole: FleetBackupSchedule =
+            serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap();
+        whole.status = serde_json::from_value(status.clone()).unwrap();
+        whole
+    };
+    let fine = json!({
+        "lastScheduleTime": "2026-11-02T01:30:00Z", "nextScheduleTime": "2026-11-03T01:30:00Z",
+        "lastSuccessfulTime": "2026-11-02T01:52:00Z", "missedSlots": 2, "datacenters": {"total": 3, "scheduled": 2},
+        "active": [{"kind": "FleetBackupJob", "name": "nightly-1793583000", "uid": "u"}],
+        "conditions": [condition("Ready", "True", "Scheduled", "creates a FleetBackupJob", "2026-10-26T03:00:00Z")],
+    });
+    let waits = json!({
+        "lastScheduleTime": "2026-11-02T10:00:00Z", "nextScheduleTime": "2026-11-02T11:00:00Z", "missedSlots": 0,
+        "conditions": [condition(
+            "Ready", "False", "PreviousRunUnfinished", "the slot waits: `hourly-1793613600` has not ended",
+            "2026-11-02T11:00:00Z",
+        )],
+    });
+    let berlin = json!({"schedule": "30 2 * * *", "timeZone": "Europe/Berlin", "windowSeconds": 1800});
+    vec![
+        schedule("nightly", berlin, &fine),
+        schedule(
+            "tidy",
+            json!({"schedule": "@hourly", "operation": "purge", "execution": "Delegated"}),
+            &waits,
+        ),
+        schedule("new", json!({"schedule": "@daily"}), &Value::Null),
+    ]
 }

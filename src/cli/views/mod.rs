@@ -6,6 +6,7 @@ pub mod data_planes;
 pub mod detail;
 pub mod plan;
 pub mod run;
+pub mod schedules;
 pub mod status;
 
 #[cfg(test)]

@@ -71,6 +71,20 @@ pub(super) struct Look<'a> {
     pub(super) work: Result<Work, DatacenterReport>,
 }
 
+impl Look<'_> {
+    /// Whether its data plane can say whether the datacenter is there. What a watch has not delivered yet is no
+    /// proof of absence, so that a datacenter missing from the view is asked for too.
+    fn is_answered(&self) -> bool {
+        self.remote.is_some() && !matches!(self.seat.datacenter, Seen::Unknown { .. })
+    }
+
+    /// What its change waits for, when that comes by itself.
+    pub(super) fn waits(&self) -> Option<&str> {
+        let report = self.work.as_ref().err().filter(|report| report.state == DeploymentState::Waiting)?;
+        report.why.as_ref().map(|why| why.message.as_str())
+    }
+}
+
 /// What is to be done in a datacenter.
 pub(super) struct Work {
     pub(super) datacenter: CassandraDatacenter,
@@ -114,10 +128,16 @@ pub(super) async fn look<'a>(pass: &Pass<'_>, seat: &'a Seat) -> Look<'a> {
     let remote = seat.plane.as_ref().filter(|p| p.usable == Usable::Ready).and_then(|p| p.remote.clone());
     let mut look = Look { seat, remote: remote.clone(), rest: rest_unread(seat), work: Err(nothing(seat)) };
     let mut read = None;
-    if let Some(remote) = remote.as_ref().filter(|_| seat.datacenter.known().is_some()) {
+    if let Some(remote) = remote.as_ref().filter(|_| look.is_answered()) {
         let (rest, live) = read_rest(remote, seat).await;
         look.rest = rest;
         read = live;
+    }
+    if seat.datacenter == Seen::Absent && read.is_some() {
+        // What it needs is copied there when its watch has delivered it.
+        let why = Why::new(Reason::Connecting, "the datacenter has just appeared, and is looked at again");
+        look.work = Err(DatacenterReport::new(&seat.place, DeploymentState::Waiting, Some(why)));
+        return look;
     }
     // It is decided on the datacenter as it was read just now.
     let mut now = seat.clone();
@@ -191,9 +211,7 @@ fn applied_at(live: &Value) -> Option<Timestamp> {
 pub(super) async fn rests_now(looks: &[Look<'_>], own: usize) -> Vec<Rest> {
     let reads = looks.iter().enumerate().map(|(at, look)| async move {
         match &look.remote {
-            Some(remote) if at != own && look.seat.datacenter.known().is_some() => {
-                read_rest(remote, look.seat).await.0
-            }
+            Some(remote) if at != own && look.is_answered() => read_rest(remote, look.seat).await.0,
             Some(_) | None => look.rest.clone(),
         }
     });

@@ -76,21 +76,38 @@ pub fn rest(datacenter: &CassandraDatacenter, applied: Option<Timestamp>, now: T
     if is_true("Ready") { Rest::Settled } else { Rest::Unsettled("it is not Ready".to_owned()) }
 }
 
-/// What keeps the datacenter at `own` from restarting its pods: the first of the `others` that is not settled. A
-/// datacenter whose own pods are not ready may be changed: the change may be what mends it.
+/// A datacenter as the others of its cluster have to reckon with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbour<'a> {
+    /// Its name, for people.
+    pub name: &'a str,
+    /// Whether its pods may be left alone.
+    pub rest: &'a Rest,
+    /// What its own change waits for, when that comes by itself.
+    pub waits: Option<&'a str>,
+}
+
+/// What keeps the datacenter at `own` from restarting its pods: the first of the others that is not settled, or that
+/// is listed earlier and soon gets its turn. A datacenter whose own pods are not ready may be changed: the change may
+/// be what mends it.
 #[must_use]
-pub fn hold<'a>(own: usize, all: impl IntoIterator<Item = (&'a str, &'a Rest)>) -> Option<Why> {
-    all.into_iter().enumerate().filter(|(at, _)| *at != own).find_map(|(_, (name, rest))| match rest {
-        Rest::Settled | Rest::Stopped | Rest::Missing => None,
-        Rest::Unsettled(why) => Some(Why {
-            reason: Reason::DatacenterNotReady,
-            message: format!("its pods restart when {name} is settled: {why}"),
-        }),
-        Rest::Unknown(why) => Some(Why {
-            reason: Reason::DataPlaneUnreachable,
-            message: format!("its pods restart when {name} is known to be settled: {why}"),
-        }),
-    })
+pub fn hold<'a>(own: usize, all: impl IntoIterator<Item = Neighbour<'a>>) -> Option<Why> {
+    all.into_iter().enumerate().filter(|(at, _)| *at != own).find_map(
+        |(at, Neighbour { name, rest, waits })| match rest {
+            Rest::Settled | Rest::Stopped | Rest::Missing => waits.filter(|_| at < own).map(|why| Why {
+                reason: Reason::DatacenterNotReady,
+                message: format!("its pods restart after those of {name}, which is listed before it: {why}"),
+            }),
+            Rest::Unsettled(why) => Some(Why {
+                reason: Reason::DatacenterNotReady,
+                message: format!("its pods restart when {name} is settled: {why}"),
+            }),
+            Rest::Unknown(why) => Some(Why {
+                reason: Reason::DataPlaneUnreachable,
+                message: format!("its pods restart when {name} is known to be settled: {why}"),
+            }),
+        },
+    )
 }
 
 #[cfg(test)]
@@ -165,12 +182,34 @@ mod tests {
     fn a_restart_waits_for_every_other_datacenter_and_not_for_its_own() {
         let sick = Rest::Unsettled("it is not Ready".to_owned());
         let silent = Rest::Unknown("no answer".to_owned());
-        let hold = |own: usize, all: [&Rest; 3]| super::hold(own, ["a", "b", "c"].into_iter().zip(all));
+        let hold = |own: usize, all: [&Rest; 3]| {
+            let all = ["a", "b", "c"].into_iter().zip(all);
+            super::hold(own, all.map(|(name, rest)| Neighbour { name, rest, waits: None }))
+        };
         assert_eq!(hold(0, [&sick, &Rest::Settled, &Rest::Stopped]), None);
         assert_eq!(hold(0, [&Rest::Settled, &Rest::Missing, &Rest::Stopped]), None);
         let held = hold(2, [&Rest::Settled, &sick, &Rest::Settled]).unwrap();
         assert_eq!(held.reason, Reason::DatacenterNotReady);
         assert!(held.message.contains("when b is settled: it is not Ready"), "{}", held.message);
         assert_eq!(hold(0, [&Rest::Settled, &silent, &sick]).unwrap().reason, Reason::DataPlaneUnreachable);
+    }
+
+    #[test]
+    fn a_datacenter_that_soon_gets_its_turn_goes_before_those_listed_after_it() {
+        let all = |waits: Option<&'static str>| {
+            ["a", "b", "c"].into_iter().map(move |name| Neighbour {
+                name,
+                rest: &Rest::Settled,
+                waits: waits.filter(|_| name == "b"),
+            })
+        };
+        let held = hold(2, all(Some("a Secret is being copied"))).unwrap();
+        assert_eq!(held.reason, Reason::DatacenterNotReady);
+        assert!(
+            held.message.contains("after those of b") && held.message.contains("is being copied"),
+            "{held:?}"
+        );
+        assert_eq!(hold(0, all(Some("a Secret is being copied"))), None);
+        assert_eq!(hold(2, all(None)), None);
     }
 }

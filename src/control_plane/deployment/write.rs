@@ -18,7 +18,7 @@ use super::{
     },
     purge,
     report::{ClusterReport, DatacenterReport, Why, basis},
-    rollout::{self, Rest},
+    rollout::{self, Neighbour, Rest},
     status,
 };
 use crate::{
@@ -224,7 +224,8 @@ fn hold(looks: &[Look<'_>], at: usize, rests: Vec<Rest>) -> Option<Why> {
         .iter()
         .map(|look| format!("{} in data plane `{}`", look.seat.place.object, look.seat.place.plane))
         .collect();
-    rollout::hold(at, names.iter().map(String::as_str).zip(&rests))
+    let all = names.iter().zip(looks).zip(&rests);
+    rollout::hold(at, all.map(|((name, look), rest)| Neighbour { name, rest, waits: look.waits() }))
 }
 
 async fn write(look: &Look<'_>, work: &Work) -> Result<(), Failure> {

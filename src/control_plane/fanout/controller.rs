@@ -2,16 +2,14 @@
 //! status.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures::StreamExt as _;
-use jiff::Timestamp;
 use kube::{
-    Api, Client, Resource as _, ResourceExt as _,
-    api::{Patch, PatchParams},
+    Api, Client, ResourceExt as _,
     core::DeserializeGuard,
     runtime::{
         Controller, WatchStreamExt as _,
@@ -20,7 +18,6 @@ use kube::{
         watcher,
     },
 };
-use serde_json::json;
 use thiserror::Error;
 use tokio::{
     sync::{broadcast, mpsc},
@@ -30,32 +27,28 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    apply::{self, Outcome, Outcomes},
-    plan::{child_key, plan},
-    rollup,
-    select::{ClusterLabels, select},
+    desk::{Desk, Trigger},
+    expiry,
+    load::Buckets,
+    pass::{self, Memory},
+    publish,
+    select::ClusterLabels,
 };
 use crate::{
     api::{
-        Reason,
-        fleet::{DatacenterRun, FleetBackupJob, FleetBackupJobStatus, FleetCluster, Phase},
+        fleet::{FleetBackupJob, FleetBackupJobStatus, FleetCluster, Phase},
         labels, names,
     },
-    control_plane::{
-        fleet::{Change, Fleet, Snapshot},
-        view::ObjectKey,
-    },
+    control_plane::fleet::{Change, Fleet},
     runtime::{backoff::Backoff, clock, events::Events},
 };
 
-/// Least time between two status writes of a run that goes on.
-const PUBLISH_EVERY: Duration = Duration::from_millis(500);
-/// First and longest pause before a child that could not be made is tried again.
+/// First and longest pause before a status that could not be written is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// Pause between two looks at a child that finished and whose MedusaBackup is awaited.
-const AWAIT_BACKUP: Duration = Duration::from_secs(5);
 /// Pause while the registry enrols the data planes after a start.
 const ENROL_WAIT: Duration = Duration::from_millis(200);
+
+type Job = DeserializeGuard<FleetBackupJob>;
 
 /// What fan-out needs.
 pub struct FanoutContext {
@@ -71,20 +64,54 @@ pub struct FanoutContext {
     pub events: Events,
 }
 
-struct Fanout {
-    context: FanoutContext,
+pub(super) struct Fanout {
+    pub(super) context: FanoutContext,
+    pub(super) desk: Arc<Desk>,
+    pub(super) jobs: Store<Job>,
     clusters: Store<FleetCluster>,
-    /// When a run's status was last written.
-    published: Mutex<HashMap<String, Instant>>,
-    /// Since when a child has been seen finished, by data plane and child.
-    finished: Mutex<HashMap<(String, ObjectKey), Timestamp>>,
+    /// What is remembered of the runs that go on, by name.
+    runs: Mutex<BTreeMap<String, Memory>>,
+    /// Names of the runs that go on, by the label of their children.
+    index: Arc<Index>,
     backoff: Mutex<Backoff<String>>,
 }
 
+/// Finds the runs a change in a data plane is about without looking at all of them.
+#[derive(Default)]
+struct Index(Mutex<BTreeMap<String, BTreeSet<String>>>);
+
+impl Index {
+    fn add(&self, name: &str) {
+        lock(&self.0).entry(names::label_value(name)).or_default().insert(name.to_owned());
+    }
+
+    fn remove(&self, name: &str) {
+        let label = names::label_value(name);
+        let mut index = lock(&self.0);
+        if let Some(names) = index.get_mut(&label) {
+            names.remove(name);
+            if names.is_empty() {
+                index.remove(&label);
+            }
+        }
+    }
+
+    /// The runs with this label on their children; all that go on without one.
+    fn find(&self, label: Option<&str>) -> Vec<String> {
+        let index = lock(&self.0);
+        match label {
+            Some(label) => index.get(label).into_iter().flatten().cloned().collect(),
+            None => index.values().flatten().cloned().collect(),
+        }
+    }
+}
+
 #[derive(Debug, Error)]
-enum FanoutError {
+pub(super) enum FanoutError {
     #[error("write status of FleetBackupJob `{name}`: {error}")]
     Publish { name: String, error: kube::Error },
+    #[error("delete FleetBackupJob `{name}`, whose time is over: {error}")]
+    Expire { name: String, error: kube::Error },
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -100,17 +127,18 @@ pub async fn run(context: FanoutContext, shutdown: CancellationToken) {
         .reflect(writer)
         .touched_objects()
         .boxed();
-    let api: Api<DeserializeGuard<FleetBackupJob>> =
-        Api::namespaced(context.client.clone(), &context.namespace);
+    let api: Api<Job> = Api::namespaced(context.client.clone(), &context.namespace);
     let controller = Controller::new(api, watcher::Config::default());
-    let jobs = controller.store();
     let (trigger, triggered) = mpsc::channel(1024);
-    let forward = forward(context.fleet.changes(), jobs, trigger);
+    let index = Arc::new(Index::default());
+    let forward = forward(context.fleet.changes(), index.clone(), context.namespace.clone(), trigger.clone());
     let fanout = Arc::new(Fanout {
+        desk: Arc::new(Desk::new(context.fleet.clone(), trigger)),
+        jobs: controller.store(),
         context,
         clusters,
-        published: Mutex::default(),
-        finished: Mutex::default(),
+        runs: Mutex::default(),
+        index,
         backoff: Mutex::new(Backoff::new(RETRY.0, RETRY.1)),
     });
     let run = controller
@@ -133,45 +161,31 @@ pub async fn run(context: FanoutContext, shutdown: CancellationToken) {
 /// Wakes the runs a change is about.
 async fn forward(
     mut changes: broadcast::Receiver<Change>,
-    jobs: Store<DeserializeGuard<FleetBackupJob>>,
-    trigger: mpsc::Sender<ObjectRef<DeserializeGuard<FleetBackupJob>>>,
+    index: Arc<Index>,
+    namespace: String,
+    trigger: Trigger,
 ) {
     loop {
-        let one = match changes.recv().await {
-            Ok(Change::Job { job, .. }) => Some(job),
+        let about = match changes.recv().await {
+            Ok(Change::Job { job, .. }) => index.find(Some(&job)),
             Ok(Change::Contact(_) | Change::Datacenters(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {
-                None
+                index.find(None)
             }
             Ok(_) => continue,
             Err(broadcast::error::RecvError::Closed) => return,
         };
-        for job in jobs.state() {
-            let about = one.as_ref().is_none_or(|one| names::label_value(&job.name_any()) == *one);
-            if about && !is_decided(&job) {
-                let _ = trigger.send(ObjectRef::from_obj(&*job)).await;
-            }
+        for name in about {
+            let _ = trigger.send(ObjectRef::new(&name).within(&namespace)).await;
         }
     }
 }
 
-fn is_decided(job: &DeserializeGuard<FleetBackupJob>) -> bool {
-    let status = job.0.as_ref().ok().and_then(|job| job.status.as_ref());
-    status.is_some_and(|s| s.phase.is_some_and(Phase::is_final))
-}
-
-fn error_policy(
-    job: Arc<DeserializeGuard<FleetBackupJob>>,
-    error: &FanoutError,
-    fanout: Arc<Fanout>,
-) -> Next {
+fn error_policy(job: Arc<Job>, error: &FanoutError, fanout: Arc<Fanout>) -> Next {
     tracing::warn!(job = job.name_any(), %error, "fleet backup job");
     Next::requeue(lock(&fanout.backoff).failed(&job.name_any()))
 }
 
-async fn reconcile(
-    job: Arc<DeserializeGuard<FleetBackupJob>>,
-    fanout: Arc<Fanout>,
-) -> Result<Next, FanoutError> {
+async fn reconcile(job: Arc<Job>, fanout: Arc<Fanout>) -> Result<Next, FanoutError> {
     let job = match &job.0 {
         Ok(job) => job,
         Err(error) => {
@@ -179,166 +193,102 @@ async fn reconcile(
             return Ok(Next::await_change());
         }
     };
-    let old = job.status.clone().unwrap_or_default();
-    if job.metadata.deletion_timestamp.is_some() || old.phase.is_some_and(Phase::is_final) {
+    if job.metadata.deletion_timestamp.is_some() {
         fanout.forget(job);
         return Ok(Next::await_change());
+    }
+    if labels::is_held(job.finalizers()) {
+        return Ok(Next::await_change()); // Its schedule lets it go, or takes it back (ADR 13).
     }
     if !fanout.context.fleet.is_enrolled() {
         return Ok(Next::requeue(ENROL_WAIT));
     }
-    let planes = fanout.context.fleet.snapshot();
-    let selector = job.spec.selector.clone().unwrap_or_default();
-    let chosen = match select(&selector, &planes, &fanout.cluster_labels(), &old.datacenters) {
-        Ok(chosen) => chosen,
-        Err(invalid) => {
-            let status = rollup::summarize(job, Vec::new(), Some(&invalid.0), clock::now());
-            return fanout.publish(job, &old, status, None).await;
-        }
-    };
-    let actions = plan(job, &chosen, &planes, &fanout.context.control_plane);
-    let outcomes = apply::apply(actions, &planes, &fanout.context.fleet).await;
-    let planes = fanout.context.fleet.snapshot();
-    let now = clock::now();
-    fanout.note_finished(job, &chosen, &planes, now);
-    let finished = lock(&fanout.finished).clone();
-    let since = |plane: &str, key: &ObjectKey| finished.get(&(plane.to_owned(), key.clone())).copied();
-    let entries = rollup::entries(job, &chosen, &planes, &outcomes, since, now);
-    let status = rollup::summarize(job, entries, None, now);
-    let retry = fanout.retry_after(job, &outcomes, &status);
-    fanout.publish(job, &old, status, retry).await
+    if let Some(status) = job.status.as_ref().filter(|s| s.phase.is_some_and(Phase::is_final)) {
+        fanout.forget(job);
+        return fanout.expire(job, status).await;
+    }
+    fanout.index.add(&job.name_any());
+    let memory = fanout.recall(job);
+    let done = pass::pass(&fanout, job, memory).await;
+    let (memory, wake) = done;
+    fanout.publish(job, memory, wake).await
 }
 
 impl Fanout {
-    fn cluster_labels(&self) -> ClusterLabels {
+    pub(super) fn cluster_labels(&self) -> ClusterLabels {
         self.clusters.state().iter().map(|c| (c.name_any(), c.labels().clone())).collect()
+    }
+
+    pub(super) fn buckets(&self) -> Buckets {
+        let clusters = self.clusters.state();
+        Buckets::of_clusters(clusters.iter().map(AsRef::as_ref))
+    }
+
+    /// What is known about a run: from its last pass, or from its status when this process has not seen it.
+    fn recall(&self, job: &FleetBackupJob) -> Memory {
+        let uid = job.uid().unwrap_or_default();
+        let remembered = lock(&self.runs).remove(&job.name_any());
+        remembered.filter(|memory| memory.uid == uid).unwrap_or_else(|| {
+            let status = job.status.clone().unwrap_or_default();
+            Memory { uid, written: status.clone(), status, ..Memory::default() }
+        })
     }
 
     fn forget(&self, job: &FleetBackupJob) {
         let name = job.name_any();
-        lock(&self.published).remove(&name);
+        self.index.remove(&name);
+        lock(&self.runs).remove(&name);
         lock(&self.backoff).succeeded(&name);
-        let entries = job.status.iter().flat_map(|s| &s.datacenters);
-        let mut finished = lock(&self.finished);
-        for entry in entries {
-            finished.remove(&(entry.data_plane.clone(), child_key(job, entry)));
-        }
+        self.desk.forget(job.metadata.uid.as_deref().unwrap_or_default());
     }
 
-    /// Remembers since when children have been seen finished, by our own clock: the data planes' clocks
-    /// may differ from it.
-    fn note_finished(
-        &self,
-        job: &FleetBackupJob,
-        entries: &[DatacenterRun],
-        planes: &[Snapshot],
-        now: Timestamp,
-    ) {
-        let mut finished = lock(&self.finished);
-        for entry in entries {
-            let key = child_key(job, entry);
-            let done = planes
-                .iter()
-                .find(|p| p.name == entry.data_plane)
-                .and_then(|p| p.view.jobs.items.get(&key))
-                .is_some_and(|child| child.status.as_ref().is_some_and(|s| s.finish_time.is_some()));
-            if done {
-                finished.entry((entry.data_plane.clone(), key)).or_insert(now);
-            }
+    async fn expire(&self, job: &FleetBackupJob, status: &FleetBackupJobStatus) -> Result<Next, FanoutError> {
+        let Some(at) = expiry::expires_at(job, status) else { return Ok(Next::await_change()) };
+        let overdue = clock::now().duration_since(at);
+        if let Ok(wait @ 1..) = u64::try_from(-overdue.as_millis()) {
+            return Ok(Next::requeue(Duration::from_millis(wait)));
         }
-    }
-
-    /// When to look again without being woken.
-    fn retry_after(
-        &self,
-        job: &FleetBackupJob,
-        outcomes: &Outcomes,
-        status: &FleetBackupJobStatus,
-    ) -> Option<Duration> {
+        let planes = self.context.fleet.snapshot();
+        let context = &self.context;
+        let again = expiry::expire(&context.client, &context.events, job, status, &planes, overdue).await;
         let name = job.name_any();
-        if outcomes.values().any(|o| matches!(o, Outcome::NotNow(..))) {
-            return Some(lock(&self.backoff).failed(&name));
-        }
-        lock(&self.backoff).succeeded(&name);
-        let awaits = Reason::AwaitingMedusaBackup.as_str();
-        status.datacenters.iter().any(|e| e.reason.as_deref() == Some(awaits)).then_some(AWAIT_BACKUP)
+        Ok(again
+            .map_err(|error| FanoutError::Expire { name, error })?
+            .map_or_else(Next::await_change, Next::requeue))
     }
 
+    /// Writes the status when it says something new and its time has come, and keeps what has to be remembered.
     async fn publish(
         &self,
         job: &FleetBackupJob,
-        old: &FleetBackupJobStatus,
-        status: FleetBackupJobStatus,
-        retry: Option<Duration>,
+        mut memory: Memory,
+        wake: Option<Duration>,
     ) -> Result<Next, FanoutError> {
-        let next = retry.map_or_else(Next::await_change, Next::requeue);
-        if *old == status {
-            return Ok(next);
-        }
         let name = job.name_any();
-        let is_final = status.phase.is_some_and(Phase::is_final);
-        if !is_final && let Some(last) = lock(&self.published).get(&name) {
-            let wait = PUBLISH_EVERY.saturating_sub(last.elapsed());
+        let next = |wake: Option<Duration>| wake.map_or_else(Next::await_change, Next::requeue);
+        if memory.status == memory.written {
+            lock(&self.runs).insert(name, memory);
+            return Ok(next(wake));
+        }
+        let is_final = memory.status.phase.is_some_and(Phase::is_final);
+        if let Some((at, bytes)) = memory.paced.filter(|_| !is_final) {
+            let wait = publish::pace(bytes).saturating_sub(at.elapsed());
             if !wait.is_zero() {
-                return Ok(Next::requeue(retry.map_or(wait, |r| r.min(wait))));
+                lock(&self.runs).insert(name, memory);
+                return Ok(next(Some(wake.map_or(wait, |wake| wake.min(wait)))));
             }
         }
-        let api: Api<FleetBackupJob> = Api::namespaced(self.context.client.clone(), &self.context.namespace);
-        let body = json!({
-            "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "FleetBackupJob",
-            "metadata": {"name": name, "uid": job.uid()}, "status": status,
-        });
-        let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
-        match api.patch_status(&name, &params, &Patch::Apply(&body)).await {
-            Ok(_) => {}
-            // Deleted, or deleted and made anew: the next event says which.
-            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => {
-                return Ok(Next::await_change());
-            }
-            Err(error) => return Err(FanoutError::Publish { name, error }),
+        let written = publish::write(&self.context.client, job, &memory.status).await;
+        if let Ok(Some(bytes)) = &written {
+            publish::tell(&self.context.events, job, &memory.written, &memory.status);
+            memory.written = memory.status.clone();
+            memory.paced = Some((Instant::now(), *bytes));
+            lock(&self.backoff).succeeded(&name);
         }
-        lock(&self.published).insert(name, Instant::now());
-        self.tell(job, old, &status);
-        Ok(next)
-    }
-
-    fn tell(&self, job: &FleetBackupJob, old: &FleetBackupJobStatus, new: &FleetBackupJobStatus) {
-        let about = job.object_ref(&());
-        let events = &self.context.events;
-        if old.start_time.is_none() && !new.datacenters.is_empty() {
-            let note = format!("backing up {} datacenters", new.datacenters.len());
-            events.normal(about.clone(), Reason::Running, "Backup", note);
+        // Deleted, or deleted and made anew, while it was written: the next event says which.
+        if !matches!(written, Ok(None)) {
+            lock(&self.runs).insert(name.clone(), memory);
         }
-        for entry in &new.datacenters {
-            let before = old.datacenters.iter().find(|e| {
-                (&e.data_plane, &e.namespace, &e.datacenter)
-                    == (&entry.data_plane, &entry.namespace, &entry.datacenter)
-            });
-            let failed_now = entry.phase == Phase::Failed && before.is_none_or(|b| b.phase != Phase::Failed);
-            if failed_now {
-                let note = format!(
-                    "{}/{}/{}: {}",
-                    entry.data_plane,
-                    entry.namespace,
-                    entry.datacenter,
-                    entry.message.as_deref().unwrap_or("failed")
-                );
-                events.warning(about.clone(), Reason::Failed, "Backup", note);
-            }
-        }
-        let Some(phase) = new.phase.filter(|p| p.is_final()) else { return };
-        let note = new
-            .conditions
-            .iter()
-            .find(|c| c.type_ == "Complete")
-            .map(|c| c.message.clone())
-            .unwrap_or_default();
-        match phase {
-            Phase::Succeeded => events.normal(about, Reason::Succeeded, "Backup", note),
-            Phase::PartiallyFailed => events.warning(about, Reason::PartiallyFailed, "Backup", note),
-            Phase::Failed | Phase::Skipped | Phase::Pending | Phase::Running => {
-                events.warning(about, Reason::Failed, "Backup", note);
-            }
-        }
+        written.map(|_| next(wake)).map_err(|error| FanoutError::Publish { name, error })
     }
 }

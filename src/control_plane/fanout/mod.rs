@@ -1,16 +1,89 @@
 //! One intent, one object per datacenter (contract §2.2, FleetBackupJob).
 //!
-//! Each reconcile is `select` (pure) → `plan` (pure) → `apply` (writes) → `rollup` (pure) → publish. One
-//! data plane's failure is a value in the status; it never hides the others.
+//! Each reconcile is
+//!
+//! ```text
+//! select ──> advance ──> end ──> load, turns, plan ──> writes ──> advance ──> summarize ──> fit ──> publish
+//!  (pure)     (pure)    (pure)        (pure)          (desk: IO)   (pure)       (pure)     (pure)     (IO)
+//! ```
+//!
+//! One data plane's failure is a value in the status; it never hides the others, and a write that hangs is not
+//! waited for.
 
-mod apply;
+pub mod child;
+pub mod compact;
 mod controller;
+mod desk;
+pub mod ending;
+mod expiry;
 pub mod judge;
+pub mod load;
+mod pass;
 pub mod plan;
+mod publish;
+pub mod rollout;
 pub mod rollup;
+#[cfg(test)]
+mod scenarios;
 pub mod select;
+pub mod summary;
+pub mod write;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use self::load::Buckets;
+use super::fleet::Snapshot;
+use crate::api::fleet::FleetBackupJob;
 
 pub use controller::{FanoutContext, run};
+pub use expiry::expire;
+
+/// Everything one pass over one run decides by.
+pub struct Scene<'a> {
+    /// The run.
+    pub job: &'a FleetBackupJob,
+    /// When it began.
+    pub begun: Timestamp,
+    /// The data planes, by name.
+    pub planes: BTreeMap<&'a str, &'a Snapshot>,
+    /// Their limits of backups at a time, where they have one.
+    pub own_limits: BTreeMap<String, usize>,
+    /// Where the clusters' backups go.
+    pub buckets: &'a Buckets,
+    /// Clusters that are being restored, and by what.
+    pub restoring: BTreeMap<String, String>,
+    /// Value of the control-plane label.
+    pub control_plane: &'a str,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl<'a> Scene<'a> {
+    /// A scene over these data planes.
+    #[must_use]
+    pub fn new(
+        job: &'a FleetBackupJob,
+        planes: &'a [Snapshot],
+        buckets: &'a Buckets,
+        control_plane: &'a str,
+        begun: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let own_limits = planes.iter().filter_map(|p| Some((p.name.clone(), p.max_concurrent_backups?)));
+        Self {
+            job,
+            begun,
+            own_limits: own_limits.collect(),
+            planes: planes.iter().map(|p| (p.name.as_str(), p)).collect(),
+            buckets,
+            restoring: BTreeMap::new(),
+            control_plane,
+            now,
+        }
+    }
+}
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -18,12 +91,16 @@ pub(crate) mod tests {
 
     use std::{collections::BTreeMap, sync::Arc};
 
+    use jiff::Timestamp;
     use serde_json::json;
 
+    use super::{Buckets, Scene, child::child_key};
     use crate::{
         api::{
             cassandra::CassandraDatacenter,
             fleet::{DatacenterRun, FleetBackupJob},
+            labels,
+            medusa::MedusaBackupJob,
         },
         control_plane::{
             fleet::{Snapshot, Usable},
@@ -73,6 +150,7 @@ pub(crate) mod tests {
             usable,
             unregistering: false,
             credential_expires_at: None,
+            max_concurrent_backups: None,
             remote: None,
             view: Arc::new(view),
             listing: Arc::default(),
@@ -87,6 +165,32 @@ pub(crate) mod tests {
             "spec": {}
         }))
         .unwrap()
+    }
+
+    /// A scene in which the run began at second 0.
+    pub(crate) fn scene<'a>(job: &'a FleetBackupJob, planes: &'a [Snapshot], second: i64) -> Scene<'a> {
+        static NONE: std::sync::LazyLock<Buckets> = std::sync::LazyLock::new(Buckets::default);
+        let now = Timestamp::from_second(second).unwrap();
+        Scene::new(job, planes, &NONE, "cp", Timestamp::UNIX_EPOCH, now)
+    }
+
+    /// The child of the first attempts at an entry, with this status.
+    pub(crate) fn made(
+        job: &FleetBackupJob,
+        entry: &DatacenterRun,
+        attempt: usize,
+        status: serde_json::Value,
+    ) -> (ObjectKey, Arc<MedusaBackupJob>) {
+        let key = child_key(job, entry, attempt);
+        let child = json!({
+            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackupJob",
+            "metadata": {
+                "name": key.name, "namespace": key.namespace, "labels": {labels::JOB_UID: job.metadata.uid},
+                "uid": format!("uid-{}", key.name), "resourceVersion": "7",
+            },
+            "spec": {"cassandraDatacenter": entry.datacenter}, "status": status
+        });
+        (key, serde_json::from_value(child).map(Arc::new).unwrap())
     }
 
     /// An entry that has not started.

@@ -1,18 +1,20 @@
-//! Which MedusaBackupJobs have to be made now. Pure.
+//! What has to be written into the data planes now: children to make, and, once a run was cancelled, children to
+//! withdraw that nobody has begun with. Pure.
 
-use std::collections::BTreeMap;
+use jiff::Timestamp;
+use kube::ResourceExt as _;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Resource as _, ResourceExt as _, core::ObjectMeta};
-
-use super::select::is_placeholder;
+use super::{
+    Scene,
+    child::{child, child_key, is_finished, is_of, is_started, place},
+    rollout::{Limit, Load, Turn, Waiting, retry_pause, stagger, turns},
+    select::is_placeholder,
+    write::{Action, Work},
+};
 use crate::{
     api::{
-        cassandra::CassandraDatacenter,
-        fleet::{DatacenterRun, FleetBackupJob, Phase},
-        labels,
-        medusa::{MedusaBackupJob, MedusaBackupJobSpec},
-        names,
+        Reason,
+        fleet::{DatacenterRun, Phase, Rollout},
     },
     control_plane::{
         fleet::{Snapshot, Usable},
@@ -20,121 +22,118 @@ use crate::{
     },
 };
 
-/// One child to make.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Action {
-    /// The data plane.
-    pub data_plane: String,
-    /// The job to make there.
-    pub child: MedusaBackupJob,
+/// What is to be done, and when to look again for what waits for its time.
+#[derive(Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Writes, none of them for something that is being written already.
+    pub actions: Vec<Action>,
+    /// When the next datacenter's time comes.
+    pub wake: Option<Timestamp>,
+    /// Whether a limit that other runs share holds something back.
+    pub is_full: bool,
 }
 
-/// Name of the child of `job` for an entry.
-#[must_use]
-pub fn child_key(job: &FleetBackupJob, entry: &DatacenterRun) -> ObjectKey {
-    let uid = job.uid().unwrap_or_default();
-    ObjectKey::new(&entry.namespace, names::child(&job.name_any(), &entry.datacenter, &uid))
-}
-
-/// Plans the children that do not exist yet, in data planes that answer. A data plane that does not is
-/// waited for, and nothing is made from what it last said.
-#[must_use]
+/// Plans the children whose turn has come, and says in the entries why the others wait. `is_busy` says whether a
+/// write is under way for a child or pauses after it was refused.
+///
+/// A data plane that does not answer is waited for, and nothing is made from what it last said.
 pub fn plan(
-    job: &FleetBackupJob,
+    scene: &Scene<'_>,
+    entries: &mut [DatacenterRun],
+    load: &mut Load,
+    is_busy: impl Fn(&str, &ObjectKey) -> bool,
+) -> Plan {
+    let rollout = scene.job.spec.rollout();
+    let mut plan = Plan::default();
+    let mut candidates: Vec<(usize, &Snapshot, ObjectKey, String, Timestamp)> = Vec::new();
+    for (number, entry) in entries.iter_mut().enumerate() {
+        let Some((plane, key)) = startable(scene, entry) else { continue };
+        if is_busy(&plane.name, &key) {
+            continue;
+        }
+        if let Some(why) = scene.restoring.get(&entry.cluster) {
+            wait(entry, Reason::RestoreInProgress, why.clone());
+            continue;
+        }
+        let not_before = not_before(scene, &rollout, entry);
+        candidates.push((number, plane, key, scene.buckets.of(entry), not_before));
+    }
+    let waiting: Vec<Waiting<'_>> = candidates
+        .iter()
+        .map(|(_, plane, _, bucket, at)| Waiting { data_plane: &plane.name, bucket, not_before: *at })
+        .collect();
+    let turns = turns(&rollout, &scene.own_limits, load, &waiting, scene.now);
+    for ((number, plane, key, _, _), turn) in candidates.iter().zip(turns) {
+        let Some(entry) = entries.get_mut(*number) else { continue };
+        match turn {
+            Turn::Now => {
+                let Some(datacenter) = plane.view.datacenters.items.get(&place(entry)) else { continue };
+                let made = child(scene.job, key.clone(), datacenter, scene.control_plane);
+                plan.actions.push(Action::new(plane, place(entry), key, Work::Make(Box::new(made))));
+            }
+            Turn::NotBefore(at) => {
+                plan.wake = Some(plan.wake.map_or(at, |wake| wake.min(at)));
+                if entry.attempts() == 0 {
+                    wait(
+                        entry,
+                        Reason::AwaitingTurn,
+                        format!("starts at {at:.0}, its place in the stagger window"),
+                    );
+                }
+            }
+            Turn::Full(limit) => {
+                plan.is_full |= !matches!(limit, Limit::Run(_));
+                wait(entry, Reason::AwaitingTurn, limit.to_string());
+            }
+        }
+    }
+    plan
+}
+
+/// Why a pending entry does not start. What the attempt before came to stays readable.
+fn wait(entry: &mut DatacenterRun, reason: Reason, message: String) {
+    if entry.attempts() == 0 {
+        entry.reason = Some(reason.as_str().to_owned());
+        entry.message = Some(message);
+    }
+}
+
+/// The data plane and the child's name of an entry that may start as far as the data plane is concerned.
+fn startable<'a>(scene: &Scene<'a>, entry: &DatacenterRun) -> Option<(&'a Snapshot, ObjectKey)> {
+    if entry.phase != Phase::Pending || is_placeholder(entry) {
+        return None;
+    }
+    let plane = scene.planes.get(entry.data_plane.as_str()).filter(|p| p.usable == Usable::Ready)?;
+    let key = child_key(scene.job, entry, entry.attempts() + 1);
+    let made = plane.view.jobs.items.contains_key(&key);
+    (!made && plane.view.datacenters.items.contains_key(&place(entry))).then_some((*plane, key))
+}
+
+fn not_before(scene: &Scene<'_>, rollout: &Rollout, entry: &DatacenterRun) -> Timestamp {
+    if let (attempts @ 1.., Some(end)) = (entry.attempts(), &entry.finish_time) {
+        return end.0.saturating_add(retry_pause(attempts)).unwrap_or(Timestamp::MAX);
+    }
+    let wait = stagger(rollout, &entry.data_plane, &entry.namespace, &entry.datacenter);
+    scene.begun.saturating_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+/// Children of a cancelled run that no data plane has begun with. They are deleted in exactly the version that was
+/// seen, so that one that is begun with in this moment stays.
+pub fn withdraw(
+    scene: &Scene<'_>,
     entries: &[DatacenterRun],
-    planes: &[Snapshot],
-    control_plane: &str,
+    is_busy: impl Fn(&str, &ObjectKey) -> bool,
 ) -> Vec<Action> {
-    let planes: BTreeMap<&str, &Snapshot> =
-        planes.iter().filter(|p| p.usable == Usable::Ready).map(|p| (p.name.as_str(), p)).collect();
     entries
         .iter()
-        .filter(|e| e.phase == Phase::Pending && e.job.is_none() && !is_placeholder(e))
+        .filter(|entry| entry.phase == Phase::Running && entry.attempts() > 0)
         .filter_map(|entry| {
-            let plane = planes.get(entry.data_plane.as_str())?;
-            let place = ObjectKey::new(&entry.namespace, &entry.datacenter);
-            let datacenter = plane.view.datacenters.items.get(&place)?;
-            if plane.view.jobs.items.contains_key(&child_key(job, entry)) {
-                return None; // Made before a crash: it is adopted.
-            }
-            Some(Action {
-                data_plane: entry.data_plane.clone(),
-                child: child(job, entry, datacenter, control_plane),
-            })
+            let plane = scene.planes.get(entry.data_plane.as_str()).filter(|p| p.usable == Usable::Ready)?;
+            let key = child_key(scene.job, entry, entry.attempts());
+            let child = plane.view.jobs.items.get(&key)?;
+            let untouched = is_of(child, scene.job) && !is_started(child) && !is_finished(child);
+            let work = Work::Withdraw { uid: child.uid()?, resource_version: child.resource_version()? };
+            (untouched && !is_busy(&plane.name, &key)).then(|| Action::new(plane, place(entry), &key, work))
         })
         .collect()
-}
-
-/// The child for one datacenter: owned by the CassandraDatacenter beside it, never by an object of
-/// another cluster, which the garbage collector there would not find (upstream §8.K).
-fn child(
-    job: &FleetBackupJob,
-    entry: &DatacenterRun,
-    datacenter: &CassandraDatacenter,
-    control_plane: &str,
-) -> MedusaBackupJob {
-    let key = child_key(job, entry);
-    let [cluster, name] = datacenter.datacenter_labels();
-    let own = [
-        (labels::JOB.to_owned(), names::label_value(&job.name_any())),
-        (labels::JOB_UID.to_owned(), job.uid().unwrap_or_default()),
-        (labels::CONTROL_PLANE.to_owned(), control_plane.to_owned()),
-    ];
-    MedusaBackupJob {
-        metadata: ObjectMeta {
-            name: Some(key.name),
-            namespace: Some(key.namespace),
-            labels: Some([cluster, name].into_iter().chain(own).filter(|(_, v)| !v.is_empty()).collect()),
-            owner_references: Some(vec![OwnerReference {
-                api_version: CassandraDatacenter::api_version(&()).into_owned(),
-                kind: CassandraDatacenter::kind(&()).into_owned(),
-                name: datacenter.name_any(),
-                uid: datacenter.uid().unwrap_or_default(),
-                controller: None,
-                block_owner_deletion: None,
-            }]),
-            ..ObjectMeta::default()
-        },
-        spec: MedusaBackupJobSpec {
-            cassandra_datacenter: datacenter.name_any(),
-            backup_type: job.spec.backup_type,
-            ttl_seconds_after_finished: None,
-        },
-        status: None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::control_plane::fanout::tests::{datacenter, fleet_job, live, pending, plane, silent};
-
-    #[test]
-    fn a_child_carries_name_labels_and_a_local_owner() {
-        let planes = [plane("eu", live(&[datacenter("dc1", 3)]))];
-        let actions = plan(&fleet_job("nightly"), &[pending("eu", "dc1")], &planes, "cp");
-        let child = &actions[0].child;
-        assert_eq!(child.name_any(), "nightly-dc1-0b1c2d3e");
-        assert_eq!(child.namespace().unwrap(), "ns");
-        let labels = child.labels();
-        assert_eq!(labels[labels::JOB], "nightly");
-        assert_eq!(labels[labels::CONTROL_PLANE], "cp");
-        assert_eq!(labels[labels::CASSANDRA_CLUSTER], "shop");
-        assert_eq!(labels[labels::CASSANDRA_DATACENTER], "dc1");
-        let owner = &child.owner_references()[0];
-        assert_eq!((owner.kind.as_str(), owner.uid.as_str()), ("CassandraDatacenter", "uid-dc1"));
-        assert_eq!((owner.controller, owner.block_owner_deletion), (None, None));
-    }
-
-    #[test]
-    fn nothing_is_made_where_the_cluster_is_silent_or_the_child_is_there() {
-        let job = fleet_job("nightly");
-        assert!(plan(&job, &[pending("eu", "dc1")], &[plane("eu", silent())], "cp").is_empty());
-        let mut view = live(&[datacenter("dc1", 3)]);
-        let entry = pending("eu", "dc1");
-        view.jobs.items.insert(child_key(&job, &entry), Arc::new(MedusaBackupJob::default()));
-        assert!(plan(&job, &[entry], &[plane("eu", view)], "cp").is_empty());
-    }
 }

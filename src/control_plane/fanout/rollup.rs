@@ -1,48 +1,58 @@
-//! From what the data planes show to the run's status. Pure: the order in which news arrive does not
-//! matter.
+//! From what the data planes show to the state of each datacenter in a run. Pure: the order in which news arrive
+//! does not matter.
 
-use jiff::Timestamp;
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{Resource as _, ResourceExt as _};
 
 use super::{
-    apply::{Outcome, Outcomes},
+    Scene,
+    child::{child_key, is_of, place},
     judge::{self, Evidence, Verdict, judge},
-    plan::child_key,
+    rollout::{may_retry, retry_pause},
     select::is_placeholder,
+    write::Outcome,
 };
 use crate::{
     api::{
         Reason,
-        condition::set_condition,
-        fleet::{
-            DatacenterCounts, DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Phase, UnreachablePolicy,
-        },
-        labels, names, size,
+        fleet::{DatacenterRun, Phase, UnreachablePolicy, limit},
+        medusa::MedusaBackupJob,
     },
     control_plane::{
         fleet::{Snapshot, Usable},
-        view::ObjectKey,
+        view::{BackupRecord, ObjectKey},
     },
 };
 
-/// Advances every entry. `finished_since` says since when a child has been seen finished.
-pub(super) fn entries(
-    job: &FleetBackupJob,
+/// How long a child may be missing from a listing before it counts as deleted: one that was just made can be left
+/// out by a listing that began before.
+const MISSING_GRACE: SignedDuration = SignedDuration::from_secs(5);
+
+/// Outcomes by data plane and child.
+pub type Outcomes = HashMap<(String, ObjectKey), Outcome>;
+
+/// Since when a child has been seen finished, or has been missing, by our own clock: the data planes' clocks may
+/// differ from it.
+pub type Noted = HashMap<(String, ObjectKey), Timestamp>;
+
+/// Advances every entry by what is seen and by what became of the writes.
+#[must_use]
+pub fn advance(
+    scene: &Scene<'_>,
     entries: &[DatacenterRun],
-    planes: &[Snapshot],
     outcomes: &Outcomes,
-    finished_since: impl Fn(&str, &ObjectKey) -> Option<Timestamp>,
-    now: Timestamp,
+    noted: &Noted,
 ) -> Vec<DatacenterRun> {
     entries
         .iter()
         .map(|entry| {
             let mut entry = entry.clone();
             if !entry.phase.is_final() {
-                advance(job, &mut entry, planes, outcomes, &finished_since, now);
+                step(scene, &mut entry, outcomes, noted);
                 if entry.phase.is_final() {
-                    entry.finish_time.get_or_insert(Time(now));
+                    finish(&mut entry, scene.now);
                 }
             }
             entry
@@ -50,21 +60,21 @@ pub(super) fn entries(
         .collect()
 }
 
-fn set(entry: &mut DatacenterRun, phase: Phase, reason: Reason, message: Option<String>) {
+/// An entry that is decided keeps when, and nothing it needed only on its way.
+pub(super) fn finish(entry: &mut DatacenterRun, now: Timestamp) {
+    entry.finish_time.get_or_insert(Time(now));
+    entry.created_time = None;
+}
+
+/// Puts an entry into a phase for a reason.
+pub(super) fn set(entry: &mut DatacenterRun, phase: Phase, reason: Reason, message: Option<String>) {
     entry.phase = phase;
     entry.reason = Some(reason.as_str().to_owned());
     entry.message = message;
 }
 
-fn advance(
-    job: &FleetBackupJob,
-    entry: &mut DatacenterRun,
-    planes: &[Snapshot],
-    outcomes: &Outcomes,
-    finished_since: &impl Fn(&str, &ObjectKey) -> Option<Timestamp>,
-    now: Timestamp,
-) {
-    let Some(plane) = planes.iter().find(|p| p.name == entry.data_plane) else {
+fn step(scene: &Scene<'_>, entry: &mut DatacenterRun, outcomes: &Outcomes, noted: &Noted) {
+    let Some(plane) = scene.planes.get(entry.data_plane.as_str()) else {
         let message = "its data plane was unregistered during the run".to_owned();
         set(entry, Phase::Failed, Reason::UnknownDataPlane, Some(message));
         return;
@@ -75,12 +85,12 @@ fn advance(
         Usable::Unreachable { since, why } => {
             let since = since.map(|s| format!(" since {s:.0}")).unwrap_or_default();
             let message = format!("data plane `{}` does not answer{since}: {why}", plane.name);
-            wait(job, entry, Reason::DataPlaneUnreachable, message);
+            wait(scene, entry, Reason::DataPlaneUnreachable, message);
             return;
         }
         Usable::NotReady { reason, why } => {
             let message = format!("data plane `{}` is not ready ({reason}): {why}", plane.name);
-            wait(job, entry, Reason::DataPlaneNotReady, message);
+            wait(scene, entry, Reason::DataPlaneNotReady, message);
             return;
         }
     }
@@ -88,52 +98,180 @@ fn advance(
         set(entry, Phase::Pending, Reason::Pending, None);
         return;
     }
-    let key = child_key(job, entry);
-    let place = ObjectKey::new(&entry.namespace, &entry.datacenter);
-    let datacenter = plane.view.datacenters.items.get(&place).map(AsRef::as_ref);
-    let backup = plane.view.backups.items.get(&key).map(AsRef::as_ref);
-    if let Some(child) = plane.view.jobs.items.get(&key) {
-        if child.labels().get(labels::JOB_UID) != job.meta().uid.as_ref() {
-            conflict(entry, &key);
-            return;
-        }
-        let since = finished_since(&plane.name, &key);
-        let evidence = Evidence { job: child, backup, datacenter, finished_since: since };
-        entry.job = Some(key.name);
-        entry.nodes = Some(judge::nodes(&evidence));
-        if let Some(status) = &child.status {
-            entry.start_time.clone_from(&status.start_time);
-        }
-        match judge(&evidence, now) {
-            Verdict::Running { reason, message } => set(entry, Phase::Running, reason, message),
-            Verdict::Failed { reason, message } => set(entry, Phase::Failed, reason, Some(message)),
-            Verdict::Succeeded => {
-                set(entry, Phase::Succeeded, Reason::Succeeded, None);
-                entry.size_bytes = backup.and_then(|b| b.size_bytes);
-                entry.finish_time = child.status.as_ref().and_then(|s| s.finish_time.clone());
-            }
-        }
+    match newest_child(scene, entry, plane) {
+        Some((attempt, key, child)) => seen(scene, entry, plane, (attempt, &key, child), noted),
+        None if entry.phase == Phase::Running => missing(scene, entry, plane, outcomes, noted),
+        None => not_made(scene, entry, plane, outcomes),
+    }
+}
+
+/// The child of the last attempt that has one: an attempt made before a crash may not be in the status yet.
+fn newest_child<'a>(
+    scene: &Scene<'_>,
+    entry: &DatacenterRun,
+    plane: &'a Snapshot,
+) -> Option<(usize, ObjectKey, &'a MedusaBackupJob)> {
+    let find = |attempt: usize| {
+        let key = child_key(scene.job, entry, attempt);
+        plane.view.jobs.items.get(&key).map(|child| (attempt, key, child.as_ref()))
+    };
+    let first = entry.attempts().max(1);
+    let later = (first + 1..).map_while(find).last();
+    later.or_else(|| find(first))
+}
+
+fn backup_of<'a>(plane: &'a Snapshot, key: &ObjectKey) -> Option<&'a BackupRecord> {
+    plane.view.backups.items.get(key).map(AsRef::as_ref)
+}
+
+/// The child is there.
+fn seen(
+    scene: &Scene<'_>,
+    entry: &mut DatacenterRun,
+    plane: &Snapshot,
+    (attempt, key, child): (usize, &ObjectKey, &MedusaBackupJob),
+    noted: &Noted,
+) {
+    if !is_of(child, scene.job) {
+        conflict(entry, key);
         return;
     }
+    if entry.attempts() >= attempt && entry.phase == Phase::Pending {
+        return; // That attempt failed; the next one is due after a pause.
+    }
+    made(entry, attempt, key, scene.now);
+    let backup = backup_of(plane, key);
+    let evidence = Evidence {
+        job: child,
+        backup,
+        datacenter: plane.view.datacenters.items.get(&place(entry)).map(AsRef::as_ref),
+        finished_since: noted.get(&(plane.name.clone(), key.clone())).copied(),
+    };
+    entry.nodes = Some(judge::nodes(&evidence));
+    if let Some(status) = &child.status {
+        entry.start_time.clone_from(&status.start_time);
+    }
+    match judge(&evidence, scene.now) {
+        Verdict::Running { reason, message } => {
+            set(entry, Phase::Running, reason, message);
+            time_out(scene, entry);
+        }
+        Verdict::Failed { reason, message } => failed(scene, entry, reason, message),
+        Verdict::Succeeded => {
+            succeeded(entry, backup);
+            entry.finish_time = child.status.as_ref().and_then(|s| s.finish_time.clone());
+        }
+    }
+}
+
+/// A child was made, now or earlier.
+fn made(entry: &mut DatacenterRun, attempt: usize, key: &ObjectKey, now: Timestamp) {
+    if entry.attempts() < attempt {
+        entry.attempts = i64::try_from(attempt).unwrap_or(i64::MAX);
+        entry.created_time = Some(Time(now));
+        entry.start_time = None;
+        entry.finish_time = None;
+    }
+    entry.job = Some(key.name.clone());
+    entry.attempts = entry.attempts.max(1);
+    entry.created_time.get_or_insert(Time(now));
+}
+
+fn succeeded(entry: &mut DatacenterRun, backup: Option<&BackupRecord>) {
+    set(entry, Phase::Succeeded, Reason::Succeeded, None);
+    entry.size_bytes = backup.and_then(|b| b.size_bytes);
+}
+
+/// An attempt failed. What may go better the next time is tried again while the run allows it.
+fn failed(scene: &Scene<'_>, entry: &mut DatacenterRun, reason: Reason, message: String) {
+    let worth_it =
+        matches!(reason, Reason::NodesFailed | Reason::BackupIncomplete | Reason::MedusaBackupMissing);
+    let attempts = entry.attempts();
+    if !worth_it || scene.job.spec.is_cancelled() || !may_retry(&scene.job.spec.rollout(), attempts) {
+        set(entry, Phase::Failed, reason, Some(message));
+        return;
+    }
+    let at = scene.now.saturating_add(retry_pause(attempts)).unwrap_or(Timestamp::MAX);
+    let message = format!("attempt {attempts} failed ({reason}): {message}; the next one follows at {at:.0}");
+    set(entry, Phase::Pending, Reason::AwaitingRetry, Some(message));
+    entry.finish_time = Some(Time(scene.now));
+    entry.created_time = None;
+}
+
+/// An attempt that takes longer than allowed is given up. It may still be going on: Medusa cannot stop a backup, so
+/// no other attempt is made beside it.
+fn time_out(scene: &Scene<'_>, entry: &mut DatacenterRun) {
+    let (Some(end), Some(seconds)) = (times_out_at(scene, entry), timeout(scene)) else { return };
+    if scene.now < end {
+        return;
+    }
+    let message = format!(
+        "not over within {} s (`spec.rollout.datacenterTimeoutSeconds`); it may still be going on",
+        seconds.as_secs()
+    );
+    set(entry, Phase::Failed, Reason::DeadlineExceeded, Some(message));
+}
+
+fn timeout(scene: &Scene<'_>) -> Option<SignedDuration> {
+    let seconds = limit(scene.job.spec.rollout().datacenter_timeout_seconds)?;
+    i64::try_from(seconds).ok().map(SignedDuration::from_secs)
+}
+
+/// When the attempt under way is given up.
+#[must_use]
+pub fn times_out_at(scene: &Scene<'_>, entry: &DatacenterRun) -> Option<Timestamp> {
+    let since = entry.created_time.as_ref().filter(|_| entry.phase == Phase::Running)?.0;
+    since.checked_add(timeout(scene)?).ok()
+}
+
+/// The child was made and is not there.
+fn missing(
+    scene: &Scene<'_>,
+    entry: &mut DatacenterRun,
+    plane: &Snapshot,
+    outcomes: &Outcomes,
+    noted: &Noted,
+) {
+    let key = child_key(scene.job, entry, entry.attempts().max(1));
+    let at = (plane.name.clone(), key.clone());
+    if outcomes.get(&at) == Some(&Outcome::There) {
+        return; // Just made; the view will show it.
+    }
+    let backup = backup_of(plane, &key);
+    if backup.is_some_and(|b| b.status == "SUCCESS" && b.finished_nodes == b.total_nodes) {
+        succeeded(entry, backup);
+    } else if outcomes.get(&at) == Some(&Outcome::Withdrawn) || scene.job.spec.is_cancelled() {
+        cancelled(entry, "cancelled before its data plane had begun with it");
+    } else if noted.get(&at).is_some_and(|since| scene.now.duration_since(*since) >= MISSING_GRACE) {
+        let message = format!("MedusaBackupJob {key} was deleted before it finished");
+        set(entry, Phase::Failed, Reason::JobDeleted, Some(message));
+    }
+}
+
+/// An entry a cancelled run does not go on with.
+pub(super) fn cancelled(entry: &mut DatacenterRun, why: &str) {
+    set(entry, Phase::Cancelled, Reason::Cancelled, Some(why.to_owned()));
+}
+
+/// The next attempt has not been made.
+fn not_made(scene: &Scene<'_>, entry: &mut DatacenterRun, plane: &Snapshot, outcomes: &Outcomes) {
+    let attempt = entry.attempts() + 1;
+    let key = child_key(scene.job, entry, attempt);
     match outcomes.get(&(plane.name.clone(), key.clone())) {
-        Some(Outcome::There(_)) => entry.job = Some(key.name),
+        Some(Outcome::There) => {
+            made(entry, attempt, &key, scene.now);
+            set(entry, Phase::Running, Reason::JobCreated, None);
+        }
         Some(Outcome::Conflict) => conflict(entry, &key),
         Some(Outcome::NotNow(reason, message)) => set(entry, Phase::Pending, *reason, Some(message.clone())),
-        None if entry.job.is_some() => {
-            let complete = backup.is_some_and(|b| b.status == "SUCCESS" && b.finished_nodes == b.total_nodes);
-            if complete {
-                set(entry, Phase::Succeeded, Reason::Succeeded, None);
-                entry.size_bytes = backup.and_then(|b| b.size_bytes);
-            } else {
-                let message = format!("MedusaBackupJob {key} was deleted before it finished");
-                set(entry, Phase::Failed, Reason::JobDeleted, Some(message));
-            }
-        }
-        None if datacenter.is_none() => {
-            let message = format!("CassandraDatacenter {place} does not exist any more");
+        Some(Outcome::Withdrawn) | None if !plane.view.datacenters.items.contains_key(&place(entry)) => {
+            let message = format!("CassandraDatacenter {} does not exist any more", place(entry));
             set(entry, Phase::Failed, Reason::DatacenterNotFound, Some(message));
         }
-        None => set(entry, Phase::Pending, Reason::Pending, None),
+        Some(Outcome::Withdrawn) | None if entry.attempts() == 0 => {
+            set(entry, Phase::Pending, Reason::Pending, None);
+        }
+        Some(Outcome::Withdrawn) | None => {}
     }
 }
 
@@ -144,247 +282,99 @@ fn conflict(entry: &mut DatacenterRun, key: &ObjectKey) {
 
 /// A data plane cannot be used. What was started there goes on without us and is awaited whatever the
 /// policy: silence is no failure. What was not started follows the policy.
-fn wait(job: &FleetBackupJob, entry: &mut DatacenterRun, reason: Reason, message: String) {
-    let phase = match (entry.phase, job.spec.unreachable_policy) {
-        (Phase::Pending, UnreachablePolicy::Skip) if entry.job.is_none() => Phase::Skipped,
-        (Phase::Pending, UnreachablePolicy::Fail) if entry.job.is_none() => Phase::Failed,
+fn wait(scene: &Scene<'_>, entry: &mut DatacenterRun, reason: Reason, message: String) {
+    if entry.phase == Phase::Pending && entry.attempts() > 0 {
+        return; // Why its last attempt failed is worth more.
+    }
+    let phase = match (entry.phase, scene.job.spec.unreachable_policy) {
+        (Phase::Pending, UnreachablePolicy::Skip) => Phase::Skipped,
+        (Phase::Pending, UnreachablePolicy::Fail) => Phase::Failed,
         (phase, _) => phase,
     };
     set(entry, phase, reason, Some(message));
-}
-
-/// Sums the entries up into the run's status.
-#[must_use]
-pub fn summarize(
-    job: &FleetBackupJob,
-    entries: Vec<DatacenterRun>,
-    invalid: Option<&str>,
-    now: Timestamp,
-) -> FleetBackupJobStatus {
-    let old = job.status.clone().unwrap_or_default();
-    let counts = count(&entries);
-    let phase = phase(&counts, &entries, invalid);
-    let starts = || entries.iter().filter_map(|e| e.start_time.as_ref()).map(|t| t.0);
-    let skew = starts().max().zip(starts().min()).map(|(last, first)| last.duration_since(first).as_secs());
-    let bytes: Vec<i64> = entries.iter().filter_map(|e| e.size_bytes).collect();
-    let mut points: Vec<String> = entries
-        .iter()
-        .filter(|e| e.phase == Phase::Succeeded)
-        .filter_map(|e| {
-            let (point, _) = names::restore_point(e.job.as_deref()?, &e.datacenter);
-            Some(names::fleet_backup(&point, &e.cluster))
-        })
-        .collect();
-    points.sort();
-    points.dedup();
-    let decided = counts.succeeded + counts.failed + counts.skipped;
-    let mut status = FleetBackupJobStatus {
-        observed_generation: job.metadata.generation,
-        phase: Some(phase),
-        start_time: old.start_time.or(Some(Time(now))),
-        finish_time: if phase.is_final() { old.finish_time.or(Some(Time(now))) } else { None },
-        start_skew_seconds: skew,
-        counts: Some(counts),
-        done: Some(format!("{decided}/{}", counts.total)),
-        size: (!bytes.is_empty()).then(|| size::humanize(size::total(&bytes))),
-        datacenters: entries,
-        restore_points: points,
-        conditions: old.conditions,
-    };
-    let (complete, reason, message) = explain(phase, &status, invalid);
-    set_condition(
-        &mut status.conditions,
-        "Complete",
-        complete,
-        reason,
-        message,
-        job.metadata.generation,
-        now,
-    );
-    status
-}
-
-fn count(entries: &[DatacenterRun]) -> DatacenterCounts {
-    let mut counts = DatacenterCounts::default();
-    for entry in entries {
-        counts.total += 1;
-        *match entry.phase {
-            Phase::Pending => &mut counts.pending,
-            Phase::Running => &mut counts.running,
-            Phase::Succeeded => &mut counts.succeeded,
-            Phase::Failed | Phase::PartiallyFailed => &mut counts.failed,
-            Phase::Skipped => &mut counts.skipped,
-        } += 1;
+    if phase == Phase::Running {
+        time_out(scene, entry);
     }
-    counts
-}
-
-fn phase(counts: &DatacenterCounts, entries: &[DatacenterRun], invalid: Option<&str>) -> Phase {
-    if invalid.is_some() || counts.total == 0 {
-        return Phase::Failed;
-    }
-    if counts.pending + counts.running > 0 {
-        let started = counts.running > 0 || counts.succeeded > 0 || entries.iter().any(|e| e.job.is_some());
-        return if started { Phase::Running } else { Phase::Pending };
-    }
-    match (counts.succeeded, counts.failed) {
-        (0, _) => Phase::Failed,
-        (_, 0) => Phase::Succeeded,
-        _ => Phase::PartiallyFailed,
-    }
-}
-
-fn explain(
-    phase: Phase,
-    status: &FleetBackupJobStatus,
-    invalid: Option<&str>,
-) -> (Option<bool>, Reason, String) {
-    if let Some(message) = invalid {
-        return (Some(false), Reason::InvalidSelector, message.to_owned());
-    }
-    let counts = status.counts.unwrap_or_default();
-    if counts.total == 0 {
-        let message = "`spec.selector` matches no datacenter in any registered data plane; see `kubectl medusa clusters`";
-        return (Some(false), Reason::NoDatacenters, message.to_owned());
-    }
-    let said = |wanted: &[Phase]| {
-        let parts: Vec<String> = status
-            .datacenters
-            .iter()
-            .filter(|e| wanted.contains(&e.phase))
-            .filter_map(|e| e.message.as_ref().map(|m| format!("{}: {m}", place(e))))
-            .take(5)
-            .collect();
-        if parts.is_empty() { String::new() } else { format!("; {}", parts.join("; ")) }
-    };
-    match phase {
-        Phase::Succeeded => {
-            let left = if counts.skipped > 0 {
-                format!(", {} left out{}", counts.skipped, said(&[Phase::Skipped]))
-            } else {
-                String::new()
-            };
-            (
-                Some(true),
-                Reason::Succeeded,
-                format!("{} of {} datacenters backed up{left}", counts.succeeded, counts.total),
-            )
-        }
-        Phase::Failed | Phase::PartiallyFailed | Phase::Skipped => {
-            let reason =
-                if phase == Phase::PartiallyFailed { Reason::PartiallyFailed } else { Reason::Failed };
-            let message = format!(
-                "{} of {} datacenters backed up, {} failed, {} left out{}",
-                counts.succeeded,
-                counts.total,
-                counts.failed,
-                counts.skipped,
-                said(&[Phase::Failed, Phase::Skipped])
-            );
-            (Some(false), reason, message)
-        }
-        Phase::Pending | Phase::Running => {
-            let silent = status.datacenters.iter().any(|e| {
-                !e.phase.is_final() && e.reason.as_deref() == Some(Reason::DataPlaneUnreachable.as_str())
-            });
-            let reason = if silent { Reason::DataPlaneUnreachable } else { Reason::Running };
-            let message = format!(
-                "{} of {} datacenters decided{}",
-                counts.succeeded + counts.failed + counts.skipped,
-                counts.total,
-                said(&[Phase::Pending])
-            );
-            (None, reason, message)
-        }
-    }
-}
-
-fn place(entry: &DatacenterRun) -> String {
-    [entry.data_plane.as_str(), entry.namespace.as_str(), entry.datacenter.as_str()]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join("/")
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::{
-        api::medusa::MedusaBackupJob,
+        api::fleet::FleetBackupJob,
         control_plane::{
-            fanout::tests::{datacenter, fleet_job, live, pending, plane, silent},
-            view::{BackupRecord, View},
+            fanout::tests::{datacenter, fleet_job, live, made, pending, plane, scene, silent},
+            view::View,
         },
     };
 
-    fn now() -> Timestamp {
-        Timestamp::from_second(1_000_000).unwrap()
+    fn begun(job: &FleetBackupJob, entry: &DatacenterRun) -> DatacenterRun {
+        DatacenterRun {
+            phase: Phase::Running,
+            job: Some(child_key(job, entry, 1).name),
+            attempts: 1,
+            created_time: Some(Time(Timestamp::UNIX_EPOCH)),
+            ..entry.clone()
+        }
     }
 
-    fn child(job: &FleetBackupJob, entry: &DatacenterRun, status: serde_json::Value) -> MedusaBackupJob {
-        let key = child_key(job, entry);
-        serde_json::from_value(json!({
-            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackupJob",
-            "metadata": {"name": key.name, "namespace": key.namespace, "labels": {labels::JOB_UID: job.uid()}},
-            "spec": {"cassandraDatacenter": entry.datacenter}, "status": status
-        }))
-        .unwrap()
-    }
-
-    fn done_view(job: &FleetBackupJob, entry: &DatacenterRun) -> View {
-        let mut view = live(&[datacenter("dc1", 1)]);
-        let key = child_key(job, entry);
-        let status = json!({"startTime": "1970-01-01T00:00:00Z", "finishTime": "1970-01-01T00:00:09Z", "finished": ["a"]});
-        view.jobs.items.insert(key.clone(), Arc::new(child(job, entry, status)));
-        let backup = BackupRecord {
+    fn good() -> Arc<BackupRecord> {
+        Arc::new(BackupRecord {
             status: "SUCCESS".into(),
             total_nodes: 1,
             finished_nodes: 1,
             size_bytes: Some(2048),
             ..BackupRecord::default()
-        };
-        view.backups.items.insert(key, Arc::new(backup));
+        })
+    }
+
+    fn ended(failed: &[&str]) -> Value {
+        let finished: &[&str] = if failed.is_empty() { &["a"] } else { &[] };
+        json!({"startTime": "1970-01-01T00:00:00Z", "finishTime": "1970-01-01T00:00:09Z", "finished": finished,
+            "failed": failed})
+    }
+
+    fn view_with(job: &FleetBackupJob, entry: &DatacenterRun, children: &[(usize, Value)]) -> View {
+        let mut view = live(&[datacenter("dc1", 1)]);
+        for (attempt, status) in children {
+            let (key, child) = made(job, entry, *attempt, status.clone());
+            view.jobs.items.insert(key, child);
+        }
         view
     }
 
-    fn roll(job: &FleetBackupJob, list: &[DatacenterRun], planes: &[Snapshot]) -> FleetBackupJobStatus {
-        let advanced = entries(job, list, planes, &Outcomes::new(), |_, _| Some(now()), now());
-        summarize(job, advanced, None, now())
+    fn at(job: &FleetBackupJob, entry: &DatacenterRun, view: View, second: i64) -> DatacenterRun {
+        let planes = [plane("eu", view)];
+        let scene = scene(job, &planes, second);
+        advance(&scene, std::slice::from_ref(entry), &Outcomes::new(), &Noted::new()).remove(0)
+    }
+
+    fn said(entry: &DatacenterRun) -> (Phase, &str) {
+        (entry.phase, entry.reason.as_deref().unwrap_or_default())
     }
 
     #[test]
-    fn a_proven_backup_succeeds_and_names_its_restore_point() {
-        let job = fleet_job("nightly");
-        let entry = pending("eu", "dc1");
-        let status = roll(&job, std::slice::from_ref(&entry), &[plane("eu", done_view(&job, &entry))]);
-        assert_eq!(status.phase, Some(Phase::Succeeded));
-        assert_eq!(status.done.as_deref(), Some("1/1"));
-        assert_eq!(status.size.as_deref(), Some("2.00 KB"));
-        assert_eq!(status.restore_points, ["nightly-0b1c2d3e.shop.ns.eu"]);
+    fn a_proven_backup_succeeds() {
+        let (job, entry) = (fleet_job("nightly"), pending("eu", "dc1"));
+        let mut view = view_with(&job, &entry, &[(1, ended(&[]))]);
+        view.backups.items.insert(child_key(&job, &entry, 1), good());
+        let entry = at(&job, &entry, view, 10);
+        assert_eq!(said(&entry), (Phase::Succeeded, "Succeeded"));
+        assert_eq!((entry.attempts, entry.size_bytes, entry.created_time), (1, Some(2048), None));
     }
 
     #[test]
     fn a_silent_cluster_is_waited_for_and_neither_failed_nor_forgotten() {
-        let job = fleet_job("nightly");
-        let mut running = pending("eu", "dc1");
-        running.phase = Phase::Running;
-        running.job = Some("nightly-dc1-0b1c2d3e".into());
+        let mut job = fleet_job("nightly");
+        let entry = begun(&job, &pending("eu", "dc1"));
         for policy in [UnreachablePolicy::Wait, UnreachablePolicy::Skip, UnreachablePolicy::Fail] {
-            let mut job = job.clone();
             job.spec.unreachable_policy = policy;
-            let status = roll(&job, std::slice::from_ref(&running), &[plane("eu", silent())]);
-            assert_eq!(status.phase, Some(Phase::Running), "{policy:?}");
-            let entry = &status.datacenters[0];
-            assert_eq!(
-                (entry.phase, entry.reason.as_deref()),
-                (Phase::Running, Some("DataPlaneUnreachable"))
-            );
+            let entry = at(&job, &entry, silent(), 1_000_000);
+            assert_eq!(said(&entry), (Phase::Running, "DataPlaneUnreachable"), "{policy:?}");
         }
     }
 
@@ -397,58 +387,93 @@ mod tests {
         ] {
             let mut job = fleet_job("nightly");
             job.spec.unreachable_policy = policy;
-            let status = roll(&job, &[pending("eu", "dc1")], &[plane("eu", silent())]);
-            assert_eq!(status.datacenters[0].phase, phase);
+            assert_eq!(at(&job, &pending("eu", "dc1"), silent(), 0).phase, phase);
         }
     }
 
     #[test]
     fn a_strangers_object_is_a_conflict() {
-        let job = fleet_job("nightly");
-        let entry = pending("eu", "dc1");
+        let (job, entry) = (fleet_job("nightly"), pending("eu", "dc1"));
         let mut view = live(&[datacenter("dc1", 1)]);
-        view.jobs.items.insert(child_key(&job, &entry), Arc::new(MedusaBackupJob::default()));
-        let status = roll(&job, &[entry], &[plane("eu", view)]);
-        assert_eq!(status.datacenters[0].reason.as_deref(), Some("NameConflict"));
-        assert_eq!(status.phase, Some(Phase::Failed));
+        view.jobs.items.insert(child_key(&job, &entry, 1), Arc::new(MedusaBackupJob::default()));
+        assert_eq!(said(&at(&job, &entry, view, 0)), (Phase::Failed, "NameConflict"));
     }
 
     #[test]
-    fn a_child_that_vanished_fails_unless_its_backup_is_there() {
+    fn a_child_that_vanished_fails_after_a_moment_unless_its_backup_is_there() {
         let job = fleet_job("nightly");
-        let mut entry = pending("eu", "dc1");
-        entry.phase = Phase::Running;
-        entry.job = Some(child_key(&job, &entry).name);
-        let status = roll(&job, std::slice::from_ref(&entry), &[plane("eu", live(&[datacenter("dc1", 1)]))]);
-        assert_eq!(status.datacenters[0].reason.as_deref(), Some("JobDeleted"));
-        let mut view = done_view(&job, &entry);
-        view.jobs.items.clear();
-        assert_eq!(roll(&job, &[entry], &[plane("eu", view)]).phase, Some(Phase::Succeeded));
+        let entry = begun(&job, &pending("eu", "dc1"));
+        let planes = [plane("eu", live(&[datacenter("dc1", 1)]))];
+        let noted = Noted::from([(("eu".to_owned(), child_key(&job, &entry, 1)), Timestamp::UNIX_EPOCH)]);
+        let look = |second| {
+            advance(&scene(&job, &planes, second), std::slice::from_ref(&entry), &Outcomes::new(), &noted)
+                .remove(0)
+        };
+        assert_eq!(look(4).phase, Phase::Running);
+        assert_eq!(said(&look(5)), (Phase::Failed, "JobDeleted"));
+        let mut view = live(&[datacenter("dc1", 1)]);
+        view.backups.items.insert(child_key(&job, &entry, 1), good());
+        assert_eq!(at(&job, &entry, view, 5).phase, Phase::Succeeded);
     }
 
     #[test]
-    fn nothing_selected_is_a_failure_with_a_reason() {
-        let status = summarize(&fleet_job("nightly"), Vec::new(), None, now());
-        assert_eq!(status.phase, Some(Phase::Failed));
-        assert_eq!(status.conditions[0].reason, "NoDatacenters");
-        let status = summarize(&fleet_job("nightly"), Vec::new(), Some("`x` cannot be read"), now());
-        assert_eq!(status.conditions[0].reason, "InvalidSelector");
+    fn a_failed_attempt_is_followed_by_another_under_a_new_name_until_they_are_used_up() {
+        let mut job = fleet_job("nightly");
+        job.spec.rollout = serde_json::from_value(json!({"retriesPerDatacenter": 1})).unwrap();
+        let first = begun(&job, &pending("eu", "dc1"));
+        let failed = at(&job, &first, view_with(&job, &first, &[(1, ended(&["a"]))]), 100);
+        assert_eq!(said(&failed), (Phase::Pending, "AwaitingRetry"));
+        assert!(failed.message.as_ref().unwrap().contains("attempt 1 failed (NodesFailed)"));
+        let later = at(&job, &failed, view_with(&job, &first, &[(1, ended(&["a"]))]), 105);
+        assert_eq!(later, failed, "until its time comes nothing changes");
+
+        let view = view_with(&job, &first, &[(1, ended(&["a"])), (2, json!({}))]);
+        let second = at(&job, &failed, view.clone(), 110);
+        assert_eq!(said(&second), (Phase::Running, "JobCreated"));
+        assert_eq!(second.attempts, 2);
+        assert!(second.job.as_ref().unwrap().contains("-r2x"));
+        assert_eq!(second.created_time, Some(Time(Timestamp::from_second(110).unwrap())));
+        assert_eq!(at(&job, &first, view, 110).attempts, 2, "made before a crash, found again");
+
+        let view = view_with(&job, &first, &[(1, ended(&["a"])), (2, ended(&["a"]))]);
+        let last = at(&job, &second, view.clone(), 120);
+        assert_eq!(said(&last), (Phase::Failed, "NodesFailed"));
+        job.spec.cancel = Some(true);
+        job.spec.rollout = serde_json::from_value(json!({"retriesPerDatacenter": 9})).unwrap();
+        assert_eq!(at(&job, &second, view, 120).phase, Phase::Failed, "a cancelled run tries nothing again");
     }
 
-    proptest! {
-        #[test]
-        fn the_verdict_does_not_depend_on_the_order(phases in proptest::collection::vec(0_u8..5, 1..12), turn in 0_usize..12) {
-            let list: Vec<DatacenterRun> = phases.iter().enumerate().map(|(n, p)| DatacenterRun {
-                phase: [Phase::Pending, Phase::Running, Phase::Succeeded, Phase::Failed, Phase::Skipped][usize::from(*p)],
-                ..pending("eu", &format!("dc{n}"))
-            }).collect();
-            let mut turned = list.clone();
-            turned.rotate_left(turn % list.len());
-            let job = fleet_job("nightly");
-            let (a, b) = (summarize(&job, list, None, now()), summarize(&job, turned, None, now()));
-            prop_assert_eq!((a.phase, a.counts), (b.phase, b.counts));
-            let counts = a.counts.unwrap();
-            prop_assert_eq!(counts.pending + counts.running + counts.succeeded + counts.failed + counts.skipped, counts.total);
-        }
+    #[test]
+    fn an_attempt_that_takes_too_long_is_given_up_and_not_repeated() {
+        let mut job = fleet_job("nightly");
+        job.spec.rollout =
+            serde_json::from_value(json!({"datacenterTimeoutSeconds": 60, "retriesPerDatacenter": 3}))
+                .unwrap();
+        let entry = begun(&job, &pending("eu", "dc1"));
+        let view = view_with(
+            &job,
+            &entry,
+            &[(1, json!({"startTime": "1970-01-01T00:00:00Z", "inProgress": ["a"]}))],
+        );
+        assert_eq!(at(&job, &entry, view.clone(), 59).phase, Phase::Running);
+        assert_eq!(said(&at(&job, &entry, view, 60)), (Phase::Failed, "DeadlineExceeded"));
+        assert_eq!(
+            said(&at(&job, &entry, silent(), 60)),
+            (Phase::Failed, "DeadlineExceeded"),
+            "silent or not"
+        );
+    }
+
+    #[test]
+    fn a_status_that_was_shortened_goes_on_where_it_stood() {
+        let job = fleet_job("nightly");
+        let entry = begun(&job, &pending("eu", "dc1"));
+        let short = DatacenterRun { job: None, start_time: None, nodes: None, ..entry.clone() };
+        let view = view_with(
+            &job,
+            &entry,
+            &[(1, json!({"startTime": "1970-01-01T00:00:02Z", "inProgress": ["a"]}))],
+        );
+        assert_eq!(at(&job, &short, view.clone(), 30), at(&job, &entry, view, 30));
     }
 }

@@ -5,27 +5,41 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::grouping::{ClusterId, cluster_of};
+use super::{
+    digest::{Digest, Newest},
+    grouping::{ClusterId, cluster_of},
+    protection::{self, Evidence},
+};
 use crate::{
     api::{
         Reason,
         cassandra::CassandraDatacenter,
         condition::set_condition,
-        fleet::{ClusterDatacenter, FleetBackupStatus, FleetClusterStatus, MedusaState},
+        fleet::{ClusterDatacenter, FleetClusterStatus, MedusaState},
     },
-    control_plane::fleet::Snapshot,
+    control_plane::{fleet::Snapshot, schedules::expectation::Expectation},
 };
 
-/// Computes every cluster, by FleetCluster name. `not_found` holds datacenters that are listed and not there. `old` holds the published ones: what they say about data
-/// planes that have not been listed since the start is carried over. `objective` is the age above which
-/// the newest complete restore point no longer protects.
+/// What there is to say about clusters besides their datacenters.
+#[derive(Debug)]
+pub struct Findings<'a> {
+    /// Datacenters that a K8ssandraCluster lists and no data plane shows.
+    pub not_found: Vec<(ClusterId, ClusterDatacenter)>,
+    /// Their restore points in short.
+    pub digests: &'a BTreeMap<String, Digest>,
+    /// What schedules promise them.
+    pub expected: &'a BTreeMap<String, Expectation>,
+    /// Age above which the newest complete restore point no longer protects, where no schedule promises one.
+    pub objective: SignedDuration,
+}
+
+/// Computes every cluster, by FleetCluster name. `old` holds the published ones: what they say about data
+/// planes that have not been listed since the start is carried over.
 #[must_use]
 pub fn clusters(
     planes: &[Snapshot],
-    not_found: Vec<(ClusterId, ClusterDatacenter)>,
-    points: &BTreeMap<String, FleetBackupStatus>,
+    findings: &Findings<'_>,
     old: &BTreeMap<String, FleetClusterStatus>,
-    objective: SignedDuration,
     now: Timestamp,
 ) -> BTreeMap<String, FleetClusterStatus> {
     let mut found: BTreeMap<ClusterId, Vec<ClusterDatacenter>> = BTreeMap::new();
@@ -38,8 +52,8 @@ pub fn clusters(
             found.entry(cluster).or_default().push(entry);
         }
     }
-    for (cluster, entry) in not_found {
-        found.entry(cluster).or_default().push(entry);
+    for (cluster, entry) in &findings.not_found {
+        found.entry(cluster.clone()).or_default().push(entry.clone());
     }
     let unasked: BTreeSet<&str> =
         planes.iter().filter(|p| !p.view.datacenters.synced).map(|p| p.name.as_str()).collect();
@@ -56,7 +70,7 @@ pub fn clusters(
         .into_iter()
         .map(|(id, datacenters)| {
             let before = old.get(&id.name).cloned().unwrap_or_default();
-            let status = summarize(&id, datacenters, points, before, objective, now);
+            let status = summarize(&id, datacenters, findings, before, now);
             (id.name, status)
         })
         .collect()
@@ -80,52 +94,47 @@ fn describe(datacenter: &CassandraDatacenter, plane: &Snapshot) -> ClusterDatace
 fn summarize(
     id: &ClusterId,
     mut datacenters: Vec<ClusterDatacenter>,
-    points: &BTreeMap<String, FleetBackupStatus>,
+    findings: &Findings<'_>,
     old: FleetClusterStatus,
-    objective: SignedDuration,
     now: Timestamp,
 ) -> FleetClusterStatus {
-    let own: Vec<(&String, &FleetBackupStatus)> =
-        points.iter().filter(|(_, p)| p.cluster == id.name).collect();
+    let nothing = Digest::default();
+    let digest = findings.digests.get(&id.name).unwrap_or(&nothing);
     for datacenter in &mut datacenters {
-        let newest = own
-            .iter()
-            .flat_map(|(_, point)| &point.datacenters)
-            .filter(|e| {
-                e.status == "SUCCESS"
-                    && (&e.data_plane, &e.namespace, &e.name)
-                        == (&datacenter.data_plane, &datacenter.namespace, &datacenter.name)
-            })
-            .max_by_key(|e| e.finish_time.as_ref().map(|t| t.0));
-        datacenter.last_backup = newest.and_then(|e| e.medusa_backup.clone());
-        datacenter.last_backup_time = newest.and_then(|e| e.finish_time.clone());
+        let place = (datacenter.data_plane.clone(), datacenter.namespace.clone(), datacenter.name.clone());
+        let Newest { backup, finish, .. } = digest.newest.get(&place).cloned().unwrap_or_default();
+        datacenter.last_backup = backup;
+        datacenter.last_backup_time = finish.map(Time);
     }
     datacenters
         .sort_by(|a, b| (&a.data_plane, &a.namespace, &a.name).cmp(&(&b.data_plane, &b.namespace, &b.name)));
-    let complete: Vec<&(&String, &FleetBackupStatus)> = own.iter().filter(|(_, p)| p.complete).collect();
-    let last = complete.iter().max_by_key(|(_, p)| p.start_time.as_ref().map(|t| t.0));
-    // A restore brings back what was there when the first datacenter took its snapshot.
-    let recovery_point = last.and_then(|(_, p)| p.start_time.as_ref()).map(|t| t.0);
-    let age = recovery_point.map(|t| now.duration_since(t).as_secs().max(0));
+    let expected = findings.expected.get(&id.name).copied().unwrap_or_default();
+    let limit = protection::limit(expected, findings.objective);
+    let recovery_point = digest.last.as_ref().map(|(_, start)| *start);
     let mut status = FleetClusterStatus {
         observed_generation: old.observed_generation,
         k8ssandra_cluster: id.k8ssandra_ref(),
         size: i64::try_from(datacenters.len()).unwrap_or(i64::MAX),
         datacenters,
-        last_complete_backup: last.map(|(name, _)| (*name).clone()),
+        last_complete_backup: digest.last.as_ref().map(|(name, _)| name.clone()),
         recovery_point_time: recovery_point.map(Time),
-        recovery_point_age_seconds: age,
-        restore_points: i64::try_from(complete.len()).unwrap_or(i64::MAX),
+        recovery_point_age_seconds: recovery_point.map(|t| now.duration_since(t).as_secs().max(0)),
+        restore_points: digest.complete,
+        next_scheduled_backup: expected.next.map(Time),
+        expected_interval_seconds: Some(limit.as_secs()),
+        drift: digest.drift.clone(),
         conditions: old.conditions,
     };
-    explain(&mut status, recovery_point, objective, now);
+    let silent = status.datacenters.iter().all(|dc| dc.ready.is_none());
+    let evidence = Evidence { newest: recovery_point, unknown: digest.unknown, silent };
+    explain(&mut status, digest, protection::judge(evidence, limit, now), now);
     status
 }
 
 fn explain(
     status: &mut FleetClusterStatus,
-    recovery_point: Option<Timestamp>,
-    objective: SignedDuration,
+    digest: &Digest,
+    protected: (Option<bool>, Reason, String),
     now: Timestamp,
 ) {
     let generation = status.observed_generation;
@@ -141,29 +150,58 @@ fn explain(
         (false, Reason::MedusaNotDeployed, format!("no `medusa` container in {}", bare.join(", ")))
     };
     set_condition(&mut status.conditions, "MedusaDeployed", Some(deployed), reason, message, generation, now);
-    let limit = objective.as_secs() / 3600;
-    let (protected, reason, message) = match recovery_point {
-        None => (false, Reason::NeverBackedUp, "there is no complete restore point".to_owned()),
-        Some(point) if now.duration_since(point) > objective => (
-            false,
-            Reason::RecoveryPointStale,
-            format!("the newest complete restore point is of {point:.0}, more than {limit} h ago"),
-        ),
-        Some(_) => (
-            true,
-            Reason::RecoveryPointFresh,
-            format!("the newest complete restore point is younger than {limit} h"),
-        ),
-    };
-    set_condition(&mut status.conditions, "Protected", Some(protected), reason, message, generation, now);
+    let (verdict, reason, message) = protected;
+    set_condition(&mut status.conditions, "Protected", verdict, reason, message, generation, now);
+    let (consistent, reason, message) = consistency(status, digest);
+    set_condition(
+        &mut status.conditions,
+        "InventoryConsistent",
+        consistent,
+        reason,
+        message,
+        generation,
+        now,
+    );
+}
+
+/// Whether the data planes agree about the cluster's restore points; unknown while one does not answer and the
+/// others agree.
+fn consistency(status: &FleetClusterStatus, digest: &Digest) -> (Option<bool>, Reason, String) {
+    let mut silent: Vec<&str> =
+        status.datacenters.iter().filter(|dc| dc.ready.is_none()).map(|dc| dc.data_plane.as_str()).collect();
+    silent.dedup();
+    match (digest.drift.first(), silent.is_empty()) {
+        (Some(first), _) => {
+            let message = format!(
+                "{} differences, such as {} in {}/{}/{}: {}; see status.drift",
+                digest.drift_total,
+                first.restore_point,
+                first.data_plane,
+                first.namespace,
+                first.datacenter,
+                first.message
+            );
+            (Some(false), Reason::InventoryDrifted, message)
+        }
+        (None, false) => {
+            let message = format!("no answer from data plane {}", silent.join(", "));
+            (None, Reason::DataPlaneUnreachable, message)
+        }
+        (None, true) => {
+            (Some(true), Reason::InventoryConsistent, "every data plane agrees with the others".to_owned())
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        api::Conditions as _,
-        control_plane::fanout::tests::{datacenter, live, plane, silent},
+        api::{Conditions as _, fleet::InventoryDrift},
+        control_plane::{
+            fanout::tests::{datacenter, live, plane, silent},
+            view::View,
+        },
     };
 
     const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -172,57 +210,92 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn point(cluster: &str, complete: bool, start: i64) -> FleetBackupStatus {
-        FleetBackupStatus {
-            cluster: cluster.into(),
-            complete,
-            start_time: Some(Time(at(start))),
-            ..FleetBackupStatus::default()
+    fn digest(last: Option<i64>) -> Digest {
+        Digest {
+            complete: i64::from(last.is_some()),
+            last: last.map(|start| ("new".to_owned(), at(start))),
+            ..Digest::default()
         }
     }
 
-    fn compute(points: &[(&str, FleetBackupStatus)], now: i64) -> FleetClusterStatus {
-        let planes = [plane("eu", live(&[datacenter("dc1", 3)]))];
-        let points = points.iter().map(|(n, p)| ((*n).to_owned(), p.clone())).collect();
-        clusters(&planes, Vec::new(), &points, &BTreeMap::new(), DAY, at(now)).remove("shop.ns.eu").unwrap()
+    fn compute_with(view: View, digest: Digest, expected: Expectation, now: i64) -> FleetClusterStatus {
+        let old = BTreeMap::from([("shop.ns.eu".to_owned(), published())]);
+        let (name, planes) = ("shop.ns.eu".to_owned(), [plane("eu", view)]);
+        let findings = Findings {
+            not_found: Vec::new(),
+            digests: &BTreeMap::from([(name.clone(), digest)]),
+            expected: &BTreeMap::from([(name.clone(), expected)]),
+            objective: DAY,
+        };
+        clusters(&planes, &findings, &old, at(now)).remove(&name).unwrap()
     }
 
-    fn reason(status: &FleetClusterStatus) -> (bool, String) {
-        let protected = status.conditions.of_type("Protected").unwrap();
-        (protected.status == "True", protected.reason.clone())
+    fn published() -> FleetClusterStatus {
+        let datacenter = ClusterDatacenter {
+            data_plane: "eu".into(),
+            namespace: "ns".into(),
+            name: "dc1".into(),
+            ready: Some(true),
+            ..ClusterDatacenter::default()
+        };
+        FleetClusterStatus { datacenters: vec![datacenter], ..FleetClusterStatus::default() }
+    }
+
+    fn compute(digest: Digest, now: i64) -> FleetClusterStatus {
+        compute_with(live(&[datacenter("dc1", 3)]), digest, Expectation::default(), now)
+    }
+
+    fn condition(status: &FleetClusterStatus, type_: &str) -> (String, String) {
+        let found = status.conditions.of_type(type_).unwrap();
+        (found.status.clone(), found.reason.clone())
     }
 
     #[test]
     fn a_cluster_that_never_had_a_backup_is_not_protected() {
-        assert_eq!(reason(&compute(&[], 0)), (false, "NeverBackedUp".into()));
-        let only_partial = [("p", point("shop.ns.eu", false, 0))];
-        assert_eq!(reason(&compute(&only_partial, 0)), (false, "NeverBackedUp".into()));
+        let status = compute(digest(None), 0);
+        assert_eq!(condition(&status, "Protected"), ("False".into(), "NeverBackedUp".into()));
     }
 
     #[test]
-    fn protection_ends_with_the_objective() {
-        let points = [("p", point("shop.ns.eu", true, 0)), ("other", point("elsewhere", true, 99_999))];
-        assert_eq!(reason(&compute(&points, 86_400)), (true, "RecoveryPointFresh".into()));
-        assert_eq!(reason(&compute(&points, 86_401)), (false, "RecoveryPointStale".into()));
+    fn protection_ends_with_the_objective_or_with_what_schedules_promise() {
+        let fresh = ("True".to_owned(), "RecoveryPointFresh".to_owned());
+        let stale = ("False".to_owned(), "RecoveryPointStale".to_owned());
+        assert_eq!(condition(&compute(digest(Some(0)), 86_400), "Protected"), fresh);
+        assert_eq!(condition(&compute(digest(Some(0)), 86_401), "Protected"), stale);
+        let hourly = Expectation { interval: Some(SignedDuration::from_hours(4)), next: Some(at(9_000)) };
+        let view = || live(&[datacenter("dc1", 3)]);
+        let status = compute_with(view(), digest(Some(0)), hourly, 6 * 3_600);
+        assert_eq!(condition(&status, "Protected"), fresh);
+        assert_eq!(status.expected_interval_seconds, Some(6 * 3_600));
+        assert_eq!(status.next_scheduled_backup.unwrap().0, at(9_000));
+        let status = compute_with(view(), digest(Some(0)), hourly, 6 * 3_600 + 1);
+        assert_eq!(condition(&status, "Protected"), stale);
+        assert_eq!((status.last_complete_backup.as_deref(), status.restore_points), (Some("new"), 1));
     }
 
     #[test]
-    fn the_newest_complete_point_counts() {
-        let points = [
-            ("old", point("shop.ns.eu", true, 10)),
-            ("new", point("shop.ns.eu", true, 20)),
-            ("broken", point("shop.ns.eu", false, 30)),
-        ];
-        let status = compute(&points, 100);
-        assert_eq!(status.last_complete_backup.as_deref(), Some("new"));
-        assert_eq!((status.restore_points, status.recovery_point_age_seconds), (2, Some(80)));
+    fn a_silent_data_plane_keeps_its_datacenters_and_decides_nothing() {
+        let status = compute_with(silent(), digest(Some(0)), Expectation::default(), 999_999);
+        assert_eq!(status.datacenters[0].ready, None);
+        assert_eq!(condition(&status, "Protected"), ("Unknown".into(), "RecoveryPointUnknown".into()));
+        assert_eq!(condition(&status, "InventoryConsistent").0, "Unknown");
+        let old = BTreeMap::from([("shop.ns.eu".to_owned(), status)]);
+        let nothing = Findings {
+            not_found: Vec::new(),
+            digests: &BTreeMap::new(),
+            expected: &BTreeMap::new(),
+            objective: DAY,
+        };
+        assert!(clusters(&[], &nothing, &old, at(0)).is_empty(), "unregistered");
     }
 
     #[test]
-    fn a_silent_data_plane_keeps_its_datacenters() {
-        let old = BTreeMap::from([("shop.ns.eu".to_owned(), compute(&[], 0))]);
-        let now = clusters(&[plane("eu", silent())], Vec::new(), &BTreeMap::new(), &old, DAY, at(0));
-        assert_eq!(now["shop.ns.eu"].datacenters[0].ready, None);
-        assert!(clusters(&[], Vec::new(), &BTreeMap::new(), &old, DAY, at(0)).is_empty(), "unregistered");
+    fn drift_is_named_and_counted() {
+        let drift = InventoryDrift { restore_point: "b1.shop".into(), ..InventoryDrift::default() };
+        let status = compute(Digest { drift: vec![drift], drift_total: 30, ..digest(Some(0)) }, 0);
+        assert_eq!(condition(&status, "InventoryConsistent"), ("False".into(), "InventoryDrifted".into()));
+        let message = &status.conditions.of_type("InventoryConsistent").unwrap().message;
+        assert!(message.contains("30 differences") && message.contains("b1.shop"), "{message}");
+        assert_eq!(condition(&compute(digest(None), 0), "InventoryConsistent").0, "True");
     }
 }

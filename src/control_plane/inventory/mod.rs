@@ -5,8 +5,17 @@
 
 pub mod clusters;
 pub mod deployed;
+pub mod digest;
+pub mod drift;
 pub mod grouping;
+pub mod memo;
+pub mod origin;
 pub mod points;
+#[cfg(test)]
+mod points_tests;
+pub mod protection;
 mod publish;
+pub mod survey;
+pub mod verdict;
 
 pub use publish::{InventoryContext, run};

@@ -6,108 +6,231 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use super::grouping::cluster_of;
+use super::{
+    drift::{Drift, drift},
+    origin::{Origin, SPREAD},
+    survey::{Group, Place, Planes, PublishedPoints},
+    verdict::{is_whole, summarize, topology_matches},
+};
 use crate::{
     api::{
-        Reason,
         cassandra::CassandraDatacenter,
-        condition::set_condition,
         fleet::{BackupOrigin, FleetBackupDatacenter, FleetBackupStatus, NodeCounts},
-        names, size,
+        names,
     },
-    control_plane::{
-        fleet::Snapshot,
-        view::{BackupRecord, ObjectKey, View},
-    },
+    control_plane::view::{BackupRecord, ObjectKey},
 };
 
 /// Status word of a datacenter that has no MedusaBackup in a restore point.
 pub const MISSING: &str = "MISSING";
+/// Status word of a datacenter of which nobody knows whether it has one, and of a MedusaBackup without status.
+pub const UNKNOWN: &str = "UNKNOWN";
 
-/// Whether what a data plane's view holds may be read as its backups: it was listed at least once.
-fn listed(view: &View) -> bool {
-    view.backups.synced && view.datacenters.synced
+/// One restore point.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RestorePoint {
+    /// Name of its FleetBackup.
+    pub name: String,
+    /// What is published about it.
+    pub status: FleetBackupStatus,
+    /// What does not agree about it.
+    pub drift: Vec<Drift>,
 }
 
-/// Data planes whose backups are known, now or from before they fell silent.
-fn known(planes: &[Snapshot]) -> impl Iterator<Item = &Snapshot> {
-    planes.iter().filter(|p| listed(&p.view))
+/// One MedusaBackup's share of a restore point.
+struct Part<'a> {
+    origin: Origin,
+    kind: PartKind<'a>,
 }
 
-type Point = (String, String);
+enum PartKind<'a> {
+    /// A datacenter's backup.
+    Entry(FleetBackupDatacenter),
+    /// A datacenter's backup that only the listing of another one shows, which shares its storage.
+    Stored(Place<'a>),
+}
 
+/// The parts of one restore point.
 #[derive(Default)]
-struct Parts {
-    entries: Vec<FleetBackupDatacenter>,
-    origin: Option<String>,
+pub(super) struct Parts<'a> {
+    /// One per datacenter that has a backup.
+    pub(super) entries: Vec<FleetBackupDatacenter>,
+    /// Datacenters whose backup the storage holds, as another datacenter's listing shows.
+    pub(super) stored: BTreeSet<Place<'a>>,
+    /// What made it.
+    pub(super) origin: Option<BackupOrigin>,
 }
 
-/// Computes every restore point, by FleetBackup name. `old` holds the published ones: what they say about
-/// data planes that have not been listed since the start is carried over.
-#[must_use]
-pub fn restore_points(
-    planes: &[Snapshot],
-    old: &BTreeMap<String, FleetBackupStatus>,
-    now: Timestamp,
-) -> BTreeMap<String, FleetBackupStatus> {
-    let mut points: BTreeMap<Point, Parts> = BTreeMap::new();
-    let mut running: BTreeSet<Point> = BTreeSet::new();
-    let orphans = homes(old);
-    for plane in known(planes) {
-        for (key, record) in &plane.view.backups.items {
-            let place = ObjectKey::new(&key.namespace, &record.datacenter);
-            let datacenter = plane.view.datacenters.items.get(&place).map(AsRef::as_ref);
-            let cluster = match datacenter {
-                Some(datacenter) => cluster_of(plane, datacenter).name,
-                None => home(&orphans, &plane.name, &place),
-            };
-            let (point, origin) = names::restore_point(&key.name, &record.datacenter);
-            let parts = points.entry((cluster, point)).or_default();
-            parts.origin = parts.origin.take().or(origin);
-            parts.entries.push(part(&plane.name, key, record, datacenter));
-        }
-        for (key, job) in &plane.view.jobs.items {
-            let place = ObjectKey::new(&key.namespace, &job.spec.cassandra_datacenter);
-            let unfinished = job.status.as_ref().is_none_or(|s| s.finish_time.is_none());
-            if let (true, Some(datacenter)) = (unfinished, plane.view.datacenters.items.get(&place)) {
-                let (point, _) = names::restore_point(&key.name, &place.name);
-                running.insert((cluster_of(plane, datacenter).name, point));
+impl<'a> Parts<'a> {
+    fn add(&mut self, part: Part<'a>) {
+        match part.kind {
+            PartKind::Entry(entry) => self.entries.push(entry),
+            PartKind::Stored(place) => {
+                self.stored.insert(place);
             }
         }
+        let Origin { job, schedule, .. } = part.origin;
+        if job.is_some() || schedule.is_some() {
+            self.origin = Some(BackupOrigin { job, schedule });
+        }
     }
-    carry_over(&mut points, planes, old);
-    points
-        .into_iter()
-        .map(|((cluster, point), parts)| {
-            let name = names::fleet_backup(&point, &cluster);
-            let is_running = running.contains(&(cluster.clone(), point));
-            let before = old.get(&name).cloned().unwrap_or_default();
-            let status = summarize(&cluster, parts, planes, is_running, before, now);
-            (name, status)
-        })
-        .collect()
+
+    /// One entry per datacenter: its best. A second attempt of a fleet job leaves two.
+    fn settle(&mut self, planes: &Planes<'_>) {
+        self.entries.sort_by(|a, b| {
+            let rank = |e: &FleetBackupDatacenter| {
+                (is_whole(e), e.start_time.as_ref().map(|t| t.0), e.medusa_backup.clone())
+            };
+            place(a).cmp(&place(b)).then_with(|| rank(b).cmp(&rank(a)))
+        });
+        self.entries.dedup_by(|later, first| place(later) == place(first));
+        // A cluster that was registered anew under another name has its backups only once.
+        let there: BTreeSet<(String, String)> = self
+            .entries
+            .iter()
+            .filter(|e| planes.has(&e.data_plane))
+            .map(|e| (e.namespace.clone(), e.name.clone()))
+            .collect();
+        self.entries
+            .retain(|e| planes.has(&e.data_plane) || !there.contains(&(e.namespace.clone(), e.name.clone())));
+    }
 }
 
-/// Where a datacenter that is gone belonged, from the published restore points.
-fn homes(old: &BTreeMap<String, FleetBackupStatus>) -> BTreeMap<(&str, ObjectKey), &str> {
-    old.values()
-        .flat_map(|status| {
-            status.datacenters.iter().map(|dc| {
-                ((dc.data_plane.as_str(), ObjectKey::new(&dc.namespace, &dc.name)), status.cluster.as_str())
+/// Where an entry's datacenter is.
+pub(super) fn place(entry: &FleetBackupDatacenter) -> Place<'_> {
+    Place { plane: &entry.data_plane, namespace: &entry.namespace, name: &entry.name }
+}
+
+/// The restore points of one cluster, by name. What was published about data planes that were not listed since
+/// the start is carried over, and what was published about those that are not registered any more as long as
+/// another datacenter's part is there.
+#[must_use]
+pub fn restore_points(
+    cluster: &str,
+    group: &Group<'_>,
+    planes: &Planes<'_>,
+    published: &PublishedPoints,
+    now: Timestamp,
+) -> Vec<RestorePoint> {
+    let mut points: BTreeMap<String, Parts<'_>> = BTreeMap::new();
+    let mut families: BTreeMap<String, Vec<Part<'_>>> = BTreeMap::new();
+    for part in found(group).chain(carried(group, planes)) {
+        match part.origin.moment {
+            Some(_) => families.entry(part.origin.point.clone()).or_default().push(part),
+            None => points.entry(part.origin.point.clone()).or_default().add(part),
+        }
+    }
+    for parts in families.into_values() {
+        for (name, slot) in slots(parts, cluster, published) {
+            points.insert(name, slot);
+        }
+    }
+    let running: BTreeSet<String> =
+        group.unfinished.iter().map(|job| names::restore_point(job.name, job.datacenter).0).collect();
+    points
+        .into_iter()
+        .filter_map(|(point, mut parts)| {
+            parts.settle(planes);
+            let seen = parts.entries.iter().any(|e| planes.has(&e.data_plane)) || !parts.stored.is_empty();
+            seen.then(|| {
+                let name = names::fleet_backup(&point, cluster);
+                let old = published.get(&name).and_then(|b| b.status.as_ref());
+                let status = summarize(cluster, &parts, group, planes, running.contains(&point), old, now);
+                let drift = drift(&name, &status, &parts.stored, group, planes);
+                RestorePoint { name, status, drift }
             })
         })
         .collect()
 }
 
-fn home(homes: &BTreeMap<(&str, ObjectKey), &str>, plane: &str, place: &ObjectKey) -> String {
-    match homes.get(&(plane, place.clone())) {
-        Some(cluster) => (*cluster).to_owned(),
-        // Its cluster is not known any more, so it stands for itself.
-        None => names::dns_name(&format!("{}.{}.{plane}", place.name, place.namespace)),
-    }
+fn found<'a>(group: &'a Group<'a>) -> impl Iterator<Item = Part<'a>> {
+    group.found.iter().map(|found| {
+        let record = found.record.as_ref();
+        let own = found.site.map(|site| site.datacenter.display_name());
+        let foreign = own.is_some_and(|own| {
+            !record.node_datacenters.is_empty() && !record.node_datacenters.contains(&own)
+        });
+        let owner = group
+            .sites
+            .iter()
+            .filter(|_| foreign)
+            .find(|site| record.node_datacenters.contains(&site.datacenter.display_name()));
+        let datacenter = owner.map_or(record.datacenter.as_str(), |site| site.place.name);
+        let origin = Origin::of(&found.key.name, datacenter, record.start_time);
+        let kind = match owner {
+            Some(site) => PartKind::Stored(site.place),
+            None => PartKind::Entry(entry(
+                found.plane,
+                found.key,
+                record,
+                found.site.map(|site| site.datacenter.as_ref()).filter(|_| !foreign),
+            )),
+        };
+        Part { origin, kind }
+    })
 }
 
-fn part(
+fn carried<'a>(group: &'a Group<'a>, planes: &Planes<'_>) -> impl Iterator<Item = Part<'a>> {
+    let entries = group.published.iter().filter_map(|p| p.status.as_ref()).flat_map(|s| &s.datacenters);
+    entries.filter_map(|entry| {
+        let backup = entry.medusa_backup.as_ref()?;
+        let gone = !planes.has(&entry.data_plane);
+        if !gone && !planes.is_unasked(&entry.data_plane) {
+            return None;
+        }
+        let origin = Origin::of(backup, &entry.name, entry.start_time.as_ref().map(|t| t.0));
+        let topology_matches = entry.topology_matches && !gone;
+        Some(Part {
+            origin,
+            kind: PartKind::Entry(FleetBackupDatacenter { topology_matches, ..entry.clone() }),
+        })
+    })
+}
+
+/// The backups of one schedule, by slot: those that started within a moment of each other in different
+/// datacenters. The restore point is called after the first of them, and keeps the name it was published under.
+fn slots<'a>(
+    mut parts: Vec<Part<'a>>,
+    cluster: &str,
+    published: &PublishedPoints,
+) -> Vec<(String, Parts<'a>)> {
+    parts.sort_by(|a, b| order(a).cmp(&order(b)));
+    let mut slots: Vec<(Vec<Part<'a>>, Timestamp)> = Vec::new();
+    for part in parts {
+        let Some(moment) = part.origin.moment else { continue };
+        let joins = slots.last().is_some_and(|(slot, first)| {
+            moment.duration_since(*first) <= SPREAD
+                && !slot.iter().any(|other| order(other).1 == order(&part).1 && order(&part).1.is_some())
+        });
+        match slots.last_mut().filter(|_| joins) {
+            Some((slot, _)) => slot.push(part),
+            None => slots.push((vec![part], moment)),
+        }
+    }
+    slots
+        .into_iter()
+        .filter_map(|(slot, _)| {
+            let names: Vec<String> =
+                slot.iter().filter_map(|p| Some(p.origin.slot(p.origin.moment?))).collect();
+            let kept = names.iter().find(|n| published.contains_key(&names::fleet_backup(n, cluster)));
+            let name = kept.or(names.first())?.clone();
+            let mut parts = Parts::default();
+            slot.into_iter().for_each(|part| parts.add(part));
+            Some((name, parts))
+        })
+        .collect()
+}
+
+/// Earlier moments first, then by place; evidence from elsewhere stands for no datacenter's own backup.
+fn order<'p>(part: &'p Part<'_>) -> (Option<Timestamp>, Option<Place<'p>>) {
+    let place = match &part.kind {
+        PartKind::Entry(entry) => Some(place(entry)),
+        PartKind::Stored(_) => None,
+    };
+    (part.origin.moment, place)
+}
+
+fn entry(
     plane: &str,
     key: &ObjectKey,
     record: &BackupRecord,
@@ -118,7 +241,7 @@ fn part(
         data_plane: plane.to_owned(),
         namespace: key.namespace.clone(),
         medusa_backup: Some(key.name.clone()),
-        status: if record.status.is_empty() { "UNKNOWN".to_owned() } else { record.status.clone() },
+        status: if record.status.is_empty() { UNKNOWN.to_owned() } else { record.status.clone() },
         start_time: record.start_time.map(Time),
         finish_time: record.finish_time.map(Time),
         nodes: Some(NodeCounts { total: record.total_nodes, finished: record.finished_nodes, failed: 0 }),
@@ -128,293 +251,54 @@ fn part(
     }
 }
 
-/// Whether a backup's nodes fit the datacenter as it is now: as many nodes, spread over the same racks.
-/// cass-operator spreads evenly, the first racks taking the remainder (upstream §1.13).
-#[must_use]
-pub fn topology_matches(record: &BackupRecord, datacenter: &CassandraDatacenter) -> bool {
-    let size = i64::from(datacenter.spec.size);
-    if record.total_nodes != size {
-        return false;
-    }
-    if record.racks.is_empty() {
-        return true; // The backup does not say; older ones did not.
-    }
-    let racks = datacenter.rack_names();
-    let count = i64::try_from(racks.len()).unwrap_or(1).max(1);
-    let expected: BTreeMap<String, i64> = racks
-        .into_iter()
-        .zip(0_i64..)
-        .map(|(rack, n)| (rack, size / count + i64::from(n < size % count)))
-        .filter(|(_, nodes)| *nodes > 0)
-        .collect();
-    record.racks == expected
-}
-
-/// Adds what was published about data planes that cannot be asked yet.
-fn carry_over(
-    points: &mut BTreeMap<Point, Parts>,
-    planes: &[Snapshot],
-    old: &BTreeMap<String, FleetBackupStatus>,
-) {
-    let unasked: BTreeSet<&str> =
-        planes.iter().filter(|p| !listed(&p.view)).map(|p| p.name.as_str()).collect();
-    for status in old.values() {
-        for entry in status.datacenters.iter().filter(|e| unasked.contains(e.data_plane.as_str())) {
-            let Some(backup) = &entry.medusa_backup else { continue };
-            let (point, origin) = names::restore_point(backup, &entry.name);
-            let parts = points.entry((status.cluster.clone(), point)).or_default();
-            parts.origin = parts.origin.take().or(origin);
-            parts.entries.push(entry.clone());
-        }
-    }
-}
-
-/// Datacenters the cluster had when the backup started and that are not in it.
-fn absent(
-    cluster: &str,
+/// Datacenters the cluster had when the backup started and that have no part in it. `start` is the start of the
+/// earliest part.
+pub(super) fn absent(
     entries: &[FleetBackupDatacenter],
-    planes: &[Snapshot],
-    old: &FleetBackupStatus,
+    group: &Group<'_>,
+    planes: &Planes<'_>,
+    old: Option<&FleetBackupStatus>,
 ) -> Vec<FleetBackupDatacenter> {
     let start = entries.iter().filter_map(|e| e.start_time.as_ref()).map(|t| t.0).min();
-    let there = |plane: &str, place: &ObjectKey| {
-        entries
-            .iter()
-            .any(|e| e.data_plane == plane && e.namespace == place.namespace && e.name == place.name)
-    };
-    let missing = |plane: &str, place: &ObjectKey| FleetBackupDatacenter {
-        name: place.name.clone(),
-        data_plane: plane.to_owned(),
-        namespace: place.namespace.clone(),
-        status: MISSING.to_owned(),
-        ..FleetBackupDatacenter::default()
-    };
-    let mut absent = Vec::new();
-    for plane in known(planes) {
-        for (place, datacenter) in &plane.view.datacenters.items {
-            let born = datacenter.creation_timestamp().map(|t| t.0);
-            let old_enough = start.zip(born).is_none_or(|(start, born)| born <= start);
-            if old_enough && cluster_of(plane, datacenter).name == cluster && !there(&plane.name, place) {
-                absent.push(missing(&plane.name, place));
-            }
+    let there: BTreeSet<Place<'_>> = entries.iter().map(place).collect();
+    // What was once expected stays so: a datacenter that was made anew looks younger than the backup.
+    let judged = old.filter(|old| old.start_time.is_some());
+    let before: Vec<&FleetBackupDatacenter> =
+        judged.iter().flat_map(|old| &old.datacenters).filter(|e| e.medusa_backup.is_none()).collect();
+    let mut absent: BTreeMap<Place<'_>, &str> = BTreeMap::new();
+    for site in &group.sites {
+        let born = site.datacenter.creation_timestamp().map(|t| t.0);
+        let old_enough = start.zip(born).is_none_or(|(start, born)| born <= start);
+        if old_enough || before.iter().any(|e| place(e) == site.place) {
+            absent.insert(site.place, if planes.is_live(site.place.plane) { MISSING } else { UNKNOWN });
         }
     }
-    let unasked = |name: &str| planes.iter().any(|p| p.name == name && !listed(&p.view));
-    for entry in old.datacenters.iter().filter(|e| e.medusa_backup.is_none() && unasked(&e.data_plane)) {
-        let place = ObjectKey::new(&entry.namespace, &entry.name);
-        if !there(&entry.data_plane, &place) {
-            absent.push(missing(&entry.data_plane, &place));
+    for unlisted in &group.unlisted {
+        // One that was not expected when that was known has joined since.
+        if judged.is_none_or(|old| old.datacenters.iter().any(|e| place(e) == *unlisted)) {
+            absent.insert(*unlisted, UNKNOWN);
+        }
+    }
+    for entry in before {
+        let place = place(entry);
+        let moved = entries.iter().any(|e| (&e.namespace, &e.name) == (&entry.namespace, &entry.name))
+            || group.sites.iter().any(|s| (s.place.namespace, s.place.name) == (place.namespace, place.name));
+        match (planes.has(place.plane), planes.is_unasked(place.plane)) {
+            (true, true) => drop(absent.insert(place, UNKNOWN)),
+            // Gone for good; another registration of the same cluster speaks for it.
+            (false, _) if !moved => drop(absent.insert(place, MISSING)),
+            _ => {}
         }
     }
     absent
-}
-
-fn is_whole(entry: &FleetBackupDatacenter) -> bool {
-    entry.status == "SUCCESS" && entry.nodes.is_some_and(|n| n.total > 0 && n.finished == n.total)
-}
-
-fn summarize(
-    cluster: &str,
-    parts: Parts,
-    planes: &[Snapshot],
-    is_running: bool,
-    old: FleetBackupStatus,
-    now: Timestamp,
-) -> FleetBackupStatus {
-    let mut entries = parts.entries;
-    let absent = absent(cluster, &entries, planes, &old);
-    entries.extend(absent);
-    entries
-        .sort_by(|a, b| (&a.data_plane, &a.namespace, &a.name).cmp(&(&b.data_plane, &b.namespace, &b.name)));
-    let whole = entries.iter().filter(|e| is_whole(e)).count();
-    let complete = whole == entries.len();
-    let restorable = complete && entries.iter().all(|e| e.topology_matches);
-    let silent: Vec<&str> = planes
-        .iter()
-        .filter(|p| !p.view.is_live() && entries.iter().any(|e| e.data_plane == p.name && !is_whole(e)))
-        .map(|p| p.name.as_str())
-        .collect();
-    let in_progress = is_running || entries.iter().any(|e| e.status == "IN_PROGRESS");
-    let phase = match (complete, in_progress, silent.is_empty()) {
-        (true, ..) => "Complete",
-        (false, true, _) => "InProgress",
-        (false, false, false) => "Unknown",
-        (false, false, true) => "Incomplete",
-    };
-    let sum = |pick: fn(&NodeCounts) -> i64| -> i64 {
-        entries.iter().filter_map(|e| e.nodes.as_ref()).map(pick).sum()
-    };
-    let bytes: Vec<i64> = entries.iter().filter_map(|e| e.size_bytes).collect();
-    let start = entries.iter().filter_map(|e| e.start_time.as_ref()).map(|t| t.0).min();
-    let finish = entries.iter().filter_map(|e| e.finish_time.as_ref()).map(|t| t.0).max();
-    let mut status = FleetBackupStatus {
-        observed_generation: old.observed_generation,
-        cluster: cluster.to_owned(),
-        phase: phase.to_owned(),
-        complete,
-        restorable,
-        start_time: start.map(Time),
-        finish_time: finish.filter(|_| complete).map(Time),
-        size_bytes: (!bytes.is_empty()).then(|| size::total(&bytes)),
-        size: (!bytes.is_empty()).then(|| size::humanize(size::total(&bytes))),
-        done: Some(format!("{whole}/{}", entries.len())),
-        nodes_done: Some(format!("{}/{}", sum(|n| n.finished), sum(|n| n.total))),
-        origin: parts.origin.map(|job| BackupOrigin { job: Some(job) }),
-        datacenters: entries,
-        conditions: old.conditions,
-    };
-    explain(&mut status, &silent, now);
-    status
-}
-
-fn explain(status: &mut FleetBackupStatus, silent: &[&str], now: Timestamp) {
-    let lacking: Vec<String> = status
-        .datacenters
-        .iter()
-        .filter(|e| !is_whole(e))
-        .map(|e| format!("{}/{}/{} is {}", e.data_plane, e.namespace, e.name, e.status))
-        .collect();
-    let generation = status.observed_generation;
-    let (complete, reason, message) = match status.phase.as_str() {
-        "Complete" => (Some(true), Reason::Succeeded, "every node of every datacenter is in it".to_owned()),
-        "InProgress" => (None, Reason::Running, lacking.join(", ")),
-        "Unknown" => {
-            (None, Reason::DataPlaneUnreachable, format!("no answer from data plane {}", silent.join(", ")))
-        }
-        _ => (Some(false), Reason::BackupIncomplete, lacking.join(", ")),
-    };
-    set_condition(&mut status.conditions, "Complete", complete, reason, message, generation, now);
-    let changed: Vec<&str> =
-        status.datacenters.iter().filter(|e| !e.topology_matches).map(|e| e.name.as_str()).collect();
-    let (restorable, reason, message) = if status.restorable {
-        (
-            Some(true),
-            Reason::Succeeded,
-            "complete, and every datacenter still has the topology it was taken from".to_owned(),
-        )
-    } else if status.complete {
-        let message = format!("the size or racks of {} changed since, or it is gone", changed.join(", "));
-        (Some(false), Reason::WrongDatacenter, message)
-    } else {
-        (complete.map(|_| false), Reason::BackupIncomplete, "it is not complete".to_owned())
-    };
-    set_condition(&mut status.conditions, "Restorable", restorable, reason, message, generation, now);
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::control_plane::fanout::tests::{datacenter, live, plane, silent};
-
-    fn now() -> Timestamp {
-        Timestamp::from_second(1_000).unwrap()
-    }
-
-    fn labelled(name: &str, size: i32) -> CassandraDatacenter {
-        let mut dc = datacenter(name, size);
-        dc.metadata.labels =
-            Some(BTreeMap::from([(crate::api::labels::CLUSTER.to_owned(), "shop".to_owned())]));
-        dc
-    }
-
-    fn record(dc: &str, status: &str, nodes: i64) -> BackupRecord {
-        BackupRecord {
-            datacenter: dc.into(),
-            status: status.into(),
-            total_nodes: nodes,
-            finished_nodes: nodes,
-            size_bytes: Some(1024),
-            start_time: Some(now()),
-            finish_time: Some(now()),
-            racks: BTreeMap::from([("default".to_owned(), nodes)]),
-            ..BackupRecord::default()
-        }
-    }
-
-    fn with(dc: &str, backups: &[(&str, BackupRecord)]) -> View {
-        let mut view = live(&[labelled(dc, 3)]);
-        for (name, record) in backups {
-            view.backups.items.insert(ObjectKey::new("ns", *name), Arc::new(record.clone()));
-        }
-        view
-    }
-
-    fn points(planes: &[Snapshot]) -> BTreeMap<String, FleetBackupStatus> {
-        restore_points(planes, &BTreeMap::new(), now())
-    }
-
-    #[test]
-    fn backups_of_one_run_are_one_restore_point_over_all_datacenters() {
-        let planes = [
-            plane("eu", with("dc1", &[("nightly-dc1-0b1c2d3e", record("dc1", "SUCCESS", 3))])),
-            plane("us", with("dc2", &[("nightly-dc2-0b1c2d3e", record("dc2", "SUCCESS", 3))])),
-        ];
-        let points = points(&planes);
-        let status = &points["nightly-0b1c2d3e.shop"];
-        assert!(status.complete && status.restorable);
-        assert_eq!(status.done.as_deref(), Some("2/2"));
-        assert_eq!(status.nodes_done.as_deref(), Some("6/6"));
-        assert_eq!(status.size.as_deref(), Some("2.00 KB"));
-        assert_eq!(status.origin.as_ref().unwrap().job.as_deref(), Some("nightly"));
-    }
-
-    #[test]
-    fn a_datacenter_without_its_part_makes_it_incomplete() {
-        let planes =
-            [plane("eu", with("dc1", &[("b1", record("dc1", "SUCCESS", 3))])), plane("us", with("dc2", &[]))];
-        let points = points(&planes);
-        let status = &points["b1.shop"];
-        assert_eq!((status.phase.as_str(), status.done.as_deref()), ("Incomplete", Some("1/2")));
-        assert_eq!(status.datacenters[1].status, MISSING);
-    }
-
-    #[test]
-    fn a_datacenter_born_later_was_not_expected() {
-        let mut young = labelled("dc2", 3);
-        young.metadata.creation_timestamp = Some(Time(Timestamp::from_second(2_000).unwrap()));
-        let planes =
-            [plane("eu", with("dc1", &[("b1", record("dc1", "SUCCESS", 3))])), plane("us", live(&[young]))];
-        assert!(points(&planes)["b1.shop"].complete);
-    }
-
-    #[test]
-    fn what_a_silent_data_plane_held_is_carried_over() {
-        let parts = [
-            plane("eu", with("dc1", &[("b1", record("dc1", "SUCCESS", 3))])),
-            plane("us", with("dc2", &[("b1", record("dc2", "SUCCESS", 3))])),
-        ];
-        let old = points(&parts);
-        let restarted = [parts[0].clone(), plane("us", silent())];
-        let now = restore_points(&restarted, &old, now());
-        assert!(now["b1.shop"].complete, "{:?}", now["b1.shop"]);
-        let gone = [plane("eu", silent()), plane("us", silent())];
-        assert_eq!(restore_points(&gone, &old, super::tests::now()).len(), 1);
-    }
-
-    #[test]
-    fn a_backup_without_status_is_unknown_not_complete() {
-        let planes = [plane(
-            "eu",
-            with("dc1", &[("b1", BackupRecord { datacenter: "dc1".into(), ..BackupRecord::default() })]),
-        )];
-        let points = points(&planes);
-        assert!(!points["b1.shop"].complete);
-        assert_eq!(points["b1.shop"].datacenters[0].status, "UNKNOWN");
-    }
-
-    #[test]
-    fn topology_is_size_and_racks() {
-        let dc = datacenter("dc1", 3);
-        assert!(topology_matches(&record("dc1", "SUCCESS", 3), &dc));
-        assert!(!topology_matches(&record("dc1", "SUCCESS", 2), &dc));
-        let mut racked = datacenter("dc1", 3);
-        racked.spec.racks = ["a", "b"].map(|name| crate::api::cassandra::Rack { name: name.into() }).to_vec();
-        let mut split = record("dc1", "SUCCESS", 3);
-        split.racks = BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 1)]);
-        assert!(topology_matches(&split, &racked));
-        split.racks = BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 2)]);
-        assert!(!topology_matches(&split, &racked));
-    }
+        .into_iter()
+        .filter(|(place, _)| !there.contains(place))
+        .map(|(place, status)| FleetBackupDatacenter {
+            name: place.name.to_owned(),
+            data_plane: place.plane.to_owned(),
+            namespace: place.namespace.to_owned(),
+            status: status.to_owned(),
+            ..FleetBackupDatacenter::default()
+        })
+        .collect()
 }

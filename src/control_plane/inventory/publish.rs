@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
-    Api, Client, CustomResourceExt, Resource, ResourceExt as _,
+    Api, Client, CustomResourceExt, Resource,
     api::{DeleteParams, Patch, PatchParams},
     runtime::{
         WatchStreamExt as _,
@@ -29,9 +29,11 @@ use tokio::{
 };
 
 use super::{
-    clusters::clusters,
+    clusters::{Findings, clusters},
     deployed::{describe, not_found},
-    points::restore_points,
+    digest::Digest,
+    memo::Inventory,
+    survey::by_name,
 };
 use crate::{
     api::{
@@ -42,7 +44,8 @@ use crate::{
     control_plane::{
         deployment::report::Reports,
         fleet::{Change, Fleet, Snapshot},
-        metrics::{ClusterFigures, Figures},
+        metrics::{ClusterFigures, DatacenterFigures, Figures},
+        schedules::expectation::Expectations,
     },
     runtime::{clock, events::Events, http::Readiness},
 };
@@ -51,6 +54,8 @@ use crate::{
 const GATHER: Duration = Duration::from_millis(300);
 /// How often ages are brought up to date.
 const REFRESH: Duration = Duration::from_mins(1);
+/// How many objects are written at a time.
+const WRITES: usize = 8;
 /// Pause before failed writes are tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -66,6 +71,8 @@ pub struct InventoryContext {
     pub deployed: watch::Receiver<Reports>,
     /// Age above which the newest complete restore point no longer protects.
     pub recovery_point_objective: SignedDuration,
+    /// What FleetBackupSchedules promise the clusters.
+    pub expectations: Expectations,
     /// Where Events go.
     pub events: Events,
     /// Where the metrics find what was found out.
@@ -99,8 +106,13 @@ where
 {
     let (store, writer) = reflector::store();
     let api: Api<K> = Api::namespaced(context.client.clone(), &context.namespace);
-    let mut events =
-        watcher(api, watcher::Config::default()).default_backoff().reflect(writer).touched_objects().boxed();
+    // What the API server keeps about writers is most of these objects, of which there are thousands.
+    let mut events = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .reflect(writer)
+        .touched_objects()
+        .boxed();
     (store, async move { while events.next().await.is_some() {} })
 }
 
@@ -114,11 +126,12 @@ async fn publish(
         return;
     }
     let mut deployed = context.deployed.clone();
+    let mut inventory = Inventory::default();
     let mut at = Instant::now();
     loop {
         sleep_until(at).await;
         at = Instant::now() + REFRESH;
-        if !context.fleet.is_enrolled() || !write(context, backups, known).await {
+        if !context.fleet.is_enrolled() || !write(context, backups, known, &mut inventory).await {
             at = Instant::now() + AGAIN.min(if context.fleet.is_enrolled() { AGAIN } else { GATHER });
             continue;
         }
@@ -153,57 +166,78 @@ async fn write(
     context: &InventoryContext,
     backups: &Store<FleetBackup>,
     known: &Store<FleetCluster>,
+    inventory: &mut Inventory,
 ) -> bool {
     let planes: Vec<Snapshot> =
         context.fleet.snapshot().into_iter().filter(|p| !is_duplicate(p) && !p.unregistering).collect();
     let now = clock::now();
-    let old_points: BTreeMap<String, FleetBackupStatus> =
-        backups.state().iter().map(|b| (b.name_any(), b.status.clone().unwrap_or_default())).collect();
+    let (points, published) = (by_name(backups.state()), by_name(known.state()));
+    let look = inventory.look(&planes, &points, &published, context.expectations.by_cluster(), now);
     let old_clusters: BTreeMap<String, FleetClusterStatus> =
-        known.state().iter().map(|c| (c.name_any(), c.status.clone().unwrap_or_default())).collect();
-    let points = restore_points(&planes, &old_points, now);
+        published.iter().map(|(name, c)| (name.clone(), c.status.clone().unwrap_or_default())).collect();
     let reports = context.deployed.borrow().clone();
-    let mut clusters =
-        clusters(&planes, not_found(&reports), &points, &old_clusters, context.recovery_point_objective, now);
+    let findings = Findings {
+        not_found: not_found(&reports),
+        digests: &look.digests,
+        expected: &look.expected,
+        objective: context.recovery_point_objective,
+    };
+    let mut clusters = clusters(&planes, &findings, &old_clusters, now);
     describe(&mut clusters, &reports, &old_clusters, now);
-    *context.figures.lock().unwrap_or_else(PoisonError::into_inner) = clusters
-        .iter()
-        .map(|(name, status)| ClusterFigures {
-            cluster: name.clone(),
-            recovery_point: status.recovery_point_time.as_ref().map(|t| t.0),
-        })
-        .collect();
-    let mut all = true;
+    *context.figures.lock().unwrap_or_else(PoisonError::into_inner) =
+        clusters.iter().map(|(name, status)| figures(name, status, look.digests.get(name))).collect();
     // Clusters first: who waits for a restore point finds its cluster protected already.
-    for (name, status) in &clusters {
+    let mut all = each(clusters.iter(), async |(name, status): (&String, &FleetClusterStatus)| {
         let old = old_clusters.get(name);
-        if old.is_none_or(|old| is_news(old, status)) {
-            let written = put::<FleetCluster>(context, name, status, old.is_none()).await;
-            if written {
-                tell(context, known, name, old.map(|o| o.conditions.as_slice()), &status.conditions);
-            }
-            all &= written;
+        if !old.is_none_or(|old| is_news(old, status)) {
+            return true;
         }
-    }
-    for (name, status) in &points {
-        if old_points.get(name) != Some(status) {
-            let new = !old_points.contains_key(name);
-            all &= put::<FleetBackup>(context, name, status, new).await;
+        let written = put::<FleetCluster>(context, name, status, old.is_none()).await;
+        if written && let Some(cluster) = published.get(name) {
+            tell(context, cluster, &status.conditions);
         }
+        written
+    })
+    .await;
+    all &= each(look.unwritten.iter(), async |(name, status): &(&str, &FleetBackupStatus)| {
+        put::<FleetBackup>(context, name, status, !points.contains_key(*name)).await
+    })
+    .await;
+    let gone = look.gone.iter().filter(|name| {
+        let status = points.get(**name).and_then(|point| point.status.as_ref());
+        let entries = status.into_iter().flat_map(|s| &s.datacenters);
+        may_go(entries.map(|d| d.data_plane.as_str()), &planes)
+    });
+    all &= each(gone, async |name: &&str| remove::<FleetBackup>(context, name).await).await;
+    let gone = old_clusters.iter().filter(|(name, status)| {
+        let entries = status.datacenters.iter().map(|d| d.data_plane.as_str());
+        !clusters.contains_key(*name) && may_go(entries, &planes)
+    });
+    all & each(gone, async |(name, _): (&String, _)| remove::<FleetCluster>(context, name).await).await
+}
+
+/// Does `work` for every item, some at a time; says whether all of it was done.
+async fn each<T>(items: impl Iterator<Item = T>, work: impl AsyncFn(T) -> bool) -> bool {
+    let done = stream::iter(items).map(|item| work(item)).buffer_unordered(WRITES);
+    done.fold(true, |all, one| std::future::ready(all & one)).await
+}
+
+fn figures(name: &str, status: &FleetClusterStatus, digest: Option<&Digest>) -> ClusterFigures {
+    let newest = digest.into_iter().flat_map(|digest| &digest.newest);
+    ClusterFigures {
+        cluster: name.to_owned(),
+        recovery_point: status.recovery_point_time.as_ref().map(|t| t.0),
+        expected_interval: status.expected_interval_seconds,
+        datacenters: newest
+            .map(|((plane, namespace, datacenter), newest)| DatacenterFigures {
+                data_plane: plane.clone(),
+                namespace: namespace.clone(),
+                datacenter: datacenter.clone(),
+                duration: newest.duration.map(|d| d.as_secs()),
+                size: newest.size,
+            })
+            .collect(),
     }
-    for (name, status) in &old_points {
-        let of = status.datacenters.iter().map(|d| d.data_plane.as_str());
-        if !points.contains_key(name) && may_go(of, &planes) {
-            all &= remove::<FleetBackup>(context, name).await;
-        }
-    }
-    for (name, status) in &old_clusters {
-        let of = status.datacenters.iter().map(|d| d.data_plane.as_str());
-        if !clusters.contains_key(name) && may_go(of, &planes) {
-            all &= remove::<FleetCluster>(context, name).await;
-        }
-    }
-    all
 }
 
 fn is_duplicate(plane: &Snapshot) -> bool {
@@ -281,27 +315,22 @@ where
     }
 }
 
-/// An Event when a cluster's protection begins or ends.
-fn tell(
-    context: &InventoryContext,
-    known: &Store<FleetCluster>,
-    name: &str,
-    old: Option<&[Condition]>,
-    new: &[Condition],
-) {
-    let Some(protected) = new.of_type("Protected") else { return };
-    let before = old.and_then(|list| list.of_type("Protected")).map(|c| c.status.as_str());
-    if before == Some(protected.status.as_str()) {
-        return;
-    }
-    let Some(cluster) = known.state().into_iter().find(|c| c.name_any() == name) else { return };
-    let about = cluster.object_ref(&());
-    let reasons = [Reason::RecoveryPointFresh, Reason::RecoveryPointStale, Reason::NeverBackedUp];
-    match reasons.into_iter().find(|r| r.as_str() == protected.reason) {
-        Some(Reason::RecoveryPointFresh) => {
-            context.events.normal(about, Reason::RecoveryPointFresh, "Protect", protected.message.clone());
+/// An Event when a cluster's protection, or the agreement about its restore points, begins or ends. `cluster` is as it
+/// was before.
+fn tell(context: &InventoryContext, cluster: &FleetCluster, new: &[Condition]) {
+    let old = cluster.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+    for type_ in ["Protected", "InventoryConsistent"] {
+        let Some(now) = new.of_type(type_) else { continue };
+        let before = old.of_type(type_).map(|c| c.status.as_str());
+        let Some(reason) = Reason::of(&now.reason).filter(|_| before != Some(now.status.as_str())) else {
+            continue;
+        };
+        let (about, note) = (cluster.object_ref(&()), now.message.clone());
+        match (type_, now.status.as_str(), before) {
+            // That all is as it should be is worth an Event only when it was not.
+            ("InventoryConsistent", "True", None) | ("InventoryConsistent", "Unknown", _) => {}
+            (_, "True", _) => context.events.normal(about, reason, "Protect", note),
+            _ => context.events.warning(about, reason, "Protect", note),
         }
-        Some(reason) => context.events.warning(about, reason, "Protect", protected.message.clone()),
-        None => {}
     }
 }

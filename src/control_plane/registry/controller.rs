@@ -37,7 +37,7 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{DataPlane, LOCAL, Limits},
+        fleet::{DataPlane, LOCAL, Limits, limit},
         labels,
     },
     control_plane::fleet::{Change, Fleet, Member},
@@ -282,7 +282,7 @@ impl Registry {
                 format!("{}/{}", vetted.hash, plane.spec.context.clone().unwrap_or_default())
             }
         };
-        let Limits { qps, burst, max_in_flight } = &limits;
+        let Limits { qps, burst, max_in_flight, .. } = &limits;
         let fingerprint =
             format!("{}/{credential}/{qps:?}/{burst:?}/{max_in_flight:?}", plane.uid().unwrap_or_default());
         if lock(&self.links).get(&name).is_some_and(|link| link.fingerprint == fingerprint) {
@@ -378,7 +378,12 @@ impl Registry {
             .and_then(|v| v.expires_at);
         self.context.fleet.update(&name, |member| {
             member.credential_expires_at = expires_at;
-            news = member.blocked != blocked || member.labels != *plane.labels();
+            let limits = plane.spec.limits.as_ref();
+            let max_backups = limit(limits.and_then(|limits| limits.max_concurrent_backups));
+            news = member.blocked != blocked
+                || member.labels != *plane.labels()
+                || member.max_concurrent_backups != max_backups;
+            member.max_concurrent_backups = max_backups;
             member.blocked = blocked;
             member.labels.clone_from(plane.labels());
             if refusal.is_some() {

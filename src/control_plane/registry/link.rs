@@ -35,7 +35,7 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// Pause between two looks at what the cluster serves and allows: while nothing is missing, while something is
 /// that backups do without, and while more is.
 const CAPABILITIES_EVERY: (Duration, Duration, Duration) =
-    (Duration::from_mins(5), Duration::from_mins(1), Duration::from_secs(15));
+    (Duration::from_mins(5), Duration::from_secs(30), Duration::from_secs(15));
 /// Time a question may take before the cluster counts as not answering.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 

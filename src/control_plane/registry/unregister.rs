@@ -12,6 +12,7 @@ use crate::{
         Reason,
         fleet::{DataPlane, DeletionPolicy},
         labels,
+        medusa::MedusaBackupSchedule,
     },
     control_plane::{fleet::Change, view::View},
     runtime::clock,
@@ -42,8 +43,15 @@ enum Way {
     Idle,
 }
 
-/// Pure decision of one step. `elapsed` is the time since the deletion was asked for.
-fn decide(policy: DeletionPolicy, view: Option<&View>, way: Way, elapsed: SignedDuration) -> Step {
+/// Pure decision of one step. `elapsed` is the time since the deletion was asked for. Copies and delegated schedules
+/// are taken back by those who made them.
+fn decide(
+    policy: DeletionPolicy,
+    view: Option<&View>,
+    way: Way,
+    elapsed: SignedDuration,
+    control_plane: &str,
+) -> Step {
     if policy == DeletionPolicy::Retain {
         return Step::LetGo(Vec::new());
     }
@@ -51,7 +59,14 @@ fn decide(policy: DeletionPolicy, view: Option<&View>, way: Way, elapsed: Signed
     let Some(view) = view else { return unknown() };
     let secrets = view.secrets.items.keys().map(|key| format!("Secret {key}"));
     let configurations = view.configurations.items.keys().map(|key| format!("MedusaConfiguration {key}"));
-    let left: Vec<String> = secrets.chain(configurations).collect();
+    let is_ours = |schedule: &MedusaBackupSchedule| {
+        let all = schedule.labels();
+        all.contains_key(labels::FLEET_SCHEDULE_UID)
+            && all.get(labels::CONTROL_PLANE).is_some_and(|value| value == control_plane)
+    };
+    let schedules = view.schedules.items.iter().filter(|(_, schedule)| is_ours(schedule));
+    let schedules = schedules.map(|(key, _)| format!("MedusaBackupSchedule {key}"));
+    let left: Vec<String> = secrets.chain(configurations).chain(schedules).collect();
     match (view.is_live() && way == Way::Idle, left.is_empty()) {
         (true, true) => Step::LetGo(Vec::new()),
         _ if elapsed < GRACE && way != Way::Absent => Step::Wait,
@@ -90,7 +105,8 @@ pub(super) async fn step(plane: &DataPlane, registry: &Registry) -> Result<Actio
     let asked = plane.metadata.deletion_timestamp.as_ref().map_or_else(clock::now, |t| t.0);
     let view = member.map(|m| m.view.get());
     let policy = plane.spec.deletion_policy.unwrap_or_default();
-    match decide(policy, view.as_deref(), way, clock::now().duration_since(asked)) {
+    let elapsed = clock::now().duration_since(asked);
+    match decide(policy, view.as_deref(), way, elapsed, &registry.context.control_plane) {
         Step::Wait => Ok(Action::requeue(LOOK_AGAIN)),
         Step::LetGo(left) => {
             if !left.is_empty() {
@@ -141,7 +157,8 @@ mod tests {
     fn copies_are_awaited_while_the_cluster_answers_and_no_longer_than_the_grace_otherwise() {
         let (soon, late) = (SignedDuration::from_secs(1), GRACE);
         let go = |left: &[&str]| Step::LetGo(left.iter().map(|l| (*l).to_owned()).collect());
-        let delete = |view: &View, way, elapsed| decide(DeletionPolicy::Delete, Some(view), way, elapsed);
+        let delete =
+            |view: &View, way, elapsed| decide(DeletionPolicy::Delete, Some(view), way, elapsed, "cp");
         assert_eq!(delete(&view(true, 1), Way::Idle, soon), Step::Wait);
         assert_eq!(delete(&view(true, 0), Way::Idle, soon), go(&[]));
         assert_eq!(delete(&view(false, 1), Way::Idle, soon), Step::Wait);
@@ -153,9 +170,27 @@ mod tests {
         // Without a kubeconfig there is nothing to wait for, but what is there is still named.
         assert_eq!(delete(&view(true, 1), Way::Absent, soon), go(&["Secret ns/s0"]));
         assert!(matches!(delete(&view(false, 0), Way::Absent, soon), Step::LetGo(l) if l.len() == 1));
-        assert_eq!(decide(DeletionPolicy::Retain, Some(&view(true, 1)), Way::Idle, soon), go(&[]));
+        assert_eq!(decide(DeletionPolicy::Retain, Some(&view(true, 1)), Way::Idle, soon, "cp"), go(&[]));
         assert!(
-            matches!(decide(DeletionPolicy::Delete, None, Way::Absent, soon), Step::LetGo(l) if l.len() == 1)
+            matches!(decide(DeletionPolicy::Delete, None, Way::Absent, soon, "cp"), Step::LetGo(l) if l.len() == 1)
         );
+    }
+
+    #[test]
+    fn delegated_schedules_are_awaited_too_and_other_peoples_are_not() {
+        let with = |control_plane: &str| {
+            let mut view = view(true, 0);
+            let schedule = serde_json::json!({
+                "metadata": {"labels": {
+                    labels::CONTROL_PLANE: control_plane, labels::FLEET_SCHEDULE_UID: "uid"
+                }},
+                "spec": {"cronSchedule": "@daily", "backupSpec": {"cassandraDatacenter": "dc1"}}
+            });
+            let schedule = Arc::new(serde_json::from_value(schedule).unwrap());
+            view.schedules.items.insert(ObjectKey::new("ns", "nightly"), schedule);
+            decide(DeletionPolicy::Delete, Some(&view), Way::Idle, SignedDuration::ZERO, "cp")
+        };
+        assert_eq!(with("cp"), Step::Wait);
+        assert_eq!(with("another"), Step::LetGo(Vec::new()));
     }
 }

@@ -1,7 +1,7 @@
 //! MedusaBackupSchedule: a MedusaBackupJob, or a MedusaTask that purges, at each slot of a cron expression.
 //!
 //! ```text
-//! recipe ──> plan: is a slot due? ──> board: may it run? ──> create the slot's job ──> status
+//! recipe ──> cron: is a slot due? ──> board: may it run? ──> create the slot's job ──> status
 //!  (pure)     (pure)                   (memory)               (write, may be repeated)   (write)
 //! ```
 //!
@@ -12,7 +12,6 @@
 //! Nothing here may list anything for one schedule: two hundred are due in the same minute.
 
 mod board;
-mod plan;
 mod recipe;
 mod runs;
 mod status;
@@ -28,7 +27,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     board::{Board, Claim, Scope},
-    plan::{Due, Past},
     recipe::Recipe,
     runs::Run,
     status::{Outcome, Report},
@@ -40,10 +38,14 @@ use super::{
     problem::Problem,
     timings::{after, since},
 };
-use crate::api::{
-    Reason,
-    cassandra::CassandraDatacenter,
-    medusa::{MedusaBackupSchedule, MedusaBackupScheduleStatus},
+use crate::{
+    api::{
+        Reason,
+        cassandra::CassandraDatacenter,
+        cron::{self, Due, Past},
+        medusa::{MedusaBackupSchedule, MedusaBackupScheduleStatus},
+    },
+    runtime::written::Written,
 };
 
 /// Pause while the cluster is being listed; the end of the listing wakes everyone anyway.
@@ -59,8 +61,8 @@ pub struct Schedule {
     told: Option<MedusaBackupScheduleStatus>,
     /// The problem that was last told in an Event.
     warned: Option<(Reason, String)>,
-    /// The object as we last wrote it, and its versions before: the watch may still show one of those.
-    written: Option<(MedusaBackupSchedule, Vec<Option<String>>)>,
+    /// What we last wrote of the object.
+    written: Written<MedusaBackupSchedule>,
 }
 
 impl Reconciler for Schedule {
@@ -94,14 +96,14 @@ impl Reconciler for Schedule {
             return Ok(Action::requeue(LISTING));
         }
         let now = tools.clock.now();
-        let mut schedule = self.newest(schedule);
+        let mut schedule = self.written.newest(schedule);
         let mut view = look(board, &schedule, now);
         if let Ok(View { datacenter: Ok(datacenter), .. }) = &view
             && schedule.metadata.owner_references.as_ref().is_none_or(Vec::is_empty)
         {
             let before = schedule.metadata.resource_version.clone();
             schedule = objects::own(&tools.client, &schedule, datacenter).await?;
-            self.wrote(before, &schedule);
+            self.written.note(before, &schedule);
             view = look(board, &schedule, now);
         }
         let wake = match view {
@@ -119,7 +121,7 @@ impl Reconciler for Schedule {
 
     /// The next pass looks at everything anew.
     fn meet(&mut self, _: Option<MedusaBackupSchedule>, _: Timestamp) {
-        self.written = None;
+        self.written.forget();
     }
 }
 
@@ -153,7 +155,7 @@ fn look(board: &Board, schedule: &MedusaBackupSchedule, now: Timestamp) -> Resul
     let owners = schedule.metadata.owner_references.clone().unwrap_or_default();
     let wanted = &schedule.spec.backup_spec.cassandra_datacenter;
     let datacenter = board.datacenter(wanted, namespace, &owners);
-    let due = plan::due(&recipe, &past, now);
+    let due = cron::due(&recipe.cron, recipe.deadline, &past, now);
     Ok(View { recipe, datacenter, past, due })
 }
 
@@ -162,23 +164,6 @@ fn last(schedule: &MedusaBackupSchedule) -> Option<Timestamp> {
 }
 
 impl Schedule {
-    /// `seen`, unless we have written a later version.
-    fn newest(&mut self, seen: &MedusaBackupSchedule) -> MedusaBackupSchedule {
-        match &self.written {
-            Some((written, before)) if before.contains(&seen.metadata.resource_version) => written.clone(),
-            Some(_) | None => {
-                self.written = None;
-                seen.clone()
-            }
-        }
-    }
-
-    fn wrote(&mut self, version: Option<String>, written: &MedusaBackupSchedule) {
-        let mut before = self.written.take().map(|(_, before)| before).unwrap_or_default();
-        before.push(version);
-        self.written = Some((written.clone(), before));
-    }
-
     /// Does what is due. Returns when to look again, if that is known.
     async fn follow(
         &mut self,
@@ -189,7 +174,7 @@ impl Schedule {
     ) -> Result<Option<Timestamp>, kube::Error> {
         let View { recipe, datacenter, past, due } = view;
         let fine = datacenter.as_ref().map_err(Clone::clone).and_then(|datacenter| {
-            let last = past.last.filter(|_| plan::is_ahead(past.last, now));
+            let last = past.last.filter(|_| cron::is_ahead(past.last, now));
             last.map_or_else(
                 || Ok(status::purpose(schedule, &recipe, datacenter)),
                 |last| Err(status::ahead(schedule, last)),
@@ -200,9 +185,8 @@ impl Schedule {
             Due::Later { next, missed } => {
                 let outcome = missed.map_or(Outcome::Nothing, |missed| {
                     let deadline = schedule.spec.starting_deadline_seconds.unwrap_or_default();
-                    let said = status::missed(missed);
                     Outcome::Missed(format!(
-                        "{said}: more than spec.startingDeadlineSeconds ({deadline}) ago"
+                        "{missed}: more than spec.startingDeadlineSeconds ({deadline}) ago"
                     ))
                 });
                 let ready = if next.is_some() { fine } else { Err(status::never(&recipe)) };
@@ -245,10 +229,7 @@ impl Schedule {
             }
         };
         let outcome = missed.map_or(Outcome::OnTime, |missed| {
-            Outcome::Missed(format!(
-                "{}; only the latest, of {slot}, was caught up with",
-                status::missed(missed)
-            ))
+            Outcome::Missed(format!("{missed}; only the latest, of {slot}, was caught up with"))
         });
         let report = Report { next, last: Some(slot), ready: fine, outcome };
         let told = self.tell(&ctx.tools, schedule, &report, now).await;
@@ -326,7 +307,7 @@ impl Schedule {
             let version = schedule.metadata.resource_version.clone().unwrap_or_default();
             let written =
                 objects::patch_status(&tools.client, schedule, &status::patch(&version, &new)).await?;
-            self.wrote(Some(version), &written);
+            self.written.note(Some(version), &written);
         }
         self.told = Some(new);
         if let Outcome::Missed(message) = &report.outcome {

@@ -132,9 +132,7 @@ impl Run {
     /// The slot of `schedule` it was made for.
     #[must_use]
     pub fn slot(&self, schedule: &str) -> Option<Timestamp> {
-        let (_, second) = self.name.rsplit_once('-')?;
-        let slot = Timestamp::from_second(second.parse().ok()?).ok()?;
-        (self.is_of(schedule) && self.name == names::slot(schedule, slot)).then_some(slot)
+        names::slot_of(schedule, &self.name).filter(|_| self.is_of(schedule))
     }
 }
 

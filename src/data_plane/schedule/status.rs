@@ -8,7 +8,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use super::{
-    plan::{MANY, Missed},
     recipe::Recipe,
     runs::{Run, Work},
 };
@@ -84,17 +83,6 @@ pub fn status(
 pub fn patch(resource_version: &str, status: &MedusaBackupScheduleStatus) -> Value {
     let fields = ["nextSchedule", "lastExecution", "message", "conditions"];
     outcome::patch(resource_version, status, &fields)
-}
-
-/// How many slots were missed since when, as the beginning of a sentence.
-#[must_use]
-pub fn missed(missed: Missed) -> String {
-    let count = match missed.count {
-        1 => "1 slot".to_owned(),
-        MANY.. => format!("{MANY} slots or more"),
-        few => format!("{few} slots"),
-    };
-    format!("{count} passed without a run, the first at {}", missed.first)
 }
 
 /// What the schedule does.
@@ -186,12 +174,5 @@ mod tests {
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         assert!(patch["status"]["nextSchedule"].is_null() && patch["status"]["message"].is_null());
         assert_eq!(patch["status"].as_object().unwrap().len(), 4);
-    }
-
-    #[test]
-    fn missed_slots_are_counted_up_to_a_point() {
-        let said = |count| missed(Missed { count, first: at(0) });
-        assert_eq!(said(1), "1 slot passed without a run, the first at 1970-01-01T00:00:00Z");
-        assert!(said(7).starts_with("7 slots ") && said(MANY).starts_with("100 slots or more "));
     }
 }

@@ -22,6 +22,8 @@ pub enum Stop {
     Before(usize),
     /// After it has been answered, before the client knows.
     After(usize),
+    /// Before the nth write has been sent, until the test lets it go on.
+    Hold(usize),
 }
 
 /// What a client wrote.
@@ -30,11 +32,22 @@ pub struct Gate {
     writes: Arc<Mutex<Vec<String>>>,
     stop: Option<Stop>,
     reached: Arc<Notify>,
+    go_on: Arc<Notify>,
 }
 
 impl Gate {
     pub fn stopping(stop: Stop) -> Self {
         Self { stop: Some(stop), ..Self::default() }
+    }
+
+    /// One that stands before its nth write until [`Self::go_on`].
+    pub fn holding(write: usize) -> Self {
+        Self::stopping(Stop::Hold(write))
+    }
+
+    /// Lets the client go on.
+    pub fn go_on(&self) {
+        self.go_on.notify_one();
     }
 
     /// The writes so far, as `METHOD path`.
@@ -84,9 +97,14 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let is_write = !matches!(*request.method(), Method::GET | Method::HEAD);
         let path = request.uri().path().to_owned();
-        let is_ours = ["/apis/medusa.k8ssandra.io/", "/apis/cassandra.datastax.com/", "/secrets/"]
-            .iter()
-            .any(|part| path.contains(part));
+        let is_ours = [
+            "/apis/medusa.k8ssandra.io/",
+            "/apis/fleet.k8ssandra.io/",
+            "/apis/cassandra.datastax.com/",
+            "/secrets/",
+        ]
+        .iter()
+        .any(|part| path.contains(part));
         if !is_write || !is_ours {
             return Box::pin(self.inner.call(request));
         }
@@ -101,6 +119,15 @@ where
             std::future::pending::<()>().await;
         };
         match self.gate.stop {
+            Some(Stop::Hold(n)) if n == count => {
+                // Nothing is sent before the future is polled.
+                let (gate, sent) = (self.gate.clone(), self.inner.call(request));
+                Box::pin(async move {
+                    gate.reached.notify_one();
+                    gate.go_on.notified().await;
+                    sent.await
+                })
+            }
             Some(Stop::Before(n)) if n == count => Box::pin(async move {
                 stop.await;
                 unreachable!()

@@ -1,20 +1,20 @@
 //! Which slot is due.
 //!
-//! Pure. Two times are remembered, both in the schedule's status and both upstream's own fields:
-//! `nextSchedule` is the earliest slot that is not dealt with, and `lastExecution` the latest that ran. So
-//! slots before `nextSchedule` are never caught up with, and slots up to `lastExecution` never run again,
-//! whatever the clock does.
+//! Pure. A schedule remembers two times in its status: the earliest slot that is not dealt with (`nextSchedule` of a
+//! MedusaBackupSchedule, `nextScheduleTime` of a FleetBackupSchedule), and the latest that ran (`lastExecution`,
+//! `lastScheduleTime`). So slots before the first are never caught up with, and slots up to the second never run
+//! again, whatever the clock does.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 
-use super::recipe::Recipe;
-use crate::data_plane::timings::{after, since};
+use super::CronExpr;
+use crate::api::moment::{after, since};
 
 /// Missed slots are counted up to this.
 pub const MANY: usize = 100;
-/// How far `lastExecution` may be ahead of the clock without a word: two clocks are never equal.
+/// How far the latest slot that ran may be ahead of the clock without a word: two clocks are never equal.
 const AHEAD: Duration = Duration::from_mins(5);
 
 /// What is known of a schedule's past.
@@ -39,6 +39,18 @@ pub struct Missed {
     pub first: Timestamp,
 }
 
+/// The beginning of a sentence: how many, since when.
+impl fmt::Display for Missed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.count {
+            1 => write!(f, "1 slot")?,
+            MANY.. => write!(f, "{MANY} slots or more")?,
+            few => write!(f, "{few} slots")?,
+        }
+        write!(f, " passed without a run, the first at {}", self.first)
+    }
+}
+
 /// What the clock asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
@@ -51,7 +63,7 @@ pub enum Due {
     },
     /// A slot has come and has not run.
     Now {
-        /// The earliest slot that has not run: what `nextSchedule` says until it is dealt with.
+        /// The earliest slot that has not run: what the status says until it is dealt with.
         since: Timestamp,
         /// The latest slot that has come: the one to run.
         slot: Timestamp,
@@ -64,13 +76,12 @@ pub enum Due {
     },
 }
 
-/// What is due at `now`.
+/// What is due at `now`. A slot may run until `deadline` after it has come; without one, as late as need be.
 ///
-/// An unchanged schedule that has no `nextSchedule` is new, and its first slot is the first after its
+/// An unchanged schedule that has no next slot is new, and its first slot is the first after its
 /// creation. A changed one was disabled, or could not be read: its slots of that time are not caught up with.
 #[must_use]
-pub fn due(recipe: &Recipe, past: &Past, now: Timestamp) -> Due {
-    let cron = &recipe.cron;
+pub fn due(cron: &CronExpr, deadline: Option<Duration>, past: &Past, now: Timestamp) -> Due {
     let anchor = past.last.unwrap_or(past.created);
     let upcoming = || cron.next_after(anchor, anchor.max(now));
     let first = match past.next {
@@ -85,7 +96,7 @@ pub fn due(recipe: &Recipe, past: &Past, now: Timestamp) -> Due {
     let slot = cron.latest(first, now).unwrap_or(first);
     let missed = |count| (count > 0).then_some(Missed { count, first });
     let before = cron.count(first, slot, MANY);
-    let until = recipe.deadline.map(|deadline| after(slot, deadline));
+    let until = deadline.map(|deadline| after(slot, deadline));
     let next = cron.next_after(slot, now);
     if until.is_some_and(|until| now > until) {
         return Due::Later { next, missed: missed(before.saturating_add(1).min(MANY)) };
@@ -93,7 +104,7 @@ pub fn due(recipe: &Recipe, past: &Past, now: Timestamp) -> Due {
     Due::Now { since: first, slot, missed: missed(before), next, until }
 }
 
-/// Whether `lastExecution` is so far ahead that the clock must have stepped back since it was written.
+/// Whether the latest slot that ran is so far ahead that the clock must have stepped back since it was written.
 #[must_use]
 pub fn is_ahead(last: Option<Timestamp>, now: Timestamp) -> bool {
     last.is_some_and(|last| since(now, last) > AHEAD)
@@ -105,20 +116,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{api::cron::CronExpr, data_plane::schedule::recipe::Policy};
 
     fn at(text: &str) -> Timestamp {
         format!("2026-03-01T{text}Z").parse().unwrap()
     }
 
+    /// An expression, and how many seconds late its slots may run.
+    struct Recipe(CronExpr, Option<u64>);
+
     fn recipe(cron: &str, deadline: Option<u64>) -> Recipe {
-        Recipe {
-            cron: CronExpr::parse(cron, None).unwrap(),
-            policy: Policy::Forbid,
-            deadline: deadline.map(Duration::from_secs),
-            keep_good: None,
-            keep_bad: None,
-        }
+        Recipe(CronExpr::parse(cron, None).unwrap(), deadline)
+    }
+
+    fn due(Recipe(cron, deadline): &Recipe, past: &Past, now: Timestamp) -> Due {
+        super::due(cron, deadline.map(Duration::from_secs), past, now)
     }
 
     fn fresh() -> Past {
@@ -214,6 +225,13 @@ mod tests {
         assert_eq!(due(&every, &ran, at("10:35:01")), later("10:40:30"));
     }
 
+    #[test]
+    fn missed_slots_are_counted_up_to_a_point() {
+        let said = |count| Missed { count, first: Timestamp::UNIX_EPOCH }.to_string();
+        assert_eq!(said(1), "1 slot passed without a run, the first at 1970-01-01T00:00:00Z");
+        assert!(said(7).starts_with("7 slots ") && said(MANY).starts_with("100 slots or more "));
+    }
+
     proptest! {
         /// Whatever the clock does, each slot runs at most once, none before its time, and after a run the
         /// next is later.
@@ -259,12 +277,12 @@ mod tests {
                         past.next = next;
                     }
                     Due::Now { slot, next, .. } => {
-                        prop_assert_eq!(recipe.cron.latest(slot, now), Some(slot));
+                        prop_assert_eq!(recipe.0.latest(slot, now), Some(slot));
                         (past.next, past.last) = (next, Some(slot));
                     }
                 }
                 let anchor = past.last.unwrap_or(past.created);
-                prop_assert!(recipe.cron.next_after(anchor, anchor).unwrap() > now || past.last.is_none());
+                prop_assert!(recipe.0.next_after(anchor, anchor).unwrap() > now || past.last.is_none());
             }
         }
     }

@@ -1,0 +1,218 @@
+//! What is at work in the fleet now, over all runs: limits hold for all of them together. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::ResourceExt as _;
+
+use super::{
+    Scene,
+    child::{child_key, is_finished, is_started},
+    rollout::Load,
+};
+use crate::{
+    api::{
+        fleet::{DatacenterRun, FleetBackupJob, FleetCluster, Phase},
+        labels,
+    },
+    control_plane::{inventory::grouping::cluster_of, view::ObjectKey},
+};
+
+/// Buckets of the Cassandra clusters, as far as they are known.
+#[derive(Clone, Debug, Default)]
+pub struct Buckets(BTreeMap<String, String>);
+
+impl Buckets {
+    /// From the FleetClusters.
+    pub fn of_clusters<'a>(clusters: impl IntoIterator<Item = &'a FleetCluster>) -> Self {
+        Self(clusters.into_iter().filter_map(|c| Some((c.name_any(), bucket(c)?))).collect())
+    }
+
+    /// Identity of the bucket an entry's datacenter writes to.
+    #[must_use]
+    pub fn of(&self, entry: &DatacenterRun) -> String {
+        self.of_cluster(&entry.cluster)
+    }
+
+    /// Identity of a cluster's bucket: its datacenters share one by design. An unknown one is taken for the cluster's
+    /// own.
+    #[must_use]
+    pub fn of_cluster(&self, cluster: &str) -> String {
+        self.0.get(cluster).cloned().unwrap_or_else(|| format!("unknown, of cluster {cluster}"))
+    }
+}
+
+fn bucket(cluster: &FleetCluster) -> Option<String> {
+    let datacenters = &cluster.status.as_ref()?.datacenters;
+    let storage = datacenters.iter().find_map(|dc| dc.storage.as_ref())?;
+    Some(format!("{}/{}", storage.provider, storage.bucket))
+}
+
+/// A child that is being made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnderWay {
+    /// The data plane.
+    pub data_plane: String,
+    /// The child.
+    pub key: ObjectKey,
+    /// Its datacenter.
+    pub place: ObjectKey,
+    /// Uid of the run it is for.
+    pub job_uid: String,
+}
+
+/// Counts what is at work: children that are not finished, whoever's run made them, writes under way, and what the
+/// statuses of the other runs that go on say is running where nobody can look.
+///
+/// A child nobody has begun with counts only while its run goes on.
+#[must_use]
+pub fn load(
+    scene: &Scene<'_>,
+    entries: &[DatacenterRun],
+    others: &[&FleetBackupJob],
+    under_way: &[UnderWay],
+) -> Load {
+    let mut load = Load::default();
+    let mut counted: BTreeSet<(String, ObjectKey)> = BTreeSet::new();
+    let own = scene.job.metadata.uid.as_deref();
+    let active: BTreeSet<&str> =
+        others.iter().copied().chain([scene.job]).filter_map(|j| j.metadata.uid.as_deref()).collect();
+    let bucket_at = |plane: &str, place: &ObjectKey| {
+        let snapshot = scene.planes.get(plane);
+        let found = snapshot.and_then(|s| Some((s, s.view.datacenters.items.get(place)?)));
+        let cluster = found.map_or_else(|| place.to_string(), |(s, dc)| cluster_of(s, dc).name);
+        scene.buckets.of_cluster(&cluster)
+    };
+    for (name, plane) in &scene.planes {
+        for (key, child) in plane.view.jobs.items.iter().filter(|(_, child)| !is_finished(child)) {
+            let uid = child.labels().get(labels::JOB_UID).map(String::as_str);
+            if !is_started(child) && !uid.is_some_and(|uid| active.contains(uid)) {
+                continue;
+            }
+            let place = ObjectKey::new(&key.namespace, &child.spec.cassandra_datacenter);
+            counted.insert(((*name).to_owned(), key.clone()));
+            load.add(uid.is_some() && uid == own, name, &bucket_at(name, &place));
+        }
+    }
+    for UnderWay { data_plane, key, place, job_uid } in under_way {
+        if counted.insert((data_plane.clone(), key.clone())) {
+            load.add(own == Some(job_uid), data_plane, &bucket_at(data_plane, place));
+        }
+    }
+    let own_run = entries.iter().map(|entry| (scene.job, entry));
+    let known = others
+        .iter()
+        .flat_map(|job| job.status.iter().flat_map(|s| &s.datacenters).map(move |entry| (*job, entry)));
+    for (job, entry) in own_run.chain(known).filter(|(_, e)| e.phase == Phase::Running) {
+        let key = child_key(job, entry, entry.attempts());
+        let listed = scene.planes.get(entry.data_plane.as_str()).is_some_and(|p| p.view.jobs.synced);
+        // Where the children are listed, one that is not there or is finished is no load.
+        if !listed && counted.insert((entry.data_plane.clone(), key)) {
+            load.add(job.metadata.uid.as_deref() == own, &entry.data_plane, &scene.buckets.of(entry));
+        }
+    }
+    load
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::fleet::Rollout,
+        control_plane::fanout::{
+            rollout::{Limit, Turn, Waiting, turns},
+            tests::{datacenter, fleet_job, live, made, pending, plane, scene, silent},
+        },
+    };
+
+    /// Whether one more may start in `eu` where two may be at work.
+    fn is_full(load: &Load) -> bool {
+        let rollout = Rollout { max_concurrent_per_data_plane: Some(2), ..Rollout::default() };
+        let waiting = Waiting { data_plane: "eu", bucket: "x", not_before: jiff::Timestamp::UNIX_EPOCH };
+        let mut load = load.clone();
+        let turns = turns(&rollout, &BTreeMap::new(), &mut load, &[waiting], jiff::Timestamp::UNIX_EPOCH);
+        turns == [Turn::Full(Limit::PerDataPlane(2))]
+    }
+
+    fn other(name: &str) -> FleetBackupJob {
+        let mut job = fleet_job(name);
+        job.metadata.uid = Some("ffffffff-0000-0000-0000-000000000000".to_owned());
+        job
+    }
+
+    #[test]
+    fn children_count_until_they_are_finished_whoever_made_them() {
+        let (job, other) = (fleet_job("nightly"), other("weekly"));
+        for (first, second, full) in [
+            (json!({"startTime": "2026-01-01T00:00:00Z"}), json!({}), true),
+            (
+                json!({"startTime": "2026-01-01T00:00:00Z", "finishTime": "2026-01-01T00:00:01Z"}),
+                json!({}),
+                false,
+            ),
+        ] {
+            let mut view = live(&[datacenter("dc1", 1), datacenter("dc2", 1)]);
+            view.jobs.items.extend([
+                made(&job, &pending("eu", "dc1"), 1, first),
+                made(&other, &pending("eu", "dc2"), 1, second),
+            ]);
+            let planes = [plane("eu", view)];
+            assert_eq!(is_full(&load(&scene(&job, &planes, 0), &[], &[&other], &[])), full);
+            assert!(
+                !is_full(&load(&scene(&job, &planes, 0), &[], &[], &[])),
+                "nobody will begin with a child whose run is over"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_being_made_counts_once() {
+        let job = fleet_job("nightly");
+        let entry = pending("eu", "dc1");
+        let under_way = |dc: &str| UnderWay {
+            data_plane: "eu".to_owned(),
+            key: child_key(&job, &pending("eu", dc), 1),
+            place: ObjectKey::new("ns", dc),
+            job_uid: job.metadata.uid.clone().unwrap(),
+        };
+        let mut view = live(&[datacenter("dc1", 1), datacenter("dc2", 1)]);
+        let (key, child) = made(&job, &entry, 1, json!({}));
+        view.jobs.items.insert(key, child);
+        let planes = [plane("eu", view)];
+        let scene = scene(&job, &planes, 0);
+        assert!(!is_full(&load(&scene, &[], &[], &[under_way("dc1")])), "it is there and being made: one");
+        assert!(is_full(&load(&scene, &[], &[], &[under_way("dc1"), under_way("dc2")])));
+    }
+
+    #[test]
+    fn where_nobody_can_look_the_statuses_count() {
+        let (job, mut other) = (fleet_job("nightly"), other("weekly"));
+        let running = |dc: &str| DatacenterRun { phase: Phase::Running, attempts: 1, ..pending("eu", dc) };
+        other.status = serde_json::from_value(json!({"datacenters": [running("dc2")]})).unwrap();
+        let planes = [plane("eu", silent())];
+        let scene_silent = scene(&job, &planes, 0);
+        assert!(is_full(&load(&scene_silent, &[running("dc1")], &[&other], &[])));
+        let listed = [plane("eu", live(&[]))];
+        assert!(!is_full(&load(&scene(&job, &listed, 0), &[running("dc1")], &[&other], &[])));
+    }
+
+    #[test]
+    fn clusters_with_one_bucket_share_it() {
+        let cluster = |name: &str, bucket: Option<&str>| -> FleetCluster {
+            let storage = bucket.map(|b| json!({"provider": "s3", "bucket": b, "prefix": name}));
+            let datacenter = json!({"dataPlane": "eu", "namespace": "ns", "name": "dc1", "size": 1,
+                "medusa": {"deployed": true}, "storage": storage});
+            let status = json!({"size": 1, "restorePoints": 0, "datacenters": [datacenter]});
+            serde_json::from_value(json!({
+                "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "FleetCluster",
+                "metadata": {"name": name}, "spec": {}, "status": status,
+            }))
+            .unwrap()
+        };
+        let all = [cluster("shop", Some("b")), cluster("blog", Some("b")), cluster("new", None)];
+        let buckets = Buckets::of_clusters(&all);
+        assert_eq!(buckets.of_cluster("shop"), buckets.of_cluster("blog"));
+        assert_ne!(buckets.of_cluster("new"), buckets.of_cluster("unheard"));
+    }
+}

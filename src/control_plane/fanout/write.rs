@@ -1,0 +1,54 @@
+//! What is written into a data plane for a run, and what became of it. Plain data.
+
+use crate::{
+    api::{Reason, medusa::MedusaBackupJob},
+    control_plane::{fleet::Snapshot, view::ObjectKey},
+};
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Action {
+    /// The data plane.
+    pub data_plane: String,
+    /// The datacenter there.
+    pub place: ObjectKey,
+    /// The child.
+    pub key: ObjectKey,
+    /// What to do about it.
+    pub work: Work,
+}
+
+impl Action {
+    /// `work` on the child `key` of the datacenter at `place`.
+    #[must_use]
+    pub fn new(plane: &Snapshot, place: ObjectKey, key: &ObjectKey, work: Work) -> Self {
+        Self { data_plane: plane.name.clone(), place, key: key.clone(), work }
+    }
+}
+
+/// What to do about a child.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// Make it.
+    Make(Box<MedusaBackupJob>),
+    /// Delete exactly this version of it.
+    Withdraw {
+        /// Its uid.
+        uid: String,
+        /// Its resourceVersion.
+        resource_version: String,
+    },
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The child is there, and ours.
+    There,
+    /// An object of that name is there and is not ours.
+    Conflict,
+    /// The child is gone.
+    Withdrawn,
+    /// It could not be done for now.
+    NotNow(Reason, String),
+}

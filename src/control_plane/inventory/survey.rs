@@ -1,0 +1,235 @@
+//! Everything seen of each Cassandra cluster, sorted out of the views. Pure, and nothing but references.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use kube::ResourceExt;
+
+use super::grouping::{ClusterId, cluster_of};
+use crate::{
+    api::{
+        cassandra::CassandraDatacenter,
+        fleet::{FleetBackup, FleetCluster},
+        medusa::MedusaBackupSchedule,
+        names,
+    },
+    control_plane::{
+        fleet::Snapshot,
+        view::{BackupRecord, ObjectKey, View},
+    },
+};
+
+/// FleetBackups as published, by name.
+pub type PublishedPoints = BTreeMap<String, Arc<FleetBackup>>;
+/// FleetClusters as published, by name.
+pub type PublishedClusters = BTreeMap<String, Arc<FleetCluster>>;
+
+/// Where a datacenter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place<'a> {
+    /// The data plane.
+    pub plane: &'a str,
+    /// Its namespace there.
+    pub namespace: &'a str,
+    /// Name of the CassandraDatacenter.
+    pub name: &'a str,
+}
+
+/// A datacenter that is there.
+#[derive(Clone, Copy)]
+pub struct Site<'a> {
+    /// Where.
+    pub place: Place<'a>,
+    /// The object.
+    pub datacenter: &'a Arc<CassandraDatacenter>,
+}
+
+/// A MedusaBackup that is there.
+#[derive(Clone, Copy)]
+pub struct Found<'a> {
+    /// The data plane.
+    pub plane: &'a str,
+    /// Its namespace and name.
+    pub key: &'a ObjectKey,
+    /// What is kept of it.
+    pub record: &'a Arc<BackupRecord>,
+    /// Its datacenter, when that is there.
+    pub site: Option<Site<'a>>,
+}
+
+/// A MedusaBackupJob of ours that has not finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfinished<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Name of its CassandraDatacenter.
+    pub datacenter: &'a str,
+}
+
+/// What is seen of one cluster.
+#[derive(Default)]
+pub struct Group<'a> {
+    /// Its datacenters.
+    pub sites: Vec<Site<'a>>,
+    /// Its datacenters in data planes that were not listed since the start, as published.
+    pub unlisted: Vec<Place<'a>>,
+    /// Its MedusaBackups.
+    pub found: Vec<Found<'a>>,
+    /// Its jobs that go on.
+    pub unfinished: Vec<Unfinished<'a>>,
+    /// MedusaBackupSchedules of its datacenters.
+    pub schedules: Vec<&'a MedusaBackupSchedule>,
+    /// Its FleetBackups as published.
+    pub published: Vec<&'a Arc<FleetBackup>>,
+}
+
+/// What is known of every data plane that is registered.
+pub struct Planes<'a> {
+    /// Every name.
+    registered: BTreeSet<&'a str>,
+    /// Those that were listed since the start.
+    listed: BTreeSet<&'a str>,
+    /// Those that answer now.
+    live: BTreeSet<&'a str>,
+}
+
+impl<'a> Planes<'a> {
+    /// What the snapshots say.
+    #[must_use]
+    pub fn of(planes: &'a [Snapshot]) -> Self {
+        let named = |keep: fn(&Snapshot) -> bool| {
+            planes.iter().filter(|p| keep(p)).map(|p| p.name.as_str()).collect()
+        };
+        Self {
+            registered: named(|_| true),
+            listed: named(|p| listed(&p.view)),
+            live: named(|p| p.view.is_live()),
+        }
+    }
+
+    /// Whether the data plane is registered.
+    #[must_use]
+    pub fn has(&self, plane: &str) -> bool {
+        self.registered.contains(plane)
+    }
+
+    /// Whether it is registered, and was not listed since the start: what was published about it holds.
+    #[must_use]
+    pub fn is_unasked(&self, plane: &str) -> bool {
+        self.has(plane) && !self.listed.contains(plane)
+    }
+
+    /// Whether it answers, so that absence means something.
+    #[must_use]
+    pub fn is_live(&self, plane: &str) -> bool {
+        self.live.contains(plane)
+    }
+}
+
+/// Whether what a view holds may be read as the cluster's objects, now or from before it fell silent.
+fn listed(view: &View) -> bool {
+    view.backups.synced && view.datacenters.synced
+}
+
+/// Everything by FleetCluster name.
+#[must_use]
+pub fn survey<'a>(
+    planes: &'a [Snapshot],
+    points: &'a PublishedPoints,
+    clusters: &'a PublishedClusters,
+) -> BTreeMap<String, Group<'a>> {
+    let mut groups: BTreeMap<String, Group<'a>> = BTreeMap::new();
+    let mut homes = Homes { points, clusters, known: None };
+    for plane in planes.iter().filter(|p| listed(&p.view)) {
+        let mut sites: HashMap<(&str, &str), (String, Site<'a>)> = HashMap::new();
+        for (key, datacenter) in &plane.view.datacenters.items {
+            let place = Place { plane: &plane.name, namespace: &key.namespace, name: &key.name };
+            let ClusterId { name, .. } = cluster_of(plane, datacenter);
+            let site = Site { place, datacenter };
+            groups.entry(name.clone()).or_default().sites.push(site);
+            sites.insert((&key.namespace, &key.name), (name, site));
+        }
+        for (key, record) in &plane.view.backups.items {
+            let at_home = sites.get(&(key.namespace.as_str(), record.datacenter.as_str()));
+            let found = Found { plane: &plane.name, key, record, site: at_home.map(|(_, site)| *site) };
+            if let Some(group) = at_home.and_then(|(cluster, _)| groups.get_mut(cluster)) {
+                group.found.push(found);
+            } else {
+                let place = Place { plane: &plane.name, namespace: &key.namespace, name: &record.datacenter };
+                groups.entry(homes.of(place)).or_default().found.push(found);
+            }
+        }
+        for (key, schedule) in &plane.view.schedules.items {
+            let datacenter = schedule.spec.backup_spec.cassandra_datacenter.as_str();
+            if let Some((cluster, _)) = sites.get(&(key.namespace.as_str(), datacenter))
+                && let Some(group) = groups.get_mut(cluster)
+            {
+                group.schedules.push(schedule);
+            }
+        }
+        for (key, job) in &plane.view.jobs.items {
+            let datacenter = job.spec.cassandra_datacenter.as_str();
+            let goes_on = job.status.as_ref().is_none_or(|s| s.finish_time.is_none());
+            if let (true, Some((cluster, _))) = (goes_on, sites.get(&(key.namespace.as_str(), datacenter)))
+                && let Some(group) = groups.get_mut(cluster)
+            {
+                group.unfinished.push(Unfinished { name: &key.name, datacenter });
+            }
+        }
+    }
+    let known = Planes::of(planes);
+    for (name, cluster) in clusters {
+        let entries = cluster.status.iter().flat_map(|status| &status.datacenters);
+        for entry in entries.filter(|e| known.is_unasked(&e.data_plane)) {
+            let place = Place { plane: &entry.data_plane, namespace: &entry.namespace, name: &entry.name };
+            groups.entry(name.clone()).or_default().unlisted.push(place);
+        }
+    }
+    for point in points.values() {
+        if let Some(status) = &point.status {
+            groups.entry(status.cluster.clone()).or_default().published.push(point);
+        }
+    }
+    groups
+}
+
+/// Where datacenters that are gone belonged, from what was published; sorted out when first asked.
+struct Homes<'a> {
+    points: &'a PublishedPoints,
+    clusters: &'a PublishedClusters,
+    known: Option<HashMap<Place<'a>, &'a str>>,
+}
+
+impl<'a> Homes<'a> {
+    fn of(&mut self, place: Place<'_>) -> String {
+        let (points, clusters) = (self.points, self.clusters);
+        let known = self.known.get_or_insert_with(|| {
+            let in_points = points.values().filter_map(|p| p.status.as_ref()).flat_map(|status| {
+                status.datacenters.iter().map(|dc| {
+                    let place = Place { plane: &dc.data_plane, namespace: &dc.namespace, name: &dc.name };
+                    (place, status.cluster.as_str())
+                })
+            });
+            let in_clusters = clusters.values().flat_map(|cluster| {
+                let name = cluster.metadata.name.as_deref().unwrap_or_default();
+                cluster.status.iter().flat_map(|s| &s.datacenters).map(move |dc| {
+                    (Place { plane: &dc.data_plane, namespace: &dc.namespace, name: &dc.name }, name)
+                })
+            });
+            in_clusters.chain(in_points).collect()
+        });
+        match known.get(&place) {
+            Some(cluster) => (*cluster).to_owned(),
+            // Its cluster is not known any more, so it stands for itself.
+            None => names::dns_name(&format!("{}.{}.{}", place.name, place.namespace, place.plane)),
+        }
+    }
+}
+
+/// Published objects by name, for [`survey`].
+#[must_use]
+pub fn by_name<K: ResourceExt>(objects: Vec<Arc<K>>) -> BTreeMap<String, Arc<K>> {
+    objects.into_iter().map(|object| (object.name_any(), object)).collect()
+}

@@ -1,0 +1,170 @@
+//! The verdicts on one restore point: whether it is complete, and whether it can be restored. Pure.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    points::{Parts, absent, place},
+    survey::{Group, Planes},
+};
+use crate::{
+    api::{
+        Reason,
+        cassandra::CassandraDatacenter,
+        condition::set_condition,
+        fleet::{FleetBackupDatacenter, FleetBackupStatus, NodeCounts},
+        size,
+    },
+    control_plane::view::BackupRecord,
+};
+
+/// Whether every node of the datacenter is in the backup.
+#[must_use]
+pub fn is_whole(entry: &FleetBackupDatacenter) -> bool {
+    entry.status == "SUCCESS" && entry.nodes.is_some_and(|n| n.total > 0 && n.finished == n.total)
+}
+
+/// Whether a backup's nodes fit the datacenter as it is now: as many nodes, spread over the same racks.
+/// cass-operator spreads evenly, the first racks taking the remainder (upstream §1.13).
+#[must_use]
+pub fn topology_matches(record: &BackupRecord, datacenter: &CassandraDatacenter) -> bool {
+    let size = i64::from(datacenter.spec.size);
+    if record.total_nodes != size {
+        return false;
+    }
+    if record.racks.is_empty() {
+        return true; // The backup does not say; older ones did not.
+    }
+    let racks = datacenter.rack_names();
+    let count = i64::try_from(racks.len()).unwrap_or(1).max(1);
+    let expected: BTreeMap<String, i64> = racks
+        .into_iter()
+        .zip(0_i64..)
+        .map(|(rack, n)| (rack, size / count + i64::from(n < size % count)))
+        .filter(|(_, nodes)| *nodes > 0)
+        .collect();
+    record.racks == expected
+}
+
+/// What is to be published about the restore point made of `parts`. `running` says that a job of it goes on.
+pub(super) fn summarize(
+    cluster: &str,
+    parts: &Parts<'_>,
+    group: &Group<'_>,
+    planes: &Planes<'_>,
+    running: bool,
+    old: Option<&FleetBackupStatus>,
+    now: Timestamp,
+) -> FleetBackupStatus {
+    let mut entries = parts.entries.clone();
+    entries.extend(absent(&entries, group, planes, old));
+    entries.sort_by(|a, b| place(a).cmp(&place(b)));
+    let whole = entries.iter().filter(|e| is_whole(e)).count();
+    let complete = whole == entries.len();
+    let joined: Vec<&str> = group
+        .sites
+        .iter()
+        .filter(|site| !entries.iter().any(|e| place(e) == site.place))
+        .map(|site| site.place.name)
+        .collect();
+    let restorable = complete && joined.is_empty() && entries.iter().all(|e| e.topology_matches);
+    let is_silent = |e: &&FleetBackupDatacenter| planes.has(&e.data_plane) && !planes.is_live(&e.data_plane);
+    let lacking = || entries.iter().filter(|e| !is_whole(e));
+    let in_progress = running || entries.iter().any(|e| e.status == "IN_PROGRESS");
+    let phase = match (complete, in_progress, lacking().all(|e| is_silent(&e))) {
+        (true, ..) => "Complete",
+        (false, true, _) => "InProgress",
+        (false, false, true) => "Unknown",
+        (false, false, false) => "Incomplete",
+    };
+    let mut silent: Vec<&str> = lacking().filter(is_silent).map(|e| e.data_plane.as_str()).collect();
+    silent.dedup();
+    let silent = silent.join(", ");
+    let sum = |pick: fn(&NodeCounts) -> i64| -> i64 {
+        entries.iter().filter_map(|e| e.nodes.as_ref()).map(pick).sum()
+    };
+    let bytes: Vec<i64> = entries.iter().filter_map(|e| e.size_bytes).collect();
+    let start = entries.iter().filter_map(|e| e.start_time.as_ref()).map(|t| t.0).min();
+    let finish = entries.iter().filter_map(|e| e.finish_time.as_ref()).map(|t| t.0).max();
+    let mut status = FleetBackupStatus {
+        observed_generation: old.and_then(|old| old.observed_generation),
+        cluster: cluster.to_owned(),
+        phase: phase.to_owned(),
+        complete,
+        restorable,
+        start_time: start.map(Time),
+        finish_time: finish.filter(|_| complete).map(Time),
+        size_bytes: (!bytes.is_empty()).then(|| size::total(&bytes)),
+        size: (!bytes.is_empty()).then(|| size::humanize(size::total(&bytes))),
+        done: Some(format!("{whole}/{}", entries.len())),
+        nodes_done: Some(format!("{}/{}", sum(|n| n.finished), sum(|n| n.total))),
+        origin: parts.origin.clone(),
+        conditions: old.map(|old| old.conditions.clone()).unwrap_or_default(),
+        datacenters: Vec::new(),
+    };
+    let obstacles = Obstacles { silent, joined: joined.join(", "), gone: gone(&entries, group, planes) };
+    status.datacenters = entries;
+    explain(&mut status, &obstacles, now);
+    status
+}
+
+/// What stands in the way of a restore, for people; empty where nothing does.
+struct Obstacles {
+    silent: String,
+    joined: String,
+    gone: String,
+}
+
+fn gone(entries: &[FleetBackupDatacenter], group: &Group<'_>, planes: &Planes<'_>) -> String {
+    let names: Vec<&str> =
+        entries.iter().filter(|e| has_left(e, group, planes)).map(|e| e.name.as_str()).collect();
+    names.join(", ")
+}
+
+/// Whether the datacenter of an entry is known not to be there any more.
+pub(super) fn has_left(entry: &FleetBackupDatacenter, group: &Group<'_>, planes: &Planes<'_>) -> bool {
+    let there = group.sites.iter().any(|site| site.place == place(entry));
+    !there && (!planes.has(&entry.data_plane) || planes.is_live(&entry.data_plane))
+}
+
+fn explain(status: &mut FleetBackupStatus, obstacles: &Obstacles, now: Timestamp) {
+    let lacking: Vec<String> = status
+        .datacenters
+        .iter()
+        .filter(|e| !is_whole(e))
+        .map(|e| format!("{}/{}/{} is {}", e.data_plane, e.namespace, e.name, e.status))
+        .collect();
+    let generation = status.observed_generation;
+    let (complete, reason, message) = match status.phase.as_str() {
+        "Complete" => (Some(true), Reason::Succeeded, "every node of every datacenter is in it".to_owned()),
+        "InProgress" => (None, Reason::Running, lacking.join(", ")),
+        "Unknown" => {
+            (None, Reason::DataPlaneUnreachable, format!("no answer from data plane {}", obstacles.silent))
+        }
+        _ => (Some(false), Reason::BackupIncomplete, lacking.join(", ")),
+    };
+    set_condition(&mut status.conditions, "Complete", complete, reason, message, generation, now);
+    let changed: Vec<&str> =
+        status.datacenters.iter().filter(|e| !e.topology_matches).map(|e| e.name.as_str()).collect();
+    let (restorable, reason, message) = if status.restorable {
+        (
+            Some(true),
+            Reason::Succeeded,
+            "complete, and every datacenter still has the topology it was taken from".to_owned(),
+        )
+    } else if !status.complete {
+        (complete.map(|_| false), Reason::BackupIncomplete, "it is not complete".to_owned())
+    } else if !obstacles.gone.is_empty() {
+        let message = format!("{} is not in the cluster any more", obstacles.gone);
+        (Some(false), Reason::DatacenterNotFound, message)
+    } else if changed.is_empty() {
+        let message = format!("{} joined the cluster since and is not in it", obstacles.joined);
+        (Some(false), Reason::TopologyMismatch, message)
+    } else {
+        let message = format!("the size or racks of {} changed since", changed.join(", "));
+        (Some(false), Reason::TopologyMismatch, message)
+    };
+    set_condition(&mut status.conditions, "Restorable", restorable, reason, message, generation, now);
+}

@@ -1,0 +1,250 @@
+//! Reconciles FleetBackupSchedules. The clock, their runs and the data planes wake it; it is the one writer of the
+//! status.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kube::{
+    Resource as _, ResourceExt as _,
+    core::DeserializeGuard,
+    runtime::{controller::Action, reflector::Store},
+};
+use tokio::time::Instant;
+
+use super::{
+    ScheduleContext, coordinated, delegated,
+    expectation::Expectation,
+    is_ready,
+    recipe::{self, Recipe},
+    runs::RunKind,
+    scope::Scope,
+    status::{self, Outcome, Report},
+};
+use crate::{
+    api::{
+        Reason,
+        fleet::{Execution, FleetBackupSchedule, FleetBackupScheduleStatus, FleetCluster, ScheduleOperation},
+        labels,
+    },
+    control_plane::fanout::select::ClusterLabels,
+    runtime::{backoff::Backoff, written::Written},
+};
+
+/// A schedule as the watch brings it.
+pub(super) type Guarded = DeserializeGuard<FleetBackupSchedule>;
+
+/// Least time between two status writes that no slot waits for.
+const PUBLISH_EVERY: Duration = Duration::from_millis(500);
+/// Pause while runs are being listed; the end of the listing wakes everyone anyway.
+const LISTING: Duration = Duration::from_secs(1);
+/// First and longest pause after the API server did not do what was asked.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+
+/// What is remembered of one schedule between two looks. Losing it costs a request or an Event.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// What we last wrote of the object.
+    pub written: Written<FleetBackupSchedule>,
+    /// The problem that was last told in an Event.
+    warned: Option<(Reason, String)>,
+    published: Option<Instant>,
+}
+
+impl Memory {
+    /// Writes the status without delay. Says whether it is written: not when the schedule has changed since.
+    pub(super) async fn commit(
+        &mut self,
+        ctx: &ScheduleContext,
+        schedule: &FleetBackupSchedule,
+        report: &Report,
+        now: Timestamp,
+    ) -> Result<bool, kube::Error> {
+        let old = schedule.status.clone().unwrap_or_default();
+        let new = status::status(&old, report, schedule.metadata.generation, now);
+        self.write(ctx, schedule, &old, &new, report).await
+    }
+
+    /// Writes the status if it says something new, though not too often; returns how long to wait when it is too soon.
+    pub(super) async fn tell(
+        &mut self,
+        ctx: &ScheduleContext,
+        schedule: &FleetBackupSchedule,
+        report: &Report,
+        now: Timestamp,
+    ) -> Result<Option<Duration>, kube::Error> {
+        let old = schedule.status.clone().unwrap_or_default();
+        let new = status::status(&old, report, schedule.metadata.generation, now);
+        if old != new {
+            let wait = self.published.map_or(Duration::ZERO, |at| PUBLISH_EVERY.saturating_sub(at.elapsed()));
+            if !wait.is_zero() {
+                return Ok(Some(wait));
+            }
+        }
+        let is_written = self.write(ctx, schedule, &old, &new, report).await?;
+        Ok((!is_written).then_some(PUBLISH_EVERY))
+    }
+
+    async fn write(
+        &mut self,
+        ctx: &ScheduleContext,
+        schedule: &FleetBackupSchedule,
+        old: &FleetBackupScheduleStatus,
+        new: &FleetBackupScheduleStatus,
+        report: &Report,
+    ) -> Result<bool, kube::Error> {
+        if old != new {
+            let Some(written) = ctx.publish(schedule, new).await? else {
+                self.written.forget();
+                return Ok(false);
+            };
+            self.written.note(schedule.resource_version(), &written);
+            self.published = Some(Instant::now());
+        }
+        let about = schedule.object_ref(&());
+        if let Outcome::Missed(_, message) | Outcome::There(message) = &report.outcome {
+            ctx.events.warning(about.clone(), Reason::SlotsMissed, "Schedule", message);
+        }
+        let is_news = |type_| {
+            let of = |s: &FleetBackupScheduleStatus| s.conditions.iter().find(|c| c.type_ == type_).cloned();
+            of(old).map(|c| c.message) != of(new).map(|c| c.message)
+        };
+        if let Some((false, message)) = report.succeeded.as_ref().filter(|_| is_news(status::SUCCEEDED)) {
+            ctx.events.warning(about.clone(), Reason::Failed, "Schedule", message);
+        }
+        let problem = report.ready.as_ref().err().map(|p| (p.reason, p.message.clone()));
+        if let Some((reason, message)) = problem.as_ref().filter(|_| self.warned != problem) {
+            if *reason == Reason::Paused {
+                ctx.events.normal(about, *reason, "Schedule", message);
+            } else {
+                ctx.events.warning(about, *reason, "Schedule", message);
+            }
+        }
+        self.warned = problem;
+        Ok(true)
+    }
+}
+
+/// All that one look needs.
+pub(super) struct Scheduler {
+    pub context: ScheduleContext,
+    pub clusters: Store<FleetCluster>,
+    memories: Mutex<HashMap<String, Memory>>,
+    backoff: Mutex<Backoff<String>>,
+}
+
+impl Scheduler {
+    pub(super) fn new(context: ScheduleContext, clusters: Store<FleetCluster>) -> Self {
+        let backoff = Mutex::new(Backoff::new(RETRY.0, RETRY.1));
+        Self { context, clusters, memories: Mutex::default(), backoff }
+    }
+
+    fn cluster_labels(&self) -> ClusterLabels {
+        self.clusters.state().iter().map(|c| (c.name_any(), c.labels().clone())).collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn error_policy(object: Arc<Guarded>, error: &kube::Error, scheduler: Arc<Scheduler>) -> Action {
+    let name = object.name_any();
+    tracing::warn!(schedule = name, %error, "fleet backup schedule");
+    Action::requeue(lock(&scheduler.backoff).failed(&name))
+}
+
+pub(super) async fn reconcile(
+    object: Arc<Guarded>,
+    scheduler: Arc<Scheduler>,
+) -> Result<Action, kube::Error> {
+    let name = object.name_any();
+    let schedule = match &object.0 {
+        Ok(schedule) => schedule,
+        Err(error) => {
+            tracing::warn!(schedule = name, %error, "FleetBackupSchedule cannot be read");
+            return Ok(Action::await_change());
+        }
+    };
+    let mut memory = lock(&scheduler.memories).remove(&name).unwrap_or_default();
+    let schedule = memory.written.newest(schedule);
+    let looked = look(&scheduler, &mut memory, &schedule).await;
+    let is_over = schedule.metadata.deletion_timestamp.is_some();
+    if !is_over {
+        lock(&scheduler.memories).insert(name.clone(), memory);
+    }
+    let check = scheduler.context.check;
+    let wait = looked?.map_or(check, |wait| wait.min(check));
+    lock(&scheduler.backoff).succeeded(&name);
+    Ok(Action::requeue(wait))
+}
+
+/// One look; returns when to look again, if nothing happens before.
+async fn look(
+    scheduler: &Scheduler,
+    memory: &mut Memory,
+    schedule: &FleetBackupSchedule,
+) -> Result<Option<Duration>, kube::Error> {
+    let ctx = &scheduler.context;
+    let name = schedule.name_any();
+    let now = ctx.clock.now();
+    let planes = ctx.fleet.snapshot();
+    if schedule.metadata.deletion_timestamp.is_some() {
+        ctx.expectations.forget(&name);
+        return delegated::take_back(ctx, schedule, &planes, ctx.fleet.is_enrolled(), now).await;
+    }
+    let is_known = ctx.fleet.is_enrolled() && is_ready(&scheduler.clusters);
+    let read = recipe::read(&schedule.spec)
+        .and_then(|recipe| Ok((recipe, Scope::of(schedule, &planes, &scheduler.cluster_labels())?)));
+    let (recipe, scope) = match read {
+        Ok(read) => read,
+        Err(problem) => {
+            ctx.expectations.forget(&name);
+            let old = schedule.status.clone().unwrap_or_default();
+            let report = Report { next: None, ..Report::unchanged(&old, Err(problem)) };
+            return memory.tell(ctx, schedule, &report, now).await;
+        }
+    };
+    if is_known {
+        promise(ctx, schedule, &recipe, &scope, now);
+    }
+    if schedule.spec.execution == Execution::Delegated {
+        // Nothing is scheduled, and nothing taken back, on half of what there is to know.
+        if !is_known {
+            return Ok(Some(LISTING));
+        }
+        return delegated::look(ctx, memory, schedule, &recipe, &scope, &planes, now).await;
+    }
+    if schedule.finalizers().iter().any(|f| f == labels::DELEGATED) && ctx.fleet.is_enrolled() {
+        let is_gone = delegated::withdraw(ctx, memory, schedule, &planes).await?;
+        if is_gone {
+            return Ok(Some(Duration::ZERO));
+        }
+    }
+    if !ctx.children.is_listed(RunKind::from(schedule.spec.operation)) {
+        return Ok(Some(LISTING));
+    }
+    let datacenters = is_known.then(|| scope.counts(&planes));
+    coordinated::look(ctx, memory, schedule, &recipe, datacenters, now).await
+}
+
+/// Tells the inventory what the clusters of a backup schedule may expect.
+fn promise(
+    ctx: &ScheduleContext,
+    schedule: &FleetBackupSchedule,
+    recipe: &Recipe,
+    scope: &Scope,
+    now: Timestamp,
+) {
+    let name = schedule.name_any();
+    if schedule.spec.operation != ScheduleOperation::Backup || schedule.spec.suspend == Some(true) {
+        return ctx.expectations.forget(&name);
+    }
+    let next =
+        schedule.status.as_ref().and_then(|status| status.next_schedule_time.as_ref()).map(|time| time.0);
+    let promise = Expectation { interval: recipe.cron.longest_gap(now), next };
+    ctx.expectations.set(&name, scope.clusters(), promise);
+}

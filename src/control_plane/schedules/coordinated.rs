@@ -1,0 +1,141 @@
+//! One look at a Coordinated schedule: `tick` decides, this carries it out.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::{Resource as _, ResourceExt as _};
+
+use super::{
+    ScheduleContext,
+    controller::Memory,
+    recipe::Recipe,
+    runs::{Run, RunKind, surplus},
+    status::{self, Outcome, Report},
+    tick::{Next, tick},
+    write::Made,
+};
+use crate::api::{
+    Reason, cron,
+    fleet::{ConcurrencyPolicy, FleetBackupSchedule, ScheduledDatacenters},
+    moment::{after, since},
+};
+
+/// Pause after what was looked at has turned out to be old.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Pause before a run that was refused is tried again.
+const REFUSED: Duration = Duration::from_secs(30);
+
+/// Looks at `schedule` at `now`; returns when to look again, if nothing happens before.
+pub(super) async fn look(
+    ctx: &ScheduleContext,
+    memory: &mut Memory,
+    schedule: &FleetBackupSchedule,
+    recipe: &Recipe,
+    datacenters: Option<ScheduledDatacenters>,
+    now: Timestamp,
+) -> Result<Option<Duration>, kube::Error> {
+    let uid = schedule.uid().unwrap_or_default();
+    let old = schedule.status.clone().unwrap_or_default();
+    let runs = ctx.children.of(&uid);
+    let gone = ctx.gone(&old.active, &runs).await?.into_iter().collect();
+    let runs = ctx.children.of(&uid);
+    let decided = tick(schedule, recipe, &runs, &gone, now);
+    for run in &decided.discard {
+        ctx.discard(run).await?;
+    }
+    for run in &decided.release {
+        ctx.release(run).await?;
+    }
+    let (succeeded, success) = status::results(&runs);
+    let kind = RunKind::from(schedule.spec.operation).as_str();
+    let fine = decided.last.filter(|_| cron::is_ahead(decided.last, now)).map_or_else(
+        || Ok(status::purpose(schedule, kind, recipe)),
+        |last| Err(status::ahead(&schedule.name_any(), last)),
+    );
+    let report = Report {
+        last: decided.last,
+        active: decided.active.clone(),
+        succeeded,
+        success,
+        datacenters,
+        ..Report::unchanged(&old, fine)
+    };
+    if !decided.adopt.is_empty() {
+        memory.commit(ctx, schedule, &report, now).await?;
+        return Ok(Some(Duration::ZERO));
+    }
+    if schedule.spec.suspend == Some(true) {
+        let report = Report { next: None, ready: Err(status::suspended()), ..report };
+        return memory.tell(ctx, schedule, &report, now).await;
+    }
+    match decided.next {
+        Next::Later { next, missed } => {
+            let ready = if next.is_some() { report.ready } else { Err(status::never(recipe)) };
+            let outcome = missed.map_or(Outcome::Nothing, |missed| status::too_late(missed, recipe));
+            let wait = memory.tell(ctx, schedule, &Report { next, ready, outcome, ..report }, now).await?;
+            for run in surplus(&runs, recipe.keep_good, recipe.keep_bad) {
+                ctx.retire(&run, now).await?;
+            }
+            Ok(sooner(wait, next.map(|next| since(now, next))))
+        }
+        Next::Busy { since: waits, until } => {
+            let ready = Err(status::busy(&report.active, waits));
+            let wait =
+                memory.tell(ctx, schedule, &Report { next: Some(waits), ready, ..report }, now).await?;
+            let until = until.map(|until| since(now, after(until, Duration::from_millis(1))));
+            Ok(sooner(wait, until))
+        }
+        Next::Start { slot, since: waits, missed, next, cancel } => {
+            for run in &cancel {
+                ctx.cancel(run).await?;
+            }
+            let (run, is_new) = match ctx.make(schedule, slot).await? {
+                Made::New(run) => (run, true),
+                Made::Adopted(run) => (run, false),
+                Made::Begun => {
+                    memory.written.forget();
+                    return Ok(Some(AGAIN));
+                }
+                Made::Refused(problem) => {
+                    let report = Report { next: Some(waits), ready: Err(problem), ..report };
+                    memory.tell(ctx, schedule, &report, now).await?;
+                    return Ok(Some(REFUSED));
+                }
+            };
+            ctx.children.put(run.clone());
+            let mut active = report.active.clone();
+            if run.is_active() && !active.iter().any(|active| active.uid == run.uid) {
+                active.push(run.named());
+            }
+            let outcome = status::caught_up(missed, slot);
+            let report = Report { next, last: Some(slot), active, outcome, ..report };
+            if !memory.commit(ctx, schedule, &report, now).await? {
+                return Ok(Some(AGAIN));
+            }
+            ctx.release(&run).await?;
+            say(ctx, schedule, &run, is_new, cancel.len());
+            Ok(next.map(|next| since(now, next)))
+        }
+    }
+}
+
+/// Events come last: many schedules are due together, and none of them waits for one.
+fn say(ctx: &ScheduleContext, schedule: &FleetBackupSchedule, run: &Run, is_new: bool, cancelled: usize) {
+    let about = schedule.object_ref(&());
+    if cancelled > 0 && schedule.spec.concurrency_policy == ConcurrencyPolicy::Replace {
+        let note = format!(
+            "cancelled {cancelled} unfinished before `{}` (concurrencyPolicy Replace); what Medusa has begun goes on in the \
+             pods",
+            run.name
+        );
+        ctx.events.normal(about.clone(), Reason::RunReplaced, "CancelRun", note);
+    }
+    if is_new {
+        let note = format!("created {} `{}`", run.kind.as_str(), run.name);
+        ctx.events.normal(about, Reason::JobCreated, "CreateRun", note);
+    }
+}
+
+fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
+}

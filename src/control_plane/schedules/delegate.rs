@@ -1,0 +1,348 @@
+//! The MedusaBackupSchedules of a Delegated schedule: which there should be, and what to do about those there are.
+//! Pure.
+
+use kube::{Resource as _, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::{
+    recipe::{Problem, Recipe},
+    scope::Scope,
+};
+use crate::{
+    api::{
+        Reason,
+        cassandra::CassandraDatacenter,
+        fleet::{CatchUp, ConcurrencyPolicy, DatacenterRun, FleetBackupSchedule, ScheduleOperation},
+        labels,
+        medusa::{MedusaBackupJobSpec, MedusaBackupSchedule, MedusaBackupScheduleSpec, ScheduledOperation},
+        names,
+    },
+    control_plane::{
+        capabilities::{Capabilities, Feature},
+        fleet::{Snapshot, Usable},
+        view::ObjectKey,
+    },
+};
+
+/// A write in a data plane.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Apply an object that must not exist, or must still be the version that was seen.
+    Apply {
+        /// The data plane.
+        data_plane: String,
+        /// Where.
+        key: ObjectKey,
+        /// The object.
+        object: Value,
+    },
+    /// Delete one that must still be this one.
+    Delete {
+        /// The data plane.
+        data_plane: String,
+        /// Where.
+        key: ObjectKey,
+        /// Its uid.
+        uid: String,
+    },
+}
+
+/// A datacenter that is not, or not yet, scheduled as asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// `dataPlane/namespace/datacenter`, or the data plane alone.
+    pub place: String,
+    /// Why, and what to do.
+    pub problem: Problem,
+}
+
+/// What there is to do for one schedule.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Delegation {
+    /// Writes, in data planes that answer.
+    pub actions: Vec<Action>,
+    /// Datacenters the schedule is for.
+    pub total: usize,
+    /// Those whose MedusaBackupSchedule is as it should be.
+    pub there: Vec<(DatacenterRun, ObjectKey)>,
+    /// Those where it cannot be.
+    pub refused: Vec<Refusal>,
+    /// Why slots are not spread over the window.
+    pub unspread: Option<String>,
+    /// MedusaBackupSchedules of it that are known and cannot be deleted for now.
+    pub left: Vec<String>,
+    /// Data planes of which nobody knows what they hold.
+    pub unknown: Vec<String>,
+}
+
+/// Plans what `schedule` needs in every data plane. Without a `recipe` it needs nothing, and all it has is taken back.
+#[must_use]
+pub fn plan(
+    schedule: &FleetBackupSchedule,
+    recipe: Option<&Recipe>,
+    planes: &[Snapshot],
+    scope: &Scope,
+    control_plane: &str,
+) -> Delegation {
+    let uid = schedule.uid().unwrap_or_default();
+    let mut delegation = Delegation::default();
+    let wanted: &[DatacenterRun] = if recipe.is_some() { &scope.datacenters } else { &[] };
+    delegation.total = wanted.len();
+    for plane in planes {
+        let here: Vec<&DatacenterRun> =
+            wanted.iter().filter(|entry| entry.data_plane == plane.name).collect();
+        let ours: Vec<(&ObjectKey, &MedusaBackupSchedule)> = plane
+            .view
+            .schedules
+            .items
+            .iter()
+            .filter(|(_, there)| is_ours(there, &uid, control_plane))
+            .map(|(key, there)| (key, &**there))
+            .collect();
+        if !can_write(plane) {
+            delegation.left.extend(ours.iter().map(|(key, _)| format!("{}/{key}", plane.name)));
+            if !plane.view.schedules.synced {
+                delegation.unknown.push(plane.name.clone());
+            }
+            delegation.refused.extend(here.iter().map(|entry| refusal(entry, away(plane))));
+            continue;
+        }
+        let mut keep: Vec<ObjectKey> = Vec::new();
+        if let Some(recipe) = recipe {
+            for entry in here {
+                let key = key(schedule, entry);
+                keep.push(key.clone());
+                place(&mut delegation, schedule, recipe, plane, entry, &key, control_plane);
+            }
+        }
+        for (key, there) in ours.into_iter().filter(|(key, _)| !keep.contains(key)) {
+            delegation.actions.push(Action::Delete {
+                data_plane: plane.name.clone(),
+                key: key.clone(),
+                uid: there.uid().unwrap_or_default(),
+            });
+        }
+    }
+    if recipe.is_some() {
+        for plane in &scope.unlisted {
+            let message = "its datacenters are not known yet; they get their schedules when it answers";
+            let problem = Problem::new(Reason::DataPlaneUnreachable, message);
+            delegation.refused.push(Refusal { place: plane.clone(), problem });
+        }
+    }
+    delegation
+}
+
+/// Whether `there` was made for the schedule of that uid by this control plane.
+#[must_use]
+pub fn is_ours(there: &MedusaBackupSchedule, uid: &str, control_plane: &str) -> bool {
+    let has = |key: &str, value: &str| there.labels().get(key).is_some_and(|found| found == value);
+    has(labels::CONTROL_PLANE, control_plane) && has(labels::FLEET_SCHEDULE_UID, uid)
+}
+
+/// Where the MedusaBackupSchedule of a datacenter is.
+#[must_use]
+pub fn key(schedule: &FleetBackupSchedule, entry: &DatacenterRun) -> ObjectKey {
+    let uid = schedule.uid().unwrap_or_default();
+    ObjectKey::new(&entry.namespace, names::child(&schedule.name_any(), &entry.datacenter, &uid))
+}
+
+/// Whether absence means something there and writes can be sent. One that is being unregistered still has to be
+/// cleaned up.
+#[must_use]
+pub fn can_write(plane: &Snapshot) -> bool {
+    (plane.usable == Usable::Ready || plane.unregistering) && plane.view.is_live() && plane.remote.is_some()
+}
+
+fn away(plane: &Snapshot) -> Problem {
+    match &plane.usable {
+        Usable::NotReady { reason, why } => Problem::new(*reason, why.clone()),
+        Usable::Unreachable { why, .. } => Problem::new(
+            Reason::DataPlaneUnreachable,
+            format!("{why}; what is scheduled there goes on, and changes arrive when it answers"),
+        ),
+        Usable::Ready | Usable::Connecting => {
+            Problem::new(Reason::Connecting, "the connection is being made")
+        }
+    }
+}
+
+fn refusal(entry: &DatacenterRun, problem: Problem) -> Refusal {
+    Refusal { place: format!("{}/{}/{}", entry.data_plane, entry.namespace, entry.datacenter), problem }
+}
+
+/// What one datacenter needs.
+fn place(
+    delegation: &mut Delegation,
+    schedule: &FleetBackupSchedule,
+    recipe: &Recipe,
+    plane: &Snapshot,
+    entry: &DatacenterRun,
+    key: &ObjectKey,
+    control_plane: &str,
+) {
+    let spec = match spec(schedule, recipe, entry, &plane.view.capabilities) {
+        Ok((spec, unspread)) => {
+            delegation.unspread = delegation.unspread.take().or(unspread);
+            spec
+        }
+        Err(problem) => return delegation.refused.push(refusal(entry, problem)),
+    };
+    let datacenter = ObjectKey::new(&entry.namespace, &entry.datacenter);
+    let Some(datacenter) = plane.view.datacenters.items.get(&datacenter) else { return };
+    let there = plane.view.schedules.items.get(key);
+    let uid = schedule.uid().unwrap_or_default();
+    if let Some(there) = there {
+        if !is_ours(there, &uid, control_plane) {
+            let message = format!(
+                "a MedusaBackupSchedule `{}` exists there that this schedule has not made; delete or rename it",
+                key.name
+            );
+            return delegation.refused.push(refusal(entry, Problem::new(Reason::NameConflict, message)));
+        }
+        let owner = datacenter.uid().unwrap_or_default();
+        if there.spec == spec && there.owner_references().iter().any(|reference| reference.uid == owner) {
+            return delegation.there.push((entry.clone(), key.clone()));
+        }
+    }
+    let precondition = match there {
+        // No object ever has version 1: the API server then only creates.
+        None => json!({"resourceVersion": "1"}),
+        Some(there) => json!({"uid": there.uid(), "resourceVersion": there.resource_version()}),
+    };
+    delegation.actions.push(Action::Apply {
+        data_plane: plane.name.clone(),
+        key: key.clone(),
+        object: object(schedule, key, datacenter, &spec, control_plane, precondition),
+    });
+}
+
+fn object(
+    schedule: &FleetBackupSchedule,
+    key: &ObjectKey,
+    datacenter: &CassandraDatacenter,
+    spec: &MedusaBackupScheduleSpec,
+    control_plane: &str,
+    mut metadata: Value,
+) -> Value {
+    let [cluster, name] = datacenter.datacenter_labels();
+    let own = [
+        (labels::FLEET_SCHEDULE.to_owned(), names::label_value(&schedule.name_any())),
+        (labels::FLEET_SCHEDULE_UID.to_owned(), schedule.uid().unwrap_or_default()),
+        (labels::CONTROL_PLANE.to_owned(), control_plane.to_owned()),
+    ];
+    let labels: Value = [cluster, name]
+        .into_iter()
+        .chain(own)
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| (key, Value::from(value)))
+        .collect();
+    if let Some(metadata) = metadata.as_object_mut() {
+        metadata.insert("name".to_owned(), key.name.clone().into());
+        metadata.insert("namespace".to_owned(), key.namespace.clone().into());
+        metadata.insert("labels".to_owned(), labels);
+        metadata.insert(
+            "ownerReferences".to_owned(),
+            json!([{
+                "apiVersion": CassandraDatacenter::api_version(&()), "kind": CassandraDatacenter::kind(&()),
+                "name": datacenter.name_any(), "uid": datacenter.uid(),
+            }]),
+        );
+    }
+    json!({
+        "apiVersion": MedusaBackupSchedule::api_version(&()), "kind": MedusaBackupSchedule::kind(&()),
+        "metadata": metadata, "spec": spec,
+    })
+}
+
+/// The spec for one datacenter, as its data plane's definition can hold it; with why its slots are not moved.
+fn spec(
+    schedule: &FleetBackupSchedule,
+    recipe: &Recipe,
+    entry: &DatacenterRun,
+    capabilities: &Capabilities,
+) -> Result<(MedusaBackupScheduleSpec, Option<String>), Problem> {
+    capabilities.allow(Feature::Schedules).map_err(|lack| Problem::new(lack.reason, lack.message))?;
+    let wanted = &schedule.spec;
+    let has = |field: &str| capabilities.schedule_has(field) == Some(true);
+    let lacks = |field: &str, meant: &str| match capabilities.schedule_has(field) {
+        Some(_) => Problem::new(
+            Reason::NotServed,
+            format!(
+                "its definition of MedusaBackupSchedules has no spec.{field}, so {meant}; install ours or a newer one"
+            ),
+        ),
+        None => Problem::new(
+            Reason::NotServed,
+            format!("it does not say whether its MedusaBackupSchedules have spec.{field}; without, {meant}"),
+        ),
+    };
+    let operation_type = match wanted.operation {
+        ScheduleOperation::Backup => ScheduledOperation::Backup,
+        ScheduleOperation::Purge if has("operationType") => ScheduledOperation::Purge,
+        ScheduleOperation::Purge => {
+            return Err(lacks("operationType", "it would back up instead of purging"));
+        }
+        ScheduleOperation::Sync => {
+            return Err(Problem::new(
+                Reason::InvalidSpec,
+                "spec.operation: a MedusaBackupSchedule cannot sync",
+            ));
+        }
+    };
+    // Without the field a run waits for the one before, which is what Forbid means.
+    let policy = wanted.concurrency_policy;
+    if policy != ConcurrencyPolicy::Forbid && !has("concurrencyPolicy") {
+        return Err(lacks("concurrencyPolicy", &format!("runs would not follow `{}`", policy.as_str())));
+    }
+    let window = u32::try_from(wanted.window_seconds.unwrap_or_default()).unwrap_or_default() / 60;
+    let (fields, unspread) =
+        match recipe.cron.shifted(offset(&schedule.uid().unwrap_or_default(), entry, window)) {
+            Ok(fields) => (fields, None),
+            Err(why) => (recipe.cron.text().to_owned(), Some(why)),
+        };
+    // k8ssandra-operator reads a zone from the expression only, also where our definition is installed.
+    let is_upstreams = capabilities.controller.as_ref().is_some_and(|c| c.name == "k8ssandra-operator");
+    let (cron_schedule, time_zone) = match recipe.cron.zone() {
+        Some(zone) if has("timeZone") && !is_upstreams => (fields, Some(zone.to_owned())),
+        Some(zone) => (format!("TZ={zone} {fields}"), None),
+        None => (fields, None),
+    };
+    let template = wanted.template.clone().unwrap_or_default();
+    let optional = |field: &str, value: Option<i64>| value.filter(|_| has(field));
+    let deadline = match wanted.catch_up {
+        CatchUp::None => recipe.deadline.and_then(|deadline| i64::try_from(deadline.as_secs()).ok()),
+        CatchUp::Latest => wanted.starting_deadline_seconds,
+    };
+    let spec = MedusaBackupScheduleSpec {
+        cron_schedule,
+        disabled: Some(wanted.suspend == Some(true)),
+        backup_spec: MedusaBackupJobSpec {
+            cassandra_datacenter: entry.datacenter.clone(),
+            backup_type: template.backup_type.unwrap_or_default(),
+            ttl_seconds_after_finished: None,
+        },
+        concurrency_policy: has("concurrencyPolicy").then(|| policy.as_str().to_owned()),
+        operation_type,
+        time_zone,
+        starting_deadline_seconds: optional("startingDeadlineSeconds", deadline),
+        successful_jobs_history_limit: optional(
+            "successfulJobsHistoryLimit",
+            wanted.successful_jobs_history_limit,
+        ),
+        failed_jobs_history_limit: optional("failedJobsHistoryLimit", wanted.failed_jobs_history_limit),
+    };
+    Ok((spec, unspread))
+}
+
+/// By how many minutes a cluster's slots are moved inside a window of so many minutes: always the same for it, and the
+/// same for all its datacenters, whose backups of one slot are one restore point.
+fn offset(uid: &str, entry: &DatacenterRun, window: u32) -> u32 {
+    let hash = names::sha256_hex(format!("{uid}/{}", entry.cluster).as_bytes());
+    let digits = hash.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or_default();
+    digits.checked_rem(window).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "delegate_tests.rs"]
+mod tests;

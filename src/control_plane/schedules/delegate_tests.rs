@@ -1,0 +1,230 @@
+//! Tests of `delegate.rs`: what is written where, and what is taken back only on complete knowledge.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use rstest::rstest;
+
+use super::*;
+use crate::{
+    api::fleet::Limits,
+    control_plane::{
+        capabilities::Fields,
+        fanout::{
+            select::ClusterLabels,
+            tests::{datacenter, live, plane, silent},
+        },
+        registry::remote::Remote,
+        schedules::recipe,
+        view::View,
+    },
+};
+
+const CP: &str = "cp";
+
+fn schedule(more: Value) -> FleetBackupSchedule {
+    let mut spec = json!({"schedule": "0 2 * * *", "execution": "Delegated"});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    serde_json::from_value(json!({
+        "metadata": {"name": "nightly", "uid": "0b1c2d3e-0000-0000-0000-000000000000"}, "spec": spec
+    }))
+    .unwrap()
+}
+
+/// A data plane that can be written to.
+fn open(name: &str, view: View) -> Snapshot {
+    let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+    let client = kube::Client::try_from(config).unwrap();
+    Snapshot { remote: Some(Arc::new(Remote::new(client, &Limits::default()))), ..plane(name, view) }
+}
+
+fn look(schedule: &FleetBackupSchedule, planes: &[Snapshot]) -> Delegation {
+    let scope = Scope::of(schedule, planes, &ClusterLabels::new()).unwrap();
+    plan(schedule, Some(&recipe::read(&schedule.spec).unwrap()), planes, &scope, CP)
+}
+
+/// The object of the only action, as the API server would store it.
+fn applied(delegation: &Delegation) -> (ObjectKey, MedusaBackupSchedule) {
+    let [Action::Apply { key, object, .. }] = delegation.actions.as_slice() else {
+        panic!("{:?}", delegation.actions)
+    };
+    let mut stored: MedusaBackupSchedule = serde_json::from_value(object.clone()).unwrap();
+    stored.metadata.uid = Some("stored".to_owned());
+    stored.metadata.resource_version = Some("7".to_owned());
+    (key.clone(), stored)
+}
+
+fn with(mut view: View, (key, object): (ObjectKey, MedusaBackupSchedule)) -> View {
+    view.schedules.items.insert(key, Arc::new(object));
+    view
+}
+
+fn one() -> View {
+    live(&[datacenter("dc1", 3)])
+}
+
+#[tokio::test]
+async fn each_datacenter_gets_its_own_schedule_with_a_local_owner() {
+    let delegation = look(&schedule(json!({"template": {"backupType": "full"}})), &[open("eu", one())]);
+    let [Action::Apply { object, .. }] = delegation.actions.as_slice() else { panic!("one") };
+    insta::assert_yaml_snapshot!(object);
+    assert_eq!((delegation.total, delegation.there.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_is_as_it_should_be_is_left_alone_and_drift_is_repaired() {
+    let schedule = schedule(json!({}));
+    let made = applied(&look(&schedule, &[open("eu", one())]));
+    let settled = look(&schedule, &[open("eu", with(one(), made.clone()))]);
+    assert_eq!((settled.actions.len(), settled.there.len()), (0, 1));
+    let mut edited = made;
+    edited.1.spec.disabled = Some(true);
+    let repaired = look(&schedule, &[open("eu", with(one(), edited))]);
+    let [Action::Apply { object, .. }] = repaired.actions.as_slice() else { panic!("one") };
+    assert_eq!(object["metadata"]["resourceVersion"], "7");
+    assert_eq!(object["metadata"]["uid"], "stored");
+}
+
+#[tokio::test]
+async fn a_strangers_schedule_of_that_name_is_never_touched() {
+    let schedule = schedule(json!({}));
+    let (key, mut object) = applied(&look(&schedule, &[open("eu", one())]));
+    object.metadata.labels = None;
+    let found = look(&schedule, &[open("eu", with(one(), (key, object.clone())))]);
+    assert!(found.actions.is_empty());
+    assert_eq!(found.refused[0].problem.reason, Reason::NameConflict);
+    object.metadata.labels = Some([(labels::FLEET_SCHEDULE_UID.to_owned(), schedule.uid().unwrap())].into());
+    assert!(!is_ours(&object, &schedule.uid().unwrap(), CP), "another control plane's");
+}
+
+#[tokio::test]
+async fn what_no_longer_belongs_is_taken_back_where_the_data_plane_answers_and_never_on_silence() {
+    let all = schedule(json!({}));
+    let made = applied(&look(&all, &[open("eu", one())]));
+    let fewer = schedule(json!({"template": {"selector": {"datacenters": ["dc9"]}}}));
+    let answering = open("eu", with(one(), made.clone()));
+    let found = look(&fewer, &[answering]);
+    assert!(matches!(found.actions.as_slice(), [Action::Delete { uid, .. }] if uid == "stored"));
+
+    let mut lost = with(silent(), made.clone());
+    lost.schedules.synced = true;
+    let found = look(&fewer, &[open("eu", lost)]);
+    assert!(found.actions.is_empty());
+    assert_eq!(found.left, ["eu/ns/nightly-dc1-0b1c2d3e"]);
+
+    let mut unlisted = with(one(), made);
+    unlisted.datacenters.synced = false;
+    let found = look(&fewer, &[open("eu", unlisted)]);
+    assert!(found.actions.is_empty(), "its datacenters are not all listed");
+    let deleted = plan(&all, None, &[open("us", silent())], &Scope::default(), CP);
+    assert_eq!((deleted.unknown.as_slice(), deleted.refused.len()), (&["us".to_owned()][..], 0));
+}
+
+#[tokio::test]
+async fn a_silent_data_plane_waits_while_others_go_on() {
+    let found = look(&schedule(json!({})), &[open("eu", one()), open("us", silent())]);
+    assert_eq!((found.actions.len(), found.total), (1, 1));
+    assert_eq!(
+        (found.refused[0].place.as_str(), found.refused[0].problem.reason),
+        ("us", Reason::DataPlaneUnreachable)
+    );
+}
+
+fn older(fields: &[&str]) -> View {
+    let mut view = one();
+    let named: BTreeSet<String> = fields.iter().map(|field| (*field).to_owned()).collect();
+    let all = (*view.capabilities).clone();
+    view.capabilities = Arc::new(Capabilities { schedule_fields: Some(Fields::Named(named)), ..all });
+    view
+}
+
+#[rstest]
+#[case(json!({"operation": "purge"}), "operationType")]
+#[case(json!({"concurrencyPolicy": "Allow"}), "concurrencyPolicy")]
+#[case(json!({"concurrencyPolicy": "Replace"}), "concurrencyPolicy")]
+#[tokio::test]
+async fn an_older_definition_is_refused_where_it_would_do_something_else(
+    #[case] spec: Value,
+    #[case] field: &str,
+) {
+    let found = look(&schedule(spec), &[open("old", older(&[])), open("new", one())]);
+    assert_eq!(found.actions.len(), 1, "the other goes on");
+    let refused = &found.refused[0];
+    assert_eq!((refused.place.as_str(), refused.problem.reason), ("old/ns/dc1", Reason::NotServed));
+    assert!(refused.problem.message.contains(field), "{}", refused.problem.message);
+}
+
+#[tokio::test]
+async fn fields_an_older_definition_lacks_are_left_out_and_the_zone_goes_into_the_expression() {
+    let spec =
+        json!({"timeZone": "Europe/Berlin", "startingDeadlineSeconds": 60, "successfulJobsHistoryLimit": 2});
+    let (_, old) = applied(&look(&schedule(spec.clone()), &[open("eu", older(&["operationType"]))]));
+    assert_eq!(old.spec.cron_schedule, "TZ=Europe/Berlin 0 2 * * *");
+    assert_eq!(
+        (old.spec.time_zone, old.spec.starting_deadline_seconds, old.spec.concurrency_policy),
+        (None, None, None)
+    );
+    let (_, new) = applied(&look(&schedule(spec), &[open("eu", one())]));
+    assert_eq!(new.spec.cron_schedule, "0 2 * * *");
+    assert_eq!(new.spec.time_zone.as_deref(), Some("Europe/Berlin"));
+    assert_eq!(
+        (new.spec.starting_deadline_seconds, new.spec.successful_jobs_history_limit),
+        (Some(60), Some(2))
+    );
+}
+
+#[tokio::test]
+async fn a_data_plane_without_the_kind_is_refused_with_the_reason() {
+    let mut view = one();
+    let absent = BTreeSet::from([crate::control_plane::capabilities::SCHEDULES.to_owned()]);
+    let all = (*view.capabilities).clone();
+    view.capabilities = Arc::new(Capabilities { not_served: Some(absent), ..all });
+    let found = look(&schedule(json!({})), &[open("eu", view)]);
+    assert_eq!((found.actions.len(), found.refused[0].problem.reason), (0, Reason::NotServed));
+}
+
+#[tokio::test]
+async fn a_suspended_schedule_is_disabled_everywhere() {
+    let (_, there) = applied(&look(&schedule(json!({"suspend": true})), &[open("eu", one())]));
+    assert_eq!(there.spec.disabled, Some(true));
+}
+
+#[tokio::test]
+async fn a_clusters_datacenters_share_their_minute_inside_the_window_and_clusters_differ() {
+    let labelled = |name: &str, cluster: &str| {
+        let mut dc = datacenter(name, 1);
+        dc.metadata.labels = Some([(labels::CLUSTER.to_owned(), cluster.to_owned())].into());
+        dc
+    };
+    let clusters: Vec<String> = (0..20).map(|n| format!("c{n}")).collect();
+    let view = |plane: usize| {
+        let all: Vec<_> =
+            clusters.iter().map(|cluster| labelled(&format!("{cluster}-dc{plane}"), cluster)).collect();
+        live(&all)
+    };
+    let found = look(&schedule(json!({"windowSeconds": 3600})), &[open("p1", view(1)), open("p2", view(2))]);
+    let minute = |dc: &str| {
+        let spec = found.actions.iter().find_map(|action| match action {
+            Action::Apply { object, .. } if object["spec"]["backupSpec"]["cassandraDatacenter"] == dc => {
+                object["spec"]["cronSchedule"].as_str()
+            }
+            Action::Apply { .. } | Action::Delete { .. } => None,
+        });
+        spec.unwrap().to_owned()
+    };
+    let mut minutes = BTreeSet::new();
+    for cluster in &clusters {
+        let one = minute(&format!("{cluster}-dc1"));
+        assert_eq!(one, minute(&format!("{cluster}-dc2")));
+        assert!(one.ends_with(" 2 * * *"), "{one}");
+        minutes.insert(one);
+    }
+    assert!(minutes.len() > 10, "{minutes:?}");
+}
+
+#[tokio::test]
+async fn an_expression_that_cannot_be_moved_is_used_as_it_is_and_that_is_said() {
+    let found =
+        look(&schedule(json!({"schedule": "@every 6h", "windowSeconds": 3600})), &[open("eu", one())]);
+    assert_eq!(applied(&found).1.spec.cron_schedule, "@every 6h");
+    assert!(found.unspread.unwrap().contains("@every"));
+}

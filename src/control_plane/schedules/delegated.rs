@@ -1,0 +1,303 @@
+//! One look at a Delegated schedule: `delegate` decides, this writes into the data planes, all of them at once.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, stream::FuturesUnordered};
+use jiff::{SignedDuration, Timestamp};
+use kube::{
+    Api, Resource as _, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+};
+
+use super::{
+    ScheduleContext,
+    controller::Memory,
+    delegate::{Action, Delegation, Refusal, plan},
+    recipe::{Problem, Recipe},
+    results::{first_of, results},
+    scope::Scope,
+    status::{self, Report},
+};
+use crate::{
+    api::{
+        Reason,
+        fleet::{FleetBackupSchedule, ScheduleOperation, ScheduledDatacenters},
+        labels,
+        medusa::MedusaBackupSchedule,
+    },
+    control_plane::{
+        fleet::Snapshot,
+        registry::remote::{CallError, Remote},
+        view::ObjectKey,
+    },
+};
+
+/// How long a data plane that does not answer may delay the deletion of a schedule.
+const GRACE: SignedDuration = SignedDuration::from_secs(60);
+/// Pause between two looks while MedusaBackupSchedules are being taken back; their end is also announced.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Pause before a write that a data plane refused is tried again.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Looks at `schedule`; returns when to look again, if nothing happens before. Without a `recipe` everything it has
+/// in data planes is taken back, as it is not Delegated any more.
+pub(super) async fn look(
+    ctx: &ScheduleContext,
+    memory: &mut Memory,
+    schedule: &FleetBackupSchedule,
+    recipe: &Recipe,
+    scope: &Scope,
+    planes: &[Snapshot],
+    now: Timestamp,
+) -> Result<Option<Duration>, kube::Error> {
+    // Before anything is written elsewhere: whoever deletes the schedule then passes through here.
+    if !schedule.finalizers().iter().any(|f| f == labels::DELEGATED) {
+        return hold(ctx, memory, schedule).await;
+    }
+    let planned = plan(schedule, Some(recipe), planes, scope, &ctx.control_plane);
+    let failed = carry_out(ctx, planned.actions, planes).await;
+    // What was written is in the views by now.
+    let planes = ctx.fleet.snapshot();
+    let mut delegation = plan(schedule, Some(recipe), &planes, scope, &ctx.control_plane);
+    delegation.refused.extend(failed.iter().cloned());
+    let wait =
+        memory.tell(ctx, schedule, &report(schedule, recipe, &delegation, scope, &planes), now).await?;
+    let retry = (!failed.is_empty()).then_some(RETRY);
+    Ok(wait.into_iter().chain(retry).min())
+}
+
+/// Takes back what a schedule has in data planes that is Coordinated by now. Says whether all of it is gone.
+pub(super) async fn withdraw(
+    ctx: &ScheduleContext,
+    memory: &mut Memory,
+    schedule: &FleetBackupSchedule,
+    planes: &[Snapshot],
+) -> Result<bool, kube::Error> {
+    let delegation = take_all(ctx, schedule, planes).await;
+    let is_gone =
+        delegation.left.is_empty() && delegation.unknown.is_empty() && delegation.actions.is_empty();
+    if is_gone {
+        match ctx.set_finalizer(schedule, false).await? {
+            Some(written) => memory.written.note(schedule.resource_version(), &written),
+            None => memory.written.forget(),
+        }
+    }
+    Ok(is_gone)
+}
+
+/// One look at a schedule that is being deleted.
+pub(super) async fn take_back(
+    ctx: &ScheduleContext,
+    schedule: &FleetBackupSchedule,
+    planes: &[Snapshot],
+    is_enrolled: bool,
+    now: Timestamp,
+) -> Result<Option<Duration>, kube::Error> {
+    if !schedule.finalizers().iter().any(|f| f == labels::DELEGATED) {
+        return Ok(None);
+    }
+    if !is_enrolled {
+        return Ok(Some(LOOK_AGAIN));
+    }
+    let delegation = take_all(ctx, schedule, planes).await;
+    let asked = schedule.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);
+    let is_gone =
+        delegation.left.is_empty() && delegation.unknown.is_empty() && delegation.actions.is_empty();
+    if !is_gone && now.duration_since(asked) < GRACE {
+        return Ok(Some(LOOK_AGAIN));
+    }
+    if !is_gone {
+        let kinds = delegation.left.iter().map(|place| format!("MedusaBackupSchedule {place}"));
+        let unknown =
+            delegation.unknown.iter().map(|plane| format!("whatever it has in data plane `{plane}`"));
+        let left: Vec<String> = kinds.chain(unknown).collect();
+        let note = format!(
+            "not every data plane can be asked; left behind there: {}. What is left is taken back when they answer",
+            first_of(&left)
+        );
+        ctx.events.warning(schedule.object_ref(&()), Reason::LeftBehind, "Withdraw", note);
+    }
+    let written = ctx.set_finalizer(schedule, false).await?;
+    Ok(written.is_none().then_some(LOOK_AGAIN))
+}
+
+async fn hold(
+    ctx: &ScheduleContext,
+    memory: &mut Memory,
+    schedule: &FleetBackupSchedule,
+) -> Result<Option<Duration>, kube::Error> {
+    match ctx.set_finalizer(schedule, true).await? {
+        Some(written) => memory.written.note(schedule.resource_version(), &written),
+        None => memory.written.forget(),
+    }
+    Ok(Some(Duration::ZERO))
+}
+
+async fn take_all(ctx: &ScheduleContext, schedule: &FleetBackupSchedule, planes: &[Snapshot]) -> Delegation {
+    let planned = plan(schedule, None, planes, &Scope::default(), &ctx.control_plane);
+    carry_out(ctx, planned.actions, planes).await;
+    plan(schedule, None, &ctx.fleet.snapshot(), &Scope::default(), &ctx.control_plane)
+}
+
+/// Carries out `actions`; returns what could not be. What was written is put into the views at once.
+pub(super) async fn carry_out(
+    ctx: &ScheduleContext,
+    actions: Vec<Action>,
+    planes: &[Snapshot],
+) -> Vec<Refusal> {
+    let mut writes: FuturesUnordered<_> = actions
+        .into_iter()
+        .filter_map(|action| {
+            let (Action::Apply { data_plane, .. } | Action::Delete { data_plane, .. }) = &action;
+            let remote = planes.iter().find(|p| p.name == *data_plane)?.remote.clone()?;
+            Some(async move { write(ctx, action, &remote).await })
+        })
+        .collect();
+    let mut failed = Vec::new();
+    while let Some(outcome) = writes.next().await {
+        failed.extend(outcome.err());
+    }
+    failed
+}
+
+async fn write(ctx: &ScheduleContext, action: Action, remote: &Remote) -> Result<(), Refusal> {
+    match action {
+        Action::Apply { data_plane, key, object } => {
+            let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
+            let written = remote
+                .call(|client| async {
+                    let api: Api<MedusaBackupSchedule> = Api::namespaced(client, &key.namespace);
+                    api.patch(&key.name, &params, &Patch::Apply(&object)).await
+                })
+                .await;
+            match written {
+                Ok(written) => remember(ctx, &data_plane, key, Some(written)),
+                Err(error) if error.code() == Some(409) => {}
+                Err(error) => return Err(refused(&data_plane, &key, &error)),
+            }
+        }
+        Action::Delete { data_plane, key, uid } => {
+            let params = DeleteParams {
+                preconditions: Some(Preconditions { uid: Some(uid), resource_version: None }),
+                ..DeleteParams::default()
+            };
+            let deleted = remote
+                .call(|client| async {
+                    let api: Api<MedusaBackupSchedule> = Api::namespaced(client, &key.namespace);
+                    api.delete(&key.name, &params).await
+                })
+                .await;
+            match deleted {
+                Ok(_) => remember(ctx, &data_plane, key, None),
+                Err(error) if error.code() == Some(404) => remember(ctx, &data_plane, key, None),
+                Err(error) if error.code() == Some(409) => {}
+                Err(error) => return Err(refused(&data_plane, &key, &error)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts our own write into the view, unless the watch already delivered something newer.
+fn remember(ctx: &ScheduleContext, plane: &str, key: ObjectKey, written: Option<MedusaBackupSchedule>) {
+    let version = |object: &MedusaBackupSchedule| {
+        object.resource_version().and_then(|version| version.parse::<u64>().ok()).unwrap_or_default()
+    };
+    let Some(member) = ctx.fleet.member(plane) else { return };
+    member.view.update(|view| {
+        let items = &mut view.schedules.items;
+        match written {
+            Some(written) if items.get(&key).is_none_or(|known| version(known) <= version(&written)) => {
+                items.insert(key, Arc::new(written));
+            }
+            Some(_) => {}
+            None => {
+                items.remove(&key);
+            }
+        }
+    });
+}
+
+fn refused(plane: &str, key: &ObjectKey, error: &CallError) -> Refusal {
+    let problem = match error.status() {
+        Some(status) => {
+            Problem::new(Reason::WriteRefused, format!("the API server answered: {}", status.message))
+        }
+        None => Problem::new(Reason::DataPlaneUnreachable, error.to_string()),
+    };
+    Refusal { place: format!("{plane}/{key}"), problem }
+}
+
+/// What a Delegated schedule's status says.
+fn report(
+    schedule: &FleetBackupSchedule,
+    recipe: &Recipe,
+    delegation: &Delegation,
+    scope: &Scope,
+    planes: &[Snapshot],
+) -> Report {
+    let old = schedule.status.clone().unwrap_or_default();
+    let is_backup = schedule.spec.operation == ScheduleOperation::Backup;
+    let found = results(&delegation.there, planes, is_backup);
+    let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    let ready = ready(schedule, recipe, delegation, scope, &found.unready);
+    let succeeded = if !found.failed.is_empty() {
+        Some((false, first_of(&found.failed)))
+    } else if found.is_good {
+        Some((true, "the last backup of every datacenter succeeded".to_owned()))
+    } else {
+        None
+    };
+    Report {
+        next: found.next.filter(|_| schedule.spec.suspend != Some(true)),
+        last: found.last.max(old.last_schedule_time.as_ref().map(|time| time.0)),
+        active: Vec::new(),
+        succeeded,
+        success: found.success,
+        datacenters: Some(ScheduledDatacenters {
+            total: count(delegation.total),
+            scheduled: count(delegation.there.len()),
+        }),
+        outcome: status::missed_there(&old, &found.missed),
+        ..Report::unchanged(&old, ready)
+    }
+}
+
+fn ready(
+    schedule: &FleetBackupSchedule,
+    recipe: &Recipe,
+    delegation: &Delegation,
+    scope: &Scope,
+    unready: &[String],
+) -> Result<String, Problem> {
+    if let Some(first) = delegation.refused.first() {
+        let all: Vec<String> =
+            delegation.refused.iter().map(|r| format!("{}: {}", r.place, r.problem.message)).collect();
+        return Err(Problem::new(first.problem.reason, first_of(&all)));
+    }
+    if let Some(first) = scope.unmatched.first() {
+        return Err(Problem::new(Reason::InvalidSelector, first.clone()));
+    }
+    if delegation.total == 0 {
+        return Err(Problem::new(
+            Reason::NoDatacenters,
+            "spec.template.selector matches no datacenter with Medusa",
+        ));
+    }
+    if schedule.spec.suspend == Some(true) {
+        return Err(status::suspended());
+    }
+    if !unready.is_empty() {
+        return Err(Problem::new(Reason::DelegatedNotReady, first_of(unready)));
+    }
+    let spread = match (&delegation.unspread, schedule.spec.window_seconds) {
+        (Some(why), _) => format!("; not spread over windowSeconds: {why}"),
+        (None, Some(window)) if window >= 60 => format!(", spread over {window} s"),
+        (None, _) => String::new(),
+    };
+    Ok(format!(
+        "{} data planes' own schedules run at each slot of {}{spread}",
+        delegation.there.len(),
+        recipe.cron
+    ))
+}

@@ -1,0 +1,95 @@
+//! How often each Cassandra cluster should have a backup, and when the next comes, as fleet schedules say. Plain data
+//! that the inventory reads.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+/// What a schedule promises the clusters it covers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expectation {
+    /// The longest time between two of its slots, when it has two.
+    pub interval: Option<SignedDuration>,
+    /// Its next slot, when it has one.
+    pub next: Option<Timestamp>,
+}
+
+impl Expectation {
+    /// What two promises come to: the shorter interval and the earlier slot.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            interval: self.interval.into_iter().chain(other.interval).min(),
+            next: self.next.into_iter().chain(other.next).min(),
+        }
+    }
+}
+
+/// Promises by schedule, with the names of the FleetClusters each covers. Clones share the table.
+#[derive(Clone, Debug, Default)]
+pub struct Expectations(Arc<Mutex<BTreeMap<String, (BTreeSet<String>, Expectation)>>>);
+
+impl Expectations {
+    fn change<R>(
+        &self,
+        change: impl FnOnce(&mut BTreeMap<String, (BTreeSet<String>, Expectation)>) -> R,
+    ) -> R {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What `schedule` promises `clusters` from now on.
+    pub fn set(&self, schedule: &str, clusters: BTreeSet<String>, promise: Expectation) {
+        self.change(|all| all.insert(schedule.to_owned(), (clusters, promise)));
+    }
+
+    /// `schedule` promises nothing any more.
+    pub fn forget(&self, schedule: &str) {
+        self.change(|all| all.remove(schedule));
+    }
+
+    /// By FleetCluster: the shortest interval and the earliest next slot of all schedules that cover it. A cluster
+    /// that none covers is not there.
+    #[must_use]
+    pub fn by_cluster(&self) -> BTreeMap<String, Expectation> {
+        let mut found: BTreeMap<String, Expectation> = BTreeMap::new();
+        self.change(|all| {
+            for (clusters, promise) in all.values() {
+                for cluster in clusters {
+                    let known = found.entry(cluster.clone()).or_default();
+                    *known = known.and(*promise);
+                }
+            }
+        });
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn promise(hours: i64, next: i64) -> Expectation {
+        Expectation {
+            interval: Some(SignedDuration::from_hours(hours)),
+            next: Timestamp::from_second(next).ok(),
+        }
+    }
+
+    #[test]
+    fn the_shortest_interval_and_the_earliest_slot_count() {
+        let all = Expectations::default();
+        let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        all.set("weekly", of(&["shop", "payments"]), promise(168, 50));
+        all.set("nightly", of(&["shop"]), promise(24, 100));
+        all.set("never", of(&["payments"]), Expectation::default());
+        let found = all.by_cluster();
+        assert_eq!(found["shop"], Expectation { next: Timestamp::from_second(50).ok(), ..promise(24, 0) });
+        assert_eq!(found["payments"], promise(168, 50));
+        all.forget("weekly");
+        assert_eq!(all.by_cluster()["shop"], promise(24, 100));
+        assert_eq!(all.by_cluster()["payments"], Expectation::default());
+    }
+}

@@ -1,0 +1,274 @@
+//! FleetBackupSchedule: a FleetBackupJob or FleetTask at each slot of a cron expression (Coordinated), or a
+//! MedusaBackupSchedule in every data plane that does the same for its datacenters (Delegated).
+//!
+//! ```text
+//! recipe ──> tick: is a slot due, ──> make the run, ──> write the slot ──> let the run go       (Coordinated)
+//!  (pure)    may it run? (pure)        held              down
+//!        └──> delegate: what should be where? (pure) ──> apply, delete ──> results (pure)       (Delegated)
+//! ```
+//!
+//! Why a run is held until its slot is written down is in ADR 13.
+
+mod children;
+mod controller;
+mod coordinated;
+pub mod delegate;
+mod delegated;
+pub mod expectation;
+pub mod recipe;
+pub mod results;
+pub mod runs;
+pub mod scope;
+pub mod status;
+mod sweep;
+pub mod tick;
+mod write;
+
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
+
+use futures::{
+    FutureExt as _, StreamExt as _,
+    stream::{self, BoxStream},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    core::{DeserializeGuard, NamespaceResourceScope},
+    runtime::{
+        Controller, WatchStreamExt as _,
+        reflector::{self, ObjectRef, Store},
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::{broadcast::error::RecvError, mpsc},
+    time::Instant,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    children::{Children, Wake},
+    controller::{Guarded, Scheduler, error_policy, reconcile},
+    expectation::Expectations,
+    runs::{Run, RunKind},
+};
+use super::fleet::{Change, Fleet};
+use crate::{
+    api::{
+        fleet::{Execution, FleetBackupJob, FleetCluster, FleetTask},
+        labels,
+    },
+    runtime::{clock::Clock, events::Events},
+};
+
+/// Schedules looked at at a time: at full hours all are due.
+const WORKERS: u16 = 32;
+/// How long changes in the data planes are gathered before Delegated schedules are looked at.
+const GATHER: Duration = Duration::from_millis(300);
+/// Pause between two looks for what schedules that are gone have left behind.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// What schedules need.
+pub struct ScheduleContext {
+    /// The control plane's own cluster.
+    pub client: Client,
+    /// The controller's namespace.
+    pub namespace: String,
+    /// The data planes.
+    pub fleet: Arc<Fleet>,
+    /// Value of the control-plane label on what is written into data planes.
+    pub control_plane: String,
+    /// Where Events go.
+    pub events: Events,
+    /// What slots are compared with.
+    pub clock: Clock,
+    /// Longest pause between two looks at a schedule: a clock that is set is noticed then.
+    pub check: Duration,
+    /// Where the schedules' promises are told.
+    pub expectations: Expectations,
+    /// The runs.
+    children: Arc<Children>,
+}
+
+impl ScheduleContext {
+    /// Longest pause between two looks at a schedule in a cluster.
+    pub const CHECK: Duration = Duration::from_mins(1);
+
+    /// A context that goes by the wall clock.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        namespace: String,
+        fleet: Arc<Fleet>,
+        control_plane: String,
+        events: Events,
+        expectations: Expectations,
+    ) -> Self {
+        Self {
+            client,
+            namespace,
+            fleet,
+            control_plane,
+            events,
+            clock: Clock::system(),
+            check: Self::CHECK,
+            expectations,
+            children: Arc::default(),
+        }
+    }
+}
+
+/// Runs until `shutdown`.
+pub async fn run(context: ScheduleContext, shutdown: CancellationToken) {
+    let (clusters, writer) = reflector::store();
+    let cluster_api: Api<FleetCluster> = Api::namespaced(context.client.clone(), &context.namespace);
+    let mut cluster_events = watcher(cluster_api, watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects()
+        .boxed();
+    let api: Api<Guarded> = Api::namespaced(context.client.clone(), &context.namespace);
+    let controller = Controller::new(api, watcher::Config::default());
+    let schedules = controller.store();
+    let (trigger, triggered) = mpsc::channel(1024);
+    let scheduler = Arc::new(Scheduler::new(context, clusters));
+    let runs = runs_wake(scheduler.clone(), schedules.clone(), trigger.clone());
+    let planes = planes_wake(scheduler.clone(), schedules.clone(), trigger);
+    let sweeps = sweeps(scheduler.clone(), schedules);
+    let run = controller
+        .with_config(kube::runtime::controller::Config::default().concurrency(WORKERS))
+        .reconcile_on(ReceiverStream::new(triggered))
+        .graceful_shutdown_on(shutdown.cancelled_owned())
+        .run(reconcile, error_policy, scheduler)
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                tracing::debug!(%error, "fleet backup schedule reconcile");
+            }
+        });
+    tokio::select! {
+        () = runs => {}
+        () = planes => {}
+        () = sweeps => {}
+        () = async { while cluster_events.next().await.is_some() {} } => {}
+        () = run => {}
+    }
+}
+
+/// Keeps the runs, and wakes the schedules they belong to.
+async fn runs_wake(
+    scheduler: Arc<Scheduler>,
+    schedules: Store<Guarded>,
+    trigger: mpsc::Sender<ObjectRef<Guarded>>,
+) {
+    let context = &scheduler.context;
+    let jobs = watch::<FleetBackupJob>(context, RunKind::Backup, Run::of_job);
+    let tasks = watch::<FleetTask>(context, RunKind::Task, Run::of_task);
+    let namespace = context.namespace.clone();
+    let mut wakes = stream::select(jobs, tasks);
+    while let Some(wake) = wakes.next().await {
+        match wake {
+            Wake::Nobody => {}
+            Wake::One(name) => {
+                let _ = trigger.send(ObjectRef::new(&name).within(&namespace)).await;
+            }
+            Wake::All => {
+                for schedule in schedules.state() {
+                    let _ = trigger.send(ObjectRef::from_obj(&*schedule)).await;
+                }
+            }
+        }
+    }
+}
+
+fn watch<K>(context: &ScheduleContext, kind: RunKind, read: fn(&K) -> Option<Run>) -> BoxStream<'static, Wake>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let api: Api<DeserializeGuard<K>> = Api::namespaced(context.client.clone(), &context.namespace);
+    let children = context.children.clone();
+    watcher(api, watcher::Config::default().labels(labels::FLEET_SCHEDULE_UID))
+        .default_backoff()
+        .filter_map(move |event| {
+            let wake = match event {
+                Ok(event) => children.note(kind, event, kube::ResourceExt::name_any, |object| {
+                    object.0.as_ref().ok().and_then(read)
+                }),
+                Err(error) => {
+                    tracing::debug!(kind = kind.as_str(), %error, "watch for schedules interrupted");
+                    Wake::Nobody
+                }
+            };
+            std::future::ready(Some(wake))
+        })
+        .boxed()
+}
+
+/// Wakes Delegated schedules, and those that are being deleted, when something has changed in the data planes.
+async fn planes_wake(
+    scheduler: Arc<Scheduler>,
+    schedules: Store<Guarded>,
+    trigger: mpsc::Sender<ObjectRef<Guarded>>,
+) {
+    let mut changes = scheduler.context.fleet.changes();
+    let mut due: Option<Instant> = None;
+    loop {
+        let gathered = async {
+            match due {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            change = changes.recv() => match change {
+                Ok(Change::Contact(_) | Change::Datacenters(_) | Change::Schedules(_) | Change::Backups(_))
+                | Err(RecvError::Lagged(_)) => _ = due.get_or_insert(Instant::now() + GATHER),
+                Ok(_) => {}
+                Err(RecvError::Closed) => return,
+            },
+            () = gathered => {
+                due = None;
+                for schedule in schedules.state().into_iter().filter(|s| is_in_data_planes(s)) {
+                    let _ = trigger.send(ObjectRef::from_obj(&*schedule)).await;
+                }
+            }
+        }
+    }
+}
+
+fn is_in_data_planes(schedule: &Guarded) -> bool {
+    let is_held = schedule.finalizers().iter().any(|f| f == labels::DELEGATED);
+    is_held || schedule.0.as_ref().is_ok_and(|s| s.spec.execution == Execution::Delegated)
+}
+
+/// Looks again and again for what schedules that are gone have left behind.
+async fn sweeps(scheduler: Arc<Scheduler>, schedules: Store<Guarded>) {
+    let ctx = &scheduler.context;
+    loop {
+        tokio::time::sleep(SWEEP.min(ctx.check)).await;
+        let is_known = ctx.fleet.is_enrolled() && is_ready(&schedules);
+        if !is_known {
+            continue;
+        }
+        let known: BTreeSet<String> =
+            schedules.state().iter().filter_map(|schedule| schedule.uid()).collect();
+        if let Err(error) = sweep::sweep(ctx, &known).await {
+            tracing::warn!(%error, "clear up after schedules that are gone");
+        }
+    }
+}
+
+/// Whether the store has its first listing.
+fn is_ready<K>(store: &Store<K>) -> bool
+where
+    K: reflector::Lookup + Clone + 'static,
+    K::DynamicType: Eq + std::hash::Hash + Clone,
+{
+    store.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok())
+}

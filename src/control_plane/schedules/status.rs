@@ -1,0 +1,257 @@
+//! What is written into a FleetBackupSchedule's status. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    recipe::{Problem, Recipe},
+    results::first_of,
+    runs::Run,
+};
+use crate::api::{
+    Conditions as _, Reason,
+    cron::Missed,
+    fleet::{FleetBackupSchedule, FleetBackupScheduleStatus, Phase, ScheduledDatacenters, ScheduledRun},
+    set_condition,
+};
+
+/// Condition: whether the next slot will run.
+pub const READY: &str = "Ready";
+/// Condition: whether slots passed without a run, at the last time one was due.
+pub const MISSED: &str = "Missed";
+/// Condition: how the last run that ended, ended.
+pub const SUCCEEDED: &str = "Succeeded";
+
+/// What became of the slots that were due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// None was due, or it still waits.
+    Nothing,
+    /// One ran, and none was missed.
+    OnTime,
+    /// Some were missed: how many, and the same with the reason in words.
+    Missed(Missed, String),
+    /// Some were missed in data planes that watch the clock themselves.
+    There(String),
+}
+
+/// Everything a status says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The earliest slot that is not dealt with.
+    pub next: Option<Timestamp>,
+    /// The latest slot that ran.
+    pub last: Option<Timestamp>,
+    /// Runs that have not ended.
+    pub active: Vec<ScheduledRun>,
+    /// What the schedule does, or why it does not.
+    pub ready: Result<String, Problem>,
+    /// What became of the slots that were due.
+    pub outcome: Outcome,
+    /// How the last run that ended did; `None` when that is not known.
+    pub succeeded: Option<(bool, String)>,
+    /// When the last run that succeeded ended.
+    pub success: Option<Timestamp>,
+    /// Datacenters the schedule is for; `None` while they are not known.
+    pub datacenters: Option<ScheduledDatacenters>,
+}
+
+impl Report {
+    /// One that leaves everything as `old` has it, but for whether it is ready.
+    #[must_use]
+    pub fn unchanged(old: &FleetBackupScheduleStatus, ready: Result<String, Problem>) -> Self {
+        Self {
+            next: old.next_schedule_time.as_ref().map(|time| time.0),
+            last: old.last_schedule_time.as_ref().map(|time| time.0),
+            active: old.active.clone(),
+            ready,
+            outcome: Outcome::Nothing,
+            succeeded: None,
+            success: None,
+            datacenters: None,
+        }
+    }
+}
+
+/// `old` as `report` makes it.
+#[must_use]
+pub fn status(
+    old: &FleetBackupScheduleStatus,
+    report: &Report,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> FleetBackupScheduleStatus {
+    let mut new = FleetBackupScheduleStatus {
+        observed_generation: generation,
+        last_schedule_time: report.last.map(Time),
+        next_schedule_time: report.next.map(Time),
+        last_successful_time: old
+            .last_successful_time
+            .as_ref()
+            .map(|time| time.0)
+            .max(report.success)
+            .map(Time),
+        active: report.active.clone(),
+        missed_slots: old.missed_slots,
+        datacenters: report.datacenters.or(old.datacenters),
+        conditions: old.conditions.clone(),
+    };
+    let (ready, reason, message) = match &report.ready {
+        Ok(message) => (true, Reason::Scheduled, message),
+        Err(problem) => (false, problem.reason, &problem.message),
+    };
+    set_condition(&mut new.conditions, READY, Some(ready), reason, message, generation, now);
+    if let Some((good, message)) = &report.succeeded {
+        let reason = if *good { Reason::Succeeded } else { Reason::Failed };
+        set_condition(&mut new.conditions, SUCCEEDED, Some(*good), reason, message, generation, now);
+    }
+    let (missed, reason, message) = match &report.outcome {
+        Outcome::Nothing => return new,
+        Outcome::OnTime => (false, Reason::Scheduled, "the last slot ran, and none before it was left out"),
+        Outcome::Missed(missed, message) => {
+            new.missed_slots =
+                new.missed_slots.saturating_add(i64::try_from(missed.count).unwrap_or(i64::MAX));
+            (true, Reason::SlotsMissed, message.as_str())
+        }
+        Outcome::There(message) => (true, Reason::SlotsMissed, message.as_str()),
+    };
+    set_condition(&mut new.conditions, MISSED, Some(missed), reason, message, generation, now);
+    new
+}
+
+/// What slots too late to run have come to.
+#[must_use]
+pub fn too_late(missed: Missed, recipe: &Recipe) -> Outcome {
+    let deadline = recipe.deadline.unwrap_or_default().as_secs();
+    Outcome::Missed(missed, format!("{missed}: more than {deadline} s ago, after which none may start"))
+}
+
+/// What a Delegated schedule's datacenters say of slots that passed without a run; their number is theirs to know.
+/// Said once.
+#[must_use]
+pub fn missed_there(old: &FleetBackupScheduleStatus, places: &[String]) -> Outcome {
+    let said = old.conditions.of_type(MISSED);
+    if places.is_empty() {
+        return if said.is_some_and(|c| c.status == "True") { Outcome::OnTime } else { Outcome::Nothing };
+    }
+    let message = first_of(places);
+    if said.is_some_and(|c| c.status == "True" && c.message == message) {
+        return Outcome::Nothing;
+    }
+    Outcome::There(message)
+}
+
+/// What the slots before `slot`, which runs, have come to.
+#[must_use]
+pub fn caught_up(missed: Option<Missed>, slot: Timestamp) -> Outcome {
+    missed.map_or(Outcome::OnTime, |missed| {
+        Outcome::Missed(missed, format!("{missed}; only the latest, of {slot}, was caught up with"))
+    })
+}
+
+/// What a Coordinated schedule does.
+#[must_use]
+pub fn purpose(schedule: &FleetBackupSchedule, kind: &str, recipe: &Recipe) -> String {
+    format!("creates a {kind} ({}) at each slot of {}", schedule.spec.operation.as_str(), recipe.cron)
+}
+
+/// How the latest run that ended did, and when one last succeeded.
+#[must_use]
+pub fn results(runs: &[Run]) -> (Option<(bool, String)>, Option<Timestamp>) {
+    let ended = runs.iter().filter(|run| run.phase.is_final() && !run.is_held());
+    let last = ended.max_by_key(|run| (run.slot, run.finish)).map(|run| {
+        let (kind, name) = (run.kind.as_str(), &run.name);
+        (run.phase == Phase::Succeeded, format!("{kind} `{name}` is {}", run.phase.as_str()))
+    });
+    let success = runs.iter().filter(|run| run.phase == Phase::Succeeded).filter_map(|run| run.finish).max();
+    (last, success)
+}
+
+/// The schedule is suspended.
+#[must_use]
+pub fn suspended() -> Problem {
+    Problem::new(
+        Reason::Paused,
+        "spec.suspend is true: nothing runs, and what is left out is not caught up with",
+    )
+}
+
+/// The slot of `since` waits for `active` to end.
+#[must_use]
+pub fn busy(active: &[ScheduledRun], since: Timestamp) -> Problem {
+    let (kind, name) = active.first().map_or(("", ""), |run| (run.kind.as_str(), run.name.as_str()));
+    Problem::new(
+        Reason::PreviousRunUnfinished,
+        format!(
+            "the slot of {since} waits: {kind} `{name}` has not ended, and spec.concurrencyPolicy is Forbid. It runs when \
+             that ends; if it never does, see why and cancel or delete it: kubectl describe {} {name}",
+            kind.to_lowercase()
+        ),
+    )
+}
+
+/// `lastScheduleTime` lies in the future.
+#[must_use]
+pub fn ahead(name: &str, last: Timestamp) -> Problem {
+    Problem::new(
+        Reason::ClockSteppedBack,
+        format!(
+            "status.lastScheduleTime ({last}) is in the future, so the clock was wrong then or is wrong now; no slot up to \
+             that time runs. If it was wrong then, delete the runs of that time and: kubectl patch fleetbackupschedule \
+             {name} --subresource=status --type=merge -p '{{\"status\":{{\"lastScheduleTime\":null}}}}'"
+        ),
+    )
+}
+
+/// There is no next slot.
+#[must_use]
+pub fn never(recipe: &Recipe) -> Problem {
+    Problem::new(
+        Reason::NeverFires,
+        format!("spec.schedule: {} does not come in the next ten years", recipe.cron),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{
+        super::runs::tests::{ended, held, run},
+        *,
+    };
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_status_says_what_it_does_or_why_it_does_not() {
+        let old = FleetBackupScheduleStatus::default();
+        let fine = Report { next: Some(at(60)), ..Report::unchanged(&old, Ok("runs".to_owned())) };
+        let first = status(&old, &fine, Some(1), at(0));
+        assert!(first.conditions.is_true(READY) && first.conditions.of_type(MISSED).is_none());
+        let missed = Missed { count: 3, first: at(1) };
+        let report =
+            Report { outcome: caught_up(Some(missed), at(180)), ready: Err(suspended()), ..fine.clone() };
+        let second = status(&first, &report, Some(2), at(5));
+        assert!(!second.conditions.is_true(READY) && second.conditions.is_true(MISSED));
+        let third = status(&second, &Report { outcome: Outcome::OnTime, ..fine.clone() }, Some(2), at(9));
+        assert!(!third.conditions.is_true(MISSED));
+        assert_eq!((second.missed_slots, third.missed_slots), (3, 3), "the count stays");
+    }
+
+    #[test]
+    fn the_last_success_never_goes_back_and_the_latest_run_tells_how_it_goes() {
+        let (last, success) =
+            results(&[ended(1_000, "Succeeded"), ended(2_000, "Failed"), run(3_000, json!({}))]);
+        assert_eq!(last, Some((false, "FleetBackupJob `nightly-2000` is Failed".to_owned())));
+        let old = FleetBackupScheduleStatus::default();
+        let report = Report { success, succeeded: last, ..Report::unchanged(&old, Ok(String::new())) };
+        let first = status(&old, &report, Some(1), at(0));
+        assert_eq!(first.last_successful_time.clone().map(|time| time.0), success);
+        assert_eq!(first.conditions.of_type(SUCCEEDED).unwrap().reason, "Failed");
+        let next = status(&first, &Report::unchanged(&first, Ok(String::new())), Some(1), at(1));
+        assert_eq!(next, first, "the runs may have been deleted since");
+        assert_eq!(results(&[held(1)]), (None, None));
+    }
+}

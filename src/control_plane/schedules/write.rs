@@ -1,0 +1,321 @@
+//! What is written for a schedule in the control plane's own cluster. Every write names the version or the uid it is
+//! about, and may be repeated.
+
+use std::fmt::Debug;
+
+use jiff::Timestamp;
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use kube::{
+    Api, Resource, ResourceExt as _,
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::{
+    ScheduleContext,
+    recipe::Problem,
+    runs::{Run, RunKind},
+};
+use crate::{
+    api::{
+        Reason,
+        fleet::{FleetBackupJob, FleetBackupSchedule, FleetBackupScheduleStatus, FleetTask, ScheduledRun},
+        labels, names,
+    },
+    control_plane::fanout::expire,
+};
+
+/// What came of making a run.
+pub(super) enum Made {
+    /// It was made, held.
+    New(Run),
+    /// It is there, held: made before a crash, or by another control plane.
+    Adopted(Run),
+    /// It is there and was let go: what is known of the schedule is old.
+    Begun,
+    /// It cannot be made.
+    Refused(Problem),
+}
+
+/// Whether a write held to a version that is none any more.
+pub(super) fn is_stale(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 409))
+}
+
+/// What differs between the kinds of runs.
+trait Runs:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned
+{
+    /// It as a schedule sees it, if a schedule owns it.
+    fn seen(&self) -> Option<Run>;
+}
+
+impl Runs for FleetBackupJob {
+    fn seen(&self) -> Option<Run> {
+        Run::of_job(self)
+    }
+}
+
+impl Runs for FleetTask {
+    fn seen(&self) -> Option<Run> {
+        Run::of_task(self)
+    }
+}
+
+impl ScheduleContext {
+    fn api<K: Runs>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub(super) fn schedules(&self) -> Api<FleetBackupSchedule> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Makes the run of `slot`, held.
+    pub(super) async fn make(
+        &self,
+        schedule: &FleetBackupSchedule,
+        slot: Timestamp,
+    ) -> Result<Made, kube::Error> {
+        let (template, window) =
+            (schedule.spec.template.clone().unwrap_or_default(), schedule.spec.window_seconds);
+        let metadata = metadata(schedule, &names::slot(&schedule.name_any(), slot));
+        match schedule.spec.operation.task() {
+            None => {
+                let job = FleetBackupJob { metadata, spec: template.backup_job(window), status: None };
+                self.create(schedule, job).await
+            }
+            Some(operation) => {
+                let task = FleetTask { metadata, spec: template.task(operation, window), status: None };
+                self.create(schedule, task).await
+            }
+        }
+    }
+
+    async fn create<K: Runs>(&self, schedule: &FleetBackupSchedule, new: K) -> Result<Made, kube::Error> {
+        let params = PostParams {
+            field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
+            ..PostParams::default()
+        };
+        let name = new.name_any();
+        let taken = || {
+            let kind = K::kind(&());
+            let message = format!(
+                "a {kind} `{name}` exists that this schedule has not made; delete it, or give the schedule another name"
+            );
+            Made::Refused(Problem::new(Reason::NameConflict, message))
+        };
+        match self.api::<K>().create(&params, &new).await {
+            Ok(made) => Ok(made.seen().map_or_else(taken, Made::New)),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                let there = self.api::<K>().get_opt(&name).await?.and_then(|there| there.seen());
+                let ours = there.filter(|run| run.schedule.1 == schedule.uid().unwrap_or_default());
+                Ok(match ours {
+                    Some(run) if run.is_held() => Made::Adopted(run),
+                    Some(run) => {
+                        self.children.put(run);
+                        Made::Begun
+                    }
+                    None => taken(),
+                })
+            }
+            Err(kube::Error::Api(status))
+                if status.is_forbidden() || status.is_invalid() || status.code == 404 =>
+            {
+                let message = format!("the API server refuses {} `{name}`: {}", K::kind(&()), status.message);
+                Ok(Made::Refused(Problem::new(Reason::WriteRefused, message)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The run of that kind and name, if it exists and a schedule owns it.
+    async fn find(&self, kind: RunKind, name: &str) -> Result<Option<Run>, kube::Error> {
+        match kind {
+            RunKind::Backup => {
+                Ok(self.api::<FleetBackupJob>().get_opt(name).await?.and_then(|job| job.seen()))
+            }
+            RunKind::Task => Ok(self.api::<FleetTask>().get_opt(name).await?.and_then(|task| task.seen())),
+        }
+    }
+
+    /// Merges `patch` into a run, which must still be the version it names. One that has changed meanwhile is left:
+    /// the watch shows how.
+    async fn merge(&self, run: &Run, patch: Value) -> Result<Option<Run>, kube::Error> {
+        let patch = Patch::Merge(patch);
+        let patched = match run.kind {
+            RunKind::Backup => {
+                self.api::<FleetBackupJob>().patch(&run.name, &manager(), &patch).await.map(|job| job.seen())
+            }
+            RunKind::Task => {
+                self.api::<FleetTask>().patch(&run.name, &manager(), &patch).await.map(|task| task.seen())
+            }
+        };
+        match patched {
+            Ok(now) => Ok(now),
+            Err(error) if is_stale(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lets a held run go. One that is being deleted goes for good.
+    pub(super) async fn release(&self, run: &Run) -> Result<(), kube::Error> {
+        let rest: Vec<&String> = run.finalizers.iter().filter(|f| *f != labels::HELD).collect();
+        let patch = json!({"metadata": {"uid": run.uid, "resourceVersion": run.version, "finalizers": rest}});
+        match self.merge(run, patch).await? {
+            Some(_) if run.is_deleted => self.children.remove(run),
+            Some(now) => self.children.put(now),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Cancels a run that goes on: it starts nothing more.
+    pub(super) async fn cancel(&self, run: &ScheduledRun) -> Result<(), kube::Error> {
+        let kind = RunKind::of(&run.kind);
+        let Some(there) = self.find(kind, &run.name).await?.filter(|there| there.uid == run.uid) else {
+            return Ok(());
+        };
+        if there.is_active() && !there.is_cancelled {
+            let patch = json!({"metadata": {"uid": run.uid}, "spec": {"cancel": true}});
+            if let Some(now) = self.merge(&there, patch).await? {
+                self.children.put(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes a run, if it is still the one that was seen.
+    pub(super) async fn delete(&self, run: &Run) -> Result<(), kube::Error> {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions { uid: Some(run.uid.clone()), resource_version: None }),
+            propagation_policy: Some(PropagationPolicy::Background),
+            ..DeleteParams::default()
+        };
+        let deleted = match run.kind {
+            RunKind::Backup => self.api::<FleetBackupJob>().delete(&run.name, &params).await.map(drop),
+            RunKind::Task => self.api::<FleetTask>().delete(&run.name, &params).await.map(drop),
+        };
+        match deleted {
+            Err(error) if !is_stale(&error) => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Deletes an ended run, with what it made in the data planes; one that does not answer is waited for.
+    pub(super) async fn retire(&self, run: &Run, now: Timestamp) -> Result<(), kube::Error> {
+        if run.kind == RunKind::Task {
+            return self.delete(run).await;
+        }
+        let Some(job) = self.api::<FleetBackupJob>().get_opt(&run.name).await? else { return Ok(()) };
+        if job.metadata.uid.as_ref() != Some(&run.uid) {
+            return Ok(());
+        }
+        let overdue = run.finish.map(|finish| now.duration_since(finish)).unwrap_or_default();
+        let status = job.status.clone().unwrap_or_default();
+        let planes = self.fleet.snapshot();
+        expire(&self.client, &self.events, &job, &status, &planes, overdue).await.map(drop)
+    }
+
+    /// Takes back a held run that must not start: deleted first, so that letting go of it starts nothing.
+    pub(super) async fn discard(&self, run: &Run) -> Result<(), kube::Error> {
+        if !run.is_deleted {
+            self.delete(run).await?;
+        }
+        match self.find(run.kind, &run.name).await? {
+            Some(there) if there.uid == run.uid && !there.is_deleted => Ok(()),
+            Some(there) if there.uid == run.uid => self.release(&there).await,
+            Some(_) | None => {
+                self.children.remove(run);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes a status on the version it was decided on; `None` when there is another version by now.
+    pub(super) async fn publish(
+        &self,
+        schedule: &FleetBackupSchedule,
+        status: &FleetBackupScheduleStatus,
+    ) -> Result<Option<FleetBackupSchedule>, kube::Error> {
+        let name = schedule.name_any();
+        let body = json!({
+            "apiVersion": FleetBackupSchedule::api_version(&()), "kind": FleetBackupSchedule::kind(&()),
+            "metadata": {"name": name, "uid": schedule.uid(), "resourceVersion": schedule.resource_version()},
+            "status": status,
+        });
+        let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
+        match self.schedules().patch_status(&name, &params, &Patch::Apply(&body)).await {
+            Ok(written) => Ok(Some(written)),
+            Err(error) if is_stale(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sets or removes our finalizer; `None` when there is another version by now.
+    pub(super) async fn set_finalizer(
+        &self,
+        schedule: &FleetBackupSchedule,
+        wanted: bool,
+    ) -> Result<Option<FleetBackupSchedule>, kube::Error> {
+        let mut finalizers: Vec<String> =
+            schedule.finalizers().iter().filter(|f| *f != labels::DELEGATED).cloned().collect();
+        if wanted {
+            finalizers.push(labels::DELEGATED.to_owned());
+        }
+        let patch = Patch::Merge(json!({
+            "metadata": {"resourceVersion": schedule.resource_version(), "finalizers": finalizers}
+        }));
+        match self.schedules().patch(&schedule.name_any(), &manager(), &patch).await {
+            Ok(written) => Ok(Some(written)),
+            Err(error) if is_stale(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Those of `active` that certainly exist no more. Asked only about runs that no watch shows.
+    pub(super) async fn gone(
+        &self,
+        active: &[ScheduledRun],
+        known: &[Run],
+    ) -> Result<Vec<String>, kube::Error> {
+        let mut gone = Vec::new();
+        for run in active.iter().filter(|run| !known.iter().any(|known| known.uid == run.uid)) {
+            match self.find(RunKind::of(&run.kind), &run.name).await? {
+                Some(there) if there.uid == run.uid => self.children.put(there),
+                Some(_) | None => gone.push(run.uid.clone()),
+            }
+        }
+        Ok(gone)
+    }
+}
+
+fn manager() -> PatchParams {
+    PatchParams { field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()), ..PatchParams::default() }
+}
+
+/// Names, labels and owner of a run, and what holds it.
+fn metadata(schedule: &FleetBackupSchedule, name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: schedule.namespace(),
+        labels: Some(
+            [
+                (labels::FLEET_SCHEDULE.to_owned(), names::label_value(&schedule.name_any())),
+                (labels::FLEET_SCHEDULE_UID.to_owned(), schedule.uid().unwrap_or_default()),
+            ]
+            .into(),
+        ),
+        owner_references: Some(vec![OwnerReference {
+            api_version: FleetBackupSchedule::api_version(&()).into_owned(),
+            kind: FleetBackupSchedule::kind(&()).into_owned(),
+            name: schedule.name_any(),
+            uid: schedule.uid().unwrap_or_default(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }]),
+        finalizers: Some(vec![labels::HELD.to_owned()]),
+        ..ObjectMeta::default()
+    }
+}

@@ -1,0 +1,262 @@
+//! FleetBackupSchedules: Coordinated ones on a clock that the test turns, Delegated ones over real data planes.
+//!
+//! The schedules' controller runs alone here, in a runtime that is ended where it stands, so that a run goes on until
+//! the test ends it. Slots are read from the schedule's status and the clock is set to them: nothing depends on what
+//! time it is. Each test has a namespace of its own, and shares the API server of its fleet.
+
+mod crash;
+mod delegated;
+mod program;
+mod slots;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::TryStreamExt as _;
+use jiff::{SignedDuration, Timestamp};
+use kube::{
+    Api, Client, Config, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+    config::{KubeConfigOptions, Kubeconfig},
+    runtime::watcher::{self, watcher},
+};
+use medusa_fleet::{
+    api::{
+        fleet::{FleetBackupJob, FleetBackupSchedule, FleetBackupScheduleStatus},
+        labels,
+    },
+    control_plane::{
+        fleet::Fleet as Planes,
+        schedules::{self, ScheduleContext, expectation::Expectations},
+    },
+    runtime::{clock::Clock, events::Events},
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    gate::Gate,
+    support::{Fleet, condition, eventually},
+};
+
+/// A clock that stands until it is set.
+#[derive(Clone)]
+struct Hands(Arc<Mutex<Timestamp>>);
+
+impl Hands {
+    fn set(&self, at: Timestamp) {
+        *self.0.lock().unwrap() = at;
+    }
+
+    fn turn(&self, seconds: i64) {
+        *self.0.lock().unwrap() += SignedDuration::from_secs(seconds);
+    }
+
+    fn clock(&self) -> Clock {
+        let hands = self.clone();
+        Clock::of(move || *hands.0.lock().unwrap())
+    }
+}
+
+/// The schedules' controller, in a runtime of its own, so that it can be ended like a process.
+struct Controller {
+    runtime: Option<tokio::runtime::Runtime>,
+    gate: Gate,
+}
+
+impl Controller {
+    /// Ends it where it stands: memory, timers and connections are gone.
+    fn kill(mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Runs by name, each with every uid that was ever let go under it, as a watch saw them.
+type Begun = Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>;
+
+/// A namespace of a fleet's control plane, and a clock.
+struct Stage<'a> {
+    fleet: &'a Fleet,
+    ns: String,
+    hands: Hands,
+}
+
+impl<'a> Stage<'a> {
+    async fn new(fleet: &'a Fleet, ns: &str) -> Self {
+        fleet.home().namespace(ns).await;
+        let now = Timestamp::from_second(medusa_fleet::runtime::clock::now().as_second()).unwrap();
+        Self { fleet, ns: ns.to_owned(), hands: Hands(Arc::new(Mutex::new(now))) }
+    }
+
+    async fn controller(&self) -> Controller {
+        self.controller_with(Gate::default()).await
+    }
+
+    async fn controller_with(&self, gate: Gate) -> Controller {
+        let file = Kubeconfig::read_from(&self.fleet.home().kubeconfig).unwrap();
+        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (seen, ns, clock) = (gate.clone(), self.ns.clone(), self.hands.clock());
+        runtime.spawn(async move {
+            let client = seen.client(config);
+            let events = Events::new(client.clone(), labels::MANAGER_CONTROL_PLANE);
+            let planes = Arc::new(Planes::default());
+            let mut context =
+                ScheduleContext::new(client, ns, planes, "test".to_owned(), events, Expectations::default());
+            context.clock = clock;
+            context.check = Duration::from_millis(100);
+            schedules::run(context, CancellationToken::new()).await;
+        });
+        Controller { runtime: Some(runtime), gate }
+    }
+
+    fn client(&self) -> Client {
+        self.fleet.home().client.clone()
+    }
+
+    fn schedules(&self) -> Api<FleetBackupSchedule> {
+        Api::namespaced(self.client(), &self.ns)
+    }
+
+    fn jobs(&self) -> Api<FleetBackupJob> {
+        Api::namespaced(self.client(), &self.ns)
+    }
+
+    /// Creates a schedule of every five minutes, unless `spec` says otherwise.
+    async fn schedule(&self, name: &str, spec: Value) {
+        self.fleet.home().create(schedule(&self.ns, name, spec)).await;
+    }
+
+    async fn edit(&self, name: &str, spec: Value) {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        self.schedules().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    async fn status(&self, name: &str) -> FleetBackupScheduleStatus {
+        self.schedules().get(name).await.unwrap().status.unwrap_or_default()
+    }
+
+    /// Waits for a status in which `wanted` finds something.
+    async fn until<T>(
+        &self,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&FleetBackupScheduleStatus) -> Option<T>,
+    ) -> T {
+        eventually(format!("{}/{name}: {what}", self.ns), async || {
+            let status = self.status(name).await;
+            wanted(&status).ok_or_else(|| format!("{status:?}"))
+        })
+        .await
+    }
+
+    /// Waits until condition `Ready` has that reason; returns its message.
+    async fn ready(&self, name: &str, reason: &str) -> String {
+        self.until(name, reason, |status| {
+            let (_, found, message) = condition(&status.conditions, "Ready");
+            (found == reason).then_some(message)
+        })
+        .await
+    }
+
+    /// Waits for the next slot, which is after `after`, if that is given.
+    async fn next(&self, name: &str, after: Option<Timestamp>) -> Timestamp {
+        self.until(name, "there is a next slot", |status| {
+            let next = status.next_schedule_time.as_ref()?.0;
+            after.is_none_or(|after| next > after).then_some(next)
+        })
+        .await
+    }
+
+    /// Sets the clock to the next slot and waits until it is written down and its run let go.
+    async fn run_next(&self, name: &str) -> Timestamp {
+        let last = self.status(name).await.last_schedule_time.map(|time| time.0);
+        let slot = self.next(name, last).await;
+        self.hands.set(slot);
+        self.ran(name, slot).await;
+        slot
+    }
+
+    /// Waits until the slot is written down and its run let go, or gone.
+    async fn ran(&self, name: &str, slot: Timestamp) {
+        self.until(name, "the slot ran", |s| s.last_schedule_time.clone().filter(|last| last.0 == slot))
+            .await;
+        eventually("the run is let go", async || match self.jobs().get_opt(&of(name, slot)).await.unwrap() {
+            Some(job) if labels::is_held(job.finalizers()) => Err(format!("{:?}", job.metadata)),
+            Some(_) | None => Ok(()),
+        })
+        .await;
+    }
+
+    /// Names of the runs that are there.
+    async fn runs(&self) -> BTreeSet<String> {
+        let jobs = self.jobs().list(&ListParams::default()).await.unwrap();
+        jobs.iter().map(kube::ResourceExt::name_any).collect()
+    }
+
+    /// Ends a run, as the fan-out does.
+    async fn end(&self, name: &str, phase: &str) {
+        let at = self.hands.clock().now().to_string();
+        let patch = Patch::Merge(json!({"status": {"phase": phase, "startTime": at, "finishTime": at}}));
+        self.jobs().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    async fn delete_run(&self, name: &str) {
+        self.jobs().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Watches which runs are ever let go.
+    async fn watch(&self) -> Begun {
+        let begun = Begun::default();
+        let (into, jobs) = (Arc::clone(&begun), self.jobs());
+        let (ready, is_ready) = tokio::sync::oneshot::channel();
+        tokio::spawn(async move {
+            let mut ready = Some(ready);
+            let mut events = Box::pin(watcher(jobs, watcher::Config::default()));
+            while let Ok(Some(event)) = events.try_next().await {
+                match event {
+                    watcher::Event::Apply(job) | watcher::Event::InitApply(job) => {
+                        if !labels::is_held(job.finalizers()) {
+                            let (name, uid) = (job.name_any(), job.uid().unwrap());
+                            into.lock().unwrap().entry(name).or_default().insert(uid);
+                        }
+                    }
+                    watcher::Event::InitDone => drop(ready.take().map(|ready| ready.send(()))),
+                    _ => {}
+                }
+            }
+        });
+        is_ready.await.unwrap();
+        begun
+    }
+}
+
+fn schedule(ns: &str, name: &str, spec: Value) -> Value {
+    let mut whole = json!({"schedule": "*/5 * * * *", "template": {"backupType": "full"}});
+    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    json!({
+        "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "FleetBackupSchedule",
+        "metadata": {"name": name, "namespace": ns}, "spec": whole
+    })
+}
+
+/// Name of the run of `schedule` for `slot`.
+fn of(schedule: &str, slot: Timestamp) -> String {
+    format!("{schedule}-{}", slot.as_second())
+}
+
+fn set<const N: usize>(names: [String; N]) -> BTreeSet<String> {
+    names.into_iter().collect()
+}
