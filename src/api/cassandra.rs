@@ -73,10 +73,13 @@ pub struct PodTemplateSpec {
 
 /// The part of a pod spec we look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
     /// Its containers.
     pub containers: Vec<Container>,
+    /// Its init containers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub init_containers: Vec<Container>,
 }
 
 /// The part of a container we look at.
@@ -121,6 +124,8 @@ pub struct DatacenterCondition {
 
 /// Name of the container that runs Medusa beside Cassandra (upstream §2.4).
 pub const MEDUSA_CONTAINER: &str = "medusa";
+/// Name of the init container that restores (upstream §2.4).
+pub const RESTORE_CONTAINER: &str = "medusa-restore";
 /// The rack every node is in when a datacenter names none (upstream §1.13).
 pub const DEFAULT_RACK: &str = "default";
 
@@ -141,6 +146,13 @@ impl CassandraDatacenter {
     pub fn medusa_container(&self) -> Option<&Container> {
         let pod = self.spec.pod_template_spec.as_ref()?.spec.as_ref()?;
         pod.containers.iter().find(|c| c.name == MEDUSA_CONTAINER)
+    }
+
+    /// Whether the pod template has the init container that restores.
+    #[must_use]
+    pub fn has_restore_container(&self) -> bool {
+        let pod = self.spec.pod_template_spec.as_ref().and_then(|template| template.spec.as_ref());
+        pod.is_some_and(|pod| pod.init_containers.iter().any(|c| c.name == RESTORE_CONTAINER))
     }
 
     /// Whether cass-operator says the datacenter is ready to serve.

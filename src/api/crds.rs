@@ -23,6 +23,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
         fleet::FleetBackupJob::crd(),
         fleet::FleetBackupSchedule::crd(),
         fleet::FleetTask::crd(),
+        fleet::FleetRestoreJob::crd(),
         fleet::FleetBackup::crd(),
         fleet::FleetCluster::crd(),
         k8ssandra::K8ssandraCluster::crd(),

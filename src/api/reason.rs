@@ -261,6 +261,24 @@ reasons! {
     /// A Secret of a Cassandra user could not be marked for renewal.
     UserSecretNotFound,
 
+    // Restores of whole clusters.
+    /// There is no such cluster, or several of that name.
+    UnknownCluster,
+    /// Every check has passed.
+    ChecksPassed,
+    /// A sync has to look for the backup in the storage.
+    SyncNeeded,
+    /// A sync looks for the backup in the storage.
+    Syncing,
+    /// A sync did not work.
+    SyncFailed,
+    /// It is this datacenter's turn; its job is about to be made.
+    Starting,
+    /// Being called off.
+    Cancelling,
+    /// Not begun, because one before it failed.
+    PreviousFailed,
+
     // Inventory.
     /// A complete restore point is young enough.
     RecoveryPointFresh,

@@ -7,9 +7,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::{duration, output::Format, selector};
+use super::{duration, output::Format, rollout::RolloutArgs, selector};
 use crate::{
-    api::{fleet::UnreachablePolicy, medusa::BackupType},
+    api::{
+        fleet::{RestoreOrder, UnreachablePolicy},
+        medusa::BackupType,
+    },
     control_plane::deployment::image,
     runtime::telemetry::LogFormat,
 };
@@ -50,6 +53,7 @@ pub struct Global {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum Verb {
     /// Register a cluster as a data plane
     Register(Register),
@@ -62,15 +66,18 @@ pub enum Verb {
     #[command(visible_alias = "cluster", alias = "fc")]
     Clusters,
     /// Back up the fleet, or a part of it
-    Backup(Backup),
+    Backup(Box<Backup>),
+    /// Start nothing more of a run
+    Cancel(Cancel),
+    /// Say what a verb would do where, and what stands in its way
+    Plan(Plan),
     /// List the restore points
     Backups(Backups),
     /// List the fleet's schedules, make one, pause one
     #[command(alias = "schedules")]
     Schedule(schedule::Schedule),
-    /// Say what a verb would do where, and what stands in its way, without doing it
-    #[command(subcommand)]
-    Plan(Plan),
+    /// Put a restore point back: stops the cluster's datacenters and takes away what was written since
+    Restore(Restore),
     /// Say whether the fleet is protected
     Status,
     /// Show everything known about one object
@@ -163,15 +170,9 @@ pub struct Selection {
 pub struct Backup {
     /// Name of the run [default: `backup-` and the time]
     pub name: Option<String>,
-    /// Which datacenters.
+    /// What to back up, and how.
     #[command(flatten)]
-    pub selection: Selection,
-    /// `differential` uploads what no earlier backup holds, `full` uploads everything
-    #[arg(long = "type", value_enum, default_value = "differential", value_name = "TYPE")]
-    pub backup_type: TypeArg,
-    /// What to do about a data plane that does not answer
-    #[arg(long, value_enum, ignore_case = true, default_value = "Wait", value_name = "POLICY")]
-    pub unreachable_policy: PolicyArg,
+    pub choice: BackupChoice,
     /// Wait until the run is over
     #[arg(long)]
     pub wait: bool,
@@ -184,6 +185,55 @@ pub struct Backup {
     /// Have the run checked and say what it would back up, without starting it
     #[arg(long, conflicts_with_all = ["wait", "watch", "timeout"])]
     pub dry_run: bool,
+}
+
+/// What to back up, and how.
+#[derive(Clone, Debug, Args)]
+pub struct BackupChoice {
+    /// Which datacenters.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// `differential` uploads what no earlier backup holds, `full` uploads everything
+    #[arg(long = "type", value_enum, default_value = "differential", value_name = "TYPE")]
+    pub backup_type: TypeArg,
+    /// What to do about a data plane that does not answer
+    #[arg(long, value_enum, ignore_case = true, default_value = "Wait", value_name = "POLICY")]
+    pub unreachable_policy: PolicyArg,
+    /// Delete the run and its MedusaBackupJobs this long after its end; backups stay [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub ttl: Option<Duration>,
+    /// How it goes over its datacenters.
+    #[command(flatten)]
+    pub rollout: RolloutArgs,
+}
+
+/// `plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// The verb to plan.
+    #[command(subcommand)]
+    pub verb: Planned,
+}
+
+/// What can be planned.
+#[derive(Debug, Subcommand)]
+pub enum Planned {
+    /// What deploying Medusa would change in each datacenter, and what it waits for
+    Deploy(PlanDeploy),
+    /// Which datacenters a backup would take, as `backup --dry-run` says
+    Backup(Box<BackupChoice>),
+    /// Check everything a restore needs, in every datacenter, and touch nothing
+    Restore(RestoreChoice),
+    /// Have a schedule checked, and show what it would run where and when
+    Schedule(Box<schedule::PlanSchedule>),
+}
+
+/// `cancel`.
+#[derive(Debug, Args)]
+pub struct Cancel {
+    /// What to cancel: `job/NAME` or `restore/NAME`
+    #[arg(value_name = "KIND/NAME")]
+    pub object: String,
 }
 
 /// [`BackupType`] as typed.
@@ -226,21 +276,78 @@ impl From<PolicyArg> for UnreachablePolicy {
     }
 }
 
+/// What to restore, and into what.
+#[derive(Clone, Debug, Args)]
+pub struct RestoreChoice {
+    /// Cassandra cluster to restore into
+    pub cluster: String,
+    /// Restore point, as `backups` lists them
+    #[arg(long = "from", value_name = "BACKUP")]
+    pub from: String,
+    /// Only this CassandraDatacenter; may be repeated [default: all of the cluster]
+    #[arg(long = "datacenter", visible_alias = "dc", value_name = "[[PLANE/]NAMESPACE/]NAME")]
+    #[arg(value_delimiter = ',')]
+    pub datacenters: Vec<String>,
+    /// `Parallel` stops all datacenters at once, `Serial` one after the other
+    #[arg(long, value_enum, ignore_case = true, default_value = "Parallel", value_name = "ORDER")]
+    pub order: OrderArg,
+    /// How long what stands in the way may be waited for
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration::parse)]
+    pub start_deadline: Duration,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct Restore {
+    /// What to restore, and into what.
+    #[command(flatten)]
+    pub choice: RestoreChoice,
+    /// Name of the restore [default: `restore-` and the time]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Wait until the restore is over
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait, and show the progress of every datacenter
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Wait no longer than this; the restore goes on after that
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
+    /// Check everything and say what would be done, as `plan restore` does
+    #[arg(long, conflicts_with_all = ["wait", "watch", "timeout", "yes"])]
+    pub dry_run: bool,
+}
+
+/// [`RestoreOrder`] as typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum OrderArg {
+    /// All at once
+    Parallel,
+    /// One after the other
+    Serial,
+}
+
+impl From<OrderArg> for RestoreOrder {
+    fn from(typed: OrderArg) -> Self {
+        match typed {
+            OrderArg::Parallel => Self::Parallel,
+            OrderArg::Serial => Self::Serial,
+        }
+    }
+}
+
 /// `backups`.
 #[derive(Debug, Args)]
 pub struct Backups {
     /// Only those of this Cassandra cluster
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-}
-
-/// `plan`: one entry for each verb that can be shown beforehand.
-#[derive(Debug, Subcommand)]
-pub enum Plan {
-    /// What deploying Medusa would change in each datacenter, and what it waits for
-    Deploy(PlanDeploy),
-    /// Have a schedule checked, and show what it would run where and when
-    Schedule(schedule::PlanSchedule),
 }
 
 /// `plan deploy`.
@@ -253,7 +360,7 @@ pub struct PlanDeploy {
 /// `describe`.
 #[derive(Debug, Args)]
 pub struct Describe {
-    /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME` or `schedule/NAME`
+    /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME`, `restore/NAME` or `schedule/NAME`
     #[arg(value_name = "KIND/NAME")]
     pub object: String,
 }

@@ -11,6 +11,7 @@ pub mod home;
 pub mod output;
 pub mod register;
 pub mod roles;
+pub mod rollout;
 pub mod selector;
 pub mod views;
 
@@ -100,6 +101,12 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
         Verb::Backup(args) => {
             ask(&global, context, async |home| commands::backup::run(printer, home, &args).await)
         }
+        Verb::Cancel(args) => {
+            ask(&global, context, async |home| commands::cancel::run(printer, home, &args.object).await)
+        }
+        Verb::Plan(args) => {
+            ask(&global, context, async |home| commands::plan::run(printer, home, args.verb).await)
+        }
         Verb::Backups(args) => {
             let cluster = args.cluster.as_deref();
             ask(&global, context, async |home| commands::list::backups(printer, home, cluster).await)
@@ -107,8 +114,8 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
         Verb::Schedule(args) => {
             ask(&global, context, async |home| commands::schedule::run(printer, home, &args).await)
         }
-        Verb::Plan(args) => {
-            ask(&global, context, async |home| commands::plan::run(printer, home, &args).await)
+        Verb::Restore(args) => {
+            ask(&global, context, async |home| commands::restore::run(printer, home, &args).await)
         }
         Verb::Status => ask(&global, context, async |home| commands::status::run(printer, home).await),
         Verb::Describe(args) => {

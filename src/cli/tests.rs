@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::Parser as _;
 use rstest::rstest;
 
-use super::{args::Plan, *};
+use super::{
+    args::{Plan, Planned},
+    *,
+};
 
 fn parse(words: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("medusa-fleet").chain(words.split_whitespace()))
@@ -80,9 +83,9 @@ fn controllers_take_what_the_contract_names() {
 
 #[test]
 fn a_plan_is_of_one_verb() {
-    let Verb::Plan(Plan::Deploy(args)) = verb("plan deploy shop") else { panic!() };
+    let Verb::Plan(Plan { verb: Planned::Deploy(args) }) = verb("plan deploy shop") else { panic!() };
     assert_eq!(args.cluster.as_deref(), Some("shop"));
-    let Verb::Plan(Plan::Deploy(args)) = verb("plan deploy -o wide") else { panic!() };
+    let Verb::Plan(Plan { verb: Planned::Deploy(args) }) = verb("plan deploy -o wide") else { panic!() };
     assert_eq!(args.cluster, None);
 }
 

@@ -150,14 +150,17 @@ pub struct Snapshot {
     /// What is seen of it.
     pub view: Arc<View>,
     /// Its datacenters that K8ssandraClusters list, each with its K8ssandraCluster.
-    pub listing: Arc<BTreeMap<ObjectKey, ObjectKey>>,
+    pub listing: Listed,
 }
+
+/// A data plane's datacenters that K8ssandraClusters list, each with its K8ssandraCluster.
+pub type Listed = Arc<BTreeMap<ObjectKey, ObjectKey>>;
 
 /// All registered data planes.
 pub struct Fleet {
     members: RwLock<BTreeMap<String, Member>>,
     enrolled: AtomicBool,
-    listing: RwLock<Option<BTreeMap<String, Arc<BTreeMap<ObjectKey, ObjectKey>>>>>,
+    listing: RwLock<Option<BTreeMap<String, Listed>>>,
     changes: broadcast::Sender<Change>,
 }
 

@@ -11,6 +11,7 @@ pub mod inventory;
 pub mod metrics;
 pub mod registry;
 pub mod replication;
+pub mod restores;
 pub mod schedules;
 pub mod sources;
 pub mod view;
@@ -119,6 +120,23 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
             None => return Ok(()),
         }
     }
+    let ended = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        () = lost(&mut leadership) => return Err(RunError::LeadershipLost),
+        part = work(config, control_plane, fleet, figures, readiness, shutdown.clone()) => part,
+    };
+    if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::PartEnded(ended)) }
+}
+
+/// Runs every part for ever; returns the name of one that ends all the same.
+async fn work(
+    config: Config,
+    control_plane: String,
+    fleet: Arc<fleet::Fleet>,
+    figures: metrics::Figures,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+) -> &'static str {
     let events = Events::new(config.client.clone(), labels::MANAGER_CONTROL_PLANE);
     let registry = registry::RegistryContext {
         client: config.client.clone(),
@@ -154,6 +172,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         control_plane: control_plane.clone(),
         events: events.clone(),
     };
+    let restores = restores::RestoreContext {
+        client: config.client.clone(),
+        namespace: config.namespace.clone(),
+        fleet: fleet.clone(),
+        control_plane: control_plane.clone(),
+        events: events.clone(),
+    };
     let expectations = schedules::expectation::Expectations::default();
     let schedules = schedules::ScheduleContext::new(
         config.client.clone(),
@@ -173,11 +198,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         expectations,
         events: events.clone(),
         figures,
-        readiness: readiness.clone(),
+        readiness,
     };
-    let ended = tokio::select! {
-        () = shutdown.cancelled() => return Ok(()),
-        () = lost(&mut leadership) => return Err(RunError::LeadershipLost),
+    tokio::select! {
         () = registry::run_controller(registry, shutdown.clone()) => "registry",
         () = registry::run_sources(config.client.clone(), config.namespace.clone(), events) => "registration",
         () = sources.watch() => "watch of the sources",
@@ -185,9 +208,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         () = deployment::run(deployment) => "deployment",
         () = fanout::run(fanout, shutdown.clone()) => "fan-out",
         () = schedules::run(schedules, shutdown.clone()) => "schedules",
+        () = restores::run(restores, shutdown) => "restores",
         () = inventory::run(inventory) => "inventory",
-    };
-    if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::PartEnded(ended)) }
+    }
 }
 
 async fn lost(leadership: &mut Option<Leadership>) {

@@ -123,7 +123,7 @@ fn cluster(medusa: Value) -> Value {
     json!({
         "apiVersion": "k8ssandra.io/v1alpha1", "kind": "K8ssandraCluster",
         "metadata": {"name": "demo", "namespace": FLEET},
-        "spec": {"cassandra": {"clusterName": "shop", "datacenters": [{"metadata": {"name": "dc1"}}]}, "medusa": medusa},
+        "spec": {"cassandra": {"clusterName": "shop", "datacenters": [{"metadata": {"name": "dc1"}, "size": 3}]}, "medusa": medusa},
     })
 }
 

@@ -33,5 +33,8 @@ mod page;
 mod pod_template;
 mod registration;
 mod replication;
+mod restores;
+mod restores_crash;
+mod rollouts;
 mod schedules;
 mod silence;

@@ -1,14 +1,16 @@
 //! Fleets of which no two data planes are alike: other controllers, older definitions, smaller roles.
 
-use jiff::Timestamp;
 use k8s_openapi::{
     api::rbac::v1::ClusterRole,
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{Api, api::PostParams};
-use medusa_fleet::api::{
-    fleet::{DataPlane, FleetBackup, FleetCluster, FleetClusterStatus, Phase},
-    medusa::{MedusaBackup, MedusaBackupSchedule},
+use medusa_fleet::{
+    api::{
+        fleet::{DataPlane, FleetBackup, FleetCluster, FleetClusterStatus, Phase},
+        medusa::{MedusaBackup, MedusaBackupSchedule},
+    },
+    runtime::clock,
 };
 use serde_json::{Value, json};
 
@@ -130,7 +132,7 @@ async fn what_a_data_plane_serves_is_used_and_what_it_lacks_has_a_reason() {
     .await;
 
     // Schedules of k8ssandra-operator: one slot, names that differ by a moment, one restore point.
-    let moment = Timestamp::now().as_second();
+    let moment = clock::now().as_second();
     for (number, late) in [(1, 20), (2, 0), (3, 47)] {
         let name = format!("weekly-{}", moment + late);
         write_backup(fleet.dp(number), &name, &format!("dc{number}"), 2, "SUCCESS").await;
@@ -217,7 +219,7 @@ async fn with_an_earlier_role_backups_go_on_and_what_does_not_is_said() {
     let now = api.get("medusa-fleet-control-plane").await.unwrap();
     let grown = ClusterRole { metadata: now.metadata, ..full };
     api.replace("medusa-fleet-control-plane", &PostParams::default(), &grown).await.unwrap();
-    eventually_within(std::time::Duration::from_secs(120), "nothing is missing any more", async || {
+    eventually_within(std::time::Duration::from_mins(2), "nothing is missing any more", async || {
         let said = fleet.expect_data_plane("dp-1", "Authorized", "True", "PermissionsGranted").await;
         if said == "every permission needed is granted" { Ok(()) } else { Err(said) }
     })

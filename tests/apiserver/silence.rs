@@ -117,6 +117,12 @@ async fn a_data_plane_that_hangs_holds_nobody_up() {
     // It accepts connections and never answers.
     fleet.pause("dp-2");
     home.create(backup_job("nightly", json!({}))).await;
+    // A write to it ends after ten seconds; the others' news do not wait for that.
+    eventually_within(Duration::from_secs(8), "the status tells of the others", async || {
+        let seen = [entry(&fleet, "nightly", "dp-1").await.0, entry(&fleet, "nightly", "dp-3").await.0];
+        if seen.contains(&Phase::Pending) { Err(format!("{seen:?}")) } else { Ok(()) }
+    })
+    .await;
     home.patch::<Secret>(FLEET, "bucket", json!({"stringData": {"credentials": "two"}})).await;
     for number in [1, 3] {
         let cluster = fleet.dp(number);

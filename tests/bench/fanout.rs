@@ -110,7 +110,7 @@ async fn create(stage: &Stage, prefix: &str, per_plane: usize) -> Result<()> {
 }
 
 /// Removes the run, then its children.
-async fn clean(stage: &mut Stage) -> Result<()> {
+pub async fn clean(stage: &mut Stage) -> Result<()> {
     clear::<FleetBackupJob>(&stage.home, &stage.namespace, "").await?;
     try_join_all(stage.planes.iter().map(|plane| async {
         clear::<MedusaBackupJob>(&plane.near, SHOP, "").await?;

@@ -2,8 +2,8 @@
 //! objects in the same run.
 //!
 //! Nothing here fails because of a figure. Reading order: `stage` (a control plane over some clusters),
-//! `replication`, `fanout`, `quiet`, `backup`, `schedules`, `inventory` (the measurements), `report`; `testbed`, `clusters`, `objects`,
-//! `peer`, `recorder`, `stats` and `support` are what they are made of.
+//! `replication`, `fanout`, `verdict`, `slots`, `quiet`, `backup`, `schedules`, `inventory` (the measurements), `report`; `testbed`,
+//! `clusters`, `objects`, `peer`, `recorder`, `stats` and `support` are what they are made of.
 
 mod backup;
 mod clusters;
@@ -16,10 +16,12 @@ mod recorder;
 mod replication;
 mod report;
 mod schedules;
+mod slots;
 mod stage;
 mod stats;
 mod support;
 mod testbed;
+mod verdict;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -79,6 +81,8 @@ enum Measurement {
     Many,
     /// A FleetBackupJob over a hundred datacenters
     Fanout,
+    /// A FleetBackupJob over a hundred datacenters, from the last one's end to the verdict
+    Verdict,
     /// Requests and processor time of a quiet minute
     Requests,
     /// Memory
@@ -91,6 +95,8 @@ enum Measurement {
     Schedules,
     /// Ten thousand MedusaBackups over fifty datacenters become restore points, without API servers
     Inventory,
+    /// A thousand FleetBackupSchedules due in the same minute
+    Slots,
 }
 
 /// Runs of the measurements that take seconds.
@@ -234,6 +240,14 @@ async fn measure_stage(options: &Options, mut stage: Stage, baseline: &str, repo
     if options.wants(Measurement::Fanout) {
         let result = fanout::fanout(&mut stage, options.runs, report).await;
         note("FleetBackupJob", report, result);
+    }
+    if options.wants(Measurement::Slots) && delay == 0 && count == options.middle() {
+        let result = slots::slots(&mut stage, report).await;
+        note("1,000 FleetBackupSchedules", report, result);
+    }
+    if options.wants(Measurement::Verdict) {
+        let result = verdict::verdict(&mut stage, slow, report).await;
+        note("FleetBackupJob's verdict", report, result);
     }
     if options.wants(Measurement::Many) && (count == 5 || options.planes.len() == 1) {
         let result = replication::many(&mut stage, slow, report).await;

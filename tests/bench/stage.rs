@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, api::DeleteParams};
 use medusa_fleet::api::{
     Conditions as _,
-    fleet::DataPlane,
+    fleet::{DataPlane, FleetBackupJob, Phase},
     medusa::{MedusaBackup, MedusaBackupJob, MedusaConfiguration},
 };
 
@@ -182,6 +182,12 @@ impl Stage {
             Api::namespaced(self.home.clone(), &self.namespace),
             ready,
         );
+        let phase = |job: &FleetBackupJob| {
+            let phase = job.status.as_ref().and_then(|status| status.phase);
+            phase.map(Phase::as_str).unwrap_or_default().to_owned()
+        };
+        let jobs = Api::namespaced(self.home.clone(), &self.namespace);
+        recorder.watch::<FleetBackupJob>(HOME, "FleetBackupJob", jobs, phase);
         for (number, plane) in (1..).zip(&self.planes) {
             let client = plane.near.clone();
             recorder.watch::<Secret>(number, "Secret", Api::namespaced(client.clone(), SHOP), marker);

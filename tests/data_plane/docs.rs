@@ -41,6 +41,9 @@ async fn every_manifest_is_accepted_without_a_warning() {
     kinds.sort();
     kinds.dedup();
     let pages = [
+        "FleetBackupJob",
+        "FleetBackupSchedule",
+        "FleetRestoreJob",
         "K8ssandraCluster",
         "MedusaBackup",
         "MedusaBackupJob",

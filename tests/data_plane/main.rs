@@ -18,6 +18,7 @@ mod fake_medusa;
 mod cass_operator;
 mod cluster;
 #[path = "../support/gate.rs"]
+#[allow(dead_code, reason = "only the control plane's tests hold a client up and let it go on")]
 mod gate;
 mod kubelet;
 mod rights;

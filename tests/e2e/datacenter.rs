@@ -125,6 +125,23 @@ impl Datacenter<'_> {
         .await;
     }
 
+    /// Replaces the containers of the datacenter's pod template, as its owner might.
+    pub async fn set_containers(&self, containers: Value) {
+        let patch = json!({"spec": {"podTemplateSpec": {"spec": {"containers": containers}}}});
+        self.cluster.patch::<CassandraDatacenter>(self.namespace, self.name, patch).await;
+    }
+
+    /// Waits until every pod has a Medusa that is ready.
+    pub async fn expect_medusa(&self) {
+        let what = format!("{} runs Medusa", self.namespace);
+        eventually_within(PATIENCE, what, async || {
+            let pods = self.pods().await;
+            let up = !pods.is_empty() && pods.iter().all(|pod| container_ready(pod, "medusa"));
+            if up { Ok(()) } else { Err("not in every pod") }
+        })
+        .await;
+    }
+
     async fn log(&self, pod: &str, container: &str) -> String {
         let params = LogParams { container: Some(container.to_owned()), ..LogParams::default() };
         self.cluster.api::<Pod>(self.namespace).logs(pod, &params).await.expect("read a log")

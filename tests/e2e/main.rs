@@ -1,7 +1,7 @@
 //! Everything really happens: two data planes with Cassandra datacenters, Medusa beside every Cassandra, one S3 store,
 //! and the program's two roles. Rows are written, backed up, lost, and counted again at consistency ALL.
 //!
-//! One test, because a fleet takes a minute to start; its parts are in the order of the files below `main`.
+//! One test per fleet, because a fleet takes a minute to start; its parts are in the order they are called.
 //! Needs what `make testbed` builds and installs.
 
 #![allow(
@@ -18,6 +18,7 @@
 mod support;
 
 mod datacenter;
+mod deployment;
 mod fleet;
 mod restore;
 mod roles;
@@ -68,4 +69,27 @@ async fn real_cassandra_is_backed_up_restored_purged_and_found_elsewhere() {
 
     tasks::purge(dc1).await;
     stage.note("a purge has left one backup");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_k8ssandra_cluster_brings_medusa_to_a_datacenter_that_runs_without_it() {
+    let mut stage = Stage::open().await;
+    stage.start_controllers().await;
+    let plain = (1, "plain", "dc1");
+    let (bare, lent) = (stage.datacenter(1, plain.1, plain.2), stage.datacenter(2, "lent", "dc1"));
+    stage.create_plain_datacenter(bare);
+    stage.create_plain_datacenter(lent);
+    stage.register_with_the_command_line();
+    deployment::share_configuration(&stage).await;
+    stage.await_datacenters().await;
+    stage.note("two datacenters run, without Medusa");
+
+    tokio::join!(deployment::deploy(&stage, bare), deployment::deploy_role_based(&stage, lent));
+    stage.note("Medusa is deployed into both, into one of them without a secret");
+
+    let rows = deployment::back_up_rotate_restore(&mut stage, plain).await;
+    stage.note("backed up, credentials rotated, backed up again, dropped, restored");
+
+    deployment::remove(&stage, stage.datacenter(plain.0, plain.1, plain.2), rows).await;
+    stage.note("Medusa is taken out again");
 }

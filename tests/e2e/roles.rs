@@ -14,6 +14,8 @@ use super::support::{Cluster, with_token};
 
 /// What a role is granted; the rest of its manifest is about its Deployment.
 const GRANTS: [&str; 5] = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+/// The image for which the testbed runs its own Medusa.
+const MEDUSA_IMAGE: &str = "medusa-fleet.test/medusa:0.31.0";
 /// Longer than the test, in seconds.
 const TOKEN_LIFETIME: i64 = 7200;
 
@@ -25,6 +27,7 @@ pub async fn start(role: &str, cluster: &Cluster, dir: &Path) -> Child {
     Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
         .args([role, "--metrics-addr", "127.0.0.1:0", "--kubeconfig"])
         .arg(kubeconfig)
+        .env("MEDUSA_FLEET_MEDUSA_IMAGE", MEDUSA_IMAGE)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

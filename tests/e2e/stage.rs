@@ -1,14 +1,14 @@
 //! What the end-to-end test runs: clusters, pods, store and controllers, all of them ended with it.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use medusa_fleet::api::{crds, medusa};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     datacenter::Datacenter,
@@ -70,16 +70,26 @@ impl Stage {
         Datacenter { cluster: &self.clusters[number], namespace, name }
     }
 
-    /// Creates a datacenter. Its namespace is also its Cassandra cluster's name; its backups are in the prefix of the
-    /// shop. Its pods wait for the bucket secret.
+    /// Creates a datacenter that runs Medusa. Its namespace is also its Cassandra cluster's name; its backups are in the
+    /// prefix of the shop. Its pods wait for the bucket secret.
     pub fn create_datacenter(&self, datacenter: Datacenter<'_>, size: usize) {
+        let label = format!("fleet.k8ssandra.io/cluster={}", datacenter.namespace);
+        let endpoint = self.store("endpoint");
+        let medusa = ["--prefix", SHOP, "--bucket-secret", BUCKET_SECRET, "--s3-endpoint", &endpoint];
+        self.start_datacenter(datacenter, size, &[&medusa[..], &["--labels", &label]].concat());
+    }
+
+    /// Creates a datacenter of one node without Medusa.
+    pub fn create_plain_datacenter(&self, datacenter: Datacenter<'_>) {
+        self.start_datacenter(datacenter, 1, &[]);
+    }
+
+    fn start_datacenter(&self, datacenter: Datacenter<'_>, size: usize, more: &[&str]) {
         let Datacenter { cluster, namespace, name } = datacenter;
         let child = Command::new(testbed_binary())
             .args(["datacenter", "--namespace", namespace, "--cluster", namespace, "--datacenter", name])
-            .args(["--size", &size.to_string(), "--prefix", SHOP])
-            .args(["--wait", &format!("{}s", START.as_secs())])
-            .args(["--labels", &format!("fleet.k8ssandra.io/cluster={namespace}")])
-            .args(["--bucket-secret", BUCKET_SECRET, "--s3-endpoint", &self.store("endpoint")])
+            .args(["--size", &size.to_string(), "--wait", &format!("{}s", START.as_secs())])
+            .args(more)
             .arg("--kubeconfig")
             .arg(&cluster.kubeconfig)
             .stdin(Stdio::null())
@@ -91,6 +101,50 @@ impl Stage {
 
     fn store(&self, key: &str) -> String {
         self.testbed.ready["s3"][key].as_str().expect("the testbed says where its store is").to_owned()
+    }
+
+    /// The keys that the store takes now: the key and its secret.
+    pub fn keys(&self) -> [String; 2] {
+        [self.store("accessKey"), self.store("secretKey")]
+    }
+
+    /// The credentials file that Medusa needs for the store now.
+    pub fn credentials(&self) -> String {
+        let [key, secret] = self.keys();
+        format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")
+    }
+
+    /// Gives the store other credentials; the old ones work no more.
+    pub fn rotate_store(&mut self) {
+        let answer = tokio::task::block_in_place(|| self.testbed.command("rotate", ""));
+        self.testbed.ready["s3"] = answer["s3"].clone();
+    }
+
+    /// Storage properties of the store, without prefix and credentials.
+    pub fn storage_properties(&self) -> Value {
+        let endpoint = self.store("endpoint");
+        let (host, port) = endpoint.trim_start_matches("http://").split_once(':').unwrap();
+        json!({
+            "storageProvider": "s3_compatible", "bucketName": self.store("bucket"), "region": "us-east-1",
+            "host": host, "port": port.parse::<u16>().unwrap(), "secure": false,
+        })
+    }
+
+    /// What the pods of this fleet have mounted as the file `key` of their volume `volume`.
+    pub fn mounted(&self, volume: &str, key: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut open = vec![self.dir.clone()];
+        while let Some(directory) = open.pop() {
+            for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.ends_with(Path::new("volumes").join(volume)) {
+                    found.extend(std::fs::read_to_string(path.join(key)));
+                } else if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                    open.push(path);
+                }
+            }
+        }
+        found
     }
 
     /// Starts the control plane's controller and one per data plane.
@@ -124,13 +178,8 @@ impl Stage {
 
     /// Creates the MedusaConfiguration and its bucket secret, to be copied wherever a datacenter is.
     pub async fn write_configuration(&self) {
-        let credentials = format!(
-            "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
-            self.store("accessKey"),
-            self.store("secretKey")
-        );
         self.home()
-            .create(super::support::secret(FLEET, BUCKET_SECRET, &[("credentials", &credentials)]))
+            .create(super::support::secret(FLEET, BUCKET_SECRET, &[("credentials", &self.credentials())]))
             .await;
         self.home().create(super::support::configuration("backups", BUCKET_SECRET, Some("*"))).await;
     }

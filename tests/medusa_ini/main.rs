@@ -96,10 +96,8 @@ fn understood() -> Value {
 
 /// The region asked for, or that of nowhere: the providers that Medusa takes for AWS do not start with its own word.
 fn region(settings: &Settings) -> &str {
-    let nowhere = match settings.provider {
-        StorageProvider::S3Rgw | StorageProvider::IbmStorage => "us-east-1",
-        _ => "default",
-    };
+    let aws = [StorageProvider::S3Rgw, StorageProvider::IbmStorage].contains(&settings.provider);
+    let nowhere = if aws { "us-east-1" } else { "default" };
     settings.region.as_deref().filter(|name| *name != "default").unwrap_or(nowhere)
 }
 

@@ -13,6 +13,7 @@ mod credentials;
 mod fleet;
 mod medusa;
 mod objects;
+pub mod restores;
 mod secrecy;
 pub mod testbed;
 mod wait;

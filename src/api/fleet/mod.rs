@@ -7,6 +7,7 @@ mod backup_job;
 mod backup_schedule;
 mod cluster;
 mod data_plane;
+mod restore_job;
 mod rollout;
 mod selector;
 mod task;
@@ -27,6 +28,10 @@ pub use cluster::{
 pub use data_plane::{
     CredentialStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, DeletionPolicy, KubeconfigSecretRef, Limits,
     MedusaController,
+};
+pub use restore_job::{
+    CheckState, FleetRestoreJob, FleetRestoreJobSpec, FleetRestoreJobStatus, RestoreCheck, RestoreDatacenter,
+    RestoreOrder, RestorePlan, RestoreRun,
 };
 pub use rollout::{Rollout, limit};
 pub use selector::Selector;

@@ -16,10 +16,11 @@ use crate::{
         labels,
     },
     cli::{
-        args::{Backup, Selection},
+        args::{Backup, BackupChoice, Selection},
         failure::{Failure, Outcome, is_conflict, is_not_found},
         home::Home,
         output::Printer,
+        rollout::seconds,
         views,
     },
     runtime::clock,
@@ -46,12 +47,21 @@ pub async fn run(printer: Printer, home: &Home, args: &Backup) -> Outcome {
         return Ok(());
     }
     let mut progress = if args.watch { Progress::live(printer) } else { Progress::silent(printer) };
-    let ended = wait::until_over(home, &name, args.timeout, &mut progress).await?;
+    let ended = wait::until_over::<FleetBackupJob>(home, &name, args.timeout, &mut progress).await?;
     progress.finish();
     if let Ended::Over(job) = &ended {
         wait::until_listed(home, job.status.as_ref().map_or(&[], |status| &status.restore_points)).await;
     }
     verdict(printer, &name, ended)
+}
+
+/// Says what a backup would do, without starting it.
+///
+/// # Errors
+/// When it cannot be checked.
+pub async fn plan(printer: Printer, home: &Home, choice: BackupChoice) -> Outcome {
+    let args = Backup { name: None, choice, wait: false, watch: false, timeout: None, dry_run: true };
+    run(printer, home, &args).await
 }
 
 /// The object that asks for the run.
@@ -70,10 +80,13 @@ fn job(args: &Backup, namespace: &str, now: Timestamp) -> Outcome<FleetBackupJob
             ..ObjectMeta::default()
         },
         spec: FleetBackupJobSpec {
-            selector: selector(&args.selection),
-            backup_type: args.backup_type.into(),
-            unreachable_policy: args.unreachable_policy.into(),
-            ..FleetBackupJobSpec::default()
+            selector: selector(&args.choice.selection),
+            backup_type: args.choice.backup_type.into(),
+            rollout: args.choice.rollout.rollout(),
+            unreachable_policy: args.choice.unreachable_policy.into(),
+            ttl_seconds_after_finished: args.choice.ttl.map(seconds),
+            cancel: None,
+            dry_run: None,
         },
         status: None,
     })
@@ -161,7 +174,7 @@ async fn dry_run(printer: Printer, home: &Home, job: &FleetBackupJob) -> Outcome
     printer.text(&preview::table(&preview).render(0))
 }
 
-fn verdict(printer: Printer, name: &str, ended: Ended) -> Outcome {
+fn verdict(printer: Printer, name: &str, ended: Ended<FleetBackupJob>) -> Outcome {
     let again = format!("{} shows how far it is", printer.command(&format!("describe job/{name}")));
     let job = match ended {
         Ended::Over(job) => job,
@@ -170,7 +183,8 @@ fn verdict(printer: Printer, name: &str, ended: Ended) -> Outcome {
                 "stopped waiting; fleetbackupjob `{name}` goes on: {again}"
             )));
         }
-        Ended::TimedOut(status) => {
+        Ended::TimedOut(job) => {
+            let status = job.and_then(|job| job.status);
             let stand = status.map_or_else(|| "Pending".to_owned(), |status| views::run::summary(&status));
             return Err(Failure::Failed(format!(
                 "not over in time ({stand}); fleetbackupjob `{name}` goes on: {again}"
@@ -215,7 +229,9 @@ mod tests {
     #[test]
     fn what_is_typed_is_what_is_asked_for() {
         let words = "weekly --type full --cluster shop,payments --data-plane eu-1 --dc dc1 --dc-namespace shop \
-                     --unreachable-policy skip -l env=prod --data-plane-selector region=eu";
+                     --unreachable-policy skip -l env=prod --data-plane-selector region=eu --ttl 7d --max-concurrent 4 \
+                     --max-concurrent-per-data-plane 2 --max-concurrent-per-bucket 1 --max-failures 3 --retries 2 \
+                     --datacenter-timeout 6h --progress-deadline 1h --stagger 30m";
         let job = asked(words).unwrap();
         insta::assert_yaml_snapshot!(job);
         assert_eq!(describe(&job), "full backup of the selected datacenters");

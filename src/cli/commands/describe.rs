@@ -1,12 +1,14 @@
 //! `describe KIND/NAME`: everything known about one object.
 
 use crate::{
-    api::fleet::{DataPlane, FleetBackup, FleetBackupJob, FleetBackupSchedule, FleetCluster},
+    api::fleet::{
+        DataPlane, FleetBackup, FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetRestoreJob,
+    },
     cli::{
         failure::{Failure, Outcome},
         home::Home,
         output::Printer,
-        views::detail,
+        views::{detail, restore},
     },
     runtime::clock,
 };
@@ -18,7 +20,7 @@ use crate::{
 pub async fn run(printer: Printer, home: &Home, object: &str) -> Outcome {
     let usage = || {
         Failure::CouldNotAsk(format!(
-            "`{object}` is not `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME` or `schedule/NAME`"
+            "`{object}` is not `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME`, `restore/NAME` or `schedule/NAME`"
         ))
     };
     let (kind, name) = object.split_once('/').filter(|(_, name)| !name.is_empty()).ok_or_else(usage)?;
@@ -43,6 +45,10 @@ pub async fn run(printer: Printer, home: &Home, object: &str) -> Outcome {
         "schedule" | "schedules" | "fleetbackupschedule" | "fleetbackupschedules" | "fbs" => {
             let found = found(home.find::<FleetBackupSchedule>(name).await?, home, object)?;
             show(printer, &found, || detail::schedule(&found, now))
+        }
+        "restore" | "restores" | "fleetrestorejob" | "fleetrestorejobs" | "frj" => {
+            let found = found(home.find::<FleetRestoreJob>(name).await?, home, object)?;
+            show(printer, &found, || restore::page(&found, now))
         }
         _ => Err(usage()),
     }

@@ -1,12 +1,14 @@
 //! What the verbs do.
 
 pub mod backup;
+pub mod cancel;
 pub mod completion;
 pub mod crds;
 pub mod describe;
 pub mod list;
 pub mod plan;
 pub mod preview;
+pub mod restore;
 pub mod schedule;
 pub mod status;
 pub mod version;

@@ -3,7 +3,7 @@
 use crate::{
     api::fleet::FleetCluster,
     cli::{
-        args::{Plan, PlanDeploy},
+        args::{PlanDeploy, Planned},
         failure::{Failure, Outcome},
         home::Home,
         output::{Format, Printer},
@@ -15,10 +15,12 @@ use crate::{
 ///
 /// # Errors
 /// When there is nothing of that name, or it cannot be read.
-pub async fn run(printer: Printer, home: &Home, args: &Plan) -> Outcome {
-    match args {
-        Plan::Deploy(args) => deploy(printer, home, args).await,
-        Plan::Schedule(args) => super::schedule::plan(printer, home, args).await,
+pub async fn run(printer: Printer, home: &Home, verb: Planned) -> Outcome {
+    match verb {
+        Planned::Deploy(args) => deploy(printer, home, &args).await,
+        Planned::Backup(choice) => super::backup::plan(printer, home, *choice).await,
+        Planned::Restore(choice) => super::restore::plan(printer, home, &choice).await,
+        Planned::Schedule(args) => super::schedule::plan(printer, home, &args).await,
     }
 }
 

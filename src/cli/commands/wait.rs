@@ -1,18 +1,23 @@
 //! Waiting for a run: one watch, no polling.
 
-use std::{collections::BTreeMap, io::IsTerminal as _, pin::pin, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, io::IsTerminal as _, pin::pin, time::Duration};
 
 use futures::StreamExt as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{
+    Resource,
+    core::NamespaceResourceScope,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use serde::de::DeserializeOwned;
 
 use crate::{
-    api::fleet::{FleetBackup, FleetBackupJob, FleetBackupJobStatus, Phase},
+    api::fleet::{FleetBackup, FleetBackupJob, FleetRestoreJob, Phase},
     cli::{
         failure::{Failure, Outcome, why},
         home::Home,
         output::{Printer, one_line},
-        views::run,
+        views::{restore, run},
     },
 };
 
@@ -22,15 +27,80 @@ const NOT_TAKEN_UP: Duration = Duration::from_secs(15);
 /// How long the inventory may take to show a restore point.
 const LISTING: Duration = Duration::from_secs(10);
 
+/// A kind that runs to an end, datacenter by datacenter.
+pub trait Run:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static
+{
+    /// Its verdict so far; nothing before a control plane has taken it up.
+    fn phase(&self) -> Option<Phase>;
+    /// One line per datacenter that is not as it was.
+    fn changes(before: Option<&Self>, after: &Self) -> Vec<String>;
+    /// How each datacenter stands.
+    fn parts(&self) -> Vec<Part>;
+}
+
+/// One datacenter of a run.
+pub struct Part {
+    /// Its name.
+    pub title: String,
+    /// Its state, on one line.
+    pub line: String,
+    /// Nodes that are done, and all of them.
+    pub nodes: (i64, i64),
+    /// Whether it is decided.
+    pub is_over: bool,
+}
+
+impl Run for FleetBackupJob {
+    fn phase(&self) -> Option<Phase> {
+        self.status.as_ref()?.phase
+    }
+
+    fn changes(before: Option<&Self>, after: &Self) -> Vec<String> {
+        let none = crate::api::fleet::FleetBackupJobStatus::default();
+        run::changes(before.and_then(|b| b.status.as_ref()), after.status.as_ref().unwrap_or(&none))
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let runs = self.status.iter().flat_map(|s| &s.datacenters);
+        runs.map(|dc| {
+            let nodes = dc.nodes.unwrap_or_default();
+            let nodes = (nodes.finished, nodes.total);
+            Part { title: run::title(dc), line: run::line(dc), nodes, is_over: dc.phase.is_final() }
+        })
+        .collect()
+    }
+}
+
+impl Run for FleetRestoreJob {
+    fn phase(&self) -> Option<Phase> {
+        self.status.as_ref()?.phase
+    }
+
+    fn changes(before: Option<&Self>, after: &Self) -> Vec<String> {
+        restore::changes(before, after)
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let runs = self.status.iter().flat_map(|s| &s.datacenters);
+        runs.map(|dc| {
+            let nodes = dc.nodes.unwrap_or_default();
+            let nodes = (nodes.finished, nodes.total);
+            Part { title: restore::title(dc), line: restore::line(dc), nodes, is_over: dc.phase.is_final() }
+        })
+        .collect()
+    }
+}
+
 /// How the waiting ended.
 #[derive(Debug)]
-pub enum Ended {
+pub enum Ended<K> {
     /// The run is over.
-    Over(Box<FleetBackupJob>),
+    Over(Box<K>),
     /// The person pressed Ctrl-C.
     Interrupted,
     /// The time is up; this is how far it is.
-    TimedOut(Option<Box<FleetBackupJobStatus>>),
+    TimedOut(Option<Box<K>>),
     /// Somebody deleted the job.
     Deleted,
 }
@@ -39,13 +109,14 @@ pub enum Ended {
 ///
 /// # Errors
 /// When the job cannot be watched.
-pub async fn until_over(
+pub async fn until_over<K: Run>(
     home: &Home,
     name: &str,
     timeout: Option<Duration>,
     progress: &mut Progress,
-) -> Outcome<Ended> {
-    let mut jobs = pin!(watcher::watch_object(home.api::<FleetBackupJob>(), name).default_backoff());
+) -> Outcome<Ended<K>> {
+    let kind = K::kind(&()).to_lowercase();
+    let mut jobs = pin!(watcher::watch_object(home.api::<K>(), name).default_backoff());
     let mut time_up = pin!(async {
         match timeout {
             Some(timeout) => tokio::time::sleep(timeout).await,
@@ -56,7 +127,7 @@ pub async fn until_over(
     let mut not_taken_up = pin!(tokio::time::sleep(NOT_TAKEN_UP));
     let mut hinted = false;
     let mut is_lost = false;
-    let mut last: Option<FleetBackupJobStatus> = None;
+    let mut last: Option<K> = None;
     loop {
         let seen = tokio::select! {
             seen = jobs.next() => seen,
@@ -64,7 +135,7 @@ pub async fn until_over(
             _ = &mut interrupted => return Ok(Ended::Interrupted),
             () = &mut not_taken_up, if !hinted => {
                 hinted = true;
-                if last.as_ref().is_none_or(|status| status.phase.is_none()) {
+                if last.as_ref().is_none_or(|job| job.phase().is_none()) {
                     progress.note("no control plane has taken the run up yet; is one running?");
                 }
                 continue;
@@ -73,18 +144,17 @@ pub async fn until_over(
         match seen {
             Some(Ok(Some(job))) => {
                 is_lost = false;
-                let status = job.status.clone().unwrap_or_default();
-                progress.update(last.as_ref(), &status)?;
-                if status.phase.is_some_and(Phase::is_final) {
+                progress.update(last.as_ref(), &job)?;
+                if job.phase().is_some_and(Phase::is_final) {
                     return Ok(Ended::Over(Box::new(job)));
                 }
-                last = Some(status);
+                last = Some(job);
             }
             Some(Ok(None)) | None => return Ok(Ended::Deleted),
             Some(Err(error)) => {
                 if let Some(refusal) = refusal(&error) {
                     return Err(Failure::CouldNotAsk(format!(
-                        "cannot watch fleetbackupjob `{name}` {home}: {refusal}"
+                        "cannot watch {kind} `{name}` {home}: {refusal}"
                     )));
                 }
                 if !is_lost {
@@ -179,15 +249,15 @@ impl Progress {
         }
     }
 
-    fn update(&mut self, before: Option<&FleetBackupJobStatus>, after: &FleetBackupJobStatus) -> Outcome {
+    fn update<K: Run>(&mut self, before: Option<&K>, after: &K) -> Outcome {
         match &mut self.show {
             Show::Nothing => {}
             Show::Lines => {
-                for line in run::changes(before, after) {
+                for line in K::changes(before, after) {
                     self.printer.say(&line)?;
                 }
             }
-            Show::Bars { all, bars } => draw(all, bars, after),
+            Show::Bars { all, bars } => draw(all, bars, after.parts()),
         }
         Ok(())
     }
@@ -200,30 +270,41 @@ impl Progress {
     }
 }
 
-fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, status: &FleetBackupJobStatus) {
-    let titles: Vec<String> = status.datacenters.iter().map(run::title).collect();
+/// Bars a terminal has room for; of more datacenters only the sum is shown.
+const MAX_BARS: usize = 40;
+
+fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, mut parts: Vec<Part>) {
+    if parts.len() > MAX_BARS {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let over = count(parts.iter().filter(|part| part.is_over).count());
+        let all = count(parts.len());
+        let (title, line) = ("datacenters".to_owned(), format!("{over}/{all} decided"));
+        parts = vec![Part { title, line, nodes: (over, all), is_over: over == all }];
+    }
     // An entry that stood for a data plane makes room for its datacenters once those are known.
     bars.retain(|title, bar| {
-        let stays = titles.contains(title);
+        let stays = parts.iter().any(|part| part.title == *title);
         if !stays {
             bar.finish_and_clear();
             all.remove(bar);
         }
         stays
     });
-    for (title, dc) in titles.iter().zip(&status.datacenters) {
-        let bar = bars.entry(title.clone()).or_insert_with(|| {
-            let bar = all.add(ProgressBar::new(0)).with_prefix(title.clone());
-            let style = ProgressStyle::with_template("{prefix:32!} [{bar:20}] {msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
-            bar
-        });
-        let nodes = dc.nodes.unwrap_or_default();
-        bar.set_length(nodes.total.max(1).unsigned_abs());
-        bar.set_position(nodes.finished.unsigned_abs());
-        bar.set_message(run::line(dc));
-        if dc.phase.is_final() {
+    for part in parts {
+        let bar = bars.entry(part.title.clone()).or_insert_with(|| bar(all, part.title));
+        let (finished, total) = part.nodes;
+        bar.set_length(total.max(1).unsigned_abs());
+        bar.set_position(finished.unsigned_abs());
+        bar.set_message(part.line);
+        if part.is_over {
             bar.abandon();
         }
     }
+}
+
+fn bar(all: &MultiProgress, title: String) -> ProgressBar {
+    let bar = all.add(ProgressBar::new(0)).with_prefix(title);
+    let style = ProgressStyle::with_template("{prefix:32!} [{bar:20}] {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    bar
 }

@@ -8,34 +8,37 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{ago, data_planes::controller, data_planes::expires, moment, name, run, schedules};
 use crate::{
     api::{
-        fleet::{DataPlane, FleetBackup, FleetBackupJob, FleetBackupSchedule, FleetCluster},
+        fleet::{DataPlane, FleetBackup, FleetBackupJob, FleetBackupSchedule, FleetCluster, Rollout, limit},
         size,
     },
-    cli::output::{Table, one_line},
+    cli::{
+        duration,
+        output::{Table, one_line},
+    },
 };
 
 /// Facts first, tables after them.
-struct Page(String);
+pub(super) struct Page(pub(super) String);
 
 impl Page {
-    fn new(kind: &str, name: &str) -> Self {
+    pub(super) fn new(kind: &str, name: &str) -> Self {
         Self(format!("{kind} {name}\n"))
     }
 
-    fn fact(&mut self, title: &str, value: impl Into<String>) {
+    pub(super) fn fact(&mut self, title: &str, value: impl Into<String>) {
         let value: String = value.into();
         if !value.is_empty() {
             let _ = writeln!(self.0, "  {:<20} {}", format!("{title}:"), one_line(&value));
         }
     }
 
-    fn section(&mut self, title: &str, table: &Table) {
+    pub(super) fn section(&mut self, title: &str, table: &Table) {
         if !table.is_empty() {
             let _ = write!(self.0, "\n{title}\n{}", table.render(2));
         }
     }
 
-    fn conditions(&mut self, conditions: &[Condition], now: Timestamp) {
+    pub(super) fn conditions(&mut self, conditions: &[Condition], now: Timestamp) {
         let mut table = Table::new(&["TYPE", "STATUS", "REASON", "FOR", "MESSAGE"]);
         for c in conditions {
             let since = ago(Some(&c.last_transition_time), now);
@@ -147,11 +150,37 @@ pub fn backup(object: &FleetBackup, now: Timestamp) -> String {
     page.0
 }
 
+/// The limits of a rollout that are set.
+fn rollout(rollout: &Rollout) -> String {
+    let at_a_time = |what: &str| format!("at a time{what}");
+    let fields = [
+        (rollout.max_concurrent_datacenters, at_a_time("")),
+        (rollout.max_concurrent_per_data_plane, at_a_time(" per data plane")),
+        (rollout.max_concurrent_per_bucket, at_a_time(" per bucket")),
+        (rollout.max_failures, "failures at most".to_owned()),
+        (rollout.retries_per_datacenter, "further attempts".to_owned()),
+    ];
+    let times = [
+        (rollout.datacenter_timeout_seconds, "per datacenter"),
+        (rollout.progress_deadline_seconds, "without progress"),
+        (rollout.stagger_window_seconds, "to start in"),
+    ];
+    let counts = fields.iter().filter_map(|(n, what)| Some(format!("{} {what}", limit(*n)?)));
+    let times = times.iter().filter_map(|(n, what)| {
+        limit(*n)?;
+        Some(format!("{} {what}", duration::short(i64::from((*n)?))))
+    });
+    counts.chain(times).collect::<Vec<_>>().join(", ")
+}
+
 /// A run.
 #[must_use]
 pub fn job(object: &FleetBackupJob, now: Timestamp) -> String {
     let mut page = Page::new("FleetBackupJob", &name(&object.metadata));
     page.fact("Type", object.spec.backup_type.as_str());
+    page.fact("Rollout", object.spec.rollout.as_ref().map_or_else(String::new, rollout));
+    page.fact("Cancelled", if object.spec.is_cancelled() { "yes" } else { "" });
+    page.fact("Dry run", if object.spec.is_dry_run() { "yes" } else { "" });
     let Some(status) = &object.status else {
         page.fact("Phase", "Pending (no control plane has taken it up yet)");
         return page.0;
@@ -204,6 +233,17 @@ mod tests {
     use crate::cli::views::fixtures::{
         backups, clusters, data_planes, jobs, now, schedules as fleet_schedules,
     };
+
+    #[test]
+    fn only_limits_that_are_set_are_shown() {
+        let set = Rollout {
+            max_concurrent_datacenters: Some(4),
+            max_failures: Some(0),
+            stagger_window_seconds: Some(1800),
+            ..Rollout::default()
+        };
+        assert_eq!(rollout(&set), "4 at a time, 30m to start in");
+    }
 
     #[test]
     fn a_page_shows_everything_known() {

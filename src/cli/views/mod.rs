@@ -5,6 +5,7 @@ pub mod clusters;
 pub mod data_planes;
 pub mod detail;
 pub mod plan;
+pub mod restore;
 pub mod run;
 pub mod schedules;
 pub mod status;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::{
     api::{
-        fleet::{DatacenterRun, FleetBackupJobStatus, NodeCounts, Phase},
+        fleet::{DatacenterCounts, DatacenterRun, FleetBackupJobStatus, NodeCounts, Phase},
         size,
     },
     cli::output::one_line,
@@ -23,6 +23,9 @@ pub fn title(run: &DatacenterRun) -> String {
 #[must_use]
 pub fn line(run: &DatacenterRun) -> String {
     let mut line = run.phase.as_str().to_owned();
+    if run.attempts > 1 {
+        let _ = write!(line, ", attempt {}", run.attempts);
+    }
     if let Some(NodeCounts { total, finished, .. }) = run.nodes {
         let _ = write!(line, ", {finished}/{total} nodes");
     }
@@ -36,6 +39,20 @@ pub fn line(run: &DatacenterRun) -> String {
         let _ = write!(line, " ({})", one_line(&why));
     }
     line
+}
+
+/// How many datacenters stand where, on one line.
+#[must_use]
+pub fn counts(counts: &DatacenterCounts) -> String {
+    let all = [
+        (counts.pending, "pending"),
+        (counts.running, "running"),
+        (counts.succeeded, "succeeded"),
+        (counts.failed, "failed"),
+        (counts.skipped, "skipped"),
+    ];
+    let shown = all.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}"));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// One line per datacenter whose state is not what it was.
@@ -104,6 +121,11 @@ mod tests {
     }
 
     #[test]
+    fn many_datacenters_are_told_as_numbers() {
+        assert_eq!(counts(&running_run().counts.unwrap()), "1 pending, 1 running");
+    }
+
+    #[test]
     fn the_last_line_says_what_can_be_restored() {
         assert_eq!(
             summary(&finished_run()),
@@ -125,5 +147,7 @@ mod tests {
         let run = DatacenterRun { data_plane: "eu-2".to_owned(), ..DatacenterRun::default() };
         assert_eq!(title(&run), "eu-2/?");
         assert_eq!(line(&run), "Pending");
+        let again = DatacenterRun { phase: Phase::Running, attempts: 2, ..run };
+        assert_eq!(line(&again), "Running, attempt 2");
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    ini::{IniInput, medusa_ini},
+    ini::{CqlCertificates, IniInput, medusa_ini},
     storage::Settings,
     validate,
 };
@@ -31,8 +31,11 @@ pub fn name(sanitized: &str) -> String {
 fn ini(cluster: &K8ssandraCluster, datacenter: Option<&DatacenterTemplate>, settings: &Settings) -> String {
     let medusa = cluster.spec.medusa.clone().unwrap_or_default();
     let shared = DatacenterTemplate::default();
-    let certificates =
-        if cluster.secrets_are_external() { Default::default() } else { validate::certificates(&medusa) };
+    let certificates = if cluster.secrets_are_external() {
+        CqlCertificates::default()
+    } else {
+        validate::certificates(&medusa)
+    };
     medusa_ini(&IniInput {
         settings,
         grpc_port: validate::grpc_port(&medusa),
@@ -114,7 +117,7 @@ mod tests {
         assert_eq!(key(&cluster, datacenters[0], &settings), "medusa.ini");
         assert_eq!(key(&cluster, datacenters[1], &settings), "dc2.ini");
         let data = data(&cluster, datacenters.iter().copied(), &settings);
-        assert_eq!(Vec::from_iter(data.keys()), ["dc2.ini", "medusa.ini"]);
+        assert_eq!(data.keys().collect::<Vec<_>>(), ["dc2.ini", "medusa.ini"]);
         assert!(
             data["dc2.ini"].contains("https://127.0.0.1") && data["medusa.ini"].contains("http://127.0.0.1")
         );

@@ -40,7 +40,7 @@ const AT_ONCE: usize = 16;
 /// How often a cluster is looked at although nothing it depends on has changed, as far as we can see.
 const LOOK_AGAIN: Duration = Duration::from_mins(5);
 /// First and longest pause before what did not get through is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// What the deployment needs.
 pub struct DeploymentContext {

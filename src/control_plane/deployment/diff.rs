@@ -165,9 +165,7 @@ fn is_empty(value: &Value) -> bool {
 /// Collects the lists below `at` in which what is not ours stands in another order in `result`.
 fn reordered(at: &FieldPath, before: &Value, result: &Value, ours: &Ours<'_>, lost: &mut Vec<String>) {
     if let Some(object) = before.as_object() {
-        for (name, value) in object {
-            reordered(&at.field(name), value, result, ours, lost);
-        }
+        object.iter().for_each(|(name, value)| reordered(&at.field(name), value, result, ours, lost));
         return;
     }
     let list = at.last_field().unwrap_or_default();
@@ -196,7 +194,7 @@ fn walk<'a>(at: &FieldPath, before: Option<&'a Value>, after: Option<&'a Value>,
     let is_item = matches!(at.0.last(), Some(Step::Item(_)));
     let whole = (before.is_none() || after.is_none()) && (is_item || at.is_in_an_item());
     match (parts(before), parts(after)) {
-        (Some(old), Some(new)) if !whole && (!old.is_empty() || !new.is_empty()) => {
+        (Some(old), Some(new)) if !(whole || old.is_empty() && new.is_empty()) => {
             let mut steps: Vec<&Step> = old.iter().map(|(step, _)| step).collect();
             steps.extend(new.iter().map(|(step, _)| step).filter(|s| !old.iter().any(|(o, _)| o == *s)));
             let of = |side: &[(Step, &'a Value)], step: &Step| {

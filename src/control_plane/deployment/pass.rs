@@ -232,7 +232,9 @@ async fn deploy(
     let Some(medusa) = &cluster.spec.medusa else { return Err(nothing(seat)) };
     let sanitized = cluster.sanitized_name();
     let config_map = config_map::name(&sanitized);
-    taken(pass, seat, &config_map)?;
+    if let Some(why) = taken(pass, seat, &config_map) {
+        return Err(DatacenterReport::new(&seat.place, DeploymentState::Refused, Some(why)));
+    }
     let secrets = check_secrets(pass, seat, remote, cluster, template, settings).await?;
     let user = user_secret(cluster);
     let ini_key = config_map::key(cluster, template, settings);
@@ -296,22 +298,17 @@ fn certificates<'a>(cluster: &K8ssandraCluster, medusa: &'a MedusaTemplate) -> C
     }
 }
 
-/// Refuses when the ConfigMap of that name is another K8ssandraCluster's.
-fn taken(pass: &Pass<'_>, seat: &Seat, name: &str) -> Result<(), DatacenterReport> {
+/// Why the ConfigMap of that name cannot be written: it is another K8ssandraCluster's.
+fn taken(pass: &Pass<'_>, seat: &Seat, name: &str) -> Option<Why> {
     let key = ObjectKey::new(&seat.place.object.namespace, name);
     let held = seat.plane.as_ref().and_then(|plane| plane.view.config_maps.items.get(&key));
-    match held.filter(|map| map.source != pass.scene.key.to_string()) {
-        None => Ok(()),
-        Some(map) => {
-            let message = format!(
-                "ConfigMap {key} is that of K8ssandraCluster {}; give one of the two another `clusterName`, or put \
-                 their datacenters into different namespaces",
-                map.source
-            );
-            let why = Why::new(Reason::NameConflict, message);
-            Err(DatacenterReport::new(&seat.place, DeploymentState::Refused, Some(why)))
-        }
-    }
+    let other = held.filter(|map| map.source != pass.scene.key.to_string())?;
+    let message = format!(
+        "ConfigMap {key} is that of K8ssandraCluster {}; give one of the two another `clusterName`, or put their \
+         datacenters into different namespaces",
+        other.source
+    );
+    Some(Why::new(Reason::NameConflict, message))
 }
 
 async fn check_secrets(
@@ -352,7 +349,7 @@ async fn check_secret(
     let known = pass.sources.secrets.get(&source);
     let check = match secrets::check(&needed, known, copy.map(AsRef::as_ref), place, is_source) {
         Check::Ask => secrets::check_found(&needed, apply::find_secret(remote, &target).await?, place),
-        known => known,
+        known @ (Check::InPlace(_) | Check::Wait(_) | Check::Missing(_)) => known,
     };
     Ok((needed, check))
 }

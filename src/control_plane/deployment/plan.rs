@@ -108,9 +108,12 @@ fn reach(seat: &Seat) -> Result<&CassandraDatacenter, Obstacle> {
     if datacenter.annotations().contains_key(labels::RESTORE) {
         return Err(waiting(Reason::RestoreRunning, "a restore of the datacenter has to end first"));
     }
-    plane.view.capabilities.allow(Feature::Deployment).map_err(|lack| match lack.reason {
-        Reason::Connecting => waiting(lack.reason, lack.message),
-        reason => refused(reason, lack.message),
+    plane.view.capabilities.allow(Feature::Deployment).map_err(|lack| {
+        if lack.reason == Reason::Connecting {
+            waiting(lack.reason, lack.message)
+        } else {
+            refused(lack.reason, lack.message)
+        }
     })?;
     Ok(datacenter)
 }

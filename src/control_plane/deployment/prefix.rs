@@ -79,10 +79,8 @@ pub fn collisions(tenants: &[Tenant]) -> BTreeMap<ObjectKey, Collision> {
         for (age, own) in sharing.iter().enumerate() {
             let others = || sharing.iter().enumerate().filter(move |(at, _)| *at != age);
             let behind = others().find(|(at, other)| match (own.presence, other.presence) {
-                (Presence::Deployed, _) => false,
-                (_, Presence::Deployed) => true,
-                (Presence::New, Presence::Unknown) => true,
-                (Presence::Unknown, Presence::New) => false,
+                (Presence::Deployed, _) | (Presence::Unknown, Presence::New) => false,
+                (_, Presence::Deployed) | (Presence::New, Presence::Unknown) => true,
                 (Presence::New, Presence::New) | (Presence::Unknown, Presence::Unknown) => *at < age,
             });
             let mut with: Vec<ObjectKey> = others().map(|(_, other)| other.cluster.clone()).collect();

@@ -7,7 +7,7 @@ use super::report::Why;
 use crate::{
     api::{
         Reason,
-        k8ssandra::{DatacenterTemplate, K8ssandraCluster},
+        k8ssandra::{DatacenterTemplate, EncryptionStores, K8ssandraCluster},
         medusa::CREDENTIALS_KEY,
     },
     control_plane::{
@@ -81,7 +81,7 @@ pub fn needed(
                 need(&certificates.name, &CERTIFICATES_KEYS, "certificatesSecretRef", false);
             }
             Some(_) | None => {
-                for (_, store) in medusa.client_encryption_stores.iter().flat_map(|stores| stores.keys()) {
+                for (_, store) in medusa.client_encryption_stores.iter().flat_map(EncryptionStores::keys) {
                     let key = store.key.as_deref().filter(|key| !key.is_empty());
                     need(&store.name, key.as_slice(), "clientEncryptionStores", false);
                 }
@@ -352,6 +352,10 @@ mod tests {
         let checks = vec![(bucket(), Check::InPlace("a".into())), (user, Check::InPlace("u".into()))];
         let in_place = all_in_place(checks).unwrap();
         assert_eq!(in_place.all.len(), 2);
-        assert_eq!(Vec::from_iter(in_place.restarting.keys()), ["user"], "the kubelet renews the bucket's");
+        assert_eq!(
+            in_place.restarting.keys().collect::<Vec<_>>(),
+            ["user"],
+            "the kubelet renews the bucket's"
+        );
     }
 }

@@ -205,16 +205,13 @@ async fn write_templates(looks: &mut [Look<'_>], reports: &mut BTreeMap<usize, D
         };
         let Some(look) = looks.get_mut(at) else { continue };
         let Ok(work) = &look.work else { continue };
-        match hold {
-            Some(why) => {
-                let report = status::report(&work.found(look.seat), DeploymentState::Waiting, Some(why));
-                reports.insert(at, report);
-            }
-            None => {
-                restarted = true;
-                let result = write(look, work).await;
-                conclude(at, look, Some(result), reports);
-            }
+        if let Some(why) = hold {
+            let report = status::report(&work.found(look.seat), DeploymentState::Waiting, Some(why));
+            reports.insert(at, report);
+        } else {
+            restarted = true;
+            let result = write(look, work).await;
+            conclude(at, look, Some(result), reports);
         }
     }
 }

@@ -36,15 +36,20 @@ use super::{
 };
 use crate::{
     api::{
-        fleet::{FleetBackupJob, FleetBackupJobStatus, FleetCluster, Phase},
+        fleet::{FleetBackupJob, FleetBackupJobStatus, FleetCluster, FleetRestoreJob, Phase},
         labels, names,
     },
-    control_plane::fleet::{Change, Fleet},
+    control_plane::{
+        fleet::{Change, Fleet},
+        restores::active_clusters,
+    },
     runtime::{backoff::Backoff, clock, events::Events},
 };
 
 /// First and longest pause before a status that could not be written is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// How long the first listing of the FleetRestoreJobs is awaited.
+const RESTORES_LISTED: Duration = Duration::from_secs(2);
 /// Pause while the registry enrols the data planes after a start.
 const ENROL_WAIT: Duration = Duration::from_millis(200);
 
@@ -69,6 +74,7 @@ pub(super) struct Fanout {
     pub(super) desk: Arc<Desk>,
     pub(super) jobs: Store<Job>,
     clusters: Store<FleetCluster>,
+    restores: Store<DeserializeGuard<FleetRestoreJob>>,
     /// What is remembered of the runs that go on, by name.
     runs: Mutex<BTreeMap<String, Memory>>,
     /// Names of the runs that go on, by the label of their children.
@@ -127,16 +133,34 @@ pub async fn run(context: FanoutContext, shutdown: CancellationToken) {
         .reflect(writer)
         .touched_objects()
         .boxed();
+    let (restores, writer) = reflector::store();
+    let restore_api: Api<DeserializeGuard<FleetRestoreJob>> =
+        Api::namespaced(context.client.clone(), &context.namespace);
+    let mut restore_events = watcher(restore_api, watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects()
+        .boxed();
     let api: Api<Job> = Api::namespaced(context.client.clone(), &context.namespace);
     let controller = Controller::new(api, watcher::Config::default());
     let (trigger, triggered) = mpsc::channel(1024);
     let index = Arc::new(Index::default());
     let forward = forward(context.fleet.changes(), index.clone(), context.namespace.clone(), trigger.clone());
+    // A run that waits for the end of a restore has to hear of it.
+    let (waiting, wake, namespace) = (index.clone(), trigger.clone(), context.namespace.clone());
+    let restored = async move {
+        while restore_events.next().await.is_some() {
+            for name in waiting.find(None) {
+                let _ = wake.send(ObjectRef::new(&name).within(&namespace)).await;
+            }
+        }
+    };
     let fanout = Arc::new(Fanout {
         desk: Arc::new(Desk::new(context.fleet.clone(), trigger)),
         jobs: controller.store(),
         context,
         clusters,
+        restores,
         runs: Mutex::default(),
         index,
         backoff: Mutex::new(Backoff::new(RETRY.0, RETRY.1)),
@@ -153,6 +177,7 @@ pub async fn run(context: FanoutContext, shutdown: CancellationToken) {
         });
     tokio::select! {
         () = forward => {}
+        () = restored => {}
         () = async { while cluster_events.next().await.is_some() {} } => {}
         () = run => {}
     }
@@ -168,9 +193,8 @@ async fn forward(
     loop {
         let about = match changes.recv().await {
             Ok(Change::Job { job, .. }) => index.find(Some(&job)),
-            Ok(Change::Contact(_) | Change::Datacenters(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {
-                index.find(None)
-            }
+            Ok(Change::Contact(_) | Change::Datacenters(_) | Change::Restore { .. })
+            | Err(broadcast::error::RecvError::Lagged(_)) => index.find(None),
             Ok(_) => continue,
             Err(broadcast::error::RecvError::Closed) => return,
         };
@@ -207,6 +231,8 @@ async fn reconcile(job: Arc<Job>, fanout: Arc<Fanout>) -> Result<Next, FanoutErr
         fanout.forget(job);
         return fanout.expire(job, status).await;
     }
+    // Where the definition is missing there are none, and what a data plane restores is seen there.
+    let _ = tokio::time::timeout(RESTORES_LISTED, fanout.restores.wait_until_ready()).await;
     fanout.index.add(&job.name_any());
     let memory = fanout.recall(job);
     let done = pass::pass(&fanout, job, memory).await;
@@ -217,6 +243,14 @@ async fn reconcile(job: Arc<Job>, fanout: Arc<Fanout>) -> Result<Next, FanoutErr
 impl Fanout {
     pub(super) fn cluster_labels(&self) -> ClusterLabels {
         self.clusters.state().iter().map(|c| (c.name_any(), c.labels().clone())).collect()
+    }
+
+    /// Clusters with a FleetRestoreJob that has not ended, and what their backups wait for.
+    pub(super) fn restoring(&self) -> BTreeMap<String, String> {
+        let jobs = self.restores.state();
+        let active = active_clusters(jobs.iter().filter_map(|job| job.0.as_ref().ok()));
+        let told = |(cluster, job)| (cluster, format!("waits for the end of FleetRestoreJob `{job}`"));
+        active.into_iter().map(told).collect()
     }
 
     pub(super) fn buckets(&self) -> Buckets {

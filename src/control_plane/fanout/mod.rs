@@ -21,6 +21,7 @@ pub mod load;
 mod pass;
 pub mod plan;
 mod publish;
+pub mod restoring;
 pub mod rollout;
 pub mod rollup;
 #[cfg(test)]
@@ -78,7 +79,7 @@ impl<'a> Scene<'a> {
             own_limits: own_limits.collect(),
             planes: planes.iter().map(|p| (p.name.as_str(), p)).collect(),
             buckets,
-            restoring: BTreeMap::new(),
+            restoring: restoring::restoring(planes),
             control_plane,
             now,
         }

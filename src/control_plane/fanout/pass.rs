@@ -105,7 +105,8 @@ fn start(
 ) -> (Vec<DatacenterRun>, Plan, Vec<JoinHandle<()>>) {
     let (now, buckets) = (clock::now(), fanout.buckets());
     let control_plane = &fanout.context.control_plane;
-    let scene = Scene::new(job, planes, &buckets, control_plane, begun.unwrap_or(now), now);
+    let mut scene = Scene::new(job, planes, &buckets, control_plane, begun.unwrap_or(now), now);
+    scene.restoring.extend(fanout.restoring());
     let outcomes = fanout.desk.outcomes(&memory.uid);
     let mut entries = rollup::advance(&scene, &entries, &outcomes, &memory.noted);
     ending::end(&scene, &mut entries, progress(&memory.status, now));

@@ -215,7 +215,9 @@ fn slots<'a>(
             let kept = names.iter().find(|n| published.contains_key(&names::fleet_backup(n, cluster)));
             let name = kept.or(names.first())?.clone();
             let mut parts = Parts::default();
-            slot.into_iter().for_each(|part| parts.add(part));
+            for part in slot {
+                parts.add(part);
+            }
             Some((name, parts))
         })
         .collect()

@@ -101,7 +101,7 @@ pub fn judge(evidence: Evidence, limit: SignedDuration, now: Timestamp) -> (Opti
         let message = format!("no data plane of the cluster answers; as last seen, {known}");
         return (None, Reason::RecoveryPointUnknown, message);
     }
-    if evidence.unknown.filter(is_young).is_some() {
+    if evidence.unknown.as_ref().is_some_and(is_young) {
         let message = format!("a data plane does not answer that has a part in a younger one; {known}");
         return (None, Reason::RecoveryPointUnknown, message);
     }

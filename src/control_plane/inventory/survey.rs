@@ -202,7 +202,7 @@ struct Homes<'a> {
     known: Option<HashMap<Place<'a>, &'a str>>,
 }
 
-impl<'a> Homes<'a> {
+impl Homes<'_> {
     fn of(&mut self, place: Place<'_>) -> String {
         let (points, clusters) = (self.points, self.clusters);
         let known = self.known.get_or_insert_with(|| {

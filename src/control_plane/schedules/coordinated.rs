@@ -46,7 +46,7 @@ pub(super) async fn look(
     for run in &decided.release {
         ctx.release(run).await?;
     }
-    let (succeeded, success) = status::results(&runs);
+    let (succeeded, success) = status::results(&old, &runs);
     let kind = RunKind::from(schedule.spec.operation).as_str();
     let fine = decided.last.filter(|_| cron::is_ahead(decided.last, now)).map_or_else(
         || Ok(status::purpose(schedule, kind, recipe)),
@@ -60,9 +60,13 @@ pub(super) async fn look(
         datacenters,
         ..Report::unchanged(&old, fine)
     };
-    if !decided.adopt.is_empty() {
-        memory.commit(ctx, schedule, &report, now).await?;
-        return Ok(Some(Duration::ZERO));
+    if let (Some(slot), Next::Later { next, .. }, false) =
+        (decided.last, &decided.next, decided.adopt.is_empty())
+    {
+        let outcome = status::caught_up(decided.skipped, slot);
+        let is_written =
+            memory.commit(ctx, schedule, &Report { next: *next, outcome, ..report }, now).await?;
+        return Ok(Some(if is_written { Duration::ZERO } else { AGAIN }));
     }
     if schedule.spec.suspend == Some(true) {
         let report = Report { next: None, ready: Err(status::suspended()), ..report };
@@ -73,8 +77,11 @@ pub(super) async fn look(
             let ready = if next.is_some() { report.ready } else { Err(status::never(recipe)) };
             let outcome = missed.map_or(Outcome::Nothing, |missed| status::too_late(missed, recipe));
             let wait = memory.tell(ctx, schedule, &Report { next, ready, outcome, ..report }, now).await?;
-            for run in surplus(&runs, recipe.keep_good, recipe.keep_bad) {
-                ctx.retire(&run, now).await?;
+            // How a run ended is written down before it goes.
+            if wait.is_none() {
+                for run in surplus(&runs, recipe.keep_good, recipe.keep_bad) {
+                    ctx.retire(&run, now).await?;
+                }
             }
             Ok(sooner(wait, next.map(|next| since(now, next))))
         }

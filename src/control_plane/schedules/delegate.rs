@@ -213,7 +213,14 @@ fn place(
     delegation.actions.push(Action::Apply {
         data_plane: plane.name.clone(),
         key: key.clone(),
-        object: object(schedule, key, datacenter, &spec, control_plane, precondition),
+        object: object(
+            schedule,
+            key,
+            datacenter,
+            &declared(&spec, &plane.view.capabilities),
+            control_plane,
+            precondition,
+        ),
     });
 }
 
@@ -221,7 +228,7 @@ fn object(
     schedule: &FleetBackupSchedule,
     key: &ObjectKey,
     datacenter: &CassandraDatacenter,
-    spec: &MedusaBackupScheduleSpec,
+    spec: &Value,
     control_plane: &str,
     mut metadata: Value,
 ) -> Value {
@@ -253,6 +260,17 @@ fn object(
         "apiVersion": MedusaBackupSchedule::api_version(&()), "kind": MedusaBackupSchedule::kind(&()),
         "metadata": metadata, "spec": spec,
     })
+}
+
+/// The spec without what the definition there does not declare: an apply of that would be refused as a whole.
+fn declared(spec: &MedusaBackupScheduleSpec, capabilities: &Capabilities) -> Value {
+    let mut spec = json!(spec);
+    if let Some(fields) = spec.as_object_mut()
+        && capabilities.schedule_has("operationType") != Some(true)
+    {
+        fields.remove("operationType");
+    }
+    spec
 }
 
 /// The spec for one datacenter, as its data plane's definition can hold it; with why its slots are not moved.

@@ -159,6 +159,10 @@ async fn fields_an_older_definition_lacks_are_left_out_and_the_zone_goes_into_th
         json!({"timeZone": "Europe/Berlin", "startingDeadlineSeconds": 60, "successfulJobsHistoryLimit": 2});
     let (_, old) = applied(&look(&schedule(spec.clone()), &[open("eu", older(&["operationType"]))]));
     assert_eq!(old.spec.cron_schedule, "TZ=Europe/Berlin 0 2 * * *");
+    let bare = look(&schedule(json!({})), &[open("eu", older(&[]))]);
+    let [Action::Apply { object, .. }] = bare.actions.as_slice() else { panic!("one") };
+    let fields: Vec<&String> = object["spec"].as_object().unwrap().keys().collect();
+    assert_eq!(fields, ["backupSpec", "cronSchedule", "disabled"], "nothing the definition does not declare");
     assert_eq!(
         (old.spec.time_zone, old.spec.starting_deadline_seconds, old.spec.concurrency_policy),
         (None, None, None)

@@ -28,9 +28,12 @@ impl Expectation {
     }
 }
 
-/// Promises by schedule, with the names of the FleetClusters each covers. Clones share the table.
+/// By schedule: the FleetClusters it covers, and what it promises them.
+type Promises = BTreeMap<String, (BTreeSet<String>, Expectation)>;
+
+/// What all schedules promise. Clones share the table.
 #[derive(Clone, Debug, Default)]
-pub struct Expectations(Arc<Mutex<BTreeMap<String, (BTreeSet<String>, Expectation)>>>);
+pub struct Expectations(Arc<Mutex<Promises>>);
 
 impl Expectations {
     fn change<R>(

@@ -252,8 +252,7 @@ async fn sweeps(scheduler: Arc<Scheduler>, schedules: Store<Guarded>) {
     let ctx = &scheduler.context;
     loop {
         tokio::time::sleep(SWEEP.min(ctx.check)).await;
-        let is_known = ctx.fleet.is_enrolled() && is_ready(&schedules);
-        if !is_known {
+        if !is_ready(&schedules) {
             continue;
         }
         let known: BTreeSet<String> =

@@ -55,8 +55,7 @@ pub fn read(spec: &FleetBackupScheduleSpec) -> Result<Recipe, Problem> {
         };
         Problem::new(reason, format!("{field}: {error}"))
     })?;
-    let given =
-        count("startingDeadlineSeconds", spec.starting_deadline_seconds)?.map(|n| Duration::from_secs(n));
+    let given = count("startingDeadlineSeconds", spec.starting_deadline_seconds)?.map(Duration::from_secs);
     let deadline = match spec.catch_up {
         CatchUp::Latest => given,
         CatchUp::None => Some(given.unwrap_or(ON_TIME).min(ON_TIME)),

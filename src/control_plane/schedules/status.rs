@@ -155,10 +155,11 @@ pub fn purpose(schedule: &FleetBackupSchedule, kind: &str, recipe: &Recipe) -> S
     format!("creates a {kind} ({}) at each slot of {}", schedule.spec.operation.as_str(), recipe.cron)
 }
 
-/// How the latest run that ended did, and when one last succeeded.
+/// How the latest of the runs that have ended since `old` was written did, and when one last succeeded.
 #[must_use]
-pub fn results(runs: &[Run]) -> (Option<(bool, String)>, Option<Timestamp>) {
-    let ended = runs.iter().filter(|run| run.phase.is_final() && !run.is_held());
+pub fn results(old: &FleetBackupScheduleStatus, runs: &[Run]) -> (Option<(bool, String)>, Option<Timestamp>) {
+    let went_on = |run: &&Run| old.active.iter().any(|active| active.uid == run.uid);
+    let ended = runs.iter().filter(|run| run.phase.is_final() && !run.is_held()).filter(went_on);
     let last = ended.max_by_key(|run| (run.slot, run.finish)).map(|run| {
         let (kind, name) = (run.kind.as_str(), &run.name);
         (run.phase == Phase::Succeeded, format!("{kind} `{name}` is {}", run.phase.as_str()))
@@ -241,17 +242,26 @@ mod tests {
     }
 
     #[test]
-    fn the_last_success_never_goes_back_and_the_latest_run_tells_how_it_goes() {
-        let (last, success) =
-            results(&[ended(1_000, "Succeeded"), ended(2_000, "Failed"), run(3_000, json!({}))]);
+    fn the_last_success_never_goes_back_and_a_run_tells_once_how_it_ended() {
+        let runs = [ended(1_000, "Succeeded"), ended(2_000, "Failed"), run(3_000, json!({}))];
+        let old = FleetBackupScheduleStatus {
+            active: runs.iter().map(Run::named).collect(),
+            ..FleetBackupScheduleStatus::default()
+        };
+        let (last, success) = results(&old, &runs);
         assert_eq!(last, Some((false, "FleetBackupJob `nightly-2000` is Failed".to_owned())));
-        let old = FleetBackupScheduleStatus::default();
-        let report = Report { success, succeeded: last, ..Report::unchanged(&old, Ok(String::new())) };
+        let report = Report {
+            success,
+            succeeded: last,
+            active: Vec::new(),
+            ..Report::unchanged(&old, Ok(String::new()))
+        };
         let first = status(&old, &report, Some(1), at(0));
         assert_eq!(first.last_successful_time.clone().map(|time| time.0), success);
         assert_eq!(first.conditions.of_type(SUCCEEDED).unwrap().reason, "Failed");
+        assert_eq!(results(&first, &runs[..1]).0, None, "what an older run says counts no more");
         let next = status(&first, &Report::unchanged(&first, Ok(String::new())), Some(1), at(1));
         assert_eq!(next, first, "the runs may have been deleted since");
-        assert_eq!(results(&[held(1)]), (None, None));
+        assert_eq!(results(&old, &[held(1)]), (None, None));
     }
 }

@@ -28,6 +28,8 @@ pub struct Tick {
     pub release: Vec<Run>,
     /// Held runs whose slot is not written down: to be written down before anything else is looked at.
     pub adopt: Vec<Run>,
+    /// Slots before those that have not run.
+    pub skipped: Option<Missed>,
     /// Runs that have not ended.
     pub active: Vec<ScheduledRun>,
     /// The latest slot that ran.
@@ -108,7 +110,13 @@ pub fn tick(
         }
     }
     tick.active.sort_by(|a, b| (&a.name, &a.uid).cmp(&(&b.name, &b.uid)));
-    if !tick.adopt.is_empty() {
+    if let Some(first) = tick.adopt.iter().filter_map(|run| run.slot).min() {
+        let awaited = status.next_schedule_time.as_ref().map(|time| time.0).filter(|next| *next < first);
+        let earliest = awaited.and_then(|next| recipe.cron.slots_from(next).next());
+        let count = earliest.map_or(0, |earliest| recipe.cron.count(earliest, first, cron::MANY));
+        tick.skipped = earliest.filter(|_| count > 0).map(|first| Missed { count, first });
+        let next = tick.last.and_then(|last| recipe.cron.next_after(last, last));
+        tick.next = Next::Later { next, missed: None };
         return tick;
     }
     // A run that was let go has its slot written down; only the status itself may have been emptied by somebody.

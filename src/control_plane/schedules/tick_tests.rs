@@ -63,6 +63,8 @@ fn a_held_run_is_taken_over_before_its_slot_is_written_down_and_let_go_after() {
     let before = look(&schedule(json!({}), json!({})), &[held(1_000)], 1_001);
     assert_eq!((before.adopt.len(), before.last, before.active.len()), (1, Some(at(1_000)), 1));
     assert_eq!(starts(&before), None, "it is written down first");
+    let late = look(&schedule(json!({}), json!({})), &[held(1_300)], 1_301);
+    assert_eq!(late.skipped, Some(Missed { count: 3, first: at(1_000) }), "what was left out stays known");
     let after = look(&schedule(json!({}), written(1_000)), &[held(1_000)], 1_001);
     assert_eq!((after.release.len(), after.adopt.len(), after.discard.len()), (1, 0, 0));
 }
@@ -215,7 +217,8 @@ impl Worker {
                 false
             }
             (_, tick) if !tick.adopt.is_empty() => {
-                let report = Report { last: tick.last, active: tick.active.clone(), ..report };
+                let Next::Later { next, .. } = tick.next else { panic!("written down first") };
+                let report = Report { last: tick.last, next, active: tick.active.clone(), ..report };
                 server.commit(version, &report);
                 true
             }

@@ -184,6 +184,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::k8ssandra::MedusaTemplate;
 
     fn cluster(name: &str) -> Arc<K8ssandraCluster> {
         let cluster = json!({
@@ -215,8 +216,8 @@ mod tests {
     fn medusas_user_and_the_management_apis_certificates_are_needed_too() {
         let mut cluster = (*cluster("My Shop")).clone();
         assert!(secret_names(&cluster).is_empty(), "without Medusa nothing is");
-        cluster.spec.medusa = Some(Default::default());
-        assert_eq!(Vec::from_iter(secret_names(&cluster)), ["myshop-medusa"]);
+        cluster.spec.medusa = Some(MedusaTemplate::default());
+        assert_eq!(secret_names(&cluster).into_iter().collect::<Vec<_>>(), ["myshop-medusa"]);
         let auth = json!({"manual": {"clientSecretName": "mgmt", "serverSecretName": "server"}});
         cluster.spec.cassandra.as_mut().unwrap().management_api_auth = serde_json::from_value(auth).unwrap();
         let named =

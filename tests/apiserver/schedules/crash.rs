@@ -5,6 +5,12 @@ use futures::{StreamExt as _, stream};
 use super::*;
 use crate::gate::Stop;
 
+/// Waits until a control plane stands at the write it shall stop at.
+async fn reached(controller: &Controller) {
+    let reached = tokio::time::timeout(Duration::from_mins(1), controller.gate.reached());
+    reached.await.expect("the write is made");
+}
+
 /// Two slots, the first run ended badly, the second well and then deleted by the history limit. Returns what is left,
 /// without what differs from run to run.
 async fn scenario(stage: &Stage<'_>) -> Value {
@@ -41,7 +47,7 @@ async fn scenario(stage: &Stage<'_>) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_write_it_ends_as_if_undisturbed() {
-    const WRITES: usize = 11;
+    const WRITES: usize = 10;
     let fleet = Fleet::start(0).await;
     let undisturbed = Stage::new(&fleet, "undisturbed").await;
     let controller = undisturbed.controller().await;
@@ -59,9 +65,7 @@ async fn killed_at_any_write_it_ends_as_if_undisturbed() {
             let begun = stage.watch().await;
             let first = stage.controller_with(Gate::stopping(stop)).await;
             let killed = async {
-                tokio::time::timeout(Duration::from_secs(60), first.gate.reached())
-                    .await
-                    .expect("the write is made");
+                reached(&first).await;
                 first.kill();
                 stage.controller().await
             };
@@ -126,7 +130,7 @@ async fn a_run_that_a_person_deletes_is_not_made_again_wherever_the_control_plan
         stage.schedule("nightly", json!({})).await;
         let slot = stage.next("nightly", None).await;
         stage.hands.set(slot);
-        tokio::time::timeout(Duration::from_secs(60), first.gate.reached()).await.expect("the write is made");
+        reached(&first).await;
         first.kill();
         stage.delete_run(&of("nightly", slot)).await;
         let _second = stage.controller().await;
@@ -152,7 +156,7 @@ async fn a_control_plane_that_wakes_up_late_makes_no_run_of_a_slot_that_is_over(
     stage.schedule("nightly", json!({"successfulJobsHistoryLimit": 0})).await;
     let slot = stage.next("nightly", None).await;
     stage.hands.set(slot);
-    tokio::time::timeout(Duration::from_secs(60), late.gate.reached()).await.expect("the write is made");
+    reached(&late).await;
     let other = stage.controller().await;
     stage.ran("nightly", slot).await;
     stage.end(&of("nightly", slot), "Succeeded").await;
@@ -191,7 +195,7 @@ async fn a_schedule_that_goes_takes_a_held_run_along() {
     stage.schedule("nightly", json!({})).await;
     let slot = stage.next("nightly", None).await;
     stage.hands.set(slot);
-    tokio::time::timeout(Duration::from_secs(60), first.gate.reached()).await.expect("the write is made");
+    reached(&first).await;
     first.kill();
     stage.schedules().delete("nightly", &DeleteParams::default()).await.unwrap();
     let _second = stage.controller().await;

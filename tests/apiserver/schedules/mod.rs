@@ -95,8 +95,15 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     async fn new(fleet: &'a Fleet, ns: &str) -> Self {
         fleet.home().namespace(ns).await;
-        let now = Timestamp::from_second(medusa_fleet::runtime::clock::now().as_second()).unwrap();
-        Self { fleet, ns: ns.to_owned(), hands: Hands(Arc::new(Mutex::new(now))) }
+        let stage = Self { fleet, ns: ns.to_owned(), hands: Hands(Arc::default()) };
+        stage.to_the_present();
+        stage
+    }
+
+    /// Sets the clock to the time the API server stamps new schedules with.
+    fn to_the_present(&self) {
+        let now = medusa_fleet::runtime::clock::now();
+        self.hands.set(Timestamp::from_second(now.as_second()).unwrap());
     }
 
     async fn controller(&self) -> Controller {
@@ -226,15 +233,19 @@ impl<'a> Stage<'a> {
             let mut ready = Some(ready);
             let mut events = Box::pin(watcher(jobs, watcher::Config::default()));
             while let Ok(Some(event)) = events.try_next().await {
-                match event {
-                    watcher::Event::Apply(job) | watcher::Event::InitApply(job) => {
-                        if !labels::is_held(job.finalizers()) {
-                            let (name, uid) = (job.name_any(), job.uid().unwrap());
-                            into.lock().unwrap().entry(name).or_default().insert(uid);
+                let job = match event {
+                    watcher::Event::Apply(job) | watcher::Event::InitApply(job) => job,
+                    watcher::Event::InitDone => {
+                        if let Some(ready) = ready.take() {
+                            let _ = ready.send(());
                         }
+                        continue;
                     }
-                    watcher::Event::InitDone => drop(ready.take().map(|ready| ready.send(()))),
-                    _ => {}
+                    watcher::Event::Init | watcher::Event::Delete(_) => continue,
+                };
+                if !labels::is_held(job.finalizers()) {
+                    let (name, uid) = (job.name_any(), job.uid().unwrap());
+                    into.lock().unwrap().entry(name).or_default().insert(uid);
                 }
             }
         });

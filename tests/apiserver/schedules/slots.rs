@@ -12,11 +12,17 @@ async fn what_is_due_runs_and_what_is_wrong_is_said() {
     let stage = Stage::new(&fleet, "slots").await;
     let _controller = stage.controller().await;
     an_absence(&stage).await;
+    stage.to_the_present();
     a_clock_that_steps(&stage).await;
+    stage.to_the_present();
     policies(&stage).await;
+    stage.to_the_present();
     suspension(&stage).await;
+    stage.to_the_present();
     time_zones(&stage).await;
+    stage.to_the_present();
     bad_input(&stage).await;
+    stage.to_the_present();
     other_operations(&stage).await;
 }
 
@@ -166,7 +172,7 @@ async fn bad_input(stage: &Stage<'_>) {
     stage.schedule("never", json!({"schedule": "0 0 30 2 *"})).await;
     assert!(stage.ready("never", "NeverFires").await.contains("spec.schedule"));
     let selector = json!({"template": {"selector": {"datacenterSelector": {
-        "matchExpressions": [{"key": "a b", "operator": "In", "values": ["x"]}]
+        "matchExpressions": [{"key": "tier", "operator": "In"}]
     }}}});
     stage.schedule("labels", selector).await;
     assert!(stage.ready("labels", "InvalidSelector").await.contains("spec.template.selector"));

@@ -1,0 +1,201 @@
+//! Each datacenter of a run, news by news.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    api::fleet::FleetBackupJob,
+    control_plane::{
+        fanout::tests::{datacenter, fleet_job, live, made, pending, plane, scene, silent},
+        view::View,
+    },
+};
+
+fn begun(job: &FleetBackupJob, entry: &DatacenterRun) -> DatacenterRun {
+    DatacenterRun {
+        phase: Phase::Running,
+        job: Some(child_key(job, entry, 1).name),
+        attempts: 1,
+        created_time: Some(Time(Timestamp::UNIX_EPOCH)),
+        ..entry.clone()
+    }
+}
+
+fn good() -> Arc<BackupRecord> {
+    Arc::new(BackupRecord {
+        status: "SUCCESS".into(),
+        total_nodes: 1,
+        finished_nodes: 1,
+        size_bytes: Some(2048),
+        ..BackupRecord::default()
+    })
+}
+
+fn ended(failed: &[&str]) -> Value {
+    let finished: &[&str] = if failed.is_empty() { &["a"] } else { &[] };
+    json!({"startTime": "1970-01-01T00:00:00Z", "finishTime": "1970-01-01T00:00:09Z", "finished": finished,
+        "failed": failed})
+}
+
+fn view_with(job: &FleetBackupJob, entry: &DatacenterRun, children: &[(usize, Value)]) -> View {
+    let mut view = live(&[datacenter("dc1", 1)]);
+    for (attempt, status) in children {
+        let (key, child) = made(job, entry, *attempt, status.clone());
+        view.jobs.items.insert(key, child);
+    }
+    view
+}
+
+fn at(job: &FleetBackupJob, entry: &DatacenterRun, view: View, second: i64) -> DatacenterRun {
+    let planes = [plane("eu", view)];
+    let scene = scene(job, &planes, second);
+    advance(&scene, std::slice::from_ref(entry), &Outcomes::new(), &Noted::new()).remove(0)
+}
+
+fn said(entry: &DatacenterRun) -> (Phase, &str) {
+    (entry.phase, entry.reason.as_deref().unwrap_or_default())
+}
+
+#[test]
+fn a_proven_backup_succeeds() {
+    let (job, entry) = (fleet_job("nightly"), pending("eu", "dc1"));
+    let mut view = view_with(&job, &entry, &[(1, ended(&[]))]);
+    view.backups.items.insert(child_key(&job, &entry, 1), good());
+    let entry = at(&job, &entry, view, 10);
+    assert_eq!(said(&entry), (Phase::Succeeded, "Succeeded"));
+    assert_eq!((entry.attempts, entry.size_bytes, entry.created_time), (1, Some(2048), None));
+}
+
+#[test]
+fn a_silent_cluster_is_waited_for_and_neither_failed_nor_forgotten() {
+    let mut job = fleet_job("nightly");
+    let entry = begun(&job, &pending("eu", "dc1"));
+    for policy in [UnreachablePolicy::Wait, UnreachablePolicy::Skip, UnreachablePolicy::Fail] {
+        job.spec.unreachable_policy = policy;
+        let entry = at(&job, &entry, silent(), 1_000_000);
+        assert_eq!(said(&entry), (Phase::Running, "DataPlaneUnreachable"), "{policy:?}");
+    }
+}
+
+#[test]
+fn what_did_not_start_follows_the_policy() {
+    for (policy, phase) in [
+        (UnreachablePolicy::Wait, Phase::Pending),
+        (UnreachablePolicy::Skip, Phase::Skipped),
+        (UnreachablePolicy::Fail, Phase::Failed),
+    ] {
+        let mut job = fleet_job("nightly");
+        job.spec.unreachable_policy = policy;
+        assert_eq!(at(&job, &pending("eu", "dc1"), silent(), 0).phase, phase);
+    }
+}
+
+#[test]
+fn a_strangers_object_is_a_conflict() {
+    let (job, entry) = (fleet_job("nightly"), pending("eu", "dc1"));
+    let mut view = live(&[datacenter("dc1", 1)]);
+    view.jobs.items.insert(child_key(&job, &entry, 1), Arc::new(MedusaBackupJob::default()));
+    assert_eq!(said(&at(&job, &entry, view, 0)), (Phase::Failed, "NameConflict"));
+}
+
+#[test]
+fn a_child_that_vanished_fails_after_a_moment_unless_its_backup_is_there() {
+    let job = fleet_job("nightly");
+    let entry = begun(&job, &pending("eu", "dc1"));
+    let planes = [plane("eu", live(&[datacenter("dc1", 1)]))];
+    let noted = Noted::from([(("eu".to_owned(), child_key(&job, &entry, 1)), Timestamp::UNIX_EPOCH)]);
+    let look = |second| {
+        advance(&scene(&job, &planes, second), std::slice::from_ref(&entry), &Outcomes::new(), &noted)
+            .remove(0)
+    };
+    assert_eq!(look(4).phase, Phase::Running);
+    assert_eq!(said(&look(5)), (Phase::Failed, "JobDeleted"));
+    let mut view = live(&[datacenter("dc1", 1)]);
+    view.backups.items.insert(child_key(&job, &entry, 1), good());
+    assert_eq!(at(&job, &entry, view, 5).phase, Phase::Succeeded);
+}
+
+#[test]
+fn a_failed_attempt_is_followed_by_another_under_a_new_name_until_they_are_used_up() {
+    let mut job = fleet_job("nightly");
+    job.spec.rollout = serde_json::from_value(json!({"retriesPerDatacenter": 1})).unwrap();
+    let first = begun(&job, &pending("eu", "dc1"));
+    let failed = at(&job, &first, view_with(&job, &first, &[(1, ended(&["a"]))]), 100);
+    assert_eq!(said(&failed), (Phase::Pending, "AwaitingRetry"));
+    assert!(failed.message.as_ref().unwrap().contains("attempt 1 failed (NodesFailed)"));
+    let later = at(&job, &failed, view_with(&job, &first, &[(1, ended(&["a"]))]), 105);
+    assert_eq!(later, failed, "until its time comes nothing changes");
+
+    let view = view_with(&job, &first, &[(1, ended(&["a"])), (2, json!({}))]);
+    let second = at(&job, &failed, view.clone(), 110);
+    assert_eq!(said(&second), (Phase::Running, "JobCreated"));
+    assert_eq!(second.attempts, 2);
+    assert!(second.job.as_ref().unwrap().contains("-r2x"));
+    assert_eq!(second.created_time, Some(Time(Timestamp::from_second(110).unwrap())));
+    assert_eq!(at(&job, &first, view, 110).attempts, 2, "made before a crash, found again");
+
+    let view = view_with(&job, &first, &[(1, ended(&["a"])), (2, ended(&["a"]))]);
+    let last = at(&job, &second, view.clone(), 120);
+    assert_eq!(said(&last), (Phase::Failed, "NodesFailed"));
+    job.spec.cancel = Some(true);
+    job.spec.rollout = serde_json::from_value(json!({"retriesPerDatacenter": 9})).unwrap();
+    assert_eq!(at(&job, &second, view, 120).phase, Phase::Failed, "a cancelled run tries nothing again");
+}
+
+#[test]
+fn an_attempt_that_takes_too_long_is_given_up_and_not_repeated() {
+    let mut job = fleet_job("nightly");
+    job.spec.rollout =
+        serde_json::from_value(json!({"datacenterTimeoutSeconds": 60, "retriesPerDatacenter": 3})).unwrap();
+    let entry = begun(&job, &pending("eu", "dc1"));
+    let view =
+        view_with(&job, &entry, &[(1, json!({"startTime": "1970-01-01T00:00:00Z", "inProgress": ["a"]}))]);
+    assert_eq!(at(&job, &entry, view.clone(), 59).phase, Phase::Running);
+    assert_eq!(said(&at(&job, &entry, view, 60)), (Phase::Failed, "DeadlineExceeded"));
+    assert_eq!(said(&at(&job, &entry, silent(), 60)), (Phase::Failed, "DeadlineExceeded"), "silent or not");
+}
+
+proptest! {
+    #[test]
+    fn the_order_in_which_news_arrive_does_not_matter(
+        order in Just([0_usize, 1, 2, 3]).prop_shuffle(), silent_at in 0_usize..5, failing in any::<bool>(),
+    ) {
+        let job = fleet_job("nightly");
+        let first = begun(&job, &pending("eu", "dc1"));
+        let status = if failing { ended(&["a"]) } else { ended(&[]) };
+        let running = json!({"startTime": "1970-01-01T00:00:00Z", "inProgress": ["a"]});
+        let key = child_key(&job, &first, 1);
+        let mut view = view_with(&job, &first, &[(1, json!({}))]);
+        let mut entry = first;
+        for (step, news) in order.into_iter().enumerate() {
+            match news {
+                // What a watch shows of one object never goes back.
+                0 if view.jobs.items[&key].status.as_ref().is_none_or(|s| s.finish_time.is_none()) => {
+                    view.jobs.items.insert(key.clone(), made(&job, &entry, 1, running.clone()).1);
+                }
+                1 => { view.jobs.items.insert(key.clone(), made(&job, &entry, 1, status.clone()).1); }
+                2 => { view.backups.items.insert(key.clone(), good()); }
+                _ => {}
+            }
+            let shown = if step == silent_at { silent() } else { view.clone() };
+            entry = at(&job, &entry, shown, 20);
+        }
+        let entry = at(&job, &entry, view, 20);
+        let expected = if failing { (Phase::Failed, "NodesFailed") } else { (Phase::Succeeded, "Succeeded") };
+        prop_assert_eq!(said(&entry), expected);
+        prop_assert_eq!(entry.attempts, 1);
+    }
+}
+
+#[test]
+fn a_status_that_was_shortened_goes_on_where_it_stood() {
+    let job = fleet_job("nightly");
+    let entry = begun(&job, &pending("eu", "dc1"));
+    let short = DatacenterRun { job: None, start_time: None, nodes: None, ..entry.clone() };
+    let view =
+        view_with(&job, &entry, &[(1, json!({"startTime": "1970-01-01T00:00:02Z", "inProgress": ["a"]}))]);
+    assert_eq!(at(&job, &short, view.clone(), 30), at(&job, &entry, view, 30));
+}

@@ -1,0 +1,282 @@
+//! The pre-checks of one datacenter. All of them pass in every datacenter before any stops. Pure.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt as _;
+
+use super::{
+    check::Topic,
+    resolve::{Place, Target},
+};
+use crate::{
+    api::{
+        Reason, Seen,
+        cassandra::CassandraDatacenter,
+        fleet::RestoreCheck,
+        labels,
+        medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask, TaskOperation},
+    },
+    control_plane::{
+        capabilities::Feature,
+        fleet::{Snapshot, Usable},
+        inventory::verdict::topology_matches,
+        view::{BackupRecord, ObjectKey},
+    },
+};
+
+/// What is at work in one namespace, whoever began it.
+#[derive(Clone, Debug, Default)]
+pub struct Works {
+    /// Backups.
+    pub backups: Vec<MedusaBackupJob>,
+    /// Tasks.
+    pub tasks: Vec<MedusaTask>,
+    /// Restores.
+    pub restores: Vec<MedusaRestoreJob>,
+}
+
+/// What was read of the data planes for the checks: fresher and wider than the views, which leave out other
+/// people's jobs.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// By data plane and namespace; an error says why it is not known.
+    pub works: BTreeMap<(String, String), Result<Works, String>>,
+    /// The MedusaBackups of the plan that exist, by data plane. Read after the works, so that what a finished
+    /// sync made is among them.
+    pub backups: BTreeMap<(String, ObjectKey), BackupRecord>,
+}
+
+/// Checks one target. `own` is the name and label of what this FleetRestoreJob makes there.
+#[must_use]
+pub fn checks(target: &Target, planes: &[Snapshot], observed: &Observed, own: &Own<'_>) -> Vec<RestoreCheck> {
+    let place = &target.place;
+    let plane = match reach(place, planes) {
+        Ok(plane) => plane,
+        Err(check) => return vec![check],
+    };
+    let mut checks = vec![Topic::DataPlane.passed(), capability(plane)];
+    let datacenter = match plane.view.seen(&plane.view.datacenters, &place.key) {
+        Seen::Known(datacenter) if datacenter.metadata.deletion_timestamp.is_none() => datacenter,
+        Seen::Known(_) | Seen::Absent => {
+            let message = format!("CassandraDatacenter {} does not exist (any more)", place.key);
+            checks.push(Topic::Datacenter.failed(Reason::DatacenterNotFound, message));
+            return checks;
+        }
+        Seen::Unknown { why, .. } => {
+            checks.push(Topic::Datacenter.waiting(Reason::DataPlaneUnreachable, why));
+            return checks;
+        }
+    };
+    checks.push(if datacenter.annotations().contains_key(labels::RESTORE) {
+        Topic::Datacenter.waiting(Reason::RestoreRunning, "a MedusaRestoreJob is at work on it")
+    } else {
+        Topic::Datacenter.passed()
+    });
+    checks.push(medusa(datacenter));
+    let works = match observed.works.get(&(place.data_plane.clone(), place.key.namespace.clone())) {
+        Some(Ok(works)) => works,
+        Some(Err(why)) => {
+            checks.push(Topic::Backup.waiting(Reason::DataPlaneUnreachable, why.clone()));
+            return checks;
+        }
+        None => {
+            checks.push(Topic::Backup.waiting(Reason::Connecting, "it was not looked at yet"));
+            return checks;
+        }
+    };
+    let record = target.backup.as_ref().and_then(|name| {
+        observed.backups.get(&(place.data_plane.clone(), ObjectKey::new(&place.key.namespace, name)))
+    });
+    match (&target.backup, record) {
+        (None, _) => checks.push(Topic::Backup.failed(
+            Reason::WrongDatacenter,
+            format!(
+                "the backup has no part of a datacenter that Cassandra calls `{}`; name one in \
+                 spec.datacenters[].medusaBackup",
+                datacenter.display_name()
+            ),
+        )),
+        (Some(name), None) => checks.push(absent(name, plane, datacenter, works, own)),
+        (Some(name), Some(record)) => {
+            checks.push(whole(name, record, datacenter));
+            checks.push(topology(record, datacenter));
+        }
+    }
+    checks.push(idle(&place.key.name, works, own));
+    checks
+}
+
+/// What this FleetRestoreJob makes in a datacenter.
+#[derive(Clone, Copy, Debug)]
+pub struct Own<'a> {
+    /// Name of the MedusaRestoreJob, and of the MedusaTask.
+    pub name: &'a str,
+    /// Uid of the FleetRestoreJob, on the label of both.
+    pub uid: &'a str,
+}
+
+/// The data plane of a place, when it can be used.
+///
+/// # Errors
+/// Why it cannot.
+pub fn reach<'a>(place: &Place, planes: &'a [Snapshot]) -> Result<&'a Snapshot, RestoreCheck> {
+    let name = &place.data_plane;
+    let Some(plane) = planes.iter().find(|p| p.name == *name && !p.unregistering) else {
+        let message = format!("data plane `{name}` is not registered");
+        return Err(Topic::DataPlane.failed(Reason::UnknownDataPlane, message));
+    };
+    match &plane.usable {
+        Usable::Ready => Ok(plane),
+        Usable::Connecting => {
+            Err(Topic::DataPlane
+                .waiting(Reason::Connecting, format!("data plane `{name}` is being connected")))
+        }
+        Usable::Unreachable { since, why } => {
+            let since = since.map(|s| format!(" since {s:.0}")).unwrap_or_default();
+            let message = format!("data plane `{name}` does not answer{since}: {why}");
+            Err(Topic::DataPlane.waiting(Reason::DataPlaneUnreachable, message))
+        }
+        Usable::NotReady { reason, why } => {
+            let message = format!("data plane `{name}` is not ready ({reason}): {why}");
+            Err(Topic::DataPlane.waiting(Reason::DataPlaneNotReady, message))
+        }
+    }
+}
+
+fn capability(plane: &Snapshot) -> RestoreCheck {
+    // Without tasks nobody sees a running purge; where they are not served there is none.
+    let tasks = plane.view.capabilities.allow(Feature::Tasks);
+    let tasks = tasks.or_else(|lack| if lack.reason == Reason::NotServed { Ok(()) } else { Err(lack) });
+    match plane.view.capabilities.allow(Feature::Restores).and(tasks) {
+        Ok(()) => Topic::Capability.passed(),
+        Err(lack) if lack.reason == Reason::Connecting => {
+            Topic::Capability.waiting(lack.reason, lack.message)
+        }
+        Err(lack) => Topic::Capability.failed(lack.reason, lack.message),
+    }
+}
+
+fn medusa(datacenter: &CassandraDatacenter) -> RestoreCheck {
+    if datacenter.medusa_container().is_none() {
+        let message = "its pods have no container `medusa`; deploy Medusa there (spec.medusa of its cluster)";
+        return Topic::Medusa.failed(Reason::MedusaNotDeployed, message);
+    }
+    if !datacenter.has_restore_container() {
+        let message = "its pods have no init container `medusa-restore`; deploy Medusa there (spec.medusa of its cluster)";
+        return Topic::Medusa.failed(Reason::RestoreContainerMissing, message);
+    }
+    Topic::Medusa.passed()
+}
+
+/// There is no MedusaBackup of that name: one `sync` looks for it in the storage.
+fn absent(
+    name: &str,
+    plane: &Snapshot,
+    datacenter: &CassandraDatacenter,
+    works: &Works,
+    own: &Own<'_>,
+) -> RestoreCheck {
+    let task = works.tasks.iter().find(|t| t.metadata.name.as_deref() == Some(own.name));
+    let Some(task) = task else {
+        if let Err(lack) = plane.view.capabilities.allow(Feature::Tasks) {
+            let message = format!("there is no MedusaBackup `{name}`, and no sync can look for it: {lack}");
+            return Topic::Backup.failed(lack.reason, message);
+        }
+        if datacenter.spec.stopped {
+            let message = format!(
+                "there is no MedusaBackup `{name}`, and no Medusa runs that could look for it; start the datacenter"
+            );
+            return Topic::Backup.failed(Reason::DatacenterStopped, message);
+        }
+        let message =
+            format!("there is no MedusaBackup `{name}` yet; a sync has to look for it in the storage");
+        return Topic::Backup.waiting(Reason::SyncNeeded, message);
+    };
+    if task.labels().get(labels::JOB_UID).map(String::as_str) != Some(own.uid) {
+        let message = format!("MedusaTask `{}` exists and was not made by this restore", own.name);
+        return Topic::Backup.failed(Reason::NameConflict, message);
+    }
+    let status = task.status.clone().unwrap_or_default();
+    if status.finish_time.is_none() {
+        let said = status.message.map(|m| format!(": {m}")).unwrap_or_default();
+        let message =
+            format!("MedusaTask `{}` looks for MedusaBackup `{name}` in the storage{said}", own.name);
+        return Topic::Backup.waiting(Reason::Syncing, message);
+    }
+    // k8ssandra-operator calls a sync finished that no pod answered (upstream §8.D).
+    if !status.failed.is_empty() || status.finished.is_empty() {
+        let said = status.message.unwrap_or_else(|| "no pod answered it".to_owned());
+        return Topic::Backup.failed(Reason::SyncFailed, format!("the sync `{}` failed: {said}", own.name));
+    }
+    let message = format!(
+        "a sync found no backup `{name}` in the datacenter's storage; see that bucket and prefix are those of the backup"
+    );
+    Topic::Backup.failed(Reason::BackupNotFound, message)
+}
+
+fn whole(name: &str, record: &BackupRecord, datacenter: &CassandraDatacenter) -> RestoreCheck {
+    let (total, finished) = (record.total_nodes, record.finished_nodes);
+    if record.status != "SUCCESS" || finished != total || total <= 0 {
+        let word = if record.status.is_empty() { "no status" } else { &record.status };
+        let message = format!("MedusaBackup `{name}` says {word} with {finished} of {total} nodes");
+        return Topic::Backup.failed(Reason::BackupIncomplete, message);
+    }
+    let own = datacenter.display_name();
+    if record.node_datacenters.iter().any(|dc| *dc != own) {
+        let message = format!(
+            "MedusaBackup `{name}` is of {}, and Cassandra calls this datacenter `{own}`",
+            record.node_datacenters.join(", ")
+        );
+        return Topic::Backup.failed(Reason::WrongDatacenter, message);
+    }
+    Topic::Backup.passed()
+}
+
+fn topology(record: &BackupRecord, datacenter: &CassandraDatacenter) -> RestoreCheck {
+    if topology_matches(record, datacenter) {
+        return Topic::Topology.passed();
+    }
+    let racks: Vec<String> = record.racks.iter().map(|(rack, n)| format!("{rack}: {n}")).collect();
+    Topic::Topology.failed(
+        Reason::TopologyMismatch,
+        format!(
+            "the backup has {} nodes ({}), the datacenter {} in racks {}; scale it to the backup's size first",
+            record.total_nodes,
+            racks.join(", "),
+            datacenter.spec.size,
+            datacenter.rack_names().join(", ")
+        ),
+    )
+}
+
+/// Whether nothing is at work there that a restore would break, or that would break it.
+fn idle(datacenter: &str, works: &Works, own: &Own<'_>) -> RestoreCheck {
+    let restore = works.restores.iter().find(|j| {
+        j.spec.cassandra_datacenter == datacenter
+            && j.status.as_ref().is_none_or(|s| s.finish_time.is_none())
+            && j.labels().get(labels::JOB_UID).map(String::as_str) != Some(own.uid)
+    });
+    if let Some(job) = restore {
+        let message = format!("MedusaRestoreJob `{}` is not over", job.name_any());
+        return Topic::Idle.waiting(Reason::RestoreRunning, message);
+    }
+    let backup = works.backups.iter().find(|j| {
+        j.spec.cassandra_datacenter == datacenter && j.status.as_ref().is_none_or(|s| s.finish_time.is_none())
+    });
+    if let Some(job) = backup {
+        let message = format!("MedusaBackupJob `{}` is not over", job.name_any());
+        return Topic::Idle.waiting(Reason::BackupRunning, message);
+    }
+    let purge = works.tasks.iter().find(|t| {
+        t.spec.cassandra_datacenter == datacenter
+            && t.spec.operation == TaskOperation::Purge
+            && t.status.as_ref().is_none_or(|s| s.finish_time.is_none())
+    });
+    match purge {
+        Some(task) => {
+            let message = format!("the purge MedusaTask `{}` is not over", task.name_any());
+            Topic::Idle.waiting(Reason::PurgeRunning, message)
+        }
+        None => Topic::Idle.passed(),
+    }
+}

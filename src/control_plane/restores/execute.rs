@@ -1,0 +1,314 @@
+//! A restore that has begun, datacenter by datacenter: made, watched, called off. Pure.
+
+use kube::ResourceExt as _;
+
+use super::{
+    check::waits_for,
+    children,
+    judge::{self, Verdict, can_be_called_off, judge},
+    machine::{Action, start_limit, turn},
+    plan::Scene,
+    resolve::Place,
+};
+use crate::{
+    api::{
+        Reason, Seen,
+        fleet::{FleetRestoreJobStatus, Phase, RestoreOrder, RestorePlan, RestoreRun},
+        labels,
+        medusa::MedusaRestoreJob,
+    },
+    control_plane::{
+        fleet::{Snapshot, Usable},
+        restores::checks::reach,
+        view::ObjectKey,
+    },
+};
+
+/// Advances every entry by what is seen, and says what to write for what `old` has recorded.
+#[must_use]
+pub fn advance(scene: &Scene<'_>, old: &FleetRestoreJobStatus) -> (Vec<RestoreRun>, Vec<Action>) {
+    let (mut runs, mut actions) = (Vec::new(), Vec::new());
+    let may_start = may_start(scene, old);
+    for (entry, run) in old.plan.iter().zip(&old.datacenters) {
+        let mut run = run.clone();
+        if !run.phase.is_final() && run.job.is_some() {
+            actions.extend(follow(scene, entry, &mut run, may_start));
+        }
+        close(&mut run, scene);
+        runs.push(run);
+    }
+    take_turns(scene, old, &mut runs);
+    for run in &mut runs {
+        close(run, scene);
+    }
+    (runs, actions)
+}
+
+fn close(run: &mut RestoreRun, scene: &Scene<'_>) {
+    if run.phase.is_final() && run.job.is_some() {
+        run.finish_time.get_or_insert(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(scene.now));
+    }
+}
+
+/// The first job is made only while every data plane of the restore answers: it never begins in a part. Once
+/// one was seen, the others follow as they can.
+fn may_start(scene: &Scene<'_>, old: &FleetRestoreJobStatus) -> bool {
+    old.datacenters.iter().any(|run| run.job_uid.is_some())
+        || old
+            .plan
+            .iter()
+            .all(|entry| scene.planes.iter().any(|p| p.name == entry.data_plane && p.usable == Usable::Ready))
+}
+
+fn set(run: &mut RestoreRun, phase: Phase, reason: Reason, message: impl Into<Option<String>>) {
+    run.phase = phase;
+    run.reason = Some(reason.as_str().to_owned());
+    run.message = message.into();
+}
+
+/// One datacenter whose turn it is or was.
+fn follow(scene: &Scene<'_>, entry: &RestorePlan, run: &mut RestoreRun, may_start: bool) -> Option<Action> {
+    let place = Place {
+        data_plane: entry.data_plane.clone(),
+        key: ObjectKey::new(&entry.namespace, &entry.datacenter),
+    };
+    let plane = match reach(&place, scene.planes) {
+        Ok(plane) => plane,
+        Err(check) => {
+            let reason = check.reason.as_deref().and_then(Reason::of).unwrap_or(Reason::DataPlaneUnreachable);
+            // Silence is no failure: what was begun there goes on without us.
+            let phase = if reason == Reason::UnknownDataPlane { Phase::Failed } else { run.phase };
+            set(run, phase, reason, check.message);
+            return None;
+        }
+    };
+    let key = ObjectKey::new(&entry.namespace, &entry.job);
+    match plane.view.seen(&plane.view.restores, &key) {
+        Seen::Known(job) => seen(scene, run, plane, &key, job),
+        Seen::Absent => absent(scene, entry, run, plane, may_start),
+        Seen::Unknown { why, .. } => {
+            let phase = run.phase;
+            set(run, phase, Reason::DataPlaneUnreachable, why);
+            None
+        }
+    }
+}
+
+fn seen(
+    scene: &Scene<'_>,
+    run: &mut RestoreRun,
+    plane: &Snapshot,
+    key: &ObjectKey,
+    job: &MedusaRestoreJob,
+) -> Option<Action> {
+    let uid = job.uid().unwrap_or_default();
+    let is_other = run.job_uid.as_ref().is_some_and(|known| *known != uid);
+    if is_other || job.labels().get(labels::JOB_UID) != scene.job.uid().as_ref() {
+        let message =
+            format!("MedusaRestoreJob {key} exists and was not made by this restore; it is left alone");
+        set(run, Phase::Failed, Reason::NameConflict, message);
+        return None;
+    }
+    run.job_uid = Some(uid.clone());
+    run.nodes = judge::nodes(job);
+    run.stopped_time = job.status.as_ref().and_then(|s| s.datacenter_stopped.clone());
+    match judge(job) {
+        Verdict::Succeeded => set(run, Phase::Succeeded, Reason::Succeeded, None),
+        Verdict::Failed(Reason::Cancelled, why) => set(run, Phase::Cancelled, Reason::Cancelled, why),
+        Verdict::Failed(reason, why) => set(run, Phase::Failed, reason, why),
+        Verdict::Running(reason, message) => {
+            set(run, Phase::Running, reason, message);
+            return going_on(scene, run, plane, key, job);
+        }
+    }
+    None
+}
+
+/// A job that is not over: called off if that was asked for and is harmless, given up when its time is over.
+fn going_on(
+    scene: &Scene<'_>,
+    run: &mut RestoreRun,
+    plane: &Snapshot,
+    key: &ObjectKey,
+    job: &MedusaRestoreJob,
+) -> Option<Action> {
+    if scene.job.spec.cancel {
+        if job.metadata.deletion_timestamp.is_some() {
+            set(
+                run,
+                Phase::Running,
+                Reason::Cancelling,
+                "waits for the datacenter to be put back".to_owned(),
+            );
+            return None;
+        }
+        if can_be_called_off(job) {
+            set(
+                run,
+                Phase::Running,
+                Reason::Cancelling,
+                "nothing was restored yet; it is called off".to_owned(),
+            );
+            return Some(Action::CallOff {
+                data_plane: plane.name.clone(),
+                key: key.clone(),
+                uid: job.uid().unwrap_or_default(),
+                version: job.resource_version().unwrap_or_default(),
+            });
+        }
+        let said = run.message.take().map(|m| format!("; {m}")).unwrap_or_default();
+        run.message =
+            Some(format!("it cannot be cancelled any more, as the datacenter was stopped for it{said}"));
+    }
+    let begun = run.start_time.as_ref().map_or(scene.now, |t| t.0);
+    let limit = scene.job.spec.datacenter_timeout_seconds;
+    if limit.is_some_and(|limit| scene.now.duration_since(begun).as_secs() >= limit) {
+        let stand = run.reason.clone().unwrap_or_default();
+        let message = format!(
+            "not done within {} s ({stand}); MedusaRestoreJob {key} is left to go on: look at it, and at the datacenter",
+            limit.unwrap_or_default()
+        );
+        set(run, Phase::Failed, Reason::DeadlineExceeded, message);
+    }
+    None
+}
+
+/// There is no job of that name: it vanished, or has to be made.
+fn absent(
+    scene: &Scene<'_>,
+    entry: &RestorePlan,
+    run: &mut RestoreRun,
+    plane: &Snapshot,
+    may_start: bool,
+) -> Option<Action> {
+    if scene.job.spec.cancel && run.stopped_time.is_none() {
+        set(run, Phase::Cancelled, Reason::Cancelled, "called off before anything was restored".to_owned());
+        return None;
+    }
+    if run.job_uid.is_some() {
+        let message = format!(
+            "MedusaRestoreJob {}/{} was deleted before it ended; the datacenter may be half restored: look at it, and \
+             restore again",
+            entry.namespace, entry.job
+        );
+        set(run, Phase::Failed, Reason::JobDeleted, message);
+        return None;
+    }
+    let begun = run.start_time.as_ref().map_or(scene.now, |t| t.0);
+    if scene.now.duration_since(begun) >= start_limit(scene.job) {
+        let message = format!(
+            "its MedusaRestoreJob could not be made within {} s; it is not begun any more, and nothing was touched",
+            scene.job.spec.start_deadline_seconds
+        );
+        set(run, Phase::Failed, Reason::DeadlineExceeded, message);
+        return None;
+    }
+    let key = ObjectKey::new(&entry.namespace, &entry.datacenter);
+    let Some(datacenter) = plane.view.datacenters.items.get(&key) else {
+        let message = format!("CassandraDatacenter {key} does not exist any more");
+        set(run, Phase::Failed, Reason::DatacenterNotFound, message);
+        return None;
+    };
+    if !may_start {
+        let message = "waits until every data plane of the restore answers".to_owned();
+        set(run, Phase::Pending, Reason::DataPlaneUnreachable, message);
+        return None;
+    }
+    set(run, Phase::Pending, Reason::Starting, None);
+    let child = children::restore(scene.job, entry, datacenter, scene.control_plane);
+    Some(Action::Restore(entry.data_plane.clone(), Box::new(child)))
+}
+
+/// Whose turn is next, when datacenters go one after the other; and what becomes of those that get none.
+fn take_turns(scene: &Scene<'_>, old: &FleetRestoreJobStatus, runs: &mut [RestoreRun]) {
+    let is_over = runs.iter().any(|run| run.phase.is_final() && run.phase != Phase::Succeeded);
+    if scene.job.spec.cancel || is_over {
+        let (phase, reason, message) = if scene.job.spec.cancel {
+            (Phase::Cancelled, Reason::Cancelled, "cancelled before its turn; it was not touched")
+        } else {
+            (Phase::Skipped, Reason::PreviousFailed, "not touched, as one before it was not restored")
+        };
+        for run in runs.iter_mut().filter(|run| run.job.is_none() && !run.phase.is_final()) {
+            set(run, phase, reason, message.to_owned());
+        }
+        return;
+    }
+    if scene.job.spec.order == RestoreOrder::Parallel {
+        return;
+    }
+    let Some(next) = runs.iter().position(|run| run.phase != Phase::Succeeded) else { return };
+    let since = next.checked_sub(1).and_then(|n| runs.get(n)).and_then(|run| run.finish_time.clone());
+    let (Some(run), Some(entry)) = (runs.get_mut(next), old.plan.get(next)) else { return };
+    if run.job.is_some() {
+        return;
+    }
+    let place = Place {
+        data_plane: entry.data_plane.clone(),
+        key: ObjectKey::new(&entry.namespace, &entry.datacenter),
+    };
+    match reach(&place, scene.planes) {
+        Ok(_) => turn(run, &entry.job, scene.now),
+        Err(check) => {
+            let late = since.is_some_and(|s| scene.now.duration_since(s.0) >= start_limit(scene.job));
+            let reason = check.reason.as_deref().and_then(Reason::of).unwrap_or(Reason::DataPlaneUnreachable);
+            if late || reason == Reason::UnknownDataPlane {
+                let why = check.message.unwrap_or_default();
+                set(run, Phase::Failed, reason, format!("not touched: when it was its turn, {why}"));
+            } else {
+                set(run, Phase::Pending, reason, check.message);
+            }
+        }
+    }
+}
+
+/// What became of one write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The object is there, and ours: its uid.
+    There(String),
+    /// An object of that name is there and is not ours.
+    Conflict,
+    /// The deletion was asked for.
+    CalledOff,
+    /// It could not be written for now.
+    NotNow(Reason, String),
+}
+
+/// Puts the outcome of the write about `key` into the status.
+pub fn fold(status: &mut FleetRestoreJobStatus, data_plane: &str, key: &ObjectKey, outcome: Outcome) {
+    let is_it = |plane: &str, namespace: &str, job: &str| {
+        plane == data_plane && namespace == key.namespace && job == key.name
+    };
+    let run = status
+        .datacenters
+        .iter_mut()
+        .find(|r| is_it(&r.data_plane, &r.namespace, r.job.as_deref().unwrap_or_default()));
+    if let Some(run) = run {
+        match outcome {
+            Outcome::There(uid) => {
+                run.job_uid = Some(uid);
+                set(run, Phase::Running, Reason::JobCreated, None);
+            }
+            Outcome::Conflict => {
+                let message = format!("MedusaRestoreJob {key} exists and was not made by this restore");
+                set(run, Phase::Failed, Reason::NameConflict, message);
+            }
+            Outcome::NotNow(reason, message) => run_waits(run, reason, message),
+            Outcome::CalledOff => {}
+        }
+        return;
+    }
+    // A sync that could not be made: its check says why.
+    let entry = status.plan.iter_mut().find(|e| is_it(&e.data_plane, &e.namespace, &e.job));
+    if let (Some(entry), Outcome::NotNow(_, why)) = (entry, outcome) {
+        let check = entry.checks.iter_mut().find(|c| waits_for(c, Reason::SyncNeeded));
+        if let Some(message) = check.and_then(|c| c.message.as_mut()) {
+            *message = format!("{message}; it could not be made yet: {why}");
+        }
+    }
+}
+
+fn run_waits(run: &mut RestoreRun, reason: Reason, message: String) {
+    let phase = run.phase;
+    set(run, phase, reason, message);
+}

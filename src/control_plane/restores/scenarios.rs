@@ -1,0 +1,190 @@
+//! Whole restores as transcripts: what the status said, what was made and deleted, step by step.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{
+    simulation::{World, fleet_backup, record, refusal, steps},
+    tests::{datacenter, live},
+};
+use crate::{
+    api::medusa::{MedusaBackupJob, MedusaTask},
+    control_plane::view::ObjectKey,
+};
+
+fn transcript(world: &World) -> String {
+    world.log.join("\n")
+}
+
+/// The sync in `plane` ends: this pod answered, or none did.
+fn end_sync(world: &mut World, plane: &str, answered: bool) {
+    let tasks = &mut world.view(plane).tasks.items;
+    let task = tasks.values_mut().next().unwrap();
+    let mut done: MedusaTask = (**task).clone();
+    let finished = if answered { json!([{"podName": "pod-0"}]) } else { json!([]) };
+    done.status = Some(
+        serde_json::from_value(json!({"finishTime": "2026-01-01T00:01:00Z", "finished": finished})).unwrap(),
+    );
+    *task = Arc::new(done);
+}
+
+#[test]
+fn in_place_in_parallel() {
+    let mut world = World::new(json!({"backup": "b1"}));
+    world.settle();
+    for (number, step) in steps().into_iter().enumerate() {
+        world.later(60);
+        world.work("eu/dc1", step.clone());
+        if number != 1 {
+            world.work("us/dc2", step);
+        }
+        world.settle();
+        world.sweep();
+    }
+    insta::assert_snapshot!(transcript(&world));
+}
+
+#[test]
+fn one_after_the_other_until_one_fails() {
+    let mut world = World::new(json!({"backup": "b1", "order": "Serial", "datacenters": [
+        {"datacenter": "dc2"}, {"datacenter": "dc1"}]}));
+    world.settle();
+    world.later(60);
+    world.work("us/dc2", refusal());
+    world.settle();
+    world.sweep();
+    insta::assert_snapshot!(transcript(&world));
+}
+
+#[test]
+fn one_after_the_other_to_the_end() {
+    let mut world = World::new(json!({"backup": "b1", "order": "Serial"}));
+    for place in ["eu/dc1", "us/dc2"] {
+        world.settle();
+        world.later(60);
+        world.work(place, steps()[3].clone());
+        world.settle();
+        world.sweep();
+    }
+    insta::assert_snapshot!(transcript(&world));
+}
+
+#[test]
+fn every_obstacle_is_named_and_nothing_is_touched() {
+    let mut world = World::new(json!({"backup": "b1"}));
+    let mut small = datacenter("dc1", "shop");
+    small.spec.size = 2;
+    small.spec.pod_template_spec.as_mut().unwrap().spec.as_mut().unwrap().init_containers.clear();
+    world.view("eu").datacenters.items.insert(ObjectKey::new("ns", "dc1"), Arc::new(small));
+    let mut half = record("dc2");
+    half.finished_nodes = 2;
+    world.view("us").backups.items.insert(ObjectKey::new("ns", "b1-dc2-0a0a0a0a"), Arc::new(half));
+    world.settle();
+    insta::assert_snapshot!(transcript(&world));
+}
+
+#[test]
+fn a_silent_data_plane_and_a_running_backup_are_waited_for_until_the_deadline() {
+    let mut world = World::new(json!({"backup": "b1", "startDeadlineSeconds": 600}));
+    world.silent.insert("us".to_owned());
+    world.settle();
+    world.later(300);
+    world.silent.clear();
+    let mut job = MedusaBackupJob::default();
+    job.metadata.name = Some("somebodys".to_owned());
+    job.spec.cassandra_datacenter = "dc1".to_owned();
+    world.view("eu").jobs.items.insert(ObjectKey::new("ns", "somebodys"), Arc::new(job));
+    world.settle();
+    world.later(301);
+    world.settle();
+    insta::assert_snapshot!(transcript(&world));
+}
+
+/// `copy` has a datacenter `dc1` in `asia`, which knows nothing of the backups of `shop`.
+fn other_cluster(spec: serde_json::Value) -> World {
+    let mut world = World::new(spec);
+    world.backup = Some(fleet_backup(&["eu/dc1"]));
+    let mut dc = datacenter("copy1", "copy");
+    dc.spec.datacenter_name = Some("dc1".to_owned());
+    world.views.insert("asia".to_owned(), live(&[dc]));
+    world
+}
+
+#[test]
+fn into_another_cluster_after_a_sync() {
+    let mut world = other_cluster(json!({"backup": "b1", "cluster": "copy"}));
+    world.settle();
+    world.later(30);
+    let found = record("dc1");
+    world.view("asia").backups.items.insert(ObjectKey::new("ns", "b1-dc1-0a0a0a0a"), Arc::new(found));
+    end_sync(&mut world, "asia", true);
+    world.settle();
+    world.work("asia/copy1", steps()[3].clone());
+    world.settle();
+    world.sweep();
+    insta::assert_snapshot!(transcript(&world));
+}
+
+#[test]
+fn a_sync_that_finds_nothing_and_one_that_nobody_answered_end_it() {
+    let mut logs = Vec::new();
+    for answered in [true, false] {
+        let mut world = other_cluster(json!({"backup": "b1", "cluster": "copy"}));
+        world.settle();
+        end_sync(&mut world, "asia", answered);
+        world.settle();
+        world.sweep();
+        logs.push(transcript(&world));
+    }
+    insta::assert_snapshot!(logs.join("\n\n"));
+}
+
+#[test]
+fn a_cluster_of_other_datacenters_is_refused() {
+    let mut world = other_cluster(json!({"backup": "b1", "cluster": "copy"}));
+    world.backup = Some(fleet_backup(&["eu/dc1", "us/dc2"]));
+    world.settle();
+    insta::assert_snapshot!(transcript(&world));
+}
+
+#[test]
+fn called_off_where_nothing_has_stopped_and_awaited_where_something_has() {
+    let mut world = World::new(json!({"backup": "b1"}));
+    world.settle();
+    world.work("eu/dc1", steps()[0].clone());
+    world.work("us/dc2", steps()[2].clone());
+    world.settle();
+    world.job.spec.cancel = true;
+    world.settle();
+    world.later(60);
+    world.work("us/dc2", steps()[3].clone());
+    world.settle();
+    world.sweep();
+    insta::assert_snapshot!(transcript(&world));
+}
+
+#[test]
+fn a_dry_run_makes_nothing() {
+    let mut good = World::new(json!({"backup": "b1", "dryRun": true}));
+    good.settle();
+    let mut waits = World::new(json!({"backup": "b1", "dryRun": true}));
+    waits.silent.insert("us".to_owned());
+    waits.settle();
+    let mut syncs = other_cluster(json!({"backup": "b1", "cluster": "copy", "dryRun": true}));
+    syncs.settle();
+    let logs = [good, waits, syncs].map(|world| transcript(&world));
+    insta::assert_snapshot!(logs.join("\n\n"));
+}
+
+#[test]
+fn a_job_that_vanishes_or_belongs_to_somebody_else_is_a_failure() {
+    let mut world = World::new(json!({"backup": "b1"}));
+    world.settle();
+    world.view("eu").restores.items.clear();
+    let foreign = world.view("us").restores.items.values_mut().next().unwrap();
+    Arc::make_mut(foreign).metadata.labels = None;
+    world.settle();
+    world.sweep();
+    insta::assert_snapshot!(transcript(&world));
+}

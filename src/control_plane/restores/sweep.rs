@@ -1,0 +1,151 @@
+//! Which MedusaRestoreJobs and syncs have done their work and are deleted. Pure.
+//!
+//! k8ssandra-operator runs a finished MedusaRestoreJob again when it restarts (upstream §8.A), so none is left
+//! behind. First the end is recorded, then the job is deleted: a crash between the two leaves only the job.
+
+use std::collections::BTreeMap;
+
+use kube::{Resource, ResourceExt as _};
+
+use super::judge::can_be_called_off;
+use crate::{
+    api::{
+        fleet::{FleetRestoreJob, Phase, RestoreRun},
+        labels,
+        medusa::MedusaRestoreJob,
+    },
+    control_plane::{
+        fleet::{Snapshot, Usable},
+        view::ObjectKey,
+    },
+};
+
+/// One object to delete, in exactly this version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// The data plane.
+    pub data_plane: String,
+    /// Whether it is a MedusaTask; else it is a MedusaRestoreJob.
+    pub is_task: bool,
+    /// Which one.
+    pub key: ObjectKey,
+    /// Its uid.
+    pub uid: String,
+    /// Its resourceVersion.
+    pub version: String,
+}
+
+/// Finds what is left in data planes that answer. `jobs` are all FleetRestoreJobs there are.
+#[must_use]
+pub fn leftovers(planes: &[Snapshot], jobs: &[FleetRestoreJob], control_plane: &str) -> Vec<Leftover> {
+    let jobs: BTreeMap<String, &FleetRestoreJob> =
+        jobs.iter().filter_map(|job| Some((job.uid()?, job))).collect();
+    let mut found = Vec::new();
+    for plane in planes.iter().filter(|p| p.usable == Usable::Ready) {
+        let ours = |labels: &BTreeMap<String, String>| {
+            let is_ours = labels.get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
+            labels.get(labels::JOB_UID).filter(|_| is_ours).cloned()
+        };
+        for (key, restore) in &plane.view.restores.items {
+            let Some(uid) = ours(restore.labels()) else { continue };
+            if is_done(restore, jobs.get(&uid).copied()) {
+                found.push(leftover(plane, key, restore.as_ref(), false));
+            }
+        }
+        for (key, task) in &plane.view.tasks.items {
+            let job = ours(task.labels()).and_then(|uid| jobs.get(&uid));
+            if job.is_some_and(|job| is_over(job)) {
+                found.push(leftover(plane, key, task.as_ref(), true));
+            }
+        }
+    }
+    found
+}
+
+fn leftover<K: Resource>(plane: &Snapshot, key: &ObjectKey, object: &K, is_task: bool) -> Leftover {
+    Leftover {
+        data_plane: plane.name.clone(),
+        is_task,
+        key: key.clone(),
+        uid: object.meta().uid.clone().unwrap_or_default(),
+        version: object.meta().resource_version.clone().unwrap_or_default(),
+    }
+}
+
+fn is_over(job: &FleetRestoreJob) -> bool {
+    job.status.as_ref().is_some_and(|s| s.phase.is_some_and(Phase::is_final))
+}
+
+/// Whether a MedusaRestoreJob may go: it has ended and that is recorded, or nobody is left to record it; or it
+/// was made after its start had been given up, by a request that was carried out late, and has harmed nothing.
+fn is_done(restore: &MedusaRestoreJob, job: Option<&FleetRestoreJob>) -> bool {
+    if restore.metadata.deletion_timestamp.is_some() {
+        return false;
+    }
+    let has_ended = restore.status.as_ref().is_some_and(|s| s.finish_time.is_some());
+    let Some(job) = job else { return has_ended };
+    let runs = job.status.as_ref().map(|s| s.datacenters.as_slice()).unwrap_or_default();
+    let mine = |run: &&RestoreRun| {
+        run.job.as_deref() == restore.metadata.name.as_deref()
+            && Some(run.namespace.as_str()) == restore.metadata.namespace.as_deref()
+    };
+    let recorded = runs.iter().filter(mine).find(|run| run.phase.is_final());
+    recorded.is_some_and(|run| has_ended || (run.job_uid.is_none() && can_be_called_off(restore)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::control_plane::restores::tests::{live, plane, restore_job, running};
+
+    fn child(status: Value) -> MedusaRestoreJob {
+        serde_json::from_value(json!({
+            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaRestoreJob",
+            "metadata": {"name": "back-dc1-0b1c2d3e", "namespace": "ns", "uid": "c", "resourceVersion": "7",
+                "labels": {"fleet.k8ssandra.io/control-plane": "cp",
+                    "fleet.k8ssandra.io/job-uid": "0b1c2d3e-0000-0000-0000-000000000000"}},
+            "spec": {"backup": "b1", "cassandraDatacenter": "dc1"}, "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn left(child: &MedusaRestoreJob, jobs: &[FleetRestoreJob]) -> usize {
+        let mut view = live(&[]);
+        view.restores.items.insert(ObjectKey::of(child), std::sync::Arc::new(child.clone()));
+        leftovers(&[plane("eu", view)], jobs, "cp").len()
+    }
+
+    #[test]
+    fn the_end_is_recorded_before_a_job_goes() {
+        let done = child(json!({"restoreKey": "k", "finishTime": "2026-01-01T00:00:00Z"}));
+        let mut job = restore_job("back", "b1");
+        job.status = Some(running(&["eu/dc1"]));
+        assert_eq!(left(&done, std::slice::from_ref(&job)), 0, "not recorded yet");
+        job.status.as_mut().unwrap().datacenters[0].phase = Phase::Failed;
+        assert_eq!(left(&done, std::slice::from_ref(&job)), 1);
+        assert_eq!(left(&done, &[]), 1, "its FleetRestoreJob is gone");
+        let going_on = child(json!({"restoreKey": "k", "restorePrepared": true}));
+        assert_eq!(left(&going_on, &[]), 0, "one that goes on is left alone");
+        assert_eq!(left(&going_on, &[job]), 0, "given up, but it may still end well");
+    }
+
+    #[test]
+    fn one_that_appears_after_its_start_was_given_up_is_called_off() {
+        let late = child(json!({"restoreKey": "k"}));
+        let mut job = restore_job("back", "b1");
+        job.status = Some(running(&["eu/dc1"]));
+        job.status.as_mut().unwrap().datacenters[0].phase = Phase::Failed;
+        assert_eq!(left(&late, std::slice::from_ref(&job)), 1);
+        job.status.as_mut().unwrap().datacenters[0].job_uid = Some("c".to_owned());
+        assert_eq!(left(&late, &[job]), 0, "it was seen running and timed out");
+    }
+
+    #[test]
+    fn nothing_of_others_is_touched() {
+        let mut foreign = child(json!({"restoreKey": "k", "finishTime": "2026-01-01T00:00:00Z"}));
+        foreign.metadata.labels.as_mut().unwrap().remove("fleet.k8ssandra.io/control-plane");
+        assert_eq!(left(&foreign, &[]), 0);
+    }
+}
