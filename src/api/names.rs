@@ -94,6 +94,12 @@ pub fn slot_of(schedule: &str, name: &str) -> Option<Timestamp> {
     (name == slot(schedule, at)).then_some(at)
 }
 
+/// Name of the MedusaTask that syncs after the purge of that name (upstream §6.3).
+#[must_use]
+pub fn sync_after(purge: &str) -> String {
+    format!("{}-sync", shorten(purge, MAX_BACKUP))
+}
+
 /// Restore point a backup belongs to, from its name alone: `<job>-<u>` for a name [`attempt`] made for
 /// that datacenter, the name itself otherwise. The second value is the job's name, in the first case.
 #[must_use]

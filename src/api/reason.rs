@@ -214,6 +214,18 @@ reasons! {
     BackupRunning,
     /// Another purge of the datacenter has to end first.
     PurgeRunning,
+    /// A purge could leave the cluster without a complete restore point.
+    WouldRemoveLastRestorePoint,
+    /// Whether the cluster keeps a complete restore point cannot be told while a data plane does not answer.
+    RestorePointsUnknown,
+    /// The child task ended without every pod having done its part.
+    TaskIncomplete,
+    /// The purge is done; the sync after it is awaited.
+    AwaitingSync,
+    /// A sync did not work.
+    SyncFailed,
+    /// The child task did not begin in time and was taken back.
+    NotStarted,
 
     // Schedules.
     /// The next slot will run.
@@ -270,8 +282,6 @@ reasons! {
     SyncNeeded,
     /// A sync looks for the backup in the storage.
     Syncing,
-    /// A sync did not work.
-    SyncFailed,
     /// It is this datacenter's turn; its job is about to be made.
     Starting,
     /// Being called off.

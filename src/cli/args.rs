@@ -53,7 +53,6 @@ pub struct Global {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum Verb {
     /// Register a cluster as a data plane
     Register(Register),
@@ -73,6 +72,10 @@ pub enum Verb {
     Plan(Plan),
     /// List the restore points
     Backups(Backups),
+    /// Make the MedusaBackups say what the storage holds
+    Sync(Task),
+    /// Delete backups by Medusa's retention, but never a cluster's last complete restore point
+    Purge(Task),
     /// List the fleet's schedules, make one, pause one
     #[command(alias = "schedules")]
     Schedule(schedule::Schedule),
@@ -187,6 +190,45 @@ pub struct Backup {
     pub dry_run: bool,
 }
 
+/// `sync` and `purge`.
+#[derive(Debug, Args)]
+pub struct Task {
+    /// Name of the task [default: the verb and the time]
+    pub name: Option<String>,
+    /// What to do where, and how.
+    #[command(flatten)]
+    pub choice: TaskChoice,
+    /// Wait until the task is over
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait, and show the progress of every datacenter
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Wait no longer than this; the task goes on after that
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub timeout: Option<Duration>,
+    /// Have the controller say what it would do and what it would refuse, and why, without doing it
+    #[arg(long, conflicts_with_all = ["wait", "watch"])]
+    pub dry_run: bool,
+}
+
+/// Where to sync or purge, and how.
+#[derive(Clone, Debug, Args)]
+pub struct TaskChoice {
+    /// Which datacenters.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// What to do about a data plane that does not answer
+    #[arg(long, value_enum, ignore_case = true, default_value = "Wait", value_name = "POLICY")]
+    pub unreachable_policy: PolicyArg,
+    /// Delete the task and its MedusaTasks this long after its end [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub ttl: Option<Duration>,
+    /// How it goes over its datacenters.
+    #[command(flatten)]
+    pub rollout: RolloutArgs,
+}
+
 /// What to back up, and how.
 #[derive(Clone, Debug, Args)]
 pub struct BackupChoice {
@@ -222,6 +264,10 @@ pub enum Planned {
     Deploy(PlanDeploy),
     /// Which datacenters a backup would take, as `backup --dry-run` says
     Backup(Box<BackupChoice>),
+    /// Which datacenters a sync would take, as `sync --dry-run` says
+    Sync(TaskChoice),
+    /// Which datacenters a purge would take, and which it would refuse and why, as `purge --dry-run` says
+    Purge(TaskChoice),
     /// Check everything a restore needs, in every datacenter, and touch nothing
     Restore(RestoreChoice),
     /// Have a schedule checked, and show what it would run where and when
@@ -231,7 +277,7 @@ pub enum Planned {
 /// `cancel`.
 #[derive(Debug, Args)]
 pub struct Cancel {
-    /// What to cancel: `job/NAME` or `restore/NAME`
+    /// What to cancel: `job/NAME`, `task/NAME` or `restore/NAME`
     #[arg(value_name = "KIND/NAME")]
     pub object: String,
 }
@@ -360,7 +406,7 @@ pub struct PlanDeploy {
 /// `describe`.
 #[derive(Debug, Args)]
 pub struct Describe {
-    /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME`, `restore/NAME` or `schedule/NAME`
+    /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME`, `task/NAME`, `restore/NAME` or `schedule/NAME`
     #[arg(value_name = "KIND/NAME")]
     pub object: String,
 }

@@ -24,6 +24,8 @@ use failure::{Failure, Outcome};
 use home::Home;
 use output::{Format, Printer};
 
+use crate::api::fleet::FleetOperation;
+
 /// What kubectl's users type.
 const PLUGIN: &str = "kubectl medusa";
 
@@ -110,6 +112,14 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
         Verb::Backups(args) => {
             let cluster = args.cluster.as_deref();
             ask(&global, context, async |home| commands::list::backups(printer, home, cluster).await)
+        }
+        Verb::Sync(args) => {
+            let sync = FleetOperation::Sync;
+            ask(&global, context, async |home| commands::task::run(printer, home, sync, &args).await)
+        }
+        Verb::Purge(args) => {
+            let purge = FleetOperation::Purge;
+            ask(&global, context, async |home| commands::task::run(printer, home, purge, &args).await)
         }
         Verb::Schedule(args) => {
             ask(&global, context, async |home| commands::schedule::run(printer, home, &args).await)

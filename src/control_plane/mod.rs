@@ -14,6 +14,7 @@ pub mod replication;
 pub mod restores;
 pub mod schedules;
 pub mod sources;
+pub mod tasks;
 pub mod view;
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
@@ -172,6 +173,13 @@ async fn work(
         control_plane: control_plane.clone(),
         events: events.clone(),
     };
+    let tasks = tasks::TasksContext {
+        client: config.client.clone(),
+        namespace: config.namespace.clone(),
+        fleet: fleet.clone(),
+        control_plane: control_plane.clone(),
+        events: events.clone(),
+    };
     let restores = restores::RestoreContext {
         client: config.client.clone(),
         namespace: config.namespace.clone(),
@@ -207,6 +215,7 @@ async fn work(
         () = replication::run(replication) => "replication",
         () = deployment::run(deployment) => "deployment",
         () = fanout::run(fanout, shutdown.clone()) => "fan-out",
+        () = tasks::run(tasks, shutdown.clone()) => "tasks",
         () = schedules::run(schedules, shutdown.clone()) => "schedules",
         () = restores::run(restores, shutdown) => "restores",
         () = inventory::run(inventory) => "inventory",

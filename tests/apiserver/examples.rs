@@ -59,7 +59,9 @@ fn run(fleet: &Fleet, kubeconfig: &Path, shell: &[&str]) -> Output {
     let script = format!("#!/bin/sh\nexec '{}' kubectl \"$@\"\n", program.display());
     fs::write(&kubectl, script).unwrap();
     fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let mut path = bin.clone().into_os_string();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
     tokio::task::block_in_place(|| {
         Command::new(shell[0])
             .args(&shell[1..])

@@ -38,3 +38,5 @@ mod restores_crash;
 mod rollouts;
 mod schedules;
 mod silence;
+mod tasks;
+mod tasks_refused;

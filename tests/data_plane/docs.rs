@@ -44,6 +44,7 @@ async fn every_manifest_is_accepted_without_a_warning() {
         "FleetBackupJob",
         "FleetBackupSchedule",
         "FleetRestoreJob",
+        "FleetTask",
         "K8ssandraCluster",
         "MedusaBackup",
         "MedusaBackupJob",

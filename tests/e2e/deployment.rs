@@ -186,7 +186,10 @@ pub async fn remove(stage: &Stage, from: Datacenter<'_>, rows: usize) {
     })
     .await;
     from.expect_rows(0, rows).await;
-    assert!(
-        from.cluster.find::<ConfigMap>(from.namespace, &format!("{}-medusa", from.namespace)).await.is_none()
-    );
+    let config_map = format!("{}-medusa", from.namespace);
+    eventually("its ConfigMap is gone", async || {
+        let found = from.cluster.find::<ConfigMap>(from.namespace, &config_map).await;
+        if found.is_none() { Ok(()) } else { Err("it is there") }
+    })
+    .await;
 }

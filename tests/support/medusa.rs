@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kube::ResourceExt as _;
 use medusa_fleet::api::{
     cassandra::CassandraDatacenter,
-    medusa::{MedusaBackup, MedusaBackupJob},
+    medusa::{MedusaBackup, MedusaBackupJob, MedusaTask, TaskOperation},
 };
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -80,4 +80,35 @@ impl Drop for Play {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// Ends a MedusaTask as a data plane does when all went well; each pod of a purge has removed one backup.
+pub async fn finish_task(cluster: &Cluster, task: &MedusaTask) {
+    let datacenter = &task.spec.cassandra_datacenter;
+    let size = cluster.get::<CassandraDatacenter>(CASS, datacenter).await.spec.size;
+    let pods = match task.spec.operation {
+        TaskOperation::Sync => 1,
+        TaskOperation::Purge | TaskOperation::PrepareRestore => size,
+    };
+    let finished: Vec<Value> = node_names(datacenter, pods)
+        .into_iter()
+        .map(|pod| {
+            json!({"podName": pod, "nbBackupsPurged": 1, "nbObjectsPurged": 10, "totalPurgedSize": 1024,
+                "totalObjectsWithinGcGrace": 2})
+        })
+        .collect();
+    let at = task.metadata.creation_timestamp.clone();
+    let status = json!({"startTime": at, "finishTime": at, "finished": finished});
+    cluster.patch_status::<MedusaTask>(CASS, &task.name_any(), status).await;
+}
+
+/// The sync that follows a purge, as the data plane's controller makes it.
+pub async fn follow_up(cluster: &Cluster, purge: &MedusaTask) -> MedusaTask {
+    let sync = json!({
+        "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaTask",
+        "metadata": {"name": format!("{}-sync", purge.name_any()), "namespace": CASS, "labels": purge.labels()},
+        "spec": {"cassandraDatacenter": purge.spec.cassandra_datacenter, "operation": "sync"},
+    });
+    let made = cluster.create(sync).await;
+    serde_json::from_value(serde_json::to_value(made).unwrap()).unwrap()
 }

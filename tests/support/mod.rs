@@ -22,7 +22,7 @@ pub use cluster::Cluster;
 pub use controller::ControlPlane;
 pub use credentials::{grant, kubeconfig, medusa_fleet, token, with_token};
 pub use fleet::{Fleet, medusa_definitions};
-pub use medusa::{Play, finish, node_names, write_backup};
+pub use medusa::{Play, finish, finish_task, follow_up, node_names, write_backup};
 pub use objects::{CASS, FLEET, backup_job, condition, configuration, datacenter, secret};
 pub use secrecy::assert_unseen;
 pub use wait::{eventually, eventually_within};

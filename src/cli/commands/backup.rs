@@ -1,23 +1,17 @@
 //! `backup`: start a run, and stay with it for as long as asked.
 
 use jiff::Timestamp;
-use kube::{
-    Resource as _,
-    api::{ObjectMeta, PostParams},
-};
+use kube::api::ObjectMeta;
 
 use super::{
-    preview,
+    preview, run,
     wait::{self, Ended, Progress},
 };
 use crate::{
-    api::{
-        fleet::{DataPlane, FleetBackupJob, FleetBackupJobSpec, FleetCluster, Phase, Selector},
-        labels,
-    },
+    api::fleet::{DataPlane, FleetBackupJob, FleetBackupJobSpec, FleetCluster, Selector},
     cli::{
-        args::{Backup, BackupChoice, Selection},
-        failure::{Failure, Outcome, is_conflict, is_not_found},
+        args::{Backup, BackupChoice},
+        failure::{Failure, Outcome},
         home::Home,
         output::Printer,
         rollout::seconds,
@@ -36,7 +30,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Backup) -> Outcome {
     if args.dry_run {
         return dry_run(printer, home, &job).await;
     }
-    let created = create(printer, home, &job, false).await?;
+    let created = run::create(printer, home, &job, false).await?;
     printer.say(&format!("fleetbackupjob/{name} created: {}", describe(&job)))?;
     if !(args.wait || args.watch || args.timeout.is_some()) {
         if printer.format().is_for_programs() {
@@ -52,7 +46,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Backup) -> Outcome {
     if let Ended::Over(job) = &ended {
         wait::until_listed(home, job.status.as_ref().map_or(&[], |status| &status.restore_points)).await;
     }
-    verdict(printer, &name, ended)
+    run::verdict(printer, &name, ended)
 }
 
 /// Says what a backup would do, without starting it.
@@ -66,13 +60,7 @@ pub async fn plan(printer: Printer, home: &Home, choice: BackupChoice) -> Outcom
 
 /// The object that asks for the run.
 fn job(args: &Backup, namespace: &str, now: Timestamp) -> Outcome<FleetBackupJob> {
-    let name = args.name.clone().unwrap_or_else(|| now.strftime("backup-%Y%m%d%H%M%S").to_string());
-    if !is_object_name(&name) {
-        return Err(Failure::CouldNotAsk(format!(
-            "`{name}` cannot name a run: use lower-case letters, digits, `-` and `.`, at most 253, beginning and \
-             ending with a letter or digit"
-        )));
-    }
+    let name = run::name(args.name.as_ref(), "backup", now)?;
     Ok(FleetBackupJob {
         metadata: ObjectMeta {
             name: Some(name),
@@ -80,7 +68,7 @@ fn job(args: &Backup, namespace: &str, now: Timestamp) -> Outcome<FleetBackupJob
             ..ObjectMeta::default()
         },
         spec: FleetBackupJobSpec {
-            selector: selector(&args.choice.selection),
+            selector: run::selector(&args.choice.selection),
             backup_type: args.choice.backup_type.into(),
             rollout: args.choice.rollout.rollout(),
             unreachable_policy: args.choice.unreachable_policy.into(),
@@ -92,66 +80,15 @@ fn job(args: &Backup, namespace: &str, now: Timestamp) -> Outcome<FleetBackupJob
     })
 }
 
-/// A DNS subdomain, as Kubernetes wants object names.
-pub(super) fn is_object_name(name: &str) -> bool {
-    let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let label = |part: &str| {
-        part.starts_with(fine) && part.ends_with(fine) && part.chars().all(|c| fine(c) || c == '-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
-}
-
-/// The selector, if anything narrows the choice.
-pub(super) fn selector(typed: &Selection) -> Option<Selector> {
-    let selector = Selector {
-        clusters: typed.clusters.clone(),
-        cluster_selector: typed.cluster_selector.clone(),
-        data_planes: typed.data_planes.clone(),
-        data_plane_selector: typed.data_plane_selector.clone(),
-        namespaces: typed.dc_namespaces.clone(),
-        datacenters: typed.datacenters.clone(),
-        datacenter_selector: typed.datacenter_selector.clone(),
-    };
-    (selector != Selector::default()).then_some(selector)
-}
-
 /// What the run is, for the person who started it.
 fn describe(job: &FleetBackupJob) -> String {
     let what = if job.spec.selector.is_some() { "of the selected datacenters" } else { "of the whole fleet" };
     format!("{} backup {what}", job.spec.backup_type.as_str())
 }
 
-async fn create(
-    printer: Printer,
-    home: &Home,
-    job: &FleetBackupJob,
-    dry_run: bool,
-) -> Outcome<FleetBackupJob> {
-    let params = PostParams { dry_run, field_manager: Some(labels::MANAGER_CLI.to_owned()) };
-    let name = views::name(job.meta());
-    home.api::<FleetBackupJob>().create(&params, job).await.map_err(|error| {
-        if is_conflict(&error) {
-            return Failure::Failed(format!(
-                "fleetbackupjob `{name}` exists already {home}, and a job runs once; choose another name, or look at it \
-                 with {}",
-                printer.command(&format!("describe job/{name}"))
-            ));
-        }
-        let missing_namespace = is_not_found(&error)
-            && matches!(&error, kube::Error::Api(s) if s.details.as_ref().is_some_and(|d| d.kind == "namespaces"));
-        if missing_namespace {
-            return Failure::CouldNotAsk(format!(
-                "there is no namespace `{}` in `{}`; is this the control plane? Choose with --context and --namespace",
-                home.namespace, home.server
-            ));
-        }
-        Failure::writing(&format!("create fleetbackupjob `{name}` {home}"), &error)
-    })
-}
-
 /// Has the API server check the job, and says what it would back up as far as the inventory knows.
 async fn dry_run(printer: Printer, home: &Home, job: &FleetBackupJob) -> Outcome {
-    let checked = create(printer, home, job, true).await?;
+    let checked = run::create(printer, home, job, true).await?;
     if printer.format().is_for_programs() {
         return printer.value(&checked);
     }
@@ -172,34 +109,6 @@ async fn dry_run(printer: Printer, home: &Home, job: &FleetBackupJob) -> Outcome
         printer.note("--datacenter-selector is decided in the data planes and narrows this further");
     }
     printer.text(&preview::table(&preview).render(0))
-}
-
-fn verdict(printer: Printer, name: &str, ended: Ended<FleetBackupJob>) -> Outcome {
-    let again = format!("{} shows how far it is", printer.command(&format!("describe job/{name}")));
-    let job = match ended {
-        Ended::Over(job) => job,
-        Ended::Interrupted => {
-            return Err(Failure::Failed(format!(
-                "stopped waiting; fleetbackupjob `{name}` goes on: {again}"
-            )));
-        }
-        Ended::TimedOut(job) => {
-            let status = job.and_then(|job| job.status);
-            let stand = status.map_or_else(|| "Pending".to_owned(), |status| views::run::summary(&status));
-            return Err(Failure::Failed(format!(
-                "not over in time ({stand}); fleetbackupjob `{name}` goes on: {again}"
-            )));
-        }
-        Ended::Deleted => {
-            return Err(Failure::Failed(format!("fleetbackupjob `{name}` was deleted before it was over")));
-        }
-    };
-    let status = job.status.clone().unwrap_or_default();
-    printer.say(&views::run::summary(&status))?;
-    if printer.format().is_for_programs() {
-        printer.value(&job)?;
-    }
-    if status.phase == Some(Phase::Succeeded) { Ok(()) } else { Err(Failure::Unhealthy) }
 }
 
 #[cfg(test)]

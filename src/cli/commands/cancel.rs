@@ -1,13 +1,12 @@
 //! `cancel KIND/NAME`: nothing more of a run or restore is started.
 
 use kube::api::{Patch, PatchParams};
-use serde::Serialize;
 use serde_json::json;
 
-use super::wait::Run;
+use super::run::Run;
 use crate::{
     api::{
-        fleet::{FleetBackupJob, FleetRestoreJob, Phase},
+        fleet::{FleetBackupJob, FleetRestoreJob, FleetTask, Phase},
         labels,
     },
     cli::{
@@ -22,32 +21,31 @@ use crate::{
 /// # Errors
 /// When there is no such kind or object, it is over, or it cannot be written.
 pub async fn run(printer: Printer, home: &Home, object: &str) -> Outcome {
-    let usage = || Failure::CouldNotAsk(format!("`{object}` is not `job/NAME` or `restore/NAME`"));
+    let usage =
+        || Failure::CouldNotAsk(format!("`{object}` is not `job/NAME`, `task/NAME` or `restore/NAME`"));
     let (kind, name) = object.split_once('/').filter(|(_, name)| !name.is_empty()).ok_or_else(usage)?;
+    let goes_on = "what runs in a datacenter goes on to its end";
     match kind.to_lowercase().as_str() {
         "job" | "jobs" | "fleetbackupjob" | "fleetbackupjobs" | "fbj" => {
-            let told = "what runs in a datacenter goes on to its end";
-            cancel::<FleetBackupJob>(printer, home, object, name, told).await
+            cancel::<FleetBackupJob>(printer, home, name, goes_on).await
+        }
+        "task" | "tasks" | "fleettask" | "fleettasks" | "ft" => {
+            cancel::<FleetTask>(printer, home, name, goes_on).await
         }
         "restore" | "restores" | "fleetrestorejob" | "fleetrestorejobs" | "frj" => {
             let told = "a datacenter that was stopped for it is restored to the end";
-            cancel::<FleetRestoreJob>(printer, home, object, name, told).await
+            cancel::<FleetRestoreJob>(printer, home, name, told).await
         }
         _ => Err(usage()),
     }
 }
 
 /// Sets `spec.cancel`; `told` says what goes on all the same.
-async fn cancel<K: Run + Serialize>(
-    printer: Printer,
-    home: &Home,
-    object: &str,
-    name: &str,
-    told: &str,
-) -> Outcome {
-    let kind = K::kind(&()).to_lowercase();
+async fn cancel<K: Run>(printer: Printer, home: &Home, name: &str, told: &str) -> Outcome {
+    let kind = K::kind_word();
     let found = home.find::<K>(name).await?;
-    let found = found.ok_or_else(|| Failure::Failed(format!("there is no `{object}` {home}")))?;
+    let found =
+        found.ok_or_else(|| Failure::Failed(format!("there is no `{}/{name}` {home}", K::DESCRIBED)))?;
     let phase = found.phase().unwrap_or_default();
     if phase.is_final() && phase != Phase::Cancelled {
         return Err(Failure::Failed(format!("{kind} `{name}` is over already: {}", phase.as_str())));

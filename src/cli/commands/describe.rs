@@ -2,7 +2,7 @@
 
 use crate::{
     api::fleet::{
-        DataPlane, FleetBackup, FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetRestoreJob,
+        DataPlane, FleetBackup, FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetRestoreJob, FleetTask,
     },
     cli::{
         failure::{Failure, Outcome},
@@ -20,7 +20,7 @@ use crate::{
 pub async fn run(printer: Printer, home: &Home, object: &str) -> Outcome {
     let usage = || {
         Failure::CouldNotAsk(format!(
-            "`{object}` is not `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME`, `restore/NAME` or `schedule/NAME`"
+            "`{object}` is not `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME`, `task/NAME`, `restore/NAME` or `schedule/NAME`"
         ))
     };
     let (kind, name) = object.split_once('/').filter(|(_, name)| !name.is_empty()).ok_or_else(usage)?;
@@ -41,6 +41,10 @@ pub async fn run(printer: Printer, home: &Home, object: &str) -> Outcome {
         "job" | "jobs" | "fleetbackupjob" | "fleetbackupjobs" | "fbj" => {
             let found = found(home.find::<FleetBackupJob>(name).await?, home, object)?;
             show(printer, &found, || detail::job(&found, now))
+        }
+        "task" | "tasks" | "fleettask" | "fleettasks" | "ft" => {
+            let found = found(home.find::<FleetTask>(name).await?, home, object)?;
+            show(printer, &found, || detail::task(&found, now))
         }
         "schedule" | "schedules" | "fleetbackupschedule" | "fleetbackupschedules" | "fbs" => {
             let found = found(home.find::<FleetBackupSchedule>(name).await?, home, object)?;

@@ -1,7 +1,7 @@
 //! `plan VERB`: what a verb would do where, and what it would skip and why.
 
 use crate::{
-    api::fleet::FleetCluster,
+    api::fleet::{FleetCluster, FleetOperation},
     cli::{
         args::{PlanDeploy, Planned},
         failure::{Failure, Outcome},
@@ -19,6 +19,8 @@ pub async fn run(printer: Printer, home: &Home, verb: Planned) -> Outcome {
     match verb {
         Planned::Deploy(args) => deploy(printer, home, &args).await,
         Planned::Backup(choice) => super::backup::plan(printer, home, *choice).await,
+        Planned::Sync(choice) => super::task::plan(printer, home, FleetOperation::Sync, choice).await,
+        Planned::Purge(choice) => super::task::plan(printer, home, FleetOperation::Purge, choice).await,
         Planned::Restore(choice) => super::restore::plan(printer, home, &choice).await,
         Planned::Schedule(args) => super::schedule::plan(printer, home, &args).await,
     }

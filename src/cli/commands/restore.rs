@@ -3,20 +3,17 @@
 use std::io::{BufRead as _, IsTerminal as _};
 
 use jiff::Timestamp;
-use kube::api::{DeleteParams, ObjectMeta, PostParams};
+use kube::api::{DeleteParams, ObjectMeta};
 
 use super::{
-    backup::is_object_name,
+    run,
     wait::{self, Ended, Progress},
 };
 use crate::{
-    api::{
-        fleet::{FleetBackup, FleetRestoreJob, FleetRestoreJobSpec, Phase, RestoreDatacenter},
-        labels,
-    },
+    api::fleet::{FleetBackup, FleetRestoreJob, FleetRestoreJobSpec, Phase, RestoreDatacenter},
     cli::{
         args::{Restore, RestoreChoice},
-        failure::{Failure, Outcome, is_conflict},
+        failure::{Failure, Outcome},
         home::Home,
         output::Printer,
         views::{self, moment, restore},
@@ -36,49 +33,25 @@ pub async fn run(printer: Printer, home: &Home, args: &Restore) -> Outcome {
         return plan(printer, home, &args.choice).await;
     }
     let backup = backup(printer, home, &args.choice).await?;
-    let job = job(&args.choice, args.name.as_deref(), &backup, false, clock::now())?;
+    let job = job(&args.choice, args.name.as_ref(), &backup, false, clock::now())?;
     if !args.yes {
         confirm(printer, &args.choice, &backup)?;
     }
-    let created = create(printer, home, &job).await?;
+    let created = run::create(printer, home, &job, false).await?;
     let name = views::name(&created.metadata);
-    let look = printer.command(&format!("describe restore/{name}"));
     printer.say(&format!("fleetrestorejob/{name} created: {}", describe(&job)))?;
     if !(args.wait || args.watch || args.timeout.is_some()) {
         if printer.format().is_for_programs() {
             return printer.value(&created);
         }
+        let look = printer.command(&format!("describe restore/{name}"));
         printer.note(&format!("{look} shows how far it is"));
         return Ok(());
     }
     let mut progress = if args.watch { Progress::live(printer) } else { Progress::silent(printer) };
     let ended = wait::until_over::<FleetRestoreJob>(home, &name, args.timeout, &mut progress).await?;
     progress.finish();
-    let job = match ended {
-        Ended::Over(job) => job,
-        Ended::Interrupted => {
-            let message =
-                format!("stopped waiting; fleetrestorejob `{name}` goes on: {look} shows how far it is");
-            return Err(Failure::Failed(message));
-        }
-        Ended::TimedOut(job) => {
-            let stand = job.and_then(|job| job.status).map(|status| restore::summary(&status));
-            let stand = stand.unwrap_or_else(|| "Pending".to_owned());
-            let message =
-                format!("not over in time ({stand}); fleetrestorejob `{name}` goes on: {look} shows how far");
-            return Err(Failure::Failed(message));
-        }
-        Ended::Deleted => {
-            let message = format!("fleetrestorejob `{name}` was deleted before it was over");
-            return Err(Failure::Failed(message));
-        }
-    };
-    let status = job.status.clone().unwrap_or_default();
-    printer.say(&restore::summary(&status))?;
-    if printer.format().is_for_programs() {
-        printer.value(&job)?;
-    }
-    if status.phase == Some(Phase::Succeeded) { Ok(()) } else { Err(Failure::Unhealthy) }
+    run::verdict(printer, &name, ended)
 }
 
 /// Has the controller make the plan and every check, prints them, and leaves nothing behind.
@@ -88,7 +61,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Restore) -> Outcome {
 pub async fn plan(printer: Printer, home: &Home, choice: &RestoreChoice) -> Outcome {
     let backup = backup(printer, home, choice).await?;
     let job = job(choice, None, &backup, true, clock::now())?;
-    let created = create(printer, home, &job).await?;
+    let created = run::create(printer, home, &job, false).await?;
     let name = views::name(&created.metadata);
     let ended =
         wait::until_over::<FleetRestoreJob>(home, &name, Some(PLANNING), &mut Progress::silent(printer))
@@ -125,19 +98,13 @@ async fn backup(printer: Printer, home: &Home, choice: &RestoreChoice) -> Outcom
 /// The object that asks for the restore.
 fn job(
     choice: &RestoreChoice,
-    name: Option<&str>,
+    name: Option<&String>,
     backup: &FleetBackup,
     dry_run: bool,
     now: Timestamp,
 ) -> Outcome<FleetRestoreJob> {
     let kind = if dry_run { "plan-restore" } else { "restore" };
-    let name = name.map_or_else(|| format!("{kind}-{}", now.strftime("%Y%m%d%H%M%S")), str::to_owned);
-    if !is_object_name(&name) {
-        return Err(Failure::CouldNotAsk(format!(
-            "`{name}` cannot name a restore: use lower-case letters, digits, `-` and `.`, beginning and ending with \
-             a letter or digit"
-        )));
-    }
+    let name = run::name(name, kind, now)?;
     Ok(FleetRestoreJob {
         metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() },
         spec: FleetRestoreJobSpec {
@@ -207,21 +174,6 @@ fn confirm(printer: Printer, choice: &RestoreChoice, backup: &FleetBackup) -> Ou
     Err(Failure::CouldNotAsk("not confirmed; nothing was done".to_owned()))
 }
 
-async fn create(printer: Printer, home: &Home, job: &FleetRestoreJob) -> Outcome<FleetRestoreJob> {
-    let params = PostParams { dry_run: false, field_manager: Some(labels::MANAGER_CLI.to_owned()) };
-    let name = views::name(&job.metadata);
-    home.api::<FleetRestoreJob>().create(&params, job).await.map_err(|error| {
-        if is_conflict(&error) {
-            return Failure::Failed(format!(
-                "fleetrestorejob `{name}` exists already {home}, and a restore runs once; choose another name, or look \
-                 at it with {}",
-                printer.command(&format!("describe restore/{name}"))
-            ));
-        }
-        Failure::writing(&format!("create fleetrestorejob `{name}` {home}"), &error)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
@@ -239,7 +191,7 @@ mod tests {
         let Verb::Restore(args) = cli.verb else { panic!("another verb") };
         let mut backup = FleetBackup::default();
         backup.metadata.name = Some("nightly.shop".to_owned());
-        job(&args.choice, args.name.as_deref(), &backup, false, now())
+        job(&args.choice, args.name.as_ref(), &backup, false, now())
     }
 
     #[test]

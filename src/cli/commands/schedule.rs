@@ -8,8 +8,8 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    backup::{is_object_name, selector},
     preview,
+    run::{is_object_name, selector},
 };
 use crate::{
     api::{

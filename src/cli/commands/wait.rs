@@ -1,23 +1,18 @@
 //! Waiting for a run: one watch, no polling.
 
-use std::{collections::BTreeMap, fmt::Debug, io::IsTerminal as _, pin::pin, time::Duration};
+use std::{collections::BTreeMap, io::IsTerminal as _, pin::pin, time::Duration};
 
 use futures::StreamExt as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use kube::{
-    Resource,
-    core::NamespaceResourceScope,
-    runtime::{WatchStreamExt as _, watcher},
-};
-use serde::de::DeserializeOwned;
+use kube::runtime::{WatchStreamExt as _, watcher};
 
+use super::run::{Part, Run};
 use crate::{
-    api::fleet::{FleetBackup, FleetBackupJob, FleetRestoreJob, Phase},
+    api::fleet::{FleetBackup, Phase},
     cli::{
         failure::{Failure, Outcome, why},
         home::Home,
         output::{Printer, one_line},
-        views::{restore, run},
     },
 };
 
@@ -26,71 +21,6 @@ const NOT_TAKEN_UP: Duration = Duration::from_secs(15);
 
 /// How long the inventory may take to show a restore point.
 const LISTING: Duration = Duration::from_secs(10);
-
-/// A kind that runs to an end, datacenter by datacenter.
-pub trait Run:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static
-{
-    /// Its verdict so far; nothing before a control plane has taken it up.
-    fn phase(&self) -> Option<Phase>;
-    /// One line per datacenter that is not as it was.
-    fn changes(before: Option<&Self>, after: &Self) -> Vec<String>;
-    /// How each datacenter stands.
-    fn parts(&self) -> Vec<Part>;
-}
-
-/// One datacenter of a run.
-pub struct Part {
-    /// Its name.
-    pub title: String,
-    /// Its state, on one line.
-    pub line: String,
-    /// Nodes that are done, and all of them.
-    pub nodes: (i64, i64),
-    /// Whether it is decided.
-    pub is_over: bool,
-}
-
-impl Run for FleetBackupJob {
-    fn phase(&self) -> Option<Phase> {
-        self.status.as_ref()?.phase
-    }
-
-    fn changes(before: Option<&Self>, after: &Self) -> Vec<String> {
-        let none = crate::api::fleet::FleetBackupJobStatus::default();
-        run::changes(before.and_then(|b| b.status.as_ref()), after.status.as_ref().unwrap_or(&none))
-    }
-
-    fn parts(&self) -> Vec<Part> {
-        let runs = self.status.iter().flat_map(|s| &s.datacenters);
-        runs.map(|dc| {
-            let nodes = dc.nodes.unwrap_or_default();
-            let nodes = (nodes.finished, nodes.total);
-            Part { title: run::title(dc), line: run::line(dc), nodes, is_over: dc.phase.is_final() }
-        })
-        .collect()
-    }
-}
-
-impl Run for FleetRestoreJob {
-    fn phase(&self) -> Option<Phase> {
-        self.status.as_ref()?.phase
-    }
-
-    fn changes(before: Option<&Self>, after: &Self) -> Vec<String> {
-        restore::changes(before, after)
-    }
-
-    fn parts(&self) -> Vec<Part> {
-        let runs = self.status.iter().flat_map(|s| &s.datacenters);
-        runs.map(|dc| {
-            let nodes = dc.nodes.unwrap_or_default();
-            let nodes = (nodes.finished, nodes.total);
-            Part { title: restore::title(dc), line: restore::line(dc), nodes, is_over: dc.phase.is_final() }
-        })
-        .collect()
-    }
-}
 
 /// How the waiting ended.
 #[derive(Debug)]
@@ -101,22 +31,22 @@ pub enum Ended<K> {
     Interrupted,
     /// The time is up; this is how far it is.
     TimedOut(Option<Box<K>>),
-    /// Somebody deleted the job.
+    /// Somebody deleted it.
     Deleted,
 }
 
-/// Watches the job until it is over, the time is up, or the person has had enough.
+/// Watches the run until it is over, the time is up, or the person has had enough.
 ///
 /// # Errors
-/// When the job cannot be watched.
+/// When it cannot be watched.
 pub async fn until_over<K: Run>(
     home: &Home,
     name: &str,
     timeout: Option<Duration>,
     progress: &mut Progress,
 ) -> Outcome<Ended<K>> {
-    let kind = K::kind(&()).to_lowercase();
-    let mut jobs = pin!(watcher::watch_object(home.api::<K>(), name).default_backoff());
+    let kind = K::kind_word();
+    let mut runs = pin!(watcher::watch_object(home.api::<K>(), name).default_backoff());
     let mut time_up = pin!(async {
         match timeout {
             Some(timeout) => tokio::time::sleep(timeout).await,
@@ -130,25 +60,25 @@ pub async fn until_over<K: Run>(
     let mut last: Option<K> = None;
     loop {
         let seen = tokio::select! {
-            seen = jobs.next() => seen,
+            seen = runs.next() => seen,
             () = &mut time_up => return Ok(Ended::TimedOut(last.map(Box::new))),
             _ = &mut interrupted => return Ok(Ended::Interrupted),
             () = &mut not_taken_up, if !hinted => {
                 hinted = true;
-                if last.as_ref().is_none_or(|job| job.phase().is_none()) {
+                if last.as_ref().is_none_or(|run| run.phase().is_none()) {
                     progress.note("no control plane has taken the run up yet; is one running?");
                 }
                 continue;
             }
         };
         match seen {
-            Some(Ok(Some(job))) => {
+            Some(Ok(Some(run))) => {
                 is_lost = false;
-                progress.update(last.as_ref(), &job)?;
-                if job.phase().is_some_and(Phase::is_final) {
-                    return Ok(Ended::Over(Box::new(job)));
+                progress.update(last.as_ref(), &run)?;
+                if run.phase().is_some_and(Phase::is_final) {
+                    return Ok(Ended::Over(Box::new(run)));
                 }
-                last = Some(job);
+                last = Some(run);
             }
             Some(Ok(None)) | None => return Ok(Ended::Deleted),
             Some(Err(error)) => {

@@ -5,10 +5,13 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{ago, data_planes::controller, data_planes::expires, moment, name, run, schedules};
+use super::{ago, data_planes::controller, data_planes::expires, moment, name, run, schedules, task};
 use crate::{
     api::{
-        fleet::{DataPlane, FleetBackup, FleetBackupJob, FleetBackupSchedule, FleetCluster, Rollout, limit},
+        fleet::{
+            DataPlane, FleetBackup, FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetTask, Rollout,
+            limit,
+        },
         size,
     },
     cli::{
@@ -194,6 +197,23 @@ pub fn job(object: &FleetBackupJob, now: Timestamp) -> String {
         table.row([run::title(dc), dc.cluster.clone(), run::line(dc), dc.job.clone().unwrap_or_default()]);
     }
     page.section("Datacenters", &table);
+    page.conditions(&status.conditions, now);
+    page.0
+}
+
+/// A sync or purge.
+#[must_use]
+pub fn task(object: &FleetTask, now: Timestamp) -> String {
+    let mut page = Page::new("FleetTask", &name(&object.metadata));
+    page.fact("Operation", object.spec.operation.as_str());
+    let Some(status) = &object.status else {
+        page.fact("Phase", "Pending (no control plane has taken it up yet)");
+        return page.0;
+    };
+    page.fact("Summary", task::summary(status));
+    page.fact("Started", moment(status.start_time.as_ref()));
+    page.fact("Finished", moment(status.finish_time.as_ref()));
+    page.section("Datacenters", &task::table(&status.datacenters));
     page.conditions(&status.conditions, now);
     page.0
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::api::fleet::{
     DataPlane, FleetBackup, FleetBackupJob, FleetBackupJobStatus, FleetBackupSchedule, FleetCluster,
+    FleetRestoreJob,
 };
 
 /// The moment the tests happen at.
@@ -219,4 +220,34 @@ pub fn schedules() -> Vec<FleetBackupSchedule> {
         ),
         schedule("new", json!({"schedule": "@daily"}), &Value::Null),
     ]
+}
+
+/// A restore of two datacenters, one of them done.
+pub fn restore() -> FleetRestoreJob {
+    serde_json::from_value(json!({
+        "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "FleetRestoreJob",
+        "metadata": {"name": "back"}, "spec": {"backup": "nightly.shop"},
+        "status": {
+            "phase": "Running", "cluster": "shop", "done": "1/2", "startTime": "2026-11-02T11:00:00Z",
+            "checkedTime": "2026-11-02T11:00:10Z",
+            "plan": [
+                {"dataPlane": "eu-1", "namespace": "shop", "datacenter": "dc1", "medusaBackup": "nightly-dc1",
+                 "job": "back-dc1", "checks": [{"name": "Idle", "state": "Passed"}]},
+                {"dataPlane": "us-1", "namespace": "shop", "datacenter": "dc2", "medusaBackup": "nightly-dc2",
+                 "job": "back-dc2", "checks": [{"name": "Idle", "state": "Passed"}]},
+            ],
+            "datacenters": [
+                {"dataPlane": "eu-1", "namespace": "shop", "datacenter": "dc1", "job": "back-dc1",
+                 "phase": "Succeeded", "reason": "Succeeded", "startTime": "2026-11-02T11:00:11Z",
+                 "stoppedTime": "2026-11-02T11:01:00Z", "finishTime": "2026-11-02T11:30:00Z",
+                 "nodes": {"total": 3, "finished": 3}},
+                {"dataPlane": "us-1", "namespace": "shop", "datacenter": "dc2", "job": "back-dc2",
+                 "phase": "Running", "reason": "Restoring", "message": "1 pods restored",
+                 "startTime": "2026-11-02T11:00:11Z", "nodes": {"total": 3, "finished": 1}},
+            ],
+            "conditions": [{"type": "Complete", "status": "Unknown", "reason": "Running",
+                "message": "us-1/shop/dc2: Restoring", "lastTransitionTime": "2026-11-02T11:00:00Z"}],
+        },
+    }))
+    .unwrap()
 }

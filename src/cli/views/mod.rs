@@ -9,6 +9,7 @@ pub mod restore;
 pub mod run;
 pub mod schedules;
 pub mod status;
+pub mod task;
 
 #[cfg(test)]
 pub(crate) mod fixtures;

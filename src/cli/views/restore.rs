@@ -1,4 +1,4 @@
-//! A restore: its plan, what changed, and how it ended.
+//! A restore: its plan, how each datacenter stands, and how it ended.
 
 use std::fmt::Write as _;
 
@@ -29,21 +29,6 @@ pub fn line(run: &RestoreRun) -> String {
         let _ = write!(line, " ({})", one_line(&why));
     }
     line
-}
-
-/// What changed: what is waited for before anything begins, then one line per datacenter that is not as it was.
-#[must_use]
-pub fn changes(before: Option<&FleetRestoreJob>, after: &FleetRestoreJob) -> Vec<String> {
-    let runs = |job: &FleetRestoreJob| job.status.clone().unwrap_or_default().datacenters;
-    let now = runs(after);
-    if now.is_empty() {
-        let told = |job: &FleetRestoreJob| job.status.as_ref().map(summary);
-        return told(after).filter(|line| before.and_then(told).as_ref() != Some(line)).into_iter().collect();
-    }
-    let known = before.map(runs).unwrap_or_default();
-    let was = |run: &RestoreRun| known.iter().find(|old| title(old) == title(run)).map(line);
-    let changed = now.iter().filter(|run| was(run).as_deref() != Some(&line(run)));
-    changed.map(|run| format!("{}: {}", title(run), line(run))).collect()
 }
 
 /// How the restore stands, in one line.
@@ -112,60 +97,11 @@ pub fn page(object: &FleetRestoreJob, now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-    use crate::cli::views::fixtures::now;
-
-    fn restore() -> FleetRestoreJob {
-        serde_json::from_value(json!({
-            "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "FleetRestoreJob",
-            "metadata": {"name": "back"}, "spec": {"backup": "nightly.shop"},
-            "status": {
-                "phase": "Running", "cluster": "shop", "done": "1/2", "startTime": "2026-11-02T11:00:00Z",
-                "checkedTime": "2026-11-02T11:00:10Z",
-                "plan": [
-                    {"dataPlane": "eu-1", "namespace": "shop", "datacenter": "dc1", "medusaBackup": "nightly-dc1",
-                     "job": "back-dc1", "checks": [{"name": "Idle", "state": "Passed"}]},
-                    {"dataPlane": "us-1", "namespace": "shop", "datacenter": "dc2", "medusaBackup": "nightly-dc2",
-                     "job": "back-dc2", "checks": [{"name": "Idle", "state": "Passed"}]},
-                ],
-                "datacenters": [
-                    {"dataPlane": "eu-1", "namespace": "shop", "datacenter": "dc1", "job": "back-dc1",
-                     "phase": "Succeeded", "reason": "Succeeded", "startTime": "2026-11-02T11:00:11Z",
-                     "stoppedTime": "2026-11-02T11:01:00Z", "finishTime": "2026-11-02T11:30:00Z",
-                     "nodes": {"total": 3, "finished": 3}},
-                    {"dataPlane": "us-1", "namespace": "shop", "datacenter": "dc2", "job": "back-dc2",
-                     "phase": "Running", "reason": "Restoring", "message": "1 pods restored",
-                     "startTime": "2026-11-02T11:00:11Z", "nodes": {"total": 3, "finished": 1}},
-                ],
-                "conditions": [{"type": "Complete", "status": "Unknown", "reason": "Running",
-                    "message": "us-1/shop/dc2: Restoring", "lastTransitionTime": "2026-11-02T11:00:00Z"}],
-            },
-        }))
-        .unwrap()
-    }
+    use crate::cli::views::fixtures::{now, restore};
 
     #[test]
     fn a_page_shows_the_plan_and_every_step() {
         insta::assert_snapshot!(page(&restore(), now()));
-    }
-
-    #[test]
-    fn only_what_changed_is_told() {
-        let (mut before, after) = (restore(), restore());
-        assert_eq!(changes(Some(&before), &after), Vec::<String>::new());
-        before.status.as_mut().unwrap().datacenters[1].phase = Phase::Pending;
-        let told = changes(Some(&before), &after);
-        assert_eq!(told, ["us-1/shop/dc2: Running, 1/3 nodes (Restoring: 1 pods restored)"]);
-    }
-
-    #[test]
-    fn before_it_begins_it_says_what_it_waits_for() {
-        let mut waiting = restore();
-        waiting.status.as_mut().unwrap().datacenters.clear();
-        let told = changes(None, &waiting);
-        assert_eq!(told, ["Running: 1/2 datacenters restored (Running: us-1/shop/dc2: Restoring)"]);
-        assert!(changes(Some(&waiting), &waiting).is_empty());
     }
 }

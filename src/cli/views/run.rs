@@ -1,4 +1,4 @@
-//! A backup run: what changed, and how it ended.
+//! A run over datacenters: how each stands, and how it ended.
 
 use std::fmt::Write as _;
 
@@ -55,15 +55,6 @@ pub fn counts(counts: &DatacenterCounts) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// One line per datacenter whose state is not what it was.
-#[must_use]
-pub fn changes(before: Option<&FleetBackupJobStatus>, after: &FleetBackupJobStatus) -> Vec<String> {
-    let known = before.map_or(&[][..], |status| &status.datacenters);
-    let was = |run: &DatacenterRun| known.iter().find(|old| title(old) == title(run)).map(line);
-    let changed = after.datacenters.iter().filter(|run| was(run).as_deref() != Some(&line(run)));
-    changed.map(|run| format!("{}: {}", title(run), line(run))).collect()
-}
-
 /// How the run stands, in one line.
 #[must_use]
 pub fn summary(status: &FleetBackupJobStatus) -> String {
@@ -99,26 +90,6 @@ pub fn summary(status: &FleetBackupJobStatus) -> String {
 mod tests {
     use super::*;
     use crate::cli::views::fixtures::{finished_run, half_failed_run, running_run};
-
-    #[test]
-    fn only_what_changed_is_told() {
-        let (running, finished) = (running_run(), finished_run());
-        assert_eq!(
-            changes(None, &running),
-            [
-                "eu-1/shop/dc1: Running, 1/3 nodes",
-                "us-1/shop/dc2: Pending (DataPlaneUnreachable: no answer for 2m)"
-            ]
-        );
-        assert_eq!(changes(Some(&running), &running), Vec::<String>::new());
-        assert_eq!(
-            changes(Some(&running), &finished),
-            [
-                "eu-1/shop/dc1: Succeeded, 3/3 nodes, 1.00 GB",
-                "us-1/shop/dc2: Succeeded, 3/3 nodes, 256.00 MB"
-            ]
-        );
-    }
 
     #[test]
     fn many_datacenters_are_told_as_numbers() {

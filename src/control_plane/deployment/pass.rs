@@ -80,8 +80,9 @@ impl Look<'_> {
 
     /// What its change waits for, when that comes by itself.
     pub(super) fn waits(&self) -> Option<&str> {
-        let report = self.work.as_ref().err().filter(|report| report.state == DeploymentState::Waiting)?;
-        report.why.as_ref().map(|why| why.message.as_str())
+        let report = self.work.as_ref().err()?;
+        let heals = matches!(report.state, DeploymentState::Waiting | DeploymentState::Unknown);
+        report.why.as_ref().filter(|_| heals).map(|why| why.message.as_str())
     }
 }
 
@@ -363,24 +364,26 @@ pub(super) fn storage(settings: &Settings) -> StorageState {
     }
 }
 
-/// Makes the Secret of Medusa's user when nobody has, once there is a datacenter to use it.
-pub(super) async fn make_user(pass: &Pass<'_>) -> Result<(), Failure> {
-    let Some(cluster) = &pass.scene.cluster else { return Ok(()) };
-    let Some(name) = user_secret(cluster) else { return Ok(()) };
+/// Makes the Secret of Medusa's user when nobody has, once there is a datacenter to use it. Returns the Secret made,
+/// of which `pass` does not know yet.
+pub(super) async fn make_user(pass: &Pass<'_>) -> Result<Option<ObjectKey>, Failure> {
+    let Some(cluster) = &pass.scene.cluster else { return Ok(None) };
+    let Some(name) = user_secret(cluster) else { return Ok(None) };
     let deploys = pass.scene.seats.iter().any(|seat| {
         let decision = decide(pass.scene, seat, &pass.settings, pass.collision, &pass.context.control_plane);
         decision == Decision::Deploy
     });
     let key = ObjectKey::new(&pass.scene.key.namespace, &name);
     if !deploys || pass.sources.secrets.get(&key) != Some(&SecretState::Absent) {
-        return Ok(());
+        return Ok(None);
     }
     let password = apply::random::<{ objects::ENTROPY }>().and_then(|bytes| objects::password(&bytes));
     let Some(password) = password else {
         return Err(Failure::Silent("the system gave too few random bytes".to_owned()));
     };
     let secret = objects::user(cluster, &pass.scene.key.namespace, &name, &password);
-    apply::make_user(pass.context.client.clone(), &secret).await
+    apply::make_user(pass.context.client.clone(), &secret).await?;
+    Ok(Some(key))
 }
 
 /// Writes the ConfigMap of every namespace in which a datacenter is to run Medusa; says where that failed.
@@ -429,3 +432,7 @@ pub(super) fn runs_medusa(pass: &Pass<'_>, work: &Work) -> bool {
         || work.draft.diff.is_empty()
         || deployed_for(&work.datacenter, &pass.context.control_plane).as_ref() == Some(&pass.scene.key)
 }
+
+#[cfg(test)]
+#[path = "pass_tests.rs"]
+mod tests;

@@ -2,7 +2,7 @@
 //! restarting datacenter at a time, then schedules; last what nobody wants any more. A process that ends between any
 //! two of them finds the rest to do from the objects.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -26,7 +26,7 @@ use crate::{
         Reason, cassandra::CassandraDatacenter, clean, fleet::DeploymentState, labels,
         medusa::MedusaBackupSchedule, names,
     },
-    control_plane::{capabilities::Feature, fleet::Snapshot, view::ObjectKey},
+    control_plane::{capabilities::Feature, fleet::Snapshot, sources::SecretState, view::ObjectKey},
     runtime::clock,
 };
 
@@ -38,10 +38,21 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
     let paused = pass.scene.paused();
     let mut again = false;
     let mut problem = None;
-    if !paused && let Err(failure) = make_user(pass).await {
-        again = true;
-        problem = Some(failure);
+    let mut sources = Cow::Borrowed(pass.sources);
+    if !paused {
+        match make_user(pass).await {
+            // It is there, and its content is not read yet: nobody has to mend that.
+            Ok(Some(made)) => {
+                sources.to_mut().secrets.insert(made, SecretState::NotRead);
+            }
+            Ok(None) => {}
+            Err(failure) => {
+                again = true;
+                problem = Some(failure);
+            }
+        }
     }
+    let pass = &Pass { sources: &sources, settings: pass.settings.clone(), ..*pass };
     let mut looks: Vec<Look<'_>> = join_all(pass.scene.seats.iter().map(|seat| look(pass, seat))).await;
     let mut reports: BTreeMap<usize, DatacenterReport> = BTreeMap::new();
     if paused {

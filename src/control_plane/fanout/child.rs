@@ -1,7 +1,7 @@
 //! The MedusaBackupJob of one datacenter in a run: its name, its labels, its owner. Pure.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Resource as _, ResourceExt as _, core::ObjectMeta};
+use kube::{Resource as _, ResourceExt, core::ObjectMeta};
 
 use crate::{
     api::{
@@ -46,8 +46,38 @@ pub fn is_started(child: &MedusaBackupJob) -> bool {
     child.status.as_ref().is_some_and(|status| status.start_time.is_some())
 }
 
-/// The child for one datacenter: owned by the CassandraDatacenter beside it, never by an object of
-/// another cluster, which the garbage collector there would not find (upstream §8.K).
+/// Metadata of the child of `run` for one datacenter: owned by the CassandraDatacenter beside it, never by an object
+/// of another cluster, which the garbage collector there would not find (upstream §8.K).
+#[must_use]
+pub fn metadata(
+    run: &impl ResourceExt,
+    key: ObjectKey,
+    datacenter: &CassandraDatacenter,
+    control_plane: &str,
+) -> ObjectMeta {
+    let [cluster, name] = datacenter.datacenter_labels();
+    let own = [
+        (labels::JOB.to_owned(), names::label_value(&run.name_any())),
+        (labels::JOB_UID.to_owned(), run.uid().unwrap_or_default()),
+        (labels::CONTROL_PLANE.to_owned(), control_plane.to_owned()),
+    ];
+    ObjectMeta {
+        name: Some(key.name),
+        namespace: Some(key.namespace),
+        labels: Some([cluster, name].into_iter().chain(own).filter(|(_, v)| !v.is_empty()).collect()),
+        owner_references: Some(vec![OwnerReference {
+            api_version: CassandraDatacenter::api_version(&()).into_owned(),
+            kind: CassandraDatacenter::kind(&()).into_owned(),
+            name: datacenter.name_any(),
+            uid: datacenter.uid().unwrap_or_default(),
+            controller: None,
+            block_owner_deletion: None,
+        }]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The child for one datacenter.
 #[must_use]
 pub fn child(
     job: &FleetBackupJob,
@@ -55,27 +85,8 @@ pub fn child(
     datacenter: &CassandraDatacenter,
     control_plane: &str,
 ) -> MedusaBackupJob {
-    let [cluster, name] = datacenter.datacenter_labels();
-    let own = [
-        (labels::JOB.to_owned(), names::label_value(&job.name_any())),
-        (labels::JOB_UID.to_owned(), job.uid().unwrap_or_default()),
-        (labels::CONTROL_PLANE.to_owned(), control_plane.to_owned()),
-    ];
     MedusaBackupJob {
-        metadata: ObjectMeta {
-            name: Some(key.name),
-            namespace: Some(key.namespace),
-            labels: Some([cluster, name].into_iter().chain(own).filter(|(_, v)| !v.is_empty()).collect()),
-            owner_references: Some(vec![OwnerReference {
-                api_version: CassandraDatacenter::api_version(&()).into_owned(),
-                kind: CassandraDatacenter::kind(&()).into_owned(),
-                name: datacenter.name_any(),
-                uid: datacenter.uid().unwrap_or_default(),
-                controller: None,
-                block_owner_deletion: None,
-            }]),
-            ..ObjectMeta::default()
-        },
+        metadata: metadata(job, key, datacenter, control_plane),
         spec: MedusaBackupJobSpec {
             cassandra_datacenter: datacenter.name_any(),
             backup_type: job.spec.backup_type,

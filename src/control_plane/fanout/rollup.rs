@@ -61,13 +61,13 @@ pub fn advance(
 }
 
 /// An entry that is decided keeps when, and nothing it needed only on its way.
-pub(super) fn finish(entry: &mut DatacenterRun, now: Timestamp) {
+pub fn finish(entry: &mut DatacenterRun, now: Timestamp) {
     entry.finish_time.get_or_insert(Time(now));
     entry.created_time = None;
 }
 
 /// Puts an entry into a phase for a reason.
-pub(super) fn set(entry: &mut DatacenterRun, phase: Phase, reason: Reason, message: Option<String>) {
+pub fn set(entry: &mut DatacenterRun, phase: Phase, reason: Reason, message: Option<String>) {
     entry.phase = phase;
     entry.reason = Some(reason.as_str().to_owned());
     entry.message = message;

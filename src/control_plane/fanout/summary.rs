@@ -80,7 +80,9 @@ fn restore_points(job: &FleetBackupJob, entries: &[DatacenterRun]) -> Vec<String
     points
 }
 
-fn count(entries: &[DatacenterRun]) -> DatacenterCounts {
+/// Datacenters by state.
+#[must_use]
+pub fn count<'a>(entries: impl IntoIterator<Item = &'a DatacenterRun>) -> DatacenterCounts {
     let mut counts = DatacenterCounts::default();
     for entry in entries {
         counts.total += 1;

@@ -17,11 +17,6 @@ use crate::{
     data_plane::{objects, problem::Problem},
 };
 
-/// What its name adds to the purge's.
-const SUFFIX: &str = "-sync";
-/// Longest part of its name that comes from the purge: with [`SUFFIX`] it fits into an object's name.
-const MAX_PURGE: usize = 248;
-
 /// What came of an attempt.
 #[derive(Debug, PartialEq)]
 pub enum FollowUp {
@@ -108,7 +103,7 @@ fn wanted(task: &MedusaTask, dc: &CassandraDatacenter) -> MedusaTask {
     let uid = task.metadata.uid.clone().unwrap_or_default();
     MedusaTask {
         metadata: ObjectMeta {
-            name: Some(format!("{}{SUFFIX}", names::shorten(purge, MAX_PURGE))),
+            name: Some(names::sync_after(purge)),
             namespace: task.metadata.namespace.clone(),
             labels: task.metadata.labels.clone(),
             annotations: Some(BTreeMap::from([(labels::FOLLOWS.to_owned(), uid)])),

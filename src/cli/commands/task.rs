@@ -1,0 +1,154 @@
+//! `sync` and `purge`: start a FleetTask, and stay with it for as long as asked.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::{
+    ResourceExt as _,
+    api::{DeleteParams, ObjectMeta, Preconditions},
+};
+
+use super::{
+    run,
+    wait::{self, Progress},
+};
+use crate::{
+    api::fleet::{FleetOperation, FleetTask, FleetTaskSpec},
+    cli::{
+        args::{Task, TaskChoice},
+        failure::Outcome,
+        home::Home,
+        output::Printer,
+        rollout::seconds,
+        views::{self, task as view},
+    },
+    runtime::clock,
+};
+
+/// Seconds after which a controller deletes a rehearsal nobody deleted.
+const REHEARSAL_TTL: i32 = 60;
+/// How long a rehearsal may take when nothing else is said.
+const REHEARSAL: Duration = Duration::from_mins(1);
+
+/// Creates the task and, when asked to, waits for its verdict.
+///
+/// # Errors
+/// When it cannot be created, or its verdict is not `Succeeded`.
+pub async fn run(printer: Printer, home: &Home, operation: FleetOperation, args: &Task) -> Outcome {
+    let mut task = task(operation, args, &home.namespace, clock::now())?;
+    if args.dry_run {
+        task.spec.dry_run = Some(true);
+        task.spec.ttl_seconds_after_finished = Some(REHEARSAL_TTL);
+        return rehearse(printer, home, &task, args.timeout.unwrap_or(REHEARSAL)).await;
+    }
+    let created = run::create(printer, home, &task, false).await?;
+    let name = task.name_any();
+    printer.say(&format!("fleettask/{name} created: {}", describe(&task)))?;
+    if !(args.wait || args.watch || args.timeout.is_some()) {
+        if printer.format().is_for_programs() {
+            return printer.value(&created);
+        }
+        let look = printer.command(&format!("describe task/{name}"));
+        printer.note(&format!("{look} shows how far it is"));
+        return Ok(());
+    }
+    let mut progress = if args.watch { Progress::live(printer) } else { Progress::silent(printer) };
+    let ended = wait::until_over::<FleetTask>(home, &name, args.timeout, &mut progress).await?;
+    progress.finish();
+    run::verdict(printer, &name, ended)
+}
+
+/// Says what a sync or purge would do, without starting it.
+///
+/// # Errors
+/// When the controller does not say.
+pub async fn plan(printer: Printer, home: &Home, operation: FleetOperation, choice: TaskChoice) -> Outcome {
+    let args = Task { name: None, choice, wait: false, watch: false, timeout: None, dry_run: true };
+    run(printer, home, operation, &args).await
+}
+
+/// The object that asks for the task.
+fn task(operation: FleetOperation, args: &Task, namespace: &str, now: Timestamp) -> Outcome<FleetTask> {
+    let name = run::name(args.name.as_ref(), operation.as_str(), now)?;
+    Ok(FleetTask {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: Some(namespace.to_owned()),
+            ..ObjectMeta::default()
+        },
+        spec: FleetTaskSpec {
+            operation,
+            selector: run::selector(&args.choice.selection),
+            rollout: args.choice.rollout.rollout(),
+            unreachable_policy: args.choice.unreachable_policy.into(),
+            ttl_seconds_after_finished: args.choice.ttl.map(seconds),
+            ..FleetTaskSpec::default()
+        },
+        status: None,
+    })
+}
+
+fn describe(task: &FleetTask) -> String {
+    let what = if task.spec.selector.is_some() { "the selected datacenters" } else { "the whole fleet" };
+    format!("{} of {what}", task.spec.operation.as_str())
+}
+
+/// Has the controller say what it would do and what it would refuse: it alone sees the data planes. The object that
+/// asks is deleted again.
+async fn rehearse(printer: Printer, home: &Home, task: &FleetTask, timeout: Duration) -> Outcome {
+    let created = run::create(printer, home, task, false).await?;
+    let name = created.name_any();
+    let ended =
+        wait::until_over::<FleetTask>(home, &name, Some(timeout), &mut Progress::silent(printer)).await;
+    let params = DeleteParams {
+        preconditions: Some(Preconditions { uid: created.uid(), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    // Should this fail, its time to live ends it.
+    let _ = home.api::<FleetTask>().delete(&name, &params).await;
+    let over = run::over(printer, &name, ended?)?;
+    if printer.format().is_for_programs() {
+        return printer.value(&over);
+    }
+    let status = over.status.unwrap_or_default();
+    if status.datacenters.is_empty() {
+        printer.note(&views::message(&status.conditions, "Complete"));
+        return Ok(());
+    }
+    printer.text(&view::plan(&status.datacenters, task.spec.operation.as_str()).render(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{
+        args::{Cli, Verb},
+        views::fixtures::now,
+    };
+
+    fn asked(words: &str) -> FleetTask {
+        let words = std::iter::once("medusa-fleet").chain(words.split(' '));
+        let verb = Cli::try_parse_from(words).unwrap().verb;
+        let operation =
+            if matches!(verb, Verb::Sync(_)) { FleetOperation::Sync } else { FleetOperation::Purge };
+        let (Verb::Sync(args) | Verb::Purge(args)) = verb else { panic!("{verb:?}") };
+        task(operation, &args, "medusa-fleet", now()).unwrap()
+    }
+
+    #[test]
+    fn without_a_name_the_verb_and_the_time_name_the_task() {
+        let task = asked("sync");
+        assert_eq!(task.name_any(), "sync-20261102120000");
+        assert_eq!(task.spec, FleetTaskSpec::default());
+        assert_eq!(describe(&task), "sync of the whole fleet");
+    }
+
+    #[test]
+    fn what_is_typed_is_what_is_asked_for() {
+        let task = asked("purge weekly --cluster shop --data-plane eu-1 --unreachable-policy skip");
+        insta::assert_yaml_snapshot!(task);
+        assert_eq!(describe(&task), "purge of the selected datacenters");
+    }
+}

@@ -1,0 +1,131 @@
+//! A sync or purge over the fleet: how it stands, and what a dry run found out.
+
+use std::fmt::Write as _;
+
+use super::run;
+use crate::{
+    api::{
+        Conditions as _,
+        fleet::{DatacenterTask, FleetTaskStatus, Phase, Purged},
+        size,
+    },
+    cli::output::{Table, one_line},
+};
+
+/// How the task stands, in one line.
+#[must_use]
+pub fn summary(status: &FleetTaskStatus) -> String {
+    let phase = status.phase.unwrap_or_default();
+    let counts = status.counts.unwrap_or_default();
+    let mut line = format!("{}: {}/{} datacenters", phase.as_str(), counts.succeeded, counts.total);
+    for (n, word) in [(counts.failed, "failed"), (counts.skipped, "skipped")] {
+        if n > 0 {
+            let _ = write!(line, ", {n} {word}");
+        }
+    }
+    if let Some(purged) = status.purged {
+        let _ = write!(line, ", {}", figures(purged));
+    }
+    let complete = status.conditions.of_type("Complete").filter(|c| c.status == "False");
+    match complete.filter(|c| phase.is_final() && !c.message.is_empty()) {
+        Some(condition) => format!("{line} ({})", one_line(&condition.message)),
+        None => line,
+    }
+}
+
+/// What was purged, for people.
+#[must_use]
+pub fn figures(purged: Purged) -> String {
+    let Purged { backups, objects, bytes, objects_within_grace } = purged;
+    let freed = size::humanize(bytes);
+    let grace = if objects_within_grace > 0 {
+        format!(", {objects_within_grace} objects kept for now")
+    } else {
+        String::new()
+    };
+    format!("{backups} node backups and {objects} objects purged, {freed} freed{grace}")
+}
+
+/// One row per datacenter: how far it is, and what it came to.
+#[must_use]
+pub fn table(entries: &[DatacenterTask]) -> Table {
+    let mut table = Table::new(&["DATACENTER", "CLUSTER", "STATE", "PURGED", "KEEPS", "TASK"]);
+    for DatacenterTask { run: entry, purged, keeps, .. } in entries {
+        table.row([
+            run::title(entry),
+            entry.cluster.clone(),
+            run::line(entry),
+            purged.map_or_else(String::new, figures),
+            keeps.clone().unwrap_or_default(),
+            entry.job.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+/// One row per datacenter: what would be done there, or why not.
+#[must_use]
+pub fn plan(entries: &[DatacenterTask], verb: &str) -> Table {
+    let mut table = Table::new(&["DATACENTER", "CLUSTER", "WOULD", "KEEPS", "WHY"]);
+    for DatacenterTask { run: entry, keeps, .. } in entries {
+        let planned = entry.reason.as_deref() == Some("DryRun");
+        let would = match entry.phase {
+            Phase::Pending | Phase::Running if planned => verb.to_owned(),
+            Phase::Pending | Phase::Running => "wait".to_owned(),
+            Phase::Failed => "refuse".to_owned(),
+            Phase::Skipped | Phase::Cancelled | Phase::Succeeded | Phase::PartiallyFailed => {
+                "skip".to_owned()
+            }
+        };
+        let why = [entry.reason.as_deref(), entry.message.as_deref()].into_iter().flatten();
+        let why = if planned { String::new() } else { one_line(&why.collect::<Vec<_>>().join(": ")) };
+        let keeps = keeps.clone().unwrap_or_default();
+        table.row([run::title(entry), entry.cluster.clone(), would, keeps, why]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status() -> FleetTaskStatus {
+        serde_json::from_value(json!({
+            "phase": "PartiallyFailed", "done": "2/2",
+            "counts": {"total": 2, "pending": 0, "running": 0, "succeeded": 1, "failed": 1, "skipped": 0},
+            "purged": {"backups": 3, "objects": 814, "bytes": 10_770_961, "objectsWithinGrace": 5},
+            "datacenters": [
+                {"dataPlane": "eu-1", "namespace": "shop", "datacenter": "dc1", "cluster": "shop", "phase": "Succeeded",
+                 "job": "weekly-dc1-0b1c2d3e", "keeps": "nightly-0b1c2d3e.shop", "nodes": {"total": 3, "finished": 3},
+                 "purged": {"backups": 3, "objects": 814, "bytes": 10_770_961, "objectsWithinGrace": 5}},
+                {"dataPlane": "us-1", "namespace": "pay", "datacenter": "dc9", "cluster": "payments", "phase": "Failed",
+                 "reason": "WouldRemoveLastRestorePoint", "message": "no complete restore point:\nback it up first"},
+            ],
+            "conditions": [{"type": "Complete", "status": "False", "reason": "PartiallyFailed",
+                "message": "1 of 2 datacenters purged", "lastTransitionTime": "2026-11-02T11:59:00Z"}],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_last_line_sums_up_and_the_table_says_what_stays_and_why_not() {
+        let mut text = format!("{}\n", summary(&status()));
+        text += &table(&status().datacenters).render(0);
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_plan_says_what_would_be_refused_and_why() {
+        let mut entries = status().datacenters;
+        let first = &mut entries[0];
+        first.run.phase = Phase::Pending;
+        first.run.reason = Some("DryRun".to_owned());
+        let mut waits = entries[1].clone();
+        waits.run.phase = Phase::Pending;
+        waits.run.reason = Some("BackupRunning".to_owned());
+        entries.push(waits);
+        insta::assert_snapshot!(plan(&entries, "purge").render(0));
+    }
+}

@@ -1,0 +1,173 @@
+//! What an API server says of a datacenter that its watch has not delivered counts.
+
+use http::{Method, Request, Response};
+use kube::{Client, client::Body};
+use rstest::rstest;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    api::fleet::Limits,
+    control_plane::{
+        deployment::{image::Image, observe::observe, report::Reports, write},
+        fleet::{Fleet, Snapshot},
+        sources::{Sources, Standing},
+        view::View,
+    },
+    runtime::events::Events,
+};
+
+/// A client of an API server that has no Secrets, and answers every other request with `code` and `body`.
+fn answering(code: u16, body: Value) -> Client {
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let is_secret = request.uri().path().contains("/secrets") && request.method() == Method::GET;
+        let (code, body) = if is_secret { (404, absent()) } else { (code, body.clone()) };
+        let body = Body::from(body.to_string().into_bytes());
+        async move { Response::builder().status(code).body(body) }
+    });
+    Client::new(service, "default")
+}
+
+/// A data plane whose watches have caught up and delivered no datacenter.
+fn plane(name: &str, client: Client) -> Snapshot {
+    let mut view = View::unknown();
+    view.set_synced();
+    Snapshot {
+        name: name.to_owned(),
+        labels: BTreeMap::new(),
+        usable: Usable::Ready,
+        unregistering: false,
+        credential_expires_at: None,
+        max_concurrent_backups: None,
+        remote: Some(Arc::new(Remote::new(client, &Limits::default()))),
+        view: Arc::new(view),
+        listing: Arc::default(),
+    }
+}
+
+fn sources() -> SourceObjects {
+    let cluster: K8ssandraCluster = serde_json::from_value(json!({
+        "apiVersion": "k8ssandra.io/v1alpha1", "kind": "K8ssandraCluster",
+        "metadata": {"name": "shop", "namespace": "fleet"},
+        "spec": {
+            "cassandra": {"datacenters": [
+                {"metadata": {"name": "dc1", "namespace": "cass"}, "k8sContext": "dp-1", "size": 3},
+                {"metadata": {"name": "dc2", "namespace": "cass"}, "k8sContext": "dp-2", "size": 3},
+            ]},
+            "medusa": {"storageProperties": {
+                "storageProvider": "s3", "bucketName": "backups", "prefix": "shop", "storageSecretRef": {"name": "key"},
+            }},
+        },
+    }))
+    .unwrap();
+    let mut sources = SourceObjects::default();
+    sources.clusters.items.insert(ObjectKey::of(&cluster), Arc::new(cluster));
+    sources.clusters.standing = Standing::Listed;
+    sources.configurations.standing = Standing::Listed;
+    sources
+}
+
+fn absent() -> Value {
+    json!({"kind": "Status", "status": "Failure", "message": "not found", "reason": "NotFound", "code": 404})
+}
+
+fn context(client: Client) -> DeploymentContext {
+    let fleet = Arc::new(Fleet::default());
+    DeploymentContext {
+        client: client.clone(),
+        fleet: fleet.clone(),
+        sources: Sources::new(client.clone(), fleet),
+        control_plane: "cp".to_owned(),
+        image: Image::default(),
+        events: Events::new(client, "test"),
+        reports: tokio::sync::watch::channel(Reports::default()).0,
+    }
+}
+
+/// A datacenter whose pods restart.
+fn restarting() -> Value {
+    json!({
+        "apiVersion": "cassandra.datastax.com/v1beta1", "kind": "CassandraDatacenter",
+        "metadata": {"name": "dc1", "namespace": "cass", "uid": "u", "generation": 2},
+        "spec": {"clusterName": "shop", "size": 3},
+        "status": {
+            "conditions": [{"type": "Ready", "status": "True"}], "cassandraOperatorProgress": "Ready",
+            "observedGeneration": 1,
+        },
+    })
+}
+
+#[rstest]
+#[case::there_and_restarting(200, restarting(), DeploymentState::Waiting, Some(Reason::DatacenterNotReady))]
+#[case::not_there(404, absent(), DeploymentState::NotFound, None)]
+#[case::silent(
+    503,
+    json!({"kind": "Status", "status": "Failure", "message": "later", "reason": "ServiceUnavailable", "code": 503}),
+    DeploymentState::Unknown,
+    Some(Reason::DataPlaneUnreachable)
+)]
+#[tokio::test]
+async fn a_datacenter_its_watch_has_not_delivered_is_asked_for_before_another_restarts(
+    #[case] code: u16,
+    #[case] body: Value,
+    #[case] state: DeploymentState,
+    #[case] holds: Option<Reason>,
+) {
+    let (context, sources) = (context(answering(404, absent())), sources());
+    let planes = [plane("dp-1", answering(code, body)), plane("dp-2", answering(404, absent()))];
+    let scene = observe(&ObjectKey::new("fleet", "shop"), &sources, &planes, "cp");
+    let settings = settings(&scene);
+    let pass = Pass { context: &context, scene: &scene, sources: &sources, collision: None, settings };
+    let looks = join_all(scene.seats.iter().map(|seat| look(&pass, seat))).await;
+    let first = looks.first().unwrap();
+    assert_eq!(first.work.as_ref().err().unwrap().state, state);
+    for rests in [looks.iter().map(|look| look.rest.clone()).collect(), rests_now(&looks, 1).await] {
+        let neighbours = looks.iter().zip(&rests).map(|(look, rest)| rollout::Neighbour {
+            name: &look.seat.place.object.name,
+            rest,
+            waits: look.waits(),
+        });
+        let hold = rollout::hold(1, neighbours);
+        assert_eq!(hold.map(|why| why.reason), holds, "{rests:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_made_in_this_pass_is_waited_for_and_not_called_missing() {
+    let made = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shop-medusa", "namespace": "fleet"}});
+    let (context, mut sources) = (context(answering(201, made)), sources());
+    for (name, state) in [
+        (
+            "key",
+            SecretState::Read {
+                uid: "u".to_owned(),
+                hash: "h".to_owned(),
+                keys: ["credentials".to_owned()].into(),
+            },
+        ),
+        ("shop-medusa", SecretState::Absent),
+    ] {
+        sources.secrets.insert(ObjectKey::new("fleet", name), state);
+    }
+    let mut first = plane("dp-1", answering(200, restarting()));
+    let datacenter: CassandraDatacenter = serde_json::from_value(restarting()).unwrap();
+    let copy = crate::control_plane::view::CopyRecord {
+        source_uid: "u".to_owned(),
+        declared_hash: "h".to_owned(),
+        content_hash: "h".to_owned(),
+        ..Default::default()
+    };
+    let view = Arc::make_mut(&mut first.view);
+    view.datacenters.items.insert(ObjectKey::of(&datacenter), Arc::new(datacenter));
+    view.secrets.items.insert(ObjectKey::new("cass", "key"), Arc::new(copy));
+    let scene = observe(&ObjectKey::new("fleet", "shop"), &sources, &[first], "cp");
+    let settings = settings(&scene);
+    let pass = Pass { context: &context, scene: &scene, sources: &sources, collision: None, settings };
+    let passed = write::run(&pass).await;
+    let found = passed.report.datacenters.first().unwrap();
+    assert_eq!(
+        (found.state, found.why.as_ref().unwrap().reason),
+        (DeploymentState::Waiting, Reason::Connecting)
+    );
+    assert!(passed.again);
+}

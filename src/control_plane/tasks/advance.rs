@@ -1,0 +1,286 @@
+//! What the data planes show of each datacenter's part. Pure: the order in which news arrive does not matter.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Resource as _;
+
+use super::{
+    Outcome, Scene,
+    child::{child_key, is_of, sync_key},
+    judge::{self, Evidence, judge, purged},
+};
+use crate::{
+    api::{
+        Reason,
+        fleet::{DatacenterRun, DatacenterTask, FleetOperation, Phase, Purged, UnreachablePolicy, limit},
+        medusa::MedusaTask,
+    },
+    control_plane::{
+        capabilities::Feature,
+        fanout::{child::place, judge::Verdict, rollout::may_retry, rollup::set, select::is_placeholder},
+        fleet::{Snapshot, Usable},
+        view::ObjectKey,
+    },
+};
+
+/// Advances one entry. `outcome` is what became of a write for a child, `finished_since` since when a child has been
+/// seen finished.
+pub(super) fn advance<'o>(
+    scene: &Scene<'_>,
+    entry: &mut DatacenterTask,
+    outcome: &impl Fn(&str, &ObjectKey) -> Option<&'o Outcome>,
+    finished_since: &impl Fn(&str, &ObjectKey) -> Option<Timestamp>,
+) {
+    let Some(plane) = scene.planes.get(entry.run.data_plane.as_str()) else {
+        let message = "its data plane was unregistered during the task".to_owned();
+        set(&mut entry.run, Phase::Failed, Reason::UnknownDataPlane, Some(message));
+        return;
+    };
+    let name = &plane.name;
+    match &plane.usable {
+        Usable::Ready => {}
+        Usable::Connecting => return,
+        Usable::Unreachable { since, why } => {
+            let since = since.map(|s| format!(" since {s:.0}")).unwrap_or_default();
+            let message = format!("data plane `{name}` does not answer{since}: {why}");
+            wait(scene, &mut entry.run, Reason::DataPlaneUnreachable, message);
+            return;
+        }
+        Usable::NotReady { reason, why } => {
+            let message = format!("data plane `{name}` is not ready ({reason}): {why}");
+            wait(scene, &mut entry.run, Reason::DataPlaneNotReady, message);
+            return;
+        }
+    }
+    if is_placeholder(&entry.run) {
+        set(&mut entry.run, Phase::Pending, Reason::Pending, None);
+        return;
+    }
+    if let Err(lack) = plane.view.capabilities.allow(Feature::Tasks) {
+        // What is not permitted cannot be seen either: a child that was made is not gone.
+        let fails = entry.run.attempts() == 0 && lack.reason != Reason::Connecting;
+        let phase = if fails { Phase::Failed } else { entry.run.phase };
+        set(&mut entry.run, phase, lack.reason, Some(lack.message));
+        return;
+    }
+    if entry.run.phase == Phase::Pending {
+        begin(scene, plane, entry, outcome);
+    }
+    if entry.run.phase == Phase::Running {
+        go_on(scene, plane, entry, outcome, finished_since);
+    }
+}
+
+/// An entry that waits for its first or next child.
+fn begin<'o>(
+    scene: &Scene<'_>,
+    plane: &Snapshot,
+    entry: &mut DatacenterTask,
+    outcome: &impl Fn(&str, &ObjectKey) -> Option<&'o Outcome>,
+) {
+    let attempt = entry.run.attempts() + 1;
+    let key = child_key(scene.task, &entry.run, attempt);
+    let outcome = outcome(&plane.name, &key);
+    let seen = plane.view.tasks.items.get(&key);
+    // Made before a crash it is adopted.
+    if seen.is_some_and(|child| is_of(child, scene.task)) || matches!(outcome, Some(Outcome::There(_))) {
+        if let Some(Outcome::There(keeps)) = outcome {
+            entry.keeps.clone_from(keeps);
+        }
+        let run = &mut entry.run;
+        run.job = Some(key.name);
+        run.attempts = i64::try_from(attempt).unwrap_or(i64::MAX);
+        run.created_time = Some(Time(scene.now));
+        run.start_time = None;
+        run.finish_time = None;
+        set(run, Phase::Running, Reason::JobCreated, None);
+        return;
+    }
+    if seen.is_some() || outcome == Some(&Outcome::Conflict) {
+        conflict(&mut entry.run, &key);
+        return;
+    }
+    match outcome {
+        Some(Outcome::Shut(reason, message)) => {
+            set(&mut entry.run, Phase::Failed, *reason, Some(message.clone()));
+        }
+        Some(Outcome::NotNow(Reason::RestorePointsUnknown, message)) => {
+            wait(scene, &mut entry.run, Reason::RestorePointsUnknown, message.clone());
+        }
+        Some(Outcome::NotNow(reason, message)) => {
+            set(&mut entry.run, Phase::Pending, *reason, Some(message.clone()));
+        }
+        Some(Outcome::Would(keeps)) => {
+            entry.keeps.clone_from(keeps);
+            let message = format!("would {} it as {key}", scene.task.spec.operation.as_str());
+            set(&mut entry.run, Phase::Pending, Reason::DryRun, Some(message));
+        }
+        _ if !plane.view.datacenters.items.contains_key(&place(&entry.run)) => {
+            let message = format!("CassandraDatacenter {} does not exist any more", place(&entry.run));
+            set(&mut entry.run, Phase::Failed, Reason::DatacenterNotFound, Some(message));
+        }
+        _ if attempt == 1 => set(&mut entry.run, Phase::Pending, Reason::Pending, None),
+        _ => {}
+    }
+}
+
+/// An entry whose child was made.
+fn go_on<'o>(
+    scene: &Scene<'_>,
+    plane: &Snapshot,
+    entry: &mut DatacenterTask,
+    outcome: &impl Fn(&str, &ObjectKey) -> Option<&'o Outcome>,
+    finished_since: &impl Fn(&str, &ObjectKey) -> Option<Timestamp>,
+) {
+    let key = child_key(scene.task, &entry.run, entry.run.attempts());
+    let outcome_of = |key: &ObjectKey| outcome(&plane.name, key);
+    if outcome_of(&key) == Some(&Outcome::Withdrawn) {
+        withdrawn(scene, &mut entry.run);
+        return;
+    }
+    let own = |key: &ObjectKey| plane.view.tasks.items.get(key).map(AsRef::as_ref);
+    let Some(child) = own(&key) else {
+        if missed_at(scene, &entry.run).is_none_or(|at| scene.now >= at) {
+            let message = format!("MedusaTask {key} was deleted before it was judged");
+            set(&mut entry.run, Phase::Failed, Reason::JobDeleted, Some(message));
+        }
+        return;
+    };
+    let follow_up = sync_key(&key);
+    let datacenter = plane.view.datacenters.items.get(&place(&entry.run)).map(AsRef::as_ref);
+    let evidence = Evidence {
+        child,
+        sync: own(&follow_up).filter(|sync| is_of(sync, scene.task)),
+        datacenter,
+        finished_since: finished_since(&plane.name, &key),
+    };
+    entry.purged = figures(scene, plane, &entry.run).or(entry.purged);
+    entry.sync = evidence.sync.map(|_| follow_up.name.clone()).or(entry.sync.take());
+    entry.run.nodes = Some(judge::nodes(child, datacenter));
+    if let Some(status) = &child.status {
+        entry.run.start_time.clone_from(&status.start_time);
+    }
+    let mut verdict = judge(&evidence, scene.now);
+    if evidence.sync.is_none() && matches!(verdict, Verdict::Running { reason: Reason::AwaitingSync, .. }) {
+        verdict = match outcome_of(&follow_up) {
+            Some(Outcome::Conflict) => Verdict::Failed {
+                reason: Reason::NameConflict,
+                message: format!(
+                    "the purge is done, but MedusaTask {follow_up} exists and was not made by this task; make a sync \
+                     with another name, so that purged MedusaBackups go"
+                ),
+            },
+            Some(Outcome::NotNow(reason, message)) => {
+                Verdict::Running { reason: *reason, message: Some(message.clone()) }
+            }
+            _ => verdict,
+        };
+    }
+    match verdict {
+        Verdict::Running { reason, message } => {
+            set(&mut entry.run, Phase::Running, reason, message);
+            if times_out_at(scene, &entry.run).is_some_and(|end| scene.now >= end) {
+                let message =
+                    "it took longer than `spec.rollout.datacenterTimeoutSeconds`; it may still be going on";
+                set(&mut entry.run, Phase::Failed, Reason::DeadlineExceeded, Some(message.to_owned()));
+            }
+        }
+        Verdict::Succeeded => {
+            set(&mut entry.run, Phase::Succeeded, Reason::Succeeded, None);
+            let last = evidence.sync.unwrap_or(child);
+            entry.run.finish_time = last.status.as_ref().and_then(|status| status.finish_time.clone());
+        }
+        Verdict::Failed { reason, message } => failed(scene, &mut entry.run, reason, message),
+    }
+}
+
+/// The figures of all attempts whose MedusaTasks are there: a purge that failed has removed something all the same.
+fn figures(scene: &Scene<'_>, plane: &Snapshot, run: &DatacenterRun) -> Option<Purged> {
+    let children = (1..=run.attempts()).filter_map(|attempt| {
+        let child: &MedusaTask = plane.view.tasks.items.get(&child_key(scene.task, run, attempt))?;
+        purged(child)
+    });
+    children.reduce(Purged::plus)
+}
+
+/// A child failed: another attempt follows, or the datacenter failed.
+fn failed(scene: &Scene<'_>, run: &mut DatacenterRun, reason: Reason, message: String) {
+    let attempts = run.attempts();
+    if may_retry(&scene.rollout(), attempts) && !scene.task.spec.is_cancelled() {
+        run.finish_time = Some(Time(scene.now));
+        set(run, Phase::Pending, reason, Some(format!("attempt {attempts} failed: {message}")));
+    } else {
+        set(run, Phase::Failed, reason, Some(message));
+    }
+}
+
+fn withdrawn(scene: &Scene<'_>, run: &mut DatacenterRun) {
+    if scene.task.spec.is_cancelled() {
+        let message = "cancelled before its data plane began with it".to_owned();
+        set(run, Phase::Cancelled, Reason::Cancelled, Some(message));
+        return;
+    }
+    let message = format!(
+        "its data plane did not begin within {} min; the check that a restore point stays would not hold any longer",
+        START_WITHIN.as_mins()
+    );
+    failed(scene, run, Reason::NotStarted, message);
+}
+
+fn conflict(run: &mut DatacenterRun, key: &ObjectKey) {
+    let message = format!("MedusaTask {key} exists and was not made by this task; it is left alone");
+    set(run, Phase::Failed, Reason::NameConflict, Some(message));
+}
+
+/// What was started goes on without us and is awaited whatever the policy: silence is no failure. What was not
+/// started follows the policy.
+fn wait(scene: &Scene<'_>, run: &mut DatacenterRun, reason: Reason, message: String) {
+    let phase = match (run.phase, scene.task.spec.unreachable_policy) {
+        (Phase::Pending, UnreachablePolicy::Skip) if run.attempts() == 0 => Phase::Skipped,
+        (Phase::Pending, UnreachablePolicy::Fail) if run.attempts() == 0 => Phase::Failed,
+        (phase, _) => phase,
+    };
+    set(run, phase, reason, Some(message));
+}
+
+/// How long a purge's child may wait for its data plane to begin: what was known of restore points when it was made
+/// must still hold.
+pub(super) const START_WITHIN: SignedDuration = SignedDuration::from_hours(1);
+
+/// How long a child may be missing from a listing before it counts as deleted: one that was just made can be left
+/// out by a listing that began before.
+const MISSING_GRACE: SignedDuration = SignedDuration::from_secs(5);
+
+/// When the child of an entry counts as deleted, should it not be there.
+#[must_use]
+pub(super) fn missed_at(scene: &Scene<'_>, run: &DatacenterRun) -> Option<Timestamp> {
+    let plane = scene.planes.get(run.data_plane.as_str()).filter(|_| run.phase == Phase::Running)?;
+    let key = child_key(scene.task, run, run.attempts());
+    let made = run.created_time.as_ref().filter(|_| !plane.view.tasks.items.contains_key(&key))?;
+    made.0.checked_add(MISSING_GRACE).ok()
+}
+
+/// When a child that nobody has begun with is taken back.
+#[must_use]
+pub(super) fn withdrawn_at(scene: &Scene<'_>, run: &DatacenterRun) -> Option<Timestamp> {
+    let purge = scene.task.spec.operation == FleetOperation::Purge;
+    let waits = run.phase == Phase::Running && run.start_time.is_none() && purge;
+    run.created_time.as_ref().filter(|_| waits)?.0.checked_add(START_WITHIN).ok()
+}
+
+/// When an attempt has taken too long.
+#[must_use]
+pub(super) fn times_out_at(scene: &Scene<'_>, run: &DatacenterRun) -> Option<Timestamp> {
+    let seconds = i64::try_from(limit(scene.rollout().datacenter_timeout_seconds)?).ok()?;
+    let made = run.created_time.as_ref().filter(|_| run.phase == Phase::Running)?;
+    made.0.checked_add(SignedDuration::from_secs(seconds)).ok()
+}
+
+/// Whether a child of an entry is to be taken back now: nobody has begun with it, and it is too late or cancelled.
+#[must_use]
+pub(super) fn is_to_withdraw(scene: &Scene<'_>, run: &DatacenterRun, child: &MedusaTask) -> bool {
+    let status = child.status.as_ref();
+    let untouched = status.is_none_or(|s| s.start_time.is_none() && s.finish_time.is_none());
+    let late = withdrawn_at(scene, run).is_some_and(|at| scene.now >= at);
+    untouched && child.meta().uid.is_some() && (late || scene.task.spec.is_cancelled())
+}

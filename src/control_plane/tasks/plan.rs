@@ -1,0 +1,207 @@
+//! What is to be done now: children to make, syncs to make after purges, children to take back. Pure.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+
+use super::{
+    Scene,
+    advance::is_to_withdraw,
+    child::{child_key, is_of, sync_key},
+    judge::{Evidence, lacks_sync},
+};
+use crate::{
+    api::{
+        Reason,
+        fleet::{DatacenterRun, DatacenterTask, Phase},
+    },
+    control_plane::{
+        fanout::{
+            child::place,
+            load::Buckets,
+            rollout::{Load, Turn, Waiting, retry_pause, stagger, turns},
+            rollup::set,
+            select::is_placeholder,
+        },
+        fleet::{Snapshot, Usable},
+        inventory::grouping::cluster_of,
+        view::ObjectKey,
+    },
+};
+
+/// One thing to do for one datacenter.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Action {
+    /// The datacenter's entry.
+    pub run: DatacenterRun,
+    /// The MedusaTask it is about.
+    pub key: ObjectKey,
+    /// What to do.
+    pub work: Work,
+}
+
+/// What to do about a MedusaTask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Make the child, when it may be.
+    Start,
+    /// Make the sync after a purge.
+    FollowUp,
+    /// Delete exactly this version of it.
+    Withdraw { uid: String, resource_version: String },
+}
+
+/// What is to be done, and when to look again for what waits for its time.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Plan {
+    pub actions: Vec<Action>,
+    pub wake: Option<Timestamp>,
+}
+
+/// A child that is being made or checked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct UnderWay {
+    /// Uid of its task.
+    pub task_uid: Option<String>,
+    /// The data plane.
+    pub data_plane: String,
+    /// The bucket.
+    pub bucket: String,
+}
+
+/// Counts what is at work, over all tasks of the fleet.
+#[must_use]
+pub(super) fn load(
+    scene: &Scene<'_>,
+    entries: &[DatacenterTask],
+    buckets: &Buckets,
+    under_way: &[UnderWay],
+) -> Load {
+    let mut load = Load::default();
+    for run in entries.iter().map(|e| &e.run).filter(|run| run.phase == Phase::Running) {
+        load.add(true, &run.data_plane, &buckets.of(run));
+    }
+    for start in under_way {
+        load.add(start.task_uid == scene.task.metadata.uid, &start.data_plane, &start.bucket);
+    }
+    for (name, plane) in &scene.planes {
+        for (key, child) in &plane.view.tasks.items {
+            let done = child.status.as_ref().is_some_and(|s| s.finish_time.is_some());
+            if !done && !is_of(child, scene.task) {
+                let place = ObjectKey::new(&key.namespace, &child.spec.cassandra_datacenter);
+                let cluster = plane.view.datacenters.items.get(&place).map(|dc| cluster_of(plane, dc).name);
+                load.add(false, name, &buckets.of_cluster(&cluster.unwrap_or_default()));
+            }
+        }
+    }
+    load
+}
+
+/// Plans the children whose turn has come, and says in the entries why the others wait. `is_busy` says whether work
+/// on a child is under way or pauses.
+pub(super) fn starts(
+    scene: &Scene<'_>,
+    entries: &mut [DatacenterTask],
+    buckets: &Buckets,
+    load: &mut Load,
+    is_busy: impl Fn(&str, &ObjectKey) -> bool,
+) -> Plan {
+    let mut plan = Plan::default();
+    let candidates: Vec<(usize, ObjectKey, String, Timestamp)> = entries
+        .iter()
+        .enumerate()
+        .filter_map(|(number, entry)| {
+            let run = &entry.run;
+            let key = startable(scene, run)?;
+            let idle = !is_busy(&run.data_plane, &key);
+            idle.then(|| (number, key, buckets.of(run), not_before(scene, run)))
+        })
+        .collect();
+    let waiting: Vec<Waiting<'_>> = candidates
+        .iter()
+        .filter_map(|(number, _, bucket, at)| {
+            let data_plane = &entries.get(*number)?.run.data_plane;
+            Some(Waiting { data_plane, bucket, not_before: *at })
+        })
+        .collect();
+    let turns = turns(&scene.rollout(), &BTreeMap::new(), load, &waiting, scene.now);
+    for ((number, key, _, _), turn) in candidates.into_iter().zip(turns) {
+        let Some(run) = entries.get_mut(number).map(|entry| &mut entry.run) else { continue };
+        let mut wait = |message: String| {
+            if run.attempts() == 0 {
+                set(run, Phase::Pending, Reason::AwaitingTurn, Some(message));
+            }
+        };
+        match turn {
+            Turn::Now => plan.actions.push(Action { run: run.clone(), key, work: Work::Start }),
+            Turn::NotBefore(at) => {
+                plan.wake = Some(plan.wake.map_or(at, |wake| wake.min(at)));
+                wait(format!("starts at {at:.0}, its place in the stagger window"));
+            }
+            Turn::Full(limit) => wait(limit.to_string()),
+        }
+    }
+    plan
+}
+
+/// The child's name of an entry that may start as far as its data plane is concerned.
+fn startable(scene: &Scene<'_>, run: &DatacenterRun) -> Option<ObjectKey> {
+    if run.phase != Phase::Pending || is_placeholder(run) {
+        return None;
+    }
+    let rehearsed = scene.task.spec.is_dry_run() && run.reason.as_deref() == Some(Reason::DryRun.as_str());
+    usable(scene, run).filter(|_| !rehearsed)?;
+    Some(child_key(scene.task, run, run.attempts() + 1))
+}
+
+fn usable<'a>(scene: &Scene<'a>, run: &DatacenterRun) -> Option<&'a Snapshot> {
+    let plane = *scene.planes.get(run.data_plane.as_str())?;
+    (plane.usable == Usable::Ready).then_some(plane)
+}
+
+/// Before when the next attempt at an entry does not start.
+#[must_use]
+pub(super) fn not_before(scene: &Scene<'_>, run: &DatacenterRun) -> Timestamp {
+    let (from, pause) = if let (attempts @ 1.., Some(end)) = (run.attempts(), &run.finish_time) {
+        (end.0, retry_pause(attempts))
+    } else {
+        let rollout = scene.rollout();
+        (scene.begun, stagger(&rollout, &run.data_plane, &run.namespace, &run.datacenter))
+    };
+    from.checked_add(pause).unwrap_or(Timestamp::MAX)
+}
+
+/// What is to be done for children that are there: syncs nobody else makes, and children to take back. A child is
+/// taken back in exactly the version that was seen, so that one that is begun with in this moment stays.
+pub(super) fn repairs(
+    scene: &Scene<'_>,
+    entries: &[DatacenterTask],
+    finished_since: impl Fn(&str, &ObjectKey) -> Option<Timestamp>,
+    is_busy: impl Fn(&str, &ObjectKey) -> bool,
+) -> Vec<Action> {
+    let running = entries.iter().map(|e| &e.run).filter(|run| run.phase == Phase::Running);
+    running
+        .filter_map(|run| {
+            let plane = usable(scene, run)?;
+            let key = child_key(scene.task, run, run.attempts());
+            let child = plane.view.tasks.items.get(&key)?;
+            let follow_up = sync_key(&key);
+            let evidence = Evidence {
+                child,
+                sync: plane.view.tasks.items.get(&follow_up).map(AsRef::as_ref),
+                datacenter: plane.view.datacenters.items.get(&place(run)).map(AsRef::as_ref),
+                finished_since: finished_since(&plane.name, &key),
+            };
+            let action = if lacks_sync(&evidence, scene.now) {
+                Action { run: run.clone(), key: follow_up, work: Work::FollowUp }
+            } else if is_to_withdraw(scene, run, child) {
+                let work = Work::Withdraw { uid: child.uid()?, resource_version: child.resource_version()? };
+                Action { run: run.clone(), key, work }
+            } else {
+                return None;
+            };
+            (!is_busy(&plane.name, &action.key)).then_some(action)
+        })
+        .collect()
+}

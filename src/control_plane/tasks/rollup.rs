@@ -1,0 +1,151 @@
+//! Sums the entries up into the task's status. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::Scene;
+use crate::{
+    api::{
+        Reason,
+        condition::set_condition,
+        fleet::{DatacenterTask, FleetOperation, FleetTaskStatus, Phase, Purged},
+        size,
+    },
+    control_plane::fanout::summary::count,
+};
+
+/// Entries whose messages a condition repeats.
+const QUOTED: usize = 5;
+
+/// The status at `scene.now`. `invalid` says what is wrong with the selector.
+#[must_use]
+pub(super) fn summarize(
+    scene: &Scene<'_>,
+    entries: Vec<DatacenterTask>,
+    progress: Timestamp,
+    invalid: Option<&str>,
+) -> FleetTaskStatus {
+    let task = scene.task;
+    let old = task.status.clone().unwrap_or_default();
+    let counts = count(entries.iter().map(|e| &e.run));
+    let purged = entries.iter().filter_map(|e| e.purged).reduce(Purged::plus);
+    let decided = counts.total - counts.pending - counts.running;
+    let mut status = FleetTaskStatus {
+        observed_generation: task.metadata.generation,
+        phase: None,
+        start_time: old.start_time.or(Some(Time(scene.begun))),
+        finish_time: None,
+        last_progress_time: Some(Time(progress)),
+        counts: Some(counts),
+        done: Some(format!("{decided}/{}", counts.total)),
+        freed: purged.map(|p| size::humanize(p.bytes)),
+        purged,
+        datacenters: entries,
+        conditions: old.conditions,
+    };
+    let verdict = verdict(scene, &status, invalid);
+    status.phase = Some(verdict.phase);
+    if verdict.phase.is_final() {
+        status.finish_time = old.finish_time.or(Some(Time(scene.now)));
+    }
+    set_condition(
+        &mut status.conditions,
+        "Complete",
+        verdict.complete,
+        verdict.reason,
+        verdict.message,
+        task.metadata.generation,
+        scene.now,
+    );
+    status
+}
+
+struct Verdict {
+    phase: Phase,
+    complete: Option<bool>,
+    reason: Reason,
+    message: String,
+}
+
+fn verdict(scene: &Scene<'_>, status: &FleetTaskStatus, invalid: Option<&str>) -> Verdict {
+    let is = |phase: Phase, complete: Option<bool>, reason: Reason, message: String| Verdict {
+        phase,
+        complete,
+        reason,
+        message,
+    };
+    let counts = status.counts.unwrap_or_default();
+    if let Some(message) = invalid {
+        return is(Phase::Failed, Some(false), Reason::InvalidSelector, message.to_owned());
+    }
+    if counts.total == 0 {
+        let message = "`spec.selector` matches no datacenter in any registered data plane; see `kubectl medusa clusters`";
+        return is(Phase::Failed, Some(false), Reason::NoDatacenters, message.to_owned());
+    }
+    let spec = &scene.task.spec;
+    let word = match spec.operation {
+        FleetOperation::Sync => "synced",
+        FleetOperation::Purge => "purged",
+    };
+    if spec.is_dry_run() && status.datacenters.iter().all(is_rehearsed) {
+        let would =
+            status.datacenters.iter().filter(|e| e.run.reason.as_deref() == Some(Reason::DryRun.as_str()));
+        let message = format!(
+            "{} of {} datacenters would be {word}; nothing was done{}",
+            would.count(),
+            counts.total,
+            said(status, |phase| phase != Phase::Pending)
+        );
+        return is(Phase::Succeeded, Some(true), Reason::DryRun, message);
+    }
+    if counts.pending + counts.running > 0 {
+        let started = counts.running > 0 || status.datacenters.iter().any(|e| e.run.job.is_some());
+        let phase = if started { Phase::Running } else { Phase::Pending };
+        let silent = status.datacenters.iter().any(|e| {
+            !e.run.phase.is_final() && e.run.reason.as_deref() == Some(Reason::DataPlaneUnreachable.as_str())
+        });
+        let reason = if silent { Reason::DataPlaneUnreachable } else { Reason::Running };
+        let message = format!(
+            "{} of {} datacenters decided{}",
+            counts.total - counts.pending - counts.running,
+            counts.total,
+            said(status, |phase| phase == Phase::Pending)
+        );
+        return is(phase, None, reason, message);
+    }
+    let bad = said(status, |phase| phase != Phase::Succeeded);
+    let sum = format!("{} of {} datacenters {word}", counts.succeeded, counts.total);
+    let message = format!("{sum}, {} failed, {} left out{bad}", counts.failed, counts.skipped);
+    if status.datacenters.iter().any(|e| e.run.phase == Phase::Cancelled) {
+        return is(Phase::Cancelled, Some(false), Reason::Cancelled, message);
+    }
+    match (counts.succeeded, counts.failed) {
+        (0, _) => is(Phase::Failed, Some(false), Reason::Failed, message),
+        (_, 0) if counts.skipped == 0 => is(Phase::Succeeded, Some(true), Reason::Succeeded, sum),
+        (_, 0) => is(Phase::Succeeded, Some(true), Reason::Succeeded, message),
+        _ => is(Phase::PartiallyFailed, Some(false), Reason::PartiallyFailed, message),
+    }
+}
+
+/// Whether a dry run has looked at an entry: it would start, would have to wait, or is decided. What is not known
+/// yet is looked at again.
+fn is_rehearsed(entry: &DatacenterTask) -> bool {
+    let unknown = [Reason::Pending.as_str(), Reason::Connecting.as_str(), Reason::AwaitingTurn.as_str()];
+    let reason = entry.run.reason.as_deref();
+    entry.run.phase.is_final() || reason.is_some_and(|reason| !unknown.contains(&reason))
+}
+
+fn said(status: &FleetTaskStatus, wanted: impl Fn(Phase) -> bool) -> String {
+    let parts: Vec<String> = status
+        .datacenters
+        .iter()
+        .map(|e| &e.run)
+        .filter(|run| wanted(run.phase))
+        .filter_map(|run| {
+            let message = run.message.as_ref()?;
+            Some(format!("{}/{}/{}: {message}", run.data_plane, run.namespace, run.datacenter))
+        })
+        .take(QUOTED)
+        .collect();
+    if parts.is_empty() { String::new() } else { format!("; {}", parts.join("; ")) }
+}

@@ -1,0 +1,139 @@
+//! Purges that must not start: the cluster's last complete restore point, what is unknown, what is at work.
+
+use medusa_fleet::api::{
+    fleet::{FleetCluster, FleetTask, Phase},
+    medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask},
+};
+use serde_json::json;
+
+use crate::{
+    support::{CASS, Cluster, ControlPlane, FLEET, Fleet, eventually, medusa_fleet, write_backup},
+    tasks::{deploy, expect_complete, expect_entry, over, task},
+};
+
+/// A MedusaBackupJob somebody made by hand, ended without a backup unless it goes on.
+async fn job(cluster: &Cluster, name: &str, dc: &str, is_over: bool) {
+    let made = cluster
+        .create(json!({
+            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackupJob",
+            "metadata": {"name": name, "namespace": CASS}, "spec": {"cassandraDatacenter": dc},
+        }))
+        .await;
+    let at = made.metadata.creation_timestamp;
+    let end = if is_over { json!({"finishTime": at, "failed": ["a"]}) } else { json!({}) };
+    let mut status = json!({"startTime": at});
+    status.as_object_mut().unwrap().extend(end.as_object().unwrap().clone());
+    cluster.patch_status::<MedusaBackupJob>(CASS, name, status).await;
+}
+
+async fn expect_size(fleet: &Fleet, size: i64) {
+    eventually(format!("shop has {size} datacenters"), async || {
+        let cluster = fleet.home().find::<FleetCluster>(FLEET, "shop").await.and_then(|c| c.status);
+        let seen = cluster.map_or(0, |s| s.size);
+        if seen == size { Ok(()) } else { Err(seen) }
+    })
+    .await;
+}
+
+const REFUSED: &str = "WouldRemoveLastRestorePoint";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_that_could_remove_the_last_complete_restore_point_is_not_started() {
+    let fleet = Fleet::start(2).await;
+    let (home, eu, us) = (fleet.home(), fleet.dp(1), fleet.dp(2));
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    deploy(eu, "dc1", "max_backup_age = 7\nmax_backup_count = 2").await;
+    deploy(us, "dc2", "max_backup_age = 7\nmax_backup_count = 1").await;
+    expect_size(&fleet, 2).await;
+
+    // There never was one, and half of one is none.
+    home.create(task("never", json!({"operation": "purge"}))).await;
+    let status = over(&fleet, "never").await.status.unwrap();
+    assert_eq!(status.phase, Some(Phase::Failed), "{status:#?}");
+    home.event("FleetTask", "never", REFUSED).await;
+    write_backup(eu, "p", "dc1", 2, "SUCCESS").await;
+    home.create(task("half", json!({"operation": "purge"}))).await;
+    assert_eq!(over(&fleet, "half").await.status.unwrap().phase, Some(Phase::Failed));
+
+    // A failed run since pushes it out where only one backup is kept, and not where two are.
+    write_backup(us, "p", "dc2", 2, "SUCCESS").await;
+    expect_complete(&fleet, "p.shop").await;
+    job(eu, "failed", "dc1", true).await;
+    job(us, "failed", "dc2", true).await;
+    let output = medusa_fleet(&fleet, &["purge", "--dry-run", "--cluster", "shop"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let line = |dc: &str| said.lines().find(|line| line.contains(dc)).unwrap_or_default().to_owned();
+    assert!(line("dc1").contains("purge") && line("dc1").contains("p.shop"), "{said}");
+    assert!(line("dc2").contains("refuse") && line("dc2").contains(REFUSED), "{said}");
+    let left: Vec<FleetTask> = home.list(FLEET).await;
+    assert_eq!(left.len(), 2, "the rehearsal's object stayed");
+    for cluster in [eu, us] {
+        assert!(
+            cluster.writes("medusatasks").await.is_empty(),
+            "a refused or rehearsed purge wrote something"
+        );
+    }
+    home.create(task("real", json!({"operation": "purge"}))).await;
+    expect_entry(&fleet, "real", "dc2", Phase::Failed, REFUSED).await;
+    expect_entry(&fleet, "real", "dc1", Phase::Running, "JobCreated").await;
+    assert!(us.list::<MedusaTask>(CASS).await.is_empty());
+    home.event("FleetTask", "real", REFUSED).await;
+
+    // Limits nobody can read are the strictest.
+    let unread = eu.api::<k8s_openapi::api::core::v1::ConfigMap>(CASS);
+    unread.delete("shop-medusa", &kube::api::DeleteParams::default()).await.unwrap();
+    let spec = json!({"operation": "purge", "selector": {"datacenters": ["dc1"]}});
+    home.create(task("unread", spec)).await;
+    let entry = expect_entry(&fleet, "unread", "dc1", Phase::Failed, REFUSED).await;
+    let message = entry.run.message.unwrap_or_default();
+    assert!(message.contains("could not be read"), "{message}");
+    controller.assert_running();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_waits_for_silence_backups_and_restores_of_the_whole_cluster() {
+    let fleet = Fleet::start(2).await;
+    let (home, eu, us) = (fleet.home(), fleet.dp(1), fleet.dp(2));
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    for (cluster, dc) in [(eu, "dc1"), (us, "dc2")] {
+        deploy(cluster, dc, "").await;
+        write_backup(cluster, "p", dc, 2, "SUCCESS").await;
+    }
+    expect_complete(&fleet, "p.shop").await;
+    let only_dc1 = json!({"operation": "purge", "selector": {"datacenters": ["dc1"]}});
+
+    // What another datacenter of the cluster may have lost nobody can say while it is silent.
+    fleet.pause("dp-2");
+    fleet.expect_data_plane("dp-2", "Ready", "False", "Unreachable").await;
+    home.create(task("silent", only_dc1.clone())).await;
+    expect_entry(&fleet, "silent", "dc1", Phase::Pending, "RestorePointsUnknown").await;
+    let mut skip = only_dc1.clone();
+    skip["unreachablePolicy"] = json!("Skip");
+    home.create(task("skip", skip)).await;
+    expect_entry(&fleet, "skip", "dc1", Phase::Skipped, "RestorePointsUnknown").await;
+    assert!(eu.list::<MedusaTask>(CASS).await.is_empty(), "a purge started while a datacenter was silent");
+    fleet.resume("dp-2");
+    expect_entry(&fleet, "silent", "dc1", Phase::Running, "JobCreated").await;
+
+    // A sync minds nobody.
+    job(us, "by-hand", "dc2", false).await;
+    let sync = json!({"operation": "sync", "selector": {"datacenters": ["dc1"]}});
+    home.create(task("sync", sync)).await;
+    expect_entry(&fleet, "sync", "dc1", Phase::Running, "JobCreated").await;
+    home.create(task("busy", only_dc1)).await;
+    expect_entry(&fleet, "busy", "dc1", Phase::Pending, "BackupRunning").await;
+    let restore = json!({
+        "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaRestoreJob",
+        "metadata": {"name": "back", "namespace": CASS},
+        "spec": {"backup": "p", "cassandraDatacenter": "dc2"},
+    });
+    us.create(restore).await;
+    us.delete::<MedusaBackupJob>(CASS, "by-hand").await;
+    expect_entry(&fleet, "busy", "dc1", Phase::Pending, "RestoreInProgress").await;
+    us.delete::<MedusaRestoreJob>(CASS, "back").await;
+    expect_entry(&fleet, "busy", "dc1", Phase::Running, "JobCreated").await;
+    controller.assert_running();
+}
