@@ -33,7 +33,7 @@ const ROWS: (usize, usize) = (500, 800);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_cassandra_is_backed_up_restored_purged_and_found_elsewhere() {
-    let mut stage = Stage::open().await;
+    let mut stage = Stage::open("restore").await;
     stage.start_controllers().await;
     let (dc1, dc2) = (stage.datacenter(1, SHOP, "dc1"), stage.datacenter(2, SHOP, "dc2"));
     let copy = stage.datacenter(2, "copy", "dc1");
@@ -73,7 +73,7 @@ async fn real_cassandra_is_backed_up_restored_purged_and_found_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_k8ssandra_cluster_brings_medusa_to_a_datacenter_that_runs_without_it() {
-    let mut stage = Stage::open().await;
+    let mut stage = Stage::open("deploy").await;
     stage.start_controllers().await;
     let plain = (1, "plain", "dc1");
     let (bare, lent) = (stage.datacenter(1, plain.1, plain.2), stage.datacenter(2, "lent", "dc1"));

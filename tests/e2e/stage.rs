@@ -37,10 +37,11 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts the clusters and what runs in them; no datacenter yet.
-    pub async fn open() -> Self {
+    /// Starts the clusters and what runs in them; no datacenter yet. `name` tells the fleets of this program apart.
+    pub async fn open(name: &str) -> Self {
         let last = Mutex::new(Instant::now());
-        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("e2e-{}", std::process::id()));
+        let dir =
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("e2e-{name}-{}", std::process::id()));
         let (testbed, described) = tokio::task::block_in_place(|| Testbed::up(&dir, 2, &["--pods", "--s3"]));
         let mut clusters = Vec::new();
         for cluster in &described {

@@ -247,6 +247,15 @@ impl Scene {
         }
         for plane in &self.holders {
             add(&(&plane.name, &plane.usable));
+            // A ConfigMap goes when no datacenter beside it restarts any more, also one that is no seat now.
+            let beside = |key: &ObjectKey| {
+                plane.view.config_maps.items.iter().any(|(map, record)| {
+                    map.namespace == key.namespace && key_of(&record.source).as_ref() == Some(&self.key)
+                })
+            };
+            for (key, dc) in plane.view.datacenters.items.iter().filter(|(key, _)| beside(key)) {
+                add(&(key, rest(dc, None, now)));
+            }
         }
         text
     }

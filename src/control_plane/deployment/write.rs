@@ -368,7 +368,8 @@ async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> bool {
             continue;
         }
         if plane.view.datacenters.items.values().any(|dc| uses(dc, key, pass)) {
-            continue; // Looked at again when the datacenter has changed.
+            done = false;
+            continue;
         }
         done &= apply::delete::<ConfigMap>(remote, key, &map.uid).await.is_ok();
     }
