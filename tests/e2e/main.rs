@@ -25,6 +25,7 @@ mod roles;
 mod schedule;
 mod stage;
 mod tasks;
+mod whole;
 
 use stage::{SHOP, Stage};
 
@@ -69,6 +70,10 @@ async fn real_cassandra_is_backed_up_restored_purged_and_found_elsewhere() {
 
     tasks::purge(dc1).await;
     stage.note("a purge has left one backup");
+
+    let point = whole::scheduled_backup(&stage).await;
+    whole::restore(&stage, &point, [(dc1, ROWS.1), (dc2, ROWS.0)]).await;
+    stage.note("a fleet schedule has fired; tables dropped in both datacenters are back by one restore");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
