@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod client;
 pub mod clock;
 pub mod events;
+pub mod follow;
 pub mod http;
 pub mod lease;
 pub mod shutdown;

@@ -12,11 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, Client, CustomResourceExt, Resource,
     api::{DeleteParams, Patch, PatchParams},
-    runtime::{
-        WatchStreamExt as _,
-        reflector::{self, Store},
-        watcher,
-    },
+    runtime::reflector::Store,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -47,7 +43,7 @@ use crate::{
         metrics::{ClusterFigures, DatacenterFigures, Figures},
         schedules::expectation::Expectations,
     },
-    runtime::{clock, events::Events, http::Readiness},
+    runtime::{clock, events::Events, follow::follow, http::Readiness},
 };
 
 /// How long news are gathered before they are written.
@@ -83,37 +79,14 @@ pub struct InventoryContext {
 
 /// Runs for ever.
 pub async fn run(context: InventoryContext) {
-    let (backups, keep_backups) = follow::<FleetBackup>(&context);
-    let (known, keep_clusters) = follow::<FleetCluster>(&context);
+    let (backups, keep_backups) = follow::<FleetBackup>(context.client.clone(), &context.namespace);
+    let (known, keep_clusters) = follow::<FleetCluster>(context.client.clone(), &context.namespace);
     let changes = context.fleet.changes();
     tokio::select! {
         () = keep_backups => {}
         () = keep_clusters => {}
         () = publish(&context, &backups, &known, changes) => {}
     }
-}
-
-/// Our own objects of one kind, and the task that keeps them current.
-fn follow<K>(context: &InventoryContext) -> (Store<K>, impl Future<Output = ()> + use<K>)
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
-    let (store, writer) = reflector::store();
-    let api: Api<K> = Api::namespaced(context.client.clone(), &context.namespace);
-    // What the API server keeps about writers is most of these objects, of which there are thousands.
-    let mut events = watcher(api, watcher::Config::default())
-        .default_backoff()
-        .modify(|object| object.meta_mut().managed_fields = None)
-        .reflect(writer)
-        .touched_objects()
-        .boxed();
-    (store, async move { while events.next().await.is_some() {} })
 }
 
 async fn publish(

@@ -9,17 +9,16 @@ use std::{
 
 use futures::StreamExt as _;
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
+    Api, Client, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
-    core::{DeserializeGuard, NamespaceResourceScope},
+    core::DeserializeGuard,
     runtime::{
-        Controller, WatchStreamExt as _,
+        Controller,
         controller::Action as Next,
-        reflector::{self, ObjectRef, Store},
+        reflector::{ObjectRef, Store},
         watcher,
     },
 };
-use serde::de::DeserializeOwned;
 use serde_json::json;
 use thiserror::Error;
 use tokio::{
@@ -47,7 +46,7 @@ use crate::{
         medusa::{MedusaRestoreJob, MedusaTask},
     },
     control_plane::fleet::{Change, Fleet, Snapshot},
-    runtime::{backoff::Backoff, clock, events::Events},
+    runtime::{backoff::Backoff, clock, events::Events, follow::follow},
 };
 
 /// Least time between two status writes that change nothing but words.
@@ -101,8 +100,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Runs until `shutdown`.
 pub async fn run(context: RestoreContext, shutdown: CancellationToken) {
-    let (backups, keep_backups) = follow::<FleetBackup>(&context);
-    let (clusters, keep_clusters) = follow::<FleetCluster>(&context);
+    let (backups, keep_backups) = follow::<FleetBackup>(context.client.clone(), &context.namespace);
+    let (clusters, keep_clusters) = follow::<FleetCluster>(context.client.clone(), &context.namespace);
     let api: Api<DeserializeGuard<FleetRestoreJob>> =
         Api::namespaced(context.client.clone(), &context.namespace);
     let controller = Controller::new(api, watcher::Config::default());
@@ -135,24 +134,6 @@ pub async fn run(context: RestoreContext, shutdown: CancellationToken) {
         () = restores.sweep() => {}
         () = run => {}
     }
-}
-
-/// Our own objects of one kind, and the task that keeps them current.
-fn follow<K>(context: &RestoreContext) -> (Store<K>, impl Future<Output = ()> + use<K>)
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
-    let (store, writer) = reflector::store();
-    let api: Api<K> = Api::namespaced(context.client.clone(), &context.namespace);
-    let mut events =
-        watcher(api, watcher::Config::default()).default_backoff().reflect(writer).touched_objects().boxed();
-    (store, async move { while events.next().await.is_some() {} })
 }
 
 /// Wakes the restores that are not over: there are few, and most changes may be what one waits for.

@@ -8,19 +8,17 @@ use std::{
 
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
     core::DeserializeGuard,
     runtime::{
-        Controller, WatchStreamExt as _,
+        Controller,
         controller::Action as Next,
-        reflector::{self, ObjectRef, Store},
+        reflector::{ObjectRef, Store},
         watcher,
     },
 };
-use serde::de::DeserializeOwned;
 use serde_json::json;
 use thiserror::Error;
 use tokio::{
@@ -56,7 +54,7 @@ use crate::{
         fleet::{Change, Fleet, Snapshot},
         view::ObjectKey,
     },
-    runtime::{backoff::Backoff, clock, events::Events},
+    runtime::{backoff::Backoff, clock, events::Events, follow::follow},
 };
 
 /// Least time between two status writes of a task that goes on.
@@ -112,29 +110,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Our own objects of one kind, and the task that keeps them current.
-fn follow<K>(context: &TasksContext) -> (Store<K>, impl Future<Output = ()> + use<K>)
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
-    let (store, writer) = reflector::store();
-    let api: Api<K> = Api::namespaced(context.client.clone(), &context.namespace);
-    let mut events =
-        watcher(api, watcher::Config::default()).default_backoff().reflect(writer).touched_objects().boxed();
-    (store, async move { while events.next().await.is_some() {} })
-}
-
 /// Runs until `shutdown`.
 pub async fn run(context: TasksContext, shutdown: CancellationToken) {
-    let (clusters, keep_clusters) = follow(&context);
-    let (backups, keep_backups) = follow(&context);
-    let (runs, keep_runs) = follow(&context);
+    let (clusters, keep_clusters) = follow(context.client.clone(), &context.namespace);
+    let (backups, keep_backups) = follow(context.client.clone(), &context.namespace);
+    let (runs, keep_runs) = follow(context.client.clone(), &context.namespace);
     let api: Api<Guarded> = Api::namespaced(context.client.clone(), &context.namespace);
     let controller = Controller::new(api, watcher::Config::default());
     let tasks = controller.store();

@@ -1,0 +1,38 @@
+//! All objects of one kind in one namespace, kept current.
+
+use std::fmt::Debug;
+
+use futures::StreamExt as _;
+use k8s_openapi::NamespaceResourceScope;
+use kube::{
+    Api, Client, Resource,
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{self, Store},
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+
+/// The objects of kind `K` in `namespace`, and the task that keeps them current for as long as it is polled.
+pub fn follow<K>(client: Client, namespace: &str) -> (Store<K>, impl Future<Output = ()> + use<K>)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let (store, writer) = reflector::store();
+    let api: Api<K> = Api::namespaced(client, namespace);
+    // What the API server keeps about writers is most of these objects, of which there are thousands.
+    let mut events = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .reflect(writer)
+        .touched_objects()
+        .boxed();
+    (store, async move { while events.next().await.is_some() {} })
+}
