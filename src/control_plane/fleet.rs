@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast;
 
 use super::{
+    meters::PlaneMeters,
     registry::remote::Remote,
     sources::Listing,
     view::{Contact, ObjectKey, View},
@@ -128,6 +129,8 @@ pub struct Member {
     pub remote: Option<Arc<Remote>>,
     /// What is seen of it.
     pub view: Arc<ViewCell>,
+    /// What is counted of it.
+    pub meters: Arc<PlaneMeters>,
 }
 
 /// One data plane at one moment.
@@ -149,6 +152,8 @@ pub struct Snapshot {
     pub remote: Option<Arc<Remote>>,
     /// What is seen of it.
     pub view: Arc<View>,
+    /// What is counted of it.
+    pub meters: Arc<PlaneMeters>,
     /// Its datacenters that K8ssandraClusters list, each with its K8ssandraCluster.
     pub listing: Listed,
 }
@@ -200,6 +205,7 @@ impl Fleet {
             max_concurrent_backups: None,
             remote: None,
             view: Arc::new(ViewCell::new(View::unknown())),
+            meters: Arc::default(),
         });
         change(member);
     }
@@ -262,6 +268,7 @@ impl Fleet {
                     max_concurrent_backups: member.max_concurrent_backups,
                     remote: member.remote.clone(),
                     view,
+                    meters: member.meters.clone(),
                     listing: listed(name),
                 }
             })

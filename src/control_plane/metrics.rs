@@ -6,12 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric as _},
-    metrics::gauge::ConstGauge,
+    encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric as _},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
 
-use super::{fleet::Fleet, view::Contact};
+use super::{
+    fleet::{Fleet, Snapshot},
+    meters::Meters,
+    view::Contact,
+};
 
 /// What the inventory last found out about a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +54,8 @@ pub struct FleetCollector {
     pub fleet: Arc<Fleet>,
     /// The clusters.
     pub figures: Figures,
+    /// What is counted while it happens.
+    pub meters: Arc<Meters>,
 }
 
 impl FleetCollector {
@@ -57,6 +63,7 @@ impl FleetCollector {
     #[must_use]
     pub fn registry(self) -> Registry {
         let mut registry = Registry::with_prefix("medusa_fleet");
+        self.meters.register(&mut registry);
         registry.register_collector(Box::new(self));
         registry
     }
@@ -70,7 +77,24 @@ impl std::fmt::Debug for FleetCollector {
 
 impl Collector for FleetCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let leads = ConstGauge::new(i64::from(self.meters.leads()));
+        leads.encode(encoder.encode_descriptor(
+            "leader",
+            "1 while this process does the work",
+            None,
+            leads.metric_type(),
+        )?)?;
         let planes = self.fleet.snapshot();
+        requests(&mut encoder, &planes)?;
+        let lag: Vec<(String, f64)> =
+            planes.iter().map(|p| (p.name.clone(), p.meters.lag().as_secs_f64())).collect();
+        gauges(
+            &mut encoder,
+            "replication_lag_seconds",
+            "For how long copies in the data plane have not all been as they should be; 0 when they are",
+            "dataplane",
+            &lag,
+        )?;
         let up: Vec<(String, i64)> =
             planes.iter().map(|p| (p.name.clone(), i64::from(p.view.contact == Contact::Live))).collect();
         gauges(
@@ -146,18 +170,30 @@ impl Collector for FleetCollector {
     }
 }
 
-fn gauges(
+/// Requests to each data plane, by the HTTP status of the answer; `none` where none came.
+fn requests(encoder: &mut DescriptorEncoder<'_>, planes: &[Snapshot]) -> Result<(), std::fmt::Error> {
+    let help = "Requests to the data plane's API server, watches too, by the status of its answer";
+    let counter = ConstCounter::new(0_u64);
+    let mut family = encoder.encode_descriptor("dataplane_requests", help, None, counter.metric_type())?;
+    for plane in planes {
+        for (status, count) in plane.meters.answers() {
+            let code = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+            let labels = [("dataplane", plane.name.as_str()), ("code", code.as_str())];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn gauges<N: EncodeGaugeValue + Copy>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
     label: &str,
-    values: &[(String, i64)],
+    values: &[(String, N)],
 ) -> Result<(), std::fmt::Error> {
-    if values.is_empty() {
-        return Ok(());
-    }
-    let gauge = ConstGauge::new(0_i64);
-    let mut family = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+    let Some((_, first)) = values.first() else { return Ok(()) };
+    let mut family = encoder.encode_descriptor(name, help, None, ConstGauge::new(*first).metric_type())?;
     for (of, value) in values {
         let labels = [(label, of.as_str())];
         ConstGauge::new(*value).encode(family.encode_family(&labels)?)?;
@@ -200,7 +236,10 @@ mod tests {
     #[test]
     fn a_cluster_that_never_had_a_backup_shows_zero() {
         let fleet = Arc::new(Fleet::default());
-        fleet.update("eu", |_| {});
+        fleet.update("eu", |member| {
+            member.meters.answered(Some(201));
+            member.meters.answered(None);
+        });
         let figures = Figures::default();
         let datacenter = DatacenterFigures {
             data_plane: "eu".into(),
@@ -215,7 +254,7 @@ mod tests {
             datacenters: vec![datacenter],
             ..ClusterFigures::default()
         });
-        let registry = FleetCollector { fleet, figures }.registry();
+        let registry = FleetCollector { fleet, figures, meters: Arc::default() }.registry();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(
@@ -223,6 +262,10 @@ mod tests {
             "{text}"
         );
         for line in [
+            "leader 0",
+            r#"dataplane_requests_total{dataplane="eu",code="201"} 1"#,
+            r#"dataplane_requests_total{dataplane="eu",code="none"} 1"#,
+            r#"replication_lag_seconds{dataplane="eu"} 0.0"#,
             r#"backup_expected_interval_seconds{cluster="shop"} 7200"#,
             r#"backup_duration_seconds{cluster="shop",dataplane="eu",namespace="ns",datacenter="dc1"} 60"#,
         ] {

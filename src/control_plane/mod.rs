@@ -8,6 +8,7 @@ pub mod deployment;
 pub mod fanout;
 pub mod fleet;
 pub mod inventory;
+pub mod meters;
 pub mod metrics;
 pub mod registry;
 pub mod replication;
@@ -93,10 +94,16 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let readiness = Readiness::default();
     let fleet = Arc::new(fleet::Fleet::default());
     let figures = metrics::Figures::default();
+    let meters = Arc::new(meters::Meters::default());
     readiness.expect("registry");
     readiness.expect("inventory");
     if let Some(address) = config.metrics_addr {
-        let registry = metrics::FleetCollector { fleet: fleet.clone(), figures: figures.clone() }.registry();
+        let collector = metrics::FleetCollector {
+            fleet: fleet.clone(),
+            figures: figures.clone(),
+            meters: meters.clone(),
+        };
+        let registry = collector.registry();
         let bound = http::serve(address, readiness.clone(), Arc::new(registry), shutdown.clone())
             .await
             .map_err(|error| RunError::Listen { address, error })?;
@@ -121,6 +128,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
             None => return Ok(()),
         }
     }
+    meters.set_leads(true);
     let ended = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
         () = lost(&mut leadership) => return Err(RunError::LeadershipLost),

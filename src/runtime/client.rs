@@ -7,7 +7,7 @@ use kube::{
     client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
-use tower::timeout::TimeoutLayer;
+use tower::{service_fn, timeout::TimeoutLayer};
 
 /// How a client behaves when its API server is slow or gone.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,21 @@ pub fn connect(mut config: Config, patience: Patience) -> Result<Client, kube::E
     config.connect_timeout = Some(patience.connect);
     config.default_retry = patience.retry;
     Ok(ClientBuilder::try_from(config)?.with_layer(&TimeoutLayer::new(patience.response)).build())
+}
+
+/// A client that does what `client` does, and tells `count` how each request was answered, watches too: with the
+/// HTTP status, or `None` when no answer came.
+pub fn counted(client: Client, count: impl Fn(Option<u16>) + Clone + Send + 'static) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let service = service_fn(move |request| {
+        let (client, count) = (client.clone(), count.clone());
+        async move {
+            let answer = client.send(request).await;
+            count(answer.as_ref().ok().map(|answer| answer.status().as_u16()));
+            answer
+        }
+    });
+    Client::new(service, namespace)
 }
 
 /// Configuration of a person or of a controller: from `kubeconfig` when given, else from

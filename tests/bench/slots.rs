@@ -48,11 +48,7 @@ const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Milliseconds from the slot until every schedule has its run.
 pub async fn slots(stage: &mut Stage, report: &mut Report) -> Result<()> {
-    let planes: Api<DataPlane> = Api::namespaced(stage.home.clone(), &stage.namespace);
-    for plane in &stage.planes {
-        let limits = Patch::Merge(json!({"spec": {"limits": {"maxConcurrentBackups": LIMIT}}}));
-        planes.patch(&plane.name, &PatchParams::default(), &limits).await?;
-    }
+    limit(stage, Some(LIMIT)).await?;
     let mut recorder = Recorder::new();
     let jobs: Api<FleetBackupJob> = Api::namespaced(stage.home.clone(), &stage.namespace);
     recorder.watch::<FleetBackupJob>(HOME, "FleetBackupJob", jobs.clone(), |job| {
@@ -87,6 +83,17 @@ pub async fn slots(stage: &mut Stage, report: &mut Report) -> Result<()> {
     for plane in &stage.planes {
         clear::<MedusaBackupJob>(&plane.near, SHOP, "").await?;
         clear::<MedusaBackup>(&plane.near, SHOP, "").await?;
+    }
+    // What is measured after this knows of no limit.
+    limit(stage, None).await
+}
+
+/// Limits the backups each data plane lets run at a time, or takes the limit back.
+async fn limit(stage: &Stage, most: Option<usize>) -> Result<()> {
+    let planes: Api<DataPlane> = Api::namespaced(stage.home.clone(), &stage.namespace);
+    let limits = Patch::Merge(json!({"spec": {"limits": {"maxConcurrentBackups": most}}}));
+    for plane in &stage.planes {
+        planes.patch(&plane.name, &PatchParams::default(), &limits).await?;
     }
     Ok(())
 }

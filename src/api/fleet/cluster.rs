@@ -137,6 +137,9 @@ pub struct ClusterDatacenter {
     /// When that one finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_backup_time: Option<Time>,
+    /// Seconds since then, written anew about once a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_seconds: Option<i64>,
 }
 
 /// Medusa in a datacenter, and what deploying it has come to.

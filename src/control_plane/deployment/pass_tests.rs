@@ -41,6 +41,7 @@ fn plane(name: &str, client: Client) -> Snapshot {
         max_concurrent_backups: None,
         remote: Some(Arc::new(Remote::new(client, &Limits::default()))),
         view: Arc::new(view),
+        meters: Arc::default(),
         listing: Arc::default(),
     }
 }

@@ -154,6 +154,7 @@ pub(crate) mod tests {
             max_concurrent_backups: None,
             remote: None,
             view: Arc::new(view),
+            meters: Arc::default(),
             listing: Arc::default(),
         }
     }

@@ -104,6 +104,7 @@ fn summarize(
         let place = (datacenter.data_plane.clone(), datacenter.namespace.clone(), datacenter.name.clone());
         let Newest { backup, finish, .. } = digest.newest.get(&place).cloned().unwrap_or_default();
         datacenter.last_backup = backup;
+        datacenter.age_seconds = finish.map(|finish| now.duration_since(finish).as_secs().max(0));
         datacenter.last_backup_time = finish.map(Time);
     }
     datacenters

@@ -230,16 +230,26 @@ fn may_go<'a>(mut of: impl Iterator<Item = &'a str>, planes: &[Snapshot]) -> boo
 
 /// Whether a cluster's status is worth a write: an age alone only once a minute.
 fn is_news(old: &FleetClusterStatus, new: &FleetClusterStatus) -> bool {
-    let ageless =
-        |s: &FleetClusterStatus| FleetClusterStatus { recovery_point_age_seconds: None, ..s.clone() };
+    let ageless = |status: &FleetClusterStatus| {
+        let mut status = status.clone();
+        status.recovery_point_age_seconds = None;
+        for datacenter in &mut status.datacenters {
+            datacenter.age_seconds = None;
+        }
+        status
+    };
     if ageless(old) != ageless(new) {
         return true;
     }
+    let ages = |status: &FleetClusterStatus| {
+        let datacenters = status.datacenters.iter().map(|datacenter| datacenter.age_seconds);
+        std::iter::once(status.recovery_point_age_seconds).chain(datacenters).collect::<Vec<_>>()
+    };
     let refresh = i64::try_from(REFRESH.as_secs()).unwrap_or(60) - 5;
-    match (old.recovery_point_age_seconds, new.recovery_point_age_seconds) {
+    ages(old).into_iter().zip(ages(new)).any(|ages| match ages {
         (Some(old), Some(new)) => new - old >= refresh,
         (old, new) => old != new,
-    }
+    })
 }
 
 async fn put<K>(context: &InventoryContext, name: &str, status: &impl Serialize, new: bool) -> bool
@@ -305,5 +315,27 @@ fn tell(context: &InventoryContext, cluster: &FleetCluster, new: &[Condition]) {
             (_, "True", _) => context.events.normal(about, reason, "Protect", note),
             _ => context.events.warning(about, reason, "Protect", note),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::fleet::ClusterDatacenter;
+
+    #[test]
+    fn an_age_is_written_once_a_minute_and_everything_else_at_once() {
+        let status = |age: i64, size: i64| FleetClusterStatus {
+            recovery_point_age_seconds: Some(100),
+            datacenters: vec![ClusterDatacenter {
+                age_seconds: Some(age),
+                size,
+                ..ClusterDatacenter::default()
+            }],
+            ..FleetClusterStatus::default()
+        };
+        assert!(!is_news(&status(100, 3), &status(130, 3)));
+        assert!(is_news(&status(100, 3), &status(160, 3)));
+        assert!(is_news(&status(100, 3), &status(101, 4)));
     }
 }

@@ -302,10 +302,11 @@ impl Registry {
                 })?
             }
         };
-        let remote = Arc::new(Remote::new(client, &limits));
         let fleet = &self.context.fleet;
+        let Some(Member { view, meters, .. }) = fleet.member(&name) else { return Ok(()) };
+        let client = client::counted(client, move |status| meters.answered(status));
+        let remote = Arc::new(Remote::new(client, &limits));
         fleet.update(&name, |member| member.remote = Some(remote.clone()));
-        let Some(Member { view, .. }) = fleet.member(&name) else { return Ok(()) };
         let options = LinkOptions {
             name: name.clone(),
             fingerprint,

@@ -80,15 +80,15 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
     loop {
         let Some(member) = shared.fleet.member(&name) else { return };
         let wanted = desired.borrow_and_update().clone();
+        let copies = wanted.copies.get(&name).cloned().unwrap_or_default();
+        let held = wanted.held.get(&name).cloned().unwrap_or_default();
+        let known = wanted.complete_for.contains(&name);
+        let removal = if known { plan::Removal::AllBut(&held) } else { plan::Removal::Nothing };
+        let actions = plan::plan(&member.view.get(), &copies, &settled_of(&shared, &name), removal);
+        member.meters.set_behind(!actions.is_empty());
         if let Some(remote) = writable(&shared.fleet, &name) {
-            let copies = wanted.copies.get(&name).cloned().unwrap_or_default();
-            let view = member.view.get();
-            let settled = settled_of(&shared, &name);
             let now = Instant::now();
-            let held = wanted.held.get(&name).cloned().unwrap_or_default();
-            let known = wanted.complete_for.contains(&name);
-            let removal = if known { plan::Removal::AllBut(&held) } else { plan::Removal::Nothing };
-            for action in plan::plan(&view, &copies, &settled, removal) {
+            for action in actions {
                 let key = action.key().clone();
                 if not_before.get(&key).is_some_and(|at| *at > now) || !in_flight.insert(key.clone()) {
                     continue;

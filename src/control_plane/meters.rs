@@ -1,0 +1,165 @@
+//! What is counted while it happens, for `metrics.rs` to show: requests to data planes, how far copies are behind, how
+//! long fan-outs and reconciles take. Counting decides nothing.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// Upper bounds in seconds: a reconcile takes milliseconds unless an API server is slow.
+const RECONCILE_SECONDS: [f64; 8] = [0.005, 0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
+/// Upper bounds in seconds: a fan-out takes as long as the limits of its rollout make it.
+const FANOUT_SECONDS: [f64; 10] = [0.1, 0.3, 1.0, 3.0, 10.0, 60.0, 300.0, 1_800.0, 7_200.0, 43_200.0];
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Figures of one data plane. They outlive a rotated credential.
+#[derive(Debug, Default)]
+pub struct PlaneMeters {
+    answers: Mutex<BTreeMap<Option<u16>, u64>>,
+    behind_since: Mutex<Option<Instant>>,
+}
+
+impl PlaneMeters {
+    /// A request ended: with an HTTP status, or without any answer.
+    pub fn answered(&self, status: Option<u16>) {
+        *lock(&self.answers).entry(status).or_default() += 1;
+    }
+
+    /// Requests so far, by HTTP status; `None` are those that got no answer.
+    #[must_use]
+    pub fn answers(&self) -> BTreeMap<Option<u16>, u64> {
+        lock(&self.answers).clone()
+    }
+
+    /// Whether a copy is wanted in the data plane that is not there as it should be.
+    pub fn set_behind(&self, behind: bool) {
+        let mut since = lock(&self.behind_since);
+        *since = behind.then(|| since.unwrap_or_else(Instant::now));
+    }
+
+    /// For how long the copies have not all been as they should be; none when they are.
+    #[must_use]
+    pub fn lag(&self) -> Duration {
+        lock(&self.behind_since).map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
+/// A controller, and how a reconcile of it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    controller: &'static str,
+    result: &'static str,
+}
+
+/// A controller.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Controller {
+    controller: &'static str,
+}
+
+/// Figures of the whole control plane.
+#[derive(Debug)]
+pub struct Meters {
+    leads: AtomicBool,
+    fanout: Histogram,
+    reconciles: Family<Ended, Counter>,
+    reconcile_time: Family<Controller, Histogram, fn() -> Histogram>,
+}
+
+fn reconcile_time() -> Histogram {
+    Histogram::new(RECONCILE_SECONDS)
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self {
+            leads: AtomicBool::new(false),
+            fanout: Histogram::new(FANOUT_SECONDS),
+            reconciles: Family::default(),
+            reconcile_time: Family::new_with_constructor(reconcile_time),
+        }
+    }
+}
+
+impl Meters {
+    /// Makes the counters and histograms appear in `registry`.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register_with_unit(
+            "fanout_duration",
+            "From the start of a FleetBackupJob until its last datacenter started",
+            Unit::Seconds,
+            self.fanout.clone(),
+        );
+        registry.register("reconcile", "Reconciles, by how they ended", self.reconciles.clone());
+        registry.register_with_unit(
+            "reconcile_duration",
+            "How long a reconcile took",
+            Unit::Seconds,
+            self.reconcile_time.clone(),
+        );
+    }
+
+    /// Whether this process does the work.
+    pub fn set_leads(&self, leads: bool) {
+        self.leads.store(leads, Ordering::Release);
+    }
+
+    /// Whether this process does the work.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.leads.load(Ordering::Acquire)
+    }
+
+    /// A FleetBackupJob has started all its datacenters.
+    pub fn fanned_out(&self, took: Duration) {
+        self.fanout.observe(took.as_secs_f64());
+    }
+
+    /// Does one reconcile of a controller, and counts it.
+    ///
+    /// # Errors
+    /// The reconcile's own.
+    pub async fn reconcile<T, E>(
+        &self,
+        controller: &'static str,
+        reconcile: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let begun = Instant::now();
+        let ended = reconcile.await;
+        let result = if ended.is_ok() { "succeeded" } else { "failed" };
+        self.reconciles.get_or_create(&Ended { controller, result }).inc();
+        let time = self.reconcile_time.get_or_create(&Controller { controller });
+        time.observe(begun.elapsed().as_secs_f64());
+        ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lag_begins_with_the_first_copy_that_is_behind_and_ends_with_the_last() {
+        let meters = PlaneMeters::default();
+        meters.set_behind(true);
+        let since = *lock(&meters.behind_since);
+        meters.set_behind(true);
+        assert_eq!(*lock(&meters.behind_since), since, "it has been behind all the time");
+        meters.set_behind(false);
+        assert_eq!(meters.lag(), Duration::ZERO);
+    }
+}
