@@ -24,6 +24,7 @@ mod deployment_refusals;
 mod deployment_world;
 mod examples;
 mod fanout;
+mod full;
 mod garbage;
 mod inventory;
 mod k8ssandracluster;

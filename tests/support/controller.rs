@@ -85,16 +85,21 @@ impl ControlPlane {
             let news = log.get(since..).unwrap_or_default();
             let address = news.rsplit_once("bound=").and_then(|(_, rest)| rest.split_whitespace().next());
             let address = address.ok_or_else(|| "it serves nothing yet".to_owned())?;
-            let answer = get(address, "/readyz").map_err(|error| error.to_string())?;
+            let answer = answer_of(address, "GET", "/readyz", "").map_err(|error| error.to_string())?;
             if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(answer) }
         })
         .await;
     }
 }
 
-fn get(address: &str, path: &str) -> std::io::Result<String> {
+/// The whole answer to one request without TLS.
+pub fn answer_of(address: &str, method: &str, path: &str, body: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)

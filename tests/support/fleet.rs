@@ -98,6 +98,18 @@ impl Fleet {
         self.command("resume", cluster);
     }
 
+    /// Makes the store of every cluster refuse writes as it does on a full disk, or accept them again: etcd's own alarm,
+    /// which reads survive.
+    pub fn set_full(&self, full: bool) {
+        let url =
+            self.testbed.lock().unwrap().as_ref().unwrap().ready["etcd"]["url"].as_str().unwrap().to_owned();
+        let address = url.strip_prefix("http://").unwrap();
+        let action = if full { "ACTIVATE" } else { "DEACTIVATE" };
+        let body = json!({"action": action, "memberID": 0, "alarm": "NOSPACE"}).to_string();
+        let answer = super::answer_of(address, "POST", "/v3/maintenance/alarm", &body).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
     fn command(&self, verb: &str, cluster: &str) {
         tokio::task::block_in_place(|| {
             self.testbed.lock().unwrap().as_mut().unwrap().command(verb, cluster);

@@ -19,7 +19,7 @@ pub mod testbed;
 mod wait;
 
 pub use cluster::Cluster;
-pub use controller::ControlPlane;
+pub use controller::{ControlPlane, answer_of};
 pub use credentials::{grant, kubeconfig, medusa_fleet, token, with_token};
 pub use fleet::{Fleet, medusa_definitions};
 pub use medusa::{Play, finish, finish_task, follow_up, node_names, write_backup};

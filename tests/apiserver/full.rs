@@ -1,0 +1,61 @@
+//! A store that is full: API servers answer and take no writes. Nothing is lost, nothing ends, and everything goes on
+//! when there is room again.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use medusa_fleet::api::{fleet::Phase, medusa::MedusaBackupJob};
+use serde_json::json;
+
+use crate::support::{
+    CASS, ControlPlane, FLEET, Fleet, Play, backup_job, configuration, datacenter, eventually, medusa_fleet,
+    secret,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_delays_everything_and_costs_nothing() {
+    let fleet = Fleet::start(1).await;
+    let home = fleet.home();
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+    fleet.dp(1).create(datacenter("dc1", "shop", 1)).await;
+    eventually("the datacenter is in the inventory", async || {
+        let found = home.find::<medusa_fleet::api::fleet::FleetCluster>(FLEET, "shop").await;
+        found.map(drop).ok_or("no FleetCluster shop")
+    })
+    .await;
+    let _play = Play::start(fleet.dp(1)).await;
+
+    // Wanted while nobody works, and not to be had when somebody begins to.
+    controller.kill9();
+    home.create(secret(FLEET, "bucket", &[("credentials", "key")])).await;
+    home.create(configuration("shared", "bucket", Some("*"))).await;
+    home.create(backup_job("nightly", json!({}))).await;
+    fleet.set_full(true);
+    controller.start();
+    eventually("the refusals are in the log", async || {
+        let log = controller.log();
+        if log.contains("database space exceeded") { Ok(()) } else { Err("no refusal yet") }
+    })
+    .await;
+    let refused = medusa_fleet(&fleet, &["backup", "now", "-n", FLEET]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("database space exceeded"), "{said}");
+    controller.assert_running();
+    controller.restart();
+    let job = fleet.job("nightly").await;
+    assert!(job.status.is_none_or(|s| s.phase.is_none()), "nothing can have been written");
+
+    fleet.set_full(false);
+    fleet.expect_phase("nightly", Phase::Succeeded).await;
+    eventually("the Secret is copied", async || {
+        fleet.dp(1).find::<Secret>(CASS, "bucket").await.map(drop).ok_or("no Secret yet")
+    })
+    .await;
+    let children = fleet.dp(1).list::<MedusaBackupJob>(CASS).await;
+    let names: Vec<String> = children.iter().map(kube::ResourceExt::name_any).collect();
+    assert_eq!(children.len(), 1, "{names:?}");
+    assert!(names[0].ends_with(&job.uid().unwrap()[..8]), "{names:?}");
+    controller.assert_running();
+}
