@@ -109,6 +109,7 @@ fn a_data_plane_grants_what_the_contract_needs_and_nothing_else() {
         "medusa.k8ssandra.io/medusatasks delete",
         "medusa.k8ssandra.io/medusarestorejobs create",
         "medusa.k8ssandra.io/medusarestorejobs delete",
+        "medusa.k8ssandra.io/medusarestorejobs patch",
         "/configmaps create",
         "/configmaps patch",
         "/configmaps delete",

@@ -217,6 +217,7 @@ fn every_write_is_an_apply_except_where_a_reason_is_given() {
     let allowed = [
         "src/control_plane/registry/controller.rs",
         "src/control_plane/replication/worker.rs",
+        "src/control_plane/restores/apply.rs",
         "src/control_plane/schedules/write.rs",
         "src/control_plane/deployment/apply.rs",
         "src/data_plane/",

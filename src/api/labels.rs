@@ -24,6 +24,8 @@ pub const FLEET_SCHEDULE_UID: &str = "fleet.k8ssandra.io/schedule-uid";
 /// Finalizer on a run whose slot is not yet written down by its FleetBackupSchedule: nothing of it starts, and it
 /// cannot vanish (ADR 13).
 pub const HELD: &str = "fleet.k8ssandra.io/slot";
+/// Finalizer on a MedusaRestoreJob whose uid its FleetRestoreJob has not put down yet: it cannot vanish unseen (ADR 14).
+pub const UNRECORDED: &str = "fleet.k8ssandra.io/unrecorded";
 /// Finalizer on a FleetBackupSchedule: its MedusaBackupSchedules are taken back before it goes.
 pub const DELEGATED: &str = "fleet.k8ssandra.io/delegated";
 

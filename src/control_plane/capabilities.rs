@@ -114,7 +114,7 @@ pub const NEEDS: [Need; 6] = [
         feature: Feature::Restores,
         group: "medusa.k8ssandra.io",
         plural: "medusarestorejobs",
-        verbs: &["get", "list", "watch", "create", "delete"],
+        verbs: &["get", "list", "watch", "create", "patch", "delete"],
     },
 ];
 

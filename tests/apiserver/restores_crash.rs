@@ -1,7 +1,11 @@
 //! The control plane is killed with SIGKILL at any point of a restore, and data planes hang in it: no datacenter is
 //! restored twice, none is forgotten.
 
-use kube::ResourceExt as _;
+use kube::{
+    Api, ResourceExt as _,
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
+    core::GroupVersionKind,
+};
 use medusa_fleet::api::{
     fleet::{FleetRestoreJob, Phase},
     medusa::MedusaRestoreJob,
@@ -9,8 +13,8 @@ use medusa_fleet::api::{
 use serde_json::json;
 
 use crate::support::{
-    CASS, ControlPlane, FLEET, Fleet,
-    restores::{backed_up, child_of, expect_end, expect_restore, restore_job, upstreams, work},
+    CASS, Cluster, ControlPlane, FLEET, Fleet, eventually,
+    restores::{backed_up, child_of, expect_end, expect_restore, restore, restore_job, upstreams, work},
 };
 
 const BACKUP: &str = "b-0a0a0a0a.shop";
@@ -138,4 +142,108 @@ async fn a_data_plane_that_hangs_in_the_middle_is_waited_for() {
     work(fleet.dp(1), &name, upstreams()[3].clone()).await;
     fleet.dp(1).disappears::<MedusaRestoreJob>(CASS, &name).await;
     controller.assert_running();
+}
+
+/// Makes the API server of the control plane refuse every status of a FleetRestoreJob that records the uid of a
+/// MedusaRestoreJob: so the controller stands between the making and the record of it.
+async fn refuse_records(home: &Cluster) {
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "no-records"},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": ["fleet.k8ssandra.io"], "apiVersions": ["*"], "operations": ["UPDATE"],
+                "resources": ["fleetrestorejobs/status"],
+            }]},
+            "validations": [{
+                "expression": "!has(object.status.datacenters) || object.status.datacenters.all(d, !has(d.jobUid))",
+                "message": "not to be recorded",
+            }],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "no-records"},
+        "spec": {"policyName": "no-records", "validationActions": ["Deny"]},
+    });
+    home.create(policy).await;
+    home.create(binding).await;
+    home.create(restore_job("probe", json!({"backup": "none", "dryRun": true}))).await;
+    eventually("records are refused", async || {
+        let status = json!({"status": {"datacenters": [{"dataPlane": "dp", "jobUid": "u"}]}});
+        let jobs = home.api::<FleetRestoreJob>(FLEET);
+        let params = PatchParams { dry_run: true, ..PatchParams::default() };
+        match jobs.patch_status("probe", &params, &Patch::Merge(status)).await {
+            Err(error) if error.to_string().contains("not to be recorded") => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_deleted_before_its_uid_is_recorded_is_not_made_again() {
+    let fleet = Fleet::start(2).await;
+    let home = fleet.home();
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    backed_up(&fleet).await;
+    refuse_records(home).await;
+    let made = home.create(restore_job("gap", json!({"backup": BACKUP}))).await;
+    let names = ["dc1", "dc2"].map(|dc| child_of(&made, dc));
+    let mut uids = Vec::new();
+    for number in [1, 2] {
+        let child: MedusaRestoreJob = fleet.dp(number).appears(CASS, &names[number - 1]).await;
+        uids.push(child.uid().unwrap());
+    }
+    controller.kill9();
+    let unrecorded = restore(&fleet, "gap").await.status.unwrap().datacenters;
+    assert!(unrecorded.len() == 2 && unrecorded.iter().all(|run| run.job_uid.is_none()), "{unrecorded:#?}");
+
+    // Somebody deletes one of them. It cannot vanish.
+    fleet.dp(1).delete::<MedusaRestoreJob>(CASS, &names[0]).await;
+    let deleted: MedusaRestoreJob = fleet.dp(1).get(CASS, &names[0]).await;
+    assert!(deleted.metadata.deletion_timestamp.is_some());
+    let params = DeleteParams::default();
+    let binding = api_resource("ValidatingAdmissionPolicyBinding");
+    Api::<DynamicObject>::all_with(home.client.clone(), &binding)
+        .delete("no-records", &params)
+        .await
+        .unwrap();
+    controller.start();
+
+    fleet.dp(1).disappears::<MedusaRestoreJob>(CASS, &names[0]).await;
+    expect_restore(&fleet, "gap", "the deleted one is a failure", |job| {
+        let runs = job.status.clone().unwrap_or_default().datacenters;
+        runs[0].reason.as_deref() == Some("JobDeleted") && runs[0].job_uid.as_ref() == Some(&uids[0])
+    })
+    .await;
+    // The other one goes on: it is seen, and may vanish from now on.
+    eventually("the other is let go", async || {
+        let other: MedusaRestoreJob = fleet.dp(2).get(CASS, &names[1]).await;
+        if other.finalizers().is_empty() { Ok(()) } else { Err(format!("{:?}", other.metadata)) }
+    })
+    .await;
+    work(fleet.dp(2), &names[1], upstreams()[3].clone()).await;
+    let status = expect_end(&fleet, "gap", Phase::PartiallyFailed).await.status.unwrap();
+    assert_eq!(status.datacenters[1].job_uid.as_ref(), Some(&uids[1]));
+    fleet.dp(2).disappears::<MedusaRestoreJob>(CASS, &names[1]).await;
+    assert!(fleet.dp(1).find::<MedusaRestoreJob>(CASS, &names[0]).await.is_none());
+    controller.assert_running();
+
+    // Without its FleetRestoreJob one is held by nobody.
+    let made = home.create(restore_job("orphan", json!({"backup": BACKUP}))).await;
+    let name = child_of(&made, "dc1");
+    fleet.dp(1).appears::<MedusaRestoreJob>(CASS, &name).await;
+    controller.kill9();
+    home.delete::<FleetRestoreJob>(FLEET, "orphan").await;
+    fleet.dp(1).delete::<MedusaRestoreJob>(CASS, &name).await;
+    controller.start();
+    fleet.dp(1).disappears::<MedusaRestoreJob>(CASS, &name).await;
+}
+
+/// A kind of admission policies.
+fn api_resource(kind: &str) -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind))
 }

@@ -5,14 +5,22 @@ use std::fmt::Debug;
 use futures::future::join_all;
 use kube::{
     Api, Resource, ResourceExt as _,
-    api::{DeleteParams, PostParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::NamespaceResourceScope,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
 
-use super::{execute::Outcome, machine::Action};
+use super::{
+    execute::Outcome,
+    machine::Action,
+    sweep::{Chore, Leftover},
+};
 use crate::{
-    api::{Reason, labels, medusa::MedusaRestoreJob},
+    api::{
+        Reason, labels,
+        medusa::{MedusaRestoreJob, MedusaTask},
+    },
     control_plane::{
         fleet::{Fleet, Snapshot},
         registry::remote::{CallError, Remote},
@@ -116,16 +124,43 @@ where
     }
 }
 
-/// Deletes one version of an object. That it is gone or has changed is no error: the next pass sees.
+/// Does what [`super::sweep`] found to be done.
 ///
 /// # Errors
 /// When the API server refuses or does not answer.
-pub(super) async fn delete<K>(
+pub(super) async fn clear(left: Leftover, remote: &Remote) -> Result<(), CallError> {
+    let Leftover { key, uid, version, .. } = left;
+    match left.chore {
+        Chore::LetGo(finalizers) => let_go(remote, &key, uid, version, finalizers).await,
+        Chore::DeleteRestore => delete::<MedusaRestoreJob>(remote, &key, uid, version).await,
+        Chore::DeleteTask => delete::<MedusaTask>(remote, &key, uid, version).await,
+    }
+}
+
+/// Leaves a MedusaRestoreJob only these finalizers, if it is still that version.
+async fn let_go(
     remote: &Remote,
     key: &ObjectKey,
     uid: String,
     version: String,
-) -> Result<(), CallError>
+    finalizers: Vec<String>,
+) -> Result<(), CallError> {
+    let patch = json!({"metadata": {"uid": uid, "resourceVersion": version, "finalizers": finalizers}});
+    let params = PatchParams {
+        field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
+        ..PatchParams::default()
+    };
+    let answer = remote
+        .call(|client| async {
+            let api = Api::<MedusaRestoreJob>::namespaced(client, &key.namespace);
+            api.patch_metadata(&key.name, &params, &Patch::Merge(&patch)).await
+        })
+        .await;
+    unless_stale(answer)
+}
+
+/// Deletes one version of an object.
+async fn delete<K>(remote: &Remote, key: &ObjectKey, uid: String, version: String) -> Result<(), CallError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
@@ -136,6 +171,11 @@ where
             Api::<K>::namespaced(client, &key.namespace).delete(&key.name, &params).await
         })
         .await;
+    unless_stale(answer)
+}
+
+/// That an object is gone or has changed is no error: the next pass sees.
+fn unless_stale<T>(answer: Result<T, CallError>) -> Result<(), CallError> {
     match answer {
         Ok(_) => Ok(()),
         Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(()),

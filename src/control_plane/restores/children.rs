@@ -40,7 +40,7 @@ fn metadata(
     }
 }
 
-/// The restore of one datacenter.
+/// The restore of one datacenter. Its finalizer stays until the published status has its uid.
 #[must_use]
 pub fn restore(
     job: &FleetRestoreJob,
@@ -49,7 +49,10 @@ pub fn restore(
     control_plane: &str,
 ) -> MedusaRestoreJob {
     MedusaRestoreJob {
-        metadata: metadata(job, entry, datacenter, control_plane),
+        metadata: ObjectMeta {
+            finalizers: Some(vec![labels::UNRECORDED.to_owned()]),
+            ..metadata(job, entry, datacenter, control_plane)
+        },
         spec: MedusaRestoreJobSpec {
             backup: entry.medusa_backup.clone(),
             cassandra_datacenter: entry.datacenter.clone(),

@@ -29,7 +29,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    apply::{apply, delete},
+    apply::{apply, clear},
     events::tell,
     execute::fold,
     machine::{Action, has_begun, pass},
@@ -43,7 +43,6 @@ use crate::{
     api::{
         fleet::{FleetBackup, FleetCluster, FleetRestoreJob, FleetRestoreJobStatus, Phase},
         labels,
-        medusa::{MedusaRestoreJob, MedusaTask},
     },
     control_plane::fleet::{Change, Fleet, Snapshot},
     runtime::{backoff::Backoff, clock, events::Events, follow::follow},
@@ -265,19 +264,19 @@ impl Restores {
         if old.checked_time.is_none() || has_begun(old) {
             return Ok(self.all());
         }
-        let api: Api<FleetRestoreJob> = Api::namespaced(self.context.client.clone(), &self.context.namespace);
-        Ok(api.list(&ListParams::default()).await.map_err(RestoreError::Read)?.items)
+        self.read_all().await.map_err(RestoreError::Read)
     }
 
     /// Every FleetRestoreJob; of one that cannot be read, its metadata.
     fn all(&self) -> Vec<FleetRestoreJob> {
-        let read = |job: Arc<DeserializeGuard<FleetRestoreJob>>| match &job.0 {
-            Ok(job) => job.clone(),
-            Err(invalid) => {
-                FleetRestoreJob { metadata: invalid.metadata.clone(), ..FleetRestoreJob::default() }
-            }
-        };
-        self.jobs.state().into_iter().map(read).collect()
+        self.jobs.state().iter().map(|job| readable(job)).collect()
+    }
+
+    /// The same, read anew.
+    async fn read_all(&self) -> Result<Vec<FleetRestoreJob>, kube::Error> {
+        let api: Api<DeserializeGuard<FleetRestoreJob>> =
+            Api::namespaced(self.context.client.clone(), &self.context.namespace);
+        Ok(api.list(&ListParams::default()).await?.iter().map(readable).collect())
     }
 
     /// Writes in the data planes what the published status allows. The job is read once more before: a
@@ -346,7 +345,8 @@ impl Restores {
         Ok(next)
     }
 
-    /// Deletes what has done its work, whenever something changed.
+    /// Clears away what has done its work, whenever something changed. Of a job that another leader made a moment
+    /// ago the watch may not know yet: what there is to do is looked up once more.
     async fn sweep(&self) {
         let mut changes = self.context.fleet.changes();
         loop {
@@ -358,22 +358,30 @@ impl Restores {
                 continue;
             }
             let planes = self.context.fleet.snapshot();
-            let left = leftovers(&planes, &self.all(), &self.context.control_plane);
+            let control_plane = &self.context.control_plane;
+            if leftovers(&planes, &self.all(), control_plane).is_empty() {
+                continue;
+            }
+            let Ok(jobs) = self.read_all().await else { continue };
+            let left = leftovers(&planes, &jobs, control_plane);
             futures::future::join_all(left.into_iter().filter_map(|left| {
                 let remote = planes.iter().find(|p| p.name == left.data_plane)?.remote.clone()?;
                 Some(async move {
-                    let gone = if left.is_task {
-                        delete::<MedusaTask>(&remote, &left.key, left.uid, left.version).await
-                    } else {
-                        delete::<MedusaRestoreJob>(&remote, &left.key, left.uid, left.version).await
-                    };
-                    if let Err(error) = gone {
-                        tracing::debug!(data_plane = left.data_plane, object = %left.key, %error, "delete what is done");
+                    let (data_plane, object) = (left.data_plane.clone(), left.key.clone());
+                    if let Err(error) = clear(left, &remote).await {
+                        tracing::debug!(data_plane, %object, %error, "clear what is done");
                     }
                 })
             }))
             .await;
         }
+    }
+}
+
+fn readable(job: &DeserializeGuard<FleetRestoreJob>) -> FleetRestoreJob {
+    match &job.0 {
+        Ok(job) => job.clone(),
+        Err(invalid) => FleetRestoreJob { metadata: invalid.metadata.clone(), ..FleetRestoreJob::default() },
     }
 }
 

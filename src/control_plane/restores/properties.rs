@@ -30,7 +30,7 @@ enum Event {
     Sweep,
     Silence(bool, bool),
     Work(bool, u8),
-    Vanish(bool),
+    Delete(bool),
     Foreign(bool, bool),
     Grow(bool),
     Later(i64),
@@ -43,7 +43,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         2 => Just(Event::Sweep),
         2 => (any::<bool>(), any::<bool>()).prop_map(|(p, s)| Event::Silence(p, s)),
         4 => (any::<bool>(), 0_u8..5).prop_map(|(p, s)| Event::Work(p, s)),
-        1 => any::<bool>().prop_map(Event::Vanish),
+        1 => any::<bool>().prop_map(Event::Delete),
         1 => (any::<bool>(), any::<bool>()).prop_map(|(p, s)| Event::Foreign(p, s)),
         1 => any::<bool>().prop_map(Event::Grow),
         1 => (1_i64..1200).prop_map(Event::Later),
@@ -66,11 +66,11 @@ fn happen(world: &mut World, event: &Event) {
             let status = steps().into_iter().nth(step.into()).unwrap_or_else(refusal);
             world.work(place(second), status);
         }
-        Event::Vanish(second) => {
-            // One that was deleted before it was ever recorded as seen is made again (ADR 14).
-            let runs = world.status().datacenters;
-            let known = |uid: Option<String>| runs.iter().any(|r| r.job_uid.is_some() && r.job_uid == uid);
-            world.view(plane(second)).restores.items.retain(|_, job| !known(job.uid()));
+        Event::Delete(second) => {
+            let keys: Vec<ObjectKey> = world.view(plane(second)).restores.items.keys().cloned().collect();
+            for key in keys {
+                world.delete(plane(second), &key);
+            }
         }
         Event::Foreign(second, begins) => {
             let jobs = &mut world.view(plane(second)).jobs.items;
@@ -158,6 +158,29 @@ proptest! {
         prop_assert_eq!(world.status().phase, Some(Phase::Succeeded), "{:#?}", world.status());
         prop_assert_eq!(world.made.len(), 2);
     }
+}
+
+#[test]
+fn one_that_is_deleted_between_its_making_and_the_record_of_it_is_a_failure_and_not_made_again() {
+    let mut world = World::new(json!({"backup": "b1"}));
+    world.pass(Cut::Never);
+    world.pass(Cut::Never);
+    world.pass(Cut::BeforeStatus);
+    assert_eq!(world.made.len(), 2);
+    assert!(world.status().datacenters.iter().all(|run| run.job_uid.is_none()), "nothing is recorded");
+    let key = ObjectKey::new("ns", &world.status().plan[0].job);
+    world.delete("eu", &key);
+    world.sweep();
+    assert!(world.view("eu").restores.items.contains_key(&key), "it stays until it is recorded");
+    world.settle();
+    world.work("us/dc2", steps()[3].clone());
+    world.settle();
+    world.sweep();
+    let status = world.status();
+    let reasons: Vec<&str> = status.datacenters.iter().filter_map(|run| run.reason.as_deref()).collect();
+    assert_eq!((status.phase, reasons), (Some(Phase::PartiallyFailed), vec!["JobDeleted", "Succeeded"]));
+    assert_eq!(world.made.len(), 2, "restored twice");
+    assert!(world.views.values().all(|view| view.restores.items.is_empty()));
 }
 
 fn is_open(job: &MedusaRestoreJob) -> bool {

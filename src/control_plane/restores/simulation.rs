@@ -7,6 +7,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ use super::{
     plan::Scene,
     resolve::Clusters,
     status::executing,
-    sweep::leftovers,
+    sweep::{Chore, leftovers},
     tests::{datacenter, job_with, live, plane},
 };
 use crate::{
@@ -27,6 +28,7 @@ use crate::{
             Phase,
         },
         labels,
+        medusa::MedusaRestoreJob,
     },
     control_plane::{
         fleet::Snapshot,
@@ -53,7 +55,7 @@ pub(super) struct World {
     pub(super) backup: Option<FleetBackupStatus>,
     pub(super) rivals: Vec<FleetRestoreJob>,
     pub(super) now: Timestamp,
-    /// Every MedusaRestoreJob that was ever made, by data plane and name.
+    /// Every MedusaRestoreJob that was ever made, by data plane and name; again, if it was made again.
     pub(super) made: Vec<String>,
     /// What happened, for people.
     pub(super) log: Vec<String>,
@@ -198,6 +200,7 @@ impl World {
         if status != old {
             self.job.status = Some(status);
             self.tell();
+            self.let_all_go();
         }
     }
 
@@ -253,9 +256,9 @@ impl World {
                 if is_silent {
                     return (name, key, refused);
                 }
-                let items = &mut self.view(&name).restores.items;
+                let items = &self.view(&name).restores.items;
                 if items.get(&key).is_some_and(|j| j.resource_version() == Some(version)) {
-                    items.remove(&key);
+                    self.delete(&name, &key);
                     self.log.push(format!("  called off MedusaRestoreJob {name}/{key}"));
                 }
                 (name, key, Outcome::CalledOff)
@@ -263,17 +266,59 @@ impl World {
         }
     }
 
-    /// Deletes what has done its work, as the controller does beside its passes.
+    /// Clears away what has done its work, as the controller does beside its passes.
     pub(super) fn sweep(&mut self) {
-        for left in leftovers(&self.planes(), std::slice::from_ref(&self.job), "cp") {
-            let kind = if left.is_task { "MedusaTask" } else { "MedusaRestoreJob" };
-            self.log.push(format!("  deleted {kind} {}/{}", left.data_plane, left.key));
-            let view = self.view(&left.data_plane);
-            if left.is_task {
-                view.tasks.items.remove(&left.key);
-            } else {
-                view.restores.items.remove(&left.key);
+        loop {
+            let all = leftovers(&self.planes(), std::slice::from_ref(&self.job), "cp");
+            if all.is_empty() {
+                return;
             }
+            for left in all {
+                let (plane, key) = (left.data_plane.clone(), left.key.clone());
+                match left.chore {
+                    Chore::LetGo(finalizers) => self.let_go(&plane, &key, finalizers),
+                    Chore::DeleteRestore => {
+                        self.log.push(format!("  deleted MedusaRestoreJob {plane}/{key}"));
+                        self.delete(&plane, &key);
+                    }
+                    Chore::DeleteTask => {
+                        self.log.push(format!("  deleted MedusaTask {plane}/{key}"));
+                        self.view(&plane).tasks.items.remove(&key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is recorded may vanish from now on.
+    fn let_all_go(&mut self) {
+        for left in leftovers(&self.planes(), std::slice::from_ref(&self.job), "cp") {
+            if let Chore::LetGo(finalizers) = left.chore {
+                self.let_go(&left.data_plane, &left.key, finalizers);
+            }
+        }
+    }
+
+    /// Deletes a MedusaRestoreJob as the API server does: with finalizers it stays until they are gone.
+    pub(super) fn delete(&mut self, plane: &str, key: &ObjectKey) {
+        let now = Time(self.now);
+        let items = &mut self.view(plane).restores.items;
+        let Some(job) = items.get_mut(key) else { return };
+        if job.finalizers().is_empty() {
+            items.remove(key);
+        } else {
+            changed(job).metadata.deletion_timestamp.get_or_insert(now);
+        }
+    }
+
+    fn let_go(&mut self, plane: &str, key: &ObjectKey, finalizers: Vec<String>) {
+        let items = &mut self.view(plane).restores.items;
+        let Some(job) = items.get_mut(key) else { return };
+        let is_deleted = job.metadata.deletion_timestamp.is_some();
+        if finalizers.is_empty() && is_deleted {
+            items.remove(key);
+        } else {
+            changed(job).metadata.finalizers = Some(finalizers);
         }
     }
 
@@ -282,11 +327,7 @@ impl World {
         let (plane, dc) = place.split_once('/').unwrap();
         let jobs = &mut self.view(plane).restores.items;
         let Some(job) = jobs.values_mut().find(|j| j.spec.cassandra_datacenter == dc) else { return false };
-        let mut changed = (**job).clone();
-        let version = changed.resource_version().and_then(|v| v.parse::<u32>().ok()).unwrap_or(0) + 1;
-        changed.metadata.resource_version = Some(version.to_string());
-        changed.status = Some(serde_json::from_value(status).unwrap());
-        *job = Arc::new(changed);
+        changed(job).status = Some(serde_json::from_value(status).unwrap());
         true
     }
 
@@ -314,6 +355,14 @@ impl World {
             ));
         }
     }
+}
+
+/// The job in its next version.
+fn changed(job: &mut Arc<MedusaRestoreJob>) -> &mut MedusaRestoreJob {
+    let job = Arc::make_mut(job);
+    let version = job.resource_version().and_then(|v| v.parse::<u32>().ok()).unwrap_or(0) + 1;
+    job.metadata.resource_version = Some(version.to_string());
+    job
 }
 
 const AT: &str = "2026-01-01T00:10:00Z";

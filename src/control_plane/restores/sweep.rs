@@ -1,7 +1,8 @@
-//! Which MedusaRestoreJobs and syncs have done their work and are deleted. Pure.
+//! Which MedusaRestoreJobs and syncs have done their work and are deleted, and which may go at all. Pure.
 //!
 //! k8ssandra-operator runs a finished MedusaRestoreJob again when it restarts (upstream §8.A), so none is left
 //! behind. First the end is recorded, then the job is deleted: a crash between the two leaves only the job.
+//! Likewise a job is made with our finalizer, which is taken off once its uid is recorded.
 
 use std::collections::BTreeMap;
 
@@ -20,13 +21,24 @@ use crate::{
     },
 };
 
-/// One object to delete, in exactly this version.
+/// What is to be done about one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chore {
+    /// Take our finalizer off a MedusaRestoreJob; these stay.
+    LetGo(Vec<String>),
+    /// Delete a MedusaRestoreJob.
+    DeleteRestore,
+    /// Delete a MedusaTask.
+    DeleteTask,
+}
+
+/// One object to write, in exactly this version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
     /// The data plane.
     pub data_plane: String,
-    /// Whether it is a MedusaTask; else it is a MedusaRestoreJob.
-    pub is_task: bool,
+    /// What to do.
+    pub chore: Chore,
     /// Which one.
     pub key: ObjectKey,
     /// Its uid.
@@ -48,24 +60,24 @@ pub fn leftovers(planes: &[Snapshot], jobs: &[FleetRestoreJob], control_plane: &
         };
         for (key, restore) in &plane.view.restores.items {
             let Some(uid) = ours(restore.labels()) else { continue };
-            if is_done(restore, jobs.get(&uid).copied()) {
-                found.push(leftover(plane, key, restore.as_ref(), false));
+            if let Some(chore) = chore(restore, jobs.get(&uid).copied()) {
+                found.push(leftover(plane, key, restore.as_ref(), chore));
             }
         }
         for (key, task) in &plane.view.tasks.items {
             let job = ours(task.labels()).and_then(|uid| jobs.get(&uid));
             if job.is_some_and(|job| is_over(job)) {
-                found.push(leftover(plane, key, task.as_ref(), true));
+                found.push(leftover(plane, key, task.as_ref(), Chore::DeleteTask));
             }
         }
     }
     found
 }
 
-fn leftover<K: Resource>(plane: &Snapshot, key: &ObjectKey, object: &K, is_task: bool) -> Leftover {
+fn leftover<K: Resource>(plane: &Snapshot, key: &ObjectKey, object: &K, chore: Chore) -> Leftover {
     Leftover {
         data_plane: plane.name.clone(),
-        is_task,
+        chore,
         key: key.clone(),
         uid: object.meta().uid.clone().unwrap_or_default(),
         version: object.meta().resource_version.clone().unwrap_or_default(),
@@ -76,21 +88,34 @@ fn is_over(job: &FleetRestoreJob) -> bool {
     job.status.as_ref().is_some_and(|s| s.phase.is_some_and(Phase::is_final))
 }
 
-/// Whether a MedusaRestoreJob may go: it has ended and that is recorded, or nobody is left to record it; or it
-/// was made after its start had been given up, by a request that was carried out late, and has harmed nothing.
-fn is_done(restore: &MedusaRestoreJob, job: Option<&FleetRestoreJob>) -> bool {
-    if restore.metadata.deletion_timestamp.is_some() {
-        return false;
-    }
-    let has_ended = restore.status.as_ref().is_some_and(|s| s.finish_time.is_some());
-    let Some(job) = job else { return has_ended };
-    let runs = job.status.as_ref().map(|s| s.datacenters.as_slice()).unwrap_or_default();
+/// What to do about a MedusaRestoreJob, by what is recorded of it. It may vanish when its uid is recorded, or its
+/// datacenter is decided, or nobody is left to record anything. It is deleted when it has ended and that is
+/// recorded, or nobody is left to record it; or when it was made after its start had been given up or after
+/// its predecessor had ended, by a request that was carried out late, and has harmed nothing.
+fn chore(restore: &MedusaRestoreJob, job: Option<&FleetRestoreJob>) -> Option<Chore> {
     let mine = |run: &&RestoreRun| {
         run.job.as_deref() == restore.metadata.name.as_deref()
             && Some(run.namespace.as_str()) == restore.metadata.namespace.as_deref()
     };
-    let recorded = runs.iter().filter(mine).find(|run| run.phase.is_final());
-    recorded.is_some_and(|run| has_ended || (run.job_uid.is_none() && can_be_called_off(restore)))
+    let runs = job.and_then(|job| job.status.as_ref()).map(|s| s.datacenters.as_slice()).unwrap_or_default();
+    let run = runs.iter().find(mine);
+    let is_recorded = |run: &RestoreRun| run.job_uid == restore.metadata.uid;
+    let others: Vec<String> =
+        restore.finalizers().iter().filter(|f| *f != labels::UNRECORDED).cloned().collect();
+    if others.len() < restore.finalizers().len() {
+        let may_vanish = job.is_none() || run.is_some_and(|run| is_recorded(run) || run.phase.is_final());
+        return may_vanish.then_some(Chore::LetGo(others));
+    }
+    if restore.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let has_ended = restore.status.as_ref().is_some_and(|s| s.finish_time.is_some());
+    let is_done = match (job, run.filter(|run| run.phase.is_final())) {
+        (None, _) => has_ended,
+        (Some(_), None) => false,
+        (Some(_), Some(run)) => has_ended || (!is_recorded(run) && can_be_called_off(restore)),
+    };
+    is_done.then_some(Chore::DeleteRestore)
 }
 
 #[cfg(test)]
@@ -111,10 +136,14 @@ mod tests {
         .unwrap()
     }
 
-    fn left(child: &MedusaRestoreJob, jobs: &[FleetRestoreJob]) -> usize {
+    fn chores(child: &MedusaRestoreJob, jobs: &[FleetRestoreJob]) -> Vec<Chore> {
         let mut view = live(&[]);
         view.restores.items.insert(ObjectKey::of(child), std::sync::Arc::new(child.clone()));
-        leftovers(&[plane("eu", view)], jobs, "cp").len()
+        leftovers(&[plane("eu", view)], jobs, "cp").into_iter().map(|left| left.chore).collect()
+    }
+
+    fn left(child: &MedusaRestoreJob, jobs: &[FleetRestoreJob]) -> usize {
+        chores(child, jobs).len()
     }
 
     #[test]
@@ -139,7 +168,35 @@ mod tests {
         job.status.as_mut().unwrap().datacenters[0].phase = Phase::Failed;
         assert_eq!(left(&late, std::slice::from_ref(&job)), 1);
         job.status.as_mut().unwrap().datacenters[0].job_uid = Some("c".to_owned());
-        assert_eq!(left(&late, &[job]), 0, "it was seen running and timed out");
+        assert_eq!(left(&late, std::slice::from_ref(&job)), 0, "it was seen running and timed out");
+        job.status.as_mut().unwrap().datacenters[0].job_uid = Some("its predecessor".to_owned());
+        assert_eq!(left(&late, &[job]), 1, "it would restore a second time");
+    }
+
+    #[test]
+    fn a_job_may_vanish_once_its_uid_is_recorded() {
+        let mut held = child(json!({"restoreKey": "k"}));
+        let finalizers = [labels::UNRECORDED, labels::RESTORE_FINALIZER].map(str::to_owned);
+        held.metadata.finalizers = Some(finalizers.to_vec());
+        let let_go = vec![Chore::LetGo(vec![labels::RESTORE_FINALIZER.to_owned()])];
+        let mut job = restore_job("back", "b1");
+        assert_eq!(chores(&held, std::slice::from_ref(&job)), [], "nothing is known of it");
+        job.status = Some(running(&["eu/dc1"]));
+        for is_deleted in [false, true] {
+            if is_deleted {
+                held.metadata.deletion_timestamp = job.metadata.creation_timestamp.clone();
+            }
+            let run = |change: &dyn Fn(&mut RestoreRun)| {
+                let mut job = job.clone();
+                change(&mut job.status.as_mut().unwrap().datacenters[0]);
+                chores(&held, &[job])
+            };
+            assert_eq!(run(&|_| {}), [], "it was named, not seen");
+            assert_eq!(run(&|run| run.job_uid = Some("another".to_owned())), []);
+            assert_eq!(run(&|run| run.job_uid = Some("c".to_owned())), let_go);
+            assert_eq!(run(&|run| run.phase = Phase::Cancelled), let_go);
+            assert_eq!(chores(&held, &[]), let_go, "its FleetRestoreJob is gone");
+        }
     }
 
     #[test]
