@@ -150,6 +150,13 @@ pub struct MedusaController {
     pub version: Option<String>,
 }
 
+impl MedusaController {
+    /// Name of the `data-plane` role.
+    pub const OURS: &str = "medusa-fleet";
+    /// Name of k8ssandra-operator.
+    pub const UPSTREAM: &str = "k8ssandra-operator";
+}
+
 /// A credential, without its value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -188,17 +188,20 @@ pub async fn medusa_controller(remote: &Remote) -> Option<MedusaController> {
     let leases =
         remote.call(|client| async move { Api::<Lease>::all(client).list(&ours).await }).await.ok()?;
     if let Some(lease) = leases.items.first() {
-        return Some(MedusaController { name: "medusa-fleet".to_owned(), version: version(lease.labels()) });
+        return Some(MedusaController {
+            name: MedusaController::OURS.to_owned(),
+            version: version(lease.labels()),
+        });
     }
     let upstream = ListParams::default().labels(&format!("{}=k8ssandra-operator", labels::APP_NAME)).limit(1);
     let deployments = remote
         .call(|client| async move { Api::<Deployment>::all(client).list_metadata(&upstream).await })
         .await
         .ok()?;
-    deployments
-        .items
-        .first()
-        .map(|d| MedusaController { name: "k8ssandra-operator".to_owned(), version: version(d.labels()) })
+    deployments.items.first().map(|d| MedusaController {
+        name: MedusaController::UPSTREAM.to_owned(),
+        version: version(d.labels()),
+    })
 }
 
 #[cfg(test)]

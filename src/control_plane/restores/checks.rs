@@ -12,7 +12,7 @@ use crate::{
     api::{
         Reason, Seen,
         cassandra::CassandraDatacenter,
-        fleet::RestoreCheck,
+        fleet::{MedusaController, RestoreCheck},
         labels,
         medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask, TaskOperation},
     },
@@ -69,6 +69,8 @@ pub fn checks(target: &Target, planes: &[Snapshot], observed: &Observed, own: &O
     };
     checks.push(if datacenter.annotations().contains_key(labels::RESTORE) {
         Topic::Datacenter.waiting(Reason::RestoreRunning, "a MedusaRestoreJob is at work on it")
+    } else if datacenter.spec.stopped {
+        stopped(plane)
     } else {
         Topic::Datacenter.passed()
     });
@@ -153,6 +155,27 @@ fn capability(plane: &Snapshot) -> RestoreCheck {
             Topic::Capability.waiting(lack.reason, lack.message)
         }
         Err(lack) => Topic::Capability.failed(lack.reason, lack.message),
+    }
+}
+
+/// Whether a stopped datacenter can be restored: by the `data-plane` role. k8ssandra-operator asks a running Medusa
+/// first, and without one tries for ever (upstream §5.1, steps 5 and 10).
+fn stopped(plane: &Snapshot) -> RestoreCheck {
+    match plane.view.capabilities.controller.as_ref().map(|controller| controller.name.as_str()) {
+        Some(MedusaController::OURS) => Topic::Datacenter.passed(),
+        Some(other) => {
+            let message = format!(
+                "it is stopped, and {other} restores only a datacenter that runs; start it (spec.stopped: false, in its \
+                 K8ssandraCluster if it has one)"
+            );
+            Topic::Datacenter.failed(Reason::DatacenterStopped, message)
+        }
+        None => {
+            let message = "it is stopped, and no controller was found in its data plane that is known to restore such a \
+                           datacenter; start it, or run `medusa-fleet data-plane` there and let the control plane see its \
+                           Lease (kubeconfigs/data-plane-rbac.yaml)";
+            Topic::Datacenter.waiting(Reason::DatacenterStopped, message)
+        }
     }
 }
 

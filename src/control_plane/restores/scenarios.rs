@@ -9,7 +9,11 @@ use super::{
     tests::{datacenter, live},
 };
 use crate::{
-    api::medusa::{MedusaBackupJob, MedusaTask},
+    api::{
+        Conditions as _,
+        fleet::{MedusaController, Phase},
+        medusa::{MedusaBackupJob, MedusaTask},
+    },
     control_plane::view::ObjectKey,
 };
 
@@ -187,4 +191,27 @@ fn a_job_that_vanishes_or_belongs_to_somebody_else_is_a_failure() {
     world.settle();
     world.sweep();
     insta::assert_snapshot!(transcript(&world));
+}
+
+#[test]
+fn a_stopped_datacenter_is_restored_where_the_data_plane_role_runs_and_nowhere_else() {
+    for (controller, phase, why) in [
+        (Some(MedusaController::OURS), Phase::Running, ""),
+        (Some(MedusaController::UPSTREAM), Phase::Failed, "DatacenterStopped"),
+        (None, Phase::Pending, "DatacenterStopped"),
+    ] {
+        let mut world = World::new(json!({"backup": "b1"}));
+        let mut stopped = datacenter("dc1", "shop");
+        stopped.spec.stopped = true;
+        let view = world.view("eu");
+        view.datacenters.items.insert(ObjectKey::new("ns", "dc1"), Arc::new(stopped));
+        let named = |name: &str| MedusaController { name: name.to_owned(), version: None };
+        Arc::make_mut(&mut view.capabilities).controller = controller.map(named);
+        world.settle();
+        let status = world.status();
+        assert_eq!(status.phase, Some(phase), "{controller:?}: {}", transcript(&world));
+        let reason = status.conditions.of_type("Complete").unwrap().reason.clone();
+        assert!(why.is_empty() || reason == why, "{reason}");
+        assert_eq!(world.made.is_empty(), phase != Phase::Running);
+    }
 }
