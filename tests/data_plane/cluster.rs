@@ -19,6 +19,7 @@ use serde_json::Value;
 
 static OURS: OnceLock<Testbed> = OnceLock::new();
 static UPSTREAM: OnceLock<Testbed> = OnceLock::new();
+static HOME: OnceLock<Testbed> = OnceLock::new();
 
 /// Whose definitions of the Medusa kinds a cluster has.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,8 @@ pub enum Definitions {
     Ours,
     /// As upstream's: without the optional fields we add.
     Upstream,
+    /// Ours, in a cluster that is a control plane's own, too.
+    Home,
 }
 
 /// What ours have and upstream's lack, by kind.
@@ -108,6 +111,7 @@ pub fn kubeconfig(definitions: Definitions) -> &'static Path {
     let testbed = match definitions {
         Definitions::Ours => &OURS,
         Definitions::Upstream => &UPSTREAM,
+        Definitions::Home => &HOME,
     };
     let installed = testbed.get_or_init(|| {
         let testbed = Testbed::start(&format!("{definitions:?}").to_lowercase());

@@ -29,6 +29,7 @@ mod configuration;
 mod crash;
 mod docs;
 mod faults;
+mod fleet_restore;
 mod good;
 mod input;
 mod page;

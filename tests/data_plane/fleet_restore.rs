@@ -1,0 +1,257 @@
+//! A Cassandra cluster over two clusters restored by both roles, each of them killed in the middle: the end is that of a
+//! restore nobody disturbed.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use medusa_fleet::api::{
+    Conditions as _,
+    fleet::{DataPlane, FleetCluster, FleetRestoreJob, Phase},
+    medusa::MedusaRestoreJob,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::{Definitions, eventually, kubeconfig},
+    gate::{Gate, Stop},
+    site::{Site, restore_timings},
+    world::DataPlane as Role,
+};
+
+/// Writes of the `data-plane` role that are certain in a restore of two pods by a FleetRestoreJob, whose jobs have an
+/// owner: see `restore_crash.rs`.
+const CERTAIN: usize = 15;
+
+/// The program as control plane, in the namespace of the first site.
+struct ControlPlane {
+    child: Child,
+    ns: String,
+    log: PathBuf,
+}
+
+impl ControlPlane {
+    fn start(ns: &str) -> Self {
+        let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("control-plane-{}-{ns}.log", std::process::id()));
+        Self { child: Self::spawn(ns, &log), ns: ns.to_owned(), log }
+    }
+
+    fn spawn(ns: &str, log: &PathBuf) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
+            .arg("--kubeconfig")
+            .arg(kubeconfig(Definitions::Home))
+            .args(["--namespace", ns, "control-plane", "--metrics-addr", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::options().create(true).append(true).open(log).unwrap())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Kills it with SIGKILL and starts it again.
+    fn restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = Self::spawn(&self.ns, &self.log);
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_file(&self.log);
+        }
+    }
+}
+
+/// A cluster of two datacenters: `near` in the control plane's own cluster, `far` in another, with upstream's definitions.
+struct Stage {
+    near: Site,
+    far: Site,
+    controller: ControlPlane,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let (near, far) =
+            tokio::join!(Site::under(Definitions::Home, 2), Site::under(Definitions::Upstream, 2));
+        let name = format!("whole-{}", near.world.ns);
+        for site in [&near, &far] {
+            let label = json!({"metadata": {"labels": {"fleet.k8ssandra.io/cluster": name}}});
+            site.patch_datacenter(label).await;
+        }
+        let controller = ControlPlane::start(&near.world.ns);
+        let file = std::fs::read_to_string(kubeconfig(Definitions::Upstream)).unwrap();
+        near.world
+            .create::<Secret>(json!({
+                "apiVersion": "v1", "kind": "Secret",
+                "metadata": {"name": "far", "labels": {"fleet.k8ssandra.io/register": "true"}},
+                "stringData": {"kubeconfig": file},
+            }))
+            .await;
+        let stage = Self { near, far, controller };
+        for plane in ["local", "far"] {
+            let planes: Api<DataPlane> = stage.near.world.api();
+            eventually("the data plane is ready", async || {
+                let status = planes.get_opt(plane).await.unwrap()?.status?;
+                status.conditions.is_true("Ready").then_some(())
+            })
+            .await;
+        }
+        let clusters: Api<FleetCluster> = stage.near.world.api();
+        eventually("the cluster is found", async || {
+            let found = clusters.get_opt(&name).await.unwrap()?.status?;
+            (found.size == 2).then_some(())
+        })
+        .await;
+        stage
+    }
+
+    fn sites(&self) -> [&Site; 2] {
+        [&self.near, &self.far]
+    }
+
+    async fn role(site: &Site, stop: Option<Stop>) -> Role {
+        let gate = stop.map_or_else(Gate::default, Gate::stopping);
+        site.world.data_plane_with(gate, restore_timings()).await
+    }
+
+    async fn begin(&self) -> FleetRestoreJob {
+        let part = |plane: &str, site: &Site| json!({"dataPlane": plane, "namespace": site.world.ns, "datacenter": "dc1", "medusaBackup": "b1"});
+        let job = json!({
+            "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "FleetRestoreJob", "metadata": {"name": "back"},
+            "spec": {"datacenters": [part("local", &self.near), part("far", &self.far)]},
+        });
+        self.near.world.create(job).await
+    }
+
+    /// Waits for the end, and returns what remains of it, without what differs from run to run.
+    async fn end(&self) -> Value {
+        let jobs: Api<FleetRestoreJob> = self.near.world.api();
+        let look = async || {
+            let status = jobs.get("back").await.unwrap().status.unwrap_or_default();
+            status.phase.is_some_and(Phase::is_final).then_some(status)
+        };
+        // Twice: a restore that is cut off and repeated takes longer than one wait.
+        let mut status = None;
+        for _ in 0..2 {
+            status = status.or(wait(&look).await);
+        }
+        let Some(status) = status else {
+            panic!("it did not end: {:#?}", jobs.get("back").await.unwrap().status);
+        };
+        for site in self.sites() {
+            let left: Api<MedusaRestoreJob> = site.world.api();
+            eventually("its MedusaRestoreJob is deleted", async || {
+                left.list(&Default::default()).await.unwrap().items.is_empty().then_some(())
+            })
+            .await;
+            site.assert_restored("b1");
+            site.assert_clean().await;
+            assert!(site.is_ready().await);
+        }
+        let runs: Vec<Value> = status
+            .datacenters
+            .iter()
+            .map(|run| {
+                json!([run.data_plane, run.phase, run.reason, run.message, run.nodes, run.job_uid.is_some()])
+            })
+            .collect();
+        let conditions: Vec<Value> =
+            status.conditions.iter().map(|c| json!([c.type_, c.status, c.reason, c.message])).collect();
+        json!({"phase": status.phase, "done": status.done, "runs": runs, "conditions": conditions})
+    }
+}
+
+async fn wait<T>(look: impl AsyncFn() -> Option<T>) -> Option<T> {
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while std::time::Instant::now() < end {
+        if let Some(found) = look().await {
+            return Some(found);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    None
+}
+
+async fn undisturbed() -> Value {
+    let stage = Stage::new().await;
+    let near = Stage::role(&stage.near, None).await;
+    let far = Stage::role(&stage.far, None).await;
+    stage.begin().await;
+    let end = stage.end().await;
+    assert_eq!(end["phase"], "Succeeded", "{end:#}");
+    for role in [near, far] {
+        let writes = role.gate.writes();
+        assert!(writes.len() >= CERTAIN, "{writes:#?}");
+    }
+    end
+}
+
+/// Kills the role of both sites at these writes, and the control plane each time.
+async fn disturbed(near: Stop, far: Stop) -> Value {
+    let mut stage = Stage::new().await;
+    let first = Stage::role(&stage.near, Some(near)).await;
+    let second = Stage::role(&stage.far, Some(far)).await;
+    stage.begin().await;
+    let mut roles = Vec::new();
+    for (role, is_near) in [(first, true), (second, false)] {
+        let reached = tokio::time::timeout(Duration::from_secs(60), role.gate.reached());
+        reached.await.expect("the write is made");
+        role.kill();
+        stage.controller.restart();
+        let site = if is_near { &stage.near } else { &stage.far };
+        roles.push(Stage::role(site, None).await);
+    }
+    let end = stage.end().await;
+    for site in stage.sites() {
+        site.world.disconnected().await;
+    }
+    end
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_step_of_either_role_a_whole_restore_ends_as_if_undisturbed() {
+    let expected = undisturbed().await;
+    // The claim, the order to stop, that it has stopped, what to restore, the start, the pods' records, the end.
+    let cuts = [
+        (Stop::After(1), Stop::Before(14)),
+        (Stop::Before(4), Stop::After(11)),
+        (Stop::After(5), Stop::Before(9)),
+        (Stop::After(7), Stop::After(7)),
+        (Stop::Before(9), Stop::After(4)),
+        (Stop::After(12), Stop::Before(2)),
+        (Stop::Before(15), Stop::After(1)),
+    ];
+    let cases = cuts.into_iter().map(|(near, far)| {
+        let expected = &expected;
+        async move { assert_eq!(disturbed(near, far).await, *expected, "{near:?}, {far:?}") }
+    });
+    stream::iter(cases).buffer_unordered(2).collect::<Vec<()>>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_is_away_when_the_restore_begins_is_waited_for() {
+    let mut stage = Stage::new().await;
+    let _near = Stage::role(&stage.near, None).await;
+    stage.begin().await;
+    let jobs: Api<FleetRestoreJob> = stage.near.world.api();
+    let near_is_done = async || {
+        let runs = jobs.get("back").await.unwrap().status?.datacenters;
+        (runs.first()?.phase == Phase::Succeeded && runs.get(1)?.phase == Phase::Running).then_some(())
+    };
+    eventually("the near datacenter is restored", near_is_done).await;
+    stage.controller.restart();
+    let _far = Stage::role(&stage.far, None).await;
+    let end = stage.end().await;
+    assert_eq!((&end["phase"], &end["done"]), (&json!("Succeeded"), &json!("2/2")), "{end:#}");
+}
