@@ -1,0 +1,156 @@
+//! Two control planes with `--leader-elect`: one acts, the other takes over when it dies and when it hangs, and a run
+//! under way ends once.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::ResourceExt as _;
+use medusa_fleet::api::{fleet::Phase, medusa::MedusaBackupJob};
+use serde_json::json;
+
+use crate::support::{CASS, FLEET, Fleet, backup_job, datacenter, eventually, finish};
+
+/// One of several control planes of a fleet.
+struct Replica {
+    log: PathBuf,
+    child: Child,
+}
+
+impl Replica {
+    fn start(fleet: &Fleet, name: &str) -> Self {
+        let log = fleet.dir().join(format!("{name}.log"));
+        let child = Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
+            .arg("--kubeconfig")
+            .arg(&fleet.home().kubeconfig)
+            .args(["control-plane", "--leader-elect", "--metrics-addr", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self { log, child }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits until its log has that line.
+    async fn says(&self, words: &str) {
+        eventually(format!("{} says `{words}`", self.log.display()), async || {
+            let log = self.log();
+            if log.lines().any(|line| line.contains(words)) { Ok(()) } else { Err(log) }
+        })
+        .await;
+    }
+
+    fn leads(&self) -> bool {
+        self.log().lines().any(|line| line.contains(" leading"))
+    }
+
+    fn signal(&self, signal: &str) {
+        let done = Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// Waits until it ends by itself.
+    async fn ends(&mut self) -> ExitStatus {
+        eventually("it ends", async || self.child.try_wait().unwrap().ok_or("it runs")).await
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn holder(fleet: &Fleet) -> String {
+    let lease: Lease = fleet.home().get(FLEET, "medusa-fleet-control-plane").await;
+    lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default()
+}
+
+/// The children of a run, one in each data plane.
+async fn children(fleet: &Fleet, run: &str) -> Vec<MedusaBackupJob> {
+    eventually(format!("{run} has its children"), async || {
+        let mut found = Vec::new();
+        for number in [1, 2] {
+            let jobs = fleet.dp(number).list::<MedusaBackupJob>(CASS).await;
+            found.extend(jobs.into_iter().filter(|job| job.labels()["fleet.k8ssandra.io/job"] == run));
+        }
+        if found.len() == 2 { Ok(found) } else { Err(format!("{} children", found.len())) }
+    })
+    .await
+}
+
+/// Ends the children, and waits until the run ended well with these very children.
+async fn ends_once(fleet: &Fleet, run: &str, before: &[MedusaBackupJob]) {
+    for (number, child) in (1..).zip(before) {
+        finish(fleet.dp(number), child).await;
+    }
+    let status = fleet.expect_phase(run, Phase::Succeeded).await.status.unwrap();
+    assert_eq!(status.done.as_deref(), Some("2/2"));
+    let uids = |jobs: &[MedusaBackupJob]| jobs.iter().map(MedusaBackupJob::uid).collect::<Vec<_>>();
+    assert_eq!(uids(&children(fleet, run).await), uids(before), "made anew");
+}
+
+async fn posts(fleet: &Fleet, number: usize) -> u64 {
+    fleet.dp(number).writes("medusabackupjobs").await.get("POST").copied().unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_control_planes_acts_and_the_other_takes_over() {
+    let fleet = Fleet::start(2).await;
+    let home = fleet.home();
+    let mut first = Replica::start(&fleet, "first");
+    first.says(" leading").await;
+    let mut second = Replica::start(&fleet, "second");
+    second.says("waiting to lead").await;
+    fleet.register_all().await;
+    for number in [1, 2] {
+        fleet.dp(number).create(datacenter(&format!("dc{number}"), "shop", 1)).await;
+    }
+    home.create(backup_job("quiet", json!({}))).await;
+    let of_quiet = children(&fleet, "quiet").await;
+    ends_once(&fleet, "quiet", &of_quiet).await;
+    assert!(!second.leads(), "both lead");
+    for number in [1, 2] {
+        assert_eq!(posts(&fleet, number).await, 1, "two asked for the same");
+    }
+
+    // The leader is killed while a run goes on.
+    home.create(backup_job("killed", json!({}))).await;
+    let of_killed = children(&fleet, "killed").await;
+    let led = holder(&fleet).await;
+    first.child.kill().unwrap();
+    first.child.wait().unwrap();
+    second.says(" leading").await;
+    assert_ne!(holder(&fleet).await, led);
+    ends_once(&fleet, "killed", &of_killed).await;
+    fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+
+    // The leader hangs while a run goes on, and awakes when another has ended it.
+    let third = Replica::start(&fleet, "third");
+    third.says("waiting to lead").await;
+    home.create(backup_job("hung", json!({}))).await;
+    let of_hung = children(&fleet, "hung").await;
+    second.signal("STOP");
+    assert!(!third.leads(), "it took over from one that led");
+    third.says(" leading").await;
+    ends_once(&fleet, "hung", &of_hung).await;
+    second.signal("CONT");
+    let ended = second.ends().await;
+    assert!(!ended.success(), "{ended}");
+    assert!(second.log().contains("leadership was lost"), "{}", second.log());
+    home.create(backup_job("last", json!({}))).await;
+    let of_last = children(&fleet, "last").await;
+    ends_once(&fleet, "last", &of_last).await;
+    for run in ["quiet", "killed", "hung", "last"] {
+        assert_eq!(children(&fleet, run).await.len(), 2, "{run}");
+    }
+}
