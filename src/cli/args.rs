@@ -81,6 +81,8 @@ pub enum Verb {
     Restore(restore::Restore),
     /// Say whether the fleet is protected
     Status,
+    /// Say what is wrong, with what, and what to do about it
+    Doctor,
     /// Show everything known about one object
     Describe(Describe),
     /// Print the versions of this program and of the controllers

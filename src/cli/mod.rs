@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod commands;
+pub mod doctor;
 pub mod duration;
 pub mod failure;
 pub mod home;
@@ -127,6 +128,7 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
         Verb::Restore(args) => {
             ask(&global, context, async |home| commands::restore::run(printer, home, &args).await)
         }
+        Verb::Doctor => ask(&global, context, async |home| commands::doctor::run(printer, home).await),
         Verb::Status => ask(&global, context, async |home| commands::status::run(printer, home).await),
         Verb::Describe(args) => {
             ask(&global, context, async |home| commands::describe::run(printer, home, &args.object).await)

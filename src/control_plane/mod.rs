@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Lease the replicas of one control plane compete for.
-const LEASE: &str = "medusa-fleet-control-plane";
+pub const LEASE: &str = "medusa-fleet-control-plane";
 /// Pause before the start is tried again while the API server or a definition is missing.
 const START_AGAIN: Duration = Duration::from_secs(2);
 

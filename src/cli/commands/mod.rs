@@ -5,6 +5,7 @@ pub mod cancel;
 pub mod completion;
 pub mod crds;
 pub mod describe;
+pub mod doctor;
 pub mod list;
 pub mod plan;
 pub mod preview;

@@ -4,6 +4,7 @@ pub mod backups;
 pub mod clusters;
 pub mod data_planes;
 pub mod detail;
+pub mod doctor;
 pub mod plan;
 pub mod restore;
 pub mod run;

@@ -17,9 +17,9 @@ use crate::{
 
 /// A live control plane refreshes `lastContactTime` about once a minute; from this age on, what it wrote
 /// last says nothing about now.
-const STALE_SECONDS: i64 = 300;
+pub const STALE_SECONDS: i64 = 300;
 /// A credential that ends within this time is worth a word.
-const EXPIRES_SOON_SECONDS: i64 = 14 * 86_400;
+pub const EXPIRES_SOON_SECONDS: i64 = 14 * 86_400;
 
 /// What a person should know.
 #[derive(Debug, Serialize)]

@@ -1,0 +1,121 @@
+//! Cassandra clusters and the settings they share. Pure.
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+
+use super::{Finding, Read, Severity, object, unseen};
+use crate::{
+    api::{
+        Conditions as _, Reason, fleet::FleetCluster, k8ssandra::K8ssandraCluster, labels,
+        medusa::MedusaConfiguration,
+    },
+    cli::views::name,
+};
+
+/// Conditions of a FleetCluster that should be `True`.
+const CONDITIONS: [&str; 5] =
+    ["MedusaDeployed", "CredentialsInSync", "PrefixUnique", "Protected", "InventoryConsistent"];
+
+/// FleetClusters that are not protected, or soon will not be.
+pub(super) fn clusters(clusters: &[FleetCluster], now: Timestamp) -> Vec<Finding> {
+    clusters.iter().flat_map(|cluster| one(cluster, now)).collect()
+}
+
+fn one(cluster: &FleetCluster, now: Timestamp) -> Vec<Finding> {
+    let object = object("cluster", &cluster.metadata);
+    let Some(status) = &cluster.status else {
+        return unseen(&cluster.metadata, object, now).into_iter().collect();
+    };
+    let wrong =
+        CONDITIONS.iter().filter_map(|type_| status.conditions.of_type(type_)).filter(|c| c.status != "True");
+    wrong
+        .map(|condition| {
+            let is_minor = match condition.type_.as_str() {
+                "InventoryConsistent" => true,
+                // Nobody asked for Medusa there.
+                "MedusaDeployed" => status.k8ssandra_cluster.is_none(),
+                _ => false,
+            };
+            let is_known = condition.status == "False";
+            let severity = if is_known && !is_minor { Severity::Error } else { Severity::Warning };
+            Finding::of(
+                severity,
+                object.clone(),
+                condition,
+                fix(&condition.type_, &condition.reason, &name(&cluster.metadata)),
+            )
+        })
+        .collect()
+}
+
+fn fix(type_: &str, reason: &str, cluster: &str) -> String {
+    if [Reason::DataPlaneUnreachable, Reason::RecoveryPointUnknown].iter().any(|r| r.as_str() == reason) {
+        return "see to its data planes first: `kubectl medusa dataplanes`".to_owned();
+    }
+    match type_ {
+        "MedusaDeployed" => {
+            format!("`kubectl medusa plan deploy {cluster}` says what is done where, and what it waits for")
+        }
+        "CredentialsInSync" => {
+            format!(
+                "put the Secrets its `spec.medusa` names beside it; `kubectl medusa describe cluster/{cluster}`"
+            )
+        }
+        "PrefixUnique" => "give one of the two another spec.medusa.storageProperties.prefix".to_owned(),
+        "Protected" => format!(
+            "`kubectl medusa backup --cluster {cluster} --watch`, and a schedule to keep it so: `kubectl medusa schedule`"
+        ),
+        _ => format!(
+            "`kubectl medusa sync --cluster {cluster}` makes the MedusaBackups say what the storage holds"
+        ),
+    }
+}
+
+/// K8ssandraClusters that ask for Medusa and of which no datacenter was found.
+pub(super) fn k8ssandra_clusters(asking: &[K8ssandraCluster], found: &Read<FleetCluster>) -> Vec<Finding> {
+    let is_found = |asking: &K8ssandraCluster| {
+        let mut owners = found.objects().iter().filter_map(|c| c.status.as_ref()?.k8ssandra_cluster.as_ref());
+        owners.any(|owner| {
+            owner.name == asking.name_any() && Some(&owner.namespace) == asking.namespace().as_ref()
+        })
+    };
+    let lost = asking.iter().filter(|c| found.is_read() && c.spec.medusa.is_some() && !is_found(c));
+    lost.map(|cluster| {
+        let what = "asks for Medusa, and no FleetCluster is known of it";
+        let fix = "see that its datacenters' k8sContext are data planes that are ready, and that they have been created: \
+                   `kubectl medusa dataplanes`";
+        let object = format!("k8ssandracluster/{}", place(cluster));
+        Finding::new(Severity::Error, object, Reason::DatacenterNotFound.as_str(), what, fix)
+    })
+    .collect()
+}
+
+/// MedusaConfigurations that cannot be used, or are not where they are needed. Copies are judged by their source.
+pub(super) fn configurations(configurations: &[MedusaConfiguration], now: Timestamp) -> Vec<Finding> {
+    let sources = configurations.iter().filter(|c| !c.labels().contains_key(labels::CONTROL_PLANE));
+    sources.flat_map(|configuration| settings(configuration, now)).collect()
+}
+
+fn settings(configuration: &MedusaConfiguration, now: Timestamp) -> Vec<Finding> {
+    let object = format!("medusaconfiguration/{}", place(configuration));
+    let conditions = configuration.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+    if conditions.is_empty() {
+        return unseen(&configuration.metadata, object, now).into_iter().collect();
+    }
+    let fixes = [
+        ("Ready", "mend what it names: the storage Secret is expected beside it, with key `credentials`"),
+        ("Replicated", "see to the data planes and namespaces it names; copies follow by themselves"),
+    ];
+    let wrong = fixes.into_iter().filter_map(|(type_, fix)| Some((conditions.of_type(type_)?, fix)));
+    wrong
+        .filter(|(condition, _)| condition.status != "True")
+        .map(|(condition, fix)| {
+            let severity = if condition.status == "False" { Severity::Error } else { Severity::Warning };
+            Finding::of(severity, object.clone(), condition, fix)
+        })
+        .collect()
+}
+
+fn place(object: &impl kube::ResourceExt) -> String {
+    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
+}

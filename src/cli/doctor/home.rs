@@ -1,0 +1,112 @@
+//! The control plane itself: its definitions, and whether a controller leads. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::Lease,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::ResourceExt as _;
+use serde_json::Value;
+
+use super::{Finding, Read, Severity};
+use crate::{
+    api::{crds, fleet, k8ssandra, medusa},
+    control_plane::LEASE,
+};
+
+/// What to do about a control plane that does not work.
+pub(super) const RUN_IT: &str = "see that the control plane runs, and what it logs: `kubectl -n NAMESPACE logs deployment/medusa-fleet-control-plane`";
+/// Most missing fields that are named.
+const NAMED: usize = 3;
+
+/// Definitions that are absent, or of another version. Of the kinds that are upstream's, any version will do.
+pub(super) fn definitions(read: &Read<CustomResourceDefinition>) -> Vec<Finding> {
+    let (Read::All(installed), Ok(all)) = (read, crds::all()) else { return Vec::new() };
+    let needed = all.into_iter().filter(|d| {
+        let plural = d.spec.names.plural.as_str();
+        d.spec.group == fleet::GROUP
+            || (d.spec.group == medusa::GROUP && plural == "medusaconfigurations")
+            || d.spec.group == k8ssandra::GROUP
+    });
+    needed
+        .filter_map(|ours| {
+            let object = format!("customresourcedefinition/{}", ours.name_any());
+            let is_ours = ours.spec.group == fleet::GROUP;
+            let Some(theirs) = installed.iter().find(|d| d.name_any() == ours.name_any()) else {
+                let (severity, what) = if is_ours {
+                    (Severity::Error, "is not installed: the control plane cannot work without it")
+                } else {
+                    (Severity::Warning, "is not installed: Medusa cannot be configured from here")
+                };
+                return Some(Finding::new(severity, object, "DefinitionMissing", what, install(&ours.spec.group)));
+            };
+            let lacking = if is_ours { lacking(&ours, theirs) } else { Vec::new() };
+            if lacking.is_empty() {
+                return None;
+            }
+            let more = lacking.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let named: Vec<&str> = lacking.iter().take(NAMED).map(String::as_str).collect();
+            let what = format!(
+                "is of another version: it has no {}{more}, and the API server drops what it does not know",
+                named.join(", ")
+            );
+            Some(Finding::new(Severity::Error, object, "DefinitionOutdated", what, install(&ours.spec.group)))
+        })
+        .collect()
+}
+
+/// What to do about definitions of a group.
+fn install(group: &str) -> String {
+    format!("`medusa-fleet crds --group {group} | kubectl apply --server-side -f -` installs those of this version")
+}
+
+/// Fields that our definition has and the installed one has not.
+fn lacking(ours: &CustomResourceDefinition, theirs: &CustomResourceDefinition) -> Vec<String> {
+    let mut found = Vec::new();
+    for version in &ours.spec.versions {
+        let schema = |list: &CustomResourceDefinition| {
+            let same = list.spec.versions.iter().find(|v| v.name == version.name)?;
+            serde_json::to_value(same.schema.as_ref()?.open_api_v3_schema.as_ref()?).ok()
+        };
+        match (schema(ours), schema(theirs)) {
+            (Some(ours), Some(theirs)) => compare(&ours, &theirs, "", &mut found),
+            (Some(_), None) => found.push(format!("version {}", version.name)),
+            (None, _) => {}
+        }
+    }
+    found
+}
+
+fn compare(ours: &Value, theirs: &Value, path: &str, found: &mut Vec<String>) {
+    for part in ["items", "additionalProperties"] {
+        if let (Some(ours), Some(theirs)) = (ours.get(part), theirs.get(part)) {
+            compare(ours, theirs, path, found);
+        }
+    }
+    let Some(fields) = ours.get("properties").and_then(Value::as_object) else { return };
+    for (field, schema) in fields {
+        let path = if path.is_empty() { field.clone() } else { format!("{path}.{field}") };
+        match theirs.get("properties").and_then(|fields| fields.get(field)) {
+            Some(theirs) => compare(schema, theirs, &path, found),
+            None => found.push(path),
+        }
+    }
+}
+
+/// An election that nobody wins. Where there is no Lease, nobody is elected, and the controller's silence shows elsewhere.
+pub(super) fn leader(leases: &[Lease], now: Timestamp) -> Option<Finding> {
+    let lease = leases.iter().find(|lease| lease.name_any() == LEASE)?;
+    let spec = lease.spec.clone().unwrap_or_default();
+    let limit = i64::from(spec.lease_duration_seconds.unwrap_or_default());
+    let renewed = spec.renew_time.as_ref().map(|time| time.0);
+    let is_fresh = renewed.is_some_and(|at| now.as_second().saturating_sub(at.as_second()) <= limit.max(1));
+    let holder = spec.holder_identity.filter(|holder| !holder.is_empty());
+    let what = match (&holder, is_fresh) {
+        (Some(_), true) => return None,
+        (Some(holder), false) => format!("{holder} led last and is silent"),
+        (None, _) => "nobody leads".to_owned(),
+    };
+    let since = renewed.map(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time);
+    Some(Finding::new(Severity::Error, format!("lease/{LEASE}"), "NotLed", what, RUN_IT).since(since))
+}

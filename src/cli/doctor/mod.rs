@@ -1,0 +1,220 @@
+//! What is wrong with the fleet, with what, and what to do about it: a pure look at objects somebody has listed.
+//!
+//! Every file here checks some kinds. Nothing is judged twice: what the controllers say in conditions is passed on, and
+//! only what no controller can say of itself (that it does not run, that its definitions are old) is decided here.
+
+mod clusters;
+mod home;
+mod planes;
+mod runs;
+mod schedules;
+
+#[cfg(test)]
+mod tests;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::Lease,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time},
+};
+use serde::Serialize;
+
+use super::views::name;
+use crate::api::{
+    fleet::{DataPlane, FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetRestoreJob, FleetTask},
+    k8ssandra::K8ssandraCluster,
+    medusa::MedusaConfiguration,
+};
+
+/// How long an object may be without a status: its controller is given time to look.
+const UNSEEN_SECONDS: i64 = 120;
+
+/// How bad a finding is, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Severity {
+    /// Something does not work.
+    Error,
+    /// Something soon will not work, or waits for somebody.
+    Warning,
+    /// It was not permitted to look.
+    Unknown,
+    /// Worth knowing, and as somebody wanted it.
+    Notice,
+}
+
+impl Severity {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "Error",
+            Self::Warning => "Warning",
+            Self::Unknown => "Unknown",
+            Self::Notice => "Notice",
+        }
+    }
+}
+
+/// One thing that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is about, as `describe` takes it where it takes such: `cluster/shop`.
+    pub object: String,
+    /// Why, for machines.
+    pub reason: String,
+    /// What is wrong.
+    pub what: String,
+    /// What to do.
+    pub fix: String,
+    /// Since when, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+}
+
+impl Finding {
+    fn new(
+        severity: Severity,
+        object: String,
+        reason: &str,
+        what: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        let (reason, what, fix) = (reason.to_owned(), what.into(), fix.into());
+        Self { severity, object, reason, what, fix, since: None }
+    }
+
+    /// What a condition says.
+    fn of(severity: Severity, object: String, condition: &Condition, fix: impl Into<String>) -> Self {
+        let since = Some(condition.last_transition_time.clone());
+        Self { since, ..Self::new(severity, object, &condition.reason, condition.message.clone(), fix) }
+    }
+
+    fn since(self, since: Option<Time>) -> Self {
+        Self { since, ..self }
+    }
+}
+
+/// What was read of one kind.
+#[derive(Clone, Debug)]
+pub enum Read<K> {
+    /// Every object of it.
+    All(Vec<K>),
+    /// There is no such kind.
+    NotInstalled,
+    /// Why nobody knows.
+    Refused(String),
+}
+
+impl<K> Default for Read<K> {
+    fn default() -> Self {
+        Self::All(Vec::new())
+    }
+}
+
+impl<K> Read<K> {
+    /// What was read of it, which may be nothing.
+    fn objects(&self) -> &[K] {
+        match self {
+            Self::All(objects) => objects,
+            Self::NotInstalled | Self::Refused(_) => &[],
+        }
+    }
+
+    fn is_read(&self) -> bool {
+        matches!(self, Self::All(_))
+    }
+}
+
+/// Everything the control plane's cluster says.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// Definitions of kinds.
+    pub definitions: Read<CustomResourceDefinition>,
+    /// Leases in the controller's namespace.
+    pub leases: Read<Lease>,
+    /// DataPlanes.
+    pub data_planes: Read<DataPlane>,
+    /// FleetClusters.
+    pub clusters: Read<FleetCluster>,
+    /// MedusaConfigurations of every namespace.
+    pub configurations: Read<MedusaConfiguration>,
+    /// K8ssandraClusters of every namespace.
+    pub k8ssandra_clusters: Read<K8ssandraCluster>,
+    /// FleetBackupSchedules.
+    pub schedules: Read<FleetBackupSchedule>,
+    /// FleetBackupJobs.
+    pub jobs: Read<FleetBackupJob>,
+    /// FleetTasks.
+    pub tasks: Read<FleetTask>,
+    /// FleetRestoreJobs.
+    pub restores: Read<FleetRestoreJob>,
+}
+
+/// All findings, the worst first.
+#[must_use]
+pub fn findings(evidence: &Evidence, now: Timestamp) -> Vec<Finding> {
+    let mut found = unread(evidence);
+    found.extend(home::definitions(&evidence.definitions));
+    found.extend(home::leader(evidence.leases.objects(), now));
+    found.extend(planes::data_planes(&evidence.data_planes, now));
+    found.extend(clusters::clusters(evidence.clusters.objects(), now));
+    found.extend(clusters::k8ssandra_clusters(evidence.k8ssandra_clusters.objects(), &evidence.clusters));
+    found.extend(clusters::configurations(evidence.configurations.objects(), now));
+    found.extend(schedules::schedules(evidence.schedules.objects(), now));
+    found.extend(runs::jobs(evidence.jobs.objects(), now));
+    found.extend(runs::tasks(evidence.tasks.objects(), now));
+    found.extend(runs::restores(evidence.restores.objects(), now));
+    found.sort_by(|a, b| (a.severity, &a.object, &a.reason).cmp(&(b.severity, &b.object, &b.reason)));
+    found
+}
+
+/// Kinds that were not read.
+fn unread(evidence: &Evidence) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut refused = |what: &str, why: Option<&str>| {
+        let Some(why) = why else { return };
+        let fix = format!("ask for the permission to list {what}; until then nothing is known of them");
+        let what_is = format!("cannot be read: {why}");
+        found.push(Finding::new(Severity::Unknown, what.to_owned(), "NotAuthorized", what_is, fix));
+    };
+    refused("customresourcedefinitions", why(&evidence.definitions));
+    refused("leases", why(&evidence.leases));
+    refused("dataplanes", why(&evidence.data_planes));
+    refused("fleetclusters", why(&evidence.clusters));
+    refused("medusaconfigurations", why(&evidence.configurations));
+    refused("k8ssandraclusters", why(&evidence.k8ssandra_clusters));
+    refused("fleetbackupschedules", why(&evidence.schedules));
+    refused("fleetbackupjobs", why(&evidence.jobs));
+    refused("fleettasks", why(&evidence.tasks));
+    refused("fleetrestorejobs", why(&evidence.restores));
+    found
+}
+
+fn why<K>(read: &Read<K>) -> Option<&str> {
+    match read {
+        Read::Refused(why) => Some(why),
+        Read::All(_) | Read::NotInstalled => None,
+    }
+}
+
+/// An object that no controller has looked at, if it had the time to.
+fn unseen(metadata: &ObjectMeta, object: String, now: Timestamp) -> Option<Finding> {
+    let created = metadata.creation_timestamp.clone()?;
+    (seconds(&created, now) > UNSEEN_SECONDS).then(|| {
+        let what = "no control plane has looked at it yet";
+        Finding::new(Severity::Error, object, "Unseen", what, home::RUN_IT).since(Some(created))
+    })
+}
+
+fn seconds(since: &Time, now: Timestamp) -> i64 {
+    now.as_second().saturating_sub(since.0.as_second())
+}
+
+/// `kind/name`.
+fn object(kind: &str, metadata: &ObjectMeta) -> String {
+    format!("{kind}/{}", name(metadata))
+}

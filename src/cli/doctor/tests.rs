@@ -1,0 +1,339 @@
+//! What the doctor finds, kind by kind.
+
+use jiff::SignedDuration;
+use k8s_openapi::{
+    api::coordination::v1::Lease,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use rstest::rstest;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{Evidence, Finding, Read, Severity, findings};
+use crate::{
+    api::crds,
+    cli::views::{
+        doctor::table,
+        fixtures::{
+            clusters, data_planes, jobs, now, protected_cluster, ready_data_plane, restore, schedules,
+        },
+    },
+};
+
+const LONG_AGO: &str = "2026-11-01T00:00:00Z";
+
+fn definitions() -> Vec<CustomResourceDefinition> {
+    crds::all().unwrap()
+}
+
+/// A fleet in which nothing is wrong.
+fn fine() -> Evidence {
+    Evidence {
+        definitions: Read::All(definitions()),
+        data_planes: Read::All(vec![ready_data_plane()]),
+        clusters: Read::All(vec![protected_cluster()]),
+        ..Evidence::default()
+    }
+}
+
+fn all<K: DeserializeOwned>(objects: Value) -> Read<K> {
+    Read::All(serde_json::from_value(objects).unwrap())
+}
+
+fn condition(type_: &str, status: &str, reason: &str) -> Value {
+    json!({"type": type_, "status": status, "reason": reason, "message": "why", "lastTransitionTime": LONG_AGO})
+}
+
+fn object(name: &str, spec: Value, status: Value) -> Value {
+    json!({"metadata": {"name": name, "namespace": "ns", "creationTimestamp": LONG_AGO}, "spec": spec, "status": status})
+}
+
+fn words(found: &[Finding]) -> Vec<String> {
+    found.iter().map(|f| format!("{} {} {}", f.severity.as_str(), f.object, f.reason)).collect()
+}
+
+#[test]
+fn a_fleet_in_order_has_no_findings() {
+    assert_eq!(words(&findings(&fine(), now())), Vec::<String>::new());
+}
+
+#[test]
+fn a_fleet_in_trouble_is_told_of_worst_first() {
+    let mut installed = definitions();
+    installed.retain(|d| d.spec.names.plural != "fleettasks");
+    let evidence = Evidence {
+        definitions: Read::All(installed),
+        data_planes: Read::All(data_planes()),
+        clusters: Read::All(clusters()),
+        schedules: Read::All(schedules()),
+        jobs: Read::All(jobs()),
+        restores: Read::All(vec![restore()]),
+        tasks: Read::Refused("fleettasks is forbidden: User \"eve\" cannot list resource".to_owned()),
+        ..Evidence::default()
+    };
+    let found = findings(&evidence, now());
+    insta::assert_snapshot!(table(&found, true, now()).render(0));
+}
+
+#[test]
+fn a_kind_that_may_not_be_read_is_said_to_be_unknown() {
+    let no = || "forbidden".to_owned();
+    let evidence = Evidence {
+        definitions: Read::Refused(no()),
+        leases: Read::Refused(no()),
+        data_planes: Read::Refused(no()),
+        clusters: Read::Refused(no()),
+        configurations: Read::Refused(no()),
+        // Its absence says that no datacenter was found, its silence does not.
+        k8ssandra_clusters: all(json!([object("demo", json!({"medusa": {}}), Value::Null)])),
+        schedules: Read::Refused(no()),
+        jobs: Read::Refused(no()),
+        tasks: Read::Refused(no()),
+        restores: Read::Refused(no()),
+    };
+    let found = findings(&evidence, now());
+    assert_eq!(found.len(), 9, "{found:#?}");
+    assert!(found.iter().all(|f| f.severity == Severity::Unknown && f.fix.contains(&f.object)), "{found:#?}");
+}
+
+#[test]
+fn definitions_that_are_missing_or_old_are_named() {
+    let mut evidence = fine();
+    let mut old = definitions();
+    old.retain(|d| {
+        d.spec.names.plural != "medusaconfigurations" && d.spec.names.plural != "fleetrestorejobs"
+    });
+    let task = old.iter_mut().find(|d| d.spec.names.plural == "fleettasks").unwrap();
+    let schema = task.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
+    let spec = schema.properties.as_mut().unwrap().get_mut("spec").unwrap();
+    spec.properties.as_mut().unwrap().remove("rollout").unwrap();
+    evidence.definitions = Read::All(old);
+    let found = findings(&evidence, now());
+    let group = "customresourcedefinition/";
+    let expected = [
+        format!("Error {group}fleetrestorejobs.fleet.k8ssandra.io DefinitionMissing"),
+        format!("Error {group}fleettasks.fleet.k8ssandra.io DefinitionOutdated"),
+        format!("Warning {group}medusaconfigurations.medusa.k8ssandra.io DefinitionMissing"),
+    ];
+    assert_eq!(words(&found), expected);
+    assert!(found[1].what.contains("spec.rollout"), "{}", found[1].what);
+    // Upstream's kinds may be of any version.
+    evidence.definitions = Read::All(definitions());
+    if let Read::All(all) = &mut evidence.definitions {
+        let upstreams = all.iter_mut().find(|d| d.spec.names.plural == "medusaconfigurations").unwrap();
+        upstreams.spec.versions[0].schema = None;
+    }
+    assert_eq!(words(&findings(&evidence, now())), Vec::<String>::new());
+}
+
+fn lease(renewed: &str, holder: Option<&str>) -> Lease {
+    serde_json::from_value(json!({
+        "metadata": {"name": "medusa-fleet-control-plane"},
+        "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": renewed},
+    }))
+    .unwrap()
+}
+
+#[rstest]
+#[case::fresh("2026-11-02T11:59:50.000000Z", Some("a"), 0)]
+#[case::silent("2026-11-02T11:59:00.000000Z", Some("a"), 1)]
+#[case::given_up("2026-11-02T11:59:59.000000Z", None, 1)]
+fn somebody_has_to_lead(#[case] renewed: &str, #[case] holder: Option<&str>, #[case] expected: usize) {
+    let evidence = Evidence { leases: Read::All(vec![lease(renewed, holder)]), ..fine() };
+    assert_eq!(findings(&evidence, now()).len(), expected);
+}
+
+#[test]
+fn a_control_plane_that_is_silent_or_never_ran_is_one_finding() {
+    let later = now() + SignedDuration::from_mins(30);
+    let mut second = ready_data_plane();
+    second.metadata.name = Some("eu-2".to_owned());
+    let evidence = Evidence { data_planes: Read::All(vec![ready_data_plane(), second]), ..fine() };
+    let found = findings(&evidence, later);
+    assert_eq!(words(&found), ["Error control-plane Stale"]);
+    assert!(found[0].what.contains("2 data planes"), "{}", found[0].what);
+    let evidence = Evidence { data_planes: Read::default(), ..fine() };
+    assert_eq!(words(&findings(&evidence, now())), ["Error control-plane NeverRan"]);
+}
+
+#[rstest]
+#[case::paused(condition("Ready", "False", "Paused"), "Notice dataplane/p Paused")]
+#[case::leaving(condition("Ready", "False", "Unregistering"), "Notice dataplane/p Unregistering")]
+#[case::rejected(condition("Ready", "False", "CredentialRejected"), "Error dataplane/p CredentialRejected")]
+#[case::not_known(condition("Ready", "Unknown", "Connecting"), "Error dataplane/p Connecting")]
+#[case::not_looked_at(Value::Null, "Error dataplane/p Unseen")]
+fn a_data_plane_that_is_not_ready(#[case] ready: Value, #[case] expected: &str) {
+    let conditions = if ready.is_null() { json!([]) } else { json!([ready]) };
+    let plane = object("p", json!({}), json!({"conditions": conditions}));
+    let evidence = Evidence { data_planes: all(json!([plane])), ..fine() };
+    assert_eq!(words(&findings(&evidence, now())), [expected]);
+}
+
+#[rstest]
+#[case::soon("2026-11-09T12:00:00Z", "Warning dataplane/p CredentialExpired")]
+#[case::over("2026-11-02T11:00:00Z", "Error dataplane/p CredentialExpired")]
+fn a_credential_that_ends_is_worth_a_word(#[case] ends: &str, #[case] expected: &str) {
+    let status =
+        json!({"credential": {"expiresAt": ends}, "conditions": [condition("Ready", "True", "Ready")]});
+    let evidence = Evidence { data_planes: all(json!([object("p", json!({}), status)])), ..fine() };
+    assert_eq!(words(&findings(&evidence, now())), [expected]);
+}
+
+#[test]
+fn a_data_plane_that_cannot_do_everything_is_told_of() {
+    let said = |type_: &str, message: &str| json!({"type": type_, "status": "True", "reason": "R", "message": message, "lastTransitionTime": LONG_AGO});
+    let status = json!({"conditions": [
+        condition("Ready", "True", "Ready"),
+        said("Authorized", "what backups need is granted; not permitted: create medusatasks; without it no tasks"),
+        said("Served", "what backups need is served; not served: medusarestorejobs (no restores)"),
+    ]});
+    let evidence = Evidence { data_planes: all(json!([object("p", json!({}), status)])), ..fine() };
+    let expected = ["Warning dataplane/p NotAuthorized", "Notice dataplane/p NotServed"];
+    assert_eq!(words(&findings(&evidence, now())), expected);
+}
+
+#[rstest]
+#[case("MedusaDeployed", "False", "MedusaNotDeployed", Some("Error"))]
+#[case("CredentialsInSync", "False", "SecretNotFound", Some("Error"))]
+#[case("PrefixUnique", "False", "PrefixInUse", Some("Error"))]
+#[case("Protected", "False", "RecoveryPointStale", Some("Error"))]
+#[case("Protected", "Unknown", "RecoveryPointUnknown", Some("Warning"))]
+#[case("InventoryConsistent", "False", "InventoryDrifted", Some("Warning"))]
+#[case("Protected", "True", "RecoveryPointFresh", None)]
+fn a_cluster_says_what_it_lacks(
+    #[case] type_: &str,
+    #[case] status: &str,
+    #[case] reason: &str,
+    #[case] severity: Option<&str>,
+) {
+    let status = json!({
+        "size": 1, "restorePoints": 0, "k8ssandraCluster": {"name": "demo", "namespace": "ns"},
+        "conditions": [condition(type_, status, reason)],
+    });
+    let evidence = Evidence {
+        clusters: all(json!([object("demo.ns", json!({}), status)])),
+        k8ssandra_clusters: all(json!([object("demo", json!({"medusa": {}}), Value::Null)])),
+        ..fine()
+    };
+    let expected: Vec<String> =
+        severity.map(|s| format!("{s} cluster/demo.ns {reason}")).into_iter().collect();
+    assert_eq!(words(&findings(&evidence, now())), expected);
+}
+
+#[test]
+fn a_k8ssandra_cluster_whose_datacenters_nobody_found_is_an_error() {
+    let asking = object("demo", json!({"medusa": {}}), Value::Null);
+    let silent = object("plain", json!({}), Value::Null);
+    let evidence = Evidence { k8ssandra_clusters: all(json!([asking, silent])), ..fine() };
+    assert_eq!(words(&findings(&evidence, now())), ["Error k8ssandracluster/ns/demo DatacenterNotFound"]);
+}
+
+#[test]
+fn configurations_are_judged_by_their_source() {
+    let bad = json!({"conditions": [condition("Ready", "False", "SecretNotFound"), condition("Replicated", "Unknown", "Replicating")]});
+    let mut copy = object("copy", json!({}), bad.clone());
+    copy["metadata"]["labels"] = json!({"fleet.k8ssandra.io/control-plane": "cp"});
+    let new = object("new", json!({}), Value::Null);
+    let evidence =
+        Evidence { configurations: all(json!([object("s3", json!({}), bad), copy, new])), ..fine() };
+    let expected = [
+        "Error medusaconfiguration/ns/new Unseen",
+        "Error medusaconfiguration/ns/s3 SecretNotFound",
+        "Warning medusaconfiguration/ns/s3 Replicating",
+    ];
+    assert_eq!(words(&findings(&evidence, now())), expected);
+}
+
+#[test]
+fn schedules_say_what_does_not_run_and_what_did_not_go_well() {
+    let schedule = |name: &str, conditions: Value| {
+        object(name, json!({"schedule": "@daily"}), json!({"missedSlots": 0, "conditions": conditions}))
+    };
+    let evidence = Evidence {
+        schedules: all(json!([
+            schedule("bad", json!([condition("Ready", "False", "NeverFires")])),
+            schedule(
+                "fine",
+                json!([condition("Ready", "True", "Scheduled"), condition("Missed", "False", "Scheduled")])
+            ),
+            schedule(
+                "ill",
+                json!([
+                    condition("Ready", "True", "Scheduled"),
+                    condition("Missed", "True", "SlotsMissed"),
+                    condition("Succeeded", "False", "Failed"),
+                ])
+            ),
+            schedule("off", json!([condition("Ready", "False", "Paused")])),
+            schedule("slow", json!([condition("Ready", "False", "PreviousRunUnfinished")])),
+        ])),
+        ..fine()
+    };
+    let expected = [
+        "Error schedule/bad NeverFires",
+        "Error schedule/ill Failed",
+        "Warning schedule/ill SlotsMissed",
+        "Warning schedule/slow PreviousRunUnfinished",
+        "Notice schedule/off Paused",
+    ];
+    assert_eq!(words(&findings(&evidence, now())), expected);
+}
+
+#[rstest]
+#[case::fresh("2026-11-02T11:55:00Z", "DataPlaneUnreachable", None)]
+#[case::waits("2026-11-02T11:00:00Z", "DataPlaneUnreachable", Some("DataPlaneUnreachable"))]
+#[case::works("2026-11-02T09:00:00Z", "Running", None)]
+#[case::stands("2026-11-02T05:00:00Z", "Running", Some("Stuck"))]
+fn runs_that_do_not_come_on(#[case] moved: &str, #[case] reason: &str, #[case] expected: Option<&str>) {
+    let run = json!({"dataPlane": "eu", "namespace": "ns", "datacenter": "dc1", "phase": "Running", "reason": reason});
+    let status =
+        json!({"phase": "Running", "startTime": LONG_AGO, "lastProgressTime": moved, "datacenters": [run]});
+    let task = object("t", json!({"operation": "sync"}), status.clone());
+    let evidence =
+        Evidence { jobs: all(json!([object("j", json!({}), status)])), tasks: all(json!([task])), ..fine() };
+    let expected: Vec<String> = expected
+        .into_iter()
+        .flat_map(|reason| ["job/j", "task/t"].map(|object| format!("Warning {object} {reason}")))
+        .collect();
+    assert_eq!(words(&findings(&evidence, now())), expected);
+}
+
+fn restored(name: &str, created: &str, phase: &str, datacenters: Value) -> Value {
+    let reason = if phase == "Pending" { "BackupRunning" } else { phase };
+    let status = json!({
+        "phase": phase, "cluster": "shop", "startTime": created, "datacenters": datacenters,
+        "conditions": [condition("Complete", "Unknown", reason)],
+    });
+    let mut job = object(name, json!({"backup": "b"}), status);
+    job["metadata"]["creationTimestamp"] = json!(created);
+    job
+}
+
+#[test]
+fn restores_that_wait_for_a_person() {
+    let run = |phase: &str, reason: &str| {
+        json!({"dataPlane": "eu", "namespace": "ns", "datacenter": "dc1", "job": "c", "jobUid": "u", "phase": phase,
+            "reason": reason})
+    };
+    let early = "2026-11-02T08:00:00Z";
+    let found = |jobs: Value| words(&findings(&Evidence { restores: all(jobs), ..fine() }, now()));
+    assert_eq!(
+        found(json!([
+            restored("waits", early, "Pending", json!([])),
+            restored("silent", early, "Running", json!([run("Running", "DataPlaneUnreachable")])),
+            restored("works", early, "Running", json!([run("Running", "Restoring")])),
+        ])),
+        ["Warning restore/silent DataPlaneUnreachable", "Warning restore/waits BackupRunning"]
+    );
+    let half = restored("half", early, "PartiallyFailed", json!([run("Failed", "NodesFailed")]));
+    assert_eq!(found(json!([half])), ["Error restore/half PartiallyFailed"]);
+    let again =
+        restored("again", "2026-11-02T09:00:00Z", "Succeeded", json!([run("Succeeded", "Succeeded")]));
+    assert_eq!(found(json!([half, again])), Vec::<String>::new(), "the next restore mended it");
+    let refused = restored("refused", "2026-11-02T10:00:00Z", "Failed", json!([]));
+    assert_eq!(
+        found(json!([half, refused])),
+        ["Error restore/half PartiallyFailed"],
+        "one that touched nothing did not"
+    );
+}
