@@ -197,6 +197,12 @@ const PURE: &[&str] = &[
     "src/data_plane/restore/template.rs",
     "src/data_plane/restore/view.rs",
     "src/api/names.rs",
+    "src/cli/doctor/mod.rs",
+    "src/cli/doctor/clusters.rs",
+    "src/cli/doctor/home.rs",
+    "src/cli/doctor/planes.rs",
+    "src/cli/doctor/runs.rs",
+    "src/cli/doctor/schedules.rs",
 ];
 
 #[test]

@@ -84,7 +84,12 @@ async fn the_doctor_says_what_is_wrong_to_whom_and_what_to_do() {
     // Its definitions.
     let definitions: Api<CustomResourceDefinition> = Api::all(home.client.clone());
     definitions.delete("fleettasks.fleet.k8ssandra.io", &DeleteParams::default()).await.unwrap();
-    finds(&fleet, 1, &["customresourcedefinition/fleettasks.fleet.k8ssandra.io", "medusa-fleet crds --group"]).await;
+    finds(
+        &fleet,
+        1,
+        &["customresourcedefinition/fleettasks.fleet.k8ssandra.io", "medusa-fleet crds --group"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Finding, Read, Severity};
 use crate::{
-    api::{crds, fleet, k8ssandra, medusa},
+    api::{Reason, crds, fleet, k8ssandra, medusa},
     control_plane::LEASE,
 };
 
@@ -30,15 +30,9 @@ pub(super) fn definitions(read: &Read<CustomResourceDefinition>) -> Vec<Finding>
     });
     needed
         .filter_map(|ours| {
-            let object = format!("customresourcedefinition/{}", ours.name_any());
             let is_ours = ours.spec.group == fleet::GROUP;
             let Some(theirs) = installed.iter().find(|d| d.name_any() == ours.name_any()) else {
-                let (severity, what) = if is_ours {
-                    (Severity::Error, "is not installed: the control plane cannot work without it")
-                } else {
-                    (Severity::Warning, "is not installed: Medusa cannot be configured from here")
-                };
-                return Some(Finding::new(severity, object, "DefinitionMissing", what, install(&ours.spec.group)));
+                return Some(missing(&ours.spec.names.plural, &ours.spec.group));
             };
             let lacking = if is_ours { lacking(&ours, theirs) } else { Vec::new() };
             if lacking.is_empty() {
@@ -51,14 +45,32 @@ pub(super) fn definitions(read: &Read<CustomResourceDefinition>) -> Vec<Finding>
                 "is of another version: it has no {}{more}, and the API server drops what it does not know",
                 named.join(", ")
             );
+            let object = definition(&ours.spec.names.plural, &ours.spec.group);
             Some(Finding::new(Severity::Error, object, "DefinitionOutdated", what, install(&ours.spec.group)))
         })
         .collect()
 }
 
+/// A definition that is not there.
+pub(super) fn missing(plural: &str, group: &str) -> Finding {
+    let (severity, what) = if group == fleet::GROUP {
+        (Severity::Error, "is not installed: the control plane cannot work without it")
+    } else {
+        (Severity::Warning, "is not installed: Medusa cannot be configured from here")
+    };
+    let reason = Reason::DefinitionMissing.as_str();
+    Finding::new(severity, definition(plural, group), reason, what, install(group))
+}
+
+fn definition(plural: &str, group: &str) -> String {
+    format!("customresourcedefinition/{plural}.{group}")
+}
+
 /// What to do about definitions of a group.
 fn install(group: &str) -> String {
-    format!("`medusa-fleet crds --group {group} | kubectl apply --server-side -f -` installs those of this version")
+    format!(
+        "`medusa-fleet crds --group {group} | kubectl apply --server-side -f -` installs those of this version"
+    )
 }
 
 /// Fields that our definition has and the installed one has not.

@@ -22,9 +22,10 @@ use serde::Serialize;
 
 use super::views::name;
 use crate::api::{
-    fleet::{DataPlane, FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetRestoreJob, FleetTask},
-    k8ssandra::K8ssandraCluster,
-    medusa::MedusaConfiguration,
+    Reason,
+    fleet::{self, DataPlane, FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetRestoreJob, FleetTask},
+    k8ssandra::{self, K8ssandraCluster},
+    medusa::{self, MedusaConfiguration},
 };
 
 /// How long an object may be without a status: its controller is given time to look.
@@ -174,30 +175,42 @@ pub fn findings(evidence: &Evidence, now: Timestamp) -> Vec<Finding> {
 
 /// Kinds that were not read.
 fn unread(evidence: &Evidence) -> Vec<Finding> {
-    let mut found = Vec::new();
-    let mut refused = |what: &str, why: Option<&str>| {
-        let Some(why) = why else { return };
-        let fix = format!("ask for the permission to list {what}; until then nothing is known of them");
-        let what_is = format!("cannot be read: {why}");
-        found.push(Finding::new(Severity::Unknown, what.to_owned(), "NotAuthorized", what_is, fix));
-    };
-    refused("customresourcedefinitions", why(&evidence.definitions));
-    refused("leases", why(&evidence.leases));
-    refused("dataplanes", why(&evidence.data_planes));
-    refused("fleetclusters", why(&evidence.clusters));
-    refused("medusaconfigurations", why(&evidence.configurations));
-    refused("k8ssandraclusters", why(&evidence.k8ssandra_clusters));
-    refused("fleetbackupschedules", why(&evidence.schedules));
-    refused("fleetbackupjobs", why(&evidence.jobs));
-    refused("fleettasks", why(&evidence.tasks));
-    refused("fleetrestorejobs", why(&evidence.restores));
-    found
+    let gaps = [
+        ("", "customresourcedefinitions", gap(&evidence.definitions)),
+        ("", "leases", gap(&evidence.leases)),
+        (fleet::GROUP, "dataplanes", gap(&evidence.data_planes)),
+        (fleet::GROUP, "fleetclusters", gap(&evidence.clusters)),
+        (medusa::GROUP, "medusaconfigurations", gap(&evidence.configurations)),
+        (k8ssandra::GROUP, "k8ssandraclusters", gap(&evidence.k8ssandra_clusters)),
+        (fleet::GROUP, "fleetbackupschedules", gap(&evidence.schedules)),
+        (fleet::GROUP, "fleetbackupjobs", gap(&evidence.jobs)),
+        (fleet::GROUP, "fleettasks", gap(&evidence.tasks)),
+        (fleet::GROUP, "fleetrestorejobs", gap(&evidence.restores)),
+    ];
+    let found = gaps.into_iter().filter_map(|(group, plural, gap)| match gap? {
+        Gap::Refused(why) => {
+            let fix = format!("ask for the permission to list {plural}; until then nothing is known of them");
+            let what = format!("cannot be read: {why}");
+            let reason = Reason::NotAuthorized.as_str();
+            Some(Finding::new(Severity::Unknown, plural.to_owned(), reason, what, fix))
+        }
+        // Where definitions can be read, they say so themselves.
+        Gap::Absent => (!evidence.definitions.is_read()).then(|| home::missing(plural, group)),
+    });
+    found.collect()
 }
 
-fn why<K>(read: &Read<K>) -> Option<&str> {
+/// Why nothing is known of a kind.
+enum Gap<'a> {
+    Absent,
+    Refused(&'a str),
+}
+
+fn gap<K>(read: &Read<K>) -> Option<Gap<'_>> {
     match read {
-        Read::Refused(why) => Some(why),
-        Read::All(_) | Read::NotInstalled => None,
+        Read::All(_) => None,
+        Read::NotInstalled => Some(Gap::Absent),
+        Read::Refused(why) => Some(Gap::Refused(why)),
     }
 }
 

@@ -94,6 +94,13 @@ fn a_kind_that_may_not_be_read_is_said_to_be_unknown() {
     let found = findings(&evidence, now());
     assert_eq!(found.len(), 9, "{found:#?}");
     assert!(found.iter().all(|f| f.severity == Severity::Unknown && f.fix.contains(&f.object)), "{found:#?}");
+    // Nobody may read definitions, and a kind is not there.
+    let absent = Evidence { definitions: Read::Refused(no()), tasks: Read::NotInstalled, ..fine() };
+    let expected = [
+        "Error customresourcedefinition/fleettasks.fleet.k8ssandra.io DefinitionMissing",
+        "Unknown customresourcedefinitions NotAuthorized",
+    ];
+    assert_eq!(words(&findings(&absent, now())), expected);
 }
 
 #[test]
