@@ -60,7 +60,7 @@ pub fn leftovers(planes: &[Snapshot], jobs: &[FleetRestoreJob], control_plane: &
         };
         for (key, restore) in &plane.view.restores.items {
             let Some(uid) = ours(restore.labels()) else { continue };
-            if let Some(chore) = chore(restore, jobs.get(&uid).copied()) {
+            if let Some(chore) = chore(&plane.name, restore, jobs.get(&uid).copied()) {
                 found.push(leftover(plane, key, restore.as_ref(), chore));
             }
         }
@@ -88,13 +88,15 @@ fn is_over(job: &FleetRestoreJob) -> bool {
     job.status.as_ref().is_some_and(|s| s.phase.is_some_and(Phase::is_final))
 }
 
-/// What to do about a MedusaRestoreJob, by what is recorded of it. It may vanish when its uid is recorded, or its
+/// What to do about a MedusaRestoreJob in a data plane, by what is recorded of it. It may vanish when its uid is recorded, or its
 /// datacenter is decided, or nobody is left to record anything. It is deleted when it has ended and that is
 /// recorded, or nobody is left to record it; or when it was made after its start had been given up or after
 /// its predecessor had ended, by a request that was carried out late, and has harmed nothing.
-fn chore(restore: &MedusaRestoreJob, job: Option<&FleetRestoreJob>) -> Option<Chore> {
+fn chore(data_plane: &str, restore: &MedusaRestoreJob, job: Option<&FleetRestoreJob>) -> Option<Chore> {
     let mine = |run: &&RestoreRun| {
-        run.job.as_deref() == restore.metadata.name.as_deref()
+        // Datacenters of one name in several data planes have jobs of one name.
+        run.data_plane == data_plane
+            && run.job.as_deref() == restore.metadata.name.as_deref()
             && Some(run.namespace.as_str()) == restore.metadata.namespace.as_deref()
     };
     let runs = job.and_then(|job| job.status.as_ref()).map(|s| s.datacenters.as_slice()).unwrap_or_default();
@@ -197,6 +199,21 @@ mod tests {
             assert_eq!(run(&|run| run.phase = Phase::Cancelled), let_go);
             assert_eq!(chores(&held, &[]), let_go, "its FleetRestoreJob is gone");
         }
+    }
+
+    #[test]
+    fn a_job_is_not_taken_for_one_of_its_name_in_another_data_plane() {
+        let mut job = restore_job("back", "b1");
+        job.status = Some(running(&["us/dc1", "eu/dc1"]));
+        let runs = &mut job.status.as_mut().unwrap().datacenters;
+        (runs[0].job_uid, runs[0].phase) = (Some("of us".to_owned()), Phase::Succeeded);
+        let mut begins = child(json!({"restoreKey": "k"}));
+        begins.metadata.finalizers = Some(vec![labels::UNRECORDED.to_owned()]);
+        assert_eq!(left(&begins, std::slice::from_ref(&job)), 0, "it may not vanish yet");
+        job.status.as_mut().unwrap().datacenters[1].job_uid = Some("c".to_owned());
+        assert_eq!(chores(&begins, std::slice::from_ref(&job)), [Chore::LetGo(Vec::new())]);
+        begins.metadata.finalizers = None;
+        assert_eq!(left(&begins, &[job]), 0, "it would be called off because of the other");
     }
 
     #[test]
