@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     authorization::v1::{
@@ -11,8 +12,9 @@ use k8s_openapi::api::{
     },
     coordination::v1::Lease,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    Api, ResourceExt as _,
+    Api,
     api::{ListParams, PostParams},
 };
 
@@ -20,6 +22,7 @@ use super::remote::{CallError, Remote};
 use crate::{
     api::{fleet::MedusaController, labels},
     control_plane::capabilities::{Fields, NEEDS, Need, resource},
+    runtime::clock,
 };
 
 /// Definitions every data plane needs: group, version, plural. What is needed for more than backups is in
@@ -45,6 +48,9 @@ pub const PERMISSIONS: [(&str, &str, &[&str]); 5] = [
 const MEDUSA: &str = "medusa.k8ssandra.io/v1alpha1";
 /// A namespace that does not exist: what is granted there is granted everywhere.
 const NOWHERE: &str = "medusa-fleet-nowhere";
+
+/// How far the clocks of two clusters may differ.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
 
 /// What is not there of what was asked for.
 pub struct Missing<L> {
@@ -180,28 +186,35 @@ pub async fn schedule_fields(remote: &Remote) -> Option<Fields> {
 
 /// Who reconciles the Medusa kinds, or `None` when nobody was found or we may not look.
 pub async fn medusa_controller(remote: &Remote) -> Option<MedusaController> {
-    let version =
-        |labels: &std::collections::BTreeMap<String, String>| labels.get(labels::APP_VERSION).cloned();
     let ours = ListParams::default()
         .labels(&format!("{}=medusa-fleet,app.kubernetes.io/component=data-plane", labels::APP_NAME))
         .limit(1);
     let leases =
         remote.call(|client| async move { Api::<Lease>::all(client).list(&ours).await }).await.ok()?;
-    if let Some(lease) = leases.items.first() {
-        return Some(MedusaController {
-            name: MedusaController::OURS.to_owned(),
-            version: version(lease.labels()),
-        });
+    let lease = leases.items.first();
+    let controller = |name: &str, object: &ObjectMeta| MedusaController {
+        name: name.to_owned(),
+        version: object.labels.as_ref().and_then(|labels| labels.get(labels::APP_VERSION)).cloned(),
+    };
+    let ours = lease.map(|lease| controller(MedusaController::OURS, &lease.metadata));
+    if lease.is_some_and(|lease| !is_left_behind(lease, clock::now())) {
+        return ours;
     }
     let upstream = ListParams::default().labels(&format!("{}=k8ssandra-operator", labels::APP_NAME)).limit(1);
     let deployments = remote
         .call(|client| async move { Api::<Deployment>::all(client).list_metadata(&upstream).await })
         .await
         .ok()?;
-    deployments.items.first().map(|d| MedusaController {
-        name: MedusaController::UPSTREAM.to_owned(),
-        version: version(d.labels()),
-    })
+    // A Lease that is old may be of a controller that is down; beside another controller it is a trace.
+    deployments.items.first().map(|d| controller(MedusaController::UPSTREAM, &d.metadata)).or(ours)
+}
+
+/// Whether a Lease has not been renewed for so long that no difference of clocks explains it.
+fn is_left_behind(lease: &Lease, now: Timestamp) -> bool {
+    let Some(spec) = &lease.spec else { return false };
+    let Some(renewed) = &spec.renew_time else { return false };
+    let holds = SignedDuration::from_secs(spec.lease_duration_seconds.unwrap_or_default().into());
+    now.duration_since(renewed.0) > holds + CLOCKS
 }
 
 #[cfg(test)]
@@ -234,6 +247,21 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_lease_is_left_behind_only_when_it_is_old_for_certain() {
+        let lease = |renewed: Option<i64>| -> Lease {
+            let renewed = renewed.map(|at| Timestamp::from_second(at).unwrap().to_string());
+            let spec = serde_json::json!({"leaseDurationSeconds": 60, "renewTime": renewed});
+            serde_json::from_value(serde_json::json!({"metadata": {}, "spec": spec})).unwrap()
+        };
+        let now = Timestamp::from_second(10_000).unwrap();
+        assert!(is_left_behind(&lease(Some(10_000 - 361)), now));
+        for fresh in [Some(10_000 - 360), Some(10_000), Some(12_000), None] {
+            assert!(!is_left_behind(&lease(fresh), now), "{fresh:?}");
+        }
+    }
+
     #[test]
     fn a_rule_grants_what_it_names_for_every_object() {
         let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
