@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod registry;
 pub mod replication;
 pub mod restores;
+pub mod runs;
 pub mod schedules;
 pub mod sources;
 pub mod tasks;
@@ -174,21 +175,7 @@ async fn work(
         events: events.clone(),
         reports,
     };
-    let fanout = fanout::FanoutContext {
-        client: config.client.clone(),
-        namespace: config.namespace.clone(),
-        fleet: fleet.clone(),
-        control_plane: control_plane.clone(),
-        events: events.clone(),
-    };
-    let tasks = tasks::TasksContext {
-        client: config.client.clone(),
-        namespace: config.namespace.clone(),
-        fleet: fleet.clone(),
-        control_plane: control_plane.clone(),
-        events: events.clone(),
-    };
-    let restores = restores::RestoreContext {
+    let runs = runs::RunContext {
         client: config.client.clone(),
         namespace: config.namespace.clone(),
         fleet: fleet.clone(),
@@ -222,10 +209,10 @@ async fn work(
         () = sources.watch() => "watch of the sources",
         () = replication::run(replication) => "replication",
         () = deployment::run(deployment) => "deployment",
-        () = fanout::run(fanout, shutdown.clone()) => "fan-out",
-        () = tasks::run(tasks, shutdown.clone()) => "tasks",
+        () = fanout::run(runs.clone(), shutdown.clone()) => "fan-out",
+        () = tasks::run(runs.clone(), shutdown.clone()) => "tasks",
         () = schedules::run(schedules, shutdown.clone()) => "schedules",
-        () = restores::run(restores, shutdown) => "restores",
+        () = restores::run(runs, shutdown) => "restores",
         () = inventory::run(inventory) => "inventory",
     }
 }

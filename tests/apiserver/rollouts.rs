@@ -8,7 +8,7 @@ use medusa_fleet::{
         fleet::{DataPlane, DatacenterRun, FleetBackup, FleetBackupJob, FleetBackupJobStatus, Phase},
         medusa::{MedusaBackup, MedusaBackupJob, MedusaRestoreJob},
     },
-    control_plane::fanout::compact,
+    control_plane::runs::compact,
 };
 use serde_json::{Value, json};
 
@@ -354,7 +354,7 @@ async fn a_status_of_five_thousand_datacenters_is_stored() {
         home.api::<FleetBackupJob>(FLEET).patch_status("huge", &params, &kube::api::Patch::Apply(&body)).await
     };
     assert!(apply(&status).await.is_err(), "as it is it is too large, or this proves nothing");
-    let (fitted, bytes) = compact::fit(&status, compact::BUDGET);
+    let (fitted, bytes) = compact::fit::<FleetBackupJob>(&status, compact::BUDGET);
     apply(&fitted).await.unwrap();
     let stored = fleet.job("huge").await.status.unwrap();
     assert_eq!(stored.datacenters.len(), 5_000);

@@ -5,7 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Rollout, Selector};
+use super::{
+    Rollout, Selector,
+    run_spec::{cancelled_once, fixed, run_spec},
+};
 use crate::api::{medusa::BackupType, schema};
 
 /// Which datacenters to back up, and how. Only `cancel` can be changed: make a new job instead.
@@ -20,14 +23,13 @@ use crate::api::{medusa::BackupType, schema};
     status = "FleetBackupJobStatus",
     derive = "PartialEq",
     derive = "Default",
-    // On the object and not on its spec, which is also a schedule's template and may be changed there.
-    validation = ("has(self.spec.selector) == has(oldSelf.spec.selector) && (!has(self.spec.selector) || self.spec.selector == oldSelf.spec.selector)", "spec.selector: a FleetBackupJob cannot be changed, only cancelled; create a new one"),
-    validation = ("has(self.spec.backupType) == has(oldSelf.spec.backupType) && (!has(self.spec.backupType) || self.spec.backupType == oldSelf.spec.backupType)", "spec.backupType: a FleetBackupJob cannot be changed, only cancelled; create a new one"),
-    validation = ("has(self.spec.rollout) == has(oldSelf.spec.rollout) && (!has(self.spec.rollout) || self.spec.rollout == oldSelf.spec.rollout)", "spec.rollout: a FleetBackupJob cannot be changed, only cancelled; create a new one"),
-    validation = ("has(self.spec.unreachablePolicy) == has(oldSelf.spec.unreachablePolicy) && (!has(self.spec.unreachablePolicy) || self.spec.unreachablePolicy == oldSelf.spec.unreachablePolicy)", "spec.unreachablePolicy: a FleetBackupJob cannot be changed, only cancelled; create a new one"),
-    validation = ("has(self.spec.ttlSecondsAfterFinished) == has(oldSelf.spec.ttlSecondsAfterFinished) && (!has(self.spec.ttlSecondsAfterFinished) || self.spec.ttlSecondsAfterFinished == oldSelf.spec.ttlSecondsAfterFinished)", "spec.ttlSecondsAfterFinished: a FleetBackupJob cannot be changed, only cancelled; create a new one"),
-    validation = ("has(self.spec.dryRun) == has(oldSelf.spec.dryRun) && (!has(self.spec.dryRun) || self.spec.dryRun == oldSelf.spec.dryRun)", "spec.dryRun: a FleetBackupJob cannot be changed, only cancelled; create a new one"),
-    validation = ("!has(oldSelf.spec.cancel) || !oldSelf.spec.cancel || (has(self.spec.cancel) && self.spec.cancel)", "spec.cancel: a FleetBackupJob that was cancelled stays so; create a new one"),
+    validation = fixed("FleetBackupJob", "selector"),
+    validation = fixed("FleetBackupJob", "backupType"),
+    validation = fixed("FleetBackupJob", "rollout"),
+    validation = fixed("FleetBackupJob", "unreachablePolicy"),
+    validation = fixed("FleetBackupJob", "ttlSecondsAfterFinished"),
+    validation = fixed("FleetBackupJob", "dryRun"),
+    validation = cancelled_once("FleetBackupJob"),
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Type","type":"string","jsonPath":".spec.backupType"}"#,
     printcolumn = r#"{"name":"Done","type":"string","jsonPath":".status.done"}"#,
@@ -63,25 +65,7 @@ pub struct FleetBackupJobSpec {
     pub dry_run: Option<bool>,
 }
 
-impl FleetBackupJobSpec {
-    /// The rollout, without limits when none is given.
-    #[must_use]
-    pub fn rollout(&self) -> Rollout {
-        self.rollout.clone().unwrap_or_default()
-    }
-
-    /// Whether nothing more may start.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.cancel == Some(true)
-    }
-
-    /// Whether nothing may be written in a data plane.
-    #[must_use]
-    pub fn is_dry_run(&self) -> bool {
-        self.dry_run == Some(true)
-    }
-}
+run_spec!(FleetBackupJobSpec);
 
 /// What to do about a data plane that does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -270,6 +254,18 @@ impl DatacenterRun {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
 fn is_zero(number: &i64) -> bool {
     *number == 0
+}
+
+impl AsRef<DatacenterRun> for DatacenterRun {
+    fn as_ref(&self) -> &DatacenterRun {
+        self
+    }
+}
+
+impl AsMut<DatacenterRun> for DatacenterRun {
+    fn as_mut(&mut self) -> &mut DatacenterRun {
+        self
+    }
 }
 
 /// Nodes of one datacenter by state.

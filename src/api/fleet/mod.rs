@@ -9,6 +9,7 @@ mod cluster;
 mod data_plane;
 mod restore_job;
 mod rollout;
+mod run_spec;
 mod selector;
 mod task;
 

@@ -5,7 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DatacenterCounts, DatacenterRun, Phase, Rollout, Selector, UnreachablePolicy};
+use super::{
+    DatacenterCounts, DatacenterRun, Phase, Rollout, Selector, UnreachablePolicy,
+    run_spec::{cancelled_once, fixed, run_spec},
+};
 use crate::api::{medusa::TaskOperation, schema};
 
 /// What to do in which datacenters. Only `cancel` can be changed: make a new task instead.
@@ -20,14 +23,13 @@ use crate::api::{medusa::TaskOperation, schema};
     status = "FleetTaskStatus",
     derive = "PartialEq",
     derive = "Default",
-    // On the object and not on its spec, which is also a schedule's template and may be changed there.
     validation = ("self.spec.operation == oldSelf.spec.operation", "spec.operation: a FleetTask cannot be changed, only cancelled; create a new one"),
-    validation = ("has(self.spec.selector) == has(oldSelf.spec.selector) && (!has(self.spec.selector) || self.spec.selector == oldSelf.spec.selector)", "spec.selector: a FleetTask cannot be changed, only cancelled; create a new one"),
-    validation = ("has(self.spec.rollout) == has(oldSelf.spec.rollout) && (!has(self.spec.rollout) || self.spec.rollout == oldSelf.spec.rollout)", "spec.rollout: a FleetTask cannot be changed, only cancelled; create a new one"),
-    validation = ("has(self.spec.unreachablePolicy) == has(oldSelf.spec.unreachablePolicy) && (!has(self.spec.unreachablePolicy) || self.spec.unreachablePolicy == oldSelf.spec.unreachablePolicy)", "spec.unreachablePolicy: a FleetTask cannot be changed, only cancelled; create a new one"),
-    validation = ("has(self.spec.ttlSecondsAfterFinished) == has(oldSelf.spec.ttlSecondsAfterFinished) && (!has(self.spec.ttlSecondsAfterFinished) || self.spec.ttlSecondsAfterFinished == oldSelf.spec.ttlSecondsAfterFinished)", "spec.ttlSecondsAfterFinished: a FleetTask cannot be changed, only cancelled; create a new one"),
-    validation = ("has(self.spec.dryRun) == has(oldSelf.spec.dryRun) && (!has(self.spec.dryRun) || self.spec.dryRun == oldSelf.spec.dryRun)", "spec.dryRun: a FleetTask cannot be changed, only cancelled; create a new one"),
-    validation = ("!has(oldSelf.spec.cancel) || !oldSelf.spec.cancel || (has(self.spec.cancel) && self.spec.cancel)", "spec.cancel: a FleetTask that was cancelled stays so; create a new one"),
+    validation = fixed("FleetTask", "selector"),
+    validation = fixed("FleetTask", "rollout"),
+    validation = fixed("FleetTask", "unreachablePolicy"),
+    validation = fixed("FleetTask", "ttlSecondsAfterFinished"),
+    validation = fixed("FleetTask", "dryRun"),
+    validation = cancelled_once("FleetTask"),
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Operation","type":"string","jsonPath":".spec.operation"}"#,
     printcolumn = r#"{"name":"Done","type":"string","jsonPath":".status.done"}"#,
@@ -64,25 +66,7 @@ pub struct FleetTaskSpec {
     pub dry_run: Option<bool>,
 }
 
-impl FleetTaskSpec {
-    /// The rollout, without limits when none is given.
-    #[must_use]
-    pub fn rollout(&self) -> Rollout {
-        self.rollout.clone().unwrap_or_default()
-    }
-
-    /// Whether nothing more may start.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.cancel == Some(true)
-    }
-
-    /// Whether nothing may be written in a data plane.
-    #[must_use]
-    pub fn is_dry_run(&self) -> bool {
-        self.dry_run == Some(true)
-    }
-}
+run_spec!(FleetTaskSpec);
 
 /// What a FleetTask does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -176,6 +160,18 @@ pub struct DatacenterTask {
     pub purged: Option<Purged>,
 }
 
+impl AsRef<DatacenterRun> for DatacenterTask {
+    fn as_ref(&self) -> &DatacenterRun {
+        &self.run
+    }
+}
+
+impl AsMut<DatacenterRun> for DatacenterTask {
+    fn as_mut(&mut self) -> &mut DatacenterRun {
+        &mut self.run
+    }
+}
+
 /// What a purge did, summed over pods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -204,6 +200,18 @@ impl Purged {
             objects: self.objects.saturating_add(other.objects),
             bytes: self.bytes.saturating_add(other.bytes),
             objects_within_grace: self.objects_within_grace.saturating_add(other.objects_within_grace),
+        }
+    }
+
+    /// What is left of it without a part.
+    #[must_use]
+    pub fn minus(self, part: Self) -> Self {
+        let left = |all: i64, part: i64| all.saturating_sub(part).max(0);
+        Self {
+            backups: left(self.backups, part.backups),
+            objects: left(self.objects, part.objects),
+            bytes: left(self.bytes, part.bytes),
+            objects_within_grace: left(self.objects_within_grace, part.objects_within_grace),
         }
     }
 }

@@ -1,81 +1,15 @@
-//! The MedusaBackupJob of one datacenter in a run: its name, its labels, its owner. Pure.
+//! The MedusaBackupJob of one datacenter in a run. Pure.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Resource as _, ResourceExt, core::ObjectMeta};
+use kube::ResourceExt as _;
 
 use crate::{
     api::{
         cassandra::CassandraDatacenter,
-        fleet::{DatacenterRun, FleetBackupJob},
-        labels,
+        fleet::FleetBackupJob,
         medusa::{MedusaBackupJob, MedusaBackupJobSpec},
-        names,
     },
-    control_plane::view::ObjectKey,
+    control_plane::{runs::child::metadata, view::ObjectKey},
 };
-
-/// Where the datacenter of an entry is in its data plane.
-#[must_use]
-pub fn place(entry: &DatacenterRun) -> ObjectKey {
-    ObjectKey::new(&entry.namespace, &entry.datacenter)
-}
-
-/// Name of the child of `job` for attempt number `attempt`, from 1, at an entry.
-#[must_use]
-pub fn child_key(job: &FleetBackupJob, entry: &DatacenterRun, attempt: usize) -> ObjectKey {
-    let uid = job.meta().uid.as_deref().unwrap_or_default();
-    let name = job.meta().name.as_deref().unwrap_or_default();
-    ObjectKey::new(&entry.namespace, names::attempt(name, &entry.datacenter, uid, attempt))
-}
-
-/// Whether `child` was made for `job`.
-#[must_use]
-pub fn is_of(child: &MedusaBackupJob, job: &FleetBackupJob) -> bool {
-    job.meta().uid.is_some() && child.labels().get(labels::JOB_UID) == job.meta().uid.as_ref()
-}
-
-/// Whether the data plane is done with it.
-#[must_use]
-pub fn is_finished(child: &MedusaBackupJob) -> bool {
-    child.status.as_ref().is_some_and(|status| status.finish_time.is_some())
-}
-
-/// Whether the data plane has begun with it.
-#[must_use]
-pub fn is_started(child: &MedusaBackupJob) -> bool {
-    child.status.as_ref().is_some_and(|status| status.start_time.is_some())
-}
-
-/// Metadata of the child of `run` for one datacenter: owned by the CassandraDatacenter beside it, never by an object
-/// of another cluster, which the garbage collector there would not find (upstream §8.K).
-#[must_use]
-pub fn metadata(
-    run: &impl ResourceExt,
-    key: ObjectKey,
-    datacenter: &CassandraDatacenter,
-    control_plane: &str,
-) -> ObjectMeta {
-    let [cluster, name] = datacenter.datacenter_labels();
-    let own = [
-        (labels::JOB.to_owned(), names::label_value(&run.name_any())),
-        (labels::JOB_UID.to_owned(), run.uid().unwrap_or_default()),
-        (labels::CONTROL_PLANE.to_owned(), control_plane.to_owned()),
-    ];
-    ObjectMeta {
-        name: Some(key.name),
-        namespace: Some(key.namespace),
-        labels: Some([cluster, name].into_iter().chain(own).filter(|(_, v)| !v.is_empty()).collect()),
-        owner_references: Some(vec![OwnerReference {
-            api_version: CassandraDatacenter::api_version(&()).into_owned(),
-            kind: CassandraDatacenter::kind(&()).into_owned(),
-            name: datacenter.name_any(),
-            uid: datacenter.uid().unwrap_or_default(),
-            controller: None,
-            block_owner_deletion: None,
-        }]),
-        ..ObjectMeta::default()
-    }
-}
 
 /// The child for one datacenter.
 #[must_use]
@@ -100,7 +34,13 @@ pub fn child(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control_plane::fanout::tests::{datacenter, fleet_job, pending};
+    use crate::{
+        api::labels,
+        control_plane::{
+            fanout::tests::{datacenter, fleet_job, pending},
+            runs::child::{child_key, is_of},
+        },
+    };
 
     #[test]
     fn a_child_carries_name_labels_and_a_local_owner() {

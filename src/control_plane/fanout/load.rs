@@ -4,17 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt as _;
 
-use super::{
-    Scene,
-    child::{child_key, is_finished, is_started},
-    rollout::Load,
-};
+use super::Scene;
 use crate::{
     api::{
         fleet::{DatacenterRun, FleetBackupJob, FleetCluster, Phase},
         labels,
     },
-    control_plane::{inventory::grouping::cluster_of, view::ObjectKey},
+    control_plane::{
+        fleet::Snapshot,
+        inventory::grouping::cluster_of,
+        runs::{
+            child::{Child as _, child_key},
+            desk::UnderWay,
+            rollout::Load,
+        },
+        view::ObjectKey,
+    },
 };
 
 /// Buckets of the Cassandra clusters, as far as they are known.
@@ -39,25 +44,20 @@ impl Buckets {
     pub fn of_cluster(&self, cluster: &str) -> String {
         self.0.get(cluster).cloned().unwrap_or_else(|| format!("unknown, of cluster {cluster}"))
     }
+
+    /// Identity of the bucket of the datacenter at `place` in a data plane, as the data planes show it.
+    #[must_use]
+    pub fn at(&self, planes: &BTreeMap<&str, &Snapshot>, data_plane: &str, place: &ObjectKey) -> String {
+        let found = planes.get(data_plane).and_then(|s| Some((s, s.view.datacenters.items.get(place)?)));
+        let cluster = found.map_or_else(|| place.to_string(), |(s, dc)| cluster_of(s, dc).name);
+        self.of_cluster(&cluster)
+    }
 }
 
 fn bucket(cluster: &FleetCluster) -> Option<String> {
     let datacenters = &cluster.status.as_ref()?.datacenters;
     let storage = datacenters.iter().find_map(|dc| dc.storage.as_ref())?;
     Some(format!("{}/{}", storage.provider, storage.bucket))
-}
-
-/// A child that is being made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnderWay {
-    /// The data plane.
-    pub data_plane: String,
-    /// The child.
-    pub key: ObjectKey,
-    /// Its datacenter.
-    pub place: ObjectKey,
-    /// Uid of the run it is for.
-    pub job_uid: String,
 }
 
 /// Counts what is at work: children that are not finished, whoever's run made them, writes under way, and what the
@@ -76,16 +76,11 @@ pub fn load(
     let own = scene.job.metadata.uid.as_deref();
     let active: BTreeSet<&str> =
         others.iter().copied().chain([scene.job]).filter_map(|j| j.metadata.uid.as_deref()).collect();
-    let bucket_at = |plane: &str, place: &ObjectKey| {
-        let snapshot = scene.planes.get(plane);
-        let found = snapshot.and_then(|s| Some((s, s.view.datacenters.items.get(place)?)));
-        let cluster = found.map_or_else(|| place.to_string(), |(s, dc)| cluster_of(s, dc).name);
-        scene.buckets.of_cluster(&cluster)
-    };
+    let bucket_at = |plane: &str, place: &ObjectKey| scene.buckets.at(&scene.planes, plane, place);
     for (name, plane) in &scene.planes {
-        for (key, child) in plane.view.jobs.items.iter().filter(|(_, child)| !is_finished(child)) {
+        for (key, child) in plane.view.jobs.items.iter().filter(|(_, child)| !child.is_finished()) {
             let uid = child.labels().get(labels::JOB_UID).map(String::as_str);
-            if !is_started(child) && !uid.is_some_and(|uid| active.contains(uid)) {
+            if !child.is_started() && !uid.is_some_and(|uid| active.contains(uid)) {
                 continue;
             }
             let place = ObjectKey::new(&key.namespace, &child.spec.cassandra_datacenter);
@@ -93,9 +88,9 @@ pub fn load(
             load.add(uid.is_some() && uid == own, name, &bucket_at(name, &place));
         }
     }
-    for UnderWay { data_plane, key, place, job_uid } in under_way {
+    for UnderWay { data_plane, key, place, run_uid, .. } in under_way {
         if counted.insert((data_plane.clone(), key.clone())) {
-            load.add(own == Some(job_uid), data_plane, &bucket_at(data_plane, place));
+            load.add(own == Some(run_uid), data_plane, &bucket_at(data_plane, place));
         }
     }
     let own_run = entries.iter().map(|entry| (scene.job, entry));
@@ -120,9 +115,9 @@ mod tests {
     use super::*;
     use crate::{
         api::fleet::Rollout,
-        control_plane::fanout::{
-            rollout::{Limit, Turn, Waiting, turns},
-            tests::{datacenter, fleet_job, live, made, pending, plane, scene, silent},
+        control_plane::{
+            fanout::tests::{datacenter, fleet_job, live, made, pending, plane, scene, silent},
+            runs::rollout::{Limit, Turn, Waiting, turns},
         },
     };
 
@@ -174,7 +169,8 @@ mod tests {
             data_plane: "eu".to_owned(),
             key: child_key(&job, &pending("eu", dc), 1),
             place: ObjectKey::new("ns", dc),
-            job_uid: job.metadata.uid.clone().unwrap(),
+            run_uid: job.metadata.uid.clone().unwrap(),
+            makes: true,
         };
         let mut view = live(&[datacenter("dc1", 1), datacenter("dc2", 1)]);
         let (key, child) = made(&job, &entry, 1, json!({}));

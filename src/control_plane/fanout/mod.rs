@@ -3,30 +3,24 @@
 //! Each reconcile is
 //!
 //! ```text
-//! select ──> advance ──> end ──> load, turns, plan ──> writes ──> advance ──> summarize ──> fit ──> publish
-//!  (pure)     (pure)    (pure)        (pure)          (desk: IO)   (pure)       (pure)     (pure)     (IO)
+//! select ──> advance ──> end ──> load, turns, plan ──> writes ──> advance ──> summarize ──> fit, publish
+//!  (pure)     (pure)    (pure)        (pure)          (desk: IO)   (pure)       (pure)     (runs: IO)
 //! ```
 //!
 //! One data plane's failure is a value in the status; it never hides the others, and a write that hangs is not
 //! waited for.
 
 pub mod child;
-pub mod compact;
 mod controller;
-mod desk;
-pub mod ending;
-mod expiry;
 pub mod judge;
 pub mod load;
 mod pass;
 pub mod plan;
-mod publish;
+mod rehearsal;
 pub mod restoring;
-pub mod rollout;
 pub mod rollup;
 #[cfg(test)]
 mod scenarios;
-pub mod select;
 pub mod summary;
 pub mod write;
 
@@ -35,11 +29,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use self::load::Buckets;
-use super::fleet::Snapshot;
+use super::{fleet::Snapshot, runs::ending::Terms};
 use crate::api::fleet::FleetBackupJob;
 
-pub use controller::{FanoutContext, run};
-pub use expiry::expire;
+pub use super::runs::{expire, select};
+pub use controller::run;
 
 /// Everything one pass over one run decides by.
 pub struct Scene<'a> {
@@ -84,6 +78,17 @@ impl<'a> Scene<'a> {
             now,
         }
     }
+
+    /// What the run goes by.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        Terms {
+            rollout: self.job.spec.rollout(),
+            is_cancelled: self.job.spec.is_cancelled(),
+            begun: self.begun,
+            now: self.now,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -95,7 +100,7 @@ pub(crate) mod tests {
     use jiff::Timestamp;
     use serde_json::json;
 
-    use super::{Buckets, Scene, child::child_key};
+    use super::{Buckets, Scene};
     use crate::{
         api::{
             cassandra::CassandraDatacenter,
@@ -105,6 +110,7 @@ pub(crate) mod tests {
         },
         control_plane::{
             fleet::{Snapshot, Usable},
+            runs::child::child_key,
             view::{Contact, ObjectKey, View},
         },
     };

@@ -1,29 +1,38 @@
 //! One pass over one run: what is seen, what is started, what is remembered.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt as _;
-use tokio::{task::JoinHandle, time::Instant};
+use kube::{ResourceExt as _, core::DeserializeGuard};
+use tokio::task::JoinHandle;
 
 use super::{
-    Scene, child, compact,
-    controller::Fanout,
-    ending,
+    Scene,
+    controller::{Fanout, carry_out},
     load::load,
     plan::{self, Plan},
-    rollout::{Load, is_limited},
-    rollup::{self, Noted},
-    select::{InvalidSelector, select},
+    rehearsal::rehearse,
+    rollup,
     summary::summarize,
+    write::{Action, Work},
 };
 use crate::{
     api::{
         Reason,
         fleet::{DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Phase},
     },
-    control_plane::fleet::{Snapshot, Usable},
+    control_plane::{
+        fleet::{Snapshot, Usable},
+        runs::{
+            Memory, Noted, Run as _, Runs,
+            child::{Child as _, child_key},
+            desk::{UnderWay, wait_shortly},
+            ending,
+            rollout::{Load, is_limited},
+            select::select_fitting,
+        },
+    },
     runtime::clock,
 };
 
@@ -34,116 +43,99 @@ const REPAIR: Duration = Duration::from_secs(30);
 /// Pause between two looks while other runs hold the places.
 const FULL: Duration = Duration::from_secs(1);
 
-/// What is remembered of a run between two passes.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Memory {
-    /// Uid of the run.
-    pub(super) uid: String,
-    /// The status as it is, written or not.
-    pub(super) status: FleetBackupJobStatus,
-    /// The status as it was last written.
-    pub(super) written: FleetBackupJobStatus,
-    /// When that was, and its size.
-    pub(super) paced: Option<(Instant, usize)>,
-    /// Children that were seen finished, or missing, and since when.
-    pub(super) noted: Noted,
-}
-
-/// Goes over the run once. Returns what to remember and when to look again without being woken.
+/// Goes over the run once. Returns when to look again without being woken.
 pub(super) async fn pass(
-    fanout: &Fanout,
+    runs: &Runs<Fanout>,
     job: &FleetBackupJob,
-    mut memory: Memory,
-) -> (Memory, Option<Duration>) {
-    if memory.status.phase.is_some_and(Phase::is_final) {
-        return (memory, None); // Decided; its writing is tried again.
-    }
-    let planes = fanout.context.fleet.snapshot();
-    let entries = match chosen(fanout, job, &planes, &memory.status.datacenters) {
+    memory: &mut Memory<FleetBackupJobStatus>,
+) -> Option<Duration> {
+    let planes = runs.frame.context.fleet.snapshot();
+    let selector = job.spec.selector.clone().unwrap_or_default();
+    let labels = runs.engine.cluster_labels();
+    let entries = match select_fitting(&selector, &planes, &labels, &memory.status.datacenters) {
         Ok(entries) => entries,
         Err(invalid) => {
             memory.status = summarize(job, &memory.status, Vec::new(), Some(&invalid), false, clock::now());
-            return (memory, None);
+            return None;
         }
     };
     let begun = memory.status.start_time.as_ref().map(|t| t.0);
-    let (entries, plan, writes) = start(fanout, job, &planes, &memory, entries, begun);
-    fanout.desk.wait_shortly(writes).await;
+    let (entries, plan, writes) = start(runs, job, &planes, memory, entries, begun);
+    wait_shortly(writes).await;
     // What was written shows in the views by now.
-    let planes = fanout.context.fleet.snapshot();
-    finish(fanout, job, &planes, memory, &entries, &plan)
-}
-
-fn chosen(
-    fanout: &Fanout,
-    job: &FleetBackupJob,
-    planes: &[Snapshot],
-    known: &[DatacenterRun],
-) -> Result<Vec<DatacenterRun>, (Reason, String)> {
-    let selector = job.spec.selector.clone().unwrap_or_default();
-    let entries = select(&selector, planes, &fanout.cluster_labels(), known)
-        .map_err(|InvalidSelector(why)| (Reason::InvalidSelector, why))?;
-    if compact::fits(&entries, compact::BUDGET) {
-        return Ok(entries);
-    }
-    let message = format!(
-        "`spec.selector` matches {} datacenters, more than one job's status can tell about; make several jobs that \
-         select by `dataPlanes`, `clusters` or labels",
-        entries.len()
-    );
-    Err((Reason::TooManyDatacenters, message))
+    let planes = runs.frame.context.fleet.snapshot();
+    finish(runs, job, &planes, memory, &entries, &plan)
 }
 
 /// The first half, in one go: judge what is there, decide what starts, begin the writes.
 fn start(
-    fanout: &Fanout,
+    runs: &Runs<Fanout>,
     job: &FleetBackupJob,
     planes: &[Snapshot],
-    memory: &Memory,
+    memory: &Memory<FleetBackupJobStatus>,
     entries: Vec<DatacenterRun>,
     begun: Option<Timestamp>,
 ) -> (Vec<DatacenterRun>, Plan, Vec<JoinHandle<()>>) {
-    let (now, buckets) = (clock::now(), fanout.buckets());
-    let control_plane = &fanout.context.control_plane;
+    let (now, buckets) = (clock::now(), runs.engine.buckets());
+    let control_plane = &runs.frame.context.control_plane;
     let mut scene = Scene::new(job, planes, &buckets, control_plane, begun.unwrap_or(now), now);
-    scene.restoring.extend(fanout.restoring());
-    let outcomes = fanout.desk.outcomes(&memory.uid);
+    scene.restoring.extend(runs.engine.restoring());
+    let terms = scene.terms();
+    let outcomes = runs.desk.outcomes(&memory.uid);
     let mut entries = rollup::advance(&scene, &entries, &outcomes, &memory.noted);
-    ending::end(&scene, &mut entries, progress(&memory.status, now));
+    ending::end(&terms, &mut entries, progress(&memory.status, now), is_starting(runs, job));
     if job.spec.is_dry_run() {
-        ending::rehearse(&scene, &mut entries);
+        rehearse(&scene, &mut entries);
         return (entries, Plan::default(), Vec::new());
     }
-    let is_busy = |plane: &str, key: &_| fanout.desk.is_busy(plane, key);
+    let is_busy = |plane: &str, key: &_| runs.desk.is_busy(plane, key);
     if job.spec.is_cancelled() {
         let actions = plan::withdraw(&scene, &entries, is_busy);
-        let writes = fanout.desk.begin(job, actions);
+        let writes = begin(runs, job, actions);
         return (entries, Plan::default(), writes);
     }
-    let right = fanout.desk.plan();
-    let mut load = if is_limited(&job.spec.rollout(), &scene.own_limits) {
-        let others = others(fanout, job);
+    let right = runs.desk.plan();
+    let mut load = if is_limited(&terms.rollout, &scene.own_limits) {
+        let others = others(runs, job);
         let others: Vec<&FleetBackupJob> = others.iter().filter_map(|other| other.0.as_ref().ok()).collect();
-        load(&scene, &entries, &others, &fanout.desk.under_way())
+        load(&scene, &entries, &others, &runs.desk.under_way())
     } else {
         Load::default()
     };
     let mut plan = plan::plan(&scene, &mut entries, &mut load, is_busy);
-    let writes = fanout.desk.begin(job, std::mem::take(&mut plan.actions));
+    let writes = begin(runs, job, std::mem::take(&mut plan.actions));
     drop(right);
     (entries, plan, writes)
 }
 
-/// The other runs that go on, as their statuses tell.
-fn others(
-    fanout: &Fanout,
-    job: &FleetBackupJob,
-) -> Vec<std::sync::Arc<kube::core::DeserializeGuard<FleetBackupJob>>> {
-    fanout.jobs.state_filter(|other| {
-        let goes_on = |other: &FleetBackupJob| {
-            let phase = other.status.as_ref().and_then(|s| s.phase);
-            !other.spec.is_dry_run() && !phase.is_some_and(Phase::is_final)
+/// Begins the writes.
+fn begin(runs: &Runs<Fanout>, job: &FleetBackupJob, actions: Vec<Action>) -> Vec<JoinHandle<()>> {
+    let fleet = &runs.frame.context.fleet;
+    let writes = actions.into_iter().map(|action| {
+        let what = UnderWay {
+            data_plane: action.data_plane.clone(),
+            key: action.key.clone(),
+            place: action.place.clone(),
+            run_uid: job.uid().unwrap_or_default(),
+            makes: matches!(action.work, Work::Make(_)),
         };
+        (what, carry_out(fleet.clone(), action))
+    });
+    runs.begin(job, writes)
+}
+
+/// Whether the next child of an entry is being made.
+fn is_starting(runs: &Runs<Fanout>, job: &FleetBackupJob) -> impl Fn(&DatacenterRun) -> bool {
+    |entry| {
+        let next = child_key(job, entry, entry.attempts() + 1);
+        runs.desk.is_under_way(&entry.data_plane, &next)
+    }
+}
+
+/// The other runs that go on, as their statuses tell.
+fn others(runs: &Runs<Fanout>, job: &FleetBackupJob) -> Vec<Arc<DeserializeGuard<FleetBackupJob>>> {
+    runs.frame.objects.state_filter(|other| {
+        let goes_on = |other: &FleetBackupJob| !other.spec.is_dry_run() && !other.is_over();
         other.uid() != job.uid() && other.0.as_ref().is_ok_and(goes_on)
     })
 }
@@ -154,18 +146,19 @@ fn progress(status: &FleetBackupJobStatus, now: Timestamp) -> Timestamp {
 
 /// The second half: take in what became of the writes, and sum up.
 fn finish(
-    fanout: &Fanout,
+    runs: &Runs<Fanout>,
     job: &FleetBackupJob,
     planes: &[Snapshot],
-    mut memory: Memory,
+    memory: &mut Memory<FleetBackupJobStatus>,
     entries: &[DatacenterRun],
     plan: &Plan,
-) -> (Memory, Option<Duration>) {
-    let (now, buckets) = (clock::now(), fanout.buckets());
+) -> Option<Duration> {
+    let (now, buckets) = (clock::now(), runs.engine.buckets());
     let begun = memory.status.start_time.as_ref().map_or(now, |t| t.0);
-    let scene = Scene::new(job, planes, &buckets, &fanout.context.control_plane, begun, now);
+    let scene = Scene::new(job, planes, &buckets, &runs.frame.context.control_plane, begun, now);
+    let terms = scene.terms();
     note(&scene, entries, &mut memory.noted);
-    let outcomes = fanout.desk.outcomes(&memory.uid);
+    let outcomes = runs.desk.outcomes(&memory.uid);
     let mut entries = if job.spec.is_dry_run() {
         entries.to_vec()
     } else {
@@ -175,7 +168,7 @@ fn finish(
         memory.status.last_progress_time = Some(Time(now));
     }
     let progress = progress(&memory.status, now);
-    ending::end(&scene, &mut entries, progress);
+    ending::end(&terms, &mut entries, progress, is_starting(runs, job));
     let connecting = |e: &DatacenterRun| {
         let plane = scene.planes.get(e.data_plane.as_str());
         !e.phase.is_final() && plane.is_some_and(|p| p.usable == Usable::Connecting)
@@ -184,8 +177,8 @@ fn finish(
         && !job.spec.is_cancelled()
         && !entries.is_empty()
         && !entries.iter().any(connecting);
-    let mut wakes: Vec<Duration> = fanout.desk.again_in(&memory.uid).into_iter().collect();
-    let moments = plan.wake.into_iter().chain(ending::next_deadline(&scene, &entries, progress));
+    let mut wakes: Vec<Duration> = runs.desk.again_in(&memory.uid).into_iter().collect();
+    let moments = plan.wake.into_iter().chain(ending::next_deadline(&terms, &entries, progress));
     wakes.extend(moments.map(|at| until(now, at)));
     if plan.is_full {
         wakes.push(FULL);
@@ -194,14 +187,10 @@ fn finish(
         wakes.push(LOOK_AGAIN);
     }
     let retries = entries.iter().filter(|e| is_for(e, Reason::AwaitingRetry));
-    let retries = retries.filter_map(|e| {
-        let pause = super::rollout::retry_pause(e.attempts());
-        e.finish_time.as_ref()?.0.checked_add(pause).ok()
-    });
-    wakes.extend(retries.min().map(|at| until(now, at)));
+    wakes.extend(retries.map(|e| until(now, ending::not_before(&terms, e))).min());
     memory.status = summarize(job, &memory.status, entries, None, rehearsed, now);
     let is_final = memory.status.phase.is_some_and(Phase::is_final);
-    (memory, wakes.into_iter().chain([REPAIR]).min().filter(|_| !is_final))
+    wakes.into_iter().chain([REPAIR]).min().filter(|_| !is_final)
 }
 
 fn is_for(entry: &DatacenterRun, reason: Reason) -> bool {
@@ -230,8 +219,8 @@ fn note(scene: &Scene<'_>, entries: &[DatacenterRun], noted: &mut Noted) {
         if plane.usable != Usable::Ready {
             continue;
         }
-        let key = child::child_key(scene.job, entry, entry.attempts());
-        let goes_on = plane.view.jobs.items.get(&key).is_some_and(|child| !child::is_finished(child));
+        let key = child_key(scene.job, entry, entry.attempts());
+        let goes_on = plane.view.jobs.items.get(&key).is_some_and(|child| !child.is_finished());
         let key = (plane.name.clone(), key);
         if goes_on || entry.phase != Phase::Running {
             noted.remove(&key);

@@ -6,18 +6,22 @@ use kube::ResourceExt as _;
 
 use super::{
     Scene,
-    child::{child, child_key, is_finished, is_of, is_started, place},
-    rollout::{Limit, Load, Turn, Waiting, retry_pause, stagger, turns},
-    select::is_placeholder,
+    child::child,
     write::{Action, Work},
 };
 use crate::{
     api::{
         Reason,
-        fleet::{DatacenterRun, Phase, Rollout},
+        fleet::{DatacenterRun, Phase},
     },
     control_plane::{
         fleet::{Snapshot, Usable},
+        runs::{
+            child::{Child as _, child_key, is_of, place},
+            ending::not_before,
+            rollout::{Limit, Load, Turn, Waiting, turns},
+            select::is_placeholder,
+        },
         view::ObjectKey,
     },
 };
@@ -43,7 +47,7 @@ pub fn plan(
     load: &mut Load,
     is_busy: impl Fn(&str, &ObjectKey) -> bool,
 ) -> Plan {
-    let rollout = scene.job.spec.rollout();
+    let terms = scene.terms();
     let mut plan = Plan::default();
     let mut candidates: Vec<(usize, &Snapshot, ObjectKey, String, Timestamp)> = Vec::new();
     for (number, entry) in entries.iter_mut().enumerate() {
@@ -55,14 +59,14 @@ pub fn plan(
             wait(entry, Reason::RestoreInProgress, why.clone());
             continue;
         }
-        let not_before = not_before(scene, &rollout, entry);
+        let not_before = not_before(&terms, entry);
         candidates.push((number, plane, key, scene.buckets.of(entry), not_before));
     }
     let waiting: Vec<Waiting<'_>> = candidates
         .iter()
         .map(|(_, plane, _, bucket, at)| Waiting { data_plane: &plane.name, bucket, not_before: *at })
         .collect();
-    let turns = turns(&rollout, &scene.own_limits, load, &waiting, scene.now);
+    let turns = turns(&terms.rollout, &scene.own_limits, load, &waiting, scene.now);
     for ((number, plane, key, _, _), turn) in candidates.iter().zip(turns) {
         let Some(entry) = entries.get_mut(*number) else { continue };
         match turn {
@@ -109,14 +113,6 @@ fn startable<'a>(scene: &Scene<'a>, entry: &DatacenterRun) -> Option<(&'a Snapsh
     (!made && plane.view.datacenters.items.contains_key(&place(entry))).then_some((*plane, key))
 }
 
-fn not_before(scene: &Scene<'_>, rollout: &Rollout, entry: &DatacenterRun) -> Timestamp {
-    if let (attempts @ 1.., Some(end)) = (entry.attempts(), &entry.finish_time) {
-        return end.0.saturating_add(retry_pause(attempts)).unwrap_or(Timestamp::MAX);
-    }
-    let wait = stagger(rollout, &entry.data_plane, &entry.namespace, &entry.datacenter);
-    scene.begun.saturating_add(wait).unwrap_or(Timestamp::MAX)
-}
-
 /// Children of a cancelled run that no data plane has begun with. They are deleted in exactly the version that was
 /// seen, so that one that is begun with in this moment stays.
 pub fn withdraw(
@@ -131,7 +127,7 @@ pub fn withdraw(
             let plane = scene.planes.get(entry.data_plane.as_str()).filter(|p| p.usable == Usable::Ready)?;
             let key = child_key(scene.job, entry, entry.attempts());
             let child = plane.view.jobs.items.get(&key)?;
-            let untouched = is_of(child, scene.job) && !is_started(child) && !is_finished(child);
+            let untouched = is_of(child.as_ref(), scene.job) && !child.is_started() && !child.is_finished();
             let work = Work::Withdraw { uid: child.uid()?, resource_version: child.resource_version()? };
             (untouched && !is_busy(&plane.name, &key)).then(|| Action::new(plane, place(entry), &key, work))
         })

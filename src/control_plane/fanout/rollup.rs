@@ -1,27 +1,30 @@
 //! From what the data planes show to the state of each datacenter in a run. Pure: the order in which news arrive
 //! does not matter.
 
-use std::collections::HashMap;
-
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Scene,
-    child::{child_key, is_of, place},
     judge::{self, Evidence, Verdict, judge},
-    rollout::{may_retry, retry_pause},
-    select::is_placeholder,
     write::Outcome,
 };
 use crate::{
     api::{
         Reason,
-        fleet::{DatacenterRun, Phase, UnreachablePolicy, limit},
+        fleet::{DatacenterRun, Phase, UnreachablePolicy},
         medusa::MedusaBackupJob,
     },
     control_plane::{
         fleet::{Snapshot, Usable},
+        runs::{
+            Noted,
+            child::{child_key, is_of, place},
+            desk,
+            ending::{cancelled, finish, set, time_out},
+            rollout::{may_retry, retry_pause},
+            select::is_placeholder,
+        },
         view::{BackupRecord, ObjectKey},
     },
 };
@@ -30,12 +33,8 @@ use crate::{
 /// out by a listing that began before.
 const MISSING_GRACE: SignedDuration = SignedDuration::from_secs(5);
 
-/// Outcomes by data plane and child.
-pub type Outcomes = HashMap<(String, ObjectKey), Outcome>;
-
-/// Since when a child has been seen finished, or has been missing, by our own clock: the data planes' clocks may
-/// differ from it.
-pub type Noted = HashMap<(String, ObjectKey), Timestamp>;
+/// What became of the writes, by child.
+pub type Outcomes = desk::Outcomes<Outcome>;
 
 /// Advances every entry by what is seen and by what became of the writes.
 #[must_use]
@@ -58,19 +57,6 @@ pub fn advance(
             entry
         })
         .collect()
-}
-
-/// An entry that is decided keeps when, and nothing it needed only on its way.
-pub fn finish(entry: &mut DatacenterRun, now: Timestamp) {
-    entry.finish_time.get_or_insert(Time(now));
-    entry.created_time = None;
-}
-
-/// Puts an entry into a phase for a reason.
-pub fn set(entry: &mut DatacenterRun, phase: Phase, reason: Reason, message: Option<String>) {
-    entry.phase = phase;
-    entry.reason = Some(reason.as_str().to_owned());
-    entry.message = message;
 }
 
 fn step(scene: &Scene<'_>, entry: &mut DatacenterRun, outcomes: &Outcomes, noted: &Noted) {
@@ -154,7 +140,7 @@ fn seen(
     match judge(&evidence, scene.now) {
         Verdict::Running { reason, message } => {
             set(entry, Phase::Running, reason, message);
-            time_out(scene, entry);
+            time_out(&scene.terms(), entry);
         }
         Verdict::Failed { reason, message } => failed(scene, entry, reason, message),
         Verdict::Succeeded => {
@@ -198,32 +184,6 @@ fn failed(scene: &Scene<'_>, entry: &mut DatacenterRun, reason: Reason, message:
     entry.created_time = None;
 }
 
-/// An attempt that takes longer than allowed is given up. It may still be going on: Medusa cannot stop a backup, so
-/// no other attempt is made beside it.
-fn time_out(scene: &Scene<'_>, entry: &mut DatacenterRun) {
-    let (Some(end), Some(seconds)) = (times_out_at(scene, entry), timeout(scene)) else { return };
-    if scene.now < end {
-        return;
-    }
-    let message = format!(
-        "not over within {} s (`spec.rollout.datacenterTimeoutSeconds`); it may still be going on",
-        seconds.as_secs()
-    );
-    set(entry, Phase::Failed, Reason::DeadlineExceeded, Some(message));
-}
-
-fn timeout(scene: &Scene<'_>) -> Option<SignedDuration> {
-    let seconds = limit(scene.job.spec.rollout().datacenter_timeout_seconds)?;
-    i64::try_from(seconds).ok().map(SignedDuration::from_secs)
-}
-
-/// When the attempt under way is given up.
-#[must_use]
-pub fn times_out_at(scene: &Scene<'_>, entry: &DatacenterRun) -> Option<Timestamp> {
-    let since = entry.created_time.as_ref().filter(|_| entry.phase == Phase::Running)?.0;
-    since.checked_add(timeout(scene)?).ok()
-}
-
 /// The child was made and is not there.
 fn missing(
     scene: &Scene<'_>,
@@ -246,11 +206,6 @@ fn missing(
         let message = format!("MedusaBackupJob {key} was deleted before it finished");
         set(entry, Phase::Failed, Reason::JobDeleted, Some(message));
     }
-}
-
-/// An entry a cancelled run does not go on with.
-pub(super) fn cancelled(entry: &mut DatacenterRun, why: &str) {
-    set(entry, Phase::Cancelled, Reason::Cancelled, Some(why.to_owned()));
 }
 
 /// The next attempt has not been made.
@@ -293,7 +248,7 @@ fn wait(scene: &Scene<'_>, entry: &mut DatacenterRun, reason: Reason, message: S
     };
     set(entry, phase, reason, Some(message));
     if phase == Phase::Running {
-        time_out(scene, entry);
+        time_out(&scene.terms(), entry);
     }
 }
 

@@ -13,12 +13,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    child::{child_key, is_finished},
-    ending,
     load::load,
     plan::{plan, withdraw},
-    rollup::{Noted, Outcomes, advance},
-    select::{ClusterLabels, select},
+    rehearsal::rehearse,
+    rollup::{Outcomes, advance},
     summary::summarize,
     tests::{datacenter, fleet_job, live, plane, scene, silent},
     write::{Action, Outcome, Work},
@@ -30,6 +28,12 @@ use crate::{
     },
     control_plane::{
         fleet::Snapshot,
+        runs::{
+            Noted,
+            child::{Child as _, child_key},
+            ending,
+            select::{ClusterLabels, select},
+        },
         view::{BackupRecord, ObjectKey, View},
     },
 };
@@ -168,7 +172,7 @@ impl<'a> World<'a> {
 
     fn at_work(&self) -> usize {
         let jobs = self.views.values().flat_map(|view| view.jobs.items.values());
-        jobs.filter(|child| !is_finished(child)).count()
+        jobs.filter(|child| !child.is_finished()).count()
     }
 }
 
@@ -189,9 +193,9 @@ fn pass(
     let noted = Noted::new();
     let mut entries = advance(&scene, &chosen, &Outcomes::new(), &noted);
     let progress = old.last_progress_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0);
-    ending::end(&scene, &mut entries, progress);
+    ending::end(&scene.terms(), &mut entries, progress, |_| false);
     let actions = if job.spec.is_dry_run() {
-        ending::rehearse(&scene, &mut entries);
+        rehearse(&scene, &mut entries);
         Vec::new()
     } else if job.spec.is_cancelled() {
         withdraw(&scene, &entries, |_, _| false)

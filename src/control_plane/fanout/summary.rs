@@ -3,12 +3,14 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::child::child_key;
-use crate::api::{
-    Reason,
-    condition::set_condition,
-    fleet::{DatacenterCounts, DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Phase},
-    names, size,
+use crate::{
+    api::{
+        Reason,
+        condition::set_condition,
+        fleet::{DatacenterCounts, DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Phase},
+        names, size,
+    },
+    control_plane::runs::child::child_key,
 };
 
 /// Restore points a status names at most: it is read by people, and the inventory knows all.

@@ -1,9 +1,14 @@
 //! What is written into a data plane for a run, and what became of it. Plain data.
 
+use std::time::Duration;
+
 use crate::{
     api::{Reason, medusa::MedusaBackupJob},
-    control_plane::{fleet::Snapshot, view::ObjectKey},
+    control_plane::{fleet::Snapshot, runs::desk, view::ObjectKey},
 };
+
+/// First and longest pause before a write that was refused is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,4 +56,10 @@ pub enum Outcome {
     Withdrawn,
     /// It could not be done for now.
     NotNow(Reason, String),
+}
+
+impl desk::Outcome for Outcome {
+    fn retry(&self) -> Option<(Duration, Duration)> {
+        matches!(self, Self::NotNow(..)).then_some(RETRY)
+    }
 }

@@ -21,7 +21,7 @@ pub mod status;
 mod sweep;
 
 pub use active::{active_clusters, is_active};
-pub use controller::{RestoreContext, run};
+pub use controller::run;
 
 #[cfg(test)]
 mod properties;

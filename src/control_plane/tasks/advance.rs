@@ -6,19 +6,25 @@ use kube::Resource as _;
 
 use super::{
     Outcome, Scene,
-    child::{child_key, is_of, sync_key},
+    child::sync_key,
     judge::{self, Evidence, judge, purged},
 };
 use crate::{
     api::{
         Reason,
-        fleet::{DatacenterRun, DatacenterTask, FleetOperation, Phase, Purged, UnreachablePolicy, limit},
+        fleet::{DatacenterRun, DatacenterTask, FleetOperation, Phase, Purged, UnreachablePolicy},
         medusa::MedusaTask,
     },
     control_plane::{
         capabilities::Feature,
-        fanout::{child::place, judge::Verdict, rollout::may_retry, rollup::set, select::is_placeholder},
+        fanout::judge::Verdict,
         fleet::{Snapshot, Usable},
+        runs::{
+            child::{child_key, is_of, place},
+            ending::{cancelled, set, time_out},
+            rollout::may_retry,
+            select::is_placeholder,
+        },
         view::ObjectKey,
     },
 };
@@ -83,7 +89,7 @@ fn begin<'o>(
     let outcome = outcome(&plane.name, &key);
     let seen = plane.view.tasks.items.get(&key);
     // Made before a crash it is adopted.
-    if seen.is_some_and(|child| is_of(child, scene.task)) || matches!(outcome, Some(Outcome::There(_))) {
+    if seen.is_some_and(|child| is_of(child.as_ref(), scene.task)) || matches!(outcome, Some(Outcome::There(_))) {
         if let Some(Outcome::There(keeps)) = outcome {
             entry.keeps.clone_from(keeps);
         }
@@ -134,9 +140,14 @@ fn go_on<'o>(
 ) {
     let key = child_key(scene.task, &entry.run, entry.run.attempts());
     let outcome_of = |key: &ObjectKey| outcome(&plane.name, key);
-    if outcome_of(&key) == Some(&Outcome::Withdrawn) {
-        withdrawn(scene, &mut entry.run);
-        return;
+    match outcome_of(&key) {
+        Some(Outcome::Withdrawn) => {
+            withdrawn(scene, &mut entry.run);
+            return;
+        }
+        // The view showed the child before its making was known to be over.
+        Some(Outcome::There(Some(keeps))) => entry.keeps = Some(keeps.clone()),
+        _ => {}
     }
     let own = |key: &ObjectKey| plane.view.tasks.items.get(key).map(AsRef::as_ref);
     let Some(child) = own(&key) else {
@@ -150,7 +161,7 @@ fn go_on<'o>(
     let datacenter = plane.view.datacenters.items.get(&place(&entry.run)).map(AsRef::as_ref);
     let evidence = Evidence {
         child,
-        sync: own(&follow_up).filter(|sync| is_of(sync, scene.task)),
+        sync: own(&follow_up).filter(|sync| is_of(*sync, scene.task)),
         datacenter,
         finished_since: finished_since(&plane.name, &key),
     };
@@ -179,11 +190,7 @@ fn go_on<'o>(
     match verdict {
         Verdict::Running { reason, message } => {
             set(&mut entry.run, Phase::Running, reason, message);
-            if times_out_at(scene, &entry.run).is_some_and(|end| scene.now >= end) {
-                let message =
-                    "it took longer than `spec.rollout.datacenterTimeoutSeconds`; it may still be going on";
-                set(&mut entry.run, Phase::Failed, Reason::DeadlineExceeded, Some(message.to_owned()));
-            }
+            time_out(&scene.terms(), &mut entry.run);
         }
         Verdict::Succeeded => {
             set(&mut entry.run, Phase::Succeeded, Reason::Succeeded, None);
@@ -206,7 +213,7 @@ fn figures(scene: &Scene<'_>, plane: &Snapshot, run: &DatacenterRun) -> Option<P
 /// A child failed: another attempt follows, or the datacenter failed.
 fn failed(scene: &Scene<'_>, run: &mut DatacenterRun, reason: Reason, message: String) {
     let attempts = run.attempts();
-    if may_retry(&scene.rollout(), attempts) && !scene.task.spec.is_cancelled() {
+    if may_retry(&scene.terms().rollout, attempts) && !scene.task.spec.is_cancelled() {
         run.finish_time = Some(Time(scene.now));
         set(run, Phase::Pending, reason, Some(format!("attempt {attempts} failed: {message}")));
     } else {
@@ -216,8 +223,7 @@ fn failed(scene: &Scene<'_>, run: &mut DatacenterRun, reason: Reason, message: S
 
 fn withdrawn(scene: &Scene<'_>, run: &mut DatacenterRun) {
     if scene.task.spec.is_cancelled() {
-        let message = "cancelled before its data plane began with it".to_owned();
-        set(run, Phase::Cancelled, Reason::Cancelled, Some(message));
+        cancelled(run, "cancelled before its data plane began with it");
         return;
     }
     let message = format!(
@@ -266,14 +272,6 @@ pub(super) fn withdrawn_at(scene: &Scene<'_>, run: &DatacenterRun) -> Option<Tim
     let purge = scene.task.spec.operation == FleetOperation::Purge;
     let waits = run.phase == Phase::Running && run.start_time.is_none() && purge;
     run.created_time.as_ref().filter(|_| waits)?.0.checked_add(START_WITHIN).ok()
-}
-
-/// When an attempt has taken too long.
-#[must_use]
-pub(super) fn times_out_at(scene: &Scene<'_>, run: &DatacenterRun) -> Option<Timestamp> {
-    let seconds = i64::try_from(limit(scene.rollout().datacenter_timeout_seconds)?).ok()?;
-    let made = run.created_time.as_ref().filter(|_| run.phase == Phase::Running)?;
-    made.0.checked_add(SignedDuration::from_secs(seconds)).ok()
 }
 
 /// Whether a child of an entry is to be taken back now: nobody has begun with it, and it is too late or cancelled.

@@ -1,35 +1,42 @@
 //! One sync or purge over the fleet, one MedusaTask per datacenter (contract §2.2, FleetTask).
 //!
-//! Each reconcile is `select` (pure, the fan-out's) → `advance` and `ending` (pure: what the data planes show, what
-//! the task no longer goes on with) → `plan` (pure: whose turn it is) → `starts` (reads and writes, in the
-//! background) → `rollup` (pure) → publish. A purge starts only through `gate`, which looks at the whole Cassandra
-//! cluster, and `retention`, which leaves it a complete restore point.
+//! Each pass is `select` (pure) → `advance` and `end` (pure: what the data planes show, what the task no longer goes on
+//! with) → `plan` (pure: whose turn it is) → `starts` (reads and writes, in the background) → `rollup` (pure); what
+//! surrounds it is the frame of all runs. A purge starts only through `gate`, which looks at the whole Cassandra cluster,
+//! and `retention`, which leaves it a complete restore point.
 
 mod advance;
 mod child;
 mod controller;
-mod ending;
 pub mod gate;
 mod judge;
 pub mod limits;
 mod observe;
+mod pass;
 mod plan;
 pub mod retention;
 mod rollup;
 mod starts;
-mod telling;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::fleet::Snapshot;
+use super::{
+    fleet::Snapshot,
+    runs::{desk, ending::Terms},
+};
 use crate::api::{
     Reason,
     fleet::{FleetTask, Rollout},
 };
 
-pub use controller::{TasksContext, run};
+pub use controller::run;
+
+/// First and longest pause before what could not be done is tried again.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Pause before a purge that has to wait is looked at again.
+const WAITING: Duration = Duration::from_secs(5);
 
 /// One look at one task.
 struct Scene<'a> {
@@ -42,9 +49,15 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// How the task goes over its datacenters. A dry run looks at all of them at once.
-    fn rollout(&self) -> Rollout {
-        if self.task.spec.is_dry_run() { Rollout::default() } else { self.task.spec.rollout() }
+    /// What the task goes by. A dry run looks at all datacenters at once.
+    fn terms(&self) -> Terms {
+        let spec = &self.task.spec;
+        Terms {
+            rollout: if spec.is_dry_run() { Rollout::default() } else { spec.rollout() },
+            is_cancelled: spec.is_cancelled(),
+            begun: self.begun,
+            now: self.now,
+        }
     }
 }
 
@@ -63,6 +76,19 @@ enum Outcome {
     NotNow(Reason, String),
     /// The child is gone before anybody began with it.
     Withdrawn,
+}
+
+impl desk::Outcome for Outcome {
+    fn retry(&self) -> Option<(Duration, Duration)> {
+        match self {
+            Self::NotNow(
+                Reason::BackupRunning | Reason::RestoreInProgress | Reason::RestorePointsUnknown,
+                _,
+            ) => Some((WAITING, WAITING)),
+            Self::NotNow(..) => Some(AGAIN),
+            Self::There(_) | Self::Would(_) | Self::Conflict | Self::Shut(..) | Self::Withdrawn => None,
+        }
+    }
 }
 
 #[cfg(test)]

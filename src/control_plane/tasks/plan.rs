@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use super::{
     Scene,
     advance::is_to_withdraw,
-    child::{child_key, is_of, sync_key},
+    child::sync_key,
     judge::{Evidence, lacks_sync},
 };
 use crate::{
@@ -17,15 +17,15 @@ use crate::{
         fleet::{DatacenterRun, DatacenterTask, Phase},
     },
     control_plane::{
-        fanout::{
-            child::place,
-            load::Buckets,
-            rollout::{Load, Turn, Waiting, retry_pause, stagger, turns},
-            rollup::set,
+        fanout::load::Buckets,
+        fleet::{Snapshot, Usable},
+        runs::{
+            child::{Child as _, child_key, is_of, place},
+            desk::UnderWay,
+            ending::{not_before, set},
+            rollout::{Load, Turn, Waiting, turns},
             select::is_placeholder,
         },
-        fleet::{Snapshot, Usable},
-        inventory::grouping::cluster_of,
         view::ObjectKey,
     },
 };
@@ -59,17 +59,6 @@ pub(super) struct Plan {
     pub wake: Option<Timestamp>,
 }
 
-/// A child that is being made or checked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct UnderWay {
-    /// Uid of its task.
-    pub task_uid: Option<String>,
-    /// The data plane.
-    pub data_plane: String,
-    /// The bucket.
-    pub bucket: String,
-}
-
 /// Counts what is at work, over all tasks of the fleet.
 #[must_use]
 pub(super) fn load(
@@ -82,16 +71,16 @@ pub(super) fn load(
     for run in entries.iter().map(|e| &e.run).filter(|run| run.phase == Phase::Running) {
         load.add(true, &run.data_plane, &buckets.of(run));
     }
-    for start in under_way {
-        load.add(start.task_uid == scene.task.metadata.uid, &start.data_plane, &start.bucket);
+    let bucket_at = |plane: &str, place: &ObjectKey| buckets.at(&scene.planes, plane, place);
+    for UnderWay { data_plane, place, run_uid, .. } in under_way {
+        let own = scene.task.metadata.uid.as_ref() == Some(run_uid);
+        load.add(own, data_plane, &bucket_at(data_plane, place));
     }
     for (name, plane) in &scene.planes {
-        for (key, child) in &plane.view.tasks.items {
-            let done = child.status.as_ref().is_some_and(|s| s.finish_time.is_some());
-            if !done && !is_of(child, scene.task) {
+        for (key, child) in plane.view.tasks.items.iter().filter(|(_, child)| !child.is_finished()) {
+            if !is_of(child.as_ref(), scene.task) {
                 let place = ObjectKey::new(&key.namespace, &child.spec.cassandra_datacenter);
-                let cluster = plane.view.datacenters.items.get(&place).map(|dc| cluster_of(plane, dc).name);
-                load.add(false, name, &buckets.of_cluster(&cluster.unwrap_or_default()));
+                load.add(false, name, &bucket_at(name, &place));
             }
         }
     }
@@ -107,7 +96,7 @@ pub(super) fn starts(
     load: &mut Load,
     is_busy: impl Fn(&str, &ObjectKey) -> bool,
 ) -> Plan {
-    let mut plan = Plan::default();
+    let (terms, mut plan) = (scene.terms(), Plan::default());
     let candidates: Vec<(usize, ObjectKey, String, Timestamp)> = entries
         .iter()
         .enumerate()
@@ -115,7 +104,7 @@ pub(super) fn starts(
             let run = &entry.run;
             let key = startable(scene, run)?;
             let idle = !is_busy(&run.data_plane, &key);
-            idle.then(|| (number, key, buckets.of(run), not_before(scene, run)))
+            idle.then(|| (number, key, buckets.of(run), not_before(&terms, run)))
         })
         .collect();
     let waiting: Vec<Waiting<'_>> = candidates
@@ -125,7 +114,7 @@ pub(super) fn starts(
             Some(Waiting { data_plane, bucket, not_before: *at })
         })
         .collect();
-    let turns = turns(&scene.rollout(), &BTreeMap::new(), load, &waiting, scene.now);
+    let turns = turns(&terms.rollout, &BTreeMap::new(), load, &waiting, scene.now);
     for ((number, key, _, _), turn) in candidates.into_iter().zip(turns) {
         let Some(run) = entries.get_mut(number).map(|entry| &mut entry.run) else { continue };
         let mut wait = |message: String| {
@@ -158,18 +147,6 @@ fn startable(scene: &Scene<'_>, run: &DatacenterRun) -> Option<ObjectKey> {
 fn usable<'a>(scene: &Scene<'a>, run: &DatacenterRun) -> Option<&'a Snapshot> {
     let plane = *scene.planes.get(run.data_plane.as_str())?;
     (plane.usable == Usable::Ready).then_some(plane)
-}
-
-/// Before when the next attempt at an entry does not start.
-#[must_use]
-pub(super) fn not_before(scene: &Scene<'_>, run: &DatacenterRun) -> Timestamp {
-    let (from, pause) = if let (attempts @ 1.., Some(end)) = (run.attempts(), &run.finish_time) {
-        (end.0, retry_pause(attempts))
-    } else {
-        let rollout = scene.rollout();
-        (scene.begun, stagger(&rollout, &run.data_plane, &run.namespace, &run.datacenter))
-    };
-    from.checked_add(pause).unwrap_or(Timestamp::MAX)
 }
 
 /// What is to be done for children that are there: syncs nobody else makes, and children to take back. A child is

@@ -17,23 +17,23 @@ use crate::{
 /// Entries whose messages a condition repeats.
 const QUOTED: usize = 5;
 
-/// The status at `scene.now`. `invalid` says what is wrong with the selector.
+/// The status at `scene.now`. `old` is the status before, `invalid` why the task cannot be done at all.
 #[must_use]
 pub(super) fn summarize(
     scene: &Scene<'_>,
+    old: &FleetTaskStatus,
     entries: Vec<DatacenterTask>,
     progress: Timestamp,
-    invalid: Option<&str>,
+    invalid: Option<&(Reason, String)>,
 ) -> FleetTaskStatus {
     let task = scene.task;
-    let old = task.status.clone().unwrap_or_default();
     let counts = count(entries.iter().map(|e| &e.run));
-    let purged = entries.iter().filter_map(|e| e.purged).reduce(Purged::plus);
+    let purged = total(old, &entries);
     let decided = counts.total - counts.pending - counts.running;
     let mut status = FleetTaskStatus {
         observed_generation: task.metadata.generation,
         phase: None,
-        start_time: old.start_time.or(Some(Time(scene.begun))),
+        start_time: old.start_time.clone().or(Some(Time(scene.begun))),
         finish_time: None,
         last_progress_time: Some(Time(progress)),
         counts: Some(counts),
@@ -41,12 +41,12 @@ pub(super) fn summarize(
         freed: purged.map(|p| size::humanize(p.bytes)),
         purged,
         datacenters: entries,
-        conditions: old.conditions,
+        conditions: old.conditions.clone(),
     };
     let verdict = verdict(scene, &status, invalid);
     status.phase = Some(verdict.phase);
     if verdict.phase.is_final() {
-        status.finish_time = old.finish_time.or(Some(Time(scene.now)));
+        status.finish_time = old.finish_time.clone().or(Some(Time(scene.now)));
     }
     set_condition(
         &mut status.conditions,
@@ -60,6 +60,15 @@ pub(super) fn summarize(
     status
 }
 
+/// What was purged in all: what the entries say, and what those said whose figures a status that had to be shortened
+/// no longer has.
+fn total(old: &FleetTaskStatus, entries: &[DatacenterTask]) -> Option<Purged> {
+    let sum = |entries: &[DatacenterTask]| entries.iter().filter_map(|e| e.purged).reduce(Purged::plus);
+    let told_before = sum(&old.datacenters).unwrap_or_default();
+    let no_longer_told = old.purged.map(|all| all.minus(told_before)).filter(|rest| *rest != Purged::default());
+    no_longer_told.into_iter().chain(sum(entries)).reduce(Purged::plus)
+}
+
 struct Verdict {
     phase: Phase,
     complete: Option<bool>,
@@ -67,7 +76,7 @@ struct Verdict {
     message: String,
 }
 
-fn verdict(scene: &Scene<'_>, status: &FleetTaskStatus, invalid: Option<&str>) -> Verdict {
+fn verdict(scene: &Scene<'_>, status: &FleetTaskStatus, invalid: Option<&(Reason, String)>) -> Verdict {
     let is = |phase: Phase, complete: Option<bool>, reason: Reason, message: String| Verdict {
         phase,
         complete,
@@ -75,8 +84,8 @@ fn verdict(scene: &Scene<'_>, status: &FleetTaskStatus, invalid: Option<&str>) -
         message,
     };
     let counts = status.counts.unwrap_or_default();
-    if let Some(message) = invalid {
-        return is(Phase::Failed, Some(false), Reason::InvalidSelector, message.to_owned());
+    if let Some((reason, message)) = invalid {
+        return is(Phase::Failed, Some(false), *reason, message.clone());
     }
     if counts.total == 0 {
         let message = "`spec.selector` matches no datacenter in any registered data plane; see `kubectl medusa clusters`";

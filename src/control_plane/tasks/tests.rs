@@ -10,7 +10,6 @@ use super::{
     Outcome, Scene,
     advance::advance,
     child::{child, sync_key},
-    ending::end,
     plan::{Work, load, repairs, starts},
     rollup::summarize,
 };
@@ -22,12 +21,15 @@ use crate::{
     },
     control_plane::{
         fanout::{
-            child::place,
             load::Buckets,
-            select::{ClusterLabels, select},
             tests::{datacenter, live, plane},
         },
         fleet::{Snapshot, Usable},
+        runs::{
+            child::place,
+            ending::end,
+            select::{ClusterLabels, select},
+        },
         view::ObjectKey,
     },
 };
@@ -102,11 +104,11 @@ impl Play {
         for entry in entries.iter_mut().filter(|e| !e.run.phase.is_final()) {
             advance(&scene, entry, &outcome, &since);
         }
-        end(&scene, &mut entries, scene.begun, |_| false);
+        end(&scene.terms(), &mut entries, scene.begun, |_| false);
         let mut actions = repairs(&scene, &entries, since, |_, _| false);
         let mut load = load(&scene, &entries, &Buckets::default(), &[]);
         actions.extend(starts(&scene, &mut entries, &Buckets::default(), &mut load, |_, _| false).actions);
-        let status = summarize(&scene, entries, scene.begun, None);
+        let status = summarize(&scene, &old, entries, scene.begun, None);
         let mut done = Vec::new();
         for action in actions {
             let run = &action.run;

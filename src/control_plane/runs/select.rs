@@ -8,6 +8,7 @@ use kube::{
     core::{Selector as Labels, SelectorExt as _},
 };
 
+use super::compact::{BUDGET, fits};
 use crate::{
     api::{
         Reason,
@@ -80,6 +81,30 @@ impl<'a> Reader<'a> {
             && self.clusters.as_ref().is_none_or(|s| s.matches(cluster_labels))
             && self.datacenters.as_ref().is_none_or(|s| s.matches(datacenter.labels()))
     }
+}
+
+/// The datacenters `selector` means, when a run over them can be told; else why it cannot be done, for machines and
+/// for people. `known` are the entries of an earlier pass.
+///
+/// # Errors
+/// When a label selector cannot be read, or so many datacenters match that no status could hold them.
+pub fn select_fitting(
+    selector: &Selector,
+    planes: &[Snapshot],
+    cluster_labels: &ClusterLabels,
+    known: &[DatacenterRun],
+) -> Result<Vec<DatacenterRun>, (Reason, String)> {
+    let entries = select(selector, planes, cluster_labels, known)
+        .map_err(|InvalidSelector(why)| (Reason::InvalidSelector, why))?;
+    if fits(&entries, BUDGET) {
+        return Ok(entries);
+    }
+    let message = format!(
+        "`spec.selector` matches {} datacenters, more than one status can tell about; make several runs that select by \
+         `dataPlanes`, `clusters` or labels",
+        entries.len()
+    );
+    Err((Reason::TooManyDatacenters, message))
 }
 
 /// Resolves `selector` into one entry per datacenter.

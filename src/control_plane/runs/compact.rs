@@ -4,8 +4,10 @@
 //! size and when its attempt was made. Everything else is told at length while there is room, and briefly when not.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::Serialize;
 
-use crate::api::fleet::{DatacenterRun, FleetBackupJobStatus, Phase};
+use super::kind::Fanned;
+use crate::api::fleet::{DatacenterRun, Phase};
 
 /// Bytes a status may have as JSON. etcd takes 1.5 MiB for the whole object; the rest is for the spec, the metadata
 /// and what clients put there.
@@ -17,11 +19,11 @@ const ENTRY: usize = 140;
 /// What a status takes beside its entries: conditions, restore points and a few messages.
 const REST: usize = 80_000;
 /// Restore points a shortened status names.
-const RESTORE_POINTS: usize = 100;
+pub const RESTORE_POINTS: usize = 100;
 
 /// How much an entry says, from most to least.
-#[derive(Clone, Copy)]
-enum Detail {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
     /// Everything, with messages of a bounded length.
     Full,
     /// Of those that went as they should only the result; of the others all, the first hundred with a message.
@@ -40,12 +42,12 @@ pub fn fits(entries: &[DatacenterRun], budget: usize) -> bool {
     entries.iter().map(|e| names(e) + ENTRY).sum::<usize>() + REST <= budget
 }
 
-/// `status` with as much detail as there is room for, and its size as JSON.
+/// `status` of a run of kind `K` with as much detail as there is room for, and its size as JSON.
 #[must_use]
-pub fn fit(status: &FleetBackupJobStatus, budget: usize) -> (FleetBackupJobStatus, usize) {
+pub fn fit<K: Fanned>(status: &K::Status, budget: usize) -> (K::Status, usize) {
     let with = |detail| {
         let mut status = status.clone();
-        shorten(&mut status, detail);
+        K::shorten(&mut status, detail);
         let size = size(&status);
         (status, size)
     };
@@ -59,25 +61,26 @@ pub fn fit(status: &FleetBackupJobStatus, budget: usize) -> (FleetBackupJobStatu
 
 /// Size of a status as JSON.
 #[must_use]
-pub fn size(status: &FleetBackupJobStatus) -> usize {
+pub fn size(status: &impl Serialize) -> usize {
     serde_json::to_vec(status).map_or(usize::MAX, |bytes| bytes.len())
 }
 
-fn shorten(status: &mut FleetBackupJobStatus, detail: Detail) {
+/// Leaves out of the entries what `detail` does not ask for.
+pub fn shorten<'a>(entries: impl Iterator<Item = &'a mut DatacenterRun>, detail: Detail) {
     let (mut messages, longest) = match detail {
         Detail::Full => (usize::MAX, MAX_MESSAGE),
         Detail::Brief => (100, MAX_MESSAGE / 2),
         Detail::Least => (20, MAX_MESSAGE / 2),
     };
-    for entry in &mut status.datacenters {
+    for entry in entries {
         // What may be shortened is cut to whole seconds, as the API server's own times are.
         entry.created_time = entry.created_time.take().map(whole_seconds);
         let went_well = matches!(entry.phase, Phase::Succeeded | Phase::Running);
-        let is_brief = !matches!(detail, Detail::Full);
+        let is_brief = detail != Detail::Full;
         if is_brief {
             entry.job = entry.job.take().filter(|_| entry.attempts == 0);
         }
-        if is_brief && went_well || matches!(detail, Detail::Least) {
+        if is_brief && went_well || detail == Detail::Least {
             entry.start_time = None;
             entry.nodes = None;
             entry.finish_time = entry.finish_time.take().filter(|_| !entry.phase.is_final());
@@ -96,12 +99,9 @@ fn shorten(status: &mut FleetBackupJobStatus, detail: Detail) {
         if let Some(message) = &mut entry.message {
             cut(message, longest);
         }
-        if matches!(detail, Detail::Least) && !entry.phase.is_final() && entry.message.is_none() {
+        if detail == Detail::Least && !entry.phase.is_final() && entry.message.is_none() {
             entry.reason = None;
         }
-    }
-    if !matches!(detail, Detail::Full) {
-        status.restore_points.truncate(RESTORE_POINTS);
     }
 }
 
@@ -123,6 +123,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::fleet::{
+        DatacenterTask, FleetBackupJob, FleetBackupJobStatus, FleetTask, FleetTaskStatus, Purged,
+    };
 
     /// An entry with everything said about it, at length.
     fn entry(number: usize, phase: &str, reason: &str) -> DatacenterRun {
@@ -138,7 +141,8 @@ mod tests {
         .unwrap();
         entry.created_time.take_if(|_| phase != "Running");
         entry.size_bytes.take_if(|_| phase != "Succeeded");
-        entry.finish_time.take_if(|_| !entry.phase.is_final() && reason != "AwaitingRetry");
+        let is_tried_again = matches!(reason, "AwaitingRetry" | "NodesFailed");
+        entry.finish_time.take_if(|_| !entry.phase.is_final() && !is_tried_again);
         entry
     }
 
@@ -167,7 +171,7 @@ mod tests {
         let status = status(5_000, phase, reason);
         assert!(fits(&status.datacenters, BUDGET));
         assert!(size(&status) > 3 * BUDGET, "too small to prove anything");
-        let (fitted, bytes) = fit(&status, BUDGET);
+        let (fitted, bytes) = fit::<FleetBackupJob>(&status, BUDGET);
         assert!(bytes <= BUDGET, "{bytes} bytes");
         assert_eq!(bytes, size(&fitted));
         for (before, after) in status.datacenters.iter().zip(&fitted.datacenters) {
@@ -195,14 +199,14 @@ mod tests {
     #[test]
     fn a_small_status_loses_nothing_but_very_long_messages() {
         let mut small = status(3, "Failed", "NodesFailed");
-        let (fitted, _) = fit(&small, BUDGET);
+        let (fitted, _) = fit::<FleetBackupJob>(&small, BUDGET);
         for (entry, fitted) in small.datacenters.iter_mut().zip(&fitted.datacenters) {
             assert!(fitted.message.as_ref().unwrap().len() <= MAX_MESSAGE + 3);
             entry.message.clone_from(&fitted.message);
             entry.created_time.clone_from(&fitted.created_time);
         }
         assert_eq!(small, fitted);
-        assert_eq!(fit(&fitted, BUDGET).0, fitted, "what fits is left alone");
+        assert_eq!(fit::<FleetBackupJob>(&fitted, BUDGET).0, fitted, "what fits is left alone");
     }
 
     #[test]
@@ -222,7 +226,7 @@ mod tests {
     fn the_least_an_entry_says_is_what_is_reckoned_with() {
         let status = status(1_000, "Failed", "ProgressDeadlineExceeded");
         let mut least = status.clone();
-        shorten(&mut least, Detail::Least);
+        FleetBackupJob::shorten(&mut least, Detail::Least);
         for entry in least.datacenters.iter().skip(20) {
             let value: Value = serde_json::to_value(entry).unwrap();
             let names: usize = ["dataPlane", "namespace", "datacenter", "cluster"]
@@ -232,5 +236,54 @@ mod tests {
             let bytes = value.to_string().len() + 1;
             assert!(bytes <= names + ENTRY, "{bytes}: {value}");
         }
+    }
+
+    const EACH: Purged =
+        Purged { backups: 99, objects: 12_345_678, bytes: 1_099_511_627_776, objects_within_grace: 123_456 };
+
+    /// A task of which every datacenter has everything said about it.
+    fn task_status(count: usize, phase: &str, reason: &str) -> FleetTaskStatus {
+        let FleetBackupJobStatus { phase, start_time, done, datacenters, conditions, .. } =
+            status(count, phase, reason);
+        let part = |run: DatacenterRun| DatacenterTask {
+            sync: run.job.as_ref().map(|job| format!("{job}-sync")),
+            keeps: Some(format!("{}-0b1c2d3e.{}", "n".repeat(170), run.cluster)),
+            purged: Some(EACH),
+            run: DatacenterRun { size_bytes: None, ..run },
+        };
+        FleetTaskStatus {
+            phase,
+            start_time,
+            done,
+            conditions,
+            purged: (0..count).map(|_| EACH).reduce(Purged::plus),
+            freed: Some("4.88 PB".to_owned()),
+            datacenters: datacenters.into_iter().map(part).collect(),
+            ..FleetTaskStatus::default()
+        }
+    }
+
+    #[rstest]
+    #[case("Pending", "AwaitingTurn")]
+    #[case("Pending", "NodesFailed")]
+    #[case("Running", "AwaitingSync")]
+    #[case("Succeeded", "Succeeded")]
+    #[case("Failed", "ProgressDeadlineExceeded")]
+    #[case("Skipped", "FailureBudgetSpent")]
+    #[case("Cancelled", "Cancelled")]
+    fn so_does_a_task_and_what_was_purged_is_counted_once(#[case] phase: &str, #[case] reason: &str) {
+        let status = task_status(5_000, phase, reason);
+        let runs: Vec<DatacenterRun> = status.datacenters.iter().map(|e| e.run.clone()).collect();
+        assert!(fits(&runs, BUDGET) && size(&status) > 3 * BUDGET, "too small to prove anything");
+        let (fitted, bytes) = fit::<FleetTask>(&status, BUDGET);
+        assert!(bytes <= BUDGET, "{bytes} bytes");
+        for (before, after) in status.datacenters.iter().zip(&fitted.datacenters) {
+            let kept = |e: &DatacenterTask| (e.run.datacenter.clone(), e.run.phase, e.run.attempts());
+            assert_eq!(kept(before), kept(after), "what decides is never dropped");
+        }
+        let decided = status.datacenters.iter().filter(|e| e.run.phase.is_final()).filter_map(|e| e.purged);
+        let told = fitted.datacenters.iter().filter(|e| !e.run.phase.is_final()).filter_map(|e| e.purged);
+        let sum = decided.chain(told).reduce(Purged::plus).unwrap_or_default();
+        assert_eq!(fitted.purged, Some(sum), "what is left out and read again is not in the sum");
     }
 }

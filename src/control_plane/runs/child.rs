@@ -1,0 +1,140 @@
+//! The object a run makes for one datacenter: its name, its labels, its owner, how far it is. Pure.
+
+use std::fmt::Debug;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{
+    Resource, ResourceExt,
+    core::{NamespaceResourceScope, ObjectMeta},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    api::{
+        cassandra::CassandraDatacenter,
+        fleet::DatacenterRun,
+        labels,
+        medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask},
+        names,
+    },
+    control_plane::view::{ObjectKey, Section, View},
+};
+
+/// A kind of object that is made in a data plane for a run.
+pub trait Child:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+    /// Those a view holds.
+    fn section(view: &View) -> &Section<Self>;
+
+    /// The same, to be changed.
+    fn section_mut(view: &mut View) -> &mut Section<Self>;
+
+    /// Whether the data plane has begun with it.
+    fn is_started(&self) -> bool;
+
+    /// Whether the data plane is done with it.
+    fn is_finished(&self) -> bool;
+
+    /// Whether `self`, which was found under the name of `wanted`, is what we made or would have made.
+    fn stands_for(&self, wanted: &Self) -> bool {
+        self.meta().labels.as_ref().and_then(|l| l.get(labels::JOB_UID))
+            == wanted.meta().labels.as_ref().and_then(|l| l.get(labels::JOB_UID))
+    }
+}
+
+/// A kind's section of a view, and where its status says when it began and ended.
+macro_rules! child {
+    ($section:ident) => {
+        fn section(view: &View) -> &Section<Self> {
+            &view.$section
+        }
+
+        fn section_mut(view: &mut View) -> &mut Section<Self> {
+            &mut view.$section
+        }
+
+        fn is_started(&self) -> bool {
+            self.status.as_ref().is_some_and(|status| status.start_time.is_some())
+        }
+
+        fn is_finished(&self) -> bool {
+            self.status.as_ref().is_some_and(|status| status.finish_time.is_some())
+        }
+    };
+}
+
+impl Child for MedusaBackupJob {
+    child!(jobs);
+}
+
+impl Child for MedusaRestoreJob {
+    child!(restores);
+}
+
+impl Child for MedusaTask {
+    child!(tasks);
+
+    // A data plane makes the sync after a purge itself, with the purge's labels.
+    fn stands_for(&self, wanted: &Self) -> bool {
+        self.labels().get(labels::JOB_UID) == wanted.labels().get(labels::JOB_UID) && self.spec == wanted.spec
+    }
+}
+
+/// Where the datacenter of an entry is in its data plane.
+#[must_use]
+pub fn place(entry: &DatacenterRun) -> ObjectKey {
+    ObjectKey::new(&entry.namespace, &entry.datacenter)
+}
+
+/// Name of the child of `run` for attempt number `attempt`, from 1, at an entry.
+#[must_use]
+pub fn child_key(run: &impl Resource, entry: &DatacenterRun, attempt: usize) -> ObjectKey {
+    let uid = run.meta().uid.as_deref().unwrap_or_default();
+    let name = run.meta().name.as_deref().unwrap_or_default();
+    ObjectKey::new(&entry.namespace, names::attempt(name, &entry.datacenter, uid, attempt))
+}
+
+/// Whether `child` was made for `run`, by us or as a follow-up with the same labels.
+#[must_use]
+pub fn is_of(child: &impl ResourceExt, run: &impl Resource) -> bool {
+    run.meta().uid.is_some() && child.labels().get(labels::JOB_UID) == run.meta().uid.as_ref()
+}
+
+/// Metadata of the child of `run` for one datacenter: owned by the CassandraDatacenter beside it, never by an object
+/// of another cluster, which the garbage collector there would not find (upstream §8.K).
+#[must_use]
+pub fn metadata(
+    run: &impl ResourceExt,
+    key: ObjectKey,
+    datacenter: &CassandraDatacenter,
+    control_plane: &str,
+) -> ObjectMeta {
+    let [cluster, name] = datacenter.datacenter_labels();
+    let own = [
+        (labels::JOB.to_owned(), names::label_value(&run.name_any())),
+        (labels::JOB_UID.to_owned(), run.uid().unwrap_or_default()),
+        (labels::CONTROL_PLANE.to_owned(), control_plane.to_owned()),
+    ];
+    ObjectMeta {
+        name: Some(key.name),
+        namespace: Some(key.namespace),
+        labels: Some([cluster, name].into_iter().chain(own).filter(|(_, v)| !v.is_empty()).collect()),
+        owner_references: Some(vec![OwnerReference {
+            api_version: CassandraDatacenter::api_version(&()).into_owned(),
+            kind: CassandraDatacenter::kind(&()).into_owned(),
+            name: datacenter.name_any(),
+            uid: datacenter.uid().unwrap_or_default(),
+            controller: None,
+            block_owner_deletion: None,
+        }]),
+        ..ObjectMeta::default()
+    }
+}

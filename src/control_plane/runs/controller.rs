@@ -1,0 +1,265 @@
+//! The frame around every kind of run: one controller whose objects are woken by themselves and by changes in the data
+//! planes, what holds for all of them before their own part looks, and one policy for errors.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use kube::{
+    Api, Client, Resource as _, ResourceExt as _,
+    core::DeserializeGuard,
+    runtime::{
+        Controller,
+        controller::{Action as Next, Config},
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use thiserror::Error;
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use super::{kind::Run, lock};
+use crate::{
+    api::{labels, names},
+    control_plane::fleet::{Change, Fleet},
+    runtime::{backoff::Backoff, events::Events},
+};
+
+/// First and longest pause before what failed is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// Pause while the registry enrols the data planes after a start.
+pub const ENROL_WAIT: Duration = Duration::from_millis(200);
+/// Runs that are looked at in the same moment.
+const CONCURRENCY: u16 = 32;
+
+/// An object as the watch brings it: it may be one that cannot be read.
+pub type Guarded<K> = DeserializeGuard<K>;
+
+/// What every kind of run needs.
+#[derive(Clone)]
+pub struct RunContext {
+    /// The control plane's own cluster.
+    pub client: Client,
+    /// The controller's namespace.
+    pub namespace: String,
+    /// The data planes.
+    pub fleet: Arc<Fleet>,
+    /// Value of the control-plane label on the children.
+    pub control_plane: String,
+    /// Where Events go.
+    pub events: Events,
+}
+
+/// Why a run could not be brought further.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// Its status.
+    #[error("write the status: {0}")]
+    Publish(kube::Error),
+    /// Its end.
+    #[error("delete it, its time being over: {0}")]
+    Expire(kube::Error),
+    /// What has to be known before.
+    #[error("read the runs: {0}")]
+    Read(kube::Error),
+}
+
+/// Which runs a change in a data plane is about.
+pub enum About {
+    /// None.
+    Nobody,
+    /// Those whose children carry this label.
+    Run(String),
+    /// All that go on.
+    Everybody,
+}
+
+/// Wakes runs that go on.
+pub struct Waker<K: Run> {
+    namespace: String,
+    trigger: mpsc::Sender<ObjectRef<Guarded<K>>>,
+    /// Names of the runs that go on, by the label of their children.
+    index: Mutex<BTreeMap<String, BTreeSet<String>>>,
+}
+
+impl<K: Run> Waker<K> {
+    fn add(&self, name: &str) {
+        lock(&self.index).entry(names::label_value(name)).or_default().insert(name.to_owned());
+    }
+
+    fn remove(&self, name: &str) {
+        let label = names::label_value(name);
+        let mut index = lock(&self.index);
+        if let Some(names) = index.get_mut(&label) {
+            names.remove(name);
+            if names.is_empty() {
+                index.remove(&label);
+            }
+        }
+    }
+
+    fn find(&self, about: &About) -> Vec<String> {
+        let index = lock(&self.index);
+        match about {
+            About::Nobody => Vec::new(),
+            About::Run(label) => index.get(label).into_iter().flatten().cloned().collect(),
+            About::Everybody => index.values().flatten().cloned().collect(),
+        }
+    }
+
+    /// Wakes one run.
+    pub async fn wake(&self, name: &str) {
+        // Nobody listens any more only when the process ends.
+        let _ = self.trigger.send(ObjectRef::new(name).within(&self.namespace)).await;
+    }
+
+    /// Wakes every run that goes on, whenever `news` come.
+    pub async fn wake_on<T>(&self, mut news: impl futures::Stream<Item = T> + Unpin) {
+        while news.next().await.is_some() {
+            for name in self.find(&About::Everybody) {
+                self.wake(&name).await;
+            }
+        }
+    }
+}
+
+/// What a kind's own part works in.
+pub struct Frame<K: Run> {
+    /// What it was given.
+    pub context: RunContext,
+    /// All objects of the kind.
+    pub objects: Store<Guarded<K>>,
+    /// Wakes them.
+    pub waker: Arc<Waker<K>>,
+    backoff: Mutex<Backoff<String>>,
+}
+
+/// Where the objects of a frame come from.
+pub struct Feed<K: Run> {
+    controller: Controller<Guarded<K>>,
+    triggered: mpsc::Receiver<ObjectRef<Guarded<K>>>,
+}
+
+impl<K: Run> Frame<K> {
+    /// A frame, and what [`drive`] drives it by.
+    #[must_use]
+    pub fn new(context: RunContext) -> (Self, Feed<K>) {
+        let api: Api<Guarded<K>> = Api::namespaced(context.client.clone(), &context.namespace);
+        let controller = Controller::new(api, watcher::Config::default());
+        let (trigger, triggered) = mpsc::channel(1024);
+        let waker = Waker { namespace: context.namespace.clone(), trigger, index: Mutex::default() };
+        let frame = Self {
+            context,
+            objects: controller.store(),
+            waker: Arc::new(waker),
+            backoff: Mutex::new(Backoff::new(RETRY.0, RETRY.1)),
+        };
+        (frame, Feed { controller, triggered })
+    }
+
+    /// Objects of this kind, in the controller's namespace.
+    pub fn api(&self) -> Api<Guarded<K>> {
+        Api::namespaced(self.context.client.clone(), &self.context.namespace)
+    }
+
+    /// Something went as it should: the next failure of this run is its first.
+    pub fn succeeded(&self, name: &str) {
+        lock(&self.backoff).succeeded(&name.to_owned());
+    }
+}
+
+/// A kind's own part.
+pub trait Driver: Send + Sync + Sized + 'static {
+    /// The kind.
+    type Run: Run;
+
+    /// What it works in.
+    fn frame(&self) -> &Frame<Self::Run>;
+
+    /// Which of its runs a change is about.
+    fn about(change: Change) -> About;
+
+    /// Looks at a run that goes on.
+    fn look(&self, run: &Self::Run) -> impl Future<Output = Result<Next, RunError>> + Send;
+
+    /// Looks at a run that is over.
+    fn look_after(&self, _run: &Self::Run) -> impl Future<Output = Result<Next, RunError>> + Send {
+        async { Ok(Next::await_change()) }
+    }
+
+    /// Forgets what is remembered of a run that is over or deleted.
+    fn forget(&self, run: &Self::Run);
+}
+
+/// Runs a kind until `shutdown`.
+pub async fn drive<D: Driver>(driver: Arc<D>, feed: Feed<D::Run>, shutdown: CancellationToken) {
+    let forward = forward::<D>(driver.frame().context.fleet.changes(), driver.frame().waker.clone());
+    let run = feed
+        .controller
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(ReceiverStream::new(feed.triggered))
+        .graceful_shutdown_on(shutdown.cancelled_owned())
+        .run(reconcile, error_policy, driver)
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                tracing::debug!(%error, "reconcile of a run");
+            }
+        });
+    tokio::select! {
+        () = forward => {}
+        () = run => {}
+    }
+}
+
+/// Wakes the runs a change is about.
+async fn forward<D: Driver>(mut changes: broadcast::Receiver<Change>, waker: Arc<Waker<D::Run>>) {
+    loop {
+        let about = match changes.recv().await {
+            Ok(change) => D::about(change),
+            Err(broadcast::error::RecvError::Lagged(_)) => About::Everybody,
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        for name in waker.find(&about) {
+            waker.wake(&name).await;
+        }
+    }
+}
+
+fn error_policy<D: Driver>(run: Arc<Guarded<D::Run>>, error: &RunError, driver: Arc<D>) -> Next {
+    let (kind, name) = (D::Run::kind(&()), run.name_any());
+    tracing::warn!(%kind, name, %error, "a run cannot be brought further");
+    Next::requeue(lock(&driver.frame().backoff).failed(&name))
+}
+
+async fn reconcile<D: Driver>(run: Arc<Guarded<D::Run>>, driver: Arc<D>) -> Result<Next, RunError> {
+    let run = match &run.0 {
+        Ok(run) => run,
+        Err(error) => {
+            tracing::warn!(kind = %D::Run::kind(&()), name = run.name_any(), %error, "a run cannot be read");
+            return Ok(Next::await_change());
+        }
+    };
+    let frame = driver.frame();
+    let (name, is_deleted) = (run.name_any(), run.meta().deletion_timestamp.is_some());
+    if is_deleted || run.is_over() {
+        frame.waker.remove(&name);
+        frame.succeeded(&name);
+        driver.forget(run);
+    }
+    if is_deleted || labels::is_held(run.finalizers()) {
+        return Ok(Next::await_change()); // Its schedule lets it go, or takes it back (ADR 13).
+    }
+    if !frame.context.fleet.is_enrolled() {
+        return Ok(Next::requeue(ENROL_WAIT));
+    }
+    if run.is_over() {
+        return driver.look_after(run).await;
+    }
+    frame.waker.add(&name);
+    driver.look(run).await
+}

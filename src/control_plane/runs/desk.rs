@@ -1,0 +1,187 @@
+//! The writes under way in the data planes. Nobody waits for one that hangs: it ends in its own task, and wakes the
+//! run it was for.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use futures::future::join_all;
+use tokio::{task::JoinHandle, time::Instant};
+
+use super::lock;
+use crate::{control_plane::view::ObjectKey, runtime::backoff::delay};
+
+/// Writes of one run under way in one data plane at a time.
+const WINDOW: usize = 256;
+/// How long a pass waits for its own writes: the most are answered in that time, and their outcome is in the status
+/// the pass writes.
+const SHORTLY: Duration = Duration::from_millis(250);
+
+/// A child: its data plane and its name there.
+pub type Key = (String, ObjectKey);
+
+/// Outcomes by child.
+pub type Outcomes<O> = HashMap<Key, O>;
+
+/// What became of a write.
+pub trait Outcome: Clone + Send + 'static {
+    /// First and longest pause before it is tried again; `None` when it came to an end.
+    fn retry(&self) -> Option<(Duration, Duration)>;
+}
+
+/// A write under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnderWay {
+    /// The data plane.
+    pub data_plane: String,
+    /// The child.
+    pub key: ObjectKey,
+    /// Its datacenter.
+    pub place: ObjectKey,
+    /// Uid of the run it is for.
+    pub run_uid: String,
+    /// Whether it puts one more datacenter to work.
+    pub makes: bool,
+}
+
+enum Write<O> {
+    UnderWay(UnderWay),
+    Ended { run_uid: String, outcome: O, again_at: Option<Instant>, failures: u32 },
+}
+
+/// All writes of one kind of run that are under way, or whose outcome nobody has taken yet.
+pub struct Desk<O> {
+    /// Held while counting what is at work and deciding what starts, so that two runs never take the same place.
+    planning: Mutex<()>,
+    table: Mutex<HashMap<Key, Write<O>>>,
+}
+
+impl<O> Default for Desk<O> {
+    fn default() -> Self {
+        Self { planning: Mutex::default(), table: Mutex::default() }
+    }
+}
+
+impl<O: Outcome> Desk<O> {
+    /// The right to decide what starts.
+    pub fn plan(&self) -> MutexGuard<'_, ()> {
+        lock(&self.planning)
+    }
+
+    /// Whether a write for a child is under way, or pauses after it was refused.
+    pub fn is_busy(&self, plane: &str, key: &ObjectKey) -> bool {
+        match lock(&self.table).get(&(plane.to_owned(), key.clone())) {
+            Some(Write::UnderWay(_)) => true,
+            Some(Write::Ended { again_at, .. }) => again_at.is_some_and(|at| Instant::now() < at),
+            None => false,
+        }
+    }
+
+    /// Whether a write for a child is under way.
+    pub fn is_under_way(&self, plane: &str, key: &ObjectKey) -> bool {
+        matches!(lock(&self.table).get(&(plane.to_owned(), key.clone())), Some(Write::UnderWay(_)))
+    }
+
+    /// Every child that is being made.
+    pub fn under_way(&self) -> Vec<UnderWay> {
+        let table = lock(&self.table);
+        let making = table.values().filter_map(|write| match write {
+            Write::UnderWay(what) => what.makes.then(|| what.clone()),
+            Write::Ended { .. } => None,
+        });
+        making.collect()
+    }
+
+    /// What became of a run's writes. What came to an end is handed out once, what is to be tried again until it is.
+    pub fn outcomes(&self, run_uid: &str) -> Outcomes<O> {
+        let now = Instant::now();
+        let mut outcomes = Outcomes::new();
+        lock(&self.table).retain(|key, write| match write {
+            Write::Ended { run_uid: uid, outcome, again_at, failures } if uid == run_uid => {
+                outcomes.insert(key.clone(), outcome.clone());
+                // Whoever does not try it again now has no reason to look again for its sake.
+                again_at.take_if(|at| *at <= now);
+                *failures > 0
+            }
+            Write::Ended { .. } | Write::UnderWay(_) => true,
+        });
+        outcomes
+    }
+
+    /// When the next of a run's refused writes may be tried again.
+    pub fn again_in(&self, run_uid: &str) -> Option<Duration> {
+        let now = Instant::now();
+        let table = lock(&self.table);
+        let pauses = table.values().filter_map(|write| match write {
+            Write::Ended { run_uid: uid, again_at, .. } if uid == run_uid => {
+                again_at.map(|at| at.saturating_duration_since(now))
+            }
+            Write::Ended { .. } | Write::UnderWay(_) => None,
+        });
+        pauses.min()
+    }
+
+    /// Forgets what became of a run's writes.
+    pub fn forget(&self, run_uid: &str) {
+        lock(&self.table).retain(|_, write| !matches!(write, Write::Ended { run_uid: uid, .. } if uid == run_uid));
+    }
+
+    /// Begins writes, as many as fit into each data plane's window; `wake` is called after each. Called with the right
+    /// to plan, so that they count before anyone else decides.
+    pub fn begin<F, W>(
+        self: &Arc<Self>,
+        writes: impl IntoIterator<Item = (UnderWay, F)>,
+        wake: impl Fn() -> W,
+    ) -> Vec<JoinHandle<()>>
+    where
+        F: Future<Output = O> + Send + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let mut table = lock(&self.table);
+        let mut used: HashMap<(String, String), usize> = HashMap::new();
+        for write in table.values() {
+            if let Write::UnderWay(what) = write {
+                *used.entry((what.run_uid.clone(), what.data_plane.clone())).or_default() += 1;
+            }
+        }
+        let mut begun = Vec::new();
+        for (what, write) in writes {
+            let key = (what.data_plane.clone(), what.key.clone());
+            let used = used.entry((what.run_uid.clone(), what.data_plane.clone())).or_default();
+            let failures = match table.get(&key) {
+                Some(Write::UnderWay(_)) => continue,
+                Some(Write::Ended { failures, .. }) => *failures,
+                None => 0,
+            };
+            if *used >= WINDOW {
+                continue;
+            }
+            *used += 1;
+            let run_uid = what.run_uid.clone();
+            table.insert(key.clone(), Write::UnderWay(what));
+            let (desk, wake) = (self.clone(), wake());
+            begun.push(tokio::spawn(async move {
+                let outcome = write.await;
+                desk.end(key, run_uid, outcome, failures);
+                wake.await;
+            }));
+        }
+        begun
+    }
+
+    fn end(&self, key: Key, run_uid: String, outcome: O, failures: u32) {
+        let pause = outcome.retry().map(|(first, longest)| delay(failures, first, longest));
+        let again_at = pause.map(|pause| Instant::now() + pause);
+        let failures = if pause.is_some() { failures.saturating_add(1) } else { 0 };
+        lock(&self.table).insert(key, Write::Ended { run_uid, outcome, again_at, failures });
+    }
+}
+
+/// Waits for writes, but not for one that hangs.
+pub async fn wait_shortly(begun: Vec<JoinHandle<()>>) {
+    if !begun.is_empty() {
+        let _ = tokio::time::timeout(SHORTLY, join_all(begun)).await;
+    }
+}

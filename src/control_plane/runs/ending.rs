@@ -1,0 +1,194 @@
+//! What ends datacenters of a run for the run's sake: it was cancelled, too many failed, or nothing goes on; and when
+//! each may start and has to end. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    rollout::{is_spent, retry_pause, stagger},
+    select::is_placeholder,
+};
+use crate::api::{
+    Reason,
+    fleet::{DatacenterRun, Phase, Rollout, limit},
+};
+
+/// What a run goes by, at one moment.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// How it goes over its datacenters.
+    pub rollout: Rollout,
+    /// Whether nothing more may start.
+    pub is_cancelled: bool,
+    /// When it began.
+    pub begun: Timestamp,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Puts an entry into a phase for a reason.
+pub fn set(entry: &mut DatacenterRun, phase: Phase, reason: Reason, message: Option<String>) {
+    entry.phase = phase;
+    entry.reason = Some(reason.as_str().to_owned());
+    entry.message = message;
+}
+
+/// An entry that is decided keeps when, and nothing it needed only on its way.
+pub fn finish(entry: &mut DatacenterRun, now: Timestamp) {
+    entry.finish_time.get_or_insert(Time(now));
+    entry.created_time = None;
+}
+
+/// An entry a cancelled run does not go on with.
+pub fn cancelled(entry: &mut DatacenterRun, why: &str) {
+    set(entry, Phase::Cancelled, Reason::Cancelled, Some(why.to_owned()));
+}
+
+/// Ends what the run does not go on with. `progress` is when something last went on. An entry whose child is being
+/// made in this moment (`is_starting`) is decided when that is known.
+pub fn end<E: AsRef<DatacenterRun> + AsMut<DatacenterRun>>(
+    terms: &Terms,
+    entries: &mut [E],
+    progress: Timestamp,
+    is_starting: impl Fn(&DatacenterRun) -> bool,
+) {
+    let each = |entries: &mut [E], change: &dyn Fn(&mut DatacenterRun)| {
+        let open = |entry: &&mut DatacenterRun| !entry.phase.is_final() && !is_starting(entry);
+        for entry in entries.iter_mut().map(AsMut::as_mut).filter(open) {
+            change(entry);
+            if entry.phase.is_final() {
+                finish(entry, terms.now);
+            }
+        }
+    };
+    if terms.is_cancelled {
+        each(entries, &cancel);
+        return;
+    }
+    let failed = entries.iter().filter(|e| e.as_ref().phase == Phase::Failed).count();
+    if is_spent(&terms.rollout, failed) {
+        let why = format!("{failed} datacenters failed, as many as `spec.rollout.maxFailures` allows");
+        each(entries, &|entry| spend(entry, &why));
+    }
+    if let Some(end) = gives_up_at(terms, entries, progress).filter(|end| terms.now >= *end) {
+        let why = format!(
+            "nothing went on until {end:.0}, longer than `spec.rollout.progressDeadlineSeconds` allows"
+        );
+        each(entries, &|entry| give_up(entry, &why));
+    }
+}
+
+/// What has not started does not start. What runs ends by itself and is waited for, unless nobody answers.
+fn cancel(entry: &mut DatacenterRun) {
+    let silent = [Reason::DataPlaneUnreachable, Reason::DataPlaneNotReady]
+        .iter()
+        .any(|reason| entry.reason.as_deref() == Some(reason.as_str()));
+    match entry.phase {
+        Phase::Pending if entry.attempts() > 0 => {
+            let message = entry.message.take().unwrap_or_default();
+            set(entry, Phase::Failed, Reason::Cancelled, Some(format!("cancelled; {message}")));
+        }
+        Phase::Pending => cancelled(entry, "cancelled before it started"),
+        Phase::Running if silent => {
+            cancelled(entry, "cancelled while its data plane does not answer; what was begun there goes on");
+        }
+        Phase::Running
+        | Phase::Succeeded
+        | Phase::PartiallyFailed
+        | Phase::Failed
+        | Phase::Skipped
+        | Phase::Cancelled => {}
+    }
+}
+
+fn spend(entry: &mut DatacenterRun, why: &str) {
+    match (entry.phase, entry.attempts()) {
+        (Phase::Pending, 0) => {
+            set(entry, Phase::Skipped, Reason::FailureBudgetSpent, Some(why.to_owned()));
+        }
+        (Phase::Pending, _) => {
+            let message = format!("{}; {why}", entry.message.take().unwrap_or_default());
+            set(entry, Phase::Failed, Reason::FailureBudgetSpent, Some(message));
+        }
+        _ => {}
+    }
+}
+
+fn give_up(entry: &mut DatacenterRun, why: &str) {
+    let before = entry.message.take().map(|message| format!(": {message}")).unwrap_or_default();
+    let rest = if entry.phase == Phase::Running { "; it may still be going on" } else { "" };
+    let message = format!("{why}{rest}{before}");
+    set(entry, Phase::Failed, Reason::ProgressDeadlineExceeded, Some(message));
+}
+
+/// Before when the next attempt at an entry does not start: the end of its pause, or its place in the stagger window.
+#[must_use]
+pub fn not_before(terms: &Terms, entry: &DatacenterRun) -> Timestamp {
+    let (from, pause) = if let (attempts @ 1.., Some(end)) = (entry.attempts(), &entry.finish_time) {
+        (end.0, retry_pause(attempts))
+    } else {
+        let place = stagger(&terms.rollout, &entry.data_plane, &entry.namespace, &entry.datacenter);
+        (terms.begun, place)
+    };
+    from.saturating_add(pause).unwrap_or(Timestamp::MAX)
+}
+
+fn seconds(field: Option<i32>) -> Option<SignedDuration> {
+    i64::try_from(limit(field)?).ok().map(SignedDuration::from_secs)
+}
+
+/// When the run is given up unless something goes on. Waiting for a place in the stagger window or for the next
+/// attempt is no standstill.
+#[must_use]
+pub fn gives_up_at<E: AsRef<DatacenterRun>>(
+    terms: &Terms,
+    entries: &[E],
+    progress: Timestamp,
+) -> Option<Timestamp> {
+    let patience = seconds(terms.rollout.progress_deadline_seconds)?;
+    let waiting = entries.iter().map(AsRef::as_ref).filter(|e| e.phase == Phase::Pending && !is_placeholder(e));
+    let expected = waiting.map(|entry| not_before(terms, entry));
+    expected.fold(progress, Timestamp::max).checked_add(patience).ok()
+}
+
+/// Whether anything went on between two looks.
+#[must_use]
+pub fn went_on<E: AsRef<DatacenterRun>>(before: &[E], after: &[E]) -> bool {
+    let mark = |e: &DatacenterRun| {
+        let ended = e.nodes.map(|nodes| (nodes.finished, nodes.failed));
+        (e.phase.is_final(), e.attempts(), e.start_time.is_some(), ended)
+    };
+    before.len() != after.len()
+        || before.iter().zip(after).any(|(b, a)| mark(b.as_ref()) != mark(a.as_ref()))
+}
+
+/// When the attempt under way is given up.
+#[must_use]
+pub fn times_out_at(terms: &Terms, entry: &DatacenterRun) -> Option<Timestamp> {
+    let since = entry.created_time.as_ref().filter(|_| entry.phase == Phase::Running)?.0;
+    since.checked_add(seconds(terms.rollout.datacenter_timeout_seconds)?).ok()
+}
+
+/// Gives up an attempt that takes longer than allowed. It may still be going on: Medusa cannot stop it, so no other
+/// attempt is made beside it.
+pub fn time_out(terms: &Terms, entry: &mut DatacenterRun) {
+    if times_out_at(terms, entry).is_none_or(|end| terms.now < end) {
+        return;
+    }
+    let limit = terms.rollout.datacenter_timeout_seconds.unwrap_or_default();
+    let message = format!(
+        "not over within {limit} s (`spec.rollout.datacenterTimeoutSeconds`); it may still be going on"
+    );
+    set(entry, Phase::Failed, Reason::DeadlineExceeded, Some(message));
+}
+
+/// The next moment at which a deadline passes.
+#[must_use]
+pub fn next_deadline<E: AsRef<DatacenterRun>>(
+    terms: &Terms,
+    entries: &[E],
+    progress: Timestamp,
+) -> Option<Timestamp> {
+    let timeouts = entries.iter().filter_map(|entry| times_out_at(terms, entry.as_ref()));
+    timeouts.chain(gives_up_at(terms, entries, progress)).min()
+}

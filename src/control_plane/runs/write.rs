@@ -1,0 +1,99 @@
+//! Single writes into a data plane for a run. Every one may be repeated: what is there already is adopted, what is gone
+//! already is gone.
+
+use std::sync::Arc;
+
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, PostParams, Preconditions},
+};
+
+use super::child::Child;
+use crate::{
+    api::{Reason, labels},
+    control_plane::{
+        fleet::Fleet,
+        registry::remote::{CallError, Remote},
+        view::ObjectKey,
+    },
+};
+
+/// What came of making a child.
+pub enum Made<C> {
+    /// It is there, and ours.
+    Ours(Box<C>),
+    /// An object of that name is there and is not ours.
+    Foreign,
+    /// It could not be made for now.
+    NotNow(Reason, String),
+}
+
+/// Makes a child, or adopts it: its name may be in use by itself, made before a crash or by another leader.
+pub async fn make<C: Child>(remote: &Remote, child: &C) -> Made<C> {
+    let namespace = child.namespace().unwrap_or_default();
+    let params =
+        PostParams { field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()), ..PostParams::default() };
+    let made = remote
+        .call(|client| async { Api::<C>::namespaced(client, &namespace).create(&params, child).await })
+        .await;
+    let refused = |error: &CallError| {
+        let (reason, message) = not_now(error);
+        Made::NotNow(reason, message)
+    };
+    match made {
+        Ok(made) => return Made::Ours(Box::new(made)),
+        Err(error) if error.code() == Some(409) => {}
+        Err(error) => return refused(&error),
+    }
+    let found = remote
+        .call(|client| async { Api::<C>::namespaced(client, &namespace).get_opt(&child.name_any()).await })
+        .await;
+    match found {
+        Ok(Some(found)) if found.stands_for(child) => Made::Ours(Box::new(found)),
+        Ok(Some(_)) => Made::Foreign,
+        Ok(None) => Made::NotNow(Reason::Pending, "the name was in use a moment ago".to_owned()),
+        Err(error) => refused(&error),
+    }
+}
+
+/// Deletes a child, in exactly the version that was seen when one is given. That it is gone is no error.
+///
+/// # Errors
+/// When the API server refuses, or does not answer.
+pub async fn delete<C: Child>(
+    remote: &Remote,
+    key: &ObjectKey,
+    uid: &str,
+    version: Option<&str>,
+) -> Result<(), CallError> {
+    let preconditions =
+        Preconditions { uid: Some(uid.to_owned()), resource_version: version.map(str::to_owned) };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    let deleted = remote
+        .call(|client| async {
+            Api::<C>::namespaced(client, &key.namespace).delete(&key.name, &params).await
+        })
+        .await;
+    match deleted {
+        Err(error) if error.code() != Some(404) => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Puts a child that was just made into the view of its data plane, unless its watch was faster.
+pub fn show<C: Child>(fleet: &Fleet, data_plane: &str, child: C) {
+    if let Some(member) = fleet.member(data_plane) {
+        member.view.update(|view| {
+            C::section_mut(view).items.entry(ObjectKey::of(&child)).or_insert_with(|| Arc::new(child));
+        });
+    }
+}
+
+/// Why a write could not be done, for machines and for people.
+#[must_use]
+pub fn not_now(error: &CallError) -> (Reason, String) {
+    match error.status() {
+        Some(status) => (Reason::WriteRefused, format!("the API server answered: {}", status.message)),
+        None => (Reason::DataPlaneUnreachable, error.to_string()),
+    }
+}
