@@ -125,7 +125,7 @@ const PURE: &[&str] = &[
     "src/control_plane/fanout/load.rs",
     "src/control_plane/fanout/summary.rs",
     "src/control_plane/fanout/rehearsal.rs",
-    "src/control_plane/fanout/restoring.rs",
+    "src/control_plane/fanout/holds.rs",
     "src/control_plane/fanout/write.rs",
     "src/control_plane/fanout/plan.rs",
     "src/control_plane/fanout/judge.rs",

@@ -212,7 +212,7 @@ reasons! {
     RestoreRunning,
     /// A backup of the datacenter has to end first.
     BackupRunning,
-    /// Another purge of the datacenter has to end first.
+    /// A purge has to end first.
     PurgeRunning,
     /// A purge could leave the cluster without a complete restore point.
     WouldRemoveLastRestorePoint,

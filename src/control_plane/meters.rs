@@ -17,6 +17,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::api::fleet::{DatacenterCounts, Phase};
+
 /// Upper bounds in seconds: a reconcile takes milliseconds unless an API server is slow.
 const RECONCILE_SECONDS: [f64; 8] = [0.005, 0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 /// Upper bounds in seconds: a fan-out takes as long as the limits of its rollout make it.
@@ -78,6 +80,8 @@ pub struct Meters {
     fanout: Histogram,
     reconciles: Family<Ended, Counter>,
     reconcile_time: Family<Controller, Histogram, fn() -> Histogram>,
+    /// Datacenters by state of the runs that go on, by kind and name.
+    runs: Mutex<BTreeMap<(&'static str, String), DatacenterCounts>>,
 }
 
 fn reconcile_time() -> Histogram {
@@ -91,6 +95,7 @@ impl Default for Meters {
             fanout: Histogram::new(FANOUT_SECONDS),
             reconciles: Family::default(),
             reconcile_time: Family::new_with_constructor(reconcile_time),
+            runs: Mutex::default(),
         }
     }
 }
@@ -127,6 +132,31 @@ impl Meters {
     /// A FleetBackupJob has started all its datacenters.
     pub fn fanned_out(&self, took: Duration) {
         self.fanout.observe(took.as_secs_f64());
+    }
+
+    /// How far a run is that goes on.
+    pub fn goes_on(&self, kind: &'static str, name: &str, datacenters: DatacenterCounts) {
+        lock(&self.runs).insert((kind, name.to_owned()), datacenters);
+    }
+
+    /// A run goes on no longer.
+    pub fn ended(&self, kind: &'static str, name: &str) {
+        lock(&self.runs).remove(&(kind, name.to_owned()));
+    }
+
+    /// Datacenters of all runs that go on, by state; cancelled ones count as skipped.
+    #[must_use]
+    pub fn datacenters(&self) -> Vec<(String, i64)> {
+        let runs = lock(&self.runs);
+        let sum = |of: fn(&DatacenterCounts) -> i64| runs.values().map(of).sum();
+        let counts = [
+            (Phase::Pending, sum(|c| c.pending)),
+            (Phase::Running, sum(|c| c.running)),
+            (Phase::Succeeded, sum(|c| c.succeeded)),
+            (Phase::Failed, sum(|c| c.failed)),
+            (Phase::Skipped, sum(|c| c.skipped)),
+        ];
+        counts.map(|(phase, count)| (phase.as_str().to_owned(), count)).into()
     }
 
     /// Does one reconcile of a controller, and counts it.

@@ -132,6 +132,13 @@ impl Collector for FleetCollector {
             })
             .collect();
         gauges(&mut encoder, "replicated_copies", "Copies of ours in the data plane", "dataplane", &copies)?;
+        gauges(
+            &mut encoder,
+            "job_datacenters",
+            "Datacenters of the FleetBackupJobs and FleetTasks that go on, by their state",
+            "phase",
+            &self.meters.datacenters(),
+        )?;
         let figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let points: Vec<(String, i64)> = figures
             .iter()
@@ -232,6 +239,7 @@ fn of_datacenters(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::fleet::DatacenterCounts;
 
     #[test]
     fn a_cluster_that_never_had_a_backup_shows_zero() {
@@ -254,7 +262,13 @@ mod tests {
             datacenters: vec![datacenter],
             ..ClusterFigures::default()
         });
-        let registry = FleetCollector { fleet, figures, meters: Arc::default() }.registry();
+        let meters = Arc::new(Meters::default());
+        for (name, pending) in [("nightly", 2), ("weekly", 3), ("over", 9)] {
+            let counts = DatacenterCounts { total: pending + 1, pending, running: 1, ..Default::default() };
+            meters.goes_on("FleetBackupJob", name, counts);
+        }
+        meters.ended("FleetBackupJob", "over");
+        let registry = FleetCollector { fleet, figures, meters }.registry();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(
@@ -266,6 +280,9 @@ mod tests {
             r#"dataplane_requests_total{dataplane="eu",code="201"} 1"#,
             r#"dataplane_requests_total{dataplane="eu",code="none"} 1"#,
             r#"replication_lag_seconds{dataplane="eu"} 0.0"#,
+            r#"job_datacenters{phase="Pending"} 5"#,
+            r#"job_datacenters{phase="Running"} 2"#,
+            r#"job_datacenters{phase="Failed"} 0"#,
             r#"backup_expected_interval_seconds{cluster="shop"} 7200"#,
             r#"backup_duration_seconds{cluster="shop",dataplane="eu",namespace="ns",datacenter="dc1"} 60"#,
         ] {

@@ -133,7 +133,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let ended = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
         () = lost(&mut leadership) => return Err(RunError::LeadershipLost),
-        part = work(config, control_plane, fleet, figures, readiness, shutdown.clone()) => part,
+        part = work(config, control_plane, fleet, figures, meters, readiness, shutdown.clone()) => part,
     };
     if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::PartEnded(ended)) }
 }
@@ -144,6 +144,7 @@ async fn work(
     control_plane: String,
     fleet: Arc<fleet::Fleet>,
     figures: metrics::Figures,
+    meters: Arc<meters::Meters>,
     readiness: Readiness,
     shutdown: CancellationToken,
 ) -> &'static str {
@@ -181,6 +182,8 @@ async fn work(
         fleet: fleet.clone(),
         control_plane: control_plane.clone(),
         events: events.clone(),
+        claims: Arc::default(),
+        meters,
     };
     let expectations = schedules::expectation::Expectations::default();
     let schedules = schedules::ScheduleContext::new(

@@ -8,14 +8,19 @@ use kube::core::{Message, Rule};
 /// Spelled with `has()`: of optional values the API server cannot estimate what comparing them costs.
 pub(super) fn fixed(kind: &str, field: &str) -> Rule {
     let (now, before) = (format!("self.spec.{field}"), format!("oldSelf.spec.{field}"));
-    Rule::new(format!("has({now}) == has({before}) && (!has({now}) || {now} == {before})"))
-        .message(Message::Message(format!("spec.{field}: a {kind} cannot be changed, only cancelled; create a new one")))
+    Rule::new(format!("has({now}) == has({before}) && (!has({now}) || {now} == {before})")).message(
+        Message::Message(format!(
+            "spec.{field}: a {kind} cannot be changed, only cancelled; create a new one"
+        )),
+    )
 }
 
 /// Lets `spec.cancel` be set, and not be taken back.
 pub(super) fn cancelled_once(kind: &str) -> Rule {
-    Rule::new("!has(oldSelf.spec.cancel) || !oldSelf.spec.cancel || (has(self.spec.cancel) && self.spec.cancel)")
-        .message(Message::Message(format!("spec.cancel: a {kind} that was cancelled stays so; create a new one")))
+    Rule::new(
+        "!has(oldSelf.spec.cancel) || !oldSelf.spec.cancel || (has(self.spec.cancel) && self.spec.cancel)",
+    )
+    .message(Message::Message(format!("spec.cancel: a {kind} that was cancelled stays so; create a new one")))
 }
 
 /// What every part asks of such a spec.

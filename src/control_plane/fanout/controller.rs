@@ -1,6 +1,6 @@
 //! FleetBackupJobs in the frame of all runs: what wakes them, what they read besides the data planes, and their writes.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use kube::{
@@ -15,6 +15,7 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    holds::{Holds, holds},
     load::Buckets,
     pass,
     write::{Action, Outcome, Work},
@@ -22,14 +23,14 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{FleetBackupJob, FleetBackupJobStatus, FleetCluster, FleetRestoreJob},
+        fleet::{FleetBackupJob, FleetBackupJobStatus, FleetCluster, FleetRestoreJob, FleetTask},
         medusa::MedusaBackupJob,
     },
     control_plane::{
-        fleet::{Change, Fleet},
+        fleet::{Change, Fleet, Snapshot},
         restores::active_clusters,
         runs::{
-            About, Engine, Frame, Memory, RunContext, Runs, Words, drive,
+            About, Engine, Frame, Memory, Run as _, RunContext, Runs, Words, drive,
             select::ClusterLabels,
             write::{Made, delete, make, not_now, show},
         },
@@ -44,6 +45,7 @@ const RESTORES_LISTED: Duration = Duration::from_secs(2);
 pub(super) struct Fanout {
     clusters: Store<FleetCluster>,
     restores: Store<DeserializeGuard<FleetRestoreJob>>,
+    tasks: Store<DeserializeGuard<FleetTask>>,
 }
 
 impl Fanout {
@@ -51,12 +53,16 @@ impl Fanout {
         self.clusters.state().iter().map(|c| (c.name_any(), c.labels().clone())).collect()
     }
 
-    /// Clusters with a FleetRestoreJob that has not ended, and what their backups wait for.
-    pub(super) fn restoring(&self) -> BTreeMap<String, String> {
+    /// Clusters whose backups wait, as the FleetRestoreJobs and the data planes show them.
+    pub(super) fn holds(&self, planes: &[Snapshot]) -> Holds {
+        let tasks = self.tasks.state_filter(|task| task.0.as_ref().is_ok_and(|task| !task.is_over()));
+        let mut holds = holds(planes, &tasks.iter().filter_map(|task| task.uid()).collect());
         let jobs = self.restores.state();
         let active = active_clusters(jobs.iter().filter_map(|job| job.0.as_ref().ok()));
-        let told = |(cluster, job)| (cluster, format!("waits for the end of FleetRestoreJob `{job}`"));
-        active.into_iter().map(told).collect()
+        holds.extend(active.into_iter().map(|(cluster, job)| {
+            (cluster, (Reason::RestoreInProgress, format!("waits for the end of FleetRestoreJob `{job}`")))
+        }));
+        holds
     }
 
     pub(super) fn buckets(&self) -> Buckets {
@@ -108,13 +114,15 @@ pub async fn run(context: RunContext, shutdown: CancellationToken) {
         Api::namespaced(context.client.clone(), &context.namespace);
     let restored =
         watcher(api, watcher::Config::default()).default_backoff().reflect(writer).touched_objects().boxed();
+    let (tasks, keep_tasks) = follow(context.client.clone(), &context.namespace);
     let (frame, feed) = Frame::new(context);
     let waker = frame.waker.clone();
-    let runs = Arc::new(Runs::new(frame, Fanout { clusters, restores }));
+    let runs = Arc::new(Runs::new(frame, Fanout { clusters, restores, tasks }));
     tokio::select! {
         // A run that waits for the end of a restore has to hear of it.
         () = waker.wake_on(restored) => {}
         () = keep_clusters => {}
+        () = keep_tasks => {}
         () = drive(runs, feed, shutdown) => {}
     }
 }

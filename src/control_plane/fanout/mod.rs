@@ -12,12 +12,12 @@
 
 pub mod child;
 mod controller;
+pub mod holds;
 pub mod judge;
 pub mod load;
 mod pass;
 pub mod plan;
 mod rehearsal;
-pub mod restoring;
 pub mod rollup;
 #[cfg(test)]
 mod scenarios;
@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use self::load::Buckets;
+use self::{holds::Holds, load::Buckets};
 use super::{fleet::Snapshot, runs::ending::Terms};
 use crate::api::fleet::FleetBackupJob;
 
@@ -47,8 +47,8 @@ pub struct Scene<'a> {
     pub own_limits: BTreeMap<String, usize>,
     /// Where the clusters' backups go.
     pub buckets: &'a Buckets,
-    /// Clusters that are being restored, and by what.
-    pub restoring: BTreeMap<String, String>,
+    /// Clusters whose backups wait.
+    pub holds: Holds,
     /// Value of the control-plane label.
     pub control_plane: &'a str,
     /// The time.
@@ -56,7 +56,7 @@ pub struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// A scene over these data planes.
+    /// A scene over these data planes, in which nothing is held.
     #[must_use]
     pub fn new(
         job: &'a FleetBackupJob,
@@ -73,7 +73,7 @@ impl<'a> Scene<'a> {
             own_limits: own_limits.collect(),
             planes: planes.iter().map(|p| (p.name.as_str(), p)).collect(),
             buckets,
-            restoring: restoring::restoring(planes),
+            holds: Holds::new(),
             control_plane,
             now,
         }

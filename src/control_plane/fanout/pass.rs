@@ -27,6 +27,7 @@ use crate::{
         runs::{
             Memory, Noted, Run as _, Runs,
             child::{Child as _, child_key},
+            claims::{self, Claim},
             desk::{UnderWay, wait_shortly},
             ending,
             rollout::{Load, is_limited},
@@ -79,7 +80,7 @@ fn start(
     let (now, buckets) = (clock::now(), runs.engine.buckets());
     let control_plane = &runs.frame.context.control_plane;
     let mut scene = Scene::new(job, planes, &buckets, control_plane, begun.unwrap_or(now), now);
-    scene.restoring.extend(runs.engine.restoring());
+    scene.holds = runs.engine.holds(planes);
     let terms = scene.terms();
     let outcomes = runs.desk.outcomes(&memory.uid);
     let mut entries = rollup::advance(&scene, &entries, &outcomes, &memory.noted);
@@ -91,7 +92,7 @@ fn start(
     let is_busy = |plane: &str, key: &_| runs.desk.is_busy(plane, key);
     if job.spec.is_cancelled() {
         let actions = plan::withdraw(&scene, &entries, is_busy);
-        let writes = begin(runs, job, actions);
+        let writes = begin(runs, job, actions.into_iter().map(|action| (action, None)).collect());
         return (entries, Plan::default(), writes);
     }
     let right = runs.desk.plan();
@@ -103,15 +104,38 @@ fn start(
         Load::default()
     };
     let mut plan = plan::plan(&scene, &mut entries, &mut load, is_busy);
-    let writes = begin(runs, job, std::mem::take(&mut plan.actions));
+    let actions = std::mem::take(&mut plan.actions);
+    let planned = actions.len();
+    let claimed = claim(runs, actions);
+    plan.is_full |= claimed.len() < planned;
+    let writes = begin(runs, job, claimed);
     drop(right);
     (entries, plan, writes)
 }
 
-/// Begins the writes.
-fn begin(runs: &Runs<Fanout>, job: &FleetBackupJob, actions: Vec<Action>) -> Vec<JoinHandle<()>> {
+/// Claims the clusters of what is to be made, and leaves out what a purge was quicker with: it may have been made
+/// since the plan looked.
+fn claim(runs: &Runs<Fanout>, actions: Vec<Action>) -> Vec<(Action, Option<Claim>)> {
+    let context = &runs.frame.context;
+    let claimed: Vec<(Action, Option<Claim>)> = actions
+        .into_iter()
+        .filter_map(|action| {
+            let claim = context.claims.claim(claims::Work::Backup, &action.cluster)?;
+            Some((action, Some(claim)))
+        })
+        .collect();
+    let holds = runs.engine.holds(&context.fleet.snapshot());
+    claimed.into_iter().filter(|(action, _)| !holds.contains_key(&action.cluster)).collect()
+}
+
+/// Begins the writes. A claim is let go when its write is done.
+fn begin(
+    runs: &Runs<Fanout>,
+    job: &FleetBackupJob,
+    actions: Vec<(Action, Option<Claim>)>,
+) -> Vec<JoinHandle<()>> {
     let fleet = &runs.frame.context.fleet;
-    let writes = actions.into_iter().map(|action| {
+    let writes = actions.into_iter().map(|(action, claim)| {
         let what = UnderWay {
             data_plane: action.data_plane.clone(),
             key: action.key.clone(),
@@ -119,7 +143,13 @@ fn begin(runs: &Runs<Fanout>, job: &FleetBackupJob, actions: Vec<Action>) -> Vec
             run_uid: job.uid().unwrap_or_default(),
             makes: matches!(action.work, Work::Make(_)),
         };
-        (what, carry_out(fleet.clone(), action))
+        let write = carry_out(fleet.clone(), action);
+        let write = async move {
+            let outcome = write.await;
+            drop(claim);
+            outcome
+        };
+        (what, write)
     });
     runs.begin(job, writes)
 }
@@ -183,14 +213,25 @@ fn finish(
     if plan.is_full {
         wakes.push(FULL);
     }
-    if !memory.noted.is_empty() || entries.iter().any(|e| is_for(e, Reason::RestoreInProgress)) {
+    let is_held = |e: &DatacenterRun| is_for(e, Reason::RestoreInProgress) || is_for(e, Reason::PurgeRunning);
+    if !memory.noted.is_empty() || entries.iter().any(is_held) {
         wakes.push(LOOK_AGAIN);
     }
     let retries = entries.iter().filter(|e| is_for(e, Reason::AwaitingRetry));
     wakes.extend(retries.map(|e| until(now, ending::not_before(&terms, e))).min());
+    let waited = memory.status.datacenters.is_empty() || memory.status.datacenters.iter().any(is_waiting);
+    if waited && !entries.is_empty() && !entries.iter().any(is_waiting) && !job.spec.is_dry_run() {
+        let took = Duration::try_from(now.duration_since(begun)).unwrap_or_default();
+        runs.frame.context.meters.fanned_out(took);
+    }
     memory.status = summarize(job, &memory.status, entries, None, rehearsed, now);
     let is_final = memory.status.phase.is_some_and(Phase::is_final);
     wakes.into_iter().chain([REPAIR]).min().filter(|_| !is_final)
+}
+
+/// Whether an entry's first child is still to be made.
+fn is_waiting(entry: &DatacenterRun) -> bool {
+    entry.phase == Phase::Pending && entry.attempts() == 0
 }
 
 fn is_for(entry: &DatacenterRun, reason: Reason) -> bool {
@@ -206,7 +247,8 @@ fn until(now: Timestamp, at: Timestamp) -> Duration {
 /// Why something waits was found out by the plan, which the views know nothing of.
 fn waiting_stays(before: &[DatacenterRun], after: Vec<DatacenterRun>) -> Vec<DatacenterRun> {
     let keep = |(old, new): (&DatacenterRun, DatacenterRun)| {
-        let waits = is_for(old, Reason::AwaitingTurn) || is_for(old, Reason::RestoreInProgress);
+        let reasons = [Reason::AwaitingTurn, Reason::RestoreInProgress, Reason::PurgeRunning];
+        let waits = reasons.into_iter().any(|reason| is_for(old, reason));
         if waits && is_for(&new, Reason::Pending) { old.clone() } else { new }
     };
     before.iter().zip(after).map(keep).collect()

@@ -55,8 +55,8 @@ pub fn plan(
         if is_busy(&plane.name, &key) {
             continue;
         }
-        if let Some(why) = scene.restoring.get(&entry.cluster) {
-            wait(entry, Reason::RestoreInProgress, why.clone());
+        if let Some((reason, why)) = scene.holds.get(&entry.cluster) {
+            wait(entry, *reason, why.clone());
             continue;
         }
         let not_before = not_before(&terms, entry);
@@ -73,7 +73,7 @@ pub fn plan(
             Turn::Now => {
                 let Some(datacenter) = plane.view.datacenters.items.get(&place(entry)) else { continue };
                 let made = child(scene.job, key.clone(), datacenter, scene.control_plane);
-                plan.actions.push(Action::new(plane, place(entry), key, Work::Make(Box::new(made))));
+                plan.actions.push(Action::new(plane, entry, key, Work::Make(Box::new(made))));
             }
             Turn::NotBefore(at) => {
                 plan.wake = Some(plan.wake.map_or(at, |wake| wake.min(at)));
@@ -129,7 +129,7 @@ pub fn withdraw(
             let child = plane.view.jobs.items.get(&key)?;
             let untouched = is_of(child.as_ref(), scene.job) && !child.is_started() && !child.is_finished();
             let work = Work::Withdraw { uid: child.uid()?, resource_version: child.resource_version()? };
-            (untouched && !is_busy(&plane.name, &key)).then(|| Action::new(plane, place(entry), &key, work))
+            (untouched && !is_busy(&plane.name, &key)).then(|| Action::new(plane, entry, &key, work))
         })
         .collect()
 }

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     api::{
+        Reason,
         fleet::{DatacenterRun, FleetBackupJob, FleetBackupJobSpec, FleetBackupJobStatus, Phase},
         labels,
     },
@@ -55,6 +56,9 @@ struct Scenario {
     /// Clusters that are restored, until which second.
     #[serde(default)]
     restored_until: BTreeMap<String, i64>,
+    /// Clusters that are purged, until which second.
+    #[serde(default)]
+    purged_until: BTreeMap<String, i64>,
     /// When `spec.cancel` is set.
     cancel_at: Option<i64>,
     /// Seconds after which the test gives up.
@@ -186,7 +190,12 @@ fn pass(
     let planes = world.planes(second);
     let mut scene = scene(job, &planes, second);
     for (cluster, _) in world.scenario.restored_until.iter().filter(|(_, until)| second < **until) {
-        scene.restoring.insert(cluster.clone(), format!("cluster {cluster} is being restored"));
+        let why = format!("cluster {cluster} is being restored");
+        scene.holds.insert(cluster.clone(), (Reason::RestoreInProgress, why));
+    }
+    for (cluster, _) in world.scenario.purged_until.iter().filter(|(_, until)| second < **until) {
+        let why = format!("cluster {cluster} is being purged");
+        scene.holds.insert(cluster.clone(), (Reason::PurgeRunning, why));
     }
     let selector = job.spec.selector.clone().unwrap_or_default();
     let chosen = select(&selector, &planes, &ClusterLabels::new(), &old.datacenters).unwrap();

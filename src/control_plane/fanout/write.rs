@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use crate::{
-    api::{Reason, medusa::MedusaBackupJob},
-    control_plane::{fleet::Snapshot, runs::desk, view::ObjectKey},
+    api::{Reason, fleet::DatacenterRun, medusa::MedusaBackupJob},
+    control_plane::{
+        fleet::Snapshot,
+        runs::{child::place, desk},
+        view::ObjectKey,
+    },
 };
 
 /// First and longest pause before a write that was refused is tried again.
@@ -17,6 +21,8 @@ pub struct Action {
     pub data_plane: String,
     /// The datacenter there.
     pub place: ObjectKey,
+    /// The FleetCluster it belongs to.
+    pub cluster: String,
     /// The child.
     pub key: ObjectKey,
     /// What to do about it.
@@ -24,10 +30,11 @@ pub struct Action {
 }
 
 impl Action {
-    /// `work` on the child `key` of the datacenter at `place`.
+    /// `work` on the child `key` of the datacenter of an entry.
     #[must_use]
-    pub fn new(plane: &Snapshot, place: ObjectKey, key: &ObjectKey, work: Work) -> Self {
-        Self { data_plane: plane.name.clone(), place, key: key.clone(), work }
+    pub fn new(plane: &Snapshot, entry: &DatacenterRun, key: &ObjectKey, work: Work) -> Self {
+        let cluster = entry.cluster.clone();
+        Self { data_plane: plane.name.clone(), place: place(entry), cluster, key: key.clone(), work }
     }
 }
 

@@ -99,8 +99,8 @@ impl Driver for Restores {
     }
 
     async fn look(&self, job: &FleetRestoreJob) -> Result<Next, RunError> {
-        let is_known = self.backups.wait_until_ready().await.is_ok()
-            && self.clusters.wait_until_ready().await.is_ok();
+        let is_known =
+            self.backups.wait_until_ready().await.is_ok() && self.clusters.wait_until_ready().await.is_ok();
         if is_known { self.step(job).await } else { Ok(Next::requeue(ENROL_WAIT)) }
     }
 
@@ -247,7 +247,8 @@ impl Restores {
             // What else changed meanwhile is looked at together.
             tokio::time::sleep(PUBLISH_EVERY).await;
             changes = changes.resubscribe();
-            if !self.frame.context.fleet.is_enrolled() || self.frame.objects.wait_until_ready().await.is_err() {
+            if !self.frame.context.fleet.is_enrolled() || self.frame.objects.wait_until_ready().await.is_err()
+            {
                 continue;
             }
             let planes = self.frame.context.fleet.snapshot();

@@ -23,10 +23,13 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{kind::Run, lock};
+use super::{claims::Claims, kind::Run, lock};
 use crate::{
     api::{labels, names},
-    control_plane::fleet::{Change, Fleet},
+    control_plane::{
+        fleet::{Change, Fleet},
+        meters::Meters,
+    },
     runtime::{backoff::Backoff, events::Events},
 };
 
@@ -53,6 +56,10 @@ pub struct RunContext {
     pub control_plane: String,
     /// Where Events go.
     pub events: Events,
+    /// Clusters on which a backup or a purge is being started.
+    pub claims: Arc<Claims>,
+    /// What is counted.
+    pub meters: Arc<Meters>,
 }
 
 /// Why a run could not be brought further.
@@ -231,16 +238,21 @@ async fn forward<D: Driver>(mut changes: broadcast::Receiver<Change>, waker: Arc
 }
 
 fn error_policy<D: Driver>(run: Arc<Guarded<D::Run>>, error: &RunError, driver: Arc<D>) -> Next {
-    let (kind, name) = (D::Run::kind(&()), run.name_any());
-    tracing::warn!(%kind, name, %error, "a run cannot be brought further");
+    let name = run.name_any();
+    tracing::warn!(kind = D::Run::KIND, name, %error, "a run cannot be brought further");
     Next::requeue(lock(&driver.frame().backoff).failed(&name))
 }
 
 async fn reconcile<D: Driver>(run: Arc<Guarded<D::Run>>, driver: Arc<D>) -> Result<Next, RunError> {
+    let meters = driver.frame().context.meters.clone();
+    meters.reconcile(D::Run::KIND, look(&run, driver.as_ref())).await
+}
+
+async fn look<D: Driver>(run: &Guarded<D::Run>, driver: &D) -> Result<Next, RunError> {
     let run = match &run.0 {
         Ok(run) => run,
         Err(error) => {
-            tracing::warn!(kind = %D::Run::kind(&()), name = run.name_any(), %error, "a run cannot be read");
+            tracing::warn!(kind = D::Run::KIND, name = run.name_any(), %error, "a run cannot be read");
             return Ok(Next::await_change());
         }
     };

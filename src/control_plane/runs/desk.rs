@@ -125,7 +125,8 @@ impl<O: Outcome> Desk<O> {
 
     /// Forgets what became of a run's writes.
     pub fn forget(&self, run_uid: &str) {
-        lock(&self.table).retain(|_, write| !matches!(write, Write::Ended { run_uid: uid, .. } if uid == run_uid));
+        lock(&self.table)
+            .retain(|_, write| !matches!(write, Write::Ended { run_uid: uid, .. } if uid == run_uid));
     }
 
     /// Begins writes, as many as fit into each data plane's window; `wake` is called after each. Called with the right

@@ -146,7 +146,8 @@ pub fn gives_up_at<E: AsRef<DatacenterRun>>(
     progress: Timestamp,
 ) -> Option<Timestamp> {
     let patience = seconds(terms.rollout.progress_deadline_seconds)?;
-    let waiting = entries.iter().map(AsRef::as_ref).filter(|e| e.phase == Phase::Pending && !is_placeholder(e));
+    let waiting =
+        entries.iter().map(AsRef::as_ref).filter(|e| e.phase == Phase::Pending && !is_placeholder(e));
     let expected = waiting.map(|entry| not_before(terms, entry));
     expected.fold(progress, Timestamp::max).checked_add(patience).ok()
 }
@@ -158,8 +159,7 @@ pub fn went_on<E: AsRef<DatacenterRun>>(before: &[E], after: &[E]) -> bool {
         let ended = e.nodes.map(|nodes| (nodes.finished, nodes.failed));
         (e.phase.is_final(), e.attempts(), e.start_time.is_some(), ended)
     };
-    before.len() != after.len()
-        || before.iter().zip(after).any(|(b, a)| mark(b.as_ref()) != mark(a.as_ref()))
+    before.len() != after.len() || before.iter().zip(after).any(|(b, a)| mark(b.as_ref()) != mark(a.as_ref()))
 }
 
 /// When the attempt under way is given up.

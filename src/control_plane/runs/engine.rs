@@ -119,7 +119,14 @@ impl<E: Engine> Runs<E> {
         })
     }
 
-    fn keep(&self, name: String, memory: Memory<StatusOf<E::Run>>) {
+    fn keep(&self, run: &E::Run, memory: Memory<StatusOf<E::Run>>) {
+        let is_over = E::Run::phase(&memory.status).is_some_and(Phase::is_final);
+        let (meters, name) = (&self.frame.context.meters, run.name_any());
+        if is_over || run.is_dry_run() {
+            meters.ended(E::Run::KIND, &name);
+        } else {
+            meters.goes_on(E::Run::KIND, &name, E::Run::counts(&memory.status));
+        }
         lock(&self.memories).insert(name, memory);
     }
 
@@ -133,14 +140,14 @@ impl<E: Engine> Runs<E> {
         let name = run.name_any();
         let next = |wake: Option<Duration>| wake.map_or_else(Next::await_change, Next::requeue);
         if memory.status == memory.written {
-            self.keep(name, memory);
+            self.keep(run, memory);
             return Ok(next(wake));
         }
         let is_final = E::Run::phase(&memory.status).is_some_and(Phase::is_final);
         if let Some((at, bytes)) = memory.paced.filter(|_| !is_final) {
             let wait = pace(bytes).saturating_sub(at.elapsed());
             if !wait.is_zero() {
-                self.keep(name, memory);
+                self.keep(run, memory);
                 return Ok(next(Some(wake.map_or(wait, |wake| wake.min(wait)))));
             }
         }
@@ -156,7 +163,7 @@ impl<E: Engine> Runs<E> {
         }
         // Deleted, or deleted and made anew, while it was written: the next event says which.
         if !matches!(written, Ok(false)) {
-            self.keep(name, memory);
+            self.keep(run, memory);
         }
         written.map(|_| next(wake)).map_err(RunError::Publish)
     }
@@ -196,6 +203,7 @@ impl<E: Engine> Driver for Runs<E> {
 
     fn forget(&self, run: &E::Run) {
         lock(&self.memories).remove(&run.name_any());
+        self.frame.context.meters.ended(E::Run::KIND, &run.name_any());
         self.desk.forget(run.uid().as_deref().unwrap_or_default());
     }
 }

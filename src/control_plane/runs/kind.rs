@@ -33,6 +33,9 @@ pub trait Run:
     + Sync
     + 'static
 {
+    /// Its kind, in the log and in metrics.
+    const KIND: &'static str;
+
     /// The verdict so far.
     fn phase(status: &Self::Status) -> Option<Phase>;
 
@@ -46,6 +49,9 @@ pub trait Run:
 pub trait Fanned: Run {
     /// What it makes there.
     type Child: Child;
+
+    /// Whether only its plan is asked for.
+    fn is_dry_run(&self) -> bool;
 
     /// Seconds after its end when it is to be deleted.
     fn ttl(&self) -> Option<i32>;
@@ -67,6 +73,8 @@ pub trait Fanned: Run {
 }
 
 impl Run for FleetRestoreJob {
+    const KIND: &'static str = "FleetRestoreJob";
+
     fn phase(status: &FleetRestoreJobStatus) -> Option<Phase> {
         status.phase
     }
@@ -75,6 +83,10 @@ impl Run for FleetRestoreJob {
 /// What the statuses of both fanned kinds hold under the same names.
 macro_rules! fanned {
     ($status:ty) => {
+        fn is_dry_run(&self) -> bool {
+            self.spec.is_dry_run()
+        }
+
         fn ttl(&self) -> Option<i32> {
             self.spec.ttl_seconds_after_finished
         }
@@ -98,6 +110,8 @@ macro_rules! fanned {
 }
 
 impl Run for FleetBackupJob {
+    const KIND: &'static str = "FleetBackupJob";
+
     fn phase(status: &FleetBackupJobStatus) -> Option<Phase> {
         status.phase
     }
@@ -117,6 +131,8 @@ impl Fanned for FleetBackupJob {
 }
 
 impl Run for FleetTask {
+    const KIND: &'static str = "FleetTask";
+
     fn phase(status: &FleetTaskStatus) -> Option<Phase> {
         status.phase
     }

@@ -10,6 +10,7 @@
 //! Nothing here decides what a backup, a purge or a restore is.
 
 pub mod child;
+pub mod claims;
 pub mod compact;
 mod controller;
 pub mod desk;

@@ -89,7 +89,9 @@ fn begin<'o>(
     let outcome = outcome(&plane.name, &key);
     let seen = plane.view.tasks.items.get(&key);
     // Made before a crash it is adopted.
-    if seen.is_some_and(|child| is_of(child.as_ref(), scene.task)) || matches!(outcome, Some(Outcome::There(_))) {
+    if seen.is_some_and(|child| is_of(child.as_ref(), scene.task))
+        || matches!(outcome, Some(Outcome::There(_)))
+    {
         if let Some(Outcome::There(keeps)) = outcome {
             entry.keeps.clone_from(keeps);
         }

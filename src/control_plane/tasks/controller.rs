@@ -61,6 +61,7 @@ pub async fn run(context: RunContext, shutdown: CancellationToken) {
     let kit = Kit {
         fleet: context.fleet.clone(),
         control_plane: context.control_plane.clone(),
+        claims: context.claims.clone(),
         clusters,
         backups,
         runs,

@@ -18,13 +18,14 @@ use crate::{
     },
     control_plane::{
         capabilities::RESTORES,
-        fanout::restoring::restoring,
+        fanout::holds::restoring,
         fleet::{Snapshot, Usable},
         inventory::{
             grouping::cluster_of,
             points::restore_points,
             survey::{Planes, PublishedClusters, PublishedPoints, survey},
         },
+        runs::child::Child as _,
         view::ObjectKey,
     },
 };
@@ -136,6 +137,27 @@ pub fn silence(members: &BTreeSet<(String, ObjectKey)>, planes: &[Snapshot]) -> 
              {place} {why}"
         ))
     })
+}
+
+/// Adds the MedusaBackupJobs of fleet runs that the views show and a listing made before does not have.
+pub fn add_begun(jobs: &mut Vec<JobFact>, members: &BTreeSet<(String, ObjectKey)>, planes: &[Snapshot]) {
+    let known: BTreeSet<(String, ObjectKey)> =
+        jobs.iter().map(|job| (job.data_plane.clone(), job.key.clone())).collect();
+    for plane in planes {
+        for (key, job) in plane.view.jobs.items.iter().filter(|(_, job)| !job.is_finished()) {
+            let datacenter = job.spec.cassandra_datacenter.clone();
+            let of_cluster =
+                members.contains(&(plane.name.clone(), ObjectKey::new(&key.namespace, &datacenter)));
+            if of_cluster && !known.contains(&(plane.name.clone(), key.clone())) {
+                jobs.push(JobFact {
+                    data_plane: plane.name.clone(),
+                    key: key.clone(),
+                    datacenter: Some(datacenter),
+                    end: None,
+                });
+            }
+        }
+    }
 }
 
 /// Decides on the datacenter of `run` at `now`.
@@ -325,6 +347,29 @@ mod tests {
         assert_eq!(decided(&two(), &[job("eu", "garbage", None, None)], &[], 1), refused);
         let elsewhere = job("us", "failed", Some("dc2"), Some(NOW - 60));
         assert_eq!(decided(&two(), &[elsewhere], &[], 1), "keeps p.shop");
+    }
+
+    #[test]
+    fn a_backup_that_began_after_the_listing_is_seen_in_the_views() {
+        let mut view = with_backup("dc2");
+        let made = |name: &str, dc: &str, status| {
+            let job =
+                json!({"metadata": {"name": name}, "spec": {"cassandraDatacenter": dc}, "status": status});
+            (ObjectKey::new("ns", name), Arc::new(serde_json::from_value(job).unwrap()))
+        };
+        let ended = json!({"finishTime": "1970-01-01T00:00:00Z"});
+        view.jobs.items.extend([
+            made("new", "dc2", json!(null)),
+            made("listed", "dc2", json!(null)),
+            made("ended", "dc2", ended),
+            made("elsewhere", "dc9", json!(null)),
+        ]);
+        let planes = [two()[0].clone(), plane("us", view)];
+        let mut jobs = vec![job("us", "listed", Some("dc2"), Some(NOW - 9000))];
+        add_begun(&mut jobs, &members("shop", &planes, None), &planes);
+        let names: Vec<&str> = jobs.iter().map(|job| job.key.name.as_str()).collect();
+        assert_eq!(names, ["listed", "new"]);
+        assert_eq!(decided(&planes, &jobs, &[], 2), "waits: BackupRunning");
     }
 
     #[test]

@@ -81,7 +81,8 @@ pub(super) fn pass(
         }
     }
     let last = old.last_progress_time.as_ref().map_or(scene.begun, |t| t.0);
-    let synced = |(before, after): (&DatacenterTask, &DatacenterTask)| before.sync.is_none() && after.sync.is_some();
+    let synced =
+        |(before, after): (&DatacenterTask, &DatacenterTask)| before.sync.is_none() && after.sync.is_some();
     let goes_on = went_on(&old.datacenters, &entries) || old.datacenters.iter().zip(&entries).any(synced);
     let progress = if goes_on { now } else { last };
     let terms = scene.terms();

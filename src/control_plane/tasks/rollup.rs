@@ -65,7 +65,8 @@ pub(super) fn summarize(
 fn total(old: &FleetTaskStatus, entries: &[DatacenterTask]) -> Option<Purged> {
     let sum = |entries: &[DatacenterTask]| entries.iter().filter_map(|e| e.purged).reduce(Purged::plus);
     let told_before = sum(&old.datacenters).unwrap_or_default();
-    let no_longer_told = old.purged.map(|all| all.minus(told_before)).filter(|rest| *rest != Purged::default());
+    let no_longer_told =
+        old.purged.map(|all| all.minus(told_before)).filter(|rest| *rest != Purged::default());
     no_longer_told.into_iter().chain(sum(entries)).reduce(Purged::plus)
 }
 

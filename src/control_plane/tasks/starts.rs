@@ -8,7 +8,7 @@ use kube::{ResourceExt as _, runtime::reflector::Store};
 use super::{
     Outcome,
     child::child,
-    gate::{Facts, Gate, decide, members, points},
+    gate::{Facts, Gate, add_begun, decide, members, points},
     observe,
     plan::{Action, Work},
 };
@@ -24,6 +24,7 @@ use crate::{
         registry::remote::Remote,
         runs::{
             child::place,
+            claims::{self, Claim, Claims},
             write::{Made, delete, make, not_now, show},
         },
     },
@@ -34,6 +35,7 @@ use crate::{
 pub(super) struct Kit {
     pub fleet: Arc<Fleet>,
     pub control_plane: String,
+    pub claims: Arc<Claims>,
     pub clusters: Store<FleetCluster>,
     pub backups: Store<FleetBackup>,
     pub runs: Store<FleetBackupJob>,
@@ -64,10 +66,11 @@ pub(super) async fn carry_out(kit: &Kit, task: &FleetTask, action: &Action) -> O
         Work::FollowUp => TaskOperation::Sync,
         Work::Start => task.spec.operation.into(),
     };
-    let mut keeps = None;
+    let (mut keeps, mut claim) = (None, None);
     if action.work == Work::Start && task.spec.operation == FleetOperation::Purge {
-        match purge_gate(kit, &remote, action).await {
-            Gate::Open(point) => keeps = Some(point),
+        let (gate, claimed) = purge_gate(kit, &remote, action).await;
+        match gate {
+            Gate::Open(point) => (keeps, claim) = (Some(point), claimed),
             Gate::Wait(reason, message) => return Outcome::NotNow(reason, message),
             Gate::Shut(reason, message) => return Outcome::Shut(reason, message),
         }
@@ -80,18 +83,22 @@ pub(super) async fn carry_out(kit: &Kit, task: &FleetTask, action: &Action) -> O
         return Outcome::Shut(Reason::DatacenterNotFound, message);
     };
     let wanted = child(task, action.key.clone(), operation, datacenter, &kit.control_plane);
-    match make(&remote, &wanted).await {
+    let made = match make(&remote, &wanted).await {
         Made::Ours(made) => {
             show(&kit.fleet, &run.data_plane, *made);
             Outcome::There(keeps)
         }
         Made::Foreign => Outcome::Conflict,
         Made::NotNow(reason, message) => Outcome::NotNow(reason, message),
-    }
+    };
+    // Backups see the child by now.
+    drop(claim);
+    made
 }
 
-/// Reads what is known of the datacenter's cluster now, and decides.
-async fn purge_gate(kit: &Kit, remote: &Remote, action: &Action) -> Gate {
+/// Reads what is known of the datacenter's cluster now, and decides. The cluster is claimed before the last look, so that
+/// a backup that starts in this moment is seen, or sees the claim.
+async fn purge_gate(kit: &Kit, remote: &Remote, action: &Action) -> (Gate, Option<Claim>) {
     let run = &action.run;
     let published = kit.clusters.state().into_iter().find(|c| c.name_any() == run.cluster);
     let published = published.as_ref().and_then(|cluster| cluster.status.as_ref());
@@ -99,17 +106,22 @@ async fn purge_gate(kit: &Kit, remote: &Remote, action: &Action) -> Gate {
     let members = members(&run.cluster, &planes, published);
     let read =
         futures::future::try_join(observe::jobs(&members, &planes), observe::limits(remote, &datacenter));
-    let (jobs, limits) = match read.await {
+    let (mut jobs, limits) = match read.await {
         Ok(read) => read,
-        Err(message) => return Gate::Wait(Reason::RestorePointsUnknown, message),
+        Err(message) => return (Gate::Wait(Reason::RestorePointsUnknown, message), None),
+    };
+    let Some(claim) = kit.claims.claim(claims::Work::Purge, &run.cluster) else {
+        let message = "waits for a backup of the cluster that is being started".to_owned();
+        return (Gate::Wait(Reason::BackupRunning, message), None);
     };
     // After the reads: a backup that ended meanwhile is in the views or in the list.
     let planes = kit.fleet.snapshot();
+    add_begun(&mut jobs, &members, &planes);
     let now = clock::now();
     let (backups, clusters) = (by_name(kit.backups.state()), by_name(kit.clusters.state()));
     let points = points(&run.cluster, &planes, &backups, &clusters, now);
     let runs: Vec<FleetBackupJob> = kit.runs.state().iter().map(|run| (**run).clone()).collect();
     let facts =
         Facts { planes: &planes, cluster: published, points: &points, runs: &runs, jobs: &jobs, limits };
-    decide(run, &facts, now)
+    (decide(run, &facts, now), Some(claim))
 }

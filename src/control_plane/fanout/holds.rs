@@ -1,0 +1,157 @@
+//! Cassandra clusters whose backups wait, because they are being restored (reason `RestoreInProgress`) or purged
+//! (`PurgeRunning`). Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::ResourceExt as _;
+
+use crate::{
+    api::{Reason, labels, medusa::TaskOperation},
+    control_plane::{
+        fleet::{Snapshot, Usable},
+        inventory::grouping::cluster_of,
+        runs::child::Child as _,
+        view::{ObjectKey, View},
+    },
+};
+
+/// Clusters whose backups wait: why, for machines and for people.
+pub type Holds = BTreeMap<String, (Reason, String)>;
+
+/// What the data planes show. `tasks` are the uids of the FleetTasks that go on.
+#[must_use]
+pub fn holds(planes: &[Snapshot], tasks: &BTreeSet<String>) -> Holds {
+    let restored = restoring(planes).into_iter().map(|(name, why)| (name, (Reason::RestoreInProgress, why)));
+    let purged = purging(planes, tasks).into_iter().map(|(name, why)| (name, (Reason::PurgeRunning, why)));
+    purged.chain(restored).collect()
+}
+
+/// Name of each cluster that a purge is at work on, and which, for people: a purge deletes objects that no backup it
+/// knows refers to, and a backup that is being made may refer to them.
+///
+/// Only MedusaTasks that FleetTasks made are seen. One that nobody has begun with counts while its FleetTask goes on,
+/// and one in a data plane that fell silent does not: a node's purge is about that node's backups, and those wait
+/// with it.
+#[must_use]
+pub fn purging(planes: &[Snapshot], tasks: &BTreeSet<String>) -> BTreeMap<String, String> {
+    let mut clusters = BTreeMap::new();
+    for plane in planes.iter().filter(|plane| plane.usable == Usable::Ready) {
+        for (key, task) in &plane.view.tasks.items {
+            let goes_on = || task.labels().get(labels::JOB_UID).is_some_and(|uid| tasks.contains(uid));
+            let is_purge = task.spec.operation == TaskOperation::Purge;
+            if !is_purge || task.is_finished() || !(task.is_started() || goes_on()) {
+                continue;
+            }
+            let place = ObjectKey::new(&key.namespace, &task.spec.cassandra_datacenter);
+            let Some(datacenter) = plane.view.datacenters.items.get(&place) else { continue };
+            let why = format!(
+                "waits for the purge of MedusaTask {key} in data plane `{}` to end; delete it if it never will",
+                plane.name
+            );
+            clusters.entry(cluster_of(plane, datacenter).name).or_insert(why);
+        }
+    }
+    clusters
+}
+
+/// Name of each cluster that is being restored, and by what, for people. A data plane that fell silent counts with what it
+/// last showed.
+#[must_use]
+pub fn restoring(planes: &[Snapshot]) -> BTreeMap<String, String> {
+    let mut clusters = BTreeMap::new();
+    for plane in planes {
+        for (place, by) in at_work(&plane.view) {
+            let Some(datacenter) = plane.view.datacenters.items.get(&place) else { continue };
+            let why = format!("waits for the end of {by} in data plane `{}`", plane.name);
+            clusters.entry(cluster_of(plane, datacenter).name).or_insert(why);
+        }
+    }
+    clusters
+}
+
+/// Datacenters a restore is at work on: one that has a MedusaRestoreJob without an end, or one that a data plane has
+/// marked and still has to put back (ADR 8).
+fn at_work(view: &View) -> Vec<(ObjectKey, String)> {
+    let unfinished = view
+        .restores
+        .items
+        .iter()
+        .filter(|(_, restore)| restore.status.as_ref().is_none_or(|status| status.finish_time.is_none()));
+    let jobs = unfinished.map(|(key, restore)| {
+        let place = ObjectKey::new(&key.namespace, &restore.spec.cassandra_datacenter);
+        (place, format!("MedusaRestoreJob {key}"))
+    });
+    let marked =
+        view.datacenters.items.iter().filter(|(_, dc)| dc.annotations().contains_key(labels::RESTORE));
+    jobs.chain(
+        marked.map(|(place, _)| (place.clone(), format!("the restore of CassandraDatacenter {place}"))),
+    )
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::control_plane::fanout::tests::{datacenter, live, plane};
+
+    fn with(status: &serde_json::Value) -> Vec<String> {
+        let mut view = live(&[datacenter("dc1", 3), datacenter("dc2", 3)]);
+        let restore = serde_json::from_value(json!({
+            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaRestoreJob",
+            "metadata": {"name": "r", "namespace": "ns"}, "spec": {"backup": "b", "cassandraDatacenter": "dc1"},
+            "status": status,
+        }));
+        view.restores.items.insert(ObjectKey::new("ns", "r"), Arc::new(restore.unwrap()));
+        restoring(&[plane("eu", view)]).into_keys().collect()
+    }
+
+    #[test]
+    fn a_restore_without_an_end_holds_its_whole_cluster() {
+        assert_eq!(with(&json!(null)), ["shop.ns.eu"]);
+        let running = json!({"restoreKey": "k", "startTime": "2026-01-01T00:00:00Z"});
+        assert_eq!(with(&running), ["shop.ns.eu"]);
+        assert!(with(&json!({"restoreKey": "k", "finishTime": "2026-01-01T00:00:00Z"})).is_empty());
+    }
+
+    #[test]
+    fn a_datacenter_that_has_to_be_put_back_is_held_too() {
+        let mut marked = datacenter("dc1", 3);
+        marked.annotations_mut().insert(labels::RESTORE.to_owned(), "{}".to_owned());
+        let held = restoring(&[plane("eu", live(&[marked]))]);
+        assert!(held["shop.ns.eu"].contains("ns/dc1"), "{held:?}");
+    }
+
+    #[rstest::rstest]
+    #[case::not_begun("purge", json!(null), true, "PurgeRunning")]
+    #[case::at_work("purge", json!({"startTime": "2026-01-01T00:00:00Z"}), true, "PurgeRunning")]
+    #[case::its_task_is_over("purge", json!({"startTime": "2026-01-01T00:00:00Z"}), false, "PurgeRunning")]
+    #[case::nobody_will_begin_with_it("purge", json!(null), false, "")]
+    #[case::done("purge", json!({"finishTime": "2026-01-01T00:00:00Z"}), true, "")]
+    #[case::a_sync("sync", json!({"startTime": "2026-01-01T00:00:00Z"}), true, "")]
+    fn a_purge_holds_its_whole_cluster_while_it_is_at_work(
+        #[case] operation: &str,
+        #[case] status: serde_json::Value,
+        #[case] goes_on: bool,
+        #[case] expected: &str,
+    ) {
+        let task = serde_json::from_value(json!({
+            "metadata": {"name": "t", "namespace": "ns", "labels": {labels::JOB_UID: "weekly"}},
+            "spec": {"cassandraDatacenter": "dc1", "operation": operation}, "status": status,
+        }));
+        let mut view = live(&[datacenter("dc1", 3), datacenter("dc2", 3)]);
+        view.tasks.items.insert(ObjectKey::new("ns", "t"), Arc::new(task.unwrap()));
+        let uids = goes_on.then(|| "weekly".to_owned()).into_iter().collect();
+        let mut planes = [plane("eu", view)];
+        let reason = |planes: &[Snapshot]| {
+            let held = holds(planes, &uids);
+            held.get("shop.ns.eu").map_or_else(String::new, |(reason, _)| reason.as_str().to_owned())
+        };
+        assert_eq!(reason(&planes), expected);
+        planes[0].usable = Usable::Unreachable { since: None, why: "no route".to_owned() };
+        assert_eq!(reason(&planes), "", "what is silent waits by itself");
+    }
+}
