@@ -6,6 +6,7 @@ use kube::ResourceExt;
 use medusa_fleet::api::{
     cassandra::CassandraDatacenter,
     fleet::{DatacenterTask, FleetBackup, FleetTask, Phase, Purged},
+    labels,
     medusa::{MedusaTask, TaskOperation},
 };
 use serde_json::{Value, json};
@@ -289,5 +290,27 @@ async fn success_is_never_read_from_the_finish_time_and_garbage_and_strangers_ar
     assert_eq!(gone.run.reason.as_deref(), Some("JobDeleted"));
     let now: MedusaTask = there.get(CASS, &name("taken")).await;
     assert_eq!(foreign.resource_version(), now.resource_version(), "a foreign task was written to");
+    controller.assert_running();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_task_is_not_started_until_it_is_let_go() {
+    let fleet = Fleet::start(1).await;
+    let (home, there) = (fleet.home(), fleet.dp(1));
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    there.create(datacenter("dc1", "shop", 1)).await;
+    let mut held = task("held", json!({"operation": "sync"}));
+    held["metadata"]["finalizers"] = json!([labels::HELD]);
+    let held = home.create(held).await;
+    // One that was made after it is at work, and nobody has touched it.
+    home.create(task("free", json!({"operation": "sync"}))).await;
+    expect_entry(&fleet, "free", "dc1", Phase::Running, "JobCreated").await;
+    assert_eq!(home.get::<FleetTask>(FLEET, "held").await.status, None);
+    assert!(there.find::<MedusaTask>(CASS, &child_name(&held, "dc1")).await.is_none());
+
+    home.patch::<FleetTask>(FLEET, "held", json!({"metadata": {"finalizers": null}})).await;
+    expect_entry(&fleet, "held", "dc1", Phase::Running, "JobCreated").await;
+    there.appears::<MedusaTask>(CASS, &child_name(&held, "dc1")).await;
     controller.assert_running();
 }

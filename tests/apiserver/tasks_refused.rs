@@ -2,12 +2,15 @@
 
 use medusa_fleet::api::{
     fleet::{FleetCluster, FleetTask, Phase},
-    medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask},
+    medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask, TaskOperation},
 };
 use serde_json::json;
 
 use crate::{
-    support::{CASS, Cluster, ControlPlane, FLEET, Fleet, eventually, medusa_fleet, write_backup},
+    support::{
+        CASS, Cluster, ControlPlane, FLEET, Fleet, backup_job, eventually, finish, finish_task, follow_up,
+        medusa_fleet, write_backup,
+    },
     tasks::{deploy, expect_complete, expect_entry, over, task},
 };
 
@@ -135,5 +138,103 @@ async fn a_purge_waits_for_silence_backups_and_restores_of_the_whole_cluster() {
     expect_entry(&fleet, "busy", "dc1", Phase::Pending, "RestoreInProgress").await;
     us.delete::<MedusaRestoreJob>(CASS, "back").await;
     expect_entry(&fleet, "busy", "dc1", Phase::Running, "JobCreated").await;
+    controller.assert_running();
+}
+
+/// MedusaBackupJobs and purges of the fleet that have no end yet, in all data planes.
+async fn at_work(fleet: &Fleet) -> (Vec<(usize, MedusaBackupJob)>, Vec<(usize, MedusaTask)>) {
+    let (mut backups, mut purges) = (Vec::new(), Vec::new());
+    for number in [1, 2] {
+        let jobs = fleet.dp(number).list::<MedusaBackupJob>(CASS).await;
+        let tasks = fleet.dp(number).list::<MedusaTask>(CASS).await;
+        let open = jobs.into_iter().filter(|j| j.status.as_ref().is_none_or(|s| s.finish_time.is_none()));
+        backups.extend(open.map(|job| (number, job)));
+        let open = tasks.into_iter().filter(|t| t.status.as_ref().is_none_or(|s| s.finish_time.is_none()));
+        purges.extend(open.filter(|t| t.spec.operation == TaskOperation::Purge).map(|task| (number, task)));
+    }
+    (backups, purges)
+}
+
+/// Ends a purge as a data plane does, and makes and ends the sync after it.
+async fn finish_purge(cluster: &Cluster, purge: &MedusaTask) {
+    finish_task(cluster, purge).await;
+    let sync = follow_up(cluster, purge).await;
+    finish_task(cluster, &sync).await;
+}
+
+/// Waits until the entry of a datacenter in a backup run waits for a reason.
+async fn expect_backup_waits(fleet: &Fleet, job: &str, dc: &str, reason: &str) {
+    eventually(format!("{job}: {dc} waits because of {reason}"), async || {
+        let status = fleet.job(job).await.status.unwrap_or_default();
+        let entry = status.datacenters.into_iter().find(|e| e.datacenter == dc).unwrap_or_default();
+        let waits = entry.phase == Phase::Pending && entry.reason.as_deref() == Some(reason);
+        if waits { Ok(()) } else { Err(format!("{entry:#?}")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_backup_and_a_purge_of_one_cluster_whoever_was_made_first_goes_first() {
+    let fleet = Fleet::start(2).await;
+    let home = fleet.home();
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    for number in [1, 2] {
+        deploy(fleet.dp(number), &format!("dc{number}"), "").await;
+        write_backup(fleet.dp(number), "p", &format!("dc{number}"), 2, "SUCCESS").await;
+    }
+    expect_complete(&fleet, "p.shop").await;
+
+    // The purge of one datacenter holds up the backup of the whole cluster, which holds up the next purge.
+    home.create(task("first", json!({"operation": "purge", "selector": {"datacenters": ["dc1"]}}))).await;
+    expect_entry(&fleet, "first", "dc1", Phase::Running, "JobCreated").await;
+    home.create(backup_job("second", json!({"clusters": ["shop"]}))).await;
+    for dc in ["dc1", "dc2"] {
+        expect_backup_waits(&fleet, "second", dc, "PurgeRunning").await;
+    }
+    home.create(task("third", json!({"operation": "purge", "selector": {"datacenters": ["dc2"]}}))).await;
+    expect_entry(&fleet, "third", "dc2", Phase::Pending, "BackupRunning").await;
+    let (backups, purges) = at_work(&fleet).await;
+    assert_eq!((backups.len(), purges.len()), (0, 1));
+    finish_purge(fleet.dp(1), &purges[0].1).await;
+    let backups = eventually("the backup has begun in both", async || {
+        let (backups, purges) = at_work(&fleet).await;
+        assert!(backups.is_empty() || purges.is_empty(), "{backups:?} {purges:?}");
+        if backups.len() == 2 { Ok(backups) } else { Err(format!("{backups:?}")) }
+    })
+    .await;
+    expect_entry(&fleet, "third", "dc2", Phase::Pending, "BackupRunning").await;
+    for (number, job) in &backups {
+        finish(fleet.dp(*number), job).await;
+    }
+    fleet.expect_phase("second", Phase::Succeeded).await;
+    expect_entry(&fleet, "third", "dc2", Phase::Running, "JobCreated").await;
+    let (_, purges) = at_work(&fleet).await;
+    finish_purge(fleet.dp(2), &purges[0].1).await;
+    over(&fleet, "third").await;
+
+    // Made in one moment, neither begins beside the other, and both come to their end.
+    for round in 0..4 {
+        let (backup, purge) = (format!("backup-{round}"), format!("purge-{round}"));
+        tokio::join!(
+            home.create(backup_job(&backup, json!({"clusters": ["shop"]}))),
+            home.create(task(&purge, json!({"operation": "purge"}))),
+        );
+        eventually(format!("round {round} is over"), async || {
+            let (backups, purges) = at_work(&fleet).await;
+            assert!(backups.is_empty() || purges.is_empty(), "at once: {backups:#?} {purges:#?}");
+            for (number, job) in &backups {
+                finish(fleet.dp(*number), job).await;
+            }
+            for (number, task) in &purges {
+                finish_purge(fleet.dp(*number), task).await;
+            }
+            let job = fleet.job(&backup).await.status.unwrap_or_default().phase;
+            let task = home.get::<FleetTask>(FLEET, &purge).await.status.unwrap_or_default().phase;
+            let are_over = job == Some(Phase::Succeeded) && task == Some(Phase::Succeeded);
+            if are_over { Ok(()) } else { Err(format!("{job:?} {task:?}")) }
+        })
+        .await;
+    }
     controller.assert_running();
 }
