@@ -186,3 +186,71 @@ pub async fn wait_shortly(begun: Vec<JoinHandle<()>>) {
         let _ = tokio::time::timeout(SHORTLY, join_all(begun)).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Nothing, or how long to wait before it is tried again.
+    #[derive(Clone, Debug, PartialEq)]
+    struct End(Option<Duration>);
+
+    impl Outcome for End {
+        fn retry(&self) -> Option<(Duration, Duration)> {
+            self.0.map(|pause| (pause, pause))
+        }
+    }
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn write(name: &str) -> (UnderWay, Key) {
+        let key = ObjectKey::new("ns", name);
+        let what = UnderWay {
+            data_plane: "eu".to_owned(),
+            key: key.clone(),
+            place: ObjectKey::new("ns", "dc1"),
+            run_uid: "run".to_owned(),
+            makes: true,
+        };
+        (what, ("eu".to_owned(), key))
+    }
+
+    #[tokio::test]
+    async fn an_end_is_handed_out_once_and_a_refusal_until_it_is_tried_again() {
+        let desk: Arc<Desk<End>> = Arc::default();
+        for (name, end) in [("done", None), ("refused", Some(HOUR)), ("due", Some(Duration::ZERO))] {
+            let (what, _) = write(name);
+            let begun = desk.begin([(what, async move { End(end) })], || async {});
+            join_all(begun).await;
+        }
+        assert!(desk.outcomes("other").is_empty());
+        assert_eq!(desk.outcomes("run").len(), 3);
+        let refused = &write("refused").1;
+        let due = &write("due").1;
+        assert!(desk.is_busy("eu", &refused.1) && !desk.is_busy("eu", &due.1));
+        assert!(desk.again_in("run").unwrap() > HOUR / 2, "what is due and is not tried wakes nobody");
+        let left = desk.outcomes("run");
+        assert_eq!((left.len(), left.get(refused)), (2, Some(&End(Some(HOUR)))));
+        desk.forget("run");
+        assert!(desk.outcomes("run").is_empty() && desk.again_in("run").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_write_that_hangs_counts_and_is_not_begun_twice() {
+        let desk: Arc<Desk<End>> = Arc::default();
+        let (answer, answered) = oneshot::channel();
+        let (what, key) = write("slow");
+        let slow = async move { answered.await.unwrap_or(End(None)) };
+        let begun = desk.begin([(what.clone(), slow)], || async {});
+        assert!(desk.is_busy("eu", &key.1) && desk.is_under_way("eu", &key.1));
+        assert_eq!(desk.under_way(), std::slice::from_ref(&what));
+        assert!(desk.begin([(what, async { End(None) })], || async {}).is_empty());
+        desk.forget("run");
+        answer.send(End(None)).unwrap();
+        join_all(begun).await;
+        assert!(!desk.is_under_way("eu", &key.1) && desk.under_way().is_empty());
+        assert_eq!(desk.outcomes("run").len(), 1);
+    }
+}

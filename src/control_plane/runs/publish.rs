@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::{
     Client, ResourceExt as _,
-    api::{Api, Patch, PatchParams},
+    api::{Api, ObjectMeta, Patch, PatchParams},
 };
 use serde_json::json;
 
@@ -35,13 +35,15 @@ pub async fn publish<K: Run>(
 ) -> Result<bool, kube::Error> {
     let name = run.name_any();
     let api: Api<K> = Api::namespaced(client.clone(), &run.namespace().unwrap_or_default());
-    let mut body = json!({
-        "apiVersion": K::api_version(&()), "kind": K::kind(&()),
-        "metadata": {"name": name, "uid": run.uid()}, "status": status,
+    let metadata = ObjectMeta {
+        name: Some(name.clone()),
+        uid: run.uid(),
+        resource_version: version,
+        ..ObjectMeta::default()
+    };
+    let body = json!({
+        "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": metadata, "status": status,
     });
-    if let Some(version) = version {
-        body["metadata"]["resourceVersion"] = json!(version);
-    }
     let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
     match api.patch_status(&name, &params, &Patch::Apply(&body)).await {
         Ok(_) => Ok(true),
