@@ -134,6 +134,7 @@ const PURE: &[&str] = &[
     "src/control_plane/runs/compact.rs",
     "src/control_plane/runs/ending.rs",
     "src/control_plane/runs/kind.rs",
+    "src/control_plane/runs/reach.rs",
     "src/control_plane/runs/rollout.rs",
     "src/control_plane/runs/select.rs",
     "src/control_plane/tasks/advance.rs",

@@ -84,6 +84,7 @@ impl<'a> Scene<'a> {
     pub fn terms(&self) -> Terms {
         Terms {
             rollout: self.job.spec.rollout(),
+            unreachable_policy: self.job.spec.unreachable_policy,
             is_cancelled: self.job.spec.is_cancelled(),
             begun: self.begun,
             now: self.now,

@@ -12,18 +12,18 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{DatacenterRun, Phase, UnreachablePolicy},
+        fleet::{DatacenterRun, Phase},
         medusa::MedusaBackupJob,
     },
     control_plane::{
-        fleet::{Snapshot, Usable},
+        fleet::Snapshot,
         runs::{
             Noted,
             child::{child_key, is_of, place},
             desk,
             ending::{cancelled, finish, set, time_out},
+            reach::reach,
             rollout::{may_retry, retry_pause},
-            select::is_placeholder,
         },
         view::{BackupRecord, ObjectKey},
     },
@@ -60,30 +60,7 @@ pub fn advance(
 }
 
 fn step(scene: &Scene<'_>, entry: &mut DatacenterRun, outcomes: &Outcomes, noted: &Noted) {
-    let Some(plane) = scene.planes.get(entry.data_plane.as_str()) else {
-        let message = "its data plane was unregistered during the run".to_owned();
-        set(entry, Phase::Failed, Reason::UnknownDataPlane, Some(message));
-        return;
-    };
-    match &plane.usable {
-        Usable::Ready => {}
-        Usable::Connecting => return,
-        Usable::Unreachable { since, why } => {
-            let since = since.map(|s| format!(" since {s:.0}")).unwrap_or_default();
-            let message = format!("data plane `{}` does not answer{since}: {why}", plane.name);
-            wait(scene, entry, Reason::DataPlaneUnreachable, message);
-            return;
-        }
-        Usable::NotReady { reason, why } => {
-            let message = format!("data plane `{}` is not ready ({reason}): {why}", plane.name);
-            wait(scene, entry, Reason::DataPlaneNotReady, message);
-            return;
-        }
-    }
-    if is_placeholder(entry) {
-        set(entry, Phase::Pending, Reason::Pending, None);
-        return;
-    }
+    let Some(plane) = reach(&scene.terms(), &scene.planes, entry) else { return };
     match newest_child(scene, entry, plane) {
         Some((attempt, key, child)) => seen(scene, entry, plane, (attempt, &key, child), noted),
         None if entry.phase == Phase::Running => missing(scene, entry, plane, outcomes, noted),
@@ -233,23 +210,6 @@ fn not_made(scene: &Scene<'_>, entry: &mut DatacenterRun, plane: &Snapshot, outc
 fn conflict(entry: &mut DatacenterRun, key: &ObjectKey) {
     let message = format!("MedusaBackupJob {key} exists and was not made by this run; it is left alone");
     set(entry, Phase::Failed, Reason::NameConflict, Some(message));
-}
-
-/// A data plane cannot be used. What was started there goes on without us and is awaited whatever the
-/// policy: silence is no failure. What was not started follows the policy.
-fn wait(scene: &Scene<'_>, entry: &mut DatacenterRun, reason: Reason, message: String) {
-    if entry.phase == Phase::Pending && entry.attempts() > 0 {
-        return; // Why its last attempt failed is worth more.
-    }
-    let phase = match (entry.phase, scene.job.spec.unreachable_policy) {
-        (Phase::Pending, UnreachablePolicy::Skip) => Phase::Skipped,
-        (Phase::Pending, UnreachablePolicy::Fail) => Phase::Failed,
-        (phase, _) => phase,
-    };
-    set(entry, phase, reason, Some(message));
-    if phase == Phase::Running {
-        time_out(&scene.terms(), entry);
-    }
 }
 
 #[cfg(test)]

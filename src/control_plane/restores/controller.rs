@@ -28,9 +28,7 @@ use super::{
     sweep::leftovers,
 };
 use crate::{
-    api::{
-        fleet::{FleetBackup, FleetCluster, FleetRestoreJob, FleetRestoreJobStatus, Phase},
-    },
+    api::fleet::{FleetBackup, FleetCluster, FleetRestoreJob, FleetRestoreJobStatus, Phase},
     control_plane::{
         fleet::{Change, Snapshot},
         runs::{About, Driver, ENROL_WAIT, Frame, PUBLISH_EVERY, RunContext, RunError, drive, lock, publish},

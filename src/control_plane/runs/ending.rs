@@ -10,7 +10,7 @@ use super::{
 };
 use crate::api::{
     Reason,
-    fleet::{DatacenterRun, Phase, Rollout, limit},
+    fleet::{DatacenterRun, Phase, Rollout, UnreachablePolicy, limit},
 };
 
 /// What a run goes by, at one moment.
@@ -18,6 +18,8 @@ use crate::api::{
 pub struct Terms {
     /// How it goes over its datacenters.
     pub rollout: Rollout,
+    /// What happens to a datacenter that nobody can reach.
+    pub unreachable_policy: UnreachablePolicy,
     /// Whether nothing more may start.
     pub is_cancelled: bool,
     /// When it began.

@@ -19,6 +19,7 @@ mod engine;
 mod expiry;
 mod kind;
 mod publish;
+pub mod reach;
 pub mod rollout;
 pub mod select;
 mod telling;

@@ -12,18 +12,18 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{DatacenterRun, DatacenterTask, FleetOperation, Phase, Purged, UnreachablePolicy},
+        fleet::{DatacenterRun, DatacenterTask, FleetOperation, Phase, Purged},
         medusa::MedusaTask,
     },
     control_plane::{
         capabilities::Feature,
         fanout::judge::Verdict,
-        fleet::{Snapshot, Usable},
+        fleet::Snapshot,
         runs::{
             child::{child_key, is_of, place},
             ending::{cancelled, set, time_out},
+            reach::{reach, wait},
             rollout::may_retry,
-            select::is_placeholder,
         },
         view::ObjectKey,
     },
@@ -37,31 +37,7 @@ pub(super) fn advance<'o>(
     outcome: &impl Fn(&str, &ObjectKey) -> Option<&'o Outcome>,
     finished_since: &impl Fn(&str, &ObjectKey) -> Option<Timestamp>,
 ) {
-    let Some(plane) = scene.planes.get(entry.run.data_plane.as_str()) else {
-        let message = "its data plane was unregistered during the task".to_owned();
-        set(&mut entry.run, Phase::Failed, Reason::UnknownDataPlane, Some(message));
-        return;
-    };
-    let name = &plane.name;
-    match &plane.usable {
-        Usable::Ready => {}
-        Usable::Connecting => return,
-        Usable::Unreachable { since, why } => {
-            let since = since.map(|s| format!(" since {s:.0}")).unwrap_or_default();
-            let message = format!("data plane `{name}` does not answer{since}: {why}");
-            wait(scene, &mut entry.run, Reason::DataPlaneUnreachable, message);
-            return;
-        }
-        Usable::NotReady { reason, why } => {
-            let message = format!("data plane `{name}` is not ready ({reason}): {why}");
-            wait(scene, &mut entry.run, Reason::DataPlaneNotReady, message);
-            return;
-        }
-    }
-    if is_placeholder(&entry.run) {
-        set(&mut entry.run, Phase::Pending, Reason::Pending, None);
-        return;
-    }
+    let Some(plane) = reach(&scene.terms(), &scene.planes, &mut entry.run) else { return };
     if let Err(lack) = plane.view.capabilities.allow(Feature::Tasks) {
         // What is not permitted cannot be seen either: a child that was made is not gone.
         let fails = entry.run.attempts() == 0 && lack.reason != Reason::Connecting;
@@ -113,7 +89,7 @@ fn begin<'o>(
             set(&mut entry.run, Phase::Failed, *reason, Some(message.clone()));
         }
         Some(Outcome::NotNow(Reason::RestorePointsUnknown, message)) => {
-            wait(scene, &mut entry.run, Reason::RestorePointsUnknown, message.clone());
+            wait(&scene.terms(), &mut entry.run, Reason::RestorePointsUnknown, message.clone());
         }
         Some(Outcome::NotNow(reason, message)) => {
             set(&mut entry.run, Phase::Pending, *reason, Some(message.clone()));
@@ -238,17 +214,6 @@ fn withdrawn(scene: &Scene<'_>, run: &mut DatacenterRun) {
 fn conflict(run: &mut DatacenterRun, key: &ObjectKey) {
     let message = format!("MedusaTask {key} exists and was not made by this task; it is left alone");
     set(run, Phase::Failed, Reason::NameConflict, Some(message));
-}
-
-/// What was started goes on without us and is awaited whatever the policy: silence is no failure. What was not
-/// started follows the policy.
-fn wait(scene: &Scene<'_>, run: &mut DatacenterRun, reason: Reason, message: String) {
-    let phase = match (run.phase, scene.task.spec.unreachable_policy) {
-        (Phase::Pending, UnreachablePolicy::Skip) if run.attempts() == 0 => Phase::Skipped,
-        (Phase::Pending, UnreachablePolicy::Fail) if run.attempts() == 0 => Phase::Failed,
-        (phase, _) => phase,
-    };
-    set(run, phase, reason, Some(message));
 }
 
 /// How long a purge's child may wait for its data plane to begin: what was known of restore points when it was made

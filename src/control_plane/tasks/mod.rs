@@ -54,6 +54,7 @@ impl Scene<'_> {
         let spec = &self.task.spec;
         Terms {
             rollout: if spec.is_dry_run() { Rollout::default() } else { spec.rollout() },
+            unreachable_policy: spec.unreachable_policy,
             is_cancelled: spec.is_cancelled(),
             begun: self.begun,
             now: self.now,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::fleet::FleetBackupJob,
+    api::fleet::{FleetBackupJob, UnreachablePolicy},
     control_plane::{
         fanout::tests::{datacenter, fleet_job, live, made, pending, plane, scene, silent},
         view::View,

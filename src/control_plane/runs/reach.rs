@@ -1,0 +1,61 @@
+//! Whether anything can be said of a datacenter of a run now, and what waits while nothing can. Pure.
+
+use std::collections::BTreeMap;
+
+use super::{
+    ending::{Terms, set, time_out},
+    select::is_placeholder,
+};
+use crate::{
+    api::{
+        Reason,
+        fleet::{DatacenterRun, Phase, UnreachablePolicy},
+    },
+    control_plane::fleet::{Snapshot, Usable},
+};
+
+/// The data plane of an entry, when it shows what is there; else the entry says why not.
+pub fn reach<'a>(
+    terms: &Terms,
+    planes: &BTreeMap<&str, &'a Snapshot>,
+    entry: &mut DatacenterRun,
+) -> Option<&'a Snapshot> {
+    let Some(plane) = planes.get(entry.data_plane.as_str()) else {
+        let message = "its data plane was unregistered during the run".to_owned();
+        set(entry, Phase::Failed, Reason::UnknownDataPlane, Some(message));
+        return None;
+    };
+    let name = &plane.name;
+    match &plane.usable {
+        Usable::Ready if is_placeholder(entry) => set(entry, Phase::Pending, Reason::Pending, None),
+        Usable::Ready => return Some(plane),
+        Usable::Connecting => {}
+        Usable::Unreachable { since, why } => {
+            let since = since.map(|s| format!(" since {s:.0}")).unwrap_or_default();
+            let message = format!("data plane `{name}` does not answer{since}: {why}");
+            wait(terms, entry, Reason::DataPlaneUnreachable, message);
+        }
+        Usable::NotReady { reason, why } => {
+            let message = format!("data plane `{name}` is not ready ({reason}): {why}");
+            wait(terms, entry, Reason::DataPlaneNotReady, message);
+        }
+    }
+    None
+}
+
+/// Nothing is known. What was started goes on without us and is awaited whatever the policy: silence is no failure.
+/// What was not started follows the policy.
+pub fn wait(terms: &Terms, entry: &mut DatacenterRun, reason: Reason, message: String) {
+    if entry.phase == Phase::Pending && entry.attempts() > 0 {
+        return; // Why its last attempt failed is worth more.
+    }
+    let phase = match (entry.phase, terms.unreachable_policy) {
+        (Phase::Pending, UnreachablePolicy::Skip) => Phase::Skipped,
+        (Phase::Pending, UnreachablePolicy::Fail) => Phase::Failed,
+        (phase, _) => phase,
+    };
+    set(entry, phase, reason, Some(message));
+    if phase == Phase::Running {
+        time_out(terms, entry);
+    }
+}
