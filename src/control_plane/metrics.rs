@@ -238,6 +238,8 @@ fn of_datacenters(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::api::fleet::DatacenterCounts;
 
@@ -290,5 +292,34 @@ mod tests {
         }
         assert!(!text.contains("backup_size_bytes"), "what is not known is left out: {text}");
         assert!(text.contains(r#"medusa_fleet_dataplane_up{dataplane="eu"} 0"#), "{text}");
+    }
+
+    /// Names of the first part of docs/metrics.md, as `# TYPE` lines have them.
+    fn documented() -> BTreeSet<&'static str> {
+        let page = include_str!("../../docs/metrics.md").split("## The data plane").next().unwrap();
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+        rows.map(|row| row.split(['`', '{']).next().unwrap()).map(|n| n.trim_end_matches("_total")).collect()
+    }
+
+    #[tokio::test]
+    async fn the_page_names_every_metric() {
+        let (fleet, figures, meters) = (Arc::new(Fleet::default()), Figures::default(), Meters::default());
+        fleet.update("eu", |member| {
+            member.meters.answered(Some(200));
+            member.credential_expires_at = Some(Timestamp::UNIX_EPOCH);
+            member.view.update(|view| view.last_contact = Some(Timestamp::UNIX_EPOCH));
+        });
+        let datacenter = DatacenterFigures { duration: Some(1), size: Some(1), ..Default::default() };
+        let expected_interval = Some(1);
+        let datacenters = vec![datacenter];
+        figures.lock().unwrap().push(ClusterFigures { expected_interval, datacenters, ..Default::default() });
+        meters.fanned_out(std::time::Duration::ZERO);
+        meters.reconcile("DataPlane", std::future::ready(Ok::<(), ()>(()))).await.unwrap();
+        let registry = FleetCollector { fleet, figures, meters: Arc::new(meters) }.registry();
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE medusa_fleet_"));
+        let served: BTreeSet<&str> = types.map(|line| line.split(' ').next().unwrap()).collect();
+        assert_eq!(served, documented());
     }
 }

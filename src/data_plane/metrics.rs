@@ -103,3 +103,28 @@ impl Metrics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_page_names_every_metric() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        metrics.ended(&MedusaBackupJob::default(), Some((1.0, 1)));
+        let spec = serde_json::json!({"operation": "sync", "cassandraDatacenter": "dc1"});
+        let task = MedusaTask::new("task", serde_json::from_value(spec).unwrap());
+        metrics.task_ended(&task, true);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE medusa_fleet_"));
+        let served: BTreeSet<&str> = types.map(|line| line.split(' ').next().unwrap()).collect();
+        let page = include_str!("../../docs/metrics.md").split("## The data plane").nth(1).unwrap();
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+        let names = rows.map(|row| row.split(['`', '{']).next().unwrap());
+        assert_eq!(served, names.map(|name| name.trim_end_matches("_total")).collect());
+    }
+}
