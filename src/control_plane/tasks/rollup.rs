@@ -109,7 +109,7 @@ fn verdict(scene: &Scene<'_>, status: &FleetTaskStatus, invalid: Option<&(Reason
         return is(Phase::Succeeded, Some(true), Reason::DryRun, message);
     }
     if counts.pending + counts.running > 0 {
-        let started = counts.running > 0 || status.datacenters.iter().any(|e| e.run.job.is_some());
+        let started = counts.running > 0 || status.datacenters.iter().any(|e| e.run.attempts() > 0);
         let phase = if started { Phase::Running } else { Phase::Pending };
         let silent = status.datacenters.iter().any(|e| {
             !e.run.phase.is_final() && e.run.reason.as_deref() == Some(Reason::DataPlaneUnreachable.as_str())

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{DatacenterTask, FleetTask, FleetTaskStatus},
+        fleet::{DatacenterTask, FleetTask, FleetTaskStatus, Phase},
         medusa::{MedusaTask, TaskOperation},
     },
     control_plane::{
@@ -26,7 +26,9 @@ use crate::{
         },
         fleet::{Snapshot, Usable},
         runs::{
-            child::place,
+            Fanned as _,
+            child::{child_key, place},
+            compact::Detail,
             ending::end,
             select::{ClusterLabels, select},
         },
@@ -172,8 +174,9 @@ impl Play {
     /// The data plane writes a status for the child of a datacenter, or for the sync after it.
     fn play(&mut self, name: &str, sync: bool, status: &Value) {
         let task = self.task.clone();
-        let run = task.status.unwrap().datacenters.into_iter().map(|e| e.run).find(|r| r.data_plane == name);
-        let own = ObjectKey::new("ns", run.unwrap().job.unwrap());
+        let entries = &task.status.as_ref().unwrap().datacenters;
+        let run = entries.iter().map(|e| &e.run).find(|r| r.data_plane == name).unwrap();
+        let own = child_key(&task, run, run.attempts());
         let key = if sync { sync_key(&own) } else { own.clone() };
         self.edit(name, |snapshot| {
             let items = &mut Arc::make_mut(&mut snapshot.view).tasks.items;
@@ -275,6 +278,29 @@ fn a_failed_attempt_is_followed_by_another_whose_figures_are_added() {
     play.play("eu", true, &ended(&["a"], &[], 0));
     play.look("it went well", made);
     insta::assert_snapshot!(play.verdict());
+}
+
+#[test]
+fn the_sum_stays_right_when_a_shortened_status_is_all_a_new_controller_finds() {
+    let mut play = Play::new(json!({"operation": "purge"}), &["eu", "us"]);
+    play.look("asked for", made);
+    play.look("the children are there", made);
+    for (name, backups) in [("eu", 2), ("us", 1)] {
+        play.play(name, false, &ended(&["a", "b"], &[], backups));
+    }
+    play.play("eu", true, &ended(&["a"], &[], 0));
+    play.look("eu is purged, us has to sync", made);
+    let status = play.task.status.as_mut().unwrap();
+    assert_eq!(status.purged.map(|p| p.backups), Some(6));
+    FleetTask::shorten(status, Detail::Least);
+    assert_eq!(status.purged.map(|p| p.backups), Some(4), "what us purged is read again");
+    assert!(status.datacenters.iter().all(|e| e.purged.is_none() && e.run.job.is_none()));
+    play.look("a new controller looks", made);
+    assert_eq!(play.task.status.as_ref().unwrap().purged.map(|p| p.backups), Some(6));
+    play.play("us", true, &ended(&["a"], &[], 0));
+    play.look("us has synced", made);
+    let status = play.task.status.unwrap();
+    assert_eq!((status.phase, status.purged.map(|p| p.backups)), (Some(Phase::Succeeded), Some(6)));
 }
 
 #[test]
