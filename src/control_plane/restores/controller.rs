@@ -102,9 +102,9 @@ impl Driver for Restores {
         if is_known { self.step(job).await } else { Ok(Next::requeue(ENROL_WAIT)) }
     }
 
-    fn forget(&self, job: &FleetRestoreJob) {
-        lock(&self.published).remove(&job.name_any());
-        lock(&self.observed).remove(&job.name_any());
+    fn forget(&self, name: &str) {
+        lock(&self.published).remove(name);
+        lock(&self.observed).remove(name);
     }
 }
 

@@ -13,7 +13,7 @@ use kube::{
     core::DeserializeGuard,
     runtime::{
         Controller,
-        controller::{Action as Next, Config},
+        controller::{Action as Next, Config, Error},
         reflector::{ObjectRef, Store},
         watcher,
     },
@@ -199,28 +199,39 @@ pub trait Driver: Send + Sync + Sized + 'static {
         async { Ok(Next::await_change()) }
     }
 
-    /// Forgets what is remembered of a run that is over or deleted.
-    fn forget(&self, run: &Self::Run);
+    /// Forgets what is remembered of a run that is over or gone.
+    fn forget(&self, name: &str);
 }
 
 /// Runs a kind until `shutdown`.
 pub async fn drive<D: Driver>(driver: Arc<D>, feed: Feed<D::Run>, shutdown: CancellationToken) {
     let forward = forward::<D>(driver.frame().context.fleet.changes(), driver.frame().waker.clone());
+    let here = driver.clone();
     let run = feed
         .controller
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(ReceiverStream::new(feed.triggered))
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(reconcile, error_policy, driver)
-        .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::debug!(%error, "reconcile of a run");
+        .for_each(|result| {
+            match result {
+                Ok(_) => {}
+                // One that is deleted is woken once more and not found.
+                Err(Error::ObjectNotFound(gone)) => forget(here.as_ref(), &gone.name),
+                Err(error) => tracing::debug!(%error, "reconcile of a run"),
             }
+            std::future::ready(())
         });
     tokio::select! {
         () = forward => {}
         () = run => {}
     }
+}
+
+fn forget<D: Driver>(driver: &D, name: &str) {
+    driver.frame().waker.remove(name);
+    driver.frame().succeeded(name);
+    driver.forget(name);
 }
 
 /// Wakes the runs a change is about.
@@ -259,9 +270,7 @@ async fn look<D: Driver>(run: &Guarded<D::Run>, driver: &D) -> Result<Next, RunE
     let frame = driver.frame();
     let (name, is_deleted) = (run.name_any(), run.meta().deletion_timestamp.is_some());
     if is_deleted || run.is_over() {
-        frame.waker.remove(&name);
-        frame.succeeded(&name);
-        driver.forget(run);
+        forget(driver, &name);
     }
     if is_deleted || labels::is_held(run.finalizers()) {
         return Ok(Next::await_change()); // Its schedule lets it go, or takes it back (ADR 13).

@@ -201,9 +201,11 @@ impl<E: Engine> Driver for Runs<E> {
         Ok(again.map_err(RunError::Expire)?.map_or_else(Next::await_change, Next::requeue))
     }
 
-    fn forget(&self, run: &E::Run) {
-        lock(&self.memories).remove(&run.name_any());
-        self.frame.context.meters.ended(E::Run::KIND, &run.name_any());
-        self.desk.forget(run.uid().as_deref().unwrap_or_default());
+    fn forget(&self, name: &str) {
+        self.frame.context.meters.ended(E::Run::KIND, name);
+        let memory = lock(&self.memories).remove(name);
+        if let Some(memory) = memory {
+            self.desk.forget(&memory.uid);
+        }
     }
 }
