@@ -5,7 +5,7 @@ pub const DOMAIN: &str = "fleet.k8ssandra.io";
 
 /// On a Secret in the control plane: `"true"` registers its kubeconfig as a data plane (contract §3).
 pub const REGISTER: &str = "fleet.k8ssandra.io/register";
-/// On a DataPlane the controller made: the Secret it came from.
+/// On a DataPlane the controller made: what it came from, a Secret's name or `ClientConfig/<namespace>/<name>`.
 pub const REGISTERED_FROM: &str = "fleet.k8ssandra.io/registered-from";
 /// On everything we write into a data plane: which control plane wrote it.
 pub const CONTROL_PLANE: &str = "fleet.k8ssandra.io/control-plane";

@@ -412,6 +412,14 @@ pub struct ControlPlane {
     /// Accept this field in kubeconfigs from Secrets although it is unsafe; may be repeated
     #[arg(long, env = "MEDUSA_FLEET_ALLOW_UNSAFE_KUBECONFIG", value_name = "FIELD", value_delimiter = ',')]
     pub allow_unsafe_kubeconfig: Vec<String>,
+    /// Namespaces whose ClientConfigs register clusters; all when empty
+    #[arg(
+        long,
+        env = "MEDUSA_FLEET_CLIENT_CONFIG_NAMESPACES",
+        value_name = "NAMESPACE",
+        value_delimiter = ','
+    )]
+    pub client_config_namespaces: Vec<String>,
     /// Age from which a restore point no longer protects its cluster
     #[arg(
         long,

@@ -54,6 +54,8 @@ pub struct Config {
     pub leader_elect: bool,
     /// Kubeconfig fields that are accepted although they are unsafe.
     pub allow_unsafe: BTreeSet<String>,
+    /// Namespaces whose ClientConfigs register clusters; every one when empty.
+    pub client_configs_in: BTreeSet<String>,
     /// Age above which the newest complete restore point no longer protects a cluster.
     pub recovery_point_objective: Duration,
     /// Medusa's image where a K8ssandraCluster names none.
@@ -149,15 +151,17 @@ async fn work(
     shutdown: CancellationToken,
 ) -> &'static str {
     let events = Events::new(config.client.clone(), labels::MANAGER_CONTROL_PLANE);
+    let sources = sources::Sources::new(config.client.clone(), fleet.clone());
     let registry = registry::RegistryContext {
         client: config.client.clone(),
         namespace: config.namespace.clone(),
         fleet: fleet.clone(),
+        sources: sources.clone(),
+        client_configs_in: config.client_configs_in,
         control_plane: control_plane.clone(),
         allow_unsafe: config.allow_unsafe,
         events: events.clone(),
     };
-    let sources = sources::Sources::new(config.client.clone(), fleet.clone());
     let (reports, deployed) = watch::channel(deployment::report::Reports::default());
     let replication = replication::ReplicationContext {
         client: config.client.clone(),
@@ -202,13 +206,12 @@ async fn work(
         recovery_point_objective: SignedDuration::try_from(config.recovery_point_objective)
             .unwrap_or(SignedDuration::MAX),
         expectations,
-        events: events.clone(),
+        events,
         figures,
         readiness,
     };
     tokio::select! {
-        () = registry::run_controller(registry, shutdown.clone()) => "registry",
-        () = registry::run_sources(config.client.clone(), config.namespace.clone(), events) => "registration",
+        () = registry::run(registry, shutdown.clone()) => "registry",
         () = sources.watch() => "watch of the sources",
         () = replication::run(replication) => "replication",
         () = deployment::run(deployment) => "deployment",

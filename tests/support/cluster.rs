@@ -54,6 +54,11 @@ impl Cluster {
         for name in [FLEET, CASS] {
             self.namespace(name).await;
         }
+        self.install(definitions).await;
+    }
+
+    /// Installs `definitions` and waits until they are served.
+    pub async fn install(&self, definitions: &[CustomResourceDefinition]) {
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         for definition in definitions {
             api.create(&PostParams::default(), definition).await.expect("install a definition");

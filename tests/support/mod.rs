@@ -7,6 +7,7 @@
 //! Nothing here waits by sleeping for a fixed time: [`eventually`] asks until what was expected is there, and says
 //! what it saw last when it never came. Tests run on a multi-threaded runtime.
 
+pub mod client_configs;
 mod cluster;
 mod controller;
 mod credentials;

@@ -33,7 +33,7 @@ use crate::api::schema;
     validation = ("(has(self.local) && self.local) != has(self.kubeconfigSecretRef)", "set exactly one of `kubeconfigSecretRef` and `local: true`")
 )]
 pub struct DataPlaneSpec {
-    /// The Secret, in this namespace, that holds the kubeconfig.
+    /// The Secret that holds the kubeconfig.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubeconfig_secret_ref: Option<KubeconfigSecretRef>,
     /// Context of the kubeconfig to use; its `current-context` when empty.
@@ -61,6 +61,9 @@ pub struct KubeconfigSecretRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// Its namespace; the DataPlane's own when empty. Another is used only while a ClientConfig there names the Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// Key in the Secret; `kubeconfig`, then `value`, when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -133,7 +136,7 @@ pub struct DataPlaneStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Time>,
     /// `Accepted`, `Reachable`, `Authenticated`, `Authorized`, `Served`, `Synced`, `Unique`, and the
-    /// summary `Ready`.
+    /// summary `Ready`; `RegistrationsAccepted` while a Secret or ClientConfig asks for a name that is taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

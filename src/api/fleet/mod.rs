@@ -7,6 +7,7 @@ mod backup_job;
 mod backup_schedule;
 mod cluster;
 mod data_plane;
+mod registered_from;
 mod restore_job;
 mod rollout;
 mod run_spec;
@@ -30,6 +31,7 @@ pub use data_plane::{
     CredentialStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, DeletionPolicy, KubeconfigSecretRef, Limits,
     MedusaController,
 };
+pub use registered_from::RegisteredFrom;
 pub use restore_job::{
     CheckState, FleetRestoreJob, FleetRestoreJobSpec, FleetRestoreJobStatus, RestoreCheck, RestoreDatacenter,
     RestoreOrder, RestorePlan, RestoreRun,

@@ -1,10 +1,12 @@
-//! `K8ssandraCluster` (`k8ssandra.io/v1alpha1`): the part of k8ssandra-operator's kind that we read.
+//! `K8ssandraCluster` (`k8ssandra.io/v1alpha1`): the part of k8ssandra-operator's kind that we read. Beside it, the
+//! `ClientConfig` by which it knows other clusters.
 //!
 //! Every field is optional on the way in and unknown ones are kept, so that a manifest or an object of any release of
 //! k8ssandra-operator decodes; nothing of the spec is ever written back. Our definition is installed only where
 //! upstream's is absent (contract §2.1). It has no defaults: what is there, a person wrote (ADR 9).
 
 mod cassandra;
+mod client_config;
 mod medusa;
 mod rules;
 mod schema;
@@ -13,6 +15,7 @@ pub use cassandra::{
     CassandraConfig, CassandraTemplate, DatacenterTemplate, EmbeddedMetadata, ManagementApiAuth,
     ManualManagementApiAuth,
 };
+pub use client_config::{ClientConfig, ClientConfigSpec, KubeConfigSecret};
 use kube::{CustomResource, KubeSchema};
 pub use medusa::{
     ConfigurationRef, ContainerImage, EncryptionStores, MedusaTemplate, Probe, RawObject, SecretKey,

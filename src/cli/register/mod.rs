@@ -147,8 +147,9 @@ async fn look_at_home(home: &Home, name: &str) -> Outcome<wait::Before> {
         }
     }
     let Some(data_plane) = data_plane else { return Ok(wait::Before::Absent) };
-    let secret = data_plane.spec.kubeconfig_secret_ref.as_ref().map(|reference| reference.name.as_str());
-    if secret != Some(name) {
+    let reference = data_plane.spec.kubeconfig_secret_ref.as_ref();
+    let secret = reference.map(|reference| reference.name.as_str());
+    if secret != Some(name) || reference.is_some_and(|reference| reference.namespace.is_some()) {
         let from = secret.map_or_else(|| "its own cluster".to_owned(), |secret| format!("secret `{secret}`"));
         return Err(Failure::Failed(format!(
             "dataplane `{name}` exists {home} and is about {from}; choose another name, or unregister it first"

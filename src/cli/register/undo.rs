@@ -17,7 +17,7 @@ use serde_json::json;
 use super::grant;
 use crate::{
     api::{
-        fleet::{DataPlane, LOCAL},
+        fleet::{DataPlane, LOCAL, RegisteredFrom},
         labels,
     },
     cli::{
@@ -40,6 +40,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Unregister) -> Outcome {
              stops all writes to it"
         )));
     }
+    refuse_client_config(home, name).await?;
     let secret_is_ours = retire_secret(home, name).await?;
     let existed = delete_data_plane(home, name).await?;
     if !existed && !secret_is_ours {
@@ -63,6 +64,19 @@ pub async fn run(printer: Printer, home: &Home, args: &Unregister) -> Outcome {
         grant::ACCOUNT
     ));
     Ok(())
+}
+
+/// The data plane of a ClientConfig would come back: that object is the registration.
+async fn refuse_client_config(home: &Home, name: &str) -> Outcome {
+    let data_plane = home.find::<DataPlane>(name).await?;
+    let from = data_plane.as_ref().and_then(|plane| plane.annotations().get(labels::REGISTERED_FROM));
+    match from.map(|from| RegisteredFrom::read(from)) {
+        Some(RegisteredFrom::ClientConfig { namespace, name: config }) => Err(Failure::CouldNotAsk(format!(
+            "dataplane `{name}` was registered by a ClientConfig and goes with it: \
+             `kubectl -n {namespace} delete clientconfig {config}`"
+        ))),
+        Some(RegisteredFrom::Secret(_)) | None => Ok(()),
+    }
 }
 
 /// Labels the Secret so that it no longer registers the cluster, yet is still known to be ours. Returns

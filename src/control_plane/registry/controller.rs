@@ -7,40 +7,46 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::Secret;
+use jiff::SignedDuration;
 use kube::{
     Api, Client, Config, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams},
     config::KubeConfigOptions,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::DeserializeGuard,
     runtime::{
-        Controller, WatchStreamExt as _,
+        Controller,
         controller::Action,
-        reflector::{self, ObjectRef, Store},
+        reflector::{ObjectRef, Store},
         watcher,
     },
 };
 use serde_json::json;
 use thiserror::Error;
-use tokio::sync::{OnceCell, broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    credential::{Access, Credential},
+    credential::{Access, Credential, secret_of},
     health::Health,
     kubeconfig::Refusal,
     link::{Link, LinkOptions},
     remote::Remote,
+    secrets::SecretVersions,
+    sources::{self, Unheard},
     unregister,
 };
 use crate::{
     api::{
         Reason,
-        fleet::{DataPlane, LOCAL, Limits, limit},
+        fleet::{DataPlane, LOCAL, Limits, RegisteredFrom, limit},
         labels,
     },
-    control_plane::fleet::{Change, Fleet, Member},
+    control_plane::{
+        fleet::{Change, Fleet, Member},
+        sources::{Sources, Standing},
+        view::ObjectKey,
+    },
     runtime::{
         client::{self, Patience},
         clock,
@@ -50,6 +56,9 @@ use crate::{
 
 /// How often `lastContactTime` is written while nothing else changes.
 pub(super) const HEARTBEAT: Duration = Duration::from_mins(1);
+/// How long a link outlives the Secret of a ClientConfig: who deletes both means to unregister the cluster, and its
+/// copies are taken back by that link.
+const PARTING: SignedDuration = SignedDuration::from_secs(10);
 
 /// What the registry needs.
 pub struct RegistryContext {
@@ -59,6 +68,10 @@ pub struct RegistryContext {
     pub namespace: String,
     /// The data planes.
     pub fleet: Arc<Fleet>,
+    /// What the control plane's cluster holds: the ClientConfigs among it.
+    pub sources: Arc<Sources>,
+    /// Namespaces whose ClientConfigs count; every one when empty.
+    pub client_configs_in: BTreeSet<String>,
     /// Value of the control-plane label on everything we write.
     pub control_plane: String,
     /// Kubeconfig fields that are accepted although they are unsafe.
@@ -71,16 +84,16 @@ pub(super) struct Registry {
     pub(super) context: RegistryContext,
     links: Mutex<BTreeMap<String, Link>>,
     pub(super) credentials: Mutex<BTreeMap<String, Credential>>,
-    pub(super) secrets: Store<PartialObjectMeta<Secret>>,
-    pub(super) secrets_listed: OnceCell<()>,
+    pub(super) secrets: Arc<SecretVersions>,
+    pub(super) unheard: watch::Receiver<Unheard>,
     planes: Store<DeserializeGuard<DataPlane>>,
     trigger: mpsc::Sender<String>,
 }
 
 #[derive(Debug, Error)]
 pub(super) enum RegistryError {
-    #[error("read Secret `{name}`: {error}")]
-    ReadSecret { name: String, error: kube::Error },
+    #[error("read Secret `{key}`: {error}")]
+    ReadSecret { key: ObjectKey, error: kube::Error },
     #[error("write DataPlane `{name}`: {error}")]
     Write { name: String, error: kube::Error },
 }
@@ -92,13 +105,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Runs until `shutdown`.
 pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
     let namespace = context.namespace.clone();
-    let (secrets, writer) = reflector::store();
-    let secret_api: Api<PartialObjectMeta<Secret>> = Api::namespaced(context.client.clone(), &namespace);
-    let mut secret_events = watcher(secret_api, watcher::Config::default())
-        .default_backoff()
-        .reflect(writer)
-        .touched_objects()
-        .boxed();
+    let secrets = Arc::new(SecretVersions::default());
+    let mut touched = secrets.clone().follow(context.client.clone()).boxed();
+    let (tell, mut unheard) = watch::channel(Unheard::new());
     let (trigger, triggered) = mpsc::channel::<String>(1024);
     let in_namespace = namespace.clone();
     let triggered = ReceiverStream::new(triggered)
@@ -112,7 +121,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
         links: Mutex::default(),
         credentials: Mutex::default(),
         secrets,
-        secrets_listed: OnceCell::new(),
+        unheard: unheard.clone(),
         planes: planes.clone(),
         trigger: trigger.clone(),
     });
@@ -122,13 +131,14 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
         async move {
             loop {
                 tokio::select! {
-                    event = secret_events.next() => {
-                        let Some(Ok(secret)) = event else { continue };
-                        let name = secret.name_any();
-                        for plane in planes.state().iter().filter(|p| refers_to(p, &name)) {
+                    Some(secret) = touched.next() => {
+                        for plane in planes.state().iter().filter(|p| refers_to(p, &secret, &namespace)) {
                             let _ = trigger.send(plane.name_any()).await;
                         }
                     }
+                    Ok(()) = unheard.changed() => for plane in planes.state() {
+                        let _ = trigger.send(plane.name_any()).await;
+                    },
                     change = changes.recv() => match change {
                         Ok(Change::Contact(name) | Change::Datacenters(name)) => { let _ = trigger.send(name).await; }
                         Ok(_) => {}
@@ -145,7 +155,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
         .with_config(kube::runtime::controller::Config::default().concurrency(32))
         .reconcile_on(triggered)
         .graceful_shutdown_on(shutdown.clone().cancelled_owned())
-        .run(reconcile, error_policy, registry)
+        .run(reconcile, error_policy, registry.clone())
         .for_each(|result| async move {
             if let Err(error) = result {
                 tracing::debug!(%error, "data plane reconcile");
@@ -154,11 +164,13 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
     tokio::select! {
         () = forward => {}
         () = run => {}
+        () = sources::run(&registry.context, tell) => {}
     }
 }
 
-fn refers_to(plane: &DeserializeGuard<DataPlane>, secret: &str) -> bool {
-    plane.0.as_ref().is_ok_and(|p| p.spec.kubeconfig_secret_ref.as_ref().is_some_and(|r| r.name == secret))
+fn refers_to(plane: &DeserializeGuard<DataPlane>, secret: &ObjectKey, home: &str) -> bool {
+    let reference = plane.0.as_ref().ok().and_then(|p| p.spec.kubeconfig_secret_ref.as_ref());
+    reference.is_some_and(|reference| secret_of(reference, home) == *secret)
 }
 
 fn error_policy(plane: Arc<DeserializeGuard<DataPlane>>, error: &RegistryError, _: Arc<Registry>) -> Action {
@@ -190,7 +202,7 @@ async fn reconcile(
         }
         Err(refusal) if registry.is_leaving(plane, &refusal) => {
             // In a moment it is deleted for that. Until then its link stays: the copies are taken back by it.
-            return Ok(Action::requeue(HEARTBEAT));
+            return Ok(Action::requeue(PARTING.unsigned_abs()));
         }
         Err(refusal) => Some(refusal),
     };
@@ -231,11 +243,25 @@ impl Registry {
         Ok(())
     }
 
-    /// Whether the labelled Secret that registered a connected data plane is gone.
+    /// Whether what registered a connected data plane is gone, or on its way.
     fn is_leaving(&self, plane: &DataPlane, refusal: &Refusal) -> bool {
-        refusal.reason == Reason::SecretNotFound
-            && plane.annotations().contains_key(labels::REGISTERED_FROM)
-            && lock(&self.links).contains_key(&plane.name_any())
+        let name = plane.name_any();
+        let Some(from) = plane.annotations().get(labels::REGISTERED_FROM) else { return false };
+        if !lock(&self.links).contains_key(&name) {
+            return false;
+        }
+        let no_secret = refusal.reason == Reason::SecretNotFound;
+        let RegisteredFrom::ClientConfig { namespace, name: config } = RegisteredFrom::read(from) else {
+            return no_secret;
+        };
+        let key = ObjectKey::new(namespace, config);
+        let configs = self.context.sources.client_configs();
+        let no_config = configs.standing == Standing::Listed
+            && !configs.items.contains_key(&key)
+            && !configs.unreadable.contains_key(&key);
+        let since = lock(&self.credentials).get(&name).map(|credential| credential.observed_at);
+        let just_now = || since.is_some_and(|since| clock::now().duration_since(since) < PARTING);
+        no_config || (no_secret && just_now())
     }
 
     /// Makes sure that what is written there can be taken back before the DataPlane goes.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, ResourceExt as _, core::PartialObjectMeta, runtime::reflector::ObjectRef};
+use kube::{Api, ResourceExt as _};
 
 use super::{
     controller::{Registry, RegistryError, lock},
@@ -13,15 +13,20 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{DataPlane, LOCAL},
+        fleet::{DataPlane, KubeconfigSecretRef, LOCAL},
+        k8ssandra::ClientConfig,
+    },
+    control_plane::{
+        sources::{Kept, Standing},
+        view::ObjectKey,
     },
     runtime::clock,
 };
 
 /// A credential as read from a version of its Secret.
 pub(super) struct Credential {
-    /// Secret name and resourceVersion, key and context it was read from.
-    pub(super) read_from: (String, String, Option<String>, Option<String>),
+    /// Secret and resourceVersion, key and context it was read from.
+    read_from: (ObjectKey, Option<String>, Option<String>, Option<String>),
     pub(super) verdict: Result<Vetted, Refusal>,
     pub(super) observed_at: Timestamp,
 }
@@ -55,32 +60,77 @@ impl Registry {
                 "`spec.kubeconfigSecretRef` is not set; name the Secret that holds the kubeconfig",
             );
         };
-        // One waiter only: kube's store wakes the last of several and forgets the others.
-        self.secrets_listed.get_or_init(|| async { drop(self.secrets.wait_until_ready().await) }).await;
-        let key =
-            ObjectRef::<PartialObjectMeta<Secret>>::new(&reference.name).within(&self.context.namespace);
-        let version =
-            self.secrets.get(&key).and_then(|s| s.metadata.resource_version.clone()).unwrap_or_default();
-        let read_from = (reference.name.clone(), version, reference.key.clone(), plane.spec.context.clone());
-        if let Some(known) = lock(&self.credentials).get(&name).filter(|c| c.read_from == read_from) {
+        let key = secret_of(reference, &self.context.namespace);
+        // Who is going is asked no more: only so can copies be taken back for a ClientConfig that went first.
+        let is_going = plane.metadata.deletion_timestamp.is_some();
+        if key.namespace != self.context.namespace && !is_going && !self.is_lent(&key).await {
+            let message = format!(
+                "`spec.kubeconfigSecretRef.namespace` is `{}`, where no ClientConfig names Secret `{}`; a Secret of \
+                 another namespace is used for a ClientConfig beside it only",
+                key.namespace, key.name
+            );
+            return refuse(Reason::InvalidSpec, &message);
+        }
+        let version = self.secrets.of(&key);
+        let read_from = (key.clone(), version, reference.key.clone(), plane.spec.context.clone());
+        // Without a version there is nothing, or nothing is known: it is read again.
+        let is_current = |known: &&Credential| known.read_from == read_from && read_from.1.is_some();
+        if let Some(known) = lock(&self.credentials).get(&name).filter(is_current) {
             return Ok(known.verdict.clone().map(|v| Access::Remote(Box::new(v))));
         }
-        let secret = Api::<Secret>::namespaced(self.context.client.clone(), &self.context.namespace)
-            .get_opt(&reference.name)
+        let secret = Api::<Secret>::namespaced(self.context.client.clone(), &key.namespace)
+            .get_opt(&key.name)
             .await
-            .map_err(|error| RegistryError::ReadSecret { name: reference.name.clone(), error })?;
-        let verdict = vet(secret, plane, &self.context.allow_unsafe);
-        let credential = Credential { read_from, verdict: verdict.clone(), observed_at: clock::now() };
-        lock(&self.credentials).insert(name, credential);
+            .map_err(|error| RegistryError::ReadSecret { key: key.clone(), error })?;
+        let verdict = vet(secret, &key, plane, &self.context.allow_unsafe);
+        let mut credentials = lock(&self.credentials);
+        let refusal = verdict.as_ref().err();
+        let before =
+            credentials.get(&name).filter(|c| refusal.is_some() && c.verdict.as_ref().err() == refusal);
+        let observed_at = before.map_or_else(clock::now, |before| before.observed_at);
+        credentials.insert(name, Credential { read_from, verdict: verdict.clone(), observed_at });
         Ok(verdict.map(|v| Access::Remote(Box::new(v))))
+    }
+
+    /// Whether a ClientConfig beside a Secret names it. Waits until they are listed, or cannot be.
+    async fn is_lent(&self, secret: &ObjectKey) -> bool {
+        let names = |key: &ObjectKey, config: &ClientConfig| {
+            key.namespace == secret.namespace && config.spec.kube_config_secret.name == secret.name
+        };
+        let within = &self.context.client_configs_in;
+        let configs = self.client_configs().await;
+        (within.is_empty() || within.contains(&secret.namespace))
+            && configs.items.iter().any(|(key, config)| names(key, config))
+    }
+
+    async fn client_configs(&self) -> Kept<ClientConfig> {
+        let mut changes = self.context.sources.changes();
+        loop {
+            let configs = self.context.sources.client_configs();
+            if configs.standing != Standing::NotListed || changes.changed().await.is_err() {
+                return configs;
+            }
+        }
     }
 }
 
-fn vet(secret: Option<Secret>, plane: &DataPlane, allow: &BTreeSet<String>) -> Result<Vetted, Refusal> {
+/// The Secret a DataPlane of namespace `home` refers to.
+pub(super) fn secret_of(reference: &KubeconfigSecretRef, home: &str) -> ObjectKey {
+    let namespace = reference.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+    ObjectKey::new(namespace.unwrap_or(home), &reference.name)
+}
+
+fn vet(
+    secret: Option<Secret>,
+    key: &ObjectKey,
+    plane: &DataPlane,
+    allow: &BTreeSet<String>,
+) -> Result<Vetted, Refusal> {
     let reference = plane.spec.kubeconfig_secret_ref.clone().unwrap_or_default();
     let refusal = |reason, message| Refusal { reason, message };
     let Some(secret) = secret else {
-        let message = format!("Secret `{}` does not exist in this namespace; create it", reference.name);
+        let message =
+            format!("Secret `{}` does not exist in namespace `{}`; create it", key.name, key.namespace);
         return Err(refusal(Reason::SecretNotFound, message));
     };
     let data = secret.data.unwrap_or_default();

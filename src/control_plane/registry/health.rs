@@ -76,6 +76,8 @@ pub struct Facts<'a> {
     pub refusal: Option<&'a Refusal>,
     /// Name of the DataPlane that is the same cluster and comes first.
     pub duplicate_of: Option<&'a str>,
+    /// Who else asks for its name and is not heard, and why.
+    pub unheard: Option<&'a (Reason, String)>,
     /// Whether the user paused it.
     pub paused: bool,
     /// When the credential ends, when it says.
@@ -85,6 +87,9 @@ pub struct Facts<'a> {
     /// What its watches delivered.
     pub view: &'a View,
 }
+
+/// Condition that is False while somebody else asks for the DataPlane's name.
+const REGISTRATIONS: &str = "RegistrationsAccepted";
 
 type Verdict = (Option<bool>, Reason, String);
 
@@ -110,6 +115,13 @@ pub fn conditions(
     }
     let (status, reason, message) = ready;
     set_condition(conditions, "Ready", status, reason, message, generation, now);
+    // No fault of the data plane, which goes on: it is there only while there is something to say.
+    match facts.unheard {
+        Some((reason, message)) => {
+            set_condition(conditions, REGISTRATIONS, Some(false), *reason, message.clone(), generation, now);
+        }
+        None => conditions.retain(|condition| condition.type_ != REGISTRATIONS),
+    }
 }
 
 fn accepted(facts: &Facts<'_>) -> Verdict {
@@ -282,6 +294,7 @@ pub fn summary_reason(ready: &Condition) -> Option<Reason> {
         Reason::InvalidKubeconfig,
         Reason::UnsafeKubeconfig,
         Reason::ReservedName,
+        Reason::InvalidSpec,
     ]
     .into_iter()
     .find(|reason| reason.as_str() == ready.reason)
@@ -319,7 +332,15 @@ mod tests {
     }
 
     fn facts<'a>(health: &'a Health, view: &'a View) -> Facts<'a> {
-        Facts { refusal: None, duplicate_of: None, paused: false, expires_at: None, health, view }
+        Facts {
+            refusal: None,
+            duplicate_of: None,
+            unheard: None,
+            paused: false,
+            expires_at: None,
+            health,
+            view,
+        }
     }
 
     #[test]
@@ -330,6 +351,20 @@ mod tests {
         assert_eq!(ready_of(&paused), ("False".into(), "Paused".into()));
         let double = Facts { duplicate_of: Some("eu"), ..facts(&health, &view) };
         assert_eq!(ready_of(&double), ("False".into(), "DuplicateCluster".into()));
+    }
+
+    #[test]
+    fn who_else_asks_for_its_name_is_said_for_as_long_as_it_does_and_does_not_count() {
+        let (health, view) = (healthy(), live());
+        let unheard = (Reason::NameConflict, "ClientConfig `ops/eu` is not used".to_owned());
+        let mut list = Vec::new();
+        let asked = Facts { unheard: Some(&unheard), ..facts(&health, &view) };
+        conditions(&mut list, &asked, None, Timestamp::UNIX_EPOCH);
+        let condition = list.of_type(REGISTRATIONS).unwrap();
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "NameConflict"));
+        assert!(list.is_true("Ready"));
+        conditions(&mut list, &facts(&health, &view), None, Timestamp::UNIX_EPOCH);
+        assert!(list.of_type(REGISTRATIONS).is_none());
     }
 
     #[test]

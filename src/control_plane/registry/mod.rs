@@ -1,6 +1,6 @@
 //! Which clusters exist, and a safe way to each.
 //!
-//! A Secret or DataPlane that cannot be used is a condition on the DataPlane; nothing here may end the
+//! A Secret, ClientConfig or DataPlane that cannot be used is a condition on the DataPlane; nothing here may end the
 //! process or delay another data plane.
 
 pub mod capability;
@@ -11,12 +11,14 @@ pub mod health;
 pub mod kubeconfig;
 mod link;
 mod publish;
+mod registration;
 pub mod remote;
+mod secrets;
 mod sources;
 mod unregister;
 mod watch;
 mod watches;
 
-pub use controller::{RegistryContext, run as run_controller};
+pub use controller::{RegistryContext, run};
 pub use link::{Link, LinkOptions};
-pub use sources::{ensure_local, run as run_sources};
+pub use sources::ensure_local;

@@ -48,9 +48,11 @@ impl Registry {
                 observed_at: observed.and_then(|o| o.observed_at.clone()).or(Some(Time(c.observed_at))),
             })
         });
+        let unheard = self.unheard.borrow().get(&name).cloned();
         let facts = health::Facts {
             refusal,
             duplicate_of,
+            unheard: unheard.as_ref(),
             paused: plane.spec.paused == Some(true),
             expires_at: credential.as_ref().and_then(|c| c.expires_at.as_ref()).map(|t| t.0),
             health,

@@ -1,4 +1,4 @@
-//! DataPlanes from labelled Secrets, and the one for the control plane's own cluster.
+//! DataPlanes from labelled Secrets and ClientConfigs, and the one for the control plane's own cluster.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,8 +9,8 @@ use std::{
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::{
-    Api, Client, ResourceExt as _,
-    api::{DeleteParams, PostParams},
+    Api, Client, Resource as _, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::{DeserializeGuard, ObjectMeta, PartialObjectMeta},
     runtime::{
         WatchStreamExt as _,
@@ -18,76 +18,41 @@ use kube::{
         watcher,
     },
 };
+use serde_json::json;
+use tokio::sync::watch;
 
-use crate::{
-    api::{
-        Reason,
-        fleet::{DataPlane, DataPlaneSpec, KubeconfigSecretRef, LOCAL},
-        labels,
-    },
-    runtime::events::Events,
+use super::{
+    controller::RegistryContext,
+    registration::{Asking, Plane, Refused, Request, Step, plan, unheard},
+};
+use crate::api::{
+    Reason,
+    fleet::{DataPlane, DataPlaneSpec, LOCAL, RegisteredFrom},
+    k8ssandra::ClientConfig,
+    labels,
 };
 
 /// Pause before a failed write is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// A DataPlane as far as it matters here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Plane {
-    /// The Secret it was made from by us, when it was.
-    registered_from: Option<String>,
-    /// The Secret it refers to.
-    secret: Option<String>,
-}
+/// DataPlane to why others that ask for its name are not heard.
+pub(super) type Unheard = BTreeMap<String, (Reason, String)>;
 
-/// What to do about the labelled Secrets.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    /// Make the DataPlane of this Secret.
-    Register(String),
-    /// Delete this DataPlane: its Secret is gone or not labelled any more.
-    Unregister(String),
-    /// The Secret cannot become a DataPlane.
-    Refuse(String, Reason, String),
-}
-
-/// Pure plan: which DataPlanes to make and to delete.
-fn plan(secrets: &BTreeSet<String>, planes: &BTreeMap<String, Plane>) -> Vec<Step> {
-    let made = secrets.iter().filter_map(|secret| match planes.get(secret) {
-        _ if secret == LOCAL => Some(Step::Refuse(
-            secret.clone(),
-            Reason::ReservedName,
-            "a Secret called `local` cannot be registered: that name means the control plane's own cluster"
-                .to_owned(),
-        )),
-        None => Some(Step::Register(secret.clone())),
-        Some(plane) if plane.secret.as_ref() == Some(secret) => None,
-        Some(_) => Some(Step::Refuse(
-            secret.clone(),
-            Reason::NameConflict,
-            format!("DataPlane `{secret}` exists and refers to another Secret; rename this one"),
-        )),
-    });
-    let gone = planes
-        .iter()
-        .filter(|(_, plane)| plane.registered_from.as_ref().is_some_and(|from| !secrets.contains(from)))
-        .map(|(name, _)| Step::Unregister(name.clone()));
-    made.chain(gone).collect()
-}
-
-/// Runs for ever.
-pub async fn run(client: Client, namespace: String, events: Events) {
+/// Runs for ever. `tell` is told who is not heard.
+pub(super) async fn run(context: &RegistryContext, tell: watch::Sender<Unheard>) {
+    let namespace = &context.namespace;
     let labelled = watcher::Config::default().labels(&format!("{}=true", labels::REGISTER));
     let (secrets, secrets_writer) = reflector::store();
-    let secret_api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), &namespace);
+    let secret_api: Api<PartialObjectMeta<Secret>> = Api::namespaced(context.client.clone(), namespace);
     let mut secret_events = watcher(secret_api, labelled).default_backoff().reflect(secrets_writer).boxed();
     let (planes, planes_writer) = reflector::store();
-    let plane_api: Api<DeserializeGuard<DataPlane>> = Api::namespaced(client.clone(), &namespace);
+    let plane_api: Api<DeserializeGuard<DataPlane>> = Api::namespaced(context.client.clone(), namespace);
     let mut plane_events =
         watcher(plane_api, watcher::Config::default()).default_backoff().reflect(planes_writer).boxed();
-    let api: Api<DataPlane> = Api::namespaced(client, &namespace);
+    let mut client_configs = context.sources.changes();
+    let api: Api<DataPlane> = Api::namespaced(context.client.clone(), namespace);
     let mut ready = (false, false);
-    let mut refused: BTreeSet<String> = BTreeSet::new();
+    let mut refused: Vec<Refused> = Vec::new();
     loop {
         let again = tokio::time::sleep(AGAIN);
         tokio::select! {
@@ -103,77 +68,87 @@ pub async fn run(client: Client, namespace: String, events: Events) {
                 Some(Ok(watcher::Event::Init | watcher::Event::InitApply(_)) | Err(_)) => continue,
                 None => return,
             },
+            Ok(()) = client_configs.changed() => {}
             () = again => {}
         }
         if ready != (true, true) {
             continue;
         }
         let labelled: BTreeSet<String> = secrets.state().iter().map(|s| s.name_any()).collect();
-        let known: BTreeMap<String, Plane> =
-            planes.state().iter().map(|plane| (plane.name_any(), describe(plane))).collect();
-        refused.retain(|name| labelled.contains(name));
-        for step in plan(&labelled, &known) {
+        let configs = context.sources.client_configs();
+        let asking = Asking::new(namespace, &labelled, &configs, &context.client_configs_in);
+        let known = planes.state();
+        let described = known.iter().map(|plane| (plane.name_any(), describe(plane))).collect();
+        let steps = plan(&asking, &described);
+        let now = unheard(&steps);
+        tell.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
+        let mut still_refused = Vec::new();
+        for step in steps {
             match step {
-                Step::Register(secret) => register(&api, &secret).await,
+                Step::Register(request) => create(&api, &of_request(request)).await,
+                Step::Amend(request) => {
+                    if let Some(plane) = known.iter().find(|plane| plane.name_any() == request.name) {
+                        amend(&api, plane, &request).await;
+                    }
+                }
                 Step::Unregister(name) => {
-                    if let Err(error) = api.delete(&name, &DeleteParams::default()).await {
-                        tracing::warn!(data_plane = name, %error, "unregister");
+                    if let Some(plane) = known.iter().find(|plane| plane.name_any() == name) {
+                        delete(&api, plane).await;
                     }
                 }
-                Step::Refuse(secret, reason, note) => {
-                    if refused.insert(secret.clone()) {
-                        events.warning(secret_reference(&namespace, &secret), reason, "Register", note);
-                    }
-                }
+                Step::Refuse(step) => still_refused.push(step),
             }
         }
+        for step in still_refused.iter().filter(|step| !refused.contains(step)) {
+            let about = reference(namespace, &step.origin);
+            context.events.warning(about, step.reason, "Register", step.note.clone());
+        }
+        refused = still_refused;
     }
 }
 
 fn describe(plane: &Arc<DeserializeGuard<DataPlane>>) -> Plane {
-    let deleting = plane.meta_deletion();
-    let secret = plane.0.as_ref().ok().and_then(|p| p.spec.kubeconfig_secret_ref.clone()).map(|r| r.name);
+    let spec = plane.0.as_ref().ok().map(|plane| &plane.spec);
     Plane {
-        registered_from: plane.annotations().get(labels::REGISTERED_FROM).filter(|_| !deleting).cloned(),
-        secret,
+        origin: plane.annotations().get(labels::REGISTERED_FROM).map(|from| RegisteredFrom::read(from)),
+        secret: spec.and_then(|spec| spec.kubeconfig_secret_ref.clone()),
+        context: spec.and_then(|spec| spec.context.clone()),
+        deleting: plane.meta().deletion_timestamp.is_some(),
     }
 }
 
-trait Deletion {
-    fn meta_deletion(&self) -> bool;
-}
-
-impl Deletion for Arc<DeserializeGuard<DataPlane>> {
-    fn meta_deletion(&self) -> bool {
-        use kube::Resource as _;
-        self.meta().deletion_timestamp.is_some()
-    }
-}
-
-fn secret_reference(namespace: &str, name: &str) -> ObjectReference {
+/// What an Event about `origin` is about.
+fn reference(home: &str, origin: &RegisteredFrom) -> ObjectReference {
+    let (api_version, namespace, name) = match origin {
+        RegisteredFrom::Secret(name) => ("v1".into(), home, name),
+        RegisteredFrom::ClientConfig { namespace, name } => {
+            (ClientConfig::api_version(&()), namespace.as_str(), name)
+        }
+    };
     ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("Secret".to_owned()),
+        api_version: Some(api_version.into_owned()),
+        kind: Some(origin.kind().to_owned()),
         namespace: Some(namespace.to_owned()),
-        name: Some(name.to_owned()),
+        name: Some(name.clone()),
         ..ObjectReference::default()
     }
 }
 
-async fn register(api: &Api<DataPlane>, secret: &str) {
-    let plane = DataPlane {
+fn of_request(request: Request) -> DataPlane {
+    let from = request.origin.written();
+    DataPlane {
         metadata: ObjectMeta {
-            name: Some(secret.to_owned()),
-            annotations: Some(BTreeMap::from([(labels::REGISTERED_FROM.to_owned(), secret.to_owned())])),
+            name: Some(request.name),
+            annotations: Some(BTreeMap::from([(labels::REGISTERED_FROM.to_owned(), from)])),
             ..ObjectMeta::default()
         },
         spec: DataPlaneSpec {
-            kubeconfig_secret_ref: Some(KubeconfigSecretRef { name: secret.to_owned(), key: None }),
+            kubeconfig_secret_ref: Some(request.secret),
+            context: request.context,
             ..DataPlaneSpec::default()
         },
         status: None,
-    };
-    create(api, &plane).await;
+    }
 }
 
 async fn create(api: &Api<DataPlane>, plane: &DataPlane) {
@@ -183,6 +158,30 @@ async fn create(api: &Api<DataPlane>, plane: &DataPlane) {
         Ok(_) => tracing::info!(data_plane = plane.name_any(), "registered"),
         Err(kube::Error::Api(status)) if status.code == 409 => {}
         Err(error) => tracing::warn!(data_plane = plane.name_any(), %error, "register"),
+    }
+}
+
+/// Makes the DataPlane of a ClientConfig say what that one says now. Everything else in it stays.
+async fn amend(api: &Api<DataPlane>, plane: &DeserializeGuard<DataPlane>, request: &Request) {
+    let body = json!({
+        "apiVersion": DataPlane::api_version(&()), "kind": DataPlane::kind(&()),
+        "metadata": {"name": request.name, "resourceVersion": plane.resource_version()},
+        "spec": {"kubeconfigSecretRef": request.secret, "context": request.context},
+    });
+    let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
+    match api.patch(&request.name, &params, &Patch::Apply(&body)).await {
+        Ok(_) => tracing::info!(data_plane = request.name, from = %request.origin, "registered anew"),
+        Err(error) => tracing::warn!(data_plane = request.name, %error, "register anew"),
+    }
+}
+
+async fn delete(api: &Api<DataPlane>, plane: &DeserializeGuard<DataPlane>) {
+    let seen = Preconditions { uid: plane.uid(), resource_version: plane.resource_version() };
+    match api.delete(&plane.name_any(), &DeleteParams::default().preconditions(seen)).await {
+        Ok(_) => {}
+        // It is gone, or changed in the meantime and is looked at again.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+        Err(error) => tracing::warn!(data_plane = plane.name_any(), %error, "unregister"),
     }
 }
 
@@ -201,30 +200,4 @@ pub async fn ensure_local(client: Client, namespace: &str) -> Result<(), kube::E
         create(&api, &plane).await;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plane(from: Option<&str>, secret: &str) -> Plane {
-        Plane { registered_from: from.map(str::to_owned), secret: Some(secret.to_owned()) }
-    }
-
-    #[test]
-    fn labelled_secrets_become_data_planes_and_go_with_them() {
-        let secrets: BTreeSet<String> = ["new", "known", "taken", "local"].map(str::to_owned).into();
-        let planes = BTreeMap::from([
-            ("known".to_owned(), plane(Some("known"), "known")),
-            ("taken".to_owned(), plane(None, "other")),
-            ("gone".to_owned(), plane(Some("gone"), "gone")),
-            ("mine".to_owned(), plane(None, "unlabelled")),
-        ]);
-        let steps = plan(&secrets, &planes);
-        assert!(steps.contains(&Step::Register("new".to_owned())));
-        assert!(steps.contains(&Step::Unregister("gone".to_owned())));
-        assert!(steps.iter().any(|s| matches!(s, Step::Refuse(n, Reason::NameConflict, _) if n == "taken")));
-        assert!(steps.iter().any(|s| matches!(s, Step::Refuse(n, Reason::ReservedName, _) if n == "local")));
-        assert_eq!(steps.len(), 4);
-    }
 }

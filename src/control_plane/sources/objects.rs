@@ -8,8 +8,9 @@ use std::{
 use crate::{
     api::{
         fleet::LOCAL,
-        k8ssandra::K8ssandraCluster,
+        k8ssandra::{ClientConfig, K8ssandraCluster},
         medusa::{MedusaConfiguration, Storage},
+        names,
     },
     control_plane::view::ObjectKey,
 };
@@ -70,6 +71,8 @@ pub struct SourceObjects {
     pub configurations: Kept<MedusaConfiguration>,
     /// Every K8ssandraCluster.
     pub clusters: Kept<K8ssandraCluster>,
+    /// Every ClientConfig. Nothing is copied or deployed because of one.
+    pub client_configs: Kept<ClientConfig>,
     /// The Secrets they refer to.
     pub secrets: BTreeMap<ObjectKey, SecretState>,
     /// Whether the Secrets were listed.
@@ -110,7 +113,7 @@ pub struct DatacenterPlace {
 pub type Listing = BTreeMap<String, BTreeMap<ObjectKey, ObjectKey>>;
 
 /// The datacenters the K8ssandraCluster `key` lists, in its order: an empty context is the control plane's own
-/// cluster, an empty namespace the K8ssandraCluster's.
+/// cluster, an empty namespace the K8ssandraCluster's; a context no object can be called is its nearest name.
 #[must_use]
 pub fn datacenters_of(key: &ObjectKey, cluster: &K8ssandraCluster) -> Vec<DatacenterPlace> {
     cluster
@@ -118,8 +121,9 @@ pub fn datacenters_of(key: &ObjectKey, cluster: &K8ssandraCluster) -> Vec<Datace
         .map(|dc| {
             let given = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
             let namespace = given(&dc.metadata.namespace).unwrap_or_else(|| key.namespace.clone());
+            let context = given(&dc.k8s_context).unwrap_or_else(|| LOCAL.to_owned());
             DatacenterPlace {
-                plane: given(&dc.k8s_context).unwrap_or_else(|| LOCAL.to_owned()),
+                plane: names::data_plane(&context).unwrap_or(context),
                 object: ObjectKey::new(namespace, &dc.metadata.name),
             }
         })
@@ -193,6 +197,7 @@ mod tests {
             "spec": {"cassandra": {"datacenters": [
                 {"metadata": {"name": "dc1"}},
                 {"metadata": {"name": "dc2", "namespace": "cass"}, "k8sContext": "eu"},
+                {"metadata": {"name": "dc3", "namespace": "cass"}, "k8sContext": "gke_shop_us"},
             ]}},
         });
         Arc::new(serde_json::from_value(cluster).unwrap())
@@ -209,7 +214,8 @@ mod tests {
         let listing = listing(&sources).unwrap();
         let demo = ObjectKey::new("src", "demo");
         assert_eq!(listing[LOCAL], BTreeMap::from([(ObjectKey::new("src", "dc1"), demo.clone())]));
-        assert_eq!(listing["eu"], BTreeMap::from([(ObjectKey::new("cass", "dc2"), demo)]));
+        assert_eq!(listing["eu"], BTreeMap::from([(ObjectKey::new("cass", "dc2"), demo.clone())]));
+        assert_eq!(listing["gke-shop-us"], BTreeMap::from([(ObjectKey::new("cass", "dc3"), demo)]));
     }
 
     #[test]

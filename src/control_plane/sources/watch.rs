@@ -28,7 +28,10 @@ use super::{
     payload::Payload,
 };
 use crate::{
-    api::{k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration},
+    api::{
+        k8ssandra::{ClientConfig, K8ssandraCluster},
+        medusa::MedusaConfiguration,
+    },
     control_plane::{fleet::Fleet, view::ObjectKey},
 };
 
@@ -86,11 +89,18 @@ impl Sources {
         self.lock().objects.clone()
     }
 
+    /// The ClientConfigs as they are now.
+    #[must_use]
+    pub fn client_configs(&self) -> Kept<ClientConfig> {
+        self.lock().objects.client_configs.clone()
+    }
+
     /// Watches for ever.
     pub async fn watch(self: Arc<Self>) {
         tokio::join!(
             self.keep::<MedusaConfiguration>("configurations", |o| &mut o.configurations),
             self.keep::<K8ssandraCluster>("clusters", |o| &mut o.clusters),
+            self.keep::<ClientConfig>("client configs", |o| &mut o.client_configs),
             self.watch_secrets(),
         );
     }
