@@ -44,11 +44,6 @@ fn scripted(cluster: &Cluster, token: &str) -> String {
     file.to_string()
 }
 
-/// Deletes what holds a token; it works no more.
-async fn revoke(cluster: &Cluster, bound_to: &str) {
-    cluster.delete::<Secret>(FLEET, bound_to).await;
-}
-
 /// Waits until the bucket secret's copy holds `value`.
 async fn expect_copy(cluster: &Cluster, value: &str) {
     eventually(format!("the bucket secret in {} is {value}", cluster.name), async || {
@@ -99,7 +94,9 @@ async fn a_client_config_registers_a_cluster_whose_credential_is_rotated_and_goe
     }))
     .await;
     home.create(secret(FLEET, "bucket", &[("credentials", "canary-one")])).await;
-    there.create(datacenter("dc1", "shop", 1)).await;
+    let mut managed = datacenter("dc1", "shop", 1);
+    managed["metadata"]["labels"]["app.kubernetes.io/created-by"] = json!("k8ssandracluster-controller");
+    there.create(managed).await;
     let _play = Play::start(there).await;
     let other = transitions(home, "dp-2").await;
 
@@ -121,7 +118,7 @@ async fn a_client_config_registers_a_cluster_whose_credential_is_rotated_and_goe
         if hash().await == before { Err("it is the old one") } else { Ok(()) }
     })
     .await;
-    revoke(there, "first").await;
+    there.delete::<Secret>(FLEET, "first").await; // The old one works no more.
     home.patch::<Secret>(FLEET, "bucket", json!({"stringData": {"credentials": "canary-two"}})).await;
     expect_copy(there, "canary-two").await;
     let third = token(there, "third").await;

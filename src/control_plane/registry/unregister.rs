@@ -111,7 +111,8 @@ pub(super) async fn step(plane: &DataPlane, registry: &Registry) -> Result<Actio
         Step::LetGo(left) => {
             if !left.is_empty() {
                 let note = format!(
-                    "data plane `{name}` cannot be asked; left behind there: {}. Delete what carries label `{}`",
+                    "left behind in data plane `{name}`, which cannot be asked or whose pods use it: {}. Delete what \
+                     carries label `{}` once nothing does",
                     left.join(", "),
                     labels::CONTROL_PLANE
                 );

@@ -104,12 +104,18 @@ async fn copy(context: &ReplicationContext, shared: &Arc<Shared>, wanted: &watch
 fn places(planes: &[Snapshot], sources: &SourceObjects, context: &ReplicationContext) -> Places {
     let mut places = Places::default();
     let reports = context.deployed.borrow();
-    for plane in planes.iter().filter(|p| !p.unregistering) {
-        let hosting: BTreeSet<String> = plane.view.datacenter_namespaces().map(str::to_owned).collect();
-        places.hosting.insert(plane.name.clone(), hosting);
+    for plane in planes {
+        if plane.unregistering {
+            places.leaving.insert(plane.name.clone());
+        } else {
+            let hosting: BTreeSet<String> = plane.view.datacenter_namespaces().map(str::to_owned).collect();
+            places.hosting.insert(plane.name.clone(), hosting);
+        }
+        // Where Medusa was deployed its pods mount the copies, also when the data plane is unregistered.
         let uses = |(object, datacenter): (&ObjectKey, &Arc<CassandraDatacenter>)| {
             let cluster = deployed_for(datacenter, &context.control_plane)?;
-            (!reports.is_settled(&cluster, sources, &plane.name, object)).then(|| object.namespace.clone())
+            let needs = plane.unregistering || !reports.is_settled(&cluster, sources, &plane.name, object);
+            needs.then(|| object.namespace.clone())
         };
         let held: BTreeSet<String> = plane.view.datacenters.items.iter().filter_map(uses).collect();
         places.held.insert(plane.name.clone(), held);

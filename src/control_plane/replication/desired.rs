@@ -60,6 +60,8 @@ pub struct Places {
     pub listed: BTreeSet<String>,
     /// Data plane to the namespaces in which pods may still use copies that nobody wants any more.
     pub held: BTreeMap<String, BTreeSet<String>>,
+    /// Data planes that are being unregistered: nothing is wanted there, whoever lists them.
+    pub leaving: BTreeSet<String>,
 }
 
 /// Something about a MedusaConfiguration that a person must mend.
@@ -104,6 +106,7 @@ pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
         let targets: BTreeSet<(String, String)> = datacenters_of(key, cluster)
             .into_iter()
             .map(|place| (place.plane, place.object.namespace))
+            .filter(|(plane, _)| !places.leaving.contains(plane))
             .collect();
         let configuration = medusa.configuration().map(|name| ObjectKey::new(&key.namespace, name));
         for (plane, namespace) in &targets {
@@ -297,7 +300,7 @@ mod tests {
                 (LOCAL.to_owned(), set(&["src"])),
             ]),
             listed: set(&["eu", "us", LOCAL]),
-            held: BTreeMap::new(),
+            ..Places::default()
         }
     }
 
@@ -360,6 +363,9 @@ mod tests {
         );
         let user = CopyKey { kind: CopyKind::Secret, object: ObjectKey::new("cass", "user") };
         assert_eq!(desired.copies["eu"][&user].content, None, "not read yet, so neither written nor removed");
+
+        let leaving = Places { leaving: BTreeSet::from(["eu".to_owned()]), ..places() };
+        assert_eq!(planned(&super::desired(&sources, &leaving)), Vec::<String>::new(), "it is unregistered");
     }
 
     #[test]
