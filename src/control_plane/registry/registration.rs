@@ -196,14 +196,12 @@ pub(super) fn plan(asking: &Asking, planes: &BTreeMap<String, Plane>) -> Vec<Ste
             Some(plane) if plane.deleting || asking.is_gone(name, plane) => continue,
             Some(plane) if plane.grants(request) => continue,
             Some(plane) => plane.origin.as_ref(),
-            None => match promised.get(name) {
-                Some(first) => Some(*first),
-                None => {
-                    promised.insert(name, &request.origin);
-                    steps.push(Step::Register(request.clone()));
-                    continue;
-                }
-            },
+            None if !promised.contains_key(name) => {
+                promised.insert(name, &request.origin);
+                steps.push(Step::Register(request.clone()));
+                continue;
+            }
+            None => promised.get(name).copied(),
         };
         steps.push(match (&request.origin, owner) {
             (Origin::ClientConfig { .. }, Some(owner)) if *owner == request.origin => {
