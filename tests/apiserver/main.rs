@@ -21,6 +21,7 @@ mod crashes;
 mod credentials;
 mod deployment;
 mod deployment_crashes;
+mod deployment_local;
 mod deployment_refusals;
 mod deployment_world;
 mod doctor;

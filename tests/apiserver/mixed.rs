@@ -7,16 +7,19 @@ use k8s_openapi::{
 use kube::{Api, api::PostParams};
 use medusa_fleet::{
     api::{
-        fleet::{DataPlane, FleetBackup, FleetCluster, FleetClusterStatus, Phase},
+        fleet::{DataPlane, DeploymentState, FleetBackup, FleetCluster, FleetClusterStatus, Phase},
         medusa::{MedusaBackup, MedusaBackupSchedule},
     },
     runtime::clock,
 };
 use serde_json::{Value, json};
 
-use crate::support::{
-    CASS, Cluster, ControlPlane, FLEET, Fleet, Play, backup_job, condition, datacenter, eventually,
-    eventually_within, grant, medusa_definitions, token, with_token, write_backup,
+use crate::{
+    deployment_world::{bare, bucket, expect_state, k8ssandra, medusa_in, raw, settle},
+    support::{
+        CASS, Cluster, ControlPlane, FLEET, Fleet, Play, backup_job, condition, datacenter, eventually,
+        eventually_within, grant, medusa_definitions, token, with_token, write_backup,
+    },
 };
 
 /// Fields of MedusaBackupSchedules that are ours.
@@ -214,6 +217,22 @@ async fn with_an_earlier_role_backups_go_on_and_what_does_not_is_said() {
     home.create(backup_job("all", json!({}))).await;
     fleet.expect_phase("all", Phase::Succeeded).await;
 
+    // Medusa is not deployed, and the missing verbs and their remedy are named on the cluster that asks for it.
+    cluster.create(bare("dc2", "bare")).await;
+    settle(cluster, "dc2").await;
+    let before = raw(cluster, "dc2").await;
+    home.create(bucket()).await;
+    home.create(k8ssandra("bare", &[("dc2", "dp-1")], json!({}))).await;
+    let refused = expect_state(&fleet, "bare", "dc2", DeploymentState::Refused, Some("NotAuthorized")).await;
+    let said = refused.medusa.message.unwrap();
+    for part in ["patch cassandradatacenters", "create/patch/delete configmaps", "data-plane-rbac.yaml"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    home.event("K8ssandraCluster", "bare", "NotAuthorized").await;
+    assert_eq!(raw(cluster, "dc2").await["spec"], before["spec"]);
+    home.create(backup_job("again", json!({"datacenters": ["dc1"]}))).await;
+    fleet.expect_phase("again", Phase::Succeeded).await;
+
     // The role of this version takes effect without a restart.
     let api: Api<ClusterRole> = Api::all(cluster.client.clone());
     let now = api.get("medusa-fleet-control-plane").await.unwrap();
@@ -227,5 +246,6 @@ async fn with_an_earlier_role_backups_go_on_and_what_does_not_is_said() {
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
     cluster.create(schedule("often", "@hourly")).await;
     expect_cluster(&fleet, "its schedules are seen now", |s| s.next_scheduled_backup.is_some()).await;
+    medusa_in(cluster, "dc2").await;
     controller.assert_running();
 }

@@ -279,11 +279,12 @@ fn tell(context: &DeploymentContext, scene: &Scene, old: Option<&ClusterReport>,
             | DeploymentState::NotFound => context.events.normal(about.clone(), reason, "Deploy", note),
         }
     }
-    let keeps = new.storage.as_ref().is_some_and(|storage| storage.provider == "local");
+    let is_local = |report: &ClusterReport| report.storage.as_ref().is_some_and(|s| s.provider == "local");
+    let ended = cluster.spec.medusa.is_none() && old.is_some_and(is_local);
     let gone = |d: &super::report::DatacenterReport| {
         d.why.as_ref().is_some_and(|why| why.reason == Reason::Removing)
     };
-    if keeps && new.datacenters.iter().any(gone) {
+    if ended || (is_local(new) && new.datacenters.iter().any(gone)) {
         let note =
             "the volumes with backups are left where they are; delete their PersistentVolumeClaims by hand";
         context.events.normal(about, Reason::VolumeKept, "Deploy", note);

@@ -178,3 +178,7 @@ fn wrong(problems: &[Problem]) -> Obstacle {
     let reason = problems.first().map_or(Reason::InvalidSpec, |problem| problem.reason);
     refused(reason, messages.join("; "))
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
