@@ -18,7 +18,9 @@ pub mod reason;
 pub mod schema;
 pub mod seen;
 pub mod size;
+pub mod why;
 
 pub use condition::{Conditions, set_condition};
 pub use reason::Reason;
 pub use seen::Seen;
+pub use why::Why;

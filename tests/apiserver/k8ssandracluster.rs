@@ -12,86 +12,10 @@ use medusa_fleet::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, FLEET, Fleet, eventually};
-
-/// The K8ssandraClusters of K8ssandra's page on backup and restore, what they leave out filled in.
-const PAGE: [&str; 3] = [
-    "
-apiVersion: k8ssandra.io/v1alpha1
-kind: K8ssandraCluster
-metadata:
-  name: demo
-spec:
-  cassandra:
-    serverVersion: 4.1.10
-    datacenters:
-      - metadata:
-          name: dc1
-        size: 3
-  medusa:
-    storageProperties:
-      storageProvider: s3_compatible
-      storageSecretRef:
-        name: medusa-bucket-key
-      bucketName: k8ssandra-medusa
-      prefix: test
-      host: minio.minio.svc.cluster.local
-      port: 9000
-      region: us-east-1
-      secure: false
-      maxBackupAge: 0
-      maxBackupCount: 0
-      apiProfile: default
-      transferMaxBandwidth: 50MB/s
-      concurrentTransfers: 1
-      multiPartUploadThreshold: 104857600
-      backupGracePeriodInDays: 10
-      podStorage:
-        storageClassName: standard
-        accessModes:
-          - ReadWriteOnce
-        size: 100Mi
-",
-    "
-apiVersion: k8ssandra.io/v1alpha1
-kind: K8ssandraCluster
-metadata:
-  name: demo
-spec:
-  cassandra:
-    serverVersion: 4.1.10
-    datacenters:
-      - metadata:
-          name: dc1
-        size: 3
-  medusa:
-    medusaConfigurationRef:
-      name: medusaconfiguration-s3
-    storageProperties:
-      prefix: demo
-",
-    "
-apiVersion: k8ssandra.io/v1alpha1
-kind: K8ssandraCluster
-metadata:
-  name: demo
-spec:
-  cassandra:
-    serverVersion: 4.1.10
-    datacenters:
-      - metadata:
-          name: dc1
-        size: 3
-  medusa:
-    medusaConfigurationRef:
-      name: medusaconfiguration-s3
-    storageProperties:
-      prefix: demo
-      credentialsType: role-based
-      storageSecretRef:
-        name: \"\"
-",
-];
+use crate::support::{
+    Cluster, FLEET, Fleet, eventually,
+    page::{CLUSTER, OPTIONS, ROLE, SHARED, filled},
+};
 
 fn clusters(client: &Client) -> Api<K8ssandraCluster> {
     Api::namespaced(client.clone(), FLEET)
@@ -136,8 +60,8 @@ fn raw(home: &Cluster) -> Api<DynamicObject> {
 async fn what_people_write_is_taken_and_what_cannot_be_is_refused_by_field() {
     let fleet = Fleet::start(0).await;
     let home = fleet.home();
-    for manifest in PAGE {
-        let manifest: Value = serde_saphyr::from_str(manifest).unwrap();
+    let with_options = format!("{CLUSTER}{}", OPTIONS.trim_start_matches('\n'));
+    for manifest in [CLUSTER, &with_options, SHARED, ROLE].map(filled) {
         let stored = apply(home, &manifest).await.unwrap_or_else(|e| panic!("{manifest}: {e}"));
         validate::settings(&stored, Some(&shared())).unwrap_or_else(|e| panic!("{manifest}: {e:?}"));
         // The page's last block has this one field.

@@ -1,9 +1,7 @@
 //! Real API servers, shared by all tests of this program and ended with it.
 
 use std::{
-    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -15,11 +13,12 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use medusa_fleet::api::crds;
-use serde_json::Value;
 
-static OURS: OnceLock<Testbed> = OnceLock::new();
-static UPSTREAM: OnceLock<Testbed> = OnceLock::new();
-static HOME: OnceLock<Testbed> = OnceLock::new();
+use crate::testbed::Testbed;
+
+static OURS: OnceLock<Server> = OnceLock::new();
+static UPSTREAM: OnceLock<Server> = OnceLock::new();
+static HOME: OnceLock<Server> = OnceLock::new();
 
 /// Whose definitions of the Medusa kinds a cluster has.
 #[derive(Clone, Copy, Debug)]
@@ -66,32 +65,21 @@ impl Definitions {
     }
 }
 
-/// A program that ends when its standard input closes, so with this process.
-struct Testbed {
+/// An API server in a directory of its own, and its kubeconfig.
+struct Server {
     kubeconfig: PathBuf,
-    _child: Child,
+    /// Its standard input closes, and it ends, with this process.
+    _testbed: Testbed,
 }
 
-impl Testbed {
+impl Server {
     fn start(name: &str) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/testbed");
-        let program = root.join("testbed");
-        assert!(program.exists(), "{} is missing: `make testbed` builds it", program.display());
         sweep(&root);
         let dir = root.join(format!("data-plane-{name}-{}", std::process::id()));
-        let mut child = Command::new(program)
-            .args(["up", "--data-planes", "0", "--dir"])
-            .arg(&dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(ready["ready"], true, "{line}");
-        let kubeconfig = ready["clusters"][0]["kubeconfig"].as_str().unwrap().into();
-        Self { kubeconfig, _child: child }
+        let (testbed, clusters) = Testbed::up(&dir, 0, &[]);
+        let kubeconfig = clusters[0]["kubeconfig"].as_str().unwrap().into();
+        Self { kubeconfig, _testbed: testbed }
     }
 }
 
@@ -108,14 +96,14 @@ fn sweep(root: &Path) {
 
 /// Path of an administrator's kubeconfig of the API server with those definitions.
 pub fn kubeconfig(definitions: Definitions) -> &'static Path {
-    let testbed = match definitions {
+    let server = match definitions {
         Definitions::Ours => &OURS,
         Definitions::Upstream => &UPSTREAM,
         Definitions::Home => &HOME,
     };
-    let installed = testbed.get_or_init(|| {
-        let testbed = Testbed::start(&format!("{definitions:?}").to_lowercase());
-        let kubeconfig = testbed.kubeconfig.clone();
+    let installed = server.get_or_init(|| {
+        let server = Server::start(&format!("{definitions:?}").to_lowercase());
+        let kubeconfig = server.kubeconfig.clone();
         // On a thread of its own, as the caller may be inside a runtime.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -123,7 +111,7 @@ pub fn kubeconfig(definitions: Definitions) -> &'static Path {
         })
         .join()
         .unwrap();
-        testbed
+        server
     });
     &installed.kubeconfig
 }
@@ -157,7 +145,7 @@ pub async fn configuration(kubeconfig: &Path) -> Config {
     Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap()
 }
 
-/// Repeats `look` until it finds something, for at most half a minute.
+/// Repeats `look` until it finds something, for at most a minute.
 pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let end = Instant::now() + Duration::from_secs(60);
     loop {

@@ -1,4 +1,4 @@
-//! The data plane against a real API server and scripted Medusas. Needs `target/testbed/testbed`.
+//! The data plane against a real API server and scripted Medusas. Needs the testbed: `make testbed`.
 
 #![allow(
     clippy::pedantic,
@@ -20,9 +20,19 @@ mod cluster;
 #[path = "../support/gate.rs"]
 #[allow(dead_code, reason = "only the control plane's tests hold a client up and let it go on")]
 mod gate;
+#[path = "../support/hands.rs"]
+mod hands;
 mod kubelet;
+#[path = "../support/page.rs"]
+#[allow(dead_code, reason = "only the control plane's tests apply K8ssandraClusters")]
+mod manifests;
 mod rights;
 mod site;
+#[path = "../support/testbed.rs"]
+#[allow(dead_code, reason = "only the control plane's tests stop API servers")]
+mod testbed;
+#[path = "../support/uids.rs"]
+mod uids;
 mod world;
 
 mod configuration;

@@ -1,11 +1,10 @@
 //! K8ssandra's documentation page on backup and restore: each of its manifests for a data plane, applied with
 //! kubectl as it stands but for the namespace, and the effect the page describes.
 //!
-//! Its K8ssandraClusters and its CronJob belong to the deployment of Medusa.
+//! Its K8ssandraClusters and its CronJob belong to the deployment of Medusa: `tests/apiserver/page.rs`.
 
 use std::{
     io::Write as _,
-    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -26,35 +25,10 @@ use medusa_fleet::{
 use crate::{
     cluster::{eventually, kubeconfig},
     gate::Gate,
+    manifests::{CONFIGURATION, SECRET},
     site::{Site, restore_timings},
+    testbed,
 };
-
-const SECRET: &str = "
-apiVersion: v1
-kind: Secret
-metadata:
- name: medusa-bucket-key
-type: Opaque
-stringData:
- credentials: |-
-   [default]
-   aws_access_key_id = minio_key
-   aws_secret_access_key = minio_secret
-";
-
-const CONFIGURATION: &str = "
-apiVersion: medusa.k8ssandra.io/v1alpha1
-kind: MedusaConfiguration
-metadata:
-  name: medusaconfiguration-s3
-spec:
-  storageProperties:
-    storageProvider: s3
-    region: us-west-2
-    bucketName: k8ssandra-medusa
-    storageSecretRef:
-      name: medusa-bucket-key
-";
 
 const BACKUP_JOB: &str = "
 apiVersion: medusa.k8ssandra.io/v1alpha1
@@ -141,8 +115,7 @@ spec:
 impl Site {
     /// Runs kubectl in the test's namespace; returns what it prints.
     fn kubectl(&self, args: &[&str], input: &str) -> String {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/testbed/testbed");
-        let mut child = Command::new(program)
+        let mut child = Command::new(testbed::binary())
             .args(["kubectl", "--namespace", &self.world.ns, "--kubeconfig"])
             .arg(kubeconfig(self.world.definitions))
             .args(args)

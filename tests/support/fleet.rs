@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::{Cluster, FLEET, condition, eventually, secret, testbed::Testbed};
 
 /// Fleets that run at a time: an API server takes seconds of processor time to start and 300 MB.
-static PLACES: Semaphore = Semaphore::const_new(2);
+static PLACES: Semaphore = Semaphore::const_new(3);
 /// Numbers the directories of this process.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 

@@ -12,11 +12,14 @@ mod cluster;
 mod controller;
 mod credentials;
 mod fleet;
+pub mod hands;
 mod medusa;
 mod objects;
+pub mod page;
 pub mod restores;
 mod secrecy;
 pub mod testbed;
+pub mod uids;
 mod wait;
 
 pub use cluster::Cluster;

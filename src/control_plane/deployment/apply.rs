@@ -19,10 +19,9 @@ use super::{
     conflict::{self, Kept, Unsettled},
     diff::{Diff, compare},
     removal,
-    report::Why,
 };
 use crate::{
-    api::{Reason, cassandra::CassandraDatacenter, labels},
+    api::{Reason, Why, cassandra::CassandraDatacenter, labels},
     control_plane::{
         registry::remote::{CallError, Remote},
         sources::Payload,

@@ -18,7 +18,7 @@ use super::{
     observe::{Scene, Seat, deployed_for},
     plan::{Decision, decide},
     prefix::Collision,
-    report::{ClusterReport, DatacenterReport, Why},
+    report::{ClusterReport, DatacenterReport},
     rollout::{self, Rest},
     secrets::{self, Check, InPlace, Needed},
     status::{self, Found},
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason, Seen,
+        Reason, Seen, Why,
         cassandra::CassandraDatacenter,
         fleet::{CredentialsState, DeploymentState, LOCAL, StorageState},
         k8ssandra::{DatacenterTemplate, K8ssandraCluster, MedusaTemplate},

@@ -4,12 +4,11 @@ use super::{
     Problem,
     observe::{Scene, Seat},
     prefix::Collision,
-    report::Why,
     storage::Settings,
     validate,
 };
 use crate::{
-    api::{Reason, Seen, cassandra::CassandraDatacenter, fleet::DeploymentState, labels},
+    api::{Reason, Seen, Why, cassandra::CassandraDatacenter, fleet::DeploymentState, labels},
     control_plane::{capabilities::Feature, fleet::Usable},
 };
 use kube::ResourceExt as _;

@@ -244,7 +244,7 @@ fn a_pass_is_made_again_when_something_it_depends_on_changed_and_else_not() {
     let changes: [(&str, Obstruct); 5] = [
         ("the datacenter", |w| w.datacenter(json!({"generation": 2}))),
         ("who manages it", |w| {
-            w.datacenter(json!({"generation": 2, "labels": {labels::CREATED_BY: UPSTREAM}}))
+            w.datacenter(json!({"generation": 2, "labels": {labels::CREATED_BY: UPSTREAM}}));
         }),
         ("its data plane", |w| w.planes[0].usable = Usable::Connecting),
         ("what is permitted", |w| w.view(|view| view.capabilities = Arc::default())),

@@ -8,7 +8,7 @@ use kube::api::ObjectMeta;
 use super::{Fault, Problem};
 use crate::{
     api::{
-        Reason,
+        Why,
         fleet::{CredentialsState, DeploymentState, KeptField, MedusaChange, StorageState},
         k8ssandra::K8ssandraCluster,
         medusa::MedusaConfiguration,
@@ -18,22 +18,6 @@ use crate::{
         view::ObjectKey,
     },
 };
-
-/// Why something is as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Why {
-    /// For machines.
-    pub reason: Reason,
-    /// For people.
-    pub message: String,
-}
-
-impl Why {
-    /// A reason and what to tell people.
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
-    }
-}
 
 /// What came of one datacenter.
 #[derive(Clone, Debug, PartialEq, Eq)]

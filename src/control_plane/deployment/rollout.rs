@@ -3,8 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::report::Why;
-use crate::api::{Reason, cassandra::CassandraDatacenter, labels};
+use crate::api::{Reason, Why, cassandra::CassandraDatacenter, labels};
 
 /// Conditions of cass-operator that say that pods come and go (upstream §1.13).
 const RESTLESS: [&str; 8] = [

@@ -3,10 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::report::Why;
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         k8ssandra::{DatacenterTemplate, EncryptionStores, K8ssandraCluster},
         medusa::CREDENTIALS_KEY,
     },

@@ -2,16 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    conflict::Kept,
-    diff::Diff,
-    report::{DatacenterReport, Why},
-    rollout::Rest,
-    template,
-};
+use super::{conflict::Kept, diff::Diff, report::DatacenterReport, rollout::Rest, template};
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         fleet::{CredentialsState, DeploymentState, KeptField, MedusaChange},
     },
     control_plane::sources::DatacenterPlace,

@@ -17,13 +17,13 @@ use super::{
         Look, Pass, Passed, Work, failed, look, make_user, rests_now, runs_medusa, storage, write_config_maps,
     },
     purge,
-    report::{ClusterReport, DatacenterReport, Why, basis},
+    report::{ClusterReport, DatacenterReport, basis},
     rollout::{self, Neighbour, Rest},
     status,
 };
 use crate::{
     api::{
-        Reason, cassandra::CassandraDatacenter, clean, fleet::DeploymentState, labels,
+        Reason, Why, cassandra::CassandraDatacenter, clean, fleet::DeploymentState, labels,
         medusa::MedusaBackupSchedule, names,
     },
     control_plane::{capabilities::Feature, fleet::Snapshot, sources::SecretState, view::ObjectKey},

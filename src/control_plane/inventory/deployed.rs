@@ -8,12 +8,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::grouping::{ClusterId, of_k8ssandra};
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         condition::set_condition,
         fleet::{ClusterDatacenter, DeploymentState, FleetClusterStatus, MedusaState},
     },
     control_plane::{
-        deployment::report::{ClusterReport, DatacenterReport, Reports, Why},
+        deployment::report::{ClusterReport, DatacenterReport, Reports},
         view::ObjectKey,
     },
 };

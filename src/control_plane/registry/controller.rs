@@ -329,6 +329,8 @@ impl Registry {
             }
         };
         let fleet = &self.context.fleet;
+        // One that is being deleted since before the start is not in the fleet yet.
+        fleet.update(&name, |_| {});
         let Some(Member { view, meters, .. }) = fleet.member(&name) else { return Ok(()) };
         let client = client::counted(client, move |status| meters.answered(status));
         let remote = Arc::new(Remote::new(client, &limits));

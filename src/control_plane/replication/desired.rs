@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    api::{Reason, fleet::LOCAL, labels},
+    api::{Reason, Why, fleet::LOCAL, labels},
     control_plane::{
         sources::{SecretState, SourceObjects, datacenters_of, hash_configuration, secret_names, secret_of},
         view::ObjectKey,
@@ -64,15 +64,6 @@ pub struct Places {
     pub leaving: BTreeSet<String>,
 }
 
-/// Something about a MedusaConfiguration that a person must mend.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// For machines.
-    pub reason: Reason,
-    /// For people: the field and the fix.
-    pub message: String,
-}
-
 /// Every copy that should be, and who asked for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
@@ -80,8 +71,8 @@ pub struct Desired {
     pub copies: BTreeMap<String, BTreeMap<CopyKey, Wanted>>,
     /// MedusaConfiguration to the copies it asked for.
     pub claims: BTreeMap<ObjectKey, BTreeSet<(String, CopyKey)>>,
-    /// MedusaConfiguration to what is wrong with its targets.
-    pub problems: BTreeMap<ObjectKey, Vec<Problem>>,
+    /// MedusaConfiguration to what a person must mend about its targets.
+    pub problems: BTreeMap<ObjectKey, Vec<Why>>,
     /// Data planes where a copy that is not wanted may be removed: every source was known, and every
     /// datacenter there.
     pub complete_for: BTreeSet<String>,
@@ -144,7 +135,7 @@ pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
 
 /// Reads a `targets` annotation: `*`, or `<dataPlane>/<namespace>` separated by commas or white space;
 /// either side may be `*`, meaning every data plane, and every namespace there that hosts a datacenter.
-fn targets(annotation: &str, places: &Places) -> (BTreeSet<(String, String)>, Vec<Problem>) {
+fn targets(annotation: &str, places: &Places) -> (BTreeSet<(String, String)>, Vec<Why>) {
     let mut targets = BTreeSet::new();
     let mut problems = Vec::new();
     let words = annotation.split(|c: char| c == ',' || c.is_whitespace()).filter(|w| !w.is_empty());
@@ -157,7 +148,7 @@ fn targets(annotation: &str, places: &Places) -> (BTreeSet<(String, String)>, Ve
                 (plane, namespace)
             }
             Some(_) | None => {
-                problems.push(Problem {
+                problems.push(Why {
                     reason: Reason::InvalidTargets,
                     message: format!(
                         "annotation `{}` holds `{word}`; write `*` or `<dataPlane>/<namespace>`",
@@ -168,7 +159,7 @@ fn targets(annotation: &str, places: &Places) -> (BTreeSet<(String, String)>, Ve
             }
         };
         if plane != "*" && !places.hosting.contains_key(plane) {
-            problems.push(Problem {
+            problems.push(Why {
                 reason: Reason::UnknownDataPlane,
                 message: format!(
                     "annotation `{}` names data plane `{plane}`, which is not registered",
@@ -237,7 +228,7 @@ fn want(
     let holder = copies.entry(key.clone()).or_insert_with(|| Wanted { source: source.clone(), content });
     if holder.source != *source {
         if let Some(claimant) = claimant {
-            desired.problems.entry(claimant.clone()).or_default().push(Problem {
+            desired.problems.entry(claimant.clone()).or_default().push(Why {
                 reason: Reason::NameConflict,
                 message: format!("{key} in data plane `{plane}` is already the copy of {}", holder.source),
             });

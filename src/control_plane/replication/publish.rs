@@ -17,12 +17,12 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{
     controller::ReplicationContext,
-    desired::{CopyKey, Desired, Problem},
+    desired::{CopyKey, Desired},
     status,
     worker::Shared,
 };
 use crate::{
-    api::{Reason, labels, medusa::MedusaConfiguration},
+    api::{Reason, Why, labels, medusa::MedusaConfiguration},
     control_plane::{fleet::Snapshot, view::ObjectKey},
     runtime::clock,
 };
@@ -37,7 +37,7 @@ const CONCURRENT_WRITES: usize = 8;
 /// Type, status and reason, and message of each condition, as last written.
 type Digest = Vec<(String, String, String)>;
 /// What went wrong, as the workers left it.
-type Failures = BTreeMap<String, BTreeMap<CopyKey, Problem>>;
+type Failures = BTreeMap<String, BTreeMap<CopyKey, Why>>;
 
 /// Conditions that have to be written.
 struct Due {

@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
-    desired::{CopyKey, Desired, Problem},
+    desired::{CopyKey, Desired},
     plan::{Settled, in_place},
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         condition::set_condition,
         medusa::{CREDENTIALS_KEY, MedusaConfiguration, Storage, StorageSecret, Verdict, readiness},
     },
@@ -33,7 +33,7 @@ pub struct Facts<'a> {
     /// The data planes.
     pub planes: &'a BTreeMap<String, Snapshot>,
     /// What went wrong with single copies.
-    pub failures: &'a BTreeMap<String, BTreeMap<CopyKey, Problem>>,
+    pub failures: &'a BTreeMap<String, BTreeMap<CopyKey, Why>>,
     /// What API servers made of our copies.
     pub settled: &'a BTreeMap<String, Settled>,
     /// What the deployment of Medusa has come to.
@@ -82,12 +82,12 @@ fn storage_secret(
 fn replicated(key: &ObjectKey, facts: &Facts<'_>) -> Verdict {
     let empty = std::collections::BTreeSet::new();
     let claims = facts.desired.claims.get(key).unwrap_or(&empty);
-    let mut wrong: Vec<Problem> = facts.desired.problems.get(key).cloned().unwrap_or_default();
+    let mut wrong: Vec<Why> = facts.desired.problems.get(key).cloned().unwrap_or_default();
     let mut silent: Vec<&str> = Vec::new();
     let mut waiting = 0;
     for (plane, copy) in claims {
         let Some(snapshot) = facts.planes.get(plane) else {
-            wrong.push(Problem {
+            wrong.push(Why {
                 reason: Reason::UnknownDataPlane,
                 message: format!("data plane `{plane}` is not registered"),
             });
@@ -101,11 +101,9 @@ fn replicated(key: &ObjectKey, facts: &Facts<'_>) -> Verdict {
         });
         match (&snapshot.usable, facts.failures.get(plane).and_then(|f| f.get(copy))) {
             (Usable::Unreachable { .. }, _) => silent.push(plane),
-            (Usable::NotReady { reason, why }, _) => wrong.push(Problem {
-                reason: *reason,
-                message: format!("data plane `{plane}` is not ready: {why}"),
-            }),
-            (Usable::Ready, Some(problem)) => wrong.push(Problem {
+            (Usable::NotReady { reason, why }, _) => wrong
+                .push(Why { reason: *reason, message: format!("data plane `{plane}` is not ready: {why}") }),
+            (Usable::Ready, Some(problem)) => wrong.push(Why {
                 reason: problem.reason,
                 message: format!("data plane `{plane}`: {}", problem.message),
             }),

@@ -20,11 +20,11 @@ use tokio::{
 
 use super::{
     content::{Precondition, applied, configuration_record, secret_record, surplus},
-    desired::{CopyKey, CopyKind, Desired, Problem, Wanted},
+    desired::{CopyKey, CopyKind, Desired, Wanted},
     plan::{self, Action, Settled},
 };
 use crate::{
-    api::{Reason, labels, medusa::MedusaConfiguration},
+    api::{Reason, Why, labels, medusa::MedusaConfiguration},
     control_plane::{
         fleet::{Change, Fleet, Usable, ViewCell},
         registry::remote::{CallError, Remote},
@@ -40,7 +40,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const CONFLICT_RETRY: Duration = Duration::from_secs(30);
 
 /// What went wrong with single copies, by data plane.
-pub type Failures = Arc<Mutex<BTreeMap<String, BTreeMap<CopyKey, Problem>>>>;
+pub type Failures = Arc<Mutex<BTreeMap<String, BTreeMap<CopyKey, Why>>>>;
 
 /// Everything a worker shares with the others.
 pub struct Shared {
@@ -67,7 +67,7 @@ enum Outcome {
     /// The copy changed meanwhile, or there is nothing to write (any more): plan again.
     PlanAgain,
     /// It could not be done.
-    Failed(Problem),
+    Failed(Why),
 }
 
 /// Runs until the data plane is gone from the fleet.
@@ -383,7 +383,7 @@ async fn taken(key: &CopyKey, source_uid: &str, remote: &Remote, shared: &Shared
     let ours = has(&meta.labels, labels::CONTROL_PLANE, &shared.control_plane)
         || has(&meta.annotations, labels::SOURCE_UID, source_uid);
     if !ours {
-        return Outcome::Failed(Problem {
+        return Outcome::Failed(Why {
             reason: Reason::NameConflict,
             message: format!("{key} exists and is not ours; rename or delete it there, or rename the source"),
         });
@@ -462,5 +462,5 @@ fn failed(key: &CopyKey, error: &CallError) -> Outcome {
         ),
         None => (Reason::DataPlaneUnreachable, format!("{key}: {error}")),
     };
-    Outcome::Failed(Problem { reason, message })
+    Outcome::Failed(Why { reason, message })
 }

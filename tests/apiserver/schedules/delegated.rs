@@ -1,5 +1,7 @@
 //! Delegated schedules over real data planes: made, followed, taken back, and what comes of silence.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use medusa_fleet::api::medusa::{MedusaBackup, MedusaBackupSchedule};
 

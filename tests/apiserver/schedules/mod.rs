@@ -9,19 +9,13 @@ mod delegated;
 mod program;
 mod slots;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use futures::TryStreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use kube::{
     Api, Client, Config, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
-    runtime::watcher::{self, watcher},
 };
 use medusa_fleet::{
     api::{
@@ -32,34 +26,19 @@ use medusa_fleet::{
         fleet::Fleet as Planes,
         schedules::{self, ScheduleContext, expectation::Expectations},
     },
-    runtime::{clock::Clock, events::Events},
+    runtime::events::Events,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     gate::Gate,
-    support::{Fleet, condition, eventually},
+    support::{
+        Fleet, condition, eventually,
+        hands::Hands,
+        uids::{self, Uids},
+    },
 };
-
-/// A clock that stands until it is set.
-#[derive(Clone)]
-struct Hands(Arc<Mutex<Timestamp>>);
-
-impl Hands {
-    fn set(&self, at: Timestamp) {
-        *self.0.lock().unwrap() = at;
-    }
-
-    fn turn(&self, seconds: i64) {
-        *self.0.lock().unwrap() += SignedDuration::from_secs(seconds);
-    }
-
-    fn clock(&self) -> Clock {
-        let hands = self.clone();
-        Clock::of(move || *hands.0.lock().unwrap())
-    }
-}
 
 /// The schedules' controller, in a runtime of its own, so that it can be ended like a process.
 struct Controller {
@@ -82,9 +61,6 @@ impl Drop for Controller {
     }
 }
 
-/// Runs by name, each with every uid that was ever let go under it, as a watch saw them.
-type Begun = Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>;
-
 /// A namespace of a fleet's control plane, and a clock.
 struct Stage<'a> {
     fleet: &'a Fleet,
@@ -95,7 +71,7 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     async fn new(fleet: &'a Fleet, ns: &str) -> Self {
         fleet.home().namespace(ns).await;
-        let stage = Self { fleet, ns: ns.to_owned(), hands: Hands(Arc::default()) };
+        let stage = Self { fleet, ns: ns.to_owned(), hands: Hands::at(Timestamp::UNIX_EPOCH) };
         stage.to_the_present();
         stage
     }
@@ -225,32 +201,8 @@ impl<'a> Stage<'a> {
     }
 
     /// Watches which runs are ever let go.
-    async fn watch(&self) -> Begun {
-        let begun = Begun::default();
-        let (into, jobs) = (Arc::clone(&begun), self.jobs());
-        let (ready, is_ready) = tokio::sync::oneshot::channel();
-        tokio::spawn(async move {
-            let mut ready = Some(ready);
-            let mut events = Box::pin(watcher(jobs, watcher::Config::default()));
-            while let Ok(Some(event)) = events.try_next().await {
-                let job = match event {
-                    watcher::Event::Apply(job) | watcher::Event::InitApply(job) => job,
-                    watcher::Event::InitDone => {
-                        if let Some(ready) = ready.take() {
-                            let _ = ready.send(());
-                        }
-                        continue;
-                    }
-                    watcher::Event::Init | watcher::Event::Delete(_) => continue,
-                };
-                if !labels::is_held(job.finalizers()) {
-                    let (name, uid) = (job.name_any(), job.uid().unwrap());
-                    into.lock().unwrap().entry(name).or_default().insert(uid);
-                }
-            }
-        });
-        is_ready.await.unwrap();
-        begun
+    async fn watch(&self) -> Uids {
+        uids::follow(self.jobs(), |job| !labels::is_held(job.finalizers())).await
     }
 }
 

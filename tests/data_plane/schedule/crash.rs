@@ -1,9 +1,5 @@
 //! Ending the data plane between any two writes, two of them at once, and two hundred schedules at once.
 
-use std::collections::BTreeMap;
-
-use futures::TryStreamExt as _;
-use kube::runtime::watcher::{self, watcher};
 use rstest::rstest;
 
 use super::*;
@@ -36,27 +32,9 @@ async fn scenario(stage: &Stage) -> Value {
     })
 }
 
-/// What becomes of jobs, seen by a watch: every uid that ever stood under a name.
-async fn watch_jobs(stage: &Stage) -> Arc<Mutex<BTreeMap<String, BTreeSet<String>>>> {
-    let seen = Arc::new(Mutex::new(BTreeMap::<String, BTreeSet<String>>::new()));
-    let (into, jobs) = (Arc::clone(&seen), stage.world.api::<MedusaBackupJob>());
-    let (ready, is_ready) = tokio::sync::oneshot::channel();
-    tokio::spawn(async move {
-        let mut ready = Some(ready);
-        let mut events = Box::pin(watcher(jobs, watcher::Config::default()));
-        while let Ok(Some(event)) = events.try_next().await {
-            match event {
-                watcher::Event::Apply(job) | watcher::Event::InitApply(job) => {
-                    let (name, uid) = (job.name_any(), job.uid().unwrap());
-                    into.lock().unwrap().entry(name).or_default().insert(uid);
-                }
-                watcher::Event::InitDone => drop(ready.take().map(|ready| ready.send(()))),
-                _ => {}
-            }
-        }
-    });
-    is_ready.await.unwrap();
-    seen
+/// What becomes of jobs.
+async fn watch_jobs(stage: &Stage) -> Uids {
+    uids::follow(stage.world.api::<MedusaBackupJob>(), |_| true).await
 }
 
 #[rstest]

@@ -8,11 +8,7 @@ mod input;
 mod policy;
 mod slots;
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::events::v1::Event;
@@ -26,7 +22,6 @@ use medusa_fleet::{
         medusa::{MedusaBackupJob, MedusaBackupSchedule, MedusaBackupScheduleStatus, MedusaTask},
     },
     data_plane::Timings,
-    runtime::clock::Clock,
 };
 use serde_json::{Value, json};
 
@@ -34,22 +29,10 @@ use crate::{
     cluster::{Definitions, eventually},
     fake_medusa::Script,
     gate::Gate,
+    hands::Hands,
+    uids::{self, Uids},
     world::{DataPlane, World, timings},
 };
-
-/// A clock that stands until it is set.
-#[derive(Clone)]
-struct Hands(Arc<Mutex<Timestamp>>);
-
-impl Hands {
-    fn set(&self, at: Timestamp) {
-        *self.0.lock().unwrap() = at;
-    }
-
-    fn turn(&self, seconds: i64) {
-        *self.0.lock().unwrap() += SignedDuration::from_secs(seconds);
-    }
-}
 
 /// Jobs wait for pods for ever, whatever the clock does.
 fn patient() -> Timings {
@@ -70,7 +53,7 @@ impl Stage {
     async fn under(definitions: Definitions) -> Self {
         let world = World::under(definitions, 0, Script::default()).await;
         let now = Timestamp::from_second(medusa_fleet::runtime::clock::now().as_second()).unwrap();
-        Self { world, hands: Hands(Arc::new(Mutex::new(now))) }
+        Self { world, hands: Hands::at(now) }
     }
 
     async fn data_plane(&self) -> DataPlane {
@@ -78,12 +61,7 @@ impl Stage {
     }
 
     async fn data_plane_with(&self, gate: Gate) -> DataPlane {
-        self.world.data_plane_at(gate, patient(), self.clock()).await
-    }
-
-    fn clock(&self) -> Clock {
-        let hands = self.hands.clone();
-        Clock::of(move || *hands.0.lock().unwrap())
+        self.world.data_plane_at(gate, patient(), self.hands.clock()).await
     }
 
     /// Creates a schedule for `dc1`, every five minutes unless `spec` says otherwise.

@@ -37,7 +37,7 @@ async fn the_end_of_a_job_wakes_the_schedule() {
     // Created with the clock past its first slot already: no timer is needed for it.
     stage.hands.turn(600);
     stage.schedule("nightly", json!({})).await;
-    let _data_plane = stage.world.data_plane_at(Gate::default(), rarely, stage.clock()).await;
+    let _data_plane = stage.world.data_plane_at(Gate::default(), rarely, stage.hands.clock()).await;
     let message = stage.reason("nightly", "PreviousRunUnfinished").await;
     assert!(message.contains("`by-hand`"), "jobs made by hand count too: {message}");
     stage.delete_job("by-hand").await;
