@@ -102,6 +102,7 @@ const PURE: &[&str] = &[
     "src/control_plane/inventory/deployed.rs",
     "src/control_plane/view.rs",
     "src/control_plane/registry/health.rs",
+    "src/control_plane/registry/kinds.rs",
     "src/control_plane/registry/kubeconfig.rs",
     "src/control_plane/registry/expiry.rs",
     "src/control_plane/registry/registration.rs",

@@ -94,6 +94,20 @@ pub fn slot_of(schedule: &str, name: &str) -> Option<Timestamp> {
     (name == slot(schedule, at)).then_some(at)
 }
 
+/// What the names [`slot`] makes for `schedule` begin with, until its seconds have eleven digits.
+#[must_use]
+pub fn slots_begin(schedule: &str) -> String {
+    format!("{}-", shorten(schedule, MAX_BACKUP.saturating_sub(11)))
+}
+
+/// Whether `name` can be [`slot`]'s name for a [`child`] or for a shortened name: what a delegated schedule makes.
+#[must_use]
+pub fn is_slot_of_child(name: &str) -> bool {
+    let Some((made, second)) = name.rsplit_once('-') else { return false };
+    let ends_in_digits = made.rsplit_once('-').is_some_and(|(_, last)| uid_digits(last) == Some(last));
+    ends_in_digits && second.parse::<u64>().is_ok_and(|n| n.to_string() == second)
+}
+
 /// Name of the MedusaTask that syncs after the purge of that name (upstream §6.3).
 #[must_use]
 pub fn sync_after(purge: &str) -> String {
@@ -227,6 +241,13 @@ mod tests {
         assert!(a.len() <= 248 && a.ends_with("-1658626200") && a != b);
         assert_eq!(slot_of(&format!("{}a", "x".repeat(252)), &a), Some(at));
         assert_eq!(slot_of("nightly", "nightly-1658626200"), Some(at));
+        for long in ["nightly".to_owned(), format!("{}a", "x".repeat(252))] {
+            assert!(slot(&long, at).starts_with(&slots_begin(&long)));
+            assert!(is_slot_of_child(&slot(&child(&long, "dc1", UID), at)));
+        }
+        for other in ["nightly-1658626200", "nightly-dc1-0b1c2d3e", "nightly-dc1-0b1c2d3e-1658626200-sync"] {
+            assert!(!is_slot_of_child(other), "{other}");
+        }
         for other in ["nightly", "other-1658626200", "nightly-01658626200", "nightly-1658626200-sync"] {
             assert_eq!(slot_of("nightly", other), None, "{other}");
         }

@@ -44,6 +44,8 @@ pub enum Change {
     Copies(String),
     /// Its MedusaBackupSchedules.
     Schedules(String),
+    /// What MedusaBackupSchedules of delegated schedules made in it.
+    ScheduledRuns(String),
     /// A MedusaTask of ours; carries the name of the fleet object it was made for.
     Task {
         /// The data plane.

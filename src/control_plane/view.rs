@@ -8,12 +8,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use super::capabilities::Capabilities;
+use super::capabilities::{Capabilities, TASKS};
 use crate::api::{
-    Seen,
+    Conditions as _, Seen,
     cassandra::CassandraDatacenter,
     labels,
-    medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupSchedule, MedusaRestoreJob, MedusaTask},
+    medusa::{
+        MedusaBackup, MedusaBackupJob, MedusaBackupSchedule, MedusaRestoreJob, MedusaTask, ScheduledOperation,
+    },
 };
 
 /// Namespace and name of an object in some cluster.
@@ -132,6 +134,79 @@ impl From<&MedusaBackup> for BackupRecord {
     }
 }
 
+/// What is kept of a run of a delegated schedule, a MedusaBackupJob or a MedusaTask: there may be thousands that are
+/// over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunRecord {
+    /// Its uid.
+    pub uid: String,
+    /// When it ended.
+    pub finish_time: Option<Timestamp>,
+    /// Why it did not go well, once it has ended; a MedusaBackupJob without may still lack its MedusaBackup.
+    pub failure: Option<String>,
+    /// Whether it is being deleted: nobody works on it any more.
+    pub is_deleted: bool,
+}
+
+impl RunRecord {
+    /// Longest failure that is kept.
+    const MAX_FAILURE: usize = 200;
+
+    fn new(
+        object: &impl ResourceExt,
+        finish: Option<&Time>,
+        done: usize,
+        failed: &[String],
+        said: Option<&str>,
+    ) -> Self {
+        let said = || said.filter(|text| !text.is_empty()).map(str::to_owned);
+        let failure = match (failed, done) {
+            ([], 0) => {
+                Some(said().unwrap_or_else(|| "it ended without any pod having done its part".to_owned()))
+            }
+            ([], _) => None,
+            (pods, _) => Some(said().unwrap_or_else(|| format!("it failed on {}", pods.join(", ")))),
+        };
+        Self {
+            uid: object.uid().unwrap_or_default(),
+            finish_time: finish.map(|time| time.0),
+            failure: failure
+                .filter(|_| finish.is_some())
+                .map(|text| text.chars().take(Self::MAX_FAILURE).collect()),
+            is_deleted: object.meta().deletion_timestamp.is_some(),
+        }
+    }
+
+    /// Whether it goes on, or will.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.finish_time.is_none() && !self.is_deleted
+    }
+}
+
+impl From<&MedusaBackupJob> for RunRecord {
+    fn from(job: &MedusaBackupJob) -> Self {
+        let status = job.status.clone().unwrap_or_default();
+        let condition = status.conditions.of_type(FAILED).filter(|c| c.status == "True");
+        let done = if condition.is_some() { 0 } else { status.finished.len() };
+        let said = status.message.as_deref().or(condition.map(|c| c.message.as_str()));
+        Self::new(job, status.finish_time.as_ref(), done, &status.failed, said)
+    }
+}
+
+impl From<&MedusaTask> for RunRecord {
+    fn from(task: &MedusaTask) -> Self {
+        let status = task.status.clone().unwrap_or_default();
+        let condition = status.conditions.of_type(FAILED).filter(|c| c.status == "True");
+        let done = if condition.is_some() { 0 } else { status.finished.len() };
+        let said = status.message.as_deref().or(condition.map(|c| c.message.as_str()));
+        Self::new(task, status.finish_time.as_ref(), done, &status.failed, said)
+    }
+}
+
+/// Condition of jobs and tasks of our data planes: they ended badly.
+const FAILED: &str = "Failed";
+
 /// What is kept of a copy we wrote: never its content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CopyRecord {
@@ -181,6 +256,10 @@ pub struct View {
     pub restores: Section<MedusaRestoreJob>,
     /// Our ConfigMaps.
     pub config_maps: Section<CopyRecord>,
+    /// MedusaBackupJobs that MedusaBackupSchedules of delegated schedules made: ask [`View::scheduled_runs`].
+    pub scheduled_jobs: Section<RunRecord>,
+    /// MedusaTasks that they made, likewise.
+    pub scheduled_tasks: Section<RunRecord>,
 }
 
 impl View {
@@ -201,6 +280,8 @@ impl View {
             tasks: Section::default(),
             restores: Section::default(),
             config_maps: Section::default(),
+            scheduled_jobs: Section::default(),
+            scheduled_tasks: Section::default(),
         }
     }
 
@@ -233,6 +314,8 @@ impl View {
         self.tasks.synced = true;
         self.restores.synced = true;
         self.config_maps.synced = true;
+        self.scheduled_jobs.synced = true;
+        self.scheduled_tasks.synced = true;
         self.capabilities = Arc::new(Capabilities::all());
     }
 
@@ -249,6 +332,30 @@ impl View {
             (Contact::Never { why }, _) => Seen::Unknown { since: None, why: why.clone() },
             (Contact::Lost { since, why }, _) => Seen::Unknown { since: Some(*since), why: why.clone() },
         }
+    }
+
+    /// What delegated schedules of that operation have made; `None` while nobody knows. They are watched only where there
+    /// is such a schedule, and nothing but schedules waits for their listing: see [`View::is_live`].
+    #[must_use]
+    pub fn scheduled_runs(
+        &self,
+        operation: ScheduledOperation,
+    ) -> Option<&BTreeMap<ObjectKey, Arc<RunRecord>>> {
+        let (section, is_refused) = match operation {
+            ScheduledOperation::Backup => (&self.scheduled_jobs, false),
+            ScheduledOperation::Purge => (&self.scheduled_tasks, !self.capabilities.shows(TASKS)),
+        };
+        let is_known = self.contact == Contact::Live && section.synced && !is_refused;
+        is_known.then_some(&section.items)
+    }
+
+    /// Whether a delegated schedule of that operation is there.
+    #[must_use]
+    pub fn delegates(&self, operation: ScheduledOperation) -> bool {
+        self.schedules.items.values().any(|schedule| {
+            schedule.spec.operation_type == operation
+                && schedule.labels().contains_key(labels::FLEET_SCHEDULE_UID)
+        })
     }
 
     /// Namespaces that host a datacenter.
@@ -278,6 +385,44 @@ mod tests {
         assert_eq!(view.seen(&view.backups, &key), Seen::Absent);
         view.contact = Contact::Lost { since: Timestamp::UNIX_EPOCH, why: "gone".to_owned() };
         assert!(matches!(view.seen(&view.backups, &key), Seen::Unknown { since: Some(_), .. }));
+    }
+
+    #[test]
+    fn a_run_ends_well_only_with_a_pod_that_did_its_part_and_none_that_failed() {
+        let task = |status: serde_json::Value| {
+            let task = serde_json::json!({
+                "metadata": {"name": "t"}, "spec": {"cassandraDatacenter": "dc1", "operation": "purge"}, "status": status
+            });
+            RunRecord::from(&serde_json::from_value::<MedusaTask>(task).unwrap())
+        };
+        let ended = |mut status: serde_json::Value| {
+            status["finishTime"] = "2026-03-01T00:00:00Z".into();
+            task(status).failure
+        };
+        let done = serde_json::json!([{"podName": "a"}]);
+        assert!(task(serde_json::json!({"failed": ["a"]})).is_active());
+        assert_eq!(ended(serde_json::json!({"finished": done})), None);
+        assert!(ended(serde_json::json!({})).is_some_and(|why| why.contains("without any pod")));
+        let bad = serde_json::json!({"finished": done, "failed": ["b", "c"]});
+        assert_eq!(ended(bad).as_deref(), Some("it failed on b, c"));
+        let refused = serde_json::json!({"finished": done, "conditions": [{
+            "type": "Failed", "status": "True", "reason": "X", "message": "taken",
+            "lastTransitionTime": "2026-03-01T00:00:00Z"
+        }]});
+        assert_eq!(ended(refused).as_deref(), Some("taken"));
+    }
+
+    #[test]
+    fn what_delegated_schedules_made_is_unknown_until_it_is_listed_and_where_it_may_not_be() {
+        let mut view = View::unknown();
+        assert!(view.scheduled_runs(ScheduledOperation::Backup).is_none());
+        view.set_synced();
+        assert!(view.scheduled_runs(ScheduledOperation::Backup).is_some());
+        assert!(view.scheduled_runs(ScheduledOperation::Purge).is_some());
+        Arc::make_mut(&mut view.capabilities).refused.insert(TASKS.to_owned(), "no".to_owned());
+        assert!(view.scheduled_runs(ScheduledOperation::Purge).is_none());
+        view.contact = Contact::Lost { since: Timestamp::UNIX_EPOCH, why: "gone".to_owned() };
+        assert!(view.scheduled_runs(ScheduledOperation::Backup).is_none());
     }
 
     #[test]

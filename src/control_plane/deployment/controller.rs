@@ -130,7 +130,11 @@ fn concerns(change: &Change) -> bool {
         | Change::Copies(_)
         | Change::ConfigMaps(_)
         | Change::Schedules(_) => true,
-        Change::Job { .. } | Change::Backups(_) | Change::Task { .. } | Change::Restore { .. } => false,
+        Change::Job { .. }
+        | Change::Backups(_)
+        | Change::ScheduledRuns(_)
+        | Change::Task { .. }
+        | Change::Restore { .. } => false,
     }
 }
 

@@ -82,6 +82,7 @@ impl Engine for Fanout {
             Change::Backups(_)
             | Change::Copies(_)
             | Change::Schedules(_)
+            | Change::ScheduledRuns(_)
             | Change::Task { .. }
             | Change::ConfigMaps(_) => About::Nobody,
         }

@@ -30,6 +30,8 @@ use crate::{
 
 /// Pause between two questions whether the cluster still answers.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// The same while it is not known which schedules there are: what they made is only watched where it may be.
+const LISTING: Duration = Duration::from_secs(1);
 /// First and longest pause between attempts while it does not.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 /// Pause between two looks at what the cluster serves and allows: while nothing is missing, while something is
@@ -111,7 +113,7 @@ impl Task {
                     watches.begin();
                 }
                 watches.keep(&self.remote.client(), self.change_health(|health| health.hosts_none));
-                PROBE_EVERY
+                if self.view.get().schedules.synced { PROBE_EVERY } else { LISTING }
             } else {
                 // One lost answer is no lost cluster, but a rejected credential is not luck.
                 let tolerated = matches!(answer, Answer::Unreachable(_)) && failures == 0 && self.was_live();

@@ -8,6 +8,7 @@ mod controller;
 mod credential;
 mod expiry;
 pub mod health;
+mod kinds;
 pub mod kubeconfig;
 mod link;
 mod publish;

@@ -39,13 +39,13 @@ pub(super) fn config(selector: &str) -> watcher::Config {
 pub(super) enum News<'a, T> {
     /// A listing is complete.
     Listed,
-    /// An object changed: its key, and what is kept of it, or was kept until it went.
-    Changed(&'a ObjectKey, Option<&'a Arc<T>>),
+    /// An object changed: its key, and what is kept of it, or was kept until now.
+    Changed(&'a ObjectKey, &'a Arc<T>),
     /// The API server refuses to list, in its words. It is asked again, with growing pauses.
     Refused(&'a str),
 }
 
-/// Watches for ever, keeping what `keep` makes of each object in `section`. `tell` hears of each change, and
+/// Watches for ever, keeping what `keep` makes of each object in `section`, if anything. `tell` hears of each change, and
 /// `failed` is set for good once anything went wrong.
 pub(super) async fn run<K, T>(
     api: Api<DeserializeGuard<K>>,
@@ -53,7 +53,7 @@ pub(super) async fn run<K, T>(
     cell: Arc<ViewCell>,
     failed: Arc<AtomicBool>,
     section: fn(&mut View) -> &mut Section<T>,
-    keep: impl Fn(&K) -> T,
+    keep: impl Fn(&K) -> Option<T>,
     tell: impl Fn(News<'_, T>),
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
@@ -66,7 +66,7 @@ pub(super) async fn run<K, T>(
     let decoded = |object: DeserializeGuard<K>| {
         let key = ObjectKey::of(&object);
         match object.0 {
-            Ok(object) => Some((key, Arc::new(keep(&object)))),
+            Ok(object) => keep(&object).map(|kept| (key, Arc::new(kept))),
             Err(error) => {
                 tracing::warn!(%kind, object = %key, %error, "object cannot be read and is left out");
                 None
@@ -93,12 +93,16 @@ pub(super) async fn run<K, T>(
                     Some(kept) => section(view).items.insert(key.clone(), kept.clone()),
                     None => section(view).items.remove(&key),
                 });
-                tell(News::Changed(&key, kept.or(before).as_ref()));
+                if let Some(kept) = kept.or(before) {
+                    tell(News::Changed(&key, &kept));
+                }
             }
             Ok(Some(Event::Delete(object))) => {
                 let key = ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any());
                 let before = cell.update(|view| section(view).items.remove(&key));
-                tell(News::Changed(&key, before.as_ref()));
+                if let Some(before) = before {
+                    tell(News::Changed(&key, &before));
+                }
             }
             // The watcher itself starts over, with growing pauses.
             Err(error) => {

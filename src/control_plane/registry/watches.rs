@@ -14,105 +14,28 @@ use kube::{Api, Client, Resource, ResourceExt, core::DeserializeGuard};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use super::watch::{self, News};
+use super::{
+    kinds::{Extra, Kind, Runs},
+    watch::{self, News},
+};
 use crate::{
     api::{
         cassandra::CassandraDatacenter,
         labels,
         medusa::{
             MedusaBackup, MedusaBackupJob, MedusaBackupSchedule, MedusaConfiguration, MedusaRestoreJob,
-            MedusaTask,
+            MedusaTask, TaskOperation,
         },
+        names,
     },
     control_plane::{
         capabilities::{CONFIG_MAPS, RESTORES, SCHEDULES, TASKS},
         fleet::{Change, Fleet, ViewCell},
         replication::content::{config_map_record, configuration_record, secret_record},
-        view::{BackupRecord, Contact, ObjectKey, Section, View},
+        view::{BackupRecord, Contact, ObjectKey, RunRecord, Section, View},
     },
     runtime::clock,
 };
-
-/// What is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Datacenters,
-    Jobs,
-    Backups,
-    Secrets,
-    Configurations,
-    Extra(Extra),
-}
-
-/// What is watched only where it is served and permitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Extra {
-    Schedules,
-    Tasks,
-    Restores,
-    ConfigMaps,
-}
-
-impl Kind {
-    const ALL: [Self; 9] = [
-        Self::Datacenters,
-        Self::Jobs,
-        Self::Backups,
-        Self::Secrets,
-        Self::Configurations,
-        Self::Extra(Extra::Schedules),
-        Self::Extra(Extra::Tasks),
-        Self::Extra(Extra::Restores),
-        Self::Extra(Extra::ConfigMaps),
-    ];
-
-    /// Whether its watch has something to do. `hosts_none`: no datacenters there, and none expected.
-    fn is_wanted(self, view: &View, hosts_none: bool) -> bool {
-        match self {
-            Self::Secrets | Self::Configurations => true,
-            Self::Datacenters | Self::Jobs | Self::Backups => !hosts_none,
-            // What nobody knows yet is tried.
-            Self::Extra(extra) => !hosts_none && view.capabilities.watchable(extra.resource()) != Some(false),
-        }
-    }
-
-    fn synced(self, view: &mut View) -> &mut bool {
-        match self {
-            Self::Datacenters => &mut view.datacenters.synced,
-            Self::Jobs => &mut view.jobs.synced,
-            Self::Backups => &mut view.backups.synced,
-            Self::Secrets => &mut view.secrets.synced,
-            Self::Configurations => &mut view.configurations.synced,
-            Self::Extra(Extra::Schedules) => &mut view.schedules.synced,
-            Self::Extra(Extra::Tasks) => &mut view.tasks.synced,
-            Self::Extra(Extra::Restores) => &mut view.restores.synced,
-            Self::Extra(Extra::ConfigMaps) => &mut view.config_maps.synced,
-        }
-    }
-
-    /// Complete, and empty where it may be missing; says whether it was complete before.
-    fn settle(self, view: &mut View) -> bool {
-        match self {
-            Self::Datacenters | Self::Jobs | Self::Backups | Self::Secrets | Self::Configurations => {}
-            Self::Extra(Extra::Schedules) => view.schedules.items.clear(),
-            Self::Extra(Extra::Tasks) => view.tasks.items.clear(),
-            Self::Extra(Extra::Restores) => view.restores.items.clear(),
-            Self::Extra(Extra::ConfigMaps) => view.config_maps.items.clear(),
-        }
-        std::mem::replace(self.synced(view), true)
-    }
-}
-
-impl Extra {
-    fn resource(self) -> &'static str {
-        match self {
-            Self::Schedules => SCHEDULES,
-            Self::Tasks => TASKS,
-            Self::Restores => RESTORES,
-            Self::ConfigMaps => CONFIG_MAPS,
-        }
-    }
-}
 
 struct Running {
     _task: JoinSet<()>,
@@ -254,6 +177,38 @@ impl Watches {
                 )
             }
             Kind::Extra(extra) => self.start_extra(extra, client, &copies),
+            Kind::Runs(runs) => self.start_runs(runs, client),
+        }
+    }
+
+    /// Both controllers put the datacenter's label on what their schedules make, and nothing else that tells both
+    /// (upstream §4): the name says whether one of ours made it.
+    fn start_runs(&self, runs: Runs, client: Client) -> Running {
+        let selector = format!("{},!{}", labels::CASSANDRA_DATACENTER, labels::JOB_UID);
+        let notify = self.notify();
+        match runs {
+            Runs::Backups => self.spawn_some(
+                client,
+                &selector,
+                |view| &mut view.scheduled_jobs,
+                move |job: &MedusaBackupJob| {
+                    names::is_slot_of_child(&job.name_any()).then(|| RunRecord::from(job))
+                },
+                move |news| notify.tell(&news, Change::ScheduledRuns),
+            ),
+            Runs::Purges => self.spawn_some(
+                client,
+                &selector,
+                |view| &mut view.scheduled_tasks,
+                move |task: &MedusaTask| {
+                    let is_purge = task.spec.operation == TaskOperation::Purge;
+                    (is_purge && names::is_slot_of_child(&task.name_any())).then(|| RunRecord::from(task))
+                },
+                move |news| {
+                    notify.tell(&news, Change::ScheduledRuns);
+                    notify.note(&news, TASKS, |view| &mut view.scheduled_tasks);
+                },
+            ),
         }
     }
 
@@ -328,6 +283,22 @@ impl Watches {
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
         T: Send + Sync + 'static,
     {
+        self.spawn_some(client, selector, section, move |object| Some(keep(object)), tell)
+    }
+
+    /// [`Self::spawn`], keeping only the objects of which `keep` makes something.
+    fn spawn_some<K, T>(
+        &self,
+        client: Client,
+        selector: &str,
+        section: fn(&mut View) -> &mut Section<T>,
+        keep: impl Fn(&K) -> Option<T> + Send + Sync + 'static,
+        tell: impl Fn(News<'_, T>) + Send + Sync + 'static,
+    ) -> Running
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        T: Send + Sync + 'static,
+    {
         let failed = Arc::new(AtomicBool::new(false));
         let api: Api<DeserializeGuard<K>> = Api::all(client);
         let mut task = JoinSet::new();
@@ -380,7 +351,7 @@ impl Notify {
         match news {
             News::Listed => self.tell_if_live(),
             News::Changed(_, child) => {
-                let job = child.and_then(|child| View::fleet_job(child.as_ref())).map(str::to_owned);
+                let job = View::fleet_job(child.as_ref()).map(str::to_owned);
                 if let Some(change) = change(self.name.clone(), job) {
                     self.fleet.announce(change);
                 }

@@ -92,6 +92,7 @@ impl Driver for Restores {
             | Change::Backups(_)
             | Change::Copies(_)
             | Change::Schedules(_)
+            | Change::ScheduledRuns(_)
             | Change::ConfigMaps(_) => About::Nobody,
         }
     }

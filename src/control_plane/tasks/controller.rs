@@ -32,6 +32,7 @@ impl Engine for Tasks {
             | Change::Backups(_)
             | Change::Copies(_)
             | Change::Schedules(_)
+            | Change::ScheduledRuns(_)
             | Change::Restore { .. }
             | Change::ConfigMaps(_) => About::Nobody,
         }
