@@ -153,6 +153,8 @@ const PURE: &[&str] = &[
     "src/control_plane/schedules/status.rs",
     "src/control_plane/schedules/scope.rs",
     "src/control_plane/schedules/delegate.rs",
+    "src/control_plane/schedules/history.rs",
+    "src/control_plane/schedules/missed.rs",
     "src/control_plane/schedules/results.rs",
     "src/control_plane/restores/active.rs",
     "src/control_plane/restores/check.rs",

@@ -21,6 +21,8 @@ pub const SCHEDULE: &str = "fleet.k8ssandra.io/medusa-backup-schedule";
 pub const FLEET_SCHEDULE: &str = "fleet.k8ssandra.io/schedule";
 /// The same: uid of the FleetBackupSchedule.
 pub const FLEET_SCHEDULE_UID: &str = "fleet.k8ssandra.io/schedule-uid";
+/// On a MedusaBackupSchedule that a FleetBackupSchedule made: since when it is as it is now.
+pub const SCHEDULED_SINCE: &str = "fleet.k8ssandra.io/scheduled-since";
 /// Finalizer on a run whose slot is not yet written down by its FleetBackupSchedule: nothing of it starts, and it
 /// cannot vanish (ADR 13).
 pub const HELD: &str = "fleet.k8ssandra.io/slot";

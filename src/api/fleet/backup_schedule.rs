@@ -278,16 +278,21 @@ pub struct FleetBackupScheduleStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_schedule_time: Option<Time>,
     /// When the last run that succeeded ended; with execution `Delegated`, since when every datacenter has a
-    /// successful backup of this schedule.
+    /// successful run of this schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_successful_time: Option<Time>,
-    /// Runs that have not ended.
+    /// Runs that have not ended; with execution `Delegated` those in the data planes, at most 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub active: Vec<ScheduledRun>,
-    /// Slots that passed without a run, since the schedule exists.
+    /// Slots that passed without a run, since the schedule exists; with execution `Delegated` each datacenter's count
+    /// for themselves.
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub missed_slots: i64,
+    /// With execution `Delegated`: up to which slot of each data plane `missedSlots` is counted. One that does not
+    /// answer is counted when it does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counted: Vec<CountedSlots>,
     /// Datacenters the schedule is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datacenters: Option<ScheduledDatacenters>,
@@ -298,17 +303,46 @@ pub struct FleetBackupScheduleStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// Up to where missed slots are counted in a data plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct CountedSlots {
+    /// The data plane.
+    pub data_plane: String,
+    /// The latest slot that is counted.
+    pub until: Time,
+    /// Whether the last ones counted were missed somewhere in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missed: bool,
+}
+
 /// A run of a schedule.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct ScheduledRun {
-    /// `FleetBackupJob` or `FleetTask`.
+    /// `FleetBackupJob` or `FleetTask`; with execution `Delegated`, `MedusaBackupJob` or `MedusaTask`.
     pub kind: String,
     /// Its name.
     pub name: String,
     /// Its uid.
     pub uid: String,
+    /// The data plane it is in; absent in the control plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_plane: Option<String>,
+    /// Its namespace there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+impl ScheduledRun {
+    /// Where it is, for people: its name, and in a data plane `dataPlane/namespace/name`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let parts = [self.data_plane.as_deref(), self.namespace.as_deref(), Some(&self.name)];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("/")
+    }
 }
 
 /// Datacenters of a schedule by state.

@@ -20,7 +20,7 @@ pub use backup_job::{
     Phase, UnreachablePolicy,
 };
 pub use backup_schedule::{
-    CatchUp, ConcurrencyPolicy, Execution, FleetBackupSchedule, FleetBackupScheduleSpec,
+    CatchUp, ConcurrencyPolicy, CountedSlots, Execution, FleetBackupSchedule, FleetBackupScheduleSpec,
     FleetBackupScheduleStatus, ScheduleOperation, ScheduleTemplate, ScheduledDatacenters, ScheduledRun,
 };
 pub use cluster::{

@@ -240,7 +240,7 @@ pub fn schedule(object: &FleetBackupSchedule, now: Timestamp) -> String {
     page.fact("Datacenters", datacenters.unwrap_or_default());
     let mut table = Table::new(&["KIND", "NAME"]);
     for active in &status.active {
-        table.row([active.kind.clone(), active.name.clone()]);
+        table.row([active.kind.clone(), active.place()]);
     }
     page.section("Active", &table);
     page.conditions(&status.conditions, now);

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason,
+        Conditions as _, Reason,
         fleet::{Execution, FleetBackupSchedule, FleetBackupScheduleStatus, FleetCluster, ScheduleOperation},
         labels,
     },
@@ -105,13 +105,15 @@ impl Memory {
             self.published = Some(Instant::now());
         }
         let about = schedule.object_ref(&());
-        if let Outcome::Missed(_, message) | Outcome::There(message) = &report.outcome {
+        let is_news = |type_| {
+            let of = |s: &FleetBackupScheduleStatus| s.conditions.of_type(type_).map(|c| c.message.clone());
+            of(old) != of(new)
+        };
+        if let Outcome::Missed(_, message) | Outcome::There(_, message) = &report.outcome
+            && is_news(status::MISSED)
+        {
             ctx.events.warning(about.clone(), Reason::SlotsMissed, "Schedule", message);
         }
-        let is_news = |type_| {
-            let of = |s: &FleetBackupScheduleStatus| s.conditions.iter().find(|c| c.type_ == type_).cloned();
-            of(old).map(|c| c.message) != of(new).map(|c| c.message)
-        };
         if let Some((false, message)) = report.succeeded.as_ref().filter(|_| is_news(status::SUCCEEDED)) {
             ctx.events.warning(about.clone(), Reason::Failed, "Schedule", message);
         }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::api::{
     Reason, cron,
-    fleet::{ConcurrencyPolicy, FleetBackupSchedule, ScheduledDatacenters},
+    fleet::{ConcurrencyPolicy, FleetBackupSchedule, ScheduledDatacenters, ScheduledRun},
     moment::{after, since},
 };
 
@@ -58,6 +58,7 @@ pub(super) async fn look(
         succeeded,
         success,
         datacenters,
+        counted: Vec::new(),
         ..Report::unchanged(&old, fine)
     };
     if let (Some(slot), Next::Later { next, .. }, false) =
@@ -124,6 +125,29 @@ pub(super) async fn look(
             Ok(next.map(|next| since(now, next)))
         }
     }
+}
+
+/// The runs a schedule that is Delegated by now has left: those whose slot was not written down never start, and the
+/// others go on to their end. Returns these.
+pub(super) async fn wind_down(
+    ctx: &ScheduleContext,
+    schedule: &FleetBackupSchedule,
+) -> Result<Vec<ScheduledRun>, kube::Error> {
+    let old = schedule.status.clone().unwrap_or_default();
+    let is_named = |uid: &str| old.active.iter().any(|active| active.uid == uid);
+    if ![RunKind::Backup, RunKind::Task].into_iter().all(|kind| ctx.children.is_listed(kind)) {
+        return Ok(old.active.into_iter().filter(|run| run.data_plane.is_none()).collect());
+    }
+    let runs = ctx.children.of(&schedule.uid().unwrap_or_default());
+    for run in runs.iter().filter(|run| run.is_held()) {
+        if is_named(&run.uid) {
+            ctx.release(run).await?;
+        } else {
+            ctx.discard(run).await?;
+        }
+    }
+    let goes_on = |run: &&Run| run.is_active() && (!run.is_held() || is_named(&run.uid));
+    Ok(runs.iter().filter(goes_on).map(Run::named).collect())
 }
 
 /// Events come last: many schedules are due together, and none of them waits for one.

@@ -1,6 +1,7 @@
 //! The MedusaBackupSchedules of a Delegated schedule: which there should be, and what to do about those there are.
 //! Pure.
 
+use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
@@ -76,6 +77,7 @@ pub struct Delegation {
 }
 
 /// Plans what `schedule` needs in every data plane. Without a `recipe` it needs nothing, and all it has is taken back.
+/// What is written is as it is since `now`.
 #[must_use]
 pub fn plan(
     schedule: &FleetBackupSchedule,
@@ -83,6 +85,7 @@ pub fn plan(
     planes: &[Snapshot],
     scope: &Scope,
     control_plane: &str,
+    now: Timestamp,
 ) -> Delegation {
     let uid = schedule.uid().unwrap_or_default();
     let mut delegation = Delegation::default();
@@ -112,7 +115,7 @@ pub fn plan(
             for entry in here {
                 let key = key(schedule, entry);
                 keep.push(key.clone());
-                place(&mut delegation, schedule, recipe, plane, entry, &key, control_plane);
+                place(&mut delegation, schedule, recipe, plane, entry, &key, (control_plane, now));
             }
         }
         for (key, there) in ours.into_iter().filter(|(key, _)| !keep.contains(key)) {
@@ -179,7 +182,7 @@ fn place(
     plane: &Snapshot,
     entry: &DatacenterRun,
     key: &ObjectKey,
-    control_plane: &str,
+    (control_plane, now): (&str, Timestamp),
 ) {
     let spec = match spec(schedule, recipe, entry, &plane.view.capabilities) {
         Ok((spec, unspread)) => {
@@ -201,7 +204,8 @@ fn place(
             return delegation.refused.push(refusal(entry, Problem::new(Reason::NameConflict, message)));
         }
         let owner = datacenter.uid().unwrap_or_default();
-        if there.spec == spec && there.owner_references().iter().any(|reference| reference.uid == owner) {
+        let is_owned = there.owner_references().iter().any(|reference| reference.uid == owner);
+        if there.spec == spec && is_owned && since(there).is_some() {
             return delegation.there.push((entry.clone(), key.clone()));
         }
     }
@@ -218,10 +222,16 @@ fn place(
             key,
             datacenter,
             &declared(&spec, &plane.view.capabilities),
-            control_plane,
+            (control_plane, now),
             precondition,
         ),
     });
+}
+
+/// Since when a MedusaBackupSchedule is as it is now, as we wrote on it: slots before that are none of its own.
+#[must_use]
+pub fn since(there: &MedusaBackupSchedule) -> Option<Timestamp> {
+    there.annotations().get(labels::SCHEDULED_SINCE)?.parse().ok()
 }
 
 fn object(
@@ -229,7 +239,7 @@ fn object(
     key: &ObjectKey,
     datacenter: &CassandraDatacenter,
     spec: &Value,
-    control_plane: &str,
+    (control_plane, now): (&str, Timestamp),
     mut metadata: Value,
 ) -> Value {
     let [cluster, name] = datacenter.datacenter_labels();
@@ -248,6 +258,7 @@ fn object(
         metadata.insert("name".to_owned(), key.name.clone().into());
         metadata.insert("namespace".to_owned(), key.namespace.clone().into());
         metadata.insert("labels".to_owned(), labels);
+        metadata.insert("annotations".to_owned(), json!({labels::SCHEDULED_SINCE: format!("{now:.0}")}));
         metadata.insert(
             "ownerReferences".to_owned(),
             json!([{
@@ -363,4 +374,4 @@ fn offset(uid: &str, entry: &DatacenterRun, window: u32) -> u32 {
 
 #[cfg(test)]
 #[path = "delegate_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -31,7 +31,7 @@ fn schedule(more: Value) -> FleetBackupSchedule {
 }
 
 /// A data plane that can be written to.
-fn open(name: &str, view: View) -> Snapshot {
+pub(in crate::control_plane::schedules) fn open(name: &str, view: View) -> Snapshot {
     let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
     let client = kube::Client::try_from(config).unwrap();
     Snapshot { remote: Some(Arc::new(Remote::new(client, &Limits::default()))), ..plane(name, view) }
@@ -39,7 +39,7 @@ fn open(name: &str, view: View) -> Snapshot {
 
 fn look(schedule: &FleetBackupSchedule, planes: &[Snapshot]) -> Delegation {
     let scope = Scope::of(schedule, planes, &ClusterLabels::new()).unwrap();
-    plan(schedule, Some(&recipe::read(&schedule.spec).unwrap()), planes, &scope, CP)
+    plan(schedule, Some(&recipe::read(&schedule.spec).unwrap()), planes, &scope, CP, Timestamp::UNIX_EPOCH)
 }
 
 /// The object of the only action, as the API server would store it.
@@ -76,6 +76,9 @@ async fn what_is_as_it_should_be_is_left_alone_and_drift_is_repaired() {
     let made = applied(&look(&schedule, &[open("eu", one())]));
     let settled = look(&schedule, &[open("eu", with(one(), made.clone()))]);
     assert_eq!((settled.actions.len(), settled.there.len()), (0, 1));
+    let mut unstamped = made.clone();
+    unstamped.1.metadata.annotations = None;
+    assert_eq!(look(&schedule, &[open("eu", with(one(), unstamped))]).actions.len(), 1);
     let mut edited = made;
     edited.1.spec.disabled = Some(true);
     let repaired = look(&schedule, &[open("eu", with(one(), edited))]);
@@ -115,7 +118,7 @@ async fn what_no_longer_belongs_is_taken_back_where_the_data_plane_answers_and_n
     unlisted.datacenters.synced = false;
     let found = look(&fewer, &[open("eu", unlisted)]);
     assert!(found.actions.is_empty(), "its datacenters are not all listed");
-    let deleted = plan(&all, None, &[open("us", silent())], &Scope::default(), CP);
+    let deleted = plan(&all, None, &[open("us", silent())], &Scope::default(), CP, Timestamp::UNIX_EPOCH);
     assert_eq!((deleted.unknown.as_slice(), deleted.refused.len()), (&["us".to_owned()][..], 0));
 }
 

@@ -12,16 +12,18 @@ use kube::{
 use super::{
     ScheduleContext,
     controller::Memory,
-    delegate::{Action, Delegation, Refusal, plan},
+    coordinated::wind_down,
+    delegate::{Action, Delegation, Refusal, can_write, plan},
+    missed::tally,
     recipe::{Problem, Recipe},
-    results::{first_of, results},
+    results::{active, first_of, results},
     scope::Scope,
     status::{self, Report},
 };
 use crate::{
     api::{
         Reason,
-        fleet::{FleetBackupSchedule, ScheduleOperation, ScheduledDatacenters},
+        fleet::{FleetBackupSchedule, ScheduledDatacenters},
         labels,
         medusa::MedusaBackupSchedule,
     },
@@ -39,8 +41,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Pause before a write that a data plane refused is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// Looks at `schedule`; returns when to look again, if nothing happens before. Without a `recipe` everything it has
-/// in data planes is taken back, as it is not Delegated any more.
+/// Looks at `schedule`; returns when to look again, if nothing happens before.
 pub(super) async fn look(
     ctx: &ScheduleContext,
     memory: &mut Memory,
@@ -54,14 +55,16 @@ pub(super) async fn look(
     if !schedule.finalizers().iter().any(|f| f == labels::DELEGATED) {
         return hold(ctx, memory, schedule).await;
     }
-    let planned = plan(schedule, Some(recipe), planes, scope, &ctx.control_plane);
+    let going = wind_down(ctx, schedule).await?;
+    let planned = plan(schedule, Some(recipe), planes, scope, &ctx.control_plane, now);
     let failed = carry_out(ctx, planned.actions, planes).await;
     // What was written is in the views by now.
     let planes = ctx.fleet.snapshot();
-    let mut delegation = plan(schedule, Some(recipe), &planes, scope, &ctx.control_plane);
+    let mut delegation = plan(schedule, Some(recipe), &planes, scope, &ctx.control_plane, now);
     delegation.refused.extend(failed.iter().cloned());
-    let wait =
-        memory.tell(ctx, schedule, &report(schedule, recipe, &delegation, scope, &planes), now).await?;
+    let mut told = report(schedule, recipe, &delegation, scope, &planes, now);
+    told.active.extend(going);
+    let wait = memory.tell(ctx, schedule, &told, now).await?;
     let retry = (!failed.is_empty()).then_some(RETRY);
     Ok(wait.into_iter().chain(retry).min())
 }
@@ -73,7 +76,7 @@ pub(super) async fn withdraw(
     schedule: &FleetBackupSchedule,
     planes: &[Snapshot],
 ) -> Result<bool, kube::Error> {
-    let delegation = take_all(ctx, schedule, planes).await;
+    let delegation = take_all(ctx, schedule, planes, ctx.clock.now()).await;
     let is_gone =
         delegation.left.is_empty() && delegation.unknown.is_empty() && delegation.actions.is_empty();
     if is_gone {
@@ -99,7 +102,7 @@ pub(super) async fn take_back(
     if !is_enrolled {
         return Ok(Some(LOOK_AGAIN));
     }
-    let delegation = take_all(ctx, schedule, planes).await;
+    let delegation = take_all(ctx, schedule, planes, now).await;
     let asked = schedule.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);
     let is_gone =
         delegation.left.is_empty() && delegation.unknown.is_empty() && delegation.actions.is_empty();
@@ -133,10 +136,15 @@ async fn hold(
     Ok(Some(Duration::ZERO))
 }
 
-async fn take_all(ctx: &ScheduleContext, schedule: &FleetBackupSchedule, planes: &[Snapshot]) -> Delegation {
-    let planned = plan(schedule, None, planes, &Scope::default(), &ctx.control_plane);
+async fn take_all(
+    ctx: &ScheduleContext,
+    schedule: &FleetBackupSchedule,
+    planes: &[Snapshot],
+    now: Timestamp,
+) -> Delegation {
+    let planned = plan(schedule, None, planes, &Scope::default(), &ctx.control_plane, now);
     carry_out(ctx, planned.actions, planes).await;
-    plan(schedule, None, &ctx.fleet.snapshot(), &Scope::default(), &ctx.control_plane)
+    plan(schedule, None, &ctx.fleet.snapshot(), &Scope::default(), &ctx.control_plane, now)
 }
 
 /// Carries out `actions`; returns what could not be. What was written is put into the views at once.
@@ -235,30 +243,38 @@ fn report(
     delegation: &Delegation,
     scope: &Scope,
     planes: &[Snapshot],
+    now: Timestamp,
 ) -> Report {
     let old = schedule.status.clone().unwrap_or_default();
-    let is_backup = schedule.spec.operation == ScheduleOperation::Backup;
-    let found = results(&delegation.there, planes, is_backup);
+    let found = results(&delegation.there, planes, now);
+    let tally = tally(&old.counted, &delegation.there, planes, now);
+    let is_silent = |name: &str| {
+        found.unread.contains(name) || planes.iter().any(|plane| plane.name == name && !can_write(plane))
+    };
+    // What is said of every datacenter needs to be known of every one.
+    let is_whole = delegation.there.len() == delegation.total && scope.unlisted.is_empty();
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let ready = ready(schedule, recipe, delegation, scope, &found.unready);
     let succeeded = if !found.failed.is_empty() {
         Some((false, first_of(&found.failed)))
-    } else if found.is_good {
-        Some((true, "the last backup of every datacenter succeeded".to_owned()))
+    } else if found.is_good && is_whole {
+        let operation = schedule.spec.operation.as_str();
+        Some((true, format!("the last {operation} of every datacenter succeeded")))
     } else {
         None
     };
     Report {
         next: found.next.filter(|_| schedule.spec.suspend != Some(true)),
         last: found.last.max(old.last_schedule_time.as_ref().map(|time| time.0)),
-        active: Vec::new(),
+        active: active(found.active.clone(), &old.active, is_silent),
         succeeded,
-        success: found.success,
+        success: found.success.filter(|_| is_whole),
         datacenters: Some(ScheduledDatacenters {
             total: count(delegation.total),
             scheduled: count(delegation.there.len()),
         }),
-        outcome: status::missed_there(&old, &found.missed),
+        outcome: status::missed_there(&old, &found.missed, &tally),
+        counted: tally.counted,
         ..Report::unchanged(&old, ready)
     }
 }

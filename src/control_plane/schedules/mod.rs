@@ -4,7 +4,7 @@
 //! ```text
 //! recipe ──> tick: is a slot due, ──> make the run, ──> write the slot ──> let the run go       (Coordinated)
 //!  (pure)    may it run? (pure)        held              down
-//!        └──> delegate: what should be where? (pure) ──> apply, delete ──> results (pure)       (Delegated)
+//!        └──> delegate: what should be where? (pure) ──> apply, delete ──> results, missed (pure) (Delegated)
 //! ```
 //!
 //! Why a run is held until its slot is written down is in ADR 13.
@@ -15,6 +15,8 @@ mod coordinated;
 pub mod delegate;
 mod delegated;
 pub mod expectation;
+pub mod history;
+pub mod missed;
 pub mod recipe;
 pub mod results;
 pub mod runs;
@@ -227,7 +229,13 @@ async fn planes_wake(
         };
         tokio::select! {
             change = changes.recv() => match change {
-                Ok(Change::Contact(_) | Change::Datacenters(_) | Change::Schedules(_) | Change::Backups(_))
+                Ok(
+                    Change::Contact(_)
+                    | Change::Datacenters(_)
+                    | Change::Schedules(_)
+                    | Change::ScheduledRuns(_)
+                    | Change::Backups(_),
+                )
                 | Err(RecvError::Lagged(_)) => _ = due.get_or_insert(Instant::now() + GATHER),
                 Ok(_) => {}
                 Err(RecvError::Closed) => return,

@@ -1,16 +1,20 @@
-//! How a Delegated schedule goes, from what its MedusaBackupSchedules and the MedusaBackups say. Pure.
+//! How a Delegated schedule goes, from what its MedusaBackupSchedules and what they made say. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::history::History;
 use crate::{
-    api::{Conditions as _, fleet::DatacenterRun, names},
-    control_plane::{
-        fleet::Snapshot,
-        view::{BackupRecord, ObjectKey},
+    api::{
+        Conditions as _,
+        fleet::{DatacenterRun, ScheduledRun},
     },
+    control_plane::{fleet::Snapshot, view::ObjectKey},
 };
+
+/// Most runs a status names.
+const MAX_ACTIVE: usize = 50;
 
 /// What the data planes say, together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,7 +23,8 @@ pub struct Results {
     pub last: Option<Timestamp>,
     /// The earliest slot that comes.
     pub next: Option<Timestamp>,
-    /// Since when every datacenter has a successful backup of this schedule: the end of the oldest of their newest.
+    /// Since when every one of the datacenters has a successful run of this schedule: the end of the oldest of their
+    /// newest.
     pub success: Option<Timestamp>,
     /// Datacenters whose last run is known to have gone wrong, with why.
     pub failed: Vec<String>,
@@ -29,21 +34,24 @@ pub struct Results {
     pub unready: Vec<String>,
     /// Whether every datacenter's last run ended well.
     pub is_good: bool,
+    /// Runs that have not ended.
+    pub active: Vec<ScheduledRun>,
+    /// Data planes of which nobody knows what ran there.
+    pub unread: BTreeSet<String>,
 }
 
-/// Reads `there`, the datacenters that have their MedusaBackupSchedule. With `backups`, its runs leave MedusaBackups.
+/// Reads `there`, the datacenters that have their MedusaBackupSchedule, at `now`.
 #[must_use]
-pub fn results(there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], backups: bool) -> Results {
-    let planes: BTreeMap<&str, &Snapshot> = planes.iter().map(|plane| (plane.name.as_str(), plane)).collect();
-    let mut found = Results { is_good: backups && !there.is_empty(), ..Results::default() };
-    let mut oldest: Option<Option<Timestamp>> = None;
+pub fn results(there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], now: Timestamp) -> Results {
+    let mut found = Results { is_good: !there.is_empty(), ..Results::default() };
+    let mut successes: Vec<Option<Timestamp>> = Vec::new();
     for (entry, key) in there {
-        let Some(plane) = planes.get(entry.data_plane.as_str()) else { continue };
-        let Some(schedule) = plane.view.schedules.items.get(key) else { continue };
-        let place = format!("{}/{}/{}", entry.data_plane, entry.namespace, entry.datacenter);
+        let plane = planes.iter().find(|plane| plane.name == entry.data_plane);
+        let Some((plane, schedule)) = plane.and_then(|p| Some((p, p.view.schedules.items.get(key)?))) else {
+            continue;
+        };
+        let place = place(entry);
         let status = schedule.status.clone().unwrap_or_default();
-        let last = status.last_execution.as_ref().map(|time| time.0);
-        found.last = found.last.max(last);
         let next = status.next_schedule.as_ref().map(|time| time.0);
         found.next = found.next.into_iter().chain(next).min();
         let say = |type_: &str, status_: &str| {
@@ -52,38 +60,53 @@ pub fn results(there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], backup
         };
         found.missed.extend(say("Missed", "True"));
         found.unready.extend(say("Ready", "False").filter(|_| schedule.spec.disabled != Some(true)));
-        if !backups {
-            continue;
-        }
-        let own: BTreeMap<Timestamp, &BackupRecord> = plane
-            .view
-            .backups
-            .items
-            .iter()
-            .filter(|(backup, _)| backup.namespace == key.namespace)
-            .filter_map(|(backup, record)| Some((names::slot_of(&key.name, &backup.name)?, &**record)))
-            .collect();
-        let good =
-            own.values().filter(|record| record.status == "SUCCESS").filter_map(|r| r.finish_time).max();
-        oldest =
-            Some(oldest.map_or(good, |oldest| oldest.and_then(|oldest| good.map(|good| oldest.min(good)))));
-        let Some((slot, newest)) = own.last_key_value() else {
-            found.is_good = false;
+        let Some(history) = History::of(plane, key) else {
+            found.unread.insert(entry.data_plane.clone());
             continue;
         };
-        found.is_good &= newest.status == "SUCCESS" && last.is_none_or(|last| last <= *slot);
-        if !matches!(newest.status.as_str(), "SUCCESS" | "IN_PROGRESS" | "") {
-            found.failed.push(format!("{place}: the backup of {slot} is {}", newest.status));
+        let last = history.times().last().copied();
+        found.last = found.last.max(last);
+        found.active.extend(history.active(&entry.data_plane));
+        successes.push(history.success(now));
+        match history.latest(now) {
+            Some((at, Ok(_))) => found.is_good &= last.is_none_or(|last| last <= at),
+            Some((_, Err(why))) => found.failed.push(format!("{place}: {why}")),
+            None => found.is_good = false,
         }
     }
-    found.success = oldest.flatten();
+    found.is_good &= found.failed.is_empty() && found.unread.is_empty();
+    found.success = successes.into_iter().min().flatten().filter(|_| found.unread.is_empty());
     found
 }
+
+/// The runs a status names: those that are `found`, and of those it `named` the ones in data planes that cannot be
+/// asked now. Nobody knows whether these have ended.
+#[must_use]
+pub fn active(
+    found: Vec<ScheduledRun>,
+    named: &[ScheduledRun],
+    is_silent: impl Fn(&str) -> bool,
+) -> Vec<ScheduledRun> {
+    let kept = named.iter().filter(|run| run.data_plane.as_deref().is_some_and(&is_silent)).cloned();
+    let mut all: Vec<ScheduledRun> = found.into_iter().chain(kept).collect();
+    all.sort_by(|a, b| (&a.data_plane, &a.namespace, &a.name).cmp(&(&b.data_plane, &b.namespace, &b.name)));
+    all.dedup();
+    all.truncate(MAX_ACTIVE);
+    all
+}
+
+/// A datacenter, for people.
+#[must_use]
+pub fn place(entry: &DatacenterRun) -> String {
+    format!("{}/{}/{}", entry.data_plane, entry.namespace, entry.datacenter)
+}
+
+/// How many places a message names.
+pub const SHOWN: usize = 3;
 
 /// The first of `places`, and how many more there are.
 #[must_use]
 pub fn first_of(places: &[String]) -> String {
-    const SHOWN: usize = 3;
     let shown = places.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
     match places.len().saturating_sub(SHOWN) {
         0 => shown,
@@ -93,37 +116,19 @@ pub fn first_of(places: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::{Value, json};
 
-    use super::*;
-    use crate::control_plane::fanout::tests::{datacenter, live, pending, plane};
+    use super::{
+        super::history::tests::{at, back_up, key, run, view},
+        *,
+    };
+    use crate::control_plane::fanout::tests::{pending, plane};
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    fn key(dc: &str) -> ObjectKey {
-        ObjectKey::new("ns", format!("nightly-{dc}-0b1c2d3e"))
-    }
-
-    /// A data plane with `dc1`, its schedule and backups of these slots, which took ten seconds each.
-    fn snapshot(name: &str, status: Value, backups: &[(i64, &str)]) -> Snapshot {
-        let mut view = live(&[datacenter("dc1", 1)]);
-        let schedule = json!({
-            "metadata": {"name": key("dc1").name, "namespace": "ns"},
-            "spec": {"cronSchedule": "@daily", "backupSpec": {"cassandraDatacenter": "dc1"}}, "status": status
-        });
-        view.schedules.items.insert(key("dc1"), Arc::new(serde_json::from_value(schedule).unwrap()));
+    /// A data plane with `dc1`, its schedule and backups of these slots.
+    fn snapshot(name: &str, status: &Value, backups: &[(i64, &str)]) -> Snapshot {
+        let mut view = view(&json!({}), status);
         for (slot, word) in backups {
-            let record = BackupRecord {
-                status: (*word).to_owned(),
-                finish_time: Some(at(slot + 10)),
-                ..BackupRecord::default()
-            };
-            let name = format!("{}-{slot}", key("dc1").name);
-            view.backups.items.insert(ObjectKey::new("ns", name), Arc::new(record));
+            back_up(&mut view, *slot, word);
         }
         plane(name, view)
     }
@@ -134,14 +139,14 @@ mod tests {
 
     fn read(planes: &[Snapshot]) -> Results {
         let there: Vec<_> = planes.iter().map(|p| (pending(&p.name, "dc1"), key("dc1"))).collect();
-        results(&there, planes, true)
+        results(&there, planes, at(9_999))
     }
 
     #[test]
     fn the_last_success_is_that_of_the_datacenter_that_is_furthest_behind() {
         let planes = [
-            snapshot("eu", status(2_000, 3_000), &[(1_000, "SUCCESS"), (2_000, "SUCCESS")]),
-            snapshot("us", status(2_000, 2_900), &[(1_000, "SUCCESS"), (2_000, "FAILED")]),
+            snapshot("eu", &status(2_000, 3_000), &[(1_000, "SUCCESS"), (2_000, "SUCCESS")]),
+            snapshot("us", &status(2_000, 2_900), &[(1_000, "SUCCESS"), (2_000, "FAILED")]),
         ];
         let found = read(&planes);
         assert_eq!(
@@ -151,13 +156,36 @@ mod tests {
         assert_eq!(found.failed.len(), 1);
         assert!(!found.is_good && found.failed[0].starts_with("us/ns/dc1"));
         assert!(read(&planes[..1]).is_good);
-        let never = [planes[0].clone(), snapshot("us", json!({}), &[])];
+        let never = [planes[0].clone(), snapshot("us", &json!({}), &[])];
         assert_eq!(read(&never).success, None, "one has no backup at all");
-        let going = [snapshot("eu", status(2_000, 3_000), &[(1_000, "SUCCESS")])];
+        let going = [snapshot("eu", &status(2_000, 3_000), &[(1_000, "SUCCESS")])];
         assert!(
             !read(&going).is_good && read(&going).failed.is_empty(),
             "the last one may still be going on"
         );
+    }
+
+    #[test]
+    fn nothing_is_said_of_all_while_one_is_not_known() {
+        let mut unlisted = view(&json!({}), &json!({}));
+        unlisted.scheduled_jobs.synced = false;
+        let good = snapshot("eu", &status(2_000, 3_000), &[(2_000, "SUCCESS")]);
+        let found = read(&[good, plane("us", unlisted)]);
+        assert_eq!((found.success, found.is_good, found.unread.len()), (None, false, 1));
+    }
+
+    #[test]
+    fn a_run_stays_named_while_its_data_plane_cannot_be_asked() {
+        let mut going = view(&json!({}), &json!({}));
+        run(&mut going, 1_000, None);
+        let named = read(&[plane("eu", going.clone()), plane("us", going)]).active;
+        let still = |silent: &'static str| active(named[..1].to_vec(), &named, move |plane| plane == silent);
+        assert_eq!(still("us"), named);
+        assert_eq!(still("eu"), named[..1]);
+        let many = active(Vec::new(), &vec![named[0].clone(); 3], |_| true);
+        assert_eq!(many.len(), 1);
+        let own = ScheduledRun { kind: "FleetBackupJob".to_owned(), ..ScheduledRun::default() };
+        assert!(active(Vec::new(), &[own], |_| true).is_empty(), "that is none of a data plane's");
     }
 
     #[test]
@@ -167,7 +195,7 @@ mod tests {
                    "lastTransitionTime": "2026-03-01T00:00:00Z"})
         };
         let said = json!({"conditions": [condition("Missed", "True"), condition("Ready", "False")]});
-        let found = read(&[snapshot("eu", said, &[])]);
+        let found = read(&[snapshot("eu", &said, &[])]);
         assert_eq!(found.missed, ["eu/ns/dc1: Missed it says"]);
         assert_eq!(found.unready, ["eu/ns/dc1: Ready it says"]);
     }

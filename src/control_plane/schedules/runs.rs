@@ -125,7 +125,12 @@ impl Run {
     /// It as the schedule's status names it.
     #[must_use]
     pub fn named(&self) -> ScheduledRun {
-        ScheduledRun { kind: self.kind.as_str().to_owned(), name: self.name.clone(), uid: self.uid.clone() }
+        ScheduledRun {
+            kind: self.kind.as_str().to_owned(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            ..ScheduledRun::default()
+        }
     }
 }
 

@@ -4,14 +4,18 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
+    missed::Tally,
     recipe::{Problem, Recipe},
-    results::first_of,
+    results::{SHOWN, first_of},
     runs::Run,
 };
 use crate::api::{
     Conditions as _, Reason,
     cron::Missed,
-    fleet::{FleetBackupSchedule, FleetBackupScheduleStatus, Phase, ScheduledDatacenters, ScheduledRun},
+    fleet::{
+        CountedSlots, FleetBackupSchedule, FleetBackupScheduleStatus, Phase, ScheduledDatacenters,
+        ScheduledRun,
+    },
     set_condition,
 };
 
@@ -31,8 +35,8 @@ pub enum Outcome {
     OnTime,
     /// Some were missed: how many, and the same with the reason in words.
     Missed(Missed, String),
-    /// Some were missed in data planes that watch the clock themselves.
-    There(String),
+    /// Some were missed in data planes that watch the clock themselves: how many more than was known, and where.
+    There(usize, String),
 }
 
 /// Everything a status says.
@@ -54,6 +58,8 @@ pub struct Report {
     pub success: Option<Timestamp>,
     /// Datacenters the schedule is for; `None` while they are not known.
     pub datacenters: Option<ScheduledDatacenters>,
+    /// Up to where missed slots are counted in data planes.
+    pub counted: Vec<CountedSlots>,
 }
 
 impl Report {
@@ -69,6 +75,7 @@ impl Report {
             succeeded: None,
             success: None,
             datacenters: None,
+            counted: old.counted.clone(),
         }
     }
 }
@@ -93,6 +100,7 @@ pub fn status(
             .map(Time),
         active: report.active.clone(),
         missed_slots: old.missed_slots,
+        counted: report.counted.clone(),
         datacenters: report.datacenters.or(old.datacenters),
         conditions: old.conditions.clone(),
     };
@@ -108,12 +116,10 @@ pub fn status(
     let (missed, reason, message) = match &report.outcome {
         Outcome::Nothing => return new,
         Outcome::OnTime => (false, Reason::Scheduled, "the last slot ran, and none before it was left out"),
-        Outcome::Missed(missed, message) => {
-            new.missed_slots =
-                new.missed_slots.saturating_add(i64::try_from(missed.count).unwrap_or(i64::MAX));
+        Outcome::Missed(Missed { count, .. }, message) | Outcome::There(count, message) => {
+            new.missed_slots = new.missed_slots.saturating_add(i64::try_from(*count).unwrap_or(i64::MAX));
             (true, Reason::SlotsMissed, message.as_str())
         }
-        Outcome::There(message) => (true, Reason::SlotsMissed, message.as_str()),
     };
     set_condition(&mut new.conditions, MISSED, Some(missed), reason, message, generation, now);
     new
@@ -126,19 +132,21 @@ pub fn too_late(missed: Missed, recipe: &Recipe) -> Outcome {
     Outcome::Missed(missed, format!("{missed}: more than {deadline} s ago, after which none may start"))
 }
 
-/// What a Delegated schedule's datacenters say of slots that passed without a run; their number is theirs to know.
-/// Said once.
+/// What became of slots in data planes. `said` are the datacenters that say that they left some out, with their words:
+/// each is told once. What is counted as missed is told in ours where they say nothing.
 #[must_use]
-pub fn missed_there(old: &FleetBackupScheduleStatus, places: &[String]) -> Outcome {
-    let said = old.conditions.of_type(MISSED);
-    if places.is_empty() {
-        return if said.is_some_and(|c| c.status == "True") { Outcome::OnTime } else { Outcome::Nothing };
+pub fn missed_there(old: &FleetBackupScheduleStatus, said: &[String], tally: &Tally) -> Outcome {
+    let before = old.conditions.of_type(MISSED).filter(|c| c.status == "True").map(|c| c.message.as_str());
+    let is_told = |words: &String| before.is_some_and(|before| before.contains(words.as_str()));
+    let count = tally.missed.iter().map(|(_, missed)| missed.count).sum();
+    if count == 0 && said.iter().take(SHOWN).all(is_told) {
+        let is_over = said.is_empty() && tally.is_over && before.is_some();
+        return if is_over { Outcome::OnTime } else { Outcome::Nothing };
     }
-    let message = first_of(places);
-    if said.is_some_and(|c| c.status == "True" && c.message == message) {
-        return Outcome::Nothing;
-    }
-    Outcome::There(message)
+    let silent = tally.missed.iter().filter(|(place, _)| !said.iter().any(|words| words.starts_with(place)));
+    let places: Vec<String> =
+        said.iter().cloned().chain(silent.map(|(place, missed)| format!("{place}: {missed}"))).collect();
+    Outcome::There(count, first_of(&places))
 }
 
 /// What the slots before `slot`, which runs, have come to.
@@ -239,6 +247,35 @@ mod tests {
         let third = status(&second, &Report { outcome: Outcome::OnTime, ..fine.clone() }, Some(2), at(9));
         assert!(!third.conditions.is_true(MISSED));
         assert_eq!((second.missed_slots, third.missed_slots), (3, 3), "the count stays");
+    }
+
+    #[test]
+    fn slots_missed_in_data_planes_are_counted_and_told_once_and_then_over() {
+        let (none, words) = (Tally::default(), ["eu/ns/dc1: 2 slots passed".to_owned()]);
+        let counted = |count| Tally {
+            missed: vec![
+                ("eu/ns/dc1".to_owned(), Missed { count, first: at(60) }),
+                ("us/ns/dc1".to_owned(), Missed { count: 1, first: at(60) }),
+            ],
+            ..Tally::default()
+        };
+        let mut now = FleetBackupScheduleStatus::default();
+        let mut look = |said: &[String], tally: &Tally| {
+            let outcome = missed_there(&now, said, tally);
+            let report = Report { outcome: outcome.clone(), ..Report::unchanged(&now, Ok(String::new())) };
+            now = status(&now, &report, Some(1), at(0));
+            (outcome, now.missed_slots)
+        };
+        assert_eq!(look(&[], &none), (Outcome::Nothing, 0));
+        assert_eq!(look(&words, &none), (Outcome::There(0, words[0].clone()), 0));
+        assert_eq!(look(&words, &none).0, Outcome::Nothing, "told already");
+        let (told, total) = look(&words, &counted(2));
+        assert_eq!(total, 3);
+        let Outcome::There(3, message) = told else { panic!("{told:?}") };
+        assert!(message.starts_with(&words[0]) && message.contains("us/ns/dc1: 1 slot passed"), "{message}");
+        assert_eq!(look(&words, &none), (Outcome::Nothing, 3));
+        assert_eq!(look(&[], &none).0, Outcome::Nothing, "nothing has run since");
+        assert_eq!(look(&[], &Tally { is_over: true, ..Tally::default() }), (Outcome::OnTime, 3));
     }
 
     #[test]

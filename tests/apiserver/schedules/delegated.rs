@@ -8,7 +8,7 @@ use medusa_fleet::api::medusa::{MedusaBackup, MedusaBackupSchedule};
 use super::*;
 use crate::support::{CASS, Cluster, ControlPlane, FLEET, datacenter, eventually_within, write_backup};
 
-fn delegated(name: &str, spec: Value) -> Value {
+pub(super) fn delegated(name: &str, spec: Value) -> Value {
     let mut whole = json!({"schedule": "0 2 * * *", "execution": "Delegated", "template": {}});
     whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     json!({
@@ -21,7 +21,7 @@ async fn edit(fleet: &Fleet, name: &str, spec: Value) {
     fleet.home().patch::<FleetBackupSchedule>(FLEET, name, json!({"spec": spec})).await;
 }
 
-async fn status(fleet: &Fleet, name: &str) -> FleetBackupScheduleStatus {
+pub(super) async fn status(fleet: &Fleet, name: &str) -> FleetBackupScheduleStatus {
     fleet.home().get::<FleetBackupSchedule>(FLEET, name).await.status.unwrap_or_default()
 }
 
@@ -42,7 +42,7 @@ async fn there(cluster: &Cluster) -> BTreeMap<String, MedusaBackupSchedule> {
 }
 
 /// Waits until the data plane has schedules for exactly these datacenters that all look like `wanted`.
-async fn expect(
+pub(super) async fn expect(
     cluster: &Cluster,
     datacenters: &[&str],
     wanted: impl Fn(&MedusaBackupSchedule) -> bool,
@@ -60,7 +60,7 @@ async fn expect(
 }
 
 /// Two data planes with a datacenter of cluster `shop` each.
-async fn two() -> (Fleet, ControlPlane) {
+pub(super) async fn two() -> (Fleet, ControlPlane) {
     let fleet = Fleet::start(2).await;
     let controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;

@@ -1,11 +1,13 @@
-//! FleetBackupSchedules: Coordinated ones on a clock that the test turns, Delegated ones over real data planes.
+//! FleetBackupSchedules: on a clock that the test turns, and Delegated ones over real data planes.
 //!
-//! The schedules' controller runs alone here, in a runtime that is ended where it stands, so that a run goes on until
+//! The schedules' controller runs alone here, with links to data planes where a test asks for them, in a runtime that is ended where it stands, so that a run goes on until
 //! the test ends it. Slots are read from the schedule's status and the clock is set to them: nothing depends on what
 //! time it is. Each test has a namespace of its own, and shares the API server of its fleet.
 
 mod crash;
 mod delegated;
+mod delegated_crash;
+mod delegated_results;
 mod program;
 mod slots;
 
@@ -19,12 +21,14 @@ use kube::{
 };
 use medusa_fleet::{
     api::{
-        fleet::{FleetBackupJob, FleetBackupSchedule, FleetBackupScheduleStatus},
+        fleet::{FleetBackupJob, FleetBackupSchedule, FleetBackupScheduleStatus, Limits},
         labels,
     },
     control_plane::{
         fleet::Fleet as Planes,
+        registry::{Link, LinkOptions, remote::Remote},
         schedules::{self, ScheduleContext, expectation::Expectations},
+        sources::Listing,
     },
     runtime::events::Events,
 };
@@ -34,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     gate::Gate,
     support::{
-        Fleet, condition, eventually,
+        Cluster, Fleet, condition, eventually,
         hands::Hands,
         uids::{self, Uids},
     },
@@ -87,17 +91,41 @@ impl<'a> Stage<'a> {
     }
 
     async fn controller_with(&self, gate: Gate) -> Controller {
-        let file = Kubeconfig::read_from(&self.fleet.home().kubeconfig).unwrap();
-        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
+        self.controller_over(gate, 0).await
+    }
+
+    /// One that is linked to the fleet's first so many data planes. What it writes there goes through the gate, too.
+    async fn controller_over(&self, gate: Gate, data_planes: usize) -> Controller {
+        let home = config(self.fleet.home()).await;
+        let mut remotes = Vec::new();
+        for number in 1..=data_planes {
+            remotes.push((format!("dp-{number}"), config(self.fleet.dp(number)).await));
+        }
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (seen, ns, clock) = (gate.clone(), self.ns.clone(), self.hands.clock());
         runtime.spawn(async move {
-            let client = seen.client(config);
+            let client = seen.client(home);
             let events = Events::new(client.clone(), labels::MANAGER_CONTROL_PLANE);
             let planes = Arc::new(Planes::default());
+            let links = remotes.into_iter().map(|(name, config)| {
+                let remote = Arc::new(Remote::new(seen.client(config), &Limits::default()));
+                planes.update(&name, |member| member.remote = Some(remote.clone()));
+                let options = LinkOptions {
+                    name: name.clone(),
+                    fingerprint: String::new(),
+                    control_plane: ns.clone(),
+                    local: false,
+                };
+                Link::start(options, remote, planes.member(&name).unwrap().view, planes.clone())
+            });
+            let _links: Vec<Link> = links.collect();
+            planes.set_listing(Listing::new());
+            planes.set_enrolled();
+            // Several of these share the data planes.
+            let control_plane = ns.clone();
             let mut context =
-                ScheduleContext::new(client, ns, planes, "test".to_owned(), events, Expectations::default());
+                ScheduleContext::new(client, ns, planes, control_plane, events, Expectations::default());
             context.clock = clock;
             context.check = Duration::from_millis(100);
             schedules::run(context, CancellationToken::new()).await;
@@ -213,6 +241,11 @@ fn schedule(ns: &str, name: &str, spec: Value) -> Value {
         "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "FleetBackupSchedule",
         "metadata": {"name": name, "namespace": ns}, "spec": whole
     })
+}
+
+async fn config(cluster: &Cluster) -> Config {
+    let file = Kubeconfig::read_from(&cluster.kubeconfig).unwrap();
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap()
 }
 
 /// Name of the run of `schedule` for `slot`.

@@ -1,0 +1,216 @@
+//! Slots of a Delegated schedule that passed without a run. Pure.
+//!
+//! Each datacenter has slots of its own: those of its MedusaBackupSchedule, since that is as it is now. A slot is
+//! *settled* once nothing can run it any more: its data plane has gone on to the next, or the next has come, of which
+//! only the latest runs. A settled slot is *missed* when no run belongs to it, and that means something: what history
+//! limits, purges or people may have removed is not missed, and neither is what a silent data plane has.
+//!
+//! Every settled slot is counted once. The status remembers for each data plane the latest that was, and is written in
+//! one piece with the count.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    delegate::{can_write, since},
+    history::History,
+    results::place,
+};
+use crate::{
+    api::{
+        cron::{CronExpr, MANY, Missed},
+        fleet::{CountedSlots, DatacenterRun},
+    },
+    control_plane::{fleet::Snapshot, view::ObjectKey},
+};
+
+/// How long after a slot nothing is concluded, and after an edit nothing expected: the clocks differ, and what has run
+/// comes by another watch.
+pub const GRACE: SignedDuration = SignedDuration::from_mins(5);
+/// Slots lie on whole seconds.
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
+/// What is older is not counted any more, so that data planes that are gone need not be remembered.
+const OLDEST: SignedDuration = SignedDuration::from_hours(400 * 24);
+
+/// What has been counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Datacenters with slots that are newly known to be missed.
+    pub missed: Vec<(String, Missed)>,
+    /// Up to where each data plane is counted now.
+    pub counted: Vec<CountedSlots>,
+    /// Whether slots were settled that were not before, and the last ones in no data plane were missed.
+    pub is_over: bool,
+}
+
+/// Counts on from `old`. `there` are the datacenters that have their MedusaBackupSchedule.
+#[must_use]
+pub fn tally(
+    old: &[CountedSlots],
+    there: &[(DatacenterRun, ObjectKey)],
+    planes: &[Snapshot],
+    now: Timestamp,
+) -> Tally {
+    let oldest = now.checked_sub(OLDEST).unwrap_or(Timestamp::MIN);
+    let mut counted: BTreeMap<String, CountedSlots> = old
+        .iter()
+        .filter(|entry| entry.until.0 > oldest)
+        .map(|entry| (entry.data_plane.clone(), entry.clone()))
+        .collect();
+    let mut tally = Tally::default();
+    let mut is_news = false;
+    for plane in planes.iter().filter(|plane| can_write(plane)) {
+        let Some(own) = courses(there, plane) else { continue };
+        let Some(until) = own.iter().map(|(_, course)| course.settled_until(now)).min() else {
+            counted.entry(plane.name.clone()).and_modify(|entry| entry.missed = false);
+            continue;
+        };
+        let before = counted.get(&plane.name).map(|entry| entry.until.0);
+        let (mut latest, known) = (before, tally.missed.len());
+        for (place, course) in own {
+            let from = course.from().max(oldest).max(before.unwrap_or(Timestamp::MIN));
+            latest = latest.max(course.latest(from, until));
+            tally.missed.extend(course.missed(from, until).map(|missed| (place, missed)));
+        }
+        if let Some(latest) = latest.filter(|_| latest > before) {
+            is_news = true;
+            let (data_plane, missed) = (plane.name.clone(), tally.missed.len() > known);
+            counted.insert(data_plane.clone(), CountedSlots { data_plane, until: Time(latest), missed });
+        }
+    }
+    let is_missing = |plane: &Snapshot| counted.get(&plane.name).is_some_and(|entry| entry.missed);
+    tally.is_over = is_news && !planes.iter().any(is_missing);
+    tally.counted = counted.into_values().collect();
+    tally
+}
+
+/// The datacenters in `plane` whose slots can be counted; `None` while not all is known.
+fn courses<'a>(
+    there: &[(DatacenterRun, ObjectKey)],
+    plane: &'a Snapshot,
+) -> Option<Vec<(String, Course<'a>)>> {
+    let own = there.iter().filter(|(entry, _)| entry.data_plane == plane.name);
+    let histories: Vec<_> =
+        own.map(|(entry, key)| Some((place(entry), History::of(plane, key)?))).collect::<Option<_>>()?;
+    Some(histories.into_iter().filter_map(|(place, history)| Some((place, Course::of(history)?))).collect())
+}
+
+/// One datacenter's slots and runs.
+struct Course<'a> {
+    history: History<'a>,
+    cron: CronExpr,
+    since: Timestamp,
+    /// Times something ran at, from `since` on.
+    times: Vec<Timestamp>,
+    /// Before this, that no run is there says nothing.
+    floor: Option<Timestamp>,
+}
+
+impl<'a> Course<'a> {
+    /// Of a MedusaBackupSchedule that is not disabled, cannot be misread, and says since when it is as it is.
+    fn of(history: History<'a>) -> Option<Self> {
+        let spec = &history.schedule.spec;
+        if spec.disabled == Some(true) {
+            return None;
+        }
+        let cron = CronExpr::parse(&spec.cron_schedule, spec.time_zone.as_deref()).ok()?;
+        let since = since(history.schedule)?;
+        let times = history.times().into_iter().filter(|at| *at > since).collect();
+        let floor = floor(&history);
+        Some(Self { history, cron, since, times, floor })
+    }
+
+    /// The moment its slots count from.
+    fn from(&self) -> Timestamp {
+        self.since.checked_add(GRACE).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The first slot after `after`, as the latest run at or before `anchor` has it.
+    fn next(&self, anchor: Timestamp, after: Timestamp) -> Option<Timestamp> {
+        let anchor = self.times.iter().rev().find(|at| **at <= anchor).copied().unwrap_or(self.since);
+        self.cron.next_after(anchor, after.max(anchor))
+    }
+
+    /// Until when, inclusive, every slot is settled at `now`.
+    fn settled_until(&self, now: Timestamp) -> Timestamp {
+        let horizon = now.checked_sub(GRACE).unwrap_or(Timestamp::MIN);
+        let anchor = self.times.iter().rev().find(|at| **at <= horizon).copied().unwrap_or(self.since);
+        let last = self.next(anchor, anchor).and_then(|first| self.cron.latest(first, horizon));
+        // Every slot up to a run is settled by it.
+        let Some(last) = last.filter(|_| self.times.iter().all(|at| *at <= horizon)) else { return horizon };
+        let status = self.history.schedule.status.as_ref();
+        let goes_on_to = status.and_then(|status| status.next_schedule.as_ref()).map(|time| time.0);
+        // A slot far ahead is one of an expression that is none any more.
+        let next = self.next(anchor, now).unwrap_or(Timestamp::MAX);
+        let is_over = goes_on_to.is_some_and(|next_there| next_there > last && next_there <= next);
+        if is_over { horizon } else { last.checked_sub(SECOND).unwrap_or(last) }
+    }
+
+    /// Slots after `from` up to `until` that are missed.
+    fn missed(&self, from: Timestamp, until: Timestamp) -> Option<Missed> {
+        let mut missed: Option<Missed> = None;
+        let mut count = |slot: Timestamp| {
+            let missed = missed.get_or_insert(Missed { count: 0, first: slot });
+            missed.count += 1;
+            missed.count < MANY
+        };
+        let mut before = self.since;
+        for at in &self.times {
+            // Of the slots since the run before, the latest is this one's.
+            let own = || self.cron.latest(self.next(before, before)?, *at);
+            if *at > from
+                && let (Some(floor), Some(own)) = (self.floor, own())
+            {
+                let end = own.checked_sub(SECOND).unwrap_or(own).min(until);
+                if !self.slots(before, from.max(floor), end).all(&mut count) {
+                    return missed;
+                }
+            }
+            before = *at;
+        }
+        // Nothing has run since, or the status would say so.
+        self.slots(before, from, until).all(&mut count);
+        missed
+    }
+
+    /// Slots after `from` up to `until`, as the run at `anchor` has them.
+    fn slots(&self, anchor: Timestamp, from: Timestamp, until: Timestamp) -> impl Iterator<Item = Timestamp> {
+        std::iter::successors(self.next(anchor, from), move |slot| self.next(anchor, *slot))
+            .take_while(move |slot| *slot <= until)
+    }
+
+    /// The latest slot after `from` up to `until`, or the latest run there.
+    fn latest(&self, from: Timestamp, until: Timestamp) -> Option<Timestamp> {
+        let slot = self.next(until, from).and_then(|first| self.cron.latest(first, until));
+        let run = self.times.iter().rev().find(|at| **at <= until).copied();
+        slot.max(run).filter(|latest| *latest > from)
+    }
+}
+
+/// Until when it says nothing that no run is there: the oldest runs may have been removed, by a sync after a purge, by
+/// people, or by a history limit that is reached.
+fn floor(history: &History<'_>) -> Option<Timestamp> {
+    let spec = &history.schedule.spec;
+    let limit = |limit: Option<i64>| limit.map(|limit| usize::try_from(limit).unwrap_or(0));
+    let mut floor = history.runs.keys().next().copied()?;
+    for (is_good, limit) in
+        [(true, limit(spec.successful_jobs_history_limit)), (false, limit(spec.failed_jobs_history_limit))]
+    {
+        let ended = history
+            .runs
+            .iter()
+            .filter(|(_, (_, run))| run.finish_time.is_some() && run.failure.is_none() == is_good);
+        let ended: Vec<Timestamp> = ended.map(|(at, _)| *at).collect();
+        // With so many there, the oldest of those that are kept; with none kept, nothing.
+        if let Some(oldest) = limit.and_then(|limit| ended.len().checked_sub(limit)) {
+            floor = floor.max(ended.get(oldest).copied()?);
+        }
+    }
+    Some(floor)
+}
+
+#[cfg(test)]
+#[path = "missed_tests.rs"]
+mod tests;

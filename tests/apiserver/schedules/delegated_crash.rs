@@ -1,0 +1,201 @@
+//! Ending the control plane at any write while Delegated schedules are made, followed and taken back.
+
+use futures::{FutureExt as _, StreamExt as _, stream};
+use medusa_fleet::api::medusa::MedusaBackupSchedule;
+
+use super::*;
+use crate::{
+    gate::Stop,
+    support::{Cluster, datacenter},
+};
+
+/// Writes an undisturbed run makes at least.
+const WRITES: usize = 14;
+
+/// A datacenter in each of two data planes, in a namespace of the stage's name.
+async fn stage<'a>(fleet: &'a Fleet, ns: &str) -> Stage<'a> {
+    let stage = Stage::new(fleet, ns).await;
+    for number in 1..=2 {
+        fleet.dp(number).namespace(ns).await;
+        let mut dc = datacenter(&format!("dc{number}"), "shop", 1);
+        dc["metadata"]["namespace"] = json!(ns);
+        fleet.dp(number).create(dc).await;
+    }
+    stage
+}
+
+/// The MedusaBackupSchedules of the stage in both data planes: data plane, datacenter and expression.
+async fn there(stage: &Stage<'_>) -> Value {
+    let mut found = Vec::new();
+    for number in 1..=2 {
+        let cluster: &Cluster = stage.fleet.dp(number);
+        for schedule in cluster.list::<MedusaBackupSchedule>(&stage.ns).await {
+            let spec = schedule.spec;
+            found.push(json!([cluster.name, spec.backup_spec.cassandra_datacenter, spec.cron_schedule]));
+        }
+    }
+    json!(found)
+}
+
+async fn expect(stage: &Stage<'_>, wanted: Value) {
+    eventually(format!("{}: {wanted} is there", stage.ns), async || {
+        let found = there(stage).await;
+        if found == wanted { Ok(()) } else { Err(found.to_string()) }
+    })
+    .await;
+}
+
+/// Waits until `Ready` is about the schedule as it is now and has that reason, with so many datacenters scheduled;
+/// returns what does not differ from run to run.
+async fn settled(stage: &Stage<'_>, reason: &str, scheduled: i64) -> Value {
+    let now = stage.schedules().get("nightly").await.unwrap().metadata.generation;
+    let status = stage
+        .until("nightly", "it is settled", |s| {
+            let ready = s.conditions.iter().find(|c| c.type_ == "Ready")?;
+            let is_now = ready.reason == reason && ready.observed_generation == now;
+            (is_now && s.datacenters.is_some_and(|dcs| dcs.scheduled == scheduled)).then(|| s.clone())
+        })
+        .await;
+    let conditions: Vec<Value> =
+        status.conditions.iter().map(|c| json!([c.type_, c.status, c.reason, c.message])).collect();
+    json!({
+        "conditions": conditions, "missed": status.missed_slots, "active": status.active.len(),
+        "datacenters": status.datacenters,
+    })
+}
+
+fn nightly(stage: &Stage<'_>) -> Value {
+    json!({"schedule": "0 2 * * *", "execution": "Delegated", "template": {"selector": {"namespaces": [stage.ns]}}})
+}
+
+/// Makes one, edits it, selects fewer datacenters, takes it back and gives it out again, and deletes it. Returns what
+/// was seen on the way.
+async fn scenario(stage: &Stage<'_>) -> Vec<Value> {
+    let mut seen = Vec::new();
+    stage.schedule("nightly", nightly(stage)).await;
+    expect(stage, json!([["dp-1", "dc1", "0 2 * * *"], ["dp-2", "dc2", "0 2 * * *"]])).await;
+    seen.push(settled(stage, "Scheduled", 2).await);
+    stage.edit("nightly", json!({"schedule": "0 4 * * *"})).await;
+    expect(stage, json!([["dp-1", "dc1", "0 4 * * *"], ["dp-2", "dc2", "0 4 * * *"]])).await;
+    seen.push(settled(stage, "Scheduled", 2).await);
+    stage.edit("nightly", json!({"template": {"selector": {"datacenters": ["dc2"]}}})).await;
+    expect(stage, json!([["dp-2", "dc2", "0 4 * * *"]])).await;
+    seen.push(settled(stage, "Scheduled", 1).await);
+    stage.edit("nightly", json!({"execution": "Coordinated"})).await;
+    expect(stage, json!([])).await;
+    seen.push(settled(stage, "Scheduled", 1).await);
+    stage.edit("nightly", nightly(stage)).await;
+    stage.edit("nightly", json!({"template": {"selector": {"datacenters": null}}})).await;
+    expect(stage, json!([["dp-1", "dc1", "0 2 * * *"], ["dp-2", "dc2", "0 2 * * *"]])).await;
+    seen.push(settled(stage, "Scheduled", 2).await);
+    stage.schedules().delete("nightly", &DeleteParams::default()).await.unwrap();
+    expect(stage, json!([])).await;
+    eventually("the schedule is gone", async || match stage.schedules().get_opt("nightly").await.unwrap() {
+        None => Ok(()),
+        Some(schedule) => Err(format!("{:?}", schedule.metadata)),
+    })
+    .await;
+    assert!(stage.runs().await.is_empty(), "no slot has come");
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_write_delegated_schedules_end_as_if_undisturbed() {
+    let fleet = Fleet::start(2).await;
+    let undisturbed = stage(&fleet, "undisturbed").await;
+    let controller = undisturbed.controller_over(Gate::default(), 2).await;
+    let expected = scenario(&undisturbed).await;
+    let writes = controller.gate.writes();
+    assert!(writes.len() >= WRITES, "{writes:#?}");
+    controller.kill();
+
+    let points =
+        (1..=writes.len()).flat_map(|write| [(write, Stop::Before(write)), (write, Stop::After(write))]);
+    let cases = points.map(|(write, stop)| {
+        let (fleet, expected) = (&fleet, &expected);
+        async move {
+            let ns = format!("{stop:?}").to_lowercase().replace(['(', ')'], "-");
+            let stage = stage(fleet, ns.trim_end_matches('-')).await;
+            let first = stage.controller_over(Gate::stopping(stop), 2).await;
+            let mut scenario = std::pin::pin!(scenario(&stage).fuse());
+            let reached = first.gate.clone();
+            let found = tokio::select! {
+                // How news are gathered differs, and so may the number of statuses that are written.
+                found = &mut scenario => {
+                    assert!(write > WRITES, "{stop:?} was not reached: {:#?}", first.gate.writes());
+                    found
+                }
+                () = reached.reached() => {
+                    first.kill();
+                    let _second = stage.controller_over(Gate::default(), 2).await;
+                    scenario.await
+                }
+            };
+            assert_eq!(&found, expected, "{stop:?}");
+        }
+    });
+    stream::iter(cases).buffer_unordered(6).collect::<Vec<()>>().await;
+}
+
+/// Says of a data plane's only MedusaBackupSchedule of the stage when it ran last and what comes next.
+async fn dealt_with(stage: &Stage<'_>, number: usize, last: Option<Timestamp>, next: Timestamp) {
+    let cluster = stage.fleet.dp(number);
+    let [schedule] = cluster.list::<MedusaBackupSchedule>(&stage.ns).await.try_into().unwrap();
+    let status = json!({"lastExecution": last.map(|at| at.to_string()), "nextSchedule": next.to_string()});
+    cluster.patch_status::<MedusaBackupSchedule>(&stage.ns, &schedule.name_any(), status).await;
+}
+
+/// Two slots pass while no control plane runs. Neither ran in dp-1; dp-2 says that the second did, and nobody knows of
+/// the first. Then a third runs in both.
+async fn misses(fleet: &Fleet, stop: Option<Stop>) {
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
+    let ns = format!("{stop:?}").to_lowercase().replace(['(', ')'], "-");
+    let stage = stage(fleet, ns.trim_end_matches('-')).await;
+    let today = stage.hands.clock().now().as_second().div_euclid(DAY.as_secs());
+    let noon = Timestamp::from_second(today * DAY.as_secs()).unwrap() + SignedDuration::from_hours(36);
+    let slots = [0, 1, 2, 3].map(|day| noon + SignedDuration::from_hours(14) + DAY * day);
+    stage.hands.set(noon);
+    let maker = stage.controller_over(Gate::default(), 2).await;
+    stage.schedule("nightly", nightly(&stage)).await;
+    settled(&stage, "Scheduled", 2).await;
+    maker.kill();
+    stage.hands.set(slots[1] + SignedDuration::from_mins(30));
+    dealt_with(&stage, 1, None, slots[2]).await;
+    dealt_with(&stage, 2, Some(slots[1]), slots[2]).await;
+
+    let counted = async || {
+        stage.until("nightly", "both are counted", |s| (s.counted.len() == 2).then(|| s.clone())).await
+    };
+    if let Some(stop) = stop {
+        let killed = stage.controller_over(Gate::stopping(stop), 2).await;
+        tokio::select! {
+            () = killed.gate.reached() => {}
+            // Everything may be known in time for one write.
+            _ = counted() => {}
+        }
+        killed.kill();
+    }
+    let _controller = stage.controller_over(Gate::default(), 2).await;
+    let status = counted().await;
+    let (missed, _, message) = condition(&status.conditions, "Missed");
+    assert_eq!((status.missed_slots, missed.as_str()), (2, "True"), "{stop:?}: {message}");
+    assert!(message.contains(&format!("dp-1/{}/dc1: 2 slots passed", stage.ns)), "{message}");
+
+    stage.hands.set(slots[2] + SignedDuration::from_mins(30));
+    dealt_with(&stage, 1, Some(slots[2]), slots[3]).await;
+    dealt_with(&stage, 2, Some(slots[2]), slots[3]).await;
+    let missed = stage
+        .until("nightly", "the third ran", |s| {
+            (condition(&s.conditions, "Missed").0 == "False").then_some(s.missed_slots)
+        })
+        .await;
+    assert_eq!(missed, 2, "{stop:?}: counted once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missed_slot_is_counted_once_wherever_the_control_plane_was_killed() {
+    let fleet = Fleet::start(2).await;
+    let stops = [Stop::Before(1), Stop::After(1), Stop::Before(2), Stop::After(2)].map(Some);
+    let cases = std::iter::once(None).chain(stops).map(|stop| misses(&fleet, stop));
+    stream::iter(cases).buffer_unordered(5).collect::<Vec<()>>().await;
+}
