@@ -23,7 +23,10 @@ use crate::{
         fleet::{FleetBackupJob, FleetBackupSchedule, FleetBackupScheduleStatus, FleetTask, ScheduledRun},
         labels, names,
     },
-    control_plane::fanout::expire,
+    control_plane::{
+        fleet::{Snapshot, Usable},
+        runs::{Fanned, expire},
+    },
 };
 
 /// What came of making a run.
@@ -203,19 +206,33 @@ impl ScheduleContext {
         }
     }
 
-    /// Deletes an ended run, with what it made in the data planes; one that does not answer is waited for.
+    /// Deletes an ended run, with what it made in the data planes. One that does not answer is waited for, though not
+    /// for ever; what is left there is named in an Event.
     pub(super) async fn retire(&self, run: &Run, now: Timestamp) -> Result<(), kube::Error> {
-        if run.kind == RunKind::Task {
-            return self.delete(run).await;
-        }
-        let Some(job) = self.api::<FleetBackupJob>().get_opt(&run.name).await? else { return Ok(()) };
-        if job.metadata.uid.as_ref() != Some(&run.uid) {
+        let planes = self.fleet.snapshot();
+        // Nobody knows yet what these hold.
+        if !self.fleet.is_enrolled() || planes.iter().any(|plane| plane.usable == Usable::Connecting) {
             return Ok(());
         }
+        match run.kind {
+            RunKind::Backup => self.expire::<FleetBackupJob>(run, &planes, now).await,
+            RunKind::Task => self.expire::<FleetTask>(run, &planes, now).await,
+        }
+    }
+
+    async fn expire<K: Runs + Fanned>(
+        &self,
+        run: &Run,
+        planes: &[Snapshot],
+        now: Timestamp,
+    ) -> Result<(), kube::Error> {
+        let there = self.api::<K>().get_opt(&run.name).await?;
+        let Some(there) = there.filter(|there| there.meta().uid.as_ref() == Some(&run.uid)) else {
+            return Ok(());
+        };
         let overdue = run.finish.map(|finish| now.duration_since(finish)).unwrap_or_default();
-        let status = job.status.clone().unwrap_or_default();
-        let planes = self.fleet.snapshot();
-        expire(&self.client, &self.events, &job, &status, &planes, overdue).await.map(drop)
+        let status = there.status().cloned().unwrap_or_default();
+        expire(&self.client, &self.events, &there, &status, planes, overdue).await.map(drop)
     }
 
     /// Takes back a held run that must not start: deleted first, so that letting go of it starts nothing.
