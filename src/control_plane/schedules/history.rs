@@ -10,6 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 
+use super::delegate::since;
 use crate::{
     api::{
         fleet::ScheduledRun,
@@ -58,13 +59,13 @@ impl<'a> History<'a> {
         self.runs.keys().chain(self.backups.keys()).copied().chain(self.last_execution()).collect()
     }
 
-    /// The last slot that ran, as the schedule's status says. k8ssandra-operator writes the time of creation there
-    /// before anything has run.
-    #[must_use]
-    pub fn last_execution(&self) -> Option<Timestamp> {
+    /// The last slot that ran, as the schedule's status says. k8ssandra-operator also writes there when it was created,
+    /// and each slot that came while it was disabled.
+    fn last_execution(&self) -> Option<Timestamp> {
         let last = self.schedule.status.as_ref()?.last_execution.as_ref()?.0;
         let created = self.schedule.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        created.is_none_or(|created| last > created).then_some(last)
+        let ran = self.schedule.spec.disabled != Some(true) && created.max(since(self.schedule)) < Some(last);
+        ran.then_some(last)
     }
 
     /// The runs that have not ended, oldest first, as a status names those in data plane `plane`.
@@ -251,7 +252,13 @@ pub(super) mod tests {
     #[test]
     fn only_its_own_runs_count_and_a_time_of_creation_is_no_run() {
         let mut view = view(&json!({}), &json!({"lastExecution": at(500).to_string()}));
+        let times = |view: &View| History::of(&plane("eu", view.clone()), &key("dc1")).unwrap().times();
+        assert_eq!(times(&view), BTreeSet::from([at(500)]));
         let stored = Arc::make_mut(view.schedules.items.get_mut(&key("dc1")).unwrap());
+        stored.spec.disabled = Some(true);
+        assert!(times(&view).is_empty(), "a slot that came while it was disabled");
+        let stored = Arc::make_mut(view.schedules.items.get_mut(&key("dc1")).unwrap());
+        stored.spec.disabled = None;
         stored.metadata.creation_timestamp =
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(500)));
         for other in ["nightly-dc10-0b1c2d3e-1000", "nightly-dc1-0b1c2d3e-1000-sync", "nightly-dc1-0b1c2d3e"]
@@ -259,6 +266,6 @@ pub(super) mod tests {
             view.scheduled_jobs.items.insert(ObjectKey::new("ns", other), Arc::default());
         }
         view.scheduled_jobs.items.insert(ObjectKey::new("other", name(1_000).name), Arc::default());
-        assert!(History::of(&plane("eu", view), &key("dc1")).unwrap().times().is_empty());
+        assert!(times(&view).is_empty());
     }
 }
