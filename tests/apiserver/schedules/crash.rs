@@ -206,3 +206,34 @@ async fn a_schedule_that_goes_takes_a_held_run_along() {
     .await;
     assert!(begun.lock().unwrap().is_empty(), "it never started");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_is_delegated_meanwhile_leaves_no_run_held() {
+    let fleet = Fleet::start(0).await;
+    // 2: the run, 3: its slot.
+    for (stop, is_written_down) in [(Stop::After(2), false), (Stop::After(3), true)] {
+        let stage = Stage::new(&fleet, if is_written_down { "written" } else { "made" }).await;
+        let begun = stage.watch().await;
+        let first = stage.controller_with(Gate::stopping(stop)).await;
+        stage.schedule("nightly", json!({})).await;
+        let slot = stage.next("nightly", None).await;
+        stage.hands.set(slot);
+        reached(&first).await;
+        first.kill();
+        stage.edit("nightly", json!({"execution": "Delegated"})).await;
+        let _second = stage.controller().await;
+        stage.ready("nightly", "NoDatacenters").await;
+        let expected = if is_written_down { set([of("nightly", slot)]) } else { BTreeSet::new() };
+        eventually("the run goes on, or is gone", async || {
+            let (runs, begun) = (stage.runs().await, begun.lock().unwrap().keys().cloned().collect());
+            if (&runs, &begun) == (&expected, &expected) {
+                Ok(())
+            } else {
+                Err(format!("{runs:?} {begun:?}"))
+            }
+        })
+        .await;
+        let named = expected.len();
+        stage.until("nightly", "what goes on is named", |s| (s.active.len() == named).then_some(())).await;
+    }
+}
