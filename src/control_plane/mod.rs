@@ -159,6 +159,7 @@ async fn work(
         sources: sources.clone(),
         client_configs_in: config.client_configs_in,
         control_plane: control_plane.clone(),
+        meters: meters.clone(),
         allow_unsafe: config.allow_unsafe,
         events: events.clone(),
     };
@@ -190,14 +191,7 @@ async fn work(
         meters,
     };
     let expectations = schedules::expectation::Expectations::default();
-    let schedules = schedules::ScheduleContext::new(
-        config.client.clone(),
-        config.namespace.clone(),
-        fleet.clone(),
-        control_plane.clone(),
-        events.clone(),
-        expectations.clone(),
-    );
+    let schedules = schedules::ScheduleContext::new(runs.clone(), expectations.clone());
     let inventory = inventory::InventoryContext {
         client: config.client.clone(),
         namespace: config.namespace.clone(),

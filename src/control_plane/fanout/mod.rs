@@ -32,7 +32,6 @@ use self::{holds::Holds, load::Buckets};
 use super::{fleet::Snapshot, runs::ending::Terms};
 use crate::api::fleet::FleetBackupJob;
 
-pub use super::runs::select;
 pub use controller::run;
 
 /// Everything one pass over one run decides by.

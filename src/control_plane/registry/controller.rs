@@ -44,6 +44,7 @@ use crate::{
     },
     control_plane::{
         fleet::{Change, Fleet, Member},
+        meters::Meters,
         sources::{Sources, Standing},
         view::ObjectKey,
     },
@@ -74,6 +75,8 @@ pub struct RegistryContext {
     pub client_configs_in: BTreeSet<String>,
     /// Value of the control-plane label on everything we write.
     pub control_plane: String,
+    /// What is counted.
+    pub meters: Arc<Meters>,
     /// Kubeconfig fields that are accepted although they are unsafe.
     pub allow_unsafe: BTreeSet<String>,
     /// Where Events go.
@@ -182,6 +185,11 @@ async fn reconcile(
     plane: Arc<DeserializeGuard<DataPlane>>,
     registry: Arc<Registry>,
 ) -> Result<Action, RegistryError> {
+    let meters = registry.context.meters.clone();
+    meters.reconcile("DataPlane", look(&plane, registry)).await
+}
+
+async fn look(plane: &DeserializeGuard<DataPlane>, registry: Arc<Registry>) -> Result<Action, RegistryError> {
     let plane = match &plane.0 {
         Ok(plane) => plane,
         Err(error) => {

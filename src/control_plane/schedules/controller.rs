@@ -30,7 +30,7 @@ use crate::{
         fleet::{Execution, FleetBackupSchedule, FleetBackupScheduleStatus, FleetCluster, ScheduleOperation},
         labels,
     },
-    control_plane::fanout::select::ClusterLabels,
+    control_plane::runs::select::ClusterLabels,
     runtime::{backoff::Backoff, written::Written},
 };
 
@@ -163,6 +163,11 @@ pub(super) async fn reconcile(
     object: Arc<Guarded>,
     scheduler: Arc<Scheduler>,
 ) -> Result<Action, kube::Error> {
+    let meters = scheduler.context.meters.clone();
+    meters.reconcile("FleetBackupSchedule", go_on(&object, &scheduler)).await
+}
+
+async fn go_on(object: &Guarded, scheduler: &Scheduler) -> Result<Action, kube::Error> {
     let name = object.name_any();
     let schedule = match &object.0 {
         Ok(schedule) => schedule,
@@ -173,7 +178,7 @@ pub(super) async fn reconcile(
     };
     let mut memory = lock(&scheduler.memories).remove(&name).unwrap_or_default();
     let schedule = memory.written.newest(schedule);
-    let looked = look(&scheduler, &mut memory, &schedule).await;
+    let looked = look(scheduler, &mut memory, &schedule).await;
     let is_over = schedule.metadata.deletion_timestamp.is_some();
     if !is_over {
         lock(&scheduler.memories).insert(name.clone(), memory);

@@ -9,11 +9,9 @@ use crate::{
     api::fleet::Limits,
     control_plane::{
         capabilities::Fields,
-        fanout::{
-            select::ClusterLabels,
-            tests::{datacenter, live, plane, silent},
-        },
+        fanout::tests::{datacenter, live, plane, silent},
         registry::remote::Remote,
+        runs::select::ClusterLabels,
         schedules::recipe,
         view::View,
     },

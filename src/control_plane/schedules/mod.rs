@@ -55,7 +55,11 @@ use self::{
     expectation::Expectations,
     runs::{Run, RunKind},
 };
-use super::fleet::{Change, Fleet};
+use super::{
+    fleet::{Change, Fleet},
+    meters::Meters,
+    runs::RunContext,
+};
 use crate::{
     api::{
         fleet::{Execution, FleetBackupJob, FleetCluster, FleetTask},
@@ -83,6 +87,8 @@ pub struct ScheduleContext {
     pub control_plane: String,
     /// Where Events go.
     pub events: Events,
+    /// What is counted.
+    pub meters: Arc<Meters>,
     /// What slots are compared with.
     pub clock: Clock,
     /// Longest pause between two looks at a schedule: a clock that is set is noticed then.
@@ -99,20 +105,15 @@ impl ScheduleContext {
 
     /// A context that goes by the wall clock.
     #[must_use]
-    pub fn new(
-        client: Client,
-        namespace: String,
-        fleet: Arc<Fleet>,
-        control_plane: String,
-        events: Events,
-        expectations: Expectations,
-    ) -> Self {
+    pub fn new(given: RunContext, expectations: Expectations) -> Self {
+        let RunContext { client, namespace, fleet, control_plane, events, meters, .. } = given;
         Self {
             client,
             namespace,
             fleet,
             control_plane,
             events,
+            meters,
             clock: Clock::system(),
             check: Self::CHECK,
             expectations,

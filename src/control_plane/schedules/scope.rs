@@ -9,8 +9,8 @@ use crate::{
         fleet::{DatacenterRun, FleetBackupSchedule, Phase, ScheduledDatacenters},
     },
     control_plane::{
-        fanout::select::{ClusterLabels, is_placeholder, select},
         fleet::{Snapshot, Usable},
+        runs::select::{ClusterLabels, is_placeholder, select},
     },
 };
 

@@ -28,6 +28,7 @@ use medusa_fleet::{
     control_plane::{
         fleet::Fleet as Planes,
         registry::{Link, LinkOptions, remote::Remote},
+        runs::RunContext,
         schedules::{self, ScheduleContext, expectation::Expectations},
         sources::Listing,
     },
@@ -125,8 +126,16 @@ impl<'a> Stage<'a> {
             planes.set_enrolled();
             // Several of these share the data planes.
             let control_plane = ns.clone();
-            let mut context =
-                ScheduleContext::new(client, ns, planes, control_plane, events, Expectations::default());
+            let runs = RunContext {
+                client,
+                namespace: ns,
+                fleet: planes,
+                control_plane,
+                events,
+                claims: Arc::default(),
+                meters: Arc::default(),
+            };
+            let mut context = ScheduleContext::new(runs, Expectations::default());
             context.clock = clock;
             context.check = Duration::from_millis(100);
             schedules::run(context, CancellationToken::new()).await;
