@@ -164,7 +164,7 @@ pub(super) async fn reconcile(
     scheduler: Arc<Scheduler>,
 ) -> Result<Action, kube::Error> {
     let meters = scheduler.context.meters.clone();
-    meters.reconcile("FleetBackupSchedule", go_on(&object, &scheduler)).await
+    meters.reconcile("FleetBackupSchedule", Box::pin(go_on(&object, &scheduler))).await
 }
 
 async fn go_on(object: &Guarded, scheduler: &Scheduler) -> Result<Action, kube::Error> {
