@@ -54,13 +54,13 @@ async fn a_cluster_is_registered_by_a_labelled_secret_or_by_a_data_plane_object_
         }
     }
 
-    // The same cluster under a second name is not used.
+    // The same cluster under a second name is not used. Of two made in one second the first by name is the first.
     fleet.dp(1).create(datacenter("dc1", "shop", 1)).await;
     let _play = Play::start(fleet.dp(1)).await;
-    fleet.register_as("again", "kubeconfig", &first).await;
-    let message = fleet.expect_data_plane("again", "Unique", "False", "DuplicateCluster").await;
+    fleet.register_as("dp-1-again", "kubeconfig", &first).await;
+    let message = fleet.expect_data_plane("dp-1-again", "Unique", "False", "DuplicateCluster").await;
     assert!(message.contains("`dp-1`"), "{message}");
-    home.event("DataPlane", "again", "DuplicateCluster").await;
+    home.event("DataPlane", "dp-1-again", "DuplicateCluster").await;
     home.create(backup_job("once", json!({}))).await;
     fleet.expect_phase("once", Phase::Succeeded).await;
     let children = fleet.dp(1).list::<MedusaBackupJob>(CASS).await;
@@ -71,8 +71,8 @@ async fn a_cluster_is_registered_by_a_labelled_secret_or_by_a_data_plane_object_
     home.create(configuration("shared", "bucket", Some("dp-1/cass"))).await;
     let copy: Secret = fleet.dp(1).appears(CASS, "bucket").await;
     let label = json!({"metadata": {"labels": {"fleet.k8ssandra.io/register": null}}});
-    home.patch::<Secret>(FLEET, "again", label).await;
-    home.disappears::<DataPlane>(FLEET, "again").await;
+    home.patch::<Secret>(FLEET, "dp-1-again", label).await;
+    home.disappears::<DataPlane>(FLEET, "dp-1-again").await;
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
     let after: Secret = fleet.dp(1).get(CASS, "bucket").await;
     assert_eq!(copy.resource_version(), after.resource_version(), "the first one's copy was taken back");
