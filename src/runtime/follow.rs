@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource,
@@ -14,8 +14,8 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-/// The objects of kind `K` in `namespace`, and the task that keeps them current for as long as it is polled.
-pub fn follow<K>(client: Client, namespace: &str) -> (Store<K>, impl Future<Output = ()> + use<K>)
+/// The objects of kind `K` in `namespace`, and what happens to them: the store is current for as long as that is polled.
+pub fn news<K>(client: Client, namespace: &str) -> (Store<K>, impl Stream<Item = ()> + Unpin + use<K>)
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -28,11 +28,27 @@ where
     let (store, writer) = reflector::store();
     let api: Api<K> = Api::namespaced(client, namespace);
     // What the API server keeps about writers is most of these objects, of which there are thousands.
-    let mut events = watcher(api, watcher::Config::default())
+    let events = watcher(api, watcher::Config::default())
         .default_backoff()
         .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)
         .touched_objects()
+        .map(drop)
         .boxed();
+    (store, events)
+}
+
+/// The objects of kind `K` in `namespace`, and the task that keeps them current for as long as it is polled.
+pub fn follow<K>(client: Client, namespace: &str) -> (Store<K>, impl Future<Output = ()> + use<K>)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let (store, mut events) = news(client, namespace);
     (store, async move { while events.next().await.is_some() {} })
 }

@@ -19,11 +19,7 @@ async fn a_full_disk_delays_everything_and_costs_nothing() {
     fleet.register_all().await;
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
     fleet.dp(1).create(datacenter("dc1", "shop", 1)).await;
-    eventually("the datacenter is in the inventory", async || {
-        let found = home.find::<medusa_fleet::api::fleet::FleetCluster>(FLEET, "shop").await;
-        found.map(drop).ok_or("no FleetCluster shop")
-    })
-    .await;
+    fleet.expect_size("shop", 1).await;
     let _play = Play::start(fleet.dp(1)).await;
 
     // Wanted while nobody works, and not to be had when somebody begins to.

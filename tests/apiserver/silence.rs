@@ -4,26 +4,13 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use medusa_fleet::api::{
-    fleet::{FleetCluster, Phase},
-    medusa::MedusaBackupJob,
-};
+use medusa_fleet::api::{fleet::Phase, medusa::MedusaBackupJob};
 use serde_json::{Value, json};
 
 use crate::support::{
     CASS, ControlPlane, FLEET, Fleet, Play, backup_job, configuration, datacenter, eventually,
     eventually_within, secret,
 };
-
-/// Waits until the FleetCluster `shop` has that many datacenters.
-async fn expect_size(fleet: &Fleet, size: i64) {
-    eventually(format!("shop has {size} datacenters"), async || {
-        let cluster = fleet.home().find::<FleetCluster>(FLEET, "shop").await.and_then(|c| c.status);
-        let seen = cluster.map_or(0, |s| s.size);
-        if seen == size { Ok(()) } else { Err(seen) }
-    })
-    .await;
-}
 
 fn with_policy(name: &str, policy: &str) -> Value {
     let mut job = backup_job(name, json!({}));
@@ -55,7 +42,7 @@ async fn a_dead_data_plane_is_waited_for_skipped_or_failed_as_the_job_says() {
     for number in [1, 2] {
         fleet.dp(number).create(datacenter(&format!("dc{number}"), "shop", 1)).await;
     }
-    expect_size(&fleet, 2).await;
+    fleet.expect_size("shop", 2).await;
     let _first = Play::start(fleet.dp(1)).await;
 
     fleet.stop("dp-2");
@@ -81,7 +68,7 @@ async fn a_dead_data_plane_is_waited_for_skipped_or_failed_as_the_job_says() {
     expect_entry(&fleet, "later", "dp-1", Phase::Succeeded, "Succeeded").await;
     expect_entry(&fleet, "later", "dp-2", Phase::Pending, "DataPlaneUnreachable").await;
     expect_entry(&fleet, "waits", "dp-2", Phase::Pending, "DataPlaneUnreachable").await;
-    expect_size(&fleet, 2).await;
+    fleet.expect_size("shop", 2).await;
 
     fleet.start_again("dp-2");
     let _second = Play::start(fleet.dp(2)).await;
@@ -106,7 +93,7 @@ async fn a_data_plane_that_hangs_holds_nobody_up() {
     for number in 1..=3 {
         fleet.dp(number).create(datacenter(&format!("dc{number}"), "shop", 1)).await;
     }
-    expect_size(&fleet, 3).await;
+    fleet.expect_size("shop", 3).await;
     home.create(secret(FLEET, "bucket", &[("credentials", "one")])).await;
     home.create(configuration("shared", "bucket", Some("*"))).await;
     for number in 1..=3 {

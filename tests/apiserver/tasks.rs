@@ -79,6 +79,15 @@ pub async fn expect_complete(fleet: &Fleet, point: &str) {
     .await;
 }
 
+/// Gives each of two data planes a datacenter of `shop`, and the two of them the complete restore point `p.shop`.
+pub async fn protect(fleet: &Fleet) {
+    for number in [1, 2] {
+        deploy(fleet.dp(number), &format!("dc{number}"), "").await;
+        write_backup(fleet.dp(number), "p", &format!("dc{number}"), 2, "SUCCESS").await;
+    }
+    expect_complete(fleet, "p.shop").await;
+}
+
 fn child_name(task: &impl kube::ResourceExt, dc: &str) -> String {
     let digits: String = task.uid().unwrap().chars().take(8).collect();
     format!("{}-{dc}-{digits}", task.name_any())
@@ -164,11 +173,7 @@ async fn a_task_survives_kill_9_between_any_two_steps_and_nothing_is_doubled() {
     let home = fleet.home();
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
-    for number in [1, 2] {
-        deploy(fleet.dp(number), &format!("dc{number}"), "").await;
-        write_backup(fleet.dp(number), "p", &format!("dc{number}"), 2, "SUCCESS").await;
-    }
-    expect_complete(&fleet, "p.shop").await;
+    protect(&fleet).await;
     let child = async |number: usize, name: &str| fleet.dp(number).appears::<MedusaTask>(CASS, name).await;
 
     // At points that can be seen from outside.

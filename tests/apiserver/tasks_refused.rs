@@ -1,7 +1,7 @@
 //! Purges that must not start: the cluster's last complete restore point, what is unknown, what is at work.
 
 use medusa_fleet::api::{
-    fleet::{FleetCluster, FleetTask, Phase},
+    fleet::{FleetTask, Phase},
     medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask, TaskOperation},
 };
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::{
         CASS, Cluster, ControlPlane, FLEET, Fleet, backup_job, eventually, finish, finish_task, follow_up,
         medusa_fleet, write_backup,
     },
-    tasks::{deploy, expect_complete, expect_entry, over, task},
+    tasks::{deploy, expect_complete, expect_entry, over, protect, task},
 };
 
 /// A MedusaBackupJob somebody made by hand, ended without a backup unless it goes on.
@@ -29,15 +29,6 @@ async fn job(cluster: &Cluster, name: &str, dc: &str, is_over: bool) {
     cluster.patch_status::<MedusaBackupJob>(CASS, name, status).await;
 }
 
-async fn expect_size(fleet: &Fleet, size: i64) {
-    eventually(format!("shop has {size} datacenters"), async || {
-        let cluster = fleet.home().find::<FleetCluster>(FLEET, "shop").await.and_then(|c| c.status);
-        let seen = cluster.map_or(0, |s| s.size);
-        if seen == size { Ok(()) } else { Err(seen) }
-    })
-    .await;
-}
-
 const REFUSED: &str = "WouldRemoveLastRestorePoint";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +39,7 @@ async fn a_purge_that_could_remove_the_last_complete_restore_point_is_not_starte
     fleet.register_all().await;
     deploy(eu, "dc1", "max_backup_age = 7\nmax_backup_count = 2").await;
     deploy(us, "dc2", "max_backup_age = 7\nmax_backup_count = 1").await;
-    expect_size(&fleet, 2).await;
+    fleet.expect_size("shop", 2).await;
 
     // There never was one, and half of one is none.
     home.create(task("never", json!({"operation": "purge"}))).await;
@@ -179,11 +170,7 @@ async fn of_a_backup_and_a_purge_of_one_cluster_whoever_was_made_first_goes_firs
     let home = fleet.home();
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
-    for number in [1, 2] {
-        deploy(fleet.dp(number), &format!("dc{number}"), "").await;
-        write_backup(fleet.dp(number), "p", &format!("dc{number}"), 2, "SUCCESS").await;
-    }
-    expect_complete(&fleet, "p.shop").await;
+    protect(&fleet).await;
 
     // The purge of one datacenter holds up the backup of the whole cluster, which holds up the next purge.
     home.create(task("first", json!({"operation": "purge", "selector": {"datacenters": ["dc1"]}}))).await;

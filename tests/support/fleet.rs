@@ -12,7 +12,7 @@ use futures::future::join_all;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use medusa_fleet::api::{
     crds,
-    fleet::{DataPlane, FleetBackupJob, Phase},
+    fleet::{DataPlane, FleetBackupJob, FleetCluster, Phase},
     medusa,
 };
 use serde_json::json;
@@ -114,6 +114,16 @@ impl Fleet {
         tokio::task::block_in_place(|| {
             self.testbed.lock().unwrap().as_mut().unwrap().command(verb, cluster);
         });
+    }
+
+    /// Waits until a FleetCluster has that many datacenters.
+    pub async fn expect_size(&self, cluster: &str, size: i64) {
+        eventually(format!("{cluster} has {size} datacenters"), async || {
+            let found = self.home.find::<FleetCluster>(FLEET, cluster).await.and_then(|c| c.status);
+            let seen = found.map_or(0, |s| s.size);
+            if seen == size { Ok(()) } else { Err(seen) }
+        })
+        .await;
     }
 
     /// Registers data plane `dp-<number>` with an administrator's kubeconfig in a labelled Secret.

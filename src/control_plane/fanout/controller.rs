@@ -2,16 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt as _;
-use kube::{
-    Api, ResourceExt as _,
-    core::DeserializeGuard,
-    runtime::{
-        WatchStreamExt as _,
-        reflector::{self, Store},
-        watcher,
-    },
-};
+use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::Store};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -35,11 +26,11 @@ use crate::{
             write::{Made, delete, make, not_now, show},
         },
     },
-    runtime::follow::follow,
+    runtime::follow::{follow, news},
 };
 
-/// How long the first listing of the FleetRestoreJobs is awaited.
-const RESTORES_LISTED: Duration = Duration::from_secs(2);
+/// How long the first listings of the FleetRestoreJobs and FleetTasks are awaited.
+const LISTED: Duration = Duration::from_secs(2);
 
 /// What a backup run is decided by besides the data planes.
 pub(super) struct Fanout {
@@ -102,7 +93,9 @@ impl Engine for Fanout {
         memory: &mut Memory<FleetBackupJobStatus>,
     ) -> Option<Duration> {
         // Where the definition is missing there are none, and what a data plane restores is seen there.
-        let _ = tokio::time::timeout(RESTORES_LISTED, runs.engine.restores.wait_until_ready()).await;
+        let Self { restores, tasks, .. } = &runs.engine;
+        let listed = futures::future::join(restores.wait_until_ready(), tasks.wait_until_ready());
+        let _ = tokio::time::timeout(LISTED, listed).await;
         pass::pass(runs, job, memory).await
     }
 }
@@ -110,11 +103,7 @@ impl Engine for Fanout {
 /// Runs until `shutdown`.
 pub async fn run(context: RunContext, shutdown: CancellationToken) {
     let (clusters, keep_clusters) = follow(context.client.clone(), &context.namespace);
-    let (restores, writer) = reflector::store();
-    let api: Api<DeserializeGuard<FleetRestoreJob>> =
-        Api::namespaced(context.client.clone(), &context.namespace);
-    let restored =
-        watcher(api, watcher::Config::default()).default_backoff().reflect(writer).touched_objects().boxed();
+    let (restores, restored) = news(context.client.clone(), &context.namespace);
     let (tasks, keep_tasks) = follow(context.client.clone(), &context.namespace);
     let (frame, feed) = Frame::new(context);
     let waker = frame.waker.clone();

@@ -72,13 +72,22 @@ pub trait Fanned: Run {
     fn shorten(status: &mut Self::Status, detail: Detail);
 }
 
-impl Run for FleetRestoreJob {
-    const KIND: &'static str = "FleetRestoreJob";
+/// A kind whose status holds its verdict as `phase`.
+macro_rules! run {
+    ($kind:ident, $status:ty) => {
+        impl Run for $kind {
+            const KIND: &'static str = stringify!($kind);
 
-    fn phase(status: &FleetRestoreJobStatus) -> Option<Phase> {
-        status.phase
-    }
+            fn phase(status: &$status) -> Option<Phase> {
+                status.phase
+            }
+        }
+    };
 }
+
+run!(FleetBackupJob, FleetBackupJobStatus);
+run!(FleetTask, FleetTaskStatus);
+run!(FleetRestoreJob, FleetRestoreJobStatus);
 
 /// What the statuses of both fanned kinds hold under the same names.
 macro_rules! fanned {
@@ -109,14 +118,6 @@ macro_rules! fanned {
     };
 }
 
-impl Run for FleetBackupJob {
-    const KIND: &'static str = "FleetBackupJob";
-
-    fn phase(status: &FleetBackupJobStatus) -> Option<Phase> {
-        status.phase
-    }
-}
-
 impl Fanned for FleetBackupJob {
     type Child = MedusaBackupJob;
 
@@ -127,14 +128,6 @@ impl Fanned for FleetBackupJob {
         if detail != Detail::Full {
             status.restore_points.truncate(RESTORE_POINTS);
         }
-    }
-}
-
-impl Run for FleetTask {
-    const KIND: &'static str = "FleetTask";
-
-    fn phase(status: &FleetTaskStatus) -> Option<Phase> {
-        status.phase
     }
 }
 

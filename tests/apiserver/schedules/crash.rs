@@ -11,6 +11,17 @@ async fn reached(controller: &Controller) {
     reached.await.expect("the write is made");
 }
 
+/// Makes schedule `nightly`, and kills its controller at a write of its first slot; returns that slot.
+async fn killed_at(stage: &Stage<'_>, stop: Stop) -> Timestamp {
+    let controller = stage.controller_with(Gate::stopping(stop)).await;
+    stage.schedule("nightly", json!({})).await;
+    let slot = stage.next("nightly", None).await;
+    stage.hands.set(slot);
+    reached(&controller).await;
+    controller.kill();
+    slot
+}
+
 /// Two slots, the first run ended badly, the second well and then deleted by the history limit. Returns what is left,
 /// without what differs from run to run.
 async fn scenario(stage: &Stage<'_>) -> Value {
@@ -126,12 +137,7 @@ async fn a_run_that_a_person_deletes_is_not_made_again_wherever_the_control_plan
         let ns = format!("{stop:?}").to_lowercase().replace(['(', ')'], "-");
         let stage = Stage::new(&fleet, ns.trim_end_matches('-')).await;
         let begun = stage.watch().await;
-        let first = stage.controller_with(Gate::stopping(stop)).await;
-        stage.schedule("nightly", json!({})).await;
-        let slot = stage.next("nightly", None).await;
-        stage.hands.set(slot);
-        reached(&first).await;
-        first.kill();
+        let slot = killed_at(&stage, stop).await;
         stage.delete_run(&of("nightly", slot)).await;
         let _second = stage.controller().await;
         stage.ran("nightly", slot).await;
@@ -214,12 +220,7 @@ async fn a_schedule_that_is_delegated_meanwhile_leaves_no_run_held() {
     for (stop, is_written_down) in [(Stop::After(2), false), (Stop::After(3), true)] {
         let stage = Stage::new(&fleet, if is_written_down { "written" } else { "made" }).await;
         let begun = stage.watch().await;
-        let first = stage.controller_with(Gate::stopping(stop)).await;
-        stage.schedule("nightly", json!({})).await;
-        let slot = stage.next("nightly", None).await;
-        stage.hands.set(slot);
-        reached(&first).await;
-        first.kill();
+        let slot = killed_at(&stage, stop).await;
         stage.edit("nightly", json!({"execution": "Delegated"})).await;
         let _second = stage.controller().await;
         stage.ready("nightly", "NoDatacenters").await;
