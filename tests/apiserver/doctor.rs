@@ -6,7 +6,10 @@ use std::{
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{Api, api::DeleteParams};
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+};
 use medusa_fleet::api::fleet::DataPlane;
 use serde_json::{Value, json};
 
@@ -81,8 +84,21 @@ async fn the_doctor_says_what_is_wrong_to_whom_and_what_to_do() {
     assert!(said.find("Error").unwrap() < said.find("Notice").unwrap(), "worst first:\n{said}");
     controller.assert_running();
 
-    // Its definitions.
+    // An object its definition let through once.
     let definitions: Api<CustomResourceDefinition> = Api::all(home.client.clone());
+    let mut lax = definitions.get("fleettasks.fleet.k8ssandra.io").await.unwrap();
+    let anything =
+        json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    lax.spec.versions[0].schema = serde_json::from_value(anything).unwrap();
+    definitions.replace("fleettasks.fleet.k8ssandra.io", &PostParams::default(), &lax).await.unwrap();
+    let odd = json!({
+        "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "FleetTask",
+        "metadata": {"name": "odd", "namespace": FLEET}, "spec": {"operation": 7},
+    });
+    eventually("it is let through", async || home.try_create(odd.clone()).await.map(drop)).await;
+    finds(&fleet, 1, &["fleettask/odd", "cannot be read", "schedule/never"]).await;
+
+    // Its definitions.
     definitions.delete("fleettasks.fleet.k8ssandra.io", &DeleteParams::default()).await.unwrap();
     finds(
         &fleet,

@@ -1,12 +1,15 @@
 //! `doctor`: what is wrong with the fleet, with what, and what to do about it.
 
-use std::fmt::Debug;
+use std::{
+    fmt::Debug,
+    sync::{Mutex, PoisonError},
+};
 
 use k8s_openapi::{
     api::coordination::v1::Lease,
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
-use kube::{Api, Resource, api::ListParams};
+use kube::{Api, Resource, api::ListParams, core::DeserializeGuard};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -16,10 +19,13 @@ use crate::{
         failure::{Failure, Outcome, why},
         home::Home,
         output::{Format, Printer},
-        views::{count, doctor::table},
+        views::{count, doctor::table, name},
     },
     runtime::clock,
 };
+
+/// Objects that cannot be read, and why.
+type Spoilt = Mutex<Vec<(String, String)>>;
 
 /// Prints one line per finding, and fails when something is wrong.
 ///
@@ -54,21 +60,21 @@ fn number(found: &[Finding], severity: Severity) -> usize {
 }
 
 async fn read(home: &Home) -> Outcome<Evidence> {
-    let client = || home.client.clone();
+    let (spoilt, client) = (Spoilt::default(), || home.client.clone());
     // One first: when nobody answers, one complaint is enough.
-    let data_planes = list(home, home.api()).await?;
+    let data_planes = list(home, home.api(), &spoilt).await?;
     let (definitions, leases, clusters, configurations, k8ssandra_clusters) = futures::try_join!(
-        list::<CustomResourceDefinition>(home, Api::all(client())),
-        list::<Lease>(home, home.api()),
-        list(home, home.api()),
-        list(home, Api::all(client())),
-        list(home, Api::all(client())),
+        list::<CustomResourceDefinition>(home, Api::all(client()), &spoilt),
+        list::<Lease>(home, home.api(), &spoilt),
+        list(home, home.api(), &spoilt),
+        list(home, Api::all(client()), &spoilt),
+        list(home, Api::all(client()), &spoilt),
     )?;
     let (schedules, jobs, tasks, restores) = futures::try_join!(
-        list(home, home.api()),
-        list(home, home.api()),
-        list(home, home.api()),
-        list(home, home.api()),
+        list(home, home.api(), &spoilt),
+        list(home, home.api(), &spoilt),
+        list(home, home.api(), &spoilt),
+        list(home, home.api(), &spoilt),
     )?;
     Ok(Evidence {
         definitions,
@@ -81,23 +87,33 @@ async fn read(home: &Home) -> Outcome<Evidence> {
         jobs,
         tasks,
         restores,
+        spoilt: spoilt.into_inner().unwrap_or_else(PoisonError::into_inner),
     })
 }
 
-/// Every object of one kind. What is refused, or not there, is an answer too; no answer, and a credential that is not
-/// accepted, are none.
-async fn list<K>(home: &Home, api: Api<K>) -> Outcome<Read<K>>
+/// Every object of one kind; those that cannot be read are put aside, so that they hide none of the others. What is
+/// refused, or not there, is an answer too; no answer, and a credential that is not accepted, are none.
+async fn list<K>(home: &Home, api: Api<DeserializeGuard<K>>, spoilt: &Spoilt) -> Outcome<Read<K>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    match api.list(&ListParams::default()).await {
-        Ok(list) => Ok(Read::All(list.items)),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Read::NotInstalled),
-        Err(error @ kube::Error::Api(_)) if !is_stranger(&error) => Ok(Read::Refused(why(&error))),
-        // One object that has not the shape its kind asks for.
-        Err(error @ kube::Error::SerdeError(_)) => Ok(Read::Refused(error.to_string())),
-        Err(error) => Err(Failure::reading(&format!("{} {home}", K::plural(&())), &error)),
+    let list = match api.list(&ListParams::default()).await {
+        Ok(list) => list,
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Read::NotInstalled),
+        Err(error @ kube::Error::Api(_)) if !is_stranger(&error) => return Ok(Read::Refused(why(&error))),
+        Err(error) => return Err(Failure::reading(&format!("{} {home}", K::plural(&())), &error)),
+    };
+    let mut readable = Vec::new();
+    for object in list {
+        match object.0 {
+            Ok(object) => readable.push(object),
+            Err(invalid) => {
+                let object = format!("{}/{}", K::kind(&()).to_lowercase(), name(&invalid.metadata));
+                spoilt.lock().unwrap_or_else(PoisonError::into_inner).push((object, invalid.error));
+            }
+        }
     }
+    Ok(Read::All(readable))
 }
 
 fn is_stranger(error: &kube::Error) -> bool {

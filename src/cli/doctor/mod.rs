@@ -153,12 +153,19 @@ pub struct Evidence {
     pub tasks: Read<FleetTask>,
     /// FleetRestoreJobs.
     pub restores: Read<FleetRestoreJob>,
+    /// Objects that have not the shape their kind asks for: what they are, and why.
+    pub spoilt: Vec<(String, String)>,
 }
 
 /// All findings, the worst first.
 #[must_use]
 pub fn findings(evidence: &Evidence, now: Timestamp) -> Vec<Finding> {
     let mut found = unread(evidence);
+    found.extend(evidence.spoilt.iter().map(|(object, why)| {
+        let fix = "correct it, or delete it and make it anew: nothing works on it as it is";
+        let reason = Reason::InvalidObject.as_str();
+        Finding::new(Severity::Error, object.clone(), reason, format!("cannot be read: {why}"), fix)
+    }));
     found.extend(home::definitions(&evidence.definitions));
     found.extend(home::leader(evidence.leases.objects(), now));
     found.extend(planes::data_planes(&evidence.data_planes, now));

@@ -90,6 +90,7 @@ fn a_kind_that_may_not_be_read_is_said_to_be_unknown() {
         jobs: Read::Refused(no()),
         tasks: Read::Refused(no()),
         restores: Read::Refused(no()),
+        spoilt: Vec::new(),
     };
     let found = findings(&evidence, now());
     assert_eq!(found.len(), 9, "{found:#?}");
@@ -101,6 +102,15 @@ fn a_kind_that_may_not_be_read_is_said_to_be_unknown() {
         "Unknown customresourcedefinitions NotAuthorized",
     ];
     assert_eq!(words(&findings(&absent, now())), expected);
+}
+
+#[test]
+fn an_object_that_cannot_be_read_is_a_finding_and_hides_nothing() {
+    let spoilt = vec![("fleettask/odd".to_owned(), "missing field `operation`".to_owned())];
+    let evidence = Evidence { data_planes: Read::All(data_planes()), spoilt, ..fine() };
+    let found = words(&findings(&evidence, now()));
+    assert!(found.contains(&"Error fleettask/odd InvalidObject".to_owned()), "{found:?}");
+    assert!(found.iter().any(|f| f.contains("dataplane/us-1")), "{found:?}");
 }
 
 #[test]
