@@ -167,19 +167,6 @@ pub fn dns_name(text: &str) -> String {
     if head.is_empty() { hash } else { format!("{head}-{hash}") }
 }
 
-/// Name of the DataPlane that a `k8sContext` means. Contexts may be called anything and objects may not: a context whose
-/// name no object can have is lower-cased, and what is neither letter nor digit becomes a dash, as in the names
-/// upstream's script gives to ClientConfigs (upstream §7.2). `None` when nothing is left.
-#[must_use]
-pub fn data_plane(context: &str) -> Option<String> {
-    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let lowered = context.to_ascii_lowercase();
-    let dashed = lowered.replace(|c| !is_plain(c) && c != '.', "-");
-    let parts = dashed.split('.').map(|part| part.trim_matches('-')).filter(|part| !part.is_empty());
-    let name = shorten(&parts.collect::<Vec<_>>().join("."), MAX_NAME);
-    Some(name).filter(|name| !name.is_empty())
-}
-
 /// `text` as a label value of at most 63 characters, shortened with a hash.
 #[must_use]
 pub fn label_value(text: &str) -> String {
@@ -193,16 +180,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_context_means_the_data_plane_of_its_name_or_of_the_nearest_an_object_can_have() {
-        for name in ["eu-west", "a.b-c", "0"] {
-            assert_eq!(data_plane(name).as_deref(), Some(name), "a good name stays");
+    fn a_context_means_the_data_plane_of_its_name_and_no_other_context_does() {
+        for name in ["eu-west", "a.b-c", "0", "local"] {
+            assert_eq!(dns_name(name), name, "a good name stays");
         }
-        let named = |context: &str| data_plane(context).unwrap_or_default();
-        assert_eq!(named("gke_proj_europe-west1-b_prod"), "gke-proj-europe-west1-b-prod");
-        assert_eq!(named("arn:aws:eks:us-east-1:1:cluster/Prod"), "arn-aws-eks-us-east-1-1-cluster-prod");
-        assert_eq!(named("kubernetes-admin@kind"), "kubernetes-admin-kind");
-        assert_eq!(named("_a_._._b"), "a.b");
-        assert_eq!([data_plane(""), data_plane("_./")], [None, None]);
+        let contexts = ["prod-eu", "prod_eu", "Prod-EU", "_prod-eu_", "local", "Local", "_local_", "_", "/"];
+        let named: std::collections::BTreeSet<String> = contexts.map(dns_name).into();
+        assert_eq!(named.len(), contexts.len(), "{named:?}");
+        assert!(dns_name("gke_proj_europe-west1-b").starts_with("gke-proj-europe-west1-b-"));
     }
 
     const UID: &str = "0B1C2D3E-aaaa-bbbb-cccc-000000000000";
@@ -274,14 +259,13 @@ mod tests {
     proptest! {
         #[test]
         fn a_data_planes_name_is_an_objects_name_and_names_itself(context in "\\PC{0,300}") {
-            if let Some(name) = data_plane(&context) {
-                prop_assert!(name.len() <= MAX_NAME);
-                for part in name.split('.') {
-                    prop_assert!(!part.is_empty() && !part.starts_with('-') && !part.ends_with('-'));
-                    prop_assert!(part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
-                }
-                prop_assert_eq!(data_plane(&name), Some(name));
+            let name = dns_name(&context);
+            prop_assert!(name.len() <= MAX_NAME);
+            for part in name.split('.') {
+                prop_assert!(!part.is_empty() && !part.starts_with('-') && !part.ends_with('-'));
+                prop_assert!(part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
             }
+            prop_assert_eq!(dns_name(&name), name);
         }
 
         #[test]

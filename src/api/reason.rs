@@ -42,8 +42,6 @@ reasons! {
     UnsafeKubeconfig,
     /// The name is reserved for the control plane's own cluster.
     ReservedName,
-    /// The name cannot be used as a label value or name part.
-    InvalidName,
     /// Not known yet.
     Connecting,
     /// The API server answered.

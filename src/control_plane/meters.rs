@@ -28,11 +28,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Copies in one data plane, by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copies {
+    /// Those that are as they should be.
+    pub synced: usize,
+    /// Those that are still to be made, corrected or taken back.
+    pub pending: usize,
+    /// Those where that was refused.
+    pub failed: usize,
+}
+
 /// Figures of one data plane. They outlive a rotated credential.
 #[derive(Debug, Default)]
 pub struct PlaneMeters {
     answers: Mutex<BTreeMap<Option<u16>, u64>>,
-    behind_since: Mutex<Option<Instant>>,
+    copies: Mutex<(Copies, Option<Instant>)>,
 }
 
 impl PlaneMeters {
@@ -47,16 +58,23 @@ impl PlaneMeters {
         lock(&self.answers).clone()
     }
 
-    /// Whether a copy is wanted in the data plane that is not there as it should be.
-    pub fn set_behind(&self, behind: bool) {
-        let mut since = lock(&self.behind_since);
-        *since = behind.then(|| since.unwrap_or_else(Instant::now));
+    /// How the copies are.
+    pub fn set_copies(&self, copies: Copies) {
+        let mut state = lock(&self.copies);
+        let behind = copies.pending + copies.failed > 0;
+        *state = (copies, behind.then(|| state.1.unwrap_or_else(Instant::now)));
+    }
+
+    /// How the copies were when it was last known.
+    #[must_use]
+    pub fn copies(&self) -> Copies {
+        lock(&self.copies).0
     }
 
     /// For how long the copies have not all been as they should be; none when they are.
     #[must_use]
     pub fn lag(&self) -> Duration {
-        lock(&self.behind_since).map_or(Duration::ZERO, |since| since.elapsed())
+        lock(&self.copies).1.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
 
@@ -185,11 +203,11 @@ mod tests {
     #[test]
     fn a_lag_begins_with_the_first_copy_that_is_behind_and_ends_with_the_last() {
         let meters = PlaneMeters::default();
-        meters.set_behind(true);
-        let since = *lock(&meters.behind_since);
-        meters.set_behind(true);
-        assert_eq!(*lock(&meters.behind_since), since, "it has been behind all the time");
-        meters.set_behind(false);
+        meters.set_copies(Copies { synced: 4, pending: 1, failed: 0 });
+        let since = lock(&meters.copies).1;
+        meters.set_copies(Copies { synced: 4, pending: 0, failed: 1 });
+        assert_eq!(lock(&meters.copies).1, since, "one has been behind all the time");
+        meters.set_copies(Copies { synced: 5, ..Copies::default() });
         assert_eq!(meters.lag(), Duration::ZERO);
     }
 }

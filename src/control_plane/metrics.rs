@@ -124,14 +124,7 @@ impl Collector for FleetCollector {
             "dataplane",
             &expiry,
         )?;
-        let copies: Vec<(String, i64)> = planes
-            .iter()
-            .map(|p| {
-                let held = p.view.secrets.items.len() + p.view.configurations.items.len();
-                (p.name.clone(), i64::try_from(held).unwrap_or(i64::MAX))
-            })
-            .collect();
-        gauges(&mut encoder, "replicated_copies", "Copies of ours in the data plane", "dataplane", &copies)?;
+        copies(&mut encoder, &planes)?;
         gauges(
             &mut encoder,
             "job_datacenters",
@@ -192,6 +185,24 @@ fn requests(encoder: &mut DescriptorEncoder<'_>, planes: &[Snapshot]) -> Result<
     Ok(())
 }
 
+/// Copies in each data plane, by state.
+fn copies(encoder: &mut DescriptorEncoder<'_>, planes: &[Snapshot]) -> Result<(), std::fmt::Error> {
+    let help = "Copies of ours in the data plane, by how they were when it was last known";
+    let gauge = ConstGauge::new(0_i64);
+    let mut family = encoder.encode_descriptor("replicated_copies", help, None, gauge.metric_type())?;
+    for plane in planes {
+        let copies = plane.meters.copies();
+        for (state, count) in
+            [("synced", copies.synced), ("pending", copies.pending), ("failed", copies.failed)]
+        {
+            let labels = [("dataplane", plane.name.as_str()), ("state", state)];
+            ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX))
+                .encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
 fn gauges<N: EncodeGaugeValue + Copy>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
@@ -241,13 +252,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::api::fleet::DatacenterCounts;
+    use crate::{api::fleet::DatacenterCounts, control_plane::meters::Copies};
 
     #[test]
     fn a_cluster_that_never_had_a_backup_shows_zero() {
         let fleet = Arc::new(Fleet::default());
         fleet.update("eu", |member| {
             member.meters.answered(Some(201));
+            member.meters.set_copies(Copies { synced: 3, pending: 0, failed: 0 });
             member.meters.answered(None);
         });
         let figures = Figures::default();
@@ -282,6 +294,8 @@ mod tests {
             r#"dataplane_requests_total{dataplane="eu",code="201"} 1"#,
             r#"dataplane_requests_total{dataplane="eu",code="none"} 1"#,
             r#"replication_lag_seconds{dataplane="eu"} 0.0"#,
+            r#"replicated_copies{dataplane="eu",state="synced"} 3"#,
+            r#"replicated_copies{dataplane="eu",state="failed"} 0"#,
             r#"job_datacenters{phase="Pending"} 5"#,
             r#"job_datacenters{phase="Running"} 2"#,
             r#"job_datacenters{phase="Failed"} 0"#,

@@ -40,18 +40,31 @@ pub fn connect(mut config: Config, patience: Patience) -> Result<Client, kube::E
 }
 
 /// A client that does what `client` does, and tells `count` how each request was answered, watches too: with the
-/// HTTP status, or `None` when no answer came.
+/// HTTP status, or `None` when no answer came, or was not waited for any longer.
 pub fn counted(client: Client, count: impl Fn(Option<u16>) + Clone + Send + 'static) -> Client {
     let namespace = client.default_namespace().to_owned();
     let service = service_fn(move |request| {
         let (client, count) = (client.clone(), count.clone());
         async move {
+            let mut asked = Asked { count, status: None };
             let answer = client.send(request).await;
-            count(answer.as_ref().ok().map(|answer| answer.status().as_u16()));
+            asked.status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
             answer
         }
     });
     Client::new(service, namespace)
+}
+
+/// A request that is counted when it is over, however it ends.
+struct Asked<F: Fn(Option<u16>)> {
+    count: F,
+    status: Option<u16>,
+}
+
+impl<F: Fn(Option<u16>)> Drop for Asked<F> {
+    fn drop(&mut self) {
+        (self.count)(self.status);
+    }
 }
 
 /// Configuration of a person or of a controller: from `kubeconfig` when given, else from
@@ -91,4 +104,32 @@ pub fn unreadable(error: &KubeconfigError) -> String {
         return format!("it is not a kubeconfig in YAML{}", place.unwrap_or_default());
     }
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_is_given_up_is_counted_as_one_without_an_answer() {
+        // Accepts connections, and never answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
+        let counts: Arc<Mutex<Vec<Option<u16>>>> = Arc::default();
+        let client = connect(Config::new(url), Patience::REMOTE).unwrap();
+        let client = counted(client, {
+            let counts = counts.clone();
+            move |status| counts.lock().unwrap().push(status)
+        });
+        let asked = client.apiserver_version();
+        assert!(tokio::time::timeout(Duration::from_millis(300), asked).await.is_err(), "nobody answers");
+        let end = std::time::Instant::now() + Duration::from_secs(30);
+        while counts.lock().unwrap().is_empty() {
+            assert!(std::time::Instant::now() < end, "it was never counted");
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*counts.lock().unwrap(), [None]);
+    }
 }

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Secret;
 use medusa_fleet::api::{
     fleet::{DataPlane, Phase},
     k8ssandra::ClientConfig,
-    medusa::MedusaConfiguration,
+    labels,
 };
 use serde_json::{Value, json};
 
@@ -16,9 +16,11 @@ use crate::support::{
 
 /// Namespace of k8ssandra-operator.
 const OPS: &str = "k8ssandra-operator";
-/// The context of data plane 1, which no object can be called, and what it is called instead.
+/// The ClientConfig of data plane 1.
+const OBJECT: &str = "gke-shop-eu-west1";
+/// Its context, which no object can be called, and what the DataPlane is called instead.
 const CONTEXT: &str = "gke_shop_eu-west1";
-const NAME: &str = "gke-shop-eu-west1";
+const NAME: &str = "gke-shop-eu-west1-8250ddd5";
 
 /// What upstream's script writes about [`CONTEXT`].
 const MANIFEST: &str = "
@@ -77,7 +79,7 @@ async fn a_client_config_registers_a_cluster_whose_credential_is_rotated_and_goe
     home.namespace(OPS).await;
     grant(there).await;
     let first = token(there, "first").await;
-    let config = format!("{NAME}-config");
+    let config = format!("{OBJECT}-config");
     home.create(secret(OPS, &config, &[("kubeconfig", &scripted(there, &first))])).await;
     home.create(json!({
         "apiVersion": "k8ssandra.io/v1alpha1", "kind": "K8ssandraCluster",
@@ -123,7 +125,7 @@ async fn a_client_config_registers_a_cluster_whose_credential_is_rotated_and_goe
     expect_copy(there, "canary-two").await;
     let third = token(there, "third").await;
     home.create(secret(OPS, "third", &[("kubeconfig", &scripted(there, &third))])).await;
-    home.patch::<ClientConfig>(OPS, NAME, json!({"spec": {"kubeConfigSecret": {"name": "third"}}})).await;
+    home.patch::<ClientConfig>(OPS, OBJECT, json!({"spec": {"kubeConfigSecret": {"name": "third"}}})).await;
     eventually("the DataPlane names the other Secret", async || {
         let spec = home.get::<DataPlane>(FLEET, NAME).await.spec;
         if spec.kubeconfig_secret_ref.as_ref().is_some_and(|r| r.name == "third") {
@@ -151,7 +153,7 @@ async fn a_client_config_registers_a_cluster_whose_credential_is_rotated_and_goe
 
     // Both at once, the Secret first: copies are taken back.
     home.delete::<Secret>(OPS, "third").await;
-    home.delete::<ClientConfig>(OPS, NAME).await;
+    home.delete::<ClientConfig>(OPS, OBJECT).await;
     home.disappears::<DataPlane>(FLEET, NAME).await;
     assert!(there.find::<Secret>(CASS, "bucket").await.is_none(), "the Secret was left behind");
     assert_eq!(transitions(home, "dp-2").await, other, "another cluster was disturbed");
@@ -188,8 +190,6 @@ async fn a_client_config_that_cannot_be_served_is_told_why_and_disturbs_nobody()
     home.create(client_config(OPS, "empty", json!({}))).await;
     let note = home.event("ClientConfig", "empty", "InvalidSpec").await;
     assert!(note.contains("spec.kubeConfigSecret.name"), "{note}");
-    home.create(client_config(OPS, "nameless", about("_", "good"))).await;
-    home.event("ClientConfig", "nameless", "InvalidName").await;
 
     // Kubeconfigs are vetted as all others.
     let mut program = good.clone();
@@ -223,6 +223,17 @@ async fn a_client_config_that_cannot_be_served_is_told_why_and_disturbs_nobody()
     .await;
     let message = fleet.expect_data_plane("taken", "Accepted", "False", "InvalidSpec").await;
     assert!(message.contains("spec.kubeconfigSecretRef.namespace"), "{message}");
+    // Nor is it by going: who made the DataPlane and deletes it would have its kubeconfig used.
+    home.create(json!({
+        "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "DataPlane",
+        "metadata": {"name": "thief", "namespace": FLEET, "finalizers": [labels::FINALIZER]},
+        "spec": {"kubeconfigSecretRef": {"name": "private", "namespace": OPS}},
+    }))
+    .await;
+    home.delete::<DataPlane>(FLEET, "thief").await;
+    let note = home.event("DataPlane", "thief", "LeftBehind").await;
+    assert!(note.contains("cannot be asked"), "{note}");
+    home.disappears::<DataPlane>(FLEET, "thief").await;
     home.create(client_config(OPS, "lends", about("dp-1", "private"))).await;
     fleet.expect_data_plane("taken", "Accepted", "True", "KubeconfigAccepted").await;
 
@@ -236,7 +247,7 @@ async fn a_client_config_that_cannot_be_served_is_told_why_and_disturbs_nobody()
         if status.is_empty() { Ok(()) } else { Err(message) }
     })
     .await;
-    assert!(home.list::<MedusaConfiguration>(FLEET).await.is_empty(), "nothing was written but statuses");
+    assert_eq!(home.get::<DataPlane>(FLEET, "dp-1").await.spec, before.spec);
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
     controller.assert_running();
 }

@@ -13,7 +13,9 @@ use serde_json::json;
 
 use crate::support::{
     CASS, Cluster, ControlPlane, FLEET, Fleet, Play, assert_unseen, backup_job, configuration, datacenter,
-    eventually, grant, medusa_fleet, secret, token, with_token,
+    eventually, grant, medusa_fleet,
+    refusals::{permit, refuse},
+    secret, token, with_token,
 };
 
 /// Waits until the bucket secret's copy holds `value`.
@@ -121,6 +123,44 @@ async fn a_dead_cluster_delays_its_unregistering_by_the_grace_period_only() {
     for left in ["Secret cass/bucket", "MedusaConfiguration cass/shared"] {
         assert!(note.contains(left), "{note}");
     }
+    controller.assert_running();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_plane_that_retains_keeps_its_copies_however_long_its_going_takes() {
+    let fleet = Fleet::start(1).await;
+    let (home, there) = (fleet.home(), fleet.dp(1));
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    home.create(secret(FLEET, "bucket", &[("credentials", "x")])).await;
+    home.create(configuration("shared", "bucket", Some("dp-1/cass"))).await;
+    expect_copy(there, "x").await;
+    let copies = async || (there.get::<Secret>(CASS, "bucket").await.uid(), there.writes("secrets").await);
+    let before = copies().await;
+    home.patch::<DataPlane>(FLEET, "dp-1", json!({"spec": {"deletionPolicy": "Retain"}})).await;
+
+    // It wants to go, and may not for a while.
+    let allowed = "has(object.metadata.finalizers) || !has(oldObject.metadata.finalizers)";
+    refuse(home, "stay", "dataplanes", allowed, "not to be let go").await;
+    eventually("it may not be let go", async || {
+        let params = PatchParams { dry_run: true, ..PatchParams::default() };
+        let bare = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        match home.api::<DataPlane>(FLEET).patch("dp-1", &params, &bare).await {
+            Err(error) if error.to_string().contains("not to be let go") => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        }
+    })
+    .await;
+    home.delete::<Secret>(FLEET, "dp-1").await;
+    eventually("it was refused twice", async || {
+        let refused = controller.log().matches("not to be let go").count();
+        if refused >= 2 { Ok(()) } else { Err(refused) }
+    })
+    .await;
+    assert_eq!(copies().await, before);
+    permit(home, "stay").await;
+    home.disappears::<DataPlane>(FLEET, "dp-1").await;
+    assert_eq!(copies().await, before);
     controller.assert_running();
 }
 

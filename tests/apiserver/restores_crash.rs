@@ -2,9 +2,8 @@
 //! restored twice, none is forgotten.
 
 use kube::{
-    Api, ResourceExt as _,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
-    core::GroupVersionKind,
+    ResourceExt as _,
+    api::{Patch, PatchParams},
 };
 use medusa_fleet::api::{
     fleet::{FleetRestoreJob, Phase},
@@ -14,6 +13,7 @@ use serde_json::json;
 
 use crate::support::{
     CASS, Cluster, ControlPlane, FLEET, Fleet, eventually,
+    refusals::{permit, refuse},
     restores::{backed_up, child_of, expect_end, expect_restore, restore, restore_job, upstreams, work},
 };
 
@@ -147,28 +147,8 @@ async fn a_data_plane_that_hangs_in_the_middle_is_waited_for() {
 /// Makes the API server of the control plane refuse every status of a FleetRestoreJob that records the uid of a
 /// MedusaRestoreJob: so the controller stands between the making and the record of it.
 async fn refuse_records(home: &Cluster) {
-    let policy = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": "no-records"},
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": {"resourceRules": [{
-                "apiGroups": ["fleet.k8ssandra.io"], "apiVersions": ["*"], "operations": ["UPDATE"],
-                "resources": ["fleetrestorejobs/status"],
-            }]},
-            "validations": [{
-                "expression": "!has(object.status.datacenters) || object.status.datacenters.all(d, !has(d.jobUid))",
-                "message": "not to be recorded",
-            }],
-        },
-    });
-    let binding = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": "no-records"},
-        "spec": {"policyName": "no-records", "validationActions": ["Deny"]},
-    });
-    home.create(policy).await;
-    home.create(binding).await;
+    let allowed = "!has(object.status.datacenters) || object.status.datacenters.all(d, !has(d.jobUid))";
+    refuse(home, "no-records", "fleetrestorejobs/status", allowed, "not to be recorded").await;
     home.create(restore_job("probe", json!({"backup": "none", "dryRun": true}))).await;
     eventually("records are refused", async || {
         let status = json!({"status": {"datacenters": [{"dataPlane": "dp", "jobUid": "u"}]}});
@@ -205,12 +185,7 @@ async fn a_job_that_is_deleted_before_its_uid_is_recorded_is_not_made_again() {
     fleet.dp(1).delete::<MedusaRestoreJob>(CASS, &names[0]).await;
     let deleted: MedusaRestoreJob = fleet.dp(1).get(CASS, &names[0]).await;
     assert!(deleted.metadata.deletion_timestamp.is_some());
-    let params = DeleteParams::default();
-    let binding = api_resource("ValidatingAdmissionPolicyBinding");
-    Api::<DynamicObject>::all_with(home.client.clone(), &binding)
-        .delete("no-records", &params)
-        .await
-        .unwrap();
+    permit(home, "no-records").await;
     controller.start();
 
     fleet.dp(1).disappears::<MedusaRestoreJob>(CASS, &names[0]).await;
@@ -241,9 +216,4 @@ async fn a_job_that_is_deleted_before_its_uid_is_recorded_is_not_made_again() {
     fleet.dp(1).delete::<MedusaRestoreJob>(CASS, &name).await;
     controller.start();
     fleet.dp(1).disappears::<MedusaRestoreJob>(CASS, &name).await;
-}
-
-/// A kind of admission policies.
-fn api_resource(kind: &str) -> ApiResource {
-    ApiResource::from_gvk(&GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind))
 }

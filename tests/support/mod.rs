@@ -16,6 +16,7 @@ pub mod hands;
 mod medusa;
 mod objects;
 pub mod page;
+pub mod refusals;
 pub mod restores;
 mod secrecy;
 pub mod testbed;

@@ -113,7 +113,7 @@ fn fix(reason: &str, name: &str) -> String {
             "install newer definitions there if you need it: `medusa-fleet crds --group medusa.k8ssandra.io`".to_owned()
         }
         Some(Reason::DuplicateCluster) => "unregister one of the two: `kubectl medusa unregister NAME`".to_owned(),
-        Some(Reason::ReservedName | Reason::InvalidName) => "register it under another name".to_owned(),
+        Some(Reason::ReservedName) => "register it under another name".to_owned(),
         Some(Reason::Paused) => "set spec.paused of the DataPlane to false when its time has come".to_owned(),
         Some(_) | None => format!("`kubectl medusa describe dataplane/{name}` shows every condition"),
     }

@@ -8,7 +8,7 @@ use std::pin::pin;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    ResourceExt as _,
+    Api, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams},
     runtime::{WatchStreamExt as _, watcher},
 };
@@ -18,6 +18,7 @@ use super::grant;
 use crate::{
     api::{
         fleet::{DataPlane, LOCAL, RegisteredFrom},
+        k8ssandra::ClientConfig,
         labels,
     },
     cli::{
@@ -70,12 +71,20 @@ pub async fn run(printer: Printer, home: &Home, args: &Unregister) -> Outcome {
 async fn refuse_client_config(home: &Home, name: &str) -> Outcome {
     let data_plane = home.find::<DataPlane>(name).await?;
     let from = data_plane.as_ref().and_then(|plane| plane.annotations().get(labels::REGISTERED_FROM));
-    match from.map(|from| RegisteredFrom::read(from)) {
-        Some(RegisteredFrom::ClientConfig { namespace, name: config }) => Err(Failure::CouldNotAsk(format!(
+    let Some(RegisteredFrom::ClientConfig { namespace, name: config }) =
+        from.map(|from| RegisteredFrom::read(from))
+    else {
+        return Ok(());
+    };
+    let configs: Api<ClientConfig> = Api::namespaced(home.client.clone(), &namespace);
+    match configs.get_metadata_opt(&config).await {
+        Ok(None) => Ok(()),
+        // One that may not be looked at may be there.
+        Ok(Some(_)) | Err(kube::Error::Api(_)) => Err(Failure::CouldNotAsk(format!(
             "dataplane `{name}` was registered by a ClientConfig and goes with it: \
              `kubectl -n {namespace} delete clientconfig {config}`"
         ))),
-        Some(RegisteredFrom::Secret(_)) | None => Ok(()),
+        Err(error) => Err(Failure::reading(&format!("ClientConfig `{namespace}/{config}`"), &error)),
     }
 }
 

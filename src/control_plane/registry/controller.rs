@@ -110,6 +110,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
     let namespace = context.namespace.clone();
     let secrets = Arc::new(SecretVersions::default());
     let mut touched = secrets.clone().follow(context.client.clone()).boxed();
+    let mut lent = context.sources.changes();
     let (tell, mut unheard) = watch::channel(Unheard::new());
     let (trigger, triggered) = mpsc::channel::<String>(1024);
     let in_namespace = namespace.clone();
@@ -140,6 +141,10 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
                         }
                     }
                     Ok(()) = unheard.changed() => for plane in planes.state() {
+                        let _ = trigger.send(plane.name_any()).await;
+                    },
+                    // A ClientConfig lends its Secret from now on, or no longer.
+                    Ok(()) = lent.changed() => for plane in planes.state().iter().filter(|p| is_borrower(p)) {
                         let _ = trigger.send(plane.name_any()).await;
                     },
                     change = changes.recv() => match change {
@@ -174,6 +179,12 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
 fn refers_to(plane: &DeserializeGuard<DataPlane>, secret: &ObjectKey, home: &str) -> bool {
     let reference = plane.0.as_ref().ok().and_then(|p| p.spec.kubeconfig_secret_ref.as_ref());
     reference.is_some_and(|reference| secret_of(reference, home) == *secret)
+}
+
+/// Whether the kubeconfig may be in another namespace, which it is by a ClientConfig's leave only.
+fn is_borrower(plane: &DeserializeGuard<DataPlane>) -> bool {
+    let reference = plane.0.as_ref().ok().and_then(|p| p.spec.kubeconfig_secret_ref.as_ref());
+    reference.is_some_and(|reference| reference.namespace.is_some())
 }
 
 fn error_policy(plane: Arc<DeserializeGuard<DataPlane>>, error: &RegistryError, _: Arc<Registry>) -> Action {
@@ -259,10 +270,14 @@ impl Registry {
             return false;
         }
         let no_secret = refusal.reason == Reason::SecretNotFound;
-        let RegisteredFrom::ClientConfig { namespace, name: config } = RegisteredFrom::read(from) else {
-            return no_secret;
+        let key = match RegisteredFrom::read(from) {
+            RegisteredFrom::ClientConfig { namespace, name } => ObjectKey::new(namespace, name),
+            RegisteredFrom::Secret(origin) => {
+                // Another Secret it was made to refer to registers nothing.
+                let reference = plane.spec.kubeconfig_secret_ref.as_ref();
+                return no_secret && reference.is_some_and(|reference| reference.name == origin);
+            }
         };
-        let key = ObjectKey::new(namespace, config);
         let configs = self.context.sources.client_configs();
         let no_config = configs.standing == Standing::Listed
             && !configs.items.contains_key(&key)

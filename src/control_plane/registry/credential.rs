@@ -61,9 +61,9 @@ impl Registry {
             );
         };
         let key = secret_of(reference, &self.context.namespace);
-        // Who is going is asked no more: only so can copies be taken back for a ClientConfig that went first.
+        let loan = if key.namespace == self.context.namespace { Loan::Yes } else { self.loan(&key) };
         let is_going = plane.metadata.deletion_timestamp.is_some();
-        if key.namespace != self.context.namespace && !is_going && !self.is_lent(&key).await {
+        if loan == Loan::No && !is_going {
             let message = format!(
                 "`spec.kubeconfigSecretRef.namespace` is `{}`, where no ClientConfig names Secret `{}`; a Secret of \
                  another namespace is used for a ClientConfig beside it only",
@@ -71,47 +71,83 @@ impl Registry {
             );
             return refuse(Reason::InvalidSpec, &message);
         }
-        let version = self.secrets.of(&key);
+        let verdict = self.verdict(plane, &key, reference).await?;
+        if let Ok(vetted) = &verdict
+            && loan != Loan::Yes
+            && !was_accepted(plane, vetted)
+        {
+            let message = format!(
+                "it is not known whether a ClientConfig names Secret `{key}`; see that ClientConfigs can be listed"
+            );
+            return refuse(Reason::Pending, &message);
+        }
+        Ok(verdict.map(|vetted| Access::Remote(Box::new(vetted))))
+    }
+
+    async fn verdict(
+        &self,
+        plane: &DataPlane,
+        key: &ObjectKey,
+        reference: &KubeconfigSecretRef,
+    ) -> Result<Result<Vetted, Refusal>, RegistryError> {
+        let name = plane.name_any();
+        let version = self.secrets.of(key);
         let read_from = (key.clone(), version, reference.key.clone(), plane.spec.context.clone());
         // Without a version there is nothing, or nothing is known: it is read again.
         let is_current = |known: &&Credential| known.read_from == read_from && read_from.1.is_some();
         if let Some(known) = lock(&self.credentials).get(&name).filter(is_current) {
-            return Ok(known.verdict.clone().map(|v| Access::Remote(Box::new(v))));
+            return Ok(known.verdict.clone());
         }
         let secret = Api::<Secret>::namespaced(self.context.client.clone(), &key.namespace)
             .get_opt(&key.name)
             .await
             .map_err(|error| RegistryError::ReadSecret { key: key.clone(), error })?;
-        let verdict = vet(secret, &key, plane, &self.context.allow_unsafe);
+        let verdict = vet(secret, key, plane, &self.context.allow_unsafe);
         let mut credentials = lock(&self.credentials);
         let refusal = verdict.as_ref().err();
         let before =
             credentials.get(&name).filter(|c| refusal.is_some() && c.verdict.as_ref().err() == refusal);
         let observed_at = before.map_or_else(clock::now, |before| before.observed_at);
         credentials.insert(name, Credential { read_from, verdict: verdict.clone(), observed_at });
-        Ok(verdict.map(|v| Access::Remote(Box::new(v))))
+        Ok(verdict)
     }
 
-    /// Whether a ClientConfig beside a Secret names it. Waits until they are listed, or cannot be.
-    async fn is_lent(&self, secret: &ObjectKey) -> bool {
-        let names = |key: &ObjectKey, config: &ClientConfig| {
-            key.namespace == secret.namespace && config.spec.kube_config_secret.name == secret.name
-        };
+    /// Whether a ClientConfig beside a Secret names it, as far as they are known.
+    fn loan(&self, secret: &ObjectKey) -> Loan {
         let within = &self.context.client_configs_in;
-        let configs = self.client_configs().await;
-        (within.is_empty() || within.contains(&secret.namespace))
-            && configs.items.iter().any(|(key, config)| names(key, config))
-    }
-
-    async fn client_configs(&self) -> Kept<ClientConfig> {
-        let mut changes = self.context.sources.changes();
-        loop {
-            let configs = self.context.sources.client_configs();
-            if configs.standing != Standing::NotListed || changes.changed().await.is_err() {
-                return configs;
-            }
+        if !within.is_empty() && !within.contains(&secret.namespace) {
+            return Loan::No;
         }
+        loan(&self.context.sources.client_configs(), secret)
     }
+}
+
+/// Whether a ClientConfig lends a Secret of its namespace to the DataPlane that names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loan {
+    Yes,
+    No,
+    /// They are not listed (any more), or one that may lend it cannot be read.
+    Unknown,
+}
+
+fn loan(configs: &Kept<ClientConfig>, secret: &ObjectKey) -> Loan {
+    let names = |key: &ObjectKey, config: &ClientConfig| {
+        key.namespace == secret.namespace && config.spec.kube_config_secret.name == secret.name
+    };
+    let is_spoilt = configs.unreadable.keys().any(|key| key.namespace == secret.namespace);
+    match configs.standing {
+        _ if configs.items.iter().any(|(key, config)| names(key, config)) => Loan::Yes,
+        Standing::Listed if !is_spoilt => Loan::No,
+        Standing::Listed | Standing::NotListed | Standing::NotServed | Standing::Forbidden => Loan::Unknown,
+    }
+}
+
+/// Whether this very credential was in use for the DataPlane before, which its status says and nobody else can write:
+/// what was lent then may be used on while nobody knows, and to take copies back when the ClientConfig went first.
+fn was_accepted(plane: &DataPlane, vetted: &Vetted) -> bool {
+    let known = plane.status.as_ref().and_then(|status| status.credential.as_ref());
+    known.is_some_and(|credential| credential.hash.as_ref() == Some(&vetted.hash))
 }
 
 /// The Secret a DataPlane of namespace `home` refers to.
@@ -153,4 +189,40 @@ fn vet(
         )
     })?;
     kubeconfig::vet(text, plane.spec.context.as_deref(), allow)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case::named(Standing::Listed, "eu", false, Loan::Yes)]
+    #[case::another(Standing::Listed, "us", false, Loan::No)]
+    #[case::one_that_cannot_be_read(Standing::Listed, "us", true, Loan::Unknown)]
+    #[case::not_listed(Standing::NotListed, "us", false, Loan::Unknown)]
+    #[case::known_before(Standing::NotListed, "eu", false, Loan::Yes)]
+    #[case::definition_gone(Standing::NotServed, "us", false, Loan::Unknown)]
+    #[case::not_permitted(Standing::Forbidden, "us", false, Loan::Unknown)]
+    fn a_secret_is_lent_by_a_client_config_beside_it_only(
+        #[case] standing: Standing,
+        #[case] named: &str,
+        #[case] spoilt: bool,
+        #[case] expected: Loan,
+    ) {
+        let config = json!({"metadata": {}, "spec": {"kubeConfigSecret": {"name": named}}});
+        let config: Arc<ClientConfig> = Arc::new(serde_json::from_value(config).unwrap());
+        let elsewhere = json!({"metadata": {}, "spec": {"kubeConfigSecret": {"name": "eu"}}});
+        let elsewhere: Arc<ClientConfig> = Arc::new(serde_json::from_value(elsewhere).unwrap());
+        let items = [(ObjectKey::new("ops", "one"), config), (ObjectKey::new("else", "one"), elsewhere)];
+        let mut configs = Kept { items: items.into(), standing, ..Kept::default() };
+        if spoilt {
+            configs.unreadable.insert(ObjectKey::new("ops", "odd"), "no spec".to_owned());
+        }
+        assert_eq!(loan(&configs, &ObjectKey::new("ops", "eu")), expected);
+    }
 }

@@ -55,6 +55,8 @@ pub(super) struct Asking {
     requests: Vec<Request>,
     /// Who may not, whatever DataPlanes there are.
     refused: Vec<Refused>,
+    /// ClientConfigs outside the namespaces that count.
+    outside: BTreeSet<ObjectKey>,
     /// Whether the above are all ClientConfigs there are.
     all_client_configs: bool,
 }
@@ -79,6 +81,8 @@ impl Asking {
             });
         }
         let is_within = |key: &ObjectKey| within.is_empty() || within.contains(&key.namespace);
+        let all = client_configs.items.keys().chain(client_configs.unreadable.keys());
+        asking.outside = all.filter(|key| !is_within(key)).cloned().collect();
         for (key, error) in client_configs.unreadable.iter().filter(|(key, _)| is_within(key)) {
             asking.refused.push(Refused {
                 origin: origin_of(key),
@@ -100,12 +104,13 @@ impl Asking {
         asking
     }
 
-    /// Whether nobody asks any more for a DataPlane that was made for somebody. A ClientConfig that is only spoilt
-    /// keeps its own.
+    /// Whether nobody asks any more for a DataPlane that was made for somebody. A ClientConfig that is only spoilt, or
+    /// does not count any more, keeps its own.
     fn is_gone(&self, name: &str, plane: &Plane) -> bool {
         let Some(origin) = &plane.origin else { return false };
         let is_asked_for = self.requests.iter().any(|r| r.origin == *origin && r.name == name)
-            || self.refused.iter().any(|r| r.origin == *origin);
+            || self.refused.iter().any(|r| r.origin == *origin)
+            || self.outside.iter().any(|key| origin_of(key) == *origin);
         !is_asked_for && (self.all_client_configs || matches!(origin, Origin::Secret(_)))
     }
 }
@@ -114,16 +119,7 @@ impl Asking {
 fn request(home: &str, key: &ObjectKey, client_config: &ClientConfig) -> Result<Request, Refused> {
     let origin = origin_of(key);
     let context = client_config.context();
-    let Some(name) = names::data_plane(context) else {
-        return Err(Refused {
-            origin,
-            name: None,
-            reason: Reason::InvalidName,
-            note: format!(
-                "`spec.contextName` is `{context}`, which has nothing to name a DataPlane by; rename the context"
-            ),
-        });
-    };
+    let name = names::dns_name(context);
     let secret = &client_config.spec.kube_config_secret.name;
     if secret.is_empty() {
         return Err(Refused {
@@ -322,10 +318,11 @@ mod tests {
     fn a_client_config_becomes_the_data_plane_its_context_is_called_and_goes_with_it() {
         let mut configs = listed([client_config("eu", "", "eu-config"), client_config("us", "gke_us", "us")]);
         let steps = plan(&asking(&[], &configs), &BTreeMap::new());
-        let expected = ["register eu for ClientConfig `ops/eu`", "register gke-us for ClientConfig `ops/us`"];
+        let expected =
+            ["register eu for ClientConfig `ops/eu`", "register gke-us-5da7bdf4 for ClientConfig `ops/us`"];
         assert_eq!(short(&steps), expected);
         let mut planes: BTreeMap<String, Plane> = steps.iter().map(made).collect();
-        assert_eq!(planes["gke-us"].context.as_deref(), Some("gke_us"), "the file's name for it");
+        assert_eq!(planes["gke-us-5da7bdf4"].context.as_deref(), Some("gke_us"), "the file's name for it");
         assert_eq!(planes["eu"].secret.as_ref().unwrap().namespace.as_deref(), Some("ops"));
         assert_eq!(plan(&asking(&[], &configs), &planes), [], "that is all");
 
@@ -335,7 +332,7 @@ mod tests {
         let expected = [
             "amend eu for ClientConfig `ops/eu`",
             "register moved for ClientConfig `ops/us`",
-            "unregister gke-us",
+            "unregister gke-us-5da7bdf4",
         ];
         assert_eq!(short(&steps), expected);
         planes = steps[..2].iter().map(made).collect();
@@ -354,7 +351,6 @@ mod tests {
         }
         let spoilt = [
             (listed([client_config("eu", "", "")]), "InvalidSpec"),
-            (listed([client_config("eu", "_", "eu")]), "InvalidName"),
             (
                 Kept {
                     unreadable: [(ObjectKey::new("ops", "eu"), "no".to_owned())].into(),
@@ -425,5 +421,11 @@ mod tests {
             plan(&Asking::new(HOME, &BTreeSet::new(), &configs, &within), &BTreeMap::new()).len()
         };
         assert_eq!((only("ops"), only("elsewhere")), (1, 0));
+        // One that does not count any more registers nothing, and is still there: nothing is taken back.
+        let planes = BTreeMap::from([("eu".to_owned(), plane(Some("ClientConfig/ops/eu"), "eu"))]);
+        let elsewhere = BTreeSet::from(["elsewhere".to_owned()]);
+        let plan = |configs| plan(&Asking::new(HOME, &BTreeSet::new(), configs, &elsewhere), &planes);
+        assert_eq!(plan(&configs), []);
+        assert_eq!(short(&plan(&listed([]))), ["unregister eu"]);
     }
 }

@@ -45,16 +45,7 @@ enum Way {
 
 /// Pure decision of one step. `elapsed` is the time since the deletion was asked for. Copies and delegated schedules
 /// are taken back by those who made them.
-fn decide(
-    policy: DeletionPolicy,
-    view: Option<&View>,
-    way: Way,
-    elapsed: SignedDuration,
-    control_plane: &str,
-) -> Step {
-    if policy == DeletionPolicy::Retain {
-        return Step::LetGo(Vec::new());
-    }
+fn decide(view: Option<&View>, way: Way, elapsed: SignedDuration, control_plane: &str) -> Step {
     let unknown = || Step::LetGo(vec!["whatever was copied there earlier".to_owned()]);
     let Some(view) = view else { return unknown() };
     let secrets = view.secrets.items.keys().map(|key| format!("Secret {key}"));
@@ -87,6 +78,10 @@ pub(super) async fn step(plane: &DataPlane, registry: &Registry) -> Result<Actio
         // The copies there are those of the other DataPlane of this cluster, which goes on.
         return release(plane, registry).await;
     }
+    if plane.spec.deletion_policy == Some(DeletionPolicy::Retain) {
+        // Nothing is to be taken back: nobody is told that it goes before it is gone.
+        return release(plane, registry).await;
+    }
     let member = fleet.member(&name);
     // Asked before the view is looked at: what has been written by then is in it.
     let way = match member.as_ref().and_then(|m| m.remote.as_ref()) {
@@ -104,9 +99,8 @@ pub(super) async fn step(plane: &DataPlane, registry: &Registry) -> Result<Actio
     registry.note_enrolled();
     let asked = plane.metadata.deletion_timestamp.as_ref().map_or_else(clock::now, |t| t.0);
     let view = member.map(|m| m.view.get());
-    let policy = plane.spec.deletion_policy.unwrap_or_default();
     let elapsed = clock::now().duration_since(asked);
-    match decide(policy, view.as_deref(), way, elapsed, &registry.context.control_plane) {
+    match decide(view.as_deref(), way, elapsed, &registry.context.control_plane) {
         Step::Wait => Ok(Action::requeue(LOOK_AGAIN)),
         Step::LetGo(left) => {
             if !left.is_empty() {
@@ -158,8 +152,7 @@ mod tests {
     fn copies_are_awaited_while_the_cluster_answers_and_no_longer_than_the_grace_otherwise() {
         let (soon, late) = (SignedDuration::from_secs(1), GRACE);
         let go = |left: &[&str]| Step::LetGo(left.iter().map(|l| (*l).to_owned()).collect());
-        let delete =
-            |view: &View, way, elapsed| decide(DeletionPolicy::Delete, Some(view), way, elapsed, "cp");
+        let delete = |view: &View, way, elapsed| decide(Some(view), way, elapsed, "cp");
         assert_eq!(delete(&view(true, 1), Way::Idle, soon), Step::Wait);
         assert_eq!(delete(&view(true, 0), Way::Idle, soon), go(&[]));
         assert_eq!(delete(&view(false, 1), Way::Idle, soon), Step::Wait);
@@ -171,10 +164,7 @@ mod tests {
         // Without a kubeconfig there is nothing to wait for, but what is there is still named.
         assert_eq!(delete(&view(true, 1), Way::Absent, soon), go(&["Secret ns/s0"]));
         assert!(matches!(delete(&view(false, 0), Way::Absent, soon), Step::LetGo(l) if l.len() == 1));
-        assert_eq!(decide(DeletionPolicy::Retain, Some(&view(true, 1)), Way::Idle, soon, "cp"), go(&[]));
-        assert!(
-            matches!(decide(DeletionPolicy::Delete, None, Way::Absent, soon, "cp"), Step::LetGo(l) if l.len() == 1)
-        );
+        assert!(matches!(decide(None, Way::Absent, soon, "cp"), Step::LetGo(l) if l.len() == 1));
     }
 
     #[test]
@@ -189,7 +179,7 @@ mod tests {
             });
             let schedule = Arc::new(serde_json::from_value(schedule).unwrap());
             view.schedules.items.insert(ObjectKey::new("ns", "nightly"), schedule);
-            decide(DeletionPolicy::Delete, Some(&view), Way::Idle, SignedDuration::ZERO, "cp")
+            decide(Some(&view), Way::Idle, SignedDuration::ZERO, "cp")
         };
         assert_eq!(with("cp"), Step::Wait);
         assert_eq!(with("another"), Step::LetGo(Vec::new()));

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::desired::{CopyKey, CopyKind, Wanted};
-use crate::control_plane::view::{CopyRecord, View};
+use crate::control_plane::{
+    meters::Copies,
+    view::{CopyRecord, View},
+};
 
 /// One write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +108,21 @@ pub fn plan(
     writes.chain(removals).collect()
 }
 
+/// How the copies of one data plane are. `actions` are what [`plan`] says; `has_failed` whether a copy's last write was
+/// refused.
+#[must_use]
+pub fn tally(
+    view: &View,
+    wanted: &BTreeMap<CopyKey, Wanted>,
+    settled: &Settled,
+    actions: &[Action],
+    has_failed: impl Fn(&CopyKey) -> bool,
+) -> Copies {
+    let synced = wanted.iter().filter(|(key, wanted)| in_place(view, key, wanted, settled)).count();
+    let failed = actions.iter().filter(|action| has_failed(action.key())).count();
+    Copies { synced, pending: actions.len() - failed, failed }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -139,6 +157,18 @@ mod tests {
             view.secrets.items.insert(ObjectKey::new("ns", *name), Arc::new(record));
         }
         view
+    }
+
+    #[test]
+    fn copies_are_counted_by_what_is_still_to_be_done_about_them() {
+        let wanted = BTreeMap::from(
+            [("missing", Some("new")), ("refused", Some("new")), ("good", Some("new")), ("unread", None)]
+                .map(|(name, hash)| (key(name), wanted(hash))),
+        );
+        let (view, settled) = (view(&[("good", "new"), ("left", "new")]), Settled::new());
+        let actions = plan(&view, &wanted, &settled, all());
+        let copies = tally(&view, &wanted, &settled, &actions, |of| *of == key("refused"));
+        assert_eq!(copies, Copies { synced: 1, pending: 2, failed: 1 });
     }
 
     #[test]

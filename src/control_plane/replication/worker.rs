@@ -27,6 +27,7 @@ use crate::{
     api::{Reason, Why, labels, medusa::MedusaConfiguration},
     control_plane::{
         fleet::{Change, Fleet, Usable, ViewCell},
+        meters::Copies,
         registry::remote::{CallError, Remote},
         sources::{Payload, Sources},
         view::{CopyRecord, View},
@@ -77,6 +78,7 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
     let mut in_flight: HashSet<CopyKey> = HashSet::new();
     let mut not_before: HashMap<CopyKey, Instant> = HashMap::new();
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    let mut was_seen = false;
     loop {
         let Some(member) = shared.fleet.member(&name) else { return };
         let wanted = desired.borrow_and_update().clone();
@@ -84,8 +86,18 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
         let held = wanted.held.get(&name).cloned().unwrap_or_default();
         let known = wanted.complete_for.contains(&name);
         let removal = if known { plan::Removal::AllBut(&held) } else { plan::Removal::Nothing };
-        let actions = plan::plan(&member.view.get(), &copies, &settled_of(&shared, &name), removal);
-        member.meters.set_behind(!actions.is_empty());
+        let (view, settled) = (member.view.get(), settled_of(&shared, &name));
+        let actions = plan::plan(&view, &copies, &settled, removal);
+        // What is planned for one that is not writable is only counted; nothing is as long as it was never seen.
+        was_seen |= view.is_live();
+        if was_seen {
+            let failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            let has_failed = |key: &CopyKey| failures.get(&name).is_some_and(|of| of.contains_key(key));
+            // The copies in a cluster that is registered twice are those of the other one.
+            let is_twin = matches!(member.blocked, Some((Reason::DuplicateCluster, _)));
+            let counted = plan::tally(&view, &copies, &settled, &actions, has_failed);
+            member.meters.set_copies(if is_twin { Copies::default() } else { counted });
+        }
         if let Some(remote) = writable(&shared.fleet, &name) {
             let now = Instant::now();
             for action in actions {

@@ -113,7 +113,7 @@ pub struct DatacenterPlace {
 pub type Listing = BTreeMap<String, BTreeMap<ObjectKey, ObjectKey>>;
 
 /// The datacenters the K8ssandraCluster `key` lists, in its order: an empty context is the control plane's own
-/// cluster, an empty namespace the K8ssandraCluster's; a context no object can be called is its nearest name.
+/// cluster, an empty namespace the K8ssandraCluster's; a context no object can be called is its `dns_name`.
 #[must_use]
 pub fn datacenters_of(key: &ObjectKey, cluster: &K8ssandraCluster) -> Vec<DatacenterPlace> {
     cluster
@@ -123,7 +123,7 @@ pub fn datacenters_of(key: &ObjectKey, cluster: &K8ssandraCluster) -> Vec<Datace
             let namespace = given(&dc.metadata.namespace).unwrap_or_else(|| key.namespace.clone());
             let context = given(&dc.k8s_context).unwrap_or_else(|| LOCAL.to_owned());
             DatacenterPlace {
-                plane: names::data_plane(&context).unwrap_or(context),
+                plane: names::dns_name(&context),
                 object: ObjectKey::new(namespace, &dc.metadata.name),
             }
         })
@@ -215,7 +215,7 @@ mod tests {
         let demo = ObjectKey::new("src", "demo");
         assert_eq!(listing[LOCAL], BTreeMap::from([(ObjectKey::new("src", "dc1"), demo.clone())]));
         assert_eq!(listing["eu"], BTreeMap::from([(ObjectKey::new("cass", "dc2"), demo.clone())]));
-        assert_eq!(listing["gke-shop-us"], BTreeMap::from([(ObjectKey::new("cass", "dc3"), demo)]));
+        assert_eq!(listing["gke-shop-us-37f05324"], BTreeMap::from([(ObjectKey::new("cass", "dc3"), demo)]));
     }
 
     #[test]

@@ -145,9 +145,12 @@ impl Sources {
                     kept.unreadable.remove(&key);
                 }
                 Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => {
-                    // The definition is not installed, so there are none.
+                    // The definition is not installed, so there are none; but those that were there a moment ago
+                    // would have been seen to go.
                     let mut state = self.lock();
-                    *part(&mut state.objects) = Kept { standing: Standing::NotServed, ..Kept::default() };
+                    let kept = part(&mut state.objects);
+                    let is_empty = kept.items.is_empty() && kept.unreadable.is_empty();
+                    kept.standing = if is_empty { Standing::NotServed } else { Standing::NotListed };
                 }
                 Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 403 => {
                     let mut state = self.lock();
