@@ -142,6 +142,12 @@ fn going_on(
             );
             return None;
         }
+        if can_be_called_off(job) && job.finalizers().iter().any(|f| f == labels::UNRECORDED) {
+            // Deleted now it would stay, and k8ssandra-operator would go on with it (ADR 14).
+            let message = "is called off as soon as it is recorded".to_owned();
+            set(run, Phase::Running, Reason::Cancelling, message);
+            return None;
+        }
         if can_be_called_off(job) {
             set(
                 run,

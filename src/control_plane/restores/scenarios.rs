@@ -5,13 +5,14 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{
-    simulation::{World, fleet_backup, record, refusal, steps},
+    simulation::{Cut, World, fleet_backup, record, refusal, steps},
     tests::{datacenter, live},
 };
 use crate::{
     api::{
         Conditions as _,
         fleet::{MedusaController, Phase},
+        labels,
         medusa::{MedusaBackupJob, MedusaTask},
     },
     control_plane::view::ObjectKey,
@@ -166,6 +167,21 @@ fn called_off_where_nothing_has_stopped_and_awaited_where_something_has() {
     world.settle();
     world.sweep();
     insta::assert_snapshot!(transcript(&world));
+}
+
+#[test]
+fn a_cancelled_job_is_called_off_after_its_finalizer_is_off_and_not_before() {
+    let mut world = World::new(json!({"backup": "b1"}));
+    world.settle();
+    for restore in world.view("eu").restores.items.values_mut() {
+        Arc::make_mut(restore).metadata.finalizers = Some(vec![labels::UNRECORDED.to_owned()]);
+    }
+    world.job.spec.cancel = true;
+    world.pass(Cut::Never);
+    let held: Vec<_> = world.view("eu").restores.items.values().cloned().collect();
+    assert!(held.len() == 1 && held[0].metadata.deletion_timestamp.is_none(), "{held:?}");
+    world.settle();
+    assert!(world.view("eu").restores.items.is_empty());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use kube::{Resource, ResourceExt as _};
 use super::judge::can_be_called_off;
 use crate::{
     api::{
-        fleet::{FleetRestoreJob, Phase, RestoreRun},
+        fleet::{FleetRestoreJob, MedusaController, Phase, RestoreRun},
         labels,
         medusa::MedusaRestoreJob,
     },
@@ -60,7 +60,7 @@ pub fn leftovers(planes: &[Snapshot], jobs: &[FleetRestoreJob], control_plane: &
         };
         for (key, restore) in &plane.view.restores.items {
             let Some(uid) = ours(restore.labels()) else { continue };
-            if let Some(chore) = chore(&plane.name, restore, jobs.get(&uid).copied()) {
+            if let Some(chore) = chore(plane, restore, jobs.get(&uid).copied()) {
                 found.push(leftover(plane, key, restore.as_ref(), chore));
             }
         }
@@ -92,10 +92,10 @@ fn is_over(job: &FleetRestoreJob) -> bool {
 /// datacenter is decided, or nobody is left to record anything. It is deleted when it has ended and that is
 /// recorded, or nobody is left to record it; or when it was made after its start had been given up or after
 /// its predecessor had ended, by a request that was carried out late, and has harmed nothing.
-fn chore(data_plane: &str, restore: &MedusaRestoreJob, job: Option<&FleetRestoreJob>) -> Option<Chore> {
+fn chore(plane: &Snapshot, restore: &MedusaRestoreJob, job: Option<&FleetRestoreJob>) -> Option<Chore> {
     let mine = |run: &&RestoreRun| {
         // Datacenters of one name in several data planes have jobs of one name.
-        run.data_plane == data_plane
+        run.data_plane == plane.name
             && run.job.as_deref() == restore.metadata.name.as_deref()
             && Some(run.namespace.as_str()) == restore.metadata.namespace.as_deref()
     };
@@ -105,8 +105,8 @@ fn chore(data_plane: &str, restore: &MedusaRestoreJob, job: Option<&FleetRestore
     let others: Vec<String> =
         restore.finalizers().iter().filter(|f| *f != labels::UNRECORDED).cloned().collect();
     if others.len() < restore.finalizers().len() {
-        let may_vanish = job.is_none() || run.is_some_and(|run| is_recorded(run) || run.phase.is_final());
-        return may_vanish.then_some(Chore::LetGo(others));
+        let is_known = job.is_none() || run.is_some_and(|run| is_recorded(run) || run.phase.is_final());
+        return (is_known && !is_cut_off(plane, restore)).then_some(Chore::LetGo(others));
     }
     if restore.metadata.deletion_timestamp.is_some() {
         return None;
@@ -118,6 +118,17 @@ fn chore(data_plane: &str, restore: &MedusaRestoreJob, job: Option<&FleetRestore
         (Some(_), Some(run)) => has_ended || (!is_recorded(run) && can_be_called_off(restore)),
     };
     is_done.then_some(Chore::DeleteRestore)
+}
+
+/// Whether a job is being deleted that its data plane goes on with all the same, as k8ssandra-operator does (upstream
+/// §5.1): it would vanish with the datacenter stopped. The data-plane role holds such a job itself.
+fn is_cut_off(plane: &Snapshot, restore: &MedusaRestoreJob) -> bool {
+    let controller = plane.view.capabilities.controller.as_ref();
+    if controller.is_none_or(|controller| controller.name != MedusaController::UPSTREAM) {
+        return false;
+    }
+    let has_ended = restore.status.as_ref().is_some_and(|s| s.finish_time.is_some());
+    restore.metadata.deletion_timestamp.is_some() && !has_ended && !can_be_called_off(restore)
 }
 
 #[cfg(test)]
@@ -198,6 +209,36 @@ mod tests {
             assert_eq!(run(&|run| run.job_uid = Some("c".to_owned())), let_go);
             assert_eq!(run(&|run| run.phase = Phase::Cancelled), let_go);
             assert_eq!(chores(&held, &[]), let_go, "its FleetRestoreJob is gone");
+        }
+    }
+
+    #[test]
+    fn a_job_that_k8ssandra_operator_goes_on_with_does_not_vanish_before_it_has_ended() {
+        let mut job = restore_job("back", "b1");
+        job.status = Some(running(&["eu/dc1"]));
+        job.status.as_mut().unwrap().datacenters[0].job_uid = Some("c".to_owned());
+        let chores = |controller: &str, status: Value, is_deleted: bool| {
+            let mut held = child(status);
+            held.metadata.finalizers = Some(vec![labels::UNRECORDED.to_owned()]);
+            held.metadata.deletion_timestamp = job.metadata.creation_timestamp.clone().filter(|_| is_deleted);
+            let mut view = live(&[]);
+            std::sync::Arc::make_mut(&mut view.capabilities).controller =
+                Some(MedusaController { name: controller.to_owned(), version: None });
+            view.restores.items.insert(ObjectKey::of(&held), std::sync::Arc::new(held));
+            leftovers(&[plane("eu", view)], std::slice::from_ref(&job), "cp").len()
+        };
+        let begun = || json!({"restoreKey": "k", "restorePrepared": true});
+        let ended =
+            || json!({"restoreKey": "k", "restorePrepared": true, "finishTime": "2026-01-01T00:00:00Z"});
+        assert!(job.metadata.creation_timestamp.is_some());
+        assert_eq!(chores(MedusaController::UPSTREAM, begun(), true), 0, "the datacenter would stay stopped");
+        for free in [
+            chores(MedusaController::UPSTREAM, begun(), false),
+            chores(MedusaController::UPSTREAM, ended(), true),
+            chores(MedusaController::UPSTREAM, json!({"restoreKey": "k"}), true),
+            chores(MedusaController::OURS, begun(), true),
+        ] {
+            assert_eq!(free, 1);
         }
     }
 
