@@ -249,6 +249,16 @@ impl DatacenterRun {
     pub fn attempts(&self) -> usize {
         usize::try_from(self.attempts).unwrap_or(0).max(usize::from(self.job.is_some()))
     }
+
+    /// `dataPlane/namespace/datacenter`, or what of it is known, for people.
+    #[must_use]
+    pub fn place(&self) -> String {
+        [self.data_plane.as_str(), self.namespace.as_str(), self.datacenter.as_str()]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("/")
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]

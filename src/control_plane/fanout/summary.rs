@@ -134,7 +134,7 @@ fn said(status: &FleetBackupJobStatus, wanted: &[Phase]) -> String {
         .datacenters
         .iter()
         .filter(|e| wanted.contains(&e.phase))
-        .filter_map(|e| e.message.as_ref().map(|m| format!("{}: {m}", place(e))))
+        .filter_map(|e| e.message.as_ref().map(|m| format!("{}: {m}", e.place())))
         .take(5)
         .collect();
     if parts.is_empty() { String::new() } else { format!("; {}", parts.join("; ")) }
@@ -198,14 +198,6 @@ fn explain(
             (None, reason, message)
         }
     }
-}
-
-fn place(entry: &DatacenterRun) -> String {
-    [entry.data_plane.as_str(), entry.namespace.as_str(), entry.datacenter.as_str()]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join("/")
 }
 
 #[cfg(test)]

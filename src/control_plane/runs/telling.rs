@@ -33,8 +33,7 @@ pub(super) fn tell<K: Fanned>(
     let failed = newly_failed(&K::entries(old), &entries);
     for entry in failed.iter().take(MAX_EVENTS) {
         let reason = entry.reason.as_deref().and_then(Reason::of).unwrap_or(Reason::Failed);
-        let place = format!("{}/{}/{}", entry.data_plane, entry.namespace, entry.datacenter);
-        let note = format!("{place}: {}", entry.message.as_deref().unwrap_or("failed"));
+        let note = format!("{}: {}", entry.place(), entry.message.as_deref().unwrap_or("failed"));
         events.warning(about.clone(), reason, action, note);
     }
     if let Some(more) = failed.len().checked_sub(MAX_EVENTS).filter(|more| *more > 0) {
