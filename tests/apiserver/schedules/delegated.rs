@@ -25,6 +25,16 @@ pub(super) async fn status(fleet: &Fleet, name: &str) -> FleetBackupScheduleStat
     fleet.home().get::<FleetBackupSchedule>(FLEET, name).await.status.unwrap_or_default()
 }
 
+/// Waits until the status is about the schedule as it is now: after an edit, whoever was there before has not written it.
+pub(super) async fn seen(fleet: &Fleet, name: &str) -> FleetBackupScheduleStatus {
+    let now = fleet.home().get::<FleetBackupSchedule>(FLEET, name).await.metadata.generation;
+    eventually(format!("{name} is seen as it is now"), async || {
+        let status = status(fleet, name).await;
+        if status.observed_generation == now { Ok(status) } else { Err(format!("{status:?}")) }
+    })
+    .await
+}
+
 /// Waits until the schedule's condition `Ready` has this reason; returns its message.
 async fn ready(fleet: &Fleet, name: &str, reason: &str) -> String {
     eventually(format!("{name} is {reason}"), async || {

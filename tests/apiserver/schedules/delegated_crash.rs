@@ -13,7 +13,7 @@ use crate::{
 const WRITES: usize = 14;
 
 /// A datacenter in each of two data planes, in a namespace of the stage's name.
-async fn stage<'a>(fleet: &'a Fleet, ns: &str) -> Stage<'a> {
+pub(super) async fn stage<'a>(fleet: &'a Fleet, ns: &str) -> Stage<'a> {
     let stage = Stage::new(fleet, ns).await;
     for number in 1..=2 {
         fleet.dp(number).namespace(ns).await;
@@ -37,7 +37,7 @@ async fn there(stage: &Stage<'_>) -> Value {
     json!(found)
 }
 
-async fn expect(stage: &Stage<'_>, wanted: Value) {
+pub(super) async fn expect(stage: &Stage<'_>, wanted: Value) {
     eventually(format!("{}: {wanted} is there", stage.ns), async || {
         let found = there(stage).await;
         if found == wanted { Ok(()) } else { Err(found.to_string()) }
@@ -47,7 +47,7 @@ async fn expect(stage: &Stage<'_>, wanted: Value) {
 
 /// Waits until `Ready` is about the schedule as it is now and has that reason, with so many datacenters scheduled;
 /// returns what does not differ from run to run.
-async fn settled(stage: &Stage<'_>, reason: &str, scheduled: i64) -> Value {
+pub(super) async fn settled(stage: &Stage<'_>, reason: &str, scheduled: i64) -> Value {
     let now = stage.schedules().get("nightly").await.unwrap().metadata.generation;
     let status = stage
         .until("nightly", "it is settled", |s| {
@@ -64,7 +64,7 @@ async fn settled(stage: &Stage<'_>, reason: &str, scheduled: i64) -> Value {
     })
 }
 
-fn nightly(stage: &Stage<'_>) -> Value {
+pub(super) fn nightly(stage: &Stage<'_>) -> Value {
     json!({"schedule": "0 2 * * *", "execution": "Delegated", "template": {"selector": {"namespaces": [stage.ns]}}})
 }
 
@@ -138,50 +138,79 @@ async fn killed_at_any_write_delegated_schedules_end_as_if_undisturbed() {
 }
 
 /// Says of a data plane's only MedusaBackupSchedule of the stage when it ran last and what comes next.
-async fn dealt_with(stage: &Stage<'_>, number: usize, last: Option<Timestamp>, next: Timestamp) {
+pub(super) async fn dealt_with(stage: &Stage<'_>, number: usize, last: Option<Timestamp>, next: Timestamp) {
     let cluster = stage.fleet.dp(number);
     let [schedule] = cluster.list::<MedusaBackupSchedule>(&stage.ns).await.try_into().unwrap();
     let status = json!({"lastExecution": last.map(|at| at.to_string()), "nextSchedule": next.to_string()});
     cluster.patch_status::<MedusaBackupSchedule>(&stage.ns, &schedule.name_any(), status).await;
 }
 
-/// Two slots pass while no control plane runs. Neither ran in dp-1; dp-2 says that the second did, and nobody knows of
-/// the first. Then a third runs in both.
-async fn misses(fleet: &Fleet, stop: Option<Stop>) {
+/// The slots after noon of tomorrow, and that noon. The clock stands there.
+pub(super) fn days(stage: &Stage<'_>) -> [Timestamp; 4] {
     const DAY: SignedDuration = SignedDuration::from_hours(24);
-    let ns = format!("{stop:?}").to_lowercase().replace(['(', ')'], "-");
-    let stage = stage(fleet, ns.trim_end_matches('-')).await;
     let today = stage.hands.clock().now().as_second().div_euclid(DAY.as_secs());
     let noon = Timestamp::from_second(today * DAY.as_secs()).unwrap() + SignedDuration::from_hours(36);
-    let slots = [0, 1, 2, 3].map(|day| noon + SignedDuration::from_hours(14) + DAY * day);
     stage.hands.set(noon);
+    [0, 1, 2, 3].map(|day| noon + SignedDuration::from_hours(14) + DAY * day)
+}
+
+/// Sets the clock to half an hour after a slot: what became of it is certain.
+pub(super) fn later(stage: &Stage<'_>, slot: Timestamp) {
+    stage.hands.set(slot + SignedDuration::from_mins(30));
+}
+
+/// Waits until the slots of so many data planes are counted up to `slot`.
+async fn counted(stage: &Stage<'_>, planes: usize, slot: Timestamp) -> FleetBackupScheduleStatus {
+    stage
+        .until("nightly", "all are counted", |s| {
+            let counted = s.counted.iter().filter(|entry| entry.until.0 == slot).count();
+            (counted == planes).then(|| s.clone())
+        })
+        .await
+}
+
+/// Two slots pass, each while no control plane runs or just before one is killed. Neither ran in dp-1, both in dp-2. Then
+/// a third runs in both. At least one status is written for each of the two.
+async fn misses(fleet: &Fleet, stop: Option<Stop>) {
+    let ns = format!("{stop:?}").to_lowercase().replace(['(', ')'], "-");
+    let stage = stage(fleet, ns.trim_end_matches('-')).await;
+    let slots = days(&stage);
     let maker = stage.controller_over(Gate::default(), 2).await;
     stage.schedule("nightly", nightly(&stage)).await;
     settled(&stage, "Scheduled", 2).await;
     maker.kill();
-    stage.hands.set(slots[1] + SignedDuration::from_mins(30));
-    dealt_with(&stage, 1, None, slots[2]).await;
-    dealt_with(&stage, 2, Some(slots[1]), slots[2]).await;
-
-    let counted = async || {
-        stage.until("nightly", "both are counted", |s| (s.counted.len() == 2).then(|| s.clone())).await
+    let pass = async |slot: usize| {
+        later(&stage, slots[slot]);
+        dealt_with(&stage, 1, None, slots[slot + 1]).await;
+        dealt_with(&stage, 2, Some(slots[slot]), slots[slot + 1]).await;
     };
+
+    pass(0).await;
     if let Some(stop) = stop {
         let killed = stage.controller_over(Gate::stopping(stop), 2).await;
+        let reached = async || {
+            let reached = tokio::time::timeout(Duration::from_mins(1), killed.gate.reached());
+            reached.await.unwrap_or_else(|_| panic!("{stop:?}: {:#?}", killed.gate.writes()));
+        };
         tokio::select! {
-            () = killed.gate.reached() => {}
-            // Everything may be known in time for one write.
-            _ = counted() => {}
+            () = reached() => {}
+            _ = counted(&stage, 2, slots[0]) => {
+                pass(1).await;
+                reached().await;
+            }
         }
         killed.kill();
     }
     let _controller = stage.controller_over(Gate::default(), 2).await;
-    let status = counted().await;
+    let first = stage.until("nightly", "the first is counted", |s| (s.counted.len() == 2).then(|| s.clone()));
+    assert!(first.await.missed_slots >= 1, "{stop:?}");
+    pass(1).await;
+    let status = counted(&stage, 2, slots[1]).await;
     let (missed, _, message) = condition(&status.conditions, "Missed");
     assert_eq!((status.missed_slots, missed.as_str()), (2, "True"), "{stop:?}: {message}");
-    assert!(message.contains(&format!("dp-1/{}/dc1: 2 slots passed", stage.ns)), "{message}");
+    assert!(message.contains(&format!("dp-1/{}/dc1: 1 slot passed", stage.ns)), "{message}");
 
-    stage.hands.set(slots[2] + SignedDuration::from_mins(30));
+    later(&stage, slots[2]);
     dealt_with(&stage, 1, Some(slots[2]), slots[3]).await;
     dealt_with(&stage, 2, Some(slots[2]), slots[3]).await;
     let missed = stage
