@@ -16,19 +16,21 @@ use kube::{
 use tokio::time::Instant;
 
 use super::{
-    ScheduleContext, coordinated, delegated,
+    ScheduleContext, coordinated,
+    delegate::is_in_data_planes,
+    delegated,
     expectation::Expectation,
     is_ready,
     recipe::{self, Recipe},
     runs::RunKind,
     scope::Scope,
     status::{self, Outcome, Report},
+    unread::parts,
 };
 use crate::{
     api::{
         Conditions as _, Reason,
         fleet::{Execution, FleetBackupSchedule, FleetBackupScheduleStatus, FleetCluster, ScheduleOperation},
-        labels,
     },
     control_plane::runs::select::ClusterLabels,
     runtime::{backoff::Backoff, written::Written},
@@ -105,16 +107,19 @@ impl Memory {
             self.published = Some(Instant::now());
         }
         let about = schedule.object_ref(&());
-        let is_news = |type_| {
-            let of = |s: &FleetBackupScheduleStatus| s.conditions.of_type(type_).map(|c| c.message.clone());
-            of(old) != of(new)
+        let said = |status: &FleetBackupScheduleStatus, type_| {
+            status.conditions.of_type(type_).map(|c| c.message.clone()).unwrap_or_default()
         };
         if let Outcome::Missed(_, message) | Outcome::There(_, message) = &report.outcome
-            && is_news(status::MISSED)
+            && said(old, status::MISSED) != said(new, status::MISSED)
         {
             ctx.events.warning(about.clone(), Reason::SlotsMissed, "Schedule", message);
         }
-        if let Some((false, message)) = report.succeeded.as_ref().filter(|_| is_news(status::SUCCEEDED)) {
+        // That one of those that failed is not among them any more is no news.
+        let told = parts(&said(old, status::SUCCEEDED));
+        if let Some((false, message)) = &report.succeeded
+            && parts(message).iter().any(|part| !told.contains(part))
+        {
             ctx.events.warning(about.clone(), Reason::Failed, "Schedule", message);
         }
         let problem = report.ready.as_ref().err().map(|p| (p.reason, p.message.clone()));
@@ -225,7 +230,7 @@ async fn look(
         }
         return delegated::look(ctx, memory, schedule, &recipe, &scope, &planes, now).await;
     }
-    if schedule.finalizers().iter().any(|f| f == labels::DELEGATED) && ctx.fleet.is_enrolled() {
+    if is_in_data_planes(schedule) && ctx.fleet.is_enrolled() {
         let is_gone = delegated::withdraw(ctx, memory, schedule, &planes).await?;
         if is_gone {
             return Ok(Some(Duration::ZERO));
@@ -235,7 +240,7 @@ async fn look(
         return Ok(Some(LISTING));
     }
     let datacenters = is_known.then(|| scope.counts(&planes));
-    coordinated::look(ctx, memory, schedule, &recipe, datacenters, now).await
+    coordinated::look(ctx, memory, schedule, &recipe, datacenters, &planes, now).await
 }
 
 /// Tells the inventory what the clusters of a backup schedule may expect.

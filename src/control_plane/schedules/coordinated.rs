@@ -8,16 +8,21 @@ use kube::{Resource as _, ResourceExt as _};
 use super::{
     ScheduleContext,
     controller::Memory,
+    delegate::is_in_data_planes,
+    delegated::ended,
     recipe::Recipe,
     runs::{Run, RunKind, surplus},
     status::{self, Outcome, Report},
     tick::{Next, tick},
     write::Made,
 };
-use crate::api::{
-    Reason, cron,
-    fleet::{ConcurrencyPolicy, FleetBackupSchedule, ScheduledDatacenters, ScheduledRun},
-    moment::{after, since},
+use crate::{
+    api::{
+        Reason, cron,
+        fleet::{ConcurrencyPolicy, FleetBackupSchedule, ScheduledDatacenters, ScheduledRun},
+        moment::{after, since},
+    },
+    control_plane::fleet::Snapshot,
 };
 
 /// Pause after what was looked at has turned out to be old.
@@ -32,12 +37,14 @@ pub(super) async fn look(
     schedule: &FleetBackupSchedule,
     recipe: &Recipe,
     datacenters: Option<ScheduledDatacenters>,
+    planes: &[Snapshot],
     now: Timestamp,
 ) -> Result<Option<Duration>, kube::Error> {
     let uid = schedule.uid().unwrap_or_default();
     let old = schedule.status.clone().unwrap_or_default();
     let runs = ctx.children.of(&uid);
-    let gone = ctx.gone(&old.active, &runs).await?.into_iter().collect();
+    let mut gone = ended(ctx, &old.active, planes).await;
+    gone.extend(ctx.gone(&old.active, &runs).await?);
     let runs = ctx.children.of(&uid);
     let decided = tick(schedule, recipe, &runs, &gone, now);
     for run in &decided.discard {
@@ -58,7 +65,8 @@ pub(super) async fn look(
         succeeded,
         success,
         datacenters,
-        counted: Vec::new(),
+        // Data planes that do not answer still have theirs, and are counted on from there.
+        counted: if is_in_data_planes(schedule) { old.counted.clone() } else { Vec::new() },
         ..Report::unchanged(&old, fine)
     };
     if let (Some(slot), Next::Later { next, .. }, false) =

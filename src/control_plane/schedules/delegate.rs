@@ -66,6 +66,8 @@ pub struct Delegation {
     pub total: usize,
     /// Those whose MedusaBackupSchedule is as it should be.
     pub there: Vec<(DatacenterRun, ObjectKey)>,
+    /// Every MedusaBackupSchedule of it that is known, as asked or not: its data plane and where.
+    pub ours: Vec<(String, ObjectKey)>,
     /// Those where it cannot be.
     pub refused: Vec<Refusal>,
     /// Why slots are not spread over the window.
@@ -102,6 +104,7 @@ pub fn plan(
             .filter(|(_, there)| is_ours(there, &uid, control_plane))
             .map(|(key, there)| (key, &**there))
             .collect();
+        delegation.ours.extend(ours.iter().map(|(key, _)| (plane.name.clone(), (*key).clone())));
         if !can_write(plane) {
             delegation.left.extend(ours.iter().map(|(key, _)| format!("{}/{key}", plane.name)));
             if !plane.view.schedules.synced {
@@ -134,6 +137,13 @@ pub fn plan(
         }
     }
     delegation
+}
+
+/// Whether `schedule` may have something in data planes: its finalizer is set before anything is written there, and
+/// removed when all of it is gone.
+#[must_use]
+pub fn is_in_data_planes(schedule: &impl kube::ResourceExt) -> bool {
+    schedule.finalizers().iter().any(|f| f == labels::DELEGATED)
 }
 
 /// Whether `there` was made for the schedule of that uid by this control plane.
@@ -171,7 +181,7 @@ fn away(plane: &Snapshot) -> Problem {
 }
 
 fn refusal(entry: &DatacenterRun, problem: Problem) -> Refusal {
-    Refusal { place: format!("{}/{}/{}", entry.data_plane, entry.namespace, entry.datacenter), problem }
+    Refusal { place: entry.place(), problem }
 }
 
 /// What one datacenter needs.

@@ -1,6 +1,6 @@
 //! One look at a Delegated schedule: `delegate` decides, this writes into the data planes, all of them at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use jiff::{SignedDuration, Timestamp};
@@ -13,24 +13,25 @@ use super::{
     ScheduleContext,
     controller::Memory,
     coordinated::wind_down,
-    delegate::{Action, Delegation, Refusal, can_write, plan},
+    delegate::{Action, Delegation, Refusal, can_write, is_in_data_planes, plan},
     missed::tally,
     recipe::{Problem, Recipe},
-    results::{active, first_of, results},
+    results::{active, first_of, goes_on, going, operation, results},
     scope::Scope,
     status::{self, Report},
+    unread::Unread,
 };
 use crate::{
     api::{
         Reason,
-        fleet::{FleetBackupSchedule, ScheduledDatacenters},
+        fleet::{FleetBackupSchedule, ScheduledDatacenters, ScheduledRun},
         labels,
-        medusa::MedusaBackupSchedule,
+        medusa::{MedusaBackupJob, MedusaBackupSchedule, MedusaTask, ScheduledOperation},
     },
     control_plane::{
         fleet::Snapshot,
         registry::remote::{CallError, Remote},
-        view::ObjectKey,
+        view::{ObjectKey, RunRecord},
     },
 };
 
@@ -52,7 +53,7 @@ pub(super) async fn look(
     now: Timestamp,
 ) -> Result<Option<Duration>, kube::Error> {
     // Before anything is written elsewhere: whoever deletes the schedule then passes through here.
-    if !schedule.finalizers().iter().any(|f| f == labels::DELEGATED) {
+    if !is_in_data_planes(schedule) {
         return hold(ctx, memory, schedule).await;
     }
     let going = wind_down(ctx, schedule).await?;
@@ -62,7 +63,8 @@ pub(super) async fn look(
     let planes = ctx.fleet.snapshot();
     let mut delegation = plan(schedule, Some(recipe), &planes, scope, &ctx.control_plane, now);
     delegation.refused.extend(failed.iter().cloned());
-    let mut told = report(schedule, recipe, &delegation, scope, &planes, now);
+    let ended = ended(ctx, &schedule.status.clone().unwrap_or_default().active, &planes).await;
+    let mut told = report(schedule, recipe, &delegation, scope, &planes, &ended, now);
     told.active.extend(going);
     let wait = memory.tell(ctx, schedule, &told, now).await?;
     let retry = (!failed.is_empty()).then_some(RETRY);
@@ -96,7 +98,7 @@ pub(super) async fn take_back(
     is_enrolled: bool,
     now: Timestamp,
 ) -> Result<Option<Duration>, kube::Error> {
-    if !schedule.finalizers().iter().any(|f| f == labels::DELEGATED) {
+    if !is_in_data_planes(schedule) {
         return Ok(None);
     }
     if !is_enrolled {
@@ -236,6 +238,45 @@ fn refused(plane: &str, key: &ObjectKey, error: &CallError) -> Refusal {
     Refusal { place: format!("{plane}/{key}"), problem }
 }
 
+/// The uids of those of the runs a status `named` that have certainly ended in their data planes. These are asked only
+/// about runs that no watch shows: the MedusaBackupSchedule that made them may be gone.
+pub(super) async fn ended(
+    ctx: &ScheduleContext,
+    named: &[ScheduledRun],
+    planes: &[Snapshot],
+) -> BTreeSet<String> {
+    if !ctx.fleet.is_enrolled() {
+        return BTreeSet::new();
+    }
+    let looks = named.iter().filter(|run| run.data_plane.is_some()).map(|run| async move {
+        let seen = goes_on(run, planes);
+        let goes_on = if seen.is_some() { seen } else { ask(run, planes).await };
+        (goes_on == Some(false)).then(|| run.uid.clone())
+    });
+    let looks: FuturesUnordered<_> = looks.collect();
+    looks.filter_map(std::future::ready).collect().await
+}
+
+/// Asks its data plane whether a run goes on; `None` when that does not say, and while a watch is about to.
+async fn ask(run: &ScheduledRun, planes: &[Snapshot]) -> Option<bool> {
+    let is_its = |plane: &&Snapshot| run.data_plane.as_ref() == Some(&plane.name);
+    let plane = planes.iter().find(is_its).filter(|plane| can_write(plane))?;
+    let remote = plane.remote.as_ref().filter(|_| !plane.view.delegates(operation(run)))?;
+    let (namespace, name) = (run.namespace.as_deref().unwrap_or_default(), &run.name);
+    let found = match operation(run) {
+        ScheduledOperation::Backup => {
+            let get =
+                async |client| Api::<MedusaBackupJob>::namespaced(client, namespace).get_opt(name).await;
+            remote.call(get).await.map(|found| found.as_ref().map(RunRecord::from))
+        }
+        ScheduledOperation::Purge => {
+            let get = async |client| Api::<MedusaTask>::namespaced(client, namespace).get_opt(name).await;
+            remote.call(get).await.map(|found| found.as_ref().map(RunRecord::from))
+        }
+    };
+    Some(found.ok()?.is_some_and(|there| there.uid == run.uid && there.is_active()))
+}
+
 /// What a Delegated schedule's status says.
 fn report(
     schedule: &FleetBackupSchedule,
@@ -243,37 +284,30 @@ fn report(
     delegation: &Delegation,
     scope: &Scope,
     planes: &[Snapshot],
+    ended: &BTreeSet<String>,
     now: Timestamp,
 ) -> Report {
     let old = schedule.status.clone().unwrap_or_default();
     let found = results(&delegation.there, planes, now);
-    let tally = tally(&old.counted, &delegation.there, planes, now);
-    let is_silent = |name: &str| {
-        found.unread.contains(name) || planes.iter().any(|plane| plane.name == name && !can_write(plane))
-    };
+    let unread = Unread::of(&scope.datacenters, &delegation.there, planes);
+    let tally = tally(&old.counted, &delegation.there, &unread, planes, now);
     // What is said of every datacenter needs to be known of every one.
     let is_whole = delegation.there.len() == delegation.total && scope.unlisted.is_empty();
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let ready = ready(schedule, recipe, delegation, scope, &found.unready);
-    let succeeded = if !found.failed.is_empty() {
-        Some((false, first_of(&found.failed)))
-    } else if found.is_good && is_whole {
-        let operation = schedule.spec.operation.as_str();
-        Some((true, format!("the last {operation} of every datacenter succeeded")))
-    } else {
-        None
-    };
+    let operation = schedule.spec.operation.as_str();
+    let succeeded = status::succeeded_there(&old, &found, &unread, is_whole, operation);
     Report {
         next: found.next.filter(|_| schedule.spec.suspend != Some(true)),
         last: found.last.max(old.last_schedule_time.as_ref().map(|time| time.0)),
-        active: active(found.active.clone(), &old.active, is_silent),
+        active: active(going(&delegation.ours, planes), &old.active, ended),
         succeeded,
         success: found.success.filter(|_| is_whole),
         datacenters: Some(ScheduledDatacenters {
             total: count(delegation.total),
             scheduled: count(delegation.there.len()),
         }),
-        outcome: status::missed_there(&old, &found.missed, &tally),
+        outcome: status::missed_there(&old, &found.missed, &tally, &unread),
         counted: tally.counted,
         ..Report::unchanged(&old, ready)
     }

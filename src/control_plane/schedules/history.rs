@@ -166,6 +166,7 @@ pub(super) mod tests {
         let schedule = json!({
             "metadata": {
                 "name": key("dc1").name, "namespace": "ns",
+                "labels": {crate::api::labels::FLEET_SCHEDULE_UID: "schedule-uid"},
                 "annotations": {crate::api::labels::SCHEDULED_SINCE: at(0).to_string()}
             },
             "spec": spec, "status": status

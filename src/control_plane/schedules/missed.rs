@@ -13,11 +13,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{
-    delegate::{can_write, since},
-    history::History,
-    results::place,
-};
+use super::{delegate::since, history::History, unread::Unread};
 use crate::{
     api::{
         cron::{CronExpr, MANY, Missed},
@@ -45,11 +41,13 @@ pub struct Tally {
     pub is_over: bool,
 }
 
-/// Counts on from `old`. `there` are the datacenters that have their MedusaBackupSchedule.
+/// Counts on from `old`. `there` are the datacenters that have their MedusaBackupSchedule. Data planes that are `unread`
+/// are left as they are, and while there is one that was counted, nothing is over.
 #[must_use]
 pub fn tally(
     old: &[CountedSlots],
     there: &[(DatacenterRun, ObjectKey)],
+    unread: &Unread,
     planes: &[Snapshot],
     now: Timestamp,
 ) -> Tally {
@@ -61,10 +59,12 @@ pub fn tally(
         .collect();
     let mut tally = Tally::default();
     let mut is_news = false;
-    for plane in planes.iter().filter(|plane| can_write(plane)) {
-        let Some(own) = courses(there, plane) else { continue };
+    for plane in planes.iter().filter(|plane| !unread.has_plane(&plane.name)) {
+        let own = courses(there, plane);
         let Some(until) = own.iter().map(|(_, course)| course.settled_until(now)).min() else {
-            counted.entry(plane.name.clone()).and_modify(|entry| entry.missed = false);
+            if !unread.has_part_of(&plane.name) {
+                counted.entry(plane.name.clone()).and_modify(|entry| entry.missed = false);
+            }
             continue;
         };
         let before = counted.get(&plane.name).map(|entry| entry.until.0);
@@ -80,21 +80,18 @@ pub fn tally(
             counted.insert(data_plane.clone(), CountedSlots { data_plane, until: Time(latest), missed });
         }
     }
-    let is_missing = |plane: &Snapshot| counted.get(&plane.name).is_some_and(|entry| entry.missed);
+    let is_missing = |plane: &Snapshot| {
+        counted.get(&plane.name).is_some_and(|entry| entry.missed || unread.has_plane(&plane.name))
+    };
     tally.is_over = is_news && !planes.iter().any(is_missing);
     tally.counted = counted.into_values().collect();
     tally
 }
 
-/// The datacenters in `plane` whose slots can be counted; `None` while not all is known.
-fn courses<'a>(
-    there: &[(DatacenterRun, ObjectKey)],
-    plane: &'a Snapshot,
-) -> Option<Vec<(String, Course<'a>)>> {
+/// The datacenters in `plane` whose slots can be counted.
+fn courses<'a>(there: &[(DatacenterRun, ObjectKey)], plane: &'a Snapshot) -> Vec<(String, Course<'a>)> {
     let own = there.iter().filter(|(entry, _)| entry.data_plane == plane.name);
-    let histories: Vec<_> =
-        own.map(|(entry, key)| Some((place(entry), History::of(plane, key)?))).collect::<Option<_>>()?;
-    Some(histories.into_iter().filter_map(|(place, history)| Some((place, Course::of(history)?))).collect())
+    own.filter_map(|(entry, key)| Some((entry.place(), Course::of(History::of(plane, key)?)?))).collect()
 }
 
 /// One datacenter's slots and runs.

@@ -6,13 +6,20 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::control_plane::{
-    fanout::tests::pending,
-    schedules::{
-        delegate::tests::open,
-        history::tests::{at, back_up, key, run, view},
+use crate::{
+    api::fleet::FleetBackupScheduleStatus,
+    control_plane::{
+        fanout::tests::pending,
+        fleet::Usable,
+        schedules::{
+            delegate::tests::open,
+            history::tests::{at, back_up, key, run, view},
+            results::results,
+            status::{self, Outcome, Report},
+            unread::parts,
+        },
+        view::{Contact, View},
     },
-    view::{Contact, View},
 };
 
 /// Seconds of an hour; the schedules here are hourly, since second 0.
@@ -20,8 +27,12 @@ const HOUR: i64 = 3_600;
 /// When what happened at the full hour is certain.
 const LATER: i64 = 301;
 
+fn look(old: &[CountedSlots], there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], now: i64) -> Tally {
+    tally(old, there, &Unread::of(&[], there, planes), planes, at(now))
+}
+
 fn count(old: &[CountedSlots], view: &View, now: i64) -> Tally {
-    tally(old, &[(pending("eu", "dc1"), key("dc1"))], &[open("eu", view.clone())], at(now))
+    look(old, &[(pending("eu", "dc1"), key("dc1"))], &[open("eu", view.clone())], now)
 }
 
 /// How many are missed, and from which hour on.
@@ -129,16 +140,16 @@ async fn it_is_over_when_a_slot_has_run_wherever_one_was_missed() {
         }
         view
     };
-    let look = |old: &[CountedSlots], eu: View, us: View, now| {
-        tally(old, &there, &[open("eu", eu), open("us", us)], at(now))
+    let both = |old: &[CountedSlots], eu: View, us: View, now| {
+        look(old, &there, &[open("eu", eu), open("us", us)], now)
     };
-    let one = look(&[], ran(&[1], 1), ran(&[], 1), HOUR + LATER);
+    let one = both(&[], ran(&[1], 1), ran(&[], 1), HOUR + LATER);
     assert_eq!((one.missed.len(), one.is_over), (1, false));
-    let two = look(&one.counted, ran(&[1, 2], 2), ran(&[], 1), 2 * HOUR + LATER);
+    let two = both(&one.counted, ran(&[1, 2], 2), ran(&[], 1), 2 * HOUR + LATER);
     assert!(two.missed.is_empty() && !two.is_over, "only where none was missed");
-    let three = look(&two.counted, ran(&[1, 2], 2), ran(&[2], 2), 2 * HOUR + LATER);
+    let three = both(&two.counted, ran(&[1, 2], 2), ran(&[2], 2), 2 * HOUR + LATER);
     assert!(three.missed.is_empty() && three.is_over);
-    let gone = tally(&one.counted, &there[..1], &[open("eu", ran(&[1, 2], 2))], at(2 * HOUR + LATER));
+    let gone = look(&one.counted, &there[..1], &[open("eu", ran(&[1, 2], 2))], 2 * HOUR + LATER);
     assert!(gone.is_over, "a data plane that is unregistered holds nothing up");
 }
 
@@ -177,18 +188,74 @@ async fn each_data_plane_is_counted_by_itself_and_a_long_gap_up_to_a_point() {
     let planes =
         [open("eu", view(&json!({}), &json!({}))), open("us", view(&json!({}), &dealt_with(None, 1_000)))];
     let there = [(pending("eu", "dc1"), key("dc1")), (pending("us", "dc1"), key("dc1"))];
-    let found = tally(&[], &there, &planes, at(999 * HOUR + LATER));
+    let found = look(&[], &there, &planes, 999 * HOUR + LATER);
     let counts: Vec<usize> = found.missed.iter().map(|(_, missed)| missed.count).collect();
     assert_eq!(counts, [MANY, MANY]);
     let until: Vec<i64> = found.counted.iter().map(|entry| entry.until.0.as_second() / HOUR).collect();
     assert_eq!(until, [998, 999]);
     assert_eq!(found.missed[1].0, "us/ns/dc1");
     let old = vec![CountedSlots { data_plane: "gone".to_owned(), until: Time(at(1)), missed: true }];
-    assert_eq!(tally(&old, &[], &[], at(2)).counted, old);
-    assert!(tally(&old, &[], &[], at(401 * 24 * HOUR)).counted.is_empty());
+    assert_eq!(look(&old, &[], &[], 2).counted, old);
+    assert!(look(&old, &[], &[], 401 * 24 * HOUR).counted.is_empty());
 }
 
 proptest! {
+    /// Whichever slots ran where, and whoever is silent when: nothing is over while a data plane that was counted is
+    /// silent, and nothing is told twice.
+    #[test]
+    fn silence_ends_nothing_and_makes_no_news(
+        ran in proptest::collection::vec(any::<[bool; 5]>(), 5), heard in proptest::collection::vec(any::<[bool; 5]>(), 15),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _guard = runtime.enter();
+        let bases = ["a", "b", "c", "d", "e"].map(|name| open(name, View::unknown()));
+        let mut old = FleetBackupScheduleStatus::default();
+        let mut told: BTreeSet<String> = BTreeSet::new();
+        for (look, heard) in (3_i64..).zip(&heard) {
+            let hour = look / 3;
+            let mut planes = Vec::new();
+            for ((base, heard), plane) in bases.iter().zip(heard).zip(0..) {
+                let did = |hour: i64| ran[usize::try_from(hour - 1).unwrap()][plane];
+                let last = (1..=hour).rev().find(|hour| did(*hour));
+                let mut status = dealt_with(last, hour + 1);
+                if !did(hour) {
+                    status["conditions"] = json!([{
+                        "type": "Missed", "status": "True", "reason": "X", "message": format!("{hour} passed; sorry"),
+                        "lastTransitionTime": "2026-03-01T00:00:00Z",
+                    }]);
+                }
+                let mut view = view(&json!({}), &status);
+                (1..=hour).filter(|hour| did(*hour)).for_each(|hour| run(&mut view, hour * HOUR, Some(true)));
+                planes.push(if *heard {
+                    Snapshot { view: Arc::new(view), ..base.clone() }
+                } else {
+                    Snapshot { usable: Usable::Connecting, ..base.clone() }
+                });
+            }
+            let there: Vec<_> = planes
+                .iter()
+                .filter(|plane| plane.view.is_live())
+                .map(|plane| (pending(&plane.name, "dc1"), key("dc1")))
+                .collect();
+            let now = hour * HOUR + LATER + look;
+            let unread = Unread::of(&[], &there, &planes);
+            let tally = tally(&old.counted, &there, &unread, &planes, at(now));
+            let said = results(&there, &planes, at(now)).missed;
+            let outcome = status::missed_there(&old, &said, &tally, &unread);
+            if outcome == Outcome::OnTime {
+                prop_assert!(old.counted.iter().all(|entry| !unread.has_plane(&entry.data_plane)), "{old:?}");
+            }
+            if let Outcome::There(count, message) = &outcome {
+                let new = parts(message);
+                prop_assert!(*count > 0 || new.iter().any(|part| !told.contains(part)), "{message} {told:?}");
+                told.extend(new);
+            }
+            let report =
+                Report { outcome, counted: tally.counted, ..Report::unchanged(&old, Ok(String::new())) };
+            old = status::status(&old, &report, None, at(now));
+        }
+    }
+
     /// However often it is looked, and whichever slots ran, each slot that did not is counted once and no other.
     #[test]
     fn each_slot_without_a_run_is_counted_once(
@@ -208,7 +275,7 @@ proptest! {
                 run(&mut view, hour * HOUR, Some(true));
             }
             let plane = Snapshot { view: Arc::new(view), ..base.clone() };
-            let found = tally(&counted, &there, &[plane], at(now));
+            let found = look(&counted, &there, &[plane], now);
             total += missed(&found).map_or(0, |(count, _)| count);
             counted = found.counted;
         }

@@ -24,6 +24,7 @@ pub mod scope;
 pub mod status;
 mod sweep;
 pub mod tick;
+pub mod unread;
 mod write;
 
 use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
@@ -243,7 +244,7 @@ async fn planes_wake(
             },
             () = gathered => {
                 due = None;
-                for schedule in schedules.state().into_iter().filter(|s| is_in_data_planes(s)) {
+                for schedule in schedules.state().into_iter().filter(|s| is_delegated(s)) {
                     let _ = trigger.send(ObjectRef::from_obj(&*schedule)).await;
                 }
             }
@@ -251,9 +252,9 @@ async fn planes_wake(
     }
 }
 
-fn is_in_data_planes(schedule: &Guarded) -> bool {
-    let is_held = schedule.finalizers().iter().any(|f| f == labels::DELEGATED);
-    is_held || schedule.0.as_ref().is_ok_and(|s| s.spec.execution == Execution::Delegated)
+fn is_delegated(schedule: &Guarded) -> bool {
+    delegate::is_in_data_planes(schedule)
+        || schedule.0.as_ref().is_ok_and(|s| s.spec.execution == Execution::Delegated)
 }
 
 /// Looks again and again for what schedules that are gone have left behind.

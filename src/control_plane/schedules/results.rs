@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use kube::Resource as _;
 
 use super::history::History;
 use crate::{
     api::{
         Conditions as _,
         fleet::{DatacenterRun, ScheduledRun},
+        medusa::{MedusaTask, ScheduledOperation},
     },
     control_plane::{fleet::Snapshot, view::ObjectKey},
 };
@@ -34,8 +36,6 @@ pub struct Results {
     pub unready: Vec<String>,
     /// Whether every datacenter's last run ended well.
     pub is_good: bool,
-    /// Runs that have not ended.
-    pub active: Vec<ScheduledRun>,
     /// Data planes of which nobody knows what ran there.
     pub unread: BTreeSet<String>,
 }
@@ -50,7 +50,7 @@ pub fn results(there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], now: T
         let Some((plane, schedule)) = plane.and_then(|p| Some((p, p.view.schedules.items.get(key)?))) else {
             continue;
         };
-        let place = place(entry);
+        let place = entry.place();
         let status = schedule.status.clone().unwrap_or_default();
         let next = status.next_schedule.as_ref().map(|time| time.0);
         found.next = found.next.into_iter().chain(next).min();
@@ -66,7 +66,6 @@ pub fn results(there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], now: T
         };
         let last = history.times().last().copied();
         found.last = found.last.max(last);
-        found.active.extend(history.active(&entry.data_plane));
         successes.push(history.success(now));
         match history.latest(now) {
             Some((at, Ok(_))) => found.is_good &= last.is_none_or(|last| last <= at),
@@ -79,26 +78,58 @@ pub fn results(there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], now: T
     found
 }
 
-/// The runs a status names: those that are `found`, and of those it `named` the ones in data planes that cannot be
-/// asked now. Nobody knows whether these have ended.
+/// The runs of the MedusaBackupSchedules `ours` that are seen to go on.
+#[must_use]
+pub fn going(ours: &[(String, ObjectKey)], planes: &[Snapshot]) -> Vec<ScheduledRun> {
+    let of = |(name, key): &(String, ObjectKey)| {
+        let history = History::of(planes.iter().find(|plane| plane.name == *name)?, key)?;
+        Some(history.active(name).collect::<Vec<_>>())
+    };
+    ours.iter().filter_map(of).flatten().collect()
+}
+
+/// What a run in a data plane does.
+#[must_use]
+pub fn operation(run: &ScheduledRun) -> ScheduledOperation {
+    if run.kind == MedusaTask::kind(&()) { ScheduledOperation::Purge } else { ScheduledOperation::Backup }
+}
+
+/// Whether a run that a status names goes on in its data plane; `None` while no watch shows. What is in a data plane
+/// that is registered no more concerns nobody here.
+#[must_use]
+pub fn goes_on(run: &ScheduledRun, planes: &[Snapshot]) -> Option<bool> {
+    let Some(plane) = planes.iter().find(|plane| run.data_plane.as_ref() == Some(&plane.name)) else {
+        return Some(false);
+    };
+    let operation = operation(run);
+    // Without a schedule there they are not watched.
+    let runs = plane.view.scheduled_runs(operation).filter(|_| plane.view.delegates(operation))?;
+    let key = ObjectKey::new(run.namespace.as_deref().unwrap_or_default(), &run.name);
+    Some(runs.get(&key).is_some_and(|there| there.uid == run.uid && there.is_active()))
+}
+
+/// The runs a status names: of those it `named`, all in data planes that are not known to have `ended`, and as many of
+/// those that are `found` as there is room for.
 #[must_use]
 pub fn active(
-    found: Vec<ScheduledRun>,
+    mut found: Vec<ScheduledRun>,
     named: &[ScheduledRun],
-    is_silent: impl Fn(&str) -> bool,
+    ended: &BTreeSet<String>,
 ) -> Vec<ScheduledRun> {
-    let kept = named.iter().filter(|run| run.data_plane.as_deref().is_some_and(&is_silent)).cloned();
-    let mut all: Vec<ScheduledRun> = found.into_iter().chain(kept).collect();
-    all.sort_by(|a, b| (&a.data_plane, &a.namespace, &a.name).cmp(&(&b.data_plane, &b.namespace, &b.name)));
-    all.dedup();
+    let mut all: Vec<ScheduledRun> =
+        named.iter().filter(|run| run.data_plane.is_some() && !ended.contains(&run.uid)).cloned().collect();
+    sort(&mut all);
+    found.retain(|run| !all.contains(run));
+    sort(&mut found);
+    all.extend(found);
     all.truncate(MAX_ACTIVE);
+    sort(&mut all);
     all
 }
 
-/// A datacenter, for people.
-#[must_use]
-pub fn place(entry: &DatacenterRun) -> String {
-    format!("{}/{}/{}", entry.data_plane, entry.namespace, entry.datacenter)
+fn sort(runs: &mut Vec<ScheduledRun>) {
+    runs.sort_by(|a, b| (&a.data_plane, &a.namespace, &a.name).cmp(&(&b.data_plane, &b.namespace, &b.name)));
+    runs.dedup();
 }
 
 /// How many places a message names.
@@ -122,7 +153,10 @@ mod tests {
         super::history::tests::{at, back_up, key, run, view},
         *,
     };
-    use crate::control_plane::fanout::tests::{pending, plane};
+    use crate::control_plane::{
+        fanout::tests::{pending, plane},
+        view::{Contact, View},
+    };
 
     /// A data plane with `dc1`, its schedule and backups of these slots.
     fn snapshot(name: &str, status: &Value, backups: &[(i64, &str)]) -> Snapshot {
@@ -175,17 +209,49 @@ mod tests {
     }
 
     #[test]
-    fn a_run_stays_named_while_its_data_plane_cannot_be_asked() {
-        let mut going = view(&json!({}), &json!({}));
-        run(&mut going, 1_000, None);
-        let named = read(&[plane("eu", going.clone()), plane("us", going)]).active;
-        let still = |silent: &'static str| active(named[..1].to_vec(), &named, move |plane| plane == silent);
-        assert_eq!(still("us"), named);
-        assert_eq!(still("eu"), named[..1]);
-        let many = active(Vec::new(), &vec![named[0].clone(); 3], |_| true);
-        assert_eq!(many.len(), 1);
+    fn a_run_stays_named_until_a_watch_shows_that_it_ended() {
+        let mut going_on = view(&json!({}), &json!({}));
+        run(&mut going_on, 1_000, None);
+        let planes = [plane("eu", going_on.clone()), plane("us", going_on.clone())];
+        let ours: Vec<_> = planes.iter().map(|plane| (plane.name.clone(), key("dc1"))).collect();
+        let named = going(&ours, &planes);
+        assert_eq!(named.len(), 2);
+        assert_eq!(goes_on(&named[1], &planes), Some(true));
+        let seen = |change: &dyn Fn(&mut View)| {
+            let mut view = going_on.clone();
+            change(&mut view);
+            goes_on(&named[1], &[planes[0].clone(), plane("us", view)])
+        };
+        assert_eq!(seen(&|view| run(view, 1_000, Some(true))), Some(false));
+        assert_eq!(seen(&|view| view.scheduled_jobs.items.clear()), Some(false));
+        assert_eq!(seen(&|view| view.scheduled_jobs.synced = false), None, "not listed yet");
+        assert_eq!(seen(&|view| view.contact = Contact::NotTried), None);
+        assert_eq!(seen(&|view| view.schedules.items.clear()), None, "they are not watched");
+        let another = ScheduledRun { uid: "another".to_owned(), ..named[1].clone() };
+        assert_eq!(goes_on(&another, &planes), Some(false));
+        assert_eq!(goes_on(&named[1], &planes[..1]), Some(false), "the data plane is registered no more");
+    }
+
+    #[test]
+    fn no_run_that_may_go_on_makes_room_for_another() {
+        let many = |plane: &str, count: usize| -> Vec<ScheduledRun> {
+            let named = |n| ScheduledRun {
+                kind: "MedusaBackupJob".to_owned(),
+                name: format!("{n:02}"),
+                uid: format!("{plane}-{n}"),
+                data_plane: Some(plane.to_owned()),
+                namespace: Some("ns".to_owned()),
+            };
+            (0..count).map(named).collect()
+        };
+        let (silent, found) = (many("us", 20), many("eu", 60));
+        let all = active(found.clone(), &silent, &BTreeSet::new());
+        assert_eq!((all.len(), &all[30..]), (MAX_ACTIVE, silent.as_slice()));
+        assert_eq!(active(found.clone(), &all, &BTreeSet::new()), all, "and stays so");
+        let ended = silent.iter().map(|run| run.uid.clone()).collect();
+        assert_eq!(active(found.clone(), &all, &ended), found[..MAX_ACTIVE]);
         let own = ScheduledRun { kind: "FleetBackupJob".to_owned(), ..ScheduledRun::default() };
-        assert!(active(Vec::new(), &[own], |_| true).is_empty(), "that is none of a data plane's");
+        assert!(active(Vec::new(), &[own], &BTreeSet::new()).is_empty(), "that is none of a data plane's");
     }
 
     #[test]

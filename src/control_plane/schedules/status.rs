@@ -6,8 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     missed::Tally,
     recipe::{Problem, Recipe},
-    results::{SHOWN, first_of},
+    results::{Results, SHOWN, first_of},
     runs::Run,
+    unread::{Unread, parts, place_of},
 };
 use crate::api::{
     Conditions as _, Reason,
@@ -133,20 +134,50 @@ pub fn too_late(missed: Missed, recipe: &Recipe) -> Outcome {
 }
 
 /// What became of slots in data planes. `said` are the datacenters that say that they left some out, with their words:
-/// each is told once. What is counted as missed is told in ours where they say nothing.
+/// each is told once. What is counted as missed is told in ours where they say nothing. What was told of those that are
+/// `unread` stands.
 #[must_use]
-pub fn missed_there(old: &FleetBackupScheduleStatus, said: &[String], tally: &Tally) -> Outcome {
-    let before = old.conditions.of_type(MISSED).filter(|c| c.status == "True").map(|c| c.message.as_str());
-    let is_told = |words: &String| before.is_some_and(|before| before.contains(words.as_str()));
+pub fn missed_there(
+    old: &FleetBackupScheduleStatus,
+    said: &[String],
+    tally: &Tally,
+    unread: &Unread,
+) -> Outcome {
+    let before = told(old, MISSED, "True");
     let count = tally.missed.iter().map(|(_, missed)| missed.count).sum();
-    if count == 0 && said.iter().take(SHOWN).all(is_told) {
-        let is_over = said.is_empty() && tally.is_over && before.is_some();
+    let is_silent = |place: &str| !said.iter().any(|words| place_of(words) == Some(place));
+    let silent = tally.missed.iter().filter(|(place, _)| is_silent(place));
+    let ours = silent.map(|(place, missed)| format!("{place}: {missed}"));
+    let places = unread.and_standing(said.iter().cloned().chain(ours), &before);
+    if count == 0 && places.iter().take(SHOWN).all(|words| before.contains(words)) {
+        let is_over = places.is_empty() && tally.is_over && !before.is_empty();
         return if is_over { Outcome::OnTime } else { Outcome::Nothing };
     }
-    let silent = tally.missed.iter().filter(|(place, _)| !said.iter().any(|words| words.starts_with(place)));
-    let places: Vec<String> =
-        said.iter().cloned().chain(silent.map(|(place, missed)| format!("{place}: {missed}"))).collect();
     Outcome::There(count, first_of(&places))
+}
+
+/// How the last runs in data planes ended; `None` while that is not known. What was told of those that are `unread`
+/// stands.
+#[must_use]
+pub fn succeeded_there(
+    old: &FleetBackupScheduleStatus,
+    found: &Results,
+    unread: &Unread,
+    is_whole: bool,
+    operation: &str,
+) -> Option<(bool, String)> {
+    if found.failed.is_empty() {
+        let is_good = found.is_good && is_whole;
+        return is_good.then(|| (true, format!("the last {operation} of every datacenter succeeded")));
+    }
+    let before = told(old, SUCCEEDED, "False");
+    Some((false, first_of(&unread.and_standing(found.failed.iter().cloned(), &before))))
+}
+
+/// What the condition says of each place while it has that status.
+fn told(old: &FleetBackupScheduleStatus, type_: &str, status: &str) -> Vec<String> {
+    let condition = old.conditions.of_type(type_).filter(|c| c.status == status);
+    condition.map(|c| parts(&c.message)).unwrap_or_default()
 }
 
 /// What the slots before `slot`, which runs, have come to.
@@ -188,12 +219,15 @@ pub fn suspended() -> Problem {
 /// The slot of `since` waits for `active` to end.
 #[must_use]
 pub fn busy(active: &[ScheduledRun], since: Timestamp) -> Problem {
-    let (kind, name) = active.first().map_or(("", ""), |run| (run.kind.as_str(), run.name.as_str()));
+    let first = active.first().cloned().unwrap_or_default();
+    let (kind, name) = (&first.kind, &first.name);
+    let place = first.data_plane.map(|plane| format!(" in data plane `{plane}`")).unwrap_or_default();
+    let namespace = first.namespace.map(|namespace| format!(" -n {namespace}")).unwrap_or_default();
     Problem::new(
         Reason::PreviousRunUnfinished,
         format!(
-            "the slot of {since} waits: {kind} `{name}` has not ended, and spec.concurrencyPolicy is Forbid. It runs when \
-             that ends; if it never does, see why and cancel or delete it: kubectl describe {} {name}",
+            "the slot of {since} waits: {kind} `{name}`{place} has not ended, and spec.concurrencyPolicy is Forbid. It runs when \
+             that ends; if it never does, see why and cancel or delete it: kubectl describe {} {name}{namespace}",
             kind.to_lowercase()
         ),
     )
@@ -229,6 +263,8 @@ mod tests {
         super::runs::tests::{ended, held, run},
         *,
     };
+    use crate::control_plane::fanout::tests::{plane, silent};
+
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
@@ -261,7 +297,7 @@ mod tests {
         };
         let mut now = FleetBackupScheduleStatus::default();
         let mut look = |said: &[String], tally: &Tally| {
-            let outcome = missed_there(&now, said, tally);
+            let outcome = missed_there(&now, said, tally, &Unread::default());
             let report = Report { outcome: outcome.clone(), ..Report::unchanged(&now, Ok(String::new())) };
             now = status(&now, &report, Some(1), at(0));
             (outcome, now.missed_slots)
@@ -276,6 +312,54 @@ mod tests {
         assert_eq!(look(&words, &none), (Outcome::Nothing, 3));
         assert_eq!(look(&[], &none).0, Outcome::Nothing, "nothing has run since");
         assert_eq!(look(&[], &Tally { is_over: true, ..Tally::default() }), (Outcome::OnTime, 3));
+    }
+
+    #[test]
+    fn a_place_is_not_taken_for_another_whose_name_begins_like_it() {
+        let said = ["eu/ns/dc10: 2 slots passed".to_owned()];
+        let missed = vec![("eu/ns/dc1".to_owned(), Missed { count: 1, first: at(60) })];
+        let tally = Tally { missed, ..Tally::default() };
+        let told = missed_there(&FleetBackupScheduleStatus::default(), &said, &tally, &Unread::default());
+        let Outcome::There(1, message) = told else { panic!("{told:?}") };
+        assert!(message.contains("eu/ns/dc1: 1 slot passed") && message.contains(&said[0]), "{message}");
+    }
+
+    #[test]
+    fn a_failure_stands_while_its_data_plane_is_silent() {
+        let failed = |place: &str| format!("{place}/ns/dc1: the backup of today is FAILED");
+        let (all, dead) = ([failed("eu"), failed("us")], [plane("us", silent())]);
+        let unread = Unread::of(&[], &[], &dead);
+        let mut now = FleetBackupScheduleStatus::default();
+        let mut look = |failed: &[String], unread: &Unread| {
+            let found = Results { failed: failed.to_vec(), ..Results::default() };
+            let succeeded = succeeded_there(&now, &found, unread, true, "backup");
+            now = status(
+                &now,
+                &Report { succeeded, ..Report::unchanged(&now, Ok(String::new())) },
+                None,
+                at(0),
+            );
+            now.conditions.of_type(SUCCEEDED).map(|c| parts(&c.message)).unwrap_or_default()
+        };
+        assert_eq!(look(&all, &Unread::default()), all);
+        assert_eq!(look(&all[..1], &unread), all, "us is silent");
+        assert_eq!(look(&[], &unread), all);
+        assert_eq!(look(&all, &Unread::default()), all);
+        assert_eq!(look(&all[..1], &Unread::default()), all[..1]);
+    }
+
+    #[test]
+    fn what_waits_for_a_run_in_a_data_plane_says_where_that_is() {
+        let run = ScheduledRun {
+            kind: "MedusaBackupJob".to_owned(),
+            name: "nightly-dc1-0b1c2d3e-60".to_owned(),
+            uid: "u".to_owned(),
+            data_plane: Some("eu".to_owned()),
+            namespace: Some("cass".to_owned()),
+        };
+        let message = busy(&[run], at(60)).message;
+        assert!(message.contains("in data plane `eu`"), "{message}");
+        assert!(message.ends_with("medusabackupjob nightly-dc1-0b1c2d3e-60 -n cass"), "{message}");
     }
 
     #[test]

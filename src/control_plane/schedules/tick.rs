@@ -134,7 +134,9 @@ pub fn tick(
         Due::Now { since, slot, missed, next, until } => match schedule.spec.concurrency_policy {
             ConcurrencyPolicy::Forbid if !tick.active.is_empty() => Next::Busy { since, until },
             ConcurrencyPolicy::Replace => {
-                Next::Start { slot, since, missed, next, cancel: tick.active.clone() }
+                // What runs in a data plane by itself is not ours to cancel.
+                let cancel = tick.active.iter().filter(|run| run.data_plane.is_none()).cloned().collect();
+                Next::Start { slot, since, missed, next, cancel }
             }
             ConcurrencyPolicy::Forbid | ConcurrencyPolicy::Allow => {
                 Next::Start { slot, since, missed, next, cancel: Vec::new() }

@@ -342,3 +342,16 @@ proptest! {
         prop_assert!(server.runs.values().all(|run| !run.is_held()), "{:?}", server.runs);
     }
 }
+
+#[test]
+fn a_run_that_goes_on_in_a_data_plane_is_in_the_way_and_is_not_cancelled() {
+    let status = json!({
+        "lastScheduleTime": at(900).to_string(), "nextScheduleTime": at(1_000).to_string(),
+        "active": [{"kind": "MedusaBackupJob", "name": "n", "uid": "u", "dataPlane": "eu", "namespace": "ns"}]
+    });
+    let waits = look(&schedule(json!({}), status.clone()), &[], 1_000);
+    assert!(matches!(waits.next, Next::Busy { .. }) && waits.active.len() == 1);
+    let replaces = look(&schedule(json!({"concurrencyPolicy": "Replace"}), status), &[], 1_000);
+    assert_eq!((starts(&replaces), replaces.active.len()), (Some(1_000), 1));
+    assert!(matches!(replaces.next, Next::Start { cancel, .. } if cancel.is_empty()));
+}

@@ -291,14 +291,15 @@ impl ScheduleContext {
         }
     }
 
-    /// Those of `active` that certainly exist no more. Asked only about runs that no watch shows.
+    /// Those of `active` that were made here and certainly exist no more. Asked only about runs that no watch shows.
     pub(super) async fn gone(
         &self,
         active: &[ScheduledRun],
         known: &[Run],
     ) -> Result<Vec<String>, kube::Error> {
         let mut gone = Vec::new();
-        for run in active.iter().filter(|run| !known.iter().any(|known| known.uid == run.uid)) {
+        let own = active.iter().filter(|run| run.data_plane.is_none());
+        for run in own.filter(|run| !known.iter().any(|known| known.uid == run.uid)) {
             match self.find(RunKind::of(&run.kind), &run.name).await? {
                 Some(there) if there.uid == run.uid => self.children.put(there),
                 Some(_) | None => gone.push(run.uid.clone()),

@@ -8,6 +8,7 @@ mod crash;
 mod delegated;
 mod delegated_crash;
 mod delegated_results;
+mod delegated_switch;
 mod history;
 mod program;
 mod slots;

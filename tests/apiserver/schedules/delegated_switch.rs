@@ -1,0 +1,97 @@
+//! Delegated schedules that become Coordinated, while something of them is still in the data planes.
+
+use medusa_fleet::api::medusa::{MedusaBackupJob, MedusaBackupSchedule};
+
+use super::{
+    delegated_crash::{days, dealt_with, expect, later, nightly, settled, stage},
+    *,
+};
+
+/// Makes the schedule Coordinated, and waits until that is seen.
+async fn coordinate(stage: &Stage<'_>) {
+    stage.edit("nightly", json!({"execution": "Coordinated"})).await;
+    stage
+        .until("nightly", "it is Coordinated", |s| {
+            condition(&s.conditions, "Ready").2.contains("creates a FleetBackupJob").then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_of_a_silent_data_plane_are_counted_once_over_a_switch_and_back() {
+    let fleet = Fleet::start(2).await;
+    let stage = stage(&fleet, "silent").await;
+    let slots = days(&stage);
+    let _controller = stage.controller_over(Gate::default(), 2).await;
+    stage.schedule("nightly", nightly(&stage)).await;
+    settled(&stage, "Scheduled", 2).await;
+    later(&stage, slots[0]);
+    for number in 1..=2 {
+        dealt_with(&stage, number, None, slots[1]).await;
+    }
+    stage.until("nightly", "one in each is missed", |s| (s.missed_slots == 2).then_some(())).await;
+
+    fleet.stop("dp-2");
+    coordinate(&stage).await;
+    eventually("dp-1 has given its schedule back", async || {
+        let there = fleet.dp(1).list::<MedusaBackupSchedule>(&stage.ns).await;
+        if there.is_empty() { Ok(()) } else { Err(format!("{there:?}")) }
+    })
+    .await;
+    stage.edit("nightly", json!({"execution": "Delegated"})).await;
+    fleet.start_again("dp-2");
+    settled(&stage, "Scheduled", 2).await;
+    let status = stage
+        .until("nightly", "dp-2 is counted", |s| {
+            s.counted.iter().any(|entry| entry.data_plane == "dp-2").then(|| s.clone())
+        })
+        .await;
+    assert_eq!(status.missed_slots, 2, "{status:?}");
+
+    // Nothing is left to be counted on from once all of it is taken back.
+    coordinate(&stage).await;
+    expect(&stage, json!([])).await;
+    stage.until("nightly", "nothing is remembered", |s| s.counted.is_empty().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_goes_on_in_a_data_plane_holds_up_the_first_coordinated_slot() {
+    let fleet = Fleet::start(2).await;
+    let stage = stage(&fleet, "goes-on").await;
+    let slots = days(&stage);
+    let first = stage.controller_over(Gate::default(), 2).await;
+    stage.schedule("nightly", nightly(&stage)).await;
+    settled(&stage, "Scheduled", 2).await;
+    let [there] = fleet.dp(1).list::<MedusaBackupSchedule>(&stage.ns).await.try_into().unwrap();
+    let run = of(&there.name_any(), slots[0]);
+    let job = json!({
+        "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackupJob",
+        "metadata": {"name": run, "namespace": stage.ns, "labels": {labels::CASSANDRA_DATACENTER: "dc1"}},
+        "spec": {"cassandraDatacenter": "dc1"},
+    });
+    fleet.dp(1).create(job).await;
+    stage.until("nightly", "it is active", |s| (s.active.len() == 1).then_some(())).await;
+
+    later(&stage, slots[0]);
+    coordinate(&stage).await;
+    expect(&stage, json!([])).await;
+    let slot = stage.next("nightly", None).await;
+    stage.hands.set(slot);
+    let message = stage.ready("nightly", "PreviousRunUnfinished").await;
+    assert!(message.contains(&run) && message.contains("data plane `dp-1`"), "{message}");
+    // A control plane that knows nothing of it asks.
+    first.kill();
+    stage.edit("nightly", json!({"windowSeconds": 60})).await;
+    let _second = stage.controller_over(Gate::default(), 2).await;
+    let status =
+        stage.until("nightly", "it is seen", |s| (s.observed_generation == Some(3)).then(|| s.clone()));
+    let status = status.await;
+    assert_eq!(condition(&status.conditions, "Ready").1, "PreviousRunUnfinished");
+    assert!(status.active.len() == 1 && stage.runs().await.is_empty(), "{status:?}");
+
+    let at = stage.hands.clock().now().to_string();
+    let ended = json!({"startTime": at, "finishTime": at, "failed": ["shop-dc1-default-sts-0"]});
+    fleet.dp(1).patch_status::<MedusaBackupJob>(&stage.ns, &run, ended).await;
+    stage.ran("nightly", slot).await;
+    assert_eq!(stage.runs().await, set([of("nightly", slot)]));
+}
