@@ -151,6 +151,11 @@ async fn it_is_over_when_a_slot_has_run_wherever_one_was_missed() {
     assert!(three.missed.is_empty() && three.is_over);
     let gone = look(&one.counted, &there[..1], &[open("eu", ran(&[1, 2], 2))], 2 * HOUR + LATER);
     assert!(gone.is_over, "a data plane that is unregistered holds nothing up");
+    // Whatever us has to say of the second hour, nobody knows yet.
+    let silent = Snapshot { usable: Usable::Connecting, ..open("us", View::unknown()) };
+    let planes = [open("eu", ran(&[1, 2, 3], 3)), silent];
+    assert!(!look(&three.counted, &there[..1], &planes, 3 * HOUR + LATER).is_over, "us was counted");
+    assert!(look(&gone.counted[..1], &there[..1], &planes, 3 * HOUR + LATER).is_over, "us never was");
 }
 
 #[tokio::test]
