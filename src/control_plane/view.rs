@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 use serde::Serialize;
 
@@ -155,10 +155,14 @@ impl RunRecord {
     fn new(
         object: &impl ResourceExt,
         finish: Option<&Time>,
-        done: usize,
+        finished: usize,
         failed: &[String],
-        said: Option<&str>,
+        message: Option<&str>,
+        conditions: &[Condition],
     ) -> Self {
+        let condition = conditions.of_type(FAILED).filter(|c| c.status == "True");
+        let done = if condition.is_some() { 0 } else { finished };
+        let said = message.or(condition.map(|c| c.message.as_str()));
         let said = || said.filter(|text| !text.is_empty()).map(str::to_owned);
         let failure = match (failed, done) {
             ([], 0) => {
@@ -187,20 +191,16 @@ impl RunRecord {
 impl From<&MedusaBackupJob> for RunRecord {
     fn from(job: &MedusaBackupJob) -> Self {
         let status = job.status.clone().unwrap_or_default();
-        let condition = status.conditions.of_type(FAILED).filter(|c| c.status == "True");
-        let done = if condition.is_some() { 0 } else { status.finished.len() };
-        let said = status.message.as_deref().or(condition.map(|c| c.message.as_str()));
-        Self::new(job, status.finish_time.as_ref(), done, &status.failed, said)
+        let (end, done, said) = (&status.finish_time, status.finished.len(), &status.message);
+        Self::new(job, end.as_ref(), done, &status.failed, said.as_deref(), &status.conditions)
     }
 }
 
 impl From<&MedusaTask> for RunRecord {
     fn from(task: &MedusaTask) -> Self {
         let status = task.status.clone().unwrap_or_default();
-        let condition = status.conditions.of_type(FAILED).filter(|c| c.status == "True");
-        let done = if condition.is_some() { 0 } else { status.finished.len() };
-        let said = status.message.as_deref().or(condition.map(|c| c.message.as_str()));
-        Self::new(task, status.finish_time.as_ref(), done, &status.failed, said)
+        let (end, done, said) = (&status.finish_time, status.finished.len(), &status.message);
+        Self::new(task, end.as_ref(), done, &status.failed, said.as_deref(), &status.conditions)
     }
 }
 
