@@ -274,12 +274,6 @@ impl Capabilities {
         Some(!denied && !not_served.contains(resource))
     }
 
-    /// Whether a listing of `resource` shows what there is. While nobody knows what is permitted, its listing tells.
-    #[must_use]
-    pub fn shows(&self, resource: &str) -> bool {
-        self.watchable(resource) != Some(false) && !self.refused.contains_key(resource)
-    }
-
     /// What is not permitted and what cannot be done therefore, in one sentence; empty when nothing is.
     #[must_use]
     pub fn denied(&self) -> String {
@@ -374,7 +368,6 @@ mod tests {
         capabilities.refused.insert(TASKS.to_owned(), "denied by policy".to_owned());
         assert!(capabilities.allow(Feature::Tasks).unwrap_err().message.contains("denied by policy"));
         assert_eq!(capabilities.watchable(TASKS), Some(true), "it is tried again");
-        assert!(!capabilities.shows(TASKS) && capabilities.shows(RESTORES));
     }
 
     #[test]

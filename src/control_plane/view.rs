@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 use serde::Serialize;
 
-use super::capabilities::{Capabilities, TASKS};
+use super::capabilities::Capabilities;
 use crate::api::{
     Conditions as _, Seen,
     cassandra::CassandraDatacenter,
@@ -334,19 +334,18 @@ impl View {
         }
     }
 
-    /// What delegated schedules of that operation have made; `None` while nobody knows. They are watched only where there
-    /// is such a schedule, and nothing but schedules waits for their listing: see [`View::is_live`].
+    /// What delegated schedules of that operation have made; `None` while nobody knows, as where there is no such schedule:
+    /// there it is not watched. Nothing but schedules waits for its listing: see [`View::is_live`].
     #[must_use]
     pub fn scheduled_runs(
         &self,
         operation: ScheduledOperation,
     ) -> Option<&BTreeMap<ObjectKey, Arc<RunRecord>>> {
-        let (section, is_refused) = match operation {
-            ScheduledOperation::Backup => (&self.scheduled_jobs, false),
-            ScheduledOperation::Purge => (&self.scheduled_tasks, !self.capabilities.shows(TASKS)),
+        let section = match operation {
+            ScheduledOperation::Backup => &self.scheduled_jobs,
+            ScheduledOperation::Purge => &self.scheduled_tasks,
         };
-        let is_known = self.contact == Contact::Live && section.synced && !is_refused;
-        is_known.then_some(&section.items)
+        (self.contact == Contact::Live && section.synced).then_some(&section.items)
     }
 
     /// Whether a delegated schedule of that operation is there.
@@ -413,13 +412,13 @@ mod tests {
     }
 
     #[test]
-    fn what_delegated_schedules_made_is_unknown_until_it_is_listed_and_where_it_may_not_be() {
+    fn what_delegated_schedules_made_is_unknown_until_it_is_listed() {
         let mut view = View::unknown();
         assert!(view.scheduled_runs(ScheduledOperation::Backup).is_none());
         view.set_synced();
         assert!(view.scheduled_runs(ScheduledOperation::Backup).is_some());
         assert!(view.scheduled_runs(ScheduledOperation::Purge).is_some());
-        Arc::make_mut(&mut view.capabilities).refused.insert(TASKS.to_owned(), "no".to_owned());
+        view.scheduled_tasks.synced = false;
         assert!(view.scheduled_runs(ScheduledOperation::Purge).is_none());
         view.contact = Contact::Lost { since: Timestamp::UNIX_EPOCH, why: "gone".to_owned() };
         assert!(view.scheduled_runs(ScheduledOperation::Backup).is_none());

@@ -1,5 +1,7 @@
 //! What is watched in a data plane, and where there is nothing to watch. Pure.
 
+use std::sync::Arc;
+
 use crate::{
     api::medusa::ScheduledOperation,
     control_plane::{
@@ -108,8 +110,8 @@ impl Kind {
         }
     }
 
-    /// Complete, and empty where it may be missing; says whether it is no news. What schedules made is not known to be
-    /// nothing before the schedules are known.
+    /// There is nothing to watch: complete, and empty where it may be missing; says whether that is news. What schedules
+    /// made is never complete without its watch: there may be some, and a schedule may come at any time.
     pub(super) fn settle(self, view: &mut View) -> bool {
         match self {
             Self::Datacenters | Self::Jobs | Self::Backups | Self::Secrets | Self::Configurations => {}
@@ -120,8 +122,29 @@ impl Kind {
             Self::Runs(Runs::Backups) => view.scheduled_jobs.items.clear(),
             Self::Runs(Runs::Purges) => view.scheduled_tasks.items.clear(),
         }
-        let is_complete = !matches!(self, Self::Runs(_)) || view.schedules.synced;
-        std::mem::replace(self.synced(view), is_complete) || !is_complete
+        let is_complete = !matches!(self, Self::Runs(_));
+        std::mem::replace(self.synced(view), is_complete) != is_complete
+    }
+
+    /// The API server refuses to list it, in these words; says whether that is news. Features need what fleet objects
+    /// made: a watch of what schedules made says nothing of them, for it may end before it could take that back.
+    pub(super) fn refuse(self, view: &mut View, words: &str) -> bool {
+        match self {
+            Self::Datacenters | Self::Jobs | Self::Backups | Self::Secrets | Self::Configurations => false,
+            Self::Runs(_) => self.settle(view),
+            Self::Extra(extra) => {
+                self.settle(view);
+                let refused = &mut Arc::make_mut(&mut view.capabilities).refused;
+                refused.insert(extra.resource().to_owned(), words.to_owned()).is_none()
+            }
+        }
+    }
+
+    /// It is listed; says whether that is news.
+    pub(super) fn permit(self, view: &mut View) -> bool {
+        let Self::Extra(extra) = self else { return false };
+        view.capabilities.refused.contains_key(extra.resource())
+            && Arc::make_mut(&mut view.capabilities).refused.remove(extra.resource()).is_some()
     }
 }
 
@@ -139,12 +162,16 @@ impl Extra {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::*;
-    use crate::{api::labels, control_plane::view::ObjectKey};
+    use crate::{
+        api::labels,
+        control_plane::{capabilities::Feature, view::ObjectKey},
+    };
+
+    const TASKS_OF_OURS: Kind = Kind::Extra(Extra::Tasks);
+    const PURGES: Kind = Kind::Runs(Runs::Purges);
 
     /// A view with one MedusaBackupSchedule of a delegated schedule, or a person's.
     fn view(label: &str, operation: &str) -> View {
@@ -171,12 +198,56 @@ mod tests {
     }
 
     #[test]
-    fn no_runs_are_known_before_the_schedules_are() {
-        let kind = Kind::Runs(Runs::Backups);
-        let mut unknown = View::unknown();
-        assert!(kind.settle(&mut unknown) && !unknown.scheduled_jobs.synced, "nothing is learnt");
-        let mut listed = view("mine", "backup");
-        assert!(!kind.settle(&mut listed) && listed.scheduled_jobs.synced, "that is news");
-        assert!(kind.settle(&mut listed), "once");
+    fn what_schedules_made_is_never_known_to_be_nothing_without_its_watch() {
+        let mut view = view("mine", "backup");
+        view.set_synced();
+        for (runs, operation) in
+            [(Runs::Backups, ScheduledOperation::Backup), (Runs::Purges, ScheduledOperation::Purge)]
+        {
+            let kind = Kind::Runs(runs);
+            assert!(view.scheduled_runs(operation).is_some(), "its watch has listed it");
+            assert!(
+                kind.settle(&mut view) && view.scheduled_runs(operation).is_none(),
+                "also with schedules"
+            );
+            assert!(!kind.settle(&mut view), "that is news once");
+        }
+        assert!(view.is_live(), "nothing else waits for it");
+        view.tasks.synced = false;
+        assert!(
+            TASKS_OF_OURS.settle(&mut view) && view.tasks.synced,
+            "where they are not served there are none"
+        );
+        assert!(!TASKS_OF_OURS.settle(&mut view), "that is news once");
+    }
+
+    #[test]
+    fn a_refused_listing_of_scheduled_purges_says_nothing_of_tasks() {
+        let mut view = view(labels::FLEET_SCHEDULE_UID, "purge");
+        view.set_synced();
+        assert!(PURGES.refuse(&mut view, "denied by policy"), "its runs are not known any more");
+        assert!(!PURGES.refuse(&mut view, "denied by policy"), "that is news once");
+        assert!(view.scheduled_runs(ScheduledOperation::Purge).is_none());
+        assert_eq!(view.capabilities.allow(Feature::Tasks), Ok(()));
+        view.schedules.items.clear();
+        assert!(!PURGES.is_wanted(&view, false), "and nothing of it is left when its watch ends");
+        assert!(view.capabilities.refused.is_empty() && view.is_live());
+    }
+
+    #[test]
+    fn of_two_refused_listings_of_one_resource_each_is_known_when_it_is_permitted_itself() {
+        let mut view = view(labels::FLEET_SCHEDULE_UID, "purge");
+        view.set_synced();
+        assert!(TASKS_OF_OURS.refuse(&mut view, "no") && PURGES.refuse(&mut view, "no"));
+        assert!(!TASKS_OF_OURS.refuse(&mut view, "no"), "that is news once");
+        // As a watch does that lists.
+        view.scheduled_tasks.synced = true;
+        assert!(!PURGES.permit(&mut view));
+        assert!(view.scheduled_runs(ScheduledOperation::Purge).is_some());
+        assert!(view.capabilities.allow(Feature::Tasks).is_err(), "their emptiness is not believed");
+        *PURGES.synced(&mut view) = false;
+        assert!(TASKS_OF_OURS.permit(&mut view) && !TASKS_OF_OURS.permit(&mut view), "that is news once");
+        assert_eq!(view.capabilities.allow(Feature::Tasks), Ok(()));
+        assert!(view.scheduled_runs(ScheduledOperation::Purge).is_none());
     }
 }

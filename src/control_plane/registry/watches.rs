@@ -29,7 +29,6 @@ use crate::{
         names,
     },
     control_plane::{
-        capabilities::{CONFIG_MAPS, RESTORES, SCHEDULES, TASKS},
         fleet::{Change, Fleet, ViewCell},
         replication::content::{config_map_record, configuration_record, secret_record},
         view::{BackupRecord, Contact, ObjectKey, RunRecord, Section, View},
@@ -84,23 +83,26 @@ impl Watches {
     }
 
     /// Starts what is missing, and anew what failed before it caught up: a definition may have appeared that a
-    /// watch in a long pause waits for. Ends what the cluster no longer serves or permits. Until a watch has
-    /// listed, nothing of its kind counts as absent.
+    /// watch in a long pause waits for. Ends what has nothing to watch any more. Until a watch has listed, nothing of
+    /// its kind counts as absent.
     pub(super) fn keep(&mut self, client: &Client, hosts_none: bool) {
         for kind in Kind::ALL {
             let wanted = kind.is_wanted(&self.view.get(), hosts_none);
-            let runs = self.running.get(&kind);
             if !wanted {
-                let settled = self.view.update(|view| kind.settle(view));
-                if self.running.remove(&kind).is_some() || !settled {
+                let ended = self.running.remove(&kind).is_some();
+                if self.view.update(|view| kind.settle(view)) || ended {
                     self.tell_contact();
                 }
                 continue;
             }
-            let synced = self.view.update(|view| *kind.synced(view));
-            match runs {
-                Some(running) if synced || !running.failed.load(Ordering::Acquire) => continue,
-                Some(_) => {}
+            match self.running.get(&kind) {
+                Some(running) => {
+                    let synced = self.view.update(|view| *kind.synced(view));
+                    let failed = running.failed.load(Ordering::Acquire);
+                    if synced || !failed {
+                        continue;
+                    }
+                }
                 None => self.view.update(|view| {
                     *kind.synced(view) = false;
                     view.connected_at = Some(clock::now());
@@ -186,6 +188,10 @@ impl Watches {
     fn start_runs(&self, runs: Runs, client: Client) -> Running {
         let selector = format!("{},!{}", labels::CASSANDRA_DATACENTER, labels::JOB_UID);
         let notify = self.notify();
+        let tell = move |news: &News<'_, RunRecord>| {
+            notify.tell(news, Change::ScheduledRuns);
+            notify.note(news, Kind::Runs(runs));
+        };
         match runs {
             Runs::Backups => self.spawn_some(
                 client,
@@ -194,7 +200,7 @@ impl Watches {
                 move |job: &MedusaBackupJob| {
                     names::is_slot_of_child(&job.name_any()).then(|| RunRecord::from(job))
                 },
-                move |news| notify.tell(&news, Change::ScheduledRuns),
+                move |news| tell(&news),
             ),
             Runs::Purges => self.spawn_some(
                 client,
@@ -204,15 +210,13 @@ impl Watches {
                     let is_purge = task.spec.operation == TaskOperation::Purge;
                     (is_purge && names::is_slot_of_child(&task.name_any())).then(|| RunRecord::from(task))
                 },
-                move |news| {
-                    notify.tell(&news, Change::ScheduledRuns);
-                    notify.note(&news, TASKS, |view| &mut view.scheduled_tasks);
-                },
+                move |news| tell(&news),
             ),
         }
     }
 
     fn start_extra(&self, extra: Extra, client: Client, copies: &str) -> Running {
+        let kind = Kind::Extra(extra);
         match extra {
             Extra::Schedules => {
                 let notify = self.notify();
@@ -223,7 +227,7 @@ impl Watches {
                     trimmed::<MedusaBackupSchedule>,
                     move |news| {
                         notify.tell(&news, Change::Schedules);
-                        notify.note(&news, SCHEDULES, |view| &mut view.schedules);
+                        notify.note(&news, kind);
                     },
                 )
             }
@@ -238,7 +242,7 @@ impl Watches {
                         notify.tell_child(&news, |data_plane, job| {
                             Some(Change::Task { data_plane, job: job? })
                         });
-                        notify.note(&news, TASKS, |view| &mut view.tasks);
+                        notify.note(&news, kind);
                     },
                 )
             }
@@ -251,7 +255,7 @@ impl Watches {
                     trimmed::<MedusaRestoreJob>,
                     move |news| {
                         notify.tell_child(&news, |data_plane, job| Some(Change::Restore { data_plane, job }));
-                        notify.note(&news, RESTORES, |view| &mut view.restores);
+                        notify.note(&news, kind);
                     },
                 )
             }
@@ -264,7 +268,7 @@ impl Watches {
                     |map: &ConfigMap| config_map_record(map),
                     move |news| {
                         notify.tell(&news, Change::ConfigMaps);
-                        notify.note(&news, CONFIG_MAPS, |view| &mut view.config_maps);
+                        notify.note(&news, kind);
                     },
                 )
             }
@@ -376,21 +380,12 @@ impl Notify {
     }
 
     /// Remembers that the API server refuses to list a kind that may be missing, or no longer does.
-    fn note<T>(&self, news: &News<'_, T>, resource: &str, section: fn(&mut View) -> &mut Section<T>) {
-        let changed = self.view.update(|view| match news {
+    fn note<T>(&self, news: &News<'_, T>, kind: Kind) {
+        let changed = match news {
             News::Changed(..) => false,
-            News::Listed => {
-                view.capabilities.refused.contains_key(resource)
-                    && Arc::make_mut(&mut view.capabilities).refused.remove(resource).is_some()
-            }
-            News::Refused(words) => {
-                let section = section(view);
-                section.items.clear();
-                section.synced = true;
-                let refused = &mut Arc::make_mut(&mut view.capabilities).refused;
-                refused.insert(resource.to_owned(), (*words).to_owned()).is_none()
-            }
-        });
+            News::Listed => self.view.update(|view| kind.permit(view)),
+            News::Refused(words) => self.view.update(|view| kind.refuse(view, words)),
+        };
         if changed {
             self.fleet.announce(Change::Contact(self.name.clone()));
         }
