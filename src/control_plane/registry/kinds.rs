@@ -1,6 +1,6 @@
 //! What is watched in a data plane, and where there is nothing to watch. Pure.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     api::medusa::ScheduledOperation,
@@ -9,6 +9,9 @@ use crate::{
         view::View,
     },
 };
+
+/// How long a watch that has not caught up is left to its own pauses, which grow, before it starts anew.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,6 +111,12 @@ impl Kind {
             Self::Runs(Runs::Backups) => &mut view.scheduled_jobs.synced,
             Self::Runs(Runs::Purges) => &mut view.scheduled_tasks.synced,
         }
+    }
+
+    /// Whether its watch, begun `age` ago, is to start anew, for a definition may have appeared that a watch in a long
+    /// pause waits for. Nothing but schedules waits for what they made.
+    pub(super) fn starts_anew(self, is_synced: bool, has_failed: bool, age: Duration) -> bool {
+        !matches!(self, Self::Runs(_)) && has_failed && !is_synced && age >= PATIENCE
     }
 
     /// There is nothing to watch: complete, and empty where it may be missing; says whether that is news. What schedules
@@ -249,5 +258,16 @@ mod tests {
         assert!(TASKS_OF_OURS.permit(&mut view) && !TASKS_OF_OURS.permit(&mut view), "that is news once");
         assert_eq!(view.capabilities.allow(Feature::Tasks), Ok(()));
         assert!(view.scheduled_runs(ScheduledOperation::Purge).is_none());
+    }
+
+    #[test]
+    fn a_watch_starts_anew_only_when_it_failed_before_it_caught_up_and_not_before_its_time() {
+        let schedules = Kind::Extra(Extra::Schedules);
+        let early = PATIENCE.saturating_sub(Duration::from_millis(1));
+        assert!(schedules.starts_anew(false, true, PATIENCE));
+        assert!(!schedules.starts_anew(false, true, early), "however often it is looked at");
+        assert!(!schedules.starts_anew(false, false, PATIENCE), "a listing may take its time");
+        assert!(!schedules.starts_anew(true, true, PATIENCE), "it goes on by itself");
+        assert!(!PURGES.starts_anew(false, true, PATIENCE), "nobody waits for it");
     }
 }

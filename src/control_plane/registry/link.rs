@@ -30,8 +30,6 @@ use crate::{
 
 /// Pause between two questions whether the cluster still answers.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
-/// The same while it is not known which schedules there are: what they made is only watched where it may be.
-const LISTING: Duration = Duration::from_secs(1);
 /// First and longest pause between attempts while it does not.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 /// Pause between two looks at what the cluster serves and allows: while nothing is missing, while something is
@@ -112,8 +110,8 @@ impl Task {
                 if back {
                     watches.begin();
                 }
-                watches.keep(&self.remote.client(), self.change_health(|health| health.hosts_none));
-                if self.view.get().schedules.synced { PROBE_EVERY } else { LISTING }
+                watches.keep(&self.remote.client(), self.hosts_none());
+                PROBE_EVERY
             } else {
                 // One lost answer is no lost cluster, but a rejected credential is not luck.
                 let tolerated = matches!(answer, Answer::Unreachable(_)) && failures == 0 && self.was_live();
@@ -125,7 +123,22 @@ impl Task {
                 }
                 pause
             };
-            tokio::time::sleep(pause).await;
+            self.follow_schedules(&mut watches, Instant::now() + pause).await;
+        }
+    }
+
+    /// Until then, watches what schedules make as soon as there are such schedules, and no longer than there are.
+    async fn follow_schedules(&self, watches: &mut Watches, until: Instant) {
+        loop {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(until) => return,
+                () = watches.schedules_changed() => {}
+            }
+            let hosts_none = self.hosts_none();
+            if !watches.is_empty() && !watches.are_current(hosts_none) {
+                watches.keep(&self.remote.client(), hosts_none);
+            }
         }
     }
 
@@ -158,6 +171,10 @@ impl Task {
 
     fn change_health<R>(&self, change: impl FnOnce(&mut Health) -> R) -> R {
         change(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn hosts_none(&self) -> bool {
+        self.change_health(|health| health.hosts_none)
     }
 
     fn announce_contact(&self) {

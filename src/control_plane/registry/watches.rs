@@ -12,7 +12,7 @@ use std::{
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, Resource, ResourceExt, core::DeserializeGuard};
 use serde::de::DeserializeOwned;
-use tokio::task::JoinSet;
+use tokio::{sync::Notify as Signal, task::JoinSet, time::Instant};
 
 use super::{
     kinds::{Extra, Kind, Runs},
@@ -39,6 +39,7 @@ use crate::{
 struct Running {
     _task: JoinSet<()>,
     failed: Arc<AtomicBool>,
+    since: Instant,
 }
 
 /// The running watches of one data plane; dropping them ends them.
@@ -48,6 +49,7 @@ pub(super) struct Watches {
     fleet: Arc<Fleet>,
     view: Arc<ViewCell>,
     running: BTreeMap<Kind, Running>,
+    schedules: Arc<Signal>,
 }
 
 impl Watches {
@@ -58,11 +60,24 @@ impl Watches {
             fleet,
             view,
             running: BTreeMap::new(),
+            schedules: Arc::default(),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.running.is_empty()
+    }
+
+    /// Waits for news of the schedules: they say what else is watched.
+    pub(super) async fn schedules_changed(&self) {
+        self.schedules.notified().await;
+    }
+
+    /// Whether what runs is what [`Self::keep`] would have run.
+    pub(super) fn are_current(&self, hosts_none: bool) -> bool {
+        let view = self.view.get();
+        let mut kinds = Kind::ALL.into_iter();
+        kinds.all(|kind| kind.is_wanted(&view, hosts_none) == self.running.contains_key(&kind))
     }
 
     /// The cluster answers, and nothing of it is listed yet.
@@ -82,9 +97,8 @@ impl Watches {
         self.running.clear();
     }
 
-    /// Starts what is missing, and anew what failed before it caught up: a definition may have appeared that a
-    /// watch in a long pause waits for. Ends what has nothing to watch any more. Until a watch has listed, nothing of
-    /// its kind counts as absent.
+    /// Starts what is missing, and anew what failed before it caught up ([`Kind::starts_anew`]). Ends what has nothing to
+    /// watch any more. Until a watch has listed, nothing of its kind counts as absent.
     pub(super) fn keep(&mut self, client: &Client, hosts_none: bool) {
         for kind in Kind::ALL {
             let wanted = kind.is_wanted(&self.view.get(), hosts_none);
@@ -99,7 +113,7 @@ impl Watches {
                 Some(running) => {
                     let synced = self.view.update(|view| *kind.synced(view));
                     let failed = running.failed.load(Ordering::Acquire);
-                    if synced || !failed {
+                    if !kind.starts_anew(synced, failed, running.since.elapsed()) {
                         continue;
                     }
                 }
@@ -219,7 +233,7 @@ impl Watches {
         let kind = Kind::Extra(extra);
         match extra {
             Extra::Schedules => {
-                let notify = self.notify();
+                let (notify, changed) = (self.notify(), self.schedules.clone());
                 self.spawn(
                     client,
                     "",
@@ -228,6 +242,7 @@ impl Watches {
                     move |news| {
                         notify.tell(&news, Change::Schedules);
                         notify.note(&news, kind);
+                        changed.notify_one();
                     },
                 )
             }
@@ -315,7 +330,7 @@ impl Watches {
             keep,
             tell,
         ));
-        Running { _task: task, failed }
+        Running { _task: task, failed, since: Instant::now() }
     }
 
     fn notify(&self) -> Notify {
