@@ -11,6 +11,7 @@ mod delegated_results;
 mod delegated_switch;
 mod history;
 mod program;
+mod run_watches;
 mod slots;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -111,17 +112,8 @@ impl<'a> Stage<'a> {
             let client = seen.client(home);
             let events = Events::new(client.clone(), labels::MANAGER_CONTROL_PLANE);
             let planes = Arc::new(Planes::default());
-            let links = remotes.into_iter().map(|(name, config)| {
-                let remote = Arc::new(Remote::new(seen.client(config), &Limits::default()));
-                planes.update(&name, |member| member.remote = Some(remote.clone()));
-                let options = LinkOptions {
-                    name: name.clone(),
-                    fingerprint: String::new(),
-                    control_plane: ns.clone(),
-                    local: false,
-                };
-                Link::start(options, remote, planes.member(&name).unwrap().view, planes.clone())
-            });
+            let links =
+                remotes.into_iter().map(|(name, config)| link(&planes, &name, seen.client(config), &ns));
             let _links: Vec<Link> = links.collect();
             planes.set_listing(Listing::new());
             planes.set_enrolled();
@@ -252,6 +244,19 @@ fn schedule(ns: &str, name: &str, spec: Value) -> Value {
         "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "FleetBackupSchedule",
         "metadata": {"name": name, "namespace": ns}, "spec": whole
     })
+}
+
+/// Links `planes` to a data plane.
+fn link(planes: &Arc<Planes>, name: &str, client: Client, control_plane: &str) -> Link {
+    let remote = Arc::new(Remote::new(client, &Limits::default()));
+    planes.update(name, |member| member.remote = Some(remote.clone()));
+    let options = LinkOptions {
+        name: name.to_owned(),
+        fingerprint: String::new(),
+        control_plane: control_plane.to_owned(),
+        local: false,
+    };
+    Link::start(options, remote, planes.member(name).unwrap().view, planes.clone())
 }
 
 async fn config(cluster: &Cluster) -> Config {
