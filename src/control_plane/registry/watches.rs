@@ -413,3 +413,33 @@ fn trimmed<K: ResourceExt + Clone>(object: &K) -> K {
     object.meta_mut().managed_fields = None;
     object
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn watches_that_failed_go_on_by_themselves_however_often_they_are_looked_at() {
+        let failing = tower::service_fn(|_: Request<Body>| async {
+            Response::builder().status(500).body(Body::empty())
+        });
+        let client = Client::new(failing, "default");
+        let fleet = Arc::new(Fleet::default());
+        fleet.update("eu", |_| {});
+        let view = fleet.member("eu").unwrap().view;
+        let mut watches = Watches::new("eu", "cp", fleet, view);
+        watches.begin();
+        watches.keep(&client, false);
+        let begun = |watches: &Watches| watches.running.values().map(|r| r.since).collect::<Vec<_>>();
+        let first = begun(&watches);
+        while !watches.running.values().all(|running| running.failed.load(Ordering::Acquire)) {
+            tokio::task::yield_now().await;
+        }
+        watches.keep(&client, false);
+        assert!(watches.are_current(false));
+        assert_eq!(begun(&watches), first);
+    }
+}
