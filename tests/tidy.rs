@@ -147,6 +147,7 @@ const PURE: &[&str] = &[
     "src/control_plane/tasks/plan.rs",
     "src/control_plane/tasks/retention.rs",
     "src/control_plane/tasks/rollup.rs",
+    "src/control_plane/tasks/sweep.rs",
     "src/control_plane/schedules/recipe.rs",
     "src/control_plane/schedules/runs.rs",
     "src/control_plane/schedules/tick.rs",

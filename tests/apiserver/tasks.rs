@@ -88,7 +88,8 @@ pub async fn protect(fleet: &Fleet) {
     expect_complete(fleet, "p.shop").await;
 }
 
-fn child_name(task: &impl kube::ResourceExt, dc: &str) -> String {
+/// Name of the MedusaTask of a task for a datacenter.
+pub fn child_name(task: &impl kube::ResourceExt, dc: &str) -> String {
     let digits: String = task.uid().unwrap().chars().take(8).collect();
     format!("{}-{dc}-{digits}", task.name_any())
 }

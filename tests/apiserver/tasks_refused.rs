@@ -1,4 +1,5 @@
-//! Purges that must not start: the cluster's last complete restore point, what is unknown, what is at work.
+//! Purges that must not start, or not any more: the cluster's last complete restore point, what is unknown, what is at
+//! work, what nobody goes on with.
 
 use medusa_fleet::api::{
     fleet::{FleetTask, Phase},
@@ -11,7 +12,7 @@ use crate::{
         CASS, Cluster, ControlPlane, FLEET, Fleet, backup_job, eventually, finish, finish_task, follow_up,
         medusa_fleet, write_backup,
     },
-    tasks::{deploy, expect_complete, expect_entry, over, protect, task},
+    tasks::{child_name, deploy, expect_complete, expect_entry, over, protect, task},
 };
 
 /// A MedusaBackupJob somebody made by hand, ended without a backup unless it goes on.
@@ -223,5 +224,61 @@ async fn of_a_backup_and_a_purge_of_one_cluster_whoever_was_made_first_goes_firs
         })
         .await;
     }
+    controller.assert_running();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_nobody_began_with_is_taken_back_once_its_task_is_over_or_gone() {
+    let fleet = Fleet::start(2).await;
+    let (home, eu, us) = (fleet.home(), fleet.dp(1), fleet.dp(2));
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    protect(&fleet).await;
+    let purge_dc1 = json!({"operation": "purge", "selector": {"datacenters": ["dc1"]}});
+
+    // Its time is over, and then a backup begins beside nothing.
+    let mut spec = purge_dc1.clone();
+    spec["rollout"] = json!({"datacenterTimeoutSeconds": 2});
+    let late = home.create(task("late", spec)).await;
+    eu.appears::<MedusaTask>(CASS, &child_name(&late, "dc1")).await;
+    home.create(backup_job("after", json!({"clusters": ["shop"]}))).await;
+    expect_entry(&fleet, "late", "dc1", Phase::Failed, "DeadlineExceeded").await;
+    eu.disappears::<MedusaTask>(CASS, &child_name(&late, "dc1")).await;
+    let backups = eventually("the backup has begun in both", async || {
+        let (backups, purges) = at_work(&fleet).await;
+        assert!(backups.is_empty() || purges.is_empty(), "{backups:?} {purges:?}");
+        if backups.len() == 2 { Ok(backups) } else { Err(format!("{backups:?}")) }
+    })
+    .await;
+    for (number, job) in &backups {
+        finish(fleet.dp(*number), job).await;
+    }
+    fleet.expect_phase("after", Phase::Succeeded).await;
+
+    // Its task is deleted while no control plane runs. What a data plane has begun with stays.
+    let gone = home.create(task("gone", json!({"operation": "purge"}))).await;
+    for dc in ["dc1", "dc2"] {
+        expect_entry(&fleet, "gone", dc, Phase::Running, "JobCreated").await;
+    }
+    let (untouched, begun) = (child_name(&gone, "dc1"), child_name(&gone, "dc2"));
+    let status = json!({"startTime": gone.metadata.creation_timestamp});
+    us.patch_status::<MedusaTask>(CASS, &begun, status).await;
+    controller.kill9();
+    home.delete::<FleetTask>(FLEET, "gone").await;
+    controller.start();
+    eu.disappears::<MedusaTask>(CASS, &untouched).await;
+    // It is at work.
+    let begun: MedusaTask = us.get(CASS, &begun).await;
+    finish_task(us, &begun).await;
+
+    // It is cancelled while nobody can be asked: as soon as somebody can.
+    let silent = home.create(task("silent", purge_dc1)).await;
+    expect_entry(&fleet, "silent", "dc1", Phase::Running, "JobCreated").await;
+    fleet.pause("dp-1");
+    fleet.expect_data_plane("dp-1", "Ready", "False", "Unreachable").await;
+    home.patch::<FleetTask>(FLEET, "silent", json!({"spec": {"cancel": true}})).await;
+    assert_eq!(over(&fleet, "silent").await.status.unwrap().phase, Some(Phase::Cancelled));
+    fleet.resume("dp-1");
+    eu.disappears::<MedusaTask>(CASS, &child_name(&silent, "dc1")).await;
     controller.assert_running();
 }

@@ -14,14 +14,14 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{FleetBackupJob, FleetBackupJobStatus, FleetCluster, FleetRestoreJob, FleetTask},
+        fleet::{FleetBackupJob, FleetBackupJobStatus, FleetCluster, FleetRestoreJob},
         medusa::MedusaBackupJob,
     },
     control_plane::{
         fleet::{Change, Fleet, Snapshot},
         restores::active_clusters,
         runs::{
-            About, Engine, Frame, Memory, Run as _, RunContext, Runs, Words, drive,
+            About, Engine, Frame, Memory, RunContext, Runs, Words, drive,
             select::ClusterLabels,
             write::{Made, delete, make, not_now, show},
         },
@@ -29,14 +29,14 @@ use crate::{
     runtime::follow::{follow, news},
 };
 
-/// How long the first listings of the FleetRestoreJobs and FleetTasks are awaited.
+/// How long the first listing of the FleetRestoreJobs is awaited.
 const LISTED: Duration = Duration::from_secs(2);
 
 /// What a backup run is decided by besides the data planes.
 pub(super) struct Fanout {
     clusters: Store<FleetCluster>,
     restores: Store<DeserializeGuard<FleetRestoreJob>>,
-    tasks: Store<DeserializeGuard<FleetTask>>,
+    control_plane: String,
 }
 
 impl Fanout {
@@ -46,8 +46,7 @@ impl Fanout {
 
     /// Clusters whose backups wait, as the FleetRestoreJobs and the data planes show them.
     pub(super) fn holds(&self, planes: &[Snapshot]) -> Holds {
-        let tasks = self.tasks.state_filter(|task| task.0.as_ref().is_ok_and(|task| !task.is_over()));
-        let mut holds = holds(planes, &tasks.iter().filter_map(|task| task.uid()).collect());
+        let mut holds = holds(planes, &self.control_plane);
         let jobs = self.restores.state();
         let active = active_clusters(jobs.iter().filter_map(|job| job.0.as_ref().ok()));
         holds.extend(active.into_iter().map(|(cluster, job)| {
@@ -93,9 +92,7 @@ impl Engine for Fanout {
         memory: &mut Memory<FleetBackupJobStatus>,
     ) -> Option<Duration> {
         // Where the definition is missing there are none, and what a data plane restores is seen there.
-        let Self { restores, tasks, .. } = &runs.engine;
-        let listed = futures::future::join(restores.wait_until_ready(), tasks.wait_until_ready());
-        let _ = tokio::time::timeout(LISTED, listed).await;
+        let _ = tokio::time::timeout(LISTED, runs.engine.restores.wait_until_ready()).await;
         pass::pass(runs, job, memory).await
     }
 }
@@ -104,15 +101,14 @@ impl Engine for Fanout {
 pub async fn run(context: RunContext, shutdown: CancellationToken) {
     let (clusters, keep_clusters) = follow(context.client.clone(), &context.namespace);
     let (restores, restored) = news(context.client.clone(), &context.namespace);
-    let (tasks, keep_tasks) = follow(context.client.clone(), &context.namespace);
+    let control_plane = context.control_plane.clone();
     let (frame, feed) = Frame::new(context);
     let waker = frame.waker.clone();
-    let runs = Arc::new(Runs::new(frame, Fanout { clusters, restores, tasks }));
+    let runs = Arc::new(Runs::new(frame, Fanout { clusters, restores, control_plane }));
     tokio::select! {
         // A run that waits for the end of a restore has to hear of it.
         () = waker.wake_on(restored) => {}
         () = keep_clusters => {}
-        () = keep_tasks => {}
         () = drive(runs, feed, shutdown) => {}
     }
 }

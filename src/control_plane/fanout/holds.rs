@@ -1,7 +1,7 @@
 //! Cassandra clusters whose backups wait, because they are being restored (reason `RestoreInProgress`) or purged
 //! (`PurgeRunning`). Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use kube::ResourceExt as _;
 
@@ -18,28 +18,29 @@ use crate::{
 /// Clusters whose backups wait: why, for machines and for people.
 pub type Holds = BTreeMap<String, (Reason, String)>;
 
-/// What the data planes show. `tasks` are the uids of the FleetTasks that go on.
+/// What the data planes show to the control plane of this label.
 #[must_use]
-pub fn holds(planes: &[Snapshot], tasks: &BTreeSet<String>) -> Holds {
+pub fn holds(planes: &[Snapshot], control_plane: &str) -> Holds {
     let restored = restoring(planes).into_iter().map(|(name, why)| (name, (Reason::RestoreInProgress, why)));
-    let purged = purging(planes, tasks).into_iter().map(|(name, why)| (name, (Reason::PurgeRunning, why)));
+    let purged =
+        purging(planes, control_plane).into_iter().map(|(name, why)| (name, (Reason::PurgeRunning, why)));
     purged.chain(restored).collect()
 }
 
 /// Name of each cluster that a purge is at work on, and which, for people: a purge deletes objects that no backup it
 /// knows refers to, and a backup that is being made may refer to them.
 ///
-/// Only MedusaTasks that FleetTasks made are seen. One that nobody has begun with counts while its FleetTask goes on,
-/// and one in a data plane that fell silent does not: a node's purge is about that node's backups, and those wait
-/// with it.
+/// Only MedusaTasks that FleetTasks made are seen. One that nobody has begun with counts when it is ours, also after its
+/// FleetTask is over or gone: it may be begun with at any moment until it is taken back. One in a data plane that
+/// fell silent does not: a node's purge is about that node's backups, and those wait with it.
 #[must_use]
-pub fn purging(planes: &[Snapshot], tasks: &BTreeSet<String>) -> BTreeMap<String, String> {
+pub fn purging(planes: &[Snapshot], control_plane: &str) -> BTreeMap<String, String> {
     let mut clusters = BTreeMap::new();
     for plane in planes.iter().filter(|plane| plane.usable == Usable::Ready) {
         for (key, task) in &plane.view.tasks.items {
-            let goes_on = || task.labels().get(labels::JOB_UID).is_some_and(|uid| tasks.contains(uid));
+            let is_ours = || task.labels().get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
             let is_purge = task.spec.operation == TaskOperation::Purge;
-            if !is_purge || task.is_finished() || !(task.is_started() || goes_on()) {
+            if !is_purge || task.is_finished() || !(task.is_started() || is_ours()) {
                 continue;
             }
             let place = ObjectKey::new(&key.namespace, &task.spec.cassandra_datacenter);
@@ -128,26 +129,26 @@ mod tests {
     #[rstest::rstest]
     #[case::not_begun("purge", json!(null), true, "PurgeRunning")]
     #[case::at_work("purge", json!({"startTime": "2026-01-01T00:00:00Z"}), true, "PurgeRunning")]
-    #[case::its_task_is_over("purge", json!({"startTime": "2026-01-01T00:00:00Z"}), false, "PurgeRunning")]
-    #[case::nobody_will_begin_with_it("purge", json!(null), false, "")]
+    #[case::of_others("purge", json!({"startTime": "2026-01-01T00:00:00Z"}), false, "PurgeRunning")]
+    #[case::of_others_who_take_it_back("purge", json!(null), false, "")]
     #[case::done("purge", json!({"finishTime": "2026-01-01T00:00:00Z"}), true, "")]
     #[case::a_sync("sync", json!({"startTime": "2026-01-01T00:00:00Z"}), true, "")]
     fn a_purge_holds_its_whole_cluster_while_it_is_at_work(
         #[case] operation: &str,
         #[case] status: serde_json::Value,
-        #[case] goes_on: bool,
+        #[case] is_ours: bool,
         #[case] expected: &str,
     ) {
         let task = serde_json::from_value(json!({
-            "metadata": {"name": "t", "namespace": "ns", "labels": {labels::JOB_UID: "weekly"}},
+            "metadata": {"name": "t", "namespace": "ns", "labels": {
+                labels::JOB_UID: "weekly", labels::CONTROL_PLANE: if is_ours { "cp" } else { "another" }}},
             "spec": {"cassandraDatacenter": "dc1", "operation": operation}, "status": status,
         }));
         let mut view = live(&[datacenter("dc1", 3), datacenter("dc2", 3)]);
         view.tasks.items.insert(ObjectKey::new("ns", "t"), Arc::new(task.unwrap()));
-        let uids = goes_on.then(|| "weekly".to_owned()).into_iter().collect();
         let mut planes = [plane("eu", view)];
         let reason = |planes: &[Snapshot]| {
-            let held = holds(planes, &uids);
+            let held = holds(planes, "cp");
             held.get("shop.ns.eu").map_or_else(String::new, |(reason, _)| reason.as_str().to_owned())
         };
         assert_eq!(reason(&planes), expected);

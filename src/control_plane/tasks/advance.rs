@@ -20,7 +20,7 @@ use crate::{
         fanout::judge::Verdict,
         fleet::Snapshot,
         runs::{
-            child::{child_key, is_of, place},
+            child::{Child as _, child_key, is_of, place},
             ending::{cancelled, set, time_out},
             reach::{reach, wait},
             rollout::may_retry,
@@ -244,8 +244,12 @@ pub(super) fn withdrawn_at(scene: &Scene<'_>, run: &DatacenterRun) -> Option<Tim
 /// Whether a child of an entry is to be taken back now: nobody has begun with it, and it is too late or cancelled.
 #[must_use]
 pub(super) fn is_to_withdraw(scene: &Scene<'_>, run: &DatacenterRun, child: &MedusaTask) -> bool {
-    let status = child.status.as_ref();
-    let untouched = status.is_none_or(|s| s.start_time.is_none() && s.finish_time.is_none());
     let late = withdrawn_at(scene, run).is_some_and(|at| scene.now >= at);
-    untouched && child.meta().uid.is_some() && (late || scene.task.spec.is_cancelled())
+    is_untouched(child) && child.meta().uid.is_some() && (late || scene.task.spec.is_cancelled())
+}
+
+/// Whether no data plane has begun with a child.
+#[must_use]
+pub(super) fn is_untouched(child: &MedusaTask) -> bool {
+    !child.is_started() && !child.is_finished()
 }

@@ -1,18 +1,33 @@
-//! FleetTasks in the frame of all runs: what wakes them, and what they read besides the data planes.
+//! FleetTasks in the frame of all runs: what wakes them, what they read besides the data planes, and the clearing up
+//! after them.
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::join_all;
+use kube::api::ListParams;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outcome, pass, starts::Kit};
-use crate::{
-    api::fleet::{FleetOperation, FleetTask, FleetTaskStatus},
-    control_plane::{
-        fleet::Change,
-        runs::{About, Engine, Frame, Memory, RunContext, Runs, Words, drive},
-    },
-    runtime::follow::follow,
+use super::{
+    Outcome, pass,
+    starts::Kit,
+    sweep::{Leftover, leftovers},
 };
+use crate::{
+    api::{
+        fleet::{FleetOperation, FleetTask, FleetTaskStatus},
+        medusa::MedusaTask,
+    },
+    control_plane::{
+        fleet::{Change, Snapshot},
+        runs::{About, Engine, Frame, Memory, RunContext, Runs, Words, drive, write::delete},
+    },
+    runtime::{clock, follow::follow},
+};
+
+/// Pause between two looks for purges to take back, besides being woken.
+const SWEEP: Duration = Duration::from_secs(5);
+/// How long changes are gathered before such a look.
+const GATHER: Duration = Duration::from_millis(500);
 
 /// What a task is decided by besides the data planes.
 pub(super) struct Tasks {
@@ -73,6 +88,41 @@ pub async fn run(context: RunContext, shutdown: CancellationToken) {
         () = keep_clusters => {}
         () = keep_backups => {}
         () = keep_runs => {}
-        () = drive(tasks, feed, shutdown) => {}
+        () = sweep(&tasks.frame) => {}
+        () = drive(tasks.clone(), feed, shutdown) => {}
+    }
+}
+
+/// Takes back, again and again, the purges that no FleetTask goes on with. Of a FleetTask that another leader's watch
+/// showed a moment ago this one may not know yet: what there is to do is looked up once more.
+async fn sweep(frame: &Frame<FleetTask>) {
+    let context = &frame.context;
+    let mut changes = context.fleet.changes();
+    loop {
+        let _ = tokio::time::timeout(SWEEP, changes.recv()).await;
+        tokio::time::sleep(GATHER).await;
+        changes = changes.resubscribe();
+        if !context.fleet.is_enrolled() || frame.objects.wait_until_ready().await.is_err() {
+            continue;
+        }
+        let (planes, now, known) = (context.fleet.snapshot(), clock::now(), frame.objects.state());
+        let known = known.iter().map(AsRef::as_ref);
+        if leftovers(&planes, known, &context.control_plane, now).is_empty() {
+            continue;
+        }
+        let Ok(listed) = frame.api().list(&ListParams::default()).await else { continue };
+        let left = leftovers(&planes, &listed, &context.control_plane, now);
+        join_all(left.iter().map(|left| take_back(left, &planes))).await;
+    }
+}
+
+/// Deletes one in exactly the version that was seen; what does not succeed is found again.
+async fn take_back(left: &Leftover, planes: &[Snapshot]) {
+    let Leftover { data_plane, key, uid, version } = left;
+    let plane = planes.iter().find(|plane| plane.name == *data_plane);
+    let Some(remote) = plane.and_then(|plane| plane.remote.as_ref()) else { return };
+    match delete::<MedusaTask>(remote, key, uid, Some(version)).await {
+        Ok(()) => tracing::info!(data_plane, object = %key, "took back a purge that nobody had begun with"),
+        Err(error) => tracing::debug!(data_plane, object = %key, %error, "take back a purge"),
     }
 }

@@ -3,7 +3,8 @@
 //! Each pass is `select` (pure) → `advance` and `end` (pure: what the data planes show, what the task no longer goes on
 //! with) → `plan` (pure: whose turn it is) → `starts` (reads and writes, in the background) → `rollup` (pure); what
 //! surrounds it is the frame of all runs. A purge starts only through `gate`, which looks at the whole Cassandra cluster,
-//! and `retention`, which leaves it a complete restore point.
+//! and `retention`, which leaves it a complete restore point; one that nobody begins with is taken back, by `repairs`
+//! while its task goes on and by `sweep` afterwards.
 
 mod advance;
 mod child;
@@ -17,6 +18,7 @@ mod plan;
 pub mod retention;
 mod rollup;
 mod starts;
+mod sweep;
 
 use std::{collections::BTreeMap, time::Duration};
 
