@@ -1,8 +1,8 @@
 //! All objects of one kind in one namespace, kept current.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, hash::Hash};
 
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource,
@@ -51,4 +51,13 @@ where
 {
     let (store, mut events) = news(client, namespace);
     (store, async move { while events.next().await.is_some() {} })
+}
+
+/// Whether a store has its first listing: what it does not hold before may be there all the same.
+pub fn is_ready<K>(store: &Store<K>) -> bool
+where
+    K: reflector::Lookup + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
+    store.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok())
 }

@@ -20,7 +20,6 @@ use super::{
     delegate::is_in_data_planes,
     delegated,
     expectation::Expectation,
-    is_ready,
     recipe::{self, Recipe},
     runs::RunKind,
     scope::Scope,
@@ -33,7 +32,7 @@ use crate::{
         fleet::{Execution, FleetBackupSchedule, FleetBackupScheduleStatus, FleetCluster, ScheduleOperation},
     },
     control_plane::runs::select::ClusterLabels,
-    runtime::{backoff::Backoff, written::Written},
+    runtime::{backoff::Backoff, follow::is_ready, written::Written},
 };
 
 /// A schedule as the watch brings it.

@@ -30,7 +30,7 @@ mod write;
 use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
 
 use futures::{
-    FutureExt as _, StreamExt as _,
+    StreamExt as _,
     stream::{self, BoxStream},
 };
 use kube::{
@@ -66,7 +66,7 @@ use crate::{
         fleet::{Execution, FleetBackupJob, FleetCluster, FleetTask},
         labels,
     },
-    runtime::{clock::Clock, events::Events},
+    runtime::{clock::Clock, events::Events, follow::is_ready},
 };
 
 /// Schedules looked at at a time: at full hours all are due.
@@ -271,13 +271,4 @@ async fn sweeps(scheduler: Arc<Scheduler>, schedules: Store<Guarded>) {
             tracing::warn!(%error, "clear up after schedules that are gone");
         }
     }
-}
-
-/// Whether the store has its first listing.
-fn is_ready<K>(store: &Store<K>) -> bool
-where
-    K: reflector::Lookup + Clone + 'static,
-    K::DynamicType: Eq + std::hash::Hash + Clone,
-{
-    store.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok())
 }

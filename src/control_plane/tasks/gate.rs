@@ -3,9 +3,13 @@
 //! It waits while anything of the cluster is unknown or at work, and is refused where it could remove the last
 //! complete restore point.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
+use kube::{ResourceExt as _, core::DeserializeGuard};
 
 use super::{
     limits::Limits,
@@ -14,7 +18,7 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{DatacenterRun, FleetBackupJob, FleetBackupStatus, FleetClusterStatus, Phase},
+        fleet::{DatacenterRun, FleetBackupJob, FleetBackupStatus, FleetClusterStatus},
     },
     control_plane::{
         capabilities::RESTORES,
@@ -25,7 +29,7 @@ use crate::{
             points::restore_points,
             survey::{Planes, PublishedClusters, PublishedPoints, survey},
         },
-        runs::child::Child as _,
+        runs::{Run as _, child::Child as _},
         view::ObjectKey,
     },
 };
@@ -59,8 +63,8 @@ pub struct Facts<'a> {
     pub cluster: Option<&'a FleetClusterStatus>,
     /// All restore points, by name.
     pub points: &'a BTreeMap<String, FleetBackupStatus>,
-    /// The FleetBackupJobs.
-    pub runs: &'a [FleetBackupJob],
+    /// The FleetBackupJobs, also those that cannot be read.
+    pub runs: &'a [Arc<DeserializeGuard<FleetBackupJob>>],
     /// Every MedusaBackupJob in the namespaces of the cluster's datacenters.
     pub jobs: &'a [JobFact],
     /// What the purge works by.
@@ -121,22 +125,30 @@ pub fn members(
     found
 }
 
-/// A data plane of the cluster that cannot be asked, and why.
+/// A data plane of the cluster that cannot be asked: why, for machines and for people. One that is being connected is
+/// waited for whatever the policy says of those that do not answer: it was not asked yet.
 #[must_use]
-pub fn silence(members: &BTreeSet<(String, ObjectKey)>, planes: &[Snapshot]) -> Option<String> {
-    members.iter().find_map(|(name, place)| {
+pub fn silence(members: &BTreeSet<(String, ObjectKey)>, planes: &[Snapshot]) -> Option<(Reason, String)> {
+    let silent = members.iter().filter_map(|(name, place)| {
         let plane = planes.iter().find(|p| p.name == *name)?;
-        let why = match &plane.usable {
+        let (reason, why) = match &plane.usable {
             Usable::Ready => return None,
-            Usable::Connecting => "is being connected".to_owned(),
-            Usable::Unreachable { why, .. } => format!("does not answer: {why}"),
-            Usable::NotReady { reason, why } => format!("is not ready ({reason}): {why}"),
+            Usable::Connecting => (Reason::Connecting, "is being connected".to_owned()),
+            Usable::Unreachable { why, .. } => {
+                (Reason::RestorePointsUnknown, format!("does not answer: {why}"))
+            }
+            Usable::NotReady { reason, why } => {
+                (Reason::RestorePointsUnknown, format!("is not ready ({reason}): {why}"))
+            }
         };
-        Some(format!(
+        let message = format!(
             "whether the cluster keeps a complete restore point cannot be told: data plane `{name}` with its datacenter \
              {place} {why}"
-        ))
-    })
+        );
+        Some((reason, message))
+    });
+    // What will be known in a moment decides nothing; what is known to be silent does.
+    silent.max_by_key(|(reason, _)| *reason == Reason::RestorePointsUnknown)
 }
 
 /// Adds the MedusaBackupJobs of fleet runs that the views show and a listing made before does not have.
@@ -164,8 +176,8 @@ pub fn add_begun(jobs: &mut Vec<JobFact>, members: &BTreeSet<(String, ObjectKey)
 #[must_use]
 pub fn decide(run: &DatacenterRun, facts: &Facts<'_>, now: Timestamp) -> Gate {
     let members = members(&run.cluster, facts.planes, facts.cluster);
-    if let Some(message) = silence(&members, facts.planes) {
-        return Gate::Wait(Reason::RestorePointsUnknown, message);
+    if let Some((reason, message)) = silence(&members, facts.planes) {
+        return Gate::Wait(reason, message);
     }
     if let Some(message) = hidden_restores(&members, facts.planes) {
         return Gate::Shut(Reason::NotAuthorized, message);
@@ -223,21 +235,27 @@ fn backup_at_work(
             job.key
         )
     });
-    job.or_else(|| {
-        let run = facts.runs.iter().find(|run| {
-            let entries = run.status.iter().flat_map(|status| &status.datacenters);
-            run.spec.dry_run != Some(true)
-                && entries.into_iter().any(|e| e.cluster == cluster && !e.phase.is_final() && !is_over(run))
-        })?;
-        let name = run.metadata.name.as_deref().unwrap_or_default();
-        Some(format!(
-            "waits for FleetBackupJob `{name}` to be done with the cluster; cancel it if it never will be"
-        ))
-    })
+    job.or_else(|| facts.runs.iter().find_map(|run| run_at_work(cluster, run)))
 }
 
-fn is_over(run: &FleetBackupJob) -> bool {
-    run.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final)
+/// A FleetBackupJob that is not done with the cluster. Of one that cannot be read nobody can say that it is.
+fn run_at_work(cluster: &str, run: &DeserializeGuard<FleetBackupJob>) -> Option<String> {
+    let name = run.name_any();
+    let Ok(run) = &run.0 else {
+        return Some(format!(
+            "waits for FleetBackupJob `{name}`, which cannot be read and may be at work on the cluster; delete it if \
+             it is not"
+        ));
+    };
+    let mut entries = run.status.iter().flat_map(|status| &status.datacenters);
+    let is_at_work = run.spec.dry_run != Some(true)
+        && !run.is_over()
+        && entries.any(|e| e.cluster == cluster && !e.phase.is_final());
+    is_at_work.then(|| {
+        format!(
+            "waits for FleetBackupJob `{name}` to be done with the cluster; cancel it if it never will be"
+        )
+    })
 }
 
 /// Every backup of the datacenter that Kubernetes shows, complete or not, each once.
@@ -263,13 +281,11 @@ fn held(data_plane: &str, datacenter: &ObjectKey, facts: &Facts<'_>) -> Vec<Held
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::*;
     use crate::{
-        api::medusa::MedusaRestoreJob,
+        api::{fleet::Phase, medusa::MedusaRestoreJob},
         control_plane::{
             capabilities::Capabilities,
             fanout::tests::{datacenter, fleet_job, live, pending, plane, silent},
@@ -319,8 +335,13 @@ mod tests {
         let mut run = pending("eu", "dc1");
         run.cluster = "shop".to_owned();
         let limits = Limits { age_days: Some(7), count: Some(count) };
-        let facts = Facts { planes, cluster: None, points: &points, runs, jobs, limits };
-        match decide(&run, &facts, at(NOW)) {
+        let runs: Vec<_> = runs.iter().map(|run| Arc::new(DeserializeGuard(Ok(run.clone())))).collect();
+        let facts = Facts { planes, cluster: None, points: &points, runs: &runs, jobs, limits };
+        told(&run, &facts)
+    }
+
+    fn told(run: &DatacenterRun, facts: &Facts<'_>) -> String {
+        match decide(run, facts, at(NOW)) {
             Gate::Open(point) => format!("keeps {point}"),
             Gate::Wait(reason, _) => format!("waits: {reason}"),
             Gate::Shut(reason, _) => format!("refused: {reason}"),
@@ -382,6 +403,29 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_being_connected_was_not_asked_yet_unless_another_is_silent() {
+        let [eu, mut us] = two();
+        us.usable = Usable::Connecting;
+        assert_eq!(decided(&[eu.clone(), us.clone()], &[], &[], 1), "waits: Connecting");
+        let mut ap = plane("ap", with_backup("dc3"));
+        ap.usable = Usable::Unreachable { since: None, why: "no route".to_owned() };
+        assert_eq!(decided(&[eu, us, ap], &[], &[], 1), "waits: RestorePointsUnknown");
+    }
+
+    #[test]
+    fn a_backup_run_that_cannot_be_read_may_be_at_work_anywhere() {
+        let planes = two();
+        let points = points("shop", &planes, &PublishedPoints::new(), &PublishedClusters::new(), at(NOW));
+        let odd =
+            json!({"metadata": {"name": "odd"}, "spec": {"dryRun": "é"}, "status": {"phase": "Failed"}});
+        let runs = [Arc::new(serde_json::from_value(odd).unwrap())];
+        let limits = Limits { age_days: Some(7), count: Some(1) };
+        let facts = Facts { planes: &planes, cluster: None, points: &points, runs: &runs, jobs: &[], limits };
+        let run = DatacenterRun { cluster: "shop".to_owned(), ..pending("eu", "dc1") };
+        assert_eq!(told(&run, &facts), "waits: BackupRunning");
+    }
+
+    #[test]
     fn what_was_published_stands_for_a_data_plane_that_was_never_listed() {
         let published: FleetClusterStatus = serde_json::from_value(json!({"size": 1, "datacenters": [
             {"dataPlane": "ap", "namespace": "ns", "name": "dc3", "size": 1, "medusa": {"deployed": true}},
@@ -392,7 +436,7 @@ mod tests {
         let members = members("shop", &planes, Some(&published));
         let names: Vec<String> = members.iter().map(|(plane, place)| format!("{plane}/{place}")).collect();
         assert_eq!(names, ["ap/ns/dc3", "eu/ns/dc1"]);
-        assert!(silence(&members, &planes).unwrap().contains("`ap`"));
+        assert!(silence(&members, &planes).unwrap().1.contains("`ap`"));
     }
 
     #[test]

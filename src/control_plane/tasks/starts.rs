@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kube::{ResourceExt as _, runtime::reflector::Store};
+use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::Store};
 
 use super::{
     Outcome,
@@ -28,7 +28,7 @@ use crate::{
             write::{Made, delete, make, not_now, show},
         },
     },
-    runtime::clock,
+    runtime::{clock, follow::is_ready},
 };
 
 /// What the work needs.
@@ -38,7 +38,22 @@ pub(super) struct Kit {
     pub claims: Arc<Claims>,
     pub clusters: Store<FleetCluster>,
     pub backups: Store<FleetBackup>,
-    pub runs: Store<FleetBackupJob>,
+    pub runs: Store<DeserializeGuard<FleetBackupJob>>,
+}
+
+impl Kit {
+    /// What a purge must know and was not listed since the start. Without it a cluster's data planes that were not
+    /// listed either are missed, and a backup that was made first. It is no silence of a data plane, so the policy for
+    /// that has no say.
+    fn unlisted(&self) -> Option<Gate> {
+        let listed = [
+            ("FleetClusters", is_ready(&self.clusters)),
+            ("FleetBackups", is_ready(&self.backups)),
+            ("FleetBackupJobs", is_ready(&self.runs)),
+        ];
+        let (what, _) = listed.into_iter().find(|(_, is_listed)| !is_listed)?;
+        Some(Gate::Wait(Reason::Connecting, format!("waits for the first listing of the {what}")))
+    }
 }
 
 /// Does one thing.
@@ -99,6 +114,9 @@ pub(super) async fn carry_out(kit: &Kit, task: &FleetTask, action: &Action) -> O
 /// Reads what is known of the datacenter's cluster now, and decides. The cluster is claimed before the last look, so that
 /// a backup that starts in this moment is seen, or sees the claim.
 async fn purge_gate(kit: &Kit, remote: &Remote, action: &Action) -> (Gate, Option<Claim>) {
+    if let Some(gate) = kit.unlisted() {
+        return (gate, None);
+    }
     let run = &action.run;
     let published = kit.clusters.state().into_iter().find(|c| c.name_any() == run.cluster);
     let published = published.as_ref().and_then(|cluster| cluster.status.as_ref());
@@ -120,8 +138,41 @@ async fn purge_gate(kit: &Kit, remote: &Remote, action: &Action) -> (Gate, Optio
     let now = clock::now();
     let (backups, clusters) = (by_name(kit.backups.state()), by_name(kit.clusters.state()));
     let points = points(&run.cluster, &planes, &backups, &clusters, now);
-    let runs: Vec<FleetBackupJob> = kit.runs.state().iter().map(|run| (**run).clone()).collect();
+    let runs = kit.runs.state();
     let facts =
         Facts { planes: &planes, cluster: published, points: &points, runs: &runs, jobs: &jobs, limits };
     (decide(run, &facts, now), Some(claim))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::{reflector, watcher::Event};
+
+    use super::*;
+
+    #[test]
+    fn a_purge_waits_for_each_of_the_first_listings() {
+        let (clusters, mut list_clusters) = reflector::store();
+        let (backups, mut list_backups) = reflector::store();
+        let (runs, mut list_runs) = reflector::store();
+        let kit = Kit {
+            fleet: Arc::default(),
+            control_plane: "cp".to_owned(),
+            claims: Arc::default(),
+            clusters,
+            backups,
+            runs,
+        };
+        let awaited = || match kit.unlisted() {
+            Some(Gate::Wait(Reason::Connecting, message)) => message,
+            other => format!("{other:?}"),
+        };
+        assert!(awaited().ends_with("FleetClusters"), "{}", awaited());
+        list_clusters.apply_watcher_event(&Event::InitDone);
+        assert!(awaited().ends_with("FleetBackups"), "{}", awaited());
+        list_backups.apply_watcher_event(&Event::InitDone);
+        assert!(awaited().ends_with("FleetBackupJobs"), "{}", awaited());
+        list_runs.apply_watcher_event(&Event::InitDone);
+        assert_eq!(kit.unlisted(), None);
+    }
 }
