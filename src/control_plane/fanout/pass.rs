@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt as _, core::DeserializeGuard};
 use tokio::task::JoinHandle;
@@ -37,12 +37,10 @@ use crate::{
     runtime::clock,
 };
 
-/// Pause between two looks at what is seen by looking only: a finished child's MedusaBackup, a missing child.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Longest pause between two looks at a run that goes on, whatever woke nobody.
 const REPAIR: Duration = Duration::from_secs(30);
-/// Pause between two looks while other runs hold the places.
-const FULL: Duration = Duration::from_secs(1);
+/// Least pause between two looks: a moment that has come is acted on by the next one, not in a loop.
+const LEAST: Duration = Duration::from_millis(200);
 
 /// Goes over the run once. Returns when to look again without being woken.
 pub(super) async fn pass(
@@ -207,18 +205,9 @@ fn finish(
         && !job.spec.is_cancelled()
         && !entries.is_empty()
         && !entries.iter().any(connecting);
-    let mut wakes: Vec<Duration> = runs.desk.again_in(&memory.uid).into_iter().collect();
-    let moments = plan.wake.into_iter().chain(ending::next_deadline(&terms, &entries, progress));
-    wakes.extend(moments.map(|at| until(now, at)));
-    if plan.is_full {
-        wakes.push(FULL);
-    }
-    let is_held = |e: &DatacenterRun| is_for(e, Reason::RestoreInProgress) || is_for(e, Reason::PurgeRunning);
-    if !memory.noted.is_empty() || entries.iter().any(is_held) {
-        wakes.push(LOOK_AGAIN);
-    }
-    let retries = entries.iter().filter(|e| is_for(e, Reason::AwaitingRetry));
-    wakes.extend(retries.map(|e| until(now, ending::not_before(&terms, e))).min());
+    let deadline = ending::next_deadline(&terms, &entries, progress);
+    let look = plan::next_look(&terms, &entries, plan, !memory.noted.is_empty(), deadline);
+    let wake = look.into_iter().chain(runs.desk.again_in(&memory.uid)).chain([REPAIR]).min();
     let waited = memory.status.datacenters.is_empty() || memory.status.datacenters.iter().any(is_waiting);
     if waited && !entries.is_empty() && !entries.iter().any(is_waiting) && !job.spec.is_dry_run() {
         let took = Duration::try_from(now.duration_since(begun)).unwrap_or_default();
@@ -226,7 +215,7 @@ fn finish(
     }
     memory.status = summarize(job, &memory.status, entries, None, rehearsed, now);
     let is_final = memory.status.phase.is_some_and(Phase::is_final);
-    wakes.into_iter().chain([REPAIR]).min().filter(|_| !is_final)
+    wake.map(|wake| wake.max(LEAST)).filter(|_| !is_final)
 }
 
 /// Whether an entry's first child is still to be made.
@@ -236,12 +225,6 @@ fn is_waiting(entry: &DatacenterRun) -> bool {
 
 fn is_for(entry: &DatacenterRun, reason: Reason) -> bool {
     !entry.phase.is_final() && entry.reason.as_deref() == Some(reason.as_str())
-}
-
-/// Time from `now` to `at`, a little more than none so that the moment has come when it is over.
-fn until(now: Timestamp, at: Timestamp) -> Duration {
-    let wait = at.duration_since(now).max(SignedDuration::ZERO);
-    Duration::try_from(wait).unwrap_or_default() + Duration::from_millis(10)
 }
 
 /// Why something waits was found out by the plan, which the views know nothing of.

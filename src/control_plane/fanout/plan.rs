@@ -1,7 +1,9 @@
 //! What has to be written into the data planes now: children to make, and, once a run was cancelled, children to
-//! withdraw that nobody has begun with. Pure.
+//! withdraw that nobody has begun with; and when to look again. Pure.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::{
@@ -18,13 +20,19 @@ use crate::{
         fleet::{Snapshot, Usable},
         runs::{
             child::{Child as _, child_key, is_of, place},
-            ending::not_before,
+            ending::{Terms, not_before},
             rollout::{Limit, Load, Turn, Waiting, turns},
             select::is_placeholder,
         },
         view::ObjectKey,
     },
 };
+
+/// Pause between two looks at what is seen by looking only: a finished child's MedusaBackup, a missing child, the end of
+/// a restore or a purge.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Pause between two looks while other runs hold the places.
+const FULL: Duration = Duration::from_secs(1);
 
 /// What is to be done, and when to look again for what waits for its time.
 #[derive(Debug, Default, PartialEq)]
@@ -35,6 +43,8 @@ pub struct Plan {
     pub wake: Option<Timestamp>,
     /// Whether a limit that other runs share holds something back.
     pub is_full: bool,
+    /// Whether a restore or a purge does.
+    pub is_held: bool,
 }
 
 /// Plans the children whose turn has come, and says in the entries why the others wait. `is_busy` says whether a
@@ -57,6 +67,7 @@ pub fn plan(
         }
         if let Some((reason, why)) = scene.holds.get(&entry.cluster) {
             wait(entry, *reason, why.clone());
+            plan.is_held = true;
             continue;
         }
         let not_before = not_before(&terms, entry);
@@ -132,4 +143,76 @@ pub fn withdraw(
             (untouched && !is_busy(&plane.name, &key)).then(|| Action::new(plane, entry, &key, work))
         })
         .collect()
+}
+
+/// Pause until the next look for what wakes nobody. `is_noted` says whether a child was seen finished, or missing;
+/// `deadline` is the next of the run's. A pause before another attempt counts until it is over: then the plan says what
+/// else the attempt waits for.
+#[must_use]
+pub fn next_look(
+    terms: &Terms,
+    entries: &[DatacenterRun],
+    plan: &Plan,
+    is_noted: bool,
+    deadline: Option<Timestamp>,
+) -> Option<Duration> {
+    let awaits_retry = |e: &&DatacenterRun| {
+        e.phase == Phase::Pending && e.reason.as_deref() == Some(Reason::AwaitingRetry.as_str())
+    };
+    let retries = entries.iter().filter(awaits_retry).map(|e| not_before(terms, e));
+    let moments = retries.filter(|at| *at > terms.now).chain(plan.wake).chain(deadline);
+    let full = plan.is_full.then_some(FULL);
+    let seen = (is_noted || plan.is_held).then_some(LOOK_AGAIN);
+    moments.map(|at| until(terms.now, at)).chain(full).chain(seen).min()
+}
+
+/// Time from `now` to `at`, a little more than none so that the moment has come when it is over.
+fn until(now: Timestamp, at: Timestamp) -> Duration {
+    let wait = at.duration_since(now).max(SignedDuration::ZERO);
+    Duration::try_from(wait).unwrap_or_default() + Duration::from_millis(10)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+    use crate::{
+        api::fleet::Rollout,
+        control_plane::fanout::tests::{datacenter, fleet_job, live, pending, plane, scene},
+    };
+
+    /// Seconds until the next look at a run whose only datacenter failed once at second 0, planned at `second`.
+    fn looks_again_in(second: i64, held: bool, full: bool) -> Option<u64> {
+        let mut job = fleet_job("nightly");
+        job.spec.rollout = Some(Rollout { max_concurrent_per_data_plane: Some(1), ..Rollout::default() });
+        let planes = [plane("eu", live(&[datacenter("dc1", 1)]))];
+        let mut scene = scene(&job, &planes, second);
+        let mut entry = pending("eu", "dc1");
+        entry.attempts = 1;
+        entry.finish_time = Some(Time(Timestamp::UNIX_EPOCH));
+        entry.reason = Some(Reason::AwaitingRetry.as_str().to_owned());
+        if held {
+            scene.holds.insert(entry.cluster.clone(), (Reason::PurgeRunning, "it is purged".to_owned()));
+        }
+        let (mut load, mut entries) = (Load::default(), [entry]);
+        if full {
+            load.add(false, "eu", "b");
+        }
+        let plan = plan(&scene, &mut entries, &mut load, |_, _| false);
+        assert_eq!(entries[0].reason.as_deref(), Some("AwaitingRetry"), "why it failed stays readable");
+        assert_eq!(plan.actions.len(), usize::from(second >= 10 && !held && !full));
+        next_look(&scene.terms(), &entries, &plan, false, None).map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn another_attempt_that_is_held_or_has_no_place_wakes_nobody_once_its_pause_is_over() {
+        assert_eq!(looks_again_in(3, false, false), Some(7), "the end of its pause");
+        assert_eq!(looks_again_in(3, true, false), Some(LOOK_AGAIN.as_secs()));
+        for second in [10, 11, 3_600] {
+            assert_eq!(looks_again_in(second, true, false), Some(LOOK_AGAIN.as_secs()));
+            assert_eq!(looks_again_in(second, false, true), Some(FULL.as_secs()));
+            assert_eq!(looks_again_in(second, false, false), None, "it starts");
+        }
+    }
 }

@@ -137,7 +137,8 @@ impl Fanned for FleetTask {
     fanned!(FleetTaskStatus);
 
     /// The sum keeps what the figures of decided datacenters came to. Those of the others are read again from their
-    /// MedusaTasks, so where they are left out, the sum goes without them until then.
+    /// MedusaTasks before they are decided, so where they are left out, the sum goes without them until then; for good,
+    /// when the data plane has not answered a new leader by then.
     fn shorten(status: &mut FleetTaskStatus, detail: Detail) {
         shorten(status.datacenters.iter_mut().map(AsMut::as_mut), detail);
         if detail == Detail::Full {

@@ -51,6 +51,8 @@ pub(super) fn advance<'o>(
     if entry.run.phase == Phase::Running {
         go_on(scene, plane, entry, outcome, finished_since);
     }
+    // Also of one that waits for another attempt: it may be decided by the run, and a shortened status lacks them.
+    entry.purged = figures(scene, plane, &entry.run).or(entry.purged);
 }
 
 /// An entry that waits for its first or next child.
@@ -143,7 +145,6 @@ fn go_on<'o>(
         datacenter,
         finished_since: finished_since(&plane.name, &key),
     };
-    entry.purged = figures(scene, plane, &entry.run).or(entry.purged);
     entry.sync = evidence.sync.map(|_| follow_up.name.clone()).or(entry.sync.take());
     entry.run.nodes = Some(judge::nodes(child, datacenter));
     if let Some(status) = &child.status {

@@ -304,6 +304,24 @@ fn the_sum_stays_right_when_a_shortened_status_is_all_a_new_controller_finds() {
 }
 
 #[test]
+fn the_figures_of_an_attempt_are_not_lost_when_its_datacenter_ends_before_another() {
+    let spec = json!({"operation": "purge", "rollout": {"retriesPerDatacenter": 1}});
+    let mut play = Play::new(spec, &["eu"]);
+    play.look("asked for", made);
+    play.look("the child is there", made);
+    play.play("eu", false, &ended(&["a"], &["b"], 3));
+    play.look("a pod failed", made);
+    let status = play.task.status.as_mut().unwrap();
+    assert_eq!((status.datacenters[0].run.phase, status.datacenters[0].run.attempts()), (Phase::Pending, 1));
+    FleetTask::shorten(status, Detail::Least);
+    assert_eq!(status.purged.map(|p| p.backups), Some(0), "what it purged is read again");
+    play.spec("cancel", json!(true));
+    play.look("a new controller looks at a cancelled task", made);
+    let status = play.task.status.unwrap();
+    assert_eq!((status.datacenters[0].run.phase, status.purged.map(|p| p.backups)), (Phase::Failed, Some(3)));
+}
+
+#[test]
 fn limits_hold_a_budget_ends_the_rest_and_silence_is_no_failure() {
     let spec = json!({"operation": "sync", "rollout": {"maxConcurrentDatacenters": 2, "maxFailures": 1}});
     let mut play = Play::new(spec, &["a", "b", "c", "d"]);
