@@ -96,7 +96,7 @@ async fn the_doctor_says_what_is_wrong_to_whom_and_what_to_do() {
         "metadata": {"name": "odd", "namespace": FLEET}, "spec": {"operation": 7},
     });
     eventually("it is let through", async || home.try_create(odd.clone()).await.map(drop)).await;
-    finds(&fleet, 1, &["fleettask/odd", "cannot be read", "schedule/never"]).await;
+    finds(&fleet, 1, &["task/odd", "cannot be read", "schedule/never"]).await;
 
     // Its definitions.
     definitions.delete("fleettasks.fleet.k8ssandra.io", &DeleteParams::default()).await.unwrap();

@@ -1,9 +1,6 @@
 //! `doctor`: what is wrong with the fleet, with what, and what to do about it.
 
-use std::{
-    fmt::Debug,
-    sync::{Mutex, PoisonError},
-};
+use std::fmt::Debug;
 
 use k8s_openapi::{
     api::coordination::v1::Lease,
@@ -15,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        doctor::{Evidence, Finding, Read, Severity, findings},
+        doctor::{Evidence, Finding, Read, Severity, Spoilt, findings},
         failure::{Failure, Outcome, why},
         home::Home,
         output::{Format, Printer},
@@ -23,9 +20,6 @@ use crate::{
     },
     runtime::clock,
 };
-
-/// Objects that cannot be read, and why.
-type Spoilt = Mutex<Vec<(String, String)>>;
 
 /// Prints one line per finding, and fails when something is wrong.
 ///
@@ -60,21 +54,21 @@ fn number(found: &[Finding], severity: Severity) -> usize {
 }
 
 async fn read(home: &Home) -> Outcome<Evidence> {
-    let (spoilt, client) = (Spoilt::default(), || home.client.clone());
+    let client = || home.client.clone();
     // One first: when nobody answers, one complaint is enough.
-    let data_planes = list(home, home.api(), &spoilt).await?;
+    let data_planes = list(home, home.api()).await?;
     let (definitions, leases, clusters, configurations, k8ssandra_clusters) = futures::try_join!(
-        list::<CustomResourceDefinition>(home, Api::all(client()), &spoilt),
-        list::<Lease>(home, home.api(), &spoilt),
-        list(home, home.api(), &spoilt),
-        list(home, Api::all(client()), &spoilt),
-        list(home, Api::all(client()), &spoilt),
+        list::<CustomResourceDefinition>(home, Api::all(client())),
+        list::<Lease>(home, home.api()),
+        list(home, home.api()),
+        list(home, Api::all(client())),
+        list(home, Api::all(client())),
     )?;
     let (schedules, jobs, tasks, restores) = futures::try_join!(
-        list(home, home.api(), &spoilt),
-        list(home, home.api(), &spoilt),
-        list(home, home.api(), &spoilt),
-        list(home, home.api(), &spoilt),
+        list(home, home.api()),
+        list(home, home.api()),
+        list(home, home.api()),
+        list(home, home.api()),
     )?;
     Ok(Evidence {
         definitions,
@@ -87,13 +81,12 @@ async fn read(home: &Home) -> Outcome<Evidence> {
         jobs,
         tasks,
         restores,
-        spoilt: spoilt.into_inner().unwrap_or_else(PoisonError::into_inner),
     })
 }
 
 /// Every object of one kind; those that cannot be read are put aside, so that they hide none of the others. What is
 /// refused, or not there, is an answer too; no answer, and a credential that is not accepted, are none.
-async fn list<K>(home: &Home, api: Api<DeserializeGuard<K>>, spoilt: &Spoilt) -> Outcome<Read<K>>
+async fn list<K>(home: &Home, api: Api<DeserializeGuard<K>>) -> Outcome<Read<K>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
@@ -103,17 +96,18 @@ where
         Err(error @ kube::Error::Api(_)) if !is_stranger(&error) => return Ok(Read::Refused(why(&error))),
         Err(error) => return Err(Failure::reading(&format!("{} {home}", K::plural(&())), &error)),
     };
-    let mut readable = Vec::new();
+    let (mut readable, mut spoilt) = (Vec::new(), Vec::new());
     for object in list {
         match object.0 {
             Ok(object) => readable.push(object),
-            Err(invalid) => {
-                let object = format!("{}/{}", K::kind(&()).to_lowercase(), name(&invalid.metadata));
-                spoilt.lock().unwrap_or_else(PoisonError::into_inner).push((object, invalid.error));
-            }
+            Err(invalid) => spoilt.push(Spoilt {
+                name: name(&invalid.metadata),
+                namespace: invalid.metadata.namespace,
+                why: invalid.error,
+            }),
         }
     }
-    Ok(Read::All(readable))
+    Ok(if spoilt.is_empty() { Read::All(readable) } else { Read::Part(readable, spoilt) })
 }
 
 fn is_stranger(error: &kube::Error) -> bool {

@@ -79,7 +79,7 @@ pub(super) fn k8ssandra_clusters(asking: &[K8ssandraCluster], found: &Read<Fleet
             owner.name == asking.name_any() && Some(&owner.namespace) == asking.namespace().as_ref()
         })
     };
-    let lost = asking.iter().filter(|c| found.is_read() && c.spec.medusa.is_some() && !is_found(c));
+    let lost = asking.iter().filter(|c| found.is_whole() && c.spec.medusa.is_some() && !is_found(c));
     lost.map(|cluster| {
         let what = "asks for Medusa, and no FleetCluster is known of it";
         let fix = "see that its datacenters' k8sContext are data planes that are ready, and that they have been created: \

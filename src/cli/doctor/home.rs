@@ -21,7 +21,8 @@ const NAMED: usize = 3;
 
 /// Definitions that are absent, or of another version. Of the kinds that are upstream's, any version will do.
 pub(super) fn definitions(read: &Read<CustomResourceDefinition>) -> Vec<Finding> {
-    let (Read::All(installed), Ok(all)) = (read, crds::all()) else { return Vec::new() };
+    let installed = read.objects();
+    let all = crds::all().unwrap_or_default();
     let needed = all.into_iter().filter(|d| {
         let plural = d.spec.names.plural.as_str();
         d.spec.group == fleet::GROUP
@@ -32,7 +33,7 @@ pub(super) fn definitions(read: &Read<CustomResourceDefinition>) -> Vec<Finding>
         .filter_map(|ours| {
             let is_ours = ours.spec.group == fleet::GROUP;
             let Some(theirs) = installed.iter().find(|d| d.name_any() == ours.name_any()) else {
-                return Some(missing(&ours.spec.names.plural, &ours.spec.group));
+                return read.is_whole().then(|| missing(&ours.spec.names.plural, &ours.spec.group));
             };
             let lacking = if is_ours { lacking(&ours, theirs) } else { Vec::new() };
             if lacking.is_empty() {

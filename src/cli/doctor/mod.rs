@@ -8,6 +8,7 @@ mod home;
 mod planes;
 mod runs;
 mod schedules;
+mod unread;
 
 #[cfg(test)]
 mod tests;
@@ -22,10 +23,9 @@ use serde::Serialize;
 
 use super::views::name;
 use crate::api::{
-    Reason,
-    fleet::{self, DataPlane, FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetRestoreJob, FleetTask},
-    k8ssandra::{self, K8ssandraCluster},
-    medusa::{self, MedusaConfiguration},
+    fleet::{DataPlane, FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetRestoreJob, FleetTask},
+    k8ssandra::K8ssandraCluster,
+    medusa::MedusaConfiguration,
 };
 
 /// How long an object may be without a status: its controller is given time to look.
@@ -104,6 +104,8 @@ impl Finding {
 pub enum Read<K> {
     /// Every object of it.
     All(Vec<K>),
+    /// The objects of it that can be read, and those that cannot.
+    Part(Vec<K>, Vec<Spoilt>),
     /// There is no such kind.
     NotInstalled,
     /// Why nobody knows.
@@ -120,14 +122,26 @@ impl<K> Read<K> {
     /// What was read of it, which may be nothing.
     fn objects(&self) -> &[K] {
         match self {
-            Self::All(objects) => objects,
+            Self::All(objects) | Self::Part(objects, _) => objects,
             Self::NotInstalled | Self::Refused(_) => &[],
         }
     }
 
-    fn is_read(&self) -> bool {
+    /// Whether an object that is not among them does not exist.
+    fn is_whole(&self) -> bool {
         matches!(self, Self::All(_))
     }
+}
+
+/// An object that has not the shape its kind asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spoilt {
+    /// Its namespace, if its kind has such.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 /// Everything the control plane's cluster says.
@@ -153,19 +167,12 @@ pub struct Evidence {
     pub tasks: Read<FleetTask>,
     /// FleetRestoreJobs.
     pub restores: Read<FleetRestoreJob>,
-    /// Objects that have not the shape their kind asks for: what they are, and why.
-    pub spoilt: Vec<(String, String)>,
 }
 
 /// All findings, the worst first.
 #[must_use]
 pub fn findings(evidence: &Evidence, now: Timestamp) -> Vec<Finding> {
-    let mut found = unread(evidence);
-    found.extend(evidence.spoilt.iter().map(|(object, why)| {
-        let fix = "correct it, or delete it and make it anew: nothing works on it as it is";
-        let reason = Reason::InvalidObject.as_str();
-        Finding::new(Severity::Error, object.clone(), reason, format!("cannot be read: {why}"), fix)
-    }));
+    let mut found = unread::unread(evidence);
     found.extend(home::definitions(&evidence.definitions));
     found.extend(home::leader(evidence.leases.objects(), now));
     found.extend(planes::data_planes(&evidence.data_planes, now));
@@ -178,47 +185,6 @@ pub fn findings(evidence: &Evidence, now: Timestamp) -> Vec<Finding> {
     found.extend(runs::restores(evidence.restores.objects(), now));
     found.sort_by(|a, b| (a.severity, &a.object, &a.reason).cmp(&(b.severity, &b.object, &b.reason)));
     found
-}
-
-/// Kinds that were not read.
-fn unread(evidence: &Evidence) -> Vec<Finding> {
-    let gaps = [
-        ("", "customresourcedefinitions", gap(&evidence.definitions)),
-        ("", "leases", gap(&evidence.leases)),
-        (fleet::GROUP, "dataplanes", gap(&evidence.data_planes)),
-        (fleet::GROUP, "fleetclusters", gap(&evidence.clusters)),
-        (medusa::GROUP, "medusaconfigurations", gap(&evidence.configurations)),
-        (k8ssandra::GROUP, "k8ssandraclusters", gap(&evidence.k8ssandra_clusters)),
-        (fleet::GROUP, "fleetbackupschedules", gap(&evidence.schedules)),
-        (fleet::GROUP, "fleetbackupjobs", gap(&evidence.jobs)),
-        (fleet::GROUP, "fleettasks", gap(&evidence.tasks)),
-        (fleet::GROUP, "fleetrestorejobs", gap(&evidence.restores)),
-    ];
-    let found = gaps.into_iter().filter_map(|(group, plural, gap)| match gap? {
-        Gap::Refused(why) => {
-            let fix = format!("ask for the permission to list {plural}; until then nothing is known of them");
-            let what = format!("cannot be read: {why}");
-            let reason = Reason::NotAuthorized.as_str();
-            Some(Finding::new(Severity::Unknown, plural.to_owned(), reason, what, fix))
-        }
-        // Where definitions can be read, they say so themselves.
-        Gap::Absent => (!evidence.definitions.is_read()).then(|| home::missing(plural, group)),
-    });
-    found.collect()
-}
-
-/// Why nothing is known of a kind.
-enum Gap<'a> {
-    Absent,
-    Refused(&'a str),
-}
-
-fn gap<K>(read: &Read<K>) -> Option<Gap<'_>> {
-    match read {
-        Read::All(_) => None,
-        Read::NotInstalled => Some(Gap::Absent),
-        Read::Refused(why) => Some(Gap::Refused(why)),
-    }
 }
 
 /// An object that no controller has looked at, if it had the time to.

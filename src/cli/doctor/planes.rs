@@ -15,7 +15,7 @@ use crate::{
 /// Every data plane.
 pub(super) fn data_planes(read: &Read<DataPlane>, now: Timestamp) -> Vec<Finding> {
     let planes = read.objects();
-    if read.is_read() && planes.is_empty() {
+    if read.is_whole() && planes.is_empty() {
         let what =
             "there is no DataPlane, not even the control plane's own: no control plane has ever run here";
         return vec![Finding::new(Severity::Error, "control-plane".to_owned(), "NeverRan", what, RUN_IT)];

@@ -9,7 +9,7 @@ use rstest::rstest;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Evidence, Finding, Read, Severity, findings};
+use super::{Evidence, Finding, Read, Severity, Spoilt, findings};
 use crate::{
     api::crds,
     cli::views::{
@@ -90,7 +90,6 @@ fn a_kind_that_may_not_be_read_is_said_to_be_unknown() {
         jobs: Read::Refused(no()),
         tasks: Read::Refused(no()),
         restores: Read::Refused(no()),
-        spoilt: Vec::new(),
     };
     let found = findings(&evidence, now());
     assert_eq!(found.len(), 9, "{found:#?}");
@@ -104,13 +103,46 @@ fn a_kind_that_may_not_be_read_is_said_to_be_unknown() {
     assert_eq!(words(&findings(&absent, now())), expected);
 }
 
+fn spoilt<K>(objects: Vec<K>, name: &str) -> Read<K> {
+    let (namespace, why) = (Some("ns".to_owned()), "missing field `x`".to_owned());
+    Read::Part(objects, vec![Spoilt { namespace, name: name.to_owned(), why }])
+}
+
 #[test]
 fn an_object_that_cannot_be_read_is_a_finding_and_hides_nothing() {
-    let spoilt = vec![("fleettask/odd".to_owned(), "missing field `operation`".to_owned())];
-    let evidence = Evidence { data_planes: Read::All(data_planes()), spoilt, ..fine() };
-    let found = words(&findings(&evidence, now()));
-    assert!(found.contains(&"Error fleettask/odd InvalidObject".to_owned()), "{found:?}");
-    assert!(found.iter().any(|f| f.contains("dataplane/us-1")), "{found:?}");
+    let asking = object("demo", json!({"medusa": {}}), Value::Null);
+    let evidence = Evidence {
+        definitions: spoilt(Vec::new(), "fleettasks.fleet.k8ssandra.io"),
+        leases: spoilt(vec![lease("2026-11-02T11:59:00.000000Z", None)], "odd"),
+        data_planes: spoilt(Vec::new(), "odd"),
+        // The one that cannot be read may be the one that is missed.
+        clusters: spoilt(clusters(), "odd"),
+        configurations: spoilt(Vec::new(), "odd"),
+        k8ssandra_clusters: spoilt(serde_json::from_value(json!([asking])).unwrap(), "odd"),
+        schedules: spoilt(Vec::new(), "odd"),
+        jobs: spoilt(Vec::new(), "odd"),
+        tasks: spoilt(Vec::new(), "odd"),
+        restores: spoilt(Vec::new(), "odd"),
+    };
+    let found = findings(&evidence, now());
+    let expected = [
+        "Error cluster/odd InvalidObject",
+        "Error cluster/payments NeverBackedUp",
+        "Error customresourcedefinition/fleettasks.fleet.k8ssandra.io InvalidObject",
+        "Error dataplane/odd InvalidObject",
+        "Error job/odd InvalidObject",
+        "Error k8ssandracluster/ns/odd InvalidObject",
+        "Error lease/medusa-fleet-control-plane NotLed",
+        "Error lease/odd InvalidObject",
+        "Error medusaconfiguration/ns/odd InvalidObject",
+        "Error restore/odd InvalidObject",
+        "Error schedule/odd InvalidObject",
+        "Error task/odd InvalidObject",
+    ];
+    assert_eq!(words(&found), expected);
+    let deleting: Vec<&str> =
+        found.iter().filter(|f| f.fix.contains("delete")).map(|f| f.object.as_str()).collect();
+    assert_eq!(deleting, ["job/odd", "restore/odd", "task/odd"], "nothing that holds data, or others' work");
 }
 
 #[test]

@@ -1,0 +1,76 @@
+//! Kinds that were not read, and objects of which nobody knows what they say. Pure.
+
+use super::{Evidence, Finding, Read, Severity, Spoilt, home};
+use crate::api::{Reason, fleet, k8ssandra, medusa};
+
+/// A kind the doctor reads: its word in findings, its group, its plural.
+type Kind = (&'static str, &'static str, &'static str);
+
+/// Kinds that were not read, wholly or in part.
+pub(super) fn unread(evidence: &Evidence) -> Vec<Finding> {
+    let gaps: [(Kind, Gap<'_>); 10] = [
+        (("customresourcedefinition", "", "customresourcedefinitions"), gap(&evidence.definitions)),
+        (("lease", "", "leases"), gap(&evidence.leases)),
+        (("dataplane", fleet::GROUP, "dataplanes"), gap(&evidence.data_planes)),
+        (("cluster", fleet::GROUP, "fleetclusters"), gap(&evidence.clusters)),
+        (("medusaconfiguration", medusa::GROUP, "medusaconfigurations"), gap(&evidence.configurations)),
+        (("k8ssandracluster", k8ssandra::GROUP, "k8ssandraclusters"), gap(&evidence.k8ssandra_clusters)),
+        (("schedule", fleet::GROUP, "fleetbackupschedules"), gap(&evidence.schedules)),
+        (("job", fleet::GROUP, "fleetbackupjobs"), gap(&evidence.jobs)),
+        (("task", fleet::GROUP, "fleettasks"), gap(&evidence.tasks)),
+        (("restore", fleet::GROUP, "fleetrestorejobs"), gap(&evidence.restores)),
+    ];
+    let found = gaps.into_iter().flat_map(|(kind, gap)| {
+        let (_, group, plural) = kind;
+        match gap {
+            Gap::Objects(spoilt) => spoilt.iter().map(|object| unreadable(kind, object)).collect(),
+            Gap::Refused(why) => {
+                let fix =
+                    format!("ask for the permission to list {plural}; until then nothing is known of them");
+                let what = format!("cannot be read: {why}");
+                let reason = Reason::NotAuthorized.as_str();
+                vec![Finding::new(Severity::Unknown, plural.to_owned(), reason, what, fix)]
+            }
+            // Where definitions can be read, they say so themselves.
+            Gap::Absent if evidence.definitions.is_whole() => Vec::new(),
+            Gap::Absent => vec![home::missing(plural, group)],
+        }
+    });
+    found.collect()
+}
+
+/// Why nothing is known of a kind, or of some objects of it.
+enum Gap<'a> {
+    Objects(&'a [Spoilt]),
+    Absent,
+    Refused(&'a str),
+}
+
+fn gap<K>(read: &Read<K>) -> Gap<'_> {
+    match read {
+        Read::All(_) => Gap::Objects(&[]),
+        Read::Part(_, spoilt) => Gap::Objects(spoilt),
+        Read::NotInstalled => Gap::Absent,
+        Read::Refused(why) => Gap::Refused(why),
+    }
+}
+
+/// An object that cannot be read. Only runs may be made anew: with the others would go what they stand for, of a
+/// K8ssandraCluster the database.
+fn unreadable((word, group, _): Kind, spoilt: &Spoilt) -> Finding {
+    // Kinds that are not the fleet's are read in every namespace.
+    let place = match &spoilt.namespace {
+        Some(namespace) if [medusa::GROUP, k8ssandra::GROUP].contains(&group) => {
+            format!("{namespace}/{}", spoilt.name)
+        }
+        _ => spoilt.name.clone(),
+    };
+    let fix = if ["job", "task", "restore"].contains(&word) {
+        "correct it, or delete it and make it anew: nothing works on it as it is"
+    } else {
+        "correct the field it names, where it stands: what it says cannot be followed as it is"
+    };
+    let reason = Reason::InvalidObject.as_str();
+    let what = format!("cannot be read: {}", spoilt.why);
+    Finding::new(Severity::Error, format!("{word}/{place}"), reason, what, fix)
+}
