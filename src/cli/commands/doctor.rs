@@ -55,21 +55,22 @@ fn number(found: &[Finding], severity: Severity) -> usize {
 
 async fn read(home: &Home) -> Outcome<Evidence> {
     let client = || home.client.clone();
-    // One first: when nobody answers, one complaint is enough.
-    let data_planes = list(home, home.api()).await?;
-    let (definitions, leases, clusters, configurations, k8ssandra_clusters) = futures::try_join!(
-        list::<CustomResourceDefinition>(home, Api::all(client())),
-        list::<Lease>(home, home.api()),
-        list(home, home.api()),
-        list(home, Api::all(client())),
-        list(home, Api::all(client())),
-    )?;
-    let (schedules, jobs, tasks, restores) = futures::try_join!(
-        list(home, home.api()),
-        list(home, home.api()),
-        list(home, home.api()),
-        list(home, home.api()),
-    )?;
+    // One first: when nobody answers, one complaint is enough. From then on no kind hides what is known of the others.
+    let data_planes = ask(&home.api())
+        .await
+        .or_else(|error| if is_nobody(&error) { Err(error) } else { Ok(failed(&error)) })
+        .map_err(|error| Failure::reading(&format!("dataplanes {home}"), &error))?;
+    let (definitions, leases, clusters, configurations, k8ssandra_clusters, schedules, jobs, tasks, restores) = futures::join!(
+        list::<CustomResourceDefinition>(Api::all(client())),
+        list::<Lease>(home.api()),
+        list(home.api()),
+        list(Api::all(client())),
+        list(Api::all(client())),
+        list(home.api()),
+        list(home.api()),
+        list(home.api()),
+        list(home.api()),
+    );
     Ok(Evidence {
         definitions,
         leases,
@@ -84,17 +85,24 @@ async fn read(home: &Home) -> Outcome<Evidence> {
     })
 }
 
-/// Every object of one kind; those that cannot be read are put aside, so that they hide none of the others. What is
-/// refused, or not there, is an answer too; no answer, and a credential that is not accepted, are none.
-async fn list<K>(home: &Home, api: Api<DeserializeGuard<K>>) -> Outcome<Read<K>>
+/// Every object of one kind, or why not.
+async fn list<K>(api: Api<DeserializeGuard<K>>) -> Read<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    ask(&api).await.unwrap_or_else(|error| failed(&error))
+}
+
+/// What the API server says of one kind. That it is not there, or may not be read, is an answer too; objects that cannot be
+/// read are put aside, so that they hide none of the others.
+async fn ask<K>(api: &Api<DeserializeGuard<K>>) -> kube::Result<Read<K>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     let list = match api.list(&ListParams::default()).await {
-        Ok(list) => list,
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Read::NotInstalled),
-        Err(error @ kube::Error::Api(_)) if !is_stranger(&error) => return Ok(Read::Refused(why(&error))),
-        Err(error) => return Err(Failure::reading(&format!("{} {home}", K::plural(&())), &error)),
+        Err(error @ kube::Error::Api(_)) if is_code(&error, 403) => return Ok(Read::Refused(why(&error))),
+        answer => answer?,
     };
     let (mut readable, mut spoilt) = (Vec::new(), Vec::new());
     for object in list {
@@ -110,6 +118,101 @@ where
     Ok(if spoilt.is_empty() { Read::All(readable) } else { Read::Part(readable, spoilt) })
 }
 
-fn is_stranger(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 401)
+fn failed<K>(error: &kube::Error) -> Read<K> {
+    Read::Failed(why(error))
+}
+
+/// Whether nobody answered, or only to say that the credential is not accepted: the next question would fare the same.
+fn is_nobody(error: &kube::Error) -> bool {
+    !matches!(error, kube::Error::Api(_)) || is_code(error, 401)
+}
+
+fn is_code(error: &kube::Error, code: u16) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == code)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use kube::{Client, client::Body};
+    use rstest::rstest;
+
+    use super::*;
+    use crate::cli::views::fixtures::{data_planes, now};
+
+    /// A control plane that lists its data planes and nothing else, and of `ill` answers with `code`, or not at all.
+    fn home(ill: &'static str, code: Option<u16>) -> Home {
+        let service = tower::service_fn(move |request: Request<Body>| async move {
+            let is_ill = request.uri().path().ends_with(&format!("/{ill}"));
+            let items =
+                if request.uri().path().ends_with("/dataplanes") { json!(data_planes()) } else { json!([]) };
+            let (code, body) = match code.filter(|_| is_ill) {
+                Some(code) => (
+                    code,
+                    json!({
+                        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code,
+                        "message": "no", "reason": "no",
+                    }),
+                ),
+                None if is_ill => return Err(std::io::Error::other("timed out")),
+                None => (200, json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items})),
+            };
+            let body = Body::from(body.to_string().into_bytes());
+            Response::builder().status(code).body(body).map_err(std::io::Error::other)
+        });
+        Home {
+            client: Client::new(service, "default"),
+            namespace: "fleet".to_owned(),
+            server: "here".to_owned(),
+        }
+    }
+
+    #[rstest]
+    #[case::forbidden(Some(403), "NotAuthorized", "ask for the permission")]
+    #[case::a_stranger(Some(401), "NotAnswered", "ask again")]
+    #[case::busy(Some(429), "NotAnswered", "ask again")]
+    #[case::broken(Some(500), "NotAnswered", "ask again")]
+    #[case::away(Some(503), "NotAnswered", "ask again")]
+    #[case::no_answer(None, "NotAnswered", "ask again")]
+    #[tokio::test]
+    async fn a_kind_that_gets_no_answer_hides_none_of_the_others(
+        #[values(
+            "customresourcedefinitions",
+            "leases",
+            "fleetclusters",
+            "medusaconfigurations",
+            "k8ssandraclusters",
+            "fleetbackupschedules",
+            "fleetbackupjobs",
+            "fleettasks",
+            "fleetrestorejobs"
+        )]
+        ill: &'static str,
+        #[case] code: Option<u16>,
+        #[case] reason: &str,
+        #[case] fix: &str,
+    ) {
+        let evidence = read(&home(ill, code)).await.unwrap();
+        let found = findings(&evidence, now());
+        let of = |object: &str| {
+            found.iter().find(|f| f.object == object).unwrap_or_else(|| panic!("{object}: {found:#?}"))
+        };
+        assert_eq!((of(ill).severity, of(ill).reason.as_str()), (Severity::Unknown, reason));
+        assert!(of(ill).fix.starts_with(fix), "{}", of(ill).fix);
+        assert_eq!(of("dataplane/us-1").severity, Severity::Error);
+    }
+
+    #[rstest]
+    #[case::forbidden(Some(403), true)]
+    #[case::a_stranger(Some(401), false)]
+    #[case::broken(Some(500), true)]
+    #[case::no_answer(None, false)]
+    #[tokio::test]
+    async fn only_who_gets_no_answer_to_the_first_question_asks_no_other(
+        #[case] code: Option<u16>,
+        #[case] goes_on: bool,
+    ) {
+        let evidence = read(&home("dataplanes", code)).await;
+        assert_eq!(evidence.is_ok(), goes_on, "{evidence:?}");
+    }
 }

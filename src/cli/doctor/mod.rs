@@ -38,7 +38,7 @@ pub enum Severity {
     Error,
     /// Something soon will not work, or waits for somebody.
     Warning,
-    /// It was not permitted to look.
+    /// It was not permitted, or not possible, to look.
     Unknown,
     /// Worth knowing, and as somebody wanted it.
     Notice,
@@ -108,8 +108,10 @@ pub enum Read<K> {
     Part(Vec<K>, Vec<Spoilt>),
     /// There is no such kind.
     NotInstalled,
-    /// Why nobody knows.
+    /// Why it may not be read.
     Refused(String),
+    /// Why it was not read this time.
+    Failed(String),
 }
 
 impl<K> Default for Read<K> {
@@ -123,7 +125,7 @@ impl<K> Read<K> {
     fn objects(&self) -> &[K] {
         match self {
             Self::All(objects) | Self::Part(objects, _) => objects,
-            Self::NotInstalled | Self::Refused(_) => &[],
+            Self::NotInstalled | Self::Refused(_) | Self::Failed(_) => &[],
         }
     }
 

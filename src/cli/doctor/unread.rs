@@ -27,9 +27,12 @@ pub(super) fn unread(evidence: &Evidence) -> Vec<Finding> {
             Gap::Refused(why) => {
                 let fix =
                     format!("ask for the permission to list {plural}; until then nothing is known of them");
-                let what = format!("cannot be read: {why}");
-                let reason = Reason::NotAuthorized.as_str();
-                vec![Finding::new(Severity::Unknown, plural.to_owned(), reason, what, fix)]
+                vec![unknown(plural, Reason::NotAuthorized.as_str(), why, fix)]
+            }
+            Gap::Failed(why) => {
+                let fix =
+                    format!("ask again; if it stays so, see to the API server, or to what serves {plural}");
+                vec![unknown(plural, "NotAnswered", why, fix)]
             }
             // Where definitions can be read, they say so themselves.
             Gap::Absent if evidence.definitions.is_whole() => Vec::new(),
@@ -44,6 +47,7 @@ enum Gap<'a> {
     Objects(&'a [Spoilt]),
     Absent,
     Refused(&'a str),
+    Failed(&'a str),
 }
 
 fn gap<K>(read: &Read<K>) -> Gap<'_> {
@@ -52,7 +56,12 @@ fn gap<K>(read: &Read<K>) -> Gap<'_> {
         Read::Part(_, spoilt) => Gap::Objects(spoilt),
         Read::NotInstalled => Gap::Absent,
         Read::Refused(why) => Gap::Refused(why),
+        Read::Failed(why) => Gap::Failed(why),
     }
+}
+
+fn unknown(plural: &str, reason: &str, why: &str, fix: String) -> Finding {
+    Finding::new(Severity::Unknown, plural.to_owned(), reason, format!("cannot be read: {why}"), fix)
 }
 
 /// An object that cannot be read. Only runs may be made anew: with the others would go what they stand for, of a
