@@ -98,7 +98,11 @@ async fn the_doctor_says_what_is_wrong_to_whom_and_what_to_do() {
     eventually("it is let through", async || home.try_create(odd.clone()).await.map(drop)).await;
     finds(&fleet, 1, &["task/odd", "cannot be read", "schedule/never"]).await;
 
-    // Its definitions.
+    // Its definitions: one that is there and serves nothing, and one that is gone.
+    let mut off = definitions.get("fleettasks.fleet.k8ssandra.io").await.unwrap();
+    off.spec.versions[0].served = false;
+    definitions.replace("fleettasks.fleet.k8ssandra.io", &PostParams::default(), &off).await.unwrap();
+    finds(&fleet, 1, &["customresourcedefinition/fleettasks.fleet.k8ssandra.io", "are not served"]).await;
     definitions.delete("fleettasks.fleet.k8ssandra.io", &DeleteParams::default()).await.unwrap();
     finds(
         &fleet,

@@ -19,7 +19,7 @@ pub(super) const RUN_IT: &str = "see that the control plane runs, and what it lo
 /// Most missing fields that are named.
 const NAMED: usize = 3;
 
-/// Definitions that are absent, or of another version. Of the kinds that are upstream's, any version will do.
+/// Definitions that are absent, not served, or of another version. Of the kinds that are upstream's, any version will do.
 pub(super) fn definitions(read: &Read<CustomResourceDefinition>) -> Vec<Finding> {
     let installed = read.objects();
     let all = crds::all().unwrap_or_default();
@@ -35,6 +35,9 @@ pub(super) fn definitions(read: &Read<CustomResourceDefinition>) -> Vec<Finding>
             let Some(theirs) = installed.iter().find(|d| d.name_any() == ours.name_any()) else {
                 return read.is_whole().then(|| missing(&ours.spec.names.plural, &ours.spec.group));
             };
+            if let Some(why) = ineffective(theirs) {
+                return Some(unserved(&ours.spec.names.plural, &ours.spec.group, &why));
+            }
             let lacking = if is_ours { lacking(&ours, theirs) } else { Vec::new() };
             if lacking.is_empty() {
                 return None;
@@ -63,7 +66,32 @@ pub(super) fn missing(plural: &str, group: &str) -> Finding {
     Finding::new(severity, definition(plural, group), reason, what, install(group))
 }
 
-fn definition(plural: &str, group: &str) -> String {
+/// A definition that is there, and whose objects the API server does not serve.
+pub(super) fn unserved(plural: &str, group: &str, why: &str) -> Finding {
+    let missing = missing(plural, group);
+    let fix = format!(
+        "`kubectl describe customresourcedefinition {plural}.{group}` says what is in its way; after that {}",
+        missing.fix
+    );
+    let what = format!("is installed, and objects of it are not served: {why}");
+    Finding { reason: Reason::NotServed.as_str().to_owned(), what, fix, ..missing }
+}
+
+/// Why the API server does not serve this definition as it should, where it says so.
+fn ineffective(definition: &CustomResourceDefinition) -> Option<String> {
+    if definition.metadata.deletion_timestamp.is_some() {
+        return Some("it is being deleted, and every object of it too".to_owned());
+    }
+    if !definition.spec.versions.iter().any(|version| version.served) {
+        return Some("no version of it is served".to_owned());
+    }
+    let conditions = definition.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut refused = conditions
+        .filter(|c| ["NamesAccepted", "Established"].contains(&c.type_.as_str()) && c.status == "False");
+    refused.next().map(|c| c.message.clone().or(c.reason.clone()).unwrap_or_else(|| c.type_.clone()))
+}
+
+pub(super) fn definition(plural: &str, group: &str) -> String {
     format!("customresourcedefinition/{plural}.{group}")
 }
 
@@ -79,7 +107,7 @@ fn lacking(ours: &CustomResourceDefinition, theirs: &CustomResourceDefinition) -
     let mut found = Vec::new();
     for version in &ours.spec.versions {
         let schema = |list: &CustomResourceDefinition| {
-            let same = list.spec.versions.iter().find(|v| v.name == version.name)?;
+            let same = list.spec.versions.iter().find(|v| v.name == version.name && v.served)?;
             serde_json::to_value(same.schema.as_ref()?.open_api_v3_schema.as_ref()?).ok()
         };
         match (schema(ours), schema(theirs)) {

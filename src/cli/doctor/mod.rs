@@ -174,8 +174,8 @@ pub struct Evidence {
 /// All findings, the worst first.
 #[must_use]
 pub fn findings(evidence: &Evidence, now: Timestamp) -> Vec<Finding> {
-    let mut found = unread::unread(evidence);
-    found.extend(home::definitions(&evidence.definitions));
+    let mut found = home::definitions(&evidence.definitions);
+    found.extend(unread::unread(evidence, &found));
     found.extend(home::leader(evidence.leases.objects(), now));
     found.extend(planes::data_planes(&evidence.data_planes, now));
     found.extend(clusters::clusters(evidence.clusters.objects(), now));

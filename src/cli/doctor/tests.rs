@@ -175,6 +175,49 @@ fn definitions_that_are_missing_or_old_are_named() {
     assert_eq!(words(&findings(&evidence, now())), Vec::<String>::new());
 }
 
+/// `definitions()`, of which one is otherwise.
+fn with_definition(name: &str, change: impl FnOnce(&mut Value)) -> Read<CustomResourceDefinition> {
+    let mut installed = serde_json::to_value(definitions()).unwrap();
+    let all = installed.as_array_mut().unwrap();
+    change(all.iter_mut().find(|d| d["metadata"]["name"] == name).unwrap());
+    self::all(installed)
+}
+
+fn refused(type_: &str) -> Value {
+    json!({"acceptedNames": {"kind": "", "plural": ""}, "storedVersions": [], "conditions": [
+        {"type": type_, "status": "False", "reason": "R", "message": "\"ft\" is already in use"},
+    ]})
+}
+
+#[rstest]
+#[case::leaving(&|d: &mut Value| d["metadata"]["deletionTimestamp"] = json!(LONG_AGO), "being deleted")]
+#[case::off(&|d: &mut Value| d["spec"]["versions"][0]["served"] = json!(false), "no version of it is served")]
+#[case::clash(&|d: &mut Value| d["status"] = refused("NamesAccepted"), "already in use")]
+#[case::not_yet(&|d: &mut Value| d["status"] = refused("Established"), "already in use")]
+#[case::nobody_knows_why(&|_: &mut Value| (), "no such kind")]
+fn a_kind_that_is_defined_and_not_served_is_an_error(#[case] change: &dyn Fn(&mut Value), #[case] why: &str) {
+    let definitions = with_definition("fleettasks.fleet.k8ssandra.io", change);
+    let evidence = Evidence { definitions, tasks: Read::NotInstalled, ..fine() };
+    let found = findings(&evidence, now());
+    let expected = ["Error customresourcedefinition/fleettasks.fleet.k8ssandra.io NotServed"];
+    assert_eq!(words(&found), expected);
+    assert!(found[0].what.contains(why), "{}", found[0].what);
+}
+
+#[test]
+fn a_kind_nobody_lists_has_to_be_served_too_and_one_of_others_is_less() {
+    let off = |d: &mut Value| d["spec"]["versions"][0]["served"] = json!(false);
+    let of =
+        |name: &str| words(&findings(&Evidence { definitions: with_definition(name, off), ..fine() }, now()));
+    let group = "customresourcedefinition/";
+    let backups = "fleetbackups.fleet.k8ssandra.io";
+    assert_eq!(of(backups), [format!("Error {group}{backups} NotServed")]);
+    let settings = "medusaconfigurations.medusa.k8ssandra.io";
+    assert_eq!(of(settings), [format!("Warning {group}{settings} NotServed")]);
+    // What only data planes need.
+    assert_eq!(of("medusatasks.medusa.k8ssandra.io"), Vec::<String>::new());
+}
+
 fn lease(renewed: &str, holder: Option<&str>) -> Lease {
     serde_json::from_value(json!({
         "metadata": {"name": "medusa-fleet-control-plane"},

@@ -1,13 +1,15 @@
 //! Kinds that were not read, and objects of which nobody knows what they say. Pure.
 
+use kube::ResourceExt as _;
+
 use super::{Evidence, Finding, Read, Severity, Spoilt, home};
 use crate::api::{Reason, fleet, k8ssandra, medusa};
 
 /// A kind the doctor reads: its word in findings, its group, its plural.
 type Kind = (&'static str, &'static str, &'static str);
 
-/// Kinds that were not read, wholly or in part.
-pub(super) fn unread(evidence: &Evidence) -> Vec<Finding> {
+/// Kinds that were not read, wholly or in part; `defined` is what is wrong with their definitions.
+pub(super) fn unread(evidence: &Evidence, defined: &[Finding]) -> Vec<Finding> {
     let gaps: [(Kind, Gap<'_>); 10] = [
         (("customresourcedefinition", "", "customresourcedefinitions"), gap(&evidence.definitions)),
         (("lease", "", "leases"), gap(&evidence.leases)),
@@ -34,9 +36,7 @@ pub(super) fn unread(evidence: &Evidence) -> Vec<Finding> {
                     format!("ask again; if it stays so, see to the API server, or to what serves {plural}");
                 vec![unknown(plural, "NotAnswered", why, fix)]
             }
-            // Where definitions can be read, they say so themselves.
-            Gap::Absent if evidence.definitions.is_whole() => Vec::new(),
-            Gap::Absent => vec![home::missing(plural, group)],
+            Gap::Absent => absent(plural, group, evidence, defined).into_iter().collect(),
         }
     });
     found.collect()
@@ -62,6 +62,21 @@ fn gap<K>(read: &Read<K>) -> Gap<'_> {
 
 fn unknown(plural: &str, reason: &str, why: &str, fix: String) -> Finding {
     Finding::new(Severity::Unknown, plural.to_owned(), reason, format!("cannot be read: {why}"), fix)
+}
+
+/// A kind the API server does not know, unless its definition says why already.
+fn absent(plural: &str, group: &str, evidence: &Evidence, defined: &[Finding]) -> Option<Finding> {
+    let name = format!("{plural}.{group}");
+    let is_spoilt = match &evidence.definitions {
+        Read::Part(_, spoilt) => spoilt.iter().any(|definition| definition.name == name),
+        _ => false,
+    };
+    if is_spoilt || defined.iter().any(|finding| finding.object == home::definition(plural, group)) {
+        return None;
+    }
+    let is_defined = evidence.definitions.objects().iter().any(|definition| definition.name_any() == name);
+    let why = "the API server answers that there is no such kind";
+    Some(if is_defined { home::unserved(plural, group, why) } else { home::missing(plural, group) })
 }
 
 /// An object that cannot be read. Only runs may be made anew: with the others would go what they stand for, of a
