@@ -11,6 +11,8 @@ mod schedules;
 mod unread;
 
 #[cfg(test)]
+mod runs_tests;
+#[cfg(test)]
 mod tests;
 
 use jiff::Timestamp;
@@ -182,9 +184,10 @@ pub fn findings(evidence: &Evidence, now: Timestamp) -> Vec<Finding> {
     found.extend(clusters::k8ssandra_clusters(evidence.k8ssandra_clusters.objects(), &evidence.clusters));
     found.extend(clusters::configurations(evidence.configurations.objects(), now));
     found.extend(schedules::schedules(evidence.schedules.objects(), now));
-    found.extend(runs::jobs(evidence.jobs.objects(), now));
-    found.extend(runs::tasks(evidence.tasks.objects(), now));
-    found.extend(runs::restores(evidence.restores.objects(), now));
+    let not_ready = runs::not_ready(evidence.data_planes.objects());
+    found.extend(runs::jobs(evidence.jobs.objects(), &not_ready, now));
+    found.extend(runs::tasks(evidence.tasks.objects(), &not_ready, now));
+    found.extend(runs::restores(evidence.restores.objects(), &not_ready, now));
     found.sort_by(|a, b| (a.severity, &a.object, &a.reason).cmp(&(b.severity, &b.object, &b.reason)));
     found
 }

@@ -9,29 +9,46 @@ use super::{Finding, Severity, object, seconds, unseen};
 use crate::{
     api::{
         Conditions as _, Reason,
-        fleet::{DatacenterRun, FleetBackupJob, FleetRestoreJob, FleetTask, Phase, RestoreRun},
+        fleet::{DataPlane, DatacenterRun, FleetBackupJob, FleetRestoreJob, FleetTask, Phase, RestoreRun},
     },
     cli::{duration, views::name},
 };
 
+/// How long a restore may wait for anything before it has touched something.
+const UNTOUCHED_SECONDS: i64 = 60;
 /// How long a datacenter may wait for its data plane or an object before somebody should know.
 const WAITS_SECONDS: i64 = 600;
 /// How long nothing may move in a run: uploads of large nodes take hours.
 const STANDS_SECONDS: i64 = 6 * 3600;
-/// Reasons of a datacenter that pass only if somebody does something.
+/// Reasons of a datacenter that pass only if its data plane comes back.
+const SILENCE: [Reason; 2] = [Reason::DataPlaneUnreachable, Reason::DataPlaneNotReady];
+/// Reasons of a datacenter that may pass only if somebody does something.
 const OBSTACLES: [Reason; 8] = [
-    Reason::DataPlaneUnreachable,
-    Reason::DataPlaneNotReady,
     Reason::NotServed,
     Reason::NotAuthorized,
     Reason::WriteRefused,
     Reason::NameConflict,
     Reason::RestoreInProgress,
     Reason::RestorePointsUnknown,
+    // An object that never ends, which the message names.
+    Reason::PurgeRunning,
+    Reason::BackupRunning,
 ];
 
+/// Since when each data plane is not ready, `None` if it is.
+pub(super) type NotReady = BTreeMap<String, Option<Timestamp>>;
+
+/// What the DataPlanes say of themselves.
+pub(super) fn not_ready(planes: &[DataPlane]) -> NotReady {
+    let said = planes.iter().filter_map(|plane| {
+        let ready = plane.status.as_ref()?.conditions.of_type("Ready")?;
+        Some((name(&plane.metadata), (ready.status != "True").then_some(ready.last_transition_time.0)))
+    });
+    said.collect()
+}
+
 /// FleetBackupJobs.
-pub(super) fn jobs(jobs: &[FleetBackupJob], now: Timestamp) -> Vec<Finding> {
+pub(super) fn jobs(jobs: &[FleetBackupJob], planes: &NotReady, now: Timestamp) -> Vec<Finding> {
     let runs = jobs.iter().map(|job| {
         let status = job.status.as_ref();
         Run {
@@ -39,29 +56,32 @@ pub(super) fn jobs(jobs: &[FleetBackupJob], now: Timestamp) -> Vec<Finding> {
             metadata: &job.metadata,
             phase: status.and_then(|s| s.phase),
             moved: status.and_then(|s| s.last_progress_time.clone().or(s.start_time.clone())),
-            open: status.into_iter().flat_map(|s| &s.datacenters).filter(|dc| !dc.phase.is_final()).collect(),
+            open: status.into_iter().flat_map(|s| &s.datacenters).filter_map(Open::of).collect(),
         }
     });
-    runs.filter_map(|run| run.judge(now)).collect()
+    runs.filter_map(|run| run.judge(planes, now)).collect()
 }
 
 /// FleetTasks.
-pub(super) fn tasks(tasks: &[FleetTask], now: Timestamp) -> Vec<Finding> {
+pub(super) fn tasks(tasks: &[FleetTask], planes: &NotReady, now: Timestamp) -> Vec<Finding> {
     let runs = tasks.iter().map(|task| {
         let status = task.status.as_ref();
-        let datacenters = status.into_iter().flat_map(|s| &s.datacenters).map(|dc| &dc.run);
         Run {
             object: object("task", &task.metadata),
             metadata: &task.metadata,
             phase: status.and_then(|s| s.phase),
             moved: status.and_then(|s| s.last_progress_time.clone().or(s.start_time.clone())),
-            open: datacenters.filter(|dc| !dc.phase.is_final()).collect(),
+            open: status
+                .into_iter()
+                .flat_map(|s| &s.datacenters)
+                .filter_map(|dc| Open::of(&dc.run))
+                .collect(),
         }
     });
-    runs.filter_map(|run| run.judge(now)).collect()
+    runs.filter_map(|run| run.judge(planes, now)).collect()
 }
 
-/// What a FleetBackupJob and a FleetTask have in common.
+/// What the kinds that work on many datacenters have in common.
 struct Run<'a> {
     object: String,
     metadata: &'a ObjectMeta,
@@ -69,44 +89,82 @@ struct Run<'a> {
     /// When something last happened in it.
     moved: Option<Time>,
     /// Its datacenters that are not decided.
-    open: Vec<&'a DatacenterRun>,
+    open: Vec<Open<'a>>,
+}
+
+/// A datacenter that is not decided.
+struct Open<'a> {
+    plane: &'a str,
+    place: [&'a str; 3],
+    reason: Option<&'a str>,
+    message: Option<&'a str>,
+}
+
+impl<'a> Open<'a> {
+    fn of(run: &'a DatacenterRun) -> Option<Self> {
+        let (reason, message) = (run.reason.as_deref(), run.message.as_deref());
+        let plane = run.data_plane.as_str();
+        let place = [plane, &run.namespace, &run.datacenter];
+        (!run.phase.is_final()).then_some(Self { plane, place, reason, message })
+    }
+
+    fn of_restore(run: &'a RestoreRun) -> Option<Self> {
+        let (reason, message) = (run.reason.as_deref(), run.message.as_deref());
+        let plane = run.data_plane.as_str();
+        let place = [plane, &run.namespace, &run.datacenter];
+        (!run.phase.is_final()).then_some(Self { plane, place, reason, message })
+    }
+
+    fn is_for(&self, reasons: &[Reason]) -> Option<Reason> {
+        reasons.iter().copied().find(|r| self.reason == Some(r.as_str()))
+    }
 }
 
 impl Run<'_> {
-    fn judge(self, now: Timestamp) -> Option<Finding> {
+    fn judge(self, planes: &NotReady, now: Timestamp) -> Option<Finding> {
         let Some(phase) = self.phase else { return unseen(self.metadata, self.object, now) };
         if phase.is_final() {
             return None;
         }
-        let moved = self.moved.or(self.metadata.creation_timestamp.clone())?;
-        let stands = seconds(&moved, now);
+        let moved = self.moved.clone().or(self.metadata.creation_timestamp.clone())?;
         let obstacle = self.open.iter().find_map(|dc| {
-            let reason = OBSTACLES.iter().find(|r| dc.reason.as_deref() == Some(r.as_str()))?;
-            Some((place(&dc.data_plane, &dc.namespace, &dc.datacenter), reason, dc.message.clone()))
+            let (reason, since) = match dc.is_for(&SILENCE) {
+                Some(reason) => (reason, self.silent_since(planes, &moved)?),
+                None => (dc.is_for(&OBSTACLES)?, moved.clone()),
+            };
+            (seconds(&since, now) > WAITS_SECONDS).then_some((dc, reason, since))
         });
         let fix = format!(
             "`kubectl medusa describe {0}`; `kubectl medusa cancel {0}` starts nothing more",
             self.object
         );
-        let finding = match obstacle {
-            Some((place, reason, message)) if stands > WAITS_SECONDS => {
-                let why = message.unwrap_or_else(|| reason.to_string());
-                let what = format!("{} of its datacenters are open: {place}: {why}", self.open.len());
-                Finding::new(Severity::Warning, self.object, reason.as_str(), what, fix)
-            }
-            _ if stands > STANDS_SECONDS => {
-                let what = format!("nothing has moved in it for {}", duration::short(stands));
-                Finding::new(Severity::Warning, self.object, "Stuck", what, fix)
-            }
-            _ => return None,
-        };
-        Some(finding.since(Some(moved)))
+        if let Some((dc, reason, since)) = obstacle {
+            let place: Vec<&str> = dc.place.into_iter().filter(|part| !part.is_empty()).collect();
+            let why = dc.message.unwrap_or(reason.as_str());
+            let what = format!("{} of its datacenters are open: {}: {why}", self.open.len(), place.join("/"));
+            let finding = Finding::new(Severity::Warning, self.object, reason.as_str(), what, fix);
+            return Some(finding.since(Some(since)));
+        }
+        let stands = seconds(&moved, now);
+        (stands > STANDS_SECONDS).then(|| {
+            let what = format!("nothing has moved in it for {}", duration::short(stands));
+            Finding::new(Severity::Warning, self.object, "Stuck", what, fix).since(Some(moved))
+        })
+    }
+
+    /// Since when a data plane it waits for is not ready: in a run that is well nothing may have moved for hours when its
+    /// data plane falls silent. `None` while all are ready, and the next look at the run will say so.
+    fn silent_since(&self, planes: &NotReady, moved: &Time) -> Option<Time> {
+        let waits = self.open.iter().filter(|dc| dc.is_for(&SILENCE).is_some());
+        // Of a data plane that was not read nothing else is known.
+        let since = waits.filter_map(|dc| planes.get(dc.plane).copied().unwrap_or(Some(moved.0)));
+        since.min().map(|since| Time(since.max(moved.0)))
     }
 }
 
 /// FleetRestoreJobs: of each cluster those that go on, and the last one that touched anything.
-pub(super) fn restores(jobs: &[FleetRestoreJob], now: Timestamp) -> Vec<Finding> {
-    let mut found: Vec<Finding> = jobs.iter().filter_map(|job| going_on(job, now)).collect();
+pub(super) fn restores(jobs: &[FleetRestoreJob], planes: &NotReady, now: Timestamp) -> Vec<Finding> {
+    let mut found: Vec<Finding> = jobs.iter().filter_map(|job| going_on(job, planes, now)).collect();
     let mut last: BTreeMap<String, &FleetRestoreJob> = BTreeMap::new();
     for job in jobs {
         let Some(status) = job.status.as_ref().filter(|s| s.datacenters.iter().any(|run| run.job.is_some()))
@@ -129,44 +187,33 @@ fn complete(job: &FleetRestoreJob) -> Option<&Condition> {
 }
 
 /// A restore that is not over and waits for somebody.
-fn going_on(job: &FleetRestoreJob, now: Timestamp) -> Option<Finding> {
+fn going_on(job: &FleetRestoreJob, planes: &NotReady, now: Timestamp) -> Option<Finding> {
     let object = object("restore", &job.metadata);
     let Some(status) = &job.status else { return unseen(&job.metadata, object, now) };
     let phase = status.phase.unwrap_or_default();
-    if phase.is_final() {
-        return None;
-    }
-    let since = status.start_time.clone().or(job.metadata.creation_timestamp.clone())?;
-    let age = seconds(&since, now);
-    if status.datacenters.is_empty() {
+    if !phase.is_final() && status.datacenters.is_empty() {
         let said = complete(job)?;
+        let since = status.start_time.clone().or(job.metadata.creation_timestamp.clone())?;
         let fix = format!(
             "clear what it waits for within {} s of its creation, or cancel it: `kubectl medusa cancel {object}`",
             job.spec.start_deadline_seconds
         );
-        return (age > UNTOUCHED_SECONDS).then(|| Finding::of(Severity::Warning, object, said, fix));
+        return (seconds(&since, now) > UNTOUCHED_SECONDS)
+            .then(|| Finding::of(Severity::Warning, object, said, fix));
     }
-    let waits = |run: &&RestoreRun| {
-        let is_obstacle = OBSTACLES.iter().any(|r| run.reason.as_deref() == Some(r.as_str()));
-        !run.phase.is_final() && is_obstacle
-    };
     let fix =
         format!("look at the datacenter, and at its MedusaRestoreJob; `kubectl medusa describe {object}`");
-    let waiting = status.datacenters.iter().find(waits);
-    if let Some(run) = waiting.filter(|_| age > UNTOUCHED_SECONDS) {
-        let place = place(&run.data_plane, &run.namespace, &run.datacenter);
-        let what = format!("{place}: {}", run.message.as_deref().unwrap_or_default());
-        let reason = run.reason.clone().unwrap_or_default();
-        return Some(Finding::new(Severity::Warning, object, &reason, what, fix).since(Some(since)));
-    }
-    (age > STANDS_SECONDS).then(|| {
-        let what = format!("it has gone on for {}", duration::short(age));
-        Finding::new(Severity::Warning, object, "Stuck", what, fix).since(Some(since))
-    })
+    let times =
+        status.datacenters.iter().flat_map(|run| [&run.start_time, &run.stopped_time, &run.finish_time]);
+    let run = Run {
+        object,
+        metadata: &job.metadata,
+        phase: Some(phase),
+        moved: times.chain([&status.start_time, &status.checked_time]).flatten().max_by_key(|t| t.0).cloned(),
+        open: status.datacenters.iter().filter_map(Open::of_restore).collect(),
+    };
+    run.judge(planes, now).map(|finding| Finding { fix, ..finding })
 }
-
-/// How long a restore may wait for anything.
-const UNTOUCHED_SECONDS: i64 = 60;
 
 /// A cluster whose last restore left it with something else than the backup's data in every datacenter.
 fn left_behind(job: &FleetRestoreJob) -> Option<Finding> {
@@ -184,16 +231,5 @@ fn left_behind(job: &FleetRestoreJob) -> Option<Finding> {
         status.cluster.as_deref().unwrap_or("CLUSTER"),
         object
     );
-    Some(Finding {
-        object: format!("restore/{}", name(&job.metadata)),
-        ..Finding::of(Severity::Error, object, said, fix)
-    })
-}
-
-fn place(data_plane: &str, namespace: &str, datacenter: &str) -> String {
-    [data_plane, namespace, datacenter]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join("/")
+    Some(Finding::of(Severity::Error, object, said, fix))
 }

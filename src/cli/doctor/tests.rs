@@ -20,14 +20,14 @@ use crate::{
     },
 };
 
-const LONG_AGO: &str = "2026-11-01T00:00:00Z";
+pub(super) const LONG_AGO: &str = "2026-11-01T00:00:00Z";
 
 fn definitions() -> Vec<CustomResourceDefinition> {
     crds::all().unwrap()
 }
 
 /// A fleet in which nothing is wrong.
-fn fine() -> Evidence {
+pub(super) fn fine() -> Evidence {
     Evidence {
         definitions: Read::All(definitions()),
         data_planes: Read::All(vec![ready_data_plane()]),
@@ -36,19 +36,19 @@ fn fine() -> Evidence {
     }
 }
 
-fn all<K: DeserializeOwned>(objects: Value) -> Read<K> {
+pub(super) fn all<K: DeserializeOwned>(objects: Value) -> Read<K> {
     Read::All(serde_json::from_value(objects).unwrap())
 }
 
-fn condition(type_: &str, status: &str, reason: &str) -> Value {
+pub(super) fn condition(type_: &str, status: &str, reason: &str) -> Value {
     json!({"type": type_, "status": status, "reason": reason, "message": "why", "lastTransitionTime": LONG_AGO})
 }
 
-fn object(name: &str, spec: Value, status: Value) -> Value {
+pub(super) fn object(name: &str, spec: Value, status: Value) -> Value {
     json!({"metadata": {"name": name, "namespace": "ns", "creationTimestamp": LONG_AGO}, "spec": spec, "status": status})
 }
 
-fn words(found: &[Finding]) -> Vec<String> {
+pub(super) fn words(found: &[Finding]) -> Vec<String> {
     found.iter().map(|f| format!("{} {} {}", f.severity.as_str(), f.object, f.reason)).collect()
 }
 
@@ -369,63 +369,4 @@ fn schedules_say_what_does_not_run_and_what_did_not_go_well() {
         "Notice schedule/off Paused",
     ];
     assert_eq!(words(&findings(&evidence, now())), expected);
-}
-
-#[rstest]
-#[case::fresh("2026-11-02T11:55:00Z", "DataPlaneUnreachable", None)]
-#[case::waits("2026-11-02T11:00:00Z", "DataPlaneUnreachable", Some("DataPlaneUnreachable"))]
-#[case::works("2026-11-02T09:00:00Z", "Running", None)]
-#[case::stands("2026-11-02T05:00:00Z", "Running", Some("Stuck"))]
-fn runs_that_do_not_come_on(#[case] moved: &str, #[case] reason: &str, #[case] expected: Option<&str>) {
-    let run = json!({"dataPlane": "eu", "namespace": "ns", "datacenter": "dc1", "phase": "Running", "reason": reason});
-    let status =
-        json!({"phase": "Running", "startTime": LONG_AGO, "lastProgressTime": moved, "datacenters": [run]});
-    let task = object("t", json!({"operation": "sync"}), status.clone());
-    let evidence =
-        Evidence { jobs: all(json!([object("j", json!({}), status)])), tasks: all(json!([task])), ..fine() };
-    let expected: Vec<String> = expected
-        .into_iter()
-        .flat_map(|reason| ["job/j", "task/t"].map(|object| format!("Warning {object} {reason}")))
-        .collect();
-    assert_eq!(words(&findings(&evidence, now())), expected);
-}
-
-fn restored(name: &str, created: &str, phase: &str, datacenters: Value) -> Value {
-    let reason = if phase == "Pending" { "BackupRunning" } else { phase };
-    let status = json!({
-        "phase": phase, "cluster": "shop", "startTime": created, "datacenters": datacenters,
-        "conditions": [condition("Complete", "Unknown", reason)],
-    });
-    let mut job = object(name, json!({"backup": "b"}), status);
-    job["metadata"]["creationTimestamp"] = json!(created);
-    job
-}
-
-#[test]
-fn restores_that_wait_for_a_person() {
-    let run = |phase: &str, reason: &str| {
-        json!({"dataPlane": "eu", "namespace": "ns", "datacenter": "dc1", "job": "c", "jobUid": "u", "phase": phase,
-            "reason": reason})
-    };
-    let early = "2026-11-02T08:00:00Z";
-    let found = |jobs: Value| words(&findings(&Evidence { restores: all(jobs), ..fine() }, now()));
-    assert_eq!(
-        found(json!([
-            restored("waits", early, "Pending", json!([])),
-            restored("silent", early, "Running", json!([run("Running", "DataPlaneUnreachable")])),
-            restored("works", early, "Running", json!([run("Running", "Restoring")])),
-        ])),
-        ["Warning restore/silent DataPlaneUnreachable", "Warning restore/waits BackupRunning"]
-    );
-    let half = restored("half", early, "PartiallyFailed", json!([run("Failed", "NodesFailed")]));
-    assert_eq!(found(json!([half])), ["Error restore/half PartiallyFailed"]);
-    let again =
-        restored("again", "2026-11-02T09:00:00Z", "Succeeded", json!([run("Succeeded", "Succeeded")]));
-    assert_eq!(found(json!([half, again])), Vec::<String>::new(), "the next restore mended it");
-    let refused = restored("refused", "2026-11-02T10:00:00Z", "Failed", json!([]));
-    assert_eq!(
-        found(json!([half, refused])),
-        ["Error restore/half PartiallyFailed"],
-        "one that touched nothing did not"
-    );
 }
