@@ -90,7 +90,8 @@ async fn list<K>(api: Api<DeserializeGuard<K>>) -> Read<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    ask(&api).await.unwrap_or_else(|error| failed(&error))
+    // Many are asked at once, and each of the answers is large.
+    Box::pin(ask(&api)).await.unwrap_or_else(|error| failed(&error))
 }
 
 /// What the API server says of one kind. That it is not there, or may not be read, is an answer too; objects that cannot be

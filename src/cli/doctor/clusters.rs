@@ -26,6 +26,10 @@ fn one(cluster: &FleetCluster, now: Timestamp) -> Vec<Finding> {
     let Some(status) = &cluster.status else {
         return unseen(&cluster.metadata, object, now).into_iter().collect();
     };
+    let unjudged = match status.conditions.of_type("Protected") {
+        Some(_) => None,
+        None => unseen(&cluster.metadata, object.clone(), now),
+    };
     let wrong =
         CONDITIONS.iter().filter_map(|type_| status.conditions.of_type(type_)).filter(|c| c.status != "True");
     wrong
@@ -45,6 +49,7 @@ fn one(cluster: &FleetCluster, now: Timestamp) -> Vec<Finding> {
                 fix(&condition.type_, &condition.reason, &name(&cluster.metadata)),
             )
         })
+        .chain(unjudged)
         .collect()
 }
 

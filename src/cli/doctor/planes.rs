@@ -8,7 +8,7 @@ use crate::{
     api::{Conditions as _, Reason, fleet::DataPlane},
     cli::views::{
         count, name,
-        status::{EXPIRES_SOON_SECONDS, STALE_SECONDS},
+        status::{ends_soon, is_wanted, silent_since},
     },
 };
 
@@ -33,9 +33,7 @@ fn one(plane: &DataPlane, now: Timestamp) -> Vec<Finding> {
     let mut found = Vec::new();
     match status.conditions.of_type("Ready") {
         Some(ready) if ready.status != "True" => {
-            let is_wanted =
-                [Reason::Paused, Reason::Unregistering].iter().any(|r| ready.reason == r.as_str());
-            let severity = if is_wanted { Severity::Notice } else { Severity::Error };
+            let severity = if is_wanted(ready) { Severity::Notice } else { Severity::Error };
             let fix = fix(&ready.reason, &name(&plane.metadata));
             found.push(Finding::of(severity, object.clone(), ready, fix));
         }
@@ -53,8 +51,7 @@ fn one(plane: &DataPlane, now: Timestamp) -> Vec<Finding> {
         }
         None => found.extend(super::unseen(&plane.metadata, object.clone(), now)),
     }
-    let ends = status.credential.as_ref().and_then(|credential| credential.expires_at.clone());
-    if let Some(at) = ends.filter(|at| at.0.as_second() - now.as_second() < EXPIRES_SOON_SECONDS) {
+    if let Some(at) = ends_soon(plane, now) {
         let is_over = at.0 <= now;
         let severity = if is_over { Severity::Error } else { Severity::Warning };
         let reason = Reason::CredentialExpired.as_str();
@@ -70,15 +67,7 @@ fn one(plane: &DataPlane, now: Timestamp) -> Vec<Finding> {
 
 /// A control plane that reports nothing any more: once, however many data planes show it.
 fn silence(planes: &[DataPlane], now: Timestamp) -> Option<Finding> {
-    let contact = |plane: &DataPlane| {
-        let status = plane.status.as_ref().filter(|s| s.conditions.is_true("Ready"))?;
-        status.last_contact_time.as_ref().map(|time| time.0)
-    };
-    let stale: Vec<Timestamp> = planes
-        .iter()
-        .filter_map(contact)
-        .filter(|at| now.as_second() - at.as_second() > STALE_SECONDS)
-        .collect();
+    let stale: Vec<Timestamp> = planes.iter().filter_map(|plane| Some(silent_since(plane, now)?.0)).collect();
     let last = stale.iter().max()?;
     let what = format!("has reported nothing of {} since {last:.0}", count(stale.len(), "data plane"));
     let finding = Finding::new(Severity::Error, "control-plane".to_owned(), "Stale", what, RUN_IT);

@@ -292,15 +292,20 @@ fn a_data_plane_that_cannot_do_everything_is_told_of() {
 #[case("Protected", "Unknown", "RecoveryPointUnknown", Some("Warning"))]
 #[case("InventoryConsistent", "False", "InventoryDrifted", Some("Warning"))]
 #[case("Protected", "True", "RecoveryPointFresh", None)]
+#[case("Other", "True", "Unseen", Some("Error"))]
 fn a_cluster_says_what_it_lacks(
     #[case] type_: &str,
     #[case] status: &str,
     #[case] reason: &str,
     #[case] severity: Option<&str>,
 ) {
+    let mut conditions = vec![condition(type_, status, reason)];
+    if !["Protected", "Other"].contains(&type_) {
+        conditions.push(condition("Protected", "True", "RecoveryPointFresh"));
+    }
     let status = json!({
         "size": 1, "restorePoints": 0, "k8ssandraCluster": {"name": "demo", "namespace": "ns"},
-        "conditions": [condition(type_, status, reason)],
+        "conditions": conditions,
     });
     let evidence = Evidence {
         clusters: all(json!([object("demo.ns", json!({}), status)])),

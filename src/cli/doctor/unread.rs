@@ -67,10 +67,8 @@ fn unknown(plural: &str, reason: &str, why: &str, fix: String) -> Finding {
 /// A kind the API server does not know, unless its definition says why already.
 fn absent(plural: &str, group: &str, evidence: &Evidence, defined: &[Finding]) -> Option<Finding> {
     let name = format!("{plural}.{group}");
-    let is_spoilt = match &evidence.definitions {
-        Read::Part(_, spoilt) => spoilt.iter().any(|definition| definition.name == name),
-        _ => false,
-    };
+    let is_spoilt =
+        matches!(&evidence.definitions, Read::Part(_, spoilt) if spoilt.iter().any(|d| d.name == name));
     if is_spoilt || defined.iter().any(|finding| finding.object == home::definition(plural, group)) {
         return None;
     }

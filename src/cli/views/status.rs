@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde::Serialize;
 
 use super::{ago, count, data_planes::expires, name};
@@ -17,9 +17,9 @@ use crate::{
 
 /// A live control plane refreshes `lastContactTime` about once a minute; from this age on, what it wrote
 /// last says nothing about now.
-pub const STALE_SECONDS: i64 = 300;
+const STALE_SECONDS: i64 = 300;
 /// A credential that ends within this time is worth a word.
-pub const EXPIRES_SOON_SECONDS: i64 = 14 * 86_400;
+const EXPIRES_SOON_SECONDS: i64 = 14 * 86_400;
 
 /// What a person should know.
 #[derive(Debug, Serialize)]
@@ -103,15 +103,14 @@ fn not_ready(data_plane: &DataPlane, now: Timestamp) -> Option<Problem> {
         return Some(Problem { name, reason: "Unknown".to_owned(), time, message });
     };
     if ready.status != "True" {
-        // Somebody wanted it so.
-        if [Reason::Paused, Reason::Unregistering].iter().any(|reason| ready.reason == reason.as_str()) {
+        if is_wanted(ready) {
             return None;
         }
         let time = Some(ready.last_transition_time.clone());
         return Some(Problem { name, reason: ready.reason.clone(), time, message: ready.message.clone() });
     }
-    let contact = status.and_then(|s| s.last_contact_time.clone())?;
-    (now.as_second() - contact.0.as_second() > STALE_SECONDS).then(|| Problem {
+    let contact = silent_since(data_plane, now)?;
+    Some(Problem {
         name,
         reason: "Stale".to_owned(),
         message: "the control plane has reported nothing since; is it running?".to_owned(),
@@ -119,15 +118,33 @@ fn not_ready(data_plane: &DataPlane, now: Timestamp) -> Option<Problem> {
     })
 }
 
+/// Whether somebody wanted a data plane not to be `Ready`.
+#[must_use]
+pub fn is_wanted(ready: &Condition) -> bool {
+    [Reason::Paused, Reason::Unregistering].iter().any(|reason| ready.reason == reason.as_str())
+}
+
+/// Since when the control plane has reported nothing of a data plane that it called `Ready` last, if that is too long.
+#[must_use]
+pub fn silent_since(data_plane: &DataPlane, now: Timestamp) -> Option<Time> {
+    let status = data_plane.status.as_ref().filter(|status| status.conditions.is_true("Ready"))?;
+    let contact = status.last_contact_time.clone()?;
+    (now.as_second() - contact.0.as_second() > STALE_SECONDS).then_some(contact)
+}
+
+/// When a data plane's credential ends, or ended, if that is soon.
+#[must_use]
+pub fn ends_soon(data_plane: &DataPlane, now: Timestamp) -> Option<Time> {
+    let at = data_plane.status.as_ref()?.credential.as_ref()?.expires_at.clone()?;
+    (at.0.as_second() - now.as_second() < EXPIRES_SOON_SECONDS).then_some(at)
+}
+
 fn expiring(data_plane: &DataPlane, now: Timestamp) -> Option<Problem> {
-    let status = data_plane.status.as_ref()?;
-    let at = status.credential.as_ref()?.expires_at.clone()?;
+    let at = ends_soon(data_plane, now)?;
     let name = name(&data_plane.metadata);
-    (at.0.as_second() - now.as_second() < EXPIRES_SOON_SECONDS).then(|| Problem {
-        message: format!(
-            "{}; `register {name} --from-kubeconfig FILE` again makes a new one",
-            expires(status, now)
-        ),
+    let when = data_plane.status.as_ref().map(|status| expires(status, now)).unwrap_or_default();
+    Some(Problem {
+        message: format!("{when}; `register {name} --from-kubeconfig FILE` again makes a new one"),
         name,
         reason: Reason::CredentialExpired.as_str().to_owned(),
         time: Some(at),
