@@ -6,13 +6,16 @@ use kube::ResourceExt as _;
 use medusa_fleet::api::{
     cassandra::CassandraDatacenter,
     fleet::{FleetBackup, FleetBackupJob, FleetCluster, Phase},
-    medusa::{MedusaBackup, MedusaBackupJob},
+    medusa::{MedusaBackup, MedusaBackupJob, MedusaTask},
 };
 use serde_json::{Value, json};
 
-use crate::support::{
-    CASS, ControlPlane, FLEET, Fleet, Play, backup_job, condition, datacenter, eventually, finish,
-    node_names, write_backup,
+use crate::{
+    support::{
+        CASS, ControlPlane, FLEET, Fleet, Play, backup_job, condition, datacenter, eventually, finish,
+        node_names, write_backup,
+    },
+    tasks::{child_name, task},
 };
 
 /// The first eight hex digits of a job's uid, which end its children's names.
@@ -329,5 +332,24 @@ async fn a_selector_means_what_it_says_and_names_what_it_does_not_find() {
     let refused =
         api.patch("all", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(change)).await;
     assert!(refused.unwrap_err().to_string().contains("cannot be changed"));
+    controller.assert_running();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_datacenter_made_in_the_same_moment_as_its_run_is_found() {
+    let fleet = Fleet::start(1).await;
+    let (home, eu) = (fleet.home(), fleet.dp(1));
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    home.create(backup_job("named", json!({"datacenters": ["dc1"]}))).await;
+    home.create(backup_job("whole", json!({"clusters": ["shop"]}))).await;
+    let task =
+        home.create(task("named", json!({"operation": "sync", "selector": {"datacenters": ["dc1"]}}))).await;
+    eu.create(datacenter("dc1", "shop", 1)).await;
+    let _play = Play::start(eu).await;
+    for name in ["named", "whole"] {
+        fleet.expect_phase(name, Phase::Succeeded).await;
+    }
+    eu.appears::<MedusaTask>(CASS, &child_name(&task, "dc1")).await;
     controller.assert_running();
 }

@@ -31,7 +31,7 @@ use crate::{
             desk::{UnderWay, wait_shortly},
             ending,
             rollout::{Load, is_limited},
-            select::select_fitting,
+            select::{is_lacking, select_fitting},
         },
     },
     runtime::clock,
@@ -58,6 +58,11 @@ pub(super) async fn pass(
             return None;
         }
     };
+    if is_lacking(&entries, &memory.status.datacenters)
+        && let Some(wait) = memory.settles_in()
+    {
+        return Some(wait);
+    }
     let begun = memory.status.start_time.as_ref().map(|t| t.0);
     let (entries, plan, writes) = start(runs, job, &planes, memory, entries, begun);
     wait_shortly(writes).await;

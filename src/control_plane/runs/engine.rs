@@ -27,6 +27,9 @@ use crate::{api::fleet::Phase, control_plane::fleet::Change, runtime::clock};
 /// differ from it.
 pub type Noted = HashMap<Key, Timestamp>;
 
+/// How long a run waits for what its selector does not find: a watch that broke starts anew within two seconds.
+const SETTLES: Duration = Duration::from_secs(5);
+
 /// The status of a kind.
 type StatusOf<K> = <K as HasStatus>::Status;
 
@@ -39,10 +42,20 @@ pub struct Memory<S> {
     pub status: S,
     /// Children that were seen finished, or missing, and since when.
     pub noted: Noted,
+    /// When this control plane saw it first.
+    seen: Option<Instant>,
     /// The status as it was last written.
     written: S,
     /// When that was, and its size.
     paced: Option<(Instant, usize)>,
+}
+
+impl<S> Memory<S> {
+    /// How long what its selector does not find may still be on its way here. A datacenter that was made a moment before
+    /// the run, in another cluster, is brought by another watch, and that may just be starting anew.
+    pub fn settles_in(&self) -> Option<Duration> {
+        SETTLES.checked_sub(self.seen?.elapsed())
+    }
 }
 
 /// What a run's Events say.
@@ -115,7 +128,14 @@ impl<E: Engine> Runs<E> {
         let remembered = lock(&self.memories).remove(&run.name_any());
         remembered.filter(|memory| memory.uid == uid).unwrap_or_else(|| {
             let status = run.status().cloned().unwrap_or_default();
-            Memory { uid, written: status.clone(), status, noted: Noted::new(), paced: None }
+            Memory {
+                uid,
+                written: status.clone(),
+                status,
+                noted: Noted::new(),
+                seen: Some(Instant::now()),
+                paced: None,
+            }
         })
     }
 

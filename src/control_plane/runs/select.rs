@@ -154,6 +154,17 @@ pub fn select(
     Ok(entries)
 }
 
+/// Whether a run whose datacenters are not fixed yet finds nothing, or not everything that it names. `known` are the
+/// entries of an earlier pass.
+#[must_use]
+pub fn is_lacking<E: AsRef<DatacenterRun>>(entries: &[E], known: &[E]) -> bool {
+    let is_missing = |e: &E| {
+        let e = e.as_ref();
+        e.phase == Phase::Failed && (e.data_plane.is_empty() || e.namespace.is_empty())
+    };
+    known.iter().all(|e| is_placeholder(e.as_ref())) && (entries.is_empty() || entries.iter().any(is_missing))
+}
+
 fn key(entry: &DatacenterRun) -> (&str, &str, &str) {
     (&entry.data_plane, &entry.namespace, &entry.datacenter)
 }
@@ -241,6 +252,29 @@ mod tests {
             run(&Selector::default(), &planes, &[]),
             ["eu/bare=Skipped", "eu/dc1=Pending", "us/dc2=Pending"]
         );
+    }
+
+    #[test]
+    fn what_is_named_and_not_there_or_nothing_at_all_may_still_be_on_its_way() {
+        let planes =
+            [plane("eu", live(&[datacenter("dc1", 3), datacenter("bare", 0)])), plane("us", silent())];
+        let lacks = |selector: &Selector, planes: &[Snapshot], known: &[DatacenterRun]| {
+            is_lacking(&select(selector, planes, &ClusterLabels::new(), known).unwrap(), known)
+        };
+        let named = |names: &[&str]| Selector {
+            datacenters: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..Selector::default()
+        };
+        let eu = &planes[..1];
+        assert!(!lacks(&named(&["dc1"]), eu, &[]));
+        assert!(!lacks(&named(&["bare"]), eu, &[]), "it is there, and fails for its own reason");
+        assert!(lacks(&named(&["dc1", "dc2"]), eu, &[]));
+        assert!(lacks(&Selector { clusters: vec!["blog".into()], ..Selector::default() }, eu, &[]));
+        let ghost = Selector { data_planes: vec!["eu".into(), "ghost".into()], ..Selector::default() };
+        assert!(lacks(&ghost, eu, &[]));
+        assert!(!lacks(&named(&["dc1", "dc2"]), &planes, &[]), "somebody was not asked yet");
+        let fixed = select(&named(&["dc1", "dc2"]), eu, &ClusterLabels::new(), &[]).unwrap();
+        assert!(!lacks(&named(&["dc1", "dc2"]), eu, &fixed), "what was decided stands");
     }
 
     #[test]

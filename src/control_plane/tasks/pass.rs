@@ -26,7 +26,7 @@ use crate::{
             child::{Child as _, child_key, place},
             desk::UnderWay,
             ending::{end, finish, next_deadline, went_on},
-            select::{ClusterLabels, select_fitting},
+            select::{ClusterLabels, is_lacking, select_fitting},
         },
         view::ObjectKey,
     },
@@ -62,6 +62,12 @@ pub(super) fn pass(
             return None;
         }
     };
+    if is_lacking(&entries, &old.datacenters)
+        && let Some(wait) = memory.settles_in()
+    {
+        memory.status = old;
+        return Some(wait);
+    }
     note_finished(&scene, &entries, &mut memory.noted);
     let since = |plane: &str, key: &ObjectKey| memory.noted.get(&(plane.to_owned(), key.clone())).copied();
     let outcomes = runs.desk.outcomes(&memory.uid);
