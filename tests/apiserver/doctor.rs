@@ -117,6 +117,7 @@ async fn who_may_not_see_everything_is_told_so_and_who_reaches_nobody_too() {
     let fleet = Fleet::start(0).await;
     let home = fleet.home();
     let _controller = ControlPlane::spawn(&fleet);
+    fleet.expect_data_plane("local", "Ready", "True", "Ready").await;
     finds(&fleet, 0, &["nothing is wrong"]).await;
     home.create(json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",

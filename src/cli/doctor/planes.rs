@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Finding, Read, Severity, home::RUN_IT, object};
+use super::{Finding, Read, Severity, UNSEEN_SECONDS, home::RUN_IT, object, seconds};
 use crate::{
     api::{Conditions as _, Reason, fleet::DataPlane},
     cli::views::{
@@ -33,7 +33,10 @@ fn one(plane: &DataPlane, now: Timestamp) -> Vec<Finding> {
     let mut found = Vec::new();
     match status.conditions.of_type("Ready") {
         Some(ready) if ready.status != "True" => {
-            let severity = if is_wanted(ready) { Severity::Notice } else { Severity::Error };
+            // It has just been registered, or the control plane has just started.
+            let is_new = ready.reason == Reason::Connecting.as_str()
+                && seconds(&ready.last_transition_time, now) <= UNSEEN_SECONDS;
+            let severity = if is_new || is_wanted(ready) { Severity::Notice } else { Severity::Error };
             let fix = fix(&ready.reason, &name(&plane.metadata));
             found.push(Finding::of(severity, object.clone(), ready, fix));
         }

@@ -253,6 +253,11 @@ fn a_control_plane_that_is_silent_or_never_ran_is_one_finding() {
 #[case::leaving(condition("Ready", "False", "Unregistering"), "Notice dataplane/p Unregistering")]
 #[case::rejected(condition("Ready", "False", "CredentialRejected"), "Error dataplane/p CredentialRejected")]
 #[case::not_known(condition("Ready", "Unknown", "Connecting"), "Error dataplane/p Connecting")]
+#[case::new({
+    let mut said = condition("Ready", "Unknown", "Connecting");
+    said["lastTransitionTime"] = json!("2026-11-02T11:59:00Z");
+    said
+}, "Notice dataplane/p Connecting")]
 #[case::not_looked_at(Value::Null, "Error dataplane/p Unseen")]
 fn a_data_plane_that_is_not_ready(#[case] ready: Value, #[case] expected: &str) {
     let conditions = if ready.is_null() { json!([]) } else { json!([ready]) };
