@@ -14,7 +14,7 @@ use kube::{
 };
 use medusa_fleet::api::crds;
 
-use crate::testbed::Testbed;
+use crate::testbed::{self, Testbed};
 
 static OURS: OnceLock<Server> = OnceLock::new();
 static UPSTREAM: OnceLock<Server> = OnceLock::new();
@@ -75,22 +75,11 @@ struct Server {
 impl Server {
     fn start(name: &str) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/testbed");
-        sweep(&root);
+        testbed::sweep(&root, "data-plane-");
         let dir = root.join(format!("data-plane-{name}-{}", std::process::id()));
         let (testbed, clusters) = Testbed::up(&dir, 0, &[]);
         let kubeconfig = clusters[0]["kubeconfig"].as_str().unwrap().into();
         Self { kubeconfig, _testbed: testbed }
-    }
-}
-
-/// Removes what runs that have ended left behind.
-fn sweep(root: &Path) {
-    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some((run, pid)) = name.rsplit_once('-') else { continue };
-        if run.starts_with("data-plane") && !Path::new("/proc").join(pid).exists() {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
     }
 }
 

@@ -15,6 +15,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Config, Resource, ResourceExt as _,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    client::Body,
     config::{KubeConfigOptions, Kubeconfig},
     core::{ApiResource, GroupVersionKind},
 };
@@ -31,6 +32,15 @@ pub struct Cluster {
     pub kubeconfig: PathBuf,
     /// An administrator's client.
     pub client: Client,
+    before: Counted,
+}
+
+/// What an API server has counted since it started.
+#[derive(Default)]
+struct Counted {
+    started: String,
+    /// Writes by resource and verb.
+    writes: BTreeMap<(String, String), u64>,
 }
 
 /// Client configuration of a kubeconfig.
@@ -56,36 +66,48 @@ impl Cluster {
         let text = |key: &str| described[key].as_str().unwrap_or_default().to_owned();
         let kubeconfig = PathBuf::from(text("kubeconfig"));
         let config = connection(&kubeconfig).await;
-        Self { name: text("name"), kubeconfig, client: Client::try_from(config).unwrap() }
+        Self {
+            name: text("name"),
+            kubeconfig,
+            client: Client::try_from(config).unwrap(),
+            before: Counted::default(),
+        }
     }
 
-    /// Installs `definitions` and the two namespaces, and waits until all is served.
+    /// Installs `definitions` and the two namespaces, and waits until they and cass-operator's kind are served.
     pub async fn prepare(&self, definitions: &[CustomResourceDefinition]) {
         for name in [FLEET, CASS] {
             self.namespace(name).await;
         }
-        self.install(definitions).await;
+        let datacenters = self.watchable("cassandra.datastax.com", "v1beta1", "cassandradatacenters");
+        futures::future::join(self.install(definitions), datacenters).await;
     }
 
-    /// Installs `definitions` and waits until the API server lists objects of each without asking for patience: the
-    /// first request for a kind makes it fill its cache, and whoever comes too early is told to come back in a second.
+    /// Installs `definitions` and waits until they are served.
     pub async fn install(&self, definitions: &[CustomResourceDefinition]) {
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let install = async |definition: &CustomResourceDefinition| {
+            api.create(&PostParams::default(), definition).await.expect("install a definition");
+            let spec = &definition.spec;
+            self.watchable(&spec.group, &spec.versions[0].name, &spec.names.plural).await;
+        };
+        join_all(definitions.iter().map(install)).await;
+    }
+
+    /// Waits until the API server opens a watch of a kind without asking for patience: the first request for a kind
+    /// makes it fill its cache, whoever watches too early is told to come back in a second, and does not hear before
+    /// that of what a test makes meanwhile.
+    async fn watchable(&self, group: &str, version: &str, plural: &str) {
         let mut config = connection(&self.kubeconfig).await;
         config.default_retry = false;
         let client = Client::try_from(config).unwrap();
-        let install = async |definition: &CustomResourceDefinition| {
-            api.create(&PostParams::default(), definition).await.expect("install a definition");
-            let (spec, name) = (&definition.spec, definition.name_any());
-            let path =
-                format!("/apis/{}/{}/{}?limit=1", spec.group, spec.versions[0].name, spec.names.plural);
-            eventually(format!("{name} is served in {}", self.name), async || {
-                let request = http::Request::get(&path).body(Vec::new()).unwrap();
-                client.request_text(request).await.map(drop)
-            })
-            .await;
-        };
-        join_all(definitions.iter().map(install)).await;
+        let path = format!("/apis/{group}/{version}/{plural}?watch=1");
+        eventually(format!("{plural} can be watched in {}", self.name), async || {
+            let request = http::Request::get(&path).body(Body::empty()).unwrap();
+            let answer = client.send(request).await.map_err(|error| error.to_string())?.status();
+            if answer.is_success() { Ok(()) } else { Err(answer.to_string()) }
+        })
+        .await;
     }
 
     /// Creates a namespace.
@@ -199,25 +221,43 @@ impl Cluster {
     }
 
     /// Requests that changed or tried to change objects of `resource` (its plural), by verb, counted by the API
-    /// server since it started.
+    /// server since the test began.
     pub async fn writes(&self, resource: &str) -> BTreeMap<String, u64> {
+        let Counted { started, writes } = self.counted().await;
+        let before = Some(&self.before).filter(|before| before.started == started);
+        let mut new = BTreeMap::new();
+        for (key, count) in writes.into_iter().filter(|((of, _), _)| of == resource) {
+            let old = before.and_then(|before| before.writes.get(&key)).copied().unwrap_or(0);
+            if count > old {
+                new.insert(key.1, count - old);
+            }
+        }
+        new
+    }
+
+    /// Leaves out of [`Self::writes`] what there was so far.
+    pub async fn count_from_now(&mut self) {
+        self.before = self.counted().await;
+    }
+
+    async fn counted(&self) -> Counted {
         let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
         let text = self.client.request_text(request).await.expect("read the API server's metrics");
+        let started = text.lines().find_map(|line| line.strip_prefix("process_start_time_seconds "));
         let mut writes = BTreeMap::new();
         for line in text.lines().filter(|line| line.starts_with("apiserver_request_total{")) {
             let label = |name: &str| {
                 let (_, rest) = line.split_once(&format!("{name}=\""))?;
                 rest.split_once('"').map(|(value, _)| value.to_owned())
             };
-            let verb = label("verb").unwrap_or_default();
-            let reads = matches!(verb.as_str(), "GET" | "LIST" | "WATCH");
-            if !reads && label("resource").as_deref() == Some(resource) {
+            let (resource, verb) = (label("resource").unwrap_or_default(), label("verb").unwrap_or_default());
+            if !matches!(verb.as_str(), "GET" | "LIST" | "WATCH") {
                 let count = line.rsplit(' ').next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
                 let count = count as u64;
-                *writes.entry(verb).or_insert(0) += count;
+                *writes.entry((resource, verb)).or_insert(0) += count;
             }
         }
-        writes
+        Counted { started: started.expect("when the API server started").to_owned(), writes }
     }
 }

@@ -3,8 +3,8 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -18,47 +18,74 @@ use medusa_fleet::api::{
 use serde_json::json;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{Cluster, FLEET, condition, eventually, secret, testbed::Testbed};
+use super::{Cluster, FLEET, bed::Bed, condition, eventually, secret};
 
-/// Fleets that run at a time: an API server takes seconds of processor time to start and 300 MB.
-static PLACES: Semaphore = Semaphore::const_new(3);
-/// Numbers the directories of this process.
+/// Fleets that run at a time: an API server takes 300 MB.
+static PLACES: Semaphore = Semaphore::const_new(4);
+/// Data planes of a fleet at least, so that more tests can use it one after the other.
+const AT_LEAST: usize = 2;
+/// Numbers the directories of a process.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 
 /// A running fleet. Its clusters are `control-plane` and `dp-1`, `dp-2`, …; in each, the definitions it needs and the
-/// namespaces [`FLEET`] and [`super::CASS`].
+/// namespaces [`FLEET`] and [`super::CASS`], and nothing else.
 pub struct Fleet {
     dir: PathBuf,
     home: Cluster,
     data_planes: Vec<Cluster>,
-    testbed: Mutex<Option<Testbed>>,
+    bed: Mutex<Option<Bed>>,
+    /// Whether its clusters may serve another test when this one went well.
+    is_lasting: AtomicBool,
     _place: SemaphorePermit<'static>,
 }
 
 impl Fleet {
     /// Starts one with `data_planes` data planes. Nothing is registered yet.
     pub async fn start(data_planes: usize) -> Self {
-        Self::start_with(&vec![medusa_definitions(); data_planes]).await
+        let place = PLACES.acquire().await.unwrap();
+        let bed = match Bed::take(data_planes).await {
+            Some(bed) => bed,
+            None => Self::prepare(&vec![medusa_definitions(); data_planes.max(AT_LEAST)]).await,
+        };
+        Self::new(bed, data_planes, true, place).await
     }
 
     /// Starts one whose data planes serve these definitions each, and cass-operator's.
     pub async fn start_with(served: &[Vec<CustomResourceDefinition>]) -> Self {
-        let data_planes = served.len();
         let place = PLACES.acquire().await.unwrap();
-        let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let dir =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fleet-{}-{number}", std::process::id()));
-        let (testbed, described) = tokio::task::block_in_place(|| Testbed::up(&dir, data_planes, &[]));
-        let mut clusters = join_all(described.iter().map(Cluster::connect)).await;
+        Self::new(Self::prepare(served).await, served.len(), false, place).await
+    }
+
+    /// A new testbed whose data planes serve these definitions each, and cass-operator's.
+    async fn prepare(served: &[Vec<CustomResourceDefinition>]) -> Bed {
+        let mut bed = tokio::task::block_in_place(|| Bed::start(served.len()));
+        let clusters = join_all(bed.clusters.iter().map(Cluster::connect)).await;
         let all = crds::all().unwrap();
         let each = std::iter::once(&all).chain(served);
         join_all(clusters.iter().zip(each).map(|(cluster, definitions)| cluster.prepare(definitions))).await;
-        let home = clusters.remove(0);
-        assert_eq!(home.name, "control-plane");
-        Self { dir, home, data_planes: clusters, testbed: Mutex::new(Some(testbed)), _place: place }
+        bed.remember().await;
+        bed
     }
 
-    /// The directory that holds everything of this fleet.
+    async fn new(bed: Bed, data_planes: usize, is_lasting: bool, place: SemaphorePermit<'static>) -> Self {
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let dir = bed.dir.join(format!("test-{number}"));
+        std::fs::create_dir_all(&dir).unwrap();
+        let mut clusters = join_all(bed.clusters.iter().take(1 + data_planes).map(Cluster::connect)).await;
+        join_all(clusters.iter_mut().map(Cluster::count_from_now)).await;
+        let home = clusters.remove(0);
+        assert_eq!(home.name, "control-plane");
+        Self {
+            dir,
+            home,
+            data_planes: clusters,
+            bed: Mutex::new(Some(bed)),
+            is_lasting: AtomicBool::new(is_lasting),
+            _place: place,
+        }
+    }
+
+    /// A directory for what the test writes and its controllers log.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -101,8 +128,8 @@ impl Fleet {
     /// Makes the store of every cluster refuse writes as it does on a full disk, or accept them again: etcd's own alarm,
     /// which reads survive.
     pub fn set_full(&self, full: bool) {
-        let url =
-            self.testbed.lock().unwrap().as_ref().unwrap().ready["etcd"]["url"].as_str().unwrap().to_owned();
+        self.is_lasting.store(false, Ordering::Relaxed);
+        let url = self.with(|bed| bed.testbed.ready["etcd"]["url"].as_str().unwrap().to_owned());
         let address = url.strip_prefix("http://").unwrap();
         let action = if full { "ACTIVATE" } else { "DEACTIVATE" };
         let body = json!({"action": action, "memberID": 0, "alarm": "NOSPACE"}).to_string();
@@ -111,9 +138,12 @@ impl Fleet {
     }
 
     fn command(&self, verb: &str, cluster: &str) {
-        tokio::task::block_in_place(|| {
-            self.testbed.lock().unwrap().as_mut().unwrap().command(verb, cluster);
-        });
+        self.is_lasting.store(false, Ordering::Relaxed);
+        tokio::task::block_in_place(|| self.with(|bed| bed.testbed.command(verb, cluster)));
+    }
+
+    fn with<T>(&self, use_it: impl FnOnce(&mut Bed) -> T) -> T {
+        use_it(self.bed.lock().unwrap().as_mut().unwrap())
     }
 
     /// Waits until a FleetCluster has that many datacenters.
@@ -196,11 +226,14 @@ pub fn medusa_definitions() -> Vec<CustomResourceDefinition> {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        drop(self.testbed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+        let Some(bed) = self.bed.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         if std::thread::panicking() {
-            eprintln!("--- the fleet's files are in {}", self.dir.display());
-        } else {
+            eprintln!("--- the fleet's files are in {}", bed.dir.display());
+        } else if self.is_lasting.load(Ordering::Relaxed) {
             let _ = std::fs::remove_dir_all(&self.dir);
+            bed.give_back();
+        } else {
+            bed.end();
         }
     }
 }

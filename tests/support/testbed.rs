@@ -25,6 +25,17 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// Removes the directories `<prefix>…-<pid>` of processes that have ended.
+pub fn sweep(root: &Path, prefix: &str) {
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some((run, pid)) = name.rsplit_once('-') else { continue };
+        if run.starts_with(prefix) && !Path::new("/proc").join(pid).exists() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 impl Testbed {
     /// Starts a fleet in `dir` and waits until it is ready; returns it and its clusters.
     pub fn up(dir: &Path, data_planes: usize, more: &[&str]) -> (Self, Vec<Value>) {

@@ -6,10 +6,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use futures::TryStreamExt as _;
+use futures::StreamExt as _;
 use kube::{
     Api, Resource, ResourceExt as _,
-    runtime::watcher::{self, watcher},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, watcher},
+    },
 };
 use serde::de::DeserializeOwned;
 
@@ -26,18 +29,22 @@ where
     let (ready, is_ready) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
         let mut ready = Some(ready);
-        let mut events = Box::pin(watcher(api, watcher::Config::default()));
-        while let Ok(Some(event)) = events.try_next().await {
+        let mut events = Box::pin(watcher(api, watcher::Config::default()).default_backoff());
+        while let Some(event) = events.next().await {
             match event {
-                watcher::Event::Apply(object) | watcher::Event::InitApply(object) if count(&object) => {
+                Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) if count(&object) => {
                     let (name, uid) = (object.name_any(), object.uid().unwrap());
                     into.lock().unwrap().entry(name).or_default().insert(uid);
                 }
-                watcher::Event::InitDone => drop(ready.take().map(|ready| ready.send(()))),
-                watcher::Event::Init
-                | watcher::Event::Apply(_)
-                | watcher::Event::InitApply(_)
-                | watcher::Event::Delete(_) => {}
+                Ok(watcher::Event::InitDone) => drop(ready.take().map(|ready| ready.send(()))),
+                // A watch that broke goes on by itself.
+                Err(_)
+                | Ok(
+                    watcher::Event::Init
+                    | watcher::Event::Apply(_)
+                    | watcher::Event::InitApply(_)
+                    | watcher::Event::Delete(_),
+                ) => {}
             }
         }
     });
