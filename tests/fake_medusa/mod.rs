@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Response, Status,
@@ -115,6 +115,16 @@ pub struct Peer {
     pub address: SocketAddr,
     shared: Arc<Shared>,
     tls: Option<ServerTlsConfig>,
+    /// Keeps the port, so that no other test's peer is found there while this one is killed.
+    _place: TcpSocket,
+}
+
+/// A port that nobody listens at, and nobody else gets.
+fn place(address: SocketAddr) -> TcpSocket {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
 }
 
 struct Shared {
@@ -151,8 +161,9 @@ impl Peer {
         script: Script,
         open: Arc<AtomicI64>,
     ) -> Self {
-        let listener = TcpListener::bind((ip, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let place = place(SocketAddr::new(ip.parse().unwrap(), 0));
+        let address = place.local_addr().unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let shared = Arc::new(Shared {
             node: node.to_owned(),
             storage,
@@ -166,7 +177,7 @@ impl Peer {
             open,
             life: Mutex::default(),
         });
-        let peer = Self { node: node.to_owned(), address, shared, tls };
+        let peer = Self { node: node.to_owned(), address, shared, tls, _place: place };
         peer.serve(listener);
         peer
     }
