@@ -213,7 +213,12 @@ impl Requests {
 
     /// How many requests `wanted` describes.
     pub fn sum(&self, wanted: impl Fn(&str) -> bool) -> f64 {
-        self.0.iter().filter(|(what, _)| wanted(what)).map(|(_, count)| count).sum()
+        // The sum of no floats is -0, and is printed so.
+        self.0
+            .iter()
+            .filter(|(what, _)| wanted(what))
+            .map(|(_, count)| count)
+            .fold(0.0, |sum, count| sum + count)
     }
 
     /// As one line, divided by `by`.
