@@ -14,17 +14,34 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-/// The objects of kind `K` in `namespace`, and what happens to them: the store is current for as long as that is polled.
-pub fn news<K>(client: Client, namespace: &str) -> (Store<K>, impl Stream<Item = ()> + Unpin + use<K>)
-where
+/// A namespaced kind that can be watched.
+pub trait Followed:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Followed for K where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
         + Debug
         + DeserializeOwned
         + Send
         + Sync
-        + 'static,
+        + 'static
 {
+}
+
+/// The objects of kind `K` in `namespace`, and what happens to them: the store is current for as long as that is polled.
+pub fn news<K: Followed>(
+    client: Client,
+    namespace: &str,
+) -> (Store<K>, impl Stream<Item = ()> + Unpin + use<K>) {
     let (store, writer) = reflector::store();
     let api: Api<K> = Api::namespaced(client, namespace);
     // What the API server keeps about writers is most of these objects, of which there are thousands.
@@ -39,16 +56,7 @@ where
 }
 
 /// The objects of kind `K` in `namespace`, and the task that keeps them current for as long as it is polled.
-pub fn follow<K>(client: Client, namespace: &str) -> (Store<K>, impl Future<Output = ()> + use<K>)
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
+pub fn follow<K: Followed>(client: Client, namespace: &str) -> (Store<K>, impl Future<Output = ()> + use<K>) {
     let (store, mut events) = news(client, namespace);
     (store, async move { while events.next().await.is_some() {} })
 }

@@ -79,13 +79,17 @@ pub async fn expect_complete(fleet: &Fleet, point: &str) {
     .await;
 }
 
-/// Gives each of two data planes a datacenter of `shop`, and the two of them the complete restore point `p.shop`.
-pub async fn protect(fleet: &Fleet) {
+/// A control plane over two data planes with a datacenter of `shop` each, and the complete restore point `p.shop`.
+pub async fn start_protected() -> (Fleet, ControlPlane) {
+    let fleet = Fleet::start(2).await;
+    let controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
     for number in [1, 2] {
         deploy(fleet.dp(number), &format!("dc{number}"), "").await;
         write_backup(fleet.dp(number), "p", &format!("dc{number}"), 2, "SUCCESS").await;
     }
-    expect_complete(fleet, "p.shop").await;
+    expect_complete(&fleet, "p.shop").await;
+    (fleet, controller)
 }
 
 /// Name of the MedusaTask of a task for a datacenter.
@@ -170,11 +174,8 @@ async fn a_purge_over_the_fleet_is_followed_by_syncs_summed_up_and_swept_away() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_survives_kill_9_between_any_two_steps_and_nothing_is_doubled() {
-    let fleet = Fleet::start(2).await;
+    let (fleet, mut controller) = start_protected().await;
     let home = fleet.home();
-    let mut controller = ControlPlane::spawn(&fleet);
-    fleet.register_all().await;
-    protect(&fleet).await;
     let child = async |number: usize, name: &str| fleet.dp(number).appears::<MedusaTask>(CASS, name).await;
 
     // At points that can be seen from outside.

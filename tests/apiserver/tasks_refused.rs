@@ -12,7 +12,7 @@ use crate::{
         CASS, Cluster, ControlPlane, FLEET, Fleet, backup_job, eventually, finish, finish_task, follow_up,
         medusa_fleet, write_backup,
     },
-    tasks::{child_name, deploy, expect_complete, expect_entry, over, protect, task},
+    tasks::{child_name, deploy, expect_complete, expect_entry, over, start_protected, task},
 };
 
 /// A MedusaBackupJob somebody made by hand, ended without a backup unless it goes on.
@@ -167,11 +167,8 @@ async fn expect_backup_waits(fleet: &Fleet, job: &str, dc: &str, reason: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_backup_and_a_purge_of_one_cluster_whoever_was_made_first_goes_first() {
-    let fleet = Fleet::start(2).await;
+    let (fleet, mut controller) = start_protected().await;
     let home = fleet.home();
-    let mut controller = ControlPlane::spawn(&fleet);
-    fleet.register_all().await;
-    protect(&fleet).await;
 
     // The purge of one datacenter holds up the backup of the whole cluster, which holds up the next purge.
     home.create(task("first", json!({"operation": "purge", "selector": {"datacenters": ["dc1"]}}))).await;
@@ -229,11 +226,8 @@ async fn of_a_backup_and_a_purge_of_one_cluster_whoever_was_made_first_goes_firs
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_nobody_began_with_is_taken_back_once_its_task_is_over_or_gone() {
-    let fleet = Fleet::start(2).await;
+    let (fleet, mut controller) = start_protected().await;
     let (home, eu, us) = (fleet.home(), fleet.dp(1), fleet.dp(2));
-    let mut controller = ControlPlane::spawn(&fleet);
-    fleet.register_all().await;
-    protect(&fleet).await;
     let purge_dc1 = json!({"operation": "purge", "selector": {"datacenters": ["dc1"]}});
 
     // Its time is over, and then a backup begins beside nothing.

@@ -39,8 +39,6 @@ use crate::{
 
 /// Longest pause between two looks at a run that goes on, whatever woke nobody.
 const REPAIR: Duration = Duration::from_secs(30);
-/// Least pause between two looks: a moment that has come is acted on by the next one, not in a loop.
-const LEAST: Duration = Duration::from_millis(200);
 
 /// Goes over the run once. Returns when to look again without being woken.
 pub(super) async fn pass(
@@ -220,7 +218,7 @@ fn finish(
     }
     memory.status = summarize(job, &memory.status, entries, None, rehearsed, now);
     let is_final = memory.status.phase.is_some_and(Phase::is_final);
-    wake.map(|wake| wake.max(LEAST)).filter(|_| !is_final)
+    wake.filter(|_| !is_final)
 }
 
 /// Whether an entry's first child is still to be made.

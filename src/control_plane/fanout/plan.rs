@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::{
@@ -15,6 +15,7 @@ use crate::{
     api::{
         Reason,
         fleet::{DatacenterRun, Phase},
+        moment::since,
     },
     control_plane::{
         fleet::{Snapshot, Usable},
@@ -163,13 +164,9 @@ pub fn next_look(
     let moments = retries.filter(|at| *at > terms.now).chain(plan.wake).chain(deadline);
     let full = plan.is_full.then_some(FULL);
     let seen = (is_noted || plan.is_held).then_some(LOOK_AGAIN);
-    moments.map(|at| until(terms.now, at)).chain(full).chain(seen).min()
-}
-
-/// Time from `now` to `at`, a little more than none so that the moment has come when it is over.
-fn until(now: Timestamp, at: Timestamp) -> Duration {
-    let wait = at.duration_since(now).max(SignedDuration::ZERO);
-    Duration::try_from(wait).unwrap_or_default() + Duration::from_millis(10)
+    // A little more than none, so that the moment has come when the pause is over.
+    let until = |at| since(terms.now, at) + Duration::from_millis(10);
+    moments.map(until).chain(full).chain(seen).min()
 }
 
 #[cfg(test)]

@@ -435,7 +435,9 @@ mod tests {
         watches.keep(&client, false);
         let begun = |watches: &Watches| watches.running.values().map(|r| r.since).collect::<Vec<_>>();
         let first = begun(&watches);
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
         while !watches.running.values().all(|running| running.failed.load(Ordering::Acquire)) {
+            assert!(std::time::Instant::now() < end, "not all have failed");
             tokio::task::yield_now().await;
         }
         watches.keep(&client, false);

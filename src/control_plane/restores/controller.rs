@@ -242,12 +242,7 @@ impl Restores {
     async fn sweep(&self) {
         let mut changes = self.frame.context.fleet.changes();
         loop {
-            let _ = tokio::time::timeout(LOOK_AGAIN, changes.recv()).await;
-            // What else changed meanwhile is looked at together.
-            tokio::time::sleep(PUBLISH_EVERY).await;
-            changes = changes.resubscribe();
-            if !self.frame.context.fleet.is_enrolled() || self.frame.objects.wait_until_ready().await.is_err()
-            {
+            if !self.frame.next_sweep(&mut changes).await {
                 continue;
             }
             let planes = self.frame.context.fleet.snapshot();

@@ -23,7 +23,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{claims::Claims, kind::Run, lock};
+use super::{claims::Claims, kind::Run, lock, publish::PUBLISH_EVERY};
 use crate::{
     api::{labels, names},
     control_plane::{
@@ -37,6 +37,8 @@ use crate::{
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// Pause while the registry enrols the data planes after a start.
 pub const ENROL_WAIT: Duration = Duration::from_millis(200);
+/// Pause between two looks for what runs left behind, besides changes.
+const SWEEP: Duration = Duration::from_secs(5);
 /// Runs that are looked at in the same moment.
 const CONCURRENCY: u16 = 32;
 
@@ -172,6 +174,15 @@ impl<K: Run> Frame<K> {
     /// Objects of this kind, in the controller's namespace.
     pub fn api(&self) -> Api<Guarded<K>> {
         Api::namespaced(self.context.client.clone(), &self.context.namespace)
+    }
+
+    /// Waits for the next look for what runs left in the data planes: soon after a change there, with what else changes
+    /// meanwhile, and now and then without one. Says whether all there is to know for it is known.
+    pub async fn next_sweep(&self, changes: &mut broadcast::Receiver<Change>) -> bool {
+        let _ = tokio::time::timeout(SWEEP, changes.recv()).await;
+        tokio::time::sleep(PUBLISH_EVERY).await;
+        *changes = changes.resubscribe();
+        self.context.fleet.is_enrolled() && self.objects.wait_until_ready().await.is_ok()
     }
 
     /// Something went as it should: the next failure of this run is its first.

@@ -30,11 +30,14 @@ pub type Noted = HashMap<Key, Timestamp>;
 /// How long a run waits for what its selector does not find: a watch that broke starts anew within two seconds.
 const SETTLES: Duration = Duration::from_secs(5);
 
+/// Least pause between two looks: a moment that has come is acted on by the next one, not in a loop.
+const LEAST: Duration = Duration::from_millis(200);
+
 /// The status of a kind.
 type StatusOf<K> = <K as HasStatus>::Status;
 
 /// What is remembered of a run between two passes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Memory<S> {
     /// Uid of the run.
     pub uid: String,
@@ -43,7 +46,7 @@ pub struct Memory<S> {
     /// Children that were seen finished, or missing, and since when.
     pub noted: Noted,
     /// When this control plane saw it first.
-    seen: Option<Instant>,
+    seen: Instant,
     /// The status as it was last written.
     written: S,
     /// When that was, and its size.
@@ -54,7 +57,7 @@ impl<S> Memory<S> {
     /// How long what its selector does not find may still be on its way here. A datacenter that was made a moment before
     /// the run, in another cluster, is brought by another watch, and that may just be starting anew.
     pub fn settles_in(&self) -> Option<Duration> {
-        SETTLES.checked_sub(self.seen?.elapsed())
+        SETTLES.checked_sub(self.seen.elapsed())
     }
 }
 
@@ -133,7 +136,7 @@ impl<E: Engine> Runs<E> {
                 written: status.clone(),
                 status,
                 noted: Noted::new(),
-                seen: Some(Instant::now()),
+                seen: Instant::now(),
                 paced: None,
             }
         })
@@ -205,7 +208,7 @@ impl<E: Engine> Driver for Runs<E> {
         // One that is decided is written again until that is done.
         let is_decided = E::Run::phase(&memory.status).is_some_and(Phase::is_final);
         let wake = if is_decided { None } else { E::pass(self, run, &mut memory).await };
-        self.publish(run, memory, wake).await
+        self.publish(run, memory, wake.map(|wake| wake.max(LEAST))).await
     }
 
     async fn look_after(&self, run: &E::Run) -> Result<Next, RunError> {

@@ -31,15 +31,13 @@ use crate::{
         Conditions as _, Reason,
         fleet::{Execution, FleetBackupSchedule, FleetBackupScheduleStatus, FleetCluster, ScheduleOperation},
     },
-    control_plane::runs::select::ClusterLabels,
+    control_plane::runs::{PUBLISH_EVERY, select::ClusterLabels},
     runtime::{backoff::Backoff, follow::is_ready, written::Written},
 };
 
 /// A schedule as the watch brings it.
 pub(super) type Guarded = DeserializeGuard<FleetBackupSchedule>;
 
-/// Least time between two status writes that no slot waits for.
-const PUBLISH_EVERY: Duration = Duration::from_millis(500);
 /// Pause while runs are being listed; the end of the listing wakes everyone anyway.
 const LISTING: Duration = Duration::from_secs(1);
 /// First and longest pause after the API server did not do what was asked.

@@ -27,22 +27,21 @@ pub mod tick;
 pub mod unread;
 mod write;
 
-use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
-    core::{DeserializeGuard, NamespaceResourceScope},
+    Api, Client, ResourceExt as _,
+    core::DeserializeGuard,
     runtime::{
         Controller, WatchStreamExt as _,
         reflector::{self, ObjectRef, Store},
         watcher,
     },
 };
-use serde::de::DeserializeOwned;
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc},
     time::Instant,
@@ -66,7 +65,11 @@ use crate::{
         fleet::{Execution, FleetBackupJob, FleetCluster, FleetTask},
         labels,
     },
-    runtime::{clock::Clock, events::Events, follow::is_ready},
+    runtime::{
+        clock::Clock,
+        events::Events,
+        follow::{Followed, is_ready},
+    },
 };
 
 /// Schedules looked at at a time: at full hours all are due.
@@ -185,16 +188,11 @@ async fn runs_wake(
     }
 }
 
-fn watch<K>(context: &ScheduleContext, kind: RunKind, read: fn(&K) -> Option<Run>) -> BoxStream<'static, Wake>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
+fn watch<K: Followed>(
+    context: &ScheduleContext,
+    kind: RunKind,
+    read: fn(&K) -> Option<Run>,
+) -> BoxStream<'static, Wake> {
     let api: Api<DeserializeGuard<K>> = Api::namespaced(context.client.clone(), &context.namespace);
     let children = context.children.clone();
     watcher(api, watcher::Config::default().labels(labels::FLEET_SCHEDULE_UID))

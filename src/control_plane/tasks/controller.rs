@@ -24,11 +24,6 @@ use crate::{
     runtime::{clock, follow::follow},
 };
 
-/// Pause between two looks for purges to take back, besides being woken.
-const SWEEP: Duration = Duration::from_secs(5);
-/// How long changes are gathered before such a look.
-const GATHER: Duration = Duration::from_millis(500);
-
 /// What a task is decided by besides the data planes.
 pub(super) struct Tasks {
     pub(super) kit: Arc<Kit>,
@@ -99,10 +94,7 @@ async fn sweep(frame: &Frame<FleetTask>) {
     let context = &frame.context;
     let mut changes = context.fleet.changes();
     loop {
-        let _ = tokio::time::timeout(SWEEP, changes.recv()).await;
-        tokio::time::sleep(GATHER).await;
-        changes = changes.resubscribe();
-        if !context.fleet.is_enrolled() || frame.objects.wait_until_ready().await.is_err() {
+        if !frame.next_sweep(&mut changes).await {
             continue;
         }
         let (planes, now, known) = (context.fleet.snapshot(), clock::now(), frame.objects.state());

@@ -17,6 +17,7 @@ use crate::{
     api::{
         Reason,
         fleet::{DatacenterRun, DatacenterTask, FleetTask, FleetTaskStatus},
+        moment::since,
     },
     control_plane::{
         fanout::{judge::GRACE, load::Buckets},
@@ -35,8 +36,6 @@ use crate::{
 
 /// Pause between two looks while other tasks hold the places.
 const FULL: Duration = Duration::from_secs(5);
-/// Least pause between two looks: a moment that has come is acted on by the next one, not in a loop.
-const LEAST: Duration = Duration::from_millis(200);
 
 /// Goes over the task once. Returns when to look again without being woken.
 pub(super) fn pass(
@@ -106,7 +105,7 @@ pub(super) fn pass(
     let look = next_look(&scene, &entries, plan.wake.into_iter().chain(deadline));
     let again = runs.desk.again_in(&memory.uid);
     memory.status = summarize(&scene, &old, entries, progress, None);
-    look.into_iter().chain(again).min().map(|wait| wait.max(LEAST))
+    look.into_iter().chain(again).min()
 }
 
 /// The entries of the task: what is selected, with what was known of it.
@@ -164,7 +163,7 @@ fn next_look(
     moments: impl Iterator<Item = Timestamp>,
 ) -> Option<Duration> {
     let open = || entries.iter().map(|e| &e.run).filter(|run| !run.phase.is_final());
-    let until = |at: Timestamp| Duration::try_from(at.duration_since(scene.now)).unwrap_or_default();
+    let until = |at| since(scene.now, at);
     let own = open().flat_map(|run| [withdrawn_at(scene, run), missed_at(scene, run)]).flatten();
     let is_for = |reason: Reason| open().any(|run| run.reason.as_deref() == Some(reason.as_str()));
     // By our own clock: it was seen finished in this moment at the latest.
