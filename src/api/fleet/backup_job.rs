@@ -253,12 +253,14 @@ impl DatacenterRun {
     /// `dataPlane/namespace/datacenter`, or what of it is known, for people.
     #[must_use]
     pub fn place(&self) -> String {
-        [self.data_plane.as_str(), self.namespace.as_str(), self.datacenter.as_str()]
-            .into_iter()
-            .filter(|part| !part.is_empty())
-            .collect::<Vec<_>>()
-            .join("/")
+        place([&self.data_plane, &self.namespace, &self.datacenter])
     }
+}
+
+/// `dataPlane/namespace/name`, or what of it is known, for people.
+#[must_use]
+pub fn place(parts: [&str; 3]) -> String {
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]

@@ -17,7 +17,7 @@ mod task;
 pub use backup::{BackupOrigin, FleetBackup, FleetBackupDatacenter, FleetBackupSpec, FleetBackupStatus};
 pub use backup_job::{
     DatacenterCounts, DatacenterRun, FleetBackupJob, FleetBackupJobSpec, FleetBackupJobStatus, NodeCounts,
-    Phase, UnreachablePolicy,
+    Phase, UnreachablePolicy, place,
 };
 pub use backup_schedule::{
     CatchUp, ConcurrencyPolicy, CountedSlots, Execution, FleetBackupSchedule, FleetBackupScheduleSpec,

@@ -9,7 +9,9 @@ use super::{Finding, Severity, object, seconds, unseen};
 use crate::{
     api::{
         Conditions as _, Reason,
-        fleet::{DataPlane, DatacenterRun, FleetBackupJob, FleetRestoreJob, FleetTask, Phase, RestoreRun},
+        fleet::{
+            DataPlane, DatacenterRun, FleetBackupJob, FleetRestoreJob, FleetTask, Phase, RestoreRun, place,
+        },
     },
     cli::{duration, views::name},
 };
@@ -94,7 +96,7 @@ struct Run<'a> {
 
 /// A datacenter that is not decided.
 struct Open<'a> {
-    plane: &'a str,
+    /// Data plane, namespace, name.
     place: [&'a str; 3],
     reason: Option<&'a str>,
     message: Option<&'a str>,
@@ -102,17 +104,15 @@ struct Open<'a> {
 
 impl<'a> Open<'a> {
     fn of(run: &'a DatacenterRun) -> Option<Self> {
+        let place = [run.data_plane.as_str(), &run.namespace, &run.datacenter];
         let (reason, message) = (run.reason.as_deref(), run.message.as_deref());
-        let plane = run.data_plane.as_str();
-        let place = [plane, &run.namespace, &run.datacenter];
-        (!run.phase.is_final()).then_some(Self { plane, place, reason, message })
+        (!run.phase.is_final()).then_some(Self { place, reason, message })
     }
 
     fn of_restore(run: &'a RestoreRun) -> Option<Self> {
+        let place = [run.data_plane.as_str(), &run.namespace, &run.datacenter];
         let (reason, message) = (run.reason.as_deref(), run.message.as_deref());
-        let plane = run.data_plane.as_str();
-        let place = [plane, &run.namespace, &run.datacenter];
-        (!run.phase.is_final()).then_some(Self { plane, place, reason, message })
+        (!run.phase.is_final()).then_some(Self { place, reason, message })
     }
 
     fn is_for(&self, reasons: &[Reason]) -> Option<Reason> {
@@ -139,9 +139,8 @@ impl Run<'_> {
             self.object
         );
         if let Some((dc, reason, since)) = obstacle {
-            let place: Vec<&str> = dc.place.into_iter().filter(|part| !part.is_empty()).collect();
             let why = dc.message.unwrap_or(reason.as_str());
-            let what = format!("{} of its datacenters are open: {}: {why}", self.open.len(), place.join("/"));
+            let what = format!("{} of its datacenters are open: {}: {why}", self.open.len(), place(dc.place));
             let finding = Finding::new(Severity::Warning, self.object, reason.as_str(), what, fix);
             return Some(finding.since(Some(since)));
         }
@@ -157,7 +156,7 @@ impl Run<'_> {
     fn silent_since(&self, planes: &NotReady, moved: &Time) -> Option<Time> {
         let waits = self.open.iter().filter(|dc| dc.is_for(&SILENCE).is_some());
         // Of a data plane that was not read nothing else is known.
-        let since = waits.filter_map(|dc| planes.get(dc.plane).copied().unwrap_or(Some(moved.0)));
+        let since = waits.filter_map(|dc| planes.get(dc.place[0]).copied().unwrap_or(Some(moved.0)));
         since.min().map(|since| Time(since.max(moved.0)))
     }
 }
