@@ -274,6 +274,24 @@ impl Capabilities {
         Some(!denied && !not_served.contains(resource))
     }
 
+    /// Whether `resource` is served, as far as anybody knows.
+    #[must_use]
+    pub fn may_serve(&self, resource: &str) -> bool {
+        self.not_served.as_ref().is_none_or(|lacking| !lacking.contains(resource))
+    }
+
+    /// Why `resource` is not watched, where it is not.
+    #[must_use]
+    pub fn unwatched(&self, resource: &str) -> String {
+        if self.may_serve(resource) {
+            format!(
+                "the data plane does not permit to list and watch {resource}; apply kubeconfigs/data-plane-rbac.yaml there"
+            )
+        } else {
+            format!("the data plane does not serve {resource}; install it with `medusa-fleet crds`")
+        }
+    }
+
     /// What is not permitted and what cannot be done therefore, in one sentence; empty when nothing is.
     #[must_use]
     pub fn denied(&self) -> String {

@@ -291,7 +291,7 @@ fn usable(member: &Member, view: &View, now: Timestamp) -> Usable {
         Contact::Live if listing() => Usable::Connecting,
         Contact::Live => Usable::NotReady {
             reason: Reason::WatchesStale,
-            why: "its objects are not all listed yet; see its DataPlane's conditions".to_owned(),
+            why: view.awaits().into_iter().collect::<Vec<_>>().join("; "),
         },
     }
 }

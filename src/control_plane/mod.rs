@@ -15,6 +15,7 @@ pub mod replication;
 pub mod restores;
 pub mod runs;
 pub mod schedules;
+pub mod section;
 pub mod sources;
 pub mod tasks;
 pub mod view;

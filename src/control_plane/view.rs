@@ -1,14 +1,21 @@
 //! What is known about one data plane: the objects its watches delivered, and whether they can be
 //! trusted. Plain data; the registry writes it, everything else reads snapshots.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 use serde::Serialize;
 
-use super::capabilities::Capabilities;
+use super::{
+    capabilities::Capabilities,
+    section::{Listing, Section, Trust},
+};
 use crate::api::{
     Conditions as _, Seen,
     cassandra::CassandraDatacenter,
@@ -64,21 +71,6 @@ pub enum Contact {
         /// Why, for people.
         why: String,
     },
-}
-
-/// All objects of one kind in a data plane, as far as its watch has delivered them.
-#[derive(Clone, Debug)]
-pub struct Section<T> {
-    /// The objects.
-    pub items: BTreeMap<ObjectKey, Arc<T>>,
-    /// Whether the first listing is complete.
-    pub synced: bool,
-}
-
-impl<T> Default for Section<T> {
-    fn default() -> Self {
-        Self { items: BTreeMap::new(), synced: false }
-    }
 }
 
 /// What is kept of a MedusaBackup. Tokens are dropped: they are most of its size and no decision
@@ -245,8 +237,7 @@ pub struct View {
     pub secrets: Section<CopyRecord>,
     /// Our MedusaConfiguration copies.
     pub configurations: Section<CopyRecord>,
-    /// What it serves and permits besides what backups need. Where one of the kinds below is not, its section
-    /// is complete and empty: ask [`Capabilities::allow`] before its emptiness is believed.
+    /// What it serves and permits besides what backups need.
     pub capabilities: Arc<Capabilities>,
     /// Its MedusaBackupSchedules, whoever made them.
     pub schedules: Section<MedusaBackupSchedule>,
@@ -285,52 +276,102 @@ impl View {
         }
     }
 
-    /// Whether the cluster answers and every watch has caught up: only then does an object's absence
-    /// from this view mean anything.
+    /// How far the watch of each kind that everything waits for can be trusted.
+    fn awaited(&self) -> [&Trust; 9] {
+        [
+            &self.datacenters.trust,
+            &self.jobs.trust,
+            &self.backups.trust,
+            &self.secrets.trust,
+            &self.configurations.trust,
+            &self.schedules.trust,
+            &self.tasks.trust,
+            &self.restores.trust,
+            &self.config_maps.trust,
+        ]
+    }
+
+    /// Whether the cluster answers and no watch is still awaited: only then is it worked with. What is absent, [`Self::seen`]
+    /// and [`Self::listing`] say.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.contact == Contact::Live
-            && self.datacenters.synced
-            && self.jobs.synced
-            && self.backups.synced
-            && self.secrets.synced
-            && self.configurations.synced
-            && self.schedules.synced
-            && self.tasks.synced
-            && self.restores.synced
-            && self.config_maps.synced
+        self.contact == Contact::Live && self.awaited().into_iter().all(Trust::is_settled)
+    }
+
+    /// Whether its datacenters and their MedusaBackups are all known, or it hosts none: the rest of the fleet may conclude
+    /// something from what is not among them.
+    #[must_use]
+    pub fn knows_inventory(&self) -> bool {
+        let shows = |trust: &Trust| trust.doubt().is_none() || trust.is_given_up();
+        self.is_live() && shows(&self.datacenters.trust) && shows(&self.backups.trust)
+    }
+
+    /// What is awaited of the watches, in the API server's words where it has some; each once.
+    #[must_use]
+    pub fn awaits(&self) -> BTreeSet<String> {
+        let unsettled = self.awaited().into_iter().filter(|trust| !trust.is_settled());
+        unsettled.filter_map(Trust::doubt).map(|(_, why)| why).collect()
+    }
+
+    /// Why objects that are there cannot be read, each named.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<&str> {
+        let sections = [
+            self.datacenters.unreadable(),
+            self.jobs.unreadable(),
+            self.backups.unreadable(),
+            self.secrets.unreadable(),
+            self.configurations.unreadable(),
+            self.schedules.unreadable(),
+            self.tasks.unreadable(),
+            self.restores.unreadable(),
+            self.config_maps.unreadable(),
+        ];
+        sections.into_iter().flat_map(BTreeMap::values).map(String::as_str).collect()
     }
 
     /// Every section complete, everything served and permitted: for tests.
     #[cfg(test)]
     pub(crate) fn set_synced(&mut self) {
         self.contact = Contact::Live;
-        self.datacenters.synced = true;
-        self.jobs.synced = true;
-        self.backups.synced = true;
-        self.secrets.synced = true;
-        self.configurations.synced = true;
-        self.schedules.synced = true;
-        self.tasks.synced = true;
-        self.restores.synced = true;
-        self.config_maps.synced = true;
-        self.scheduled_jobs.synced = true;
-        self.scheduled_tasks.synced = true;
+        self.datacenters.trust.follow();
+        self.jobs.trust.follow();
+        self.backups.trust.follow();
+        self.secrets.trust.follow();
+        self.configurations.trust.follow();
+        self.schedules.trust.follow();
+        self.tasks.trust.follow();
+        self.restores.trust.follow();
+        self.config_maps.trust.follow();
+        self.scheduled_jobs.trust.follow();
+        self.scheduled_tasks.trust.follow();
         self.capabilities = Arc::new(Capabilities::all());
     }
 
-    /// Looks an object up in one of this view's sections.
+    /// Since when the cluster does not answer, when that is known, and why; nothing while it does.
+    fn silence(&self) -> Option<(Option<Timestamp>, String)> {
+        match &self.contact {
+            Contact::Live => None,
+            Contact::NotTried => Some((None, "it was not asked yet".to_owned())),
+            Contact::Never { why } => Some((None, why.clone())),
+            Contact::Lost { since, why } => Some((Some(*since), why.clone())),
+        }
+    }
+
+    /// Looks an object up in one of this view's sections. It is absent only when the cluster answers and the section's
+    /// watch shows everything there is; an object that is there and cannot be read is unknown.
     pub fn seen<'a, T>(&self, section: &'a Section<T>, key: &ObjectKey) -> Seen<&'a Arc<T>> {
-        let found = section.items.get(key);
-        match (&self.contact, found) {
-            (Contact::Live, Some(object)) if section.synced => Seen::Known(object),
-            (Contact::Live, None) if section.synced => Seen::Absent,
-            (Contact::Live, _) => {
-                Seen::Unknown { since: None, why: "its objects are not listed yet".to_owned() }
-            }
-            (Contact::NotTried, _) => Seen::Unknown { since: None, why: "it was not asked yet".to_owned() },
-            (Contact::Never { why }, _) => Seen::Unknown { since: None, why: why.clone() },
-            (Contact::Lost { since, why }, _) => Seen::Unknown { since: Some(*since), why: why.clone() },
+        match self.silence() {
+            Some((since, why)) => Seen::Unknown { since, why },
+            None => section.seen(key),
+        }
+    }
+
+    /// Everything in one of this view's sections, under the same conditions.
+    pub fn listing<'a, T>(&self, section: &'a Section<T>) -> Listing<'a, T> {
+        match self.silence() {
+            Some((since, why)) => Listing::Unknown { since, why },
+            None => section.listing(),
         }
     }
 
@@ -341,25 +382,34 @@ impl View {
         &self,
         operation: ScheduledOperation,
     ) -> Option<&BTreeMap<ObjectKey, Arc<RunRecord>>> {
-        let section = match operation {
+        self.listing(self.scheduled(operation)).known()
+    }
+
+    /// Looks up something that a delegated schedule of that operation has made.
+    pub fn scheduled_run(&self, operation: ScheduledOperation, key: &ObjectKey) -> Seen<&Arc<RunRecord>> {
+        self.seen(self.scheduled(operation), key)
+    }
+
+    fn scheduled(&self, operation: ScheduledOperation) -> &Section<RunRecord> {
+        match operation {
             ScheduledOperation::Backup => &self.scheduled_jobs,
             ScheduledOperation::Purge => &self.scheduled_tasks,
-        };
-        (self.contact == Contact::Live && section.synced).then_some(&section.items)
+        }
     }
 
     /// Whether a delegated schedule of that operation is there.
     #[must_use]
     pub fn delegates(&self, operation: ScheduledOperation) -> bool {
-        self.schedules.items.values().any(|schedule| {
+        self.schedules.last_known().values().any(|schedule| {
             schedule.spec.operation_type == operation
                 && schedule.labels().contains_key(labels::FLEET_SCHEDULE_UID)
         })
     }
 
-    /// Namespaces that host a datacenter.
+    /// Namespaces that host a datacenter, also one that cannot be read.
     pub fn datacenter_namespaces(&self) -> impl Iterator<Item = &str> {
-        self.datacenters.items.keys().map(|key| key.namespace.as_str())
+        let keys = self.datacenters.last_known().keys().chain(self.datacenters.unreadable().keys());
+        keys.map(|key| key.namespace.as_str())
     }
 
     /// Name of the fleet object a child was made for, when it carries our label.
@@ -380,7 +430,7 @@ mod tests {
         assert!(matches!(view.seen(&view.backups, &key), Seen::Unknown { .. }));
         view.contact = Contact::Live;
         assert!(matches!(view.seen(&view.backups, &key), Seen::Unknown { .. }));
-        view.backups.synced = true;
+        view.backups.trust.follow();
         assert_eq!(view.seen(&view.backups, &key), Seen::Absent);
         view.contact = Contact::Lost { since: Timestamp::UNIX_EPOCH, why: "gone".to_owned() };
         assert!(matches!(view.seen(&view.backups, &key), Seen::Unknown { since: Some(_), .. }));
@@ -418,7 +468,7 @@ mod tests {
         view.set_synced();
         assert!(view.scheduled_runs(ScheduledOperation::Backup).is_some());
         assert!(view.scheduled_runs(ScheduledOperation::Purge).is_some());
-        view.scheduled_tasks.synced = false;
+        view.scheduled_tasks.trust.begin();
         assert!(view.scheduled_runs(ScheduledOperation::Purge).is_none());
         view.contact = Contact::Lost { since: Timestamp::UNIX_EPOCH, why: "gone".to_owned() };
         assert!(view.scheduled_runs(ScheduledOperation::Backup).is_none());

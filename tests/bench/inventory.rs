@@ -100,18 +100,18 @@ fn fleet() -> Result<Vec<Snapshot>> {
             let name = format!("dc{number}");
             let mut view = View::unknown();
             view.contact = Contact::Live;
-            view.datacenters.synced = true;
-            view.backups.synced = true;
+            view.datacenters.trust.follow();
+            view.backups.trust.follow();
             let datacenter = serde_json::from_value(json!({
                 "apiVersion": "cassandra.datastax.com/v1beta1", "kind": "CassandraDatacenter",
                 "metadata": {"name": name, "namespace": "cass",
                     "labels": {"fleet.k8ssandra.io/cluster": format!("cluster{cluster}")}},
                 "spec": {"clusterName": format!("cluster{cluster}"), "size": NODES},
             }))?;
-            view.datacenters.items.insert(ObjectKey::new("cass", &name), Arc::new(datacenter));
+            view.datacenters.put(ObjectKey::new("cass", &name), Arc::new(datacenter));
             for backup in 0..BACKUPS {
                 let key = ObjectKey::new("cass", format!("run{backup}-{name}-0b1c2d3e"));
-                view.backups.items.insert(key, Arc::new(record(&name, start)));
+                view.backups.put(key, Arc::new(record(&name, start)));
             }
             let plane = format!("dp{cluster}x{number}");
             fleet.update(&plane, |_| {});
@@ -141,6 +141,6 @@ fn change(planes: &mut [Snapshot], run: usize) -> Result<()> {
     let view = Arc::make_mut(&mut planes.first_mut().ok_or("no data planes")?.view);
     let key = ObjectKey::new("cass", format!("run{run}-dc0-0b1c2d3e"));
     let start = Timestamp::from_second(1_700_000_001)?;
-    view.backups.items.insert(key, Arc::new(record("dc0", start)));
+    view.backups.put(key, Arc::new(record("dc0", start)));
     Ok(())
 }

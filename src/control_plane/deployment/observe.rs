@@ -19,8 +19,9 @@ use crate::{
     },
     control_plane::{
         fleet::Snapshot,
+        section::Section,
         sources::{DatacenterPlace, SourceObjects, Standing, datacenters_of, secret_names},
-        view::{ObjectKey, Section, View},
+        view::{ObjectKey, View},
     },
 };
 
@@ -89,9 +90,9 @@ pub fn concerned(sources: &SourceObjects, planes: &[Snapshot], control_plane: &s
     let asking = sources.clusters.items.iter().filter(|(_, c)| c.spec.medusa.is_some()).map(|(key, _)| key);
     let mut keys: BTreeSet<ObjectKey> = asking.chain(sources.clusters.unreadable.keys()).cloned().collect();
     for view in planes.iter().map(|plane| &plane.view) {
-        keys.extend(view.datacenters.items.values().filter_map(|dc| deployed_for(dc, control_plane)));
-        keys.extend(view.config_maps.items.values().filter_map(|map| key_of(&map.source)));
-        keys.extend(view.schedules.items.values().filter_map(|s| schedule_for(s, control_plane)));
+        keys.extend(view.datacenters.last_known().values().filter_map(|dc| deployed_for(dc, control_plane)));
+        keys.extend(view.config_maps.last_known().values().filter_map(|map| key_of(&map.source)));
+        keys.extend(view.schedules.last_known().values().filter_map(|s| schedule_for(s, control_plane)));
     }
     keys
 }
@@ -116,7 +117,7 @@ pub fn observe(key: &ObjectKey, sources: &SourceObjects, planes: &[Snapshot], co
         }
     }
     for plane in planes {
-        for (object, datacenter) in &plane.view.datacenters.items {
+        for (object, datacenter) in plane.view.datacenters.last_known() {
             let place = DatacenterPlace { plane: plane.name.clone(), object: object.clone() };
             let left = deployed_for(datacenter, control_plane).as_ref() == Some(key)
                 && !seats.iter().any(|seat| seat.place == place)
@@ -127,8 +128,12 @@ pub fn observe(key: &ObjectKey, sources: &SourceObjects, planes: &[Snapshot], co
         }
     }
     let holds = |view: &View| {
-        view.config_maps.items.values().any(|map| key_of(&map.source).as_ref() == Some(key))
-            || view.schedules.items.values().any(|s| schedule_for(s, control_plane).as_ref() == Some(key))
+        view.config_maps.last_known().values().any(|map| key_of(&map.source).as_ref() == Some(key))
+            || view
+                .schedules
+                .last_known()
+                .values()
+                .any(|s| schedule_for(s, control_plane).as_ref() == Some(key))
     };
     Scene {
         key: key.clone(),
@@ -233,7 +238,7 @@ impl Scene {
                 Seen::Unknown { why, .. } => add(why),
             }
             for name in &names {
-                add(&plane.view.secrets.items.get(&ObjectKey::new(&seat.place.object.namespace, name)));
+                add(&plane.view.secrets.last(&ObjectKey::new(&seat.place.object.namespace, name)));
             }
             add_section(&mut add, &plane.view.config_maps, |map| {
                 (key_of(&map.source).as_ref() == Some(&self.key))
@@ -249,11 +254,11 @@ impl Scene {
             add(&(&plane.name, &plane.usable));
             // A ConfigMap goes when no datacenter beside it restarts any more, also one that is no seat now.
             let beside = |key: &ObjectKey| {
-                plane.view.config_maps.items.iter().any(|(map, record)| {
+                plane.view.config_maps.last_known().iter().any(|(map, record)| {
                     map.namespace == key.namespace && key_of(&record.source).as_ref() == Some(&self.key)
                 })
             };
-            for (key, dc) in plane.view.datacenters.items.iter().filter(|(key, _)| beside(key)) {
+            for (key, dc) in plane.view.datacenters.last_known().iter().filter(|(key, _)| beside(key)) {
                 add(&(key, rest(dc, None, now)));
             }
         }
@@ -266,7 +271,7 @@ fn add_section<T, R: std::fmt::Debug>(
     section: &Section<T>,
     of: impl Fn(&T) -> Option<R>,
 ) {
-    for (key, item) in &section.items {
+    for (key, item) in section.last_known() {
         if let Some(part) = of(item) {
             add(&(key, part));
         }

@@ -302,7 +302,7 @@ fn certificates<'a>(cluster: &K8ssandraCluster, medusa: &'a MedusaTemplate) -> C
 /// Why the ConfigMap of that name cannot be written: it is another K8ssandraCluster's.
 fn taken(pass: &Pass<'_>, seat: &Seat, name: &str) -> Option<Why> {
     let key = ObjectKey::new(&seat.place.object.namespace, name);
-    let held = seat.plane.as_ref().and_then(|plane| plane.view.config_maps.items.get(&key));
+    let held = seat.plane.as_ref().and_then(|plane| plane.view.config_maps.last(&key));
     let other = held.filter(|map| map.source != pass.scene.key.to_string())?;
     let message = format!(
         "ConfigMap {key} is that of K8ssandraCluster {}; give one of the two another `clusterName`, or put their \
@@ -344,7 +344,7 @@ async fn check_secret(
 ) -> Result<(Needed, Check), Failure> {
     let source = ObjectKey::new(&pass.scene.key.namespace, &needed.name);
     let target = ObjectKey::new(&seat.place.object.namespace, &needed.name);
-    let copy = seat.plane.as_ref().and_then(|plane| plane.view.secrets.items.get(&target));
+    let copy = seat.plane.as_ref().and_then(|plane| plane.view.secrets.last(&target));
     let is_source = seat.place.plane == LOCAL && source == target;
     let place = (seat.place.plane.as_str(), &target);
     let known = pass.sources.secrets.get(&source);
@@ -405,8 +405,7 @@ pub(super) async fn write_config_maps(
         let data = config_map::data(cluster, templates, settings);
         let key = ObjectKey::new(&group.1, &name);
         let body = config_map::object(&key, &pass.scene.key, &uid, &pass.context.control_plane, &data);
-        let known =
-            look.seat.plane.as_ref().and_then(|plane| plane.view.config_maps.items.get(&key)).cloned();
+        let known = look.seat.plane.as_ref().and_then(|plane| plane.view.config_maps.last(&key)).cloned();
         let uid = uid.clone();
         async move {
             let known = known.as_deref();

@@ -158,8 +158,8 @@ async fn a_user_made_in_this_pass_is_waited_for_and_not_called_missing() {
         ..Default::default()
     };
     let view = Arc::make_mut(&mut first.view);
-    view.datacenters.items.insert(ObjectKey::of(&datacenter), Arc::new(datacenter));
-    view.secrets.items.insert(ObjectKey::new("cass", "key"), Arc::new(copy));
+    view.datacenters.put(ObjectKey::of(&datacenter), Arc::new(datacenter));
+    view.secrets.put(ObjectKey::new("cass", "key"), Arc::new(copy));
     let scene = observe(&ObjectKey::new("fleet", "shop"), &sources, &[first], "cp");
     let settings = settings(&scene);
     let pass = Pass { context: &context, scene: &scene, sources: &sources, collision: None, settings };

@@ -76,7 +76,7 @@ impl World {
         object["metadata"]["namespace"] = json!("cass");
         let datacenter: CassandraDatacenter = serde_json::from_value(object).unwrap();
         self.view(|view| {
-            view.datacenters.items.insert(ObjectKey::new("cass", "dc1"), Arc::new(datacenter.clone()));
+            view.datacenters.put(ObjectKey::new("cass", "dc1"), Arc::new(datacenter.clone()));
         });
     }
 
@@ -131,8 +131,8 @@ type Obstruct = fn(&mut World);
     |w: &mut World| w.planes[0].usable = Usable::NotReady { reason: Reason::Paused, why: "it is paused".to_owned() },
     "Waiting: Paused"
 )]
-#[case::not_listed(|w: &mut World| w.view(|v| { v.datacenters.items.clear(); v.datacenters.synced = false; }), "Unknown: DataPlaneUnreachable")]
-#[case::not_there(|w: &mut World| w.view(|v| v.datacenters.items.clear()), "NotFound: DatacenterNotFound")]
+#[case::not_listed(|w: &mut World| w.view(|v| { v.datacenters.clear(); v.datacenters.trust.begin(); }), "Unknown: DataPlaneUnreachable")]
+#[case::not_there(|w: &mut World| w.view(|v| v.datacenters.clear()), "NotFound: DatacenterNotFound")]
 #[case::of_k8ssandra_operator(
     |w: &mut World| w.datacenter(json!({"labels": {labels::CREATED_BY: UPSTREAM}})),
     "HandsOff: ManagedElsewhere"
@@ -239,7 +239,7 @@ fn a_pass_is_made_again_when_something_it_depends_on_changed_and_else_not() {
     let fingerprint = |world: &World| world.scene("shop").fingerprint(&world.sources, now);
     let mut before = fingerprint(&world);
     assert_eq!(fingerprint(&world), before);
-    world.view(|view| view.backups.synced = false);
+    world.view(|view| view.backups.trust.begin());
     assert_eq!(fingerprint(&world), before, "backups do not matter to it");
     let changes: [(&str, Obstruct); 5] = [
         ("the datacenter", |w| w.datacenter(json!({"generation": 2}))),

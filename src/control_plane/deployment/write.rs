@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason, Why, cassandra::CassandraDatacenter, clean, fleet::DeploymentState, labels,
+        Reason, Seen, Why, cassandra::CassandraDatacenter, clean, fleet::DeploymentState, labels,
         medusa::MedusaBackupSchedule, names,
     },
     control_plane::{capabilities::Feature, fleet::Snapshot, sources::SecretState, view::ObjectKey},
@@ -308,7 +308,7 @@ async fn write_schedule(pass: &Pass<'_>, look: &Look<'_>, work: &Work) -> Result
     let ours = |schedule: &MedusaBackupSchedule| {
         schedule_for(schedule, &pass.context.control_plane).as_ref() == Some(&pass.scene.key)
     };
-    let known = plane.view.schedules.items.get(&key);
+    let known = plane.view.schedules.last(&key);
     match known {
         Some(known) if !ours(known) => {
             let message =
@@ -348,26 +348,32 @@ async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> bool {
         .map(|seat| &seat.place.object)
         .collect();
     let mut done = true;
-    for (key, schedule) in &plane.view.schedules.items {
+    for (key, schedule) in plane.view.schedules.last_known() {
         let ours = schedule_for(schedule, &pass.context.control_plane).as_ref() == Some(&scene.key);
         let of = ObjectKey::new(&key.namespace, &schedule.spec.backup_spec.cassandra_datacenter);
-        let named = plane.view.datacenters.items.get(&of).map(|dc| purge::name(&sanitized, dc));
-        let stays = medusa.is_some_and(purge::is_wanted)
-            && wanted.contains(&&of)
-            && named.as_ref() == Some(&key.name);
+        let is_of_its_datacenter = match plane.view.seen(&plane.view.datacenters, &of) {
+            Seen::Known(dc) => purge::name(&sanitized, dc) == key.name,
+            Seen::Absent => false,
+            Seen::Unknown { .. } => true,
+        };
+        let stays = medusa.is_some_and(purge::is_wanted) && wanted.contains(&&of) && is_of_its_datacenter;
         if ours && !stays {
             let uid = schedule.uid().unwrap_or_default();
             done &= apply::delete::<MedusaBackupSchedule>(remote, key, &uid).await.is_ok();
         }
     }
-    for (key, map) in &plane.view.config_maps.items {
+    for (key, map) in plane.view.config_maps.last_known() {
         let stays = map.source != scene.key.to_string()
             || (wanted.iter().any(|dc| dc.namespace == key.namespace)
                 && key.name == config_map::name(&sanitized));
         if stays {
             continue;
         }
-        if plane.view.datacenters.items.values().any(|dc| uses(dc, key, pass)) {
+        let datacenters = plane.view.listing(&plane.view.datacenters).known();
+        let unreadable = plane.view.datacenters.unreadable().keys();
+        if datacenters.is_none_or(|all| all.values().any(|dc| uses(dc, key, pass)))
+            || unreadable.map(|dc| &dc.namespace).any(|namespace| *namespace == key.namespace)
+        {
             done = false;
             continue;
         }

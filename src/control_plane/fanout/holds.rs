@@ -37,14 +37,14 @@ pub fn holds(planes: &[Snapshot], control_plane: &str) -> Holds {
 pub fn purging(planes: &[Snapshot], control_plane: &str) -> BTreeMap<String, String> {
     let mut clusters = BTreeMap::new();
     for plane in planes.iter().filter(|plane| plane.usable == Usable::Ready) {
-        for (key, task) in &plane.view.tasks.items {
+        for (key, task) in plane.view.tasks.last_known() {
             let is_ours = || task.labels().get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
             let is_purge = task.spec.operation == TaskOperation::Purge;
             if !is_purge || task.is_finished() || !(task.is_started() || is_ours()) {
                 continue;
             }
             let place = ObjectKey::new(&key.namespace, &task.spec.cassandra_datacenter);
-            let Some(datacenter) = plane.view.datacenters.items.get(&place) else { continue };
+            let Some(datacenter) = plane.view.datacenters.last(&place) else { continue };
             let why = format!(
                 "waits for the purge of MedusaTask {key} in data plane `{}` to end; delete it if it never will",
                 plane.name
@@ -62,7 +62,7 @@ pub fn restoring(planes: &[Snapshot]) -> BTreeMap<String, String> {
     let mut clusters = BTreeMap::new();
     for plane in planes {
         for (place, by) in at_work(&plane.view) {
-            let Some(datacenter) = plane.view.datacenters.items.get(&place) else { continue };
+            let Some(datacenter) = plane.view.datacenters.last(&place) else { continue };
             let why = format!("waits for the end of {by} in data plane `{}`", plane.name);
             clusters.entry(cluster_of(plane, datacenter).name).or_insert(why);
         }
@@ -75,7 +75,7 @@ pub fn restoring(planes: &[Snapshot]) -> BTreeMap<String, String> {
 fn at_work(view: &View) -> Vec<(ObjectKey, String)> {
     let unfinished = view
         .restores
-        .items
+        .last_known()
         .iter()
         .filter(|(_, restore)| restore.status.as_ref().is_none_or(|status| status.finish_time.is_none()));
     let jobs = unfinished.map(|(key, restore)| {
@@ -83,7 +83,7 @@ fn at_work(view: &View) -> Vec<(ObjectKey, String)> {
         (place, format!("MedusaRestoreJob {key}"))
     });
     let marked =
-        view.datacenters.items.iter().filter(|(_, dc)| dc.annotations().contains_key(labels::RESTORE));
+        view.datacenters.last_known().iter().filter(|(_, dc)| dc.annotations().contains_key(labels::RESTORE));
     jobs.chain(
         marked.map(|(place, _)| (place.clone(), format!("the restore of CassandraDatacenter {place}"))),
     )
@@ -106,7 +106,7 @@ mod tests {
             "metadata": {"name": "r", "namespace": "ns"}, "spec": {"backup": "b", "cassandraDatacenter": "dc1"},
             "status": status,
         }));
-        view.restores.items.insert(ObjectKey::new("ns", "r"), Arc::new(restore.unwrap()));
+        view.restores.put(ObjectKey::new("ns", "r"), Arc::new(restore.unwrap()));
         restoring(&[plane("eu", view)]).into_keys().collect()
     }
 
@@ -145,7 +145,7 @@ mod tests {
             "spec": {"cassandraDatacenter": "dc1", "operation": operation}, "status": status,
         }));
         let mut view = live(&[datacenter("dc1", 3), datacenter("dc2", 3)]);
-        view.tasks.items.insert(ObjectKey::new("ns", "t"), Arc::new(task.unwrap()));
+        view.tasks.put(ObjectKey::new("ns", "t"), Arc::new(task.unwrap()));
         let mut planes = [plane("eu", view)];
         let reason = |planes: &[Snapshot]| {
             let held = holds(planes, "cp");

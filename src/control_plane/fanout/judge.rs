@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::{Reason, cassandra::CassandraDatacenter, fleet::NodeCounts, medusa::MedusaBackupJob},
+    api::{Reason, Seen, cassandra::CassandraDatacenter, fleet::NodeCounts, medusa::MedusaBackupJob},
     control_plane::view::BackupRecord,
 };
 
@@ -38,7 +38,7 @@ pub struct Evidence<'a> {
     /// The MedusaBackupJob.
     pub job: &'a MedusaBackupJob,
     /// The MedusaBackup of the same name.
-    pub backup: Option<&'a BackupRecord>,
+    pub backup: Seen<&'a BackupRecord>,
     /// The datacenter as it is now.
     pub datacenter: Option<&'a CassandraDatacenter>,
     /// Since when the job has been seen finished.
@@ -78,12 +78,17 @@ pub fn judge(evidence: &Evidence<'_>, now: Timestamp) -> Verdict {
             Verdict::Failed { reason, message }
         }
     };
-    let Some(backup) = evidence.backup else {
-        let said = status.message.map(|m| format!(": {m}")).unwrap_or_default();
-        return lacking(
-            Reason::MedusaBackupMissing,
-            format!("the job finished without a MedusaBackup{said}"),
-        );
+    let backup = match &evidence.backup {
+        Seen::Known(backup) => backup,
+        Seen::Absent => {
+            let said = status.message.map(|m| format!(": {m}")).unwrap_or_default();
+            let message = format!("the job finished without a MedusaBackup{said}");
+            return lacking(Reason::MedusaBackupMissing, message);
+        }
+        Seen::Unknown { why, .. } => {
+            let message = format!("whether the job left a MedusaBackup cannot be told: {why}");
+            return Verdict::Running { reason: Reason::AwaitingMedusaBackup, message: Some(message) };
+        }
     };
     if backup.status != "SUCCESS" {
         let word = if backup.status.is_empty() { "no status" } else { &backup.status };
@@ -148,9 +153,15 @@ mod tests {
 
     fn verdict(job: &MedusaBackupJob, backup: Option<&BackupRecord>, waited: i64) -> String {
         let dc = datacenter("dc1", 2);
-        let evidence =
-            Evidence { job, backup, datacenter: Some(&dc), finished_since: Some(Timestamp::UNIX_EPOCH) };
-        match judge(&evidence, Timestamp::from_second(waited).unwrap()) {
+        let backup = backup.map_or(Seen::Absent, Seen::Known);
+        verdict_on(
+            &Evidence { job, backup, datacenter: Some(&dc), finished_since: Some(Timestamp::UNIX_EPOCH) },
+            waited,
+        )
+    }
+
+    fn verdict_on(evidence: &Evidence<'_>, waited: i64) -> String {
+        match judge(evidence, Timestamp::from_second(waited).unwrap()) {
             Verdict::Running { reason, .. } => format!("running {reason}"),
             Verdict::Succeeded => "succeeded".into(),
             Verdict::Failed { reason, .. } => format!("failed {reason}"),
@@ -179,6 +190,21 @@ mod tests {
         assert_eq!(verdict(&finished(&["a", "b"], &[]), None, 5), "running AwaitingMedusaBackup");
         let half = backup("IN_PROGRESS", 2, 1, &["dc1"]);
         assert_eq!(verdict(&finished(&["a", "b"], &[]), Some(&half), 5), "running AwaitingMedusaBackup");
+    }
+
+    #[test]
+    fn a_backup_that_nobody_can_look_for_is_not_missing_however_long_it_takes() {
+        let job = finished(&["a", "b"], &[]);
+        let unknown = Seen::Unknown { since: None, why: "403".to_owned() };
+        let evidence = Evidence {
+            job: &job,
+            backup: unknown,
+            datacenter: None,
+            finished_since: Some(Timestamp::UNIX_EPOCH),
+        };
+        assert_eq!(verdict_on(&evidence, 1_000_000), "running AwaitingMedusaBackup");
+        let failed = finished(&["a"], &["b"]);
+        assert_eq!(verdict_on(&Evidence { job: &failed, ..evidence }, 0), "failed NodesFailed");
     }
 
     #[test]

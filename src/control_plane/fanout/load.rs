@@ -48,7 +48,7 @@ impl Buckets {
     /// Identity of the bucket of the datacenter at `place` in a data plane, as the data planes show it.
     #[must_use]
     pub fn at(&self, planes: &BTreeMap<&str, &Snapshot>, data_plane: &str, place: &ObjectKey) -> String {
-        let found = planes.get(data_plane).and_then(|s| Some((s, s.view.datacenters.items.get(place)?)));
+        let found = planes.get(data_plane).and_then(|s| Some((s, s.view.datacenters.last(place)?)));
         let cluster = found.map_or_else(|| place.to_string(), |(s, dc)| cluster_of(s, dc).name);
         self.of_cluster(&cluster)
     }
@@ -78,7 +78,7 @@ pub fn load(
         others.iter().copied().chain([scene.job]).filter_map(|j| j.metadata.uid.as_deref()).collect();
     let bucket_at = |plane: &str, place: &ObjectKey| scene.buckets.at(&scene.planes, plane, place);
     for (name, plane) in &scene.planes {
-        for (key, child) in plane.view.jobs.items.iter().filter(|(_, child)| !child.is_finished()) {
+        for (key, child) in plane.view.jobs.last_known().iter().filter(|(_, child)| !child.is_finished()) {
             let uid = child.labels().get(labels::JOB_UID).map(String::as_str);
             if !child.is_started() && !uid.is_some_and(|uid| active.contains(uid)) {
                 continue;
@@ -99,7 +99,8 @@ pub fn load(
         .flat_map(|job| job.status.iter().flat_map(|s| &s.datacenters).map(move |entry| (*job, entry)));
     for (job, entry) in own_run.chain(known).filter(|(_, e)| e.phase == Phase::Running) {
         let key = child_key(job, entry, entry.attempts());
-        let listed = scene.planes.get(entry.data_plane.as_str()).is_some_and(|p| p.view.jobs.synced);
+        let plane = scene.planes.get(entry.data_plane.as_str());
+        let listed = plane.is_some_and(|p| p.view.listing(&p.view.jobs).known().is_some());
         // Where the children are listed, one that is not there or is finished is no load.
         if !listed && counted.insert((entry.data_plane.clone(), key)) {
             load.add(job.metadata.uid.as_deref() == own, &entry.data_plane, &scene.buckets.of(entry));
@@ -148,7 +149,7 @@ mod tests {
             ),
         ] {
             let mut view = live(&[datacenter("dc1", 1), datacenter("dc2", 1)]);
-            view.jobs.items.extend([
+            view.jobs.items_mut().extend([
                 made(&job, &pending("eu", "dc1"), 1, first),
                 made(&other, &pending("eu", "dc2"), 1, second),
             ]);
@@ -174,7 +175,7 @@ mod tests {
         };
         let mut view = live(&[datacenter("dc1", 1), datacenter("dc2", 1)]);
         let (key, child) = made(&job, &entry, 1, json!({}));
-        view.jobs.items.insert(key, child);
+        view.jobs.put(key, child);
         let planes = [plane("eu", view)];
         let scene = scene(&job, &planes, 0);
         assert!(!is_full(&load(&scene, &[], &[], &[under_way("dc1")])), "it is there and being made: one");

@@ -130,7 +130,7 @@ pub(crate) mod tests {
     pub(crate) fn live(datacenters: &[CassandraDatacenter]) -> View {
         let mut view = View::unknown();
         for dc in datacenters {
-            view.datacenters.items.insert(ObjectKey::of(dc), Arc::new(dc.clone()));
+            view.datacenters.put(ObjectKey::of(dc), Arc::new(dc.clone()));
         }
         view.set_synced();
         view

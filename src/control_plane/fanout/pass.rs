@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Seen,
         fleet::{DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Phase},
     },
     control_plane::{
@@ -248,9 +248,15 @@ fn note(scene: &Scene<'_>, entries: &[DatacenterRun], noted: &mut Noted) {
             continue;
         }
         let key = child_key(scene.job, entry, entry.attempts());
-        let goes_on = plane.view.jobs.items.get(&key).is_some_and(|child| !child.is_finished());
+        let goes_on = match plane.view.seen(&plane.view.jobs, &key) {
+            Seen::Known(child) => !child.is_finished(),
+            Seen::Absent => false,
+            Seen::Unknown { .. } => true,
+        };
+        // What is awaited of it is awaited from when it can be seen.
+        let is_blind = matches!(plane.view.seen(&plane.view.backups, &key), Seen::Unknown { .. });
         let key = (plane.name.clone(), key);
-        if goes_on || entry.phase != Phase::Running {
+        if goes_on || is_blind || entry.phase != Phase::Running {
             noted.remove(&key);
         } else {
             noted.entry(key).or_insert(scene.now);

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Seen,
         fleet::{DatacenterRun, Phase},
         moment::since,
     },
@@ -83,7 +83,7 @@ pub fn plan(
         let Some(entry) = entries.get_mut(*number) else { continue };
         match turn {
             Turn::Now => {
-                let Some(datacenter) = plane.view.datacenters.items.get(&place(entry)) else { continue };
+                let Some(datacenter) = plane.view.datacenters.last(&place(entry)) else { continue };
                 let made = child(scene.job, key.clone(), datacenter, scene.control_plane);
                 plan.actions.push(Action::new(plane, entry, key, Work::Make(Box::new(made))));
             }
@@ -121,8 +121,9 @@ fn startable<'a>(scene: &Scene<'a>, entry: &DatacenterRun) -> Option<(&'a Snapsh
     }
     let plane = scene.planes.get(entry.data_plane.as_str()).filter(|p| p.usable == Usable::Ready)?;
     let key = child_key(scene.job, entry, entry.attempts() + 1);
-    let made = plane.view.jobs.items.contains_key(&key);
-    (!made && plane.view.datacenters.items.contains_key(&place(entry))).then_some((*plane, key))
+    let is_unmade = plane.view.seen(&plane.view.jobs, &key) == Seen::Absent;
+    let datacenter = plane.view.seen(&plane.view.datacenters, &place(entry));
+    (is_unmade && datacenter.known().is_some()).then_some((*plane, key))
 }
 
 /// Children of a cancelled run that no data plane has begun with. They are deleted in exactly the version that was
@@ -138,7 +139,7 @@ pub fn withdraw(
         .filter_map(|entry| {
             let plane = scene.planes.get(entry.data_plane.as_str()).filter(|p| p.usable == Usable::Ready)?;
             let key = child_key(scene.job, entry, entry.attempts());
-            let child = plane.view.jobs.items.get(&key)?;
+            let child = plane.view.jobs.last(&key)?;
             let untouched = is_of(child.as_ref(), scene.job) && !child.is_started() && !child.is_finished();
             let work = Work::Withdraw { uid: child.uid()?, resource_version: child.resource_version()? };
             (untouched && !is_busy(&plane.name, &key)).then(|| Action::new(plane, entry, &key, work))

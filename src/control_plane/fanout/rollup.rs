@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Seen,
         fleet::{DatacenterRun, Phase},
         medusa::MedusaBackupJob,
     },
@@ -22,7 +22,7 @@ use crate::{
             child::{child_key, is_of, place},
             desk,
             ending::{cancelled, finish, set, time_out},
-            reach::reach,
+            reach::{doubt, reach},
             rollout::{may_retry, retry_pause},
         },
         view::{BackupRecord, ObjectKey},
@@ -62,9 +62,10 @@ pub fn advance(
 fn step(scene: &Scene<'_>, entry: &mut DatacenterRun, outcomes: &Outcomes, noted: &Noted) {
     let Some(plane) = reach(&scene.terms(), &scene.planes, entry) else { return };
     match newest_child(scene, entry, plane) {
-        Some((attempt, key, child)) => seen(scene, entry, plane, (attempt, &key, child), noted),
-        None if entry.phase == Phase::Running => missing(scene, entry, plane, outcomes, noted),
-        None => not_made(scene, entry, plane, outcomes),
+        Seen::Known((attempt, key, child)) => seen(scene, entry, plane, (attempt, &key, child), noted),
+        Seen::Unknown { why, .. } => doubt(&scene.terms(), entry, why),
+        Seen::Absent if entry.phase == Phase::Running => missing(scene, entry, plane, outcomes, noted),
+        Seen::Absent => not_made(scene, entry, plane, outcomes),
     }
 }
 
@@ -73,18 +74,25 @@ fn newest_child<'a>(
     scene: &Scene<'_>,
     entry: &DatacenterRun,
     plane: &'a Snapshot,
-) -> Option<(usize, ObjectKey, &'a MedusaBackupJob)> {
+) -> Seen<(usize, ObjectKey, &'a MedusaBackupJob)> {
     let find = |attempt: usize| {
         let key = child_key(scene.job, entry, attempt);
-        plane.view.jobs.items.get(&key).map(|child| (attempt, key, child.as_ref()))
+        plane.view.seen(&plane.view.jobs, &key).map(|child| (attempt, key, child.as_ref()))
     };
     let first = entry.attempts().max(1);
-    let later = (first + 1..).map_while(find).last();
-    later.or_else(|| find(first))
+    let mut newest = find(first);
+    for attempt in first + 1.. {
+        match find(attempt) {
+            Seen::Absent => break,
+            Seen::Known(later) => newest = Seen::Known(later),
+            unknown @ Seen::Unknown { .. } => return unknown,
+        }
+    }
+    newest
 }
 
-fn backup_of<'a>(plane: &'a Snapshot, key: &ObjectKey) -> Option<&'a BackupRecord> {
-    plane.view.backups.items.get(key).map(AsRef::as_ref)
+fn backup_of<'a>(plane: &'a Snapshot, key: &ObjectKey) -> Seen<&'a BackupRecord> {
+    plane.view.seen(&plane.view.backups, key).map(AsRef::as_ref)
 }
 
 /// The child is there.
@@ -106,8 +114,8 @@ fn seen(
     let backup = backup_of(plane, key);
     let evidence = Evidence {
         job: child,
-        backup,
-        datacenter: plane.view.datacenters.items.get(&place(entry)).map(AsRef::as_ref),
+        backup: backup.clone(),
+        datacenter: plane.view.datacenters.last(&place(entry)).map(AsRef::as_ref),
         finished_since: noted.get(&(plane.name.clone(), key.clone())).copied(),
     };
     entry.nodes = Some(judge::nodes(&evidence));
@@ -121,7 +129,7 @@ fn seen(
         }
         Verdict::Failed { reason, message } => failed(scene, entry, reason, message),
         Verdict::Succeeded => {
-            succeeded(entry, backup);
+            succeeded(entry, backup.known().copied());
             entry.finish_time = child.status.as_ref().and_then(|s| s.finish_time.clone());
         }
     }
@@ -175,10 +183,16 @@ fn missing(
         return; // Just made; the view will show it.
     }
     let backup = backup_of(plane, &key);
-    if backup.is_some_and(|b| b.status == "SUCCESS" && b.finished_nodes == b.total_nodes) {
-        succeeded(entry, backup);
+    if let Seen::Known(backup) = backup
+        && backup.status == "SUCCESS"
+        && backup.finished_nodes == backup.total_nodes
+    {
+        succeeded(entry, Some(backup));
     } else if outcomes.get(&at) == Some(&Outcome::Withdrawn) || scene.job.spec.is_cancelled() {
         cancelled(entry, "cancelled before its data plane had begun with it");
+    } else if let Seen::Unknown { why, .. } = backup {
+        // Its MedusaBackup may say that it was done.
+        doubt(&scene.terms(), entry, why);
     } else if noted.get(&at).is_some_and(|since| scene.now.duration_since(*since) >= MISSING_GRACE) {
         let message = format!("MedusaBackupJob {key} was deleted before it finished");
         set(entry, Phase::Failed, Reason::JobDeleted, Some(message));
@@ -189,6 +203,7 @@ fn missing(
 fn not_made(scene: &Scene<'_>, entry: &mut DatacenterRun, plane: &Snapshot, outcomes: &Outcomes) {
     let attempt = entry.attempts() + 1;
     let key = child_key(scene.job, entry, attempt);
+    let datacenter = plane.view.seen(&plane.view.datacenters, &place(entry));
     match outcomes.get(&(plane.name.clone(), key.clone())) {
         Some(Outcome::There) => {
             made(entry, attempt, &key, scene.now);
@@ -196,9 +211,12 @@ fn not_made(scene: &Scene<'_>, entry: &mut DatacenterRun, plane: &Snapshot, outc
         }
         Some(Outcome::Conflict) => conflict(entry, &key),
         Some(Outcome::NotNow(reason, message)) => set(entry, Phase::Pending, *reason, Some(message.clone())),
-        Some(Outcome::Withdrawn) | None if !plane.view.datacenters.items.contains_key(&place(entry)) => {
+        Some(Outcome::Withdrawn) | None if datacenter == Seen::Absent => {
             let message = format!("CassandraDatacenter {} does not exist any more", place(entry));
             set(entry, Phase::Failed, Reason::DatacenterNotFound, Some(message));
+        }
+        Some(Outcome::Withdrawn) | None if let Seen::Unknown { why, .. } = datacenter => {
+            doubt(&scene.terms(), entry, why);
         }
         Some(Outcome::Withdrawn) | None if entry.attempts() == 0 => {
             set(entry, Phase::Pending, Reason::Pending, None);

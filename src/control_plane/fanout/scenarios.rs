@@ -135,11 +135,11 @@ impl<'a> World<'a> {
                 let mut child = (**child).clone();
                 child.metadata.uid = Some(format!("uid-{}", action.key.name));
                 child.metadata.resource_version = Some("1".to_owned());
-                view.jobs.items.insert(action.key.clone(), Arc::new(child));
+                view.jobs.put(action.key.clone(), Arc::new(child));
                 Outcome::There
             }
             Work::Withdraw { .. } => {
-                view.jobs.items.remove(&action.key);
+                view.jobs.remove(&action.key);
                 Outcome::Withdrawn
             }
         }
@@ -150,7 +150,7 @@ impl<'a> World<'a> {
         for ((plane, key), (since, number, attempt)) in &self.children {
             let datacenter = &self.scenario.data_planes[plane][*number];
             let view = self.views.get_mut(plane).unwrap();
-            let (Some(takes), Some(child)) = (datacenter.takes, view.jobs.items.get(key)) else { continue };
+            let (Some(takes), Some(child)) = (datacenter.takes, view.jobs.last(key)) else { continue };
             let mut child = (**child).clone();
             let at = |second| Time(Timestamp::from_second(second).unwrap());
             let mut status = json!({"startTime": at(*since), "inProgress": ["a"]});
@@ -166,16 +166,16 @@ impl<'a> World<'a> {
                         size_bytes: Some(1024),
                         ..BackupRecord::default()
                     };
-                    view.backups.items.insert(key.clone(), Arc::new(backup));
+                    view.backups.put(key.clone(), Arc::new(backup));
                 }
             }
             child.status = serde_json::from_value(status).unwrap();
-            view.jobs.items.insert(key.clone(), Arc::new(child));
+            view.jobs.put(key.clone(), Arc::new(child));
         }
     }
 
     fn at_work(&self) -> usize {
-        let jobs = self.views.values().flat_map(|view| view.jobs.items.values());
+        let jobs = self.views.values().flat_map(|view| view.jobs.last_known().values());
         jobs.filter(|child| !child.is_finished()).count()
     }
 }

@@ -43,8 +43,8 @@ pub fn clusters(
     now: Timestamp,
 ) -> BTreeMap<String, FleetClusterStatus> {
     let mut found: BTreeMap<ClusterId, Vec<ClusterDatacenter>> = BTreeMap::new();
-    for plane in planes.iter().filter(|p| p.view.datacenters.synced) {
-        for (place, datacenter) in &plane.view.datacenters.items {
+    for plane in planes.iter().filter(|p| p.view.datacenters.trust.is_listed()) {
+        for (place, datacenter) in plane.view.datacenters.last_known() {
             let cluster = cluster_of(plane, datacenter);
             let mut entry = describe(datacenter, plane);
             entry.namespace.clone_from(&place.namespace);
@@ -56,7 +56,7 @@ pub fn clusters(
         found.entry(cluster.clone()).or_default().push(entry.clone());
     }
     let unasked: BTreeSet<&str> =
-        planes.iter().filter(|p| !p.view.datacenters.synced).map(|p| p.name.as_str()).collect();
+        planes.iter().filter(|p| !p.view.datacenters.trust.is_listed()).map(|p| p.name.as_str()).collect();
     for (name, status) in old {
         let id = ClusterId {
             name: name.clone(),

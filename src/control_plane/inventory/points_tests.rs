@@ -67,7 +67,7 @@ fn good(dc: &str) -> BackupRecord {
 fn with(dc: &str, backups: &[(&str, BackupRecord)]) -> View {
     let mut view = live(&[labelled(dc, 3)]);
     for (name, record) in backups {
-        view.backups.items.insert(ObjectKey::new("ns", *name), Arc::new(record.clone()));
+        view.backups.put(ObjectKey::new("ns", *name), Arc::new(record.clone()));
     }
     view
 }
@@ -267,7 +267,7 @@ fn a_datacenter_that_left_is_said_to_have_left() {
     assert_eq!(drifts(&point.drift), [("dc2", "DatacenterNotFound")]);
     // Only the datacenter is gone, and its MedusaBackups are there.
     let mut bare = us();
-    bare.datacenters.items.clear();
+    bare.datacenters.clear();
     let found = look(&[eu.clone(), plane("us", bare)], &published, &BTreeMap::new());
     let point = &found["b1.shop"];
     assert!(point.status.complete && !point.status.restorable);
@@ -323,10 +323,7 @@ fn topology_is_size_and_racks() {
 fn only_the_cluster_that_changed_is_computed_again() {
     let mut planes = [plane("eu", with("dc1", &[("b1", good("dc1"))])), plane("us", live(&[]))];
     let elsewhere = datacenter("dc9", 3);
-    Arc::make_mut(&mut planes[1].view)
-        .datacenters
-        .items
-        .insert(ObjectKey::of(&elsewhere), Arc::new(elsewhere));
+    Arc::make_mut(&mut planes[1].view).datacenters.put(ObjectKey::of(&elsewhere), Arc::new(elsewhere));
     let none = BTreeMap::new();
     let mut inventory = Inventory::default();
     let unpublished = BTreeMap::new();
@@ -337,11 +334,11 @@ fn only_the_cluster_that_changed_is_computed_again() {
     assert_eq!((second.computed, second.unwritten.len()), (1, 0), "its FleetBackup is new");
     assert_eq!(inventory.look(&planes, &published, &none, BTreeMap::new(), now()).computed, 0);
     let backup = Arc::new(good("dc1"));
-    Arc::make_mut(&mut planes[0].view).backups.items.insert(ObjectKey::new("ns", "b2"), backup);
+    Arc::make_mut(&mut planes[0].view).backups.put(ObjectKey::new("ns", "b2"), backup);
     let third = inventory.look(&planes, &published, &none, BTreeMap::new(), now());
     assert_eq!((third.computed, third.unwritten.len()), (1, 1));
     assert_eq!(third.digests["shop"].complete, 2);
-    Arc::make_mut(&mut planes[0].view).backups.items.clear();
+    Arc::make_mut(&mut planes[0].view).backups.clear();
     let fourth = inventory.look(&planes, &published, &none, BTreeMap::new(), now());
     assert_eq!((fourth.unwritten.len(), fourth.gone), (0, vec!["b1.shop"]));
 }
@@ -369,7 +366,7 @@ fn fleet(backups: Backups) -> Vec<Snapshot> {
                 };
                 let mut record = record(&dc, status, 3);
                 record.start_time = Some(at(SLOT + n * 50));
-                view.backups.items.insert(ObjectKey::new("ns", name), Arc::new(record));
+                view.backups.put(ObjectKey::new("ns", name), Arc::new(record));
             }
             plane(&format!("dp{number}"), view)
         })

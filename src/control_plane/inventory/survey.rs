@@ -105,7 +105,7 @@ impl<'a> Planes<'a> {
         Self {
             registered: named(|_| true),
             listed: named(|p| listed(&p.view)),
-            live: named(|p| p.view.is_live()),
+            live: named(|p| p.view.knows_inventory()),
         }
     }
 
@@ -130,7 +130,7 @@ impl<'a> Planes<'a> {
 
 /// Whether what a view holds may be read as the cluster's objects, now or from before it fell silent.
 fn listed(view: &View) -> bool {
-    view.backups.synced && view.datacenters.synced
+    view.backups.trust.is_listed() && view.datacenters.trust.is_listed()
 }
 
 /// Everything by FleetCluster name.
@@ -144,14 +144,14 @@ pub fn survey<'a>(
     let mut homes = Homes { points, clusters, known: None };
     for plane in planes.iter().filter(|p| listed(&p.view)) {
         let mut sites: HashMap<(&str, &str), (String, Site<'a>)> = HashMap::new();
-        for (key, datacenter) in &plane.view.datacenters.items {
+        for (key, datacenter) in plane.view.datacenters.last_known() {
             let place = Place { plane: &plane.name, namespace: &key.namespace, name: &key.name };
             let ClusterId { name, .. } = cluster_of(plane, datacenter);
             let site = Site { place, datacenter };
             groups.entry(name.clone()).or_default().sites.push(site);
             sites.insert((&key.namespace, &key.name), (name, site));
         }
-        for (key, record) in &plane.view.backups.items {
+        for (key, record) in plane.view.backups.last_known() {
             let at_home = sites.get(&(key.namespace.as_str(), record.datacenter.as_str()));
             let found = Found { plane: &plane.name, key, record, site: at_home.map(|(_, site)| *site) };
             if let Some(group) = at_home.and_then(|(cluster, _)| groups.get_mut(cluster)) {
@@ -161,7 +161,7 @@ pub fn survey<'a>(
                 groups.entry(homes.of(place)).or_default().found.push(found);
             }
         }
-        for (key, schedule) in &plane.view.schedules.items {
+        for (key, schedule) in plane.view.schedules.last_known() {
             let datacenter = schedule.spec.backup_spec.cassandra_datacenter.as_str();
             if let Some((cluster, _)) = sites.get(&(key.namespace.as_str(), datacenter))
                 && let Some(group) = groups.get_mut(cluster)
@@ -169,7 +169,7 @@ pub fn survey<'a>(
                 group.schedules.push(schedule);
             }
         }
-        for (key, job) in &plane.view.jobs.items {
+        for (key, job) in plane.view.jobs.last_known() {
             let datacenter = job.spec.cassandra_datacenter.as_str();
             let goes_on = job.status.as_ref().is_none_or(|s| s.finish_time.is_none());
             if let (true, Some((cluster, _))) = (goes_on, sites.get(&(key.namespace.as_str(), datacenter)))

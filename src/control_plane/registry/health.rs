@@ -234,10 +234,18 @@ fn served(facts: &Facts<'_>) -> Verdict {
 
 fn synced(facts: &Facts<'_>) -> Verdict {
     if facts.view.is_live() {
-        return (Some(true), Reason::WatchesLive, "every watch has caught up".to_owned());
+        let said = match facts.view.unreadable().as_slice() {
+            [] => String::new(),
+            [first, others @ ..] => format!("; {} objects cannot be used: {first}", others.len() + 1),
+        };
+        return (Some(true), Reason::WatchesLive, format!("every watch has caught up{said}"));
     }
     match &facts.view.contact {
-        Contact::Live => (Some(false), Reason::WatchesStale, "not every watch has caught up".to_owned()),
+        Contact::Live => {
+            let awaited: Vec<String> = facts.view.awaits().into_iter().collect();
+            let message = format!("not every watch shows what is there: {}", awaited.join("; "));
+            (Some(false), Reason::WatchesStale, message)
+        }
         Contact::NotTried => (None, Reason::Connecting, "it was not asked yet".to_owned()),
         Contact::Never { why } => (None, Reason::Connecting, why.clone()),
         Contact::Lost { why, .. } => (None, Reason::Unreachable, why.clone()),
@@ -372,7 +380,7 @@ mod tests {
         let health = Health { missing_permissions: Some(vec!["create secrets".into()]), ..healthy() };
         let mut list = Vec::new();
         let mut view = live();
-        view.secrets.synced = false;
+        view.secrets.trust.begin();
         conditions(&mut list, &facts(&health, &view), None, Timestamp::UNIX_EPOCH);
         assert!(list.of_type("Authorized").unwrap().message.contains("create secrets"));
         assert_eq!(list.of_type("Ready").unwrap().reason, "PermissionsMissing");

@@ -2,10 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+
 use crate::{
     api::medusa::ScheduledOperation,
     control_plane::{
         capabilities::{CONFIG_MAPS, RESTORES, SCHEDULES, TASKS},
+        section::Trust,
         view::View,
     },
 };
@@ -96,57 +99,90 @@ impl Kind {
         }
     }
 
-    /// Whether its section of `view` is complete.
-    pub(super) fn synced(self, view: &mut View) -> &mut bool {
+    /// How far its watch can be trusted.
+    pub(super) fn trust(self, view: &mut View) -> &mut Trust {
         match self {
-            Self::Datacenters => &mut view.datacenters.synced,
-            Self::Jobs => &mut view.jobs.synced,
-            Self::Backups => &mut view.backups.synced,
-            Self::Secrets => &mut view.secrets.synced,
-            Self::Configurations => &mut view.configurations.synced,
-            Self::Extra(Extra::Schedules) => &mut view.schedules.synced,
-            Self::Extra(Extra::Tasks) => &mut view.tasks.synced,
-            Self::Extra(Extra::Restores) => &mut view.restores.synced,
-            Self::Extra(Extra::ConfigMaps) => &mut view.config_maps.synced,
-            Self::Runs(Runs::Backups) => &mut view.scheduled_jobs.synced,
-            Self::Runs(Runs::Purges) => &mut view.scheduled_tasks.synced,
+            Self::Datacenters => &mut view.datacenters.trust,
+            Self::Jobs => &mut view.jobs.trust,
+            Self::Backups => &mut view.backups.trust,
+            Self::Secrets => &mut view.secrets.trust,
+            Self::Configurations => &mut view.configurations.trust,
+            Self::Extra(Extra::Schedules) => &mut view.schedules.trust,
+            Self::Extra(Extra::Tasks) => &mut view.tasks.trust,
+            Self::Extra(Extra::Restores) => &mut view.restores.trust,
+            Self::Extra(Extra::ConfigMaps) => &mut view.config_maps.trust,
+            Self::Runs(Runs::Backups) => &mut view.scheduled_jobs.trust,
+            Self::Runs(Runs::Purges) => &mut view.scheduled_tasks.trust,
         }
     }
 
     /// Whether its watch, begun `age` ago, is to start anew, for a definition may have appeared that a watch in a long
-    /// pause waits for. Nothing but schedules waits for what they made.
-    pub(super) fn starts_anew(self, is_synced: bool, has_failed: bool, age: Duration) -> bool {
-        !matches!(self, Self::Runs(_)) && has_failed && !is_synced && age >= PATIENCE
+    /// pause waits for: not once it has listed, or was refused, for then it goes on by itself. Nothing but schedules waits
+    /// for what they made.
+    pub(super) fn starts_anew(self, trust: &Trust, has_failed: bool, age: Duration) -> bool {
+        let is_awaited = !trust.is_listed() && !trust.is_settled();
+        !matches!(self, Self::Runs(_)) && has_failed && is_awaited && age >= PATIENCE
     }
 
-    /// There is nothing to watch: complete, and empty where it may be missing; says whether that is news. What schedules
-    /// made is never complete without its watch: there may be some, and a schedule may come at any time.
+    /// There is nothing to watch, or nothing that may be; says whether that is news. No object of the kind counts as absent
+    /// then: what is not served any more was there once, and what may not be listed may still be at work.
     pub(super) fn settle(self, view: &mut View) -> bool {
-        match self {
-            Self::Datacenters | Self::Jobs | Self::Backups | Self::Secrets | Self::Configurations => {}
-            Self::Extra(Extra::Schedules) => view.schedules.items.clear(),
-            Self::Extra(Extra::Tasks) => view.tasks.items.clear(),
-            Self::Extra(Extra::Restores) => view.restores.items.clear(),
-            Self::Extra(Extra::ConfigMaps) => view.config_maps.items.clear(),
-            Self::Runs(Runs::Backups) => view.scheduled_jobs.items.clear(),
-            Self::Runs(Runs::Purges) => view.scheduled_tasks.items.clear(),
-        }
-        let is_complete = !matches!(self, Self::Runs(_));
-        std::mem::replace(self.synced(view), is_complete) != is_complete
+        let why = match self {
+            Self::Datacenters | Self::Jobs | Self::Backups | Self::Secrets | Self::Configurations => {
+                "the cluster hosts no datacenters".to_owned()
+            }
+            Self::Extra(extra) => {
+                if !view.capabilities.may_serve(extra.resource()) {
+                    extra.forget(view);
+                }
+                view.capabilities.unwatched(extra.resource())
+            }
+            Self::Runs(runs) => {
+                match runs {
+                    Runs::Backups => view.scheduled_jobs.clear(),
+                    Runs::Purges => view.scheduled_tasks.clear(),
+                }
+                "no delegated schedule makes any".to_owned()
+            }
+        };
+        self.trust(view).give_up(&why)
     }
 
-    /// The API server refuses to list it, in these words; says whether that is news. Features need what fleet objects
-    /// made: a watch of what schedules made says nothing of them, for it may end before it could take that back.
-    pub(super) fn refuse(self, view: &mut View, words: &str) -> bool {
-        match self {
-            Self::Datacenters | Self::Jobs | Self::Backups | Self::Secrets | Self::Configurations => false,
-            Self::Runs(_) => self.settle(view),
-            Self::Extra(extra) => {
-                self.settle(view);
-                let refused = &mut Arc::make_mut(&mut view.capabilities).refused;
-                refused.insert(extra.resource().to_owned(), words.to_owned()).is_none()
-            }
-        }
+    /// The API server refuses to list or watch it, for this reason; says whether that is news. From then on nobody knows
+    /// what is there. Features need what fleet objects made: a watch of what schedules made says nothing of them, for it
+    /// may end before it could take that back.
+    pub(super) fn refuse(self, view: &mut View, why: &str, now: Timestamp) -> bool {
+        let trust = self.trust(view);
+        // What backups need and was listed is worked with until its watch has failed for long.
+        let goes_on = self.may_lack() || (trust.is_listed() && trust.is_settled());
+        let is_news = if goes_on { trust.refuse(why) } else { trust.fail(now, why) };
+        let Self::Extra(extra) = self else { return is_news };
+        let refused = &mut Arc::make_mut(&mut view.capabilities).refused;
+        refused.insert(extra.resource().to_owned(), why.to_owned()).is_none() || is_news
+    }
+
+    /// Its watch has failed since then, for this reason; says whether that is news. A refusal of what may be missing stays
+    /// one: everything else goes on without it.
+    pub(super) fn fail(self, view: &mut View, since: Timestamp, why: &str) -> bool {
+        let trust = self.trust(view);
+        let is_refused = self.may_lack() && trust.is_settled() && trust.doubt().is_some();
+        !is_refused && trust.fail(since, why)
+    }
+
+    /// Whether a data plane may lack it and be used all the same.
+    fn may_lack(self) -> bool {
+        matches!(self, Self::Extra(_) | Self::Runs(_))
+    }
+
+    /// Its watch was interrupted, for this reason; says whether that is news. What was listed is believed for a while.
+    pub(super) fn interrupt(self, view: &mut View, why: &str, now: Timestamp) -> bool {
+        !self.trust(view).is_listed() && self.fail(view, now, why)
+    }
+
+    /// Its watch, which had failed, goes on where it was; says whether that is news.
+    pub(super) fn resume(self, view: &mut View) -> bool {
+        let is_news = self.trust(view).resume();
+        self.permit(view) || is_news
     }
 
     /// It is listed; says whether that is news.
@@ -158,6 +194,16 @@ impl Kind {
 }
 
 impl Extra {
+    /// Forgets its objects.
+    fn forget(self, view: &mut View) {
+        match self {
+            Self::Schedules => view.schedules.clear(),
+            Self::Tasks => view.tasks.clear(),
+            Self::Restores => view.restores.clear(),
+            Self::ConfigMaps => view.config_maps.clear(),
+        }
+    }
+
     /// Its resource, as [`crate::control_plane::capabilities::NEEDS`] names it.
     fn resource(self) -> &'static str {
         match self {
@@ -175,24 +221,27 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::labels,
-        control_plane::{capabilities::Feature, view::ObjectKey},
+        api::{Seen, labels},
+        control_plane::{
+            capabilities::{Capabilities, Feature},
+            view::ObjectKey,
+        },
     };
 
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+    const RESTORE_JOBS: Kind = Kind::Extra(Extra::Restores);
     const TASKS_OF_OURS: Kind = Kind::Extra(Extra::Tasks);
     const PURGES: Kind = Kind::Runs(Runs::Purges);
 
     /// A view with one MedusaBackupSchedule of a delegated schedule, or a person's.
     fn view(label: &str, operation: &str) -> View {
         let mut view = View::unknown();
-        view.schedules.synced = true;
+        view.schedules.trust.follow();
         let schedule = json!({
             "metadata": {"name": "s", "namespace": "ns", "labels": {label: "u"}},
             "spec": {"cronSchedule": "@daily", "operationType": operation, "backupSpec": {"cassandraDatacenter": "dc1"}}
         });
-        view.schedules
-            .items
-            .insert(ObjectKey::new("ns", "s"), Arc::new(serde_json::from_value(schedule).unwrap()));
+        view.schedules.put(ObjectKey::new("ns", "s"), Arc::new(serde_json::from_value(schedule).unwrap()));
         view
     }
 
@@ -222,23 +271,72 @@ mod tests {
             assert!(!kind.settle(&mut view), "that is news once");
         }
         assert!(view.is_live(), "nothing else waits for it");
-        view.tasks.synced = false;
-        assert!(
-            TASKS_OF_OURS.settle(&mut view) && view.tasks.synced,
-            "where they are not served there are none"
-        );
-        assert!(!TASKS_OF_OURS.settle(&mut view), "that is news once");
+    }
+
+    #[test]
+    fn where_a_kind_is_not_served_or_not_permitted_nothing_waits_for_it_and_nothing_of_it_is_absent() {
+        let key = ObjectKey::new("ns", "r");
+        let refused = Capabilities {
+            not_granted: Some([(RESTORES.to_owned(), vec!["list".to_owned()])].into()),
+            ..Capabilities::all()
+        };
+        let unserved = Capabilities { not_served: Some([RESTORES.to_owned()].into()), ..Capabilities::all() };
+        for (capabilities, word, left) in [(refused, "permit", 1), (unserved, "serve", 0)] {
+            let mut view = View::unknown();
+            view.set_synced();
+            view.restores.put(key.clone(), Arc::default());
+            view.capabilities = Arc::new(capabilities);
+            assert!(!RESTORE_JOBS.is_wanted(&view, false));
+            assert!(RESTORE_JOBS.settle(&mut view) && !RESTORE_JOBS.settle(&mut view), "that is news once");
+            assert!(view.is_live());
+            for name in ["r", "another"] {
+                let seen = view.seen(&view.restores, &ObjectKey::new("ns", name));
+                assert!(matches!(&seen, Seen::Unknown { why, .. } if why.contains(word)), "{seen:?}");
+            }
+            assert_eq!(view.restores.last_known().iter().count(), left, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_makes_its_kind_unknown_at_once_and_stops_everything_else_only_when_it_lasts() {
+        let mut view = View::unknown();
+        view.set_synced();
+        assert!(Kind::Backups.refuse(&mut view, "forbidden", NOW));
+        assert!(!Kind::Backups.refuse(&mut view, "forbidden", NOW), "that is news once");
+        let seen = |view: &View| matches!(view.seen(&view.backups, &ObjectKey::default()), Seen::Absent);
+        assert!(!seen(&view) && view.is_live());
+        assert!(Kind::Backups.fail(&mut view, NOW, "forbidden") && !view.is_live());
+        assert!(view.awaits().iter().any(|why| why.contains("forbidden")), "{:?}", view.awaits());
+        assert!(Kind::Backups.resume(&mut view) && view.is_live() && seen(&view));
+        // One that never listed is awaited from the start.
+        Kind::Backups.trust(&mut view).begin();
+        assert!(Kind::Backups.refuse(&mut view, "forbidden", NOW) && !view.is_live());
+        assert!(view.awaits().iter().any(|why| why.contains("forbidden")), "{:?}", view.awaits());
+    }
+
+    #[test]
+    fn what_a_data_plane_may_lack_stops_nothing_when_it_is_refused_and_does_when_it_fails() {
+        let mut view = View::unknown();
+        view.set_synced();
+        view.restores.put(ObjectKey::new("ns", "r"), Arc::default());
+        assert!(RESTORE_JOBS.refuse(&mut view, "forbidden", NOW));
+        assert!(!RESTORE_JOBS.fail(&mut view, NOW, "forbidden") && view.is_live());
+        assert_eq!(view.restores.last_known().iter().count(), 1, "what was seen may be at work");
+        assert!(view.capabilities.allow(Feature::Restores).is_err());
+        assert!(RESTORE_JOBS.resume(&mut view));
+        assert_eq!(view.capabilities.allow(Feature::Restores), Ok(()));
+        assert!(RESTORE_JOBS.fail(&mut view, NOW, "500") && !view.is_live());
     }
 
     #[test]
     fn a_refused_listing_of_scheduled_purges_says_nothing_of_tasks() {
         let mut view = view(labels::FLEET_SCHEDULE_UID, "purge");
         view.set_synced();
-        assert!(PURGES.refuse(&mut view, "denied by policy"), "its runs are not known any more");
-        assert!(!PURGES.refuse(&mut view, "denied by policy"), "that is news once");
+        assert!(PURGES.refuse(&mut view, "denied by policy", NOW), "its runs are not known any more");
+        assert!(!PURGES.refuse(&mut view, "denied by policy", NOW), "that is news once");
         assert!(view.scheduled_runs(ScheduledOperation::Purge).is_none());
         assert_eq!(view.capabilities.allow(Feature::Tasks), Ok(()));
-        view.schedules.items.clear();
+        view.schedules.clear();
         assert!(!PURGES.is_wanted(&view, false), "and nothing of it is left when its watch ends");
         assert!(view.capabilities.refused.is_empty() && view.is_live());
     }
@@ -247,27 +345,32 @@ mod tests {
     fn of_two_refused_listings_of_one_resource_each_is_known_when_it_is_permitted_itself() {
         let mut view = view(labels::FLEET_SCHEDULE_UID, "purge");
         view.set_synced();
-        assert!(TASKS_OF_OURS.refuse(&mut view, "no") && PURGES.refuse(&mut view, "no"));
-        assert!(!TASKS_OF_OURS.refuse(&mut view, "no"), "that is news once");
+        assert!(TASKS_OF_OURS.refuse(&mut view, "no", NOW) && PURGES.refuse(&mut view, "no", NOW));
+        assert!(!TASKS_OF_OURS.refuse(&mut view, "no", NOW), "that is news once");
         // As a watch does that lists.
-        view.scheduled_tasks.synced = true;
+        PURGES.trust(&mut view).follow();
         assert!(!PURGES.permit(&mut view));
         assert!(view.scheduled_runs(ScheduledOperation::Purge).is_some());
         assert!(view.capabilities.allow(Feature::Tasks).is_err(), "their emptiness is not believed");
-        *PURGES.synced(&mut view) = false;
+        PURGES.trust(&mut view).begin();
         assert!(TASKS_OF_OURS.permit(&mut view) && !TASKS_OF_OURS.permit(&mut view), "that is news once");
         assert_eq!(view.capabilities.allow(Feature::Tasks), Ok(()));
         assert!(view.scheduled_runs(ScheduledOperation::Purge).is_none());
     }
 
     #[test]
-    fn a_watch_starts_anew_only_when_it_failed_before_it_caught_up_and_not_before_its_time() {
+    fn a_watch_starts_anew_only_when_it_failed_before_it_listed_and_not_before_its_time() {
         let schedules = Kind::Extra(Extra::Schedules);
         let early = PATIENCE.saturating_sub(Duration::from_millis(1));
-        assert!(schedules.starts_anew(false, true, PATIENCE));
-        assert!(!schedules.starts_anew(false, true, early), "however often it is looked at");
-        assert!(!schedules.starts_anew(false, false, PATIENCE), "a listing may take its time");
-        assert!(!schedules.starts_anew(true, true, PATIENCE), "it goes on by itself");
-        assert!(!PURGES.starts_anew(false, true, PATIENCE), "nobody waits for it");
+        let mut trust = Trust::default();
+        assert!(schedules.starts_anew(&trust, true, PATIENCE));
+        assert!(!schedules.starts_anew(&trust, true, early), "however often it is looked at");
+        assert!(!schedules.starts_anew(&trust, false, PATIENCE), "a listing may take its time");
+        assert!(!PURGES.starts_anew(&trust, true, PATIENCE), "nobody waits for it");
+        trust.fail(NOW, "500");
+        assert!(schedules.starts_anew(&trust, true, PATIENCE));
+        trust.follow();
+        trust.fail(NOW, "500");
+        assert!(!schedules.starts_anew(&trust, true, PATIENCE), "it goes on by itself");
     }
 }

@@ -12,6 +12,7 @@ mod kinds;
 pub mod kubeconfig;
 mod link;
 mod publish;
+mod pulse;
 mod registration;
 pub mod remote;
 mod secrets;

@@ -64,8 +64,8 @@ impl Registry {
             kubernetes_version: health.version.clone().or(old.kubernetes_version.clone()),
             medusa_controller: health.controller.clone().or(old.medusa_controller.clone()),
             credential,
-            datacenters: if view.datacenters.synced {
-                i64::try_from(view.datacenters.items.len()).ok()
+            datacenters: if view.datacenters.trust.is_listed() {
+                i64::try_from(view.datacenters.last_known().iter().len()).ok()
             } else {
                 old.datacenters
             },

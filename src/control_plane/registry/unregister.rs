@@ -14,7 +14,7 @@ use crate::{
         labels,
         medusa::MedusaBackupSchedule,
     },
-    control_plane::{fleet::Change, view::View},
+    control_plane::{capabilities::SCHEDULES, fleet::Change, view::View},
     runtime::clock,
 };
 
@@ -48,17 +48,24 @@ enum Way {
 fn decide(view: Option<&View>, way: Way, elapsed: SignedDuration, control_plane: &str) -> Step {
     let unknown = || Step::LetGo(vec!["whatever was copied there earlier".to_owned()]);
     let Some(view) = view else { return unknown() };
-    let secrets = view.secrets.items.keys().map(|key| format!("Secret {key}"));
-    let configurations = view.configurations.items.keys().map(|key| format!("MedusaConfiguration {key}"));
+    let secrets = view.secrets.last_known().keys().map(|key| format!("Secret {key}"));
+    let configurations =
+        view.configurations.last_known().keys().map(|key| format!("MedusaConfiguration {key}"));
     let is_ours = |schedule: &MedusaBackupSchedule| {
         let all = schedule.labels();
         all.contains_key(labels::FLEET_SCHEDULE_UID)
             && all.get(labels::CONTROL_PLANE).is_some_and(|value| value == control_plane)
     };
-    let schedules = view.schedules.items.iter().filter(|(_, schedule)| is_ours(schedule));
+    let schedules = view.schedules.last_known().iter().filter(|(_, schedule)| is_ours(schedule));
     let schedules = schedules.map(|(key, _)| format!("MedusaBackupSchedule {key}"));
     let left: Vec<String> = secrets.chain(configurations).chain(schedules).collect();
-    match (view.is_live() && way == Way::Idle, left.is_empty()) {
+    let shows_schedules =
+        !view.capabilities.may_serve(SCHEDULES) || view.listing(&view.schedules).known().is_some();
+    let shows_all = view.is_live()
+        && shows_schedules
+        && view.listing(&view.secrets).known().is_some()
+        && view.listing(&view.configurations).known().is_some();
+    match (shows_all && way == Way::Idle, left.is_empty()) {
         (true, true) => Step::LetGo(Vec::new()),
         _ if elapsed < GRACE && way != Way::Absent => Step::Wait,
         (false, true) => unknown(),
@@ -143,7 +150,7 @@ mod tests {
             view.set_synced();
         }
         for n in 0..copies {
-            view.secrets.items.insert(ObjectKey::new("ns", format!("s{n}")), Arc::new(CopyRecord::default()));
+            view.secrets.put(ObjectKey::new("ns", format!("s{n}")), Arc::new(CopyRecord::default()));
         }
         view
     }
@@ -178,7 +185,7 @@ mod tests {
                 "spec": {"cronSchedule": "@daily", "backupSpec": {"cassandraDatacenter": "dc1"}}
             });
             let schedule = Arc::new(serde_json::from_value(schedule).unwrap());
-            view.schedules.items.insert(ObjectKey::new("ns", "nightly"), schedule);
+            view.schedules.put(ObjectKey::new("ns", "nightly"), schedule);
             decide(Some(&view), Way::Idle, SignedDuration::ZERO, "cp")
         };
         assert_eq!(with("cp"), Step::Wait);

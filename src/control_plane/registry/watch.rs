@@ -10,8 +10,11 @@ use std::{
 };
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use http::{Request, Response};
+use jiff::Timestamp;
 use kube::{
-    Api, Resource, ResourceExt as _,
+    Api, Client, Resource, ResourceExt as _,
+    client::Body,
     core::DeserializeGuard,
     runtime::{
         WatchStreamExt as _,
@@ -19,15 +22,24 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
+use tokio::{sync::Notify, time::Instant};
 
-use crate::control_plane::{
-    fleet::ViewCell,
-    view::{ObjectKey, Section, View},
+use super::pulse::{Beat, Pulse};
+use crate::{
+    control_plane::{
+        capabilities::resource,
+        fleet::ViewCell,
+        section::Section,
+        view::{ObjectKey, View},
+    },
+    runtime::clock,
 };
 
 /// How long one watch request lasts. Short enough to notice within minutes a connection that only
 /// looks alive; the probe notices a dead cluster much earlier.
 const WATCH_SECONDS: u32 = 120;
+/// Most characters of an API server's words that are kept.
+const MAX_WORDS: usize = 300;
 
 /// Configuration of a watch on `selector` (all objects when empty).
 pub(super) fn config(selector: &str) -> watcher::Config {
@@ -41,17 +53,67 @@ pub(super) enum News<'a, T> {
     Listed,
     /// An object changed: its key, and what is kept of it, or was kept until now.
     Changed(&'a ObjectKey, &'a Arc<T>),
-    /// The API server refuses to list, in its words. It is asked again, with growing pauses.
+    /// An object that cannot be read came, went or changed.
+    Blurred,
+    /// It was interrupted, for this reason. It is tried again, with growing pauses.
+    Interrupted(&'a str),
+    /// The API server refuses to list or watch, for this reason. It is asked again, likewise.
     Refused(&'a str),
+    /// It has failed for long, since then and for this reason.
+    Failed(Timestamp, &'a str),
+    /// It had failed, and goes on where it was.
+    Resumed,
 }
 
-/// Watches for ever, keeping what `keep` makes of each object in `section`, if anything. `tell` hears of each change, and
-/// `failed` is set for good once anything went wrong.
+/// Whether the API server has begun to answer a watch request. The stream of events does not say that: where nothing
+/// changes, a watch that goes on after a failure shows nothing.
+#[derive(Default)]
+pub(super) struct Answered {
+    is_so: AtomicBool,
+    signal: Notify,
+}
+
+impl Answered {
+    /// `client`, telling of each watch request that is answered well.
+    pub(super) fn heard_through(self: &Arc<Self>, client: &Client) -> Client {
+        let namespace = client.default_namespace().to_owned();
+        let (heard, client) = (self.clone(), client.clone());
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (heard, client) = (heard.clone(), client.clone());
+            async move {
+                let query = request.uri().query().unwrap_or_default();
+                let is_watch = query.split('&').any(|part| matches!(part, "watch=true" | "watch=1"));
+                let response: Response<Body> = client.send(request).await?;
+                if is_watch && response.status().is_success() {
+                    heard.is_so.store(true, Ordering::Release);
+                    heard.signal.notify_one();
+                }
+                Ok::<_, kube::Error>(response)
+            }
+        });
+        Client::new(service, namespace)
+    }
+
+    fn take(&self) -> bool {
+        self.is_so.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// What a watch needs besides what it watches.
+pub(super) struct Place {
+    /// Where what it shows is kept.
+    pub(super) cell: Arc<ViewCell>,
+    /// Set for good once anything went wrong.
+    pub(super) failed: Arc<AtomicBool>,
+    /// Whether watch requests are answered.
+    pub(super) answered: Arc<Answered>,
+}
+
+/// Watches for ever, keeping what `keep` makes of each object in `section`, if anything. `tell` hears of each change.
 pub(super) async fn run<K, T>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
-    cell: Arc<ViewCell>,
-    failed: Arc<AtomicBool>,
+    place: Place,
     section: fn(&mut View) -> &mut Section<T>,
     keep: impl Fn(&K) -> Option<T>,
     tell: impl Fn(News<'_, T>),
@@ -60,65 +122,154 @@ pub(super) async fn run<K, T>(
     T: Send + Sync,
     View: Clone,
 {
+    let Place { cell, failed, answered } = place;
     let mut events = watcher(api, config).default_backoff().boxed();
-    let mut listing: BTreeMap<ObjectKey, Arc<T>> = BTreeMap::new();
-    let kind = K::kind(&()).into_owned();
-    let decoded = |object: DeserializeGuard<K>| {
-        let key = ObjectKey::of(&object);
-        match object.0 {
-            Ok(object) => keep(&object).map(|kept| (key, Arc::new(kept))),
-            Err(error) => {
-                tracing::warn!(%kind, object = %key, %error, "object cannot be read and is left out");
-                None
-            }
-        }
-    };
+    let mut listing = BTreeMap::new();
+    let mut unreadable = BTreeMap::new();
+    let mut pulse = Pulse::default();
+    let name = resource(&K::group(&()), &K::plural(&()));
     loop {
-        match events.try_next().await {
-            Ok(Some(Event::Init)) => listing.clear(),
-            Ok(Some(Event::InitApply(object))) => listing.extend(decoded(object)),
+        let event = tokio::select! {
+            event = events.try_next() => event,
+            () = answered.signal.notified() => {
+                if answered.take() {
+                    pulse.answered(Instant::now());
+                }
+                continue;
+            }
+            () = until(pulse.due()) => {
+                match pulse.beat(Instant::now()) {
+                    Some(Beat::Well) => tell(News::Resumed),
+                    Some(Beat::Failed(since, why)) => {
+                        tracing::warn!(kind = name, why, "watch has failed for long");
+                        tell(News::Failed(since, &why));
+                    }
+                    None => {}
+                }
+                continue;
+            }
+        };
+        match event {
+            Ok(Some(Event::Init)) => {
+                listing.clear();
+                unreadable.clear();
+            }
+            Ok(Some(Event::InitApply(object))) => match read(object, &keep) {
+                (key, Ok(Some(kept))) => {
+                    listing.insert(key, kept);
+                }
+                (_, Ok(None)) => {}
+                (key, Err(why)) => {
+                    unreadable.insert(key, why);
+                }
+            },
             Ok(Some(Event::InitDone)) => {
-                let items = std::mem::take(&mut listing);
-                cell.update(|view| {
-                    let section = section(view);
-                    section.items = items;
-                    section.synced = true;
-                });
+                pulse.well();
+                let (items, unreadable) = (std::mem::take(&mut listing), std::mem::take(&mut unreadable));
+                cell.update(|view| section(view).fill(items, unreadable));
                 tell(News::Listed);
             }
             Ok(Some(Event::Apply(object))) => {
-                let key = ObjectKey::of(&object);
-                let kept = decoded(object).map(|(_, kept)| kept);
-                let before = cell.update(|view| match &kept {
-                    Some(kept) => section(view).items.insert(key.clone(), kept.clone()),
-                    None => section(view).items.remove(&key),
+                if pulse.well() {
+                    tell(News::Resumed);
+                }
+                let (key, kept) = read(object, &keep);
+                let is_blurred = kept.is_err();
+                let (kept, before) = cell.update(|view| match kept {
+                    Ok(Some(kept)) => (Some(kept.clone()), section(view).put(key.clone(), kept)),
+                    Ok(None) => (None, section(view).remove(&key)),
+                    Err(why) => (None, section(view).blur(key.clone(), why)),
                 });
                 if let Some(kept) = kept.or(before) {
                     tell(News::Changed(&key, &kept));
                 }
+                if is_blurred {
+                    tell(News::Blurred);
+                }
             }
             Ok(Some(Event::Delete(object))) => {
+                if pulse.well() {
+                    tell(News::Resumed);
+                }
                 let key = ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any());
-                let before = cell.update(|view| section(view).items.remove(&key));
+                let (was_blurred, before) = cell.update(|view| {
+                    let section = section(view);
+                    (section.unreadable().contains_key(&key), section.remove(&key))
+                });
                 if let Some(before) = before {
                     tell(News::Changed(&key, &before));
+                }
+                if was_blurred {
+                    tell(News::Blurred);
                 }
             }
             // The watcher itself starts over, with growing pauses.
             Err(error) => {
-                tracing::debug!(%kind, %error, "watch interrupted");
+                answered.take();
+                let why = format!("{name} cannot be followed: {}", words(&error));
+                tracing::debug!(kind = name, %error, "watch interrupted");
                 failed.store(true, Ordering::Release);
-                if let Some(words) = refusal(&error) {
-                    tell(News::Refused(words));
-                }
+                pulse.failed(Instant::now(), clock::now(), &why);
+                tell(if is_refusal(&error) { News::Refused(&why) } else { News::Interrupted(&why) });
             }
             Ok(None) => return,
         }
     }
 }
 
-/// The API server's words when it does not serve or permit a listing; nothing for what may pass by itself.
-fn refusal(error: &watcher::Error) -> Option<&str> {
-    let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else { return None };
-    matches!(status.code, 403..=405).then_some(status.message.as_str())
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is kept of an object, or why it cannot be read.
+fn read<K, T>(
+    object: DeserializeGuard<K>,
+    keep: &impl Fn(&K) -> Option<T>,
+) -> (ObjectKey, Result<Option<Arc<T>>, String>)
+where
+    K: Resource<DynamicType = ()>,
+{
+    let key = ObjectKey::of(&object);
+    let read = match object.0 {
+        Ok(object) => Ok(keep(&object).map(Arc::new)),
+        Err(error) => {
+            let kind = K::kind(&());
+            let why: String = error.error.chars().take(MAX_WORDS).collect();
+            tracing::warn!(%kind, object = %key, why, "object cannot be read");
+            Err(format!("{kind} {key} cannot be read: {why}; correct or delete it there"))
+        }
+    };
+    (key, read)
+}
+
+/// Why a watch does not go on, in the API server's words where it said some.
+fn words(error: &watcher::Error) -> String {
+    let said = match error {
+        watcher::Error::WatchError(status) => Some(status.as_ref()),
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status.as_ref()),
+        watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::NoResourceVersion => None,
+    };
+    let words = match said {
+        Some(status) => format!("the API server answered {}: {}", status.code, status.message),
+        None => error.to_string(),
+    };
+    words.chars().take(MAX_WORDS).collect()
+}
+
+/// Whether the API server does not serve or permit it; nothing for what may pass by itself.
+fn is_refusal(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))) = error
+    else {
+        return false;
+    };
+    matches!(status.code, 403..=405)
 }

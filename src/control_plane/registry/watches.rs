@@ -16,7 +16,7 @@ use tokio::{sync::Notify as Signal, task::JoinSet, time::Instant};
 
 use super::{
     kinds::{Extra, Kind, Runs},
-    watch::{self, News},
+    watch::{self, Answered, News, Place},
 };
 use crate::{
     api::{
@@ -31,7 +31,8 @@ use crate::{
     control_plane::{
         fleet::{Change, Fleet, ViewCell},
         replication::content::{config_map_record, configuration_record, secret_record},
-        view::{BackupRecord, Contact, ObjectKey, RunRecord, Section, View},
+        section::Section,
+        view::{BackupRecord, Contact, ObjectKey, RunRecord, View},
     },
     runtime::clock,
 };
@@ -87,7 +88,7 @@ impl Watches {
             view.contact = Contact::Live;
             view.connected_at = Some(clock::now());
             for kind in Kind::ALL {
-                *kind.synced(view) = false;
+                kind.trust(view).begin();
             }
         });
     }
@@ -111,14 +112,14 @@ impl Watches {
             }
             match self.running.get(&kind) {
                 Some(running) => {
-                    let synced = self.view.update(|view| *kind.synced(view));
                     let failed = running.failed.load(Ordering::Acquire);
-                    if !kind.starts_anew(synced, failed, running.since.elapsed()) {
+                    let age = running.since.elapsed();
+                    if !self.view.update(|view| kind.starts_anew(kind.trust(view), failed, age)) {
                         continue;
                     }
                 }
                 None => self.view.update(|view| {
-                    *kind.synced(view) = false;
+                    kind.trust(view).begin();
                     view.connected_at = Some(clock::now());
                 }),
             }
@@ -133,7 +134,7 @@ impl Watches {
             Kind::Datacenters => {
                 let notify = self.notify();
                 self.spawn(
-                    client,
+                    (kind, client),
                     "",
                     |view| &mut view.datacenters,
                     trimmed::<CassandraDatacenter>,
@@ -145,7 +146,7 @@ impl Watches {
             Kind::Jobs => {
                 let notify = self.notify();
                 self.spawn(
-                    client,
+                    (kind, client),
                     labels::JOB_UID,
                     |view| &mut view.jobs,
                     trimmed::<MedusaBackupJob>,
@@ -158,7 +159,7 @@ impl Watches {
             Kind::Backups => {
                 let notify = self.notify();
                 self.spawn(
-                    client,
+                    (kind, client),
                     "",
                     |view| &mut view.backups,
                     |backup: &MedusaBackup| BackupRecord::from(backup),
@@ -173,7 +174,7 @@ impl Watches {
             Kind::Secrets => {
                 let notify = self.notify();
                 self.spawn(
-                    client,
+                    (kind, client),
                     &copies,
                     |view| &mut view.secrets,
                     |s: &Secret| secret_record(s),
@@ -185,7 +186,7 @@ impl Watches {
             Kind::Configurations => {
                 let notify = self.notify();
                 self.spawn(
-                    client,
+                    (kind, client),
                     &copies,
                     |view| &mut view.configurations,
                     |configuration: &MedusaConfiguration| configuration_record(configuration),
@@ -204,11 +205,11 @@ impl Watches {
         let notify = self.notify();
         let tell = move |news: &News<'_, RunRecord>| {
             notify.tell(news, Change::ScheduledRuns);
-            notify.note(news, Kind::Runs(runs));
         };
+        let kind = Kind::Runs(runs);
         match runs {
             Runs::Backups => self.spawn_some(
-                client,
+                (kind, client),
                 &selector,
                 |view| &mut view.scheduled_jobs,
                 move |job: &MedusaBackupJob| {
@@ -217,7 +218,7 @@ impl Watches {
                 move |news| tell(&news),
             ),
             Runs::Purges => self.spawn_some(
-                client,
+                (kind, client),
                 &selector,
                 |view| &mut view.scheduled_tasks,
                 move |task: &MedusaTask| {
@@ -235,13 +236,12 @@ impl Watches {
             Extra::Schedules => {
                 let (notify, changed) = (self.notify(), self.schedules.clone());
                 self.spawn(
-                    client,
+                    (kind, client),
                     "",
                     |view| &mut view.schedules,
                     trimmed::<MedusaBackupSchedule>,
                     move |news| {
                         notify.tell(&news, Change::Schedules);
-                        notify.note(&news, kind);
                         changed.notify_one();
                     },
                 )
@@ -249,7 +249,7 @@ impl Watches {
             Extra::Tasks => {
                 let notify = self.notify();
                 self.spawn(
-                    client,
+                    (kind, client),
                     labels::JOB_UID,
                     |view| &mut view.tasks,
                     trimmed::<MedusaTask>,
@@ -257,33 +257,30 @@ impl Watches {
                         notify.tell_child(&news, |data_plane, job| {
                             Some(Change::Task { data_plane, job: job? })
                         });
-                        notify.note(&news, kind);
                     },
                 )
             }
             Extra::Restores => {
                 let notify = self.notify();
                 self.spawn(
-                    client,
+                    (kind, client),
                     "",
                     |view| &mut view.restores,
                     trimmed::<MedusaRestoreJob>,
                     move |news| {
                         notify.tell_child(&news, |data_plane, job| Some(Change::Restore { data_plane, job }));
-                        notify.note(&news, kind);
                     },
                 )
             }
             Extra::ConfigMaps => {
                 let notify = self.notify();
                 self.spawn(
-                    client,
+                    (kind, client),
                     copies,
                     |view| &mut view.config_maps,
                     |map: &ConfigMap| config_map_record(map),
                     move |news| {
                         notify.tell(&news, Change::ConfigMaps);
-                        notify.note(&news, kind);
                     },
                 )
             }
@@ -292,7 +289,7 @@ impl Watches {
 
     fn spawn<K, T>(
         &self,
-        client: Client,
+        (kind, client): (Kind, Client),
         selector: &str,
         section: fn(&mut View) -> &mut Section<T>,
         keep: impl Fn(&K) -> T + Send + Sync + 'static,
@@ -302,13 +299,13 @@ impl Watches {
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
         T: Send + Sync + 'static,
     {
-        self.spawn_some(client, selector, section, move |object| Some(keep(object)), tell)
+        self.spawn_some((kind, client), selector, section, move |object| Some(keep(object)), tell)
     }
 
     /// [`Self::spawn`], keeping only the objects of which `keep` makes something.
     fn spawn_some<K, T>(
         &self,
-        client: Client,
+        (kind, client): (Kind, Client),
         selector: &str,
         section: fn(&mut View) -> &mut Section<T>,
         keep: impl Fn(&K) -> Option<T> + Send + Sync + 'static,
@@ -319,17 +316,16 @@ impl Watches {
         T: Send + Sync + 'static,
     {
         let failed = Arc::new(AtomicBool::new(false));
-        let api: Api<DeserializeGuard<K>> = Api::all(client);
+        let answered = Arc::new(Answered::default());
+        let api: Api<DeserializeGuard<K>> = Api::all(answered.heard_through(&client));
+        let place = Place { cell: self.view.clone(), failed: failed.clone(), answered };
+        let notify = self.notify();
+        let hear = move |news: News<'_, T>| {
+            notify.note(&news, kind);
+            tell(news);
+        };
         let mut task = JoinSet::new();
-        task.spawn(watch::run(
-            api,
-            watch::config(selector),
-            self.view.clone(),
-            failed.clone(),
-            section,
-            keep,
-            tell,
-        ));
+        task.spawn(watch::run(api, watch::config(selector), place, section, keep, hear));
         Running { _task: task, failed, since: Instant::now() }
     }
 
@@ -357,7 +353,7 @@ impl Notify {
                 self.tell_if_live();
             }
             News::Changed(..) => self.fleet.announce(change(self.name.clone())),
-            News::Refused(_) => {}
+            News::Blurred | News::Interrupted(_) | News::Refused(_) | News::Failed(..) | News::Resumed => {}
         }
     }
 
@@ -375,14 +371,14 @@ impl Notify {
                     self.fleet.announce(change);
                 }
             }
-            News::Refused(_) => {}
+            News::Blurred | News::Interrupted(_) | News::Refused(_) | News::Failed(..) | News::Resumed => {}
         }
     }
 
     /// About the MedusaBackup `key`, to whom its job belongs.
     fn tell_job(&self, key: &ObjectKey) {
         let view = self.view.get();
-        if let Some(job) = view.jobs.items.get(key).and_then(|job| View::fleet_job(job.as_ref())) {
+        if let Some(job) = view.jobs.last(key).and_then(|job| View::fleet_job(job.as_ref())) {
             self.fleet.announce(Change::Job { data_plane: self.name.clone(), job: job.to_owned() });
         }
     }
@@ -394,12 +390,16 @@ impl Notify {
         }
     }
 
-    /// Remembers that the API server refuses to list a kind that may be missing, or no longer does.
+    /// Remembers how far the watch of a kind can be trusted.
     fn note<T>(&self, news: &News<'_, T>, kind: Kind) {
         let changed = match news {
             News::Changed(..) => false,
+            News::Blurred => true,
             News::Listed => self.view.update(|view| kind.permit(view)),
-            News::Refused(words) => self.view.update(|view| kind.refuse(view, words)),
+            News::Resumed => self.view.update(|view| kind.resume(view)),
+            News::Interrupted(why) => self.view.update(|view| kind.interrupt(view, why, clock::now())),
+            News::Refused(why) => self.view.update(|view| kind.refuse(view, why, clock::now())),
+            News::Failed(since, why) => self.view.update(|view| kind.fail(view, *since, why)),
         };
         if changed {
             self.fleet.announce(Change::Contact(self.name.clone()));

@@ -117,9 +117,11 @@ fn places(planes: &[Snapshot], sources: &SourceObjects, context: &ReplicationCon
             let needs = plane.unregistering || !reports.is_settled(&cluster, sources, &plane.name, object);
             needs.then(|| object.namespace.clone())
         };
-        let held: BTreeSet<String> = plane.view.datacenters.items.iter().filter_map(uses).collect();
+        let unreadable = plane.view.datacenters.unreadable().keys().map(|object| object.namespace.clone());
+        let readable = plane.view.datacenters.last_known().iter().filter_map(uses);
+        let held: BTreeSet<String> = readable.chain(unreadable).collect();
         places.held.insert(plane.name.clone(), held);
     }
-    places.listed = planes.iter().filter(|p| p.view.is_live()).map(|p| p.name.clone()).collect();
+    places.listed = planes.iter().filter(|p| p.view.knows_inventory()).map(|p| p.name.clone()).collect();
     places
 }

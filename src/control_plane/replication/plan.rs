@@ -1,11 +1,17 @@
 //! What has to be written in one data plane so that its copies are as they should be. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use super::desired::{CopyKey, CopyKind, Wanted};
-use crate::control_plane::{
-    meters::Copies,
-    view::{CopyRecord, View},
+use crate::{
+    api::Seen,
+    control_plane::{
+        meters::Copies,
+        view::{CopyRecord, View},
+    },
 };
 
 /// One write.
@@ -45,20 +51,20 @@ impl Action {
 /// pruned or defaulted. Without this memory such a copy would be corrected for ever.
 pub type Settled = HashMap<CopyKey, (String, String)>;
 
-/// Our copy as last seen.
-fn copy<'a>(view: &'a View, key: &CopyKey) -> Option<&'a CopyRecord> {
+/// Our copy.
+fn copy<'a>(view: &'a View, key: &CopyKey) -> Seen<&'a Arc<CopyRecord>> {
     let section = match key.kind {
         CopyKind::Secret => &view.secrets,
         CopyKind::MedusaConfiguration => &view.configurations,
     };
-    section.items.get(&key.object).map(AsRef::as_ref)
+    view.seen(section, &key.object)
 }
 
 /// Whether the copy holds what it should.
 #[must_use]
 pub fn in_place(view: &View, key: &CopyKey, wanted: &Wanted, settled: &Settled) -> bool {
     let Some((source_uid, hash)) = &wanted.content else { return false };
-    copy(view, key).is_some_and(|copy| {
+    copy(view, key).known().is_some_and(|copy| {
         copy.source_uid == *source_uid
             && copy.declared_hash == *hash
             && (copy.content_hash == *hash
@@ -86,9 +92,10 @@ pub fn plan(
 ) -> Vec<Action> {
     let writes =
         wanted.iter().filter(|(_, w)| w.content.is_some()).filter_map(|(key, w)| match copy(view, key) {
-            None => Some(Action::Create(key.clone())),
-            Some(_) if in_place(view, key, w, settled) => None,
-            Some(copy) => Some(Action::Correct {
+            Seen::Absent => Some(Action::Create(key.clone())),
+            Seen::Unknown { .. } => None,
+            Seen::Known(_) if in_place(view, key, w, settled) => None,
+            Seen::Known(copy) => Some(Action::Correct {
                 key: key.clone(),
                 uid: copy.uid.clone(),
                 resource_version: copy.resource_version.clone(),
@@ -98,7 +105,10 @@ pub fn plan(
     let removals = ours
         .into_iter()
         .flat_map(|(kind, section)| {
-            section.items.iter().map(move |(object, copy)| (CopyKey { kind, object: object.clone() }, copy))
+            section
+                .last_known()
+                .iter()
+                .map(move |(object, copy)| (CopyKey { kind, object: object.clone() }, copy))
         })
         .filter(|(key, _)| match removal {
             Removal::Nothing => false,
@@ -154,7 +164,7 @@ mod tests {
                 content_hash: (*hash).into(),
                 ..CopyRecord::default()
             };
-            view.secrets.items.insert(ObjectKey::new("ns", *name), Arc::new(record));
+            view.secrets.put(ObjectKey::new("ns", *name), Arc::new(record));
         }
         view
     }

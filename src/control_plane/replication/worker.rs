@@ -29,6 +29,7 @@ use crate::{
         fleet::{Change, Fleet, Usable, ViewCell},
         meters::Copies,
         registry::remote::{CallError, Remote},
+        section::Section,
         sources::{Payload, Sources},
         view::{CopyRecord, View},
     },
@@ -220,13 +221,10 @@ fn settle(
     shared.progress.notify_one();
 }
 
-fn section(
-    view: &mut View,
-    kind: CopyKind,
-) -> &mut BTreeMap<crate::control_plane::view::ObjectKey, Arc<CopyRecord>> {
+fn section(view: &mut View, kind: CopyKind) -> &mut Section<CopyRecord> {
     match kind {
-        CopyKind::Secret => &mut view.secrets.items,
-        CopyKind::MedusaConfiguration => &mut view.configurations.items,
+        CopyKind::Secret => &mut view.secrets,
+        CopyKind::MedusaConfiguration => &mut view.configurations,
     }
 }
 
@@ -234,9 +232,9 @@ fn section(
 fn remember(view: &mut View, key: &CopyKey, record: CopyRecord) {
     let version = |record: &CopyRecord| record.resource_version.parse::<u64>().unwrap_or(0);
     let items = section(view, key.kind);
-    let older = items.get(&key.object).is_none_or(|known| version(known) <= version(&record));
+    let older = items.last(&key.object).is_none_or(|known| version(known) <= version(&record));
     if older {
-        items.insert(key.object.clone(), Arc::new(record));
+        items.put(key.object.clone(), Arc::new(record));
     }
 }
 

@@ -87,11 +87,16 @@ fn follow(scene: &Scene<'_>, entry: &RestorePlan, run: &mut RestoreRun, may_star
         Seen::Known(job) => seen(scene, run, plane, &key, job),
         Seen::Absent => absent(scene, entry, run, plane, may_start),
         Seen::Unknown { why, .. } => {
-            let phase = run.phase;
-            set(run, phase, Reason::DataPlaneUnreachable, why);
+            doubt(run, plane, &why);
             None
         }
     }
+}
+
+/// The data plane answers, and does not show what has to be known: what was begun there goes on without us.
+fn doubt(run: &mut RestoreRun, plane: &Snapshot, why: &str) {
+    let message = format!("data plane `{}` does not show what is there: {why}", plane.name);
+    set(run, run.phase, Reason::WatchesStale, message);
 }
 
 fn seen(
@@ -210,10 +215,17 @@ fn absent(
         return None;
     }
     let key = ObjectKey::new(&entry.namespace, &entry.datacenter);
-    let Some(datacenter) = plane.view.datacenters.items.get(&key) else {
-        let message = format!("CassandraDatacenter {key} does not exist any more");
-        set(run, Phase::Failed, Reason::DatacenterNotFound, message);
-        return None;
+    let datacenter = match plane.view.seen(&plane.view.datacenters, &key) {
+        Seen::Known(datacenter) => datacenter,
+        Seen::Absent => {
+            let message = format!("CassandraDatacenter {key} does not exist any more");
+            set(run, Phase::Failed, Reason::DatacenterNotFound, message);
+            return None;
+        }
+        Seen::Unknown { why, .. } => {
+            doubt(run, plane, &why);
+            return None;
+        }
     };
     if !may_start {
         let message = "waits until every data plane of the restore answers".to_owned();

@@ -183,7 +183,7 @@ fn syncs(scene: &Scene<'_>, old: &FleetRestoreJobStatus, plan: &Plan) -> Vec<Act
         .filter_map(|entry| {
             let plane = scene.planes.iter().find(|p| p.name == entry.data_plane)?;
             let key = ObjectKey::new(&entry.namespace, &entry.datacenter);
-            let datacenter = plane.view.datacenters.items.get(&key)?;
+            let datacenter = plane.view.datacenters.last(&key)?;
             let task = children::sync(scene.job, entry, datacenter, scene.control_plane);
             Some(Action::Sync(entry.data_plane.clone(), Box::new(task)))
         })

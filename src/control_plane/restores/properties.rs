@@ -67,26 +67,27 @@ fn happen(world: &mut World, event: &Event) {
             world.work(place(second), status);
         }
         Event::Delete(second) => {
-            let keys: Vec<ObjectKey> = world.view(plane(second)).restores.items.keys().cloned().collect();
+            let keys: Vec<ObjectKey> =
+                world.view(plane(second)).restores.last_known().keys().cloned().collect();
             for key in keys {
                 world.delete(plane(second), &key);
             }
         }
         Event::Foreign(second, begins) => {
-            let jobs = &mut world.view(plane(second)).jobs.items;
+            let jobs = &mut world.view(plane(second)).jobs;
             jobs.clear();
             if begins {
                 let mut job = MedusaBackupJob::default();
                 job.spec.cassandra_datacenter = if second { "dc2" } else { "dc1" }.to_owned();
-                jobs.insert(ObjectKey::new("ns", "somebodys"), Arc::new(job));
+                jobs.put(ObjectKey::new("ns", "somebodys"), Arc::new(job));
             }
         }
         Event::Grow(second) => {
             let (dc, view) = (if second { "dc2" } else { "dc1" }, world.view(plane(second)));
             let key = ObjectKey::new("ns", dc);
-            let mut grown = (*view.datacenters.items[&key]).clone();
+            let mut grown = (**view.datacenters.last(&key).unwrap()).clone();
             grown.spec.size = 7 - grown.spec.size;
-            view.datacenters.items.insert(key, Arc::new(grown));
+            view.datacenters.put(key, Arc::new(grown));
         }
         Event::Later(seconds) => world.later(seconds),
         Event::Cancel => world.job.spec.cancel = true,
@@ -108,14 +109,14 @@ proptest! {
         // The world calms down.
         world.silent.clear();
         for plane in ["eu", "us"] {
-            world.view(plane).jobs.items.clear();
+            world.view(plane).jobs.clear();
         }
         for _ in 0..40 {
             world.pass(Cut::Never);
             world.sweep();
             for place in ["eu/dc1", "us/dc2"] {
                 let (plane, _) = place.split_once('/').unwrap();
-                let open = world.view(plane).restores.items.values().any(|j| is_open(j));
+                let open = world.view(plane).restores.last_known().values().any(|j| is_open(j));
                 if open {
                     world.work(place, steps()[3].clone());
                 }
@@ -133,7 +134,7 @@ proptest! {
             prop_assert_eq!(world.made.len(), 2);
         }
         for plane in ["eu", "us"] {
-            prop_assert!(world.view(plane).restores.items.is_empty(), "a finished job was left behind");
+            prop_assert!(world.view(plane).restores.last_known().keys().len() == 0, "a finished job was left behind");
         }
     }
 
@@ -171,7 +172,7 @@ fn one_that_is_deleted_between_its_making_and_the_record_of_it_is_a_failure_and_
     let key = ObjectKey::new("ns", &world.status().plan[0].job);
     world.delete("eu", &key);
     world.sweep();
-    assert!(world.view("eu").restores.items.contains_key(&key), "it stays until it is recorded");
+    assert!(world.view("eu").restores.last(&key).is_some(), "it stays until it is recorded");
     world.settle();
     world.work("us/dc2", steps()[3].clone());
     world.settle();
@@ -180,7 +181,7 @@ fn one_that_is_deleted_between_its_making_and_the_record_of_it_is_a_failure_and_
     let reasons: Vec<&str> = status.datacenters.iter().filter_map(|run| run.reason.as_deref()).collect();
     assert_eq!((status.phase, reasons), (Some(Phase::PartiallyFailed), vec!["JobDeleted", "Succeeded"]));
     assert_eq!(world.made.len(), 2, "restored twice");
-    assert!(world.views.values().all(|view| view.restores.items.is_empty()));
+    assert!(world.views.values().all(|view| view.restores.last_known().keys().len() == 0));
 }
 
 fn is_open(job: &MedusaRestoreJob) -> bool {
@@ -211,9 +212,9 @@ fn a_request_that_is_carried_out_late_is_called_off() {
         (labels::CONTROL_PLANE.to_owned(), "cp".to_owned()),
     ]));
     let key = ObjectKey::of(&late);
-    world.view("us").restores.items.insert(key, Arc::new(late));
+    world.view("us").restores.put(key, Arc::new(late));
     world.sweep();
-    assert!(world.view("us").restores.items.is_empty());
+    assert!(world.view("us").restores.last_known().keys().len() == 0);
 }
 
 #[test]

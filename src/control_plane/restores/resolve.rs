@@ -182,7 +182,7 @@ fn cluster(
 }
 
 fn datacenters(planes: &[Snapshot]) -> impl Iterator<Item = (&Snapshot, &CassandraDatacenter)> {
-    planes.iter().flat_map(|p| p.view.datacenters.items.values().map(move |dc| (p, dc.as_ref())))
+    planes.iter().flat_map(|p| p.view.datacenters.last_known().values().map(move |dc| (p, dc.as_ref())))
 }
 
 /// The datacenters of a cluster: as the data planes show them, and for a silent one as last published.
@@ -253,8 +253,7 @@ fn part(place: &Place, backup: &FleetBackupStatus, cluster: &str, planes: &[Snap
     let wanted = plane
         .view
         .datacenters
-        .items
-        .get(&place.key)
+        .last(&place.key)
         .map_or_else(|| place.key.name.clone(), |dc| dc.display_name());
     let mut same = backup.datacenters.iter().filter(|e| cassandra_name(e, planes) == wanted);
     match (same.next(), same.next()) {
@@ -268,12 +267,12 @@ fn part(place: &Place, backup: &FleetBackupStatus, cluster: &str, planes: &[Snap
 fn cassandra_name(entry: &FleetBackupDatacenter, planes: &[Snapshot]) -> String {
     let view = planes.iter().find(|p| p.name == entry.data_plane).map(|p| &p.view);
     let backup = entry.medusa_backup.as_ref().and_then(|name| {
-        view?.backups.items.get(&ObjectKey::new(&entry.namespace, name))?.node_datacenters.first().cloned()
+        view?.backups.last(&ObjectKey::new(&entry.namespace, name))?.node_datacenters.first().cloned()
     });
     backup
         .or_else(|| {
             let key = ObjectKey::new(&entry.namespace, &entry.name);
-            view?.datacenters.items.get(&key).map(|dc| dc.display_name())
+            view?.datacenters.last(&key).map(|dc| dc.display_name())
         })
         .unwrap_or_else(|| entry.name.clone())
 }

@@ -24,7 +24,7 @@ fn transcript(world: &World) -> String {
 
 /// The sync in `plane` ends: this pod answered, or none did.
 fn end_sync(world: &mut World, plane: &str, answered: bool) {
-    let tasks = &mut world.view(plane).tasks.items;
+    let tasks = world.view(plane).tasks.items_mut();
     let task = tasks.values_mut().next().unwrap();
     let mut done: MedusaTask = (**task).clone();
     let finished = if answered { json!([{"podName": "pod-0"}]) } else { json!([]) };
@@ -81,10 +81,10 @@ fn every_obstacle_is_named_and_nothing_is_touched() {
     let mut small = datacenter("dc1", "shop");
     small.spec.size = 2;
     small.spec.pod_template_spec.as_mut().unwrap().spec.as_mut().unwrap().init_containers.clear();
-    world.view("eu").datacenters.items.insert(ObjectKey::new("ns", "dc1"), Arc::new(small));
+    world.view("eu").datacenters.put(ObjectKey::new("ns", "dc1"), Arc::new(small));
     let mut half = record("dc2");
     half.finished_nodes = 2;
-    world.view("us").backups.items.insert(ObjectKey::new("ns", "b1-dc2-0a0a0a0a"), Arc::new(half));
+    world.view("us").backups.put(ObjectKey::new("ns", "b1-dc2-0a0a0a0a"), Arc::new(half));
     world.settle();
     insta::assert_snapshot!(transcript(&world));
 }
@@ -99,7 +99,7 @@ fn a_silent_data_plane_and_a_running_backup_are_waited_for_until_the_deadline() 
     let mut job = MedusaBackupJob::default();
     job.metadata.name = Some("somebodys".to_owned());
     job.spec.cassandra_datacenter = "dc1".to_owned();
-    world.view("eu").jobs.items.insert(ObjectKey::new("ns", "somebodys"), Arc::new(job));
+    world.view("eu").jobs.put(ObjectKey::new("ns", "somebodys"), Arc::new(job));
     world.settle();
     world.later(301);
     world.settle();
@@ -122,7 +122,7 @@ fn into_another_cluster_after_a_sync() {
     world.settle();
     world.later(30);
     let found = record("dc1");
-    world.view("asia").backups.items.insert(ObjectKey::new("ns", "b1-dc1-0a0a0a0a"), Arc::new(found));
+    world.view("asia").backups.put(ObjectKey::new("ns", "b1-dc1-0a0a0a0a"), Arc::new(found));
     end_sync(&mut world, "asia", true);
     world.settle();
     world.work("asia/copy1", steps()[3].clone());
@@ -173,15 +173,15 @@ fn called_off_where_nothing_has_stopped_and_awaited_where_something_has() {
 fn a_cancelled_job_is_called_off_after_its_finalizer_is_off_and_not_before() {
     let mut world = World::new(json!({"backup": "b1"}));
     world.settle();
-    for restore in world.view("eu").restores.items.values_mut() {
+    for restore in world.view("eu").restores.items_mut().values_mut() {
         Arc::make_mut(restore).metadata.finalizers = Some(vec![labels::UNRECORDED.to_owned()]);
     }
     world.job.spec.cancel = true;
     world.pass(Cut::Never);
-    let held: Vec<_> = world.view("eu").restores.items.values().cloned().collect();
+    let held: Vec<_> = world.view("eu").restores.last_known().values().cloned().collect();
     assert!(held.len() == 1 && held[0].metadata.deletion_timestamp.is_none(), "{held:?}");
     world.settle();
-    assert!(world.view("eu").restores.items.is_empty());
+    assert!(world.view("eu").restores.last_known().keys().len() == 0);
 }
 
 #[test]
@@ -201,8 +201,8 @@ fn a_dry_run_makes_nothing() {
 fn a_job_that_vanishes_or_belongs_to_somebody_else_is_a_failure() {
     let mut world = World::new(json!({"backup": "b1"}));
     world.settle();
-    world.view("eu").restores.items.clear();
-    let foreign = world.view("us").restores.items.values_mut().next().unwrap();
+    world.view("eu").restores.clear();
+    let foreign = world.view("us").restores.items_mut().values_mut().next().unwrap();
     Arc::make_mut(foreign).metadata.labels = None;
     world.settle();
     world.sweep();
@@ -220,7 +220,7 @@ fn a_stopped_datacenter_is_restored_where_the_data_plane_role_runs_and_nowhere_e
         let mut stopped = datacenter("dc1", "shop");
         stopped.spec.stopped = true;
         let view = world.view("eu");
-        view.datacenters.items.insert(ObjectKey::new("ns", "dc1"), Arc::new(stopped));
+        view.datacenters.put(ObjectKey::new("ns", "dc1"), Arc::new(stopped));
         let named = |name: &str| MedusaController { name: name.to_owned(), version: None };
         Arc::make_mut(&mut view.capabilities).controller = controller.map(named);
         world.settle();

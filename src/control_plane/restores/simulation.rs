@@ -106,7 +106,7 @@ impl World {
         for (plane, dc) in [("eu", "dc1"), ("us", "dc2")] {
             let mut view = live(&[datacenter(dc, "shop")]);
             let key = ObjectKey::new("ns", format!("b1-{dc}-0a0a0a0a"));
-            view.backups.items.insert(key, Arc::new(record(dc)));
+            view.backups.put(key, Arc::new(record(dc)));
             views.insert(plane.to_owned(), view);
         }
         let job = job_with("back", spec);
@@ -136,12 +136,12 @@ impl World {
         let mut observed = Observed::default();
         for (name, view) in self.views.iter().filter(|(name, _)| !self.silent.contains(*name)) {
             let works = Works {
-                backups: view.jobs.items.values().map(|j| (**j).clone()).collect(),
-                tasks: view.tasks.items.values().map(|t| (**t).clone()).collect(),
-                restores: view.restores.items.values().map(|r| (**r).clone()).collect(),
+                backups: view.jobs.last_known().values().map(|j| (**j).clone()).collect(),
+                tasks: view.tasks.last_known().values().map(|t| (**t).clone()).collect(),
+                restores: view.restores.last_known().values().map(|r| (**r).clone()).collect(),
             };
             observed.works.insert((name.clone(), "ns".to_owned()), Ok(works));
-            let backups = view.backups.items.iter();
+            let backups = view.backups.last_known().iter();
             observed.backups.extend(backups.map(|(k, r)| ((name.clone(), k.clone()), (**r).clone())));
         }
         observed
@@ -228,7 +228,7 @@ impl World {
                 }
                 task.metadata.uid = Some(format!("task-{key}"));
                 self.log.push(format!("  made MedusaTask {name}/{key} ({:?})", task.spec.operation));
-                self.view(&name).tasks.items.insert(key.clone(), Arc::new(*task));
+                self.view(&name).tasks.put(key.clone(), Arc::new(*task));
                 (name, key, Outcome::There("task".to_owned()))
             }
             Action::Restore(_, mut job) => {
@@ -238,7 +238,7 @@ impl World {
                 if is_silent {
                     return (name, key, refused);
                 }
-                if let Some(found) = self.view(&name).restores.items.get(&key) {
+                if let Some(found) = self.view(&name).restores.last(&key) {
                     let is_ours = found.labels().get(labels::JOB_UID) == job.labels().get(labels::JOB_UID);
                     let uid = found.uid().unwrap_or_default();
                     let outcome = if is_ours { Outcome::There(uid) } else { Outcome::Conflict };
@@ -249,15 +249,15 @@ impl World {
                 job.metadata.resource_version = Some("1".to_owned());
                 self.log.push(format!("  made MedusaRestoreJob {name}/{key} of {}", job.spec.backup));
                 self.made.push(format!("{name}/{key}"));
-                self.view(&name).restores.items.insert(key.clone(), Arc::new(*job));
+                self.view(&name).restores.put(key.clone(), Arc::new(*job));
                 (name, key, Outcome::There(uid))
             }
             Action::CallOff { key, version, .. } => {
                 if is_silent {
                     return (name, key, refused);
                 }
-                let items = &self.view(&name).restores.items;
-                if items.get(&key).is_some_and(|j| j.resource_version() == Some(version)) {
+                let items = &self.view(&name).restores;
+                if items.last(&key).is_some_and(|j| j.resource_version() == Some(version)) {
                     self.delete(&name, &key);
                     self.log.push(format!("  called off MedusaRestoreJob {name}/{key}"));
                 }
@@ -283,7 +283,7 @@ impl World {
                     }
                     Chore::DeleteTask => {
                         self.log.push(format!("  deleted MedusaTask {plane}/{key}"));
-                        self.view(&plane).tasks.items.remove(&key);
+                        self.view(&plane).tasks.remove(&key);
                     }
                 }
             }
@@ -302,7 +302,7 @@ impl World {
     /// Deletes a MedusaRestoreJob as the API server does: with finalizers it stays until they are gone.
     pub(super) fn delete(&mut self, plane: &str, key: &ObjectKey) {
         let now = Time(self.now);
-        let items = &mut self.view(plane).restores.items;
+        let items = self.view(plane).restores.items_mut();
         let Some(job) = items.get_mut(key) else { return };
         if job.finalizers().is_empty() {
             items.remove(key);
@@ -312,7 +312,7 @@ impl World {
     }
 
     fn let_go(&mut self, plane: &str, key: &ObjectKey, finalizers: Vec<String>) {
-        let items = &mut self.view(plane).restores.items;
+        let items = self.view(plane).restores.items_mut();
         let Some(job) = items.get_mut(key) else { return };
         let is_deleted = job.metadata.deletion_timestamp.is_some();
         if finalizers.is_empty() && is_deleted {
@@ -325,7 +325,7 @@ impl World {
     /// What the data plane's controller does with the restore of `<plane>/<datacenter>`.
     pub(super) fn work(&mut self, place: &str, status: Value) -> bool {
         let (plane, dc) = place.split_once('/').unwrap();
-        let jobs = &mut self.view(plane).restores.items;
+        let jobs = self.view(plane).restores.items_mut();
         let Some(job) = jobs.values_mut().find(|j| j.spec.cassandra_datacenter == dc) else { return false };
         changed(job).status = Some(serde_json::from_value(status).unwrap());
         true

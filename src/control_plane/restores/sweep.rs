@@ -58,13 +58,13 @@ pub fn leftovers(planes: &[Snapshot], jobs: &[FleetRestoreJob], control_plane: &
             let is_ours = labels.get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
             labels.get(labels::JOB_UID).filter(|_| is_ours).cloned()
         };
-        for (key, restore) in &plane.view.restores.items {
+        for (key, restore) in plane.view.restores.last_known() {
             let Some(uid) = ours(restore.labels()) else { continue };
             if let Some(chore) = chore(plane, restore, jobs.get(&uid).copied()) {
                 found.push(leftover(plane, key, restore.as_ref(), chore));
             }
         }
-        for (key, task) in &plane.view.tasks.items {
+        for (key, task) in plane.view.tasks.last_known() {
             let job = ours(task.labels()).and_then(|uid| jobs.get(&uid));
             if job.is_some_and(|job| is_over(job)) {
                 found.push(leftover(plane, key, task.as_ref(), Chore::DeleteTask));
@@ -151,7 +151,7 @@ mod tests {
 
     fn chores(child: &MedusaRestoreJob, jobs: &[FleetRestoreJob]) -> Vec<Chore> {
         let mut view = live(&[]);
-        view.restores.items.insert(ObjectKey::of(child), std::sync::Arc::new(child.clone()));
+        view.restores.put(ObjectKey::of(child), std::sync::Arc::new(child.clone()));
         leftovers(&[plane("eu", view)], jobs, "cp").into_iter().map(|left| left.chore).collect()
     }
 
@@ -224,7 +224,7 @@ mod tests {
             let mut view = live(&[]);
             std::sync::Arc::make_mut(&mut view.capabilities).controller =
                 Some(MedusaController { name: controller.to_owned(), version: None });
-            view.restores.items.insert(ObjectKey::of(&held), std::sync::Arc::new(held));
+            view.restores.put(ObjectKey::of(&held), std::sync::Arc::new(held));
             leftovers(&[plane("eu", view)], std::slice::from_ref(&job), "cp").len()
         };
         let begun = || json!({"restoreKey": "k", "restorePrepared": true});

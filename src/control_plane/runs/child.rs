@@ -17,7 +17,10 @@ use crate::{
         medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask},
         names,
     },
-    control_plane::view::{ObjectKey, Section, View},
+    control_plane::{
+        section::Section,
+        view::{ObjectKey, View},
+    },
 };
 
 /// A kind of object that is made in a data plane for a run.

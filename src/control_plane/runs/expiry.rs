@@ -56,7 +56,10 @@ pub async fn expire<K: Fanned>(
             unknown.push(&plane.name);
             continue;
         };
-        let items = &K::Child::section(&plane.view).items;
+        let Some(items) = plane.view.listing(K::Child::section(&plane.view)).known() else {
+            unknown.push(&plane.name);
+            continue;
+        };
         for (key, child) in items.iter().filter(|(_, child)| is_of(child.as_ref(), run)) {
             if child.is_finished() || !child.is_started() {
                 // One that is begun with in this moment stays.

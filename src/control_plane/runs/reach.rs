@@ -43,6 +43,18 @@ pub fn reach<'a>(
     None
 }
 
+/// The data plane answers, and does not show what has to be known: it will, or be not ready soon. Nothing is concluded.
+pub fn doubt(terms: &Terms, entry: &mut DatacenterRun, why: String) {
+    let message = format!("data plane `{}` does not show what is there: {why}", entry.data_plane);
+    let is_decided = entry.phase == Phase::Pending && entry.attempts() > 0;
+    if !is_decided {
+        set(entry, entry.phase, Reason::WatchesStale, Some(message));
+    }
+    if entry.phase == Phase::Running {
+        time_out(terms, entry);
+    }
+}
+
 /// Nothing is known. What was started goes on without us and is awaited whatever the policy: silence is no failure.
 /// What was not started follows the policy.
 pub fn wait(terms: &Terms, entry: &mut DatacenterRun, reason: Reason, message: String) {

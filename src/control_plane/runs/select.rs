@@ -136,15 +136,17 @@ pub fn select(
             continue;
         }
         // What a cluster last said about its datacenters holds while it is silent.
-        let listed_once = plane.view.datacenters.synced || !plane.view.datacenters.items.is_empty();
-        if !listed_once || (plane.view.contact == Contact::Live && !plane.view.datacenters.synced) {
+        let listed_once =
+            plane.view.datacenters.trust.is_listed() || plane.view.datacenters.last_known().keys().len() > 0;
+        if !listed_once || (plane.view.contact == Contact::Live && !plane.view.datacenters.trust.is_listed())
+        {
             entries.push(old.cloned().unwrap_or_else(|| DatacenterRun {
                 data_plane: plane.name.clone(),
                 ..DatacenterRun::default()
             }));
             continue;
         }
-        let chosen = plane.view.datacenters.items.values().filter(|dc| reader.wants(plane, dc));
+        let chosen = plane.view.datacenters.last_known().values().filter(|dc| reader.wants(plane, dc));
         entries.extend(chosen.map(|dc| entry(selector, plane, dc)));
     }
     if !entries.iter().any(|e| is_placeholder(e) && !e.phase.is_final()) {

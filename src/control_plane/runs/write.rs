@@ -84,7 +84,10 @@ pub async fn delete<C: Child>(
 pub fn show<C: Child>(fleet: &Fleet, data_plane: &str, child: C) {
     if let Some(member) = fleet.member(data_plane) {
         member.view.update(|view| {
-            C::section_mut(view).items.entry(ObjectKey::of(&child)).or_insert_with(|| Arc::new(child));
+            let (section, key) = (C::section_mut(view), ObjectKey::of(&child));
+            if section.last(&key).is_none() {
+                section.put(key, Arc::new(child));
+            }
         });
     }
 }

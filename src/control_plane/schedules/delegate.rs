@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Seen,
         cassandra::CassandraDatacenter,
         fleet::{CatchUp, ConcurrencyPolicy, DatacenterRun, FleetBackupSchedule, ScheduleOperation},
         labels,
@@ -19,7 +19,7 @@ use crate::{
         names,
     },
     control_plane::{
-        capabilities::{Capabilities, Feature},
+        capabilities::{Capabilities, Feature, SCHEDULES},
         fleet::{Snapshot, Usable},
         view::ObjectKey,
     },
@@ -99,17 +99,23 @@ pub fn plan(
         let ours: Vec<(&ObjectKey, &MedusaBackupSchedule)> = plane
             .view
             .schedules
-            .items
+            .last_known()
             .iter()
             .filter(|(_, there)| is_ours(there, &uid, control_plane))
             .map(|(key, there)| (key, &**there))
             .collect();
         delegation.ours.extend(ours.iter().map(|(key, _)| (plane.name.clone(), (*key).clone())));
+        // What was listed before holds while the data plane is silent; where they are not served there are none.
+        let is_known = if plane.view.schedules.trust.is_settled() {
+            plane.view.schedules.trust.doubt().is_none() || !plane.view.capabilities.may_serve(SCHEDULES)
+        } else {
+            plane.view.schedules.trust.is_listed()
+        };
+        if !is_known {
+            delegation.unknown.push(plane.name.clone());
+        }
         if !can_write(plane) {
             delegation.left.extend(ours.iter().map(|(key, _)| format!("{}/{key}", plane.name)));
-            if !plane.view.schedules.synced {
-                delegation.unknown.push(plane.name.clone());
-            }
             delegation.refused.extend(here.iter().map(|entry| refusal(entry, away(plane))));
             continue;
         }
@@ -202,8 +208,14 @@ fn place(
         Err(problem) => return delegation.refused.push(refusal(entry, problem)),
     };
     let datacenter = ObjectKey::new(&entry.namespace, &entry.datacenter);
-    let Some(datacenter) = plane.view.datacenters.items.get(&datacenter) else { return };
-    let there = plane.view.schedules.items.get(key);
+    let Some(datacenter) = plane.view.datacenters.last(&datacenter) else { return };
+    let there = match plane.view.seen(&plane.view.schedules, key) {
+        Seen::Known(there) => Some(there),
+        Seen::Absent => None,
+        Seen::Unknown { why, .. } => {
+            return delegation.refused.push(refusal(entry, Problem::new(Reason::WatchesStale, why)));
+        }
+    };
     let uid = schedule.uid().unwrap_or_default();
     if let Some(there) = there {
         if !is_ours(there, &uid, control_plane) {

@@ -52,7 +52,7 @@ fn applied(delegation: &Delegation) -> (ObjectKey, MedusaBackupSchedule) {
 }
 
 fn with(mut view: View, (key, object): (ObjectKey, MedusaBackupSchedule)) -> View {
-    view.schedules.items.insert(key, Arc::new(object));
+    view.schedules.put(key, Arc::new(object));
     view
 }
 
@@ -107,13 +107,13 @@ async fn what_no_longer_belongs_is_taken_back_where_the_data_plane_answers_and_n
     assert!(matches!(found.actions.as_slice(), [Action::Delete { uid, .. }] if uid == "stored"));
 
     let mut lost = with(silent(), made.clone());
-    lost.schedules.synced = true;
+    lost.schedules.trust.follow();
     let found = look(&fewer, &[open("eu", lost)]);
     assert!(found.actions.is_empty());
     assert_eq!(found.left, ["eu/ns/nightly-dc1-0b1c2d3e"]);
 
     let mut unlisted = with(one(), made);
-    unlisted.datacenters.synced = false;
+    unlisted.datacenters.trust.begin();
     let found = look(&fewer, &[open("eu", unlisted)]);
     assert!(found.actions.is_empty(), "its datacenters are not all listed");
     let deleted = plan(&all, None, &[open("us", silent())], &Scope::default(), CP, Timestamp::UNIX_EPOCH);

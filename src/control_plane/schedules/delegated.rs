@@ -215,10 +215,10 @@ fn remember(ctx: &ScheduleContext, plane: &str, key: ObjectKey, written: Option<
     };
     let Some(member) = ctx.fleet.member(plane) else { return };
     member.view.update(|view| {
-        let items = &mut view.schedules.items;
+        let items = &mut view.schedules;
         match written {
-            Some(written) if items.get(&key).is_none_or(|known| version(known) <= version(&written)) => {
-                items.insert(key, Arc::new(written));
+            Some(written) if items.last(&key).is_none_or(|known| version(known) <= version(&written)) => {
+                items.put(key, Arc::new(written));
             }
             Some(_) => {}
             None => {

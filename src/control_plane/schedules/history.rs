@@ -42,11 +42,11 @@ impl<'a> History<'a> {
     #[must_use]
     pub fn of(plane: &'a Snapshot, key: &ObjectKey) -> Option<Self> {
         let view = &plane.view;
-        let schedule = view.schedules.items.get(key)?;
+        let schedule = view.schedules.last(key)?;
         let operation = schedule.spec.operation_type;
         let runs = by_slot(view.scheduled_runs(operation)?, key);
         let backups = match operation {
-            ScheduledOperation::Backup => by_slot(&view.backups.items, key),
+            ScheduledOperation::Backup => by_slot(view.listing(&view.backups).known()?, key),
             ScheduledOperation::Purge => BTreeMap::new(),
         };
         let backups = backups.into_iter().map(|(at, (_, record))| (at, record)).collect();
@@ -171,7 +171,7 @@ pub(super) mod tests {
             },
             "spec": spec, "status": status
         });
-        view.schedules.items.insert(key("dc1"), Arc::new(serde_json::from_value(schedule).unwrap()));
+        view.schedules.put(key("dc1"), Arc::new(serde_json::from_value(schedule).unwrap()));
         view
     }
 
@@ -186,7 +186,7 @@ pub(super) mod tests {
             finish_time: Some(at(slot + 10)),
             ..BackupRecord::default()
         };
-        view.backups.items.insert(name(slot), Arc::new(record));
+        view.backups.put(name(slot), Arc::new(record));
     }
 
     /// Adds a run of that slot, a job and a task alike: `None` goes on, else it ended after ten seconds, well or not.
@@ -197,8 +197,8 @@ pub(super) mod tests {
             failure: ended.filter(|good| !good).map(|_| "it failed on a".to_owned()),
             is_deleted: false,
         });
-        view.scheduled_jobs.items.insert(name(slot), record.clone());
-        view.scheduled_tasks.items.insert(name(slot), record);
+        view.scheduled_jobs.put(name(slot), record.clone());
+        view.scheduled_tasks.put(name(slot), record);
     }
 
     /// What the history of `dc1` says is the latest verdict at second `now`.
@@ -219,7 +219,7 @@ pub(super) mod tests {
         assert!(latest(bare, 9_999).unwrap().1.unwrap_err().contains("it failed on a"));
         let mut partial = fresh();
         back_up(&mut partial, 1_000, "SUCCESS");
-        Arc::make_mut(partial.backups.items.get_mut(&name(1_000)).unwrap()).total_nodes = 3;
+        Arc::make_mut(partial.backups.items_mut().get_mut(&name(1_000)).unwrap()).total_nodes = 3;
         assert!(latest(partial, 9_999).unwrap().1.unwrap_err().contains("0 of 3"));
     }
 
@@ -246,7 +246,7 @@ pub(super) mod tests {
             Some(at(1_010))
         );
         assert!(latest(view.clone(), 9_999).unwrap().1.is_err());
-        view.scheduled_tasks.synced = false;
+        view.scheduled_tasks.trust.begin();
         assert!(History::of(&plane("eu", view), &key("dc1")).is_none());
     }
 
@@ -255,18 +255,18 @@ pub(super) mod tests {
         let mut view = view(&json!({}), &json!({"lastExecution": at(500).to_string()}));
         let times = |view: &View| History::of(&plane("eu", view.clone()), &key("dc1")).unwrap().times();
         assert_eq!(times(&view), BTreeSet::from([at(500)]));
-        let stored = Arc::make_mut(view.schedules.items.get_mut(&key("dc1")).unwrap());
+        let stored = Arc::make_mut(view.schedules.items_mut().get_mut(&key("dc1")).unwrap());
         stored.spec.disabled = Some(true);
         assert!(times(&view).is_empty(), "a slot that came while it was disabled");
-        let stored = Arc::make_mut(view.schedules.items.get_mut(&key("dc1")).unwrap());
+        let stored = Arc::make_mut(view.schedules.items_mut().get_mut(&key("dc1")).unwrap());
         stored.spec.disabled = None;
         stored.metadata.creation_timestamp =
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(500)));
         for other in ["nightly-dc10-0b1c2d3e-1000", "nightly-dc1-0b1c2d3e-1000-sync", "nightly-dc1-0b1c2d3e"]
         {
-            view.scheduled_jobs.items.insert(ObjectKey::new("ns", other), Arc::default());
+            view.scheduled_jobs.put(ObjectKey::new("ns", other), Arc::default());
         }
-        view.scheduled_jobs.items.insert(ObjectKey::new("other", name(1_000).name), Arc::default());
+        view.scheduled_jobs.put(ObjectKey::new("other", name(1_000).name), Arc::default());
         assert!(times(&view).is_empty());
     }
 }

@@ -109,7 +109,7 @@ async fn what_may_have_been_removed_is_not_missed() {
     assert_eq!(missed(&count(&[], &view, 9 * HOUR + LATER)), Some((3, 5)), "one more would have been kept");
     run(&mut view, 9 * HOUR, Some(true));
     assert_eq!(missed(&count(&[], &view, 9 * HOUR + LATER)), Some((2, 7)), "older good ones are not kept");
-    let stored = Arc::make_mut(view.schedules.items.get_mut(&key("dc1")).unwrap());
+    let stored = Arc::make_mut(view.schedules.items_mut().get_mut(&key("dc1")).unwrap());
     stored.spec.failed_jobs_history_limit = Some(0);
     assert_eq!(missed(&count(&[], &view, 9 * HOUR + LATER)), None, "failed runs leave no trace");
 }
@@ -124,7 +124,7 @@ async fn a_silent_data_plane_is_counted_when_it_answers() {
     let meanwhile = count(&before.counted, &silent, 9 * HOUR);
     assert_eq!((missed(&meanwhile), &meanwhile.counted), (None, &before.counted));
     let mut unlisted = view.clone();
-    unlisted.scheduled_jobs.synced = false;
+    unlisted.scheduled_jobs.trust.begin();
     assert_eq!(count(&before.counted, &unlisted, 9 * HOUR), meanwhile, "its runs are not listed yet");
     let after = count(&meanwhile.counted, &view, 9 * HOUR + LATER);
     assert_eq!((missed(&after), until(&after)), (Some((7, 2)), Some(8)));
@@ -161,7 +161,7 @@ async fn it_is_over_when_a_slot_has_run_wherever_one_was_missed() {
 #[tokio::test]
 async fn slots_before_an_edit_and_of_a_disabled_schedule_are_none() {
     let mut edited = view(&json!({}), &json!({}));
-    let stored = Arc::make_mut(edited.schedules.items.get_mut(&key("dc1")).unwrap());
+    let stored = Arc::make_mut(edited.schedules.items_mut().get_mut(&key("dc1")).unwrap());
     let since = at(3 * HOUR + 60).to_string();
     stored.metadata.annotations = Some([(crate::api::labels::SCHEDULED_SINCE.to_owned(), since)].into());
     assert_eq!(missed(&count(&[], &edited, 5 * HOUR + LATER)), Some((1, 4)));

@@ -8,7 +8,7 @@ use kube::Resource as _;
 use super::history::History;
 use crate::{
     api::{
-        Conditions as _,
+        Conditions as _, Seen,
         fleet::{DatacenterRun, ScheduledRun},
         medusa::{MedusaTask, ScheduledOperation},
     },
@@ -47,7 +47,7 @@ pub fn results(there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], now: T
     let mut successes: Vec<Option<Timestamp>> = Vec::new();
     for (entry, key) in there {
         let plane = planes.iter().find(|plane| plane.name == entry.data_plane);
-        let Some((plane, schedule)) = plane.and_then(|p| Some((p, p.view.schedules.items.get(key)?))) else {
+        let Some((plane, schedule)) = plane.and_then(|p| Some((p, p.view.schedules.last(key)?))) else {
             continue;
         };
         let place = entry.place();
@@ -103,9 +103,15 @@ pub fn goes_on(run: &ScheduledRun, planes: &[Snapshot]) -> Option<bool> {
     };
     let operation = operation(run);
     // Without a schedule there they are not watched.
-    let runs = plane.view.scheduled_runs(operation).filter(|_| plane.view.delegates(operation))?;
+    if !plane.view.delegates(operation) {
+        return None;
+    }
     let key = ObjectKey::new(run.namespace.as_deref().unwrap_or_default(), &run.name);
-    Some(runs.get(&key).is_some_and(|there| there.uid == run.uid && there.is_active()))
+    match plane.view.scheduled_run(operation, &key) {
+        Seen::Known(there) => Some(there.uid == run.uid && there.is_active()),
+        Seen::Absent => Some(false),
+        Seen::Unknown { .. } => None,
+    }
 }
 
 /// The runs a status names: of those it `named`, all in data planes that are not known to have `ended`, and as many of
@@ -202,7 +208,7 @@ mod tests {
     #[test]
     fn nothing_is_said_of_all_while_one_is_not_known() {
         let mut unlisted = view(&json!({}), &json!({}));
-        unlisted.scheduled_jobs.synced = false;
+        unlisted.scheduled_jobs.trust.begin();
         let good = snapshot("eu", &status(2_000, 3_000), &[(2_000, "SUCCESS")]);
         let found = read(&[good, plane("us", unlisted)]);
         assert_eq!((found.success, found.is_good, found.unread.len()), (None, false, 1));
@@ -223,10 +229,10 @@ mod tests {
             goes_on(&named[1], &[planes[0].clone(), plane("us", view)])
         };
         assert_eq!(seen(&|view| run(view, 1_000, Some(true))), Some(false));
-        assert_eq!(seen(&|view| view.scheduled_jobs.items.clear()), Some(false));
-        assert_eq!(seen(&|view| view.scheduled_jobs.synced = false), None, "not listed yet");
+        assert_eq!(seen(&|view| view.scheduled_jobs.clear()), Some(false));
+        assert_eq!(seen(&|view| view.scheduled_jobs.trust.begin()), None, "not listed yet");
         assert_eq!(seen(&|view| view.contact = Contact::NotTried), None);
-        assert_eq!(seen(&|view| view.schedules.items.clear()), None, "they are not watched");
+        assert_eq!(seen(&|view| view.schedules.clear()), None, "they are not watched");
         let another = ScheduledRun { uid: "another".to_owned(), ..named[1].clone() };
         assert_eq!(goes_on(&another, &planes), Some(false));
         assert_eq!(goes_on(&named[1], &planes[..1]), Some(false), "the data plane is registered no more");

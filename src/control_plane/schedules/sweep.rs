@@ -16,7 +16,7 @@ use crate::{api::labels, control_plane::fleet::Snapshot};
 fn orphans(known: &BTreeSet<String>, planes: &[Snapshot], control_plane: &str) -> Vec<Action> {
     let mut orphans = Vec::new();
     for plane in planes.iter().filter(|plane| can_write(plane)) {
-        for (key, there) in &plane.view.schedules.items {
+        for (key, there) in plane.view.schedules.last_known() {
             let Some(owner) = there.labels().get(labels::FLEET_SCHEDULE_UID) else { continue };
             if !known.contains(owner) && is_ours(there, owner, control_plane) {
                 orphans.push(Action::Delete {

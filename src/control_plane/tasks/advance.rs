@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Seen,
         fleet::{DatacenterRun, DatacenterTask, FleetOperation, Phase, Purged},
         medusa::MedusaTask,
     },
@@ -22,7 +22,7 @@ use crate::{
         runs::{
             child::{Child as _, child_key, is_of, place},
             ending::{cancelled, set, time_out},
-            reach::{reach, wait},
+            reach::{doubt, reach, wait},
             rollout::may_retry,
         },
         view::ObjectKey,
@@ -65,9 +65,9 @@ fn begin<'o>(
     let attempt = entry.run.attempts() + 1;
     let key = child_key(scene.task, &entry.run, attempt);
     let outcome = outcome(&plane.name, &key);
-    let seen = plane.view.tasks.items.get(&key);
+    let seen = plane.view.seen(&plane.view.tasks, &key);
     // Made before a crash it is adopted.
-    if seen.is_some_and(|child| is_of(child.as_ref(), scene.task))
+    if seen.known().is_some_and(|child| is_of(child.as_ref(), scene.task))
         || matches!(outcome, Some(Outcome::There(_)))
     {
         if let Some(Outcome::There(keeps)) = outcome {
@@ -82,10 +82,15 @@ fn begin<'o>(
         set(run, Phase::Running, Reason::JobCreated, None);
         return;
     }
-    if seen.is_some() || outcome == Some(&Outcome::Conflict) {
+    if seen.known().is_some() || outcome == Some(&Outcome::Conflict) {
         conflict(&mut entry.run, &key);
         return;
     }
+    if let Seen::Unknown { why, .. } = seen {
+        doubt(&scene.terms(), &mut entry.run, why);
+        return;
+    }
+    let datacenter = plane.view.seen(&plane.view.datacenters, &place(&entry.run));
     match outcome {
         Some(Outcome::Shut(reason, message)) => {
             set(&mut entry.run, Phase::Failed, *reason, Some(message.clone()));
@@ -101,10 +106,11 @@ fn begin<'o>(
             let message = format!("would {} it as {key}", scene.task.spec.operation.as_str());
             set(&mut entry.run, Phase::Pending, Reason::DryRun, Some(message));
         }
-        _ if !plane.view.datacenters.items.contains_key(&place(&entry.run)) => {
+        _ if datacenter == Seen::Absent => {
             let message = format!("CassandraDatacenter {} does not exist any more", place(&entry.run));
             set(&mut entry.run, Phase::Failed, Reason::DatacenterNotFound, Some(message));
         }
+        _ if let Seen::Unknown { why, .. } = datacenter => doubt(&scene.terms(), &mut entry.run, why),
         _ if attempt == 1 => set(&mut entry.run, Phase::Pending, Reason::Pending, None),
         _ => {}
     }
@@ -129,19 +135,26 @@ fn go_on<'o>(
         Some(Outcome::There(Some(keeps))) => entry.keeps = Some(keeps.clone()),
         _ => {}
     }
-    let own = |key: &ObjectKey| plane.view.tasks.items.get(key).map(AsRef::as_ref);
-    let Some(child) = own(&key) else {
-        if missed_at(scene, &entry.run).is_none_or(|at| scene.now >= at) {
-            let message = format!("MedusaTask {key} was deleted before it was judged");
-            set(&mut entry.run, Phase::Failed, Reason::JobDeleted, Some(message));
+    let own = |key: &ObjectKey| plane.view.seen(&plane.view.tasks, key).map(AsRef::as_ref);
+    let child = match own(&key) {
+        Seen::Known(child) => child,
+        Seen::Absent => {
+            if missed_at(scene, &entry.run).is_none_or(|at| scene.now >= at) {
+                let message = format!("MedusaTask {key} was deleted before it was judged");
+                set(&mut entry.run, Phase::Failed, Reason::JobDeleted, Some(message));
+            }
+            return;
         }
-        return;
+        Seen::Unknown { why, .. } => {
+            doubt(&scene.terms(), &mut entry.run, why);
+            return;
+        }
     };
     let follow_up = sync_key(&key);
-    let datacenter = plane.view.datacenters.items.get(&place(&entry.run)).map(AsRef::as_ref);
+    let datacenter = plane.view.datacenters.last(&place(&entry.run)).map(AsRef::as_ref);
     let evidence = Evidence {
         child,
-        sync: own(&follow_up).filter(|sync| is_of(*sync, scene.task)),
+        sync: own(&follow_up).known().copied().filter(|sync| is_of(*sync, scene.task)),
         datacenter,
         finished_since: finished_since(&plane.name, &key),
     };
@@ -183,7 +196,7 @@ fn go_on<'o>(
 /// The figures of all attempts whose MedusaTasks are there: a purge that failed has removed something all the same.
 fn figures(scene: &Scene<'_>, plane: &Snapshot, run: &DatacenterRun) -> Option<Purged> {
     let children = (1..=run.attempts()).filter_map(|attempt| {
-        let child: &MedusaTask = plane.view.tasks.items.get(&child_key(scene.task, run, attempt))?;
+        let child: &MedusaTask = plane.view.tasks.last(&child_key(scene.task, run, attempt))?;
         purged(child)
     });
     children.reduce(Purged::plus)
@@ -230,7 +243,8 @@ const MISSING_GRACE: SignedDuration = SignedDuration::from_secs(5);
 pub(super) fn missed_at(scene: &Scene<'_>, run: &DatacenterRun) -> Option<Timestamp> {
     let plane = scene.planes.get(run.data_plane.as_str()).filter(|_| run.phase == Phase::Running)?;
     let key = child_key(scene.task, run, run.attempts());
-    let made = run.created_time.as_ref().filter(|_| !plane.view.tasks.items.contains_key(&key))?;
+    let is_missing = plane.view.seen(&plane.view.tasks, &key) == Seen::Absent;
+    let made = run.created_time.as_ref().filter(|_| is_missing)?;
     made.0.checked_add(MISSING_GRACE).ok()
 }
 

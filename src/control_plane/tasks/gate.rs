@@ -110,12 +110,12 @@ pub fn members(
 ) -> BTreeSet<(String, ObjectKey)> {
     let mut found = BTreeSet::new();
     for plane in planes {
-        for (place, datacenter) in &plane.view.datacenters.items {
+        for (place, datacenter) in plane.view.datacenters.last_known() {
             if cluster_of(plane, datacenter).name == name {
                 found.insert((plane.name.clone(), place.clone()));
             }
         }
-        let unlisted = !plane.view.datacenters.synced;
+        let unlisted = !plane.view.datacenters.trust.is_listed();
         for entry in published.iter().flat_map(|status| &status.datacenters) {
             if unlisted && entry.data_plane == plane.name {
                 found.insert((plane.name.clone(), ObjectKey::new(&entry.namespace, &entry.name)));
@@ -132,7 +132,10 @@ pub fn silence(members: &BTreeSet<(String, ObjectKey)>, planes: &[Snapshot]) -> 
     let silent = members.iter().filter_map(|(name, place)| {
         let plane = planes.iter().find(|p| p.name == *name)?;
         let (reason, why) = match &plane.usable {
-            Usable::Ready => return None,
+            Usable::Ready if plane.view.knows_inventory() => return None,
+            Usable::Ready => {
+                (Reason::RestorePointsUnknown, "does not show what it holds".to_owned())
+            }
             Usable::Connecting => (Reason::Connecting, "is being connected".to_owned()),
             Usable::Unreachable { why, .. } => {
                 (Reason::RestorePointsUnknown, format!("does not answer: {why}"))
@@ -156,7 +159,7 @@ pub fn add_begun(jobs: &mut Vec<JobFact>, members: &BTreeSet<(String, ObjectKey)
     let known: BTreeSet<(String, ObjectKey)> =
         jobs.iter().map(|job| (job.data_plane.clone(), job.key.clone())).collect();
     for plane in planes {
-        for (key, job) in plane.view.jobs.items.iter().filter(|(_, job)| !job.is_finished()) {
+        for (key, job) in plane.view.jobs.last_known().iter().filter(|(_, job)| !job.is_finished()) {
             let datacenter = job.spec.cassandra_datacenter.clone();
             let of_cluster =
                 members.contains(&(plane.name.clone(), ObjectKey::new(&key.namespace, &datacenter)));
@@ -265,7 +268,7 @@ fn held(data_plane: &str, datacenter: &ObjectKey, facts: &Facts<'_>) -> Vec<Held
     for job in facts.jobs.iter().filter(|job| job.may_be_of(data_plane, datacenter)) {
         held.insert(&job.key.name, job.end);
     }
-    let backups = view.iter().flat_map(|view| &view.backups.items);
+    let backups = view.iter().flat_map(|view| view.backups.last_known());
     for (key, record) in backups {
         if key.namespace == datacenter.namespace && record.datacenter == datacenter.name {
             // The later of the two ends: both are only as exact as who wrote them.
@@ -317,7 +320,7 @@ mod tests {
         object.metadata.labels =
             Some(BTreeMap::from([("fleet.k8ssandra.io/cluster".to_owned(), "shop".to_owned())]));
         let mut view = live(&[object]);
-        view.backups.items.insert(ObjectKey::new("ns", "p"), Arc::new(record(dc, NOW - 3600)));
+        view.backups.put(ObjectKey::new("ns", "p"), Arc::new(record(dc, NOW - 3600)));
         view
     }
 
@@ -379,7 +382,7 @@ mod tests {
             (ObjectKey::new("ns", name), Arc::new(serde_json::from_value(job).unwrap()))
         };
         let ended = json!({"finishTime": "1970-01-01T00:00:00Z"});
-        view.jobs.items.extend([
+        view.jobs.items_mut().extend([
             made("new", "dc2", json!(null)),
             made("listed", "dc2", json!(null)),
             made("ended", "dc2", ended),
@@ -456,7 +459,7 @@ mod tests {
         )
         .unwrap();
         let mut view = with_backup("dc2");
-        view.restores.items.insert(ObjectKey::new("ns", "r"), Arc::new(restore));
+        view.restores.put(ObjectKey::new("ns", "r"), Arc::new(restore));
         let planes = [two()[0].clone(), plane("us", view)];
         assert_eq!(decided(&planes, &[], &[], 1), "waits: RestoreInProgress");
     }

@@ -149,7 +149,7 @@ fn note_finished(scene: &Scene<'_>, entries: &[DatacenterTask], noted: &mut Note
     for run in entries.iter().map(|e| &e.run).filter(|run| run.attempts() > 0) {
         let key = child_key(scene.task, run, run.attempts());
         let plane = scene.planes.get(run.data_plane.as_str());
-        let child = plane.and_then(|plane| plane.view.tasks.items.get(&key));
+        let child = plane.and_then(|plane| plane.view.tasks.last(&key));
         if child.is_some_and(|child| child.is_finished()) {
             noted.entry((run.data_plane.clone(), key)).or_insert(scene.now);
         }

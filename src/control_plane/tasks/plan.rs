@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Seen,
         fleet::{DatacenterRun, DatacenterTask, Phase},
     },
     control_plane::{
@@ -77,7 +77,7 @@ pub(super) fn load(
         load.add(own, data_plane, &bucket_at(data_plane, place));
     }
     for (name, plane) in &scene.planes {
-        for (key, child) in plane.view.tasks.items.iter().filter(|(_, child)| !child.is_finished()) {
+        for (key, child) in plane.view.tasks.last_known().iter().filter(|(_, child)| !child.is_finished()) {
             if !is_of(child.as_ref(), scene.task) {
                 let place = ObjectKey::new(&key.namespace, &child.spec.cassandra_datacenter);
                 load.add(false, name, &bucket_at(name, &place));
@@ -140,8 +140,9 @@ fn startable(scene: &Scene<'_>, run: &DatacenterRun) -> Option<ObjectKey> {
         return None;
     }
     let rehearsed = scene.task.spec.is_dry_run() && run.reason.as_deref() == Some(Reason::DryRun.as_str());
-    usable(scene, run).filter(|_| !rehearsed)?;
-    Some(child_key(scene.task, run, run.attempts() + 1))
+    let plane = usable(scene, run).filter(|_| !rehearsed)?;
+    let key = child_key(scene.task, run, run.attempts() + 1);
+    (plane.view.seen(&plane.view.tasks, &key) == Seen::Absent).then_some(key)
 }
 
 fn usable<'a>(scene: &Scene<'a>, run: &DatacenterRun) -> Option<&'a Snapshot> {
@@ -162,12 +163,12 @@ pub(super) fn repairs(
         .filter_map(|run| {
             let plane = usable(scene, run)?;
             let key = child_key(scene.task, run, run.attempts());
-            let child = plane.view.tasks.items.get(&key)?;
+            let child = plane.view.tasks.last(&key)?;
             let follow_up = sync_key(&key);
             let evidence = Evidence {
                 child,
-                sync: plane.view.tasks.items.get(&follow_up).map(AsRef::as_ref),
-                datacenter: plane.view.datacenters.items.get(&place(run)).map(AsRef::as_ref),
+                sync: plane.view.tasks.last(&follow_up).map(AsRef::as_ref),
+                datacenter: plane.view.datacenters.last(&place(run)).map(AsRef::as_ref),
                 finished_since: finished_since(&plane.name, &key),
             };
             let action = if lacks_sync(&evidence, scene.now) {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Seen,
         fleet::{FleetBackup, FleetBackupJob, FleetCluster, FleetOperation, FleetTask},
         medusa::{MedusaTask, TaskOperation},
     },
@@ -93,9 +93,13 @@ pub(super) async fn carry_out(kit: &Kit, task: &FleetTask, action: &Action) -> O
     if task.spec.is_dry_run() {
         return Outcome::Would(keeps);
     }
-    let Some(datacenter) = plane.view.datacenters.items.get(&place(run)) else {
-        let message = format!("CassandraDatacenter {} does not exist any more", place(run));
-        return Outcome::Shut(Reason::DatacenterNotFound, message);
+    let datacenter = match plane.view.seen(&plane.view.datacenters, &place(run)) {
+        Seen::Known(datacenter) => datacenter,
+        Seen::Absent => {
+            let message = format!("CassandraDatacenter {} does not exist any more", place(run));
+            return Outcome::Shut(Reason::DatacenterNotFound, message);
+        }
+        Seen::Unknown { why, .. } => return Outcome::NotNow(Reason::WatchesStale, why),
     };
     let wanted = child(task, action.key.clone(), operation, datacenter, &kit.control_plane);
     let made = match make(&remote, &wanted).await {

@@ -45,7 +45,7 @@ pub(super) fn leftovers<'a>(
         tasks.into_iter().filter_map(|task| Some((task.uid()?, task))).collect();
     let mut found = Vec::new();
     for plane in planes.iter().filter(|plane| plane.usable == Usable::Ready) {
-        for (key, child) in &plane.view.tasks.items {
+        for (key, child) in plane.view.tasks.last_known() {
             let is_ours = child.labels().get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
             let owner = child.labels().get(labels::JOB_UID).filter(|_| is_ours && is_open_purge(child));
             let Some(owner) = owner.map(|uid| tasks.get(uid).copied()) else { continue };
@@ -121,7 +121,7 @@ mod tests {
     fn planes(child: &Value) -> [Snapshot; 1] {
         let mut view = live(&[datacenter("dc1", 1)]);
         let child: MedusaTask = serde_json::from_value(child.clone()).unwrap();
-        view.tasks.items.insert(ObjectKey::of(&child), Arc::new(child));
+        view.tasks.put(ObjectKey::of(&child), Arc::new(child));
         [plane("eu", view)]
     }
 

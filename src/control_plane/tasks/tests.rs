@@ -94,7 +94,7 @@ impl Play {
             })
             .collect();
         for snapshot in &self.planes {
-            for (key, child) in &snapshot.view.tasks.items {
+            for (key, child) in snapshot.view.tasks.last_known() {
                 if child.status.as_ref().is_some_and(|s| s.finish_time.is_some()) {
                     self.finished.entry((snapshot.name.clone(), key.clone())).or_insert(at(self.now));
                 }
@@ -119,7 +119,8 @@ impl Play {
                 Work::Withdraw { .. } => Outcome::Withdrawn,
                 Work::Start | Work::FollowUp => Outcome::There(None),
             });
-            let dc = scene.planes[run.data_plane.as_str()].view.datacenters.items[&place(run)].clone();
+            let dc =
+                scene.planes[run.data_plane.as_str()].view.datacenters.last(&place(run)).unwrap().clone();
             let operation = match action.work {
                 Work::FollowUp => TaskOperation::Sync,
                 Work::Start | Work::Withdraw { .. } => self.task.spec.operation.into(),
@@ -132,7 +133,7 @@ impl Play {
             made.metadata.uid = Some(format!("uid-{}", key.name));
             made.metadata.resource_version = Some("7".to_owned());
             self.edit(&name, |snapshot| {
-                let items = &mut Arc::make_mut(&mut snapshot.view).tasks.items;
+                let items = Arc::make_mut(&mut snapshot.view).tasks.items_mut();
                 if matches!(outcome, Outcome::There(_)) {
                     items.insert(key.clone(), Arc::new(made));
                 } else if matches!(outcome, Outcome::Withdrawn) {
@@ -179,7 +180,7 @@ impl Play {
         let own = child_key(&task, run, run.attempts());
         let key = if sync { sync_key(&own) } else { own.clone() };
         self.edit(name, |snapshot| {
-            let items = &mut Arc::make_mut(&mut snapshot.view).tasks.items;
+            let items = Arc::make_mut(&mut snapshot.view).tasks.items_mut();
             let mut object: MedusaTask = (**items.get(&key).unwrap_or_else(|| &items[&own])).clone();
             object.metadata.name = Some(key.name.clone());
             if sync {
@@ -399,7 +400,7 @@ fn a_strangers_object_is_left_alone_and_a_deleted_child_is_missed() {
     let mut play = Play::new(json!({"operation": "sync"}), &["eu", "us"]);
     play.look("asked for", |dc| (dc == "dc-eu").then_some(Outcome::Conflict));
     play.look("answers are in", made);
-    play.edit("us", |snapshot| Arc::make_mut(&mut snapshot.view).tasks.items.clear());
+    play.edit("us", |snapshot| Arc::make_mut(&mut snapshot.view).tasks.clear());
     play.now += 4;
     play.look("us is not listed for a moment", made);
     play.now += 1;

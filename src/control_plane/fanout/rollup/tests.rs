@@ -44,7 +44,7 @@ fn view_with(job: &FleetBackupJob, entry: &DatacenterRun, children: &[(usize, Va
     let mut view = live(&[datacenter("dc1", 1)]);
     for (attempt, status) in children {
         let (key, child) = made(job, entry, *attempt, status.clone());
-        view.jobs.items.insert(key, child);
+        view.jobs.put(key, child);
     }
     view
 }
@@ -63,7 +63,7 @@ fn said(entry: &DatacenterRun) -> (Phase, &str) {
 fn a_proven_backup_succeeds() {
     let (job, entry) = (fleet_job("nightly"), pending("eu", "dc1"));
     let mut view = view_with(&job, &entry, &[(1, ended(&[]))]);
-    view.backups.items.insert(child_key(&job, &entry, 1), good());
+    view.backups.put(child_key(&job, &entry, 1), good());
     let entry = at(&job, &entry, view, 10);
     assert_eq!(said(&entry), (Phase::Succeeded, "Succeeded"));
     assert_eq!((entry.attempts, entry.size_bytes, entry.created_time), (1, Some(2048), None));
@@ -97,7 +97,7 @@ fn what_did_not_start_follows_the_policy() {
 fn a_strangers_object_is_a_conflict() {
     let (job, entry) = (fleet_job("nightly"), pending("eu", "dc1"));
     let mut view = live(&[datacenter("dc1", 1)]);
-    view.jobs.items.insert(child_key(&job, &entry, 1), Arc::new(MedusaBackupJob::default()));
+    view.jobs.put(child_key(&job, &entry, 1), Arc::new(MedusaBackupJob::default()));
     assert_eq!(said(&at(&job, &entry, view, 0)), (Phase::Failed, "NameConflict"));
 }
 
@@ -114,7 +114,7 @@ fn a_child_that_vanished_fails_after_a_moment_unless_its_backup_is_there() {
     assert_eq!(look(4).phase, Phase::Running);
     assert_eq!(said(&look(5)), (Phase::Failed, "JobDeleted"));
     let mut view = live(&[datacenter("dc1", 1)]);
-    view.backups.items.insert(child_key(&job, &entry, 1), good());
+    view.backups.put(child_key(&job, &entry, 1), good());
     assert_eq!(at(&job, &entry, view, 5).phase, Phase::Succeeded);
 }
 
@@ -173,11 +173,11 @@ proptest! {
         for (step, news) in order.into_iter().enumerate() {
             match news {
                 // What a watch shows of one object never goes back.
-                0 if view.jobs.items[&key].status.as_ref().is_none_or(|s| s.finish_time.is_none()) => {
-                    view.jobs.items.insert(key.clone(), made(&job, &entry, 1, running.clone()).1);
+                0 if view.jobs.last(&key).unwrap().status.as_ref().is_none_or(|s| s.finish_time.is_none()) => {
+                    view.jobs.put(key.clone(), made(&job, &entry, 1, running.clone()).1);
                 }
-                1 => { view.jobs.items.insert(key.clone(), made(&job, &entry, 1, status.clone()).1); }
-                2 => { view.backups.items.insert(key.clone(), good()); }
+                1 => { view.jobs.put(key.clone(), made(&job, &entry, 1, status.clone()).1); }
+                2 => { view.backups.put(key.clone(), good()); }
                 _ => {}
             }
             let shown = if step == silent_at { silent() } else { view.clone() };

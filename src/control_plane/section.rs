@@ -1,0 +1,355 @@
+//! The objects of one kind in a data plane, and what may be concluded from them. Pure.
+//!
+//! What is not in a section is absent only where its watch shows everything there is, which nobody but
+//! [`super::view::View`] can ask: [`Section::last_known`] has no way to say that something is not there.
+
+use std::{
+    collections::{BTreeMap, btree_map},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+
+use super::view::ObjectKey;
+use crate::api::Seen;
+
+/// How the watch of a kind stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Standing {
+    /// It has not listed yet.
+    #[default]
+    Unlisted,
+    /// It shows what is there.
+    Followed,
+    /// The API server refuses it, in these words.
+    Refused(String),
+    /// It has failed since then, for these reasons.
+    Failed(Timestamp, String),
+    /// There is none, for this reason.
+    Unwatched(String),
+}
+
+/// How far the watch of a kind can be trusted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    standing: Standing,
+    is_listed: bool,
+}
+
+impl Trust {
+    /// Nothing is listed any more: the connection is a new one.
+    pub fn begin(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Everything is listed, and followed from now on.
+    pub fn follow(&mut self) {
+        *self = Self { standing: Standing::Followed, is_listed: true };
+    }
+
+    /// A watch that had failed goes on where it was; says whether that is news.
+    pub fn resume(&mut self) -> bool {
+        let is_news = self.is_listed && self.standing != Standing::Followed;
+        if is_news {
+            self.standing = Standing::Followed;
+        }
+        is_news
+    }
+
+    /// The API server refuses it; says whether that is news. What was listed is not known to be so any more, from now on.
+    pub fn refuse(&mut self, why: &str) -> bool {
+        let is_news = !matches!(self.standing, Standing::Refused(_));
+        self.standing = Standing::Refused(why.to_owned());
+        is_news
+    }
+
+    /// It has failed since then; says whether that is news.
+    pub fn fail(&mut self, since: Timestamp, why: &str) -> bool {
+        let new = match &self.standing {
+            Standing::Failed(first, _) => Standing::Failed(*first, why.to_owned()),
+            Standing::Unlisted | Standing::Followed | Standing::Refused(_) | Standing::Unwatched(_) => {
+                Standing::Failed(since, why.to_owned())
+            }
+        };
+        let is_news = self.standing != new;
+        self.standing = new;
+        is_news
+    }
+
+    /// There is nothing to watch, or nothing that may be; says whether that is news.
+    pub fn give_up(&mut self, why: &str) -> bool {
+        let is_news = !matches!(&self.standing, Standing::Unwatched(old) if old == why);
+        *self = Self { standing: Standing::Unwatched(why.to_owned()), is_listed: false };
+        is_news
+    }
+
+    /// Whether nothing is awaited of it: it shows what is there, or never will. Work goes on then; what it does not
+    /// show is nevertheless not absent.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        match self.standing {
+            Standing::Followed | Standing::Refused(_) | Standing::Unwatched(_) => true,
+            Standing::Unlisted | Standing::Failed(..) => false,
+        }
+    }
+
+    /// Whether it was listed since the connection was made, or there is nothing to list: what it holds is what the
+    /// cluster last said.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.is_listed || self.is_given_up()
+    }
+
+    /// Whether there is nothing to watch, or nothing that may be.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        matches!(self.standing, Standing::Unwatched(_))
+    }
+
+    /// Since when nobody knows what is there, when that is known, and why; nothing while somebody does.
+    #[must_use]
+    pub fn doubt(&self) -> Option<(Option<Timestamp>, String)> {
+        match &self.standing {
+            Standing::Followed => None,
+            Standing::Unlisted => Some((None, "its objects are not listed yet".to_owned())),
+            Standing::Refused(why) | Standing::Unwatched(why) => Some((None, why.clone())),
+            Standing::Failed(since, why) => Some((Some(*since), format!("{why} (since {since:.0})"))),
+        }
+    }
+}
+
+/// All objects of one kind in a data plane, as far as its watch has delivered them.
+#[derive(Clone, Debug)]
+pub struct Section<T> {
+    items: BTreeMap<ObjectKey, Arc<T>>,
+    unreadable: BTreeMap<ObjectKey, String>,
+    /// How far its watch can be trusted.
+    pub trust: Trust,
+}
+
+impl<T> Default for Section<T> {
+    fn default() -> Self {
+        Self { items: BTreeMap::new(), unreadable: BTreeMap::new(), trust: Trust::default() }
+    }
+}
+
+/// What a whole listing says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Listing<'a, T> {
+    /// These are there, and no others that can be read.
+    Known(&'a BTreeMap<ObjectKey, Arc<T>>),
+    /// Nobody knows what is there.
+    Unknown {
+        /// Since when, when that is known.
+        since: Option<Timestamp>,
+        /// Why, for people.
+        why: String,
+    },
+}
+
+impl<'a, T> Listing<'a, T> {
+    /// The objects, when they are known to be all.
+    #[must_use]
+    pub fn known(self) -> Option<&'a BTreeMap<ObjectKey, Arc<T>>> {
+        match self {
+            Self::Known(items) => Some(items),
+            Self::Unknown { .. } => None,
+        }
+    }
+}
+
+/// What is there as far as anybody knows: for what counts while it is seen, and for showing. It says nothing of what it
+/// does not hold.
+#[derive(Debug)]
+pub struct LastKnown<'a, T>(&'a BTreeMap<ObjectKey, Arc<T>>);
+
+impl<T> Clone for LastKnown<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for LastKnown<'_, T> {}
+
+impl<'a, T> LastKnown<'a, T> {
+    /// All of them.
+    #[must_use]
+    pub fn iter(self) -> btree_map::Iter<'a, ObjectKey, Arc<T>> {
+        self.0.iter()
+    }
+
+    /// Their keys.
+    #[must_use]
+    pub fn keys(self) -> btree_map::Keys<'a, ObjectKey, Arc<T>> {
+        self.0.keys()
+    }
+
+    /// The objects.
+    #[must_use]
+    pub fn values(self) -> btree_map::Values<'a, ObjectKey, Arc<T>> {
+        self.0.values()
+    }
+}
+
+impl<'a, T> IntoIterator for LastKnown<'a, T> {
+    type Item = (&'a ObjectKey, &'a Arc<T>);
+    type IntoIter = btree_map::Iter<'a, ObjectKey, Arc<T>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<T> Section<T> {
+    /// What is there as far as anybody knows.
+    #[must_use]
+    pub fn last_known(&self) -> LastKnown<'_, T> {
+        LastKnown(&self.items)
+    }
+
+    /// An object as it was last seen. Without one nothing is known: only [`super::view::View::seen`] tells absence.
+    #[must_use]
+    pub fn last(&self, key: &ObjectKey) -> Option<&Arc<T>> {
+        self.items.get(key)
+    }
+
+    /// Objects that are there and cannot be read, each with why.
+    #[must_use]
+    pub fn unreadable(&self) -> &BTreeMap<ObjectKey, String> {
+        &self.unreadable
+    }
+
+    /// What a listing is known to hold, as far as the watch is concerned.
+    pub(super) fn listing(&self) -> Listing<'_, T> {
+        match self.trust.doubt() {
+            None => Listing::Known(&self.items),
+            Some((since, why)) => Listing::Unknown { since, why },
+        }
+    }
+
+    /// Looks an object up, as far as the watch is concerned.
+    pub(super) fn seen(&self, key: &ObjectKey) -> Seen<&Arc<T>> {
+        let items = match self.listing() {
+            Listing::Known(items) => items,
+            Listing::Unknown { since, why } => return Seen::Unknown { since, why },
+        };
+        match (items.get(key), self.unreadable.get(key)) {
+            (_, Some(why)) => Seen::Unknown { since: None, why: why.clone() },
+            (Some(object), None) => Seen::Known(object),
+            (None, None) => Seen::Absent,
+        }
+    }
+
+    /// A listing is complete.
+    pub fn fill(&mut self, items: BTreeMap<ObjectKey, Arc<T>>, unreadable: BTreeMap<ObjectKey, String>) {
+        (self.items, self.unreadable) = (items, unreadable);
+        self.trust.follow();
+    }
+
+    /// An object is there; returns what it was before.
+    pub fn put(&mut self, key: ObjectKey, object: Arc<T>) -> Option<Arc<T>> {
+        self.unreadable.remove(&key);
+        self.items.insert(key, object)
+    }
+
+    /// An object is there and cannot be read; returns what it was before.
+    pub fn blur(&mut self, key: ObjectKey, why: String) -> Option<Arc<T>> {
+        let before = self.items.remove(&key);
+        self.unreadable.insert(key, why);
+        before
+    }
+
+    /// An object is gone; returns what it was before.
+    pub fn remove(&mut self, key: &ObjectKey) -> Option<Arc<T>> {
+        self.unreadable.remove(key);
+        self.items.remove(key)
+    }
+
+    /// Forgets all objects.
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.unreadable.clear();
+    }
+
+    /// The objects, for tests to change.
+    #[cfg(test)]
+    pub(crate) fn items_mut(&mut self) -> &mut BTreeMap<ObjectKey, Arc<T>> {
+        &mut self.items
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEVER: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn key() -> ObjectKey {
+        ObjectKey::new("ns", "a")
+    }
+
+    fn why(section: &Section<u8>, key: &ObjectKey) -> String {
+        match section.seen(key) {
+            Seen::Unknown { why, .. } => why,
+            seen => panic!("{seen:?}"),
+        }
+    }
+
+    #[test]
+    fn only_a_watch_that_shows_everything_tells_absence() {
+        let mut section = Section::<u8>::default();
+        section.trust.follow();
+        assert_eq!(section.seen(&key()), Seen::Absent);
+        let changes: [(&str, fn(&mut Trust)); 4] = [
+            ("not listed", |trust| trust.begin()),
+            ("denied", |trust| assert!(trust.refuse("denied"))),
+            ("reset", |trust| assert!(trust.fail(NEVER, "reset"))),
+            ("not served", |trust| assert!(trust.give_up("not served"))),
+        ];
+        for (expected, change) in changes {
+            section.trust.follow();
+            section.put(ObjectKey::new("ns", "b"), Arc::new(1));
+            change(&mut section.trust);
+            for name in ["a", "b"] {
+                assert!(why(&section, &ObjectKey::new("ns", name)).contains(expected));
+            }
+            assert!(section.listing().known().is_none());
+            assert_eq!(
+                section.last_known().iter().count(),
+                1,
+                "{expected}: what was seen can still be shown"
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_there_and_makes_nothing_else_unknown() {
+        let mut section = Section::<u8>::default();
+        section.trust.follow();
+        section.put(key(), Arc::new(1));
+        assert_eq!(section.blur(key(), "field `spec`".to_owned()).as_deref(), Some(&1));
+        assert!(why(&section, &key()).contains("field `spec`"));
+        assert_eq!(section.seen(&ObjectKey::new("ns", "b")), Seen::Absent);
+        section.put(key(), Arc::new(2));
+        assert_eq!(section.seen(&key()), Seen::Known(&Arc::new(2)), "it was mended");
+        section.blur(key(), "field `spec`".to_owned());
+        section.remove(&key());
+        assert_eq!(section.seen(&key()), Seen::Absent);
+    }
+
+    #[test]
+    fn work_goes_on_beside_what_is_refused_or_not_there_and_waits_for_what_failed() {
+        let mut trust = Trust::default();
+        assert!(!trust.is_settled() && !trust.is_listed());
+        trust.follow();
+        assert!(trust.is_settled() && trust.is_listed());
+        assert!(trust.refuse("no") && !trust.refuse("no") && trust.is_settled() && trust.is_listed());
+        assert!(trust.fail(NEVER, "no") && !trust.fail(Timestamp::MAX, "no") && !trust.is_settled());
+        assert!(trust.doubt().is_some_and(|(since, _)| since == Some(NEVER)), "since it began");
+        assert!(trust.resume() && !trust.resume() && trust.is_settled());
+        trust.begin();
+        assert!(!trust.resume() && !trust.is_settled(), "what never listed has nothing to go on with");
+        assert!(trust.give_up("not served") && !trust.give_up("not served"));
+        assert!(trust.is_settled() && trust.is_listed());
+    }
+}
