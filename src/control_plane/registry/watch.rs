@@ -20,9 +20,12 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::control_plane::{
-    fleet::ViewCell,
-    view::{ObjectKey, Section, View},
+use crate::{
+    control_plane::{
+        fleet::ViewCell,
+        view::{ObjectKey, Section, View},
+    },
+    runtime::cause::Cause,
 };
 
 /// How long one watch request lasts. Short enough to notice within minutes a connection that only
@@ -63,12 +66,16 @@ pub(super) async fn run<K, T>(
     let mut events = watcher(api, config).default_backoff().boxed();
     let mut listing: BTreeMap<ObjectKey, Arc<T>> = BTreeMap::new();
     let kind = K::kind(&()).into_owned();
+    let is_secret = kind == "Secret";
     let decoded = |object: DeserializeGuard<K>| {
         let key = ObjectKey::of(&object);
         match object.0 {
             Ok(object) => keep(&object).map(|kept| (key, Arc::new(kept))),
             Err(error) => {
-                tracing::warn!(%kind, object = %key, %error, "object cannot be read and is left out");
+                // The library quotes what it cannot read.
+                let error =
+                    if is_secret { "it is not of its kind's shape".to_owned() } else { error.to_string() };
+                tracing::warn!(%kind, object = %key, error, "object cannot be read and is left out");
                 None
             }
         }
@@ -106,7 +113,9 @@ pub(super) async fn run<K, T>(
             }
             // The watcher itself starts over, with growing pauses.
             Err(error) => {
-                tracing::debug!(%kind, %error, "watch interrupted");
+                let cause = Cause::of(&error);
+                let why = if is_secret { String::new() } else { cause.words };
+                tracing::debug!(%kind, cause = ?cause.kind, why, "watch interrupted");
                 failed.store(true, Ordering::Release);
                 if let Some(words) = refusal(&error) {
                     tell(News::Refused(words));
