@@ -46,10 +46,26 @@ reasons! {
     Connecting,
     /// The API server answered.
     Answered,
-    /// The API server did not answer.
+    /// The API server did not answer, or cannot be asked.
     Unreachable,
-    /// The API server's certificate is not signed by the kubeconfig's authority.
+    /// The API server's host name is not found.
+    NameNotFound,
+    /// Nothing accepts connections at the API server's address.
+    ConnectionRefused,
+    /// No connection to the API server, or no answer of it, in time.
+    TimedOut,
+    /// The API server's certificate is not one we trust: its authority, its name, its time or its key.
     CertificateRejected,
+    /// The proxy on the way to the API server does not let us through.
+    ProxyFailed,
+    /// What answers is no Kubernetes API server.
+    NotKubernetes,
+    /// The API server answers more than can be read, or does not come to an end.
+    AnswerUnbounded,
+    /// The API server asks to come back later.
+    RateLimited,
+    /// The API server says that it cannot do its work.
+    ApiServerFailing,
     /// The API server knows who we are.
     CredentialAccepted,
     /// The API server rejected the credential.
@@ -76,6 +92,8 @@ reasons! {
     WatchesStale,
     /// No other DataPlane is this cluster.
     UniqueCluster,
+    /// Which cluster it is may not be asked.
+    IdentityUnknown,
     /// Another DataPlane is the same cluster.
     DuplicateCluster,
     /// The user paused it.
@@ -108,6 +126,12 @@ reasons! {
     NameConflict,
     /// The API server refused the write.
     WriteRefused,
+    /// An admission policy or webhook denies it.
+    DeniedByPolicy,
+    /// A quota of the namespace is exceeded.
+    QuotaExceeded,
+    /// The namespace is being deleted.
+    NamespaceTerminating,
     /// The storage secret exists and has its key.
     SecretAvailable,
     /// The storage secret lacks the key Medusa reads.

@@ -2,6 +2,8 @@
 
 use std::{error::Error as _, process::ExitCode};
 
+use crate::runtime::cause;
+
 /// How a verb ended, when it did not end well.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -65,11 +67,7 @@ pub fn why(error: &kube::Error) -> String {
             _ => status.message.clone(),
         };
     }
-    let mut deepest: &dyn std::error::Error = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    if error.source().is_none() { error.to_string() } else { format!("no answer ({deepest})") }
+    if error.source().is_none() { error.to_string() } else { format!("no answer ({})", cause::words(error)) }
 }
 
 /// Whether `error` is the API server saying that the object does not exist.

@@ -1,4 +1,4 @@
-//! Kubernetes clients that cannot hang: every response header must arrive in time.
+//! Kubernetes clients that cannot hang: every response must begin in time, and be one of Kubernetes within bounds.
 
 use std::{path::Path, time::Duration};
 
@@ -9,24 +9,36 @@ use kube::{
 };
 use tower::{service_fn, timeout::TimeoutLayer};
 
+use super::wire::{self, Bounds};
+
 /// How a client behaves when its API server is slow or gone.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// Until the connection is there.
     pub connect: Duration,
-    /// Until the response's headers are there; the body of a watch may take as long as it likes.
+    /// Until the response's headers are there.
     pub response: Duration,
+    /// How much it may answer, and how long that may take.
+    pub bounds: Bounds,
     /// Whether 429, 503 and 504 are retried by the client itself.
     pub retry: bool,
 }
 
 impl Patience {
     /// For the cluster a controller runs in, or a person's own.
-    pub const HOME: Self =
-        Self { connect: Duration::from_secs(10), response: Duration::from_secs(30), retry: true };
+    pub const HOME: Self = Self {
+        connect: Duration::from_secs(10),
+        response: Duration::from_secs(30),
+        bounds: Bounds::HOME,
+        retry: true,
+    };
     /// For clusters far away: a sick one must be noticed, and our own schedule decides on retries.
-    pub const REMOTE: Self =
-        Self { connect: Duration::from_secs(5), response: Duration::from_secs(10), retry: false };
+    pub const REMOTE: Self = Self {
+        connect: Duration::from_secs(5),
+        response: Duration::from_secs(10),
+        bounds: Bounds::REMOTE,
+        retry: false,
+    };
 }
 
 /// A client for `config`.
@@ -36,7 +48,15 @@ impl Patience {
 pub fn connect(mut config: Config, patience: Patience) -> Result<Client, kube::Error> {
     config.connect_timeout = Some(patience.connect);
     config.default_retry = patience.retry;
-    Ok(ClientBuilder::try_from(config)?.with_layer(&TimeoutLayer::new(patience.response)).build())
+    // Without the credentials that may stand before its host.
+    let authority = config.proxy_url.as_ref().and_then(http::Uri::authority).map(ToString::to_string);
+    let proxy = authority.map(|authority| match authority.rsplit_once('@') {
+        Some((_, place)) => place.to_owned(),
+        None => authority,
+    });
+    let timely = TimeoutLayer::new(patience.response);
+    let client = ClientBuilder::try_from(config)?.with_layer(&timely).build();
+    Ok(wire::guarded(client, patience.bounds, proxy))
 }
 
 /// A client that does what `client` does, and tells `count` how each request was answered, watches too: with the

@@ -3,6 +3,7 @@
 //! Nothing here may import `control_plane`, `data_plane` or `cli`, or name a Medusa or fleet kind.
 
 pub mod backoff;
+pub mod cause;
 pub mod client;
 pub mod clock;
 pub mod events;
@@ -11,4 +12,5 @@ pub mod http;
 pub mod lease;
 pub mod shutdown;
 pub mod telemetry;
+pub mod wire;
 pub mod written;

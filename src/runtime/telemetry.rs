@@ -2,7 +2,10 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    EnvFilter, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -14,6 +17,23 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whether an event or span may be logged at all, whatever the filter asks for. Libraries log requests and answers as
+/// they stand when asked for enough, and the Kubernetes client does at WARN what it cannot read: there Secrets are.
+fn is_harmless(metadata: &Metadata<'_>) -> bool {
+    let of = |name: &str| {
+        let rest = metadata.target().strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    let loudest = if of("medusa_fleet") {
+        Level::TRACE
+    } else if of("kube_client") || of("kube_runtime") {
+        Level::ERROR
+    } else {
+        Level::INFO
+    };
+    *metadata.level() <= loudest
+}
+
 /// Starts logging to stderr. `filter` is a tracing directive list such as `info,medusa_fleet=debug`.
 ///
 /// # Errors
@@ -22,7 +42,7 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), Box<dyn std::error::E
     let filter = EnvFilter::try_new(filter)?;
     // Colours are for terminals, not for log files.
     let colours = std::io::stderr().is_terminal();
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_harmless));
     match format {
         LogFormat::Text => {
             registry

@@ -111,7 +111,7 @@ async fn a_dead_cluster_delays_its_unregistering_by_the_grace_period_only() {
     fleet.dp(1).appears::<MedusaConfiguration>(CASS, "shared").await;
 
     fleet.stop("dp-1");
-    fleet.expect_data_plane("dp-1", "Reachable", "False", "Unreachable").await;
+    fleet.expect_data_plane("dp-1", "Reachable", "False", "ConnectionRefused").await;
     home.delete::<Secret>(FLEET, "dp-1").await;
     eventually("its DataPlane is being deleted", async || {
         let plane: DataPlane = home.find(FLEET, "dp-1").await.ok_or("it went at once")?;

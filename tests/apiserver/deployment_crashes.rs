@@ -116,7 +116,7 @@ async fn a_silent_data_plane_holds_restarts_up_and_nothing_else() {
     }
 
     fleet.pause("dp-1");
-    fleet.expect_data_plane("dp-1", "Ready", "False", "Unreachable").await;
+    fleet.expect_data_plane("dp-1", "Ready", "False", "TimedOut").await;
     home.create(k8ssandra("alone", &[("alone", "dp-2")], json!({}))).await;
     medusa_in(fleet.dp(2), "alone").await;
     let port = json!({"spec": {"medusa": {"serviceProperties": {"grpcPort": 55055}}}});

@@ -74,7 +74,7 @@ async fn restore_points_and_protection_follow_the_backups_and_outlive_silence() 
     let since = controller.log().len();
     controller.start();
     controller.ready(since).await;
-    fleet.expect_data_plane("dp-3", "Reachable", "False", "Unreachable").await;
+    fleet.expect_data_plane("dp-3", "Reachable", "False", "ConnectionRefused").await;
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
     fleet.dp(1).delete::<MedusaBackup>(CASS, "manual").await;
     let status = expect_point(&fleet, "manual.shop", ("Incomplete", "2/3")).await;

@@ -50,9 +50,16 @@ async fn a_dead_data_plane_is_waited_for_skipped_or_failed_as_the_job_says() {
     home.create(backup_job("waits", json!({}))).await;
     expect_entry(&fleet, "waits", "dp-1", Phase::Succeeded, "Succeeded").await;
     expect_entry(&fleet, "waits", "dp-2", Phase::Pending, "DataPlaneUnreachable").await;
-    fleet.expect_data_plane("dp-2", "Reachable", "False", "Unreachable").await;
+    fleet.expect_data_plane("dp-2", "Reachable", "False", "ConnectionRefused").await;
+    let said = fleet.job("waits").await.status.unwrap().datacenters;
+    let why =
+        said.iter().find(|e| e.data_plane == "dp-2").and_then(|e| e.message.clone()).unwrap_or_default();
+    assert!(
+        why.contains("does not answer") && why.contains("refused") && !why.contains("ServiceError"),
+        "{why}"
+    );
     fleet.expect_data_plane("dp-2", "Authenticated", "Unknown", "Unreachable").await;
-    home.event("DataPlane", "dp-2", "Unreachable").await;
+    home.event("DataPlane", "dp-2", "ConnectionRefused").await;
     for (name, policy) in [("skips", "Skip"), ("fails", "Fail")] {
         home.create(with_policy(name, policy)).await;
     }
@@ -131,7 +138,7 @@ async fn a_data_plane_that_hangs_holds_nobody_up() {
         .await;
     }
     assert_eq!(entry(&fleet, "nightly", "dp-2").await.0, Phase::Pending, "it hangs still");
-    fleet.expect_data_plane("dp-2", "Reachable", "False", "Unreachable").await;
+    fleet.expect_data_plane("dp-2", "Reachable", "False", "TimedOut").await;
     home.create(backup_job("second", json!({"dataPlanes": ["dp-1", "dp-3"]}))).await;
     fleet.expect_phase("second", Phase::Succeeded).await;
 

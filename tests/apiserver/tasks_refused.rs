@@ -102,7 +102,7 @@ async fn a_purge_waits_for_silence_backups_and_restores_of_the_whole_cluster() {
 
     // What another datacenter of the cluster may have lost nobody can say while it is silent.
     fleet.pause("dp-2");
-    fleet.expect_data_plane("dp-2", "Ready", "False", "Unreachable").await;
+    fleet.expect_data_plane("dp-2", "Ready", "False", "TimedOut").await;
     home.create(task("silent", only_dc1.clone())).await;
     expect_entry(&fleet, "silent", "dc1", Phase::Pending, "RestorePointsUnknown").await;
     let mut skip = only_dc1.clone();
@@ -269,7 +269,7 @@ async fn a_purge_nobody_began_with_is_taken_back_once_its_task_is_over_or_gone()
     let silent = home.create(task("silent", purge_dc1)).await;
     expect_entry(&fleet, "silent", "dc1", Phase::Running, "JobCreated").await;
     fleet.pause("dp-1");
-    fleet.expect_data_plane("dp-1", "Ready", "False", "Unreachable").await;
+    fleet.expect_data_plane("dp-1", "Ready", "False", "TimedOut").await;
     home.patch::<FleetTask>(FLEET, "silent", json!({"spec": {"cancel": true}})).await;
     assert_eq!(over(&fleet, "silent").await.status.unwrap().phase, Some(Phase::Cancelled));
     fleet.resume("dp-1");

@@ -2,10 +2,15 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt as _;
 
 use super::{Finding, Read, Severity, UNSEEN_SECONDS, home::RUN_IT, object, seconds};
 use crate::{
-    api::{Conditions as _, Reason, fleet::DataPlane},
+    api::{
+        Conditions as _, Reason,
+        fleet::{DataPlane, RegisteredFrom},
+        labels,
+    },
     cli::views::{
         count, name,
         status::{ends_soon, is_wanted, silent_since},
@@ -37,7 +42,7 @@ fn one(plane: &DataPlane, now: Timestamp) -> Vec<Finding> {
             let is_new = ready.reason == Reason::Connecting.as_str()
                 && seconds(&ready.last_transition_time, now) <= UNSEEN_SECONDS;
             let severity = if is_new || is_wanted(ready) { Severity::Notice } else { Severity::Error };
-            let fix = fix(&ready.reason, &name(&plane.metadata));
+            let fix = fix(&ready.reason, plane);
             found.push(Finding::of(severity, object.clone(), ready, fix));
         }
         Some(_) => {
@@ -46,7 +51,7 @@ fn one(plane: &DataPlane, now: Timestamp) -> Vec<Finding> {
                     |words: &str| words.contains("; not permitted:") || words.contains("; not served:");
                 if let Some(said) = status.conditions.of_type(type_).filter(|c| limited(&c.message)) {
                     let reason = if type_ == "Served" { Reason::NotServed } else { Reason::NotAuthorized };
-                    let fix = fix(reason.as_str(), &name(&plane.metadata));
+                    let fix = fix(reason.as_str(), plane);
                     let reason = reason.as_str().to_owned();
                     found.push(Finding { reason, ..Finding::of(severity, object.clone(), said, fix) });
                 }
@@ -62,7 +67,7 @@ fn one(plane: &DataPlane, now: Timestamp) -> Vec<Finding> {
         if found.iter().all(|f| f.reason != reason) {
             let what =
                 format!("its credential {} {}", if is_over { "expired at" } else { "expires at" }, at.0);
-            found.push(Finding::new(severity, object, reason, what, fix(reason, &name(&plane.metadata))));
+            found.push(Finding::new(severity, object, reason, what, fix(reason, plane)));
         }
     }
     found
@@ -78,35 +83,76 @@ fn silence(planes: &[DataPlane], now: Timestamp) -> Option<Finding> {
 }
 
 /// What to do about a data plane for this reason.
-fn fix(reason: &str, name: &str) -> String {
-    let again = || format!("`kubectl medusa register {name} --from-kubeconfig FILE` makes a new credential");
-    match Reason::of(reason) {
+fn fix(reason: &str, plane: &DataPlane) -> String {
+    let name = name(&plane.metadata);
+    let again =
+        || match plane.annotations().get(labels::REGISTERED_FROM).map(|from| RegisteredFrom::read(from)) {
+            Some(RegisteredFrom::ClientConfig { namespace, name }) => {
+                format!(
+                    "put a kubeconfig that works into the Secret that ClientConfig `{namespace}/{name}` names"
+                )
+            }
+            Some(RegisteredFrom::Secret(_)) | None => {
+                format!("`kubectl medusa register {name} --from-kubeconfig FILE` makes a new credential")
+            }
+        };
+    let words = match Reason::of(reason) {
         Some(
             Reason::SecretNotFound
             | Reason::KubeconfigKeyMissing
             | Reason::InvalidKubeconfig
             | Reason::UnsafeKubeconfig
             | Reason::CredentialRejected
-            | Reason::CredentialExpired
-            | Reason::CertificateRejected,
-        ) => again(),
+            | Reason::CredentialExpired,
+        ) => return again(),
+        Some(Reason::CertificateRejected) => {
+            return format!(
+                "mend the API server's certificate as the message says; if its authority is another now: {}",
+                again()
+            );
+        }
+        Some(Reason::NameNotFound) => {
+            "see that the host in the kubeconfig's `server` is spelt right and that the control plane's DNS knows it"
+        }
+        Some(Reason::ConnectionRefused) => {
+            "see that its API server runs, and that `server` in the kubeconfig has the right address and port"
+        }
+        Some(Reason::TimedOut) => {
+            "see that its API server runs and that no firewall or network policy stands between it and the control plane; it is tried again by itself"
+        }
+        Some(Reason::ProxyFailed) => {
+            "see that the proxy runs and lets the control plane through to the API server, or take it out of the way"
+        }
+        Some(Reason::NotKubernetes) => {
+            "see what answers at the kubeconfig's `server`: a load balancer whose API servers are down, a login page, another port"
+        }
+        Some(Reason::AnswerUnbounded) => {
+            "see what its API server answers: an object or list of that length is none that Kubernetes stores, or the line is too slow"
+        }
+        Some(Reason::RateLimited) => {
+            "its API server is busy: see its priority levels and flow schemas; it is tried again by itself"
+        }
+        Some(Reason::ApiServerFailing) => "see to its API server and etcd, which the message speaks of",
         Some(Reason::Unreachable) => {
-            "see that its API server runs and can be reached from the control plane; it is tried again by itself".to_owned()
+            "see that its API server runs and can be reached from the control plane; it is tried again by itself"
         }
         Some(Reason::PermissionsMissing | Reason::NotAuthorized) => {
-            "apply kubeconfigs/data-plane-rbac.yaml there".to_owned()
+            "apply kubeconfigs/data-plane-rbac.yaml there, and bind its ClusterRole to the account of this kubeconfig"
+        }
+        Some(Reason::DeniedByPolicy) => {
+            "exempt the account of this kubeconfig from the policy that the message names"
         }
         Some(Reason::DefinitionMissing) => {
             "there: `medusa-fleet crds --group medusa.k8ssandra.io | kubectl apply --server-side -f -`; \
              cass-operator brings the CassandraDatacenter"
-                .to_owned()
         }
         Some(Reason::NotServed) => {
-            "install newer definitions there if you need it: `medusa-fleet crds --group medusa.k8ssandra.io`".to_owned()
+            "install newer definitions there if you need it: `medusa-fleet crds --group medusa.k8ssandra.io`"
         }
-        Some(Reason::DuplicateCluster) => "unregister one of the two: `kubectl medusa unregister NAME`".to_owned(),
-        Some(Reason::ReservedName) => "register it under another name".to_owned(),
-        Some(Reason::Paused) => "set spec.paused of the DataPlane to false when its time has come".to_owned(),
-        Some(_) | None => format!("`kubectl medusa describe dataplane/{name}` shows every condition"),
-    }
+        Some(Reason::DuplicateCluster) => "unregister one of the two: `kubectl medusa unregister NAME`",
+        Some(Reason::ReservedName) => "register it under another name",
+        Some(Reason::Paused) => "set spec.paused of the DataPlane to false when its time has come",
+        Some(_) | None => return format!("`kubectl medusa describe dataplane/{name}` shows every condition"),
+    };
+    words.to_owned()
 }

@@ -25,10 +25,13 @@ const STANDS_SECONDS: i64 = 6 * 3600;
 /// Reasons of a datacenter that pass only if its data plane comes back.
 const SILENCE: [Reason; 2] = [Reason::DataPlaneUnreachable, Reason::DataPlaneNotReady];
 /// Reasons of a datacenter that may pass only if somebody does something.
-const OBSTACLES: [Reason; 8] = [
+const OBSTACLES: [Reason; 11] = [
     Reason::NotServed,
     Reason::NotAuthorized,
     Reason::WriteRefused,
+    Reason::DeniedByPolicy,
+    Reason::QuotaExceeded,
+    Reason::NamespaceTerminating,
     Reason::NameConflict,
     Reason::RestoreInProgress,
     Reason::RestorePointsUnknown,

@@ -7,6 +7,7 @@ use super::kubeconfig::Refusal;
 use crate::{
     api::{Reason, condition::set_condition, fleet::MedusaController},
     control_plane::view::{Contact, View},
+    runtime::cause::{Cause, Denier, Kind},
 };
 
 /// How the last question to an API server ended.
@@ -17,31 +18,66 @@ pub enum Answer {
     None,
     /// It answered.
     Answered,
-    /// It did not.
-    Unreachable(String),
-    /// Its certificate is not one we trust.
-    CertificateRejected(String),
-    /// It does not accept our credential.
-    CredentialRejected(String),
+    /// It did not, or not so that it can be used.
+    Lost(Cause),
 }
 
 impl Answer {
-    /// What an error of the Kubernetes client says about the cluster.
+    /// What an unanswered or refused question says about a cluster that `was_live` until then.
     #[must_use]
-    pub fn from_error(error: &kube::Error) -> Self {
-        if let kube::Error::Api(status) = error {
-            return if status.code == 401 {
-                Self::CredentialRejected("the API server answered 401 Unauthorized".to_owned())
-            } else {
-                Self::Answered // Any other answer is an answer.
-            };
+    pub fn from_cause(cause: Cause, was_live: bool) -> Self {
+        match cause.kind {
+            Kind::Answered | Kind::Forbidden => Self::Answered,
+            // To drop what goes on, and list it all again, would be the last thing it needs.
+            Kind::RateLimited if was_live => Self::Answered,
+            Kind::NameNotFound
+            | Kind::Refused
+            | Kind::TimedOut
+            | Kind::Certificate
+            | Kind::Proxy
+            | Kind::NotKubernetes
+            | Kind::Unbounded
+            | Kind::Credential
+            | Kind::RateLimited
+            | Kind::Trouble
+            | Kind::Unreachable => Self::Lost(cause),
         }
-        let text = error.to_string();
-        if text.contains("invalid peer certificate") {
-            Self::CertificateRejected(text)
-        } else {
-            Self::Unreachable(text)
-        }
+    }
+
+    /// Whether it may have been bad luck, so that another question is worth asking before anything is concluded.
+    #[must_use]
+    pub fn may_be_luck(&self) -> bool {
+        matches!(self, Self::Lost(cause) if !matches!(cause.kind, Kind::Credential | Kind::Certificate))
+    }
+}
+
+/// The reason that stands for a cause.
+#[must_use]
+pub fn reason_of(kind: Kind) -> Reason {
+    match kind {
+        Kind::NameNotFound => Reason::NameNotFound,
+        Kind::Refused => Reason::ConnectionRefused,
+        Kind::TimedOut => Reason::TimedOut,
+        Kind::Certificate => Reason::CertificateRejected,
+        Kind::Proxy => Reason::ProxyFailed,
+        Kind::NotKubernetes => Reason::NotKubernetes,
+        Kind::Unbounded => Reason::AnswerUnbounded,
+        Kind::Credential => Reason::CredentialRejected,
+        Kind::RateLimited => Reason::RateLimited,
+        Kind::Trouble => Reason::ApiServerFailing,
+        Kind::Forbidden => Reason::NotAuthorized,
+        Kind::Answered | Kind::Unreachable => Reason::Unreachable,
+    }
+}
+
+/// The reason that stands for who denied something.
+#[must_use]
+pub fn reason_of_denial(denier: Denier) -> Reason {
+    match denier {
+        Denier::Permissions => Reason::NotAuthorized,
+        Denier::Policy => Reason::DeniedByPolicy,
+        Denier::Quota => Reason::QuotaExceeded,
+        Denier::Terminating => Reason::NamespaceTerminating,
     }
 }
 
@@ -58,12 +94,16 @@ pub struct Health {
     pub next_attempt: Option<Timestamp>,
     /// Uid of its kube-system namespace.
     pub cluster_id: Option<String>,
+    /// Why that cannot be known, when it was asked for.
+    pub no_cluster_id: Option<Cause>,
     /// Its version.
     pub version: Option<String>,
     /// Who reconciles the Medusa kinds there.
     pub controller: Option<MedusaController>,
     /// Permissions we need and do not have; `None` until asked.
     pub missing_permissions: Option<Vec<String>>,
+    /// Why those could not be asked for, when that is so.
+    pub no_permissions: Option<(Reason, String)>,
     /// Definitions we need that are not served; `None` until asked.
     pub missing_definitions: Option<Vec<String>>,
     /// Whether the cluster hosts no datacenters and need not (the control plane's own).
@@ -90,6 +130,11 @@ pub struct Facts<'a> {
 
 /// Condition that is False while somebody else asks for the DataPlane's name.
 const REGISTRATIONS: &str = "RegistrationsAccepted";
+
+/// What a cluster whose identity may not be asked for does without.
+const NAMELESS: &str = "not permitted: get namespaces/kube-system; without it nobody can tell whether another DataPlane is the same cluster";
+/// What to do about a missing permission.
+const GRANT: &str = "Apply kubeconfigs/data-plane-rbac.yaml there, for the account of this kubeconfig";
 
 type Verdict = (Option<bool>, Reason, String);
 
@@ -142,11 +187,12 @@ fn reachable(facts: &Facts<'_>) -> Verdict {
     }
     match &facts.health.answer {
         Answer::None => not_asked(facts),
-        Answer::Answered | Answer::CredentialRejected(_) => {
+        Answer::Lost(cause) if cause.kind != Kind::Credential => {
+            (Some(false), reason_of(cause.kind), cause.words.clone())
+        }
+        Answer::Answered | Answer::Lost(_) => {
             (Some(true), Reason::Answered, "the API server answers".to_owned())
         }
-        Answer::Unreachable(why) => (Some(false), Reason::Unreachable, why.clone()),
-        Answer::CertificateRejected(why) => (Some(false), Reason::CertificateRejected, why.clone()),
     }
 }
 
@@ -158,18 +204,22 @@ fn authenticated(facts: &Facts<'_>, now: Timestamp) -> Verdict {
         Answer::Answered => {
             (Some(true), Reason::CredentialAccepted, "the API server accepts the credential".to_owned())
         }
-        Answer::CredentialRejected(_) if facts.expires_at.is_some_and(|end| end <= now) => (
-            Some(false),
-            Reason::CredentialExpired,
-            "the credential has expired; register the cluster again with `kubectl medusa register`"
-                .to_owned(),
-        ),
-        Answer::CredentialRejected(why) => (
+        Answer::Lost(cause)
+            if cause.kind == Kind::Credential && facts.expires_at.is_some_and(|end| end <= now) =>
+        {
+            (
+                Some(false),
+                Reason::CredentialExpired,
+                "the credential has expired; register the cluster again with `kubectl medusa register`"
+                    .to_owned(),
+            )
+        }
+        Answer::Lost(cause) if cause.kind == Kind::Credential => (
             Some(false),
             Reason::CredentialRejected,
-            format!("{why}; register the cluster again with `kubectl medusa register`"),
+            format!("{}; register the cluster again with `kubectl medusa register`", cause.words),
         ),
-        Answer::None | Answer::Unreachable(_) | Answer::CertificateRejected(_) => {
+        Answer::None | Answer::Lost(_) => {
             (None, Reason::Unreachable, "the API server does not answer".to_owned())
         }
     }
@@ -194,14 +244,27 @@ fn authorized(facts: &Facts<'_>) -> Verdict {
         facts.health.missing_permissions.as_ref(),
         facts.refusal.is_none() && facts.health.answer == Answer::Answered,
         (Reason::PermissionsGranted, "every permission needed is granted"),
-        (Reason::PermissionsMissing, "missing (apply kubeconfigs/data-plane-rbac.yaml there)"),
+        (
+            Reason::PermissionsMissing,
+            "missing (apply kubeconfigs/data-plane-rbac.yaml there, for the account of this kubeconfig)",
+        ),
     );
-    let limits = facts.view.capabilities.denied();
-    if facts.health.hosts_none || limits.is_empty() {
+    let verdict = match (&facts.health.missing_permissions, &facts.health.no_permissions) {
+        (None, Some((reason, why))) if facts.health.answer == Answer::Answered => {
+            (None, *reason, format!("what it permits cannot be asked for: {why}"))
+        }
+        _ => verdict,
+    };
+    let denied = if facts.health.hosts_none { String::new() } else { facts.view.capabilities.denied() };
+    let nameless = facts.health.no_cluster_id.as_ref().filter(|cause| cause.kind == Kind::Forbidden);
+    let nameless = nameless.map(|_| NAMELESS.to_owned());
+    let limits: Vec<String> =
+        [Some(denied).filter(|d| !d.is_empty()), nameless].into_iter().flatten().collect();
+    if limits.is_empty() {
         return verdict;
     }
     let what = "what backups need is granted";
-    limited(verdict, what, &format!("{limits}. Apply kubeconfigs/data-plane-rbac.yaml there"))
+    limited(verdict, what, &format!("{}. {GRANT}", limits.join("; ")))
 }
 
 /// A verdict that holds for backups, with what else does not work; any other as it is.
@@ -262,166 +325,33 @@ fn unique(facts: &Facts<'_>) -> Verdict {
         (None, Some(_)) => {
             (Some(true), Reason::UniqueCluster, "no other DataPlane is this cluster".to_owned())
         }
+        (None, None) if facts.health.no_cluster_id.is_some() => {
+            let cause =
+                facts.health.no_cluster_id.iter().map(|cause| cause.words.as_str()).collect::<String>();
+            let words = format!(
+                "the uid of its namespace kube-system cannot be read; it is used all the same: {cause}"
+            );
+            (None, Reason::IdentityUnknown, words)
+        }
         (None, None) => (None, Reason::Connecting, "the cluster's identity is not known yet".to_owned()),
     }
 }
 
 /// The first thing that is not as it should be, in the order a person would look; a sync that is merely
-/// under way counts only when nothing else is wrong.
+/// under way counts only when nothing else is wrong, and an identity that may not be asked for never does.
 fn ready(facts: &Facts<'_>, verdicts: &[(&str, Verdict)]) -> Verdict {
     if facts.paused {
         return (Some(false), Reason::Paused, "`spec.paused` is set: nothing is written there".to_owned());
     }
-    let wrong = verdicts
-        .iter()
-        .find(|(_, (status, ..))| *status == Some(false))
-        .or_else(|| verdicts.iter().find(|(_, (status, ..))| status.is_none()));
+    let wrong = verdicts.iter().find(|(_, (status, ..))| *status == Some(false)).or_else(|| {
+        let mut open = verdicts.iter().filter(|(_, (status, ..))| status.is_none());
+        open.find(|(_, (_, reason, _))| *reason != Reason::IdentityUnknown)
+    });
     match wrong {
         Some((_, (status, reason, message))) => (*status, *reason, message.clone()),
         None => (Some(true), Reason::Ready, "the data plane can be used".to_owned()),
     }
 }
 
-/// The reason of a summary condition as the word it was made from; `None` for a word that is not ours.
-#[must_use]
-pub fn summary_reason(ready: &Condition) -> Option<Reason> {
-    [
-        Reason::Ready,
-        Reason::Paused,
-        Reason::Connecting,
-        Reason::WatchesStale,
-        Reason::Unreachable,
-        Reason::CertificateRejected,
-        Reason::CredentialRejected,
-        Reason::CredentialExpired,
-        Reason::PermissionsMissing,
-        Reason::DefinitionMissing,
-        Reason::DuplicateCluster,
-        Reason::SecretNotFound,
-        Reason::KubeconfigKeyMissing,
-        Reason::InvalidKubeconfig,
-        Reason::UnsafeKubeconfig,
-        Reason::ReservedName,
-        Reason::InvalidSpec,
-    ]
-    .into_iter()
-    .find(|reason| reason.as_str() == ready.reason)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        api::Conditions as _,
-        control_plane::capabilities::{self, Capabilities},
-    };
-
-    fn ready_of(facts: &Facts<'_>) -> (String, String) {
-        let mut list = Vec::new();
-        conditions(&mut list, facts, Some(1), Timestamp::UNIX_EPOCH);
-        let ready = list.of_type("Ready").unwrap();
-        (ready.status.clone(), ready.reason.clone())
-    }
-
-    fn live() -> View {
-        let mut view = View::unknown();
-        view.set_synced();
-        view
-    }
-
-    fn healthy() -> Health {
-        Health {
-            answer: Answer::Answered,
-            cluster_id: Some("uid".to_owned()),
-            missing_permissions: Some(vec![]),
-            missing_definitions: Some(vec![]),
-            ..Health::default()
-        }
-    }
-
-    fn facts<'a>(health: &'a Health, view: &'a View) -> Facts<'a> {
-        Facts {
-            refusal: None,
-            duplicate_of: None,
-            unheard: None,
-            paused: false,
-            expires_at: None,
-            health,
-            view,
-        }
-    }
-
-    #[test]
-    fn ready_needs_every_condition() {
-        let (health, view) = (healthy(), live());
-        assert_eq!(ready_of(&facts(&health, &view)), ("True".into(), "Ready".into()));
-        let paused = Facts { paused: true, ..facts(&health, &view) };
-        assert_eq!(ready_of(&paused), ("False".into(), "Paused".into()));
-        let double = Facts { duplicate_of: Some("eu"), ..facts(&health, &view) };
-        assert_eq!(ready_of(&double), ("False".into(), "DuplicateCluster".into()));
-    }
-
-    #[test]
-    fn who_else_asks_for_its_name_is_said_for_as_long_as_it_does_and_does_not_count() {
-        let (health, view) = (healthy(), live());
-        let unheard = (Reason::NameConflict, "ClientConfig `ops/eu` is not used".to_owned());
-        let mut list = Vec::new();
-        let asked = Facts { unheard: Some(&unheard), ..facts(&health, &view) };
-        conditions(&mut list, &asked, None, Timestamp::UNIX_EPOCH);
-        let condition = list.of_type(REGISTRATIONS).unwrap();
-        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "NameConflict"));
-        assert!(list.is_true("Ready"));
-        conditions(&mut list, &facts(&health, &view), None, Timestamp::UNIX_EPOCH);
-        assert!(list.of_type(REGISTRATIONS).is_none());
-    }
-
-    #[test]
-    fn a_missing_permission_is_named_and_outranks_what_follows_from_it() {
-        let health = Health { missing_permissions: Some(vec!["create secrets".into()]), ..healthy() };
-        let mut list = Vec::new();
-        let mut view = live();
-        view.secrets.trust.begin();
-        conditions(&mut list, &facts(&health, &view), None, Timestamp::UNIX_EPOCH);
-        assert!(list.of_type("Authorized").unwrap().message.contains("create secrets"));
-        assert_eq!(list.of_type("Ready").unwrap().reason, "PermissionsMissing");
-    }
-
-    #[test]
-    fn what_backups_do_without_is_said_and_does_not_count() {
-        let (health, mut view) = (healthy(), live());
-        let mut capabilities = Capabilities::all();
-        capabilities.not_served = Some([capabilities::RESTORES.to_owned()].into());
-        capabilities.not_granted = Some([("configmaps".to_owned(), vec!["list".to_owned()])].into());
-        view.capabilities = std::sync::Arc::new(capabilities);
-        let mut list = Vec::new();
-        conditions(&mut list, &facts(&health, &view), None, Timestamp::UNIX_EPOCH);
-        let message = |type_| list.of_type(type_).map(|c| (c.status.as_str(), c.message.clone())).unwrap();
-        let (status, authorized) = message("Authorized");
-        assert!(status == "True" && authorized.contains("no deploying Medusa"), "{authorized}");
-        let (status, served) = message("Served");
-        assert!(status == "True" && served.contains("no restores"), "{served}");
-        assert!(list.is_true("Ready"));
-    }
-
-    #[test]
-    fn silence_is_unknown_for_everything_but_reachable() {
-        let health = Health { answer: Answer::Unreachable("refused".into()), ..healthy() };
-        let mut view = live();
-        view.contact = Contact::Lost { since: Timestamp::UNIX_EPOCH, why: "refused".into() };
-        let mut list = Vec::new();
-        conditions(&mut list, &facts(&health, &view), None, Timestamp::UNIX_EPOCH);
-        assert_eq!(list.of_type("Reachable").unwrap().status, "False");
-        for type_ in ["Authenticated", "Authorized", "Served", "Synced"] {
-            assert_eq!(list.of_type(type_).unwrap().status, "Unknown", "{type_}");
-        }
-    }
-
-    #[test]
-    fn an_expired_credential_is_told_from_a_rejected_one() {
-        let health = Health { answer: Answer::CredentialRejected("401".into()), ..healthy() };
-        let view = live();
-        let expired = Facts { expires_at: Some(Timestamp::UNIX_EPOCH), ..facts(&health, &view) };
-        assert_eq!(ready_of(&expired).1, "CredentialExpired");
-        assert_eq!(ready_of(&facts(&health, &view)).1, "CredentialRejected");
-    }
-}
+mod tests;

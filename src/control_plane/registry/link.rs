@@ -15,17 +15,22 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     capability,
-    health::{Answer, Health},
+    health::{Answer, Health, reason_of, reason_of_denial},
     remote::{CallError, Remote},
     watches::Watches,
 };
 use crate::{
+    api::Reason,
     control_plane::{
         capabilities::{Capabilities, SCHEDULES},
         fleet::{Change, Fleet, ViewCell},
         view::{Contact, View},
     },
-    runtime::{backoff, clock},
+    runtime::{
+        backoff,
+        cause::{self, Cause, Kind},
+        clock,
+    },
 };
 
 /// Pause between two questions whether the cluster still answers.
@@ -66,7 +71,8 @@ impl Link {
         let cancel = CancellationToken::new();
         let health = Arc::new(Mutex::new(Health::default()));
         let fingerprint = options.fingerprint.clone();
-        let task = Task { options, remote, view, fleet, health: health.clone() };
+        let questions = remote.for_questions();
+        let task = Task { options, remote, questions, view, fleet, health: health.clone() };
         let stop = cancel.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -87,6 +93,8 @@ impl Link {
 struct Task {
     options: LinkOptions,
     remote: Arc<Remote>,
+    /// For what is asked here: it never waits for work.
+    questions: Remote,
     view: Arc<ViewCell>,
     fleet: Arc<Fleet>,
     health: Arc<Mutex<Health>>,
@@ -114,7 +122,7 @@ impl Task {
                 PROBE_EVERY
             } else {
                 // One lost answer is no lost cluster, but a rejected credential is not luck.
-                let tolerated = matches!(answer, Answer::Unreachable(_)) && failures == 0 && self.was_live();
+                let tolerated = answer.may_be_luck() && failures == 0 && self.was_live();
                 let pause = backoff::delay(failures, RETRY.0, RETRY.1);
                 failures += 1;
                 if !tolerated {
@@ -144,29 +152,57 @@ impl Task {
 
     /// Asks for the kube-system namespace: small, always there, and its uid is the cluster's identity.
     async fn probe(&self) -> Answer {
-        let question = self.remote.call(|client| async move {
-            let namespace = Api::<Namespace>::all(client.clone()).get_metadata("kube-system").await?;
-            Ok((namespace.metadata.uid, client.apiserver_version().await?.git_version))
-        });
-        match tokio::time::timeout(PROBE_TIMEOUT, question).await {
-            Err(_) | Ok(Err(CallError::TimedOut)) => {
-                Answer::Unreachable(format!("no answer within {} s", PROBE_TIMEOUT.as_secs()))
-            }
-            Ok(Err(CallError::Kube(error))) => Answer::from_error(&error),
-            Ok(Ok((uid, version))) => {
-                let moved = self.change_health(|health| {
-                    let moved = health.cluster_id.is_some() && health.cluster_id != uid;
-                    health.cluster_id = uid;
-                    health.version = Some(version);
-                    moved
-                });
-                if moved {
-                    // Another cluster behind the same address: what was seen before is not its.
-                    self.view.update(|view| *view = View::unknown());
+        let question = self.questions.call(|client| async move {
+            let namespaces = Api::<Namespace>::all(client.clone());
+            let identity = match namespaces.get_metadata("kube-system").await {
+                Ok(namespace) => Ok(namespace.metadata.uid),
+                // An answer all the same, of a cluster that need not tell.
+                Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {
+                    Err(Cause::of_status(&status))
                 }
-                Answer::Answered
+                Err(error) => return Err(error),
+            };
+            let version = match client.apiserver_version().await {
+                Ok(version) => Some(version.git_version),
+                Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => None,
+                Err(error) => return Err(error),
+            };
+            Ok((identity, version))
+        });
+        let lost = |cause| Answer::from_cause(cause, self.was_live());
+        let (identity, version) = match tokio::time::timeout(PROBE_TIMEOUT, question).await {
+            Err(_) => {
+                let words = format!("no answer within {} s", PROBE_TIMEOUT.as_secs());
+                return lost(Cause::new(Kind::TimedOut, words));
             }
+            Ok(Err(error)) => return lost(error.cause()),
+            Ok(Ok(answer)) => answer,
+        };
+        let identity = match identity {
+            Ok(None) => {
+                let words = "what it shows as the namespace kube-system has no uid";
+                return lost(Cause::new(Kind::NotKubernetes, words));
+            }
+            Ok(Some(uid)) => Ok(uid),
+            Err(cause) => Err(cause),
+        };
+        let (moved, news) = self.change_health(|health| {
+            let before = (health.cluster_id.clone(), health.no_cluster_id.clone());
+            health.version = version.or(health.version.take());
+            health.no_cluster_id = identity.as_ref().err().cloned();
+            // What it said before it may not be asked any more, it is still.
+            health.cluster_id = identity.ok().or(health.cluster_id.take());
+            let moved = before.0.is_some() && before.0 != health.cluster_id;
+            (moved, before != (health.cluster_id.clone(), health.no_cluster_id.clone()))
+        });
+        if moved {
+            // Another cluster behind the same address: what was seen before is not its.
+            self.view.update(|view| *view = View::unknown());
         }
+        if news {
+            self.announce_contact();
+        }
+        Answer::Answered
     }
 
     fn change_health<R>(&self, change: impl FnOnce(&mut Health) -> R) -> R {
@@ -205,9 +241,7 @@ impl Task {
     fn lost(&self, answer: Answer, pause: Duration) {
         let now = clock::now();
         let why = match &answer {
-            Answer::Unreachable(why) | Answer::CertificateRejected(why) | Answer::CredentialRejected(why) => {
-                why.clone()
-            }
+            Answer::Lost(cause) => cause.words.clone(),
             Answer::None | Answer::Answered => String::new(),
         };
         let since = self.change_health(|health| {
@@ -232,12 +266,14 @@ impl Task {
 
     /// Learns what the cluster serves and allows; says how long that holds.
     async fn look_at_capabilities(&self) -> Duration {
-        let definitions = capability::definitions(&self.remote).await.ok();
-        let permissions = capability::permissions(&self.remote).await.ok();
-        let controller = capability::medusa_controller(&self.remote).await;
+        let definitions = capability::definitions(&self.questions).await.ok();
+        let permissions = capability::permissions(&self.questions).await;
+        let no_permissions = permissions.as_ref().err().map(why_not);
+        let permissions = permissions.ok();
+        let controller = capability::medusa_controller(&self.questions).await;
         let fields = match &definitions {
             Some(served) if !served.lacking.contains(SCHEDULES) => {
-                capability::schedule_fields(&self.remote).await
+                capability::schedule_fields(&self.questions).await
             }
             _ => None,
         };
@@ -268,6 +304,7 @@ impl Task {
             let before = health.clone();
             health.hosts_none = hosts_none;
             health.missing_definitions = definitions.map(|d| d.missing).or(health.missing_definitions.take());
+            health.no_permissions = no_permissions;
             health.missing_permissions = permissions.map(|p| p.missing).or(health.missing_permissions.take());
             health.controller = controller.or(health.controller.take());
             *health != before
@@ -281,6 +318,14 @@ impl Task {
             (false, _) => CAPABILITIES_EVERY.2,
         }
     }
+}
+
+/// Why permissions cannot be asked for.
+fn why_not(error: &CallError) -> (Reason, String) {
+    let denied = error.status().and_then(cause::denied);
+    let named = denied.map(|(denier, words)| (reason_of_denial(denier), words));
+    let cause = error.cause();
+    named.unwrap_or((reason_of(cause.kind), cause.words))
 }
 
 fn after(now: Timestamp, pause: Duration) -> Timestamp {

@@ -101,7 +101,7 @@ impl Registry {
             return;
         }
         let about = plane.object_ref(&());
-        match health::summary_reason(ready) {
+        match Reason::of(&ready.reason) {
             Some(Reason::Ready) => {
                 self.context.events.normal(about, Reason::Ready, "Connect", ready.message.clone());
             }

@@ -14,7 +14,10 @@ use kube::Client;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use crate::api::fleet::Limits;
+use crate::{
+    api::fleet::Limits,
+    runtime::cause::{self, Cause, Kind},
+};
 
 /// Longest one request may take altogether, waiting for the limits not counted.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,11 +29,20 @@ pub enum CallError {
     #[error("no answer within {} s", REQUEST_TIMEOUT.as_secs())]
     TimedOut,
     /// The API server or the way to it said no.
-    #[error(transparent)]
+    #[error("{}", cause::words(.0))]
     Kube(#[from] kube::Error),
 }
 
 impl CallError {
+    /// What is behind it.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::TimedOut => Cause::new(Kind::TimedOut, self.to_string()),
+            Self::Kube(error) => Cause::of(error),
+        }
+    }
+
     /// The API server's answer, when it gave one.
     #[must_use]
     pub fn status(&self) -> Option<&kube::core::Status> {
@@ -103,6 +115,14 @@ impl Remote {
         self.client.clone()
     }
 
+    /// A way of its own to the same cluster for the few small questions whether it is well: they must not wait for the
+    /// work that the limits hold back, which would make our own limits its fault.
+    #[must_use]
+    pub fn for_questions(&self) -> Self {
+        let limits = Limits { qps: Some(20), burst: Some(100), max_in_flight: Some(4), ..Limits::default() };
+        Self::new(self.client.clone(), &limits)
+    }
+
     /// Runs one request within the limits and the time.
     ///
     /// # Errors
@@ -163,5 +183,29 @@ mod tests {
         assert_eq!(rate.take(start), Duration::from_millis(100));
         assert_eq!(rate.take(start), Duration::from_millis(200));
         assert!(rate.take(start + Duration::from_secs(1)).is_zero());
+    }
+
+    #[tokio::test]
+    async fn questions_do_not_wait_for_work_that_our_own_limits_hold_back() {
+        let answering = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            let version = r#"{"major":"1","minor":"37","gitVersion":"v1.37.0","gitCommit":"","gitTreeState":"",
+                "buildDate":"","goVersion":"","compiler":"","platform":""}"#;
+            http::Response::builder().body(kube::client::Body::from(version.as_bytes().to_vec()))
+        });
+        let tight = Limits { qps: Some(1), burst: Some(1), max_in_flight: Some(1), ..Limits::default() };
+        let remote = Remote::new(Client::new(answering, "default"), &tight);
+        let questions = remote.for_questions();
+        async fn version(
+            remote: &Remote,
+        ) -> Result<k8s_openapi::apimachinery::pkg::version::Info, CallError> {
+            remote.call(|client| async move { client.apiserver_version().await }).await
+        }
+        let work = (0..1000).map(|_| version(&remote));
+        let asked = tokio::time::timeout(Duration::from_secs(5), version(&questions));
+        tokio::select! {
+            biased;
+            _ = futures::future::join_all(work) => panic!("a thousand requests at one a second are done"),
+            answer = asked => assert_eq!(answer.expect("it waits").unwrap().git_version, "v1.37.0"),
+        }
     }
 }

@@ -32,7 +32,10 @@ use crate::{
         section::Section,
         view::{ObjectKey, View},
     },
-    runtime::clock,
+    runtime::{
+        cause::{Cause, Kind},
+        clock,
+    },
 };
 
 /// How long one watch request lasts. Short enough to notice within minutes a connection that only
@@ -206,8 +209,12 @@ pub(super) async fn run<K, T>(
             // The watcher itself starts over, with growing pauses.
             Err(error) => {
                 answered.take();
-                let why = format!("{name} cannot be followed: {}", words(&error));
-                tracing::debug!(kind = name, %error, "watch interrupted");
+                // The library quotes what it cannot read, and a Secret may be in it.
+                let cause = Cause::of(&error);
+                let may_quote = matches!(cause.kind, Kind::NotKubernetes | Kind::Unreachable);
+                let said = if name == "secrets" && may_quote { "the answer cannot be read" } else { &cause.words };
+                let why: String = format!("{name} cannot be followed: {said}").chars().take(MAX_WORDS).collect();
+                tracing::debug!(kind = name, why, "watch interrupted");
                 failed.store(true, Ordering::Release);
                 pulse.failed(Instant::now(), clock::now(), &why);
                 tell(if is_refusal(&error) { News::Refused(&why) } else { News::Interrupted(&why) });
@@ -237,31 +244,17 @@ where
         Ok(object) => Ok(keep(&object).map(Arc::new)),
         Err(error) => {
             let kind = K::kind(&());
-            let why: String = error.error.chars().take(MAX_WORDS).collect();
+            // The library quotes what it cannot read.
+            let why: String = if kind == "Secret" {
+                "it is not of its kind's shape".to_owned()
+            } else {
+                error.error.chars().take(MAX_WORDS).collect()
+            };
             tracing::warn!(%kind, object = %key, why, "object cannot be read");
             Err(format!("{kind} {key} cannot be read: {why}; correct or delete it there"))
         }
     };
     (key, read)
-}
-
-/// Why a watch does not go on, in the API server's words where it said some.
-fn words(error: &watcher::Error) -> String {
-    let said = match error {
-        watcher::Error::WatchError(status) => Some(status.as_ref()),
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status.as_ref()),
-        watcher::Error::InitialListFailed(_)
-        | watcher::Error::WatchStartFailed(_)
-        | watcher::Error::WatchFailed(_)
-        | watcher::Error::NoResourceVersion => None,
-    };
-    let words = match said {
-        Some(status) => format!("the API server answered {}: {}", status.code, status.message),
-        None => error.to_string(),
-    };
-    words.chars().take(MAX_WORDS).collect()
 }
 
 /// Whether the API server does not serve or permit it; nothing for what may pass by itself.

@@ -28,12 +28,15 @@ use crate::{
     control_plane::{
         fleet::{Change, Fleet, Usable, ViewCell},
         meters::Copies,
-        registry::remote::{CallError, Remote},
+        registry::{
+            health::reason_of_denial,
+            remote::{CallError, Remote},
+        },
         section::Section,
         sources::{Payload, Sources},
         view::{CopyRecord, View},
     },
-    runtime::backoff::Backoff,
+    runtime::{backoff::Backoff, cause},
 };
 
 /// First and longest pause before a failed write is tried again.
@@ -465,11 +468,15 @@ fn failed(key: &CopyKey, error: &CallError) -> Outcome {
             Reason::Immutable,
             format!("{key} is marked immutable there; delete it and it will be copied again"),
         ),
-        // The API server may repeat a Secret's fields in its message, so only its reason is passed on.
-        Some(status) => (
-            Reason::WriteRefused,
-            format!("{key}: the API server answered {} {}", status.code, status.reason),
-        ),
+        // The API server may repeat a Secret's fields in its message, so only its reason is passed on, and who
+        // denied it.
+        Some(status) => match cause::denied(status) {
+            Some((denier, words)) => (reason_of_denial(denier), format!("{key}: {words}")),
+            None => (
+                Reason::WriteRefused,
+                format!("{key}: the API server answered {} {}", status.code, status.reason),
+            ),
+        },
         None => (Reason::DataPlaneUnreachable, format!("{key}: {error}")),
     };
     Outcome::Failed(Why { reason, message })

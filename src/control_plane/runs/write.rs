@@ -13,9 +13,13 @@ use crate::{
     api::{Reason, labels},
     control_plane::{
         fleet::Fleet,
-        registry::remote::{CallError, Remote},
+        registry::{
+            health::reason_of_denial,
+            remote::{CallError, Remote},
+        },
         view::ObjectKey,
     },
+    runtime::cause,
 };
 
 /// What came of making a child.
@@ -96,7 +100,10 @@ pub fn show<C: Child>(fleet: &Fleet, data_plane: &str, child: C) {
 #[must_use]
 pub fn not_now(error: &CallError) -> (Reason, String) {
     match error.status() {
-        Some(status) => (Reason::WriteRefused, format!("the API server answered: {}", status.message)),
+        Some(status) => match cause::denied(status) {
+            Some((denier, _)) => (reason_of_denial(denier), error.to_string()),
+            None => (Reason::WriteRefused, error.to_string()),
+        },
         None => (Reason::DataPlaneUnreachable, error.to_string()),
     }
 }

@@ -212,7 +212,7 @@ async fn silence_takes_nothing_back_and_holds_up_nobody_for_ever() {
     expect(fleet.dp(1), &["dc1"], |_| true).await;
     expect(fleet.dp(2), &["dc2"], |_| true).await;
     fleet.stop("dp-2");
-    fleet.expect_data_plane("dp-2", "Reachable", "False", "Unreachable").await;
+    fleet.expect_data_plane("dp-2", "Reachable", "False", "ConnectionRefused").await;
     edit(&fleet, "nightly", json!({"schedule": "0 5 * * *"})).await;
     expect(fleet.dp(1), &["dc1"], |s| s.spec.cron_schedule == "0 5 * * *").await;
     let message = ready(&fleet, "nightly", "DataPlaneUnreachable").await;

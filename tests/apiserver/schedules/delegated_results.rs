@@ -81,7 +81,7 @@ async fn runs_that_go_on_are_named_also_while_their_data_plane_is_silent() {
     finish(fleet.dp(1), &one).await;
     expect_active(&fleet, "nightly", &["dp-2"]).await;
     fleet.stop("dp-2");
-    fleet.expect_data_plane("dp-2", "Reachable", "False", "Unreachable").await;
+    fleet.expect_data_plane("dp-2", "Reachable", "False", "ConnectionRefused").await;
     controller.restart();
     // Something that only the new process can have written.
     fleet
