@@ -62,6 +62,8 @@ pub struct Health {
     pub version: Option<String>,
     /// Who reconciles the Medusa kinds there.
     pub controller: Option<MedusaController>,
+    /// What would have to be permitted to tell who does, while that is why nobody knows.
+    pub controller_hidden: Option<String>,
     /// Permissions we need and do not have; `None` until asked.
     pub missing_permissions: Option<Vec<String>>,
     /// Definitions we need that are not served; `None` until asked.
@@ -74,8 +76,10 @@ pub struct Health {
 pub struct Facts<'a> {
     /// Why the kubeconfig was refused, when it was.
     pub refusal: Option<&'a Refusal>,
-    /// Name of the DataPlane that is the same cluster and comes first.
-    pub duplicate_of: Option<&'a str>,
+    /// Why its Secret or its DataPlane could not be looked after, while it is used as it was before.
+    pub stale: Option<&'a Refusal>,
+    /// The DataPlane that says it is the same cluster, when one does.
+    pub twin: Option<&'a Twin>,
     /// Who else asks for its name and is not heard, and why.
     pub unheard: Option<&'a (Reason, String)>,
     /// Whether the user paused it.
@@ -86,6 +90,17 @@ pub struct Facts<'a> {
     pub health: &'a Health,
     /// What its watches delivered.
     pub view: &'a View,
+}
+
+/// Another DataPlane that says it is the same cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Twin {
+    /// Its name.
+    pub name: String,
+    /// What tells the two apart, or why they are held for one.
+    pub evidence: String,
+    /// Whether a person said that they are two.
+    pub is_allowed: bool,
 }
 
 /// Condition that is False while somebody else asks for the DataPlane's name.
@@ -125,9 +140,16 @@ pub fn conditions(
 }
 
 fn accepted(facts: &Facts<'_>) -> Verdict {
-    match facts.refusal {
-        Some(refusal) => (Some(false), refusal.reason, refusal.message.clone()),
-        None => (Some(true), Reason::KubeconfigAccepted, "the kubeconfig is readable and safe".to_owned()),
+    match (facts.refusal, facts.stale) {
+        (Some(refusal), _) => (Some(false), refusal.reason, refusal.message.clone()),
+        (None, Some(stale)) => (
+            Some(true),
+            Reason::KubeconfigAccepted,
+            format!("the kubeconfig that was read before is used on; {}", stale.message),
+        ),
+        (None, None) => {
+            (Some(true), Reason::KubeconfigAccepted, "the kubeconfig is readable and safe".to_owned())
+        }
     }
 }
 
@@ -196,7 +218,12 @@ fn authorized(facts: &Facts<'_>) -> Verdict {
         (Reason::PermissionsGranted, "every permission needed is granted"),
         (Reason::PermissionsMissing, "missing (apply kubeconfigs/data-plane-rbac.yaml there)"),
     );
-    let limits = facts.view.capabilities.denied();
+    let denied = facts.view.capabilities.denied();
+    let hidden = facts.health.controller_hidden.as_ref();
+    let hidden = hidden.map(|verb| format!("who runs the backups there cannot be told without {verb}"));
+    let limits: Vec<String> =
+        [Some(denied).filter(|text| !text.is_empty()), hidden].into_iter().flatten().collect();
+    let limits = limits.join("; ");
     if facts.health.hosts_none || limits.is_empty() {
         return verdict;
     }
@@ -245,11 +272,24 @@ fn synced(facts: &Facts<'_>) -> Verdict {
 }
 
 fn unique(facts: &Facts<'_>) -> Verdict {
-    match (facts.duplicate_of, &facts.health.cluster_id) {
-        (Some(first), _) => (
+    match (facts.twin, &facts.health.cluster_id) {
+        (Some(twin), _) if twin.is_allowed => (
+            Some(true),
+            Reason::DuplicateAllowed,
+            format!(
+                "it is used beside DataPlane `{}`, as `spec.allowDuplicateClusterId` is set: {}",
+                twin.name, twin.evidence
+            ),
+        ),
+        (Some(twin), _) => (
             Some(false),
             Reason::DuplicateCluster,
-            format!("DataPlane `{first}` is the same cluster; this one is not used. Unregister one of them"),
+            format!(
+                "it is held for the same cluster as DataPlane `{}`, which came first, and is not used: {}. Unregister one \
+                 of them, or, if they are two clusters, such as clones of one image, set \
+                 `spec.allowDuplicateClusterId: true`",
+                twin.name, twin.evidence
+            ),
         ),
         (None, Some(_)) => {
             (Some(true), Reason::UniqueCluster, "no other DataPlane is this cluster".to_owned())
@@ -290,6 +330,8 @@ pub fn summary_reason(ready: &Condition) -> Option<Reason> {
         Reason::DefinitionMissing,
         Reason::DuplicateCluster,
         Reason::SecretNotFound,
+        Reason::SecretUnreadable,
+        Reason::WriteRefused,
         Reason::KubeconfigKeyMissing,
         Reason::InvalidKubeconfig,
         Reason::UnsafeKubeconfig,
@@ -334,7 +376,8 @@ mod tests {
     fn facts<'a>(health: &'a Health, view: &'a View) -> Facts<'a> {
         Facts {
             refusal: None,
-            duplicate_of: None,
+            stale: None,
+            twin: None,
             unheard: None,
             paused: false,
             expires_at: None,
@@ -349,8 +392,12 @@ mod tests {
         assert_eq!(ready_of(&facts(&health, &view)), ("True".into(), "Ready".into()));
         let paused = Facts { paused: true, ..facts(&health, &view) };
         assert_eq!(ready_of(&paused), ("False".into(), "Paused".into()));
-        let double = Facts { duplicate_of: Some("eu"), ..facts(&health, &view) };
+        let twin = Twin { name: "eu".into(), evidence: "the same uid".into(), is_allowed: false };
+        let double = Facts { twin: Some(&twin), ..facts(&health, &view) };
         assert_eq!(ready_of(&double), ("False".into(), "DuplicateCluster".into()));
+        let twin = Twin { is_allowed: true, ..twin };
+        let allowed = Facts { twin: Some(&twin), ..facts(&health, &view) };
+        assert_eq!(ready_of(&allowed), ("True".into(), "Ready".into()));
     }
 
     #[test]

@@ -234,7 +234,9 @@ impl Task {
     async fn look_at_capabilities(&self) -> Duration {
         let definitions = capability::definitions(&self.remote).await.ok();
         let permissions = capability::permissions(&self.remote).await.ok();
-        let controller = capability::medusa_controller(&self.remote).await;
+        let found = capability::medusa_controller(&self.remote).await;
+        let controller_hidden = found.as_ref().err().cloned();
+        let controller = found.unwrap_or_default();
         let fields = match &definitions {
             Some(served) if !served.lacking.contains(SCHEDULES) => {
                 capability::schedule_fields(&self.remote).await
@@ -270,6 +272,7 @@ impl Task {
             health.missing_definitions = definitions.map(|d| d.missing).or(health.missing_definitions.take());
             health.missing_permissions = permissions.map(|p| p.missing).or(health.missing_permissions.take());
             health.controller = controller.or(health.controller.take());
+            health.controller_hidden = controller_hidden.filter(|_| health.controller.is_none());
             *health != before
         });
         if news || changed {
