@@ -14,6 +14,7 @@ pub mod labels;
 pub mod medusa;
 pub mod moment;
 pub mod names;
+pub mod operator;
 pub mod reason;
 pub mod schema;
 pub mod seen;

@@ -34,6 +34,8 @@ reasons! {
     KubeconfigAccepted,
     /// The Secret the DataPlane names does not exist.
     SecretNotFound,
+    /// The Secret the DataPlane names cannot be read: forbidden, or no answer.
+    SecretUnreadable,
     /// The Secret has none of the keys we look for.
     KubeconfigKeyMissing,
     /// The kubeconfig is not YAML of that shape, or names a context it does not have.
@@ -96,6 +98,8 @@ reasons! {
     IdentityUnknown,
     /// Another DataPlane is the same cluster.
     DuplicateCluster,
+    /// Another DataPlane says it is the same cluster, and a person says that it is not.
+    DuplicateAllowed,
     /// The user paused it.
     Paused,
     /// Being unregistered.

@@ -116,6 +116,8 @@ pub enum Usable {
 /// One registered data plane.
 #[derive(Clone)]
 pub struct Member {
+    /// Uid of its DataPlane: one that is made again under its name is another member.
+    pub uid: String,
     /// Labels of its DataPlane.
     pub labels: BTreeMap<String, String>,
     /// What keeps it from being used although it may answer: paused, a duplicate, being unregistered,
@@ -196,10 +198,16 @@ impl Fleet {
         self.changes.subscribe()
     }
 
-    /// Adds a data plane, or changes it; a new one starts with nothing known.
-    pub fn update(&self, name: &str, change: impl FnOnce(&mut Member)) {
+    /// Enters a DataPlane that is not in the table yet, with nothing known of it but what `fill` writes; says so, with the
+    /// uid of the one of that name that it takes the place of, if any. One that is in it stays as it is.
+    pub fn enrol(&self, name: &str, uid: &str, fill: impl FnOnce(&mut Member)) -> Option<Option<String>> {
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
-        let member = members.entry(name.to_owned()).or_insert_with(|| Member {
+        let old = members.get(name).map(|member| member.uid.clone());
+        if old.as_deref() == Some(uid) {
+            return None;
+        }
+        let mut member = Member {
+            uid: uid.to_owned(),
             labels: BTreeMap::new(),
             blocked: None,
             unregistering: false,
@@ -208,8 +216,17 @@ impl Fleet {
             remote: None,
             view: Arc::new(ViewCell::new(View::unknown())),
             meters: Arc::default(),
-        });
-        change(member);
+        };
+        fill(&mut member);
+        members.insert(name.to_owned(), member);
+        Some(old)
+    }
+
+    /// Changes a data plane, if the one in the table has that uid; says whether it has.
+    pub fn update(&self, name: &str, uid: &str, change: impl FnOnce(&mut Member)) -> bool {
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        let member = members.get_mut(name).filter(|member| member.uid == uid);
+        member.map(change).is_some()
     }
 
     /// Says that every DataPlane that existed at the start is in the table.
@@ -239,9 +256,21 @@ impl Fleet {
         }
     }
 
-    /// Forgets a data plane.
-    pub fn remove(&self, name: &str) -> Option<Member> {
-        self.members.write().unwrap_or_else(PoisonError::into_inner).remove(name)
+    /// Forgets a data plane, if the one in the table has that uid; says whether it had.
+    pub fn remove(&self, name: &str, uid: &str) -> bool {
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        let is_it = members.get(name).is_some_and(|member| member.uid == uid);
+        if is_it {
+            members.remove(name);
+        }
+        is_it
+    }
+
+    /// Names and uids of all data planes.
+    #[must_use]
+    pub fn uids(&self) -> BTreeMap<String, String> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        members.iter().map(|(name, member)| (name.clone(), member.uid.clone())).collect()
     }
 
     /// One data plane.

@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn a_cluster_that_never_had_a_backup_shows_zero() {
         let fleet = Arc::new(Fleet::default());
-        fleet.update("eu", |member| {
+        fleet.enrol("eu", "uid", |member| {
             member.meters.answered(Some(201));
             member.meters.set_copies(Copies { synced: 3, pending: 0, failed: 0 });
             member.meters.answered(None);
@@ -318,7 +318,7 @@ mod tests {
     #[tokio::test]
     async fn the_page_names_every_metric() {
         let (fleet, figures, meters) = (Arc::new(Fleet::default()), Figures::default(), Meters::default());
-        fleet.update("eu", |member| {
+        fleet.enrol("eu", "uid", |member| {
             member.meters.answered(Some(200));
             member.credential_expires_at = Some(Timestamp::UNIX_EPOCH);
             member.view.update(|view| view.last_contact = Some(Timestamp::UNIX_EPOCH));

@@ -12,12 +12,15 @@ use k8s_openapi::api::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client,
     api::{ListParams, ObjectMeta, Patch, PatchParams},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{api::labels, runtime::clock};
+use crate::{
+    api::{labels, operator},
+    runtime::clock,
+};
 
 /// Name of the Lease.
 pub const LEASE: &str = "medusa-fleet-data-plane";
@@ -25,36 +28,67 @@ pub const LEASE: &str = "medusa-fleet-data-plane";
 pub const COMPONENT: &str = "data-plane";
 /// Our value of the name label.
 const APP: &str = "medusa-fleet";
-/// k8ssandra-operator's value of the name label.
-const OPERATOR: &str = "k8ssandra-operator";
+/// Deployments asked for at a time.
+const PAGE: u32 = 100;
 
-/// Deployments of k8ssandra-operator that run, as `namespace/name`. Where we may not look, that is logged
-/// and counts as none.
+/// Where k8ssandra-operator runs, as `namespace/name` of its Deployments, or else of the Lease it holds. Where we may
+/// look at neither, that is logged and counts as nowhere.
 ///
 /// # Errors
 /// When the API server cannot be asked.
 pub async fn operators(client: &Client) -> Result<Vec<String>, kube::Error> {
-    let params = ListParams::default().labels(&format!("{}={OPERATOR}", labels::APP_NAME));
-    match Api::<Deployment>::all(client.clone()).list(&params).await {
-        Ok(list) => Ok(running(&list.items)),
-        Err(kube::Error::Api(status)) if status.is_forbidden() => {
+    let deployments = deployments(client).await;
+    if let Ok(found) = &deployments
+        && !found.is_empty()
+    {
+        return Ok(found.clone());
+    }
+    let leases = leases(client).await;
+    if let Ok(found) = &leases
+        && !found.is_empty()
+    {
+        return Ok(found.clone());
+    }
+    match (deployments, leases) {
+        (Ok(_), Ok(_)) => Ok(Vec::new()),
+        (Err(error), _) | (_, Err(error)) if !is_refusal(&error) => Err(error),
+        // Its Deployment is the surer sign.
+        (Ok(_), Err(_)) => Ok(Vec::new()),
+        (Err(_), leases) => {
             tracing::warn!(
-                "may not list deployments, so cannot tell whether k8ssandra-operator runs here; make sure that \
-                 it does not, as both would start every backup"
+                "may not list deployments{}, so cannot tell whether k8ssandra-operator runs here; make sure that it does \
+                 not, as both would start every backup",
+                if leases.is_err() { " and leases" } else { "" }
             );
             Ok(Vec::new())
         }
-        Err(error) => Err(error),
     }
 }
 
-fn running(deployments: &[Deployment]) -> Vec<String> {
-    deployments
-        .iter()
-        // Unset means one.
-        .filter(|d| d.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1) > 0)
-        .map(|d| format!("{}/{}", d.namespace().unwrap_or_default(), d.name_any()))
-        .collect()
+async fn deployments(client: &Client) -> Result<Vec<String>, kube::Error> {
+    let api = Api::<Deployment>::all(client.clone());
+    let mut params = ListParams::default().limit(PAGE);
+    let mut found = Vec::new();
+    loop {
+        let page = api.list(&params).await?;
+        found.extend(operator::running(&page.items).into_iter().map(|operator| operator.place));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(found),
+        }
+    }
+}
+
+async fn leases(client: &Client) -> Result<Vec<String>, kube::Error> {
+    let params = ListParams::default().fields(&format!("metadata.name={}", operator::LEASE));
+    let held = Api::<Lease>::all(client.clone()).list(&params).await?;
+    let now = clock::now();
+    Ok(held.iter().filter_map(|lease| operator::of_lease(lease, now)).map(|found| found.place).collect())
+}
+
+/// Whether the API server will not let us look.
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 403..=405))
 }
 
 /// Keeps the Lease renewed until `shutdown`. A namespace that is missing, or a refusal, is said once and
@@ -119,20 +153,7 @@ fn lease(acquired: Timestamp, now: Timestamp, every: Duration) -> Lease {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn only_a_deployment_with_replicas_counts() {
-        let deployment = |name: &str, replicas: Option<i32>| -> Deployment {
-            let spec = json!({"replicas": replicas, "selector": {}, "template": {}});
-            serde_json::from_value(json!({"metadata": {"namespace": "k8", "name": name}, "spec": spec}))
-                .unwrap()
-        };
-        let all = [deployment("a", Some(0)), deployment("b", Some(1)), deployment("c", None)];
-        assert_eq!(running(&all), ["k8/b", "k8/c"]);
-    }
 
     #[test]
     fn the_lease_says_who_runs_here_and_in_which_version() {

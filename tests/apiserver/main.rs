@@ -37,6 +37,8 @@ mod mixed;
 mod page;
 mod pod_template;
 mod registration;
+mod registration_again;
+mod registration_alone;
 mod replication;
 mod restores;
 mod restores_crash;

@@ -114,7 +114,7 @@ fn fleet() -> Result<Vec<Snapshot>> {
                 view.backups.put(key, Arc::new(record(&name, start)));
             }
             let plane = format!("dp{cluster}x{number}");
-            fleet.update(&plane, |_| {});
+            fleet.enrol(&plane, &plane, |_| {});
             fleet.member(&plane).ok_or("it was just added")?.view.update(|unknown| *unknown = view);
         }
     }

@@ -23,7 +23,8 @@ async fn it_refuses_to_run_beside_k8ssandra_operator() {
     world
         .create::<Deployment>(json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": "operator", "labels": {"app.kubernetes.io/name": "k8ssandra-operator"}},
+            // As kustomize makes it: without the standard labels.
+            "metadata": {"name": "operator", "labels": {"control-plane": "k8ssandra-operator"}},
             "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": pod}
         }))
         .await;

@@ -134,8 +134,22 @@ impl Bed {
         }
     }
 
+    /// What its etcd holds under a key of a cluster, such as `namespaces/kube-system`.
+    pub async fn stored(etcd: &Client, cluster: &str, key: &str) -> Vec<u8> {
+        let key = BASE64_STANDARD.encode(format!("/{cluster}/{key}"));
+        let answer = ask(etcd, "range", &json!({"key": key})).await;
+        let value = answer["kvs"][0]["value"].as_str().expect("it holds something");
+        BASE64_STANDARD.decode(value).unwrap()
+    }
+
+    /// Writes there what no API server would let through, or would write itself.
+    pub async fn store(etcd: &Client, cluster: &str, key: &str, value: &[u8]) {
+        let key = BASE64_STANDARD.encode(format!("/{cluster}/{key}"));
+        ask(etcd, "put", &json!({"key": key, "value": BASE64_STANDARD.encode(value)})).await;
+    }
+
     /// A client of its etcd, for this test's runtime.
-    fn etcd(&self) -> Client {
+    pub fn etcd(&self) -> Client {
         let url = self.testbed.ready["etcd"]["url"].as_str().unwrap();
         Client::try_from(Config::new(url.parse().unwrap())).unwrap()
     }

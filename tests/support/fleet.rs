@@ -137,6 +137,16 @@ impl Fleet {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
+    /// What a cluster's API server keeps in etcd under a key, such as `namespaces/kube-system`.
+    pub async fn stored(&self, cluster: &str, key: &str) -> Vec<u8> {
+        Bed::stored(&self.with(|bed| bed.etcd()), cluster, key).await
+    }
+
+    /// Puts there what its API server would not let through, and then shows like anything else.
+    pub async fn store(&self, cluster: &str, key: &str, value: &[u8]) {
+        Bed::store(&self.with(|bed| bed.etcd()), cluster, key, value).await;
+    }
+
     fn command(&self, verb: &str, cluster: &str) {
         self.is_lasting.store(false, Ordering::Relaxed);
         tokio::task::block_in_place(|| self.with(|bed| bed.testbed.command(verb, cluster)));

@@ -52,6 +52,10 @@ pub struct DataPlaneSpec {
     /// `Retain` leaves them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
+    /// Uses the cluster although another DataPlane says it is the same one: two clusters that were cloned from one image
+    /// are two. Never set it for one cluster that is registered twice: each backup would be made twice there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_duplicate_cluster_id: Option<bool>,
 }
 
 /// Where a kubeconfig is.

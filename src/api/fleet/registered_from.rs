@@ -6,7 +6,7 @@ use std::fmt;
 const CLIENT_CONFIG: &str = "ClientConfig/";
 
 /// What asks for a DataPlane (contract §3).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RegisteredFrom {
     /// A labelled Secret in the controller's namespace.
     Secret(String),

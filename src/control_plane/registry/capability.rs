@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     authorization::v1::{
@@ -12,15 +12,18 @@ use k8s_openapi::api::{
     },
     coordination::v1::Lease,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    Api,
+    Api, ResourceExt as _,
     api::{ListParams, PostParams},
 };
 
 use super::remote::{CallError, Remote};
 use crate::{
-    api::{fleet::MedusaController, labels},
+    api::{
+        fleet::MedusaController,
+        labels,
+        operator::{self, Operator},
+    },
     control_plane::capabilities::{Fields, NEEDS, Need, resource},
     runtime::clock,
 };
@@ -48,9 +51,8 @@ pub const PERMISSIONS: [(&str, &str, &[&str]); 5] = [
 const MEDUSA: &str = "medusa.k8ssandra.io/v1alpha1";
 /// A namespace that does not exist: what is granted there is granted everywhere.
 const NOWHERE: &str = "medusa-fleet-nowhere";
-
-/// How far the clocks of two clusters may differ.
-const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
+/// Deployments asked for at a time.
+const PAGE: u32 = 100;
 
 /// What is not there of what was asked for.
 pub struct Missing<L> {
@@ -184,37 +186,73 @@ pub async fn schedule_fields(remote: &Remote) -> Option<Fields> {
     Fields::of_spec(&document, "MedusaBackupSchedule")
 }
 
-/// Who reconciles the Medusa kinds, or `None` when nobody was found or we may not look.
-pub async fn medusa_controller(remote: &Remote) -> Option<MedusaController> {
+/// Who reconciles the Medusa kinds, or `None` when nobody does that can be recognised. That one way of looking is closed
+/// ends nothing: a Lease of ours, then Deployments, then the Lease of k8ssandra-operator.
+///
+/// # Errors
+/// What would have to be permitted to tell.
+pub async fn medusa_controller(remote: &Remote) -> Result<Option<MedusaController>, String> {
+    let now = clock::now();
     let ours = ListParams::default()
-        .labels(&format!("{}=medusa-fleet,app.kubernetes.io/component=data-plane", labels::APP_NAME))
+        .labels(&format!("{}=medusa-fleet,{}=data-plane", labels::APP_NAME, labels::APP_COMPONENT))
         .limit(1);
-    let leases =
-        remote.call(|client| async move { Api::<Lease>::all(client).list(&ours).await }).await.ok()?;
-    let lease = leases.items.first();
-    let controller = |name: &str, object: &ObjectMeta| MedusaController {
-        name: name.to_owned(),
-        version: object.labels.as_ref().and_then(|labels| labels.get(labels::APP_VERSION)).cloned(),
-    };
-    let ours = lease.map(|lease| controller(MedusaController::OURS, &lease.metadata));
-    if lease.is_some_and(|lease| !is_left_behind(lease, clock::now())) {
-        return ours;
+    let leases = remote.call(|client| async move { Api::<Lease>::all(client).list(&ours).await }).await;
+    let lease = leases.as_ref().ok().and_then(|leases| leases.items.first());
+    let ours = lease.map(|lease| MedusaController {
+        name: MedusaController::OURS.to_owned(),
+        version: lease.labels().get(labels::APP_VERSION).cloned(),
+    });
+    if lease.is_some_and(|lease| !operator::is_left_behind(lease, now)) {
+        return Ok(ours);
     }
-    let upstream = ListParams::default().labels(&format!("{}=k8ssandra-operator", labels::APP_NAME)).limit(1);
-    let deployments = remote
-        .call(|client| async move { Api::<Deployment>::all(client).list_metadata(&upstream).await })
-        .await
-        .ok()?;
+    let deployed = deployed(remote).await;
+    let upstream = match &deployed {
+        Ok(Some(operator)) => Some(operator.clone()),
+        Ok(None) | Err(_) => elected(remote, now).await,
+    };
+    let upstream = upstream.map(|operator| MedusaController {
+        name: MedusaController::UPSTREAM.to_owned(),
+        version: operator.version,
+    });
     // A Lease that is old may be of a controller that is down; beside another controller it is a trace.
-    deployments.items.first().map(|d| controller(MedusaController::UPSTREAM, &d.metadata)).or(ours)
+    let found = upstream.or(ours);
+    match (&found, leases, deployed) {
+        (None, leases, Err(_)) => {
+            let leases = if leases.is_err() { " and leases.coordination.k8s.io" } else { "" };
+            Err(format!("list deployments.apps{leases}"))
+        }
+        (None, Err(_), Ok(_)) => Err("list leases.coordination.k8s.io".to_owned()),
+        (Some(_), _, _) | (None, Ok(_), Ok(_)) => Ok(found),
+    }
 }
 
-/// Whether a Lease has not been renewed for so long that no difference of clocks explains it.
-fn is_left_behind(lease: &Lease, now: Timestamp) -> bool {
-    let Some(spec) = &lease.spec else { return false };
-    let Some(renewed) = &spec.renew_time else { return false };
-    let holds = SignedDuration::from_secs(spec.lease_duration_seconds.unwrap_or_default().into());
-    now.duration_since(renewed.0) > holds + CLOCKS
+/// k8ssandra-operator by its Deployment. Asked for where it mostly is before all are looked through.
+async fn deployed(remote: &Remote) -> Result<Option<Operator>, CallError> {
+    let label = |key: &str| ListParams::default().labels(&format!("{key}={}", operator::NAME));
+    for params in [label(labels::APP_NAME), label("control-plane"), ListParams::default()] {
+        let mut params = params.limit(PAGE);
+        loop {
+            let asked = params.clone();
+            let page = remote
+                .call(|client| async move { Api::<Deployment>::all(client).list(&asked).await })
+                .await?;
+            if let Some(found) = page.items.iter().find_map(operator::of_deployment) {
+                return Ok(Some(found));
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => break,
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// k8ssandra-operator by the Lease it holds, where it elects a leader and that may be seen.
+async fn elected(remote: &Remote, now: Timestamp) -> Option<Operator> {
+    let params = ListParams::default().fields(&format!("metadata.name={}", operator::LEASE));
+    let leases = remote.call(|client| async move { Api::<Lease>::all(client).list(&params).await }).await;
+    leases.ok()?.iter().find_map(|lease| operator::of_lease(lease, now))
 }
 
 #[cfg(test)]
@@ -245,20 +283,6 @@ mod tests {
                 });
                 assert!(granted, "{verb} {resource}.{group} is not in kubeconfigs/data-plane-rbac.yaml");
             }
-        }
-    }
-
-    #[test]
-    fn a_lease_is_left_behind_only_when_it_is_old_for_certain() {
-        let lease = |renewed: Option<i64>| -> Lease {
-            let renewed = renewed.map(|at| Timestamp::from_second(at).unwrap().to_string());
-            let spec = serde_json::json!({"leaseDurationSeconds": 60, "renewTime": renewed});
-            serde_json::from_value(serde_json::json!({"metadata": {}, "spec": spec})).unwrap()
-        };
-        let now = Timestamp::from_second(10_000).unwrap();
-        assert!(is_left_behind(&lease(Some(10_000 - 361)), now));
-        for fresh in [Some(10_000 - 360), Some(10_000), Some(12_000), None] {
-            assert!(!is_left_behind(&lease(fresh), now), "{fresh:?}");
         }
     }
 

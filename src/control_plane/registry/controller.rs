@@ -6,49 +6,49 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
-use jiff::SignedDuration;
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
 use kube::{
     Api, Client, Config, Resource as _, ResourceExt as _,
-    api::{Patch, PatchParams},
     config::KubeConfigOptions,
-    core::DeserializeGuard,
+    core::{DeserializeGuard, ObjectMeta},
     runtime::{
-        Controller,
+        Controller, WatchStreamExt as _,
         controller::Action,
-        reflector::{ObjectRef, Store},
+        reflector::{self, ObjectRef, Store},
         watcher,
     },
 };
-use serde_json::json;
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    admit::{PARTING, is_passing},
     credential::{Access, Credential, secret_of},
-    health::Health,
+    health::{Health, Twin},
     kubeconfig::Refusal,
     link::{Link, LinkOptions},
     remote::Remote,
+    roll::{Gone, Roll},
     secrets::SecretVersions,
     sources::{self, Unheard},
-    unregister,
+    unreadable, unregister,
 };
 use crate::{
     api::{
         Reason,
-        fleet::{DataPlane, LOCAL, Limits, RegisteredFrom, limit},
-        labels,
+        fleet::{DataPlane, LOCAL, Limits, limit},
     },
     control_plane::{
-        fleet::{Change, Fleet, Member},
+        fleet::{Change, Fleet, Member, Usable},
         meters::Meters,
-        sources::{Sources, Standing},
-        view::ObjectKey,
+        sources::Sources,
+        view::{Contact, ObjectKey},
     },
     runtime::{
+        backoff::Backoff,
         client::{self, Patience},
         clock,
         events::Events,
@@ -57,9 +57,8 @@ use crate::{
 
 /// How often `lastContactTime` is written while nothing else changes.
 pub(super) const HEARTBEAT: Duration = Duration::from_mins(1);
-/// How long a link outlives the Secret of a ClientConfig: who deletes both means to unregister the cluster, and its
-/// copies are taken back by that link.
-const PARTING: SignedDuration = SignedDuration::from_secs(10);
+/// First and longest pause before what could not be asked or written is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// What the registry needs.
 pub struct RegistryContext {
@@ -85,12 +84,16 @@ pub struct RegistryContext {
 
 pub(super) struct Registry {
     pub(super) context: RegistryContext,
-    links: Mutex<BTreeMap<String, Link>>,
+    /// By uid of the DataPlane, as is everything here.
+    pub(super) links: Mutex<BTreeMap<String, Link>>,
     pub(super) credentials: Mutex<BTreeMap<String, Credential>>,
+    /// Which cluster each is known to have to itself, and since when.
+    pub(super) firsts: Mutex<BTreeMap<String, (String, Timestamp)>>,
+    backoff: Mutex<Backoff<String>>,
     pub(super) secrets: Arc<SecretVersions>,
     pub(super) unheard: watch::Receiver<Unheard>,
-    planes: Store<DeserializeGuard<DataPlane>>,
-    trigger: mpsc::Sender<String>,
+    pub(super) planes: Store<DeserializeGuard<DataPlane>>,
+    pub(super) trigger: mpsc::Sender<String>,
 }
 
 #[derive(Debug, Error)]
@@ -117,18 +120,27 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
     let triggered = ReceiverStream::new(triggered)
         .map(move |name| ObjectRef::<DeserializeGuard<DataPlane>>::new(&name).within(&in_namespace));
     let api: Api<DeserializeGuard<DataPlane>> = Api::namespaced(context.client.clone(), &namespace);
-    let controller = Controller::new(api, watcher::Config::default());
-    let planes = controller.store();
+    let (planes, writer) = reflector::store();
     let mut changes = context.fleet.changes();
+    let roll = Roll::new(context.fleet.clone());
     let registry = Arc::new(Registry {
         context,
         links: Mutex::default(),
         credentials: Mutex::default(),
+        firsts: Mutex::default(),
+        backoff: Mutex::new(Backoff::new(RETRY.0, RETRY.1)),
         secrets,
         unheard: unheard.clone(),
         planes: planes.clone(),
         trigger: trigger.clone(),
     });
+    // The table follows the watch itself: no reconcile, and nothing that goes wrong in one, is needed for it.
+    let called = registry.clone();
+    let watched = watcher(api, watcher::Config::default())
+        .reflect(writer)
+        .inspect_ok(move |event| roll.note(event).into_iter().for_each(|gone| called.dismiss(&gone)))
+        .touched_objects();
+    let controller = Controller::for_stream(watched, planes.clone());
 
     let forward = {
         let (trigger, planes) = (trigger.clone(), planes.clone());
@@ -187,9 +199,17 @@ fn is_borrower(plane: &DeserializeGuard<DataPlane>) -> bool {
     reference.is_some_and(|reference| reference.namespace.is_some())
 }
 
-fn error_policy(plane: Arc<DeserializeGuard<DataPlane>>, error: &RegistryError, _: Arc<Registry>) -> Action {
+fn error_policy(
+    plane: Arc<DeserializeGuard<DataPlane>>,
+    error: &RegistryError,
+    registry: Arc<Registry>,
+) -> Action {
     tracing::warn!(data_plane = plane.name_any(), %error, "data plane");
-    Action::requeue(Duration::from_secs(5))
+    if let RegistryError::Write { error: kube::Error::Api(answer), .. } = error {
+        let note = format!("the API server refused a write to it: {}", answer.message);
+        registry.context.events.warning(plane.object_ref(&()), Reason::WriteRefused, "Write", note);
+    }
+    Action::requeue(registry.failed(plane.meta()))
 }
 
 async fn reconcile(
@@ -197,123 +217,95 @@ async fn reconcile(
     registry: Arc<Registry>,
 ) -> Result<Action, RegistryError> {
     let meters = registry.context.meters.clone();
-    meters.reconcile("DataPlane", look(&plane, registry)).await
+    meters.reconcile("DataPlane", look(&plane, &registry)).await
 }
 
-async fn look(plane: &DeserializeGuard<DataPlane>, registry: Arc<Registry>) -> Result<Action, RegistryError> {
+async fn look(plane: &DeserializeGuard<DataPlane>, registry: &Registry) -> Result<Action, RegistryError> {
+    if !registry.is_current(plane.meta()) {
+        return Ok(Action::await_change()); // It is gone, or another one has its name.
+    }
     let plane = match &plane.0 {
         Ok(plane) => plane,
         Err(error) => {
             tracing::warn!(data_plane = plane.name_any(), %error, "DataPlane cannot be read");
-            return Ok(Action::await_change());
+            return unreadable::look(plane, &error.error, registry).await;
         }
     };
     if plane.metadata.deletion_timestamp.is_some() {
-        registry.find_again(plane).await?;
-        return unregister::step(plane, &registry).await;
+        let found = registry.find_again(plane).await;
+        return unregister::step(plane, found, registry).await;
     }
-    let name = plane.name_any();
-    let verdict = registry.credential(plane).await?;
-    let refusal = match verdict {
-        Ok(credential) => {
-            registry.claim(plane).await?;
-            registry.connect(plane, credential).await.err()
-        }
+    let uid = plane.uid().unwrap_or_default();
+    let outcome = registry.admit(plane).await;
+    let mut stale = None;
+    let refusal = match outcome {
+        Ok(()) => None,
         Err(refusal) if registry.is_leaving(plane, &refusal) => {
             // In a moment it is deleted for that. Until then its link stays: the copies are taken back by it.
             return Ok(Action::requeue(PARTING.unsigned_abs()));
         }
+        // That it cannot be asked about says nothing against what is in use.
+        Err(refusal) if is_passing(&refusal) && lock(&registry.links).contains_key(&uid) => {
+            let note = format!("what was read before is used on; {}", refusal.message);
+            registry.context.events.warning(plane.object_ref(&()), refusal.reason, "Connect", note);
+            stale = Some(refusal);
+            None
+        }
         Err(refusal) => Some(refusal),
     };
     if refusal.is_some() {
-        lock(&registry.links).remove(&name);
+        lock(&registry.links).remove(&uid);
     }
-    let health = registry.health(&name);
-    let duplicate_of = registry.duplicate_of(plane, &health);
-    registry.enrol(plane, refusal.as_ref(), duplicate_of.as_deref());
-    registry.note_enrolled();
-    registry.publish(plane, refusal.as_ref(), duplicate_of.as_deref(), &health).await?;
+    let health = registry.health(&uid);
+    let twin = registry.twin(plane);
+    registry.settle(plane, refusal.as_ref(), twin.as_ref());
+    registry.publish(plane, refusal.as_ref(), stale.as_ref(), twin.as_ref(), &health).await?;
+    if stale.as_ref().or(refusal.as_ref()).is_some_and(is_passing) {
+        return Ok(Action::requeue(registry.failed(&plane.metadata)));
+    }
+    lock(&registry.backoff).succeeded(&uid);
     Ok(Action::requeue(HEARTBEAT))
 }
 
 impl Registry {
-    pub(super) fn health(&self, name: &str) -> Health {
-        lock(&self.links).get(name).map(Link::health).unwrap_or_default()
+    pub(super) fn health(&self, uid: &str) -> Health {
+        lock(&self.links).get(uid).map(Link::health).unwrap_or_default()
     }
 
-    pub(super) fn forget(&self, name: &str) {
-        lock(&self.links).remove(name);
-        lock(&self.credentials).remove(name);
-        self.context.fleet.remove(name);
-        self.context.fleet.announce(Change::Contact(name.to_owned()));
-        self.context.fleet.announce(Change::Datacenters(name.to_owned()));
+    /// Whether the fleet's member of that name is this object.
+    fn is_current(&self, meta: &ObjectMeta) -> bool {
+        let member = self.context.fleet.member(meta.name.as_deref().unwrap_or_default());
+        member.is_some_and(|member| Some(&member.uid) == meta.uid.as_ref())
     }
 
-    /// Connects to a data plane that was being deleted when this process started.
-    async fn find_again(&self, plane: &DataPlane) -> Result<(), RegistryError> {
-        let claimed = plane.finalizers().iter().any(|f| f == labels::FINALIZER);
-        if !claimed || lock(&self.links).contains_key(&plane.name_any()) {
-            return Ok(());
-        }
-        if let Ok(access) = self.credential(plane).await? {
-            // A kubeconfig that is refused now leaves the copies where they are, which is then said.
-            let _ = self.connect(plane, access).await;
-        }
-        Ok(())
+    /// How long to wait after one more failure.
+    fn failed(&self, meta: &ObjectMeta) -> Duration {
+        lock(&self.backoff).failed(&meta.uid.clone().unwrap_or_default())
     }
 
-    /// Whether what registered a connected data plane is gone, or on its way.
-    fn is_leaving(&self, plane: &DataPlane, refusal: &Refusal) -> bool {
-        let name = plane.name_any();
-        let Some(from) = plane.annotations().get(labels::REGISTERED_FROM) else { return false };
-        if !lock(&self.links).contains_key(&name) {
-            return false;
+    pub(super) fn forget(&self, name: &str, uid: &str) {
+        if self.context.fleet.remove(name, uid) {
+            self.dismiss(&Gone { name: name.to_owned(), uid: uid.to_owned() });
         }
-        let no_secret = refusal.reason == Reason::SecretNotFound;
-        let key = match RegisteredFrom::read(from) {
-            RegisteredFrom::ClientConfig { namespace, name } => ObjectKey::new(namespace, name),
-            RegisteredFrom::Secret(origin) => {
-                // Another Secret it was made to refer to registers nothing.
-                let reference = plane.spec.kubeconfig_secret_ref.as_ref();
-                return no_secret && reference.is_some_and(|reference| reference.name == origin);
+    }
+
+    /// Drops everything that is kept for a DataPlane that is out of the table, and tells everyone.
+    fn dismiss(&self, gone: &Gone) {
+        let Gone { name, uid } = gone;
+        lock(&self.links).remove(uid);
+        lock(&self.credentials).remove(uid);
+        lock(&self.firsts).remove(uid);
+        lock(&self.backoff).succeeded(uid);
+        let fleet = &self.context.fleet;
+        fleet.announce(Change::Contact(name.clone()));
+        fleet.announce(Change::Datacenters(name.clone()));
+        // One that gave way to it may be used now.
+        for plane in fleet.snapshot() {
+            let is_twin = matches!(plane.usable, Usable::NotReady { reason: Reason::DuplicateCluster, .. });
+            if is_twin {
+                let _ = self.trigger.try_send(plane.name);
             }
-        };
-        let configs = self.context.sources.client_configs();
-        let no_config = configs.standing == Standing::Listed
-            && !configs.items.contains_key(&key)
-            && !configs.unreadable.contains_key(&key);
-        let since = lock(&self.credentials).get(&name).map(|credential| credential.observed_at);
-        let just_now = || since.is_some_and(|since| clock::now().duration_since(since) < PARTING);
-        no_config || (no_secret && just_now())
-    }
-
-    /// Makes sure that what is written there can be taken back before the DataPlane goes.
-    async fn claim(&self, plane: &DataPlane) -> Result<(), RegistryError> {
-        if plane.finalizers().iter().any(|f| f == labels::FINALIZER) {
-            return Ok(());
         }
-        let mut finalizers = plane.finalizers().to_vec();
-        finalizers.push(labels::FINALIZER.to_owned());
-        self.set_finalizers(plane, &finalizers).await
-    }
-
-    pub(super) async fn set_finalizers(
-        &self,
-        plane: &DataPlane,
-        finalizers: &[String],
-    ) -> Result<(), RegistryError> {
-        let name = plane.name_any();
-        let patch =
-            json!({"metadata": {"finalizers": finalizers, "resourceVersion": plane.resource_version()}});
-        let params = PatchParams {
-            field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
-            ..PatchParams::default()
-        };
-        self.api()
-            .patch_metadata(&name, &params, &Patch::Merge(&patch))
-            .await
-            .map(drop)
-            .map_err(|error| RegistryError::Write { name, error })
     }
 
     pub(super) fn api(&self) -> Api<DataPlane> {
@@ -321,8 +313,8 @@ impl Registry {
     }
 
     /// Keeps the running link when it was made from the same credential and limits, else makes a new one.
-    async fn connect(&self, plane: &DataPlane, access: Access) -> Result<(), Refusal> {
-        let name = plane.name_any();
+    pub(super) async fn connect(&self, plane: &DataPlane, access: Access) -> Result<(), Refusal> {
+        let (name, uid) = (plane.name_any(), plane.uid().unwrap_or_default());
         let limits = plane.spec.limits.clone().unwrap_or_default();
         let local = matches!(access, Access::Local);
         let credential = match &access {
@@ -332,9 +324,8 @@ impl Registry {
             }
         };
         let Limits { qps, burst, max_in_flight, .. } = &limits;
-        let fingerprint =
-            format!("{}/{credential}/{qps:?}/{burst:?}/{max_in_flight:?}", plane.uid().unwrap_or_default());
-        if lock(&self.links).get(&name).is_some_and(|link| link.fingerprint == fingerprint) {
+        let fingerprint = format!("{credential}/{qps:?}/{burst:?}/{max_in_flight:?}");
+        if lock(&self.links).get(&uid).is_some_and(|link| link.fingerprint == fingerprint) {
             return Ok(());
         }
         let invalid = |error: String| Refusal { reason: Reason::InvalidKubeconfig, message: error };
@@ -352,12 +343,11 @@ impl Registry {
             }
         };
         let fleet = &self.context.fleet;
-        // One that is being deleted since before the start is not in the fleet yet.
-        fleet.update(&name, |_| {});
-        let Some(Member { view, meters, .. }) = fleet.member(&name) else { return Ok(()) };
+        let member = fleet.member(&name).filter(|member| member.uid == uid);
+        let Some(Member { view, meters, .. }) = member else { return Ok(()) };
         let client = client::counted(client, move |status| meters.answered(status));
         let remote = Arc::new(Remote::new(client, &limits));
-        fleet.update(&name, |member| member.remote = Some(remote.clone()));
+        fleet.update(&name, &uid, |member| member.remote = Some(remote.clone()));
         let options = LinkOptions {
             name: name.clone(),
             fingerprint,
@@ -365,95 +355,66 @@ impl Registry {
             local,
         };
         let link = Link::start(options, remote, view, fleet.clone());
-        lock(&self.links).insert(name, link);
+        lock(&self.links).insert(uid, link);
         Ok(())
     }
 
-    /// The DataPlane that is the same cluster as `plane` and comes before it: `local` first, then the
-    /// oldest.
-    pub(super) fn duplicate_of(&self, plane: &DataPlane, health: &Health) -> Option<String> {
-        let id = health.cluster_id.as_ref()?;
-        let links = lock(&self.links);
-        let rank = |p: &DataPlane| {
-            (p.spec.local != Some(true), p.metadata.creation_timestamp.as_ref().map(|t| t.0), p.name_any())
-        };
-        let planes = self.planes.state();
-        let mut same: Vec<&DataPlane> = planes
-            .iter()
-            .filter_map(|p| p.0.as_ref().ok())
-            .filter(|p| p.metadata.deletion_timestamp.is_none())
-            .filter(|p| links.get(&p.name_any()).is_some_and(|l| l.health().cluster_id.as_ref() == Some(id)))
-            .collect();
-        same.sort_by_key(|p| rank(p));
-        let first = same.first().map(|p| p.name_any()).filter(|first| *first != plane.name_any());
-        drop(links);
-        for other in same.iter().skip(1).filter(|p| p.name_any() != plane.name_any()) {
-            let blocked = self.context.fleet.member(&other.name_any()).is_some_and(|m| m.blocked.is_some());
-            if !blocked {
-                let _ = self.trigger.try_send(other.name_any());
-            }
-        }
-        first
-    }
-
-    /// Tells the fleet once every DataPlane of the first listing is in it.
-    pub(super) fn note_enrolled(&self) {
-        let fleet = &self.context.fleet;
-        if !fleet.is_enrolled()
-            && self
-                .planes
-                .state()
-                .iter()
-                .all(|p| p.meta().deletion_timestamp.is_some() || fleet.member(&p.name_any()).is_some())
-        {
-            fleet.set_enrolled();
-        }
-    }
-
     /// Writes into the fleet what the spec and the verdicts say.
-    fn enrol(&self, plane: &DataPlane, refusal: Option<&Refusal>, duplicate_of: Option<&str>) {
-        let name = plane.name_any();
-        let blocked = match (refusal, duplicate_of) {
-            (Some(refusal), _) => Some((refusal.reason, refusal.message.clone())),
-            (None, Some(first)) => {
-                Some((Reason::DuplicateCluster, format!("it is the same cluster as data plane `{first}`")))
-            }
+    fn settle(&self, plane: &DataPlane, refusal: Option<&Refusal>, twin: Option<&Twin>) {
+        let (name, uid) = (plane.name_any(), plane.uid().unwrap_or_default());
+        let blocked = match (refusal, twin.filter(|twin| !twin.is_allowed)) {
+            (Some(refusal), _) => return self.block(plane, refusal),
+            (None, Some(twin)) => Some((
+                Reason::DuplicateCluster,
+                format!(
+                    "it is held for the same cluster as data plane `{}`: {}; see `spec.allowDuplicateClusterId`",
+                    twin.name, twin.evidence
+                ),
+            )),
             (None, None) if plane.spec.paused == Some(true) => {
                 Some((Reason::Paused, "its `spec.paused` is set".to_owned()))
             }
             (None, None) => None,
         };
-        let mut news = false;
         let expires_at = lock(&self.credentials)
-            .get(&name)
+            .get(&uid)
             .and_then(|c| c.verdict.as_ref().ok())
             .and_then(|v| v.expires_at);
-        self.context.fleet.update(&name, |member| {
+        let limits = plane.spec.limits.as_ref();
+        let max_backups = limit(limits.and_then(|limits| limits.max_concurrent_backups));
+        let mut news = false;
+        self.context.fleet.update(&name, &uid, |member| {
             member.credential_expires_at = expires_at;
-            let limits = plane.spec.limits.as_ref();
-            let max_backups = limit(limits.and_then(|limits| limits.max_concurrent_backups));
             news = member.blocked != blocked
                 || member.labels != *plane.labels()
                 || member.max_concurrent_backups != max_backups;
             member.max_concurrent_backups = max_backups;
             member.blocked = blocked;
             member.labels.clone_from(plane.labels());
-            if refusal.is_some() {
-                member.remote = None;
-            }
         });
-        if refusal.is_some()
-            && let Some(member) = self.context.fleet.member(&name)
-        {
+        if news {
+            self.context.fleet.announce(Change::Contact(name));
+        }
+    }
+
+    /// Takes a data plane out of use for a refusal.
+    pub(super) fn block(&self, plane: &DataPlane, refusal: &Refusal) {
+        let (name, uid) = (plane.name_any(), plane.uid().unwrap_or_default());
+        let blocked = Some((refusal.reason, refusal.message.clone()));
+        let mut news = false;
+        self.context.fleet.update(&name, &uid, |member| {
+            news = member.blocked != blocked || member.labels != *plane.labels();
+            member.blocked = blocked;
+            member.labels.clone_from(plane.labels());
+            member.remote = None;
+            member.credential_expires_at = None;
             member.view.update(|view| {
-                if view.contact == crate::control_plane::view::Contact::Live {
-                    view.contact = crate::control_plane::view::Contact::Lost {
-                        since: clock::now(),
-                        why: "its kubeconfig is not accepted".to_owned(),
-                    };
+                if view.contact == Contact::Live {
+                    let why = "its kubeconfig is not accepted".to_owned();
+                    view.contact = Contact::Lost { since: clock::now(), why };
                 }
             });
-        }
+        });
         if news {
             self.context.fleet.announce(Change::Contact(name));
         }

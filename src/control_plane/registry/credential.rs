@@ -90,12 +90,12 @@ impl Registry {
         key: &ObjectKey,
         reference: &KubeconfigSecretRef,
     ) -> Result<Result<Vetted, Refusal>, RegistryError> {
-        let name = plane.name_any();
+        let uid = plane.uid().unwrap_or_default();
         let version = self.secrets.of(key);
         let read_from = (key.clone(), version, reference.key.clone(), plane.spec.context.clone());
         // Without a version there is nothing, or nothing is known: it is read again.
         let is_current = |known: &&Credential| known.read_from == read_from && read_from.1.is_some();
-        if let Some(known) = lock(&self.credentials).get(&name).filter(is_current) {
+        if let Some(known) = lock(&self.credentials).get(&uid).filter(is_current) {
             return Ok(known.verdict.clone());
         }
         let secret = Api::<Secret>::namespaced(self.context.client.clone(), &key.namespace)
@@ -106,9 +106,9 @@ impl Registry {
         let mut credentials = lock(&self.credentials);
         let refusal = verdict.as_ref().err();
         let before =
-            credentials.get(&name).filter(|c| refusal.is_some() && c.verdict.as_ref().err() == refusal);
+            credentials.get(&uid).filter(|c| refusal.is_some() && c.verdict.as_ref().err() == refusal);
         let observed_at = before.map_or_else(clock::now, |before| before.observed_at);
-        credentials.insert(name, Credential { read_from, verdict: verdict.clone(), observed_at });
+        credentials.insert(uid, Credential { read_from, verdict: verdict.clone(), observed_at });
         Ok(verdict)
     }
 

@@ -100,6 +100,8 @@ pub struct Health {
     pub version: Option<String>,
     /// Who reconciles the Medusa kinds there.
     pub controller: Option<MedusaController>,
+    /// What would have to be permitted to tell who does, while that is why nobody knows.
+    pub controller_hidden: Option<String>,
     /// Permissions we need and do not have; `None` until asked.
     pub missing_permissions: Option<Vec<String>>,
     /// Why those could not be asked for, when that is so.
@@ -114,8 +116,10 @@ pub struct Health {
 pub struct Facts<'a> {
     /// Why the kubeconfig was refused, when it was.
     pub refusal: Option<&'a Refusal>,
-    /// Name of the DataPlane that is the same cluster and comes first.
-    pub duplicate_of: Option<&'a str>,
+    /// Why its Secret or its DataPlane could not be looked after, while it is used as it was before.
+    pub stale: Option<&'a Refusal>,
+    /// The DataPlane that says it is the same cluster, when one does.
+    pub twin: Option<&'a Twin>,
     /// Who else asks for its name and is not heard, and why.
     pub unheard: Option<&'a (Reason, String)>,
     /// Whether the user paused it.
@@ -126,6 +130,17 @@ pub struct Facts<'a> {
     pub health: &'a Health,
     /// What its watches delivered.
     pub view: &'a View,
+}
+
+/// Another DataPlane that says it is the same cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Twin {
+    /// Its name.
+    pub name: String,
+    /// What tells the two apart, or why they are held for one.
+    pub evidence: String,
+    /// Whether a person said that they are two.
+    pub is_allowed: bool,
 }
 
 /// Condition that is False while somebody else asks for the DataPlane's name.
@@ -170,9 +185,16 @@ pub fn conditions(
 }
 
 fn accepted(facts: &Facts<'_>) -> Verdict {
-    match facts.refusal {
-        Some(refusal) => (Some(false), refusal.reason, refusal.message.clone()),
-        None => (Some(true), Reason::KubeconfigAccepted, "the kubeconfig is readable and safe".to_owned()),
+    match (facts.refusal, facts.stale) {
+        (Some(refusal), _) => (Some(false), refusal.reason, refusal.message.clone()),
+        (None, Some(stale)) => (
+            Some(true),
+            Reason::KubeconfigAccepted,
+            format!("the kubeconfig that was read before is used on; {}", stale.message),
+        ),
+        (None, None) => {
+            (Some(true), Reason::KubeconfigAccepted, "the kubeconfig is readable and safe".to_owned())
+        }
     }
 }
 
@@ -255,11 +277,14 @@ fn authorized(facts: &Facts<'_>) -> Verdict {
         }
         _ => verdict,
     };
-    let denied = if facts.health.hosts_none { String::new() } else { facts.view.capabilities.denied() };
+    let hosts = !facts.health.hosts_none;
+    let denied = facts.view.capabilities.denied();
+    let hidden = facts.health.controller_hidden.as_ref();
+    let hidden = hidden.map(|verb| format!("who runs the backups there cannot be told without {verb}"));
     let nameless = facts.health.no_cluster_id.as_ref().filter(|cause| cause.kind == Kind::Forbidden);
     let nameless = nameless.map(|_| NAMELESS.to_owned());
     let limits: Vec<String> =
-        [Some(denied).filter(|d| !d.is_empty()), nameless].into_iter().flatten().collect();
+        [Some(denied).filter(|d| hosts && !d.is_empty()), hidden.filter(|_| hosts), nameless].into_iter().flatten().collect();
     if limits.is_empty() {
         return verdict;
     }
@@ -316,11 +341,24 @@ fn synced(facts: &Facts<'_>) -> Verdict {
 }
 
 fn unique(facts: &Facts<'_>) -> Verdict {
-    match (facts.duplicate_of, &facts.health.cluster_id) {
-        (Some(first), _) => (
+    match (facts.twin, &facts.health.cluster_id) {
+        (Some(twin), _) if twin.is_allowed => (
+            Some(true),
+            Reason::DuplicateAllowed,
+            format!(
+                "it is used beside DataPlane `{}`, as `spec.allowDuplicateClusterId` is set: {}",
+                twin.name, twin.evidence
+            ),
+        ),
+        (Some(twin), _) => (
             Some(false),
             Reason::DuplicateCluster,
-            format!("DataPlane `{first}` is the same cluster; this one is not used. Unregister one of them"),
+            format!(
+                "it is held for the same cluster as DataPlane `{}`, which came first, and is not used: {}. Unregister one \
+                 of them, or, if they are two clusters, such as clones of one image, set \
+                 `spec.allowDuplicateClusterId: true`",
+                twin.name, twin.evidence
+            ),
         ),
         (None, Some(_)) => {
             (Some(true), Reason::UniqueCluster, "no other DataPlane is this cluster".to_owned())

@@ -270,7 +270,9 @@ impl Task {
         let permissions = capability::permissions(&self.questions).await;
         let no_permissions = permissions.as_ref().err().map(why_not);
         let permissions = permissions.ok();
-        let controller = capability::medusa_controller(&self.questions).await;
+        let found = capability::medusa_controller(&self.questions).await;
+        let controller_hidden = found.as_ref().err().cloned();
+        let controller = found.unwrap_or_default();
         let fields = match &definitions {
             Some(served) if !served.lacking.contains(SCHEDULES) => {
                 capability::schedule_fields(&self.questions).await
@@ -307,6 +309,7 @@ impl Task {
             health.no_permissions = no_permissions;
             health.missing_permissions = permissions.map(|p| p.missing).or(health.missing_permissions.take());
             health.controller = controller.or(health.controller.take());
+            health.controller_hidden = controller_hidden.filter(|_| health.controller.is_none());
             *health != before
         });
         if news || changed {

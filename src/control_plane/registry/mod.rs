@@ -3,6 +3,7 @@
 //! A Secret, ClientConfig or DataPlane that cannot be used is a condition on the DataPlane; nothing here may end the
 //! process or delay another data plane.
 
+mod admit;
 pub mod capability;
 mod controller;
 mod credential;
@@ -15,8 +16,12 @@ mod publish;
 mod pulse;
 mod registration;
 pub mod remote;
+mod roll;
 mod secrets;
 mod sources;
+mod twins;
+mod unique;
+mod unreadable;
 mod unregister;
 mod watch;
 mod watches;

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{
     controller::{HEARTBEAT, Registry, RegistryError, lock},
-    health::{self, Health},
+    health::{self, Health, Twin},
     kubeconfig::Refusal,
 };
 use crate::{
@@ -26,20 +26,21 @@ use crate::{
 };
 
 impl Registry {
-    /// Publishes what is known, when it is worth a write.
+    /// Publishes what is known, when it is worth a write. `stale` is why the kubeconfig in use could not be read again.
     pub(super) async fn publish(
         &self,
         plane: &DataPlane,
         refusal: Option<&Refusal>,
-        duplicate_of: Option<&str>,
+        stale: Option<&Refusal>,
+        twin: Option<&Twin>,
         health: &Health,
     ) -> Result<(), RegistryError> {
-        let name = plane.name_any();
+        let (name, uid) = (plane.name_any(), plane.uid().unwrap_or_default());
         let now = clock::now();
         let old = plane.status.clone().unwrap_or_default();
-        let view = self.context.fleet.member(&name).map(|m| m.view.get());
-        let view = view.unwrap_or_else(|| Arc::new(View::unknown()));
-        let credential = lock(&self.credentials).get(&name).and_then(|c| {
+        let member = self.context.fleet.member(&name).filter(|member| member.uid == uid);
+        let view = member.map_or_else(|| Arc::new(View::unknown()), |member| member.view.get());
+        let credential = lock(&self.credentials).get(&uid).and_then(|c| {
             let vetted = c.verdict.as_ref().ok()?;
             let observed = old.credential.as_ref().filter(|o| o.hash.as_ref() == Some(&vetted.hash));
             Some(CredentialStatus {
@@ -49,9 +50,14 @@ impl Registry {
             })
         });
         let unheard = self.unheard.borrow().get(&name).cloned();
+        // Who it is does not change because it is silent, or its Secret gone.
+        let mut health = health.clone();
+        health.cluster_id = health.cluster_id.or(old.cluster_id.clone());
+        let health = &health;
         let facts = health::Facts {
             refusal,
-            duplicate_of,
+            stale,
+            twin,
             unheard: unheard.as_ref(),
             paused: plane.spec.paused == Some(true),
             expires_at: credential.as_ref().and_then(|c| c.expires_at.as_ref()).map(|t| t.0),
@@ -60,7 +66,7 @@ impl Registry {
         };
         let mut status = DataPlaneStatus {
             observed_generation: plane.metadata.generation,
-            cluster_id: health.cluster_id.clone().or(old.cluster_id.clone()),
+            cluster_id: health.cluster_id.clone(),
             kubernetes_version: health.version.clone().or(old.kubernetes_version.clone()),
             medusa_controller: health.controller.clone().or(old.medusa_controller.clone()),
             credential,
@@ -78,20 +84,22 @@ impl Registry {
         if is_news(&old, &status) {
             let body = json!({
                 "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "DataPlane",
-                "metadata": {"name": name}, "status": status,
+                "metadata": {"name": name, "uid": uid, "resourceVersion": plane.resource_version()},
+                "status": status,
             });
             let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
-            self.api()
-                .patch_status(&name, &params, &Patch::Apply(&body))
-                .await
-                .map_err(|error| RegistryError::Write { name: name.clone(), error })?;
-            self.tell(plane, &old, &status);
+            match self.api().patch_status(&name, &params, &Patch::Apply(&body)).await {
+                Ok(_) => self.tell(plane, &old, &status),
+                // It changed, or was made again, and is looked at again for that.
+                Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => {}
+                Err(error) => return Err(RegistryError::Write { name, error }),
+            }
         }
         Ok(())
     }
 
     /// An Event whenever the summary changes its mind.
-    fn tell(&self, plane: &DataPlane, old: &DataPlaneStatus, new: &DataPlaneStatus) {
+    pub(super) fn tell(&self, plane: &DataPlane, old: &DataPlaneStatus, new: &DataPlaneStatus) {
         use crate::api::Conditions as _;
         let summary = |status: &DataPlaneStatus| {
             status.conditions.of_type("Ready").map(|c| (c.status.clone(), c.reason.clone()))

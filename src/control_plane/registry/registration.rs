@@ -59,20 +59,25 @@ pub(super) struct Asking {
     outside: BTreeSet<ObjectKey>,
     /// Whether the above are all ClientConfigs there are.
     all_client_configs: bool,
+    /// Whether the above are all labelled Secrets there are.
+    all_secrets: bool,
 }
 
 impl Asking {
-    /// Of the labelled Secrets in namespace `home`, and of the ClientConfigs in the namespaces `within` (everywhere when
-    /// empty).
+    /// Of the labelled Secrets in namespace `home` (`None` while they are not listed), and of the ClientConfigs in the
+    /// namespaces `within` (everywhere when empty).
     pub(super) fn new(
         home: &str,
-        secrets: &BTreeSet<String>,
+        secrets: Option<&BTreeSet<String>>,
         client_configs: &Kept<ClientConfig>,
         within: &BTreeSet<String>,
     ) -> Self {
-        let mut asking =
-            Self { all_client_configs: client_configs.standing == Standing::Listed, ..Self::default() };
-        for secret in secrets {
+        let mut asking = Self {
+            all_client_configs: client_configs.standing == Standing::Listed,
+            all_secrets: secrets.is_some(),
+            ..Self::default()
+        };
+        for secret in secrets.into_iter().flatten() {
             asking.requests.push(Request {
                 origin: Origin::Secret(secret.clone()),
                 name: secret.clone(),
@@ -111,7 +116,11 @@ impl Asking {
         let is_asked_for = self.requests.iter().any(|r| r.origin == *origin && r.name == name)
             || self.refused.iter().any(|r| r.origin == *origin)
             || self.outside.iter().any(|key| origin_of(key) == *origin);
-        !is_asked_for && (self.all_client_configs || matches!(origin, Origin::Secret(_)))
+        let all_are_known = match origin {
+            Origin::Secret(_) => self.all_secrets,
+            Origin::ClientConfig { .. } => self.all_client_configs,
+        };
+        !is_asked_for && all_are_known
     }
 }
 
@@ -127,6 +136,16 @@ fn request(home: &str, key: &ObjectKey, client_config: &ClientConfig) -> Result<
             name: Some(name),
             reason: Reason::InvalidSpec,
             note: "`spec.kubeConfigSecret.name` is empty; name the Secret that holds the kubeconfig"
+                .to_owned(),
+        });
+    }
+    if !names::is_object_name(secret) {
+        return Err(Refused {
+            origin,
+            name: Some(name),
+            reason: Reason::InvalidSpec,
+            note: "`spec.kubeConfigSecret.name` is no name that an object can have; use lower-case letters, digits, `-` \
+                   and `.`, at most 253, beginning and ending with a letter or digit"
                 .to_owned(),
         });
     }
@@ -268,7 +287,7 @@ mod tests {
 
     fn asking(secrets: &[&str], client_configs: &Kept<ClientConfig>) -> Asking {
         let secrets = secrets.iter().map(|s| (*s).to_owned()).collect();
-        Asking::new(HOME, &secrets, client_configs, &BTreeSet::new())
+        Asking::new(HOME, Some(&secrets), client_configs, &BTreeSet::new())
     }
 
     /// A DataPlane that refers to a Secret of its own namespace.
@@ -351,6 +370,8 @@ mod tests {
         }
         let spoilt = [
             (listed([client_config("eu", "", "")]), "InvalidSpec"),
+            (listed([client_config("eu", "", "my secret")]), "InvalidSpec"),
+            (listed([client_config("eu", "", "../kube-system/x")]), "InvalidSpec"),
             (
                 Kept {
                     unreadable: [(ObjectKey::new("ops", "eu"), "no".to_owned())].into(),
@@ -363,6 +384,14 @@ mod tests {
             let steps = short(&plan(&asking(&[], &configs), &planes));
             assert_eq!(steps, [format!("refuse ClientConfig `ops/eu`: {reason}")]);
         }
+    }
+
+    #[test]
+    fn client_configs_are_heard_while_secrets_cannot_be_listed_and_nothing_is_taken_back() {
+        let planes = BTreeMap::from([("gone".to_owned(), plane(Some("gone"), "gone"))]);
+        let configs = listed([client_config("us", "", "us")]);
+        let asking = Asking::new(HOME, None, &configs, &BTreeSet::new());
+        assert_eq!(short(&plan(&asking, &planes)), ["register us for ClientConfig `ops/us`"]);
     }
 
     #[test]
@@ -418,13 +447,13 @@ mod tests {
         let configs = listed([client_config("eu", "", "eu")]);
         let only = |namespace: &str| {
             let within = BTreeSet::from([namespace.to_owned()]);
-            plan(&Asking::new(HOME, &BTreeSet::new(), &configs, &within), &BTreeMap::new()).len()
+            plan(&Asking::new(HOME, Some(&BTreeSet::new()), &configs, &within), &BTreeMap::new()).len()
         };
         assert_eq!((only("ops"), only("elsewhere")), (1, 0));
         // One that does not count any more registers nothing, and is still there: nothing is taken back.
         let planes = BTreeMap::from([("eu".to_owned(), plane(Some("ClientConfig/ops/eu"), "eu"))]);
         let elsewhere = BTreeSet::from(["elsewhere".to_owned()]);
-        let plan = |configs| plan(&Asking::new(HOME, &BTreeSet::new(), configs, &elsewhere), &planes);
+        let plan = |configs| plan(&Asking::new(HOME, Some(&BTreeSet::new()), configs, &elsewhere), &planes);
         assert_eq!(plan(&configs), []);
         assert_eq!(short(&plan(&listed([]))), ["unregister eu"]);
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _, future::join_all};
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
@@ -19,21 +19,27 @@ use kube::{
     },
 };
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     controller::RegistryContext,
     registration::{Asking, Plane, Refused, Request, Step, plan, unheard},
 };
-use crate::api::{
-    Reason,
-    fleet::{DataPlane, DataPlaneSpec, LOCAL, RegisteredFrom},
-    k8ssandra::ClientConfig,
-    labels,
+use crate::{
+    api::{
+        Reason,
+        fleet::{DataPlane, DataPlaneSpec, LOCAL, RegisteredFrom, RegisteredFrom as Origin},
+        k8ssandra::ClientConfig,
+        labels,
+    },
+    runtime::backoff::Backoff,
 };
 
-/// Pause before a failed write is tried again.
+/// First and longest pause before a failed write is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_mins(2);
+/// Longest a write may take.
+const ASK: Duration = Duration::from_secs(10);
 
 /// DataPlane to why others that ask for its name are not heard.
 pub(super) type Unheard = BTreeMap<String, (Reason, String)>;
@@ -52,6 +58,8 @@ pub(super) async fn run(context: &RegistryContext, tell: watch::Sender<Unheard>)
     let mut client_configs = context.sources.changes();
     let api: Api<DataPlane> = Api::namespaced(context.client.clone(), namespace);
     let mut ready = (false, false);
+    let mut backoff = Backoff::new(AGAIN, LONGEST);
+    let mut not_before: BTreeMap<Origin, (Request, Instant)> = BTreeMap::new();
     let mut refused: Vec<Refused> = Vec::new();
     loop {
         let again = tokio::time::sleep(AGAIN);
@@ -59,7 +67,11 @@ pub(super) async fn run(context: &RegistryContext, tell: watch::Sender<Unheard>)
             event = secret_events.next() => match event {
                 Some(Ok(watcher::Event::InitDone)) => ready.0 = true,
                 Some(Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_))) => {}
-                Some(Ok(watcher::Event::Init | watcher::Event::InitApply(_)) | Err(_)) => continue,
+                Some(Ok(watcher::Event::Init | watcher::Event::InitApply(_))) => continue,
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "watch of the labelled Secrets interrupted");
+                    continue;
+                }
                 None => return,
             },
             event = plane_events.next() => match event {
@@ -71,33 +83,64 @@ pub(super) async fn run(context: &RegistryContext, tell: watch::Sender<Unheard>)
             Ok(()) = client_configs.changed() => {}
             () = again => {}
         }
-        if ready != (true, true) {
+        if !ready.1 {
             continue;
         }
-        let labelled: BTreeSet<String> = secrets.state().iter().map(|s| s.name_any()).collect();
+        let labelled: Option<BTreeSet<String>> =
+            ready.0.then(|| secrets.state().iter().map(|s| s.name_any()).collect());
         let configs = context.sources.client_configs();
-        let asking = Asking::new(namespace, &labelled, &configs, &context.client_configs_in);
+        let asking = Asking::new(namespace, labelled.as_ref(), &configs, &context.client_configs_in);
         let known = planes.state();
         let described = known.iter().map(|plane| (plane.name_any(), describe(plane))).collect();
         let steps = plan(&asking, &described);
         let now = unheard(&steps);
         tell.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
         let mut still_refused = Vec::new();
+        let now = Instant::now();
+        not_before.retain(|_, (_, at)| *at > now);
+        // At once, so that one that hangs or is refused holds up no other.
+        let mut writes = Vec::new();
         for step in steps {
+            let (api, known) = (&api, &known);
             match step {
-                Step::Register(request) => create(&api, &of_request(request)).await,
-                Step::Amend(request) => {
-                    if let Some(plane) = known.iter().find(|plane| plane.name_any() == request.name) {
-                        amend(&api, plane, &request).await;
+                Step::Register(request) | Step::Amend(request)
+                    if not_before.get(&request.origin).is_some_and(|(before, _)| *before == request) => {}
+                Step::Register(request) => writes.push(
+                    async move {
+                        let written = create(api, &of_request(request.clone())).await;
+                        Some((request, written))
                     }
-                }
-                Step::Unregister(name) => {
-                    if let Some(plane) = known.iter().find(|plane| plane.name_any() == name) {
-                        delete(&api, plane).await;
+                    .boxed(),
+                ),
+                Step::Amend(request) => writes.push(
+                    async move {
+                        let plane = known.iter().find(|plane| plane.name_any() == request.name)?;
+                        let written = amend(api, plane, &request).await;
+                        Some((request, written))
                     }
-                }
+                    .boxed(),
+                ),
+                Step::Unregister(name) => writes.push(
+                    async move {
+                        delete(api, known.iter().find(|plane| plane.name_any() == name)?).await;
+                        None
+                    }
+                    .boxed(),
+                ),
                 Step::Refuse(step) => still_refused.push(step),
             }
+        }
+        for (request, written) in join_all(writes).await.into_iter().flatten() {
+            let Err(why) = written else {
+                backoff.succeeded(&request.origin);
+                continue;
+            };
+            let about = reference(namespace, &request.origin);
+            let note = format!("DataPlane `{}` cannot be written: {why}", request.name);
+            tracing::warn!(data_plane = request.name, from = %request.origin, %why, "register");
+            context.events.warning(about, Reason::WriteRefused, "Register", note);
+            let pause = backoff.failed(&request.origin);
+            not_before.insert(request.origin.clone(), (request, Instant::now() + pause));
         }
         for step in still_refused.iter().filter(|step| !refused.contains(step)) {
             let about = reference(namespace, &step.origin);
@@ -151,37 +194,63 @@ fn of_request(request: Request) -> DataPlane {
     }
 }
 
-async fn create(api: &Api<DataPlane>, plane: &DataPlane) {
+async fn create(api: &Api<DataPlane>, plane: &DataPlane) -> Result<(), String> {
     let params =
         PostParams { field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()), ..PostParams::default() };
-    match api.create(&params, plane).await {
-        Ok(_) => tracing::info!(data_plane = plane.name_any(), "registered"),
-        Err(kube::Error::Api(status)) if status.code == 409 => {}
-        Err(error) => tracing::warn!(data_plane = plane.name_any(), %error, "register"),
+    match tokio::time::timeout(ASK, api.create(&params, plane)).await {
+        Ok(Ok(_)) => tracing::info!(data_plane = plane.name_any(), "registered"),
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
+        Ok(Err(error)) => return Err(why(&error)),
+        Err(_) => return Err(no_answer()),
     }
+    Ok(())
 }
 
 /// Makes the DataPlane of a ClientConfig say what that one says now. Everything else in it stays.
-async fn amend(api: &Api<DataPlane>, plane: &DeserializeGuard<DataPlane>, request: &Request) {
+async fn amend(
+    api: &Api<DataPlane>,
+    plane: &DeserializeGuard<DataPlane>,
+    request: &Request,
+) -> Result<(), String> {
     let body = json!({
         "apiVersion": DataPlane::api_version(&()), "kind": DataPlane::kind(&()),
-        "metadata": {"name": request.name, "resourceVersion": plane.resource_version()},
+        "metadata": {"name": request.name, "uid": plane.uid(), "resourceVersion": plane.resource_version()},
         "spec": {"kubeconfigSecretRef": request.secret, "context": request.context},
     });
     let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
-    match api.patch(&request.name, &params, &Patch::Apply(&body)).await {
-        Ok(_) => tracing::info!(data_plane = request.name, from = %request.origin, "registered anew"),
-        Err(error) => tracing::warn!(data_plane = request.name, %error, "register anew"),
+    match tokio::time::timeout(ASK, api.patch(&request.name, &params, &Patch::Apply(&body))).await {
+        Ok(Ok(_)) => {
+            tracing::info!(data_plane = request.name, from = %request.origin, "registered anew");
+        }
+        // It changed in the meantime and is looked at again.
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {}
+        Ok(Err(error)) => return Err(why(&error)),
+        Err(_) => return Err(no_answer()),
     }
+    Ok(())
+}
+
+/// The API server's own words, where it gave some.
+fn why(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn no_answer() -> String {
+    format!("no answer within {} s", ASK.as_secs())
 }
 
 async fn delete(api: &Api<DataPlane>, plane: &DeserializeGuard<DataPlane>) {
     let seen = Preconditions { uid: plane.uid(), resource_version: plane.resource_version() };
-    match api.delete(&plane.name_any(), &DeleteParams::default().preconditions(seen)).await {
-        Ok(_) => {}
+    let (name, params) = (plane.name_any(), DeleteParams::default().preconditions(seen));
+    match tokio::time::timeout(ASK, api.delete(&name, &params)).await {
+        Ok(Ok(_)) => {}
         // It is gone, or changed in the meantime and is looked at again.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-        Err(error) => tracing::warn!(data_plane = plane.name_any(), %error, "unregister"),
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {}
+        Ok(Err(error)) => tracing::warn!(data_plane = name, %error, "unregister"),
+        Err(_) => tracing::warn!(data_plane = name, error = no_answer(), "unregister"),
     }
 }
 
@@ -197,7 +266,10 @@ pub async fn ensure_local(client: Client, namespace: &str) -> Result<(), kube::E
             spec: DataPlaneSpec { local: Some(true), ..DataPlaneSpec::default() },
             status: None,
         };
-        create(&api, &plane).await;
+        // Without it the control plane works as well: it is tried again at the next start.
+        if let Err(why) = create(&api, &plane).await {
+            tracing::warn!(data_plane = LOCAL, %why, "register");
+        }
     }
     Ok(())
 }

@@ -32,11 +32,24 @@ enum Step {
     LetGo(Vec<String>),
 }
 
+/// Whether there is a way to a cluster whose DataPlane is being deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// There is.
+    Yes,
+    /// There is none: its kubeconfig is gone, or refused.
+    No,
+    /// Nobody knows: its Secret cannot be read.
+    Unknown,
+}
+
 /// The way to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     /// There is none.
     Absent,
+    /// It is not known whether there is.
+    Unknown,
     /// There is, and a request is under way: perhaps the writing of another copy.
     Busy,
     /// There is, and nothing is under way.
@@ -47,7 +60,9 @@ enum Way {
 /// are taken back by those who made them.
 fn decide(view: Option<&View>, way: Way, elapsed: SignedDuration, control_plane: &str) -> Step {
     let unknown = || Step::LetGo(vec!["whatever was copied there earlier".to_owned()]);
-    let Some(view) = view else { return unknown() };
+    let Some(view) = view else {
+        return if elapsed < GRACE && way != Way::Absent { Step::Wait } else { unknown() };
+    };
     let secrets = view.secrets.last_known().keys().map(|key| format!("Secret {key}"));
     let configurations =
         view.configurations.last_known().keys().map(|key| format!("MedusaConfiguration {key}"));
@@ -73,15 +88,15 @@ fn decide(view: Option<&View>, way: Way, elapsed: SignedDuration, control_plane:
     }
 }
 
-/// One reconcile of a DataPlane that is being deleted.
-pub(super) async fn step(plane: &DataPlane, registry: &Registry) -> Result<Action, RegistryError> {
-    let name = plane.name_any();
+/// One reconcile of a DataPlane that is being deleted and carries our finalizer.
+pub(super) async fn step(
+    plane: &DataPlane,
+    found: Found,
+    registry: &Registry,
+) -> Result<Action, RegistryError> {
+    let (name, uid) = (plane.name_any(), plane.uid().unwrap_or_default());
     let fleet = &registry.context.fleet;
-    if !plane.finalizers().iter().any(|f| f == labels::FINALIZER) {
-        registry.forget(&name);
-        return Ok(Action::await_change());
-    }
-    if registry.duplicate_of(plane, &registry.health(&name)).is_some() {
+    if registry.is_twin(plane) {
         // The copies there are those of the other DataPlane of this cluster, which goes on.
         return release(plane, registry).await;
     }
@@ -89,21 +104,22 @@ pub(super) async fn step(plane: &DataPlane, registry: &Registry) -> Result<Actio
         // Nothing is to be taken back: nobody is told that it goes before it is gone.
         return release(plane, registry).await;
     }
-    let member = fleet.member(&name);
+    let member = fleet.member(&name).filter(|member| member.uid == uid);
     // Asked before the view is looked at: what has been written by then is in it.
-    let way = match member.as_ref().and_then(|m| m.remote.as_ref()) {
-        None => Way::Absent,
-        Some(remote) if remote.is_busy() => Way::Busy,
-        Some(_) => Way::Idle,
+    let way = match (member.as_ref().and_then(|m| m.remote.as_ref()), found) {
+        (None, Found::Unknown) => Way::Unknown,
+        (None, Found::Yes | Found::No) => Way::Absent,
+        (Some(remote), _) if remote.is_busy() => Way::Busy,
+        (Some(_), _) => Way::Idle,
     };
-    if member.as_ref().is_some_and(|m| way != Way::Absent && !m.unregistering) {
-        fleet.update(&name, |member| {
-            member.unregistering = true;
-            member.blocked = Some((Reason::Unregistering, "it is being unregistered".to_owned()));
-        });
+    let is_news = member.as_ref().is_some_and(|m| way != Way::Absent && !m.unregistering);
+    let told = fleet.update(&name, &uid, |member| {
+        member.unregistering |= is_news;
+        member.blocked = Some((Reason::Unregistering, "it is being unregistered".to_owned()));
+    });
+    if told && is_news {
         fleet.announce(Change::Contact(name.clone()));
     }
-    registry.note_enrolled();
     let asked = plane.metadata.deletion_timestamp.as_ref().map_or_else(clock::now, |t| t.0);
     let view = member.map(|m| m.view.get());
     let elapsed = clock::now().duration_since(asked);
@@ -133,7 +149,7 @@ pub(super) async fn step(plane: &DataPlane, registry: &Registry) -> Result<Actio
 async fn release(plane: &DataPlane, registry: &Registry) -> Result<Action, RegistryError> {
     let rest: Vec<String> = plane.finalizers().iter().filter(|f| *f != labels::FINALIZER).cloned().collect();
     registry.set_finalizers(plane, &rest).await?;
-    registry.forget(&plane.name_any());
+    registry.forget(&plane.name_any(), &plane.uid().unwrap_or_default());
     Ok(Action::await_change())
 }
 
@@ -168,6 +184,10 @@ mod tests {
         // A copy that is just being written is not in the view yet.
         assert_eq!(delete(&view(true, 0), Way::Busy, soon), Step::Wait);
         assert!(matches!(delete(&view(true, 0), Way::Busy, late), Step::LetGo(l) if l.len() == 1));
+        // Its Secret may become readable again.
+        assert_eq!(delete(&view(false, 0), Way::Unknown, soon), Step::Wait);
+        assert!(matches!(delete(&view(false, 0), Way::Unknown, late), Step::LetGo(l) if l.len() == 1));
+        assert_eq!(decide(None, Way::Unknown, soon, "cp"), Step::Wait);
         // Without a kubeconfig there is nothing to wait for, but what is there is still named.
         assert_eq!(delete(&view(true, 1), Way::Absent, soon), go(&["Secret ns/s0"]));
         assert!(matches!(delete(&view(false, 0), Way::Absent, soon), Step::LetGo(l) if l.len() == 1));

@@ -428,7 +428,7 @@ mod tests {
         });
         let client = Client::new(failing, "default");
         let fleet = Arc::new(Fleet::default());
-        fleet.update("eu", |_| {});
+        fleet.enrol("eu", "uid", |_| {});
         let view = fleet.member("eu").unwrap().view;
         let mut watches = Watches::new("eu", "cp", fleet, view);
         watches.begin();

@@ -83,8 +83,11 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
     let mut not_before: HashMap<CopyKey, Instant> = HashMap::new();
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     let mut was_seen = false;
+    let Some(uid) = shared.fleet.member(&name).map(|member| member.uid) else { return };
+    shared.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
     loop {
-        let Some(member) = shared.fleet.member(&name) else { return };
+        // One that was made again under its name is another, and gets a worker of its own.
+        let Some(member) = shared.fleet.member(&name).filter(|member| member.uid == uid) else { return };
         let wanted = desired.borrow_and_update().clone();
         let copies = wanted.copies.get(&name).cloned().unwrap_or_default();
         let held = wanted.held.get(&name).cloned().unwrap_or_default();

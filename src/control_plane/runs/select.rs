@@ -62,10 +62,7 @@ impl<'a> Reader<'a> {
     }
 
     fn wants_plane(&self, plane: &Snapshot) -> bool {
-        // A second registration of one cluster stands for nothing of its own.
-        let double = matches!(&plane.usable, Usable::NotReady { reason: Reason::DuplicateCluster, .. });
-        !double
-            && !plane.unregistering
+        !plane.unregistering
             && listed(&self.selector.data_planes, &plane.name)
             && self.planes.as_ref().is_none_or(|s| s.matches(&plane.labels))
     }
@@ -126,13 +123,21 @@ pub fn select(
     let waiting: BTreeSet<&str> =
         known.iter().filter(|e| is_placeholder(e)).map(|e| e.data_plane.as_str()).collect();
     let mut entries: Vec<DatacenterRun> = known.iter().filter(|e| !is_placeholder(e)).cloned().collect();
-    for plane in planes.iter().filter(|p| reader.wants_plane(p)) {
-        if !first && !waiting.contains(plane.name.as_str()) {
+    // A data plane that is gone was not looked at: its entry stays, and is decided for that.
+    let is_gone = |e: &&DatacenterRun| is_placeholder(e) && !planes.iter().any(|p| p.name == e.data_plane);
+    entries.extend(known.iter().filter(is_gone).cloned());
+    for plane in planes {
+        let is_meant = if first { reader.wants_plane(plane) } else { waiting.contains(plane.name.as_str()) };
+        if !is_meant {
             continue;
         }
         let old = known.iter().find(|e| is_placeholder(e) && e.data_plane == plane.name);
         if old.is_some_and(|e| e.phase.is_final()) {
             entries.extend(old.cloned());
+            continue;
+        }
+        if let Usable::NotReady { reason: Reason::DuplicateCluster, why } = &plane.usable {
+            entries.push(duplicate(selector, &plane.name, why));
             continue;
         }
         // What a cluster last said about its datacenters holds while it is silent.
@@ -175,6 +180,19 @@ fn key(entry: &DatacenterRun) -> (&str, &str, &str) {
 #[must_use]
 pub fn is_placeholder(entry: &DatacenterRun) -> bool {
     entry.datacenter.is_empty() && !entry.data_plane.is_empty()
+}
+
+/// The entry of a data plane that is held for another one, and therefore not looked at.
+fn duplicate(selector: &Selector, plane: &str, why: &str) -> DatacenterRun {
+    // Named by the user it is a failure; swept up by a wide selector it is merely left out.
+    let is_named = selector.data_planes.iter().any(|name| name == plane);
+    DatacenterRun {
+        data_plane: plane.to_owned(),
+        phase: if is_named { Phase::Failed } else { Phase::Skipped },
+        reason: Some(Reason::DuplicateCluster.as_str().to_owned()),
+        message: Some(format!("data plane `{plane}` was not looked at: {why}")),
+        ..DatacenterRun::default()
+    }
 }
 
 fn entry(selector: &Selector, plane: &Snapshot, datacenter: &CassandraDatacenter) -> DatacenterRun {
@@ -302,6 +320,27 @@ mod tests {
         assert_eq!(names(&first), ["eu/=Pending"]);
         let later = [plane("eu", live(&[datacenter("dc1", 1)])), plane("new", live(&[datacenter("dc9", 1)]))];
         assert_eq!(run(&selector, &later, &first), ["eu/dc1=Pending"], "the run's data planes are fixed");
+        assert_eq!(run(&selector, &later[1..], &first), ["eu/=Pending"], "one that goes was not looked at");
+    }
+
+    #[test]
+    fn a_data_plane_that_is_held_for_another_is_an_entry_that_was_not_looked_at() {
+        let why = "it is the same cluster as data plane `eu`".to_owned();
+        let mut twin = plane("eu-again", silent());
+        let waiting = select(&Selector::default(), std::slice::from_ref(&twin), &ClusterLabels::new(), &[]);
+        twin.usable = Usable::NotReady { reason: Reason::DuplicateCluster, why };
+        let planes = [plane("eu", live(&[datacenter("dc1", 1)])), twin];
+        assert_eq!(run(&Selector::default(), &planes, &[]), ["eu/dc1=Pending", "eu-again/=Skipped"]);
+        let named = Selector { data_planes: vec!["eu-again".into()], ..Selector::default() };
+        assert_eq!(run(&named, &planes, &[]), ["eu-again/=Failed"]);
+        // Also when that comes out while the run waits for it, and it stays so.
+        let waiting = waiting.unwrap();
+        assert_eq!(names(&waiting), ["eu-again/=Pending"]);
+        let known = select(&Selector::default(), &planes, &ClusterLabels::new(), &waiting).unwrap();
+        assert_eq!(names(&known), ["eu-again/=Skipped"]);
+        assert_eq!(known[0].reason.as_deref(), Some("DuplicateCluster"));
+        assert_eq!(run(&Selector::default(), &[plane("eu-again", silent())], &known), ["eu-again/=Skipped"]);
+        assert_eq!(run(&Selector::default(), &[], &known), ["eu-again/=Skipped"]);
     }
 
     #[test]

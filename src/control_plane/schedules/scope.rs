@@ -44,7 +44,7 @@ impl Scope {
         })?;
         let mut scope = Self::default();
         for entry in chosen {
-            if is_placeholder(&entry) {
+            if is_placeholder(&entry) && !entry.phase.is_final() {
                 scope.unlisted.push(entry.data_plane);
             } else if entry.phase == Phase::Pending {
                 scope.datacenters.push(entry);

@@ -20,7 +20,10 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{FleetBackupJob, FleetBackupSchedule, FleetBackupScheduleStatus, FleetTask, ScheduledRun},
+        fleet::{
+            DatacenterRun, FleetBackupJob, FleetBackupSchedule, FleetBackupScheduleStatus, FleetTask,
+            ScheduledRun,
+        },
         labels, names,
     },
     control_plane::{
@@ -210,8 +213,7 @@ impl ScheduleContext {
     /// for ever; what is left there is named in an Event.
     pub(super) async fn retire(&self, run: &Run, now: Timestamp) -> Result<(), kube::Error> {
         let planes = self.fleet.snapshot();
-        // Nobody knows yet what these hold.
-        if !self.fleet.is_enrolled() || planes.iter().any(|plane| plane.usable == Usable::Connecting) {
+        if !self.fleet.is_enrolled() {
             return Ok(());
         }
         match run.kind {
@@ -232,6 +234,9 @@ impl ScheduleContext {
         };
         let overdue = run.finish.map(|finish| now.duration_since(finish)).unwrap_or_default();
         let status = there.status().cloned().unwrap_or_default();
+        if waits_for_one(&K::entries(&status), planes) {
+            return Ok(());
+        }
         expire(&self.client, &self.events, &there, &status, planes, overdue).await.map(drop)
     }
 
@@ -309,6 +314,12 @@ impl ScheduleContext {
     }
 }
 
+/// Whether a data plane that a run was in is just being connected: nobody knows yet what it holds of the run.
+fn waits_for_one(entries: &[&DatacenterRun], planes: &[Snapshot]) -> bool {
+    let mut connecting = planes.iter().filter(|plane| plane.usable == Usable::Connecting);
+    connecting.any(|plane| entries.iter().any(|entry| entry.data_plane == plane.name))
+}
+
 fn manager() -> PatchParams {
     PatchParams { field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()), ..PatchParams::default() }
 }
@@ -335,5 +346,25 @@ fn metadata(schedule: &FleetBackupSchedule, name: &str) -> ObjectMeta {
         }]),
         finalizers: Some(vec![labels::HELD.to_owned()]),
         ..ObjectMeta::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control_plane::{
+        fanout::tests::{datacenter, live, plane},
+        view::View,
+    };
+
+    #[test]
+    fn only_a_data_plane_that_the_run_was_in_is_waited_for() {
+        let planes = [plane("eu", live(&[datacenter("dc1", 1)])), plane("us", View::unknown())];
+        assert_eq!(planes[1].usable, Usable::Connecting);
+        let within = |name: &str| DatacenterRun { data_plane: name.to_owned(), ..DatacenterRun::default() };
+        let (eu, us) = (within("eu"), within("us"));
+        assert!(!waits_for_one(&[&eu], &planes));
+        assert!(waits_for_one(&[&eu, &us], &planes));
+        assert!(!waits_for_one(&[], &planes));
     }
 }

@@ -28,7 +28,16 @@ fn healthy() -> Health {
 }
 
 fn facts<'a>(health: &'a Health, view: &'a View) -> Facts<'a> {
-    Facts { refusal: None, duplicate_of: None, unheard: None, paused: false, expires_at: None, health, view }
+    Facts {
+        refusal: None,
+        stale: None,
+        twin: None,
+        unheard: None,
+        paused: false,
+        expires_at: None,
+        health,
+        view,
+    }
 }
 
 #[test]
@@ -37,8 +46,12 @@ fn ready_needs_every_condition() {
     assert_eq!(ready_of(&facts(&health, &view)), ("True".into(), "Ready".into()));
     let paused = Facts { paused: true, ..facts(&health, &view) };
     assert_eq!(ready_of(&paused), ("False".into(), "Paused".into()));
-    let double = Facts { duplicate_of: Some("eu"), ..facts(&health, &view) };
+    let twin = Twin { name: "eu".into(), evidence: "the same uid".into(), is_allowed: false };
+    let double = Facts { twin: Some(&twin), ..facts(&health, &view) };
     assert_eq!(ready_of(&double), ("False".into(), "DuplicateCluster".into()));
+    let twin = Twin { is_allowed: true, ..twin };
+    let allowed = Facts { twin: Some(&twin), ..facts(&health, &view) };
+    assert_eq!(ready_of(&allowed), ("True".into(), "Ready".into()));
 }
 
 #[test]

@@ -1,0 +1,164 @@
+//! Whether a DataPlane may be connected: its Secret, its finalizer, and what else has to be asked of the control plane's
+//! own cluster first. Whatever goes wrong is that data plane's alone, and a refusal with a reason.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use kube::{
+    ResourceExt as _,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use super::{
+    controller::{Registry, RegistryError, lock},
+    credential::Access,
+    kubeconfig::Refusal,
+    unregister::Found,
+};
+use crate::{
+    api::{
+        Reason,
+        fleet::{DataPlane, DeletionPolicy, RegisteredFrom},
+        labels, names,
+    },
+    control_plane::{sources::Standing, view::ObjectKey},
+    runtime::clock,
+};
+
+/// How long a link outlives the Secret of a ClientConfig: who deletes both means to unregister the cluster, and its
+/// copies are taken back by that link.
+pub(super) const PARTING: SignedDuration = SignedDuration::from_secs(10);
+
+/// Longest a question about one DataPlane to the control plane's own cluster may take.
+const ASK: Duration = Duration::from_secs(10);
+/// Whether a refusal says only that something could not be asked or written now.
+pub(super) fn is_passing(refusal: &Refusal) -> bool {
+    matches!(refusal.reason, Reason::SecretUnreadable | Reason::WriteRefused)
+}
+
+impl Registry {
+    /// Reads and vets the credential, makes sure of the finalizer, and connects.
+    pub(super) async fn admit(&self, plane: &DataPlane) -> Result<(), Refusal> {
+        let access = self.ask(plane).await?;
+        self.claim(plane).await?;
+        self.connect(plane, access).await
+    }
+
+    /// The credential. A Secret that cannot be read is a refusal like any other: it is this data plane's alone.
+    async fn ask(&self, plane: &DataPlane) -> Result<Access, Refusal> {
+        let reference = plane.spec.kubeconfig_secret_ref.as_ref().filter(|_| plane.spec.local != Some(true));
+        if let Some(reference) = reference {
+            let fields = [
+                ("name", Some(&reference.name)),
+                ("namespace", reference.namespace.as_ref().filter(|namespace| !namespace.is_empty())),
+            ];
+            for (field, name) in fields {
+                let is_name = name.is_none_or(|name| names::is_object_name(name));
+                if !is_name {
+                    return Err(Refusal {
+                        reason: Reason::InvalidSpec,
+                        message: format!(
+                            "`spec.kubeconfigSecretRef.{field}` is no name that an object can have; use lower-case \
+                             letters, digits, `-` and `.`, at most 253, beginning and ending with a letter or digit"
+                        ),
+                    });
+                }
+            }
+        }
+        let unreadable = |why: String| Refusal {
+            reason: Reason::SecretUnreadable,
+            message: format!("{why}; see that the controller may get it"),
+        };
+        match tokio::time::timeout(ASK, self.credential(plane)).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(RegistryError::ReadSecret { key, error: kube::Error::Api(answer) })) => Err(unreadable(
+                format!("Secret `{key}` cannot be read: the API server answered {}", answer.code),
+            )),
+            Ok(Err(error)) => Err(unreadable(error.to_string())),
+            Err(_) => Err(unreadable(format!("the Secret was not answered within {} s", ASK.as_secs()))),
+        }
+    }
+
+    /// Connects to a data plane that was being deleted when this process started.
+    pub(super) async fn find_again(&self, plane: &DataPlane) -> Found {
+        if lock(&self.links).contains_key(&plane.uid().unwrap_or_default()) {
+            return Found::Yes;
+        }
+        let is_kept = plane.spec.deletion_policy == Some(DeletionPolicy::Retain);
+        if is_kept || self.is_twin(plane) {
+            return Found::No; // It is let go as it is.
+        }
+        match self.ask(plane).await {
+            // A kubeconfig that is refused now leaves the copies where they are, which is then said.
+            Ok(access) => self.connect(plane, access).await.map_or(Found::No, |()| Found::Yes),
+            Err(refusal) if is_passing(&refusal) => Found::Unknown,
+            Err(_) => Found::No,
+        }
+    }
+
+    /// Whether what registered a connected data plane is gone, or on its way.
+    pub(super) fn is_leaving(&self, plane: &DataPlane, refusal: &Refusal) -> bool {
+        let uid = plane.uid().unwrap_or_default();
+        let Some(from) = plane.annotations().get(labels::REGISTERED_FROM) else { return false };
+        if !lock(&self.links).contains_key(&uid) {
+            return false;
+        }
+        let no_secret = refusal.reason == Reason::SecretNotFound;
+        let key = match RegisteredFrom::read(from) {
+            RegisteredFrom::ClientConfig { namespace, name } => ObjectKey::new(namespace, name),
+            RegisteredFrom::Secret(origin) => {
+                // Another Secret it was made to refer to registers nothing.
+                let reference = plane.spec.kubeconfig_secret_ref.as_ref();
+                return no_secret && reference.is_some_and(|reference| reference.name == origin);
+            }
+        };
+        let configs = self.context.sources.client_configs();
+        let no_config = configs.standing == Standing::Listed
+            && !configs.items.contains_key(&key)
+            && !configs.unreadable.contains_key(&key);
+        let since = lock(&self.credentials).get(&uid).map(|credential| credential.observed_at);
+        let just_now = || since.is_some_and(|since| clock::now().duration_since(since) < PARTING);
+        no_config || (no_secret && just_now())
+    }
+
+    /// Makes sure that what is written there can be taken back before the DataPlane goes.
+    async fn claim(&self, plane: &DataPlane) -> Result<(), Refusal> {
+        if plane.finalizers().iter().any(|f| f == labels::FINALIZER) {
+            return Ok(());
+        }
+        let mut finalizers = plane.finalizers().to_vec();
+        finalizers.push(labels::FINALIZER.to_owned());
+        let why = match tokio::time::timeout(ASK, self.set_finalizers(plane, &finalizers)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(RegistryError::Write { error: kube::Error::Api(answer), .. })) => answer.message.clone(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", ASK.as_secs()),
+        };
+        let message = format!(
+            "finalizer `{}` cannot be set, without which what is copied there could not be taken back: {why}; permit \
+             the controller to change `metadata.finalizers`",
+            labels::FINALIZER
+        );
+        Err(Refusal { reason: Reason::WriteRefused, message })
+    }
+
+    pub(super) async fn set_finalizers(
+        &self,
+        plane: &DataPlane,
+        finalizers: &[String],
+    ) -> Result<(), RegistryError> {
+        let name = plane.name_any();
+        let patch =
+            json!({"metadata": {"finalizers": finalizers, "resourceVersion": plane.resource_version()}});
+        let params = PatchParams {
+            field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
+            ..PatchParams::default()
+        };
+        self.api()
+            .patch_metadata(&name, &params, &Patch::Merge(&patch))
+            .await
+            .map(drop)
+            .map_err(|error| RegistryError::Write { name, error })
+    }
+}

@@ -1,0 +1,94 @@
+//! Who of several DataPlanes has a cluster, as the registry knows them now.
+
+use http::Uri;
+use kube::ResourceExt as _;
+
+use super::{
+    controller::{Registry, lock},
+    health::Twin,
+    kubeconfig::Vetted,
+    unique::{self, Claimant, End},
+};
+use crate::{
+    api::{Reason, fleet::DataPlane, names},
+    runtime::clock,
+};
+
+impl Registry {
+    /// The other DataPlane that says it is `plane`'s cluster: the one it gives way to, or one it is used beside because a
+    /// person says so. Who is first is remembered, and those for whom it changes are looked at again.
+    pub(super) fn twin(&self, plane: &DataPlane) -> Option<Twin> {
+        let uid = plane.uid().unwrap_or_default();
+        // Two that ask at once are not both first.
+        let mut firsts = lock(&self.firsts);
+        let claimants = self.claimants(&firsts);
+        let id = claimants.iter().find(|one| one.uid == uid)?.cluster_id.clone();
+        if let Some(first) = unique::first(&claimants, &id) {
+            let known = firsts.get(&first.uid).filter(|(known, _)| *known == id);
+            let since = known.map(|(_, since)| *since).or(first.since).unwrap_or_else(clock::now);
+            firsts.insert(first.uid.clone(), (id.clone(), since));
+        }
+        drop(firsts);
+        for other in claimants.iter().filter(|other| other.cluster_id == id && other.uid != uid) {
+            let must_give_way = unique::twin_of(&claimants, &other.uid).is_some();
+            // Whoever is blocked for another reason learns it when that is over.
+            let member = self.context.fleet.member(&other.name);
+            let blocked = member.and_then(|member| member.blocked).map(|(reason, _)| reason);
+            if (blocked == Some(Reason::DuplicateCluster) && !must_give_way)
+                || (blocked.is_none() && must_give_way)
+            {
+                let _ = self.trigger.try_send(other.name.clone());
+            }
+        }
+        let gives_way = unique::twin_of(&claimants, &uid);
+        let other = gives_way.or_else(|| unique::beside(&claimants, &uid))?;
+        let credentials = lock(&self.credentials);
+        let end = |uid: &String| {
+            let verdict = &credentials.get(uid)?.verdict;
+            end(verdict.as_ref().ok()?)
+        };
+        Some(Twin {
+            name: other.name.clone(),
+            evidence: unique::evidence(end(&uid).as_ref(), end(&other.uid).as_ref()),
+            is_allowed: gives_way.is_none(),
+        })
+    }
+
+    /// Whether another DataPlane goes on with the cluster of one that is being deleted.
+    pub(super) fn is_twin(&self, plane: &DataPlane) -> bool {
+        let link = self.health(&plane.uid().unwrap_or_default());
+        let Some(mine) = Claimant::of(plane, link.cluster_id.as_ref(), None) else { return false };
+        let claimants = self.claimants(&lock(&self.firsts));
+        let is_other = |other: &&Claimant| other.uid != mine.uid && !other.is_allowed;
+        !mine.is_allowed && claimants.iter().filter(is_other).any(|other| other.cluster_id == mine.cluster_id)
+    }
+
+    fn claimants(
+        &self,
+        firsts: &std::collections::BTreeMap<String, (String, jiff::Timestamp)>,
+    ) -> Vec<Claimant> {
+        let links = lock(&self.links);
+        let planes = self.planes.state();
+        let planes = planes.iter().filter_map(|plane| plane.0.as_ref().ok());
+        let staying = planes.filter(|plane| plane.metadata.deletion_timestamp.is_none());
+        let claimants = staying.filter_map(|plane| {
+            let uid = plane.uid().unwrap_or_default();
+            let id = links.get(&uid).and_then(|link| link.health().cluster_id);
+            let since = firsts.get(&uid).map(|(id, since)| (id.as_str(), *since));
+            Claimant::of(plane, id.as_ref(), since)
+        });
+        claimants.collect()
+    }
+}
+
+/// By what a kubeconfig reaches its cluster.
+fn end(vetted: &Vetted) -> Option<End> {
+    let cluster = vetted.kubeconfig.clusters.first()?.cluster.as_ref()?;
+    let server: Uri = cluster.server.as_ref()?.parse().ok()?;
+    let port = server.port_u16().map_or_else(String::new, |port| format!(":{port}"));
+    let authority = cluster.certificate_authority_data.as_ref();
+    Some(End {
+        server: format!("{}{port}", server.host()?),
+        authority: authority.map(|data| names::sha256_hex(data.as_bytes())),
+    })
+}
