@@ -8,6 +8,7 @@ pub mod deployed;
 pub mod digest;
 pub mod drift;
 pub mod grouping;
+pub mod membership;
 pub mod memo;
 pub mod origin;
 pub mod points;

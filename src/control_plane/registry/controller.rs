@@ -44,6 +44,7 @@ use crate::{
     },
     control_plane::{
         fleet::{Change, Fleet, Member},
+        inventory::membership::MayJoin,
         meters::Meters,
         sources::{Sources, Standing},
         view::ObjectKey,
@@ -432,12 +433,16 @@ impl Registry {
             member.credential_expires_at = expires_at;
             let limits = plane.spec.limits.as_ref();
             let max_backups = limit(limits.and_then(|limits| limits.max_concurrent_backups));
+            let may_join =
+                plane.annotations().get(labels::MAY_JOIN).map(|list| Arc::new(MayJoin::read(list)));
             news = member.blocked != blocked
                 || member.labels != *plane.labels()
+                || member.may_join != may_join
                 || member.max_concurrent_backups != max_backups;
             member.max_concurrent_backups = max_backups;
             member.blocked = blocked;
             member.labels.clone_from(plane.labels());
+            member.may_join = may_join;
             if refusal.is_some() {
                 member.remote = None;
             }
