@@ -15,6 +15,9 @@ pub const JOB: &str = "fleet.k8ssandra.io/job";
 pub const JOB_UID: &str = "fleet.k8ssandra.io/job-uid";
 /// On a CassandraDatacenter: the Cassandra cluster it belongs to, over all data planes.
 pub const CLUSTER: &str = "fleet.k8ssandra.io/cluster";
+/// On a DataPlane: the FleetClusters its datacenters may join by their labels, `*` or a list; without it any that no
+/// K8ssandraCluster known here decides about (ADR 19).
+pub const MAY_JOIN: &str = "fleet.k8ssandra.io/may-join";
 /// On a MedusaBackupJob or MedusaTask: name of the MedusaBackupSchedule that made it.
 pub const SCHEDULE: &str = "fleet.k8ssandra.io/medusa-backup-schedule";
 /// On a FleetBackupJob, a FleetTask or a MedusaBackupSchedule: name of the FleetBackupSchedule that made it.

@@ -322,6 +322,12 @@ reasons! {
     RecoveryPointStale,
     /// There never was a complete restore point.
     NeverBackedUp,
+    /// There was a complete restore point, and there is none any more.
+    NoCompleteRestorePoint,
+    /// A datacenter says that it belongs to a cluster it is not part of.
+    ClusterClaimed,
+    /// The backup is of a datacenter that is not in the cluster.
+    ForeignBackup,
     /// Nobody knows whether a complete restore point is young enough.
     RecoveryPointUnknown,
     /// The data planes agree about every restore point.

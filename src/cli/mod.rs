@@ -75,7 +75,7 @@ fn explain(error: &clap::Error, program: &'static str) -> ExitCode {
     let printer = Printer::new(Format::Table, program);
     let text = error.render().to_string();
     if error.use_stderr() {
-        printer.note(text.trim_end());
+        printer.lines(text.trim_end());
         return Failure::CouldNotAsk(text).exit_code();
     }
     printer.text(&text).err().map_or(ExitCode::SUCCESS, |failure| failure.exit_code())

@@ -1,6 +1,7 @@
 //! The printer. Everything the command line writes to stdout or stderr goes through it.
 
 use std::{
+    borrow::Cow,
     fmt::Write as _,
     io::{ErrorKind, Write},
 };
@@ -75,13 +76,68 @@ impl Table {
     }
 }
 
-/// `text` on one line, without control characters: messages come from other machines and must not
-/// steer the terminal.
+/// Whether a character can steer a terminal, or hide or reorder what is beside it.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// `text` without anything but its line feeds that can steer a terminal: control characters are blanks, and what hides
+/// or reorders text is shown as its number.
+fn tame(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(|c| c != '\n' && is_unsafe(c)) {
+        return Cow::Borrowed(text);
+    }
+    let mut tame = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => tame.push(c),
+            c if c.is_control() => tame.push(' '),
+            c if is_unsafe(c) => tame.extend(c.escape_unicode()),
+            c => tame.push(c),
+        }
+    }
+    Cow::Owned(tame)
+}
+
+/// `text` on one line, with nothing in it that can steer the terminal: messages come from other machines.
 #[must_use]
 pub fn one_line(text: &str) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let clean = clean.split_whitespace().collect::<Vec<_>>().join(" ");
+    let tame = tame(text);
+    let clean = tame.split_whitespace().collect::<Vec<_>>().join(" ");
     if clean.is_empty() { "-".to_owned() } else { clean }
+}
+
+/// A JSON document in which everything that can steer a terminal is escaped, as `long` does it where a character takes
+/// more than four digits.
+fn escaped(document: &str, long: fn(char) -> String) -> String {
+    let mut text = String::with_capacity(document.len());
+    for c in document.chars() {
+        match c {
+            '\n' => text.push(c),
+            c if is_unsafe(c) && u32::from(c) > 0xffff => text.push_str(&long(c)),
+            c if is_unsafe(c) => {
+                let _ = write!(text, "\\u{:04x}", u32::from(c));
+            }
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// `value` as JSON for people and programs.
+fn json_text(value: &Value, long: fn(char) -> String) -> Result<String, serde_json::Error> {
+    Ok(escaped(&serde_json::to_string_pretty(value)?, long) + "\n")
+}
+
+/// How JSON escapes a character beyond the basic plane.
+fn surrogates(c: char) -> String {
+    c.encode_utf16(&mut [0; 2]).iter().fold(String::new(), |mut text, unit| {
+        let _ = write!(text, "\\u{unit:04x}");
+        text
+    })
 }
 
 /// `objects` as one Kubernetes List, without the bookkeeping nobody reads.
@@ -114,6 +170,13 @@ pub fn yaml(value: &Value) -> Result<String, serde_saphyr::ser::Error> {
     let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
     let mut text = String::new();
     serde_saphyr::to_fmt_writer_with_options(&mut text, value, options)?;
+    if text.chars().any(|c| c != '\n' && is_unsafe(c)) {
+        // A plain scalar cannot escape anything. JSON is YAML, and can.
+        let long = |c: char| format!("\\U{:08x}", u32::from(c));
+        if let Ok(json) = json_text(value, long) {
+            return Ok(json);
+        }
+    }
     Ok(text)
 }
 
@@ -125,7 +188,7 @@ pub fn document(format: Format, value: &Value) -> Result<String, String> {
     match format {
         Format::Yaml => yaml(value).map_err(|e| e.to_string()),
         Format::Json | Format::Table | Format::Wide => {
-            serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|e| e.to_string())
+            json_text(value, surrogates).map_err(|e| e.to_string())
         }
     }
 }
@@ -156,13 +219,13 @@ impl Printer {
         self.format
     }
 
-    /// Writes `text` to stdout as it is.
+    /// Writes `text`, whose line feeds are its own, to stdout. Nothing else in it steers the terminal.
     ///
     /// # Errors
     /// When stdout cannot be written.
     pub fn text(self, text: &str) -> Outcome {
         let mut stdout = std::io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        match stdout.write_all(tame(text).as_bytes()).and_then(|()| stdout.flush()) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::PipeClosed),
             Err(error) => Err(Failure::CouldNotAsk(format!("cannot write to stdout: {error}"))),
@@ -178,12 +241,17 @@ impl Printer {
             self.note(line);
             return Ok(());
         }
-        self.text(&format!("{line}\n"))
+        self.text(&format!("{}\n", flat(line)))
     }
 
     /// Says something beside the point, on stderr. Whether anyone reads it changes nothing.
     pub fn note(self, line: &str) {
-        let _ = writeln!(std::io::stderr().lock(), "{line}");
+        self.lines(&flat(line));
+    }
+
+    /// The same for a text whose line feeds are its own.
+    pub fn lines(self, text: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{}", tame(text));
     }
 
     /// Prints `objects`: as `table`, or themselves for programs.
@@ -212,6 +280,11 @@ impl Printer {
     }
 }
 
+/// `line` without line feeds: one that is in it came from elsewhere.
+fn flat(line: &str) -> String {
+    line.replace(['\n', '\r'], " ")
+}
+
 fn unprintable(error: impl std::fmt::Display) -> Failure {
     Failure::CouldNotAsk(format!("cannot print the answer: {error}"))
 }
@@ -233,6 +306,30 @@ mod tests {
     #[test]
     fn foreign_text_cannot_break_the_line_or_steer_the_terminal() {
         assert_eq!(one_line("a\nb\u{1b}[2Jc\t d"), "a b [2Jc d");
+    }
+
+    /// What a hostile data plane may put into any text.
+    const HOSTILE: &str =
+        "a\u{1b}[2Jb\u{9b}31mc\rd\u{7f}e\u{202e}f\u{2066}g\u{200b}h\u{2028}i\u{feff}j\u{e0041}k\u{8}l é ü 日本";
+
+    #[test]
+    fn nothing_steers_the_terminal_in_any_format() {
+        let bad = |text: &str| text.chars().filter(|c| *c != '\n' && is_unsafe(*c)).count();
+        assert!(bad(HOSTILE) > 10);
+        assert_eq!((bad(&tame(HOSTILE)), bad(&one_line(HOSTILE))), (0, 0));
+        assert!(tame(HOSTILE).contains("e\\u{202e}f") && tame(HOSTILE).contains("é ü 日本"));
+        let value = json!({HOSTILE: [HOSTILE, format!("two\nlines {HOSTILE}"), "plain"], "n": 1});
+        let printed = document(Format::Json, &value).unwrap();
+        assert_eq!(bad(&printed), 0, "{printed}");
+        assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), value);
+        let printed = document(Format::Yaml, &value).unwrap();
+        assert_eq!(bad(&printed), 0, "{printed}");
+        assert_eq!(serde_saphyr::from_str::<Value>(&printed).unwrap(), value);
+    }
+
+    #[test]
+    fn a_line_stays_one_line() {
+        assert_eq!(flat("error: a\nNAME  READY\r\nb"), "error: a NAME  READY  b");
     }
 
     #[test]

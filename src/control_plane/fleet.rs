@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast;
 
 use super::{
+    inventory::membership::{Known, MayJoin, Membership},
     meters::PlaneMeters,
     registry::remote::Remote,
     sources::Listing,
@@ -125,6 +126,8 @@ pub struct Member {
     pub blocked: Option<(Reason, String)>,
     /// Whether its copies are to be taken back.
     pub unregistering: bool,
+    /// The clusters its datacenters may join by their labels, where somebody says so.
+    pub may_join: Option<Arc<MayJoin>>,
     /// When its credential stops working, when it says.
     pub credential_expires_at: Option<Timestamp>,
     /// Most datacenters backed up at a time, when there is a limit.
@@ -160,6 +163,8 @@ pub struct Snapshot {
     pub meters: Arc<PlaneMeters>,
     /// Its datacenters that K8ssandraClusters list, each with its K8ssandraCluster.
     pub listing: Listed,
+    /// What else decides which clusters its datacenters belong to.
+    pub membership: Membership,
 }
 
 /// A data plane's datacenters that K8ssandraClusters list, each with its K8ssandraCluster.
@@ -170,6 +175,7 @@ pub struct Fleet {
     members: RwLock<BTreeMap<String, Member>>,
     enrolled: AtomicBool,
     listing: RwLock<Option<BTreeMap<String, Listed>>>,
+    known: RwLock<Arc<Known>>,
     changes: broadcast::Sender<Change>,
 }
 
@@ -180,6 +186,7 @@ impl Default for Fleet {
             members: RwLock::default(),
             enrolled: AtomicBool::new(false),
             listing: RwLock::default(),
+            known: RwLock::default(),
             changes: broadcast::Sender::new(4096),
         }
     }
@@ -211,6 +218,7 @@ impl Fleet {
             labels: BTreeMap::new(),
             blocked: None,
             unregistering: false,
+            may_join: None,
             credential_expires_at: None,
             max_concurrent_backups: None,
             remote: None,
@@ -240,6 +248,22 @@ impl Fleet {
     pub fn is_enrolled(&self) -> bool {
         let listed = self.listing.read().unwrap_or_else(PoisonError::into_inner).is_some();
         listed && self.enrolled.load(Ordering::Acquire)
+    }
+
+    /// Learns which K8ssandraClusters there are. One that is known now is not joined by labels any more, by whomever.
+    pub fn set_known(&self, known: Known) {
+        let mut held = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if **held == known {
+            return;
+        }
+        *held = Arc::new(known);
+        drop(held);
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        let names: Vec<String> = members.keys().cloned().collect();
+        drop(members);
+        for name in names {
+            self.announce(Change::Datacenters(name));
+        }
     }
 
     /// Learns which datacenters K8ssandraClusters list.
@@ -285,7 +309,9 @@ impl Fleet {
         let now = clock::now();
         let listing = self.listing.read().unwrap_or_else(PoisonError::into_inner);
         let listed = |name: &String| listing.as_ref().and_then(|l| l.get(name)).cloned().unwrap_or_default();
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        let peers: Arc<BTreeSet<String>> = Arc::new(members.keys().cloned().collect());
         members
             .iter()
             .map(|(name, member)| {
@@ -301,6 +327,11 @@ impl Fleet {
                     view,
                     meters: member.meters.clone(),
                     listing: listed(name),
+                    membership: Membership {
+                        known: known.clone(),
+                        peers: peers.clone(),
+                        may_join: member.may_join.clone(),
+                    },
                 }
             })
             .collect()

@@ -97,6 +97,8 @@ pub struct BackupRecord {
     pub node_datacenters: Vec<String>,
     /// Number of nodes per rack.
     pub racks: BTreeMap<String, i64>,
+    /// What its nodes' StatefulSets are called, each once; empty where a node is not called after a pod.
+    pub stateful_sets: Vec<String>,
 }
 
 impl From<&MedusaBackup> for BackupRecord {
@@ -110,18 +112,23 @@ impl From<&MedusaBackup> for BackupRecord {
         for node in &status.nodes {
             *racks.entry(node.rack.clone().unwrap_or_default()).or_insert(0) += 1;
         }
+        let set = |host: &str| host.split_once("-sts-").map(|(set, _)| set.to_owned());
+        let sets: Option<BTreeSet<String>> =
+            status.nodes.iter().map(|node| set(node.host.as_deref().unwrap_or_default())).collect();
         let instant = |time: &Option<Time>| time.as_ref().map(|t| t.0);
         Self {
             datacenter: backup.spec.cassandra_datacenter.clone(),
             status: status.status.unwrap_or_default(),
             start_time: instant(&status.start_time),
             finish_time: instant(&status.finish_time),
-            total_nodes: i64::from(status.total_nodes.unwrap_or(0)),
-            finished_nodes: i64::from(status.finished_nodes.unwrap_or(0)),
-            files: status.total_files,
+            // A count is never less than nothing, whatever somebody wrote there: no status of ours takes that.
+            total_nodes: i64::from(status.total_nodes.unwrap_or(0)).max(0),
+            finished_nodes: i64::from(status.finished_nodes.unwrap_or(0)).max(0),
+            files: status.total_files.map(|files| files.max(0)),
             size_bytes: status.total_size.as_deref().and_then(crate::api::size::parse),
             node_datacenters,
             racks,
+            stateful_sets: sets.unwrap_or_default().into_iter().collect(),
         }
     }
 }
@@ -132,6 +139,8 @@ impl From<&MedusaBackup> for BackupRecord {
 pub struct RunRecord {
     /// Its uid.
     pub uid: String,
+    /// Name of its CassandraDatacenter object.
+    pub datacenter: String,
     /// When it ended.
     pub finish_time: Option<Timestamp>,
     /// Why it did not go well, once it has ended; a MedusaBackupJob without may still lack its MedusaBackup.
@@ -165,6 +174,7 @@ impl RunRecord {
         };
         Self {
             uid: object.uid().unwrap_or_default(),
+            datacenter: String::new(),
             finish_time: finish.map(|time| time.0),
             failure: failure
                 .filter(|_| finish.is_some())
@@ -184,7 +194,8 @@ impl From<&MedusaBackupJob> for RunRecord {
     fn from(job: &MedusaBackupJob) -> Self {
         let status = job.status.clone().unwrap_or_default();
         let (end, done, said) = (&status.finish_time, status.finished.len(), &status.message);
-        Self::new(job, end.as_ref(), done, &status.failed, said.as_deref(), &status.conditions)
+        let record = Self::new(job, end.as_ref(), done, &status.failed, said.as_deref(), &status.conditions);
+        Self { datacenter: job.spec.cassandra_datacenter.clone(), ..record }
     }
 }
 
@@ -192,7 +203,8 @@ impl From<&MedusaTask> for RunRecord {
     fn from(task: &MedusaTask) -> Self {
         let status = task.status.clone().unwrap_or_default();
         let (end, done, said) = (&status.finish_time, status.finished.len(), &status.message);
-        Self::new(task, end.as_ref(), done, &status.failed, said.as_deref(), &status.conditions)
+        let record = Self::new(task, end.as_ref(), done, &status.failed, said.as_deref(), &status.conditions);
+        Self { datacenter: task.spec.cassandra_datacenter.clone(), ..record }
     }
 }
 

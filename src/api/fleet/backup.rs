@@ -40,12 +40,17 @@ pub struct FleetBackupStatus {
     /// The FleetCluster.
     #[serde(default)]
     pub cluster: String,
-    /// `Complete`, `InProgress`, `Incomplete` or `Unknown` (a data plane does not answer).
+    /// `Complete`, `InProgress`, `Incomplete`, `Unknown` (a data plane does not answer) or `Foreign` (of a datacenter that
+    /// is not in the cluster).
     #[serde(default)]
     pub phase: String,
     /// One entry per datacenter the cluster had at the time of the backup.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datacenters: Vec<FleetBackupDatacenter>,
+    /// How many of them are not listed, as there are too many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count")]
+    pub more_datacenters: Option<i64>,
     /// Whether every node of every datacenter is in it.
     #[serde(default)]
     pub complete: bool,
@@ -106,7 +111,8 @@ pub struct FleetBackupDatacenter {
     /// Name of the MedusaBackup; empty when the datacenter has none in this restore point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub medusa_backup: Option<String>,
-    /// The MedusaBackup's status word; `MISSING` when the datacenter has none, `UNKNOWN` when nobody knows.
+    /// The MedusaBackup's status word; `MISSING` when the datacenter has none, `UNKNOWN` when nobody knows, `FOREIGN` when
+    /// the datacenter is not in the cluster.
     #[serde(default)]
     pub status: String,
     /// When it started.

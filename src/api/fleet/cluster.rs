@@ -46,12 +46,19 @@ pub struct FleetClusterStatus {
     /// Its datacenters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datacenters: Vec<ClusterDatacenter>,
+    /// How many datacenters are not listed, as there are too many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count")]
+    pub more_datacenters: Option<i64>,
     /// Name of the newest complete FleetBackup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_complete_backup: Option<String>,
     /// What the newest complete FleetBackup restores to: the moment its first datacenter started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_point_time: Option<Time>,
+    /// The latest that any complete FleetBackup restored to, also after that is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_recovery_point_time: Option<Time>,
     /// Age of that moment when this status was written; refreshed about once a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count")]
@@ -60,6 +67,10 @@ pub struct FleetClusterStatus {
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub restore_points: i64,
+    /// Number of MedusaBackups of other clusters' datacenters that its datacenters show, as they share their storage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count")]
+    pub foreign_backups: Option<i64>,
     /// When the next scheduled backup of one of its datacenters starts, as far as schedules are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_scheduled_backup: Option<Time>,
@@ -71,7 +82,8 @@ pub struct FleetClusterStatus {
     /// What the data planes do not agree about: at most 20 differences, the newest restore points first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drift: Vec<InventoryDrift>,
-    /// `MedusaDeployed`, `CredentialsInSync`, `PrefixUnique`, `Protected` and `InventoryConsistent`.
+    /// `MedusaDeployed`, `CredentialsInSync`, `PrefixUnique`, `Protected` and `InventoryConsistent`; `ClusterClaimed` where
+    /// a datacenter says that it belongs to another cluster and does not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

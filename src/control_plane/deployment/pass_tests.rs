@@ -43,6 +43,7 @@ fn plane(name: &str, client: Client) -> Snapshot {
         view: Arc::new(view),
         meters: Arc::default(),
         listing: Arc::default(),
+        membership: crate::control_plane::inventory::membership::Membership::default(),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{FleetBackupJob, FleetBackupJobStatus, FleetCluster, FleetRestoreJob},
+        fleet::{FleetBackupJob, FleetBackupJobStatus, FleetCluster, FleetRestoreJob, FleetTask},
         medusa::MedusaBackupJob,
     },
     control_plane::{
@@ -36,6 +36,7 @@ const LISTED: Duration = Duration::from_secs(2);
 pub(super) struct Fanout {
     clusters: Store<FleetCluster>,
     restores: Store<DeserializeGuard<FleetRestoreJob>>,
+    tasks: Store<DeserializeGuard<FleetTask>>,
     control_plane: String,
 }
 
@@ -44,14 +45,17 @@ impl Fanout {
         self.clusters.state().iter().map(|c| (c.name_any(), c.labels().clone())).collect()
     }
 
-    /// Clusters whose backups wait, as the FleetRestoreJobs and the data planes show them.
+    /// What waits, as the FleetRestoreJobs, the FleetTasks and the data planes show it.
     pub(super) fn holds(&self, planes: &[Snapshot]) -> Holds {
-        let mut holds = holds(planes, &self.control_plane);
+        let tasks = self.tasks.state();
+        let tasks = tasks.iter().filter_map(|task| task.0.as_ref().ok());
+        let mut holds = holds(planes, &self.control_plane, tasks);
         let jobs = self.restores.state();
         let active = active_clusters(jobs.iter().filter_map(|job| job.0.as_ref().ok()));
-        holds.extend(active.into_iter().map(|(cluster, job)| {
-            (cluster, (Reason::RestoreInProgress, format!("waits for the end of FleetRestoreJob `{job}`")))
-        }));
+        for (cluster, job) in active {
+            let why = format!("waits for the end of FleetRestoreJob `{job}`");
+            holds.insert(cluster, (Reason::RestoreInProgress, why));
+        }
         holds
     }
 
@@ -92,7 +96,10 @@ impl Engine for Fanout {
         memory: &mut Memory<FleetBackupJobStatus>,
     ) -> Option<Duration> {
         // Where the definition is missing there are none, and what a data plane restores is seen there.
-        let _ = tokio::time::timeout(LISTED, runs.engine.restores.wait_until_ready()).await;
+        let engine = &runs.engine;
+        let listed =
+            futures::future::join(engine.restores.wait_until_ready(), engine.tasks.wait_until_ready());
+        let _ = tokio::time::timeout(LISTED, listed).await;
         pass::pass(runs, job, memory).await
     }
 }
@@ -101,14 +108,16 @@ impl Engine for Fanout {
 pub async fn run(context: RunContext, shutdown: CancellationToken) {
     let (clusters, keep_clusters) = follow(context.client.clone(), &context.namespace);
     let (restores, restored) = news(context.client.clone(), &context.namespace);
+    let (tasks, keep_tasks) = follow(context.client.clone(), &context.namespace);
     let control_plane = context.control_plane.clone();
     let (frame, feed) = Frame::new(context);
     let waker = frame.waker.clone();
-    let runs = Arc::new(Runs::new(frame, Fanout { clusters, restores, control_plane }));
+    let runs = Arc::new(Runs::new(frame, Fanout { clusters, restores, tasks, control_plane }));
     tokio::select! {
         // A run that waits for the end of a restore has to hear of it.
         () = waker.wake_on(restored) => {}
         () = keep_clusters => {}
+        () = keep_tasks => {}
         () = drive(runs, feed, shutdown) => {}
     }
 }

@@ -1,12 +1,22 @@
 //! Cassandra clusters whose backups wait, because they are being restored (reason `RestoreInProgress`) or purged
 //! (`PurgeRunning`). Pure.
+//!
+//! What a data plane says holds up the whole cluster where a K8ssandraCluster known here lists the datacenter, or a run of
+//! ours is at work there by its own status. Where labels alone make the cluster, it holds up the cluster's datacenters
+//! in that data plane and nobody else's (ADR 19): a purge and a restore are about the pods and the nodes' backups of
+//! one datacenter, so what is elsewhere is not in danger.
 
 use std::collections::BTreeMap;
 
 use kube::ResourceExt as _;
 
 use crate::{
-    api::{Reason, labels, medusa::TaskOperation},
+    api::{
+        Reason,
+        fleet::{FleetOperation, FleetTask},
+        labels,
+        medusa::TaskOperation,
+    },
     control_plane::{
         fleet::{Snapshot, Usable},
         inventory::grouping::cluster_of,
@@ -15,27 +25,101 @@ use crate::{
     },
 };
 
-/// Clusters whose backups wait: why, for machines and for people.
-pub type Holds = BTreeMap<String, (Reason, String)>;
+/// Why something waits, for machines and for people.
+pub type Hold = (Reason, String);
 
-/// What the data planes show to the control plane of this label.
-#[must_use]
-pub fn holds(planes: &[Snapshot], control_plane: &str) -> Holds {
-    let restored = restoring(planes).into_iter().map(|(name, why)| (name, (Reason::RestoreInProgress, why)));
-    let purged =
-        purging(planes, control_plane).into_iter().map(|(name, why)| (name, (Reason::PurgeRunning, why)));
-    purged.chain(restored).collect()
+/// What waits, and why.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Holds {
+    clusters: BTreeMap<String, Hold>,
+    /// By cluster and data plane.
+    parts: BTreeMap<(String, String), Hold>,
 }
 
-/// Name of each cluster that a purge is at work on, and which, for people: a purge deletes objects that no backup it
-/// knows refers to, and a backup that is being made may refer to them.
+impl Holds {
+    /// Nothing waits.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The backups of a whole cluster wait.
+    pub fn insert(&mut self, cluster: String, why: Hold) {
+        self.clusters.insert(cluster, why);
+    }
+
+    /// Why the backups of a cluster's datacenters in a data plane wait, if they do.
+    #[must_use]
+    pub fn of(&self, cluster: &str, data_plane: &str) -> Option<&Hold> {
+        let part = || self.parts.get(&(cluster.to_owned(), data_plane.to_owned()));
+        self.clusters.get(cluster).or_else(part)
+    }
+
+    fn add(&mut self, plane: &Snapshot, cluster: String, is_ours: bool, why: Hold) {
+        if is_ours || plane.membership.known.decides(&cluster) {
+            self.clusters.insert(cluster, why);
+        } else {
+            self.parts.insert((cluster, plane.name.clone()), why);
+        }
+    }
+}
+
+/// What the data planes show to the control plane of this label. `tasks` are the FleetTasks.
+#[must_use]
+pub fn holds<'a>(
+    planes: &[Snapshot],
+    control_plane: &str,
+    tasks: impl IntoIterator<Item = &'a FleetTask>,
+) -> Holds {
+    let purges: BTreeMap<String, &FleetTask> = tasks
+        .into_iter()
+        .filter(|task| task.spec.operation == FleetOperation::Purge && !is_over(task))
+        .filter_map(|task| Some((task.uid()?, task)))
+        .collect();
+    let mut holds = Holds::new();
+    for At { plane, place, cluster, uid, why } in purging(planes, control_plane) {
+        let is_ours = uid.and_then(|uid| purges.get(&uid)).is_some_and(|task| is_at(task, plane, &place));
+        holds.add(plane, cluster, is_ours, (Reason::PurgeRunning, why));
+    }
+    for At { plane, cluster, why, .. } in restores(planes) {
+        holds.add(plane, cluster, false, (Reason::RestoreInProgress, why));
+    }
+    holds
+}
+
+fn is_over(task: &FleetTask) -> bool {
+    task.status.as_ref().and_then(|status| status.phase).is_some_and(|phase| phase.is_final())
+}
+
+/// Whether the FleetTask is not done with the datacenter, by its own status.
+fn is_at(task: &FleetTask, plane: &Snapshot, place: &ObjectKey) -> bool {
+    let mut entries = task.status.iter().flat_map(|status| &status.datacenters).map(|entry| &entry.run);
+    entries.any(|entry| {
+        entry.data_plane == plane.name
+            && entry.namespace == place.namespace
+            && entry.datacenter == place.name
+            && !entry.phase.is_final()
+    })
+}
+
+/// Work in a datacenter.
+struct At<'a> {
+    plane: &'a Snapshot,
+    place: ObjectKey,
+    cluster: String,
+    /// Uid of the run it says it was made for.
+    uid: Option<String>,
+    why: String,
+}
+
+/// The purges that are at work: a purge deletes objects that no backup it knows refers to, and a backup that is being
+/// made may refer to them.
 ///
 /// Only MedusaTasks that FleetTasks made are seen. One that nobody has begun with counts when it is ours, also after its
 /// FleetTask is over or gone: it may be begun with at any moment until it is taken back. One in a data plane that
 /// fell silent does not: a node's purge is about that node's backups, and those wait with it.
-#[must_use]
-pub fn purging(planes: &[Snapshot], control_plane: &str) -> BTreeMap<String, String> {
-    let mut clusters = BTreeMap::new();
+fn purging<'a>(planes: &'a [Snapshot], control_plane: &str) -> Vec<At<'a>> {
+    let mut found = Vec::new();
     for plane in planes.iter().filter(|plane| plane.usable == Usable::Ready) {
         for (key, task) in plane.view.tasks.last_known() {
             let is_ours = || task.labels().get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
@@ -49,10 +133,11 @@ pub fn purging(planes: &[Snapshot], control_plane: &str) -> BTreeMap<String, Str
                 "waits for the purge of MedusaTask {key} in data plane `{}` to end; delete it if it never will",
                 plane.name
             );
-            clusters.entry(cluster_of(plane, datacenter).name).or_insert(why);
+            let uid = task.labels().get(labels::JOB_UID).cloned();
+            found.push(At { plane, place, cluster: cluster_of(plane, datacenter).name, uid, why });
         }
     }
-    clusters
+    found
 }
 
 /// Name of each cluster that is being restored, and by what, for people. A data plane that fell silent counts with what it
@@ -60,14 +145,23 @@ pub fn purging(planes: &[Snapshot], control_plane: &str) -> BTreeMap<String, Str
 #[must_use]
 pub fn restoring(planes: &[Snapshot]) -> BTreeMap<String, String> {
     let mut clusters = BTreeMap::new();
+    for At { cluster, why, .. } in restores(planes) {
+        clusters.entry(cluster).or_insert(why);
+    }
+    clusters
+}
+
+fn restores(planes: &[Snapshot]) -> Vec<At<'_>> {
+    let mut found = Vec::new();
     for plane in planes {
         for (place, by) in at_work(&plane.view) {
             let Some(datacenter) = plane.view.datacenters.last(&place) else { continue };
             let why = format!("waits for the end of {by} in data plane `{}`", plane.name);
-            clusters.entry(cluster_of(plane, datacenter).name).or_insert(why);
+            let cluster = cluster_of(plane, datacenter).name;
+            found.push(At { plane, place, cluster, uid: None, why });
         }
     }
-    clusters
+    found
 }
 
 /// Datacenters a restore is at work on: one that has a MedusaRestoreJob without an end, or one that a data plane has
@@ -148,11 +242,61 @@ mod tests {
         view.tasks.put(ObjectKey::new("ns", "t"), Arc::new(task.unwrap()));
         let mut planes = [plane("eu", view)];
         let reason = |planes: &[Snapshot]| {
-            let held = holds(planes, "cp");
-            held.get("shop.ns.eu").map_or_else(String::new, |(reason, _)| reason.as_str().to_owned())
+            let held = holds(planes, "cp", []);
+            held.of("shop.ns.eu", "eu").map_or_else(String::new, |(reason, _)| reason.as_str().to_owned())
         };
         assert_eq!(reason(&planes), expected);
         planes[0].usable = Usable::Unreachable { since: None, why: "no route".to_owned() };
         assert_eq!(reason(&planes), "", "what is silent waits by itself");
+    }
+
+    fn labelled(name: &str) -> crate::api::cassandra::CassandraDatacenter {
+        let mut dc = datacenter(name, 3);
+        dc.labels_mut().insert(labels::CLUSTER.to_owned(), "shop".to_owned());
+        dc
+    }
+
+    fn purge(uid: &str) -> (ObjectKey, Arc<crate::api::medusa::MedusaTask>) {
+        let task = serde_json::from_value(json!({
+            "metadata": {"name": "t", "namespace": "ns", "labels": {
+                labels::JOB_UID: uid, labels::CONTROL_PLANE: "cp"}},
+            "spec": {"cassandraDatacenter": "dc2", "operation": "purge"},
+            "status": {"startTime": "2026-01-01T00:00:00Z"},
+        }));
+        (ObjectKey::new("ns", "t"), Arc::new(task.unwrap()))
+    }
+
+    #[test]
+    fn where_labels_alone_make_a_cluster_a_data_plane_holds_up_only_itself() {
+        let mut marked = labelled("dc2");
+        marked.annotations_mut().insert(labels::RESTORE.to_owned(), "{}".to_owned());
+        let restored = live(&[marked]);
+        let mut purged = live(&[labelled("dc2")]);
+        purged.tasks.items.extend([purge("whatever")]);
+        for view in [restored, purged] {
+            let planes = [plane("eu", live(&[labelled("dc1")])), plane("us", view)];
+            let held = holds(&planes, "cp", []);
+            assert!(held.of("shop", "us").is_some());
+            assert_eq!(held.of("shop", "eu"), None);
+        }
+    }
+
+    #[test]
+    fn a_purge_of_ours_holds_the_whole_cluster_while_its_task_is_at_it() {
+        let mut view = live(&[labelled("dc2")]);
+        view.tasks.items.extend([purge("u1")]);
+        let planes = [plane("eu", live(&[labelled("dc1")])), plane("us", view)];
+        let task = |uid: &str, phase: &str| -> FleetTask {
+            serde_json::from_value(json!({
+                "metadata": {"name": "weekly", "uid": uid}, "spec": {"operation": "purge"},
+                "status": {"phase": "Running", "datacenters": [{"dataPlane": "us", "namespace": "ns",
+                    "datacenter": "dc2", "cluster": "shop", "phase": phase}]},
+            }))
+            .unwrap()
+        };
+        let holds_eu = |task: &FleetTask| holds(&planes, "cp", [task]).of("shop", "eu").is_some();
+        assert!(holds_eu(&task("u1", "Running")));
+        assert!(!holds_eu(&task("u2", "Running")), "the uid in a label is a data plane's word");
+        assert!(!holds_eu(&task("u1", "Failed")), "it is done with it");
     }
 }

@@ -24,13 +24,13 @@ mod scenarios;
 pub mod summary;
 pub mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use self::{holds::Holds, load::Buckets};
-use super::{fleet::Snapshot, runs::ending::Terms};
-use crate::api::fleet::FleetBackupJob;
+use super::{fleet::Snapshot, inventory::grouping::apart, runs::ending::Terms};
+use crate::api::fleet::{FleetBackupJob, limit};
 
 pub use controller::run;
 
@@ -46,7 +46,7 @@ pub struct Scene<'a> {
     pub own_limits: BTreeMap<String, usize>,
     /// Where the clusters' backups go.
     pub buckets: &'a Buckets,
-    /// Clusters whose backups wait.
+    /// What waits for a restore or a purge.
     pub holds: Holds,
     /// Value of the control-plane label.
     pub control_plane: &'a str,
@@ -81,8 +81,15 @@ impl<'a> Scene<'a> {
     /// What the run goes by.
     #[must_use]
     pub fn terms(&self) -> Terms {
+        let rollout = self.job.spec.rollout();
+        let apart = if limit(rollout.max_failures).is_some() {
+            apart(&self.planes.values().copied().collect::<Vec<_>>())
+        } else {
+            BTreeSet::new()
+        };
         Terms {
-            rollout: self.job.spec.rollout(),
+            rollout,
+            apart,
             unreachable_policy: self.job.spec.unreachable_policy,
             is_cancelled: self.job.spec.is_cancelled(),
             begun: self.begun,
@@ -110,6 +117,7 @@ pub(crate) mod tests {
         },
         control_plane::{
             fleet::{Snapshot, Usable},
+            inventory::membership::Membership,
             runs::child::child_key,
             view::{Contact, ObjectKey, View},
         },
@@ -162,6 +170,7 @@ pub(crate) mod tests {
             view: Arc::new(view),
             meters: Arc::default(),
             listing: Arc::default(),
+            membership: Membership::default(),
         }
     }
 

@@ -126,7 +126,8 @@ fn claim(runs: &Runs<Fanout>, actions: Vec<Action>) -> Vec<(Action, Option<Claim
         })
         .collect();
     let holds = runs.engine.holds(&context.fleet.snapshot());
-    claimed.into_iter().filter(|(action, _)| !holds.contains_key(&action.cluster)).collect()
+    let is_free = |action: &Action| holds.of(&action.cluster, &action.data_plane).is_none();
+    claimed.into_iter().filter(|(action, _)| is_free(action)).collect()
 }
 
 /// Begins the writes. A claim is let go when its write is done.

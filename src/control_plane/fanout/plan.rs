@@ -66,7 +66,7 @@ pub fn plan(
         if is_busy(&plane.name, &key) {
             continue;
         }
-        if let Some((reason, why)) = scene.holds.get(&entry.cluster) {
+        if let Some((reason, why)) = scene.holds.of(&entry.cluster, &entry.data_plane) {
             wait(entry, *reason, why.clone());
             plan.is_held = true;
             continue;

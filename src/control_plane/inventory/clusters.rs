@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     digest::{Digest, Newest},
-    grouping::{ClusterId, cluster_of},
+    grouping::{ClusterId, claim_of, cluster_of},
     protection::{self, Evidence},
 };
 use crate::{
@@ -42,18 +42,22 @@ pub fn clusters(
     old: &BTreeMap<String, FleetClusterStatus>,
     now: Timestamp,
 ) -> BTreeMap<String, FleetClusterStatus> {
-    let mut found: BTreeMap<ClusterId, Vec<ClusterDatacenter>> = BTreeMap::new();
+    let mut found: BTreeMap<String, Members> = BTreeMap::new();
     for plane in planes.iter().filter(|p| p.view.datacenters.trust.is_listed()) {
         for (place, datacenter) in plane.view.datacenters.last_known() {
-            let cluster = cluster_of(plane, datacenter);
+            let members = Members::of(&mut found, cluster_of(plane, datacenter));
             let mut entry = describe(datacenter, plane);
             entry.namespace.clone_from(&place.namespace);
             entry.name.clone_from(&place.name);
-            found.entry(cluster).or_default().push(entry);
+            if let Some(claim) = claim_of(plane, datacenter) {
+                let place = format!("{}/{}/{}", plane.name, place.namespace, place.name);
+                members.claims.push(format!("{place} says that it belongs to `{}`: {}", claim.cluster, claim.why));
+            }
+            members.datacenters.push(entry);
         }
     }
     for (cluster, entry) in &findings.not_found {
-        found.entry(cluster.clone()).or_default().push(entry.clone());
+        Members::of(&mut found, cluster.clone()).datacenters.push(entry.clone());
     }
     let unasked: BTreeSet<&str> =
         planes.iter().filter(|p| !p.view.datacenters.trust.is_listed()).map(|p| p.name.as_str()).collect();
@@ -62,25 +66,62 @@ pub fn clusters(
             name: name.clone(),
             k8ssandra: status.k8ssandra_cluster.clone().map(|r| (r.name, r.namespace)),
         };
-        for entry in status.datacenters.iter().filter(|e| unasked.contains(e.data_plane.as_str())) {
-            found.entry(id.clone()).or_default().push(ClusterDatacenter { ready: None, ..entry.clone() });
+        let known = planes.first().map(|plane| &plane.membership.known);
+        let is_part = |e: &ClusterDatacenter| {
+            known.is_none_or(|known| !known.disowns(name, &e.data_plane, &e.namespace, &e.name))
+        };
+        let carried = |e: &&ClusterDatacenter| unasked.contains(e.data_plane.as_str()) && is_part(e);
+        for entry in status.datacenters.iter().filter(carried) {
+            let entry = ClusterDatacenter { ready: None, ..entry.clone() };
+            Members::of(&mut found, id.clone()).datacenters.push(entry);
         }
     }
     found
         .into_iter()
-        .map(|(id, datacenters)| {
-            let before = old.get(&id.name).cloned().unwrap_or_default();
-            let status = summarize(&id, datacenters, findings, before, now);
-            (id.name, status)
+        .map(|(name, members)| {
+            let before = old.get(&name).cloned().unwrap_or_default();
+            let mut status = summarize(&members.id, members.datacenters, findings, before, now);
+            tell_claims(&mut status, &members.claims, now);
+            (name, status)
         })
         .collect()
+}
+
+/// What is found of one cluster.
+struct Members {
+    id: ClusterId,
+    datacenters: Vec<ClusterDatacenter>,
+    claims: Vec<String>,
+}
+
+impl Members {
+    fn of(found: &mut BTreeMap<String, Self>, id: ClusterId) -> &mut Self {
+        let new = || Self { id: id.clone(), datacenters: Vec::new(), claims: Vec::new() };
+        found.entry(id.name.clone()).or_insert_with(new)
+    }
+}
+
+/// Says which datacenters of the cluster claim another one.
+fn tell_claims(status: &mut FleetClusterStatus, claims: &[String], now: Timestamp) {
+    const TYPE: &str = "ClusterClaimed";
+    let Some(first) = claims.first() else {
+        status.conditions.retain(|c| c.type_ != TYPE);
+        return;
+    };
+    let more = match claims.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {more} more like it"),
+    };
+    let message = format!("{first}{more}; it is a cluster of its own, and nobody else is concerned");
+    let (reason, generation) = (Reason::ClusterClaimed, status.observed_generation);
+    set_condition(&mut status.conditions, TYPE, Some(true), reason, message, generation, now);
 }
 
 fn describe(datacenter: &CassandraDatacenter, plane: &Snapshot) -> ClusterDatacenter {
     let medusa = datacenter.medusa_container();
     ClusterDatacenter {
         data_plane: plane.name.clone(),
-        size: i64::from(datacenter.spec.size),
+        size: i64::from(datacenter.spec.size).max(0),
         ready: plane.view.is_live().then(|| datacenter.is_ready()),
         medusa: MedusaState {
             deployed: medusa.is_some(),
@@ -112,6 +153,10 @@ fn summarize(
     let expected = findings.expected.get(&id.name).copied().unwrap_or_default();
     let limit = protection::limit(expected, findings.objective);
     let recovery_point = digest.last.as_ref().map(|(_, start)| *start);
+    let ever = [recovery_point].into_iter().chain([&old.last_recovery_point_time, &old.recovery_point_time].map(
+        |time| time.as_ref().map(|t| t.0),
+    ));
+    let ever = ever.flatten().max();
     let mut status = FleetClusterStatus {
         observed_generation: old.observed_generation,
         k8ssandra_cluster: id.k8ssandra_ref(),
@@ -119,6 +164,9 @@ fn summarize(
         datacenters,
         last_complete_backup: digest.last.as_ref().map(|(name, _)| name.clone()),
         recovery_point_time: recovery_point.map(Time),
+        last_recovery_point_time: ever.map(Time),
+        more_datacenters: None,
+        foreign_backups: (digest.foreign > 0).then_some(digest.foreign),
         recovery_point_age_seconds: recovery_point.map(|t| now.duration_since(t).as_secs().max(0)),
         restore_points: digest.complete,
         next_scheduled_backup: expected.next.map(Time),
@@ -127,7 +175,7 @@ fn summarize(
         conditions: old.conditions,
     };
     let silent = status.datacenters.iter().all(|dc| dc.ready.is_none());
-    let evidence = Evidence { newest: recovery_point, unknown: digest.unknown, silent };
+    let evidence = Evidence { newest: recovery_point, ever, unknown: digest.unknown, silent };
     explain(&mut status, digest, protection::judge(evidence, limit, now), now);
     status
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{drift::Drift, points::RestorePoint};
+use super::{
+    drift::Drift,
+    points::{FOREIGN_PHASE, RestorePoint},
+};
 
 /// How many differences are listed.
 const MAX_DRIFT: usize = 20;
@@ -27,6 +30,8 @@ pub struct Newest {
 pub struct Digest {
     /// How many are complete.
     pub complete: i64,
+    /// How many MedusaBackups of datacenters that are not in the cluster its datacenters show.
+    pub foreign: i64,
     /// Name and start of the newest complete one. A restore brings back what was there when the first datacenter
     /// took its snapshot.
     pub last: Option<(String, Timestamp)>,
@@ -47,6 +52,8 @@ impl Digest {
         let start = |point: &RestorePoint| point.status.start_time.as_ref().map(|t| t.0);
         let complete = points.iter().filter(|p| p.status.complete);
         let last = complete.clone().max_by_key(|p| (start(p), &p.name));
+        let foreign = points.iter().filter(|p| p.status.phase == FOREIGN_PHASE);
+        let foreign: usize = foreign.map(|p| p.status.datacenters.len()).sum();
         let unknown = points.iter().filter(|p| p.status.phase == "Unknown").filter_map(start).max();
         let mut newest: BTreeMap<(String, String, String), Newest> = BTreeMap::new();
         let entries = points.iter().flat_map(|p| &p.status.datacenters).filter(|e| e.status == "SUCCESS");
@@ -69,6 +76,7 @@ impl Digest {
         drifting.sort_by(|a, b| (start(b), &b.name).cmp(&(start(a), &a.name)));
         Self {
             complete: i64::try_from(complete.count()).unwrap_or(i64::MAX),
+            foreign: i64::try_from(foreign).unwrap_or(i64::MAX),
             last: last.and_then(|p| Some((p.name.clone(), start(p)?))),
             unknown,
             newest,

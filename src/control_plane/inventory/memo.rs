@@ -11,7 +11,8 @@ use super::{
     digest::Digest,
     points::restore_points,
     protection::{Intervals, expected},
-    survey::{Group, Planes, PublishedClusters, PublishedPoints, survey},
+    survey::{Group, Place, Planes, PublishedClusters, PublishedPoints, survey},
+    verdict::given_up_at,
 };
 use crate::{
     api::{
@@ -31,6 +32,8 @@ pub struct Inventory {
 /// What came of one cluster.
 struct Memo {
     basis: Basis,
+    /// When what came of it changes by itself.
+    until: Option<Timestamp>,
     names: Vec<String>,
     unwritten: Vec<(String, FleetBackupStatus)>,
     digest: Digest,
@@ -44,24 +47,21 @@ struct Basis {
     sites: Vec<Arc<CassandraDatacenter>>,
     records: Vec<Arc<BackupRecord>>,
     published: Vec<Arc<FleetBackup>>,
-    unfinished: Vec<(String, String)>,
+    unfinished: Vec<(String, (String, String, String))>,
     unlisted: Vec<(String, String, String)>,
 }
 
 impl Basis {
     fn of(group: &Group<'_>, planes: Arc<Vec<(String, bool, bool)>>) -> Self {
         let text = |t: &str| t.to_owned();
+        let place = |place: &Place<'_>| (text(place.plane), text(place.namespace), text(place.name));
         Self {
             planes,
             sites: group.sites.iter().map(|site| site.datacenter.clone()).collect(),
             records: group.found.iter().map(|found| found.record.clone()).collect(),
             published: group.published.iter().map(|point| Arc::clone(point)).collect(),
-            unfinished: group.unfinished.iter().map(|j| (text(j.name), text(j.datacenter))).collect(),
-            unlisted: group
-                .unlisted
-                .iter()
-                .map(|place| (text(place.plane), text(place.namespace), text(place.name)))
-                .collect(),
+            unfinished: group.unfinished.iter().map(|j| (text(j.name), place(&j.place))).collect(),
+            unlisted: group.unlisted.iter().map(place).collect(),
         }
     }
 
@@ -118,12 +118,14 @@ impl Inventory {
             let known = promises.entry(cluster.clone()).or_default();
             *known = known.and(promise);
             let basis = Basis::of(group, flags.clone());
-            if self.clusters.get(cluster).is_some_and(|memo| memo.basis.is(&basis)) {
+            let holds = |memo: &Memo| memo.basis.is(&basis) && memo.until.is_none_or(|until| now < until);
+            if self.clusters.get(cluster).is_some_and(holds) {
                 continue;
             }
             computed += 1;
             let found = restore_points(cluster, group, &planes, points, now);
             let digest = Digest::of(&found);
+            let until = found.iter().filter_map(|point| given_up_at(&point.status, now)).min();
             let names = found.iter().map(|point| point.name.clone()).collect();
             let is_news = |name: &str, status: &FleetBackupStatus| {
                 points.get(name).is_none_or(|old| old.status.as_ref() != Some(status))
@@ -133,7 +135,7 @@ impl Inventory {
                 .filter(|point| is_news(&point.name, &point.status))
                 .map(|point| (point.name, point.status))
                 .collect();
-            self.clusters.insert(cluster.clone(), Memo { basis, names, unwritten, digest });
+            self.clusters.insert(cluster.clone(), Memo { basis, until, names, unwritten, digest });
         }
         let memos = &self.clusters;
         let all: HashSet<&str> = memos.values().flat_map(|m| &m.names).map(String::as_str).collect();

@@ -7,7 +7,9 @@ pub mod clusters;
 pub mod deployed;
 pub mod digest;
 pub mod drift;
+pub mod fit;
 pub mod grouping;
+pub mod membership;
 pub mod memo;
 pub mod origin;
 pub mod points;
@@ -15,6 +17,7 @@ pub mod points;
 mod points_tests;
 pub mod protection;
 mod publish;
+mod slots;
 pub mod survey;
 pub mod verdict;
 

@@ -23,6 +23,8 @@ pub struct Origin {
     pub job: Option<String>,
     /// The FleetBackupSchedule or MedusaBackupSchedule.
     pub schedule: Option<String>,
+    /// Whether that is a FleetBackupSchedule that is delegated.
+    pub delegated: bool,
 }
 
 impl Origin {
@@ -32,15 +34,22 @@ impl Origin {
         let (point, job) = names::restore_point(name, datacenter);
         if let Some(job) = job {
             let schedule = scheduled(&job, start).map(|(schedule, _)| schedule.to_owned());
-            return Self { point, moment: None, job: Some(job), schedule };
+            return Self { point, moment: None, job: Some(job), schedule, delegated: false };
         }
         let Some((made_by, moment)) = scheduled(name, start) else {
-            return Self { point, moment: None, job: None, schedule: None };
+            return Self { point, moment: None, job: None, schedule: None, delegated: false };
         };
         // A delegated schedule's MedusaBackupSchedules are named after their datacenters.
         let (point, delegated) = names::restore_point(made_by, datacenter);
+        let is_delegated = delegated.is_some();
         let schedule = delegated.unwrap_or_else(|| made_by.to_owned());
-        Self { point, moment: Some(moment), job: None, schedule: Some(schedule) }
+        Self { point, moment: Some(moment), job: None, schedule: Some(schedule), delegated: is_delegated }
+    }
+
+    /// Whether a fleet object made it, by its name: then its job is seen while it goes on.
+    #[must_use]
+    pub fn is_of_fleet(&self) -> bool {
+        self.job.is_some() || self.delegated
     }
 
     /// Name of the restore point of the slot at `moment`.
@@ -103,6 +112,7 @@ mod tests {
             moment: moment.map(at),
             job: job.map(str::to_owned),
             schedule: schedule.map(str::to_owned),
+            delegated: name.starts_with("nightly-dc1-0b1c2d3e-"),
         };
         assert_eq!(origin, expected);
     }

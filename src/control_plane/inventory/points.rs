@@ -8,9 +8,10 @@ use kube::ResourceExt as _;
 
 use super::{
     drift::{Drift, drift},
-    origin::{Origin, SPREAD},
+    origin::Origin,
     survey::{Group, Place, Planes, PublishedPoints},
-    verdict::{is_whole, summarize, topology_matches},
+    slots::slots,
+    verdict::{foreign, is_foreign, is_whole, summarize, topology_matches},
 };
 use crate::{
     api::{
@@ -23,6 +24,12 @@ use crate::{
 
 /// Status word of a datacenter that has no MedusaBackup in a restore point.
 pub const MISSING: &str = "MISSING";
+/// Status word of a MedusaBackup that is being made.
+pub const IN_PROGRESS: &str = "IN_PROGRESS";
+/// Status word of a MedusaBackup of a datacenter that is not in the cluster.
+pub const FOREIGN: &str = "FOREIGN";
+/// Phase of a FleetBackup that holds nothing but such MedusaBackups.
+pub const FOREIGN_PHASE: &str = "Foreign";
 /// Status word of a datacenter of which nobody knows whether it has one, and of a MedusaBackup without status.
 pub const UNKNOWN: &str = "UNKNOWN";
 
@@ -38,16 +45,21 @@ pub struct RestorePoint {
 }
 
 /// One MedusaBackup's share of a restore point.
-struct Part<'a> {
-    origin: Origin,
-    kind: PartKind<'a>,
+pub(super) struct Part<'a> {
+    pub(super) origin: Origin,
+    pub(super) kind: PartKind<'a>,
 }
 
-enum PartKind<'a> {
+pub(super) enum PartKind<'a> {
     /// A datacenter's backup.
     Entry(FleetBackupDatacenter),
     /// A datacenter's backup that only the listing of another one shows, which shares its storage.
     Stored(Place<'a>),
+    /// The backup of a datacenter that is not in the cluster, which a listing shows all the same. It is called as that
+    /// datacenter is.
+    Foreign(FleetBackupDatacenter),
+    /// A datacenter's backup that is being made.
+    Running(Place<'a>),
 }
 
 /// The parts of one restore point.
@@ -57,16 +69,24 @@ pub(super) struct Parts<'a> {
     pub(super) entries: Vec<FleetBackupDatacenter>,
     /// Datacenters whose backup the storage holds, as another datacenter's listing shows.
     pub(super) stored: BTreeSet<Place<'a>>,
+    /// Backups of datacenters that are not in the cluster.
+    pub(super) foreign: Vec<FleetBackupDatacenter>,
+    /// Datacenters whose backup is being made.
+    pub(super) running: BTreeSet<Place<'a>>,
     /// What made it.
     pub(super) origin: Option<BackupOrigin>,
 }
 
 impl<'a> Parts<'a> {
-    fn add(&mut self, part: Part<'a>) {
+    pub(super) fn add(&mut self, part: Part<'a>) {
         match part.kind {
             PartKind::Entry(entry) => self.entries.push(entry),
             PartKind::Stored(place) => {
                 self.stored.insert(place);
+            }
+            PartKind::Foreign(entry) => self.foreign.push(entry),
+            PartKind::Running(place) => {
+                self.running.insert(place);
             }
         }
         let Origin { job, schedule, .. } = part.origin;
@@ -114,7 +134,7 @@ pub fn restore_points(
 ) -> Vec<RestorePoint> {
     let mut points: BTreeMap<String, Parts<'_>> = BTreeMap::new();
     let mut families: BTreeMap<String, Vec<Part<'_>>> = BTreeMap::new();
-    for part in found(group).chain(carried(group, planes)) {
+    for part in found(group).chain(carried(group, planes)).chain(running(group)) {
         match part.origin.moment {
             Some(_) => families.entry(part.origin.point.clone()).or_default().push(part),
             None => points.entry(part.origin.point.clone()).or_default().add(part),
@@ -125,19 +145,22 @@ pub fn restore_points(
             points.insert(name, slot);
         }
     }
-    let running: BTreeSet<String> =
-        group.unfinished.iter().map(|job| names::restore_point(job.name, job.datacenter).0).collect();
     points
         .into_iter()
         .filter_map(|(point, mut parts)| {
             parts.settle(planes);
+            parts.foreign.retain(|e| planes.has(&e.data_plane));
             let seen = parts.entries.iter().any(|e| planes.has(&e.data_plane)) || !parts.stored.is_empty();
-            seen.then(|| {
-                let name = names::fleet_backup(&point, cluster);
-                let old = published.get(&name).and_then(|b| b.status.as_ref());
-                let status = summarize(cluster, &parts, group, planes, running.contains(&point), old, now);
+            let name = names::fleet_backup(&point, cluster);
+            let old = published.get(&name).and_then(|b| b.status.as_ref());
+            if seen {
+                let status = summarize(cluster, &parts, group, planes, old, now);
                 let drift = drift(&name, &status, &parts.stored, group, planes);
-                RestorePoint { name, status, drift }
+                return Some(RestorePoint { name, status, drift });
+            }
+            (!parts.foreign.is_empty()).then(|| {
+                let status = foreign(cluster, &parts, old, now);
+                RestorePoint { name, status, drift: Vec::new() }
             })
         })
         .collect()
@@ -146,27 +169,35 @@ pub fn restore_points(
 fn found<'a>(group: &'a Group<'a>) -> impl Iterator<Item = Part<'a>> {
     group.found.iter().map(|found| {
         let record = found.record.as_ref();
-        let own = found.site.map(|site| site.datacenter.display_name());
-        let foreign = own.is_some_and(|own| {
-            !record.node_datacenters.is_empty() && !record.node_datacenters.contains(&own)
+        let is_of_another = found.site.is_some_and(|site| is_foreign(record, site.datacenter));
+        let owner = group.sites.iter().filter(|_| is_of_another).find(|site| {
+            record.node_datacenters.contains(&site.datacenter.display_name())
+                && !is_foreign(record, site.datacenter)
         });
-        let owner = group
-            .sites
-            .iter()
-            .filter(|_| foreign)
-            .find(|site| record.node_datacenters.contains(&site.datacenter.display_name()));
-        let datacenter = owner.map_or(record.datacenter.as_str(), |site| site.place.name);
+        let theirs = record.node_datacenters.first().map(String::as_str);
+        let datacenter = match owner {
+            Some(site) => site.place.name,
+            None => theirs.filter(|_| is_of_another).unwrap_or(&record.datacenter),
+        };
         let origin = Origin::of(&found.key.name, datacenter, record.start_time);
+        let made = |datacenter| entry(found.plane, found.key, record, datacenter);
         let kind = match owner {
             Some(site) => PartKind::Stored(site.place),
-            None => PartKind::Entry(entry(
-                found.plane,
-                found.key,
-                record,
-                found.site.map(|site| site.datacenter.as_ref()).filter(|_| !foreign),
-            )),
+            None if is_of_another => PartKind::Foreign(FleetBackupDatacenter {
+                name: datacenter.to_owned(),
+                status: FOREIGN.to_owned(),
+                ..made(None)
+            }),
+            None => PartKind::Entry(made(found.site.map(|site| site.datacenter.as_ref()))),
         };
         Part { origin, kind }
+    })
+}
+
+fn running<'a>(group: &'a Group<'a>) -> impl Iterator<Item = Part<'a>> {
+    group.unfinished.iter().map(|job| Part {
+        origin: Origin::of(job.name, job.place.name, None),
+        kind: PartKind::Running(job.place),
     })
 }
 
@@ -179,57 +210,15 @@ fn carried<'a>(group: &'a Group<'a>, planes: &Planes<'_>) -> impl Iterator<Item 
             return None;
         }
         let origin = Origin::of(backup, &entry.name, entry.start_time.as_ref().map(|t| t.0));
+        if entry.status == FOREIGN {
+            return Some(Part { origin, kind: PartKind::Foreign(entry.clone()) });
+        }
         let topology_matches = entry.topology_matches && !gone;
         Some(Part {
             origin,
             kind: PartKind::Entry(FleetBackupDatacenter { topology_matches, ..entry.clone() }),
         })
     })
-}
-
-/// The backups of one schedule, by slot: those that started within a moment of each other in different
-/// datacenters. The restore point is called after the first of them, and keeps the name it was published under.
-fn slots<'a>(
-    mut parts: Vec<Part<'a>>,
-    cluster: &str,
-    published: &PublishedPoints,
-) -> Vec<(String, Parts<'a>)> {
-    parts.sort_by(|a, b| order(a).cmp(&order(b)));
-    let mut slots: Vec<(Vec<Part<'a>>, Timestamp)> = Vec::new();
-    for part in parts {
-        let Some(moment) = part.origin.moment else { continue };
-        let joins = slots.last().is_some_and(|(slot, first)| {
-            moment.duration_since(*first) <= SPREAD
-                && !slot.iter().any(|other| order(other).1 == order(&part).1 && order(&part).1.is_some())
-        });
-        match slots.last_mut().filter(|_| joins) {
-            Some((slot, _)) => slot.push(part),
-            None => slots.push((vec![part], moment)),
-        }
-    }
-    slots
-        .into_iter()
-        .filter_map(|(slot, _)| {
-            let names: Vec<String> =
-                slot.iter().filter_map(|p| Some(p.origin.slot(p.origin.moment?))).collect();
-            let kept = names.iter().find(|n| published.contains_key(&names::fleet_backup(n, cluster)));
-            let name = kept.or(names.first())?.clone();
-            let mut parts = Parts::default();
-            for part in slot {
-                parts.add(part);
-            }
-            Some((name, parts))
-        })
-        .collect()
-}
-
-/// Earlier moments first, then by place; evidence from elsewhere stands for no datacenter's own backup.
-fn order<'p>(part: &'p Part<'_>) -> (Option<Timestamp>, Option<Place<'p>>) {
-    let place = match &part.kind {
-        PartKind::Entry(entry) => Some(place(entry)),
-        PartKind::Stored(_) => None,
-    };
-    (part.origin.moment, place)
 }
 
 fn entry(
@@ -257,6 +246,7 @@ fn entry(
 /// earliest part.
 pub(super) fn absent(
     entries: &[FleetBackupDatacenter],
+    parts: &Parts<'_>,
     group: &Group<'_>,
     planes: &Planes<'_>,
     old: Option<&FleetBackupStatus>,
@@ -295,6 +285,7 @@ pub(super) fn absent(
     absent
         .into_iter()
         .filter(|(place, _)| !there.contains(place))
+        .map(|(place, status)| if parts.running.contains(&place) { (place, IN_PROGRESS) } else { (place, status) })
         .map(|(place, status)| FleetBackupDatacenter {
             name: place.name.to_owned(),
             data_plane: place.plane.to_owned(),

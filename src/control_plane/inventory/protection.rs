@@ -78,6 +78,8 @@ fn next(schedule: &MedusaBackupSchedule, now: Timestamp) -> Option<Timestamp> {
 pub struct Evidence {
     /// What the newest complete one restores to.
     pub newest: Option<Timestamp>,
+    /// What the newest complete one there ever was restores to, as far as that is remembered.
+    pub ever: Option<Timestamp>,
     /// Start of the newest one of which nobody knows whether it is complete.
     pub unknown: Option<Timestamp>,
     /// Whether no data plane of the cluster answers.
@@ -95,7 +97,10 @@ pub fn judge(evidence: Evidence, limit: SignedDuration, now: Timestamp) -> (Opti
     }
     let known = match evidence.newest {
         Some(point) => format!("the newest complete restore point is of {point:.0}, more than {allowed} ago"),
-        None => "there is no complete restore point".to_owned(),
+        None => match evidence.ever {
+            Some(point) => format!("there is no complete restore point any more; the last one was of {point:.0}"),
+            None => "there is no complete restore point".to_owned(),
+        },
     };
     if evidence.silent {
         let message = format!("no data plane of the cluster answers; as last seen, {known}");
@@ -105,7 +110,11 @@ pub fn judge(evidence: Evidence, limit: SignedDuration, now: Timestamp) -> (Opti
         let message = format!("a data plane does not answer that has a part in a younger one; {known}");
         return (None, Reason::RecoveryPointUnknown, message);
     }
-    let reason = if evidence.newest.is_some() { Reason::RecoveryPointStale } else { Reason::NeverBackedUp };
+    let reason = match (evidence.newest, evidence.ever) {
+        (Some(_), _) => Reason::RecoveryPointStale,
+        (None, Some(_)) => Reason::NoCompleteRestorePoint,
+        (None, None) => Reason::NeverBackedUp,
+    };
     (Some(false), reason, known)
 }
 
@@ -190,8 +199,16 @@ mod tests {
         #[case] verdict: Option<bool>,
         #[case] reason: Reason,
     ) {
-        let evidence = Evidence { newest: newest.map(at), unknown: unknown.map(at), silent };
+        let evidence = Evidence { newest: newest.map(at), ever: newest.map(at), unknown: unknown.map(at), silent };
         let (found, why, _) = judge(evidence, SignedDuration::from_secs(10), at(now));
         assert_eq!((found, why), (verdict, reason));
+    }
+
+    #[test]
+    fn never_is_said_only_where_there_never_was_one() {
+        let evidence = Evidence { newest: None, ever: Some(at(5)), unknown: None, silent: false };
+        let (verdict, why, message) = judge(evidence, SignedDuration::from_secs(10), at(6));
+        assert_eq!((verdict, why), (Some(false), Reason::NoCompleteRestorePoint));
+        assert!(message.contains("1970-01-01T00:00:05Z"), "{message}");
     }
 }

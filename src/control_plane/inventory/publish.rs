@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -28,6 +28,7 @@ use super::{
     clusters::{Findings, clusters},
     deployed::{describe, not_found},
     digest::Digest,
+    fit::{BUDGETS, fit_backup, fit_cluster},
     memo::Inventory,
     survey::by_name,
 };
@@ -99,12 +100,12 @@ async fn publish(
         return;
     }
     let mut deployed = context.deployed.clone();
-    let mut inventory = Inventory::default();
+    let (mut inventory, narrow) = (Inventory::default(), Narrow::default());
     let mut at = Instant::now();
     loop {
         sleep_until(at).await;
         at = Instant::now() + REFRESH;
-        if !context.fleet.is_enrolled() || !write(context, backups, known, &mut inventory).await {
+        if !context.fleet.is_enrolled() || !write(context, backups, known, &mut inventory, &narrow).await {
             at = Instant::now() + AGAIN.min(if context.fleet.is_enrolled() { AGAIN } else { GATHER });
             continue;
         }
@@ -140,6 +141,7 @@ async fn write(
     backups: &Store<FleetBackup>,
     known: &Store<FleetCluster>,
     inventory: &mut Inventory,
+    narrow: &Narrow,
 ) -> bool {
     let planes: Vec<Snapshot> =
         context.fleet.snapshot().into_iter().filter(|p| !is_duplicate(p) && !p.unregistering).collect();
@@ -162,10 +164,11 @@ async fn write(
     // Clusters first: who waits for a restore point finds its cluster protected already.
     let mut all = each(clusters.iter(), async |(name, status): (&String, &FleetClusterStatus)| {
         let old = old_clusters.get(name);
-        if !old.is_none_or(|old| is_news(old, status)) {
+        let fitted = |budget| fit_cluster(status.clone(), budget);
+        if !old.is_none_or(|old| is_news(old, &fitted(narrow.of::<FleetCluster>(name)))) {
             return true;
         }
-        let written = put::<FleetCluster>(context, name, status, old.is_none()).await;
+        let written = put::<FleetCluster, _>(context, name, fitted, narrow, old.is_none()).await;
         if written && let Some(cluster) = published.get(name) {
             tell(context, cluster, &status.conditions);
         }
@@ -173,7 +176,13 @@ async fn write(
     })
     .await;
     all &= each(look.unwritten.iter(), async |(name, status): &(&str, &FleetBackupStatus)| {
-        put::<FleetBackup>(context, name, status, !points.contains_key(*name)).await
+        let old = points.get(*name);
+        let fitted = |budget| fit_backup((*status).clone(), budget);
+        let known = old.and_then(|point| point.status.as_ref());
+        if known == Some(&fitted(narrow.of::<FleetBackup>(name))) {
+            return true;
+        }
+        put::<FleetBackup, _>(context, name, fitted, narrow, old.is_none()).await
     })
     .await;
     let gone = look.gone.iter().filter(|name| {
@@ -252,7 +261,78 @@ fn is_news(old: &FleetClusterStatus, new: &FleetClusterStatus) -> bool {
     })
 }
 
-async fn put<K>(context: &InventoryContext, name: &str, status: &impl Serialize, new: bool) -> bool
+/// What came of a write.
+enum Written {
+    Done,
+    /// It is not taken as it is: a smaller one may be.
+    Refused,
+    Failed,
+}
+
+/// Budgets of objects that the API server did not take at their full size, by kind and name: they are not tried at that
+/// again.
+#[derive(Default)]
+struct Narrow(Mutex<BTreeMap<String, usize>>);
+
+impl Narrow {
+    fn key<K: Resource<DynamicType = ()>>(name: &str) -> String {
+        format!("{}/{name}", K::kind(&()))
+    }
+
+    fn of<K: Resource<DynamicType = ()>>(&self, name: &str) -> usize {
+        let narrow = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        narrow.get(&Self::key::<K>(name)).copied().unwrap_or(BUDGETS[0])
+    }
+
+    fn set<K: Resource<DynamicType = ()>>(&self, name: &str, budget: usize) {
+        let mut narrow = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        narrow.insert(Self::key::<K>(name), budget);
+    }
+}
+
+/// Writes a status as large as the API server takes it; says whether it was written. A verdict that cannot be written with
+/// all there is to say is written without, so that the one before does not stand for ever.
+async fn put<K, S: Serialize>(
+    context: &InventoryContext,
+    name: &str,
+    fitted: impl Fn(usize) -> S,
+    narrow: &Narrow,
+    new: bool,
+) -> bool
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + CustomResourceExt
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
+{
+    let first = narrow.of::<K>(name);
+    for budget in BUDGETS.into_iter().filter(|budget| *budget <= first) {
+        match put_status::<K>(context, name, &fitted(budget), new).await {
+            Written::Done => {
+                if budget < first {
+                    narrow.set::<K>(name, budget);
+                }
+                return true;
+            }
+            Written::Refused => {}
+            Written::Failed => return false,
+        }
+    }
+    false
+}
+
+/// Whether the API server or etcd does not take an object as it is: too large, or not valid.
+fn is_refused(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => {
+            matches!(status.code, 400 | 413 | 422) || status.message.contains("too large")
+        }
+        _ => false,
+    }
+}
+
+async fn put_status<K>(context: &InventoryContext, name: &str, status: &impl Serialize, new: bool) -> Written
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + CustomResourceExt
@@ -272,10 +352,10 @@ where
         api.patch_status(name, &params, &Patch::Apply(&body)).await
     };
     match written.await {
-        Ok(_) => true,
+        Ok(_) => Written::Done,
         Err(error) => {
             tracing::warn!(%kind, name, %error, "write inventory");
-            false
+            if is_refused(&error) { Written::Refused } else { Written::Failed }
         }
     }
 }

@@ -11,7 +11,7 @@ use super::grouping::{ClusterId, cluster_of};
 use crate::{
     api::{
         cassandra::CassandraDatacenter,
-        fleet::{FleetBackup, FleetCluster},
+        fleet::{ClusterDatacenter, FleetBackup, FleetCluster},
         medusa::MedusaBackupSchedule,
         names,
     },
@@ -59,13 +59,13 @@ pub struct Found<'a> {
     pub site: Option<Site<'a>>,
 }
 
-/// A MedusaBackupJob of ours that has not finished.
+/// A MedusaBackupJob of ours or of a delegated schedule that has not finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unfinished<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Name of its CassandraDatacenter.
-    pub datacenter: &'a str,
+    /// Where its datacenter is.
+    pub place: Place<'a>,
 }
 
 /// What is seen of one cluster.
@@ -175,14 +175,26 @@ pub fn survey<'a>(
             if let (true, Some((cluster, _))) = (goes_on, sites.get(&(key.namespace.as_str(), datacenter)))
                 && let Some(group) = groups.get_mut(cluster)
             {
-                group.unfinished.push(Unfinished { name: &key.name, datacenter });
+                let place = Place { plane: &plane.name, namespace: &key.namespace, name: datacenter };
+                group.unfinished.push(Unfinished { name: &key.name, place });
+            }
+        }
+        for (key, run) in plane.view.scheduled_jobs.items.iter().filter(|(_, run)| run.is_active()) {
+            if let Some((cluster, site)) = sites.get(&(key.namespace.as_str(), run.datacenter.as_str()))
+                && let Some(group) = groups.get_mut(cluster)
+            {
+                group.unfinished.push(Unfinished { name: &key.name, place: site.place });
             }
         }
     }
     let known = Planes::of(planes);
     for (name, cluster) in clusters {
         let entries = cluster.status.iter().flat_map(|status| &status.datacenters);
-        for entry in entries.filter(|e| known.is_unasked(&e.data_plane)) {
+        let decided = planes.first().map(|plane| &plane.membership.known);
+        let is_part = |e: &ClusterDatacenter| {
+            decided.is_none_or(|known| !known.disowns(name, &e.data_plane, &e.namespace, &e.name))
+        };
+        for entry in entries.filter(|e| known.is_unasked(&e.data_plane) && is_part(e)) {
             let place = Place { plane: &entry.data_plane, namespace: &entry.namespace, name: &entry.name };
             groups.entry(name.clone()).or_default().unlisted.push(place);
         }

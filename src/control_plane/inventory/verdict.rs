@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    points::{Parts, absent, place},
+    origin::Origin,
+    points::{FOREIGN_PHASE, IN_PROGRESS, Parts, absent, place},
     survey::{Group, Planes},
 };
 use crate::{
     api::{
         Reason,
         cassandra::CassandraDatacenter,
+        clean,
         condition::set_condition,
         fleet::{FleetBackupDatacenter, FleetBackupStatus, NodeCounts},
         size,
@@ -48,18 +50,95 @@ pub fn topology_matches(record: &BackupRecord, datacenter: &CassandraDatacenter)
     record.racks == expected
 }
 
-/// What is to be published about the restore point made of `parts`. `running` says that a job of it goes on.
+/// How long a backup that is said to be in progress is believed to be, where its job is not seen.
+const LONGEST: SignedDuration = SignedDuration::from_hours(48);
+
+/// Whether a MedusaBackup is of another datacenter than `datacenter`, as its own nodes say: by their datacenter, or by
+/// the StatefulSets they are named after, which tell two clusters' datacenters of one name apart. One that says neither
+/// is taken for the datacenter's own.
+#[must_use]
+pub fn is_foreign(record: &BackupRecord, datacenter: &CassandraDatacenter) -> bool {
+    let own = datacenter.display_name();
+    if !record.node_datacenters.is_empty() && !record.node_datacenters.contains(&own) {
+        return true;
+    }
+    let cluster = clean::label(&datacenter.spec.cluster_name);
+    let named = [own, datacenter.metadata.name.clone().unwrap_or_default()];
+    let begins: Vec<String> =
+        named.iter().map(|name| format!("{cluster}-{}-", clean::label(name))).collect();
+    let is_own = |set: &String| begins.iter().any(|begin| set.starts_with(begin.as_str()));
+    !record.stateful_sets.is_empty() && !record.stateful_sets.iter().any(is_own)
+}
+
+/// When what is said to be in progress in a restore point is not believed any more.
+pub(super) fn given_up_at(status: &FleetBackupStatus, now: Timestamp) -> Option<Timestamp> {
+    let waited = status.datacenters.iter().filter(|e| e.status == IN_PROGRESS && e.finish_time.is_none());
+    let ends = waited.filter_map(|e| e.start_time.as_ref()?.0.checked_add(LONGEST).ok());
+    ends.filter(|end| *end > now).min()
+}
+
+/// Whether somebody may still be at work on a MedusaBackup that is said to be in progress. One that has an end is not;
+/// nor is one of a job that would be seen, as none is.
+fn goes_on(entry: &FleetBackupDatacenter, planes: &Planes<'_>, now: Timestamp) -> bool {
+    if entry.status != IN_PROGRESS || entry.finish_time.is_some() {
+        return false;
+    }
+    let start = entry.start_time.as_ref().map(|t| t.0);
+    let is_seen = || {
+        let name = entry.medusa_backup.as_deref().unwrap_or_default();
+        Origin::of(name, &entry.name, start).is_of_fleet()
+    };
+    if planes.is_live(&entry.data_plane) && is_seen() {
+        return false;
+    }
+    start.is_none_or(|start| now.duration_since(start) < LONGEST)
+}
+
+/// What is to be published about backups of datacenters that are not in the cluster.
+pub(super) fn foreign(
+    cluster: &str,
+    parts: &Parts<'_>,
+    old: Option<&FleetBackupStatus>,
+    now: Timestamp,
+) -> FleetBackupStatus {
+    let mut datacenters = parts.foreign.clone();
+    datacenters.sort_by(|a, b| (place(a), &a.medusa_backup).cmp(&(place(b), &b.medusa_backup)));
+    let start = datacenters.iter().filter_map(|e| e.start_time.as_ref()).map(|t| t.0).min();
+    let mut status = FleetBackupStatus {
+        observed_generation: old.and_then(|old| old.observed_generation),
+        cluster: cluster.to_owned(),
+        phase: FOREIGN_PHASE.to_owned(),
+        start_time: start.map(Time),
+        origin: parts.origin.clone(),
+        conditions: old.map(|old| old.conditions.clone()).unwrap_or_default(),
+        datacenters,
+        ..FleetBackupStatus::default()
+    };
+    let mut names: Vec<&str> = status.datacenters.iter().map(|e| e.name.as_str()).collect();
+    names.dedup();
+    let message = format!(
+        "it is of datacenter {}, which is not in this cluster; the storage is shared, and for this cluster it counts for \
+         nothing",
+        names.join(", ")
+    );
+    for type_ in ["Complete", "Restorable"] {
+        let (reason, generation) = (Reason::ForeignBackup, status.observed_generation);
+        set_condition(&mut status.conditions, type_, Some(false), reason, message.clone(), generation, now);
+    }
+    status
+}
+
+/// What is to be published about the restore point made of `parts`.
 pub(super) fn summarize(
     cluster: &str,
     parts: &Parts<'_>,
     group: &Group<'_>,
     planes: &Planes<'_>,
-    running: bool,
     old: Option<&FleetBackupStatus>,
     now: Timestamp,
 ) -> FleetBackupStatus {
     let mut entries = parts.entries.clone();
-    entries.extend(absent(&entries, group, planes, old));
+    entries.extend(absent(&entries, parts, group, planes, old));
     entries.sort_by(|a, b| place(a).cmp(&place(b)));
     let whole = entries.iter().filter(|e| is_whole(e)).count();
     let complete = whole == entries.len();
@@ -72,7 +151,7 @@ pub(super) fn summarize(
     let restorable = complete && joined.is_empty() && entries.iter().all(|e| e.topology_matches);
     let is_silent = |e: &&FleetBackupDatacenter| planes.has(&e.data_plane) && !planes.is_live(&e.data_plane);
     let lacking = || entries.iter().filter(|e| !is_whole(e));
-    let in_progress = running || entries.iter().any(|e| e.status == "IN_PROGRESS");
+    let in_progress = !parts.running.is_empty() || entries.iter().any(|e| goes_on(e, planes, now));
     let phase = match (complete, in_progress, lacking().all(|e| is_silent(&e))) {
         (true, ..) => "Complete",
         (false, true, _) => "InProgress",
@@ -103,6 +182,7 @@ pub(super) fn summarize(
         origin: parts.origin.clone(),
         conditions: old.map(|old| old.conditions.clone()).unwrap_or_default(),
         datacenters: Vec::new(),
+        more_datacenters: None,
     };
     let obstacles = Obstacles { silent, joined: joined.join(", "), gone: gone(&entries, group, planes) };
     status.datacenters = entries;
@@ -134,7 +214,11 @@ fn explain(status: &mut FleetBackupStatus, obstacles: &Obstacles, now: Timestamp
         .datacenters
         .iter()
         .filter(|e| !is_whole(e))
-        .map(|e| format!("{}/{}/{} is {}", e.data_plane, e.namespace, e.name, e.status))
+        .map(|e| {
+            let stands = status.phase == "Incomplete" && e.status == IN_PROGRESS;
+            let rest = if stands { ", and nobody is at work on it any more" } else { "" };
+            format!("{}/{}/{} is {}{rest}", e.data_plane, e.namespace, e.name, e.status)
+        })
         .collect();
     let generation = status.observed_generation;
     let (complete, reason, message) = match status.phase.as_str() {

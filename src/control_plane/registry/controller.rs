@@ -40,9 +40,11 @@ use crate::{
     api::{
         Reason,
         fleet::{DataPlane, LOCAL, Limits, limit},
+        labels,
     },
     control_plane::{
         fleet::{Change, Fleet, Member, Usable},
+        inventory::membership::MayJoin,
         meters::Meters,
         sources::Sources,
         view::{Contact, ObjectKey},
@@ -385,12 +387,16 @@ impl Registry {
         let mut news = false;
         self.context.fleet.update(&name, &uid, |member| {
             member.credential_expires_at = expires_at;
+            let may_join =
+                plane.annotations().get(labels::MAY_JOIN).map(|list| Arc::new(MayJoin::read(list)));
             news = member.blocked != blocked
                 || member.labels != *plane.labels()
+                || member.may_join != may_join
                 || member.max_concurrent_backups != max_backups;
             member.max_concurrent_backups = max_backups;
             member.blocked = blocked;
             member.labels.clone_from(plane.labels());
+            member.may_join = may_join;
         });
         if news {
             self.context.fleet.announce(Change::Contact(name));

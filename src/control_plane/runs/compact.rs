@@ -109,7 +109,8 @@ fn whole_seconds(time: Time) -> Time {
     jiff::Timestamp::from_second(time.0.as_second()).map_or(time, Time)
 }
 
-fn cut(text: &mut String, longest: usize) {
+/// Cuts `text` to `longest` bytes and an ellipsis, where it is longer.
+pub fn cut(text: &mut String, longest: usize) {
     if text.len() > longest {
         let end = (0..=longest).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
         text.truncate(end);

@@ -1,6 +1,8 @@
 //! What ends datacenters of a run for the run's sake: it was cancelled, too many failed, or nothing goes on; and when
 //! each may start and has to end. Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -8,9 +10,12 @@ use super::{
     rollout::{is_spent, retry_pause, stagger},
     select::is_placeholder,
 };
-use crate::api::{
-    Reason,
-    fleet::{DatacenterRun, Phase, Rollout, UnreachablePolicy, limit},
+use crate::{
+    api::{
+        Reason,
+        fleet::{DatacenterRun, Phase, Rollout, UnreachablePolicy, limit},
+    },
+    control_plane::view::ObjectKey,
 };
 
 /// What a run goes by, at one moment.
@@ -18,6 +23,8 @@ use crate::api::{
 pub struct Terms {
     /// How it goes over its datacenters.
     pub rollout: Rollout,
+    /// Datacenters whose failure ends the run for their own data plane only: they are in it by that one's word.
+    pub apart: BTreeSet<(String, ObjectKey)>,
     /// What happens to a datacenter that nobody can reach.
     pub unreachable_policy: UnreachablePolicy,
     /// Whether nothing more may start.
@@ -67,16 +74,47 @@ pub fn end<E: AsRef<DatacenterRun> + AsMut<DatacenterRun>>(
         each(entries, &cancel);
         return;
     }
-    let failed = entries.iter().filter(|e| e.as_ref().phase == Phase::Failed).count();
-    if is_spent(&terms.rollout, failed) {
-        let why = format!("{failed} datacenters failed, as many as `spec.rollout.maxFailures` allows");
-        each(entries, &|entry| spend(entry, &why));
-    }
+    let failures = Failures::of(terms, entries);
+    each(entries, &|entry| {
+        let failed = failures.that_count_for(&entry.data_plane);
+        if is_spent(&terms.rollout, failed) {
+            let why = format!("{failed} datacenters failed, as many as `spec.rollout.maxFailures` allows");
+            spend(entry, &why);
+        }
+    });
     if let Some(end) = gives_up_at(terms, entries, progress).filter(|end| terms.now >= *end) {
         let why = format!(
             "nothing went on until {end:.0}, longer than `spec.rollout.progressDeadlineSeconds` allows"
         );
         each(entries, &|entry| give_up(entry, &why));
+    }
+}
+
+/// How many datacenters failed.
+#[derive(Default)]
+struct Failures {
+    /// Those that count for all.
+    shared: usize,
+    /// Those that count for their own data plane, by its name.
+    apart: BTreeMap<String, usize>,
+}
+
+impl Failures {
+    fn of<E: AsRef<DatacenterRun>>(terms: &Terms, entries: &[E]) -> Self {
+        let mut failures = Self::default();
+        for entry in entries.iter().map(AsRef::as_ref).filter(|e| e.phase == Phase::Failed) {
+            let place = ObjectKey::new(&entry.namespace, &entry.datacenter);
+            if terms.apart.contains(&(entry.data_plane.clone(), place)) {
+                *failures.apart.entry(entry.data_plane.clone()).or_default() += 1;
+            } else {
+                failures.shared += 1;
+            }
+        }
+        failures
+    }
+
+    fn that_count_for(&self, data_plane: &str) -> usize {
+        self.shared + self.apart.get(data_plane).copied().unwrap_or_default()
     }
 }
 

@@ -192,6 +192,7 @@ pub(super) mod tests {
     /// Adds a run of that slot, a job and a task alike: `None` goes on, else it ended after ten seconds, well or not.
     pub(in crate::control_plane::schedules) fn run(view: &mut View, slot: i64, ended: Option<bool>) {
         let record = Arc::new(RunRecord {
+            datacenter: "dc1".to_owned(),
             uid: format!("uid-{slot}"),
             finish_time: ended.map(|_| at(slot + 10)),
             failure: ended.filter(|good| !good).map(|_| "it failed on a".to_owned()),

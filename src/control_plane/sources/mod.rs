@@ -8,7 +8,7 @@ mod payload;
 mod watch;
 
 pub use objects::{
-    DatacenterPlace, Kept, Listing, SecretState, SourceObjects, Standing, datacenters_of, listing,
+    DatacenterPlace, Kept, Listing, SecretState, SourceObjects, Standing, datacenters_of, listing, lists,
     secret_names, secret_of, user_secret,
 };
 pub(crate) use payload::hash_data;

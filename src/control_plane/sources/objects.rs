@@ -146,6 +146,13 @@ pub fn listing(sources: &SourceObjects) -> Option<Listing> {
     Some(listing)
 }
 
+/// Every K8ssandraCluster that is known, with the datacenters it lists.
+#[must_use]
+pub fn lists(sources: &SourceObjects) -> BTreeMap<ObjectKey, BTreeSet<DatacenterPlace>> {
+    let clusters = sources.clusters.items.iter();
+    clusters.map(|(key, cluster)| (key.clone(), datacenters_of(key, cluster).into_iter().collect())).collect()
+}
+
 /// The Secret a MedusaConfiguration needs, in its own namespace.
 #[must_use]
 pub fn secret_of(key: &ObjectKey, configuration: &MedusaConfiguration) -> Option<ObjectKey> {

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    objects::{Kept, SecretState, SourceObjects, Standing, listing, secrets_needed},
+    objects::{Kept, SecretState, SourceObjects, Standing, listing, lists, secrets_needed},
     payload::Payload,
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
         k8ssandra::{ClientConfig, K8ssandraCluster},
         medusa::MedusaConfiguration,
     },
-    control_plane::{fleet::Fleet, view::ObjectKey},
+    control_plane::{fleet::Fleet, inventory::membership::Known, view::ObjectKey},
 };
 
 /// How long a Secret's content is kept for the data planes that still need it.
@@ -176,8 +176,12 @@ impl Sources {
 
     /// Tells everyone who looks at the sources.
     fn tell(&self) {
-        let listing = listing(&self.lock().objects);
-        if let Some(listing) = listing {
+        let known = {
+            let objects = &self.lock().objects;
+            listing(objects).map(|listing| (listing, Known::of(lists(objects))))
+        };
+        if let Some((listing, known)) = known {
+            self.fleet.set_known(known);
             self.fleet.set_listing(listing);
         }
         self.changed.send_replace(());

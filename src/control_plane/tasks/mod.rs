@@ -20,17 +20,21 @@ mod rollup;
 mod starts;
 mod sweep;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
 use super::{
     fleet::Snapshot,
+    inventory::grouping::apart,
     runs::{desk, ending::Terms},
 };
 use crate::api::{
     Reason,
-    fleet::{FleetTask, Rollout},
+    fleet::{FleetTask, Rollout, limit},
 };
 
 pub use controller::run;
@@ -54,8 +58,15 @@ impl Scene<'_> {
     /// What the task goes by. A dry run looks at all datacenters at once.
     fn terms(&self) -> Terms {
         let spec = &self.task.spec;
+        let rollout = if spec.is_dry_run() { Rollout::default() } else { spec.rollout() };
+        let apart = if limit(rollout.max_failures).is_some() {
+            apart(&self.planes.values().copied().collect::<Vec<_>>())
+        } else {
+            BTreeSet::new()
+        };
         Terms {
-            rollout: if spec.is_dry_run() { Rollout::default() } else { spec.rollout() },
+            rollout,
+            apart,
             unreachable_policy: spec.unreachable_policy,
             is_cancelled: spec.is_cancelled(),
             begun: self.begun,
