@@ -167,6 +167,20 @@ pub fn dns_name(text: &str) -> String {
     if head.is_empty() { hash } else { format!("{head}-{hash}") }
 }
 
+/// Whether `text` can be the name of an object: a DNS subdomain of RFC 1123, which is what Kubernetes lets nearly every
+/// kind be named. Anything else must never become part of a request's path: `dc1?x` would be read as `dc1`.
+#[must_use]
+pub fn is_object_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_label = |label: &str| {
+        let bytes = label.as_bytes();
+        let ends = bytes.first().copied().zip(bytes.last().copied());
+        ends.is_some_and(|(first, last)| is_plain(first) && is_plain(last))
+            && bytes.iter().all(|byte| is_plain(*byte) || *byte == b'-')
+    };
+    text.len() <= MAX_NAME && text.split('.').all(is_label)
+}
+
 /// `text` as a label value of at most 63 characters, shortened with a hash.
 #[must_use]
 pub fn label_value(text: &str) -> String {
@@ -249,6 +263,43 @@ mod tests {
     }
 
     #[test]
+    fn what_no_object_can_be_named_is_no_reference() {
+        for good in ["dc1", "0", "a-b.c-0", &"x".repeat(253)] {
+            assert!(is_object_name(good), "{good}");
+        }
+        let long = "x".repeat(254);
+        for bad in [
+            "",
+            " ",
+            "dc 1",
+            " dc1",
+            "dc1\n",
+            ".",
+            "..",
+            "a..b",
+            ".a",
+            "a.",
+            "-a",
+            "a-",
+            "a.-b",
+            "a-.b",
+            "dc1?x",
+            "dc%31",
+            "dc1#x",
+            "a/b",
+            "../dc1",
+            "DC1",
+            "dc_1",
+            "dç1",
+            "dc1\0",
+            "𝔡𝔠1",
+            &long,
+        ] {
+            assert!(!is_object_name(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn dns_names_keep_different_texts_apart() {
         assert_eq!(dns_name("shop"), "shop");
         assert_ne!(dns_name("Shop"), dns_name("shop"));
@@ -288,6 +339,19 @@ mod tests {
             prop_assume!((&a, n) != (&b, m));
             let (a, b) = (attempt(&job, &a, &uid, n), attempt(&job, &b, &uid, m));
             prop_assert!(!a.starts_with(&b) && !b.starts_with(&a));
+        }
+
+        #[test]
+        fn an_objects_name_is_its_own_path_and_what_we_make_of_names_is_one(
+            text in "\\PC{0,40}|[a-z0-9.-]{0,260}", job in "[a-z]([a-z0-9-]{0,200}[a-z0-9])?",
+        ) {
+            if is_object_name(&text) {
+                let uri: http::Uri = format!("/api/{text}").parse().unwrap();
+                prop_assert_eq!(uri.path(), format!("/api/{text}"));
+                prop_assert!(uri.query().is_none());
+            }
+            prop_assert!(is_object_name(&dns_name(&text)));
+            prop_assert!(is_object_name(&child(&job, &job, "0b1c2d3e")));
         }
 
         #[test]
