@@ -63,6 +63,10 @@ pub const CASSANDRA_DATACENTER: &str = "cassandra.datastax.com/datacenter";
 pub const K8SSANDRA_CLUSTER_NAME: &str = "k8ssandra.io/cluster-name";
 /// k8ssandra-operator's label for the K8ssandraCluster's namespace.
 pub const K8SSANDRA_CLUSTER_NAMESPACE: &str = "k8ssandra.io/cluster-namespace";
+/// On a Secret that k8ssandra-operator copies into other clusters, and on its copies: by which controller.
+pub const REPLICATED_BY: &str = "k8ssandra.io/replicated-by";
+/// Well-known label for the tool that looks after an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// What kubectl notes on an object of its last client-side apply.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Well-known label for who made an object; on a CassandraDatacenter of k8ssandra-operator, its controller.

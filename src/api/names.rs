@@ -181,6 +181,18 @@ pub fn is_object_name(text: &str) -> bool {
     text.len() <= MAX_NAME && text.split('.').all(is_label)
 }
 
+/// Whether `text` can be the name of a namespace: a DNS label of RFC 1123.
+#[must_use]
+pub fn is_namespace(text: &str) -> bool {
+    text.len() <= 63 && !text.contains('.') && is_object_name(text)
+}
+
+/// `text` of somebody else as it may stand in a message: escaped, and no longer than `max`.
+#[must_use]
+pub fn shown(text: &str, max: usize) -> String {
+    shorten(&text.chars().take(4 * max).collect::<String>().escape_debug().to_string(), max)
+}
+
 /// `text` as a label value of at most 63 characters, shortened with a hash.
 #[must_use]
 pub fn label_value(text: &str) -> String {
@@ -297,6 +309,16 @@ mod tests {
         ] {
             assert!(!is_object_name(bad), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_namespace_is_one_label_and_what_is_shown_is_short_and_plain() {
+        assert!(is_namespace("kube-system") && is_namespace(&"n".repeat(63)));
+        for bad in ["", "a.b", "A", "*", "a/b", &"n".repeat(64)] {
+            assert!(!is_namespace(bad), "{bad:?}");
+        }
+        assert_eq!(shown("a\u{1b}[31m\n", 80), "a\\u{1b}[31m\\n");
+        assert!(shown(&"\u{202e}".repeat(10_000), 80).len() <= 80);
     }
 
     #[test]

@@ -146,6 +146,12 @@ reasons! {
     NoSecretNeeded,
     /// A copied Secret cannot be changed because it is marked immutable.
     Immutable,
+    /// The Secret is of a kind that is never copied.
+    SecretRefused,
+    /// No copy may be made in that namespace.
+    TargetRefused,
+    /// The object is larger than the API server takes.
+    TooLarge,
 
     // Deployment.
     /// The MedusaConfiguration a K8ssandraCluster names does not exist.

@@ -420,6 +420,9 @@ pub struct ControlPlane {
         value_delimiter = ','
     )]
     pub client_config_namespaces: Vec<String>,
+    /// Namespaces whose MedusaConfigurations and K8ssandraClusters are followed; all when empty
+    #[arg(long, env = "MEDUSA_FLEET_SOURCE_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',')]
+    pub source_namespaces: Vec<String>,
     /// Age from which a restore point no longer protects its cluster
     #[arg(
         long,

@@ -31,6 +31,7 @@ pub fn control_plane(global: &Global, args: &ControlPlane) -> Outcome {
             leader_elect: args.leader_elect,
             allow_unsafe: args.allow_unsafe_kubeconfig.iter().cloned().collect(),
             client_configs_in: args.client_config_namespaces.iter().cloned().collect(),
+            sources_in: args.source_namespaces.iter().cloned().collect(),
             recovery_point_objective: args.recovery_point_objective,
             medusa_image: args.medusa_image.clone(),
         };

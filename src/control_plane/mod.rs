@@ -57,6 +57,8 @@ pub struct Config {
     pub allow_unsafe: BTreeSet<String>,
     /// Namespaces whose ClientConfigs register clusters; every one when empty.
     pub client_configs_in: BTreeSet<String>,
+    /// Namespaces whose MedusaConfigurations and K8ssandraClusters are followed; every one when empty.
+    pub sources_in: BTreeSet<String>,
     /// Age above which the newest complete restore point no longer protects a cluster.
     pub recovery_point_objective: Duration,
     /// Medusa's image where a K8ssandraCluster names none.
@@ -152,7 +154,12 @@ async fn work(
     shutdown: CancellationToken,
 ) -> &'static str {
     let events = Events::new(config.client.clone(), labels::MANAGER_CONTROL_PLANE);
-    let sources = sources::Sources::new(config.client.clone(), fleet.clone());
+    let sources = sources::Sources::new(
+        config.client.clone(),
+        fleet.clone(),
+        config.namespace.clone(),
+        config.sources_in,
+    );
     let registry = registry::RegistryContext {
         client: config.client.clone(),
         namespace: config.namespace.clone(),

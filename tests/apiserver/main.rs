@@ -44,6 +44,7 @@ mod restores;
 mod restores_crash;
 mod rollouts;
 mod schedules;
+mod secrets;
 mod silence;
 mod tasks;
 mod tasks_refused;

@@ -191,19 +191,24 @@ pub struct SecretKey {
 pub struct Probe {
     /// Seconds before the first probe.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub initial_delay_seconds: Option<i32>,
+    #[schemars(schema_with = "schema::int32")]
+    pub initial_delay_seconds: Option<i64>,
     /// Seconds a probe may take.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout_seconds: Option<i32>,
+    #[schemars(schema_with = "schema::int32")]
+    pub timeout_seconds: Option<i64>,
     /// Seconds between probes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub period_seconds: Option<i32>,
+    #[schemars(schema_with = "schema::int32")]
+    pub period_seconds: Option<i64>,
     /// Successes in a row until it counts as well.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub success_threshold: Option<i32>,
+    #[schemars(schema_with = "schema::int32")]
+    pub success_threshold: Option<i64>,
     /// Failures in a row until it counts as ill.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure_threshold: Option<i32>,
+    #[schemars(schema_with = "schema::int32")]
+    pub failure_threshold: Option<i64>,
     /// Seconds the container has to end when the probe failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub termination_grace_period_seconds: Option<i64>,

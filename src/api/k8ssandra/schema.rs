@@ -11,6 +11,11 @@ pub fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
+/// A number as upstream's definition says; a definition's format is no bound, so it is read as wider.
+pub fn int32(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "format": "int32"})
+}
+
 /// `serverType`.
 pub fn server_type(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "enum": ["cassandra", "dse", "hcd"]})

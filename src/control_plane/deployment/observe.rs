@@ -13,6 +13,7 @@ use crate::{
     api::{
         Seen,
         cassandra::CassandraDatacenter,
+        fleet::LOCAL,
         k8ssandra::{DatacenterTemplate, K8ssandraCluster},
         labels,
         medusa::{MedusaBackupSchedule, MedusaConfiguration, ScheduledOperation},
@@ -38,6 +39,8 @@ pub struct Seat {
     pub datacenter: Seen<Arc<CassandraDatacenter>>,
     /// Another K8ssandraCluster that has it.
     pub claimed_by: Option<ObjectKey>,
+    /// Why nothing may be copied to where it is.
+    pub refused: Option<&'static str>,
 }
 
 /// One K8ssandraCluster and what surrounds it.
@@ -179,7 +182,10 @@ fn seat(
         .and_then(|dc| deployed_for(dc, control_plane))
         .filter(|other| plane.as_ref().is_some_and(|p| listed_by_too(p, &place.object, other, sources)));
     let claimed_by = held_by.or(listed_by).filter(|other| other != key);
-    Seat { place, wanted, plane, datacenter, claimed_by }
+    // Where the sources themselves are, nothing is copied.
+    let is_home = place.plane == LOCAL && place.object.namespace == key.namespace;
+    let refused = sources.target_refusal(None, &place.object.namespace).filter(|_| !is_home);
+    Seat { place, wanted, plane, datacenter, claimed_by, refused }
 }
 
 /// Whether `cluster` lists the datacenter and asks for Medusa there.

@@ -20,7 +20,7 @@ use super::{
     prefix::Collision,
     report::{ClusterReport, DatacenterReport},
     rollout::{self, Rest},
-    secrets::{self, Check, InPlace, Needed},
+    secrets::{self, Check, InPlace, Needed, Target},
     status::{self, Found},
     storage::Settings,
     template::{self, Request},
@@ -346,10 +346,12 @@ async fn check_secret(
     let target = ObjectKey::new(&seat.place.object.namespace, &needed.name);
     let copy = seat.plane.as_ref().and_then(|plane| plane.view.secrets.last(&target));
     let is_source = seat.place.plane == LOCAL && source == target;
-    let place = (seat.place.plane.as_str(), &target);
-    let known = pass.sources.secrets.get(&source);
-    let check = match secrets::check(&needed, known, copy.map(AsRef::as_ref), place, is_source) {
-        Check::Ask => secrets::check_found(&needed, apply::find_secret(remote, &target).await?, place),
+    let place = Target { plane: &seat.place.plane, object: &target, is_source };
+    let (known, copyable) = (pass.sources.secrets.get(&source), pass.sources.copyable(&source));
+    let check = match secrets::check(&needed, known, &copyable, copy.map(AsRef::as_ref), place) {
+        Check::Ask => {
+            secrets::check_found(&needed, &copyable, apply::find_secret(remote, &target).await?, place)
+        }
         known @ (Check::InPlace(_) | Check::Wait(_) | Check::Missing(_)) => known,
     };
     Ok((needed, check))

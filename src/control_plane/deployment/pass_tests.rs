@@ -61,7 +61,8 @@ fn sources() -> SourceObjects {
         },
     }))
     .unwrap();
-    let mut sources = SourceObjects::default();
+    let mut sources = SourceObjects { planes_listed: true, ..SourceObjects::default() };
+    sources.client_configs.standing = Standing::Listed;
     sources.clusters.items.insert(ObjectKey::of(&cluster), Arc::new(cluster));
     sources.clusters.standing = Standing::Listed;
     sources.configurations.standing = Standing::Listed;
@@ -77,7 +78,7 @@ fn context(client: Client) -> DeploymentContext {
     DeploymentContext {
         client: client.clone(),
         fleet: fleet.clone(),
-        sources: Sources::new(client.clone(), fleet),
+        sources: Sources::new(client.clone(), fleet, "fleet".to_owned(), BTreeSet::new()),
         control_plane: "cp".to_owned(),
         image: Image::default(),
         events: Events::new(client, "test"),
@@ -144,6 +145,7 @@ async fn a_user_made_in_this_pass_is_waited_for_and_not_called_missing() {
                 uid: "u".to_owned(),
                 hash: "h".to_owned(),
                 keys: ["credentials".to_owned()].into(),
+                never: None,
             },
         ),
         ("shop-medusa", SecretState::Absent),

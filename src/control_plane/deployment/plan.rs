@@ -36,6 +36,15 @@ pub fn decide(
     collision: Option<&Collision>,
     control_plane: &str,
 ) -> Decision {
+    if let (Some(why), Some(_)) = (seat.refused, &seat.wanted) {
+        let (namespace, plane) = (&seat.place.object.namespace, &seat.place.plane);
+        let message = format!(
+            "nothing is copied into namespace `{namespace}` of data plane `{plane}`: {why}; put the datacenter into \
+             another namespace (spec.cassandra.datacenters)"
+        );
+        let (state, why) = refused(Reason::TargetRefused, message);
+        return Decision::Leave(state, why);
+    }
     match reach(seat) {
         Err((state, why)) => Decision::Leave(state, why),
         Ok(datacenter) => {

@@ -10,7 +10,7 @@ use crate::{
         medusa::CREDENTIALS_KEY,
     },
     control_plane::{
-        sources::{SecretState, user_secret},
+        sources::{Copyable, SecretState, user_secret},
         view::{CopyRecord, ObjectKey},
     },
 };
@@ -38,7 +38,7 @@ pub struct Needed {
 pub enum Check {
     /// It is, with this content hash.
     InPlace(String),
-    /// The control plane holds none: it has to be looked for in the data plane.
+    /// No copy of ours is there: it has to be looked for in the data plane.
     Ask,
     /// It is on its way, or not known yet.
     Wait(Why),
@@ -111,70 +111,115 @@ pub fn needed(
     list
 }
 
-/// Judges a Secret by its source in the control plane and its copy at `target`; a target that is the source's own
-/// place needs no copy.
+/// Where a needed Secret has to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The data plane.
+    pub plane: &'a str,
+    /// Namespace and name there.
+    pub object: &'a ObjectKey,
+    /// Whether that is where its source is.
+    pub is_source: bool,
+}
+
+/// Judges a Secret by its source in the control plane, whether that may be copied, and its copy at `target`; a target
+/// that is the source's own place needs no copy.
 #[must_use]
 pub fn check(
     needed: &Needed,
     source: Option<&SecretState>,
+    copyable: &Copyable,
     copy: Option<&CopyRecord>,
-    target: (&str, &ObjectKey),
-    is_source: bool,
+    target: Target<'_>,
 ) -> Check {
+    if let Copyable::Never { why, takes_back } = copyable {
+        // A way into a cluster is nothing for Medusa's pods, wherever they are.
+        if *takes_back || copy.is_some() || why.reason == Reason::InvalidSpec {
+            return Check::Missing(refused(needed, why));
+        }
+        if !target.is_source {
+            return Check::Ask;
+        }
+    }
     match source {
         None | Some(SecretState::NotRead) => Check::Wait(Why {
             reason: Reason::Connecting,
             message: format!("Secret `{}` was not read yet", needed.name),
         }),
-        Some(SecretState::Absent) if is_source => missing(needed, target),
+        Some(SecretState::Absent) if target.is_source => missing(needed, target),
         Some(SecretState::Absent) => match copy {
             // It is being taken back.
             Some(_) => missing(needed, target),
             None => Check::Ask,
         },
-        Some(SecretState::Read { uid, hash, keys }) => {
-            if let Some(lacking) = lacking(needed, keys, "the control plane", target.1) {
+        Some(SecretState::Read { uid, hash, keys, .. }) => {
+            if let Some(lacking) = lacking(needed, keys, "the control plane", target.object) {
                 return Check::Missing(lacking);
             }
-            let in_place = copy
-                .is_some_and(|c| c.source_uid == *uid && c.declared_hash == *hash && c.content_hash == *hash);
-            if is_source || in_place {
-                return Check::InPlace(hash.clone());
+            let in_place =
+                |c: &CopyRecord| c.source_uid == *uid && c.declared_hash == *hash && c.content_hash == *hash;
+            match copy {
+                _ if target.is_source => Check::InPlace(hash.clone()),
+                Some(copy) if in_place(copy) => Check::InPlace(hash.clone()),
+                Some(_) => Check::Wait(replicating(needed, target)),
+                None => Check::Ask,
             }
-            Check::Wait(Why {
-                reason: Reason::Replicating,
-                message: format!(
-                    "Secret `{}` is not yet copied into namespace `{}` of data plane `{}`",
-                    needed.name, target.1.namespace, target.0
-                ),
-            })
         }
     }
 }
 
-/// Judges a Secret that only the data plane has, by its keys and content hash there.
+/// Judges a Secret of which the data plane has no copy of ours, by its keys and content hash there. What holds the same
+/// as its source is as good as a copy, whoever made it.
 #[must_use]
 pub fn check_found(
     needed: &Needed,
+    copyable: &Copyable,
     found: Option<(BTreeSet<String>, String)>,
-    target: (&str, &ObjectKey),
+    target: Target<'_>,
 ) -> Check {
-    let Some((keys, hash)) = found else { return missing(needed, target) };
-    match lacking(needed, &keys, &format!("data plane `{}`", target.0), target.1) {
-        Some(why) => Check::Missing(why),
-        None => Check::InPlace(hash),
+    match (copyable, found) {
+        (Copyable::Yes { hash, .. }, Some((_, held))) if *hash == held => Check::InPlace(held),
+        (Copyable::Yes { .. }, Some(_)) => Check::Missing(Why::new(
+            Reason::NameConflict,
+            format!(
+                "Secret `{}` ({}) in namespace `{}` of data plane `{}` is somebody else's, and not the same as beside \
+                 the K8ssandraCluster: make the two equal, or name another",
+                needed.name, needed.field, target.object.namespace, target.plane
+            ),
+        )),
+        (Copyable::Yes { .. }, None) | (Copyable::Unknown, _) => Check::Wait(replicating(needed, target)),
+        (Copyable::Never { why, .. }, None) => Check::Missing(refused(needed, why)),
+        (Copyable::Absent, None) => missing(needed, target),
+        (Copyable::Absent | Copyable::Never { .. }, Some((keys, hash))) => {
+            match lacking(needed, &keys, &format!("data plane `{}`", target.plane), target.object) {
+                Some(why) => Check::Missing(why),
+                None => Check::InPlace(hash),
+            }
+        }
     }
 }
 
-fn missing(needed: &Needed, (plane, target): (&str, &ObjectKey)) -> Check {
+fn refused(needed: &Needed, why: &Why) -> Why {
+    Why::new(why.reason, format!("{}: {}", needed.field, why.message))
+}
+
+fn replicating(needed: &Needed, target: Target<'_>) -> Why {
+    let message = format!(
+        "Secret `{}` is not yet copied into namespace `{}` of data plane `{}`",
+        needed.name, target.object.namespace, target.plane
+    );
+    Why::new(Reason::Replicating, message)
+}
+
+fn missing(needed: &Needed, target: Target<'_>) -> Check {
     let keys = quoted(needed.keys.iter());
     let with = if keys.is_empty() { String::new() } else { format!(" with {keys}") };
     Check::Missing(Why {
         reason: Reason::SecretNotFound,
         message: format!(
             "Secret `{}` ({}) does not exist: create it{with} beside the K8ssandraCluster, or in namespace `{}` of \
-             data plane `{plane}`",
-            needed.name, needed.field, target.namespace
+             data plane `{}`",
+            needed.name, needed.field, target.object.namespace, target.plane
         ),
     })
 }
@@ -262,7 +307,15 @@ mod tests {
 
     fn read(keys: &[&str]) -> SecretState {
         let keys = keys.iter().map(|k| (*k).to_owned()).collect();
-        SecretState::Read { uid: "u".to_owned(), hash: "h".to_owned(), keys }
+        SecretState::Read { uid: "u".to_owned(), hash: "h".to_owned(), keys, never: None }
+    }
+
+    fn yes() -> Copyable {
+        Copyable::Yes { uid: "u".to_owned(), hash: "h".to_owned() }
+    }
+
+    fn never(reason: Reason, takes_back: bool) -> Copyable {
+        Copyable::Never { why: Why::new(reason, "it is of type `x`"), takes_back }
     }
 
     fn copy(hash: &str) -> CopyRecord {
@@ -308,12 +361,12 @@ mod tests {
     fn a_source_counts_when_its_copy_is_in_place() {
         let target = ObjectKey::new("cass", "bucket");
         let judge = |source: &SecretState, copy: Option<&CopyRecord>, is_source: bool| {
-            check(&bucket(), Some(source), copy, ("eu", &target), is_source)
+            check(&bucket(), Some(source), &yes(), copy, Target { plane: "eu", object: &target, is_source })
         };
         let whole = read(&["credentials"]);
         assert_eq!(judge(&whole, Some(&copy("h")), false), Check::InPlace("h".to_owned()));
         assert_eq!(judge(&whole, None, true), Check::InPlace("h".to_owned()));
-        assert!(matches!(judge(&whole, None, false), Check::Wait(p) if p.reason == Reason::Replicating));
+        assert_eq!(judge(&whole, None, false), Check::Ask, "somebody else may have put it there");
         assert!(matches!(judge(&whole, Some(&copy("old")), false), Check::Wait(_)));
         assert!(matches!(judge(&SecretState::NotRead, Some(&copy("h")), false), Check::Wait(_)));
         let Check::Missing(why) = judge(&read(&["credential"]), Some(&copy("h")), false) else { panic!() };
@@ -327,13 +380,51 @@ mod tests {
 
     #[test]
     fn without_a_source_one_that_is_there_counts_when_it_has_the_keys() {
-        let target = ObjectKey::new("cass", "bucket");
-        let judge = |found| check_found(&bucket(), found, ("eu", &target));
-        assert_eq!(check(&bucket(), Some(&SecretState::Absent), None, ("eu", &target), false), Check::Ask);
+        let object = ObjectKey::new("cass", "bucket");
+        let target = Target { plane: "eu", object: &object, is_source: false };
+        let judge = |found| check_found(&bucket(), &Copyable::Absent, found, target);
+        assert_eq!(check(&bucket(), Some(&SecretState::Absent), &Copyable::Absent, None, target), Check::Ask);
         let found = (BTreeSet::from(["credentials".to_owned()]), "x".to_owned());
         assert_eq!(judge(Some(found)), Check::InPlace("x".to_owned()));
         assert!(matches!(judge(Some((BTreeSet::new(), "x".to_owned()))), Check::Missing(_)));
         assert!(matches!(judge(None), Check::Missing(_)));
+    }
+
+    #[test]
+    fn one_that_somebody_else_put_there_with_the_same_content_is_in_place() {
+        let object = ObjectKey::new("cass", "bucket");
+        let target = Target { plane: "eu", object: &object, is_source: false };
+        let found = |hash: &str| Some((BTreeSet::from(["credentials".to_owned()]), hash.to_owned()));
+        let judge = |found| check_found(&bucket(), &yes(), found, target);
+        assert_eq!(judge(found("h")), Check::InPlace("h".to_owned()));
+        let Check::Missing(why) = judge(found("other")) else { panic!() };
+        assert_eq!(why.reason, Reason::NameConflict);
+        assert!(!why.message.contains("delete"), "{}", why.message);
+        assert!(matches!(judge(None), Check::Wait(why) if why.reason == Reason::Replicating));
+    }
+
+    #[test]
+    fn one_that_is_never_copied_is_made_by_hand_or_refused() {
+        let object = ObjectKey::new("cass", "bucket");
+        let at = |is_source| Target { plane: "eu", object: &object, is_source };
+        let judge = |copyable: &Copyable, copy: Option<&CopyRecord>, is_source| {
+            check(&bucket(), Some(&read(&["credentials"])), copyable, copy, at(is_source))
+        };
+        let (type_, way_in) = (never(Reason::SecretRefused, false), never(Reason::SecretRefused, true));
+        assert_eq!(judge(&type_, None, false), Check::Ask);
+        assert_eq!(judge(&type_, None, true), Check::InPlace("h".to_owned()), "nothing is copied");
+        for check in [
+            judge(&type_, Some(&copy("h")), false),
+            judge(&way_in, None, false),
+            judge(&way_in, None, true),
+            judge(&never(Reason::InvalidSpec, false), None, true),
+            check_found(&bucket(), &type_, None, at(false)),
+        ] {
+            let Check::Missing(why) = check else { panic!("{check:?}") };
+            assert!(why.message.starts_with("storageProperties.storageSecretRef: it is of type"), "{why:?}");
+        }
+        let found = (BTreeSet::from(["credentials".to_owned()]), "x".to_owned());
+        assert_eq!(check_found(&bucket(), &type_, Some(found), at(false)), Check::InPlace("x".to_owned()));
     }
 
     #[test]

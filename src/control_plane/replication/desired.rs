@@ -5,13 +5,17 @@ use std::{
     fmt,
 };
 
+use super::targets::targets;
 use crate::{
-    api::{Reason, Why, fleet::LOCAL, labels},
+    api::{Reason, Why, fleet::LOCAL, labels, names},
     control_plane::{
-        sources::{SecretState, SourceObjects, datacenters_of, hash_configuration, secret_names, secret_of},
+        sources::{Copyable, SourceObjects, datacenters_of, hash_configuration, secret_names, secret_of},
         view::ObjectKey,
     },
 };
+
+/// Longest word of somebody else in a message.
+pub(super) const SHOWN: usize = 80;
 
 /// Kinds that are copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +66,8 @@ pub struct Places {
     pub held: BTreeMap<String, BTreeSet<String>>,
     /// Data planes that are being unregistered: nothing is wanted there, whoever lists them.
     pub leaving: BTreeSet<String>,
+    /// Data plane to the namespaces in which controllers of ours run, as far as they were found.
+    pub controllers: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Every copy that should be, and who asked for it.
@@ -73,11 +79,19 @@ pub struct Desired {
     pub claims: BTreeMap<ObjectKey, BTreeSet<(String, CopyKey)>>,
     /// MedusaConfiguration to what a person must mend about its targets.
     pub problems: BTreeMap<ObjectKey, Vec<Why>>,
+    /// K8ssandraCluster to what a person must mend about what it refers to, and where.
+    pub cluster_problems: BTreeMap<ObjectKey, Vec<Why>>,
     /// Data planes where a copy that is not wanted may be removed: every source was known, and every
     /// datacenter there.
     pub complete_for: BTreeSet<String>,
     /// Namespaces in which nothing is removed yet, by data plane.
     pub held: BTreeMap<String, BTreeSet<String>>,
+    /// Data planes that are being unregistered.
+    pub leaving: BTreeSet<String>,
+    /// Sources whose copies stay, wanted or not: what cannot be read may ask for them.
+    pub in_doubt: BTreeSet<ObjectKey>,
+    /// Secrets whose copies are taken back at once, whoever uses them.
+    pub ways_in: BTreeSet<ObjectKey>,
 }
 
 /// Computes every copy (contract §4): for each K8ssandraCluster with `spec.medusa` its configuration and
@@ -85,10 +99,16 @@ pub struct Desired {
 /// MedusaConfiguration it and its Secret into its targets.
 #[must_use]
 pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
-    let mut desired = Desired { held: places.held.clone(), ..Desired::default() };
-    if sources.complete() {
-        desired.complete_for.clone_from(&places.listed);
-    }
+    let mut desired = Desired {
+        held: places.held.clone(),
+        leaving: places.leaving.clone(),
+        in_doubt: sources.in_doubt(),
+        ways_in: sources.ways_in(),
+        ..Desired::default()
+    };
+    let known = sources.complete();
+    desired.complete_for =
+        places.listed.iter().filter(|p| known || places.leaving.contains(*p)).cloned().collect();
     for key in sources.configurations.items.keys() {
         desired.claims.entry(key.clone()).or_default();
     }
@@ -100,19 +120,21 @@ pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
             .filter(|(plane, _)| !places.leaving.contains(plane))
             .collect();
         let configuration = medusa.configuration().map(|name| ObjectKey::new(&key.namespace, name));
+        let mut asked = Asked { desired: &mut desired, sources, places, cluster: Some(key) };
         for (plane, namespace) in &targets {
+            if !names::is_namespace(namespace) {
+                let message = format!(
+                    "spec.cassandra.datacenters: no namespace can be called `{}`; correct `metadata.namespace`",
+                    names::shown(namespace, SHOWN)
+                );
+                asked.tell(None, Why::new(Reason::InvalidSpec, message));
+                continue;
+            }
             if let Some(configuration) = &configuration {
-                want_configuration(&mut desired, sources, configuration, plane, namespace);
+                asked.want_configuration(configuration, plane, namespace);
             }
             for name in secret_names(cluster) {
-                want_secret(
-                    &mut desired,
-                    sources,
-                    None,
-                    &ObjectKey::new(&key.namespace, name),
-                    plane,
-                    namespace,
-                );
+                asked.want_secret(None, &ObjectKey::new(&key.namespace, name), plane, namespace);
             }
         }
     }
@@ -123,246 +145,113 @@ pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
             continue;
         };
         let (targets, problems) = targets(annotation, places);
-        if !problems.is_empty() {
-            desired.problems.entry(key.clone()).or_default().extend(problems);
+        let mut asked = Asked { desired: &mut desired, sources, places, cluster: None };
+        for problem in problems {
+            asked.tell(Some(key), problem);
         }
         for (plane, namespace) in targets {
-            want_configuration(&mut desired, sources, key, &plane, &namespace);
+            asked.want_configuration(key, &plane, &namespace);
         }
     }
     desired
 }
 
-/// Reads a `targets` annotation: `*`, or `<dataPlane>/<namespace>` separated by commas or white space;
-/// either side may be `*`, meaning every data plane, and every namespace there that hosts a datacenter.
-fn targets(annotation: &str, places: &Places) -> (BTreeSet<(String, String)>, Vec<Why>) {
-    let mut targets = BTreeSet::new();
-    let mut problems = Vec::new();
-    let words = annotation.split(|c: char| c == ',' || c.is_whitespace()).filter(|w| !w.is_empty());
-    for word in words {
-        let (plane, namespace) = match word.split_once('/') {
-            _ if word == "*" => ("*", "*"),
-            Some((plane, namespace))
-                if !plane.is_empty() && !namespace.is_empty() && !namespace.contains('/') =>
-            {
-                (plane, namespace)
-            }
-            Some(_) | None => {
-                problems.push(Why {
-                    reason: Reason::InvalidTargets,
-                    message: format!(
-                        "annotation `{}` holds `{word}`; write `*` or `<dataPlane>/<namespace>`",
-                        labels::TARGETS
-                    ),
-                });
-                continue;
+/// What one MedusaConfiguration or K8ssandraCluster asks for.
+struct Asked<'a> {
+    desired: &'a mut Desired,
+    sources: &'a SourceObjects,
+    places: &'a Places,
+    /// The K8ssandraCluster that asks, if one does.
+    cluster: Option<&'a ObjectKey>,
+}
+
+impl Asked<'_> {
+    /// Notes what a person must mend: on the MedusaConfiguration it is about, and on who asks.
+    fn tell(&mut self, configuration: Option<&ObjectKey>, why: Why) {
+        let add = |list: &mut Vec<Why>, why: Why| {
+            if !list.contains(&why) {
+                list.push(why);
             }
         };
-        if plane != "*" && !places.hosting.contains_key(plane) {
-            problems.push(Why {
-                reason: Reason::UnknownDataPlane,
-                message: format!(
-                    "annotation `{}` names data plane `{plane}`, which is not registered",
-                    labels::TARGETS
-                ),
-            });
-            continue;
+        if let Some(key) = configuration {
+            add(self.desired.problems.entry(key.clone()).or_default(), why.clone());
         }
-        for (name, hosting) in places.hosting.iter().filter(|(name, _)| plane == "*" || *name == plane) {
-            if namespace == "*" {
-                targets.extend(hosting.iter().map(|ns| (name.clone(), ns.clone())));
-            } else {
-                targets.insert((name.clone(), namespace.to_owned()));
-            }
+        if let Some(key) = self.cluster {
+            add(self.desired.cluster_problems.entry(key.clone()).or_default(), why);
         }
     }
-    (targets, problems)
-}
 
-fn want_configuration(
-    desired: &mut Desired,
-    sources: &SourceObjects,
-    key: &ObjectKey,
-    plane: &str,
-    namespace: &str,
-) {
-    let Some(configuration) = sources.configurations.items.get(key) else { return };
-    let content =
-        configuration.metadata.uid.clone().map(|uid| (uid, hash_configuration(&configuration.spec)));
-    want(desired, Some(key), CopyKind::MedusaConfiguration, key, content, plane, namespace);
-    if let Some(secret) = secret_of(key, configuration) {
-        want_secret(desired, sources, Some(key), &secret, plane, namespace);
+    fn want_configuration(&mut self, key: &ObjectKey, plane: &str, namespace: &str) {
+        let Some(configuration) = self.sources.configurations.items.get(key) else { return };
+        let content =
+            configuration.metadata.uid.clone().map(|uid| (uid, hash_configuration(&configuration.spec)));
+        self.want(Some(key), CopyKind::MedusaConfiguration, key, content, plane, namespace);
+        if let Some(secret) = secret_of(key, configuration) {
+            self.want_secret(Some(key), &secret, plane, namespace);
+        }
     }
-}
 
-fn want_secret(
-    desired: &mut Desired,
-    sources: &SourceObjects,
-    claimant: Option<&ObjectKey>,
-    secret: &ObjectKey,
-    plane: &str,
-    namespace: &str,
-) {
-    let content = match sources.secrets.get(secret) {
-        Some(SecretState::Read { uid, hash, .. }) => Some((uid.clone(), hash.clone())),
-        Some(SecretState::Absent) => return,
-        Some(SecretState::NotRead) | None => None,
-    };
-    want(desired, claimant, CopyKind::Secret, secret, content, plane, namespace);
-}
-
-fn want(
-    desired: &mut Desired,
-    claimant: Option<&ObjectKey>,
-    kind: CopyKind,
-    source: &ObjectKey,
-    content: Option<(String, String)>,
-    plane: &str,
-    namespace: &str,
-) {
-    if plane == LOCAL && namespace == source.namespace {
-        return; // The source is already there.
+    fn want_secret(
+        &mut self,
+        claimant: Option<&ObjectKey>,
+        secret: &ObjectKey,
+        plane: &str,
+        namespace: &str,
+    ) {
+        if is_at_its_source(secret, plane, namespace) {
+            return;
+        }
+        let content = match self.sources.copyable(secret) {
+            Copyable::Yes { uid, hash } => Some((uid, hash)),
+            Copyable::Absent => return,
+            Copyable::Unknown => None,
+            Copyable::Never { why, .. } => return self.tell(claimant, why),
+        };
+        self.want(claimant, CopyKind::Secret, secret, content, plane, namespace);
     }
-    let key = CopyKey { kind, object: ObjectKey::new(namespace, &source.name) };
-    let copies = desired.copies.entry(plane.to_owned()).or_default();
-    let holder = copies.entry(key.clone()).or_insert_with(|| Wanted { source: source.clone(), content });
-    if holder.source != *source {
+
+    fn want(
+        &mut self,
+        claimant: Option<&ObjectKey>,
+        kind: CopyKind,
+        source: &ObjectKey,
+        content: Option<(String, String)>,
+        plane: &str,
+        namespace: &str,
+    ) {
+        if is_at_its_source(source, plane, namespace) {
+            return;
+        }
+        if let Some(why) = self.sources.target_refusal(self.places.controllers.get(plane), namespace) {
+            let fix = match self.cluster {
+                Some(_) => {
+                    "put the datacenter into another namespace (spec.cassandra.datacenters)".to_owned()
+                }
+                None => format!("take it out of annotation `{}`", labels::TARGETS),
+            };
+            let message = format!(
+                "nothing is copied into namespace `{namespace}` of data plane `{plane}`: {why}; {fix}"
+            );
+            return self.tell(claimant, Why::new(Reason::TargetRefused, message));
+        }
+        let key = CopyKey { kind, object: ObjectKey::new(namespace, &source.name) };
+        let copies = self.desired.copies.entry(plane.to_owned()).or_default();
+        let holder = copies.entry(key.clone()).or_insert_with(|| Wanted { source: source.clone(), content });
+        if holder.source != *source {
+            let message = format!("{key} in data plane `{plane}` is already the copy of {}", holder.source);
+            return self.tell(claimant, Why::new(Reason::NameConflict, message));
+        }
         if let Some(claimant) = claimant {
-            desired.problems.entry(claimant.clone()).or_default().push(Why {
-                reason: Reason::NameConflict,
-                message: format!("{key} in data plane `{plane}` is already the copy of {}", holder.source),
-            });
+            self.desired.claims.entry(claimant.clone()).or_default().insert((plane.to_owned(), key));
         }
-        return;
     }
-    if let Some(claimant) = claimant {
-        desired.claims.entry(claimant.clone()).or_default().insert((plane.to_owned(), key));
-    }
+}
+
+/// Whether the place is where the source itself is.
+fn is_at_its_source(source: &ObjectKey, plane: &str, namespace: &str) -> bool {
+    plane == LOCAL && namespace == source.namespace
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use serde_json::json;
-
-    use super::*;
-    use crate::{
-        api::{k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration},
-        control_plane::sources::Standing,
-    };
-
-    fn configuration(targets: Option<&str>, secret: &str) -> Arc<MedusaConfiguration> {
-        let mut annotations = serde_json::Map::new();
-        if let Some(targets) = targets {
-            annotations.insert(labels::TARGETS.to_owned(), json!(targets));
-        }
-        Arc::new(
-            serde_json::from_value(json!({
-                "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaConfiguration",
-                "metadata": {"name": "s3", "namespace": "src", "uid": "c", "annotations": annotations},
-                "spec": {"storageProperties": {"bucketName": "b", "storageSecretRef": {"name": secret}}}
-            }))
-            .unwrap(),
-        )
-    }
-
-    fn sources(targets: Option<&str>) -> SourceObjects {
-        let mut sources = SourceObjects {
-            secrets: BTreeMap::from([(
-                ObjectKey::new("src", "key"),
-                SecretState::Read { uid: "s".into(), hash: "h".into(), keys: BTreeSet::new() },
-            )]),
-            secrets_listed: true,
-            ..SourceObjects::default()
-        };
-        sources.configurations.standing = Standing::Listed;
-        sources.configurations.items.insert(ObjectKey::new("src", "s3"), configuration(targets, "key"));
-        sources.clusters.standing = Standing::Listed;
-        sources
-    }
-
-    fn places() -> Places {
-        let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-        Places {
-            hosting: BTreeMap::from([
-                ("eu".to_owned(), set(&["cass", "src"])),
-                ("us".to_owned(), set(&[])),
-                (LOCAL.to_owned(), set(&["src"])),
-            ]),
-            listed: set(&["eu", "us", LOCAL]),
-            ..Places::default()
-        }
-    }
-
-    fn planned(desired: &Desired) -> Vec<String> {
-        desired.copies.iter().flat_map(|(p, c)| c.keys().map(move |k| format!("{p}: {k}"))).collect()
-    }
-
-    #[test]
-    fn a_star_reaches_every_namespace_that_hosts_a_datacenter() {
-        let desired = desired(&sources(Some("*")), &places());
-        assert_eq!(
-            planned(&desired),
-            [
-                "eu: Secret cass/key",
-                "eu: Secret src/key",
-                "eu: MedusaConfiguration cass/s3",
-                "eu: MedusaConfiguration src/s3"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_list_reaches_what_it_names_and_says_what_it_cannot_read() {
-        let desired = desired(&sources(Some("us/backup, nowhere/x bad a/b/c")), &places());
-        assert_eq!(planned(&desired), ["us: Secret backup/key", "us: MedusaConfiguration backup/s3"]);
-        let problems = &desired.problems[&ObjectKey::new("src", "s3")];
-        let reasons: Vec<_> = problems.iter().map(|p| p.reason).collect();
-        assert_eq!(reasons, [Reason::UnknownDataPlane, Reason::InvalidTargets, Reason::InvalidTargets]);
-    }
-
-    #[test]
-    fn without_annotation_or_cluster_nothing_is_copied() {
-        assert!(planned(&desired(&sources(None), &places())).is_empty());
-    }
-
-    #[test]
-    fn a_cluster_brings_its_configuration_and_secrets_to_its_datacenters() {
-        let mut sources = sources(None);
-        let cluster: K8ssandraCluster = serde_json::from_value(json!({
-            "apiVersion": "k8ssandra.io/v1alpha1", "kind": "K8ssandraCluster",
-            "metadata": {"name": "demo", "namespace": "src"},
-            "spec": {
-                "cassandra": {"datacenters": [
-                    {"metadata": {"name": "dc1"}},
-                    {"metadata": {"name": "dc2", "namespace": "cass"}, "k8sContext": "eu"}
-                ]},
-                "medusa": {
-                    "medusaConfigurationRef": {"name": "s3"},
-                    "cassandraUserSecretRef": {"name": "user"},
-                    "storageProperties": {"prefix": "demo"}
-                }
-            }
-        }))
-        .unwrap();
-        sources.clusters.items.insert(ObjectKey::new("src", "demo"), Arc::new(cluster));
-        let desired = desired(&sources, &places());
-        assert_eq!(
-            planned(&desired),
-            ["eu: Secret cass/key", "eu: Secret cass/user", "eu: MedusaConfiguration cass/s3"]
-        );
-        let user = CopyKey { kind: CopyKind::Secret, object: ObjectKey::new("cass", "user") };
-        assert_eq!(desired.copies["eu"][&user].content, None, "not read yet, so neither written nor removed");
-
-        let leaving = Places { leaving: BTreeSet::from(["eu".to_owned()]), ..places() };
-        assert_eq!(planned(&super::desired(&sources, &leaving)), Vec::<String>::new(), "it is unregistered");
-    }
-
-    #[test]
-    fn a_source_secret_that_is_gone_is_not_wanted_anywhere() {
-        let mut sources = sources(Some("us/backup"));
-        sources.secrets.insert(ObjectKey::new("src", "key"), SecretState::Absent);
-        assert_eq!(planned(&desired(&sources, &places())), ["us: MedusaConfiguration backup/s3"]);
-    }
-}
+#[path = "desired_tests.rs"]
+mod tests;

@@ -10,6 +10,8 @@ pub mod desired;
 pub mod plan;
 mod publish;
 mod status;
+mod targets;
 mod worker;
+mod write;
 
 pub use controller::{ReplicationContext, run};

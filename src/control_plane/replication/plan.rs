@@ -10,7 +10,7 @@ use crate::{
     api::Seen,
     control_plane::{
         meters::Copies,
-        view::{CopyRecord, View},
+        view::{CopyRecord, ObjectKey, View},
     },
 };
 
@@ -47,9 +47,27 @@ impl Action {
     }
 }
 
-/// Content hashes an API server made of what we applied, where they differ from what was asked: it
-/// pruned or defaulted. Without this memory such a copy would be corrected for ever.
-pub type Settled = HashMap<CopyKey, (String, String)>;
+/// What stands in the place of a copy as it was asked for, and is good all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// The API server pruned or defaulted what we applied. Without this memory such a copy would be corrected for ever.
+    Made {
+        /// Hash of what was asked for.
+        wanted: String,
+        /// Hash of what was made of it.
+        got: String,
+    },
+    /// Somebody else has put the same content there before us: it is theirs, and never written or deleted.
+    Shared {
+        /// Hash of the content.
+        hash: String,
+        /// Who put it there.
+        with: String,
+    },
+}
+
+/// What was accepted, by copy.
+pub type Settled = HashMap<CopyKey, Accepted>;
 
 /// Our copy.
 fn copy<'a>(view: &'a View, key: &CopyKey) -> Seen<&'a Arc<CopyRecord>> {
@@ -64,21 +82,50 @@ fn copy<'a>(view: &'a View, key: &CopyKey) -> Seen<&'a Arc<CopyRecord>> {
 #[must_use]
 pub fn in_place(view: &View, key: &CopyKey, wanted: &Wanted, settled: &Settled) -> bool {
     let Some((source_uid, hash)) = &wanted.content else { return false };
-    copy(view, key).known().is_some_and(|copy| {
-        copy.source_uid == *source_uid
-            && copy.declared_hash == *hash
-            && (copy.content_hash == *hash
-                || settled.get(key).is_some_and(|(w, got)| w == hash && *got == copy.content_hash))
-    })
+    match (copy(view, key), settled.get(key)) {
+        (Seen::Unknown { .. }, _) => false,
+        (Seen::Absent, accepted) => matches!(accepted, Some(Accepted::Shared { hash: shared, .. }) if shared == hash),
+        (Seen::Known(copy), accepted) => {
+            let was_made = |wanted: &String, got: &String| wanted == hash && *got == copy.content_hash;
+            copy.source_uid == *source_uid
+                && copy.declared_hash == *hash
+                && (copy.content_hash == *hash
+                    || matches!(accepted, Some(Accepted::Made { wanted, got }) if was_made(wanted, got)))
+        }
+    }
+}
+
+/// With whom a copy is shared, when it is.
+#[must_use]
+pub fn shared_with<'a>(view: &View, key: &CopyKey, settled: &'a Settled) -> Option<&'a str> {
+    match settled.get(key) {
+        Some(Accepted::Shared { with, .. }) if copy(view, key) == Seen::Absent => Some(with),
+        Some(_) | None => None,
+    }
 }
 
 /// Which copies that nobody wants may be removed.
 #[derive(Clone, Copy, Debug)]
-pub enum Removal<'a> {
-    /// None: not everything that may be wanted is known.
-    Nothing,
-    /// All but those in these namespaces, where pods may still use them.
-    AllBut(&'a BTreeSet<String>),
+pub struct Removal<'a> {
+    /// Whether everything that may be wanted is known; without that only copies of `ways_in` go.
+    pub is_known: bool,
+    /// Namespaces where pods may still use copies.
+    pub held: &'a BTreeSet<String>,
+    /// Sources whose copies stay, because something that cannot be read may ask for them.
+    pub in_doubt: &'a BTreeSet<ObjectKey>,
+    /// Secrets that let their readers into a cluster: their copies go whoever uses them.
+    pub ways_in: &'a BTreeSet<ObjectKey>,
+}
+
+impl Removal<'_> {
+    fn takes(&self, key: &CopyKey, copy: &CopyRecord) -> bool {
+        let source = copy.source.split_once('/').map(|(namespace, name)| ObjectKey::new(namespace, name));
+        let is_one = |of: &BTreeSet<ObjectKey>| source.as_ref().is_some_and(|source| of.contains(source));
+        if key.kind == CopyKind::Secret && is_one(self.ways_in) {
+            return true;
+        }
+        self.is_known && !self.held.contains(&key.object.namespace) && !is_one(self.in_doubt)
+    }
 }
 
 /// Plans the writes for one data plane. The caller makes sure that the view is live: nothing may be planned from an
@@ -90,16 +137,15 @@ pub fn plan(
     settled: &Settled,
     removal: Removal<'_>,
 ) -> Vec<Action> {
-    let writes =
-        wanted.iter().filter(|(_, w)| w.content.is_some()).filter_map(|(key, w)| match copy(view, key) {
+    let writes = wanted.iter().filter(|(key, w)| w.content.is_some() && !in_place(view, key, w, settled)).filter_map(
+        |(key, _)| match copy(view, key) {
             Seen::Absent => Some(Action::Create(key.clone())),
             Seen::Unknown { .. } => None,
-            Seen::Known(_) if in_place(view, key, w, settled) => None,
             Seen::Known(copy) => Some(Action::Correct {
                 key: key.clone(),
                 uid: copy.uid.clone(),
                 resource_version: copy.resource_version.clone(),
-            }),
+            },
         });
     let ours = [(CopyKind::Secret, &view.secrets), (CopyKind::MedusaConfiguration, &view.configurations)];
     let removals = ours
@@ -110,10 +156,7 @@ pub fn plan(
                 .iter()
                 .map(move |(object, copy)| (CopyKey { kind, object: object.clone() }, copy))
         })
-        .filter(|(key, _)| match removal {
-            Removal::Nothing => false,
-            Removal::AllBut(held) => !wanted.contains_key(key) && !held.contains(&key.object.namespace),
-        })
+        .filter(|(key, copy)| !wanted.contains_key(key) && removal.takes(key, copy))
         .map(|(key, copy)| Action::Remove { key, uid: copy.uid.clone() });
     writes.chain(removals).collect()
 }
@@ -138,11 +181,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::control_plane::view::ObjectKey;
+
+    static NO_NAMESPACES: BTreeSet<String> = BTreeSet::new();
+    static NO_SOURCES: BTreeSet<ObjectKey> = BTreeSet::new();
 
     fn all() -> Removal<'static> {
-        static NONE: BTreeSet<String> = BTreeSet::new();
-        Removal::AllBut(&NONE)
+        Removal { is_known: true, held: &NO_NAMESPACES, in_doubt: &NO_SOURCES, ways_in: &NO_SOURCES }
     }
 
     fn key(name: &str) -> CopyKey {
@@ -159,6 +203,7 @@ mod tests {
             let record = CopyRecord {
                 uid: "u".into(),
                 resource_version: "7".into(),
+                source: "src/s".into(),
                 source_uid: "uid".into(),
                 declared_hash: "new".into(),
                 content_hash: (*hash).into(),
@@ -202,24 +247,48 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_removed_before_all_sources_are_known() {
-        let plan = |removal| plan(&view(&[("left", "x")]), &BTreeMap::new(), &Settled::new(), removal);
-        assert_eq!(plan(Removal::Nothing), []);
+    fn nothing_is_removed_that_may_be_wanted_or_used_but_a_way_in_always_is() {
+        let plan = |removal| plan(&view(&[("left", "x")]), &BTreeMap::new(), &Settled::new(), removal).len();
+        let (here, elsewhere) = (BTreeSet::from(["ns".to_owned()]), BTreeSet::from(["other".to_owned()]));
+        let (source, another) = ([ObjectKey::new("src", "s")].into(), [ObjectKey::new("src", "t")].into());
+        assert_eq!(plan(all()), 1);
+        assert_eq!(plan(Removal { is_known: false, ..all() }), 0, "not every source is known");
+        assert_eq!(plan(Removal { held: &here, ..all() }), 0, "pods may use it");
+        assert_eq!(plan(Removal { held: &elsewhere, ..all() }), 1);
+        assert_eq!(plan(Removal { in_doubt: &source, ..all() }), 0, "what cannot be read may want it");
+        assert_eq!(plan(Removal { in_doubt: &another, ..all() }), 1, "and holds up nothing else");
+        let ways_in = Removal { is_known: false, held: &here, in_doubt: &source, ways_in: &source };
+        assert_eq!(plan(ways_in), 1);
+        assert_eq!(plan(Removal { ways_in: &another, ..ways_in }), 0);
     }
 
     #[test]
-    fn what_pods_may_still_use_is_not_removed() {
-        let plan = |removal| plan(&view(&[("left", "x")]), &BTreeMap::new(), &Settled::new(), removal);
-        let (here, elsewhere) = (BTreeSet::from(["ns".to_owned()]), BTreeSet::from(["other".to_owned()]));
-        assert_eq!(plan(Removal::AllBut(&here)), []);
-        assert_eq!(plan(Removal::AllBut(&elsewhere)).len(), 1);
+    fn a_source_that_was_made_again_is_another() {
+        let same = BTreeMap::from([(key("a"), wanted(Some("new")))]);
+        assert_eq!(plan(&view(&[("a", "new")]), &same, &Settled::new(), all()), []);
+        let mut again = same;
+        again.get_mut(&key("a")).unwrap().content = Some(("another".to_owned(), "new".to_owned()));
+        assert_eq!(plan(&view(&[("a", "new")]), &again, &Settled::new(), all()).len(), 1);
     }
 
     #[test]
     fn what_the_api_server_made_of_it_is_accepted_once() {
         let wanted = BTreeMap::from([(key("a"), wanted(Some("new")))]);
-        let settled = Settled::from([(key("a"), ("new".to_owned(), "pruned".to_owned()))]);
+        let made = Accepted::Made { wanted: "new".to_owned(), got: "pruned".to_owned() };
+        let settled = Settled::from([(key("a"), made)]);
         assert_eq!(plan(&view(&[("a", "pruned")]), &wanted, &settled, all()), []);
         assert_eq!(plan(&view(&[("a", "tampered")]), &wanted, &settled, all()).len(), 1);
+    }
+
+    #[test]
+    fn what_somebody_else_put_there_is_in_place_while_it_is_the_same() {
+        let shared = Accepted::Shared { hash: "new".to_owned(), with: "k8ssandra-operator".to_owned() };
+        let settled = Settled::from([(key("a"), shared)]);
+        let of = |hash: &str| BTreeMap::from([(key("a"), wanted(Some(hash)))]);
+        assert_eq!(plan(&view(&[]), &of("new"), &settled, all()), []);
+        assert_eq!(shared_with(&view(&[]), &key("a"), &settled), Some("k8ssandra-operator"));
+        assert_eq!(plan(&view(&[]), &of("newer"), &settled, all()), [Action::Create(key("a"))]);
+        assert_eq!(shared_with(&view(&[("a", "new")]), &key("a"), &settled), None, "it is ours by now");
+        assert_eq!(plan(&view(&[]), &BTreeMap::new(), &settled, all()), [], "and never taken back");
     }
 }

@@ -7,10 +7,13 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::{
+    api::core::v1::ObjectReference,
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
+};
 use kube::{
     Api, Resource as _,
-    api::{Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
 };
 use serde_json::json;
 use tokio::{sync::watch, time::sleep};
@@ -22,7 +25,7 @@ use super::{
     worker::Shared,
 };
 use crate::{
-    api::{Reason, Why, labels, medusa::MedusaConfiguration},
+    api::{Reason, Why, k8ssandra::K8ssandraCluster, labels, medusa::MedusaConfiguration},
     control_plane::{fleet::Snapshot, view::ObjectKey},
     runtime::clock,
 };
@@ -34,17 +37,27 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Writes at once.
 const CONCURRENT_WRITES: usize = 8;
 
+/// Most Events about one object at a time.
+const EVENTS: usize = 10;
+
 /// Type, status and reason, and message of each condition, as last written.
 type Digest = Vec<(String, String, String)>;
 /// What went wrong, as the workers left it.
 type Failures = BTreeMap<String, BTreeMap<CopyKey, Why>>;
 
+/// What was written to, by uid: an object made again under its name has nothing yet.
+type Published = BTreeMap<ObjectKey, (Option<String>, Digest)>;
+/// What was told of a K8ssandraCluster, by uid.
+type Told = BTreeMap<ObjectKey, (Option<String>, Vec<Why>)>;
+
 /// Conditions that have to be written.
 struct Due {
     key: ObjectKey,
-    configuration: Arc<MedusaConfiguration>,
+    about: ObjectReference,
     conditions: Vec<Condition>,
     digest: Digest,
+    /// What cannot be read of it.
+    unreadable: Option<String>,
 }
 
 /// Runs for ever. Woken by [`Shared::progress`].
@@ -53,12 +66,13 @@ pub(super) async fn run(
     shared: &Shared,
     wanted: watch::Receiver<Arc<Desired>>,
 ) {
-    let mut published: BTreeMap<ObjectKey, Digest> = BTreeMap::new();
+    let (mut published, mut told) = (Published::new(), Told::new());
     loop {
         shared.progress.notified().await;
         sleep(GATHER).await;
         loop {
             let desired = wanted.borrow().clone();
+            tell_clusters(context, shared, &desired, &mut told);
             if publish(context, shared, &desired, &mut published).await {
                 break;
             }
@@ -72,7 +86,7 @@ async fn publish(
     context: &ReplicationContext,
     shared: &Shared,
     desired: &Desired,
-    published: &mut BTreeMap<ObjectKey, Digest>,
+    published: &mut Published,
 ) -> bool {
     let failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let writes = due(context, shared, desired, &failures, published).into_iter().map(|due| async {
@@ -84,10 +98,11 @@ async fn publish(
     while let Some((due, written)) = writes.next().await {
         match written {
             Ok(()) => {
-                announce(context, &due.configuration, &failures, desired, &due.key);
-                published.insert(due.key, due.digest);
+                announce(context, &due, &failures, desired);
+                published.insert(due.key, (due.about.uid, due.digest));
             }
-            Err(error) if matches!(&error, kube::Error::Api(s) if s.code == 404) => {}
+            // Gone, or another object by now.
+            Err(error) if matches!(&error, kube::Error::Api(s) if s.code == 404 || s.code == 409) => {}
             Err(error) => {
                 tracing::warn!(configuration = %due.key, %error, "write conditions");
                 all = false;
@@ -103,7 +118,7 @@ fn due(
     shared: &Shared,
     desired: &Desired,
     failures: &Failures,
-    published: &mut BTreeMap<ObjectKey, Digest>,
+    published: &mut Published,
 ) -> Vec<Due> {
     let sources = shared.sources.objects();
     let planes: BTreeMap<String, Snapshot> =
@@ -119,62 +134,119 @@ fn due(
         reports: &reports,
     };
     let now = clock::now();
-    published.retain(|key, _| sources.configurations.items.contains_key(key));
+    let all = &sources.configurations;
+    published.retain(|key, _| all.items.contains_key(key) || all.spoilt.contains_key(key));
     let mut list = Vec::new();
-    for (key, configuration) in &sources.configurations.items {
-        if is_copy(configuration, &context.control_plane) {
+    let mut add = |due: Due, before: &[Condition]| {
+        let written = published
+            .get(&due.key)
+            .is_some_and(|(uid, digest)| *uid == due.about.uid && *digest == due.digest);
+        if before != due.conditions && !written {
+            list.push(due);
+        }
+    };
+    for (key, configuration) in all.items.iter().filter(|(key, _)| !all.spoilt.contains_key(*key)) {
+        if is_copy(&configuration.metadata, &context.control_plane) {
             continue; // Its source says how it is.
         }
         let conditions = status::conditions(key, configuration, &facts, now);
         let before = configuration.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
-        let digest: Digest = conditions
-            .iter()
-            .map(|c| (c.type_.clone(), format!("{}/{}", c.status, c.reason), c.message.clone()))
-            .collect();
-        if before != conditions && published.get(key) != Some(&digest) {
-            list.push(Due { key: key.clone(), configuration: configuration.clone(), conditions, digest });
-        }
+        let (digest, about) = (digest(&conditions), configuration.object_ref(&()));
+        add(Due { key: key.clone(), about, conditions, digest, unreadable: None }, before);
+    }
+    for (key, spoilt) in all.spoilt.iter().filter(|(_, s)| !is_copy(&s.metadata, &context.control_plane)) {
+        let conditions = status::unreadable(spoilt, now);
+        let about = reference::<MedusaConfiguration>(&spoilt.metadata);
+        let (digest, unreadable) = (digest(&conditions), Some(spoilt.why.clone()));
+        add(Due { key: key.clone(), about, conditions, digest, unreadable }, &spoilt.conditions);
     }
     list
+}
+
+fn digest(conditions: &[Condition]) -> Digest {
+    conditions
+        .iter()
+        .map(|c| (c.type_.clone(), format!("{}/{}", c.status, c.reason), c.message.clone()))
+        .collect()
+}
+
+/// A reference to an object of which only the metadata is known.
+fn reference<K: kube::Resource<DynamicType = ()>>(meta: &ObjectMeta) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        namespace: meta.namespace.clone(),
+        name: meta.name.clone(),
+        uid: meta.uid.clone(),
+        ..ObjectReference::default()
+    }
+}
+
+/// One Event on a K8ssandraCluster per thing that a person must mend, when it is news: its status is not ours to write.
+fn tell_clusters(context: &ReplicationContext, shared: &Shared, desired: &Desired, told: &mut Told) {
+    let clusters = shared.sources.objects().clusters;
+    let mut now = Told::new();
+    for (key, problems) in &desired.cluster_problems {
+        let Some(cluster) = clusters.items.get(key) else { continue };
+        now.insert(key.clone(), (cluster.metadata.uid.clone(), problems.clone()));
+    }
+    for (key, spoilt) in &clusters.spoilt {
+        let message = format!(
+            "it cannot be read: {}; correct that field. What was copied because of it stays as it is until then",
+            spoilt.why
+        );
+        let why = Why::new(Reason::InvalidObject, message);
+        now.entry(key.clone()).or_insert_with(|| (spoilt.metadata.uid.clone(), Vec::new())).1.push(why);
+    }
+    for (key, (uid, problems)) in &now {
+        let before = told.get(key).filter(|(of, _)| of == uid).map(|(_, problems)| problems.as_slice());
+        let news = problems.iter().filter(|why| !before.unwrap_or_default().contains(why));
+        let meta = ObjectMeta {
+            namespace: Some(key.namespace.clone()),
+            name: Some(key.name.clone()),
+            uid: uid.clone(),
+            ..ObjectMeta::default()
+        };
+        for why in news.take(EVENTS) {
+            let about = reference::<K8ssandraCluster>(&meta);
+            context.events.warning(about, why.reason, "Replicate", why.message.clone());
+        }
+    }
+    *told = now;
 }
 
 async fn write(context: &ReplicationContext, due: &Due) -> Result<(), kube::Error> {
     let body = json!({
         "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaConfiguration",
-        "metadata": {"name": due.key.name}, "status": {"conditions": due.conditions},
+        "metadata": {"name": due.key.name, "uid": due.about.uid}, "status": {"conditions": due.conditions},
     });
-    let api: Api<MedusaConfiguration> = Api::namespaced(context.client.clone(), &due.key.namespace);
+    // The answer may not have the shape of the kind.
+    let resource = ApiResource::erase::<MedusaConfiguration>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &due.key.namespace, &resource);
     let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
     api.patch_status(&due.key.name, &params, &Patch::Apply(&body)).await.map(drop)
 }
 
-fn is_copy(configuration: &MedusaConfiguration, control_plane: &str) -> bool {
-    configuration
-        .metadata
-        .labels
-        .as_ref()
-        .and_then(|l| l.get(labels::CONTROL_PLANE))
-        .is_some_and(|v| v == control_plane)
+fn is_copy(meta: &ObjectMeta, control_plane: &str) -> bool {
+    meta.labels.as_ref().and_then(|l| l.get(labels::CONTROL_PLANE)).is_some_and(|v| v == control_plane)
 }
 
 /// One Event per thing that a person must mend.
-fn announce(
-    context: &ReplicationContext,
-    configuration: &MedusaConfiguration,
-    failures: &Failures,
-    desired: &Desired,
-    key: &ObjectKey,
-) {
-    let about = configuration.object_ref(&());
-    for problem in desired.problems.get(key).into_iter().flatten() {
-        context.events.warning(about.clone(), problem.reason, "Replicate", problem.message.clone());
+fn announce(context: &ReplicationContext, due: &Due, failures: &Failures, desired: &Desired) {
+    let warn = |reason: Reason, note: String| {
+        context.events.warning(due.about.clone(), reason, "Replicate", note);
+    };
+    if let Some(why) = &due.unreadable {
+        return warn(Reason::InvalidObject, format!("it cannot be read: {why}; correct that field"));
     }
-    for (plane, copy) in desired.claims.get(key).into_iter().flatten() {
+    for problem in desired.problems.get(&due.key).into_iter().flatten().take(EVENTS) {
+        warn(problem.reason, problem.message.clone());
+    }
+    for (plane, copy) in desired.claims.get(&due.key).into_iter().flatten() {
         if let Some(problem) = failures.get(plane).and_then(|f| f.get(copy))
             && problem.reason != Reason::DataPlaneUnreachable
         {
-            let note = format!("data plane `{plane}`: {}", problem.message);
-            context.events.warning(about.clone(), problem.reason, "Replicate", note);
+            warn(problem.reason, format!("data plane `{plane}`: {}", problem.message));
         }
     }
 }

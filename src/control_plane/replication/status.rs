@@ -8,21 +8,30 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     desired::{CopyKey, Desired},
-    plan::{Settled, in_place},
+    plan::{Settled, in_place, shared_with},
 };
 use crate::{
     api::{
         Reason, Why,
         condition::set_condition,
-        medusa::{CREDENTIALS_KEY, MedusaConfiguration, Storage, StorageSecret, Verdict, readiness},
+        medusa::{
+            CREDENTIALS_KEY, MedusaConfiguration, READY, SECRET_AVAILABLE, Storage, StorageSecret, Verdict,
+            readiness,
+        },
+        names,
     },
     control_plane::{
         deployment::report::Reports,
         fleet::{Snapshot, Usable},
-        sources::{SecretState, SourceObjects},
+        sources::{SecretState, SourceObjects, Spoilt},
         view::ObjectKey,
     },
 };
+
+/// Most shared copies that are named.
+const NAMED: usize = 3;
+/// Condition: every copy is in place.
+const REPLICATED: &str = "Replicated";
 
 /// Everything the conditions are made of.
 pub struct Facts<'a> {
@@ -58,7 +67,7 @@ pub fn conditions(
         let messages: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
         ready.1 = (Some(false), first.reason, messages.join("; "));
     }
-    for (type_, (status, reason, message)) in [secret, ready, ("Replicated", replicated(key, facts))] {
+    for (type_, (status, reason, message)) in [secret, ready, (REPLICATED, replicated(key, facts))] {
         set_condition(&mut list, type_, status, reason, message, generation, now);
     }
     list
@@ -70,6 +79,10 @@ fn storage_secret(
     sources: &SourceObjects,
 ) -> StorageSecret {
     let name = configuration.spec.storage_properties.as_ref().and_then(Storage::secret_name);
+    // What no Secret can be called does not exist: it is never asked for.
+    if name.is_some_and(|name| !names::is_object_name(name)) {
+        return StorageSecret::Absent;
+    }
     match name.and_then(|name| sources.secrets.get(&ObjectKey::new(&key.namespace, name))) {
         Some(SecretState::Read { keys, .. }) => {
             StorageSecret::Present { has_credentials: keys.contains(CREDENTIALS_KEY) }
@@ -84,7 +97,8 @@ fn replicated(key: &ObjectKey, facts: &Facts<'_>) -> Verdict {
     let claims = facts.desired.claims.get(key).unwrap_or(&empty);
     let mut wrong: Vec<Why> = facts.desired.problems.get(key).cloned().unwrap_or_default();
     let mut silent: Vec<&str> = Vec::new();
-    let mut waiting = 0;
+    let mut shared: Vec<String> = Vec::new();
+    let (mut waiting, nothing_settled) = (0, Settled::new());
     for (plane, copy) in claims {
         let Some(snapshot) = facts.planes.get(plane) else {
             wrong.push(Why {
@@ -94,11 +108,8 @@ fn replicated(key: &ObjectKey, facts: &Facts<'_>) -> Verdict {
             continue;
         };
         let wanted = facts.desired.copies.get(plane).and_then(|copies| copies.get(copy));
-        let settled = facts.settled.get(plane);
-        let there = wanted.is_some_and(|w| match settled {
-            Some(settled) => in_place(&snapshot.view, copy, w, settled),
-            None => in_place(&snapshot.view, copy, w, &Settled::new()),
-        });
+        let settled = facts.settled.get(plane).unwrap_or(&nothing_settled);
+        let there = wanted.is_some_and(|wanted| in_place(&snapshot.view, copy, wanted, settled));
         match (&snapshot.usable, facts.failures.get(plane).and_then(|f| f.get(copy))) {
             (Usable::Unreachable { .. }, _) => silent.push(plane),
             (Usable::NotReady { reason, why }, _) => wrong
@@ -107,7 +118,11 @@ fn replicated(key: &ObjectKey, facts: &Facts<'_>) -> Verdict {
                 reason: problem.reason,
                 message: format!("data plane `{plane}`: {}", problem.message),
             }),
-            (Usable::Ready, None) if there => {}
+            (Usable::Ready, None) if there => {
+                let with = shared_with(&snapshot.view, copy, settled);
+                shared
+                    .extend(with.map(|with| format!("{copy} in data plane `{plane}` is shared with {with}")));
+            }
             (Usable::Ready, None) | (Usable::Connecting, _) => waiting += 1,
         }
     }
@@ -132,5 +147,25 @@ fn replicated(key: &ObjectKey, facts: &Facts<'_>) -> Verdict {
     if claims.is_empty() {
         return (Some(true), Reason::NoTargets, "nothing asks for copies of it".to_owned());
     }
-    (Some(true), Reason::Replicated, format!("all {} copies are in place", claims.len()))
+    let mut parts = vec![format!("all {} copies are in place", claims.len())];
+    let more = shared.len().saturating_sub(NAMED);
+    parts.extend(shared.into_iter().take(NAMED));
+    if more > 0 {
+        parts.push(format!("{more} more are shared"));
+    }
+    (Some(true), Reason::Replicated, parts.join("; "))
+}
+
+/// Conditions of a MedusaConfiguration that cannot be read; conditions of other types are left as they are.
+#[must_use]
+pub fn unreadable(spoilt: &Spoilt, now: Timestamp) -> Vec<Condition> {
+    let mut list = spoilt.conditions.clone();
+    list.retain(|condition| condition.type_ != SECRET_AVAILABLE);
+    let stays = "what was copied because of it stays as it is until then";
+    let message = format!("it cannot be read: {}; correct that field. {}", spoilt.why, stays);
+    for type_ in [READY, REPLICATED] {
+        let generation = spoilt.metadata.generation;
+        set_condition(&mut list, type_, Some(false), Reason::InvalidObject, message.clone(), generation, now);
+    }
+    list
 }

@@ -1,39 +1,30 @@
 //! Writes the copies of one data plane, whatever happens in the others.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
-};
-use serde_json::{Value, json};
 use tokio::{
     sync::{Notify, broadcast, watch},
     time::Instant,
 };
 
 use super::{
-    content::{Precondition, applied, configuration_record, secret_record, surplus},
     desired::{CopyKey, CopyKind, Desired, Wanted},
-    plan::{self, Action, Settled},
+    plan::{self, Accepted, Action, Settled},
+    write::{self, Outcome},
 };
 use crate::{
-    api::{Reason, Why, labels, medusa::MedusaConfiguration},
+    api::{Reason, Why},
     control_plane::{
         fleet::{Change, Fleet, Usable, ViewCell},
         meters::Copies,
-        registry::{
-            health::reason_of_denial,
-            remote::{CallError, Remote},
-        },
+        registry::remote::Remote,
         section::Section,
-        sources::{Payload, Sources},
+        sources::Sources,
         view::{CopyRecord, View},
     },
     runtime::{backoff::Backoff, cause},
@@ -41,8 +32,15 @@ use crate::{
 
 /// First and longest pause before a failed write is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// Pause before a name that somebody else uses is tried again: we do not see when it becomes free.
-const CONFLICT_RETRY: Duration = Duration::from_secs(30);
+/// The same for what is refused for what it is: it goes through only when it changes, or the cluster's limits do.
+const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(10));
+/// Pause before a copy that is somebody else's is looked at again: we do not see when it changes.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// Pause before a data plane is asked again which namespaces are a controller's.
+const CONTROLLERS: Duration = Duration::from_mins(10);
+
+/// How long it is remembered that something stood in a write's way: until then it is looked at before it is tried.
+const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// What went wrong with single copies, by data plane.
 pub type Failures = Arc<Mutex<BTreeMap<String, BTreeMap<CopyKey, Why>>>>;
@@ -57,44 +55,71 @@ pub struct Shared {
     pub control_plane: String,
     /// What went wrong.
     pub failures: Failures,
-    /// What API servers made of our copies, by data plane.
+    /// What was accepted in the place of copies, by data plane.
     pub settled: Arc<Mutex<BTreeMap<String, Settled>>>,
+    /// Data plane to the namespaces in which controllers of ours run.
+    pub controllers: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    /// Told when such a namespace was found.
+    pub found: Notify,
     /// Told when conditions may have changed: copies are wanted, were written, or could not be.
     pub progress: Arc<Notify>,
 }
 
-/// Result of one write.
-enum Outcome {
-    /// Done; the copy as it is now, with the hash that was wanted.
-    Written(Box<CopyRecord>, String),
-    /// Removed, or already gone.
-    Removed,
-    /// The copy changed meanwhile, or there is nothing to write (any more): plan again.
-    PlanAgain,
-    /// It could not be done.
-    Failed(Why),
+/// Until when a write is not tried again.
+struct Pause {
+    until: Instant,
+    /// The content it is about: another is tried at once.
+    of: Option<String>,
+}
+
+/// What a worker remembers of its writes.
+struct Memory {
+    in_flight: HashSet<CopyKey>,
+    pauses: HashMap<CopyKey, Pause>,
+    backoff: Backoff<CopyKey>,
+    refused: Backoff<CopyKey>,
+    /// When to ask where controllers run.
+    controllers_due: Instant,
+}
+
+impl Memory {
+    fn new() -> Self {
+        Self {
+            in_flight: HashSet::new(),
+            pauses: HashMap::new(),
+            backoff: Backoff::new(RETRY.0, RETRY.1),
+            refused: Backoff::new(REFUSED.0, REFUSED.1),
+            controllers_due: Instant::now(),
+        }
+    }
+
+    /// Whether a write of that content has to wait.
+    fn holds(&self, key: &CopyKey, content: Option<&str>, now: Instant) -> bool {
+        self.pauses.get(key).is_some_and(|pause| pause.until > now && pause.of.as_deref() == content)
+    }
 }
 
 /// Runs until the data plane is gone from the fleet.
 pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver<Arc<Desired>>) {
     let mut changes = shared.fleet.changes();
-    let mut writes: FuturesUnordered<BoxFuture<'static, (CopyKey, Outcome)>> = FuturesUnordered::new();
-    let mut in_flight: HashSet<CopyKey> = HashSet::new();
-    let mut not_before: HashMap<CopyKey, Instant> = HashMap::new();
-    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    let mut writes: FuturesUnordered<BoxFuture<'static, Write>> = FuturesUnordered::new();
     let mut was_seen = false;
     let Some(uid) = shared.fleet.member(&name).map(|member| member.uid) else { return };
-    shared.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+    // Nothing that was learnt of another data plane of that name holds for this one.
+    forget_all(&shared, &name);
+    let mut memory = Memory::new();
     loop {
         // One that was made again under its name is another, and gets a worker of its own.
         let Some(member) = shared.fleet.member(&name).filter(|member| member.uid == uid) else { return };
+        let remote = writable(&shared.fleet, &name);
+        if let Some(remote) = remote.as_ref().filter(|_| memory.controllers_due <= Instant::now()) {
+            memory.controllers_due = Instant::now() + CONTROLLERS;
+            look_for_controllers(&name, remote, &shared).await;
+        }
         let wanted = desired.borrow_and_update().clone();
-        let copies = wanted.copies.get(&name).cloned().unwrap_or_default();
-        let held = wanted.held.get(&name).cloned().unwrap_or_default();
-        let known = wanted.complete_for.contains(&name);
-        let removal = if known { plan::Removal::AllBut(&held) } else { plan::Removal::Nothing };
+        let copies = permitted(&wanted, &name, &shared);
         let (view, settled) = (member.view.get(), settled_of(&shared, &name));
-        let actions = plan::plan(&view, &copies, &settled, removal);
+        let actions = plan_now(&wanted, &name, &copies, &view, &settled);
         // What is planned for one that is not writable is only counted; nothing is as long as it was never seen.
         was_seen |= view.is_live();
         if was_seen {
@@ -105,36 +130,103 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
             let counted = plan::tally(&view, &copies, &settled, &actions, has_failed);
             member.meters.set_copies(if is_twin { Copies::default() } else { counted });
         }
-        if let Some(remote) = writable(&shared.fleet, &name) {
+        if let Some(remote) = remote {
             let now = Instant::now();
-            for action in actions {
+            // What is shared is looked at again: it may change without our seeing it.
+            let shared_ones = copies.keys().filter(|key| plan::shared_with(&view, key, &settled).is_some());
+            let looks = shared_ones.map(|key| Action::Create(key.clone()));
+            for action in actions.into_iter().chain(looks) {
                 let key = action.key().clone();
-                if not_before.get(&key).is_some_and(|at| *at > now) || !in_flight.insert(key.clone()) {
+                let wanted = copies.get(&key).cloned();
+                let content = content_of(wanted.as_ref());
+                if memory.holds(&key, content.as_deref(), now) || !memory.in_flight.insert(key.clone()) {
                     continue;
                 }
-                writes.push(Box::pin(write(
-                    action,
-                    copies.get(&key).cloned(),
-                    remote.clone(),
-                    shared.clone(),
-                )));
+                let is_known = memory.pauses.contains_key(&key) || settled.contains_key(&key);
+                writes.push(Box::pin(one(action, wanted, is_known, remote.clone(), shared.clone())));
             }
             forget(&shared, &name, &copies);
         }
         let wake =
-            not_before.values().min().copied().unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
+            memory.pauses.values().map(|pause| pause.until).filter(|until| *until > Instant::now()).min();
+        let wake =
+            wake.unwrap_or_else(|| Instant::now() + Duration::from_hours(1)).min(memory.controllers_due);
         tokio::select! {
             changed = desired.changed() => if changed.is_err() { return },
             () = next_change(&mut changes, &name) => {}
-            Some((key, outcome)) = writes.next() => {
-                in_flight.remove(&key);
-                settle(&shared, &name, &member.view, key, outcome, &mut not_before, &mut backoff);
+            Some(done) = writes.next() => {
+                memory.in_flight.remove(&done.key);
+                settle(&shared, &name, done, &mut memory);
             }
-            () = tokio::time::sleep_until(wake) => {
-                let now = Instant::now();
-                not_before.retain(|_, at| *at > now);
+            () = tokio::time::sleep_until(wake) => {}
+        }
+        let now = Instant::now();
+        memory.pauses.retain(|_, pause| pause.until + REMEMBERED > now);
+    }
+}
+
+/// One write that has ended.
+struct Write {
+    key: CopyKey,
+    /// Hash of the content it was about; `None` for a removal.
+    content: Option<String>,
+    outcome: Outcome,
+}
+
+fn content_of(wanted: Option<&Wanted>) -> Option<String> {
+    wanted.and_then(|wanted| wanted.content.as_ref()).map(|(_, hash)| hash.clone())
+}
+
+async fn one(
+    action: Action,
+    wanted: Option<Wanted>,
+    is_known: bool,
+    remote: Arc<Remote>,
+    shared: Arc<Shared>,
+) -> Write {
+    let (key, content) = (action.key().clone(), content_of(wanted.as_ref()));
+    let outcome = write::carry_out(&action, wanted, is_known, &remote, &shared).await;
+    Write { key, content, outcome }
+}
+
+/// The copies that are wanted in a data plane, without those in a controller's namespace that was found just now.
+fn permitted(wanted: &Desired, name: &str, shared: &Shared) -> BTreeMap<CopyKey, Wanted> {
+    let mut copies = wanted.copies.get(name).cloned().unwrap_or_default();
+    let controllers = shared.controllers.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = controllers.get(name) {
+        copies.retain(|key, _| !found.contains(&key.object.namespace));
+    }
+    copies
+}
+
+fn plan_now(
+    wanted: &Desired,
+    name: &str,
+    copies: &BTreeMap<CopyKey, Wanted>,
+    view: &View,
+    settled: &Settled,
+) -> Vec<Action> {
+    let (no_namespaces, no_sources) = (BTreeSet::new(), BTreeSet::new());
+    let removal = plan::Removal {
+        is_known: wanted.complete_for.contains(name),
+        held: wanted.held.get(name).unwrap_or(&no_namespaces),
+        // Where nothing is wanted any more, nobody asks for anything.
+        in_doubt: if wanted.leaving.contains(name) { &no_sources } else { &wanted.in_doubt },
+        ways_in: &wanted.ways_in,
+    };
+    plan::plan(view, copies, settled, removal)
+}
+
+async fn look_for_controllers(name: &str, remote: &Remote, shared: &Shared) {
+    match write::controllers(remote).await {
+        Ok(namespaces) => {
+            let mut known = shared.controllers.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = known.insert(name.to_owned(), namespaces.clone()).unwrap_or_default();
+            if before != namespaces {
+                shared.found.notify_one();
             }
         }
+        Err(error) => tracing::debug!(data_plane = name, %error, "look for the namespaces of controllers"),
     }
 }
 
@@ -166,60 +258,79 @@ fn settled_of(shared: &Shared, name: &str) -> Settled {
     settled.get(name).cloned().unwrap_or_default()
 }
 
-/// Drops failures of copies nobody wants any more.
+/// Drops what is known of copies nobody wants any more.
 fn forget(shared: &Shared, name: &str, copies: &BTreeMap<CopyKey, Wanted>) {
     let mut failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(of_plane) = failures.get_mut(name) {
         of_plane.retain(|key, _| copies.contains_key(key));
     }
+    drop(failures);
+    let mut settled = shared.settled.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(of_plane) = settled.get_mut(name) {
+        of_plane.retain(|key, _| copies.contains_key(key));
+    }
 }
 
-fn settle(
-    shared: &Shared,
-    name: &str,
-    view: &ViewCell,
-    key: CopyKey,
-    outcome: Outcome,
-    not_before: &mut HashMap<CopyKey, Instant>,
-    backoff: &mut Backoff<CopyKey>,
-) {
-    let problem = match outcome {
+/// Drops everything that is known of a data plane's copies.
+fn forget_all(shared: &Shared, name: &str) {
+    shared.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    shared.settled.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    shared.controllers.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+}
+
+fn settle(shared: &Shared, name: &str, done: Write, memory: &mut Memory) {
+    let Write { key, content, outcome } = done;
+    let pause = |wait: Duration| Pause { until: Instant::now() + wait, of: content.clone() };
+    let mut settled = shared.settled.lock().unwrap_or_else(PoisonError::into_inner);
+    let of_plane = settled.entry(name.to_owned()).or_default();
+    let mut problem = None;
+    match outcome {
         Outcome::Written(record, wanted) => {
-            let mut settled = shared.settled.lock().unwrap_or_else(PoisonError::into_inner);
-            let of_plane = settled.entry(name.to_owned()).or_default();
             if record.content_hash == wanted {
                 of_plane.remove(&key);
             } else {
-                of_plane.insert(key.clone(), (wanted, record.content_hash.clone()));
+                of_plane.insert(key.clone(), Accepted::Made { wanted, got: record.content_hash.clone() });
             }
-            drop(settled);
-            view.update(|view| remember(view, &key, *record));
-            None
+            memory.of.update(|view| remember(view, &key, *record));
+            memory.pauses.remove(&key);
         }
-        Outcome::Removed => {
-            view.update(|view| section(view, key.kind).remove(&key.object));
-            None
+        Outcome::Shared { hash, with } => {
+            of_plane.insert(key.clone(), Accepted::Shared { hash, with });
+            memory.pauses.insert(key.clone(), pause(LOOK_AGAIN));
+        }
+        Outcome::Gone => {
+            memory.of.update(|view| section(view, key.kind).remove(&key.object));
+            memory.pauses.remove(&key);
         }
         Outcome::PlanAgain => {
-            not_before.insert(key.clone(), Instant::now() + backoff.failed(&key));
+            let wait = memory.backoff.failed(&key);
+            memory.pauses.insert(key, pause(wait));
+            drop(settled);
             shared.progress.notify_one();
             return;
         }
-        Outcome::Failed(problem) => Some(problem),
-    };
+        Outcome::Failed(why) => {
+            of_plane.remove(&key);
+            problem = Some(why);
+        }
+    }
+    drop(settled);
     let mut failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner);
     let of_plane = failures.entry(name.to_owned()).or_default();
     match problem {
         None => {
-            backoff.succeeded(&key);
-            not_before.remove(&key);
+            memory.backoff.succeeded(&key);
+            memory.refused.succeeded(&key);
             of_plane.remove(&key);
         }
         Some(problem) => {
-            let taken = problem.reason == Reason::NameConflict;
-            let pause = if taken { CONFLICT_RETRY } else { backoff.failed(&key) };
-            tracing::warn!(data_plane = name, copy = %key, reason = %problem.reason, "{}", problem.message);
-            not_before.insert(key.clone(), Instant::now() + pause);
+            let is_news = of_plane.get(&key) != Some(&problem);
+            let is_final = problem.reason == Reason::TooLarge;
+            let wait = if is_final { memory.refused.failed(&key) } else { memory.backoff.failed(&key) };
+            if is_news {
+                tracing::warn!(data_plane = name, copy = %key, reason = %problem.reason, "{}", problem.message);
+            }
+            memory.pauses.insert(key.clone(), pause(wait));
             of_plane.insert(key, problem);
         }
     }
@@ -242,245 +353,4 @@ fn remember(view: &mut View, key: &CopyKey, record: CopyRecord) {
     if older {
         items.put(key.object.clone(), Arc::new(record));
     }
-}
-
-async fn write(
-    action: Action,
-    wanted: Option<Wanted>,
-    remote: Arc<Remote>,
-    shared: Arc<Shared>,
-) -> (CopyKey, Outcome) {
-    let key = action.key().clone();
-    let outcome = match action {
-        Action::Remove { uid, .. } => remove(&key, &uid, &remote).await,
-        Action::Create(_) => match wanted {
-            Some(wanted) => put(&key, &wanted, &Precondition::Absent, &remote, &shared).await,
-            None => Outcome::PlanAgain,
-        },
-        Action::Correct { uid, resource_version, .. } => match wanted {
-            Some(wanted) => {
-                let version = Precondition::Version { uid: &uid, resource_version: &resource_version };
-                put(&key, &wanted, &version, &remote, &shared).await
-            }
-            None => Outcome::PlanAgain,
-        },
-    };
-    (key, outcome)
-}
-
-async fn put(
-    key: &CopyKey,
-    wanted: &Wanted,
-    precondition: &Precondition<'_>,
-    remote: &Remote,
-    shared: &Shared,
-) -> Outcome {
-    let payload = match key.kind {
-        CopyKind::MedusaConfiguration => shared.sources.configuration(&wanted.source).map(Arc::new),
-        CopyKind::Secret => match shared.sources.secret(&wanted.source).await {
-            Ok(payload) => payload,
-            Err(error) => {
-                tracing::warn!(source = %wanted.source, %error, "read source secret");
-                return Outcome::PlanAgain;
-            }
-        },
-    };
-    let (Some(payload), Some((source_uid, _))) = (payload, &wanted.content) else {
-        return Outcome::PlanAgain;
-    };
-    let hash = payload.hash();
-    let object = applied(key, &wanted.source, source_uid, &shared.control_plane, &payload, precondition);
-    match apply(key, &object, remote).await {
-        Ok(record) if record.content_hash != hash => {
-            // Somebody else's fields are in it: applying does not take those away.
-            match prune(key, &payload, &record, remote).await {
-                Ok(record) => Outcome::Written(Box::new(record), hash),
-                Err(error) => failed(key, &error),
-            }
-        }
-        Ok(record) => Outcome::Written(Box::new(record), hash),
-        Err(error) if error.code() == Some(409) => match precondition {
-            Precondition::Version { .. } => Outcome::PlanAgain,
-            Precondition::Absent => taken(key, source_uid, remote, shared).await,
-        },
-        Err(error) => failed(key, &error),
-    }
-}
-
-async fn apply(key: &CopyKey, object: &Value, remote: &Remote) -> Result<CopyRecord, CallError> {
-    let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
-    let (namespace, name) = (key.object.namespace.clone(), key.object.name.clone());
-    remote
-        .call(|client| async move {
-            match key.kind {
-                CopyKind::Secret => Api::<Secret>::namespaced(client, &namespace)
-                    .patch(&name, &params, &Patch::Apply(object))
-                    .await
-                    .map(|secret| secret_record(&secret)),
-                CopyKind::MedusaConfiguration => Api::<MedusaConfiguration>::namespaced(client, &namespace)
-                    .patch(&name, &params, &Patch::Apply(object))
-                    .await
-                    .map(|configuration| configuration_record(&configuration)),
-            }
-        })
-        .await
-}
-
-/// Removes what a copy holds and its source does not.
-async fn prune(
-    key: &CopyKey,
-    payload: &Payload,
-    record: &CopyRecord,
-    remote: &Remote,
-) -> Result<CopyRecord, CallError> {
-    let (namespace, name) = (&key.object.namespace, &key.object.name);
-    let params = PatchParams {
-        field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
-        ..PatchParams::default()
-    };
-    let patch = |meta: &ObjectMeta, part: &str, surplus: Value| {
-        Patch::Merge(json!({
-            "metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}, part: surplus,
-        }))
-    };
-    remote
-        .call(|client| async move {
-            match payload {
-                Payload::Secret { data, .. } => {
-                    let api = Api::<Secret>::namespaced(client, namespace);
-                    let current = api.get(name).await?;
-                    let held = current.data.clone().unwrap_or_default();
-                    let Some(surplus) = surplus(&json!(held), &json!(data)) else {
-                        return Ok(secret_record(&current));
-                    };
-                    let patch = patch(&current.metadata, "data", surplus);
-                    api.patch(name, &params, &patch).await.map(|secret| secret_record(&secret))
-                }
-                Payload::Configuration(spec) => {
-                    let api = Api::<MedusaConfiguration>::namespaced(client, namespace);
-                    let current = api.get(name).await?;
-                    let Some(surplus) = surplus(&json!(current.spec), &json!(spec)) else {
-                        return Ok(record.clone());
-                    };
-                    let patch = patch(&current.metadata, "spec", surplus);
-                    api.patch(name, &params, &patch).await.map(|copy| configuration_record(&copy))
-                }
-            }
-        })
-        .await
-}
-
-/// The name is in use. If the object is a copy of ours that lost its label, it is corrected; anything
-/// else is left alone.
-async fn taken(key: &CopyKey, source_uid: &str, remote: &Remote, shared: &Shared) -> Outcome {
-    let (namespace, name) = (&key.object.namespace, &key.object.name);
-    let found = remote
-        .call(|client| async move {
-            match key.kind {
-                CopyKind::Secret => Api::<Secret>::namespaced(client, namespace)
-                    .get_metadata_opt(name)
-                    .await
-                    .map(|found| found.map(|f| f.metadata)),
-                CopyKind::MedusaConfiguration => Api::<MedusaConfiguration>::namespaced(client, namespace)
-                    .get_metadata_opt(name)
-                    .await
-                    .map(|found| found.map(|f| f.metadata)),
-            }
-        })
-        .await;
-    let meta = match found {
-        Ok(Some(meta)) => meta,
-        Ok(None) => return Outcome::PlanAgain,
-        Err(error) => return failed(key, &error),
-    };
-    let has = |map: &Option<BTreeMap<String, String>>, key: &str, value: &str| {
-        map.as_ref().and_then(|m| m.get(key)).is_some_and(|v| v == value)
-    };
-    let ours = has(&meta.labels, labels::CONTROL_PLANE, &shared.control_plane)
-        || has(&meta.annotations, labels::SOURCE_UID, source_uid);
-    if !ours {
-        return Outcome::Failed(Why {
-            reason: Reason::NameConflict,
-            message: format!("{key} exists and is not ours; rename or delete it there, or rename the source"),
-        });
-    }
-    // Giving the label back is enough to see it again; what else drifted is corrected then.
-    let patch = json!({"metadata": {
-        "uid": meta.uid, "resourceVersion": meta.resource_version,
-        "labels": {labels::CONTROL_PLANE: shared.control_plane},
-    }});
-    let params = PatchParams {
-        field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
-        ..PatchParams::default()
-    };
-    let relabelled = remote
-        .call(|client| async move {
-            match key.kind {
-                CopyKind::Secret => Api::<Secret>::namespaced(client, namespace)
-                    .patch_metadata(name, &params, &Patch::Merge(&patch))
-                    .await
-                    .map(drop),
-                CopyKind::MedusaConfiguration => Api::<MedusaConfiguration>::namespaced(client, namespace)
-                    .patch_metadata(name, &params, &Patch::Merge(&patch))
-                    .await
-                    .map(drop),
-            }
-        })
-        .await;
-    match relabelled {
-        Ok(()) => Outcome::PlanAgain,
-        Err(error) => failed(key, &error),
-    }
-}
-
-async fn remove(key: &CopyKey, uid: &str, remote: &Remote) -> Outcome {
-    let params = DeleteParams {
-        preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
-        ..DeleteParams::default()
-    };
-    let (namespace, name) = (&key.object.namespace, &key.object.name);
-    let removed = remote
-        .call(|client| async move {
-            match key.kind {
-                CopyKind::Secret => {
-                    Api::<Secret>::namespaced(client, namespace).delete(name, &params).await.map(drop)
-                }
-                CopyKind::MedusaConfiguration => Api::<MedusaConfiguration>::namespaced(client, namespace)
-                    .delete(name, &params)
-                    .await
-                    .map(drop),
-            }
-        })
-        .await;
-    match removed {
-        Ok(()) => Outcome::Removed,
-        // Gone, or another object by now: either way ours is not there.
-        Err(error) if matches!(error.code(), Some(404 | 409)) => Outcome::Removed,
-        Err(error) => failed(key, &error),
-    }
-}
-
-fn failed(key: &CopyKey, error: &CallError) -> Outcome {
-    let namespace = &key.object.namespace;
-    let (reason, message) = match error.status() {
-        Some(status) if status.code == 404 && status.message.contains("namespaces") => (
-            Reason::NamespaceMissing,
-            format!("namespace `{namespace}` does not exist there; create it, or take it out of the targets"),
-        ),
-        Some(status) if status.code == 422 && status.message.contains("immutable") => (
-            Reason::Immutable,
-            format!("{key} is marked immutable there; delete it and it will be copied again"),
-        ),
-        // The API server may repeat a Secret's fields in its message, so only its reason is passed on, and who
-        // denied it.
-        Some(status) => match cause::denied(status) {
-            Some((denier, words)) => (reason_of_denial(denier), format!("{key}: {words}")),
-            None => (
-                Reason::WriteRefused,
-                format!("{key}: the API server answered {} {}", status.code, status.reason),
-            ),
-        },
-        None => (Reason::DataPlaneUnreachable, format!("{key}: {error}")),
-    };
-    Outcome::Failed(Why { reason, message })
 }

@@ -3,14 +3,19 @@
 //!
 //! Nothing here writes, and nothing here may log what a Secret holds.
 
+mod guard;
+mod named;
 mod objects;
 mod payload;
+mod spoilt;
 mod watch;
 
+pub use guard::{Copyable, Never};
 pub use objects::{
     DatacenterPlace, Kept, Listing, SecretState, SourceObjects, Standing, datacenters_of, listing, lists,
     secret_names, secret_of, user_secret,
 };
 pub(crate) use payload::hash_data;
 pub use payload::{Payload, hash_configuration};
+pub use spoilt::Spoilt;
 pub use watch::Sources;

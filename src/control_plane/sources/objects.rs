@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use super::{guard::Never, spoilt::Spoilt};
 use crate::{
     api::{
         fleet::LOCAL,
@@ -30,6 +31,8 @@ pub enum SecretState {
         hash: String,
         /// Its keys.
         keys: BTreeSet<String>,
+        /// Why it is none that is copied.
+        never: Option<Never>,
     },
 }
 
@@ -54,19 +57,35 @@ pub struct Kept<K> {
     pub items: BTreeMap<ObjectKey, Arc<K>>,
     /// Objects that exist and cannot be understood as they are now, and why.
     pub unreadable: BTreeMap<ObjectKey, String>,
+    /// What could be read of those all the same.
+    pub spoilt: BTreeMap<ObjectKey, Arc<Spoilt>>,
     /// Whether the above are all.
     pub standing: Standing,
 }
 
 impl<K> Default for Kept<K> {
     fn default() -> Self {
-        Self { items: BTreeMap::new(), unreadable: BTreeMap::new(), standing: Standing::NotListed }
+        Self {
+            items: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+            spoilt: BTreeMap::new(),
+            standing: Standing::NotListed,
+        }
     }
 }
 
 /// What the control plane holds.
 #[derive(Clone, Debug, Default)]
 pub struct SourceObjects {
+    /// Namespace of the controller.
+    pub home: String,
+    /// Namespaces whose MedusaConfigurations and K8ssandraClusters are followed; every one when empty. The others'
+    /// are not kept.
+    pub within: BTreeSet<String>,
+    /// DataPlane to the Secret it names.
+    pub named: BTreeMap<String, ObjectKey>,
+    /// Whether the DataPlanes were listed.
+    pub planes_listed: bool,
     /// Every MedusaConfiguration.
     pub configurations: Kept<MedusaConfiguration>,
     /// Every K8ssandraCluster.
@@ -80,21 +99,45 @@ pub struct SourceObjects {
 }
 
 impl SourceObjects {
-    /// Whether everything that may be wanted is known: before that nothing may be removed anywhere.
+    /// Whether everything that may be wanted is known, but for what [`SourceObjects::in_doubt`] says: before that
+    /// nothing may be removed anywhere.
     #[must_use]
     pub fn complete(&self) -> bool {
         let known = |standing| matches!(standing, Standing::Listed | Standing::NotServed);
-        self.secrets_listed
-            && known(self.configurations.standing)
-            && known(self.clusters.standing)
-            && self.configurations.unreadable.is_empty()
-            && self.clusters.unreadable.is_empty()
+        self.secrets_listed && known(self.configurations.standing) && known(self.clusters.standing)
     }
 
-    /// Whether a K8ssandraCluster is known to be gone.
+    /// Sources that an object which cannot be read may ask to be copied: those beside it that it mentions, and the
+    /// Secrets of MedusaConfigurations among them. What was copied of them stays.
+    #[must_use]
+    pub fn in_doubt(&self) -> BTreeSet<ObjectKey> {
+        let mut doubtful = BTreeSet::new();
+        let (configurations, clusters) = (self.configurations.spoilt.iter(), self.clusters.spoilt.iter());
+        for (at, spoilt) in configurations.chain(clusters) {
+            for name in &spoilt.mentions {
+                let key = ObjectKey::new(&at.namespace, name);
+                let of = self.configurations.items.get(&key).and_then(|c| secret_of(&key, c));
+                doubtful.extend(of);
+                if let Some(other) = self.configurations.spoilt.get(&key) {
+                    doubtful.extend(other.mentions.iter().map(|name| ObjectKey::new(&at.namespace, name)));
+                }
+                doubtful.insert(key);
+            }
+        }
+        doubtful
+    }
+
+    /// Whether objects of a namespace are followed.
+    #[must_use]
+    pub fn follows(&self, namespace: &str) -> bool {
+        self.within.is_empty() || self.within.contains(namespace)
+    }
+
+    /// Whether a K8ssandraCluster is known to be gone; of one that is not followed nobody knows.
     #[must_use]
     pub fn lacks_cluster(&self, key: &ObjectKey) -> bool {
-        self.clusters.standing == Standing::Listed
+        self.follows(&key.namespace)
+            && self.clusters.standing == Standing::Listed
             && !self.clusters.items.contains_key(key)
             && !self.clusters.unreadable.contains_key(key)
     }
@@ -180,14 +223,14 @@ pub fn secret_names(cluster: &K8ssandraCluster) -> BTreeSet<String> {
     names
 }
 
-/// Every Secret the sources refer to.
+/// Every Secret the sources refer to, but for references that are no name: they would be read as another path.
 #[must_use]
 pub fn secrets_needed(sources: &SourceObjects) -> BTreeSet<ObjectKey> {
     let of_configurations = sources.configurations.items.iter().filter_map(|(key, c)| secret_of(key, c));
     let of_clusters = sources.clusters.items.iter().flat_map(|(key, cluster)| {
         secret_names(cluster).into_iter().map(|name| ObjectKey::new(&key.namespace, name))
     });
-    of_configurations.chain(of_clusters).collect()
+    of_configurations.chain(of_clusters).filter(|key| names::is_object_name(&key.name)).collect()
 }
 
 #[cfg(test)]
@@ -242,6 +285,33 @@ mod tests {
     }
 
     #[test]
+    fn a_reference_that_is_no_name_is_never_asked_for() {
+        let mut sources = SourceObjects::default();
+        let mut cluster = (*cluster("shop")).clone();
+        let named =
+            json!({"cassandraUserSecretRef": {"name": "../../x"}, "certificatesSecretRef": {"name": "tls"}});
+        cluster.spec.medusa = serde_json::from_value(named).unwrap();
+        sources.clusters.items.insert(ObjectKey::new("src", "shop"), Arc::new(cluster));
+        assert_eq!(secrets_needed(&sources), BTreeSet::from([ObjectKey::new("src", "tls")]));
+    }
+
+    #[test]
+    fn what_an_unreadable_object_mentions_is_in_doubt_and_nothing_else() {
+        let mut sources = SourceObjects::default();
+        let configuration = json!({
+            "metadata": {}, "spec": {"storageProperties": {"storageSecretRef": {"name": "bucket"}}},
+        });
+        let configuration: MedusaConfiguration = serde_json::from_value(configuration).unwrap();
+        sources.configurations.items.insert(ObjectKey::new("src", "shared"), Arc::new(configuration));
+        assert!(sources.in_doubt().is_empty());
+        let mentions = ["shared", "cql"].map(str::to_owned).into();
+        let spoilt = Spoilt { mentions, ..Spoilt::default() };
+        sources.clusters.spoilt.insert(ObjectKey::new("src", "shop"), Arc::new(spoilt));
+        let doubtful = ["bucket", "cql", "shared"].map(|name| ObjectKey::new("src", name));
+        assert_eq!(sources.in_doubt(), doubtful.into());
+    }
+
+    #[test]
     fn a_cluster_is_gone_only_when_all_are_listed_and_none_is_it() {
         let key = ObjectKey::new("src", "demo");
         let mut sources = SourceObjects { secrets_listed: true, ..SourceObjects::default() };
@@ -252,7 +322,11 @@ mod tests {
         }
         sources.clusters.standing = Standing::Listed;
         assert!(sources.lacks_cluster(&key) && sources.complete());
+        sources.within.insert("other".to_owned());
+        assert!(!sources.lacks_cluster(&key), "it is not followed");
+        sources.within.insert("src".to_owned());
+        assert!(sources.lacks_cluster(&key));
         sources.clusters.unreadable.insert(key.clone(), "no".to_owned());
-        assert!(!sources.lacks_cluster(&key) && !sources.complete());
+        assert!(!sources.lacks_cluster(&key));
     }
 }

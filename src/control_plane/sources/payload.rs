@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use sha2::{Digest as _, Sha256};
 
+use super::guard::Never;
 use crate::api::{medusa::MedusaConfigurationSpec, names};
 
 /// What a copy holds. It has no `Debug` on purpose: the content of a Secret must not reach a log.
@@ -15,6 +16,8 @@ pub enum Payload {
         type_: Option<String>,
         /// Its data.
         data: BTreeMap<String, ByteString>,
+        /// Why it may not be copied.
+        never: Option<Never>,
     },
     /// A MedusaConfiguration's spec.
     Configuration(Box<MedusaConfigurationSpec>),
@@ -24,14 +27,15 @@ impl Payload {
     /// Takes the content out of a source Secret.
     #[must_use]
     pub fn of_secret(secret: Secret) -> Self {
-        Self::Secret { type_: secret.type_, data: secret.data.unwrap_or_default() }
+        let never = Never::of(&secret);
+        Self::Secret { type_: secret.type_, data: secret.data.unwrap_or_default(), never }
     }
 
     /// Hash of the content.
     #[must_use]
     pub fn hash(&self) -> String {
         match self {
-            Self::Secret { type_, data } => hash_data(type_.as_deref(), data),
+            Self::Secret { type_, data, .. } => hash_data(type_.as_deref(), data),
             Self::Configuration(spec) => hash_configuration(spec),
         }
     }

@@ -14,7 +14,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::PartialObjectMeta,
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Event, watcher},
@@ -24,8 +24,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
+    guard::{Copyable, Never},
     objects::{Kept, SecretState, SourceObjects, Standing, listing, lists, secrets_needed},
     payload::Payload,
+    spoilt::Guarded,
 };
 use crate::{
     api::{
@@ -43,16 +45,29 @@ const CONCURRENT_READS: usize = 16;
 const READ_AGAIN: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
-struct State {
-    objects: SourceObjects,
-    contents: HashMap<ObjectKey, Arc<Payload>>,
+pub(super) struct State {
+    pub(super) objects: SourceObjects,
+    contents: HashMap<ObjectKey, Content>,
     /// Counts the changes of a Secret, so that an answer to an older read cannot replace a newer one.
     touched: HashMap<ObjectKey, u64>,
 }
 
+/// What a Secret held in some version.
+struct Content {
+    version: String,
+    payload: Arc<Payload>,
+}
+
+/// Whether what was read in version `read` may take the place of what is held in version `held`; `None` when that cannot
+/// be told. API servers count versions up, and answers of two reads may cross.
+fn supersedes(held: &str, read: &str) -> Option<bool> {
+    let (held, read): (u64, u64) = (held.parse().ok()?, read.parse().ok()?);
+    Some(read >= held)
+}
+
 /// The sources, kept current.
 pub struct Sources {
-    client: Client,
+    pub(super) client: Client,
     fleet: Arc<Fleet>,
     state: Mutex<State>,
     reads: Semaphore,
@@ -61,13 +76,15 @@ pub struct Sources {
 
 impl Sources {
     /// Sources in the cluster of `client`; [`Sources::watch`] fills them. `fleet` is told which datacenters
-    /// K8ssandraClusters list.
+    /// K8ssandraClusters list. `home` is the controller's namespace; MedusaConfigurations and K8ssandraClusters are
+    /// followed in the namespaces `within`, in every one when it is empty.
     #[must_use]
-    pub fn new(client: Client, fleet: Arc<Fleet>) -> Arc<Self> {
+    pub fn new(client: Client, fleet: Arc<Fleet>, home: String, within: BTreeSet<String>) -> Arc<Self> {
+        let objects = SourceObjects { home, within, ..SourceObjects::default() };
         Arc::new(Self {
             client,
             fleet,
-            state: Mutex::default(),
+            state: Mutex::new(State { objects, ..State::default() }),
             reads: Semaphore::new(CONCURRENT_READS),
             changed: watch::Sender::default(),
         })
@@ -79,7 +96,7 @@ impl Sources {
         self.changed.subscribe()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -98,18 +115,28 @@ impl Sources {
     /// Watches for ever.
     pub async fn watch(self: Arc<Self>) {
         tokio::join!(
-            self.keep::<MedusaConfiguration>("configurations", |o| &mut o.configurations),
-            self.keep::<K8ssandraCluster>("clusters", |o| &mut o.clusters),
-            self.keep::<ClientConfig>("client configs", |o| &mut o.client_configs),
+            self.keep::<MedusaConfiguration>("configurations", true, |o| &mut o.configurations),
+            self.keep::<K8ssandraCluster>("clusters", true, |o| &mut o.clusters),
+            self.keep::<ClientConfig>("client configs", false, |o| &mut o.client_configs),
+            self.watch_data_planes(),
             self.watch_secrets(),
         );
     }
 
-    async fn keep<K>(self: &Arc<Self>, name: &'static str, part: fn(&mut SourceObjects) -> &mut Kept<K>)
-    where
+    /// Keeps the objects of one kind: in every namespace, or `following` only in those that are followed.
+    async fn keep<K>(
+        self: &Arc<Self>,
+        name: &'static str,
+        following: bool,
+        part: fn(&mut SourceObjects) -> &mut Kept<K>,
+    ) where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        let api: Api<DeserializeGuard<K>> = Api::all(self.client.clone());
+        let api: Api<Guarded<K>> = Api::all(self.client.clone());
+        let within = if following { self.lock().objects.within.clone() } else { BTreeSet::new() };
+        let is_followed = |object: &Guarded<K>| {
+            within.is_empty() || object.meta().namespace.as_ref().is_some_and(|ns| within.contains(ns))
+        };
         let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
         let mut listing = Vec::new();
         loop {
@@ -119,9 +146,12 @@ impl Sources {
                     continue;
                 }
                 Ok(Some(Event::InitApply(object))) => {
-                    listing.push(object);
+                    if is_followed(&object) {
+                        listing.push(object);
+                    }
                     continue;
                 }
+                Ok(Some(Event::Apply(object) | Event::Delete(object))) if !is_followed(&object) => continue,
                 Ok(Some(Event::InitDone)) => {
                     let mut state = self.lock();
                     let kept = part(&mut state.objects);
@@ -143,6 +173,7 @@ impl Sources {
                     let kept = part(&mut state.objects);
                     kept.items.remove(&key);
                     kept.unreadable.remove(&key);
+                    kept.spoilt.remove(&key);
                 }
                 Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => {
                     // The definition is not installed, so there are none; but those that were there a moment ago
@@ -175,7 +206,7 @@ impl Sources {
     }
 
     /// Tells everyone who looks at the sources.
-    fn tell(&self) {
+    pub(super) fn tell(&self) {
         let known = {
             let objects = &self.lock().objects;
             listing(objects).map(|listing| (listing, Known::of(lists(objects))))
@@ -294,10 +325,12 @@ impl Sources {
                 Some(secret) => {
                     let uid = secret.metadata.uid.clone().unwrap_or_default();
                     let keys = secret.data.iter().flat_map(|data| data.keys().cloned()).collect();
+                    let never = Never::of(&secret);
+                    let version = secret.metadata.resource_version.clone().unwrap_or_default();
                     let payload = Arc::new(Payload::of_secret(secret));
                     let hash = payload.hash();
-                    self.keep_for_a_while(&mut state, key, payload);
-                    SecretState::Read { uid, hash, keys }
+                    self.keep_for_a_while(&mut state, key, version, &payload);
+                    SecretState::Read { uid, hash, keys, never }
                 }
             };
             if state.objects.secrets.get(key) == Some(&known) {
@@ -308,30 +341,56 @@ impl Sources {
         self.changed.send_replace(());
     }
 
-    fn keep_for_a_while(self: &Arc<Self>, state: &mut State, key: &ObjectKey, payload: Arc<Payload>) {
-        state.contents.insert(key.clone(), payload.clone());
-        let (this, key) = (self.clone(), key.clone());
+    /// Keeps a content for those who need it next, unless a newer one is held. Returns the newer of the two.
+    fn keep_for_a_while(
+        self: &Arc<Self>,
+        state: &mut State,
+        key: &ObjectKey,
+        version: String,
+        payload: &Arc<Payload>,
+    ) -> Arc<Payload> {
+        if let Some(held) = state.contents.get(key) {
+            match supersedes(&held.version, &version) {
+                Some(true) => {}
+                Some(false) => return held.payload.clone(),
+                None => {
+                    // Which is newer cannot be told: the next who needs it reads it.
+                    state.contents.remove(key);
+                    return payload.clone();
+                }
+            }
+        }
+        state.contents.insert(key.clone(), Content { version, payload: payload.clone() });
+        let (this, key, kept) = (self.clone(), key.clone(), payload.clone());
         tokio::spawn(async move {
             tokio::time::sleep(KEEP_CONTENT).await;
             let mut state = this.lock();
-            if state.contents.get(&key).is_some_and(|kept| Arc::ptr_eq(kept, &payload)) {
+            if state.contents.get(&key).is_some_and(|held| Arc::ptr_eq(&held.payload, &kept)) {
                 state.contents.remove(&key);
             }
         });
+        payload.clone()
     }
 
-    /// A source Secret's content: as read a moment ago, else read now. `None` when it is gone.
+    /// A source Secret's content: as read a moment ago, else read now. `None` when it is gone, or is never copied, as
+    /// far as is known by now.
     ///
     /// # Errors
     /// When the control plane's API server does not answer.
     pub async fn secret(self: &Arc<Self>, key: &ObjectKey) -> Result<Option<Arc<Payload>>, kube::Error> {
-        if let Some(kept) = self.lock().contents.get(key) {
-            return Ok(Some(kept.clone()));
-        }
-        let Some(secret) = self.fetch(key).await? else { return Ok(None) };
-        let payload = Arc::new(Payload::of_secret(secret));
-        self.keep_for_a_while(&mut self.lock(), key, payload.clone());
-        Ok(Some(payload))
+        let held = self.lock().contents.get(key).map(|held| held.payload.clone());
+        let payload = match held {
+            Some(payload) => payload,
+            None => {
+                let Some(secret) = self.fetch(key).await? else { return Ok(None) };
+                let version = secret.metadata.resource_version.clone().unwrap_or_default();
+                let payload = Arc::new(Payload::of_secret(secret));
+                self.keep_for_a_while(&mut self.lock(), key, version, &payload)
+            }
+        };
+        let is_refused = matches!(*payload, Payload::Secret { never: Some(_), .. })
+            || matches!(self.lock().objects.copyable(key), Copyable::Never { .. });
+        Ok((!is_refused).then_some(payload))
     }
 
     /// A source MedusaConfiguration's content.
@@ -343,25 +402,70 @@ impl Sources {
     }
 }
 
-/// Keeps one object. One that cannot be decoded is named, and what it said `before` still stands.
+/// Keeps one object. One that cannot be decoded is named, and what this very object said `before` still stands.
 fn keep_one<K: Resource<DynamicType = ()>>(
     kept: &mut Kept<K>,
     before: &BTreeMap<ObjectKey, Arc<K>>,
     name: &str,
-    object: DeserializeGuard<K>,
+    object: Guarded<K>,
 ) {
     let key = ObjectKey::of(&object);
     match object.0 {
         Ok(object) => {
             kept.unreadable.remove(&key);
+            kept.spoilt.remove(&key);
             kept.items.insert(key, Arc::new(object));
         }
-        Err(error) => {
-            tracing::warn!(source = name, object = %key, %error, "object cannot be read");
-            if let Some(object) = before.get(&key) {
-                kept.items.insert(key.clone(), object.clone());
+        Err(spoilt) => {
+            tracing::warn!(source = name, object = %key, why = spoilt.why, "object cannot be read");
+            match before.get(&key).filter(|object| object.meta().uid == spoilt.metadata.uid) {
+                Some(object) => drop(kept.items.insert(key.clone(), object.clone())),
+                None => drop(kept.items.remove(&key)),
             }
-            kept.unreadable.insert(key, error.error);
+            kept.unreadable.insert(key.clone(), spoilt.why.clone());
+            kept.spoilt.insert(key, Arc::new(spoilt));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn configuration(uid: &str, bucket: &serde_json::Value) -> Guarded<MedusaConfiguration> {
+        let object = json!({
+            "metadata": {"name": "s3", "namespace": "src", "uid": uid},
+            "spec": {"storageProperties": {"bucketName": bucket, "storageSecretRef": {"name": "key"}}},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn what_an_object_said_stands_while_it_cannot_be_read_and_not_for_one_made_again() {
+        let mut kept = Kept::default();
+        let key = ObjectKey::new("src", "s3");
+        let keep = |kept: &mut Kept<MedusaConfiguration>, object| {
+            let before = kept.items.clone();
+            keep_one(kept, &before, "configurations", object);
+        };
+        keep(&mut kept, configuration("u1", &json!("b")));
+        keep(&mut kept, configuration("u1", &json!(7)));
+        assert!(kept.items.contains_key(&key) && kept.unreadable.contains_key(&key));
+        assert!(kept.spoilt[&key].mentions.contains("key"));
+        keep(&mut kept, configuration("u2", &json!(7)));
+        assert!(!kept.items.contains_key(&key) && kept.unreadable.contains_key(&key));
+        keep(&mut kept, configuration("u2", &json!("b")));
+        assert!(kept.items.contains_key(&key) && kept.unreadable.is_empty() && kept.spoilt.is_empty());
+    }
+
+    #[test]
+    fn an_older_read_never_replaces_a_newer_one() {
+        assert_eq!(supersedes("9", "10"), Some(true));
+        assert_eq!(supersedes("10", "9"), Some(false));
+        assert_eq!(supersedes("10", "10"), Some(true));
+        assert_eq!(supersedes("x", "10"), None);
+        assert_eq!(supersedes("10", ""), None);
     }
 }
