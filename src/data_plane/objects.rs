@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Client, Resource,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
     core::NamespaceResourceScope,
 };
 use serde::de::DeserializeOwned;
@@ -78,6 +78,21 @@ where
     match api.delete(name, &only_this).await {
         Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
         other => other.map(drop),
+    }
+}
+
+/// The objects of a kind in a namespace. A kind that the cluster does not have has none.
+///
+/// # Errors
+/// When the API server cannot be asked.
+pub async fn all<K>(client: &Client, namespace: &str) -> Result<Vec<K>, kube::Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    match Api::<K>::namespaced(client.clone(), namespace).list(&ListParams::default()).await {
+        Ok(list) => Ok(list.items),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 

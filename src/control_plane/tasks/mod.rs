@@ -19,6 +19,7 @@ pub mod retention;
 mod rollup;
 mod starts;
 mod sweep;
+mod traces;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -303,7 +303,7 @@ impl Restoration {
             tools.events.warning(job.object_ref(&()), problem.reason, "StartRestore", &problem.message);
             waiting.reported(&problem);
         }
-        Ok(Action::requeue(waiting.pause(&tools.timings, now)))
+        Ok(Action::requeue(waiting.pause(&problem, &tools.timings, now)))
     }
 
     /// A job whose plan is written: one step of the machine.

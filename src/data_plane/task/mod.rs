@@ -8,7 +8,7 @@
 //! The claim is one write that holds to the version it was decided on and puts down the start time and
 //! every pod at once. `finishTime` is the last write; a task that has it is never looked at again.
 
-mod admit;
+pub(super) mod admit;
 mod apply;
 mod follow_up;
 mod pod;
@@ -16,12 +16,12 @@ mod status;
 mod sync;
 mod sync_plan;
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use kube::{Api, Client, Resource as _, api::ListParams, runtime::controller::Action};
-use serde::de::DeserializeOwned;
+use kube::{Client, Resource as _, runtime::controller::Action};
+use tokio::time::Instant;
 
 use self::{
     admit::{Elsewhere, Preparation},
@@ -39,6 +39,7 @@ use super::{
     round::Round,
     scene::Scene,
     timings::{MAX_PURGES, after},
+    turn::SECOND,
 };
 use crate::api::{
     Reason,
@@ -50,8 +51,8 @@ const FOLLOW_UP_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is remembered of one task between two passes.
 pub enum Task {
-    /// Not started, or to be taken over.
-    Waiting(Waiting),
+    /// Not started, or to be taken over; and since when that is known.
+    Waiting(Waiting, Instant),
     /// Under way.
     Running(Box<Run>),
     /// The last write is done; the watch has yet to show it.
@@ -86,7 +87,7 @@ impl Reconciler for Task {
     type Shared = ();
 
     fn new(now: Timestamp) -> Self {
-        Self::Waiting(Waiting::new(now))
+        Self::Waiting(Waiting::new(now), Instant::now())
     }
 
     fn is_over(task: &MedusaTask) -> bool {
@@ -101,7 +102,10 @@ impl Reconciler for Task {
     async fn pass(&mut self, ctx: &Context<Self>, task: &MedusaTask) -> Result<Action, kube::Error> {
         match self {
             Self::Ended => Ok(Action::await_change()),
-            Self::Waiting(_) => self.begin(&ctx.tools, task).await,
+            Self::Waiting(_, seen) => {
+                let seen = seen.elapsed();
+                self.begin(&ctx.tools, task, seen).await
+            }
             Self::Running(_) => self.carry_on(&ctx.tools, task).await,
         }
     }
@@ -130,7 +134,12 @@ fn is_started(task: &MedusaTask) -> bool {
 
 impl Task {
     /// A task that was not started, or was started by a process that is no more.
-    async fn begin(&mut self, tools: &Tools, task: &MedusaTask) -> Result<Action, kube::Error> {
+    async fn begin(
+        &mut self,
+        tools: &Tools,
+        task: &MedusaTask,
+        seen: Duration,
+    ) -> Result<Action, kube::Error> {
         let (namespace, dc) = (objects::namespace(task), &task.spec.cassandra_datacenter);
         let preparation = match admit::preparation(task) {
             Ok(preparation) => preparation,
@@ -139,6 +148,9 @@ impl Task {
         let is_taken_over = is_started(task);
         let operation = task.spec.operation;
         if operation == TaskOperation::Purge && !is_taken_over {
+            if let Some(rest) = SECOND.checked_sub(seen).filter(|rest| !rest.is_zero()) {
+                return Ok(Action::requeue(rest));
+            }
             let elsewhere = elsewhere(&tools.client, namespace).await?;
             if let Err(problem) = admit::purge_may_begin(task, &elsewhere) {
                 return self.hold(tools, task, problem).await;
@@ -175,7 +187,7 @@ impl Task {
         task: &MedusaTask,
         problem: Problem,
     ) -> Result<Action, kube::Error> {
-        let Self::Waiting(waiting) = self else { return Ok(Action::await_change()) };
+        let Self::Waiting(waiting, _) = self else { return Ok(Action::await_change()) };
         let give_up = |status: &mut MedusaTaskStatus| {
             status.failed = given_up(&problem, &status.failed, &status.in_progress);
             status.in_progress.clear();
@@ -371,22 +383,9 @@ impl Pods {
 
 /// What else goes on in the namespace. A kind that the cluster does not have has no objects.
 async fn elsewhere(client: &Client, namespace: &str) -> Result<Elsewhere, kube::Error> {
-    async fn all<K>(client: &Client, namespace: &str) -> Result<Vec<K>, kube::Error>
-    where
-        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + DeserializeOwned
-            + Debug,
-    {
-        match Api::<K>::namespaced(client.clone(), namespace).list(&ListParams::default()).await {
-            Ok(list) => Ok(list.items),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
-    }
     Ok(Elsewhere {
-        restores: all(client, namespace).await?,
-        backups: all(client, namespace).await?,
-        tasks: all(client, namespace).await?,
+        restores: objects::all(client, namespace).await?,
+        backups: objects::all(client, namespace).await?,
+        tasks: objects::all(client, namespace).await?,
     })
 }
