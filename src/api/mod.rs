@@ -15,6 +15,7 @@ pub mod medusa;
 pub mod moment;
 pub mod names;
 pub mod reason;
+pub mod retention;
 pub mod schema;
 pub mod seen;
 pub mod size;

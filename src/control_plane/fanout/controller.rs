@@ -26,7 +26,10 @@ use crate::{
             write::{Made, delete, make, not_now, show},
         },
     },
-    runtime::follow::{follow, news},
+    runtime::{
+        clock,
+        follow::{follow, news},
+    },
 };
 
 /// How long the first listing of the FleetRestoreJobs is awaited.
@@ -46,7 +49,7 @@ impl Fanout {
 
     /// Clusters whose backups wait, as the FleetRestoreJobs and the data planes show them.
     pub(super) fn holds(&self, planes: &[Snapshot]) -> Holds {
-        let mut holds = holds(planes, &self.control_plane);
+        let mut holds = holds(planes, &self.control_plane, clock::now());
         let jobs = self.restores.state();
         let active = active_clusters(jobs.iter().filter_map(|job| job.0.as_ref().ok()));
         holds.extend(active.into_iter().map(|(cluster, job)| {

@@ -3,10 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use crate::{
-    api::{Reason, labels, medusa::TaskOperation},
+    api::{
+        Reason,
+        cassandra::CassandraDatacenter,
+        labels,
+        medusa::{MedusaTask, TaskOperation},
+    },
     control_plane::{
         fleet::{Snapshot, Usable},
         inventory::grouping::cluster_of,
@@ -18,13 +24,71 @@ use crate::{
 /// Clusters whose backups wait: why, for machines and for people.
 pub type Holds = BTreeMap<String, (Reason, String)>;
 
-/// What the data planes show to the control plane of this label.
+/// How long a purge may go without an end before backups no longer wait for it. A data plane of ours ends every purge
+/// within a day, and so one that is older is one that nobody works on: k8ssandra-operator never comes back to a purge it
+/// was stopped in. A backup that is made beside a purge may have to be made again, and one that is not made cannot.
+pub const ABANDONED_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
+/// What the data planes show at `now` to the control plane of this label.
 #[must_use]
-pub fn holds(planes: &[Snapshot], control_plane: &str) -> Holds {
+pub fn holds(planes: &[Snapshot], control_plane: &str, now: Timestamp) -> Holds {
     let restored = restoring(planes).into_iter().map(|(name, why)| (name, (Reason::RestoreInProgress, why)));
-    let purged =
-        purging(planes, control_plane).into_iter().map(|(name, why)| (name, (Reason::PurgeRunning, why)));
+    let purged = purging(planes, control_plane, now)
+        .into_iter()
+        .map(|(name, why)| (name, (Reason::PurgeRunning, why)));
     purged.chain(restored).collect()
+}
+
+/// Clusters with a purge that has gone so long without an end that backups no longer wait for it, and which, for people.
+#[must_use]
+pub fn abandoned(planes: &[Snapshot], now: Timestamp) -> BTreeMap<String, String> {
+    purges(planes)
+        .filter(|purge| purge.task.is_started() && purge.age(now) >= ABANDONED_AFTER)
+        .map(|purge| {
+            let what = format!(
+                "the purge of MedusaTask {} in data plane `{}` has been at work for {} h without an end, so nobody may be \
+                 at work on it: backups do not wait for it any more; delete it",
+                purge.key,
+                purge.plane.name,
+                purge.age(now).as_hours()
+            );
+            (purge.cluster(), what)
+        })
+        .collect()
+}
+
+/// A purge without an end, of a datacenter that is there, in a data plane that answers.
+struct Purge<'a> {
+    plane: &'a Snapshot,
+    key: &'a ObjectKey,
+    task: &'a MedusaTask,
+    datacenter: &'a CassandraDatacenter,
+}
+
+impl Purge<'_> {
+    fn cluster(&self) -> String {
+        cluster_of(self.plane, self.datacenter).name
+    }
+
+    /// Since when it is at work. A start in the future was written by another clock.
+    fn age(&self, now: Timestamp) -> SignedDuration {
+        let started =
+            self.task.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
+        let made = self.task.creation_timestamp().map(|time| time.0);
+        let since = started.filter(|at| *at <= now).or(made).unwrap_or(now);
+        now.duration_since(since)
+    }
+}
+
+fn purges(planes: &[Snapshot]) -> impl Iterator<Item = Purge<'_>> {
+    planes.iter().filter(|plane| plane.usable == Usable::Ready).flat_map(|plane| {
+        plane.view.tasks.items.iter().filter_map(move |(key, task)| {
+            let is_open = task.spec.operation == TaskOperation::Purge && !task.is_finished();
+            let place = ObjectKey::new(&key.namespace, &task.spec.cassandra_datacenter);
+            let datacenter = plane.view.datacenters.items.get(&place).filter(|_| is_open)?;
+            Some(Purge { plane, key, task, datacenter })
+        })
+    })
 }
 
 /// Name of each cluster that a purge is at work on, and which, for people: a purge deletes objects that no backup it
@@ -32,25 +96,25 @@ pub fn holds(planes: &[Snapshot], control_plane: &str) -> Holds {
 ///
 /// Only MedusaTasks that FleetTasks made are seen. One that nobody has begun with counts when it is ours, also after its
 /// FleetTask is over or gone: it may be begun with at any moment until it is taken back. One in a data plane that
-/// fell silent does not: a node's purge is about that node's backups, and those wait with it.
+/// fell silent does not: a node's purge is about that node's backups, and those wait with it. Nor does one that is
+/// [`abandoned`].
 #[must_use]
-pub fn purging(planes: &[Snapshot], control_plane: &str) -> BTreeMap<String, String> {
+pub fn purging(planes: &[Snapshot], control_plane: &str, now: Timestamp) -> BTreeMap<String, String> {
     let mut clusters = BTreeMap::new();
-    for plane in planes.iter().filter(|plane| plane.usable == Usable::Ready) {
-        for (key, task) in &plane.view.tasks.items {
-            let is_ours = || task.labels().get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
-            let is_purge = task.spec.operation == TaskOperation::Purge;
-            if !is_purge || task.is_finished() || !(task.is_started() || is_ours()) {
-                continue;
-            }
-            let place = ObjectKey::new(&key.namespace, &task.spec.cassandra_datacenter);
-            let Some(datacenter) = plane.view.datacenters.items.get(&place) else { continue };
-            let why = format!(
-                "waits for the purge of MedusaTask {key} in data plane `{}` to end; delete it if it never will",
-                plane.name
-            );
-            clusters.entry(cluster_of(plane, datacenter).name).or_insert(why);
+    for purge in purges(planes) {
+        let is_ours = purge.task.labels().get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
+        let age = purge.age(now);
+        let is_at_work = purge.task.is_started() && age < ABANDONED_AFTER;
+        if !is_at_work && (purge.task.is_started() || !is_ours) {
+            continue;
         }
+        let since =
+            if age.as_hours() >= 1 { format!(", at work for {} h,", age.as_hours()) } else { String::new() };
+        let why = format!(
+            "waits for the purge of MedusaTask {} in data plane `{}`{since} to end; delete it if it never will",
+            purge.key, purge.plane.name
+        );
+        clusters.entry(purge.cluster()).or_insert(why);
     }
     clusters
 }
@@ -148,11 +212,40 @@ mod tests {
         view.tasks.items.insert(ObjectKey::new("ns", "t"), Arc::new(task.unwrap()));
         let mut planes = [plane("eu", view)];
         let reason = |planes: &[Snapshot]| {
-            let held = holds(planes, "cp");
+            let held = holds(planes, "cp", "2026-01-01T23:59:59Z".parse().unwrap());
             held.get("shop.ns.eu").map_or_else(String::new, |(reason, _)| reason.as_str().to_owned())
         };
         assert_eq!(reason(&planes), expected);
         planes[0].usable = Usable::Unreachable { since: None, why: "no route".to_owned() };
         assert_eq!(reason(&planes), "", "what is silent waits by itself");
+    }
+
+    #[rstest::rstest]
+    #[case::at_work("2026-01-01T00:00:00Z", "2026-01-01T23:59:59Z", true)]
+    #[case::nobody_works_on_it("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", false)]
+    #[case::by_a_clock_that_is_ahead("2030-01-01T00:00:00Z", "2026-01-02T00:00:00Z", false)]
+    #[case::by_that_clock_and_young("2030-01-01T00:00:00Z", "2026-01-01T06:00:00Z", true)]
+    fn a_purge_that_never_ends_does_not_hold_backups_for_ever(
+        #[case] started: &str,
+        #[case] now: &str,
+        #[case] holds_them: bool,
+    ) {
+        let task = serde_json::from_value(json!({
+            "metadata": {"name": "t", "namespace": "ns", "creationTimestamp": "2026-01-01T00:00:00Z",
+                "labels": {labels::CONTROL_PLANE: "cp"}},
+            "spec": {"cassandraDatacenter": "dc1", "operation": "purge"},
+            "status": {"startTime": started, "inProgress": ["a"]},
+        }));
+        let mut view = live(&[datacenter("dc1", 3)]);
+        view.tasks.items.insert(ObjectKey::new("ns", "t"), Arc::new(task.unwrap()));
+        let (planes, now) = ([plane("eu", view)], now.parse().unwrap());
+        let (held, left) = (holds(&planes, "cp", now), abandoned(&planes, now));
+        assert_eq!(
+            (held.contains_key("shop.ns.eu"), left.contains_key("shop.ns.eu")),
+            (holds_them, !holds_them)
+        );
+        for said in held.values().map(|(_, why)| why).chain(left.values()) {
+            assert!(said.contains("ns/t") && said.contains(" h") && said.contains("delete it"), "{said}");
+        }
     }
 }

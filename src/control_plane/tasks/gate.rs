@@ -11,14 +11,12 @@ use std::{
 use jiff::Timestamp;
 use kube::{ResourceExt as _, core::DeserializeGuard};
 
-use super::{
-    limits::Limits,
-    retention::{Held, Question, Ruling, rule},
-};
+use super::retention::{Question, Ruling, rule};
 use crate::{
     api::{
         Reason,
         fleet::{DatacenterRun, FleetBackupJob, FleetBackupStatus, FleetClusterStatus, Phase},
+        retention::{Held, Limits, begun_by},
     },
     control_plane::{
         capabilities::RESTORES,
@@ -277,11 +275,9 @@ fn held(data_plane: &str, datacenter: &ObjectKey, facts: &Facts<'_>) -> Vec<Held
     for (key, record) in view.iter().flat_map(|view| &view.backups.items) {
         let is_of = key.namespace == datacenter.namespace && record.datacenter == datacenter.name;
         if is_of && !is_foreign(record, own.as_deref()) {
+            let own = record.finish_time.or_else(|| begun_by(record.start_time?));
             // The later of the two ends: both are only as exact as who wrote them.
-            let end = held
-                .get(&key.name)
-                .copied()
-                .map_or(record.finish_time, |job| record.finish_time.zip(job).map(|(a, b)| a.max(b)));
+            let end = held.get(&key.name).copied().map_or(own, |job| own.zip(job).map(|(a, b)| a.max(b)));
             held.insert(key.name.clone(), end);
         }
     }

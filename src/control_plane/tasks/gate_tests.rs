@@ -54,7 +54,7 @@ fn decided(planes: &[Snapshot], jobs: &[JobFact], runs: &[FleetBackupJob], count
     let points = points("shop", planes, &PublishedPoints::new(), &PublishedClusters::new(), at(NOW));
     let mut run = pending("eu", "dc1");
     run.cluster = "shop".to_owned();
-    let limits = Limits { age_days: Some(7), count: Some(count) };
+    let limits = Limits { age_days: Some(7), count: Some(count), ..Limits::default() };
     let runs: Vec<_> = runs.iter().map(|run| Arc::new(DeserializeGuard(Ok(run.clone())))).collect();
     let facts = Facts { planes, cluster: None, points: &points, runs: &runs, jobs, limits };
     told(&run, &facts)
@@ -217,7 +217,7 @@ fn a_backup_run_that_cannot_be_read_may_be_at_work_anywhere() {
     let points = points("shop", &planes, &PublishedPoints::new(), &PublishedClusters::new(), at(NOW));
     let odd = json!({"metadata": {"name": "odd"}, "spec": {"dryRun": "é"}, "status": {"phase": "Failed"}});
     let runs = [Arc::new(serde_json::from_value(odd).unwrap())];
-    let limits = Limits { age_days: Some(7), count: Some(1) };
+    let limits = Limits { age_days: Some(7), count: Some(1), ..Limits::default() };
     let facts = Facts { planes: &planes, cluster: None, points: &points, runs: &runs, jobs: &[], limits };
     let run = DatacenterRun { cluster: "shop".to_owned(), ..pending("eu", "dc1") };
     assert_eq!(told(&run, &facts), "waits: BackupRunning");

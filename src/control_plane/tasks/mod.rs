@@ -11,7 +11,6 @@ mod child;
 mod controller;
 pub mod gate;
 mod judge;
-pub mod limits;
 mod observe;
 mod pass;
 mod plan;

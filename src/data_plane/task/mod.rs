@@ -1,8 +1,8 @@
 //! MedusaTask: one sync, purge or `prepare_restore` of one datacenter.
 //!
 //! ```text
-//! scene ─── admit ──> own, claim ─┬─> sync: list, plan, write ─────────────────────────────────────────┬─> end
-//!  (reads)  (pure)     (writes)   └─> every pod: PurgeBackups or PrepareRestore ─> a purge's follow-up ─┘
+//! scene ─── admit, guard ──> own, claim ─┬─> sync: list, plan, write ─────────────────────────────────────────┬─> end
+//!  (reads)     (pure)          (writes)   └─> every pod: PurgeBackups or PrepareRestore ─> a purge's follow-up ─┘
 //! ```
 //!
 //! The claim is one write that holds to the version it was decided on and puts down the start time and
@@ -10,7 +10,11 @@
 
 pub(super) mod admit;
 mod apply;
+#[cfg(test)]
+mod arbitrary_tests;
 mod follow_up;
+mod guard;
+mod listing;
 mod pod;
 mod status;
 mod sync;
@@ -26,6 +30,8 @@ use tokio::time::Instant;
 use self::{
     admit::{Elsewhere, Preparation},
     follow_up::FollowUp,
+    guard::Guard,
+    listing::Listing,
     pod::{Pod, Trouble, about_backup},
     sync::{Sync, Synced},
 };
@@ -53,10 +59,20 @@ const FOLLOW_UP_AGAIN: Duration = Duration::from_secs(1);
 pub enum Task {
     /// Not started, or to be taken over; and since when that is known.
     Waiting(Waiting, Instant),
+    /// A purge that has not started: the storage is listed, to know what it would leave.
+    Checking(Box<Checking>),
     /// Under way.
     Running(Box<Run>),
     /// The last write is done; the watch has yet to show it.
     Ended,
+}
+
+/// A purge that is being looked at.
+pub struct Checking {
+    waiting: Waiting,
+    seen: Instant,
+    guard: Guard,
+    listing: Listing,
 }
 
 /// A task under way.
@@ -104,8 +120,9 @@ impl Reconciler for Task {
             Self::Ended => Ok(Action::await_change()),
             Self::Waiting(_, seen) => {
                 let seen = seen.elapsed();
-                self.begin(&ctx.tools, task, seen).await
+                self.begin(&ctx.tools, task, seen, false).await
             }
+            Self::Checking(_) => self.look(&ctx.tools, task).await,
             Self::Running(_) => self.carry_on(&ctx.tools, task).await,
         }
     }
@@ -139,6 +156,7 @@ impl Task {
         tools: &Tools,
         task: &MedusaTask,
         seen: Duration,
+        is_checked: bool,
     ) -> Result<Action, kube::Error> {
         let (namespace, dc) = (objects::namespace(task), &task.spec.cassandra_datacenter);
         let preparation = match admit::preparation(task) {
@@ -166,8 +184,20 @@ impl Task {
         {
             return self.hold(tools, task, problem).await;
         }
-        let task = objects::own(&tools.client, task, &scene.datacenter).await?;
         let now = tools.clock.now();
+        if !is_taken_over
+            && !is_checked
+            && operation == TaskOperation::Purge
+            && let Self::Waiting(waiting, seen) = self
+            && let Some(guard) = Guard::of(task, guard::limits(&tools.client, &scene.datacenter, now).await?)
+        {
+            let mut listing = Listing::new(scene, now, now);
+            listing.ask_all(None, &tools.timings, now);
+            let (waiting, seen) = (waiting.clone(), *seen);
+            *self = Self::Checking(Box::new(Checking { waiting, seen, guard, listing }));
+            return self.look(tools, task).await;
+        }
+        let task = objects::own(&tools.client, task, &scene.datacenter).await?;
         let task = if is_taken_over {
             tracing::info!(namespace, task = task.metadata.name, "takes over a task");
             task
@@ -178,6 +208,31 @@ impl Task {
         let next = if is_taken_over { after(now, tools.timings.hung_first) } else { now };
         *self = Self::Running(Box::new(Run::new(&task, scene, preparation, next, now)));
         self.carry_on(tools, &task).await
+    }
+
+    /// Lists the storage, and lets a purge begin that leaves what it must.
+    async fn look(&mut self, tools: &Tools, task: &MedusaTask) -> Result<Action, kube::Error> {
+        let Self::Checking(checking) = self else { return Ok(Action::await_change()) };
+        if let Some(pause) = checking.listing.ask(tools).await {
+            return Ok(Action::requeue(pause));
+        }
+        let found = match checking.listing.answer() {
+            Some((_, listing)) => {
+                checking.guard.check(&listing, checking.listing.datacenter(), tools.clock.now())
+            }
+            None => {
+                let (pods, reason, why) = checking.listing.silence();
+                let message = format!("nothing was purged, as nobody knows what a purge would leave: {why}");
+                Err(Problem { pods, ..Problem::for_good(reason, message) })
+            }
+        };
+        let seen = checking.seen;
+        *self = Self::Waiting(checking.waiting.clone(), seen);
+        match found {
+            // What is at work is looked for once more: the listing may have taken minutes.
+            Ok(()) => Box::pin(self.begin(tools, task, seen.elapsed(), true)).await,
+            Err(problem) => self.hold(tools, task, problem).await,
+        }
     }
 
     /// A task that cannot begin says why, and is looked at again until the budget is spent.
