@@ -45,6 +45,11 @@ pub const CONTENT_HASH: &str = "fleet.k8ssandra.io/content-hash";
 
 /// On the sync that follows a purge: uid of the MedusaTask it follows.
 pub const FOLLOWS: &str = "fleet.k8ssandra.io/follows";
+/// On a MedusaTask that purges: the backup that must be there afterwards.
+pub const KEEP: &str = "fleet.k8ssandra.io/keep";
+/// On a MedusaTask that purges, or a MedusaBackupSchedule that makes such: `"true"` lets the purge remove the datacenter's
+/// newest whole backup too.
+pub const PURGE_UNCHECKED: &str = "fleet.k8ssandra.io/purge-unchecked";
 /// On a CassandraDatacenter: the MedusaRestoreJob at work on it, and what has to be put back (ADR 8).
 pub const RESTORE: &str = "fleet.k8ssandra.io/restore";
 /// On a MedusaRestoreJob: its datacenter is put back before it goes.

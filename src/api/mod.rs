@@ -16,6 +16,7 @@ pub mod moment;
 pub mod names;
 pub mod operator;
 pub mod reason;
+pub mod retention;
 pub mod schema;
 pub mod seen;
 pub mod size;

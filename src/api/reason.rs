@@ -246,6 +246,8 @@ reasons! {
     BackupRunning,
     /// A purge has to end first.
     PurgeRunning,
+    /// A purge has gone so long without an end that nothing waits for it any more.
+    PurgeAbandoned,
     /// A purge could leave the cluster without a complete restore point.
     WouldRemoveLastRestorePoint,
     /// Whether the cluster keeps a complete restore point cannot be told while a data plane does not answer.

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::api::{
     medusa::{CREDENTIALS_KEY, MedusaConfiguration, READY, Storage, StorageSecret, Verdict, readiness},
+    names::is_object_name,
     set_condition,
 };
 
@@ -72,6 +73,10 @@ impl Reconciler for Configuration {
 }
 
 async fn look(tools: &Tools, namespace: &str, name: &str) -> Result<StorageSecret, kube::Error> {
+    // What cannot be a Secret's name is told from the spec alone.
+    if !is_object_name(name) {
+        return Ok(StorageSecret::Absent);
+    }
     match Api::<Secret>::namespaced(tools.client.clone(), namespace).get_opt(name).await {
         Ok(Some(secret)) => {
             let data = secret.data.unwrap_or_default();
@@ -79,8 +84,6 @@ async fn look(tools: &Tools, namespace: &str, name: &str) -> Result<StorageSecre
             Ok(StorageSecret::Present { has_credentials })
         }
         Ok(None) => Ok(StorageSecret::Absent),
-        // A name that cannot be a Secret's.
-        Err(kube::Error::Api(status)) if status.is_invalid() => Ok(StorageSecret::Absent),
         Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(StorageSecret::Forbidden),
         Err(error) => Err(error),
     }

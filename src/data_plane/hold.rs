@@ -60,7 +60,7 @@ where
         tools.events.warning(object.object_ref(&()), problem.reason, action, &problem.message);
         waiting.reported(problem);
     }
-    Ok(Held::Later(waiting.pause(&tools.timings, now)))
+    Ok(Held::Later(waiting.pause(problem, &tools.timings, now)))
 }
 
 /// The pods that a run which ends before its time has failed: those the problem is about, else all that were

@@ -324,4 +324,43 @@ mod tests {
         let nameless = GetBackupsResponse { backups: vec![BackupSummary::default()], ..Default::default() };
         assert!(read_list(nameless).is_err());
     }
+
+    /// A summary as large clusters have it: tokens are most of it, and long ones.
+    fn large(nodes: i64) -> BackupSummary {
+        let node = |n: i64| proto::BackupNode {
+            host: format!("orders-dc1-r1-sts-{n}"),
+            tokens: (0..256).map(|t| -(1 << 62) + n * 1_000_003 + t).collect(),
+            datacenter: "dc1".to_owned(),
+            rack: "r1".to_owned(),
+        };
+        BackupSummary {
+            backup_name: "b".to_owned(),
+            nodes: (0..nodes).map(node).collect(),
+            ..BackupSummary::default()
+        }
+    }
+
+    /// What is decoded of an answer is at most twice as large as the answer, and both are there while it is read.
+    #[test]
+    fn the_shipped_memory_limit_holds_the_largest_answer_and_what_is_decoded_of_it() {
+        use prost::Message as _;
+
+        let wire = GetBackupsResponse { backups: vec![large(600)], overall_status: 1 }.encode_to_vec();
+        let read = GetBackupsResponse::decode(wire.as_slice()).unwrap();
+        let nodes = &read.backups[0].nodes;
+        let each = |node: &proto::BackupNode| {
+            node.tokens.capacity() * 8
+                + node.host.capacity()
+                + node.datacenter.capacity()
+                + node.rack.capacity()
+        };
+        let decoded =
+            nodes.iter().map(each).sum::<usize>() + nodes.capacity() * size_of::<proto::BackupNode>();
+        assert!(decoded <= 2 * wire.len(), "{decoded} of {}", wire.len());
+        let deployed = include_str!("../../deploy/data-plane.yaml");
+        let limit = deployed.split("limits:").nth(1).unwrap().split("memory: ").nth(1).unwrap();
+        let limit = limit.split_whitespace().next().unwrap().strip_suffix("Gi").unwrap();
+        let limit = limit.parse::<usize>().unwrap() * 1024 * 1024 * 1024;
+        assert!(limit >= 3 * MAX_ANSWER + MAX_ANSWER / 2, "{limit}");
+    }
 }

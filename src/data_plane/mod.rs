@@ -30,6 +30,7 @@ pub mod summaries;
 pub mod task;
 pub mod timings;
 pub mod tls;
+pub mod turn;
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -3,12 +3,12 @@
 //! Each is harmless to repeat, and each holds to the version it was decided on, so that of two controllers
 //! only one gets through.
 
-use std::fmt::Debug;
+use std::{collections::BTreeMap, fmt::Debug};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Client, Resource,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
     core::NamespaceResourceScope,
 };
 use serde::de::DeserializeOwned;
@@ -81,6 +81,48 @@ where
     }
 }
 
+/// The objects of a kind in a namespace. A kind that the cluster does not have has none.
+///
+/// # Errors
+/// When the API server cannot be asked.
+pub async fn all<K>(client: &Client, namespace: &str) -> Result<Vec<K>, kube::Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    match Api::<K>::namespaced(client.clone(), namespace).list(&ListParams::default()).await {
+        Ok(list) => Ok(list.items),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Why the API server will not take a write however often it is repeated: it is forbidden, invalid or too large. etcd's
+/// own word that an object is too large comes as a failure of the server.
+#[must_use]
+pub fn refusal(error: &kube::Error) -> Option<String> {
+    let kube::Error::Api(status) = error else { return None };
+    let is_too_large = status.code == 413
+        || (status.code == 500
+            && ["request is too large", "trying to send message larger than max", "message larger than max"]
+                .iter()
+                .any(|words| status.message.contains(words)));
+    if is_too_large {
+        return Some(format!("the object is too large to be stored ({})", status.message));
+    }
+    matches!(status.code, 400 | 403 | 422).then(|| status.message.clone())
+}
+
+/// The labels of what is made because of `object`: cass-operator's two, so that it is found by its datacenter, and what
+/// the control plane put on the object, so that it recognises it as its own. No others: who tracks objects by a label
+/// of its own would take it for one of those, and delete it.
+pub fn own_labels(object: &impl Resource, datacenter: &CassandraDatacenter) -> BTreeMap<String, String> {
+    let domain = format!("{}/", labels::DOMAIN);
+    let given = object.meta().labels.iter().flatten().filter(|(key, _)| key.starts_with(&domain));
+    let mut all: BTreeMap<String, String> = given.map(|(key, value)| (key.clone(), value.clone())).collect();
+    all.extend(datacenter.datacenter_labels().into_iter().filter(|(_, value)| !value.is_empty()));
+    all
+}
+
 /// Whether an error only says that somebody else was faster.
 #[must_use]
 pub fn is_conflict(error: &kube::Error) -> bool {
@@ -128,4 +170,62 @@ where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
     Api::namespaced(client.clone(), namespace(object))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::api::medusa::MedusaBackupJob;
+
+    #[rstest]
+    #[case::too_large_for_the_server(413, "Request entity too large: limit is 3145728", Some("too large"))]
+    #[case::too_large_for_etcd(500, "etcdserver: request is too large", Some("too large"))]
+    #[case::too_large_for_its_client(
+        500,
+        "rpc error: code = ResourceExhausted desc = trying to send message larger than max (2097230 vs. 2097152)",
+        Some("too large")
+    )]
+    #[case::forbidden(403, "may not", Some("may not"))]
+    #[case::invalid(422, "spec.x: no", Some("spec.x: no"))]
+    #[case::no_leader(500, "etcdserver: no leader", None)]
+    #[case::conflict(409, "another version", None)]
+    #[case::busy(429, "later", None)]
+    #[case::gone(404, "not found", None)]
+    fn what_no_repetition_changes_is_told_apart(
+        #[case] code: u16,
+        #[case] message: &str,
+        #[case] expected: Option<&str>,
+    ) {
+        let error = kube::Error::Api(Status::failure(message, "").with_code(code).boxed());
+        let found = refusal(&error);
+        assert_eq!(found.is_some(), expected.is_some(), "{found:?}");
+        assert!(expected.is_none_or(|words| found.unwrap().contains(words)));
+        assert_eq!(refusal(&kube::Error::LinesCodecMaxLineLengthExceeded), None);
+    }
+
+    #[test]
+    fn what_is_made_bears_the_datacenters_labels_and_the_fleets_and_no_others() {
+        let job: MedusaBackupJob = serde_json::from_value(json!({
+            "metadata": {"name": "b1", "labels": {
+                "fleet.k8ssandra.io/job": "nightly", "app": "x", "argocd.argoproj.io/instance": "x",
+                labels::CASSANDRA_CLUSTER: "wrong"
+            }},
+            "spec": {"cassandraDatacenter": "dc1"}
+        }))
+        .unwrap();
+        let dc = serde_json::from_value(json!({
+            "metadata": {"name": "dc1"}, "spec": {"clusterName": "First Cluster"}
+        }))
+        .unwrap();
+        let labels: Vec<(String, String)> = own_labels(&job, &dc).into_iter().collect();
+        let expected = [
+            (labels::CASSANDRA_CLUSTER, "FirstCluster"),
+            (labels::CASSANDRA_DATACENTER, "dc1"),
+            ("fleet.k8ssandra.io/job", "nightly"),
+        ];
+        assert_eq!(labels, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    }
 }

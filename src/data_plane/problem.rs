@@ -9,6 +9,9 @@ use jiff::Timestamp;
 use super::timings::{Timings, after, since};
 use crate::{api::Reason, runtime::backoff};
 
+/// Longest pause before other work is looked at again: who waits for it goes on as soon as it ends.
+const BUSY: Duration = Duration::from_secs(2);
+
 /// Why something does not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -84,9 +87,10 @@ impl Waiting {
         self.reported = Some((problem.reason, problem.message.clone()));
     }
 
-    /// How long to wait before the next look, which comes no later than the end of the budget.
-    pub fn pause(&mut self, timings: &Timings, now: Timestamp) -> Duration {
-        let wait = backoff::delay(self.looks, Duration::from_secs(1), timings.input_retry_max);
+    /// How long to wait before the next look at `problem`, which comes no later than the end of the budget.
+    pub fn pause(&mut self, problem: &Problem, timings: &Timings, now: Timestamp) -> Duration {
+        let longest = if problem.is_busy { BUSY } else { timings.input_retry_max };
+        let wait = backoff::delay(self.looks, Duration::from_secs(1), longest.min(timings.input_retry_max));
         self.looks = self.looks.saturating_add(1);
         wait.min(since(now, after(self.since, timings.input)))
     }
@@ -109,9 +113,9 @@ mod tests {
         waiting.reported(&problem);
         assert!(!waiting.is_news(&problem));
         assert!(waiting.is_news(&Problem::new(Reason::NoPods, "one".to_owned())));
-        let pauses: Vec<u64> = (0..6).map(|_| waiting.pause(&timings, at(0)).as_secs()).collect();
+        let pauses: Vec<u64> = (0..6).map(|_| waiting.pause(&problem, &timings, at(0)).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30]);
-        assert_eq!(waiting.pause(&timings, at(90)), Duration::from_secs(10));
+        assert_eq!(waiting.pause(&problem, &timings, at(90)), Duration::from_secs(10));
         assert!(!waiting.is_over(&problem, &timings, at(99)));
         assert!(waiting.is_over(&problem, &timings, at(100)));
         let lost = Problem::for_good(Reason::NameConflict, "taken".to_owned());
@@ -128,5 +132,7 @@ mod tests {
         assert!(!waiting.is_over(&none, &timings, at(5099)));
         assert!(waiting.is_over(&none, &timings, at(5100)));
         assert!(waiting.is_over(&busy, &timings, at(86_400)));
+        let pauses: Vec<u64> = (0..4).map(|_| waiting.pause(&busy, &timings, at(5100)).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 2, 2], "its end is noticed soon");
     }
 }

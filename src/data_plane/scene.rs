@@ -3,7 +3,10 @@
 //! Reads only. A reading that failed is an error, never an empty answer.
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::{Api, Client, api::ListParams};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, ListParams},
+};
 
 use super::{
     pods::{PodView, views},
@@ -13,7 +16,7 @@ use super::{
 use crate::api::{
     Reason,
     cassandra::{CassandraDatacenter, MEDUSA_CONTAINER},
-    labels,
+    labels, names,
 };
 
 /// What has to be known to run.
@@ -56,13 +59,37 @@ pub async fn datacenter(
     namespace: &str,
     name: &str,
 ) -> Result<Result<CassandraDatacenter, Problem>, kube::Error> {
-    match Api::<CassandraDatacenter>::namespaced(client.clone(), namespace).get_opt(name).await {
-        Ok(Some(datacenter)) => Ok(Ok(datacenter)),
-        Ok(None) => Ok(Err(unknown_datacenter(name, namespace))),
-        // A name that cannot be an object's is no reason to ask again and again.
-        Err(kube::Error::Api(status)) if status.is_invalid() => Ok(Err(unknown_datacenter(name, namespace))),
-        Err(error) => Err(error),
+    if let Err(problem) = named("spec.cassandraDatacenter", name) {
+        return Ok(Err(problem));
     }
+    let found = Api::<CassandraDatacenter>::namespaced(client.clone(), namespace).get_opt(name).await?;
+    Ok(found.ok_or_else(|| unknown_datacenter(name, namespace)))
+}
+
+/// Whether `name`, the value of `field`, can be an object's. What cannot must never be asked for: `dc1?x` would be read
+/// as `dc1`, and waiting does not make it a name.
+///
+/// # Errors
+/// When it cannot.
+pub fn named(field: &str, name: &str) -> Result<(), Problem> {
+    if names::is_object_name(name) {
+        return Ok(());
+    }
+    Err(Problem::for_good(
+        Reason::InvalidSpec,
+        format!(
+            "{field}: `{}` cannot be an object's name; give one of at most 253 lower case letters, digits, `-` and `.`, \
+             that begins and ends with a letter or digit",
+            names::shorten(&name.escape_debug().to_string(), 100)
+        ),
+    ))
+}
+
+/// The CassandraDatacenters of a namespace as the API server holds them.
+#[must_use]
+pub fn datacenters(client: &Client, namespace: &str) -> Api<DynamicObject> {
+    let resource = ApiResource::erase::<CassandraDatacenter>(&());
+    Api::namespaced_with(client.clone(), namespace, &resource)
 }
 
 /// The datacenter's pods, sorted by name.
@@ -92,7 +119,11 @@ pub async fn tls(
         return Ok(Ok(None));
     };
     let namespace = datacenter.metadata.namespace.as_deref().unwrap_or_default();
-    let secret = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await?;
+    let secret = if names::is_object_name(name) {
+        Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await?
+    } else {
+        None
+    };
     let material = match secret {
         Some(secret) => ClientTls::from_secret(&secret.data.unwrap_or_default()),
         None => Err(format!("there is no such Secret in namespace `{namespace}`")),
@@ -202,6 +233,22 @@ mod tests {
         #[case] expected: Option<Reason>,
     ) {
         assert_eq!(check(&dc(&spec), &pods).err().map(|p| p.reason), expected);
+    }
+
+    #[rstest]
+    #[case("dc 1", "`dc 1`")]
+    #[case("dc1?x", "`dc1?x`")]
+    #[case("dc%31", "`dc%31`")]
+    #[case("dc1#x", "`dc1#x`")]
+    #[case("..", "`..`")]
+    #[case("DC1", "`DC1`")]
+    #[case("a\u{1b}[2Jb\n", "`a\\u{1b}[2Jb\\n`")]
+    fn what_is_no_name_ends_the_run_and_is_shown_escaped(#[case] name: &str, #[case] shown: &str) {
+        let problem = named("spec.cassandraDatacenter", name).unwrap_err();
+        assert_eq!((problem.reason, problem.may_heal), (Reason::InvalidSpec, false));
+        assert!(problem.message.starts_with("spec.cassandraDatacenter: "), "{}", problem.message);
+        assert!(problem.message.contains(shown), "{}", problem.message);
+        assert!(named("spec.cassandraDatacenter", "dc1").is_ok());
     }
 
     #[test]

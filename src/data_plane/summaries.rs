@@ -12,6 +12,21 @@ pub fn own_nodes(summary: &BackupSummary, dc: &CassandraDatacenter) -> Vec<Backu
     summary.nodes.iter().filter(|n| is_ours(&n.datacenter, dc)).map(node).collect()
 }
 
+/// Most bytes of nodes in one MedusaBackup. etcd takes 1.5 MiB for a whole object, and what the API server keeps about who
+/// wrote it comes on top.
+const MAX_NODES: usize = 1_000_000;
+
+/// The nodes as they may be stored: where they are too many, without their tokens, which only tell. Everything that a
+/// restore needs stays.
+#[must_use]
+pub fn fitting(nodes: Vec<BackupNode>) -> Vec<BackupNode> {
+    let size = |node: &BackupNode| serde_json::to_vec(node).map_or(MAX_NODES, |json| json.len() + 1);
+    if nodes.iter().map(size).sum::<usize>() <= MAX_NODES {
+        return nodes;
+    }
+    nodes.into_iter().map(|node| BackupNode { tokens: Vec::new(), ..node }).collect()
+}
+
 /// Whether a node's datacenter is this one. Medusa writes Cassandra's own name. The name in the datacenter's
 /// status is that of cass-operator's objects (upstream §1.13) and may be another cluster's under the same
 /// prefix.
@@ -35,6 +50,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn of_very_many_nodes_the_tokens_are_left_out_and_nothing_else() {
+        let nodes = |count: i64| -> Vec<BackupNode> {
+            (0..count)
+                .map(|n| BackupNode {
+                    host: Some(format!("orders-dc1-r1-sts-{n}")),
+                    tokens: (0..256).map(|t| -(1 << 62) + n * 1_000_003 + t).collect(),
+                    datacenter: Some("dc1".to_owned()),
+                    rack: Some("r1".to_owned()),
+                })
+                .collect()
+        };
+        assert_eq!(fitting(nodes(100)), nodes(100));
+        let kept = fitting(nodes(600));
+        assert!(serde_json::to_vec(&kept).unwrap().len() < MAX_NODES);
+        let whole = nodes(600).into_iter().map(|node| BackupNode { tokens: Vec::new(), ..node });
+        assert_eq!(kept, whole.collect::<Vec<_>>());
+    }
 
     #[test]
     fn a_node_is_ours_by_cassandras_own_name_of_the_datacenter() {

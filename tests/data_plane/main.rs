@@ -56,3 +56,4 @@ mod task_input;
 mod task_sync;
 mod task_world;
 mod tls;
+mod turns;

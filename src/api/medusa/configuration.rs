@@ -6,7 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Storage;
-use crate::api::{Reason, schema};
+use crate::api::{
+    Reason,
+    names::{is_object_name, shorten},
+    schema,
+};
 
 /// Shared storage settings.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -96,6 +100,14 @@ fn secret_available(storage: &Storage, namespace: &str, secret: StorageSecret) -
         );
         return (Some(false), Reason::InvalidSpec, message);
     }
+    if !is_object_name(name) {
+        let message = format!(
+            "spec.storageProperties.storageSecretRef.name: `{}` cannot be a Secret's name; give one of at most 253 lower \
+             case letters, digits, `-` and `.`",
+            shorten(&name.escape_debug().to_string(), 100)
+        );
+        return (Some(false), Reason::InvalidSpec, message);
+    }
     match secret {
         StorageSecret::Present { has_credentials: true } => {
             (Some(true), Reason::SecretAvailable, format!("Secret `{name}` has key `{CREDENTIALS_KEY}`"))
@@ -139,6 +151,8 @@ mod tests {
     #[case::no_key(json!({"storageSecretRef": {"name": "s"}}), StorageSecret::Present { has_credentials: false }, Some(false), Reason::SecretKeyMissing)]
     #[case::absent(json!({"storageSecretRef": {"name": "s"}}), StorageSecret::Absent, Some(false), Reason::SecretNotFound)]
     #[case::unread(json!({"storageSecretRef": {"name": "s"}}), StorageSecret::Unread, None, Reason::Connecting)]
+    #[case::no_name(json!({"storageSecretRef": {"name": "my secret"}}), StorageSecret::Unread, Some(false), Reason::InvalidSpec)]
+    #[case::another_path(json!({"storageSecretRef": {"name": "s?x"}}), WHOLE, Some(false), Reason::InvalidSpec)]
     #[case::forbidden(json!({"storageSecretRef": {"name": "s"}}), StorageSecret::Forbidden, None, Reason::PermissionsMissing)]
     fn a_configuration_is_ready_when_its_credentials_are_there(
         #[case] storage: Value,

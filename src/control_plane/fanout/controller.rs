@@ -26,7 +26,10 @@ use crate::{
             write::{Made, delete, make, not_now, show},
         },
     },
-    runtime::follow::{follow, news},
+    runtime::{
+        clock,
+        follow::{follow, news},
+    },
 };
 
 /// How long the first listing of the FleetRestoreJobs is awaited.
@@ -49,7 +52,7 @@ impl Fanout {
     pub(super) fn holds(&self, planes: &[Snapshot]) -> Holds {
         let tasks = self.tasks.state();
         let tasks = tasks.iter().filter_map(|task| task.0.as_ref().ok());
-        let mut holds = holds(planes, &self.control_plane, tasks);
+        let mut holds = holds(planes, &self.control_plane, tasks, clock::now());
         let jobs = self.restores.state();
         let active = active_clusters(jobs.iter().filter_map(|job| job.0.as_ref().ok()));
         for (cluster, job) in active {

@@ -8,14 +8,16 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use crate::{
     api::{
         Reason,
+        cassandra::CassandraDatacenter,
         fleet::{FleetOperation, FleetTask},
         labels,
-        medusa::TaskOperation,
+        medusa::{MedusaTask, TaskOperation},
     },
     control_plane::{
         fleet::{Snapshot, Usable},
@@ -24,6 +26,11 @@ use crate::{
         view::{ObjectKey, View},
     },
 };
+
+/// How long a purge may go without an end before backups no longer wait for it. A data plane of ours ends every purge
+/// within a day, and so one that is older is one that nobody works on: k8ssandra-operator never comes back to a purge it
+/// was stopped in. A backup that is made beside a purge may have to be made again, and one that is not made cannot.
+pub const ABANDONED_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// Why something waits, for machines and for people.
 pub type Hold = (Reason, String);
@@ -64,12 +71,13 @@ impl Holds {
     }
 }
 
-/// What the data planes show to the control plane of this label. `tasks` are the FleetTasks.
+/// What the data planes show at `now` to the control plane of this label. `tasks` are the FleetTasks.
 #[must_use]
 pub fn holds<'a>(
     planes: &[Snapshot],
     control_plane: &str,
     tasks: impl IntoIterator<Item = &'a FleetTask>,
+    now: Timestamp,
 ) -> Holds {
     let purges: BTreeMap<String, &FleetTask> = tasks
         .into_iter()
@@ -77,7 +85,7 @@ pub fn holds<'a>(
         .filter_map(|task| Some((task.uid()?, task)))
         .collect();
     let mut holds = Holds::new();
-    for At { plane, place, cluster, uid, why } in purging(planes, control_plane) {
+    for At { plane, place, cluster, uid, why } in purging(planes, control_plane, now) {
         let is_ours = uid.and_then(|uid| purges.get(&uid)).is_some_and(|task| is_at(task, plane, &place));
         holds.add(plane, cluster, is_ours, (Reason::PurgeRunning, why));
     }
@@ -112,30 +120,83 @@ struct At<'a> {
     why: String,
 }
 
+/// Clusters with a purge that has gone so long without an end that backups no longer wait for it, and which, for people.
+#[must_use]
+pub fn abandoned(planes: &[Snapshot], now: Timestamp) -> BTreeMap<String, String> {
+    purges(planes)
+        .filter(|purge| purge.task.is_started() && purge.age(now) >= ABANDONED_AFTER)
+        .map(|purge| {
+            let what = format!(
+                "the purge of MedusaTask {} in data plane `{}` has been at work for {} h without an end, so nobody may be \
+                 at work on it: backups do not wait for it any more; delete it",
+                purge.key,
+                purge.plane.name,
+                purge.age(now).as_hours()
+            );
+            (purge.cluster(), what)
+        })
+        .collect()
+}
+
+/// A purge without an end, of a datacenter that is there, in a data plane that answers.
+struct Purge<'a> {
+    plane: &'a Snapshot,
+    key: &'a ObjectKey,
+    task: &'a MedusaTask,
+    datacenter: &'a CassandraDatacenter,
+}
+
+impl Purge<'_> {
+    fn cluster(&self) -> String {
+        cluster_of(self.plane, self.datacenter).name
+    }
+
+    /// Since when it is at work. A start in the future was written by another clock.
+    fn age(&self, now: Timestamp) -> SignedDuration {
+        let started =
+            self.task.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
+        let made = self.task.creation_timestamp().map(|time| time.0);
+        let since = started.filter(|at| *at <= now).or(made).unwrap_or(now);
+        now.duration_since(since)
+    }
+}
+
+fn purges(planes: &[Snapshot]) -> impl Iterator<Item = Purge<'_>> {
+    planes.iter().filter(|plane| plane.usable == Usable::Ready).flat_map(|plane| {
+        plane.view.tasks.last_known().iter().filter_map(move |(key, task)| {
+            let is_open = task.spec.operation == TaskOperation::Purge && !task.is_finished();
+            let place = ObjectKey::new(&key.namespace, &task.spec.cassandra_datacenter);
+            let datacenter = plane.view.datacenters.last(&place).filter(|_| is_open)?;
+            Some(Purge { plane, key, task, datacenter })
+        })
+    })
+}
+
 /// The purges that are at work: a purge deletes objects that no backup it knows refers to, and a backup that is being
 /// made may refer to them.
 ///
 /// Only MedusaTasks that FleetTasks made are seen. One that nobody has begun with counts when it is ours, also after its
 /// FleetTask is over or gone: it may be begun with at any moment until it is taken back. One in a data plane that
-/// fell silent does not: a node's purge is about that node's backups, and those wait with it.
-fn purging<'a>(planes: &'a [Snapshot], control_plane: &str) -> Vec<At<'a>> {
+/// fell silent does not: a node's purge is about that node's backups, and those wait with it. Nor does one that is
+/// [`abandoned`].
+fn purging<'a>(planes: &'a [Snapshot], control_plane: &str, now: Timestamp) -> Vec<At<'a>> {
     let mut found = Vec::new();
-    for plane in planes.iter().filter(|plane| plane.usable == Usable::Ready) {
-        for (key, task) in plane.view.tasks.last_known() {
-            let is_ours = || task.labels().get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
-            let is_purge = task.spec.operation == TaskOperation::Purge;
-            if !is_purge || task.is_finished() || !(task.is_started() || is_ours()) {
-                continue;
-            }
-            let place = ObjectKey::new(&key.namespace, &task.spec.cassandra_datacenter);
-            let Some(datacenter) = plane.view.datacenters.last(&place) else { continue };
-            let why = format!(
-                "waits for the purge of MedusaTask {key} in data plane `{}` to end; delete it if it never will",
-                plane.name
-            );
-            let uid = task.labels().get(labels::JOB_UID).cloned();
-            found.push(At { plane, place, cluster: cluster_of(plane, datacenter).name, uid, why });
+    for purge in purges(planes) {
+        let is_ours = purge.task.labels().get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
+        let age = purge.age(now);
+        let is_at_work = purge.task.is_started() && age < ABANDONED_AFTER;
+        if !is_at_work && (purge.task.is_started() || !is_ours) {
+            continue;
         }
+        let since =
+            if age.as_hours() >= 1 { format!(", at work for {} h,", age.as_hours()) } else { String::new() };
+        let why = format!(
+            "waits for the purge of MedusaTask {} in data plane `{}`{since} to end; delete it if it never will",
+            purge.key, purge.plane.name
+        );
+        let place = ObjectKey::new(&purge.key.namespace, &purge.task.spec.cassandra_datacenter);
+        let uid = purge.task.labels().get(labels::JOB_UID).cloned();
+        found.push(At { plane: purge.plane, place, cluster: purge.cluster(), uid, why });
     }
     found
 }
@@ -242,12 +303,17 @@ mod tests {
         view.tasks.put(ObjectKey::new("ns", "t"), Arc::new(task.unwrap()));
         let mut planes = [plane("eu", view)];
         let reason = |planes: &[Snapshot]| {
-            let held = holds(planes, "cp", []);
+            let held = holds(planes, "cp", [], "2026-01-01T23:59:59Z".parse().unwrap());
             held.of("shop.ns.eu", "eu").map_or_else(String::new, |(reason, _)| reason.as_str().to_owned())
         };
         assert_eq!(reason(&planes), expected);
         planes[0].usable = Usable::Unreachable { since: None, why: "no route".to_owned() };
         assert_eq!(reason(&planes), "", "what is silent waits by itself");
+    }
+
+    /// An hour after the purges of these tests began.
+    fn soon() -> Timestamp {
+        "2026-01-01T01:00:00Z".parse().unwrap()
     }
 
     fn labelled(name: &str) -> crate::api::cassandra::CassandraDatacenter {
@@ -272,10 +338,10 @@ mod tests {
         marked.annotations_mut().insert(labels::RESTORE.to_owned(), "{}".to_owned());
         let restored = live(&[marked]);
         let mut purged = live(&[labelled("dc2")]);
-        purged.tasks.items.extend([purge("whatever")]);
+        purged.tasks.items_mut().extend([purge("whatever")]);
         for view in [restored, purged] {
             let planes = [plane("eu", live(&[labelled("dc1")])), plane("us", view)];
-            let held = holds(&planes, "cp", []);
+            let held = holds(&planes, "cp", [], soon());
             assert!(held.of("shop", "us").is_some());
             assert_eq!(held.of("shop", "eu"), None);
         }
@@ -284,7 +350,7 @@ mod tests {
     #[test]
     fn a_purge_of_ours_holds_the_whole_cluster_while_its_task_is_at_it() {
         let mut view = live(&[labelled("dc2")]);
-        view.tasks.items.extend([purge("u1")]);
+        view.tasks.items_mut().extend([purge("u1")]);
         let planes = [plane("eu", live(&[labelled("dc1")])), plane("us", view)];
         let task = |uid: &str, phase: &str| -> FleetTask {
             serde_json::from_value(json!({
@@ -294,9 +360,38 @@ mod tests {
             }))
             .unwrap()
         };
-        let holds_eu = |task: &FleetTask| holds(&planes, "cp", [task]).of("shop", "eu").is_some();
+        let holds_eu = |task: &FleetTask| holds(&planes, "cp", [task], soon()).of("shop", "eu").is_some();
         assert!(holds_eu(&task("u1", "Running")));
         assert!(!holds_eu(&task("u2", "Running")), "the uid in a label is a data plane's word");
         assert!(!holds_eu(&task("u1", "Failed")), "it is done with it");
+    }
+
+    #[rstest::rstest]
+    #[case::at_work("2026-01-01T00:00:00Z", "2026-01-01T23:59:59Z", true)]
+    #[case::nobody_works_on_it("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", false)]
+    #[case::by_a_clock_that_is_ahead("2030-01-01T00:00:00Z", "2026-01-02T00:00:00Z", false)]
+    #[case::by_that_clock_and_young("2030-01-01T00:00:00Z", "2026-01-01T06:00:00Z", true)]
+    fn a_purge_that_never_ends_does_not_hold_backups_for_ever(
+        #[case] started: &str,
+        #[case] now: &str,
+        #[case] holds_them: bool,
+    ) {
+        let task = serde_json::from_value(json!({
+            "metadata": {"name": "t", "namespace": "ns", "creationTimestamp": "2026-01-01T00:00:00Z",
+                "labels": {labels::CONTROL_PLANE: "cp"}},
+            "spec": {"cassandraDatacenter": "dc1", "operation": "purge"},
+            "status": {"startTime": started, "inProgress": ["a"]},
+        }));
+        let mut view = live(&[datacenter("dc1", 3)]);
+        view.tasks.put(ObjectKey::new("ns", "t"), Arc::new(task.unwrap()));
+        let (planes, now) = ([plane("eu", view)], now.parse().unwrap());
+        let (held, left) = (holds(&planes, "cp", [], now), abandoned(&planes, now));
+        assert_eq!(
+            (held.of("shop.ns.eu", "eu").is_some(), left.contains_key("shop.ns.eu")),
+            (holds_them, !holds_them)
+        );
+        for said in held.of("shop.ns.eu", "eu").map(|(_, why)| why).into_iter().chain(left.values()) {
+            assert!(said.contains("ns/t") && said.contains(" h") && said.contains("delete it"), "{said}");
+        }
     }
 }

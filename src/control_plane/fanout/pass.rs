@@ -1,15 +1,16 @@
 //! One pass over one run: what is seen, what is started, what is remembered.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{ResourceExt as _, core::DeserializeGuard};
+use kube::{Resource as _, ResourceExt as _, core::DeserializeGuard};
 use tokio::task::JoinHandle;
 
 use super::{
     Scene,
     controller::{Fanout, carry_out},
+    holds::abandoned,
     load::load,
     plan::{self, Plan},
     rehearsal::rehearse,
@@ -109,6 +110,7 @@ fn start(
     let planned = actions.len();
     let claimed = claim(runs, actions);
     plan.is_full |= claimed.len() < planned;
+    tell_abandoned(runs, job, planes, &claimed);
     let writes = begin(runs, job, claimed);
     drop(right);
     (entries, plan, writes)
@@ -128,6 +130,20 @@ fn claim(runs: &Runs<Fanout>, actions: Vec<Action>) -> Vec<(Action, Option<Claim
     let holds = runs.engine.holds(&context.fleet.snapshot());
     let is_free = |action: &Action| holds.of(&action.cluster, &action.data_plane).is_none();
     claimed.into_iter().filter(|(action, _)| is_free(action)).collect()
+}
+
+/// Says which purges a run does not wait for any more, when it begins in their clusters.
+fn tell_abandoned(
+    runs: &Runs<Fanout>,
+    job: &FleetBackupJob,
+    planes: &[Snapshot],
+    begun: &[(Action, Option<Claim>)],
+) {
+    let abandoned = abandoned(planes, clock::now());
+    let clusters: BTreeSet<&String> = begun.iter().map(|(action, _)| &action.cluster).collect();
+    for why in clusters.into_iter().filter_map(|cluster| abandoned.get(cluster)) {
+        runs.frame.context.events.warning(job.object_ref(&()), Reason::PurgeAbandoned, "Backup", why);
+    }
 }
 
 /// Begins the writes. A claim is let go when its write is done.

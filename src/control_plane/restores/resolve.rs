@@ -11,6 +11,7 @@ use crate::{
             FleetBackupDatacenter, FleetBackupStatus, FleetClusterStatus, FleetRestoreJobSpec, RestoreCheck,
             RestoreDatacenter,
         },
+        names::{is_object_name, shorten},
     },
     control_plane::{fleet::Snapshot, inventory::grouping::cluster_of, view::ObjectKey},
 };
@@ -61,6 +62,9 @@ pub fn resolve(
     clusters: &Clusters,
     planes: &[Snapshot],
 ) -> Resolved {
+    if let Some(check) = misnamed(spec) {
+        return Resolved { cluster: None, targets: Vec::new(), checks: vec![check] };
+    }
     let mut checks = vec![restore_point(spec, backup)];
     let cluster = match cluster(spec, backup, clusters, planes) {
         Ok(cluster) => cluster,
@@ -92,6 +96,33 @@ pub fn resolve(
         (true, true) => Topic::Cluster.passed(),
     });
     Resolved { cluster: Some(cluster), targets, checks }
+}
+
+/// The first reference that cannot be an object's name: it must not be asked for, as `b?x` would be read as `b`.
+fn misnamed(spec: &FleetRestoreJobSpec) -> Option<RestoreCheck> {
+    let own =
+        [("spec.backup", Topic::RestorePoint, &spec.backup), ("spec.cluster", Topic::Cluster, &spec.cluster)];
+    let own =
+        own.into_iter().filter_map(|(field, topic, name)| Some((field.to_owned(), topic, name.as_ref()?)));
+    let named = spec.datacenters.iter().enumerate().flat_map(|(number, wanted)| {
+        let at = |field: &str| format!("spec.datacenters[{number}].{field}");
+        let optional = [
+            ("dataPlane", Topic::Cluster, &wanted.data_plane),
+            ("namespace", Topic::Cluster, &wanted.namespace),
+            ("medusaBackup", Topic::RestorePoint, &wanted.medusa_backup),
+        ];
+        let optional =
+            optional.into_iter().filter_map(|(field, topic, name)| Some((field, topic, name.as_ref()?)));
+        let all = std::iter::once(("datacenter", Topic::Cluster, &wanted.datacenter)).chain(optional);
+        all.map(|(field, topic, name)| (at(field), topic, name)).collect::<Vec<_>>()
+    });
+    let (field, topic, name) = own.chain(named).find(|(_, _, name)| !is_object_name(name))?;
+    let shown = shorten(&name.escape_debug().to_string(), 100);
+    let message = format!(
+        "{field}: `{shown}` cannot be an object's name; give one of at most 253 lower case letters, digits, `-` and `.`, that \
+         begins and ends with a letter or digit"
+    );
+    Some(topic.failed(Reason::InvalidSpec, message))
 }
 
 fn restore_point(spec: &FleetRestoreJobSpec, backup: Option<&FleetBackupStatus>) -> RestoreCheck {
@@ -306,6 +337,20 @@ mod tests {
             tests::{datacenter, job_with, live, plane, silent},
         },
     };
+
+    #[rstest]
+    #[case(json!({"backup": "night?x"}), "spec.backup: `night?x`")]
+    #[case(json!({"cluster": "my shop", "backup": "night"}), "spec.cluster: `my shop`")]
+    #[case(json!({"datacenters": [{"datacenter": "dc%31"}]}), "spec.datacenters[0].datacenter: `dc%31`")]
+    #[case(json!({"datacenters": [{"datacenter": "dc1"}, {"datacenter": "dc1", "medusaBackup": "../b"}]}),
+        "spec.datacenters[1].medusaBackup: `../b`")]
+    fn what_is_no_name_is_never_asked_for(#[case] spec: Value, #[case] expected: &str) {
+        let resolved = resolve(&job_with("back", spec).spec, None, &Clusters::new(), &[]);
+        assert!(resolved.targets.is_empty());
+        let check = &resolved.checks[0];
+        assert_eq!(check.reason.as_deref(), Some("InvalidSpec"));
+        assert!(check.message.as_deref().is_some_and(|said| said.starts_with(expected)), "{check:?}");
+    }
 
     /// `<plane>/<datacenter>=<backup>` for every target, or why there is none.
     fn told(spec: Value, parts: &[&str], clusters: &Clusters, planes: &[Snapshot]) -> Vec<String> {

@@ -46,6 +46,12 @@ pub trait Child:
     /// Whether the data plane is done with it.
     fn is_finished(&self) -> bool;
 
+    /// Whether nothing but `self`, in the view under `key`, tells of what the data plane's nodes hold because of it. A run
+    /// that goes leaves it behind.
+    fn is_only_trace(&self, _: &View, _: &ObjectKey) -> bool {
+        false
+    }
+
     /// Whether `self`, which was found under the name of `wanted`, is what we made or would have made.
     fn stands_for(&self, wanted: &Self) -> bool {
         self.meta().labels.as_ref().and_then(|l| l.get(labels::JOB_UID))
@@ -76,6 +82,11 @@ macro_rules! child {
 
 impl Child for MedusaBackupJob {
     child!(jobs);
+
+    // Nodes hold their parts also of a backup that failed, and a purge counts them.
+    fn is_only_trace(&self, view: &View, key: &ObjectKey) -> bool {
+        self.is_started() && !view.backups.items.contains_key(key)
+    }
 }
 
 impl Child for MedusaRestoreJob {

@@ -1,4 +1,5 @@
-//! Deletes a run whose time after its end is over, and what it made in the data planes. Backups stay.
+//! Deletes a run whose time after its end is over, and what it made in the data planes. Backups stay, and so does what
+//! alone tells of one: a purge has to know of it (ADR 22).
 
 use std::time::Duration;
 
@@ -33,7 +34,8 @@ pub(super) fn expires_at<K: Fanned>(run: &K, status: &K::Status) -> Option<Times
 }
 
 /// Deletes the run's children and then the run, or says when to look again. A child that a data plane is still at
-/// work on stays: it is the only trace of that work. `overdue` says for how long it should have been deleted.
+/// work on stays, and so does one that ended and that nothing else tells of: each is the only trace of its work.
+/// `overdue` says for how long it should have been deleted.
 ///
 /// # Errors
 /// When the run itself cannot be deleted.
@@ -61,6 +63,9 @@ pub async fn expire<K: Fanned>(
             continue;
         };
         for (key, child) in items.iter().filter(|(_, child)| is_of(child.as_ref(), run)) {
+            if child.is_only_trace(&plane.view, key) {
+                continue;
+            }
             if child.is_finished() || !child.is_started() {
                 // One that is begun with in this moment stays.
                 let version = child.resource_version().filter(|_| !child.is_finished());

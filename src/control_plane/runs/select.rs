@@ -14,6 +14,7 @@ use crate::{
         Reason,
         cassandra::CassandraDatacenter,
         fleet::{DatacenterRun, Phase, Selector},
+        names::{is_object_name, shorten},
     },
     control_plane::{
         fleet::{Snapshot, Usable},
@@ -50,8 +51,28 @@ fn listed<T: AsRef<str>>(names: &[T], name: &str) -> bool {
     names.is_empty() || names.iter().any(|n| n.as_ref() == name)
 }
 
+/// The first name of a selector that no object can have: it would select nothing for ever.
+fn misnamed(selector: &Selector) -> Option<InvalidSelector> {
+    let fields = [
+        ("clusters", &selector.clusters),
+        ("dataPlanes", &selector.data_planes),
+        ("namespaces", &selector.namespaces),
+        ("datacenters", &selector.datacenters),
+    ];
+    let names = fields.into_iter().flat_map(|(field, names)| names.iter().map(move |name| (field, name)));
+    let (field, name) = names.into_iter().find(|(_, name)| !is_object_name(name))?;
+    let shown = shorten(&name.escape_debug().to_string(), 100);
+    Some(InvalidSelector(format!(
+        "`spec.selector.{field}`: `{shown}` cannot be an object's name; give one of at most 253 lower case letters, digits, \
+         `-` and `.`, that begins and ends with a letter or digit"
+    )))
+}
+
 impl<'a> Reader<'a> {
     fn new(selector: &'a Selector, cluster_labels: &'a ClusterLabels) -> Result<Self, InvalidSelector> {
+        if let Some(invalid) = misnamed(selector) {
+            return Err(invalid);
+        }
         Ok(Self {
             selector,
             clusters: read("clusterSelector", selector.cluster_selector.as_ref())?,
@@ -260,6 +281,21 @@ mod tests {
 
     fn run(selector: &Selector, planes: &[Snapshot], known: &[DatacenterRun]) -> Vec<String> {
         names(&select(selector, planes, &ClusterLabels::new(), known).unwrap())
+    }
+
+    #[test]
+    fn a_name_that_no_object_can_have_makes_the_selector_invalid() {
+        let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let invalid = [
+            (Selector { clusters: of(&["shop", "sh op"]), ..Selector::default() }, "clusters`: `sh op`"),
+            (Selector { data_planes: of(&["EU"]), ..Selector::default() }, "dataPlanes`: `EU`"),
+            (Selector { namespaces: of(&[".."]), ..Selector::default() }, "namespaces`: `..`"),
+            (Selector { datacenters: of(&["dc1?x"]), ..Selector::default() }, "datacenters`: `dc1?x`"),
+        ];
+        for (selector, expected) in invalid {
+            let (reason, why) = select_fitting(&selector, &[], &ClusterLabels::new(), &[]).unwrap_err();
+            assert!(reason == Reason::InvalidSelector && why.contains(expected), "{why}");
+        }
     }
 
     #[test]

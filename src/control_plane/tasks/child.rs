@@ -6,6 +6,7 @@ use crate::{
     api::{
         cassandra::CassandraDatacenter,
         fleet::FleetTask,
+        labels,
         medusa::{MedusaTask, MedusaTaskSpec, TaskOperation},
         names,
     },
@@ -16,6 +17,16 @@ use crate::{
 #[must_use]
 pub fn sync_key(child: &ObjectKey) -> ObjectKey {
     ObjectKey::new(&child.namespace, names::sync_after(&child.name))
+}
+
+/// `child` with the word that the MedusaBackup `backup` must be there when it has purged. The data plane's controller
+/// looks at what the storage holds before it begins; k8ssandra-operator does not know the word.
+#[must_use]
+pub fn keeping(mut child: MedusaTask, backup: Option<String>) -> MedusaTask {
+    if let Some(backup) = backup {
+        child.annotations_mut().insert(labels::KEEP.to_owned(), backup);
+    }
+    child
 }
 
 /// The child for one datacenter.

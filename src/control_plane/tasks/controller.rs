@@ -1,27 +1,31 @@
 //! FleetTasks in the frame of all runs: what wakes them, what they read besides the data planes, and the clearing up
 //! after them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use kube::api::ListParams;
+use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Outcome, pass,
     starts::Kit,
     sweep::{Leftover, leftovers},
+    traces::outlived,
 };
 use crate::{
     api::{
-        fleet::{FleetOperation, FleetTask, FleetTaskStatus},
-        medusa::MedusaTask,
+        fleet::{FleetBackupJob, FleetBackupStatus, FleetOperation, FleetTask, FleetTaskStatus},
+        medusa::{MedusaBackupJob, MedusaTask},
     },
     control_plane::{
         fleet::{Change, Snapshot},
-        runs::{About, Engine, Frame, Memory, RunContext, Runs, Words, drive, write::delete},
+        runs::{About, Engine, Frame, Memory, RunContext, Runs, Words, child::Child, drive, write::delete},
     },
-    runtime::{clock, follow::follow},
+    runtime::{
+        clock,
+        follow::{follow, is_ready},
+    },
 };
 
 /// What a task is decided by besides the data planes.
@@ -83,14 +87,15 @@ pub async fn run(context: RunContext, shutdown: CancellationToken) {
         () = keep_clusters => {}
         () = keep_backups => {}
         () = keep_runs => {}
-        () = sweep(&tasks.frame) => {}
+        () = sweep(&tasks.frame, &tasks.engine.kit) => {}
         () = drive(tasks.clone(), feed, shutdown) => {}
     }
 }
 
-/// Takes back, again and again, the purges that no FleetTask goes on with. Of a FleetTask that another leader's watch
-/// showed a moment ago this one may not know yet: what there is to do is looked up once more.
-async fn sweep(frame: &Frame<FleetTask>) {
+/// Takes back, again and again, the purges that no FleetTask goes on with, and deletes what was kept for purges to know
+/// of and none has to any more. Of an object that another leader's watch showed a moment ago this one may not know yet:
+/// what there is to do is looked up once more.
+async fn sweep(frame: &Frame<FleetTask>, kit: &Kit) {
     let context = &frame.context;
     let mut changes = context.fleet.changes();
     loop {
@@ -98,23 +103,50 @@ async fn sweep(frame: &Frame<FleetTask>) {
             continue;
         }
         let (planes, now, known) = (context.fleet.snapshot(), clock::now(), frame.objects.state());
+        sweep_traces(context, kit, &planes).await;
         let known = known.iter().map(AsRef::as_ref);
         if leftovers(&planes, known, &context.control_plane, now).is_empty() {
             continue;
         }
         let Ok(listed) = frame.api().list(&ListParams::default()).await else { continue };
         let left = leftovers(&planes, &listed, &context.control_plane, now);
-        join_all(left.iter().map(|left| take_back(left, &planes))).await;
+        join_all(
+            left.iter()
+                .map(|left| take_back::<MedusaTask>(left, &planes, "a purge that nobody had begun with")),
+        )
+        .await;
     }
 }
 
+/// The part of [`sweep`] about MedusaBackupJobs.
+async fn sweep_traces(context: &RunContext, kit: &Kit, planes: &[Snapshot]) {
+    if !is_ready(&kit.runs) || !is_ready(&kit.backups) {
+        return;
+    }
+    let backups = kit.backups.state();
+    let points: Vec<&FleetBackupStatus> =
+        backups.iter().filter_map(|backup| backup.status.as_ref()).collect();
+    let found = |runs: &BTreeSet<String>| outlived(planes, runs, &points, &context.control_plane);
+    if found(&kit.runs.state().iter().filter_map(|run| run.uid()).collect()).is_empty() {
+        return;
+    }
+    let runs =
+        Api::<PartialObjectMeta<FleetBackupJob>>::namespaced(context.client.clone(), &context.namespace);
+    let Ok(listed) = runs.list(&ListParams::default()).await else { return };
+    let left = found(&listed.iter().filter_map(ResourceExt::uid).collect());
+    join_all(
+        left.iter().map(|left| take_back::<MedusaBackupJob>(left, planes, "a trace of a failed backup")),
+    )
+    .await;
+}
+
 /// Deletes one in exactly the version that was seen; what does not succeed is found again.
-async fn take_back(left: &Leftover, planes: &[Snapshot]) {
+async fn take_back<C: Child>(left: &Leftover, planes: &[Snapshot], what: &str) {
     let Leftover { data_plane, key, uid, version } = left;
     let plane = planes.iter().find(|plane| plane.name == *data_plane);
     let Some(remote) = plane.and_then(|plane| plane.remote.as_ref()) else { return };
-    match delete::<MedusaTask>(remote, key, uid, Some(version)).await {
-        Ok(()) => tracing::info!(data_plane, object = %key, "took back a purge that nobody had begun with"),
-        Err(error) => tracing::debug!(data_plane, object = %key, %error, "take back a purge"),
+    match delete::<C>(remote, key, uid, Some(version)).await {
+        Ok(()) => tracing::info!(data_plane, object = %key, "took back {what}"),
+        Err(error) => tracing::debug!(data_plane, object = %key, %error, "take back {what}"),
     }
 }

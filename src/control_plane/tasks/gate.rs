@@ -11,14 +11,12 @@ use std::{
 use jiff::Timestamp;
 use kube::{ResourceExt as _, core::DeserializeGuard};
 
-use super::{
-    limits::Limits,
-    retention::{Held, Question, Ruling, rule},
-};
+use super::retention::{Question, Ruling, rule};
 use crate::{
     api::{
         Reason,
-        fleet::{DatacenterRun, FleetBackupJob, FleetBackupStatus, FleetClusterStatus},
+        fleet::{DatacenterRun, FleetBackupJob, FleetBackupStatus, FleetClusterStatus, Phase},
+        retention::{Held, Limits, begun_by},
     },
     control_plane::{
         capabilities::RESTORES,
@@ -29,8 +27,11 @@ use crate::{
             points::restore_points,
             survey::{Planes, PublishedClusters, PublishedPoints, survey},
         },
-        runs::{Run as _, child::Child as _},
-        view::ObjectKey,
+        runs::{
+            Run as _,
+            child::{Child as _, child_key, place},
+        },
+        view::{BackupRecord, ObjectKey},
     },
 };
 
@@ -261,222 +262,59 @@ fn run_at_work(cluster: &str, run: &DeserializeGuard<FleetBackupJob>) -> Option<
     })
 }
 
-/// Every backup of the datacenter that Kubernetes shows, complete or not, each once.
+/// Every backup that the datacenter's nodes may hold, complete or not, each once, as far as anything tells of it: the
+/// MedusaBackups and MedusaBackupJobs there are, and what FleetBackupJobs say they have begun, whatever became of the
+/// MedusaBackupJob since. A backup of which only another datacenter's nodes have a part is none of this one's.
 fn held(data_plane: &str, datacenter: &ObjectKey, facts: &Facts<'_>) -> Vec<Held> {
     let view = facts.planes.iter().find(|p| p.name == data_plane).map(|p| &p.view);
-    let mut held: BTreeMap<&str, Option<Timestamp>> = BTreeMap::new();
-    for job in facts.jobs.iter().filter(|job| job.may_be_of(data_plane, datacenter)) {
-        held.insert(&job.key.name, job.end);
+    let own = view.and_then(|view| view.datacenters.last(datacenter)).map(|dc| dc.display_name());
+    let mut held: BTreeMap<String, Option<Timestamp>> = BTreeMap::new();
+    for run in facts.runs.iter().filter_map(|run| run.0.as_ref().ok()) {
+        held.extend(begun(run, data_plane, datacenter));
     }
-    let backups = view.iter().flat_map(|view| view.backups.last_known());
-    for (key, record) in backups {
-        if key.namespace == datacenter.namespace && record.datacenter == datacenter.name {
+    for job in facts.jobs.iter().filter(|job| job.may_be_of(data_plane, datacenter)) {
+        held.insert(job.key.name.clone(), job.end);
+    }
+    for (key, record) in view.iter().flat_map(|view| view.backups.last_known()) {
+        let is_of = key.namespace == datacenter.namespace && record.datacenter == datacenter.name;
+        if is_of && !is_foreign(record, own.as_deref()) {
+            let own = record.finish_time.or_else(|| begun_by(record.start_time?));
             // The later of the two ends: both are only as exact as who wrote them.
-            let end = held
-                .get(key.name.as_str())
-                .copied()
-                .map_or(record.finish_time, |job| record.finish_time.zip(job).map(|(a, b)| a.max(b)));
-            held.insert(&key.name, end);
+            let end = held.get(&key.name).copied().map_or(own, |job| own.zip(job).map(|(a, b)| a.max(b)));
+            held.insert(key.name.clone(), end);
         }
     }
-    held.into_iter().map(|(name, end)| Held { name: name.to_owned(), end }).collect()
+    held.into_iter().map(|(name, end)| Held { name, end }).collect()
+}
+
+/// Whether none of a backup's nodes is of the datacenter that Cassandra calls `own`: an import from a storage that
+/// datacenters share. A purge of a node counts that node's backups only.
+fn is_foreign(record: &BackupRecord, own: Option<&str>) -> bool {
+    let nodes = &record.node_datacenters;
+    own.is_some_and(|own| !nodes.is_empty() && !nodes.iter().any(|name| name == own))
+}
+
+/// The backups a run has begun in the datacenter, and when they had ended at the latest: every attempt but a last one
+/// that nobody began with. A deadline may have passed over one that goes on, but all have begun by the run's end.
+fn begun(
+    run: &FleetBackupJob,
+    data_plane: &str,
+    datacenter: &ObjectKey,
+) -> impl Iterator<Item = (String, Option<Timestamp>)> {
+    let entries = run.status.iter().flat_map(|status| &status.datacenters);
+    let over = run.status.as_ref().and_then(|status| status.finish_time.as_ref()).map(|time| time.0);
+    entries.filter(move |entry| entry.data_plane == data_plane && place(entry) == *datacenter).flat_map(
+        move |entry| {
+            let untouched = entry.start_time.is_none()
+                && (entry.phase == Phase::Cancelled
+                    || entry.reason.as_deref() == Some(Reason::NotStarted.as_str()));
+            let end = entry.finish_time.as_ref().map(|time| time.0).or(over);
+            let attempts = entry.attempts().saturating_sub(usize::from(untouched));
+            (1..=attempts).map(move |attempt| (child_key(run, entry, attempt).name, end))
+        },
+    )
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::{
-        api::{fleet::Phase, medusa::MedusaRestoreJob},
-        control_plane::{
-            capabilities::Capabilities,
-            fanout::tests::{datacenter, fleet_job, live, pending, plane, silent},
-            view::{BackupRecord, View},
-        },
-    };
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    const NOW: i64 = 1_000_000;
-
-    fn record(dc: &str, finish: i64) -> BackupRecord {
-        BackupRecord {
-            datacenter: dc.to_owned(),
-            status: "SUCCESS".to_owned(),
-            start_time: Some(at(finish - 60)),
-            finish_time: Some(at(finish)),
-            total_nodes: 1,
-            finished_nodes: 1,
-            ..BackupRecord::default()
-        }
-    }
-
-    /// A view of `dc` of cluster `shop` that has the backup `p`.
-    fn with_backup(dc: &str) -> View {
-        let mut object = datacenter(dc, 1);
-        object.metadata.labels =
-            Some(BTreeMap::from([("fleet.k8ssandra.io/cluster".to_owned(), "shop".to_owned())]));
-        let mut view = live(&[object]);
-        view.backups.put(ObjectKey::new("ns", "p"), Arc::new(record(dc, NOW - 3600)));
-        view
-    }
-
-    fn job(plane: &str, name: &str, dc: Option<&str>, end: Option<i64>) -> JobFact {
-        JobFact {
-            data_plane: plane.to_owned(),
-            key: ObjectKey::new("ns", name),
-            datacenter: dc.map(str::to_owned),
-            end: end.map(at),
-        }
-    }
-
-    fn decided(planes: &[Snapshot], jobs: &[JobFact], runs: &[FleetBackupJob], count: u32) -> String {
-        let points = points("shop", planes, &PublishedPoints::new(), &PublishedClusters::new(), at(NOW));
-        let mut run = pending("eu", "dc1");
-        run.cluster = "shop".to_owned();
-        let limits = Limits { age_days: Some(7), count: Some(count) };
-        let runs: Vec<_> = runs.iter().map(|run| Arc::new(DeserializeGuard(Ok(run.clone())))).collect();
-        let facts = Facts { planes, cluster: None, points: &points, runs: &runs, jobs, limits };
-        told(&run, &facts)
-    }
-
-    fn told(run: &DatacenterRun, facts: &Facts<'_>) -> String {
-        match decide(run, facts, at(NOW)) {
-            Gate::Open(point) => format!("keeps {point}"),
-            Gate::Wait(reason, _) => format!("waits: {reason}"),
-            Gate::Shut(reason, _) => format!("refused: {reason}"),
-        }
-    }
-
-    fn two() -> [Snapshot; 2] {
-        [plane("eu", with_backup("dc1")), plane("us", with_backup("dc2"))]
-    }
-
-    #[test]
-    fn a_cluster_at_rest_with_a_complete_restore_point_may_be_purged() {
-        assert_eq!(decided(&two(), &[], &[], 1), "keeps p.shop");
-        let old = job("eu", "old", Some("dc1"), Some(NOW - 9000));
-        assert_eq!(decided(&two(), &[old], &[], 1), "keeps p.shop");
-    }
-
-    #[test]
-    fn failed_runs_since_count_whoever_made_them_and_so_does_what_cannot_be_read() {
-        let failed = job("eu", "failed", Some("dc1"), Some(NOW - 60));
-        let refused = "refused: WouldRemoveLastRestorePoint";
-        assert_eq!(decided(&two(), std::slice::from_ref(&failed), &[], 1), refused);
-        assert_eq!(decided(&two(), &[failed], &[], 2), "keeps p.shop");
-        assert_eq!(decided(&two(), &[job("eu", "garbage", None, None)], &[], 1), refused);
-        let elsewhere = job("us", "failed", Some("dc2"), Some(NOW - 60));
-        assert_eq!(decided(&two(), &[elsewhere], &[], 1), "keeps p.shop");
-    }
-
-    #[test]
-    fn a_backup_that_began_after_the_listing_is_seen_in_the_views() {
-        let mut view = with_backup("dc2");
-        let made = |name: &str, dc: &str, status| {
-            let job =
-                json!({"metadata": {"name": name}, "spec": {"cassandraDatacenter": dc}, "status": status});
-            (ObjectKey::new("ns", name), Arc::new(serde_json::from_value(job).unwrap()))
-        };
-        let ended = json!({"finishTime": "1970-01-01T00:00:00Z"});
-        view.jobs.items_mut().extend([
-            made("new", "dc2", json!(null)),
-            made("listed", "dc2", json!(null)),
-            made("ended", "dc2", ended),
-            made("elsewhere", "dc9", json!(null)),
-        ]);
-        let planes = [two()[0].clone(), plane("us", view)];
-        let mut jobs = vec![job("us", "listed", Some("dc2"), Some(NOW - 9000))];
-        add_begun(&mut jobs, &members("shop", &planes, None), &planes);
-        let names: Vec<&str> = jobs.iter().map(|job| job.key.name.as_str()).collect();
-        assert_eq!(names, ["listed", "new"]);
-        assert_eq!(decided(&planes, &jobs, &[], 2), "waits: BackupRunning");
-    }
-
-    #[test]
-    fn a_silent_data_plane_of_the_cluster_leaves_it_undecided_and_others_do_not_matter() {
-        let mut lost = plane("us", with_backup("dc2"));
-        lost.usable = Usable::Unreachable { since: None, why: "no route".to_owned() };
-        assert_eq!(decided(&[two()[0].clone(), lost], &[], &[], 1), "waits: RestorePointsUnknown");
-        let [eu, us] = two();
-        assert_eq!(decided(&[eu, us, plane("ap", silent())], &[], &[], 1), "keeps p.shop");
-    }
-
-    #[test]
-    fn one_that_is_being_connected_was_not_asked_yet_unless_another_is_silent() {
-        let [eu, mut us] = two();
-        us.usable = Usable::Connecting;
-        assert_eq!(decided(&[eu.clone(), us.clone()], &[], &[], 1), "waits: Connecting");
-        let mut ap = plane("ap", with_backup("dc3"));
-        ap.usable = Usable::Unreachable { since: None, why: "no route".to_owned() };
-        assert_eq!(decided(&[eu, us, ap], &[], &[], 1), "waits: RestorePointsUnknown");
-    }
-
-    #[test]
-    fn a_backup_run_that_cannot_be_read_may_be_at_work_anywhere() {
-        let planes = two();
-        let points = points("shop", &planes, &PublishedPoints::new(), &PublishedClusters::new(), at(NOW));
-        let odd =
-            json!({"metadata": {"name": "odd"}, "spec": {"dryRun": "é"}, "status": {"phase": "Failed"}});
-        let runs = [Arc::new(serde_json::from_value(odd).unwrap())];
-        let limits = Limits { age_days: Some(7), count: Some(1) };
-        let facts = Facts { planes: &planes, cluster: None, points: &points, runs: &runs, jobs: &[], limits };
-        let run = DatacenterRun { cluster: "shop".to_owned(), ..pending("eu", "dc1") };
-        assert_eq!(told(&run, &facts), "waits: BackupRunning");
-    }
-
-    #[test]
-    fn what_was_published_stands_for_a_data_plane_that_was_never_listed() {
-        let published: FleetClusterStatus = serde_json::from_value(json!({"size": 1, "datacenters": [
-            {"dataPlane": "ap", "namespace": "ns", "name": "dc3", "size": 1, "medusa": {"deployed": true}},
-            {"dataPlane": "gone", "namespace": "ns", "name": "dc4", "size": 1, "medusa": {"deployed": true}},
-        ]}))
-        .unwrap();
-        let planes = [plane("eu", with_backup("dc1")), plane("ap", silent())];
-        let members = members("shop", &planes, Some(&published));
-        let names: Vec<String> = members.iter().map(|(plane, place)| format!("{plane}/{place}")).collect();
-        assert_eq!(names, ["ap/ns/dc3", "eu/ns/dc1"]);
-        assert!(silence(&members, &planes).unwrap().1.contains("`ap`"));
-    }
-
-    #[test]
-    fn it_waits_for_backups_and_restores_of_the_whole_cluster() {
-        let under_way = job("us", "nightly", Some("dc2"), None);
-        assert_eq!(decided(&two(), &[under_way], &[], 1), "waits: BackupRunning");
-        let mut run = fleet_job("nightly");
-        let mut entry = pending("us", "dc2");
-        entry.cluster = "shop".to_owned();
-        run.status =
-            Some(crate::api::fleet::FleetBackupJobStatus { datacenters: vec![entry], ..Default::default() });
-        assert_eq!(decided(&two(), &[], std::slice::from_ref(&run), 1), "waits: BackupRunning");
-        run.status.as_mut().unwrap().phase = Some(Phase::Failed);
-        assert_eq!(decided(&two(), &[], &[run], 1), "keeps p.shop");
-        let restore: MedusaRestoreJob = serde_json::from_value(
-            json!({"metadata": {"name": "r"}, "spec": {"backup": "p", "cassandraDatacenter": "dc2"}}),
-        )
-        .unwrap();
-        let mut view = with_backup("dc2");
-        view.restores.put(ObjectKey::new("ns", "r"), Arc::new(restore));
-        let planes = [two()[0].clone(), plane("us", view)];
-        assert_eq!(decided(&planes, &[], &[], 1), "waits: RestoreInProgress");
-    }
-
-    #[test]
-    fn where_restores_may_not_be_listed_nobody_can_say_there_is_none() {
-        let mut view = with_backup("dc2");
-        let mut capabilities = Capabilities::all();
-        capabilities.not_granted =
-            Some(BTreeMap::from([(RESTORES.to_owned(), vec!["list".to_owned(), "watch".to_owned()])]));
-        view.capabilities = Arc::new(capabilities.clone());
-        assert_eq!(
-            decided(&[two()[0].clone(), plane("us", view.clone())], &[], &[], 1),
-            "refused: NotAuthorized"
-        );
-        capabilities.not_served = Some([RESTORES.to_owned()].into());
-        view.capabilities = Arc::new(capabilities);
-        assert_eq!(decided(&[two()[0].clone(), plane("us", view)], &[], &[], 1), "keeps p.shop");
-    }
-}
+#[path = "gate_tests.rs"]
+mod tests;

@@ -11,7 +11,6 @@ mod child;
 mod controller;
 pub mod gate;
 mod judge;
-pub mod limits;
 mod observe;
 mod pass;
 mod plan;
@@ -19,6 +18,7 @@ pub mod retention;
 mod rollup;
 mod starts;
 mod sweep;
+mod traces;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -11,17 +11,18 @@ use kube::{
     core::{DeserializeGuard, GroupVersionKind},
 };
 
-use super::{
-    gate::JobFact,
-    limits::{Limits, config_key, parse},
-};
+use super::gate::JobFact;
 use crate::{
-    api::medusa::MedusaBackupJob,
+    api::{
+        medusa::MedusaBackupJob,
+        retention::{Limits, config_key, in_force},
+    },
     control_plane::{
         fleet::Snapshot,
         registry::remote::{CallError, Remote},
         view::ObjectKey,
     },
+    runtime::clock,
 };
 
 /// Every MedusaBackupJob in the namespaces of `members`, whoever made it.
@@ -61,7 +62,7 @@ fn fact(data_plane: &str, job: &DeserializeGuard<MedusaBackupJob>) -> JobFact {
     }
 }
 
-/// The limits in the `medusa.ini` that the pods of `datacenter` mount; what cannot be read is unknown.
+/// The limits in the `medusa.ini` that the pods of `datacenter` run with; what nobody knows is unknown.
 ///
 /// # Errors
 /// When the data plane does not answer.
@@ -74,15 +75,13 @@ pub(super) async fn limits(remote: &Remote, datacenter: &ObjectKey) -> Result<Li
             .call(|client| async move { Api::namespaced_with(client, namespace, &resource).get(name).await })
             .await,
     )?;
-    let Some(key) = object.as_ref().and_then(|object| config_key(&object.data)) else {
-        return Ok(Limits::default());
-    };
+    let object = object.and_then(|object| serde_json::to_value(object).ok()).unwrap_or_default();
+    let Some(key) = config_key(&object) else { return Ok(Limits::default()) };
     let config_map = &key.config_map;
     let map: Option<ConfigMap> = answered(
         remote.call(|client| async move { Api::namespaced(client, namespace).get(config_map).await }).await,
     )?;
-    let text = map.and_then(|map| map.data?.remove(&key.key));
-    Ok(text.map_or_else(Limits::default, |ini| parse(&ini)))
+    Ok(in_force(&object, map.as_ref(), clock::now()))
 }
 
 /// What was asked for, or nothing when the API server says that it is not there or not ours to read.

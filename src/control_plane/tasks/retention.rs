@@ -1,42 +1,21 @@
 //! Whether a purge of a datacenter leaves its cluster a complete restore point. Pure.
 //!
-//! Medusa's purge knows one node and nothing of restore points. On each node it removes every backup that began
-//! more than `max_backup_age` days ago, and then all but the `max_backup_count` that began last. Backups that failed
-//! or are not complete count like any other, so a few failed runs are enough to push out the last good one.
-//!
 //! The rule: of the complete restore points the newest is looked at. What a purge leaves of an older one it leaves
-//! of the newest too. The datacenter's part in it must
-//! - be younger than `max_backup_age` by [`ALLOWANCE`], because pods purge one after the other, by their own clocks;
-//! - be among the `max_backup_count` newest even if every backup that may have begun later on some node did: all
-//!   MedusaBackups and MedusaBackupJobs of the datacenter, whatever became of them, that did not end before the
-//!   part began.
-//!
-//! A limit nobody could read counts as the strictest there is, one day or one backup.
+//! of the newest too. The datacenter's part in it must survive Medusa's purge ([`survives`]), counting every backup that
+//! anything tells of, whatever became of it.
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use super::limits::Limits;
 use crate::{
     api::{
         Reason,
         fleet::{FleetBackupDatacenter, FleetBackupStatus},
+        retention::{Held, Limits, Loss, survives},
     },
     control_plane::view::ObjectKey,
 };
-
-/// How much younger than `max_backup_age` a restore point must be: a purge that may start now is over by then.
-pub const ALLOWANCE: SignedDuration = SignedDuration::from_hours(6);
-
-/// One backup that the datacenter's nodes hold or may hold, complete or not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Its name.
-    pub name: String,
-    /// When its last node ended; `None` when that is not known.
-    pub end: Option<Timestamp>,
-}
 
 /// What the ruling is about.
 #[derive(Clone, Copy, Debug)]
@@ -95,30 +74,14 @@ pub fn rule(question: &Question<'_>, now: Timestamp) -> Ruling {
              remove it: back the cluster up first"
         ));
     };
-    let days = question.limits.age_days.unwrap_or(1);
-    let age = now.duration_since(start);
-    if days > 0 && age.saturating_add(ALLOWANCE) >= SignedDuration::from_hours(24 * i64::from(days)) {
-        return refused(format!(
-            "the newest complete restore point `{name}` is {} h old here, and a purge removes what is older than \
-             {days} d{}, {} h allowed for the purge itself: back the cluster up first",
-            age.as_hours(),
-            unknown(question.limits.age_days),
-            ALLOWANCE.as_hours(),
-        ));
-    }
-    let count = question.limits.count.unwrap_or(1);
-    let later = question
-        .held
-        .iter()
-        .filter(|held| Some(&held.name) != part.medusa_backup.as_ref())
-        .filter(|held| held.end.is_none_or(|end| end >= start))
-        .count();
-    if count > 0 && later >= usize::try_from(count).unwrap_or(usize::MAX) {
-        return refused(format!(
-            "a purge leaves {count} backups on each node{}, complete or not, and {later} may have begun after `{name}`, \
-             the newest complete restore point: back the cluster up first, or raise the limit",
-            unknown(question.limits.count),
-        ));
+    let backup = part.medusa_backup.as_deref();
+    if let Err(loss) = survives(backup, start, question.held, question.limits, now) {
+        let what = format!("`{name}`, the newest complete restore point,");
+        let fix = match loss {
+            Loss::Age(..) => "back the cluster up first",
+            Loss::Count(..) => "back the cluster up first, or raise the limit",
+        };
+        return refused(format!("{}: {fix}", loss.told(&what, question.limits)));
     }
     Ruling::Keeps(name.clone())
 }
@@ -127,14 +90,6 @@ fn is_of(part: &FleetBackupDatacenter, question: &Question<'_>) -> bool {
     part.data_plane == question.data_plane
         && part.namespace == question.datacenter.namespace
         && part.name == question.datacenter.name
-}
-
-fn unknown<T>(limit: Option<T>) -> &'static str {
-    if limit.is_some() {
-        ""
-    } else {
-        " (its medusa.ini could not be read, so the strictest limit is assumed)"
-    }
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ fn verdict(age: i64, later: usize, age_days: Option<u32>, count: Option<u32>) ->
     let points = BTreeMap::from([("p".to_owned(), point(true, vec![part("dc1", "p-dc1", Some(start))]))]);
     let mut held = vec![ended("p-dc1", Some(start + 60)), ended("old", Some(start - 60))];
     held.extend((0..later).map(|n| ended(&format!("failed-{n}"), Some(start + 120))));
-    match ruling(&points, "dc1", &held, Limits { age_days, count }) {
+    match ruling(&points, "dc1", &held, Limits { age_days, count, ..Limits::default() }) {
         Ruling::Keeps(name) => format!("keeps {name}"),
         Ruling::Refused { reason, .. } => reason.to_string(),
     }
@@ -85,7 +85,7 @@ fn the_newest_complete_restore_point_must_survive(
 
 #[test]
 fn without_a_complete_restore_point_nothing_is_purged() {
-    let none = Limits { age_days: Some(0), count: Some(0) };
+    let none = Limits { age_days: Some(0), count: Some(0), ..Limits::default() };
     let refused = |points: &BTreeMap<String, FleetBackupStatus>| {
         matches!(ruling(points, "dc1", &[], none), Ruling::Refused { .. })
     };
@@ -102,7 +102,7 @@ fn without_a_complete_restore_point_nothing_is_purged() {
 #[test]
 fn a_datacenter_that_came_after_the_restore_point_holds_nothing_of_it() {
     let points = BTreeMap::from([("p".to_owned(), point(true, vec![part("dc1", "p", Some(NOW - 9 * DAY))]))]);
-    let week = Limits { age_days: Some(7), count: Some(1) };
+    let week = Limits { age_days: Some(7), count: Some(1), ..Limits::default() };
     assert_eq!(ruling(&points, "dc2", &[], week), Ruling::Keeps("p".to_owned()));
 }
 
@@ -185,7 +185,7 @@ proptest! {
             let parts = (0..datacenters).map(|n| part(&dc(n), &name(number, n), Some(run.starts[n]))).collect();
             points.insert(format!("run{number}"), point(is_complete(run), parts));
         }
-        let limits = Limits { age_days: age_is_known.then_some(age_days), count: count_is_known.then_some(count) };
+        let limits = Limits { age_days: age_is_known.then_some(age_days), count: count_is_known.then_some(count), ..Limits::default() };
         let mut purged = false;
         for n in (0..datacenters).filter(|n| selected[*n]) {
             if let Ruling::Keeps(_) = ruling(&points, &dc(n), &held[n], limits) {

@@ -7,7 +7,7 @@ use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::Store};
 
 use super::{
     Outcome,
-    child::child,
+    child::{child, keeping},
     gate::{Facts, Gate, add_begun, decide, members, points},
     observe,
     plan::{Action, Work},
@@ -15,7 +15,10 @@ use super::{
 use crate::{
     api::{
         Reason, Seen,
-        fleet::{FleetBackup, FleetBackupJob, FleetCluster, FleetOperation, FleetTask},
+        fleet::{
+            DatacenterRun, FleetBackup, FleetBackupDatacenter, FleetBackupJob, FleetBackupStatus,
+            FleetCluster, FleetOperation, FleetTask,
+        },
         medusa::{MedusaTask, TaskOperation},
     },
     control_plane::{
@@ -81,11 +84,11 @@ pub(super) async fn carry_out(kit: &Kit, task: &FleetTask, action: &Action) -> O
         Work::FollowUp => TaskOperation::Sync,
         Work::Start => task.spec.operation.into(),
     };
-    let (mut keeps, mut claim) = (None, None);
+    let (mut keeps, mut kept, mut claim) = (None, None, None);
     if action.work == Work::Start && task.spec.operation == FleetOperation::Purge {
-        let (gate, claimed) = purge_gate(kit, &remote, action).await;
+        let Ruled { gate, part, claim: claimed } = purge_gate(kit, &remote, action).await;
         match gate {
-            Gate::Open(point) => (keeps, claim) = (Some(point), claimed),
+            Gate::Open(point) => (keeps, kept, claim) = (Some(point), part, claimed),
             Gate::Wait(reason, message) => return Outcome::NotNow(reason, message),
             Gate::Shut(reason, message) => return Outcome::Shut(reason, message),
         }
@@ -102,6 +105,7 @@ pub(super) async fn carry_out(kit: &Kit, task: &FleetTask, action: &Action) -> O
         Seen::Unknown { why, .. } => return Outcome::NotNow(Reason::WatchesStale, why),
     };
     let wanted = child(task, action.key.clone(), operation, datacenter, &kit.control_plane);
+    let wanted = keeping(wanted, kept);
     let made = match make(&remote, &wanted).await {
         Made::Ours(made) => {
             show(&kit.fleet, &run.data_plane, *made);
@@ -115,11 +119,32 @@ pub(super) async fn carry_out(kit: &Kit, task: &FleetTask, action: &Action) -> O
     made
 }
 
+/// A decision, the MedusaBackup of the restore point that stays, where the datacenter has one, and the claim that was made.
+struct Ruled {
+    gate: Gate,
+    part: Option<String>,
+    claim: Option<Claim>,
+}
+
+impl From<Gate> for Ruled {
+    fn from(gate: Gate) -> Self {
+        Self { gate, part: None, claim: None }
+    }
+}
+
+/// The MedusaBackup that a restore point has in the datacenter of `run`.
+fn part_of(point: Option<&FleetBackupStatus>, run: &DatacenterRun) -> Option<String> {
+    let is_here = |part: &&FleetBackupDatacenter| {
+        (&part.data_plane, &part.namespace, &part.name) == (&run.data_plane, &run.namespace, &run.datacenter)
+    };
+    point?.datacenters.iter().find(is_here)?.medusa_backup.clone()
+}
+
 /// Reads what is known of the datacenter's cluster now, and decides. The cluster is claimed before the last look, so that
 /// a backup that starts in this moment is seen, or sees the claim.
-async fn purge_gate(kit: &Kit, remote: &Remote, action: &Action) -> (Gate, Option<Claim>) {
+async fn purge_gate(kit: &Kit, remote: &Remote, action: &Action) -> Ruled {
     if let Some(gate) = kit.unlisted() {
-        return (gate, None);
+        return gate.into();
     }
     let run = &action.run;
     let published = kit.clusters.state().into_iter().find(|c| c.name_any() == run.cluster);
@@ -130,11 +155,11 @@ async fn purge_gate(kit: &Kit, remote: &Remote, action: &Action) -> (Gate, Optio
         futures::future::try_join(observe::jobs(&members, &planes), observe::limits(remote, &datacenter));
     let (mut jobs, limits) = match read.await {
         Ok(read) => read,
-        Err(message) => return (Gate::Wait(Reason::RestorePointsUnknown, message), None),
+        Err(message) => return Gate::Wait(Reason::RestorePointsUnknown, message).into(),
     };
     let Some(claim) = kit.claims.claim(claims::Work::Purge, &run.cluster) else {
         let message = "waits for a backup of the cluster that is being started".to_owned();
-        return (Gate::Wait(Reason::BackupRunning, message), None);
+        return Gate::Wait(Reason::BackupRunning, message).into();
     };
     // After the reads: a backup that ended meanwhile is in the views or in the list.
     let planes = kit.fleet.snapshot();
@@ -145,7 +170,12 @@ async fn purge_gate(kit: &Kit, remote: &Remote, action: &Action) -> (Gate, Optio
     let runs = kit.runs.state();
     let facts =
         Facts { planes: &planes, cluster: published, points: &points, runs: &runs, jobs: &jobs, limits };
-    (decide(run, &facts, now), Some(claim))
+    let gate = decide(run, &facts, now);
+    let part = match &gate {
+        Gate::Open(point) => part_of(points.get(point), run),
+        Gate::Wait(..) | Gate::Shut(..) => None,
+    };
+    Ruled { gate, part, claim: Some(claim) }
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@
 //! every pod at once, before any Medusa is told anything: whoever takes the job over, after a crash or
 //! beside us, finds all pods in it. `finishTime` is the last write, after the MedusaBackup is whole.
 //!
+//! A backup waits for a purge of its datacenter that is at work or was made before it (`turn.rs`).
+//!
 //! Nothing here may hold a worker for longer than a pass, run outside the reconciler's sight, or take a
 //! silence for an answer.
 
@@ -32,6 +34,7 @@ use super::{
     problem::{Problem, Waiting},
     progress::is_due,
     scene::{self, Scene},
+    task::admit::backup_may_begin,
     timings::{after, since},
 };
 use crate::api::{
@@ -136,6 +139,10 @@ impl Backup {
         if let Some(existing) = backups.get_opt(objects::name(job)).await?
             && let Err(problem) = admit::name_is_free(&existing, name)
         {
+            return self.hold(tools, job, problem).await;
+        }
+        let tasks = objects::all(&tools.client, namespace).await?;
+        if let Err(problem) = backup_may_begin(job, &tasks) {
             return self.hold(tools, job, problem).await;
         }
         let job = objects::own(&tools.client, job, &scene.datacenter).await?;

@@ -9,7 +9,7 @@ use crate::{
     api::{Reason, cassandra::CassandraDatacenter, medusa::MedusaBackupStatus, size},
     data_plane::{
         medusa::proto::{BackupSummary, StatusType},
-        summaries::own_nodes,
+        summaries::{fitting, own_nodes},
         timings::{Timings, since},
     },
 };
@@ -102,7 +102,7 @@ pub fn judge(
         finish_time: Some(Time(ended)),
         total_nodes: Some(total),
         finished_nodes: Some(total),
-        nodes,
+        nodes: fitting(nodes),
         total_files: Some(summary.total_objects),
         total_size: Some(size::humanize(summary.total_size)),
         status: Some(summary.status().as_str_name().to_owned()),

@@ -1,7 +1,5 @@
 //! The MedusaBackup of a run that ended well. Writing it is harmless to repeat.
 
-use std::collections::BTreeMap;
-
 use kube::{
     Api, Client,
     api::{ObjectMeta, Patch},
@@ -11,8 +9,8 @@ use serde_json::json;
 use super::admit;
 use crate::{
     api::{
+        Reason,
         cassandra::CassandraDatacenter,
-        labels,
         medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupSpec, MedusaBackupStatus},
     },
     data_plane::{
@@ -22,7 +20,7 @@ use crate::{
 };
 
 /// Writes the MedusaBackup of the job's name and its status, or completes the one that is there. The inner
-/// error says that the name belongs to another datacenter.
+/// error says that the name belongs to another datacenter, or that the API server will never take it.
 ///
 /// # Errors
 /// When the API server refuses.
@@ -37,7 +35,7 @@ pub async fn backup(
         metadata: ObjectMeta {
             name: job.metadata.name.clone(),
             namespace: job.metadata.namespace.clone(),
-            labels: Some(backup_labels(job, datacenter)),
+            labels: Some(objects::own_labels(job, datacenter)),
             ..ObjectMeta::default()
         },
         spec: MedusaBackupSpec {
@@ -58,51 +56,28 @@ pub async fn backup(
                 return Ok(Err(problem));
             }
         }
-        Err(error) => return Err(error),
+        Err(error) => match objects::refusal(&error) {
+            Some(why) => return Ok(Err(refused(name(job), &why))),
+            None => return Err(error),
+        },
     }
-    backups.patch_status(name(job), &patch_params(), &Patch::Merge(json!({"status": status}))).await?;
-    Ok(Ok(()))
+    let patch = Patch::Merge(json!({"status": status}));
+    match backups.patch_status(name(job), &patch_params(), &patch).await {
+        Ok(_) => Ok(Ok(())),
+        Err(error) => match objects::refusal(&error) {
+            Some(why) => Ok(Err(refused(name(job), &why))),
+            None => Err(error),
+        },
+    }
 }
 
-/// cass-operator's two labels, so that a backup is found by its datacenter, and what the control plane put
-/// on the job, so that it recognises the backup as its own.
-fn backup_labels(job: &MedusaBackupJob, datacenter: &CassandraDatacenter) -> BTreeMap<String, String> {
-    let domain = format!("{}/", labels::DOMAIN);
-    let mut all: BTreeMap<String, String> = job
-        .metadata
-        .labels
-        .iter()
-        .flatten()
-        .filter(|(key, _)| key.starts_with(&domain))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    all.extend(datacenter.datacenter_labels());
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_backup_bears_the_datacenters_labels_and_the_fleets() {
-        let job: MedusaBackupJob = serde_json::from_value(json!({
-            "metadata": {"name": "b1", "labels": {
-                "fleet.k8ssandra.io/job": "nightly", "app": "x", labels::CASSANDRA_CLUSTER: "wrong"
-            }},
-            "spec": {"cassandraDatacenter": "dc1"}
-        }))
-        .unwrap();
-        let dc = serde_json::from_value(json!({
-            "metadata": {"name": "dc1"}, "spec": {"clusterName": "First Cluster"}
-        }))
-        .unwrap();
-        let labels: Vec<(String, String)> = backup_labels(&job, &dc).into_iter().collect();
-        let expected = [
-            (labels::CASSANDRA_CLUSTER, "FirstCluster"),
-            (labels::CASSANDRA_DATACENTER, "dc1"),
-            ("fleet.k8ssandra.io/job", "nightly"),
-        ];
-        assert_eq!(labels, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
-    }
+/// The data is in the storage; what tells of it cannot be.
+fn refused(name: &str, why: &str) -> Problem {
+    Problem::for_good(
+        Reason::WriteRefused,
+        format!(
+            "the nodes have made the backup, but the API server refuses MedusaBackup `{name}`: {why}. When that is \
+             mended, a MedusaTask `sync` makes it"
+        ),
+    )
 }

@@ -169,6 +169,12 @@ impl Restoration {
         job: &MedusaRestoreJob,
         seen: Seen,
     ) -> Result<Action, kube::Error> {
+        if let Err(problem) = scene::named("spec.cassandraDatacenter", &job.spec.cassandra_datacenter)
+            .and_then(|()| scene::named("spec.backup", &job.spec.backup))
+            && !is_held(job)
+        {
+            return self.hold(tools, job, problem).await;
+        }
         let mut job = match &seen.typed {
             Some(datacenter) => objects::own(&tools.client, job, datacenter).await?,
             None => job.clone(),
@@ -303,7 +309,7 @@ impl Restoration {
             tools.events.warning(job.object_ref(&()), problem.reason, "StartRestore", &problem.message);
             waiting.reported(&problem);
         }
-        Ok(Action::requeue(waiting.pause(&tools.timings, now)))
+        Ok(Action::requeue(waiting.pause(&problem, &tools.timings, now)))
     }
 
     /// A job whose plan is written: one step of the machine.

@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, ListParams, LogParams},
+    api::{ListParams, LogParams},
 };
 use serde_json::Value;
 
@@ -28,8 +28,9 @@ use crate::{
     api::{
         cassandra::CassandraDatacenter,
         medusa::{MedusaBackup, MedusaBackupJob, MedusaRestoreJob, MedusaTask},
+        names::is_object_name,
     },
-    data_plane::{objects, pods::PodView},
+    data_plane::{objects, pods::PodView, scene::datacenters},
 };
 
 /// Most logs that are read in one pass. They are read at the same time.
@@ -68,12 +69,12 @@ impl Subject<'_> {
     /// When the API server cannot be asked, or answers with what is no datacenter.
     pub async fn see(&self, client: &Client) -> Result<Seen, kube::Error> {
         let namespace = objects::namespace(self.job);
-        let object = match datacenters(client, namespace).get_opt(&self.job.spec.cassandra_datacenter).await {
-            Ok(Some(object)) => object,
-            Ok(None) => return Ok(Seen::default()),
-            // A name that cannot be an object's.
-            Err(kube::Error::Api(status)) if status.is_invalid() => return Ok(Seen::default()),
-            Err(error) => return Err(error),
+        let name = &self.job.spec.cassandra_datacenter;
+        if !is_object_name(name) {
+            return Ok(Seen::default());
+        }
+        let Some(object) = datacenters(client, namespace).get_opt(name).await? else {
+            return Ok(Seen::default());
         };
         let raw = serde_json::to_value(&object).map_err(kube::Error::SerdeError)?;
         let typed: CassandraDatacenter =
@@ -87,10 +88,8 @@ impl Subject<'_> {
         let mut datacenter = Datacenter::of(&raw, self.uid(), self.key, backup);
         if let Claim::Other(lock) = datacenter.claim {
             let jobs = Api::<MedusaRestoreJob>::namespaced(client.clone(), namespace);
-            let exists = jobs
-                .get_opt(&lock.job)
-                .await?
-                .is_some_and(|job| job.metadata.uid.as_deref() == Some(lock.uid.as_str()));
+            let found = if is_object_name(&lock.job) { jobs.get_opt(&lock.job).await? } else { None };
+            let exists = found.is_some_and(|job| job.metadata.uid.as_deref() == Some(lock.uid.as_str()));
             datacenter.claim = if exists { Claim::Other(lock) } else { Claim::Orphan(lock) };
         }
         let view = View {
@@ -103,22 +102,15 @@ impl Subject<'_> {
     }
 }
 
-/// The CassandraDatacenters of a namespace as JSON.
-#[must_use]
-pub fn datacenters(client: &Client, namespace: &str) -> Api<DynamicObject> {
-    let resource = ApiResource::erase::<CassandraDatacenter>(&());
-    Api::namespaced_with(client.clone(), namespace, &resource)
-}
-
 /// The MedusaBackup a job names.
 ///
 /// # Errors
 /// When the API server cannot be asked.
 pub async fn backup(client: &Client, job: &MedusaRestoreJob) -> Result<Option<MedusaBackup>, kube::Error> {
-    match Api::namespaced(client.clone(), objects::namespace(job)).get_opt(&job.spec.backup).await {
-        Err(kube::Error::Api(status)) if status.is_invalid() => Ok(None),
-        other => other,
+    if !is_object_name(&job.spec.backup) {
+        return Ok(None);
     }
+    Api::namespaced(client.clone(), objects::namespace(job)).get_opt(&job.spec.backup).await
 }
 
 /// The restores, backups and tasks of the job's namespace.
@@ -148,6 +140,9 @@ pub async fn secret_keys(
     namespace: &str,
     name: &str,
 ) -> Result<Option<BTreeSet<String>>, kube::Error> {
+    if !is_object_name(name) {
+        return Ok(None);
+    }
     let secret = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await?;
     Ok(secret.map(|secret| secret.data.unwrap_or_default().into_keys().collect()))
 }

@@ -10,9 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     machine::{Change, Orders},
-    names,
-    observe::datacenters,
-    template,
+    names, template,
     view::pod_spec,
 };
 use crate::{
@@ -24,6 +22,7 @@ use crate::{
     data_plane::{
         objects::{self, patch_params},
         outcome,
+        scene::datacenters,
     },
 };
 

@@ -14,7 +14,7 @@ use crate::{
         cron::{CronError, CronExpr},
         medusa::MedusaBackupScheduleSpec,
     },
-    data_plane::problem::Problem,
+    data_plane::{problem::Problem, scene},
 };
 
 /// What to do when a run of the same kind on the same datacenter has not ended.
@@ -118,6 +118,9 @@ pub fn datacenter<'a>(
     if let Some(owner) = called.iter().find(|dc| owns(dc)) {
         return Ok(owner);
     }
+    if called.is_empty() {
+        scene::named("spec.backupSpec.cassandraDatacenter", name)?;
+    }
     let hint = match called.as_slice() {
         [] => "give the object's name, and create the schedule beside it".to_owned(),
         some => {
@@ -204,6 +207,13 @@ mod tests {
         assert_eq!(found("dc1", &owned_by("b-dc1"), &all), Ok("b-dc1".to_owned()));
         assert!(found("dc1", &owned_by("gone"), &all).unwrap_err().contains("`a-dc1` and `b-dc1`"));
         assert!(found("dc2", &owned_by("b-dc1"), &all).is_err(), "the owner is not called that");
+    }
+
+    #[test]
+    fn what_is_no_objects_name_and_no_datacenters_own_is_refused_as_such() {
+        let why = found("Real DC?x", &[], &[dc("dc1", None)]).unwrap_err();
+        assert!(why.starts_with("spec.backupSpec.cassandraDatacenter: `Real DC?x` cannot be"), "{why}");
+        assert_eq!(found("Real DC", &owned_by("dc1"), &[dc("dc1", Some("Real DC"))]), Ok("dc1".to_owned()));
     }
 
     #[test]

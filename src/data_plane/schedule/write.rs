@@ -70,6 +70,7 @@ pub async fn create(
         name: Some(run.name.clone()),
         namespace: Some(run.namespace.clone()),
         labels: Some(all),
+        annotations: unchecked(schedule),
         // With an owner upstream's controller starts at once, too (upstream §8.K).
         owner_references: Some(vec![objects::owner(datacenter)]),
         ..ObjectMeta::default()
@@ -91,6 +92,13 @@ pub async fn create(
             make(client, MedusaTask { metadata, spec, status: None }, schedule, Run::of_task).await
         }
     }
+}
+
+/// The word that purges of this schedule may remove anything, where somebody has given it.
+fn unchecked(schedule: &MedusaBackupSchedule) -> Option<BTreeMap<String, String>> {
+    let key = labels::PURGE_UNCHECKED;
+    let given = schedule.metadata.annotations.as_ref()?.get(key)?;
+    Some(BTreeMap::from([(key.to_owned(), given.clone())]))
 }
 
 async fn make<K>(
@@ -117,13 +125,13 @@ where
                 || (there.schedule.is_none() && there.datacenter == read(&new).datacenter);
             Ok(if is_ours { Created::Adopted(there) } else { Created::Refused(taken(&there)) })
         }
-        Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
-            Ok(Created::Refused(Problem::new(
+        Err(error) => match objects::refusal(&error) {
+            Some(why) => Ok(Created::Refused(Problem::new(
                 Reason::WriteRefused,
-                format!("the API server refuses {} `{name}`: {}", K::kind(&()), status.message),
-            )))
-        }
-        Err(error) => Err(error),
+                format!("the API server refuses {} `{name}`: {why}", K::kind(&())),
+            ))),
+            None => Err(error),
+        },
     }
 }
 

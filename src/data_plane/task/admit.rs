@@ -2,13 +2,15 @@
 //!
 //! Pure. What stands in the way is a [`Problem`] that names the field and what to do about it.
 
+use kube::{ResourceExt as _, core::DeserializeGuard};
+
 use crate::{
     api::{
         Reason,
         cassandra::CassandraDatacenter,
         medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask, TaskOperation},
     },
-    data_plane::{pods::PodView, problem::Problem, scene},
+    data_plane::{pods::PodView, problem::Problem, scene, turn::Work},
 };
 
 /// What a `prepare_restore` is about.
@@ -64,10 +66,10 @@ pub fn check(operation: TaskOperation, dc: &CassandraDatacenter, pods: &[PodView
 pub struct Elsewhere {
     /// Restores.
     pub restores: Vec<MedusaRestoreJob>,
-    /// Backups.
-    pub backups: Vec<MedusaBackupJob>,
+    /// Backups, also those that cannot be read.
+    pub backups: Vec<DeserializeGuard<MedusaBackupJob>>,
     /// Tasks, this one among them.
-    pub tasks: Vec<MedusaTask>,
+    pub tasks: Vec<DeserializeGuard<MedusaTask>>,
 }
 
 /// Whether a purge of the task's datacenter may begin now. It waits for
@@ -76,42 +78,70 @@ pub struct Elsewhere {
 ///   deletes what no finished backup needs. Medusa's grace period covers new files only;
 /// - another purge, so that no two delete the same files at once.
 ///
+/// Of backups and purges that have not begun it waits for those that were made before it ([`Work::waits_for`]). Of a
+/// backup that cannot be read nobody can say whose it is.
+///
 /// # Errors
 /// What it has to wait for.
 pub fn purge_may_begin(task: &MedusaTask, elsewhere: &Elsewhere) -> Result<(), Problem> {
     let dc = &task.spec.cassandra_datacenter;
-    let busy = |reason, kind: &str, name: Option<&String>| {
-        let name = name.map(String::as_str).unwrap_or_default();
-        let message = format!(
-            "waits for {kind} `{name}` of CassandraDatacenter `{dc}` to end; delete it if it never will"
-        );
-        Err(Problem::busy(reason, message))
+    let busy = |reason, what: String| {
+        Err(Problem::busy(reason, format!("waits for {what} to end; delete it if it never will")))
     };
-    // Whether it is of this datacenter, and has begun but not ended.
-    let runs = |of: &str, times: Option<(bool, bool)>| of == dc && times == Some((true, false));
     let restore = elsewhere.restores.iter().find(|r| {
         let times = r.status.as_ref().map(|s| (s.start_time.is_some(), s.finish_time.is_some()));
-        runs(&r.spec.cassandra_datacenter, times)
+        r.spec.cassandra_datacenter == *dc && times == Some((true, false))
     });
     if let Some(restore) = restore {
-        return busy(Reason::RestoreRunning, "MedusaRestoreJob", restore.metadata.name.as_ref());
+        let name = restore.name_any();
+        return busy(
+            Reason::RestoreRunning,
+            format!("MedusaRestoreJob `{name}` of CassandraDatacenter `{dc}`"),
+        );
     }
-    let backup = elsewhere.backups.iter().find(|b| {
-        let times = b.status.as_ref().map(|s| (s.start_time.is_some(), s.finish_time.is_some()));
-        runs(&b.spec.cassandra_datacenter, times)
-    });
-    if let Some(backup) = backup {
-        return busy(Reason::BackupRunning, "MedusaBackupJob", backup.metadata.name.as_ref());
+    let own = Work::Purge(task);
+    for backup in &elsewhere.backups {
+        let name = backup.name_any();
+        match &backup.0 {
+            Ok(job) if own.waits_for(&Work::Backup(job)) => {
+                let what = format!("MedusaBackupJob `{name}` of CassandraDatacenter `{dc}`");
+                return busy(Reason::BackupRunning, what);
+            }
+            Ok(_) => {}
+            Err(_) => {
+                let what = format!("MedusaBackupJob `{name}`, which cannot be read and may be at work,");
+                return busy(Reason::BackupRunning, what);
+            }
+        }
     }
-    let purge = elsewhere.tasks.iter().find(|t| {
-        let times = t.status.as_ref().map(|s| (s.start_time.is_some(), s.finish_time.is_some()));
-        t.spec.operation == TaskOperation::Purge
-            && t.metadata.uid != task.metadata.uid
-            && runs(&t.spec.cassandra_datacenter, times)
-    });
-    match purge {
-        Some(purge) => busy(Reason::PurgeRunning, "the purge MedusaTask", purge.metadata.name.as_ref()),
+    waits_for_purge(&own, dc, &elsewhere.tasks)
+}
+
+/// Whether a backup may begin now: no purge of its datacenter is at work, and none was made before it.
+///
+/// # Errors
+/// What it has to wait for.
+pub fn backup_may_begin(
+    job: &MedusaBackupJob,
+    tasks: &[DeserializeGuard<MedusaTask>],
+) -> Result<(), Problem> {
+    waits_for_purge(&Work::Backup(job), &job.spec.cassandra_datacenter, tasks)
+}
+
+/// A task that cannot be read is none that this controller works on.
+fn waits_for_purge(own: &Work<'_>, dc: &str, tasks: &[DeserializeGuard<MedusaTask>]) -> Result<(), Problem> {
+    let readable = tasks.iter().filter_map(|task| task.0.as_ref().ok());
+    let mut purges = readable.filter_map(|task| Some((task, Work::of_task(task)?)));
+    match purges.find(|(_, purge)| own.waits_for(purge)) {
         None => Ok(()),
+        Some((task, _)) => {
+            let name = task.name_any();
+            let message = format!(
+                "waits for the purge MedusaTask `{name}` of CassandraDatacenter `{dc}` to end; delete it if it never \
+                 will"
+            );
+            Err(Problem::busy(Reason::PurgeRunning, message))
+        }
     }
 }
 
@@ -200,22 +230,49 @@ mod tests {
         });
         let running_restore = json!({"restoreKey": "k", "startTime": "2026-01-01T00:00:00Z"});
         let task = purge("t", "dc1", &running);
+        let guarded = |task: MedusaTask| DeserializeGuard(Ok(task));
         let reason = |elsewhere: &Elsewhere| purge_may_begin(&task, elsewhere).err().map(|p| p.reason);
-        let job = |dc, status: &Value| of("b", &json!({"cassandraDatacenter": dc}), status);
+        let job =
+            |dc, status: &Value| DeserializeGuard(Ok(of("b", &json!({"cassandraDatacenter": dc}), status)));
         let restore =
             |dc, status: &Value| of("r", &json!({"backup": "b", "cassandraDatacenter": dc}), status);
         let mut elsewhere = Elsewhere {
             restores: vec![restore("dc2", &running_restore), restore("dc1", &json!(null))],
-            backups: vec![job("dc2", &running), job("dc1", &over), job("dc1", &json!(null))],
-            tasks: vec![task.clone(), purge("u", "dc2", &running), purge("v", "dc1", &over)],
+            backups: vec![job("dc2", &running), job("dc1", &over)],
+            tasks: [task.clone(), purge("u", "dc2", &running), purge("v", "dc1", &over)].map(guarded).into(),
         };
         assert_eq!(reason(&elsewhere), None);
-        elsewhere.tasks.push(purge("w", "dc1", &running));
+        elsewhere.tasks.push(guarded(purge("w", "dc1", &running)));
         assert_eq!(reason(&elsewhere), Some(Reason::PurgeRunning));
         elsewhere.backups.push(job("dc1", &running));
         assert_eq!(reason(&elsewhere), Some(Reason::BackupRunning));
         elsewhere.restores.push(restore("dc1", &running_restore));
         assert_eq!(reason(&elsewhere), Some(Reason::RestoreRunning));
         assert!(purge_may_begin(&task, &elsewhere).unwrap_err().is_busy);
+        let odd = json!({"metadata": {"name": "odd"}, "spec": {"cassandraDatacenter": 1}});
+        let elsewhere =
+            Elsewhere { backups: vec![serde_json::from_value(odd).unwrap()], ..Elsewhere::default() };
+        assert_eq!(reason(&elsewhere), Some(Reason::BackupRunning), "it may be at work");
+    }
+
+    #[test]
+    fn a_backup_waits_for_a_purge_of_its_datacenter_and_for_no_other_task() {
+        let task = |operation, dc, status: &Value| -> DeserializeGuard<MedusaTask> {
+            DeserializeGuard(Ok(of("t", &json!({"cassandraDatacenter": dc, "operation": operation}), status)))
+        };
+        let running = json!({"startTime": "2026-01-01T00:00:00Z"});
+        let job: MedusaBackupJob = of("b", &json!({"cassandraDatacenter": "dc1"}), &json!(null));
+        let odd = json!({"metadata": {"name": "odd"}, "spec": {"cassandraDatacenter": 1}});
+        let mut tasks = vec![
+            task("sync", "dc1", &running),
+            task("purge", "dc2", &running),
+            task("purge", "dc1", &json!(null)),
+            serde_json::from_value(odd).unwrap(),
+        ];
+        assert_eq!(backup_may_begin(&job, &tasks), Ok(()));
+        tasks.push(task("purge", "dc1", &running));
+        let problem = backup_may_begin(&job, &tasks).unwrap_err();
+        assert_eq!((problem.reason, problem.is_busy), (Reason::PurgeRunning, true));
+        assert!(problem.message.contains("MedusaTask `t`"), "{}", problem.message);
     }
 }

@@ -61,19 +61,14 @@ pub async fn change(
             done.notes.push(format!("{name}: changed while the storage was listed"));
             Ok(())
         }
-        Err(kube::Error::Api(answer)) if is_final(answer.code) => {
-            let why = format!("MedusaBackup `{name}` cannot be written: {}", answer.message);
+        Err(error) => {
+            let Some(why) = objects::refusal(&error) else { return Err(error) };
+            let why = format!("MedusaBackup `{name}` cannot be written: {why}");
             tracing::warn!(namespace, name, why);
             done.refused.get_or_insert(why);
             Ok(())
         }
-        Err(error) => Err(error),
     }
-}
-
-/// Refusals that no repetition changes: forbidden, too large, invalid.
-fn is_final(code: u16) -> bool {
-    matches!(code, 400 | 403 | 413 | 422)
 }
 
 /// Says whether it was made here; somebody else may have just made it.

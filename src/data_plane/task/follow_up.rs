@@ -43,7 +43,14 @@ pub async fn ensure(
     match tasks.create(&objects::post_params(), &wanted).await {
         Ok(_) => return Ok(FollowUp::There(name)),
         Err(kube::Error::Api(answer)) if answer.is_already_exists() => {}
-        Err(error) => return Err(error),
+        Err(error) => {
+            let Some(why) = objects::refusal(&error) else { return Err(error) };
+            let message = format!(
+                "the purge is done, but the API server refuses the sync MedusaTask `{name}`: {why}; make a sync, so that \
+                 purged MedusaBackups go"
+            );
+            return Ok(FollowUp::Impossible(Problem::for_good(Reason::WriteRefused, message)));
+        }
     }
     let Some(existing) = tasks.get_opt(&name).await? else { return Ok(FollowUp::Later) };
     match judge(&existing, task) {
@@ -105,7 +112,7 @@ fn wanted(task: &MedusaTask, dc: &CassandraDatacenter) -> MedusaTask {
         metadata: ObjectMeta {
             name: Some(names::sync_after(purge)),
             namespace: task.metadata.namespace.clone(),
-            labels: task.metadata.labels.clone(),
+            labels: Some(objects::own_labels(task, dc)),
             annotations: Some(BTreeMap::from([(labels::FOLLOWS.to_owned(), uid)])),
             owner_references: Some(vec![objects::owner(dc)]),
             ..ObjectMeta::default()
@@ -133,18 +140,22 @@ mod tests {
     }
 
     fn purge(name: &str) -> MedusaTask {
-        let metadata = json!({"name": name, "namespace": "n", "uid": "u1", "labels": {"a": "b"}});
+        let metadata = json!({"name": name, "namespace": "n", "uid": "u1", "labels": {
+            "argocd.argoproj.io/instance": "orders", "app.kubernetes.io/instance": "orders", labels::JOB_UID: "j",
+        }});
         task(&metadata, "purge", "dc1", &json!(null))
     }
 
     #[test]
-    fn it_is_a_sync_of_the_same_datacenter_with_the_same_labels() {
+    fn it_is_a_sync_of_the_same_datacenter_with_none_but_our_labels() {
         let dc =
             serde_json::from_value(json!({"metadata": {"name": "dc1", "uid": "d"}, "spec": {}})).unwrap();
         let sync = wanted(&purge("purge-1"), &dc);
         assert_eq!(sync.metadata.name.as_deref(), Some("purge-1-sync"));
         assert_eq!(sync.metadata.namespace.as_deref(), Some("n"));
-        assert_eq!(sync.metadata.labels, purge("x").metadata.labels);
+        let labels: Vec<String> = sync.metadata.labels.unwrap().into_keys().collect();
+        // Whatever tracks objects by their labels would take the sync for its own, and delete it.
+        assert_eq!(labels, [labels::CASSANDRA_DATACENTER, labels::JOB_UID]);
         assert_eq!(sync.metadata.owner_references.as_ref().unwrap()[0].uid, "d");
         assert_eq!(sync.spec.operation, TaskOperation::Sync);
         assert_eq!(sync.spec.cassandra_datacenter, "dc1");

@@ -1,31 +1,37 @@
 //! MedusaTask: one sync, purge or `prepare_restore` of one datacenter.
 //!
 //! ```text
-//! scene ─── admit ──> own, claim ─┬─> sync: list, plan, write ─────────────────────────────────────────┬─> end
-//!  (reads)  (pure)     (writes)   └─> every pod: PurgeBackups or PrepareRestore ─> a purge's follow-up ─┘
+//! scene ─── admit, guard ──> own, claim ─┬─> sync: list, plan, write ─────────────────────────────────────────┬─> end
+//!  (reads)     (pure)          (writes)   └─> every pod: PurgeBackups or PrepareRestore ─> a purge's follow-up ─┘
 //! ```
 //!
 //! The claim is one write that holds to the version it was decided on and puts down the start time and
 //! every pod at once. `finishTime` is the last write; a task that has it is never looked at again.
 
-mod admit;
+pub(super) mod admit;
 mod apply;
+#[cfg(test)]
+mod arbitrary_tests;
 mod follow_up;
+mod guard;
+mod listing;
 mod pod;
 mod status;
 mod sync;
 mod sync_plan;
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use kube::{Api, Client, Resource as _, api::ListParams, runtime::controller::Action};
-use serde::de::DeserializeOwned;
+use kube::{Client, Resource as _, runtime::controller::Action};
+use tokio::time::Instant;
 
 use self::{
     admit::{Elsewhere, Preparation},
     follow_up::FollowUp,
+    guard::Guard,
+    listing::Listing,
     pod::{Pod, Trouble, about_backup},
     sync::{Sync, Synced},
 };
@@ -39,6 +45,7 @@ use super::{
     round::Round,
     scene::Scene,
     timings::{MAX_PURGES, after},
+    turn::SECOND,
 };
 use crate::api::{
     Reason,
@@ -50,12 +57,22 @@ const FOLLOW_UP_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is remembered of one task between two passes.
 pub enum Task {
-    /// Not started, or to be taken over.
-    Waiting(Waiting),
+    /// Not started, or to be taken over; and since when that is known.
+    Waiting(Waiting, Instant),
+    /// A purge that has not started: the storage is listed, to know what it would leave.
+    Checking(Box<Checking>),
     /// Under way.
     Running(Box<Run>),
     /// The last write is done; the watch has yet to show it.
     Ended,
+}
+
+/// A purge that is being looked at.
+pub struct Checking {
+    waiting: Waiting,
+    seen: Instant,
+    guard: Guard,
+    listing: Listing,
 }
 
 /// A task under way.
@@ -86,7 +103,7 @@ impl Reconciler for Task {
     type Shared = ();
 
     fn new(now: Timestamp) -> Self {
-        Self::Waiting(Waiting::new(now))
+        Self::Waiting(Waiting::new(now), Instant::now())
     }
 
     fn is_over(task: &MedusaTask) -> bool {
@@ -101,7 +118,11 @@ impl Reconciler for Task {
     async fn pass(&mut self, ctx: &Context<Self>, task: &MedusaTask) -> Result<Action, kube::Error> {
         match self {
             Self::Ended => Ok(Action::await_change()),
-            Self::Waiting(_) => self.begin(&ctx.tools, task).await,
+            Self::Waiting(_, seen) => {
+                let seen = seen.elapsed();
+                self.begin(&ctx.tools, task, seen, false).await
+            }
+            Self::Checking(_) => self.look(&ctx.tools, task).await,
             Self::Running(_) => self.carry_on(&ctx.tools, task).await,
         }
     }
@@ -130,7 +151,13 @@ fn is_started(task: &MedusaTask) -> bool {
 
 impl Task {
     /// A task that was not started, or was started by a process that is no more.
-    async fn begin(&mut self, tools: &Tools, task: &MedusaTask) -> Result<Action, kube::Error> {
+    async fn begin(
+        &mut self,
+        tools: &Tools,
+        task: &MedusaTask,
+        seen: Duration,
+        is_checked: bool,
+    ) -> Result<Action, kube::Error> {
         let (namespace, dc) = (objects::namespace(task), &task.spec.cassandra_datacenter);
         let preparation = match admit::preparation(task) {
             Ok(preparation) => preparation,
@@ -139,6 +166,9 @@ impl Task {
         let is_taken_over = is_started(task);
         let operation = task.spec.operation;
         if operation == TaskOperation::Purge && !is_taken_over {
+            if let Some(rest) = SECOND.checked_sub(seen).filter(|rest| !rest.is_zero()) {
+                return Ok(Action::requeue(rest));
+            }
             let elsewhere = elsewhere(&tools.client, namespace).await?;
             if let Err(problem) = admit::purge_may_begin(task, &elsewhere) {
                 return self.hold(tools, task, problem).await;
@@ -154,8 +184,20 @@ impl Task {
         {
             return self.hold(tools, task, problem).await;
         }
-        let task = objects::own(&tools.client, task, &scene.datacenter).await?;
         let now = tools.clock.now();
+        if !is_taken_over
+            && !is_checked
+            && operation == TaskOperation::Purge
+            && let Self::Waiting(waiting, seen) = self
+            && let Some(guard) = Guard::of(task, guard::limits(&tools.client, &scene.datacenter, now).await?)
+        {
+            let mut listing = Listing::new(scene, now, now);
+            listing.ask_all(None, &tools.timings, now);
+            let (waiting, seen) = (waiting.clone(), *seen);
+            *self = Self::Checking(Box::new(Checking { waiting, seen, guard, listing }));
+            return self.look(tools, task).await;
+        }
+        let task = objects::own(&tools.client, task, &scene.datacenter).await?;
         let task = if is_taken_over {
             tracing::info!(namespace, task = task.metadata.name, "takes over a task");
             task
@@ -168,6 +210,31 @@ impl Task {
         self.carry_on(tools, &task).await
     }
 
+    /// Lists the storage, and lets a purge begin that leaves what it must.
+    async fn look(&mut self, tools: &Tools, task: &MedusaTask) -> Result<Action, kube::Error> {
+        let Self::Checking(checking) = self else { return Ok(Action::await_change()) };
+        if let Some(pause) = checking.listing.ask(tools).await {
+            return Ok(Action::requeue(pause));
+        }
+        let found = match checking.listing.answer() {
+            Some((_, listing)) => {
+                checking.guard.check(&listing, checking.listing.datacenter(), tools.clock.now())
+            }
+            None => {
+                let (pods, reason, why) = checking.listing.silence();
+                let message = format!("nothing was purged, as nobody knows what a purge would leave: {why}");
+                Err(Problem { pods, ..Problem::for_good(reason, message) })
+            }
+        };
+        let seen = checking.seen;
+        *self = Self::Waiting(checking.waiting.clone(), seen);
+        match found {
+            // What is at work is looked for once more: the listing may have taken minutes.
+            Ok(()) => Box::pin(self.begin(tools, task, seen.elapsed(), true)).await,
+            Err(problem) => self.hold(tools, task, problem).await,
+        }
+    }
+
     /// A task that cannot begin says why, and is looked at again until the budget is spent.
     async fn hold(
         &mut self,
@@ -175,7 +242,7 @@ impl Task {
         task: &MedusaTask,
         problem: Problem,
     ) -> Result<Action, kube::Error> {
-        let Self::Waiting(waiting) = self else { return Ok(Action::await_change()) };
+        let Self::Waiting(waiting, _) = self else { return Ok(Action::await_change()) };
         let give_up = |status: &mut MedusaTaskStatus| {
             status.failed = given_up(&problem, &status.failed, &status.in_progress);
             status.in_progress.clear();
@@ -371,22 +438,9 @@ impl Pods {
 
 /// What else goes on in the namespace. A kind that the cluster does not have has no objects.
 async fn elsewhere(client: &Client, namespace: &str) -> Result<Elsewhere, kube::Error> {
-    async fn all<K>(client: &Client, namespace: &str) -> Result<Vec<K>, kube::Error>
-    where
-        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + DeserializeOwned
-            + Debug,
-    {
-        match Api::<K>::namespaced(client.clone(), namespace).list(&ListParams::default()).await {
-            Ok(list) => Ok(list.items),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
-    }
     Ok(Elsewhere {
-        restores: all(client, namespace).await?,
-        backups: all(client, namespace).await?,
-        tasks: all(client, namespace).await?,
+        restores: objects::all(client, namespace).await?,
+        backups: objects::all(client, namespace).await?,
+        tasks: objects::all(client, namespace).await?,
     })
 }

@@ -4,23 +4,19 @@
 //! known (reads) ──> listing (gRPC) ──> plan (pure) ──> second listing, if something is to go ──> changes (writes)
 //! ```
 //!
-//! The pods are asked one after another: the next one when the last has failed, or has taken long. The
-//! second listing is asked of another pod first: during a change of configuration one pod may look into
-//! another place already. Asking GetBackup for each name instead would list the whole index once a name and
-//! tell absence by the wording of an error.
+//! The second listing is asked of another pod first: during a change of configuration one pod may look into
+//! another place already.
 //!
 //! After a crash everything is done anew; each change is harmless to repeat.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::{Api, Client, api::ListParams};
 
 use super::{
     apply::{self, Applied},
-    pod::{Pod, Trouble},
-    status,
+    listing::Listing,
     sync_plan::{Change, Known, Plan, plan},
 };
 use crate::{
@@ -28,24 +24,12 @@ use crate::{
         Reason,
         medusa::{MedusaBackup, MedusaBackupJob},
     },
-    data_plane::{
-        context::Tools,
-        medusa::{Medusa, proto::BackupSummary},
-        pods::PodView,
-        round::Round,
-        scene::Scene,
-        timings::{Timings, after},
-    },
+    data_plane::{context::Tools, scene::Scene},
 };
-
-/// Most pods asked at a time.
-const MAX_CALLS: usize = 4;
-
-type List = Vec<BackupSummary>;
 
 /// A sync under way, in memory.
 pub struct Sync {
-    round: Round<Pod<List>>,
+    listing: Listing,
     known: Option<Known>,
     stage: Stage,
 }
@@ -74,7 +58,7 @@ impl Sync {
     /// A sync of the datacenter in `scene`, which began at `started`.
     #[must_use]
     pub fn new(scene: Scene, started: Timestamp, now: Timestamp) -> Self {
-        Self { round: Round::new(scene, started, MAX_CALLS, now), known: None, stage: Stage::Listing }
+        Self { listing: Listing::new(scene, started, now), known: None, stage: Stage::Listing }
     }
 
     /// Goes on for at most about one pass's time.
@@ -82,82 +66,39 @@ impl Sync {
     /// # Errors
     /// When the API server cannot be asked or refuses.
     pub async fn pass(&mut self, tools: &Tools) -> Result<Synced, kube::Error> {
-        let namespace = self.round.peers.datacenter.metadata.namespace.clone().unwrap_or_default();
+        let namespace = self.listing.datacenter().metadata.namespace.clone().unwrap_or_default();
         if self.known.is_none() {
             // Before the storage is listed: see `sync_plan`.
             self.known = Some(read(&tools.client, &namespace).await?);
-            self.ask_all(None, &tools.timings, tools.clock.now());
+            self.listing.ask_all(None, &tools.timings, tools.clock.now());
         }
         if !matches!(self.stage, Stage::Applying { .. })
-            && let Some(pause) = self.list(tools).await
+            && let Some(pause) = self.listing.ask(tools).await
         {
             return Ok(Synced::Later(pause));
         }
         if let Stage::Listing = self.stage {
-            let Some((first, list)) = self.answer() else { return Ok(self.silence()) };
+            let Some((first, list)) = self.listing.answer() else { return Ok(silence(&self.listing)) };
             let known = self.known.clone().unwrap_or_default();
-            let plan = plan(&list, &known, &self.round.peers.datacenter);
+            let plan = plan(&list, &known, self.listing.datacenter());
             tracing::info!(namespace, pod = first, listed = list.len(), "the storage is listed");
-            self.round.hang_up();
+            self.listing.hang_up();
             if plan.removals.is_empty() {
                 self.apply(first, plan);
             } else {
-                self.ask_all(Some(&first), &tools.timings, tools.clock.now());
+                self.listing.ask_all(Some(&first), &tools.timings, tools.clock.now());
                 self.stage = Stage::Confirming { first, plan };
                 return Ok(Synced::Later(Duration::ZERO));
             }
         }
         if let Stage::Confirming { first, plan } = &self.stage {
             let first = first.clone();
-            let second = self.answer();
+            let second = self.listing.answer();
             let plan = plan.clone().confirm(&first, second.as_ref().map(|(_, list)| list.as_slice()));
-            self.round.hang_up();
+            self.listing.hang_up();
             self.apply(first, plan);
         }
         self.carry_out(tools, &namespace).await
-    }
-
-    /// Asks until a pod has answered, or none will. Returns when to go on.
-    async fn list(&mut self, tools: &Tools) -> Option<Duration> {
-        loop {
-            let call = |_: &str, medusa: Arc<Medusa>, (): ()| -> BoxFuture<'static, Result<List, Trouble>> {
-                Box::pin(async move { medusa.summaries().await.map_err(Trouble::from) })
-            };
-            let is_over = |round: &Round<Pod<List>>| {
-                round.parts.values().any(|pod| pod.result().is_some()) || round.is_decided()
-            };
-            let pause = self.round.gather(tools, call, is_over).await?;
-            // Nobody waits for a turn while nobody is being asked. Each turn comes once, so this ends.
-            let (now, is_idle) = (tools.clock.now(), self.round.is_idle());
-            let waits = |pod: &Pod<List>| pod.waits_until().is_some_and(|turn| turn > now);
-            let waiting = self.round.parts.values_mut().filter(|pod| waits(pod));
-            match waiting.min_by_key(|pod| pod.waits_until()).filter(|_| is_idle) {
-                Some(pod) => pod.hurry(now),
-                None => return Some(pause),
-            }
-        }
-    }
-
-    /// Every pod with a Medusa, in turn; `last` comes last, the ready ones first.
-    fn ask_all(&mut self, last: Option<&str>, timings: &Timings, now: Timestamp) {
-        let mut pods: Vec<&PodView> = self.round.peers.pods.values().filter(|p| p.has_medusa).collect();
-        pods.sort_by_key(|p| (Some(p.name.as_str()) == last, p.ready_since.is_none()));
-        let turn = |(n, pod): (u32, &&PodView)| {
-            (pod.name.clone(), Pod::new(after(now, timings.list_hedge.saturating_mul(n))))
-        };
-        self.round.parts = (0..).zip(&pods).map(turn).collect();
-    }
-
-    fn answer(&self) -> Option<(String, List)> {
-        self.round.parts.iter().find_map(|(name, pod)| Some((name.clone(), pod.result()?.clone())))
-    }
-
-    /// Nobody has answered.
-    fn silence(&self) -> Synced {
-        let pods = self.round.parts.keys().cloned().collect();
-        let (reason, why) = status::verdict(&self.round.parts)
-            .unwrap_or_else(|| (Reason::NoPods, "no pod with Medusa is left to ask".to_owned()));
-        Synced::Failed(pods, reason, format!("the storage could not be listed: {why}"))
     }
 
     fn apply(&mut self, first: String, plan: Plan) {
@@ -179,6 +120,12 @@ impl Sync {
         }
         Ok(outcome(first, plan, done))
     }
+}
+
+/// Nobody has answered.
+fn silence(listing: &Listing) -> Synced {
+    let (pods, reason, why) = listing.silence();
+    Synced::Failed(pods, reason, why)
 }
 
 fn outcome(first: &str, plan: &Plan, done: &Applied) -> Synced {

@@ -25,7 +25,7 @@ use crate::{
     },
     data_plane::{
         medusa::proto::{BackupSummary, StatusType},
-        summaries::{is_ours, own_nodes},
+        summaries::{fitting, is_ours, own_nodes},
     },
 };
 
@@ -230,7 +230,7 @@ fn is_foreign(backup: &MedusaBackup, dc: &CassandraDatacenter) -> bool {
 
 /// Whether every node of the summary is done. One that covers more nodes than its token map names was taken
 /// by two datacenters under one name; SUCCESS then holds for the nodes it names (upstream §3.3).
-fn is_whole(summary: &BackupSummary, own: &[BackupNode]) -> bool {
+pub(super) fn is_whole(summary: &BackupSummary, own: &[BackupNode]) -> bool {
     let own = i32::try_from(own.len()).unwrap_or(i32::MAX);
     summary.status() == StatusType::Success
         && summary.total_nodes >= own
@@ -253,7 +253,7 @@ fn status(summary: &BackupSummary, nodes: Vec<BackupNode>) -> MedusaBackupStatus
         finish_time: time(summary.finish_time),
         total_nodes: Some(total),
         finished_nodes: Some(if is_whole { total } else { summary.finished_nodes.clamp(0, total) }),
-        nodes,
+        nodes: fitting(nodes),
         total_files: Some(summary.total_objects),
         total_size: Some(size::humanize(summary.total_size)),
         status: Some(word.as_str_name().to_owned()),
