@@ -5,8 +5,11 @@
 pub mod backoff;
 pub mod client;
 pub mod clock;
+pub mod election;
 pub mod events;
+pub mod fence;
 pub mod follow;
+pub mod guard;
 pub mod http;
 pub mod lease;
 pub mod shutdown;

@@ -14,7 +14,7 @@ use crate::{
         Reason,
         cassandra::CassandraDatacenter,
         condition::set_condition,
-        fleet::{FleetBackupDatacenter, FleetBackupStatus, NodeCounts},
+        fleet::{FleetBackupDatacenter, FleetBackupStatus, NodeCounts, place as spelt},
         size,
     },
     control_plane::view::BackupRecord,
@@ -134,7 +134,7 @@ fn explain(status: &mut FleetBackupStatus, obstacles: &Obstacles, now: Timestamp
         .datacenters
         .iter()
         .filter(|e| !is_whole(e))
-        .map(|e| format!("{}/{}/{} is {}", e.data_plane, e.namespace, e.name, e.status))
+        .map(|e| format!("{} is {}", spelt([&e.data_plane, &e.namespace, &e.name]), e.status))
         .collect();
     let generation = status.observed_generation;
     let (complete, reason, message) = match status.phase.as_str() {

@@ -49,9 +49,12 @@ use crate::{
         view::ObjectKey,
     },
     runtime::{
+        backoff::Backoff,
         client::{self, Patience},
         clock,
         events::Events,
+        fence::Fence,
+        guard,
     },
 };
 
@@ -62,11 +65,14 @@ pub(super) const HEARTBEAT: Duration = Duration::from_mins(1);
 const PARTING: SignedDuration = SignedDuration::from_secs(10);
 
 /// What the registry needs.
+#[derive(Clone)]
 pub struct RegistryContext {
     /// The control plane's own cluster.
     pub client: Client,
     /// The controller's namespace.
     pub namespace: String,
+    /// What writes have to pass.
+    pub fence: Fence,
     /// The data planes.
     pub fleet: Arc<Fleet>,
     /// What the control plane's cluster holds: the ClientConfigs among it.
@@ -91,6 +97,8 @@ pub(super) struct Registry {
     pub(super) unheard: watch::Receiver<Unheard>,
     planes: Store<DeserializeGuard<DataPlane>>,
     trigger: mpsc::Sender<String>,
+    /// Pauses after internal errors.
+    pauses: Mutex<Backoff<String>>,
 }
 
 #[derive(Debug, Error)]
@@ -128,6 +136,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
         unheard: unheard.clone(),
         planes: planes.clone(),
         trigger: trigger.clone(),
+        pauses: Mutex::new(Backoff::new(Duration::from_secs(1), Duration::from_mins(1))),
     });
 
     let forward = {
@@ -197,7 +206,32 @@ async fn reconcile(
     registry: Arc<Registry>,
 ) -> Result<Action, RegistryError> {
     let meters = registry.context.meters.clone();
-    meters.reconcile("DataPlane", look(&plane, registry)).await
+    meters.reconcile("DataPlane", guarded(&plane, registry)).await
+}
+
+/// The edge of one data plane: what panics in here costs no other anything.
+async fn guarded(
+    plane: &DeserializeGuard<DataPlane>,
+    registry: Arc<Registry>,
+) -> Result<Action, RegistryError> {
+    let name = plane.name_any();
+    let panic = match guard::keep("DataPlane", look(plane, registry.clone())).await {
+        Ok(looked) => {
+            lock(&registry.pauses).succeeded(&name);
+            return looked;
+        }
+        Err(panic) => panic,
+    };
+    tracing::error!(data_plane = name, "{panic}");
+    if let Ok(plane) = &plane.0 {
+        let refusal = Refusal { reason: Reason::InternalError, message: panic.to_string() };
+        if registry.context.fleet.member(&name).is_none() {
+            registry.enrol(plane, Some(&refusal), None);
+            registry.note_enrolled();
+        }
+        registry.publish(plane, Some(&refusal), None, &registry.health(&name)).await?;
+    }
+    Ok(Action::requeue(lock(&registry.pauses).failed(&name)))
 }
 
 async fn look(plane: &DeserializeGuard<DataPlane>, registry: Arc<Registry>) -> Result<Action, RegistryError> {
@@ -344,11 +378,12 @@ impl Registry {
                 let config = Config::from_custom_kubeconfig(vetted.kubeconfig, &KubeConfigOptions::default())
                     .await
                     .map_err(|_| invalid("the kubeconfig's certificates or keys cannot be read; check the base64 and PEM of its `…-data` fields".to_owned()))?;
-                client::connect(config, Patience::REMOTE).map_err(|_| {
+                let client = client::connect(config, Patience::REMOTE).map_err(|_| {
                     invalid(
                         "no client can be made of the kubeconfig; check its certificates and keys".to_owned(),
                     )
-                })?
+                })?;
+                self.context.fence.guard(client)
             }
         };
         let fleet = &self.context.fleet;

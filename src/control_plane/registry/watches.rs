@@ -33,7 +33,7 @@ use crate::{
         replication::content::{config_map_record, configuration_record, secret_record},
         view::{BackupRecord, Contact, ObjectKey, RunRecord, Section, View},
     },
-    runtime::clock,
+    runtime::{clock, guard::again},
 };
 
 struct Running {
@@ -321,15 +321,15 @@ impl Watches {
         let failed = Arc::new(AtomicBool::new(false));
         let api: Api<DeserializeGuard<K>> = Api::all(client);
         let mut task = JoinSet::new();
-        task.spawn(watch::run(
-            api,
-            watch::config(selector),
-            self.view.clone(),
-            failed.clone(),
-            section,
-            keep,
-            tell,
-        ));
+        let (config, view, flag) = (watch::config(selector), self.view.clone(), failed.clone());
+        task.spawn(async move {
+            again("watch", || {
+                // After an internal error nothing of the kind counts as absent until it was listed anew.
+                view.update(|view| section(view).synced = false);
+                watch::run(api.clone(), config.clone(), view.clone(), flag.clone(), section, &keep, &tell)
+            })
+            .await;
+        });
         Running { _task: task, failed, since: Instant::now() }
     }
 

@@ -32,7 +32,10 @@ use crate::{
         sources::{Payload, Sources},
         view::{CopyRecord, View},
     },
-    runtime::backoff::Backoff,
+    runtime::{
+        backoff::Backoff,
+        guard::{self, Panicked},
+    },
 };
 
 /// First and longest pause before a failed write is tried again.
@@ -105,12 +108,11 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
                 if not_before.get(&key).is_some_and(|at| *at > now) || !in_flight.insert(key.clone()) {
                     continue;
                 }
-                writes.push(Box::pin(write(
-                    action,
-                    copies.get(&key).cloned(),
-                    remote.clone(),
-                    shared.clone(),
-                )));
+                let write = write(action, copies.get(&key).cloned(), remote.clone(), shared.clone());
+                writes.push(Box::pin(async move {
+                    let failed = |panic: Panicked| Why::new(Reason::InternalError, panic.to_string());
+                    guard::keep("copies", write).await.unwrap_or_else(|p| (key, Outcome::Failed(failed(p))))
+                }));
             }
             forget(&shared, &name, &copies);
         }
