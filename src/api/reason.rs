@@ -228,6 +228,8 @@ reasons! {
     ProgressDeadlineExceeded,
     /// The cluster is being restored; its backup waits.
     RestoreInProgress,
+    /// The controller failed at this by a fault of its own.
+    InternalError,
     /// Only the plan was asked for.
     DryRun,
     /// So many datacenters that their status could not be stored.

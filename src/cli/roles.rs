@@ -11,7 +11,7 @@ use crate::{
     runtime::{
         client::{self, Patience},
         clock::Clock,
-        shutdown, telemetry,
+        guard, shutdown, telemetry,
     },
 };
 
@@ -60,6 +60,7 @@ pub fn data_plane(global: &Global, args: &DataPlane) -> Outcome {
 
 /// Logging, threads and signals, then the role.
 fn start(args: &Controller, role: impl AsyncFnOnce(CancellationToken) -> Outcome) -> Outcome {
+    guard::log_panics();
     telemetry::init(args.log_format, &args.log_filter).map_err(|error| {
         Failure::CouldNotAsk(format!("cannot use --log-filter `{}`: {error}", args.log_filter))
     })?;

@@ -16,6 +16,7 @@ use super::{
     meters::Meters,
     view::Contact,
 };
+use crate::runtime::guard;
 
 /// What the inventory last found out about a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +65,7 @@ impl FleetCollector {
     pub fn registry(self) -> Registry {
         let mut registry = Registry::with_prefix("medusa_fleet");
         self.meters.register(&mut registry);
+        guard::register(&mut registry);
         registry.register_collector(Box::new(self));
         registry
     }

@@ -20,21 +20,24 @@ pub mod sources;
 pub mod tasks;
 pub mod view;
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client};
+use kube::{Api, Client, api::ListParams};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{labels, names},
+    api::{fleet::DataPlane, labels, names},
     runtime::{
+        backoff::Backoff,
         events::Events,
+        fence::Fence,
+        guard::again,
         http::{self, Readiness},
-        lease::{self, Leadership},
+        lease::{Candidate, Leadership},
     },
 };
 
@@ -76,14 +79,6 @@ pub enum RunError {
         /// Why.
         error: std::io::Error,
     },
-    /// The leader election does not work.
-    #[error("cannot take part in the election of Lease `{name}`; grant `leases` in the namespace: {error}")]
-    Election {
-        /// Name of the Lease.
-        name: &'static str,
-        /// Why.
-        error: String,
-    },
     /// Another replica leads now.
     #[error("leadership was lost; another replica goes on")]
     LeadershipLost,
@@ -96,7 +91,7 @@ pub enum RunError {
 ///
 /// # Errors
 /// When it cannot start, or a part of it ends.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     let readiness = Readiness::default();
     let fleet = Arc::new(fleet::Fleet::default());
     let figures = metrics::Figures::default();
@@ -115,44 +110,55 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
             .map_err(|error| RunError::Listen { address, error })?;
         tracing::info!(%bound, "serving /livez, /readyz and /metrics");
     }
-    let Some(control_plane) = start(&config, &shutdown).await else { return Ok(()) };
+    // The Lease alone is written past the fence.
+    let home = config.client.clone();
+    let fence = if config.leader_elect { Fence::down() } else { Fence::open() };
+    config.client = fence.guard(home.clone());
+    let Some(control_plane) = start(&config, &readiness, &shutdown).await else { return Ok(()) };
     readiness.ready("registry");
+    let mut asking = JoinSet::new();
     let mut leadership = None;
     if config.leader_elect {
         // A replica that waits is as ready as it can be: it must not hold up a roll-out.
         readiness.ready("inventory");
-        let won = lease::lead(
-            config.client.clone(),
-            &config.namespace,
-            LEASE,
-            labels::MANAGER_CONTROL_PLANE,
-            &shutdown,
-        )
-        .await;
-        match won.map_err(|error| RunError::Election { name: LEASE, error: error.to_string() })? {
+        let candidate = Candidate::new(home, &config.namespace, LEASE, fence.clone(), readiness.clone());
+        match candidate.lead(&shutdown).await {
             Some(won) => leadership = Some(won),
             None => return Ok(()),
         }
+        readiness.expect("inventory");
+    } else {
+        asking.spawn(http::ask(home, readiness.clone()));
     }
     meters.set_leads(true);
-    let ended = tokio::select! {
-        () = shutdown.cancelled() => return Ok(()),
-        () = lost(&mut leadership) => return Err(RunError::LeadershipLost),
-        part = work(config, control_plane, fleet, figures, meters, readiness, shutdown.clone()) => part,
-    };
-    if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::PartEnded(ended)) }
+    // It is not told of the shutdown: it goes on until what it writes is answered, and then is gone.
+    let mut work = pin!(work(config, fence, control_plane, fleet, figures, meters, readiness));
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = lost(leadership.as_ref()) => return Err(RunError::LeadershipLost),
+        part = work.as_mut() => return Err(RunError::PartEnded(part)),
+    }
+    if let Some(leadership) = leadership {
+        tokio::select! {
+            () = leadership.release() => {}
+            part = work.as_mut() => return Err(RunError::PartEnded(part)),
+        }
+    }
+    Ok(())
 }
 
 /// Runs every part for ever; returns the name of one that ends all the same.
 async fn work(
     config: Config,
+    fence: Fence,
     control_plane: String,
     fleet: Arc<fleet::Fleet>,
     figures: metrics::Figures,
     meters: Arc<meters::Meters>,
     readiness: Readiness,
-    shutdown: CancellationToken,
 ) -> &'static str {
+    let never = CancellationToken::new();
+    let local = (config.client.clone(), config.namespace.clone());
     let events = Events::new(config.client.clone(), labels::MANAGER_CONTROL_PLANE);
     let sources = sources::Sources::new(
         config.client.clone(),
@@ -163,6 +169,7 @@ async fn work(
     let registry = registry::RegistryContext {
         client: config.client.clone(),
         namespace: config.namespace.clone(),
+        fence,
         fleet: fleet.clone(),
         sources: sources.clone(),
         client_configs_in: config.client_configs_in,
@@ -199,7 +206,6 @@ async fn work(
         meters,
     };
     let expectations = schedules::expectation::Expectations::default();
-    let schedules = schedules::ScheduleContext::new(runs.clone(), expectations.clone());
     let inventory = inventory::InventoryContext {
         client: config.client.clone(),
         namespace: config.namespace.clone(),
@@ -207,37 +213,53 @@ async fn work(
         deployed,
         recovery_point_objective: SignedDuration::try_from(config.recovery_point_objective)
             .unwrap_or(SignedDuration::MAX),
-        expectations,
+        expectations: expectations.clone(),
         events,
         figures,
         readiness,
     };
+    let schedules = || schedules::ScheduleContext::new(runs.clone(), expectations.clone());
+    // A panic in here ends the work for one object or one data plane; one outside all those edges begins its part anew.
     tokio::select! {
-        () = registry::run(registry, shutdown.clone()) => "registry",
-        () = sources.watch() => "watch of the sources",
-        () = replication::run(replication) => "replication",
-        () = deployment::run(deployment) => "deployment",
-        () = fanout::run(runs.clone(), shutdown.clone()) => "fan-out",
-        () = tasks::run(runs.clone(), shutdown.clone()) => "tasks",
-        () = schedules::run(schedules, shutdown.clone()) => "schedules",
-        () = restores::run(runs, shutdown) => "restores",
-        () = inventory::run(inventory) => "inventory",
+        () = again("registry", || registry::run(registry.clone(), never.clone())) => "registry",
+        () = again("local data plane", || keep_local(&local.0, &local.1)) => "local data plane",
+        () = again("sources", || sources.clone().watch()) => "watch of the sources",
+        () = again("replication", || replication::run(replication.clone())) => "replication",
+        () = again("deployment", || deployment::run(deployment.clone())) => "deployment",
+        () = again("fan-out", || fanout::run(runs.clone(), never.clone())) => "fan-out",
+        () = again("tasks", || tasks::run(runs.clone(), never.clone())) => "tasks",
+        () = again("schedules", || schedules::run(schedules(), never.clone())) => "schedules",
+        () = again("restores", || restores::run(runs.clone(), never.clone())) => "restores",
+        () = again("inventory", || inventory::run(inventory.clone())) => "inventory",
     }
 }
 
-async fn lost(leadership: &mut Option<Leadership>) {
+async fn lost(leadership: Option<&Leadership>) {
     match leadership {
         Some(leadership) => leadership.lost().await,
         None => std::future::pending().await,
     }
 }
 
+/// Makes the DataPlane of this cluster, for as long as that fails: whatever is in its way is in no other's.
+async fn keep_local(client: &Client, namespace: &str) {
+    let mut pauses = Backoff::new(START_AGAIN, Duration::from_mins(1));
+    while let Err(error) = registry::ensure_local(client.clone(), namespace).await {
+        tracing::warn!(%error, namespace, "cannot make the DataPlane of this cluster; does the namespace exist?");
+        tokio::time::sleep(pauses.failed(&())).await;
+    }
+    std::future::pending().await
+}
+
 /// Waits until the cluster answers and the definitions are there. Returns the value of the label on
 /// everything this control plane writes: it must survive restarts and tell two control planes apart.
-async fn start(config: &Config, shutdown: &CancellationToken) -> Option<String> {
+async fn start(config: &Config, readiness: &Readiness, shutdown: &CancellationToken) -> Option<String> {
     loop {
         match identity(config).await {
-            Ok(id) => return Some(id),
+            Ok(id) => {
+                readiness.answered();
+                return Some(id);
+            }
             Err(error) => tracing::warn!(
                 %error, namespace = config.namespace,
                 "cannot start yet; are the definitions of `medusa-fleet crds` installed and does the namespace exist?"
@@ -252,7 +274,8 @@ async fn start(config: &Config, shutdown: &CancellationToken) -> Option<String> 
 
 async fn identity(config: &Config) -> Result<String, kube::Error> {
     let kube_system = Api::<Namespace>::all(config.client.clone()).get_metadata("kube-system").await?;
-    registry::ensure_local(config.client.clone(), &config.namespace).await?;
+    let planes: Api<DataPlane> = Api::namespaced(config.client.clone(), &config.namespace);
+    planes.list_metadata(&ListParams::default().limit(1)).await?;
     let uid = kube_system.metadata.uid.unwrap_or_default();
     Ok(names::label_value(&format!("{}.{uid}", config.namespace)))
 }

@@ -25,6 +25,9 @@ impl Reconciler for Configuration {
     type Object = MedusaConfiguration;
     type Shared = ();
 
+    const PART: &'static str = "MedusaConfiguration";
+    const CONDITION: &'static str = "Ready";
+
     fn new(_: Timestamp) -> Self {
         Self
     }

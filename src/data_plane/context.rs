@@ -12,18 +12,24 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Client, Resource,
     core::{DeserializeGuard, NamespaceResourceScope},
     runtime::controller::Action,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
 
 use super::{metrics::Metrics, objects, pool::Pool, timings::Timings};
 use crate::{
-    api::Reason,
-    runtime::{backoff::Backoff, clock::Clock, events::Events},
+    api::{Reason, condition::set_condition},
+    runtime::{
+        backoff::Backoff,
+        clock::Clock,
+        events::Events,
+        guard::{self, Panicked},
+    },
 };
 
 /// Pause after somebody else has changed the object.
@@ -62,6 +68,11 @@ pub trait Reconciler: Send + Sized + 'static {
         + 'static;
     /// What the passes of this kind share beside [`Tools`].
     type Shared: Send + Sync + 'static;
+
+    /// Its kind, in the log and in metrics.
+    const PART: &'static str;
+    /// The condition that says whether all is well with an object.
+    const CONDITION: &'static str = "Complete";
 
     /// Passes at a time. A pass holds its worker for at most [`Timings::pass`].
     const WORKERS: u16 = 64;
@@ -161,7 +172,19 @@ pub async fn reconcile<R: Reconciler>(
     let uid = object.meta().uid.as_deref().unwrap_or_default();
     let memory = ctx.memory(key.clone(), uid, ctx.tools.clock.now());
     let mut memory = memory.lock().await;
-    let action = match memory.of.pass(&ctx, object).await {
+    let pass = guard::work(R::PART, memory.of.pass(&ctx, object)).await;
+    let passed = match pass {
+        Ok(passed) => passed,
+        Err(panic) => {
+            // What it remembers may be half of something.
+            memory.of = R::new(ctx.tools.clock.now());
+            report_panic::<R>(&ctx.tools, object, &panic).await;
+            return Ok(Action::requeue(
+                ctx.failures.lock().unwrap_or_else(PoisonError::into_inner).failed(&key),
+            ));
+        }
+    };
+    let action = match passed {
         Err(error) if objects::is_conflict(&error) => {
             let fresh = objects::reread(&ctx.tools.client, object).await?;
             memory.of.meet(fresh, ctx.tools.clock.now());
@@ -189,6 +212,28 @@ pub fn on_error<R: Reconciler>(
 fn key_of<R: Reconciler>(guarded: &Guarded<R>) -> Key {
     let meta = guarded.meta();
     (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+}
+
+/// Says on the object, where its status has room for it, and in an Event that its pass ended by an internal error.
+async fn report_panic<R: Reconciler>(tools: &Tools, object: &R::Object, panic: &Panicked) {
+    let meta = object.meta();
+    tracing::error!(kind = R::PART, namespace = meta.namespace, name = meta.name, "{panic}");
+    tools.events.warning(object.object_ref(&()), Reason::InternalError, "Reconcile", panic.to_string());
+    let written = json!(object);
+    let conditions = written.pointer("/status/conditions").cloned().unwrap_or_default();
+    let before: Vec<Condition> = serde_json::from_value(conditions).unwrap_or_default();
+    let mut conditions = before.clone();
+    let (reason, now) = (Reason::InternalError, tools.clock.now());
+    set_condition(&mut conditions, R::CONDITION, None, reason, panic.to_string(), meta.generation, now);
+    if conditions == before {
+        return;
+    }
+    let patch = json!({
+        "metadata": {"resourceVersion": meta.resource_version}, "status": {"conditions": conditions},
+    });
+    if let Err(error) = objects::patch_status(&tools.client, object, &patch).await {
+        tracing::warn!(kind = R::PART, name = meta.name, %error, "say that a pass failed");
+    }
 }
 
 fn report_invalid<R: Reconciler>(tools: &Tools, about: ObjectReference, error: &str) {

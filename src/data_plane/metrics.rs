@@ -8,7 +8,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::api::medusa::{MedusaBackupJob, MedusaTask, TaskOperation};
+use crate::{
+    api::medusa::{MedusaBackupJob, MedusaTask, TaskOperation},
+    runtime::guard,
+};
 
 /// A datacenter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,6 +54,7 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("medusa_fleet");
+        guard::register(registry);
         registry.register(
             "medusa_connections",
             "Connections to Medusa servers that stand now",

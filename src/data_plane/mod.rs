@@ -37,6 +37,7 @@ use std::{net::SocketAddr, sync::Arc};
 use futures::future::join_all;
 use kube::Client;
 use prometheus_client::registry::Registry;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -48,6 +49,7 @@ use crate::{
     runtime::{
         clock::Clock,
         events::Events,
+        guard::again,
         http::{self, Readiness},
     },
 };
@@ -117,6 +119,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
             None => return Ok(()),
         }
     }
+    let mut asking = JoinSet::new();
+    asking.spawn(http::ask(client.clone(), readiness.clone()));
     let events = Events::new(client.clone(), labels::MANAGER_DATA_PLANE);
     let medusas = pool::Pool::new(timings, metrics.clone());
     let tools = Tools { client: client.clone(), events, timings, metrics, medusas, clock };
@@ -131,15 +135,24 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         }
         readiness.ready(GATE);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "data plane runs");
+        let (tools, scopes, shutdown) = (&tools, &scopes, &shutdown);
+        // A panic in here ends the work for one object; one outside all those edges begins its kind anew.
         futures::join!(
-            kind::<backup::Backup>(&tools, (), &scopes, &shutdown),
-            later::<task::Task>(&tools, (), &scopes, "medusatasks", &shutdown),
-            schedule::run(&tools, &scopes, &shutdown),
-            later::<restore::Restoration>(&tools, (), &scopes, "medusarestorejobs", &shutdown),
-            later::<configuration::Configuration>(&tools, (), &scopes, "medusaconfigurations", &shutdown),
+            again("backups", || kind::<backup::Backup>(tools, (), scopes, shutdown)),
+            again("tasks", || later::<task::Task>(tools, (), scopes, "medusatasks", shutdown)),
+            again("schedules", || schedule::run(tools, scopes, shutdown)),
+            again("restores", || {
+                later::<restore::Restoration>(tools, (), scopes, "medusarestorejobs", shutdown)
+            }),
+            again("configurations", || {
+                let definition = "medusaconfigurations";
+                later::<configuration::Configuration>(tools, (), scopes, definition, shutdown)
+            }),
         );
     };
-    let lease = presence::publish(client.clone(), namespace, timings.lease, shutdown.clone());
+    let lease = again("lease", || {
+        presence::publish(client.clone(), namespace.clone(), timings.lease, shutdown.clone())
+    });
     futures::join!(work, lease);
     Ok(())
 }

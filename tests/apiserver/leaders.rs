@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
 };
 
@@ -12,20 +12,25 @@ use kube::ResourceExt as _;
 use medusa_fleet::api::{fleet::Phase, medusa::MedusaBackupJob};
 use serde_json::json;
 
-use crate::support::{CASS, FLEET, Fleet, backup_job, datacenter, eventually, finish};
+use crate::support::{CASS, FLEET, Fleet, answer_of, backup_job, datacenter, eventually, finish};
 
 /// One of several control planes of a fleet.
-struct Replica {
+pub struct Replica {
     log: PathBuf,
-    child: Child,
+    pub child: Child,
 }
 
 impl Replica {
-    fn start(fleet: &Fleet, name: &str) -> Self {
+    pub fn start(fleet: &Fleet, name: &str) -> Self {
+        Self::start_by(fleet, name, &fleet.home().kubeconfig)
+    }
+
+    /// One that reaches its cluster by another kubeconfig.
+    pub fn start_by(fleet: &Fleet, name: &str, kubeconfig: &Path) -> Self {
         let log = fleet.dir().join(format!("{name}.log"));
         let child = Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
             .arg("--kubeconfig")
-            .arg(&fleet.home().kubeconfig)
+            .arg(kubeconfig)
             .args(["control-plane", "--leader-elect", "--metrics-addr", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -35,12 +40,12 @@ impl Replica {
         Self { log, child }
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
     /// Waits until its log has that line.
-    async fn says(&self, words: &str) {
+    pub async fn says(&self, words: &str) {
         eventually(format!("{} says `{words}`", self.log.display()), async || {
             let log = self.log();
             if log.lines().any(|line| line.contains(words)) { Ok(()) } else { Err(log) }
@@ -48,17 +53,30 @@ impl Replica {
         .await;
     }
 
-    fn leads(&self) -> bool {
+    pub fn leads(&self) -> bool {
         self.log().lines().any(|line| line.contains(" leading"))
     }
 
-    fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         let done = Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status().unwrap();
         assert!(done.success());
     }
 
+    /// The answer to a request for that path; nothing when it does not serve (any more).
+    pub fn answer(&self, path: &str) -> Option<String> {
+        let log = self.log();
+        let (_, rest) = log.rsplit_once("bound=")?;
+        answer_of(rest.split_whitespace().next()?, "GET", path, "").ok()
+    }
+
+    /// Whether it says that it leads at this moment.
+    pub fn is_leader(&self) -> bool {
+        self.answer("/metrics")
+            .is_some_and(|metrics| metrics.lines().any(|line| line == "medusa_fleet_leader 1"))
+    }
+
     /// Waits until it ends by itself.
-    async fn ends(&mut self) -> ExitStatus {
+    pub async fn ends(&mut self) -> ExitStatus {
         eventually("it ends", async || self.child.try_wait().unwrap().ok_or("it runs")).await
     }
 }

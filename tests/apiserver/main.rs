@@ -33,6 +33,7 @@ mod inventory;
 mod k8ssandracluster;
 mod kubeconfigs;
 mod leaders;
+mod leaders_cut;
 mod mixed;
 mod page;
 mod pod_template;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{count, name};
 use crate::{
-    api::fleet::{ClusterDatacenter, DeploymentState, FleetCluster, KeptField, MedusaChange},
+    api::fleet::{ClusterDatacenter, DeploymentState, FleetCluster, KeptField, MedusaChange, place},
     cli::output::{Table, one_line},
 };
 
@@ -119,7 +119,7 @@ pub fn screen(planned: &[Planned], wide: bool) -> String {
 
 impl Planned {
     fn place(&self) -> String {
-        format!("{}/{}/{}", self.data_plane, self.namespace, self.datacenter)
+        place([&self.data_plane, &self.namespace, &self.datacenter])
     }
 
     fn number_of_changes(&self) -> i64 {

@@ -6,14 +6,14 @@ use jiff::Timestamp;
 
 use super::{detail::Page, moment, name};
 use crate::{
-    api::fleet::{CheckState, FleetRestoreJob, FleetRestoreJobStatus, Phase, RestorePlan, RestoreRun},
+    api::fleet::{CheckState, FleetRestoreJob, FleetRestoreJobStatus, Phase, RestorePlan, RestoreRun, place},
     cli::output::{Table, one_line},
 };
 
 /// Name of a datacenter in a restore: `<data plane>/<namespace>/<datacenter>`.
 #[must_use]
 pub fn title(run: &RestoreRun) -> String {
-    format!("{}/{}/{}", run.data_plane, run.namespace, run.datacenter)
+    place([&run.data_plane, &run.namespace, &run.datacenter])
 }
 
 /// State of a datacenter in a restore, on one line.

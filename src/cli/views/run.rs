@@ -16,7 +16,7 @@ pub fn title(run: &DatacenterRun) -> String {
     if run.datacenter.is_empty() {
         return format!("{}/?", run.data_plane);
     }
-    format!("{}/{}/{}", run.data_plane, run.namespace, run.datacenter)
+    run.place()
 }
 
 /// State of a datacenter in a run, on one line.

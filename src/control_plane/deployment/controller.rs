@@ -24,13 +24,18 @@ use super::{
     write,
 };
 use crate::{
-    api::{Reason, Seen, fleet::DeploymentState},
+    api::{Reason, Seen, Why, fleet::DeploymentState},
     control_plane::{
         fleet::{Change, Fleet},
         sources::{SourceObjects, Sources},
         view::ObjectKey,
     },
-    runtime::{backoff::Backoff, clock, events::Events},
+    runtime::{
+        backoff::Backoff,
+        clock,
+        events::Events,
+        guard::{self, Panicked},
+    },
 };
 
 /// How long news are gathered before they are acted on.
@@ -43,6 +48,7 @@ const LOOK_AGAIN: Duration = Duration::from_mins(5);
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// What the deployment needs.
+#[derive(Clone)]
 pub struct DeploymentContext {
     /// The control plane's own cluster.
     pub client: Client,
@@ -205,8 +211,25 @@ async fn pass(
         collision: collision.as_ref(),
         settings: settings(&scene),
     };
-    let passed = write::run(&pass).await;
-    Done { key: scene.key.clone(), report: passed.report, again: passed.again, scene }
+    let passed = guard::keep("deployment", write::run(&pass)).await;
+    let (report, again) = match passed {
+        Ok(passed) => (passed.report, passed.again),
+        Err(panic) => (broken(&context, &scene, &panic), true),
+    };
+    Done { key: scene.key.clone(), report, again, scene }
+}
+
+/// The report of a pass that ended by an internal error: what was known before, and that.
+fn broken(context: &DeploymentContext, scene: &Scene, panic: &Panicked) -> ClusterReport {
+    let before = context.reports.borrow().clusters.get(&scene.key).cloned();
+    let mut report = before.map_or_else(ClusterReport::default, |before| (*before).clone());
+    let why = Why::new(Reason::InternalError, panic.to_string());
+    tracing::error!(cluster = %scene.key, "deployment: {panic}");
+    for datacenter in &mut report.datacenters {
+        datacenter.state = DeploymentState::Waiting;
+        datacenter.why = Some(why.clone());
+    }
+    report
 }
 
 /// Where a cluster's backups go, and whether it is there already.

@@ -10,7 +10,7 @@ use crate::{
         fleet::{DatacenterCounts, DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Phase},
         names, size,
     },
-    control_plane::runs::child::child_key,
+    control_plane::runs::{child::child_key, ending::is_cancelled},
 };
 
 /// Restore points a status names at most: it is read by people, and the inventory knows all.
@@ -59,7 +59,8 @@ pub fn summarize(
             counts.total,
             said(&status, &[Phase::Failed, Phase::Skipped])
         );
-        (Some(false), Reason::DryRun, message)
+        // As for every kind: a plan that would go as asked is what a dry run is to bring.
+        (Some(phase == Phase::Succeeded), Reason::DryRun, message)
     } else {
         explain(phase, &status, invalid)
     };
@@ -107,7 +108,7 @@ fn phase(counts: &DatacenterCounts, entries: &[DatacenterRun], invalid: bool) ->
         let started = counts.running > 0 || counts.succeeded > 0 || entries.iter().any(|e| e.attempts() > 0);
         return if started { Phase::Running } else { Phase::Pending };
     }
-    if entries.iter().any(|e| e.reason.as_deref() == Some(Reason::Cancelled.as_str())) {
+    if entries.iter().any(is_cancelled) {
         return Phase::Cancelled;
     }
     // Left out by the run itself, not on purpose.
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_is_over_with_its_plan_and_complete_it_is_not() {
+    fn a_dry_run_is_complete_with_a_plan_that_would_go_as_asked() {
         let job = fleet_job("nightly");
         let old = FleetBackupJobStatus::default();
         let mut planned = entry(0, Phase::Pending);
@@ -275,11 +276,15 @@ mod tests {
         let status = summarize(&job, &old, entries, None, true, now());
         assert_eq!(status.phase, Some(Phase::Succeeded));
         let complete = &status.conditions[0];
-        assert_eq!((complete.status.as_str(), complete.reason.as_str()), ("False", "DryRun"));
+        assert_eq!((complete.status.as_str(), complete.reason.as_str()), ("True", "DryRun"));
         assert!(complete.message.contains("1 of 2 datacenters would be backed up"), "{}", complete.message);
         assert!(status.restore_points.is_empty() && status.finish_time.is_some());
         let nothing = summarize(&job, &old, vec![entry(0, Phase::Skipped)], None, true, now());
         assert_eq!(nothing.phase, Some(Phase::Failed));
+        assert_eq!(
+            (nothing.conditions[0].status.as_str(), nothing.conditions[0].reason.as_str()),
+            ("False", "DryRun")
+        );
     }
 
     #[test]

@@ -69,4 +69,8 @@ impl desk::Outcome for Outcome {
     fn retry(&self) -> Option<(Duration, Duration)> {
         matches!(self, Self::NotNow(..)).then_some(RETRY)
     }
+
+    fn not_now(reason: Reason, message: String) -> Self {
+        Self::NotNow(reason, message)
+    }
 }

@@ -15,7 +15,7 @@ use crate::{
         Reason,
         cassandra::CassandraDatacenter,
         condition::set_condition,
-        fleet::{ClusterDatacenter, FleetClusterStatus, MedusaState},
+        fleet::{ClusterDatacenter, FleetClusterStatus, MedusaState, place},
     },
     control_plane::{fleet::Snapshot, schedules::expectation::Expectation},
 };
@@ -191,7 +191,7 @@ fn explain(
         .datacenters
         .iter()
         .filter(|dc| !dc.medusa.deployed)
-        .map(|dc| format!("{}/{}/{}", dc.data_plane, dc.namespace, dc.name))
+        .map(|dc| place([&dc.data_plane, &dc.namespace, &dc.name]))
         .collect();
     let (deployed, reason, message) = if bare.is_empty() {
         (true, Reason::MedusaDeployed, "every datacenter has a `medusa` container".to_owned())
@@ -222,12 +222,10 @@ fn consistency(status: &FleetClusterStatus, digest: &Digest) -> (Option<bool>, R
     match (digest.drift.first(), silent.is_empty()) {
         (Some(first), _) => {
             let message = format!(
-                "{} differences, such as {} in {}/{}/{}: {}; see status.drift",
+                "{} differences, such as {} in {}: {}; see status.drift",
                 digest.drift_total,
                 first.restore_point,
-                first.data_plane,
-                first.namespace,
-                first.datacenter,
+                place([&first.data_plane, &first.namespace, &first.datacenter]),
                 first.message
             );
             (Some(false), Reason::InventoryDrifted, message)

@@ -44,7 +44,7 @@ use crate::{
         metrics::{ClusterFigures, DatacenterFigures, Figures},
         schedules::expectation::Expectations,
     },
-    runtime::{clock, events::Events, follow::follow, http::Readiness},
+    runtime::{clock, events::Events, follow::follow, guard, http::Readiness},
 };
 
 /// How long news are gathered before they are written.
@@ -57,6 +57,7 @@ const WRITES: usize = 8;
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// What the inventory needs.
+#[derive(Clone)]
 pub struct InventoryContext {
     /// The control plane's own cluster.
     pub client: Client,
@@ -105,7 +106,15 @@ async fn publish(
     loop {
         sleep_until(at).await;
         at = Instant::now() + REFRESH;
-        if !context.fleet.is_enrolled() || !write(context, backups, known, &mut inventory, &narrow).await {
+        let all = context.fleet.is_enrolled() && {
+            let wrote = guard::keep("inventory", write(context, backups, known, &mut inventory, &narrow)).await;
+            wrote.unwrap_or_else(|panic| {
+                tracing::error!("the inventory: {panic}");
+                inventory = Inventory::default();
+                false
+            })
+        };
+        if !all {
             at = Instant::now() + AGAIN.min(if context.fleet.is_enrolled() { AGAIN } else { GATHER });
             continue;
         }

@@ -16,7 +16,7 @@ use crate::{
         cassandra::CassandraDatacenter,
         clean,
         condition::set_condition,
-        fleet::{FleetBackupDatacenter, FleetBackupStatus, NodeCounts},
+        fleet::{FleetBackupDatacenter, FleetBackupStatus, NodeCounts, place as spelt},
         size,
     },
     control_plane::view::BackupRecord,
@@ -217,7 +217,7 @@ fn explain(status: &mut FleetBackupStatus, obstacles: &Obstacles, now: Timestamp
         .map(|e| {
             let stands = status.phase == "Incomplete" && e.status == IN_PROGRESS;
             let rest = if stands { ", and nobody is at work on it any more" } else { "" };
-            format!("{}/{}/{} is {}{rest}", e.data_plane, e.namespace, e.name, e.status)
+            format!("{} is {}{rest}", spelt([&e.data_plane, &e.namespace, &e.name]), e.status)
         })
         .collect();
     let generation = status.observed_generation;

@@ -54,6 +54,8 @@ use crate::{
         client::{self, Patience},
         clock,
         events::Events,
+        fence::Fence,
+        guard,
     },
 };
 
@@ -63,11 +65,14 @@ pub(super) const HEARTBEAT: Duration = Duration::from_mins(1);
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// What the registry needs.
+#[derive(Clone)]
 pub struct RegistryContext {
     /// The control plane's own cluster.
     pub client: Client,
     /// The controller's namespace.
     pub namespace: String,
+    /// What writes have to pass.
+    pub fence: Fence,
     /// The data planes.
     pub fleet: Arc<Fleet>,
     /// What the control plane's cluster holds: the ClientConfigs among it.
@@ -219,7 +224,22 @@ async fn reconcile(
     registry: Arc<Registry>,
 ) -> Result<Action, RegistryError> {
     let meters = registry.context.meters.clone();
-    meters.reconcile("DataPlane", look(&plane, &registry)).await
+    meters.reconcile("DataPlane", guarded(&plane, &registry)).await
+}
+
+/// The edge of one data plane: what panics in here costs no other anything.
+async fn guarded(plane: &DeserializeGuard<DataPlane>, registry: &Registry) -> Result<Action, RegistryError> {
+    let panic = match guard::keep("DataPlane", look(plane, registry)).await {
+        Ok(looked) => return looked,
+        Err(panic) => panic,
+    };
+    tracing::error!(data_plane = plane.name_any(), "{panic}");
+    if let Ok(plane) = &plane.0 {
+        let refusal = Refusal { reason: Reason::InternalError, message: panic.to_string() };
+        let health = registry.health(&plane.uid().unwrap_or_default());
+        registry.publish(plane, Some(&refusal), None, None, &health).await?;
+    }
+    Ok(Action::requeue(registry.failed(plane.meta())))
 }
 
 async fn look(plane: &DeserializeGuard<DataPlane>, registry: &Registry) -> Result<Action, RegistryError> {
@@ -337,11 +357,12 @@ impl Registry {
                 let config = Config::from_custom_kubeconfig(vetted.kubeconfig, &KubeConfigOptions::default())
                     .await
                     .map_err(|_| invalid("the kubeconfig's certificates or keys cannot be read; check the base64 and PEM of its `…-data` fields".to_owned()))?;
-                client::connect(config, Patience::REMOTE).map_err(|_| {
+                let client = client::connect(config, Patience::REMOTE).map_err(|_| {
                     invalid(
                         "no client can be made of the kubeconfig; check its certificates and keys".to_owned(),
                     )
-                })?
+                })?;
+                self.context.fence.guard(client)
             }
         };
         let fleet = &self.context.fleet;

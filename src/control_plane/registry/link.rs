@@ -30,6 +30,7 @@ use crate::{
         backoff,
         cause::{self, Cause, Kind},
         clock,
+        guard::again,
     },
 };
 
@@ -77,7 +78,7 @@ impl Link {
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = task.run() => {}
+                () = again("link", || task.begin()) => {}
             }
         });
         Self { fingerprint, health, _cancel: cancel.drop_guard() }
@@ -101,6 +102,14 @@ struct Task {
 }
 
 impl Task {
+    /// Begins, also anew after an internal error: what was seen before that counts no longer.
+    async fn begin(&self) {
+        if self.was_live() {
+            self.lost(Answer::Unreachable("an internal error ended the connection".to_owned()), RETRY.0);
+        }
+        self.run().await;
+    }
+
     async fn run(&self) {
         let Self { options, fleet, view, .. } = self;
         let mut watches = Watches::new(&options.name, &options.control_plane, fleet.clone(), view.clone());

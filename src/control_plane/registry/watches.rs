@@ -34,7 +34,7 @@ use crate::{
         section::Section,
         view::{BackupRecord, Contact, ObjectKey, RunRecord, View},
     },
-    runtime::clock,
+    runtime::{clock, guard::again},
 };
 
 struct Running {
@@ -325,7 +325,15 @@ impl Watches {
             tell(news);
         };
         let mut task = JoinSet::new();
-        task.spawn(watch::run(api, watch::config(selector), place, section, keep, hear));
+        let config = watch::config(selector);
+        task.spawn(async move {
+            again("watch", || {
+                // After an internal error nothing of the kind counts as absent until it was listed anew.
+                place.cell.update(|view| section(view).trust.begin());
+                watch::run(api.clone(), config.clone(), place.clone(), section, &keep, &hear)
+            })
+            .await;
+        });
         Running { _task: task, failed, since: Instant::now() }
     }
 

@@ -24,10 +24,11 @@ use crate::{
         sources::{SourceObjects, Sources},
         view::ObjectKey,
     },
-    runtime::events::Events,
+    runtime::{events::Events, guard::again},
 };
 
 /// What replication needs.
+#[derive(Clone)]
 pub struct ReplicationContext {
     /// The control plane's own cluster.
     pub client: Client,
@@ -84,7 +85,10 @@ async fn copy(context: &ReplicationContext, shared: &Arc<Shared>, wanted: &watch
         for plane in &planes {
             let gone = workers.get(&plane.name).is_none_or(JoinHandle::is_finished);
             if gone {
-                let worker = worker::run(plane.name.clone(), shared.clone(), wanted.subscribe());
+                let (name, shared, wanted) = (plane.name.clone(), shared.clone(), wanted.subscribe());
+                let worker = async move {
+                    again("copies", || worker::run(name.clone(), shared.clone(), wanted.clone())).await;
+                };
                 workers.insert(plane.name.clone(), tokio::spawn(worker));
             }
         }

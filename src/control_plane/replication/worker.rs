@@ -27,7 +27,7 @@ use crate::{
         sources::Sources,
         view::{CopyRecord, View},
     },
-    runtime::{backoff::Backoff, cause},
+    runtime::{backoff::Backoff, guard},
 };
 
 /// First and longest pause before a failed write is tried again.
@@ -143,7 +143,14 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
                     continue;
                 }
                 let is_known = memory.pauses.contains_key(&key) || settled.contains_key(&key);
-                writes.push(Box::pin(one(action, wanted, is_known, remote.clone(), shared.clone())));
+                let content = content_of(wanted.as_ref());
+                let write = one(action, wanted, is_known, remote.clone(), shared.clone());
+                writes.push(Box::pin(async move {
+                    guard::keep("copies", write).await.unwrap_or_else(|panic| {
+                        let why = Why::new(Reason::InternalError, panic.to_string());
+                        Write { key, content, outcome: Outcome::Failed(why) }
+                    })
+                }));
             }
             forget(&shared, &name, &copies);
         }

@@ -227,8 +227,8 @@ impl Restores {
             }
         }
         let context = &self.frame.context;
-        let written = publish(&context.client, job, job.resource_version(), &status).await;
-        if !written.map_err(RunError::Publish)? {
+        let written = publish(&context.client, job, &status).await;
+        if written.map_err(RunError::Publish)?.is_none() {
             return Ok(Next::requeue(ENROL_WAIT));
         }
         self.frame.succeeded(&name);

@@ -6,7 +6,7 @@ use super::status::COMPLETE;
 use crate::{
     api::{
         Conditions as _, Reason,
-        fleet::{FleetRestoreJob, FleetRestoreJobStatus, Phase, RestoreRun},
+        fleet::{FleetRestoreJob, FleetRestoreJobStatus, Phase, RestoreRun, place},
     },
     runtime::events::Events,
 };
@@ -34,7 +34,7 @@ pub(super) fn tell(
     }
     for (number, run) in new.datacenters.iter().enumerate() {
         let before = old.datacenters.get(number);
-        let place = format!("{}/{}/{}", run.data_plane, run.namespace, run.datacenter);
+        let place = place([&run.data_plane, &run.namespace, &run.datacenter]);
         if run.job_uid.is_some() && before.is_none_or(|b| b.job_uid.is_none()) {
             let note = format!("{place}: MedusaRestoreJob {}", run.job.as_deref().unwrap_or_default());
             events.normal(about(), Reason::JobCreated, "Restore", note);

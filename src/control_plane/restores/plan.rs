@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{CheckState, FleetBackupStatus, FleetRestoreJob, RestoreCheck, RestorePlan},
+        fleet::{CheckState, FleetBackupStatus, FleetRestoreJob, RestoreCheck, RestorePlan, place},
         names,
     },
     control_plane::fleet::Snapshot,
@@ -113,7 +113,7 @@ impl Plan {
     pub fn all(&self) -> impl Iterator<Item = (String, &RestoreCheck)> {
         let whole = self.checks.iter().map(|check| (String::new(), check));
         let each = self.entries.iter().flat_map(|entry| {
-            let place = format!("{}/{}/{}: ", entry.data_plane, entry.namespace, entry.datacenter);
+            let place = format!("{}: ", place([&entry.data_plane, &entry.namespace, &entry.datacenter]));
             entry.checks.iter().map(move |check| (place.clone(), check))
         });
         whole.chain(each)

@@ -9,7 +9,7 @@ use crate::{
         cassandra::CassandraDatacenter,
         fleet::{
             FleetBackupDatacenter, FleetBackupStatus, FleetClusterStatus, FleetRestoreJobSpec, RestoreCheck,
-            RestoreDatacenter,
+            RestoreDatacenter, place,
         },
         names::{is_object_name, shorten},
     },
@@ -320,7 +320,7 @@ fn left_over(
         .datacenters
         .iter()
         .filter(|e| e.medusa_backup.as_ref().is_some_and(|name| !used(name)))
-        .map(|e| format!("{}/{}/{}", e.data_plane, e.namespace, e.name))
+        .map(|e| place([&e.data_plane, &e.namespace, &e.name]))
         .collect()
 }
 

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::plan::Plan;
 use crate::api::{
     Reason,
-    fleet::{CheckState, FleetRestoreJob, FleetRestoreJobStatus, Phase, RestoreRun},
+    fleet::{CheckState, FleetRestoreJob, FleetRestoreJobStatus, Phase, RestoreRun, place},
     set_condition,
 };
 
@@ -113,7 +113,8 @@ fn verdict(phase: Phase, runs: &[RestoreRun]) -> (Option<bool>, Reason, String) 
             .map(|run| {
                 let why = [run.reason.as_deref(), run.message.as_deref()];
                 let why: Vec<&str> = why.into_iter().flatten().collect();
-                format!("{}/{}/{}: {}", run.data_plane, run.namespace, run.datacenter, why.join(", "))
+                let place = place([&run.data_plane, &run.namespace, &run.datacenter]);
+                format!("{place}: {}", why.join(", "))
             })
             .collect();
         list.join("; ")

@@ -23,14 +23,24 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{claims::Claims, kind::Run, lock, publish::PUBLISH_EVERY};
+use super::{
+    claims::Claims,
+    kind::Run,
+    lock,
+    publish::{PUBLISH_EVERY, report},
+};
 use crate::{
     api::{labels, names},
     control_plane::{
         fleet::{Change, Fleet},
         meters::Meters,
     },
-    runtime::{backoff::Backoff, events::Events},
+    runtime::{
+        backoff::Backoff,
+        clock,
+        events::Events,
+        guard::{self, Panicked},
+    },
 };
 
 /// First and longest pause before what failed is tried again.
@@ -76,6 +86,9 @@ pub enum RunError {
     /// What has to be known before.
     #[error("read the runs: {0}")]
     Read(kube::Error),
+    /// It was our fault.
+    #[error(transparent)]
+    Internal(Panicked),
 }
 
 /// Which runs a change in a data plane is about.
@@ -267,7 +280,24 @@ fn error_policy<D: Driver>(run: Arc<Guarded<D::Run>>, error: &RunError, driver: 
 
 async fn reconcile<D: Driver>(run: Arc<Guarded<D::Run>>, driver: Arc<D>) -> Result<Next, RunError> {
     let meters = driver.frame().context.meters.clone();
-    meters.reconcile(D::Run::KIND, look(&run, driver.as_ref())).await
+    meters.reconcile(D::Run::KIND, guarded(&run, driver.as_ref())).await
+}
+
+/// The edge of one run: what panics in here costs nobody else anything.
+async fn guarded<D: Driver>(run: &Guarded<D::Run>, driver: &D) -> Result<Next, RunError> {
+    match guard::keep(D::Run::KIND, look(run, driver)).await {
+        Ok(looked) => looked,
+        Err(panic) => {
+            let context = &driver.frame().context;
+            if let Ok(run) = &run.0
+                && !run.is_over()
+                && let Err(error) = report(&context.client, run, &panic, clock::now()).await
+            {
+                tracing::warn!(kind = D::Run::KIND, name = run.name_any(), %error, "say that it failed");
+            }
+            Err(RunError::Internal(panic))
+        }
+    }
 }
 
 async fn look<D: Driver>(run: &Guarded<D::Run>, driver: &D) -> Result<Next, RunError> {
@@ -295,3 +325,7 @@ async fn look<D: Driver>(run: &Guarded<D::Run>, driver: &D) -> Result<Next, RunE
     frame.waker.add(&name);
     driver.look(run).await
 }
+
+#[cfg(test)]
+#[path = "controller_tests.rs"]
+mod tests;

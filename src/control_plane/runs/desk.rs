@@ -11,7 +11,11 @@ use futures::future::join_all;
 use tokio::{task::JoinHandle, time::Instant};
 
 use super::lock;
-use crate::{control_plane::view::ObjectKey, runtime::backoff::delay};
+use crate::{
+    api::Reason,
+    control_plane::view::ObjectKey,
+    runtime::{backoff::delay, guard},
+};
 
 /// Writes of one run under way in one data plane at a time.
 const WINDOW: usize = 256;
@@ -29,6 +33,9 @@ pub type Outcomes<O> = HashMap<Key, O>;
 pub trait Outcome: Clone + Send + 'static {
     /// First and longest pause before it is tried again; `None` when it came to an end.
     fn retry(&self) -> Option<(Duration, Duration)>;
+
+    /// One that is tried again, for that reason.
+    fn not_now(reason: Reason, message: String) -> Self;
 }
 
 /// A write under way.
@@ -164,7 +171,9 @@ impl<O: Outcome> Desk<O> {
             table.insert(key.clone(), Write::UnderWay(what));
             let (desk, wake) = (self.clone(), wake());
             begun.push(tokio::spawn(async move {
-                let outcome = write.await;
+                let outcome = guard::keep("writes", write).await;
+                let outcome =
+                    outcome.unwrap_or_else(|panic| O::not_now(Reason::InternalError, panic.to_string()));
                 desk.end(key, run_uid, outcome, failures);
                 wake.await;
             }));
@@ -200,6 +209,11 @@ mod tests {
     impl Outcome for End {
         fn retry(&self) -> Option<(Duration, Duration)> {
             self.0.map(|pause| (pause, pause))
+        }
+
+        fn not_now(reason: Reason, _: String) -> Self {
+            assert_eq!(reason, Reason::InternalError);
+            Self(Some(HOUR))
         }
     }
 
@@ -252,5 +266,25 @@ mod tests {
         join_all(begun).await;
         assert!(!desk.is_under_way("eu", &key.1) && desk.under_way().is_empty());
         assert_eq!(desk.outcomes("run").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_panics_is_one_that_was_refused_and_is_tried_again() {
+        let desk: Arc<Desk<End>> = Arc::default();
+        let (what, key) = write("broken");
+        let broken = async {
+            tokio::task::yield_now().await;
+            panic!("broken")
+        };
+        let (woken, wakes) = oneshot::channel();
+        let woken = Mutex::new(Some(woken));
+        let begun = desk.begin([(what, broken)], || {
+            let woken = lock(&woken).take().unwrap();
+            async move { woken.send(()).unwrap() }
+        });
+        join_all(begun).await;
+        assert!(wakes.await.is_ok(), "its run is woken");
+        assert!(!desk.is_under_way("eu", &key.1) && desk.is_busy("eu", &key.1));
+        assert_eq!(desk.outcomes("run").get(&key), Some(&End(Some(HOUR))));
     }
 }

@@ -53,6 +53,12 @@ pub fn cancelled(entry: &mut DatacenterRun, why: &str) {
     set(entry, Phase::Cancelled, Reason::Cancelled, Some(why.to_owned()));
 }
 
+/// Whether the run's cancelling ended an entry: also one that failed before, and whose next attempt it kept from starting.
+#[must_use]
+pub fn is_cancelled(entry: &DatacenterRun) -> bool {
+    entry.phase == Phase::Cancelled || entry.reason.as_deref() == Some(Reason::Cancelled.as_str())
+}
+
 /// Ends what the run does not go on with. `progress` is when something last went on. An entry whose child is being
 /// made in this moment (`is_starting`) is decided when that is known.
 pub fn end<E: AsRef<DatacenterRun> + AsMut<DatacenterRun>>(

@@ -3,12 +3,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use jiff::Timestamp;
-use kube::{ResourceExt as _, core::object::HasStatus, runtime::controller::Action as Next};
+use kube::{Api, ResourceExt as _, core::object::HasStatus, runtime::controller::Action as Next};
+use serde::Serialize;
 use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
@@ -21,7 +23,11 @@ use super::{
     publish::{pace, publish},
     telling::tell,
 };
-use crate::{api::fleet::Phase, control_plane::fleet::Change, runtime::clock};
+use crate::{
+    api::fleet::Phase,
+    control_plane::fleet::Change,
+    runtime::{clock, written::Written},
+};
 
 /// Since when a child has been seen finished, or has been missing, by our own clock: the data planes' clocks may
 /// differ from it.
@@ -49,6 +55,8 @@ pub struct Memory<S> {
     seen: Instant,
     /// The status as it was last written.
     written: S,
+    /// What the API server made of it.
+    stored: u64,
     /// When that was, and its size.
     paced: Option<(Instant, usize)>,
 }
@@ -100,13 +108,22 @@ pub struct Runs<E: Engine> {
     pub engine: E,
     /// What is remembered of the runs that go on, by name.
     memories: Mutex<BTreeMap<String, Memory<StatusOf<E::Run>>>>,
+    /// What was last written of them, by name: the watch may still show what was before.
+    written: Mutex<BTreeMap<String, Written<E::Run>>>,
+}
+
+/// What two statuses that are the same have in common.
+fn digest(status: Option<&impl Serialize>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    status.and_then(|status| serde_json::to_vec(status).ok()).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl<E: Engine> Runs<E> {
     /// Nothing is remembered yet.
     #[must_use]
     pub fn new(frame: Frame<E::Run>, engine: E) -> Self {
-        Self { frame, desk: Arc::default(), engine, memories: Mutex::default() }
+        Self { frame, desk: Arc::default(), engine, memories: Mutex::default(), written: Mutex::default() }
     }
 
     /// Begins writes for a run. Each wakes it when it is done.
@@ -134,6 +151,7 @@ impl<E: Engine> Runs<E> {
             Memory {
                 uid,
                 written: status.clone(),
+                stored: digest(run.status()),
                 status,
                 noted: Noted::new(),
                 seen: Instant::now(),
@@ -176,19 +194,50 @@ impl<E: Engine> Runs<E> {
         }
         let (status, bytes) = compact::fit::<E::Run>(&memory.status, compact::BUDGET);
         let context = &self.frame.context;
-        let written = publish(&context.client, run, None, &status).await;
-        if matches!(written, Ok(true)) {
-            let words = E::words(run);
-            tell(&context.events, run, words.action, words.begun, &memory.written, &memory.status);
-            memory.written = memory.status.clone();
-            memory.paced = Some((Instant::now(), bytes));
-            self.frame.succeeded(&name);
+        match publish(&context.client, run, &status).await {
+            Ok(Some(now)) => {
+                let words = E::words(run);
+                tell(&context.events, run, words.action, words.begun, &memory.written, &memory.status);
+                memory.written = memory.status.clone();
+                memory.stored = digest(now.status());
+                memory.paced = Some((Instant::now(), bytes));
+                lock(&self.written).entry(name.clone()).or_default().note(run.resource_version(), &now);
+                self.frame.succeeded(&name);
+                self.keep(run, memory);
+                Ok(next(wake))
+            }
+            Ok(None) => self.meet(run, memory).await,
+            Err(error) => {
+                self.keep(run, memory);
+                Err(RunError::Publish(error))
+            }
         }
-        // Deleted, or deleted and made anew, while it was written: the next event says which.
-        if !matches!(written, Ok(false)) {
-            self.keep(run, memory);
+    }
+
+    /// The run was changed, or is gone, since its status was decided: it is read, and decided again. Whoever wrote the
+    /// status meanwhile is believed: what is over stays over.
+    async fn meet(&self, run: &E::Run, mut memory: Memory<StatusOf<E::Run>>) -> Result<Next, RunError> {
+        let name = run.name_any();
+        let api: Api<E::Run> =
+            Api::namespaced(self.frame.context.client.clone(), &self.frame.context.namespace);
+        let fresh = match api.get_opt(&name).await {
+            Ok(fresh) => fresh.filter(|fresh| fresh.uid() == run.uid()),
+            Err(error) => {
+                self.keep(run, memory);
+                return Err(RunError::Publish(error));
+            }
+        };
+        // Deleted, or deleted and made anew: the next event says which.
+        let Some(fresh) = fresh else { return Ok(Next::await_change()) };
+        let stored = digest(fresh.status());
+        if stored != memory.stored {
+            tracing::info!(kind = E::Run::KIND, name, "somebody else wrote the status; it is taken as it is");
+            let status = fresh.status().cloned().unwrap_or_default();
+            memory = Memory { written: status.clone(), status, stored, ..memory };
         }
-        written.map(|_| next(wake)).map_err(RunError::Publish)
+        lock(&self.written).entry(name).or_default().note(run.resource_version(), &fresh);
+        self.keep(&fresh, memory);
+        Ok(Next::requeue(LEAST))
     }
 }
 
@@ -204,6 +253,10 @@ impl<E: Engine> Driver for Runs<E> {
     }
 
     async fn look(&self, run: &E::Run) -> Result<Next, RunError> {
+        let run = &lock(&self.written).entry(run.name_any()).or_default().newest(run);
+        if run.is_over() {
+            return Ok(Next::await_change()); // The watch says so in a moment.
+        }
         let mut memory = self.recall(run);
         // One that is decided is written again until that is done.
         let is_decided = E::Run::phase(&memory.status).is_some_and(Phase::is_final);
@@ -226,6 +279,7 @@ impl<E: Engine> Driver for Runs<E> {
 
     fn forget(&self, name: &str) {
         self.frame.context.meters.ended(E::Run::KIND, name);
+        lock(&self.written).remove(name);
         let memory = lock(&self.memories).remove(name);
         if let Some(memory) = memory {
             self.desk.forget(&memory.uid);

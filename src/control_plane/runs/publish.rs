@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Client, ResourceExt as _,
     api::{Api, ObjectMeta, Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::kind::Run;
-use crate::api::labels;
+use crate::{
+    api::{Reason, condition::set_condition, labels},
+    runtime::guard::Panicked,
+};
 
 /// Least time between two writes of the status of a run that goes on.
 pub const PUBLISH_EVERY: Duration = Duration::from_millis(500);
@@ -22,23 +27,47 @@ pub(super) fn pace(bytes: usize) -> Duration {
     PUBLISH_EVERY.max(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
 }
 
-/// Writes a status for exactly this object, and over exactly this `version` of it when one is given. Says whether it
-/// is written: not when the object is another one by now, or gone.
+/// Writes a status for exactly this object, and over exactly this version of it. Returns the object as it is now; nothing
+/// when it is another one by now, has changed since, or is gone.
 ///
 /// # Errors
 /// When the API server refuses or does not answer.
-pub async fn publish<K: Run>(
+pub async fn publish<K: Run>(client: &Client, run: &K, status: &K::Status) -> Result<Option<K>, kube::Error> {
+    write(client, run, &json!(status)).await
+}
+
+/// Says on a run that goes on that the controller failed at it by a fault of its own.
+///
+/// # Errors
+/// When the API server refuses or does not answer.
+pub(super) async fn report<K: Run>(
     client: &Client,
     run: &K,
-    version: Option<String>,
-    status: &K::Status,
-) -> Result<bool, kube::Error> {
+    panic: &Panicked,
+    now: Timestamp,
+) -> Result<(), kube::Error> {
+    let old = json!(run.status());
+    let mut status = old.clone();
+    let conditions = status.get("conditions").cloned().unwrap_or_default();
+    let mut conditions: Vec<Condition> = serde_json::from_value(conditions).unwrap_or_default();
+    let (reason, generation) = (Reason::InternalError, run.meta().generation);
+    set_condition(&mut conditions, "Complete", None, reason, panic.to_string(), generation, now);
+    if status.is_null() {
+        status = json!(K::Status::default());
+    }
+    if let Some(status) = status.as_object_mut() {
+        status.insert("conditions".to_owned(), json!(conditions));
+    }
+    if status == old { Ok(()) } else { write(client, run, &status).await.map(drop) }
+}
+
+async fn write<K: Run>(client: &Client, run: &K, status: &Value) -> Result<Option<K>, kube::Error> {
     let name = run.name_any();
     let api: Api<K> = Api::namespaced(client.clone(), &run.namespace().unwrap_or_default());
     let metadata = ObjectMeta {
         name: Some(name.clone()),
         uid: run.uid(),
-        resource_version: version,
+        resource_version: run.resource_version(),
         ..ObjectMeta::default()
     };
     let body = json!({
@@ -46,20 +75,91 @@ pub async fn publish<K: Run>(
     });
     let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
     match api.patch_status(&name, &params, &Patch::Apply(&body)).await {
-        Ok(_) => Ok(true),
+        Ok(written) => Ok(Some(written)),
         // Deleted, made anew, or changed since: the next event says which.
-        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(false),
+        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use tower::service_fn;
+
     use super::*;
+    use crate::{
+        api::fleet::{FleetBackupJob, FleetBackupJobStatus, Phase},
+        control_plane::fanout::tests::fleet_job,
+        runtime::guard,
+    };
+
+    /// A client whose API server answers everything with `code`, and what it was sent.
+    fn answering(code: u16) -> (Client, Arc<Mutex<Vec<Value>>>) {
+        let sent: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let seen = sent.clone();
+        let service = service_fn(move |request: Request<Body>| {
+            let seen = seen.clone();
+            async move {
+                let body = request.into_body().collect_bytes().await?;
+                let body: Value = serde_json::from_slice(&body).unwrap();
+                seen.lock().unwrap().push(body.clone());
+                let refusal = json!({
+                    "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": "changed",
+                    "reason": "Conflict", "code": code,
+                });
+                let answer = if code == 200 { body } else { refusal };
+                let answer =
+                    Response::builder().status(code).body(Body::from(answer.to_string().into_bytes()));
+                Ok::<_, kube::Error>(answer.unwrap())
+            }
+        });
+        (Client::new(service, "ns"), sent)
+    }
+
+    fn run() -> FleetBackupJob {
+        let mut run = fleet_job("nightly");
+        run.metadata.resource_version = Some("41".to_owned());
+        run.metadata.namespace = Some("fleet".to_owned());
+        run
+    }
 
     #[test]
     fn the_pace_follows_the_size() {
         assert_eq!(pace(2_000), Duration::from_millis(500));
         assert_eq!(pace(1_000_000), Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn a_status_is_written_over_the_version_it_was_decided_on_or_not_at_all() {
+        let status = FleetBackupJobStatus { phase: Some(Phase::Running), ..FleetBackupJobStatus::default() };
+        let (client, sent) = answering(200);
+        let written = publish(&client, &run(), &status).await.unwrap();
+        assert_eq!(written.unwrap().status.unwrap().phase, Some(Phase::Running));
+        assert_eq!(sent.lock().unwrap()[0]["metadata"]["resourceVersion"], "41");
+        assert_eq!(sent.lock().unwrap()[0]["metadata"]["uid"], json!(run().metadata.uid));
+        let (client, _) = answering(409);
+        assert!(publish(&client, &run(), &status).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_internal_error_is_said_once_beside_what_is_known() {
+        let panic = guard::compute("test-report", || -> () { panic!("token hunter2") }).unwrap_err();
+        let (client, sent) = answering(200);
+        let mut run = run();
+        run.status =
+            Some(FleetBackupJobStatus { phase: Some(Phase::Running), ..FleetBackupJobStatus::default() });
+        report(&client, &run, &panic, Timestamp::UNIX_EPOCH).await.unwrap();
+        let body = sent.lock().unwrap()[0].clone();
+        assert_eq!(body["status"]["phase"], "Running");
+        let complete = &body["status"]["conditions"][0];
+        assert_eq!((&complete["status"], &complete["reason"]), (&json!("Unknown"), &json!("InternalError")));
+        assert!(!body.to_string().contains("hunter2"), "{body}");
+        run.status = serde_json::from_value(body["status"].clone()).unwrap();
+        report(&client, &run, &panic, Timestamp::UNIX_EPOCH).await.unwrap();
+        assert_eq!(sent.lock().unwrap().len(), 1, "again");
     }
 }

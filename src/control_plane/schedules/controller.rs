@@ -20,7 +20,7 @@ use super::{
     delegate::is_in_data_planes,
     delegated,
     expectation::Expectation,
-    recipe::{self, Recipe},
+    recipe::{self, Problem, Recipe},
     runs::RunKind,
     scope::Scope,
     status::{self, Outcome, Report},
@@ -32,7 +32,7 @@ use crate::{
         fleet::{Execution, FleetBackupSchedule, FleetBackupScheduleStatus, FleetCluster, ScheduleOperation},
     },
     control_plane::runs::{PUBLISH_EVERY, select::ClusterLabels},
-    runtime::{backoff::Backoff, follow::is_ready, written::Written},
+    runtime::{backoff::Backoff, follow::is_ready, guard, written::Written},
 };
 
 /// A schedule as the watch brings it.
@@ -166,7 +166,27 @@ pub(super) async fn reconcile(
     scheduler: Arc<Scheduler>,
 ) -> Result<Action, kube::Error> {
     let meters = scheduler.context.meters.clone();
-    meters.reconcile("FleetBackupSchedule", Box::pin(go_on(&object, &scheduler))).await
+    meters.reconcile("FleetBackupSchedule", Box::pin(guarded(&object, &scheduler))).await
+}
+
+/// The edge of one schedule: what panics in here costs nobody else anything.
+async fn guarded(object: &Guarded, scheduler: &Scheduler) -> Result<Action, kube::Error> {
+    let panic = match guard::keep("FleetBackupSchedule", go_on(object, scheduler)).await {
+        Ok(done) => return done,
+        Err(panic) => panic,
+    };
+    let name = object.name_any();
+    tracing::error!(schedule = name, "{panic}");
+    if let Ok(schedule) = &object.0
+        && schedule.metadata.deletion_timestamp.is_none()
+    {
+        let problem = Problem { reason: Reason::InternalError, message: panic.to_string() };
+        let old = schedule.status.clone().unwrap_or_default();
+        let report = Report::unchanged(&old, Err(problem));
+        let context = &scheduler.context;
+        Memory::default().commit(context, schedule, &report, context.clock.now()).await?;
+    }
+    Ok(Action::requeue(lock(&scheduler.backoff).failed(&name)))
 }
 
 async fn go_on(object: &Guarded, scheduler: &Scheduler) -> Result<Action, kube::Error> {

@@ -103,6 +103,10 @@ impl desk::Outcome for Outcome {
             Self::There(_) | Self::Would(_) | Self::Conflict | Self::Shut(..) | Self::Withdrawn => None,
         }
     }
+
+    fn not_now(reason: Reason, message: String) -> Self {
+        Self::NotNow(reason, message)
+    }
 }
 
 #[cfg(test)]

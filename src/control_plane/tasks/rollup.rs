@@ -11,7 +11,7 @@ use crate::{
         fleet::{DatacenterTask, FleetOperation, FleetTaskStatus, Phase, Purged},
         size,
     },
-    control_plane::fanout::summary::count,
+    control_plane::{fanout::summary::count, runs::ending::is_cancelled},
 };
 
 /// Entries whose messages a condition repeats.
@@ -126,7 +126,7 @@ fn verdict(scene: &Scene<'_>, status: &FleetTaskStatus, invalid: Option<&(Reason
     let bad = said(status, |phase| phase != Phase::Succeeded);
     let sum = format!("{} of {} datacenters {word}", counts.succeeded, counts.total);
     let message = format!("{sum}, {} failed, {} left out{bad}", counts.failed, counts.skipped);
-    if status.datacenters.iter().any(|e| e.run.phase == Phase::Cancelled) {
+    if status.datacenters.iter().any(|e| is_cancelled(&e.run)) {
         return is(Phase::Cancelled, Some(false), Reason::Cancelled, message);
     }
     match (counts.succeeded, counts.failed) {
@@ -153,9 +153,57 @@ fn said(status: &FleetTaskStatus, wanted: impl Fn(Phase) -> bool) -> String {
         .filter(|run| wanted(run.phase))
         .filter_map(|run| {
             let message = run.message.as_ref()?;
-            Some(format!("{}/{}/{}: {message}", run.data_plane, run.namespace, run.datacenter))
+            Some(format!("{}: {message}", run.place()))
         })
         .take(QUOTED)
         .collect();
     if parts.is_empty() { String::new() } else { format!("; {}", parts.join("; ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::fleet::DatacenterRun;
+
+    fn entry(datacenter: &str, phase: Phase, reason: Reason) -> DatacenterTask {
+        let run = DatacenterRun {
+            data_plane: "eu".to_owned(),
+            datacenter: datacenter.to_owned(),
+            phase,
+            reason: Some(reason.as_str().to_owned()),
+            message: Some("why".to_owned()),
+            attempts: 1,
+            ..DatacenterRun::default()
+        };
+        DatacenterTask { run, ..DatacenterTask::default() }
+    }
+
+    fn verdict_of(entries: Vec<DatacenterTask>) -> FleetTaskStatus {
+        let task = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "sync"}, "spec": {"operation": "sync"},
+        }));
+        let begun = Timestamp::UNIX_EPOCH;
+        let scene =
+            Scene { task: &task.unwrap(), planes: std::collections::BTreeMap::new(), begun, now: begun };
+        summarize(&scene, &FleetTaskStatus::default(), entries, begun, None)
+    }
+
+    #[test]
+    fn one_that_was_cancelled_while_a_retry_waited_is_cancelled_as_a_backup_is() {
+        let status = verdict_of(vec![
+            entry("dc1", Phase::Succeeded, Reason::Succeeded),
+            entry("dc2", Phase::Failed, Reason::Cancelled),
+        ]);
+        assert_eq!(status.phase, Some(Phase::Cancelled));
+        assert_eq!(status.conditions[0].reason, "Cancelled");
+        let failed = verdict_of(vec![entry("dc2", Phase::Failed, Reason::Failed)]);
+        assert_eq!(failed.phase, Some(Phase::Failed));
+    }
+
+    #[test]
+    fn a_place_of_which_only_the_data_plane_is_known_is_spelt_as_everywhere() {
+        let status = verdict_of(vec![entry("", Phase::Failed, Reason::DataPlaneUnreachable)]);
+        let message = &status.conditions[0].message;
+        assert!(message.ends_with("; eu: why"), "{message}");
+    }
 }

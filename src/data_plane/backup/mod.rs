@@ -57,6 +57,8 @@ impl Reconciler for Backup {
     type Object = MedusaBackupJob;
     type Shared = ();
 
+    const PART: &'static str = "MedusaBackupJob";
+
     fn new(now: Timestamp) -> Self {
         Self::Waiting(Waiting::new(now))
     }

@@ -87,6 +87,8 @@ impl Reconciler for Restoration {
     type Object = MedusaRestoreJob;
     type Shared = ();
 
+    const PART: &'static str = "MedusaRestoreJob";
+
     fn new(_: Timestamp) -> Self {
         Self::default()
     }

@@ -69,6 +69,9 @@ impl Reconciler for Schedule {
     type Object = MedusaBackupSchedule;
     type Shared = Arc<Board>;
 
+    const PART: &'static str = "MedusaBackupSchedule";
+    const CONDITION: &'static str = "Ready";
+
     /// Fewer than usual: at full hours all are due, and each pass at work is a connection of its own to the API
     /// server, whose making costs more than a request.
     const WORKERS: u16 = 32;

@@ -102,6 +102,8 @@ impl Reconciler for Task {
     type Object = MedusaTask;
     type Shared = ();
 
+    const PART: &'static str = "MedusaTask";
+
     fn new(now: Timestamp) -> Self {
         Self::Waiting(Waiting::new(now), Instant::now())
     }
