@@ -103,6 +103,7 @@ impl Answered {
 }
 
 /// What a watch needs besides what it watches.
+#[derive(Clone)]
 pub(super) struct Place {
     /// Where what it shows is kept.
     pub(super) cell: Arc<ViewCell>,
