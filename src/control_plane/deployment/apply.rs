@@ -332,15 +332,30 @@ pub(super) async fn claim(remote: &Remote, claim: &PersistentVolumeClaim) -> Res
     Ok(())
 }
 
-/// Deletes one object of ours, this one only.
-pub(super) async fn delete<K>(remote: &Remote, key: &ObjectKey, uid: &str) -> Result<(), Failure>
+/// Deletes one object of ours: this one only, and only while it still says that it is (`is_ours`).
+pub(super) async fn delete<K>(
+    remote: &Remote,
+    key: &ObjectKey,
+    uid: &str,
+    is_ours: impl Fn(&ObjectMeta) -> bool,
+) -> Result<(), Failure>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
-    let params = DeleteParams {
-        preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
-        ..DeleteParams::default()
-    };
+    let what = || format!("{} {key}", K::kind(&()));
+    let found = remote
+        .call(|client| async move {
+            Api::<K>::namespaced(client, &key.namespace).get_metadata_opt(&key.name).await
+        })
+        .await
+        .map_err(|error| Failure::of(&error, "get", &what()))?;
+    let Some(found) = found.filter(|found| found.metadata.uid.as_deref() == Some(uid)) else { return Ok(()) };
+    if !is_ours(&found.metadata) {
+        return Ok(());
+    }
+    let preconditions =
+        Preconditions { uid: Some(uid.to_owned()), resource_version: found.metadata.resource_version };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
     let deleted = remote
         .call(|client| async move {
             Api::<K>::namespaced(client, &key.namespace).delete(&key.name, &params).await.map(drop)
@@ -348,9 +363,9 @@ where
         .await;
     match deleted {
         Ok(()) => Ok(()),
-        // Gone, or another object by now.
-        Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(()),
-        Err(error) => Err(Failure::of(&error, "delete", &format!("{} {key}", K::kind(&())))),
+        Err(error) if error.code() == Some(404) => Ok(()),
+        // Gone, or changed since it was looked at.
+        Err(error) => Err(Failure::of(&error, "delete", &what())),
     }
 }
 

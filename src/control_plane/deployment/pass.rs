@@ -39,7 +39,7 @@ use crate::{
         fleet::Usable,
         registry::remote::Remote,
         replication::content::hash_config_map,
-        sources::{SecretState, SourceObjects, user_secret},
+        sources::{Copyable, SecretState, SourceObjects, user_secret},
         view::ObjectKey,
     },
     runtime::clock,
@@ -376,7 +376,8 @@ pub(super) async fn make_user(pass: &Pass<'_>) -> Result<Option<ObjectKey>, Fail
         decision == Decision::Deploy
     });
     let key = ObjectKey::new(&pass.scene.key.namespace, &name);
-    if !deploys || pass.sources.secrets.get(&key) != Some(&SecretState::Absent) {
+    let is_never = matches!(pass.sources.copyable(&key), Copyable::Never { .. });
+    if !deploys || is_never || pass.sources.secrets.get(&key) != Some(&SecretState::Absent) {
         return Ok(None);
     }
     let password = apply::random::<{ objects::ENTROPY }>().and_then(|bytes| objects::password(&bytes));

@@ -1,5 +1,7 @@
 //! What an API server says of a datacenter that its watch has not delivered counts.
 
+use std::collections::BTreeSet;
+
 use http::{Method, Request, Response};
 use kube::{Client, client::Body};
 use rstest::rstest;

@@ -347,6 +347,13 @@ async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> bool {
         .filter(|seat| seat.wanted.is_some() && seat.claimed_by.is_none() && seat.place.plane == plane.name)
         .map(|seat| &seat.place.object)
         .collect();
+    let is_ours = |meta: &kube::api::ObjectMeta| {
+        let has = |map: &Option<BTreeMap<String, String>>, key: &str, value: &str| {
+            map.as_ref().and_then(|all| all.get(key)).is_some_and(|held| held == value)
+        };
+        has(&meta.labels, labels::CONTROL_PLANE, &pass.context.control_plane)
+            && has(&meta.annotations, labels::SOURCE, &scene.key.to_string())
+    };
     let mut done = true;
     for (key, schedule) in plane.view.schedules.last_known() {
         let ours = schedule_for(schedule, &pass.context.control_plane).as_ref() == Some(&scene.key);
@@ -359,7 +366,7 @@ async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> bool {
         let stays = medusa.is_some_and(purge::is_wanted) && wanted.contains(&&of) && is_of_its_datacenter;
         if ours && !stays {
             let uid = schedule.uid().unwrap_or_default();
-            done &= apply::delete::<MedusaBackupSchedule>(remote, key, &uid).await.is_ok();
+            done &= apply::delete::<MedusaBackupSchedule>(remote, key, &uid, is_ours).await.is_ok();
         }
     }
     for (key, map) in plane.view.config_maps.last_known() {
@@ -377,7 +384,7 @@ async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> bool {
             done = false;
             continue;
         }
-        done &= apply::delete::<ConfigMap>(remote, key, &map.uid).await.is_ok();
+        done &= apply::delete::<ConfigMap>(remote, key, &map.uid, is_ours).await.is_ok();
     }
     done
 }
