@@ -106,6 +106,8 @@ reasons! {
     NamespaceMissing,
     /// An object of that name exists and is not ours.
     NameConflict,
+    /// Somebody else takes back what we write.
+    Conflict,
     /// The API server refused the write.
     WriteRefused,
     /// The storage secret exists and has its key.

@@ -17,6 +17,7 @@ pub mod runs;
 pub mod schedules;
 pub mod sources;
 pub mod tasks;
+pub mod undone;
 pub mod view;
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
@@ -174,12 +175,15 @@ async fn work(
     };
     let deployment = deployment::DeploymentContext {
         client: config.client.clone(),
+        namespace: config.namespace.clone(),
         fleet: fleet.clone(),
         sources: sources.clone(),
         control_plane: control_plane.clone(),
         image: config.medusa_image,
         events: events.clone(),
         reports,
+        datacenters_written: undone::Memory::default(),
+        objects_written: undone::Memory::default(),
     };
     let runs = runs::RunContext {
         client: config.client.clone(),
