@@ -3,7 +3,7 @@
 //! Every field is optional on the way in, so that an object of an older or newer operator never fails
 //! to decode; nothing here is ever written back.
 
-use kube::CustomResource;
+use kube::{CustomResource, ResourceExt as _};
 use serde::{Deserialize, Serialize};
 
 use super::labels;
@@ -126,6 +126,10 @@ pub struct DatacenterCondition {
 pub const MEDUSA_CONTAINER: &str = "medusa";
 /// Name of the init container that restores (upstream §2.4).
 pub const RESTORE_CONTAINER: &str = "medusa-restore";
+/// Controller of k8ssandra-operator that makes CassandraDatacenters, as its labels name it.
+const UPSTREAM_CONTROLLER: &str = "k8ssandracluster-controller";
+/// k8ssandra-operator, as its `app.kubernetes.io/name` names it.
+const UPSTREAM_NAME: &str = "k8ssandra-operator";
 /// The rack every node is in when a datacenter names none (upstream §1.13).
 pub const DEFAULT_RACK: &str = "default";
 
@@ -161,6 +165,19 @@ impl CassandraDatacenter {
         self.status
             .as_ref()
             .is_some_and(|s| s.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+    }
+
+    /// Whether k8ssandra-operator manages the datacenter (contract §5): it undoes what others write into it. Any one
+    /// sign counts, for which of them it sets changed between its releases.
+    #[must_use]
+    pub fn is_managed_by_k8ssandra_operator(&self) -> bool {
+        let signs = [
+            (labels::CLEANED_UP_BY, UPSTREAM_CONTROLLER),
+            (labels::CREATED_BY, UPSTREAM_CONTROLLER),
+            (labels::APP_NAME, UPSTREAM_NAME),
+        ];
+        signs.iter().any(|(label, value)| self.labels().get(*label).is_some_and(|v| v == value))
+            || self.finalizers().iter().any(|finalizer| finalizer == labels::UPSTREAM_FINALIZER)
     }
 
     /// Rack names; the one default rack when none is named.

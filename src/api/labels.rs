@@ -74,8 +74,12 @@ pub const REPLICATED_BY: &str = "k8ssandra.io/replicated-by";
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// What kubectl notes on an object of its last client-side apply.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// Well-known label for who made an object; on a CassandraDatacenter of k8ssandra-operator, its controller.
+/// Well-known label for who made an object; on a CassandraDatacenter of an older k8ssandra-operator, its controller.
 pub const CREATED_BY: &str = "app.kubernetes.io/created-by";
+/// On what k8ssandra-operator makes: the controller that deletes it again.
+pub const CLEANED_UP_BY: &str = "k8ssandra.io/cleaned-up-by";
+/// Finalizer of k8ssandra-operator on the CassandraDatacenters it made.
+pub const UPSTREAM_FINALIZER: &str = "k8ssandracluster.k8ssandra.io/finalizer";
 /// Well-known name label.
 pub const APP_NAME: &str = "app.kubernetes.io/name";
 /// Well-known version label.
@@ -98,6 +102,8 @@ pub const MEDUSA_USER: &str = "fleet.k8ssandra.io/medusa-user";
 pub const MEDUSA_SECRETS: &str = "fleet.k8ssandra.io/medusa-secrets";
 /// On a K8ssandraCluster: `"true"` shows what deploying Medusa would change, and changes nothing.
 pub const PAUSED: &str = "fleet.k8ssandra.io/paused";
+/// On a K8ssandraCluster: any other value than before has Medusa applied again where somebody took it back.
+pub const APPLY_AGAIN: &str = "fleet.k8ssandra.io/apply-again";
 
 /// Field manager of the control plane's writes.
 pub const MANAGER_CONTROL_PLANE: &str = "medusa-fleet/control-plane";

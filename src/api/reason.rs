@@ -128,6 +128,8 @@ reasons! {
     NamespaceMissing,
     /// An object of that name exists and is not ours.
     NameConflict,
+    /// Somebody else takes back what we write.
+    Conflict,
     /// The API server refused the write.
     WriteRefused,
     /// An admission policy or webhook denies it.

@@ -18,6 +18,7 @@ pub mod schedules;
 pub mod section;
 pub mod sources;
 pub mod tasks;
+pub mod undone;
 pub mod view;
 
 use std::{collections::BTreeSet, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -189,12 +190,15 @@ async fn work(
     };
     let deployment = deployment::DeploymentContext {
         client: config.client.clone(),
+        namespace: config.namespace.clone(),
         fleet: fleet.clone(),
         sources: sources.clone(),
         control_plane: control_plane.clone(),
         image: config.medusa_image,
         events: events.clone(),
         reports,
+        datacenters_written: undone::Memory::default(),
+        objects_written: undone::Memory::default(),
     };
     let runs = runs::RunContext {
         client: config.client.clone(),

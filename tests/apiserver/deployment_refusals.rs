@@ -102,7 +102,7 @@ async fn what_is_somebody_elses_is_left_to_them() {
 
     // k8ssandra-operator's datacenter.
     let mut theirs = bare("managed", "managed");
-    theirs["metadata"]["labels"] = json!({"app.kubernetes.io/created-by": "k8ssandracluster-controller"});
+    theirs["metadata"]["labels"] = json!({"k8ssandra.io/cleaned-up-by": "k8ssandracluster-controller"});
     there.create(theirs).await;
     let before = content(&raw(there, "managed").await);
     home.create(k8ssandra("managed", &[("managed", "dp-1")], json!({}))).await;

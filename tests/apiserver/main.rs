@@ -20,6 +20,7 @@ mod client_configs;
 mod crashes;
 mod credentials;
 mod deployment;
+mod deployment_conflict;
 mod deployment_crashes;
 mod deployment_local;
 mod deployment_refusals;

@@ -186,6 +186,31 @@ pub struct MedusaState {
     /// Fields that are left as somebody else set them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<KeptField>,
+    /// What of ours somebody took back, when somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<Undone>,
+}
+
+/// A write of Medusa's part that somebody took back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Undone {
+    /// How often in a row.
+    #[schemars(schema_with = "schema::count")]
+    pub times: i64,
+    /// The field manager that wrote last; empty when it is not known.
+    #[serde(default)]
+    pub manager: String,
+    /// The first field that differed.
+    #[serde(default)]
+    pub field: String,
+    /// Uid of the CassandraDatacenter.
+    pub uid: String,
+    /// What was asked for: the count begins anew when that changes.
+    pub decision: String,
+    /// When we wrote last, RFC 3339.
+    pub written_at: String,
 }
 
 /// How far the deployment of Medusa into a datacenter is.

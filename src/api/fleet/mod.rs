@@ -25,7 +25,7 @@ pub use backup_schedule::{
 };
 pub use cluster::{
     ClusterDatacenter, CredentialsState, DeploymentState, FleetCluster, FleetClusterSpec, FleetClusterStatus,
-    InventoryDrift, K8ssandraClusterRef, KeptField, MedusaChange, MedusaState, StorageState,
+    InventoryDrift, K8ssandraClusterRef, KeptField, MedusaChange, MedusaState, StorageState, Undone,
 };
 pub use data_plane::{
     CredentialStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, DeletionPolicy, KubeconfigSecretRef, Limits,

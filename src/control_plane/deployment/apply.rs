@@ -117,6 +117,13 @@ pub(super) async fn draft(remote: &Remote, live: &Value, body: &Value) -> Result
     for _ in 0..ROUNDS {
         let error = match patch(remote, live, &body, true, true).await {
             Ok(result) => {
+                if let Some(path) = conflict::taken_out(&body, &result) {
+                    let message = format!(
+                        "an admission webhook of the data plane takes `{path}` out of what is applied; exempt the \
+                         CassandraDatacenter from it, or have it leave the field"
+                    );
+                    return Err(Failure::Refused(Why::new(Reason::Conflict, message)));
+                }
                 let diff = compare(live, &result, &body)
                     .map_err(|lost| Failure::Refused(Why::new(Reason::UnsafeApply, lost.to_string())))?;
                 kept.sort();

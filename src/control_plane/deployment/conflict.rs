@@ -84,6 +84,15 @@ pub fn leave(body: &Value, answer: &Status) -> Result<(Value, Vec<Kept>), Unsett
     Ok((reduced, kept))
 }
 
+/// The first part of `body` that `result`, the API server's answer to applying it, does not have: an admission webhook
+/// took it out again.
+#[must_use]
+pub fn taken_out(body: &Value, result: &Value) -> Option<FieldPath> {
+    let spec = FieldPath::of(&["spec"]);
+    let asked = spec.get(body).map(|part| fields::leaves(&spec, part)).unwrap_or_default();
+    asked.into_keys().find(|path| path.get(result).is_none())
+}
+
 /// The manager a message such as `conflict with "kubectl-edit" using v1` names.
 fn owner(message: &str) -> String {
     let name = message.split('"').nth(1).filter(|name| !name.is_empty());
@@ -185,6 +194,21 @@ mod tests {
         let found = leave(&everything(), &answer(std::slice::from_ref(&list)));
         let owner = "kubectl-edit".to_owned();
         assert_eq!(found, Err(Unsettled::WholeList(Kept { path: list, owner })));
+    }
+
+    #[test]
+    fn what_a_webhook_takes_out_again_is_found_and_what_it_adds_or_changes_is_not() {
+        let body = everything();
+        assert_eq!(taken_out(&body, &body), None);
+        let mut result = body.clone();
+        let image = r#".spec.podTemplateSpec.spec.containers[name="medusa"].image"#;
+        *result.pointer_mut("/spec/podTemplateSpec/spec/containers/0/image").unwrap() = json!("mirror/medusa");
+        result["spec"]["size"] = json!(3);
+        assert_eq!(taken_out(&body, &result), None);
+        FieldPath::find(image, &body).unwrap().remove(&mut result);
+        assert_eq!(taken_out(&body, &result).map(|path| path.to_string()).as_deref(), Some(image));
+        assert!(taken_out(&body, &json!({"spec": {}})).is_some());
+        assert_eq!(taken_out(&Value::Null, &Value::Null), None);
     }
 
     #[test]

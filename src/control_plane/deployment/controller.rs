@@ -21,13 +21,14 @@ use super::{
     pass::{Pass, settings},
     prefix::{BackupPlace, Collision, Presence, Tenant, collisions},
     report::{ClusterReport, Reports},
-    write,
+    undone, write,
 };
 use crate::{
     api::{Reason, Seen, Why, fleet::DeploymentState},
     control_plane::{
         fleet::{Change, Fleet},
-        sources::{SourceObjects, Sources},
+        sources::{DatacenterPlace, SourceObjects, Sources},
+        undone::Memory,
         view::ObjectKey,
     },
     runtime::{
@@ -52,6 +53,8 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins
 pub struct DeploymentContext {
     /// The control plane's own cluster.
     pub client: Client,
+    /// Namespace of its FleetClusters.
+    pub namespace: String,
     /// The data planes.
     pub fleet: Arc<Fleet>,
     /// What people ask for.
@@ -64,6 +67,10 @@ pub struct DeploymentContext {
     pub events: Events,
     /// Where the inventory finds what came of it.
     pub reports: watch::Sender<Reports>,
+    /// Our last write to each CassandraDatacenter.
+    pub datacenters_written: Memory<DatacenterPlace>,
+    /// Our last write to each other object in a data plane: the data plane, the kind and the object.
+    pub objects_written: Memory<(String, &'static str, ObjectKey)>,
 }
 
 /// What is remembered of a cluster between two passes.
@@ -77,6 +84,7 @@ struct Last {
 /// Runs for ever.
 pub async fn run(context: DeploymentContext) {
     let context = Arc::new(context);
+    undone::recall(&context).await;
     let mut changes = context.fleet.changes();
     let mut asked = context.sources.changes();
     let mut passes: FuturesUnordered<BoxFuture<'static, Done>> = FuturesUnordered::new();
@@ -257,6 +265,12 @@ fn forget(context: &DeploymentContext, round: &Round, last: &mut HashMap<ObjectK
     }
     let known: BTreeSet<&ObjectKey> = round.scenes.iter().map(|scene| &scene.key).collect();
     last.retain(|key, _| known.contains(key));
+    let places: BTreeSet<&DatacenterPlace> =
+        round.scenes.iter().flat_map(|scene| scene.seats.iter().map(|seat| &seat.place)).collect();
+    context.datacenters_written.retain(|place| places.contains(place));
+    context.objects_written.retain(|(plane, _, object)| {
+        places.iter().any(|p| p.plane == *plane && p.object.namespace == object.namespace)
+    });
     context.reports.send_if_modified(|reports| {
         let before = (reports.clusters.len(), reports.whole);
         reports.clusters.retain(|key, _| known.contains(key));

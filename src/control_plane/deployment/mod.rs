@@ -35,6 +35,7 @@ pub mod secrets;
 pub mod status;
 pub mod storage;
 pub mod template;
+mod undone;
 pub mod users;
 pub mod validate;
 pub mod volumes;

@@ -218,7 +218,7 @@ impl Scene {
             (meta.uid.clone(), meta.generation, meta.deletion_timestamp.is_some())
         };
         add(&(self.paused(), self.may_remove, &self.unreadable, self.configurations_listed));
-        add(&self.cluster.as_ref().map(|c| identity(&c.metadata)));
+        add(&self.cluster.as_ref().map(|c| (identity(&c.metadata), c.annotations().get(labels::APPLY_AGAIN))));
         add(&self.configuration.as_ref().map(|c| identity(&c.metadata)));
         let names = self.cluster.as_ref().map(|c| secret_names(c)).unwrap_or_default();
         let configured = self.configuration.as_ref().and_then(|c| {
@@ -237,7 +237,7 @@ impl Scene {
                 Seen::Known(dc) => add(&(
                     identity(&dc.metadata),
                     dc.annotations(),
-                    dc.labels().get(labels::CREATED_BY),
+                    dc.is_managed_by_k8ssandra_operator(),
                     rest(dc, None, now),
                 )),
                 Seen::Absent => add(&"absent"),

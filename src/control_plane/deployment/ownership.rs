@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::fields::{FieldPath, Step};
+use crate::api::labels::MANAGER_DEPLOYMENT;
 
 /// The managers of an object's fields.
 #[derive(Debug)]
@@ -45,6 +46,19 @@ impl<'a> Owners<'a> {
         let mut others = self.0.iter().filter(|entry| !entry.is_applied_by(manager));
         others.find(|entry| mentions(entry.fields, path)).map(|entry| entry.manager)
     }
+}
+
+/// The field manager that wrote `object`'s metadata or spec last, other than ourselves; `None` when there is none.
+#[must_use]
+pub fn last_writer(object: &Value) -> Option<&str> {
+    let entries = object.pointer("/metadata/managedFields")?.as_array()?;
+    let text = |entry: &Value, field: &str| entry.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let theirs = entries.iter().filter(|entry| {
+        let manager = text(entry, "manager");
+        text(entry, "subresource").is_empty() && manager != MANAGER_DEPLOYMENT && !manager.is_empty()
+    });
+    // RFC 3339 in UTC sorts as text.
+    theirs.max_by_key(|entry| text(entry, "time")).and_then(|entry| entry.get("manager")?.as_str())
 }
 
 impl Entry<'_> {
@@ -123,6 +137,20 @@ mod tests {
         let path = FieldPath::find(text, &object).unwrap();
         let owners = Owners::of(&object);
         assert_eq!((owners.owns("us", &path), owners.other_than("us", &path)), (ours, other));
+    }
+
+    #[test]
+    fn who_wrote_last_is_neither_us_nor_who_writes_a_status() {
+        let entry = |manager: &str, time: &str, subresource: &str| {
+            json!({"manager": manager, "time": time, "subresource": subresource, "operation": "Update"})
+        };
+        let object = json!({"metadata": {"managedFields": [
+            entry("kubectl", "2026-01-01T00:00:00Z", ""), entry("argocd-controller", "2026-01-02T00:00:00Z", ""),
+            entry("cass-operator", "2026-01-04T00:00:00Z", "status"), entry(MANAGER_DEPLOYMENT, "2026-01-03T00:00:00Z", ""),
+        ]}});
+        assert_eq!(last_writer(&object), Some("argocd-controller"));
+        assert_eq!(last_writer(&json!({"metadata": {"managedFields": ["x", {"manager": 1}]}})), None);
+        assert_eq!(last_writer(&json!({})), None);
     }
 
     #[test]

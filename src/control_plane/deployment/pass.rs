@@ -24,7 +24,7 @@ use super::{
     status::{self, Found},
     storage::Settings,
     template::{self, Request},
-    users, validate,
+    undone, users, validate,
     volumes::Certificates,
 };
 use crate::{
@@ -40,6 +40,7 @@ use crate::{
         registry::remote::Remote,
         replication::content::hash_config_map,
         sources::{Copyable, SecretState, SourceObjects, user_secret},
+        undone::Record,
         view::ObjectKey,
     },
     runtime::clock,
@@ -95,6 +96,8 @@ pub(super) struct Work {
     pub(super) secrets: Option<InPlace>,
     /// Whether the template was applied in this pass.
     pub(super) applied: bool,
+    /// What is remembered of the write once it is made; `None` when Medusa is taken out.
+    pub(super) record: Option<Record>,
 }
 
 impl Work {
@@ -157,7 +160,7 @@ pub(super) async fn look<'a>(pass: &Pass<'_>, seat: &'a Seat) -> Look<'a> {
         (Decision::Remove, Some(remote), Some((live, datacenter))) => {
             let users = users::patch(&live, None);
             match apply::draft_removal(&remote, &live).await {
-                Ok(draft) => Ok(Work { datacenter, draft, users, secrets: None, applied: false }),
+                Ok(draft) => Ok(Work { datacenter, draft, users, secrets: None, applied: false, record: None }),
                 Err(failure) => Err(failed(seat, failure)),
             }
         }
@@ -264,10 +267,14 @@ async fn deploy(
         secrets: checksum.as_deref(),
     });
     let users = users::patch(&live, user.as_deref());
-    match apply::draft(remote, &live, &body).await {
-        Ok(draft) => Ok(Work { datacenter, draft, users, secrets: Some(secrets), applied: false }),
-        Err(failure) => Err(failed(seat, failure)),
-    }
+    let draft = apply::draft(remote, &live, &body).await.map_err(|failure| failed(seat, failure))?;
+    let record = if draft.diff.is_empty() && users.is_none() {
+        None
+    } else {
+        let refused = |why| DatacenterReport::new(&seat.place, DeploymentState::Refused, Some(why));
+        Some(undone::check(pass, &seat.place, &live, &body, &draft.diff).map_err(refused)?)
+    };
+    Ok(Work { datacenter, draft, users, secrets: Some(secrets), applied: false, record })
 }
 
 /// A report of what did not get through.
@@ -416,13 +423,23 @@ pub(super) async fn write_config_maps(
                 return None;
             }
             let remote = look.remote.as_ref()?;
+            let hash = hash_config_map(&data);
+            let written = match undone::may_put(pass, &group.0, "ConfigMap", &key, &hash) {
+                Ok(written) => written,
+                Err(conflict) => return Some((group, conflict)),
+            };
             let version = known.map(|map| (map.uid.as_str(), map.resource_version.as_str()));
             let ours = |meta: &kube::api::ObjectMeta| {
                 let source = meta.annotations.as_ref().and_then(|a| a.get(labels::SOURCE));
                 source == Some(&pass.scene.key.to_string())
             };
-            let failure = apply::put::<ConfigMap>(remote, &body, version, ours).await.err()?;
-            Some((group, failure))
+            match apply::put::<ConfigMap>(remote, &body, version, ours).await {
+                Ok(()) => {
+                    written();
+                    None
+                }
+                Err(failure) => Some((group, failure)),
+            }
         }
     });
     join_all(writes).await.into_iter().flatten().collect()

@@ -14,6 +14,7 @@ use crate::{
         deployment::{image::Image, observe::observe, report::Reports, write},
         fleet::{Fleet, Snapshot},
         sources::{Sources, Standing},
+        undone::Memory,
         view::View,
     },
     runtime::events::Events,
@@ -79,12 +80,15 @@ fn context(client: Client) -> DeploymentContext {
     let fleet = Arc::new(Fleet::default());
     DeploymentContext {
         client: client.clone(),
+        namespace: "fleet".to_owned(),
         fleet: fleet.clone(),
         sources: Sources::new(client.clone(), fleet, "fleet".to_owned(), BTreeSet::new()),
         control_plane: "cp".to_owned(),
         image: Image::default(),
         events: Events::new(client, "test"),
         reports: tokio::sync::watch::channel(Reports::default()).0,
+        datacenters_written: Memory::default(),
+        objects_written: Memory::default(),
     }
 }
 

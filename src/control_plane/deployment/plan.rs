@@ -13,9 +13,6 @@ use crate::{
 };
 use kube::ResourceExt as _;
 
-/// Who deploys Medusa where k8ssandra-operator manages the datacenter.
-const UPSTREAM: &str = "k8ssandracluster-controller";
-
 /// What has to be done for one datacenter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -101,7 +98,7 @@ fn reach(seat: &Seat) -> Result<&CassandraDatacenter, Obstacle> {
         }
         Seen::Unknown { why, .. } => return Err(unknown(why)),
     };
-    if datacenter.labels().get(labels::CREATED_BY).is_some_and(|by| by == UPSTREAM) {
+    if datacenter.is_managed_by_k8ssandra_operator() {
         return Err((
             DeploymentState::HandsOff,
             Why::new(

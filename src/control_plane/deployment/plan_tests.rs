@@ -133,8 +133,20 @@ type Obstruct = fn(&mut World);
 )]
 #[case::not_listed(|w: &mut World| w.view(|v| { v.datacenters.clear(); v.datacenters.trust.begin(); }), "Unknown: DataPlaneUnreachable")]
 #[case::not_there(|w: &mut World| w.view(|v| v.datacenters.clear()), "NotFound: DatacenterNotFound")]
+#[case::of_an_older_k8ssandra_operator(
+    |w: &mut World| w.datacenter(json!({"labels": {"app.kubernetes.io/created-by": "k8ssandracluster-controller"}})),
+    "HandsOff: ManagedElsewhere"
+)]
 #[case::of_k8ssandra_operator(
-    |w: &mut World| w.datacenter(json!({"labels": {labels::CREATED_BY: UPSTREAM}})),
+    |w: &mut World| w.datacenter(json!({"labels": {"app.kubernetes.io/name": "k8ssandra-operator"}})),
+    "HandsOff: ManagedElsewhere"
+)]
+#[case::cleaned_up_by_k8ssandra_operator(
+    |w: &mut World| w.datacenter(json!({"labels": {"k8ssandra.io/cleaned-up-by": "k8ssandracluster-controller"}})),
+    "HandsOff: ManagedElsewhere"
+)]
+#[case::held_by_k8ssandra_operator(
+    |w: &mut World| w.datacenter(json!({"finalizers": ["k8ssandracluster.k8ssandra.io/finalizer"]})),
     "HandsOff: ManagedElsewhere"
 )]
 #[case::going(
@@ -244,7 +256,7 @@ fn a_pass_is_made_again_when_something_it_depends_on_changed_and_else_not() {
     let changes: [(&str, Obstruct); 5] = [
         ("the datacenter", |w| w.datacenter(json!({"generation": 2}))),
         ("who manages it", |w| {
-            w.datacenter(json!({"generation": 2, "labels": {labels::CREATED_BY: UPSTREAM}}));
+            w.datacenter(json!({"generation": 2, "labels": {labels::APP_NAME: "k8ssandra-operator"}}));
         }),
         ("its data plane", |w| w.planes[0].usable = Usable::Connecting),
         ("what is permitted", |w| w.view(|view| view.capabilities = Arc::default())),

@@ -9,7 +9,7 @@ use super::{Fault, Problem};
 use crate::{
     api::{
         Why,
-        fleet::{CredentialsState, DeploymentState, KeptField, MedusaChange, StorageState},
+        fleet::{CredentialsState, DeploymentState, KeptField, MedusaChange, StorageState, Undone},
         k8ssandra::K8ssandraCluster,
         medusa::MedusaConfiguration,
     },
@@ -38,6 +38,8 @@ pub struct DatacenterReport {
     pub kept: Vec<KeptField>,
     /// The Secrets, when they were looked at.
     pub credentials: Option<CredentialsState>,
+    /// What of ours somebody took back.
+    pub undone: Option<Undone>,
 }
 
 impl DatacenterReport {
@@ -53,6 +55,7 @@ impl DatacenterReport {
             restarts_pods: None,
             kept: Vec::new(),
             credentials: None,
+            undone: None,
         }
     }
 }

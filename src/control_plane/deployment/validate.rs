@@ -352,21 +352,21 @@ fn texts(found: &mut Found, merged: &Merged, cluster: &str) {
         found.storage(
             merged,
             "transferMaxBandwidth",
-            format!("`{limit}` cannot be read; give a number and a unit (B, KB, MB, GB), such as `50MB/s`"),
+            format!("`{limit}` cannot be read; give a number with a unit (B, KB, MB, GB), such as `50MB/s`, or bytes a second without one"),
         );
     }
 }
 
-/// Whether Medusa reads `text` as a speed above zero: a decimal number, a unit, and perhaps `/s`.
+/// Whether Medusa reads `text` as a speed above zero: a decimal number and a unit, or whole bytes without one, and
+/// perhaps `/s`.
 fn is_bandwidth(text: &str) -> bool {
     let text = text.replace(' ', "");
     let text = text.strip_suffix("/s").unwrap_or(&text);
     let number = ["PB", "TB", "GB", "MB", "KB", "B"].iter().find_map(|unit| text.strip_suffix(unit));
-    number.is_some_and(|n| {
-        n.starts_with(|c: char| c.is_ascii_digit())
-            && n.chars().all(|c| c.is_ascii_digit() || c == '.')
-            && n.parse::<f64>().is_ok_and(|n| n > 0.0)
-    })
+    let digits = number.unwrap_or(text);
+    digits.starts_with(|c: char| c.is_ascii_digit())
+        && digits.chars().all(|c| c.is_ascii_digit() || c == '.')
+        && digits.parse::<f64>().is_ok_and(|n| n > 0.0 && (number.is_some() || n.fract() == 0.0))
 }
 
 fn numbers(found: &mut Found, merged: &Merged) {

@@ -71,7 +71,9 @@ fn only(problems: Vec<Problem>) -> Problem {
 #[case::prefix_medusa_ignores(json!({"prefix": "a"}), "prefix: `a` is too short")]
 #[case::line_break(json!({"region": "a\nb = c"}), "region: remove the line break")]
 #[case::space_around(json!({"apiProfile": " a"}), "apiProfile: remove the space")]
-#[case::speed_without_unit(json!({"transferMaxBandwidth": "50"}), "transferMaxBandwidth: `50` cannot be read")]
+#[case::part_of_a_byte(json!({"transferMaxBandwidth": "1.5"}), "transferMaxBandwidth: `1.5` cannot be read")]
+#[case::speed_in_mebibytes(json!({"transferMaxBandwidth": "50MiB/s"}), "transferMaxBandwidth: `50MiB/s` cannot be read")]
+#[case::speed_in_letters(json!({"transferMaxBandwidth": "50M"}), "transferMaxBandwidth: `50M` cannot be read")]
 #[case::speed_of_bits(json!({"transferMaxBandwidth": "50Mb/s"}), "transferMaxBandwidth: `50Mb/s` cannot be read")]
 #[case::no_speed(json!({"transferMaxBandwidth": "0MB/s"}), "transferMaxBandwidth: `0MB/s` cannot be read")]
 #[case::port(json!({"port": 65536}), "port: 65536 is no port")]
@@ -177,6 +179,8 @@ fn odd_but_possible_values_pass() {
     for change in [
         json!({"prefix": "100% [real] ; # = é", "region": "#1"}),
         json!({"transferMaxBandwidth": "1.5 GB/s"}),
+        json!({"transferMaxBandwidth": "52428800"}),
+        json!({"transferMaxBandwidth": "1000.0/s"}),
         json!({"transferMaxBandwidth": ""}),
         json!({"host": "[fd00::1]", "port": 0}),
         json!({"storageProvider": "local", "bucketName": null, "storageSecretRef": null}),

@@ -19,7 +19,7 @@ use super::{
     purge,
     report::{ClusterReport, DatacenterReport, basis},
     rollout::{self, Neighbour, Rest},
-    status,
+    status, undone,
 };
 use crate::{
     api::{
@@ -69,7 +69,7 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
             }
         }
         looks = join_all(looks.into_iter().map(|look| prepare(pass, look))).await;
-        write_templates(&mut looks, &mut reports).await;
+        write_templates(pass, &mut looks, &mut reports).await;
         write_schedules(pass, &mut looks, &mut reports).await;
     }
     let mut report = ClusterReport {
@@ -86,6 +86,10 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
             (None, Ok(work)) => ended(pass, one.seat, &one.rest, &work),
         };
         report.datacenters.extend(own);
+    }
+    for datacenter in &mut report.datacenters {
+        let record = pass.context.datacenters_written.get(&datacenter.place);
+        datacenter.undone = record.as_ref().and_then(undone::kept);
     }
     if let Some(failure) = problem {
         // Without the user nothing goes on: say why instead of that a Secret is missing.
@@ -190,7 +194,11 @@ async fn prepare<'a>(pass: &Pass<'_>, mut look: Look<'a>) -> Look<'a> {
 
 /// Writes users and templates. What restarts no pods goes at once; of what does, one datacenter in a pass, and only
 /// when every other one is settled right now.
-async fn write_templates(looks: &mut [Look<'_>], reports: &mut BTreeMap<usize, DatacenterReport>) {
+async fn write_templates(
+    pass: &Pass<'_>,
+    looks: &mut [Look<'_>],
+    reports: &mut BTreeMap<usize, DatacenterReport>,
+) {
     let calm = join_all(looks.iter().map(|look| async move {
         let work = look.work.as_ref().ok().filter(|work| !work.draft.diff.restarts_pods)?;
         let changes = work.users.is_some() || !work.draft.diff.is_empty();
@@ -198,7 +206,7 @@ async fn write_templates(looks: &mut [Look<'_>], reports: &mut BTreeMap<usize, D
     }))
     .await;
     for (at, (look, result)) in looks.iter_mut().zip(calm).enumerate() {
-        conclude(at, look, result, reports);
+        conclude(pass, at, look, result, reports);
     }
     let mut restarted = false;
     for at in 0..looks.len() {
@@ -222,7 +230,7 @@ async fn write_templates(looks: &mut [Look<'_>], reports: &mut BTreeMap<usize, D
         } else {
             restarted = true;
             let result = write(look, work).await;
-            conclude(at, look, Some(result), reports);
+            conclude(pass, at, look, Some(result), reports);
         }
     }
 }
@@ -249,13 +257,19 @@ async fn write(look: &Look<'_>, work: &Work) -> Result<(), Failure> {
 }
 
 fn conclude(
+    pass: &Pass<'_>,
     at: usize,
     look: &mut Look<'_>,
     result: Option<Result<(), Failure>>,
     reports: &mut BTreeMap<usize, DatacenterReport>,
 ) {
     match (result, &mut look.work) {
-        (Some(Ok(())), Ok(work)) => work.applied = true,
+        (Some(Ok(())), Ok(work)) => {
+            work.applied = true;
+            if let Some(record) = work.record.take() {
+                pass.context.datacenters_written.set(&look.seat.place, record);
+            }
+        }
         (Some(Err(failure)), Ok(_)) => {
             reports.insert(at, failed(look.seat, failure));
         }
@@ -324,7 +338,8 @@ async fn write_schedule(pass: &Pass<'_>, look: &Look<'_>, work: &Work) -> Result
     let source = |meta: &kube::api::ObjectMeta| {
         meta.annotations.as_ref().and_then(|a| a.get(labels::SOURCE)) == Some(&pass.scene.key.to_string())
     };
-    apply::put::<MedusaBackupSchedule>(remote, &body, version, source).await
+    let written = undone::may_put(pass, &plane.name, "MedusaBackupSchedule", &key, &hash)?;
+    apply::put::<MedusaBackupSchedule>(remote, &body, version, source).await.map(|()| written())
 }
 
 /// Takes back schedules and ConfigMaps nobody wants any more; says whether all that is due is done.

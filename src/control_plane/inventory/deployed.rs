@@ -18,6 +18,9 @@ use crate::{
     },
 };
 
+/// Condition that is True while somebody takes back what we write.
+const CONFLICT: &str = "Conflict";
+
 /// Data plane, namespace and name of a datacenter.
 type Place<'a> = (&'a str, &'a str, &'a str);
 
@@ -89,7 +92,7 @@ pub fn describe(
             judge(status, &found, &whys, now);
         } else if reports.whole {
             // Nobody asks for Medusa here (any more).
-            status.conditions.retain(|c| !["CredentialsInSync", "PrefixUnique"].contains(&c.type_.as_str()));
+            status.conditions.retain(|c| ![CONFLICT, "CredentialsInSync", "PrefixUnique"].contains(&c.type_.as_str()));
         }
     }
 }
@@ -103,6 +106,7 @@ fn fill(medusa: &mut MedusaState, report: &DatacenterReport) {
         (report.more_changes > 0).then(|| i64::try_from(report.more_changes).unwrap_or(i64::MAX));
     medusa.restarts_pods = report.restarts_pods;
     medusa.kept.clone_from(&report.kept);
+    medusa.undone.clone_from(&report.undone);
 }
 
 fn carry_over(datacenter: &mut ClusterDatacenter, before: Option<&FleetClusterStatus>) {
@@ -128,6 +132,11 @@ fn judge(
     let set = |list: &mut Vec<Condition>, type_: &str, verdict: (Option<bool>, Reason, String)| {
         set_condition(list, type_, verdict.0, verdict.1, verdict.2, generation, now);
     };
+    // It is there only while there is something to decide.
+    match datacenters.iter().find(|dc| dc.why.as_ref().is_some_and(|why| why.reason == Reason::Conflict)) {
+        Some(fought) => set(&mut status.conditions, CONFLICT, (Some(true), Reason::Conflict, named(fought))),
+        None => status.conditions.retain(|condition| condition.type_ != CONFLICT),
+    }
     if let Some(verdict) = deployed(datacenters) {
         set(&mut status.conditions, "MedusaDeployed", verdict);
     }

@@ -1,0 +1,246 @@
+//! Who takes back what we write is noticed at the second time, and not fought (contract §5): GitOps with self-heal, Helm,
+//! another operator, an admission webhook. Pure; it must not write, and not decide what is wanted.
+//!
+//! A write counts as taken back when the very content that was written is to be written once more. What restarts
+//! Cassandra then stops until somebody decides; everything else goes on with growing pauses.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::runtime::backoff;
+
+/// At this many times in a row it is a conflict, not an accident.
+pub const CONFLICT: u32 = 2;
+/// What has stood for so long was not taken back by a loop: the count begins anew.
+const STOOD: SignedDuration = SignedDuration::from_hours(24);
+/// First and longest pause between writes of something that restarts nothing.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(10));
+
+/// What of an object is to be written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The object's uid: one that is made again was not changed. Empty where it is made by us.
+    pub uid: String,
+    /// What a person decides by: another value begins anew.
+    pub decision: String,
+    /// Hash of the content.
+    pub content: String,
+}
+
+/// The last write to an object, and how often it was taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What was written. The content is not known after a restart.
+    pub wish: Wish,
+    /// When.
+    pub written_at: Timestamp,
+    /// How often in a row it was taken back.
+    pub times: u32,
+    /// Who did that last, as a field manager, and in which field.
+    pub by: By,
+}
+
+/// Who changed what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct By {
+    /// The field manager; empty when it is not known.
+    pub manager: String,
+    /// The field; empty when it is the whole object.
+    pub field: String,
+}
+
+impl fmt::Display for By {
+    /// `` `argocd-controller` takes back `.spec.x` ``.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.manager.as_str() {
+            "" => f.write_str("somebody")?,
+            manager => write!(f, "`{manager}`")?,
+        }
+        match self.field.as_str() {
+            "" => f.write_str(" takes it back"),
+            field => write!(f, " takes back `{field}`"),
+        }
+    }
+}
+
+/// What follows from the writes before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may be written, which is then to be recorded so.
+    Write(Record),
+    /// It was taken back too often.
+    Conflict(Record),
+}
+
+/// Whether `wish` may be written, after the write `before`.
+#[must_use]
+pub fn judge(before: Option<&Record>, wish: Wish, by: By, now: Timestamp) -> Verdict {
+    let known = before.filter(|b| b.wish.uid == wish.uid && b.wish.decision == wish.decision);
+    let Some(before) = known else {
+        return Verdict::Write(Record { wish, written_at: now, times: 0, by: By::default() });
+    };
+    if before.times >= CONFLICT {
+        return Verdict::Conflict(before.clone());
+    }
+    let times = if now.duration_since(before.written_at) > STOOD { 0 } else { before.times };
+    if before.wish.content != wish.content {
+        return Verdict::Write(Record { wish, written_at: now, times, by: before.by.clone() });
+    }
+    let times = times.saturating_add(1);
+    if times >= CONFLICT {
+        return Verdict::Conflict(Record { times, by, ..before.clone() });
+    }
+    Verdict::Write(Record { wish, written_at: now, times, by })
+}
+
+/// The same for what restarts nothing: who takes it back meets growing pauses, never an end.
+#[must_use]
+pub fn pace(before: Option<&Record>, wish: Wish, now: Timestamp) -> Verdict {
+    let again = before.filter(|b| b.wish == wish && now.duration_since(b.written_at) <= STOOD);
+    let Some(before) = again else {
+        return Verdict::Write(Record { wish, written_at: now, times: 0, by: By::default() });
+    };
+    let times = before.times.saturating_add(1);
+    if times >= CONFLICT && now < resumes(before) {
+        return Verdict::Conflict(before.clone());
+    }
+    Verdict::Write(Record { wish, written_at: now, times, by: before.by.clone() })
+}
+
+/// When something that restarts nothing is written again.
+#[must_use]
+pub fn resumes(record: &Record) -> Timestamp {
+    let pause = backoff::delay(record.times.saturating_sub(1), PAUSES.0, PAUSES.1);
+    SignedDuration::try_from(pause).ok().and_then(|p| record.written_at.checked_add(p).ok()).unwrap_or(record.written_at)
+}
+
+/// The last write to each object, for one kind of object named by `K`.
+#[derive(Debug)]
+pub struct Memory<K>(Arc<Mutex<BTreeMap<K, Record>>>);
+
+impl<K> Clone for Memory<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K> Default for Memory<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K: Ord + Clone> Memory<K> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<K, Record>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last write to `key`.
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<Record> {
+        self.lock().get(key).cloned()
+    }
+
+    /// Notes a write, or that it was taken back.
+    pub fn set(&self, key: &K, record: Record) {
+        self.lock().insert(key.clone(), record);
+    }
+
+    /// Forgets what `keep` does not name.
+    pub fn retain(&self, keep: impl Fn(&K) -> bool) {
+        self.lock().retain(|key, _| keep(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(content: &str) -> Wish {
+        Wish { uid: "u".to_owned(), decision: "1".to_owned(), content: content.to_owned() }
+    }
+
+    fn argo() -> By {
+        By { manager: "argocd-controller".to_owned(), field: ".spec.x".to_owned() }
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn written(before: Option<&Record>, wish: Wish, now: i64) -> Record {
+        match judge(before, wish, argo(), at(now)) {
+            Verdict::Write(record) => record,
+            Verdict::Conflict(record) => panic!("{record:?}"),
+        }
+    }
+
+    fn refused(before: &Record, wish: Wish, now: i64) -> Record {
+        match judge(Some(before), wish, argo(), at(now)) {
+            Verdict::Conflict(record) => record,
+            Verdict::Write(record) => panic!("{record:?}"),
+        }
+    }
+
+    #[test]
+    fn who_takes_it_back_twice_is_not_fought_until_somebody_decides() {
+        let first = written(None, wish("a"), 0);
+        assert_eq!(first.times, 0);
+        let second = written(Some(&first), wish("a"), 30);
+        assert_eq!((second.times, &second.by), (1, &argo()));
+        let conflict = refused(&second, wish("a"), 60);
+        assert_eq!((conflict.times, conflict.by.to_string().as_str()), (2, "`argocd-controller` takes back `.spec.x`"));
+        // Another content is no decision, nor is time.
+        refused(&conflict, wish("b"), 90);
+        refused(&conflict, wish("a"), 90 * 86_400);
+        let decided = Wish { decision: "2".to_owned(), ..wish("a") };
+        assert_eq!(written(Some(&conflict), decided, 90).times, 0);
+        let made_again = Wish { uid: "v".to_owned(), ..wish("a") };
+        assert_eq!(written(Some(&conflict), made_again, 90).times, 0);
+    }
+
+    #[test]
+    fn new_content_is_no_undoing_and_does_not_make_one_forgotten() {
+        let first = written(None, wish("a"), 0);
+        let rotated = written(Some(&first), wish("b"), 30);
+        assert_eq!(rotated.times, 0);
+        let undone = written(Some(&rotated), wish("b"), 60);
+        let rotated = written(Some(&undone), wish("c"), 90);
+        assert_eq!(rotated.times, 1);
+        refused(&rotated, wish("c"), 120);
+    }
+
+    #[test]
+    fn what_stood_for_a_day_was_not_taken_back_by_a_loop() {
+        let mut record = written(None, wish("a"), 0);
+        for day in 1..5 {
+            record = written(Some(&record), wish("a"), day * 90_000);
+            assert_eq!(record.times, 1);
+        }
+    }
+
+    #[test]
+    fn what_restarts_nothing_goes_on_with_growing_pauses() {
+        let (mut record, mut now, mut writes) = (None::<Record>, 0, Vec::new());
+        while now < 7200 {
+            match pace(record.as_ref(), wish("a"), at(now)) {
+                Verdict::Write(next) => {
+                    writes.push(now);
+                    record = Some(next);
+                }
+                Verdict::Conflict(_) => {}
+            }
+            now += 1;
+        }
+        assert_eq!(writes.get(..2), Some([0, 1].as_slice()), "the first time it may be an accident");
+        let pauses: Vec<i64> = writes.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(pauses[1..].is_sorted() && writes.len() < 25, "{pauses:?}");
+        assert_eq!(pauses.last(), Some(&600));
+    }
+}
