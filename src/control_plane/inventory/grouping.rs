@@ -128,7 +128,7 @@ pub fn apart(planes: &[&Snapshot]) -> BTreeSet<(String, ObjectKey)> {
     let mut claiming = BTreeSet::new();
     let mut joined: BTreeMap<String, Vec<(String, ObjectKey)>> = BTreeMap::new();
     for plane in planes {
-        for (key, datacenter) in &plane.view.datacenters.items {
+        for (key, datacenter) in plane.view.datacenters.last_known() {
             let (id, claim) = belonging(plane, datacenter);
             let place = (plane.name.clone(), key.clone());
             if claim.is_some() {

@@ -179,7 +179,7 @@ pub fn survey<'a>(
                 group.unfinished.push(Unfinished { name: &key.name, place });
             }
         }
-        for (key, run) in plane.view.scheduled_jobs.items.iter().filter(|(_, run)| run.is_active()) {
+        for (key, run) in plane.view.scheduled_jobs.last_known().iter().filter(|(_, run)| run.is_active()) {
             if let Some((cluster, site)) = sites.get(&(key.namespace.as_str(), run.datacenter.as_str()))
                 && let Some(group) = groups.get_mut(cluster)
             {

@@ -137,16 +137,16 @@ pub fn plan(
     settled: &Settled,
     removal: Removal<'_>,
 ) -> Vec<Action> {
-    let writes = wanted.iter().filter(|(key, w)| w.content.is_some() && !in_place(view, key, w, settled)).filter_map(
-        |(key, _)| match copy(view, key) {
-            Seen::Absent => Some(Action::Create(key.clone())),
-            Seen::Unknown { .. } => None,
-            Seen::Known(copy) => Some(Action::Correct {
-                key: key.clone(),
-                uid: copy.uid.clone(),
-                resource_version: copy.resource_version.clone(),
-            },
-        });
+    let due = wanted.iter().filter(|(key, w)| w.content.is_some() && !in_place(view, key, w, settled));
+    let writes = due.filter_map(|(key, _)| match copy(view, key) {
+        Seen::Absent => Some(Action::Create(key.clone())),
+        Seen::Unknown { .. } => None,
+        Seen::Known(copy) => Some(Action::Correct {
+            key: key.clone(),
+            uid: copy.uid.clone(),
+            resource_version: copy.resource_version.clone(),
+        }),
+    });
     let ours = [(CopyKind::Secret, &view.secrets), (CopyKind::MedusaConfiguration, &view.configurations)];
     let removals = ours
         .into_iter()

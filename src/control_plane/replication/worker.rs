@@ -74,6 +74,8 @@ struct Pause {
 
 /// What a worker remembers of its writes.
 struct Memory {
+    /// The view of the data plane they were made in.
+    of: Arc<ViewCell>,
     in_flight: HashSet<CopyKey>,
     pauses: HashMap<CopyKey, Pause>,
     backoff: Backoff<CopyKey>,
@@ -83,8 +85,9 @@ struct Memory {
 }
 
 impl Memory {
-    fn new() -> Self {
+    fn new(of: Arc<ViewCell>) -> Self {
         Self {
+            of,
             in_flight: HashSet::new(),
             pauses: HashMap::new(),
             backoff: Backoff::new(RETRY.0, RETRY.1),
@@ -104,10 +107,10 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
     let mut changes = shared.fleet.changes();
     let mut writes: FuturesUnordered<BoxFuture<'static, Write>> = FuturesUnordered::new();
     let mut was_seen = false;
-    let Some(uid) = shared.fleet.member(&name).map(|member| member.uid) else { return };
+    let Some(member) = shared.fleet.member(&name) else { return };
+    let (uid, mut memory) = (member.uid, Memory::new(member.view));
     // Nothing that was learnt of another data plane of that name holds for this one.
     forget_all(&shared, &name);
-    let mut memory = Memory::new();
     loop {
         // One that was made again under its name is another, and gets a worker of its own.
         let Some(member) = shared.fleet.member(&name).filter(|member| member.uid == uid) else { return };

@@ -85,7 +85,7 @@ impl Child for MedusaBackupJob {
 
     // Nodes hold their parts also of a backup that failed, and a purge counts them.
     fn is_only_trace(&self, view: &View, key: &ObjectKey) -> bool {
-        self.is_started() && !view.backups.items.contains_key(key)
+        self.is_started() && view.backups.last(key).is_none()
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn outlived(
 ) -> Vec<Leftover> {
     let mut found = Vec::new();
     for plane in planes.iter().filter(|plane| plane.usable == Usable::Ready) {
-        for (key, job) in &plane.view.jobs.items {
+        for (key, job) in plane.view.jobs.last_known() {
             let is_ours = job.labels().get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
             let is_left = job.labels().get(labels::JOB_UID).is_some_and(|uid| !runs.contains(uid));
             let is_deleted = job.meta().deletion_timestamp.is_some();
