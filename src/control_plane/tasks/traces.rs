@@ -103,9 +103,9 @@ mod tests {
             let mut view = live(&[datacenter("dc1", 1)]);
             let key = ObjectKey::new("ns", "n");
             if has_backup {
-                view.backups.items.insert(key.clone(), Arc::new(BackupRecord::default()));
+                view.backups.put(key.clone(), Arc::new(BackupRecord::default()));
             }
-            view.jobs.items.insert(key, Arc::new(job));
+            view.jobs.put(key, Arc::new(job));
             outlived(&[plane("eu", view)], &["there".to_owned()].into(), &[point], "cp").len()
         };
         assert_eq!(found(job("gone", "cp", &ended), false, &point(true, AFTER)), 1);
