@@ -155,17 +155,20 @@ fn known(layer: &(dyn Error + 'static)) -> Option<Cause> {
         return Some(tls(error));
     }
     let error = layer.downcast_ref::<io::Error>()?;
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => {
-            Some(Cause::new(Kind::Refused, format!("nothing accepts connections at its address: {error}")))
-        }
-        io::ErrorKind::TimedOut => {
-            Some(Cause::new(Kind::TimedOut, format!("no connection in time: {error}")))
-        }
-        _ => None,
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        return Some(Cause::new(
+            Kind::Refused,
+            format!("nothing accepts connections at its address: {error}"),
+        ));
     }
+    let is_late = error.kind() == io::ErrorKind::TimedOut;
+    is_late.then(|| Cause::new(Kind::TimedOut, format!("no connection in time: {error}")))
 }
 
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library may add errors; those it has not yet are told in its words"
+)]
 fn tls(error: &rustls::Error) -> Cause {
     let rejected = |why: &str, word: &str, fix: &str| {
         Cause::new(Kind::Certificate, format!("its certificate is not accepted: {why} ({word}); {fix}"))
@@ -207,6 +210,10 @@ fn tls(error: &rustls::Error) -> Cause {
 }
 
 /// What is wrong with a certificate, the TLS library's word for it, and what to do.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library may add errors; those it has not yet are told in its words"
+)]
 fn certificate_words(error: &CertificateError) -> (String, &'static str, &'static str) {
     const REGISTER: &str = "register the cluster again with the authority that signs for its API server now";
     const RENEW: &str = "renew the API server's certificate, or see to the clocks on both sides";

@@ -44,7 +44,7 @@ impl ControlPlane {
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
             .args(["control-plane", "--metrics-addr", "127.0.0.1:0"])
-            .args(["--log-filter", "info,medusa_fleet=debug"])
+            .env("MEDUSA_FLEET_LOG_FILTER", "info,medusa_fleet=debug")
             .args(&self.args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

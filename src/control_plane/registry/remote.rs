@@ -185,6 +185,10 @@ mod tests {
         assert!(rate.take(start + Duration::from_secs(1)).is_zero());
     }
 
+    async fn version(remote: &Remote) -> Result<k8s_openapi::apimachinery::pkg::version::Info, CallError> {
+        remote.call(|client| async move { client.apiserver_version().await }).await
+    }
+
     #[tokio::test]
     async fn questions_do_not_wait_for_work_that_our_own_limits_hold_back() {
         let answering = tower::service_fn(|_: http::Request<kube::client::Body>| async {
@@ -195,11 +199,6 @@ mod tests {
         let tight = Limits { qps: Some(1), burst: Some(1), max_in_flight: Some(1), ..Limits::default() };
         let remote = Remote::new(Client::new(answering, "default"), &tight);
         let questions = remote.for_questions();
-        async fn version(
-            remote: &Remote,
-        ) -> Result<k8s_openapi::apimachinery::pkg::version::Info, CallError> {
-            remote.call(|client| async move { client.apiserver_version().await }).await
-        }
         let work = (0..1000).map(|_| version(&remote));
         let asked = tokio::time::timeout(Duration::from_secs(5), version(&questions));
         tokio::select! {

@@ -40,7 +40,7 @@ impl Bounds {
     /// are asked for where one is longer than this. Decoded it takes several times its length, and a control plane of
     /// many clusters has to survive each of them.
     pub const REMOTE: Self =
-        Self { body: 8 * MIB, time: Duration::from_secs(60), line: 4 * MIB, slack: Duration::from_secs(15) };
+        Self { body: 8 * MIB, time: Duration::from_mins(1), line: 4 * MIB, slack: Duration::from_secs(15) };
     /// For the cluster we trust: whoever lists without pages gets all there is.
     pub const HOME: Self = Self {
         body: 256 * MIB,

@@ -144,8 +144,7 @@ async fn a_body_and_a_watch_that_stall_end_in_time() {
     let maps = Api::<ConfigMap>::all(client);
     let list = timeout(Duration::from_secs(10), maps.list(&ListParams::default())).await;
     assert_eq!(kind(&list.expect("it hangs").unwrap_err()), Kind::Unbounded);
-    let mut params = WatchParams::default();
-    params.timeout = Some(1);
+    let params = WatchParams { timeout: Some(1), ..WatchParams::default() };
     let mut events = Box::pin(maps.watch(&params, "0").await.unwrap());
     let event = timeout(Duration::from_secs(10), events.try_next()).await;
     assert_eq!(kind(&event.expect("it hangs").unwrap_err()), Kind::Unbounded);

@@ -185,3 +185,34 @@ fn permissions_that_cannot_be_asked_for_say_why() {
     assert_eq!((authorized.status.as_str(), authorized.reason.as_str()), ("Unknown", "DeniedByPolicy"));
     assert_eq!(list.of_type("Ready").unwrap().reason, "DeniedByPolicy");
 }
+
+#[test]
+fn every_reason_that_can_stand_on_a_data_plane_is_in_its_page() {
+    let page = include_str!("../../../../docs/dataplane.md");
+    // What is written in the files that judge DataPlanes and their kubeconfigs.
+    let sources = [
+        include_str!("../health.rs"),
+        include_str!("../credential.rs"),
+        include_str!("../kubeconfig.rs"),
+        include_str!("../controller.rs"),
+        include_str!("../sources.rs"),
+        include_str!("../registration.rs"),
+        include_str!("../unregister.rs"),
+    ];
+    let mut seen = 0;
+    for source in sources {
+        let shipped = source.split("#[cfg(test)]").next().unwrap();
+        for (_, rest) in shipped.match_indices("Reason::").map(|(at, word)| shipped.split_at(at + word.len()))
+        {
+            let name: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
+            if Reason::of(&name).is_some_and(|reason| !OF_EVENTS.contains(&reason)) {
+                assert!(page.contains(&format!("`{name}`")), "docs/dataplane.md says nothing of {name}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 30, "{seen} is not all");
+}
+
+/// Reasons of Events about registering, which stand on no condition.
+const OF_EVENTS: [Reason; 3] = [Reason::Registered, Reason::Unregistered, Reason::InvalidObject];
