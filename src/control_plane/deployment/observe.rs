@@ -184,7 +184,7 @@ fn seat(
     let claimed_by = held_by.or(listed_by).filter(|other| other != key);
     // Where the sources themselves are, nothing is copied.
     let is_home = place.plane == LOCAL && place.object.namespace == key.namespace;
-    let refused = sources.target_refusal(None, &place.object.namespace).filter(|_| !is_home);
+    let refused = sources.target_refusal(&place.object.namespace).filter(|_| !is_home);
     Seat { place, wanted, plane, datacenter, claimed_by, refused }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use kube::Client;
@@ -53,8 +53,6 @@ pub async fn run(context: ReplicationContext) {
         control_plane: context.control_plane.clone(),
         failures: Failures::default(),
         settled: Arc::new(Mutex::default()),
-        controllers: Mutex::default(),
-        found: Notify::new(),
         progress: Arc::new(Notify::new()),
     });
     tokio::select! {
@@ -72,9 +70,7 @@ async fn copy(context: &ReplicationContext, shared: &Arc<Shared>, wanted: &watch
     loop {
         let objects = context.sources.objects();
         let planes = context.fleet.snapshot();
-        let mut places = places(&planes, &objects, context);
-        places.controllers = shared.controllers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let new = desired(&objects, &places);
+        let new = desired(&objects, &places(&planes, &objects, context));
         wanted.send_if_modified(|old| {
             let news = **old != new;
             if news {
@@ -97,7 +93,6 @@ async fn copy(context: &ReplicationContext, shared: &Arc<Shared>, wanted: &watch
         loop {
             tokio::select! {
                 changed = deployed.changed() => if changed.is_err() { return } else { break },
-                () = shared.found.notified() => break,
                 changed = asked.changed() => if changed.is_err() { return } else { break },
                 change = changes.recv() => match change {
                     Ok(Change::Datacenters(_) | Change::Contact(_)) | Err(broadcast::error::RecvError::Lagged(_)) => break,

@@ -66,8 +66,6 @@ pub struct Places {
     pub held: BTreeMap<String, BTreeSet<String>>,
     /// Data planes that are being unregistered: nothing is wanted there, whoever lists them.
     pub leaving: BTreeSet<String>,
-    /// Data plane to the namespaces in which controllers of ours run, as far as they were found.
-    pub controllers: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Every copy that should be, and who asked for it.
@@ -120,7 +118,7 @@ pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
             .filter(|(plane, _)| !places.leaving.contains(plane))
             .collect();
         let configuration = medusa.configuration().map(|name| ObjectKey::new(&key.namespace, name));
-        let mut asked = Asked { desired: &mut desired, sources, places, cluster: Some(key) };
+        let mut asked = Asked { desired: &mut desired, sources, cluster: Some(key) };
         for (plane, namespace) in &targets {
             if !names::is_namespace(namespace) {
                 let message = format!(
@@ -145,7 +143,7 @@ pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
             continue;
         };
         let (targets, problems) = targets(annotation, places);
-        let mut asked = Asked { desired: &mut desired, sources, places, cluster: None };
+        let mut asked = Asked { desired: &mut desired, sources, cluster: None };
         for problem in problems {
             asked.tell(Some(key), problem);
         }
@@ -160,7 +158,6 @@ pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
 struct Asked<'a> {
     desired: &'a mut Desired,
     sources: &'a SourceObjects,
-    places: &'a Places,
     /// The K8ssandraCluster that asks, if one does.
     cluster: Option<&'a ObjectKey>,
 }
@@ -222,7 +219,7 @@ impl Asked<'_> {
         if is_at_its_source(source, plane, namespace) {
             return;
         }
-        if let Some(why) = self.sources.target_refusal(self.places.controllers.get(plane), namespace) {
+        if let Some(why) = self.sources.target_refusal(namespace) {
             let fix = match self.cluster {
                 Some(_) => {
                     "put the datacenter into another namespace (spec.cassandra.datacenters)".to_owned()

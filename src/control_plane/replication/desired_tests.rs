@@ -141,9 +141,8 @@ fn cluster(namespace: &str) -> Arc<K8ssandraCluster> {
 
 #[test]
 fn nothing_goes_where_kubernetes_or_a_controller_lives_whoever_asks() {
-    let mut places = places();
-    places.controllers.insert("eu".to_owned(), BTreeSet::from(["backup-ctl".to_owned()]));
-    for namespace in ["kube-system", "kube-public", "kube-node-lease", "ops", "medusa-fleet", "backup-ctl"] {
+    let places = places();
+    for namespace in ["kube-system", "kube-public", "kube-node-lease", "ops", "medusa-fleet"] {
         let refused = |problems: &[Why]| {
             let named = |why: &&Why| why.reason == Reason::TargetRefused && why.message.contains(namespace);
             assert_eq!(problems.iter().filter(named).count(), 1, "{namespace}: {problems:?}");

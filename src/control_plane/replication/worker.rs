@@ -36,8 +36,6 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(10));
 /// Pause before a copy that is somebody else's is looked at again: we do not see when it changes.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
-/// Pause before a data plane is asked again which namespaces are a controller's.
-const CONTROLLERS: Duration = Duration::from_mins(10);
 
 /// How long it is remembered that something stood in a write's way: until then it is looked at before it is tried.
 const REMEMBERED: Duration = Duration::from_mins(10);
@@ -57,10 +55,6 @@ pub struct Shared {
     pub failures: Failures,
     /// What was accepted in the place of copies, by data plane.
     pub settled: Arc<Mutex<BTreeMap<String, Settled>>>,
-    /// Data plane to the namespaces in which controllers of ours run.
-    pub controllers: Mutex<BTreeMap<String, BTreeSet<String>>>,
-    /// Told when such a namespace was found.
-    pub found: Notify,
     /// Told when conditions may have changed: copies are wanted, were written, or could not be.
     pub progress: Arc<Notify>,
 }
@@ -80,8 +74,6 @@ struct Memory {
     pauses: HashMap<CopyKey, Pause>,
     backoff: Backoff<CopyKey>,
     refused: Backoff<CopyKey>,
-    /// When to ask where controllers run.
-    controllers_due: Instant,
 }
 
 impl Memory {
@@ -92,7 +84,6 @@ impl Memory {
             pauses: HashMap::new(),
             backoff: Backoff::new(RETRY.0, RETRY.1),
             refused: Backoff::new(REFUSED.0, REFUSED.1),
-            controllers_due: Instant::now(),
         }
     }
 
@@ -115,12 +106,8 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
         // One that was made again under its name is another, and gets a worker of its own.
         let Some(member) = shared.fleet.member(&name).filter(|member| member.uid == uid) else { return };
         let remote = writable(&shared.fleet, &name);
-        if let Some(remote) = remote.as_ref().filter(|_| memory.controllers_due <= Instant::now()) {
-            memory.controllers_due = Instant::now() + CONTROLLERS;
-            look_for_controllers(&name, remote, &shared).await;
-        }
         let wanted = desired.borrow_and_update().clone();
-        let copies = permitted(&wanted, &name, &shared);
+        let copies = wanted.copies.get(&name).cloned().unwrap_or_default();
         let (view, settled) = (member.view.get(), settled_of(&shared, &name));
         let actions = plan_now(&wanted, &name, &copies, &view, &settled);
         // What is planned for one that is not writable is only counted; nothing is as long as it was never seen.
@@ -157,10 +144,9 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
             }
             forget(&shared, &name, &copies);
         }
-        let wake =
-            memory.pauses.values().map(|pause| pause.until).filter(|until| *until > Instant::now()).min();
-        let wake =
-            wake.unwrap_or_else(|| Instant::now() + Duration::from_hours(1)).min(memory.controllers_due);
+        let now = Instant::now();
+        let next = memory.pauses.values().map(|pause| pause.until).filter(|until| *until > now).min();
+        let wake = next.unwrap_or_else(|| now + Duration::from_hours(1));
         tokio::select! {
             changed = desired.changed() => if changed.is_err() { return },
             () = next_change(&mut changes, &name) => {}
@@ -199,16 +185,6 @@ async fn one(
     Write { key, content, outcome }
 }
 
-/// The copies that are wanted in a data plane, without those in a controller's namespace that was found just now.
-fn permitted(wanted: &Desired, name: &str, shared: &Shared) -> BTreeMap<CopyKey, Wanted> {
-    let mut copies = wanted.copies.get(name).cloned().unwrap_or_default();
-    let controllers = shared.controllers.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(found) = controllers.get(name) {
-        copies.retain(|key, _| !found.contains(&key.object.namespace));
-    }
-    copies
-}
-
 fn plan_now(
     wanted: &Desired,
     name: &str,
@@ -225,19 +201,6 @@ fn plan_now(
         ways_in: &wanted.ways_in,
     };
     plan::plan(view, copies, settled, removal)
-}
-
-async fn look_for_controllers(name: &str, remote: &Remote, shared: &Shared) {
-    match write::controllers(remote).await {
-        Ok(namespaces) => {
-            let mut known = shared.controllers.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = known.insert(name.to_owned(), namespaces.clone()).unwrap_or_default();
-            if before != namespaces {
-                shared.found.notify_one();
-            }
-        }
-        Err(error) => tracing::debug!(data_plane = name, %error, "look for the namespaces of controllers"),
-    }
 }
 
 /// The way to the data plane, when it may be written to. One that is being unregistered may: its
@@ -285,7 +248,6 @@ fn forget(shared: &Shared, name: &str, copies: &BTreeMap<CopyKey, Wanted>) {
 fn forget_all(shared: &Shared, name: &str) {
     shared.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     shared.settled.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
-    shared.controllers.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
 }
 
 fn settle(shared: &Shared, name: &str, done: Write, memory: &mut Memory) {

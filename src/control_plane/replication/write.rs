@@ -3,13 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::{
-    api::{coordination::v1::Lease, core::v1::Secret},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
     core::Status,
 };
 use serde_json::{Value, json};
@@ -353,17 +350,6 @@ async fn remove(key: &CopyKey, uid: &str, remote: &Remote, shared: &Shared) -> O
         Err(error) if error.code() == Some(409) => Outcome::PlanAgain,
         Err(error) => failed(key, &error),
     }
-}
-
-/// The namespaces in which controllers of ours hold Leases.
-///
-/// # Errors
-/// When the API server does not answer, or does not let us look.
-pub(super) async fn controllers(remote: &Remote) -> Result<BTreeSet<String>, CallError> {
-    let ours = ListParams::default().labels(&format!("{}=medusa-fleet", labels::APP_NAME)).limit(500);
-    let leases =
-        remote.call(|client| async move { Api::<Lease>::all(client).list_metadata(&ours).await }).await?;
-    Ok(leases.items.into_iter().filter_map(|lease| lease.metadata.namespace).collect())
 }
 
 fn failed(key: &CopyKey, error: &CallError) -> Outcome {

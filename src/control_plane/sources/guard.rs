@@ -149,21 +149,14 @@ impl SourceObjects {
         self.named.values().cloned().chain(of_configs).chain(registering).collect()
     }
 
-    /// Why no copy may be made in `namespace` of a data plane in which controllers of ours run in `controllers`. The
-    /// control plane's own namespace is refused in all of them: one of them may be its own cluster under another name.
+    /// Why no copy may be made in `namespace` of any data plane. The control plane's own namespace is refused in all of
+    /// them: one of them may be its own cluster under another name.
     #[must_use]
-    pub fn target_refusal(
-        &self,
-        controllers: Option<&BTreeSet<String>>,
-        namespace: &str,
-    ) -> Option<&'static str> {
+    pub fn target_refusal(&self, namespace: &str) -> Option<&'static str> {
         if KUBERNETES.contains(&namespace) {
             return Some("it is Kubernetes' own");
         }
-        let is_ours = namespace == self.home
-            || namespace == SHIPPED
-            || controllers.is_some_and(|all| all.contains(namespace));
-        is_ours.then_some("it is a controller's own")
+        (namespace == self.home || namespace == SHIPPED).then_some("it is a controller's own")
     }
 }
 
@@ -265,13 +258,11 @@ mod tests {
     #[case("kube-node-lease", false)]
     #[case("ops", false)]
     #[case("medusa-fleet", false)]
-    #[case("backup-controllers", false)]
     #[case("cass", true)]
     #[case("kube-systems", true)]
     #[case("default", true)]
     fn no_copy_goes_where_a_controller_or_kubernetes_lives(#[case] namespace: &str, #[case] allowed: bool) {
         let sources = SourceObjects { home: "ops".to_owned(), ..SourceObjects::default() };
-        let controllers = BTreeSet::from(["backup-controllers".to_owned()]);
-        assert_eq!(sources.target_refusal(Some(&controllers), namespace).is_none(), allowed);
+        assert_eq!(sources.target_refusal(namespace).is_none(), allowed);
     }
 }
