@@ -115,6 +115,7 @@ pub fn refusal(error: &kube::Error) -> Option<String> {
 /// The labels of what is made because of `object`: cass-operator's two, so that it is found by its datacenter, and what
 /// the control plane put on the object, so that it recognises it as its own. No others: who tracks objects by a label
 /// of its own would take it for one of those, and delete it.
+#[must_use]
 pub fn own_labels(object: &impl Resource, datacenter: &CassandraDatacenter) -> BTreeMap<String, String> {
     let domain = format!("{}/", labels::DOMAIN);
     let given = object.meta().labels.iter().flatten().filter(|(key, _)| key.starts_with(&domain));

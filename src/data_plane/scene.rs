@@ -2,7 +2,8 @@
 //!
 //! Reads only. A reading that failed is an error, never an empty answer.
 
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, ListParams},
@@ -17,6 +18,7 @@ use crate::api::{
     Reason,
     cassandra::{CassandraDatacenter, MEDUSA_CONTAINER},
     labels, names,
+    retention::{Limits, config_key, in_force},
 };
 
 /// What has to be known to run.
@@ -130,6 +132,29 @@ pub async fn tls(
     };
     let datacenter = datacenter.metadata.name.as_deref().unwrap_or_default();
     Ok(material.map(Some).map_err(|why| bad_tls(datacenter, labels::GRPC_CLIENT_SECRET, name, &why)))
+}
+
+/// The limits that the pods of `dc` run with; what may not be read is unknown.
+///
+/// # Errors
+/// When the API server cannot be asked.
+pub async fn limits(
+    client: &Client,
+    dc: &CassandraDatacenter,
+    now: Timestamp,
+) -> Result<Limits, kube::Error> {
+    let namespace = dc.metadata.namespace.as_deref().unwrap_or_default();
+    let name = dc.metadata.name.as_deref().unwrap_or_default();
+    let Some(object) = datacenters(client, namespace).get_opt(name).await? else {
+        return Ok(Limits::default());
+    };
+    let object = serde_json::to_value(&object).map_err(kube::Error::SerdeError)?;
+    let Some(key) = config_key(&object) else { return Ok(Limits::default()) };
+    match Api::<ConfigMap>::namespaced(client.clone(), namespace).get_opt(&key.config_map).await {
+        Ok(map) => Ok(in_force(&object, map.as_ref(), now)),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(Limits::default()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether every node of `dc` can be asked to do something; `pods` are its pods.

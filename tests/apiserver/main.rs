@@ -52,3 +52,4 @@ mod secrets;
 mod silence;
 mod tasks;
 mod tasks_refused;
+mod tasks_traces;

@@ -10,7 +10,7 @@ use medusa_fleet::api::{
     medusa::{MedusaBackupJob, MedusaBackupSchedule, MedusaTask},
 };
 use rstest::rstest;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     cluster::eventually,

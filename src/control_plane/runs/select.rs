@@ -59,8 +59,8 @@ fn misnamed(selector: &Selector) -> Option<InvalidSelector> {
         ("namespaces", &selector.namespaces),
         ("datacenters", &selector.datacenters),
     ];
-    let names = fields.into_iter().flat_map(|(field, names)| names.iter().map(move |name| (field, name)));
-    let (field, name) = names.into_iter().find(|(_, name)| !is_object_name(name))?;
+    let mut names = fields.into_iter().flat_map(|(field, names)| names.iter().map(move |name| (field, name)));
+    let (field, name) = names.find(|(_, name)| !is_object_name(name))?;
     let shown = shorten(&name.escape_debug().to_string(), 100);
     Some(InvalidSelector(format!(
         "`spec.selector.{field}`: `{shown}` cannot be an object's name; give one of at most 253 lower case letters, digits, \

@@ -11,12 +11,14 @@ use std::{
 use jiff::Timestamp;
 use kube::{ResourceExt as _, core::DeserializeGuard};
 
-use super::retention::{Question, Ruling, rule};
+use super::{
+    limits::{Held, Limits, begun_by},
+    retention::{Question, Ruling, rule},
+};
 use crate::{
     api::{
         Reason,
         fleet::{DatacenterRun, FleetBackupJob, FleetBackupStatus, FleetClusterStatus, Phase},
-        retention::{Held, Limits, begun_by},
     },
     control_plane::{
         capabilities::RESTORES,

@@ -11,6 +11,7 @@ mod child;
 mod controller;
 pub mod gate;
 mod judge;
+pub mod limits;
 mod observe;
 mod pass;
 mod plan;

@@ -11,12 +11,12 @@ use kube::{
     core::{DeserializeGuard, GroupVersionKind},
 };
 
-use super::gate::JobFact;
+use super::{
+    gate::JobFact,
+    limits::{Limits, config_key, in_force},
+};
 use crate::{
-    api::{
-        medusa::MedusaBackupJob,
-        retention::{Limits, config_key, in_force},
-    },
+    api::medusa::MedusaBackupJob,
     control_plane::{
         fleet::Snapshot,
         registry::remote::{CallError, Remote},

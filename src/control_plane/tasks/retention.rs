@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::limits::{Held, Limits, Loss, survives};
 use crate::{
     api::{
         Reason,
         fleet::{FleetBackupDatacenter, FleetBackupStatus},
-        retention::{Held, Limits, Loss, survives},
     },
     control_plane::view::ObjectKey,
 };

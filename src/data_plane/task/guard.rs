@@ -1,6 +1,6 @@
 //! Whether a purge leaves its datacenter the newest backup that is whole, by what the storage itself holds.
 //!
-//! The decision is pure. Kubernetes' objects do not tell of all that Medusa counts: a failed backup has no MedusaBackup, and
+//! Pure. Kubernetes' objects do not tell of all that Medusa counts: a failed backup has no MedusaBackup, and
 //! its MedusaBackupJob may be deleted by anybody. Medusa's own listing has every backup of which a node has written a part,
 //! whatever became of it and whoever began it, so this holds whatever was deleted (ADR 22).
 //!
@@ -9,8 +9,7 @@
 //! let through that no control plane made: one that a control plane made has a restore point to keep and says which.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Client, ResourceExt as _};
+use kube::ResourceExt as _;
 
 use super::sync_plan::is_whole;
 use crate::{
@@ -19,11 +18,9 @@ use crate::{
         cassandra::CassandraDatacenter,
         labels,
         medusa::{MedusaTask, TaskOperation},
-        retention::{Held, Limits, begun_by, config_key, in_force, survives},
+        retention::{Held, Limits, begun_by, survives},
     },
-    data_plane::{
-        medusa::proto::BackupSummary, objects, problem::Problem, scene::datacenters, summaries::own_nodes,
-    },
+    data_plane::{medusa::proto::BackupSummary, problem::Problem, summaries::own_nodes},
 };
 
 /// What a purge must not remove, and by which limits it works.
@@ -117,28 +114,6 @@ fn refused(why: String) -> Problem {
             labels::PURGE_UNCHECKED
         ),
     )
-}
-
-/// The limits that the pods of `dc` run with; what may not be read is unknown.
-///
-/// # Errors
-/// When the API server cannot be asked.
-pub async fn limits(
-    client: &Client,
-    dc: &CassandraDatacenter,
-    now: Timestamp,
-) -> Result<Limits, kube::Error> {
-    let namespace = objects::namespace(dc);
-    let Some(object) = datacenters(client, namespace).get_opt(objects::name(dc)).await? else {
-        return Ok(Limits::default());
-    };
-    let object = serde_json::to_value(&object).map_err(kube::Error::SerdeError)?;
-    let Some(key) = config_key(&object) else { return Ok(Limits::default()) };
-    match Api::<ConfigMap>::namespaced(client.clone(), namespace).get_opt(&key.config_map).await {
-        Ok(map) => Ok(in_force(&object, map.as_ref(), now)),
-        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(Limits::default()),
-        Err(error) => Err(error),
-    }
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ use super::{
     problem::{Problem, Waiting},
     progress::is_due,
     round::Round,
-    scene::Scene,
+    scene::{self, Scene},
     timings::{MAX_PURGES, after},
     turn::SECOND,
 };
@@ -168,12 +168,13 @@ impl Task {
         let is_taken_over = is_started(task);
         let operation = task.spec.operation;
         if operation == TaskOperation::Purge && !is_taken_over {
-            if let Some(rest) = SECOND.checked_sub(seen).filter(|rest| !rest.is_zero()) {
-                return Ok(Action::requeue(rest));
-            }
             let elsewhere = elsewhere(&tools.client, namespace).await?;
             if let Err(problem) = admit::purge_may_begin(task, &elsewhere) {
                 return self.hold(tools, task, problem).await;
+            }
+            // Then it is looked once more: see [`SECOND`].
+            if let Some(rest) = SECOND.checked_sub(seen).filter(|rest| !rest.is_zero()) {
+                return Ok(Action::requeue(rest));
             }
         }
         let scene = match Scene::read(&tools.client, namespace, dc).await? {
@@ -191,7 +192,7 @@ impl Task {
             && !is_checked
             && operation == TaskOperation::Purge
             && let Self::Waiting(waiting, seen) = self
-            && let Some(guard) = Guard::of(task, guard::limits(&tools.client, &scene.datacenter, now).await?)
+            && let Some(guard) = Guard::of(task, scene::limits(&tools.client, &scene.datacenter, now).await?)
         {
             let mut listing = Listing::new(scene, now, now);
             listing.ask_all(None, &tools.timings, now);
