@@ -45,3 +45,4 @@ mod schedules;
 mod silence;
 mod tasks;
 mod tasks_refused;
+mod voice;
