@@ -81,7 +81,7 @@ async fn restore_points_and_protection_follow_the_backups_and_outlive_silence() 
     assert_eq!(status.datacenters[2].status, "SUCCESS", "the silent data plane's part is kept");
     let now: FleetBackup = home.get(FLEET, "manual.shop").await;
     assert_eq!(now.uid(), point.uid(), "it was made anew");
-    expect_protected(&fleet, "False", "NeverBackedUp").await;
+    expect_protected(&fleet, "False", "NoCompleteRestorePoint").await;
     write_backup(fleet.dp(1), "manual", "dc1", 2, "SUCCESS").await;
     expect_protected(&fleet, "True", "RecoveryPointFresh").await;
     fleet.start_again("dp-3");
@@ -127,6 +127,6 @@ async fn restore_points_and_protection_follow_the_backups_and_outlive_silence() 
         fleet.dp(number).delete::<MedusaBackup>(CASS, "manual").await;
     }
     home.disappears::<FleetBackup>(FLEET, "manual.shop").await;
-    expect_protected(&fleet, "False", "NeverBackedUp").await;
+    expect_protected(&fleet, "False", "NoCompleteRestorePoint").await;
     controller.assert_running();
 }

@@ -53,3 +53,4 @@ mod silence;
 mod tasks;
 mod tasks_refused;
 mod tasks_traces;
+mod voice;

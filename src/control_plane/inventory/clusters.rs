@@ -51,7 +51,9 @@ pub fn clusters(
             entry.name.clone_from(&place.name);
             if let Some(claim) = claim_of(plane, datacenter) {
                 let place = format!("{}/{}/{}", plane.name, place.namespace, place.name);
-                members.claims.push(format!("{place} says that it belongs to `{}`: {}", claim.cluster, claim.why));
+                members
+                    .claims
+                    .push(format!("{place} says that it belongs to `{}`: {}", claim.cluster, claim.why));
             }
             members.datacenters.push(entry);
         }
@@ -153,9 +155,9 @@ fn summarize(
     let expected = findings.expected.get(&id.name).copied().unwrap_or_default();
     let limit = protection::limit(expected, findings.objective);
     let recovery_point = digest.last.as_ref().map(|(_, start)| *start);
-    let ever = [recovery_point].into_iter().chain([&old.last_recovery_point_time, &old.recovery_point_time].map(
-        |time| time.as_ref().map(|t| t.0),
-    ));
+    let ever = [recovery_point].into_iter().chain(
+        [&old.last_recovery_point_time, &old.recovery_point_time].map(|time| time.as_ref().map(|t| t.0)),
+    );
     let ever = ever.flatten().max();
     let mut status = FleetClusterStatus {
         observed_generation: old.observed_generation,

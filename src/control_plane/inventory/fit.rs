@@ -39,8 +39,10 @@ pub fn fit_cluster(mut status: FleetClusterStatus, budget: usize) -> FleetCluste
             cut(&mut kept.path, WORD);
             cut(&mut kept.manager, WORD);
         }
-        for storage in &mut datacenter.storage {
-            [&mut storage.provider, &mut storage.bucket, &mut storage.prefix].map(|text| cut(text, WORD));
+        if let Some(storage) = &mut datacenter.storage {
+            for text in [&mut storage.provider, &mut storage.bucket, &mut storage.prefix] {
+                cut(text, WORD);
+            }
         }
     }
     for drift in &mut status.drift {
@@ -178,13 +180,15 @@ mod tests {
                 "medusaBackup": "b".repeat(253), "status": "S".repeat(9_000)})
         };
         let parts: Vec<_> = (0..9_000).map(|n| part("hostile", n)).chain([part("zz-honest", 1)]).collect();
-        let status: FleetBackupStatus = serde_json::from_value(
-            json!({"cluster": "shop", "phase": "Incomplete", "datacenters": parts}),
-        )
-        .unwrap();
+        let status: FleetBackupStatus =
+            serde_json::from_value(json!({"cluster": "shop", "phase": "Incomplete", "datacenters": parts}))
+                .unwrap();
         let fitted = fit_backup(status, BUDGET);
         assert!(size(&fitted) <= BUDGET && fitted.phase == "Incomplete");
         assert!(fitted.datacenters.iter().any(|e| e.data_plane == "zz-honest"));
-        assert_eq!(fitted.datacenters.len() + usize::try_from(fitted.more_datacenters.unwrap()).unwrap(), 9_001);
+        assert_eq!(
+            fitted.datacenters.len() + usize::try_from(fitted.more_datacenters.unwrap()).unwrap(),
+            9_001
+        );
     }
 }

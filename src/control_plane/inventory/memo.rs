@@ -46,6 +46,7 @@ struct Basis {
     planes: Arc<Vec<(String, bool, bool)>>,
     sites: Vec<Arc<CassandraDatacenter>>,
     records: Vec<Arc<BackupRecord>>,
+    elsewhere: Vec<bool>,
     published: Vec<Arc<FleetBackup>>,
     unfinished: Vec<(String, (String, String, String))>,
     unlisted: Vec<(String, String, String)>,
@@ -58,6 +59,7 @@ impl Basis {
         Self {
             planes,
             sites: group.sites.iter().map(|site| site.datacenter.clone()).collect(),
+            elsewhere: group.found.iter().map(|found| found.is_elsewhere).collect(),
             records: group.found.iter().map(|found| found.record.clone()).collect(),
             published: group.published.iter().map(|point| Arc::clone(point)).collect(),
             unfinished: group.unfinished.iter().map(|j| (text(j.name), place(&j.place))).collect(),
@@ -74,6 +76,7 @@ impl Basis {
             && same(&self.sites, &other.sites)
             && same(&self.records, &other.records)
             && same(&self.published, &other.published)
+            && self.elsewhere == other.elsewhere
             && self.unfinished == other.unfinished
             && self.unlisted == other.unlisted
     }

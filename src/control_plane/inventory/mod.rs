@@ -20,5 +20,7 @@ mod publish;
 mod slots;
 pub mod survey;
 pub mod verdict;
+#[cfg(test)]
+mod voice_tests;
 
 pub use publish::{InventoryContext, run};

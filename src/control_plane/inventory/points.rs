@@ -9,8 +9,8 @@ use kube::ResourceExt as _;
 use super::{
     drift::{Drift, drift},
     origin::Origin,
-    survey::{Group, Place, Planes, PublishedPoints},
     slots::slots,
+    survey::{Group, Place, Planes, PublishedPoints},
     verdict::{foreign, is_foreign, is_whole, summarize, topology_matches},
 };
 use crate::{
@@ -169,11 +169,13 @@ pub fn restore_points(
 fn found<'a>(group: &'a Group<'a>) -> impl Iterator<Item = Part<'a>> {
     group.found.iter().map(|found| {
         let record = found.record.as_ref();
-        let is_of_another = found.site.is_some_and(|site| is_foreign(record, site.datacenter));
-        let owner = group.sites.iter().filter(|_| is_of_another).find(|site| {
-            record.node_datacenters.contains(&site.datacenter.display_name())
-                && !is_foreign(record, site.datacenter)
-        });
+        let is_other_name = found.site.is_some_and(|site| is_foreign(record, site.datacenter));
+        let is_of_another = is_other_name || found.is_elsewhere;
+        let owner = group
+            .sites
+            .iter()
+            .filter(|_| is_other_name)
+            .find(|site| record.node_datacenters.contains(&site.datacenter.display_name()));
         let theirs = record.node_datacenters.first().map(String::as_str);
         let datacenter = match owner {
             Some(site) => site.place.name,
@@ -285,7 +287,11 @@ pub(super) fn absent(
     absent
         .into_iter()
         .filter(|(place, _)| !there.contains(place))
-        .map(|(place, status)| if parts.running.contains(&place) { (place, IN_PROGRESS) } else { (place, status) })
+        .map(
+            |(place, status)| {
+                if parts.running.contains(&place) { (place, IN_PROGRESS) } else { (place, status) }
+            },
+        )
         .map(|(place, status)| FleetBackupDatacenter {
             name: place.name.to_owned(),
             data_plane: place.plane.to_owned(),

@@ -98,7 +98,9 @@ pub fn judge(evidence: Evidence, limit: SignedDuration, now: Timestamp) -> (Opti
     let known = match evidence.newest {
         Some(point) => format!("the newest complete restore point is of {point:.0}, more than {allowed} ago"),
         None => match evidence.ever {
-            Some(point) => format!("there is no complete restore point any more; the last one was of {point:.0}"),
+            Some(point) => {
+                format!("there is no complete restore point any more; the last one was of {point:.0}")
+            }
             None => "there is no complete restore point".to_owned(),
         },
     };
@@ -199,7 +201,8 @@ mod tests {
         #[case] verdict: Option<bool>,
         #[case] reason: Reason,
     ) {
-        let evidence = Evidence { newest: newest.map(at), ever: newest.map(at), unknown: unknown.map(at), silent };
+        let evidence =
+            Evidence { newest: newest.map(at), ever: newest.map(at), unknown: unknown.map(at), silent };
         let (found, why, _) = judge(evidence, SignedDuration::from_secs(10), at(now));
         assert_eq!((found, why), (verdict, reason));
     }

@@ -1,7 +1,7 @@
 //! Everything seen of each Cassandra cluster, sorted out of the views. Pure, and nothing but references.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -11,6 +11,7 @@ use super::grouping::{ClusterId, cluster_of};
 use crate::{
     api::{
         cassandra::CassandraDatacenter,
+        clean,
         fleet::{ClusterDatacenter, FleetBackup, FleetCluster},
         medusa::MedusaBackupSchedule,
         names,
@@ -57,6 +58,8 @@ pub struct Found<'a> {
     pub record: &'a Arc<BackupRecord>,
     /// Its datacenter, when that is there.
     pub site: Option<Site<'a>>,
+    /// Whether its nodes are called after the pods of another datacenter of the fleet, and none after its own's.
+    pub is_elsewhere: bool,
 }
 
 /// A MedusaBackupJob of ours or of a delegated schedule that has not finished.
@@ -141,9 +144,19 @@ pub fn survey<'a>(
     clusters: &'a PublishedClusters,
 ) -> BTreeMap<String, Group<'a>> {
     let mut groups: BTreeMap<String, Group<'a>> = BTreeMap::new();
+    let shown = planes.iter().filter(|p| listed(&p.view)).flat_map(|p| p.view.datacenters.items.values());
+    let pods: HashSet<String> = shown.flat_map(|datacenter| pods_begin(datacenter)).collect();
     let mut homes = Homes { points, clusters, known: None };
     for plane in planes.iter().filter(|p| listed(&p.view)) {
         let mut sites: HashMap<(&str, &str), (String, Site<'a>)> = HashMap::new();
+        let is_elsewhere = |record: &BackupRecord, site: Site<'_>| {
+            let own = pods_begin(site.datacenter);
+            !record.stateful_sets.is_empty()
+                && !record.stateful_sets.iter().any(|set| own.iter().any(|own| set.starts_with(own)))
+                && record.stateful_sets.iter().all(|set| {
+                    set.match_indices('-').any(|(dash, _)| set.get(..=dash).is_some_and(|s| pods.contains(s)))
+                })
+        };
         for (key, datacenter) in plane.view.datacenters.last_known() {
             let place = Place { plane: &plane.name, namespace: &key.namespace, name: &key.name };
             let ClusterId { name, .. } = cluster_of(plane, datacenter);
@@ -153,7 +166,13 @@ pub fn survey<'a>(
         }
         for (key, record) in plane.view.backups.last_known() {
             let at_home = sites.get(&(key.namespace.as_str(), record.datacenter.as_str()));
-            let found = Found { plane: &plane.name, key, record, site: at_home.map(|(_, site)| *site) };
+            let found = Found {
+                plane: &plane.name,
+                key,
+                record,
+                site: at_home.map(|(_, site)| *site),
+                is_elsewhere: at_home.is_some_and(|(_, site)| is_elsewhere(record, *site)),
+            };
             if let Some(group) = at_home.and_then(|(cluster, _)| groups.get_mut(cluster)) {
                 group.found.push(found);
             } else {
@@ -205,6 +224,13 @@ pub fn survey<'a>(
         }
     }
     groups
+}
+
+/// What the names of a datacenter's pods begin with (upstream §1.13).
+fn pods_begin(datacenter: &CassandraDatacenter) -> [String; 2] {
+    let cluster = clean::label(&datacenter.spec.cluster_name);
+    let begin = |name: &str| format!("{cluster}-{}-", clean::label(name));
+    [begin(&datacenter.display_name()), begin(datacenter.metadata.name.as_deref().unwrap_or_default())]
 }
 
 /// Where datacenters that are gone belonged, from what was published; sorted out when first asked.

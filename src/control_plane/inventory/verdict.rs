@@ -14,7 +14,6 @@ use crate::{
     api::{
         Reason,
         cassandra::CassandraDatacenter,
-        clean,
         condition::set_condition,
         fleet::{FleetBackupDatacenter, FleetBackupStatus, NodeCounts, place as spelt},
         size,
@@ -53,21 +52,12 @@ pub fn topology_matches(record: &BackupRecord, datacenter: &CassandraDatacenter)
 /// How long a backup that is said to be in progress is believed to be, where its job is not seen.
 const LONGEST: SignedDuration = SignedDuration::from_hours(48);
 
-/// Whether a MedusaBackup is of another datacenter than `datacenter`, as its own nodes say: by their datacenter, or by
-/// the StatefulSets they are named after, which tell two clusters' datacenters of one name apart. One that says neither
-/// is taken for the datacenter's own.
+/// Whether a MedusaBackup is of a datacenter of another name than `datacenter`, as its own nodes say. One that does not
+/// say is taken for the datacenter's own; so is one of an equally named datacenter, unless that is in the fleet
+/// ([`super::survey::Found::is_elsewhere`]).
 #[must_use]
 pub fn is_foreign(record: &BackupRecord, datacenter: &CassandraDatacenter) -> bool {
-    let own = datacenter.display_name();
-    if !record.node_datacenters.is_empty() && !record.node_datacenters.contains(&own) {
-        return true;
-    }
-    let cluster = clean::label(&datacenter.spec.cluster_name);
-    let named = [own, datacenter.metadata.name.clone().unwrap_or_default()];
-    let begins: Vec<String> =
-        named.iter().map(|name| format!("{cluster}-{}-", clean::label(name))).collect();
-    let is_own = |set: &String| begins.iter().any(|begin| set.starts_with(begin.as_str()));
-    !record.stateful_sets.is_empty() && !record.stateful_sets.iter().any(is_own)
+    !record.node_datacenters.is_empty() && !record.node_datacenters.contains(&datacenter.display_name())
 }
 
 /// When what is said to be in progress in a restore point is not believed any more.
