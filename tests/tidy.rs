@@ -211,6 +211,7 @@ const PURE: &[&str] = &[
     "src/data_plane/restore/template.rs",
     "src/data_plane/restore/view.rs",
     "src/api/names.rs",
+    "src/runtime/election.rs",
     "src/cli/doctor/mod.rs",
     "src/cli/doctor/clusters.rs",
     "src/cli/doctor/home.rs",

@@ -65,7 +65,7 @@ impl FleetCollector {
     pub fn registry(self) -> Registry {
         let mut registry = Registry::with_prefix("medusa_fleet");
         self.meters.register(&mut registry);
-        guard::register(&mut registry);
+        guard::register(&mut registry, &super::PARTS);
         registry.register_collector(Box::new(self));
         registry
     }

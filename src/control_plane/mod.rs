@@ -47,6 +47,20 @@ pub const LEASE: &str = "medusa-fleet-control-plane";
 /// Pause before the start is tried again while the API server or a definition is missing.
 const START_AGAIN: Duration = Duration::from_secs(2);
 
+/// The parts of the control plane.
+const PARTS: [&str; 10] = [
+    "registry",
+    "local data plane",
+    "sources",
+    "replication",
+    "deployment",
+    "fan-out",
+    "tasks",
+    "schedules",
+    "restores",
+    "inventory",
+];
+
 /// What the role is started with.
 pub struct Config {
     /// Client for the cluster it runs in.

@@ -247,3 +247,7 @@ fn report_invalid<R: Reconciler>(tools: &Tools, about: ObjectReference, error: &
     );
     tools.events.warning(about, Reason::InvalidObject, "Read", note);
 }
+
+#[cfg(test)]
+#[path = "context_tests.rs"]
+mod tests;

@@ -54,7 +54,7 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("medusa_fleet");
-        guard::register(registry);
+        guard::register(registry, &super::PARTS);
         registry.register(
             "medusa_connections",
             "Connections to Medusa servers that stand now",

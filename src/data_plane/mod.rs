@@ -61,6 +61,9 @@ const DEFINITIONS: [&str; 2] = ["medusabackupjobs", "medusabackups"];
 /// Readiness gate of the definitions.
 const GATE: &str = "medusa.k8ssandra.io definitions";
 
+/// The parts of a data plane.
+const PARTS: [&str; 6] = ["backups", "tasks", "schedules", "restores", "configurations", "lease"];
+
 /// How to run the data plane.
 #[derive(Clone)]
 pub struct Config {

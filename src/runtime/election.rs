@@ -116,6 +116,11 @@ impl Election {
         self.held = Some((record, sent.saturating_add(RENEW_WITHIN)));
     }
 
+    /// It does not lead, and stands again.
+    pub fn rest(&mut self) {
+        self.held = None;
+    }
+
     /// The next write of a leader.
     #[must_use]
     pub fn renewal(&self) -> Step {

@@ -51,6 +51,8 @@ fn a_leader_knows_its_own_lost_write_from_anothers() {
     assert_eq!(election.read(Some(lost.clone()), SECOND * 3), Step::Write(lost));
     assert_eq!(election.read(Some(record("b", 3)), SECOND * 4), Step::Lost);
     assert_eq!(election.read(None, SECOND * 4), Step::Lost);
+    election.rest();
+    assert_eq!(election.read(Some(record("b", 3)), SECOND * 5), Step::Wait, "it stands again");
 }
 
 #[test]

@@ -17,6 +17,11 @@ use thiserror::Error;
 use tokio::{sync::watch, time::Instant};
 use tower::service_fn;
 
+use super::election::DURATION;
+
+/// How long after it was given up a write may still be carried out: as long as a Lease stays that nobody renews.
+const FORGOTTEN: Duration = DURATION;
+
 /// Why a request was not sent, or not waited for.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("this process does not lead (any more) and writes nothing")]
@@ -39,12 +44,21 @@ enum State {
 pub struct Fence {
     state: Arc<watch::Sender<State>>,
     /// Writes under way.
-    under_way: Arc<watch::Sender<usize>>,
+    under_way: Arc<watch::Sender<UnderWay>>,
+}
+
+/// Writes that were begun.
+#[derive(Debug, Default)]
+struct UnderWay {
+    /// How many are not answered yet.
+    count: usize,
+    /// When one was last given up: it may still be carried out.
+    given_up: Option<Instant>,
 }
 
 impl Fence {
     fn new(state: State) -> Self {
-        Self { state: Arc::new(watch::Sender::new(state)), under_way: Arc::new(watch::Sender::new(0)) }
+        Self { state: Arc::new(watch::Sender::new(state)), under_way: Arc::default() }
     }
 
     /// One that lets everything pass: for a process that is alone.
@@ -79,21 +93,21 @@ impl Fence {
         }
     }
 
-    /// Lets no new write pass, and waits until those under way are answered. Says whether all are: not when the fence
-    /// goes down, or `patience` ends, before.
+    /// Lets no new write pass, and waits until those under way are answered. Says whether nothing that was begun can still
+    /// be carried out: not when the fence goes down, or `patience` ends, before, nor when one was given up lately.
     pub async fn drain(&self, patience: Duration) -> bool {
         let give_up = Instant::now() + patience;
         let until = match *self.state.borrow() {
             State::Until(until) | State::Draining(until) => until.min(give_up),
             State::Open => give_up,
-            State::Down => return *self.under_way.borrow() == 0,
+            State::Down => Instant::now(),
         };
         self.state.send_replace(State::Draining(until));
         let mut under_way = self.under_way.subscribe();
-        let all = under_way.wait_for(|count| *count == 0);
-        let answered = tokio::time::timeout_at(until, all).await.is_ok();
+        let all = under_way.wait_for(|writes| writes.count == 0);
+        let ended = tokio::time::timeout_at(until, all).await.is_ok();
         self.close();
-        answered
+        ended && self.under_way.borrow().given_up.is_none_or(|at| at.elapsed() > FORGOTTEN)
     }
 
     /// A client that does what `client` does, except that what changes something passes this fence.
@@ -121,7 +135,7 @@ impl Fence {
         if !self.is_up() {
             return Err(NotLeading);
         }
-        let _under_way = UnderWay::begin(&self.under_way);
+        let mut begun = Begun::new(&self.under_way);
         let mut changes = self.state.subscribe();
         let mut write = pin!(write);
         loop {
@@ -139,7 +153,10 @@ impl Fence {
             tokio::select! {
                 biased;
                 _ = changes.changed() => {}
-                answer = step => return answer.ok_or(NotLeading),
+                answer = step => {
+                    begun.is_answered = answer.is_some();
+                    return answer.ok_or(NotLeading);
+                }
                 () = past(until) => return Err(NotLeading),
             }
         }
@@ -154,18 +171,26 @@ async fn past(until: Option<Instant>) {
 }
 
 /// A write under way, however it ends.
-struct UnderWay<'a>(&'a watch::Sender<usize>);
+struct Begun<'a> {
+    under_way: &'a watch::Sender<UnderWay>,
+    is_answered: bool,
+}
 
-impl<'a> UnderWay<'a> {
-    fn begin(count: &'a watch::Sender<usize>) -> Self {
-        count.send_modify(|count| *count += 1);
-        Self(count)
+impl<'a> Begun<'a> {
+    fn new(under_way: &'a watch::Sender<UnderWay>) -> Self {
+        under_way.send_modify(|writes| writes.count += 1);
+        Self { under_way, is_answered: false }
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count = count.saturating_sub(1));
+        self.under_way.send_modify(|writes| {
+            writes.count = writes.count.saturating_sub(1);
+            if !self.is_answered {
+                writes.given_up = Some(Instant::now());
+            }
+        });
     }
 }
 
@@ -265,5 +290,10 @@ mod tests {
         fence.lift(Instant::now() + long);
         let (hung, drained) = tokio::join!(fence.pass(pending::<()>()), fence.drain(SOON));
         assert_eq!((hung, drained), (Err(NotLeading), false));
+
+        let fence = Fence::down();
+        fence.lift(Instant::now() + long);
+        let given_up = tokio::time::timeout(SOON, fence.pass(pending::<()>())).await;
+        assert!(given_up.is_err() && !fence.drain(SOON).await, "that one may still be carried out");
     }
 }

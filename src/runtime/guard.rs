@@ -95,8 +95,11 @@ fn short(file: &str) -> &str {
     file.get(krate..).unwrap_or(file)
 }
 
-/// Makes the counter appear in `registry`.
-pub fn register(registry: &mut Registry) {
+/// Makes the counter appear in `registry`, for these parts from the beginning.
+pub fn register(registry: &mut Registry, parts: &[&'static str]) {
+    for part in parts {
+        PANICS.get_or_create(&Part { part });
+    }
     registry.register("panics", "Internal errors, by the part they ended", PANICS.clone());
 }
 
@@ -156,7 +159,11 @@ pub async fn again<F: Future>(part: &'static str, mut begin: impl FnMut() -> F) 
     }
 }
 
-async fn edge<T>(part: &'static str, ends: bool, work: impl Future<Output = T>) -> Result<T, Panicked> {
+/// Does `work`; `ends` says whether it is [`work`] or [`keep`].
+///
+/// # Errors
+/// When it panicked.
+pub async fn edge<T>(part: &'static str, ends: bool, work: impl Future<Output = T>) -> Result<T, Panicked> {
     let watched = Watched::begin(part, ends);
     let mut work = pin!(work);
     poll_fn(|context| {

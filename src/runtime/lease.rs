@@ -113,6 +113,8 @@ impl Candidate {
             if self.fence.is_up() {
                 break;
             }
+            // Also one that won, and learned of it too late.
+            self.election.rest();
             tokio::select! {
                 () = tokio::time::sleep(RENEW_EVERY) => {}
                 () = shutdown.cancelled() => return None,

@@ -16,8 +16,6 @@ use crate::{
 
 /// What to do about a control plane that does not work.
 pub(super) const RUN_IT: &str = "see that the control plane runs, and what it logs: `kubectl -n NAMESPACE logs deployment/medusa-fleet-control-plane`";
-/// Seconds by which the clock here may be ahead of the leader's: nothing but this rests on clocks that agree.
-const SKEW: i64 = 60;
 /// Most missing fields that are named.
 const NAMED: usize = 3;
 
@@ -143,8 +141,7 @@ pub(super) fn leader(leases: &[Lease], now: Timestamp) -> Option<Finding> {
     let spec = lease.spec.clone().unwrap_or_default();
     let limit = i64::from(spec.lease_duration_seconds.unwrap_or_default());
     let renewed = spec.renew_time.as_ref().map(|time| time.0);
-    let is_fresh =
-        renewed.is_some_and(|at| now.as_second().saturating_sub(at.as_second()) <= limit.max(1) + SKEW);
+    let is_fresh = renewed.is_some_and(|at| now.as_second().saturating_sub(at.as_second()) <= limit.max(1));
     let holder = spec.holder_identity.filter(|holder| !holder.is_empty());
     let what = match (&holder, is_fresh) {
         (Some(_), true) => return None,

@@ -44,7 +44,7 @@ fn with(dc: &str, backups: &[(&str, BackupRecord)]) -> View {
     object.metadata.labels = Some(BTreeMap::from([(labels::CLUSTER.to_owned(), "shop".to_owned())]));
     let mut view = live(&[object]);
     for (name, record) in backups {
-        view.backups.items.insert(ObjectKey::new("ns", *name), Arc::new(record.clone()));
+        view.backups.put(ObjectKey::new("ns", *name), Arc::new(record.clone()));
     }
     view
 }
@@ -97,9 +97,9 @@ fn an_equally_named_datacenter_of_another_cluster_of_the_fleet_is_told_apart_by_
     let mut copy = datacenter("dc1", 3);
     copy.spec.cluster_name = "copy".to_owned();
     let mut view = live(&[copy]);
-    view.backups.items.insert(ObjectKey::new("ns", "b1"), Arc::new(of("shop")));
-    view.backups.items.insert(ObjectKey::new("ns", "own"), Arc::new(of("copy")));
-    view.backups.items.insert(ObjectKey::new("ns", "odd"), Arc::new(of("nobodys")));
+    view.backups.put(ObjectKey::new("ns", "b1"), Arc::new(of("shop")));
+    view.backups.put(ObjectKey::new("ns", "own"), Arc::new(of("copy")));
+    view.backups.put(ObjectKey::new("ns", "odd"), Arc::new(of("nobodys")));
     let planes = [plane("eu", with("dc1", &[("b1", of("shop"))])), plane("us", view)];
     let found = points(&planes);
     assert_eq!(phase(&found, "b1.shop"), "Complete");
@@ -129,7 +129,7 @@ fn what_is_in_progress_with_an_end_or_without_a_job_is_not_in_progress() {
     assert_eq!(see("nightly-dc1-0b1c2d3e", &open, SLOT + 100).phase, "Incomplete");
     let job = fleet_job("nightly");
     let mut view = with("dc1", &[("nightly-dc1-0b1c2d3e", open)]);
-    view.jobs.items.extend([made(&job, &pending("eu", "dc1"), 1, serde_json::json!({}))]);
+    view.jobs.items_mut().extend([made(&job, &pending("eu", "dc1"), 1, serde_json::json!({}))]);
     assert_eq!(phase(&points(&[plane("eu", view)]), "nightly-0b1c2d3e.shop"), "InProgress");
 }
 
@@ -154,14 +154,14 @@ fn a_delegated_slot_is_in_progress_until_its_slowest_datacenter_is_done() {
     let named = |dc: &str| format!("{}-{SLOT}", names::child("nightly", dc, "0b1c2d3e"));
     let mut slow = with("dc1", &[]);
     let run = RunRecord { datacenter: "dc1".to_owned(), ..RunRecord::default() };
-    slow.scheduled_jobs.items.insert(ObjectKey::new("ns", named("dc1")), Arc::new(run.clone()));
+    slow.scheduled_jobs.put(ObjectKey::new("ns", named("dc1")), Arc::new(run.clone()));
     let done = plane("us", with("dc2", &[(&named("dc2"), record("dc2", "SUCCESS"))]));
     let point = |slow: View| points(&[plane("eu", slow), done.clone()]).into_values().next().unwrap();
     let found = point(slow.clone());
     assert_eq!((found.status.phase.as_str(), found.status.done.as_deref()), ("InProgress", Some("1/2")));
     assert!(found.drift.is_empty(), "a sync would help nobody");
     let over = RunRecord { finish_time: Some(at(SLOT + 90)), ..run };
-    slow.scheduled_jobs.items.insert(ObjectKey::new("ns", named("dc1")), Arc::new(over));
+    slow.scheduled_jobs.put(ObjectKey::new("ns", named("dc1")), Arc::new(over));
     assert_eq!(point(slow).status.phase, "Incomplete");
 }
 

@@ -428,6 +428,7 @@ mod tests {
     use kube::client::Body;
 
     use super::*;
+    use crate::control_plane::view::CopyRecord;
 
     #[tokio::test]
     async fn watches_that_failed_go_on_by_themselves_however_often_they_are_looked_at() {
@@ -451,5 +452,31 @@ mod tests {
         watches.keep(&client, false);
         assert!(watches.are_current(false));
         assert_eq!(begun(&watches), first);
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_panics_over_an_object_begins_anew_and_its_kind_is_not_believed() {
+        let listing = tower::service_fn(|_: Request<Body>| async {
+            let list = r#"{"kind": "SecretList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"},
+                "items": [{"metadata": {"name": "poison", "namespace": "ns", "uid": "u"}}]}"#;
+            Response::builder().status(200).body(Body::from(list.as_bytes().to_vec()))
+        });
+        let client = Client::new(listing, "default");
+        let fleet = Arc::new(Fleet::default());
+        fleet.update("eu", |_| {});
+        let view = fleet.member("eu").unwrap().view;
+        view.update(|view| view.secrets.synced = true);
+        let watches = Watches::new("eu", "cp", fleet, view.clone());
+        let (seen, mut sees) = tokio::sync::mpsc::unbounded_channel();
+        let keep = move |_: &Secret| -> Option<CopyRecord> {
+            seen.send(()).unwrap();
+            panic!("over what was read")
+        };
+        let _running = watches.spawn_some(client, "", |view| &mut view.secrets, keep, |_| {});
+        for _ in 0..2 {
+            let again = tokio::time::timeout(std::time::Duration::from_secs(30), sees.recv()).await;
+            assert!(again.is_ok_and(|seen| seen.is_some()), "it is not begun anew");
+            assert!(!view.get().secrets.synced);
+        }
     }
 }

@@ -78,6 +78,8 @@ fn is_over(status: &FleetRestoreJobStatus) -> bool {
 impl Driver for Restores {
     type Run = FleetRestoreJob;
 
+    const ASKS: bool = true;
+
     fn frame(&self) -> &Frame<FleetRestoreJob> {
         &self.frame
     }

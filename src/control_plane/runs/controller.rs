@@ -209,6 +209,9 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// The kind.
     type Run: Run;
 
+    /// Whether a look asks data planes, and waits for as long as their limits make it.
+    const ASKS: bool = false;
+
     /// What it works in.
     fn frame(&self) -> &Frame<Self::Run>;
 
@@ -285,7 +288,9 @@ async fn reconcile<D: Driver>(run: Arc<Guarded<D::Run>>, driver: Arc<D>) -> Resu
 
 /// The edge of one run: what panics in here costs nobody else anything.
 async fn guarded<D: Driver>(run: &Guarded<D::Run>, driver: &D) -> Result<Next, RunError> {
-    match guard::keep(D::Run::KIND, look(run, driver)).await {
+    // What is over may still have to be taken back in data planes.
+    let ends = !D::ASKS && run.0.as_ref().is_ok_and(|run| !run.is_over());
+    match guard::edge(D::Run::KIND, ends, look(run, driver)).await {
         Ok(looked) => looked,
         Err(panic) => {
             let context = &driver.frame().context;

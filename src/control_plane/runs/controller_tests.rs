@@ -41,8 +41,10 @@ fn driver() -> (Arc<Fragile>, Arc<StdMutex<Vec<Value>>>) {
         let seen = seen.clone();
         async move {
             let body = request.into_body().collect_bytes().await?;
-            seen.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
-            Ok::<_, kube::Error>(Response::new(Body::from(body.to_vec())))
+            let mut body: Value = serde_json::from_slice(&body).unwrap();
+            seen.lock().unwrap().push(body.clone());
+            body["spec"] = json!({});
+            Ok::<_, kube::Error>(Response::new(Body::from(body.to_string().into_bytes())))
         }
     });
     let client = Client::new(service, "medusa-fleet");
@@ -55,6 +57,7 @@ fn driver() -> (Arc<Fragile>, Arc<StdMutex<Vec<Value>>>) {
         claims: Arc::default(),
         meters: Arc::default(),
     };
+    context.fleet.set_listing(BTreeMap::new());
     context.fleet.set_enrolled();
     let (frame, _feed) = Frame::new(context);
     (Arc::new(Fragile(frame)), sent)

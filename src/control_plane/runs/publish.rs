@@ -105,7 +105,8 @@ mod tests {
             let seen = seen.clone();
             async move {
                 let body = request.into_body().collect_bytes().await?;
-                let body: Value = serde_json::from_slice(&body).unwrap();
+                let mut body: Value = serde_json::from_slice(&body).unwrap();
+                body["spec"] = json!({});
                 seen.lock().unwrap().push(body.clone());
                 let refusal = json!({
                     "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": "changed",

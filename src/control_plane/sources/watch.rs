@@ -35,6 +35,7 @@ use crate::{
         medusa::MedusaConfiguration,
     },
     control_plane::{fleet::Fleet, inventory::membership::Known, view::ObjectKey},
+    runtime::guard::again,
 };
 
 /// How long a Secret's content is kept for the data planes that still need it.
@@ -290,20 +291,20 @@ impl Sources {
             *turn
         };
         let (this, key) = (self.clone(), key.clone());
-        tokio::spawn(async move {
-            while this.lock().touched.get(&key) == Some(&turn) {
-                match this.fetch(&key).await {
-                    Ok(secret) => {
-                        this.learn(&key, turn, secret);
-                        return;
-                    }
-                    Err(error) => {
-                        tracing::warn!(secret = %key, %error, "read source secret");
-                        tokio::time::sleep(READ_AGAIN).await;
-                    }
+        tokio::spawn(async move { again("sources", || this.read_until_known(&key, turn)).await });
+    }
+
+    /// Reads a Secret until that is done, or it changed again.
+    async fn read_until_known(self: &Arc<Self>, key: &ObjectKey, turn: u64) {
+        while self.lock().touched.get(key) == Some(&turn) {
+            match self.fetch(key).await {
+                Ok(secret) => return self.learn(key, turn, secret),
+                Err(error) => {
+                    tracing::warn!(secret = %key, %error, "read source secret");
+                    tokio::time::sleep(READ_AGAIN).await;
                 }
             }
-        });
+        }
     }
 
     async fn fetch(&self, key: &ObjectKey) -> Result<Option<Secret>, kube::Error> {
