@@ -36,6 +36,7 @@ mod leaders;
 mod mixed;
 mod page;
 mod pod_template;
+mod proxies;
 mod registration;
 mod replication;
 mod restores;

@@ -9,9 +9,8 @@ use std::{
 use futures::StreamExt as _;
 use jiff::SignedDuration;
 use kube::{
-    Api, Client, Config, Resource as _, ResourceExt as _,
+    Api, Client, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams},
-    config::KubeConfigOptions,
     core::DeserializeGuard,
     runtime::{
         Controller,
@@ -27,7 +26,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    credential::{Access, Credential, secret_of},
+    credential::{self, Access, Credential, secret_of},
     health::Health,
     kubeconfig::Refusal,
     link::{Link, LinkOptions},
@@ -48,11 +47,7 @@ use crate::{
         sources::{Sources, Standing},
         view::ObjectKey,
     },
-    runtime::{
-        client::{self, Patience},
-        clock,
-        events::Events,
-    },
+    runtime::{client, clock, events::Events},
 };
 
 /// How often `lastContactTime` is written while nothing else changes.
@@ -328,7 +323,7 @@ impl Registry {
         let credential = match &access {
             Access::Local => LOCAL.to_owned(),
             Access::Remote(vetted) => {
-                format!("{}/{}", vetted.hash, plane.spec.context.clone().unwrap_or_default())
+                format!("{}/{}", vetted.fingerprint, plane.spec.context.clone().unwrap_or_default())
             }
         };
         let Limits { qps, burst, max_in_flight, .. } = &limits;
@@ -337,19 +332,9 @@ impl Registry {
         if lock(&self.links).get(&name).is_some_and(|link| link.fingerprint == fingerprint) {
             return Ok(());
         }
-        let invalid = |error: String| Refusal { reason: Reason::InvalidKubeconfig, message: error };
         let client = match access {
             Access::Local => self.context.client.clone(),
-            Access::Remote(vetted) => {
-                let config = Config::from_custom_kubeconfig(vetted.kubeconfig, &KubeConfigOptions::default())
-                    .await
-                    .map_err(|_| invalid("the kubeconfig's certificates or keys cannot be read; check the base64 and PEM of its `…-data` fields".to_owned()))?;
-                client::connect(config, Patience::REMOTE).map_err(|_| {
-                    invalid(
-                        "no client can be made of the kubeconfig; check its certificates and keys".to_owned(),
-                    )
-                })?
-            }
+            Access::Remote(vetted) => credential::client(*vetted).await?,
         };
         let fleet = &self.context.fleet;
         // One that is being deleted since before the start is not in the fleet yet.

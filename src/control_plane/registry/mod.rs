@@ -6,7 +6,6 @@
 pub mod capability;
 mod controller;
 mod credential;
-mod expiry;
 pub mod health;
 mod kinds;
 pub mod kubeconfig;
