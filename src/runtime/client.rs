@@ -123,14 +123,13 @@ pub fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Config
     match (own::read_default(context), context) {
         (Ok(access), _) => Ok(access.config()),
         (Err(Trouble::Unusable(why)), Some(_)) => Err(why),
-        (Err(Trouble::None), Some(_)) => {
-            Err("there is no kubeconfig to choose a context from; give --kubeconfig or set KUBECONFIG"
-                .to_owned())
-        }
+        (Err(Trouble::None(why)), Some(_)) => Err(format!(
+            "no kubeconfig to choose a context from; give --kubeconfig or set KUBECONFIG ({why})"
+        )),
         (Err(trouble), None) => Config::incluster().map_err(|_| {
             let why = match trouble {
                 Trouble::Unusable(why) => why,
-                Trouble::None => "there is no ~/.kube/config, and this is no pod".to_owned(),
+                Trouble::None(why) => format!("{why}, and this is no pod"),
             };
             format!("no cluster to talk to; give --kubeconfig or set KUBECONFIG ({why})")
         }),

@@ -23,6 +23,7 @@ use crate::{
     runtime::{
         client::{self, Patience},
         clock,
+        kubeconfig::own,
     },
 };
 
@@ -189,7 +190,9 @@ fn vet(
         Some(key) => vec![key],
         None => kubeconfig::SECRET_KEYS.to_vec(),
     };
-    let Some(bytes) = keys.iter().find_map(|key| data.get(*key)) else {
+    // Of two, one that is empty is as good as absent.
+    let held = || keys.iter().filter_map(|key| data.get(*key));
+    let Some(bytes) = held().find(|bytes| !bytes.0.is_empty()).or_else(|| held().next()) else {
         let message = format!(
             "Secret `{}` has no key `{}`; put the kubeconfig there",
             reference.name,
@@ -197,7 +200,7 @@ fn vet(
         );
         return Err(refusal(Reason::KubeconfigKeyMissing, message));
     };
-    kubeconfig::vet(&bytes.0, plane.spec.context.as_deref(), allow, clock::now(), |path| std::fs::read(path))
+    kubeconfig::vet(&bytes.0, plane.spec.context.as_deref(), allow, clock::now(), own::content)
 }
 
 /// A client for a kubeconfig that was accepted.

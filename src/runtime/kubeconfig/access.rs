@@ -37,7 +37,7 @@ pub struct Access {
     expires_at: Option<Timestamp>,
 }
 
-/// Judges what `chosen` names. Files that it names are read with `file`.
+/// Judges what `chosen` names. Files that it names are read with `file`, whose errors are repeated, and no path.
 ///
 /// # Errors
 /// What no client could use, naming the field and the fix.
@@ -70,7 +70,12 @@ pub fn judge(
     )?;
     let authorities = authority.map(|(field, text)| tls::authorities(field, &text)).transpose()?;
     let identity = identity(user, now, &file)?;
-    let token = user.token.as_deref().map(credential::token).transpose()?.filter(|token| !token.is_empty());
+    let token = match (&user.token, &user.token_file) {
+        (Some(token), _) => Some(credential::token("token", token)?),
+        (None, Some(path)) => token_of_file(path, &file)?,
+        (None, None) => None,
+    };
+    let token = token.filter(|token| !token.is_empty());
     let expires_at = [
         token.as_deref().and_then(credential::expiry),
         identity.as_ref().and_then(|identity| identity.expires_at),
@@ -148,10 +153,7 @@ fn content(
         return Ok(Some((data_field, text)));
     }
     let Some(path) = path else { return Ok(None) };
-    let text = file(path).map_err(|error| {
-        let path = super::shown(path);
-        Fault::new(file_field, format!("cannot be read: `{path}`: {}", error.kind()))
-    })?;
+    let text = file(path).map_err(|error| Fault::new(file_field, format!("cannot be read: {error}")))?;
     Ok(Some((file_field, text)))
 }
 
@@ -186,6 +188,19 @@ fn identity(
     }
 }
 
+/// The token in a file, when the library would send it with the white space around it; `None` when it can read the file
+/// itself, each minute anew.
+fn token_of_file(path: &str, file: &impl Fn(&str) -> io::Result<Vec<u8>>) -> Result<Option<String>, Fault> {
+    const FIELD: &str = "tokenFile";
+    let text = file(path).map_err(|error| Fault::new(FIELD, format!("cannot be read: {error}")))?;
+    let text = String::from_utf8(text).map_err(|_| Fault::new(FIELD, "names a file that holds no token"))?;
+    let token = credential::token(FIELD, &text)?;
+    if token.is_empty() {
+        return Err(Fault::new(FIELD, "names a file that is empty; write the token there"));
+    }
+    Ok((token != text).then_some(token))
+}
+
 /// The user, field by field: every one of them can be sent.
 fn auth(
     (user, cluster): (&User, &Cluster),
@@ -201,8 +216,10 @@ fn auth(
         auth.username = Some(username.clone());
         auth.password = Some(user.password.clone().unwrap_or_default().into());
     }
+    if token.is_none() {
+        auth.token_file.clone_from(&user.token_file);
+    }
     auth.token = token.map(Into::into);
-    auth.token_file.clone_from(&user.token_file);
     if let Some(identity) = identity {
         auth.client_certificate_data = Some(STANDARD.encode(identity.certificates));
         auth.client_key_data = Some(STANDARD.encode(identity.key).into());
@@ -215,7 +232,7 @@ fn auth(
         let provider: AuthProviderConfig = serde_json::from_value(provider.clone())
             .map_err(|_| Fault::new("auth-provider", "is not of its shape; use a token"))?;
         for token in ["id-token", "access-token"].iter().filter_map(|key| provider.config.get(*key)) {
-            credential::token(token)
+            credential::token("auth-provider", token)
                 .map_err(|_| Fault::new("auth-provider", "holds a token that cannot be sent as a header"))?;
         }
         auth.auth_provider = Some(provider);

@@ -12,10 +12,10 @@ use super::{Fault, text::User};
 /// More than this no API server takes as a header.
 const LONGEST_TOKEN: usize = 64 * 1024;
 
-/// `token` without the white space around it, once it is certain to make a header.
-pub(super) fn token(token: &str) -> Result<String, Fault> {
+/// The token in `field` without the white space around it, once it is certain to make a header.
+pub(super) fn token(field: &'static str, token: &str) -> Result<String, Fault> {
     let token = token.trim_matches(|c: char| c.is_whitespace() || c == '\u{FEFF}');
-    let fault = |what: &str| Err(Fault::new("token", what));
+    let fault = |what: &str| Err(Fault::new(field, what));
     if token.len() > LONGEST_TOKEN {
         return fault("is longer than 64 KiB; a token that long is none");
     }

@@ -22,7 +22,7 @@ mod fuzz_tests;
 mod tests;
 
 /// Fields of a kubeconfig that a [`Fault`] may be about.
-pub const FIELDS: [&str; 24] = [
+pub const FIELDS: [&str; 25] = [
     "kubeconfig",
     "kind",
     "apiVersion",
@@ -36,6 +36,7 @@ pub const FIELDS: [&str; 24] = [
     "certificate-authority-data",
     "proxy-url",
     "token",
+    "tokenFile",
     "client-certificate",
     "client-certificate-data",
     "client-key",

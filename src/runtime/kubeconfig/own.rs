@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    io::Read as _,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -16,8 +16,8 @@ use crate::runtime::clock;
 /// Why there is no way to a cluster.
 #[derive(Debug)]
 pub enum Trouble {
-    /// There is no kubeconfig at all.
-    None,
+    /// There is no kubeconfig: for people, where one was looked for.
+    None(String),
     /// There is one, and it cannot be used: for people.
     Unusable(String),
 }
@@ -47,7 +47,8 @@ pub fn read_default(context: Option<&str>) -> Result<Access, Trouble> {
     // As kubectl does: one that is not there counts for nothing.
     let there: Vec<PathBuf> = paths.iter().filter(|path| path.exists()).cloned().collect();
     if there.is_empty() {
-        return Err(Trouble::None);
+        let places: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+        return Err(Trouble::None(format!("there is no {}", places.join(" or "))));
     }
     let mut files = there.iter().map(|path| open(path));
     let first = files.next().unwrap_or_else(|| Ok(File::default()));
@@ -62,11 +63,7 @@ pub fn read_default(context: Option<&str>) -> Result<Access, Trouble> {
 
 fn open(path: &Path) -> Result<File, String> {
     let shown = path.display();
-    // A little more than is taken, so that a device without end is too large as well.
-    let mut bytes = Vec::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(text::MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("cannot read kubeconfig `{shown}`: {error}"))?;
+    let bytes = at_most(path).map_err(|error| format!("cannot read kubeconfig `{shown}`: {error}"))?;
     let mut file =
         text::parse(&bytes).map_err(|fault| format!("cannot read kubeconfig `{shown}`: {fault}"))?;
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -119,7 +116,34 @@ fn add<T>(to: &mut Option<Vec<T>>, from: Option<Vec<T>>, name: impl Fn(&T) -> Op
 pub(crate) fn finish(file: &File, context: Option<&str>) -> Result<(Access, String), String> {
     let chosen =
         choice::choose(file, context, "choose one with --context").map_err(|fault| fault.to_string())?;
-    let access = access::judge(&chosen, clock::now(), |path| fs::read(path))
+    let access = access::judge(&chosen, clock::now(), named)
         .map_err(|fault| format!("context `{}`: {fault}", shown(&chosen.context)))?;
     Ok((access, chosen.context))
+}
+
+/// What a person's kubeconfig names; who stands before the machine is told which file it is about.
+fn named(path: &str) -> io::Result<Vec<u8>> {
+    content(path).map_err(|error| io::Error::new(error.kind(), format!("`{}`: {error}", shown(path))))
+}
+
+/// A file that a kubeconfig names, when it is a regular one and not larger than a kubeconfig may be.
+///
+/// # Errors
+/// When it is not, or cannot be read. The error does not repeat the path.
+pub fn content(path: &str) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    let bytes = at_most(Path::new(path))?;
+    if bytes.len() > text::MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 2 MiB"));
+    }
+    Ok(bytes)
+}
+
+/// A little more than is taken of any file: a device has no end.
+fn at_most(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(text::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

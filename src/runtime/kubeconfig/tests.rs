@@ -293,7 +293,7 @@ fn what_cannot_be_sent_is_refused_by_name(#[case] cluster: &str, #[case] user: &
 #[case::users("users", "{name: u, user: {token: other}}")]
 #[case::contexts("contexts", "{name: c, context: {cluster: k}}")]
 fn of_two_with_one_name_nobody_knows_which_is_meant(#[case] list: &str, #[case] second: &str) {
-    let text = file(SERVER, "token: t").replace(&format!("{list}:\n"), &format!("{list}:\n- {second}\n"));
+    let text = file(SERVER, "token: t").replacen(&format!("{list}:\n"), &format!("{list}:\n- {second}\n"), 1);
     assert_eq!(refused(text.as_bytes()).field, list);
 }
 
@@ -372,5 +372,25 @@ fn a_token_says_when_it_ends_and_garbage_does_not() {
     assert_eq!(ends(&format!("h.{payload}.s")), jiff::Timestamp::from_second(1_700_000_000).ok());
     for garbage in ["opaque", "a.b.c", "..", "a.e30.c"] {
         assert_eq!(ends(garbage), None);
+    }
+}
+
+#[test]
+fn a_token_file_is_read_anew_unless_white_space_is_around_the_token() {
+    let text = file(SERVER, "tokenFile: /token");
+    let judged = |content: &'static [u8]| {
+        let file = super::text::parse(text.as_bytes()).ok().unwrap();
+        let chosen = super::choice::choose(&file, None, "").ok().unwrap();
+        super::access::judge(&chosen, super::fixtures::now(), |path| {
+            assert_eq!(path, "/token");
+            Ok(content.to_vec())
+        })
+    };
+    let auth = |content| judged(content).unwrap_or_else(|fault| panic!("{fault}")).config().auth_info;
+    assert_eq!(auth(b"abc").token_file.as_deref(), Some("/token"));
+    let cut = auth(b"abc\r\n");
+    assert_eq!((cut.token.unwrap().expose_secret(), cut.token_file), ("abc", None));
+    for content in [&b""[..], b"\n", b"a\nb", b"\xff"] {
+        assert_eq!(judged(content).err().unwrap().field, "tokenFile");
     }
 }
