@@ -7,6 +7,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_medusa-fleet");
@@ -178,6 +179,92 @@ fn a_kubeconfig_that_cannot_be_read_is_not_quoted() {
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains("line 1, column ") && !said.contains("s3cr3t"), "{said}");
     }
+}
+
+/// One line that begins with `error:`, and exit code 2: nothing else is said of a bad kubeconfig.
+fn assert_refused(output: &Output, says: &str) {
+    let said = stderr(output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.starts_with("error: ") && said.trim_end().lines().count() == 1, "{said}");
+    assert!(said.contains(says) && !said.contains("s3cr3t"), "{says}: {said}");
+}
+
+#[test]
+fn a_kubeconfig_that_no_client_can_use_is_an_error_and_never_a_panic() {
+    let folder = Folder::new("unusable");
+    let golden = |name: &str| {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/kubeconfig");
+        STANDARD.encode(std::fs::read(folder.join(name)).unwrap())
+    };
+    let identity = |certificate: &str, key: &str| {
+        format!("client-certificate-data: {}, client-key-data: {}", golden(certificate), golden(key))
+    };
+    let file = |cluster: &str, user: &str| {
+        format!(
+            "{{current-context: c, clusters: [{{name: k, cluster: {{server: 'https://127.0.0.1:1'{cluster}}}}}], \
+             users: [{{name: u, user: {{{user}}}}}], contexts: [{{name: c, context: {{cluster: k, user: u}}}}]}}"
+        )
+    };
+    let token = "token: s3cr3t";
+    for (text, says) in [
+        (file("", "token: \"s3cr3t\\ns3cr3t\""), "`token`"),
+        (file("", "token: \"s3cr3t\\0x\""), "`token`"),
+        (file("", "token: “s3cr3t”"), "`token`"),
+        (file("", "token: s3cr3t, as: \"a\\nb\""), "`as`"),
+        (file("", &identity("p521.crt", "p521.pkcs8.key")), "type P-521"),
+        (file("", &identity("rsa1024.crt", "rsa1024.pkcs8.key")), "type RSA 1024"),
+        (file("", &identity("expired.crt", "p256.pkcs8.key")), "expired at 2021-01-01"),
+        (file("", &identity("p256.crt", "p384.pkcs8.key")), "does not belong"),
+        (file(", certificate-authority-data: aGk=", token), "`certificate-authority-data`"),
+        (file(", tls-server-name: 'a b'", token), "`tls-server-name`"),
+        (file(", proxy-url: 'ftp://me:s3cr3t@p'", token), "`proxy-url`"),
+        (file("", "exec: {apiVersion: v1, command: /nonexistent/s3cr3t-program}"), "auth exec"),
+        (file("", "exec: {command: echo, args: [s3cr3t], interactiveMode: Never}"), "`exec`"),
+        (file("", token).replace("current-context: c", "current-context: lost"), "no context `lost`"),
+        (format!("{}\n---\n{}", file("", token), file("", token)), "2 YAML documents"),
+        ("kind: Secret\ndata: {kubeconfig: s3cr3t}\n".to_owned(), "`kind`"),
+        (format!("a: {}", "[".repeat(5000)), "`kubeconfig`"),
+        ("\0".to_owned(), "`kubeconfig`"),
+    ] {
+        let path = folder.0.join("config");
+        std::fs::write(&path, &text).unwrap();
+        assert_refused(&run(&["dataplanes", "--kubeconfig", path.to_str().unwrap()]), says);
+        let path = path.to_str().unwrap();
+        assert_refused(&run(&["register", "eu", "--from-kubeconfig", path, "--kubeconfig", path]), says);
+    }
+    let path = folder.0.join("config");
+    std::fs::write(&path, vec![b' '; 3 << 20]).unwrap();
+    assert_refused(&run(&["dataplanes", "--kubeconfig", path.to_str().unwrap()]), "larger than 2 MiB");
+    assert_refused(&run(&["dataplanes", "--kubeconfig", "/dev/zero"]), "larger than 2 MiB");
+}
+
+#[test]
+fn a_token_with_a_line_feed_behind_it_is_the_token() {
+    let folder = Folder::new("line-feed");
+    let path = folder.0.join("config");
+    let text = "current-context: edge\ncontexts: [{name: edge, context: {cluster: edge, user: robot}}]\n\
+                clusters: [{name: edge, cluster: {server: 'https://127.0.0.1:1', proxy-url: '', tls-server-name: ''}}]\n\
+                users:\n- name: robot\n  user:\n    token: |\n      s3cr3t\n";
+    std::fs::write(&path, text).unwrap();
+    assert_refused(&run(&["dataplanes", "--kubeconfig", path.to_str().unwrap()]), "no answer");
+}
+
+#[test]
+fn the_environments_proxy_is_checked_and_named() {
+    let folder = Folder::new("proxy");
+    let path = folder.0.join("config");
+    let text = "{current-context: c, clusters: [{name: k, cluster: {server: 'https://edge.example.net'}}], \
+                users: [{name: u, user: {token: t}}], contexts: [{name: c, context: {cluster: k, user: u}}]}";
+    std::fs::write(&path, text).unwrap();
+    let with = |value: &str| {
+        let mut command = command(BINARY.as_ref());
+        command.arg("dataplanes").arg("--kubeconfig").arg(&path).env("HTTPS_PROXY", value);
+        command.output().unwrap()
+    };
+    assert_refused(&with("ftp://me:s3cr3t@proxy"), "`HTTPS_PROXY`");
+    assert_refused(&with("http://me:s3cr3t@127.0.0.1:1"), "the proxy `http://127.0.0.1:1` cannot be reached");
+    assert_refused(&with("me:s3cr3t@127.0.0.1:1"), "the proxy `http://127.0.0.1:1` cannot be reached");
+    assert_refused(&with("socks5://me:s3cr3t@127.0.0.1:1"), "the proxy `socks5://127.0.0.1:1`");
 }
 
 #[test]

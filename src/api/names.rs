@@ -331,7 +331,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_data_planes_name_is_an_objects_name_and_names_itself(context in "\\PC{0,300}") {
+        fn a_data_planes_name_is_an_objects_name_and_names_itself(
+            context in proptest::prop_oneof!["\\PC{0,300}", any::<String>(), "[a-z.-]{0,300}"],
+        ) {
             let name = dns_name(&context);
             prop_assert!(name.len() <= MAX_NAME);
             for part in name.split('.') {

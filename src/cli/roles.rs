@@ -25,7 +25,7 @@ const WORKERS: usize = 2;
 pub fn control_plane(global: &Global, args: &ControlPlane) -> Outcome {
     start(&args.controller, async |shutdown| {
         let config = control_plane::Config {
-            client: connect(configuration(global).await?)?,
+            client: connect(configuration(global)?)?,
             namespace: global.namespace.clone(),
             metrics_addr: args.controller.metrics_addr.0,
             leader_elect: args.leader_elect,
@@ -46,7 +46,7 @@ pub fn control_plane(global: &Global, args: &ControlPlane) -> Outcome {
 pub fn data_plane(global: &Global, args: &DataPlane) -> Outcome {
     start(&args.controller, async |shutdown| {
         let config = data_plane::Config {
-            client: connect(configuration(global).await?)?,
+            client: connect(configuration(global)?)?,
             namespace: global.namespace.clone(),
             watch_namespaces: args.watch_namespace.clone(),
             take_over: args.take_over,
@@ -76,10 +76,8 @@ fn start(args: &Controller, role: impl AsyncFnOnce(CancellationToken) -> Outcome
     })
 }
 
-async fn configuration(global: &Global) -> Outcome<kube::Config> {
-    client::config(global.kubeconfig.as_deref(), global.context.as_deref())
-        .await
-        .map_err(Failure::CouldNotAsk)
+fn configuration(global: &Global) -> Outcome<kube::Config> {
+    client::config(global.kubeconfig.as_deref(), global.context.as_deref()).map_err(Failure::CouldNotAsk)
 }
 
 fn connect(config: kube::Config) -> Outcome<kube::Client> {

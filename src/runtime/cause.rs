@@ -70,10 +70,12 @@ impl Cause {
             None => cause,
             // Whoever is dialled is the proxy: its name, its port, its silence.
             Some(Proxied { proxy, .. })
-                if cause.kind != Kind::Proxy
-                    && matches!(cause.kind, Kind::NameNotFound | Kind::Refused | Kind::Unreachable) =>
+                if matches!(cause.kind, Kind::NameNotFound | Kind::Refused | Kind::Unreachable) =>
             {
                 Self::new(Kind::Proxy, format!("the proxy `{proxy}` cannot be used: {}", cause.words))
+            }
+            Some(Proxied { proxy, .. }) if cause.kind == Kind::Proxy => {
+                Self::new(Kind::Proxy, format!("the proxy `{proxy}` {}", cause.words))
             }
             Some(Proxied { proxy, .. }) => {
                 Self { words: format!("{} (through the proxy `{proxy}`)", cause.words), ..cause }
@@ -95,8 +97,8 @@ impl Cause {
         if says("dns error") || says("failed to lookup address") {
             return Self::new(Kind::NameNotFound, format!("the host name is not found: {words}"));
         }
-        if says("tunnel error") {
-            return Self::new(Kind::Proxy, format!("the proxy does not let us through: {words}"));
+        if says("tunnel error") || says("SOCKS error") {
+            return Self::new(Kind::Proxy, refused_by_proxy(&words));
         }
         Self::new(Kind::Unreachable, words)
     }

@@ -1,13 +1,22 @@
 //! Kubernetes clients that cannot hang: every response must begin in time, and be one of Kubernetes within bounds.
 
-use std::{path::Path, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    time::Duration,
+};
 
 use kube::{
     Client, Config,
-    client::ClientBuilder,
-    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+    client::{AuthError, ClientBuilder},
 };
+use thiserror::Error;
 use tower::{service_fn, timeout::TimeoutLayer};
+
+use super::{
+    kubeconfig::own::{self, Trouble},
+    proxy,
+};
 
 use super::wire::{self, Bounds};
 
@@ -41,22 +50,45 @@ impl Patience {
     };
 }
 
-/// A client for `config`.
+/// Why no client can be made of a configuration, for people.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct Unusable(String);
+
+/// A client for `config`, through the proxy that it names, or else the one of the environment.
 ///
 /// # Errors
-/// When the configuration's TLS or authentication material cannot be used.
-pub fn connect(mut config: Config, patience: Patience) -> Result<Client, kube::Error> {
+/// When the configuration's TLS or authentication material cannot be used, or the environment's proxy.
+pub fn connect(mut config: Config, patience: Patience) -> Result<Client, Unusable> {
     config.connect_timeout = Some(patience.connect);
     config.default_retry = patience.retry;
-    // Without the credentials that may stand before its host.
-    let authority = config.proxy_url.as_ref().and_then(http::Uri::authority).map(ToString::to_string);
-    let proxy = authority.map(|authority| match authority.rsplit_once('@') {
-        Some((_, place)) => place.to_owned(),
-        None => authority,
-    });
-    let timely = TimeoutLayer::new(patience.response);
-    let client = ClientBuilder::try_from(config)?.with_layer(&timely).build();
+    if config.proxy_url.is_none() {
+        config.proxy_url = proxy::Environment::read().proxy_of(&config.cluster_url).map_err(Unusable)?;
+    }
+    let proxy = config.proxy_url.as_ref().map(proxy::shown);
+    // What was judged cannot make the library panic; what a program of `exec` prints can.
+    let made = catch_unwind(AssertUnwindSafe(|| ClientBuilder::try_from(config)));
+    let builder = made
+        .map_err(|_| Unusable("the token that was given cannot be sent as a header".to_owned()))?
+        .map_err(|error| Unusable(unusable(&error)))?;
+    let client = builder.with_layer(&TimeoutLayer::new(patience.response)).build();
     Ok(wire::guarded(client, patience.bounds, proxy))
+}
+
+/// Why the library made no client. What a program printed is left out, as a credential may be in it.
+fn unusable(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Auth(AuthError::AuthExecRun { out, .. }) => {
+            format!("the program of `exec` ended with {}; run it to see why", out.status)
+        }
+        kube::Error::Auth(
+            AuthError::AuthExecParse(_) | AuthError::AuthExec(_) | AuthError::ParseTokenKey(_),
+        ) => {
+            "the program of `exec` or `auth-provider` gave no credential that can be read; run it to see why"
+                .to_owned()
+        }
+        error => error.to_string(),
+    }
 }
 
 /// A client that does what `client` does, and tells `count` how each request was answered, watches too: with the
@@ -92,38 +124,24 @@ impl<F: Fn(Option<u16>)> Drop for Asked<F> {
 ///
 /// # Errors
 /// What was looked for and why it could not be used, for people.
-pub async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Config, String> {
-    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
-    match kubeconfig {
-        Some(path) => {
-            let file = Kubeconfig::read_from(path).map_err(|error| {
-                format!("cannot read kubeconfig `{}`: {}", path.display(), unreadable(&error))
-            })?;
-            Config::from_custom_kubeconfig(file, &options)
-                .await
-                .map_err(|error| format!("cannot use kubeconfig `{}`: {error}", path.display()))
-        }
-        None if context.is_some() => Config::from_kubeconfig(&options)
-            .await
-            .map_err(|error| format!("cannot use the default kubeconfig: {}", unreadable(&error))),
-        None => Config::infer().await.map_err(|error| {
-            // Its source is why no kubeconfig serves, which a person can mend.
-            let why = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
-            let why = why.map_or_else(|| "and this is no pod".to_owned(), unreadable);
+pub fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Config, String> {
+    if let Some(path) = kubeconfig {
+        return own::read(path, context).map(|(access, _)| access.config());
+    }
+    match (own::read_default(context), context) {
+        (Ok(access), _) => Ok(access.config()),
+        (Err(Trouble::Unusable(why)), Some(_)) => Err(why),
+        (Err(Trouble::None(why)), Some(_)) => Err(format!(
+            "no kubeconfig to choose a context from; give --kubeconfig or set KUBECONFIG ({why})"
+        )),
+        (Err(trouble), None) => Config::incluster().map_err(|_| {
+            let why = match trouble {
+                Trouble::Unusable(why) => why,
+                Trouble::None(why) => format!("{why}, and this is no pod"),
+            };
             format!("no cluster to talk to; give --kubeconfig or set KUBECONFIG ({why})")
         }),
     }
-}
-
-/// Why a kubeconfig cannot be read, without quoting it: the parser shows the lines around a mistake, and
-/// there tokens stand.
-#[must_use]
-pub fn unreadable(error: &KubeconfigError) -> String {
-    if let KubeconfigError::Parse(parser) = error {
-        let place = parser.location().map(|at| format!(" (line {}, column {})", at.line(), at.column()));
-        return format!("it is not a kubeconfig in YAML{}", place.unwrap_or_default());
-    }
-    error.to_string()
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! Kubeconfigs are input: whatever is written into a Secret.
 
-use k8s_openapi::api::core::v1::Secret;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
 use medusa_fleet::api::fleet::DataPlane;
 use serde_json::{Value, json};
 
-use crate::support::{ControlPlane, FLEET, Fleet, assert_unseen, condition, kubeconfig, secret};
+use crate::support::{
+    ControlPlane, FLEET, Fleet, assert_unseen, condition, eventually, grant, kubeconfig, secret, token,
+};
 
 /// Stands in every refused kubeconfig where a credential would.
 const CANARY: &str = "canary-4c7fe1d9-in-a-kubeconfig";
@@ -41,6 +44,13 @@ fn garbage(good: &Value) -> Vec<(&'static str, String)> {
         file["users"][0]["user"] = json!({"token": CANARY});
         file.to_string()
     };
+    let server = |field: &str, value: &str| {
+        let mut file = good.clone();
+        file["clusters"][0]["cluster"][field] = json!(value);
+        file["users"][0]["user"] = json!({"token": CANARY});
+        file.to_string()
+    };
+    let authority = |data: String| server("certificate-authority-data", &data);
     vec![
         ("empty", String::new()),
         ("no-yaml", format!("{{ token: {CANARY}")),
@@ -57,7 +67,48 @@ fn garbage(good: &Value) -> Vec<(&'static str, String)> {
         ("empty-token", user(json!({"token": ""}))),
         ("no-base64", user(json!({"client-certificate-data": CANARY, "client-key-data": "%%%"}))),
         ("no-pem", user(json!({"client-certificate-data": "Y2FuYXJ5", "client-key-data": "Y2FuYXJ5"}))),
+        ("line-in-token", user(json!({"token": format!("{CANARY}\n{CANARY}")}))),
+        ("return-in-token", user(json!({"token": format!("{CANARY}\r{CANARY}")}))),
+        ("nul-in-token", user(json!({"token": format!("{CANARY}\0{CANARY}")}))),
+        ("quotes-in-token", user(json!({"token": format!("“{CANARY}”")}))),
+        ("act-as", user(json!({"token": CANARY, "as": format!("a\n{CANARY}")}))),
+        ("expired", user(identity("expired.crt", "p256.pkcs8.key"))),
+        ("foreign", user(identity("p256.crt", "p384.pkcs8.key"))),
+        ("p521", user(identity("p521.crt", "p521.sec1.key"))),
+        ("rsa1024", user(identity("rsa1024.crt", "rsa1024.pkcs1.key"))),
+        ("no-authority", authority(STANDARD.encode("nothing"))),
+        ("wrong-name", server("tls-server-name", "no name")),
+        ("password-in-url", server("server", &format!("https://me:{CANARY}@127.0.0.1:1"))),
+        ("two-documents", format!("{good}\n---\n{good}\n")),
+        ("twice", {
+            let mut file = good.clone();
+            let second = file["users"][0].clone();
+            file["users"].as_array_mut().unwrap().push(second);
+            file.to_string()
+        }),
+        ("bomb", {
+            let levels: String =
+                (1..40).map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}]\n", n - 1)).collect();
+            format!("a0: &a0 [x, x]\n{levels}")
+        }),
     ]
+}
+
+/// A client certificate and a key of `tests/golden/kubeconfig`.
+fn identity(certificate: &str, key: &str) -> Value {
+    json!({"client-certificate-data": golden(certificate), "client-key-data": golden(key)})
+}
+
+fn golden(name: &str) -> String {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/kubeconfig");
+    STANDARD.encode(std::fs::read(folder.join(name)).unwrap())
+}
+
+/// When its conditions turned last; it has to be ready.
+fn turned(plane: &DataPlane) -> Vec<(String, Time)> {
+    let conditions = plane.status.clone().unwrap().conditions;
+    assert_eq!(condition(&conditions, "Ready").0, "True");
+    conditions.into_iter().map(|c| (c.type_, c.last_transition_time)).collect()
 }
 
 async fn expect_refused(fleet: &Fleet, name: &str, reason: &str) -> String {
@@ -138,12 +189,53 @@ async fn a_bad_kubeconfig_is_refused_by_name_and_disturbs_nothing() {
     fleet.expect_data_plane("exec", "Accepted", "True", "KubeconfigAccepted").await;
     fleet.expect_data_plane("exec", "Unique", "False", "DuplicateCluster").await;
     let after: DataPlane = home.get(FLEET, "dp-1").await;
-    let ready = |plane: &DataPlane| {
-        let conditions = plane.status.clone().unwrap().conditions;
-        assert_eq!(condition(&conditions, "Ready").0, "True");
-        conditions.into_iter().map(|c| (c.type_, c.last_transition_time)).collect::<Vec<_>>()
-    };
-    assert_eq!(ready(&before), ready(&after), "another's kubeconfig disturbed dp-1");
+    assert_eq!(turned(&before), turned(&after), "another's kubeconfig disturbed dp-1");
     controller.assert_running();
     assert_unseen(&fleet, &controller, &[CANARY]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kubectl_reads_is_read_and_a_comment_more_is_no_new_credential() {
+    let fleet = Fleet::start(1).await;
+    let home = fleet.home();
+    let mut controller = ControlPlane::spawn(&fleet);
+    grant(fleet.dp(1)).await;
+    let good = kubeconfig(fleet.dp(1));
+    let cluster = &good["clusters"][0]["cluster"];
+    let (server, ca) =
+        (cluster["server"].as_str().unwrap(), cluster["certificate-authority-data"].as_str().unwrap());
+    let token = token(fleet.dp(1), "field").await;
+    let wrapped: String =
+        ca.as_bytes().chunks(76).map(|line| format!("      {}\r\n", String::from_utf8_lossy(line))).collect();
+    // As generators and editors leave it: a byte order mark, CRLF, wrapped base64, every field empty.
+    let text = format!(
+        "\u{FEFF}---\r\napiVersion: v1\r\nkind: Config\r\ncurrent-context: edge\r\npreferences: {{}}\r\n\
+         contexts:\r\n- name: edge\r\n  context: {{cluster: edge, user: robot, namespace: ''}}\r\n\
+         clusters:\r\n- name: edge\r\n  cluster:\r\n    server: {server}\r\n    certificate-authority: ''\r\n\
+         \u{20}   proxy-url: ''\r\n    tls-server-name: ''\r\n    certificate-authority-data: |\r\n{wrapped}\
+         users:\r\n- name: robot\r\n  user:\r\n    exec: null\r\n    tokenFile: ''\r\n    username: ''\r\n\
+         \u{20}   password: ''\r\n    client-certificate-data: ''\r\n    client-key-data: ''\r\n    token: |\r\n\
+         \u{20}     {token}\r\n"
+    );
+    fleet.register_as("dp-1", "kubeconfig", &text).await;
+    fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+
+    // Neither a comment nor other white space makes a new link: its watches go on.
+    let before: DataPlane = home.get(FLEET, "dp-1").await;
+    let hash = |plane: &DataPlane| plane.status.clone().unwrap().credential.unwrap().hash;
+    let links = controller.log().matches("data plane answers").count();
+    home.patch::<Secret>(
+        FLEET,
+        "dp-1",
+        json!({"stringData": {"kubeconfig": format!("{text}# rotated never\r\n")}}),
+    )
+    .await;
+    let after = eventually("the new text is read", async || {
+        let plane: DataPlane = home.get(FLEET, "dp-1").await;
+        if hash(&plane) == hash(&before) { Err("the hash is the old one") } else { Ok(plane) }
+    })
+    .await;
+    assert_eq!(turned(&before), turned(&after), "it was connected to anew");
+    assert_eq!(controller.log().matches("data plane answers").count(), links);
+    controller.assert_running();
 }

@@ -39,6 +39,7 @@ mod leaders_cut;
 mod mixed;
 mod page;
 mod pod_template;
+mod proxies;
 mod reach;
 mod registration;
 mod registration_again;

@@ -14,6 +14,7 @@ use super::{Fleet, eventually};
 pub struct ControlPlane {
     kubeconfig: PathBuf,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -26,9 +27,15 @@ impl ControlPlane {
 
     /// [`Self::spawn`], with more arguments.
     pub fn spawn_with(fleet: &Fleet, args: &[&str]) -> Self {
+        Self::spawn_in(fleet, args, &[])
+    }
+
+    /// [`Self::spawn_with`], in an environment with these variables.
+    pub fn spawn_in(fleet: &Fleet, args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut controller = Self {
             kubeconfig: fleet.home().kubeconfig.clone(),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             log: fleet.dir().join("medusa-fleet.log"),
             child: None,
         };
@@ -46,6 +53,7 @@ impl ControlPlane {
             .args(["control-plane", "--metrics-addr", "127.0.0.1:0"])
             .env("MEDUSA_FLEET_LOG_FILTER", "info,medusa_fleet=debug")
             .args(&self.args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -18,6 +18,7 @@ pub mod hands;
 mod medusa;
 mod objects;
 pub mod page;
+pub mod proxy;
 pub mod refusals;
 pub mod restores;
 mod secrecy;

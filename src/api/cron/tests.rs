@@ -223,6 +223,22 @@ fn is_slot(cron: &Fields, moment: &Zoned) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
+    /// Whatever a person or a neighbour writes there: it is read, or refused in words.
+    #[test]
+    fn any_text_is_a_schedule_or_refused(
+        text in proptest::prop_oneof![any::<String>(), "[0-9*/,@a-zA-Z? -]{0,40}", "([0-9*/,-]{1,12} ){4}[0-9*/,-]{1,12}"],
+        zone in proptest::option::of(proptest::prop_oneof![any::<String>(), "[A-Z][a-z]{2,8}/[A-Z][a-z]{2,8}"]),
+    ) {
+        match CronExpr::parse(&text, zone.as_deref()) {
+            Ok(cron) => {
+                let now = Timestamp::from_second(1_800_000_000).unwrap();
+                prop_assert!(cron.next_after(now, now).is_none_or(|next| next > now));
+                let _ = (cron.longest_gap(now), cron.count(now, now + SignedDuration::from_hours(24), 100));
+            }
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
+    }
+
     /// The next slot is the first of the following minutes that is one; none before it was left out.
     #[test]
     fn no_slot_is_left_out_and_none_invented(

@@ -1,13 +1,13 @@
 //! The credential the control plane gets: a token, and the smallest kubeconfig that holds it.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
     core::v1::{Namespace, ServiceAccount},
 };
-use kube::{Api, Client, api::PostParams, config::Kubeconfig};
+use kube::{Api, Client, api::PostParams};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
@@ -18,7 +18,11 @@ use crate::{
         failure::{Failure, Outcome, is_not_found, why},
         output::yaml,
     },
-    runtime::client::{self, Patience},
+    runtime::{
+        client::{self, Patience},
+        clock,
+        kubeconfig::{access, choice::choose, text},
+    },
 };
 
 /// An API server may give a little less than asked for; only more than this is worth a word.
@@ -109,16 +113,18 @@ pub fn kubeconfig(name: &str, source: &Source, server: &str, token: &Token) -> O
 ///
 /// # Errors
 /// When it does not work.
-pub async fn verify(kubeconfig: &SecretString, cluster: &str) -> Outcome {
+pub async fn verify(kubeconfig: &SecretString, source: &Source) -> Outcome {
+    let cluster = &source.server;
     let broken =
         |why: String| Failure::Failed(format!("the new credential does not work in `{cluster}`: {why}"));
-    // The parser's message would quote the file, and with it the token.
-    let parsed = Kubeconfig::from_yaml(kubeconfig.expose_secret())
-        .map_err(|_| broken("its kubeconfig cannot be read back".to_owned()))?;
-    let config = kube::Config::from_custom_kubeconfig(parsed, &kube::config::KubeConfigOptions::default())
-        .await
-        .map_err(|error| broken(error.to_string()))?;
-    let client = client::connect(config, Patience::REMOTE).map_err(|error| broken(why(&error)))?;
+    let access = text::parse(kubeconfig.expose_secret().as_bytes())
+        .and_then(|file| choose(&file, None, "choose one"))
+        .and_then(|chosen| access::judge(&chosen, clock::now(), |_| Err(ErrorKind::Unsupported.into())))
+        .map_err(|fault| broken(fault.to_string()))?;
+    let mut config = access.config();
+    // The same way as the person's: it is the credential that is tried.
+    config.proxy_url = source.access.proxy().cloned();
+    let client = client::connect(config, Patience::REMOTE).map_err(|error| broken(error.to_string()))?;
     let namespaces: Api<Namespace> = Api::all(client);
     let mut last = String::new();
     for _ in 0..TRIES {
@@ -135,7 +141,7 @@ pub async fn verify(kubeconfig: &SecretString, cluster: &str) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::views::fixtures::now;
+    use crate::{cli::views::fixtures::now, runtime::kubeconfig::fixtures};
 
     fn token(days: i64) -> Token {
         Token {
@@ -146,7 +152,7 @@ mod tests {
 
     fn source() -> Source {
         Source {
-            kubeconfig: Kubeconfig::default(),
+            access: fixtures::access("server: 'https://eu-1:6443'", "token: t"),
             context: "admin@eu".to_owned(),
             server: "https://eu-1:6443".to_owned(),
             authority: Some("Q0E=".to_owned()),
@@ -159,7 +165,7 @@ mod tests {
     fn the_kubeconfig_holds_server_authority_token_and_nothing_else() {
         let text = kubeconfig("eu-1", &source(), "https://eu-1:6443", &token(1)).unwrap();
         insta::assert_snapshot!(text.expose_secret());
-        let read = Kubeconfig::from_yaml(text.expose_secret()).unwrap();
+        let read = kube::config::Kubeconfig::from_yaml(text.expose_secret()).unwrap();
         let user = read.auth_infos[0].auth_info.clone().unwrap();
         assert_eq!(user.token.unwrap().expose_secret(), "t0ken: with 'quotes'");
     }

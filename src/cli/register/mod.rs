@@ -18,7 +18,6 @@ use k8s_openapi::{
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ObjectMeta, Patch, PatchParams},
-    config::KubeConfigOptions,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
@@ -56,7 +55,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Register) -> Outcome {
     source::check_server(server).map_err(|error| Failure::CouldNotAsk(format!("--server: {error}")))?;
     remark(printer, args, &source, server);
     let before = look_at_home(home, &args.name).await?;
-    let there = connect(&source).await?;
+    let there = connect(&source)?;
     refuse_home(home, &there, &source).await?;
 
     let objects = grant::objects(&args.data_plane_namespace)?;
@@ -78,9 +77,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Register) -> Outcome {
     // With --server the address may mean something only where the control plane is: try the token here.
     let kubeconfig = credential::kubeconfig(&args.name, &source, server, &token)?;
     let tried = credential::kubeconfig(&args.name, &source, &source.server, &token)?;
-    if !source.through_proxy {
-        credential::verify(&tried, &source.server).await?;
-    }
+    credential::verify(&tried, &source).await?;
     store(home, &args.name, &kubeconfig).await?;
     printer.say(&format!("secret/{} holds the kubeconfig {home}", args.name))?;
 
@@ -181,18 +178,13 @@ async fn refuse_home(home: &Home, there: &Client, source: &Source) -> Outcome {
 }
 
 /// A client with the person's own credentials.
-async fn connect(source: &Source) -> Outcome<Client> {
-    let options = KubeConfigOptions { context: Some(source.context.clone()), ..KubeConfigOptions::default() };
-    let cannot = |error: &dyn std::fmt::Display| {
+fn connect(source: &Source) -> Outcome<Client> {
+    client::connect(source.access.config(), Patience::HOME).map_err(|error| {
         Failure::CouldNotAsk(format!(
             "cannot use context `{}` for `{}`: {error}",
             source.context, source.server
         ))
-    };
-    let config = kube::Config::from_custom_kubeconfig(source.kubeconfig.clone(), &options)
-        .await
-        .map_err(|error| cannot(&error))?;
-    client::connect(config, Patience::HOME).map_err(|error| cannot(&error))
+    })
 }
 
 /// Writes the labelled Secret that registers the cluster.

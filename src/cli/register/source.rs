@@ -1,22 +1,19 @@
 //! The kubeconfig a person gives to `register`: which cluster it means, and what of it may be passed on.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::Uri;
-use kube::config::{Cluster, Kubeconfig};
 
 use crate::{
     api::fleet::LOCAL,
     cli::failure::{Failure, Outcome},
-    runtime::client,
+    runtime::kubeconfig::{access::Access, own},
 };
 
 /// A cluster as its own kubeconfig describes it, vetted.
-#[derive(Debug)]
 pub struct Source {
-    /// The whole file: the person's own credentials are used once, to make the control plane's.
-    pub kubeconfig: Kubeconfig,
+    /// The way there: the person's own credentials are used once, to make the control plane's.
+    pub access: Access,
     /// The context that was chosen.
     pub context: String,
     /// Where its API server is.
@@ -25,7 +22,7 @@ pub struct Source {
     pub authority: Option<String>,
     /// The name on its certificate, when it is not the server's.
     pub tls_server_name: Option<String>,
-    /// Whether the person reaches it through a proxy.
+    /// Whether the kubeconfig names a proxy.
     pub through_proxy: bool,
 }
 
@@ -59,82 +56,29 @@ pub fn check_name(name: &str) -> Outcome {
 /// # Errors
 /// What is wrong with the file, naming the field and the fix.
 pub fn read(file: &Path, context: Option<&str>) -> Outcome<Source> {
-    let shown = file.display();
-    let kubeconfig = Kubeconfig::read_from(file).map_err(|error| {
-        Failure::CouldNotAsk(format!("cannot read kubeconfig `{shown}`: {}", client::unreadable(&error)))
-    })?;
-    vet(kubeconfig, context, file)
-        .map_err(|message| Failure::CouldNotAsk(format!("kubeconfig `{shown}`: {message}")))
+    let (access, context) = own::read(file, context).map_err(Failure::CouldNotAsk)?;
+    vet(access, context)
+        .map_err(|why| Failure::CouldNotAsk(format!("kubeconfig `{}`: {why}", file.display())))
 }
 
-fn vet(kubeconfig: Kubeconfig, context: Option<&str>, file: &Path) -> Result<Source, String> {
-    let context = context
-        .or(kubeconfig.current_context.as_deref())
-        .filter(|context| !context.is_empty())
-        .ok_or("it has no `current-context`; choose one with --context")?
-        .to_owned();
-    let known = kubeconfig.contexts.iter().map(|c| c.name.as_str()).collect::<Vec<_>>();
-    let cluster_name = kubeconfig
-        .contexts
-        .iter()
-        .find(|c| c.name == context)
-        .and_then(|c| c.context.as_ref())
-        .map(|c| c.cluster.clone())
-        .ok_or_else(|| format!("it has no context `{context}`; it has: {}", known.join(", ")))?;
-    let cluster = kubeconfig
-        .clusters
-        .iter()
-        .find(|c| c.name == cluster_name)
-        .and_then(|c| c.cluster.clone())
-        .ok_or_else(|| {
-            format!("context `{context}` names cluster `{cluster_name}`, which it does not have")
-        })?;
-    if cluster.insecure_skip_tls_verify == Some(true) {
+fn vet(access: Access, context: String) -> Result<Source, String> {
+    if access.trusts_anyone() {
         return Err(format!(
-            "cluster `{cluster_name}` sets `insecure-skip-tls-verify`: the control plane would send its token to \
-             whoever answers; put the API server's authority into `certificate-authority-data` instead"
+            "context `{context}` sets `insecure-skip-tls-verify`: the control plane would send its token to whoever \
+             answers; put the API server's authority into `certificate-authority-data` instead"
         ));
     }
-    let server = cluster.server.clone().ok_or_else(|| format!("cluster `{cluster_name}` has no `server`"))?;
-    check_server(&server).map_err(|error| format!("cluster `{cluster_name}`: {error}"))?;
-    let authority =
-        authority(&cluster, file).map_err(|error| format!("cluster `{cluster_name}`: {error}"))?;
+    let server = access.server().to_string();
+    let server = server.trim_end_matches('/').to_owned();
+    check_server(&server).map_err(|error| format!("context `{context}`: {error}"))?;
     Ok(Source {
         context,
         server,
-        authority,
-        tls_server_name: cluster.tls_server_name.clone().filter(|name| !name.is_empty()),
-        through_proxy: cluster.proxy_url.as_ref().is_some_and(|url| !url.is_empty()),
-        kubeconfig,
+        authority: access.authority_data(),
+        tls_server_name: access.tls_server_name().map(str::to_owned),
+        through_proxy: access.proxy().is_some(),
+        access,
     })
-}
-
-/// The authority inline: the control plane cannot read files of this machine.
-fn authority(cluster: &Cluster, file: &Path) -> Result<Option<String>, String> {
-    if let Some(data) = cluster.certificate_authority_data.as_ref().filter(|data| !data.is_empty()) {
-        let pem = STANDARD
-            .decode(data.trim())
-            .map_err(|error| format!("`certificate-authority-data` is not base64: {error}"))?;
-        check_pem(&pem).map_err(|error| format!("`certificate-authority-data` {error}"))?;
-        return Ok(Some(data.trim().to_owned()));
-    }
-    let Some(path) = cluster.certificate_authority.as_ref().filter(|path| !path.is_empty()) else {
-        return Ok(None);
-    };
-    // As kubectl does: relative to the kubeconfig, not to where the person stands.
-    let path = file.parent().map_or_else(|| PathBuf::from(path), |folder| folder.join(path));
-    let pem = std::fs::read(&path)
-        .map_err(|error| format!("cannot read `certificate-authority` `{}`: {error}", path.display()))?;
-    check_pem(&pem).map_err(|error| format!("`certificate-authority` `{}` {error}", path.display()))?;
-    Ok(Some(STANDARD.encode(pem)))
-}
-
-fn check_pem(bytes: &[u8]) -> Result<(), &'static str> {
-    let text = String::from_utf8_lossy(bytes);
-    if text.contains("PRIVATE KEY-----") {
-        return Err("holds a private key; give the authority's certificate only");
-    }
-    if text.contains("-----BEGIN CERTIFICATE-----") { Ok(()) } else { Err("holds no PEM certificate") }
 }
 
 /// An address the control plane may send its token to.
@@ -169,11 +113,10 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-
-    const PEM: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+    use crate::runtime::kubeconfig::{fixtures, text};
 
     fn vetted(cluster: &str, context: Option<&str>) -> Result<Source, String> {
-        let ca = STANDARD.encode(PEM);
+        let ca = fixtures::encoded("ca.crt");
         let yaml = format!(
             "current-context: eu\n\
              clusters: [{{name: a, cluster: {{{}}}}}]\n\
@@ -181,7 +124,9 @@ mod tests {
              contexts: [{{name: eu, context: {{cluster: a, user: u}}}}, {{name: lost, context: {{cluster: b, user: u}}}}]\n",
             cluster.replace("CA", &ca)
         );
-        vet(Kubeconfig::from_yaml(&yaml).unwrap(), context, Path::new("/none/config"))
+        let file = text::parse(yaml.as_bytes()).map_err(|fault| fault.to_string())?;
+        let (access, context) = own::finish(&file, context)?;
+        vet(access, context)
     }
 
     #[test]
@@ -190,7 +135,7 @@ mod tests {
             vetted("server: 'https://eu:6443', certificate-authority-data: CA, tls-server-name: api", None)
                 .unwrap();
         assert_eq!((source.context.as_str(), source.server.as_str()), ("eu", "https://eu:6443"));
-        assert_eq!(source.authority, Some(STANDARD.encode(PEM)));
+        assert_eq!(source.authority, Some(fixtures::encoded("ca.crt")));
         assert_eq!(source.tls_server_name.as_deref(), Some("api"));
     }
 
@@ -208,13 +153,13 @@ mod tests {
     #[case::no_cluster("server: 'https://eu'", "lost", "cluster `b`")]
     #[case::not_base64("server: 'https://eu', certificate-authority-data: '?'", "eu", "not base64")]
     #[case::not_pem("server: 'https://eu', certificate-authority-data: 'aGk='", "eu", "no PEM")]
-    #[case::no_file("server: 'https://eu', certificate-authority: ca.crt", "eu", "/none/ca.crt")]
+    #[case::no_file("server: 'https://eu', certificate-authority: /none/ca.crt", "eu", "/none/ca.crt")]
     fn what_cannot_be_passed_on_is_refused_with_the_fix(
         #[case] cluster: &str,
         #[case] context: &str,
         #[case] says: &str,
     ) {
-        let message = vetted(cluster, Some(context)).unwrap_err();
+        let message = vetted(cluster, Some(context)).err().unwrap();
         assert!(message.contains(says), "{message}");
         assert!(!message.contains("s3cr3t") && !message.contains("hunter2"), "{message}");
     }

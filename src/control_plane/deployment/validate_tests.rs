@@ -216,3 +216,34 @@ fn one_secret_wins_over_stores() {
     assert_eq!(certificates(&both), CqlCertificates::OneSecret);
     assert_eq!(grpc_port(&both), 50051);
 }
+
+proptest::proptest! {
+    /// Whatever stands in a text of the storage: it is refused, naming the field, or it is one line of medusa.ini.
+    #[test]
+    fn no_value_of_the_storage_ends_its_line(
+        field in proptest::sample::select(vec!["bucketName", "prefix", "apiProfile", "host", "region", "transferMaxBandwidth"]),
+        value in proptest::prop_oneof![
+            proptest::arbitrary::any::<String>(), ".{1,4}\\PC?[\r\n\u{85}\u{b}]\\[x\\].{0,4}", "[a-z%;#=\\[\\] ]{0,12}",
+        ],
+    ) {
+        use crate::control_plane::deployment::ini::{IniInput, medusa_ini};
+        match settings(&storage(json!({field: value})), None) {
+            Err(problems) => {
+                let named = problems.iter().all(|problem| problem.message.contains(field));
+                proptest::prop_assert!(named, "{problems:?}");
+            }
+            Ok(settings) => {
+                let text = medusa_ini(&IniInput {
+                    settings: &settings,
+                    grpc_port: 50051,
+                    grpc_tls: false,
+                    certificates: CqlCertificates::None,
+                    management_api_tls: false,
+                });
+                let odd = text.lines().find(|line| !line.is_empty() && !line.contains(" = ") && !line.starts_with('['));
+                proptest::prop_assert_eq!(odd, None);
+                proptest::prop_assert_eq!(text.lines().filter(|line| line.starts_with('[')).count(), 5);
+            }
+        }
+    }
+}

@@ -9,8 +9,7 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use kube::{
-    Api, Client, Config, Resource as _, ResourceExt as _,
-    config::KubeConfigOptions,
+    Api, Client, Resource as _, ResourceExt as _,
     core::{DeserializeGuard, ObjectMeta},
     runtime::{
         Controller, WatchStreamExt as _,
@@ -26,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     admit::{PARTING, is_passing},
-    credential::{Access, Credential, secret_of},
+    credential::{self, Access, Credential, secret_of},
     health::{Health, Twin},
     kubeconfig::Refusal,
     link::{Link, LinkOptions},
@@ -49,14 +48,7 @@ use crate::{
         sources::Sources,
         view::{Contact, ObjectKey},
     },
-    runtime::{
-        backoff::Backoff,
-        client::{self, Patience},
-        clock,
-        events::Events,
-        fence::Fence,
-        guard,
-    },
+    runtime::{backoff::Backoff, client, clock, events::Events, fence::Fence, guard},
 };
 
 /// How often `lastContactTime` is written while nothing else changes.
@@ -342,7 +334,7 @@ impl Registry {
         let credential = match &access {
             Access::Local => LOCAL.to_owned(),
             Access::Remote(vetted) => {
-                format!("{}/{}", vetted.hash, plane.spec.context.clone().unwrap_or_default())
+                format!("{}/{}", vetted.fingerprint, plane.spec.context.clone().unwrap_or_default())
             }
         };
         let Limits { qps, burst, max_in_flight, .. } = &limits;
@@ -350,20 +342,9 @@ impl Registry {
         if lock(&self.links).get(&uid).is_some_and(|link| link.fingerprint == fingerprint) {
             return Ok(());
         }
-        let invalid = |error: String| Refusal { reason: Reason::InvalidKubeconfig, message: error };
         let client = match access {
             Access::Local => self.context.client.clone(),
-            Access::Remote(vetted) => {
-                let config = Config::from_custom_kubeconfig(vetted.kubeconfig, &KubeConfigOptions::default())
-                    .await
-                    .map_err(|_| invalid("the kubeconfig's certificates or keys cannot be read; check the base64 and PEM of its `…-data` fields".to_owned()))?;
-                let client = client::connect(config, Patience::REMOTE).map_err(|_| {
-                    invalid(
-                        "no client can be made of the kubeconfig; check its certificates and keys".to_owned(),
-                    )
-                })?;
-                self.context.fence.guard(client)
-            }
+            Access::Remote(vetted) => self.context.fence.guard(credential::client(*vetted).await?),
         };
         let fleet = &self.context.fleet;
         let member = fleet.member(&name).filter(|member| member.uid == uid);

@@ -1,10 +1,10 @@
 //! Reads the credential a DataPlane names, once per version of its Secret.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _};
 
 use super::{
     controller::{Registry, RegistryError, lock},
@@ -20,8 +20,17 @@ use crate::{
         sources::{Kept, Standing},
         view::ObjectKey,
     },
-    runtime::clock,
+    runtime::{
+        client::{self, Patience},
+        clock,
+        kubeconfig::own,
+    },
 };
+
+/// How long a program of `exec` may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a refusal is believed: a certificate that was too young becomes valid by itself.
+const REFUSED_FOR: SignedDuration = SignedDuration::from_secs(50);
 
 /// A credential as read from a version of its Secret.
 pub(super) struct Credential {
@@ -29,6 +38,8 @@ pub(super) struct Credential {
     read_from: (ObjectKey, Option<String>, Option<String>, Option<String>),
     pub(super) verdict: Result<Vetted, Refusal>,
     pub(super) observed_at: Timestamp,
+    /// When it was read last.
+    read_at: Timestamp,
 }
 
 /// How a data plane is reached: the control plane's own client, or a vetted kubeconfig.
@@ -94,7 +105,11 @@ impl Registry {
         let version = self.secrets.of(key);
         let read_from = (key.clone(), version, reference.key.clone(), plane.spec.context.clone());
         // Without a version there is nothing, or nothing is known: it is read again.
-        let is_current = |known: &&Credential| known.read_from == read_from && read_from.1.is_some();
+        let now = clock::now();
+        let is_current = |known: &&Credential| {
+            let is_young = now.duration_since(known.read_at) < REFUSED_FOR;
+            known.read_from == read_from && read_from.1.is_some() && (known.verdict.is_ok() || is_young)
+        };
         if let Some(known) = lock(&self.credentials).get(&uid).filter(is_current) {
             return Ok(known.verdict.clone());
         }
@@ -107,8 +122,9 @@ impl Registry {
         let refusal = verdict.as_ref().err();
         let before =
             credentials.get(&uid).filter(|c| refusal.is_some() && c.verdict.as_ref().err() == refusal);
-        let observed_at = before.map_or_else(clock::now, |before| before.observed_at);
-        credentials.insert(uid, Credential { read_from, verdict: verdict.clone(), observed_at });
+        let observed_at = before.map_or(now, |before| before.observed_at);
+        credentials
+            .insert(uid, Credential { read_from, verdict: verdict.clone(), observed_at, read_at: now });
         Ok(verdict)
     }
 
@@ -174,7 +190,9 @@ fn vet(
         Some(key) => vec![key],
         None => kubeconfig::SECRET_KEYS.to_vec(),
     };
-    let Some(bytes) = keys.iter().find_map(|key| data.get(*key)) else {
+    // Of two, one that is empty is as good as absent.
+    let held = || keys.iter().filter_map(|key| data.get(*key));
+    let Some(bytes) = held().find(|bytes| !bytes.0.is_empty()).or_else(|| held().next()) else {
         let message = format!(
             "Secret `{}` has no key `{}`; put the kubeconfig there",
             reference.name,
@@ -182,13 +200,28 @@ fn vet(
         );
         return Err(refusal(Reason::KubeconfigKeyMissing, message));
     };
-    let text = std::str::from_utf8(&bytes.0).map_err(|_| {
-        refusal(
-            Reason::InvalidKubeconfig,
-            format!("the kubeconfig in Secret `{}` is not text", reference.name),
-        )
-    })?;
-    kubeconfig::vet(text, plane.spec.context.as_deref(), allow)
+    kubeconfig::vet(&bytes.0, plane.spec.context.as_deref(), allow, clock::now(), own::content)
+}
+
+/// A client for a kubeconfig that was accepted.
+///
+/// # Errors
+/// The library's own reason, which holds nothing of the credential.
+pub(super) async fn client(vetted: Vetted) -> Result<Client, Refusal> {
+    let config = vetted.access.config();
+    let refused = |why: &dyn std::fmt::Display| {
+        kubeconfig::invalid(format!("no client can be made of the kubeconfig: {why}"))
+    };
+    if !vetted.access.runs_a_program() {
+        return client::connect(config, Patience::REMOTE).map_err(|error| refused(&error));
+    }
+    // The program, where it is allowed, is waited for: it must hold up nobody else, nor for ever.
+    let made = tokio::task::spawn_blocking(move || client::connect(config, Patience::REMOTE));
+    match tokio::time::timeout(PATIENCE, made).await {
+        Ok(Ok(made)) => made.map_err(|error| refused(&error)),
+        Ok(Err(_)) => Err(refused(&"the attempt broke off")),
+        Err(_) => Err(refused(&"the program of `exec` or `auth-provider` gave no credential within 30 s")),
+    }
 }
 
 #[cfg(test)]

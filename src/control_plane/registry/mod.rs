@@ -7,7 +7,6 @@ mod admit;
 pub mod capability;
 mod controller;
 mod credential;
-mod expiry;
 pub mod health;
 mod kinds;
 pub mod kubeconfig;
