@@ -123,6 +123,21 @@ pub fn words(error: &(dyn Error + 'static)) -> String {
     Cause::of(error).words
 }
 
+/// What a proxy did that opened no way to the API server, in words that follow its name. The library's errors for that have
+/// no types that could be asked for.
+fn refused_by_proxy(words: &str) -> String {
+    if words.ends_with("unsuccessful") {
+        return "did not open a way to the API server".to_owned();
+    }
+    if words.ends_with("proxy authorization required") {
+        return "asks for a user name and password; put them into its URL".to_owned();
+    }
+    if words.ends_with("unexpected end of file") {
+        return "ended the connection without an answer".to_owned();
+    }
+    format!("does not let us through: {words}")
+}
+
 /// An error and what is behind it. What an I/O error was made of does not count as its source, and is it.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     let next = |error: &&'a (dyn Error + 'static)| {

@@ -1,6 +1,5 @@
 //! Who of several DataPlanes has a cluster, as the registry knows them now.
 
-use http::Uri;
 use kube::ResourceExt as _;
 
 use super::{
@@ -83,10 +82,9 @@ impl Registry {
 
 /// By what a kubeconfig reaches its cluster.
 fn end(vetted: &Vetted) -> Option<End> {
-    let cluster = vetted.kubeconfig.clusters.first()?.cluster.as_ref()?;
-    let server: Uri = cluster.server.as_ref()?.parse().ok()?;
+    let server = vetted.access.server();
     let port = server.port_u16().map_or_else(String::new, |port| format!(":{port}"));
-    let authority = cluster.certificate_authority_data.as_ref();
+    let authority = vetted.access.authority_data();
     Some(End {
         server: format!("{}{port}", server.host()?),
         authority: authority.map(|data| names::sha256_hex(data.as_bytes())),

@@ -463,20 +463,20 @@ mod tests {
         });
         let client = Client::new(listing, "default");
         let fleet = Arc::new(Fleet::default());
-        fleet.update("eu", |_| {});
+        fleet.enrol("eu", "u", |_| {});
         let view = fleet.member("eu").unwrap().view;
-        view.update(|view| view.secrets.synced = true);
+        view.update(|view| view.secrets.trust.follow());
         let watches = Watches::new("eu", "cp", fleet, view.clone());
         let (seen, mut sees) = tokio::sync::mpsc::unbounded_channel();
         let keep = move |_: &Secret| -> Option<CopyRecord> {
             seen.send(()).unwrap();
             panic!("over what was read")
         };
-        let _running = watches.spawn_some(client, "", |view| &mut view.secrets, keep, |_| {});
+        let _running = watches.spawn_some((Kind::Secrets, client), "", |view| &mut view.secrets, keep, |_| {});
         for _ in 0..2 {
             let again = tokio::time::timeout(std::time::Duration::from_secs(30), sees.recv()).await;
             assert!(again.is_ok_and(|seen| seen.is_some()), "it is not begun anew");
-            assert!(!view.get().secrets.synced);
+            assert!(!view.get().secrets.trust.is_listed());
         }
     }
 }
