@@ -205,6 +205,8 @@ const PURE: &[&str] = &[
     "src/data_plane/restore/template.rs",
     "src/data_plane/restore/view.rs",
     "src/api/names.rs",
+    "src/runtime/cause.rs",
+    "src/runtime/wire/answer.rs",
     "src/cli/doctor/mod.rs",
     "src/cli/doctor/clusters.rs",
     "src/cli/doctor/home.rs",
