@@ -218,6 +218,8 @@ const PURE: &[&str] = &[
     "src/data_plane/restore/view.rs",
     "src/api/names.rs",
     "src/runtime/election.rs",
+    "src/runtime/cause.rs",
+    "src/runtime/wire/answer.rs",
     "src/cli/doctor/mod.rs",
     "src/cli/doctor/clusters.rs",
     "src/cli/doctor/home.rs",
