@@ -36,6 +36,7 @@ mod leaders;
 mod mixed;
 mod page;
 mod pod_template;
+mod refused;
 mod registration;
 mod replication;
 mod restores;

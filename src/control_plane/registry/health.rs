@@ -236,7 +236,10 @@ fn synced(facts: &Facts<'_>) -> Verdict {
     if facts.view.is_live() {
         let said = match facts.view.unreadable().as_slice() {
             [] => String::new(),
-            [first, others @ ..] => format!("; {} objects cannot be used: {first}", others.len() + 1),
+            [one] => format!("; 1 object cannot be used: {one}"),
+            [first, ..] => {
+                format!("; {} objects cannot be used, the first: {first}", facts.view.unreadable().len())
+            }
         };
         return (Some(true), Reason::WatchesLive, format!("every watch has caught up{said}"));
     }
@@ -384,6 +387,29 @@ mod tests {
         conditions(&mut list, &facts(&health, &view), None, Timestamp::UNIX_EPOCH);
         assert!(list.of_type("Authorized").unwrap().message.contains("create secrets"));
         assert_eq!(list.of_type("Ready").unwrap().reason, "PermissionsMissing");
+    }
+
+    #[test]
+    fn a_watch_that_has_failed_for_long_is_named_and_what_cannot_be_read_is_counted() {
+        let health = healthy();
+        let mut view = live();
+        view.backups
+            .blur(crate::control_plane::view::ObjectKey::new("ns", "b"), "MedusaBackup ns/b cannot".into());
+        let said = |view: &View| {
+            let mut list = Vec::new();
+            conditions(&mut list, &facts(&health, view), None, Timestamp::UNIX_EPOCH);
+            let synced = list.of_type("Synced").unwrap();
+            (synced.status.clone(), synced.reason.clone(), synced.message.clone())
+        };
+        let (status, _, message) = said(&view);
+        assert!(
+            status == "True" && message.contains("1 object cannot be used: MedusaBackup ns/b"),
+            "{message}"
+        );
+        view.backups.trust.fail(Timestamp::UNIX_EPOCH, "medusabackups cannot be followed: forbidden");
+        let (status, reason, message) = said(&view);
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "WatchesStale"));
+        assert!(message.contains("medusabackups cannot be followed: forbidden"), "{message}");
     }
 
     #[test]

@@ -155,6 +155,7 @@ mod tests {
 
     fn view(copies: &[(&str, &str)]) -> View {
         let mut view = View::unknown();
+        view.set_synced();
         for (name, hash) in copies {
             let record = CopyRecord {
                 uid: "u".into(),
@@ -199,6 +200,15 @@ mod tests {
                 Action::Remove { key: key("left"), uid: "u".into() },
             ]
         );
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_seen_is_neither_made_nor_corrected() {
+        let wanted =
+            BTreeMap::from([(key("missing"), wanted(Some("new"))), (key("drifted"), wanted(Some("new")))]);
+        let mut view = view(&[("drifted", "old")]);
+        view.secrets.trust.refuse("forbidden");
+        assert_eq!(plan(&view, &wanted, &Settled::new(), all()), []);
     }
 
     #[test]
