@@ -292,11 +292,13 @@ impl Capabilities {
         }
     }
 
-    /// What is not permitted and what cannot be done therefore, in one sentence; empty when nothing is.
+    /// What is not permitted and what cannot be done therefore, in one sentence; else what is refused whatever the cluster says
+    /// it permits; empty when nothing is.
     #[must_use]
     pub fn denied(&self) -> String {
+        let refused: Vec<&str> = self.refused.values().map(String::as_str).collect();
         let Some(not_granted) = self.not_granted.as_ref().filter(|list| !list.is_empty()) else {
-            return String::new();
+            return refused.join("; ");
         };
         let verbs: Vec<String> =
             not_granted.iter().map(|(resource, verbs)| format!("{} {resource}", verbs.join("/"))).collect();
@@ -385,6 +387,7 @@ mod tests {
         let mut capabilities = Capabilities::all();
         capabilities.refused.insert(TASKS.to_owned(), "denied by policy".to_owned());
         assert!(capabilities.allow(Feature::Tasks).unwrap_err().message.contains("denied by policy"));
+        assert_eq!(capabilities.denied(), "denied by policy");
         assert_eq!(capabilities.watchable(TASKS), Some(true), "it is tried again");
     }
 

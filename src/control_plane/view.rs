@@ -79,6 +79,8 @@ pub enum Contact {
 pub struct BackupRecord {
     /// Name of the CassandraDatacenter object.
     pub datacenter: String,
+    /// When the object was made.
+    pub created: Option<Timestamp>,
     /// Medusa's status word; empty when the object has no status.
     pub status: String,
     /// When it started.
@@ -118,6 +120,7 @@ impl From<&MedusaBackup> for BackupRecord {
         let instant = |time: &Option<Time>| time.as_ref().map(|t| t.0);
         Self {
             datacenter: backup.spec.cassandra_datacenter.clone(),
+            created: instant(&backup.metadata.creation_timestamp),
             status: status.status.unwrap_or_default(),
             start_time: instant(&status.start_time),
             finish_time: instant(&status.finish_time),

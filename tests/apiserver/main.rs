@@ -41,6 +41,7 @@ mod page;
 mod pod_template;
 mod proxies;
 mod reach;
+mod refused;
 mod registration;
 mod registration_again;
 mod registration_alone;

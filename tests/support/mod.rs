@@ -25,6 +25,7 @@ mod secrecy;
 pub mod testbed;
 pub mod uids;
 mod wait;
+pub mod wire;
 
 pub use cluster::Cluster;
 pub use controller::{ControlPlane, answer_of};

@@ -53,7 +53,8 @@ pub fn nodes(evidence: &Evidence<'_>) -> NodeCounts {
     let (finished, failed) = (count(&status.finished), count(&status.failed));
     let listed = finished + failed + count(&status.in_progress);
     let size = evidence.datacenter.map_or(0, |dc| i64::from(dc.spec.size));
-    let total = if status.start_time.is_some() { listed.max(1) } else { size };
+    // A controller that was killed while it started nodes lists none.
+    let total = if status.start_time.is_some() && listed > 0 { listed } else { size };
     NodeCounts { total, finished, failed }
 }
 
@@ -213,6 +214,20 @@ mod tests {
         assert_eq!(verdict(&finished(&["a"], &["b"]), Some(&good), 0), "failed NodesFailed");
         assert_eq!(verdict(&finished(&["a"], &[]), Some(&good), 0), "failed BackupIncomplete");
         assert_eq!(verdict(&finished(&[], &[]), None, 61), "failed MedusaBackupMissing");
+    }
+
+    #[test]
+    fn a_job_that_lists_no_nodes_is_about_those_of_its_datacenter() {
+        let dc = datacenter("dc1", 3);
+        let total = |status: Value| {
+            let job = job(status);
+            let evidence =
+                Evidence { job: &job, backup: Seen::Absent, datacenter: Some(&dc), finished_since: None };
+            nodes(&evidence).total
+        };
+        let ended = json!({"startTime": "2026-01-01T00:00:00Z", "finishTime": "2026-01-01T00:01:00Z"});
+        assert_eq!(total(ended), 3);
+        assert_eq!(total(json!({"startTime": "2026-01-01T00:00:00Z", "inProgress": ["a", "b"]})), 2);
     }
 
     #[test]

@@ -324,7 +324,10 @@ fn synced(facts: &Facts<'_>) -> Verdict {
     if facts.view.is_live() {
         let said = match facts.view.unreadable().as_slice() {
             [] => String::new(),
-            [first, others @ ..] => format!("; {} objects cannot be used: {first}", others.len() + 1),
+            [one] => format!("; 1 object cannot be used: {one}"),
+            [first, ..] => {
+                format!("; {} objects cannot be used, the first: {first}", facts.view.unreadable().len())
+            }
         };
         return (Some(true), Reason::WatchesLive, format!("every watch has caught up{said}"));
     }

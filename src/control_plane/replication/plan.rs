@@ -199,6 +199,7 @@ mod tests {
 
     fn view(copies: &[(&str, &str)]) -> View {
         let mut view = View::unknown();
+        view.set_synced();
         for (name, hash) in copies {
             let record = CopyRecord {
                 uid: "u".into(),
@@ -260,6 +261,15 @@ mod tests {
         let ways_in = Removal { is_known: false, held: &here, in_doubt: &source, ways_in: &source };
         assert_eq!(plan(ways_in), 1);
         assert_eq!(plan(Removal { ways_in: &another, ..ways_in }), 0);
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_seen_is_neither_made_nor_corrected() {
+        let wanted =
+            BTreeMap::from([(key("missing"), wanted(Some("new"))), (key("drifted"), wanted(Some("new")))]);
+        let mut view = view(&[("drifted", "old")]);
+        view.secrets.trust.refuse("forbidden");
+        assert_eq!(plan(&view, &wanted, &Settled::new(), all()), []);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::{
@@ -20,6 +21,7 @@ use crate::{
         capabilities::Feature,
         fleet::{Snapshot, Usable},
         inventory::verdict::topology_matches,
+        runs::imports::Wordless,
         view::{BackupRecord, ObjectKey},
     },
 };
@@ -48,7 +50,13 @@ pub struct Observed {
 
 /// Checks one target. `own` is the name and label of what this FleetRestoreJob makes there.
 #[must_use]
-pub fn checks(target: &Target, planes: &[Snapshot], observed: &Observed, own: &Own<'_>) -> Vec<RestoreCheck> {
+pub fn checks(
+    target: &Target,
+    planes: &[Snapshot],
+    observed: &Observed,
+    own: &Own<'_>,
+    now: Timestamp,
+) -> Vec<RestoreCheck> {
     let place = &target.place;
     let plane = match reach(place, planes) {
         Ok(plane) => plane,
@@ -98,7 +106,7 @@ pub fn checks(target: &Target, planes: &[Snapshot], observed: &Observed, own: &O
                 datacenter.display_name()
             ),
         )),
-        (Some(name), None) => checks.push(absent(name, plane, datacenter, works, own)),
+        (Some(name), None) => checks.push(absent(name, plane, (datacenter, works), own, now)),
         (Some(name), Some(record)) => {
             checks.push(whole(name, record, datacenter));
             checks.push(topology(record, datacenter));
@@ -195,9 +203,9 @@ fn medusa(datacenter: &CassandraDatacenter) -> RestoreCheck {
 fn absent(
     name: &str,
     plane: &Snapshot,
-    datacenter: &CassandraDatacenter,
-    works: &Works,
+    (datacenter, works): (&CassandraDatacenter, &Works),
     own: &Own<'_>,
+    now: Timestamp,
 ) -> RestoreCheck {
     let task = works.tasks.iter().find(|t| t.metadata.name.as_deref() == Some(own.name));
     let Some(task) = task else {
@@ -227,6 +235,10 @@ fn absent(
         return Topic::Backup.waiting(Reason::Syncing, message);
     }
     // k8ssandra-operator calls a sync finished that no pod answered (upstream §8.D).
+    if let Some(said) = Wordless::of(task, &plane.view, now).and_then(|wordless| wordless.says()) {
+        return Topic::Backup
+            .waiting(Reason::Syncing, format!("there is no MedusaBackup `{name}` yet; {said}"));
+    }
     if !status.failed.is_empty() || status.finished.is_empty() {
         let said = status.message.unwrap_or_else(|| "no pod answered it".to_owned());
         return Topic::Backup.failed(Reason::SyncFailed, format!("the sync `{}` failed: {said}", own.name));

@@ -118,7 +118,7 @@ fn seen(
     run.nodes = judge::nodes(job);
     run.stopped_time = job.status.as_ref().and_then(|s| s.datacenter_stopped.clone());
     match judge(job) {
-        Verdict::Succeeded => set(run, Phase::Succeeded, Reason::Succeeded, None),
+        Verdict::Succeeded(unreported) => set(run, Phase::Succeeded, Reason::Succeeded, unreported),
         Verdict::Failed(Reason::Cancelled, why) => set(run, Phase::Cancelled, Reason::Cancelled, why),
         Verdict::Failed(reason, why) => set(run, Phase::Failed, reason, why),
         Verdict::Running(reason, message) => {

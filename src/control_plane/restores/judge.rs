@@ -14,8 +14,8 @@ use crate::api::{
 pub enum Verdict {
     /// It goes on.
     Running(Reason, Option<String>),
-    /// The datacenter holds the backup's data.
-    Succeeded,
+    /// The datacenter holds the backup's data, as far as its controller reports; what it does not, for people.
+    Succeeded(Option<String>),
     /// It does not, or nobody can say.
     Failed(Reason, String),
 }
@@ -61,13 +61,20 @@ pub fn judge(job: &MedusaRestoreJob) -> Verdict {
     }
     let complete = said("Complete").is_some_and(|c| c.status == "True");
     let whole = status.restore_prepared == Some(true) && status.datacenter_stopped.is_some();
-    if complete || whole {
-        return Verdict::Succeeded;
+    if complete || (whole && !status.finished.is_empty()) {
+        return Verdict::Succeeded(None);
+    }
+    if whole {
+        return Verdict::Succeeded(Some(UNREPORTED.to_owned()));
     }
     let message =
         "it has a finishTime, but never stopped the datacenter; compare the data by hand, or restore again";
     Verdict::Failed(Reason::RestoreUnconfirmed, message.to_owned())
 }
+
+/// What a good end says where nobody reports on the pods.
+const UNREPORTED: &str = "the MedusaRestoreJob ended well; k8ssandra-operator does not report its pods, and a restore that \
+                          found nothing ends the same way: compare the data";
 
 fn pods(status: &MedusaRestoreJobStatus) -> impl Iterator<Item = &str> {
     status.restore_mapping.iter().flat_map(|m| m.host_map.keys().map(String::as_str))
@@ -90,7 +97,8 @@ pub fn nodes(job: &MedusaRestoreJob) -> Option<NodeCounts> {
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let total = count(pods(status).count());
     let (finished, failed) = (count(status.finished.len()), count(status.failed.len()));
-    (total > 0).then_some(NodeCounts { total, finished, failed })
+    let is_reported = finished + failed + count(status.in_progress.len()) > 0 || status.finish_time.is_none();
+    (total > 0 && is_reported).then_some(NodeCounts { total, finished, failed })
 }
 
 /// Whether the job can be deleted without leaving the datacenter stopped or half restored: nothing has been
@@ -126,7 +134,8 @@ mod tests {
     fn word(verdict: &Verdict) -> String {
         match verdict {
             Verdict::Running(reason, _) => format!("running {reason}"),
-            Verdict::Succeeded => "succeeded".to_owned(),
+            Verdict::Succeeded(None) => "succeeded".to_owned(),
+            Verdict::Succeeded(Some(_)) => "succeeded, unreported".to_owned(),
             Verdict::Failed(reason, _) => format!("failed {reason}"),
         }
     }
@@ -141,6 +150,9 @@ mod tests {
         json!({"restoreKey": "k", "startTime": T, "restorePrepared": true, "datacenterStopped": T}), "running Restoring")]
     #[case::upstream_done(
         json!({"restoreKey": "k", "startTime": T, "restorePrepared": true, "datacenterStopped": T, "finishTime": T}),
+        "succeeded, unreported")]
+    #[case::conditions_dropped_done(
+        json!({"restoreKey": "k", "finishTime": T, "finished": ["a"], "restorePrepared": true, "datacenterStopped": T}),
         "succeeded")]
     #[case::upstream_refused(
         json!({"restoreKey": "k", "startTime": T, "finishTime": T, "message": "racks differ"}), "failed Failed")]
@@ -169,6 +181,18 @@ mod tests {
             "datacenterStopped": T}), "failed RestoreUnconfirmed")]
     fn the_jobs_own_status_decides(#[case] status: Value, #[case] expected: &str) {
         assert_eq!(word(&judge(&job(status))), expected);
+    }
+
+    #[test]
+    fn pods_that_nobody_reports_on_are_not_counted_as_undone() {
+        let mapping = json!({"host_map": {"a": {"source": ["x"], "seed": false}}});
+        let status = |more: Value| {
+            let mut status = json!({"restoreKey": "k", "finishTime": T, "restoreMapping": mapping});
+            status.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            nodes(&job(status))
+        };
+        assert_eq!(status(json!({})), None, "k8ssandra-operator");
+        assert_eq!(status(json!({"finished": ["a"]})), Some(NodeCounts { total: 1, finished: 1, failed: 0 }));
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub fn plan(scene: &Scene<'_>) -> Plan {
             let key = &target.place.key;
             let job = names::child(&scene.job.name_any(), &key.name, &uid);
             let own = Own { name: &job, uid: &uid };
-            let checks = checks(target, scene.planes, scene.observed, &own);
+            let checks = checks(target, scene.planes, scene.observed, &own, scene.now);
             let needs_sync = checks.iter().any(|c| waits_for(c, Reason::SyncNeeded));
             let synced = known.iter().any(|old| {
                 old.sync

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::{
@@ -15,7 +17,7 @@ use crate::{
         labels,
         medusa::{MedusaBackupJob, MedusaTask},
     },
-    control_plane::view::ObjectKey,
+    control_plane::view::{BackupRecord, ObjectKey, View},
 };
 
 fn transcript(world: &World) -> String {
@@ -146,6 +148,33 @@ fn a_sync_that_finds_nothing_and_one_that_nobody_answered_end_it() {
 }
 
 #[test]
+fn a_sync_that_imported_something_and_ended_without_a_word_is_followed_by_another() {
+    let mut world = other_cluster(json!({"backup": "b1", "cluster": "copy"}));
+    world.settle();
+    let made: Timestamp = "2026-01-01T00:00:30Z".parse().unwrap();
+    for found in ["another-dc1-0b0b0b0b", "b1-dc1-0a0a0a0a"] {
+        world.later(30);
+        let task = world.view("asia").tasks.items_mut().values_mut().next().unwrap();
+        Arc::make_mut(task).metadata.creation_timestamp = Some(Time(made));
+        let imported = BackupRecord { datacenter: "copy1".to_owned(), created: Some(made), ..record("dc1") };
+        world.view("asia").backups.put(ObjectKey::new("ns", found), Arc::new(imported));
+        end_sync(&mut world, "asia", false);
+        world.settle();
+        if found.starts_with("another") {
+            assert!(!world.is_over(), "{}", transcript(&world));
+            world.sweep();
+            assert_eq!(
+                world.view("asia").tasks.last_known().keys().len(),
+                0,
+                "it is deleted, and made again"
+            );
+            world.settle();
+        }
+    }
+    assert_eq!(world.made.len(), 1, "{}", transcript(&world));
+}
+
+#[test]
 fn a_cluster_of_other_datacenters_is_refused() {
     let mut world = other_cluster(json!({"backup": "b1", "cluster": "copy"}));
     world.backup = Some(fleet_backup(&["eu/dc1", "us/dc2"]));
@@ -207,6 +236,39 @@ fn a_job_that_vanishes_or_belongs_to_somebody_else_is_a_failure() {
     world.settle();
     world.sweep();
     insta::assert_snapshot!(transcript(&world));
+}
+
+const REFUSED: &str = "medusarestorejobs.medusa.k8ssandra.io cannot be followed: forbidden";
+
+#[test]
+fn a_job_that_cannot_be_listed_is_waited_for_and_those_after_it_keep_their_turn() {
+    let mut world = World::new(json!({"backup": "b1", "order": "Serial"}));
+    world.settle();
+    world.later(60);
+    world.work("eu/dc1", steps()[1].clone());
+    world.settle();
+    let refuse = |view: &mut View| assert!(view.restores.trust.refuse(REFUSED));
+    let give_up = |view: &mut View| assert!(view.restores.trust.give_up(REFUSED));
+    for change in [refuse as fn(&mut View), give_up] {
+        change(world.view("eu"));
+        world.settle();
+        world.later(100_000);
+        world.settle();
+        let runs = world.status().datacenters;
+        assert_eq!(runs[0].reason.as_deref(), Some("WatchesStale"), "{}", transcript(&world));
+        assert!(runs[0].message.as_ref().unwrap().contains(REFUSED));
+        assert!(runs.iter().all(|run| !run.phase.is_final()), "none is failed or skipped: {runs:?}");
+        assert!(crate::control_plane::restores::is_active(&world.job), "no backup begins beside it");
+        assert_eq!(world.made.len(), 1);
+    }
+    world.view("eu").restores.trust.follow();
+    for place in ["eu/dc1", "us/dc2"] {
+        world.settle();
+        world.work(place, steps()[3].clone());
+        world.settle();
+        world.sweep();
+    }
+    assert_eq!(world.status().phase, Some(Phase::Succeeded), "{}", transcript(&world));
 }
 
 #[test]

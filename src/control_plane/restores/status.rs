@@ -123,7 +123,20 @@ fn verdict(phase: Phase, runs: &[RestoreRun]) -> (Option<bool>, Reason, String) 
     let bad = |run: &RestoreRun| run.phase.is_final() && run.phase != Phase::Succeeded;
     match phase {
         Phase::Succeeded => {
-            (Some(true), Reason::Succeeded, "every datacenter holds the backup's data".to_owned())
+            // A good end with a message is one that somebody does not wholly report.
+            let unreported = runs.iter().filter(|run| run.message.is_some());
+            let places: Vec<String> = unreported
+                .map(|run| format!("{}/{}/{}", run.data_plane, run.namespace, run.datacenter))
+                .collect();
+            let message = if places.is_empty() {
+                "every datacenter holds the backup's data".to_owned()
+            } else {
+                format!(
+                    "every MedusaRestoreJob ended well; nobody reports on the pods of {}: compare the data",
+                    places.join(", ")
+                )
+            };
+            (Some(true), Reason::Succeeded, message)
         }
         Phase::Cancelled => (Some(false), Reason::Cancelled, told(&bad)),
         Phase::PartiallyFailed => (

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use kube::{Resource, ResourceExt as _};
 
 use super::judge::can_be_called_off;
@@ -17,6 +18,7 @@ use crate::{
     },
     control_plane::{
         fleet::{Snapshot, Usable},
+        runs::imports::Wordless,
         view::ObjectKey,
     },
 };
@@ -66,7 +68,10 @@ pub fn leftovers(planes: &[Snapshot], jobs: &[FleetRestoreJob], control_plane: &
         }
         for (key, task) in plane.view.tasks.last_known() {
             let job = ours(task.labels()).and_then(|uid| jobs.get(&uid));
-            if job.is_some_and(|job| is_over(job)) {
+            // A sync that is not whole is made again once it is gone.
+            let is_unwhole =
+                || Wordless::of(task, &plane.view, Timestamp::MIN).is_some_and(|w| w.is_unwhole());
+            if job.is_some_and(|job| is_over(job) || is_unwhole()) {
                 found.push(leftover(plane, key, task.as_ref(), Chore::DeleteTask));
             }
         }

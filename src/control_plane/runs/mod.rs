@@ -17,6 +17,7 @@ pub mod desk;
 pub mod ending;
 mod engine;
 mod expiry;
+pub mod imports;
 mod kind;
 mod publish;
 pub mod reach;

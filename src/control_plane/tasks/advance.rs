@@ -22,6 +22,7 @@ use crate::{
         runs::{
             child::{Child as _, child_key, is_of, place},
             ending::{cancelled, set, time_out},
+            imports::Wordless,
             reach::{doubt, reach, wait},
             rollout::may_retry,
         },
@@ -152,9 +153,11 @@ fn go_on<'o>(
     };
     let follow_up = sync_key(&key);
     let datacenter = plane.view.datacenters.last(&place(&entry.run)).map(AsRef::as_ref);
+    let sync = own(&follow_up).known().copied().filter(|sync| is_of(*sync, scene.task));
     let evidence = Evidence {
         child,
-        sync: own(&follow_up).known().copied().filter(|sync| is_of(*sync, scene.task)),
+        sync,
+        wordless: Wordless::of(sync.unwrap_or(child), &plane.view, scene.now),
         datacenter,
         finished_since: finished_since(&plane.name, &key),
     };
@@ -180,6 +183,17 @@ fn go_on<'o>(
         };
     }
     match verdict {
+        // The sync after a purge is made again under its name ([`super::plan::repairs`]).
+        Verdict::Running { message: Some(message), .. }
+            if sync.is_none() && evidence.wordless.as_ref().is_some_and(Wordless::is_unwhole) =>
+        {
+            if scene.task.spec.is_cancelled() {
+                cancelled(&mut entry.run, "cancelled before another sync imported what is left");
+                return;
+            }
+            entry.run.finish_time = Some(Time(scene.now));
+            set(&mut entry.run, Phase::Pending, Reason::AwaitingSync, Some(message));
+        }
         Verdict::Running { reason, message } => {
             set(&mut entry.run, Phase::Running, reason, message);
             time_out(&scene.terms(), &mut entry.run);

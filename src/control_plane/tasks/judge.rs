@@ -12,7 +12,10 @@ use crate::{
         fleet::{NodeCounts, Purged},
         medusa::{MedusaTask, MedusaTaskStatus, TaskOperation},
     },
-    control_plane::fanout::judge::{GRACE, Verdict},
+    control_plane::{
+        fanout::judge::{GRACE, Verdict},
+        runs::imports::Wordless,
+    },
 };
 
 /// Everything the verdict is made of.
@@ -25,6 +28,9 @@ pub struct Evidence<'a> {
     pub datacenter: Option<&'a CassandraDatacenter>,
     /// Since when the MedusaTask has been seen finished.
     pub finished_since: Option<Timestamp>,
+    /// What became of the sync, the MedusaTask's own or the one that follows, should it have ended without the word of a
+    /// pod.
+    pub wordless: Option<Wordless>,
 }
 
 /// Pods that say they are done.
@@ -64,7 +70,12 @@ pub fn purged(child: &MedusaTask) -> Option<Purged> {
 /// Judges one datacenter at `now`.
 #[must_use]
 pub fn judge(evidence: &Evidence<'_>, now: Timestamp) -> Verdict {
-    let own = judge_one(evidence.child, evidence.datacenter);
+    let own = match is_unwhole(evidence) {
+        Some(message) if evidence.child.spec.operation == TaskOperation::Sync => {
+            return Verdict::Running { reason: Reason::AwaitingSync, message: Some(message) };
+        }
+        Some(_) | None => judge_one(evidence.child, evidence.datacenter),
+    };
     if own != Verdict::Succeeded || evidence.child.spec.operation != TaskOperation::Purge {
         return own;
     }
@@ -74,6 +85,9 @@ pub fn judge(evidence: &Evidence<'_>, now: Timestamp) -> Verdict {
             if late { "makes the sync after the purge" } else { "waits for the sync after the purge" };
         return Verdict::Running { reason: Reason::AwaitingSync, message: Some(message.to_owned()) };
     };
+    if let Some(message) = is_unwhole(evidence) {
+        return Verdict::Running { reason: Reason::AwaitingSync, message: Some(message) };
+    }
     match judge_one(sync, evidence.datacenter) {
         Verdict::Succeeded => Verdict::Succeeded,
         Verdict::Running { message, .. } => {
@@ -94,6 +108,11 @@ pub fn lacks_sync(evidence: &Evidence<'_>, now: Timestamp) -> bool {
         && evidence.sync.is_none()
         && evidence.finished_since.is_some_and(|since| now.duration_since(since) >= GRACE)
         && judge_one(evidence.child, evidence.datacenter) == Verdict::Succeeded
+}
+
+/// What is said of a sync that is not whole, if it is not.
+fn is_unwhole(evidence: &Evidence<'_>) -> Option<String> {
+    evidence.wordless.as_ref().and_then(Wordless::says)
 }
 
 fn judge_one(task: &MedusaTask, datacenter: Option<&CassandraDatacenter>) -> Verdict {
@@ -147,9 +166,20 @@ mod tests {
 
     fn verdict(child: &MedusaTask, sync: Option<&MedusaTask>, waited: i64) -> String {
         let dc = datacenter("dc1", 2);
-        let evidence =
-            Evidence { child, sync, datacenter: Some(&dc), finished_since: Some(Timestamp::UNIX_EPOCH) };
-        match judge(&evidence, Timestamp::from_second(waited).unwrap()) {
+        judged(
+            &Evidence {
+                child,
+                sync,
+                datacenter: Some(&dc),
+                finished_since: Some(Timestamp::UNIX_EPOCH),
+                wordless: None,
+            },
+            waited,
+        )
+    }
+
+    fn judged(evidence: &Evidence<'_>, waited: i64) -> String {
+        match judge(evidence, Timestamp::from_second(waited).unwrap()) {
             Verdict::Running { reason, .. } => format!("running {reason}"),
             Verdict::Succeeded => "succeeded".into(),
             Verdict::Failed { reason, .. } => format!("failed {reason}"),
@@ -186,6 +216,27 @@ mod tests {
         assert_eq!(verdict(&purge, Some(&task("sync", &status)), 0), expected);
     }
 
+    #[rstest]
+    #[case::imported(Wordless::Imported(1), ["running AwaitingSync", "running AwaitingSync"])]
+    #[case::not_known(Wordless::Open("403".to_owned()), ["running AwaitingSync", "running AwaitingSync"])]
+    #[case::nothing(Wordless::Nothing, ["failed TaskIncomplete", "failed SyncFailed"])]
+    fn a_sync_without_a_word_is_judged_by_what_it_left(#[case] left: Wordless, #[case] expected: [&str; 2]) {
+        let sync = task("sync", &ended(&[], &[]));
+        let purge = task("purge", &ended(&["a", "b"], &[]));
+        let dc = datacenter("dc1", 2);
+        let evidence = |child, sync| Evidence {
+            child,
+            sync,
+            datacenter: Some(&dc),
+            finished_since: None,
+            wordless: Some(left.clone()),
+        };
+        let alone = judged(&evidence(&sync, None), 0);
+        assert_eq!([alone, judged(&evidence(&purge, Some(&sync)), 0)], expected);
+        let bad = task("purge", &ended(&["a"], &["b"]));
+        assert_eq!(judged(&evidence(&bad, Some(&sync)), 0), "failed NodesFailed", "the purge itself");
+    }
+
     #[test]
     fn what_the_data_plane_calls_failed_is() {
         let mut status = ended(&["a", "b"], &[]);
@@ -200,7 +251,7 @@ mod tests {
         let dc = datacenter("dc1", 2);
         let lacks = |child: &MedusaTask, sync: Option<&MedusaTask>, waited: i64| {
             let finished_since = Some(Timestamp::UNIX_EPOCH);
-            let evidence = Evidence { child, sync, datacenter: Some(&dc), finished_since };
+            let evidence = Evidence { child, sync, datacenter: Some(&dc), finished_since, wordless: None };
             lacks_sync(&evidence, Timestamp::from_second(waited).unwrap())
         };
         assert!(!lacks(&good, None, 59) && lacks(&good, None, 60));

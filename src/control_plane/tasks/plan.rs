@@ -23,6 +23,7 @@ use crate::{
             child::{Child as _, child_key, is_of, place},
             desk::UnderWay,
             ending::{not_before, set},
+            imports::Wordless,
             rollout::{Load, Turn, Waiting, turns},
             select::is_placeholder,
         },
@@ -165,14 +166,24 @@ pub(super) fn repairs(
             let key = child_key(scene.task, run, run.attempts());
             let child = plane.view.tasks.last(&key)?;
             let follow_up = sync_key(&key);
+            let sync = plane.view.tasks.last(&follow_up).map(AsRef::as_ref);
+            let wordless = sync.and_then(|sync| Wordless::of(sync, &plane.view, scene.now));
+            // Deleted, it is missed, and made again.
+            let unwhole = sync.filter(|sync| {
+                wordless.as_ref().is_some_and(Wordless::is_unwhole) && is_of(*sync, scene.task)
+            });
             let evidence = Evidence {
                 child,
-                sync: plane.view.tasks.last(&follow_up).map(AsRef::as_ref),
+                sync,
+                wordless,
                 datacenter: plane.view.datacenters.last(&place(run)).map(AsRef::as_ref),
                 finished_since: finished_since(&plane.name, &key),
             };
             let action = if lacks_sync(&evidence, scene.now) {
                 Action { run: run.clone(), key: follow_up, work: Work::FollowUp }
+            } else if let Some(sync) = unwhole {
+                let work = Work::Withdraw { uid: sync.uid()?, resource_version: sync.resource_version()? };
+                Action { run: run.clone(), key: follow_up, work }
             } else if is_to_withdraw(scene, run, child) {
                 let work = Work::Withdraw { uid: child.uid()?, resource_version: child.resource_version()? };
                 Action { run: run.clone(), key, work }

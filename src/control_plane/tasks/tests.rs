@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fmt::Write as _, sync::Arc};
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
@@ -32,7 +33,7 @@ use crate::{
             ending::end,
             select::{ClusterLabels, select},
         },
-        view::ObjectKey,
+        view::{BackupRecord, ObjectKey},
     },
 };
 
@@ -415,4 +416,81 @@ fn a_child_carries_name_labels_and_a_local_owner() {
     let made = child(&play.task, key, play.task.spec.operation.into(), &datacenter("dc-eu", 2), "cp");
     insta::assert_yaml_snapshot!(made);
     assert_eq!(sync_key(&ObjectKey::of(&made)).name, format!("{}-sync", made.name_any()));
+}
+
+/// A sync, the child or the one after it, ends without the word of a pod and has imported one MedusaBackup.
+fn end_early(play: &mut Play, sync: bool) {
+    play.play("eu", sync, &json!({"finishTime": "1970-01-01T00:16:40Z", "finished": []}));
+    play.edit("eu", |snapshot| {
+        let view = Arc::make_mut(&mut snapshot.view);
+        for task in view.tasks.items_mut().values_mut() {
+            Arc::make_mut(task).metadata.creation_timestamp = Some(Time(at(0)));
+        }
+        let record =
+            BackupRecord { datacenter: "dc-eu".to_owned(), created: Some(at(0)), ..BackupRecord::default() };
+        view.backups.put(ObjectKey::new("ns", "imported"), Arc::new(record));
+    });
+}
+
+#[test]
+fn a_sync_that_ends_after_each_import_is_followed_by_another_until_one_is_whole() {
+    let mut play = Play::new(json!({"operation": "sync"}), &["eu"]);
+    play.look("asked for", made);
+    play.look("made", made);
+    for _ in 0..3 {
+        end_early(&mut play, false);
+        play.look("it imported one", made);
+        play.now += 3_600;
+        play.look("the next is asked for", made);
+        play.look("the next is made", made);
+    }
+    play.play("eu", false, &ended(&["a"], &[], 0));
+    play.look("nothing was left", made);
+    let status = play.task.status.clone().unwrap();
+    assert_eq!(status.phase, Some(Phase::Succeeded), "{}", play.log);
+    assert_eq!(status.datacenters[0].run.attempts(), 4, "{}", play.log);
+
+    let mut play = Play::new(json!({"operation": "purge"}), &["eu"]);
+    play.look("asked for", made);
+    play.look("made", made);
+    play.play("eu", false, &ended(&["a", "b"], &[], 1));
+    play.look("purged", made);
+    end_early(&mut play, true);
+    play.now += 60;
+    play.look("the sync after it imported one and is deleted", made);
+    play.look("it is missed", made);
+    play.look("it is made again", made);
+    play.play("eu", true, &ended(&["a"], &[], 0));
+    play.look("it is whole", made);
+    let status = play.task.status.clone().unwrap();
+    assert_eq!(status.phase, Some(Phase::Succeeded), "{}", play.log);
+}
+
+#[test]
+fn a_task_that_cannot_be_seen_is_waited_for() {
+    for operation in ["sync", "purge"] {
+        let mut play = Play::new(json!({"operation": operation}), &["eu"]);
+        play.look("asked for", made);
+        play.look("made", made);
+        play.edit("eu", |snapshot| {
+            let view = Arc::make_mut(&mut snapshot.view);
+            view.tasks.clear();
+            assert!(view.tasks.trust.refuse("medusatasks cannot be followed: forbidden"));
+        });
+        play.now += 100_000;
+        play.look("nobody sees it", made);
+        let entry = play.task.status.clone().unwrap().datacenters.remove(0).run;
+        assert_eq!(
+            (entry.phase, entry.reason.as_deref()),
+            (Phase::Running, Some("WatchesStale")),
+            "{}",
+            play.log
+        );
+        play.edit("eu", |snapshot| {
+            Arc::make_mut(&mut snapshot.view).tasks.trust.follow();
+        });
+        play.look("it is gone", made);
+        let entry = play.task.status.clone().unwrap().datacenters.remove(0).run;
+        assert_eq!(entry.reason.as_deref(), Some("JobDeleted"), "{}", play.log);
+    }
 }

@@ -199,3 +199,64 @@ fn a_status_that_was_shortened_goes_on_where_it_stood() {
         view_with(&job, &entry, &[(1, json!({"startTime": "1970-01-01T00:00:02Z", "inProgress": ["a"]}))]);
     assert_eq!(at(&job, &short, view.clone(), 30), at(&job, &entry, view, 30));
 }
+
+/// What one look after so long makes of a run whose data plane shows the view so.
+fn seen_so(change: impl Fn(&mut View), children: &[(usize, Value)], begun_with: bool) -> (Phase, String) {
+    let job = fleet_job("nightly");
+    let entry = pending("eu", "dc1");
+    let entry = if begun_with { begun(&job, &entry) } else { entry };
+    let mut view = view_with(&job, &entry, children);
+    change(&mut view);
+    let planes = [plane("eu", view)];
+    let noted = Noted::from([(("eu".to_owned(), child_key(&job, &entry, 1)), Timestamp::UNIX_EPOCH)]);
+    let scene = scene(&job, &planes, 1_000_000);
+    let entry = advance(&scene, std::slice::from_ref(&entry), &Outcomes::new(), &noted).remove(0);
+    (entry.phase, format!("{}: {}", entry.reason.unwrap_or_default(), entry.message.unwrap_or_default()))
+}
+
+#[test]
+fn what_cannot_be_listed_or_read_is_neither_missing_nor_deleted() {
+    let finished = [(1, ended(&[]))];
+    let running = [(1, json!({"startTime": "1970-01-01T00:00:00Z"}))];
+    let cases: [(fn(&mut View), &[(usize, Value)], bool); 6] = [
+        (|view| assert!(view.backups.trust.refuse("forbidden")), &finished, true),
+        (|view| assert!(view.backups.trust.fail(Timestamp::UNIX_EPOCH, "forbidden")), &finished, true),
+        (|view| assert!(view.jobs.trust.refuse("forbidden")), &running, true),
+        (|view| assert!(view.jobs.trust.give_up("forbidden")), &[], true),
+        // Its job is gone; its MedusaBackup may say that it was done.
+        (|view| assert!(view.backups.trust.refuse("forbidden")), &[], true),
+        (
+            |view| {
+                view.datacenters.blur(ObjectKey::new("ns", "dc1"), "forbidden".to_owned());
+            },
+            &[],
+            false,
+        ),
+    ];
+    for (number, (change, children, begun_with)) in cases.into_iter().enumerate() {
+        let (phase, said) = seen_so(change, children, begun_with);
+        let expected = if begun_with { Phase::Running } else { Phase::Pending };
+        assert!(phase == expected && said.contains("forbidden"), "{number}: {phase:?}, {said}");
+    }
+    let known = seen_so(|_| {}, &finished, true);
+    assert!(known.0 == Phase::Failed && known.1.starts_with("MedusaBackupMissing"), "{known:?}");
+}
+
+#[test]
+fn a_backup_that_cannot_be_read_is_not_missing_and_holds_nobody_elses_up() {
+    let job = fleet_job("nightly");
+    let (dc1, dc2) = (pending("eu", "dc1"), pending("eu", "dc2"));
+    let mut view = live(&[datacenter("dc1", 1), datacenter("dc2", 1)]);
+    for entry in [&dc1, &dc2] {
+        let (key, child) = made(&job, entry, 1, ended(&[]));
+        view.jobs.put(key, child);
+    }
+    view.backups.blur(child_key(&job, &dc1, 1), "invalid type, field `status`".to_owned());
+    view.backups.put(child_key(&job, &dc2, 1), good());
+    let planes = [plane("eu", view)];
+    let noted = Noted::from([(("eu".to_owned(), child_key(&job, &dc1, 1)), Timestamp::UNIX_EPOCH)]);
+    let after = advance(&scene(&job, &planes, 1_000_000), &[dc1, dc2], &Outcomes::new(), &noted);
+    assert_eq!(said(&after[0]), (Phase::Running, "AwaitingMedusaBackup"));
+    assert!(after[0].message.as_ref().unwrap().contains("field `status`"));
+    assert_eq!(said(&after[1]), (Phase::Succeeded, "Succeeded"));
+}

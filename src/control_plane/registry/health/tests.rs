@@ -80,6 +80,29 @@ fn a_missing_permission_is_named_and_outranks_what_follows_from_it() {
 }
 
 #[test]
+fn a_watch_that_has_failed_for_long_is_named_and_what_cannot_be_read_is_counted() {
+    let health = healthy();
+    let mut view = live();
+    view.backups
+        .blur(crate::control_plane::view::ObjectKey::new("ns", "b"), "MedusaBackup ns/b cannot".into());
+    let said = |view: &View| {
+        let mut list = Vec::new();
+        conditions(&mut list, &facts(&health, view), None, Timestamp::UNIX_EPOCH);
+        let synced = list.of_type("Synced").unwrap();
+        (synced.status.clone(), synced.reason.clone(), synced.message.clone())
+    };
+    let (status, _, message) = said(&view);
+    assert!(
+        status == "True" && message.contains("1 object cannot be used: MedusaBackup ns/b"),
+        "{message}"
+    );
+    view.backups.trust.fail(Timestamp::UNIX_EPOCH, "medusabackups cannot be followed: forbidden");
+    let (status, reason, message) = said(&view);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "WatchesStale"));
+    assert!(message.contains("medusabackups cannot be followed: forbidden"), "{message}");
+}
+
+#[test]
 fn what_backups_do_without_is_said_and_does_not_count() {
     let (health, mut view) = (healthy(), live());
     let mut capabilities = Capabilities::all();
