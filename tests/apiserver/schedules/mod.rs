@@ -249,7 +249,7 @@ fn schedule(ns: &str, name: &str, spec: Value) -> Value {
 /// Links `planes` to a data plane.
 fn link(planes: &Arc<Planes>, name: &str, client: Client, control_plane: &str) -> Link {
     let remote = Arc::new(Remote::new(client, &Limits::default()));
-    planes.update(name, |member| member.remote = Some(remote.clone()));
+    planes.enrol(name, name, |member| member.remote = Some(remote.clone()));
     let options = LinkOptions {
         name: name.to_owned(),
         fingerprint: String::new(),
