@@ -95,7 +95,7 @@ async fn a_data_plane_that_is_made_again_under_its_name_is_used_whenever_that_ha
             }
         })
         .await;
-        fleet.expect_size("shop.cass.dp-2", 1).await;
+        fleet.expect_size("shop", 2).await;
         fleet.dp(2).appears::<Secret>(CASS, "bucket").await;
         expect_backed_up(&fleet, &format!("round-{round}")).await;
     }

@@ -3,7 +3,7 @@
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api,
-    api::{ApiResource, DeleteParams, DynamicObject},
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
 };
 use medusa_fleet::api::fleet::{DataPlane, FleetBackupJob, Phase};
 use serde_json::{Value, json};
@@ -61,9 +61,18 @@ async fn one_that_cannot_be_read_or_claimed_or_whose_secret_cannot_be_called_hol
         "no finalizers here",
     )
     .await;
+    home.create(data_plane("denied", json!({"kubeconfigSecretRef": {"name": "denied"}}))).await;
+    eventually("the policy holds", async || {
+        let params = PatchParams { dry_run: true, ..PatchParams::default() };
+        let patch = Patch::Merge(json!({"metadata": {"finalizers": ["example.org/tried"]}}));
+        match raw(&fleet).patch("denied", &params, &patch).await {
+            Ok(_) => Err("it does not"),
+            Err(_) => Ok(()),
+        }
+    })
+    .await;
     let again = kubeconfig(fleet.dp(1)).to_string();
     home.create(secret(FLEET, "denied", &[("kubeconfig", &again)])).await;
-    home.create(data_plane("denied", json!({"kubeconfigSecretRef": {"name": "denied"}}))).await;
     home.create(data_plane("odd", json!({"kubeconfigSecretRef": {"name": "denied"}, "paused": true}))).await;
     fleet.expect_data_plane("odd", "Ready", "False", "Paused").await;
     let key = format!("fleet.k8ssandra.io/dataplanes/{FLEET}/odd");

@@ -32,6 +32,7 @@ pub(super) const PARTING: SignedDuration = SignedDuration::from_secs(10);
 
 /// Longest a question about one DataPlane to the control plane's own cluster may take.
 const ASK: Duration = Duration::from_secs(10);
+
 /// Whether a refusal says only that something could not be asked or written now.
 pub(super) fn is_passing(refusal: &Refusal) -> bool {
     matches!(refusal.reason, Reason::SecretUnreadable | Reason::WriteRefused)
@@ -131,6 +132,12 @@ impl Registry {
         finalizers.push(labels::FINALIZER.to_owned());
         let why = match tokio::time::timeout(ASK, self.set_finalizers(plane, &finalizers)).await {
             Ok(Ok(())) => return Ok(()),
+            Ok(Err(RegistryError::Write { error: kube::Error::Api(answer), .. }))
+                if matches!(answer.code, 404 | 409) =>
+            {
+                let message = "its DataPlane changed in this moment".to_owned();
+                return Err(Refusal { reason: Reason::Connecting, message });
+            }
             Ok(Err(RegistryError::Write { error: kube::Error::Api(answer), .. })) => answer.message.clone(),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} s", ASK.as_secs()),

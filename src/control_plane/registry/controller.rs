@@ -258,6 +258,10 @@ async fn look(plane: &DeserializeGuard<DataPlane>, registry: &Registry) -> Resul
             // In a moment it is deleted for that. Until then its link stays: the copies are taken back by it.
             return Ok(Action::requeue(PARTING.unsigned_abs()));
         }
+        // It changed while it was looked at, and is looked at again as it is now.
+        Err(refusal) if refusal.reason == Reason::Connecting => {
+            return Ok(Action::requeue(registry.failed(&plane.metadata)));
+        }
         // That it cannot be asked about says nothing against what is in use.
         Err(refusal) if is_passing(&refusal) && lock(&registry.links).contains_key(&uid) => {
             let note = format!("what was read before is used on; {}", refusal.message);
