@@ -213,14 +213,15 @@ fn draw(all: &MultiProgress, bars: &mut BTreeMap<String, ProgressBar>, mut parts
     }
     // An entry that stood for a data plane makes room for its datacenters once those are known.
     bars.retain(|title, bar| {
-        let stays = parts.iter().any(|part| part.title == *title);
+        let stays = parts.iter().any(|part| one_line(&part.title) == *title);
         if !stays {
             bar.finish_and_clear();
             all.remove(bar);
         }
         stays
     });
-    for part in parts {
+    for mut part in parts {
+        (part.title, part.line) = (one_line(&part.title), one_line(&part.line));
         let bar = bars.entry(part.title.clone()).or_insert_with(|| bar(all, part.title));
         let (finished, total) = part.nodes;
         bar.set_length(total.max(1).unsigned_abs());

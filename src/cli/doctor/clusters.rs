@@ -32,6 +32,11 @@ fn one(cluster: &FleetCluster, now: Timestamp) -> Vec<Finding> {
     };
     let wrong =
         CONDITIONS.iter().filter_map(|type_| status.conditions.of_type(type_)).filter(|c| c.status != "True");
+    let claimed = status.conditions.of_type("ClusterClaimed").filter(|c| c.status == "True").map(|condition| {
+        let fix = "take the datacenter's labels away, list it in the K8ssandraCluster, or allow its DataPlane to join: \
+                   annotation fleet.k8ssandra.io/may-join";
+        Finding::of(Severity::Warning, object.clone(), condition, fix.to_owned())
+    });
     wrong
         .map(|condition| {
             let is_minor = match condition.type_.as_str() {
@@ -49,6 +54,7 @@ fn one(cluster: &FleetCluster, now: Timestamp) -> Vec<Finding> {
                 fix(&condition.type_, &condition.reason, &name(&cluster.metadata)),
             )
         })
+        .chain(claimed)
         .chain(unjudged)
         .collect()
 }

@@ -238,3 +238,39 @@ pub fn next_deadline<E: AsRef<DatacenterRun>>(
     let timeouts = entries.iter().filter_map(|entry| times_out_at(terms, entry.as_ref()));
     timeouts.chain(gives_up_at(terms, entries, progress)).min()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_that_is_a_data_planes_word_ends_the_run_for_that_one_alone() {
+        let entry = |plane: &str, datacenter: &str, phase: Phase| DatacenterRun {
+            data_plane: plane.to_owned(),
+            namespace: "ns".to_owned(),
+            datacenter: datacenter.to_owned(),
+            phase,
+            ..DatacenterRun::default()
+        };
+        let phases = |apart: &[&str]| {
+            let places = apart.iter().map(|name| ("us".to_owned(), ObjectKey::new("ns", *name)));
+            let terms = Terms {
+                rollout: Rollout { max_failures: Some(1), ..Rollout::default() },
+                apart: places.collect(),
+                unreachable_policy: UnreachablePolicy::Wait,
+                is_cancelled: false,
+                begun: Timestamp::UNIX_EPOCH,
+                now: Timestamp::UNIX_EPOCH,
+            };
+            let mut entries = [
+                entry("us", "x", Phase::Failed),
+                entry("us", "y", Phase::Pending),
+                entry("eu", "dc1", Phase::Pending),
+            ];
+            end(&terms, &mut entries, Timestamp::UNIX_EPOCH, |_| false);
+            entries.map(|e| e.phase)
+        };
+        assert_eq!(phases(&["x"]), [Phase::Failed, Phase::Skipped, Phase::Pending]);
+        assert_eq!(phases(&["y"]), [Phase::Failed, Phase::Skipped, Phase::Skipped]);
+    }
+}
