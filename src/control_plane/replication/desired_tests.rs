@@ -93,7 +93,6 @@ fn without_annotation_or_cluster_nothing_is_copied() {
 fn a_cluster_brings_its_configuration_and_secrets_to_its_datacenters() {
     let mut sources = sources(None);
     let cluster: K8ssandraCluster = serde_json::from_value(json!({
-        "apiVersion": "k8ssandra.io/v1alpha1", "kind": "K8ssandraCluster",
         "metadata": {"name": "demo", "namespace": "src"},
         "spec": {
             "cassandra": {"datacenters": [

@@ -140,9 +140,10 @@ impl SourceObjects {
     /// Every Secret whose copies are taken back at once.
     #[must_use]
     pub fn ways_in(&self) -> BTreeSet<ObjectKey> {
-        let registering = self.secrets.iter().filter_map(|(key, state)| {
-            matches!(state, SecretState::Read { never: Some(Never::Registers), .. }).then(|| key.clone())
-        });
+        let registers =
+            |state: &SecretState| matches!(state, SecretState::Read { never: Some(Never::Registers), .. });
+        let registering =
+            self.secrets.iter().filter(|(_, state)| registers(state)).map(|(key, _)| key.clone());
         let configs = self.client_configs.items.iter();
         let of_configs =
             configs.map(|(at, c)| ObjectKey::new(&at.namespace, &c.spec.kube_config_secret.name));
@@ -217,9 +218,11 @@ mod tests {
         assert!(known().ways_in().is_empty());
         let mut sources = known();
         sources.named.insert("eu".to_owned(), key.clone());
-        let refused = |sources: &SourceObjects| match sources.copyable(&key) {
-            Copyable::Never { why, takes_back: true } => why.message,
-            other => panic!("{other:?}"),
+        let refused = |sources: &SourceObjects| {
+            let Copyable::Never { why, takes_back: true } = sources.copyable(&key) else {
+                panic!("it may be")
+            };
+            why.message
         };
         assert!(refused(&sources).contains("DataPlane `eu`"));
         assert_eq!(sources.ways_in(), BTreeSet::from([key.clone()]));

@@ -24,35 +24,37 @@ impl Sources {
         let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
         let mut listing: BTreeMap<String, ObjectKey> = BTreeMap::new();
         loop {
-            match events.try_next().await {
-                Ok(Some(Event::Init)) => {
-                    listing.clear();
-                    continue;
-                }
-                Ok(Some(Event::InitApply(plane))) => {
-                    listing.extend(named_by(&plane, &home));
-                    continue;
-                }
-                Ok(Some(Event::InitDone)) => {
-                    let mut state = self.lock();
-                    state.objects.named = std::mem::take(&mut listing);
-                    state.objects.planes_listed = true;
-                }
-                Ok(Some(Event::Apply(plane))) => {
-                    let mut state = self.lock();
-                    state.objects.named.remove(&ObjectKey::of(&plane).name);
-                    state.objects.named.extend(named_by(&plane, &home));
-                }
-                Ok(Some(Event::Delete(plane))) => {
-                    self.lock().objects.named.remove(&ObjectKey::of(&plane).name);
-                }
+            let event = match events.try_next().await {
+                Ok(Some(event)) => event,
+                Ok(None) => return,
                 Err(error) => {
                     tracing::debug!(source = "data planes", %error, "watch interrupted");
                     continue;
                 }
-                Ok(None) => return,
+            };
+            // Their statuses change all the time: only what they name is news.
+            let is_news = {
+                let mut state = self.lock();
+                let objects = &mut state.objects;
+                let before = (objects.planes_listed, objects.named.clone());
+                match event {
+                    Event::Init => listing.clear(),
+                    Event::InitApply(plane) => listing.extend(named_by(&plane, &home)),
+                    Event::InitDone => {
+                        objects.named = std::mem::take(&mut listing);
+                        objects.planes_listed = true;
+                    }
+                    Event::Apply(plane) => {
+                        objects.named.remove(&ObjectKey::of(&plane).name);
+                        objects.named.extend(named_by(&plane, &home));
+                    }
+                    Event::Delete(plane) => drop(objects.named.remove(&ObjectKey::of(&plane).name)),
+                }
+                before != (objects.planes_listed, objects.named.clone())
+            };
+            if is_news {
+                self.tell();
             }
-            self.tell();
         }
     }
 }

@@ -187,7 +187,7 @@ mod tests {
     fn the_field_at_fault_is_named_wherever_it_is() {
         let why = |spec| read::<MedusaConfiguration>(spec).0.unwrap_err().why;
         let size = why(
-            json!({"storageProperties": {"bucketName": "b", "podStorage": {"size": 10737418240_u64}, "prefix": "p"}}),
+            json!({"storageProperties": {"bucketName": "b", "podStorage": {"size": 10_737_418_240_u64}, "prefix": "p"}}),
         );
         assert!(size.starts_with("spec.storageProperties.podStorage.size: "), "{size}");
         let provider = why(json!({"storageProperties": {"storageProvider": "tape\u{1b}"}}));

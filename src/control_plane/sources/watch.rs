@@ -380,14 +380,13 @@ impl Sources {
     /// When the control plane's API server does not answer.
     pub async fn secret(self: &Arc<Self>, key: &ObjectKey) -> Result<Option<Arc<Payload>>, kube::Error> {
         let held = self.lock().contents.get(key).map(|held| held.payload.clone());
-        let payload = match held {
-            Some(payload) => payload,
-            None => {
-                let Some(secret) = self.fetch(key).await? else { return Ok(None) };
-                let version = secret.metadata.resource_version.clone().unwrap_or_default();
-                let payload = Arc::new(Payload::of_secret(secret));
-                self.keep_for_a_while(&mut self.lock(), key, version, &payload)
-            }
+        let payload = if let Some(payload) = held {
+            payload
+        } else {
+            let Some(secret) = self.fetch(key).await? else { return Ok(None) };
+            let version = secret.metadata.resource_version.clone().unwrap_or_default();
+            let payload = Arc::new(Payload::of_secret(secret));
+            self.keep_for_a_while(&mut self.lock(), key, version, &payload)
         };
         let is_refused = matches!(*payload, Payload::Secret { never: Some(_), .. })
             || matches!(self.lock().objects.copyable(key), Copyable::Never { .. });
