@@ -1,6 +1,6 @@
 //! What a purge has to count stays, whatever becomes of the runs that made it, and goes when no purge has to.
 
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use medusa_fleet::api::{
     fleet::{FleetBackupJob, Phase},
     medusa::{MedusaBackupJob, MedusaTask},
@@ -30,7 +30,7 @@ async fn failed_night(fleet: &Fleet, name: &str) -> String {
 }
 
 async fn jobs(cluster: &Cluster) -> Vec<String> {
-    cluster.list::<MedusaBackupJob>(CASS).await.iter().map(|job| job.name_any()).collect()
+    cluster.list::<MedusaBackupJob>(CASS).await.iter().map(ResourceExt::name_any).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +70,7 @@ async fn failed_runs_are_counted_after_they_are_gone_until_a_newer_restore_point
 
     // A newer complete restore point: nothing has to be counted any more, and what was kept for that goes.
     let trace = failed_night(&fleet, "night-7").await;
-    assert_eq!(jobs(there).await, [trace.clone()]);
+    assert_eq!(jobs(there).await, std::slice::from_ref(&trace));
     let run = eventually("a backup begins in a later second", async || {
         let name = format!("good-{}", home.list::<FleetBackupJob>(FLEET).await.len());
         let run = home.create(backup_job(&name, json!({"clusters": ["shop"]}))).await;

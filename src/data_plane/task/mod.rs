@@ -219,15 +219,12 @@ impl Task {
         if let Some(pause) = checking.listing.ask(tools).await {
             return Ok(Action::requeue(pause));
         }
-        let found = match checking.listing.answer() {
-            Some((_, listing)) => {
-                checking.guard.check(&listing, checking.listing.datacenter(), tools.clock.now())
-            }
-            None => {
-                let (pods, reason, why) = checking.listing.silence();
-                let message = format!("nothing was purged, as nobody knows what a purge would leave: {why}");
-                Err(Problem { pods, ..Problem::for_good(reason, message) })
-            }
+        let found = if let Some((_, listing)) = checking.listing.answer() {
+            checking.guard.check(&listing, checking.listing.datacenter(), tools.clock.now())
+        } else {
+            let (pods, reason, why) = checking.listing.silence();
+            let message = format!("nothing was purged, as nobody knows what a purge would leave: {why}");
+            Err(Problem { pods, ..Problem::for_good(reason, message) })
         };
         let seen = checking.seen;
         *self = Self::Waiting(checking.waiting.clone(), seen);
