@@ -27,7 +27,7 @@ impl Home {
     ///
     /// # Errors
     /// When there is no usable configuration.
-    pub async fn connect(global: &Global, context: Option<&str>) -> Outcome<Self> {
+    pub fn connect(global: &Global, context: Option<&str>) -> Outcome<Self> {
         let config = client::config(global.kubeconfig.as_deref(), context).map_err(Failure::CouldNotAsk)?;
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let client = client::connect(config, Patience::HOME).map_err(|error| {

@@ -144,7 +144,7 @@ fn ask(global: &Global, context: Option<&str>, verb: impl AsyncFnOnce(&Home) -> 
         .build()
         .map_err(|error| Failure::CouldNotAsk(format!("cannot start: {error}")))?;
     runtime.block_on(async {
-        let home = Home::connect(global, context).await?;
+        let home = Home::connect(global, context)?;
         verb(&home).await
     })
 }

@@ -77,18 +77,17 @@ pub fn connect(mut config: Config, patience: Patience) -> Result<Client, Unusabl
 
 /// Why the library made no client. What a program printed is left out, as a credential may be in it.
 fn unusable(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Auth(AuthError::AuthExecRun { out, .. }) => {
-            format!("the program of `exec` ended with {}; run it to see why", out.status)
-        }
-        kube::Error::Auth(
-            AuthError::AuthExecParse(_) | AuthError::AuthExec(_) | AuthError::ParseTokenKey(_),
-        ) => {
-            "the program of `exec` or `auth-provider` gave no credential that can be read; run it to see why"
-                .to_owned()
-        }
-        error => error.to_string(),
+    let kube::Error::Auth(program) = error else { return error.to_string() };
+    if let AuthError::AuthExecRun { out, .. } = program {
+        return format!("the program of `exec` ended with {}; run it to see why", out.status);
     }
+    let printed =
+        matches!(program, AuthError::AuthExecParse(_) | AuthError::AuthExec(_) | AuthError::ParseTokenKey(_));
+    if printed {
+        return "the program of `exec` or `auth-provider` gave no credential that can be read; run it to see why"
+            .to_owned();
+    }
+    error.to_string()
 }
 
 /// A client that does what `client` does, and tells `count` how each request was answered, watches too: with the

@@ -19,6 +19,10 @@ impl Environment {
     /// This process's.
     #[must_use]
     pub fn read() -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "these variables have no flags: they are not ours alone"
+        )]
         let first = |names: [&str; 2]| {
             let values = names.iter().filter_map(|name| env::var(name).ok());
             values.map(|value| value.trim().to_owned()).find(|value| !value.is_empty()).unwrap_or_default()
@@ -116,7 +120,7 @@ pub fn parse(url: &str) -> Result<Uri, &'static str> {
         url.strip_prefix("socks5h://").map_or_else(|| url.to_owned(), |rest| format!("socks5://{rest}"));
     let uri: Uri = url.parse().map_err(|_| SHAPE)?;
     let host = uri.host().filter(|host| !host.is_empty()).ok_or(SHAPE)?;
-    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
     let rest = authority.rsplit('@').next().unwrap_or_default().strip_prefix(host).unwrap_or_default();
     let port = match rest.strip_prefix(':') {
         Some(port) => port.parse::<u16>().ok().filter(|port| *port > 0).ok_or(SHAPE)?,

@@ -87,8 +87,8 @@ fn garbage(good: &Value) -> Vec<(&'static str, String)> {
             file.to_string()
         }),
         ("bomb", {
-            let levels: String =
-                (1..40).map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}]\n", n - 1)).collect();
+            let level = |n: usize| format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}]", n - 1);
+            let levels = (1..40).map(level).collect::<Vec<_>>().join("\n");
             format!("a0: &a0 [x, x]\n{levels}")
         }),
     ]
@@ -205,8 +205,8 @@ async fn what_kubectl_reads_is_read_and_a_comment_more_is_no_new_credential() {
     let (server, ca) =
         (cluster["server"].as_str().unwrap(), cluster["certificate-authority-data"].as_str().unwrap());
     let token = token(fleet.dp(1), "field").await;
-    let wrapped: String =
-        ca.as_bytes().chunks(76).map(|line| format!("      {}\r\n", String::from_utf8_lossy(line))).collect();
+    let lines = ca.as_bytes().chunks(76).map(String::from_utf8_lossy);
+    let wrapped: String = lines.flat_map(|line| ["      ".into(), line, "\r\n".into()]).collect();
     // As generators and editors leave it: a byte order mark, CRLF, wrapped base64, every field empty.
     let text = format!(
         "\u{FEFF}---\r\napiVersion: v1\r\nkind: Config\r\ncurrent-context: edge\r\npreferences: {{}}\r\n\

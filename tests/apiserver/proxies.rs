@@ -96,7 +96,7 @@ async fn proxies_are_used_gone_around_and_named() {
     controller.kill9();
     let mut controller = ControlPlane::spawn_in(&fleet, &["--allow-unsafe-kubeconfig", "proxy-url"], &[]);
     fleet.register_as("dead", "kubeconfig", &with_proxy(kubeconfig(fleet.dp(2)), DEAD).to_string()).await;
-    fleet.expect_data_plane("named", "Reachable", "True", "Reachable").await;
+    fleet.expect_data_plane("named", "Authenticated", "True", "CredentialAccepted").await;
     assert!(proxy.seen().concat().contains(&format!("CONNECT {} ", address(fleet.dp(2)))));
     let message = unreachable(&fleet, "dead").await;
     assert!(message.contains("the proxy `http://127.0.0.1:1`"), "{message}");

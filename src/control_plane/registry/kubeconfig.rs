@@ -93,13 +93,14 @@ type Finding = (&'static str, &'static str);
 
 /// What would run a program, read a file, trust anyone, or send a credential in the clear or to who knows where.
 fn dangers(chosen: &Chosen) -> Vec<Finding> {
+    const FILE: &str = "embed the file as `certificate-authority-data`";
+    const TOKEN: &str = "use a token of a ServiceAccount (`kubectl medusa register` makes one)";
+    const PROGRAM: &str = "a program would run in the control plane; use a token of a ServiceAccount (`kubectl medusa \
+                           register` makes one)";
+    const BASIC: &str = "basic authentication is refused; use a token";
     let Chosen { cluster, user, .. } = chosen;
     let server = cluster.server.as_deref().unwrap_or_default().trim().to_ascii_lowercase();
     let is_plain = !server.is_empty() && !server.starts_with("https://");
-    const FILE: &str = "embed the file as `certificate-authority-data`";
-    const TOKEN: &str = "use a token of a ServiceAccount (`kubectl medusa register` makes one)";
-    const PROGRAM: &str = "a program would run in the control plane; use a token of a ServiceAccount (`kubectl medusa register` makes one)";
-    const BASIC: &str = "basic authentication is refused; use a token";
     let findings = [
         (is_plain && server.contains("://"), "server", "only https:// servers are accepted"),
         (is_plain, "server", "write it as https://host:port"),

@@ -12,18 +12,18 @@ use super::{
 };
 
 /// A file of `tests/golden/kubeconfig`.
-pub fn pem(name: &str) -> Vec<u8> {
+pub(crate) fn pem(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/kubeconfig");
     std::fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// The same as a `…-data` field.
-pub fn encoded(name: &str) -> String {
+pub(crate) fn encoded(name: &str) -> String {
     STANDARD.encode(pem(name))
 }
 
 /// A kubeconfig of one context with these fields, in YAML's flow style.
-pub fn file(cluster: &str, user: &str) -> String {
+pub(crate) fn file(cluster: &str, user: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts:\n- name: c\n  context: {{cluster: k, user: u}}\n\
          clusters:\n- name: k\n  cluster: {{{cluster}}}\nusers:\n- name: u\n  user: {{{user}}}\n"
@@ -31,18 +31,18 @@ pub fn file(cluster: &str, user: &str) -> String {
 }
 
 /// A time at which the good certificates are valid.
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     "2030-01-01T00:00:00Z".parse().unwrap()
 }
 
 /// Reads and judges `bytes`, as the control plane does.
-pub fn judged(bytes: &[u8]) -> Result<Access, Fault> {
+pub(crate) fn judged(bytes: &[u8]) -> Result<Access, Fault> {
     let file = text::parse(bytes)?;
     let chosen = choice::choose(&file, None, "set `spec.context`")?;
     access::judge(&chosen, now(), |_| Err(std::io::ErrorKind::Unsupported.into()))
 }
 
 /// What is used of a good kubeconfig with these fields.
-pub fn access(cluster: &str, user: &str) -> Access {
+pub(crate) fn access(cluster: &str, user: &str) -> Access {
     judged(file(cluster, user).as_bytes()).unwrap_or_else(|fault| panic!("{fault}"))
 }

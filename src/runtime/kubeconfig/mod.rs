@@ -15,7 +15,7 @@ pub mod text;
 mod tls;
 
 #[cfg(test)]
-pub mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod fuzz_tests;
 #[cfg(test)]

@@ -21,7 +21,7 @@ fn refused(text: &[u8]) -> Fault {
 }
 
 /// What makes the client, when all is well.
-async fn usable(text: &[u8]) {
+fn usable(text: &[u8]) {
     let access = judged(text).unwrap_or_else(|fault| panic!("{fault}"));
     assert!(access.has_credential());
     client::connect(access.config(), Patience::REMOTE).unwrap_or_else(|error| panic!("{error}"));
@@ -47,7 +47,7 @@ async fn usable(text: &[u8]) {
 #[tokio::test]
 async fn empty_is_absent(#[case] cluster: &str, #[case] user: &str) {
     let text = file(&format!("{SERVER}, {cluster}"), user);
-    usable(text.as_bytes()).await;
+    usable(text.as_bytes());
     let config = judged(text.as_bytes()).ok().unwrap().config();
     assert_eq!((config.root_cert, config.proxy_url, config.tls_server_name), (None, None, None));
     assert_eq!(config.auth_info.client_certificate_data, None);
@@ -81,7 +81,8 @@ fn a_token_that_is_no_header_is_refused_by_name(#[case] token: &str) {
 }
 
 fn wrapped(data: &str) -> String {
-    data.as_bytes().chunks(76).map(|line| format!("      {}\n", String::from_utf8_lossy(line))).collect()
+    let lines = data.as_bytes().chunks(76).map(String::from_utf8_lossy);
+    lines.flat_map(|line| ["      ".into(), line, "\n".into()]).collect()
 }
 
 #[tokio::test]
@@ -103,7 +104,7 @@ async fn base64_may_be_wrapped_tagged_and_indented() {
         let text = file("CLUSTER", "token: t").replace("{CLUSTER}", &cluster);
         let access = judged(text.as_bytes()).unwrap_or_else(|fault| panic!("{fault}: {form}"));
         assert_eq!(access.config().root_cert, expected, "{form}");
-        usable(text.replace('\n', "\r\n").as_bytes()).await;
+        usable(text.replace('\n', "\r\n").as_bytes());
     }
 }
 
@@ -134,7 +135,7 @@ async fn the_same_file_in_other_clothes() {
           base: &base {server: 'https://edge'}\nclusters: [{name: k, cluster: *base}]\nusers: [{name: u, user: {token: t}}]"
             .to_vec(),
     ] {
-        usable(&text).await;
+        usable(&text);
     }
 }
 
@@ -160,7 +161,7 @@ async fn every_usual_form_of_a_key_is_used(#[case] kind: &str, #[case] form: &st
             STANDARD.encode(key)
         );
         let text = file(SERVER, &user);
-        usable(text.as_bytes()).await;
+        usable(text.as_bytes());
         assert!(judged(text.as_bytes()).ok().unwrap().expires_at().is_some());
     }
 }
@@ -264,7 +265,7 @@ fn a_server_that_is_none_is_refused_and_not_repeated(#[case] server: &str) {
 #[case::four("https://10.0.0.1")]
 #[tokio::test]
 async fn servers_of_all_kinds_are_used(#[case] server: &str) {
-    usable(file(&format!("server: '{server}'"), "token: t").as_bytes()).await;
+    usable(file(&format!("server: '{server}'"), "token: t").as_bytes());
 }
 
 #[rstest]
@@ -304,9 +305,8 @@ fn bounds_are_kept_and_documents_are_one() {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..30 {
             let below = level - 1;
-            text += &format!(
-                "a{level}: &a{level} [*a{below}, *a{below}, *a{below}, *a{below}, *a{below}, *a{below}]\n"
-            );
+            let uses = format!("*a{below}, ").repeat(6);
+            text.extend(["a", &level.to_string(), ": &a", &level.to_string(), " [", &uses, "]\n"]);
         }
         text + &good
     };
