@@ -248,8 +248,8 @@ where
 /// Why a watch does not go on, in the API server's words where it said some.
 fn words(error: &watcher::Error) -> String {
     let said = match error {
-        watcher::Error::WatchError(status) => Some(status.as_ref()),
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        watcher::Error::WatchError(status)
+        | watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status.as_ref()),
         watcher::Error::InitialListFailed(_)
