@@ -173,19 +173,16 @@ impl<T> Copy for LastKnown<'_, T> {}
 
 impl<'a, T> LastKnown<'a, T> {
     /// All of them.
-    #[must_use]
     pub fn iter(self) -> btree_map::Iter<'a, ObjectKey, Arc<T>> {
         self.0.iter()
     }
 
     /// Their keys.
-    #[must_use]
     pub fn keys(self) -> btree_map::Keys<'a, ObjectKey, Arc<T>> {
         self.0.keys()
     }
 
     /// The objects.
-    #[must_use]
     pub fn values(self) -> btree_map::Values<'a, ObjectKey, Arc<T>> {
         self.0.values()
     }
@@ -291,16 +288,17 @@ mod tests {
     fn why(section: &Section<u8>, key: &ObjectKey) -> String {
         match section.seen(key) {
             Seen::Unknown { why, .. } => why,
-            seen => panic!("{seen:?}"),
+            Seen::Known(_) | Seen::Absent => panic!("{key} is known"),
         }
     }
 
     #[test]
     fn only_a_watch_that_shows_everything_tells_absence() {
+        type Change = (&'static str, fn(&mut Trust));
         let mut section = Section::<u8>::default();
         section.trust.follow();
         assert_eq!(section.seen(&key()), Seen::Absent);
-        let changes: [(&str, fn(&mut Trust)); 4] = [
+        let changes: [Change; 4] = [
             ("not listed", |trust| trust.begin()),
             ("denied", |trust| assert!(trust.refuse("denied"))),
             ("reset", |trust| assert!(trust.fail(NEVER, "reset"))),

@@ -99,7 +99,11 @@ mod tests {
         for second in 0..=end {
             for (_, event) in what.iter().filter(|(moment, _)| *moment == second) {
                 match event {
-                    'x' => pulse.failed(at(second), Timestamp::from_second(second as i64).unwrap(), "no"),
+                    'x' => pulse.failed(
+                        at(second),
+                        Timestamp::from_second(i64::try_from(second).unwrap()).unwrap(),
+                        "no",
+                    ),
                     'a' => pulse.answered(at(second)),
                     _ => assert!(pulse.well(), "it had failed"),
                 }

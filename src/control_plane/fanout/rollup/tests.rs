@@ -214,11 +214,14 @@ fn seen_so(change: impl Fn(&mut View), children: &[(usize, Value)], begun_with: 
     (entry.phase, format!("{}: {}", entry.reason.unwrap_or_default(), entry.message.unwrap_or_default()))
 }
 
+/// What is not shown, the children that are there, and whether the run had begun with the datacenter.
+type Case<'a> = (fn(&mut View), &'a [(usize, Value)], bool);
+
 #[test]
 fn what_cannot_be_listed_or_read_is_neither_missing_nor_deleted() {
     let finished = [(1, ended(&[]))];
     let running = [(1, json!({"startTime": "1970-01-01T00:00:00Z"}))];
-    let cases: [(fn(&mut View), &[(usize, Value)], bool); 6] = [
+    let cases: [Case<'_>; 6] = [
         (|view| assert!(view.backups.trust.refuse("forbidden")), &finished, true),
         (|view| assert!(view.backups.trust.fail(Timestamp::UNIX_EPOCH, "forbidden")), &finished, true),
         (|view| assert!(view.jobs.trust.refuse("forbidden")), &running, true),
