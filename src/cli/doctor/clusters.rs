@@ -33,9 +33,12 @@ fn one(cluster: &FleetCluster, now: Timestamp) -> Vec<Finding> {
     let wrong =
         CONDITIONS.iter().filter_map(|type_| status.conditions.of_type(type_)).filter(|c| c.status != "True");
     let claimed = status.conditions.of_type("ClusterClaimed").filter(|c| c.status == "True").map(|condition| {
-        let fix = "take the datacenter's labels away, list it in the K8ssandraCluster, or allow its DataPlane to join: \
-                   annotation fleet.k8ssandra.io/may-join";
-        Finding::of(Severity::Warning, object.clone(), condition, fix.to_owned())
+        let fix = format!(
+            "take the datacenter's labels away, list it in the K8ssandraCluster, or allow its DataPlane to join: annotation \
+             `{}`",
+            labels::MAY_JOIN
+        );
+        Finding::of(Severity::Warning, object.clone(), condition, fix)
     });
     wrong
         .map(|condition| {
