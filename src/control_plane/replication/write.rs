@@ -422,7 +422,7 @@ mod tests {
         Reason::Immutable
     )]
     #[case(404, "", "namespaces \"cass\" not found", Reason::NamespaceMissing)]
-    #[case(403, "", "quota canary", Reason::WriteRefused)]
+    #[case(403, "", "quota canary", Reason::DeniedByPolicy)]
     #[case(500, "", "canary", Reason::WriteRefused)]
     fn a_refusal_says_why_and_nothing_of_the_content(
         #[case] code: u16,

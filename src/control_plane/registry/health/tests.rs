@@ -221,6 +221,8 @@ fn every_reason_that_can_stand_on_a_data_plane_is_in_its_page() {
         include_str!("../sources.rs"),
         include_str!("../registration.rs"),
         include_str!("../unregister.rs"),
+        include_str!("../admit.rs"),
+        include_str!("../unreadable.rs"),
     ];
     let mut seen = 0;
     for source in sources {
