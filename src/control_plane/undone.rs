@@ -117,7 +117,10 @@ pub fn pace(before: Option<&Record>, wish: Wish, now: Timestamp) -> Verdict {
 #[must_use]
 pub fn resumes(record: &Record) -> Timestamp {
     let pause = backoff::delay(record.times.saturating_sub(1), PAUSES.0, PAUSES.1);
-    SignedDuration::try_from(pause).ok().and_then(|p| record.written_at.checked_add(p).ok()).unwrap_or(record.written_at)
+    SignedDuration::try_from(pause)
+        .ok()
+        .and_then(|p| record.written_at.checked_add(p).ok())
+        .unwrap_or(record.written_at)
 }
 
 /// The last write to each object, for one kind of object named by `K`.
@@ -195,7 +198,10 @@ mod tests {
         let second = written(Some(&first), wish("a"), 30);
         assert_eq!((second.times, &second.by), (1, &argo()));
         let conflict = refused(&second, wish("a"), 60);
-        assert_eq!((conflict.times, conflict.by.to_string().as_str()), (2, "`argocd-controller` takes back `.spec.x`"));
+        assert_eq!(
+            (conflict.times, conflict.by.to_string().as_str()),
+            (2, "`argocd-controller` takes back `.spec.x`")
+        );
         // Another content is no decision, nor is time.
         refused(&conflict, wish("b"), 90);
         refused(&conflict, wish("a"), 90 * 86_400);

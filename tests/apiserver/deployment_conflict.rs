@@ -12,7 +12,9 @@ use medusa_fleet::api::{
 use serde_json::json;
 
 use crate::{
-    deployment_world::{bare, bucket, container, expect_condition, expect_state, k8ssandra, medusa_in, raw, settle},
+    deployment_world::{
+        bare, bucket, container, expect_condition, expect_state, k8ssandra, medusa_in, raw, settle,
+    },
     support::{CASS, Cluster, ControlPlane, FLEET, Fleet, condition, eventually},
 };
 
@@ -66,13 +68,15 @@ async fn who_takes_medusa_out_twice_is_named_and_not_fought_until_somebody_decid
     assert_eq!(still["metadata"]["generation"], generation, "it was written to");
     assert!(container(&still, "containers", "medusa").is_none());
 
-    let decided = json!({"metadata": {"annotations": {"fleet.k8ssandra.io/apply-again": "argo ignores it now"}}});
+    let decided =
+        json!({"metadata": {"annotations": {"fleet.k8ssandra.io/apply-again": "argo ignores it now"}}});
     home.patch::<K8ssandraCluster>(FLEET, "shop", decided).await;
     medusa_in(there, "dc1").await;
     settle(there, "dc1").await;
     expect_state(&fleet, "shop", "dc1", DeploymentState::Deployed, None).await;
     eventually("the conflict is over", async || {
-        let status = home.get::<FleetCluster>(FLEET, &format!("shop.{FLEET}")).await.status.unwrap_or_default();
+        let status =
+            home.get::<FleetCluster>(FLEET, &format!("shop.{FLEET}")).await.status.unwrap_or_default();
         let seen = condition(&status.conditions, "Conflict");
         if seen.0.is_empty() { Ok(()) } else { Err(format!("{seen:?}")) }
     })

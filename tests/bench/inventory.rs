@@ -133,6 +133,7 @@ fn record(datacenter: &str, start: Timestamp) -> BackupRecord {
         size_bytes: Some(1 << 30),
         node_datacenters: vec![datacenter.to_owned()],
         racks: BTreeMap::from([("default".to_owned(), NODES)]),
+        ..BackupRecord::default()
     }
 }
 

@@ -202,7 +202,8 @@ mod tests {
         assert_eq!(taken_out(&body, &body), None);
         let mut result = body.clone();
         let image = r#".spec.podTemplateSpec.spec.containers[name="medusa"].image"#;
-        *result.pointer_mut("/spec/podTemplateSpec/spec/containers/0/image").unwrap() = json!("mirror/medusa");
+        *result.pointer_mut("/spec/podTemplateSpec/spec/containers/0/image").unwrap() =
+            json!("mirror/medusa");
         result["spec"]["size"] = json!(3);
         assert_eq!(taken_out(&body, &result), None);
         FieldPath::find(image, &body).unwrap().remove(&mut result);

@@ -218,7 +218,10 @@ impl Scene {
             (meta.uid.clone(), meta.generation, meta.deletion_timestamp.is_some())
         };
         add(&(self.paused(), self.may_remove, &self.unreadable, self.configurations_listed));
-        add(&self.cluster.as_ref().map(|c| (identity(&c.metadata), c.annotations().get(labels::APPLY_AGAIN))));
+        add(&self
+            .cluster
+            .as_ref()
+            .map(|c| (identity(&c.metadata), c.annotations().get(labels::APPLY_AGAIN))));
         add(&self.configuration.as_ref().map(|c| identity(&c.metadata)));
         let names = self.cluster.as_ref().map(|c| secret_names(c)).unwrap_or_default();
         let configured = self.configuration.as_ref().and_then(|c| {

@@ -52,7 +52,8 @@ impl<'a> Owners<'a> {
 #[must_use]
 pub fn last_writer(object: &Value) -> Option<&str> {
     let entries = object.pointer("/metadata/managedFields")?.as_array()?;
-    let text = |entry: &Value, field: &str| entry.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text =
+        |entry: &Value, field: &str| entry.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let theirs = entries.iter().filter(|entry| {
         let manager = text(entry, "manager");
         text(entry, "subresource").is_empty() && manager != MANAGER_DEPLOYMENT && !manager.is_empty()
@@ -141,9 +142,7 @@ mod tests {
 
     #[test]
     fn who_wrote_last_is_neither_us_nor_who_writes_a_status() {
-        let entry = |manager: &str, time: &str, subresource: &str| {
-            json!({"manager": manager, "time": time, "subresource": subresource, "operation": "Update"})
-        };
+        let entry = |manager: &str, time: &str, subresource: &str| json!({"manager": manager, "time": time, "subresource": subresource, "operation": "Update"});
         let object = json!({"metadata": {"managedFields": [
             entry("kubectl", "2026-01-01T00:00:00Z", ""), entry("argocd-controller", "2026-01-02T00:00:00Z", ""),
             entry("cass-operator", "2026-01-04T00:00:00Z", "status"), entry(MANAGER_DEPLOYMENT, "2026-01-03T00:00:00Z", ""),

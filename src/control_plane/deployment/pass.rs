@@ -160,7 +160,9 @@ pub(super) async fn look<'a>(pass: &Pass<'_>, seat: &'a Seat) -> Look<'a> {
         (Decision::Remove, Some(remote), Some((live, datacenter))) => {
             let users = users::patch(&live, None);
             match apply::draft_removal(&remote, &live).await {
-                Ok(draft) => Ok(Work { datacenter, draft, users, secrets: None, applied: false, record: None }),
+                Ok(draft) => {
+                    Ok(Work { datacenter, draft, users, secrets: None, applied: false, record: None })
+                }
                 Err(failure) => Err(failed(seat, failure)),
             }
         }

@@ -10,11 +10,7 @@ use kube::{Api, api::ListParams, core::DeserializeGuard};
 use serde_json::Value;
 
 use super::{
-    apply::Failure,
-    controller::DeploymentContext,
-    diff::Diff,
-    ownership::last_writer,
-    pass::Pass,
+    apply::Failure, controller::DeploymentContext, diff::Diff, ownership::last_writer, pass::Pass,
     report::basis,
 };
 use crate::{
@@ -131,12 +127,15 @@ fn record(undone: &Undone) -> Record {
 
 /// Reads what was remembered before this process started; nothing is written to a datacenter before that is known.
 pub(super) async fn recall(context: &DeploymentContext) {
-    let clusters: Api<DeserializeGuard<FleetCluster>> = Api::namespaced(context.client.clone(), &context.namespace);
+    let clusters: Api<DeserializeGuard<FleetCluster>> =
+        Api::namespaced(context.client.clone(), &context.namespace);
     let mut attempt = 0;
     let list = loop {
         match clusters.list(&ListParams::default()).await {
             Ok(list) => break list,
-            Err(error) => tracing::warn!(%error, "FleetClusters cannot be listed; nothing is deployed before they are"),
+            Err(error) => {
+                tracing::warn!(%error, "FleetClusters cannot be listed; nothing is deployed before they are")
+            }
         }
         tokio::time::sleep(backoff::delay(attempt, RETRY.0, RETRY.1)).await;
         attempt += 1;

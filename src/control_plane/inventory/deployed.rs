@@ -92,7 +92,9 @@ pub fn describe(
             judge(status, &found, &whys, now);
         } else if reports.whole {
             // Nobody asks for Medusa here (any more).
-            status.conditions.retain(|c| ![CONFLICT, "CredentialsInSync", "PrefixUnique"].contains(&c.type_.as_str()));
+            status
+                .conditions
+                .retain(|c| ![CONFLICT, "CredentialsInSync", "PrefixUnique"].contains(&c.type_.as_str()));
         }
     }
 }

@@ -107,7 +107,8 @@ async fn publish(
         sleep_until(at).await;
         at = Instant::now() + REFRESH;
         let all = context.fleet.is_enrolled() && {
-            let wrote = guard::work("inventory", write(context, backups, known, &mut inventory, &narrow)).await;
+            let wrote =
+                guard::work("inventory", write(context, backups, known, &mut inventory, &narrow)).await;
             wrote.unwrap_or_else(|panic| {
                 tracing::error!("the inventory: {panic}");
                 inventory = Inventory::default();

@@ -144,7 +144,8 @@ pub fn survey<'a>(
     clusters: &'a PublishedClusters,
 ) -> BTreeMap<String, Group<'a>> {
     let mut groups: BTreeMap<String, Group<'a>> = BTreeMap::new();
-    let shown = planes.iter().filter(|p| listed(&p.view)).flat_map(|p| p.view.datacenters.last_known().values());
+    let shown =
+        planes.iter().filter(|p| listed(&p.view)).flat_map(|p| p.view.datacenters.last_known().values());
     let pods: HashSet<String> = shown.flat_map(|datacenter| pods_begin(datacenter)).collect();
     let mut homes = Homes { points, clusters, known: None };
     for plane in planes.iter().filter(|p| listed(&p.view)) {

@@ -284,7 +284,10 @@ fn authorized(facts: &Facts<'_>) -> Verdict {
     let nameless = facts.health.no_cluster_id.as_ref().filter(|cause| cause.kind == Kind::Forbidden);
     let nameless = nameless.map(|_| NAMELESS.to_owned());
     let limits: Vec<String> =
-        [Some(denied).filter(|d| hosts && !d.is_empty()), hidden.filter(|_| hosts), nameless].into_iter().flatten().collect();
+        [Some(denied).filter(|d| hosts && !d.is_empty()), hidden.filter(|_| hosts), nameless]
+            .into_iter()
+            .flatten()
+            .collect();
     if limits.is_empty() {
         return verdict;
     }

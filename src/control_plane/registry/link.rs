@@ -105,7 +105,10 @@ impl Task {
     /// Begins, also anew after an internal error: what was seen before that counts no longer.
     async fn begin(&self) {
         if self.was_live() {
-            self.lost(Answer::Lost(Cause::new(Kind::Unreachable, "an internal error ended the connection")), RETRY.0);
+            self.lost(
+                Answer::Lost(Cause::new(Kind::Unreachable, "an internal error ended the connection")),
+                RETRY.0,
+            );
         }
         self.run().await;
     }

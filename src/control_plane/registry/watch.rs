@@ -213,8 +213,10 @@ pub(super) async fn run<K, T>(
                 // The library quotes what it cannot read, and a Secret may be in it.
                 let cause = Cause::of(&error);
                 let may_quote = matches!(cause.kind, Kind::NotKubernetes | Kind::Unreachable);
-                let said = if name == "secrets" && may_quote { "the answer cannot be read" } else { &cause.words };
-                let why: String = format!("{name} cannot be followed: {said}").chars().take(MAX_WORDS).collect();
+                let said =
+                    if name == "secrets" && may_quote { "the answer cannot be read" } else { &cause.words };
+                let why: String =
+                    format!("{name} cannot be followed: {said}").chars().take(MAX_WORDS).collect();
                 tracing::debug!(kind = name, why, "watch interrupted");
                 failed.store(true, Ordering::Release);
                 pulse.failed(Instant::now(), clock::now(), &why);

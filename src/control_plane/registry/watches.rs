@@ -472,7 +472,8 @@ mod tests {
             seen.send(()).unwrap();
             panic!("over what was read")
         };
-        let _running = watches.spawn_some((Kind::Secrets, client), "", |view| &mut view.secrets, keep, |_| {});
+        let _running =
+            watches.spawn_some((Kind::Secrets, client), "", |view| &mut view.secrets, keep, |_| {});
         for _ in 0..2 {
             let again = tokio::time::timeout(std::time::Duration::from_secs(30), sees.recv()).await;
             assert!(again.is_ok_and(|seen| seen.is_some()), "it is not begun anew");

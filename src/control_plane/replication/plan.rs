@@ -84,7 +84,9 @@ pub fn in_place(view: &View, key: &CopyKey, wanted: &Wanted, settled: &Settled) 
     let Some((source_uid, hash)) = &wanted.content else { return false };
     match (copy(view, key), settled.get(key)) {
         (Seen::Unknown { .. }, _) => false,
-        (Seen::Absent, accepted) => matches!(accepted, Some(Accepted::Shared { hash: shared, .. }) if shared == hash),
+        (Seen::Absent, accepted) => {
+            matches!(accepted, Some(Accepted::Shared { hash: shared, .. }) if shared == hash)
+        }
         (Seen::Known(copy), accepted) => {
             let was_made = |wanted: &String, got: &String| wanted == hash && *got == copy.content_hash;
             copy.source_uid == *source_uid

@@ -92,10 +92,7 @@ fn a_watch_that_has_failed_for_long_is_named_and_what_cannot_be_read_is_counted(
         (synced.status.clone(), synced.reason.clone(), synced.message.clone())
     };
     let (status, _, message) = said(&view);
-    assert!(
-        status == "True" && message.contains("1 object cannot be used: MedusaBackup ns/b"),
-        "{message}"
-    );
+    assert!(status == "True" && message.contains("1 object cannot be used: MedusaBackup ns/b"), "{message}");
     view.backups.trust.fail(Timestamp::UNIX_EPOCH, "medusabackups cannot be followed: forbidden");
     let (status, reason, message) = said(&view);
     assert_eq!((status.as_str(), reason.as_str()), ("False", "WatchesStale"));
