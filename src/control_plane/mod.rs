@@ -266,7 +266,7 @@ async fn keep_local(client: &Client, namespace: &str) {
         tracing::warn!(%error, namespace, "cannot make the DataPlane of this cluster; does the namespace exist?");
         tokio::time::sleep(pauses.failed(&())).await;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Waits until the cluster answers and the definitions are there. Returns the value of the label on

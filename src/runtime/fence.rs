@@ -276,7 +276,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_leaves_waits_for_what_is_under_way_and_begins_nothing() {
-        let long = Duration::from_secs(60);
+        let long = Duration::from_mins(1);
         let fence = Fence::down();
         fence.lift(Instant::now() + long);
         let leave = async {

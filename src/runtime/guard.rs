@@ -9,10 +9,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::{Future, poll_fn},
     panic::{self, AssertUnwindSafe},
-    pin::pin,
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
     time::{Duration, Instant},
@@ -56,9 +55,17 @@ struct Pulse {
     part: &'static str,
     /// Whether something has to happen to it now and then.
     ends: bool,
-    /// Milliseconds since [`ORIGIN`]: when it last got its thread, and when it gave it back.
-    taken: AtomicU64,
-    given_back: AtomicU64,
+    /// Whether it has its thread now.
+    holds: AtomicBool,
+    /// When that changed, in milliseconds since [`ORIGIN`].
+    since: AtomicU64,
+}
+
+impl Pulse {
+    fn turn(&self, holds: bool) {
+        self.since.store(now(), Ordering::Release);
+        self.holds.store(holds, Ordering::Release);
+    }
 }
 
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -111,8 +118,8 @@ struct Watched {
 
 impl Watched {
     fn begin(part: &'static str, ends: bool) -> Self {
-        let at = now();
-        let pulse = Arc::new(Pulse { part, ends, taken: AtomicU64::new(at), given_back: AtomicU64::new(at) });
+        let pulse =
+            Arc::new(Pulse { part, ends, holds: AtomicBool::new(false), since: AtomicU64::new(now()) });
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         pulses().insert(number, pulse.clone());
         Self { number, pulse }
@@ -129,16 +136,22 @@ impl Drop for Watched {
 ///
 /// # Errors
 /// When it panicked.
-pub async fn work<T>(part: &'static str, work: impl Future<Output = T>) -> Result<T, Panicked> {
-    edge(part, true, work).await
+pub fn work<T>(
+    part: &'static str,
+    work: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, Panicked>> {
+    edge(part, true, work)
 }
 
 /// Does `work`, which may wait for as long as nothing happens.
 ///
 /// # Errors
 /// When it panicked.
-pub async fn keep<T>(part: &'static str, work: impl Future<Output = T>) -> Result<T, Panicked> {
-    edge(part, false, work).await
+pub fn keep<T>(
+    part: &'static str,
+    work: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, Panicked>> {
+    edge(part, false, work)
 }
 
 /// Does work that goes on for ever, and begins it anew when it panicked, later each time.
@@ -163,20 +176,25 @@ pub async fn again<F: Future>(part: &'static str, mut begin: impl FnMut() -> F) 
 ///
 /// # Errors
 /// When it panicked.
-pub async fn edge<T>(part: &'static str, ends: bool, work: impl Future<Output = T>) -> Result<T, Panicked> {
-    let watched = Watched::begin(part, ends);
-    let mut work = pin!(work);
-    poll_fn(|context| {
-        // One of the two is always the later one: who holds the thread has taken it after giving it back.
-        watched.pulse.taken.store(now().saturating_add(1), Ordering::Release);
-        let step = panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
-        watched.pulse.given_back.store(now().saturating_add(1), Ordering::Release);
-        match step {
-            Ok(step) => step.map(Ok),
-            Err(_) => Poll::Ready(Err(panicked(part))),
-        }
-    })
-    .await
+pub fn edge<T>(
+    part: &'static str,
+    ends: bool,
+    work: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, Panicked>> {
+    let mut work = Box::pin(work);
+    async move {
+        let watched = Watched::begin(part, ends);
+        poll_fn(|context| {
+            watched.pulse.turn(true);
+            let step = panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+            watched.pulse.turn(false);
+            match step {
+                Ok(step) => step.map(Ok),
+                Err(_) => Poll::Ready(Err(panicked(part))),
+            }
+        })
+        .await
+    }
 }
 
 /// Does work that waits for nothing.
@@ -201,9 +219,8 @@ pub fn stuck() -> BTreeSet<&'static str> {
 }
 
 fn is_stuck(pulse: &Pulse, now: u64) -> bool {
-    let (taken, given_back) = (pulse.taken.load(Ordering::Acquire), pulse.given_back.load(Ordering::Acquire));
-    let since = |at: u64| Duration::from_millis(now.saturating_sub(at));
-    if taken > given_back { since(taken) > HOLDS } else { pulse.ends && since(given_back) > IDLES }
+    let for_now = Duration::from_millis(now.saturating_sub(pulse.since.load(Ordering::Acquire)));
+    if pulse.holds.load(Ordering::Acquire) { for_now > HOLDS } else { pulse.ends && for_now > IDLES }
 }
 
 #[cfg(test)]
@@ -248,18 +265,14 @@ mod tests {
 
     #[test]
     fn work_is_stuck_when_it_holds_its_thread_or_nothing_happens_to_it() {
-        let pulse = |ends, taken, given_back| Pulse {
-            part: "x",
-            ends,
-            taken: AtomicU64::new(taken),
-            given_back: AtomicU64::new(given_back),
-        };
+        let pulse =
+            |ends, holds| Pulse { part: "x", ends, holds: AtomicBool::new(holds), since: AtomicU64::new(5) };
         let at = |d: Duration| u64::try_from(d.as_millis()).unwrap();
-        assert!(!is_stuck(&pulse(true, 6, 5), at(HOLDS)));
-        assert!(is_stuck(&pulse(false, 6, 5), at(HOLDS) + 7), "it holds its thread");
-        assert!(!is_stuck(&pulse(true, 5, 6), at(IDLES)), "it waits for an answer");
-        assert!(is_stuck(&pulse(true, 5, 6), at(IDLES) + 7), "that never comes");
-        assert!(!is_stuck(&pulse(false, 5, 6), at(IDLES) * 9), "it waits for news");
+        assert!(!is_stuck(&pulse(true, true), at(HOLDS)));
+        assert!(is_stuck(&pulse(false, true), at(HOLDS) + 6), "it holds its thread");
+        assert!(!is_stuck(&pulse(true, false), at(IDLES)), "it waits for an answer");
+        assert!(is_stuck(&pulse(true, false), at(IDLES) + 6), "that never comes");
+        assert!(!is_stuck(&pulse(false, false), at(IDLES) * 9), "it waits for news");
     }
 
     #[test]

@@ -37,8 +37,9 @@ const PARTING: Duration = Duration::from_secs(5);
 /// A name that no other process has: the pod's, and what tells its processes apart.
 #[must_use]
 pub fn identity() -> String {
-    let host = std::env::var("HOSTNAME").unwrap_or_default();
-    let host = if host.is_empty() { "medusa-fleet".to_owned() } else { host };
+    // In a pod, the pod's name.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "medusa-fleet" } else { host.trim() };
     let mut random = RandomState::new().build_hasher();
     random.write_u32(std::process::id());
     format!("{host}_{:016x}", random.finish())
