@@ -68,8 +68,7 @@ fn stands_for<'p>(part: &'p Part<'_>) -> Option<Place<'p>> {
     }
 }
 
-/// Joins moments, the nearest to each other first, as long as none is further than [`SPREAD`] from another of its slot
-/// and no datacenter is in a slot twice.
+/// Joins moments, the nearest to each other first.
 fn joined(moments: &[Timestamp], places: &[BTreeSet<Place<'_>>]) -> Vec<Slot> {
     let mut pairs = Vec::new();
     for (i, one) in moments.iter().enumerate() {
@@ -104,14 +103,24 @@ fn joined(moments: &[Timestamp], places: &[BTreeSet<Place<'_>>]) -> Vec<Slot> {
     slots.into_iter().filter(|slot| !slot.is_empty()).map(|moments| Slot { moments }).collect()
 }
 
+/// Whether two slots may be one: near enough, no datacenter twice, and no run of one of theirs lies between them, which
+/// would be the nearer one.
 fn fit_together(
     moments: &[Timestamp],
     places: &[BTreeSet<Place<'_>>],
     one: &[usize],
     other: &[usize],
 ) -> bool {
-    let at = || one.iter().chain(other).filter_map(|i| moments.get(*i));
-    let spread = at().max().zip(at().min()).map(|(last, first)| last.duration_since(*first));
+    let members: BTreeSet<usize> = one.iter().chain(other).copied().collect();
+    let (Some(first), Some(last)) = (members.first().copied(), members.last().copied()) else { return false };
+    let at = |i: usize| moments.get(i).copied();
+    let is_near = at(last).zip(at(first)).is_some_and(|(last, first)| last.duration_since(first) <= SPREAD);
     let of = |slot: &[usize]| slot.iter().filter_map(|i| places.get(*i)).flatten().collect::<BTreeSet<_>>();
-    spread.is_some_and(|spread| spread <= SPREAD) && of(one).is_disjoint(&of(other))
+    let (mut all, theirs) = (of(one), of(other));
+    if !is_near || !all.is_disjoint(&theirs) {
+        return false;
+    }
+    all.extend(theirs);
+    let mut between = (first..last).filter(|i| !members.contains(i)).filter_map(|i| places.get(i));
+    !between.any(|runs| runs.iter().any(|place| all.contains(place)))
 }
