@@ -237,11 +237,15 @@ fn certificate_words(error: &CertificateError) -> (String, &'static str, &'stati
     const KEY: &str = "give the API server a certificate with, and signed by, a P-256, P-384 or RSA key of 2048 bits or more";
     let text = brief(&error.to_string());
     match error {
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            let word =
-                if *error == CertificateError::BadSignature { "BadSignature" } else { "UnknownIssuer" };
-            ("the kubeconfig's authority did not sign it".to_owned(), word, REGISTER)
+        CertificateError::UnknownIssuer => {
+            ("the kubeconfig's authority did not sign it".to_owned(), "UnknownIssuer", REGISTER)
         }
+        // What a cluster that was made again shows: its authority has the same name and another key.
+        CertificateError::BadSignature => (
+            "another authority of the same name as the kubeconfig's signed it".to_owned(),
+            "UnknownIssuer, BadSignature",
+            REGISTER,
+        ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => (text, "Expired", RENEW),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             (text, "NotValidYet", RENEW)

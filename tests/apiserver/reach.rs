@@ -229,7 +229,7 @@ async fn what_stands_in_front_of_a_dead_api_server_is_no_contact_and_what_it_rep
     assert!(cluster.list::<MedusaBackupJob>(CASS).await.is_empty(), "nothing was written there");
 
     let log = controller.log();
-    assert!(log.contains("TRACE") || log.contains("DEBUG"), "the log is not at the level that was asked for");
+    assert!(log.contains("registered"), "the log is not what we think it is");
     let encoded = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, format!("{CANARY}-"));
     for word in [CANARY, encoded.trim_end_matches('=').get(..24).unwrap()] {
         assert!(!log.contains(word), "the log holds a Secret: {:?}", log.lines().find(|l| l.contains(word)));

@@ -1,3 +1,5 @@
+//! Causes of errors: made by hand, and met by real clients.
+
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use kube::{Config, core::Status};
@@ -23,6 +25,7 @@ struct CaUsedAsEndEntity;
 
 #[rstest]
 #[case(CertificateError::UnknownIssuer, "UnknownIssuer", "register the cluster again")]
+#[case(CertificateError::BadSignature, "UnknownIssuer", "register the cluster again")]
 #[case(CertificateError::Expired, "Expired", "renew")]
 #[case(CertificateError::NotValidYet, "NotValidYet", "clocks")]
 #[case(CertificateError::NotValidForName, "NotValidForName", "tls-server-name")]

@@ -1,3 +1,5 @@
+//! Conditions of DataPlanes, by what is known of them.
+
 use super::*;
 use crate::{
     api::Conditions as _,
