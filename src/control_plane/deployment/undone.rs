@@ -134,7 +134,7 @@ pub(super) async fn recall(context: &DeploymentContext) {
         match clusters.list(&ListParams::default()).await {
             Ok(list) => break list,
             Err(error) => {
-                tracing::warn!(%error, "FleetClusters cannot be listed; nothing is deployed before they are")
+                tracing::warn!(%error, "FleetClusters cannot be listed; nothing is deployed before they are");
             }
         }
         tokio::time::sleep(backoff::delay(attempt, RETRY.0, RETRY.1)).await;

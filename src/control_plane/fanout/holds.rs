@@ -15,7 +15,7 @@ use crate::{
     api::{
         Reason,
         cassandra::CassandraDatacenter,
-        fleet::{FleetOperation, FleetTask},
+        fleet::{FleetOperation, FleetTask, Phase},
         labels,
         medusa::{MedusaTask, TaskOperation},
     },
@@ -96,7 +96,7 @@ pub fn holds<'a>(
 }
 
 fn is_over(task: &FleetTask) -> bool {
-    task.status.as_ref().and_then(|status| status.phase).is_some_and(|phase| phase.is_final())
+    task.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final)
 }
 
 /// Whether the FleetTask is not done with the datacenter, by its own status.

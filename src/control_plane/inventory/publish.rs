@@ -334,12 +334,8 @@ where
 
 /// Whether the API server or etcd does not take an object as it is: too large, or not valid.
 fn is_refused(error: &kube::Error) -> bool {
-    match error {
-        kube::Error::Api(status) => {
-            matches!(status.code, 400 | 413 | 422) || status.message.contains("too large")
-        }
-        _ => false,
-    }
+    let kube::Error::Api(status) = error else { return false };
+    matches!(status.code, 400 | 413 | 422) || status.message.contains("too large")
 }
 
 async fn put_status<K>(context: &InventoryContext, name: &str, status: &impl Serialize, new: bool) -> Written
