@@ -50,10 +50,9 @@ pub async fn operators(client: &Client) -> Result<Vec<String>, kube::Error> {
         return Ok(found.clone());
     }
     match (deployments, leases) {
-        (Ok(_), Ok(_)) => Ok(Vec::new()),
         (Err(error), _) | (_, Err(error)) if !is_refusal(&error) => Err(error),
-        // Its Deployment is the surer sign.
-        (Ok(_), Err(_)) => Ok(Vec::new()),
+        // Its Deployment is the surer sign: where these may be listed, a Lease is not needed.
+        (Ok(_), _) => Ok(Vec::new()),
         (Err(_), leases) => {
             tracing::warn!(
                 "may not list deployments{}, so cannot tell whether k8ssandra-operator runs here; make sure that it does \

@@ -106,7 +106,7 @@ fn fill(member: &mut Member, plane: &DeserializeGuard<DataPlane>) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, btree_map::Entry};
 
     use kube::core::ObjectMeta;
     use proptest::prelude::*;
@@ -246,8 +246,8 @@ mod tests {
             };
             for step in story {
                 match step {
-                    Happens::Made(name) => if !there.contains_key(&name) {
-                        there.insert(name, (next, false));
+                    Happens::Made(name) => if let Entry::Vacant(free) = there.entry(name) {
+                        free.insert((next, false));
                         news.push_back(Event::Apply(object(NAMES[name], next, false, &spec)));
                         next += 1;
                     },

@@ -56,10 +56,13 @@ pub(super) async fn run(context: &RegistryContext, tell: watch::Sender<Unheard>)
     let mut plane_events =
         watcher(plane_api, watcher::Config::default()).default_backoff().reflect(planes_writer).boxed();
     let mut client_configs = context.sources.changes();
-    let api: Api<DataPlane> = Api::namespaced(context.client.clone(), namespace);
+    let mut writes = Writes {
+        api: Api::namespaced(context.client.clone(), namespace),
+        context,
+        backoff: Backoff::new(AGAIN, LONGEST),
+        not_before: BTreeMap::new(),
+    };
     let mut ready = (false, false);
-    let mut backoff = Backoff::new(AGAIN, LONGEST);
-    let mut not_before: BTreeMap<Origin, (Request, Instant)> = BTreeMap::new();
     let mut refused: Vec<Refused> = Vec::new();
     loop {
         let again = tokio::time::sleep(AGAIN);
@@ -95,16 +98,42 @@ pub(super) async fn run(context: &RegistryContext, tell: watch::Sender<Unheard>)
         let steps = plan(&asking, &described);
         let now = unheard(&steps);
         tell.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
-        let mut still_refused = Vec::new();
+        let still_refused = writes.carry_out(steps, &known).await;
+        for step in still_refused.iter().filter(|step| !refused.contains(step)) {
+            let about = reference(namespace, &step.origin);
+            context.events.warning(about, step.reason, "Register", step.note.clone());
+        }
+        refused = still_refused;
+    }
+}
+
+/// What is written for those who ask, and what of that failed.
+struct Writes<'a> {
+    context: &'a RegistryContext,
+    api: Api<DataPlane>,
+    backoff: Backoff<Origin>,
+    /// What was refused, and when it is tried again.
+    not_before: BTreeMap<Origin, (Request, Instant)>,
+}
+
+impl Writes<'_> {
+    /// Carries the steps out, all at once, so that one that hangs or is refused holds up no other. Returns those who are
+    /// refused.
+    async fn carry_out(
+        &mut self,
+        steps: Vec<Step>,
+        known: &[Arc<DeserializeGuard<DataPlane>>],
+    ) -> Vec<Refused> {
         let now = Instant::now();
-        not_before.retain(|_, (_, at)| *at > now);
-        // At once, so that one that hangs or is refused holds up no other.
-        let mut writes = Vec::new();
+        self.not_before.retain(|_, (_, at)| *at > now);
+        let find = |name: &str| known.iter().find(|plane| plane.name_any() == name).cloned();
+        let api = &self.api;
+        let (mut refused, mut writes) = (Vec::new(), Vec::new());
         for step in steps {
-            let (api, known) = (&api, &known);
             match step {
                 Step::Register(request) | Step::Amend(request)
-                    if not_before.get(&request.origin).is_some_and(|(before, _)| *before == request) => {}
+                    if self.not_before.get(&request.origin).is_some_and(|(before, _)| *before == request) => {
+                }
                 Step::Register(request) => writes.push(
                     async move {
                         let written = create(api, &of_request(request.clone())).await;
@@ -112,41 +141,42 @@ pub(super) async fn run(context: &RegistryContext, tell: watch::Sender<Unheard>)
                     }
                     .boxed(),
                 ),
-                Step::Amend(request) => writes.push(
-                    async move {
-                        let plane = known.iter().find(|plane| plane.name_any() == request.name)?;
-                        let written = amend(api, plane, &request).await;
-                        Some((request, written))
-                    }
-                    .boxed(),
-                ),
-                Step::Unregister(name) => writes.push(
-                    async move {
-                        delete(api, known.iter().find(|plane| plane.name_any() == name)?).await;
-                        None
-                    }
-                    .boxed(),
-                ),
-                Step::Refuse(step) => still_refused.push(step),
+                Step::Amend(request) => {
+                    let Some(plane) = find(&request.name) else { continue };
+                    writes.push(
+                        async move {
+                            let written = amend(api, &plane, &request).await;
+                            Some((request, written))
+                        }
+                        .boxed(),
+                    );
+                }
+                Step::Unregister(name) => {
+                    let Some(plane) = find(&name) else { continue };
+                    writes.push(
+                        async move {
+                            delete(api, &plane).await;
+                            None
+                        }
+                        .boxed(),
+                    );
+                }
+                Step::Refuse(step) => refused.push(step),
             }
         }
         for (request, written) in join_all(writes).await.into_iter().flatten() {
             let Err(why) = written else {
-                backoff.succeeded(&request.origin);
+                self.backoff.succeeded(&request.origin);
                 continue;
             };
-            let about = reference(namespace, &request.origin);
+            let about = reference(&self.context.namespace, &request.origin);
             let note = format!("DataPlane `{}` cannot be written: {why}", request.name);
             tracing::warn!(data_plane = request.name, from = %request.origin, %why, "register");
-            context.events.warning(about, Reason::WriteRefused, "Register", note);
-            let pause = backoff.failed(&request.origin);
-            not_before.insert(request.origin.clone(), (request, Instant::now() + pause));
+            self.context.events.warning(about, Reason::WriteRefused, "Register", note);
+            let pause = self.backoff.failed(&request.origin);
+            self.not_before.insert(request.origin.clone(), (request, Instant::now() + pause));
         }
-        for step in still_refused.iter().filter(|step| !refused.contains(step)) {
-            let about = reference(namespace, &step.origin);
-            context.events.warning(about, step.reason, "Register", step.note.clone());
-        }
-        refused = still_refused;
+        refused
     }
 }
 
@@ -232,10 +262,8 @@ async fn amend(
 
 /// The API server's own words, where it gave some.
 fn why(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
-    }
+    let answer = if let kube::Error::Api(status) = error { Some(status.message.clone()) } else { None };
+    answer.unwrap_or_else(|| error.to_string())
 }
 
 fn no_answer() -> String {

@@ -106,12 +106,9 @@ fn conditions(raw: &Value) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1
 /// The first field that cannot be read, as a path.
 fn culprit(raw: &Value) -> Option<String> {
     let is_bad_spec = |probe: Value| serde_json::from_value::<DataPlaneSpec>(probe).is_err();
-    let spec = match raw.get("spec") {
-        Some(Value::Object(spec)) => spec,
-        Some(_) | None => return Some("spec".to_owned()),
-    };
-    for (key, value) in spec.iter().filter(|(key, value)| is_bad_spec(json!({*key: *value}))) {
-        let parts = value.as_object().into_iter().flatten();
+    let Some(Value::Object(spec)) = raw.get("spec") else { return Some("spec".to_owned()) };
+    if let Some((key, value)) = spec.iter().find(|(key, value)| is_bad_spec(json!({*key: *value}))) {
+        let mut parts = value.as_object().into_iter().flatten();
         let is_bad = |part: &str, value: &Value| {
             let mut probe = json!({part: value});
             if let Some(probe) = probe.as_object_mut()
@@ -121,7 +118,7 @@ fn culprit(raw: &Value) -> Option<String> {
             }
             is_bad_spec(json!({key: probe}))
         };
-        let part = parts.filter(|(part, value)| is_bad(part, value)).map(|(part, _)| part).next();
+        let part = parts.find(|(part, value)| is_bad(part, value)).map(|(part, _)| part);
         return Some(part.map_or_else(|| format!("spec.{key}"), |part| format!("spec.{key}.{part}")));
     }
     let status = raw.get("status").filter(|status| !status.is_null())?;
