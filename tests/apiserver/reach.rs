@@ -87,7 +87,7 @@ async fn each_way_of_not_being_reached_has_a_reason_a_cause_and_a_fix() {
         assert!(said.contains(cause) && !said.contains("ServiceError"), "{name}: {said}");
         fleet.expect_data_plane(name, "Ready", "False", reason).await;
     }
-    let output = medusa_fleet(&fleet, &["doctor"]);
+    let output = medusa_fleet(&fleet, &["doctor", "-o", "wide"]);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     for (name, _, reason, _, fix) in &cases {
         let line = told.lines().find(|line| line.contains(&format!("dataplane/{name} ")));
