@@ -133,7 +133,7 @@ impl Candidate {
             Step::Lost => self.lost = true,
             Step::Wait => {}
             step @ (Step::Create | Step::Write(_)) => {
-                self.requests.push(Request { sent: answered, step: Some(step), done: None })
+                self.requests.push(Request { sent: answered, step: Some(step), done: None });
             }
         }
     }
