@@ -100,6 +100,7 @@ const PURE: &[&str] = &[
     "src/control_plane/deployment/secrets.rs",
     "src/control_plane/deployment/status.rs",
     "src/control_plane/inventory/deployed.rs",
+    "src/control_plane/section.rs",
     "src/control_plane/view.rs",
     "src/control_plane/registry/health.rs",
     "src/control_plane/registry/kinds.rs",

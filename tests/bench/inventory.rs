@@ -124,6 +124,7 @@ fn fleet() -> Result<Vec<Snapshot>> {
 fn record(datacenter: &str, start: Timestamp) -> BackupRecord {
     BackupRecord {
         datacenter: datacenter.to_owned(),
+        created: Some(start),
         status: "SUCCESS".to_owned(),
         start_time: Some(start),
         finish_time: Some(start),
