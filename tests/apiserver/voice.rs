@@ -98,8 +98,12 @@ async fn who_claims_a_cluster_that_is_known_holds_up_fails_and_spoils_nothing_of
     let job = fleet.expect_phase("nightly", Phase::Succeeded).await.status.unwrap();
     assert_eq!(job.datacenters.len(), 1, "{:#?}", job.datacenters);
     let point = job.restore_points[0].clone();
-    let status = home.get::<FleetBackup>(FLEET, &point).await.status.unwrap();
-    assert_eq!((status.done.as_deref(), status.complete), (Some("1/1"), true));
+    eventually(format!("FleetBackup {point} is whole"), async || {
+        let found = home.find::<FleetBackup>(FLEET, &point).await.and_then(|point| point.status);
+        let is_whole = found.as_ref().is_some_and(|s| s.complete && s.done.as_deref() == Some("1/1"));
+        if is_whole { Ok(()) } else { Err(format!("{found:#?}")) }
+    })
+    .await;
     let status = expect_cluster(&fleet, &cluster, "is protected", |status| {
         condition(&status.conditions, "Protected").0 == "True"
     })
