@@ -20,7 +20,7 @@ pub const CONFLICT: u32 = 2;
 /// What has stood for so long was not taken back by a loop: the count begins anew.
 const STOOD: SignedDuration = SignedDuration::from_hours(24);
 /// First and longest pause between writes of something that restarts nothing.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(10));
+const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(10));
 
 /// What of an object is to be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -244,7 +244,7 @@ mod tests {
             }
             now += 1;
         }
-        assert_eq!(writes.get(..2), Some([0, 1].as_slice()), "the first time it may be an accident");
+        assert_eq!(writes.get(..3), Some([0, 1, 3].as_slice()), "the first time it may be an accident");
         let pauses: Vec<i64> = writes.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(pauses[1..].is_sorted() && writes.len() < 25, "{pauses:?}");
         assert_eq!(pauses.last(), Some(&600));

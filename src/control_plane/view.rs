@@ -231,6 +231,8 @@ pub struct CopyRecord {
     pub content_hash: String,
     /// Whether the API server refuses changes to it.
     pub immutable: bool,
+    /// Field manager of the last change that is not ours; empty when there is none.
+    pub changed_by: String,
 }
 
 /// Everything known about one data plane.

@@ -28,7 +28,18 @@ fn record(meta: &ObjectMeta, content_hash: String) -> CopyRecord {
         declared_hash: annotation(labels::CONTENT_HASH),
         content_hash,
         immutable: false,
+        changed_by: changed_by(meta).unwrap_or_default().to_owned(),
     }
+}
+
+/// Field manager of the last change that is not ours.
+fn changed_by(meta: &ObjectMeta) -> Option<&str> {
+    let entries = meta.managed_fields.iter().flatten();
+    let theirs = entries.filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty());
+    let theirs = theirs.filter(|entry| entry.manager.as_deref() != Some(labels::MANAGER_CONTROL_PLANE));
+    theirs
+        .max_by_key(|entry| entry.time.as_ref().map(|time| time.0))
+        .and_then(|entry| entry.manager.as_deref())
 }
 
 /// What is kept of a Secret copy.

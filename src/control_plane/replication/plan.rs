@@ -70,7 +70,7 @@ pub enum Accepted {
 pub type Settled = HashMap<CopyKey, Accepted>;
 
 /// Our copy.
-fn copy<'a>(view: &'a View, key: &CopyKey) -> Seen<&'a Arc<CopyRecord>> {
+pub(super) fn copy<'a>(view: &'a View, key: &CopyKey) -> Seen<&'a Arc<CopyRecord>> {
     let section = match key.kind {
         CopyKind::Secret => &view.secrets,
         CopyKind::MedusaConfiguration => &view.configurations,

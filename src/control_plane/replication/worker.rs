@@ -1,12 +1,13 @@
 //! Writes the copies of one data plane, whatever happens in the others.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use jiff::Timestamp;
 use tokio::{
     sync::{Notify, broadcast, watch},
     time::Instant,
@@ -25,9 +26,10 @@ use crate::{
         registry::remote::Remote,
         section::Section,
         sources::Sources,
+        undone::{self, Record, Verdict, Wish},
         view::{CopyRecord, View},
     },
-    runtime::{backoff::Backoff, guard},
+    runtime::{backoff::Backoff, clock, guard},
 };
 
 /// First and longest pause before a failed write is tried again.
@@ -70,8 +72,11 @@ struct Pause {
 struct Memory {
     /// The view of the data plane they were made in.
     of: Arc<ViewCell>,
-    in_flight: HashSet<CopyKey>,
+    /// Writes under way, with what is remembered of each once it is made.
+    in_flight: HashMap<CopyKey, Option<Record>>,
     pauses: HashMap<CopyKey, Pause>,
+    /// The last write of each copy: who takes it back is noticed.
+    written: HashMap<CopyKey, Record>,
     backoff: Backoff<CopyKey>,
     refused: Backoff<CopyKey>,
 }
@@ -80,11 +85,39 @@ impl Memory {
     fn new(of: Arc<ViewCell>) -> Self {
         Self {
             of,
-            in_flight: HashSet::new(),
+            in_flight: HashMap::new(),
             pauses: HashMap::new(),
+            written: HashMap::new(),
             backoff: Backoff::new(RETRY.0, RETRY.1),
             refused: Backoff::new(REFUSED.0, REFUSED.1),
         }
+    }
+
+    /// What is remembered of a write of that content once it is made, or until when it waits and why: somebody takes it back
+    /// each time. A removal is no such write.
+    fn may_write(
+        &self,
+        key: &CopyKey,
+        content: Option<&str>,
+        view: &View,
+        now: Timestamp,
+    ) -> Result<Option<Record>, (Timestamp, Why)> {
+        let Some(content) = content else { return Ok(None) };
+        let wish = Wish { content: content.to_owned(), ..Wish::default() };
+        let record = match undone::pace(self.written.get(key), wish, now) {
+            Verdict::Write(record) => return Ok(Some(record)),
+            Verdict::Conflict(record) => record,
+        };
+        let by =
+            plan::copy(view, key).known().map(|copy| copy.changed_by.as_str()).filter(|by| !by.is_empty());
+        let who = by.map_or_else(|| "somebody".to_owned(), |by| format!("`{by}`"));
+        let until = undone::resumes(&record);
+        let message = format!(
+            "{who} changes or deletes {key} (`data` or `spec`, or its labels) each time it was written, {} times in a row; let it \
+             alone there, or take the place out of the targets. It is written again with growing pauses",
+            record.times.saturating_add(1)
+        );
+        Err((until, Why::new(Reason::Conflict, message)))
     }
 
     /// Whether a write of that content has to wait.
@@ -129,9 +162,19 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
                 let key = action.key().clone();
                 let wanted = copies.get(&key).cloned();
                 let content = content_of(wanted.as_ref());
-                if memory.holds(&key, content.as_deref(), now) || !memory.in_flight.insert(key.clone()) {
+                if memory.holds(&key, content.as_deref(), now) || memory.in_flight.contains_key(&key) {
                     continue;
                 }
+                let record = match memory.may_write(&key, content.as_deref(), &view, clock::now()) {
+                    Ok(record) => record,
+                    Err((until, why)) => {
+                        let wait = until.duration_since(clock::now()).unsigned_abs();
+                        blame(&shared, &name, &key, why);
+                        memory.pauses.insert(key, Pause { until: now + wait, of: content });
+                        continue;
+                    }
+                };
+                memory.in_flight.insert(key.clone(), record);
                 let is_known = memory.pauses.contains_key(&key) || settled.contains_key(&key);
                 let content = content_of(wanted.as_ref());
                 let write = one(action, wanted, is_known, remote.clone(), shared.clone());
@@ -143,6 +186,7 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
                 }));
             }
             forget(&shared, &name, &copies);
+            memory.written.retain(|key, _| copies.contains_key(key));
         }
         let now = Instant::now();
         let next = memory.pauses.values().map(|pause| pause.until).filter(|until| *until > now).min();
@@ -151,7 +195,10 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
             changed = desired.changed() => if changed.is_err() { return },
             () = next_change(&mut changes, &name) => {}
             Some(done) = writes.next() => {
-                memory.in_flight.remove(&done.key);
+                let record = memory.in_flight.remove(&done.key).flatten();
+                if let (Outcome::Written(..), Some(record)) = (&done.outcome, record) {
+                    memory.written.insert(done.key.clone(), record);
+                }
                 settle(&shared, &name, done, &mut memory);
             }
             () = tokio::time::sleep_until(wake) => {}
@@ -296,16 +343,25 @@ fn settle(shared: &Shared, name: &str, done: Write, memory: &mut Memory) {
             of_plane.remove(&key);
         }
         Some(problem) => {
-            let is_news = of_plane.get(&key) != Some(&problem);
             let is_final = problem.reason == Reason::TooLarge;
             let wait = if is_final { memory.refused.failed(&key) } else { memory.backoff.failed(&key) };
-            if is_news {
-                tracing::warn!(data_plane = name, copy = %key, reason = %problem.reason, "{}", problem.message);
-            }
             memory.pauses.insert(key.clone(), pause(wait));
-            of_plane.insert(key, problem);
+            drop(failures);
+            return blame(shared, name, &key, problem);
         }
     }
+    drop(failures);
+    shared.progress.notify_one();
+}
+
+/// Says what is wrong with a copy.
+fn blame(shared: &Shared, name: &str, key: &CopyKey, problem: Why) {
+    let mut failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let of_plane = failures.entry(name.to_owned()).or_default();
+    if of_plane.get(key) != Some(&problem) {
+        tracing::warn!(data_plane = name, copy = %key, reason = %problem.reason, "{}", problem.message);
+    }
+    of_plane.insert(key.clone(), problem);
     drop(failures);
     shared.progress.notify_one();
 }
@@ -324,5 +380,41 @@ fn remember(view: &mut View, key: &CopyKey, record: CopyRecord) {
     let older = items.last(&key.object).is_none_or(|known| version(known) <= version(&record));
     if older {
         items.put(key.object.clone(), Arc::new(record));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control_plane::{fleet::Fleet, view::ObjectKey};
+
+    #[test]
+    fn who_changes_a_copy_each_time_it_was_written_is_named_and_meets_growing_pauses() {
+        let fleet = Fleet::default();
+        fleet.enrol("eu", "u", |_| {});
+        let mut memory = Memory::new(fleet.member("eu").unwrap().view);
+        let key = CopyKey { kind: CopyKind::Secret, object: ObjectKey::new("ns", "key") };
+        let mut view = View::unknown();
+        view.set_synced();
+        let copy = CopyRecord { changed_by: "argocd-controller".to_owned(), ..CopyRecord::default() };
+        view.secrets.put(key.object.clone(), Arc::new(copy));
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for second in 0..2 {
+            let record = memory.may_write(&key, Some("a"), &view, at(second)).unwrap().unwrap();
+            memory.written.insert(key.clone(), record);
+        }
+        let (until, why) = memory.may_write(&key, Some("a"), &view, at(2)).unwrap_err();
+        assert!(until > at(2) && why.reason == Reason::Conflict, "{why:?}");
+        assert!(
+            why.message.contains("`argocd-controller`") && why.message.contains("ns/key"),
+            "{}",
+            why.message
+        );
+        assert!(memory.may_write(&key, Some("a"), &view, until).is_ok(), "it is repaired all the same");
+        assert!(
+            memory.may_write(&key, Some("b"), &view, at(2)).is_ok(),
+            "another content is written at once"
+        );
+        assert!(memory.may_write(&key, None, &view, at(2)).is_ok(), "so is what is to be removed");
     }
 }

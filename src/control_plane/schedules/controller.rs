@@ -46,6 +46,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// What is remembered of one schedule between two looks. Losing it costs a request or an Event.
 #[derive(Default)]
 pub(super) struct Memory {
+    /// Uid of the schedule: one that is made again under its name is another.
+    uid: String,
     /// What we last wrote of the object.
     pub written: Written<FleetBackupSchedule>,
     /// The problem that was last told in an Event.
@@ -198,7 +200,9 @@ async fn go_on(object: &Guarded, scheduler: &Scheduler) -> Result<Action, kube::
             return Ok(Action::await_change());
         }
     };
-    let mut memory = lock(&scheduler.memories).remove(&name).unwrap_or_default();
+    let uid = schedule.uid().unwrap_or_default();
+    let remembered = lock(&scheduler.memories).remove(&name).filter(|memory| memory.uid == uid);
+    let mut memory = remembered.unwrap_or_else(|| Memory { uid, ..Memory::default() });
     let schedule = memory.written.newest(schedule);
     let looked = look(scheduler, &mut memory, &schedule).await;
     let is_over = schedule.metadata.deletion_timestamp.is_some();
