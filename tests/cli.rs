@@ -262,8 +262,8 @@ fn the_environments_proxy_is_checked_and_named() {
         command.output().unwrap()
     };
     assert_refused(&with("ftp://me:s3cr3t@proxy"), "`HTTPS_PROXY`");
-    assert_refused(&with("http://me:s3cr3t@127.0.0.1:1"), "the proxy `http://127.0.0.1:1` cannot be reached");
-    assert_refused(&with("me:s3cr3t@127.0.0.1:1"), "the proxy `http://127.0.0.1:1` cannot be reached");
+    assert_refused(&with("http://me:s3cr3t@127.0.0.1:1"), "the proxy `http://127.0.0.1:1` cannot be used");
+    assert_refused(&with("me:s3cr3t@127.0.0.1:1"), "the proxy `http://127.0.0.1:1` cannot be used");
     assert_refused(&with("socks5://me:s3cr3t@127.0.0.1:1"), "the proxy `socks5://127.0.0.1:1`");
 }
 

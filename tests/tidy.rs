@@ -221,6 +221,7 @@ const PURE: &[&str] = &[
     "src/runtime/election.rs",
     "src/runtime/cause.rs",
     "src/runtime/wire/answer.rs",
+    "src/control_plane/undone.rs",
     "src/cli/doctor/mod.rs",
     "src/cli/doctor/clusters.rs",
     "src/cli/doctor/home.rs",

@@ -351,7 +351,7 @@ fn usable(member: &Member, view: &View, now: Timestamp) -> Usable {
         Contact::Live if listing() => Usable::Connecting,
         Contact::Live => Usable::NotReady {
             reason: Reason::WatchesStale,
-            why: view.awaits().into_iter().collect::<Vec<_>>().join("; "),
+            why: view.unshown().into_iter().collect::<Vec<_>>().join("; "),
         },
     }
 }

@@ -297,3 +297,6 @@ async fn identity(config: &Config) -> Result<String, kube::Error> {
     let uid = kube_system.metadata.uid.unwrap_or_default();
     Ok(names::label_value(&format!("{}.{uid}", config.namespace)))
 }
+
+#[cfg(test)]
+mod arbitrary_tests;

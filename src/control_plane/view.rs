@@ -325,7 +325,7 @@ impl View {
 
     /// What is awaited of the watches, in the API server's words where it has some; each once.
     #[must_use]
-    pub fn awaits(&self) -> BTreeSet<String> {
+    pub fn unshown(&self) -> BTreeSet<String> {
         let unsettled = self.awaited().into_iter().filter(|trust| !trust.is_settled());
         unsettled.filter_map(Trust::doubt).map(|(_, why)| why).collect()
     }

@@ -134,19 +134,19 @@ type Obstruct = fn(&mut World);
 #[case::not_listed(|w: &mut World| w.view(|v| { v.datacenters.clear(); v.datacenters.trust.begin(); }), "Unknown: DataPlaneUnreachable")]
 #[case::not_there(|w: &mut World| w.view(|v| v.datacenters.clear()), "NotFound: DatacenterNotFound")]
 #[case::of_an_older_k8ssandra_operator(
-    |w: &mut World| w.datacenter(json!({"labels": {"app.kubernetes.io/created-by": "k8ssandracluster-controller"}})),
+    |w: &mut World| w.datacenter(json!({"labels": {labels::CREATED_BY: "k8ssandracluster-controller"}})),
     "HandsOff: ManagedElsewhere"
 )]
 #[case::of_k8ssandra_operator(
-    |w: &mut World| w.datacenter(json!({"labels": {"app.kubernetes.io/name": "k8ssandra-operator"}})),
+    |w: &mut World| w.datacenter(json!({"labels": {labels::APP_NAME: "k8ssandra-operator"}})),
     "HandsOff: ManagedElsewhere"
 )]
 #[case::cleaned_up_by_k8ssandra_operator(
-    |w: &mut World| w.datacenter(json!({"labels": {"k8ssandra.io/cleaned-up-by": "k8ssandracluster-controller"}})),
+    |w: &mut World| w.datacenter(json!({"labels": {labels::CLEANED_UP_BY: "k8ssandracluster-controller"}})),
     "HandsOff: ManagedElsewhere"
 )]
 #[case::held_by_k8ssandra_operator(
-    |w: &mut World| w.datacenter(json!({"finalizers": ["k8ssandracluster.k8ssandra.io/finalizer"]})),
+    |w: &mut World| w.datacenter(json!({"finalizers": [labels::UPSTREAM_FINALIZER]})),
     "HandsOff: ManagedElsewhere"
 )]
 #[case::going(

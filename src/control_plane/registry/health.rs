@@ -336,7 +336,7 @@ fn synced(facts: &Facts<'_>) -> Verdict {
     }
     match &facts.view.contact {
         Contact::Live => {
-            let awaited: Vec<String> = facts.view.awaits().into_iter().collect();
+            let awaited: Vec<String> = facts.view.unshown().into_iter().collect();
             let message = format!("not every watch shows what is there: {}", awaited.join("; "));
             (Some(false), Reason::WatchesStale, message)
         }

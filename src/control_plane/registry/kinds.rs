@@ -306,12 +306,12 @@ mod tests {
         let seen = |view: &View| matches!(view.seen(&view.backups, &ObjectKey::default()), Seen::Absent);
         assert!(!seen(&view) && view.is_live());
         assert!(Kind::Backups.fail(&mut view, NOW, "forbidden") && !view.is_live());
-        assert!(view.awaits().iter().any(|why| why.contains("forbidden")), "{:?}", view.awaits());
+        assert!(view.unshown().iter().any(|why| why.contains("forbidden")), "{:?}", view.unshown());
         assert!(Kind::Backups.resume(&mut view) && view.is_live() && seen(&view));
         // One that never listed is awaited from the start.
         Kind::Backups.trust(&mut view).begin();
         assert!(Kind::Backups.refuse(&mut view, "forbidden", NOW) && !view.is_live());
-        assert!(view.awaits().iter().any(|why| why.contains("forbidden")), "{:?}", view.awaits());
+        assert!(view.unshown().iter().any(|why| why.contains("forbidden")), "{:?}", view.unshown());
     }
 
     #[test]
