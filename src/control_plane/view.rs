@@ -323,7 +323,7 @@ impl View {
         self.is_live() && shows(&self.datacenters.trust) && shows(&self.backups.trust)
     }
 
-    /// What is awaited of the watches, in the API server's words where it has some; each once.
+    /// What the watches do not show, in the API server's words where it has some; each once.
     #[must_use]
     pub fn unshown(&self) -> BTreeSet<String> {
         let unsettled = self.awaited().into_iter().filter(|trust| !trust.is_settled());
