@@ -294,7 +294,7 @@ impl View {
     }
 
     /// How far the watch of each kind that everything waits for can be trusted.
-    fn awaited(&self) -> [&Trust; 9] {
+    fn relied_on(&self) -> [&Trust; 9] {
         [
             &self.datacenters.trust,
             &self.jobs.trust,
@@ -312,7 +312,7 @@ impl View {
     /// and [`Self::listing`] say.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.contact == Contact::Live && self.awaited().into_iter().all(Trust::is_settled)
+        self.contact == Contact::Live && self.relied_on().into_iter().all(Trust::is_settled)
     }
 
     /// Whether its datacenters and their MedusaBackups are all known, or it hosts none: the rest of the fleet may conclude
@@ -326,7 +326,7 @@ impl View {
     /// What the watches do not show, in the API server's words where it has some; each once.
     #[must_use]
     pub fn unshown(&self) -> BTreeSet<String> {
-        let unsettled = self.awaited().into_iter().filter(|trust| !trust.is_settled());
+        let unsettled = self.relied_on().into_iter().filter(|trust| !trust.is_settled());
         unsettled.filter_map(Trust::doubt).map(|(_, why)| why).collect()
     }
 
