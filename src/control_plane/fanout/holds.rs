@@ -237,12 +237,18 @@ fn at_work(view: &View) -> Vec<(ObjectKey, String)> {
         let place = ObjectKey::new(&key.namespace, &restore.spec.cassandra_datacenter);
         (place, format!("MedusaRestoreJob {key}"))
     });
+    // One that cannot be read may be of any datacenter of its namespace.
+    let unreadable = view.restores.unreadable().keys().flat_map(|key| {
+        let beside = view.datacenters.last_known().keys().filter(|place| place.namespace == key.namespace);
+        beside.map(move |place| (place.clone(), format!("MedusaRestoreJob {key}, which cannot be read,")))
+    });
     let marked =
         view.datacenters.last_known().iter().filter(|(_, dc)| dc.annotations().contains_key(labels::RESTORE));
-    jobs.chain(
-        marked.map(|(place, _)| (place.clone(), format!("the restore of CassandraDatacenter {place}"))),
-    )
-    .collect()
+    jobs.chain(unreadable)
+        .chain(
+            marked.map(|(place, _)| (place.clone(), format!("the restore of CassandraDatacenter {place}"))),
+        )
+        .collect()
 }
 
 #[cfg(test)]
@@ -271,6 +277,15 @@ mod tests {
         let running = json!({"restoreKey": "k", "startTime": "2026-01-01T00:00:00Z"});
         assert_eq!(with(&running), ["shop.ns.eu"]);
         assert!(with(&json!({"restoreKey": "k", "finishTime": "2026-01-01T00:00:00Z"})).is_empty());
+    }
+
+    #[test]
+    fn a_restore_that_cannot_be_read_holds_the_datacenters_beside_it() {
+        let mut view = live(&[datacenter("dc1", 3)]);
+        view.restores.blur(ObjectKey::new("elsewhere", "r"), "garbage".to_owned());
+        assert!(restoring(&[plane("eu", view.clone())]).is_empty());
+        view.restores.blur(ObjectKey::new("ns", "r"), "garbage".to_owned());
+        assert!(restoring(&[plane("eu", view)])["shop.ns.eu"].contains("ns/r, which cannot be read"));
     }
 
     #[test]

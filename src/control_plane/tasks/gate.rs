@@ -28,12 +28,13 @@ use crate::{
             grouping::cluster_of,
             points::restore_points,
             survey::{Planes, PublishedClusters, PublishedPoints, survey},
+            verdict::is_foreign,
         },
         runs::{
             Run as _,
             child::{Child as _, child_key, place},
         },
-        view::{BackupRecord, ObjectKey},
+        view::ObjectKey,
     },
 };
 
@@ -120,7 +121,9 @@ pub fn members(
         }
         let unlisted = !plane.view.datacenters.trust.is_listed();
         for entry in published.iter().flat_map(|status| &status.datacenters) {
-            if unlisted && entry.data_plane == plane.name {
+            let is_anothers =
+                plane.membership.known.disowns(name, &plane.name, &entry.namespace, &entry.name);
+            if unlisted && entry.data_plane == plane.name && !is_anothers {
                 found.insert((plane.name.clone(), ObjectKey::new(&entry.namespace, &entry.name)));
             }
         }
@@ -269,7 +272,7 @@ fn run_at_work(cluster: &str, run: &DeserializeGuard<FleetBackupJob>) -> Option<
 /// MedusaBackupJob since. A backup of which only another datacenter's nodes have a part is none of this one's.
 fn held(data_plane: &str, datacenter: &ObjectKey, facts: &Facts<'_>) -> Vec<Held> {
     let view = facts.planes.iter().find(|p| p.name == data_plane).map(|p| &p.view);
-    let own = view.and_then(|view| view.datacenters.last(datacenter)).map(|dc| dc.display_name());
+    let own = view.and_then(|view| view.datacenters.last(datacenter));
     let mut held: BTreeMap<String, Option<Timestamp>> = BTreeMap::new();
     for run in facts.runs.iter().filter_map(|run| run.0.as_ref().ok()) {
         held.extend(begun(run, data_plane, datacenter));
@@ -279,21 +282,20 @@ fn held(data_plane: &str, datacenter: &ObjectKey, facts: &Facts<'_>) -> Vec<Held
     }
     for (key, record) in view.iter().flat_map(|view| view.backups.last_known()) {
         let is_of = key.namespace == datacenter.namespace && record.datacenter == datacenter.name;
-        if is_of && !is_foreign(record, own.as_deref()) {
+        if is_of && !own.is_some_and(|own| is_foreign(record, own)) {
             let own = record.finish_time.or_else(|| begun_by(record.start_time?));
             // The later of the two ends: both are only as exact as who wrote them.
             let end = held.get(&key.name).copied().map_or(own, |job| own.zip(job).map(|(a, b)| a.max(b)));
             held.insert(key.name.clone(), end);
         }
     }
+    // One that cannot be read may be of any datacenter of its namespace, and may have begun at any time.
+    for key in view.iter().flat_map(|view| view.backups.unreadable().keys()) {
+        if key.namespace == datacenter.namespace {
+            held.insert(key.name.clone(), None);
+        }
+    }
     held.into_iter().map(|(name, end)| Held { name, end }).collect()
-}
-
-/// Whether none of a backup's nodes is of the datacenter that Cassandra calls `own`: an import from a storage that
-/// datacenters share. A purge of a node counts that node's backups only.
-fn is_foreign(record: &BackupRecord, own: Option<&str>) -> bool {
-    let nodes = &record.node_datacenters;
-    own.is_some_and(|own| !nodes.is_empty() && !nodes.iter().any(|name| name == own))
 }
 
 /// The backups a run has begun in the datacenter, and when they had ended at the latest: every attempt but a last one

@@ -88,6 +88,10 @@ fn failed_runs_since_count_whoever_made_them_and_so_does_what_cannot_be_read() {
     assert_eq!(decided(&two(), &[job("eu", "garbage", None, None)], &[], 1), refused);
     let elsewhere = job("us", "failed", Some("dc2"), Some(NOW - 60));
     assert_eq!(decided(&two(), &[elsewhere], &[], 1), "keeps p.shop");
+    let mut view = with_backup("dc1");
+    view.backups.blur(ObjectKey::new("ns", "garbage"), "it cannot be read".to_owned());
+    let planes = [plane("eu", view), two()[1].clone()];
+    assert_eq!(decided(&planes, &[], &[], 1), refused, "also a MedusaBackup");
 }
 
 /// A run `night-<n>` that made `attempts` attempts at dc1 and failed `ago` seconds ago.
