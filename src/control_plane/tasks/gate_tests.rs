@@ -9,7 +9,7 @@ use crate::{
     control_plane::{
         capabilities::Capabilities,
         fanout::tests::{datacenter, fleet_job, live, pending, plane, silent},
-        view::View,
+        view::{BackupRecord, View},
     },
 };
 
