@@ -3,6 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -88,6 +89,30 @@ fn unusable(error: &kube::Error) -> String {
             .to_owned();
     }
     error.to_string()
+}
+
+/// The client behind another one, for which a third can be put in its place: with a new credential, what is under way goes on.
+#[derive(Clone)]
+pub struct Current(Arc<RwLock<Client>>);
+
+impl Current {
+    /// `client` as the first, and the one that does what the current one does.
+    #[must_use]
+    pub fn new(client: Client) -> (Self, Client) {
+        let namespace = client.default_namespace().to_owned();
+        let current = Self(Arc::new(RwLock::new(client)));
+        let behind = current.clone();
+        let service = service_fn(move |request| {
+            let client = behind.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+            async move { client.send(request).await }
+        });
+        (current, Client::new(service, namespace))
+    }
+
+    /// Has every request from now on go through `client`. What is under way goes on as it was begun.
+    pub fn replace(&self, client: Client) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = client;
+    }
 }
 
 /// A client that does what `client` does, and tells `count` how each request was answered, watches too: with the

@@ -224,3 +224,34 @@ async fn what_register_grants_is_enough_and_a_missing_verb_is_named() {
     fleet.expect_phase("refused", Phase::Succeeded).await;
     controller.assert_running();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_credential_goes_on_with_what_is_watched_and_lists_nothing_again() {
+    let fleet = Fleet::start(1).await;
+    let (home, there) = (fleet.home(), fleet.dp(1));
+    let mut controller = ControlPlane::spawn(&fleet);
+    grant(there).await;
+    let first = token(there, "first").await;
+    fleet.register_as("dp-1", "kubeconfig", &with_token(there, &first)).await;
+    fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+    let kinds = ["cassandradatacenters", "medusabackups", "medusabackupjobs", "medusaconfigurations"];
+    let lists = async || futures::future::join_all(kinds.map(|kind| there.lists(kind))).await;
+    let before = lists().await;
+    assert!(before.iter().all(|count| *count > 0), "{before:?}");
+
+    let second = token(there, "second").await;
+    let kubeconfig = with_token(there, &second);
+    home.patch::<Secret>(FLEET, "dp-1", json!({"stringData": {"kubeconfig": kubeconfig}})).await;
+    eventually("the new token is used", async || {
+        if controller.log().contains("goes on with another credential") { Ok(()) } else { Err("not yet") }
+    })
+    .await;
+    there.delete::<Secret>(FLEET, "first").await;
+    home.create(secret(FLEET, "bucket", &[("credentials", "canary-one")])).await;
+    home.create(configuration("shared", "bucket", Some("dp-1/cass"))).await;
+    expect_copy(there, "canary-one").await;
+    fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+    assert_eq!(lists().await, before, "it was listed again");
+    controller.assert_running();
+    assert_unseen(&fleet, &controller, &[first.as_str(), second.as_str(), "canary-one"]).await;
+}

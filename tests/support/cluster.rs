@@ -39,7 +39,7 @@ pub struct Cluster {
 #[derive(Default)]
 struct Counted {
     started: String,
-    /// Writes by resource and verb.
+    /// Writes, and lists, by resource and verb.
     writes: BTreeMap<(String, String), u64>,
 }
 
@@ -226,13 +226,19 @@ impl Cluster {
         let Counted { started, writes } = self.counted().await;
         let before = Some(&self.before).filter(|before| before.started == started);
         let mut new = BTreeMap::new();
-        for (key, count) in writes.into_iter().filter(|((of, _), _)| of == resource) {
+        for (key, count) in writes.into_iter().filter(|((of, verb), _)| of == resource && verb != "LIST") {
             let old = before.and_then(|before| before.writes.get(&key)).copied().unwrap_or(0);
             if count > old {
                 new.insert(key.1, count - old);
             }
         }
         new
+    }
+
+    /// How often all or some objects of `resource` were listed, by whomever.
+    pub async fn lists(&self, resource: &str) -> u64 {
+        let asked = self.counted().await.writes;
+        asked.get(&(resource.to_owned(), "LIST".to_owned())).copied().unwrap_or(0)
     }
 
     /// Leaves out of [`Self::writes`] what there was so far.
@@ -251,7 +257,7 @@ impl Cluster {
                 rest.split_once('"').map(|(value, _)| value.to_owned())
             };
             let (resource, verb) = (label("resource").unwrap_or_default(), label("verb").unwrap_or_default());
-            if !matches!(verb.as_str(), "GET" | "LIST" | "WATCH") {
+            if !matches!(verb.as_str(), "GET" | "WATCH") {
                 let count = line.rsplit(' ').next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
                 let count = count as u64;

@@ -48,7 +48,14 @@ use crate::{
         sources::Sources,
         view::{Contact, ObjectKey},
     },
-    runtime::{backoff::Backoff, client, clock, events::Events, fence::Fence, guard},
+    runtime::{
+        backoff::Backoff,
+        client::{self, Current},
+        clock,
+        events::Events,
+        fence::Fence,
+        guard,
+    },
 };
 
 /// How often `lastContactTime` is written while nothing else changes.
@@ -330,19 +337,22 @@ impl Registry {
         Api::namespaced(self.context.client.clone(), &self.context.namespace)
     }
 
-    /// Keeps the running link when it was made from the same credential and limits, else makes a new one.
+    /// Keeps the running link when it was made from the same credential and limits; renews it when only the credential is
+    /// another; else makes a new one.
     pub(super) async fn connect(&self, plane: &DataPlane, access: Access) -> Result<(), Refusal> {
         let (name, uid) = (plane.name_any(), plane.uid().unwrap_or_default());
         let limits = plane.spec.limits.clone().unwrap_or_default();
         let local = matches!(access, Access::Local);
-        let credential = match &access {
-            Access::Local => LOCAL.to_owned(),
+        let (credential, address) = match &access {
+            Access::Local => (LOCAL, LOCAL.to_owned()),
             Access::Remote(vetted) => {
-                format!("{}/{}", vetted.fingerprint, plane.spec.context.clone().unwrap_or_default())
+                let context = plane.spec.context.as_deref().unwrap_or_default();
+                (vetted.fingerprint.as_str(), format!("{}/{context}", vetted.address))
             }
         };
         let Limits { qps, burst, max_in_flight, .. } = &limits;
-        let fingerprint = format!("{credential}/{qps:?}/{burst:?}/{max_in_flight:?}");
+        let address = format!("{address}/{qps:?}/{burst:?}/{max_in_flight:?}");
+        let fingerprint = format!("{credential}/{address}");
         if lock(&self.links).get(&uid).is_some_and(|link| link.fingerprint == fingerprint) {
             return Ok(());
         }
@@ -350,15 +360,22 @@ impl Registry {
             Access::Local => self.context.client.clone(),
             Access::Remote(vetted) => self.context.fence.guard(credential::client(*vetted).await?),
         };
+        if lock(&self.links).get_mut(&uid).is_some_and(|link| link.renew(&fingerprint, &address, &client)) {
+            tracing::info!(data_plane = name, "goes on with another credential");
+            return Ok(());
+        }
         let fleet = &self.context.fleet;
         let member = fleet.member(&name).filter(|member| member.uid == uid);
         let Some(Member { view, meters, .. }) = member else { return Ok(()) };
+        let (current, client) = Current::new(client);
         let client = client::counted(client, move |status| meters.answered(status));
         let remote = Arc::new(Remote::new(client, &limits));
         fleet.update(&name, &uid, |member| member.remote = Some(remote.clone()));
         let options = LinkOptions {
             name: name.clone(),
             fingerprint,
+            address,
+            current: Some(current).filter(|_| !local),
             control_plane: self.context.control_plane.clone(),
             local,
         };

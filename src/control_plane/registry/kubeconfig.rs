@@ -30,6 +30,8 @@ pub struct Vetted {
     pub hash: String,
     /// The same of what is used: a comment more is no other credential.
     pub fingerprint: String,
+    /// The same of where and how the cluster is reached, whoever asks.
+    pub address: String,
     /// When the token or client certificate stops working, when it says.
     pub expires_at: Option<Timestamp>,
 }
@@ -84,6 +86,7 @@ pub fn vet(
     Ok(Vetted {
         hash: short(names::sha256_hex(bytes)),
         fingerprint: short(access.fingerprint()),
+        address: short(access.address()),
         expires_at: access.expires_at(),
         access: Arc::new(access),
     })

@@ -9,8 +9,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::Api;
-use tokio::time::Instant;
+use kube::{Api, Client};
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
@@ -29,6 +29,7 @@ use crate::{
     runtime::{
         backoff,
         cause::{self, Cause, Kind},
+        client::Current,
         clock,
         guard::again,
     },
@@ -49,8 +50,12 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct LinkOptions {
     /// Name of the DataPlane.
     pub name: String,
-    /// What the link was made from: another fingerprint needs another link.
+    /// What the link was made from: with another fingerprint it is renewed, or another one is needed.
     pub fingerprint: String,
+    /// What of that is not the credential: another one needs another link.
+    pub address: String,
+    /// The client behind `remote`, where its credential may be renewed.
+    pub current: Option<Current>,
     /// Value of the control-plane label on everything we write.
     pub control_plane: String,
     /// Whether it is the control plane's own cluster, which need not host datacenters.
@@ -61,6 +66,9 @@ pub struct LinkOptions {
 pub struct Link {
     /// What the link was made from.
     pub fingerprint: String,
+    address: String,
+    current: Option<Current>,
+    renewed: Arc<Notify>,
     health: Arc<Mutex<Health>>,
     _cancel: DropGuard,
 }
@@ -71,9 +79,18 @@ impl Link {
     pub fn start(options: LinkOptions, remote: Arc<Remote>, view: Arc<ViewCell>, fleet: Arc<Fleet>) -> Self {
         let cancel = CancellationToken::new();
         let health = Arc::new(Mutex::new(Health::default()));
-        let fingerprint = options.fingerprint.clone();
+        let (fingerprint, address) = (options.fingerprint.clone(), options.address.clone());
+        let (current, renewed) = (options.current.clone(), Arc::new(Notify::new()));
         let questions = remote.for_questions();
-        let task = Task { options, remote, questions, view, fleet, health: health.clone() };
+        let task = Task {
+            options,
+            remote,
+            questions,
+            view,
+            fleet,
+            health: health.clone(),
+            renewed: renewed.clone(),
+        };
         let stop = cancel.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -81,7 +98,17 @@ impl Link {
                 () = again("link", || task.begin()) => {}
             }
         });
-        Self { fingerprint, health, _cancel: cancel.drop_guard() }
+        Self { fingerprint, address, current, renewed, health, _cancel: cancel.drop_guard() }
+    }
+
+    /// Goes on with the credential of `client`, if all else is as it was; says whether it does. What is watched is watched
+    /// on: nothing is listed again.
+    pub fn renew(&mut self, fingerprint: &str, address: &str, client: &Client) -> bool {
+        let Some(current) = self.current.as_ref().filter(|_| self.address == address) else { return false };
+        current.replace(client.clone());
+        fingerprint.clone_into(&mut self.fingerprint);
+        self.renewed.notify_one();
+        true
     }
 
     /// What is known about reaching the cluster now.
@@ -99,6 +126,8 @@ struct Task {
     view: Arc<ViewCell>,
     fleet: Arc<Fleet>,
     health: Arc<Mutex<Health>>,
+    /// Told when the credential is another.
+    renewed: Arc<Notify>,
 }
 
 impl Task {
@@ -143,7 +172,11 @@ impl Task {
                 }
                 pause
             };
-            self.follow_schedules(&mut watches, Instant::now() + pause).await;
+            tokio::select! {
+                () = self.follow_schedules(&mut watches, Instant::now() + pause) => {}
+                // Whether it is accepted, and what it permits, is asked at once.
+                () = self.renewed.notified() => look_again = Instant::now(),
+            }
         }
     }
 

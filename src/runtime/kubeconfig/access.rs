@@ -338,27 +338,13 @@ impl Access {
     /// A hash of what is used, in hexadecimal: another one means another client.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let Self {
-            server,
-            authorities,
-            tls_server_name,
-            trusts_anyone,
-            proxy,
-            namespace,
-            auth,
-            expires_at: _,
-        } = self;
+        let auth = &self.auth;
         let secret =
             |secret: &Option<secrecy::SecretString>| secret.as_ref().map(|s| s.expose_secret().to_owned());
         let extra: Option<BTreeMap<_, _>> =
             auth.impersonate_user_extra.as_ref().map(|extra| extra.iter().collect());
         let used = serde_json::json!([
-            server.to_string(),
-            authorities,
-            tls_server_name,
-            trusts_anyone,
-            proxy.as_ref().map(Uri::to_string),
-            namespace,
+            self.address(),
             [secret(&auth.token), secret(&auth.client_key_data), secret(&auth.password)],
             [&auth.client_certificate_data, &auth.token_file, &auth.username],
             [&auth.impersonate, &auth.impersonate_uid],
@@ -366,6 +352,21 @@ impl Access {
             extra,
             auth.exec,
             auth.auth_provider.as_ref().map(|p| (&p.name, p.config.iter().collect::<BTreeMap<_, _>>())),
+        ]);
+        names::sha256_hex(used.to_string().as_bytes())
+    }
+
+    /// A hash of where and how the cluster is reached, in hexadecimal, whoever asks: with the same one, another credential
+    /// goes on with what the one before has begun.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let used = serde_json::json!([
+            self.server.to_string(),
+            self.authorities,
+            self.tls_server_name,
+            self.trusts_anyone,
+            self.proxy.as_ref().map(Uri::to_string),
+            self.namespace,
         ]);
         names::sha256_hex(used.to_string().as_bytes())
     }

@@ -253,6 +253,8 @@ fn link(planes: &Arc<Planes>, name: &str, client: Client, control_plane: &str) -
     let options = LinkOptions {
         name: name.to_owned(),
         fingerprint: String::new(),
+        address: String::new(),
+        current: None,
         control_plane: control_plane.to_owned(),
         local: false,
     };
