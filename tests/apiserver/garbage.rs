@@ -70,7 +70,7 @@ async fn garbage_in_any_field_is_survived_and_the_rest_goes_on() {
             let status = json!({
                 "totalSize": size, "status": "SUCCESS", "totalNodes": i32::MAX, "finishedNodes": i32::MAX,
                 "totalFiles": i64::MAX, "startTime": "9000-01-01T00:00:00Z", "finishTime": "0001-01-01T00:00:00Z",
-                "nodes": [{}, {"host": "", "tokens": [i64::MIN, i64::MAX], "datacenter": "é", "rack": ""}],
+                "nodes": [{}, {"host": "", "tokens": [i64::MIN, i64::MAX], "datacenter": "é", "rack": ""}, {"datacenter": dc}],
             });
             there.patch_status::<MedusaBackup>(CASS, &name, status).await;
         }

@@ -178,7 +178,7 @@ async fn readyz_says_when_home_is_silent_and_livez_never_blames_the_controller_f
 
     // A silent data plane is that data plane's matter.
     fleet.pause("dp-1");
-    fleet.expect_data_plane("dp-1", "Reachable", "False", "Unreachable").await;
+    fleet.expect_data_plane("dp-1", "Reachable", "False", "TimedOut").await;
     lives("a data plane is silent");
     let answer = ask("/readyz");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

@@ -155,7 +155,8 @@ async fn nothing_begins_while_anything_stands_in_the_way() {
     for (name, spec, reason) in [
         ("no-backup", json!({"backup": "nothing.shop"}), "BackupNotFound"),
         ("no-cluster", json!({"backup": BACKUP, "cluster": "nowhere"}), "UnknownCluster"),
-        ("no-dc", json!({"backup": BACKUP, "datacenters": [{"datacenter": "é"}]}), "DatacenterNotFound"),
+        ("no-dc", json!({"backup": BACKUP, "datacenters": [{"datacenter": "dc9"}]}), "DatacenterNotFound"),
+        ("no-name", json!({"backup": BACKUP, "datacenters": [{"datacenter": "é"}]}), "InvalidSpec"),
     ] {
         home.create(restore_job(name, spec)).await;
         let status = expect_end(&fleet, name, Phase::Failed).await.status.unwrap();

@@ -115,7 +115,7 @@ async fn who_claims_a_cluster_that_is_known_holds_up_fails_and_spoils_nothing_of
     write_backup(hostile, "theirs", "x", 1, "SUCCESS").await;
     expect_cluster(&fleet, &claiming, "has its own", |status| status.restore_points == 1).await;
     fleet.pause("dp-2");
-    fleet.expect_data_plane("dp-2", "Ready", "False", "Unreachable").await;
+    fleet.expect_data_plane("dp-2", "Ready", "False", "TimedOut").await;
     home.create(crate::support::backup_job("again", json!({"clusters": [cluster]}))).await;
     finish_one(victim, "again-dc1-").await;
     fleet.expect_phase("again", Phase::Succeeded).await;
