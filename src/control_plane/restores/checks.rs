@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::{
@@ -21,7 +21,7 @@ use crate::{
         capabilities::Feature,
         fleet::{Snapshot, Usable},
         inventory::verdict::topology_matches,
-        runs::imports::Wordless,
+        runs::imports::{self, Wordless},
         view::{BackupRecord, ObjectKey},
     },
 };
@@ -242,6 +242,13 @@ fn absent(
     if !status.failed.is_empty() || status.finished.is_empty() {
         let said = status.message.unwrap_or_else(|| "no pod answered it".to_owned());
         return Topic::Backup.failed(Reason::SyncFailed, format!("the sync `{}` failed: {said}", own.name));
+    }
+    // MedusaBackups and MedusaTasks come by different ways: what it found may be on its way. A clock that is ahead does not
+    // make that longer.
+    let ended = status.finish_time.map_or(now, |time| time.0);
+    if (SignedDuration::ZERO..imports::GRACE).contains(&now.duration_since(ended)) {
+        let message = format!("MedusaTask `{}` has ended; what it found is awaited", own.name);
+        return Topic::Backup.waiting(Reason::Syncing, message);
     }
     let message = format!(
         "a sync found no backup `{name}` in the datacenter's storage; see that bucket and prefix are those of the backup"

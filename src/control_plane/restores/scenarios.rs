@@ -148,6 +148,28 @@ fn a_sync_that_finds_nothing_and_one_that_nobody_answered_end_it() {
 }
 
 #[test]
+fn what_a_sync_found_may_arrive_after_its_end() {
+    for arrives in [true, false] {
+        let mut world = other_cluster(json!({"backup": "b1", "cluster": "copy"}));
+        world.settle();
+        end_sync(&mut world, "asia", true);
+        let now = world.now;
+        let task = world.view("asia").tasks.items_mut().values_mut().next().unwrap();
+        Arc::make_mut(task).status.as_mut().unwrap().finish_time = Some(Time(now));
+        world.later(9);
+        world.settle();
+        assert!(!world.is_over(), "{}", transcript(&world));
+        if arrives {
+            let found = BackupRecord { datacenter: "copy1".to_owned(), ..record("dc1") };
+            world.view("asia").backups.put(ObjectKey::new("ns", "b1-dc1-0a0a0a0a"), Arc::new(found));
+        }
+        world.later(1);
+        world.settle();
+        assert_eq!(world.is_over(), !arrives, "{}", transcript(&world));
+    }
+}
+
+#[test]
 fn a_sync_that_imported_something_and_ended_without_a_word_is_followed_by_another() {
     let mut world = other_cluster(json!({"backup": "b1", "cluster": "copy"}));
     world.settle();

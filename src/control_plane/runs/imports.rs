@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long after such an end what it left is awaited: MedusaBackups and MedusaTasks come by different watches.
-const GRACE: SignedDuration = SignedDuration::from_secs(10);
+pub const GRACE: SignedDuration = SignedDuration::from_secs(10);
 
 /// What became of a sync that ended without the word of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
