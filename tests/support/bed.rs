@@ -1,9 +1,9 @@
 //! Clusters that one test after the other uses: starting an API server takes seconds of processor time, and most tests
 //! want the same.
 //!
-//! A test that ended well and left the programs and the definitions alone gives its clusters back. Before the next one
-//! gets them, etcd holds again what it held when they were new; the API servers learn of it by their watches, as of any
-//! other change. A failed test's clusters end with it.
+//! A test that ended well and left the definitions alone gives its clusters back. Before the next one gets them, every API
+//! server runs and etcd holds again what it held when they were new; the API servers learn of it by their watches, as of
+//! any other change. A failed test's clusters end with it.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::testbed::{self, Testbed};
 
-/// What is idle. Whoever takes a place and finds nothing that fits ends one of these, so places bound all there is.
+/// What is idle. Whoever takes a place takes one of these first, so places bound all there is.
 static IDLE: Mutex<Vec<Bed>> = Mutex::new(Vec::new());
 /// Numbers the directories of this process.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
@@ -59,28 +59,29 @@ impl Bed {
         Self { dir, testbed, clusters, new: BTreeMap::new() }
     }
 
-    /// An idle one with at least so many data planes, as it was when it was new. Otherwise one that does not fit ends,
-    /// to make room for another.
+    /// An idle one, as it was when it was new: the smallest with so many data planes, else the largest.
     pub async fn take(data_planes: usize) -> Option<Self> {
         loop {
             let mut bed = {
                 let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
-                let fits = |bed: &Self| bed.clusters.len() > data_planes;
-                let Some(found) = idle.iter().position(fits) else {
-                    let unfit = idle.pop();
-                    drop(idle);
-                    if let Some(unfit) = unfit {
-                        unfit.end();
-                    }
-                    return None;
-                };
-                idle.swap_remove(found)
+                idle.sort_by_key(|bed| bed.clusters.len());
+                let fits = idle.iter().position(|bed| bed.clusters.len() > data_planes);
+                let last = idle.len().checked_sub(1)?;
+                idle.remove(fits.unwrap_or(last))
             };
             if bed.reset().await {
                 return Some(bed);
             }
             bed.end();
         }
+    }
+
+    /// Starts one more data plane; says about it what the testbed says.
+    pub fn add(&mut self) -> Value {
+        let name = format!("dp-{}", self.clusters.len());
+        let described = self.testbed.command("add", &name)["cluster"].clone();
+        self.clusters.push(described.clone());
+        described
     }
 
     /// Remembers what it holds as what it held when it was new.

@@ -1,6 +1,7 @@
 //! A fleet: one control-plane cluster and its data planes.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -35,7 +36,10 @@ pub struct Fleet {
     data_planes: Vec<Cluster>,
     bed: Mutex<Option<Bed>>,
     /// Whether its clusters may serve another test when this one went well.
-    is_lasting: AtomicBool,
+    is_lasting: bool,
+    /// What undoes what the test did to an API server, by cluster.
+    to_undo: Mutex<BTreeMap<String, &'static str>>,
+    is_full: AtomicBool,
     _place: SemaphorePermit<'static>,
 }
 
@@ -43,10 +47,15 @@ impl Fleet {
     /// Starts one with `data_planes` data planes. Nothing is registered yet.
     pub async fn start(data_planes: usize) -> Self {
         let place = PLACES.acquire().await.unwrap();
-        let bed = match Bed::take(data_planes).await {
+        let mut bed = match Bed::take(data_planes).await {
             Some(bed) => bed,
             None => Self::prepare(&vec![medusa_definitions(); data_planes.max(AT_LEAST)]).await,
         };
+        while bed.clusters.len() <= data_planes {
+            let added = tokio::task::block_in_place(|| bed.add());
+            Cluster::connect(&added).await.prepare(&medusa_definitions()).await;
+            bed.remember().await;
+        }
         Self::new(bed, data_planes, true, place).await
     }
 
@@ -80,7 +89,9 @@ impl Fleet {
             home,
             data_planes: clusters,
             bed: Mutex::new(Some(bed)),
-            is_lasting: AtomicBool::new(is_lasting),
+            is_lasting,
+            to_undo: Mutex::default(),
+            is_full: AtomicBool::new(false),
             _place: place,
         }
     }
@@ -108,27 +119,31 @@ impl Fleet {
     /// Kills a data plane's API server with SIGKILL.
     pub fn stop(&self, cluster: &str) {
         self.command("stop", cluster);
+        self.to_undo.lock().unwrap().insert(cluster.to_owned(), "start");
     }
 
     /// Starts it again after [`Self::stop`], at the same address.
     pub fn start_again(&self, cluster: &str) {
         self.command("start", cluster);
+        self.to_undo.lock().unwrap().remove(cluster);
     }
 
     /// Makes it accept connections and never answer, by SIGSTOP.
     pub fn pause(&self, cluster: &str) {
         self.command("pause", cluster);
+        self.to_undo.lock().unwrap().insert(cluster.to_owned(), "resume");
     }
 
     /// Undoes [`Self::pause`].
     pub fn resume(&self, cluster: &str) {
         self.command("resume", cluster);
+        self.to_undo.lock().unwrap().remove(cluster);
     }
 
     /// Makes the store of every cluster refuse writes as it does on a full disk, or accept them again: etcd's own alarm,
     /// which reads survive.
     pub fn set_full(&self, full: bool) {
-        self.is_lasting.store(false, Ordering::Relaxed);
+        self.is_full.store(full, Ordering::Relaxed);
         let url = self.with(|bed| bed.testbed.ready["etcd"]["url"].as_str().unwrap().to_owned());
         let address = url.strip_prefix("http://").unwrap();
         let action = if full { "ACTIVATE" } else { "DEACTIVATE" };
@@ -148,7 +163,6 @@ impl Fleet {
     }
 
     fn command(&self, verb: &str, cluster: &str) {
-        self.is_lasting.store(false, Ordering::Relaxed);
         tokio::task::block_in_place(|| self.with(|bed| bed.testbed.command(verb, cluster)));
     }
 
@@ -236,11 +250,14 @@ pub fn medusa_definitions() -> Vec<CustomResourceDefinition> {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        let Some(bed) = self.bed.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let Some(mut bed) = self.bed.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         if std::thread::panicking() {
             eprintln!("--- the fleet's files are in {}", bed.dir.display());
-        } else if self.is_lasting.load(Ordering::Relaxed) {
+        } else if self.is_lasting && !self.is_full.load(Ordering::Relaxed) {
             let _ = std::fs::remove_dir_all(&self.dir);
+            for (cluster, verb) in self.to_undo.get_mut().unwrap_or_else(PoisonError::into_inner) {
+                bed.testbed.command(verb, cluster);
+            }
             bed.give_back();
         } else {
             bed.end();

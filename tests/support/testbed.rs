@@ -48,6 +48,8 @@ impl Testbed {
             .arg("--data-planes")
             .arg(data_planes.to_string())
             .args(more)
+            // A few clusters at a time: there is memory, and collecting garbage is a fifth of what they cost.
+            .env("GOGC", "200")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)

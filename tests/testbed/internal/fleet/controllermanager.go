@@ -33,7 +33,7 @@ func (c *Cluster) startControllerManager(dir string) error {
 			"--leader-elect=false",
 			"--secure-port=0",
 		),
-		Env: []string{"GOGC=50"},
+		Env: thrift(),
 		Log: filepath.Join(dir, c.Name+".kube-controller-manager.log"),
 	})
 	return err
