@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rstest::rstest;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use crate::{
     cluster::{Definitions, eventually},
@@ -11,6 +12,8 @@ use crate::{
     gate::{Gate, Stop},
     world::{Program, World, timings},
 };
+
+static UNDISTURBED: OnceCell<Value> = OnceCell::const_new();
 
 /// What remains of a backup, without what differs from run to run.
 async fn end_state(world: &World) -> Value {
@@ -44,7 +47,7 @@ async fn killed_at_any_write_it_ends_as_if_undisturbed(
     #[values(1, 2, 3, 4, 5)] write: usize,
     #[values(false, true)] answered: bool,
 ) {
-    let expected = undisturbed().await;
+    let expected = UNDISTURBED.get_or_init(undisturbed).await;
     let world = World::new(3, Script::default()).await;
     let stop = if answered { Stop::After(write) } else { Stop::Before(write) };
     let first = world.data_plane_with(Gate::stopping(stop), timings()).await;
@@ -52,7 +55,7 @@ async fn killed_at_any_write_it_ends_as_if_undisturbed(
     tokio::time::timeout(Duration::from_secs(30), first.gate.reached()).await.expect("the write is made");
     first.kill();
     let _second = world.data_plane().await;
-    assert_eq!(end_state(&world).await, expected);
+    assert_eq!(end_state(&world).await, *expected);
     world.disconnected().await;
 }
 
@@ -148,7 +151,10 @@ async fn the_program_killed_while_starting_nodes_starts_each_exactly_once() {
     drop(first);
     assert!(world.peers[15..].iter().all(|p| p.starts() == 0));
     let _second = Program::start(&world);
-    tokio::time::sleep(Duration::from_secs(25)).await;
+    eventually("the rest is started", async || {
+        world.peers[15..].iter().all(|p| p.starts() == 1).then_some(())
+    })
+    .await;
     let status = world.finished("b1").await;
     assert_eq!(status.finished.len(), 30, "{status:?}");
     assert!(world.starts().values().all(|n| *n == 1), "{:?}", world.starts());
