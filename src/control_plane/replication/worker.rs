@@ -419,10 +419,7 @@ mod tests {
             why.message
         );
         assert!(memory.may_write(&key, Some(&a), &view, until).is_ok(), "it is repaired all the same");
-        assert!(
-            memory.may_write(&key, Some(&b), &view, at(2)).is_ok(),
-            "another content is written at once"
-        );
+        assert!(memory.may_write(&key, Some(&b), &view, at(2)).is_ok(), "another content is written at once");
         let made_again = version("another", "a");
         assert!(memory.may_write(&key, Some(&made_again), &view, at(2)).is_ok(), "nobody took that back yet");
         let now = Instant::now();

@@ -8,9 +8,15 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower::service_fn;
 
-use super::{super::{RunContext, controller::Feed}, *};
+use super::{
+    super::{RunContext, controller::Feed},
+    *,
+};
 use crate::{
-    api::{Reason, fleet::{FleetBackupJob, FleetBackupJobStatus}},
+    api::{
+        Reason,
+        fleet::{FleetBackupJob, FleetBackupJobStatus},
+    },
     control_plane::fanout::tests::fleet_job,
     runtime::events::Events,
 };
@@ -80,10 +86,16 @@ impl Server {
         if !path.contains("fleetbackupjobs") {
             return (200, json!({"metadata": {}, "involvedObject": {}, "regarding": {}, "eventTime": null}));
         }
-        let Some(mut run) = self.there.clone() else { return (404, json!({"code": 404, "reason": "NotFound"})) };
+        let Some(mut run) = self.there.clone() else {
+            return (404, json!({"code": 404, "reason": "NotFound"}));
+        };
         if *method == Method::PATCH {
-            let is = |pointer: &str, own: &Option<String>| body.pointer(pointer).and_then(Value::as_str) == own.as_deref();
-            if !is("/metadata/uid", &run.metadata.uid) || !is("/metadata/resourceVersion", &run.metadata.resource_version) {
+            let is = |pointer: &str, own: &Option<String>| {
+                body.pointer(pointer).and_then(Value::as_str) == own.as_deref()
+            };
+            if !is("/metadata/uid", &run.metadata.uid)
+                || !is("/metadata/resourceVersion", &run.metadata.resource_version)
+            {
                 return (409, json!({"code": 409, "reason": "Conflict"}));
             }
             run.status = serde_json::from_value(body["status"].clone()).unwrap();
@@ -101,7 +113,9 @@ fn runs(server: &Arc<StdMutex<Server>>) -> (Runs<Noting>, Feed<FleetBackupJob>) 
             let (head, body) = request.into_parts();
             let body = serde_json::from_slice(&body.collect_bytes().await?).unwrap_or_default();
             let (code, answer) = server.lock().unwrap().answer(&head.method, head.uri.path(), &body);
-            Ok::<_, kube::Error>(Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap())
+            Ok::<_, kube::Error>(
+                Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap(),
+            )
         }
     });
     let client = kube::Client::new(service, "medusa-fleet");

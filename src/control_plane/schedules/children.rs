@@ -168,7 +168,12 @@ mod tests {
     }
 
     fn note(children: &Children, event: Event<Run>) -> Wake {
-        children.note(RunKind::Backup, event, |run| (run.name.clone(), run.uid.clone()), |run| Some(run.clone()))
+        children.note(
+            RunKind::Backup,
+            event,
+            |run| (run.name.clone(), run.uid.clone()),
+            |run| Some(run.clone()),
+        )
     }
 
     fn versions(children: &Children) -> Vec<String> {

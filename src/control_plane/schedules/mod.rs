@@ -204,9 +204,12 @@ fn watch<K: Followed>(
         .default_backoff()
         .filter_map(move |event| {
             let wake = match event {
-                Ok(event) => children.note(kind, event, |object| (object.name_any(), object.uid().unwrap_or_default()), |object| {
-                    object.0.as_ref().ok().and_then(read)
-                }),
+                Ok(event) => children.note(
+                    kind,
+                    event,
+                    |object| (object.name_any(), object.uid().unwrap_or_default()),
+                    |object| object.0.as_ref().ok().and_then(read),
+                ),
                 Err(error) => {
                     tracing::debug!(kind = kind.as_str(), %error, "watch for schedules interrupted");
                     Wake::Nobody

@@ -189,7 +189,11 @@ impl Board {
             Ok(Event::Apply(object)) => read(&object).map_or(Wake::Nobody, |run| inner.put_run(run)),
             Ok(Event::Delete(object)) => {
                 let (meta, made) = (object.meta(), object.meta().creation_timestamp.as_ref());
-                inner.drop_run(&of_meta(meta, source), meta.uid.as_deref().unwrap_or_default(), made.map(|at| at.0))
+                inner.drop_run(
+                    &of_meta(meta, source),
+                    meta.uid.as_deref().unwrap_or_default(),
+                    made.map(|at| at.0),
+                )
             }
             Ok(Event::Init) => inner.begin(scope, source),
             Ok(Event::InitApply(object)) => {
@@ -232,8 +236,9 @@ impl Board {
 
 impl Inner {
     fn put_run(&mut self, run: Run) -> Wake {
-        let is_former =
-            |there: &Run| is_former(&run.uid, run.created, there) || (run.is_deleted && is_other(&run.uid, there));
+        let is_former = |there: &Run| {
+            is_former(&run.uid, run.created, there) || (run.is_deleted && is_other(&run.uid, there))
+        };
         if self.runs.get(&place(&run)).is_some_and(is_former) {
             return Wake::Nobody;
         }
