@@ -272,7 +272,7 @@ fn count(schedule: &FleetBackupSchedule, planes: &[Snapshot], now: Timestamp) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn any_backup_job_over_any_data_planes_is_brought_further(

@@ -145,21 +145,21 @@ impl<E: Engine> Runs<E> {
     fn recall(&self, run: &E::Run) -> Memory<StatusOf<E::Run>> {
         let uid = run.uid().unwrap_or_default();
         let remembered = lock(&self.memories).forget(&run.name_any());
-        if let Some((of, _)) = remembered.as_ref().filter(|(of, _)| *of != uid) {
-            self.desk.forget(of);
+        match remembered {
+            Some((of, memory)) if of == uid => return memory,
+            Some((of, _)) => self.desk.forget(&of),
+            None => {}
         }
-        remembered.filter(|(of, _)| *of == uid).map(|(_, memory)| memory).unwrap_or_else(|| {
-            let status = run.status().cloned().unwrap_or_default();
-            Memory {
-                uid,
-                written: status.clone(),
-                stored: digest(run.status()),
-                status,
-                noted: Noted::default(),
-                seen: Instant::now(),
-                paced: None,
-            }
-        })
+        let status = run.status().cloned().unwrap_or_default();
+        Memory {
+            uid,
+            written: status.clone(),
+            stored: digest(run.status()),
+            status,
+            noted: Noted::default(),
+            seen: Instant::now(),
+            paced: None,
+        }
     }
 
     fn keep(&self, run: &E::Run, memory: Memory<StatusOf<E::Run>>) {
