@@ -355,7 +355,9 @@ fn what_was_too_much_once_is_judged() {
         let restores: Vec<FleetRestoreJob> = of("FleetRestoreJob").into_iter().filter_map(read).collect();
         let points: Vec<FleetBackup> = of("FleetBackup").into_iter().filter_map(read).collect();
         for now in [moment, Timestamp::MIN, Timestamp::MAX] {
-            jobs.iter().for_each(|job| back_up(job, &tasks, &planes, moment, now));
+            for job in &jobs {
+                back_up(job, &tasks, &planes, moment, now);
+            }
             let published = by_name(points.iter().cloned().map(Arc::new).collect());
             for task in &tasks {
                 tasks::arbitrary::bring_further(task, &planes, &published, jobs.clone(), (moment, now));

@@ -83,7 +83,7 @@ fn pem() -> impl Strategy<Value = Vec<u8>> {
         vec(any::<u8>(), 0..200),
         (labels, "[A-Za-z0-9+/=\n]{0,200}").prop_map(move |(label, body)| block(label, &body).into_bytes()),
         select(vec!["ca.crt", "p256.crt", "p256.sec1.key", "p521.pkcs8.key", "expired.crt"])
-            .prop_map(|name| fixture(name).into()),
+            .prop_map(fixture),
     ]
 }
 

@@ -260,7 +260,9 @@ mod tests {
             let mut now = 0_u64;
             let list = |children: &Children, there: &BTreeMap<usize, (usize, Run)>| {
                 note(children, Event::Init);
-                there.values().for_each(|(_, run)| _ = note(children, Event::InitApply(run.clone())));
+                for (_, run) in there.values() {
+                    note(children, Event::InitApply(run.clone()));
+                }
                 note(children, Event::InitDone);
             };
             for step in story {

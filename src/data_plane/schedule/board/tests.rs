@@ -215,7 +215,9 @@ proptest! {
         };
         let list = |board: &Board, there: Option<(u32, bool)>| {
             note(board, Event::Init);
-            there.iter().for_each(|(uid, going)| _ = note(board, Event::InitApply(made(*uid, *going))));
+            if let Some((uid, going)) = there {
+                note(board, Event::InitApply(made(uid, going)));
+            }
             note(board, Event::InitDone);
         };
         let mut board = Board::default();
