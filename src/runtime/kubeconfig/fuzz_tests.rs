@@ -172,7 +172,7 @@ fn every_seed_is_read_or_refused_in_words() {
         let bytes = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         match String::from_utf8(bytes) {
             Ok(text) => {
-                try_it(text.replace("@CA@", &encoded("ca.crt")).replace("@TOKEN@", CANARY).as_bytes())
+                try_it(text.replace("@CA@", &encoded("ca.crt")).replace("@TOKEN@", CANARY).as_bytes());
             }
             Err(error) => try_it(error.as_bytes()),
         }
