@@ -3,6 +3,8 @@
 //! Nothing here may be async, hold a client, read a clock or perform I/O: everything else imports
 //! this module, and it imports nothing of ours.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 pub mod cassandra;
 pub mod clean;
 pub mod condition;

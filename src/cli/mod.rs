@@ -150,4 +150,6 @@ fn ask(global: &Global, context: Option<&str>, verb: impl AsyncFnOnce(&Home) -> 
 }
 
 #[cfg(test)]
+mod arbitrary_tests;
+#[cfg(test)]
 mod tests;

@@ -300,3 +300,5 @@ async fn identity(config: &Config) -> Result<String, kube::Error> {
 
 #[cfg(test)]
 mod arbitrary_tests;
+#[cfg(test)]
+mod judges_tests;

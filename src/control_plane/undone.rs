@@ -25,7 +25,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_min
 /// What of an object is to be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
-    /// The object's uid: one that is made again was not changed. Empty where it is made by us.
+    /// Uid of the object; of what it is made for, where it is made by us: what is made again was not changed.
     pub uid: String,
     /// What a person decides by: another value begins anew.
     pub decision: String,
@@ -102,7 +102,9 @@ pub fn judge(before: Option<&Record>, wish: Wish, by: By, now: Timestamp) -> Ver
 /// The same for what restarts nothing: who takes it back meets growing pauses, never an end.
 #[must_use]
 pub fn pace(before: Option<&Record>, wish: Wish, now: Timestamp) -> Verdict {
-    let again = before.filter(|b| b.wish == wish && now.duration_since(b.written_at) <= STOOD);
+    // One that was written in the future was so by another clock: nothing waits until that comes.
+    let is_recent = |at: Timestamp| (SignedDuration::ZERO..=STOOD).contains(&now.duration_since(at));
+    let again = before.filter(|b| b.wish == wish && is_recent(b.written_at));
     let Some(before) = again else {
         return Verdict::Write(Record { wish, written_at: now, times: 0, by: By::default() });
     };
@@ -246,6 +248,8 @@ mod tests {
         }
         assert_eq!(writes.get(..3), Some([0, 1, 3].as_slice()), "the first time it may be an accident");
         let pauses: Vec<i64> = writes.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let stepped_back = at(now - 90 * 86_400);
+        assert!(matches!(pace(record.as_ref(), wish("a"), stepped_back), Verdict::Write(_)));
         assert!(pauses[1..].is_sorted() && writes.len() < 25, "{pauses:?}");
         assert_eq!(pauses.last(), Some(&600));
     }

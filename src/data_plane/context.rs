@@ -5,7 +5,6 @@
 //! reports what cannot be read. Nothing here may know what a kind does.
 
 use std::{
-    collections::HashMap,
     fmt::Debug,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -29,6 +28,7 @@ use crate::{
         clock::Clock,
         events::Events,
         guard::{self, Panicked},
+        remembered::Remembered,
     },
 };
 
@@ -111,13 +111,8 @@ pub struct Context<R: Reconciler> {
     pub tools: Tools,
     /// What the passes of this kind share.
     pub shared: R::Shared,
-    memories: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Memory<R>>>>>,
+    memories: Mutex<Remembered<Key, Arc<tokio::sync::Mutex<R>>>>,
     failures: Mutex<Backoff<Key>>,
-}
-
-struct Memory<R> {
-    uid: String,
-    of: R,
 }
 
 impl<R: Reconciler> Context<R> {
@@ -128,23 +123,21 @@ impl<R: Reconciler> Context<R> {
         Self { tools, shared, memories: Mutex::default(), failures: Mutex::new(failures) }
     }
 
-    fn memory(&self, key: Key, uid: &str, now: Timestamp) -> Arc<tokio::sync::Mutex<Memory<R>>> {
+    fn memory(&self, key: Key, uid: &str, now: Timestamp) -> Arc<tokio::sync::Mutex<R>> {
         let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(tokio::sync::Mutex::new(Memory { uid: uid.to_owned(), of: R::new(now) }));
-        let memory = memories.entry(key).or_insert_with(new);
-        // An object that was deleted and made again is another one. Nobody else holds the memory then: the
-        // controller works on one object of a name at a time.
-        if memory.try_lock().is_ok_and(|memory| memory.uid != uid) {
-            *memory = new();
-        }
-        Arc::clone(memory)
+        Arc::clone(memories.entry(key, uid, || Arc::new(tokio::sync::Mutex::new(R::new(now)))))
+    }
+
+    /// How long to wait after one more failure of an object.
+    fn failed(&self, key: &Key, uid: &str) -> Duration {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).failed_as(key, uid)
     }
 
     /// Forgets an object: what its memory holds, such as connections, is dropped.
     pub fn forget(&self, namespace: &str, name: &str) {
         let key = (namespace.to_owned(), name.to_owned());
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).succeeded(&key);
-        let memory = self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        let memory = self.memories.lock().unwrap_or_else(PoisonError::into_inner).forget(&key);
         drop(memory);
     }
 }
@@ -172,22 +165,20 @@ pub async fn reconcile<R: Reconciler>(
     let uid = object.meta().uid.as_deref().unwrap_or_default();
     let memory = ctx.memory(key.clone(), uid, ctx.tools.clock.now());
     let mut memory = memory.lock().await;
-    let pass = guard::work(R::PART, memory.of.pass(&ctx, object)).await;
+    let pass = guard::work(R::PART, memory.pass(&ctx, object)).await;
     let passed = match pass {
         Ok(passed) => passed,
         Err(panic) => {
             // What it remembers may be half of something.
-            memory.of = R::new(ctx.tools.clock.now());
+            *memory = R::new(ctx.tools.clock.now());
             report_panic::<R>(&ctx.tools, object, &panic).await;
-            return Ok(Action::requeue(
-                ctx.failures.lock().unwrap_or_else(PoisonError::into_inner).failed(&key),
-            ));
+            return Ok(Action::requeue(ctx.failed(&key, uid)));
         }
     };
     let action = match passed {
         Err(error) if objects::is_conflict(&error) => {
             let fresh = objects::reread(&ctx.tools.client, object).await?;
-            memory.of.meet(fresh, ctx.tools.clock.now());
+            memory.meet(fresh, ctx.tools.clock.now());
             Action::requeue(CONFLICT)
         }
         other => other?,
@@ -206,7 +197,7 @@ pub fn on_error<R: Reconciler>(
 ) -> Action {
     let key = key_of::<R>(&guarded);
     tracing::warn!(kind = %R::Object::kind(&()), namespace = key.0, name = key.1, %error, "reconcile");
-    Action::requeue(ctx.failures.lock().unwrap_or_else(PoisonError::into_inner).failed(&key))
+    Action::requeue(ctx.failed(&key, guarded.meta().uid.as_deref().unwrap_or_default()))
 }
 
 fn key_of<R: Reconciler>(guarded: &Guarded<R>) -> Key {

@@ -5,6 +5,7 @@ use std::sync::Mutex as StdMutex;
 
 use http::{Method, Request, Response};
 use kube::client::Body;
+use proptest::prelude::*;
 use serde_json::Value;
 use tower::service_fn;
 
@@ -107,4 +108,68 @@ async fn an_object_whose_pass_panics_says_so_and_is_tried_again_while_the_others
     let complete = &sent[0]["status"]["conditions"][0];
     assert_eq!((&complete["type"], &complete["reason"]), (&json!("Complete"), &json!("InternalError")));
     assert!(!json!(*sent).to_string().contains("hunter2"), "{sent:?}");
+}
+
+/// Fails as its object says, and counts its passes in what it remembers.
+struct Counting(u32);
+
+impl Reconciler for Counting {
+    type Object = MedusaBackupJob;
+    type Shared = ();
+
+    const PART: &'static str = "test-counting";
+
+    fn new(_: Timestamp) -> Self {
+        Self(0)
+    }
+
+    fn is_over(job: &MedusaBackupJob) -> bool {
+        job.spec.cassandra_datacenter == "over"
+    }
+
+    fn datacenter(_: &MedusaBackupJob) -> Option<&str> {
+        None
+    }
+
+    async fn pass(&mut self, _: &Context<Self>, job: &MedusaBackupJob) -> Result<Action, kube::Error> {
+        self.0 += 1;
+        tokio::task::yield_now().await;
+        match job.spec.cassandra_datacenter.as_str() {
+            "panics" => panic!("it is broken"),
+            "fails" => Err(kube::Error::Api(Box::default())),
+            _ => Ok(Action::requeue(Duration::from_secs(self.0.into()))),
+        }
+    }
+
+    fn meet(&mut self, _: Option<MedusaBackupJob>, _: Timestamp) {}
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// The frame is the same for all Medusa kinds: what is done about an object that was made again, and when it is tried
+    /// again, is what it would be under a name that nothing ever had.
+    #[test]
+    fn an_object_that_is_made_again_is_treated_as_one_of_a_name_of_its_own(
+        story in prop::collection::vec((any::<bool>(), prop::sample::select(vec!["goes", "fails", "panics", "over"])), 0..24)
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        let (tools, _) = context();
+        let (again, never) = (Context::<Counting>::new(tools.tools.clone(), ()), Context::<Counting>::new(tools.tools.clone(), ()));
+        let (again, never) = (Arc::new(again), Arc::new(never));
+        let mut uid = 0;
+        for (made_again, does) in story {
+            uid += u32::from(made_again);
+            let look = |ctx: &Arc<Context<Counting>>, name: String| {
+                let mut job = job(&name);
+                job.metadata.uid = Some(format!("uid-{uid}"));
+                job.spec.cassandra_datacenter = does.to_owned();
+                let object = Arc::new(DeserializeGuard(Ok(job)));
+                let looked = runtime.block_on(reconcile::<Counting>(object.clone(), ctx.clone()));
+                looked.unwrap_or_else(|error| on_error::<Counting>(object, &error, ctx.clone()))
+            };
+            let one = look(&again, "again".to_owned());
+            prop_assert_eq!(one, look(&never, format!("never-{uid}")), "{} of {}", does, uid);
+        }
+    }
 }

@@ -186,3 +186,6 @@ async fn later<R: Reconciler>(
         kind::<R>(tools, shared, scopes, shutdown).await;
     }
 }
+
+#[cfg(test)]
+mod arbitrary_tests;

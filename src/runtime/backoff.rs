@@ -1,6 +1,8 @@
 //! Exponential delays per key, for retries of our own.
 
-use std::{collections::HashMap, hash::Hash, time::Duration};
+use std::time::Duration;
+
+use super::remembered::Remembered;
 
 /// Delay before attempt number `attempt` (0 is the first retry): doubling from `base`, at most `max`.
 #[must_use]
@@ -13,33 +15,50 @@ pub fn delay(attempt: u32, base: Duration, max: Duration) -> Duration {
 pub struct Backoff<K> {
     base: Duration,
     max: Duration,
-    failures: HashMap<K, u32>,
+    failures: Remembered<K, u32>,
 }
 
-impl<K: Eq + Hash + Clone> Backoff<K> {
+impl<K: Ord + Clone> Backoff<K> {
     /// Delays doubling from `base` up to `max`.
     #[must_use]
     pub fn new(base: Duration, max: Duration) -> Self {
-        Self { base, max, failures: HashMap::new() }
+        Self { base, max, failures: Remembered::default() }
     }
 
-    /// Records one more failure of `key` and returns how long to wait before the next attempt.
+    /// Records one more failure of `key`, which no other ever has, and returns how long to wait before the next attempt.
     pub fn failed(&mut self, key: &K) -> Duration {
-        let count = self.failures.entry(key.clone()).or_insert(0);
+        self.failed_as(key, "")
+    }
+
+    /// The same where `key` is a name: the failures of another object that had it, with another uid, do not count.
+    pub fn failed_as(&mut self, key: &K, uid: &str) -> Duration {
+        let count = self.failures.entry(key.clone(), uid, || 0);
         let wait = delay(*count, self.base, self.max);
         *count = count.saturating_add(1);
         wait
     }
 
+    /// Forgets the failures of those whose keys do not pass.
+    pub fn retain(&mut self, keep: impl Fn(&K) -> bool) {
+        self.failures.retain(keep);
+    }
+
     /// Forgets the failures of `key`.
     pub fn succeeded(&mut self, key: &K) {
-        self.failures.remove(key);
+        self.failures.forget(key);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_made_again_has_not_failed_yet() {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(9));
+        let waits = ["u", "u", "u", "v", "v"].map(|uid| backoff.failed_as(&"a", uid).as_secs());
+        assert_eq!(waits, [1, 2, 4, 1, 2]);
+    }
 
     #[test]
     fn delays_double_up_to_the_limit_and_start_anew_after_success() {

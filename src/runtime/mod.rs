@@ -15,6 +15,7 @@ pub mod http;
 pub mod kubeconfig;
 pub mod lease;
 pub mod proxy;
+pub mod remembered;
 pub mod shutdown;
 pub mod telemetry;
 pub mod wire;

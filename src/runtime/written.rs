@@ -13,10 +13,15 @@ impl<K> Default for Written<K> {
 }
 
 impl<K: Resource + Clone> Written<K> {
-    /// `seen`, unless we have written a later version.
+    /// `seen`, unless we have written a later version of that very object.
     pub fn newest(&mut self, seen: &K) -> K {
         match &self.0 {
-            Some((written, before)) if before.contains(&seen.meta().resource_version) => written.clone(),
+            Some((written, before))
+                if written.meta().uid == seen.meta().uid
+                    && before.contains(&seen.meta().resource_version) =>
+            {
+                written.clone()
+            }
             Some(_) | None => {
                 self.0 = None;
                 seen.clone()
@@ -47,6 +52,15 @@ mod tests {
         let mut object = ConfigMap::default();
         object.metadata.resource_version = Some(number.to_owned());
         object
+    }
+
+    #[test]
+    fn one_that_is_made_again_is_none_of_ours_whatever_its_version() {
+        let mut written = Written::default();
+        written.note(Some("1".to_owned()), &version("2"));
+        let mut again = version("1");
+        again.metadata.uid = Some("another".to_owned());
+        assert_eq!(written.newest(&again), again);
     }
 
     #[test]

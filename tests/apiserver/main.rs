@@ -16,6 +16,7 @@ mod gate;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod again;
 mod client_configs;
 mod crashes;
 mod credentials;

@@ -1,5 +1,7 @@
 //! `FleetBackupJob`: one backup run over the fleet.
 
+use std::ops::RangeInclusive;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -248,6 +250,13 @@ impl DatacenterRun {
     #[must_use]
     pub fn attempts(&self) -> usize {
         usize::try_from(self.attempts).unwrap_or(0).max(usize::from(self.job.is_some()))
+    }
+
+    /// The numbers of its attempts so far, the latest thousand at most: a status may hold any number.
+    #[must_use]
+    pub fn latest_attempts(&self) -> RangeInclusive<usize> {
+        let latest = self.attempts();
+        latest.saturating_sub(999).max(1)..=latest
     }
 
     /// `dataPlane/namespace/datacenter`, or what of it is known, for people.

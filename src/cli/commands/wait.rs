@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, io::IsTerminal as _, pin::pin, time::Duration};
 
 use futures::StreamExt as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{
+    ResourceExt as _,
+    runtime::{WatchStreamExt as _, watcher},
+};
 
 use super::run::{Part, Run};
 use crate::{
@@ -74,6 +77,10 @@ pub async fn until_over<K: Run>(
         match seen {
             Some(Ok(Some(run))) => {
                 is_lost = false;
+                // One that was made again under its name is another.
+                if last.as_ref().is_some_and(|last| last.uid() != run.uid()) {
+                    return Ok(Ended::Deleted);
+                }
                 progress.update(last.as_ref(), &run)?;
                 if run.phase().is_some_and(Phase::is_final) {
                     return Ok(Ended::Over(Box::new(run)));

@@ -113,7 +113,8 @@ pub async fn run(context: DeploymentContext) {
                 running.remove(&done.key);
                 if let Some(last) = last.get_mut(&done.key) {
                     if done.again {
-                        last.due = Instant::now() + backoff.failed(&done.key);
+                        let uid = done.report.uid.as_deref().unwrap_or_default();
+                        last.due = Instant::now() + backoff.failed_as(&done.key, uid);
                     } else {
                         backoff.succeeded(&done.key);
                     }
@@ -227,10 +228,17 @@ async fn pass(
     Done { key: scene.key.clone(), report, again, scene }
 }
 
+/// The report before this pass, if it is of this very K8ssandraCluster, or of one that is gone.
+fn before(context: &DeploymentContext, scene: &Scene) -> Option<Arc<ClusterReport>> {
+    let before = context.reports.borrow().clusters.get(&scene.key).cloned();
+    before.filter(|before| scene.cluster.is_none() || before.uid == scene.uid())
+}
+
 /// The report of a pass that ended by an internal error: what was known before, and that.
 fn broken(context: &DeploymentContext, scene: &Scene, panic: &Panicked) -> ClusterReport {
-    let before = context.reports.borrow().clusters.get(&scene.key).cloned();
+    let before = before(context, scene);
     let mut report = before.map_or_else(ClusterReport::default, |before| (*before).clone());
+    report.uid = scene.uid();
     let why = Why::new(Reason::InternalError, panic.to_string());
     tracing::error!(cluster = %scene.key, "deployment: {panic}");
     for datacenter in &mut report.datacenters {
@@ -281,7 +289,7 @@ fn forget(context: &DeploymentContext, round: &Round, last: &mut HashMap<ObjectK
 
 /// Tells everyone what came of a pass, where that is news.
 fn publish(context: &DeploymentContext, done: Done) {
-    let old = context.reports.borrow().clusters.get(&done.key).cloned();
+    let old = before(context, &done.scene);
     if old.as_deref() == Some(&done.report) {
         return;
     }

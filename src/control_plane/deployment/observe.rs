@@ -64,6 +64,14 @@ pub struct Scene {
     pub may_remove: bool,
 }
 
+impl Scene {
+    /// Uid of the K8ssandraCluster, while there is one.
+    #[must_use]
+    pub fn uid(&self) -> Option<String> {
+        self.cluster.as_ref().and_then(|cluster| cluster.uid())
+    }
+}
+
 /// Whether `datacenter` has Medusa because of the K8ssandraCluster this returns.
 #[must_use]
 pub fn deployed_for(datacenter: &CassandraDatacenter, control_plane: &str) -> Option<ObjectKey> {

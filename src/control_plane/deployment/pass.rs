@@ -426,7 +426,7 @@ pub(super) async fn write_config_maps(
             }
             let remote = look.remote.as_ref()?;
             let hash = hash_config_map(&data);
-            let written = match undone::may_put(pass, &group.0, "ConfigMap", &key, &hash) {
+            let written = match undone::may_put(pass, look.seat, "ConfigMap", &key, &hash) {
                 Ok(written) => written,
                 Err(conflict) => return Some((group, conflict)),
             };

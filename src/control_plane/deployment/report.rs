@@ -63,6 +63,8 @@ impl DatacenterReport {
 /// What came of one K8ssandraCluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterReport {
+    /// Uid of the K8ssandraCluster, while there is one: what came of another that had its name says nothing of it.
+    pub uid: Option<String>,
     /// What was judged: the K8ssandraCluster's and the MedusaConfiguration's versions.
     pub basis: String,
     /// What is wrong with what was asked for.

@@ -10,8 +10,8 @@ use kube::{Api, api::ListParams, core::DeserializeGuard};
 use serde_json::Value;
 
 use super::{
-    apply::Failure, controller::DeploymentContext, diff::Diff, ownership::last_writer, pass::Pass,
-    report::basis,
+    apply::Failure, controller::DeploymentContext, diff::Diff, observe::Seat, ownership::last_writer,
+    pass::Pass, report::basis,
 };
 use crate::{
     api::{
@@ -59,17 +59,20 @@ pub(super) fn check(
     }
 }
 
-/// What a write of one of our own objects would be: its record, or why it waits. `content` is the hash of what is written.
+/// What a write of one of our own objects beside the datacenter of `seat` would be: its record, or why it waits. `content`
+/// is the hash of what is written. Nobody took back what went with a K8ssandraCluster or datacenter that was made again.
 pub(super) fn may_put(
     pass: &Pass<'_>,
-    plane: &str,
+    seat: &Seat,
     kind: &'static str,
     key: &ObjectKey,
     content: &str,
 ) -> Result<impl FnOnce() + use<>, Failure> {
     let written = pass.context.objects_written.clone();
-    let at = (plane.to_owned(), kind, key.clone());
-    let wish = Wish { content: content.to_owned(), ..Wish::default() };
+    let at = (seat.place.plane.clone(), kind, key.clone());
+    let datacenter = seat.datacenter.known().and_then(|datacenter| datacenter.uid());
+    let uid = format!("{:?}", (pass.scene.uid(), datacenter));
+    let wish = Wish { uid, content: content.to_owned(), ..Wish::default() };
     match pace(written.get(&at).as_ref(), wish, clock::now()) {
         Verdict::Write(record) => Ok(move || written.set(&at, record)),
         Verdict::Conflict(record) => Err(Failure::Refused(Why::new(

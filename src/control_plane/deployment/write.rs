@@ -73,6 +73,7 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
         write_schedules(pass, &mut looks, &mut reports).await;
     }
     let mut report = ClusterReport {
+        uid: pass.scene.uid(),
         basis: basis(pass.scene.cluster.as_deref(), pass.scene.configuration.as_deref()),
         problems: pass.settings.as_ref().err().cloned().unwrap_or_default(),
         configuration: pass.scene.configuration.as_ref().map(|configuration| ObjectKey::of(&**configuration)),
@@ -338,7 +339,7 @@ async fn write_schedule(pass: &Pass<'_>, look: &Look<'_>, work: &Work) -> Result
     let source = |meta: &kube::api::ObjectMeta| {
         meta.annotations.as_ref().and_then(|a| a.get(labels::SOURCE)) == Some(&pass.scene.key.to_string())
     };
-    let written = undone::may_put(pass, &plane.name, "MedusaBackupSchedule", &key, &hash)?;
+    let written = undone::may_put(pass, look.seat, "MedusaBackupSchedule", &key, &hash)?;
     apply::put::<MedusaBackupSchedule>(remote, &body, version, source).await.map(|()| written())
 }
 

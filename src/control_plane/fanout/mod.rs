@@ -17,7 +17,7 @@ pub mod judge;
 pub mod load;
 mod pass;
 pub mod plan;
-mod rehearsal;
+pub mod rehearsal;
 pub mod rollup;
 #[cfg(test)]
 mod scenarios;

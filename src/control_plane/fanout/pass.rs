@@ -265,18 +265,18 @@ fn note(scene: &Scene<'_>, entries: &[DatacenterRun], noted: &mut Noted) {
             continue;
         }
         let key = child_key(scene.job, entry, entry.attempts());
-        let goes_on = match plane.view.seen(&plane.view.jobs, &key) {
-            Seen::Known(child) => !child.is_finished(),
-            Seen::Absent => false,
-            Seen::Unknown { .. } => true,
+        let (goes_on, uid) = match plane.view.seen(&plane.view.jobs, &key) {
+            Seen::Known(child) => (!child.is_finished(), child.uid().unwrap_or_default()),
+            Seen::Absent => (false, String::new()),
+            Seen::Unknown { .. } => (true, String::new()),
         };
         // What is awaited of it is awaited from when it can be seen.
         let is_blind = matches!(plane.view.seen(&plane.view.backups, &key), Seen::Unknown { .. });
         let key = (plane.name.clone(), key);
         if goes_on || is_blind || entry.phase != Phase::Running {
-            noted.remove(&key);
+            noted.forget(&key);
         } else {
-            noted.entry(key).or_insert(scene.now);
+            noted.entry(key, &uid, || scene.now);
         }
     }
 }

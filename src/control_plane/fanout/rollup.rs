@@ -116,7 +116,7 @@ fn seen(
         job: child,
         backup: backup.clone(),
         datacenter: plane.view.datacenters.last(&place(entry)).map(AsRef::as_ref),
-        finished_since: noted.get(&(plane.name.clone(), key.clone())).copied(),
+        finished_since: noted.last(&(plane.name.clone(), key.clone())).copied(),
     };
     entry.nodes = Some(judge::nodes(&evidence));
     if let Some(status) = &child.status {
@@ -193,7 +193,7 @@ fn missing(
     } else if let Seen::Unknown { why, .. } = backup {
         // Its MedusaBackup may say that it was done.
         doubt(&scene.terms(), entry, why);
-    } else if noted.get(&at).is_some_and(|since| scene.now.duration_since(*since) >= MISSING_GRACE) {
+    } else if noted.last(&at).is_some_and(|since| scene.now.duration_since(*since) >= MISSING_GRACE) {
         let message = format!("MedusaBackupJob {key} was deleted before it finished");
         set(entry, Phase::Failed, Reason::JobDeleted, Some(message));
     }

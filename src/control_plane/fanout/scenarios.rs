@@ -199,7 +199,7 @@ fn pass(
     }
     let selector = job.spec.selector.clone().unwrap_or_default();
     let chosen = select(&selector, &planes, &ClusterLabels::new(), &old.datacenters).unwrap();
-    let noted = Noted::new();
+    let noted = Noted::default();
     let mut entries = advance(&scene, &chosen, &Outcomes::new(), &noted);
     let progress = old.last_progress_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0);
     ending::end(&scene.terms(), &mut entries, progress, |_| false);

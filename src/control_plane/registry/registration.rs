@@ -193,6 +193,16 @@ pub(super) enum Step {
     Refuse(Refused),
 }
 
+impl Step {
+    /// Whether it writes what that one asks for.
+    pub(super) fn is_of(&self, origin: &Origin) -> bool {
+        match self {
+            Self::Register(request) | Self::Amend(request) => request.origin == *origin,
+            Self::Unregister(_) | Self::Refuse(_) => false,
+        }
+    }
+}
+
 /// What to do for those who ask, with the DataPlanes there are. One that is going is waited for.
 pub(super) fn plan(asking: &Asking, planes: &BTreeMap<String, Plane>) -> Vec<Step> {
     let mut steps: Vec<Step> = asking.refused.iter().cloned().map(Step::Refuse).collect();

@@ -125,7 +125,10 @@ impl Writes<'_> {
         known: &[Arc<DeserializeGuard<DataPlane>>],
     ) -> Vec<Refused> {
         let now = Instant::now();
-        self.not_before.retain(|_, (_, at)| *at > now);
+        let asked = |origin: &Origin| steps.iter().any(|step| step.is_of(origin));
+        // Whoever asks no longer begins anew when it is made again.
+        self.not_before.retain(|origin, (_, at)| *at > now && asked(origin));
+        self.backoff.retain(asked);
         let find = |name: &str| known.iter().find(|plane| plane.name_any() == name).cloned();
         let api = &self.api;
         let (mut refused, mut writes) = (Vec::new(), Vec::new());

@@ -61,11 +61,15 @@ pub struct Shared {
     pub progress: Arc<Notify>,
 }
 
+/// What a write is about: the source's uid and the hash of its content. A source that is made again with the same content
+/// is another.
+type Version = (String, String);
+
 /// Until when a write is not tried again.
 struct Pause {
     until: Instant,
-    /// The content it is about: another is tried at once.
-    of: Option<String>,
+    /// What it is about: another is tried at once.
+    of: Option<Version>,
 }
 
 /// What a worker remembers of its writes.
@@ -98,12 +102,12 @@ impl Memory {
     fn may_write(
         &self,
         key: &CopyKey,
-        content: Option<&str>,
+        content: Option<&Version>,
         view: &View,
         now: Timestamp,
     ) -> Result<Option<Record>, (Timestamp, Why)> {
-        let Some(content) = content else { return Ok(None) };
-        let wish = Wish { content: content.to_owned(), ..Wish::default() };
+        let Some((uid, content)) = content.cloned() else { return Ok(None) };
+        let wish = Wish { uid, content, ..Wish::default() };
         let record = match undone::pace(self.written.get(key), wish, now) {
             Verdict::Write(record) => return Ok(Some(record)),
             Verdict::Conflict(record) => record,
@@ -121,8 +125,8 @@ impl Memory {
     }
 
     /// Whether a write of that content has to wait.
-    fn holds(&self, key: &CopyKey, content: Option<&str>, now: Instant) -> bool {
-        self.pauses.get(key).is_some_and(|pause| pause.until > now && pause.of.as_deref() == content)
+    fn holds(&self, key: &CopyKey, content: Option<&Version>, now: Instant) -> bool {
+        self.pauses.get(key).is_some_and(|pause| pause.until > now && pause.of.as_ref() == content)
     }
 }
 
@@ -162,10 +166,10 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
                 let key = action.key().clone();
                 let wanted = copies.get(&key).cloned();
                 let content = content_of(wanted.as_ref());
-                if memory.holds(&key, content.as_deref(), now) || memory.in_flight.contains_key(&key) {
+                if memory.holds(&key, content.as_ref(), now) || memory.in_flight.contains_key(&key) {
                     continue;
                 }
-                let record = match memory.may_write(&key, content.as_deref(), &view, clock::now()) {
+                let record = match memory.may_write(&key, content.as_ref(), &view, clock::now()) {
                     Ok(record) => record,
                     Err((until, why)) => {
                         let wait = until.duration_since(clock::now()).unsigned_abs();
@@ -211,13 +215,13 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
 /// One write that has ended.
 struct Write {
     key: CopyKey,
-    /// Hash of the content it was about; `None` for a removal.
-    content: Option<String>,
+    /// What it was about; `None` for a removal.
+    content: Option<Version>,
     outcome: Outcome,
 }
 
-fn content_of(wanted: Option<&Wanted>) -> Option<String> {
-    wanted.and_then(|wanted| wanted.content.as_ref()).map(|(_, hash)| hash.clone())
+fn content_of(wanted: Option<&Wanted>) -> Option<Version> {
+    wanted.and_then(|wanted| wanted.content.clone())
 }
 
 async fn one(
@@ -299,6 +303,7 @@ fn forget_all(shared: &Shared, name: &str) {
 
 fn settle(shared: &Shared, name: &str, done: Write, memory: &mut Memory) {
     let Write { key, content, outcome } = done;
+    let source = content.as_ref().map(|(uid, _)| uid.clone()).unwrap_or_default();
     let pause = |wait: Duration| Pause { until: Instant::now() + wait, of: content.clone() };
     let mut settled = shared.settled.lock().unwrap_or_else(PoisonError::into_inner);
     let of_plane = settled.entry(name.to_owned()).or_default();
@@ -322,7 +327,7 @@ fn settle(shared: &Shared, name: &str, done: Write, memory: &mut Memory) {
             memory.pauses.remove(&key);
         }
         Outcome::PlanAgain => {
-            let wait = memory.backoff.failed(&key);
+            let wait = memory.backoff.failed_as(&key, &source);
             memory.pauses.insert(key, pause(wait));
             drop(settled);
             shared.progress.notify_one();
@@ -344,7 +349,8 @@ fn settle(shared: &Shared, name: &str, done: Write, memory: &mut Memory) {
         }
         Some(problem) => {
             let is_final = problem.reason == Reason::TooLarge;
-            let wait = if is_final { memory.refused.failed(&key) } else { memory.backoff.failed(&key) };
+            let backoff = if is_final { &mut memory.refused } else { &mut memory.backoff };
+            let wait = backoff.failed_as(&key, &source);
             memory.pauses.insert(key.clone(), pause(wait));
             drop(failures);
             return blame(shared, name, &key, problem);
@@ -399,22 +405,26 @@ mod tests {
         let copy = CopyRecord { changed_by: "argocd-controller".to_owned(), ..CopyRecord::default() };
         view.secrets.put(key.object.clone(), Arc::new(copy));
         let at = |second| Timestamp::from_second(second).unwrap();
+        let version = |uid: &str, hash: &str| (uid.to_owned(), hash.to_owned());
+        let (a, b) = (version("u", "a"), version("u", "b"));
         for second in 0..2 {
-            let record = memory.may_write(&key, Some("a"), &view, at(second)).unwrap().unwrap();
+            let record = memory.may_write(&key, Some(&a), &view, at(second)).unwrap().unwrap();
             memory.written.insert(key.clone(), record);
         }
-        let (until, why) = memory.may_write(&key, Some("a"), &view, at(2)).unwrap_err();
+        let (until, why) = memory.may_write(&key, Some(&a), &view, at(2)).unwrap_err();
         assert!(until > at(2) && why.reason == Reason::Conflict, "{why:?}");
         assert!(
             why.message.contains("`argocd-controller`") && why.message.contains("ns/key"),
             "{}",
             why.message
         );
-        assert!(memory.may_write(&key, Some("a"), &view, until).is_ok(), "it is repaired all the same");
-        assert!(
-            memory.may_write(&key, Some("b"), &view, at(2)).is_ok(),
-            "another content is written at once"
-        );
+        assert!(memory.may_write(&key, Some(&a), &view, until).is_ok(), "it is repaired all the same");
+        assert!(memory.may_write(&key, Some(&b), &view, at(2)).is_ok(), "another content is written at once");
+        let made_again = version("another", "a");
+        assert!(memory.may_write(&key, Some(&made_again), &view, at(2)).is_ok(), "nobody took that back yet");
+        let now = Instant::now();
+        memory.pauses.insert(key.clone(), Pause { until: now + RETRY.1, of: Some(a.clone()) });
+        assert!(memory.holds(&key, Some(&a), now) && !memory.holds(&key, Some(&made_again), now));
         assert!(memory.may_write(&key, None, &view, at(2)).is_ok(), "so is what is to be removed");
     }
 }

@@ -2,7 +2,6 @@
 //! status, and writes it only over the version it decided on.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -33,7 +32,7 @@ use crate::{
         fleet::{Change, Snapshot},
         runs::{About, Driver, ENROL_WAIT, Frame, PUBLISH_EVERY, RunContext, RunError, drive, lock, publish},
     },
-    runtime::{clock, follow::follow},
+    runtime::{clock, follow::follow, remembered::Remembered},
 };
 
 /// Pause between two looks at what the checks wait for.
@@ -46,9 +45,9 @@ struct Restores {
     backups: Store<FleetBackup>,
     clusters: Store<FleetCluster>,
     /// When a job's status was last written.
-    published: Mutex<HashMap<String, Instant>>,
+    published: Mutex<Remembered<String, Instant>>,
     /// When what a job's checks need was last read.
-    observed: Mutex<HashMap<String, Instant>>,
+    observed: Mutex<Remembered<String, Instant>>,
 }
 
 /// Runs until `shutdown`.
@@ -106,8 +105,8 @@ impl Driver for Restores {
     }
 
     fn forget(&self, name: &str) {
-        lock(&self.published).remove(name);
-        lock(&self.observed).remove(name);
+        lock(&self.published).forget(&name.to_owned());
+        lock(&self.observed).forget(&name.to_owned());
     }
 }
 
@@ -116,7 +115,7 @@ impl Restores {
     async fn step(&self, job: &FleetRestoreJob) -> Result<Next, RunError> {
         let old = job.status.clone().unwrap_or_default();
         if old.checked_time.is_none()
-            && let Some(wait) = self.read_lately(&job.name_any())
+            && let Some(wait) = self.read_lately(job)
         {
             return Ok(Next::requeue(wait));
         }
@@ -155,11 +154,12 @@ impl Restores {
     }
 
     /// How long the checks' reads have to wait, so that a lively fleet does not cause them without end.
-    fn read_lately(&self, name: &str) -> Option<Duration> {
+    fn read_lately(&self, job: &FleetRestoreJob) -> Option<Duration> {
+        let (name, uid) = (job.name_any(), job.uid().unwrap_or_default());
         let mut observed = lock(&self.observed);
-        let wait = observed.get(name).map(|at| PUBLISH_EVERY.saturating_sub(at.elapsed()));
+        let wait = observed.get(&name, &uid).map(|at| PUBLISH_EVERY.saturating_sub(at.elapsed()));
         if wait.is_none_or(|wait| wait.is_zero()) {
-            observed.insert(name.to_owned(), Instant::now());
+            observed.set(name, &uid, Instant::now());
             return None;
         }
         wait
@@ -213,7 +213,7 @@ impl Restores {
         old: &FleetRestoreJobStatus,
         status: FleetRestoreJobStatus,
     ) -> Result<Next, RunError> {
-        let name = job.name_any();
+        let (name, uid) = (job.name_any(), job.uid().unwrap_or_default());
         let again = if has_begun(&status) { LOOK_AGAIN } else { CHECK_AGAIN };
         let next = if is_over(&status) { Next::await_change() } else { Next::requeue(again) };
         if *old == status {
@@ -221,7 +221,7 @@ impl Restores {
             return Ok(next);
         }
         if !is_step(old, &status)
-            && let Some(last) = lock(&self.published).get(&name)
+            && let Some(last) = lock(&self.published).get(&name, &uid)
         {
             let wait = PUBLISH_EVERY.saturating_sub(last.elapsed());
             if !wait.is_zero() {
@@ -234,7 +234,7 @@ impl Restores {
             return Ok(Next::requeue(ENROL_WAIT));
         }
         self.frame.succeeded(&name);
-        lock(&self.published).insert(name, Instant::now());
+        lock(&self.published).set(name, &uid, Instant::now());
         tell(&context.events, job, old, &status);
         Ok(next)
     }

@@ -24,6 +24,9 @@ pub use active::{active_clusters, is_active};
 pub use controller::run;
 
 #[cfg(test)]
+#[path = "arbitrary_tests.rs"]
+pub(super) mod arbitrary;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod scenarios;

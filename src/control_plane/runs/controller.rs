@@ -278,7 +278,8 @@ async fn forward<D: Driver>(mut changes: broadcast::Receiver<Change>, waker: Arc
 fn error_policy<D: Driver>(run: Arc<Guarded<D::Run>>, error: &RunError, driver: Arc<D>) -> Next {
     let name = run.name_any();
     tracing::warn!(kind = D::Run::KIND, name, %error, "a run cannot be brought further");
-    Next::requeue(lock(&driver.frame().backoff).failed(&name))
+    let uid = run.meta().uid.as_deref().unwrap_or_default();
+    Next::requeue(lock(&driver.frame().backoff).failed_as(&name, uid))
 }
 
 async fn reconcile<D: Driver>(run: Arc<Guarded<D::Run>>, driver: Arc<D>) -> Result<Next, RunError> {

@@ -2,7 +2,6 @@
 //! becomes of it after its end. What a pass does is the kind's own.
 
 use std::{
-    collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex},
     time::Duration,
@@ -26,12 +25,12 @@ use super::{
 use crate::{
     api::fleet::Phase,
     control_plane::fleet::Change,
-    runtime::{clock, written::Written},
+    runtime::{clock, remembered::Remembered, written::Written},
 };
 
-/// Since when a child has been seen finished, or has been missing, by our own clock: the data planes' clocks may
-/// differ from it.
-pub type Noted = HashMap<Key, Timestamp>;
+/// Since when a child has been seen finished, or has been missing (then without a uid), by our own clock: the data
+/// planes' clocks may differ from it.
+pub type Noted = Remembered<Key, Timestamp>;
 
 /// How long a run waits for what its selector does not find: a watch that broke starts anew within two seconds.
 const SETTLES: Duration = Duration::from_secs(5);
@@ -106,10 +105,10 @@ pub struct Runs<E: Engine> {
     pub desk: Arc<Desk<E::Outcome>>,
     /// The kind's own part.
     pub engine: E,
-    /// What is remembered of the runs that go on, by name.
-    memories: Mutex<BTreeMap<String, Memory<StatusOf<E::Run>>>>,
-    /// What was last written of them, by name: the watch may still show what was before.
-    written: Mutex<BTreeMap<String, Written<E::Run>>>,
+    /// What is remembered of the runs that go on.
+    memories: Mutex<Remembered<String, Memory<StatusOf<E::Run>>>>,
+    /// What was last written of them: the watch may still show what was before.
+    written: Mutex<Remembered<String, Written<E::Run>>>,
 }
 
 /// What two statuses that are the same have in common.
@@ -145,19 +144,22 @@ impl<E: Engine> Runs<E> {
     /// What is known about a run: from its last pass, or from its status when this process has not seen it.
     fn recall(&self, run: &E::Run) -> Memory<StatusOf<E::Run>> {
         let uid = run.uid().unwrap_or_default();
-        let remembered = lock(&self.memories).remove(&run.name_any());
-        remembered.filter(|memory| memory.uid == uid).unwrap_or_else(|| {
-            let status = run.status().cloned().unwrap_or_default();
-            Memory {
-                uid,
-                written: status.clone(),
-                stored: digest(run.status()),
-                status,
-                noted: Noted::new(),
-                seen: Instant::now(),
-                paced: None,
-            }
-        })
+        let remembered = lock(&self.memories).forget(&run.name_any());
+        match remembered {
+            Some((of, memory)) if of == uid => return memory,
+            Some((of, _)) => self.desk.forget(&of),
+            None => {}
+        }
+        let status = run.status().cloned().unwrap_or_default();
+        Memory {
+            uid,
+            written: status.clone(),
+            stored: digest(run.status()),
+            status,
+            noted: Noted::default(),
+            seen: Instant::now(),
+            paced: None,
+        }
     }
 
     fn keep(&self, run: &E::Run, memory: Memory<StatusOf<E::Run>>) {
@@ -168,7 +170,14 @@ impl<E: Engine> Runs<E> {
         } else {
             meters.goes_on(E::Run::KIND, &name, E::Run::counts(&memory.status));
         }
-        lock(&self.memories).insert(name, memory);
+        let uid = memory.uid.clone();
+        lock(&self.memories).set(name, &uid, memory);
+    }
+
+    /// What was written of a run.
+    fn written<R>(&self, run: &E::Run, then: impl FnOnce(&mut Written<E::Run>) -> R) -> R {
+        let uid = run.uid().unwrap_or_default();
+        then(lock(&self.written).entry(run.name_any(), &uid, Written::default))
     }
 
     /// Writes the status when it says something new and its time has come, and keeps what has to be remembered.
@@ -201,7 +210,7 @@ impl<E: Engine> Runs<E> {
                 memory.written = memory.status.clone();
                 memory.stored = digest(now.status());
                 memory.paced = Some((Instant::now(), bytes));
-                lock(&self.written).entry(name.clone()).or_default().note(run.resource_version(), &now);
+                self.written(run, |written| written.note(run.resource_version(), &now));
                 self.frame.succeeded(&name);
                 self.keep(run, memory);
                 Ok(next(wake))
@@ -235,7 +244,7 @@ impl<E: Engine> Runs<E> {
             let status = fresh.status().cloned().unwrap_or_default();
             memory = Memory { written: status.clone(), status, stored, ..memory };
         }
-        lock(&self.written).entry(name).or_default().note(run.resource_version(), &fresh);
+        self.written(run, |written| written.note(run.resource_version(), &fresh));
         self.keep(&fresh, memory);
         Ok(Next::requeue(LEAST))
     }
@@ -253,7 +262,7 @@ impl<E: Engine> Driver for Runs<E> {
     }
 
     async fn look(&self, run: &E::Run) -> Result<Next, RunError> {
-        let run = &lock(&self.written).entry(run.name_any()).or_default().newest(run);
+        let run = &self.written(run, |written| written.newest(run));
         if run.is_over() {
             return Ok(Next::await_change()); // The watch says so in a moment.
         }
@@ -279,10 +288,15 @@ impl<E: Engine> Driver for Runs<E> {
 
     fn forget(&self, name: &str) {
         self.frame.context.meters.ended(E::Run::KIND, name);
-        lock(&self.written).remove(name);
-        let memory = lock(&self.memories).remove(name);
-        if let Some(memory) = memory {
-            self.desk.forget(&memory.uid);
+        let name = name.to_owned();
+        lock(&self.written).forget(&name);
+        let remembered = lock(&self.memories).forget(&name);
+        if let Some((uid, _)) = remembered {
+            self.desk.forget(&uid);
         }
     }
 }
+
+#[cfg(test)]
+#[path = "again_tests.rs"]
+mod tests;

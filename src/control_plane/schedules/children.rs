@@ -66,18 +66,18 @@ impl Children {
     pub fn remove(&self, run: &Run) {
         let mut inner = self.inner();
         let place = (run.kind, run.name.clone());
-        let is_same = |there: &Run| there.uid == run.uid;
-        if inner.runs.get(&run.schedule.1).and_then(|runs| runs.get(&place)).is_some_and(is_same) {
+        if inner.there(&place).is_some_and(|there| there.uid == run.uid) {
             inner.take(&place);
         }
     }
 
-    /// Takes in what the watch of `kind` says; `read` makes a run of an object, if a schedule owns it.
+    /// Takes in what the watch of `kind` says; `id` are an object's name and uid, and `read` makes a run of one, if a
+    /// schedule owns it.
     pub fn note<K>(
         &self,
         kind: RunKind,
         event: Event<K>,
-        name: impl Fn(&K) -> String,
+        id: impl Fn(&K) -> (String, String),
         read: impl Fn(&K) -> Option<Run>,
     ) -> Wake {
         let mut inner = self.inner();
@@ -88,7 +88,13 @@ impl Children {
                 run.clone().into_iter().for_each(|run| inner.put(run));
                 about(run)
             }
-            Event::Delete(object) => about(inner.take(&(kind, name(&object)))),
+            Event::Delete(object) => {
+                let (name, uid) = id(&object);
+                let place = (kind, name);
+                // One that was made again under its name is another, and may be known already.
+                let is_it = inner.there(&place).is_some_and(|there| there.uid == uid);
+                about(is_it.then(|| inner.take(&place)).flatten())
+            }
             Event::Init => {
                 inner.listing.insert(kind, HashSet::new());
                 Wake::Nobody
@@ -118,21 +124,25 @@ impl Children {
 }
 
 impl Inner {
-    /// A watch may show an older version than our own write brought.
+    /// The run of that name, whoever made it.
+    fn there(&self, place: &Place) -> Option<&Run> {
+        self.runs.get(self.owners.get(place)?)?.get(place)
+    }
+
+    /// A watch may show an older version than our own write brought, or an older object of that name.
     fn put(&mut self, run: Run) {
         let place = (run.kind, run.name.clone());
         // A listing that began before a write of ours does not know of it.
         self.listing.values_mut().for_each(|brought| _ = brought.insert(place.clone()));
         let version =
             |run: &Run| run.version.as_deref().and_then(|v| v.parse::<u64>().ok()).unwrap_or_default();
+        if self.there(&place).is_some_and(|there| version(there) > version(&run)) {
+            return;
+        }
+        self.take(&place);
         let owner = run.schedule.1.clone();
-        if self.owners.insert(place.clone(), owner.clone()).is_some_and(|before| before != owner) {
-            self.runs.values_mut().for_each(|runs| _ = runs.remove(&place));
-        }
-        let runs = self.runs.entry(owner).or_default();
-        if runs.get(&place).is_none_or(|there| version(there) <= version(&run)) {
-            runs.insert(place, run);
-        }
+        self.owners.insert(place.clone(), owner.clone());
+        self.runs.entry(owner).or_default().insert(place, run);
     }
 
     fn take(&mut self, place: &Place) -> Option<Run> {
@@ -148,6 +158,7 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::{super::runs::tests::run, *};
@@ -157,7 +168,12 @@ mod tests {
     }
 
     fn note(children: &Children, event: Event<Run>) -> Wake {
-        children.note(RunKind::Backup, event, |run| run.name.clone(), |run| Some(run.clone()))
+        children.note(
+            RunKind::Backup,
+            event,
+            |run| (run.name.clone(), run.uid.clone()),
+            |run| Some(run.clone()),
+        )
     }
 
     fn versions(children: &Children) -> Vec<String> {
@@ -190,5 +206,124 @@ mod tests {
         assert_eq!(versions(&children), ["11"]);
         note(&children, Event::Delete(at(1, "12")));
         assert!(versions(&children).is_empty());
+    }
+
+    /// What happens to the runs of two names, and what is known of it here.
+    #[derive(Clone, Debug)]
+    enum Happens {
+        /// One is made for a schedule of that uid, unless its name is taken; by us when that is said.
+        Made { name: usize, schedule: usize, by_us: bool },
+        /// It is written, by us when that is said.
+        Written { name: usize, by_us: bool },
+        /// It goes.
+        Deleted(usize),
+        /// The watch brings the next that happened.
+        Brought,
+        /// The watch lists all anew.
+        Listed,
+        /// The process starts anew.
+        Restarted,
+    }
+
+    fn happens() -> impl Strategy<Value = Happens> {
+        let (name, schedule) = (0..2_usize, 0..2_usize);
+        prop_oneof![
+            3 => (name.clone(), schedule, any::<bool>())
+                .prop_map(|(name, schedule, by_us)| Happens::Made { name, schedule, by_us }),
+            2 => (name.clone(), any::<bool>()).prop_map(|(name, by_us)| Happens::Written { name, by_us }),
+            3 => name.prop_map(Happens::Deleted),
+            6 => Just(Happens::Brought),
+            1 => Just(Happens::Listed),
+            1 => Just(Happens::Restarted),
+        ]
+    }
+
+    fn of_version(name: usize, schedule: usize, uid: u64, version: u64) -> Run {
+        let slot = i64::try_from(name).unwrap();
+        let (uid, version) = (format!("uid-{uid}"), version.to_string());
+        let made = at(slot, &version);
+        Run { uid, schedule: ("nightly".to_owned(), format!("schedule-{schedule}")), ..made }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        /// Whatever was deleted and made again, and however far the watch is behind: what we wrote ourselves is known
+        /// until it goes, and in the end what is known is what is there, each with the schedule that made it.
+        #[test]
+        fn runs_that_are_made_again_are_those_of_the_schedule_that_made_them(
+            story in prop::collection::vec(happens(), 0..80)
+        ) {
+            let mut children = Children::default();
+            let mut there: BTreeMap<usize, (usize, Run)> = BTreeMap::new();
+            let mut ours: BTreeMap<usize, Run> = BTreeMap::new();
+            let mut news: std::collections::VecDeque<Event<Run>> = std::collections::VecDeque::new();
+            let mut now = 0_u64;
+            let list = |children: &Children, there: &BTreeMap<usize, (usize, Run)>| {
+                note(children, Event::Init);
+                for (_, run) in there.values() {
+                    note(children, Event::InitApply(run.clone()));
+                }
+                note(children, Event::InitDone);
+            };
+            for step in story {
+                now += 1;
+                match step {
+                    Happens::Made { name, schedule, by_us } => {
+                        if there.contains_key(&name) {
+                            continue;
+                        }
+                        let run = of_version(name, schedule, now, now);
+                        there.insert(name, (schedule, run.clone()));
+                        news.push_back(Event::Apply(run.clone()));
+                        if by_us {
+                            children.put(run.clone());
+                            ours.insert(name, run);
+                        }
+                    }
+                    Happens::Written { name, by_us } => if let Some((_, run)) = there.get_mut(&name) {
+                        run.version = Some(now.to_string());
+                        news.push_back(Event::Apply(run.clone()));
+                        if by_us {
+                            children.put(run.clone());
+                            ours.insert(name, run.clone());
+                        }
+                    },
+                    Happens::Deleted(name) => if let Some((_, run)) = there.remove(&name) {
+                        ours.remove(&name);
+                        news.push_back(Event::Delete(Run { version: Some(now.to_string()), ..run }));
+                    },
+                    Happens::Brought => if let Some(event) = news.pop_front() {
+                        note(&children, event);
+                    },
+                    Happens::Listed => {
+                        news.clear();
+                        list(&children, &there);
+                    }
+                    Happens::Restarted => {
+                        (children, ours) = (Children::default(), BTreeMap::new());
+                        news.clear();
+                        list(&children, &there);
+                    }
+                }
+                for run in ours.values() {
+                    let known = children.of(&run.schedule.1);
+                    prop_assert!(known.iter().any(|known| known.uid == run.uid), "{run:?} in {known:?}");
+                }
+            }
+            while let Some(event) = news.pop_front() {
+                note(&children, event);
+            }
+            for schedule in 0..2 {
+                let mut known = children.of(&format!("schedule-{schedule}"));
+                let mut expected: Vec<Run> = there
+                    .values()
+                    .filter(|(of, _)| *of == schedule)
+                    .map(|(_, run)| run.clone())
+                    .collect();
+                known.sort_by(|a, b| a.name.cmp(&b.name));
+                expected.sort_by(|a, b| a.name.cmp(&b.name));
+                prop_assert_eq!(known, expected);
+            }
+        }
     }
 }

@@ -2,7 +2,6 @@
 //! status.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -32,7 +31,7 @@ use crate::{
         fleet::{Execution, FleetBackupSchedule, FleetBackupScheduleStatus, FleetCluster, ScheduleOperation},
     },
     control_plane::runs::{PUBLISH_EVERY, select::ClusterLabels},
-    runtime::{backoff::Backoff, follow::is_ready, guard, written::Written},
+    runtime::{backoff::Backoff, follow::is_ready, guard, remembered::Remembered, written::Written},
 };
 
 /// A schedule as the watch brings it.
@@ -46,8 +45,6 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// What is remembered of one schedule between two looks. Losing it costs a request or an Event.
 #[derive(Default)]
 pub(super) struct Memory {
-    /// Uid of the schedule: one that is made again under its name is another.
-    uid: String,
     /// What we last wrote of the object.
     pub written: Written<FleetBackupSchedule>,
     /// The problem that was last told in an Event.
@@ -138,7 +135,7 @@ impl Memory {
 pub(super) struct Scheduler {
     pub context: ScheduleContext,
     pub clusters: Store<FleetCluster>,
-    memories: Mutex<HashMap<String, Memory>>,
+    memories: Mutex<Remembered<String, Memory>>,
     backoff: Mutex<Backoff<String>>,
 }
 
@@ -146,6 +143,20 @@ impl Scheduler {
     pub(super) fn new(context: ScheduleContext, clusters: Store<FleetCluster>) -> Self {
         let backoff = Mutex::new(Backoff::new(RETRY.0, RETRY.1));
         Self { context, clusters, memories: Mutex::default(), backoff }
+    }
+
+    /// How long to wait after one more failure.
+    fn failed(&self, schedule: &Guarded) -> Duration {
+        let uid = schedule.meta().uid.as_deref().unwrap_or_default();
+        lock(&self.backoff).failed_as(&schedule.name_any(), uid)
+    }
+
+    /// Forgets a schedule that is gone.
+    pub(super) fn forget(&self, name: &str) {
+        let name = name.to_owned();
+        lock(&self.memories).forget(&name);
+        lock(&self.backoff).succeeded(&name);
+        self.context.expectations.forget(&name);
     }
 
     fn cluster_labels(&self) -> ClusterLabels {
@@ -158,9 +169,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 pub(super) fn error_policy(object: Arc<Guarded>, error: &kube::Error, scheduler: Arc<Scheduler>) -> Action {
-    let name = object.name_any();
-    tracing::warn!(schedule = name, %error, "fleet backup schedule");
-    Action::requeue(lock(&scheduler.backoff).failed(&name))
+    tracing::warn!(schedule = object.name_any(), %error, "fleet backup schedule");
+    Action::requeue(scheduler.failed(&object))
 }
 
 pub(super) async fn reconcile(
@@ -188,11 +198,12 @@ async fn guarded(object: &Guarded, scheduler: &Scheduler) -> Result<Action, kube
         let context = &scheduler.context;
         Memory::default().commit(context, schedule, &report, context.clock.now()).await?;
     }
-    Ok(Action::requeue(lock(&scheduler.backoff).failed(&name)))
+    Ok(Action::requeue(scheduler.failed(object)))
 }
 
 async fn go_on(object: &Guarded, scheduler: &Scheduler) -> Result<Action, kube::Error> {
-    let name = object.name_any();
+    let (name, uid) = (object.name_any(), object.meta().uid.clone().unwrap_or_default());
+    scheduler.context.expectations.is_now(&name, &uid);
     let schedule = match &object.0 {
         Ok(schedule) => schedule,
         Err(error) => {
@@ -200,14 +211,12 @@ async fn go_on(object: &Guarded, scheduler: &Scheduler) -> Result<Action, kube::
             return Ok(Action::await_change());
         }
     };
-    let uid = schedule.uid().unwrap_or_default();
-    let remembered = lock(&scheduler.memories).remove(&name).filter(|memory| memory.uid == uid);
-    let mut memory = remembered.unwrap_or_else(|| Memory { uid, ..Memory::default() });
+    let mut memory = lock(&scheduler.memories).take(&name, &uid).unwrap_or_default();
     let schedule = memory.written.newest(schedule);
     let looked = look(scheduler, &mut memory, &schedule).await;
     let is_over = schedule.metadata.deletion_timestamp.is_some();
     if !is_over {
-        lock(&scheduler.memories).insert(name.clone(), memory);
+        lock(&scheduler.memories).set(name.clone(), &uid, memory);
     }
     let check = scheduler.context.check;
     let wait = looked?.map_or(check, |wait| wait.min(check));
@@ -279,5 +288,5 @@ fn promise(
     let next =
         schedule.status.as_ref().and_then(|status| status.next_schedule_time.as_ref()).map(|time| time.0);
     let promise = Expectation { interval: recipe.cron.longest_gap(now), next };
-    ctx.expectations.set(&name, scope.clusters(), promise);
+    ctx.expectations.set(&name, &schedule.uid().unwrap_or_default(), scope.clusters(), promise);
 }

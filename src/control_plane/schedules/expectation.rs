@@ -8,6 +8,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::runtime::remembered::Remembered;
+
 /// What a schedule promises the clusters it covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expectation {
@@ -29,28 +31,30 @@ impl Expectation {
 }
 
 /// By schedule: the FleetClusters it covers, and what it promises them.
-type Promises = BTreeMap<String, (BTreeSet<String>, Expectation)>;
+type Promises = Remembered<String, (BTreeSet<String>, Expectation)>;
 
 /// What all schedules promise. Clones share the table.
 #[derive(Clone, Debug, Default)]
 pub struct Expectations(Arc<Mutex<Promises>>);
 
 impl Expectations {
-    fn change<R>(
-        &self,
-        change: impl FnOnce(&mut BTreeMap<String, (BTreeSet<String>, Expectation)>) -> R,
-    ) -> R {
+    fn change<R>(&self, change: impl FnOnce(&mut Promises) -> R) -> R {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What `schedule` promises `clusters` from now on.
-    pub fn set(&self, schedule: &str, clusters: BTreeSet<String>, promise: Expectation) {
-        self.change(|all| all.insert(schedule.to_owned(), (clusters, promise)));
+    /// What `schedule` of that uid promises `clusters` from now on.
+    pub fn set(&self, schedule: &str, uid: &str, clusters: BTreeSet<String>, promise: Expectation) {
+        self.change(|all| all.set(schedule.to_owned(), uid, (clusters, promise)));
+    }
+
+    /// `schedule` has that uid now: what one promised that had its name before holds no longer.
+    pub fn is_now(&self, schedule: &str, uid: &str) {
+        self.change(|all| all.is_now(&schedule.to_owned(), uid));
     }
 
     /// `schedule` promises nothing any more.
     pub fn forget(&self, schedule: &str) {
-        self.change(|all| all.remove(schedule));
+        self.change(|all| _ = all.forget(&schedule.to_owned()));
     }
 
     /// By FleetCluster: the shortest interval and the earliest next slot of all schedules that cover it. A cluster
@@ -85,14 +89,18 @@ mod tests {
     fn the_shortest_interval_and_the_earliest_slot_count() {
         let all = Expectations::default();
         let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        all.set("weekly", of(&["shop", "payments"]), promise(168, 50));
-        all.set("nightly", of(&["shop"]), promise(24, 100));
-        all.set("never", of(&["payments"]), Expectation::default());
+        all.set("weekly", "w", of(&["shop", "payments"]), promise(168, 50));
+        all.set("nightly", "n", of(&["shop"]), promise(24, 100));
+        all.set("never", "u", of(&["payments"]), Expectation::default());
         let found = all.by_cluster();
         assert_eq!(found["shop"], Expectation { next: Timestamp::from_second(50).ok(), ..promise(24, 0) });
         assert_eq!(found["payments"], promise(168, 50));
         all.forget("weekly");
         assert_eq!(all.by_cluster()["shop"], promise(24, 100));
         assert_eq!(all.by_cluster()["payments"], Expectation::default());
+        all.is_now("nightly", "n");
+        assert_eq!(all.by_cluster()["shop"], promise(24, 100));
+        all.is_now("nightly", "another, which cannot be read");
+        assert_eq!(all.by_cluster().get("shop"), None);
     }
 }

@@ -38,6 +38,7 @@ use kube::{
     core::DeserializeGuard,
     runtime::{
         Controller, WatchStreamExt as _,
+        controller::Error,
         reflector::{self, ObjectRef, Store},
         watcher,
     },
@@ -147,11 +148,15 @@ pub async fn run(context: ScheduleContext, shutdown: CancellationToken) {
         .with_config(kube::runtime::controller::Config::default().concurrency(WORKERS))
         .reconcile_on(ReceiverStream::new(triggered))
         .graceful_shutdown_on(shutdown.cancelled_owned())
-        .run(reconcile, error_policy, scheduler)
-        .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::debug!(%error, "fleet backup schedule reconcile");
+        .run(reconcile, error_policy, scheduler.clone())
+        .for_each(|result| {
+            match result {
+                Ok(_) => {}
+                // One that is deleted is woken once more and not found.
+                Err(Error::ObjectNotFound(gone)) => scheduler.forget(&gone.name),
+                Err(error) => tracing::debug!(%error, "fleet backup schedule reconcile"),
             }
+            std::future::ready(())
         });
     tokio::select! {
         () = runs => {}
@@ -199,9 +204,12 @@ fn watch<K: Followed>(
         .default_backoff()
         .filter_map(move |event| {
             let wake = match event {
-                Ok(event) => children.note(kind, event, kube::ResourceExt::name_any, |object| {
-                    object.0.as_ref().ok().and_then(read)
-                }),
+                Ok(event) => children.note(
+                    kind,
+                    event,
+                    |object| (object.name_any(), object.uid().unwrap_or_default()),
+                    |object| object.0.as_ref().ok().and_then(read),
+                ),
                 Err(error) => {
                     tracing::debug!(kind = kind.as_str(), %error, "watch for schedules interrupted");
                     Wake::Nobody

@@ -209,7 +209,7 @@ fn go_on<'o>(
 
 /// The figures of all attempts whose MedusaTasks are there: a purge that failed has removed something all the same.
 fn figures(scene: &Scene<'_>, plane: &Snapshot, run: &DatacenterRun) -> Option<Purged> {
-    let children = (1..=run.attempts()).filter_map(|attempt| {
+    let children = run.latest_attempts().filter_map(|attempt| {
         let child: &MedusaTask = plane.view.tasks.last(&child_key(scene.task, run, attempt))?;
         purged(child)
     });

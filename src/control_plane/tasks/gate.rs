@@ -314,7 +314,8 @@ fn begun(
                     || entry.reason.as_deref() == Some(Reason::NotStarted.as_str()));
             let end = entry.finish_time.as_ref().map(|time| time.0).or(over);
             let attempts = entry.attempts().saturating_sub(usize::from(untouched));
-            (1..=attempts).map(move |attempt| (child_key(run, entry, attempt).name, end))
+            let begun = entry.latest_attempts().take_while(move |attempt| *attempt <= attempts);
+            begun.map(move |attempt| (child_key(run, entry, attempt).name, end))
         },
     )
 }

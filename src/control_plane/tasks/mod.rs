@@ -111,4 +111,7 @@ impl desk::Outcome for Outcome {
 }
 
 #[cfg(test)]
+#[path = "arbitrary_tests.rs"]
+pub(super) mod arbitrary;
+#[cfg(test)]
 pub(crate) mod tests;

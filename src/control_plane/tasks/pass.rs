@@ -68,7 +68,7 @@ pub(super) fn pass(
         return Some(wait);
     }
     note_finished(&scene, &entries, &mut memory.noted);
-    let since = |plane: &str, key: &ObjectKey| memory.noted.get(&(plane.to_owned(), key.clone())).copied();
+    let since = |plane: &str, key: &ObjectKey| memory.noted.last(&(plane.to_owned(), key.clone())).copied();
     let outcomes = runs.desk.outcomes(&memory.uid);
     let outcome = |plane: &str, key: &ObjectKey| outcomes.get(&(plane.to_owned(), key.clone()));
     let is_moving = |run: &DatacenterRun, attempt: usize| {
@@ -144,14 +144,15 @@ fn begin(runs: &Runs<Tasks>, task: &FleetTask, actions: Vec<Action>) {
     runs.begin(task, writes);
 }
 
-/// Notes since when children are finished.
+/// Notes since when children are finished. One that was made again under its name is another.
 fn note_finished(scene: &Scene<'_>, entries: &[DatacenterTask], noted: &mut Noted) {
     for run in entries.iter().map(|e| &e.run).filter(|run| run.attempts() > 0) {
         let key = child_key(scene.task, run, run.attempts());
         let plane = scene.planes.get(run.data_plane.as_str());
         let child = plane.and_then(|plane| plane.view.tasks.last(&key));
-        if child.is_some_and(|child| child.is_finished()) {
-            noted.entry((run.data_plane.clone(), key)).or_insert(scene.now);
+        if let Some(child) = child.filter(|child| child.is_finished()) {
+            let uid = child.uid().unwrap_or_default();
+            noted.entry((run.data_plane.clone(), key), &uid, || scene.now);
         }
     }
 }

@@ -12,6 +12,9 @@
 //!
 //! Nothing here may hold a worker for longer than a pass, or take an exit code for a restore.
 
+#[cfg(test)]
+#[path = "arbitrary_tests.rs"]
+pub(super) mod arbitrary;
 mod ending;
 mod hostmap;
 mod inquiry;
@@ -240,7 +243,6 @@ impl Restoration {
         if let Err(problem) = preflight::is_alone(job, &dc.claim, &elsewhere) {
             return Ok(Checked::Bad(problem));
         }
-        let racks = names::racks(typed);
         let nodes = match observe::backup(client, job).await? {
             None => return Ok(Checked::Bad(preflight::unknown_backup(&job.spec.backup, namespace))),
             Some(backup) => match preflight::of_object(&backup, typed) {
@@ -248,6 +250,7 @@ impl Restoration {
                 Err(problem) => return Ok(Checked::Bad(problem)),
             },
         };
+        let racks = names::racks(typed, nodes.len());
         if let Err(problem) =
             preflight::mapping(&nodes, &racks).and_then(|_| preflight::has_sets(&racks, &seen.view.sets))
         {
@@ -328,7 +331,8 @@ impl Restoration {
             job = note(tools, &job, &report).await?;
         }
         let status = job.status.clone().unwrap_or_default();
-        let sets: Vec<String> = seen.typed.iter().flat_map(names::racks).map(|rack| rack.set).collect();
+        let sets: Vec<String> =
+            seen.typed.iter().flat_map(|dc| names::racks(dc, 0)).map(|rack| rack.set).collect();
         let case = machine::Case {
             job: objects::name(&job),
             uid: job.metadata.uid.as_deref().unwrap_or_default(),

@@ -18,11 +18,11 @@ pub struct RackSet {
     pub pods: Vec<String>,
 }
 
-/// The racks of `dc` in their order. Nodes are split evenly; the first racks get what is left over.
+/// The racks of `dc` in their order, with so many nodes: those that somebody has listed, as a size is whatever number
+/// somebody writes. Nodes are split evenly; the first racks get what is left over.
 #[must_use]
-pub fn racks(dc: &CassandraDatacenter) -> Vec<RackSet> {
+pub fn racks(dc: &CassandraDatacenter, size: usize) -> Vec<RackSet> {
     let names = dc.rack_names();
-    let size = usize::try_from(dc.spec.size).unwrap_or_default();
     let (each, more) = (
         size.checked_div(names.len()).unwrap_or_default(),
         size.checked_rem(names.len()).unwrap_or_default(),
@@ -68,7 +68,8 @@ mod tests {
     }
 
     fn pods(spec: &Value, status: &Value) -> Vec<Vec<String>> {
-        racks(&dc(spec, status)).into_iter().map(|r| r.pods).collect()
+        let dc = dc(spec, status);
+        racks(&dc, usize::try_from(dc.spec.size).unwrap()).into_iter().map(|r| r.pods).collect()
     }
 
     #[test]

@@ -60,7 +60,8 @@ fn only_a_whole_backup_of_this_topology_is_restored(
     #[case] expected: Option<Reason>,
 ) {
     let dc = dc(&spec);
-    let result = of_object(&backup(&status), &dc).and_then(|nodes| mapping(&nodes, &names::racks(&dc)));
+    let result =
+        of_object(&backup(&status), &dc).and_then(|nodes| mapping(&nodes, &names::racks(&dc, nodes.len())));
     let problem = result.err();
     assert_eq!(problem.as_ref().map(|p| p.reason), expected);
     assert!(problem.is_none_or(|p| !p.may_heal && p.message.starts_with("spec.backup")));
@@ -73,7 +74,10 @@ fn the_number_of_nodes_in_each_rack_counts() {
     let backup = backup(&json!({"totalNodes": 4, "finishedNodes": 4, "nodes": nodes}));
     let dc = dc(&json!({"size": 4, "racks": [{"name": "r1"}, {"name": "r2"}]}));
     let nodes = of_object(&backup, &dc).unwrap();
-    assert_eq!(mapping(&nodes, &names::racks(&dc)).unwrap_err().reason, Reason::TopologyMismatch);
+    assert_eq!(
+        mapping(&nodes, &names::racks(&dc, nodes.len())).unwrap_err().reason,
+        Reason::TopologyMismatch
+    );
 }
 
 #[test]

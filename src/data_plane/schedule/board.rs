@@ -11,6 +11,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Resource,
@@ -186,7 +187,14 @@ impl Board {
         match event {
             // One that cannot be read is still there: what is known of it stays.
             Ok(Event::Apply(object)) => read(&object).map_or(Wake::Nobody, |run| inner.put_run(run)),
-            Ok(Event::Delete(object)) => inner.drop_run(&of_meta(object.meta(), source)),
+            Ok(Event::Delete(object)) => {
+                let (meta, made) = (object.meta(), object.meta().creation_timestamp.as_ref());
+                inner.drop_run(
+                    &of_meta(meta, source),
+                    meta.uid.as_deref().unwrap_or_default(),
+                    made.map(|at| at.0),
+                )
+            }
             Ok(Event::Init) => inner.begin(scope, source),
             Ok(Event::InitApply(object)) => {
                 inner.bring(scope, source, of_meta(object.meta(), source));
@@ -228,12 +236,23 @@ impl Board {
 
 impl Inner {
     fn put_run(&mut self, run: Run) -> Wake {
+        let is_former = |there: &Run| {
+            is_former(&run.uid, run.created, there) || (run.is_deleted && is_other(&run.uid, there))
+        };
+        if self.runs.get(&place(&run)).is_some_and(is_former) {
+            return Wake::Nobody;
+        }
         let wake = if run.is_active() { Wake::Nobody } else { self.ended(&run) };
         self.runs.insert(place(&run), run);
         wake
     }
 
-    fn drop_run(&mut self, place: &Place) -> Wake {
+    /// One that is on the board for a name that was another's, made or only claimed, stays.
+    fn drop_run(&mut self, place: &Place, uid: &str, created: Option<Timestamp>) -> Wake {
+        let stays = |there: &Run| is_other(uid, there) || is_former(uid, created, there);
+        if self.runs.get(place).is_some_and(stays) {
+            return Wake::Nobody;
+        }
         self.runs.remove(place).map_or(Wake::Nobody, |run| self.ended(&run))
     }
 
@@ -299,6 +318,17 @@ impl Inner {
             }
         }
     }
+}
+
+/// Whether `there` is known to be another object than the one of that uid.
+fn is_other(uid: &str, there: &Run) -> bool {
+    !there.uid.is_empty() && there.uid != uid
+}
+
+/// Whether one with that uid, made then, had its name before `there`, of which we know by our own claim or write: the
+/// watch is behind.
+fn is_former(uid: &str, created: Option<Timestamp>, there: &Run) -> bool {
+    there.uid != uid && created.zip(there.created).is_some_and(|(created, claimed)| created < claimed)
 }
 
 fn place(run: &Run) -> Place {

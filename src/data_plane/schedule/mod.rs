@@ -11,6 +11,9 @@
 //!
 //! Nothing here may list anything for one schedule: two hundred are due in the same minute.
 
+#[cfg(test)]
+#[path = "arbitrary_tests.rs"]
+pub(super) mod arbitrary;
 mod board;
 mod recipe;
 mod runs;

@@ -161,3 +161,20 @@ proptest! {
         try_it(file(&cluster, &user).as_bytes());
     }
 }
+
+/// What was too much once, or has been seen in the field.
+#[test]
+fn every_seed_is_read_or_refused_in_words() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/seeds/kubeconfig");
+    let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(files.len() > 20, "{} files", files.len());
+    for file in files {
+        let bytes = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        match String::from_utf8(bytes) {
+            Ok(text) => {
+                try_it(text.replace("@CA@", &encoded("ca.crt")).replace("@TOKEN@", CANARY).as_bytes());
+            }
+            Err(error) => try_it(error.as_bytes()),
+        }
+    }
+}

@@ -52,7 +52,7 @@ fn view_with(job: &FleetBackupJob, entry: &DatacenterRun, children: &[(usize, Va
 fn at(job: &FleetBackupJob, entry: &DatacenterRun, view: View, second: i64) -> DatacenterRun {
     let planes = [plane("eu", view)];
     let scene = scene(job, &planes, second);
-    advance(&scene, std::slice::from_ref(entry), &Outcomes::new(), &Noted::new()).remove(0)
+    advance(&scene, std::slice::from_ref(entry), &Outcomes::new(), &Noted::default()).remove(0)
 }
 
 fn said(entry: &DatacenterRun) -> (Phase, &str) {
@@ -101,12 +101,19 @@ fn a_strangers_object_is_a_conflict() {
     assert_eq!(said(&at(&job, &entry, view, 0)), (Phase::Failed, "NameConflict"));
 }
 
+/// A child in data plane `eu` that was seen as it is since the beginning of time.
+fn noted(key: ObjectKey) -> Noted {
+    let mut noted = Noted::default();
+    noted.set(("eu".to_owned(), key), "", Timestamp::UNIX_EPOCH);
+    noted
+}
+
 #[test]
 fn a_child_that_vanished_fails_after_a_moment_unless_its_backup_is_there() {
     let job = fleet_job("nightly");
     let entry = begun(&job, &pending("eu", "dc1"));
     let planes = [plane("eu", live(&[datacenter("dc1", 1)]))];
-    let noted = Noted::from([(("eu".to_owned(), child_key(&job, &entry, 1)), Timestamp::UNIX_EPOCH)]);
+    let noted = noted(child_key(&job, &entry, 1));
     let look = |second| {
         advance(&scene(&job, &planes, second), std::slice::from_ref(&entry), &Outcomes::new(), &noted)
             .remove(0)
@@ -208,7 +215,7 @@ fn seen_so(change: impl Fn(&mut View), children: &[(usize, Value)], begun_with: 
     let mut view = view_with(&job, &entry, children);
     change(&mut view);
     let planes = [plane("eu", view)];
-    let noted = Noted::from([(("eu".to_owned(), child_key(&job, &entry, 1)), Timestamp::UNIX_EPOCH)]);
+    let noted = noted(child_key(&job, &entry, 1));
     let scene = scene(&job, &planes, 1_000_000);
     let entry = advance(&scene, std::slice::from_ref(&entry), &Outcomes::new(), &noted).remove(0);
     (entry.phase, format!("{}: {}", entry.reason.unwrap_or_default(), entry.message.unwrap_or_default()))
@@ -257,7 +264,7 @@ fn a_backup_that_cannot_be_read_is_not_missing_and_holds_nobody_elses_up() {
     view.backups.blur(child_key(&job, &dc1, 1), "invalid type, field `status`".to_owned());
     view.backups.put(child_key(&job, &dc2, 1), good());
     let planes = [plane("eu", view)];
-    let noted = Noted::from([(("eu".to_owned(), child_key(&job, &dc1, 1)), Timestamp::UNIX_EPOCH)]);
+    let noted = noted(child_key(&job, &dc1, 1));
     let after = advance(&scene(&job, &planes, 1_000_000), &[dc1, dc2], &Outcomes::new(), &noted);
     assert_eq!(said(&after[0]), (Phase::Running, "AwaitingMedusaBackup"));
     assert!(after[0].message.as_ref().unwrap().contains("field `status`"));

@@ -1,5 +1,6 @@
 //! The board: what is listed, who may run, and who is woken.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -162,4 +163,113 @@ fn what_cannot_be_read_is_not_gone() {
     let spoiled = Event::Apply(job("a-1", "a", json!({})));
     assert_eq!(board.note_run(&None, Source::Jobs, Ok(spoiled), |_| None), Wake::Nobody);
     assert!(!is_free(&board, "a-2", "a", Policy::Forbid));
+}
+
+/// What happens to the runs of one name.
+#[derive(Clone, Debug)]
+enum Happens {
+    /// A schedule claims the name and makes its run, if the name is free; the answer comes, or the process dies.
+    Made { answered: bool },
+    /// It is asked to go.
+    Deleted,
+    /// It goes.
+    Released,
+    /// The watch brings the next that happened.
+    Brought,
+    /// The watch lists all anew.
+    Listed,
+    /// The process starts anew.
+    Restarted,
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        3 => any::<bool>().prop_map(|answered| Happens::Made { answered }),
+        2 => Just(Happens::Deleted),
+        3 => Just(Happens::Released),
+        6 => Just(Happens::Brought),
+        1 => Just(Happens::Listed),
+        1 => Just(Happens::Restarted),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    /// However far the watch is behind: while a run that we made goes on, no other schedule finds its datacenter free,
+    /// and in the end the board shows what is there.
+    #[test]
+    fn a_run_that_is_made_again_is_another_and_is_not_forgotten_with_the_former(
+        story in prop::collection::vec(happens(), 0..60)
+    ) {
+        let made = |uid: u32, is_deleted: bool| {
+            let mut job = job("a-1", "a", json!({}));
+            job.metadata.uid = Some(format!("uid-{uid}"));
+            let at = jiff::Timestamp::from_second(uid.into()).unwrap();
+            job.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at));
+            job.metadata.deletion_timestamp = job.metadata.creation_timestamp.clone().filter(|_| is_deleted);
+            job
+        };
+        let claims = |board: &Board, uid: u32| {
+            let claim = Run { uid: String::new(), ..Run::of_job(&made(uid, false)) };
+            matches!(board.claim(&claim, "a", Policy::Forbid), Claim::Free(_))
+        };
+        let list = |board: &Board, there: Option<(u32, bool)>| {
+            note(board, Event::Init);
+            if let Some((uid, going)) = there {
+                note(board, Event::InitApply(made(uid, going)));
+            }
+            note(board, Event::InitDone);
+        };
+        let mut board = Board::default();
+        let mut there: Option<(u32, bool)> = None;
+        let mut ours = false;
+        let mut news: std::collections::VecDeque<Event<MedusaBackupJob>> = std::collections::VecDeque::new();
+        for (uid, step) in (1..).zip(story) {
+            match step {
+                // No slot runs again that shows a run of it.
+                Happens::Made { answered } => if there.is_none()
+                    && board.runs_of("ns", "a").is_empty()
+                    && claims(&board, uid)
+                {
+                    there = Some((uid, false));
+                    news.push_back(Event::Apply(made(uid, false)));
+                    if answered {
+                        board.settle(Run::of_job(&made(uid, false)));
+                    }
+                    ours = true;
+                },
+                Happens::Deleted => if let Some((uid, is_going)) = &mut there {
+                    (*is_going, ours) = (true, false);
+                    news.push_back(Event::Apply(made(*uid, true)));
+                },
+                Happens::Released => if let Some((uid, true)) = there {
+                    there = None;
+                    news.push_back(Event::Delete(made(uid, true)));
+                },
+                Happens::Brought => if let Some(event) = news.pop_front() {
+                    note(&board, event);
+                },
+                Happens::Listed => {
+                    news.clear();
+                    list(&board, there);
+                }
+                Happens::Restarted => {
+                    (board, ours) = (Board::default(), false);
+                    news.clear();
+                    list(&board, there);
+                }
+            }
+            prop_assert!(!ours || !is_free(&board, "b-1", "b", Policy::Forbid), "after {uid} steps");
+            board.release(&planned("b-1", "b"));
+        }
+        while let Some(event) = news.pop_front() {
+            note(&board, event);
+        }
+        board.release(&planned("a-1", "a"));
+        let known: Vec<(String, bool)> =
+            board.runs_of("ns", "a").into_iter().map(|run| (run.uid, run.is_deleted)).collect();
+        let expected: Vec<(String, bool)> =
+            there.into_iter().map(|(uid, going)| (format!("uid-{uid}"), going)).collect();
+        prop_assert_eq!(known, expected);
+    }
 }

@@ -1,0 +1,35 @@
+//! Looks at any MedusaBackupSchedule, for the tests that make such.
+
+use jiff::Timestamp;
+
+use super::{board::Board, look, runs, status};
+use crate::{
+    api::medusa::MedusaBackupSchedule,
+    data_plane::{objects, problem::Problem},
+};
+
+/// What it asks for, and what is said about it.
+pub(in crate::data_plane) fn follow(schedule: &MedusaBackupSchedule, now: Timestamp) {
+    let board = Board::default();
+    let generation = schedule.metadata.generation;
+    let old = schedule.status.clone().unwrap_or_default();
+    let tell = |report: &status::Report| _ = status::status(&old, report, generation, now);
+    let last = super::last(schedule);
+    match look(&board, schedule, now) {
+        Err(Problem { message, .. }) => assert!(message.starts_with("spec."), "{message}"),
+        Ok(view) => {
+            let ready = view.datacenter.as_ref().map(|dc| status::purpose(schedule, &view.recipe, dc));
+            let ready = ready.map_err(Clone::clone);
+            tell(&status::Report { next: None, last, ready, outcome: status::Outcome::Nothing });
+            tell(&status::Report {
+                next: None,
+                last,
+                ready: Err(status::never(&view.recipe)),
+                outcome: status::Outcome::OnTime,
+            });
+            let work = schedule.spec.operation_type.into();
+            let name = objects::name(schedule);
+            let _ = runs::surplus(&[], work, name, view.recipe.keep_good, view.recipe.keep_bad);
+        }
+    }
+}
