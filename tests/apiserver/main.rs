@@ -19,6 +19,7 @@ mod support;
 mod client_configs;
 mod crashes;
 mod credentials;
+mod denied;
 mod deployment;
 mod deployment_conflict;
 mod deployment_crashes;
