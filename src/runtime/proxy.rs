@@ -19,13 +19,10 @@ impl Environment {
     /// This process's.
     #[must_use]
     pub fn read() -> Self {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "these variables have no flags: they are not ours alone"
-        )]
+        // They have no flags, as they are not ours alone.
         let first = |names: [&str; 2]| {
             // What is no text is told as no address of a proxy, not passed over.
-            let values = names.iter().filter_map(|name| env::var_os(name));
+            let values = names.into_iter().filter_map(env::var_os);
             values
                 .map(|value| value.to_string_lossy().trim().to_owned())
                 .find(|value| !value.is_empty())

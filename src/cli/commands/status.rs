@@ -34,7 +34,9 @@ pub async fn run(printer: Printer, home: &Home) -> Outcome {
         (true, true) => Ok(()),
         (true, false) => Err(Failure::CouldNotAsk(unreadable.join("; "))),
         (false, _) => {
-            unreadable.iter().for_each(|why| printer.note(&format!("note: {why}")));
+            for why in unreadable {
+                printer.note(&format!("note: {why}"));
+            }
             Err(Failure::Unhealthy)
         }
     }

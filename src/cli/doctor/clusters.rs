@@ -63,9 +63,10 @@ fn one(cluster: &FleetCluster, tasks: &[FleetTask], now: Timestamp) -> Vec<Findi
                 true => Severity::Error,
                 false => Severity::Warning,
             };
-            let fix = match is_all {
-                true => NOT_STORED.to_owned(),
-                false => fix(&condition.type_, &condition.reason, &name(&cluster.metadata)),
+            let fix = if is_all {
+                NOT_STORED.to_owned()
+            } else {
+                fix(&condition.type_, &condition.reason, &name(&cluster.metadata))
             };
             Finding::of(severity, object.clone(), condition, fix)
         })

@@ -194,12 +194,7 @@ pub(super) async fn run<K, T>(
             }
             // Whoever adds without end would fill our memory with it.
             Ok(Some(Event::Apply(_))) if cell.update(|view| section(view).count()) >= most => {
-                cell.update(|view| {
-                    section(view).clear();
-                    section(view).trust.begin();
-                });
-                let why =
-                    format!("{name} cannot be followed: {} were added since they were listed", room.objects);
+                let why = spill(&cell, section, &name, room);
                 tracing::warn!(kind = name, why, "watch overflowed");
                 failed.store(true, Ordering::Release);
                 tell(News::Failed(clock::now(), &why));
@@ -243,13 +238,7 @@ pub(super) async fn run<K, T>(
             // The watcher itself starts over, with growing pauses.
             Err(error) => {
                 answered.take();
-                // The library quotes what it cannot read, and a Secret may be in it.
-                let cause = Cause::of(&error);
-                let may_quote = matches!(cause.kind, Kind::NotKubernetes | Kind::Unreachable);
-                let said =
-                    if name == "secrets" && may_quote { "the answer cannot be read" } else { &cause.words };
-                let why: String =
-                    format!("{name} cannot be followed: {said}").chars().take(MAX_WORDS).collect();
+                let why = interrupted(&name, &error);
                 tracing::debug!(kind = name, why, "watch interrupted");
                 failed.store(true, Ordering::Release);
                 pulse.failed(Instant::now(), clock::now(), &why);
@@ -258,6 +247,23 @@ pub(super) async fn run<K, T>(
             Ok(None) => return,
         }
     }
+}
+
+/// Forgets a kind to which more was added than there is room for; says why.
+fn spill<T>(cell: &ViewCell, section: fn(&mut View) -> &mut Section<T>, name: &str, room: Room) -> String {
+    cell.update(|view| {
+        section(view).clear();
+        section(view).trust.begin();
+    });
+    format!("{name} cannot be followed: {} were added since they were listed", room.objects)
+}
+
+/// Why a watch was interrupted. The library quotes what it cannot read, and a Secret may be in it.
+fn interrupted(name: &str, error: &watcher::Error) -> String {
+    let cause = Cause::of(error);
+    let may_quote = matches!(cause.kind, Kind::NotKubernetes | Kind::Unreachable);
+    let said = if name == "secrets" && may_quote { "the answer cannot be read" } else { &cause.words };
+    format!("{name} cannot be followed: {said}").chars().take(MAX_WORDS).collect()
 }
 
 async fn until(moment: Option<Instant>) {
@@ -346,7 +352,7 @@ mod tests {
         let tell = move |news: News<'_, CopyRecord>| match news {
             News::Listed => say.send("listed".to_owned()).unwrap(),
             News::Failed(_, why) => say.send(why.to_owned()).unwrap(),
-            _ => {}
+            News::Changed(..) | News::Blurred | News::Interrupted(_) | News::Refused(_) | News::Resumed => {}
         };
         let keep = |_: &ConfigMap| Some(CopyRecord::default());
         let api = Api::all(adding());

@@ -45,8 +45,11 @@ const USER: [(&str, Type); 12] = [
     ("as-groups", Type::Texts),
     ("as-user-extra", Type::ListsByKey),
 ];
+type Field = (&'static str, Type);
+type List = (&'static str, &'static str, &'static [Field]);
+
 /// A list, what each of its entries holds, and the fields of that.
-const LISTS: [(&str, &str, &[(&str, Type)]); 3] =
+const LISTS: [List; 3] =
     [("contexts", "context", &CONTEXT), ("clusters", "cluster", &CLUSTER), ("users", "user", &USER)];
 
 /// The first field of `file` that is not of its type.
@@ -65,7 +68,9 @@ fn of_list(
     let entries = match file.get(list)? {
         Value::Null => return None,
         Value::Array(entries) => entries,
-        other => return Some(wrong(list, other, "a list")),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
+            return Some(wrong(list, other, "a list"));
+        }
     };
     entries.iter().find_map(|entry| {
         let Some(named) = entry.as_object() else { return Some(wrong(list, entry, "a list of maps")) };
@@ -74,7 +79,9 @@ fn of_list(
         name.or_else(|| match named.get(item)? {
             Value::Null => None,
             Value::Object(map) => of_fields(map, fields),
-            other => Some(wrong(item, other, "a map")),
+            other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+                Some(wrong(item, other, "a map"))
+            }
         })
     })
 }

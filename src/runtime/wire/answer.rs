@@ -193,10 +193,9 @@ fn resource(path: &str) -> Option<(String, bool)> {
     };
     let rest: Vec<&str> = parts.collect();
     match rest.as_slice() {
-        ["namespaces", _] | ["namespaces", _, _, _] => Some((version, false)),
         ["namespaces", _, "status" | "finalize"] => None,
         ["namespaces", _, _] | [_] => Some((version, true)),
-        [_, _] => Some((version, false)),
+        ["namespaces", _, _, _] | [_, _] => Some((version, false)),
         _ => None,
     }
 }
