@@ -171,6 +171,9 @@ pub(super) async fn run<K, T>(
                 continue;
             }
         };
+        if matches!(event, Ok(Some(Event::Apply(_) | Event::Delete(_)))) && pulse.well() {
+            tell(News::Resumed);
+        }
         match event {
             Ok(Some(Event::Init)) => {
                 listing.clear();
@@ -195,16 +198,12 @@ pub(super) async fn run<K, T>(
             // Whoever adds without end would fill our memory with it.
             Ok(Some(Event::Apply(_))) if cell.update(|view| section(view).count()) >= most => {
                 let why = spill(&cell, section, &name, room);
-                tracing::warn!(kind = name, why, "watch overflowed");
                 failed.store(true, Ordering::Release);
                 tell(News::Failed(clock::now(), &why));
                 events = watcher(api.clone(), config.clone()).default_backoff().boxed();
                 tokio::time::sleep(room.pause).await;
             }
             Ok(Some(Event::Apply(object))) => {
-                if pulse.well() {
-                    tell(News::Resumed);
-                }
                 let (key, kept) = read(object, &keep);
                 let is_blurred = kept.is_err();
                 let (kept, before) = cell.update(|view| match kept {
@@ -220,9 +219,6 @@ pub(super) async fn run<K, T>(
                 }
             }
             Ok(Some(Event::Delete(object))) => {
-                if pulse.well() {
-                    tell(News::Resumed);
-                }
                 let key = ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any());
                 let (was_blurred, before) = cell.update(|view| {
                     let section = section(view);
@@ -255,7 +251,9 @@ fn spill<T>(cell: &ViewCell, section: fn(&mut View) -> &mut Section<T>, name: &s
         section(view).clear();
         section(view).trust.begin();
     });
-    format!("{name} cannot be followed: {} were added since they were listed", room.objects)
+    let why = format!("{name} cannot be followed: {} were added since they were listed", room.objects);
+    tracing::warn!(kind = name, why, "watch overflowed");
+    why
 }
 
 /// Why a watch was interrupted. The library quotes what it cannot read, and a Secret may be in it.
