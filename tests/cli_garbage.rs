@@ -107,8 +107,7 @@ fn a_name_that_no_object_can_have_is_refused_before_it_is_asked_for() {
 fn what_a_program_of_exec_prints_ends_nothing_and_is_not_repeated() {
     let credential = r#"{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","status":{"token":"s3cr3t\ns3cr3t"}}"#;
     let exec = format!(
-        "{{exec: {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: echo, args: ['{}']}}}}",
-        credential
+        "{{exec: {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: echo, args: ['{credential}']}}}}"
     );
     let output = run(&["dataplanes"], &[], &exec);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
