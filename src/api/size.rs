@@ -21,6 +21,17 @@ pub fn total(bytes: &[i64]) -> i64 {
     bytes.iter().fold(0, |sum, size| sum.saturating_add(*size))
 }
 
+/// The sum of those sizes that are known, for people, with how many they are when some are not; `None` when none is.
+#[must_use]
+pub fn of_known(sizes: &[Option<i64>]) -> Option<String> {
+    let known: Vec<i64> = sizes.iter().copied().flatten().collect();
+    match known.len() {
+        0 => None,
+        n if n == sizes.len() => Some(humanize(total(&known))),
+        n => Some(format!("{} ({n} of {})", humanize(total(&known)), sizes.len())),
+    }
+}
+
 /// Bytes meant by a human size such as `127.67 KB`; `None` when it is not one. The two decimals limit
 /// the precision.
 #[must_use]
@@ -42,6 +53,14 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[test]
+    fn a_sum_that_lacks_sizes_says_so() {
+        assert_eq!(of_known(&[]), None);
+        assert_eq!(of_known(&[None]), None);
+        assert_eq!(of_known(&[Some(1024), Some(1024)]).as_deref(), Some("2.00 KB"));
+        assert_eq!(of_known(&[Some(1024), None]).as_deref(), Some("1.00 KB (1 of 2)"));
+    }
 
     #[rstest]
     #[case(0, "0.00 B")]

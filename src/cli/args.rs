@@ -10,9 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{duration, output::Format, rollout::RolloutArgs, selector};
 use crate::{
-    api::{fleet::UnreachablePolicy, medusa::BackupType},
+    api::{fleet::UnreachablePolicy, medusa::BackupType, names},
     control_plane::deployment::image,
-    runtime::telemetry::LogFormat,
+    runtime::{kubeconfig, telemetry::LogFormat},
 };
 
 /// Backups of Apache Cassandra with Medusa, over many Kubernetes clusters.
@@ -39,7 +39,7 @@ pub struct Global {
     pub output: Format,
     /// Namespace of the controller and of the fleet's objects
     #[arg(short, long, global = true, env = "MEDUSA_FLEET_NAMESPACE", default_value = "medusa-fleet")]
-    #[arg(help_heading = "Global options", hide_env_values = true)]
+    #[arg(help_heading = "Global options", hide_env_values = true, value_parser = namespace)]
     pub namespace: String,
     /// Context of the kubeconfig to use
     #[arg(long, global = true, help_heading = "Global options")]
@@ -118,7 +118,7 @@ pub struct Register {
     #[arg(long, value_name = "DURATION", default_value = "365d", value_parser = duration::parse)]
     pub token_duration: Duration,
     /// Namespace of the control plane's service account in the data plane
-    #[arg(long, value_name = "NAMESPACE", default_value = "medusa-fleet")]
+    #[arg(long, value_name = "NAMESPACE", default_value = "medusa-fleet", value_parser = namespace)]
     pub data_plane_namespace: String,
     /// Check everything and say what would be done, without doing it
     #[arg(long)]
@@ -391,6 +391,27 @@ pub struct Controller {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetricsAddr(pub Option<SocketAddr>);
 
+fn namespace(text: &str) -> Result<String, String> {
+    if names::is_namespace(text) {
+        return Ok(text.to_owned());
+    }
+    Err("no namespace is called so: use lower-case letters, digits and `-`, at most 63, beginning and ending with a letter or \
+         digit"
+        .to_owned())
+}
+
+/// One of a list, which an empty variable leaves empty.
+fn namespace_or_none(text: &str) -> Result<String, String> {
+    if text.is_empty() { Ok(String::new()) } else { namespace(text) }
+}
+
+fn kubeconfig_field(text: &str) -> Result<String, String> {
+    if text.is_empty() || kubeconfig::FIELDS.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    Err("no field of a kubeconfig is called so; name one that was refused, such as `proxy-url`".to_owned())
+}
+
 fn metrics_addr(text: &str) -> Result<MetricsAddr, String> {
     if text.is_empty() {
         return Ok(MetricsAddr(None));
@@ -411,17 +432,20 @@ pub struct ControlPlane {
     pub leader_elect: bool,
     /// Accept this field in kubeconfigs from Secrets although it is unsafe; may be repeated
     #[arg(long, env = "MEDUSA_FLEET_ALLOW_UNSAFE_KUBECONFIG", value_name = "FIELD", value_delimiter = ',')]
+    #[arg(value_parser = kubeconfig_field)]
     pub allow_unsafe_kubeconfig: Vec<String>,
     /// Namespaces whose ClientConfigs register clusters; all when empty
     #[arg(
         long,
         env = "MEDUSA_FLEET_CLIENT_CONFIG_NAMESPACES",
         value_name = "NAMESPACE",
+        value_parser = namespace_or_none,
         value_delimiter = ','
     )]
     pub client_config_namespaces: Vec<String>,
     /// Namespaces whose MedusaConfigurations and K8ssandraClusters are followed; all when empty
     #[arg(long, env = "MEDUSA_FLEET_SOURCE_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',')]
+    #[arg(value_parser = namespace_or_none)]
     pub source_namespaces: Vec<String>,
     /// Age from which a restore point no longer protects its cluster
     #[arg(
@@ -448,5 +472,6 @@ pub struct DataPlane {
     pub take_over: bool,
     /// Work in this namespace only; may be repeated [default: every namespace]
     #[arg(long, env = "MEDUSA_FLEET_WATCH_NAMESPACE", value_name = "NAMESPACE", value_delimiter = ',')]
+    #[arg(value_parser = namespace_or_none)]
     pub watch_namespace: Vec<String>,
 }

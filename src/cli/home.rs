@@ -2,14 +2,23 @@
 
 use std::fmt::Debug;
 
-use kube::{Api, Client, Resource, api::ListParams, core::NamespaceResourceScope};
+use kube::{
+    Api, Client, Resource,
+    api::ListParams,
+    core::{DeserializeGuard, NamespaceResourceScope},
+};
 use serde::de::DeserializeOwned;
 
 use super::{
     args::Global,
     failure::{Failure, Outcome, is_not_found},
+    output::{self, one_line},
+    views::name,
 };
-use crate::runtime::client::{self, Patience};
+use crate::{
+    api::names,
+    runtime::client::{self, Patience},
+};
 
 /// A connection to the control plane's cluster, and the namespace the fleet's objects are in.
 #[derive(Clone)]
@@ -46,20 +55,45 @@ impl Home {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// All of the fleet's objects of one kind.
+    /// All of the fleet's objects of one kind that can be read. Of others it is said why, and they hide none of these.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// When they are not told.
     pub async fn list<K>(&self) -> Outcome<Vec<K>>
     where
-        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-        K::DynamicType: Default,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
-        let plural = K::plural(&K::DynamicType::default()).into_owned();
-        match self.api::<K>().list(&ListParams::default()).await {
-            Ok(list) => Ok(list.items),
-            Err(error) => Err(Failure::reading(&format!("{plural} {self}"), &error)),
+        let (objects, unreadable) = self.read().await?;
+        for why in unreadable {
+            output::aside(&format!("note: {why}"));
         }
+        Ok(objects)
+    }
+
+    /// The same, and why the others cannot be read.
+    ///
+    /// # Errors
+    /// When they are not told.
+    pub async fn read<K>(&self) -> Outcome<(Vec<K>, Vec<String>)>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let all = self.api::<DeserializeGuard<K>>().list(&ListParams::default()).await;
+        let all = all.map_err(|error| Failure::reading(&format!("{} {self}", K::plural(&())), &error))?;
+        let (mut objects, mut unreadable) = (Vec::new(), Vec::new());
+        for object in all {
+            match object.0 {
+                Ok(object) => objects.push(object),
+                Err(invalid) => {
+                    let (kind, name) = (K::kind(&()).to_lowercase(), name(&invalid.metadata));
+                    unreadable.push(format!(
+                        "{kind} `{name}` cannot be read: {}; correct that field of it",
+                        one_line(&invalid.error)
+                    ));
+                }
+            }
+        }
+        Ok((objects, unreadable))
     }
 
     /// One of the fleet's objects, if it exists.
@@ -72,6 +106,12 @@ impl Home {
         K::DynamicType: Default,
     {
         let kind = K::kind(&K::DynamicType::default()).to_lowercase();
+        if !names::is_object_name(name) {
+            return Err(Failure::CouldNotAsk(format!(
+                "`{}` cannot be the name of a {kind}: use lower-case letters, digits, `-` and `.`, at most 253",
+                names::shown(name, 60)
+            )));
+        }
         match self.api::<K>().get(name).await {
             Ok(found) => Ok(Some(found)),
             Err(error @ kube::Error::Api(_)) if is_not_found(&error) && !is_missing_kind(&error) => Ok(None),

@@ -25,7 +25,7 @@ use failure::{Failure, Outcome};
 use home::Home;
 use output::{Format, Printer};
 
-use crate::api::fleet::FleetOperation;
+use crate::{api::fleet::FleetOperation, runtime::guard};
 
 /// What kubectl's users type.
 const PLUGIN: &str = "kubectl medusa";
@@ -43,7 +43,12 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return explain(&error, program),
     };
     let printer = Printer::new(cli.global.output, program);
-    match run(cli, &command, printer) {
+    guard::silence_panics();
+    let ended = guard::whole(|| run(cli, &command, printer)).unwrap_or_else(|place| {
+        let place = place.map(|place| format!(" at {place}")).unwrap_or_default();
+        Err(Failure::CouldNotAsk(format!("an internal error{place} ended this; please report it")))
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(message) = failure.message() {

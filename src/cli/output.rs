@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     fmt::Write as _,
-    io::{ErrorKind, Write},
+    io::{ErrorKind, IsTerminal as _, Write},
 };
 
 use clap::ValueEnum;
@@ -108,6 +108,37 @@ pub fn one_line(text: &str) -> String {
     let tame = tame(text);
     let clean = tame.split_whitespace().collect::<Vec<_>>().join(" ");
     if clean.is_empty() { "-".to_owned() } else { clean }
+}
+
+/// Characters of a line of text that people read on a screen.
+const LINE: usize = 100;
+
+/// How many characters a line of text should have, when stdout is a screen.
+#[must_use]
+pub fn screen_width() -> Option<usize> {
+    std::io::stdout().is_terminal().then_some(LINE)
+}
+
+/// `text` in lines of at most `width` characters, broken at blanks. What stands in backticks is not broken.
+#[must_use]
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let (mut line, mut length) = (String::new(), 0);
+    let mut is_quoted = false;
+    for word in text.split_inclusive(|c: char| {
+        is_quoted ^= c == '`';
+        c == ' ' && !is_quoted
+    }) {
+        let needed = word.trim_end_matches(' ').chars().count();
+        if length > 0 && length + needed > width {
+            lines.push(std::mem::take(&mut line));
+            length = 0;
+        }
+        line.push_str(word);
+        length += word.chars().count();
+    }
+    lines.push(line);
+    lines.iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
 /// A JSON document in which everything that can steer a terminal is escaped, as `long` does it where a character takes
@@ -246,7 +277,7 @@ impl Printer {
 
     /// Says something beside the point, on stderr. Whether anyone reads it changes nothing.
     pub fn note(self, line: &str) {
-        self.lines(&flat(line));
+        aside(line);
     }
 
     /// The same for a text whose line feeds are its own.
@@ -278,6 +309,11 @@ impl Printer {
         let value = object(value).map_err(unprintable)?;
         self.text(&document(self.format, &value).map_err(unprintable)?)
     }
+}
+
+/// [`Printer::note`] for whoever has no printer.
+pub fn aside(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", tame(&flat(line)));
 }
 
 /// `line` without line feeds: one that is in it came from elsewhere.
@@ -324,6 +360,20 @@ mod tests {
         let printed = document(Format::Yaml, &value).unwrap();
         assert_eq!(bad(&printed), 0, "{printed}");
         assert_eq!(serde_saphyr::from_str::<Value>(&printed).unwrap(), value);
+    }
+
+    #[test]
+    fn long_text_is_broken_at_blanks_and_commands_are_not() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        let text = "see to it: `kubectl medusa plan deploy shop` says what is done, and it is a `no`";
+        let lines = wrap(text, 24);
+        assert_eq!(
+            lines,
+            ["see to it:", "`kubectl medusa plan deploy shop`", "says what is done, and", "it is a `no`"]
+        );
+        assert_eq!(wrap("", 9), [""]);
+        assert_eq!(wrap("ééééé ééééé", 5).len(), 2, "characters count, not bytes");
+        assert_eq!(wrap("a ` b c d e f", 4).concat().replace(' ', ""), "a`bcdef", "nothing is lost");
     }
 
     #[test]

@@ -29,9 +29,9 @@ pub fn control_plane(global: &Global, args: &ControlPlane) -> Outcome {
             namespace: global.namespace.clone(),
             metrics_addr: args.controller.metrics_addr.0,
             leader_elect: args.leader_elect,
-            allow_unsafe: args.allow_unsafe_kubeconfig.iter().cloned().collect(),
-            client_configs_in: args.client_config_namespaces.iter().cloned().collect(),
-            sources_in: args.source_namespaces.iter().cloned().collect(),
+            allow_unsafe: filled(&args.allow_unsafe_kubeconfig).collect(),
+            client_configs_in: filled(&args.client_config_namespaces).collect(),
+            sources_in: filled(&args.source_namespaces).collect(),
             recovery_point_objective: args.recovery_point_objective,
             medusa_image: args.medusa_image.clone(),
         };
@@ -48,7 +48,7 @@ pub fn data_plane(global: &Global, args: &DataPlane) -> Outcome {
         let config = data_plane::Config {
             client: connect(configuration(global)?)?,
             namespace: global.namespace.clone(),
-            watch_namespaces: args.watch_namespace.clone(),
+            watch_namespaces: filled(&args.watch_namespace).collect(),
             take_over: args.take_over,
             metrics_addr: args.controller.metrics_addr.0,
             timings: data_plane::Timings::default(),
@@ -56,6 +56,11 @@ pub fn data_plane(global: &Global, args: &DataPlane) -> Outcome {
         };
         data_plane::run(config, shutdown).await.map_err(|error| ended("data-plane", &error))
     })
+}
+
+/// What is listed: an empty variable lists nothing.
+fn filled(list: &[String]) -> impl Iterator<Item = String> {
+    list.iter().filter(|item| !item.is_empty()).cloned()
 }
 
 /// Logging, threads and signals, then the role.

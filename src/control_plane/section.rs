@@ -216,6 +216,12 @@ impl<T> Section<T> {
         &self.unreadable
     }
 
+    /// How many objects it holds, readable or not.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.items.len() + self.unreadable.len()
+    }
+
     /// What a listing is known to hold, as far as the watch is concerned.
     pub(super) fn listing(&self) -> Listing<'_, T> {
         match self.trust.doubt() {

@@ -338,4 +338,6 @@ fn brief(text: &str) -> String {
 }
 
 #[cfg(test)]
+mod handshake_tests;
+#[cfg(test)]
 mod tests;

@@ -1,7 +1,6 @@
 //! Kubernetes clients that cannot hang: every response must begin in time, and be one of Kubernetes within bounds.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -15,6 +14,7 @@ use thiserror::Error;
 use tower::{service_fn, timeout::TimeoutLayer};
 
 use super::{
+    guard,
     kubeconfig::own::{self, Trouble},
     proxy,
 };
@@ -68,7 +68,7 @@ pub fn connect(mut config: Config, patience: Patience) -> Result<Client, Unusabl
     }
     let proxy = config.proxy_url.as_ref().map(proxy::shown);
     // What was judged cannot make the library panic; what a program of `exec` prints can.
-    let made = catch_unwind(AssertUnwindSafe(|| ClientBuilder::try_from(config)));
+    let made = guard::whole(|| ClientBuilder::try_from(config));
     let builder = made
         .map_err(|_| Unusable("the token that was given cannot be sent as a header".to_owned()))?
         .map_err(|error| Unusable(unusable(&error)))?;

@@ -95,6 +95,22 @@ pub fn log_panics() {
     }));
 }
 
+/// Keeps what panics say off the terminal: it may quote what was read. Who catches one says where it was.
+pub fn silence_panics() {
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map(|at| format!("{}:{}", short(at.file()), at.line()));
+        PLACE.with(|last| *last.borrow_mut() = place);
+    }));
+}
+
+/// Does `work` to its end.
+///
+/// # Errors
+/// When it panicked: where, if that is known.
+pub fn whole<T>(work: impl FnOnce() -> T) -> Result<T, Option<String>> {
+    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|_| PLACE.with(|last| last.borrow_mut().take()))
+}
+
 /// A source file without the folders of the machine it was compiled on.
 fn short(file: &str) -> &str {
     let Some(at) = file.rfind("/src/") else { return file };

@@ -19,13 +19,14 @@ impl Environment {
     /// This process's.
     #[must_use]
     pub fn read() -> Self {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "these variables have no flags: they are not ours alone"
-        )]
+        // They have no flags, as they are not ours alone.
         let first = |names: [&str; 2]| {
-            let values = names.iter().filter_map(|name| env::var(name).ok());
-            values.map(|value| value.trim().to_owned()).find(|value| !value.is_empty()).unwrap_or_default()
+            // What is no text is told as no address of a proxy, not passed over.
+            let values = names.into_iter().filter_map(env::var_os);
+            values
+                .map(|value| value.to_string_lossy().trim().to_owned())
+                .find(|value| !value.is_empty())
+                .unwrap_or_default()
         };
         Self {
             https: first(["HTTPS_PROXY", "https_proxy"]),
@@ -123,6 +124,7 @@ pub fn parse(url: &str) -> Result<Uri, &'static str> {
     let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
     let rest = authority.rsplit('@').next().unwrap_or_default().strip_prefix(host).unwrap_or_default();
     let port = match rest.strip_prefix(':') {
+        Some(port) if port.starts_with('+') => return Err(SHAPE),
         Some(port) => port.parse::<u16>().ok().filter(|port| *port > 0).ok_or(SHAPE)?,
         None => match uri.scheme_str() {
             Some("https") => 443,

@@ -91,8 +91,12 @@ fn read(dir: &Path, file: &str) -> Vec<u8> {
 }
 
 fn accepting(dir: &Path) -> TlsAcceptor {
-    let chain = CertificateDer::pem_slice_iter(&read(dir, "serving.crt")).map(Result::unwrap).collect();
-    let key = PrivateKeyDer::from_pem_slice(&read(dir, "serving.key")).unwrap();
+    accepted(&read(dir, "serving.crt"), &read(dir, "serving.key"))
+}
+
+fn accepted(certificates: &[u8], key: &[u8]) -> TlsAcceptor {
+    let chain = CertificateDer::pem_slice_iter(certificates).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(key).unwrap();
     let config =
         ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
     let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
@@ -140,4 +144,23 @@ async fn serve(
     inner.write_all(format!("{first}\r\nConnection: close\r\n{rest}").as_bytes()).await?;
     inner.write_all(&body).await?;
     copy_bidirectional(&mut stream, &mut inner).await.map(drop)
+}
+
+/// A file of `tests/golden/kubeconfig`.
+pub fn golden(name: &str) -> Vec<u8> {
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/kubeconfig"), name)
+}
+
+/// A server that shows this golden certificate and says nothing; returns its URL.
+pub async fn showing(certificate: &str) -> String {
+    let acceptor = accepted(&golden(certificate), &golden("server.key"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let accepting = acceptor.accept(stream);
+            tokio::spawn(async move { accepting.await.map(drop) });
+        }
+    });
+    url
 }

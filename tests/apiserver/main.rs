@@ -20,6 +20,7 @@ mod again;
 mod client_configs;
 mod crashes;
 mod credentials;
+mod denied;
 mod deployment;
 mod deployment_conflict;
 mod deployment_crashes;

@@ -11,7 +11,7 @@ use medusa_fleet::api::{
 use serde_json::{Value, json};
 
 use crate::{
-    front::Front,
+    front::{self, Front},
     support::{
         CASS, ControlPlane, FLEET, Fleet, backup_job, configuration, datacenter, eventually, grant,
         kubeconfig, medusa_fleet, secret, token,
@@ -43,6 +43,14 @@ async fn each_way_of_not_being_reached_has_a_reason_a_cause_and_a_fix() {
             let _ = std::io::Write::write_all(&mut stream.unwrap(), b"HTTP/1.1 400 Bad Request\r\n\r\n");
         }
     });
+    let golden = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, front::golden("server-ca.crt"));
+    let behind = async |certificate: &str| {
+        let mut file = good.clone();
+        let cluster = &mut file["clusters"][0]["cluster"];
+        cluster["server"] = json!(front::showing(certificate).await);
+        cluster["certificate-authority-data"] = json!(golden);
+        file.to_string()
+    };
     let mut stranger = good.clone();
     stranger["users"][0]["user"] = json!({"token": "of-nobody"});
 
@@ -76,6 +84,15 @@ async fn each_way_of_not_being_reached_has_a_reason_a_cause_and_a_fix() {
             "certificate",
         ),
         ("no-tls", with("server", json!(format!("https://{port}"))), "NotKubernetes", "TLS", "another port"),
+        ("expired", behind("server-expired.crt").await, "CertificateRejected", "Expired", "certificate"),
+        ("not-yet", behind("server-not-yet.crt").await, "CertificateRejected", "NotValidYet", "certificate"),
+        (
+            "by-p521",
+            behind("server-by-p521.crt").await,
+            "CertificateRejected",
+            "UnsupportedSignatureAlgorithm",
+            "certificate",
+        ),
         ("stranger", stranger.to_string(), "CredentialRejected", "401", "register stranger"),
     ];
     for (name, file, ..) in &cases {

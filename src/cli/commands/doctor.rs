@@ -15,13 +15,17 @@ use crate::{
         doctor::{Evidence, Finding, Read, Severity, Spoilt, findings},
         failure::{Failure, Outcome, why},
         home::Home,
-        output::{Format, Printer},
-        views::{count, doctor::table, name},
+        output::{Format, Printer, screen_width},
+        views::{
+            count,
+            doctor::{screen, table},
+            name,
+        },
     },
     runtime::clock,
 };
 
-/// Prints one line per finding, and fails when something is wrong.
+/// Prints what it finds, and fails when something is wrong.
 ///
 /// # Errors
 /// When something is wrong, or something could not be read.
@@ -35,7 +39,12 @@ pub async fn run(printer: Printer, home: &Home) -> Outcome {
         let verdict = if is_wrong { Some(false) } else { (!is_open).then_some(true) };
         printer.value(&json!({"healthy": verdict, "findings": found}))?;
     } else if !found.is_empty() {
-        printer.text(&table(&found, printer.format() == Format::Wide, now).render(0))?;
+        let is_wide = printer.format() == Format::Wide;
+        let text = match screen_width().filter(|_| !is_wide) {
+            Some(width) => screen(&found, width, now),
+            None => table(&found, is_wide, now).render(0),
+        };
+        printer.text(&text)?;
     }
     if is_wrong {
         return Err(Failure::Unhealthy);

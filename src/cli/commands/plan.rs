@@ -14,7 +14,7 @@ use crate::{
 /// Shows the plan that is asked for. Nothing is changed.
 ///
 /// # Errors
-/// When there is nothing of that name, or it cannot be read.
+/// When there is nothing of that name, it cannot be read, or nothing of it would be done.
 pub async fn run(printer: Printer, home: &Home, verb: Planned) -> Outcome {
     match verb {
         Planned::Deploy(args) => deploy(printer, home, &args).await,
@@ -36,13 +36,14 @@ async fn deploy(printer: Printer, home: &Home, args: &PlanDeploy) -> Outcome {
         return Err(Failure::Failed(format!("there is no cluster `{typed}` {home}")));
     }
     let planned = plan::deployments(&clusters, only);
+    let outcome = if plan::is_refused(&planned) { Err(Failure::Unhealthy) } else { Ok(()) };
     if printer.format().is_for_programs() {
-        return printer.value(&planned);
+        return printer.value(&planned).and(outcome);
     }
     if planned.is_empty() {
         let of = only.map_or_else(String::new, |name| format!(" of cluster `{name}`"));
         printer.note(&format!("no K8ssandraCluster asks for Medusa in a datacenter{of}; `spec.medusa` does"));
         return Ok(());
     }
-    printer.text(&plan::screen(&planned, printer.format() == Format::Wide))
+    printer.text(&plan::screen(&planned, printer.format() == Format::Wide)).and(outcome)
 }

@@ -16,11 +16,12 @@ use crate::{
 /// # Errors
 /// When the fleet is unhealthy, or cannot be read.
 pub async fn run(printer: Printer, home: &Home) -> Outcome {
-    let (data_planes, clusters, jobs) = futures::try_join!(
-        home.list::<DataPlane>(),
-        home.list::<FleetCluster>(),
+    let ((data_planes, mut unreadable), (clusters, more), jobs) = futures::try_join!(
+        home.read::<DataPlane>(),
+        home.read::<FleetCluster>(),
         home.list::<FleetBackupJob>(),
     )?;
+    unreadable.extend(more);
     let now = clock::now();
     let status = assess(&data_planes, &clusters, &jobs, now);
     if printer.format().is_for_programs() {
@@ -28,5 +29,15 @@ pub async fn run(printer: Printer, home: &Home) -> Outcome {
     } else {
         printer.text(&screen(&status, now))?;
     }
-    if status.healthy { Ok(()) } else { Err(Failure::Unhealthy) }
+    // What cannot be read may be what is not protected.
+    match (status.healthy, unreadable.is_empty()) {
+        (true, true) => Ok(()),
+        (true, false) => Err(Failure::CouldNotAsk(unreadable.join("; "))),
+        (false, _) => {
+            for why in unreadable {
+                printer.note(&format!("note: {why}"));
+            }
+            Err(Failure::Unhealthy)
+        }
+    }
 }

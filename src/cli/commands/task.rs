@@ -16,7 +16,7 @@ use crate::{
     api::fleet::{FleetOperation, FleetTask, FleetTaskSpec},
     cli::{
         args::{Task, TaskChoice},
-        failure::Outcome,
+        failure::{Failure, Outcome},
         home::Home,
         output::Printer,
         rollout::seconds,
@@ -61,7 +61,7 @@ pub async fn run(printer: Printer, home: &Home, operation: FleetOperation, args:
 /// Says what a sync or purge would do, without starting it.
 ///
 /// # Errors
-/// When the controller does not say.
+/// When the controller does not say, or would refuse it everywhere.
 pub async fn plan(printer: Printer, home: &Home, operation: FleetOperation, choice: TaskChoice) -> Outcome {
     let args = Task { name: None, choice, wait: false, watch: false, timeout: None, dry_run: true };
     run(printer, home, operation, &args).await
@@ -107,15 +107,16 @@ async fn rehearse(printer: Printer, home: &Home, task: &FleetTask, timeout: Dura
     // Should this fail, its time to live ends it.
     let _ = home.api::<FleetTask>().delete(&name, &params).await;
     let over = run::over(printer, &name, ended?)?;
+    let status = over.status.clone().unwrap_or_default();
+    let outcome = if view::is_refused(&status) { Err(Failure::Unhealthy) } else { Ok(()) };
     if printer.format().is_for_programs() {
-        return printer.value(&over);
+        return printer.value(&over).and(outcome);
     }
-    let status = over.status.unwrap_or_default();
     if status.datacenters.is_empty() {
         printer.note(&views::message(&status.conditions, "Complete"));
-        return Ok(());
+        return outcome;
     }
-    printer.text(&view::plan(&status.datacenters, task.spec.operation.as_str()).render(0))
+    printer.text(&view::plan(&status.datacenters, task.spec.operation.as_str()).render(0)).and(outcome)
 }
 
 #[cfg(test)]

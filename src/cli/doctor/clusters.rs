@@ -1,12 +1,19 @@
 //! Cassandra clusters and the settings they share. Pure.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 
 use super::{Finding, Read, Severity, object, unseen};
 use crate::{
     api::{
-        Conditions as _, Reason, fleet::FleetCluster, k8ssandra::K8ssandraCluster, labels,
+        Conditions as _, Reason,
+        fleet::{
+            DatacenterTask, FleetCluster, FleetClusterStatus, FleetOperation, FleetTask, InventoryDrift,
+            Phase,
+        },
+        k8ssandra::K8ssandraCluster,
+        labels,
         medusa::MedusaConfiguration,
     },
     cli::views::name,
@@ -17,11 +24,11 @@ const CONDITIONS: [&str; 5] =
     ["MedusaDeployed", "CredentialsInSync", "PrefixUnique", "Protected", "InventoryConsistent"];
 
 /// FleetClusters that are not protected, or soon will not be.
-pub(super) fn clusters(clusters: &[FleetCluster], now: Timestamp) -> Vec<Finding> {
-    clusters.iter().flat_map(|cluster| one(cluster, now)).collect()
+pub(super) fn clusters(clusters: &[FleetCluster], tasks: &[FleetTask], now: Timestamp) -> Vec<Finding> {
+    clusters.iter().flat_map(|cluster| one(cluster, tasks, now)).collect()
 }
 
-fn one(cluster: &FleetCluster, now: Timestamp) -> Vec<Finding> {
+fn one(cluster: &FleetCluster, tasks: &[FleetTask], now: Timestamp) -> Vec<Finding> {
     let object = object("cluster", &cluster.metadata);
     let Some(status) = &cluster.status else {
         return unseen(&cluster.metadata, object, now).into_iter().collect();
@@ -49,17 +56,44 @@ fn one(cluster: &FleetCluster, now: Timestamp) -> Vec<Finding> {
                 _ => false,
             };
             let is_known = condition.status == "False";
-            let severity = if is_known && !is_minor { Severity::Error } else { Severity::Warning };
-            Finding::of(
-                severity,
-                object.clone(),
-                condition,
-                fix(&condition.type_, &condition.reason, &name(&cluster.metadata)),
-            )
+            let is_all =
+                condition.type_ == "InventoryConsistent" && is_all_there_is(status, condition, tasks);
+            let severity = match is_known && !is_minor {
+                _ if is_all => Severity::Notice,
+                true => Severity::Error,
+                false => Severity::Warning,
+            };
+            let fix = if is_all {
+                NOT_STORED.to_owned()
+            } else {
+                fix(&condition.type_, &condition.reason, &name(&cluster.metadata))
+            };
+            Finding::of(severity, object.clone(), condition, fix)
         })
         .chain(claimed)
         .chain(unjudged)
         .collect()
+}
+
+/// What to do about backups that are nowhere.
+const NOT_STORED: &str = "nothing: a sync has looked, and the storage does not hold them either, as those runs failed there; \
+                          an incomplete restore point counts for nothing and goes with the purge";
+
+/// Whether all that is missing was looked for by a sync since it is: the storage does not hold it either.
+fn is_all_there_is(status: &FleetClusterStatus, condition: &Condition, tasks: &[FleetTask]) -> bool {
+    let is_looked_for = |missing: &InventoryDrift| {
+        let place = [missing.data_plane.as_str(), &missing.namespace, &missing.datacenter];
+        let syncs = tasks.iter().filter(|task| task.spec.operation == FleetOperation::Sync);
+        let mut runs = syncs.filter_map(|task| task.status.as_ref()).flat_map(|status| &status.datacenters);
+        runs.any(|DatacenterTask { run, .. }| {
+            let began = run.start_time.as_ref().map(|at| at.0);
+            run.phase == Phase::Succeeded
+                && began.is_some_and(|at| at >= condition.last_transition_time.0)
+                && [run.data_plane.as_str(), &run.namespace, &run.datacenter] == place
+        })
+    };
+    let is_missing = |drift: &InventoryDrift| drift.reason == Reason::MedusaBackupMissing.as_str();
+    !status.drift.is_empty() && status.drift.iter().all(|drift| is_missing(drift) && is_looked_for(drift))
 }
 
 fn fix(type_: &str, reason: &str, cluster: &str) -> String {

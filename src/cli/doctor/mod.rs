@@ -180,7 +180,7 @@ pub fn findings(evidence: &Evidence, now: Timestamp) -> Vec<Finding> {
     found.extend(unread::unread(evidence, &found));
     found.extend(home::leader(evidence.leases.objects(), now));
     found.extend(planes::data_planes(&evidence.data_planes, now));
-    found.extend(clusters::clusters(evidence.clusters.objects(), now));
+    found.extend(clusters::clusters(evidence.clusters.objects(), evidence.tasks.objects(), now));
     found.extend(clusters::k8ssandra_clusters(evidence.k8ssandra_clusters.objects(), &evidence.clusters));
     found.extend(clusters::configurations(evidence.configurations.objects(), now));
     found.extend(schedules::schedules(evidence.schedules.objects(), now));

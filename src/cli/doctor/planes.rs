@@ -2,17 +2,17 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt as _;
 
 use super::{Finding, Read, Severity, UNSEEN_SECONDS, home::RUN_IT, object, seconds};
 use crate::{
     api::{
         Conditions as _, Reason,
-        fleet::{DataPlane, RegisteredFrom},
-        labels,
+        fleet::{DataPlane, MedusaController},
     },
     cli::views::{
-        count, name,
+        count,
+        data_planes::renewal,
+        name,
         status::{ends_soon, is_wanted, silent_since},
     },
 };
@@ -49,7 +49,10 @@ fn one(plane: &DataPlane, now: Timestamp) -> Vec<Finding> {
             for (type_, severity) in [("Authorized", Severity::Warning), ("Served", Severity::Notice)] {
                 let limited =
                     |words: &str| words.contains("; not permitted:") || words.contains("; not served:");
-                if let Some(said) = status.conditions.of_type(type_).filter(|c| limited(&c.message)) {
+                let said = status.conditions.of_type(type_).filter(|c| limited(&c.message));
+                if let Some(said) =
+                    said.filter(|c| type_ != "Served" || !is_upstreams_choice(plane, &c.message))
+                {
                     let reason = if type_ == "Served" { Reason::NotServed } else { Reason::NotAuthorized };
                     let fix = fix(reason.as_str(), plane);
                     let reason = reason.as_str().to_owned();
@@ -73,6 +76,18 @@ fn one(plane: &DataPlane, now: Timestamp) -> Vec<Finding> {
     found
 }
 
+/// Whether k8ssandra-operator works there and all that is not served are fields that it knows nothing of: newer definitions
+/// would change nothing.
+fn is_upstreams_choice(plane: &DataPlane, message: &str) -> bool {
+    const KINDS: &str = ".medusa.k8ssandra.io (";
+    is_upstreams(plane) && !message.contains(KINDS)
+}
+
+fn is_upstreams(plane: &DataPlane) -> bool {
+    let controller = plane.status.as_ref().and_then(|status| status.medusa_controller.as_ref());
+    controller.is_some_and(|controller| controller.name == MedusaController::UPSTREAM)
+}
+
 /// A control plane that reports nothing any more: once, however many data planes show it.
 fn silence(planes: &[DataPlane], now: Timestamp) -> Option<Finding> {
     let stale: Vec<Timestamp> = planes.iter().filter_map(|plane| Some(silent_since(plane, now)?.0)).collect();
@@ -85,17 +100,6 @@ fn silence(planes: &[DataPlane], now: Timestamp) -> Option<Finding> {
 /// What to do about a data plane for this reason.
 fn fix(reason: &str, plane: &DataPlane) -> String {
     let name = name(&plane.metadata);
-    let again =
-        || match plane.annotations().get(labels::REGISTERED_FROM).map(|from| RegisteredFrom::read(from)) {
-            Some(RegisteredFrom::ClientConfig { namespace, name }) => {
-                format!(
-                    "put a kubeconfig that works into the Secret that ClientConfig `{namespace}/{name}` names"
-                )
-            }
-            Some(RegisteredFrom::Secret(_)) | None => {
-                format!("`kubectl medusa register {name} --from-kubeconfig FILE` makes a new credential")
-            }
-        };
     let words = match Reason::of(reason) {
         Some(
             Reason::SecretNotFound
@@ -104,11 +108,11 @@ fn fix(reason: &str, plane: &DataPlane) -> String {
             | Reason::UnsafeKubeconfig
             | Reason::CredentialRejected
             | Reason::CredentialExpired,
-        ) => return again(),
+        ) => return renewal(plane),
         Some(Reason::CertificateRejected) => {
             return format!(
                 "mend the API server's certificate as the message says; if its authority is another now: {}",
-                again()
+                renewal(plane)
             );
         }
         Some(Reason::NameNotFound) => {
@@ -145,6 +149,9 @@ fn fix(reason: &str, plane: &DataPlane) -> String {
         Some(Reason::DefinitionMissing) => {
             "there: `medusa-fleet crds --group medusa.k8ssandra.io | kubectl apply --server-side -f -`; \
              cass-operator brings the CassandraDatacenter"
+        }
+        Some(Reason::NotServed) if is_upstreams(plane) => {
+            "the definitions there are k8ssandra-operator's: upgrade it if you need that"
         }
         Some(Reason::NotServed) => {
             "install newer definitions there if you need it: `medusa-fleet crds --group medusa.k8ssandra.io`"

@@ -22,10 +22,15 @@ const UNTOUCHED_SECONDS: i64 = 60;
 const WAITS_SECONDS: i64 = 600;
 /// How long nothing may move in a run: uploads of large nodes take hours.
 const STANDS_SECONDS: i64 = 6 * 3600;
+/// What is wrong with a datacenter of that reason that says no more.
+const NOT_BEGUN: &str = "nobody there has begun with it: see that a controller of the Medusa kinds runs there and that every \
+                         pod of the datacenter runs Medusa";
 /// Reasons of a datacenter that pass only if its data plane comes back.
 const SILENCE: [Reason; 2] = [Reason::DataPlaneUnreachable, Reason::DataPlaneNotReady];
 /// Reasons of a datacenter that may pass only if somebody does something.
-const OBSTACLES: [Reason; 11] = [
+const OBSTACLES: [Reason; 12] = [
+    // Nobody has begun with what was made there.
+    Reason::JobCreated,
     Reason::NotServed,
     Reason::NotAuthorized,
     Reason::WriteRefused,
@@ -142,7 +147,11 @@ impl Run<'_> {
             self.object
         );
         if let Some((dc, reason, since)) = obstacle {
-            let why = dc.message.unwrap_or(reason.as_str());
+            let why = match (dc.message, reason) {
+                (Some(message), _) => message,
+                (None, Reason::JobCreated) => NOT_BEGUN,
+                (None, reason) => reason.as_str(),
+            };
             let what = format!("{} of its datacenters are open: {}: {why}", self.open.len(), place(dc.place));
             let finding = Finding::new(Severity::Warning, self.object, reason.as_str(), what, fix);
             return Some(finding.since(Some(since)));

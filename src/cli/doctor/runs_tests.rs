@@ -17,6 +17,8 @@ use crate::cli::views::fixtures::now;
 #[case::behind_a_purge("2026-11-02T11:00:00Z", "PurgeRunning", Some("PurgeRunning"))]
 #[case::behind_a_backup("2026-11-02T11:00:00Z", "BackupRunning", Some("BackupRunning"))]
 #[case::just_behind_a_backup("2026-11-02T11:55:00Z", "BackupRunning", None)]
+#[case::nobody_begins("2026-11-02T11:00:00Z", "JobCreated", Some("JobCreated"))]
+#[case::just_made("2026-11-02T11:55:00Z", "JobCreated", None)]
 fn runs_that_do_not_come_on(#[case] moved: &str, #[case] reason: &str, #[case] expected: Option<&str>) {
     let run = json!({"dataPlane": "eu", "namespace": "ns", "datacenter": "dc1", "phase": "Running", "reason": reason});
     let status =
@@ -28,7 +30,9 @@ fn runs_that_do_not_come_on(#[case] moved: &str, #[case] reason: &str, #[case] e
         .into_iter()
         .flat_map(|reason| ["job/j", "task/t"].map(|object| format!("Warning {object} {reason}")))
         .collect();
-    assert_eq!(words(&findings(&evidence, now())), expected);
+    let found = findings(&evidence, now());
+    assert_eq!(words(&found), expected);
+    assert!(found.iter().all(|f| f.reason != "JobCreated" || f.what.contains("runs Medusa")), "{found:?}");
 }
 
 #[rstest]

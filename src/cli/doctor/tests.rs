@@ -13,7 +13,7 @@ use super::{Evidence, Finding, Read, Severity, Spoilt, findings};
 use crate::{
     api::crds,
     cli::views::{
-        doctor::table,
+        doctor::{screen, table},
         fixtures::{
             clusters, data_planes, jobs, now, protected_cluster, ready_data_plane, restore, schedules,
         },
@@ -72,7 +72,17 @@ fn a_fleet_in_trouble_is_told_of_worst_first() {
         ..Evidence::default()
     };
     let found = findings(&evidence, now());
-    insta::assert_snapshot!(table(&found, true, now()).render(0));
+    let text = screen(&found, 100, now());
+    assert!(text.lines().all(|line| line.chars().count() <= 100 || line.contains('`')), "{text}");
+    insta::assert_snapshot!(text);
+    for wide in [false, true] {
+        let text = table(&found, wide, now()).render(0);
+        assert_eq!(text.lines().count(), 1 + found.len(), "one line each: {text}");
+        let longest = found.iter().map(|f| f.object.len()).max().unwrap_or(0);
+        let own = |f: &Finding| longest + f.what.len() + f.fix.len() + f.reason.len() + 60;
+        let fits = |(line, f): (&str, &Finding)| line.len() <= own(f);
+        assert!(text.lines().skip(1).zip(&found).all(fits), "no line is as long as another's text: {text}");
+    }
 }
 
 #[test]
@@ -320,6 +330,55 @@ fn a_cluster_says_what_it_lacks(
     let expected: Vec<String> =
         severity.map(|s| format!("{s} cluster/demo.ns {reason}")).into_iter().collect();
     assert_eq!(words(&findings(&evidence, now())), expected);
+}
+
+#[rstest]
+#[case::nobody_looked(Value::Null, "Warning", true)]
+#[case::before_it_was_missed(json!(["2026-10-31T00:00:00Z", "Succeeded", "dc1"]), "Warning", true)]
+#[case::elsewhere(json!(["2026-11-02T00:00:00Z", "Succeeded", "dc2"]), "Warning", true)]
+#[case::without_success(json!(["2026-11-02T00:00:00Z", "Failed", "dc1"]), "Warning", true)]
+#[case::looked_for(json!(["2026-11-02T00:00:00Z", "Succeeded", "dc1"]), "Notice", false)]
+fn what_a_sync_did_not_find_is_not_asked_for_again(
+    #[case] sync: Value,
+    #[case] severity: &str,
+    #[case] advises: bool,
+) {
+    let missing = json!({"restorePoint": "b.shop", "dataPlane": "eu", "namespace": "ns", "datacenter": "dc1",
+        "reason": "MedusaBackupMissing", "message": "m"});
+    let status = json!({"size": 1, "restorePoints": 1, "drift": [missing], "conditions": [
+        condition("Protected", "True", "RecoveryPointFresh"), condition("InventoryConsistent", "False", "InventoryDrifted")]});
+    let tasks: Vec<Value> = (!sync.is_null())
+        .then(|| {
+            let run = json!({"dataPlane": "eu", "namespace": "ns", "datacenter": sync[2], "phase": sync[1],
+                "startTime": sync[0]});
+            object("t", json!({"operation": "sync"}), json!({"phase": sync[1], "datacenters": [run]}))
+        })
+        .into_iter()
+        .collect();
+    let clusters = all(json!([object("shop", json!({}), status)]));
+    let found = findings(&Evidence { clusters, tasks: all(json!(tasks)), ..fine() }, now());
+    assert_eq!(words(&found), [format!("{severity} cluster/shop InventoryDrifted")]);
+    assert_eq!(found[0].fix.contains("kubectl medusa sync"), advises, "{}", found[0].fix);
+}
+
+#[test]
+fn definitions_that_an_operator_of_others_would_ignore_are_not_asked_for() {
+    let found = |message: &str| {
+        let served = json!({"type": "Served", "status": "True", "reason": "R", "message": message, "lastTransitionTime": LONG_AGO});
+        let status = json!({"medusaController": {"name": "k8ssandra-operator"},
+            "conditions": [condition("Ready", "True", "Ready"), served]});
+        findings(&Evidence { data_planes: all(json!([object("p", json!({}), status)])), ..fine() }, now())
+    };
+    let fields = "what backups need is served; not served: MedusaBackupSchedule's `spec.timeZone` (schedules in a time zone)";
+    assert_eq!(words(&found(fields)), Vec::<String>::new());
+    let kinds =
+        found("what backups need is served; not served: medusarestorejobs.medusa.k8ssandra.io (no restores)");
+    assert_eq!(words(&kinds), ["Notice dataplane/p NotServed"]);
+    assert!(
+        kinds[0].fix.contains("upgrade it") && !kinds[0].fix.contains("medusa-fleet crds"),
+        "{}",
+        kinds[0].fix
+    );
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! Which clusters are registered, and can they be used?
 
 use jiff::Timestamp;
+use kube::ResourceExt as _;
 
 use super::{ago, message, name, reason, state};
 use crate::{
-    api::fleet::{DataPlane, DataPlaneStatus},
+    api::{
+        fleet::{DataPlane, DataPlaneStatus, RegisteredFrom},
+        labels,
+    },
     cli::{duration, output::Table},
 };
 
@@ -55,9 +59,56 @@ pub fn controller(status: &DataPlaneStatus) -> String {
     })
 }
 
+/// How the credential of a data plane is made anew: by `register` only where it would not be refused, as the Secret may be
+/// another one's.
+#[must_use]
+pub fn renewal(data_plane: &DataPlane) -> String {
+    let name = name(&data_plane.metadata);
+    let from = data_plane.annotations().get(labels::REGISTERED_FROM).map(|from| RegisteredFrom::read(from));
+    let reference = data_plane.spec.kubeconfig_secret_ref.as_ref();
+    match (from, reference) {
+        (Some(RegisteredFrom::ClientConfig { namespace, name }), _) => {
+            format!(
+                "put a kubeconfig that works into the Secret that ClientConfig `{namespace}/{name}` names"
+            )
+        }
+        (Some(RegisteredFrom::Secret(_)), _) => {
+            format!("`kubectl medusa register {name} --from-kubeconfig FILE` makes a new credential")
+        }
+        (None, Some(reference)) => {
+            let key = reference.key.as_deref().unwrap_or("kubeconfig");
+            format!("put a kubeconfig that works into Secret `{}`, key `{key}`", reference.name)
+        }
+        (None, None) => "it uses the control plane's own account; see to its ServiceAccount".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
     use super::*;
+
+    #[rstest]
+    #[case::registered(json!({"fleet.k8ssandra.io/registered-from": "p"}), json!({"kubeconfigSecretRef": {"name": "p"}}),
+        "`kubectl medusa register p --from-kubeconfig FILE`")]
+    #[case::client_config(json!({"fleet.k8ssandra.io/registered-from": "ClientConfig/ops/eu"}),
+        json!({"kubeconfigSecretRef": {"name": "x", "namespace": "ops"}}), "ClientConfig `ops/eu`")]
+    #[case::by_hand(json!({}), json!({"kubeconfigSecretRef": {"name": "mine"}}), "Secret `mine`, key `kubeconfig`")]
+    #[case::by_hand_with_a_key(json!({}), json!({"kubeconfigSecretRef": {"name": "capi", "key": "value"}}),
+        "Secret `capi`, key `value`")]
+    #[case::local(json!({}), json!({"local": true}), "ServiceAccount")]
+    fn a_credential_is_renewed_where_it_came_from(
+        #[case] annotations: Value,
+        #[case] spec: Value,
+        #[case] says: &str,
+    ) {
+        let plane = json!({"metadata": {"name": "p", "annotations": annotations}, "spec": spec});
+        let said = renewal(&serde_json::from_value(plane).unwrap());
+        assert!(said.contains(says), "{said}");
+        assert_eq!(said.contains("register"), says.contains("register"), "{said}");
+    }
     use crate::cli::views::fixtures::{data_planes, now};
 
     #[test]

@@ -1,12 +1,16 @@
 //! A small fleet for the tests of the views: one data plane fine, one unreachable, one brand-new.
 
 use jiff::Timestamp;
+use kube::ResourceExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::api::fleet::{
-    DataPlane, FleetBackup, FleetBackupJob, FleetBackupJobStatus, FleetBackupSchedule, FleetCluster,
-    FleetRestoreJob,
+use crate::api::{
+    fleet::{
+        DataPlane, FleetBackup, FleetBackupJob, FleetBackupJobStatus, FleetBackupSchedule, FleetCluster,
+        FleetRestoreJob,
+    },
+    labels,
 };
 
 /// The moment the tests happen at.
@@ -56,11 +60,9 @@ pub fn data_planes() -> Vec<DataPlane> {
             "2026-11-02T11:48:10Z",
         )],
     });
-    vec![
-        ready_data_plane(),
-        object("DataPlane", "local", "2026-11-02T11:59:58Z", &json!({})),
-        object("DataPlane", "us-1", "2026-10-01T12:00:00Z", &unreachable),
-    ]
+    let mut us: DataPlane = object("DataPlane", "us-1", "2026-10-01T12:00:00Z", &unreachable);
+    us.annotations_mut().insert(labels::REGISTERED_FROM.to_owned(), "us-1".to_owned());
+    vec![ready_data_plane(), object("DataPlane", "local", "2026-11-02T11:59:58Z", &json!({})), us]
 }
 
 fn datacenter(data_plane: &str, name: &str, medusa: bool) -> Value {

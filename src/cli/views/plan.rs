@@ -61,6 +61,12 @@ pub fn deployments(clusters: &[FleetCluster], only: Option<&str>) -> Vec<Planned
     planned
 }
 
+/// Whether there is something to deploy, and a person has to mend something first in every datacenter.
+#[must_use]
+pub fn is_refused(planned: &[Planned]) -> bool {
+    !planned.is_empty() && planned.iter().all(|dc| dc.state == DeploymentState::Refused)
+}
+
 /// Whether `typed` is the cluster's name or that of its K8ssandraCluster.
 #[must_use]
 pub fn is_called(cluster: &FleetCluster, typed: &str) -> bool {
@@ -193,6 +199,16 @@ mod tests {
             ]},
         });
         [shop, paused].map(|cluster| serde_json::from_value(cluster).unwrap()).into()
+    }
+
+    #[test]
+    fn a_plan_is_refused_when_every_datacenter_is() {
+        let mut planned = deployments(&clusters(), None);
+        assert!(!is_refused(&planned) && !is_refused(&[]));
+        for dc in planned.iter_mut().skip(1) {
+            dc.state = DeploymentState::Refused;
+        }
+        assert!(!is_refused(&planned) && is_refused(&planned[1..]));
     }
 
     #[test]

@@ -6,7 +6,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde::Serialize;
 
-use super::{ago, count, data_planes::expires, name};
+use super::{
+    ago, count,
+    data_planes::{expires, renewal},
+    name,
+};
 use crate::{
     api::{
         Conditions as _, Reason,
@@ -144,7 +148,7 @@ fn expiring(data_plane: &DataPlane, now: Timestamp) -> Option<Problem> {
     let name = name(&data_plane.metadata);
     let when = data_plane.status.as_ref().map(|status| expires(status, now)).unwrap_or_default();
     Some(Problem {
-        message: format!("{when}; `register {name} --from-kubeconfig FILE` again makes a new one"),
+        message: format!("{when}; {}", renewal(data_plane)),
         name,
         reason: Reason::CredentialExpired.as_str().to_owned(),
         time: Some(at),

@@ -63,6 +63,14 @@ pub fn table(entries: &[DatacenterTask]) -> Table {
     table
 }
 
+/// Whether a dry run found that nothing would be done: the task cannot be done at all, or every datacenter refuses it.
+#[must_use]
+pub fn is_refused(status: &FleetTaskStatus) -> bool {
+    let entries = &status.datacenters;
+    status.phase == Some(Phase::Failed)
+        || (!entries.is_empty() && entries.iter().all(|e| e.run.phase == Phase::Failed))
+}
+
 /// One row per datacenter: what would be done there, or why not.
 #[must_use]
 pub fn plan(entries: &[DatacenterTask], verb: &str) -> Table {
@@ -114,6 +122,19 @@ mod tests {
         let mut text = format!("{}\n", summary(&status()));
         text += &table(&status().datacenters).render(0);
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_dry_run_is_refused_when_every_datacenter_is_or_there_is_none() {
+        let mut rehearsed = status();
+        rehearsed.phase = Some(Phase::Succeeded);
+        assert!(!is_refused(&rehearsed), "one of two would be purged");
+        rehearsed.datacenters.remove(0);
+        assert!(is_refused(&rehearsed), "a dry run succeeds, and what it found is a refusal");
+        rehearsed.datacenters.clear();
+        assert!(!is_refused(&rehearsed));
+        rehearsed.phase = Some(Phase::Failed);
+        assert!(is_refused(&rehearsed), "no datacenter matches");
     }
 
     #[test]

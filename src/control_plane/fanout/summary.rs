@@ -32,7 +32,9 @@ pub fn summarize(
         if rehearsed { rehearsed_phase(&counts) } else { phase(&counts, &entries, invalid.is_some()) };
     let starts = || entries.iter().filter_map(|e| e.start_time.as_ref()).map(|t| t.0);
     let skew = starts().max().zip(starts().min()).map(|(last, first)| last.duration_since(first).as_secs());
-    let bytes: Vec<i64> = entries.iter().filter_map(|e| e.size_bytes).collect();
+    // Whoever is not done has no size to miss.
+    let counted = entries.iter().filter(|e| e.size_bytes.is_some() || e.phase == Phase::Succeeded);
+    let sizes: Vec<Option<i64>> = counted.map(|e| e.size_bytes).collect();
     let decided = counts.succeeded + counts.failed + counts.skipped;
     let mut status = FleetBackupJobStatus {
         observed_generation: job.metadata.generation,
@@ -44,7 +46,7 @@ pub fn summarize(
         start_skew_seconds: skew.max(old.start_skew_seconds),
         counts: Some(counts),
         done: Some(format!("{decided}/{}", counts.total)),
-        size: (!bytes.is_empty()).then(|| size::humanize(size::total(&bytes))),
+        size: size::of_known(&sizes),
         restore_points: restore_points(job, &entries),
         datacenters: entries,
         conditions: old.conditions.clone(),

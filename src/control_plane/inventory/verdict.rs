@@ -155,6 +155,9 @@ pub(super) fn summarize(
         entries.iter().filter_map(|e| e.nodes.as_ref()).map(pick).sum()
     };
     let bytes: Vec<i64> = entries.iter().filter_map(|e| e.size_bytes).collect();
+    // Whoever is not done has no size to miss.
+    let counted = entries.iter().filter(|e| e.size_bytes.is_some() || is_whole(e));
+    let sizes: Vec<Option<i64>> = counted.map(|e| e.size_bytes).collect();
     let start = entries.iter().filter_map(|e| e.start_time.as_ref()).map(|t| t.0).min();
     let finish = entries.iter().filter_map(|e| e.finish_time.as_ref()).map(|t| t.0).max();
     let mut status = FleetBackupStatus {
@@ -166,7 +169,7 @@ pub(super) fn summarize(
         start_time: start.map(Time),
         finish_time: finish.filter(|_| complete).map(Time),
         size_bytes: (!bytes.is_empty()).then(|| size::total(&bytes)),
-        size: (!bytes.is_empty()).then(|| size::humanize(size::total(&bytes))),
+        size: size::of_known(&sizes),
         done: Some(format!("{whole}/{}", entries.len())),
         nodes_done: Some(format!("{}/{}", sum(|n| n.finished), sum(|n| n.total))),
         origin: parts.origin.clone(),

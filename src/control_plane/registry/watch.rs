@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -43,6 +44,20 @@ use crate::{
 const WATCH_SECONDS: u32 = 120;
 /// Most characters of an API server's words that are kept.
 const MAX_WORDS: usize = 300;
+
+/// How many objects a watch may add to what was listed: it has no pages that could be counted.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    /// Objects more than were listed.
+    pub(super) objects: usize,
+    /// How long a kind that had more is left alone, before it is listed anew within the bounds of lists.
+    pub(super) pause: Duration,
+}
+
+impl Room {
+    /// As much as a list may bring.
+    pub(super) const USUAL: Self = Self { objects: 100_000, pause: Duration::from_mins(1) };
+}
 
 /// Configuration of a watch on `selector` (all objects when empty).
 pub(super) fn config(selector: &str) -> watcher::Config {
@@ -111,6 +126,8 @@ pub(super) struct Place {
     pub(super) failed: Arc<AtomicBool>,
     /// Whether watch requests are answered.
     pub(super) answered: Arc<Answered>,
+    /// How much may be added before all are listed anew.
+    pub(super) room: Room,
 }
 
 /// Watches for ever, keeping what `keep` makes of each object in `section`, if anything. `tell` hears of each change.
@@ -126,8 +143,9 @@ pub(super) async fn run<K, T>(
     T: Send + Sync,
     View: Clone,
 {
-    let Place { cell, failed, answered } = place;
-    let mut events = watcher(api, config).default_backoff().boxed();
+    let Place { cell, failed, answered, room } = place;
+    let mut events = watcher(api.clone(), config.clone()).default_backoff().boxed();
+    let mut most = room.objects;
     let mut listing = BTreeMap::new();
     let mut unreadable = BTreeMap::new();
     let mut pulse = Pulse::default();
@@ -153,6 +171,9 @@ pub(super) async fn run<K, T>(
                 continue;
             }
         };
+        if matches!(event, Ok(Some(Event::Apply(_) | Event::Delete(_)))) && pulse.well() {
+            tell(News::Resumed);
+        }
         match event {
             Ok(Some(Event::Init)) => {
                 listing.clear();
@@ -171,12 +192,18 @@ pub(super) async fn run<K, T>(
                 pulse.well();
                 let (items, unreadable) = (std::mem::take(&mut listing), std::mem::take(&mut unreadable));
                 cell.update(|view| section(view).fill(items, unreadable));
+                most = cell.update(|view| section(view).count()).saturating_add(room.objects);
                 tell(News::Listed);
             }
+            // Whoever adds without end would fill our memory with it.
+            Ok(Some(Event::Apply(_))) if cell.update(|view| section(view).count()) >= most => {
+                let why = spill(&cell, section, &name, room);
+                failed.store(true, Ordering::Release);
+                tell(News::Failed(clock::now(), &why));
+                events = watcher(api.clone(), config.clone()).default_backoff().boxed();
+                tokio::time::sleep(room.pause).await;
+            }
             Ok(Some(Event::Apply(object))) => {
-                if pulse.well() {
-                    tell(News::Resumed);
-                }
                 let (key, kept) = read(object, &keep);
                 let is_blurred = kept.is_err();
                 let (kept, before) = cell.update(|view| match kept {
@@ -192,9 +219,6 @@ pub(super) async fn run<K, T>(
                 }
             }
             Ok(Some(Event::Delete(object))) => {
-                if pulse.well() {
-                    tell(News::Resumed);
-                }
                 let key = ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any());
                 let (was_blurred, before) = cell.update(|view| {
                     let section = section(view);
@@ -210,13 +234,7 @@ pub(super) async fn run<K, T>(
             // The watcher itself starts over, with growing pauses.
             Err(error) => {
                 answered.take();
-                // The library quotes what it cannot read, and a Secret may be in it.
-                let cause = Cause::of(&error);
-                let may_quote = matches!(cause.kind, Kind::NotKubernetes | Kind::Unreachable);
-                let said =
-                    if name == "secrets" && may_quote { "the answer cannot be read" } else { &cause.words };
-                let why: String =
-                    format!("{name} cannot be followed: {said}").chars().take(MAX_WORDS).collect();
+                let why = interrupted(&name, &error);
                 tracing::debug!(kind = name, why, "watch interrupted");
                 failed.store(true, Ordering::Release);
                 pulse.failed(Instant::now(), clock::now(), &why);
@@ -225,6 +243,25 @@ pub(super) async fn run<K, T>(
             Ok(None) => return,
         }
     }
+}
+
+/// Forgets a kind to which more was added than there is room for; says why.
+fn spill<T>(cell: &ViewCell, section: fn(&mut View) -> &mut Section<T>, name: &str, room: Room) -> String {
+    cell.update(|view| {
+        section(view).clear();
+        section(view).trust.begin();
+    });
+    let why = format!("{name} cannot be followed: {} were added since they were listed", room.objects);
+    tracing::warn!(kind = name, why, "watch overflowed");
+    why
+}
+
+/// Why a watch was interrupted. The library quotes what it cannot read, and a Secret may be in it.
+fn interrupted(name: &str, error: &watcher::Error) -> String {
+    let cause = Cause::of(error);
+    let may_quote = matches!(cause.kind, Kind::NotKubernetes | Kind::Unreachable);
+    let said = if name == "secrets" && may_quote { "the answer cannot be read" } else { &cause.words };
+    format!("{name} cannot be followed: {said}").chars().take(MAX_WORDS).collect()
 }
 
 async fn until(moment: Option<Instant>) {
@@ -268,4 +305,67 @@ fn is_refusal(error: &watcher::Error) -> bool {
         return false;
     };
     matches!(status.code, 403..=405)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::control_plane::{fleet::Fleet, view::CopyRecord};
+
+    /// Lists nothing, and adds ConfigMaps to whoever watches.
+    fn adding() -> Client {
+        let service = tower::service_fn(|request: Request<Body>| async move {
+            let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            let body = if is_watch {
+                let added = |n: u32| {
+                    format!(
+                        r#"{{"type":"ADDED","object":{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"m{n}","namespace":"ns","resourceVersion":"{n}"}}}}}}"#
+                    ) + "\n"
+                };
+                Body::from((2..50).map(added).collect::<String>().into_bytes())
+            } else {
+                let list = r#"{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#;
+                Body::from(list.as_bytes().to_vec())
+            };
+            Response::builder().status(200).body(body)
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test]
+    async fn objects_added_without_end_are_given_up_and_listed_anew_later() {
+        let fleet = Fleet::default();
+        fleet.enrol("eu", "uid", |_| {});
+        let cell = fleet.member("eu").unwrap().view;
+        let place = Place {
+            cell: cell.clone(),
+            failed: Arc::default(),
+            answered: Arc::default(),
+            room: Room { objects: 10, pause: Duration::ZERO },
+        };
+        let (say, mut said) = mpsc::unbounded_channel();
+        let tell = move |news: News<'_, CopyRecord>| match news {
+            News::Listed => say.send("listed".to_owned()).unwrap(),
+            News::Failed(_, why) => say.send(why.to_owned()).unwrap(),
+            News::Changed(..) | News::Blurred | News::Interrupted(_) | News::Refused(_) | News::Resumed => {}
+        };
+        let keep = |_: &ConfigMap| Some(CopyRecord::default());
+        let api = Api::all(adding());
+        let watch = tokio::spawn(run(api, config(""), place, |view| &mut view.config_maps, keep, tell));
+        for _ in 0..2 {
+            let mut hear = async || {
+                let heard = tokio::time::timeout(Duration::from_secs(30), said.recv()).await;
+                heard.expect("nothing happens").expect("it ended")
+            };
+            assert_eq!(hear().await, "listed");
+            let why = hear().await;
+            assert!(why.contains("configmaps") && why.contains("10 were added"), "{why}");
+        }
+        watch.abort();
+        let _ = watch.await;
+        assert!(cell.get().config_maps.count() <= 10, "no more of it is kept");
+    }
 }

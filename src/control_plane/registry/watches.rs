@@ -16,7 +16,7 @@ use tokio::{sync::Notify as Signal, task::JoinSet, time::Instant};
 
 use super::{
     kinds::{Extra, Kind, Runs},
-    watch::{self, Answered, News, Place},
+    watch::{self, Answered, News, Place, Room},
 };
 use crate::{
     api::{
@@ -318,7 +318,7 @@ impl Watches {
         let failed = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(Answered::default());
         let api: Api<DeserializeGuard<K>> = Api::all(answered.heard_through(&client));
-        let place = Place { cell: self.view.clone(), failed: failed.clone(), answered };
+        let place = Place { cell: self.view.clone(), failed: failed.clone(), answered, room: Room::USUAL };
         let notify = self.notify();
         let hear = move |news: News<'_, T>| {
             notify.note(&news, kind);

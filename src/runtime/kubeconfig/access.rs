@@ -124,7 +124,9 @@ fn server(cluster: &Cluster, name: &str) -> Result<(Uri, String), Fault> {
     }
     // What follows the host is a port, or the URL is not what it seems.
     let rest = authority.as_str().strip_prefix(uri.host().unwrap_or_default()).unwrap_or_default();
-    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_port = |port: &str| {
+        port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
     if !rest.is_empty() && !rest.strip_prefix(':').is_some_and(is_port) {
         return Err(bad_server("has a port that is none"));
     }

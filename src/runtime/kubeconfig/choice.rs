@@ -53,6 +53,12 @@ pub fn choose(file: &File, context: Option<&str>, option: &str) -> Result<Chosen
     };
     let Context { cluster, user, namespace } = context.context.clone().unwrap_or_default();
     let (cluster_name, user_name) = (cluster.unwrap_or_default(), user.unwrap_or_default());
+    if cluster_name.is_empty() {
+        return Err(Fault::new(
+            "cluster",
+            format!("is missing in context `{}`; name one of `clusters` there", shown(name)),
+        ));
+    }
     let Some(cluster) = clusters.iter().find(|c| c.name.as_deref() == Some(&cluster_name)) else {
         return Err(Fault::new(
             "clusters",

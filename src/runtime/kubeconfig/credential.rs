@@ -19,6 +19,9 @@ pub(super) fn token(field: &'static str, token: &str) -> Result<String, Fault> {
     if token.len() > LONGEST_TOKEN {
         return fault("is longer than 64 KiB; a token that long is none");
     }
+    if token.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("bearer ")) {
+        return fault("begins with `Bearer`, which is no part of it: leave that out");
+    }
     if token.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return fault("holds a line break, a blank or a control character; write it on one line");
     }

@@ -11,6 +11,7 @@ mod credential;
 mod key;
 pub mod own;
 mod pem;
+mod shape;
 pub mod text;
 mod tls;
 
@@ -22,7 +23,7 @@ mod fuzz_tests;
 mod tests;
 
 /// Fields of a kubeconfig that a [`Fault`] may be about.
-pub const FIELDS: [&str; 25] = [
+pub const FIELDS: [&str; 33] = [
     "kubeconfig",
     "kind",
     "apiVersion",
@@ -48,6 +49,14 @@ pub const FIELDS: [&str; 25] = [
     "as-uid",
     "as-groups",
     "as-user-extra",
+    "context",
+    "cluster",
+    "user",
+    "name",
+    "namespace",
+    "insecure-skip-tls-verify",
+    "password",
+    "extensions",
 ];
 
 /// Why a kubeconfig can be used by no client.

@@ -197,6 +197,89 @@ fn what_the_tls_library_cannot_use_is_said_with_its_type(
     }
 }
 
+#[rstest]
+#[case::pkcs1("rsa2048.crt", "rsa2048.pkcs1.key", "RSA PRIVATE KEY", "PRIVATE KEY")]
+#[case::sec1("p256.crt", "p256.sec1.key", "EC PRIVATE KEY", "PRIVATE KEY")]
+#[case::pkcs8_as_sec1("p256.crt", "p256.pkcs8.key", "PRIVATE KEY", "EC PRIVATE KEY")]
+#[case::pkcs8_as_pkcs1("rsa2048.crt", "rsa2048.pkcs8.key", "PRIVATE KEY", "RSA PRIVATE KEY")]
+#[tokio::test]
+async fn a_key_under_another_label_is_used(
+    #[case] certificate: &str,
+    #[case] key: &str,
+    #[case] label: &str,
+    #[case] other: &str,
+) {
+    let key = String::from_utf8(pem(key)).unwrap();
+    assert!(key.contains(&format!("BEGIN {label}-")));
+    let key = STANDARD.encode(key.replacen(&format!(" {label}-"), &format!(" {other}-"), 2));
+    usable(
+        file(SERVER, &format!("client-certificate-data: {}, client-key-data: {key}", encoded(certificate)))
+            .as_bytes(),
+    );
+}
+
+#[rstest]
+#[case::token(SERVER, "token: [hunter2]", "token", "is a list, and has to be text")]
+#[case::token_map(SERVER, "token: {hunter2: hunter2}", "token", "is a map")]
+#[case::server("server: ['https://hunter2']", "token: t", "server", "is a list")]
+#[case::truth(
+    "server: 'https://e', insecure-skip-tls-verify: hunter2",
+    "token: t",
+    "insecure-skip-tls-verify",
+    "true or false"
+)]
+#[case::groups(
+    SERVER,
+    "token: t, as: a, as-groups: hunter2",
+    "as-groups",
+    "is text, and has to be a list of text"
+)]
+#[case::extra(SERVER, "token: t, as: a, as-user-extra: [hunter2]", "as-user-extra", "a map of lists")]
+#[case::extensions(
+    "server: 'https://e', extensions: {a: hunter2}",
+    "token: t",
+    "extensions",
+    "a list of maps"
+)]
+#[case::bearer(SERVER, "token: 'Bearer hunter2'", "token", "begins with `Bearer`")]
+#[case::small_bearer(SERVER, "token: ' bearer  hunter2'", "token", "begins with `Bearer`")]
+#[case::port("server: 'https://e:+443'", "token: t", "server", "port")]
+fn a_field_of_another_type_is_named(
+    #[case] cluster: &str,
+    #[case] user: &str,
+    #[case] field: &str,
+    #[case] says: &str,
+) {
+    let fault = refused(file(cluster, user).as_bytes());
+    assert_eq!(fault.field, field, "{fault}");
+    assert!(fault.message.contains(says) && !fault.message.contains("hunter2"), "{fault}");
+}
+
+#[rstest]
+#[case::map(
+    "contexts:\n- name: c\n  context: {cluster: k, user: u}",
+    "contexts: {c: {cluster: k}}",
+    "contexts",
+    "is a map, and has to be a list"
+)]
+#[case::entry("contexts:\n", "contexts:\n- hunter2\n", "contexts", "a list of maps")]
+#[case::inner("  context: {cluster: k, user: u}", "  context: hunter2", "context", "has to be a map")]
+#[case::name("- name: c\n", "- name: [hunter2]\n", "name", "has to be text")]
+#[case::kind("kind: Config", "kind: {a: b}", "kind", "has to be text")]
+#[case::no_cluster("{cluster: k, user: u}", "{user: u}", "cluster", "is missing in context `c`")]
+fn a_part_of_another_shape_is_named(
+    #[case] from: &str,
+    #[case] to: &str,
+    #[case] field: &str,
+    #[case] says: &str,
+) {
+    let good = file(SERVER, "token: hunter2");
+    assert!(good.contains(from));
+    let fault = refused(good.replacen(from, to, 1).as_bytes());
+    assert_eq!(fault.field, field, "{fault}");
+    assert!(fault.message.contains(says) && !fault.message.contains("hunter2"), "{fault}");
+}
+
 #[test]
 fn a_bundle_serves_when_one_of_its_authorities_does() {
     let bundle = |names: &[&str]| {

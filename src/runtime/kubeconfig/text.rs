@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_saphyr::{Options, budget, options};
 
-use super::Fault;
+use super::{Fault, shape};
 
 /// The largest kubeconfig that is read; a Secret holds less, and so do files of people with a thousand clusters.
 pub const MAX_BYTES: usize = 2 * 1024 * 1024;
@@ -143,7 +143,10 @@ fn read(text: &str) -> Result<File, Fault> {
     {
         return Ok(file);
     }
-    let file: File = yaml(text, true)?;
+    let file: File = yaml(text, true).map_err(|unread| {
+        let misfit = yaml(text, true).ok().as_ref().and_then(shape::misfit);
+        misfit.map_or(unread.fault, |fault| Fault { message: fault.message + &unread.place, ..fault })
+    })?;
     // Base64 of a `…-data` field stays as it is; whatever else has the tag means what it decodes to.
     let is_tagged = text.contains("!!binary") || text.contains("tag:yaml.org,2002:binary");
     if is_tagged && let Ok(decoded) = yaml::<File>(text, false) {
@@ -152,7 +155,19 @@ fn read(text: &str) -> Result<File, Fault> {
     Ok(file)
 }
 
-fn yaml<T: DeserializeOwned>(text: &str, binary_is_text: bool) -> Result<T, Fault> {
+/// Why text is no file, and where in it.
+struct Unread {
+    fault: Fault,
+    place: String,
+}
+
+impl Unread {
+    fn at(place: String, what: impl std::fmt::Display) -> Self {
+        Self { fault: Fault::new("kubeconfig", what), place }
+    }
+}
+
+fn yaml<T: DeserializeOwned>(text: &str, binary_is_text: bool) -> Result<T, Unread> {
     let options: Options = options! {
         budget: budget! {
             max_nodes: MAX_NODES,
@@ -171,21 +186,20 @@ fn yaml<T: DeserializeOwned>(text: &str, binary_is_text: bool) -> Result<T, Faul
         // The parser's message may quote the text, which holds credentials.
         let place = error.location().map(|at| format!(" (line {}, column {})", at.line(), at.column()));
         let place = place.unwrap_or_default();
-        Fault::new(
-            "kubeconfig",
-            format!(
-                "is not a kubeconfig in YAML or JSON{place}; check it with `kubectl config view --kubeconfig FILE`"
-            ),
-        )
+        let what = format!(
+            "is not a kubeconfig in YAML or JSON{place}; check it with `kubectl config view --kubeconfig FILE`"
+        );
+        Unread::at(place, what)
     })?;
     let count = documents.len();
     let mut documents = documents.into_iter();
     match (documents.next(), count) {
         (Some(file), 1) => Ok(file),
-        (None, _) => Err(Fault::new("kubeconfig", "is empty")),
-        (Some(_), _) => {
-            Err(Fault::new("kubeconfig", format!("holds {count} YAML documents; keep the one that is meant")))
-        }
+        (None, _) => Err(Unread::at(String::new(), "is empty")),
+        (Some(_), _) => Err(Unread::at(
+            String::new(),
+            format!("holds {count} YAML documents; keep the one that is meant"),
+        )),
     }
 }
 

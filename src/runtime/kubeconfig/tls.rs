@@ -100,14 +100,20 @@ pub(super) fn identity(
         ));
     }
     let (label, private) = private_key(key_field, key)?;
-    let der = private_der(label, &private.der);
-    let signing = any_supported_type(&der).map_err(|_| {
-        let kind = key::kind(&private.der);
-        Fault::new(
-            key_field,
-            format!("holds a key of type {kind}, which the TLS library cannot use; {USABLE}"),
-        )
-    })?;
+    // As Go does: the label is a hint.
+    let labels = [label, "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];
+    let read = labels.into_iter().find_map(|label| {
+        any_supported_type(&private_der(label, &private.der)).ok().map(|signing| (label, signing))
+    });
+    let Some((label, signing)) = read else {
+        let what = match key::kind(&private.der).as_str() {
+            "unknown" => {
+                "holds a key that cannot be read; export it again (`openssl pkey -in KEY`)".to_owned()
+            }
+            kind => format!("holds a key of type {kind}, which the TLS library cannot use; {USABLE}"),
+        };
+        return Err(Fault::new(key_field, what));
+    };
     let owned = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
     match CertifiedKey::new(owned, signing).keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}

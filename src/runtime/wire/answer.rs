@@ -53,6 +53,8 @@ pub enum Instead {
     Text,
     /// JSON that is no Kubernetes object, or broken.
     Json,
+    /// A Kubernetes object of another kind than was asked for.
+    OtherKind,
     /// The way to another server, with its host when that is another.
     Redirect(Option<String>),
     /// That TLS is spoken there.
@@ -76,6 +78,9 @@ impl fmt::Display for NotKubernetes {
             Instead::Empty => write!(f, "HTTP {status} with an empty body"),
             Instead::Text => write!(f, "HTTP {status} with plain text"),
             Instead::Json => write!(f, "HTTP {status} with JSON that is no Kubernetes object"),
+            Instead::OtherKind => {
+                write!(f, "HTTP {status} with an object of another kind than was asked for")
+            }
             Instead::Redirect(Some(host)) => write!(f, "HTTP {status}, a redirect to `{host}`"),
             Instead::Redirect(None) => write!(f, "HTTP {status}, a redirect"),
             Instead::TlsWanted => write!(f, "HTTP {status}, as the port speaks HTTPS and was asked in HTTP"),
@@ -92,6 +97,8 @@ impl std::error::Error for NotKubernetes {}
 #[derive(Deserialize)]
 struct Envelope {
     kind: Option<String>,
+    #[serde(rename = "apiVersion")]
+    api_version: Option<String>,
     #[serde(rename = "gitVersion")]
     version: Option<IgnoredAny>,
     openapi: Option<IgnoredAny>,
@@ -129,11 +136,12 @@ pub(super) fn head(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Res
 /// # Errors
 /// When it is no answer of an API server.
 pub(super) fn document(
+    (method, uri): (&Method, &Uri),
     status: StatusCode,
     headers: &HeaderMap,
-    path: &str,
     body: &[u8],
 ) -> Result<(), NotKubernetes> {
+    let path = uri.path();
     let text = body.trim_ascii();
     let envelope = if text.starts_with(b"{") { serde_json::from_slice::<Envelope>(text).ok() } else { None };
     let is_kubernetes = match &envelope {
@@ -152,10 +160,44 @@ pub(super) fn document(
                 && (headers.contains_key("audit-id") || PLAIN.iter().any(|plain| text == plain.as_bytes()))
         }
     };
+    let is_other = method == Method::GET && status.is_success() && is_other_kind(path, envelope.as_ref());
+    if is_kubernetes && is_other {
+        return Err(NotKubernetes { status: status.as_u16(), instead: Instead::OtherKind });
+    }
     if is_kubernetes {
         return Ok(());
     }
     Err(NotKubernetes { status: status.as_u16(), instead: instead(text) })
+}
+
+/// Whether what a GET of `path` brought cannot be what stands there: a list that is none, or an object of another group. Taken
+/// for what was asked for, its lack of objects would say that there are none.
+fn is_other_kind(path: &str, envelope: Option<&Envelope>) -> bool {
+    /// Lists and objects without their content are of this group, whatever they are of.
+    const META: &str = "meta.k8s.io/";
+    let (Some((version, is_list)), Some(envelope)) = (resource(path), envelope) else { return false };
+    let kind = envelope.kind.as_deref().unwrap_or_default();
+    let said = envelope.api_version.as_deref().unwrap_or_default();
+    let is_shaped = if is_list { kind.ends_with("List") || kind == "Table" } else { kind != "Status" };
+    !is_shaped || (said != version && !said.starts_with(META))
+}
+
+/// Group and version of the resource at `path`, and whether all its objects are asked for; `None` where nothing of a resource
+/// is, or a part of an object.
+fn resource(path: &str) -> Option<(String, bool)> {
+    let mut parts = path.trim_matches('/').split('/');
+    let version = match parts.next()? {
+        "api" => parts.next()?.to_owned(),
+        "apis" => format!("{}/{}", parts.next()?, parts.next()?),
+        _ => return None,
+    };
+    let rest: Vec<&str> = parts.collect();
+    match rest.as_slice() {
+        ["namespaces", _, "status" | "finalize"] => None,
+        ["namespaces", _, _] | [_] => Some((version, true)),
+        ["namespaces", _, _, _] | [_, _] => Some((version, false)),
+        _ => None,
+    }
 }
 
 /// Judges the first bytes of a stream; `None` while only white space came.
@@ -194,7 +236,46 @@ mod tests {
             headers.insert("audit-id", "7c1d".parse().unwrap());
         }
         let status = StatusCode::from_u16(status).unwrap();
-        document(status, &headers, path, body.as_bytes()).err().map(|not| not.instead)
+        let uri = path.parse().unwrap();
+        document((&Method::GET, &uri), status, &headers, body.as_bytes()).err().map(|not| not.instead)
+    }
+
+    #[rstest]
+    #[case::list("/api/v1/secrets", "v1", "SecretList", true)]
+    #[case::in_a_namespace("/api/v1/namespaces/a/secrets", "v1", "SecretList", true)]
+    #[case::custom(
+        "/apis/medusa.k8ssandra.io/v1alpha1/medusabackups",
+        "medusa.k8ssandra.io/v1alpha1",
+        "MedusaBackupList",
+        true
+    )]
+    #[case::without_content("/apis/a.io/v1/as", "meta.k8s.io/v1", "PartialObjectMetadataList", true)]
+    #[case::object("/apis/a.io/v1/namespaces/n/as/x", "a.io/v1", "A", true)]
+    #[case::namespace("/api/v1/namespaces/kube-system", "v1", "Namespace", true)]
+    #[case::namespaces("/api/v1/namespaces", "v1", "NamespaceList", true)]
+    #[case::a_kind_that_ends_so("/apis/a.io/v1/allowlists/x", "a.io/v1", "AllowList", true)]
+    #[case::discovery("/apis/a.io/v1", "v1", "APIResourceList", true)]
+    #[case::groups("/apis", "v1", "APIGroupList", true)]
+    #[case::part("/apis/a.io/v1/namespaces/n/as/x/scale", "autoscaling/v1", "Scale", true)]
+    #[case::success_of_nothing("/api/v1/secrets", "v1", "Status", false)]
+    #[case::an_object_for_a_list("/api/v1/secrets", "v1", "Secret", false)]
+    #[case::another_group("/apis/medusa.k8ssandra.io/v1alpha1/medusabackups", "v1", "PodList", false)]
+    #[case::another_version("/apis/a.io/v1/as", "a.io/v2", "AList", false)]
+    #[case::no_version("/apis/a.io/v1/as", "", "AList", false)]
+    #[case::success_for_an_object("/api/v1/namespaces/kube-system", "v1", "Status", false)]
+    fn what_answers_is_of_what_was_asked_for(
+        #[case] path: &str,
+        #[case] version: &str,
+        #[case] kind: &str,
+        #[case] fits: bool,
+    ) {
+        let body = format!(r#"{{"kind":"{kind}","apiVersion":"{version}","metadata":{{}},"items":[]}}"#);
+        assert_eq!(judged(200, path, &body, false), (!fits).then_some(Instead::OtherKind));
+        if !fits {
+            let uri = path.parse().unwrap();
+            let ok = document((&Method::DELETE, &uri), StatusCode::OK, &HeaderMap::new(), body.as_bytes());
+            assert_eq!(ok, Ok(()), "a deletion is answered with a Status");
+        }
     }
 
     #[rstest]

@@ -19,7 +19,7 @@ const MIB: usize = 1024 * 1024;
 /// What every answer may have at once; of longer ones, one at a time is read from a server, so that many of them cost
 /// no more memory than one.
 const SMALL: usize = 256 * 1024;
-/// A watch that brings nothing and ends within this time was none: asking again at once would go on for ever.
+/// A watch that ends within this time was none, whatever it brought: asking again at once would go on for ever.
 const NO_WATCH: Duration = Duration::from_secs(1);
 
 /// How much a server may answer.
@@ -33,20 +33,37 @@ pub struct Bounds {
     pub line: usize,
     /// How much longer than it was asked for a watch may go on.
     pub slack: Duration,
+    /// How much a list may bring, all its pages together.
+    pub list: List,
+}
+
+/// How much a list may bring, all its pages together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct List {
+    /// Most objects.
+    pub objects: usize,
+    /// Most bytes.
+    pub bytes: usize,
 }
 
 impl Bounds {
     /// For clusters of others. An object is 1.5 MiB at most in etcd, and below 4 MiB as JSON; of lists, shorter pages
     /// are asked for where one is longer than this. Decoded it takes several times its length, and a control plane of
     /// many clusters has to survive each of them.
-    pub const REMOTE: Self =
-        Self { body: 8 * MIB, time: Duration::from_mins(1), line: 4 * MIB, slack: Duration::from_secs(15) };
+    pub const REMOTE: Self = Self {
+        body: 8 * MIB,
+        time: Duration::from_mins(1),
+        line: 4 * MIB,
+        slack: Duration::from_secs(15),
+        list: List { objects: 100_000, bytes: 256 * MIB },
+    };
     /// For the cluster we trust: whoever lists without pages gets all there is.
     pub const HOME: Self = Self {
         body: 256 * MIB,
         time: Duration::from_mins(5),
         line: 16 * MIB,
         slack: Duration::from_secs(15),
+        list: List { objects: usize::MAX, bytes: usize::MAX },
     };
 }
 
@@ -62,6 +79,9 @@ pub enum Unbounded {
     /// One line of a watch is too long.
     #[error("an event of a watch is longer than {} MiB; it was not read to the end", .0 / MIB)]
     Line(usize),
+    /// A list has too many pages.
+    #[error("a list of it goes on after {} objects and {} MiB; it was not read to the end", .0.objects, .0.bytes / MIB)]
+    List(List),
     /// A watch goes on for longer than it was asked to.
     #[error("a watch did not end when it was to")]
     Watch,
@@ -100,6 +120,7 @@ struct Lines {
     status: StatusCode,
     bounds: Bounds,
     since: Instant,
+    time: Duration,
     until: Instant,
     has_begun: bool,
     line: usize,
@@ -114,15 +135,18 @@ pub(super) fn lines(
 ) -> impl Stream<Item = Result<Bytes, BoxError>> {
     let since = Instant::now();
     let until = since + time + bounds.slack;
-    let start = Lines { chunks, status, bounds, since, until, has_begun: false, line: 0 };
+    let start = Lines { chunks, status, bounds, since, time, until, has_begun: false, line: 0 };
     try_unfold(start, |mut lines| async move {
         let chunk = timeout_at(lines.until, lines.chunks.next()).await.map_err(|_| Unbounded::Watch)?;
         let Some(chunk) = chunk else {
-            if !lines.has_begun && lines.since.elapsed() < NO_WATCH {
-                let status = lines.status.as_u16();
-                return Err(NotKubernetes { status, instead: Instead::Empty }.into());
+            if lines.since.elapsed() >= NO_WATCH.min(lines.time) {
+                return Ok(None);
             }
-            return Ok(None);
+            if lines.has_begun {
+                return Err("a watch ended as soon as it had begun".into());
+            }
+            let status = lines.status.as_u16();
+            return Err(NotKubernetes { status, instead: Instead::Empty }.into());
         };
         let chunk = chunk.map_err(axum::Error::into_inner)?;
         lines.judge(&chunk)?;

@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod listing;
 mod pages;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -14,11 +15,11 @@ use kube::{Client, client::Body};
 use tokio::sync::Semaphore;
 use tower::{BoxError, service_fn};
 
-use self::{answer::Asked, pages::Pages};
+use self::{answer::Asked, listing::Listings, pages::Pages};
 
 pub use self::{
     answer::{Instead, NotKubernetes},
-    body::{Bounds, Unbounded},
+    body::{Bounds, List, Unbounded},
 };
 
 type Answer = Response<axum::body::Body>;
@@ -53,6 +54,7 @@ struct Wire {
     /// One long answer at a time.
     turn: Semaphore,
     pages: Pages,
+    listings: Listings,
     proxy: Option<String>,
 }
 
@@ -60,8 +62,8 @@ struct Wire {
 /// is the host and port of the proxy that `client` goes through, if it does, for errors to name.
 pub fn guarded(client: Client, bounds: Bounds, proxy: Option<String>) -> Client {
     let namespace = client.default_namespace().to_owned();
-    let wire = Wire { client, bounds, turn: Semaphore::new(1), pages: Pages::default(), proxy };
-    let wire = Arc::new(wire);
+    let (pages, listings) = (Pages::default(), Listings::default());
+    let wire = Arc::new(Wire { client, bounds, turn: Semaphore::new(1), pages, listings, proxy });
     let service = service_fn(move |request: Request<Body>| {
         let wire = wire.clone();
         async move {
@@ -93,7 +95,7 @@ impl Wire {
 
     async fn once(&self, request: Request<Body>) -> Result<Answer, BoxError> {
         let asked = Asked::of(request.method(), request.uri(), request.headers());
-        let path = request.uri().path().to_owned();
+        let (method, uri) = (request.method().clone(), request.uri().clone());
         let (mut head, body) = self.client.send(request).await?.into_parts();
         answer::head(head.status, &head.headers, asked)?;
         let body = axum::body::Body::new(body);
@@ -106,7 +108,10 @@ impl Wire {
             }
             Asked::Document | Asked::Foreign | Asked::Watch { .. } => {
                 let whole = body::whole(body.into_data_stream(), &self.bounds, &self.turn).await?;
-                answer::document(head.status, &head.headers, &path, &whole)?;
+                answer::document((&method, &uri), head.status, &head.headers, &whole)?;
+                if method == Method::GET && head.status.is_success() {
+                    self.listings.add(&uri, whole.len(), self.bounds.list)?;
+                }
                 head.headers.remove(header::TRANSFER_ENCODING);
                 whole.into()
             }

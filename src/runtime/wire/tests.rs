@@ -209,3 +209,55 @@ async fn a_page_that_is_too_long_is_asked_for_in_shorter_ones() {
     }
     assert_eq!(kind(&maps.list(&ListParams::default()).await.unwrap_err()), Kind::Unbounded, "all at once");
 }
+
+#[tokio::test]
+async fn a_list_of_endless_pages_ends() {
+    let fake = fake(|_| {
+        let page = r#"{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"1","continue":"more"},"items":[]}"#;
+        (format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{page}"), b"")
+    })
+    .await;
+    let bounds = Bounds { list: List { objects: 5000, ..Bounds::REMOTE.list }, ..Bounds::REMOTE };
+    let maps = Api::<ConfigMap>::all(fake.client(bounds));
+    // As often as it is begun.
+    for _ in 0..2 {
+        let mut params = ListParams::default().limit(500);
+        let mut pages = 0;
+        let error = loop {
+            match maps.list(&params).await {
+                Ok(page) => params = params.continue_token(&page.metadata.continue_.unwrap()),
+                Err(error) => break error,
+            }
+            pages += 1;
+            assert!(pages <= 10, "it goes on");
+        };
+        assert_eq!((pages, kind(&error)), (10, Kind::Unbounded), "{error:?}");
+        assert!(Cause::of(&error).words.contains("goes on after 5000 objects"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_something_else_is_not_an_empty_one() {
+    let fake = fake(|_| {
+        let list = r#"{"kind":"PodList","apiVersion":"v2","metadata":{"resourceVersion":"1"},"items":[]}"#;
+        (format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{list}"), b"")
+    })
+    .await;
+    let maps = Api::<ConfigMap>::all(fake.client(Bounds::REMOTE));
+    let error = maps.list(&ListParams::default()).await.expect_err("it says that there are none");
+    assert_eq!(kind(&error), Kind::NotKubernetes, "{error:?}");
+}
+
+#[tokio::test]
+async fn a_watch_that_ends_at_once_is_none_whatever_it_brought() {
+    let fake = fake(|_| {
+        let bookmark = r#"{"type":"BOOKMARK","object":{"kind":"ConfigMap","apiVersion":"v1","metadata":{"resourceVersion":"2"}}}"#;
+        (format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{bookmark}\n"), b"")
+    })
+    .await;
+    let maps = Api::<ConfigMap>::all(fake.client(Bounds::REMOTE));
+    let mut events = Box::pin(maps.watch(&WatchParams::default(), "0").await.unwrap());
+    assert!(events.try_next().await.unwrap().is_some(), "what it brought counts");
+    let error = events.try_next().await.expect_err("another would begin again at once");
+    assert!(Cause::of(&error).words.contains("as soon as it had begun"), "{error:?}");
+}
