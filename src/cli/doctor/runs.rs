@@ -25,7 +25,8 @@ const STANDS_SECONDS: i64 = 6 * 3600;
 /// Reasons of a datacenter that pass only if its data plane comes back.
 const SILENCE: [Reason; 2] = [Reason::DataPlaneUnreachable, Reason::DataPlaneNotReady];
 /// Reasons of a datacenter that may pass only if somebody does something.
-const OBSTACLES: [Reason; 11] = [
+const OBSTACLES: [Reason; 12] = [
+    Reason::Stalled,
     Reason::NotServed,
     Reason::NotAuthorized,
     Reason::WriteRefused,

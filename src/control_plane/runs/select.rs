@@ -18,8 +18,8 @@ use crate::{
     },
     control_plane::{
         fleet::{Snapshot, Usable},
-        inventory::grouping::cluster_of,
-        view::Contact,
+        inventory::grouping::{ClusterId, cluster_of, unreadable},
+        view::{Contact, ObjectKey},
     },
 };
 
@@ -99,10 +99,27 @@ impl<'a> Reader<'a> {
             && self.clusters.as_ref().is_none_or(|s| s.matches(cluster_labels))
             && self.datacenters.as_ref().is_none_or(|s| s.matches(datacenter.labels()))
     }
+
+    /// Whether a datacenter that is there and cannot be read may be meant. `cluster` is its own, where that is known.
+    fn may_want(&self, plane: &Snapshot, key: &ObjectKey, cluster: Option<&ClusterId>) -> bool {
+        let known = &plane.membership.known;
+        let none = BTreeMap::new();
+        let clusters = &self.selector.clusters;
+        // What a K8ssandraCluster that is known here does not list is none of its datacenters.
+        let is_called = |name: &String| cluster.map_or_else(|| !known.is_called(name), |c| c.is_called(name));
+        let has_labels = |labels: &Labels| {
+            cluster.is_none_or(|c| labels.matches(self.cluster_labels.get(&c.name).unwrap_or(&none)))
+        };
+        listed(&self.selector.namespaces, &key.namespace)
+            && listed(&self.selector.datacenters, &key.name)
+            && (clusters.is_empty() || clusters.iter().any(is_called))
+            && self.clusters.as_ref().is_none_or(has_labels)
+    }
 }
 
 /// The datacenters `selector` means, when a run over them can be told; else why it cannot be done, for machines and
-/// for people. `known` are the entries of an earlier pass.
+/// for people. `known` are the entries of an earlier pass. Where they are too many, the data planes that add most are
+/// left out, each with an entry that says so: nobody's backups end for what another data plane shows.
 ///
 /// # Errors
 /// When a label selector cannot be read, or so many datacenters match that no status could hold them.
@@ -112,17 +129,43 @@ pub fn select_fitting(
     cluster_labels: &ClusterLabels,
     known: &[DatacenterRun],
 ) -> Result<Vec<DatacenterRun>, (Reason, String)> {
-    let entries = select(selector, planes, cluster_labels, known)
+    let mut entries = select(selector, planes, cluster_labels, known)
         .map_err(|InvalidSelector(why)| (Reason::InvalidSelector, why))?;
-    if fits(&entries, BUDGET) {
-        return Ok(entries);
+    let total = entries.len();
+    while !fits(&entries, BUDGET) {
+        let mut new: BTreeMap<&str, usize> = BTreeMap::new();
+        let fixed: BTreeSet<_> = known.iter().map(key).collect();
+        let added = entries.iter().filter(|e| !is_placeholder(e) && !fixed.contains(&key(e)));
+        added.for_each(|entry| *new.entry(&entry.data_plane).or_default() += 1);
+        let is_only =
+            entries.iter().all(|e| e.phase.is_final() || new.len() == 1 && !fixed.contains(&key(e)));
+        let most = new.iter().max_by_key(|(_, count)| **count).filter(|_| !is_only);
+        let Some((plane, count)) = most.map(|(plane, count)| ((*plane).to_owned(), *count)) else {
+            let message = format!(
+                "`spec.selector` matches {total} datacenters, more than one status can tell about; make several runs that \
+                 select by `dataPlanes`, `clusters` or labels"
+            );
+            return Err((Reason::TooManyDatacenters, message));
+        };
+        entries.retain(|e| e.data_plane != plane || fixed.contains(&key(e)));
+        entries.push(too_many(&plane, count));
+        entries.sort_by(|a, b| key(a).cmp(&key(b)));
     }
-    let message = format!(
-        "`spec.selector` matches {} datacenters, more than one status can tell about; make several runs that select by \
-         `dataPlanes`, `clusters` or labels",
-        entries.len()
-    );
-    Err((Reason::TooManyDatacenters, message))
+    Ok(entries)
+}
+
+/// The entry of a data plane that has more datacenters than the run can tell about.
+fn too_many(plane: &str, count: usize) -> DatacenterRun {
+    DatacenterRun {
+        data_plane: plane.to_owned(),
+        phase: Phase::Failed,
+        reason: Some(Reason::TooManyDatacenters.as_str().to_owned()),
+        message: Some(format!(
+            "data plane `{plane}` was left out: `spec.selector` matches {count} datacenters of it, and one status cannot \
+             tell about all; make other runs for it, by `clusters`, `namespaces` or labels"
+        )),
+        ..DatacenterRun::default()
+    }
 }
 
 /// Resolves `selector` into one entry per datacenter.
@@ -174,6 +217,8 @@ pub fn select(
         }
         let chosen = plane.view.datacenters.last_known().values().filter(|dc| reader.wants(plane, dc));
         entries.extend(chosen.map(|dc| entry(selector, plane, dc)));
+        let unread = unreadable(plane).filter(|(key, cluster)| reader.may_want(plane, key, cluster.as_ref()));
+        entries.extend(unread.map(|(key, cluster)| unread_entry(plane, key, cluster)));
     }
     if !entries.iter().any(|e| is_placeholder(e) && !e.phase.is_final()) {
         entries.extend(unmatched(selector, planes, &entries));
@@ -214,6 +259,34 @@ fn duplicate(selector: &Selector, plane: &str, why: &str) -> DatacenterRun {
         message: Some(format!("data plane `{plane}` was not looked at: {why}")),
         ..DatacenterRun::default()
     }
+}
+
+/// The entry of a datacenter that cannot be read: nobody knows whether it is meant, or has Medusa.
+fn unread_entry(plane: &Snapshot, key: &ObjectKey, cluster: Option<ClusterId>) -> DatacenterRun {
+    let why = plane.view.datacenters.unreadable().get(key).map_or("", String::as_str);
+    let message = format!("{}; it was left out of this run", shorten(why, 400));
+    DatacenterRun {
+        data_plane: plane.name.clone(),
+        namespace: key.namespace.clone(),
+        datacenter: key.name.clone(),
+        cluster: cluster.map(|cluster| cluster.name).unwrap_or_default(),
+        phase: Phase::Failed,
+        reason: Some(Reason::DatacenterUnreadable.as_str().to_owned()),
+        message: Some(message),
+        ..DatacenterRun::default()
+    }
+}
+
+/// Whether the entry is that of a datacenter that cannot be read.
+#[must_use]
+pub fn is_unreadable(entry: &DatacenterRun) -> bool {
+    entry.reason.as_deref() == Some(Reason::DatacenterUnreadable.as_str())
+}
+
+/// Whether the entry was left out for what its data plane shows, which counts for that one only.
+#[must_use]
+pub fn is_left_out(entry: &DatacenterRun) -> bool {
+    is_unreadable(entry) || entry.reason.as_deref() == Some(Reason::TooManyDatacenters.as_str())
 }
 
 fn entry(selector: &Selector, plane: &Snapshot, datacenter: &CassandraDatacenter) -> DatacenterRun {
@@ -377,6 +450,65 @@ mod tests {
         assert_eq!(known[0].reason.as_deref(), Some("DuplicateCluster"));
         assert_eq!(run(&Selector::default(), &[plane("eu-again", silent())], &known), ["eu-again/=Skipped"]);
         assert_eq!(run(&Selector::default(), &[], &known), ["eu-again/=Skipped"]);
+    }
+
+    /// A view of dc1 that also has `ns/odd`, which cannot be read.
+    fn with_odd() -> crate::control_plane::view::View {
+        let mut view = live(&[datacenter("dc1", 1)]);
+        view.datacenters
+            .blur(ObjectKey::new("ns", "odd"), "CassandraDatacenter ns/odd: `spec.size`".to_owned());
+        view
+    }
+
+    #[test]
+    fn a_datacenter_that_cannot_be_read_is_an_entry_of_every_run_that_may_mean_it() {
+        let mut planes = [plane("eu", with_odd())];
+        let of = |field: &str, value: &str| -> Selector {
+            serde_json::from_value(serde_json::json!({ field: [value] })).unwrap()
+        };
+        let both = ["eu/dc1=Pending", "eu/odd=Failed"];
+        assert_eq!(run(&Selector::default(), &planes, &[]), both);
+        assert_eq!(run(&of("namespaces", "ns"), &planes, &[]), both);
+        assert_eq!(run(&of("datacenters", "odd"), &planes, &[]), ["eu/odd=Failed"]);
+        assert_eq!(run(&of("datacenters", "dc1"), &planes, &[]), ["eu/dc1=Pending"]);
+        assert!(run(&of("namespaces", "other"), &planes, &[]).is_empty());
+        // It may have the labels of any cluster, but not of one whose K8ssandraCluster is known and does not list it.
+        assert_eq!(run(&of("clusters", "shop.ns.eu"), &planes, &[]), both);
+        let demo = ObjectKey::new("k8s", "demo");
+        let known =
+            crate::control_plane::inventory::membership::Known::of([(demo.clone(), [].into())].into());
+        planes[0].membership.known = std::sync::Arc::new(known);
+        assert!(run(&of("clusters", "demo"), &planes, &[]).is_empty());
+        planes[0].listing = std::sync::Arc::new([(ObjectKey::new("ns", "odd"), demo)].into());
+        assert_eq!(run(&of("clusters", "demo"), &planes, &[]), ["eu/odd=Failed"]);
+        assert_eq!(run(&of("clusters", "shop.ns.eu"), &planes, &[]), ["eu/dc1=Pending"]);
+        let entries = select(&Selector::default(), &planes, &ClusterLabels::new(), &[]).unwrap();
+        assert_eq!(
+            (entries[1].reason.as_deref(), entries[1].cluster.as_str()),
+            (Some("DatacenterUnreadable"), "demo.k8s")
+        );
+        assert!(entries[1].message.as_deref().unwrap().contains("`spec.size`"));
+    }
+
+    #[test]
+    fn a_data_plane_with_more_datacenters_than_can_be_told_about_is_left_out_and_costs_no_other_its_backup() {
+        let many: Vec<_> = (0..9_000).map(|n| datacenter(&format!("dc{n}"), 0)).collect();
+        let silent_then = plane("hostile", silent());
+        let hostile = plane("hostile", live(&many));
+        let eu = plane("eu", live(&[datacenter("dc1", 1)]));
+        let chosen = |planes: &[Snapshot], known: &[DatacenterRun]| {
+            select_fitting(&Selector::default(), planes, &ClusterLabels::new(), known)
+        };
+        let both = [eu.clone(), hostile.clone()];
+        let entries = chosen(&both, &[]).unwrap();
+        assert_eq!(names(&entries), ["eu/dc1=Pending", "hostile/=Failed"]);
+        let (reason, message) = (entries[1].reason.as_deref(), entries[1].message.as_deref().unwrap());
+        assert!(reason == Some("TooManyDatacenters") && message.contains("9000"), "{message}");
+        assert_eq!(chosen(&both, &entries).unwrap(), entries, "and stays so");
+        // Also one that answers only while the run is at work.
+        let first = chosen(&[eu.clone(), silent_then], &[]).unwrap();
+        assert_eq!(names(&chosen(&both, &first).unwrap()), ["eu/dc1=Pending", "hostile/=Failed"]);
+        assert_eq!(chosen(&[hostile], &[]).unwrap_err().0, Reason::TooManyDatacenters, "it is all there is");
     }
 
     #[test]

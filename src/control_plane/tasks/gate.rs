@@ -25,7 +25,7 @@ use crate::{
         fanout::holds::restoring,
         fleet::{Snapshot, Usable},
         inventory::{
-            grouping::cluster_of,
+            grouping::{cluster_of, unreadable},
             points::restore_points,
             survey::{Planes, PublishedClusters, PublishedPoints, survey},
             verdict::is_foreign,
@@ -105,7 +105,7 @@ pub fn points(
 }
 
 /// Datacenters of a FleetCluster, by data plane and place: as the data planes show them, and for those that were
-/// not listed since the start as they were published.
+/// not listed since the start, or cannot be read, as they were published.
 #[must_use]
 pub fn members(
     name: &str,
@@ -119,11 +119,14 @@ pub fn members(
                 found.insert((plane.name.clone(), place.clone()));
             }
         }
+        let listed = unreadable(plane).filter(|(_, id)| id.as_ref().is_some_and(|id| id.name == name));
+        found.extend(listed.map(|(place, _)| (plane.name.clone(), place.clone())));
         let unlisted = !plane.view.datacenters.trust.is_listed();
         for entry in published.iter().flat_map(|status| &status.datacenters) {
             let is_anothers =
                 plane.membership.known.disowns(name, &plane.name, &entry.namespace, &entry.name);
-            if unlisted && entry.data_plane == plane.name && !is_anothers {
+            let is_unseen = unlisted || plane.cannot_read(&entry.namespace, &entry.name);
+            if is_unseen && entry.data_plane == plane.name && !is_anothers {
                 found.insert((plane.name.clone(), ObjectKey::new(&entry.namespace, &entry.name)));
             }
         }
@@ -138,6 +141,9 @@ pub fn silence(members: &BTreeSet<(String, ObjectKey)>, planes: &[Snapshot]) -> 
     let silent = members.iter().filter_map(|(name, place)| {
         let plane = planes.iter().find(|p| p.name == *name)?;
         let (reason, why) = match &plane.usable {
+            Usable::Ready if plane.cannot_read(&place.namespace, &place.name) => {
+                (Reason::RestorePointsUnknown, "cannot be read".to_owned())
+            }
             Usable::Ready if plane.view.knows_inventory() => return None,
             Usable::Ready => {
                 (Reason::RestorePointsUnknown, "does not show what it holds".to_owned())

@@ -94,6 +94,27 @@ fn failed_runs_since_count_whoever_made_them_and_so_does_what_cannot_be_read() {
     assert_eq!(decided(&planes, &[], &[], 1), refused, "also a MedusaBackup");
 }
 
+#[test]
+fn a_datacenter_of_the_cluster_that_cannot_be_read_holds_a_purge_up() {
+    let mut view = with_backup("dc1");
+    view.datacenters.blur(ObjectKey::new("ns", "dc2"), "it cannot be read".to_owned());
+    let planes = [plane("eu", view)];
+    let datacenters = json!([{"dataPlane": "eu", "namespace": "ns", "name": "dc2", "size": 1, "medusa": {"deployed": true}}]);
+    let cluster: FleetClusterStatus = serde_json::from_value(json!({"datacenters": datacenters})).unwrap();
+    let mut published = crate::api::fleet::FleetCluster::new("shop", crate::api::fleet::FleetClusterSpec {});
+    published.status = Some(cluster.clone());
+    let published = PublishedClusters::from([("shop".to_owned(), Arc::new(published))]);
+    let points = points("shop", &planes, &PublishedPoints::new(), &published, at(NOW));
+    assert!(points.values().all(|point| !point.complete), "{points:?}");
+    let mut run = pending("eu", "dc1");
+    run.cluster = "shop".to_owned();
+    let limits = Limits { age_days: Some(7), count: Some(9), ..Limits::default() };
+    let facts = |cluster| Facts { planes: &planes, cluster, points: &points, runs: &[], jobs: &[], limits };
+    assert_eq!(told(&run, &facts(Some(&cluster))), "waits: RestorePointsUnknown");
+    let Gate::Wait(_, message) = decide(&run, &facts(Some(&cluster)), at(NOW)) else { panic!("waits") };
+    assert!(message.contains("ns/dc2 cannot be read"), "{message}");
+}
+
 /// A run `night-<n>` that made `attempts` attempts at dc1 and failed `ago` seconds ago.
 fn failed_run(n: usize, ago: i64, attempts: i64, more: &Value) -> FleetBackupJob {
     let end = Time(at(NOW - ago));
