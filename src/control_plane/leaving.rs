@@ -87,7 +87,7 @@ where
             Ok(_) => tracing::warn!(%kind, name, left, "let go of, as the namespace ends; left behind"),
             Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => {}
             Err(error) => {
-                tracing::warn!(%kind, name, %error, "cannot let go of what the namespace ends with")
+                tracing::warn!(%kind, name, %error, "cannot let go of what the namespace ends with");
             }
         }
     }

@@ -5,18 +5,18 @@ use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{Namespace, Secret},
 };
-use kube::{Api, ResourceExt as _, api::DeleteParams};
+use kube::{
+    Api, ResourceExt,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams},
+};
 use medusa_fleet::api::fleet::{DataPlane, FleetBackupJob, FleetBackupSchedule, FleetTask};
 use serde_json::{Value, json};
 
 use crate::support::{Cluster, ControlPlane, Fleet, eventually, secret};
 
 const NAMESPACE: &str = "leaving";
-/// One to an unroutable address: nobody answers there, so nothing is taken back.
-const NOWHERE: &str = r#"{"apiVersion":"v1","kind":"Config","current-context":"c","contexts":[{"name":"c","context":
-{"cluster":"c","user":"u"}}],"clusters":[{"name":"c","cluster":{"server":"https://192.0.2.1:6443"}}],"users":[{"name":"u",
-"user":{"token":"t"}}]}"#;
 
+/// An object that waits for us when it is deleted.
 fn held(kind: &str, name: &str, finalizer: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": kind,
@@ -24,15 +24,35 @@ fn held(kind: &str, name: &str, finalizer: &str, spec: &Value) -> Value {
     })
 }
 
-/// Deletes everything of a kind there, as the namespace controller does.
-async fn empty<K: crate::support::Kind>(home: &Cluster) {
-    for object in home.list::<K>(NAMESPACE).await {
-        home.delete::<K>(NAMESPACE, &object.name_any()).await;
-    }
+/// Every kind of which something waits for us, and the Secrets.
+fn kinds() -> [ApiResource; 5] {
+    [
+        ApiResource::erase::<Secret>(&()),
+        ApiResource::erase::<FleetBackupJob>(&()),
+        ApiResource::erase::<FleetTask>(&()),
+        ApiResource::erase::<FleetBackupSchedule>(&()),
+        ApiResource::erase::<DataPlane>(&()),
+    ]
 }
 
-async fn names<K: crate::support::Kind>(home: &Cluster) -> Vec<String> {
-    home.list::<K>(NAMESPACE).await.iter().map(kube::ResourceExt::name_any).collect()
+fn all(home: &Cluster, kind: &ApiResource) -> Api<DynamicObject> {
+    Api::namespaced_with(home.client.clone(), NAMESPACE, kind)
+}
+
+async fn names(home: &Cluster, kind: &ApiResource) -> Vec<String> {
+    let listed = all(home, kind).list(&ListParams::default()).await.unwrap();
+    listed.iter().map(ResourceExt::name_any).collect()
+}
+
+/// Deletes everything of a kind there, as the namespace controller does. Some of it may be gone by then.
+async fn empty(home: &Cluster, kind: &ApiResource) {
+    for name in names(home, kind).await {
+        match all(home, kind).delete(&name, &DeleteParams::default()).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(answer)) if answer.code == 404 => {}
+            Err(error) => panic!("delete {name}: {error}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,7 +62,8 @@ async fn a_namespace_that_is_deleted_with_everything_in_it_ends() {
     home.namespace(NAMESPACE).await;
     let mut controller = ControlPlane::spawn_with(&fleet, &["--namespace", NAMESPACE, "--leader-elect"]);
     controller.ready(0).await;
-    let mut registered = secret(NAMESPACE, "dead", &[("kubeconfig", NOWHERE)]);
+    let kubeconfig = std::fs::read_to_string(&fleet.dp(1).kubeconfig).unwrap();
+    let mut registered = secret(NAMESPACE, "dp-1", &[("kubeconfig", &kubeconfig)]);
     registered["metadata"]["labels"] = json!({"fleet.k8ssandra.io/register": "true"});
     home.create(registered).await;
     eventually("both DataPlanes wait for us", async || {
@@ -59,22 +80,22 @@ async fn a_namespace_that_is_deleted_with_everything_in_it_ends() {
     let namespaces: Api<Namespace> = Api::all(home.client.clone());
     namespaces.delete(NAMESPACE, &DeleteParams::default()).await.unwrap();
     home.delete::<Lease>(NAMESPACE, "medusa-fleet-control-plane").await;
-    empty::<Secret>(home).await;
+    let [secrets, others @ ..] = &kinds();
+    empty(home, secrets).await;
     // The leader has nothing to lead by any more, and ends; whoever starts in its place cannot be elected.
     eventually("the leader has ended", async || {
         if controller.log().contains("leadership was lost") { Ok(()) } else { Err("it leads") }
     })
     .await;
     controller.restart();
-    empty::<FleetBackupJob>(home).await;
-    empty::<FleetTask>(home).await;
-    empty::<FleetBackupSchedule>(home).await;
-    empty::<DataPlane>(home).await;
+    for kind in others {
+        empty(home, kind).await;
+    }
     eventually("everything is gone", async || {
-        let mut left = names::<DataPlane>(home).await;
-        left.extend(names::<FleetBackupSchedule>(home).await);
-        left.extend(names::<FleetBackupJob>(home).await);
-        left.extend(names::<FleetTask>(home).await);
+        let mut left = Vec::new();
+        for kind in others {
+            left.extend(names(home, kind).await);
+        }
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     })
     .await;

@@ -176,6 +176,18 @@ fn of_a_datacenter_that_cannot_be_read_nothing_is_known() {
 }
 
 #[test]
+fn a_restore_point_of_a_time_to_come_protects_nobody() {
+    let at_last = Some(at(SLOT + 100_000));
+    let later = BackupRecord { start_time: at_last, finish_time: at_last, ..good("dc1") };
+    let planes =
+        [plane("eu", with("dc1", &[("now-dc1-0b1c2d3e", good("dc1")), ("later-dc1-1b1c2d3e", later)]))];
+    let list: Vec<RestorePoint> = points(&planes).into_values().collect();
+    assert_eq!(list.iter().filter(|point| point.status.complete).count(), 2);
+    assert_eq!(Digest::of(&list, now()).last.unwrap().0, "now-0b1c2d3e.shop");
+    assert_eq!(Digest::of(&list, at(SLOT + 100_000)).last.unwrap().0, "later-1b1c2d3e.shop");
+}
+
+#[test]
 fn of_several_attempts_the_whole_one_counts() {
     let backups =
         [("nightly-dc1-r2x0b1c2d3e", record("dc1", "FAILED", 3)), ("nightly-dc1-0b1c2d3e", good("dc1"))];
@@ -417,9 +429,9 @@ proptest! {
         let (one, other) = (points(&planes), points(&turned));
         prop_assert_eq!(&one, &other);
         let mut list: Vec<RestorePoint> = one.into_values().collect();
-        let digest = Digest::of(&list);
+        let digest = Digest::of(&list, now());
         list.reverse();
-        prop_assert_eq!(digest, Digest::of(&list));
+        prop_assert_eq!(digest, Digest::of(&list, now()));
     }
 
     #[test]

@@ -27,6 +27,25 @@ pub fn is_whole(entry: &FleetBackupDatacenter) -> bool {
     entry.status == "SUCCESS" && entry.nodes.is_some_and(|n| n.total > 0 && n.finished == n.total)
 }
 
+/// How far the clocks of a data plane may be ahead of ours.
+const AHEAD: SignedDuration = SignedDuration::from_mins(5);
+
+/// Whether the times of a backup cannot be: it began in a time to come, or ended before it began. Nobody knows then when it
+/// was.
+#[must_use]
+pub fn is_misdated(start: Option<Timestamp>, finish: Option<Timestamp>, now: Timestamp) -> bool {
+    let Some(start) = start else { return false };
+    start.duration_since(now) > AHEAD || finish.is_some_and(|finish| finish < start)
+}
+
+/// Whether nobody knows of what time a restore point is. It is none that anything may rely on: neither the newest there
+/// is, nor what a purge leaves.
+#[must_use]
+pub fn is_timeless(point: &FleetBackupStatus, now: Timestamp) -> bool {
+    let at = |time: &Option<Time>| time.as_ref().map(|time| time.0);
+    point.datacenters.iter().any(|part| is_misdated(at(&part.start_time), at(&part.finish_time), now))
+}
+
 /// Whether a backup's nodes fit the datacenter as it is now: as many nodes, spread over the same racks.
 /// cass-operator spreads evenly, the first racks taking the remainder (upstream §1.13).
 #[must_use]

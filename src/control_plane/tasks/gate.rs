@@ -28,7 +28,7 @@ use crate::{
             grouping::{cluster_of, unreadable},
             points::restore_points,
             survey::{Planes, PublishedClusters, PublishedPoints, survey},
-            verdict::is_foreign,
+            verdict::{is_foreign, is_misdated},
         },
         runs::{
             Run as _,
@@ -204,7 +204,7 @@ pub fn decide(run: &DatacenterRun, facts: &Facts<'_>, now: Timestamp) -> Gate {
         return Gate::Wait(Reason::BackupRunning, message);
     }
     let datacenter = ObjectKey::new(&run.namespace, &run.datacenter);
-    let held = held(&run.data_plane, &datacenter, facts);
+    let held = held(&run.data_plane, &datacenter, facts, now);
     let question = Question {
         cluster: &run.cluster,
         data_plane: &run.data_plane,
@@ -276,7 +276,7 @@ fn run_at_work(cluster: &str, run: &DeserializeGuard<FleetBackupJob>) -> Option<
 /// Every backup that the datacenter's nodes may hold, complete or not, each once, as far as anything tells of it: the
 /// MedusaBackups and MedusaBackupJobs there are, and what FleetBackupJobs say they have begun, whatever became of the
 /// MedusaBackupJob since. A backup of which only another datacenter's nodes have a part is none of this one's.
-fn held(data_plane: &str, datacenter: &ObjectKey, facts: &Facts<'_>) -> Vec<Held> {
+fn held(data_plane: &str, datacenter: &ObjectKey, facts: &Facts<'_>, now: Timestamp) -> Vec<Held> {
     let view = facts.planes.iter().find(|p| p.name == data_plane).map(|p| &p.view);
     let own = view.and_then(|view| view.datacenters.last(datacenter));
     let mut held: BTreeMap<String, Option<Timestamp>> = BTreeMap::new();
@@ -289,7 +289,9 @@ fn held(data_plane: &str, datacenter: &ObjectKey, facts: &Facts<'_>) -> Vec<Held
     for (key, record) in view.iter().flat_map(|view| view.backups.last_known()) {
         let is_of = key.namespace == datacenter.namespace && record.datacenter == datacenter.name;
         if is_of && !own.is_some_and(|own| is_foreign(record, own)) {
-            let own = record.finish_time.or_else(|| begun_by(record.start_time?));
+            let is_odd = is_misdated(record.start_time, record.finish_time, now);
+            // Of one whose times cannot be, nobody knows when it was.
+            let own = record.finish_time.or_else(|| begun_by(record.start_time?)).filter(|_| !is_odd);
             // The later of the two ends: both are only as exact as who wrote them.
             let end = held.get(&key.name).copied().map_or(own, |job| own.zip(job).map(|(a, b)| a.max(b)));
             held.insert(key.name.clone(), end);

@@ -115,6 +115,29 @@ fn a_datacenter_of_the_cluster_that_cannot_be_read_holds_a_purge_up() {
     assert!(message.contains("ns/dc2 cannot be read"), "{message}");
 }
 
+#[test]
+fn a_backup_of_a_time_to_come_is_nothing_a_purge_leaves_and_counts_as_begun_later() {
+    let with = |name: &str, start: i64, finish: i64| {
+        let mut view = with_backup("dc1");
+        let odd = BackupRecord { start_time: Some(at(start)), ..record("dc1", finish) };
+        view.backups.put(ObjectKey::new("ns", name), Arc::new(odd));
+        [plane("eu", view), two()[1].clone()]
+    };
+    let hour = 3_600;
+    let refused = "refused: WouldRemoveLastRestorePoint";
+    let forged = with("q", NOW + hour, NOW + hour + 60);
+    assert_eq!(
+        decided(&forged[..1], &[], &[], 1),
+        refused,
+        "it is not the newest, and may have begun after `p`"
+    );
+    assert_eq!(decided(&forged, &[], &[], 2), "keeps p.shop");
+    let backwards = with("q", NOW - 60, NOW - 9_000);
+    assert_eq!(decided(&backwards, &[], &[], 1), refused, "it ended before it began");
+    let ahead = with("q", NOW + 60, NOW + 120);
+    assert_eq!(decided(&ahead[..1], &[], &[], 1), "keeps q.shop", "clocks differ by a minute");
+}
+
 /// A run `night-<n>` that made `attempts` attempts at dc1 and failed `ago` seconds ago.
 fn failed_run(n: usize, ago: i64, attempts: i64, more: &Value) -> FleetBackupJob {
     let end = Time(at(NOW - ago));
