@@ -71,10 +71,10 @@ pub struct Election {
     is_first: bool,
     /// What was seen last, and when it was seen first.
     seen: Option<(Record, Duration)>,
-    /// Whether a Lease with our name may be one that we made.
+    /// Whether a Lease with our name may be one that we made: once asked for, it may be made at any time after.
     makes: bool,
-    /// Until when somebody may lead by the Lease in whose place we made ours.
-    quiet_until: Option<Duration>,
+    /// Until when somebody may lead by the Lease in whose place we made ours, and the uid of ours.
+    quiet_until: Option<(String, Duration)>,
     /// The Lease as we wrote it last, and until when we lead by it.
     held: Option<(Record, Duration)>,
 }
@@ -95,26 +95,30 @@ impl Election {
 
     /// The Lease was read, or made, and the answer came at `now`: `None` when there is none.
     pub fn read(&mut self, found: Option<Record>, now: Duration) -> Step {
-        if self.held.is_some() {
+        if let Some((held, _)) = &self.held {
             return match found {
                 // A write of ours whose answer was lost.
-                Some(found) if found.holder == self.me => Step::Write(found),
+                Some(found) if found.holder == self.me && found.uid == held.uid => Step::Write(found),
                 // A Lease that was deleted is gone for good: who makes it anew does not know of us.
                 Some(_) | None => Step::Lost,
             };
         }
         let Some(found) = found else {
-            self.seen = None;
-            (self.makes, self.quiet_until) = (true, None);
+            (self.seen, self.makes) = (None, true);
             return Step::Create;
         };
         if found.holder == self.me {
             // One that we made, or wrote over by a request whose answer was lost.
             let is_made = self.makes && !self.is_first;
-            let until = *self.quiet_until.get_or_insert(if is_made { now + RENEW_WITHIN } else { now });
+            let until = match &self.quiet_until {
+                Some((uid, until)) if *uid == found.uid => *until,
+                Some(_) | None if is_made => now + RENEW_WITHIN,
+                Some(_) | None => now,
+            };
+            self.quiet_until = Some((found.uid.clone(), until));
             return if now >= until { Step::Write(found) } else { Step::Wait };
         }
-        (self.makes, self.quiet_until, self.is_first) = (false, None, false);
+        (self.quiet_until, self.is_first) = (None, false);
         let since = match &self.seen {
             Some((before, since)) if before.says_the_same(&found) => *since,
             Some(_) | None => now,
