@@ -184,6 +184,8 @@ reasons! {
     DatacenterStopped,
     /// The datacenter does not exist (any more).
     DatacenterNotFound,
+    /// The CassandraDatacenter is there and cannot be read.
+    DatacenterUnreadable,
     /// The child job was created.
     JobCreated,
     /// The child job vanished before it finished.
@@ -228,6 +230,8 @@ reasons! {
     FailureBudgetSpent,
     /// Nothing went on for longer than allowed.
     ProgressDeadlineExceeded,
+    /// Nobody has begun with what was made in a data plane, or it has no end, for long.
+    Stalled,
     /// The cluster is being restored; its backup waits.
     RestoreInProgress,
     /// The controller failed at this by a fault of its own.

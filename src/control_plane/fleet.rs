@@ -167,6 +167,15 @@ pub struct Snapshot {
     pub membership: Membership,
 }
 
+impl Snapshot {
+    /// Whether it has a CassandraDatacenter of that name that cannot be read: one that is neither known nor absent.
+    #[must_use]
+    pub fn cannot_read(&self, namespace: &str, name: &str) -> bool {
+        let unreadable = self.view.datacenters.unreadable();
+        !unreadable.is_empty() && unreadable.contains_key(&ObjectKey::new(namespace, name))
+    }
+}
+
 /// A data plane's datacenters that K8ssandraClusters list, each with its K8ssandraCluster.
 pub type Listed = Arc<BTreeMap<ObjectKey, ObjectKey>>;
 

@@ -8,6 +8,7 @@ pub mod deployment;
 pub mod fanout;
 pub mod fleet;
 pub mod inventory;
+mod leaving;
 pub mod meters;
 pub mod metrics;
 pub mod registry;
@@ -129,14 +130,16 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     let home = config.client.clone();
     let fence = if config.leader_elect { Fence::down() } else { Fence::open() };
     config.client = fence.guard(home.clone());
-    let Some(control_plane) = start(&config, &readiness, &shutdown).await else { return Ok(()) };
+    let Some((control_plane, is_first)) = start(&config, &readiness, &shutdown).await else { return Ok(()) };
     readiness.ready("registry");
     let mut asking = JoinSet::new();
+    asking.spawn(leaving::run(home.clone(), config.namespace.clone()));
     let mut leadership = None;
     if config.leader_elect {
         // A replica that waits is as ready as it can be: it must not hold up a roll-out.
         readiness.ready("inventory");
-        let candidate = Candidate::new(home, &config.namespace, LEASE, fence.clone(), readiness.clone());
+        let candidate =
+            Candidate::new(home, (&config.namespace, LEASE), is_first, fence.clone(), readiness.clone());
         match candidate.lead(&shutdown).await {
             Some(won) => leadership = Some(won),
             None => return Ok(()),
@@ -270,8 +273,13 @@ async fn keep_local(client: &Client, namespace: &str) {
 }
 
 /// Waits until the cluster answers and the definitions are there. Returns the value of the label on
-/// everything this control plane writes: it must survive restarts and tell two control planes apart.
-async fn start(config: &Config, readiness: &Readiness, shutdown: &CancellationToken) -> Option<String> {
+/// everything this control plane writes, which must survive restarts and tell two control planes apart; and whether none
+/// ever worked here: each makes a DataPlane first of all.
+async fn start(
+    config: &Config,
+    readiness: &Readiness,
+    shutdown: &CancellationToken,
+) -> Option<(String, bool)> {
     loop {
         match identity(config).await {
             Ok(id) => {
@@ -290,12 +298,12 @@ async fn start(config: &Config, readiness: &Readiness, shutdown: &CancellationTo
     }
 }
 
-async fn identity(config: &Config) -> Result<String, kube::Error> {
+async fn identity(config: &Config) -> Result<(String, bool), kube::Error> {
     let kube_system = Api::<Namespace>::all(config.client.clone()).get_metadata("kube-system").await?;
     let planes: Api<DataPlane> = Api::namespaced(config.client.clone(), &config.namespace);
-    planes.list_metadata(&ListParams::default().limit(1)).await?;
+    let is_first = planes.list_metadata(&ListParams::default().limit(1)).await?.items.is_empty();
     let uid = kube_system.metadata.uid.unwrap_or_default();
-    Ok(names::label_value(&format!("{}.{uid}", config.namespace)))
+    Ok((names::label_value(&format!("{}.{uid}", config.namespace)), is_first))
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 //! Times are those of a monotonic clock of this process alone, counted from any moment: what clocks show elsewhere, and
 //! in the Lease, decides nothing. A leader leads until [`RENEW_WITHIN`] after it *sent* its last successful write; a
 //! candidate takes over [`DURATION`] after it *received* a Lease that has not changed since. The write was carried out
-//! between the two, so there are at least `DURATION - RENEW_WITHIN` seconds in which nobody leads.
+//! between the two, so there are at least `DURATION - RENEW_WITHIN` seconds in which nobody leads. Who makes a Lease in
+//! the place of one that was deleted leads [`RENEW_WITHIN`] after it is there: by the one that is gone somebody may
+//! lead until then.
 
 use std::time::Duration;
 
@@ -15,6 +17,12 @@ pub const RENEW_WITHIN: Duration = Duration::from_secs(10);
 pub const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// Longest time a Lease may ask to be left alone: one that was written wrong must not rule for ever.
 const LONGEST: Duration = Duration::from_mins(1);
+/// What a Lease asks for that its leader gave back, when nothing of it was under way any more.
+pub const GIVEN_BACK: Duration = Duration::from_secs(1);
+
+// Whatever anybody makes of these figures, a leader stops before another may begin, and has time to renew more than once.
+const _: () = assert!(RENEW_WITHIN.as_millis() < DURATION.as_millis());
+const _: () = assert!(2 * RENEW_EVERY.as_millis() < RENEW_WITHIN.as_millis());
 
 /// What a Lease says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,17 +67,24 @@ pub enum Step {
 #[derive(Clone, Debug)]
 pub struct Election {
     me: String,
+    /// Whether nobody can have led before.
+    is_first: bool,
     /// What was seen last, and when it was seen first.
-    seen: Option<(Option<Record>, Duration)>,
+    seen: Option<(Record, Duration)>,
+    /// Whether a Lease with our name may be one that we made: once asked for, it may be made at any time after.
+    makes: bool,
+    /// Until when somebody may lead by the Lease in whose place we made ours, and the uid of ours.
+    quiet_until: Option<(String, Duration)>,
     /// The Lease as we wrote it last, and until when we lead by it.
     held: Option<(Record, Duration)>,
 }
 
 impl Election {
-    /// A candidate whose name no other process has, nor an earlier one of the same pod.
+    /// A candidate whose name no other process has, nor an earlier one of the same pod. `is_first` says that nobody can
+    /// have led before.
     #[must_use]
-    pub fn new(me: String) -> Self {
-        Self { me, seen: None, held: None }
+    pub fn new(me: String, is_first: bool) -> Self {
+        Self { me, is_first, seen: None, makes: false, quiet_until: None, held: None }
     }
 
     /// Its name.
@@ -78,37 +93,40 @@ impl Election {
         &self.me
     }
 
-    /// The Lease was read, the answer came at `now`: `None` when there is none.
+    /// The Lease was read, or made, and the answer came at `now`: `None` when there is none.
     pub fn read(&mut self, found: Option<Record>, now: Duration) -> Step {
-        if self.held.is_some() {
+        if let Some((held, _)) = &self.held {
             return match found {
                 // A write of ours whose answer was lost.
-                Some(found) if found.holder == self.me => Step::Write(found),
+                Some(found) if found.holder == self.me && found.uid == held.uid => Step::Write(found),
                 // A Lease that was deleted is gone for good: who makes it anew does not know of us.
                 Some(_) | None => Step::Lost,
             };
         }
-        let is_first = self.seen.is_none();
-        let same = match (&self.seen, &found) {
-            (Some((Some(before), _)), Some(found)) => before.says_the_same(found),
-            (Some((None, _)), None) => true,
-            _ => false,
+        let Some(found) = found else {
+            (self.seen, self.makes) = (None, true);
+            return Step::Create;
         };
-        if !same {
-            self.seen = Some((found.clone(), now));
+        if found.holder == self.me {
+            // One that we made, or wrote over by a request whose answer was lost.
+            let is_made = self.makes && !self.is_first;
+            let until = match &self.quiet_until {
+                Some((uid, until)) if *uid == found.uid => *until,
+                Some(_) | None if is_made => now + RENEW_WITHIN,
+                Some(_) | None => now,
+            };
+            self.quiet_until = Some((found.uid.clone(), until));
+            return if now >= until { Step::Write(found) } else { Step::Wait };
         }
-        let since = self.seen.as_ref().map_or(now, |(_, since)| *since);
-        let waited = now.saturating_sub(since);
-        match found {
-            // One that was there a moment ago may have a leader that does not know yet that it is gone.
-            None if is_first || waited >= DURATION => Step::Create,
-            None => Step::Wait,
-            Some(found) => {
-                let free = found.holder.is_empty() || found.holder == self.me;
-                let silent = waited >= DURATION.max(found.duration.min(LONGEST));
-                if free || silent { Step::Write(found) } else { Step::Wait }
-            }
-        }
+        (self.quiet_until, self.is_first) = (None, false);
+        let since = match &self.seen {
+            Some((before, since)) if before.says_the_same(&found) => *since,
+            Some(_) | None => now,
+        };
+        self.seen = Some((found.clone(), since));
+        let is_free = found.holder.is_empty() && found.duration == GIVEN_BACK;
+        let is_silent = now.saturating_sub(since) >= DURATION.max(found.duration.min(LONGEST));
+        if is_free || is_silent { Step::Write(found) } else { Step::Wait }
     }
 
     /// A write of ours, which was sent at `sent`, was carried out and left this record.

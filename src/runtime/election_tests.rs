@@ -19,7 +19,7 @@ fn record(holder: &str, renewed: i64) -> Record {
 
 #[test]
 fn a_lease_that_is_renewed_is_not_taken_whatever_its_times_say() {
-    let mut election = Election::new("b".to_owned());
+    let mut election = candidate("b");
     for step in 0_u32..20 {
         // A clock that is an hour behind and creeps.
         assert_eq!(election.read(Some(record("a", i64::from(step))), SECOND * 10 * step), Step::Wait);
@@ -30,21 +30,65 @@ fn a_lease_that_is_renewed_is_not_taken_whatever_its_times_say() {
     assert_eq!(election.read(Some(labelled.clone()), SECOND * 205), Step::Write(labelled));
 }
 
+fn candidate(me: &str) -> Election {
+    Election::new(me.to_owned(), false)
+}
+
 #[test]
-fn one_that_was_given_back_is_taken_at_once_and_one_that_vanished_is_not() {
-    let free = record("", 1);
-    assert_eq!(Election::new("b".to_owned()).read(Some(free.clone()), SECOND), Step::Write(free));
-    let mut election = Election::new("b".to_owned());
-    assert_eq!(election.read(None, SECOND), Step::Create);
-    let mut election = Election::new("b".to_owned());
-    election.read(Some(record("a", 1)), SECOND);
-    assert_eq!(election.read(None, SECOND * 2), Step::Wait, "its leader does not know yet");
-    assert_eq!(election.read(None, SECOND * 17), Step::Create);
+fn one_that_was_given_back_is_taken_at_once_and_one_that_somebody_emptied_is_not() {
+    let free = Record { duration: GIVEN_BACK, ..record("", 1) };
+    assert_eq!(candidate("b").read(Some(free.clone()), SECOND), Step::Write(free));
+    let mut election = candidate("b");
+    let emptied = record("", 1);
+    assert_eq!(election.read(Some(emptied.clone()), SECOND), Step::Wait, "its leader does not know yet");
+    assert_eq!(election.read(Some(emptied.clone()), SECOND * 16), Step::Write(emptied));
+}
+
+#[test]
+fn who_makes_a_lease_leads_once_nobody_can_lead_by_one_that_was_deleted() {
+    let made = |election: &mut Election| {
+        assert_eq!(election.read(None, SECOND), Step::Create);
+        election.read(Some(record("b", 1)), SECOND * 2)
+    };
+    assert_eq!(
+        made(&mut Election::new("b".to_owned(), true)),
+        Step::Write(record("b", 1)),
+        "there never was one"
+    );
+    let mut election = candidate("b");
+    assert_eq!(made(&mut election), Step::Wait);
+    assert_eq!(election.read(Some(record("b", 1)), SECOND * 11), Step::Wait, "9 s");
+    assert_eq!(election.read(Some(record("b", 1)), SECOND * 12), Step::Write(record("b", 1)));
+    // Taken by another it is as any other; and what was asked for then may be carried out at any time.
+    assert_eq!(made(&mut candidate("b")), Step::Wait);
+    assert_eq!(election.read(Some(record("c", 2)), SECOND * 20), Step::Wait);
+    assert_eq!(election.read(Some(record("c", 2)), SECOND * 35), Step::Write(record("c", 2)));
+    let late = Record { uid: "late".to_owned(), ..record("b", 3) };
+    assert_eq!(
+        election.read(Some(late.clone()), SECOND * 36),
+        Step::Wait,
+        "it may be in the place of another's"
+    );
+    assert_eq!(election.read(Some(late.clone()), SECOND * 46), Step::Write(late.clone()));
+    let mut leader = candidate("b");
+    leader.wrote(record("b", 1), SECOND);
+    assert_eq!(leader.read(Some(late), SECOND * 2), Step::Lost, "that is not the one it leads by");
+}
+
+#[test]
+fn garbage_in_a_lease_neither_rules_for_ever_nor_makes_it_free() {
+    for duration in [Duration::ZERO, GIVEN_BACK, Duration::from_secs(u64::MAX)] {
+        let odd = Record { renewed: None, transitions: i32::MAX, duration, ..record("a", 1) };
+        let mut election = candidate("b");
+        assert_eq!(election.read(Some(odd.clone()), SECOND), Step::Wait);
+        assert_eq!(election.read(Some(odd.clone()), SECOND * 15), Step::Wait, "14 s, whatever it asks for");
+        assert_eq!(election.read(Some(odd.clone()), SECOND * 61), Step::Write(odd));
+    }
 }
 
 #[test]
 fn a_leader_knows_its_own_lost_write_from_anothers() {
-    let mut election = Election::new("a".to_owned());
+    let mut election = candidate("a");
     election.wrote(record("a", 1), SECOND);
     assert_eq!(election.leads_until(), Some(SECOND + RENEW_WITHIN));
     let lost = record("a", 2);
@@ -71,7 +115,8 @@ struct Request {
     done: Option<Result<Option<Record>, u16>>,
 }
 
-/// What happens next to a candidate: its request is carried out, or its answer comes, or is lost, or it is asked to go on.
+/// What happens next to a candidate: its request is carried out, or its answer comes, or is lost, or it is asked to go on;
+/// or to the Lease: somebody deletes it, or empties it.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     GoesOn,
@@ -79,6 +124,8 @@ enum Event {
     Answered,
     TimedOut,
     Restarts,
+    Deleted,
+    Emptied,
 }
 
 struct Candidate {
@@ -93,7 +140,7 @@ struct Candidate {
 
 impl Candidate {
     fn new(number: usize, starts: usize, origin: u64, skew: i64) -> Self {
-        let election = Election::new(format!("{number}.{starts}"));
+        let election = candidate(&format!("{number}.{starts}"));
         Self { election, origin, skew, requests: Vec::new(), starts, lost: false }
     }
 
@@ -117,7 +164,7 @@ impl Candidate {
     fn take(&mut self, request: Request, now: Duration) {
         let answered = self.clock(now);
         let next = match (request.step, request.done) {
-            (None, Some(Ok(found))) => self.election.read(found, answered),
+            (None | Some(Step::Create), Some(Ok(found))) => self.election.read(found, answered),
             (Some(_), Some(Ok(Some(record)))) => {
                 self.election.wrote(record, request.sent);
                 return;
@@ -159,7 +206,7 @@ impl Server {
         };
         self.version += 1;
         self.lease = Some(Record {
-            uid: "u".to_owned(),
+            uid: self.lease.as_ref().map_or_else(|| self.version.to_string(), |lease| lease.uid.clone()),
             version: self.version.to_string(),
             holder: me.to_owned(),
             renewed: Some(renewed(over, clock)),
@@ -177,6 +224,7 @@ fn event() -> impl Strategy<Value = Event> {
         30 => Just(Event::Answered),
         2 => Just(Event::TimedOut),
         1 => Just(Event::Restarts),
+        1 => prop_oneof![Just(Event::Deleted), Just(Event::Emptied)],
     ]
 }
 
@@ -200,7 +248,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     /// Requests are carried out long after they were sent, answers come late or never, processes stand still and
-    /// restart, clocks are a minute apart: there is never more than one leader.
+    /// restart, clocks are a minute apart, somebody deletes and empties the Lease: there is never more than one leader.
     #[test]
     fn at_most_one_leads_at_any_time(
         skews in proptest::collection::vec((0_u64..1_000, -60_i64..=60), 3),
@@ -228,6 +276,13 @@ proptest! {
             match event {
                 Event::GoesOn if candidate.requests.len() < 3 => candidate.send(now),
                 Event::GoesOn | Event::Restarts => {}
+                Event::Deleted => server.lease = None,
+                Event::Emptied => {
+                    server.version += 1;
+                    if let Some(lease) = &mut server.lease {
+                        (lease.holder, lease.version) = (String::new(), server.version.to_string());
+                    }
+                }
                 Event::CarriedOut => {
                     let clock = i64::try_from(now.as_micros()).unwrap() + candidate.skew * 1_000_000;
                     let me = candidate.election.me().to_owned();

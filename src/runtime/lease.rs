@@ -21,8 +21,9 @@ use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
+    cause::{self, Denier},
     clock,
-    election::{DURATION, Election, RENEW_EVERY, RENEW_WITHIN, Record, Step, renewed},
+    election::{DURATION, Election, GIVEN_BACK, RENEW_EVERY, RENEW_WITHIN, Record, Step, renewed},
     fence::Fence,
     http::Readiness,
 };
@@ -31,6 +32,10 @@ use super::{
 const REQUEST: Duration = Duration::from_secs(3);
 /// Pause after a renewal that was not answered.
 const AGAIN: Duration = Duration::from_millis(500);
+const _: () = assert!(
+    RENEW_EVERY.as_millis() + 2 * REQUEST.as_millis() + AGAIN.as_millis() < RENEW_WITHIN.as_millis(),
+    "one renewal that is not answered must not end a leader"
+);
 /// How long a leader that leaves waits for its writes under way before the Lease is left to run out.
 const PARTING: Duration = Duration::from_secs(5);
 
@@ -76,6 +81,15 @@ impl Failed {
             Self::Kube(_) | Self::TimedOut => None,
         }
     }
+
+    fn is_of_terminating_namespace(&self) -> bool {
+        match self {
+            Self::Kube(kube::Error::Api(status)) => {
+                cause::denied(status).is_some_and(|(denier, _)| denier == Denier::Terminating)
+            }
+            Self::Kube(_) | Self::TimedOut => false,
+        }
+    }
 }
 
 /// Leadership held by this process; it ends when it is dropped, at the latest when its last renewal is too old.
@@ -87,13 +101,19 @@ pub struct Leadership {
 
 impl Candidate {
     /// A candidate for Lease `name`. `client` must not pass `fence`, which is lifted while this process leads;
-    /// `readiness` hears of every answer.
+    /// `readiness` hears of every answer. `is_first` says that nobody can have led before.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, name: &str, fence: Fence, readiness: Readiness) -> Self {
+    pub fn new(
+        client: Client,
+        (namespace, name): (&str, &str),
+        is_first: bool,
+        fence: Fence,
+        readiness: Readiness,
+    ) -> Self {
         Self {
             leases: Api::namespaced(client, namespace),
             name: name.to_owned(),
-            election: Election::new(identity()),
+            election: Election::new(identity(), is_first),
             fence,
             readiness,
             origin: Instant::now(),
@@ -191,7 +211,13 @@ impl Candidate {
                 tracing::warn!(lease = self.name, holder, "another holds the Lease, or it is gone");
                 return Ok(());
             }
-            Step::Create => self.ask(async { leases.create(&params, &mine).await }).await?,
+            Step::Create => {
+                let made = self.ask(async { leases.create(&params, &mine).await }).await?;
+                let step = self.election.read(Some(record(&made)), self.origin.elapsed());
+                self.current = Some(made);
+                // At once where it may lead: by a write over what was made.
+                return Box::pin(self.carry_out(step)).await;
+            }
             Step::Write(_) => {
                 let name = self.name.clone();
                 self.ask(async { leases.replace(&name, &params, &mine).await }).await?
@@ -218,6 +244,9 @@ impl Candidate {
     /// Says once what stands in the way.
     fn tell(&mut self, error: &Failed) {
         let why = match error.code() {
+            Some(403) if error.is_of_terminating_namespace() => {
+                format!("{error}; nobody leads in a namespace that is being deleted")
+            }
             Some(403) => format!("{error}; grant get, create and update on `leases` in the namespace"),
             Some(404) => format!("{error}; does the namespace exist?"),
             _ => error.to_string(),
@@ -236,7 +265,7 @@ impl Candidate {
         }
         let mut lease = lease(&self.name, "", self.current.as_ref());
         if let Some(spec) = &mut lease.spec {
-            spec.lease_duration_seconds = Some(1);
+            spec.lease_duration_seconds = i32::try_from(GIVEN_BACK.as_secs()).ok();
         }
         let (leases, name) = (self.leases.clone(), self.name.clone());
         match self.ask(async { leases.replace(&name, &PostParams::default(), &lease).await }).await {

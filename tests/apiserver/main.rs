@@ -38,6 +38,7 @@ mod k8ssandracluster;
 mod kubeconfigs;
 mod leaders;
 mod leaders_cut;
+mod leaving;
 mod mixed;
 mod page;
 mod pod_template;

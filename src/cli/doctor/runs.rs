@@ -28,9 +28,10 @@ const NOT_BEGUN: &str = "nobody there has begun with it: see that a controller o
 /// Reasons of a datacenter that pass only if its data plane comes back.
 const SILENCE: [Reason; 2] = [Reason::DataPlaneUnreachable, Reason::DataPlaneNotReady];
 /// Reasons of a datacenter that may pass only if somebody does something.
-const OBSTACLES: [Reason; 12] = [
+const OBSTACLES: [Reason; 13] = [
     // Nobody has begun with what was made there.
     Reason::JobCreated,
+    Reason::Stalled,
     Reason::NotServed,
     Reason::NotAuthorized,
     Reason::WriteRefused,

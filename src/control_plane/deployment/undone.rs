@@ -30,6 +30,10 @@ use kube::ResourceExt as _;
 
 /// First and longest pause between attempts to read the FleetClusters.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Refusals after which nothing is waited for any more: about two minutes.
+const REFUSALS: u32 = 8;
+/// FleetClusters asked for at a time: each may be large.
+const PAGE: u32 = 50;
 
 /// What a write to a datacenter would be: its record, or why it is not made.
 ///
@@ -128,22 +132,14 @@ fn record(undone: &Undone) -> Record {
     }
 }
 
-/// Reads what was remembered before this process started; nothing is written to a datacenter before that is known.
+/// Reads what was remembered before this process started; nothing is written to a datacenter before that is known, or
+/// the API server has refused it for long. One that does not answer is waited for: K8ssandraClusters are not known
+/// either then.
 pub(super) async fn recall(context: &DeploymentContext) {
-    let clusters: Api<DeserializeGuard<FleetCluster>> =
+    let api: Api<DeserializeGuard<FleetCluster>> =
         Api::namespaced(context.client.clone(), &context.namespace);
-    let mut attempt = 0;
-    let list = loop {
-        match clusters.list(&ListParams::default()).await {
-            Ok(list) => break list,
-            Err(error) => {
-                tracing::warn!(%error, "FleetClusters cannot be listed; nothing is deployed before they are");
-            }
-        }
-        tokio::time::sleep(backoff::delay(attempt, RETRY.0, RETRY.1)).await;
-        attempt += 1;
-    };
-    for cluster in list.items.into_iter().filter_map(|guard| guard.0.ok()) {
+    for cluster in remembered(&api, RETRY).await {
+        let Ok(cluster) = cluster.0 else { continue };
         for datacenter in cluster.status.unwrap_or_default().datacenters {
             let object = ObjectKey::new(datacenter.namespace, datacenter.name);
             let place = DatacenterPlace { plane: datacenter.data_plane, object };
@@ -154,9 +150,98 @@ pub(super) async fn recall(context: &DeploymentContext) {
     }
 }
 
+/// The FleetClusters there are. `retry` is the first and the longest pause between attempts.
+async fn remembered(
+    api: &Api<DeserializeGuard<FleetCluster>>,
+    retry: (Duration, Duration),
+) -> Vec<DeserializeGuard<FleetCluster>> {
+    let mut found = Vec::new();
+    let (mut page, mut attempt, mut refusals) = (ListParams::default().limit(PAGE), 0, 0);
+    loop {
+        match api.list(&page).await {
+            Ok(list) => {
+                found.extend(list.items);
+                match list.metadata.continue_.filter(|next| !next.is_empty()) {
+                    Some(next) => page = page.continue_token(&next),
+                    None => return found,
+                }
+                continue;
+            }
+            // The next page is not there any more: from the beginning.
+            Err(kube::Error::Api(answer)) if answer.code == 410 => {
+                (page, found) = (ListParams::default().limit(PAGE), Vec::new());
+            }
+            Err(error) => {
+                refusals += u32::from(matches!(&error, kube::Error::Api(answer) if answer.code < 500));
+                if refusals >= REFUSALS {
+                    tracing::error!(
+                        %error,
+                        "FleetClusters cannot be listed: who took Medusa out of datacenters before this start is not \
+                         known, and each such datacenter may be restarted once more; grant `list` on fleetclusters"
+                    );
+                    return found;
+                }
+                tracing::warn!(%error, "FleetClusters cannot be listed; nothing is deployed before they are");
+            }
+        }
+        tokio::time::sleep(backoff::delay(attempt, retry.0, retry.1)).await;
+        attempt += 1;
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::{Request, Response, StatusCode};
+    use kube::{Client, client::Body};
+    use serde_json::json;
+    use tower::service_fn;
+
     use super::*;
+
+    /// What is listed of an API server that answers with these codes, each page with one FleetCluster and the last code
+    /// for ever; and how often it was asked.
+    async fn listed(codes: Vec<u16>) -> (usize, usize) {
+        let asked = Arc::new(Mutex::new(0_usize));
+        let seen = asked.clone();
+        let service = service_fn(move |_: Request<Body>| {
+            let number = {
+                let mut asked = seen.lock().unwrap();
+                *asked += 1;
+                *asked
+            };
+            let code = codes.get(number - 1).or(codes.last()).copied().unwrap();
+            let next = if number < codes.len() { "next" } else { "" };
+            let page = json!({"metadata": {"continue": next}, "items": [{
+                "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "FleetCluster",
+                "metadata": {"name": format!("c{number}")}, "spec": {},
+            }]});
+            let refusal =
+                json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "x", "code": code});
+            let body = if code == 200 { page } else { refusal };
+            let mut answer = Response::new(Body::from(body.to_string().into_bytes()));
+            *answer.status_mut() = StatusCode::from_u16(code).unwrap();
+            async move { Ok::<_, kube::Error>(answer) }
+        });
+        let api = Api::namespaced(Client::new(service, "medusa-fleet"), "medusa-fleet");
+        let pause = Duration::from_millis(1);
+        let found = remembered(&api, (pause, pause)).await.len();
+        let asked = *asked.lock().unwrap();
+        (found, asked)
+    }
+
+    #[tokio::test]
+    async fn what_was_remembered_is_waited_for_and_not_for_ever_where_it_is_refused() {
+        assert_eq!(listed(vec![403]).await, (0, 8), "the API server will not say");
+        let silent = [503; 30].into_iter().chain([200, 200]).collect();
+        assert_eq!(
+            listed(silent).await,
+            (2, 32),
+            "whoever does not answer is waited for; every page is read"
+        );
+        assert_eq!(listed(vec![200, 410, 200, 200]).await.0, 2, "a list that is too old begins anew");
+    }
 
     #[test]
     fn what_a_fleet_cluster_keeps_is_what_is_recalled() {

@@ -141,7 +141,7 @@ pub(super) async fn carry_out(fleet: Arc<Fleet>, action: Action) -> Outcome {
             Made::NotNow(reason, message) => Outcome::NotNow(reason, message),
         },
         Work::Withdraw { uid, resource_version } => {
-            match delete::<MedusaBackupJob>(&remote, &action.key, uid, Some(resource_version)).await {
+            match delete::<MedusaBackupJob>(&remote, &action.key, uid, resource_version).await {
                 Ok(()) => Outcome::Withdrawn,
                 Err(error) => {
                     let (reason, message) = not_now(&error);

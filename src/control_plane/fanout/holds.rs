@@ -22,7 +22,7 @@ use crate::{
     control_plane::{
         fleet::{Snapshot, Usable},
         inventory::grouping::cluster_of,
-        runs::child::Child as _,
+        runs::{child::Child as _, ending::ENDS_WITHIN},
         view::{ObjectKey, View},
     },
 };
@@ -30,7 +30,7 @@ use crate::{
 /// How long a purge may go without an end before backups no longer wait for it. A data plane of ours ends every purge
 /// within a day, and so one that is older is one that nobody works on: k8ssandra-operator never comes back to a purge it
 /// was stopped in. A backup that is made beside a purge may have to be made again, and one that is not made cannot.
-pub const ABANDONED_AFTER: SignedDuration = SignedDuration::from_hours(24);
+pub const ABANDONED_AFTER: SignedDuration = ENDS_WITHIN;
 
 /// Why something waits, for machines and for people.
 pub type Hold = (Reason, String);

@@ -21,7 +21,7 @@ use crate::{
             Noted,
             child::{child_key, is_of, place},
             desk,
-            ending::{cancelled, finish, set, time_out},
+            ending::{cancelled, finish, set, stall, time_out},
             reach::{doubt, reach},
             rollout::{may_retry, retry_pause},
         },
@@ -126,6 +126,7 @@ fn seen(
         Verdict::Running { reason, message } => {
             set(entry, Phase::Running, reason, message);
             time_out(&scene.terms(), entry);
+            stall(&scene.terms(), entry, "MedusaBackupJob");
         }
         Verdict::Failed { reason, message } => failed(scene, entry, reason, message),
         Verdict::Succeeded => {

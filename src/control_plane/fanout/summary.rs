@@ -10,7 +10,10 @@ use crate::{
         fleet::{DatacenterCounts, DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Phase},
         names, size,
     },
-    control_plane::runs::{child::child_key, ending::is_cancelled},
+    control_plane::runs::{
+        child::child_key,
+        ending::{is_cancelled, is_stalled},
+    },
 };
 
 /// Restore points a status names at most: it is read by people, and the inventory knows all.
@@ -191,11 +194,18 @@ fn explain(
             let silent = status.datacenters.iter().any(|e| {
                 !e.phase.is_final() && e.reason.as_deref() == Some(Reason::DataPlaneUnreachable.as_str())
             });
-            let reason = if silent { Reason::DataPlaneUnreachable } else { Reason::Running };
+            let stalled = status.datacenters.iter().find(|entry| is_stalled(entry));
+            let reason = match stalled {
+                _ if silent => Reason::DataPlaneUnreachable,
+                Some(_) => Reason::Stalled,
+                None => Reason::Running,
+            };
+            let stalled = stalled.and_then(|e| Some(format!("; {}: {}", e.place(), e.message.as_ref()?)));
             let message = format!(
-                "{} of {} datacenters decided{}",
+                "{} of {} datacenters decided{}{}",
                 counts.succeeded + counts.failed + counts.skipped,
                 counts.total,
+                stalled.unwrap_or_default(),
                 said(status, &[Phase::Pending])
             );
             (None, reason, message)

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     digest::{Digest, Newest},
-    grouping::{ClusterId, claim_of, cluster_of},
+    grouping::{ClusterId, claim_of, cluster_of, unreadable},
     protection::{self, Evidence},
 };
 use crate::{
@@ -72,10 +72,31 @@ pub fn clusters(
         let is_part = |e: &ClusterDatacenter| {
             known.is_none_or(|known| !known.disowns(name, &e.data_plane, &e.namespace, &e.name))
         };
-        let carried = |e: &&ClusterDatacenter| unasked.contains(e.data_plane.as_str()) && is_part(e);
+        let hides = |e: &ClusterDatacenter| {
+            planes.iter().any(|p| p.name == e.data_plane && p.cannot_read(&e.namespace, &e.name))
+        };
+        let carried =
+            |e: &&ClusterDatacenter| (unasked.contains(e.data_plane.as_str()) || hides(e)) && is_part(e);
         for entry in status.datacenters.iter().filter(carried) {
             let entry = ClusterDatacenter { ready: None, ..entry.clone() };
             Members::of(&mut found, id.clone()).datacenters.push(entry);
+        }
+    }
+    for plane in planes {
+        for (key, cluster) in unreadable(plane) {
+            let Some(cluster) = cluster else { continue };
+            let entries = &mut Members::of(&mut found, cluster).datacenters;
+            let is_it = |e: &ClusterDatacenter| {
+                (&e.data_plane, &e.namespace, &e.name) == (&plane.name, &key.namespace, &key.name)
+            };
+            if !entries.iter().any(is_it) {
+                entries.push(ClusterDatacenter {
+                    data_plane: plane.name.clone(),
+                    namespace: key.namespace.clone(),
+                    name: key.name.clone(),
+                    ..ClusterDatacenter::default()
+                });
+            }
         }
     }
     found

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     drift::Drift,
     points::{FOREIGN_PHASE, RestorePoint},
+    verdict::is_timeless,
 };
 
 /// How many differences are listed.
@@ -46,12 +47,13 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// Of all restore points of a cluster, in any order.
+    /// Of all restore points of a cluster, in any order, at `now`.
     #[must_use]
-    pub fn of(points: &[RestorePoint]) -> Self {
+    pub fn of(points: &[RestorePoint], now: Timestamp) -> Self {
         let start = |point: &RestorePoint| point.status.start_time.as_ref().map(|t| t.0);
         let complete = points.iter().filter(|p| p.status.complete);
-        let last = complete.clone().max_by_key(|p| (start(p), &p.name));
+        let past = complete.clone().filter(|p| !is_timeless(&p.status, now));
+        let last = past.max_by_key(|p| (start(p), &p.name));
         let foreign = points.iter().filter(|p| p.status.phase == FOREIGN_PHASE);
         let foreign: usize = foreign.map(|p| p.status.datacenters.len()).sum();
         let unknown = points.iter().filter(|p| p.status.phase == "Unknown").filter_map(start).max();

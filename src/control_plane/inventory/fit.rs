@@ -2,7 +2,7 @@
 //! they write into them (ADR 12). Pure.
 //!
 //! The verdicts always fit. Datacenters are left out last, the same number in each data plane, so that one cannot crowd
-//! another's out; how many is said.
+//! another's out; how many is said. Those of which something stands here that is known nowhere else stay before all.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,8 @@ pub fn fit_cluster(mut status: FleetClusterStatus, budget: usize) -> FleetCluste
     }
     let all = std::mem::take(&mut status.datacenters);
     let room = budget.saturating_sub(size(&status) + ROOM);
-    let (kept, left_out) = fair(all, |entry| &entry.data_plane, room);
+    let (kept, left_out) =
+        fair(all, |entry| (entry.medusa.undone.is_none(), entry.data_plane.as_str()), room);
     status.datacenters = kept;
     status.more_datacenters = left_out;
     status
@@ -77,7 +78,7 @@ pub fn fit_backup(mut status: FleetBackupStatus, budget: usize) -> FleetBackupSt
     }
     let all = std::mem::take(&mut status.datacenters);
     let room = budget.saturating_sub(size(&status) + ROOM);
-    let (kept, left_out) = fair(all, |entry| &entry.data_plane, room);
+    let (kept, left_out) = fair(all, |entry| (true, entry.data_plane.as_str()), room);
     status.datacenters = kept;
     status.more_datacenters = left_out;
     status
@@ -93,20 +94,21 @@ fn bound(text: &mut Option<String>, longest: usize) {
 }
 
 /// As many entries as `room` bytes take, the first of each data plane before the second of any, in the order they were
-/// in; and how many were left out.
-fn fair<T: Serialize>(all: Vec<T>, plane: impl Fn(&T) -> &str, room: usize) -> (Vec<T>, Option<i64>) {
+/// in; and how many were left out. `rank` is whether others go before an entry, and its data plane.
+fn fair<T: Serialize>(all: Vec<T>, rank: impl Fn(&T) -> (bool, &str), room: usize) -> (Vec<T>, Option<i64>) {
     let total = all.len();
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let mut turns: Vec<(usize, usize, usize)> = Vec::with_capacity(total);
+    let mut seen: BTreeMap<(bool, String), usize> = BTreeMap::new();
+    let mut turns: Vec<(bool, usize, usize, usize)> = Vec::with_capacity(total);
     for (number, entry) in all.iter().enumerate() {
-        let turn = seen.entry(plane(entry).to_owned()).or_default();
-        turns.push((*turn, number, size(entry) + 1));
+        let (is_behind, plane) = rank(entry);
+        let turn = seen.entry((is_behind, plane.to_owned())).or_default();
+        turns.push((is_behind, *turn, number, size(entry) + 1));
         *turn += 1;
     }
     turns.sort_unstable();
     let mut keeps = vec![false; total];
     let mut used = 0_usize;
-    for (_, number, bytes) in turns {
+    for (_, _, number, bytes) in turns {
         used = used.saturating_add(bytes);
         if used > room {
             break;
@@ -171,6 +173,25 @@ mod tests {
         let fitted = fit_cluster(cluster(2), BUDGET);
         assert_eq!((fitted.datacenters.len(), fitted.more_datacenters, fitted.drift.len()), (5, None, 20));
         assert!(fitted.datacenters.iter().all(|dc| dc.medusa.image.as_ref().unwrap().len() <= WORD + 3));
+    }
+
+    #[test]
+    fn what_is_known_nowhere_else_of_a_datacenter_stays_first() {
+        let mut status = cluster(8_000);
+        let undone = json!({"times": 2, "manager": "argocd", "field": ".spec", "uid": "u", "decision": "d",
+            "writtenAt": "2026-01-01T00:00:00Z"});
+        for number in [3_999, 7_999] {
+            status.datacenters[number].medusa.undone = Some(serde_json::from_value(undone.clone()).unwrap());
+        }
+        let kept = |status: &FleetClusterStatus| {
+            let undone = status.datacenters.iter().filter(|dc| dc.medusa.undone.is_some());
+            undone.map(|dc| dc.name.clone()).collect::<Vec<_>>()
+        };
+        for budget in &BUDGETS[..2] {
+            let fitted = fit_cluster(status.clone(), *budget);
+            assert!(fitted.more_datacenters.is_some() && size(&fitted) <= *budget);
+            assert_eq!(kept(&fitted), ["dc3999", "dc7999"]);
+        }
     }
 
     #[test]

@@ -82,6 +82,15 @@ pub fn cluster_of(plane: &Snapshot, datacenter: &CassandraDatacenter) -> Cluster
     belonging(plane, datacenter).0
 }
 
+/// Datacenters of `plane` that are there and cannot be read, each with its cluster where a K8ssandraCluster that is known
+/// here lists it: nothing else says anything of it.
+pub fn unreadable(plane: &Snapshot) -> impl Iterator<Item = (&ObjectKey, Option<ClusterId>)> {
+    plane.view.datacenters.unreadable().keys().map(|key| {
+        let known = &plane.membership.known;
+        (key, plane.listing.get(key).or_else(|| known.lister(&plane.name, key)).map(of_k8ssandra))
+    })
+}
+
 /// The cluster a datacenter says it belongs to, and does not.
 #[must_use]
 pub fn claim_of(plane: &Snapshot, datacenter: &CassandraDatacenter) -> Option<Claim> {

@@ -44,6 +44,12 @@ impl Known {
         list.contains(&DatacenterPlace { plane: plane.to_owned(), object: place.clone() })
     }
 
+    /// The K8ssandraCluster that lists the datacenter at `place` in `plane`.
+    #[must_use]
+    pub fn lister(&self, plane: &str, place: &ObjectKey) -> Option<&ObjectKey> {
+        self.lists.keys().find(|cluster| self.lists(cluster, plane, place))
+    }
+
     /// Whether one of them decides who belongs to the FleetCluster.
     #[must_use]
     pub fn decides(&self, fleet_cluster: &str) -> bool {

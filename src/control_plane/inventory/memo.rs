@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     digest::Digest,
-    points::restore_points,
+    points::{RestorePoint, restore_points},
     protection::{Intervals, expected},
     survey::{Group, Place, Planes, PublishedClusters, PublishedPoints, survey},
     verdict::given_up_at,
@@ -127,8 +127,13 @@ impl Inventory {
             }
             computed += 1;
             let found = restore_points(cluster, group, &planes, points, now);
-            let digest = Digest::of(&found);
-            let until = found.iter().filter_map(|point| given_up_at(&point.status, now)).min();
+            let digest = Digest::of(&found, now);
+            let comes =
+                |point: &RestorePoint| point.status.start_time.as_ref().map(|t| t.0).filter(|t| *t > now);
+            let until = found
+                .iter()
+                .flat_map(|point| given_up_at(&point.status, now).into_iter().chain(comes(point)))
+                .min();
             let names = found.iter().map(|point| point.name.clone()).collect();
             let is_news = |name: &str, status: &FleetBackupStatus| {
                 points.get(name).is_none_or(|old| old.status.as_ref() != Some(status))

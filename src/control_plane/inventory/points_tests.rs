@@ -143,6 +143,51 @@ fn backups_of_one_run_are_one_restore_point_over_all_datacenters() {
 }
 
 #[test]
+fn of_a_datacenter_that_cannot_be_read_nothing_is_known() {
+    let mut planes = [
+        plane("eu", with("dc1", &[("nightly-dc1-0b1c2d3e", good("dc1"))])),
+        plane("us", with("dc2", &[("nightly-dc2-0b1c2d3e", good("dc2"))])),
+    ];
+    let before = publish(&points(&planes));
+    let blurred = |backups: &[(&str, BackupRecord)]| {
+        let mut view = with("dc2", backups);
+        view.datacenters.blur(ObjectKey::new("ns", "dc2"), "no".to_owned());
+        plane("us", view)
+    };
+    // It has its part: that is whole, and whether it can be restored is not known.
+    planes[1] = blurred(&[("nightly-dc2-0b1c2d3e", good("dc2"))]);
+    let found = look(&planes, &before, &cluster_of_two());
+    let status = &found["nightly-0b1c2d3e.shop"].status;
+    assert_eq!(verdict(status), ("Complete", Some("2/2")));
+    assert_eq!(reason(status, "Restorable"), "DatacenterUnreadable");
+    assert_eq!(drifts(&found["nightly-0b1c2d3e.shop"].drift), []);
+    // It has none: nothing else makes a restore point of one datacenter complete.
+    planes[1] = blurred(&[]);
+    let found = look(&planes, &PublishedPoints::new(), &cluster_of_two());
+    let status = &found["nightly-0b1c2d3e.shop"].status;
+    assert_eq!(verdict(status), ("Unknown", Some("1/2")));
+    assert_eq!(reason(status, "Complete"), "DatacenterUnreadable");
+    // A K8ssandraCluster that lists it says so without anything published.
+    planes[0] = plane("eu", with("dc1", &[]));
+    let demo = ObjectKey::new("k8s", "demo");
+    planes[1] = blurred(&[("b-dc2-0b1c2d3e", good("dc2"))]);
+    planes[1].listing = Arc::new(BTreeMap::from([(ObjectKey::new("ns", "dc2"), demo)]));
+    assert_eq!(points(&planes).into_keys().collect::<Vec<_>>(), ["b-0b1c2d3e.demo.k8s"]);
+}
+
+#[test]
+fn a_restore_point_of_a_time_to_come_protects_nobody() {
+    let at_last = Some(at(SLOT + 100_000));
+    let later = BackupRecord { start_time: at_last, finish_time: at_last, ..good("dc1") };
+    let planes =
+        [plane("eu", with("dc1", &[("now-dc1-0b1c2d3e", good("dc1")), ("later-dc1-1b1c2d3e", later)]))];
+    let list: Vec<RestorePoint> = points(&planes).into_values().collect();
+    assert_eq!(list.iter().filter(|point| point.status.complete).count(), 2);
+    assert_eq!(Digest::of(&list, now()).last.unwrap().0, "now-0b1c2d3e.shop");
+    assert_eq!(Digest::of(&list, at(SLOT + 100_000)).last.unwrap().0, "later-1b1c2d3e.shop");
+}
+
+#[test]
 fn of_several_attempts_the_whole_one_counts() {
     let backups =
         [("nightly-dc1-r2x0b1c2d3e", record("dc1", "FAILED", 3)), ("nightly-dc1-0b1c2d3e", good("dc1"))];
@@ -384,9 +429,9 @@ proptest! {
         let (one, other) = (points(&planes), points(&turned));
         prop_assert_eq!(&one, &other);
         let mut list: Vec<RestorePoint> = one.into_values().collect();
-        let digest = Digest::of(&list);
+        let digest = Digest::of(&list, now());
         list.reverse();
-        prop_assert_eq!(digest, Digest::of(&list));
+        prop_assert_eq!(digest, Digest::of(&list, now()));
     }
 
     #[test]

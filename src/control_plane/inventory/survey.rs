@@ -7,7 +7,7 @@ use std::{
 
 use kube::ResourceExt;
 
-use super::grouping::{ClusterId, cluster_of};
+use super::grouping::{ClusterId, cluster_of, unreadable};
 use crate::{
     api::{
         cassandra::CassandraDatacenter,
@@ -76,7 +76,8 @@ pub struct Unfinished<'a> {
 pub struct Group<'a> {
     /// Its datacenters.
     pub sites: Vec<Site<'a>>,
-    /// Its datacenters in data planes that were not listed since the start, as published.
+    /// Its datacenters of which nothing is seen: in data planes that were not listed since the start, as published, and
+    /// those that are there and cannot be read.
     pub unlisted: Vec<Place<'a>>,
     /// Its MedusaBackups.
     pub found: Vec<Found<'a>>,
@@ -96,6 +97,8 @@ pub struct Planes<'a> {
     listed: BTreeSet<&'a str>,
     /// Those that answer now.
     live: BTreeSet<&'a str>,
+    /// Datacenters that are there and cannot be read.
+    unreadable: BTreeSet<Place<'a>>,
 }
 
 impl<'a> Planes<'a> {
@@ -105,7 +108,12 @@ impl<'a> Planes<'a> {
         let named = |keep: fn(&Snapshot) -> bool| {
             planes.iter().filter(|p| keep(p)).map(|p| p.name.as_str()).collect()
         };
+        let places = |plane: &'a Snapshot| {
+            let keys = plane.view.datacenters.unreadable().keys();
+            keys.map(|key| Place { plane: &plane.name, namespace: &key.namespace, name: &key.name })
+        };
         Self {
+            unreadable: planes.iter().flat_map(places).collect(),
             registered: named(|_| true),
             listed: named(|p| listed(&p.view)),
             live: named(|p| p.view.knows_inventory()),
@@ -122,6 +130,12 @@ impl<'a> Planes<'a> {
     #[must_use]
     pub fn is_unasked(&self, plane: &str) -> bool {
         self.has(plane) && !self.listed.contains(plane)
+    }
+
+    /// Whether the datacenter is there and cannot be read.
+    #[must_use]
+    pub fn cannot_read(&self, place: &Place<'_>) -> bool {
+        self.unreadable.contains(place)
     }
 
     /// Whether it answers, so that absence means something.
@@ -165,6 +179,13 @@ pub fn survey<'a>(
             groups.entry(name.clone()).or_default().sites.push(site);
             sites.insert((&key.namespace, &key.name), (name, site));
         }
+        let mut listed: BTreeMap<&ObjectKey, String> = BTreeMap::new();
+        for (key, cluster) in unreadable(plane) {
+            let Some(ClusterId { name, .. }) = cluster else { continue };
+            let place = Place { plane: &plane.name, namespace: &key.namespace, name: &key.name };
+            groups.entry(name.clone()).or_default().unlisted.push(place);
+            listed.insert(key, name);
+        }
         for (key, record) in plane.view.backups.last_known() {
             let at_home = sites.get(&(key.namespace.as_str(), record.datacenter.as_str()));
             let found = Found {
@@ -178,7 +199,8 @@ pub fn survey<'a>(
                 group.found.push(found);
             } else {
                 let place = Place { plane: &plane.name, namespace: &key.namespace, name: &record.datacenter };
-                groups.entry(homes.of(place)).or_default().found.push(found);
+                let lister = listed.get(&ObjectKey::new(&key.namespace, &record.datacenter)).cloned();
+                groups.entry(lister.unwrap_or_else(|| homes.of(place))).or_default().found.push(found);
             }
         }
         for (key, schedule) in plane.view.schedules.last_known() {
@@ -214,9 +236,14 @@ pub fn survey<'a>(
         let is_part = |e: &ClusterDatacenter| {
             decided.is_none_or(|known| !known.disowns(name, &e.data_plane, &e.namespace, &e.name))
         };
-        for entry in entries.filter(|e| known.is_unasked(&e.data_plane) && is_part(e)) {
+        for entry in entries.filter(|e| is_part(e)) {
             let place = Place { plane: &entry.data_plane, namespace: &entry.namespace, name: &entry.name };
-            groups.entry(name.clone()).or_default().unlisted.push(place);
+            if known.is_unasked(place.plane) || known.cannot_read(&place) {
+                let unlisted = &mut groups.entry(name.clone()).or_default().unlisted;
+                if !unlisted.contains(&place) {
+                    unlisted.push(place);
+                }
+            }
         }
     }
     for point in points.values() {

@@ -27,6 +27,25 @@ pub fn is_whole(entry: &FleetBackupDatacenter) -> bool {
     entry.status == "SUCCESS" && entry.nodes.is_some_and(|n| n.total > 0 && n.finished == n.total)
 }
 
+/// How far the clocks of a data plane may be ahead of ours.
+const AHEAD: SignedDuration = SignedDuration::from_mins(5);
+
+/// Whether the times of a backup cannot be: it began in a time to come, or ended before it began. Nobody knows then when it
+/// was.
+#[must_use]
+pub fn is_misdated(start: Option<Timestamp>, finish: Option<Timestamp>, now: Timestamp) -> bool {
+    let Some(start) = start else { return false };
+    start.duration_since(now) > AHEAD || finish.is_some_and(|finish| finish < start)
+}
+
+/// Whether nobody knows of what time a restore point is. It is none that anything may rely on: neither the newest there
+/// is, nor what a purge leaves.
+#[must_use]
+pub fn is_timeless(point: &FleetBackupStatus, now: Timestamp) -> bool {
+    let at = |time: &Option<Time>| time.as_ref().map(|time| time.0);
+    point.datacenters.iter().any(|part| is_misdated(at(&part.start_time), at(&part.finish_time), now))
+}
+
 /// Whether a backup's nodes fit the datacenter as it is now: as many nodes, spread over the same racks.
 /// cass-operator spreads evenly, the first racks taking the remainder (upstream §1.13).
 #[must_use]
@@ -139,7 +158,9 @@ pub(super) fn summarize(
         .map(|site| site.place.name)
         .collect();
     let restorable = complete && joined.is_empty() && entries.iter().all(|e| e.topology_matches);
-    let is_silent = |e: &&FleetBackupDatacenter| planes.has(&e.data_plane) && !planes.is_live(&e.data_plane);
+    let is_unread = |e: &&FleetBackupDatacenter| planes.cannot_read(&place(e));
+    let is_mute = |e: &&FleetBackupDatacenter| planes.has(&e.data_plane) && !planes.is_live(&e.data_plane);
+    let is_silent = |e: &&FleetBackupDatacenter| is_mute(e) || is_unread(e);
     let lacking = || entries.iter().filter(|e| !is_whole(e));
     let in_progress = !parts.running.is_empty() || entries.iter().any(|e| goes_on(e, planes, now));
     let phase = match (complete, in_progress, lacking().all(|e| is_silent(&e))) {
@@ -148,7 +169,7 @@ pub(super) fn summarize(
         (false, false, true) => "Unknown",
         (false, false, false) => "Incomplete",
     };
-    let mut silent: Vec<&str> = lacking().filter(is_silent).map(|e| e.data_plane.as_str()).collect();
+    let mut silent: Vec<&str> = lacking().filter(is_mute).map(|e| e.data_plane.as_str()).collect();
     silent.dedup();
     let silent = silent.join(", ");
     let sum = |pick: fn(&NodeCounts) -> i64| -> i64 {
@@ -177,7 +198,11 @@ pub(super) fn summarize(
         datacenters: Vec::new(),
         more_datacenters: None,
     };
-    let obstacles = Obstacles { silent, joined: joined.join(", "), gone: gone(&entries, group, planes) };
+    let unread: Vec<String> =
+        entries.iter().filter(is_unread).map(|e| spelt([&e.data_plane, &e.namespace, &e.name])).collect();
+    let unread = unread.join(", ");
+    let obstacles =
+        Obstacles { silent, unread, joined: joined.join(", "), gone: gone(&entries, group, planes) };
     status.datacenters = entries;
     explain(&mut status, &obstacles, now);
     status
@@ -186,6 +211,7 @@ pub(super) fn summarize(
 /// What stands in the way of a restore, for people; empty where nothing does.
 struct Obstacles {
     silent: String,
+    unread: String,
     joined: String,
     gone: String,
 }
@@ -199,7 +225,12 @@ fn gone(entries: &[FleetBackupDatacenter], group: &Group<'_>, planes: &Planes<'_
 /// Whether the datacenter of an entry is known not to be there any more.
 pub(super) fn has_left(entry: &FleetBackupDatacenter, group: &Group<'_>, planes: &Planes<'_>) -> bool {
     let there = group.sites.iter().any(|site| site.place == place(entry));
-    !there && (!planes.has(&entry.data_plane) || planes.is_live(&entry.data_plane))
+    let is_known = !planes.has(&entry.data_plane) || planes.is_live(&entry.data_plane);
+    !there && is_known && !planes.cannot_read(&place(entry))
+}
+
+fn cannot_be_read(places: &str) -> String {
+    format!("CassandraDatacenter {places} cannot be read; condition Synced of the DataPlane says why")
 }
 
 fn explain(status: &mut FleetBackupStatus, obstacles: &Obstacles, now: Timestamp) {
@@ -217,6 +248,9 @@ fn explain(status: &mut FleetBackupStatus, obstacles: &Obstacles, now: Timestamp
     let (complete, reason, message) = match status.phase.as_str() {
         "Complete" => (Some(true), Reason::Succeeded, "every node of every datacenter is in it".to_owned()),
         "InProgress" => (None, Reason::Running, lacking.join(", ")),
+        "Unknown" if obstacles.silent.is_empty() => {
+            (None, Reason::DatacenterUnreadable, cannot_be_read(&obstacles.unread))
+        }
         "Unknown" => {
             (None, Reason::DataPlaneUnreachable, format!("no answer from data plane {}", obstacles.silent))
         }
@@ -236,6 +270,8 @@ fn explain(status: &mut FleetBackupStatus, obstacles: &Obstacles, now: Timestamp
     } else if !obstacles.gone.is_empty() {
         let message = format!("{} is not in the cluster any more", obstacles.gone);
         (Some(false), Reason::DatacenterNotFound, message)
+    } else if !obstacles.unread.is_empty() {
+        (None, Reason::DatacenterUnreadable, cannot_be_read(&obstacles.unread))
     } else if changed.is_empty() {
         let message = format!("{} joined the cluster since and is not in it", obstacles.joined);
         (Some(false), Reason::TopologyMismatch, message)

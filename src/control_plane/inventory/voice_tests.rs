@@ -77,7 +77,7 @@ fn an_import_of_a_datacenter_that_is_not_in_the_cluster_protects_nobody() {
         ("Foreign", "FOREIGN")
     );
     assert_eq!(point.status.conditions.of_type("Complete").unwrap().reason, "ForeignBackup");
-    let digest = Digest::of(&found.into_values().collect::<Vec<_>>());
+    let digest = Digest::of(&found.into_values().collect::<Vec<_>>(), at(SLOT + 100));
     assert_eq!((digest.complete, digest.last, digest.foreign), (0, None, 1));
     assert!(digest.newest.is_empty(), "nor is it the datacenter's newest backup");
     // Beside one's own of the same run it is no part either.

@@ -53,7 +53,7 @@ async fn one(action: Action, remote: &Remote, fleet: &Fleet) -> Done {
         Action::Sync(data_plane, task) => made(remote, fleet, data_plane, *task).await,
         Action::Restore(data_plane, job) => made(remote, fleet, data_plane, *job).await,
         Action::CallOff { data_plane, key, uid, version } => {
-            let called_off = delete::<MedusaRestoreJob>(remote, &key, &uid, Some(&version)).await;
+            let called_off = delete::<MedusaRestoreJob>(remote, &key, &uid, &version).await;
             let outcome = match unless_stale(called_off) {
                 Ok(()) => Outcome::CalledOff,
                 Err(error) => {
@@ -87,10 +87,8 @@ pub(super) async fn clear(left: Leftover, remote: &Remote) -> Result<(), CallErr
     let Leftover { key, uid, version, .. } = left;
     match left.chore {
         Chore::LetGo(finalizers) => let_go(remote, &key, uid, version, finalizers).await,
-        Chore::DeleteRestore => {
-            unless_stale(delete::<MedusaRestoreJob>(remote, &key, &uid, Some(&version)).await)
-        }
-        Chore::DeleteTask => unless_stale(delete::<MedusaTask>(remote, &key, &uid, Some(&version)).await),
+        Chore::DeleteRestore => unless_stale(delete::<MedusaRestoreJob>(remote, &key, &uid, &version).await),
+        Chore::DeleteTask => unless_stale(delete::<MedusaTask>(remote, &key, &uid, &version).await),
     }
 }
 

@@ -8,8 +8,8 @@ use crate::{
         Reason,
         cassandra::CassandraDatacenter,
         fleet::{
-            FleetBackupDatacenter, FleetBackupStatus, FleetClusterStatus, FleetRestoreJobSpec, RestoreCheck,
-            RestoreDatacenter, place,
+            ClusterDatacenter, FleetBackupDatacenter, FleetBackupStatus, FleetClusterStatus,
+            FleetRestoreJobSpec, RestoreCheck, RestoreDatacenter, place,
         },
         names::{is_object_name, shorten},
     },
@@ -216,16 +216,20 @@ fn datacenters(planes: &[Snapshot]) -> impl Iterator<Item = (&Snapshot, &Cassand
     planes.iter().flat_map(|p| p.view.datacenters.last_known().values().map(move |dc| (p, dc.as_ref())))
 }
 
-/// The datacenters of a cluster: as the data planes show them, and for a silent one as last published.
+/// The datacenters of a cluster: as the data planes show them, and for a silent one, or one that cannot be read, as last
+/// published.
 fn members(cluster: &str, clusters: &Clusters, planes: &[Snapshot]) -> BTreeSet<Place> {
     let mut members: BTreeSet<Place> = datacenters(planes)
         .filter(|(plane, dc)| cluster_of(plane, dc).name == cluster)
         .map(|(plane, dc)| Place { data_plane: plane.name.clone(), key: ObjectKey::of(dc) })
         .collect();
-    let silent = |name: &str| planes.iter().any(|p| p.name == name && !p.view.is_live());
+    let is_unseen = |dc: &ClusterDatacenter| {
+        let plane = planes.iter().find(|p| p.name == dc.data_plane);
+        plane.is_some_and(|p| !p.view.is_live() || p.cannot_read(&dc.namespace, &dc.name))
+    };
     let published = clusters.get(cluster).map(|c| c.datacenters.as_slice()).unwrap_or_default();
     members.extend(
-        published.iter().filter(|dc| silent(&dc.data_plane)).map(|dc| Place {
+        published.iter().filter(|dc| is_unseen(dc)).map(|dc| Place {
             data_plane: dc.data_plane.clone(),
             key: ObjectKey::new(&dc.namespace, &dc.name),
         }),

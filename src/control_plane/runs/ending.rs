@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     rollout::{is_spent, retry_pause, stagger},
-    select::is_placeholder,
+    select::{is_left_out, is_placeholder},
 };
 use crate::{
     api::{
@@ -110,7 +110,7 @@ impl Failures {
         let mut failures = Self::default();
         for entry in entries.iter().map(AsRef::as_ref).filter(|e| e.phase == Phase::Failed) {
             let place = ObjectKey::new(&entry.namespace, &entry.datacenter);
-            if terms.apart.contains(&(entry.data_plane.clone(), place)) {
+            if is_left_out(entry) || terms.apart.contains(&(entry.data_plane.clone(), place)) {
                 *failures.apart.entry(entry.data_plane.clone()).or_default() += 1;
             } else {
                 failures.shared += 1;
@@ -138,6 +138,12 @@ fn cancel(entry: &mut DatacenterRun) {
         Phase::Running if silent => {
             cancelled(entry, "cancelled while its data plane does not answer; what was begun there goes on");
         }
+        Phase::Running if entry.start_time.is_some() && is_stalled(entry) => {
+            cancelled(
+                entry,
+                "cancelled although its data plane says of no end; what was begun there may go on",
+            );
+        }
         Phase::Running
         | Phase::Succeeded
         | Phase::PartiallyFailed
@@ -145,6 +151,45 @@ fn cancel(entry: &mut DatacenterRun) {
         | Phase::Skipped
         | Phase::Cancelled => {}
     }
+}
+
+/// How long nobody may have begun with a child before that is said.
+const BEGUN_WITHIN: SignedDuration = SignedDuration::from_mins(10);
+/// How long a child may be at work before somebody should ask whether anybody still is: as long as backups wait for a
+/// purge.
+pub const ENDS_WITHIN: SignedDuration = SignedDuration::from_hours(24);
+
+/// Since when what was made for an entry stands still, if it does: by our own clock, as its data plane may say anything.
+fn stands_since(entry: &DatacenterRun, now: Timestamp) -> Option<Timestamp> {
+    let made = entry.created_time.as_ref().filter(|_| entry.phase == Phase::Running)?.0;
+    let limit = if entry.start_time.is_some() { ENDS_WITHIN } else { BEGUN_WITHIN };
+    (now.duration_since(made) >= limit).then_some(made)
+}
+
+/// Says of an entry at work that it stands still, and what a person can do. `kind` is what was made for it.
+pub fn stall(terms: &Terms, entry: &mut DatacenterRun, kind: &str) {
+    let Some(made) = stands_since(entry, terms.now) else { return };
+    let child = format!("{kind} {}/{}", entry.namespace, entry.job.as_deref().unwrap_or_default());
+    let what = if entry.start_time.is_some() {
+        format!(
+            "{child} of {made:.0} has no end; if nobody is at work on it any more, `spec.cancel` ends this datacenter's \
+             part, and deleting it there frees the cluster"
+        )
+    } else {
+        format!(
+            "nobody has begun with {child} since {made:.0}: is `medusa-fleet data-plane` or k8ssandra-operator at work in \
+             data plane `{}`? `spec.cancel` takes it back",
+            entry.data_plane
+        )
+    };
+    let message = entry.message.take().map_or_else(|| what.clone(), |said| format!("{said}; {what}"));
+    set(entry, Phase::Running, Reason::Stalled, Some(message));
+}
+
+/// Whether an entry stands still.
+#[must_use]
+pub fn is_stalled(entry: &DatacenterRun) -> bool {
+    entry.phase == Phase::Running && entry.reason.as_deref() == Some(Reason::Stalled.as_str())
 }
 
 fn spend(entry: &mut DatacenterRun, why: &str) {
@@ -244,6 +289,43 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_stands_still_says_so_and_can_be_called_off() {
+        let at = |hours: i64| Timestamp::from_second(hours * 3_600).unwrap();
+        let looked = |start: Option<i64>, hours: i64, is_cancelled: bool| {
+            let terms = Terms {
+                rollout: Rollout::default(),
+                apart: BTreeSet::new(),
+                unreachable_policy: UnreachablePolicy::Wait,
+                is_cancelled,
+                begun: at(0),
+                now: at(hours),
+            };
+            let mut entries = [DatacenterRun {
+                data_plane: "eu".to_owned(),
+                job: Some("weekly-dc1".to_owned()),
+                phase: Phase::Running,
+                reason: Some("JobCreated".to_owned()),
+                created_time: Some(Time(at(0))),
+                start_time: start.map(|hours| Time(at(hours))),
+                ..DatacenterRun::default()
+            }];
+            stall(&terms, &mut entries[0], "MedusaTask");
+            end(&terms, &mut entries, at(0), |_| false);
+            let [entry] = entries;
+            (entry.phase, entry.reason.unwrap(), entry.message.unwrap_or_default())
+        };
+        let (phase, reason, message) = looked(None, 1, false);
+        assert_eq!((phase, reason.as_str()), (Phase::Running, "Stalled"));
+        assert!(message.contains("weekly-dc1") && message.contains("`spec.cancel`"), "{message}");
+        assert_eq!(looked(Some(0), 23, false).1, "JobCreated");
+        assert_eq!(looked(Some(0), 24, false).1, "Stalled");
+        assert_eq!(looked(Some(9_999), 24, false).1, "Stalled", "whatever its data plane says when it began");
+        assert_eq!(looked(Some(0), 24, true).0, Phase::Cancelled);
+        assert_eq!(looked(Some(0), 23, true).0, Phase::Running, "it is at work, and ends by itself");
+        assert_eq!(looked(None, 24, true).0, Phase::Running, "it is taken back first");
+    }
+
+    #[test]
     fn a_failure_that_is_a_data_planes_word_ends_the_run_for_that_one_alone() {
         let entry = |plane: &str, datacenter: &str, phase: Phase| DatacenterRun {
             data_plane: plane.to_owned(),
@@ -252,7 +334,7 @@ mod tests {
             phase,
             ..DatacenterRun::default()
         };
-        let phases = |apart: &[&str]| {
+        let phases_of = |apart: &[&str], reason: Option<Reason>| {
             let places = apart.iter().map(|name| ("us".to_owned(), ObjectKey::new("ns", *name)));
             let terms = Terms {
                 rollout: Rollout { max_failures: Some(1), ..Rollout::default() },
@@ -267,10 +349,16 @@ mod tests {
                 entry("us", "y", Phase::Pending),
                 entry("eu", "dc1", Phase::Pending),
             ];
+            entries[0].reason = reason.map(|reason| reason.as_str().to_owned());
             end(&terms, &mut entries, Timestamp::UNIX_EPOCH, |_| false);
             entries.map(|e| e.phase)
         };
+        let phases = |apart: &[&str]| phases_of(apart, None);
         assert_eq!(phases(&["x"]), [Phase::Failed, Phase::Skipped, Phase::Pending]);
         assert_eq!(phases(&["y"]), [Phase::Failed, Phase::Skipped, Phase::Skipped]);
+        for left_out in [Reason::DatacenterUnreadable, Reason::TooManyDatacenters] {
+            let phases = phases_of(&[], Some(left_out));
+            assert_eq!(phases, [Phase::Failed, Phase::Skipped, Phase::Pending], "{left_out}");
+        }
     }
 }

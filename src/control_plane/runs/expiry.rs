@@ -67,16 +67,11 @@ pub async fn expire<K: Fanned>(
                 continue;
             }
             if child.is_finished() || !child.is_started() {
-                // One that is begun with in this moment stays.
-                let version = child.resource_version().filter(|_| !child.is_finished());
-                let uid = child.uid().unwrap_or_default();
+                // One that is begun with in this moment stays, and so does one that somebody makes his own.
+                let (uid, version) =
+                    (child.uid().unwrap_or_default(), child.resource_version().unwrap_or_default());
                 deletions.push(async move {
-                    let is_gone = match delete::<K::Child>(remote, key, &uid, version.as_deref()).await {
-                        Ok(()) => true,
-                        // Another object of that name is none of ours.
-                        Err(error) => error.code() == Some(409) && version.is_none(),
-                    };
-                    (plane, is_gone)
+                    (plane, delete::<K::Child>(remote, key, &uid, &version).await.is_ok())
                 });
             }
         }
@@ -103,5 +98,68 @@ pub async fn expire<K: Fanned>(
         Ok(_) => Ok(None),
         Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::{Method, Request, Response, StatusCode};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use tower::service_fn;
+
+    use super::*;
+    use crate::{
+        api::fleet::{DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Limits},
+        control_plane::{
+            fanout::tests::{datacenter, fleet_job, live, made, pending, plane},
+            registry::remote::Remote,
+            view::BackupRecord,
+        },
+    };
+
+    /// A client of an API server that answers every request with `code`, and what it was asked to delete.
+    fn answering(code: u16) -> (Client, Arc<Mutex<Vec<Value>>>) {
+        let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let seen = asked.clone();
+        let service = service_fn(move |request: Request<Body>| {
+            let seen = seen.clone();
+            async move {
+                assert_eq!(*request.method(), Method::DELETE);
+                let body = request.into_body().collect_bytes().await?;
+                seen.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                let answer =
+                    json!({"kind": "Status", "status": "Success", "code": code, "message": "", "reason": ""});
+                let mut answer = Response::new(Body::from(answer.to_string().into_bytes()));
+                *answer.status_mut() = StatusCode::from_u16(code).unwrap();
+                Ok::<_, kube::Error>(answer)
+            }
+        });
+        (Client::new(service, "medusa-fleet"), asked)
+    }
+
+    #[tokio::test]
+    async fn a_child_goes_in_the_version_in_which_it_was_seen_to_be_ours_and_the_run_after_it() {
+        let job: FleetBackupJob = fleet_job("nightly");
+        let entry = DatacenterRun { attempts: 1, ..pending("eu", "dc1") };
+        let ended = json!({"startTime": "2026-01-01T00:00:00Z", "finishTime": "2026-01-01T00:01:00Z"});
+        let (key, child) = made(&job, &entry, 1, ended);
+        let status = FleetBackupJobStatus { datacenters: vec![entry], ..FleetBackupJobStatus::default() };
+        for (code, is_gone) in [(200, true), (409, false)] {
+            let (there, asked) = answering(code);
+            let (home, run) = answering(200);
+            let mut view = live(&[datacenter("dc1", 1)]);
+            view.backups.put(key.clone(), Arc::new(BackupRecord::default()));
+            view.jobs.put(key.clone(), child.clone());
+            let mut eu = plane("eu", view);
+            eu.remote = Some(Arc::new(Remote::new(there, &Limits::default())));
+            let events = Events::new(home.clone(), "test");
+            let again = expire(&home, &events, &job, &status, &[eu], SignedDuration::ZERO).await.unwrap();
+            let expected = json!({"uid": child.uid(), "resourceVersion": "7"});
+            assert_eq!(asked.lock().unwrap()[0]["preconditions"], expected);
+            assert_eq!((again.is_none(), run.lock().unwrap().len()), (is_gone, usize::from(is_gone)));
+        }
     }
 }

@@ -18,8 +18,8 @@ use crate::{
     },
     control_plane::{
         fleet::{Snapshot, Usable},
-        inventory::grouping::cluster_of,
-        view::Contact,
+        inventory::grouping::{ClusterId, cluster_of, unreadable},
+        view::{Contact, ObjectKey},
     },
 };
 
@@ -99,10 +99,27 @@ impl<'a> Reader<'a> {
             && self.clusters.as_ref().is_none_or(|s| s.matches(cluster_labels))
             && self.datacenters.as_ref().is_none_or(|s| s.matches(datacenter.labels()))
     }
+
+    /// Whether a datacenter that is there and cannot be read may be meant. `cluster` is its own, where that is known.
+    fn may_want(&self, plane: &Snapshot, key: &ObjectKey, cluster: Option<&ClusterId>) -> bool {
+        let known = &plane.membership.known;
+        let none = BTreeMap::new();
+        let clusters = &self.selector.clusters;
+        // What a K8ssandraCluster that is known here does not list is none of its datacenters.
+        let is_called = |name: &String| cluster.map_or_else(|| !known.is_called(name), |c| c.is_called(name));
+        let has_labels = |labels: &Labels| {
+            cluster.is_none_or(|c| labels.matches(self.cluster_labels.get(&c.name).unwrap_or(&none)))
+        };
+        listed(&self.selector.namespaces, &key.namespace)
+            && listed(&self.selector.datacenters, &key.name)
+            && (clusters.is_empty() || clusters.iter().any(is_called))
+            && self.clusters.as_ref().is_none_or(has_labels)
+    }
 }
 
 /// The datacenters `selector` means, when a run over them can be told; else why it cannot be done, for machines and
-/// for people. `known` are the entries of an earlier pass.
+/// for people. `known` are the entries of an earlier pass. Where they are too many, the data planes that add most are
+/// left out, each with an entry that says so: nobody's backups end for what another data plane shows.
 ///
 /// # Errors
 /// When a label selector cannot be read, or so many datacenters match that no status could hold them.
@@ -112,17 +129,43 @@ pub fn select_fitting(
     cluster_labels: &ClusterLabels,
     known: &[DatacenterRun],
 ) -> Result<Vec<DatacenterRun>, (Reason, String)> {
-    let entries = select(selector, planes, cluster_labels, known)
+    let mut entries = select(selector, planes, cluster_labels, known)
         .map_err(|InvalidSelector(why)| (Reason::InvalidSelector, why))?;
-    if fits(&entries, BUDGET) {
-        return Ok(entries);
+    let total = entries.len();
+    while !fits(&entries, BUDGET) {
+        let mut new: BTreeMap<&str, usize> = BTreeMap::new();
+        let fixed: BTreeSet<_> = known.iter().map(key).collect();
+        let added = entries.iter().filter(|e| !is_placeholder(e) && !fixed.contains(&key(e)));
+        added.for_each(|entry| *new.entry(&entry.data_plane).or_default() += 1);
+        let is_only =
+            entries.iter().all(|e| e.phase.is_final() || new.len() == 1 && !fixed.contains(&key(e)));
+        let most = new.iter().max_by_key(|(_, count)| **count).filter(|_| !is_only);
+        let Some((plane, count)) = most.map(|(plane, count)| ((*plane).to_owned(), *count)) else {
+            let message = format!(
+                "`spec.selector` matches {total} datacenters, more than one status can tell about; make several runs that \
+                 select by `dataPlanes`, `clusters` or labels"
+            );
+            return Err((Reason::TooManyDatacenters, message));
+        };
+        entries.retain(|e| e.data_plane != plane || fixed.contains(&key(e)));
+        entries.push(too_many(&plane, count));
+        entries.sort_by(|a, b| key(a).cmp(&key(b)));
     }
-    let message = format!(
-        "`spec.selector` matches {} datacenters, more than one status can tell about; make several runs that select by \
-         `dataPlanes`, `clusters` or labels",
-        entries.len()
-    );
-    Err((Reason::TooManyDatacenters, message))
+    Ok(entries)
+}
+
+/// The entry of a data plane that has more datacenters than the run can tell about.
+fn too_many(plane: &str, count: usize) -> DatacenterRun {
+    DatacenterRun {
+        data_plane: plane.to_owned(),
+        phase: Phase::Failed,
+        reason: Some(Reason::TooManyDatacenters.as_str().to_owned()),
+        message: Some(format!(
+            "data plane `{plane}` was left out: `spec.selector` matches {count} datacenters of it, and one status cannot \
+             tell about all; make other runs for it, by `clusters`, `namespaces` or labels"
+        )),
+        ..DatacenterRun::default()
+    }
 }
 
 /// Resolves `selector` into one entry per datacenter.
@@ -174,6 +217,8 @@ pub fn select(
         }
         let chosen = plane.view.datacenters.last_known().values().filter(|dc| reader.wants(plane, dc));
         entries.extend(chosen.map(|dc| entry(selector, plane, dc)));
+        let unread = unreadable(plane).filter(|(key, cluster)| reader.may_want(plane, key, cluster.as_ref()));
+        entries.extend(unread.map(|(key, cluster)| unread_entry(plane, key, cluster)));
     }
     if !entries.iter().any(|e| is_placeholder(e) && !e.phase.is_final()) {
         entries.extend(unmatched(selector, planes, &entries));
@@ -214,6 +259,34 @@ fn duplicate(selector: &Selector, plane: &str, why: &str) -> DatacenterRun {
         message: Some(format!("data plane `{plane}` was not looked at: {why}")),
         ..DatacenterRun::default()
     }
+}
+
+/// The entry of a datacenter that cannot be read: nobody knows whether it is meant, or has Medusa.
+fn unread_entry(plane: &Snapshot, key: &ObjectKey, cluster: Option<ClusterId>) -> DatacenterRun {
+    let why = plane.view.datacenters.unreadable().get(key).map_or("", String::as_str);
+    let message = format!("{}; it was left out of this run", shorten(why, 400));
+    DatacenterRun {
+        data_plane: plane.name.clone(),
+        namespace: key.namespace.clone(),
+        datacenter: key.name.clone(),
+        cluster: cluster.map(|cluster| cluster.name).unwrap_or_default(),
+        phase: Phase::Failed,
+        reason: Some(Reason::DatacenterUnreadable.as_str().to_owned()),
+        message: Some(message),
+        ..DatacenterRun::default()
+    }
+}
+
+/// Whether the entry is that of a datacenter that cannot be read.
+#[must_use]
+pub fn is_unreadable(entry: &DatacenterRun) -> bool {
+    entry.reason.as_deref() == Some(Reason::DatacenterUnreadable.as_str())
+}
+
+/// Whether the entry was left out for what its data plane shows, which counts for that one only.
+#[must_use]
+pub fn is_left_out(entry: &DatacenterRun) -> bool {
+    is_unreadable(entry) || entry.reason.as_deref() == Some(Reason::TooManyDatacenters.as_str())
 }
 
 fn entry(selector: &Selector, plane: &Snapshot, datacenter: &CassandraDatacenter) -> DatacenterRun {
@@ -271,131 +344,5 @@ fn unmatched(selector: &Selector, planes: &[Snapshot], entries: &[DatacenterRun]
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::control_plane::fanout::tests::{datacenter, live, plane, silent};
-
-    fn names(entries: &[DatacenterRun]) -> Vec<String> {
-        entries.iter().map(|e| format!("{}/{}={}", e.data_plane, e.datacenter, e.phase.as_str())).collect()
-    }
-
-    fn run(selector: &Selector, planes: &[Snapshot], known: &[DatacenterRun]) -> Vec<String> {
-        names(&select(selector, planes, &ClusterLabels::new(), known).unwrap())
-    }
-
-    #[test]
-    fn a_name_that_no_object_can_have_makes_the_selector_invalid() {
-        let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let invalid = [
-            (Selector { clusters: of(&["shop", "sh op"]), ..Selector::default() }, "clusters`: `sh op`"),
-            (Selector { data_planes: of(&["EU"]), ..Selector::default() }, "dataPlanes`: `EU`"),
-            (Selector { namespaces: of(&[".."]), ..Selector::default() }, "namespaces`: `..`"),
-            (Selector { datacenters: of(&["dc1?x"]), ..Selector::default() }, "datacenters`: `dc1?x`"),
-        ];
-        for (selector, expected) in invalid {
-            let (reason, why) = select_fitting(&selector, &[], &ClusterLabels::new(), &[]).unwrap_err();
-            assert!(reason == Reason::InvalidSelector && why.contains(expected), "{why}");
-        }
-    }
-
-    #[test]
-    fn an_empty_selector_means_everything_that_has_medusa() {
-        let planes = [
-            plane("eu", live(&[datacenter("dc1", 3), datacenter("bare", 0)])),
-            plane("us", live(&[datacenter("dc2", 3)])),
-        ];
-        assert_eq!(
-            run(&Selector::default(), &planes, &[]),
-            ["eu/bare=Skipped", "eu/dc1=Pending", "us/dc2=Pending"]
-        );
-    }
-
-    #[test]
-    fn what_is_named_and_not_there_or_nothing_at_all_may_still_be_on_its_way() {
-        let planes =
-            [plane("eu", live(&[datacenter("dc1", 3), datacenter("bare", 0)])), plane("us", silent())];
-        let lacks = |selector: &Selector, planes: &[Snapshot], known: &[DatacenterRun]| {
-            is_lacking(&select(selector, planes, &ClusterLabels::new(), known).unwrap(), known)
-        };
-        let named = |names: &[&str]| Selector {
-            datacenters: names.iter().map(|name| (*name).to_owned()).collect(),
-            ..Selector::default()
-        };
-        let eu = &planes[..1];
-        assert!(!lacks(&named(&["dc1"]), eu, &[]));
-        assert!(!lacks(&named(&["bare"]), eu, &[]), "it is there, and fails for its own reason");
-        assert!(lacks(&named(&["dc1", "dc2"]), eu, &[]));
-        assert!(lacks(&Selector { clusters: vec!["blog".into()], ..Selector::default() }, eu, &[]));
-        let ghost = Selector { data_planes: vec!["eu".into(), "ghost".into()], ..Selector::default() };
-        assert!(lacks(&ghost, eu, &[]));
-        assert!(!lacks(&named(&["dc1", "dc2"]), &planes, &[]), "somebody was not asked yet");
-        let fixed = select(&named(&["dc1", "dc2"]), eu, &ClusterLabels::new(), &[]).unwrap();
-        assert!(!lacks(&named(&["dc1", "dc2"]), eu, &fixed), "what was decided stands");
-    }
-
-    #[test]
-    fn each_field_narrows_the_choice() {
-        let planes = [
-            plane("eu", live(&[datacenter("dc1", 3), datacenter("dc3", 3)])),
-            plane("us", live(&[datacenter("dc2", 3)])),
-        ];
-        let selector = Selector {
-            data_planes: vec!["eu".into()],
-            datacenters: vec!["dc3".into()],
-            ..Selector::default()
-        };
-        assert_eq!(run(&selector, &planes, &[]), ["eu/dc3=Pending"]);
-        let selector = Selector { clusters: vec!["shop.ns.us".into()], ..Selector::default() };
-        assert_eq!(run(&selector, &planes, &[]), ["us/dc2=Pending"]);
-    }
-
-    #[test]
-    fn a_silent_data_plane_holds_a_place_until_it_is_listed() {
-        let selector = Selector::default();
-        let first = select(&selector, &[plane("eu", silent())], &ClusterLabels::new(), &[]).unwrap();
-        assert_eq!(names(&first), ["eu/=Pending"]);
-        let later = [plane("eu", live(&[datacenter("dc1", 1)])), plane("new", live(&[datacenter("dc9", 1)]))];
-        assert_eq!(run(&selector, &later, &first), ["eu/dc1=Pending"], "the run's data planes are fixed");
-        assert_eq!(run(&selector, &later[1..], &first), ["eu/=Pending"], "one that goes was not looked at");
-    }
-
-    #[test]
-    fn a_data_plane_that_is_held_for_another_is_an_entry_that_was_not_looked_at() {
-        let why = "it is the same cluster as data plane `eu`".to_owned();
-        let mut twin = plane("eu-again", silent());
-        let waiting = select(&Selector::default(), std::slice::from_ref(&twin), &ClusterLabels::new(), &[]);
-        twin.usable = Usable::NotReady { reason: Reason::DuplicateCluster, why };
-        let planes = [plane("eu", live(&[datacenter("dc1", 1)])), twin];
-        assert_eq!(run(&Selector::default(), &planes, &[]), ["eu/dc1=Pending", "eu-again/=Skipped"]);
-        let named = Selector { data_planes: vec!["eu-again".into()], ..Selector::default() };
-        assert_eq!(run(&named, &planes, &[]), ["eu-again/=Failed"]);
-        // Also when that comes out while the run waits for it, and it stays so.
-        let waiting = waiting.unwrap();
-        assert_eq!(names(&waiting), ["eu-again/=Pending"]);
-        let known = select(&Selector::default(), &planes, &ClusterLabels::new(), &waiting).unwrap();
-        assert_eq!(names(&known), ["eu-again/=Skipped"]);
-        assert_eq!(known[0].reason.as_deref(), Some("DuplicateCluster"));
-        assert_eq!(run(&Selector::default(), &[plane("eu-again", silent())], &known), ["eu-again/=Skipped"]);
-        assert_eq!(run(&Selector::default(), &[], &known), ["eu-again/=Skipped"]);
-    }
-
-    #[test]
-    fn what_a_run_started_with_stays() {
-        let selector = Selector::default();
-        let first =
-            select(&selector, &[plane("eu", live(&[datacenter("dc1", 1)]))], &ClusterLabels::new(), &[])
-                .unwrap();
-        let grown = [plane("eu", live(&[datacenter("dc1", 1), datacenter("dc2", 1)]))];
-        assert_eq!(run(&selector, &grown, &first), ["eu/dc1=Pending"]);
-    }
-
-    #[test]
-    fn a_name_that_matches_nothing_fails_for_itself() {
-        let planes = [plane("eu", live(&[datacenter("dc1", 1), datacenter("bare", 0)]))];
-        let selector =
-            Selector { datacenters: vec!["dc1".into(), "dcx".into(), "bare".into()], ..Selector::default() };
-        assert_eq!(run(&selector, &planes, &[]), ["/dcx=Failed", "eu/bare=Failed", "eu/dc1=Pending"]);
-        let selector = Selector { data_planes: vec!["nowhere".into()], ..Selector::default() };
-        assert_eq!(run(&selector, &planes, &[]), ["nowhere/-=Failed"]);
-    }
-}
+#[path = "select_tests.rs"]
+mod tests;

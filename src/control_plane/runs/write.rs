@@ -1,12 +1,14 @@
 //! Single writes into a data plane for a run. Every one may be repeated: what is there already is adopted, what is gone
 //! already is gone.
 
-use std::sync::Arc;
+use std::{fmt::Debug, sync::Arc};
 
 use kube::{
-    Api, ResourceExt as _,
+    Api, Resource, ResourceExt as _,
     api::{DeleteParams, PostParams, Preconditions},
+    core::NamespaceResourceScope,
 };
+use serde::de::DeserializeOwned;
 
 use super::child::Child;
 use crate::{
@@ -60,27 +62,26 @@ pub async fn make<C: Child>(remote: &Remote, child: &C) -> Made<C> {
     }
 }
 
-/// Deletes a child, in exactly the version that was seen when one is given. That it is gone is no error.
+/// Deletes an object in exactly the version in which it was seen to be ours: whoever takes our label off it, or does
+/// anything else with it, keeps it. That it is gone is no error.
 ///
 /// # Errors
 /// When the API server refuses, or does not answer.
-pub async fn delete<C: Child>(
-    remote: &Remote,
-    key: &ObjectKey,
-    uid: &str,
-    version: Option<&str>,
-) -> Result<(), CallError> {
+pub async fn delete<C>(remote: &Remote, key: &ObjectKey, uid: &str, version: &str) -> Result<(), CallError>
+where
+    C: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
     let preconditions =
-        Preconditions { uid: Some(uid.to_owned()), resource_version: version.map(str::to_owned) };
+        Preconditions { uid: Some(uid.to_owned()), resource_version: Some(version.to_owned()) };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
     let deleted = remote
         .call(|client| async {
-            Api::<C>::namespaced(client, &key.namespace).delete(&key.name, &params).await
+            Api::<C>::namespaced(client, &key.namespace).delete(&key.name, &params).await.map(drop)
         })
         .await;
     match deleted {
         Err(error) if error.code() != Some(404) => Err(error),
-        Ok(_) | Err(_) => Ok(()),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -45,6 +45,8 @@ pub enum Action {
         key: ObjectKey,
         /// Its uid.
         uid: String,
+        /// The version that was seen.
+        version: String,
     },
 }
 
@@ -92,7 +94,8 @@ pub fn plan(
     let uid = schedule.uid().unwrap_or_default();
     let mut delegation = Delegation::default();
     let wanted: &[DatacenterRun] = if recipe.is_some() { &scope.datacenters } else { &[] };
-    delegation.total = wanted.len();
+    let unreadable: &[DatacenterRun] = if recipe.is_some() { &scope.unreadable } else { &[] };
+    delegation.total = wanted.len() + unreadable.len();
     for plane in planes {
         let here: Vec<&DatacenterRun> =
             wanted.iter().filter(|entry| entry.data_plane == plane.name).collect();
@@ -127,11 +130,17 @@ pub fn plan(
                 place(&mut delegation, schedule, recipe, plane, entry, &key, (control_plane, now));
             }
         }
+        for entry in unreadable.iter().filter(|entry| entry.data_plane == plane.name) {
+            keep.push(key(schedule, entry));
+            let message = entry.message.clone().unwrap_or_default();
+            delegation.refused.push(refusal(entry, Problem::new(Reason::DatacenterUnreadable, message)));
+        }
         for (key, there) in ours.into_iter().filter(|(key, _)| !keep.contains(key)) {
             delegation.actions.push(Action::Delete {
                 data_plane: plane.name.clone(),
                 key: key.clone(),
                 uid: there.uid().unwrap_or_default(),
+                version: there.resource_version().unwrap_or_default(),
             });
         }
     }

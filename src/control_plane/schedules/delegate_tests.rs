@@ -188,6 +188,18 @@ async fn a_data_plane_without_the_kind_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn what_a_datacenter_has_stays_while_that_cannot_be_read_and_is_said() {
+    let schedule = schedule(json!({}));
+    let made = applied(&look(&schedule, &[open("eu", one())]));
+    let mut view = with(one(), made);
+    view.datacenters.blur(ObjectKey::new("ns", "dc1"), "no size".to_owned());
+    let found = look(&schedule, &[open("eu", view)]);
+    assert_eq!((found.actions.len(), found.total, found.there.len()), (0, 1, 0), "{:?}", found.actions);
+    assert_eq!(found.refused[0].problem.reason, Reason::DatacenterUnreadable);
+    assert!(found.refused[0].problem.message.contains("no size"));
+}
+
+#[tokio::test]
 async fn a_suspended_schedule_is_disabled_everywhere() {
     let (_, there) = applied(&look(&schedule(json!({"suspend": true})), &[open("eu", one())]));
     assert_eq!(there.spec.disabled, Some(true));

@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use jiff::{SignedDuration, Timestamp};
 use kube::{
     Api, Resource as _, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{Patch, PatchParams},
 };
 
 use super::{
@@ -31,6 +31,7 @@ use crate::{
     control_plane::{
         fleet::Snapshot,
         registry::remote::{CallError, Remote},
+        runs::write::delete,
         view::{ObjectKey, RunRecord},
     },
 };
@@ -186,20 +187,9 @@ async fn write(ctx: &ScheduleContext, action: Action, remote: &Remote) -> Result
                 Err(error) => return Err(refused(&data_plane, &key, &error)),
             }
         }
-        Action::Delete { data_plane, key, uid } => {
-            let params = DeleteParams {
-                preconditions: Some(Preconditions { uid: Some(uid), resource_version: None }),
-                ..DeleteParams::default()
-            };
-            let deleted = remote
-                .call(|client| async {
-                    let api: Api<MedusaBackupSchedule> = Api::namespaced(client, &key.namespace);
-                    api.delete(&key.name, &params).await
-                })
-                .await;
-            match deleted {
-                Ok(_) => remember(ctx, &data_plane, key, None),
-                Err(error) if error.code() == Some(404) => remember(ctx, &data_plane, key, None),
+        Action::Delete { data_plane, key, uid, version } => {
+            match delete::<MedusaBackupSchedule>(remote, &key, &uid, &version).await {
+                Ok(()) => remember(ctx, &data_plane, key, None),
                 Err(error) if error.code() == Some(409) => {}
                 Err(error) => return Err(refused(&data_plane, &key, &error)),
             }

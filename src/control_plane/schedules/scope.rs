@@ -10,7 +10,7 @@ use crate::{
     },
     control_plane::{
         fleet::{Snapshot, Usable},
-        runs::select::{ClusterLabels, is_placeholder, select},
+        runs::select::{ClusterLabels, is_placeholder, is_unreadable, select},
     },
 };
 
@@ -21,6 +21,8 @@ pub struct Scope {
     pub datacenters: Vec<DatacenterRun>,
     /// Names in the selector that nothing matches, for people.
     pub unmatched: Vec<String>,
+    /// CassandraDatacenters that it may mean and that cannot be read: what they have is left as it is.
+    pub unreadable: Vec<DatacenterRun>,
     /// Data planes that have not said which datacenters they have.
     pub unlisted: Vec<String>,
 }
@@ -48,6 +50,8 @@ impl Scope {
                 scope.unlisted.push(entry.data_plane);
             } else if entry.phase == Phase::Pending {
                 scope.datacenters.push(entry);
+            } else if is_unreadable(&entry) {
+                scope.unreadable.push(entry);
             } else if entry.phase == Phase::Failed {
                 scope.unmatched.extend(entry.message);
             }

@@ -23,6 +23,7 @@ fn orphans(known: &BTreeSet<String>, planes: &[Snapshot], control_plane: &str) -
                     data_plane: plane.name.clone(),
                     key: key.clone(),
                     uid: there.uid().unwrap_or_default(),
+                    version: there.resource_version().unwrap_or_default(),
                 });
             }
         }

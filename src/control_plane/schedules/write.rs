@@ -192,10 +192,13 @@ impl ScheduleContext {
         Ok(())
     }
 
-    /// Deletes a run, if it is still the one that was seen.
+    /// Deletes a run, if it is still the very version that was seen: whoever makes it his own keeps it.
     pub(super) async fn delete(&self, run: &Run) -> Result<(), kube::Error> {
         let params = DeleteParams {
-            preconditions: Some(Preconditions { uid: Some(run.uid.clone()), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: Some(run.uid.clone()),
+                resource_version: run.version.clone(),
+            }),
             propagation_policy: Some(PropagationPolicy::Background),
             ..DeleteParams::default()
         };
@@ -229,9 +232,11 @@ impl ScheduleContext {
         now: Timestamp,
     ) -> Result<(), kube::Error> {
         let there = self.api::<K>().get_opt(&run.name).await?;
-        let Some(there) = there.filter(|there| there.meta().uid.as_ref() == Some(&run.uid)) else {
-            return Ok(());
+        // Also one that is not the schedule's any more stays.
+        let is_its = |there: &K| {
+            there.seen().is_some_and(|seen| seen.uid == run.uid && seen.schedule.1 == run.schedule.1)
         };
+        let Some(there) = there.filter(is_its) else { return Ok(()) };
         let overdue = run.finish.map(|finish| now.duration_since(finish)).unwrap_or_default();
         let status = there.status().cloned().unwrap_or_default();
         if waits_for_one(&K::entries(&status), planes) {

@@ -21,7 +21,7 @@ use crate::{
         fleet::Snapshot,
         runs::{
             child::{Child as _, child_key, is_of, place},
-            ending::{cancelled, set, time_out},
+            ending::{cancelled, set, stall, time_out},
             imports::Wordless,
             reach::{doubt, reach, wait},
             rollout::may_retry,
@@ -197,6 +197,7 @@ fn go_on<'o>(
         Verdict::Running { reason, message } => {
             set(&mut entry.run, Phase::Running, reason, message);
             time_out(&scene.terms(), &mut entry.run);
+            stall(&scene.terms(), &mut entry.run, "MedusaTask");
         }
         Verdict::Succeeded => {
             set(&mut entry.run, Phase::Succeeded, Reason::Succeeded, None);

@@ -145,7 +145,7 @@ async fn take_back<C: Child>(left: &Leftover, planes: &[Snapshot], what: &str) {
     let Leftover { data_plane, key, uid, version } = left;
     let plane = planes.iter().find(|plane| plane.name == *data_plane);
     let Some(remote) = plane.and_then(|plane| plane.remote.as_ref()) else { return };
-    match delete::<C>(remote, key, uid, Some(version)).await {
+    match delete::<C>(remote, key, uid, version).await {
         Ok(()) => tracing::info!(data_plane, object = %key, "took back {what}"),
         Err(error) => tracing::debug!(data_plane, object = %key, %error, "take back {what}"),
     }

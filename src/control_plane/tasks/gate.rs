@@ -25,10 +25,10 @@ use crate::{
         fanout::holds::restoring,
         fleet::{Snapshot, Usable},
         inventory::{
-            grouping::cluster_of,
+            grouping::{cluster_of, unreadable},
             points::restore_points,
             survey::{Planes, PublishedClusters, PublishedPoints, survey},
-            verdict::is_foreign,
+            verdict::{is_foreign, is_misdated},
         },
         runs::{
             Run as _,
@@ -105,7 +105,7 @@ pub fn points(
 }
 
 /// Datacenters of a FleetCluster, by data plane and place: as the data planes show them, and for those that were
-/// not listed since the start as they were published.
+/// not listed since the start, or cannot be read, as they were published.
 #[must_use]
 pub fn members(
     name: &str,
@@ -119,11 +119,14 @@ pub fn members(
                 found.insert((plane.name.clone(), place.clone()));
             }
         }
+        let listed = unreadable(plane).filter(|(_, id)| id.as_ref().is_some_and(|id| id.name == name));
+        found.extend(listed.map(|(place, _)| (plane.name.clone(), place.clone())));
         let unlisted = !plane.view.datacenters.trust.is_listed();
         for entry in published.iter().flat_map(|status| &status.datacenters) {
             let is_anothers =
                 plane.membership.known.disowns(name, &plane.name, &entry.namespace, &entry.name);
-            if unlisted && entry.data_plane == plane.name && !is_anothers {
+            let is_unseen = unlisted || plane.cannot_read(&entry.namespace, &entry.name);
+            if is_unseen && entry.data_plane == plane.name && !is_anothers {
                 found.insert((plane.name.clone(), ObjectKey::new(&entry.namespace, &entry.name)));
             }
         }
@@ -138,6 +141,9 @@ pub fn silence(members: &BTreeSet<(String, ObjectKey)>, planes: &[Snapshot]) -> 
     let silent = members.iter().filter_map(|(name, place)| {
         let plane = planes.iter().find(|p| p.name == *name)?;
         let (reason, why) = match &plane.usable {
+            Usable::Ready if plane.cannot_read(&place.namespace, &place.name) => {
+                (Reason::RestorePointsUnknown, "cannot be read".to_owned())
+            }
             Usable::Ready if plane.view.knows_inventory() => return None,
             Usable::Ready => {
                 (Reason::RestorePointsUnknown, "does not show what it holds".to_owned())
@@ -198,7 +204,7 @@ pub fn decide(run: &DatacenterRun, facts: &Facts<'_>, now: Timestamp) -> Gate {
         return Gate::Wait(Reason::BackupRunning, message);
     }
     let datacenter = ObjectKey::new(&run.namespace, &run.datacenter);
-    let held = held(&run.data_plane, &datacenter, facts);
+    let held = held(&run.data_plane, &datacenter, facts, now);
     let question = Question {
         cluster: &run.cluster,
         data_plane: &run.data_plane,
@@ -270,7 +276,7 @@ fn run_at_work(cluster: &str, run: &DeserializeGuard<FleetBackupJob>) -> Option<
 /// Every backup that the datacenter's nodes may hold, complete or not, each once, as far as anything tells of it: the
 /// MedusaBackups and MedusaBackupJobs there are, and what FleetBackupJobs say they have begun, whatever became of the
 /// MedusaBackupJob since. A backup of which only another datacenter's nodes have a part is none of this one's.
-fn held(data_plane: &str, datacenter: &ObjectKey, facts: &Facts<'_>) -> Vec<Held> {
+fn held(data_plane: &str, datacenter: &ObjectKey, facts: &Facts<'_>, now: Timestamp) -> Vec<Held> {
     let view = facts.planes.iter().find(|p| p.name == data_plane).map(|p| &p.view);
     let own = view.and_then(|view| view.datacenters.last(datacenter));
     let mut held: BTreeMap<String, Option<Timestamp>> = BTreeMap::new();
@@ -283,7 +289,9 @@ fn held(data_plane: &str, datacenter: &ObjectKey, facts: &Facts<'_>) -> Vec<Held
     for (key, record) in view.iter().flat_map(|view| view.backups.last_known()) {
         let is_of = key.namespace == datacenter.namespace && record.datacenter == datacenter.name;
         if is_of && !own.is_some_and(|own| is_foreign(record, own)) {
-            let own = record.finish_time.or_else(|| begun_by(record.start_time?));
+            let is_odd = is_misdated(record.start_time, record.finish_time, now);
+            // Of one whose times cannot be, nobody knows when it was.
+            let own = record.finish_time.or_else(|| begun_by(record.start_time?)).filter(|_| !is_odd);
             // The later of the two ends: both are only as exact as who wrote them.
             let end = held.get(&key.name).copied().map_or(own, |job| own.zip(job).map(|(a, b)| a.max(b)));
             held.insert(key.name.clone(), end);

@@ -94,6 +94,50 @@ fn failed_runs_since_count_whoever_made_them_and_so_does_what_cannot_be_read() {
     assert_eq!(decided(&planes, &[], &[], 1), refused, "also a MedusaBackup");
 }
 
+#[test]
+fn a_datacenter_of_the_cluster_that_cannot_be_read_holds_a_purge_up() {
+    let mut view = with_backup("dc1");
+    view.datacenters.blur(ObjectKey::new("ns", "dc2"), "it cannot be read".to_owned());
+    let planes = [plane("eu", view)];
+    let datacenters = json!([{"dataPlane": "eu", "namespace": "ns", "name": "dc2", "size": 1, "medusa": {"deployed": true}}]);
+    let cluster: FleetClusterStatus = serde_json::from_value(json!({"datacenters": datacenters})).unwrap();
+    let mut published = crate::api::fleet::FleetCluster::new("shop", crate::api::fleet::FleetClusterSpec {});
+    published.status = Some(cluster.clone());
+    let published = PublishedClusters::from([("shop".to_owned(), Arc::new(published))]);
+    let points = points("shop", &planes, &PublishedPoints::new(), &published, at(NOW));
+    assert!(points.values().all(|point| !point.complete), "{points:?}");
+    let mut run = pending("eu", "dc1");
+    run.cluster = "shop".to_owned();
+    let limits = Limits { age_days: Some(7), count: Some(9), ..Limits::default() };
+    let facts = |cluster| Facts { planes: &planes, cluster, points: &points, runs: &[], jobs: &[], limits };
+    assert_eq!(told(&run, &facts(Some(&cluster))), "waits: RestorePointsUnknown");
+    let Gate::Wait(_, message) = decide(&run, &facts(Some(&cluster)), at(NOW)) else { panic!("waits") };
+    assert!(message.contains("ns/dc2 cannot be read"), "{message}");
+}
+
+#[test]
+fn a_backup_of_a_time_to_come_is_nothing_a_purge_leaves_and_counts_as_begun_later() {
+    let with = |name: &str, start: i64, finish: i64| {
+        let mut view = with_backup("dc1");
+        let odd = BackupRecord { start_time: Some(at(start)), ..record("dc1", finish) };
+        view.backups.put(ObjectKey::new("ns", name), Arc::new(odd));
+        [plane("eu", view), two()[1].clone()]
+    };
+    let hour = 3_600;
+    let refused = "refused: WouldRemoveLastRestorePoint";
+    let forged = with("q", NOW + hour, NOW + hour + 60);
+    assert_eq!(
+        decided(&forged[..1], &[], &[], 1),
+        refused,
+        "it is not the newest, and may have begun after `p`"
+    );
+    assert_eq!(decided(&forged, &[], &[], 2), "keeps p.shop");
+    let backwards = with("q", NOW - 60, NOW - 9_000);
+    assert_eq!(decided(&backwards, &[], &[], 1), refused, "it ended before it began");
+    let ahead = with("q", NOW + 60, NOW + 120);
+    assert_eq!(decided(&ahead[..1], &[], &[], 1), "keeps q.shop", "clocks differ by a minute");
+}
+
 /// A run `night-<n>` that made `attempts` attempts at dc1 and failed `ago` seconds ago.
 fn failed_run(n: usize, ago: i64, attempts: i64, more: &Value) -> FleetBackupJob {
     let end = Time(at(NOW - ago));

@@ -1,6 +1,6 @@
 //! Whether a purge of a datacenter leaves its cluster a complete restore point. Pure.
 //!
-//! The rule: of the complete restore points the newest is looked at. What a purge leaves of an older one it leaves
+//! The rule: of the complete restore points the newest is looked at; one whose times cannot be is none. What a purge leaves of an older one it leaves
 //! of the newest too. The datacenter's part in it must survive Medusa's purge ([`survives`]), counting every backup that
 //! anything tells of, whatever became of it.
 
@@ -14,7 +14,7 @@ use crate::{
         Reason,
         fleet::{FleetBackupDatacenter, FleetBackupStatus},
     },
-    control_plane::view::ObjectKey,
+    control_plane::{inventory::verdict::is_timeless, view::ObjectKey},
 };
 
 /// What the ruling is about.
@@ -56,7 +56,7 @@ pub fn rule(question: &Question<'_>, now: Timestamp) -> Ruling {
     let newest = question
         .points
         .iter()
-        .filter(|(_, point)| point.cluster == cluster && point.complete)
+        .filter(|(_, point)| point.cluster == cluster && point.complete && !is_timeless(point, now))
         .max_by_key(|(name, point)| (point.start_time.as_ref().map(|t| t.0), *name));
     let Some((name, point)) = newest else {
         return refused(format!(

@@ -11,7 +11,10 @@ use crate::{
         fleet::{DatacenterTask, FleetOperation, FleetTaskStatus, Phase, Purged},
         size,
     },
-    control_plane::{fanout::summary::count, runs::ending::is_cancelled},
+    control_plane::{
+        fanout::summary::count,
+        runs::ending::{is_cancelled, is_stalled},
+    },
 };
 
 /// Entries whose messages a condition repeats.
@@ -114,11 +117,18 @@ fn verdict(scene: &Scene<'_>, status: &FleetTaskStatus, invalid: Option<&(Reason
         let silent = status.datacenters.iter().any(|e| {
             !e.run.phase.is_final() && e.run.reason.as_deref() == Some(Reason::DataPlaneUnreachable.as_str())
         });
-        let reason = if silent { Reason::DataPlaneUnreachable } else { Reason::Running };
+        let stalled = status.datacenters.iter().map(|e| &e.run).find(|run| is_stalled(run));
+        let reason = match stalled {
+            _ if silent => Reason::DataPlaneUnreachable,
+            Some(_) => Reason::Stalled,
+            None => Reason::Running,
+        };
+        let stalled = stalled.and_then(|run| Some(format!("; {}: {}", run.place(), run.message.as_ref()?)));
         let message = format!(
-            "{} of {} datacenters decided{}",
+            "{} of {} datacenters decided{}{}",
             counts.total - counts.pending - counts.running,
             counts.total,
+            stalled.unwrap_or_default(),
             said(status, |phase| phase == Phase::Pending)
         );
         return is(phase, None, reason, message);

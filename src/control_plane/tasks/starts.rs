@@ -73,7 +73,7 @@ pub(super) async fn carry_out(kit: &Kit, task: &FleetTask, action: &Action) -> O
     let Some(remote) = plane.remote.clone() else { return unusable("cannot be asked") };
     let operation = match &action.work {
         Work::Withdraw { uid, resource_version } => {
-            return match delete::<MedusaTask>(&remote, &action.key, uid, Some(resource_version)).await {
+            return match delete::<MedusaTask>(&remote, &action.key, uid, resource_version).await {
                 Ok(()) => Outcome::Withdrawn,
                 Err(error) => {
                     let (reason, message) = not_now(&error);
