@@ -16,11 +16,11 @@ use crate::{
         },
     },
     control_plane::{
+        data_planes::view::{BackupRecord, RunRecord},
         deployment::{config_map, validate},
         fanout::tests::{datacenter, live, plane},
         runs::select::{self, ClusterLabels},
         schedules::recipe,
-        view::{BackupRecord, RunRecord},
     },
 };
 

@@ -9,8 +9,11 @@ use proptest::{collection::vec, option, prelude::*, sample};
 use serde_json::{Value, json};
 
 use super::{
+    data_planes::{
+        fleet::Snapshot,
+        view::{BackupRecord, Contact, ObjectKey, RunRecord, View},
+    },
     fanout::{self, Scene, holds, rehearsal, tests::plane},
-    fleet::Snapshot,
     inventory::{
         clusters::{Findings, clusters},
         fit::{fit_backup, fit_cluster},
@@ -21,13 +24,13 @@ use super::{
     restores,
     runs::{
         Noted, Run as _,
+        buckets::Buckets,
         child::child_key,
         compact, ending,
         select::{self, ClusterLabels},
     },
     schedules::{delegate, history::History, missed, recipe, scope::Scope, unread::Unread},
     tasks,
-    view::{BackupRecord, Contact, ObjectKey, RunRecord, View},
 };
 use crate::api::{
     arbitrary::{kind, read, text, time},
@@ -199,7 +202,7 @@ fn run(of: &'static str) -> impl Strategy<Value = Value> {
 /// Every judge of backups once.
 fn back_up(job: &FleetBackupJob, tasks: &[FleetTask], planes: &[Snapshot], begun: Timestamp, now: Timestamp) {
     let old = job.status.clone().unwrap_or_default();
-    let buckets = fanout::load::Buckets::default();
+    let buckets = Buckets::default();
     let mut scene = Scene::new(job, planes, &buckets, "cp", begun, now);
     scene.holds = holds::holds(planes, "cp", tasks, now);
     let (selector, known) = (job.spec.selector.clone().unwrap_or_default(), old.datacenters.clone());

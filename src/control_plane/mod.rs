@@ -3,24 +3,18 @@
 //!
 //! It speaks to data planes only through Kubernetes objects and never dials a pod (contract §1).
 
-pub mod capabilities;
+pub mod data_planes;
 pub mod deployment;
 pub mod fanout;
-pub mod fleet;
 pub mod inventory;
 mod leaving;
-pub mod meters;
-pub mod metrics;
 pub mod registry;
 pub mod replication;
 pub mod restores;
 pub mod runs;
 pub mod schedules;
-pub mod section;
 pub mod sources;
 pub mod tasks;
-pub mod undone;
-pub mod view;
 
 use std::{collections::BTreeSet, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -31,6 +25,11 @@ use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use self::data_planes::{
+    fleet::Fleet,
+    meters::Meters,
+    metrics::{Figures, FleetCollector},
+};
 use crate::{
     api::{fleet::DataPlane, labels, names},
     runtime::{
@@ -109,18 +108,15 @@ pub enum RunError {
 /// When it cannot start, or a part of it ends.
 pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     let readiness = Readiness::default();
-    let fleet = Arc::new(fleet::Fleet::default());
-    let figures = metrics::Figures::default();
-    let meters = Arc::new(meters::Meters::default());
+    let fleet = Arc::new(Fleet::default());
+    let figures = Figures::default();
+    let meters = Arc::new(Meters::default());
     readiness.expect("registry");
     readiness.expect("inventory");
     if let Some(address) = config.metrics_addr {
-        let collector = metrics::FleetCollector {
-            fleet: fleet.clone(),
-            figures: figures.clone(),
-            meters: meters.clone(),
-        };
-        let registry = collector.registry();
+        let collector =
+            FleetCollector { fleet: fleet.clone(), figures: figures.clone(), meters: meters.clone() };
+        let registry = collector.registry(&PARTS);
         let bound = http::serve(address, readiness.clone(), Arc::new(registry), shutdown.clone())
             .await
             .map_err(|error| RunError::Listen { address, error })?;
@@ -170,9 +166,9 @@ async fn work(
     config: Config,
     fence: Fence,
     control_plane: String,
-    fleet: Arc<fleet::Fleet>,
-    figures: metrics::Figures,
-    meters: Arc<meters::Meters>,
+    fleet: Arc<Fleet>,
+    figures: Figures,
+    meters: Arc<Meters>,
     readiness: Readiness,
 ) -> &'static str {
     let never = CancellationToken::new();
@@ -214,8 +210,8 @@ async fn work(
         image: config.medusa_image,
         events: events.clone(),
         reports,
-        datacenters_written: undone::Memory::default(),
-        objects_written: undone::Memory::default(),
+        datacenters_written: data_planes::undone::Memory::default(),
+        objects_written: data_planes::undone::Memory::default(),
     };
     let runs = runs::RunContext {
         client: config.client.clone(),
@@ -226,7 +222,7 @@ async fn work(
         claims: Arc::default(),
         meters,
     };
-    let expectations = schedules::expectation::Expectations::default();
+    let expectations = inventory::expectation::Expectations::default();
     let inventory = inventory::InventoryContext {
         client: config.client.clone(),
         namespace: config.namespace.clone(),

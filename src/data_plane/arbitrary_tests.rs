@@ -112,7 +112,7 @@ proptest! {
     }
 
     #[test]
-    fn any_name_makes_names_that_are_some(job in text(), datacenter in text(), uid in text(), attempt in 0..=i32::MAX as usize, at in clock()) {
+    fn any_name_makes_names_that_are_some(job in text(), datacenter in text(), uid in text(), attempt in 0..=1000_usize, at in clock()) {
         let child = names::attempt(&job, &datacenter, &uid, attempt);
         prop_assert!(child.len() <= 253, "{child}");
         prop_assert!(names::label_value(&job).len() <= 63 && names::sync_after(&job).len() <= 253);

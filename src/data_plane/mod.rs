@@ -105,7 +105,7 @@ pub enum RunError {
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     let Config { client, namespace, watch_namespaces, take_over, metrics_addr, timings, clock } = config;
     let mut registry = Registry::default();
-    let metrics = metrics::Metrics::register(&mut registry);
+    let metrics = metrics::Metrics::register(&mut registry, &PARTS);
     let readiness = Readiness::default();
     readiness.expect(GATE);
     if let Some(address) = metrics_addr {
@@ -115,7 +115,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         tracing::info!(%bound, "serves /livez, /readyz and /metrics");
     }
     if !take_over {
-        let found = unless_shutdown(&shutdown, timings.definition, || presence::operators(&client)).await;
+        let found =
+            unless_shutdown(&shutdown, timings.definition, || presence::operators(&client, clock.now()))
+                .await;
         match found {
             Some(running) if !running.is_empty() => return Err(RunError::OperatorRuns(running)),
             Some(_) => {}
@@ -154,7 +156,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         );
     };
     let lease = again("lease", || {
-        presence::publish(client.clone(), namespace.clone(), timings.lease, shutdown.clone())
+        presence::publish(
+            client.clone(),
+            namespace.clone(),
+            timings.lease,
+            tools.clock.clone(),
+            shutdown.clone(),
+        )
     });
     futures::join!(work, lease);
     Ok(())

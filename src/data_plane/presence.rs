@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{labels, operator},
-    runtime::clock,
+    runtime::clock::Clock,
 };
 
 /// Name of the Lease.
@@ -36,14 +36,14 @@ const PAGE: u32 = 100;
 ///
 /// # Errors
 /// When the API server cannot be asked.
-pub async fn operators(client: &Client) -> Result<Vec<String>, kube::Error> {
+pub async fn operators(client: &Client, now: Timestamp) -> Result<Vec<String>, kube::Error> {
     let deployments = deployments(client).await;
     if let Ok(found) = &deployments
         && !found.is_empty()
     {
         return Ok(found.clone());
     }
-    let leases = leases(client).await;
+    let leases = leases(client, now).await;
     if let Ok(found) = &leases
         && !found.is_empty()
     {
@@ -78,10 +78,9 @@ async fn deployments(client: &Client) -> Result<Vec<String>, kube::Error> {
     }
 }
 
-async fn leases(client: &Client) -> Result<Vec<String>, kube::Error> {
+async fn leases(client: &Client, now: Timestamp) -> Result<Vec<String>, kube::Error> {
     let params = ListParams::default().fields(&format!("metadata.name={}", operator::LEASE));
     let held = Api::<Lease>::all(client.clone()).list(&params).await?;
-    let now = clock::now();
     Ok(held.iter().filter_map(|lease| operator::of_lease(lease, now)).map(|found| found.place).collect())
 }
 
@@ -92,12 +91,18 @@ fn is_refusal(error: &kube::Error) -> bool {
 
 /// Keeps the Lease renewed until `shutdown`. A namespace that is missing, or a refusal, is said once and
 /// tried again.
-pub async fn publish(client: Client, namespace: String, every: Duration, shutdown: CancellationToken) {
+pub async fn publish(
+    client: Client,
+    namespace: String,
+    every: Duration,
+    clock: Clock,
+    shutdown: CancellationToken,
+) {
     let leases = Api::<Lease>::namespaced(client, &namespace);
-    let acquired = clock::now();
+    let acquired = clock.now();
     let mut told = String::new();
     loop {
-        let lease = lease(acquired, clock::now(), every);
+        let lease = lease(acquired, clock.now(), every);
         let params = PatchParams::apply(labels::MANAGER_DATA_PLANE).force();
         match leases.patch(LEASE, &params, &Patch::Apply(&lease)).await {
             Ok(_) => told.clear(),

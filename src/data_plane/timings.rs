@@ -1,4 +1,4 @@
-//! How long the data plane waits for what. Every figure has a reason; tests shorten them.
+//! How long the data plane waits for what. Every figure has a reason; tests shorten them. Pure.
 //!
 //! Nothing here may read a clock: the figures are compared with the `now` a decision is given.
 

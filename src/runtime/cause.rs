@@ -8,6 +8,8 @@ use std::{error::Error, io};
 use kube::core::Status;
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
+use crate::api::Reason;
+
 use super::wire::{Instead, NotKubernetes, Proxied, Unbounded};
 
 /// Longest text of an API server that is repeated, in characters.
@@ -285,6 +287,19 @@ pub enum Denier {
     Quota,
     /// The namespace, which is being deleted.
     Terminating,
+}
+
+impl Denier {
+    /// The reason that stands for it in a condition.
+    #[must_use]
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Permissions => Reason::NotAuthorized,
+            Self::Policy => Reason::DeniedByPolicy,
+            Self::Quota => Reason::QuotaExceeded,
+            Self::Terminating => Reason::NamespaceTerminating,
+        }
+    }
 }
 
 /// Who denied a write and what is safe to repeat of it: names of policies, quotas and verbs, but nothing that a policy

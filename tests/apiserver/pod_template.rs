@@ -1,6 +1,7 @@
 //! Medusa's part of a CassandraDatacenter on a real API server: what is applied, whose fields stay, and what is left
 //! when it goes. The decisions are the controller's own; only the requests are made here.
 
+use crate::support::{CASS, Cluster, Fleet, datacenter};
 use kube::{
     Api,
     api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
@@ -9,6 +10,7 @@ use kube::{
 use medusa_fleet::{
     api::{k8ssandra::MedusaTemplate, labels::MANAGER_DEPLOYMENT},
     control_plane::{
+        data_planes::view::ObjectKey,
         deployment::{
             conflict::{self, Kept},
             diff,
@@ -18,12 +20,9 @@ use medusa_fleet::{
             users,
             volumes::Certificates,
         },
-        view::ObjectKey,
     },
 };
 use serde_json::{Value, json};
-
-use crate::support::{CASS, Cluster, Fleet, datacenter};
 
 /// Field manager of the user.
 const USER: &str = "kubectl-edit";

@@ -6,25 +6,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
-use medusa_fleet::{
-    api::fleet::{FleetBackup, FleetBackupSpec},
-    control_plane::{
-        fleet::{Fleet, Snapshot},
-        inventory::{
-            memo::Inventory,
-            survey::{PublishedClusters, PublishedPoints},
-        },
-        view::{BackupRecord, Contact, ObjectKey, View},
-    },
-    runtime::clock,
-};
-use serde_json::json;
-
 use crate::{
     report::{Report, Row},
     support::{Result, memory},
 };
+use jiff::Timestamp;
+use medusa_fleet::{
+    api::fleet::{FleetBackup, FleetBackupSpec},
+    control_plane::{
+        data_planes::{
+            fleet::{Fleet, Snapshot},
+            view::{BackupRecord, Contact, ObjectKey, View},
+        },
+        inventory::{
+            memo::Inventory,
+            survey::{PublishedClusters, PublishedPoints},
+        },
+    },
+    runtime::clock,
+};
+use serde_json::json;
 
 /// Cassandra clusters.
 const CLUSTERS: usize = 10;

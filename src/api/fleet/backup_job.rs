@@ -195,6 +195,25 @@ pub struct DatacenterCounts {
     pub skipped: i64,
 }
 
+impl DatacenterCounts {
+    /// Datacenters by state.
+    #[must_use]
+    pub fn of<'a>(entries: impl IntoIterator<Item = &'a DatacenterRun>) -> Self {
+        let mut counts = Self::default();
+        for entry in entries {
+            counts.total += 1;
+            *match entry.phase {
+                Phase::Pending => &mut counts.pending,
+                Phase::Running => &mut counts.running,
+                Phase::Succeeded => &mut counts.succeeded,
+                Phase::Failed | Phase::PartiallyFailed => &mut counts.failed,
+                Phase::Skipped | Phase::Cancelled => &mut counts.skipped,
+            } += 1;
+        }
+        counts
+    }
+}
+
 /// One datacenter's part of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -23,9 +23,11 @@ use super::{
 use crate::{
     api::{Reason, Why, cassandra::CassandraDatacenter, labels},
     control_plane::{
-        registry::remote::{CallError, Remote},
+        data_planes::{
+            remote::{CallError, Remote},
+            view::ObjectKey,
+        },
         sources::Payload,
-        view::ObjectKey,
     },
 };
 

@@ -15,7 +15,7 @@ use crate::{
         k8ssandra::{DatacenterTemplate, K8ssandraCluster},
         labels,
     },
-    control_plane::{replication::content::hash_config_map, view::ObjectKey},
+    control_plane::data_planes::{copies::hash_config_map, view::ObjectKey},
 };
 
 /// Key of the file, which is its name where Medusa looks for it.

@@ -26,14 +26,16 @@ use super::{
 use crate::{
     api::{Reason, Seen, Why, fleet::DeploymentState},
     control_plane::{
-        fleet::{Change, Fleet},
-        sources::{DatacenterPlace, SourceObjects, Sources},
-        undone::Memory,
-        view::ObjectKey,
+        data_planes::{
+            fleet::{Change, Fleet},
+            membership::DatacenterPlace,
+            undone::Memory,
+            view::ObjectKey,
+        },
+        sources::{SourceObjects, Sources},
     },
     runtime::{
         backoff::Backoff,
-        clock,
         events::Events,
         guard::{self, Panicked},
     },
@@ -181,7 +183,7 @@ impl Round {
             keys.iter().map(|key| observe(key, &sources, &planes, &context.control_plane)).collect();
         let tenants: Vec<Tenant> = scenes.iter().filter_map(tenant).collect();
         let collisions = collisions(&tenants);
-        Self { sources: Arc::new(sources), scenes, collisions, whole, now: clock::now() }
+        Self { sources: Arc::new(sources), scenes, collisions, whole, now: context.fleet.now() }
     }
 
     /// The passes that are due: something they depend on has changed, or their time has come.

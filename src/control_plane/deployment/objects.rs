@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     api::{k8ssandra::K8ssandraCluster, labels, medusa::PodStorage},
-    control_plane::view::ObjectKey,
+    control_plane::data_planes::view::ObjectKey,
 };
 
 /// Characters of a password: upstream's (upstream §2.2), 63 of them.

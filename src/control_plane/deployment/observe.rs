@@ -19,10 +19,13 @@ use crate::{
         medusa::{MedusaBackupSchedule, MedusaConfiguration, ScheduledOperation},
     },
     control_plane::{
-        fleet::Snapshot,
-        section::Section,
-        sources::{DatacenterPlace, SourceObjects, Standing, datacenters_of, secret_names},
-        view::{ObjectKey, View},
+        data_planes::{
+            fleet::Snapshot,
+            membership::DatacenterPlace,
+            section::Section,
+            view::{ObjectKey, View},
+        },
+        sources::{SourceObjects, Standing, datacenters_of, secret_names},
     },
 };
 

@@ -10,8 +10,8 @@ use kube::ResourceExt as _;
 use serde_json::Value;
 
 use super::{
-    Problem, apply,
-    apply::{Draft, Failure},
+    Problem,
+    apply::{self, Draft, Failure},
     config_map,
     controller::DeploymentContext,
     ini, objects,
@@ -36,14 +36,11 @@ use crate::{
         labels,
     },
     control_plane::{
-        fleet::Usable,
-        registry::remote::Remote,
-        replication::content::hash_config_map,
+        data_planes::{
+            copies::hash_config_map, fleet::Usable, remote::Remote, undone::Record, view::ObjectKey,
+        },
         sources::{Copyable, SecretState, SourceObjects, user_secret},
-        undone::Record,
-        view::ObjectKey,
     },
-    runtime::clock,
 };
 
 /// What a pass needs beside the scene.
@@ -133,7 +130,7 @@ pub(super) async fn look<'a>(pass: &Pass<'_>, seat: &'a Seat) -> Look<'a> {
     let mut look = Look { seat, remote: remote.clone(), rest: rest_unread(seat), work: Err(nothing(seat)) };
     let mut read = None;
     if let Some(remote) = remote.as_ref().filter(|_| look.is_answered()) {
-        let (rest, live) = read_rest(remote, seat).await;
+        let (rest, live) = read_rest(remote, seat, pass.context.fleet.now()).await;
         look.rest = rest;
         read = live;
     }
@@ -188,11 +185,15 @@ fn rest_unread(seat: &Seat) -> Rest {
 }
 
 /// Reads a datacenter, and how it is.
-async fn read_rest(remote: &Remote, seat: &Seat) -> (Rest, Option<(Value, CassandraDatacenter)>) {
+async fn read_rest(
+    remote: &Remote,
+    seat: &Seat,
+    now: Timestamp,
+) -> (Rest, Option<(Value, CassandraDatacenter)>) {
     match apply::read(remote, &seat.place.object).await {
         Ok(Some(live)) => match serde_json::from_value::<CassandraDatacenter>(live.clone()) {
             Ok(datacenter) => {
-                let rest = rollout::rest(&datacenter, applied_at(&live), clock::now());
+                let rest = rollout::rest(&datacenter, applied_at(&live), now);
                 (rest, Some((live, datacenter)))
             }
             Err(_) => (Rest::Unknown("its fields cannot be understood".to_owned()), None),
@@ -214,10 +215,10 @@ fn applied_at(live: &Value) -> Option<Timestamp> {
 }
 
 /// How every other datacenter is right now.
-pub(super) async fn rests_now(looks: &[Look<'_>], own: usize) -> Vec<Rest> {
+pub(super) async fn rests_now(looks: &[Look<'_>], own: usize, now: Timestamp) -> Vec<Rest> {
     let reads = looks.iter().enumerate().map(|(at, look)| async move {
         match &look.remote {
-            Some(remote) if at != own && look.is_answered() => read_rest(remote, look.seat).await.0,
+            Some(remote) if at != own && look.is_answered() => read_rest(remote, look.seat, now).await.0,
             Some(_) | None => look.rest.clone(),
         }
     });

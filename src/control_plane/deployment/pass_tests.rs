@@ -11,11 +11,13 @@ use super::*;
 use crate::{
     api::fleet::Limits,
     control_plane::{
+        data_planes::{
+            fleet::{Fleet, Snapshot},
+            undone::Memory,
+            view::View,
+        },
         deployment::{image::Image, observe::observe, report::Reports, write},
-        fleet::{Fleet, Snapshot},
         sources::{Sources, Standing},
-        undone::Memory,
-        view::View,
     },
     runtime::events::Events,
 };
@@ -46,7 +48,7 @@ fn plane(name: &str, client: Client) -> Snapshot {
         view: Arc::new(view),
         meters: Arc::default(),
         listing: Arc::default(),
-        membership: crate::control_plane::inventory::membership::Membership::default(),
+        membership: crate::control_plane::data_planes::membership::Membership::default(),
     }
 }
 
@@ -129,7 +131,10 @@ async fn a_datacenter_its_watch_has_not_delivered_is_asked_for_before_another_re
     let looks = join_all(scene.seats.iter().map(|seat| look(&pass, seat))).await;
     let first = looks.first().unwrap();
     assert_eq!(first.work.as_ref().err().unwrap().state, state);
-    for rests in [looks.iter().map(|look| look.rest.clone()).collect(), rests_now(&looks, 1).await] {
+    for rests in [
+        looks.iter().map(|look| look.rest.clone()).collect(),
+        rests_now(&looks, 1, Timestamp::UNIX_EPOCH).await,
+    ] {
         let neighbours = looks.iter().zip(&rests).map(|(look, rest)| rollout::Neighbour {
             name: &look.seat.place.object.name,
             rest,
@@ -160,7 +165,7 @@ async fn a_user_made_in_this_pass_is_waited_for_and_not_called_missing() {
     }
     let mut first = plane("dp-1", answering(200, restarting()));
     let datacenter: CassandraDatacenter = serde_json::from_value(restarting()).unwrap();
-    let copy = crate::control_plane::view::CopyRecord {
+    let copy = crate::control_plane::data_planes::view::CopyRecord {
         source_uid: "u".to_owned(),
         declared_hash: "h".to_owned(),
         content_hash: "h".to_owned(),

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::{Reason, Seen, Why, cassandra::CassandraDatacenter, fleet::DeploymentState, labels},
-    control_plane::{capabilities::Feature, fleet::Usable},
+    control_plane::data_planes::{capabilities::Feature, fleet::Usable},
 };
 use kube::ResourceExt as _;
 

@@ -8,15 +8,17 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::control_plane::{
-    capabilities::Capabilities,
+    data_planes::{
+        capabilities::Capabilities,
+        fleet::Snapshot,
+        view::{ObjectKey, View},
+    },
     deployment::{
         observe::{concerned, observe},
         pass::settings,
     },
     fanout::tests::{live, plane, silent},
-    fleet::Snapshot,
     sources::{SourceObjects, Standing, listing},
-    view::{ObjectKey, View},
 };
 
 const CONTROL_PLANE: &str = "cp";

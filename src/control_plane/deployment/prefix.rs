@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::storage::Settings;
-use crate::{api::medusa::StorageProvider, control_plane::view::ObjectKey};
+use crate::{api::medusa::StorageProvider, control_plane::data_planes::view::ObjectKey};
 
 /// Where a cluster's backups go.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

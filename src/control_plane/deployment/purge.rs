@@ -15,7 +15,7 @@ use crate::{
         medusa::{MedusaBackupJobSpec, MedusaBackupSchedule, MedusaBackupScheduleSpec, ScheduledOperation},
         names,
     },
-    control_plane::view::ObjectKey,
+    control_plane::data_planes::view::ObjectKey,
 };
 
 /// Longest name of the schedule: its tasks' names are made of it.

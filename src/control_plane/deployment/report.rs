@@ -14,8 +14,8 @@ use crate::{
         medusa::MedusaConfiguration,
     },
     control_plane::{
-        sources::{DatacenterPlace, SourceObjects},
-        view::ObjectKey,
+        data_planes::{membership::DatacenterPlace, view::ObjectKey},
+        sources::SourceObjects,
     },
 };
 

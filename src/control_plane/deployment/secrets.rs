@@ -10,8 +10,8 @@ use crate::{
         medusa::CREDENTIALS_KEY,
     },
     control_plane::{
+        data_planes::view::{CopyRecord, ObjectKey},
         sources::{Copyable, SecretState, user_secret},
-        view::{CopyRecord, ObjectKey},
     },
 };
 

@@ -8,7 +8,7 @@ use crate::{
         Reason, Why,
         fleet::{CredentialsState, DeploymentState, KeptField, MedusaChange},
     },
-    control_plane::sources::DatacenterPlace,
+    control_plane::data_planes::membership::DatacenterPlace,
 };
 
 /// Most owners that are named in a message.
@@ -100,7 +100,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::control_plane::{deployment::users, view::ObjectKey};
+    use crate::control_plane::{data_planes::view::ObjectKey, deployment::users};
 
     fn place() -> DatacenterPlace {
         DatacenterPlace { plane: "eu".to_owned(), object: ObjectKey::new("cass", "dc1") }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{cassandra::MEDUSA_CONTAINER, k8ssandra::MedusaTemplate, labels, names},
-    control_plane::view::ObjectKey,
+    control_plane::data_planes::view::ObjectKey,
 };
 
 /// The container that serves backups.

@@ -19,12 +19,12 @@ use crate::{
         fleet::{FleetCluster, Undone},
         labels, names,
     },
-    control_plane::{
-        sources::DatacenterPlace,
+    control_plane::data_planes::{
+        membership::DatacenterPlace,
         undone::{By, CONFLICT, Record, Verdict, Wish, judge, pace, resumes},
         view::ObjectKey,
     },
-    runtime::{backoff, clock},
+    runtime::backoff,
 };
 use kube::ResourceExt as _;
 
@@ -53,7 +53,7 @@ pub(super) fn check(
         decision: decision(pass),
         content: names::sha256_hex(body.to_string().as_bytes()),
     };
-    match judge(before.as_ref(), wish, by, clock::now()) {
+    match judge(before.as_ref(), wish, by, pass.context.fleet.now()) {
         Verdict::Write(record) => Ok(record),
         Verdict::Conflict(record) => {
             let why = conflict(&record.by, record.times);
@@ -77,7 +77,7 @@ pub(super) fn may_put(
     let datacenter = seat.datacenter.known().and_then(|datacenter| datacenter.uid());
     let uid = format!("{:?}", (pass.scene.uid(), datacenter));
     let wish = Wish { uid, content: content.to_owned(), ..Wish::default() };
-    match pace(written.get(&at).as_ref(), wish, clock::now()) {
+    match pace(written.get(&at).as_ref(), wish, pass.context.fleet.now()) {
         Verdict::Write(record) => Ok(move || written.set(&at, record)),
         Verdict::Conflict(record) => Err(Failure::Refused(Why::new(
             Reason::Conflict,

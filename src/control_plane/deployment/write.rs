@@ -26,8 +26,10 @@ use crate::{
         Reason, Seen, Why, cassandra::CassandraDatacenter, clean, fleet::DeploymentState, labels,
         medusa::MedusaBackupSchedule, names,
     },
-    control_plane::{capabilities::Feature, fleet::Snapshot, sources::SecretState, view::ObjectKey},
-    runtime::clock,
+    control_plane::{
+        data_planes::{capabilities::Feature, fleet::Snapshot, view::ObjectKey},
+        sources::SecretState,
+    },
 };
 
 /// What keeps a purge schedule from being made, for people.
@@ -218,7 +220,7 @@ async fn write_templates(
         let hold = match hold(looks, at, looks.iter().map(|look| look.rest.clone()).collect()) {
             Some(why) => Some(why),
             // Others may work here too: what was seen at the beginning of the pass is not enough.
-            None if !restarted => hold(looks, at, rests_now(looks, at).await),
+            None if !restarted => hold(looks, at, rests_now(looks, at, pass.context.fleet.now()).await),
             None => {
                 Some(Why::new(Reason::Deploying, "another datacenter of the cluster was changed just now"))
             }
@@ -410,6 +412,8 @@ fn uses(datacenter: &CassandraDatacenter, map: &ObjectKey, pass: &Pass<'_>) -> b
     let here = datacenter.namespace().as_deref() == Some(&map.namespace);
     let named = || config_map::name(&clean::label(&datacenter.spec.cluster_name)) == map.name;
     let deployed = || deployed_for(datacenter, &pass.context.control_plane).as_ref() == Some(&pass.scene.key);
-    let restless = || !matches!(rollout::rest(datacenter, None, clock::now()), Rest::Settled | Rest::Stopped);
+    let restless = || {
+        !matches!(rollout::rest(datacenter, None, pass.context.fleet.now()), Rest::Settled | Rest::Stopped)
+    };
     here && named() && (deployed() || restless())
 }

@@ -8,7 +8,7 @@ use crate::{
         fleet::FleetBackupJob,
         medusa::{MedusaBackupJob, MedusaBackupJobSpec},
     },
-    control_plane::{runs::child::metadata, view::ObjectKey},
+    control_plane::{data_planes::view::ObjectKey, runs::child::metadata},
 };
 
 /// The child for one datacenter.

@@ -1,5 +1,6 @@
 //! FleetBackupJobs in the frame of all runs: what wakes them, what they read besides the data planes, and their writes.
 
+use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 
 use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::Store};
@@ -7,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     holds::{Holds, holds},
-    load::Buckets,
     pass,
     write::{Action, Outcome, Work},
 };
@@ -18,18 +18,17 @@ use crate::{
         medusa::MedusaBackupJob,
     },
     control_plane::{
-        fleet::{Change, Fleet, Snapshot},
-        restores::active_clusters,
+        data_planes::fleet::{Change, Fleet, Snapshot},
         runs::{
-            About, Engine, Frame, Memory, RunContext, Runs, Words, drive,
+            About, Engine, Frame, Memory, RunContext, Runs, Words,
+            active_restores::active_clusters,
+            buckets::Buckets,
+            drive,
             select::ClusterLabels,
             write::{Made, delete, make, not_now, show},
         },
     },
-    runtime::{
-        clock,
-        follow::{follow, news},
-    },
+    runtime::follow::{follow, news},
 };
 
 /// How long the first listing of the FleetRestoreJobs is awaited.
@@ -49,10 +48,10 @@ impl Fanout {
     }
 
     /// What waits, as the FleetRestoreJobs, the FleetTasks and the data planes show it.
-    pub(super) fn holds(&self, planes: &[Snapshot]) -> Holds {
+    pub(super) fn holds(&self, planes: &[Snapshot], now: Timestamp) -> Holds {
         let tasks = self.tasks.state();
         let tasks = tasks.iter().filter_map(|task| task.0.as_ref().ok());
-        let mut holds = holds(planes, &self.control_plane, tasks, clock::now());
+        let mut holds = holds(planes, &self.control_plane, tasks, now);
         let jobs = self.restores.state();
         let active = active_clusters(jobs.iter().filter_map(|job| job.0.as_ref().ok()));
         for (cluster, job) in active {

@@ -1,37 +1,15 @@
 //! Whether a datacenter's backup succeeded. `finishTime` alone says nothing (contract §2.2, upstream
 //! §8.K). Pure.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::{
     api::{Reason, Seen, cassandra::CassandraDatacenter, fleet::NodeCounts, medusa::MedusaBackupJob},
-    control_plane::view::BackupRecord,
+    control_plane::{
+        data_planes::view::BackupRecord,
+        runs::verdict::{GRACE, Verdict},
+    },
 };
-
-/// How long a finished job's MedusaBackup is awaited: k8ssandra-operator writes it after `finishTime`,
-/// and the two arrive by different watches.
-pub const GRACE: SignedDuration = SignedDuration::from_secs(60);
-
-/// The verdict on one datacenter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Not decided.
-    Running {
-        /// What it waits for.
-        reason: Reason,
-        /// The same for people.
-        message: Option<String>,
-    },
-    /// Every node is in the backup.
-    Succeeded,
-    /// It did not work.
-    Failed {
-        /// Why, for machines.
-        reason: Reason,
-        /// Why, for people.
-        message: String,
-    },
-}
 
 /// Everything the verdict is made of.
 pub struct Evidence<'a> {

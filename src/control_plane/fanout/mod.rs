@@ -28,9 +28,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use self::{holds::Holds, load::Buckets};
-use super::{fleet::Snapshot, inventory::grouping::apart, runs::ending::Terms};
-use crate::api::fleet::{FleetBackupJob, limit};
+use super::{
+    data_planes::{cluster_of::apart, fleet::Snapshot},
+    runs::ending::Terms,
+};
+use crate::{
+    api::fleet::{FleetBackupJob, limit},
+    control_plane::{fanout::holds::Holds, runs::buckets::Buckets},
+};
 
 pub use controller::run;
 
@@ -116,10 +121,12 @@ pub(crate) mod tests {
             medusa::MedusaBackupJob,
         },
         control_plane::{
-            fleet::{Snapshot, Usable},
-            inventory::membership::Membership,
+            data_planes::{
+                fleet::{Snapshot, Usable},
+                membership::Membership,
+                view::{Contact, ObjectKey, View},
+            },
             runs::child::child_key,
-            view::{Contact, ObjectKey, View},
         },
     };
 

@@ -24,7 +24,7 @@ use crate::{
         fleet::{DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Phase},
     },
     control_plane::{
-        fleet::{Snapshot, Usable},
+        data_planes::fleet::{Snapshot, Usable},
         runs::{
             Memory, Noted, Run as _, Runs,
             child::{Child as _, child_key},
@@ -35,7 +35,6 @@ use crate::{
             select::{is_lacking, select_fitting},
         },
     },
-    runtime::clock,
 };
 
 /// Longest pause between two looks at a run that goes on, whatever woke nobody.
@@ -53,7 +52,14 @@ pub(super) async fn pass(
     let entries = match select_fitting(&selector, &planes, &labels, &memory.status.datacenters) {
         Ok(entries) => entries,
         Err(invalid) => {
-            memory.status = summarize(job, &memory.status, Vec::new(), Some(&invalid), false, clock::now());
+            memory.status = summarize(
+                job,
+                &memory.status,
+                Vec::new(),
+                Some(&invalid),
+                false,
+                runs.frame.context.fleet.now(),
+            );
             return None;
         }
     };
@@ -79,10 +85,10 @@ fn start(
     entries: Vec<DatacenterRun>,
     begun: Option<Timestamp>,
 ) -> (Vec<DatacenterRun>, Plan, Vec<JoinHandle<()>>) {
-    let (now, buckets) = (clock::now(), runs.engine.buckets());
+    let (now, buckets) = (runs.frame.context.fleet.now(), runs.engine.buckets());
     let control_plane = &runs.frame.context.control_plane;
     let mut scene = Scene::new(job, planes, &buckets, control_plane, begun.unwrap_or(now), now);
-    scene.holds = runs.engine.holds(planes);
+    scene.holds = runs.engine.holds(planes, now);
     let terms = scene.terms();
     let outcomes = runs.desk.outcomes(&memory.uid);
     let mut entries = rollup::advance(&scene, &entries, &outcomes, &memory.noted);
@@ -127,7 +133,7 @@ fn claim(runs: &Runs<Fanout>, actions: Vec<Action>) -> Vec<(Action, Option<Claim
             Some((action, Some(claim)))
         })
         .collect();
-    let holds = runs.engine.holds(&context.fleet.snapshot());
+    let holds = runs.engine.holds(&context.fleet.snapshot(), context.fleet.now());
     let is_free = |action: &Action| holds.of(&action.cluster, &action.data_plane).is_none();
     claimed.into_iter().filter(|(action, _)| is_free(action)).collect()
 }
@@ -139,7 +145,7 @@ fn tell_abandoned(
     planes: &[Snapshot],
     begun: &[(Action, Option<Claim>)],
 ) {
-    let abandoned = abandoned(planes, clock::now());
+    let abandoned = abandoned(planes, runs.frame.context.fleet.now());
     let clusters: BTreeSet<&String> = begun.iter().map(|(action, _)| &action.cluster).collect();
     for why in clusters.into_iter().filter_map(|cluster| abandoned.get(cluster)) {
         runs.frame.context.events.warning(job.object_ref(&()), Reason::PurgeAbandoned, "Backup", why);
@@ -201,7 +207,7 @@ fn finish(
     entries: &[DatacenterRun],
     plan: &Plan,
 ) -> Option<Duration> {
-    let (now, buckets) = (clock::now(), runs.engine.buckets());
+    let (now, buckets) = (runs.frame.context.fleet.now(), runs.engine.buckets());
     let begun = memory.status.start_time.as_ref().map_or(now, |t| t.0);
     let scene = Scene::new(job, planes, &buckets, &runs.frame.context.control_plane, begun, now);
     let terms = scene.terms();

@@ -18,14 +18,16 @@ use crate::{
         moment::since,
     },
     control_plane::{
-        fleet::{Snapshot, Usable},
+        data_planes::{
+            fleet::{Snapshot, Usable},
+            view::ObjectKey,
+        },
         runs::{
             child::{Child as _, child_key, is_of, place},
             ending::{Terms, not_before},
             rollout::{Limit, Load, Turn, Waiting, turns},
             select::is_placeholder,
         },
-        view::ObjectKey,
     },
 };
 

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Scene,
-    judge::{self, Evidence, Verdict, judge},
+    judge::{self, Evidence, judge},
     write::Outcome,
 };
 use crate::{
@@ -16,7 +16,10 @@ use crate::{
         medusa::MedusaBackupJob,
     },
     control_plane::{
-        fleet::Snapshot,
+        data_planes::{
+            fleet::Snapshot,
+            view::{BackupRecord, ObjectKey},
+        },
         runs::{
             Noted,
             child::{child_key, is_of, place},
@@ -24,8 +27,8 @@ use crate::{
             ending::{cancelled, finish, set, stall, time_out},
             reach::{doubt, reach},
             rollout::{may_retry, retry_pause},
+            verdict::Verdict,
         },
-        view::{BackupRecord, ObjectKey},
     },
 };
 

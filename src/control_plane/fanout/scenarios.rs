@@ -28,14 +28,16 @@ use crate::{
         labels,
     },
     control_plane::{
-        fleet::Snapshot,
+        data_planes::{
+            fleet::Snapshot,
+            view::{BackupRecord, ObjectKey, View},
+        },
         runs::{
             Noted,
             child::{Child as _, child_key},
             ending,
             select::{ClusterLabels, select},
         },
-        view::{BackupRecord, ObjectKey, View},
     },
 };
 

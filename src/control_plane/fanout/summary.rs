@@ -30,7 +30,7 @@ pub fn summarize(
     rehearsed: bool,
     now: Timestamp,
 ) -> FleetBackupJobStatus {
-    let counts = count(&entries);
+    let counts = DatacenterCounts::of(&entries);
     let phase =
         if rehearsed { rehearsed_phase(&counts) } else { phase(&counts, &entries, invalid.is_some()) };
     let starts = || entries.iter().filter_map(|e| e.start_time.as_ref()).map(|t| t.0);
@@ -86,23 +86,6 @@ fn restore_points(job: &FleetBackupJob, entries: &[DatacenterRun]) -> Vec<String
     points.dedup();
     points.truncate(MAX_RESTORE_POINTS);
     points
-}
-
-/// Datacenters by state.
-#[must_use]
-pub fn count<'a>(entries: impl IntoIterator<Item = &'a DatacenterRun>) -> DatacenterCounts {
-    let mut counts = DatacenterCounts::default();
-    for entry in entries {
-        counts.total += 1;
-        *match entry.phase {
-            Phase::Pending => &mut counts.pending,
-            Phase::Running => &mut counts.running,
-            Phase::Succeeded => &mut counts.succeeded,
-            Phase::Failed | Phase::PartiallyFailed => &mut counts.failed,
-            Phase::Skipped | Phase::Cancelled => &mut counts.skipped,
-        } += 1;
-    }
-    counts
 }
 
 fn phase(counts: &DatacenterCounts, entries: &[DatacenterRun], invalid: bool) -> Phase {

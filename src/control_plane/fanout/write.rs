@@ -1,13 +1,12 @@
-//! What is written into a data plane for a run, and what became of it. Plain data.
+//! What is written into a data plane for a run, and what became of it. Plain data. Pure.
 
 use std::time::Duration;
 
 use crate::{
     api::{Reason, fleet::DatacenterRun, medusa::MedusaBackupJob},
     control_plane::{
-        fleet::Snapshot,
+        data_planes::{fleet::Snapshot, view::ObjectKey},
         runs::{child::place, desk},
-        view::ObjectKey,
     },
 };
 

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     digest::{Digest, Newest},
-    grouping::{ClusterId, claim_of, cluster_of, unreadable},
+    expectation::Expectation,
     protection::{self, Evidence},
 };
 use crate::{
@@ -17,7 +17,10 @@ use crate::{
         condition::set_condition,
         fleet::{ClusterDatacenter, FleetClusterStatus, MedusaState, place},
     },
-    control_plane::{fleet::Snapshot, schedules::expectation::Expectation},
+    control_plane::data_planes::{
+        cluster_of::{ClusterId, claim_of, cluster_of, unreadable},
+        fleet::Snapshot,
+    },
 };
 
 /// What there is to say about clusters besides their datacenters.
@@ -269,8 +272,8 @@ mod tests {
     use crate::{
         api::{Conditions as _, fleet::InventoryDrift},
         control_plane::{
+            data_planes::view::View,
             fanout::tests::{datacenter, live, plane, silent},
-            view::View,
         },
     };
 

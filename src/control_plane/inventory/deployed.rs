@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::grouping::{ClusterId, of_k8ssandra};
 use crate::{
     api::{
         Reason, Why,
@@ -13,8 +12,11 @@ use crate::{
         fleet::{ClusterDatacenter, DeploymentState, FleetClusterStatus, MedusaState},
     },
     control_plane::{
+        data_planes::{
+            cluster_of::{ClusterId, of_k8ssandra},
+            view::ObjectKey,
+        },
         deployment::report::{ClusterReport, DatacenterReport, Reports},
-        view::ObjectKey,
     },
 };
 
@@ -211,7 +213,7 @@ mod tests {
             Conditions as _,
             fleet::{CredentialsState, StorageState},
         },
-        control_plane::sources::DatacenterPlace,
+        control_plane::data_planes::membership::DatacenterPlace,
     };
 
     fn datacenter(name: &str, state: DeploymentState, why: Option<Why>) -> DatacenterReport {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     digest::Digest,
+    expectation::Expectation,
     points::{RestorePoint, restore_points},
     protection::{Intervals, expected},
     survey::{Group, Place, Planes, PublishedClusters, PublishedPoints, survey},
@@ -19,7 +20,7 @@ use crate::{
         cassandra::CassandraDatacenter,
         fleet::{FleetBackup, FleetBackupStatus},
     },
-    control_plane::{fleet::Snapshot, schedules::expectation::Expectation, view::BackupRecord},
+    control_plane::data_planes::{fleet::Snapshot, view::BackupRecord},
 };
 
 /// What is remembered between two looks.

@@ -22,9 +22,11 @@ use crate::{
         labels, names,
     },
     control_plane::{
+        data_planes::{
+            fleet::Snapshot,
+            view::{BackupRecord, Contact, ObjectKey, View},
+        },
         fanout::tests::{datacenter, live, plane, silent},
-        fleet::Snapshot,
-        view::{BackupRecord, Contact, ObjectKey, View},
     },
 };
 

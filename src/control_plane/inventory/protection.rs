@@ -5,13 +5,11 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
-use crate::{
-    api::{
-        Reason,
-        cron::CronExpr,
-        medusa::{MedusaBackupSchedule, ScheduledOperation},
-    },
-    control_plane::schedules::expectation::Expectation,
+use super::expectation::Expectation;
+use crate::api::{
+    Reason,
+    cron::CronExpr,
+    medusa::{MedusaBackupSchedule, ScheduledOperation},
 };
 
 /// How late a backup may be for its interval's sake: a quarter of it, and an hour to run in.

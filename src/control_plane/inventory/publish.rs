@@ -28,6 +28,7 @@ use super::{
     clusters::{Findings, clusters},
     deployed::{describe, not_found},
     digest::Digest,
+    expectation::Expectations,
     fit::{BUDGETS, fit_backup, fit_cluster},
     memo::Inventory,
     survey::by_name,
@@ -39,12 +40,13 @@ use crate::{
         labels,
     },
     control_plane::{
+        data_planes::{
+            fleet::{Change, Fleet, Snapshot},
+            metrics::{ClusterFigures, DatacenterFigures, Figures},
+        },
         deployment::report::Reports,
-        fleet::{Change, Fleet, Snapshot},
-        metrics::{ClusterFigures, DatacenterFigures, Figures},
-        schedules::expectation::Expectations,
     },
-    runtime::{clock, events::Events, follow::follow, guard, http::Readiness},
+    runtime::{events::Events, follow::follow, guard, http::Readiness},
 };
 
 /// How long news are gathered before they are written.
@@ -155,7 +157,7 @@ async fn write(
 ) -> bool {
     let planes: Vec<Snapshot> =
         context.fleet.snapshot().into_iter().filter(|p| !is_duplicate(p) && !p.unregistering).collect();
-    let now = clock::now();
+    let now = context.fleet.now();
     let (points, published) = (by_name(backups.state()), by_name(known.state()));
     let look = inventory.look(&planes, &points, &published, context.expectations.by_cluster(), now);
     let old_clusters: BTreeMap<String, FleetClusterStatus> =
@@ -235,7 +237,7 @@ fn figures(name: &str, status: &FleetClusterStatus, digest: Option<&Digest>) -> 
 fn is_duplicate(plane: &Snapshot) -> bool {
     matches!(
         &plane.usable,
-        crate::control_plane::fleet::Usable::NotReady { reason: Reason::DuplicateCluster, .. }
+        crate::control_plane::data_planes::fleet::Usable::NotReady { reason: Reason::DuplicateCluster, .. }
     )
 }
 

@@ -7,7 +7,6 @@ use std::{
 
 use kube::ResourceExt;
 
-use super::grouping::{ClusterId, cluster_of, unreadable};
 use crate::{
     api::{
         cassandra::CassandraDatacenter,
@@ -16,7 +15,8 @@ use crate::{
         medusa::MedusaBackupSchedule,
         names,
     },
-    control_plane::{
+    control_plane::data_planes::{
+        cluster_of::{ClusterId, cluster_of, unreadable},
         fleet::Snapshot,
         view::{BackupRecord, ObjectKey, View},
     },

@@ -13,9 +13,11 @@ use super::{
 use crate::{
     api::{Conditions as _, labels, names},
     control_plane::{
+        data_planes::{
+            fleet::Snapshot,
+            view::{BackupRecord, ObjectKey, RunRecord, View},
+        },
         fanout::tests::{datacenter, fleet_job, live, made, pending, plane},
-        fleet::Snapshot,
-        view::{BackupRecord, ObjectKey, RunRecord, View},
     },
 };
 

@@ -22,8 +22,7 @@ use crate::{
         fleet::{DataPlane, DeletionPolicy, RegisteredFrom},
         labels, names,
     },
-    control_plane::{sources::Standing, view::ObjectKey},
-    runtime::clock,
+    control_plane::{data_planes::view::ObjectKey, sources::Standing},
 };
 
 /// How long a link outlives the Secret of a ClientConfig: who deletes both means to unregister the cluster, and its
@@ -119,7 +118,7 @@ impl Registry {
             && !configs.items.contains_key(&key)
             && !configs.unreadable.contains_key(&key);
         let since = lock(&self.credentials).get(&uid).map(|credential| credential.observed_at);
-        let just_now = || since.is_some_and(|since| clock::now().duration_since(since) < PARTING);
+        let just_now = || since.is_some_and(|since| self.context.fleet.now().duration_since(since) < PARTING);
         no_config || (no_secret && just_now())
     }
 

@@ -17,15 +17,16 @@ use kube::{
     api::{ListParams, PostParams},
 };
 
-use super::remote::{CallError, Remote};
 use crate::{
     api::{
         fleet::MedusaController,
         labels,
         operator::{self, Operator},
     },
-    control_plane::capabilities::{Fields, NEEDS, Need, resource},
-    runtime::clock,
+    control_plane::data_planes::{
+        capabilities::{Fields, NEEDS, Need, resource},
+        remote::{CallError, Remote},
+    },
 };
 
 /// Definitions every data plane needs: group, version, plural. What is needed for more than backups is in
@@ -191,8 +192,7 @@ pub async fn schedule_fields(remote: &Remote) -> Option<Fields> {
 ///
 /// # Errors
 /// What would have to be permitted to tell.
-pub async fn medusa_controller(remote: &Remote) -> Result<Option<MedusaController>, String> {
-    let now = clock::now();
+pub async fn medusa_controller(remote: &Remote, now: Timestamp) -> Result<Option<MedusaController>, String> {
     let ours = ListParams::default()
         .labels(&format!("{}=medusa-fleet,{}=data-plane", labels::APP_NAME, labels::APP_COMPONENT))
         .limit(1);

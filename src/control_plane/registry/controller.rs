@@ -29,7 +29,6 @@ use super::{
     health::{Health, Twin},
     kubeconfig::Refusal,
     link::{Link, LinkOptions},
-    remote::Remote,
     roll::{Gone, Roll},
     secrets::SecretVersions,
     sources::{self, Unheard},
@@ -42,16 +41,18 @@ use crate::{
         labels,
     },
     control_plane::{
-        fleet::{Change, Fleet, Member, Usable},
-        inventory::membership::MayJoin,
-        meters::Meters,
+        data_planes::{
+            fleet::{Change, Fleet, Member, Usable},
+            membership::MayJoin,
+            meters::Meters,
+            remote::Remote,
+            view::{Contact, ObjectKey},
+        },
         sources::Sources,
-        view::{Contact, ObjectKey},
     },
     runtime::{
         backoff::Backoff,
         client::{self, Current},
-        clock,
         events::Events,
         fence::Fence,
         guard,
@@ -440,7 +441,7 @@ impl Registry {
             member.view.update(|view| {
                 if view.contact == Contact::Live {
                     let why = "its kubeconfig is not accepted".to_owned();
-                    view.contact = Contact::Lost { since: clock::now(), why };
+                    view.contact = Contact::Lost { since: self.context.fleet.now(), why };
                 }
             });
         });

@@ -17,12 +17,11 @@ use crate::{
         k8ssandra::ClientConfig,
     },
     control_plane::{
+        data_planes::view::ObjectKey,
         sources::{Kept, Standing},
-        view::ObjectKey,
     },
     runtime::{
         client::{self, Patience},
-        clock,
         kubeconfig::own,
     },
 };
@@ -105,7 +104,7 @@ impl Registry {
         let version = self.secrets.of(key);
         let read_from = (key.clone(), version, reference.key.clone(), plane.spec.context.clone());
         // Without a version there is nothing, or nothing is known: it is read again.
-        let now = clock::now();
+        let now = self.context.fleet.now();
         let is_current = |known: &&Credential| {
             let is_young = now.duration_since(known.read_at) < REFUSED_FOR;
             known.read_from == read_from && read_from.1.is_some() && (known.verdict.is_ok() || is_young)
@@ -117,7 +116,7 @@ impl Registry {
             .get_opt(&key.name)
             .await
             .map_err(|error| RegistryError::ReadSecret { key: key.clone(), error })?;
-        let verdict = vet(secret, key, plane, &self.context.allow_unsafe);
+        let verdict = vet(secret, key, plane, &self.context.allow_unsafe, now);
         let mut credentials = lock(&self.credentials);
         let refusal = verdict.as_ref().err();
         let before =
@@ -177,6 +176,7 @@ fn vet(
     key: &ObjectKey,
     plane: &DataPlane,
     allow: &BTreeSet<String>,
+    now: Timestamp,
 ) -> Result<Vetted, Refusal> {
     let reference = plane.spec.kubeconfig_secret_ref.clone().unwrap_or_default();
     let refusal = |reason, message| Refusal { reason, message };
@@ -200,7 +200,7 @@ fn vet(
         );
         return Err(refusal(Reason::KubeconfigKeyMissing, message));
     };
-    kubeconfig::vet(&bytes.0, plane.spec.context.as_deref(), allow, clock::now(), own::content)
+    kubeconfig::vet(&bytes.0, plane.spec.context.as_deref(), allow, now, own::content)
 }
 
 /// A client for a kubeconfig that was accepted.

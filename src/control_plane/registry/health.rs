@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::kubeconfig::Refusal;
 use crate::{
     api::{Reason, condition::set_condition, fleet::MedusaController},
-    control_plane::view::{Contact, View},
-    runtime::cause::{Cause, Denier, Kind},
+    control_plane::data_planes::view::{Contact, View},
+    runtime::cause::{Cause, Kind},
 };
 
 /// How the last question to an API server ended.
@@ -67,17 +67,6 @@ pub fn reason_of(kind: Kind) -> Reason {
         Kind::Trouble => Reason::ApiServerFailing,
         Kind::Forbidden => Reason::NotAuthorized,
         Kind::Answered | Kind::Unreachable => Reason::Unreachable,
-    }
-}
-
-/// The reason that stands for who denied something.
-#[must_use]
-pub fn reason_of_denial(denier: Denier) -> Reason {
-    match denier {
-        Denier::Permissions => Reason::NotAuthorized,
-        Denier::Policy => Reason::DeniedByPolicy,
-        Denier::Quota => Reason::QuotaExceeded,
-        Denier::Terminating => Reason::NamespaceTerminating,
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     api::medusa::ScheduledOperation,
-    control_plane::{
+    control_plane::data_planes::{
         capabilities::{CONFIG_MAPS, RESTORES, SCHEDULES, TASKS},
         section::Trust,
         view::View,
@@ -204,7 +204,7 @@ impl Extra {
         }
     }
 
-    /// Its resource, as [`crate::control_plane::capabilities::NEEDS`] names it.
+    /// Its resource, as [`crate::control_plane::data_planes::capabilities::NEEDS`] names it.
     fn resource(self) -> &'static str {
         match self {
             Self::Schedules => SCHEDULES,
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
     use crate::{
         api::{Seen, labels},
-        control_plane::{
+        control_plane::data_planes::{
             capabilities::{Capabilities, Feature},
             view::ObjectKey,
         },

@@ -15,22 +15,21 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     capability,
-    health::{Answer, Health, reason_of, reason_of_denial},
-    remote::{CallError, Remote},
+    health::{Answer, Health, reason_of},
     watches::Watches,
 };
 use crate::{
     api::Reason,
-    control_plane::{
+    control_plane::data_planes::{
         capabilities::{Capabilities, SCHEDULES},
         fleet::{Change, Fleet, ViewCell},
+        remote::{CallError, Remote},
         view::{Contact, View},
     },
     runtime::{
         backoff,
         cause::{self, Cause, Kind},
         client::Current,
-        clock,
         guard::again,
     },
 };
@@ -267,7 +266,7 @@ impl Task {
     }
 
     fn answered(&self) {
-        let now = clock::now();
+        let now = self.fleet.now();
         self.view.update(|view| view.last_contact = Some(now));
         let news = self.change_health(|health| {
             let news = health.answer != Answer::Answered;
@@ -284,7 +283,7 @@ impl Task {
     }
 
     fn lost(&self, answer: Answer, pause: Duration) {
-        let now = clock::now();
+        let now = self.fleet.now();
         let why = match &answer {
             Answer::Lost(cause) => cause.words.clone(),
             Answer::None | Answer::Answered => String::new(),
@@ -315,7 +314,7 @@ impl Task {
         let permissions = capability::permissions(&self.questions).await;
         let no_permissions = permissions.as_ref().err().map(why_not);
         let permissions = permissions.ok();
-        let found = capability::medusa_controller(&self.questions).await;
+        let found = capability::medusa_controller(&self.questions, self.fleet.now()).await;
         let controller_hidden = found.as_ref().err().cloned();
         let controller = found.unwrap_or_default();
         let fields = match &definitions {
@@ -371,7 +370,7 @@ impl Task {
 /// Why permissions cannot be asked for.
 fn why_not(error: &CallError) -> (Reason, String) {
     let denied = error.status().and_then(cause::denied);
-    let named = denied.map(|(denier, words)| (reason_of_denial(denier), words));
+    let named = denied.map(|(denier, words)| (denier.reason(), words));
     let cause = error.cause();
     named.unwrap_or((reason_of(cause.kind), cause.words))
 }

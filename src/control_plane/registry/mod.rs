@@ -14,7 +14,6 @@ mod link;
 mod publish;
 mod pulse;
 mod registration;
-pub mod remote;
 mod roll;
 mod secrets;
 mod sources;

@@ -21,8 +21,7 @@ use crate::{
         fleet::{CredentialStatus, DataPlane, DataPlaneStatus},
         labels,
     },
-    control_plane::view::View,
-    runtime::clock,
+    control_plane::data_planes::view::View,
 };
 
 impl Registry {
@@ -36,7 +35,7 @@ impl Registry {
         health: &Health,
     ) -> Result<(), RegistryError> {
         let (name, uid) = (plane.name_any(), plane.uid().unwrap_or_default());
-        let now = clock::now();
+        let now = self.context.fleet.now();
         let old = plane.status.clone().unwrap_or_default();
         let member = self.context.fleet.member(&name).filter(|member| member.uid == uid);
         let view = member.map_or_else(|| Arc::new(View::unknown()), |member| member.view.get());

@@ -13,8 +13,8 @@ use crate::{
         names,
     },
     control_plane::{
+        data_planes::view::ObjectKey,
         sources::{Kept, Standing},
-        view::ObjectKey,
     },
 };
 

@@ -15,7 +15,7 @@ use crate::{
         fleet::{DataPlane, DeletionPolicy, limit},
         labels,
     },
-    control_plane::fleet::{Fleet, Member},
+    control_plane::data_planes::fleet::{Fleet, Member},
 };
 
 /// A DataPlane that is out of the table.
@@ -113,7 +113,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::control_plane::fleet::Usable;
+    use crate::control_plane::data_planes::fleet::Usable;
 
     type Guard = DeserializeGuard<DataPlane>;
 
@@ -163,7 +163,7 @@ mod tests {
         let local = json!({"local": true});
         roll.note(&Event::Apply(object("eu", 1, false, &local)));
         let old = fleet.member("eu").unwrap();
-        old.view.update(crate::control_plane::view::View::set_synced);
+        old.view.update(crate::control_plane::data_planes::view::View::set_synced);
         fleet.update("eu", "uid-1", |member| member.unregistering = true);
         let gone = roll.note(&Event::Apply(object("eu", 2, false, &local)));
         assert_eq!(gone, [Gone { name: "eu".to_owned(), uid: "uid-1".to_owned() }]);

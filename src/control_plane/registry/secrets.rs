@@ -17,7 +17,7 @@ use kube::{
     },
 };
 
-use crate::control_plane::view::ObjectKey;
+use crate::control_plane::data_planes::view::ObjectKey;
 
 /// Secret to its resourceVersion.
 type Versions = HashMap<ObjectKey, String>;

@@ -8,10 +8,7 @@ use super::{
     kubeconfig::Vetted,
     unique::{self, Claimant, End},
 };
-use crate::{
-    api::{Reason, fleet::DataPlane, names},
-    runtime::clock,
-};
+use crate::api::{Reason, fleet::DataPlane, names};
 
 impl Registry {
     /// The other DataPlane that says it is `plane`'s cluster: the one it gives way to, or one it is used beside because a
@@ -24,7 +21,8 @@ impl Registry {
         let id = claimants.iter().find(|one| one.uid == uid)?.cluster_id.clone();
         if let Some(first) = unique::first(&claimants, &id) {
             let known = firsts.get(&first.uid).filter(|(known, _)| *known == id);
-            let since = known.map(|(_, since)| *since).or(first.since).unwrap_or_else(clock::now);
+            let since =
+                known.map(|(_, since)| *since).or(first.since).unwrap_or_else(|| self.context.fleet.now());
             firsts.insert(first.uid.clone(), (id.clone(), since));
         }
         drop(firsts);

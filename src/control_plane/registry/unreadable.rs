@@ -21,8 +21,7 @@ use crate::{
         fleet::{DataPlane, DataPlaneSpec, DataPlaneStatus},
         labels,
     },
-    control_plane::view::View,
-    runtime::clock,
+    control_plane::data_planes::view::View,
 };
 
 /// One reconcile.
@@ -64,7 +63,12 @@ pub(super) async fn look(
         view: &view,
     };
     let mut new = old.clone();
-    health::conditions(&mut new.conditions, &facts, stand_in.metadata.generation, clock::now());
+    health::conditions(
+        &mut new.conditions,
+        &facts,
+        stand_in.metadata.generation,
+        registry.context.fleet.now(),
+    );
     // Who it was stays known: it may be that cluster's only DataPlane, and keeps it.
     new.conditions.retain(|condition| condition.type_ != "Unique");
     new.conditions.extend(old.conditions.iter().filter(|condition| condition.type_ == "Unique").cloned());

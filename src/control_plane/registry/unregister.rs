@@ -14,8 +14,7 @@ use crate::{
         labels,
         medusa::MedusaBackupSchedule,
     },
-    control_plane::{capabilities::SCHEDULES, fleet::Change, view::View},
-    runtime::clock,
+    control_plane::data_planes::{capabilities::SCHEDULES, fleet::Change, view::View},
 };
 
 /// How long an unreachable cluster may delay the deletion of its DataPlane.
@@ -120,9 +119,10 @@ pub(super) async fn step(
     if told && is_news {
         fleet.announce(Change::Contact(name.clone()));
     }
-    let asked = plane.metadata.deletion_timestamp.as_ref().map_or_else(clock::now, |t| t.0);
+    let now = fleet.now();
+    let asked = plane.metadata.deletion_timestamp.as_ref().map_or(now, |t| t.0);
     let view = member.map(|m| m.view.get());
-    let elapsed = clock::now().duration_since(asked);
+    let elapsed = now.duration_since(asked);
     match decide(view.as_deref(), way, elapsed, &registry.context.control_plane) {
         Step::Wait => Ok(Action::requeue(LOOK_AGAIN)),
         Step::LetGo(left) => {
@@ -158,7 +158,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::control_plane::view::{CopyRecord, ObjectKey};
+    use crate::control_plane::data_planes::view::{CopyRecord, ObjectKey};
 
     fn view(live: bool, copies: usize) -> View {
         let mut view = View::unknown();

@@ -27,7 +27,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::pulse::{Beat, Pulse};
 use crate::{
-    control_plane::{
+    control_plane::data_planes::{
         capabilities::resource,
         fleet::ViewCell,
         section::Section,
@@ -35,7 +35,7 @@ use crate::{
     },
     runtime::{
         cause::{Cause, Kind},
-        clock,
+        clock::Clock,
     },
 };
 
@@ -126,6 +126,8 @@ pub(super) struct Place {
     pub(super) failed: Arc<AtomicBool>,
     /// Whether watch requests are answered.
     pub(super) answered: Arc<Answered>,
+    /// The time.
+    pub(super) clock: Clock,
     /// How much may be added before all are listed anew.
     pub(super) room: Room,
 }
@@ -143,7 +145,7 @@ pub(super) async fn run<K, T>(
     T: Send + Sync,
     View: Clone,
 {
-    let Place { cell, failed, answered, room } = place;
+    let Place { cell, failed, answered, clock, room } = place;
     let mut events = watcher(api.clone(), config.clone()).default_backoff().boxed();
     let mut most = room.objects;
     let mut listing = BTreeMap::new();
@@ -199,7 +201,7 @@ pub(super) async fn run<K, T>(
             Ok(Some(Event::Apply(_))) if cell.update(|view| section(view).count()) >= most => {
                 let why = spill(&cell, section, &name, room);
                 failed.store(true, Ordering::Release);
-                tell(News::Failed(clock::now(), &why));
+                tell(News::Failed(clock.now(), &why));
                 events = watcher(api.clone(), config.clone()).default_backoff().boxed();
                 tokio::time::sleep(room.pause).await;
             }
@@ -237,7 +239,7 @@ pub(super) async fn run<K, T>(
                 let why = interrupted(&name, &error);
                 tracing::debug!(kind = name, why, "watch interrupted");
                 failed.store(true, Ordering::Release);
-                pulse.failed(Instant::now(), clock::now(), &why);
+                pulse.failed(Instant::now(), clock.now(), &why);
                 tell(if is_refusal(&error) { News::Refused(&why) } else { News::Interrupted(&why) });
             }
             Ok(None) => return,
@@ -313,7 +315,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::control_plane::{fleet::Fleet, view::CopyRecord};
+    use crate::control_plane::data_planes::{fleet::Fleet, view::CopyRecord};
 
     /// Lists nothing, and adds ConfigMaps to whoever watches.
     fn adding() -> Client {
@@ -344,6 +346,7 @@ mod tests {
             cell: cell.clone(),
             failed: Arc::default(),
             answered: Arc::default(),
+            clock: fleet.clock(),
             room: Room { objects: 10, pause: Duration::ZERO },
         };
         let (say, mut said) = mpsc::unbounded_channel();

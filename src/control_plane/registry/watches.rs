@@ -28,13 +28,13 @@ use crate::{
         },
         names,
     },
-    control_plane::{
+    control_plane::data_planes::{
+        copies::{config_map_record, configuration_record, secret_record},
         fleet::{Change, Fleet, ViewCell},
-        replication::content::{config_map_record, configuration_record, secret_record},
         section::Section,
         view::{BackupRecord, Contact, ObjectKey, RunRecord, View},
     },
-    runtime::{clock, guard::again},
+    runtime::guard::again,
 };
 
 struct Running {
@@ -86,7 +86,7 @@ impl Watches {
         self.stop();
         self.view.update(|view| {
             view.contact = Contact::Live;
-            view.connected_at = Some(clock::now());
+            view.connected_at = Some(self.fleet.now());
             for kind in Kind::ALL {
                 kind.trust(view).begin();
             }
@@ -120,7 +120,7 @@ impl Watches {
                 }
                 None => self.view.update(|view| {
                     kind.trust(view).begin();
-                    view.connected_at = Some(clock::now());
+                    view.connected_at = Some(self.fleet.now());
                 }),
             }
             let running = self.start(kind, client.clone());
@@ -318,7 +318,13 @@ impl Watches {
         let failed = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(Answered::default());
         let api: Api<DeserializeGuard<K>> = Api::all(answered.heard_through(&client));
-        let place = Place { cell: self.view.clone(), failed: failed.clone(), answered, room: Room::USUAL };
+        let place = Place {
+            cell: self.view.clone(),
+            failed: failed.clone(),
+            answered,
+            clock: self.fleet.clock(),
+            room: Room::USUAL,
+        };
         let notify = self.notify();
         let hear = move |news: News<'_, T>| {
             notify.note(&news, kind);
@@ -405,8 +411,8 @@ impl Notify {
             News::Blurred => true,
             News::Listed => self.view.update(|view| kind.permit(view)),
             News::Resumed => self.view.update(|view| kind.resume(view)),
-            News::Interrupted(why) => self.view.update(|view| kind.interrupt(view, why, clock::now())),
-            News::Refused(why) => self.view.update(|view| kind.refuse(view, why, clock::now())),
+            News::Interrupted(why) => self.view.update(|view| kind.interrupt(view, why, self.fleet.now())),
+            News::Refused(why) => self.view.update(|view| kind.refuse(view, why, self.fleet.now())),
             News::Failed(since, why) => self.view.update(|view| kind.fail(view, *since, why)),
         };
         if changed {
@@ -428,7 +434,7 @@ mod tests {
     use kube::client::Body;
 
     use super::*;
-    use crate::control_plane::view::CopyRecord;
+    use crate::control_plane::data_planes::view::CopyRecord;
 
     #[tokio::test]
     async fn watches_that_failed_go_on_by_themselves_however_often_they_are_looked_at() {

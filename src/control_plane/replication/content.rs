@@ -3,70 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
-    api::core::v1::{ConfigMap, Secret},
+    api::core::v1::Secret,
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
 };
 use serde_json::{Value, json};
 
 use super::desired::{CopyKey, CopyKind};
 use crate::{
-    api::{labels, medusa::MedusaConfiguration, names},
-    control_plane::{
-        sources::{Payload, hash_configuration, hash_data},
-        view::{CopyRecord, ObjectKey},
-    },
+    api::{labels, names},
+    control_plane::{data_planes::view::ObjectKey, sources::Payload},
 };
-
-fn record(meta: &ObjectMeta, content_hash: String) -> CopyRecord {
-    let annotation =
-        |key: &str| meta.annotations.as_ref().and_then(|a| a.get(key)).cloned().unwrap_or_default();
-    CopyRecord {
-        uid: meta.uid.clone().unwrap_or_default(),
-        resource_version: meta.resource_version.clone().unwrap_or_default(),
-        source: annotation(labels::SOURCE),
-        source_uid: annotation(labels::SOURCE_UID),
-        declared_hash: annotation(labels::CONTENT_HASH),
-        content_hash,
-        immutable: false,
-        changed_by: changed_by(meta).unwrap_or_default().to_owned(),
-    }
-}
-
-/// Field manager of the last change that is not ours.
-fn changed_by(meta: &ObjectMeta) -> Option<&str> {
-    let entries = meta.managed_fields.iter().flatten();
-    let theirs = entries.filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty());
-    let theirs = theirs.filter(|entry| entry.manager.as_deref() != Some(labels::MANAGER_CONTROL_PLANE));
-    theirs
-        .max_by_key(|entry| entry.time.as_ref().map(|time| time.0))
-        .and_then(|entry| entry.manager.as_deref())
-}
-
-/// What is kept of a Secret copy.
-#[must_use]
-pub fn secret_record(secret: &Secret) -> CopyRecord {
-    let empty = BTreeMap::new();
-    let hash = hash_data(secret.type_.as_deref(), secret.data.as_ref().unwrap_or(&empty));
-    CopyRecord { immutable: secret.immutable == Some(true), ..record(&secret.metadata, hash) }
-}
-
-/// What is kept of a MedusaConfiguration copy.
-#[must_use]
-pub fn configuration_record(configuration: &MedusaConfiguration) -> CopyRecord {
-    record(&configuration.metadata, hash_configuration(&configuration.spec))
-}
-
-/// What is kept of a ConfigMap we wrote; the hash is over its `data`, keys and values.
-#[must_use]
-pub fn config_map_record(map: &ConfigMap) -> CopyRecord {
-    record(&map.metadata, hash_config_map(map.data.as_ref().unwrap_or(&BTreeMap::new())))
-}
-
-/// Hash of a ConfigMap's data.
-#[must_use]
-pub fn hash_config_map(data: &BTreeMap<String, String>) -> String {
-    names::sha256_hex(serde_json::to_string(data).unwrap_or_default().as_bytes())
-}
 
 /// Whether an object says of itself that it is a copy this control plane made: by its label and by every annotation we
 /// write with it.
@@ -225,7 +171,7 @@ mod tests {
         let key = CopyKey { kind: CopyKind::Secret, object: ObjectKey::new("ns", "s") };
         let object = applied(&key, &ObjectKey::new("src", "s"), "uid", "cp", &payload, &Precondition::Absent);
         let read: Secret = serde_json::from_value(object).unwrap();
-        let record = secret_record(&read);
+        let record = crate::control_plane::data_planes::copies::secret_record(&read);
         assert_eq!(record.content_hash, payload.hash());
         assert_eq!(record.declared_hash, payload.hash());
         assert_eq!(record.source_uid, "uid");

@@ -19,10 +19,12 @@ use super::{
 use crate::{
     api::cassandra::CassandraDatacenter,
     control_plane::{
+        data_planes::{
+            fleet::{Change, Fleet, Snapshot},
+            view::ObjectKey,
+        },
         deployment::{observe::deployed_for, report::Reports},
-        fleet::{Change, Fleet, Snapshot},
         sources::{SourceObjects, Sources},
-        view::ObjectKey,
     },
     runtime::{events::Events, guard::again},
 };

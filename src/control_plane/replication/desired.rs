@@ -9,8 +9,8 @@ use super::targets::targets;
 use crate::{
     api::{Reason, Why, fleet::LOCAL, labels, names},
     control_plane::{
-        sources::{Copyable, SourceObjects, datacenters_of, hash_configuration, secret_names, secret_of},
-        view::ObjectKey,
+        data_planes::{copies::hash_configuration, view::ObjectKey},
+        sources::{Copyable, SourceObjects, datacenters_of, secret_names, secret_of},
     },
 };
 

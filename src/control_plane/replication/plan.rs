@@ -8,7 +8,7 @@ use std::{
 use super::desired::{CopyKey, CopyKind, Wanted};
 use crate::{
     api::Seen,
-    control_plane::{
+    control_plane::data_planes::{
         meters::Copies,
         view::{CopyRecord, ObjectKey, View},
     },

@@ -26,8 +26,7 @@ use super::{
 };
 use crate::{
     api::{Reason, Why, k8ssandra::K8ssandraCluster, labels, medusa::MedusaConfiguration},
-    control_plane::{fleet::Snapshot, view::ObjectKey},
-    runtime::clock,
+    control_plane::data_planes::{fleet::Snapshot, view::ObjectKey},
 };
 
 /// How long news are gathered before they are written.
@@ -133,7 +132,7 @@ fn due(
         settled: &settled,
         reports: &reports,
     };
-    let now = clock::now();
+    let now = context.fleet.now();
     let all = &sources.configurations;
     published.retain(|key, _| all.items.contains_key(key) || all.spoilt.contains_key(key));
     let mut list = Vec::new();

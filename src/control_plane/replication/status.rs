@@ -21,10 +21,12 @@ use crate::{
         names,
     },
     control_plane::{
+        data_planes::{
+            fleet::{Snapshot, Usable},
+            view::ObjectKey,
+        },
         deployment::report::Reports,
-        fleet::{Snapshot, Usable},
         sources::{SecretState, SourceObjects, Spoilt},
-        view::ObjectKey,
     },
 };
 

@@ -21,15 +21,17 @@ use super::{
 use crate::{
     api::{Reason, Why},
     control_plane::{
-        fleet::{Change, Fleet, Usable, ViewCell},
-        meters::Copies,
-        registry::remote::Remote,
-        section::Section,
+        data_planes::{
+            fleet::{Change, Fleet, Usable, ViewCell},
+            meters::Copies,
+            remote::Remote,
+            section::Section,
+            undone::{self, Record, Verdict, Wish},
+            view::{CopyRecord, View},
+        },
         sources::Sources,
-        undone::{self, Record, Verdict, Wish},
-        view::{CopyRecord, View},
     },
-    runtime::{backoff::Backoff, clock, guard},
+    runtime::{backoff::Backoff, guard},
 };
 
 /// First and longest pause before a failed write is tried again.
@@ -169,10 +171,10 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
                 if memory.holds(&key, content.as_ref(), now) || memory.in_flight.contains_key(&key) {
                     continue;
                 }
-                let record = match memory.may_write(&key, content.as_ref(), &view, clock::now()) {
+                let record = match memory.may_write(&key, content.as_ref(), &view, shared.fleet.now()) {
                     Ok(record) => record,
                     Err((until, why)) => {
-                        let wait = until.duration_since(clock::now()).unsigned_abs();
+                        let wait = until.duration_since(shared.fleet.now()).unsigned_abs();
                         blame(&shared, &name, &key, why);
                         memory.pauses.insert(key, Pause { until: now + wait, of: content });
                         continue;
@@ -392,7 +394,7 @@ fn remember(view: &mut View, key: &CopyKey, record: CopyRecord) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control_plane::{fleet::Fleet, view::ObjectKey};
+    use crate::control_plane::data_planes::{fleet::Fleet, view::ObjectKey};
 
     #[test]
     fn who_changes_a_copy_each_time_it_was_written_is_named_and_meets_growing_pauses() {

@@ -13,10 +13,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 use super::{
-    content::{
-        Precondition, applied, configuration_record, differences, is_copy_of_ours, owner, secret_record,
-        surplus,
-    },
+    content::{Precondition, applied, differences, is_copy_of_ours, owner, surplus},
     desired::{CopyKey, CopyKind, Wanted},
     plan::Action,
     worker::Shared,
@@ -24,12 +21,12 @@ use super::{
 use crate::{
     api::{Reason, Why, labels, medusa::MedusaConfiguration},
     control_plane::{
-        registry::{
-            health::reason_of_denial,
+        data_planes::{
+            copies::{configuration_record, secret_record},
             remote::{CallError, Remote},
+            view::CopyRecord,
         },
         sources::Payload,
-        view::CopyRecord,
     },
     runtime::cause,
 };
@@ -394,7 +391,7 @@ fn refusal(key: &CopyKey, status: &Status) -> Why {
         format!(" about {}", Vec::from_iter(fields).join(", "))
     };
     match cause::denied(status) {
-        Some((denier, words)) => Why::new(reason_of_denial(denier), format!("{key}: {words}")),
+        Some((denier, words)) => Why::new(denier.reason(), format!("{key}: {words}")),
         None => Why::new(
             Reason::WriteRefused,
             format!("{key}: the API server answered {} {}{about}", status.code, status.reason),
@@ -407,7 +404,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::control_plane::view::ObjectKey;
+    use crate::control_plane::data_planes::view::ObjectKey;
 
     #[rstest]
     #[case(413, "", "Request entity too large: limit is 3145728", Reason::TooLarge)]

@@ -18,13 +18,15 @@ use crate::{
         medusa::{MedusaRestoreJob, MedusaTask},
     },
     control_plane::{
-        fleet::{Fleet, Snapshot},
-        registry::remote::{CallError, Remote},
+        data_planes::{
+            fleet::{Fleet, Snapshot},
+            remote::{CallError, Remote},
+            view::ObjectKey,
+        },
         runs::{
             child::Child,
             write::{Made, delete, make, not_now, show},
         },
-        view::ObjectKey,
     },
 };
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::fleet::{FleetBackupStatus, FleetRestoreJob},
-    control_plane::{fleet::Snapshot, view::ObjectKey},
+    control_plane::data_planes::{fleet::Snapshot, view::ObjectKey},
 };
 
 /// A few passes, each over the status of the one before, with all there is observed.

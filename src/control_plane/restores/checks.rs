@@ -18,11 +18,13 @@ use crate::{
         medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask, TaskOperation},
     },
     control_plane::{
-        capabilities::Feature,
-        fleet::{Snapshot, Usable},
+        data_planes::{
+            capabilities::Feature,
+            fleet::{Snapshot, Usable},
+            view::{BackupRecord, ObjectKey},
+        },
         inventory::verdict::topology_matches,
         runs::imports::{self, Wordless},
-        view::{BackupRecord, ObjectKey},
     },
 };
 

@@ -9,7 +9,7 @@ use crate::{
         labels,
         medusa::{MedusaRestoreJob, MedusaRestoreJobSpec, MedusaTask, MedusaTaskSpec, TaskOperation},
     },
-    control_plane::{runs::child::metadata, view::ObjectKey},
+    control_plane::{data_planes::view::ObjectKey, runs::child::metadata},
 };
 
 fn key(entry: &RestorePlan) -> ObjectKey {

@@ -29,10 +29,10 @@ use super::{
 use crate::{
     api::fleet::{FleetBackup, FleetCluster, FleetRestoreJob, FleetRestoreJobStatus, Phase},
     control_plane::{
-        fleet::{Change, Snapshot},
+        data_planes::fleet::{Change, Snapshot},
         runs::{About, Driver, ENROL_WAIT, Frame, PUBLISH_EVERY, RunContext, RunError, drive, lock, publish},
     },
-    runtime::{clock, follow::follow, remembered::Remembered},
+    runtime::{follow::follow, remembered::Remembered},
 };
 
 /// Pause between two looks at what the checks wait for.
@@ -138,7 +138,7 @@ impl Restores {
             rivals: &rivals,
             observed: &super::checks::Observed::default(),
             control_plane: &self.frame.context.control_plane,
-            now: clock::now(),
+            now: self.frame.context.fleet.now(),
         };
         let observed;
         if !has_begun(&old) {
@@ -202,7 +202,7 @@ impl Restores {
         }
         if has_begun(status) {
             let runs = std::mem::take(&mut status.datacenters);
-            *status = executing(job, status, runs, clock::now());
+            *status = executing(job, status, runs, self.frame.context.fleet.now());
         }
         Ok(())
     }

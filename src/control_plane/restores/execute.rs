@@ -4,6 +4,7 @@ use kube::ResourceExt as _;
 
 use super::{
     check::waits_for,
+    checks::reach,
     children,
     judge::{self, Verdict, can_be_called_off, judge},
     machine::{Action, start_limit, turn},
@@ -17,9 +18,8 @@ use crate::{
         labels,
         medusa::MedusaRestoreJob,
     },
-    control_plane::{
+    control_plane::data_planes::{
         fleet::{Snapshot, Usable},
-        restores::checks::reach,
         view::ObjectKey,
     },
 };

@@ -26,7 +26,7 @@ use crate::{
         fleet::{CheckState, FleetRestoreJobStatus, Phase, RestoreOrder, RestoreRun},
         medusa::{MedusaRestoreJob, MedusaTask},
     },
-    control_plane::view::ObjectKey,
+    control_plane::data_planes::view::ObjectKey,
 };
 
 /// One write in a data plane.

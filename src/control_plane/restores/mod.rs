@@ -4,7 +4,6 @@
 //! publish. Nothing stops before every check of every datacenter has passed twice: once to be recorded, and
 //! once more when the record is published. What has ended is recorded first and deleted then (`sweep`). ADR 14.
 
-pub mod active;
 mod apply;
 pub mod check;
 pub mod checks;
@@ -20,7 +19,6 @@ pub mod resolve;
 pub mod status;
 mod sweep;
 
-pub use active::{active_clusters, is_active};
 pub use controller::run;
 
 #[cfg(test)]

@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{
     api::medusa::MedusaBackup,
-    control_plane::{
+    control_plane::data_planes::{
         capabilities::{Feature, TASKS},
         fleet::{Snapshot, Usable},
-        registry::remote::{CallError, Remote},
+        remote::{CallError, Remote},
         view::{BackupRecord, ObjectKey},
     },
 };

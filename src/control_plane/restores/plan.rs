@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::{
-    active::{cluster_of_job, goes_first},
     check::{Topic, waits_for},
     checks::{Observed, Own, checks},
     resolve::{Clusters, Resolved, resolve},
@@ -15,7 +14,10 @@ use crate::{
         fleet::{CheckState, FleetBackupStatus, FleetRestoreJob, RestoreCheck, RestorePlan, place},
         names,
     },
-    control_plane::fleet::Snapshot,
+    control_plane::{
+        data_planes::fleet::Snapshot,
+        runs::active_restores::{cluster_of_job, goes_first},
+    },
 };
 
 /// Everything a pass decides from.

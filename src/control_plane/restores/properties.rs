@@ -20,7 +20,7 @@ use crate::{
         labels,
         medusa::{MedusaBackupJob, MedusaRestoreJob},
     },
-    control_plane::view::ObjectKey,
+    control_plane::data_planes::view::ObjectKey,
 };
 
 /// Something that happens.

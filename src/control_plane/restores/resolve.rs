@@ -13,7 +13,7 @@ use crate::{
         },
         names::{is_object_name, shorten},
     },
-    control_plane::{fleet::Snapshot, inventory::grouping::cluster_of, view::ObjectKey},
+    control_plane::data_planes::{cluster_of::cluster_of, fleet::Snapshot, view::ObjectKey},
 };
 
 /// The published FleetClusters, by name. They remember the datacenters of data planes that are silent.

@@ -17,7 +17,7 @@ use crate::{
         labels,
         medusa::{MedusaBackupJob, MedusaTask},
     },
-    control_plane::view::{BackupRecord, ObjectKey, View},
+    control_plane::data_planes::view::{BackupRecord, ObjectKey, View},
 };
 
 fn transcript(world: &World) -> String {
@@ -280,7 +280,10 @@ fn a_job_that_cannot_be_listed_is_waited_for_and_those_after_it_keep_their_turn(
         assert_eq!(runs[0].reason.as_deref(), Some("WatchesStale"), "{}", transcript(&world));
         assert!(runs[0].message.as_ref().unwrap().contains(REFUSED));
         assert!(runs.iter().all(|run| !run.phase.is_final()), "none is failed or skipped: {runs:?}");
-        assert!(crate::control_plane::restores::is_active(&world.job), "no backup begins beside it");
+        assert!(
+            crate::control_plane::runs::active_restores::is_active(&world.job),
+            "no backup begins beside it"
+        );
         assert_eq!(world.made.len(), 1);
     }
     world.view("eu").restores.trust.follow();

@@ -30,7 +30,7 @@ use crate::{
         labels,
         medusa::MedusaRestoreJob,
     },
-    control_plane::{
+    control_plane::data_planes::{
         fleet::Snapshot,
         view::{BackupRecord, Contact, ObjectKey, View},
     },

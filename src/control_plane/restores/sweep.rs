@@ -17,9 +17,11 @@ use crate::{
         medusa::MedusaRestoreJob,
     },
     control_plane::{
-        fleet::{Snapshot, Usable},
+        data_planes::{
+            fleet::{Snapshot, Usable},
+            view::ObjectKey,
+        },
         runs::imports::Wordless,
-        view::ObjectKey,
     },
 };
 

@@ -17,7 +17,7 @@ use crate::{
         medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask},
         names,
     },
-    control_plane::{
+    control_plane::data_planes::{
         section::Section,
         view::{ObjectKey, View},
     },

@@ -31,13 +31,12 @@ use super::{
 };
 use crate::{
     api::{labels, names},
-    control_plane::{
+    control_plane::data_planes::{
         fleet::{Change, Fleet},
         meters::Meters,
     },
     runtime::{
         backoff::Backoff,
-        clock,
         events::Events,
         guard::{self, Panicked},
     },
@@ -297,7 +296,7 @@ async fn guarded<D: Driver>(run: &Guarded<D::Run>, driver: &D) -> Result<Next, R
             let context = &driver.frame().context;
             if let Ok(run) = &run.0
                 && !run.is_over()
-                && let Err(error) = report(&context.client, run, &panic, clock::now()).await
+                && let Err(error) = report(&context.client, run, &panic, context.fleet.now()).await
             {
                 tracing::warn!(kind = D::Run::KIND, name = run.name_any(), %error, "say that it failed");
             }

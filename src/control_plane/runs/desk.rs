@@ -13,7 +13,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use super::lock;
 use crate::{
     api::Reason,
-    control_plane::view::ObjectKey,
+    control_plane::data_planes::view::ObjectKey,
     runtime::{backoff::delay, guard},
 };
 

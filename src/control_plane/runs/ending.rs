@@ -15,7 +15,7 @@ use crate::{
         Reason,
         fleet::{DatacenterRun, Phase, Rollout, UnreachablePolicy, limit},
     },
-    control_plane::view::ObjectKey,
+    control_plane::data_planes::view::ObjectKey,
 };
 
 /// What a run goes by, at one moment.

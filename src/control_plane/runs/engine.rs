@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{
     api::fleet::Phase,
-    control_plane::fleet::Change,
-    runtime::{clock, remembered::Remembered, written::Written},
+    control_plane::data_planes::fleet::Change,
+    runtime::{remembered::Remembered, written::Written},
 };
 
 /// Since when a child has been seen finished, or has been missing (then without a uid), by our own clock: the data
@@ -276,7 +276,7 @@ impl<E: Engine> Driver for Runs<E> {
     async fn look_after(&self, run: &E::Run) -> Result<Next, RunError> {
         let status = run.status().cloned().unwrap_or_default();
         let Some(at) = expiry::expires_at(run, &status) else { return Ok(Next::await_change()) };
-        let overdue = clock::now().duration_since(at);
+        let overdue = self.frame.context.fleet.now().duration_since(at);
         if let Ok(wait @ 1..) = u64::try_from(-overdue.as_millis()) {
             return Ok(Next::requeue(Duration::from_millis(wait)));
         }

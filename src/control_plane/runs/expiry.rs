@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api::Reason,
-    control_plane::fleet::{Snapshot, Usable},
+    control_plane::data_planes::fleet::{Snapshot, Usable},
     runtime::events::Events,
 };
 
@@ -114,9 +114,8 @@ mod tests {
     use crate::{
         api::fleet::{DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Limits},
         control_plane::{
+            data_planes::{remote::Remote, view::BackupRecord},
             fanout::tests::{datacenter, fleet_job, live, made, pending, plane},
-            registry::remote::Remote,
-            view::BackupRecord,
         },
     };
 

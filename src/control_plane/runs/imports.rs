@@ -12,7 +12,7 @@ use crate::{
         Conditions as _,
         medusa::{MedusaTask, TaskOperation},
     },
-    control_plane::{section::Listing, view::View},
+    control_plane::data_planes::{section::Listing, view::View},
 };
 
 /// How long after such an end what it left is awaited: MedusaBackups and MedusaTasks come by different watches.
@@ -84,7 +84,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::control_plane::view::{BackupRecord, ObjectKey};
+    use crate::control_plane::data_planes::view::{BackupRecord, ObjectKey};
 
     fn sync(status: &Value) -> MedusaTask {
         serde_json::from_value(json!({

@@ -9,6 +9,8 @@
 //! A kind says in `kind.rs` what it is, and in its own folder what a datacenter of it comes to and what is to be done.
 //! Nothing here decides what a backup, a purge or a restore is.
 
+pub mod active_restores;
+pub mod buckets;
 pub mod child;
 pub mod claims;
 pub mod compact;
@@ -21,9 +23,11 @@ pub mod imports;
 mod kind;
 mod publish;
 pub mod reach;
+pub mod restoring;
 pub mod rollout;
 pub mod select;
 mod telling;
+pub mod verdict;
 pub mod write;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

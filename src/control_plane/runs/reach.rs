@@ -11,7 +11,7 @@ use crate::{
         Reason,
         fleet::{DatacenterRun, Phase, UnreachablePolicy},
     },
-    control_plane::fleet::{Snapshot, Usable},
+    control_plane::data_planes::fleet::{Snapshot, Usable},
 };
 
 /// The data plane of an entry, when it shows what is there; else the entry says why not.

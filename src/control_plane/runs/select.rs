@@ -16,9 +16,9 @@ use crate::{
         fleet::{DatacenterRun, Phase, Selector},
         names::{is_object_name, shorten},
     },
-    control_plane::{
+    control_plane::data_planes::{
+        cluster_of::{ClusterId, cluster_of, unreadable},
         fleet::{Snapshot, Usable},
-        inventory::grouping::{ClusterId, cluster_of, unreadable},
         view::{Contact, ObjectKey},
     },
 };

@@ -104,7 +104,7 @@ fn a_data_plane_that_is_held_for_another_is_an_entry_that_was_not_looked_at() {
 }
 
 /// A view of dc1 that also has `ns/odd`, which cannot be read.
-fn with_odd() -> crate::control_plane::view::View {
+fn with_odd() -> crate::control_plane::data_planes::view::View {
     let mut view = live(&[datacenter("dc1", 1)]);
     view.datacenters.blur(ObjectKey::new("ns", "odd"), "CassandraDatacenter ns/odd: `spec.size`".to_owned());
     view
@@ -125,7 +125,7 @@ fn a_datacenter_that_cannot_be_read_is_an_entry_of_every_run_that_may_mean_it() 
     // It may have the labels of any cluster, but not of one whose K8ssandraCluster is known and does not list it.
     assert_eq!(run(&of("clusters", "shop.ns.eu"), &planes, &[]), both);
     let demo = ObjectKey::new("k8s", "demo");
-    let known = crate::control_plane::inventory::membership::Known::of([(demo.clone(), [].into())].into());
+    let known = crate::control_plane::data_planes::membership::Known::of([(demo.clone(), [].into())].into());
     planes[0].membership.known = std::sync::Arc::new(known);
     assert!(run(&of("clusters", "demo"), &planes, &[]).is_empty());
     planes[0].listing = std::sync::Arc::new([(ObjectKey::new("ns", "odd"), demo)].into());

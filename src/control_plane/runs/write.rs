@@ -13,12 +13,9 @@ use serde::de::DeserializeOwned;
 use super::child::Child;
 use crate::{
     api::{Reason, labels},
-    control_plane::{
+    control_plane::data_planes::{
         fleet::Fleet,
-        registry::{
-            health::reason_of_denial,
-            remote::{CallError, Remote},
-        },
+        remote::{CallError, Remote},
         view::ObjectKey,
     },
     runtime::cause,
@@ -102,7 +99,7 @@ pub fn show<C: Child>(fleet: &Fleet, data_plane: &str, child: C) {
 pub fn not_now(error: &CallError) -> (Reason, String) {
     match error.status() {
         Some(status) => match cause::denied(status) {
-            Some((denier, _)) => (reason_of_denial(denier), error.to_string()),
+            Some((denier, _)) => (denier.reason(), error.to_string()),
             None => (Reason::WriteRefused, error.to_string()),
         },
         None => (Reason::DataPlaneUnreachable, error.to_string()),

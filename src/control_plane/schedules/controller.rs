@@ -18,7 +18,6 @@ use super::{
     ScheduleContext, coordinated,
     delegate::is_in_data_planes,
     delegated,
-    expectation::Expectation,
     recipe::{self, Problem, Recipe},
     runs::RunKind,
     scope::Scope,
@@ -30,7 +29,10 @@ use crate::{
         Conditions as _, Reason,
         fleet::{Execution, FleetBackupSchedule, FleetBackupScheduleStatus, FleetCluster, ScheduleOperation},
     },
-    control_plane::runs::{PUBLISH_EVERY, select::ClusterLabels},
+    control_plane::{
+        inventory::expectation::Expectation,
+        runs::{PUBLISH_EVERY, select::ClusterLabels},
+    },
     runtime::{backoff::Backoff, follow::is_ready, guard, remembered::Remembered, written::Written},
 };
 

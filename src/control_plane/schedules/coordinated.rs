@@ -22,7 +22,7 @@ use crate::{
         fleet::{ConcurrencyPolicy, FleetBackupSchedule, ScheduledDatacenters, ScheduledRun},
         moment::{after, since},
     },
-    control_plane::fleet::Snapshot,
+    control_plane::data_planes::fleet::Snapshot,
 };
 
 /// Pause after what was looked at has turned out to be old.

@@ -18,7 +18,7 @@ use crate::{
         medusa::{MedusaBackupJobSpec, MedusaBackupSchedule, MedusaBackupScheduleSpec, ScheduledOperation},
         names,
     },
-    control_plane::{
+    control_plane::data_planes::{
         capabilities::{Capabilities, Feature, SCHEDULES},
         fleet::{Snapshot, Usable},
         view::ObjectKey,

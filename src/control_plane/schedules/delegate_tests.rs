@@ -8,12 +8,10 @@ use super::*;
 use crate::{
     api::fleet::Limits,
     control_plane::{
-        capabilities::Fields,
+        data_planes::{capabilities::Fields, remote::Remote, view::View},
         fanout::tests::{datacenter, live, plane, silent},
-        registry::remote::Remote,
         runs::select::ClusterLabels,
         schedules::recipe,
-        view::View,
     },
 };
 
@@ -180,7 +178,7 @@ async fn fields_an_older_definition_lacks_are_left_out_and_the_zone_goes_into_th
 #[tokio::test]
 async fn a_data_plane_without_the_kind_is_refused_with_the_reason() {
     let mut view = one();
-    let absent = BTreeSet::from([crate::control_plane::capabilities::SCHEDULES.to_owned()]);
+    let absent = BTreeSet::from([crate::control_plane::data_planes::capabilities::SCHEDULES.to_owned()]);
     let all = (*view.capabilities).clone();
     view.capabilities = Arc::new(Capabilities { not_served: Some(absent), ..all });
     let found = look(&schedule(json!({})), &[open("eu", view)]);

@@ -29,10 +29,12 @@ use crate::{
         medusa::{MedusaBackupJob, MedusaBackupSchedule, MedusaTask, ScheduledOperation},
     },
     control_plane::{
-        fleet::Snapshot,
-        registry::remote::{CallError, Remote},
+        data_planes::{
+            fleet::Snapshot,
+            remote::{CallError, Remote},
+            view::{ObjectKey, RunRecord},
+        },
         runs::write::delete,
-        view::{ObjectKey, RunRecord},
     },
 };
 

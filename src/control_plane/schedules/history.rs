@@ -18,9 +18,11 @@ use crate::{
         names,
     },
     control_plane::{
-        fanout::judge::GRACE,
-        fleet::Snapshot,
-        view::{BackupRecord, ObjectKey, RunRecord},
+        data_planes::{
+            fleet::Snapshot,
+            view::{BackupRecord, ObjectKey, RunRecord},
+        },
+        runs::verdict::GRACE,
     },
 };
 
@@ -146,8 +148,8 @@ pub(super) mod tests {
 
     use super::*;
     use crate::control_plane::{
+        data_planes::view::View,
         fanout::tests::{datacenter, live, plane},
-        view::View,
     };
 
     pub(in crate::control_plane::schedules) fn at(second: i64) -> Timestamp {

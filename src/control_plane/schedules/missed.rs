@@ -19,7 +19,7 @@ use crate::{
         cron::{CronExpr, MANY, Missed},
         fleet::{CountedSlots, DatacenterRun},
     },
-    control_plane::{fleet::Snapshot, view::ObjectKey},
+    control_plane::data_planes::{fleet::Snapshot, view::ObjectKey},
 };
 
 /// How long after a slot nothing is concluded, and after an edit nothing expected: the clocks differ, and what has run

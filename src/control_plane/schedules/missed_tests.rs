@@ -9,8 +9,11 @@ use super::*;
 use crate::{
     api::fleet::FleetBackupScheduleStatus,
     control_plane::{
+        data_planes::{
+            fleet::Usable,
+            view::{Contact, View},
+        },
         fanout::tests::pending,
-        fleet::Usable,
         schedules::{
             delegate::tests::open,
             history::tests::{at, back_up, key, run, view},
@@ -18,7 +21,6 @@ use crate::{
             status::{self, Outcome, Report},
             unread::parts,
         },
-        view::{Contact, View},
     },
 };
 

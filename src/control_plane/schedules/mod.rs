@@ -14,7 +14,6 @@ mod controller;
 mod coordinated;
 pub mod delegate;
 mod delegated;
-pub mod expectation;
 pub mod history;
 pub mod missed;
 pub mod recipe;
@@ -50,21 +49,25 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    children::{Children, Wake},
-    controller::{Guarded, Scheduler, error_policy, reconcile},
-    expectation::Expectations,
-    runs::{Run, RunKind},
-};
 use super::{
-    fleet::{Change, Fleet},
-    meters::Meters,
+    data_planes::{
+        fleet::{Change, Fleet},
+        meters::Meters,
+    },
     runs::RunContext,
 };
 use crate::{
     api::{
         fleet::{Execution, FleetBackupJob, FleetCluster, FleetTask},
         labels,
+    },
+    control_plane::{
+        inventory::expectation::Expectations,
+        schedules::{
+            children::{Children, Wake},
+            controller::{Guarded, Scheduler, error_policy, reconcile},
+            runs::{Run, RunKind},
+        },
     },
     runtime::{
         clock::Clock,

@@ -12,7 +12,7 @@ use crate::{
         fleet::{DatacenterRun, ScheduledRun},
         medusa::{MedusaTask, ScheduledOperation},
     },
-    control_plane::{fleet::Snapshot, view::ObjectKey},
+    control_plane::data_planes::{fleet::Snapshot, view::ObjectKey},
 };
 
 /// Most runs a status names.
@@ -160,8 +160,8 @@ mod tests {
         *,
     };
     use crate::control_plane::{
+        data_planes::view::{Contact, View},
         fanout::tests::{pending, plane},
-        view::{Contact, View},
     };
 
     /// A data plane with `dc1`, its schedule and backups of these slots.

@@ -9,7 +9,7 @@ use crate::{
         fleet::{DatacenterRun, FleetBackupSchedule, Phase, ScheduledDatacenters},
     },
     control_plane::{
-        fleet::{Snapshot, Usable},
+        data_planes::fleet::{Snapshot, Usable},
         runs::select::{ClusterLabels, is_placeholder, is_unreadable, select},
     },
 };

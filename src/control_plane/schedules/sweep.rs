@@ -10,7 +10,7 @@ use super::{
     delegate::{Action, can_write, is_ours},
     delegated::carry_out,
 };
-use crate::{api::labels, control_plane::fleet::Snapshot};
+use crate::{api::labels, control_plane::data_planes::fleet::Snapshot};
 
 /// What belongs to none of the schedules with these uids.
 fn orphans(known: &BTreeSet<String>, planes: &[Snapshot], control_plane: &str) -> Vec<Action> {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::{delegate::can_write, history::History};
 use crate::{
     api::fleet::DatacenterRun,
-    control_plane::{fleet::Snapshot, view::ObjectKey},
+    control_plane::data_planes::{fleet::Snapshot, view::ObjectKey},
 };
 
 /// What nobody knows at one moment.

@@ -27,7 +27,7 @@ use crate::{
         labels, names,
     },
     control_plane::{
-        fleet::{Snapshot, Usable},
+        data_planes::fleet::{Snapshot, Usable},
         runs::{Fanned, expire},
     },
 };
@@ -358,8 +358,8 @@ fn metadata(schedule: &FleetBackupSchedule, name: &str) -> ObjectMeta {
 mod tests {
     use super::*;
     use crate::control_plane::{
+        data_planes::view::View,
         fanout::tests::{datacenter, live, plane},
-        view::View,
     };
 
     #[test]

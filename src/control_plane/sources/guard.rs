@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 use super::objects::{SecretState, SourceObjects, Standing};
 use crate::{
     api::{Reason, Why, labels, names},
-    control_plane::view::ObjectKey,
+    control_plane::data_planes::view::ObjectKey,
 };
 
 /// Types of Secrets that are copied. Of the others many mean something to Kubernetes itself by their type alone: a

@@ -12,10 +12,9 @@ mod watch;
 
 pub use guard::{Copyable, Never};
 pub use objects::{
-    DatacenterPlace, Kept, Listing, SecretState, SourceObjects, Standing, datacenters_of, listing, lists,
-    secret_names, secret_of, user_secret,
+    Kept, SecretState, SourceObjects, Standing, datacenters_of, listing, lists, secret_names, secret_of,
+    user_secret,
 };
-pub(crate) use payload::hash_data;
-pub use payload::{Payload, hash_configuration};
+pub use payload::Payload;
 pub use spoilt::Spoilt;
 pub use watch::Sources;

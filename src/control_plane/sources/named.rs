@@ -13,7 +13,7 @@ use kube::{
 };
 
 use super::watch::Sources;
-use crate::{api::fleet::DataPlane, control_plane::view::ObjectKey};
+use crate::{api::fleet::DataPlane, control_plane::data_planes::view::ObjectKey};
 
 impl Sources {
     /// Follows which Secrets the DataPlanes name. They are read as they are, whatever else is in them.

@@ -13,7 +13,10 @@ use crate::{
         medusa::{MedusaConfiguration, Storage},
         names,
     },
-    control_plane::view::ObjectKey,
+    control_plane::data_planes::{
+        membership::{DatacenterPlace, Listing},
+        view::ObjectKey,
+    },
 };
 
 /// A source Secret as far as it is known.
@@ -142,18 +145,6 @@ impl SourceObjects {
             && !self.clusters.unreadable.contains_key(key)
     }
 }
-
-/// A CassandraDatacenter that a K8ssandraCluster lists.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DatacenterPlace {
-    /// The data plane it is in.
-    pub plane: String,
-    /// Its namespace and name there.
-    pub object: ObjectKey,
-}
-
-/// Data plane to its datacenters that K8ssandraClusters list, each with its K8ssandraCluster.
-pub type Listing = BTreeMap<String, BTreeMap<ObjectKey, ObjectKey>>;
 
 /// The datacenters the K8ssandraCluster `key` lists, in its order: an empty context is the control plane's own
 /// cluster, an empty namespace the K8ssandraCluster's; a context no object can be called is its `dns_name`.

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use sha2::{Digest as _, Sha256};
 
 use super::guard::Never;
-use crate::api::{medusa::MedusaConfigurationSpec, names};
+use crate::{
+    api::medusa::MedusaConfigurationSpec,
+    control_plane::data_planes::copies::{hash_configuration, hash_data},
+};
 
 /// What a copy holds. It has no `Debug` on purpose: the content of a Secret must not reach a log.
 pub enum Payload {
@@ -39,25 +41,4 @@ impl Payload {
             Self::Configuration(spec) => hash_configuration(spec),
         }
     }
-}
-
-/// SHA-256 over type, keys and values, each with its length so that no two contents read the same.
-pub(crate) fn hash_data(type_: Option<&str>, data: &BTreeMap<String, ByteString>) -> String {
-    let mut hasher = Sha256::new();
-    let mut add = |bytes: &[u8]| {
-        hasher.update(bytes.len().to_be_bytes());
-        hasher.update(bytes);
-    };
-    add(type_.filter(|t| !t.is_empty()).unwrap_or("Opaque").as_bytes());
-    for (key, value) in data {
-        add(key.as_bytes());
-        add(&value.0);
-    }
-    names::hex(&hasher.finalize())
-}
-
-/// Hash of a MedusaConfiguration's spec.
-#[must_use]
-pub fn hash_configuration(spec: &MedusaConfigurationSpec) -> String {
-    names::sha256_hex(serde_json::to_string(spec).unwrap_or_default().as_bytes())
 }

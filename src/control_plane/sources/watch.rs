@@ -34,7 +34,7 @@ use crate::{
         k8ssandra::{ClientConfig, K8ssandraCluster},
         medusa::MedusaConfiguration,
     },
-    control_plane::{fleet::Fleet, inventory::membership::Known, view::ObjectKey},
+    control_plane::data_planes::{fleet::Fleet, membership::Known, view::ObjectKey},
     runtime::guard::again,
 };
 

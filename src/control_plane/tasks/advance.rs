@@ -16,17 +16,15 @@ use crate::{
         medusa::MedusaTask,
     },
     control_plane::{
-        capabilities::Feature,
-        fanout::judge::Verdict,
-        fleet::Snapshot,
+        data_planes::{capabilities::Feature, fleet::Snapshot, view::ObjectKey},
         runs::{
             child::{Child as _, child_key, is_of, place},
             ending::{cancelled, set, stall, time_out},
             imports::Wordless,
             reach::{doubt, reach, wait},
             rollout::may_retry,
+            verdict::Verdict,
         },
-        view::ObjectKey,
     },
 };
 

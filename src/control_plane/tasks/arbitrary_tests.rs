@@ -19,15 +19,14 @@ use super::{
 use crate::{
     api::fleet::{DatacenterRun, DatacenterTask, FleetBackupJob, FleetTask},
     control_plane::{
-        fanout::load::Buckets,
-        fleet::Snapshot,
+        data_planes::{fleet::Snapshot, view::ObjectKey},
         inventory::survey::{PublishedClusters, PublishedPoints},
         runs::{
+            buckets::Buckets,
             child::place,
             ending,
             select::{ClusterLabels, select_fitting},
         },
-        view::ObjectKey,
     },
 };
 

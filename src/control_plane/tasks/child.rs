@@ -10,7 +10,7 @@ use crate::{
         medusa::{MedusaTask, MedusaTaskSpec, TaskOperation},
         names,
     },
-    control_plane::{runs::child::metadata, view::ObjectKey},
+    control_plane::{data_planes::view::ObjectKey, runs::child::metadata},
 };
 
 /// Name of the sync that follows the purge `child`.

@@ -19,13 +19,10 @@ use crate::{
         medusa::{MedusaBackupJob, MedusaTask},
     },
     control_plane::{
-        fleet::{Change, Snapshot},
+        data_planes::fleet::{Change, Snapshot},
         runs::{About, Engine, Frame, Memory, RunContext, Runs, Words, child::Child, drive, write::delete},
     },
-    runtime::{
-        clock,
-        follow::{follow, is_ready},
-    },
+    runtime::follow::{follow, is_ready},
 };
 
 /// What a task is decided by besides the data planes.
@@ -102,7 +99,7 @@ async fn sweep(frame: &Frame<FleetTask>, kit: &Kit) {
         if !frame.next_sweep(&mut changes).await {
             continue;
         }
-        let (planes, now, known) = (context.fleet.snapshot(), clock::now(), frame.objects.state());
+        let (planes, now, known) = (context.fleet.snapshot(), context.fleet.now(), frame.objects.state());
         sweep_traces(context, kit, &planes).await;
         let known = known.iter().map(AsRef::as_ref);
         if leftovers(&planes, known, &context.control_plane, now).is_empty() {

@@ -21,11 +21,13 @@ use crate::{
         fleet::{DatacenterRun, FleetBackupJob, FleetBackupStatus, FleetClusterStatus, Phase},
     },
     control_plane::{
-        capabilities::RESTORES,
-        fanout::holds::restoring,
-        fleet::{Snapshot, Usable},
+        data_planes::{
+            capabilities::RESTORES,
+            cluster_of::{cluster_of, unreadable},
+            fleet::{Snapshot, Usable},
+            view::ObjectKey,
+        },
         inventory::{
-            grouping::{cluster_of, unreadable},
             points::restore_points,
             survey::{Planes, PublishedClusters, PublishedPoints, survey},
             verdict::{is_foreign, is_misdated},
@@ -33,8 +35,8 @@ use crate::{
         runs::{
             Run as _,
             child::{Child as _, child_key, place},
+            restoring::restoring,
         },
-        view::ObjectKey,
     },
 };
 

@@ -7,9 +7,11 @@ use super::*;
 use crate::{
     api::medusa::MedusaRestoreJob,
     control_plane::{
-        capabilities::Capabilities,
+        data_planes::{
+            capabilities::Capabilities,
+            view::{BackupRecord, View},
+        },
         fanout::tests::{datacenter, fleet_job, live, pending, plane, silent},
-        view::{BackupRecord, View},
     },
 };
 

@@ -12,9 +12,9 @@ use crate::{
         fleet::{NodeCounts, Purged},
         medusa::{MedusaTask, MedusaTaskStatus, TaskOperation},
     },
-    control_plane::{
-        fanout::judge::{GRACE, Verdict},
-        runs::imports::Wordless,
+    control_plane::runs::{
+        imports::Wordless,
+        verdict::{GRACE, Verdict},
     },
 };
 

@@ -29,8 +29,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    fleet::Snapshot,
-    inventory::grouping::apart,
+    data_planes::{cluster_of::apart, fleet::Snapshot},
     runs::{desk, ending::Terms},
 };
 use crate::api::{

@@ -1,6 +1,7 @@
 //! What a purge has to know and no view holds: everybody's MedusaBackupJobs, and the `medusa.ini` in force. Read when
 //! a purge is about to start, from the data planes themselves.
 
+use jiff::Timestamp;
 use std::collections::BTreeSet;
 
 use futures::future::try_join_all;
@@ -17,12 +18,11 @@ use super::{
 };
 use crate::{
     api::medusa::MedusaBackupJob,
-    control_plane::{
+    control_plane::data_planes::{
         fleet::Snapshot,
-        registry::remote::{CallError, Remote},
+        remote::{CallError, Remote},
         view::ObjectKey,
     },
-    runtime::clock,
 };
 
 /// Every MedusaBackupJob in the namespaces of `members`, whoever made it.
@@ -66,7 +66,11 @@ fn fact(data_plane: &str, job: &DeserializeGuard<MedusaBackupJob>) -> JobFact {
 ///
 /// # Errors
 /// When the data plane does not answer.
-pub(super) async fn limits(remote: &Remote, datacenter: &ObjectKey) -> Result<Limits, String> {
+pub(super) async fn limits(
+    remote: &Remote,
+    datacenter: &ObjectKey,
+    now: Timestamp,
+) -> Result<Limits, String> {
     let kind = GroupVersionKind::gvk("cassandra.datastax.com", "v1beta1", "CassandraDatacenter");
     let resource = ApiResource::from_gvk(&kind);
     let ObjectKey { namespace, name } = datacenter;
@@ -81,7 +85,7 @@ pub(super) async fn limits(remote: &Remote, datacenter: &ObjectKey) -> Result<Li
     let map: Option<ConfigMap> = answered(
         remote.call(|client| async move { Api::namespaced(client, namespace).get(config_map).await }).await,
     )?;
-    Ok(in_force(&object, map.as_ref(), clock::now()))
+    Ok(in_force(&object, map.as_ref(), now))
 }
 
 /// What was asked for, or nothing when the API server says that it is not there or not ours to read.

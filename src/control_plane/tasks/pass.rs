@@ -20,18 +20,17 @@ use crate::{
         moment::since,
     },
     control_plane::{
-        fanout::{judge::GRACE, load::Buckets},
-        fleet::Snapshot,
+        data_planes::{fleet::Snapshot, view::ObjectKey},
         runs::{
             Memory, Noted, Runs,
+            buckets::Buckets,
             child::{Child as _, child_key, place},
             desk::UnderWay,
             ending::{end, finish, next_deadline, went_on},
             select::{ClusterLabels, is_lacking, select_fitting},
+            verdict::GRACE,
         },
-        view::ObjectKey,
     },
-    runtime::clock,
 };
 
 /// Pause between two looks while other tasks hold the places.
@@ -44,7 +43,7 @@ pub(super) fn pass(
     memory: &mut Memory<FleetTaskStatus>,
 ) -> Option<Duration> {
     let planes = runs.frame.context.fleet.snapshot();
-    let now = clock::now();
+    let now = runs.frame.context.fleet.now();
     let old = std::mem::take(&mut memory.status);
     let scene = Scene {
         task,

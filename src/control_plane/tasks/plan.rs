@@ -17,9 +17,12 @@ use crate::{
         fleet::{DatacenterRun, DatacenterTask, Phase},
     },
     control_plane::{
-        fanout::load::Buckets,
-        fleet::{Snapshot, Usable},
+        data_planes::{
+            fleet::{Snapshot, Usable},
+            view::ObjectKey,
+        },
         runs::{
+            buckets::Buckets,
             child::{Child as _, child_key, is_of, place},
             desk::UnderWay,
             ending::{not_before, set},
@@ -27,7 +30,6 @@ use crate::{
             rollout::{Load, Turn, Waiting, turns},
             select::is_placeholder,
         },
-        view::ObjectKey,
     },
 };
 

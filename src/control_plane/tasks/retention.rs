@@ -14,7 +14,7 @@ use crate::{
         Reason,
         fleet::{FleetBackupDatacenter, FleetBackupStatus},
     },
-    control_plane::{inventory::verdict::is_timeless, view::ObjectKey},
+    control_plane::{data_planes::view::ObjectKey, inventory::verdict::is_timeless},
 };
 
 /// What the ruling is about.

@@ -8,13 +8,10 @@ use crate::{
     api::{
         Reason,
         condition::set_condition,
-        fleet::{DatacenterTask, FleetOperation, FleetTaskStatus, Phase, Purged},
+        fleet::{DatacenterCounts, DatacenterTask, FleetOperation, FleetTaskStatus, Phase, Purged},
         size,
     },
-    control_plane::{
-        fanout::summary::count,
-        runs::ending::{is_cancelled, is_stalled},
-    },
+    control_plane::runs::ending::{is_cancelled, is_stalled},
 };
 
 /// Entries whose messages a condition repeats.
@@ -30,7 +27,7 @@ pub(super) fn summarize(
     invalid: Option<&(Reason, String)>,
 ) -> FleetTaskStatus {
     let task = scene.task;
-    let counts = count(entries.iter().map(|e| &e.run));
+    let counts = DatacenterCounts::of(entries.iter().map(|e| &e.run));
     let purged = total(old, &entries);
     let decided = counts.total - counts.pending - counts.running;
     let mut status = FleetTaskStatus {

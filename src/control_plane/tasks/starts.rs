@@ -22,16 +22,18 @@ use crate::{
         medusa::{MedusaTask, TaskOperation},
     },
     control_plane::{
-        fleet::{Fleet, Usable},
+        data_planes::{
+            fleet::{Fleet, Usable},
+            remote::Remote,
+        },
         inventory::survey::by_name,
-        registry::remote::Remote,
         runs::{
             child::place,
             claims::{self, Claim, Claims},
             write::{Made, delete, make, not_now, show},
         },
     },
-    runtime::{clock, follow::is_ready},
+    runtime::follow::is_ready,
 };
 
 /// What the work needs.
@@ -151,8 +153,10 @@ async fn purge_gate(kit: &Kit, remote: &Remote, action: &Action) -> Ruled {
     let published = published.as_ref().and_then(|cluster| cluster.status.as_ref());
     let (planes, datacenter) = (kit.fleet.snapshot(), place(run));
     let members = members(&run.cluster, &planes, published);
-    let read =
-        futures::future::try_join(observe::jobs(&members, &planes), observe::limits(remote, &datacenter));
+    let read = futures::future::try_join(
+        observe::jobs(&members, &planes),
+        observe::limits(remote, &datacenter, kit.fleet.now()),
+    );
     let (mut jobs, limits) = match read.await {
         Ok(read) => read,
         Err(message) => return Gate::Wait(Reason::RestorePointsUnknown, message).into(),
@@ -164,7 +168,7 @@ async fn purge_gate(kit: &Kit, remote: &Remote, action: &Action) -> Ruled {
     // After the reads: a backup that ended meanwhile is in the views or in the list.
     let planes = kit.fleet.snapshot();
     add_begun(&mut jobs, &members, &planes);
-    let now = clock::now();
+    let now = kit.fleet.now();
     let (backups, clusters) = (by_name(kit.backups.state()), by_name(kit.clusters.state()));
     let points = points(&run.cluster, &planes, &backups, &clusters, now);
     let runs = kit.runs.state();

@@ -18,9 +18,11 @@ use crate::{
         medusa::{MedusaTask, TaskOperation},
     },
     control_plane::{
-        fleet::{Snapshot, Usable},
+        data_planes::{
+            fleet::{Snapshot, Usable},
+            view::ObjectKey,
+        },
         runs::{Run as _, child::place},
-        view::ObjectKey,
     },
 };
 

@@ -21,19 +21,19 @@ use crate::{
         medusa::{MedusaTask, TaskOperation},
     },
     control_plane::{
-        fanout::{
-            load::Buckets,
-            tests::{datacenter, live, plane},
+        data_planes::{
+            fleet::{Snapshot, Usable},
+            view::{BackupRecord, ObjectKey},
         },
-        fleet::{Snapshot, Usable},
+        fanout::tests::{datacenter, live, plane},
         runs::{
             Fanned as _,
+            buckets::Buckets,
             child::{child_key, place},
             compact::Detail,
             ending::end,
             select::{ClusterLabels, select},
         },
-        view::{BackupRecord, ObjectKey},
     },
 };
 

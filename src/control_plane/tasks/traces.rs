@@ -11,9 +11,11 @@ use super::sweep::Leftover;
 use crate::{
     api::{fleet::FleetBackupStatus, labels, medusa::MedusaBackupJob},
     control_plane::{
-        fleet::{Snapshot, Usable},
+        data_planes::{
+            fleet::{Snapshot, Usable},
+            view::ObjectKey,
+        },
         runs::child::Child as _,
-        view::ObjectKey,
     },
 };
 
@@ -72,8 +74,8 @@ mod tests {
 
     use super::*;
     use crate::control_plane::{
+        data_planes::view::BackupRecord,
         fanout::tests::{datacenter, live, plane},
-        view::BackupRecord,
     };
 
     fn job(uid: &str, control_plane: &str, status: &Value) -> MedusaBackupJob {

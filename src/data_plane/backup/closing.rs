@@ -16,7 +16,7 @@ use crate::{
         medusa::{CallError, Medusa, proto::BackupSummary},
         timings::{Timings, after, since},
     },
-    runtime::{backoff, clock},
+    runtime::backoff,
 };
 
 /// Progress in getting a whole summary.
@@ -49,7 +49,7 @@ impl Closing {
         medusas: &[Arc<Medusa>],
         expected: Expected<'_>,
     ) -> Closed {
-        let now = clock::now();
+        let now = tools.clock.now();
         let begun = *self.since.get_or_insert(now);
         if let Some(next) = self.next.filter(|next| *next > now) {
             return Closed::Later(since(now, next));
@@ -68,7 +68,7 @@ impl Closing {
             self.call = Some(call);
             return Closed::Later(Duration::from_millis(200));
         };
-        let now = clock::now();
+        let now = tools.clock.now();
         let (short, budget) = match answer {
             Ok(summary) => match judge(&summary, expected, &tools.timings, now) {
                 Ok(status) => return Closed::Whole(Box::new(status)),

@@ -1,4 +1,4 @@
-//! What of a kubeconfig is used, judged when it is read.
+//! What of a kubeconfig is used, judged when it is read. Pure.
 
 use std::{collections::BTreeMap, io};
 

@@ -1,4 +1,4 @@
-//! Which cluster and which user a kubeconfig means.
+//! Which cluster and which user a kubeconfig means. Pure.
 
 use super::{
     Fault, shown,

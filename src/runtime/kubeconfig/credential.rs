@@ -1,4 +1,4 @@
-//! Tokens and names that become headers.
+//! Tokens and names that become headers. Pure.
 
 use std::collections::HashMap;
 

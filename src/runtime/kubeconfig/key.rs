@@ -1,4 +1,4 @@
-//! What kind of key it is, for people whose key cannot be used.
+//! What kind of key it is, for people whose key cannot be used. Pure.
 
 /// The way out, wherever a key is refused.
 pub(super) const USABLE: &str =

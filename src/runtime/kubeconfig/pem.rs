@@ -1,4 +1,5 @@
 //! PEM as lenient as Go reads it: text around blocks is nothing, and a block that cannot be read is passed over.
+//! Pure.
 
 use base64::{
     Engine as _, alphabet,

@@ -1,4 +1,4 @@
-//! Bytes to the shape of a kubeconfig, within bounds.
+//! Bytes to the shape of a kubeconfig, within bounds. Pure.
 
 use std::collections::BTreeMap;
 

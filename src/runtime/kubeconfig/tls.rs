@@ -1,4 +1,4 @@
-//! Certificates and keys, judged as the TLS library will judge them.
+//! Certificates and keys, judged as the TLS library will judge them. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 use rustls::{

@@ -16,6 +16,14 @@ mod slots;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use crate::{
+    gate::Gate,
+    support::{
+        Cluster, Fleet, condition, eventually,
+        hands::Hands,
+        uids::{self, Uids},
+    },
+};
 use jiff::{SignedDuration, Timestamp};
 use kube::{
     Api, Client, Config, ResourceExt as _,
@@ -28,25 +36,16 @@ use medusa_fleet::{
         labels,
     },
     control_plane::{
-        fleet::Fleet as Planes,
-        registry::{Link, LinkOptions, remote::Remote},
+        data_planes::{fleet::Fleet as Planes, membership::Listing, remote::Remote},
+        inventory::expectation::Expectations,
+        registry::{Link, LinkOptions},
         runs::RunContext,
-        schedules::{self, ScheduleContext, expectation::Expectations},
-        sources::Listing,
+        schedules::{self, ScheduleContext},
     },
     runtime::events::Events,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-
-use crate::{
-    gate::Gate,
-    support::{
-        Cluster, Fleet, condition, eventually,
-        hands::Hands,
-        uids::{self, Uids},
-    },
-};
 
 /// The schedules' controller, in a runtime of its own, so that it can be ended like a process.
 struct Controller {

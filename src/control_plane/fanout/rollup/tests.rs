@@ -9,8 +9,8 @@ use super::*;
 use crate::{
     api::fleet::{FleetBackupJob, UnreachablePolicy},
     control_plane::{
+        data_planes::view::View,
         fanout::tests::{datacenter, fleet_job, live, made, pending, plane, scene, silent},
-        view::View,
     },
 };
 

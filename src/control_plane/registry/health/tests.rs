@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     api::Conditions as _,
-    control_plane::capabilities::{self, Capabilities},
+    control_plane::data_planes::capabilities::{self, Capabilities},
 };
 
 fn ready_of(facts: &Facts<'_>) -> (String, String) {
@@ -85,8 +85,10 @@ fn a_missing_permission_is_named_and_outranks_what_follows_from_it() {
 fn a_watch_that_has_failed_for_long_is_named_and_what_cannot_be_read_is_counted() {
     let health = healthy();
     let mut view = live();
-    view.backups
-        .blur(crate::control_plane::view::ObjectKey::new("ns", "b"), "MedusaBackup ns/b cannot".into());
+    view.backups.blur(
+        crate::control_plane::data_planes::view::ObjectKey::new("ns", "b"),
+        "MedusaBackup ns/b cannot".into(),
+    );
     let said = |view: &View| {
         let mut list = Vec::new();
         conditions(&mut list, &facts(&health, view), None, Timestamp::UNIX_EPOCH);

@@ -14,13 +14,12 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast;
 
 use super::{
-    inventory::membership::{Known, MayJoin, Membership},
+    membership::{Known, Listing, MayJoin, Membership},
     meters::PlaneMeters,
-    registry::remote::Remote,
-    sources::Listing,
+    remote::Remote,
     view::{Contact, ObjectKey, View},
 };
-use crate::{api::Reason, runtime::clock};
+use crate::{api::Reason, runtime::clock::Clock};
 
 /// How long after connecting a data plane's first listings may take before it counts as not ready.
 const LISTING_TIME: SignedDuration = SignedDuration::from_secs(30);
@@ -181,6 +180,7 @@ pub type Listed = Arc<BTreeMap<ObjectKey, ObjectKey>>;
 
 /// All registered data planes.
 pub struct Fleet {
+    clock: Clock,
     members: RwLock<BTreeMap<String, Member>>,
     enrolled: AtomicBool,
     listing: RwLock<Option<BTreeMap<String, Listed>>>,
@@ -192,6 +192,7 @@ impl Default for Fleet {
     fn default() -> Self {
         // A receiver that falls this far behind is told so and looks at everything.
         Self {
+            clock: Clock::system(),
             members: RwLock::default(),
             enrolled: AtomicBool::new(false),
             listing: RwLock::default(),
@@ -202,6 +203,18 @@ impl Default for Fleet {
 }
 
 impl Fleet {
+    /// The time by which the control plane decides: one clock, so that a test can turn it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Its clock, for who works on without it.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
     /// Tells everyone who subscribed.
     pub fn announce(&self, change: Change) {
         // Nobody listening is no error: consumers start after the registry.
@@ -315,7 +328,7 @@ impl Fleet {
     /// All data planes, by name.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Snapshot> {
-        let now = clock::now();
+        let now = self.now();
         let listing = self.listing.read().unwrap_or_else(PoisonError::into_inner);
         let listed = |name: &String| listing.as_ref().and_then(|l| l.get(name)).cloned().unwrap_or_default();
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();

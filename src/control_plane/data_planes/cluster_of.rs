@@ -4,11 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt as _;
 
-use super::membership::Known;
-use crate::{
-    api::{cassandra::CassandraDatacenter, fleet::K8ssandraClusterRef, labels, names},
-    control_plane::{fleet::Snapshot, view::ObjectKey},
-};
+use super::{fleet::Snapshot, membership::Known, view::ObjectKey};
+use crate::api::{cassandra::CassandraDatacenter, fleet::K8ssandraClusterRef, labels, names};
 
 /// A Cassandra cluster of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -171,9 +168,8 @@ mod tests {
 
     use super::*;
     use crate::control_plane::{
+        data_planes::membership::{DatacenterPlace, MayJoin, Membership},
         fanout::tests::{live, plane},
-        inventory::membership::{MayJoin, Membership},
-        sources::DatacenterPlace,
     };
 
     fn datacenter(labels: serde_json::Value) -> CassandraDatacenter {

@@ -6,8 +6,19 @@ use std::{
     sync::Arc,
 };
 
-use super::grouping::of_k8ssandra;
-use crate::control_plane::{sources::DatacenterPlace, view::ObjectKey};
+use super::{cluster_of::of_k8ssandra, view::ObjectKey};
+
+/// A CassandraDatacenter that a K8ssandraCluster lists.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DatacenterPlace {
+    /// The data plane it is in.
+    pub plane: String,
+    /// Its namespace and name there.
+    pub object: ObjectKey,
+}
+
+/// Data plane to its datacenters that K8ssandraClusters list, each with its K8ssandraCluster.
+pub type Listing = BTreeMap<String, BTreeMap<ObjectKey, ObjectKey>>;
 
 /// Hex digits that a name has at its end where it had to be changed, with their dash.
 const HASH: usize = 9;

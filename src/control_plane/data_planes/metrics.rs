@@ -60,12 +60,12 @@ pub struct FleetCollector {
 }
 
 impl FleetCollector {
-    /// A registry that serves these metrics with the prefix `medusa_fleet_`.
+    /// A registry that serves these metrics with the prefix `medusa_fleet_`; panics are counted by `parts`.
     #[must_use]
-    pub fn registry(self) -> Registry {
+    pub fn registry(self, parts: &[&'static str]) -> Registry {
         let mut registry = Registry::with_prefix("medusa_fleet");
         self.meters.register(&mut registry);
-        guard::register(&mut registry, &super::PARTS);
+        guard::register(&mut registry, parts);
         registry.register_collector(Box::new(self));
         registry
     }
@@ -254,7 +254,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{api::fleet::DatacenterCounts, control_plane::meters::Copies};
+    use crate::{api::fleet::DatacenterCounts, control_plane::data_planes::meters::Copies};
 
     #[test]
     fn a_cluster_that_never_had_a_backup_shows_zero() {
@@ -284,7 +284,7 @@ mod tests {
             meters.goes_on("FleetBackupJob", name, counts);
         }
         meters.ended("FleetBackupJob", "over");
-        let registry = FleetCollector { fleet, figures, meters }.registry();
+        let registry = FleetCollector { fleet, figures, meters }.registry(&["registry"]);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(
@@ -312,7 +312,7 @@ mod tests {
 
     /// Names of the first part of docs/metrics.md, as `# TYPE` lines have them.
     fn documented() -> BTreeSet<&'static str> {
-        let page = include_str!("../../docs/metrics.md").split("## The data plane").next().unwrap();
+        let page = include_str!("../../../docs/metrics.md").split("## The data plane").next().unwrap();
         let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
         rows.map(|row| row.split(['`', '{']).next().unwrap()).map(|n| n.trim_end_matches("_total")).collect()
     }
@@ -331,7 +331,7 @@ mod tests {
         figures.lock().unwrap().push(ClusterFigures { expected_interval, datacenters, ..Default::default() });
         meters.fanned_out(std::time::Duration::ZERO);
         meters.reconcile("DataPlane", std::future::ready(Ok::<(), ()>(()))).await.unwrap();
-        let registry = FleetCollector { fleet, figures, meters: Arc::new(meters) }.registry();
+        let registry = FleetCollector { fleet, figures, meters: Arc::new(meters) }.registry(&[]);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE medusa_fleet_"));

@@ -1,7 +1,7 @@
 //! What a data plane lets the control plane do besides backups: definitions served, their fields, permissions
 //! granted. Pure.
 //!
-//! Backups need what [`super::registry::capability`] asks of every data plane. Everything here may be missing:
+//! Backups need what [`crate::control_plane::registry::capability`] asks of every data plane. Everything here may be missing:
 //! then that feature is refused there with a reason, and backups go on.
 
 use std::{

@@ -1,0 +1,30 @@
+//! What becomes of one datacenter of a run: the words that every kind's judge speaks. Pure.
+
+use jiff::SignedDuration;
+
+use crate::api::Reason;
+
+/// How long a finished job's MedusaBackup is awaited: k8ssandra-operator writes it after `finishTime`,
+/// and the two arrive by different watches.
+pub const GRACE: SignedDuration = SignedDuration::from_secs(60);
+
+/// The verdict on one datacenter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not decided.
+    Running {
+        /// What it waits for.
+        reason: Reason,
+        /// The same for people.
+        message: Option<String>,
+    },
+    /// Every node is in the backup.
+    Succeeded,
+    /// It did not work.
+    Failed {
+        /// Why, for machines.
+        reason: Reason,
+        /// Why, for people.
+        message: String,
+    },
+}

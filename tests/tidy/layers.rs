@@ -1,0 +1,129 @@
+//! What may import what.
+
+use std::collections::BTreeMap;
+
+use crate::source::{Source, shipped};
+
+/// Folders and what nothing in them may name.
+const LAYERS: [(&str, &[&str]); 4] = [
+    ("api", &["runtime", "control_plane", "data_plane", "cli"]),
+    ("runtime", &["control_plane", "data_plane", "cli", "api::medusa", "api::fleet"]),
+    ("control_plane", &["data_plane", "cli"]),
+    ("data_plane", &["control_plane", "cli"]),
+];
+
+/// The floors of the control plane, from the ground up: what is in one may import its own and those before it.
+const CONTROL_PLANE: [&str; 12] = [
+    "leaving",
+    "data_planes",
+    "sources",
+    "registry",
+    "deployment",
+    "replication",
+    "runs",
+    "inventory",
+    "fanout",
+    "tasks",
+    "restores",
+    "schedules",
+];
+
+/// The floors of the data plane, from the ground up.
+const DATA_PLANE: [&str; 25] = [
+    "timings",
+    "metrics",
+    "tls",
+    "pods",
+    "machine",
+    "medusa",
+    "pool",
+    "problem",
+    "outcome",
+    "progress",
+    "objects",
+    "summaries",
+    "scene",
+    "turn",
+    "context",
+    "presence",
+    "controllers",
+    "hold",
+    "peers",
+    "round",
+    "configuration",
+    "task",
+    "backup",
+    "schedule",
+    "restore",
+];
+
+#[test]
+fn modules_import_downwards_only() {
+    let mut found = Vec::new();
+    for source in shipped() {
+        let Some((_, words)) =
+            LAYERS.iter().find(|(folder, _)| source.module.first().is_some_and(|m| m == folder))
+        else {
+            continue;
+        };
+        let forbidden = |import: &&Vec<String>| {
+            words.iter().any(|word| {
+                word.split("::").eq(import.iter().take(word.split("::").count()).map(String::as_str))
+            })
+        };
+        found.extend(
+            source
+                .imports
+                .iter()
+                .filter(forbidden)
+                .map(|i| format!("{} names {}", source.name, i.join("::"))),
+        );
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
+
+/// What in `layer` imports something that is not on its own floor or one below it.
+fn climbing(layer: &str, floors: &[&str], sources: &[Source]) -> Vec<String> {
+    let order: BTreeMap<&str, usize> = floors.iter().enumerate().map(|(at, name)| (*name, at)).collect();
+    let mut found = Vec::new();
+    for source in sources {
+        let [of, floor, ..] = source.module.as_slice() else { continue };
+        if of != layer {
+            continue;
+        }
+        let Some(own) = order.get(floor.as_str()) else {
+            found.push(format!("{} is on no floor of `{layer}`: name it in the list", source.name));
+            continue;
+        };
+        for import in source.imports.iter().filter(|import| import.first() == Some(of)) {
+            let floor = import.get(1).map_or("", String::as_str);
+            if order.get(floor).is_none_or(|at| at > own) {
+                found.push(format!("{} imports {}", source.name, import.join("::")));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_floor_imports_only_its_own_and_those_below() {
+    let sources = shipped();
+    assert_eq!(climbing("control_plane", &CONTROL_PLANE, &sources), Vec::<String>::new());
+    assert_eq!(climbing("data_plane", &DATA_PLANE, &sources), Vec::<String>::new());
+}
+
+#[test]
+fn a_floor_that_imports_a_higher_one_is_found() {
+    let text = "//! A file.\nuse crate::control_plane::tasks::gate;\nuse super::super::sources::Sources;\n";
+    let source = [Source::read("src/control_plane/runs/x.rs", text)];
+    assert_eq!(climbing("control_plane", &CONTROL_PLANE, &source).len(), 1);
+    let nowhere = [Source::read("src/control_plane/new/x.rs", "//! A file.\n")];
+    assert_eq!(climbing("control_plane", &CONTROL_PLANE, &nowhere).len(), 1);
+}
+
+#[test]
+fn what_is_shown_asks_nobody() {
+    let views = shipped().into_iter().filter(|source| source.name.starts_with("src/cli/views"));
+    let found: Vec<String> = views.flat_map(|view| view.having(&["Client", "Api<", "Api::"])).collect();
+    assert_eq!(found, Vec::<String>::new());
+}

@@ -1,0 +1,48 @@
+//! What the documentation names exists.
+
+use std::fs;
+
+use crate::source::{files, root};
+
+/// Tests and files that are named as proofs in the last cells of these rows, and do not exist.
+fn lacking<'a>(rows: impl Iterator<Item = &'a str>) -> (usize, Vec<&'a str>) {
+    let code: String =
+        files("src", "rs").into_iter().chain(files("tests", "rs")).map(|(_, text)| text).collect();
+    let proofs = rows.filter_map(|line| line.rsplit('|').nth(1));
+    let mut named = 0;
+    let mut lacking = Vec::new();
+    for name in proofs.flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
+        named += 1;
+        let exists = if name.contains('/') {
+            let folder = name.split('*').next().unwrap_or(name).trim_end_matches('/');
+            root().join(folder).exists() || !files(folder, "rs").is_empty()
+        } else {
+            code.contains(&format!("fn {name}("))
+        };
+        if !exists {
+            lacking.push(name);
+        }
+    }
+    (named, lacking)
+}
+
+#[test]
+fn what_parity_names_exists() {
+    let page = fs::read_to_string(root().join("tests/PARITY.md")).unwrap();
+    let (named, lacking) = lacking(page.lines().filter(|line| line.starts_with("| ☑")));
+    assert!(named > 30, "only {named} proofs");
+    assert_eq!(lacking, Vec::<&str>::new(), "tests/PARITY.md names tests that are not there");
+}
+
+#[test]
+fn every_claim_about_security_names_tests_that_exist() {
+    let page = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let is_claim =
+        |line: &&str| line.starts_with("| ") && !line.starts_with("| claim") && !line.starts_with("| who");
+    let claims: Vec<&str> = page.lines().filter(is_claim).collect();
+    let unproved: Vec<&&str> = claims.iter().filter(|row| lacking(std::iter::once(**row)).0 == 0).collect();
+    assert_eq!(unproved, Vec::<&&str>::new(), "claims without a proof in their last cell");
+    let (named, lacking) = lacking(claims.into_iter());
+    assert!(named > 15, "only {named} proofs");
+    assert_eq!(lacking, Vec::<&str>::new(), "docs/security.md names tests that are not there");
+}

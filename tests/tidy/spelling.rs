@@ -1,0 +1,75 @@
+//! One way to write, one place for each name, short files.
+
+use std::collections::BTreeMap;
+
+use crate::source::{files, shipped};
+
+#[test]
+fn every_write_is_an_apply_except_where_a_reason_is_given() {
+    // Finalizers, and single keys of objects we must not own as a whole; a Lease, which is its holder's as a whole.
+    let allowed = [
+        "src/runtime/lease.rs",
+        "src/control_plane/leaving.rs",
+        "src/control_plane/registry/admit.rs",
+        // An object that cannot be read cannot be applied either.
+        "src/control_plane/registry/unreadable.rs",
+        "src/control_plane/replication/write.rs",
+        "src/control_plane/restores/apply.rs",
+        "src/control_plane/schedules/write.rs",
+        "src/control_plane/deployment/apply.rs",
+        "src/data_plane/",
+        "src/cli/",
+    ];
+    let words = ["Patch::Merge", "Patch::Strategic", "Patch::Json", ".replace(&"];
+    let others = shipped().into_iter().filter(|source| !allowed.iter().any(|a| source.name.starts_with(a)));
+    let found: Vec<String> = others.flat_map(|source| source.having(&words)).collect();
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn labels_are_spelled_in_one_place() {
+    let words = ["\"fleet.k8ssandra.io/re", "\"cassandra.datastax.com/cl", "\"k8ssandra.io/"];
+    let others = shipped().into_iter().filter(|source| source.name != "src/api/labels.rs");
+    let found: Vec<String> = others.flat_map(|source| source.having(&words)).collect();
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn source_files_are_short_and_say_what_they_are() {
+    for (name, text) in files("src", "rs").into_iter().chain(files("tests", "rs")) {
+        let lines = text.lines().count();
+        assert!(lines <= 500, "{name} has {lines} lines");
+        assert!(text.starts_with("//!"), "{name} does not begin with a module comment");
+        assert!(!text.contains(concat!("#[", "ignore")), "{name} ignores a test");
+    }
+    for (name, text) in files("tests/testbed", "go") {
+        assert!(text.lines().count() <= 500, "{name} is too long");
+    }
+}
+
+/// Types whose name is declared more often than twice, and how often: each is to get a name of its own. A number only falls.
+const REPEATED: &[(&str, usize)] = &[];
+
+#[test]
+fn the_name_of_a_type_is_declared_at_most_twice() {
+    let mut declared: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in shipped() {
+        for name in source.types {
+            declared.entry(name).or_default().push(source.name.clone());
+        }
+    }
+    let allowed: BTreeMap<&str, usize> = REPEATED.iter().copied().collect();
+    let found: Vec<String> = declared
+        .iter()
+        .filter(|(name, places)| places.len() > allowed.get(name.as_str()).copied().unwrap_or(2))
+        .map(|(name, places)| format!("{name} {}: {}", places.len(), places.join(", ")))
+        .collect();
+    assert_eq!(found, Vec::<String>::new());
+    for (name, times) in REPEATED {
+        let now = declared.get(*name).map_or(0, Vec::len);
+        assert_eq!(
+            now, *times,
+            "`{name}` is declared {now} times now: lower its number, or take it out at two"
+        );
+    }
+}
