@@ -124,6 +124,9 @@ fn a_floor_that_imports_a_higher_one_is_found() {
 #[test]
 fn what_is_shown_asks_nobody() {
     let views = shipped().into_iter().filter(|source| source.name.starts_with("src/cli/views"));
-    let found: Vec<String> = views.flat_map(|view| view.having(&["Client", "Api<", "Api::"])).collect();
+    let found: Vec<String> = views
+        .flat_map(|view| view.having(&["Client", "Api<", "Api::"]))
+        .filter(|line| line.replace("ClientConfig", "").contains("Client") || line.contains("Api"))
+        .collect();
     assert_eq!(found, Vec::<String>::new());
 }

@@ -8,6 +8,7 @@
     clippy::print_stderr,
     reason = "a test that cannot go on should say so and end"
 )]
+#![allow(clippy::wildcard_enum_match_arm, reason = "the enums of `syn` are not exhaustive")]
 
 mod generated;
 mod layers;

@@ -54,13 +54,19 @@ pub struct Source {
     pub types: Vec<String>,
     /// Modules that it declares for tests only.
     test_modules: Vec<Vec<String>>,
+    /// Files that such modules are in, where they say which.
+    test_files: Vec<String>,
 }
 
 /// Every file of `src` that ships.
 pub fn shipped() -> Vec<Source> {
     let all: Vec<Source> = files("src", "rs").iter().map(|(name, text)| Source::read(name, text)).collect();
     let tests: Vec<Vec<String>> = all.iter().flat_map(|source| source.test_modules.clone()).collect();
-    all.into_iter().filter(|source| !tests.iter().any(|test| source.module.starts_with(test))).collect()
+    let test_files: Vec<String> = all.iter().flat_map(|source| source.test_files.clone()).collect();
+    all.into_iter()
+        .filter(|source| !tests.iter().any(|test| source.module.starts_with(test)))
+        .filter(|source| !test_files.contains(&source.name))
+        .collect()
 }
 
 impl Source {
@@ -90,6 +96,11 @@ impl Source {
             imports,
             types: reader.types,
             test_modules: reader.test_modules,
+            test_files: reader
+                .test_files
+                .iter()
+                .map(|file| Path::new(name).with_file_name(file).display().to_string())
+                .collect(),
         }
     }
 
@@ -123,7 +134,10 @@ fn named(line: &str, module: &[String]) -> Vec<Vec<String>> {
             let path: String = line.get(at..).unwrap_or_default().chars().take_while(is_path).collect();
             let parts: Vec<String> =
                 path.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
-            found.extend(absolute(&parts, module));
+            // Of an import of several only the beginning stands here.
+            if parts.iter().any(|part| part != "super" && part != "crate") {
+                found.extend(absolute(&parts, module));
+            }
         }
     }
     found
@@ -153,6 +167,7 @@ struct Reader {
     types: Vec<String>,
     test_lines: Vec<(usize, usize)>,
     test_modules: Vec<Vec<String>>,
+    test_files: Vec<String>,
     tests: usize,
 }
 
@@ -187,6 +202,14 @@ impl Reader {
     }
 }
 
+/// The file that `#[path = "…"]` names.
+fn path_of(attribute: &Attribute) -> Option<String> {
+    let syn::Meta::NameValue(pair) = &attribute.meta else { return None };
+    let syn::Expr::Lit(literal) = &pair.value else { return None };
+    let syn::Lit::Str(text) = &literal.lit else { return None };
+    pair.path.is_ident("path").then(|| text.value())
+}
+
 fn attributes(item: &Item) -> &[Attribute] {
     match item {
         Item::Const(i) => &i.attrs,
@@ -213,6 +236,7 @@ impl<'ast> Visit<'ast> for Reader {
             {
                 let name = self.module.iter().cloned().chain([module.ident.to_string()]).collect();
                 self.test_modules.push(name);
+                self.test_files.extend(module.attrs.iter().find_map(path_of));
             }
             return;
         }
@@ -259,6 +283,7 @@ fn what_ships_is_what_is_not_for_tests_wherever_it_stands() {
     let text = "//! A file.\n\
         use crate::api::{names, labels::{self, JOB}};\n\
         #[cfg(test)]\n\
+        #[path = \"beside.rs\"]\n\
         mod tests_of_it;\n\
         fn before() { crate::runtime::clock::now(); }\n\
         #[cfg(test)]\n\
@@ -277,5 +302,6 @@ fn what_ships_is_what_is_not_for_tests_wherever_it_stands() {
     assert_eq!(source.types, ["After"]);
     assert_eq!(source.test_modules, [path("cli::views::x::tests_of_it")]);
     let lines: Vec<usize> = source.lines.iter().map(|(number, _)| *number).collect();
-    assert_eq!(lines, [2, 5, 11, 12, 15, 16]);
+    assert_eq!(lines, [2, 6, 12, 13, 16, 17]);
+    assert_eq!(source.test_files, ["src/cli/views/beside.rs"]);
 }
