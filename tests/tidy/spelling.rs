@@ -73,12 +73,10 @@ const REPEATED: &[(&str, usize)] = &[
     ("Problem", 4),
     ("Record", 3),
     ("Report", 3),
-    ("Request", 3),
     ("Run", 8),
     ("RunError", 3),
     ("Runs", 3),
     ("Scene", 5),
-    ("Server", 3),
     ("State", 3),
     ("Step", 6),
     ("Task", 3),
@@ -103,11 +101,11 @@ fn the_name_of_a_type_is_declared_at_most_twice() {
         .map(|(name, places)| format!("{name} {}: {}", places.len(), places.join(", ")))
         .collect();
     assert_eq!(found, Vec::<String>::new());
-    for (name, times) in REPEATED {
-        let now = declared.get(*name).map_or(0, Vec::len);
-        assert_eq!(
-            now, *times,
-            "`{name}` is declared {now} times now: lower its number, or take it out at two"
-        );
-    }
+    let lower: Vec<String> = REPEATED
+        .iter()
+        .map(|(name, times)| (name, times, declared.get(*name).map_or(0, Vec::len)))
+        .filter(|(_, times, now)| now != *times)
+        .map(|(name, _, now)| format!("{name} is declared {now} times now"))
+        .collect();
+    assert_eq!(lower, Vec::<String>::new(), "lower the number, or take it out at two");
 }
