@@ -175,12 +175,21 @@ async fn copies_follow_their_source_and_their_targets_with_one_write_each() {
     fleet.dp(2).disappears::<Secret>(CASS, "bucket").await;
     fleet.dp(2).disappears::<MedusaConfiguration>(CASS, "shared").await;
     controller.assert_running();
-    assert_unseen(&fleet, &controller, &["canary-first", "canary-second"]).await;
+    assert_unseen(&fleet, &controller, &["canary-first", "canary-second", "canary-third"]).await;
 }
 
-/// Changes the copies in dp-1 in every way and waits until each is undone.
+/// Changes the copies in dp-1 in every way and waits until each is undone. The source is rotated before each change: who
+/// takes back the same content again and again meets growing pauses. In the end it holds `data` again.
 async fn drift(fleet: &Fleet, data: &[(&str, &str)], spec: &MedusaConfigurationSpec) {
     let cluster = fleet.dp(1);
+    let mut contents = [[("credentials", "canary-third")].as_slice(), data].into_iter().cycle();
+    let mut rotate = async || {
+        let content = contents.next().unwrap();
+        let source: BTreeMap<_, _> = content.iter().copied().collect();
+        fleet.home().patch::<Secret>(FLEET, "bucket", json!({"stringData": source})).await;
+        expect_secret(cluster, CASS, "bucket", content).await;
+        content
+    };
     let label = json!({"metadata": {"labels": {LABEL: null}}});
     for change in [
         json!({"stringData": {"credentials": "changed by hand"}}),
@@ -189,10 +198,12 @@ async fn drift(fleet: &Fleet, data: &[(&str, &str)], spec: &MedusaConfigurationS
         label.clone(),
         json!({"metadata": {"labels": {LABEL: null}}, "stringData": {"added": "by hand"}}),
     ] {
+        let content = rotate().await;
         let changed: Secret = cluster.patch(CASS, "bucket", change.clone()).await;
-        let mended = expect_secret(cluster, CASS, "bucket", data).await;
+        let mended = expect_secret(cluster, CASS, "bucket", content).await;
         assert_eq!(changed.uid(), mended.uid(), "it is mended, not made anew: {change}");
     }
+    rotate().await;
     let old = cluster.get::<Secret>(CASS, "bucket").await;
     cluster.delete::<Secret>(CASS, "bucket").await;
     let new = expect_secret(cluster, CASS, "bucket", data).await;

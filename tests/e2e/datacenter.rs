@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Long enough for a datacenter to stop and start on a busy machine.
-pub const PATIENCE: Duration = Duration::from_mins(5);
+pub const PATIENCE: Duration = Duration::from_mins(10);
 /// The keyspaces rows are written to: in `shop` every node has every row; in `single` a row is on one node only, so
 /// that what a node lost cannot be had from another.
 const KEYSPACES: [&str; 2] = ["shop", "single:1"];

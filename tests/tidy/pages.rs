@@ -46,3 +46,24 @@ fn every_claim_about_security_names_tests_that_exist() {
     assert!(named > 15, "only {named} proofs");
     assert_eq!(lacking, Vec::<&str>::new(), "docs/security.md names tests that are not there");
 }
+
+#[test]
+fn every_test_program_is_run_by_make_test() {
+    let run = fs::read_to_string(root().join("tests/run")).unwrap();
+    let programs: Vec<String> = files("tests", "rs")
+        .into_iter()
+        .filter_map(|(name, _)| {
+            let below = name.strip_prefix("tests/")?;
+            match below.split_once('/') {
+                Some((folder, "main.rs")) => Some(folder.to_owned()),
+                Some(_) => None,
+                None => below.strip_suffix(".rs").map(str::to_owned),
+            }
+        })
+        .collect();
+    assert!(programs.len() > 6, "{programs:?}");
+    let words: Vec<&str> = run.split_whitespace().collect();
+    let is_run = |name: &String| words.windows(2).any(|pair| *pair == ["--test", name.as_str()]);
+    let forgotten: Vec<&String> = programs.iter().filter(|name| !is_run(name)).collect();
+    assert_eq!(forgotten, Vec::<&String>::new());
+}

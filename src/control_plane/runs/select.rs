@@ -119,7 +119,8 @@ impl<'a> Reader<'a> {
 
 /// The datacenters `selector` means, when a run over them can be told; else why it cannot be done, for machines and
 /// for people. `known` are the entries of an earlier pass. Where they are too many, the data planes that add most are
-/// left out, each with an entry that says so: nobody's backups end for what another data plane shows.
+/// left out, each with an entry that says so: nobody's backups end for what another data plane shows. A datacenter that cannot
+/// be read has an entry, but not where clusters are selected and no K8ssandraCluster lists it.
 ///
 /// # Errors
 /// When a label selector cannot be read, or so many datacenters match that no status could hold them.
@@ -131,6 +132,10 @@ pub fn select_fitting(
 ) -> Result<Vec<DatacenterRun>, (Reason, String)> {
     let mut entries = select(selector, planes, cluster_labels, known)
         .map_err(|InvalidSelector(why)| (Reason::InvalidSelector, why))?;
+    // A run of certain clusters does not fail for an object that nothing says is of them.
+    if !selector.clusters.is_empty() || selector.cluster_selector.is_some() {
+        entries.retain(|entry| !(is_unreadable(entry) && entry.cluster.is_empty()));
+    }
     let total = entries.len();
     while !fits(&entries, BUDGET) {
         let mut new: BTreeMap<&str, usize> = BTreeMap::new();

@@ -124,6 +124,14 @@ fn a_datacenter_that_cannot_be_read_is_an_entry_of_every_run_that_may_mean_it() 
     assert!(run(&of("namespaces", "other"), &planes, &[]).is_empty());
     // It may have the labels of any cluster, but not of one whose K8ssandraCluster is known and does not list it.
     assert_eq!(run(&of("clusters", "shop.ns.eu"), &planes, &[]), both);
+    let fitting =
+        |selector: &Selector| select_fitting(selector, &planes, &ClusterLabels::new(), &[]).unwrap();
+    assert_eq!(names(&fitting(&Selector::default())), both);
+    assert_eq!(
+        names(&fitting(&of("clusters", "shop.ns.eu"))),
+        ["eu/dc1=Pending"],
+        "nothing says that it is of them"
+    );
     let demo = ObjectKey::new("k8s", "demo");
     let known = crate::control_plane::data_planes::membership::Known::of([(demo.clone(), [].into())].into());
     planes[0].membership.known = std::sync::Arc::new(known);

@@ -81,6 +81,7 @@ async fn an_unfinished_run_makes_way_when_the_policy_is_replace() {
         }
     })
     .await;
-    stage.edit("replaces", json!({"suspend": true})).await;
+    // Before it is suspended: that would take the place of the slot which it is told with.
     fleet.home().event("FleetBackupSchedule", "replaces", "RunReplaced").await;
+    stage.edit("replaces", json!({"suspend": true})).await;
 }
