@@ -73,7 +73,7 @@ const REPEATED: &[(&str, usize)] = &[
     ("Problem", 4),
     ("Record", 3),
     ("Report", 3),
-    ("Run", 8),
+    ("Run", 7),
     ("RunError", 3),
     ("Runs", 3),
     ("Scene", 5),
