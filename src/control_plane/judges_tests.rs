@@ -23,7 +23,7 @@ use super::{
     },
     restores,
     runs::{
-        Noted, Run as _,
+        MISSING, Noted, Run as _,
         buckets::Buckets,
         child::child_key,
         compact, ending,
@@ -210,9 +210,11 @@ fn back_up(job: &FleetBackupJob, tasks: &[FleetTask], planes: &[Snapshot], begun
     for mut entries in chosen.ok().into_iter().chain([known.clone()]) {
         let outcomes = fanout::rollup::Outcomes::new();
         let mut noted = Noted::default();
-        for entry in &entries {
+        for (at, entry) in entries.iter().enumerate() {
             let key = child_key(job, entry, entry.attempts().max(1));
-            noted.set((entry.data_plane.clone(), key), "", begun);
+            // Seen finished, or missing.
+            let uid = if at % 2 == 0 { "u" } else { MISSING };
+            noted.set((entry.data_plane.clone(), key), uid, begun);
         }
         entries = fanout::rollup::advance(&scene, &entries, &outcomes, &noted);
         ending::end(&scene.terms(), &mut entries, begun, |_| false);

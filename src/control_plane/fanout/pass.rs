@@ -26,7 +26,7 @@ use crate::{
     control_plane::{
         data_planes::fleet::{Snapshot, Usable},
         runs::{
-            Memory, Noted, Run as _, Runs,
+            MISSING, Memory, Noted, Run as _, Runs,
             child::{Child as _, child_key},
             claims::{self, Claim},
             desk::{UnderWay, wait_shortly},
@@ -273,8 +273,8 @@ fn note(scene: &Scene<'_>, entries: &[DatacenterRun], noted: &mut Noted) {
         let key = child_key(scene.job, entry, entry.attempts());
         let (goes_on, uid) = match plane.view.seen(&plane.view.jobs, &key) {
             Seen::Known(child) => (!child.is_finished(), child.uid().unwrap_or_default()),
-            Seen::Absent => (false, String::new()),
-            Seen::Unknown { .. } => (true, String::new()),
+            Seen::Absent => (false, MISSING.to_owned()),
+            Seen::Unknown { .. } => (true, MISSING.to_owned()),
         };
         // What is awaited of it is awaited from when it can be seen.
         let is_blind = matches!(plane.view.seen(&plane.view.backups, &key), Seen::Unknown { .. });

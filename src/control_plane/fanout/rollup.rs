@@ -3,6 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt as _;
 
 use super::{
     Scene,
@@ -21,7 +22,7 @@ use crate::{
             view::{BackupRecord, ObjectKey},
         },
         runs::{
-            Noted,
+            MISSING, Noted,
             child::{child_key, is_of, place},
             desk,
             ending::{cancelled, finish, set, stall, time_out},
@@ -119,7 +120,9 @@ fn seen(
         job: child,
         backup: backup.clone(),
         datacenter: plane.view.datacenters.last(&place(entry)).map(AsRef::as_ref),
-        finished_since: noted.last(&(plane.name.clone(), key.clone())).copied(),
+        finished_since: noted
+            .get(&(plane.name.clone(), key.clone()), &child.uid().unwrap_or_default())
+            .copied(),
     };
     entry.nodes = Some(judge::nodes(&evidence));
     if let Some(status) = &child.status {
@@ -197,7 +200,7 @@ fn missing(
     } else if let Seen::Unknown { why, .. } = backup {
         // Its MedusaBackup may say that it was done.
         doubt(&scene.terms(), entry, why);
-    } else if noted.last(&at).is_some_and(|since| scene.now.duration_since(*since) >= MISSING_GRACE) {
+    } else if noted.get(&at, MISSING).is_some_and(|since| scene.now.duration_since(*since) >= MISSING_GRACE) {
         let message = format!("MedusaBackupJob {key} was deleted before it finished");
         set(entry, Phase::Failed, Reason::JobDeleted, Some(message));
     }

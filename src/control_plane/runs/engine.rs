@@ -28,9 +28,12 @@ use crate::{
     runtime::{remembered::Remembered, written::Written},
 };
 
-/// Since when a child has been seen finished, or has been missing (then without a uid), by our own clock: the data
-/// planes' clocks may differ from it.
+/// Since when a child has been seen finished, or has been [`MISSING`], by our own clock: the data planes' clocks may differ
+/// from it.
 pub type Noted = Remembered<Key, Timestamp>;
+
+/// The uid by which it is noted that a child is missing.
+pub const MISSING: &str = "";
 
 /// How long a run waits for what its selector does not find: a watch that broke starts anew within two seconds.
 const SETTLES: Duration = Duration::from_secs(5);

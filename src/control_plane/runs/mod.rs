@@ -33,7 +33,7 @@ pub mod write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use controller::{About, Driver, ENROL_WAIT, Feed, Frame, RunContext, RunError, drive};
-pub use engine::{Engine, Memory, Noted, Runs, Words};
+pub use engine::{Engine, MISSING, Memory, Noted, Runs, Words};
 pub use expiry::expire;
 pub use kind::{Fanned, Run};
 pub use publish::{PUBLISH_EVERY, publish};

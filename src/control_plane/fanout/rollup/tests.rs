@@ -101,11 +101,34 @@ fn a_strangers_object_is_a_conflict() {
     assert_eq!(said(&at(&job, &entry, view, 0)), (Phase::Failed, "NameConflict"));
 }
 
-/// A child in data plane `eu` that was seen as it is since the beginning of time.
-fn noted(key: ObjectKey) -> Noted {
+/// A child in data plane `eu` of that uid that was seen as it is since the beginning of time.
+fn noted(key: ObjectKey, uid: &str) -> Noted {
     let mut noted = Noted::default();
-    noted.set(("eu".to_owned(), key), "", Timestamp::UNIX_EPOCH);
+    noted.set(("eu".to_owned(), key), uid, Timestamp::UNIX_EPOCH);
     noted
+}
+
+/// The uid of a child that [`made`] made.
+fn uid_of(key: &ObjectKey) -> String {
+    format!("uid-{}", key.name)
+}
+
+#[test]
+fn a_child_that_is_made_again_is_not_judged_by_the_patience_with_the_former() {
+    let job = fleet_job("nightly");
+    let entry = begun(&job, &pending("eu", "dc1"));
+    let (key, child) = made(&job, &entry, 1, ended(&[]));
+    let mut view = live(&[datacenter("dc1", 1)]);
+    view.jobs.put(key.clone(), child);
+    let planes = [plane("eu", view)];
+    let look = |uid: &str| {
+        let noted = noted(key.clone(), uid);
+        advance(&scene(&job, &planes, 1_000_000), std::slice::from_ref(&entry), &Outcomes::new(), &noted)
+            .remove(0)
+    };
+    assert_eq!(look(&uid_of(&key)).phase, Phase::Failed);
+    assert_eq!(said(&look("uid-of-the-former")), (Phase::Running, "AwaitingMedusaBackup"));
+    assert_eq!(said(&look(MISSING)), (Phase::Running, "AwaitingMedusaBackup"));
 }
 
 #[test]
@@ -113,7 +136,7 @@ fn a_child_that_vanished_fails_after_a_moment_unless_its_backup_is_there() {
     let job = fleet_job("nightly");
     let entry = begun(&job, &pending("eu", "dc1"));
     let planes = [plane("eu", live(&[datacenter("dc1", 1)]))];
-    let noted = noted(child_key(&job, &entry, 1));
+    let noted = noted(child_key(&job, &entry, 1), MISSING);
     let look = |second| {
         advance(&scene(&job, &planes, second), std::slice::from_ref(&entry), &Outcomes::new(), &noted)
             .remove(0)
@@ -215,7 +238,10 @@ fn seen_so(change: impl Fn(&mut View), children: &[(usize, Value)], begun_with: 
     let mut view = view_with(&job, &entry, children);
     change(&mut view);
     let planes = [plane("eu", view)];
-    let noted = noted(child_key(&job, &entry, 1));
+    let key = child_key(&job, &entry, 1);
+    let is_there = children.iter().any(|(attempt, _)| *attempt == 1);
+    let uid = if is_there { uid_of(&key) } else { MISSING.to_owned() };
+    let noted = noted(key, &uid);
     let scene = scene(&job, &planes, 1_000_000);
     let entry = advance(&scene, std::slice::from_ref(&entry), &Outcomes::new(), &noted).remove(0);
     (entry.phase, format!("{}: {}", entry.reason.unwrap_or_default(), entry.message.unwrap_or_default()))
@@ -264,7 +290,8 @@ fn a_backup_that_cannot_be_read_is_not_missing_and_holds_nobody_elses_up() {
     view.backups.blur(child_key(&job, &dc1, 1), "invalid type, field `status`".to_owned());
     view.backups.put(child_key(&job, &dc2, 1), good());
     let planes = [plane("eu", view)];
-    let noted = noted(child_key(&job, &dc1, 1));
+    let key = child_key(&job, &dc1, 1);
+    let noted = noted(key.clone(), &uid_of(&key));
     let after = advance(&scene(&job, &planes, 1_000_000), &[dc1, dc2], &Outcomes::new(), &noted);
     assert_eq!(said(&after[0]), (Phase::Running, "AwaitingMedusaBackup"));
     assert!(after[0].message.as_ref().unwrap().contains("field `status`"));
