@@ -30,8 +30,6 @@ use kube::ResourceExt as _;
 
 /// First and longest pause between attempts to read the FleetClusters.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// Refusals after which nothing is waited for any more: about two minutes.
-const REFUSALS: u32 = 8;
 /// FleetClusters asked for at a time: each may be large.
 const PAGE: u32 = 50;
 
@@ -132,9 +130,8 @@ fn record(undone: &Undone) -> Record {
     }
 }
 
-/// Reads what was remembered before this process started; nothing is written to a datacenter before that is known, or
-/// the API server has refused it for long. One that does not answer is waited for: K8ssandraClusters are not known
-/// either then.
+/// Reads what was remembered before this process started. Nothing is written to a datacenter before that is known: a list
+/// that is refused does not say that nobody took Medusa out.
 pub(super) async fn recall(context: &DeploymentContext) {
     let api: Api<DeserializeGuard<FleetCluster>> =
         Api::namespaced(context.client.clone(), &context.namespace);
@@ -156,7 +153,7 @@ async fn remembered(
     retry: (Duration, Duration),
 ) -> Vec<DeserializeGuard<FleetCluster>> {
     let mut found = Vec::new();
-    let (mut page, mut attempt, mut refusals) = (ListParams::default().limit(PAGE), 0, 0);
+    let (mut page, mut attempt) = (ListParams::default().limit(PAGE), 0);
     loop {
         match api.list(&page).await {
             Ok(list) => {
@@ -172,16 +169,10 @@ async fn remembered(
                 (page, found) = (ListParams::default().limit(PAGE), Vec::new());
             }
             Err(error) => {
-                refusals += u32::from(matches!(&error, kube::Error::Api(answer) if answer.code < 500));
-                if refusals >= REFUSALS {
-                    tracing::error!(
-                        %error,
-                        "FleetClusters cannot be listed: who took Medusa out of datacenters before this start is not \
-                         known, and each such datacenter may be restarted once more; grant `list` on fleetclusters"
-                    );
-                    return found;
-                }
-                tracing::warn!(%error, "FleetClusters cannot be listed; nothing is deployed before they are");
+                tracing::warn!(
+                    %error,
+                    "FleetClusters cannot be listed; nothing is deployed before they are: grant `list` on fleetclusters"
+                );
             }
         }
         tokio::time::sleep(backoff::delay(attempt, retry.0, retry.1)).await;
@@ -232,14 +223,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_remembered_is_waited_for_and_not_for_ever_where_it_is_refused() {
-        assert_eq!(listed(vec![403]).await, (0, 8), "the API server will not say");
-        let silent = [503; 30].into_iter().chain([200, 200]).collect();
-        assert_eq!(
-            listed(silent).await,
-            (2, 32),
-            "whoever does not answer is waited for; every page is read"
-        );
+    async fn what_was_remembered_is_waited_for_whoever_refuses_it_and_every_page_is_read() {
+        for code in [403, 503] {
+            let refused = [code; 30].into_iter().chain([200, 200]).collect();
+            assert_eq!(listed(refused).await, (2, 32), "{code}");
+        }
         assert_eq!(listed(vec![200, 410, 200, 200]).await.0, 2, "a list that is too old begins anew");
     }
 
