@@ -22,15 +22,20 @@ const UNASKED: usize = 1;
 pub(super) struct Listings(Mutex<BTreeMap<String, List>>);
 
 impl Listings {
-    /// `uri` was answered with a page of so many bytes. A page that goes on with no other begins its list anew.
+    /// `uri` was answered with a page of so many bytes. A page that goes on with no other begins its list anew; what has no
+    /// pages is bounded by itself.
     ///
     /// # Errors
     /// When the list has brought more than it may.
     pub(super) fn add(&self, uri: &Uri, bytes: usize, most: List) -> Result<(), Unbounded> {
         let value = |name: &str| parameters(uri).find(|(key, _)| *key == name).map(|(_, value)| value);
         let goes_on = value("continue").is_some_and(|token| !token.is_empty());
+        let limit = value("limit").and_then(|limit| limit.parse().ok());
+        if limit.is_none() && !goes_on {
+            return Ok(());
+        }
         // A page of fewer objects that is not the last is none of an API server.
-        let objects = value("limit").and_then(|limit| limit.parse().ok()).unwrap_or(UNASKED);
+        let objects = limit.unwrap_or(UNASKED);
         let list = identity(uri);
         let mut listings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !goes_on {
@@ -82,6 +87,9 @@ mod tests {
         );
         let (first, next) = ("/api/v1/secrets?limit=1", "/api/v1/secrets?limit=1&continue=a");
         assert_eq!(pages(&[(first, 99), (next, 99), (next, 1)]), [true, true, false], "bytes count, too");
+        let one = Listings::default();
+        assert!(one.add(&"/api/v1/namespaces/kube-system".parse().unwrap(), 9_999, MOST).is_ok());
+        assert!(one.0.lock().unwrap().is_empty(), "what has no pages is not remembered");
     }
 
     #[test]
