@@ -12,7 +12,7 @@ use crate::{
     },
     control_plane::runs::{
         child::child_key,
-        ending::{is_cancelled, is_stalled},
+        ending::{going, is_cancelled},
     },
 };
 
@@ -174,21 +174,11 @@ fn explain(
             (Some(false), reason, message)
         }
         Phase::Pending | Phase::Running => {
-            let silent = status.datacenters.iter().any(|e| {
-                !e.phase.is_final() && e.reason.as_deref() == Some(Reason::DataPlaneUnreachable.as_str())
-            });
-            let stalled = status.datacenters.iter().find(|entry| is_stalled(entry));
-            let reason = match stalled {
-                _ if silent => Reason::DataPlaneUnreachable,
-                Some(_) => Reason::Stalled,
-                None => Reason::Running,
-            };
-            let stalled = stalled.and_then(|e| Some(format!("; {}: {}", e.place(), e.message.as_ref()?)));
+            let (reason, stalled) = going(status.datacenters.iter());
             let message = format!(
-                "{} of {} datacenters decided{}{}",
+                "{} of {} datacenters decided{stalled}{}",
                 counts.succeeded + counts.failed + counts.skipped,
                 counts.total,
-                stalled.unwrap_or_default(),
                 said(status, &[Phase::Pending])
             );
             (None, reason, message)

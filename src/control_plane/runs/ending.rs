@@ -187,9 +187,24 @@ pub fn stall(terms: &Terms, entry: &mut DatacenterRun, kind: &str) {
 }
 
 /// Whether an entry stands still.
-#[must_use]
-pub fn is_stalled(entry: &DatacenterRun) -> bool {
+fn is_stalled(entry: &DatacenterRun) -> bool {
     entry.phase == Phase::Running && entry.reason.as_deref() == Some(Reason::Stalled.as_str())
+}
+
+/// Why a run is not over, for machines, and what its message adds for people about the first entry that stands still.
+#[must_use]
+pub fn going<'a>(entries: impl Iterator<Item = &'a DatacenterRun> + Clone) -> (Reason, String) {
+    let is_silent = |e: &DatacenterRun| {
+        !e.phase.is_final() && e.reason.as_deref() == Some(Reason::DataPlaneUnreachable.as_str())
+    };
+    let stalled = entries.clone().find(|entry| is_stalled(entry));
+    let reason = match stalled {
+        _ if entries.clone().any(is_silent) => Reason::DataPlaneUnreachable,
+        Some(_) => Reason::Stalled,
+        None => Reason::Running,
+    };
+    let said = stalled.and_then(|e| Some(format!("; {}: {}", e.place(), e.message.as_ref()?)));
+    (reason, said.unwrap_or_default())
 }
 
 fn spend(entry: &mut DatacenterRun, why: &str) {

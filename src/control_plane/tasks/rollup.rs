@@ -11,7 +11,7 @@ use crate::{
         fleet::{DatacenterCounts, DatacenterTask, FleetOperation, FleetTaskStatus, Phase, Purged},
         size,
     },
-    control_plane::runs::ending::{is_cancelled, is_stalled},
+    control_plane::runs::ending::{going, is_cancelled},
 };
 
 /// Entries whose messages a condition repeats.
@@ -111,21 +111,11 @@ fn verdict(scene: &Scene<'_>, status: &FleetTaskStatus, invalid: Option<&(Reason
     if counts.pending + counts.running > 0 {
         let started = counts.running > 0 || status.datacenters.iter().any(|e| e.run.attempts() > 0);
         let phase = if started { Phase::Running } else { Phase::Pending };
-        let silent = status.datacenters.iter().any(|e| {
-            !e.run.phase.is_final() && e.run.reason.as_deref() == Some(Reason::DataPlaneUnreachable.as_str())
-        });
-        let stalled = status.datacenters.iter().map(|e| &e.run).find(|run| is_stalled(run));
-        let reason = match stalled {
-            _ if silent => Reason::DataPlaneUnreachable,
-            Some(_) => Reason::Stalled,
-            None => Reason::Running,
-        };
-        let stalled = stalled.and_then(|run| Some(format!("; {}: {}", run.place(), run.message.as_ref()?)));
+        let (reason, stalled) = going(status.datacenters.iter().map(|e| &e.run));
         let message = format!(
-            "{} of {} datacenters decided{}{}",
+            "{} of {} datacenters decided{stalled}{}",
             counts.total - counts.pending - counts.running,
             counts.total,
-            stalled.unwrap_or_default(),
             said(status, |phase| phase == Phase::Pending)
         );
         return is(phase, None, reason, message);
