@@ -17,11 +17,8 @@ impl Registry {
         let uid = plane.uid().unwrap_or_default();
         // Two that ask at once are not both first.
         let mut firsts = lock(&self.firsts);
-        let mut claimants = self.claimants(&firsts);
-        if !claimants.iter().any(|one| one.uid == uid) {
-            // It was deleted while it was looked at. It gives way until it is let go: what is in the cluster is the other's.
-            claimants.extend(Claimant::of(plane, self.health(&uid).cluster_id.as_ref(), None));
-        }
+        let own = Claimant::of(plane, self.health(&uid).cluster_id.as_ref(), None);
+        let claimants = unique::with_own(self.claimants(&firsts), own);
         let id = claimants.iter().find(|one| one.uid == uid)?.cluster_id.clone();
         if let Some(first) = unique::first(&claimants, &id) {
             let known = firsts.get(&first.uid).filter(|(known, _)| *known == id);

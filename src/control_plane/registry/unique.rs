@@ -60,6 +60,15 @@ impl Claimant {
     }
 }
 
+/// `claimants` with the DataPlane that is being looked at. One that was deleted meanwhile is not among those that stay, and
+/// gives way as before until it is let go: what is in the cluster is the other's.
+pub(super) fn with_own(mut claimants: Vec<Claimant>, own: Option<Claimant>) -> Vec<Claimant> {
+    let is_new = |own: &Claimant| !claimants.iter().any(|one| one.uid == own.uid);
+    let own = own.filter(is_new);
+    claimants.extend(own);
+    claimants
+}
+
 /// The one of `claimants` that cluster `id` is used through; `None` while none of them may be.
 pub(super) fn first<'a>(claimants: &'a [Claimant], id: &str) -> Option<&'a Claimant> {
     claimants
@@ -134,6 +143,20 @@ mod tests {
             is_allowed: false,
             created: Some(at(created)),
         }
+    }
+
+    #[test]
+    fn one_that_is_deleted_while_it_is_looked_at_gives_way_until_it_is_let_go() {
+        let (first, newcomer) = (claimant("eu", 1), claimant("eu-again", 2));
+        let gives_way = |claimants: Vec<Claimant>| {
+            let all = with_own(claimants, Some(newcomer.clone()));
+            assert_eq!(all.iter().filter(|one| one.uid == newcomer.uid).count(), 1);
+            twin_of(&all, &newcomer.uid).map(|other| other.name.clone())
+        };
+        assert_eq!(gives_way(vec![first.clone(), newcomer.clone()]).as_deref(), Some("eu"));
+        assert_eq!(gives_way(vec![first.clone()]).as_deref(), Some("eu"), "it is not among those that stay");
+        assert_eq!(gives_way(Vec::new()), None, "the other one is gone");
+        assert_eq!(with_own(vec![first.clone()], None), [first], "nobody knows which cluster it is");
     }
 
     fn at(second: i64) -> Timestamp {
