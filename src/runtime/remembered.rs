@@ -1,4 +1,4 @@
-//! What is remembered of objects by their names: of one that is made again under its name, nothing is.
+//! What is remembered of objects by their names: of one that is made again under its name, nothing is. Pure.
 //!
 //! A name outlives the object that had it. Whoever keeps something by name keeps it here, and asks for it with the uid of
 //! the object that is there now.

@@ -1,5 +1,4 @@
-//! What is wrong with the fleet, with what, and what to do about it: a pure look at objects somebody has listed.
-//! Pure.
+//! What is wrong with the fleet, with what, and what to do about it: a look at objects somebody has listed. Pure.
 //!
 //! Every file here checks some kinds. Nothing is judged twice: what the controllers say in conditions is passed on, and
 //! only what no controller can say of itself (that it does not run, that its definitions are old) is decided here.

@@ -1,5 +1,5 @@
 //! What is known about one data plane: the objects its watches delivered, and whether they can be
-//! trusted. Plain data; the registry writes it, everything else reads snapshots. Pure.
+//! trusted. Pure: the registry writes it, everything else reads snapshots.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

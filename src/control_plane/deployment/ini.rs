@@ -12,10 +12,8 @@
 //! it. What it does not look for there is `ssl_verify`: it verifies certificates. Who cannot have that uses
 //! `s3_compatible`; the two speak S3 as well.
 
-use crate::{
-    api::medusa::{CREDENTIALS_KEY, StorageProvider},
-    control_plane::deployment::storage::Settings,
-};
+use super::storage::Settings;
+use crate::api::medusa::{CREDENTIALS_KEY, StorageProvider};
 
 /// Port of Medusa's gRPC service where none is asked for.
 pub const DEFAULT_GRPC_PORT: u16 = 50051;

@@ -1,8 +1,8 @@
 //! FleetBackupJobs in the frame of all runs: what wakes them, what they read besides the data planes, and their writes.
 
-use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::Store};
 use tokio_util::sync::CancellationToken;
 

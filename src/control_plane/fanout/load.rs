@@ -71,6 +71,8 @@ pub fn load(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
 
     use super::*;
@@ -87,13 +89,7 @@ mod tests {
         let rollout = Rollout { max_concurrent_per_data_plane: Some(2), ..Rollout::default() };
         let waiting = Waiting { data_plane: "eu", bucket: "x", not_before: jiff::Timestamp::UNIX_EPOCH };
         let mut load = load.clone();
-        let turns = turns(
-            &rollout,
-            &std::collections::BTreeMap::new(),
-            &mut load,
-            &[waiting],
-            jiff::Timestamp::UNIX_EPOCH,
-        );
+        let turns = turns(&rollout, &BTreeMap::new(), &mut load, &[waiting], jiff::Timestamp::UNIX_EPOCH);
         turns == [Turn::Full(Limit::PerDataPlane(2))]
     }
 

@@ -28,14 +28,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use self::holds::Holds;
 use super::{
     data_planes::{cluster_of::apart, fleet::Snapshot},
-    runs::ending::Terms,
+    runs::{buckets::Buckets, ending::Terms},
 };
-use crate::{
-    api::fleet::{FleetBackupJob, limit},
-    control_plane::{fanout::holds::Holds, runs::buckets::Buckets},
-};
+use crate::api::fleet::{FleetBackupJob, limit};
 
 pub use controller::run;
 

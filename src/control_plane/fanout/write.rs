@@ -1,4 +1,4 @@
-//! What is written into a data plane for a run, and what became of it. Plain data. Pure.
+//! What is written into a data plane for a run, and what became of it. Pure.
 
 use std::time::Duration;
 

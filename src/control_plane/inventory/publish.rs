@@ -41,7 +41,7 @@ use crate::{
     },
     control_plane::{
         data_planes::{
-            fleet::{Change, Fleet, Snapshot},
+            fleet::{Change, Fleet, Snapshot, Usable},
             metrics::{ClusterFigures, DatacenterFigures, Figures},
         },
         deployment::report::Reports,
@@ -235,10 +235,7 @@ fn figures(name: &str, status: &FleetClusterStatus, digest: Option<&Digest>) -> 
 }
 
 fn is_duplicate(plane: &Snapshot) -> bool {
-    matches!(
-        &plane.usable,
-        crate::control_plane::data_planes::fleet::Usable::NotReady { reason: Reason::DuplicateCluster, .. }
-    )
+    matches!(&plane.usable, Usable::NotReady { reason: Reason::DuplicateCluster, .. })
 }
 
 /// Whether an object that is not computed any more may be deleted: every data plane it speaks of has

@@ -142,6 +142,7 @@ mod tests {
     use k8s_openapi::ByteString;
 
     use super::*;
+    use crate::control_plane::data_planes::copies::secret_record;
 
     fn secret(entries: &[(&str, &str)]) -> Payload {
         let data = entries.iter().map(|(k, v)| ((*k).to_owned(), ByteString(v.as_bytes().to_vec())));
@@ -171,7 +172,7 @@ mod tests {
         let key = CopyKey { kind: CopyKind::Secret, object: ObjectKey::new("ns", "s") };
         let object = applied(&key, &ObjectKey::new("src", "s"), "uid", "cp", &payload, &Precondition::Absent);
         let read: Secret = serde_json::from_value(object).unwrap();
-        let record = crate::control_plane::data_planes::copies::secret_record(&read);
+        let record = secret_record(&read);
         assert_eq!(record.content_hash, payload.hash());
         assert_eq!(record.declared_hash, payload.hash());
         assert_eq!(record.source_uid, "uid");

@@ -1,6 +1,6 @@
 //! Runs that are deleted and made again at any moment, also while the control plane is down or its watch is behind.
 
-use std::{collections::BTreeMap, sync::Mutex as StdMutex};
+use std::sync::Mutex as StdMutex;
 
 use http::{Method, Request, Response};
 use kube::client::Body;
@@ -18,7 +18,6 @@ use crate::{
         fleet::{FleetBackupJob, FleetBackupJobStatus},
     },
     control_plane::fanout::tests::fleet_job,
-    runtime::events::Events,
 };
 
 /// What became of a write: there is none.
@@ -119,17 +118,7 @@ fn runs(server: &Arc<StdMutex<Server>>) -> (Runs<Noting>, Feed<FleetBackupJob>) 
         }
     });
     let client = kube::Client::new(service, "medusa-fleet");
-    let context = RunContext {
-        events: Events::new(client.clone(), "test"),
-        client,
-        namespace: "medusa-fleet".to_owned(),
-        fleet: Arc::default(),
-        control_plane: "cp".to_owned(),
-        claims: Arc::default(),
-        meters: Arc::default(),
-    };
-    context.fleet.set_listing(BTreeMap::new());
-    context.fleet.set_enrolled();
+    let context = RunContext::of_tests(client);
     let (frame, feed) = Frame::new(context);
     (Runs::new(frame, Noting), feed)
 }

@@ -73,6 +73,25 @@ pub struct RunContext {
     pub meters: Arc<Meters>,
 }
 
+#[cfg(test)]
+impl RunContext {
+    /// Of a control plane that knows its whole fleet, which is empty, and asks `client`.
+    pub(super) fn of_tests(client: Client) -> Self {
+        let context = Self {
+            events: Events::new(client.clone(), "test"),
+            client,
+            namespace: "medusa-fleet".to_owned(),
+            fleet: Arc::default(),
+            control_plane: "cp".to_owned(),
+            claims: Arc::default(),
+            meters: Arc::default(),
+        };
+        context.fleet.set_listing(std::collections::BTreeMap::new());
+        context.fleet.set_enrolled();
+        context
+    }
+}
+
 /// Why a run could not be brought further.
 #[derive(Debug, Error)]
 pub enum RunError {

@@ -48,17 +48,7 @@ fn driver() -> (Arc<Fragile>, Arc<StdMutex<Vec<Value>>>) {
         }
     });
     let client = Client::new(service, "medusa-fleet");
-    let context = RunContext {
-        events: Events::new(client.clone(), "test"),
-        client,
-        namespace: "medusa-fleet".to_owned(),
-        fleet: Arc::default(),
-        control_plane: "cp".to_owned(),
-        claims: Arc::default(),
-        meters: Arc::default(),
-    };
-    context.fleet.set_listing(BTreeMap::new());
-    context.fleet.set_enrolled();
+    let context = RunContext::of_tests(client);
     let (frame, _feed) = Frame::new(context);
     (Arc::new(Fragile(frame)), sent)
 }

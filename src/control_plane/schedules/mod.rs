@@ -49,25 +49,23 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    children::{Children, Wake},
+    controller::{Guarded, Scheduler, error_policy, reconcile},
+    runs::{Run, RunKind},
+};
 use super::{
     data_planes::{
         fleet::{Change, Fleet},
         meters::Meters,
     },
+    inventory::expectation::Expectations,
     runs::RunContext,
 };
 use crate::{
     api::{
         fleet::{Execution, FleetBackupJob, FleetCluster, FleetTask},
         labels,
-    },
-    control_plane::{
-        inventory::expectation::Expectations,
-        schedules::{
-            children::{Children, Wake},
-            controller::{Guarded, Scheduler, error_policy, reconcile},
-            runs::{Run, RunKind},
-        },
     },
     runtime::{
         clock::Clock,

@@ -1,10 +1,10 @@
 //! What a purge has to know and no view holds: everybody's MedusaBackupJobs, and the `medusa.ini` in force. Read when
 //! a purge is about to start, from the data planes themselves.
 
-use jiff::Timestamp;
 use std::collections::BTreeSet;
 
 use futures::future::try_join_all;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, ResourceExt as _,

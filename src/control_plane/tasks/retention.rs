@@ -1,8 +1,8 @@
 //! Whether a purge of a datacenter leaves its cluster a complete restore point. Pure.
 //!
-//! The rule: of the complete restore points the newest is looked at; one whose times cannot be is none. What a purge leaves of an older one it leaves
-//! of the newest too. The datacenter's part in it must survive Medusa's purge ([`survives`]), counting every backup that
-//! anything tells of, whatever became of it.
+//! The rule: of the complete restore points the newest is looked at; one whose times cannot be is none. What a purge
+//! leaves of an older one it leaves of the newest too. The datacenter's part in it must survive Medusa's purge
+//! ([`survives`]), counting every backup that anything tells of, whatever became of it.
 
 use std::collections::BTreeMap;
 

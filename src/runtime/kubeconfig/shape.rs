@@ -1,4 +1,4 @@
-//! Which field of a kubeconfig is not of its type, when the file cannot be read for that.
+//! Which field of a kubeconfig is not of its type, when the file cannot be read for that. Pure.
 
 use serde_json::{Map, Value};
 
@@ -63,7 +63,7 @@ fn of_list(
     file: &Map<String, Value>,
     list: &'static str,
     item: &'static str,
-    fields: &'static [(&'static str, Type)],
+    fields: &'static [Field],
 ) -> Option<Fault> {
     let entries = match file.get(list)? {
         Value::Null => return None,
@@ -86,7 +86,7 @@ fn of_list(
     })
 }
 
-fn of_fields(map: &Map<String, Value>, fields: &[(&'static str, Type)]) -> Option<Fault> {
+fn of_fields(map: &Map<String, Value>, fields: &[Field]) -> Option<Fault> {
     fields.iter().find_map(|(field, type_)| {
         let value = map.get(*field).filter(|value| !fits(value, *type_))?;
         let expected = match type_ {
