@@ -23,7 +23,7 @@ use crate::{
         },
         runs::{
             MISSING, Noted,
-            child::{child_key, is_of, place},
+            child::{Child as _, child_key, is_of, place},
             desk,
             ending::{cancelled, finish, set, stall, time_out},
             reach::{doubt, reach},
@@ -132,7 +132,9 @@ fn seen(
         Verdict::Running { reason, message } => {
             set(entry, Phase::Running, reason, message);
             time_out(&scene.terms(), entry);
-            stall(&scene.terms(), entry, "MedusaBackupJob");
+            if !child.is_finished() {
+                stall(&scene.terms(), entry, &format!("MedusaBackupJob {key}"));
+            }
         }
         Verdict::Failed { reason, message } => failed(scene, entry, reason, message),
         Verdict::Succeeded => {

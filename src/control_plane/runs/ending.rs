@@ -166,10 +166,9 @@ fn stands_since(entry: &DatacenterRun, now: Timestamp) -> Option<Timestamp> {
     (now.duration_since(made) >= limit).then_some(made)
 }
 
-/// Says of an entry at work that it stands still, and what a person can do. `kind` is what was made for it.
-pub fn stall(terms: &Terms, entry: &mut DatacenterRun, kind: &str) {
+/// Says of an entry at work that it stands still, and what a person can do. `child` is the object that is at work for it.
+pub fn stall(terms: &Terms, entry: &mut DatacenterRun, child: &str) {
     let Some(made) = stands_since(entry, terms.now) else { return };
-    let child = format!("{kind} {}/{}", entry.namespace, entry.job.as_deref().unwrap_or_default());
     let what = if entry.start_time.is_some() {
         format!(
             "{child} of {made:.0} has no end; if nobody is at work on it any more, `spec.cancel` ends this datacenter's \
@@ -324,7 +323,7 @@ mod tests {
                 start_time: start.map(|hours| Time(at(hours))),
                 ..DatacenterRun::default()
             }];
-            stall(&terms, &mut entries[0], "MedusaTask");
+            stall(&terms, &mut entries[0], "MedusaTask ns/weekly-dc1");
             end(&terms, &mut entries, at(0), |_| false);
             let [entry] = entries;
             (entry.phase, entry.reason.unwrap(), entry.message.unwrap_or_default())

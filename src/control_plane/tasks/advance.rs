@@ -195,7 +195,14 @@ fn go_on<'o>(
         Verdict::Running { reason, message } => {
             set(&mut entry.run, Phase::Running, reason, message);
             time_out(&scene.terms(), &mut entry.run);
-            stall(&scene.terms(), &mut entry.run, "MedusaTask");
+            let at_work = match sync {
+                _ if !child.is_finished() => Some(&key),
+                Some(sync) if !sync.is_finished() => Some(&follow_up),
+                Some(_) | None => None,
+            };
+            if let Some(at_work) = at_work {
+                stall(&scene.terms(), &mut entry.run, &format!("MedusaTask {at_work}"));
+            }
         }
         Verdict::Succeeded => {
             set(&mut entry.run, Phase::Succeeded, Reason::Succeeded, None);
