@@ -18,11 +18,16 @@ use crate::{
     support::{CASS, Cluster, ControlPlane, FLEET, Fleet, condition, eventually},
 };
 
+/// Datacenters, and how Argo CD writes them.
+fn argo(cluster: &Cluster) -> (Api<DynamicObject>, PostParams) {
+    let resource = ApiResource::erase::<CassandraDatacenter>(&());
+    let api = Api::namespaced_with(cluster.client.clone(), CASS, &resource);
+    (api, PostParams { field_manager: Some("argocd-controller".to_owned()), ..PostParams::default() })
+}
+
 /// Puts a datacenter back to what stands in Git, as a whole, as `argocd` does with `Replace=true`.
 async fn replace(cluster: &Cluster, name: &str, git: &serde_json::Value) {
-    let resource = ApiResource::erase::<CassandraDatacenter>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), CASS, &resource);
-    let params = PostParams { field_manager: Some("argocd-controller".to_owned()), ..PostParams::default() };
+    let (api, params) = argo(cluster);
     eventually(format!("{name} is replaced"), async || {
         let mut body = git.clone();
         body["metadata"]["resourceVersion"] = raw(cluster, name).await["metadata"]["resourceVersion"].clone();
@@ -41,7 +46,9 @@ async fn who_takes_medusa_out_twice_is_named_and_not_fought_until_somebody_decid
     fleet.register_all().await;
     home.create(bucket()).await;
     let git = bare("dc1", "shop");
-    there.create(git.clone()).await;
+    // Made by Argo CD as well: who wrote last is known to the second, and another manager of the same second may be named.
+    let (api, params) = argo(there);
+    api.create(&params, &serde_json::from_value(git.clone()).unwrap()).await.unwrap();
     settle(there, "dc1").await;
     home.create(k8ssandra("shop", &[("dc1", "dp-1")], json!({}))).await;
     for _ in 0..2 {
