@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -67,15 +67,19 @@ pub enum Change {
 /// What is seen of one data plane, shared by the watches that write it and everyone who reads it. It
 /// outlives a rotated credential.
 #[derive(Debug)]
-pub struct ViewCell(Mutex<Arc<View>>);
+pub struct ViewCell {
+    view: Mutex<Arc<View>>,
+    /// About how many bytes of memory the objects take that listings under way have brought, of all kinds together.
+    pub arriving: AtomicUsize,
+}
 
 impl ViewCell {
     fn new(view: View) -> Self {
-        Self(Mutex::new(Arc::new(view)))
+        Self { view: Mutex::new(Arc::new(view)), arriving: AtomicUsize::new(0) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Arc<View>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The view as it is now.

@@ -14,3 +14,4 @@ pub mod remote;
 pub mod section;
 pub mod undone;
 pub mod view;
+pub mod weight;

@@ -10,7 +10,9 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::view::ObjectKey;
+use serde::Serialize;
+
+use super::{view::ObjectKey, weight::weight};
 use crate::api::Seen;
 
 /// How the watch of a kind stands.
@@ -123,13 +125,14 @@ impl Trust {
 pub struct Section<T> {
     items: BTreeMap<ObjectKey, Arc<T>>,
     unreadable: BTreeMap<ObjectKey, String>,
+    weight: usize,
     /// How far its watch can be trusted.
     pub trust: Trust,
 }
 
 impl<T> Default for Section<T> {
     fn default() -> Self {
-        Self { items: BTreeMap::new(), unreadable: BTreeMap::new(), trust: Trust::default() }
+        Self { items: BTreeMap::new(), unreadable: BTreeMap::new(), weight: 0, trust: Trust::default() }
     }
 }
 
@@ -216,10 +219,10 @@ impl<T> Section<T> {
         &self.unreadable
     }
 
-    /// How many objects it holds, readable or not.
+    /// About how many bytes of memory its objects take, readable or not.
     #[must_use]
-    pub fn count(&self) -> usize {
-        self.items.len() + self.unreadable.len()
+    pub fn weight(&self) -> usize {
+        self.weight
     }
 
     /// What a listing is known to hold, as far as the watch is concerned.
@@ -243,41 +246,52 @@ impl<T> Section<T> {
         }
     }
 
+    /// The objects, for tests to change.
+    #[cfg(test)]
+    pub(crate) fn items_mut(&mut self) -> &mut BTreeMap<ObjectKey, Arc<T>> {
+        &mut self.items
+    }
+}
+
+impl<T: Serialize> Section<T> {
     /// A listing is complete.
     pub fn fill(&mut self, items: BTreeMap<ObjectKey, Arc<T>>, unreadable: BTreeMap<ObjectKey, String>) {
+        let read = items.values().map(|object| weight(object.as_ref()));
+        self.weight = read.chain(unreadable.values().map(weight)).sum();
         (self.items, self.unreadable) = (items, unreadable);
         self.trust.follow();
     }
 
     /// An object is there; returns what it was before.
     pub fn put(&mut self, key: ObjectKey, object: Arc<T>) -> Option<Arc<T>> {
-        self.unreadable.remove(&key);
-        self.items.insert(key, object)
+        let before = self.remove(&key);
+        self.weight += weight(object.as_ref());
+        self.items.insert(key, object);
+        before
     }
 
     /// An object is there and cannot be read; returns what it was before.
     pub fn blur(&mut self, key: ObjectKey, why: String) -> Option<Arc<T>> {
-        let before = self.items.remove(&key);
+        let before = self.remove(&key);
+        self.weight += weight(&why);
         self.unreadable.insert(key, why);
         before
     }
 
     /// An object is gone; returns what it was before.
     pub fn remove(&mut self, key: &ObjectKey) -> Option<Arc<T>> {
-        self.unreadable.remove(key);
-        self.items.remove(key)
+        let why = self.unreadable.remove(key);
+        let before = self.items.remove(key);
+        let gone = why.as_ref().map_or(0, weight) + before.as_deref().map_or(0, weight);
+        self.weight = self.weight.saturating_sub(gone);
+        before
     }
 
     /// Forgets all objects.
     pub fn clear(&mut self) {
         self.items.clear();
         self.unreadable.clear();
-    }
-
-    /// The objects, for tests to change.
-    #[cfg(test)]
-    pub(crate) fn items_mut(&mut self) -> &mut BTreeMap<ObjectKey, Arc<T>> {
-        &mut self.items
+        self.weight = 0;
     }
 }
 
@@ -339,6 +353,24 @@ mod tests {
         section.blur(key(), "field `spec`".to_owned());
         section.remove(&key());
         assert_eq!(section.seen(&key()), Seen::Absent);
+    }
+
+    #[test]
+    fn what_comes_and_goes_weighs_what_it_weighed() {
+        let mut section = Section::<String>::default();
+        let text = |length: usize| Arc::new("x".repeat(length));
+        section.put(key(), text(10));
+        let one = section.weight();
+        section.put(key(), text(1000));
+        assert_eq!(section.weight(), one + 990, "the earlier one is gone");
+        section.blur(key(), "x".repeat(10));
+        assert_eq!(section.weight(), one);
+        section.remove(&key());
+        assert_eq!(section.weight(), 0);
+        section.fill([(key(), text(10))].into(), [(ObjectKey::new("ns", "b"), "x".repeat(10))].into());
+        assert_eq!(section.weight(), 2 * one);
+        section.clear();
+        assert_eq!(section.weight(), 0);
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub enum Contact {
 
 /// What is kept of a MedusaBackup. Tokens are dropped: they are most of its size and no decision
 /// here needs them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct BackupRecord {
     /// Name of the CassandraDatacenter object.
     pub datacenter: String,
@@ -138,7 +138,7 @@ impl From<&MedusaBackup> for BackupRecord {
 
 /// What is kept of a run of a delegated schedule, a MedusaBackupJob or a MedusaTask: there may be thousands that are
 /// over.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RunRecord {
     /// Its uid.
     pub uid: String,
@@ -215,7 +215,7 @@ impl From<&MedusaTask> for RunRecord {
 const FAILED: &str = "Failed";
 
 /// What is kept of a copy we wrote: never its content.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CopyRecord {
     /// Its uid.
     pub uid: String,
@@ -345,6 +345,25 @@ impl View {
             self.config_maps.unreadable(),
         ];
         sections.into_iter().flat_map(BTreeMap::values).map(String::as_str).collect()
+    }
+
+    /// About how many bytes of memory its objects take.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let sections = [
+            self.datacenters.weight(),
+            self.jobs.weight(),
+            self.backups.weight(),
+            self.secrets.weight(),
+            self.configurations.weight(),
+            self.schedules.weight(),
+            self.tasks.weight(),
+            self.restores.weight(),
+            self.config_maps.weight(),
+            self.scheduled_jobs.weight(),
+            self.scheduled_tasks.weight(),
+        ];
+        sections.into_iter().sum()
     }
 
     /// Every section complete, everything served and permitted: for tests.

@@ -22,7 +22,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::Notify, time::Instant};
 
 use super::pulse::{Beat, Pulse};
@@ -32,6 +32,7 @@ use crate::{
         fleet::ViewCell,
         section::Section,
         view::{ObjectKey, View},
+        weight::weight,
     },
     runtime::{
         cause::{Cause, Kind},
@@ -44,19 +45,31 @@ use crate::{
 const WATCH_SECONDS: u32 = 120;
 /// Most characters of an API server's words that are kept.
 const MAX_WORDS: usize = 300;
+/// Bytes in a mebibyte.
+const MIB: usize = 1024 * 1024;
 
-/// How many objects a watch may add to what was listed: it has no pages that could be counted.
+/// How much memory the objects of one data plane may take. They are kept, and whoever sends without end would fill our
+/// memory with them.
 #[derive(Clone, Copy)]
 pub(super) struct Room {
-    /// Objects more than were listed.
-    pub(super) objects: usize,
-    /// How long a kind that had more is left alone, before it is listed anew within the bounds of lists.
+    /// Bytes, about, of all kinds together; listings under way may take as much again.
+    pub(super) bytes: usize,
+    /// How long a kind is left alone for which there was no room, before it is listed anew.
     pub(super) pause: Duration,
 }
 
 impl Room {
-    /// As much as a list may bring.
-    pub(super) const USUAL: Self = Self { objects: 100_000, pause: Duration::from_mins(1) };
+    /// Ten thousand datacenters, or a hundred thousand backups.
+    pub(super) const USUAL: Self = Self { bytes: 64 * MIB, pause: Duration::from_mins(1) };
+
+    /// Why the kind `name` is not followed.
+    fn exceeded(self, name: &str) -> String {
+        format!(
+            "{name} cannot be followed: what is kept of this data plane's objects takes more than {} MiB; delete there what \
+             is not needed",
+            self.bytes / MIB
+        )
+    }
 }
 
 /// Configuration of a watch on `selector` (all objects when empty).
@@ -128,7 +141,7 @@ pub(super) struct Place {
     pub(super) answered: Arc<Answered>,
     /// The time.
     pub(super) clock: Clock,
-    /// How much may be added before all are listed anew.
+    /// How much may be kept.
     pub(super) room: Room,
 }
 
@@ -142,14 +155,11 @@ pub(super) async fn run<K, T>(
     tell: impl Fn(News<'_, T>),
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-    T: Send + Sync,
-    View: Clone,
+    T: Serialize + Send + Sync,
 {
     let Place { cell, failed, answered, clock, room } = place;
     let mut events = watcher(api.clone(), config.clone()).default_backoff().boxed();
-    let mut most = room.objects;
-    let mut listing = BTreeMap::new();
-    let mut unreadable = BTreeMap::new();
+    let mut arriving = Arriving::new(cell.clone());
     let mut pulse = Pulse::default();
     let name = resource(&K::group(&()), &K::plural(&()));
     loop {
@@ -177,33 +187,18 @@ pub(super) async fn run<K, T>(
             tell(News::Resumed);
         }
         match event {
-            Ok(Some(Event::Init)) => {
-                listing.clear();
-                unreadable.clear();
+            Ok(Some(Event::Init)) => arriving.clear(),
+            Ok(Some(Event::InitApply(object))) => {
+                let (key, kept) = read(object, &keep);
+                arriving.add(key, kept);
             }
-            Ok(Some(Event::InitApply(object))) => match read(object, &keep) {
-                (key, Ok(Some(kept))) => {
-                    listing.insert(key, kept);
-                }
-                (_, Ok(None)) => {}
-                (key, Err(why)) => {
-                    unreadable.insert(key, why);
-                }
-            },
             Ok(Some(Event::InitDone)) => {
                 pulse.well();
-                let (items, unreadable) = (std::mem::take(&mut listing), std::mem::take(&mut unreadable));
+                let (items, unreadable) = arriving.take();
                 cell.update(|view| section(view).fill(items, unreadable));
-                most = cell.update(|view| section(view).count()).saturating_add(room.objects);
-                tell(News::Listed);
-            }
-            // Whoever adds without end would fill our memory with it.
-            Ok(Some(Event::Apply(_))) if cell.update(|view| section(view).count()) >= most => {
-                let why = spill(&cell, section, &name, room);
-                failed.store(true, Ordering::Release);
-                tell(News::Failed(clock.now(), &why));
-                events = watcher(api.clone(), config.clone()).default_backoff().boxed();
-                tokio::time::sleep(room.pause).await;
+                if cell.get().weight() <= room.bytes {
+                    tell(News::Listed);
+                }
             }
             Ok(Some(Event::Apply(object))) => {
                 let (key, kept) = read(object, &keep);
@@ -244,18 +239,69 @@ pub(super) async fn run<K, T>(
             }
             Ok(None) => return,
         }
+        if cell.get().weight().max(cell.arriving.load(Ordering::Relaxed)) > room.bytes {
+            let why = room.exceeded(&name);
+            tracing::warn!(kind = name, why, "no room for what a watch shows");
+            arriving.clear();
+            cell.update(|view| {
+                section(view).clear();
+                section(view).trust.begin();
+            });
+            failed.store(true, Ordering::Release);
+            tell(News::Failed(clock.now(), &why));
+            events = watcher(api.clone(), config.clone()).default_backoff().boxed();
+            tokio::time::sleep(room.pause).await;
+        }
     }
 }
 
-/// Forgets a kind to which more was added than there is room for; says why.
-fn spill<T>(cell: &ViewCell, section: fn(&mut View) -> &mut Section<T>, name: &str, room: Room) -> String {
-    cell.update(|view| {
-        section(view).clear();
-        section(view).trust.begin();
-    });
-    let why = format!("{name} cannot be followed: {} were added since they were listed", room.objects);
-    tracing::warn!(kind = name, why, "watch overflowed");
-    why
+/// What a listing under way has brought; counted with those of the data plane's other kinds as long as it is kept.
+struct Arriving<T> {
+    cell: Arc<ViewCell>,
+    items: BTreeMap<ObjectKey, Arc<T>>,
+    unreadable: BTreeMap<ObjectKey, String>,
+    weight: usize,
+}
+
+impl<T: Serialize> Arriving<T> {
+    fn new(cell: Arc<ViewCell>) -> Self {
+        Self { cell, items: BTreeMap::new(), unreadable: BTreeMap::new(), weight: 0 }
+    }
+
+    fn add(&mut self, key: ObjectKey, kept: Result<Option<Arc<T>>, String>) {
+        let weight = match kept {
+            Ok(Some(kept)) => {
+                let weight = weight(kept.as_ref());
+                self.items.insert(key, kept);
+                weight
+            }
+            Ok(None) => return,
+            Err(why) => {
+                let weight = weight(&why);
+                self.unreadable.insert(key, why);
+                weight
+            }
+        };
+        self.weight += weight;
+        self.cell.arriving.fetch_add(weight, Ordering::Relaxed);
+    }
+}
+
+impl<T> Arriving<T> {
+    fn take(&mut self) -> (BTreeMap<ObjectKey, Arc<T>>, BTreeMap<ObjectKey, String>) {
+        self.cell.arriving.fetch_sub(std::mem::take(&mut self.weight), Ordering::Relaxed);
+        (std::mem::take(&mut self.items), std::mem::take(&mut self.unreadable))
+    }
+
+    fn clear(&mut self) {
+        drop(self.take());
+    }
+}
+
+impl<T> Drop for Arriving<T> {
+    fn drop(&mut self) {
+        self.clear();
+    }
 }
 
 /// Why a watch was interrupted. The library quotes what it cannot read, and a Secret may be in it.
@@ -312,42 +358,56 @@ fn is_refusal(error: &watcher::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::ConfigMap;
+    use rstest::rstest;
     use tokio::sync::mpsc;
 
     use super::*;
     use crate::control_plane::data_planes::{fleet::Fleet, view::CopyRecord};
 
-    /// Lists nothing, and adds ConfigMaps to whoever watches.
-    fn adding() -> Client {
-        let service = tower::service_fn(|request: Request<Body>| async move {
+    /// A ConfigMap.
+    fn map(n: u32) -> String {
+        format!(
+            r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"m{n}","namespace":"ns","resourceVersion":"{n}"}}}}"#
+        )
+    }
+
+    /// Lists so many ConfigMaps, and adds so many to whoever watches.
+    fn sending(listed: u32, added: u32) -> Client {
+        let service = tower::service_fn(move |request: Request<Body>| async move {
             let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
             let body = if is_watch {
-                let added = |n: u32| {
-                    format!(
-                        r#"{{"type":"ADDED","object":{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"m{n}","namespace":"ns","resourceVersion":"{n}"}}}}}}"#
-                    ) + "\n"
-                };
-                Body::from((2..50).map(added).collect::<String>().into_bytes())
+                let event = |n| format!(r#"{{"type":"ADDED","object":{}}}"#, map(n)) + "\n";
+                (listed..listed + added).map(event).collect::<String>()
             } else {
-                let list = r#"{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#;
-                Body::from(list.as_bytes().to_vec())
+                let items = (0..listed).map(map).collect::<Vec<_>>().join(",");
+                format!(
+                    r#"{{"kind":"ConfigMapList","apiVersion":"v1","metadata":{{"resourceVersion":"1"}},"items":[{items}]}}"#
+                )
             };
-            Response::builder().status(200).body(body)
+            Response::builder().status(200).body(Body::from(body.into_bytes()))
         });
         Client::new(service, "default")
     }
 
+    #[rstest]
+    #[case::in_a_list(50, 0, false)]
+    #[case::in_a_watch(2, 50, true)]
     #[tokio::test]
-    async fn objects_added_without_end_are_given_up_and_listed_anew_later() {
+    async fn objects_without_end_are_given_up_and_listed_anew_later(
+        #[case] listed: u32,
+        #[case] added: u32,
+        #[case] is_listed: bool,
+    ) {
         let fleet = Fleet::default();
         fleet.enrol("eu", "uid", |_| {});
         let cell = fleet.member("eu").unwrap().view;
+        let room = Room { bytes: 2 * MIB, pause: Duration::ZERO };
         let place = Place {
             cell: cell.clone(),
             failed: Arc::default(),
             answered: Arc::default(),
             clock: fleet.clock(),
-            room: Room { objects: 10, pause: Duration::ZERO },
+            room,
         };
         let (say, mut said) = mpsc::unbounded_channel();
         let tell = move |news: News<'_, CopyRecord>| match news {
@@ -355,20 +415,28 @@ mod tests {
             News::Failed(_, why) => say.send(why.to_owned()).unwrap(),
             News::Changed(..) | News::Blurred | News::Interrupted(_) | News::Refused(_) | News::Resumed => {}
         };
-        let keep = |_: &ConfigMap| Some(CopyRecord::default());
-        let api = Api::all(adding());
+        let keep = |_: &ConfigMap| Some(CopyRecord { source: "x".repeat(MIB / 10), ..CopyRecord::default() });
+        let api = Api::all(sending(listed, added));
         let watch = tokio::spawn(run(api, config(""), place, |view| &mut view.config_maps, keep, tell));
         for _ in 0..2 {
             let mut hear = async || {
                 let heard = tokio::time::timeout(Duration::from_secs(30), said.recv()).await;
                 heard.expect("nothing happens").expect("it ended")
             };
-            assert_eq!(hear().await, "listed");
+            if is_listed {
+                assert_eq!(hear().await, "listed");
+            }
             let why = hear().await;
-            assert!(why.contains("configmaps") && why.contains("10 were added"), "{why}");
+            assert!(why.contains("configmaps") && why.contains("more than 2 MiB"), "{why}");
+            assert!(cell.arriving.load(Ordering::Relaxed) <= room.bytes, "no more of it is kept");
+            assert!(cell.get().weight() <= room.bytes, "no more of it is kept");
         }
         watch.abort();
         let _ = watch.await;
-        assert!(cell.get().config_maps.count() <= 10, "no more of it is kept");
+        assert_eq!(
+            cell.arriving.load(Ordering::Relaxed),
+            0,
+            "what ends in the middle is not counted for ever"
+        );
     }
 }

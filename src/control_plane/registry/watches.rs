@@ -11,7 +11,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, Resource, ResourceExt, core::DeserializeGuard};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::Notify as Signal, task::JoinSet, time::Instant};
 
 use super::{
@@ -297,7 +297,7 @@ impl Watches {
     ) -> Running
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-        T: Send + Sync + 'static,
+        T: Serialize + Send + Sync + 'static,
     {
         self.spawn_some((kind, client), selector, section, move |object| Some(keep(object)), tell)
     }
@@ -313,7 +313,7 @@ impl Watches {
     ) -> Running
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-        T: Send + Sync + 'static,
+        T: Serialize + Send + Sync + 'static,
     {
         let failed = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(Answered::default());
