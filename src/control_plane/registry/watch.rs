@@ -59,7 +59,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Ten thousand datacenters, or a hundred thousand backups.
+    /// Some eight thousand datacenters, or fifty thousand MedusaBackups.
     pub(super) const USUAL: Self = Self { bytes: 64 * MIB, pause: Duration::from_mins(1) };
 
     /// Why the kind `name` is not followed.
