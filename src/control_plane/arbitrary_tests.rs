@@ -57,10 +57,10 @@ proptest! {
         let labels = ClusterLabels::new();
         if let Some(job) = read::<FleetBackupJob>(job) {
             let known = job.status.map(|status| status.datacenters).unwrap_or_default();
-            let _ = select::select(&job.spec.selector.unwrap_or_default(), &planes, &labels, &known);
+            let _ = select::select(&job.spec.run.selector.unwrap_or_default(), &planes, &labels, &known);
         }
         if let Some(task) = read::<FleetTask>(task) {
-            let _ = select::select(&task.spec.selector.unwrap_or_default(), &planes, &labels, &[]);
+            let _ = select::select(&task.spec.run.selector.unwrap_or_default(), &planes, &labels, &[]);
         }
         let _ = read::<FleetRestoreJob>(restore);
     }

@@ -205,7 +205,7 @@ fn back_up(job: &FleetBackupJob, tasks: &[FleetTask], planes: &[Snapshot], begun
     let buckets = Buckets::default();
     let mut scene = Scene::new(job, planes, &buckets, "cp", begun, now);
     scene.holds = holds::holds(planes, "cp", tasks, now);
-    let (selector, known) = (job.spec.selector.clone().unwrap_or_default(), old.datacenters.clone());
+    let (selector, known) = (job.spec.run.selector.clone().unwrap_or_default(), old.datacenters.clone());
     let chosen = select::select(&selector, planes, &ClusterLabels::new(), &known);
     for mut entries in chosen.ok().into_iter().chain([known.clone()]) {
         let outcomes = fanout::rollup::Outcomes::new();

@@ -60,7 +60,7 @@ async fn a_run_survives_kill_9_between_any_two_steps() {
     controller.start();
     eventually("the first datacenter's verdict is in", async || {
         let status = fleet.job("steps").await.status.unwrap_or_default();
-        if status.counts.is_some_and(|c| c.succeeded == 1) { Ok(()) } else { Err(format!("{status:?}")) }
+        if status.run.counts.is_some_and(|c| c.succeeded == 1) { Ok(()) } else { Err(format!("{status:?}")) }
     })
     .await;
     finish(fleet.dp(2), &child(2).await).await;
@@ -68,7 +68,7 @@ async fn a_run_survives_kill_9_between_any_two_steps() {
     finish(fleet.dp(3), &child(3).await).await;
     controller.start();
     let status = fleet.expect_phase("steps", Phase::Succeeded).await.status.unwrap();
-    assert_eq!(status.done.as_deref(), Some("3/3"));
+    assert_eq!(status.run.done.as_deref(), Some("3/3"));
     assert_eq!(children(&fleet).await, all, "children were lost, doubled or made anew");
     let digits: String = made.uid().unwrap().chars().take(8).collect();
     let names: Vec<String> = all.iter().map(|(name, _)| name.clone()).collect();
@@ -90,7 +90,7 @@ async fn a_run_survives_kill_9_between_any_two_steps() {
         let name = format!("run-{run}");
         let job = fleet.expect_phase(&name, Phase::Succeeded).await;
         let status = job.status.clone().unwrap();
-        assert_eq!(status.done.as_deref(), Some("3/3"), "{name}");
+        assert_eq!(status.run.done.as_deref(), Some("3/3"), "{name}");
         for number in 1..=3 {
             let jobs = fleet.dp(number).list::<MedusaBackupJob>(CASS).await;
             let own = jobs.iter().filter(|j| j.labels()["fleet.k8ssandra.io/job-uid"] == job.uid().unwrap());

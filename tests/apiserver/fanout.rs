@@ -86,8 +86,8 @@ async fn a_job_makes_one_child_per_datacenter_and_succeeds_when_every_backup_is_
     assert_eq!(control_planes.len(), 1, "{control_planes:?}");
 
     let running = expect_entry(&fleet, "nightly", "dc1", Phase::Running, "JobCreated").await.status.unwrap();
-    assert_eq!(running.phase, Some(Phase::Running));
-    assert_eq!(running.done.as_deref(), Some("0/3"));
+    assert_eq!(running.run.phase, Some(Phase::Running));
+    assert_eq!(running.run.done.as_deref(), Some("0/3"));
 
     // finishTime alone is no success.
     let at = &children[0].metadata.creation_timestamp;
@@ -96,7 +96,7 @@ async fn a_job_makes_one_child_per_datacenter_and_succeeds_when_every_backup_is_
     expect_entry(&fleet, "nightly", "dc1", Phase::Running, "AwaitingMedusaBackup").await;
     write_backup(fleet.dp(1), &children[0].name_any(), "dc1", 2, "SUCCESS").await;
     let status = expect_entry(&fleet, "nightly", "dc1", Phase::Succeeded, "Succeeded").await.status.unwrap();
-    assert_eq!((status.phase, status.done.as_deref()), (Some(Phase::Running), Some("1/3")));
+    assert_eq!((status.run.phase, status.run.done.as_deref()), (Some(Phase::Running), Some("1/3")));
 
     // A node under way is counted.
     let nodes = node_names("dc2", 2);
@@ -109,14 +109,16 @@ async fn a_job_makes_one_child_per_datacenter_and_succeeds_when_every_backup_is_
     finish(fleet.dp(3), &children[2]).await;
 
     let done = fleet.expect_phase("nightly", Phase::Succeeded).await.status.unwrap();
-    let counts = done.counts.unwrap();
+    let counts = done.run.counts.unwrap();
     assert_eq!((counts.total, counts.succeeded), (3, 3));
-    assert_eq!(done.done.as_deref(), Some("3/3"));
+    assert_eq!(done.run.done.as_deref(), Some("3/3"));
     assert_eq!(done.size.as_deref(), Some("6.00 KB"));
-    assert!(done.start_time.is_some() && done.finish_time.is_some() && done.start_skew_seconds.is_some());
+    assert!(
+        done.run.start_time.is_some() && done.run.finish_time.is_some() && done.start_skew_seconds.is_some()
+    );
     let point = format!("nightly-{}.shop", digits(&made));
     assert_eq!(done.restore_points, std::slice::from_ref(&point));
-    let (status, reason, message) = condition(&done.conditions, "Complete");
+    let (status, reason, message) = condition(&done.run.conditions, "Complete");
     assert_eq!((status.as_str(), reason.as_str()), ("True", "Succeeded"), "{message}");
     home.event("FleetBackupJob", "nightly", "Succeeded").await;
     eventually("its restore point is complete", async || {
@@ -197,9 +199,9 @@ async fn success_is_never_read_from_the_finish_time_and_a_foreign_child_is_left_
     assert_eq!(verdict("word"), failed("BackupIncomplete"));
     assert_eq!(verdict("taken"), failed("NameConflict"));
     assert_eq!(verdict("gone"), failed("JobDeleted"));
-    let counts = done.counts.unwrap();
+    let counts = done.run.counts.unwrap();
     assert_eq!((counts.total, counts.succeeded, counts.failed), (8, 1, 7));
-    assert_eq!(done.done.as_deref(), Some("8/8"));
+    assert_eq!(done.run.done.as_deref(), Some("8/8"));
     home.event("FleetBackupJob", "verdicts", "PartiallyFailed").await;
     let now: MedusaBackupJob = there.get(CASS, &name("taken")).await;
     assert_eq!(foreign.resource_version(), now.resource_version(), "a foreign job was written to");
@@ -316,7 +318,7 @@ async fn a_selector_means_what_it_says_and_names_what_it_does_not_find() {
         let mut wanted = entries;
         wanted.sort_unstable();
         assert_eq!(seen, wanted, "{name}");
-        let (_, seen, message) = condition(&status.conditions, "Complete");
+        let (_, seen, message) = condition(&status.run.conditions, "Complete");
         assert_eq!(seen, reason, "{name}: {message}");
         assert!(!message.is_empty(), "{name}");
     }

@@ -41,7 +41,7 @@ async fn a_full_disk_delays_everything_and_costs_nothing() {
     controller.assert_running();
     controller.restart();
     let job = fleet.job("nightly").await;
-    assert!(job.status.as_ref().is_none_or(|s| s.phase.is_none()), "nothing can have been written");
+    assert!(job.status.as_ref().is_none_or(|s| s.run.phase.is_none()), "nothing can have been written");
 
     fleet.set_full(false);
     fleet.expect_phase("nightly", Phase::Succeeded).await;

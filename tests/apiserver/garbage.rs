@@ -139,7 +139,7 @@ async fn garbage_in_any_field_is_survived_and_the_rest_goes_on() {
     let _play = Play::start(there).await;
     home.create(backup_job("sane", json!({"clusters": ["shop"]}))).await;
     let status = fleet.expect_phase("sane", Phase::Succeeded).await.status.unwrap();
-    assert_eq!(status.counts.map(|c| (c.total, c.succeeded)), Some((2, 2)));
+    assert_eq!(status.run.counts.map(|c| (c.total, c.succeeded)), Some((2, 2)));
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
     controller.assert_running();
     let log = controller.log();
@@ -175,7 +175,7 @@ async fn a_name_that_is_too_long_is_shortened_and_found_again() {
             finish(there, child).await;
         }
         let status = fleet.expect_phase(job, Phase::Succeeded).await.status.unwrap();
-        assert_eq!(status.done.as_deref(), Some("2/2"));
+        assert_eq!(status.run.done.as_deref(), Some("2/2"));
         let [point] = status.restore_points.as_slice() else { panic!("{:?}", status.restore_points) };
         eventually("its restore point is complete", async || {
             let backup = home.find::<FleetBackup>(FLEET, point).await.ok_or("it is not there".to_owned())?;

@@ -112,7 +112,7 @@ async fn ends_once(fleet: &Fleet, run: &str, before: &[MedusaBackupJob]) {
         finish(fleet.dp(number), child).await;
     }
     let status = fleet.expect_phase(run, Phase::Succeeded).await.status.unwrap();
-    assert_eq!(status.done.as_deref(), Some("2/2"));
+    assert_eq!(status.run.done.as_deref(), Some("2/2"));
     let uids = |jobs: &[MedusaBackupJob]| jobs.iter().map(MedusaBackupJob::uid).collect::<Vec<_>>();
     assert_eq!(uids(&children(fleet, run).await), uids(before), "made anew");
 }

@@ -113,7 +113,7 @@ async fn limits_hold_over_all_runs_together() {
         }
         let mut left = Vec::new();
         for name in ["first", "second", "serial"] {
-            let phase = fleet.job(name).await.status.and_then(|s| s.phase);
+            let phase = fleet.job(name).await.status.and_then(|s| s.run.phase);
             if phase != Some(Phase::Succeeded) {
                 left.push((name, phase));
             }
@@ -155,7 +155,7 @@ async fn what_fails_is_tried_again_counted_and_given_up() {
     let status = fleet.expect_phase("budget", Phase::Failed).await.status.unwrap();
     let reasons: Vec<_> = status.datacenters.iter().filter_map(|e| e.reason.clone()).collect();
     assert_eq!(reasons, ["NodesFailed", "FailureBudgetSpent", "FailureBudgetSpent"]);
-    assert_eq!(status.counts.map(|c| (c.failed, c.skipped)), Some((1, 2)));
+    assert_eq!(status.run.counts.map(|c| (c.failed, c.skipped)), Some((1, 2)));
     assert_eq!(children(there, "budget").await.len(), 1);
 
     // A datacenter that takes too long is given up and not tried again; its child is left alone.
@@ -203,7 +203,7 @@ async fn a_run_can_be_cancelled_rehearsed_held_and_expires() {
     let plan = job("plan", &["runs", "waits", "typo"], &json!({"dryRun": true}));
     home.create(plan).await;
     let status = fleet.expect_phase("plan", Phase::PartiallyFailed).await.status.unwrap();
-    let (complete, reason, message) = condition(&status.conditions, "Complete");
+    let (complete, reason, message) = condition(&status.run.conditions, "Complete");
     assert_eq!((complete.as_str(), reason.as_str()), ("False", "DryRun"), "{message}");
     let planned = status.datacenters.iter().find(|e| e.datacenter == "runs").unwrap();
     assert_eq!((planned.phase, planned.reason.as_deref()), (Phase::Pending, Some("DryRun")));
@@ -244,10 +244,14 @@ async fn a_run_can_be_cancelled_rehearsed_held_and_expires() {
     expect(&fleet, "cancelled", "waits", Phase::Cancelled, "Cancelled").await;
     expect(&fleet, "cancelled", "untouched", Phase::Cancelled, "Cancelled").await;
     there.disappears::<MedusaBackupJob>(CASS, &untouched.name_any()).await;
-    assert_eq!(fleet.job("cancelled").await.status.unwrap().phase, Some(Phase::Running), "one still runs");
+    assert_eq!(
+        fleet.job("cancelled").await.status.unwrap().run.phase,
+        Some(Phase::Running),
+        "one still runs"
+    );
     finish(there, &running).await;
     let status = fleet.expect_phase("cancelled", Phase::Cancelled).await.status.unwrap();
-    assert_eq!(status.counts.map(|c| (c.succeeded, c.skipped)), Some((1, 2)));
+    assert_eq!(status.run.counts.map(|c| (c.succeeded, c.skipped)), Some((1, 2)));
     assert_eq!(status.restore_points.len(), 1, "what was backed up can be restored");
     assert_eq!(children(there, "cancelled").await.len(), 1);
     home.event("FleetBackupJob", "cancelled", "Cancelled").await;

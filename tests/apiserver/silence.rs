@@ -67,7 +67,7 @@ async fn a_dead_data_plane_is_waited_for_skipped_or_failed_as_the_job_says() {
         home.create(with_policy(name, policy)).await;
     }
     let status = fleet.expect_phase("skips", Phase::Succeeded).await.status.unwrap();
-    assert_eq!(status.counts.map(|c| (c.total, c.succeeded, c.skipped)), Some((2, 1, 1)));
+    assert_eq!(status.run.counts.map(|c| (c.total, c.succeeded, c.skipped)), Some((2, 1, 1)));
     assert_eq!(entry(&fleet, "skips", "dp-2").await, (Phase::Skipped, "DataPlaneUnreachable".to_owned()));
     fleet.expect_phase("fails", Phase::PartiallyFailed).await;
     assert_eq!(entry(&fleet, "fails", "dp-2").await, (Phase::Failed, "DataPlaneUnreachable".to_owned()));
@@ -84,7 +84,7 @@ async fn a_dead_data_plane_is_waited_for_skipped_or_failed_as_the_job_says() {
     let _second = Play::start(fleet.dp(2)).await;
     for name in ["waits", "later"] {
         let status = fleet.expect_phase(name, Phase::Succeeded).await.status.unwrap();
-        assert_eq!(status.counts.map(|c| (c.total, c.succeeded)), Some((2, 2)), "{name}");
+        assert_eq!(status.run.counts.map(|c| (c.total, c.succeeded)), Some((2, 2)), "{name}");
         assert_eq!(status.restore_points.len(), 1, "{name}");
     }
     let children: Vec<String> =
@@ -148,7 +148,7 @@ async fn a_data_plane_that_hangs_holds_nobody_up() {
     fleet.resume("dp-2");
     let _third = Play::start(fleet.dp(2)).await;
     let status = fleet.expect_phase("nightly", Phase::Succeeded).await.status.unwrap();
-    assert_eq!(status.counts.map(|c| (c.total, c.succeeded)), Some((3, 3)));
+    assert_eq!(status.run.counts.map(|c| (c.total, c.succeeded)), Some((3, 3)));
     let cluster = fleet.dp(2);
     eventually("dp-2 catches up", async || {
         let data = cluster.get::<Secret>(CASS, "bucket").await.data.unwrap_or_default();

@@ -65,7 +65,7 @@ pub async fn over(fleet: &Fleet, name: &str) -> FleetTask {
     eventually(format!("FleetTask {name} is over"), async || {
         let task = fleet.home().get::<FleetTask>(FLEET, name).await;
         let status = task.status.clone().unwrap_or_default();
-        if status.phase.is_some_and(Phase::is_final) { Ok(task) } else { Err(format!("{status:#?}")) }
+        if status.run.phase.is_some_and(Phase::is_final) { Ok(task) } else { Err(format!("{status:#?}")) }
     })
     .await
 }
@@ -155,10 +155,10 @@ async fn a_purge_over_the_fleet_is_followed_by_syncs_summed_up_and_swept_away() 
     finish_task(fleet.dp(2), &ours).await;
 
     let status = over(&fleet, "weekly").await.status.unwrap();
-    assert_eq!(status.phase, Some(Phase::Succeeded), "{status:#?}");
+    assert_eq!(status.run.phase, Some(Phase::Succeeded), "{status:#?}");
     let sum = Purged { backups: 4, objects: 40, bytes: 4096, objects_within_grace: 8 };
     assert_eq!((status.purged, status.freed.as_deref()), (Some(sum), Some("4.00 KB")));
-    assert_eq!(status.done.as_deref(), Some("2/2"));
+    assert_eq!(status.run.done.as_deref(), Some("2/2"));
     home.event("FleetTask", "weekly", "Succeeded").await;
     eventually("the task and its MedusaTasks are gone", async || {
         let mut left = Vec::new();
@@ -200,7 +200,7 @@ async fn a_task_survives_kill_9_between_any_two_steps_and_nothing_is_doubled() {
     finish_task(fleet.dp(2), &sync).await;
     controller.start();
     let status = over(&fleet, "steps").await.status.unwrap();
-    assert_eq!(status.phase, Some(Phase::Succeeded), "{status:#?}");
+    assert_eq!(status.run.phase, Some(Phase::Succeeded), "{status:#?}");
     assert_eq!(status.purged.map(|p| p.backups), Some(4));
 
     // And wherever it happens to be: each task is cut at another moment.
@@ -218,7 +218,7 @@ async fn a_task_survives_kill_9_between_any_two_steps_and_nothing_is_doubled() {
             let child = child(number, &child_name(&made, &format!("dc{number}"))).await;
             finish_task(fleet.dp(number), &child).await;
         }
-        assert_eq!(over(&fleet, &name).await.status.unwrap().done.as_deref(), Some("2/2"));
+        assert_eq!(over(&fleet, &name).await.status.unwrap().run.done.as_deref(), Some("2/2"));
     }
     for number in [1, 2] {
         let all = fleet.dp(number).list::<MedusaTask>(CASS).await;
@@ -291,7 +291,7 @@ async fn success_is_never_read_from_the_finish_time_and_garbage_and_strangers_ar
     expect_entry(&fleet, "verdicts", "late", Phase::Cancelled, "Cancelled").await;
     assert!(there.find::<MedusaTask>(CASS, &name("late")).await.is_none(), "nobody began with it");
     let status = over(&fleet, "verdicts").await.status.unwrap();
-    let (state, reason, message) = condition(&status.conditions, "Complete");
+    let (state, reason, message) = condition(&status.run.conditions, "Complete");
     assert_eq!((state.as_str(), reason.as_str()), ("False", "Cancelled"), "{message}");
     let gone = status.datacenters.iter().find(|e| e.run.datacenter == "gone").unwrap();
     assert_eq!(gone.run.reason.as_deref(), Some("JobDeleted"));

@@ -45,11 +45,11 @@ async fn a_purge_that_could_remove_the_last_complete_restore_point_is_not_starte
     // There never was one, and half of one is none.
     home.create(task("never", json!({"operation": "purge"}))).await;
     let status = over(&fleet, "never").await.status.unwrap();
-    assert_eq!(status.phase, Some(Phase::Failed), "{status:#?}");
+    assert_eq!(status.run.phase, Some(Phase::Failed), "{status:#?}");
     home.event("FleetTask", "never", REFUSED).await;
     write_backup(eu, "p", "dc1", 2, "SUCCESS").await;
     home.create(task("half", json!({"operation": "purge"}))).await;
-    assert_eq!(over(&fleet, "half").await.status.unwrap().phase, Some(Phase::Failed));
+    assert_eq!(over(&fleet, "half").await.status.unwrap().run.phase, Some(Phase::Failed));
 
     // A failed run since pushes it out where only one backup is kept, and not where two are.
     write_backup(us, "p", "dc2", 2, "SUCCESS").await;
@@ -214,8 +214,8 @@ async fn of_a_backup_and_a_purge_of_one_cluster_whoever_was_made_first_goes_firs
             for (number, task) in &purges {
                 finish_purge(fleet.dp(*number), task).await;
             }
-            let job = fleet.job(&backup).await.status.unwrap_or_default().phase;
-            let task = home.get::<FleetTask>(FLEET, &purge).await.status.unwrap_or_default().phase;
+            let job = fleet.job(&backup).await.status.unwrap_or_default().run.phase;
+            let task = home.get::<FleetTask>(FLEET, &purge).await.status.unwrap_or_default().run.phase;
             let are_over = job == Some(Phase::Succeeded) && task == Some(Phase::Succeeded);
             if are_over { Ok(()) } else { Err(format!("{job:?} {task:?}")) }
         })
@@ -271,7 +271,7 @@ async fn a_purge_nobody_began_with_is_taken_back_once_its_task_is_over_or_gone()
     fleet.pause("dp-1");
     fleet.expect_data_plane("dp-1", "Ready", "False", "TimedOut").await;
     home.patch::<FleetTask>(FLEET, "silent", json!({"spec": {"cancel": true}})).await;
-    assert_eq!(over(&fleet, "silent").await.status.unwrap().phase, Some(Phase::Cancelled));
+    assert_eq!(over(&fleet, "silent").await.status.unwrap().run.phase, Some(Phase::Cancelled));
     fleet.resume("dp-1");
     eu.disappears::<MedusaTask>(CASS, &child_name(&silent, "dc1")).await;
     controller.assert_running();

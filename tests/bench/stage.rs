@@ -183,7 +183,7 @@ impl Stage {
             ready,
         );
         let phase = |job: &FleetBackupJob| {
-            let phase = job.status.as_ref().and_then(|status| status.phase);
+            let phase = job.status.as_ref().and_then(|status| status.run.phase);
             phase.map(Phase::as_str).unwrap_or_default().to_owned()
         };
         let jobs = Api::namespaced(self.home.clone(), &self.namespace);

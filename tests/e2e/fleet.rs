@@ -18,8 +18,8 @@ pub async fn full_backup(stage: &Stage, datacenters: &[Datacenter<'_>]) {
     assert!(ok, "{said}");
     let job: FleetBackupJob = stage.home().get(FLEET, "first").await;
     let status = job.status.clone().unwrap();
-    assert_eq!(status.phase, Some(Phase::Succeeded), "{status:#?}");
-    assert_eq!(status.done.as_deref(), Some("2/2"));
+    assert_eq!(status.run.phase, Some(Phase::Succeeded), "{status:#?}");
+    assert_eq!(status.run.done.as_deref(), Some("2/2"));
     assert_eq!(
         status.restore_points.len(),
         1,

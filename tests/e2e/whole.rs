@@ -22,14 +22,14 @@ pub async fn scheduled_backup(stage: &Stage) -> String {
         let mut jobs = stage.home().list::<FleetBackupJob>(FLEET).await;
         jobs.retain(|job| job.metadata.name.as_deref().is_some_and(|name| name.starts_with(&prefix)));
         let seen = format!("{jobs:#?}");
-        let phase = |job: &FleetBackupJob| job.status.as_ref().and_then(|s| s.phase);
+        let phase = |job: &FleetBackupJob| job.status.as_ref().and_then(|s| s.run.phase);
         jobs.into_iter().find(|job| phase(job).is_some_and(Phase::is_final)).ok_or(seen)
     })
     .await;
     let (ok, said) = stage.medusa(&["schedule", "suspend", SCHEDULE]);
     assert!(ok, "{said}");
     let status = job.status.unwrap();
-    assert_eq!(status.phase, Some(Phase::Succeeded), "{status:#?}");
+    assert_eq!(status.run.phase, Some(Phase::Succeeded), "{status:#?}");
     let [point] = status.restore_points.as_slice() else { panic!("{:?}", status.restore_points) };
     eventually("the restore point is complete", async || {
         let seen = stage.home().find::<FleetBackup>(FLEET, point).await.and_then(|b| b.status);

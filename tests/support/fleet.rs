@@ -233,12 +233,12 @@ impl Fleet {
         let job = eventually(format!("FleetBackupJob {name} is {}", phase.as_str()), async || {
             let job = self.job(name).await;
             let status = job.status.clone().unwrap_or_default();
-            let reached = status.phase.is_some_and(|seen| seen == phase || seen.is_final());
+            let reached = status.run.phase.is_some_and(|seen| seen == phase || seen.is_final());
             if reached { Ok(job) } else { Err(format!("{status:#?}")) }
         })
         .await;
         let status = job.status.clone().unwrap_or_default();
-        assert_eq!(status.phase, Some(phase), "{status:#?}");
+        assert_eq!(status.run.phase, Some(phase), "{status:#?}");
         job
     }
 }

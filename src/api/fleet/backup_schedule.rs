@@ -5,7 +5,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{FleetBackupJobSpec, FleetOperation, FleetTaskSpec, Rollout, Selector, UnreachablePolicy};
+use super::{
+    FleetBackupJobSpec, FleetOperation, FleetTaskSpec, Rollout, RunSpec, Selector, UnreachablePolicy,
+};
 use crate::api::{medusa::BackupType, schema};
 
 /// When to run what over which datacenters.
@@ -231,22 +233,17 @@ impl ScheduleTemplate {
     /// many.
     #[must_use]
     pub fn backup_job(&self, window: Option<i32>) -> FleetBackupJobSpec {
-        FleetBackupJobSpec {
-            selector: self.selector.clone(),
-            backup_type: self.backup_type.unwrap_or_default(),
-            rollout: self.rollout_over(window),
-            unreachable_policy: self.unreachable_policy.unwrap_or_default(),
-            ttl_seconds_after_finished: self.ttl_seconds_after_finished,
-            cancel: None,
-            dry_run: None,
-        }
+        FleetBackupJobSpec { backup_type: self.backup_type.unwrap_or_default(), run: self.run(window) }
     }
 
     /// The spec of a FleetTask, spread likewise.
     #[must_use]
     pub fn task(&self, operation: FleetOperation, window: Option<i32>) -> FleetTaskSpec {
-        FleetTaskSpec {
-            operation,
+        FleetTaskSpec { operation, run: self.run(window) }
+    }
+
+    fn run(&self, window: Option<i32>) -> RunSpec {
+        RunSpec {
             selector: self.selector.clone(),
             rollout: self.rollout_over(window),
             unreachable_policy: self.unreachable_policy.unwrap_or_default(),

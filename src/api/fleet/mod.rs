@@ -9,16 +9,12 @@ mod cluster;
 mod data_plane;
 mod registered_from;
 mod restore_job;
-mod rollout;
-mod run_spec;
+mod run;
 mod selector;
 mod task;
 
 pub use backup::{BackupOrigin, FleetBackup, FleetBackupDatacenter, FleetBackupSpec, FleetBackupStatus};
-pub use backup_job::{
-    DatacenterCounts, DatacenterRun, FleetBackupJob, FleetBackupJobSpec, FleetBackupJobStatus, NodeCounts,
-    Phase, UnreachablePolicy, place,
-};
+pub use backup_job::{FleetBackupJob, FleetBackupJobSpec, FleetBackupJobStatus};
 pub use backup_schedule::{
     CatchUp, ConcurrencyPolicy, CountedSlots, Execution, FleetBackupSchedule, FleetBackupScheduleSpec,
     FleetBackupScheduleStatus, ScheduleOperation, ScheduleTemplate, ScheduledDatacenters, ScheduledRun,
@@ -36,7 +32,10 @@ pub use restore_job::{
     CheckState, FleetRestoreJob, FleetRestoreJobSpec, FleetRestoreJobStatus, RestoreCheck, RestoreDatacenter,
     RestoreOrder, RestorePlan, RestoreRun,
 };
-pub use rollout::{Rollout, limit};
+pub use run::{
+    DatacenterCounts, DatacenterRun, NodeCounts, Phase, Rollout, RunSpec, RunStatus, UnreachablePolicy,
+    limit, place,
+};
 pub use selector::Selector;
 pub use task::{DatacenterTask, FleetOperation, FleetTask, FleetTaskSpec, FleetTaskStatus, Purged};
 

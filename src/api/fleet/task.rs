@@ -1,14 +1,10 @@
 //! `FleetTask`: one sync or purge over the fleet.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    DatacenterCounts, DatacenterRun, Phase, Rollout, Selector, UnreachablePolicy,
-    run_spec::{cancelled_once, fixed, run_spec},
-};
+use super::run::{DatacenterRun, RunSpec, RunStatus, cancelled_once, fixed};
 use crate::api::{medusa::TaskOperation, schema};
 
 /// What to do in which datacenters. Only `cancel` can be changed: make a new task instead.
@@ -44,29 +40,10 @@ pub struct FleetTaskSpec {
     /// `sync` makes the MedusaBackups say what the storage holds; `purge` deletes backups by Medusa's retention,
     /// and then syncs.
     pub operation: FleetOperation,
-    /// Which datacenters; empty means every datacenter that runs Medusa.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub selector: Option<Selector>,
-    /// How many datacenters are at work at a time, and what happens when some fail.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollout: Option<Rollout>,
-    /// What to do about a data plane that does not answer: wait for it, skip its datacenters, or fail
-    /// them.
-    #[serde(default)]
-    pub unreachable_policy: UnreachablePolicy,
-    /// The task and its MedusaTasks are deleted that many seconds after its end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
-    pub ttl_seconds_after_finished: Option<i32>,
-    /// Starts nothing more. What runs in a datacenter goes on to its end: Medusa cannot stop a purge.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cancel: Option<bool>,
-    /// Only says in the status what would be done and what would be refused, and ends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dry_run: Option<bool>,
+    /// Which datacenters, and how.
+    #[serde(flatten)]
+    pub run: RunSpec,
 }
-
-run_spec!(FleetTaskSpec);
 
 /// What a FleetTask does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -104,27 +81,9 @@ impl From<FleetOperation> for TaskOperation {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FleetTaskStatus {
-    /// Generation of the spec this status is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// The verdict so far.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub phase: Option<Phase>,
-    /// When the task started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start_time: Option<Time>,
-    /// When the last datacenter was decided.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub finish_time: Option<Time>,
-    /// When a datacenter last started or ended, or a node last ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_progress_time: Option<Time>,
-    /// Datacenters by state.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub counts: Option<DatacenterCounts>,
-    /// Decided datacenters of all, for people: `7/9`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub done: Option<String>,
+    /// How far it is as a run.
+    #[serde(flatten)]
+    pub run: RunStatus,
     /// What was purged, over all datacenters and attempts that are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purged: Option<Purged>,
@@ -135,10 +94,6 @@ pub struct FleetTaskStatus {
     /// datacenters are not known yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datacenters: Vec<DatacenterTask>,
-    /// `Complete` and what stands in its way.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::conditions")]
-    pub conditions: Vec<Condition>,
 }
 
 /// One datacenter's part of a task; `job` is the name of its MedusaTask.

@@ -14,7 +14,6 @@ use crate::{
         failure::{Failure, Outcome},
         home::Home,
         output::Printer,
-        rollout::seconds,
         views,
     },
     runtime::clock,
@@ -68,13 +67,13 @@ fn job(args: &Backup, namespace: &str, now: Timestamp) -> Outcome<FleetBackupJob
             ..ObjectMeta::default()
         },
         spec: FleetBackupJobSpec {
-            selector: run::selector(&args.choice.selection),
+            run: run::spec(
+                &args.choice.selection,
+                &args.choice.rollout,
+                args.choice.unreachable_policy,
+                args.choice.ttl,
+            ),
             backup_type: args.choice.backup_type.into(),
-            rollout: args.choice.rollout.rollout(),
-            unreachable_policy: args.choice.unreachable_policy.into(),
-            ttl_seconds_after_finished: args.choice.ttl.map(seconds),
-            cancel: None,
-            dry_run: None,
         },
         status: None,
     })
@@ -82,7 +81,8 @@ fn job(args: &Backup, namespace: &str, now: Timestamp) -> Outcome<FleetBackupJob
 
 /// What the run is, for the person who started it.
 fn describe(job: &FleetBackupJob) -> String {
-    let what = if job.spec.selector.is_some() { "of the selected datacenters" } else { "of the whole fleet" };
+    let what =
+        if job.spec.run.selector.is_some() { "of the selected datacenters" } else { "of the whole fleet" };
     format!("{} backup {what}", job.spec.backup_type.as_str())
 }
 
@@ -94,7 +94,7 @@ async fn dry_run(printer: Printer, home: &Home, job: &FleetBackupJob) -> Outcome
     }
     let (clusters, data_planes) = futures::try_join!(home.list::<FleetCluster>(), home.list::<DataPlane>())?;
     let everything = Selector::default();
-    let selector = job.spec.selector.as_ref().unwrap_or(&everything);
+    let selector = job.spec.run.selector.as_ref().unwrap_or(&everything);
     let preview = preview::preview(selector, &clusters, &data_planes).map_err(Failure::CouldNotAsk)?;
     let name = views::name(&job.metadata);
     printer.say(&format!("fleetbackupjob/{name} would be created: {}", describe(job)))?;

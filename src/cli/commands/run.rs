@@ -1,7 +1,7 @@
 //! What the verbs that start a run over datacenters have in common: its name, its selector, its creation, its
 //! verdict.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use jiff::Timestamp;
 use kube::{Resource, api::PostParams, core::NamespaceResourceScope};
@@ -10,14 +10,17 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::wait::Ended;
 use crate::{
     api::{
-        fleet::{DatacenterRun, FleetBackupJob, FleetRestoreJob, FleetTask, Phase, RestoreRun, Selector},
+        fleet::{
+            DatacenterRun, FleetBackupJob, FleetRestoreJob, FleetTask, Phase, RestoreRun, RunSpec, Selector,
+        },
         labels,
     },
     cli::{
-        args::Selection,
+        args::{PolicyArg, Selection},
         failure::{Failure, Outcome, is_conflict, is_not_found},
         home::Home,
         output::Printer,
+        rollout::{RolloutArgs, seconds},
         views::{self, restore},
     },
 };
@@ -105,7 +108,7 @@ impl Run for FleetBackupJob {
     const DESCRIBED: &'static str = "job";
 
     fn phase(&self) -> Option<Phase> {
-        self.status.as_ref()?.phase
+        self.status.as_ref()?.run.phase
     }
 
     fn parts(&self) -> Vec<Part> {
@@ -121,7 +124,7 @@ impl Run for FleetTask {
     const DESCRIBED: &'static str = "task";
 
     fn phase(&self) -> Option<Phase> {
-        self.status.as_ref()?.phase
+        self.status.as_ref()?.run.phase
     }
 
     fn parts(&self) -> Vec<Part> {
@@ -200,6 +203,19 @@ pub fn selector(typed: &Selection) -> Option<Selector> {
         datacenter_selector: typed.datacenter_selector.clone(),
     };
     (selector != Selector::default()).then_some(selector)
+}
+
+/// What is asked for of every kind of run.
+#[must_use]
+pub fn spec(typed: &Selection, rollout: &RolloutArgs, policy: PolicyArg, ttl: Option<Duration>) -> RunSpec {
+    RunSpec {
+        selector: selector(typed),
+        rollout: rollout.rollout(),
+        unreachable_policy: policy.into(),
+        ttl_seconds_after_finished: ttl.map(seconds),
+        cancel: None,
+        dry_run: None,
+    }
 }
 
 /// Creates the run, or with `dry_run` only has the API server check it.

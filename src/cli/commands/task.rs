@@ -19,7 +19,6 @@ use crate::{
         failure::{Failure, Outcome},
         home::Home,
         output::Printer,
-        rollout::seconds,
         views::{self, task as view},
     },
     runtime::clock,
@@ -37,8 +36,8 @@ const REHEARSAL: Duration = Duration::from_mins(1);
 pub async fn run(printer: Printer, home: &Home, operation: FleetOperation, args: &Task) -> Outcome {
     let mut task = task(operation, args, &home.namespace, clock::now())?;
     if args.dry_run {
-        task.spec.dry_run = Some(true);
-        task.spec.ttl_seconds_after_finished = Some(REHEARSAL_TTL);
+        task.spec.run.dry_run = Some(true);
+        task.spec.run.ttl_seconds_after_finished = Some(REHEARSAL_TTL);
         return rehearse(printer, home, &task, args.timeout.unwrap_or(REHEARSAL)).await;
     }
     let created = run::create(printer, home, &task, false).await?;
@@ -78,18 +77,19 @@ fn task(operation: FleetOperation, args: &Task, namespace: &str, now: Timestamp)
         },
         spec: FleetTaskSpec {
             operation,
-            selector: run::selector(&args.choice.selection),
-            rollout: args.choice.rollout.rollout(),
-            unreachable_policy: args.choice.unreachable_policy.into(),
-            ttl_seconds_after_finished: args.choice.ttl.map(seconds),
-            ..FleetTaskSpec::default()
+            run: run::spec(
+                &args.choice.selection,
+                &args.choice.rollout,
+                args.choice.unreachable_policy,
+                args.choice.ttl,
+            ),
         },
         status: None,
     })
 }
 
 fn describe(task: &FleetTask) -> String {
-    let what = if task.spec.selector.is_some() { "the selected datacenters" } else { "the whole fleet" };
+    let what = if task.spec.run.selector.is_some() { "the selected datacenters" } else { "the whole fleet" };
     format!("{} of {what}", task.spec.operation.as_str())
 }
 
@@ -113,7 +113,7 @@ async fn rehearse(printer: Printer, home: &Home, task: &FleetTask, timeout: Dura
         return printer.value(&over).and(outcome);
     }
     if status.datacenters.is_empty() {
-        printer.note(&views::message(&status.conditions, "Complete"));
+        printer.note(&views::message(&status.run.conditions, "Complete"));
         return outcome;
     }
     printer.text(&view::plan(&status.datacenters, task.spec.operation.as_str()).render(0)).and(outcome)

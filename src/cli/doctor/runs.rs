@@ -65,8 +65,8 @@ pub(super) fn jobs(jobs: &[FleetBackupJob], planes: &NotReady, now: Timestamp) -
         Run {
             object: object("job", &job.metadata),
             metadata: &job.metadata,
-            phase: status.and_then(|s| s.phase),
-            moved: status.and_then(|s| s.last_progress_time.clone().or(s.start_time.clone())),
+            phase: status.and_then(|s| s.run.phase),
+            moved: status.and_then(|s| s.run.last_progress_time.clone().or(s.run.start_time.clone())),
             open: status.into_iter().flat_map(|s| &s.datacenters).filter_map(Open::of).collect(),
         }
     });
@@ -80,8 +80,8 @@ pub(super) fn tasks(tasks: &[FleetTask], planes: &NotReady, now: Timestamp) -> V
         Run {
             object: object("task", &task.metadata),
             metadata: &task.metadata,
-            phase: status.and_then(|s| s.phase),
-            moved: status.and_then(|s| s.last_progress_time.clone().or(s.start_time.clone())),
+            phase: status.and_then(|s| s.run.phase),
+            moved: status.and_then(|s| s.run.last_progress_time.clone().or(s.run.start_time.clone())),
             open: status
                 .into_iter()
                 .flat_map(|s| &s.datacenters)

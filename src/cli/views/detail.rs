@@ -181,23 +181,23 @@ fn rollout(rollout: &Rollout) -> String {
 pub fn job(object: &FleetBackupJob, now: Timestamp) -> String {
     let mut page = Page::new("FleetBackupJob", &name(&object.metadata));
     page.fact("Type", object.spec.backup_type.as_str());
-    page.fact("Rollout", object.spec.rollout.as_ref().map_or_else(String::new, rollout));
-    page.fact("Cancelled", if object.spec.is_cancelled() { "yes" } else { "" });
-    page.fact("Dry run", if object.spec.is_dry_run() { "yes" } else { "" });
+    page.fact("Rollout", object.spec.run.rollout.as_ref().map_or_else(String::new, rollout));
+    page.fact("Cancelled", if object.spec.run.is_cancelled() { "yes" } else { "" });
+    page.fact("Dry run", if object.spec.run.is_dry_run() { "yes" } else { "" });
     let Some(status) = &object.status else {
         page.fact("Phase", "Pending (no control plane has taken it up yet)");
         return page.0;
     };
     page.fact("Summary", run::summary(status));
-    page.fact("Started", moment(status.start_time.as_ref()));
-    page.fact("Finished", moment(status.finish_time.as_ref()));
+    page.fact("Started", moment(status.run.start_time.as_ref()));
+    page.fact("Finished", moment(status.run.finish_time.as_ref()));
     page.fact("Start skew", status.start_skew_seconds.map_or_else(String::new, |s| format!("{s}s")));
     let mut table = Table::new(&["DATACENTER", "CLUSTER", "STATE", "JOB"]);
     for dc in &status.datacenters {
         table.row([run::title(dc), dc.cluster.clone(), run::line(dc), dc.job.clone().unwrap_or_default()]);
     }
     page.section("Datacenters", &table);
-    page.conditions(&status.conditions, now);
+    page.conditions(&status.run.conditions, now);
     page.0
 }
 
@@ -211,10 +211,10 @@ pub fn task(object: &FleetTask, now: Timestamp) -> String {
         return page.0;
     };
     page.fact("Summary", task::summary(status));
-    page.fact("Started", moment(status.start_time.as_ref()));
-    page.fact("Finished", moment(status.finish_time.as_ref()));
+    page.fact("Started", moment(status.run.start_time.as_ref()));
+    page.fact("Finished", moment(status.run.finish_time.as_ref()));
     page.section("Datacenters", &task::table(&status.datacenters));
-    page.conditions(&status.conditions, now);
+    page.conditions(&status.run.conditions, now);
     page.0
 }
 

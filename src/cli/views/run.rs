@@ -58,8 +58,8 @@ pub fn counts(counts: &DatacenterCounts) -> String {
 /// How the run stands, in one line.
 #[must_use]
 pub fn summary(status: &FleetBackupJobStatus) -> String {
-    let phase = status.phase.unwrap_or_default();
-    let counts = status.counts.unwrap_or_default();
+    let phase = status.run.phase.unwrap_or_default();
+    let counts = status.run.counts.unwrap_or_default();
     let nodes = status.datacenters.iter().filter_map(|run| run.nodes);
     let (finished, total) = nodes.fold((0, 0), |(f, t), n| (f + n.finished, t + n.total));
     let mut parts = vec![
@@ -79,7 +79,7 @@ pub fn summary(status: &FleetBackupJobStatus) -> String {
         parts.push(format!("restore point{s} {}", status.restore_points.join(", ")));
     }
     let line = format!("{}: {}", phase.as_str(), parts.join(", "));
-    let problem = status.conditions.iter().find(|c| c.type_ == "Complete" && c.status == "False");
+    let problem = status.run.conditions.iter().find(|c| c.type_ == "Complete" && c.status == "False");
     match problem.filter(|c| phase.is_final() && phase != Phase::Succeeded && !c.message.is_empty()) {
         Some(condition) => format!("{line} ({})", one_line(&condition.message)),
         None => line,
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn many_datacenters_are_told_as_numbers() {
-        assert_eq!(counts(&running_run().counts.unwrap()), "1 pending, 1 running");
+        assert_eq!(counts(&running_run().run.counts.unwrap()), "1 pending, 1 running");
     }
 
     #[test]

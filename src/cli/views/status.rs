@@ -170,12 +170,12 @@ fn unprotected(cluster: &FleetCluster) -> Option<Problem> {
 }
 
 fn running(job: &FleetBackupJob) -> Option<RunningJob> {
-    let phase = job.status.as_ref().and_then(|s| s.phase).unwrap_or_default();
+    let phase = job.status.as_ref().and_then(|s| s.run.phase).unwrap_or_default();
     (!phase.is_final()).then(|| RunningJob {
         name: name(&job.metadata),
         phase: phase.as_str(),
-        done: job.status.as_ref().and_then(|s| s.done.clone()).unwrap_or_default(),
-        started: job.status.as_ref().and_then(|s| s.start_time.clone()),
+        done: job.status.as_ref().and_then(|s| s.run.done.clone()).unwrap_or_default(),
+        started: job.status.as_ref().and_then(|s| s.run.start_time.clone()),
     })
 }
 

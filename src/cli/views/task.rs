@@ -15,8 +15,8 @@ use crate::{
 /// How the task stands, in one line.
 #[must_use]
 pub fn summary(status: &FleetTaskStatus) -> String {
-    let phase = status.phase.unwrap_or_default();
-    let counts = status.counts.unwrap_or_default();
+    let phase = status.run.phase.unwrap_or_default();
+    let counts = status.run.counts.unwrap_or_default();
     let mut line = format!("{}: {}/{} datacenters", phase.as_str(), counts.succeeded, counts.total);
     for (n, word) in [(counts.failed, "failed"), (counts.skipped, "skipped")] {
         if n > 0 {
@@ -26,7 +26,7 @@ pub fn summary(status: &FleetTaskStatus) -> String {
     if let Some(purged) = status.purged {
         let _ = write!(line, ", {}", figures(purged));
     }
-    let complete = status.conditions.of_type("Complete").filter(|c| c.status == "False");
+    let complete = status.run.conditions.of_type("Complete").filter(|c| c.status == "False");
     match complete.filter(|c| phase.is_final() && !c.message.is_empty()) {
         Some(condition) => format!("{line} ({})", one_line(&condition.message)),
         None => line,
@@ -67,7 +67,7 @@ pub fn table(entries: &[DatacenterTask]) -> Table {
 #[must_use]
 pub fn is_refused(status: &FleetTaskStatus) -> bool {
     let entries = &status.datacenters;
-    status.phase == Some(Phase::Failed)
+    status.run.phase == Some(Phase::Failed)
         || (!entries.is_empty() && entries.iter().all(|e| e.run.phase == Phase::Failed))
 }
 
@@ -127,13 +127,13 @@ mod tests {
     #[test]
     fn a_dry_run_is_refused_when_every_datacenter_is_or_there_is_none() {
         let mut rehearsed = status();
-        rehearsed.phase = Some(Phase::Succeeded);
+        rehearsed.run.phase = Some(Phase::Succeeded);
         assert!(!is_refused(&rehearsed), "one of two would be purged");
         rehearsed.datacenters.remove(0);
         assert!(is_refused(&rehearsed), "a dry run succeeds, and what it found is a refusal");
         rehearsed.datacenters.clear();
         assert!(!is_refused(&rehearsed));
-        rehearsed.phase = Some(Phase::Failed);
+        rehearsed.run.phase = Some(Phase::Failed);
         assert!(is_refused(&rehearsed), "no datacenter matches");
     }
 

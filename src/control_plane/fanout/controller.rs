@@ -85,7 +85,7 @@ impl Engine for Fanout {
     }
 
     fn words(job: &FleetBackupJob) -> Words {
-        if job.spec.is_dry_run() {
+        if job.spec.run.is_dry_run() {
             Words { action: "Plan", begun: None }
         } else {
             Words { action: "Backup", begun: Some("backing up") }

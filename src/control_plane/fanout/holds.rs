@@ -102,7 +102,7 @@ pub fn holds<'a>(
 }
 
 fn is_over(task: &FleetTask) -> bool {
-    task.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final)
+    task.status.as_ref().and_then(|status| status.run.phase).is_some_and(Phase::is_final)
 }
 
 /// Whether the FleetTask is not done with the datacenter, by its own status.

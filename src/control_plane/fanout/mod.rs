@@ -84,7 +84,7 @@ impl<'a> Scene<'a> {
     /// What the run goes by.
     #[must_use]
     pub fn terms(&self) -> Terms {
-        let rollout = self.job.spec.rollout();
+        let rollout = self.job.spec.run.rollout();
         let apart = if limit(rollout.max_failures).is_some() {
             apart(&self.planes.values().copied().collect::<Vec<_>>())
         } else {
@@ -93,8 +93,8 @@ impl<'a> Scene<'a> {
         Terms {
             rollout,
             apart,
-            unreachable_policy: self.job.spec.unreachable_policy,
-            is_cancelled: self.job.spec.is_cancelled(),
+            unreachable_policy: self.job.spec.run.unreachable_policy,
+            is_cancelled: self.job.spec.run.is_cancelled(),
             begun: self.begun,
             now: self.now,
         }

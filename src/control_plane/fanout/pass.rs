@@ -47,7 +47,7 @@ pub(super) async fn pass(
     memory: &mut Memory<FleetBackupJobStatus>,
 ) -> Option<Duration> {
     let planes = runs.frame.context.fleet.snapshot();
-    let selector = job.spec.selector.clone().unwrap_or_default();
+    let selector = job.spec.run.selector.clone().unwrap_or_default();
     let labels = runs.engine.cluster_labels();
     let entries = match select_fitting(&selector, &planes, &labels, &memory.status.datacenters) {
         Ok(entries) => entries,
@@ -68,7 +68,7 @@ pub(super) async fn pass(
     {
         return Some(wait);
     }
-    let begun = memory.status.start_time.as_ref().map(|t| t.0);
+    let begun = memory.status.run.start_time.as_ref().map(|t| t.0);
     let (entries, plan, writes) = start(runs, job, &planes, memory, entries, begun);
     wait_shortly(writes).await;
     // What was written shows in the views by now.
@@ -93,12 +93,12 @@ fn start(
     let outcomes = runs.desk.outcomes(&memory.uid);
     let mut entries = rollup::advance(&scene, &entries, &outcomes, &memory.noted);
     ending::end(&terms, &mut entries, progress(&memory.status, now), is_starting(runs, job));
-    if job.spec.is_dry_run() {
+    if job.spec.run.is_dry_run() {
         rehearse(&scene, &mut entries);
         return (entries, Plan::default(), Vec::new());
     }
     let is_busy = |plane: &str, key: &_| runs.desk.is_busy(plane, key);
-    if job.spec.is_cancelled() {
+    if job.spec.run.is_cancelled() {
         let actions = plan::withdraw(&scene, &entries, is_busy);
         let writes = begin(runs, job, actions.into_iter().map(|action| (action, None)).collect());
         return (entries, Plan::default(), writes);
@@ -189,13 +189,13 @@ fn is_starting(runs: &Runs<Fanout>, job: &FleetBackupJob) -> impl Fn(&Datacenter
 /// The other runs that go on, as their statuses tell.
 fn others(runs: &Runs<Fanout>, job: &FleetBackupJob) -> Vec<Arc<DeserializeGuard<FleetBackupJob>>> {
     runs.frame.objects.state_filter(|other| {
-        let goes_on = |other: &FleetBackupJob| !other.spec.is_dry_run() && !other.is_over();
+        let goes_on = |other: &FleetBackupJob| !other.spec.run.is_dry_run() && !other.is_over();
         other.uid() != job.uid() && other.0.as_ref().is_ok_and(goes_on)
     })
 }
 
 fn progress(status: &FleetBackupJobStatus, now: Timestamp) -> Timestamp {
-    status.last_progress_time.as_ref().or(status.start_time.as_ref()).map_or(now, |t| t.0)
+    status.run.last_progress_time.as_ref().or(status.run.start_time.as_ref()).map_or(now, |t| t.0)
 }
 
 /// The second half: take in what became of the writes, and sum up.
@@ -208,18 +208,18 @@ fn finish(
     plan: &Plan,
 ) -> Option<Duration> {
     let (now, buckets) = (runs.frame.context.fleet.now(), runs.engine.buckets());
-    let begun = memory.status.start_time.as_ref().map_or(now, |t| t.0);
+    let begun = memory.status.run.start_time.as_ref().map_or(now, |t| t.0);
     let scene = Scene::new(job, planes, &buckets, &runs.frame.context.control_plane, begun, now);
     let terms = scene.terms();
     note(&scene, entries, &mut memory.noted);
     let outcomes = runs.desk.outcomes(&memory.uid);
-    let mut entries = if job.spec.is_dry_run() {
+    let mut entries = if job.spec.run.is_dry_run() {
         entries.to_vec()
     } else {
         waiting_stays(entries, rollup::advance(&scene, entries, &outcomes, &memory.noted))
     };
     if ending::went_on(&memory.status.datacenters, &entries) {
-        memory.status.last_progress_time = Some(Time(now));
+        memory.status.run.last_progress_time = Some(Time(now));
     }
     let progress = progress(&memory.status, now);
     ending::end(&terms, &mut entries, progress, is_starting(runs, job));
@@ -227,20 +227,20 @@ fn finish(
         let plane = scene.planes.get(e.data_plane.as_str());
         !e.phase.is_final() && plane.is_some_and(|p| p.usable == Usable::Connecting)
     };
-    let rehearsed = job.spec.is_dry_run()
-        && !job.spec.is_cancelled()
+    let rehearsed = job.spec.run.is_dry_run()
+        && !job.spec.run.is_cancelled()
         && !entries.is_empty()
         && !entries.iter().any(connecting);
     let deadline = ending::next_deadline(&terms, &entries, progress);
     let look = plan::next_look(&terms, &entries, plan, !memory.noted.is_empty(), deadline);
     let wake = look.into_iter().chain(runs.desk.again_in(&memory.uid)).chain([REPAIR]).min();
     let waited = memory.status.datacenters.is_empty() || memory.status.datacenters.iter().any(is_waiting);
-    if waited && !entries.is_empty() && !entries.iter().any(is_waiting) && !job.spec.is_dry_run() {
+    if waited && !entries.is_empty() && !entries.iter().any(is_waiting) && !job.spec.run.is_dry_run() {
         let took = Duration::try_from(now.duration_since(begun)).unwrap_or_default();
         runs.frame.context.meters.fanned_out(took);
     }
     memory.status = summarize(job, &memory.status, entries, None, rehearsed, now);
-    let is_final = memory.status.phase.is_some_and(Phase::is_final);
+    let is_final = memory.status.run.phase.is_some_and(Phase::is_final);
     wake.filter(|_| !is_final)
 }
 

@@ -185,7 +185,7 @@ mod tests {
     /// Seconds until the next look at a run whose only datacenter failed once at second 0, planned at `second`.
     fn looks_again_in(second: i64, held: bool, full: bool) -> Option<u64> {
         let mut job = fleet_job("nightly");
-        job.spec.rollout = Some(Rollout { max_concurrent_per_data_plane: Some(1), ..Rollout::default() });
+        job.spec.run.rollout = Some(Rollout { max_concurrent_per_data_plane: Some(1), ..Rollout::default() });
         let planes = [plane("eu", live(&[datacenter("dc1", 1)]))];
         let mut scene = scene(&job, &planes, second);
         let mut entry = pending("eu", "dc1");

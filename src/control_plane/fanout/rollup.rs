@@ -167,7 +167,7 @@ fn failed(scene: &Scene<'_>, entry: &mut DatacenterRun, reason: Reason, message:
     let worth_it =
         matches!(reason, Reason::NodesFailed | Reason::BackupIncomplete | Reason::MedusaBackupMissing);
     let attempts = entry.attempts();
-    if !worth_it || scene.job.spec.is_cancelled() || !may_retry(&scene.job.spec.rollout(), attempts) {
+    if !worth_it || scene.job.spec.run.is_cancelled() || !may_retry(&scene.job.spec.run.rollout(), attempts) {
         set(entry, Phase::Failed, reason, Some(message));
         return;
     }
@@ -197,7 +197,7 @@ fn missing(
         && backup.finished_nodes == backup.total_nodes
     {
         succeeded(entry, Some(backup));
-    } else if outcomes.get(&at) == Some(&Outcome::Withdrawn) || scene.job.spec.is_cancelled() {
+    } else if outcomes.get(&at) == Some(&Outcome::Withdrawn) || scene.job.spec.run.is_cancelled() {
         cancelled(entry, "cancelled before its data plane had begun with it");
     } else if let Seen::Unknown { why, .. } = backup {
         // Its MedusaBackup may say that it was done.

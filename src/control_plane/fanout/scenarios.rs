@@ -199,16 +199,16 @@ fn pass(
         let why = format!("cluster {cluster} is being purged");
         scene.holds.insert(cluster.clone(), (Reason::PurgeRunning, why));
     }
-    let selector = job.spec.selector.clone().unwrap_or_default();
+    let selector = job.spec.run.selector.clone().unwrap_or_default();
     let chosen = select(&selector, &planes, &ClusterLabels::new(), &old.datacenters).unwrap();
     let noted = Noted::default();
     let mut entries = advance(&scene, &chosen, &Outcomes::new(), &noted);
-    let progress = old.last_progress_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0);
+    let progress = old.run.last_progress_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0);
     ending::end(&scene.terms(), &mut entries, progress, |_| false);
-    let actions = if job.spec.is_dry_run() {
+    let actions = if job.spec.run.is_dry_run() {
         rehearse(&scene, &mut entries);
         Vec::new()
-    } else if job.spec.is_cancelled() {
+    } else if job.spec.run.is_cancelled() {
         withdraw(&scene, &entries, |_, _| false)
     } else {
         let mut load = load(&scene, &entries, &[], &[]);
@@ -227,9 +227,9 @@ fn pass(
     let after = advance(&seen, &entries, &outcomes, &noted);
     entries =
         entries.into_iter().zip(after).map(|(old, new)| if written(&old) { new } else { old }).collect();
-    let mut status = summarize(job, old, entries, None, job.spec.is_dry_run(), scene.now);
+    let mut status = summarize(job, old, entries, None, job.spec.run.is_dry_run(), scene.now);
     if ending::went_on(&old.datacenters, &status.datacenters) {
-        status.last_progress_time = Some(Time(scene.now));
+        status.run.last_progress_time = Some(Time(scene.now));
     }
     status
 }
@@ -243,7 +243,7 @@ fn tell(scenario: &Scenario) -> String {
     let mut text = String::new();
     for second in 0..=scenario.until {
         if scenario.cancel_at.is_some_and(|at| second >= at) {
-            job.spec.cancel = Some(true);
+            job.spec.run.cancel = Some(true);
         }
         world.turn(second);
         status = pass(&mut world, &job, &status, second);
@@ -262,12 +262,12 @@ fn tell(scenario: &Scenario) -> String {
                 let _ = writeln!(text, "{second:>4} s  {name}: {line}  ({} at work)", world.at_work());
             }
         }
-        if status.phase.is_some_and(Phase::is_final) {
-            let complete = &status.conditions[0];
+        if status.run.phase.is_some_and(Phase::is_final) {
+            let complete = &status.run.conditions[0];
             let _ = writeln!(
                 text,
                 "{second:>4} s  the run is {} ({}): {}",
-                status.phase.unwrap_or_default().as_str(),
+                status.run.phase.unwrap_or_default().as_str(),
                 complete.reason,
                 complete.message
             );

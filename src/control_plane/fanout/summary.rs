@@ -7,7 +7,7 @@ use crate::{
     api::{
         Reason,
         condition::set_condition,
-        fleet::{DatacenterCounts, DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Phase},
+        fleet::{DatacenterCounts, DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Phase, RunStatus},
         names, size,
     },
     control_plane::runs::{
@@ -39,20 +39,23 @@ pub fn summarize(
     let counted = entries.iter().filter(|e| e.size_bytes.is_some() || e.phase == Phase::Succeeded);
     let sizes: Vec<Option<i64>> = counted.map(|e| e.size_bytes).collect();
     let decided = counts.succeeded + counts.failed + counts.skipped;
-    let mut status = FleetBackupJobStatus {
+    let run = RunStatus {
         observed_generation: job.metadata.generation,
         phase: Some(phase),
-        start_time: old.start_time.clone().or(Some(Time(now))),
-        finish_time: if phase.is_final() { old.finish_time.clone().or(Some(Time(now))) } else { None },
-        last_progress_time: old.last_progress_time.clone(),
-        // A status that had to be shortened no longer has every start.
-        start_skew_seconds: skew.max(old.start_skew_seconds),
+        start_time: old.run.start_time.clone().or(Some(Time(now))),
+        finish_time: if phase.is_final() { old.run.finish_time.clone().or(Some(Time(now))) } else { None },
+        last_progress_time: old.run.last_progress_time.clone(),
         counts: Some(counts),
         done: Some(format!("{decided}/{}", counts.total)),
+        conditions: old.run.conditions.clone(),
+    };
+    let mut status = FleetBackupJobStatus {
+        run,
+        // A status that had to be shortened no longer has every start.
+        start_skew_seconds: skew.max(old.start_skew_seconds),
         size: size::of_known(&sizes),
         restore_points: restore_points(job, &entries),
         datacenters: entries,
-        conditions: old.conditions.clone(),
     };
     let (complete, reason, message) = if rehearsed {
         let starts = |e: &&DatacenterRun| e.reason.as_deref() == Some(Reason::DryRun.as_str());
@@ -70,7 +73,7 @@ pub fn summarize(
         explain(phase, &status, invalid)
     };
     let generation = job.metadata.generation;
-    set_condition(&mut status.conditions, "Complete", complete, reason, message, generation, now);
+    set_condition(&mut status.run.conditions, "Complete", complete, reason, message, generation, now);
     status
 }
 
@@ -137,7 +140,7 @@ fn explain(
     if let Some((reason, message)) = invalid {
         return (Some(false), *reason, message.clone());
     }
-    let counts = status.counts.unwrap_or_default();
+    let counts = status.run.counts.unwrap_or_default();
     if counts.total == 0 {
         let message = "`spec.selector` matches no datacenter in any registered data plane; see `kubectl medusa clusters`";
         return (Some(false), Reason::NoDatacenters, message.to_owned());
@@ -230,14 +233,14 @@ mod tests {
             (&[Cancelled, Running], Running),
             (&[Cancelled, Succeeded, Failed], Cancelled),
         ] {
-            assert_eq!(of(phases).phase, Some(phase), "{phases:?}");
+            assert_eq!(of(phases).run.phase, Some(phase), "{phases:?}");
         }
     }
 
     #[test]
     fn a_run_names_its_restore_points_size_and_skew() {
         let status = of(&[Phase::Succeeded, Phase::Succeeded, Phase::Failed]);
-        assert_eq!(status.done.as_deref(), Some("3/3"));
+        assert_eq!(status.run.done.as_deref(), Some("3/3"));
         assert_eq!(status.size.as_deref(), Some("2.00 KB"));
         assert_eq!(status.restore_points, ["nightly-0b1c2d3e.shop.ns.eu"]);
         assert_eq!(status.start_skew_seconds, Some(20));
@@ -248,7 +251,7 @@ mod tests {
         let mut skipped = entry(1, Phase::Skipped);
         skipped.reason = Some("FailureBudgetSpent".to_owned());
         let status = sum(vec![entry(0, Phase::Succeeded), skipped]);
-        assert_eq!(status.phase, Some(Phase::PartiallyFailed));
+        assert_eq!(status.run.phase, Some(Phase::PartiallyFailed));
     }
 
     #[test]
@@ -259,15 +262,15 @@ mod tests {
         planned.reason = Some("DryRun".to_owned());
         let entries = vec![planned, entry(1, Phase::Skipped)];
         let status = summarize(&job, &old, entries, None, true, now());
-        assert_eq!(status.phase, Some(Phase::Succeeded));
-        let complete = &status.conditions[0];
+        assert_eq!(status.run.phase, Some(Phase::Succeeded));
+        let complete = &status.run.conditions[0];
         assert_eq!((complete.status.as_str(), complete.reason.as_str()), ("True", "DryRun"));
         assert!(complete.message.contains("1 of 2 datacenters would be backed up"), "{}", complete.message);
-        assert!(status.restore_points.is_empty() && status.finish_time.is_some());
+        assert!(status.restore_points.is_empty() && status.run.finish_time.is_some());
         let nothing = summarize(&job, &old, vec![entry(0, Phase::Skipped)], None, true, now());
-        assert_eq!(nothing.phase, Some(Phase::Failed));
+        assert_eq!(nothing.run.phase, Some(Phase::Failed));
         assert_eq!(
-            (nothing.conditions[0].status.as_str(), nothing.conditions[0].reason.as_str()),
+            (nothing.run.conditions[0].status.as_str(), nothing.run.conditions[0].reason.as_str()),
             ("False", "DryRun")
         );
     }
@@ -275,12 +278,12 @@ mod tests {
     #[test]
     fn nothing_selected_is_a_failure_with_a_reason() {
         let status = sum(Vec::new());
-        assert_eq!(status.phase, Some(Phase::Failed));
-        assert_eq!(status.conditions[0].reason, "NoDatacenters");
+        assert_eq!(status.run.phase, Some(Phase::Failed));
+        assert_eq!(status.run.conditions[0].reason, "NoDatacenters");
         let (job, old) = (fleet_job("nightly"), FleetBackupJobStatus::default());
         let invalid = (Reason::InvalidSelector, "`x` cannot be read".to_owned());
         let status = summarize(&job, &old, Vec::new(), Some(&invalid), false, now());
-        assert_eq!(status.conditions[0].reason, "InvalidSelector");
+        assert_eq!(status.run.conditions[0].reason, "InvalidSelector");
     }
 
     proptest! {
@@ -292,10 +295,10 @@ mod tests {
             turned.rotate_left(turn % list.len());
             let (a, b) = (sum(list), sum(turned));
             let said = |s: &FleetBackupJobStatus| {
-                (s.phase, s.counts, s.done.clone(), s.size.clone(), s.start_skew_seconds, s.restore_points.clone())
+                (s.run.phase, s.run.counts, s.run.done.clone(), s.size.clone(), s.start_skew_seconds, s.restore_points.clone())
             };
             prop_assert_eq!(said(&a), said(&b));
-            let counts = a.counts.unwrap();
+            let counts = a.run.counts.unwrap();
             prop_assert_eq!(counts.pending + counts.running + counts.succeeded + counts.failed + counts.skipped, counts.total);
         }
     }

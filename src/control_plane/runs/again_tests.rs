@@ -57,7 +57,8 @@ impl Engine for Noting {
         assert_eq!(Some(&memory.uid), run.metadata.uid.as_ref());
         let status = &mut memory.status;
         status.restore_points.push(memory.uid.clone());
-        status.phase = Some(if status.restore_points.len() < 3 { Phase::Running } else { Phase::Succeeded });
+        status.run.phase =
+            Some(if status.restore_points.len() < 3 { Phase::Running } else { Phase::Succeeded });
         Some(LEAST)
     }
 }
@@ -182,7 +183,7 @@ proptest! {
             }
             let there = server.lock().unwrap().there.clone().unwrap();
             let status = there.status.unwrap_or_default();
-            assert_eq!(status.phase, Some(Phase::Succeeded), "{status:?}");
+            assert_eq!(status.run.phase, Some(Phase::Succeeded), "{status:?}");
             let own = there.metadata.uid.unwrap();
             assert!(status.restore_points.iter().all(|looked_at| *looked_at == own), "{own}: {status:?}");
         });

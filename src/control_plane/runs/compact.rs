@@ -244,8 +244,7 @@ mod tests {
 
     /// A task of which every datacenter has everything said about it.
     fn task_status(count: usize, phase: &str, reason: &str) -> FleetTaskStatus {
-        let FleetBackupJobStatus { phase, start_time, done, datacenters, conditions, .. } =
-            status(count, phase, reason);
+        let FleetBackupJobStatus { run, datacenters, .. } = status(count, phase, reason);
         let part = |run: DatacenterRun| DatacenterTask {
             sync: run.job.as_ref().map(|job| format!("{job}-sync")),
             keeps: Some(format!("{}-0b1c2d3e.{}", "n".repeat(170), run.cluster)),
@@ -253,14 +252,10 @@ mod tests {
             run: DatacenterRun { size_bytes: None, ..run },
         };
         FleetTaskStatus {
-            phase,
-            start_time,
-            done,
-            conditions,
+            run,
             purged: (0..count).map(|_| EACH).reduce(Purged::plus),
             freed: Some("4.88 PB".to_owned()),
             datacenters: datacenters.into_iter().map(part).collect(),
-            ..FleetTaskStatus::default()
         }
     }
 

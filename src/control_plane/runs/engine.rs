@@ -168,10 +168,10 @@ impl<E: Engine> Runs<E> {
     fn keep(&self, run: &E::Run, memory: Memory<StatusOf<E::Run>>) {
         let is_over = E::Run::phase(&memory.status).is_some_and(Phase::is_final);
         let (meters, name) = (&self.frame.context.meters, run.name_any());
-        if is_over || run.is_dry_run() {
+        if is_over || run.run().is_dry_run() {
             meters.ended(E::Run::KIND, &name);
         } else {
-            meters.goes_on(E::Run::KIND, &name, E::Run::counts(&memory.status));
+            meters.goes_on(E::Run::KIND, &name, E::Run::progress(&memory.status).counts.unwrap_or_default());
         }
         let uid = memory.uid.clone();
         lock(&self.memories).set(name, &uid, memory);

@@ -28,8 +28,8 @@ const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
 /// When a run that is over is to be deleted.
 pub(super) fn expires_at<K: Fanned>(run: &K, status: &K::Status) -> Option<Timestamp> {
-    let seconds = i64::from(run.ttl()?);
-    let end = K::finish_time(status)?.0;
+    let seconds = i64::from(run.run().ttl_seconds_after_finished?);
+    let end = K::progress(status).finish_time.as_ref()?.0;
     Some(end.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX))
 }
 

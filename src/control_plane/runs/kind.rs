@@ -2,7 +2,6 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{
     Resource,
     core::{NamespaceResourceScope, object::HasStatus},
@@ -15,8 +14,8 @@ use super::{
 };
 use crate::api::{
     fleet::{
-        DatacenterCounts, DatacenterRun, FleetBackupJob, FleetBackupJobStatus, FleetRestoreJob,
-        FleetRestoreJobStatus, FleetTask, FleetTaskStatus, Phase, Purged,
+        DatacenterRun, FleetBackupJob, FleetBackupJobStatus, FleetRestoreJob, FleetRestoreJobStatus,
+        FleetTask, FleetTaskStatus, Phase, Purged, RunSpec, RunStatus,
     },
     medusa::{MedusaBackupJob, MedusaTask},
     size,
@@ -50,78 +49,57 @@ pub trait Fanned: Run {
     /// What it makes there.
     type Child: Child;
 
-    /// Whether only its plan is asked for.
-    fn is_dry_run(&self) -> bool;
+    /// Which datacenters it is about, and how it goes over them.
+    fn run(&self) -> &RunSpec;
 
-    /// Seconds after its end when it is to be deleted.
-    fn ttl(&self) -> Option<i32>;
-
-    /// When it ended.
-    fn finish_time(status: &Self::Status) -> Option<&Time>;
+    /// How far it is.
+    fn progress(status: &Self::Status) -> &RunStatus;
 
     /// How far each datacenter is.
     fn entries(status: &Self::Status) -> Vec<&DatacenterRun>;
-
-    /// Datacenters by state.
-    fn counts(status: &Self::Status) -> DatacenterCounts;
-
-    /// Its conditions.
-    fn conditions(status: &Self::Status) -> &[Condition];
 
     /// Leaves out of a status what `detail` does not ask for.
     fn shorten(status: &mut Self::Status, detail: Detail);
 }
 
-/// A kind whose status holds its verdict as `phase`.
-macro_rules! run {
-    ($kind:ident, $status:ty) => {
-        impl Run for $kind {
-            const KIND: &'static str = stringify!($kind);
+impl Run for FleetBackupJob {
+    const KIND: &'static str = "FleetBackupJob";
 
-            fn phase(status: &$status) -> Option<Phase> {
-                status.phase
-            }
-        }
-    };
+    fn phase(status: &FleetBackupJobStatus) -> Option<Phase> {
+        status.run.phase
+    }
 }
 
-run!(FleetBackupJob, FleetBackupJobStatus);
-run!(FleetTask, FleetTaskStatus);
-run!(FleetRestoreJob, FleetRestoreJobStatus);
+impl Run for FleetTask {
+    const KIND: &'static str = "FleetTask";
 
-/// What the statuses of both fanned kinds hold under the same names.
-macro_rules! fanned {
-    ($status:ty) => {
-        fn is_dry_run(&self) -> bool {
-            self.spec.is_dry_run()
-        }
+    fn phase(status: &FleetTaskStatus) -> Option<Phase> {
+        status.run.phase
+    }
+}
 
-        fn ttl(&self) -> Option<i32> {
-            self.spec.ttl_seconds_after_finished
-        }
+impl Run for FleetRestoreJob {
+    const KIND: &'static str = "FleetRestoreJob";
 
-        fn finish_time(status: &$status) -> Option<&Time> {
-            status.finish_time.as_ref()
-        }
-
-        fn entries(status: &$status) -> Vec<&DatacenterRun> {
-            status.datacenters.iter().map(AsRef::as_ref).collect()
-        }
-
-        fn counts(status: &$status) -> DatacenterCounts {
-            status.counts.unwrap_or_default()
-        }
-
-        fn conditions(status: &$status) -> &[Condition] {
-            &status.conditions
-        }
-    };
+    fn phase(status: &FleetRestoreJobStatus) -> Option<Phase> {
+        status.phase
+    }
 }
 
 impl Fanned for FleetBackupJob {
     type Child = MedusaBackupJob;
 
-    fanned!(FleetBackupJobStatus);
+    fn run(&self) -> &RunSpec {
+        &self.spec.run
+    }
+
+    fn progress(status: &FleetBackupJobStatus) -> &RunStatus {
+        &status.run
+    }
+
+    fn entries(status: &FleetBackupJobStatus) -> Vec<&DatacenterRun> {
+        status.datacenters.iter().collect()
+    }
 
     fn shorten(status: &mut FleetBackupJobStatus, detail: Detail) {
         shorten(status.datacenters.iter_mut(), detail);
@@ -134,7 +112,17 @@ impl Fanned for FleetBackupJob {
 impl Fanned for FleetTask {
     type Child = MedusaTask;
 
-    fanned!(FleetTaskStatus);
+    fn run(&self) -> &RunSpec {
+        &self.spec.run
+    }
+
+    fn progress(status: &FleetTaskStatus) -> &RunStatus {
+        &status.run
+    }
+
+    fn entries(status: &FleetTaskStatus) -> Vec<&DatacenterRun> {
+        status.datacenters.iter().map(|entry| &entry.run).collect()
+    }
 
     /// The sum keeps what the figures of decided datacenters came to. Those of the others are read again from their
     /// MedusaTasks before they are decided, so where they are left out, the sum goes without them until then; for good,

@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::fleet::{FleetBackupJob, FleetBackupJobStatus, Phase},
+        api::fleet::{FleetBackupJob, FleetBackupJobStatus, Phase, RunStatus},
         control_plane::fanout::tests::fleet_job,
         runtime::guard,
     };
@@ -128,6 +128,11 @@ mod tests {
         run
     }
 
+    fn running() -> FleetBackupJobStatus {
+        let run = RunStatus { phase: Some(Phase::Running), ..RunStatus::default() };
+        FleetBackupJobStatus { run, ..FleetBackupJobStatus::default() }
+    }
+
     #[test]
     fn the_pace_follows_the_size() {
         assert_eq!(pace(2_000), Duration::from_millis(500));
@@ -136,10 +141,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_status_is_written_over_the_version_it_was_decided_on_or_not_at_all() {
-        let status = FleetBackupJobStatus { phase: Some(Phase::Running), ..FleetBackupJobStatus::default() };
+        let status = running();
         let (client, sent) = answering(200);
         let written = publish(&client, &run(), &status).await.unwrap();
-        assert_eq!(written.unwrap().status.unwrap().phase, Some(Phase::Running));
+        assert_eq!(written.unwrap().status.unwrap().run.phase, Some(Phase::Running));
         assert_eq!(sent.lock().unwrap()[0]["metadata"]["resourceVersion"], "41");
         assert_eq!(sent.lock().unwrap()[0]["metadata"]["uid"], json!(run().metadata.uid));
         let (client, _) = answering(409);
@@ -151,8 +156,7 @@ mod tests {
         let panic = guard::compute("test-report", || -> () { panic!("token hunter2") }).unwrap_err();
         let (client, sent) = answering(200);
         let mut run = run();
-        run.status =
-            Some(FleetBackupJobStatus { phase: Some(Phase::Running), ..FleetBackupJobStatus::default() });
+        run.status = Some(running());
         report(&client, &run, &panic, Timestamp::UNIX_EPOCH).await.unwrap();
         let body = sent.lock().unwrap()[0].clone();
         assert_eq!(body["status"]["phase"], "Running");

@@ -41,7 +41,7 @@ pub(super) fn tell<K: Fanned>(
         events.warning(about.clone(), Reason::Failed, action, note);
     }
     let Some(phase) = K::phase(new).filter(|phase| phase.is_final()) else { return };
-    let Some(complete) = K::conditions(new).of_type("Complete") else { return };
+    let Some(complete) = K::progress(new).conditions.of_type("Complete") else { return };
     let reason = Reason::of(&complete.reason).unwrap_or(Reason::Failed);
     let went_as_asked = matches!(phase, Phase::Succeeded | Phase::Cancelled) || reason == Reason::DryRun;
     let note = complete.message.clone();

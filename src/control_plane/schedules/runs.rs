@@ -75,20 +75,20 @@ impl Run {
     #[must_use]
     pub fn of_job(job: &FleetBackupJob) -> Option<Self> {
         let status = job.status.clone().unwrap_or_default();
-        let finish = status.finish_time.map(|time| time.0);
+        let finish = status.run.finish_time.map(|time| time.0);
         let run = Self::new(RunKind::Backup, job)?;
-        let is_cancelled = job.spec.is_cancelled();
-        Some(Self { is_cancelled, phase: status.phase.unwrap_or_default(), finish, ..run })
+        let is_cancelled = job.spec.run.is_cancelled();
+        Some(Self { is_cancelled, phase: status.run.phase.unwrap_or_default(), finish, ..run })
     }
 
     /// A FleetTask, if a schedule owns it.
     #[must_use]
     pub fn of_task(task: &FleetTask) -> Option<Self> {
         let status = task.status.clone().unwrap_or_default();
-        let finish = status.finish_time.map(|time| time.0);
+        let finish = status.run.finish_time.map(|time| time.0);
         let run = Self::new(RunKind::Task, task)?;
-        let is_cancelled = task.spec.is_cancelled();
-        Some(Self { is_cancelled, phase: status.phase.unwrap_or_default(), finish, ..run })
+        let is_cancelled = task.spec.run.is_cancelled();
+        Some(Self { is_cancelled, phase: status.run.phase.unwrap_or_default(), finish, ..run })
     }
 
     fn new(kind: RunKind, object: &impl ResourceExt) -> Option<Self> {

@@ -185,7 +185,7 @@ fn go_on<'o>(
         Verdict::Running { message: Some(message), .. }
             if sync.is_none() && evidence.wordless.as_ref().is_some_and(Wordless::is_unwhole) =>
         {
-            if scene.task.spec.is_cancelled() {
+            if scene.task.spec.run.is_cancelled() {
                 cancelled(&mut entry.run, "cancelled before another sync imported what is left");
                 return;
             }
@@ -225,7 +225,7 @@ fn figures(scene: &Scene<'_>, plane: &Snapshot, run: &DatacenterRun) -> Option<P
 /// A child failed: another attempt follows, or the datacenter failed.
 fn failed(scene: &Scene<'_>, run: &mut DatacenterRun, reason: Reason, message: String) {
     let attempts = run.attempts();
-    if may_retry(&scene.terms().rollout, attempts) && !scene.task.spec.is_cancelled() {
+    if may_retry(&scene.terms().rollout, attempts) && !scene.task.spec.run.is_cancelled() {
         run.finish_time = Some(Time(scene.now));
         set(run, Phase::Pending, reason, Some(format!("attempt {attempts} failed: {message}")));
     } else {
@@ -234,7 +234,7 @@ fn failed(scene: &Scene<'_>, run: &mut DatacenterRun, reason: Reason, message: S
 }
 
 fn withdrawn(scene: &Scene<'_>, run: &mut DatacenterRun) {
-    if scene.task.spec.is_cancelled() {
+    if scene.task.spec.run.is_cancelled() {
         cancelled(run, "cancelled before its data plane began with it");
         return;
     }
@@ -280,7 +280,7 @@ pub(super) fn withdrawn_at(scene: &Scene<'_>, run: &DatacenterRun) -> Option<Tim
 #[must_use]
 pub(super) fn is_to_withdraw(scene: &Scene<'_>, run: &DatacenterRun, child: &MedusaTask) -> bool {
     let late = withdrawn_at(scene, run).is_some_and(|at| scene.now >= at);
-    is_untouched(child) && child.meta().uid.is_some() && (late || scene.task.spec.is_cancelled())
+    is_untouched(child) && child.meta().uid.is_some() && (late || scene.task.spec.run.is_cancelled())
 }
 
 /// Whether no data plane has begun with a child.

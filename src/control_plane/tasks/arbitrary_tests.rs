@@ -42,7 +42,7 @@ pub(in crate::control_plane) fn bring_further(
     let by_name = planes.iter().map(|plane| (plane.name.as_str(), plane)).collect();
     let scene = Scene { task, planes: by_name, begun, now };
     let (old, buckets) = (task.status.clone().unwrap_or_default(), Buckets::default());
-    let selector = task.spec.selector.clone().unwrap_or_default();
+    let selector = task.spec.run.selector.clone().unwrap_or_default();
     let known = old.datacenters.clone();
     let runs: Vec<DatacenterRun> = known.iter().map(|entry| entry.run.clone()).collect();
     let chosen = select_fitting(&selector, planes, &ClusterLabels::new(), &runs).unwrap_or_default();
@@ -58,7 +58,7 @@ pub(in crate::control_plane) fn bring_further(
         let _ = starts(&scene, &mut entries, &buckets, &mut at_work, |_, _| false);
         let _ = repairs(&scene, &entries, since, |_, _| false);
         let status = summarize(&scene, &old, entries, begun, None);
-        assert!(status.phase.is_some());
+        assert!(status.run.phase.is_some());
     }
     let guards: Vec<_> = jobs.into_iter().map(|job| Arc::new(DeserializeGuard(Ok(job)))).collect();
     let limits = Limits { age_days: Some(1), count: Some(1), ..Limits::default() };

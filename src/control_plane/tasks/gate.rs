@@ -265,7 +265,7 @@ fn run_at_work(cluster: &str, run: &DeserializeGuard<FleetBackupJob>) -> Option<
         ));
     };
     let mut entries = run.status.iter().flat_map(|status| &status.datacenters);
-    let is_at_work = run.spec.dry_run != Some(true)
+    let is_at_work = run.spec.run.dry_run != Some(true)
         && !run.is_over()
         && entries.any(|e| e.cluster == cluster && !e.phase.is_final());
     is_at_work.then(|| {
@@ -316,7 +316,7 @@ fn begun(
     datacenter: &ObjectKey,
 ) -> impl Iterator<Item = (String, Option<Timestamp>)> {
     let entries = run.status.iter().flat_map(|status| &status.datacenters);
-    let over = run.status.as_ref().and_then(|status| status.finish_time.as_ref()).map(|time| time.0);
+    let over = run.status.as_ref().and_then(|status| status.run.finish_time.as_ref()).map(|time| time.0);
     entries.filter(move |entry| entry.data_plane == data_plane && place(entry) == *datacenter).flat_map(
         move |entry| {
             let untouched = entry.start_time.is_none()

@@ -297,7 +297,7 @@ fn it_waits_for_backups_and_restores_of_the_whole_cluster() {
     run.status =
         Some(crate::api::fleet::FleetBackupJobStatus { datacenters: vec![entry], ..Default::default() });
     assert_eq!(decided(&two(), &[], std::slice::from_ref(&run), 1), "waits: BackupRunning");
-    run.status.as_mut().unwrap().phase = Some(Phase::Failed);
+    run.status.as_mut().unwrap().run.phase = Some(Phase::Failed);
     assert_eq!(decided(&two(), &[], &[run], 1), "keeps p.shop");
     let restore: MedusaRestoreJob = serde_json::from_value(
         json!({"metadata": {"name": "r"}, "spec": {"backup": "p", "cassandraDatacenter": "dc2"}}),

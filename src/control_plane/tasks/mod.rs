@@ -58,7 +58,7 @@ impl Scene<'_> {
     /// What the task goes by. A dry run looks at all datacenters at once.
     fn terms(&self) -> Terms {
         let spec = &self.task.spec;
-        let rollout = if spec.is_dry_run() { Rollout::default() } else { spec.rollout() };
+        let rollout = if spec.run.is_dry_run() { Rollout::default() } else { spec.run.rollout() };
         let apart = if limit(rollout.max_failures).is_some() {
             apart(&self.planes.values().copied().collect::<Vec<_>>())
         } else {
@@ -67,8 +67,8 @@ impl Scene<'_> {
         Terms {
             rollout,
             apart,
-            unreachable_policy: spec.unreachable_policy,
-            is_cancelled: spec.is_cancelled(),
+            unreachable_policy: spec.run.unreachable_policy,
+            is_cancelled: spec.run.is_cancelled(),
             begun: self.begun,
             now: self.now,
         }

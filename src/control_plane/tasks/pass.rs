@@ -48,7 +48,7 @@ pub(super) fn pass(
     let scene = Scene {
         task,
         planes: planes.iter().map(|p| (p.name.as_str(), p)).collect(),
-        begun: old.start_time.as_ref().map_or(now, |t| t.0),
+        begun: old.run.start_time.as_ref().map_or(now, |t| t.0),
         now,
     };
     let clusters = runs.engine.kit.clusters.state();
@@ -84,7 +84,7 @@ pub(super) fn pass(
             finish(&mut entry.run, now);
         }
     }
-    let last = old.last_progress_time.as_ref().map_or(scene.begun, |t| t.0);
+    let last = old.run.last_progress_time.as_ref().map_or(scene.begun, |t| t.0);
     let synced =
         |(before, after): (&DatacenterTask, &DatacenterTask)| before.sync.is_none() && after.sync.is_some();
     let goes_on = went_on(&old.datacenters, &entries) || old.datacenters.iter().zip(&entries).any(synced);
@@ -114,7 +114,7 @@ fn chosen(
     planes: &[Snapshot],
     labels: &ClusterLabels,
 ) -> Result<Vec<DatacenterTask>, (Reason, String)> {
-    let selector = task.spec.selector.clone().unwrap_or_default();
+    let selector = task.spec.run.selector.clone().unwrap_or_default();
     let known: Vec<DatacenterRun> = old.datacenters.iter().map(|e| e.run.clone()).collect();
     let chosen = select_fitting(&selector, planes, labels, &known)?;
     let at = |run: &DatacenterRun| (run.data_plane.clone(), place(run));

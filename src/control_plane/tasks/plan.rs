@@ -142,7 +142,8 @@ fn startable(scene: &Scene<'_>, run: &DatacenterRun) -> Option<ObjectKey> {
     if run.phase != Phase::Pending || is_placeholder(run) {
         return None;
     }
-    let rehearsed = scene.task.spec.is_dry_run() && run.reason.as_deref() == Some(Reason::DryRun.as_str());
+    let rehearsed =
+        scene.task.spec.run.is_dry_run() && run.reason.as_deref() == Some(Reason::DryRun.as_str());
     let plane = usable(scene, run).filter(|_| !rehearsed)?;
     let key = child_key(scene.task, run, run.attempts() + 1);
     (plane.view.seen(&plane.view.tasks, &key) == Seen::Absent).then_some(key)

@@ -8,7 +8,9 @@ use crate::{
     api::{
         Reason,
         condition::set_condition,
-        fleet::{DatacenterCounts, DatacenterTask, FleetOperation, FleetTaskStatus, Phase, Purged},
+        fleet::{
+            DatacenterCounts, DatacenterTask, FleetOperation, FleetTaskStatus, Phase, Purged, RunStatus,
+        },
         size,
     },
     control_plane::runs::ending::{going, is_cancelled},
@@ -30,26 +32,25 @@ pub(super) fn summarize(
     let counts = DatacenterCounts::of(entries.iter().map(|e| &e.run));
     let purged = total(old, &entries);
     let decided = counts.total - counts.pending - counts.running;
-    let mut status = FleetTaskStatus {
+    let run = RunStatus {
         observed_generation: task.metadata.generation,
         phase: None,
-        start_time: old.start_time.clone().or(Some(Time(scene.begun))),
+        start_time: old.run.start_time.clone().or(Some(Time(scene.begun))),
         finish_time: None,
         last_progress_time: Some(Time(progress)),
         counts: Some(counts),
         done: Some(format!("{decided}/{}", counts.total)),
-        freed: purged.map(|p| size::humanize(p.bytes)),
-        purged,
-        datacenters: entries,
-        conditions: old.conditions.clone(),
+        conditions: old.run.conditions.clone(),
     };
+    let freed = purged.map(|p| size::humanize(p.bytes));
+    let mut status = FleetTaskStatus { run, freed, purged, datacenters: entries };
     let verdict = verdict(scene, &status, invalid);
-    status.phase = Some(verdict.phase);
+    status.run.phase = Some(verdict.phase);
     if verdict.phase.is_final() {
-        status.finish_time = old.finish_time.clone().or(Some(Time(scene.now)));
+        status.run.finish_time = old.run.finish_time.clone().or(Some(Time(scene.now)));
     }
     set_condition(
-        &mut status.conditions,
+        &mut status.run.conditions,
         "Complete",
         verdict.complete,
         verdict.reason,
@@ -84,7 +85,7 @@ fn verdict(scene: &Scene<'_>, status: &FleetTaskStatus, invalid: Option<&(Reason
         reason,
         message,
     };
-    let counts = status.counts.unwrap_or_default();
+    let counts = status.run.counts.unwrap_or_default();
     if let Some((reason, message)) = invalid {
         return is(Phase::Failed, Some(false), *reason, message.clone());
     }
@@ -97,7 +98,7 @@ fn verdict(scene: &Scene<'_>, status: &FleetTaskStatus, invalid: Option<&(Reason
         FleetOperation::Sync => "synced",
         FleetOperation::Purge => "purged",
     };
-    if spec.is_dry_run() && status.datacenters.iter().all(is_rehearsed) {
+    if spec.run.is_dry_run() && status.datacenters.iter().all(is_rehearsed) {
         let would =
             status.datacenters.iter().filter(|e| e.run.reason.as_deref() == Some(Reason::DryRun.as_str()));
         let message = format!(
@@ -191,16 +192,16 @@ mod tests {
             entry("dc1", Phase::Succeeded, Reason::Succeeded),
             entry("dc2", Phase::Failed, Reason::Cancelled),
         ]);
-        assert_eq!(status.phase, Some(Phase::Cancelled));
-        assert_eq!(status.conditions[0].reason, "Cancelled");
+        assert_eq!(status.run.phase, Some(Phase::Cancelled));
+        assert_eq!(status.run.conditions[0].reason, "Cancelled");
         let failed = verdict_of(vec![entry("dc2", Phase::Failed, Reason::Failed)]);
-        assert_eq!(failed.phase, Some(Phase::Failed));
+        assert_eq!(failed.run.phase, Some(Phase::Failed));
     }
 
     #[test]
     fn a_place_of_which_only_the_data_plane_is_known_is_spelt_as_everywhere() {
         let status = verdict_of(vec![entry("", Phase::Failed, Reason::DataPlaneUnreachable)]);
-        let message = &status.conditions[0].message;
+        let message = &status.run.conditions[0].message;
         assert!(message.ends_with("; eu: why"), "{message}");
     }
 }

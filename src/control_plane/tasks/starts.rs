@@ -95,7 +95,7 @@ pub(super) async fn carry_out(kit: &Kit, task: &FleetTask, action: &Action) -> O
             Gate::Shut(reason, message) => return Outcome::Shut(reason, message),
         }
     }
-    if task.spec.is_dry_run() {
+    if task.spec.run.is_dry_run() {
         return Outcome::Would(keeps);
     }
     let datacenter = match plane.view.seen(&plane.view.datacenters, &place(run)) {

@@ -81,11 +81,11 @@ impl Play {
         let scene = Scene {
             task: &self.task,
             planes: self.planes.iter().map(|p| (p.name.as_str(), p)).collect(),
-            begun: old.start_time.as_ref().map_or(at(self.now), |t| t.0),
+            begun: old.run.start_time.as_ref().map_or(at(self.now), |t| t.0),
             now: at(self.now),
         };
         let known: Vec<_> = old.datacenters.iter().map(|e| e.run.clone()).collect();
-        let selector = self.task.spec.selector.clone().unwrap_or_default();
+        let selector = self.task.spec.run.selector.clone().unwrap_or_default();
         let chosen = select(&selector, &self.planes, &ClusterLabels::new(), &known).unwrap();
         let mut entries: Vec<DatacenterTask> = chosen
             .into_iter()
@@ -153,9 +153,13 @@ impl Play {
         done: impl Iterator<Item = (&'a (String, ObjectKey), &'a Work)>,
     ) {
         let log = &mut self.log;
-        let phase = status.phase.unwrap_or_default().as_str();
-        let _ =
-            writeln!(log, "{} s, {what}: {phase} {}", self.now - 1_000, status.done.as_deref().unwrap_or(""));
+        let phase = status.run.phase.unwrap_or_default().as_str();
+        let _ = writeln!(
+            log,
+            "{} s, {what}: {phase} {}",
+            self.now - 1_000,
+            status.run.done.as_deref().unwrap_or("")
+        );
         for DatacenterTask { run, sync, keeps, purged } in &status.datacenters {
             let _ = write!(log, "  {}/{}: {}", run.data_plane, run.datacenter, run.phase.as_str());
             for (word, text) in
@@ -195,7 +199,7 @@ impl Play {
     /// The task's verdict is made known.
     fn verdict(mut self) -> String {
         let status = self.task.status.clone().unwrap();
-        let complete = status.conditions.iter().find(|c| c.type_ == "Complete").unwrap();
+        let complete = status.run.conditions.iter().find(|c| c.type_ == "Complete").unwrap();
         let _ = writeln!(self.log, "{}: {}", complete.reason, complete.message);
         if let Some(purged) = status.purged {
             let _ = writeln!(self.log, "{purged:?} {}", status.freed.unwrap());
@@ -302,7 +306,7 @@ fn the_sum_stays_right_when_a_shortened_status_is_all_a_new_controller_finds() {
     play.play("us", true, &ended(&["a"], &[], 0));
     play.look("us has synced", made);
     let status = play.task.status.unwrap();
-    assert_eq!((status.phase, status.purged.map(|p| p.backups)), (Some(Phase::Succeeded), Some(6)));
+    assert_eq!((status.run.phase, status.purged.map(|p| p.backups)), (Some(Phase::Succeeded), Some(6)));
 }
 
 #[test]
@@ -447,7 +451,7 @@ fn a_sync_that_ends_after_each_import_is_followed_by_another_until_one_is_whole(
     play.play("eu", false, &ended(&["a"], &[], 0));
     play.look("nothing was left", made);
     let status = play.task.status.clone().unwrap();
-    assert_eq!(status.phase, Some(Phase::Succeeded), "{}", play.log);
+    assert_eq!(status.run.phase, Some(Phase::Succeeded), "{}", play.log);
     assert_eq!(status.datacenters[0].run.attempts(), 4, "{}", play.log);
 
     let mut play = Play::new(json!({"operation": "purge"}), &["eu"]);
@@ -463,7 +467,7 @@ fn a_sync_that_ends_after_each_import_is_followed_by_another_until_one_is_whole(
     play.play("eu", true, &ended(&["a"], &[], 0));
     play.look("it is whole", made);
     let status = play.task.status.clone().unwrap();
-    assert_eq!(status.phase, Some(Phase::Succeeded), "{}", play.log);
+    assert_eq!(status.run.phase, Some(Phase::Succeeded), "{}", play.log);
 }
 
 #[test]

@@ -26,7 +26,7 @@ async fn every_slot_is_one_run_over_the_fleet_while_the_control_plane_is_killed_
     let succeeded = async || {
         let jobs = stage.jobs().list(&ListParams::default()).await.unwrap();
         let is_good =
-            |job: &&FleetBackupJob| job.status.as_ref().and_then(|s| s.phase) == Some(Phase::Succeeded);
+            |job: &&FleetBackupJob| job.status.as_ref().and_then(|s| s.run.phase) == Some(Phase::Succeeded);
         jobs.iter().filter(is_good).count()
     };
     for wanted in [1, 3, 5, 7] {
@@ -73,7 +73,7 @@ async fn an_unfinished_run_makes_way_when_the_policy_is_replace() {
     stage.schedule("replaces", json!({"schedule": "@every 3s", "concurrencyPolicy": "Replace"})).await;
     eventually("a run is cancelled for the next", async || {
         let jobs = stage.jobs().list(&ListParams::default()).await.unwrap().items;
-        let cancelled = jobs.iter().filter(|job| job.spec.cancel == Some(true)).count();
+        let cancelled = jobs.iter().filter(|job| job.spec.run.cancel == Some(true)).count();
         if cancelled >= 1 && jobs.len() > cancelled {
             Ok(())
         } else {

@@ -199,7 +199,7 @@ async fn other_operations(stage: &Stage<'_>) {
     let task: medusa_fleet::api::fleet::FleetTask =
         stage.fleet.home().get(&stage.ns, &of("tidy", slot)).await;
     assert_eq!(task.spec.operation.as_str(), "purge");
-    assert_eq!(task.spec.rollout.unwrap().stagger_window_seconds, Some(600));
+    assert_eq!(task.spec.run.rollout.unwrap().stagger_window_seconds, Some(600));
     let active = stage.status("tidy").await.active;
     assert_eq!((active[0].kind.as_str(), active[0].name.as_str()), ("FleetTask", of("tidy", slot).as_str()));
 }

@@ -74,7 +74,7 @@ fn a_silent_cluster_is_waited_for_and_neither_failed_nor_forgotten() {
     let mut job = fleet_job("nightly");
     let entry = begun(&job, &pending("eu", "dc1"));
     for policy in [UnreachablePolicy::Wait, UnreachablePolicy::Skip, UnreachablePolicy::Fail] {
-        job.spec.unreachable_policy = policy;
+        job.spec.run.unreachable_policy = policy;
         let entry = at(&job, &entry, silent(), 1_000_000);
         assert_eq!(said(&entry), (Phase::Running, "DataPlaneUnreachable"), "{policy:?}");
     }
@@ -88,7 +88,7 @@ fn what_did_not_start_follows_the_policy() {
         (UnreachablePolicy::Fail, Phase::Failed),
     ] {
         let mut job = fleet_job("nightly");
-        job.spec.unreachable_policy = policy;
+        job.spec.run.unreachable_policy = policy;
         assert_eq!(at(&job, &pending("eu", "dc1"), silent(), 0).phase, phase);
     }
 }
@@ -151,7 +151,7 @@ fn a_child_that_vanished_fails_after_a_moment_unless_its_backup_is_there() {
 #[test]
 fn a_failed_attempt_is_followed_by_another_under_a_new_name_until_they_are_used_up() {
     let mut job = fleet_job("nightly");
-    job.spec.rollout = serde_json::from_value(json!({"retriesPerDatacenter": 1})).unwrap();
+    job.spec.run.rollout = serde_json::from_value(json!({"retriesPerDatacenter": 1})).unwrap();
     let first = begun(&job, &pending("eu", "dc1"));
     let failed = at(&job, &first, view_with(&job, &first, &[(1, ended(&["a"]))]), 100);
     assert_eq!(said(&failed), (Phase::Pending, "AwaitingRetry"));
@@ -170,15 +170,15 @@ fn a_failed_attempt_is_followed_by_another_under_a_new_name_until_they_are_used_
     let view = view_with(&job, &first, &[(1, ended(&["a"])), (2, ended(&["a"]))]);
     let last = at(&job, &second, view.clone(), 120);
     assert_eq!(said(&last), (Phase::Failed, "NodesFailed"));
-    job.spec.cancel = Some(true);
-    job.spec.rollout = serde_json::from_value(json!({"retriesPerDatacenter": 9})).unwrap();
+    job.spec.run.cancel = Some(true);
+    job.spec.run.rollout = serde_json::from_value(json!({"retriesPerDatacenter": 9})).unwrap();
     assert_eq!(at(&job, &second, view, 120).phase, Phase::Failed, "a cancelled run tries nothing again");
 }
 
 #[test]
 fn an_attempt_that_takes_too_long_is_given_up_and_not_repeated() {
     let mut job = fleet_job("nightly");
-    job.spec.rollout =
+    job.spec.run.rollout =
         serde_json::from_value(json!({"datacenterTimeoutSeconds": 60, "retriesPerDatacenter": 3})).unwrap();
     let entry = begun(&job, &pending("eu", "dc1"));
     let view =
