@@ -58,4 +58,5 @@ mod silence;
 mod tasks;
 mod tasks_refused;
 mod tasks_traces;
+mod torn;
 mod voice;
