@@ -39,6 +39,7 @@ mod kubeconfigs;
 mod leaders;
 mod leaders_cut;
 mod leaving;
+mod loosened;
 mod mixed;
 mod page;
 mod pod_template;
