@@ -22,6 +22,7 @@ pub mod retention;
 pub mod schema;
 pub mod seen;
 pub mod size;
+pub mod unread;
 pub mod why;
 
 pub use condition::{Conditions, set_condition};

@@ -150,6 +150,8 @@ reasons! {
     Immutable,
     /// The Secret is of a kind that is never copied.
     SecretRefused,
+    /// The Secret may be a way into a cluster: an object that cannot be read mentions it.
+    SecretInDoubt,
     /// No copy may be made in that namespace.
     TargetRefused,
     /// The object is larger than the API server takes.

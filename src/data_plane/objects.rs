@@ -8,13 +8,15 @@ use std::{collections::BTreeMap, fmt::Debug};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Client, Resource,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{
+        ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions,
+    },
     core::NamespaceResourceScope,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::api::{cassandra::CassandraDatacenter, labels};
+use crate::api::{cassandra::CassandraDatacenter, labels, unread};
 
 /// Makes `object` go when its datacenter goes, unless it has an owner already (upstream §3.1 step 3). The
 /// inner object is the one to go on with.
@@ -92,6 +94,23 @@ where
     match Api::<K>::namespaced(client.clone(), namespace).list(&ListParams::default()).await {
         Ok(list) => Ok(list.items),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// [`all`], those that are of type `K` and the others: one that cannot be read hides no other.
+///
+/// # Errors
+/// When the API server cannot be asked.
+pub async fn parted<K>(client: &Client, namespace: &str) -> Result<(Vec<K>, Vec<DynamicObject>), kube::Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned,
+{
+    let resource = ApiResource::erase::<K>(&());
+    let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
+    match api.list(&ListParams::default()).await {
+        Ok(list) => Ok(unread::parted(list.items)),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok((Vec::new(), Vec::new())),
         Err(error) => Err(error),
     }
 }

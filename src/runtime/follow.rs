@@ -1,18 +1,19 @@
 //! All objects of one kind in one namespace, kept current.
 
-use std::{fmt::Debug, hash::Hash};
+use std::{borrow::Cow, fmt::Debug, hash::Hash};
 
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, Resource,
     runtime::{
         WatchStreamExt as _,
         reflector::{self, Store},
-        watcher,
+        watcher::{self, Event, watcher},
     },
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::{Value, json};
 
 /// A namespaced kind that can be watched.
 pub trait Followed:
@@ -61,6 +62,89 @@ pub fn follow<K: Followed>(client: Client, namespace: &str) -> (Store<K>, impl F
     (store, async move { while events.next().await.is_some() {} })
 }
 
+/// [`follow`], for a kind whose objects we write and nobody else has a say in: its spec is empty and its status ours. One
+/// that cannot be read is there all the same, with as much of its status as can be, so that it is written anew; it must
+/// not keep the others from being known.
+pub fn told<K: Followed>(client: Client, namespace: &str) -> (Store<K>, impl Future<Output = ()> + use<K>) {
+    let (store, writer) = reflector::store();
+    let api: Api<Legible<K>> = Api::namespaced(client, namespace);
+    let mut events = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .map(|event| event.map(Legible::out_of))
+        .modify(|object: &mut K| object.meta_mut().managed_fields = None)
+        .reflect(writer)
+        .touched_objects()
+        .boxed();
+    (store, async move { while events.next().await.is_some() {} })
+}
+
+/// An object of ours as far as it can be read.
+#[derive(Clone, Debug)]
+struct Legible<K>(K);
+
+impl<K> Legible<K> {
+    fn out_of(event: Event<Self>) -> Event<K> {
+        match event {
+            Event::Apply(object) => Event::Apply(object.0),
+            Event::Delete(object) => Event::Delete(object.0),
+            Event::Init => Event::Init,
+            Event::InitApply(object) => Event::InitApply(object.0),
+            Event::InitDone => Event::InitDone,
+        }
+    }
+}
+
+impl<'de, K: Resource<DynamicType = ()> + DeserializeOwned> Deserialize<'de> for Legible<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut value = Value::deserialize(deserializer)?;
+        let error = match K::deserialize(&value) {
+            Ok(object) => return Ok(Self(object)),
+            Err(error) => error,
+        };
+        let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        tracing::warn!(kind = %K::kind(&()), name, %error, "object cannot be read; its status is written anew");
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("spec".to_owned(), json!({}));
+        }
+        if let Ok(object) = K::deserialize(&value) {
+            return Ok(Self(object));
+        }
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("status");
+        }
+        K::deserialize(&value).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<K: Resource> Resource for Legible<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(dt: &K::DynamicType) -> Cow<'_, str> {
+        K::kind(dt)
+    }
+
+    fn group(dt: &K::DynamicType) -> Cow<'_, str> {
+        K::group(dt)
+    }
+
+    fn version(dt: &K::DynamicType) -> Cow<'_, str> {
+        K::version(dt)
+    }
+
+    fn plural(dt: &K::DynamicType) -> Cow<'_, str> {
+        K::plural(dt)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        self.0.meta()
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.0.meta_mut()
+    }
+}
+
 /// Whether a store has its first listing: what it does not hold before may be there all the same.
 pub fn is_ready<K>(store: &Store<K>) -> bool
 where
@@ -68,4 +152,26 @@ where
     K::DynamicType: Eq + Hash + Clone,
 {
     store.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::fleet::FleetBackup;
+
+    #[test]
+    fn an_object_of_ours_is_there_whatever_stands_in_it_with_what_can_be_read() {
+        let read = |spec: Value, status: Value| {
+            let object = json!({"metadata": {"name": "b"}, "spec": spec, "status": status});
+            serde_json::from_value::<Legible<FleetBackup>>(object).unwrap().0
+        };
+        let status = json!({"cluster": "shop", "complete": true});
+        let whole = read(json!({}), status.clone());
+        assert!(whole.status.as_ref().is_some_and(|status| status.complete));
+        assert_eq!(read(json!(5), status).status, whole.status, "its spec says nothing");
+        let odd = read(json!([1]), json!({"datacenters": {}}));
+        assert_eq!((odd.metadata.name.as_deref(), odd.status), (Some("b"), None));
+        assert!(serde_json::from_value::<Legible<FleetBackup>>(json!({"metadata": 5})).is_err());
+        assert!(serde_json::from_value::<Legible<FleetBackup>>(json!("b")).is_err());
+    }
 }

@@ -42,15 +42,28 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), Box<dyn std::error::E
     let filter = EnvFilter::try_new(filter)?;
     // Colours are for terminals, not for log files.
     let colours = std::io::stderr().is_terminal();
+    // Where nothing can be written, on a disk that is full, a word about that cannot be either: it would panic.
     let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_harmless));
     match format {
         LogFormat::Text => {
             registry
-                .with(tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr))
+                .with(
+                    tracing_subscriber::fmt::layer()
+                        .log_internal_errors(false)
+                        .with_ansi(colours)
+                        .with_writer(std::io::stderr),
+                )
                 .try_init()?;
         }
         LogFormat::Json => {
-            registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).try_init()?;
+            registry
+                .with(
+                    tracing_subscriber::fmt::layer()
+                        .log_internal_errors(false)
+                        .json()
+                        .with_writer(std::io::stderr),
+                )
+                .try_init()?;
         }
     }
     Ok(())

@@ -7,15 +7,19 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use medusa_fleet::api::{
     cassandra::CassandraDatacenter,
-    fleet::{FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetRestoreJob, FleetTask, Phase},
+    fleet::{
+        DataPlane, FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetRestoreJob, FleetTask, Phase,
+    },
+    k8ssandra::{ClientConfig, K8ssandraCluster},
     medusa::{MedusaBackupJob, MedusaBackupSchedule, MedusaConfiguration, MedusaTask},
 };
 use serde_json::{Value, json};
 
 use crate::{
     support::{
-        CASS, ControlPlane, FLEET, Fleet, Play, backup_job, condition, configuration, eventually,
-        finish_task,
+        CASS, ControlPlane, FLEET, Fleet, Play, backup_job,
+        client_configs::{about, client_config, client_config_definition},
+        condition, configuration, eventually, finish_task,
         restores::{backed_up, child_of, expect_end, restorable, restore_job},
         secret,
     },
@@ -41,6 +45,20 @@ fn objects(round: usize) -> Vec<Value> {
     vec![
         secret(FLEET, "bucket", &[("credentials", &bucket)]),
         configuration("shared", "bucket", Some("dp-2/cass")),
+        // A cluster of Cassandra that is not there yet, and what its Medusa needs.
+        secret(FLEET, "cql", &[("username", "medusa"), ("password", &bucket)]),
+        json!({
+            "apiVersion": "k8ssandra.io/v1alpha1", "kind": "K8ssandraCluster",
+            "metadata": {"name": "till", "namespace": FLEET},
+            "spec": {
+                "cassandra": {"datacenters": [
+                    {"metadata": {"name": "dc9", "namespace": CASS}, "k8sContext": "dp-2", "size": hour},
+                ]},
+                "medusa": {"cassandraUserSecretRef": {"name": "cql"}, "storageProperties": {
+                    "storageProvider": "s3", "bucketName": "b", "prefix": "till", "credentialsType": "role-based",
+                }},
+            },
+        }),
         schedule("yearly", yearly),
         schedule("nightly", nightly),
         backup_job("job", json!({"clusters": ["shop"]})),
@@ -53,6 +71,10 @@ async fn delete_all(fleet: &Fleet) {
     let home = fleet.home();
     home.delete::<Secret>(FLEET, "bucket").await;
     home.delete::<MedusaConfiguration>(FLEET, "shared").await;
+    home.delete::<Secret>(FLEET, "cql").await;
+    home.delete::<K8ssandraCluster>(FLEET, "till").await;
+    home.delete::<ClientConfig>(FLEET, "third").await;
+    home.delete::<Secret>(FLEET, "third").await;
     home.delete::<FleetBackupJob>(FLEET, "job").await;
     home.delete::<FleetTask>(FLEET, "sync").await;
     home.delete::<FleetRestoreJob>(FLEET, "back").await;
@@ -111,13 +133,23 @@ async fn expect_all(fleet: &Fleet, round: usize) {
         if found == wanted { Ok(()) } else { Err(format!("{found:?}")) }
     })
     .await;
-    // Copies: of the new Secret, with its content.
-    let source: Secret = home.get(FLEET, "bucket").await;
-    eventually(format!("round {round}: the copy is that of the new Secret"), async || {
-        let copy: Option<Secret> = fleet.dp(2).find(CASS, "bucket").await;
-        let copy = copy.ok_or("there is none")?;
-        let of = copy.annotations().get("fleet.k8ssandra.io/source-uid").cloned();
-        if copy.data == source.data && of == source.uid() { Ok(()) } else { Err("an older one") }
+    // Copies: of the new Secrets, with their content.
+    for name in ["bucket", "cql"] {
+        let source: Secret = home.get(FLEET, name).await;
+        eventually(format!("round {round}: the copy is that of the new Secret {name}"), async || {
+            let copy: Option<Secret> = fleet.dp(2).find(CASS, name).await;
+            let copy = copy.ok_or("there is none")?;
+            let of = copy.annotations().get("fleet.k8ssandra.io/source-uid").cloned();
+            if copy.data == source.data && of == source.uid() { Ok(()) } else { Err("an older one") }
+        })
+        .await;
+    }
+    // The third data plane is registered, by the new ClientConfig.
+    eventually(format!("round {round}: the third data plane is registered"), async || {
+        let plane: DataPlane = home.find(FLEET, "dp-3").await.ok_or("there is none")?;
+        let ready = condition(&plane.status.unwrap_or_default().conditions, "Ready");
+        let stays = plane.metadata.deletion_timestamp.is_none();
+        if ready.0 == "True" && stays { Ok(()) } else { Err(format!("{ready:?}, stays: {stays}")) }
     })
     .await;
     eventually(format!("round {round}: the configuration says so"), async || {
@@ -131,10 +163,17 @@ async fn expect_all(fleet: &Fleet, round: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_made_again_under_its_name_is_new_whatever_kind_it_is_of() {
-    let fleet = Fleet::start(2).await;
+    let fleet = Fleet::start(3).await;
     let home = fleet.home();
+    home.install(&[client_config_definition()]).await;
     let mut controller = ControlPlane::spawn(&fleet);
-    fleet.register_all().await;
+    for number in [1, 2] {
+        fleet.register(number).await;
+    }
+    for plane in ["dp-1", "dp-2"] {
+        fleet.expect_data_plane(plane, "Ready", "True", "Ready").await;
+    }
+    let kubeconfig = std::fs::read_to_string(&fleet.dp(3).kubeconfig).unwrap();
     backed_up(&fleet).await;
     let _plays = [Play::start(fleet.dp(1)).await, Play::start(fleet.dp(2)).await];
     for round in 0..3 {
@@ -147,7 +186,9 @@ async fn what_is_made_again_under_its_name_is_new_whatever_kind_it_is_of() {
             fleet.dp(2).disappears::<CassandraDatacenter>(CASS, "dc2").await;
             fleet.dp(2).create(restorable("dc2", "shop", 2)).await;
         }
-        for object in objects(round) {
+        let third = secret(FLEET, "third", &[("kubeconfig", &kubeconfig)]);
+        let config = client_config(FLEET, "third", about("dp-3", "third"));
+        for object in objects(round).into_iter().chain([third, config]) {
             eventually("it can be made again", async || home.try_create(object.clone()).await.map(drop))
                 .await;
         }

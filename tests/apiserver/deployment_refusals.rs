@@ -8,14 +8,17 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use medusa_fleet::api::{fleet::DeploymentState, k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration};
+use medusa_fleet::api::{
+    cassandra::CassandraDatacenter, fleet::DeploymentState, k8ssandra::K8ssandraCluster,
+    medusa::MedusaConfiguration,
+};
 use serde_json::{Value, json};
 
 use crate::{
     deployment_world::{
         BUCKET, bare, bucket, container, expect_condition, expect_state, k8ssandra, medusa_in, raw, settle,
     },
-    support::{CASS, ControlPlane, FLEET, Fleet, condition, eventually, secret},
+    support::{CASS, Cluster, ControlPlane, FLEET, Fleet, condition, eventually, secret},
 };
 
 /// The datacenter's spec and annotations.
@@ -92,6 +95,17 @@ async fn what_is_missing_or_wrong_is_named_and_nothing_is_half_deployed() {
     controller.assert_running();
 }
 
+/// Waits until a datacenter's Medusa has an image of this tag.
+async fn has_image(there: &Cluster, name: &str, tag: &str) {
+    eventually(format!("{name} has Medusa {tag}"), async || {
+        let datacenter = raw(there, name).await;
+        let image = container(&datacenter, "containers", "medusa").map(|medusa| medusa["image"].to_string());
+        let image = image.unwrap_or_default();
+        if image.contains(&format!(":{tag}")) { Ok(()) } else { Err(image) }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_somebody_elses_is_left_to_them() {
     let fleet = Fleet::start(1).await;
@@ -134,6 +148,26 @@ async fn what_is_somebody_elses_is_left_to_them() {
     medusa_in(there, "new").await;
     expect_condition(&fleet, "old", "PrefixUnique", "True").await;
     assert_eq!(content(&raw(there, "managed").await), before);
+
+    // One that Medusa was put into is left alone from when it says that k8ssandra-operator has it, and is ours again
+    // afterwards.
+    settle(there, "new").await;
+    expect_state(&fleet, "new", "new", DeploymentState::Deployed, None).await;
+    let finalizers = |signs: Value| json!({"metadata": {"finalizers": signs}});
+    let sign = json!(["k8ssandracluster.k8ssandra.io/finalizer"]);
+    there.patch::<CassandraDatacenter>(CASS, "old", finalizers(sign)).await;
+    expect_state(&fleet, "old", "old", DeploymentState::HandsOff, Some("ManagedElsewhere")).await;
+    let before = content(&raw(there, "old").await);
+    let image = json!({"spec": {"medusa": {"containerImage": {"tag": "9.9.9"}}}});
+    for cluster in ["old", "new"] {
+        home.patch::<K8ssandraCluster>(FLEET, cluster, image.clone()).await;
+    }
+    has_image(there, "new", "9.9.9").await;
+    settle(there, "new").await;
+    expect_state(&fleet, "new", "new", DeploymentState::Deployed, None).await;
+    assert_eq!(content(&raw(there, "old").await), before, "it is k8ssandra-operator's");
+    there.patch::<CassandraDatacenter>(CASS, "old", finalizers(Value::Null)).await;
+    has_image(there, "old", "9.9.9").await;
     controller.assert_running();
 }
 

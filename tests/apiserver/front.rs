@@ -1,6 +1,6 @@
 //! A stand-in for what stands in front of an API server: a load balancer with the API server's certificate.
 //!
-//! What it is true to: TLS, HTTP/1.1, and that requests reach the real API server while it passes them on. What it is not:
+//! What it is true to: TLS, HTTP/1.1 (HTTP/2 is offered too, and would break off), and that requests reach the real API server while it passes them on. What it is not:
 //! it ends each connection after one request, and its answers of its own are the same for every request it is told to
 //! answer.
 
@@ -99,7 +99,8 @@ fn accepted(certificates: &[u8], key: &[u8]) -> TlsAcceptor {
     let key = PrivateKeyDer::from_pem_slice(key).unwrap();
     let config =
         ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let mut config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     TlsAcceptor::from(Arc::new(config))
 }
 

@@ -1,9 +1,12 @@
 //! A store that is full: API servers answer and take no writes. Nothing is lost, nothing ends, and everything goes on
-//! when there is room again.
+//! when there is room again. And a disk of our own that is: nothing of what we say is heard.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
-use medusa_fleet::api::{fleet::Phase, medusa::MedusaBackupJob};
+use medusa_fleet::api::{
+    fleet::{DataPlane, Phase},
+    medusa::MedusaBackupJob,
+};
 use serde_json::json;
 
 use crate::support::{
@@ -53,5 +56,30 @@ async fn a_full_disk_delays_everything_and_costs_nothing() {
     let names: Vec<String> = children.iter().map(kube::ResourceExt::name_any).collect();
     assert_eq!(children.len(), 1, "{names:?}");
     assert!(names[0].ends_with(&job.uid().unwrap()[..8]), "{names:?}");
+    controller.assert_running();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_can_write_nothing_down_works_and_goes_on() {
+    let fleet = Fleet::start(1).await;
+    let (home, there) = (fleet.home(), fleet.dp(1));
+    let mut controller = ControlPlane::spawn_unheard(&fleet);
+    fleet.register_all().await;
+    there.create(datacenter("dc1", "shop", 1)).await;
+    let _play = Play::start(there).await;
+    // What is worth a warning, and what cannot be read.
+    fleet.register_as("odd", "kubeconfig", "not: a kubeconfig").await;
+    fleet.expect_data_plane("odd", "Accepted", "False", "InvalidKubeconfig").await;
+    home.create(configuration("odd", "nowhere", Some("//"))).await;
+    fleet.stop("dp-1");
+    eventually("its silence is noticed", async || {
+        let plane: DataPlane = home.get(FLEET, "dp-1").await;
+        plane.status.and_then(|status| status.disconnected_since).map(drop).ok_or("it is not")
+    })
+    .await;
+    fleet.start_again("dp-1");
+    fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+    home.create(backup_job("nightly", json!({"dataPlanes": ["dp-1"]}))).await;
+    fleet.expect_phase("nightly", Phase::Succeeded).await;
     controller.assert_running();
 }

@@ -1,6 +1,10 @@
 //! Proxies mean what they mean for kubectl, and are named when they fail.
 
-use std::process::{Command, Output};
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener},
+    process::{Command, Output},
+};
 
 use medusa_fleet::api::fleet::DataPlane;
 use serde_json::{Value, json};
@@ -63,6 +67,22 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Where a proxy listens that answers 407 to everything.
+fn asks_for_a_password() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            // The head of a CONNECT comes in one piece.
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(
+                b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n",
+            );
+        }
+    });
+    address
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn proxies_are_used_gone_around_and_named() {
     let fleet = Fleet::start(2).await;
@@ -98,6 +118,14 @@ async fn proxies_are_used_gone_around_and_named() {
     fleet.register_as("dead", "kubeconfig", &with_proxy(kubeconfig(fleet.dp(2)), DEAD).to_string()).await;
     fleet.expect_data_plane("named", "Authenticated", "True", "CredentialAccepted").await;
     assert!(proxy.seen().concat().contains(&format!("CONNECT {} ", address(fleet.dp(2)))));
+    let asking = asks_for_a_password();
+    let asked = with_proxy(kubeconfig(fleet.dp(2)), &format!("http://{asking}"));
+    fleet.register_as("asked", "kubeconfig", &asked.to_string()).await;
+    let message = fleet.expect_data_plane("asked", "Ready", "False", "ProxyFailed").await;
+    assert!(
+        message.contains(&format!("the proxy `http://{asking}` asks for a user name and password")),
+        "{message}"
+    );
     let message = unreachable(&fleet, "dead").await;
     assert!(message.contains("the proxy `http://127.0.0.1:1`"), "{message}");
     controller.assert_running();

@@ -14,11 +14,15 @@ use kube::{
 };
 use medusa_fleet::api::crds;
 
-use crate::testbed::{self, Testbed};
+use crate::{
+    loose::loosen,
+    testbed::{self, Testbed},
+};
 
 static OURS: OnceLock<Server> = OnceLock::new();
 static UPSTREAM: OnceLock<Server> = OnceLock::new();
 static HOME: OnceLock<Server> = OnceLock::new();
+static LOOSE: OnceLock<Server> = OnceLock::new();
 
 /// Whose definitions of the Medusa kinds a cluster has.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +33,8 @@ pub enum Definitions {
     Upstream,
     /// Ours, in a cluster that is a control plane's own, too.
     Home,
+    /// Ours, without any type in them.
+    Loose,
 }
 
 /// What ours have and upstream's lack, by kind.
@@ -89,6 +95,7 @@ pub fn kubeconfig(definitions: Definitions) -> &'static Path {
         Definitions::Ours => &OURS,
         Definitions::Upstream => &UPSTREAM,
         Definitions::Home => &HOME,
+        Definitions::Loose => &LOOSE,
     };
     let installed = server.get_or_init(|| {
         let server = Server::start(&format!("{definitions:?}").to_lowercase());
@@ -96,7 +103,12 @@ pub fn kubeconfig(definitions: Definitions) -> &'static Path {
         // On a thread of its own, as the caller may be inside a runtime.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(install(&kubeconfig, definitions.all()));
+            runtime.block_on(async {
+                install(&kubeconfig, definitions.all()).await;
+                if matches!(definitions, Definitions::Loose) {
+                    loosen(&Client::try_from(configuration(&kubeconfig).await).unwrap()).await;
+                }
+            });
         })
         .join()
         .unwrap();

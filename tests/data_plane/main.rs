@@ -23,6 +23,8 @@ mod gate;
 #[path = "../support/hands.rs"]
 mod hands;
 mod kubelet;
+#[path = "../support/loosened.rs"]
+mod loose;
 #[path = "../support/page.rs"]
 #[allow(dead_code, reason = "only the control plane's tests apply K8ssandraClusters")]
 mod manifests;
@@ -42,6 +44,7 @@ mod faults;
 mod fleet_restore;
 mod good;
 mod input;
+mod loosened;
 mod page;
 mod restore;
 mod restore_crash;

@@ -15,6 +15,7 @@ mod controller;
 mod credentials;
 mod fleet;
 pub mod hands;
+pub mod loosened;
 mod medusa;
 mod objects;
 pub mod page;

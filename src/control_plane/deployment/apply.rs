@@ -29,6 +29,7 @@ use crate::{
         },
         sources::Payload,
     },
+    runtime::cause::{self, Denier},
 };
 
 /// Rounds in which fields are left to their owners before the rest is given up: each round ends with the API
@@ -51,9 +52,13 @@ impl Failure {
     /// datacenter, so only its reason and the fields it names are passed on.
     fn of(error: &CallError, verb: &str, what: &str) -> Self {
         let Some(status) = error.status() else { return Self::Silent(error.to_string()) };
+        let denied = cause::denied(status).filter(|(denier, _)| *denier != Denier::Permissions);
+        if let Some((denier, words)) = denied {
+            return Self::Refused(Why::new(denier.reason(), format!("{verb} {what}: {words}")));
+        }
         match status.code {
             404 | 409 => Self::Changed,
-            403 if !status.message.contains("admission webhook") => Self::Refused(Why::new(
+            403 => Self::Refused(Why::new(
                 Reason::NotAuthorized,
                 format!("may not {verb} {what}; apply kubeconfigs/data-plane-rbac.yaml in the data plane"),
             )),

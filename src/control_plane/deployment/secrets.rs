@@ -188,6 +188,7 @@ pub fn check_found(
             ),
         )),
         (Copyable::Yes { .. }, None) | (Copyable::Unknown, _) => Check::Wait(replicating(needed, target)),
+        (Copyable::InDoubt(why), _) => Check::Wait(refused(needed, why)),
         (Copyable::Never { why, .. }, None) => Check::Missing(refused(needed, why)),
         (Copyable::Absent, None) => missing(needed, target),
         (Copyable::Absent | Copyable::Never { .. }, Some((keys, hash))) => {

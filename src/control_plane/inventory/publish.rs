@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,11 +13,11 @@ use futures::{StreamExt as _, stream};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
-    Api, Client, CustomResourceExt, Resource,
-    api::{DeleteParams, Patch, PatchParams},
+    Api, Client, Resource,
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
     runtime::reflector::Store,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::json;
 use tokio::{
     sync::{
@@ -46,7 +49,7 @@ use crate::{
         },
         deployment::report::Reports,
     },
-    runtime::{events::Events, follow::follow, guard, http::Readiness},
+    runtime::{cause, events::Events, follow::told, guard, http::Readiness},
 };
 
 /// How long news are gathered before they are written.
@@ -83,8 +86,8 @@ pub struct InventoryContext {
 
 /// Runs for ever.
 pub async fn run(context: InventoryContext) {
-    let (backups, keep_backups) = follow::<FleetBackup>(context.client.clone(), &context.namespace);
-    let (known, keep_clusters) = follow::<FleetCluster>(context.client.clone(), &context.namespace);
+    let (backups, keep_backups) = told::<FleetBackup>(context.client.clone(), &context.namespace);
+    let (known, keep_clusters) = told::<FleetCluster>(context.client.clone(), &context.namespace);
     let changes = context.fleet.changes();
     tokio::select! {
         () = keep_backups => {}
@@ -118,6 +121,9 @@ async fn publish(
             })
         };
         if !all {
+            if context.fleet.is_enrolled() && narrow.is_denied_only() {
+                context.readiness.ready("inventory");
+            }
             at = Instant::now() + AGAIN.min(if context.fleet.is_enrolled() { AGAIN } else { GATHER });
             continue;
         }
@@ -275,15 +281,23 @@ enum Written {
     Done,
     /// It is not taken as it is: a smaller one may be.
     Refused,
+    /// A policy, a quota or a permission denies it.
+    Denied,
     Failed,
 }
 
 /// Budgets of objects that the API server did not take at their full size, by kind and name: they are not tried at that
 /// again.
 #[derive(Default)]
-struct Narrow(Mutex<BTreeMap<String, usize>>);
+struct Narrow(Mutex<BTreeMap<String, usize>>, AtomicBool);
 
 impl Narrow {
+    /// Whether every write since this was asked last was made, or denied by somebody: who denies one object must not keep
+    /// the controller from being ready for all others.
+    fn is_denied_only(&self) -> bool {
+        !self.1.swap(false, Ordering::Relaxed)
+    }
+
     fn key<K: Resource<DynamicType = ()>>(name: &str) -> String {
         format!("{}/{name}", K::kind(&()))
     }
@@ -309,15 +323,12 @@ async fn put<K, S: Serialize>(
     new: bool,
 ) -> bool
 where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + CustomResourceExt
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned,
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {
     let first = narrow.of::<K>(name);
     for budget in BUDGETS.into_iter().filter(|budget| *budget <= first) {
         match put_status::<K>(context, name, &fitted(budget), new).await {
+            Written::Denied => return false,
             Written::Done => {
                 if budget < first {
                     narrow.set::<K>(name, budget);
@@ -325,7 +336,10 @@ where
                 return true;
             }
             Written::Refused => {}
-            Written::Failed => return false,
+            Written::Failed => {
+                narrow.1.store(true, Ordering::Relaxed);
+                return false;
+            }
         }
     }
     false
@@ -337,15 +351,19 @@ fn is_refused(error: &kube::Error) -> bool {
     matches!(status.code, 400 | 413 | 422) || status.message.contains("too large")
 }
 
+/// Objects of a kind, whatever stands in them: what is written does not have to be read.
+fn whatever<K>(context: &InventoryContext) -> Api<DynamicObject>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    Api::namespaced_with(context.client.clone(), &context.namespace, &ApiResource::erase::<K>(&()))
+}
+
 async fn put_status<K>(context: &InventoryContext, name: &str, status: &impl Serialize, new: bool) -> Written
 where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + CustomResourceExt
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned,
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {
-    let api: Api<K> = Api::namespaced(context.client.clone(), &context.namespace);
+    let api = whatever::<K>(context);
     let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
     let (version, kind) = (K::api_version(&()), K::kind(&()));
     let head = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": {}});
@@ -360,19 +378,23 @@ where
         Ok(_) => Written::Done,
         Err(error) => {
             tracing::warn!(%kind, name, %error, "write inventory");
-            if is_refused(&error) { Written::Refused } else { Written::Failed }
+            let is_denied = matches!(&error, kube::Error::Api(status) if cause::denied(status).is_some());
+            if is_denied {
+                Written::Denied
+            } else if is_refused(&error) {
+                Written::Refused
+            } else {
+                Written::Failed
+            }
         }
     }
 }
 
 async fn remove<K>(context: &InventoryContext, name: &str) -> bool
 where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned,
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {
-    let api: Api<K> = Api::namespaced(context.client.clone(), &context.namespace);
+    let api = whatever::<K>(context);
     match api.delete(name, &DeleteParams::default()).await {
         Ok(_) => true,
         Err(kube::Error::Api(status)) if status.code == 404 => true,

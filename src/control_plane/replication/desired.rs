@@ -202,6 +202,10 @@ impl Asked<'_> {
             Copyable::Yes { uid, hash } => Some((uid, hash)),
             Copyable::Absent => return,
             Copyable::Unknown => None,
+            Copyable::InDoubt(why) => {
+                self.tell(claimant, why);
+                None
+            }
             Copyable::Never { why, .. } => return self.tell(claimant, why),
         };
         self.want(claimant, CopyKind::Secret, secret, content, plane, namespace);

@@ -31,6 +31,7 @@ pub(in crate::control_plane) fn bring_further(
             backups: plane.view.jobs.last_known().values().map(|job| (**job).clone()).collect(),
             tasks: plane.view.tasks.last_known().values().map(|task| (**task).clone()).collect(),
             restores: plane.view.restores.last_known().values().map(|job| (**job).clone()).collect(),
+            ..Works::default()
         };
         observed.works.insert((plane.name.clone(), "ns".to_owned()), Ok(works));
         let backups = plane.view.backups.last_known().iter();

@@ -16,6 +16,7 @@ use crate::{
         fleet::{MedusaController, RestoreCheck},
         labels,
         medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask, TaskOperation},
+        unread::Illegible,
     },
     control_plane::{
         data_planes::{
@@ -37,6 +38,8 @@ pub struct Works {
     pub tasks: Vec<MedusaTask>,
     /// Restores.
     pub restores: Vec<MedusaRestoreJob>,
+    /// Any of these that cannot be read.
+    pub unread: Vec<Illegible>,
 }
 
 /// What was read of the data planes for the checks: fresher and wider than the views, which leave out other
@@ -316,10 +319,17 @@ fn idle(datacenter: &str, works: &Works, own: &Own<'_>) -> RestoreCheck {
             && t.spec.operation == TaskOperation::Purge
             && t.status.as_ref().is_none_or(|s| s.finish_time.is_none())
     });
-    match purge {
-        Some(task) => {
-            let message = format!("the purge MedusaTask `{}` is not over", task.name_any());
-            Topic::Idle.waiting(Reason::PurgeRunning, message)
+    if let Some(task) = purge {
+        let message = format!("the purge MedusaTask `{}` is not over", task.name_any());
+        return Topic::Idle.waiting(Reason::PurgeRunning, message);
+    }
+    match works.unread.iter().find(|unread| unread.may_concern(datacenter)) {
+        Some(unread) => {
+            let message = format!(
+                "{} `{}` cannot be read and may be at work; correct it, or delete it",
+                unread.kind, unread.name
+            );
+            Topic::Idle.waiting(unread.reason(), message)
         }
         None => Topic::Idle.passed(),
     }

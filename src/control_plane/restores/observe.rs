@@ -4,7 +4,11 @@
 use std::collections::BTreeSet;
 
 use futures::future::join_all;
-use kube::{Api, Resource, api::ListParams, core::NamespaceResourceScope};
+use kube::{
+    Api, Resource,
+    api::{ApiResource, DynamicObject, ListParams},
+    core::NamespaceResourceScope,
+};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -12,7 +16,10 @@ use super::{
     resolve::Target,
 };
 use crate::{
-    api::medusa::MedusaBackup,
+    api::{
+        medusa::MedusaBackup,
+        unread::{Illegible, parted},
+    },
     control_plane::data_planes::{
         capabilities::{Feature, TASKS},
         fleet::{Snapshot, Usable},
@@ -60,14 +67,16 @@ async fn read(
     namespace: &str,
     backups: &BTreeSet<&str>,
 ) -> Result<(Works, Backups), CallError> {
+    let mut unread = Vec::new();
     let mut works = Works {
-        backups: list(remote, namespace).await?,
-        restores: list(remote, namespace).await?,
-        tasks: Vec::new(),
+        backups: list(remote, namespace, &mut unread).await?,
+        restores: list(remote, namespace, &mut unread).await?,
+        ..Works::default()
     };
     if plane.view.capabilities.watchable(TASKS) == Some(true) {
-        works.tasks = list(remote, namespace).await?;
+        works.tasks = list(remote, namespace, &mut unread).await?;
     }
+    works.unread = unread;
     let mut found = Vec::new();
     for name in backups {
         let backup =
@@ -81,14 +90,15 @@ async fn read(
     Ok((works, found))
 }
 
-async fn list<K>(remote: &Remote, namespace: &str) -> Result<Vec<K>, CallError>
+/// The objects of a kind; what is left of those that cannot be read goes to the `unread`.
+async fn list<K>(remote: &Remote, namespace: &str, unread: &mut Vec<Illegible>) -> Result<Vec<K>, CallError>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
 {
-    let api = |client| Api::<K>::namespaced(client, namespace);
+    let resource = ApiResource::erase::<K>(&());
+    let api = |client| Api::<DynamicObject>::namespaced_with(client, namespace, &resource);
     let list = remote.call(|client| async move { api(client).list(&ListParams::default()).await }).await?;
-    Ok(list.items)
+    let (read, others) = parted(list.items);
+    unread.extend(others.iter().map(|object| Illegible::of(&K::kind(&()), object)));
+    Ok(read)
 }

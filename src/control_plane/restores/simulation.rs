@@ -139,6 +139,7 @@ impl World {
                 backups: view.jobs.last_known().values().map(|j| (**j).clone()).collect(),
                 tasks: view.tasks.last_known().values().map(|t| (**t).clone()).collect(),
                 restores: view.restores.last_known().values().map(|r| (**r).clone()).collect(),
+                ..Works::default()
             };
             observed.works.insert((name.clone(), "ns".to_owned()), Ok(works));
             let backups = view.backups.last_known().iter();

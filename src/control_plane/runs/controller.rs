@@ -10,7 +10,7 @@ use std::{
 use futures::StreamExt as _;
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
-    core::DeserializeGuard,
+    core::{DeserializeGuard, Status},
     runtime::{
         Controller,
         controller::{Action as Next, Config, Error},
@@ -25,18 +25,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     claims::Claims,
+    illegible,
     kind::Run,
     lock,
     publish::{PUBLISH_EVERY, report},
 };
 use crate::{
-    api::{labels, names},
+    api::{Reason, labels, names},
     control_plane::data_planes::{
         fleet::{Change, Fleet},
         meters::Meters,
     },
     runtime::{
         backoff::Backoff,
+        cause,
         events::Events,
         guard::{self, Panicked},
     },
@@ -296,8 +298,29 @@ async fn forward<D: Driver>(mut changes: broadcast::Receiver<Change>, waker: Arc
 fn error_policy<D: Driver>(run: Arc<Guarded<D::Run>>, error: &RunError, driver: Arc<D>) -> Next {
     let name = run.name_any();
     tracing::warn!(kind = D::Run::KIND, name, %error, "a run cannot be brought further");
+    // What keeps its status from being written keeps it from being said there.
+    if let RunError::Publish(kube::Error::Api(status)) = error
+        && let Some((reason, words)) = unwritable(status)
+    {
+        let (events, about) = (&driver.frame().context.events, run.object_ref(&()));
+        events.warning(about, reason, "Publish", format!("its status cannot be written: {words}"));
+    }
     let uid = run.meta().uid.as_deref().unwrap_or_default();
     Next::requeue(lock(&driver.frame().backoff).failed_as(&name, uid))
+}
+
+/// Why a status is refused for good, until somebody does something about it.
+fn unwritable(status: &Status) -> Option<(Reason, String)> {
+    if let Some((denier, words)) = cause::denied(status) {
+        return Some((denier.reason(), words));
+    }
+    let is_too_large = status.code == 413
+        || ["request is too large", "larger than max"].iter().any(|words| status.message.contains(words));
+    is_too_large.then(|| {
+        let words = "with it the object would be larger than the API server takes; make its spec or its annotations \
+                     smaller, or delete it";
+        (Reason::TooLarge, words.to_owned())
+    })
 }
 
 async fn reconcile<D: Driver>(run: Arc<Guarded<D::Run>>, driver: Arc<D>) -> Result<Next, RunError> {
@@ -329,6 +352,16 @@ async fn look<D: Driver>(run: &Guarded<D::Run>, driver: &D) -> Result<Next, RunE
         Ok(run) => run,
         Err(error) => {
             tracing::warn!(kind = D::Run::KIND, name = run.name_any(), %error, "a run cannot be read");
+            let context = &driver.frame().context;
+            illegible::say::<D::Run>(
+                &context.client,
+                &context.events,
+                run.meta(),
+                "Complete",
+                context.fleet.now(),
+            )
+            .await
+            .map_err(RunError::Publish)?;
             return Ok(Next::await_change());
         }
     };

@@ -19,6 +19,7 @@ pub mod desk;
 pub mod ending;
 mod engine;
 mod expiry;
+pub mod illegible;
 pub mod imports;
 mod kind;
 mod publish;

@@ -21,7 +21,7 @@ use super::{
     recipe::{self, Problem, Recipe},
     runs::RunKind,
     scope::Scope,
-    status::{self, Outcome, Report},
+    status::{self, Outcome, READY, Report},
     unread::parts,
 };
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
     },
     control_plane::{
         inventory::expectation::Expectation,
-        runs::{PUBLISH_EVERY, select::ClusterLabels},
+        runs::{PUBLISH_EVERY, illegible, select::ClusterLabels},
     },
     runtime::{backoff::Backoff, follow::is_ready, guard, remembered::Remembered, written::Written},
 };
@@ -210,6 +210,9 @@ async fn go_on(object: &Guarded, scheduler: &Scheduler) -> Result<Action, kube::
         Ok(schedule) => schedule,
         Err(error) => {
             tracing::warn!(schedule = name, %error, "FleetBackupSchedule cannot be read");
+            let (context, now) = (&scheduler.context, scheduler.context.clock.now());
+            let (client, events) = (&context.client, &context.events);
+            illegible::say::<FleetBackupSchedule>(client, events, object.meta(), READY, now).await?;
             return Ok(Action::await_change());
         }
     };

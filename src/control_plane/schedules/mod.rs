@@ -38,7 +38,7 @@ use kube::{
     runtime::{
         Controller, WatchStreamExt as _,
         controller::Error,
-        reflector::{self, ObjectRef, Store},
+        reflector::{ObjectRef, Store},
         watcher,
     },
 };
@@ -70,7 +70,7 @@ use crate::{
     runtime::{
         clock::Clock,
         events::Events,
-        follow::{Followed, is_ready},
+        follow::{Followed, is_ready, told},
     },
 };
 
@@ -130,13 +130,7 @@ impl ScheduleContext {
 
 /// Runs until `shutdown`.
 pub async fn run(context: ScheduleContext, shutdown: CancellationToken) {
-    let (clusters, writer) = reflector::store();
-    let cluster_api: Api<FleetCluster> = Api::namespaced(context.client.clone(), &context.namespace);
-    let mut cluster_events = watcher(cluster_api, watcher::Config::default())
-        .default_backoff()
-        .reflect(writer)
-        .touched_objects()
-        .boxed();
+    let (clusters, keep_clusters) = told::<FleetCluster>(context.client.clone(), &context.namespace);
     let api: Api<Guarded> = Api::namespaced(context.client.clone(), &context.namespace);
     let controller = Controller::new(api, watcher::Config::default());
     let schedules = controller.store();
@@ -163,7 +157,7 @@ pub async fn run(context: ScheduleContext, shutdown: CancellationToken) {
         () = runs => {}
         () = planes => {}
         () = sweeps => {}
-        () = async { while cluster_events.next().await.is_some() {} } => {}
+        () = keep_clusters => {}
         () = run => {}
     }
 }

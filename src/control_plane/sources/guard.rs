@@ -65,6 +65,9 @@ impl Never {
 pub enum Copyable {
     /// It is not known yet: then its copies are neither written nor removed.
     Unknown,
+    /// An object that cannot be read may name it as a way into a cluster, and this is how a person ends that: until then
+    /// its copies are neither written nor removed.
+    InDoubt(Why),
     /// There is no such Secret.
     Absent,
     /// It is never copied. `takes_back`: a copy there is, is taken back at once, whoever uses it.
@@ -107,10 +110,11 @@ impl SourceObjects {
             Some(SecretState::Read { never: Some(never), .. }) => {
                 Copyable::Never { why: never.why(&key.name), takes_back: *never == Never::Registers }
             }
-            Some(SecretState::Read { .. }) if !self.knows_who_names(&key.namespace) => Copyable::Unknown,
-            Some(SecretState::Read { uid, hash, .. }) => {
-                Copyable::Yes { uid: uid.clone(), hash: hash.clone() }
-            }
+            Some(SecretState::Read { .. }) if !self.knows_who_names() => Copyable::Unknown,
+            Some(SecretState::Read { uid, hash, .. }) => match self.in_doubt_for(key) {
+                Some(why) => Copyable::InDoubt(why),
+                None => Copyable::Yes { uid: uid.clone(), hash: hash.clone() },
+            },
         }
     }
 
@@ -126,15 +130,27 @@ impl SourceObjects {
         config.map(|(at, _)| format!("ClientConfig `{at}`"))
     }
 
-    /// Whether every DataPlane is known, and every ClientConfig that may name a Secret of `namespace`.
-    fn knows_who_names(&self, namespace: &str) -> bool {
+    /// Whether every DataPlane is known, and every ClientConfig.
+    fn knows_who_names(&self) -> bool {
         let configs = &self.client_configs;
         let listed = match configs.standing {
             Standing::NotListed => !configs.items.is_empty(),
             // Who may not be listed registers no cluster either.
             Standing::Listed | Standing::NotServed | Standing::Forbidden => true,
         };
-        self.planes_listed && listed && !configs.unreadable.keys().any(|key| key.namespace == namespace)
+        self.planes_listed && listed
+    }
+
+    /// Why nobody knows whether the Secret is a way into a cluster: a ClientConfig beside it cannot be read and mentions it.
+    fn in_doubt_for(&self, key: &ObjectKey) -> Option<Why> {
+        let mut configs = self.client_configs.spoilt.iter();
+        let (at, spoilt) =
+            configs.find(|(at, spoilt)| at.namespace == key.namespace && spoilt.may_mention(&key.name))?;
+        let message = format!(
+            "Secret `{}` may be what ClientConfig `{at}` reaches a cluster with, which cannot be read ({}): it is not              copied before that is known; correct that ClientConfig, or delete it",
+            key.name, spoilt.why
+        );
+        Some(Why::new(Reason::SecretInDoubt, message))
     }
 
     /// Every Secret whose copies are taken back at once.
@@ -169,6 +185,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::control_plane::sources::Spoilt;
 
     fn secret(type_: Option<&str>, labels: Value) -> Secret {
         let mut object = json!({"metadata": {"name": "s", "labels": labels}});
@@ -241,7 +258,25 @@ mod tests {
         };
         unknown(|s| s.planes_listed = false);
         unknown(|s| s.client_configs.standing = Standing::NotListed);
-        unknown(|s| drop(s.client_configs.unreadable.insert(ObjectKey::new("src", "odd"), String::new())));
+    }
+
+    #[test]
+    fn a_client_config_that_cannot_be_read_holds_up_the_secrets_beside_it_that_it_mentions_and_no_other() {
+        let odd = |namespace: &str, mentions: BTreeSet<String>| {
+            let mut sources = known();
+            let spoilt = Spoilt { why: "spec.contextName: no".to_owned(), mentions, ..Spoilt::default() };
+            sources.client_configs.spoilt.insert(ObjectKey::new(namespace, "odd"), Arc::new(spoilt));
+            sources.copyable(&ObjectKey::new("src", "key"))
+        };
+        let Copyable::InDoubt(why) = odd("src", ["key".to_owned()].into()) else {
+            panic!("it may be copied")
+        };
+        assert_eq!(why.reason, Reason::SecretInDoubt);
+        assert!(why.message.contains("ClientConfig `src/odd`") && why.message.contains("spec.contextName"));
+        assert!(matches!(odd("src", ["other".to_owned()].into()), Copyable::Yes { .. }));
+        assert!(matches!(odd("elsewhere", ["key".to_owned()].into()), Copyable::Yes { .. }));
+        let many = (0..10_000).map(|n| format!("n{n}")).collect();
+        assert!(matches!(odd("src", many), Copyable::InDoubt(_)), "not everything that it mentions is kept");
     }
 
     #[test]

@@ -36,6 +36,14 @@ pub struct Spoilt {
     pub conditions: Vec<Condition>,
 }
 
+impl Spoilt {
+    /// Whether it may mean the object `name` beside it; of one that mentions too much nobody knows.
+    #[must_use]
+    pub fn may_mention(&self, name: &str) -> bool {
+        self.mentions.contains(name) || self.mentions.len() >= MENTIONS
+    }
+}
+
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;

@@ -11,9 +11,11 @@ use k8s_openapi::api::{
     core::v1::{Pod, Secret},
 };
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     api::{ListParams, LogParams},
+    core::NamespaceResourceScope,
 };
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
@@ -27,8 +29,9 @@ use super::{
 use crate::{
     api::{
         cassandra::CassandraDatacenter,
-        medusa::{MedusaBackup, MedusaBackupJob, MedusaRestoreJob, MedusaTask},
+        medusa::{MedusaBackup, MedusaRestoreJob},
         names::is_object_name,
+        unread::Illegible,
     },
     data_plane::{objects, pods::PodView, scene::datacenters},
 };
@@ -119,16 +122,26 @@ pub async fn backup(client: &Client, job: &MedusaRestoreJob) -> Result<Option<Me
 /// When the API server cannot be asked.
 pub async fn elsewhere(client: &Client, job: &MedusaRestoreJob) -> Result<Elsewhere, kube::Error> {
     let namespace = objects::namespace(job);
-    let params = ListParams::default();
-    let restores = Api::<MedusaRestoreJob>::namespaced(client.clone(), namespace).list(&params).await?;
-    let backups = Api::<MedusaBackupJob>::namespaced(client.clone(), namespace).list(&params).await?;
-    let tasks = match Api::<MedusaTask>::namespaced(client.clone(), namespace).list(&params).await {
-        Ok(tasks) => tasks.items,
-        // An old cluster, whose definitions do not know tasks, has none.
-        Err(kube::Error::Api(status)) if status.is_not_found() => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    Ok(Elsewhere { restores: restores.items, backups: backups.items, tasks })
+    let mut unread = Vec::new();
+    // An old cluster, whose definitions do not know tasks, has none.
+    let restores = readable(client, namespace, &mut unread).await?;
+    let backups = readable(client, namespace, &mut unread).await?;
+    let tasks = readable(client, namespace, &mut unread).await?;
+    Ok(Elsewhere { restores, backups, tasks, unread })
+}
+
+/// The objects of a kind; what is left of those that cannot be read goes to the `unread`.
+async fn readable<K>(
+    client: &Client,
+    namespace: &str,
+    unread: &mut Vec<Illegible>,
+) -> Result<Vec<K>, kube::Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned,
+{
+    let (read, others) = objects::parted(client, namespace).await?;
+    unread.extend(others.iter().map(|object| Illegible::of(&K::kind(&()), object)));
+    Ok(read)
 }
 
 /// The keys of a Secret; nothing when it does not exist.

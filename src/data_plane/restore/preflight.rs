@@ -20,6 +20,7 @@ use crate::{
             BackupNode, MedusaBackup, MedusaBackupJob, MedusaRestoreJob, MedusaTask, RestoreMapping,
             TaskOperation,
         },
+        unread::Illegible,
     },
     data_plane::{
         medusa::proto::{BackupSummary, StatusType},
@@ -56,6 +57,8 @@ pub struct Elsewhere {
     pub backups: Vec<MedusaBackupJob>,
     /// Tasks.
     pub tasks: Vec<MedusaTask>,
+    /// Any of these that cannot be read.
+    pub unread: Vec<Illegible>,
 }
 
 /// Whether nobody else is at work on the datacenter: `claim` is what its annotation says. Of two restores that
@@ -117,8 +120,21 @@ pub fn is_alone(job: &MedusaRestoreJob, claim: &Claim, elsewhere: &Elsewhere) ->
             && task.spec.operation == TaskOperation::Purge
             && runs(&task.spec.cassandra_datacenter, times)
     });
-    match purge {
-        Some(purge) => wait(Reason::PurgeRunning, "the purge MedusaTask", purge.metadata.name.as_ref()),
+    if let Some(purge) = purge {
+        return wait(Reason::PurgeRunning, "the purge MedusaTask", purge.metadata.name.as_ref());
+    }
+    // A restore that cannot be read is none that this controller works on; what it had begun is in the claim.
+    let is_work =
+        |unread: &&Illegible| unread.kind != "MedusaRestoreJob" && unread.may_be_at_work_on(datacenter);
+    match elsewhere.unread.iter().find(is_work) {
+        Some(unread) => Err(Problem::new(
+            unread.reason(),
+            format!(
+                "{} `{}` cannot be read and may be at work on CassandraDatacenter `{datacenter}`; correct it, or \
+                 delete it",
+                unread.kind, unread.name
+            ),
+        )),
         None => Ok(()),
     }
 }

@@ -64,7 +64,7 @@ pub fn check(operation: TaskOperation, dc: &CassandraDatacenter, pods: &[PodView
 /// What else goes on in the task's namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Elsewhere {
-    /// Restores.
+    /// Restores, but for those that cannot be read: this controller works on none of them.
     pub restores: Vec<MedusaRestoreJob>,
     /// Backups, also those that cannot be read.
     pub backups: Vec<DeserializeGuard<MedusaBackupJob>>,

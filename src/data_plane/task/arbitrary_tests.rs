@@ -125,7 +125,7 @@ proptest! {
         for job in &jobs {
             let _ = backup_may_begin(job, &elsewhere.tasks);
         }
-        let known = Known { backups: all::<MedusaBackup>(&objects), jobs };
+        let known = Known { backups: all::<MedusaBackup>(&objects), jobs, ..Known::default() };
         let _ = plan(&listing, &known, &dc).confirm("p", Some(&listing));
         for object in &objects {
             let _ = in_force(object, None, now);

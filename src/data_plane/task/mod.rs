@@ -439,7 +439,7 @@ impl Pods {
 /// What else goes on in the namespace. A kind that the cluster does not have has no objects.
 async fn elsewhere(client: &Client, namespace: &str) -> Result<Elsewhere, kube::Error> {
     Ok(Elsewhere {
-        restores: objects::all(client, namespace).await?,
+        restores: objects::parted(client, namespace).await?.0,
         backups: objects::all(client, namespace).await?,
         tasks: objects::all(client, namespace).await?,
     })

@@ -12,7 +12,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use jiff::Timestamp;
-use kube::{Api, Client, api::ListParams};
+use kube::{Client, ResourceExt};
 
 use super::{
     apply::{self, Applied},
@@ -24,7 +24,7 @@ use crate::{
         Reason,
         medusa::{MedusaBackup, MedusaBackupJob},
     },
-    data_plane::{context::Tools, scene::Scene},
+    data_plane::{context::Tools, objects, scene::Scene},
 };
 
 /// A sync under way, in memory.
@@ -148,8 +148,8 @@ fn outcome(first: &str, plan: &Plan, done: &Applied) -> Synced {
 }
 
 async fn read(client: &Client, namespace: &str) -> Result<Known, kube::Error> {
-    let all = ListParams::default();
-    let backups = Api::<MedusaBackup>::namespaced(client.clone(), namespace);
-    let jobs = Api::<MedusaBackupJob>::namespaced(client.clone(), namespace);
-    Ok(Known { backups: backups.list(&all).await?.items, jobs: jobs.list(&all).await?.items })
+    let (backups, odd_backups) = objects::parted::<MedusaBackup>(client, namespace).await?;
+    let (jobs, odd_jobs) = objects::parted::<MedusaBackupJob>(client, namespace).await?;
+    let unread = odd_backups.iter().chain(&odd_jobs).map(ResourceExt::name_any).collect();
+    Ok(Known { backups, jobs, unread })
 }

@@ -29,6 +29,8 @@ use crate::{
     },
 };
 
+/// Why an object that cannot be read, or one that is called like it, is left alone.
+const UNREAD: &str = "what stands in Kubernetes under that name cannot be read; correct it, or delete it";
 /// Most names in one note.
 const MAX_NAMES: usize = 5;
 
@@ -39,6 +41,8 @@ pub struct Known {
     pub backups: Vec<MedusaBackup>,
     /// Its MedusaBackupJobs.
     pub jobs: Vec<MedusaBackupJob>,
+    /// Names of those of either kind that cannot be read: nothing of these names is touched.
+    pub unread: BTreeSet<String>,
 }
 
 /// One very version of an object.
@@ -106,6 +110,10 @@ pub fn plan(listing: &[BackupSummary], known: &Known, dc: &CassandraDatacenter) 
     for (name, summary) in &listed {
         let nodes = own_nodes(summary, dc);
         match existing.get(name) {
+            _ if known.unread.contains(*name) => {
+                plan.listed += usize::from(!nodes.is_empty());
+                left.entry(UNREAD).or_default().push(name);
+            }
             Some(backup) if is_of_dc(backup) && nodes.is_empty() => {
                 left.entry("listed for another datacenter's nodes").or_default().push(name);
             }
@@ -136,6 +144,8 @@ pub fn plan(listing: &[BackupSummary], known: &Known, dc: &CassandraDatacenter) 
     for (name, backup) in existing.iter().filter(|(_, backup)| is_of_dc(backup)) {
         if listed.contains_key(name) {
             is_any_listed = true;
+        } else if known.unread.contains(*name) {
+            left.entry(UNREAD).or_default().push(name);
         } else if unfinished.contains(name) {
             left.entry("not listed, but its job is not over").or_default().push(name);
         } else if is_foreign(backup, dc) {

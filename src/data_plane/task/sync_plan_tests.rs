@@ -68,7 +68,7 @@ fn job(name: &str, dc: &str, over: bool) -> MedusaBackupJob {
 }
 
 fn planned(listing: &[BackupSummary], backups: Vec<MedusaBackup>, jobs: Vec<MedusaBackupJob>) -> Plan {
-    plan(listing, &Known { backups, jobs }, &dc())
+    plan(listing, &Known { backups, jobs, ..Known::default() }, &dc())
 }
 
 fn names(changes: &[Change]) -> Vec<String> {

@@ -59,6 +59,8 @@ pub enum Instead {
     Redirect(Option<String>),
     /// That TLS is spoken there.
     TlsWanted,
+    /// Something packed, which nobody asked for and nobody unpacks: it may be as large as it likes.
+    Packed,
 }
 
 /// An answer that no Kubernetes API server gave. It holds nothing of the body, which may repeat a Secret.
@@ -83,6 +85,7 @@ impl fmt::Display for NotKubernetes {
             }
             Instead::Redirect(Some(host)) => write!(f, "HTTP {status}, a redirect to `{host}`"),
             Instead::Redirect(None) => write!(f, "HTTP {status}, a redirect"),
+            Instead::Packed => write!(f, "HTTP {status} with a compressed body, which was not asked for"),
             Instead::TlsWanted => write!(f, "HTTP {status}, as the port speaks HTTPS and was asked in HTTP"),
         }?;
         f.write_str(
@@ -118,6 +121,10 @@ pub(super) fn head(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Res
         let target = headers.get(header::LOCATION).and_then(|target| target.to_str().ok());
         let target = target.and_then(|target| target.parse::<Uri>().ok());
         return instead(Instead::Redirect(target.and_then(|uri| uri.host().map(str::to_owned))));
+    }
+    let is_packed = headers.get(header::CONTENT_ENCODING).is_some_and(|how| how != "identity");
+    if is_packed && asked != Asked::Foreign {
+        return instead(Instead::Packed);
     }
     if matches!(asked, Asked::Watch { .. }) && status.is_success() {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -337,6 +344,11 @@ mod tests {
         assert!(head(ok, &headers("content-type", "application/json"), watch).is_ok());
         assert!(head(ok, &headers("content-type", "text/html; charset=utf-8"), watch).is_err());
         assert!(head(ok, &headers("content-length", "0"), watch).is_err());
+        for asked in [watch, Asked::Document] {
+            let packed = head(ok, &headers("content-encoding", "gzip"), asked).unwrap_err();
+            assert_eq!(packed.instead, Instead::Packed);
+            assert!(head(ok, &headers("content-encoding", "identity"), asked).is_ok());
+        }
         assert_eq!(beginning(ok, b"\n "), None);
         assert_eq!(beginning(ok, b" {\"type\""), Some(Ok(())));
         assert!(beginning(ok, b"<html>").is_some_and(|judged| judged.is_err()));

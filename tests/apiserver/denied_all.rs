@@ -1,0 +1,188 @@
+//! Policies that deny everything that is written in a data plane, or every status of a kind in the control plane: it is
+//! said in the API server's words, costs nobody else anything, and is over when the policy is.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, Config, ResourceExt as _,
+    api::{Patch, PatchParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use medusa_fleet::api::{
+    fleet::{DeploymentState, FleetCluster, Phase},
+    k8ssandra::K8ssandraCluster,
+    medusa::{MedusaBackupJob, MedusaConfiguration},
+};
+use serde_json::json;
+
+use crate::{
+    deployment_world::{bare, bucket, container, expect_state, k8ssandra, medusa_in, raw, settle},
+    support::{
+        CASS, Cluster, ControlPlane, FLEET, Fleet, Play, backup_job, condition, configuration, datacenter,
+        eventually, grant, refusals, secret, token, with_token,
+    },
+};
+
+/// Name of the policy in a data plane: what it says may quote what it denies, and is not repeated.
+const POLICY: &str = "closed";
+/// What a policy says.
+const WORDS: &str = "the auditors are here";
+
+/// Denies service accounts every write, but for those of Kubernetes itself.
+async fn deny_everything(cluster: &Cluster) {
+    let version = "admissionregistration.k8s.io/v1";
+    let policy = json!({
+        "apiVersion": version, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "closed"},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*/*"],
+            }]},
+            "validations": [{
+                "expression": "!request.userInfo.username.startsWith('system:serviceaccount:')", "message": WORDS,
+            }],
+        },
+    });
+    cluster.create(policy).await;
+    cluster
+        .create(json!({
+            "apiVersion": version, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "closed"},
+            "spec": {"policyName": "closed", "validationActions": ["Deny"]},
+        }))
+        .await;
+}
+
+/// Waits until a person with that kubeconfig is denied a Secret there.
+async fn closed(kubeconfig: &str, cluster: &Cluster) {
+    let file = Kubeconfig::from_yaml(kubeconfig).unwrap();
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
+    let secrets = Api::<Secret>::namespaced(Client::try_from(config).unwrap(), CASS);
+    let probe: Secret = serde_json::from_value(secret(CASS, "probe", &[])).unwrap();
+    let params = PostParams { dry_run: true, ..PostParams::default() };
+    eventually(format!("{} is closed", cluster.name), async || match secrets.create(&params, &probe).await {
+        Err(error) if error.to_string().contains(POLICY) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+/// Waits until a MedusaConfiguration says this of its copies; returns its message.
+async fn replicated(fleet: &Fleet, name: &str, reason: &str) -> String {
+    eventually(format!("{name} is {reason}"), async || {
+        let shared: MedusaConfiguration = fleet.home().get(FLEET, name).await;
+        let (_, seen, message) = condition(&shared.status.unwrap_or_default().conditions, "Replicated");
+        if seen == reason { Ok(message) } else { Err(format!("{seen}: {message}")) }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_plane_in_which_every_write_is_denied_says_so_everywhere_and_goes_on_when_that_is_over() {
+    let fleet = Fleet::start(2).await;
+    let (home, there) = (fleet.home(), fleet.dp(1));
+    let mut controller = ControlPlane::spawn(&fleet);
+    grant(there).await;
+    let token = token(there, "audited").await;
+    fleet.register_as("dp-1", "kubeconfig", &with_token(there, &token)).await;
+    fleet.register(2).await;
+    for (number, dc) in [(1, "dc1"), (2, "dc2")] {
+        fleet.expect_data_plane(&format!("dp-{number}"), "Ready", "True", "Ready").await;
+        fleet.dp(number).create(datacenter(dc, "shop", 1)).await;
+    }
+    fleet.expect_size("shop", 2).await;
+    let _plays = [Play::start(there).await, Play::start(fleet.dp(2)).await];
+    home.create(bucket()).await;
+    there.create(bare("dc9", "till")).await;
+    settle(there, "dc9").await;
+    home.create(k8ssandra("till", &[("dc9", "dp-1")], json!({}))).await;
+    medusa_in(there, "dc9").await;
+    settle(there, "dc9").await;
+    expect_state(&fleet, "till", "dc9", DeploymentState::Deployed, None).await;
+    deny_everything(there).await;
+    closed(&with_token(there, &token), there).await;
+
+    home.create(secret(FLEET, "shared", &[("credentials", "x")])).await;
+    home.create(configuration("shared", "shared", Some("dp-1/cass, dp-2/cass"))).await;
+    let image = json!({"spec": {"medusa": {"containerImage": {"tag": "9.9.9"}}}});
+    home.patch::<K8ssandraCluster>(FLEET, "till", image).await;
+    home.create(backup_job("audited", json!({"clusters": ["shop"]}))).await;
+    let said = replicated(&fleet, "shared", "DeniedByPolicy").await;
+    assert!(said.contains(POLICY) && said.contains("dp-1") && !said.contains("dp-2"), "{said}");
+    let held = eventually("the backup is held up", async || {
+        let entries = fleet.job("audited").await.status.unwrap_or_default().datacenters;
+        let held = entries.iter().find(|entry| entry.reason.as_deref() == Some("DeniedByPolicy")).cloned();
+        let other = entries.iter().any(|entry| entry.datacenter == "dc2" && entry.phase == Phase::Succeeded);
+        held.filter(|_| other).ok_or(format!("{entries:?}"))
+    })
+    .await;
+    assert!(held.datacenter == "dc1" && held.message.unwrap().contains(POLICY));
+    let refused = eventually("Medusa cannot be changed", async || {
+        let cluster =
+            home.find::<FleetCluster>(FLEET, &format!("till.{FLEET}")).await.ok_or("none".to_owned())?;
+        let entries = cluster.status.unwrap_or_default().datacenters;
+        let entry = entries.first().ok_or("no datacenter".to_owned())?;
+        let said = format!("{:?}", entry.medusa);
+        if said.contains(POLICY) { Ok(said) } else { Err(said) }
+    })
+    .await;
+    assert!(refused.contains("DeniedByPolicy"), "{refused}");
+
+    refusals::permit(there, "closed").await;
+    replicated(&fleet, "shared", "Replicated").await;
+    fleet.expect_phase("audited", Phase::Succeeded).await;
+    eventually("dc9 has the new image", async || {
+        let datacenter = raw(there, "dc9").await;
+        let image = container(&datacenter, "containers", "medusa").map(|medusa| medusa["image"].to_string());
+        image.filter(|image| image.contains(":9.9.9")).map(drop).ok_or("it has the old one")
+    })
+    .await;
+    fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+    controller.assert_running();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statuses_that_are_denied_hold_up_their_own_objects_and_are_written_when_that_is_over() {
+    let fleet = Fleet::start(1).await;
+    let (home, there) = (fleet.home(), fleet.dp(1));
+    let is_other = "!object.metadata.name.startsWith('mute')";
+    let kinds = ["fleetbackupjobs/status", "fleetclusters/status", "fleetbackups/status"];
+    for (number, kind) in kinds.into_iter().enumerate() {
+        refusals::refuse(home, &format!("mute-{number}"), kind, is_other, WORDS).await;
+    }
+    // One that is there already shows when the last of them holds.
+    let clusters = home.api::<FleetCluster>(FLEET);
+    home.create(json!({
+        "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "FleetCluster",
+        "metadata": {"name": "mute", "namespace": FLEET}, "spec": {},
+    }))
+    .await;
+    let params = PatchParams { dry_run: true, ..PatchParams::default() };
+    eventually("the policies hold", async || {
+        let patch = Patch::Merge(json!({"status": {"size": 7}}));
+        clusters.patch_status("mute", &params, &patch).await.map_or(Ok(()), |_| Err("they do not"))
+    })
+    .await;
+    for (dc, cluster) in [("dc1", "shop"), ("dc2", "mute")] {
+        there.create(datacenter(dc, cluster, 1)).await;
+    }
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    fleet.expect_size("shop", 1).await;
+    let _play = Play::start(there).await;
+    // What cannot be written is no reason not to be ready.
+    controller.ready(0).await;
+    home.create(backup_job("mute", json!({"clusters": ["shop"]}))).await;
+    home.create(backup_job("loud", json!({"clusters": ["shop"]}))).await;
+    fleet.expect_phase("loud", Phase::Succeeded).await;
+    let note = home.event("FleetBackupJob", "mute", "DeniedByPolicy").await;
+    assert!(note.contains("its status cannot be written") && note.contains("mute-0"), "{note}");
+
+    for number in 0..kinds.len() {
+        refusals::permit(home, &format!("mute-{number}")).await;
+    }
+    let job = fleet.expect_phase("mute", Phase::Succeeded).await;
+    let children = there.list::<MedusaBackupJob>(CASS).await;
+    let own = children.iter().filter(|child| child.name_any().ends_with(&job.uid().unwrap()[..8])).count();
+    assert_eq!(own, 1, "{:?}", children.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>());
+    fleet.expect_size("mute", 1).await;
+    controller.assert_running();
+}

@@ -1,0 +1,125 @@
+//! Objects that cannot be read, in a cluster whose definitions have lost their types, and objects that are made again under
+//! their names: each is what it would be alone.
+
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use medusa_fleet::api::{
+    cassandra::CassandraDatacenter,
+    medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupSchedule, MedusaRestoreJob, MedusaTask},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::{Definitions, eventually},
+    fake_medusa::Script,
+    loose::create_whole,
+    task_world::told,
+    world::World,
+};
+
+/// Places of another type in every kind: a kind, its spec and its status.
+fn odd_ones() -> Vec<(&'static str, Value, Value)> {
+    let of_dc1 = json!({"cassandraDatacenter": "dc1"});
+    vec![
+        ("MedusaBackupJob", json!(5), Value::Null),
+        ("MedusaBackupJob", json!({"cassandraDatacenter": {}}), Value::Null),
+        ("MedusaBackupJob", of_dc1.clone(), json!({"finished": 7})),
+        ("MedusaBackup", json!([]), Value::Null),
+        ("MedusaBackup", of_dc1.clone(), json!({"nodes": {}})),
+        ("MedusaTask", json!("purge"), Value::Null),
+        ("MedusaTask", json!({"cassandraDatacenter": "dc1", "operation": ["purge"]}), Value::Null),
+        ("MedusaBackupSchedule", json!({"cronSchedule": 5}), Value::Null),
+        ("MedusaRestoreJob", json!({"cassandraDatacenter": "dc1", "backup": []}), Value::Null),
+        ("MedusaConfiguration", json!({"storageProperties": [1]}), Value::Null),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_hides_and_fails_nothing_else_of_its_namespace() {
+    let world = World::under(Definitions::Loose, 2, Script::default()).await;
+    for name in ["b0", "odd-3", "odd-4"] {
+        world.stored(name);
+    }
+    for (number, (kind, spec, status)) in odd_ones().into_iter().enumerate() {
+        let mut object = json!({
+            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": kind,
+            "metadata": {"name": format!("odd-{number}"), "namespace": world.ns}, "spec": spec,
+        });
+        if !status.is_null() {
+            object["status"] = status;
+        }
+        create_whole(&world.client, &object).await;
+    }
+    let _data_plane = world.data_plane().await;
+    world.job("b1", "dc1").await;
+    assert!(world.finished("b1").await.failed.is_empty());
+    // A sync writes what can be written, and leaves alone and names what stands under names that cannot be read.
+    let status = world.sync("s").await;
+    let told = told(&status);
+    assert!(
+        told.contains("1 created") && told.contains("odd-3, odd-4") && told.contains("cannot be read"),
+        "{told}"
+    );
+    assert!(world.backup("b0").await.is_some());
+    // A restore looks at what else is at work before it looks for its backup.
+    let template = json!({"spec": {"podTemplateSpec": {"spec": {
+        "containers": [{"name": "cassandra"}], "initContainers": [{"name": "medusa-restore"}],
+    }}}});
+    let datacenters = world.api::<CassandraDatacenter>();
+    datacenters.patch("dc1", &PatchParams::default(), &Patch::Merge(template)).await.unwrap();
+    world
+        .create::<MedusaRestoreJob>(json!({
+            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaRestoreJob", "metadata": {"name": "r"},
+            "spec": {"cassandraDatacenter": "dc1", "backup": "none-such"},
+        }))
+        .await;
+    eventually("the restore says what it lacks", async || {
+        let job = world.api::<MedusaRestoreJob>().get("r").await.unwrap();
+        let said = serde_json::to_string(&job.status).unwrap();
+        said.contains("none-such").then_some(())
+    })
+    .await;
+    world
+        .create::<MedusaBackupSchedule>(json!({
+            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackupSchedule", "metadata": {"name": "nightly"},
+            "spec": {"cronSchedule": "0 1 1 1 *", "backupSpec": {"cassandraDatacenter": "dc1"}},
+        }))
+        .await;
+    eventually("the schedule is followed", async || {
+        let schedule = world.api::<MedusaBackupSchedule>().get("nightly").await.unwrap();
+        schedule.status?.next_schedule.map(drop)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_again_under_its_name_is_another_also_when_nobody_saw_it() {
+    let world = World::new(2, Script::default()).await;
+    let mut data_plane = Some(world.data_plane().await);
+    world.job("b1", "dc1").await;
+    world.finished("b1").await;
+    let first = world.sync("s").await;
+    let starts = world.starts();
+    for is_down in [false, true] {
+        if is_down {
+            data_plane.take().unwrap().kill();
+        }
+        for kind in [ApiResource::erase::<MedusaBackupJob>(&()), ApiResource::erase::<MedusaTask>(&())] {
+            let name = if kind.kind == "MedusaTask" { "s" } else { "b1" };
+            let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), &world.ns, &kind);
+            api.delete(name, &DeleteParams::default()).await.unwrap();
+        }
+        world.job("b1", "dc1").await;
+        world.task("s", "sync", json!({})).await;
+        if is_down {
+            data_plane = Some(world.data_plane().await);
+        }
+        // Medusa has a backup of that name, and is never sent one twice.
+        world.finished("b1").await;
+        world.reason("b1", "NameConflict").await;
+        assert_eq!(world.starts(), starts);
+        let again = world.task_finished("s").await;
+        assert!(again.start_time >= first.start_time && again.failed.is_empty(), "{again:?}");
+        assert!(world.api::<MedusaBackup>().get_opt("b1").await.unwrap().is_some(), "down: {is_down}");
+    }
+    drop(data_plane);
+}
