@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod membership;
 pub mod meters;
 pub mod metrics;
+pub mod records;
 pub mod remote;
 pub mod section;
 pub mod undone;
