@@ -49,6 +49,7 @@ async fn the_doctor_says_what_is_wrong_to_whom_and_what_to_do() {
     finds(&fleet, 1, &["control-plane", "no control plane has ever run here"]).await;
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
+    fleet.expect_data_plane("local", "Ready", "True", "Ready").await;
     let said = finds(&fleet, 0, &["nothing is wrong"]).await;
     assert_eq!(said.lines().count(), 1, "{said}");
     let (code, healthy, _) = ask(&home.kubeconfig, &["-o", "json"]);
