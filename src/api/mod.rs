@@ -11,6 +11,7 @@ pub mod condition;
 pub mod crds;
 pub mod cron;
 pub mod fleet;
+pub mod guarded;
 pub mod k8ssandra;
 pub mod labels;
 pub mod medusa;
@@ -22,7 +23,7 @@ pub mod retention;
 pub mod schema;
 pub mod seen;
 pub mod size;
-pub mod unread;
+pub mod unreadable;
 pub mod why;
 
 pub use condition::{Conditions, set_condition};

@@ -16,7 +16,7 @@ use crate::{
         },
     },
     control_plane::{
-        data_planes::view::{BackupRecord, RunRecord},
+        data_planes::records::{BackupRecord, RunRecord},
         deployment::{config_map, validate},
         fanout::tests::{datacenter, live, plane},
         runs::select::{self, ClusterLabels},

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::{
     data_planes::{
         fleet::Snapshot,
-        view::{BackupRecord, Contact, ObjectKey, RunRecord, View},
+        records::{BackupRecord, RunRecord},
+        view::{Contact, ObjectKey, View},
     },
     fanout::{self, Scene, holds, rehearsal, tests::plane},
     inventory::{

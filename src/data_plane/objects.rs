@@ -8,15 +8,21 @@ use std::{collections::BTreeMap, fmt::Debug};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Client, Resource,
-    api::{
-        ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions,
-    },
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
     core::NamespaceResourceScope,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::api::{cassandra::CassandraDatacenter, labels, unread};
+use crate::{
+    api::{
+        cassandra::CassandraDatacenter,
+        guarded::{self, Guarded},
+        labels,
+        unreadable::UnreadableWork,
+    },
+    runtime::cause,
+};
 
 /// Makes `object` go when its datacenter goes, unless it has an owner already (upstream §3.1 step 3). The
 /// inner object is the one to go on with.
@@ -98,34 +104,27 @@ where
     }
 }
 
-/// [`all`], those that are of type `K` and the others: one that cannot be read hides no other.
+/// [`all`] that can be read; what is known of the others is added to `unreadable`, so that one hides no other.
 ///
 /// # Errors
 /// When the API server cannot be asked.
-pub async fn parted<K>(client: &Client, namespace: &str) -> Result<(Vec<K>, Vec<DynamicObject>), kube::Error>
+pub async fn readable<K>(
+    client: &Client,
+    namespace: &str,
+    unreadable: &mut Vec<UnreadableWork>,
+) -> Result<Vec<K>, kube::Error>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
-    let resource = ApiResource::erase::<K>(&());
-    let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
-    match api.list(&ListParams::default()).await {
-        Ok(list) => Ok(unread::parted(list.items)),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok((Vec::new(), Vec::new())),
-        Err(error) => Err(error),
-    }
+    let list: Vec<Guarded<K, UnreadableWork>> = all(client, namespace).await?;
+    Ok(guarded::readable(list, unreadable))
 }
 
-/// Why the API server will not take a write however often it is repeated: it is forbidden, invalid or too large. etcd's
-/// own word that an object is too large comes as a failure of the server.
+/// Why the API server will not take a write however often it is repeated: it is forbidden, invalid or too large.
 #[must_use]
 pub fn refusal(error: &kube::Error) -> Option<String> {
     let kube::Error::Api(status) = error else { return None };
-    let is_too_large = status.code == 413
-        || (status.code == 500
-            && ["request is too large", "trying to send message larger than max", "message larger than max"]
-                .iter()
-                .any(|words| status.message.contains(words)));
-    if is_too_large {
+    if cause::is_too_large(status) {
         return Some(format!("the object is too large to be stored ({})", status.message));
     }
     matches!(status.code, 400 | 403 | 422).then(|| status.message.clone())

@@ -331,6 +331,13 @@ pub fn denied(status: &Status) -> Option<(Denier, String)> {
     Some((Denier::Permissions, message))
 }
 
+/// Whether an object was refused for its size. etcd's own word that an object is too large comes as a failure of the server.
+#[must_use]
+pub fn is_too_large(status: &Status) -> bool {
+    let says = |words: &str| status.message.contains(words);
+    status.code == 413 || says("request is too large") || says("larger than max")
+}
+
 /// The API server's own words, and its code where it has none.
 fn said(status: &Status) -> String {
     let message = brief(&status.message);

@@ -1,6 +1,6 @@
 //! All objects of one kind in one namespace, kept current.
 
-use std::{borrow::Cow, fmt::Debug, hash::Hash};
+use std::{fmt::Debug, hash::Hash};
 
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -12,8 +12,10 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+use crate::api::guarded::{Guarded, Unreadable};
 
 /// A namespaced kind that can be watched.
 pub trait Followed:
@@ -65,12 +67,15 @@ pub fn follow<K: Followed>(client: Client, namespace: &str) -> (Store<K>, impl F
 /// [`follow`], for a kind whose objects we write and nobody else has a say in: its spec is empty and its status ours. One
 /// that cannot be read is there all the same, with as much of its status as can be, so that it is written anew; it must
 /// not keep the others from being known.
-pub fn told<K: Followed>(client: Client, namespace: &str) -> (Store<K>, impl Future<Output = ()> + use<K>) {
+pub fn follow_own<K: Followed>(
+    client: Client,
+    namespace: &str,
+) -> (Store<K>, impl Future<Output = ()> + use<K>) {
     let (store, writer) = reflector::store();
-    let api: Api<Legible<K>> = Api::namespaced(client, namespace);
+    let api: Api<Guarded<K, Readable<K>>> = Api::namespaced(client, namespace);
     let mut events = watcher(api, watcher::Config::default())
         .default_backoff()
-        .map(|event| event.map(Legible::out_of))
+        .map(|event| event.map(own))
         .modify(|object: &mut K| object.meta_mut().managed_fields = None)
         .reflect(writer)
         .touched_objects()
@@ -78,62 +83,30 @@ pub fn told<K: Followed>(client: Client, namespace: &str) -> (Store<K>, impl Fut
     (store, async move { while events.next().await.is_some() {} })
 }
 
-/// An object of ours as far as it can be read.
+fn own<K>(event: Event<Guarded<K, Readable<K>>>) -> Event<K> {
+    let object = |object: Guarded<K, Readable<K>>| object.0.unwrap_or_else(|part| part.0);
+    match event {
+        Event::Apply(found) => Event::Apply(object(found)),
+        Event::Delete(found) => Event::Delete(object(found)),
+        Event::Init => Event::Init,
+        Event::InitApply(found) => Event::InitApply(object(found)),
+        Event::InitDone => Event::InitDone,
+    }
+}
+
+/// What can be read of an object of ours.
 #[derive(Clone, Debug)]
-struct Legible<K>(K);
+struct Readable<K>(K);
 
-impl<K> Legible<K> {
-    fn out_of(event: Event<Self>) -> Event<K> {
-        match event {
-            Event::Apply(object) => Event::Apply(object.0),
-            Event::Delete(object) => Event::Delete(object.0),
-            Event::Init => Event::Init,
-            Event::InitApply(object) => Event::InitApply(object.0),
-            Event::InitDone => Event::InitDone,
-        }
-    }
-}
-
-impl<'de, K: Resource<DynamicType = ()> + DeserializeOwned> Deserialize<'de> for Legible<K> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut value = Value::deserialize(deserializer)?;
-        let error = match K::deserialize(&value) {
-            Ok(object) => return Ok(Self(object)),
-            Err(error) => error,
+impl<K: Resource<DynamicType = ()> + DeserializeOwned> Unreadable<K> for Readable<K> {
+    fn of(object: Value, metadata: ObjectMeta, error: &str) -> Result<Self, String> {
+        let name = metadata.name.as_deref().unwrap_or_default();
+        tracing::warn!(kind = %K::kind(&()), name, error, "object cannot be read; its status is written anew");
+        let with = |status: Option<&Value>| {
+            K::deserialize(json!({"metadata": metadata, "spec": {}, "status": status}))
         };
-        let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        tracing::warn!(kind = %K::kind(&()), name, %error, "object cannot be read; its status is written anew");
-        if let Some(fields) = value.as_object_mut() {
-            fields.insert("spec".to_owned(), json!({}));
-        }
-        if let Ok(object) = K::deserialize(&value) {
-            return Ok(Self(object));
-        }
-        if let Some(fields) = value.as_object_mut() {
-            fields.remove("status");
-        }
-        K::deserialize(&value).map(Self).map_err(serde::de::Error::custom)
-    }
-}
-
-impl<K: Resource> Resource for Legible<K> {
-    type DynamicType = K::DynamicType;
-    type Scope = K::Scope;
-
-    fn kind(dt: &K::DynamicType) -> Cow<'_, str> {
-        K::kind(dt)
-    }
-
-    fn group(dt: &K::DynamicType) -> Cow<'_, str> {
-        K::group(dt)
-    }
-
-    fn version(dt: &K::DynamicType) -> Cow<'_, str> {
-        K::version(dt)
-    }
-
-    fn plural(dt: &K::DynamicType) -> Cow<'_, str> {
-        K::plural(dt)
+        let whole = with(object.get("status")).or_else(|_| with(None));
+        whole.map(Self).map_err(|error| error.to_string())
     }
 
     fn meta(&self) -> &ObjectMeta {
@@ -159,11 +132,13 @@ mod tests {
     use super::*;
     use crate::api::fleet::FleetBackup;
 
+    type Own = Guarded<FleetBackup, Readable<FleetBackup>>;
+
     #[test]
     fn an_object_of_ours_is_there_whatever_stands_in_it_with_what_can_be_read() {
         let read = |spec: Value, status: Value| {
             let object = json!({"metadata": {"name": "b"}, "spec": spec, "status": status});
-            serde_json::from_value::<Legible<FleetBackup>>(object).unwrap().0
+            serde_json::from_value::<Own>(object).unwrap().0.unwrap_or_else(|part| part.0)
         };
         let status = json!({"cluster": "shop", "complete": true});
         let whole = read(json!({}), status.clone());
@@ -171,7 +146,7 @@ mod tests {
         assert_eq!(read(json!(5), status).status, whole.status, "its spec says nothing");
         let odd = read(json!([1]), json!({"datacenters": {}}));
         assert_eq!((odd.metadata.name.as_deref(), odd.status), (Some("b"), None));
-        assert!(serde_json::from_value::<Legible<FleetBackup>>(json!({"metadata": 5})).is_err());
-        assert!(serde_json::from_value::<Legible<FleetBackup>>(json!("b")).is_err());
+        assert!(serde_json::from_value::<Own>(json!({"metadata": 5})).is_err());
+        assert!(serde_json::from_value::<Own>(json!("b")).is_err());
     }
 }

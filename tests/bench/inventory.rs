@@ -16,7 +16,8 @@ use medusa_fleet::{
     control_plane::{
         data_planes::{
             fleet::{Fleet, Snapshot},
-            view::{BackupRecord, Contact, ObjectKey, View},
+            records::BackupRecord,
+            view::{Contact, ObjectKey, View},
         },
         inventory::{
             memo::Inventory,

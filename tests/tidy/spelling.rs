@@ -13,7 +13,7 @@ fn every_write_is_an_apply_except_where_a_reason_is_given() {
         "src/control_plane/registry/admit.rs",
         // An object that cannot be read cannot be applied either.
         "src/control_plane/registry/unreadable.rs",
-        "src/control_plane/runs/illegible.rs",
+        "src/control_plane/runs/unreadable.rs",
         "src/control_plane/replication/write.rs",
         "src/control_plane/restores/apply.rs",
         "src/control_plane/schedules/write.rs",
@@ -61,7 +61,6 @@ const REPEATED: &[(&str, usize)] = &[
     ("Failures", 3),
     ("Field", 3),
     ("Found", 6),
-    ("Guarded", 4),
     ("Inner", 3),
     ("Kind", 3),
     ("List", 3),

@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::view::CopyRecord;
+use super::records::CopyRecord;
 use crate::api::{
     labels,
     medusa::{MedusaConfiguration, MedusaConfigurationSpec},

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
 
-pub use super::records::{BackupRecord, CopyRecord, RunRecord};
 use super::{
     capabilities::Capabilities,
+    records::{BackupRecord, CopyRecord, RunRecord},
     section::{Listing, Section, Trust},
 };
 use crate::api::{

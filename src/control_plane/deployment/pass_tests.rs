@@ -165,7 +165,7 @@ async fn a_user_made_in_this_pass_is_waited_for_and_not_called_missing() {
     }
     let mut first = plane("dp-1", answering(200, restarting()));
     let datacenter: CassandraDatacenter = serde_json::from_value(restarting()).unwrap();
-    let copy = crate::control_plane::data_planes::view::CopyRecord {
+    let copy = crate::control_plane::data_planes::records::CopyRecord {
         source_uid: "u".to_owned(),
         declared_hash: "h".to_owned(),
         content_hash: "h".to_owned(),

@@ -10,7 +10,7 @@ use crate::{
         medusa::CREDENTIALS_KEY,
     },
     control_plane::{
-        data_planes::view::{CopyRecord, ObjectKey},
+        data_planes::{records::CopyRecord, view::ObjectKey},
         sources::{Copyable, SecretState, user_secret},
     },
 };

@@ -28,7 +28,7 @@ use crate::{
             write::{Made, delete, make, not_now, show},
         },
     },
-    runtime::follow::{follow, news, told},
+    runtime::follow::{follow, follow_own, news},
 };
 
 /// How long the first listing of the FleetRestoreJobs is awaited.
@@ -108,7 +108,7 @@ impl Engine for Fanout {
 
 /// Runs until `shutdown`.
 pub async fn run(context: RunContext, shutdown: CancellationToken) {
-    let (clusters, keep_clusters) = told(context.client.clone(), &context.namespace);
+    let (clusters, keep_clusters) = follow_own(context.client.clone(), &context.namespace);
     let (restores, restored) = news(context.client.clone(), &context.namespace);
     let (tasks, keep_tasks) = follow(context.client.clone(), &context.namespace);
     let control_plane = context.control_plane.clone();

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use crate::{
     api::{Reason, Seen, cassandra::CassandraDatacenter, fleet::NodeCounts, medusa::MedusaBackupJob},
     control_plane::{
-        data_planes::view::BackupRecord,
+        data_planes::records::BackupRecord,
         runs::verdict::{GRACE, Verdict},
     },
 };

@@ -17,10 +17,7 @@ use crate::{
         medusa::MedusaBackupJob,
     },
     control_plane::{
-        data_planes::{
-            fleet::Snapshot,
-            view::{BackupRecord, ObjectKey},
-        },
+        data_planes::{fleet::Snapshot, records::BackupRecord, view::ObjectKey},
         runs::{
             MISSING, Noted,
             child::{Child as _, child_key, is_of, place},

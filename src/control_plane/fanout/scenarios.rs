@@ -30,7 +30,8 @@ use crate::{
     control_plane::{
         data_planes::{
             fleet::Snapshot,
-            view::{BackupRecord, ObjectKey, View},
+            records::BackupRecord,
+            view::{ObjectKey, View},
         },
         runs::{
             Noted,

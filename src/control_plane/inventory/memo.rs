@@ -20,7 +20,7 @@ use crate::{
         cassandra::CassandraDatacenter,
         fleet::{FleetBackup, FleetBackupStatus},
     },
-    control_plane::data_planes::{fleet::Snapshot, view::BackupRecord},
+    control_plane::data_planes::{fleet::Snapshot, records::BackupRecord},
 };
 
 /// What is remembered between two looks.

@@ -19,7 +19,7 @@ use crate::{
         fleet::{BackupOrigin, FleetBackupDatacenter, FleetBackupStatus, NodeCounts},
         names,
     },
-    control_plane::data_planes::view::{BackupRecord, ObjectKey},
+    control_plane::data_planes::{records::BackupRecord, view::ObjectKey},
 };
 
 /// Status word of a datacenter that has no MedusaBackup in a restore point.

@@ -24,7 +24,8 @@ use crate::{
     control_plane::{
         data_planes::{
             fleet::Snapshot,
-            view::{BackupRecord, Contact, ObjectKey, View},
+            records::BackupRecord,
+            view::{Contact, ObjectKey, View},
         },
         fanout::tests::{datacenter, live, plane, silent},
     },

@@ -2,10 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -49,7 +46,13 @@ use crate::{
         },
         deployment::report::Reports,
     },
-    runtime::{cause, events::Events, follow::told, guard, http::Readiness},
+    runtime::{
+        cause::{self, Denier},
+        events::Events,
+        follow::follow_own,
+        guard,
+        http::Readiness,
+    },
 };
 
 /// How long news are gathered before they are written.
@@ -86,8 +89,8 @@ pub struct InventoryContext {
 
 /// Runs for ever.
 pub async fn run(context: InventoryContext) {
-    let (backups, keep_backups) = told::<FleetBackup>(context.client.clone(), &context.namespace);
-    let (known, keep_clusters) = told::<FleetCluster>(context.client.clone(), &context.namespace);
+    let (backups, keep_backups) = follow_own::<FleetBackup>(context.client.clone(), &context.namespace);
+    let (known, keep_clusters) = follow_own::<FleetCluster>(context.client.clone(), &context.namespace);
     let changes = context.fleet.changes();
     tokio::select! {
         () = keep_backups => {}
@@ -111,23 +114,24 @@ async fn publish(
     loop {
         sleep_until(at).await;
         at = Instant::now() + REFRESH;
-        let all = context.fleet.is_enrolled() && {
-            let wrote =
-                guard::work("inventory", write(context, backups, known, &mut inventory, &narrow)).await;
-            wrote.unwrap_or_else(|panic| {
-                tracing::error!("the inventory: {panic}");
-                inventory = Inventory::default();
-                false
-            })
-        };
-        if !all {
-            if context.fleet.is_enrolled() && narrow.is_denied_only() {
-                context.readiness.ready("inventory");
-            }
-            at = Instant::now() + AGAIN.min(if context.fleet.is_enrolled() { AGAIN } else { GATHER });
+        if !context.fleet.is_enrolled() {
+            at = Instant::now() + GATHER;
             continue;
         }
-        context.readiness.ready("inventory");
+        let wrote = guard::work("inventory", write(context, backups, known, &mut inventory, &narrow)).await;
+        let written = wrote.unwrap_or_else(|panic| {
+            tracing::error!("the inventory: {panic}");
+            inventory = Inventory::default();
+            Written::Failed
+        });
+        // Who denies one object must not keep the controller from being ready for all others.
+        if written != Written::Failed {
+            context.readiness.ready("inventory");
+        }
+        if written != Written::Done {
+            at = Instant::now() + AGAIN;
+            continue;
+        }
         // Wait for news, or for the ages to grow.
         loop {
             tokio::select! {
@@ -153,14 +157,14 @@ async fn publish(
     }
 }
 
-/// Computes and writes; says whether everything could be written.
+/// Computes and writes; says what came of it.
 async fn write(
     context: &InventoryContext,
     backups: &Store<FleetBackup>,
     known: &Store<FleetCluster>,
     inventory: &mut Inventory,
     narrow: &Narrow,
-) -> bool {
+) -> Written {
     let planes: Vec<Snapshot> =
         context.fleet.snapshot().into_iter().filter(|p| !is_duplicate(p) && !p.unregistering).collect();
     let now = context.fleet.now();
@@ -180,25 +184,27 @@ async fn write(
     *context.figures.lock().unwrap_or_else(PoisonError::into_inner) =
         clusters.iter().map(|(name, status)| figures(name, status, look.digests.get(name))).collect();
     // Clusters first: who waits for a restore point finds its cluster protected already.
-    let mut all = each(clusters.iter(), async |(name, status): (&String, &FleetClusterStatus)| {
+    let told = each(clusters.iter(), async |(name, status): (&String, &FleetClusterStatus)| {
         let old = old_clusters.get(name);
         let fitted = |budget| fit_cluster(status.clone(), budget);
         if !old.is_none_or(|old| is_news(old, &fitted(narrow.of::<FleetCluster>(name)))) {
-            return true;
+            return Written::Done;
         }
         let written = put::<FleetCluster, _>(context, name, fitted, narrow, old.is_none()).await;
-        if written && let Some(cluster) = published.get(name) {
+        if written == Written::Done
+            && let Some(cluster) = published.get(name)
+        {
             tell(context, cluster, &status.conditions);
         }
         written
     })
     .await;
-    all &= each(look.unwritten.iter(), async |(name, status): &(&str, &FleetBackupStatus)| {
+    let pointed = each(look.unwritten.iter(), async |(name, status): &(&str, &FleetBackupStatus)| {
         let old = points.get(*name);
         let fitted = |budget| fit_backup((*status).clone(), budget);
         let known = old.and_then(|point| point.status.as_ref());
         if known == Some(&fitted(narrow.of::<FleetBackup>(name))) {
-            return true;
+            return Written::Done;
         }
         put::<FleetBackup, _>(context, name, fitted, narrow, old.is_none()).await
     })
@@ -208,18 +214,20 @@ async fn write(
         let entries = status.into_iter().flat_map(|s| &s.datacenters);
         may_go(entries.map(|d| d.data_plane.as_str()), &planes)
     });
-    all &= each(gone, async |name: &&str| remove::<FleetBackup>(context, name).await).await;
+    let points_gone = each(gone, async |name: &&str| remove::<FleetBackup>(context, name).await).await;
     let gone = old_clusters.iter().filter(|(name, status)| {
         let entries = status.datacenters.iter().map(|d| d.data_plane.as_str());
         !clusters.contains_key(*name) && may_go(entries, &planes)
     });
-    all & each(gone, async |(name, _): (&String, _)| remove::<FleetCluster>(context, name).await).await
+    let clusters_gone =
+        each(gone, async |(name, _): (&String, _)| remove::<FleetCluster>(context, name).await).await;
+    told.max(pointed).max(points_gone).max(clusters_gone)
 }
 
-/// Does `work` for every item, some at a time; says whether all of it was done.
-async fn each<T>(items: impl Iterator<Item = T>, work: impl AsyncFn(T) -> bool) -> bool {
+/// Does `work` for every item, some at a time; says what came of it where it went worst.
+async fn each<T>(items: impl Iterator<Item = T>, work: impl AsyncFn(T) -> Written) -> Written {
     let done = stream::iter(items).map(|item| work(item)).buffer_unordered(WRITES);
-    done.fold(true, |all, one| std::future::ready(all & one)).await
+    done.fold(Written::Done, |worst, one| std::future::ready(worst.max(one))).await
 }
 
 fn figures(name: &str, status: &FleetClusterStatus, digest: Option<&Digest>) -> ClusterFigures {
@@ -276,12 +284,11 @@ fn is_news(old: &FleetClusterStatus, new: &FleetClusterStatus) -> bool {
     })
 }
 
-/// What came of a write.
+/// What came of a write, from the best to the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Written {
     Done,
-    /// It is not taken as it is: a smaller one may be.
-    Refused,
-    /// A policy, a quota or a permission denies it.
+    /// A policy or quota denies it.
     Denied,
     Failed,
 }
@@ -289,15 +296,9 @@ enum Written {
 /// Budgets of objects that the API server did not take at their full size, by kind and name: they are not tried at that
 /// again.
 #[derive(Default)]
-struct Narrow(Mutex<BTreeMap<String, usize>>, AtomicBool);
+struct Narrow(Mutex<BTreeMap<String, usize>>);
 
 impl Narrow {
-    /// Whether every write since this was asked last was made, or denied by somebody: who denies one object must not keep
-    /// the controller from being ready for all others.
-    fn is_denied_only(&self) -> bool {
-        !self.1.swap(false, Ordering::Relaxed)
-    }
-
     fn key<K: Resource<DynamicType = ()>>(name: &str) -> String {
         format!("{}/{name}", K::kind(&()))
     }
@@ -313,42 +314,47 @@ impl Narrow {
     }
 }
 
-/// Writes a status as large as the API server takes it; says whether it was written. A verdict that cannot be written with
-/// all there is to say is written without, so that the one before does not stand for ever.
+/// Writes a status as large as the API server takes it. A verdict that cannot be written with all there is to say is
+/// written without, so that the one before does not stand for ever.
 async fn put<K, S: Serialize>(
     context: &InventoryContext,
     name: &str,
     fitted: impl Fn(usize) -> S,
     narrow: &Narrow,
     new: bool,
-) -> bool
+) -> Written
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {
     let first = narrow.of::<K>(name);
     for budget in BUDGETS.into_iter().filter(|budget| *budget <= first) {
-        match put_status::<K>(context, name, &fitted(budget), new).await {
-            Written::Denied => return false,
-            Written::Done => {
-                if budget < first {
-                    narrow.set::<K>(name, budget);
-                }
-                return true;
+        let Err(error) = put_status::<K>(context, name, &fitted(budget), new).await else {
+            if budget < first {
+                narrow.set::<K>(name, budget);
             }
-            Written::Refused => {}
-            Written::Failed => {
-                narrow.1.store(true, Ordering::Relaxed);
-                return false;
-            }
+            return Written::Done;
+        };
+        tracing::warn!(kind = %K::kind(&()), name, %error, "write inventory");
+        if is_denied(&error) {
+            return Written::Denied;
+        }
+        if !is_refused(&error) {
+            return Written::Failed;
         }
     }
-    false
+    Written::Failed
+}
+
+/// Whether somebody denies this object. Without the permission for it nothing of its kind can be written.
+fn is_denied(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    cause::denied(status).is_some_and(|(denier, _)| denier != Denier::Permissions)
 }
 
 /// Whether the API server or etcd does not take an object as it is: too large, or not valid.
 fn is_refused(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
-    matches!(status.code, 400 | 413 | 422) || status.message.contains("too large")
+    matches!(status.code, 400 | 422) || cause::is_too_large(status)
 }
 
 /// Objects of a kind, whatever stands in them: what is written does not have to be read.
@@ -359,7 +365,12 @@ where
     Api::namespaced_with(context.client.clone(), &context.namespace, &ApiResource::erase::<K>(&()))
 }
 
-async fn put_status<K>(context: &InventoryContext, name: &str, status: &impl Serialize, new: bool) -> Written
+async fn put_status<K>(
+    context: &InventoryContext,
+    name: &str,
+    status: &impl Serialize,
+    new: bool,
+) -> Result<(), kube::Error>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {
@@ -368,39 +379,22 @@ where
     let (version, kind) = (K::api_version(&()), K::kind(&()));
     let head = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": {}});
     let body = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "status": status});
-    let written = async {
-        if new {
-            api.patch(name, &params, &Patch::Apply(&head)).await?;
-        }
-        api.patch_status(name, &params, &Patch::Apply(&body)).await
-    };
-    match written.await {
-        Ok(_) => Written::Done,
-        Err(error) => {
-            tracing::warn!(%kind, name, %error, "write inventory");
-            let is_denied = matches!(&error, kube::Error::Api(status) if cause::denied(status).is_some());
-            if is_denied {
-                Written::Denied
-            } else if is_refused(&error) {
-                Written::Refused
-            } else {
-                Written::Failed
-            }
-        }
+    if new {
+        api.patch(name, &params, &Patch::Apply(&head)).await?;
     }
+    api.patch_status(name, &params, &Patch::Apply(&body)).await.map(drop)
 }
 
-async fn remove<K>(context: &InventoryContext, name: &str) -> bool
+async fn remove<K>(context: &InventoryContext, name: &str) -> Written
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {
-    let api = whatever::<K>(context);
-    match api.delete(name, &DeleteParams::default()).await {
-        Ok(_) => true,
-        Err(kube::Error::Api(status)) if status.code == 404 => true,
+    match whatever::<K>(context).delete(name, &DeleteParams::default()).await {
+        Ok(_) => Written::Done,
+        Err(kube::Error::Api(status)) if status.code == 404 => Written::Done,
         Err(error) => {
             tracing::warn!(kind = %K::kind(&()), name, %error, "remove from inventory");
-            false
+            if is_denied(&error) { Written::Denied } else { Written::Failed }
         }
     }
 }

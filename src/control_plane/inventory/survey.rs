@@ -18,7 +18,8 @@ use crate::{
     control_plane::data_planes::{
         cluster_of::{ClusterId, cluster_of, unreadable},
         fleet::Snapshot,
-        view::{BackupRecord, ObjectKey, View},
+        records::BackupRecord,
+        view::{ObjectKey, View},
     },
 };
 

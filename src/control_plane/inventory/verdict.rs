@@ -18,7 +18,7 @@ use crate::{
         fleet::{FleetBackupDatacenter, FleetBackupStatus, NodeCounts, place as spelt},
         size,
     },
-    control_plane::data_planes::view::BackupRecord,
+    control_plane::data_planes::records::BackupRecord,
 };
 
 /// Whether every node of the datacenter is in the backup.

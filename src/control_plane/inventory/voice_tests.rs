@@ -15,7 +15,8 @@ use crate::{
     control_plane::{
         data_planes::{
             fleet::Snapshot,
-            view::{BackupRecord, ObjectKey, RunRecord, View},
+            records::{BackupRecord, RunRecord},
+            view::{ObjectKey, View},
         },
         fanout::tests::{datacenter, fleet_job, live, made, pending, plane},
     },

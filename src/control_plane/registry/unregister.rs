@@ -158,7 +158,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::control_plane::data_planes::view::{CopyRecord, ObjectKey};
+    use crate::control_plane::data_planes::{records::CopyRecord, view::ObjectKey};
 
     fn view(live: bool, copies: usize) -> View {
         let mut view = View::unknown();

@@ -362,7 +362,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::control_plane::data_planes::{fleet::Fleet, view::CopyRecord};
+    use crate::control_plane::data_planes::{fleet::Fleet, records::CopyRecord};
 
     /// A ConfigMap.
     fn map(n: u32) -> String {

@@ -31,8 +31,9 @@ use crate::{
     control_plane::data_planes::{
         copies::{config_map_record, configuration_record, secret_record},
         fleet::{Change, Fleet, ViewCell},
+        records::{BackupRecord, RunRecord},
         section::Section,
-        view::{BackupRecord, Contact, ObjectKey, RunRecord, View},
+        view::{Contact, ObjectKey, View},
     },
     runtime::guard::again,
 };
@@ -434,7 +435,7 @@ mod tests {
     use kube::client::Body;
 
     use super::*;
-    use crate::control_plane::data_planes::view::CopyRecord;
+    use crate::control_plane::data_planes::records::CopyRecord;
 
     #[tokio::test]
     async fn watches_that_failed_go_on_by_themselves_however_often_they_are_looked_at() {

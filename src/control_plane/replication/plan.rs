@@ -10,7 +10,8 @@ use crate::{
     api::Seen,
     control_plane::data_planes::{
         meters::Copies,
-        view::{CopyRecord, ObjectKey, View},
+        records::CopyRecord,
+        view::{ObjectKey, View},
     },
 };
 

@@ -24,10 +24,11 @@ use crate::{
         data_planes::{
             fleet::{Change, Fleet, Usable, ViewCell},
             meters::Copies,
+            records::CopyRecord,
             remote::Remote,
             section::Section,
             undone::{self, Record, Verdict, Wish},
-            view::{CopyRecord, View},
+            view::View,
         },
         sources::Sources,
     },

@@ -23,8 +23,8 @@ use crate::{
     control_plane::{
         data_planes::{
             copies::{configuration_record, secret_record},
+            records::CopyRecord,
             remote::{CallError, Remote},
-            view::CopyRecord,
         },
         sources::Payload,
     },
@@ -362,10 +362,8 @@ fn refusal(key: &CopyKey, status: &Status) -> Why {
     let namespace = &key.object.namespace;
     let says = |word: &str| status.message.contains(word);
     let causes = || status.details.iter().flat_map(|details| &details.causes);
-    let is_too_large = status.code == 413
-        || says("request is too large")
-        || says("larger than max")
-        || causes().any(|cause| cause.reason == "FieldValueTooLong");
+    let is_too_large =
+        cause::is_too_large(status) || causes().any(|cause| cause.reason == "FieldValueTooLong");
     if status.code == 404 && says("namespaces") {
         let message =
             format!("namespace `{namespace}` does not exist there; create it, or take it out of the targets");

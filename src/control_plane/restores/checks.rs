@@ -16,13 +16,14 @@ use crate::{
         fleet::{MedusaController, RestoreCheck},
         labels,
         medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask, TaskOperation},
-        unread::Illegible,
+        unreadable::UnreadableWork,
     },
     control_plane::{
         data_planes::{
             capabilities::Feature,
             fleet::{Snapshot, Usable},
-            view::{BackupRecord, ObjectKey},
+            records::BackupRecord,
+            view::ObjectKey,
         },
         inventory::verdict::topology_matches,
         runs::imports::{self, Wordless},
@@ -39,7 +40,7 @@ pub struct Works {
     /// Restores.
     pub restores: Vec<MedusaRestoreJob>,
     /// Any of these that cannot be read.
-    pub unread: Vec<Illegible>,
+    pub unreadable: Vec<UnreadableWork>,
 }
 
 /// What was read of the data planes for the checks: fresher and wider than the views, which leave out other
@@ -323,13 +324,14 @@ fn idle(datacenter: &str, works: &Works, own: &Own<'_>) -> RestoreCheck {
         let message = format!("the purge MedusaTask `{}` is not over", task.name_any());
         return Topic::Idle.waiting(Reason::PurgeRunning, message);
     }
-    match works.unread.iter().find(|unread| unread.may_concern(datacenter)) {
-        Some(unread) => {
+    match works.unreadable.iter().find(|work| work.may_concern(datacenter)) {
+        Some(work) => {
             let message = format!(
                 "{} `{}` cannot be read and may be at work; correct it, or delete it",
-                unread.kind, unread.name
+                work.kind,
+                work.name()
             );
-            Topic::Idle.waiting(unread.reason(), message)
+            Topic::Idle.waiting(work.reason(), message)
         }
         None => Topic::Idle.passed(),
     }

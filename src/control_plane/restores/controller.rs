@@ -32,7 +32,7 @@ use crate::{
         data_planes::fleet::{Change, Snapshot},
         runs::{About, Driver, ENROL_WAIT, Frame, PUBLISH_EVERY, RunContext, RunError, drive, lock, publish},
     },
-    runtime::{follow::told, remembered::Remembered},
+    runtime::{follow::follow_own, remembered::Remembered},
 };
 
 /// Pause between two looks at what the checks wait for.
@@ -52,8 +52,8 @@ struct Restores {
 
 /// Runs until `shutdown`.
 pub async fn run(context: RunContext, shutdown: CancellationToken) {
-    let (backups, keep_backups) = told::<FleetBackup>(context.client.clone(), &context.namespace);
-    let (clusters, keep_clusters) = told::<FleetCluster>(context.client.clone(), &context.namespace);
+    let (backups, keep_backups) = follow_own::<FleetBackup>(context.client.clone(), &context.namespace);
+    let (clusters, keep_clusters) = follow_own::<FleetCluster>(context.client.clone(), &context.namespace);
     let (frame, feed) = Frame::new(context);
     let restores = Arc::new(Restores {
         frame,

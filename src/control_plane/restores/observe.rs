@@ -4,11 +4,7 @@
 use std::collections::BTreeSet;
 
 use futures::future::join_all;
-use kube::{
-    Api, Resource,
-    api::{ApiResource, DynamicObject, ListParams},
-    core::NamespaceResourceScope,
-};
+use kube::{Api, Resource, api::ListParams, core::NamespaceResourceScope};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -17,14 +13,16 @@ use super::{
 };
 use crate::{
     api::{
+        guarded::{Guarded, readable},
         medusa::MedusaBackup,
-        unread::{Illegible, parted},
+        unreadable::UnreadableWork,
     },
     control_plane::data_planes::{
         capabilities::{Feature, TASKS},
         fleet::{Snapshot, Usable},
+        records::BackupRecord,
         remote::{CallError, Remote},
-        view::{BackupRecord, ObjectKey},
+        view::ObjectKey,
     },
 };
 
@@ -67,16 +65,16 @@ async fn read(
     namespace: &str,
     backups: &BTreeSet<&str>,
 ) -> Result<(Works, Backups), CallError> {
-    let mut unread = Vec::new();
+    let mut unreadable = Vec::new();
     let mut works = Works {
-        backups: list(remote, namespace, &mut unread).await?,
-        restores: list(remote, namespace, &mut unread).await?,
+        backups: list(remote, namespace, &mut unreadable).await?,
+        restores: list(remote, namespace, &mut unreadable).await?,
         ..Works::default()
     };
     if plane.view.capabilities.watchable(TASKS) == Some(true) {
-        works.tasks = list(remote, namespace, &mut unread).await?;
+        works.tasks = list(remote, namespace, &mut unreadable).await?;
     }
-    works.unread = unread;
+    works.unreadable = unreadable;
     let mut found = Vec::new();
     for name in backups {
         let backup =
@@ -90,15 +88,19 @@ async fn read(
     Ok((works, found))
 }
 
-/// The objects of a kind; what is left of those that cannot be read goes to the `unread`.
-async fn list<K>(remote: &Remote, namespace: &str, unread: &mut Vec<Illegible>) -> Result<Vec<K>, CallError>
+/// The objects of a kind; what is known of those that cannot be read is added to `unreadable`.
+async fn list<K>(
+    remote: &Remote,
+    namespace: &str,
+    unreadable: &mut Vec<UnreadableWork>,
+) -> Result<Vec<K>, CallError>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
 {
-    let resource = ApiResource::erase::<K>(&());
-    let api = |client| Api::<DynamicObject>::namespaced_with(client, namespace, &resource);
+    let api = |client| Api::<Guarded<K, UnreadableWork>>::namespaced(client, namespace);
     let list = remote.call(|client| async move { api(client).list(&ListParams::default()).await }).await?;
-    let (read, others) = parted(list.items);
-    unread.extend(others.iter().map(|object| Illegible::of(&K::kind(&()), object)));
-    Ok(read)
+    Ok(readable(list.items, unreadable))
 }

@@ -17,7 +17,10 @@ use crate::{
         labels,
         medusa::{MedusaBackupJob, MedusaTask},
     },
-    control_plane::data_planes::view::{BackupRecord, ObjectKey, View},
+    control_plane::data_planes::{
+        records::BackupRecord,
+        view::{ObjectKey, View},
+    },
 };
 
 fn transcript(world: &World) -> String {

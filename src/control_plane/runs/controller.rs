@@ -25,10 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     claims::Claims,
-    illegible,
     kind::Run,
     lock,
     publish::{PUBLISH_EVERY, report},
+    unreadable,
 };
 use crate::{
     api::{Reason, labels, names},
@@ -52,9 +52,6 @@ pub const ENROL_WAIT: Duration = Duration::from_millis(200);
 const SWEEP: Duration = Duration::from_secs(5);
 /// Runs that are looked at in the same moment.
 const CONCURRENCY: u16 = 32;
-
-/// An object as the watch brings it: it may be one that cannot be read.
-pub type Guarded<K> = DeserializeGuard<K>;
 
 /// What every kind of run needs.
 #[derive(Clone)]
@@ -124,7 +121,7 @@ pub enum About {
 /// Wakes runs that go on.
 pub struct Waker<K: Run> {
     namespace: String,
-    trigger: mpsc::Sender<ObjectRef<Guarded<K>>>,
+    trigger: mpsc::Sender<ObjectRef<DeserializeGuard<K>>>,
     /// Names of the runs that go on, by the label of their children.
     index: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
@@ -175,7 +172,7 @@ pub struct Frame<K: Run> {
     /// What it was given.
     pub context: RunContext,
     /// All objects of the kind.
-    pub objects: Store<Guarded<K>>,
+    pub objects: Store<DeserializeGuard<K>>,
     /// Wakes them.
     pub waker: Arc<Waker<K>>,
     backoff: Mutex<Backoff<String>>,
@@ -183,15 +180,15 @@ pub struct Frame<K: Run> {
 
 /// Where the objects of a frame come from.
 pub struct Feed<K: Run> {
-    controller: Controller<Guarded<K>>,
-    triggered: mpsc::Receiver<ObjectRef<Guarded<K>>>,
+    controller: Controller<DeserializeGuard<K>>,
+    triggered: mpsc::Receiver<ObjectRef<DeserializeGuard<K>>>,
 }
 
 impl<K: Run> Frame<K> {
     /// A frame, and what [`drive`] drives it by.
     #[must_use]
     pub fn new(context: RunContext) -> (Self, Feed<K>) {
-        let api: Api<Guarded<K>> = Api::namespaced(context.client.clone(), &context.namespace);
+        let api: Api<DeserializeGuard<K>> = Api::namespaced(context.client.clone(), &context.namespace);
         let controller = Controller::new(api, watcher::Config::default());
         let (trigger, triggered) = mpsc::channel(1024);
         let waker = Waker { namespace: context.namespace.clone(), trigger, index: Mutex::default() };
@@ -205,7 +202,7 @@ impl<K: Run> Frame<K> {
     }
 
     /// Objects of this kind, in the controller's namespace.
-    pub fn api(&self) -> Api<Guarded<K>> {
+    pub fn api(&self) -> Api<DeserializeGuard<K>> {
         Api::namespaced(self.context.client.clone(), &self.context.namespace)
     }
 
@@ -295,7 +292,7 @@ async fn forward<D: Driver>(mut changes: broadcast::Receiver<Change>, waker: Arc
     }
 }
 
-fn error_policy<D: Driver>(run: Arc<Guarded<D::Run>>, error: &RunError, driver: Arc<D>) -> Next {
+fn error_policy<D: Driver>(run: Arc<DeserializeGuard<D::Run>>, error: &RunError, driver: Arc<D>) -> Next {
     let name = run.name_any();
     tracing::warn!(kind = D::Run::KIND, name, %error, "a run cannot be brought further");
     // What keeps its status from being written keeps it from being said there.
@@ -314,22 +311,20 @@ fn unwritable(status: &Status) -> Option<(Reason, String)> {
     if let Some((denier, words)) = cause::denied(status) {
         return Some((denier.reason(), words));
     }
-    let is_too_large = status.code == 413
-        || ["request is too large", "larger than max"].iter().any(|words| status.message.contains(words));
-    is_too_large.then(|| {
+    cause::is_too_large(status).then(|| {
         let words = "with it the object would be larger than the API server takes; make its spec or its annotations \
                      smaller, or delete it";
         (Reason::TooLarge, words.to_owned())
     })
 }
 
-async fn reconcile<D: Driver>(run: Arc<Guarded<D::Run>>, driver: Arc<D>) -> Result<Next, RunError> {
+async fn reconcile<D: Driver>(run: Arc<DeserializeGuard<D::Run>>, driver: Arc<D>) -> Result<Next, RunError> {
     let meters = driver.frame().context.meters.clone();
     meters.reconcile(D::Run::KIND, guarded(&run, driver.as_ref())).await
 }
 
 /// The edge of one run: what panics in here costs nobody else anything.
-async fn guarded<D: Driver>(run: &Guarded<D::Run>, driver: &D) -> Result<Next, RunError> {
+async fn guarded<D: Driver>(run: &DeserializeGuard<D::Run>, driver: &D) -> Result<Next, RunError> {
     // What is over may still have to be taken back in data planes.
     let ends = !D::ASKS && run.0.as_ref().is_ok_and(|run| !run.is_over());
     match guard::edge(D::Run::KIND, ends, look(run, driver)).await {
@@ -347,13 +342,13 @@ async fn guarded<D: Driver>(run: &Guarded<D::Run>, driver: &D) -> Result<Next, R
     }
 }
 
-async fn look<D: Driver>(run: &Guarded<D::Run>, driver: &D) -> Result<Next, RunError> {
+async fn look<D: Driver>(run: &DeserializeGuard<D::Run>, driver: &D) -> Result<Next, RunError> {
     let run = match &run.0 {
         Ok(run) => run,
         Err(error) => {
             tracing::warn!(kind = D::Run::KIND, name = run.name_any(), %error, "a run cannot be read");
             let context = &driver.frame().context;
-            illegible::say::<D::Run>(
+            unreadable::say::<D::Run>(
                 &context.client,
                 &context.events,
                 run.meta(),

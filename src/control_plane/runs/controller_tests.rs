@@ -53,7 +53,7 @@ fn driver() -> (Arc<Fragile>, Arc<StdMutex<Vec<Value>>>) {
     (Arc::new(Fragile(frame)), sent)
 }
 
-fn run(name: &str) -> Arc<Guarded<FleetBackupJob>> {
+fn run(name: &str) -> Arc<DeserializeGuard<FleetBackupJob>> {
     Arc::new(DeserializeGuard(Ok(fleet_job(name))))
 }
 

@@ -114,7 +114,7 @@ mod tests {
     use crate::{
         api::fleet::{DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Limits},
         control_plane::{
-            data_planes::{remote::Remote, view::BackupRecord},
+            data_planes::{records::BackupRecord, remote::Remote},
             fanout::tests::{datacenter, fleet_job, live, made, pending, plane},
         },
     };

@@ -84,7 +84,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::control_plane::data_planes::view::{BackupRecord, ObjectKey};
+    use crate::control_plane::data_planes::{records::BackupRecord, view::ObjectKey};
 
     fn sync(status: &Value) -> MedusaTask {
         serde_json::from_value(json!({

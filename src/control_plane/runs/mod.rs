@@ -19,7 +19,6 @@ pub mod desk;
 pub mod ending;
 mod engine;
 mod expiry;
-pub mod illegible;
 pub mod imports;
 mod kind;
 mod publish;
@@ -28,6 +27,7 @@ pub mod restoring;
 pub mod rollout;
 pub mod select;
 mod telling;
+pub mod unreadable;
 pub mod verdict;
 pub mod write;
 

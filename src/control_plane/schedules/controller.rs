@@ -31,13 +31,10 @@ use crate::{
     },
     control_plane::{
         inventory::expectation::Expectation,
-        runs::{PUBLISH_EVERY, illegible, select::ClusterLabels},
+        runs::{PUBLISH_EVERY, select::ClusterLabels, unreadable},
     },
     runtime::{backoff::Backoff, follow::is_ready, guard, remembered::Remembered, written::Written},
 };
-
-/// A schedule as the watch brings it.
-pub(super) type Guarded = DeserializeGuard<FleetBackupSchedule>;
 
 /// Pause while runs are being listed; the end of the listing wakes everyone anyway.
 const LISTING: Duration = Duration::from_secs(1);
@@ -148,7 +145,7 @@ impl Scheduler {
     }
 
     /// How long to wait after one more failure.
-    fn failed(&self, schedule: &Guarded) -> Duration {
+    fn failed(&self, schedule: &DeserializeGuard<FleetBackupSchedule>) -> Duration {
         let uid = schedule.meta().uid.as_deref().unwrap_or_default();
         lock(&self.backoff).failed_as(&schedule.name_any(), uid)
     }
@@ -170,13 +167,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(super) fn error_policy(object: Arc<Guarded>, error: &kube::Error, scheduler: Arc<Scheduler>) -> Action {
+pub(super) fn error_policy(
+    object: Arc<DeserializeGuard<FleetBackupSchedule>>,
+    error: &kube::Error,
+    scheduler: Arc<Scheduler>,
+) -> Action {
     tracing::warn!(schedule = object.name_any(), %error, "fleet backup schedule");
     Action::requeue(scheduler.failed(&object))
 }
 
 pub(super) async fn reconcile(
-    object: Arc<Guarded>,
+    object: Arc<DeserializeGuard<FleetBackupSchedule>>,
     scheduler: Arc<Scheduler>,
 ) -> Result<Action, kube::Error> {
     let meters = scheduler.context.meters.clone();
@@ -184,7 +185,10 @@ pub(super) async fn reconcile(
 }
 
 /// The edge of one schedule: what panics in here costs nobody else anything.
-async fn guarded(object: &Guarded, scheduler: &Scheduler) -> Result<Action, kube::Error> {
+async fn guarded(
+    object: &DeserializeGuard<FleetBackupSchedule>,
+    scheduler: &Scheduler,
+) -> Result<Action, kube::Error> {
     let panic = match guard::keep("FleetBackupSchedule", go_on(object, scheduler)).await {
         Ok(done) => return done,
         Err(panic) => panic,
@@ -203,7 +207,10 @@ async fn guarded(object: &Guarded, scheduler: &Scheduler) -> Result<Action, kube
     Ok(Action::requeue(scheduler.failed(object)))
 }
 
-async fn go_on(object: &Guarded, scheduler: &Scheduler) -> Result<Action, kube::Error> {
+async fn go_on(
+    object: &DeserializeGuard<FleetBackupSchedule>,
+    scheduler: &Scheduler,
+) -> Result<Action, kube::Error> {
     let (name, uid) = (object.name_any(), object.meta().uid.clone().unwrap_or_default());
     scheduler.context.expectations.is_now(&name, &uid);
     let schedule = match &object.0 {
@@ -212,7 +219,7 @@ async fn go_on(object: &Guarded, scheduler: &Scheduler) -> Result<Action, kube::
             tracing::warn!(schedule = name, %error, "FleetBackupSchedule cannot be read");
             let (context, now) = (&scheduler.context, scheduler.context.clock.now());
             let (client, events) = (&context.client, &context.events);
-            illegible::say::<FleetBackupSchedule>(client, events, object.meta(), READY, now).await?;
+            unreadable::say::<FleetBackupSchedule>(client, events, object.meta(), READY, now).await?;
             return Ok(Action::await_change());
         }
     };

@@ -31,8 +31,9 @@ use crate::{
     control_plane::{
         data_planes::{
             fleet::Snapshot,
+            records::RunRecord,
             remote::{CallError, Remote},
-            view::{ObjectKey, RunRecord},
+            view::ObjectKey,
         },
         runs::write::delete,
     },

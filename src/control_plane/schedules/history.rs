@@ -20,7 +20,8 @@ use crate::{
     control_plane::{
         data_planes::{
             fleet::Snapshot,
-            view::{BackupRecord, ObjectKey, RunRecord},
+            records::{BackupRecord, RunRecord},
+            view::ObjectKey,
         },
         runs::verdict::GRACE,
     },

@@ -51,7 +51,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     children::{Children, Wake},
-    controller::{Guarded, Scheduler, error_policy, reconcile},
+    controller::{Scheduler, error_policy, reconcile},
     runs::{Run, RunKind},
 };
 use super::{
@@ -64,13 +64,13 @@ use super::{
 };
 use crate::{
     api::{
-        fleet::{Execution, FleetBackupJob, FleetCluster, FleetTask},
+        fleet::{Execution, FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetTask},
         labels,
     },
     runtime::{
         clock::Clock,
         events::Events,
-        follow::{Followed, is_ready, told},
+        follow::{Followed, follow_own, is_ready},
     },
 };
 
@@ -130,8 +130,9 @@ impl ScheduleContext {
 
 /// Runs until `shutdown`.
 pub async fn run(context: ScheduleContext, shutdown: CancellationToken) {
-    let (clusters, keep_clusters) = told::<FleetCluster>(context.client.clone(), &context.namespace);
-    let api: Api<Guarded> = Api::namespaced(context.client.clone(), &context.namespace);
+    let (clusters, keep_clusters) = follow_own::<FleetCluster>(context.client.clone(), &context.namespace);
+    let api: Api<DeserializeGuard<FleetBackupSchedule>> =
+        Api::namespaced(context.client.clone(), &context.namespace);
     let controller = Controller::new(api, watcher::Config::default());
     let schedules = controller.store();
     let (trigger, triggered) = mpsc::channel(1024);
@@ -165,8 +166,8 @@ pub async fn run(context: ScheduleContext, shutdown: CancellationToken) {
 /// Keeps the runs, and wakes the schedules they belong to.
 async fn runs_wake(
     scheduler: Arc<Scheduler>,
-    schedules: Store<Guarded>,
-    trigger: mpsc::Sender<ObjectRef<Guarded>>,
+    schedules: Store<DeserializeGuard<FleetBackupSchedule>>,
+    trigger: mpsc::Sender<ObjectRef<DeserializeGuard<FleetBackupSchedule>>>,
 ) {
     let context = &scheduler.context;
     let jobs = watch::<FleetBackupJob>(context, RunKind::Backup, Run::of_job);
@@ -218,8 +219,8 @@ fn watch<K: Followed>(
 /// Wakes Delegated schedules, and those that are being deleted, when something has changed in the data planes.
 async fn planes_wake(
     scheduler: Arc<Scheduler>,
-    schedules: Store<Guarded>,
-    trigger: mpsc::Sender<ObjectRef<Guarded>>,
+    schedules: Store<DeserializeGuard<FleetBackupSchedule>>,
+    trigger: mpsc::Sender<ObjectRef<DeserializeGuard<FleetBackupSchedule>>>,
 ) {
     let mut changes = scheduler.context.fleet.changes();
     let mut due: Option<Instant> = None;
@@ -253,13 +254,13 @@ async fn planes_wake(
     }
 }
 
-fn is_delegated(schedule: &Guarded) -> bool {
+fn is_delegated(schedule: &DeserializeGuard<FleetBackupSchedule>) -> bool {
     delegate::is_in_data_planes(schedule)
         || schedule.0.as_ref().is_ok_and(|s| s.spec.execution == Execution::Delegated)
 }
 
 /// Looks again and again for what schedules that are gone have left behind.
-async fn sweeps(scheduler: Arc<Scheduler>, schedules: Store<Guarded>) {
+async fn sweeps(scheduler: Arc<Scheduler>, schedules: Store<DeserializeGuard<FleetBackupSchedule>>) {
     let ctx = &scheduler.context;
     loop {
         tokio::time::sleep(SWEEP.min(ctx.check)).await;

@@ -147,7 +147,8 @@ impl SourceObjects {
         let (at, spoilt) =
             configs.find(|(at, spoilt)| at.namespace == key.namespace && spoilt.may_mention(&key.name))?;
         let message = format!(
-            "Secret `{}` may be what ClientConfig `{at}` reaches a cluster with, which cannot be read ({}): it is not              copied before that is known; correct that ClientConfig, or delete it",
+            "Secret `{}` may be what ClientConfig `{at}` reaches a cluster with, which cannot be read ({}): it is not \
+             copied before that is known; correct that ClientConfig, or delete it",
             key.name, spoilt.why
         );
         Some(Why::new(Reason::SecretInDoubt, message))

@@ -16,5 +16,5 @@ pub use objects::{
     user_secret,
 };
 pub use payload::Payload;
-pub use spoilt::{Guarded, Spoilt};
+pub use spoilt::Spoilt;
 pub use watch::Sources;

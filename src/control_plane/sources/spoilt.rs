@@ -3,14 +3,13 @@
 //! Of such an object nobody knows what it asks for. What it mentions is kept, so that what it may still want stays
 //! where it is, while everything else goes on.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::Resource;
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::api::{clean, names};
+use crate::api::{clean, guarded::Unreadable, names};
 
 /// Most names that are kept of an object.
 const MENTIONS: usize = 10_000;
@@ -18,10 +17,6 @@ const MENTIONS: usize = 10_000;
 const TRIES: usize = 2_000;
 /// Longest message about it.
 const MESSAGE: usize = 400;
-
-/// An object, or what could be read of it all the same.
-#[derive(Clone, Debug)]
-pub struct Guarded<K>(pub Result<K, Spoilt>);
 
 /// An object that has not the shape of its kind.
 #[derive(Clone, Debug, Default)]
@@ -44,46 +39,17 @@ impl Spoilt {
     }
 }
 
-impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        match K::deserialize(&value) {
-            Ok(object) => Ok(Self(Ok(object))),
-            Err(error) => {
-                let metadata = value.get("metadata").unwrap_or(&Value::Null);
-                let metadata = ObjectMeta::deserialize(metadata).map_err(serde::de::Error::custom)?;
-                Ok(Self(Err(spoilt::<K>(value, metadata, &error.to_string()))))
-            }
-        }
-    }
-}
-
-impl<K: Resource> Resource for Guarded<K> {
-    type DynamicType = K::DynamicType;
-    type Scope = K::Scope;
-
-    fn kind(dt: &K::DynamicType) -> Cow<'_, str> {
-        K::kind(dt)
-    }
-
-    fn group(dt: &K::DynamicType) -> Cow<'_, str> {
-        K::group(dt)
-    }
-
-    fn version(dt: &K::DynamicType) -> Cow<'_, str> {
-        K::version(dt)
-    }
-
-    fn plural(dt: &K::DynamicType) -> Cow<'_, str> {
-        K::plural(dt)
+impl<K: DeserializeOwned> Unreadable<K> for Spoilt {
+    fn of(object: Value, metadata: ObjectMeta, error: &str) -> Result<Self, String> {
+        Ok(spoilt::<K>(object, metadata, error))
     }
 
     fn meta(&self) -> &ObjectMeta {
-        self.0.as_ref().map_or_else(|spoilt| &spoilt.metadata, K::meta)
+        &self.metadata
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        self.0.as_mut().map_or_else(|spoilt| &mut spoilt.metadata, K::meta_mut)
+        &mut self.metadata
     }
 }
 
@@ -184,9 +150,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::{k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration};
+    use crate::api::{guarded::Guarded, k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration};
 
-    fn read<K: DeserializeOwned>(spec: Value) -> Guarded<K> {
+    fn read<K: DeserializeOwned>(spec: Value) -> Guarded<K, Spoilt> {
         let object = json!({"metadata": {"name": "my.Name", "namespace": "src", "uid": "u"}, "spec": spec});
         serde_json::from_value(object).unwrap()
     }

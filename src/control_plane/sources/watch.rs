@@ -27,10 +27,11 @@ use super::{
     guard::{Copyable, Never},
     objects::{Kept, SecretState, SourceObjects, Standing, listing, lists, secrets_needed},
     payload::Payload,
-    spoilt::Guarded,
+    spoilt::Spoilt,
 };
 use crate::{
     api::{
+        guarded::Guarded,
         k8ssandra::{ClientConfig, K8ssandraCluster},
         medusa::MedusaConfiguration,
     },
@@ -133,9 +134,9 @@ impl Sources {
     ) where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        let api: Api<Guarded<K>> = Api::all(self.client.clone());
+        let api: Api<Guarded<K, Spoilt>> = Api::all(self.client.clone());
         let within = if following { self.lock().objects.within.clone() } else { BTreeSet::new() };
-        let is_followed = |object: &Guarded<K>| {
+        let is_followed = |object: &Guarded<K, Spoilt>| {
             within.is_empty() || object.meta().namespace.as_ref().is_some_and(|ns| within.contains(ns))
         };
         let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
@@ -403,11 +404,11 @@ impl Sources {
 }
 
 /// Keeps one object. One that cannot be decoded is named, and what this very object said `before` still stands.
-fn keep_one<K: Resource<DynamicType = ()>>(
+fn keep_one<K: Resource<DynamicType = ()> + DeserializeOwned>(
     kept: &mut Kept<K>,
     before: &BTreeMap<ObjectKey, Arc<K>>,
     name: &str,
-    object: Guarded<K>,
+    object: Guarded<K, Spoilt>,
 ) {
     let key = ObjectKey::of(&object);
     match object.0 {
@@ -434,7 +435,7 @@ mod tests {
 
     use super::*;
 
-    fn configuration(uid: &str, bucket: &serde_json::Value) -> Guarded<MedusaConfiguration> {
+    fn configuration(uid: &str, bucket: &serde_json::Value) -> Guarded<MedusaConfiguration, Spoilt> {
         let object = json!({
             "metadata": {"name": "s3", "namespace": "src", "uid": uid},
             "spec": {"storageProperties": {"bucketName": bucket, "storageSecretRef": {"name": "key"}}},

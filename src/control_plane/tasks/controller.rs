@@ -22,7 +22,7 @@ use crate::{
         data_planes::fleet::{Change, Snapshot},
         runs::{About, Engine, Frame, Memory, RunContext, Runs, Words, child::Child, drive, write::delete},
     },
-    runtime::follow::{follow, is_ready, told},
+    runtime::follow::{follow, follow_own, is_ready},
 };
 
 /// What a task is decided by besides the data planes.
@@ -67,8 +67,8 @@ impl Engine for Tasks {
 
 /// Runs until `shutdown`.
 pub async fn run(context: RunContext, shutdown: CancellationToken) {
-    let (clusters, keep_clusters) = told(context.client.clone(), &context.namespace);
-    let (backups, keep_backups) = told(context.client.clone(), &context.namespace);
+    let (clusters, keep_clusters) = follow_own(context.client.clone(), &context.namespace);
+    let (backups, keep_backups) = follow_own(context.client.clone(), &context.namespace);
     let (runs, keep_runs) = follow(context.client.clone(), &context.namespace);
     let kit = Kit {
         fleet: context.fleet.clone(),

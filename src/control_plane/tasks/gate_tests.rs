@@ -7,10 +7,7 @@ use super::*;
 use crate::{
     api::medusa::MedusaRestoreJob,
     control_plane::{
-        data_planes::{
-            capabilities::Capabilities,
-            view::{BackupRecord, View},
-        },
+        data_planes::{capabilities::Capabilities, records::BackupRecord, view::View},
         fanout::tests::{datacenter, fleet_job, live, pending, plane, silent},
     },
 };

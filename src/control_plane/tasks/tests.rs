@@ -23,7 +23,8 @@ use crate::{
     control_plane::{
         data_planes::{
             fleet::{Snapshot, Usable},
-            view::{BackupRecord, ObjectKey},
+            records::BackupRecord,
+            view::ObjectKey,
         },
         fanout::tests::{datacenter, live, plane},
         runs::{
@@ -56,8 +57,7 @@ impl Play {
     fn new(spec: Value, names: &[&str]) -> Self {
         let task = serde_json::from_value(json!({
             "metadata": {"name": "weekly", "namespace": "medusa-fleet", "generation": 1,
-                "uid": "0b1c2d3e-0000-0000-0000-000000000000"},
-            "spec": spec,
+                "uid": "0b1c2d3e-0000-0000-0000-000000000000"}, "spec": spec,
         }))
         .unwrap();
         let planes = names.iter().map(|name| plane(name, live(&[datacenter(&format!("dc-{name}"), 2)])));

@@ -74,7 +74,7 @@ mod tests {
 
     use super::*;
     use crate::control_plane::{
-        data_planes::view::BackupRecord,
+        data_planes::records::BackupRecord,
         fanout::tests::{datacenter, live, plane},
     };
 

@@ -11,11 +11,9 @@ use k8s_openapi::api::{
     core::v1::{Pod, Secret},
 };
 use kube::{
-    Api, Client, Resource,
+    Api, Client,
     api::{ListParams, LogParams},
-    core::NamespaceResourceScope,
 };
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
@@ -31,7 +29,6 @@ use crate::{
         cassandra::CassandraDatacenter,
         medusa::{MedusaBackup, MedusaRestoreJob},
         names::is_object_name,
-        unread::Illegible,
     },
     data_plane::{objects, pods::PodView, scene::datacenters},
 };
@@ -122,26 +119,14 @@ pub async fn backup(client: &Client, job: &MedusaRestoreJob) -> Result<Option<Me
 /// When the API server cannot be asked.
 pub async fn elsewhere(client: &Client, job: &MedusaRestoreJob) -> Result<Elsewhere, kube::Error> {
     let namespace = objects::namespace(job);
-    let mut unread = Vec::new();
-    // An old cluster, whose definitions do not know tasks, has none.
-    let restores = readable(client, namespace, &mut unread).await?;
-    let backups = readable(client, namespace, &mut unread).await?;
-    let tasks = readable(client, namespace, &mut unread).await?;
-    Ok(Elsewhere { restores, backups, tasks, unread })
-}
-
-/// The objects of a kind; what is left of those that cannot be read goes to the `unread`.
-async fn readable<K>(
-    client: &Client,
-    namespace: &str,
-    unread: &mut Vec<Illegible>,
-) -> Result<Vec<K>, kube::Error>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned,
-{
-    let (read, others) = objects::parted(client, namespace).await?;
-    unread.extend(others.iter().map(|object| Illegible::of(&K::kind(&()), object)));
-    Ok(read)
+    let mut unreadable = Vec::new();
+    Ok(Elsewhere {
+        restores: objects::readable(client, namespace, &mut unreadable).await?,
+        backups: objects::readable(client, namespace, &mut unreadable).await?,
+        // An old cluster, whose definitions do not know tasks, has none.
+        tasks: objects::readable(client, namespace, &mut unreadable).await?,
+        unreadable,
+    })
 }
 
 /// The keys of a Secret; nothing when it does not exist.

@@ -20,7 +20,7 @@ use crate::{
             BackupNode, MedusaBackup, MedusaBackupJob, MedusaRestoreJob, MedusaTask, RestoreMapping,
             TaskOperation,
         },
-        unread::Illegible,
+        unreadable::UnreadableWork,
     },
     data_plane::{
         medusa::proto::{BackupSummary, StatusType},
@@ -58,7 +58,7 @@ pub struct Elsewhere {
     /// Tasks.
     pub tasks: Vec<MedusaTask>,
     /// Any of these that cannot be read.
-    pub unread: Vec<Illegible>,
+    pub unreadable: Vec<UnreadableWork>,
 }
 
 /// Whether nobody else is at work on the datacenter: `claim` is what its annotation says. Of two restores that
@@ -125,14 +125,15 @@ pub fn is_alone(job: &MedusaRestoreJob, claim: &Claim, elsewhere: &Elsewhere) ->
     }
     // A restore that cannot be read is none that this controller works on; what it had begun is in the claim.
     let is_work =
-        |unread: &&Illegible| unread.kind != "MedusaRestoreJob" && unread.may_be_at_work_on(datacenter);
-    match elsewhere.unread.iter().find(is_work) {
-        Some(unread) => Err(Problem::new(
-            unread.reason(),
+        |work: &&UnreadableWork| work.kind != "MedusaRestoreJob" && work.may_be_at_work_on(datacenter);
+    match elsewhere.unreadable.iter().find(is_work) {
+        Some(work) => Err(Problem::new(
+            work.reason(),
             format!(
                 "{} `{}` cannot be read and may be at work on CassandraDatacenter `{datacenter}`; correct it, or \
                  delete it",
-                unread.kind, unread.name
+                work.kind,
+                work.name()
             ),
         )),
         None => Ok(()),

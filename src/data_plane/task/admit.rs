@@ -9,6 +9,7 @@ use crate::{
         Reason,
         cassandra::CassandraDatacenter,
         medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask, TaskOperation},
+        unreadable::UnreadableWork,
     },
     data_plane::{pods::PodView, problem::Problem, scene, turn::Work},
 };
@@ -64,8 +65,10 @@ pub fn check(operation: TaskOperation, dc: &CassandraDatacenter, pods: &[PodView
 /// What else goes on in the task's namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Elsewhere {
-    /// Restores, but for those that cannot be read: this controller works on none of them.
+    /// Restores.
     pub restores: Vec<MedusaRestoreJob>,
+    /// Restores that cannot be read.
+    pub unreadable: Vec<UnreadableWork>,
     /// Backups, also those that cannot be read.
     pub backups: Vec<DeserializeGuard<MedusaBackupJob>>,
     /// Tasks, this one among them.
@@ -97,6 +100,14 @@ pub fn purge_may_begin(task: &MedusaTask, elsewhere: &Elsewhere) -> Result<(), P
         return busy(
             Reason::RestoreRunning,
             format!("MedusaRestoreJob `{name}` of CassandraDatacenter `{dc}`"),
+        );
+    }
+    // What a restore has begun goes on in its pods whatever becomes of its object.
+    if let Some(restore) = elsewhere.unreadable.iter().find(|work| work.may_be_at_work_on(dc)) {
+        let name = restore.name();
+        return busy(
+            Reason::RestoreRunning,
+            format!("MedusaRestoreJob `{name}`, which cannot be read and may be at work,"),
         );
     }
     let own = Work::Purge(task);
@@ -152,6 +163,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::guarded::Guarded;
     use crate::data_plane::pods::Instance;
 
     fn of<K: DeserializeOwned>(name: &str, spec: &Value, status: &Value) -> K {
@@ -240,6 +252,7 @@ mod tests {
             restores: vec![restore("dc2", &running_restore), restore("dc1", &json!(null))],
             backups: vec![job("dc2", &running), job("dc1", &over)],
             tasks: [task.clone(), purge("u", "dc2", &running), purge("v", "dc1", &over)].map(guarded).into(),
+            ..Elsewhere::default()
         };
         assert_eq!(reason(&elsewhere), None);
         elsewhere.tasks.push(guarded(purge("w", "dc1", &running)));
@@ -253,6 +266,14 @@ mod tests {
         let elsewhere =
             Elsewhere { backups: vec![serde_json::from_value(odd).unwrap()], ..Elsewhere::default() };
         assert_eq!(reason(&elsewhere), Some(Reason::BackupRunning), "it may be at work");
+        let odd = |dc, status: &Value| -> Option<Reason> {
+            let restore: Guarded<MedusaRestoreJob, UnreadableWork> =
+                of("r", &json!({"backup": 5, "cassandraDatacenter": dc}), status);
+            let unreadable = vec![restore.0.unwrap_err()];
+            reason(&Elsewhere { unreadable, ..Elsewhere::default() })
+        };
+        assert_eq!(odd("dc1", &running_restore), Some(Reason::RestoreRunning), "it goes on in the pods");
+        assert_eq!((odd("dc1", &json!(null)), odd("dc2", &running_restore)), (None, None));
     }
 
     #[test]

@@ -12,9 +12,11 @@ use super::{
 use crate::{
     api::{
         cassandra::CassandraDatacenter,
+        guarded::{Guarded, readable},
         labels,
         medusa::{MedusaBackup, MedusaBackupJob, MedusaRestoreJob, MedusaTask},
         retention::{in_force, parse},
+        unreadable::UnreadableWork,
     },
     data_plane::{
         medusa::proto::{BackupNode, BackupSummary},
@@ -108,10 +110,12 @@ proptest! {
             serde_json::from_value(json!({"metadata": {"name": "dc1"}, "spec": {"size": size}})).unwrap();
         let tasks: Vec<MedusaTask> = all(&objects);
         let jobs: Vec<MedusaBackupJob> = all(&objects);
+        let mut others = Vec::new();
         let elsewhere = Elsewhere {
-            restores: all::<MedusaRestoreJob>(&objects),
+            restores: readable(all::<Guarded<MedusaRestoreJob, UnreadableWork>>(&objects), &mut others),
             backups: all(&objects),
             tasks: all(&objects),
+            unreadable: others,
         };
         for task in &tasks {
             let _ = (preparation(task), purge_may_begin(task, &elsewhere));

@@ -438,8 +438,10 @@ impl Pods {
 
 /// What else goes on in the namespace. A kind that the cluster does not have has no objects.
 async fn elsewhere(client: &Client, namespace: &str) -> Result<Elsewhere, kube::Error> {
+    let mut unreadable = Vec::new();
     Ok(Elsewhere {
-        restores: objects::parted(client, namespace).await?.0,
+        restores: objects::readable(client, namespace, &mut unreadable).await?,
+        unreadable,
         backups: objects::all(client, namespace).await?,
         tasks: objects::all(client, namespace).await?,
     })

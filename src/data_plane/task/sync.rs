@@ -12,7 +12,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use jiff::Timestamp;
-use kube::{Client, ResourceExt};
+use kube::Client;
 
 use super::{
     apply::{self, Applied},
@@ -20,10 +20,7 @@ use super::{
     sync_plan::{Change, Known, Plan, plan},
 };
 use crate::{
-    api::{
-        Reason,
-        medusa::{MedusaBackup, MedusaBackupJob},
-    },
+    api::Reason,
     data_plane::{context::Tools, objects, scene::Scene},
 };
 
@@ -148,8 +145,9 @@ fn outcome(first: &str, plan: &Plan, done: &Applied) -> Synced {
 }
 
 async fn read(client: &Client, namespace: &str) -> Result<Known, kube::Error> {
-    let (backups, odd_backups) = objects::parted::<MedusaBackup>(client, namespace).await?;
-    let (jobs, odd_jobs) = objects::parted::<MedusaBackupJob>(client, namespace).await?;
-    let unread = odd_backups.iter().chain(&odd_jobs).map(ResourceExt::name_any).collect();
-    Ok(Known { backups, jobs, unread })
+    let mut others = Vec::new();
+    let backups = objects::readable(client, namespace, &mut others).await?;
+    let jobs = objects::readable(client, namespace, &mut others).await?;
+    let unreadable = others.iter().map(|work| work.name().to_owned()).collect();
+    Ok(Known { backups, jobs, unreadable })
 }

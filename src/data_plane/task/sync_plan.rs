@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Why an object that cannot be read, or one that is called like it, is left alone.
-const UNREAD: &str = "what stands in Kubernetes under that name cannot be read; correct it, or delete it";
+const UNREADABLE: &str = "what stands in Kubernetes under that name cannot be read; correct it, or delete it";
 /// Most names in one note.
 const MAX_NAMES: usize = 5;
 
@@ -42,7 +42,7 @@ pub struct Known {
     /// Its MedusaBackupJobs.
     pub jobs: Vec<MedusaBackupJob>,
     /// Names of those of either kind that cannot be read: nothing of these names is touched.
-    pub unread: BTreeSet<String>,
+    pub unreadable: BTreeSet<String>,
 }
 
 /// One very version of an object.
@@ -110,9 +110,9 @@ pub fn plan(listing: &[BackupSummary], known: &Known, dc: &CassandraDatacenter) 
     for (name, summary) in &listed {
         let nodes = own_nodes(summary, dc);
         match existing.get(name) {
-            _ if known.unread.contains(*name) => {
+            _ if known.unreadable.contains(*name) => {
                 plan.listed += usize::from(!nodes.is_empty());
-                left.entry(UNREAD).or_default().push(name);
+                left.entry(UNREADABLE).or_default().push(name);
             }
             Some(backup) if is_of_dc(backup) && nodes.is_empty() => {
                 left.entry("listed for another datacenter's nodes").or_default().push(name);
@@ -144,8 +144,8 @@ pub fn plan(listing: &[BackupSummary], known: &Known, dc: &CassandraDatacenter) 
     for (name, backup) in existing.iter().filter(|(_, backup)| is_of_dc(backup)) {
         if listed.contains_key(name) {
             is_any_listed = true;
-        } else if known.unread.contains(*name) {
-            left.entry(UNREAD).or_default().push(name);
+        } else if known.unreadable.contains(*name) {
+            left.entry(UNREADABLE).or_default().push(name);
         } else if unfinished.contains(name) {
             left.entry("not listed, but its job is not over").or_default().push(name);
         } else if is_foreign(backup, dc) {

@@ -2,31 +2,29 @@
 //!
 //! A definition without types lets anything through, and a list of such a kind must not fail for one of its objects.
 
-use kube::{Resource, ResourceExt as _, api::DynamicObject};
-use serde::de::DeserializeOwned;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use serde_json::Value;
 
-use super::Reason;
+use super::{Reason, guarded::Unreadable};
 
-/// A MedusaBackupJob, MedusaRestoreJob or MedusaTask that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Illegible {
+/// A MedusaBackup, MedusaBackupJob, MedusaRestoreJob or MedusaTask that cannot be read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnreadableWork {
     /// Its kind.
     pub kind: String,
-    /// Its name.
-    pub name: String,
+    metadata: ObjectMeta,
     /// The CassandraDatacenter it is of, when that much can be read.
     datacenter: Option<String>,
-    /// Whether it may be at work, as far as its times and its operation can be read.
+    /// Whether it may have begun, as far as its status can be read.
     may_have_begun: bool,
+    /// Whether it may not be over, as far as its operation and its times can be read.
     may_go_on: bool,
 }
 
-impl Illegible {
-    /// What is left of an object of `kind`.
-    #[must_use]
-    pub fn of(kind: &str, object: &DynamicObject) -> Self {
-        let at = |pointer: &str| object.data.pointer(pointer);
+impl<K: Resource<DynamicType = ()>> Unreadable<K> for UnreadableWork {
+    fn of(object: Value, metadata: ObjectMeta, _: &str) -> Result<Self, String> {
+        let at = |pointer: &str| object.pointer(pointer);
         let text = |pointer: &str| at(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
         let is_harmless = text("/spec/operation").is_some_and(|operation| operation != "purge");
         // A status that is none may be that of work that has begun.
@@ -34,13 +32,29 @@ impl Illegible {
             Some(fields) => fields.get("startTime").is_some_and(|time| !time.is_null()),
             None => !status.is_null(),
         });
-        Self {
-            kind: kind.to_owned(),
-            name: object.name_any(),
+        Ok(Self {
+            kind: K::kind(&()).into_owned(),
             datacenter: text("/spec/cassandraDatacenter").map(str::to_owned),
             may_have_begun,
             may_go_on: !is_harmless && text("/status/finishTime").is_none(),
-        }
+            metadata,
+        })
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl UnreadableWork {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
     }
 
     /// Whether it may be about that datacenter and not over.
@@ -66,28 +80,18 @@ impl Illegible {
     }
 }
 
-/// The objects of a list that are of type `K`, and the others.
-#[must_use]
-pub fn parted<K: Resource + DeserializeOwned>(list: Vec<DynamicObject>) -> (Vec<K>, Vec<DynamicObject>) {
-    let (mut read, mut others) = (Vec::new(), Vec::new());
-    for object in list {
-        match object.clone().try_parse() {
-            Ok(found) => read.push(found),
-            Err(_) => others.push(object),
-        }
-    }
-    (read, others)
-}
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
     use serde_json::json;
 
     use super::*;
-    use crate::api::medusa::MedusaTask;
+    use crate::api::{
+        guarded::{Guarded, readable},
+        medusa::MedusaTask,
+    };
 
-    fn object(spec: &Value, status: &Value) -> DynamicObject {
+    fn object(spec: &Value, status: &Value) -> Guarded<MedusaTask, UnreadableWork> {
         serde_json::from_value(json!({"metadata": {"name": "t"}, "spec": spec, "status": status})).unwrap()
     }
 
@@ -106,16 +110,16 @@ mod tests {
         #[case] concerns: bool,
         #[case] works: bool,
     ) {
-        let unread = Illegible::of("MedusaTask", &object(&spec, &status));
-        assert_eq!((unread.may_concern("dc1"), unread.may_be_at_work_on("dc1")), (concerns, works));
-        assert_eq!(unread.reason(), Reason::PurgeRunning);
+        let work = object(&spec, &status).0.unwrap_err();
+        assert_eq!((work.may_concern("dc1"), work.may_be_at_work_on("dc1")), (concerns, works));
+        assert_eq!((work.name(), work.reason()), ("t", Reason::PurgeRunning));
     }
 
     #[test]
     fn one_that_cannot_be_read_hides_no_other() {
         let good = json!({"cassandraDatacenter": "dc1", "operation": "sync"});
         let list = vec![object(&json!(5), &Value::Null), object(&good, &Value::Null)];
-        let (read, others) = parted::<MedusaTask>(list);
-        assert_eq!((read.len(), others.len()), (1, 1));
+        let mut others = Vec::new();
+        assert_eq!((readable(list, &mut others).len(), others.len()), (1, 1));
     }
 }

@@ -1,0 +1,66 @@
+//! A run or a schedule that cannot be read: its condition says which field is at fault, by a write that needs no reading.
+//! It waits for whoever corrects or deletes it, and holds up nobody else.
+
+use std::fmt::Debug;
+
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use kube::{
+    Api, Client, Resource,
+    api::{ObjectMeta, Patch, PatchParams},
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::{
+    api::{Conditions as _, Reason, condition::set_condition, guarded::Guarded, labels},
+    control_plane::sources::Spoilt,
+    runtime::events::Events,
+};
+
+/// Says so on the object that `meta` is of, in the condition `type_`, and once in an Event.
+///
+/// # Errors
+/// When the API server refuses or does not answer.
+pub async fn say<K>(
+    client: &Client,
+    events: &Events,
+    meta: &ObjectMeta,
+    type_: &str,
+    now: Timestamp,
+) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let name = meta.name.as_deref().unwrap_or_default();
+    let api: Api<Guarded<K, Spoilt>> =
+        Api::namespaced(client.clone(), meta.namespace.as_deref().unwrap_or_default());
+    let Some(Guarded(Err(spoilt))) = api.get_opt(name).await? else { return Ok(()) };
+    if spoilt.metadata.uid != meta.uid {
+        return Ok(());
+    }
+    let message = format!("it cannot be read: {}; correct that field, or delete it", spoilt.why);
+    let before = spoilt.conditions.of_type(type_).map(|condition| condition.message.clone());
+    let (mut conditions, generation) = (spoilt.conditions.clone(), spoilt.metadata.generation);
+    let reason = Reason::InvalidObject;
+    set_condition(&mut conditions, type_, Some(false), reason, message.clone(), generation, now);
+    if conditions == spoilt.conditions {
+        return Ok(());
+    }
+    let version = json!({"uid": spoilt.metadata.uid, "resourceVersion": spoilt.metadata.resource_version});
+    let patch = json!({"metadata": version, "status": {"conditions": conditions}});
+    let params = PatchParams {
+        field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
+        ..PatchParams::default()
+    };
+    match api.patch_status(name, &params, &Patch::Merge(&patch)).await {
+        Ok(_) => {}
+        // It changed meanwhile, and is looked at again for that.
+        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    if before.as_ref() != Some(&message) {
+        events.warning(Guarded::<K, Spoilt>(Err(spoilt)).object_ref(&()), reason, "Read", message);
+    }
+    Ok(())
+}
