@@ -225,7 +225,7 @@ fn back_up(job: &FleetBackupJob, tasks: &[FleetTask], planes: &[Snapshot], begun
         let deadline = ending::next_deadline(&scene.terms(), &entries, begun);
         let _ = fanout::plan::next_look(&scene.terms(), &entries, &plan, false, deadline);
         rehearsal::rehearse(&scene, &mut entries);
-        let status = fanout::summary::summarize(job, &old, entries, None, false, now);
+        let status = fanout::summary::summarize(job, &old, entries, None, begun, now);
         assert!(FleetBackupJob::phase(&status).is_some());
         let _ = compact::fit::<FleetBackupJob>(&status, 20_000);
     }

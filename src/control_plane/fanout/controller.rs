@@ -20,7 +20,7 @@ use crate::{
     control_plane::{
         data_planes::fleet::{Change, Fleet, Snapshot},
         runs::{
-            About, Engine, Frame, Memory, RunContext, Runs, Words,
+            About, Engine, Frame, Memory, RunContext, Runs,
             active_restores::active_clusters,
             buckets::Buckets,
             drive,
@@ -81,14 +81,6 @@ impl Engine for Fanout {
             | Change::ScheduledRuns(_)
             | Change::Task { .. }
             | Change::ConfigMaps(_) => About::Nobody,
-        }
-    }
-
-    fn words(job: &FleetBackupJob) -> Words {
-        if job.spec.run.is_dry_run() {
-            Words { action: "Plan", begun: None }
-        } else {
-            Words { action: "Backup", begun: Some("backing up") }
         }
     }
 

@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource as _, ResourceExt as _, core::DeserializeGuard};
 use tokio::task::JoinHandle;
 
@@ -52,14 +51,8 @@ pub(super) async fn pass(
     let entries = match select_fitting(&selector, &planes, &labels, &memory.status.datacenters) {
         Ok(entries) => entries,
         Err(invalid) => {
-            memory.status = summarize(
-                job,
-                &memory.status,
-                Vec::new(),
-                Some(&invalid),
-                false,
-                runs.frame.context.fleet.now(),
-            );
+            let now = runs.frame.context.fleet.now();
+            memory.status = summarize(job, &memory.status, Vec::new(), Some(&invalid), now, now);
             return None;
         }
     };
@@ -218,19 +211,9 @@ fn finish(
     } else {
         waiting_stays(entries, rollup::advance(&scene, entries, &outcomes, &memory.noted))
     };
-    if ending::went_on(&memory.status.datacenters, &entries) {
-        memory.status.run.last_progress_time = Some(Time(now));
-    }
-    let progress = progress(&memory.status, now);
+    let went_on = ending::went_on(&memory.status.datacenters, &entries);
+    let progress = if went_on { now } else { progress(&memory.status, now) };
     ending::end(&terms, &mut entries, progress, is_starting(runs, job));
-    let connecting = |e: &DatacenterRun| {
-        let plane = scene.planes.get(e.data_plane.as_str());
-        !e.phase.is_final() && plane.is_some_and(|p| p.usable == Usable::Connecting)
-    };
-    let rehearsed = job.spec.run.is_dry_run()
-        && !job.spec.run.is_cancelled()
-        && !entries.is_empty()
-        && !entries.iter().any(connecting);
     let deadline = ending::next_deadline(&terms, &entries, progress);
     let look = plan::next_look(&terms, &entries, plan, !memory.noted.is_empty(), deadline);
     let wake = look.into_iter().chain(runs.desk.again_in(&memory.uid)).chain([REPAIR]).min();
@@ -239,7 +222,7 @@ fn finish(
         let took = Duration::try_from(now.duration_since(begun)).unwrap_or_default();
         runs.frame.context.meters.fanned_out(took);
     }
-    memory.status = summarize(job, &memory.status, entries, None, rehearsed, now);
+    memory.status = summarize(job, &memory.status, entries, None, progress, now);
     let is_final = memory.status.run.phase.is_some_and(Phase::is_final);
     wake.filter(|_| !is_final)
 }

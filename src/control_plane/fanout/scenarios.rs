@@ -228,11 +228,8 @@ fn pass(
     let after = advance(&seen, &entries, &outcomes, &noted);
     entries =
         entries.into_iter().zip(after).map(|(old, new)| if written(&old) { new } else { old }).collect();
-    let mut status = summarize(job, old, entries, None, job.spec.run.is_dry_run(), scene.now);
-    if ending::went_on(&old.datacenters, &status.datacenters) {
-        status.run.last_progress_time = Some(Time(scene.now));
-    }
-    status
+    let progress = if ending::went_on(&old.datacenters, &entries) { scene.now } else { progress };
+    summarize(job, old, entries, None, progress, scene.now)
 }
 
 fn tell(scenario: &Scenario) -> String {

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::api::{
     fleet::{
-        DatacenterRun, FleetBackupJob, FleetBackupJobStatus, FleetRestoreJob, FleetRestoreJobStatus,
-        FleetTask, FleetTaskStatus, Phase, Purged, RunSpec, RunStatus,
+        DatacenterRun, FleetBackupJob, FleetBackupJobStatus, FleetOperation, FleetRestoreJob,
+        FleetRestoreJobStatus, FleetTask, FleetTaskStatus, Phase, Purged, RunSpec, RunStatus,
     },
     medusa::{MedusaBackupJob, MedusaTask},
     size,
@@ -44,10 +44,24 @@ pub trait Run:
     }
 }
 
+/// The words in which a run is spoken of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Words {
+    /// What it does, as the action of its Events.
+    pub action: &'static str,
+    /// What it begins with, before the number of datacenters; nothing is said when there is none.
+    pub begun: Option<&'static str>,
+    /// What has become of a datacenter that it is done with.
+    pub done: &'static str,
+}
+
 /// A run with one child in each datacenter.
 pub trait Fanned: Run {
     /// What it makes there.
     type Child: Child;
+
+    /// How it is spoken of.
+    fn words(&self) -> Words;
 
     /// Which datacenters it is about, and how it goes over them.
     fn run(&self) -> &RunSpec;
@@ -89,6 +103,12 @@ impl Run for FleetRestoreJob {
 impl Fanned for FleetBackupJob {
     type Child = MedusaBackupJob;
 
+    fn words(&self) -> Words {
+        let (action, begun) =
+            if self.spec.run.is_dry_run() { ("Plan", None) } else { ("Backup", Some("backing up")) };
+        Words { action, begun, done: "backed up" }
+    }
+
     fn run(&self) -> &RunSpec {
         &self.spec.run
     }
@@ -111,6 +131,14 @@ impl Fanned for FleetBackupJob {
 
 impl Fanned for FleetTask {
     type Child = MedusaTask;
+
+    fn words(&self) -> Words {
+        let (action, begun, done) = match self.spec.operation {
+            FleetOperation::Sync => ("Sync", "sync of", "synced"),
+            FleetOperation::Purge => ("Purge", "purge of", "purged"),
+        };
+        Words { action, begun: Some(begun), done }
+    }
 
     fn run(&self) -> &RunSpec {
         &self.spec.run

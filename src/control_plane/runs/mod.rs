@@ -17,7 +17,7 @@ pub mod compact;
 mod controller;
 pub mod desk;
 pub mod ending;
-mod engine;
+pub mod engine;
 mod expiry;
 pub mod imports;
 mod kind;
@@ -34,9 +34,9 @@ pub mod write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use controller::{About, Driver, ENROL_WAIT, Feed, Frame, RunContext, RunError, drive};
-pub use engine::{Engine, MISSING, Memory, Noted, Runs, Words};
+pub use engine::{Engine, MISSING, Memory, Noted, Runs};
 pub use expiry::expire;
-pub use kind::{Fanned, Run};
+pub use kind::{Fanned, Run, Words};
 pub use publish::{PUBLISH_EVERY, publish};
 
 /// What the mutex holds, also after a panic elsewhere.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::kind::Fanned;
+use super::kind::{Fanned, Words};
 use crate::{
     api::{
         Conditions as _, Reason,
@@ -14,16 +14,9 @@ use crate::{
 /// Failed datacenters that get an Event of their own in one write.
 const MAX_EVENTS: usize = 20;
 
-/// Tells what is new between two written statuses. `action` is what the run does, in one word; `begun` what is said
-/// when it begins.
-pub(super) fn tell<K: Fanned>(
-    events: &Events,
-    run: &K,
-    action: &str,
-    begun: Option<&str>,
-    old: &K::Status,
-    new: &K::Status,
-) {
+/// Tells what is new between two written statuses.
+pub(super) fn tell<K: Fanned>(events: &Events, run: &K, old: &K::Status, new: &K::Status) {
+    let Words { action, begun, .. } = run.words();
     let about = run.object_ref(&());
     let entries = K::entries(new);
     if let Some(begun) = begun.filter(|_| K::phase(old).is_none() && !entries.is_empty()) {

@@ -12,7 +12,7 @@ use super::{
     limits::Limits,
     plan::{load, repairs, starts},
     retention,
-    rollup::summarize,
+    summary::summarize,
     sweep::leftovers,
     traces::outlived,
 };

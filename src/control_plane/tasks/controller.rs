@@ -15,12 +15,12 @@ use super::{
 };
 use crate::{
     api::{
-        fleet::{FleetBackupJob, FleetBackupStatus, FleetOperation, FleetTask, FleetTaskStatus},
+        fleet::{FleetBackupJob, FleetBackupStatus, FleetTask, FleetTaskStatus},
         medusa::{MedusaBackupJob, MedusaTask},
     },
     control_plane::{
         data_planes::fleet::{Change, Snapshot},
-        runs::{About, Engine, Frame, Memory, RunContext, Runs, Words, child::Child, drive, write::delete},
+        runs::{About, Engine, Frame, Memory, RunContext, Runs, child::Child, drive, write::delete},
     },
     runtime::follow::{follow, follow_own, is_ready},
 };
@@ -46,13 +46,6 @@ impl Engine for Tasks {
             | Change::ScheduledRuns(_)
             | Change::Restore { .. }
             | Change::ConfigMaps(_) => About::Nobody,
-        }
-    }
-
-    fn words(task: &FleetTask) -> Words {
-        match task.spec.operation {
-            FleetOperation::Sync => Words { action: "Sync", begun: Some("sync of") },
-            FleetOperation::Purge => Words { action: "Purge", begun: Some("purge of") },
         }
     }
 

@@ -1,7 +1,7 @@
 //! One sync or purge over the fleet, one MedusaTask per datacenter (contract §2.2, FleetTask).
 //!
 //! Each pass is `select` (pure) → `advance` and `end` (pure: what the data planes show, what the task no longer goes on
-//! with) → `plan` (pure: whose turn it is) → `starts` (reads and writes, in the background) → `rollup` (pure); what
+//! with) → `plan` (pure: whose turn it is) → `starts` (reads and writes, in the background) → `summary` (pure); what
 //! surrounds it is the frame of all runs. A purge starts only through `gate`, which looks at the whole Cassandra cluster,
 //! and `retention`, which leaves it a complete restore point; one that nobody begins with is taken back, by `repairs`
 //! while its task goes on and by `sweep` afterwards.
@@ -16,8 +16,8 @@ mod observe;
 mod pass;
 mod plan;
 pub mod retention;
-mod rollup;
 mod starts;
+mod summary;
 mod sweep;
 mod traces;
 

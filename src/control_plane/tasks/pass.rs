@@ -10,8 +10,8 @@ use super::{
     advance::{advance, missed_at, withdrawn_at},
     controller::Tasks,
     plan::{Action, Work, load, repairs, starts},
-    rollup::summarize,
     starts::carry_out,
+    summary::summarize,
 };
 use crate::{
     api::{

@@ -12,7 +12,7 @@ use super::{
     advance::advance,
     child::{child, sync_key},
     plan::{Work, load, repairs, starts},
-    rollup::summarize,
+    summary::summarize,
 };
 use crate::{
     api::{

@@ -45,10 +45,6 @@ impl Engine for Noting {
         About::Nobody
     }
 
-    fn words(_: &FleetBackupJob) -> Words {
-        Words { action: "Test", begun: None }
-    }
-
     async fn pass(
         _: &Runs<Self>,
         run: &FleetBackupJob,

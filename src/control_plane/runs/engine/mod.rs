@@ -1,6 +1,8 @@
 //! Runs with one child per datacenter: what is remembered of each between two passes, when its status is written, what
 //! becomes of it after its end. What a pass does is the kind's own.
 
+pub mod summarize;
+
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex},
@@ -71,14 +73,6 @@ impl<S> Memory<S> {
     }
 }
 
-/// What a run's Events say.
-pub struct Words {
-    /// What it does, in one word.
-    pub action: &'static str,
-    /// What it begins with, before the number of datacenters; nothing is said when there is none.
-    pub begun: Option<&'static str>,
-}
-
 /// A kind's own part.
 pub trait Engine: Send + Sync + Sized + 'static {
     /// The kind.
@@ -88,9 +82,6 @@ pub trait Engine: Send + Sync + Sized + 'static {
 
     /// Which runs a change in a data plane is about.
     fn about(change: Change) -> About;
-
-    /// What Events say of a run.
-    fn words(run: &Self::Run) -> Words;
 
     /// Goes over a run once: changes the status in the memory, and says when to look again without being woken.
     fn pass(
@@ -208,8 +199,7 @@ impl<E: Engine> Runs<E> {
         let context = &self.frame.context;
         match publish(&context.client, run, &status).await {
             Ok(Some(now)) => {
-                let words = E::words(run);
-                tell(&context.events, run, words.action, words.begun, &memory.written, &memory.status);
+                tell(&context.events, run, &memory.written, &memory.status);
                 memory.written = memory.status.clone();
                 memory.stored = digest(now.status());
                 memory.paced = Some((Instant::now(), bytes));
