@@ -14,7 +14,7 @@ use super::{
         records::{BackupRecord, RunRecord},
         view::{Contact, ObjectKey, View},
     },
-    fanout::{self, Scene, holds, rehearsal, tests::plane},
+    fanout::{holds, tests::plane},
     inventory::{
         clusters::{Findings, clusters},
         fit::{fit_backup, fit_cluster},
@@ -24,10 +24,14 @@ use super::{
     },
     restores,
     runs::{
-        MISSING, Noted, Run as _,
+        MISSING, Noted,
         buckets::Buckets,
         child::child_key,
-        compact, ending,
+        compact,
+        desk::Outcomes,
+        ending,
+        engine::{Scene, adapter::Adapter, advance, load, plan},
+        holds::Holds,
         select::{self, ClusterLabels},
     },
     schedules::{delegate, history::History, missed, recipe, scope::Scope, unread::Unread},
@@ -200,35 +204,43 @@ fn run(of: &'static str) -> impl Strategy<Value = Value> {
     })
 }
 
-/// Every judge of backups once.
-fn back_up(job: &FleetBackupJob, tasks: &[FleetTask], planes: &[Snapshot], begun: Timestamp, now: Timestamp) {
-    let old = job.status.clone().unwrap_or_default();
+/// Every judge of a kind of run once, where this is held.
+fn bring_further<R: Adapter>(run: &R, planes: &[Snapshot], held: Holds, begun: Timestamp, now: Timestamp) {
+    let old = run.status().cloned().unwrap_or_default();
     let buckets = Buckets::default();
-    let mut scene = Scene::new(job, planes, &buckets, "cp", begun, now);
-    scene.holds = holds::holds(planes, "cp", tasks, now);
-    let (selector, known) = (job.spec.run.selector.clone().unwrap_or_default(), old.datacenters.clone());
-    let chosen = select::select(&selector, planes, &ClusterLabels::new(), &known);
-    for mut entries in chosen.ok().into_iter().chain([known.clone()]) {
-        let outcomes = fanout::rollup::Outcomes::new();
+    let mut scene = Scene::new(run, planes, &buckets, begun, now);
+    scene.holds = held;
+    let (selector, known) = (run.run().selector.clone().unwrap_or_default(), R::datacenters(&old).to_vec());
+    let before: Vec<DatacenterRun> = known.iter().map(|entry| entry.as_ref().clone()).collect();
+    let chosen = select::select_fitting(&selector, planes, &ClusterLabels::new(), &before);
+    let chosen = chosen.ok().map(|chosen| chosen.into_iter().map(|run| R::entry(run, None)).collect());
+    for mut entries in chosen.into_iter().chain([known.clone()]) {
+        let outcomes = Outcomes::new();
         let mut noted = Noted::default();
-        for (at, entry) in entries.iter().enumerate() {
-            let key = child_key(job, entry, entry.attempts().max(1));
+        for (at, entry) in entries.iter().map(AsRef::as_ref).enumerate() {
+            let key = child_key(run, entry, entry.attempts().max(1));
             // Seen finished, or missing.
             let uid = if at % 2 == 0 { "u" } else { MISSING };
             noted.set((entry.data_plane.clone(), key), uid, begun);
         }
-        entries = fanout::rollup::advance(&scene, &entries, &outcomes, &noted);
-        ending::end(&scene.terms(), &mut entries, begun, |_| false);
-        let mut load = fanout::load::load(&scene, &entries, &[], &[]);
-        let plan = fanout::plan::plan(&scene, &mut entries, &mut load, |_, _| false);
-        let _ = fanout::plan::withdraw(&scene, &entries, |_, _| false);
-        let deadline = ending::next_deadline(&scene.terms(), &entries, begun);
-        let _ = fanout::plan::next_look(&scene.terms(), &entries, &plan, false, deadline);
-        rehearsal::rehearse(&scene, &mut entries);
-        let status = fanout::summary::summarize(job, &old, entries, None, begun, now);
-        assert!(FleetBackupJob::phase(&status).is_some());
-        let _ = compact::fit::<FleetBackupJob>(&status, 20_000);
+        entries = advance::advance(&scene, &entries, &outcomes, &noted);
+        advance::note(&scene, &entries, &mut noted, |_, _| false);
+        ending::end(&scene.terms, &mut entries, begun, |_| false);
+        let mut load = load::load(&scene, &entries, &[], &[]);
+        let plan = plan::plan(&scene, &mut entries, &mut load, |_, _| false);
+        let _ = plan::repairs(&scene, &entries, &outcomes, &noted, |_, _| false);
+        let deadline = ending::next_deadline(&scene.terms, &entries, begun);
+        let _ = plan::next_look(&scene, &entries, &plan, false, deadline);
+        R::say_plan(&scene, &mut entries);
+        let status = R::summarize(&scene, &old, entries, None, begun);
+        assert!(R::phase(&status).is_some());
+        let _ = compact::fit::<R>(&status, 20_000);
     }
+}
+
+/// Every judge of backups once.
+fn back_up(job: &FleetBackupJob, tasks: &[FleetTask], planes: &[Snapshot], begun: Timestamp, now: Timestamp) {
+    bring_further(job, planes, holds::holds(planes, "cp", tasks, now), begun, now);
 }
 
 /// The whole inventory once.
@@ -297,7 +309,9 @@ proptest! {
         if let Some(task) = read::<FleetTask>(task) {
             let points = by_name(points.into_iter().filter_map(read::<FleetBackup>).map(Arc::new).collect());
             let jobs: Vec<FleetBackupJob> = jobs.into_iter().filter_map(read).collect();
-            tasks::arbitrary::bring_further(&task, &planes(fleet), &points, jobs, (begun, now));
+            let planes = planes(fleet);
+            bring_further(&task, &planes, Holds::new(), begun, now);
+            tasks::arbitrary::ask(&task, &planes, &points, jobs, now);
         }
     }
 
@@ -366,7 +380,8 @@ fn what_was_too_much_once_is_judged() {
             }
             let published = by_name(points.iter().cloned().map(Arc::new).collect());
             for task in &tasks {
-                tasks::arbitrary::bring_further(task, &planes, &published, jobs.clone(), (moment, now));
+                bring_further(task, &planes, Holds::new(), moment, now);
+                tasks::arbitrary::ask(task, &planes, &published, jobs.clone(), now);
             }
             for job in &restores {
                 let backup = points.first().and_then(|point| point.status.as_ref());

@@ -3,13 +3,15 @@
 use crate::source::{Source, shipped};
 
 /// Names of files that decide, in whichever folder they stand: they must say that they are pure.
-const DECIDING: [&str; 14] = [
+const DECIDING: [&str; 16] = [
     "plan",
     "judge",
     "machine",
     "status",
     "summary",
-    "rollup",
+    "summarize",
+    "advance",
+    "adapter",
     "verdict",
     "desired",
     "recipe",

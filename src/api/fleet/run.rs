@@ -364,3 +364,40 @@ pub struct NodeCounts {
     #[schemars(schema_with = "schema::count")]
     pub failed: i64,
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::CustomResourceExt as _;
+    use serde_json::Value;
+
+    use crate::api::fleet::{FleetBackupJob, FleetRestoreJob, FleetTask};
+
+    /// The fields of the spec that no rule compares with what they were.
+    fn mutable(definition: &Value) -> Vec<String> {
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let spec = &schema["properties"]["spec"];
+        let rules: Vec<&str> = [schema, spec]
+            .iter()
+            .filter_map(|schema| schema["x-kubernetes-validations"].as_array())
+            .flatten()
+            .filter_map(|rule| rule["rule"].as_str())
+            .collect();
+        let is_fixed = |field: &str| {
+            let compared = [
+                format!("self.spec.{field} == oldSelf.spec.{field}"),
+                format!("self.{field} == oldSelf.{field}"),
+            ];
+            rules.iter().any(|rule| compared.iter().any(|equation| rule.contains(equation)))
+        };
+        let fields = spec["properties"].as_object().unwrap().keys();
+        fields.filter(|field| !is_fixed(field)).cloned().collect()
+    }
+
+    #[test]
+    fn of_a_run_only_cancel_can_be_changed() {
+        for definition in [FleetBackupJob::crd(), FleetTask::crd(), FleetRestoreJob::crd()] {
+            let definition = serde_json::to_value(definition).unwrap();
+            assert_eq!(mutable(&definition), ["cancel"], "{}", definition["metadata"]["name"]);
+        }
+    }
+}

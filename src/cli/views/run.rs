@@ -61,7 +61,8 @@ pub fn summary(status: &FleetBackupJobStatus) -> String {
     let phase = status.run.phase.unwrap_or_default();
     let counts = status.run.counts.unwrap_or_default();
     let nodes = status.datacenters.iter().filter_map(|run| run.nodes);
-    let (finished, total) = nodes.fold((0, 0), |(f, t), n| (f + n.finished, t + n.total));
+    let (finished, total) =
+        nodes.fold((0_i64, 0_i64), |(f, t), n| (f.saturating_add(n.finished), t.saturating_add(n.total)));
     let mut parts = vec![
         format!("{}/{} datacenters", counts.succeeded, counts.total),
         format!("{finished}/{total} nodes"),

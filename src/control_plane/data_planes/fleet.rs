@@ -329,6 +329,12 @@ impl Fleet {
         self.members.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
+    /// Whether a data plane can be worked with now.
+    #[must_use]
+    pub fn usable(&self, member: &Member, view: &View) -> Usable {
+        usable(member, view, self.now())
+    }
+
     /// All data planes, by name.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Snapshot> {

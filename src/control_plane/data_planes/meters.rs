@@ -166,7 +166,7 @@ impl Meters {
     #[must_use]
     pub fn datacenters(&self) -> Vec<(String, i64)> {
         let runs = lock(&self.runs);
-        let sum = |of: fn(&DatacenterCounts) -> i64| runs.values().map(of).sum();
+        let sum = |of: fn(&DatacenterCounts) -> i64| runs.values().map(of).fold(0, i64::saturating_add);
         let counts = [
             (Phase::Pending, sum(|c| c.pending)),
             (Phase::Running, sum(|c| c.running)),

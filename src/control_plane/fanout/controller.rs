@@ -1,31 +1,29 @@
-//! FleetBackupJobs in the frame of all runs: what wakes them, what they read besides the data planes, and their writes.
+//! FleetBackupJobs in the frame of all runs: what wakes them, and what they read besides the data planes.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::Store};
+use kube::{Resource as _, core::DeserializeGuard, runtime::reflector::Store};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    holds::{Holds, holds},
-    pass,
-    write::{Action, Outcome, Work},
-};
+use super::holds::{abandoned, holds};
 use crate::{
     api::{
         Reason,
-        fleet::{FleetBackupJob, FleetBackupJobStatus, FleetCluster, FleetRestoreJob, FleetTask},
-        medusa::MedusaBackupJob,
+        fleet::{FleetBackupJob, FleetCluster, FleetRestoreJob, FleetTask},
     },
     control_plane::{
-        data_planes::fleet::{Change, Fleet, Snapshot},
+        data_planes::{
+            fleet::{Change, Snapshot},
+            meters::Meters,
+        },
         runs::{
-            About, Engine, Frame, Memory, RunContext, Runs,
+            About, Engine, Frame, RunContext, Runs,
             active_restores::active_clusters,
-            buckets::Buckets,
+            claims::{self, Claim},
             drive,
-            select::ClusterLabels,
-            write::{Made, delete, make, not_now, show},
+            engine::plan::Action,
+            holds::Holds,
         },
     },
     runtime::follow::{follow, follow_own, news},
@@ -35,41 +33,14 @@ use crate::{
 const LISTED: Duration = Duration::from_secs(2);
 
 /// What a backup run is decided by besides the data planes.
-pub(super) struct Fanout {
+struct Fanout {
     clusters: Store<FleetCluster>,
     restores: Store<DeserializeGuard<FleetRestoreJob>>,
     tasks: Store<DeserializeGuard<FleetTask>>,
-    control_plane: String,
-}
-
-impl Fanout {
-    pub(super) fn cluster_labels(&self) -> ClusterLabels {
-        self.clusters.state().iter().map(|c| (c.name_any(), c.labels().clone())).collect()
-    }
-
-    /// What waits, as the FleetRestoreJobs, the FleetTasks and the data planes show it.
-    pub(super) fn holds(&self, planes: &[Snapshot], now: Timestamp) -> Holds {
-        let tasks = self.tasks.state();
-        let tasks = tasks.iter().filter_map(|task| task.0.as_ref().ok());
-        let mut holds = holds(planes, &self.control_plane, tasks, now);
-        let jobs = self.restores.state();
-        let active = active_clusters(jobs.iter().filter_map(|job| job.0.as_ref().ok()));
-        for (cluster, job) in active {
-            let why = format!("waits for the end of FleetRestoreJob `{job}`");
-            holds.insert(cluster, (Reason::RestoreInProgress, why));
-        }
-        holds
-    }
-
-    pub(super) fn buckets(&self) -> Buckets {
-        let clusters = self.clusters.state();
-        Buckets::of_clusters(clusters.iter().map(AsRef::as_ref))
-    }
 }
 
 impl Engine for Fanout {
     type Run = FleetBackupJob;
-    type Outcome = Outcome;
 
     fn about(change: Change) -> About {
         match change {
@@ -84,17 +55,64 @@ impl Engine for Fanout {
         }
     }
 
-    async fn pass(
-        runs: &Runs<Self>,
-        job: &FleetBackupJob,
-        memory: &mut Memory<FleetBackupJobStatus>,
-    ) -> Option<Duration> {
-        // Where the definition is missing there are none, and what a data plane restores is seen there.
-        let engine = &runs.engine;
-        let listed =
-            futures::future::join(engine.restores.wait_until_ready(), engine.tasks.wait_until_ready());
+    fn clusters(&self) -> &Store<FleetCluster> {
+        &self.clusters
+    }
+
+    /// Where the definition of a kind is missing there are none, and what a data plane restores is seen there.
+    async fn ready(&self) {
+        let listed = futures::future::join(self.restores.wait_until_ready(), self.tasks.wait_until_ready());
         let _ = tokio::time::timeout(LISTED, listed).await;
-        pass::pass(runs, job, memory).await
+    }
+
+    /// What waits, as the FleetRestoreJobs, the FleetTasks and the data planes show it.
+    fn holds(&self, context: &RunContext, planes: &[Snapshot], now: Timestamp) -> Holds {
+        let tasks = self.tasks.state();
+        let tasks = tasks.iter().filter_map(|task| task.0.as_ref().ok());
+        let mut holds = holds(planes, &context.control_plane, tasks, now);
+        let jobs = self.restores.state();
+        let active = active_clusters(jobs.iter().filter_map(|job| job.0.as_ref().ok()));
+        for (cluster, job) in active {
+            let why = format!("waits for the end of FleetRestoreJob `{job}`");
+            holds.insert(cluster, (Reason::RestoreInProgress, why));
+        }
+        holds
+    }
+
+    /// Leaves out what a purge was quicker with: it may have been made since the plan looked.
+    fn claim(
+        &self,
+        context: &RunContext,
+        job: &FleetBackupJob,
+        planes: &[Snapshot],
+        actions: Vec<Action>,
+    ) -> Vec<(Action, Option<Claim>)> {
+        if actions.is_empty() {
+            return Vec::new();
+        }
+        let claim = |action: &Action| context.claims.claim(claims::Work::Backup, &action.entry.cluster);
+        let claimed: Vec<(Action, Option<Claim>)> = actions
+            .into_iter()
+            .filter_map(|action| {
+                let claim = claim(&action)?;
+                Some((action, Some(claim)))
+            })
+            .collect();
+        let now = context.fleet.now();
+        let holds = self.holds(context, &context.fleet.snapshot(), now);
+        let is_free = |Action { entry, .. }: &Action| holds.of(&entry.cluster, &entry.data_plane).is_none();
+        let free: Vec<_> = claimed.into_iter().filter(|(action, _)| is_free(action)).collect();
+        // Says which purges the run does not wait for any more.
+        let abandoned = abandoned(planes, now);
+        let clusters: BTreeSet<&String> = free.iter().map(|(action, _)| &action.entry.cluster).collect();
+        for why in clusters.into_iter().filter_map(|cluster| abandoned.get(cluster)) {
+            context.events.warning(job.object_ref(&()), Reason::PurgeAbandoned, "Backup", why);
+        }
+        free
+    }
+
+    fn fanned_out(meters: &Meters, took: Duration) {
+        meters.fanned_out(took);
     }
 }
 
@@ -103,42 +121,14 @@ pub async fn run(context: RunContext, shutdown: CancellationToken) {
     let (clusters, keep_clusters) = follow_own(context.client.clone(), &context.namespace);
     let (restores, restored) = news(context.client.clone(), &context.namespace);
     let (tasks, keep_tasks) = follow(context.client.clone(), &context.namespace);
-    let control_plane = context.control_plane.clone();
     let (frame, feed) = Frame::new(context);
     let waker = frame.waker.clone();
-    let runs = Arc::new(Runs::new(frame, Fanout { clusters, restores, tasks, control_plane }));
+    let runs = Arc::new(Runs::new(frame, Fanout { clusters, restores, tasks }));
     tokio::select! {
         // A run that waits for the end of a restore has to hear of it.
         () = waker.wake_on(restored) => {}
         () = keep_clusters => {}
         () = keep_tasks => {}
         () = drive(runs, feed, shutdown) => {}
-    }
-}
-
-/// Does one write. What was made is put into the views at once.
-pub(super) async fn carry_out(fleet: Arc<Fleet>, action: Action) -> Outcome {
-    let Some(remote) = fleet.member(&action.data_plane).and_then(|member| member.remote) else {
-        let message = format!("data plane `{}` cannot be asked", action.data_plane);
-        return Outcome::NotNow(Reason::DataPlaneNotReady, message);
-    };
-    match &action.work {
-        Work::Make(child) => match make(&remote, child.as_ref()).await {
-            Made::Ours(made) => {
-                show(&fleet, &action.data_plane, *made);
-                Outcome::There
-            }
-            Made::Foreign => Outcome::Conflict,
-            Made::NotNow(reason, message) => Outcome::NotNow(reason, message),
-        },
-        Work::Withdraw { uid, resource_version } => {
-            match delete::<MedusaBackupJob>(&remote, &action.key, uid, resource_version).await {
-                Ok(()) => Outcome::Withdrawn,
-                Err(error) => {
-                    let (reason, message) = not_now(&error);
-                    Outcome::NotNow(reason, message)
-                }
-            }
-        }
     }
 }

@@ -28,6 +28,7 @@ use crate::{
         runs::{
             child::Child as _,
             ending::ENDS_WITHIN,
+            holds::Holds,
             restoring::{Restoring, restores},
         },
     },
@@ -37,45 +38,6 @@ use crate::{
 /// within a day, and so one that is older is one that nobody works on: k8ssandra-operator never comes back to a purge it
 /// was stopped in. A backup that is made beside a purge may have to be made again, and one that is not made cannot.
 pub const ABANDONED_AFTER: SignedDuration = ENDS_WITHIN;
-
-/// Why something waits, for machines and for people.
-pub type Hold = (Reason, String);
-
-/// What waits, and why.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Holds {
-    clusters: BTreeMap<String, Hold>,
-    /// By cluster and data plane.
-    parts: BTreeMap<(String, String), Hold>,
-}
-
-impl Holds {
-    /// Nothing waits.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The backups of a whole cluster wait.
-    pub fn insert(&mut self, cluster: String, why: Hold) {
-        self.clusters.insert(cluster, why);
-    }
-
-    /// Why the backups of a cluster's datacenters in a data plane wait, if they do.
-    #[must_use]
-    pub fn of(&self, cluster: &str, data_plane: &str) -> Option<&Hold> {
-        let part = || self.parts.get(&(cluster.to_owned(), data_plane.to_owned()));
-        self.clusters.get(cluster).or_else(part)
-    }
-
-    fn add(&mut self, plane: &Snapshot, cluster: String, is_ours: bool, why: Hold) {
-        if is_ours || plane.membership.known.decides(&cluster) {
-            self.clusters.insert(cluster, why);
-        } else {
-            self.parts.insert((cluster, plane.name.clone()), why);
-        }
-    }
-}
 
 /// What the data planes show at `now` to the control plane of this label. `tasks` are the FleetTasks.
 #[must_use]

@@ -142,6 +142,7 @@ mod tests {
     fn verdict_on(evidence: &Evidence<'_>, waited: i64) -> String {
         match judge(evidence, Timestamp::from_second(waited).unwrap()) {
             Verdict::Running { reason, .. } => format!("running {reason}"),
+            Verdict::Again { reason, .. } => format!("again {reason}"),
             Verdict::Succeeded => "succeeded".into(),
             Verdict::Failed { reason, .. } => format!("failed {reason}"),
         }

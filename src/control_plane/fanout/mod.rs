@@ -1,105 +1,14 @@
-//! One intent, one object per datacenter (contract §2.2, FleetBackupJob).
-//!
-//! Each reconcile is
-//!
-//! ```text
-//! select ──> advance ──> end ──> load, turns, plan ──> writes ──> advance ──> summarize ──> fit, publish
-//!  (pure)     (pure)    (pure)        (pure)          (desk: IO)   (pure)       (pure)     (runs: IO)
-//! ```
-//!
-//! One data plane's failure is a value in the status; it never hides the others, and a write that hangs is not
-//! waited for.
+//! One intent, one object per datacenter (contract §2.2, FleetBackupJob): the engine of all runs
+//! ([`super::runs::engine`]) with what only backups know. A backup waits for restores and purges of its cluster.
 
-pub mod child;
+mod adapter;
 mod controller;
 pub mod holds;
 pub mod judge;
-pub mod load;
-mod pass;
-pub mod plan;
-pub mod rehearsal;
-pub mod rollup;
-#[cfg(test)]
-mod scenarios;
-pub mod summary;
-pub mod write;
-
-use std::collections::{BTreeMap, BTreeSet};
-
-use jiff::Timestamp;
-
-use self::holds::Holds;
-use super::{
-    data_planes::{cluster_of::apart, fleet::Snapshot},
-    runs::{buckets::Buckets, ending::Terms},
-};
-use crate::api::fleet::{FleetBackupJob, limit};
+mod rehearsal;
+mod summary;
 
 pub use controller::run;
-
-/// Everything one pass over one run decides by.
-pub struct Scene<'a> {
-    /// The run.
-    pub job: &'a FleetBackupJob,
-    /// When it began.
-    pub begun: Timestamp,
-    /// The data planes, by name.
-    pub planes: BTreeMap<&'a str, &'a Snapshot>,
-    /// Their limits of backups at a time, where they have one.
-    pub own_limits: BTreeMap<String, usize>,
-    /// Where the clusters' backups go.
-    pub buckets: &'a Buckets,
-    /// What waits for a restore or a purge.
-    pub holds: Holds,
-    /// Value of the control-plane label.
-    pub control_plane: &'a str,
-    /// The time.
-    pub now: Timestamp,
-}
-
-impl<'a> Scene<'a> {
-    /// A scene over these data planes, in which nothing is held.
-    #[must_use]
-    pub fn new(
-        job: &'a FleetBackupJob,
-        planes: &'a [Snapshot],
-        buckets: &'a Buckets,
-        control_plane: &'a str,
-        begun: Timestamp,
-        now: Timestamp,
-    ) -> Self {
-        let own_limits = planes.iter().filter_map(|p| Some((p.name.clone(), p.max_concurrent_backups?)));
-        Self {
-            job,
-            begun,
-            own_limits: own_limits.collect(),
-            planes: planes.iter().map(|p| (p.name.as_str(), p)).collect(),
-            buckets,
-            holds: Holds::new(),
-            control_plane,
-            now,
-        }
-    }
-
-    /// What the run goes by.
-    #[must_use]
-    pub fn terms(&self) -> Terms {
-        let rollout = self.job.spec.run.rollout();
-        let apart = if limit(rollout.max_failures).is_some() {
-            apart(&self.planes.values().copied().collect::<Vec<_>>())
-        } else {
-            BTreeSet::new()
-        };
-        Terms {
-            rollout,
-            apart,
-            unreachable_policy: self.job.spec.run.unreachable_policy,
-            is_cancelled: self.job.spec.run.is_cancelled(),
-            begun: self.begun,
-            now: self.now,
-        }
-    }
-}
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -110,7 +19,6 @@ pub(crate) mod tests {
     use jiff::Timestamp;
     use serde_json::json;
 
-    use super::{Buckets, Scene};
     use crate::{
         api::{
             cassandra::CassandraDatacenter,
@@ -124,7 +32,7 @@ pub(crate) mod tests {
                 membership::Membership,
                 view::{Contact, ObjectKey, View},
             },
-            runs::child::child_key,
+            runs::{buckets::Buckets, child::child_key, engine::Scene},
         },
     };
 
@@ -190,10 +98,14 @@ pub(crate) mod tests {
     }
 
     /// A scene in which the run began at second 0.
-    pub(crate) fn scene<'a>(job: &'a FleetBackupJob, planes: &'a [Snapshot], second: i64) -> Scene<'a> {
+    pub(crate) fn scene<'a>(
+        job: &'a FleetBackupJob,
+        planes: &'a [Snapshot],
+        second: i64,
+    ) -> Scene<'a, FleetBackupJob> {
         static NONE: std::sync::LazyLock<Buckets> = std::sync::LazyLock::new(Buckets::default);
         let now = Timestamp::from_second(second).unwrap();
-        Scene::new(job, planes, &NONE, "cp", Timestamp::UNIX_EPOCH, now)
+        Scene::new(job, planes, &NONE, Timestamp::UNIX_EPOCH, now)
     }
 
     /// The child of the first attempts at an entry, with this status.

@@ -1,24 +1,25 @@
 //! What a dry run says: what would be done, and when. Pure.
 
-use super::Scene;
 use crate::{
     api::{
         Reason,
-        fleet::{DatacenterRun, Phase},
+        fleet::{DatacenterRun, FleetBackupJob, Phase},
     },
-    control_plane::runs::{child::child_key, ending::set, rollout::stagger, select::is_placeholder},
+    control_plane::runs::{
+        child::child_key, ending::set, engine::Scene, rollout::stagger, select::is_placeholder,
+    },
 };
 
 /// Says what would be done, in entries that nothing else is said about.
-pub fn rehearse(scene: &Scene<'_>, entries: &mut [DatacenterRun]) {
-    let rollout = scene.job.spec.run.rollout();
+pub fn rehearse(scene: &Scene<'_, FleetBackupJob>, entries: &mut [DatacenterRun]) {
     for entry in entries.iter_mut().filter(|e| e.phase == Phase::Pending && !is_placeholder(e)) {
         let waits = entry.reason.as_deref().is_some_and(|reason| reason != Reason::Pending.as_str());
         if waits && entry.reason.as_deref() != Some(Reason::AwaitingTurn.as_str()) {
             continue;
         }
-        let key = child_key(scene.job, entry, 1);
-        let seconds = stagger(&rollout, &entry.data_plane, &entry.namespace, &entry.datacenter).as_secs();
+        let key = child_key(scene.run, entry, 1);
+        let seconds =
+            stagger(&scene.terms.rollout, &entry.data_plane, &entry.namespace, &entry.datacenter).as_secs();
         let after = if seconds > 0 { format!(", {seconds} s after the start") } else { String::new() };
         let message = format!("would be backed up as {key}{after}");
         set(entry, Phase::Pending, Reason::DryRun, Some(message));

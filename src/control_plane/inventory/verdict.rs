@@ -173,7 +173,7 @@ pub(super) fn summarize(
     silent.dedup();
     let silent = silent.join(", ");
     let sum = |pick: fn(&NodeCounts) -> i64| -> i64 {
-        entries.iter().filter_map(|e| e.nodes.as_ref()).map(pick).sum()
+        entries.iter().filter_map(|e| e.nodes.as_ref()).map(pick).fold(0, i64::saturating_add)
     };
     let bytes: Vec<i64> = entries.iter().filter_map(|e| e.size_bytes).collect();
     // Whoever is not done has no size to miss.

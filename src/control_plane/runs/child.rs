@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::{
     Resource, ResourceExt,
     core::{NamespaceResourceScope, ObjectMeta},
@@ -40,8 +40,16 @@ pub trait Child:
     /// The same, to be changed.
     fn section_mut(view: &mut View) -> &mut Section<Self>;
 
+    /// Name of the CassandraDatacenter it is about.
+    fn datacenter(&self) -> &str;
+
+    /// When the data plane began with it, by that one's clock.
+    fn started(&self) -> Option<Time>;
+
     /// Whether the data plane has begun with it.
-    fn is_started(&self) -> bool;
+    fn is_started(&self) -> bool {
+        self.started().is_some()
+    }
 
     /// Whether the data plane is done with it.
     fn is_finished(&self) -> bool;
@@ -70,8 +78,12 @@ macro_rules! child {
             &mut view.$section
         }
 
-        fn is_started(&self) -> bool {
-            self.status.as_ref().is_some_and(|status| status.start_time.is_some())
+        fn datacenter(&self) -> &str {
+            &self.spec.cassandra_datacenter
+        }
+
+        fn started(&self) -> Option<Time> {
+            self.status.as_ref()?.start_time.clone()
         }
 
         fn is_finished(&self) -> bool {

@@ -10,7 +10,7 @@ use std::{
 use futures::future::join_all;
 use tokio::{task::JoinHandle, time::Instant};
 
-use super::lock;
+use super::{lock, outcome::Outcome};
 use crate::{
     api::Reason,
     control_plane::data_planes::view::ObjectKey,
@@ -27,16 +27,7 @@ const SHORTLY: Duration = Duration::from_millis(250);
 pub type Key = (String, ObjectKey);
 
 /// Outcomes by child.
-pub type Outcomes<O> = HashMap<Key, O>;
-
-/// What became of a write.
-pub trait Outcome: Clone + Send + 'static {
-    /// First and longest pause before it is tried again; `None` when it came to an end.
-    fn retry(&self) -> Option<(Duration, Duration)>;
-
-    /// One that is tried again, for that reason.
-    fn not_now(reason: Reason, message: String) -> Self;
-}
+pub type Outcomes = HashMap<Key, Outcome>;
 
 /// A write under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,25 +44,20 @@ pub struct UnderWay {
     pub makes: bool,
 }
 
-enum Write<O> {
+enum Write {
     UnderWay(UnderWay),
-    Ended { run_uid: String, outcome: O, again_at: Option<Instant>, failures: u32 },
+    Ended { run_uid: String, outcome: Outcome, again_at: Option<Instant>, failures: u32 },
 }
 
 /// All writes of one kind of run that are under way, or whose outcome nobody has taken yet.
-pub struct Desk<O> {
+#[derive(Default)]
+pub struct Desk {
     /// Held while counting what is at work and deciding what starts, so that two runs never take the same place.
     planning: Mutex<()>,
-    table: Mutex<HashMap<Key, Write<O>>>,
+    table: Mutex<HashMap<Key, Write>>,
 }
 
-impl<O> Default for Desk<O> {
-    fn default() -> Self {
-        Self { planning: Mutex::default(), table: Mutex::default() }
-    }
-}
-
-impl<O: Outcome> Desk<O> {
+impl Desk {
     /// The right to decide what starts.
     pub fn plan(&self) -> MutexGuard<'_, ()> {
         lock(&self.planning)
@@ -102,7 +88,7 @@ impl<O: Outcome> Desk<O> {
     }
 
     /// What became of a run's writes. What came to an end is handed out once, what is to be tried again until it is.
-    pub fn outcomes(&self, run_uid: &str) -> Outcomes<O> {
+    pub fn outcomes(&self, run_uid: &str) -> Outcomes {
         let now = Instant::now();
         let mut outcomes = Outcomes::new();
         lock(&self.table).retain(|key, write| match write {
@@ -144,7 +130,7 @@ impl<O: Outcome> Desk<O> {
         wake: impl Fn() -> W,
     ) -> Vec<JoinHandle<()>>
     where
-        F: Future<Output = O> + Send + 'static,
+        F: Future<Output = Outcome> + Send + 'static,
         W: Future<Output = ()> + Send + 'static,
     {
         let mut table = lock(&self.table);
@@ -173,7 +159,7 @@ impl<O: Outcome> Desk<O> {
             begun.push(tokio::spawn(async move {
                 let outcome = guard::keep("writes", write).await;
                 let outcome =
-                    outcome.unwrap_or_else(|panic| O::not_now(Reason::InternalError, panic.to_string()));
+                    outcome.unwrap_or_else(|panic| Outcome::NotNow(Reason::InternalError, panic.to_string()));
                 desk.end(key, run_uid, outcome, failures);
                 wake.await;
             }));
@@ -181,7 +167,7 @@ impl<O: Outcome> Desk<O> {
         begun
     }
 
-    fn end(&self, key: Key, run_uid: String, outcome: O, failures: u32) {
+    fn end(&self, key: Key, run_uid: String, outcome: Outcome, failures: u32) {
         let pause = outcome.retry().map(|(first, longest)| delay(failures, first, longest));
         let again_at = pause.map(|pause| Instant::now() + pause);
         let failures = if pause.is_some() { failures.saturating_add(1) } else { 0 };
@@ -202,22 +188,16 @@ mod tests {
 
     use super::*;
 
-    /// Nothing, or how long to wait before it is tried again.
-    #[derive(Clone, Debug, PartialEq)]
-    struct End(Option<Duration>);
+    const DONE: Outcome = Outcome::There(None);
 
-    impl Outcome for End {
-        fn retry(&self) -> Option<(Duration, Duration)> {
-            self.0.map(|pause| (pause, pause))
-        }
-
-        fn not_now(reason: Reason, _: String) -> Self {
-            assert_eq!(reason, Reason::InternalError);
-            Self(Some(HOUR))
-        }
+    /// One that waits longer than the first pause after a refusal.
+    fn waits() -> Outcome {
+        Outcome::NotNow(Reason::BackupRunning, "waits for a backup".to_owned())
     }
 
-    const HOUR: Duration = Duration::from_hours(1);
+    fn refused() -> Outcome {
+        Outcome::NotNow(Reason::WriteRefused, "not now".to_owned())
+    }
 
     fn write(name: &str) -> (UnderWay, Key) {
         let key = ObjectKey::new("ns", name);
@@ -233,36 +213,39 @@ mod tests {
 
     #[tokio::test]
     async fn an_end_is_handed_out_once_and_a_refusal_until_it_is_tried_again() {
-        let desk: Arc<Desk<End>> = Arc::default();
-        for (name, end) in [("done", None), ("refused", Some(HOUR)), ("due", Some(Duration::ZERO))] {
+        let desk: Arc<Desk> = Arc::default();
+        for (name, end) in [("done", DONE), ("waits", waits()), ("due", refused())] {
             let (what, _) = write(name);
-            let begun = desk.begin([(what, async move { End(end) })], || async {});
+            let begun = desk.begin([(what, async move { end })], || async {});
             join_all(begun).await;
+        }
+        let (waiting, due) = (&write("waits").1, &write("due").1);
+        while desk.is_busy("eu", &due.1) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(desk.outcomes("other").is_empty());
         assert_eq!(desk.outcomes("run").len(), 3);
-        let refused = &write("refused").1;
-        let due = &write("due").1;
-        assert!(desk.is_busy("eu", &refused.1) && !desk.is_busy("eu", &due.1));
-        assert!(desk.again_in("run").unwrap() > HOUR / 2, "what is due and is not tried wakes nobody");
+        assert!(desk.is_busy("eu", &waiting.1));
+        let again = desk.again_in("run").unwrap();
+        assert!(!again.is_zero(), "what is due and is not tried wakes nobody");
         let left = desk.outcomes("run");
-        assert_eq!((left.len(), left.get(refused)), (2, Some(&End(Some(HOUR)))));
+        assert_eq!((left.len(), left.get(waiting)), (2, Some(&waits())));
         desk.forget("run");
         assert!(desk.outcomes("run").is_empty() && desk.again_in("run").is_none());
     }
 
     #[tokio::test]
     async fn a_write_that_hangs_counts_and_is_not_begun_twice() {
-        let desk: Arc<Desk<End>> = Arc::default();
+        let desk: Arc<Desk> = Arc::default();
         let (answer, answered) = oneshot::channel();
         let (what, key) = write("slow");
-        let slow = async move { answered.await.unwrap_or(End(None)) };
+        let slow = async move { answered.await.unwrap_or(DONE) };
         let begun = desk.begin([(what.clone(), slow)], || async {});
         assert!(desk.is_busy("eu", &key.1) && desk.is_under_way("eu", &key.1));
         assert_eq!(desk.under_way(), std::slice::from_ref(&what));
-        assert!(desk.begin([(what, async { End(None) })], || async {}).is_empty());
+        assert!(desk.begin([(what, async { DONE })], || async {}).is_empty());
         desk.forget("run");
-        answer.send(End(None)).unwrap();
+        answer.send(DONE).unwrap();
         join_all(begun).await;
         assert!(!desk.is_under_way("eu", &key.1) && desk.under_way().is_empty());
         assert_eq!(desk.outcomes("run").len(), 1);
@@ -270,7 +253,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_write_that_panics_is_one_that_was_refused_and_is_tried_again() {
-        let desk: Arc<Desk<End>> = Arc::default();
+        let desk: Arc<Desk> = Arc::default();
         let (what, key) = write("broken");
         let broken = async {
             tokio::task::yield_now().await;
@@ -285,6 +268,7 @@ mod tests {
         join_all(begun).await;
         assert!(wakes.await.is_ok(), "its run is woken");
         assert!(!desk.is_under_way("eu", &key.1) && desk.is_busy("eu", &key.1));
-        assert_eq!(desk.outcomes("run").get(&key), Some(&End(Some(HOUR))));
+        let outcome = desk.outcomes("run").remove(&key);
+        assert!(matches!(outcome, Some(Outcome::NotNow(Reason::InternalError, _))), "{outcome:?}");
     }
 }

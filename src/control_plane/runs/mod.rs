@@ -1,12 +1,12 @@
 //! What the runs have in common: FleetBackupJobs, FleetTasks and, as far as the frame goes, FleetRestoreJobs.
 //!
 //! ```text
-//! controller ──> engine: recall ──> the kind's own pass ──> pace, fit, publish, tell ──> after the end: expire
-//!                                    │ end (pure)
+//! controller ──> engine: recall ──> pass ──> pace, fit, publish, tell ──> after the end: expire
+//!                                    │ adapter (pure): judge, child, summarize
 //!                                    └ desk: writes under way
 //! ```
 //!
-//! A kind says in `kind.rs` what it is, and in its own folder what a datacenter of it comes to and what is to be done.
+//! A kind says in `kind.rs` what it is, and in the adapter in its own folder what a datacenter of it comes to.
 //! Nothing here decides what a backup, a purge or a restore is.
 
 pub mod active_restores;
@@ -19,8 +19,10 @@ pub mod desk;
 pub mod ending;
 pub mod engine;
 mod expiry;
+pub mod holds;
 pub mod imports;
 mod kind;
+pub mod outcome;
 mod publish;
 pub mod reach;
 pub mod restoring;
@@ -34,7 +36,7 @@ pub mod write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use controller::{About, Driver, ENROL_WAIT, Feed, Frame, RunContext, RunError, drive};
-pub use engine::{Engine, MISSING, Memory, Noted, Runs};
+pub use engine::{Engine, MISSING, Noted, Runs, StatusOf};
 pub use expiry::expire;
 pub use kind::{Fanned, Run, Words};
 pub use publish::{PUBLISH_EVERY, publish};

@@ -18,7 +18,14 @@ pub enum Verdict {
         /// The same for people.
         message: Option<String>,
     },
-    /// Every node is in the backup.
+    /// It did a part, and another attempt has to go on with the rest, however many there were.
+    Again {
+        /// What it waits for.
+        reason: Reason,
+        /// The same for people.
+        message: String,
+    },
+    /// All of it is done.
     Succeeded,
     /// It did not work.
     Failed {

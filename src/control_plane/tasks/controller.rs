@@ -1,38 +1,48 @@
 //! FleetTasks in the frame of all runs: what wakes them, what they read besides the data planes, and the clearing up
 //! after them.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::join_all;
-use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta};
+use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta, runtime::reflector::Store};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Outcome, pass,
-    starts::Kit,
+    admit::{Kit, admit},
     sweep::{Leftover, leftovers},
     traces::outlived,
 };
 use crate::{
     api::{
-        fleet::{FleetBackupJob, FleetBackupStatus, FleetTask, FleetTaskStatus},
+        fleet::{FleetBackupJob, FleetBackupStatus, FleetCluster, FleetOperation, FleetTask},
         medusa::{MedusaBackupJob, MedusaTask},
     },
     control_plane::{
-        data_planes::fleet::{Change, Snapshot},
-        runs::{About, Engine, Frame, Memory, RunContext, Runs, child::Child, drive, write::delete},
+        data_planes::{
+            fleet::{Change, Snapshot},
+            remote::Remote,
+        },
+        runs::{
+            About, Engine, Frame, RunContext, Runs,
+            child::Child,
+            drive,
+            engine::{
+                adapter::{Admission, Admitted},
+                plan::Action,
+            },
+            write::delete,
+        },
     },
     runtime::follow::{follow, follow_own, is_ready},
 };
 
 /// What a task is decided by besides the data planes.
-pub(super) struct Tasks {
-    pub(super) kit: Arc<Kit>,
+struct Tasks {
+    kit: Kit,
 }
 
 impl Engine for Tasks {
     type Run = FleetTask;
-    type Outcome = Outcome;
 
     fn about(change: Change) -> About {
         match change {
@@ -49,12 +59,15 @@ impl Engine for Tasks {
         }
     }
 
-    async fn pass(
-        runs: &Runs<Self>,
-        task: &FleetTask,
-        memory: &mut Memory<FleetTaskStatus>,
-    ) -> Option<Duration> {
-        pass::pass(runs, task, memory)
+    fn clusters(&self) -> &Store<FleetCluster> {
+        &self.kit.clusters
+    }
+
+    async fn admit(&self, task: &FleetTask, action: &Action, remote: &Remote) -> Admission {
+        match task.spec.operation {
+            FleetOperation::Sync => Admission::Admit(Admitted::default()),
+            FleetOperation::Purge => admit(&self.kit, remote, action).await,
+        }
     }
 }
 
@@ -63,16 +76,9 @@ pub async fn run(context: RunContext, shutdown: CancellationToken) {
     let (clusters, keep_clusters) = follow_own(context.client.clone(), &context.namespace);
     let (backups, keep_backups) = follow_own(context.client.clone(), &context.namespace);
     let (runs, keep_runs) = follow(context.client.clone(), &context.namespace);
-    let kit = Kit {
-        fleet: context.fleet.clone(),
-        control_plane: context.control_plane.clone(),
-        claims: context.claims.clone(),
-        clusters,
-        backups,
-        runs,
-    };
+    let kit = Kit { fleet: context.fleet.clone(), claims: context.claims.clone(), clusters, backups, runs };
     let (frame, feed) = Frame::new(context);
-    let tasks = Arc::new(Runs::new(frame, Tasks { kit: Arc::new(kit) }));
+    let tasks = Arc::new(Runs::new(frame, Tasks { kit }));
     tokio::select! {
         () = keep_clusters => {}
         () = keep_backups => {}

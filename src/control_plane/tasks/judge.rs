@@ -71,8 +71,14 @@ pub fn purged(child: &MedusaTask) -> Option<Purged> {
 #[must_use]
 pub fn judge(evidence: &Evidence<'_>, now: Timestamp) -> Verdict {
     let own = match is_unwhole(evidence) {
+        // The sync after a purge is made again under its name ([`super::adapter`]).
         Some(message) if evidence.child.spec.operation == TaskOperation::Sync => {
-            return Verdict::Running { reason: Reason::AwaitingSync, message: Some(message) };
+            let reason = Reason::AwaitingSync;
+            return if evidence.wordless.as_ref().is_some_and(Wordless::is_unwhole) {
+                Verdict::Again { reason, message }
+            } else {
+                Verdict::Running { reason, message: Some(message) }
+            };
         }
         Some(_) | None => judge_one(evidence.child, evidence.datacenter),
     };
@@ -90,6 +96,9 @@ pub fn judge(evidence: &Evidence<'_>, now: Timestamp) -> Verdict {
     }
     match judge_one(sync, evidence.datacenter) {
         Verdict::Succeeded => Verdict::Succeeded,
+        Verdict::Again { message, .. } => {
+            Verdict::Running { reason: Reason::AwaitingSync, message: Some(message) }
+        }
         Verdict::Running { message, .. } => {
             let message = message.unwrap_or_else(|| "waits for the sync after the purge".to_owned());
             Verdict::Running { reason: Reason::AwaitingSync, message: Some(message) }
@@ -181,6 +190,7 @@ mod tests {
     fn judged(evidence: &Evidence<'_>, waited: i64) -> String {
         match judge(evidence, Timestamp::from_second(waited).unwrap()) {
             Verdict::Running { reason, .. } => format!("running {reason}"),
+            Verdict::Again { reason, .. } => format!("again {reason}"),
             Verdict::Succeeded => "succeeded".into(),
             Verdict::Failed { reason, .. } => format!("failed {reason}"),
         }
@@ -217,7 +227,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::imported(Wordless::Imported(1), ["running AwaitingSync", "running AwaitingSync"])]
+    #[case::imported(Wordless::Imported(1), ["again AwaitingSync", "running AwaitingSync"])]
     #[case::not_known(Wordless::Open("403".to_owned()), ["running AwaitingSync", "running AwaitingSync"])]
     #[case::nothing(Wordless::Nothing, ["failed TaskIncomplete", "failed SyncFailed"])]
     fn a_sync_without_a_word_is_judged_by_what_it_left(#[case] left: Wordless, #[case] expected: [&str; 2]) {

@@ -2,32 +2,34 @@
 
 use jiff::Timestamp;
 
-use super::Scene;
 use crate::{
     api::{
-        fleet::{DatacenterTask, FleetTaskStatus, Purged},
+        fleet::{DatacenterTask, FleetTask, FleetTaskStatus, Purged},
         size,
     },
-    control_plane::runs::engine::summarize::{Invalid, Summary},
+    control_plane::runs::engine::{
+        Scene,
+        summarize::{Invalid, Summary},
+    },
 };
 
-/// The status at `scene.now`. `old` is the status before, `invalid` why the task cannot be done at all.
+/// The status. `old` is the status before, `invalid` why the task cannot be done at all.
 #[must_use]
 pub(super) fn summarize(
-    scene: &Scene<'_>,
+    scene: &Scene<'_, FleetTask>,
     old: &FleetTaskStatus,
     entries: Vec<DatacenterTask>,
-    progress: Timestamp,
     invalid: Option<&Invalid>,
+    progress: Timestamp,
 ) -> FleetTaskStatus {
     let purged = total(old, &entries);
     let summary = Summary {
-        run: scene.task,
+        run: scene.run,
         old: &old.run,
         entries: entries.iter().map(AsRef::as_ref).collect(),
         invalid,
         progress,
-        now: scene.now,
+        now: scene.now(),
     };
     FleetTaskStatus {
         run: summary.status(),

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _, core::DeserializeGuard};
 
-use super::advance::{START_WITHIN, is_untouched};
+use super::adapter::{START_WITHIN, is_untouched};
 use crate::{
     api::{
         fleet::{DatacenterRun, FleetTask},

@@ -1,19 +1,13 @@
 //! Scenarios: what the data planes show, step by step, and what becomes of the task.
 
-use std::{collections::HashMap, fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use super::{
-    Outcome, Scene,
-    advance::advance,
-    child::{child, sync_key},
-    plan::{Work, load, repairs, starts},
-    summary::summarize,
-};
+use super::child::{child, sync_key};
 use crate::{
     api::{
         Reason,
@@ -28,11 +22,20 @@ use crate::{
         },
         fanout::tests::{datacenter, live, plane},
         runs::{
-            Fanned as _,
+            Fanned as _, Noted,
             buckets::Buckets,
             child::{child_key, place},
             compact::Detail,
+            desk::Outcomes,
             ending::end,
+            engine::{
+                Scene,
+                adapter::Adapter as _,
+                advance::{advance, note},
+                load::load,
+                plan::{Work, plan, repairs},
+            },
+            outcome::Outcome,
             select::{ClusterLabels, select},
         },
     },
@@ -42,8 +45,8 @@ use crate::{
 struct Play {
     task: FleetTask,
     planes: Vec<Snapshot>,
-    outcomes: HashMap<(String, ObjectKey), Outcome>,
-    finished: HashMap<(String, ObjectKey), Timestamp>,
+    outcomes: Outcomes,
+    noted: Noted,
     now: i64,
     log: String,
 }
@@ -61,8 +64,8 @@ impl Play {
         }))
         .unwrap();
         let planes = names.iter().map(|name| plane(name, live(&[datacenter(&format!("dc-{name}"), 2)])));
-        let (outcomes, finished) = (HashMap::new(), HashMap::new());
-        Self { task, planes: planes.collect(), outcomes, finished, now: 1_000, log: String::new() }
+        let (outcomes, noted) = (Outcomes::new(), Noted::default());
+        Self { task, planes: planes.collect(), outcomes, noted, now: 1_000, log: String::new() }
     }
 
     fn spec(&mut self, field: &str, value: Value) {
@@ -78,43 +81,32 @@ impl Play {
     /// One look. Children are made at once, unless `refuse` says what becomes of that datacenter's.
     fn look(&mut self, what: &str, refuse: impl Fn(&str) -> Option<Outcome>) {
         let old = self.task.status.clone().unwrap_or_default();
-        let scene = Scene {
-            task: &self.task,
-            planes: self.planes.iter().map(|p| (p.name.as_str(), p)).collect(),
-            begun: old.run.start_time.as_ref().map_or(at(self.now), |t| t.0),
-            now: at(self.now),
-        };
+        let begun = old.run.start_time.as_ref().map_or(at(self.now), |t| t.0);
+        let buckets = Buckets::default();
+        let scene = Scene::new(&self.task, &self.planes, &buckets, begun, at(self.now));
         let known: Vec<_> = old.datacenters.iter().map(|e| e.run.clone()).collect();
         let selector = self.task.spec.run.selector.clone().unwrap_or_default();
         let chosen = select(&selector, &self.planes, &ClusterLabels::new(), &known).unwrap();
-        let mut entries: Vec<DatacenterTask> = chosen
+        let chosen: Vec<_> = chosen
             .into_iter()
             .map(|run| {
-                let before = old.datacenters.iter().find(|e| place(&e.run) == place(&run)).cloned();
-                DatacenterTask { run, ..before.unwrap_or_default() }
+                let known = old.datacenters.iter().find(|e| place(&e.run) == place(&run));
+                FleetTask::entry(run, known)
             })
             .collect();
-        for snapshot in &self.planes {
-            for (key, child) in snapshot.view.tasks.last_known() {
-                if child.status.as_ref().is_some_and(|s| s.finish_time.is_some()) {
-                    self.finished.entry((snapshot.name.clone(), key.clone())).or_insert(at(self.now));
-                }
-            }
-        }
-        let since =
-            |plane: &str, key: &ObjectKey| self.finished.get(&(plane.to_owned(), key.clone())).copied();
-        let outcome = |plane: &str, key: &ObjectKey| self.outcomes.get(&(plane.to_owned(), key.clone()));
-        for entry in entries.iter_mut().filter(|e| !e.run.phase.is_final()) {
-            advance(&scene, entry, &outcome, &since);
-        }
-        end(&scene.terms(), &mut entries, scene.begun, |_| false);
-        let mut actions = repairs(&scene, &entries, since, |_, _| false);
-        let mut load = load(&scene, &entries, &Buckets::default(), &[]);
-        actions.extend(starts(&scene, &mut entries, &Buckets::default(), &mut load, |_, _| false).actions);
-        let status = summarize(&scene, &old, entries, scene.begun, None);
+        note(&scene, &chosen, &mut self.noted, |_, _| false);
+        let outcomes = self.outcomes.clone();
+        // As the desk does: what came to an end is handed out once.
+        self.outcomes.retain(|_, outcome| outcome.retry().is_some());
+        let mut entries = advance(&scene, &chosen, &outcomes, &self.noted);
+        end(&scene.terms, &mut entries, scene.terms.begun, |_| false);
+        let mut actions = repairs(&scene, &entries, &outcomes, &self.noted, |_, _| false);
+        let mut load = load(&scene, &entries, &[], &[]);
+        actions.extend(plan(&scene, &mut entries, &mut load, |_, _| false).actions);
+        let status = FleetTask::summarize(&scene, &old, entries, None, scene.terms.begun);
         let mut done = Vec::new();
         for action in actions {
-            let run = &action.run;
+            let run = &action.entry;
             let there = (run.data_plane.clone(), action.key.clone());
             let outcome = refuse(&run.datacenter).unwrap_or(match action.work {
                 Work::Withdraw { .. } => Outcome::Withdrawn,
@@ -246,7 +238,7 @@ fn a_purge_waits_for_the_sync_after_it_and_makes_one_where_nobody_does() {
 
 #[test]
 fn what_is_refused_fails_and_what_waits_waits_and_the_rest_goes_on() {
-    let refused = Outcome::Shut(Reason::WouldRemoveLastRestorePoint, "back it up first".to_owned());
+    let refused = Outcome::Refused(Reason::WouldRemoveLastRestorePoint, "back it up first".to_owned());
     let waits = Outcome::NotNow(Reason::BackupRunning, "waits for a backup".to_owned());
     let mut play = Play::new(json!({"operation": "purge"}), &["eu", "us", "ap"]);
     let answer = |dc: &str| match dc {
@@ -385,7 +377,7 @@ fn a_purge_that_does_not_begin_in_time_is_taken_back_because_the_check_no_longer
 
 #[test]
 fn a_dry_run_says_what_would_be_done_and_what_not_and_ends() {
-    let refused = Outcome::Shut(Reason::WouldRemoveLastRestorePoint, "back it up first".to_owned());
+    let refused = Outcome::Refused(Reason::WouldRemoveLastRestorePoint, "back it up first".to_owned());
     let waits = Outcome::NotNow(Reason::BackupRunning, "waits for a backup".to_owned());
     let spec = json!({"operation": "purge", "dryRun": true,
         "rollout": {"maxConcurrentDatacenters": 1, "staggerWindowSeconds": 600}});
@@ -408,7 +400,7 @@ fn a_strangers_object_is_left_alone_and_a_deleted_child_is_missed() {
     play.edit("us", |snapshot| Arc::make_mut(&mut snapshot.view).tasks.clear());
     play.now += 4;
     play.look("us is not listed for a moment", made);
-    play.now += 1;
+    play.now += 5;
     play.look("somebody deleted it", made);
     insta::assert_snapshot!(play.verdict());
 }
@@ -494,6 +486,8 @@ fn a_task_that_cannot_be_seen_is_waited_for() {
             Arc::make_mut(&mut snapshot.view).tasks.trust.follow();
         });
         play.look("it is gone", made);
+        play.now += 5;
+        play.look("it is still gone", made);
         let entry = play.task.status.clone().unwrap().datacenters.remove(0).run;
         assert_eq!(entry.reason.as_deref(), Some("JobDeleted"), "{}", play.log);
     }

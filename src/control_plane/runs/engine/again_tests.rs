@@ -13,36 +13,22 @@ use super::{
     *,
 };
 use crate::{
-    api::{
-        Reason,
-        fleet::{FleetBackupJob, FleetBackupJobStatus},
-    },
+    api::fleet::{FleetBackupJob, FleetBackupJobStatus},
     control_plane::fanout::tests::fleet_job,
 };
 
-/// What became of a write: there is none.
-#[derive(Clone)]
-struct Nothing;
-
-impl Outcome for Nothing {
-    fn retry(&self) -> Option<(Duration, Duration)> {
-        None
-    }
-
-    fn not_now(_: Reason, _: String) -> Self {
-        Self
-    }
-}
-
 /// Notes in the status of a run which run it looked at, and ends it at the third time.
-struct Noting;
+struct Noting(Store<FleetCluster>);
 
 impl Engine for Noting {
     type Run = FleetBackupJob;
-    type Outcome = Nothing;
 
     fn about(_: Change) -> About {
         About::Nobody
+    }
+
+    fn clusters(&self) -> &Store<FleetCluster> {
+        &self.0
     }
 
     async fn pass(
@@ -117,7 +103,7 @@ fn runs(server: &Arc<StdMutex<Server>>) -> (Runs<Noting>, Feed<FleetBackupJob>) 
     let client = kube::Client::new(service, "medusa-fleet");
     let context = RunContext::of_tests(client);
     let (frame, feed) = Frame::new(context);
-    (Runs::new(frame, Noting), feed)
+    (Runs::new(frame, Noting(kube::runtime::reflector::store().0)), feed)
 }
 
 /// What happens to the run of one name.

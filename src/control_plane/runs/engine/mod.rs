@@ -1,6 +1,15 @@
-//! Runs with one child per datacenter: what is remembered of each between two passes, when its status is written, what
-//! becomes of it after its end. What a pass does is the kind's own.
+//! Runs with one child per datacenter: what is remembered of each between two passes, what a pass does, when its status is
+//! written, what becomes of it after its end. What a child is and comes to is the kind's own ([`adapter::Adapter`]).
 
+pub mod adapter;
+pub mod advance;
+mod apply;
+pub mod load;
+mod pass;
+pub mod plan;
+#[cfg(test)]
+mod scenarios;
+mod scene;
 pub mod summarize;
 
 use std::{
@@ -10,23 +19,40 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::{Api, ResourceExt as _, core::object::HasStatus, runtime::controller::Action as Next};
+use kube::{
+    Api, ResourceExt as _,
+    core::object::HasStatus,
+    runtime::{controller::Action as Next, reflector::Store},
+};
 use serde::Serialize;
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::time::Instant;
 
+pub use scene::Scene;
+
+use self::{
+    adapter::{Adapter, Admission, Admitted},
+    plan::Action,
+};
 use super::{
+    buckets::Buckets,
+    claims::Claim,
     compact,
-    controller::{About, Driver, Frame, RunError},
-    desk::{Desk, Key, Outcome, UnderWay},
+    controller::{About, Driver, Frame, RunContext, RunError},
+    desk::{Desk, Key},
     expiry,
-    kind::{Fanned, Run},
+    holds::Holds,
+    kind::{Fanned as _, Run as _},
     lock,
     publish::{pace, publish},
     telling::tell,
 };
 use crate::{
-    api::fleet::Phase,
-    control_plane::data_planes::fleet::Change,
+    api::fleet::{FleetCluster, Phase},
+    control_plane::data_planes::{
+        fleet::{Change, Snapshot},
+        meters::Meters,
+        remote::Remote,
+    },
     runtime::{remembered::Remembered, written::Written},
 };
 
@@ -44,7 +70,10 @@ const SETTLES: Duration = Duration::from_secs(5);
 const LEAST: Duration = Duration::from_millis(200);
 
 /// The status of a kind.
-type StatusOf<K> = <K as HasStatus>::Status;
+pub type StatusOf<K> = <K as HasStatus>::Status;
+
+/// The entry of a datacenter in it.
+type EntryOf<E> = <<E as Engine>::Run as Adapter>::Entry;
 
 /// What is remembered of a run between two passes.
 #[derive(Clone, Debug)]
@@ -73,22 +102,59 @@ impl<S> Memory<S> {
     }
 }
 
-/// A kind's own part.
+/// What a kind of run reads and claims besides what its [`Adapter`] decides.
 pub trait Engine: Send + Sync + Sized + 'static {
     /// The kind.
-    type Run: Fanned;
-    /// What becomes of its writes.
-    type Outcome: Outcome;
+    type Run: Adapter;
 
     /// Which runs a change in a data plane is about.
     fn about(change: Change) -> About;
+
+    /// The FleetClusters, as they were published.
+    fn clusters(&self) -> &Store<FleetCluster>;
+
+    /// Waits, but not for long, for what a pass reads besides the data planes.
+    fn ready(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// What waits for a restore or a purge.
+    fn holds(&self, _context: &RunContext, _planes: &[Snapshot], _now: Timestamp) -> Holds {
+        Holds::new()
+    }
+
+    /// Claims the clusters of what is to be made, and leaves out what must not begin now.
+    fn claim(
+        &self,
+        _context: &RunContext,
+        _run: &Self::Run,
+        _planes: &[Snapshot],
+        actions: Vec<Action>,
+    ) -> Vec<(Action, Option<Claim>)> {
+        actions.into_iter().map(|action| (action, None)).collect()
+    }
+
+    /// Whether a child may be made, by what has to be asked of the data planes in that moment.
+    fn admit(
+        &self,
+        _run: &Self::Run,
+        _action: &Action,
+        _remote: &Remote,
+    ) -> impl Future<Output = Admission> + Send {
+        async { Admission::Admit(Admitted::default()) }
+    }
+
+    /// All datacenters of a run were begun.
+    fn fanned_out(_meters: &Meters, _took: Duration) {}
 
     /// Goes over a run once: changes the status in the memory, and says when to look again without being woken.
     fn pass(
         runs: &Runs<Self>,
         run: &Self::Run,
         memory: &mut Memory<StatusOf<Self::Run>>,
-    ) -> impl Future<Output = Option<Duration>> + Send;
+    ) -> impl Future<Output = Option<Duration>> + Send {
+        pass::pass(runs, run, memory)
+    }
 }
 
 /// All runs of a kind.
@@ -96,9 +162,9 @@ pub struct Runs<E: Engine> {
     /// What they work in.
     pub frame: Frame<E::Run>,
     /// Their writes.
-    pub desk: Arc<Desk<E::Outcome>>,
+    pub desk: Arc<Desk>,
     /// The kind's own part.
-    pub engine: E,
+    pub engine: Arc<E>,
     /// What is remembered of the runs that go on.
     memories: Mutex<Remembered<String, Memory<StatusOf<E::Run>>>>,
     /// What was last written of them: the watch may still show what was before.
@@ -116,23 +182,18 @@ impl<E: Engine> Runs<E> {
     /// Nothing is remembered yet.
     #[must_use]
     pub fn new(frame: Frame<E::Run>, engine: E) -> Self {
-        Self { frame, desk: Arc::default(), engine, memories: Mutex::default(), written: Mutex::default() }
+        Self {
+            frame,
+            desk: Arc::default(),
+            engine: Arc::new(engine),
+            memories: Mutex::default(),
+            written: Mutex::default(),
+        }
     }
 
-    /// Begins writes for a run. Each wakes it when it is done.
-    pub fn begin<F>(
-        &self,
-        run: &E::Run,
-        writes: impl IntoIterator<Item = (UnderWay, F)>,
-    ) -> Vec<JoinHandle<()>>
-    where
-        F: Future<Output = E::Outcome> + Send + 'static,
-    {
-        let name = run.name_any();
-        self.desk.begin(writes, || {
-            let (waker, name) = (self.frame.waker.clone(), name.clone());
-            async move { waker.wake(&name).await }
-        })
+    /// Where the clusters' backups go, as far as that is published.
+    fn buckets(&self) -> Buckets {
+        Buckets::of_clusters(self.engine.clusters().state().iter().map(AsRef::as_ref))
     }
 
     /// What is known about a run: from its last pass, or from its status when this process has not seen it.

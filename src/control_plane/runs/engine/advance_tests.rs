@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::fleet::{FleetBackupJob, UnreachablePolicy},
+    api::{
+        fleet::{FleetBackupJob, UnreachablePolicy},
+        medusa::MedusaBackupJob,
+    },
     control_plane::{
-        data_planes::view::View,
+        data_planes::{records::BackupRecord, view::View},
         fanout::tests::{datacenter, fleet_job, live, made, pending, plane, scene, silent},
     },
 };

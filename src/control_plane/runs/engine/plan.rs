@@ -1,5 +1,5 @@
-//! What has to be written into the data planes now: children to make, and, once a run was cancelled, children to
-//! withdraw that nobody has begun with; and when to look again. Pure.
+//! What has to be written into the data planes now: children to make, children to take back, and when to look again.
+//! Pure. A data plane that does not answer is waited for, and nothing is made from what it last said.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::{
-    Scene,
-    child::child,
-    write::{Action, Work},
+    Noted, Scene,
+    adapter::{Adapter, ObservedChild},
+    advance::finished_since,
 };
 use crate::{
     api::{
@@ -23,19 +23,54 @@ use crate::{
             view::ObjectKey,
         },
         runs::{
-            child::{Child as _, child_key, is_of, place},
-            ending::{Terms, not_before},
+            child::{Child, child_key, is_of, place},
+            desk::Outcomes,
+            ending::{not_before, set},
             rollout::{Limit, Load, Turn, Waiting, turns},
             select::is_placeholder,
         },
     },
 };
 
-/// Pause between two looks at what is seen by looking only: a finished child's MedusaBackup, a missing child, the end of
-/// a restore or a purge.
+/// Pause between two looks at what is seen by looking only: what a finished child leaves, a missing child, the end of a
+/// restore or a purge.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Pause between two looks while other runs hold the places.
 const FULL: Duration = Duration::from_secs(1);
+
+/// One thing to do for one datacenter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Action {
+    /// The datacenter's entry.
+    pub entry: DatacenterRun,
+    /// The object it is about.
+    pub key: ObjectKey,
+    /// What to do.
+    pub work: Work,
+}
+
+/// What to do about an object in a data plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Make the child, when it may be.
+    Start,
+    /// Make the sync after a purge.
+    FollowUp,
+    /// Delete exactly this version of it.
+    Withdraw {
+        /// Its uid.
+        uid: String,
+        /// Its resourceVersion.
+        resource_version: String,
+    },
+}
+
+impl Work {
+    /// Takes an object back in exactly the version that was seen, so that one that is begun with in this moment stays.
+    pub fn withdraw(object: &impl Child) -> Option<Self> {
+        Some(Self::Withdraw { uid: object.uid()?, resource_version: object.resource_version()? })
+    }
+}
 
 /// What is to be done, and when to look again for what waits for its time.
 #[derive(Debug, Default, PartialEq)]
@@ -52,18 +87,15 @@ pub struct Plan {
 
 /// Plans the children whose turn has come, and says in the entries why the others wait. `is_busy` says whether a
 /// write is under way for a child or pauses after it was refused.
-///
-/// A data plane that does not answer is waited for, and nothing is made from what it last said.
-pub fn plan(
-    scene: &Scene<'_>,
-    entries: &mut [DatacenterRun],
+pub fn plan<R: Adapter>(
+    scene: &Scene<'_, R>,
+    entries: &mut [R::Entry],
     load: &mut Load,
     is_busy: impl Fn(&str, &ObjectKey) -> bool,
 ) -> Plan {
-    let terms = scene.terms();
     let mut plan = Plan::default();
     let mut candidates: Vec<(usize, &Snapshot, ObjectKey, String, Timestamp)> = Vec::new();
-    for (number, entry) in entries.iter_mut().enumerate() {
+    for (number, entry) in entries.iter_mut().map(AsMut::as_mut).enumerate() {
         let Some((plane, key)) = startable(scene, entry) else { continue };
         if is_busy(&plane.name, &key) {
             continue;
@@ -73,31 +105,21 @@ pub fn plan(
             plan.is_held = true;
             continue;
         }
-        let not_before = not_before(&terms, entry);
-        candidates.push((number, plane, key, scene.buckets.of(entry), not_before));
+        candidates.push((number, plane, key, scene.buckets.of(entry), not_before(&scene.terms, entry)));
     }
     let waiting: Vec<Waiting<'_>> = candidates
         .iter()
         .map(|(_, plane, _, bucket, at)| Waiting { data_plane: &plane.name, bucket, not_before: *at })
         .collect();
-    let turns = turns(&terms.rollout, &scene.own_limits, load, &waiting, scene.now);
-    for ((number, plane, key, _, _), turn) in candidates.iter().zip(turns) {
-        let Some(entry) = entries.get_mut(*number) else { continue };
+    let turns = turns(&scene.terms.rollout, &scene.own_limits, load, &waiting, scene.now());
+    for ((number, _, key, _, _), turn) in candidates.into_iter().zip(turns) {
+        let Some(entry) = entries.get_mut(number).map(AsMut::as_mut) else { continue };
         match turn {
-            Turn::Now => {
-                let Some(datacenter) = plane.view.datacenters.last(&place(entry)) else { continue };
-                let made = child(scene.job, key.clone(), datacenter, scene.control_plane);
-                plan.actions.push(Action::new(plane, entry, key, Work::Make(Box::new(made))));
-            }
+            Turn::Now => plan.actions.push(Action { entry: entry.clone(), key, work: Work::Start }),
             Turn::NotBefore(at) => {
                 plan.wake = Some(plan.wake.map_or(at, |wake| wake.min(at)));
-                if entry.attempts() == 0 {
-                    wait(
-                        entry,
-                        Reason::AwaitingTurn,
-                        format!("starts at {at:.0}, its place in the stagger window"),
-                    );
-                }
+                let message = format!("starts at {at:.0}, its place in the stagger window");
+                wait(entry, Reason::AwaitingTurn, message);
             }
             Turn::Full(limit) => {
                 plan.is_full |= !matches!(limit, Limit::Run(_));
@@ -111,40 +133,56 @@ pub fn plan(
 /// Why a pending entry does not start. What the attempt before came to stays readable.
 fn wait(entry: &mut DatacenterRun, reason: Reason, message: String) {
     if entry.attempts() == 0 {
-        entry.reason = Some(reason.as_str().to_owned());
-        entry.message = Some(message);
+        set(entry, Phase::Pending, reason, Some(message));
     }
 }
 
 /// The data plane and the child's name of an entry that may start as far as the data plane is concerned.
-fn startable<'a>(scene: &Scene<'a>, entry: &DatacenterRun) -> Option<(&'a Snapshot, ObjectKey)> {
-    if entry.phase != Phase::Pending || is_placeholder(entry) {
+fn startable<'a, R: Adapter>(
+    scene: &Scene<'a, R>,
+    entry: &DatacenterRun,
+) -> Option<(&'a Snapshot, ObjectKey)> {
+    // A dry run has looked at it.
+    let is_planned = entry.reason.as_deref() == Some(Reason::DryRun.as_str());
+    if scene.terms.is_cancelled || entry.phase != Phase::Pending || is_placeholder(entry) || is_planned {
         return None;
     }
-    let plane = scene.planes.get(entry.data_plane.as_str()).filter(|p| p.usable == Usable::Ready)?;
-    let key = child_key(scene.job, entry, entry.attempts() + 1);
-    let is_unmade = plane.view.seen(&plane.view.jobs, &key) == Seen::Absent;
+    let plane = usable(scene, entry)?;
+    let key = child_key(scene.run, entry, entry.attempts() + 1);
+    let is_unmade = matches!(plane.view.seen(R::Child::section(&plane.view), &key), Seen::Absent);
     let datacenter = plane.view.seen(&plane.view.datacenters, &place(entry));
-    (is_unmade && datacenter.known().is_some()).then_some((*plane, key))
+    (is_unmade && datacenter.known().is_some()).then_some((plane, key))
 }
 
-/// Children of a cancelled run that no data plane has begun with. They are deleted in exactly the version that was
-/// seen, so that one that is begun with in this moment stays.
-pub fn withdraw(
-    scene: &Scene<'_>,
-    entries: &[DatacenterRun],
+fn usable<'a, R: Adapter>(scene: &Scene<'a, R>, entry: &DatacenterRun) -> Option<&'a Snapshot> {
+    scene.planes.get(entry.data_plane.as_str()).copied().filter(|plane| plane.usable == Usable::Ready)
+}
+
+/// What is to be done for children that are there: those of a cancelled run that no data plane has begun with are taken
+/// back; the rest is the kind's own ([`Adapter::repair`]).
+pub fn repairs<R: Adapter>(
+    scene: &Scene<'_, R>,
+    entries: &[R::Entry],
+    outcomes: &Outcomes,
+    noted: &Noted,
     is_busy: impl Fn(&str, &ObjectKey) -> bool,
 ) -> Vec<Action> {
-    entries
-        .iter()
-        .filter(|entry| entry.phase == Phase::Running && entry.attempts() > 0)
+    let running = entries.iter().map(AsRef::as_ref).filter(|e| e.phase == Phase::Running && e.attempts() > 0);
+    running
         .filter_map(|entry| {
-            let plane = scene.planes.get(entry.data_plane.as_str()).filter(|p| p.usable == Usable::Ready)?;
-            let key = child_key(scene.job, entry, entry.attempts());
-            let child = plane.view.jobs.last(&key)?;
-            let untouched = is_of(child.as_ref(), scene.job) && !child.is_started() && !child.is_finished();
-            let work = Work::Withdraw { uid: child.uid()?, resource_version: child.resource_version()? };
-            (untouched && !is_busy(&plane.name, &key)).then(|| Action::new(plane, entry, &key, work))
+            let plane = usable(scene, entry)?;
+            let key = child_key(scene.run, entry, entry.attempts());
+            let child = R::Child::section(&plane.view).last(&key)?.as_ref();
+            let finished_since = finished_since(noted, plane, &key, child);
+            let found = ObservedChild { plane, key: &key, child, finished_since, outcomes };
+            let is_untouched = is_of(child, scene.run) && !child.is_started() && !child.is_finished();
+            let (key, work) = if is_untouched && scene.terms.is_cancelled {
+                let work = Work::withdraw(child)?;
+                (key, work)
+            } else {
+                R::repair(scene, entry, &found)?
+            };
+            (!is_busy(&plane.name, &key)).then(|| Action { entry: entry.clone(), key, work })
         })
         .collect()
 }
@@ -153,22 +191,25 @@ pub fn withdraw(
 /// `deadline` is the next of the run's. A pause before another attempt counts until it is over: then the plan says what
 /// else the attempt waits for.
 #[must_use]
-pub fn next_look(
-    terms: &Terms,
-    entries: &[DatacenterRun],
+pub fn next_look<R: Adapter>(
+    scene: &Scene<'_, R>,
+    entries: &[R::Entry],
     plan: &Plan,
     is_noted: bool,
     deadline: Option<Timestamp>,
 ) -> Option<Duration> {
-    let awaits_retry = |e: &&DatacenterRun| {
-        e.phase == Phase::Pending && e.reason.as_deref() == Some(Reason::AwaitingRetry.as_str())
-    };
-    let retries = entries.iter().filter(awaits_retry).map(|e| not_before(terms, e));
-    let moments = retries.filter(|at| *at > terms.now).chain(plan.wake).chain(deadline);
+    let open = || entries.iter().map(AsRef::as_ref).filter(|e| !e.phase.is_final());
+    let now = scene.now();
+    let retries = open()
+        .filter(|e| e.phase == Phase::Pending && e.attempts() > 0)
+        .map(|e| not_before(&scene.terms, e))
+        .filter(|at| *at > now);
+    let own = open().filter_map(|entry| R::due_at(scene, entry));
+    let moments = retries.chain(own).chain(plan.wake).chain(deadline);
     let full = plan.is_full.then_some(FULL);
     let seen = (is_noted || plan.is_held).then_some(LOOK_AGAIN);
     // A little more than none, so that the moment has come when the pause is over.
-    let until = |at| since(terms.now, at) + Duration::from_millis(10);
+    let until = |at| since(now, at) + Duration::from_millis(10);
     moments.map(until).chain(full).chain(seen).min()
 }
 
@@ -202,7 +243,7 @@ mod tests {
         let plan = plan(&scene, &mut entries, &mut load, |_, _| false);
         assert_eq!(entries[0].reason.as_deref(), Some("AwaitingRetry"), "why it failed stays readable");
         assert_eq!(plan.actions.len(), usize::from(second >= 10 && !held && !full));
-        next_look(&scene.terms(), &entries, &plan, false, None).map(|wait| wait.as_secs())
+        next_look(&scene, &entries, &plan, false, None).map(|wait| wait.as_secs())
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt as _;
 
-use super::Scene;
+use super::{Scene, adapter::Adapter};
 use crate::{
     api::{
-        fleet::{DatacenterRun, FleetBackupJob, Phase},
+        fleet::{DatacenterRun, Phase},
         labels,
     },
     control_plane::{
@@ -25,25 +25,27 @@ use crate::{
 ///
 /// A child nobody has begun with counts only while its run goes on.
 #[must_use]
-pub fn load(
-    scene: &Scene<'_>,
-    entries: &[DatacenterRun],
-    others: &[&FleetBackupJob],
+pub fn load<R: Adapter>(
+    scene: &Scene<'_, R>,
+    entries: &[R::Entry],
+    others: &[&R],
     under_way: &[UnderWay],
 ) -> Load {
     let mut load = Load::default();
     let mut counted: BTreeSet<(String, ObjectKey)> = BTreeSet::new();
-    let own = scene.job.metadata.uid.as_deref();
+    let own = scene.run.meta().uid.as_deref();
     let active: BTreeSet<&str> =
-        others.iter().copied().chain([scene.job]).filter_map(|j| j.metadata.uid.as_deref()).collect();
+        others.iter().copied().chain([scene.run]).filter_map(|run| run.meta().uid.as_deref()).collect();
     let bucket_at = |plane: &str, place: &ObjectKey| scene.buckets.at(&scene.planes, plane, place);
     for (name, plane) in &scene.planes {
-        for (key, child) in plane.view.jobs.last_known().iter().filter(|(_, child)| !child.is_finished()) {
+        for (key, child) in
+            R::Child::section(&plane.view).last_known().iter().filter(|(_, child)| !child.is_finished())
+        {
             let uid = child.labels().get(labels::JOB_UID).map(String::as_str);
             if !child.is_started() && !uid.is_some_and(|uid| active.contains(uid)) {
                 continue;
             }
-            let place = ObjectKey::new(&key.namespace, &child.spec.cassandra_datacenter);
+            let place = ObjectKey::new(&key.namespace, child.datacenter());
             counted.insert(((*name).to_owned(), key.clone()));
             load.add(uid.is_some() && uid == own, name, &bucket_at(name, &place));
         }
@@ -53,17 +55,18 @@ pub fn load(
             load.add(own == Some(run_uid), data_plane, &bucket_at(data_plane, place));
         }
     }
-    let own_run = entries.iter().map(|entry| (scene.job, entry));
-    let known = others
-        .iter()
-        .flat_map(|job| job.status.iter().flat_map(|s| &s.datacenters).map(move |entry| (*job, entry)));
-    for (job, entry) in own_run.chain(known).filter(|(_, e)| e.phase == Phase::Running) {
-        let key = child_key(job, entry, entry.attempts());
+    let own_run = entries.iter().map(|entry| (scene.run, entry.as_ref()));
+    let known = others.iter().flat_map(|run| {
+        let entries: Vec<&DatacenterRun> = run.status().map(R::entries).unwrap_or_default();
+        entries.into_iter().map(move |entry| (*run, entry))
+    });
+    for (run, entry) in own_run.chain(known).filter(|(_, e)| e.phase == Phase::Running) {
+        let key = child_key(run, entry, entry.attempts());
         let plane = scene.planes.get(entry.data_plane.as_str());
-        let listed = plane.is_some_and(|p| p.view.listing(&p.view.jobs).known().is_some());
+        let listed = plane.is_some_and(|p| p.view.listing(R::Child::section(&p.view)).known().is_some());
         // Where the children are listed, one that is not there or is finished is no load.
         if !listed && counted.insert((entry.data_plane.clone(), key)) {
-            load.add(job.metadata.uid.as_deref() == own, &entry.data_plane, &scene.buckets.of(entry));
+            load.add(run.meta().uid.as_deref() == own, &entry.data_plane, &scene.buckets.of(entry));
         }
     }
     load
@@ -77,7 +80,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::fleet::Rollout,
+        api::fleet::{FleetBackupJob, Rollout},
         control_plane::{
             fanout::tests::{datacenter, fleet_job, live, made, pending, plane, scene, silent},
             runs::rollout::{Limit, Turn, Waiting, turns},

@@ -1,0 +1,161 @@
+//! FleetBackupJobs for the engine of all runs: what their children are, and what these come to. Pure.
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+
+use super::{
+    judge::{self, Evidence, judge},
+    rehearsal::rehearse,
+    summary,
+};
+use crate::{
+    api::{
+        Reason, Seen,
+        cassandra::CassandraDatacenter,
+        fleet::{DatacenterRun, FleetBackupJob, FleetBackupJobStatus},
+        medusa::{MedusaBackupJob, MedusaBackupJobSpec},
+    },
+    control_plane::{
+        data_planes::{fleet::Snapshot, records::BackupRecord, view::ObjectKey},
+        runs::{
+            child::{Child as _, metadata, place},
+            engine::{
+                Scene,
+                adapter::{Adapter, Admitted, Judged, ObservedChild},
+                plan::Work,
+                summarize::Invalid,
+            },
+            verdict::Verdict,
+        },
+    },
+};
+
+impl Adapter for FleetBackupJob {
+    type Entry = DatacenterRun;
+
+    fn datacenters(status: &FleetBackupJobStatus) -> &[DatacenterRun] {
+        &status.datacenters
+    }
+
+    fn entry(run: DatacenterRun, _: Option<&DatacenterRun>) -> DatacenterRun {
+        run
+    }
+
+    fn summarize(
+        scene: &Scene<'_, Self>,
+        old: &FleetBackupJobStatus,
+        entries: Vec<DatacenterRun>,
+        invalid: Option<&Invalid>,
+        progress: Timestamp,
+    ) -> FleetBackupJobStatus {
+        summary::summarize(scene.run, old, entries, invalid, progress, scene.now())
+    }
+
+    fn own_limit(plane: &Snapshot) -> Option<usize> {
+        plane.max_concurrent_backups
+    }
+
+    fn may_go_better(reason: Reason) -> bool {
+        matches!(reason, Reason::NodesFailed | Reason::BackupIncomplete | Reason::MedusaBackupMissing)
+    }
+
+    fn child(
+        &self,
+        key: ObjectKey,
+        _: &Work,
+        datacenter: &CassandraDatacenter,
+        _: &Admitted,
+        control_plane: &str,
+    ) -> MedusaBackupJob {
+        MedusaBackupJob {
+            metadata: metadata(self, key, datacenter, control_plane),
+            spec: MedusaBackupJobSpec {
+                cassandra_datacenter: datacenter.name_any(),
+                backup_type: self.spec.backup_type,
+                // The run deletes it: it may still have to be judged when its own time would be over.
+                ttl_seconds_after_finished: None,
+            },
+            status: None,
+        }
+    }
+
+    fn judge(
+        scene: &Scene<'_, Self>,
+        entry: &mut DatacenterRun,
+        found: &ObservedChild<'_, MedusaBackupJob>,
+    ) -> Judged {
+        let ObservedChild { plane, key, child, finished_since, .. } = *found;
+        let backup = backup_of(plane, key);
+        let evidence = Evidence {
+            job: child,
+            backup: backup.clone(),
+            datacenter: plane.view.datacenters.last(&place(entry)).map(AsRef::as_ref),
+            finished_since,
+        };
+        let verdict = judge(&evidence, scene.now());
+        if verdict == Verdict::Succeeded {
+            entry.size_bytes = backup.known().and_then(|backup| backup.size_bytes);
+        }
+        Judged {
+            verdict,
+            nodes: judge::nodes(&evidence),
+            ended: child.status.as_ref().and_then(|status| status.finish_time.clone()),
+            at_work: (!child.is_finished()).then(|| format!("MedusaBackupJob {key}")),
+        }
+    }
+
+    fn is_done_without(entry: &mut DatacenterRun, plane: &Snapshot, key: &ObjectKey) -> Seen<()> {
+        match backup_of(plane, key) {
+            Seen::Known(backup)
+                if backup.status == "SUCCESS" && backup.finished_nodes == backup.total_nodes =>
+            {
+                entry.size_bytes = backup.size_bytes;
+                Seen::Known(())
+            }
+            Seen::Known(_) | Seen::Absent => Seen::Absent,
+            Seen::Unknown { since, why } => Seen::Unknown { since, why },
+        }
+    }
+
+    fn is_blind(plane: &Snapshot, key: &ObjectKey) -> bool {
+        matches!(backup_of(plane, key), Seen::Unknown { .. })
+    }
+
+    fn say_plan(scene: &Scene<'_, Self>, entries: &mut [DatacenterRun]) {
+        rehearse(scene, entries);
+    }
+}
+
+fn backup_of<'a>(plane: &'a Snapshot, key: &ObjectKey) -> Seen<&'a BackupRecord> {
+    plane.view.seen(&plane.view.backups, key).map(AsRef::as_ref)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::labels,
+        control_plane::{
+            fanout::tests::{datacenter, fleet_job, pending},
+            runs::child::{child_key, is_of},
+        },
+    };
+
+    #[test]
+    fn a_child_carries_name_labels_and_a_local_owner() {
+        let job = fleet_job("nightly");
+        let key = child_key(&job, &pending("eu", "dc1"), 1);
+        let child = job.child(key, &Work::Start, &datacenter("dc1", 3), &Admitted::default(), "cp");
+        assert_eq!(child.name_any(), "nightly-dc1-0b1c2d3e");
+        assert_eq!(child.namespace().unwrap(), "ns");
+        let labels = child.labels();
+        assert_eq!(labels[labels::JOB], "nightly");
+        assert_eq!(labels[labels::CONTROL_PLANE], "cp");
+        assert_eq!(labels[labels::CASSANDRA_CLUSTER], "shop");
+        assert_eq!(labels[labels::CASSANDRA_DATACENTER], "dc1");
+        let owner = &child.owner_references()[0];
+        assert_eq!((owner.kind.as_str(), owner.uid.as_str()), ("CassandraDatacenter", "uid-dc1"));
+        assert_eq!((owner.controller, owner.block_owner_deletion), (None, None));
+        assert!(is_of(&child, &job) && !is_of(&child, &FleetBackupJob::default()));
+    }
+}

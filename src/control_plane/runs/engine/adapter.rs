@@ -1,0 +1,168 @@
+//! What a kind of run says to the engine. Pure: adapters decide, the engine reads and writes.
+//!
+//! A new kind of run with one child in each datacenter is one adapter ([`Adapter`]), and what has to be known before its
+//! children are made ([`super::Engine::admit`]).
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Scene, StatusOf, plan::Work, summarize::Invalid};
+use crate::{
+    api::{
+        Reason, Seen,
+        cassandra::CassandraDatacenter,
+        fleet::{DatacenterRun, NodeCounts, Rollout},
+    },
+    control_plane::{
+        data_planes::{capabilities::Lack, fleet::Snapshot, view::ObjectKey},
+        runs::{Fanned, claims::Claim, desk::Outcomes, verdict::Verdict},
+    },
+};
+
+/// What a kind of run decides for itself.
+pub trait Adapter: Fanned {
+    /// A datacenter's part in the status.
+    type Entry: AsRef<DatacenterRun> + AsMut<DatacenterRun> + Clone + Send + Sync;
+
+    /// The datacenters of a status.
+    fn datacenters(status: &StatusOf<Self>) -> &[Self::Entry];
+
+    /// The entry of a datacenter that was chosen; `known` is the one there was before.
+    fn entry(run: DatacenterRun, known: Option<&Self::Entry>) -> Self::Entry;
+
+    /// The status that sums the entries up. `old` is the status before, `invalid` why the run cannot be done at all,
+    /// `progress` when something last went on.
+    fn summarize(
+        scene: &Scene<'_, Self>,
+        old: &StatusOf<Self>,
+        entries: Vec<Self::Entry>,
+        invalid: Option<&Invalid>,
+        progress: Timestamp,
+    ) -> StatusOf<Self>;
+
+    /// Whether something went on between two looks at a datacenter that only this kind knows of.
+    fn went_on(_before: &Self::Entry, _after: &Self::Entry) -> bool {
+        false
+    }
+
+    /// What a data plane does not serve or permit of what this kind needs.
+    fn lacks(_plane: &Snapshot) -> Option<Lack> {
+        None
+    }
+
+    /// How the run goes over its datacenters.
+    fn rollout(&self) -> Rollout {
+        self.run().rollout()
+    }
+
+    /// How many children of this kind a data plane allows at a time, where it says so.
+    fn own_limit(_plane: &Snapshot) -> Option<usize> {
+        None
+    }
+
+    /// Whether an attempt that failed for this reason may go better the next time.
+    fn may_go_better(reason: Reason) -> bool;
+
+    /// The object that is made for an entry.
+    fn child(
+        &self,
+        key: ObjectKey,
+        work: &Work,
+        datacenter: &CassandraDatacenter,
+        admitted: &Admitted,
+        control_plane: &str,
+    ) -> Self::Child;
+
+    /// What a child that is there has come to. The kind notes in the entry what only it knows of.
+    fn judge(
+        scene: &Scene<'_, Self>,
+        entry: &mut Self::Entry,
+        found: &ObservedChild<'_, Self::Child>,
+    ) -> Judged;
+
+    /// Whether the work of a child that is gone is known to be done; the entry then says what it came to.
+    fn is_done_without(_entry: &mut Self::Entry, _plane: &Snapshot, _key: &ObjectKey) -> Seen<()> {
+        Seen::Absent
+    }
+
+    /// Whether what a finished child is judged by cannot be seen for now, so that waiting for it does not count yet.
+    fn is_blind(_plane: &Snapshot, _key: &ObjectKey) -> bool {
+        false
+    }
+
+    /// Notes in an entry what the children of all its attempts tell.
+    fn add_up(_scene: &Scene<'_, Self>, _entry: &mut Self::Entry, _plane: &Snapshot) {}
+
+    /// Says in entries that nothing else is said about what a dry run would do, where that takes no question to a data
+    /// plane. Others are planned, and asked about when they are admitted.
+    fn say_plan(_scene: &Scene<'_, Self>, _entries: &mut [Self::Entry]) {}
+
+    /// Notes the restore point that a purge leaves.
+    fn keeps(_entry: &mut Self::Entry, _point: &str) {}
+
+    /// What has to be sent after a child that is there, besides what is withdrawn because the run was cancelled.
+    fn repair(
+        _scene: &Scene<'_, Self>,
+        _entry: &DatacenterRun,
+        _found: &ObservedChild<'_, Self::Child>,
+    ) -> Option<(ObjectKey, Work)> {
+        None
+    }
+
+    /// When something becomes of an entry by time alone, besides the run's own deadlines.
+    fn due_at(_scene: &Scene<'_, Self>, _entry: &DatacenterRun) -> Option<Timestamp> {
+        None
+    }
+
+    /// What a child is withdrawn for that the run did not cancel.
+    fn why_withdrawn() -> String {
+        "it was taken back before its data plane had begun with it".to_owned()
+    }
+}
+
+/// A child that is there.
+pub struct ObservedChild<'a, C> {
+    /// Its data plane.
+    pub plane: &'a Snapshot,
+    /// Its name there.
+    pub key: &'a ObjectKey,
+    /// The child.
+    pub child: &'a C,
+    /// Since when it has been seen finished.
+    pub finished_since: Option<Timestamp>,
+    /// What became of the run's writes.
+    pub outcomes: &'a Outcomes,
+}
+
+/// What a child has come to.
+pub struct Judged {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Its nodes by state.
+    pub nodes: NodeCounts,
+    /// When it ended, should it have succeeded.
+    pub ended: Option<Time>,
+    /// The object that is at work, if one is, for people.
+    pub at_work: Option<String>,
+}
+
+/// Whether a child may be made.
+pub enum Admission {
+    /// It may.
+    Admit(Admitted),
+    /// Not for now.
+    Wait(Reason, String),
+    /// Not at all.
+    Refuse(Reason, String),
+}
+
+/// What was found out when a child was admitted.
+#[derive(Default)]
+pub struct Admitted {
+    /// The restore point that a purge leaves.
+    pub keeps: Option<String>,
+    /// Its MedusaBackup in the datacenter.
+    pub medusa_backup: Option<String>,
+    /// The claim on the cluster, held until the child shows.
+    pub claim: Option<Claim>,
+}

@@ -1,0 +1,201 @@
+//! IO: one pass over one run: what is seen, what is started, what is remembered.
+//!
+//! ```text
+//! select ─> advance ─> end ─> repairs, load, plan ─> apply ─> advance ─> summarize ─> fit, publish
+//! (pure)    (pure)   (pure)        (pure)           (desk)     (pure)     (pure)     (engine)
+//! ```
+//!
+//! One data plane's failure is a value in the status; it never hides the others, and a write that hangs is not
+//! waited for.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::{ResourceExt as _, core::DeserializeGuard};
+use tokio::task::JoinHandle;
+
+use super::{
+    Engine, EntryOf, Memory, Runs, Scene, StatusOf,
+    adapter::Adapter,
+    advance::{advance, note, waiting_stays},
+    apply,
+    load::load,
+    plan::{self, Plan},
+};
+use crate::{
+    api::{
+        Reason,
+        fleet::{DatacenterRun, Phase},
+    },
+    control_plane::{
+        data_planes::{fleet::Snapshot, view::ObjectKey},
+        runs::{
+            Fanned as _, Run as _,
+            buckets::Buckets,
+            child::{child_key, place},
+            desk::wait_shortly,
+            ending::{end, next_deadline, went_on},
+            rollout::{Load, is_limited},
+            select::{is_lacking, select_fitting},
+        },
+    },
+};
+
+/// Longest pause between two looks at a run that goes on, whatever woke nobody.
+const REPAIR: Duration = Duration::from_secs(30);
+
+/// Goes over the run once. Returns when to look again without being woken.
+pub(super) async fn pass<E: Engine>(
+    runs: &Runs<E>,
+    run: &E::Run,
+    memory: &mut Memory<StatusOf<E::Run>>,
+) -> Option<Duration> {
+    runs.engine.ready().await;
+    let fleet = &runs.frame.context.fleet;
+    let planes = fleet.snapshot();
+    let known = E::Run::datacenters(&memory.status);
+    let entries = match chosen(runs, run, known, &planes) {
+        Ok(entries) => entries,
+        Err(invalid) => {
+            let (now, buckets) = (fleet.now(), Buckets::default());
+            let scene = Scene::new(run, &[], &buckets, begun::<E>(memory, now), now);
+            memory.status = E::Run::summarize(&scene, &memory.status, Vec::new(), Some(&invalid), now);
+            return None;
+        }
+    };
+    if is_lacking(&entries, known)
+        && let Some(wait) = memory.settles_in()
+    {
+        return Some(wait);
+    }
+    let (entries, plan, writes) = start(runs, run, &planes, memory, &entries);
+    wait_shortly(writes).await;
+    // What was written shows in the views by now.
+    finish(runs, run, &fleet.snapshot(), memory, &entries, &plan)
+}
+
+/// The datacenters of the run: what is selected, with what was known of it.
+fn chosen<E: Engine>(
+    runs: &Runs<E>,
+    run: &E::Run,
+    known: &[EntryOf<E>],
+    planes: &[Snapshot],
+) -> Result<Vec<EntryOf<E>>, (Reason, String)> {
+    let clusters = runs.engine.clusters().state();
+    let labels = clusters.iter().map(|c| (c.name_any(), c.labels().clone())).collect();
+    let selector = run.run().selector.clone().unwrap_or_default();
+    let before: Vec<DatacenterRun> = known.iter().map(|entry| entry.as_ref().clone()).collect();
+    let chosen = select_fitting(&selector, planes, &labels, &before)?;
+    let at = |run: &DatacenterRun| (run.data_plane.clone(), place(run));
+    let mut before: BTreeMap<_, &EntryOf<E>> =
+        known.iter().map(|entry| (at(entry.as_ref()), entry)).collect();
+    let entries = chosen.into_iter().map(|run| {
+        let known = before.remove(&at(&run));
+        E::Run::entry(run, known)
+    });
+    Ok(entries.collect())
+}
+
+/// When the run began: now, when this is the first look.
+fn begun<E: Engine>(memory: &Memory<StatusOf<E::Run>>, now: Timestamp) -> Timestamp {
+    E::Run::progress(&memory.status).start_time.as_ref().map_or(now, |t| t.0)
+}
+
+/// When something last went on.
+fn progress<E: Engine>(memory: &Memory<StatusOf<E::Run>>, now: Timestamp) -> Timestamp {
+    let last = E::Run::progress(&memory.status).last_progress_time.as_ref();
+    last.map_or_else(|| begun::<E>(memory, now), |t| t.0)
+}
+
+/// The first half, in one go: judge what is there, decide what starts, begin the writes.
+fn start<E: Engine>(
+    runs: &Runs<E>,
+    run: &E::Run,
+    planes: &[Snapshot],
+    memory: &Memory<StatusOf<E::Run>>,
+    entries: &[EntryOf<E>],
+) -> (Vec<EntryOf<E>>, Plan, Vec<JoinHandle<()>>) {
+    let (context, desk) = (&runs.frame.context, &runs.desk);
+    let (now, buckets) = (context.fleet.now(), runs.buckets());
+    let mut scene = Scene::new(run, planes, &buckets, begun::<E>(memory, now), now);
+    scene.holds = runs.engine.holds(context, planes, now);
+    let outcomes = desk.outcomes(&memory.uid);
+    let mut entries = advance(&scene, entries, &outcomes, &memory.noted);
+    end(&scene.terms, &mut entries, progress::<E>(memory, now), is_starting(runs, run));
+    if run.run().is_dry_run() {
+        E::Run::say_plan(&scene, &mut entries);
+    }
+    let is_busy = |plane: &str, key: &ObjectKey| desk.is_busy(plane, key);
+    let repairs = plan::repairs(&scene, &entries, &outcomes, &memory.noted, is_busy);
+    let planning = desk.plan();
+    let mut load = if is_limited(&scene.terms.rollout, &scene.own_limits) {
+        let others = others(runs, run);
+        let others: Vec<&E::Run> = others.iter().filter_map(|other| other.0.as_ref().ok()).collect();
+        load(&scene, &entries, &others, &desk.under_way())
+    } else {
+        Load::default()
+    };
+    let mut plan = plan::plan(&scene, &mut entries, &mut load, is_busy);
+    let starts = std::mem::take(&mut plan.actions);
+    let planned = starts.len();
+    let mut actions = runs.engine.claim(context, run, planes, starts);
+    // What was not claimed is looked at again soon.
+    plan.is_full |= actions.len() < planned;
+    actions.extend(repairs.into_iter().map(|action| (action, None)));
+    let writes = apply::begin(runs, run, actions);
+    drop(planning);
+    (entries, plan, writes)
+}
+
+/// Whether the next child of an entry is being made.
+fn is_starting<E: Engine>(runs: &Runs<E>, run: &E::Run) -> impl Fn(&DatacenterRun) -> bool {
+    |entry| {
+        let next = child_key(run, entry, entry.attempts() + 1);
+        runs.desk.is_under_way(&entry.data_plane, &next)
+    }
+}
+
+/// The other runs of the kind that go on, as their statuses tell.
+fn others<E: Engine>(runs: &Runs<E>, run: &E::Run) -> Vec<Arc<DeserializeGuard<E::Run>>> {
+    let goes_on = |other: &E::Run| !other.run().is_dry_run() && !other.is_over();
+    runs.frame.objects.state_filter(|other| other.uid() != run.uid() && other.0.as_ref().is_ok_and(goes_on))
+}
+
+/// The second half: take in what became of the writes, and sum up.
+fn finish<E: Engine>(
+    runs: &Runs<E>,
+    run: &E::Run,
+    planes: &[Snapshot],
+    memory: &mut Memory<StatusOf<E::Run>>,
+    entries: &[EntryOf<E>],
+    plan: &Plan,
+) -> Option<Duration> {
+    let (context, desk) = (&runs.frame.context, &runs.desk);
+    let (now, buckets) = (context.fleet.now(), runs.buckets());
+    let begun = begun::<E>(memory, now);
+    let scene = Scene::new(run, planes, &buckets, begun, now);
+    note(&scene, entries, &mut memory.noted, |plane, key| desk.is_under_way(plane, key));
+    let outcomes = desk.outcomes(&memory.uid);
+    let mut entries = waiting_stays::<E::Run>(entries, advance(&scene, entries, &outcomes, &memory.noted));
+    let before = E::Run::datacenters(&memory.status);
+    let own = || before.iter().zip(&entries).any(|(before, after)| E::Run::went_on(before, after));
+    let goes_on = went_on(before, &entries) || own();
+    let progress = if goes_on { now } else { progress::<E>(memory, now) };
+    end(&scene.terms, &mut entries, progress, is_starting(runs, run));
+    let deadline = next_deadline(&scene.terms, &entries, progress);
+    let look = plan::next_look(&scene, &entries, plan, !memory.noted.is_empty(), deadline);
+    let wake = look.into_iter().chain(desk.again_in(&memory.uid)).chain([REPAIR]).min();
+    let waited = before.is_empty() || before.iter().any(is_waiting);
+    if waited && !entries.is_empty() && !entries.iter().any(is_waiting) && !run.run().is_dry_run() {
+        let took = Duration::try_from(now.duration_since(begun)).unwrap_or_default();
+        E::fanned_out(&context.meters, took);
+    }
+    memory.status = E::Run::summarize(&scene, &memory.status, entries, None, progress);
+    let is_final = E::Run::phase(&memory.status).is_some_and(Phase::is_final);
+    wake.filter(|_| !is_final)
+}
+
+/// Whether an entry's first child is still to be made.
+fn is_waiting<T: AsRef<DatacenterRun>>(entry: &T) -> bool {
+    entry.as_ref().phase == Phase::Pending && entry.as_ref().attempts() == 0
+}

@@ -1,0 +1,212 @@
+//! FleetTasks for the engine of all runs: what their children are, what these come to, and the sync after a purge. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    child::{child, keeping, sync_key},
+    judge::{self, Evidence, judge, lacks_sync, purged},
+    summary,
+};
+use crate::{
+    api::{
+        Reason, Seen,
+        cassandra::CassandraDatacenter,
+        fleet::{
+            DatacenterRun, DatacenterTask, FleetOperation, FleetTask, FleetTaskStatus, Phase, Purged, Rollout,
+        },
+        medusa::MedusaTask,
+    },
+    control_plane::{
+        data_planes::{
+            capabilities::{Feature, Lack},
+            fleet::Snapshot,
+            view::ObjectKey,
+        },
+        runs::{
+            child::{Child as _, child_key, is_of, place},
+            engine::{
+                Scene,
+                adapter::{Adapter, Admitted, Judged, ObservedChild},
+                plan::Work,
+                summarize::Invalid,
+            },
+            imports::Wordless,
+            outcome::Outcome,
+            verdict::Verdict,
+        },
+    },
+};
+
+/// How long a purge's child may wait for its data plane to begin: what was known of restore points when it was made
+/// must still hold.
+pub(super) const START_WITHIN: SignedDuration = SignedDuration::from_hours(1);
+
+impl Adapter for FleetTask {
+    type Entry = DatacenterTask;
+
+    fn datacenters(status: &FleetTaskStatus) -> &[DatacenterTask] {
+        &status.datacenters
+    }
+
+    fn entry(run: DatacenterRun, known: Option<&DatacenterTask>) -> DatacenterTask {
+        DatacenterTask { run, ..known.cloned().unwrap_or_default() }
+    }
+
+    fn summarize(
+        scene: &Scene<'_, Self>,
+        old: &FleetTaskStatus,
+        entries: Vec<DatacenterTask>,
+        invalid: Option<&Invalid>,
+        progress: Timestamp,
+    ) -> FleetTaskStatus {
+        summary::summarize(scene, old, entries, invalid, progress)
+    }
+
+    /// The sync after a purge was made.
+    fn went_on(before: &DatacenterTask, after: &DatacenterTask) -> bool {
+        before.sync.is_none() && after.sync.is_some()
+    }
+
+    fn lacks(plane: &Snapshot) -> Option<Lack> {
+        plane.view.capabilities.allow(Feature::Tasks).err()
+    }
+
+    /// A dry run looks at all datacenters at once.
+    fn rollout(&self) -> Rollout {
+        if self.spec.run.is_dry_run() { Rollout::default() } else { self.spec.run.rollout() }
+    }
+
+    /// A task asks for the state that it leaves, and may be repeated whatever kept it from that.
+    fn may_go_better(_: Reason) -> bool {
+        true
+    }
+
+    fn child(
+        &self,
+        key: ObjectKey,
+        work: &Work,
+        datacenter: &CassandraDatacenter,
+        admitted: &Admitted,
+        control_plane: &str,
+    ) -> MedusaTask {
+        let operation = if *work == Work::FollowUp { FleetOperation::Sync } else { self.spec.operation };
+        let child = child(self, key, operation.into(), datacenter, control_plane);
+        keeping(child, admitted.medusa_backup.clone())
+    }
+
+    fn judge(
+        scene: &Scene<'_, Self>,
+        entry: &mut DatacenterTask,
+        found: &ObservedChild<'_, MedusaTask>,
+    ) -> Judged {
+        let ObservedChild { child, key, outcomes, plane, .. } = *found;
+        let evidence = evidence(scene, &entry.run, found);
+        let follow_up = sync_key(key);
+        entry.sync = evidence.sync.map(|_| follow_up.name.clone()).or(entry.sync.take());
+        let mut verdict = judge(&evidence, scene.now());
+        if evidence.sync.is_none() && matches!(verdict, Verdict::Running { reason: Reason::AwaitingSync, .. })
+        {
+            match outcomes.get(&(plane.name.clone(), follow_up.clone())) {
+                Some(Outcome::Conflict) => {
+                    let message = format!(
+                        "the purge is done, but MedusaTask {follow_up} exists and was not made by this task; make a sync \
+                         with another name, so that purged MedusaBackups go"
+                    );
+                    verdict = Verdict::Failed { reason: Reason::NameConflict, message };
+                }
+                Some(Outcome::NotNow(reason, message)) => {
+                    verdict = Verdict::Running { reason: *reason, message: Some(message.clone()) };
+                }
+                _ => {}
+            }
+        }
+        let at_work = match evidence.sync {
+            _ if !child.is_finished() => Some(key),
+            Some(sync) if !sync.is_finished() => Some(&follow_up),
+            Some(_) | None => None,
+        };
+        let last = evidence.sync.unwrap_or(child);
+        Judged {
+            nodes: judge::nodes(child, evidence.datacenter),
+            ended: last.status.as_ref().and_then(|status| status.finish_time.clone()),
+            at_work: at_work.map(|key| format!("MedusaTask {key}")),
+            verdict,
+        }
+    }
+
+    /// The figures of all attempts whose MedusaTasks are there: a purge that failed has removed something all the same.
+    /// A status that was shortened lacks those of entries that are not decided.
+    fn add_up(scene: &Scene<'_, Self>, entry: &mut DatacenterTask, plane: &Snapshot) {
+        let run = &entry.run;
+        let children = run.latest_attempts().filter_map(|attempt| {
+            let child: &MedusaTask = plane.view.tasks.last(&child_key(scene.run, run, attempt))?;
+            purged(child)
+        });
+        entry.purged = children.reduce(Purged::plus).or(entry.purged);
+    }
+
+    fn keeps(entry: &mut DatacenterTask, point: &str) {
+        entry.keeps = Some(point.to_owned());
+    }
+
+    /// Syncs nobody else makes, syncs that were not whole and are missed once they are gone, and purges that nobody
+    /// began with in time.
+    fn repair(
+        scene: &Scene<'_, Self>,
+        entry: &DatacenterRun,
+        found: &ObservedChild<'_, MedusaTask>,
+    ) -> Option<(ObjectKey, Work)> {
+        let evidence = evidence(scene, entry, found);
+        let follow_up = sync_key(found.key);
+        if lacks_sync(&evidence, scene.now()) {
+            return Some((follow_up, Work::FollowUp));
+        }
+        let is_unwhole = evidence.wordless.as_ref().is_some_and(Wordless::is_unwhole);
+        if let Some(sync) = evidence.sync.filter(|_| is_unwhole) {
+            return Some((follow_up, Work::withdraw(sync)?));
+        }
+        let is_late = Self::due_at(scene, entry).is_some_and(|at| scene.now() >= at);
+        let is_ours = is_untouched(found.child) && is_of(found.child, scene.run);
+        if is_late && is_ours { Some((found.key.clone(), Work::withdraw(found.child)?)) } else { None }
+    }
+
+    /// When a purge that nobody has begun with is taken back.
+    fn due_at(scene: &Scene<'_, Self>, entry: &DatacenterRun) -> Option<Timestamp> {
+        let is_purge = scene.run.spec.operation == FleetOperation::Purge;
+        let waits = entry.phase == Phase::Running && entry.start_time.is_none() && is_purge;
+        entry.created_time.as_ref().filter(|_| waits)?.0.checked_add(START_WITHIN).ok()
+    }
+
+    fn why_withdrawn() -> String {
+        format!(
+            "its data plane did not begin within {} min; the check that a restore point stays would not hold any longer",
+            START_WITHIN.as_mins()
+        )
+    }
+}
+
+/// What the child of an entry is judged by.
+fn evidence<'a>(
+    scene: &Scene<'_, FleetTask>,
+    entry: &DatacenterRun,
+    found: &ObservedChild<'a, MedusaTask>,
+) -> Evidence<'a> {
+    let (plane, child) = (found.plane, found.child);
+    let sync = match plane.view.seen(&plane.view.tasks, &sync_key(found.key)) {
+        Seen::Known(sync) => Some(sync.as_ref()).filter(|sync| is_of(*sync, scene.run)),
+        Seen::Absent | Seen::Unknown { .. } => None,
+    };
+    Evidence {
+        child,
+        sync,
+        wordless: Wordless::of(sync.unwrap_or(child), &plane.view, scene.now()),
+        datacenter: plane.view.datacenters.last(&place(entry)).map(AsRef::as_ref),
+        finished_since: found.finished_since,
+    }
+}
+
+/// Whether no data plane has begun with a child.
+#[must_use]
+pub(super) fn is_untouched(child: &MedusaTask) -> bool {
+    !child.is_started() && !child.is_finished()
+}

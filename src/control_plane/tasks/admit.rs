@@ -1,0 +1,107 @@
+//! What is asked before a purge is made: what is known of the whole Cassandra cluster in that moment. IO.
+
+use std::sync::Arc;
+
+use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::Store};
+
+use super::{
+    gate::{Facts, Gate, add_begun, decide, members, points},
+    observe,
+};
+use crate::{
+    api::{
+        Reason,
+        fleet::{
+            DatacenterRun, FleetBackup, FleetBackupDatacenter, FleetBackupJob, FleetBackupStatus,
+            FleetCluster,
+        },
+    },
+    control_plane::{
+        data_planes::{fleet::Fleet, remote::Remote},
+        inventory::survey::by_name,
+        runs::{
+            child::place,
+            claims::{self, Claims},
+            engine::{
+                adapter::{Admission, Admitted},
+                plan::Action,
+            },
+        },
+    },
+    runtime::follow::is_ready,
+};
+
+/// What a purge is decided by.
+pub(super) struct Kit {
+    pub fleet: Arc<Fleet>,
+    pub claims: Arc<Claims>,
+    pub clusters: Store<FleetCluster>,
+    pub backups: Store<FleetBackup>,
+    pub runs: Store<DeserializeGuard<FleetBackupJob>>,
+}
+
+impl Kit {
+    /// What a purge must know and was not listed since the start. Without it a cluster's data planes that were not
+    /// listed either are missed, and a backup that was made first. It is no silence of a data plane, so the policy for
+    /// that has no say.
+    fn unlisted(&self) -> Option<Admission> {
+        let listed = [
+            ("FleetClusters", is_ready(&self.clusters)),
+            ("FleetBackups", is_ready(&self.backups)),
+            ("FleetBackupJobs", is_ready(&self.runs)),
+        ];
+        let (what, _) = listed.into_iter().find(|(_, is_listed)| !is_listed)?;
+        Some(Admission::Wait(Reason::Connecting, format!("waits for the first listing of the {what}")))
+    }
+}
+
+/// The MedusaBackup that a restore point has in the datacenter of `run`.
+fn part_of(point: Option<&FleetBackupStatus>, run: &DatacenterRun) -> Option<String> {
+    let is_here = |part: &&FleetBackupDatacenter| {
+        (&part.data_plane, &part.namespace, &part.name) == (&run.data_plane, &run.namespace, &run.datacenter)
+    };
+    point?.datacenters.iter().find(is_here)?.medusa_backup.clone()
+}
+
+/// Reads what is known of the datacenter's cluster now, and decides. The cluster is claimed before the last look, so that
+/// a backup that starts in this moment is seen, or sees the claim.
+pub(super) async fn admit(kit: &Kit, remote: &Remote, action: &Action) -> Admission {
+    if let Some(waits) = kit.unlisted() {
+        return waits;
+    }
+    let run = &action.entry;
+    let published = kit.clusters.state().into_iter().find(|c| c.name_any() == run.cluster);
+    let published = published.as_ref().and_then(|cluster| cluster.status.as_ref());
+    let (planes, datacenter) = (kit.fleet.snapshot(), place(run));
+    let members = members(&run.cluster, &planes, published);
+    let read = futures::future::try_join(
+        observe::jobs(&members, &planes),
+        observe::limits(remote, &datacenter, kit.fleet.now()),
+    );
+    let (mut jobs, limits) = match read.await {
+        Ok(read) => read,
+        Err(message) => return Admission::Wait(Reason::RestorePointsUnknown, message),
+    };
+    let Some(claim) = kit.claims.claim(claims::Work::Purge, &run.cluster) else {
+        let message = "waits for a backup of the cluster that is being started".to_owned();
+        return Admission::Wait(Reason::BackupRunning, message);
+    };
+    // After the reads: a backup that ended meanwhile is in the views or in the list.
+    let planes = kit.fleet.snapshot();
+    add_begun(&mut jobs, &members, &planes);
+    let now = kit.fleet.now();
+    let (backups, clusters) = (by_name(kit.backups.state()), by_name(kit.clusters.state()));
+    let points = points(&run.cluster, &planes, &backups, &clusters, now);
+    let runs = kit.runs.state();
+    let facts =
+        Facts { planes: &planes, cluster: published, points: &points, runs: &runs, jobs: &jobs, limits };
+    match decide(run, &facts, now) {
+        Gate::Open(point) => Admission::Admit(Admitted {
+            medusa_backup: part_of(points.get(&point), run),
+            keeps: Some(point),
+            claim: Some(claim),
+        }),
+        Gate::Wait(reason, message) => Admission::Wait(reason, message),
+        Gate::Shut(reason, message) => Admission::Refuse(reason, message),
+    }
+}
