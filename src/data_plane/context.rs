@@ -6,7 +6,7 @@
 
 use std::{
     fmt::Debug,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -29,6 +29,7 @@ use crate::{
         events::Events,
         guard::{self, Panicked},
         remembered::Remembered,
+        sync::lock,
     },
 };
 
@@ -124,20 +125,20 @@ impl<R: Reconciler> Context<R> {
     }
 
     fn memory(&self, key: Key, uid: &str, now: Timestamp) -> Arc<tokio::sync::Mutex<R>> {
-        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memories = lock(&self.memories);
         Arc::clone(memories.entry(key, uid, || Arc::new(tokio::sync::Mutex::new(R::new(now)))))
     }
 
     /// How long to wait after one more failure of an object.
     fn failed(&self, key: &Key, uid: &str) -> Duration {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).failed_as(key, uid)
+        lock(&self.failures).failed_as(key, uid)
     }
 
     /// Forgets an object: what its memory holds, such as connections, is dropped.
     pub fn forget(&self, namespace: &str, name: &str) {
         let key = (namespace.to_owned(), name.to_owned());
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).succeeded(&key);
-        let memory = self.memories.lock().unwrap_or_else(PoisonError::into_inner).forget(&key);
+        lock(&self.failures).succeeded(&key);
+        let memory = lock(&self.memories).forget(&key);
         drop(memory);
     }
 }
@@ -183,7 +184,7 @@ pub async fn reconcile<R: Reconciler>(
         }
         other => other?,
     };
-    ctx.failures.lock().unwrap_or_else(PoisonError::into_inner).succeeded(&key);
+    lock(&ctx.failures).succeeded(&key);
     Ok(action)
 }
 

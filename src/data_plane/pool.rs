@@ -5,10 +5,11 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
 };
 
 use super::{medusa::Medusa, metrics::Metrics, timings::Timings, tls::ClientTls};
+use crate::runtime::sync::lock;
 
 /// The Medusas in use. Clones share them.
 #[derive(Clone)]
@@ -29,7 +30,7 @@ impl Pool {
     /// connection.
     #[must_use]
     pub fn medusa(&self, address: SocketAddr, tls: Option<&ClientTls>) -> Arc<Medusa> {
-        let mut medusas = self.medusas.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut medusas = lock(&self.medusas);
         let here = medusas.entry(address).or_default();
         let known = here.iter().filter_map(Weak::upgrade).find(|medusa| medusa.tls() == tls);
         let medusa = known.unwrap_or_else(|| {

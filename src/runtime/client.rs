@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, RwLock},
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use super::{
     guard,
     kubeconfig::own::{self, Trouble},
     proxy,
+    sync::{read, write},
 };
 
 use super::wire::{self, Bounds};
@@ -103,7 +104,7 @@ impl Current {
         let current = Self(Arc::new(RwLock::new(client)));
         let behind = current.clone();
         let service = service_fn(move |request| {
-            let client = behind.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let client = read(&behind.0).clone();
             async move { client.send(request).await }
         });
         (current, Client::new(service, namespace))
@@ -111,7 +112,7 @@ impl Current {
 
     /// Has every request from now on go through `client`. What is under way goes on as it was begun.
     pub fn replace(&self, client: Client) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = client;
+        *write(&self.0) = client;
     }
 }
 

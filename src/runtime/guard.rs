@@ -10,7 +10,7 @@ use std::{
     future::{Future, poll_fn},
     panic::{self, AssertUnwindSafe},
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
@@ -24,7 +24,7 @@ use prometheus_client::{
 };
 use thiserror::Error;
 
-use super::backoff;
+use super::{backoff, sync::lock};
 
 /// How long work may hold its thread.
 const HOLDS: Duration = Duration::from_mins(2);
@@ -79,7 +79,7 @@ thread_local! {
 }
 
 fn pulses() -> MutexGuard<'static, BTreeMap<u64, Arc<Pulse>>> {
-    PULSES.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&PULSES)
 }
 
 fn now() -> u64 {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::guard;
+use super::{guard, sync::lock};
 
 /// Pause between two questions whether the cluster the controller runs in answers, and how long one may take.
 const ASK_EVERY: Duration = Duration::from_secs(5);
@@ -57,21 +57,21 @@ impl Readiness {
     }
 
     fn set(&self, part: &str, ready: bool) {
-        self.0.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(part.to_owned(), ready);
+        lock(&self.0.parts).insert(part.to_owned(), ready);
     }
 
     /// The cluster the controller runs in has just answered.
     pub fn answered(&self) {
-        *self.0.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *lock(&self.0.answered) = Instant::now();
     }
 
     /// Why the process is not ready at `now`; nothing when it is.
     #[must_use]
     pub fn problems(&self, now: Instant) -> Vec<String> {
-        let parts = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = lock(&self.0.parts);
         let missing: Vec<&str> =
             parts.iter().filter(|(_, ready)| !**ready).map(|(part, _)| part.as_str()).collect();
-        let answered = *self.0.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        let answered = *lock(&self.0.answered);
         let silent = now.saturating_duration_since(answered);
         let mut problems = Vec::new();
         if silent > SILENCE {

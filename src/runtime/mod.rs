@@ -17,6 +17,7 @@ pub mod lease;
 pub mod proxy;
 pub mod remembered;
 pub mod shutdown;
+pub mod sync;
 pub mod telemetry;
 pub mod wire;
 pub mod written;

@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -19,7 +19,13 @@ use super::{
     remote::Remote,
     view::{Contact, ObjectKey, View},
 };
-use crate::{api::Reason, runtime::clock::Clock};
+use crate::{
+    api::Reason,
+    runtime::{
+        clock::Clock,
+        sync::{lock, read, write},
+    },
+};
 
 /// How long after connecting a data plane's first listings may take before it counts as not ready.
 const LISTING_TIME: SignedDuration = SignedDuration::from_secs(30);
@@ -79,7 +85,7 @@ impl ViewCell {
     }
 
     fn lock(&self) -> MutexGuard<'_, Arc<View>> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.view)
     }
 
     /// The view as it is now.
@@ -234,7 +240,7 @@ impl Fleet {
     /// Enters a DataPlane that is not in the table yet, with nothing known of it but what `fill` writes; says so, with the
     /// uid of the one of that name that it takes the place of, if any. One that is in it stays as it is.
     pub fn enrol(&self, name: &str, uid: &str, fill: impl FnOnce(&mut Member)) -> Option<Option<String>> {
-        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        let mut members = write(&self.members);
         let old = members.get(name).map(|member| member.uid.clone());
         if old.as_deref() == Some(uid) {
             return None;
@@ -258,7 +264,7 @@ impl Fleet {
 
     /// Changes a data plane, if the one in the table has that uid; says whether it has.
     pub fn update(&self, name: &str, uid: &str, change: impl FnOnce(&mut Member)) -> bool {
-        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        let mut members = write(&self.members);
         let member = members.get_mut(name).filter(|member| member.uid == uid);
         member.map(change).is_some()
     }
@@ -272,19 +278,19 @@ impl Fleet {
     /// plane means nothing.
     #[must_use]
     pub fn is_enrolled(&self) -> bool {
-        let listed = self.listing.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        let listed = read(&self.listing).is_some();
         listed && self.enrolled.load(Ordering::Acquire)
     }
 
     /// Learns which K8ssandraClusters there are. One that is known now is not joined by labels any more, by whomever.
     pub fn set_known(&self, known: Known) {
-        let mut held = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut held = write(&self.known);
         if **held == known {
             return;
         }
         *held = Arc::new(known);
         drop(held);
-        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        let members = read(&self.members);
         let names: Vec<String> = members.keys().cloned().collect();
         drop(members);
         for name in names {
@@ -294,7 +300,7 @@ impl Fleet {
 
     /// Learns which datacenters K8ssandraClusters list.
     pub fn set_listing(&self, new: Listing) {
-        let mut listing = self.listing.write().unwrap_or_else(PoisonError::into_inner);
+        let mut listing = write(&self.listing);
         let old = listing.get_or_insert_default();
         let names: BTreeSet<String> = old.keys().chain(new.keys()).cloned().collect();
         let changed: Vec<String> =
@@ -308,7 +314,7 @@ impl Fleet {
 
     /// Forgets a data plane, if the one in the table has that uid; says whether it had.
     pub fn remove(&self, name: &str, uid: &str) -> bool {
-        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        let mut members = write(&self.members);
         let is_it = members.get(name).is_some_and(|member| member.uid == uid);
         if is_it {
             members.remove(name);
@@ -319,14 +325,14 @@ impl Fleet {
     /// Names and uids of all data planes.
     #[must_use]
     pub fn uids(&self) -> BTreeMap<String, String> {
-        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        let members = read(&self.members);
         members.iter().map(|(name, member)| (name.clone(), member.uid.clone())).collect()
     }
 
     /// One data plane.
     #[must_use]
     pub fn member(&self, name: &str) -> Option<Member> {
-        self.members.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        read(&self.members).get(name).cloned()
     }
 
     /// Whether a data plane can be worked with now.
@@ -339,10 +345,10 @@ impl Fleet {
     #[must_use]
     pub fn snapshot(&self) -> Vec<Snapshot> {
         let now = self.now();
-        let listing = self.listing.read().unwrap_or_else(PoisonError::into_inner);
+        let listing = read(&self.listing);
         let listed = |name: &String| listing.as_ref().and_then(|l| l.get(name)).cloned().unwrap_or_default();
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        let known = read(&self.known).clone();
+        let members = read(&self.members);
         let peers: Arc<BTreeSet<String>> = Arc::new(members.keys().cloned().collect());
         members
             .iter()

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -17,16 +17,15 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::api::fleet::{DatacenterCounts, Phase};
+use crate::{
+    api::fleet::{DatacenterCounts, Phase},
+    runtime::sync::lock,
+};
 
 /// Upper bounds in seconds: a reconcile takes milliseconds unless an API server is slow.
 const RECONCILE_SECONDS: [f64; 8] = [0.005, 0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 /// Upper bounds in seconds: a fan-out takes as long as the limits of its rollout make it.
 const FANOUT_SECONDS: [f64; 10] = [0.1, 0.3, 1.0, 3.0, 10.0, 60.0, 300.0, 1_800.0, 7_200.0, 43_200.0];
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Copies in one data plane, by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Metrics (contract §8): read from the fleet when they are asked for, so that none can be stale. Labels
 //! are names of data planes and clusters, never of jobs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use prometheus_client::{
@@ -16,7 +16,7 @@ use super::{
     meters::Meters,
     view::Contact,
 };
-use crate::runtime::guard;
+use crate::runtime::{guard, sync::lock};
 
 /// What the inventory last found out about a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Collector for FleetCollector {
             "phase",
             &self.meters.datacenters(),
         )?;
-        let figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let figures = lock(&self.figures).clone();
         let points: Vec<(String, i64)> = figures
             .iter()
             .map(|f| (f.cluster.clone(), f.recovery_point.map_or(0, Timestamp::as_second)))

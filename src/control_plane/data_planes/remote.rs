@@ -4,7 +4,7 @@
 use std::{
     future::Future,
     sync::{
-        Mutex, PoisonError,
+        Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -16,7 +16,10 @@ use tokio::sync::Semaphore;
 
 use crate::{
     api::fleet::Limits,
-    runtime::cause::{self, Cause, Kind},
+    runtime::{
+        cause::{self, Cause, Kind},
+        sync::lock,
+    },
 };
 
 /// Longest one request may take altogether, waiting for the limits not counted.
@@ -132,7 +135,7 @@ impl Remote {
         F: Future<Output = Result<T, kube::Error>>,
     {
         let _call = Call::begin(&self.calls);
-        let wait = self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+        let wait = lock(&self.rate).take(Instant::now());
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }

@@ -7,13 +7,13 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::runtime::backoff;
+use crate::runtime::{backoff, sync::lock};
 
 /// At this many times in a row it is a conflict, not an accident.
 pub const CONFLICT: u32 = 2;
@@ -143,7 +143,7 @@ impl<K> Default for Memory<K> {
 
 impl<K: Ord + Clone> Memory<K> {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<K, Record>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// The last write to `key`.

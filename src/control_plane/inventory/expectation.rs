@@ -3,12 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::runtime::remembered::Remembered;
+use crate::runtime::{remembered::Remembered, sync::lock};
 
 /// What a schedule promises the clusters it covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Expectations(Arc<Mutex<Promises>>);
 
 impl Expectations {
     fn change<R>(&self, change: impl FnOnce(&mut Promises) -> R) -> R {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut lock(&self.0))
     }
 
     /// What `schedule` of that uid promises `clusters` from now on.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -52,6 +52,7 @@ use crate::{
         follow::follow_own,
         guard,
         http::Readiness,
+        sync::lock,
     },
 };
 
@@ -181,7 +182,7 @@ async fn write(
     };
     let mut clusters = clusters(&planes, &findings, &old_clusters, now);
     describe(&mut clusters, &reports, &old_clusters, now);
-    *context.figures.lock().unwrap_or_else(PoisonError::into_inner) =
+    *lock(&context.figures) =
         clusters.iter().map(|(name, status)| figures(name, status, look.digests.get(name))).collect();
     // Clusters first: who waits for a restore point finds its cluster protected already.
     let told = each(clusters.iter(), async |(name, status): (&String, &FleetClusterStatus)| {
@@ -304,12 +305,12 @@ impl Narrow {
     }
 
     fn of<K: Resource<DynamicType = ()>>(&self, name: &str) -> usize {
-        let narrow = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let narrow = lock(&self.0);
         narrow.get(&Self::key::<K>(name)).copied().unwrap_or(BUDGETS[0])
     }
 
     fn set<K: Resource<DynamicType = ()>>(&self, name: &str, budget: usize) {
-        let mut narrow = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut narrow = lock(&self.0);
         narrow.insert(Self::key::<K>(name), budget);
     }
 }

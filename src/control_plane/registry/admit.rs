@@ -11,7 +11,7 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    controller::{Registry, RegistryError, lock},
+    controller::{Registry, RegistryError},
     credential::Access,
     kubeconfig::Refusal,
     unregister::Found,
@@ -23,6 +23,7 @@ use crate::{
         labels, names,
     },
     control_plane::{data_planes::view::ObjectKey, sources::Standing},
+    runtime::sync::lock,
 };
 
 /// How long a link outlives the Secret of a ClientConfig: who deletes both means to unregister the cluster, and its

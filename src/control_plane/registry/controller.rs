@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -56,6 +56,7 @@ use crate::{
         events::Events,
         fence::Fence,
         guard,
+        sync::lock,
     },
 };
 
@@ -109,10 +110,6 @@ pub(super) enum RegistryError {
     ReadSecret { key: ObjectKey, error: kube::Error },
     #[error("write DataPlane `{name}`: {error}")]
     Write { name: String, error: kube::Error },
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs until `shutdown`.

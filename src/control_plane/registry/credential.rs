@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::{
-    controller::{Registry, RegistryError, lock},
+    controller::{Registry, RegistryError},
     kubeconfig::{self, Refusal, Vetted},
 };
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     runtime::{
         client::{self, Patience},
         kubeconfig::own,
+        sync::lock,
     },
 };
 

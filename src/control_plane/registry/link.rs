@@ -3,7 +3,7 @@
 //! One task per data plane; nothing of it waits for another data plane.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -31,6 +31,7 @@ use crate::{
         cause::{self, Cause, Kind},
         client::Current,
         guard::again,
+        sync::lock,
     },
 };
 
@@ -113,7 +114,7 @@ impl Link {
     /// What is known about reaching the cluster now.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.health).clone()
     }
 }
 
@@ -250,7 +251,7 @@ impl Task {
     }
 
     fn change_health<R>(&self, change: impl FnOnce(&mut Health) -> R) -> R {
-        change(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut lock(&self.health))
     }
 
     fn hosts_none(&self) -> bool {

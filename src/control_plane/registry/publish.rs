@@ -11,7 +11,7 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    controller::{HEARTBEAT, Registry, RegistryError, lock},
+    controller::{HEARTBEAT, Registry, RegistryError},
     health::{self, Health, Twin},
     kubeconfig::Refusal,
 };
@@ -22,6 +22,7 @@ use crate::{
         labels,
     },
     control_plane::data_planes::view::View,
+    runtime::sync::lock,
 };
 
 impl Registry {

@@ -8,7 +8,7 @@ use std::{
 
 use kube::{Resource as _, ResourceExt as _, core::DeserializeGuard, runtime::watcher::Event};
 
-use super::{controller::lock, unique};
+use super::unique;
 use crate::{
     api::{
         Reason,
@@ -16,6 +16,7 @@ use crate::{
         labels,
     },
     control_plane::data_planes::fleet::{Fleet, Member},
+    runtime::sync::lock,
 };
 
 /// A DataPlane that is out of the table.

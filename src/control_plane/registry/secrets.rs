@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use futures::{Stream, StreamExt as _, stream};
@@ -17,7 +17,7 @@ use kube::{
     },
 };
 
-use crate::control_plane::data_planes::view::ObjectKey;
+use crate::{control_plane::data_planes::view::ObjectKey, runtime::sync::lock};
 
 /// Secret to its resourceVersion.
 type Versions = HashMap<ObjectKey, String>;
@@ -36,7 +36,7 @@ pub(super) struct SecretVersions(Mutex<State>);
 
 impl SecretVersions {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// The version of a Secret; `None` when there is none or nothing is known yet.

@@ -3,12 +3,15 @@
 use kube::ResourceExt as _;
 
 use super::{
-    controller::{Registry, lock},
+    controller::Registry,
     health::Twin,
     kubeconfig::Vetted,
     unique::{self, Claimant, End},
 };
-use crate::api::{Reason, fleet::DataPlane, names};
+use crate::{
+    api::{Reason, fleet::DataPlane, names},
+    runtime::sync::lock,
+};
 
 impl Registry {
     /// The other DataPlane that says it is `plane`'s cluster: the one it gives way to, or one it is used beside because a

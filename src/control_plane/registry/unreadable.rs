@@ -10,7 +10,7 @@ use kube::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    controller::{HEARTBEAT, Registry, RegistryError, lock},
+    controller::{HEARTBEAT, Registry, RegistryError},
     health::{self, Health},
     kubeconfig::Refusal,
     unregister::{self, Found},
@@ -22,6 +22,7 @@ use crate::{
         labels,
     },
     control_plane::data_planes::view::View,
+    runtime::sync::lock,
 };
 
 /// One reconcile.

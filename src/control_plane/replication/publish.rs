@@ -1,10 +1,6 @@
 //! Writes the conditions of MedusaConfigurations: beside the copying, never in its way.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::{
@@ -27,6 +23,7 @@ use super::{
 use crate::{
     api::{Reason, Why, k8ssandra::K8ssandraCluster, labels, medusa::MedusaConfiguration},
     control_plane::data_planes::{fleet::Snapshot, view::ObjectKey},
+    runtime::sync::lock,
 };
 
 /// How long news are gathered before they are written.
@@ -87,7 +84,7 @@ async fn publish(
     desired: &Desired,
     published: &mut Published,
 ) -> bool {
-    let failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let failures = lock(&shared.failures).clone();
     let writes = due(context, shared, desired, &failures, published).into_iter().map(|due| async {
         let written = write(context, &due).await;
         (due, written)
@@ -122,7 +119,7 @@ fn due(
     let sources = shared.sources.objects();
     let planes: BTreeMap<String, Snapshot> =
         context.fleet.snapshot().into_iter().map(|p| (p.name.clone(), p)).collect();
-    let settled = shared.settled.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let settled = lock(&shared.settled).clone();
     let reports = context.deployed.borrow().clone();
     let facts = status::Facts {
         sources: &sources,

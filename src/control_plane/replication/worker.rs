@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -32,7 +32,7 @@ use crate::{
         },
         sources::Sources,
     },
-    runtime::{backoff::Backoff, guard},
+    runtime::{backoff::Backoff, guard, sync::lock},
 };
 
 /// First and longest pause before a failed write is tried again.
@@ -153,7 +153,7 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
         // What is planned for one that is not writable is only counted; nothing is as long as it was never seen.
         was_seen |= view.is_live();
         if was_seen {
-            let failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            let failures = lock(&shared.failures);
             let has_failed = |key: &CopyKey| failures.get(&name).is_some_and(|of| of.contains_key(key));
             // The copies in a cluster that is registered twice are those of the other one.
             let is_twin = matches!(member.blocked, Some((Reason::DuplicateCluster, _)));
@@ -281,18 +281,18 @@ async fn next_change(changes: &mut broadcast::Receiver<Change>, name: &str) {
 }
 
 fn settled_of(shared: &Shared, name: &str) -> Settled {
-    let settled = shared.settled.lock().unwrap_or_else(PoisonError::into_inner);
+    let settled = lock(&shared.settled);
     settled.get(name).cloned().unwrap_or_default()
 }
 
 /// Drops what is known of copies nobody wants any more.
 fn forget(shared: &Shared, name: &str, copies: &BTreeMap<CopyKey, Wanted>) {
-    let mut failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut failures = lock(&shared.failures);
     if let Some(of_plane) = failures.get_mut(name) {
         of_plane.retain(|key, _| copies.contains_key(key));
     }
     drop(failures);
-    let mut settled = shared.settled.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut settled = lock(&shared.settled);
     if let Some(of_plane) = settled.get_mut(name) {
         of_plane.retain(|key, _| copies.contains_key(key));
     }
@@ -300,15 +300,15 @@ fn forget(shared: &Shared, name: &str, copies: &BTreeMap<CopyKey, Wanted>) {
 
 /// Drops everything that is known of a data plane's copies.
 fn forget_all(shared: &Shared, name: &str) {
-    shared.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
-    shared.settled.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    lock(&shared.failures).remove(name);
+    lock(&shared.settled).remove(name);
 }
 
 fn settle(shared: &Shared, name: &str, done: Write, memory: &mut Memory) {
     let Write { key, content, outcome } = done;
     let source = content.as_ref().map(|(uid, _)| uid.clone()).unwrap_or_default();
     let pause = |wait: Duration| Pause { until: Instant::now() + wait, of: content.clone() };
-    let mut settled = shared.settled.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut settled = lock(&shared.settled);
     let of_plane = settled.entry(name.to_owned()).or_default();
     let mut problem = None;
     match outcome {
@@ -342,7 +342,7 @@ fn settle(shared: &Shared, name: &str, done: Write, memory: &mut Memory) {
         }
     }
     drop(settled);
-    let mut failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut failures = lock(&shared.failures);
     let of_plane = failures.entry(name.to_owned()).or_default();
     match problem {
         None => {
@@ -365,7 +365,7 @@ fn settle(shared: &Shared, name: &str, done: Write, memory: &mut Memory) {
 
 /// Says what is wrong with a copy.
 fn blame(shared: &Shared, name: &str, key: &CopyKey, problem: Why) {
-    let mut failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut failures = lock(&shared.failures);
     let of_plane = failures.entry(name.to_owned()).or_default();
     if of_plane.get(key) != Some(&problem) {
         tracing::warn!(data_plane = name, copy = %key, reason = %problem.reason, "{}", problem.message);

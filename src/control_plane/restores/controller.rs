@@ -30,9 +30,9 @@ use crate::{
     api::fleet::{FleetBackup, FleetCluster, FleetRestoreJob, FleetRestoreJobStatus, Phase},
     control_plane::{
         data_planes::fleet::{Change, Snapshot},
-        runs::{About, Driver, ENROL_WAIT, Frame, PUBLISH_EVERY, RunContext, RunError, drive, lock, publish},
+        runs::{About, Driver, ENROL_WAIT, Frame, PUBLISH_EVERY, RunContext, RunError, drive, publish},
     },
-    runtime::{follow::follow_own, remembered::Remembered},
+    runtime::{follow::follow_own, remembered::Remembered, sync::lock},
 };
 
 /// Pause between two looks at what the checks wait for.

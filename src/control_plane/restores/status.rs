@@ -125,9 +125,8 @@ fn verdict(phase: Phase, runs: &[RestoreRun]) -> (Option<bool>, Reason, String) 
         Phase::Succeeded => {
             // A good end with a message is one that somebody does not wholly report.
             let unreported = runs.iter().filter(|run| run.message.is_some());
-            let places: Vec<String> = unreported
-                .map(|run| format!("{}/{}/{}", run.data_plane, run.namespace, run.datacenter))
-                .collect();
+            let places: Vec<String> =
+                unreported.map(|run| place([&run.data_plane, &run.namespace, &run.datacenter])).collect();
             let message = if places.is_empty() {
                 "every datacenter holds the backup's data".to_owned()
             } else {

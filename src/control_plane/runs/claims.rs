@@ -4,12 +4,11 @@
 //! Whoever starts one claims the cluster first, then looks for the other kind of work in the views, and lets go once
 //! what it made shows there.
 
+use crate::runtime::sync::lock;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
 };
-
-use super::lock;
 
 /// What is being started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

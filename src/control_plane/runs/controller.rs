@@ -26,7 +26,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     claims::Claims,
     kind::Run,
-    lock,
     publish::{PUBLISH_EVERY, report},
     unreadable,
 };
@@ -41,6 +40,7 @@ use crate::{
         cause,
         events::Events,
         guard::{self, Panicked},
+        sync::lock,
     },
 };
 

@@ -10,11 +10,11 @@ use std::{
 use futures::future::join_all;
 use tokio::{task::JoinHandle, time::Instant};
 
-use super::{lock, outcome::Outcome};
+use super::outcome::Outcome;
 use crate::{
     api::Reason,
     control_plane::data_planes::view::ObjectKey,
-    runtime::{backoff::delay, guard},
+    runtime::{backoff::delay, guard, sync::lock},
 };
 
 /// Writes of one run under way in one data plane at a time.

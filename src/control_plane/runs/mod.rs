@@ -33,15 +33,8 @@ pub mod unreadable;
 pub mod verdict;
 pub mod write;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 pub use controller::{About, Driver, ENROL_WAIT, Feed, Frame, RunContext, RunError, drive};
 pub use engine::{Engine, MISSING, Noted, Runs, StatusOf};
 pub use expiry::expire;
 pub use kind::{Fanned, Run, Words};
 pub use publish::{PUBLISH_EVERY, publish};
-
-/// What the mutex holds, also after a panic elsewhere.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}

@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use kube::runtime::watcher::Event;
 
 use super::runs::{Run, RunKind};
+use crate::runtime::sync::lock;
 
 /// Kind and name of a run.
 type Place = (RunKind, String);
@@ -39,7 +40,7 @@ pub enum Wake {
 
 impl Children {
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Whether all runs of `kind` have been listed: before, nothing is known to be absent.

@@ -2,7 +2,7 @@
 //! status.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -33,7 +33,9 @@ use crate::{
         inventory::expectation::Expectation,
         runs::{PUBLISH_EVERY, select::ClusterLabels, unreadable},
     },
-    runtime::{backoff::Backoff, follow::is_ready, guard, remembered::Remembered, written::Written},
+    runtime::{
+        backoff::Backoff, follow::is_ready, guard, remembered::Remembered, sync::lock, written::Written,
+    },
 };
 
 /// Pause while runs are being listed; the end of the listing wakes everyone anyway.
@@ -161,10 +163,6 @@ impl Scheduler {
     fn cluster_labels(&self) -> ClusterLabels {
         self.clusters.state().iter().map(|c| (c.name_any(), c.labels().clone())).collect()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) fn error_policy(

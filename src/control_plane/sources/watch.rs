@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Debug,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -36,7 +36,7 @@ use crate::{
         medusa::MedusaConfiguration,
     },
     control_plane::data_planes::{fleet::Fleet, membership::Known, view::ObjectKey},
-    runtime::guard::again,
+    runtime::{guard::again, sync::lock},
 };
 
 /// How long a Secret's content is kept for the data planes that still need it.
@@ -99,7 +99,7 @@ impl Sources {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The sources as they are now.

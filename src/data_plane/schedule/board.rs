@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt::Debug,
     hash::Hash,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use jiff::Timestamp;
@@ -29,6 +29,7 @@ use crate::{
         names,
     },
     data_plane::problem::Problem,
+    runtime::sync::lock,
 };
 
 /// A namespace that is watched, or all of them.
@@ -88,7 +89,7 @@ pub struct Board(Mutex<Inner>);
 
 impl Board {
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Whether everything in `namespace` has been listed: before, nothing is known to be absent.

@@ -1,9 +1,6 @@
 //! How much a list has brought so far, page by page.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Mutex};
 
 use http::Uri;
 
@@ -11,6 +8,7 @@ use super::{
     answer::parameters,
     body::{List, Unbounded},
 };
+use crate::runtime::sync::lock;
 
 /// Lists that are remembered: many more than anybody reads at a time.
 const LISTS: usize = 256;
@@ -37,7 +35,7 @@ impl Listings {
         // A page of fewer objects that is not the last is none of an API server.
         let objects = limit.unwrap_or(UNASKED);
         let list = identity(uri);
-        let mut listings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listings = lock(&self.0);
         if !goes_on {
             listings.remove(&list);
         }

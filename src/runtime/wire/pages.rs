@@ -1,14 +1,12 @@
 //! How many objects a page of a list may have, where the pages asked for are too long to be read.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Mutex};
 
 use http::{Method, Request, Uri};
 use kube::client::Body;
 
 use super::answer::parameters;
+use crate::runtime::sync::lock;
 
 /// Parameter of a list request that says how many objects its page may have.
 const LIMIT: &str = "limit";
@@ -35,7 +33,7 @@ impl Pages {
     /// `request` was answered with more than can be read: the same for fewer objects, when there can be fewer.
     pub(super) fn shrink(&self, mut request: Request<Body>) -> Option<Request<Body>> {
         let fewer = asked(&request).map(|asked| asked / SHRINK).filter(|fewer| *fewer > 0)?;
-        let mut sizes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sizes = lock(&self.0);
         if sizes.len() < PATHS || sizes.contains_key(request.uri().path()) {
             sizes.insert(request.uri().path().to_owned(), fewer);
         }
@@ -45,7 +43,7 @@ impl Pages {
     }
 
     fn known(&self, path: &str) -> Option<u32> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied()
+        lock(&self.0).get(path).copied()
     }
 }
 

@@ -42,7 +42,6 @@ use super::{
     expiry,
     holds::Holds,
     kind::{Fanned as _, Run as _},
-    lock,
     publish::{pace, publish},
     telling::tell,
 };
@@ -53,7 +52,7 @@ use crate::{
         meters::Meters,
         remote::Remote,
     },
-    runtime::{remembered::Remembered, written::Written},
+    runtime::{remembered::Remembered, sync::lock, written::Written},
 };
 
 /// Since when a child has been seen finished, or has been [`MISSING`], by our own clock: the data planes' clocks may differ
