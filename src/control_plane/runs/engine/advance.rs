@@ -74,7 +74,11 @@ fn step<R: Adapter>(scene: &Scene<'_, R>, entry: &mut R::Entry, outcomes: &Outco
     }
     let step = Advance { scene, plane, outcomes, noted };
     let run = (*entry).as_ref();
+    let is_withdrawn = run.phase == Phase::Running
+        && step.outcome(&child_key(scene.run, run, run.attempts())) == Some(&Outcome::Withdrawn);
     match step.newest_child(run) {
+        // The view may show it for a moment longer.
+        _ if is_withdrawn => step.missing(entry),
         Seen::Known((attempt, key, child)) => step.seen(entry, attempt, &key, child),
         Seen::Unknown { why, .. } => doubt(&scene.terms, entry.as_mut(), why),
         Seen::Absent if run.phase == Phase::Running => step.missing(entry),

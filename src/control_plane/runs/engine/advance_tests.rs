@@ -8,12 +8,14 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::{
-        fleet::{FleetBackupJob, UnreachablePolicy},
+        fleet::{DatacenterTask, FleetBackupJob, FleetTask, UnreachablePolicy},
+        labels,
         medusa::MedusaBackupJob,
     },
     control_plane::{
         data_planes::{records::BackupRecord, view::View},
         fanout::tests::{datacenter, fleet_job, live, made, pending, plane, scene, silent},
+        runs::buckets::Buckets,
     },
 };
 
@@ -299,4 +301,39 @@ fn a_backup_that_cannot_be_read_is_not_missing_and_holds_nobody_elses_up() {
     assert_eq!(said(&after[0]), (Phase::Running, "AwaitingMedusaBackup"));
     assert!(after[0].message.as_ref().unwrap().contains("field `status`"));
     assert_eq!(said(&after[1]), (Phase::Succeeded, "Succeeded"));
+}
+
+#[test]
+fn what_was_taken_back_is_gone_also_while_the_view_still_shows_it() {
+    let mut task: FleetTask = serde_json::from_value(json!({
+        "metadata": {"name": "weekly", "namespace": "medusa-fleet", "uid": "0b1c2d3e-0000-0000-0000-000000000000"},
+        "spec": {"operation": "purge", "rollout": {"retriesPerDatacenter": 1}},
+    }))
+    .unwrap();
+    let run = DatacenterRun {
+        phase: Phase::Running,
+        attempts: 1,
+        created_time: Some(Time(Timestamp::UNIX_EPOCH)),
+        ..pending("eu", "dc1")
+    };
+    let key = child_key(&task, &run, 1);
+    let child = json!({
+        "metadata": {"name": key.name, "namespace": "ns", "uid": "u", "labels": {labels::JOB_UID: task.metadata.uid}},
+        "spec": {"cassandraDatacenter": "dc1", "operation": "purge"},
+    });
+    let mut view = live(&[datacenter("dc1", 1)]);
+    view.tasks.put(key.clone(), serde_json::from_value(child).map(Arc::new).unwrap());
+    let planes = [plane("eu", view)];
+    let outcomes = Outcomes::from([(("eu".to_owned(), key), Outcome::Withdrawn)]);
+    let mut look = |cancel: bool| {
+        task.spec.run.cancel = Some(cancel);
+        let (buckets, now) = (Buckets::default(), Timestamp::from_second(3_600).unwrap());
+        let scene = Scene::new(&task, &planes, &buckets, Timestamp::UNIX_EPOCH, now);
+        let entry = DatacenterTask { run: run.clone(), ..DatacenterTask::default() };
+        advance(&scene, &[entry], &outcomes, &Noted::default()).remove(0).run
+    };
+    let again = look(false);
+    assert_eq!(said(&again), (Phase::Pending, "AwaitingRetry"));
+    assert!(again.message.unwrap().contains("NotStarted"));
+    assert_eq!(said(&look(true)), (Phase::Cancelled, "Cancelled"));
 }
