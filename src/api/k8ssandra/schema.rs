@@ -4,7 +4,7 @@ use schemars::{JsonSchema as _, Schema, SchemaGenerator, json_schema};
 use serde_json::json;
 
 use super::rules;
-use crate::api::medusa::Storage;
+use crate::api::medusa::{Storage, StorageProvider};
 
 /// Any object, kept as it is.
 pub fn any_object(_: &mut SchemaGenerator) -> Schema {
@@ -36,9 +36,7 @@ pub fn storage_properties(generator: &mut SchemaGenerator) -> Schema {
         *provider = json!({
             "type": "string",
             "description": "Kind of storage backend; `local` is a volume of the pod, for tests.",
-            "enum": [
-                "google_storage", "azure_blobs", "s3", "s3_compatible", "s3_rgw", "ibm_storage", "local"
-            ],
+            "enum": StorageProvider::ALL.map(StorageProvider::as_str),
         });
     }
     schema

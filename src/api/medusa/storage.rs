@@ -96,19 +96,65 @@ pub enum StorageProvider {
     Local,
 }
 
+/// What Medusa makes of a provider.
+struct Provided {
+    /// The word in objects and in medusa.ini.
+    word: &'static str,
+    /// Whether its backups are in a bucket, or container, of a service.
+    has_bucket: bool,
+    /// Whether its host has to be named: the provider does not imply one.
+    needs_host: bool,
+    /// Whether Medusa takes it for AWS unless a region and an endpoint are named.
+    is_taken_for_aws: bool,
+}
+
 impl StorageProvider {
+    /// All of them. Schema, messages and checks are made from this list and the table below it.
+    pub const ALL: [Self; 7] = [
+        Self::GoogleStorage,
+        Self::AzureBlobs,
+        Self::S3,
+        Self::S3Compatible,
+        Self::S3Rgw,
+        Self::IbmStorage,
+        Self::Local,
+    ];
+
+    fn provided(self) -> Provided {
+        let (word, has_bucket, needs_host, is_taken_for_aws) = match self {
+            Self::GoogleStorage => ("google_storage", true, false, false),
+            Self::AzureBlobs => ("azure_blobs", true, false, false),
+            Self::S3 => ("s3", true, false, false),
+            Self::S3Compatible => ("s3_compatible", true, true, false),
+            Self::S3Rgw => ("s3_rgw", true, true, true),
+            Self::IbmStorage => ("ibm_storage", true, true, true),
+            Self::Local => ("local", false, false, false),
+        };
+        Provided { word, has_bucket, needs_host, is_taken_for_aws }
+    }
+
     /// The word in objects and in medusa.ini.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::GoogleStorage => "google_storage",
-            Self::AzureBlobs => "azure_blobs",
-            Self::S3 => "s3",
-            Self::S3Compatible => "s3_compatible",
-            Self::S3Rgw => "s3_rgw",
-            Self::IbmStorage => "ibm_storage",
-            Self::Local => "local",
-        }
+        self.provided().word
+    }
+
+    /// Whether its backups are in a bucket of a service; those of `local` are on a volume of the pod.
+    #[must_use]
+    pub fn has_bucket(self) -> bool {
+        self.provided().has_bucket
+    }
+
+    /// Whether its host has to be named.
+    #[must_use]
+    pub fn needs_host(self) -> bool {
+        self.provided().needs_host
+    }
+
+    /// Whether Medusa takes it for AWS unless a region and an endpoint are named.
+    #[must_use]
+    pub fn is_taken_for_aws(self) -> bool {
+        self.provided().is_taken_for_aws
     }
 }
 
@@ -173,5 +219,27 @@ impl Storage {
     #[must_use]
     pub fn is_role_based(&self) -> bool {
         self.credentials_type == Some(CredentialsType::RoleBased)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemars::SchemaGenerator;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn every_provider_is_in_the_list_under_the_word_it_is_read_by() {
+        for provider in StorageProvider::ALL {
+            assert_eq!(serde_json::to_value(provider).unwrap(), json!(provider.as_str()));
+        }
+        let schema = StorageProvider::json_schema(&mut SchemaGenerator::default()).to_value();
+        let words = |value: &Value| value.as_str().map(str::to_owned);
+        let each = [&schema["oneOf"], &schema["enum"]].into_iter().filter_map(Value::as_array).flatten();
+        let derived: Vec<String> =
+            each.filter_map(|one| words(&one["const"]).or_else(|| words(one))).collect();
+        let listed = StorageProvider::ALL.iter().filter(|p| **p != StorageProvider::Local);
+        assert_eq!(derived, listed.map(|p| p.as_str().to_owned()).collect::<Vec<_>>());
     }
 }

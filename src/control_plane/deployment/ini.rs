@@ -13,7 +13,7 @@
 //! `s3_compatible`; the two speak S3 as well.
 
 use super::storage::Settings;
-use crate::api::medusa::{CREDENTIALS_KEY, StorageProvider};
+use crate::api::medusa::CREDENTIALS_KEY;
 
 /// Port of Medusa's gRPC service where none is asked for.
 pub const DEFAULT_GRPC_PORT: u16 = 50051;
@@ -154,27 +154,15 @@ fn certificates(lines: &mut Lines, certificates: &CqlCertificates) {
 /// use; `None` for the others.
 #[must_use]
 pub fn endpoint(settings: &Settings) -> Option<String> {
-    let host = settings.host.as_ref().filter(|_| is_taken_for_aws(settings.provider))?;
+    let host = settings.host.as_ref().filter(|_| settings.provider.is_taken_for_aws())?;
     let scheme = if settings.secure { "https" } else { "http" };
     let port = settings.port.map(|port| format!(":{port}")).unwrap_or_default();
     Some(format!("{scheme}://{host}{port}"))
 }
 
-/// Whether Medusa takes a provider for one of AWS.
-fn is_taken_for_aws(provider: StorageProvider) -> bool {
-    match provider {
-        StorageProvider::S3Rgw | StorageProvider::IbmStorage => true,
-        StorageProvider::GoogleStorage
-        | StorageProvider::AzureBlobs
-        | StorageProvider::S3
-        | StorageProvider::S3Compatible
-        | StorageProvider::Local => false,
-    }
-}
-
 fn region(settings: &Settings) -> Option<&str> {
     let region = settings.region.as_deref();
-    if is_taken_for_aws(settings.provider) {
+    if settings.provider.is_taken_for_aws() {
         return Some(region.filter(|name| *name != "default").unwrap_or(NO_REGION));
     }
     region
@@ -184,7 +172,7 @@ fn storage(lines: &mut Lines, settings: &Settings) {
     lines.set("use_sudo_for_restore", "false");
     lines.set("storage_provider", settings.provider.as_str());
     lines.set("bucket_name", &settings.bucket);
-    if settings.provider == StorageProvider::Local {
+    if !settings.provider.has_bucket() {
         lines.set("base_path", paths::LOCAL_BACKUPS);
     }
     let key_file = settings.secret.as_ref().map(|_| format!("{}/{CREDENTIALS_KEY}", paths::STORAGE_SECRET));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::storage::Settings;
-use crate::{api::medusa::StorageProvider, control_plane::data_planes::view::ObjectKey};
+use crate::control_plane::data_planes::view::ObjectKey;
 
 /// Where a cluster's backups go.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +22,7 @@ impl BackupPlace {
     /// The place `settings` name; `None` for `local`, whose volumes nobody shares.
     #[must_use]
     pub fn of(settings: &Settings) -> Option<Self> {
-        (settings.provider != StorageProvider::Local).then(|| Self {
+        settings.provider.has_bucket().then(|| Self {
             provider: settings.provider.as_str(),
             host: settings.host.as_ref().map(|host| host.to_lowercase()),
             port: settings.port,

@@ -173,7 +173,7 @@ impl Settings {
     #[must_use]
     pub fn of(storage: &Storage, prefix: &str) -> Option<Self> {
         let provider = storage.storage_provider?;
-        let local = provider == StorageProvider::Local;
+        let local = !provider.has_bucket();
         let text = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
         let number = |value: Option<i64>| value.filter(|number| *number != 0);
         let bucket = text(&storage.bucket_name);

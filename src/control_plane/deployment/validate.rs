@@ -221,11 +221,12 @@ fn storage(found: &mut Found, merged: &Merged, shared: bool, cluster: &str) {
     };
     let provider = storage.storage_provider;
     if provider.is_none() {
-        let known = "s3, s3_compatible, s3_rgw, azure_blobs, google_storage, ibm_storage";
-        found.0.push(lacks("storageProvider", false, &format!("set it to one of {known}")));
+        let known: Vec<&str> =
+            StorageProvider::ALL.iter().filter(|p| p.has_bucket()).map(|p| p.as_str()).collect();
+        found.0.push(lacks("storageProvider", false, &format!("set it to one of {}", known.join(", "))));
     }
-    let local = provider == Some(StorageProvider::Local);
-    if !local && empty(storage.bucket_name.as_deref()) {
+    let has_bucket = provider.is_none_or(StorageProvider::has_bucket);
+    if has_bucket && empty(storage.bucket_name.as_deref()) {
         let set = storage.bucket_name.is_some();
         found.0.push(lacks("bucketName", set, "set it to the name of the bucket or container"));
     }
@@ -237,20 +238,16 @@ fn storage(found: &mut Found, merged: &Merged, shared: bool, cluster: &str) {
              apart",
         );
     }
-    let custom = matches!(
-        provider,
-        Some(StorageProvider::S3Compatible | StorageProvider::S3Rgw | StorageProvider::IbmStorage)
-    );
-    if custom && empty(storage.host.as_deref()) {
+    if let Some(provider) = provider.filter(|p| p.needs_host() && empty(storage.host.as_deref())) {
         let field = if storage.host.is_some() { "host" } else { "storageProvider" };
         let fault = merged.fault(field);
-        let name = provider.map(StorageProvider::as_str).unwrap_or_default();
+        let name = provider.as_str();
         let field = path(fault, "host");
         let what =
             format!("{field}: set it to the host of the storage; provider `{name}` does not imply one");
         found.0.push(Problem::invalid(fault, what));
     }
-    if !local {
+    if has_bucket {
         credentials(found, merged);
     }
     texts(found, merged, cluster);

@@ -54,7 +54,7 @@ fn only(problems: Vec<Problem>) -> Problem {
 }
 
 #[rstest]
-#[case::provider(json!({"storageProvider": null}), "storageProvider: set it to one of s3,")]
+#[case::provider(json!({"storageProvider": null}), "storageProvider: set it to one of google_storage,")]
 #[case::bucket(json!({"bucketName": ""}), "bucketName: set it")]
 #[case::no_credentials(json!({"storageSecretRef": null}), "storageSecretRef: name the Secret")]
 #[case::only_a_type(json!({"storageSecretRef": {"name": ""}, "credentialsType": "credential-based"}), "storageSecretRef: name the Secret")]
