@@ -62,4 +62,5 @@ mod tasks;
 mod tasks_refused;
 mod tasks_traces;
 mod torn;
+mod undone;
 mod voice;

@@ -13,7 +13,10 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::runtime::{backoff, sync::lock};
+use crate::{
+    api::{Reason, Why},
+    runtime::{backoff, sync::lock},
+};
 
 /// At this many times in a row it is a conflict, not an accident.
 pub const CONFLICT: u32 = 2;
@@ -99,9 +102,9 @@ pub fn judge(before: Option<&Record>, wish: Wish, by: By, now: Timestamp) -> Ver
     Verdict::Write(Record { wish, written_at: now, times, by })
 }
 
-/// The same for what restarts nothing: who takes it back meets growing pauses, never an end.
+/// The same for what restarts nothing: who takes it back meets growing pauses, never an end. `by` is who did so now.
 #[must_use]
-pub fn pace(before: Option<&Record>, wish: Wish, now: Timestamp) -> Verdict {
+pub fn pace(before: Option<&Record>, wish: Wish, by: By, now: Timestamp) -> Verdict {
     // One that was written in the future was so by another clock: nothing waits until that comes.
     let is_recent = |at: Timestamp| (SignedDuration::ZERO..=STOOD).contains(&now.duration_since(at));
     let again = before.filter(|b| b.wish == wish && is_recent(b.written_at));
@@ -110,9 +113,36 @@ pub fn pace(before: Option<&Record>, wish: Wish, now: Timestamp) -> Verdict {
     };
     let times = before.times.saturating_add(1);
     if times >= CONFLICT && now < resumes(before) {
-        return Verdict::Conflict(before.clone());
+        return Verdict::Conflict(Record { by, ..before.clone() });
     }
-    Verdict::Write(Record { wish, written_at: now, times, by: before.by.clone() })
+    Verdict::Write(Record { wish, written_at: now, times, by })
+}
+
+/// Until when it is said that what was written so is taken back: who does that seldom would otherwise never be named, and
+/// who does it often would be named and forgotten in turn. `None` when it was not taken back twice.
+#[must_use]
+pub fn contested_until(record: &Record) -> Option<Timestamp> {
+    let stands = SignedDuration::try_from(PAUSES.1).ok()?;
+    (record.times >= CONFLICT).then(|| record.written_at.checked_add(stands).unwrap_or(record.written_at))
+}
+
+/// Whether that is said at `now`.
+#[must_use]
+pub fn is_contested(record: &Record, now: Timestamp) -> bool {
+    // What was written in the future was so by another clock.
+    contested_until(record).is_some_and(|until| record.written_at <= now && now < until)
+}
+
+/// That `what` is taken back, for the `times`-th time.
+#[must_use]
+pub fn conflict(what: impl fmt::Display, by: &By, times: u32) -> Why {
+    let message = format!(
+        "{what}: {by} each time it was written, {times} times in a row; let it alone there (in Argo CD \
+         `ignoreDifferences` with `RespectIgnoreDifferences=true`), or ask for nothing there. It is written again with \
+         pauses that grow to {} minutes, and this is said until it has stood for as long",
+        PAUSES.1.as_secs() / 60
+    );
+    Why::new(Reason::Conflict, message)
 }
 
 /// When something that restarts nothing is written again.
@@ -237,7 +267,7 @@ mod tests {
     fn what_restarts_nothing_goes_on_with_growing_pauses() {
         let (mut record, mut now, mut writes) = (None::<Record>, 0, Vec::new());
         while now < 7200 {
-            match pace(record.as_ref(), wish("a"), at(now)) {
+            match pace(record.as_ref(), wish("a"), argo(), at(now)) {
                 Verdict::Write(next) => {
                     writes.push(now);
                     record = Some(next);
@@ -249,8 +279,28 @@ mod tests {
         assert_eq!(writes.get(..3), Some([0, 1, 3].as_slice()), "the first time it may be an accident");
         let pauses: Vec<i64> = writes.windows(2).map(|pair| pair[1] - pair[0]).collect();
         let stepped_back = at(now - 90 * 86_400);
-        assert!(matches!(pace(record.as_ref(), wish("a"), stepped_back), Verdict::Write(_)));
+        assert!(matches!(pace(record.as_ref(), wish("a"), argo(), stepped_back), Verdict::Write(_)));
         assert!(pauses[1..].is_sorted() && writes.len() < 25, "{pauses:?}");
         assert_eq!(pauses.last(), Some(&600));
+    }
+    #[test]
+    fn who_takes_it_back_however_seldom_is_said_until_it_has_stood() {
+        for every in [1, 30, 180, 540] {
+            let (mut record, mut now) = (None::<Record>, 0);
+            for round in 0..6 {
+                let said = match pace(record.as_ref(), wish("a"), argo(), at(now)) {
+                    Verdict::Write(next) => is_contested(record.insert(next), at(now)),
+                    Verdict::Conflict(held) => held.by == argo(),
+                };
+                assert_eq!(said, round >= 2, "every {every} s, round {round}");
+                now += every;
+            }
+            let record = record.unwrap();
+            assert_eq!(record.by, argo());
+            let over = contested_until(&record).unwrap();
+            assert!(
+                is_contested(&record, over - SignedDuration::from_secs(1)) && !is_contested(&record, over)
+            );
+        }
     }
 }

@@ -47,6 +47,9 @@ const GATHER: Duration = Duration::from_millis(200);
 const AT_ONCE: usize = 16;
 /// How often a cluster is looked at although nothing it depends on has changed, as far as we can see.
 const LOOK_AGAIN: Duration = Duration::from_mins(5);
+/// How soon a cluster is looked at after a pass that wrote ConfigMaps or schedules: what is taken back at once looks like
+/// before, as if nothing had happened.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// First and longest pause before what did not get through is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
@@ -72,7 +75,7 @@ pub struct DeploymentContext {
     /// Our last write to each CassandraDatacenter.
     pub datacenters_written: Memory<DatacenterPlace>,
     /// Our last write to each other object in a data plane: the data plane, the kind and the object.
-    pub objects_written: Memory<(String, &'static str, ObjectKey)>,
+    pub objects_written: Memory<undone::Place>,
 }
 
 /// What is remembered of a cluster between two passes.
@@ -119,6 +122,9 @@ pub async fn run(context: DeploymentContext) {
                         last.due = Instant::now() + backoff.failed_as(&done.key, uid);
                     } else {
                         backoff.succeeded(&done.key);
+                    }
+                    if done.has_written {
+                        last.due = last.due.min(Instant::now() + LOOK_AFTER);
                     }
                 }
                 publish(&context, done);
@@ -171,6 +177,8 @@ struct Done {
     scene: Scene,
     report: ClusterReport,
     again: bool,
+    /// Whether it wrote ConfigMaps or schedules.
+    has_written: bool,
 }
 
 impl Round {
@@ -222,12 +230,14 @@ async fn pass(
         collision: collision.as_ref(),
         settings: settings(&scene),
     };
+    let began = context.fleet.now();
     let passed = guard::keep("deployment", write::run(&pass)).await;
     let (report, again) = match passed {
         Ok(passed) => (passed.report, passed.again),
         Err(panic) => (broken(&context, &scene, &panic), true),
     };
-    Done { key: scene.key.clone(), report, again, scene }
+    let has_written = undone::has_written(&context, &scene, began);
+    Done { key: scene.key.clone(), report, again, has_written, scene }
 }
 
 /// The report before this pass, if it is of this very K8ssandraCluster, or of one that is gone.
@@ -318,6 +328,9 @@ fn tell(context: &DeploymentContext, scene: &Scene, old: Option<&ClusterReport>,
         let reason = why.map_or(Reason::MedusaDeployed, |why| why.reason);
         match datacenter.state {
             DeploymentState::Refused => context.events.warning(about.clone(), reason, "Deploy", note),
+            DeploymentState::Deployed if reason == Reason::Conflict => {
+                context.events.warning(about.clone(), reason, "Deploy", note);
+            }
             // How a data plane is, its DataPlane says.
             DeploymentState::Unknown => {}
             // After a start, what was there before is no news.

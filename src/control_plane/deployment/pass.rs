@@ -37,7 +37,11 @@ use crate::{
     },
     control_plane::{
         data_planes::{
-            copies::hash_config_map, fleet::Usable, remote::Remote, undone::Record, view::ObjectKey,
+            copies::hash_config_map,
+            fleet::Usable,
+            remote::Remote,
+            undone::{By, Record},
+            view::ObjectKey,
         },
         sources::{Copyable, SecretState, SourceObjects, user_secret},
     },
@@ -427,7 +431,11 @@ pub(super) async fn write_config_maps(
             }
             let remote = look.remote.as_ref()?;
             let hash = hash_config_map(&data);
-            let written = match undone::may_put(pass, look.seat, "ConfigMap", &key, &hash) {
+            let by = known.map_or_else(By::default, |map| {
+                let field = if map.content_hash == hash { ".metadata" } else { ".data" };
+                By { manager: map.changed_by.clone(), field: field.to_owned() }
+            });
+            let written = match undone::may_put(pass, look.seat, "ConfigMap", &key, &hash, by) {
                 Ok(written) => written,
                 Err(conflict) => return Some((group, conflict)),
             };

@@ -5,13 +5,20 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, Unit};
+use jiff::Timestamp;
 use kube::{Api, api::ListParams, core::DeserializeGuard};
 use serde_json::Value;
 
 use super::{
-    apply::Failure, controller::DeploymentContext, diff::Diff, observe::Seat, ownership::last_writer,
-    pass::Pass, report::basis,
+    apply::Failure,
+    config_map,
+    controller::DeploymentContext,
+    diff::Diff,
+    observe::{Scene, Seat},
+    ownership::last_writer,
+    pass::Pass,
+    purge,
+    report::basis,
 };
 use crate::{
     api::{
@@ -21,7 +28,7 @@ use crate::{
     },
     control_plane::data_planes::{
         membership::DatacenterPlace,
-        undone::{By, CONFLICT, Record, Verdict, Wish, judge, pace, resumes},
+        undone::{By, CONFLICT, Record, Verdict, Wish, conflict, is_contested, judge, pace},
         view::ObjectKey,
     },
     runtime::backoff,
@@ -30,6 +37,8 @@ use kube::ResourceExt as _;
 
 /// First and longest pause between attempts to read the FleetClusters.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Data plane, kind and object.
+pub(super) type Place = (String, &'static str, ObjectKey);
 /// FleetClusters asked for at a time: each may be large.
 const PAGE: u32 = 50;
 
@@ -54,7 +63,7 @@ pub(super) fn check(
     match judge(before.as_ref(), wish, by, pass.context.fleet.now()) {
         Verdict::Write(record) => Ok(record),
         Verdict::Conflict(record) => {
-            let why = conflict(&record.by, record.times);
+            let why = not_fought(&record.by, record.times);
             pass.context.datacenters_written.set(place, record);
             Err(why)
         }
@@ -62,31 +71,61 @@ pub(super) fn check(
 }
 
 /// What a write of one of our own objects beside the datacenter of `seat` would be: its record, or why it waits. `content`
-/// is the hash of what is written. Nobody took back what went with a K8ssandraCluster or datacenter that was made again.
+/// is the hash of what is written, `by` who changed it if it was written before. Nobody took back what went with a
+/// K8ssandraCluster or datacenter that was made again.
 pub(super) fn may_put(
     pass: &Pass<'_>,
     seat: &Seat,
     kind: &'static str,
     key: &ObjectKey,
     content: &str,
+    by: By,
 ) -> Result<impl FnOnce() + use<>, Failure> {
     let written = pass.context.objects_written.clone();
     let at = (seat.place.plane.clone(), kind, key.clone());
     let datacenter = seat.datacenter.known().and_then(|datacenter| datacenter.uid());
     let uid = format!("{:?}", (pass.scene.uid(), datacenter));
     let wish = Wish { uid, content: content.to_owned(), ..Wish::default() };
-    match pace(written.get(&at).as_ref(), wish, pass.context.fleet.now()) {
+    match pace(written.get(&at).as_ref(), wish, by, pass.context.fleet.now()) {
         Verdict::Write(record) => Ok(move || written.set(&at, record)),
-        Verdict::Conflict(record) => Err(Failure::Refused(Why::new(
-            Reason::Conflict,
-            format!(
-                "{kind} {key}: somebody changes or deletes it each time it was written ({} times); its managed fields say \
-                 who. It is written again after {}",
-                record.times,
-                resumes(&record).round(Unit::Second).unwrap_or_else(|_| resumes(&record)),
-            ),
-        ))),
+        Verdict::Conflict(record) => {
+            let times = record.times.saturating_add(1);
+            Err(Failure::Refused(conflict(format_args!("{kind} {key}"), &record.by, times)))
+        }
     }
+}
+
+/// Our ConfigMap and our schedule of the datacenter of `seat`, as their last writes are remembered.
+fn beside(scene: &Scene, seat: &Seat) -> Vec<Place> {
+    let (Some(cluster), Some(datacenter)) = (&scene.cluster, seat.datacenter.known()) else {
+        return Vec::new();
+    };
+    let sanitized = cluster.sanitized_name();
+    let names = [
+        ("ConfigMap", config_map::name(&sanitized)),
+        ("MedusaBackupSchedule", purge::name(&sanitized, datacenter)),
+    ];
+    let place = |(kind, name): (&'static str, String)| {
+        (seat.place.plane.clone(), kind, ObjectKey::new(&seat.place.object.namespace, &name))
+    };
+    names.into_iter().map(place).collect()
+}
+
+/// Whether one of them was written at `since` or later.
+pub(super) fn has_written(context: &DeploymentContext, scene: &Scene, since: Timestamp) -> bool {
+    let places = scene.seats.iter().flat_map(|seat| beside(scene, seat));
+    let mut written = places.filter_map(|at| context.objects_written.get(&at));
+    written.any(|record| record.written_at >= since)
+}
+
+/// Who takes one of them back although it was written again: nothing is held up by that.
+pub(super) fn contested(pass: &Pass<'_>, seat: &Seat) -> Option<Why> {
+    beside(pass.scene, seat).into_iter().find_map(|at| {
+        let record = pass.context.objects_written.get(&at)?;
+        let (_, kind, key) = at;
+        is_contested(&record, pass.context.fleet.now())
+            .then(|| conflict(format_args!("{kind} {key}"), &record.by, record.times))
+    })
 }
 
 /// What a person decides by: the K8ssandraCluster, its MedusaConfiguration, and an annotation for nothing else.
@@ -97,7 +136,7 @@ fn decision(pass: &Pass<'_>) -> String {
     names::sha256_hex(text.as_bytes()).chars().take(16).collect()
 }
 
-fn conflict(by: &By, times: u32) -> Why {
+fn not_fought(by: &By, times: u32) -> Why {
     let message = format!(
         "{by}: {times} times in a row what was applied did not stand, and each round restarts Cassandra's pods, so that \
          nothing more is written. Let only one of the two write the field (in Argo CD `ignoreDifferences` with \

@@ -27,7 +27,7 @@ use crate::{
         medusa::MedusaBackupSchedule, names,
     },
     control_plane::{
-        data_planes::{capabilities::Feature, fleet::Snapshot, view::ObjectKey},
+        data_planes::{capabilities::Feature, fleet::Snapshot, undone::By, view::ObjectKey},
         sources::SecretState,
     },
 };
@@ -128,7 +128,8 @@ fn ended(pass: &Pass<'_>, seat: &super::observe::Seat, rest: &Rest, work: &Work)
         let why = Why::new(Reason::Deploying, format!("applied; {what}"));
         return Some(status::report(&work.found(seat), DeploymentState::Progressing, Some(why)));
     }
-    Some(status::in_place(&work.found(seat), rest, remark(pass, seat)))
+    let remark = undone::contested(pass, seat).or_else(|| remark(pass, seat));
+    Some(status::in_place(&work.found(seat), rest, remark))
 }
 
 /// Why there is no purge schedule although there should be one.
@@ -341,7 +342,8 @@ async fn write_schedule(pass: &Pass<'_>, look: &Look<'_>, work: &Work) -> Result
     let source = |meta: &kube::api::ObjectMeta| {
         meta.annotations.as_ref().and_then(|a| a.get(labels::SOURCE)) == Some(&pass.scene.key.to_string())
     };
-    let written = undone::may_put(pass, look.seat, "MedusaBackupSchedule", &key, &hash)?;
+    // Of schedules it is not kept who changed them.
+    let written = undone::may_put(pass, look.seat, "MedusaBackupSchedule", &key, &hash, By::default())?;
     apply::put::<MedusaBackupSchedule>(remote, &body, version, source).await.map(|()| written())
 }
 

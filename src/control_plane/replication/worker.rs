@@ -19,7 +19,7 @@ use super::{
     write::{self, Outcome},
 };
 use crate::{
-    api::{Reason, Why},
+    api::{Reason, Seen, Why},
     control_plane::{
         data_planes::{
             fleet::{Change, Fleet, Usable, ViewCell},
@@ -27,7 +27,7 @@ use crate::{
             records::CopyRecord,
             remote::Remote,
             section::Section,
-            undone::{self, Record, Verdict, Wish},
+            undone::{self, By, Record, Verdict, Wish},
             view::View,
         },
         sources::Sources,
@@ -110,27 +110,38 @@ impl Memory {
         now: Timestamp,
     ) -> Result<Option<Record>, (Timestamp, Why)> {
         let Some((uid, content)) = content.cloned() else { return Ok(None) };
+        let by = taken_back(view, key, &content);
         let wish = Wish { uid, content, ..Wish::default() };
-        let record = match undone::pace(self.written.get(key), wish, now) {
-            Verdict::Write(record) => return Ok(Some(record)),
-            Verdict::Conflict(record) => record,
-        };
-        let by =
-            plan::copy(view, key).known().map(|copy| copy.changed_by.as_str()).filter(|by| !by.is_empty());
-        let who = by.map_or_else(|| "somebody".to_owned(), |by| format!("`{by}`"));
-        let until = undone::resumes(&record);
-        let message = format!(
-            "{who} changes or deletes {key} (`data` or `spec`, or its labels) each time it was written, {} times in a row; let it \
-             alone there, or take the place out of the targets. It is written again with growing pauses",
-            record.times.saturating_add(1)
-        );
-        Err((until, Why::new(Reason::Conflict, message)))
+        match undone::pace(self.written.get(key), wish, by, now) {
+            Verdict::Write(record) => Ok(Some(record)),
+            Verdict::Conflict(record) => {
+                let why = undone::conflict(key, &record.by, record.times.saturating_add(1));
+                Err((undone::resumes(&record), why))
+            }
+        }
+    }
+
+    /// Who takes the copy back although it was written again.
+    fn contested(&self, key: &CopyKey, now: Timestamp) -> Option<Why> {
+        let record = self.written.get(key).filter(|record| undone::is_contested(record, now))?;
+        Some(undone::conflict(key, &record.by, record.times))
     }
 
     /// Whether a write of that content has to wait.
     fn holds(&self, key: &CopyKey, content: Option<&Version>, now: Instant) -> bool {
         self.pauses.get(key).is_some_and(|pause| pause.until > now && pause.of.as_ref() == content)
     }
+}
+
+/// Who changed or deleted a copy that should hold `content`, and what of it, as far as that shows.
+fn taken_back(view: &View, key: &CopyKey, content: &str) -> By {
+    let Seen::Known(copy) = plan::copy(view, key) else { return By::default() };
+    let field = match (copy.content_hash == content, key.kind) {
+        (true, _) => ".metadata",
+        (false, CopyKind::Secret) => ".data",
+        (false, CopyKind::MedusaConfiguration) => ".spec",
+    };
+    By { manager: copy.changed_by.clone(), field: field.to_owned() }
 }
 
 /// Runs until the data plane is gone from the fleet.
@@ -195,8 +206,15 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
             forget(&shared, &name, &copies);
             memory.written.retain(|key, _| copies.contains_key(key));
         }
-        let now = Instant::now();
-        let next = memory.pauses.values().map(|pause| pause.until).filter(|until| *until > now).min();
+        let (now, time) = (Instant::now(), shared.fleet.now());
+        let stands =
+            |key: &CopyKey| copies.get(key).is_none_or(|copy| plan::in_place(&view, key, copy, &settled));
+        forget_conflicts(&shared, &name, |key| stands(key) && memory.contested(key, time).is_none());
+        let contested =
+            memory.written.values().filter_map(undone::contested_until).filter(|until| *until > time);
+        let contested = contested.map(|until| now + until.duration_since(time).unsigned_abs());
+        let paused = memory.pauses.values().map(|pause| pause.until).filter(|until| *until > now);
+        let next = paused.chain(contested).min();
         let wake = next.unwrap_or_else(|| now + Duration::from_hours(1));
         tokio::select! {
             changed = desired.changed() => if changed.is_err() { return },
@@ -298,6 +316,17 @@ fn forget(shared: &Shared, name: &str, copies: &BTreeMap<CopyKey, Wanted>) {
     }
 }
 
+/// Drops what was said of copies that stand again.
+fn forget_conflicts(shared: &Shared, name: &str, is_over: impl Fn(&CopyKey) -> bool) {
+    let mut failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(of_plane) = failures.get_mut(name) else { return };
+    let before = of_plane.len();
+    of_plane.retain(|key, why| why.reason != Reason::Conflict || !is_over(key));
+    if of_plane.len() < before {
+        shared.progress.notify_one();
+    }
+}
+
 /// Drops everything that is known of a data plane's copies.
 fn forget_all(shared: &Shared, name: &str) {
     lock(&shared.failures).remove(name);
@@ -323,6 +352,7 @@ fn settle(shared: &Shared, name: &str, done: Write, memory: &mut Memory) {
         }
         Outcome::Shared { hash, with } => {
             of_plane.insert(key.clone(), Accepted::Shared { hash, with });
+            memory.written.remove(&key);
             memory.pauses.insert(key.clone(), pause(LOOK_AGAIN));
         }
         Outcome::Gone => {
@@ -348,6 +378,10 @@ fn settle(shared: &Shared, name: &str, done: Write, memory: &mut Memory) {
         None => {
             memory.backoff.succeeded(&key);
             memory.refused.succeeded(&key);
+            if let Some(conflict) = memory.contested(&key, shared.fleet.now()) {
+                drop(failures);
+                return blame(shared, name, &key, conflict);
+            }
             of_plane.remove(&key);
         }
         Some(problem) => {
@@ -413,14 +447,18 @@ mod tests {
         for second in 0..2 {
             let record = memory.may_write(&key, Some(&a), &view, at(second)).unwrap().unwrap();
             memory.written.insert(key.clone(), record);
+            assert_eq!(memory.contested(&key, at(second)), None);
         }
         let (until, why) = memory.may_write(&key, Some(&a), &view, at(2)).unwrap_err();
         assert!(until > at(2) && why.reason == Reason::Conflict, "{why:?}");
-        assert!(
-            why.message.contains("`argocd-controller`") && why.message.contains("ns/key"),
-            "{}",
-            why.message
-        );
+        for word in ["`argocd-controller` takes back `.data`", "ns/key", " 2 times in a row"] {
+            assert!(why.message.contains(word), "{}", why.message);
+        }
+        let mut again = Memory::new(fleet.member("eu").unwrap().view);
+        again.written.clone_from(&memory.written);
+        let record = again.may_write(&key, Some(&a), &view, until).unwrap().unwrap();
+        again.written.insert(key.clone(), record);
+        assert_eq!(again.contested(&key, until), Some(why), "the same is said when it was written again");
         assert!(memory.may_write(&key, Some(&a), &view, until).is_ok(), "it is repaired all the same");
         assert!(memory.may_write(&key, Some(&b), &view, at(2)).is_ok(), "another content is written at once");
         let made_again = version("another", "a");

@@ -83,7 +83,9 @@ pub(super) async fn carry_out(
     if is_known && matches!(precondition, Precondition::Absent) {
         match find(key, remote).await {
             Ok(None) => {}
-            Ok(Some(found)) => return judge(key, &found, &payload, source_uid, remote, shared).await,
+            Ok(Some(found)) => {
+                return judge(key, &found, &wanted, source_uid, &payload, remote, shared).await;
+            }
             Err(error) => return failed(key, &error),
         }
     }
@@ -113,7 +115,7 @@ async fn put(
         Err(error) if error.code() == Some(409) => match precondition {
             Precondition::Version { .. } => Outcome::PlanAgain,
             Precondition::Absent => match find(key, remote).await {
-                Ok(Some(found)) => judge(key, &found, payload, source_uid, remote, shared).await,
+                Ok(Some(found)) => judge(key, &found, wanted, source_uid, payload, remote, shared).await,
                 Ok(None) => Outcome::PlanAgain,
                 Err(error) => failed(key, &error),
             },
@@ -225,13 +227,14 @@ async fn find(key: &CopyKey, remote: &Remote) -> Result<Option<Found>, CallError
         .await
 }
 
-/// The name is in use. A copy of ours that lost its label gets it back; what holds the same content is shared with whom
+/// The name is in use. A copy of ours that lost its label is written as a whole, and seen again by that; what holds the same content is shared with whom
 /// it belongs to; anything else is left alone and named.
 async fn judge(
     key: &CopyKey,
     found: &Found,
-    payload: &Payload,
+    wanted: &Wanted,
     source_uid: &str,
+    payload: &Payload,
     remote: &Remote,
     shared: &Shared,
 ) -> Outcome {
@@ -242,7 +245,10 @@ async fn judge(
     let ours = has(&meta.labels, labels::CONTROL_PLANE, &shared.control_plane)
         || has(&meta.annotations, labels::SOURCE_UID, source_uid);
     if ours {
-        return relabel(key, meta, remote, shared).await;
+        let (uid, resource_version) =
+            (meta.uid.clone().unwrap_or_default(), meta.resource_version.clone().unwrap_or_default());
+        let precondition = Precondition::Version { uid: &uid, resource_version: &resource_version };
+        return Box::pin(put(key, wanted, source_uid, payload, &precondition, remote, shared)).await;
     }
     let (hash, with) = (payload.hash(), owner(meta));
     if found.hash() == hash {
@@ -257,37 +263,6 @@ async fn judge(
          equal and it is shared, or give the source another name, or take this place out of the targets"
     );
     Outcome::Failed(Why::new(Reason::NameConflict, message))
-}
-
-/// Gives a copy its label back, which is enough to see it again; what else drifted is corrected then.
-async fn relabel(key: &CopyKey, meta: &ObjectMeta, remote: &Remote, shared: &Shared) -> Outcome {
-    let (namespace, name) = (&key.object.namespace, &key.object.name);
-    let patch = json!({"metadata": {
-        "uid": meta.uid, "resourceVersion": meta.resource_version,
-        "labels": {labels::CONTROL_PLANE: shared.control_plane},
-    }});
-    let params = PatchParams {
-        field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
-        ..PatchParams::default()
-    };
-    let relabelled = remote
-        .call(|client| async move {
-            match key.kind {
-                CopyKind::Secret => Api::<Secret>::namespaced(client, namespace)
-                    .patch_metadata(name, &params, &Patch::Merge(&patch))
-                    .await
-                    .map(drop),
-                CopyKind::MedusaConfiguration => Api::<MedusaConfiguration>::namespaced(client, namespace)
-                    .patch_metadata(name, &params, &Patch::Merge(&patch))
-                    .await
-                    .map(drop),
-            }
-        })
-        .await;
-    match relabelled {
-        Ok(()) => Outcome::PlanAgain,
-        Err(error) => failed(key, &error),
-    }
 }
 
 /// Takes a copy back: this very one, and only while it says that it is a copy of ours.
