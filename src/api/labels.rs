@@ -20,6 +20,8 @@ pub const CLUSTER: &str = "fleet.k8ssandra.io/cluster";
 pub const MAY_JOIN: &str = "fleet.k8ssandra.io/may-join";
 /// On a MedusaBackupJob or MedusaTask: name of the MedusaBackupSchedule that made it.
 pub const SCHEDULE: &str = "fleet.k8ssandra.io/medusa-backup-schedule";
+/// Annotation of the same: its uid.
+pub const SCHEDULE_UID: &str = "fleet.k8ssandra.io/medusa-backup-schedule-uid";
 /// On a FleetBackupJob, a FleetTask or a MedusaBackupSchedule: name of the FleetBackupSchedule that made it.
 pub const FLEET_SCHEDULE: &str = "fleet.k8ssandra.io/schedule";
 /// The same: uid of the FleetBackupSchedule.

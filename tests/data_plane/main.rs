@@ -37,6 +37,7 @@ mod testbed;
 mod uids;
 mod world;
 
+mod again;
 mod configuration;
 mod crash;
 mod docs;

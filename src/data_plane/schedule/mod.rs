@@ -156,7 +156,12 @@ fn look(board: &Board, schedule: &MedusaBackupSchedule, now: Timestamp) -> Resul
         created,
         is_unchanged: schedule.metadata.generation.is_none_or(|generation| generation <= 1),
         next: schedule.status.as_ref().and_then(|s| s.next_schedule.as_ref()).map(|time| time.0),
-        last: last(schedule).max(runs::latest_slot(&runs, work, name, created)),
+        last: last(schedule).max(runs::latest_slot(
+            &runs,
+            work,
+            (name, schedule.metadata.uid.as_deref()),
+            created,
+        )),
     };
     let owners = schedule.metadata.owner_references.clone().unwrap_or_default();
     let wanted = &schedule.spec.backup_spec.cassandra_datacenter;

@@ -72,6 +72,8 @@ pub struct Run {
     pub datacenter: String,
     /// The schedule that made it, as its label says.
     pub schedule: Option<String>,
+    /// Its uid, as its annotation says: one that is made again under its name is another.
+    pub schedule_uid: Option<String>,
     /// When it was created.
     pub created: Option<Timestamp>,
     /// How it ended, if it has.
@@ -111,6 +113,7 @@ impl Run {
             uid: meta.uid.clone().unwrap_or_default(),
             datacenter: datacenter.to_owned(),
             schedule: meta.labels.as_ref().and_then(|all| all.get(labels::SCHEDULE)).cloned(),
+            schedule_uid: meta.annotations.as_ref().and_then(|all| all.get(labels::SCHEDULE_UID)).cloned(),
             created: meta.creation_timestamp.as_ref().map(|time| time.0),
             ending,
             is_deleted: meta.deletion_timestamp.is_some(),
@@ -143,10 +146,21 @@ fn ending(finish: Option<&Time>, is_whole: bool, conditions: &[Condition]) -> Op
 }
 
 /// The latest slot of `schedule` that one of `runs` was made for, among those after its creation: a slot
-/// that has a run needs none, also where the status does not say so yet.
+/// that has a run needs none, also where the status does not say so yet. A run of another that had its name is none of
+/// its own, whatever slot it was for: our clock may be ahead of the API server's.
 #[must_use]
-pub fn latest_slot(runs: &[Run], work: Work, schedule: &str, created: Timestamp) -> Option<Timestamp> {
-    let of_work = runs.iter().filter(|run| run.work == work);
+pub fn latest_slot(
+    runs: &[Run],
+    work: Work,
+    (schedule, uid): (&str, Option<&str>),
+    created: Timestamp,
+) -> Option<Timestamp> {
+    let is_its = |run: &&Run| match (&run.schedule_uid, uid) {
+        (Some(made_by), Some(uid)) => made_by == uid,
+        // Made by k8ssandra-operator, or by an earlier release.
+        (None, _) | (_, None) => run.created.is_none_or(|made| made >= created),
+    };
+    let of_work = runs.iter().filter(|run| run.work == work).filter(is_its);
     of_work.filter_map(|run| run.slot(schedule)).filter(|slot| *slot > created).max()
 }
 
@@ -248,10 +262,25 @@ mod tests {
         assert_eq!(job("other-1000", Some("nightly"), status.clone()).slot("nightly"), None);
         assert_eq!(job("nightly-01000", Some("nightly"), status.clone()).slot("nightly"), None);
         assert_eq!(job("nightly", Some("nightly"), status.clone()).slot("nightly"), None);
+        let nightly = ("nightly", Some("u2"));
         let runs = [1000, 2000, 3000].map(|n| job(&format!("nightly-{n}"), Some("nightly"), status.clone()));
-        assert_eq!(latest_slot(&runs, Work::Backup, "nightly", at(1500)), Some(at(3000)));
-        assert_eq!(latest_slot(&runs, Work::Backup, "nightly", at(3000)), None);
-        assert_eq!(latest_slot(&runs, Work::Purge, "nightly", at(0)), None);
+        assert_eq!(latest_slot(&runs, Work::Backup, nightly, at(1500)), Some(at(3000)));
+        assert_eq!(latest_slot(&runs, Work::Backup, nightly, at(3000)), None);
+        assert_eq!(latest_slot(&runs, Work::Purge, nightly, at(0)), None);
+        let former = runs.clone().map(|run| Run { created: Some(at(99)), ..run });
+        assert_eq!(
+            latest_slot(&former, Work::Backup, nightly, at(100)),
+            None,
+            "it was made before the schedule"
+        );
+        assert!(latest_slot(&former, Work::Backup, nightly, at(99)).is_some());
+        let of = |uid: &str| runs.clone().map(|run| Run { schedule_uid: Some(uid.to_owned()), ..run });
+        assert_eq!(
+            latest_slot(&of("u1"), Work::Backup, nightly, at(0)),
+            None,
+            "another made it in the same second"
+        );
+        assert!(latest_slot(&of("u2"), Work::Backup, nightly, at(0)).is_some());
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub fn planned(
         uid: String::new(),
         datacenter: objects::name(datacenter).to_owned(),
         schedule: Some(names::label_value(objects::name(schedule))),
+        schedule_uid: schedule.metadata.uid.clone(),
         created: Some(now),
         ending: None,
         is_deleted: false,
@@ -70,7 +71,7 @@ pub async fn create(
         name: Some(run.name.clone()),
         namespace: Some(run.namespace.clone()),
         labels: Some(all),
-        annotations: unchecked(schedule),
+        annotations: Some(annotations(schedule)),
         // With an owner upstream's controller starts at once, too (upstream §8.K).
         owner_references: Some(vec![objects::owner(datacenter)]),
         ..ObjectMeta::default()
@@ -94,11 +95,13 @@ pub async fn create(
     }
 }
 
-/// The word that purges of this schedule may remove anything, where somebody has given it.
-fn unchecked(schedule: &MedusaBackupSchedule) -> Option<BTreeMap<String, String>> {
-    let key = labels::PURGE_UNCHECKED;
-    let given = schedule.metadata.annotations.as_ref()?.get(key)?;
-    Some(BTreeMap::from([(key.to_owned(), given.clone())]))
+/// Which schedule this is, and the word that its purges may remove anything, where somebody has given it.
+fn annotations(schedule: &MedusaBackupSchedule) -> BTreeMap<String, String> {
+    let unchecked = labels::PURGE_UNCHECKED;
+    let given = schedule.metadata.annotations.as_ref().and_then(|all| all.get(unchecked));
+    let word = given.map(|word| (unchecked.to_owned(), word.clone()));
+    let uid = schedule.metadata.uid.clone().map(|uid| (labels::SCHEDULE_UID.to_owned(), uid));
+    word.into_iter().chain(uid).collect()
 }
 
 async fn make<K>(

@@ -3,6 +3,7 @@
 //! Jobs have no pods to back up, so they go on until the test ends them. Slots are read from the schedule's
 //! status and the clock is set to them: nothing here depends on what time it is.
 
+mod again;
 mod crash;
 mod input;
 mod policy;

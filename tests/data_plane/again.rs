@@ -1,0 +1,95 @@
+//! Restores that are deleted and made again under their names, while the data plane works and while it is down: the newcomer
+//! is another restore, and owes nothing to the former.
+
+use kube::api::{Patch, PatchParams};
+use medusa_fleet::api::{Conditions as _, medusa::MedusaRestoreJob};
+use serde_json::json;
+
+use crate::{
+    cass_operator::{Behaviour, SET},
+    cluster::eventually,
+    site::Site,
+};
+
+/// Makes `r1` as soon as its name is free.
+async fn make_again(site: &Site) {
+    site.gone("r1").await;
+    site.restore("r1", "b1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_is_made_again_when_it_is_over_restores_again_also_when_nobody_saw_it() {
+    let site = Site::new(1).await;
+    let mut data_plane = Some(site.data_plane().await);
+    site.restore("r1", "b1").await;
+    let mut last = site.finished("r1").await;
+    site.assert_restored("b1");
+    for (is_down, restores) in [(false, 2), (true, 3)] {
+        if is_down {
+            data_plane.take().unwrap().kill();
+        }
+        site.delete("r1").await;
+        make_again(&site).await;
+        if is_down {
+            data_plane = Some(site.data_plane().await);
+        }
+        let status = site.finished("r1").await;
+        assert!(status.conditions.is_true("Complete"), "{status:#?}");
+        assert_ne!(status.restore_key, last.restore_key);
+        assert!(status.start_time >= last.finish_time, "{status:#?}");
+        for volume in site.operator.volumes().values() {
+            assert_eq!(volume.restores, restores, "down: {is_down}");
+        }
+        site.assert_clean().await;
+        last = status;
+    }
+    drop(data_plane);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_is_made_again_in_the_middle_begins_anew_and_leaves_the_datacenter_as_it_was() {
+    let site = Site::new(1).await;
+    site.operator.script(|s| s.pods = [(format!("{SET}-0"), Behaviour::Hangs)].into());
+    let _data_plane = site.data_plane().await;
+    site.restore("r1", "b1").await;
+    site.at_step("Starting").await;
+    let former = site.status("r1").await;
+    site.delete("r1").await;
+    make_again(&site).await;
+    site.operator.script(|s| s.pods.clear());
+    let status = site.finished("r1").await;
+    assert!(status.conditions.is_true("Complete"), "{status:#?}");
+    assert_ne!(status.restore_key, former.restore_key);
+    site.assert_restored("b1");
+    site.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_is_made_again_while_nobody_sees_it_takes_over_no_step_of_the_former() {
+    let site = Site::new(1).await;
+    site.operator.script(|s| s.pods = [(format!("{SET}-0"), Behaviour::Hangs)].into());
+    let first = site.data_plane().await;
+    site.restore("r1", "b1").await;
+    site.at_step("Starting").await;
+    let former = site.status("r1").await;
+    first.kill();
+    // Whoever takes the finalizer off says that nothing is to be put back for it.
+    site.delete("r1").await;
+    let let_go = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    site.world.api::<MedusaRestoreJob>().patch("r1", &PatchParams::default(), &let_go).await.unwrap();
+    make_again(&site).await;
+    let _second = site.data_plane().await;
+    eventually("the newcomer is at work under a key of its own", async || {
+        let status = site.status("r1").await;
+        (!status.restore_key.is_empty() && status.restore_key != former.restore_key).then_some(())
+    })
+    .await;
+    site.operator.script(|s| s.pods.clear());
+    let status = site.finished("r1").await;
+    assert!(status.conditions.is_true("Complete"), "{status:#?}");
+    let volumes = site.operator.volumes();
+    let held = volumes[&format!("{SET}-0")].clone();
+    assert_eq!(held.holds.map(|(backup, _)| backup).as_deref(), Some("b1"));
+    assert_eq!(held.last_restore, Some(status.restore_key), "the last that was restored is the newcomer's");
+    site.assert_clean().await;
+}
