@@ -313,7 +313,10 @@ pub fn denied(status: &Status) -> Option<(Denier, String)> {
     if is_ending || (status.code == 403 && message.contains("is being terminated")) {
         return Some((Denier::Terminating, "its namespace is being deleted".to_owned()));
     }
-    for end in ["denied the request", "denied request"] {
+    if let Some(words) = deaf_webhook(&message) {
+        return Some((Denier::Policy, words));
+    }
+    for end in ["denied the request", "denied request", "does not support dry run"] {
         if let Some(words) = until(end).filter(|_| (400..500).contains(&status.code)) {
             return Some((Denier::Policy, words));
         }
@@ -331,11 +334,35 @@ pub fn denied(status: &Status) -> Option<(Denier, String)> {
     Some((Denier::Permissions, message))
 }
 
+/// What can be repeated of an API server's word that it cannot ask a webhook, without which it lets nothing through: the
+/// webhook's name, and why where that is the network's word and not what the webhook answered.
+fn deaf_webhook(message: &str) -> Option<String> {
+    const CALLING: &str = "failed calling webhook ";
+    const NETWORK: [&str; 8] = [
+        "connection refused",
+        "context deadline exceeded",
+        "i/o timeout",
+        "no endpoints available",
+        "no route to host",
+        "no such host",
+        "not found",
+        "x509: certificate",
+    ];
+    let (_, said) = message.split_once(CALLING)?;
+    let name = said.strip_prefix('"')?.split('"').next()?;
+    let why = NETWORK.into_iter().find(|why| said.contains(why)).map(|why| format!(": {why}"));
+    Some(format!("{CALLING}\"{name}\"{}", why.unwrap_or_default()))
+}
+
 /// Whether an object was refused for its size. etcd's own word that an object is too large comes as a failure of the server.
 #[must_use]
 pub fn is_too_large(status: &Status) -> bool {
     let says = |words: &str| status.message.contains(words);
-    status.code == 413 || says("request is too large") || says("larger than max")
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 413
+        || says("request is too large")
+        || says("larger than max")
+        || causes.any(|cause| cause.reason == "FieldValueTooLong")
 }
 
 /// The API server's own words, and its code where it has none.

@@ -42,9 +42,21 @@ pub struct Front {
 impl Front {
     /// Starts it before the API server of a cluster.
     pub async fn start(cluster: &Cluster, server: &str) -> Self {
+        Self::speaking(cluster, server, &["h2", "http/1.1"]).await
+    }
+
+    /// Starts one with nothing behind it, as a webhook of the cluster that answers so: an API server would ask it by HTTP/2.
+    pub async fn webhook(cluster: &Cluster, answers: Answers) -> Self {
+        let front = Self::speaking(cluster, "https://127.0.0.1:1", &["http/1.1"]).await;
+        front.answer(answers);
+        front
+    }
+
+    async fn speaking(cluster: &Cluster, server: &str, protocols: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let dir = cluster.kubeconfig.with_extension("");
-        let tls = (accepting(&dir), connecting(&dir));
+        let tls =
+            (accepted(&read(&dir, "serving.crt"), &read(&dir, "serving.key"), protocols), connecting(&dir));
         let behind = server.trim_start_matches("https://").to_owned();
         let answers: Arc<Mutex<Answers>> = Arc::new(Mutex::new(|_, _| None));
         let answered = Arc::new(AtomicUsize::new(0));
@@ -90,17 +102,13 @@ fn read(dir: &Path, file: &str) -> Vec<u8> {
     std::fs::read(dir.join(file)).unwrap()
 }
 
-fn accepting(dir: &Path) -> TlsAcceptor {
-    accepted(&read(dir, "serving.crt"), &read(dir, "serving.key"))
-}
-
-fn accepted(certificates: &[u8], key: &[u8]) -> TlsAcceptor {
+fn accepted(certificates: &[u8], key: &[u8], protocols: &[&str]) -> TlsAcceptor {
     let chain = CertificateDer::pem_slice_iter(certificates).map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_slice(key).unwrap();
     let config =
         ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
     let mut config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     TlsAcceptor::from(Arc::new(config))
 }
 
@@ -154,7 +162,7 @@ pub fn golden(name: &str) -> Vec<u8> {
 
 /// A server that shows this golden certificate and says nothing; returns its URL.
 pub async fn showing(certificate: &str) -> String {
-    let acceptor = accepted(&golden(certificate), &golden("server.key"));
+    let acceptor = accepted(&golden(certificate), &golden("server.key"), &["h2", "http/1.1"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {

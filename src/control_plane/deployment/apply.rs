@@ -56,6 +56,16 @@ impl Failure {
         if let Some((denier, words)) = denied {
             return Self::Refused(Why::new(denier.reason(), format!("{verb} {what}: {words}")));
         }
+        if cause::is_too_large(status) {
+            let message = format!(
+                "{verb} {what}: with Medusa in it it would be larger than the API server there takes (answer {} {}{}); take \
+                 annotations, or parts of its pod template, out of it",
+                status.code,
+                status.reason,
+                fields(status)
+            );
+            return Self::Refused(Why::new(Reason::TooLarge, message));
+        }
         match status.code {
             404 | 409 => Self::Changed,
             403 => Self::Refused(Why::new(

@@ -337,8 +337,6 @@ fn refusal(key: &CopyKey, status: &Status) -> Why {
     let namespace = &key.object.namespace;
     let says = |word: &str| status.message.contains(word);
     let causes = || status.details.iter().flat_map(|details| &details.causes);
-    let is_too_large =
-        cause::is_too_large(status) || causes().any(|cause| cause.reason == "FieldValueTooLong");
     if status.code == 404 && says("namespaces") {
         let message =
             format!("namespace `{namespace}` does not exist there; create it, or take it out of the targets");
@@ -348,7 +346,7 @@ fn refusal(key: &CopyKey, status: &Status) -> Why {
         let message = format!("{key} is marked immutable there; delete it and it will be copied again");
         return Why::new(Reason::Immutable, message);
     }
-    if is_too_large {
+    if cause::is_too_large(status) {
         let message = format!(
             "{key} is larger than the API server there takes (answer {} {}); make its source smaller. It is tried \
              again when the source changes, and every few minutes",

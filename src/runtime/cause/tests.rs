@@ -165,6 +165,19 @@ fn a_proxy_is_named_and_blamed_for_its_own_faults_only() {
     "'p'"
 )]
 #[case(400, r#"admission webhook "w.example" denied the request: no c2VjcmV0"#, Denier::Policy, "w.example")]
+#[case(400, r#"admission webhook "w.example" does not support dry run"#, Denier::Policy, "w.example")]
+#[case(
+    500,
+    r#"Internal error occurred: failed calling webhook "w.example": failed to call webhook: Post "https://c2VjcmV0:1/": dial tcp 127.0.0.1:1: connect: connection refused"#,
+    Denier::Policy,
+    r#""w.example": connection refused"#
+)]
+#[case(
+    500,
+    r#"Internal error occurred: failed calling webhook "w.example": an error on the server ("c2VjcmV0") has prevented the request from succeeding"#,
+    Denier::Policy,
+    r#"failed calling webhook "w.example""#
+)]
 #[case(
     403,
     r#"pods "a" is forbidden: violates PodSecurity "restricted:latest": c2VjcmV0"#,
