@@ -64,5 +64,6 @@ mod tasks_refused;
 mod tasks_traces;
 mod torn;
 mod undone;
+mod unread;
 mod voice;
 mod webhooks;

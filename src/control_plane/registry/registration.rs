@@ -93,7 +93,10 @@ impl Asking {
                 origin: origin_of(key),
                 name: None,
                 reason: Reason::InvalidObject,
-                note: format!("it cannot be read: {error}"),
+                note: format!(
+                    "it cannot be read: {error}; correct that field, or delete the ClientConfig. What it registered stays as \
+                     it is until then"
+                ),
             });
         }
         let readable = client_configs

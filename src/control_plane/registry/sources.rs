@@ -32,6 +32,7 @@ use crate::{
         k8ssandra::ClientConfig,
         labels,
     },
+    control_plane::{data_planes::view::ObjectKey, sources::Kept},
     runtime::backoff::Backoff,
 };
 
@@ -63,7 +64,7 @@ pub(super) async fn run(context: &RegistryContext, tell: watch::Sender<Unheard>)
         not_before: BTreeMap::new(),
     };
     let mut ready = (false, false);
-    let mut refused: Vec<Refused> = Vec::new();
+    let mut refused: Vec<(Option<String>, Refused)> = Vec::new();
     loop {
         let again = tokio::time::sleep(AGAIN);
         tokio::select! {
@@ -98,10 +99,17 @@ pub(super) async fn run(context: &RegistryContext, tell: watch::Sender<Unheard>)
         let steps = plan(&asking, &described);
         let now = unheard(&steps);
         tell.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
-        let still_refused = writes.carry_out(steps, &known).await;
-        for step in still_refused.iter().filter(|step| !refused.contains(step)) {
-            let about = reference(namespace, &step.origin);
-            context.events.warning(about, step.reason, "Register", step.note.clone());
+        let labelled = secrets.state();
+        let uid_of = |origin: &Origin| uid_of(origin, &labelled, &configs);
+        let still_refused = writes.carry_out(steps, &known, uid_of).await;
+        // One that is made again with the same fault is told so too.
+        let still_refused: Vec<_> =
+            still_refused.into_iter().map(|step| (uid_of(&step.origin), step)).collect();
+        for (uid, step) in &still_refused {
+            if !refused.contains(&(uid.clone(), step.clone())) {
+                let about = reference(namespace, &step.origin, uid.clone());
+                context.events.warning(about, step.reason, "Register", step.note.clone());
+            }
         }
         refused = still_refused;
     }
@@ -123,6 +131,7 @@ impl Writes<'_> {
         &mut self,
         steps: Vec<Step>,
         known: &[Arc<DeserializeGuard<DataPlane>>],
+        uid_of: impl Fn(&Origin) -> Option<String>,
     ) -> Vec<Refused> {
         let now = Instant::now();
         let asked = |origin: &Origin| steps.iter().any(|step| step.is_of(origin));
@@ -172,7 +181,7 @@ impl Writes<'_> {
                 self.backoff.succeeded(&request.origin);
                 continue;
             };
-            let about = reference(&self.context.namespace, &request.origin);
+            let about = reference(&self.context.namespace, &request.origin, uid_of(&request.origin));
             let note = format!("DataPlane `{}` cannot be written: {why}", request.name);
             tracing::warn!(data_plane = request.name, from = %request.origin, %why, "register");
             self.context.events.warning(about, Reason::WriteRefused, "Register", note);
@@ -193,8 +202,24 @@ fn describe(plane: &Arc<DeserializeGuard<DataPlane>>) -> Plane {
     }
 }
 
-/// What an Event about `origin` is about.
-fn reference(home: &str, origin: &RegisteredFrom) -> ObjectReference {
+/// The uid of who asks.
+fn uid_of(
+    origin: &Origin,
+    labelled: &[Arc<PartialObjectMeta<Secret>>],
+    configs: &Kept<ClientConfig>,
+) -> Option<String> {
+    match origin {
+        Origin::Secret(name) => labelled.iter().find(|secret| secret.name_any() == *name)?.uid(),
+        Origin::ClientConfig { namespace, name } => {
+            let key = ObjectKey::new(namespace, name);
+            let spoilt = configs.spoilt.get(&key).map(|spoilt| spoilt.metadata.uid.clone());
+            spoilt.unwrap_or_else(|| configs.items.get(&key)?.uid())
+        }
+    }
+}
+
+/// What an Event about `origin` is about. Without the uid `kubectl describe` does not show it.
+fn reference(home: &str, origin: &RegisteredFrom, uid: Option<String>) -> ObjectReference {
     let (api_version, namespace, name) = match origin {
         RegisteredFrom::Secret(name) => ("v1".into(), home, name),
         RegisteredFrom::ClientConfig { namespace, name } => {
@@ -206,6 +231,7 @@ fn reference(home: &str, origin: &RegisteredFrom) -> ObjectReference {
         kind: Some(origin.kind().to_owned()),
         namespace: Some(namespace.to_owned()),
         name: Some(name.clone()),
+        uid,
         ..ObjectReference::default()
     }
 }
