@@ -4,7 +4,7 @@
 //! [`super::view::View`] can ask: [`Section::last_known`] has no way to say that something is not there.
 
 use std::{
-    collections::{BTreeMap, btree_map},
+    collections::{BTreeMap, VecDeque, btree_map},
     sync::Arc,
 };
 
@@ -120,19 +120,30 @@ impl Trust {
     }
 }
 
+/// How many are kept of those that went: more than go while the answer to one write is on its way.
+const GONE: usize = 256;
+
 /// All objects of one kind in a data plane, as far as its watch has delivered them.
 #[derive(Clone, Debug)]
 pub struct Section<T> {
     items: BTreeMap<ObjectKey, Arc<T>>,
     unreadable: BTreeMap<ObjectKey, String>,
     weight: usize,
+    /// What its watch saw go last, with the version it went at.
+    gone: VecDeque<(ObjectKey, u64)>,
     /// How far its watch can be trusted.
     pub trust: Trust,
 }
 
 impl<T> Default for Section<T> {
     fn default() -> Self {
-        Self { items: BTreeMap::new(), unreadable: BTreeMap::new(), weight: 0, trust: Trust::default() }
+        Self {
+            items: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+            weight: 0,
+            gone: VecDeque::new(),
+            trust: Trust::default(),
+        }
     }
 }
 
@@ -287,6 +298,22 @@ impl<T: Serialize> Section<T> {
         before
     }
 
+    /// The watch saw an object go, at this version; returns what it was before.
+    pub fn went(&mut self, key: &ObjectKey, version: &str) -> Option<Arc<T>> {
+        self.gone.extend(version.parse().ok().map(|version| (key.clone(), version)));
+        if self.gone.len() > GONE {
+            self.gone.pop_front();
+        }
+        self.remove(key)
+    }
+
+    /// Puts what a write of ours made, of this version, unless the watch has seen that go already: it will not say so again.
+    pub fn show(&mut self, key: ObjectKey, version: u64, object: Arc<T>) {
+        if !self.gone.iter().any(|(gone, at)| *gone == key && *at >= version) {
+            self.put(key, object);
+        }
+    }
+
     /// Forgets all objects.
     pub fn clear(&mut self) {
         self.items.clear();
@@ -310,6 +337,21 @@ mod tests {
             Seen::Unknown { why, .. } => why,
             Seen::Known(_) | Seen::Absent => panic!("{key} is known"),
         }
+    }
+
+    #[test]
+    fn what_the_watch_saw_go_does_not_come_back_by_the_answer_to_its_write() {
+        let mut section = Section::<u8>::default();
+        section.trust.follow();
+        section.went(&key(), "12");
+        section.show(key(), 11, Arc::new(1));
+        assert_eq!(section.seen(&key()), Seen::Absent);
+        section.show(key(), 13, Arc::new(1));
+        assert_eq!(section.seen(&key()), Seen::Known(&Arc::new(1)), "that was made again");
+        for number in 0..2 * GONE {
+            section.went(&ObjectKey::new("ns", &number.to_string()), "14");
+        }
+        assert_eq!(section.gone.len(), GONE);
     }
 
     #[test]

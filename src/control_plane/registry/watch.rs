@@ -219,7 +219,8 @@ pub(super) async fn run<K, T>(
                 let key = ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any());
                 let (was_blurred, before) = cell.update(|view| {
                     let section = section(view);
-                    (section.unreadable().contains_key(&key), section.remove(&key))
+                    let version = object.resource_version().unwrap_or_default();
+                    (section.unreadable().contains_key(&key), section.went(&key, &version))
                 });
                 if let Some(before) = before {
                     tell(News::Changed(&key, &before));

@@ -422,7 +422,7 @@ fn remember(view: &mut View, key: &CopyKey, record: CopyRecord) {
     let items = section(view, key.kind);
     let older = items.last(&key.object).is_none_or(|known| version(known) <= version(&record));
     if older {
-        items.put(key.object.clone(), Arc::new(record));
+        items.show(key.object.clone(), version(&record), Arc::new(record));
     }
 }
 

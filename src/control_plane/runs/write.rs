@@ -88,7 +88,8 @@ pub fn show<C: Child>(fleet: &Fleet, data_plane: &str, child: C) {
         member.view.update(|view| {
             let (section, key) = (C::section_mut(view), ObjectKey::of(&child));
             if section.last(&key).is_none() {
-                section.put(key, Arc::new(child));
+                let version = child.resource_version().and_then(|version| version.parse().ok());
+                section.show(key, version.unwrap_or_default(), Arc::new(child));
             }
         });
     }
