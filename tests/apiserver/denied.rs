@@ -3,17 +3,21 @@
 
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingAdmissionPolicyBinding,
-    core::v1::{Namespace, ResourceQuota},
+    core::v1::{Namespace, ResourceQuota, Secret},
 };
 use kube::{Api, api::DeleteParams};
 use medusa_fleet::api::{
-    fleet::{DatacenterRun, Phase},
+    fleet::{DatacenterRun, DeploymentState, Phase},
     medusa::MedusaBackupJob,
 };
 use serde_json::{Value, json};
 
-use crate::support::{
-    CASS, Cluster, ControlPlane, Fleet, backup_job, datacenter, eventually, finish, restores::child_of,
+use crate::{
+    deployment_world::{bare, bucket, expect_condition, expect_state, k8ssandra, medusa_in, settle},
+    support::{
+        CASS, Cluster, ControlPlane, Fleet, backup_job, datacenter, eventually, finish, restores::child_of,
+        secret,
+    },
 };
 
 /// What a quota counts MedusaBackupJobs as.
@@ -21,14 +25,18 @@ const RESOURCE: &str = "count/medusabackupjobs.medusa.k8ssandra.io";
 
 /// Denies every new MedusaBackupJob.
 async fn deny(cluster: &Cluster) {
+    deny_new(cluster, "medusa.k8ssandra.io", "medusabackupjobs").await;
+}
+
+/// Denies every new object of a kind.
+async fn deny_new(cluster: &Cluster, group: &str, resource: &str) {
     let version = "admissionregistration.k8s.io/v1";
     let policy = json!({
         "apiVersion": version, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "no-backups"},
         "spec": {
             "failurePolicy": "Fail",
             "matchConstraints": {"resourceRules": [{
-                "apiGroups": ["medusa.k8ssandra.io"], "apiVersions": ["*"], "operations": ["CREATE"],
-                "resources": ["medusabackupjobs"],
+                "apiGroups": [group], "apiVersions": ["*"], "operations": ["CREATE"], "resources": [resource],
             }]},
             "validations": [{"expression": "false", "message": "the freeze is on"}],
         },
@@ -122,5 +130,44 @@ async fn who_denies_a_backup_is_told_and_it_goes_on_when_that_is_over() {
     home.create(job("ending", "dc9")).await;
     held_up(&fleet, "ending", "NamespaceTerminating").await;
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+    controller.assert_running();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_denies_a_copy_is_told_where_medusa_waits_for_it() {
+    let fleet = Fleet::start(2).await;
+    let (home, there) = (fleet.home(), fleet.dp(1));
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    deny_new(there, "", "secrets").await;
+    let probe = secret(CASS, "probe", &[]);
+    eventually("a Secret is refused", async || match there.try_create(probe.clone()).await {
+        Err(error) if error.to_string().contains("no-backups") => Ok(()),
+        Err(error) => Err(error.to_string()),
+        Ok(_) => {
+            there.delete::<Secret>(CASS, "probe").await;
+            Err("it is let through".to_owned())
+        }
+    })
+    .await;
+    home.create(bucket()).await;
+    for (number, dc, cluster) in [(1, "dc1", "shop"), (2, "dc2", "till")] {
+        fleet.dp(number).create(bare(dc, cluster)).await;
+        settle(fleet.dp(number), dc).await;
+        home.create(k8ssandra(cluster, &[(dc, &format!("dp-{number}"))], json!({}))).await;
+    }
+    let waits = expect_state(&fleet, "shop", "dc1", DeploymentState::Waiting, Some("DeniedByPolicy")).await;
+    let message = waits.medusa.message.unwrap_or_default();
+    for word in ["is not yet copied", "Secret cass/", "'no-backups'"] {
+        assert!(message.contains(word), "{message}");
+    }
+    let (reason, message) = expect_condition(&fleet, "shop", "CredentialsInSync", "False").await;
+    assert!(reason == "DeniedByPolicy" && message.contains("dp-1/cass/dc1"), "{reason}: {message}");
+    home.event("K8ssandraCluster", "shop", "DeniedByPolicy").await;
+    medusa_in(fleet.dp(2), "dc2").await;
+
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(there.client.clone());
+    bindings.delete("no-backups", &DeleteParams::default()).await.unwrap();
+    medusa_in(there, "dc1").await;
     controller.assert_running();
 }

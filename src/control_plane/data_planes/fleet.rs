@@ -20,7 +20,7 @@ use super::{
     view::{Contact, ObjectKey, View},
 };
 use crate::{
-    api::Reason,
+    api::{Reason, Why},
     runtime::{
         clock::Clock,
         sync::{lock, read, write},
@@ -147,6 +147,29 @@ pub struct Member {
     pub view: Arc<ViewCell>,
     /// What is counted of it.
     pub meters: Arc<PlaneMeters>,
+    /// Which Secrets could not be copied there.
+    pub refusals: Arc<Refusals>,
+}
+
+/// Why Secrets could not be copied into a data plane, by the copy, as the replication last found: what waits for one says
+/// who denies it.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<BTreeMap<ObjectKey, Why>>);
+
+impl Refusals {
+    /// Replaces them; says whether that is news.
+    pub fn replace(&self, all: BTreeMap<ObjectKey, Why>) -> bool {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = *held != all;
+        *held = all;
+        is_news
+    }
+
+    /// Why that copy could not be written.
+    #[must_use]
+    pub fn of(&self, copy: &ObjectKey) -> Option<Why> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(copy).cloned()
+    }
 }
 
 /// One data plane at one moment.
@@ -170,6 +193,8 @@ pub struct Snapshot {
     pub view: Arc<View>,
     /// What is counted of it.
     pub meters: Arc<PlaneMeters>,
+    /// Which Secrets could not be copied there.
+    pub refusals: Arc<Refusals>,
     /// Its datacenters that K8ssandraClusters list, each with its K8ssandraCluster.
     pub listing: Listed,
     /// What else decides which clusters its datacenters belong to.
@@ -256,6 +281,7 @@ impl Fleet {
             remote: None,
             view: Arc::new(ViewCell::new(View::unknown())),
             meters: Arc::default(),
+            refusals: Arc::default(),
         };
         fill(&mut member);
         members.insert(name.to_owned(), member);
@@ -364,6 +390,7 @@ impl Fleet {
                     remote: member.remote.clone(),
                     view,
                     meters: member.meters.clone(),
+                    refusals: member.refusals.clone(),
                     listing: listed(name),
                     membership: Membership {
                         known: known.clone(),

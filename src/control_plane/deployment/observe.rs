@@ -258,7 +258,8 @@ impl Scene {
                 Seen::Unknown { why, .. } => add(why),
             }
             for name in &names {
-                add(&plane.view.secrets.last(&ObjectKey::new(&seat.place.object.namespace, name)));
+                let copy = ObjectKey::new(&seat.place.object.namespace, name);
+                add(&(plane.view.secrets.last(&copy), plane.refusals.of(&copy)));
             }
             add_section(&mut add, &plane.view.config_maps, |map| {
                 (key_of(&map.source).as_ref() == Some(&self.key))

@@ -47,6 +47,7 @@ fn plane(name: &str, client: Client) -> Snapshot {
         remote: Some(Arc::new(Remote::new(client, &Limits::default()))),
         view: Arc::new(view),
         meters: Arc::default(),
+        refusals: Arc::default(),
         listing: Arc::default(),
         membership: crate::control_plane::data_planes::membership::Membership::default(),
     }

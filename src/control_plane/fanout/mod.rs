@@ -82,6 +82,7 @@ pub(crate) mod tests {
             remote: None,
             view: Arc::new(view),
             meters: Arc::default(),
+            refusals: Arc::default(),
             listing: Arc::default(),
             membership: Membership::default(),
         }

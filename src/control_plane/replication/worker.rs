@@ -28,7 +28,7 @@ use crate::{
             remote::Remote,
             section::Section,
             undone::{self, By, Record, Verdict, Wish},
-            view::View,
+            view::{ObjectKey, View},
         },
         sources::Sources,
     },
@@ -215,6 +215,9 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
         let contested = contested.map(|until| now + until.duration_since(time).unsigned_abs());
         let paused = memory.pauses.values().map(|pause| pause.until).filter(|until| *until > now);
         let next = paused.chain(contested).min();
+        if member.refusals.replace(refused_secrets(&shared, &name)) {
+            shared.fleet.announce(Change::Copies(name.clone()));
+        }
         let wake = next.unwrap_or_else(|| now + Duration::from_hours(1));
         tokio::select! {
             changed = desired.changed() => if changed.is_err() { return },
@@ -314,6 +317,14 @@ fn forget(shared: &Shared, name: &str, copies: &BTreeMap<CopyKey, Wanted>) {
     if let Some(of_plane) = settled.get_mut(name) {
         of_plane.retain(|key, _| copies.contains_key(key));
     }
+}
+
+/// Why Secrets could not be copied, for those who wait for one.
+fn refused_secrets(shared: &Shared, name: &str) -> BTreeMap<ObjectKey, Why> {
+    let failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let of_plane = failures.get(name).into_iter().flatten();
+    let secrets = of_plane.filter(|(key, _)| key.kind == CopyKind::Secret);
+    secrets.map(|(key, why)| (key.object.clone(), why.clone())).collect()
 }
 
 /// Drops what was said of copies that stand again.
@@ -429,7 +440,7 @@ fn remember(view: &mut View, key: &CopyKey, record: CopyRecord) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control_plane::data_planes::{fleet::Fleet, view::ObjectKey};
+    use crate::control_plane::data_planes::fleet::Fleet;
 
     #[test]
     fn who_changes_a_copy_each_time_it_was_written_is_named_and_meets_growing_pauses() {
