@@ -4,7 +4,10 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt as _;
+use kube::{
+    ResourceExt as _,
+    api::{Patch, PatchParams},
+};
 use medusa_fleet::api::{
     cassandra::CassandraDatacenter,
     fleet::{
@@ -80,10 +83,13 @@ async fn delete_all(fleet: &Fleet) {
     home.delete::<FleetRestoreJob>(FLEET, "back").await;
     for name in ["yearly", "nightly"] {
         home.delete::<FleetBackupSchedule>(FLEET, name).await;
-        if let Some(there) = home.find::<FleetBackupSchedule>(FLEET, name).await
-            && !there.finalizers().is_empty()
-        {
-            home.patch::<FleetBackupSchedule>(FLEET, name, json!({"metadata": {"finalizers": null}})).await;
+        let schedules = home.api::<FleetBackupSchedule>(FLEET);
+        let let_go = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        match schedules.patch(name, &PatchParams::default(), &let_go).await {
+            Ok(_) => {}
+            // Whoever held it was quicker.
+            Err(kube::Error::Api(answer)) if answer.code == 404 => {}
+            Err(error) => panic!("let go of {name}: {error}"),
         }
     }
     fleet.dp(2).delete::<CassandraDatacenter>(CASS, "dc2").await;
