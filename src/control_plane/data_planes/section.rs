@@ -349,7 +349,7 @@ mod tests {
         section.show(key(), 13, Arc::new(1));
         assert_eq!(section.seen(&key()), Seen::Known(&Arc::new(1)), "that was made again");
         for number in 0..2 * GONE {
-            section.went(&ObjectKey::new("ns", &number.to_string()), "14");
+            section.went(&ObjectKey::new("ns", number.to_string()), "14");
         }
         assert_eq!(section.gone.len(), GONE);
     }

@@ -75,7 +75,7 @@ pub struct DeploymentContext {
     /// Our last write to each CassandraDatacenter.
     pub datacenters_written: Memory<DatacenterPlace>,
     /// Our last write to each other object in a data plane: the data plane, the kind and the object.
-    pub objects_written: Memory<undone::Place>,
+    pub objects_written: Memory<undone::OwnObject>,
 }
 
 /// What is remembered of a cluster between two passes.

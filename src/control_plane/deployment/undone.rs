@@ -37,8 +37,8 @@ use kube::ResourceExt as _;
 
 /// First and longest pause between attempts to read the FleetClusters.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// Data plane, kind and object.
-pub(super) type Place = (String, &'static str, ObjectKey);
+/// One of our own objects beside a datacenter: data plane, kind and object.
+pub(super) type OwnObject = (String, &'static str, ObjectKey);
 /// FleetClusters asked for at a time: each may be large.
 const PAGE: u32 = 50;
 
@@ -96,7 +96,7 @@ pub(super) fn may_put(
 }
 
 /// Our ConfigMap and our schedule of the datacenter of `seat`, as their last writes are remembered.
-fn beside(scene: &Scene, seat: &Seat) -> Vec<Place> {
+fn beside(scene: &Scene, seat: &Seat) -> Vec<OwnObject> {
     let (Some(cluster), Some(datacenter)) = (&scene.cluster, seat.datacenter.known()) else {
         return Vec::new();
     };

@@ -211,7 +211,7 @@ fn remember(ctx: &ScheduleContext, plane: &str, key: ObjectKey, written: Option<
         let items = &mut view.schedules;
         match written {
             Some(written) if items.last(&key).is_none_or(|known| version(known) <= version(&written)) => {
-                items.put(key, Arc::new(written));
+                items.show(key, version(&written), Arc::new(written));
             }
             Some(_) => {}
             None => {
