@@ -22,12 +22,6 @@ impl<K: Ord, V> Remembered<K, V> {
         self.0.get(key).filter(|(of, _)| of == uid).map(|(_, value)| value)
     }
 
-    /// What is remembered of whatever object has that key: for who has just looked at the one that is there.
-    #[must_use]
-    pub fn last(&self, key: &K) -> Option<&V> {
-        self.0.get(key).map(|(_, value)| value)
-    }
-
     /// Whether nothing is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {

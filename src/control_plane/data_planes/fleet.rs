@@ -159,7 +159,7 @@ pub struct Refusals(Mutex<BTreeMap<ObjectKey, Why>>);
 impl Refusals {
     /// Replaces them; says whether that is news.
     pub fn replace(&self, all: BTreeMap<ObjectKey, Why>) -> bool {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.0);
         let is_news = *held != all;
         *held = all;
         is_news
@@ -168,7 +168,7 @@ impl Refusals {
     /// Why that copy could not be written.
     #[must_use]
     pub fn of(&self, copy: &ObjectKey) -> Option<Why> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(copy).cloned()
+        lock(&self.0).get(copy).cloned()
     }
 }
 

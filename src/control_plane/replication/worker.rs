@@ -321,7 +321,7 @@ fn forget(shared: &Shared, name: &str, copies: &BTreeMap<CopyKey, Wanted>) {
 
 /// Why Secrets could not be copied, for those who wait for one.
 fn refused_secrets(shared: &Shared, name: &str) -> BTreeMap<ObjectKey, Why> {
-    let failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let failures = lock(&shared.failures);
     let of_plane = failures.get(name).into_iter().flatten();
     let secrets = of_plane.filter(|(key, _)| key.kind == CopyKind::Secret);
     secrets.map(|(key, why)| (key.object.clone(), why.clone())).collect()
@@ -329,7 +329,7 @@ fn refused_secrets(shared: &Shared, name: &str) -> BTreeMap<ObjectKey, Why> {
 
 /// Drops what was said of copies that stand again.
 fn forget_conflicts(shared: &Shared, name: &str, is_over: impl Fn(&CopyKey) -> bool) {
-    let mut failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut failures = lock(&shared.failures);
     let Some(of_plane) = failures.get_mut(name) else { return };
     let before = of_plane.len();
     of_plane.retain(|key, why| why.reason != Reason::Conflict || !is_over(key));

@@ -32,10 +32,7 @@ impl Outcome {
     pub fn retry(&self) -> Option<(Duration, Duration)> {
         match self {
             Self::NotNow(
-                Reason::BackupRunning
-                | Reason::PurgeRunning
-                | Reason::RestoreInProgress
-                | Reason::RestorePointsUnknown,
+                Reason::BackupRunning | Reason::RestoreInProgress | Reason::RestorePointsUnknown,
                 _,
             ) => Some(WAITING),
             Self::NotNow(..) => Some(AGAIN),

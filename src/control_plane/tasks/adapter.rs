@@ -44,6 +44,9 @@ pub(super) const START_WITHIN: SignedDuration = SignedDuration::from_hours(1);
 impl Adapter for FleetTask {
     type Entry = DatacenterTask;
 
+    // The sync after a purge, and whether the purge counts as failed, come after the child.
+    const COUNTS_UNTIL_JUDGED: bool = true;
+
     fn datacenters(status: &FleetTaskStatus) -> &[DatacenterTask] {
         &status.datacenters
     }

@@ -24,6 +24,10 @@ pub trait Adapter: Fanned {
     /// A datacenter's part in the status.
     type Entry: AsRef<DatacenterRun> + AsMut<DatacenterRun> + Clone + Send + Sync;
 
+    /// Whether a datacenter counts as at work until it is judged, and no longer: what comes after its child belongs to
+    /// the same work. Otherwise it counts as long as its child has no end, and no longer.
+    const COUNTS_UNTIL_JUDGED: bool = false;
+
     /// The datacenters of a status.
     fn datacenters(status: &StatusOf<Self>) -> &[Self::Entry];
 

@@ -70,12 +70,20 @@ fn step<R: Adapter>(scene: &Scene<'_, R>, entry: &mut R::Entry, outcomes: &Outco
         let fails = run.attempts() == 0 && lack.reason != Reason::Connecting;
         let phase = if fails { Phase::Failed } else { run.phase };
         set(run, phase, lack.reason, Some(lack.message));
+        if phase == Phase::Running {
+            time_out(&scene.terms, run);
+        }
         return;
     }
     let step = Advance { scene, plane, outcomes, noted };
+    let key = child_key(scene.run, (*entry).as_ref(), (*entry).as_ref().attempts());
+    let outcome = step.outcome(&key);
+    // The view may have shown the child before its making was known to be over.
+    if let Some(Outcome::There(Some(point))) = outcome {
+        R::keeps(entry, point);
+    }
     let run = (*entry).as_ref();
-    let is_withdrawn = run.phase == Phase::Running
-        && step.outcome(&child_key(scene.run, run, run.attempts())) == Some(&Outcome::Withdrawn);
+    let is_withdrawn = run.phase == Phase::Running && outcome == Some(&Outcome::Withdrawn);
     match step.newest_child(run) {
         // The view may show it for a moment longer.
         _ if is_withdrawn => step.missing(entry),
@@ -97,13 +105,15 @@ impl<'a, R: Adapter> Advance<'a, R> {
         self.outcomes.get(&(self.plane.name.clone(), key.clone()))
     }
 
-    /// The child of the last attempt that has one: an attempt made before a crash may not be in the status yet.
+    /// The child of the last attempt that has one: an attempt made before a crash may not be in the status yet. Of an
+    /// attempt that failed nothing is asked any more.
     fn newest_child(&self, entry: &DatacenterRun) -> Seen<(usize, ObjectKey, &'a R::Child)> {
         let find = |attempt: usize| {
             let key = child_key(self.scene.run, entry, attempt);
             self.child(&key).map(|child| (attempt, key, child))
         };
-        let first = entry.attempts().max(1);
+        let first =
+            if entry.phase == Phase::Pending { entry.attempts() + 1 } else { entry.attempts().max(1) };
         let mut newest = find(first);
         for attempt in first + 1.. {
             match find(attempt) {
@@ -120,11 +130,6 @@ impl<'a, R: Adapter> Advance<'a, R> {
         let (scene, run) = (self.scene, entry.as_mut());
         if !is_of(child, scene.run) {
             conflict::<R::Child>(run, key);
-            return;
-        }
-        if run.attempts() >= attempt && run.phase == Phase::Pending {
-            // That attempt failed; the next one is due after a pause.
-            self.not_made(entry);
             return;
         }
         made(run, attempt, key, scene.now());
@@ -188,16 +193,19 @@ impl<'a, R: Adapter> Advance<'a, R> {
         }
         let done = R::is_done_without(entry, self.plane, &key);
         let run = entry.as_mut();
+        let is_withdrawn = outcome == Some(&Outcome::Withdrawn);
         let missing_since = self.noted.get(&(self.plane.name.clone(), key.clone()), MISSING);
+        let is_gone = is_withdrawn
+            || missing_since.is_some_and(|since| scene.now().duration_since(*since) >= MISSING_GRACE);
         if let Seen::Known(()) = done {
             set(run, Phase::Succeeded, Reason::Succeeded, None);
-        } else if scene.terms.is_cancelled {
+        } else if is_gone && scene.terms.is_cancelled {
             cancelled(run, "cancelled before its data plane had begun with it");
-        } else if outcome == Some(&Outcome::Withdrawn) {
+        } else if is_withdrawn {
             self.failed(run, Reason::NotStarted, R::why_withdrawn());
         } else if let Seen::Unknown { why, .. } = done {
             doubt(&scene.terms, run, why);
-        } else if missing_since.is_some_and(|since| scene.now().duration_since(*since) >= MISSING_GRACE) {
+        } else if is_gone {
             let message = format!("{} {key} was deleted before it was judged", R::Child::kind(&()));
             set(run, Phase::Failed, Reason::JobDeleted, Some(message));
         }
@@ -210,6 +218,8 @@ impl<'a, R: Adapter> Advance<'a, R> {
         let (attempt, is_first) = (run.attempts() + 1, run.attempts() == 0);
         let key = child_key(self.scene.run, run, attempt);
         let datacenter = self.plane.view.seen(&self.plane.view.datacenters, &place(run));
+        // Nothing is tried again for a datacenter that is gone.
+        let is_nowhere = datacenter == Seen::Absent;
         match self.outcome(&key) {
             Some(Outcome::There(point)) => {
                 made(run, attempt, &key, terms.now);
@@ -230,10 +240,10 @@ impl<'a, R: Adapter> Advance<'a, R> {
                 set(run, Phase::Failed, *reason, Some(message.clone()));
             }
             // The policy for data planes that do not answer is about what they do not tell, too.
-            Some(Outcome::NotNow(Reason::RestorePointsUnknown, message)) => {
+            Some(Outcome::NotNow(Reason::RestorePointsUnknown, message)) if !is_nowhere => {
                 wait(terms, run, Reason::RestorePointsUnknown, message.clone());
             }
-            Some(Outcome::NotNow(reason, message)) if is_first => {
+            Some(Outcome::NotNow(reason, message)) if !is_nowhere => {
                 set(run, Phase::Pending, *reason, Some(message.clone()));
             }
             Some(Outcome::Withdrawn | Outcome::NotNow(..)) | None => match datacenter {

@@ -337,3 +337,37 @@ fn what_was_taken_back_is_gone_also_while_the_view_still_shows_it() {
     assert!(again.message.unwrap().contains("NotStarted"));
     assert_eq!(said(&look(true)), (Phase::Cancelled, "Cancelled"));
 }
+
+#[test]
+fn what_waits_to_be_made_in_a_datacenter_that_is_gone_fails() {
+    let job = fleet_job("nightly");
+    for attempts in [0, 1] {
+        let entry = DatacenterRun { attempts, ..pending("eu", "dc1") };
+        let refused = Outcome::NotNow(Reason::BackupRunning, "waits for a backup".to_owned());
+        let key = child_key(&job, &entry, entry.attempts() + 1);
+        let outcomes = Outcomes::from([(("eu".to_owned(), key), refused)]);
+        let look = |view: View| {
+            let planes = [plane("eu", view)];
+            let entries = [entry.clone()];
+            advance(&scene(&job, &planes, 1), &entries, &outcomes, &Noted::default()).remove(0)
+        };
+        let waits = look(live(&[datacenter("dc1", 1)]));
+        assert_eq!(said(&waits), (Phase::Pending, "BackupRunning"), "also of another attempt");
+        assert_eq!(said(&look(live(&[]))), (Phase::Failed, "DatacenterNotFound"));
+    }
+}
+
+#[test]
+fn a_cancelled_run_does_not_take_a_listing_that_began_before_for_the_end_of_a_child() {
+    let mut job = fleet_job("nightly");
+    job.spec.run.cancel = Some(true);
+    let entry = begun(&job, &pending("eu", "dc1"));
+    let planes = [plane("eu", live(&[datacenter("dc1", 1)]))];
+    let noted = noted(child_key(&job, &entry, 1), MISSING);
+    let look = |second| {
+        let entries = [entry.clone()];
+        advance(&scene(&job, &planes, second), &entries, &Outcomes::new(), &noted).remove(0)
+    };
+    assert_eq!(look(4).phase, Phase::Running);
+    assert_eq!(said(&look(5)), (Phase::Cancelled, "Cancelled"));
+}

@@ -42,6 +42,9 @@ pub fn load<R: Adapter>(
             R::Child::section(&plane.view).last_known().iter().filter(|(_, child)| !child.is_finished())
         {
             let uid = child.labels().get(labels::JOB_UID).map(String::as_str);
+            if R::COUNTS_UNTIL_JUDGED && uid.is_some() && uid == own {
+                continue;
+            }
             if !child.is_started() && !uid.is_some_and(|uid| active.contains(uid)) {
                 continue;
             }
@@ -64,8 +67,9 @@ pub fn load<R: Adapter>(
         let key = child_key(run, entry, entry.attempts());
         let plane = scene.planes.get(entry.data_plane.as_str());
         let listed = plane.is_some_and(|p| p.view.listing(R::Child::section(&p.view)).known().is_some());
+        let is_judged_later = R::COUNTS_UNTIL_JUDGED && run.meta().uid.as_deref() == own;
         // Where the children are listed, one that is not there or is finished is no load.
-        if !listed && counted.insert((entry.data_plane.clone(), key)) {
+        if (!listed || is_judged_later) && counted.insert((entry.data_plane.clone(), key)) {
             load.add(run.meta().uid.as_deref() == own, &entry.data_plane, &scene.buckets.of(entry));
         }
     }
@@ -74,16 +78,19 @@ pub fn load<R: Adapter>(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, sync::Arc};
 
     use serde_json::json;
 
     use super::*;
     use crate::{
-        api::fleet::{FleetBackupJob, Rollout},
+        api::fleet::{DatacenterTask, FleetBackupJob, FleetTask, Rollout},
         control_plane::{
             fanout::tests::{datacenter, fleet_job, live, made, pending, plane, scene, silent},
-            runs::rollout::{Limit, Turn, Waiting, turns},
+            runs::{
+                buckets::Buckets,
+                rollout::{Limit, Turn, Waiting, turns},
+            },
         },
     };
 
@@ -157,5 +164,39 @@ mod tests {
         assert!(is_full(&load(&scene_silent, &[running("dc1")], &[&other], &[])));
         let listed = [plane("eu", live(&[]))];
         assert!(!is_full(&load(&scene(&job, &listed, 0), &[running("dc1")], &[&other], &[])));
+    }
+    #[test]
+    fn a_datacenter_of_a_task_counts_until_it_is_judged_and_no_longer() {
+        let task: FleetTask = serde_json::from_value(json!({
+            "metadata": {"name": "weekly", "uid": "u"}, "spec": {"operation": "purge"},
+        }))
+        .unwrap();
+        let purge = |dc: &str, status: serde_json::Value| {
+            let key = child_key(&task, &pending("eu", dc), 1);
+            let object = json!({
+                "metadata": {"name": key.name, "namespace": "ns", "labels": {labels::JOB_UID: "u"}},
+                "spec": {"cassandraDatacenter": dc, "operation": "purge"}, "status": status,
+            });
+            (key, serde_json::from_value(object).map(Arc::new).unwrap())
+        };
+        let mut view = live(&[datacenter("dc1", 1), datacenter("dc2", 1)]);
+        let (begun, ended) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
+        view.tasks.items_mut().extend([
+            purge("dc1", json!({"startTime": begun, "finishTime": ended})),
+            purge("dc2", json!({"startTime": begun})),
+        ]);
+        let planes = [plane("eu", view)];
+        let buckets = Buckets::default();
+        let scene =
+            Scene::new(&task, &planes, &buckets, jiff::Timestamp::UNIX_EPOCH, jiff::Timestamp::UNIX_EPOCH);
+        let entry = |dc: &str, phase: Phase| DatacenterTask {
+            run: DatacenterRun { phase, attempts: 1, ..pending("eu", dc) },
+            ..DatacenterTask::default()
+        };
+        let at_work = |first: Phase, second: Phase| {
+            is_full(&load(&scene, &[entry("dc1", first), entry("dc2", second)], &[], &[]))
+        };
+        assert!(at_work(Phase::Running, Phase::Running), "the sync after the purge of dc1 is still to come");
+        assert!(!at_work(Phase::Running, Phase::Failed), "dc2 was given up");
     }
 }

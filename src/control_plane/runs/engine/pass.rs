@@ -101,8 +101,17 @@ fn begun<E: Engine>(memory: &Memory<StatusOf<E::Run>>, now: Timestamp) -> Timest
     E::Run::progress(&memory.status).start_time.as_ref().map_or(now, |t| t.0)
 }
 
-/// When something last went on.
-fn progress<E: Engine>(memory: &Memory<StatusOf<E::Run>>, now: Timestamp) -> Timestamp {
+/// When something last went on: now, where `entries` say more than the status.
+fn progress<E: Engine>(
+    memory: &Memory<StatusOf<E::Run>>,
+    entries: &[EntryOf<E>],
+    now: Timestamp,
+) -> Timestamp {
+    let before = E::Run::datacenters(&memory.status);
+    let own = || before.iter().zip(entries).any(|(before, after)| E::Run::went_on(before, after));
+    if went_on(before, entries) || own() {
+        return now;
+    }
     let last = E::Run::progress(&memory.status).last_progress_time.as_ref();
     last.map_or_else(|| begun::<E>(memory, now), |t| t.0)
 }
@@ -121,7 +130,8 @@ fn start<E: Engine>(
     scene.holds = runs.engine.holds(context, planes, now);
     let outcomes = desk.outcomes(&memory.uid);
     let mut entries = advance(&scene, entries, &outcomes, &memory.noted);
-    end(&scene.terms, &mut entries, progress::<E>(memory, now), is_starting(runs, run));
+    let progress = progress::<E>(memory, &entries, now);
+    end(&scene.terms, &mut entries, progress, is_starting(runs, run));
     if run.run().is_dry_run() {
         E::Run::say_plan(&scene, &mut entries);
     }
@@ -138,11 +148,11 @@ fn start<E: Engine>(
     let mut plan = plan::plan(&scene, &mut entries, &mut load, is_busy);
     let starts = std::mem::take(&mut plan.actions);
     let planned = starts.len();
-    let mut actions = runs.engine.claim(context, run, planes, starts);
+    let claimed = runs.engine.claim(context, run, planes, starts);
     // What was not claimed is looked at again soon.
-    plan.is_full |= actions.len() < planned;
-    actions.extend(repairs.into_iter().map(|action| (action, None)));
-    let writes = apply::begin(runs, run, actions);
+    plan.is_full |= claimed.len() < planned;
+    let repairs = repairs.into_iter().map(|action| (action, None));
+    let writes = apply::begin(runs, run, repairs.chain(claimed).collect());
     drop(planning);
     (entries, plan, writes)
 }
@@ -175,16 +185,16 @@ fn finish<E: Engine>(
     let begun = begun::<E>(memory, now);
     let scene = Scene::new(run, planes, &buckets, begun, now);
     note(&scene, entries, &mut memory.noted, |plane, key| desk.is_under_way(plane, key));
+    // What came due since the plan is tried in the next pass, and not forgotten with its outcome.
+    let due = desk.again_in(&memory.uid);
     let outcomes = desk.outcomes(&memory.uid);
     let mut entries = waiting_stays::<E::Run>(entries, advance(&scene, entries, &outcomes, &memory.noted));
     let before = E::Run::datacenters(&memory.status);
-    let own = || before.iter().zip(&entries).any(|(before, after)| E::Run::went_on(before, after));
-    let goes_on = went_on(before, &entries) || own();
-    let progress = if goes_on { now } else { progress::<E>(memory, now) };
+    let progress = progress::<E>(memory, &entries, now);
     end(&scene.terms, &mut entries, progress, is_starting(runs, run));
     let deadline = next_deadline(&scene.terms, &entries, progress);
     let look = plan::next_look(&scene, &entries, plan, !memory.noted.is_empty(), deadline);
-    let wake = look.into_iter().chain(desk.again_in(&memory.uid)).chain([REPAIR]).min();
+    let wake = look.into_iter().chain(due).chain(desk.again_in(&memory.uid)).chain([REPAIR]).min();
     let waited = before.is_empty() || before.iter().any(is_waiting);
     if waited && !entries.is_empty() && !entries.iter().any(is_waiting) && !run.run().is_dry_run() {
         let took = Duration::try_from(now.duration_since(begun)).unwrap_or_default();

@@ -208,8 +208,9 @@ pub fn next_look<R: Adapter>(
     let moments = retries.chain(own).chain(plan.wake).chain(deadline);
     let full = plan.is_full.then_some(FULL);
     let seen = (is_noted || plan.is_held).then_some(LOOK_AGAIN);
-    // A little more than none, so that the moment has come when the pause is over.
-    let until = |at| since(now, at) + Duration::from_millis(10);
+    // A little more than none, so that the moment has come when the pause is over. What should have happened by now and
+    // did not waits for something that nobody can tell the time of.
+    let until = |at| if at <= now { LOOK_AGAIN } else { since(now, at) + Duration::from_millis(10) };
     moments.map(until).chain(full).chain(seen).min()
 }
 

@@ -193,7 +193,8 @@ impl<'a> World<'a> {
                 R::Child::section_mut(view).put(action.key.clone(), Arc::new(child));
                 Outcome::There(None)
             }
-            Work::FollowUp | Work::Withdraw { .. } => {
+            Work::FollowUp => unreachable!("the data plane makes it, and is quicker"),
+            Work::Withdraw { .. } => {
                 R::Child::section_mut(view).remove(&action.key);
                 Outcome::Withdrawn
             }
