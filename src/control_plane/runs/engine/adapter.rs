@@ -28,6 +28,9 @@ pub trait Adapter: Fanned {
     /// the same work. Otherwise it counts as long as its child has no end, and no longer.
     const COUNTS_UNTIL_JUDGED: bool = false;
 
+    /// Whether a child is made only where the published status names the datacenter: others go by that.
+    const NAMED_FIRST: bool = false;
+
     /// The datacenters of a status.
     fn datacenters(status: &StatusOf<Self>) -> &[Self::Entry];
 

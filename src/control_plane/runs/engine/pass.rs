@@ -128,6 +128,11 @@ fn start<E: Engine>(
     let (now, buckets) = (context.fleet.now(), runs.buckets());
     let mut scene = Scene::new(run, planes, &buckets, begun::<E>(memory, now), now);
     scene.holds = runs.engine.holds(context, planes, now);
+    // A dry run makes nothing.
+    scene.named = (E::Run::NAMED_FIRST && !run.run().is_dry_run()).then(|| {
+        let named = E::Run::datacenters(&memory.written).iter().map(AsRef::as_ref);
+        named.map(|entry| (entry.data_plane.clone(), place(entry))).collect()
+    });
     let outcomes = desk.outcomes(&memory.uid);
     let mut entries = advance(&scene, entries, &outcomes, &memory.noted);
     let progress = progress::<E>(memory, &entries, now);

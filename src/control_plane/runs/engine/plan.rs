@@ -1,7 +1,7 @@
 //! What has to be written into the data planes now: children to make, children to take back, and when to look again.
 //! Pure. A data plane that does not answer is waited for, and nothing is made from what it last said.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -147,6 +147,10 @@ fn startable<'a, R: Adapter>(
     if scene.terms.is_cancelled || entry.phase != Phase::Pending || is_placeholder(entry) || is_planned {
         return None;
     }
+    let is_named = |named: &BTreeSet<_>| named.contains(&(entry.data_plane.clone(), place(entry)));
+    if !scene.named.as_ref().is_none_or(is_named) {
+        return None;
+    }
     let plane = usable(scene, entry)?;
     let key = child_key(scene.run, entry, entry.attempts() + 1);
     let is_unmade = matches!(plane.view.seen(R::Child::section(&plane.view), &key), Seen::Absent);
@@ -256,5 +260,16 @@ mod tests {
             assert_eq!(looks_again_in(second, false, true), Some(FULL.as_secs()));
             assert_eq!(looks_again_in(second, false, false), None, "it starts");
         }
+    }
+    #[test]
+    fn where_the_published_status_has_to_name_a_datacenter_nothing_is_made_before_it_does() {
+        let job = fleet_job("nightly");
+        let planes = [plane("eu", live(&[datacenter("dc1", 1), datacenter("dc2", 1)]))];
+        let mut scene = scene(&job, &planes, 0);
+        scene.named = Some(BTreeSet::from([("eu".to_owned(), ObjectKey::new("ns", "dc2"))]));
+        let mut entries = [pending("eu", "dc1"), pending("eu", "dc2")];
+        let plan = plan(&scene, &mut entries, &mut Load::default(), |_, _| false);
+        let made: Vec<&str> = plan.actions.iter().map(|a| a.entry.datacenter.as_str()).collect();
+        assert_eq!(made, ["dc2"]);
     }
 }

@@ -8,7 +8,7 @@ use super::adapter::Adapter;
 use crate::{
     api::fleet::limit,
     control_plane::{
-        data_planes::{cluster_of::apart, fleet::Snapshot},
+        data_planes::{cluster_of::apart, fleet::Snapshot, view::ObjectKey},
         runs::{buckets::Buckets, ending::Terms, holds::Holds},
     },
 };
@@ -27,6 +27,9 @@ pub struct Scene<'a, R> {
     pub buckets: &'a Buckets,
     /// What waits for a restore or a purge.
     pub holds: Holds,
+    /// The only datacenters in which a child may be made, where the published status has to name them first
+    /// ([`Adapter::NAMED_FIRST`]).
+    pub named: Option<BTreeSet<(String, ObjectKey)>>,
 }
 
 impl<'a, R: Adapter> Scene<'a, R> {
@@ -60,6 +63,7 @@ impl<'a, R: Adapter> Scene<'a, R> {
             own_limits: planes.iter().filter_map(|p| Some((p.name.clone(), R::own_limit(p)?))).collect(),
             buckets,
             holds: Holds::new(),
+            named: None,
         }
     }
 
