@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::labels;
 
-/// What we read of a CassandraDatacenter's spec (upstream §1.13).
+/// What we read of a CassandraDatacenter's spec (upstream: CassandraDatacenter).
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "cassandra.datastax.com",
@@ -122,15 +122,15 @@ pub struct DatacenterCondition {
     pub status: String,
 }
 
-/// Name of the container that runs Medusa beside Cassandra (upstream §2.4).
+/// Name of the container that runs Medusa beside Cassandra (upstream: Containers).
 pub const MEDUSA_CONTAINER: &str = "medusa";
-/// Name of the init container that restores (upstream §2.4).
+/// Name of the init container that restores (upstream: Containers).
 pub const RESTORE_CONTAINER: &str = "medusa-restore";
 /// Controller of k8ssandra-operator that makes CassandraDatacenters, as its labels name it.
 const UPSTREAM_CONTROLLER: &str = "k8ssandracluster-controller";
 /// k8ssandra-operator, as its `app.kubernetes.io/name` names it.
 const UPSTREAM_NAME: &str = "k8ssandra-operator";
-/// The rack every node is in when a datacenter names none (upstream §1.13).
+/// The rack every node is in when a datacenter names none (upstream: Names).
 pub const DEFAULT_RACK: &str = "default";
 
 impl CassandraDatacenter {
@@ -167,7 +167,7 @@ impl CassandraDatacenter {
             .is_some_and(|s| s.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
     }
 
-    /// Whether k8ssandra-operator manages the datacenter (contract §5): it undoes what others write into it. Any one
+    /// Whether k8ssandra-operator manages the datacenter (docs/k8ssandracluster.md): it undoes what others write into it. Any one
     /// sign counts, for which of them it sets changed between its releases.
     #[must_use]
     pub fn is_managed_by_k8ssandra_operator(&self) -> bool {
@@ -189,8 +189,8 @@ impl CassandraDatacenter {
         self.spec.racks.iter().map(|r| r.name.clone()).collect()
     }
 
-    /// The two labels cass-operator puts on everything of this datacenter (upstream §0.1). k8ssandra's
-    /// `Forbid` rule counts only jobs that carry both (upstream §8.K).
+    /// The two labels cass-operator puts on everything of this datacenter (upstream: Labels and annotations). k8ssandra's
+    /// `Forbid` rule counts only jobs that carry both (upstream: Schedules).
     #[must_use]
     pub fn datacenter_labels(&self) -> [(String, String); 2] {
         let name = self.metadata.name.as_deref().unwrap_or_default();

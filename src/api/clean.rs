@@ -1,4 +1,4 @@
-//! How cass-operator and k8ssandra-operator make a name of any text (upstream §1.13): the names of StatefulSets, pods,
+//! How cass-operator and k8ssandra-operator make a name of any text (upstream: Names): the names of StatefulSets, pods,
 //! services, and of everything k8ssandra-operator calls after the Cassandra cluster.
 
 /// A DNS-1035 label as it is; anything else lower-cased, `_` made `-`, and its valid pieces put together.

@@ -8,7 +8,7 @@ use super::Reason;
 /// Longest message metav1.Condition accepts is 32768; ours stay readable.
 const MAX_MESSAGE: usize = 1024;
 
-/// Sets `type_` in `conditions`. `lastTransitionTime` moves only when the status flips (contract §2.2).
+/// Sets `type_` in `conditions`. `lastTransitionTime` moves only when the status flips.
 ///
 /// `status` is `Some(true)`, `Some(false)` or `None` for `Unknown`.
 pub fn set_condition(

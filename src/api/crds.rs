@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{fleet, k8ssandra, medusa};
 
 /// Every definition we own, in the order they should be applied: the Medusa kinds, the fleet kinds, and
-/// K8ssandraCluster (to be installed only where k8ssandra-operator's is absent, contract §2.1).
+/// K8ssandraCluster (to be installed only where k8ssandra-operator's is absent).
 ///
 /// # Errors
 /// When a generated definition cannot be turned into JSON and back, which a test rules out.
@@ -33,7 +33,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
     .collect()
 }
 
-/// Makes the generator's output equal to what controller-gen writes for upstream: without `nullable` and
+/// Makes the generator's output equal to what controller-gen writes for upstream, without `nullable` and
 /// titles, with the list kind and the type's standard properties, and in the Medusa group without the
 /// requirement that `spec` be there. K8ssandraCluster has no defaults: what is there, a person wrote (ADR 9).
 fn tidy(crd: CustomResourceDefinition) -> Result<CustomResourceDefinition, serde_json::Error> {

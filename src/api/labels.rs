@@ -3,7 +3,7 @@
 /// Our API group and label domain.
 pub const DOMAIN: &str = "fleet.k8ssandra.io";
 
-/// On a Secret in the control plane: `"true"` registers its kubeconfig as a data plane (contract §3).
+/// On a Secret in the control plane: `"true"` registers its kubeconfig as a data plane (docs/dataplane.md).
 pub const REGISTER: &str = "fleet.k8ssandra.io/register";
 /// On a DataPlane the controller made: what it came from, a Secret's name or `ClientConfig/<namespace>/<name>`.
 pub const REGISTERED_FROM: &str = "fleet.k8ssandra.io/registered-from";
@@ -56,7 +56,7 @@ pub const PURGE_UNCHECKED: &str = "fleet.k8ssandra.io/purge-unchecked";
 pub const RESTORE: &str = "fleet.k8ssandra.io/restore";
 /// On a MedusaRestoreJob: its datacenter is put back before it goes.
 pub const RESTORE_FINALIZER: &str = "fleet.k8ssandra.io/restore";
-/// On a Secret with a Cassandra user: makes cass-operator create the user anew (upstream §0.2).
+/// On a Secret with a Cassandra user: makes cass-operator create the user anew (upstream: Labels and annotations).
 pub const REFRESH: &str = "k8ssandra.io/refresh";
 
 /// On a DataPlane: copies are taken back before it goes.
@@ -89,10 +89,10 @@ pub const APP_VERSION: &str = "app.kubernetes.io/version";
 
 /// Well-known label for the part of an application.
 pub const APP_COMPONENT: &str = "app.kubernetes.io/component";
-/// On a CassandraDatacenter: the Secret a caller of its Medusa authenticates with (upstream §0.2).
+/// On a CassandraDatacenter: the Secret a caller of its Medusa authenticates with (upstream: Labels and annotations).
 pub const GRPC_CLIENT_SECRET: &str = "medusa.k8ssandra.io/grpc-client-secret-name";
 
-/// On a CassandraDatacenter: port of its Medusas' gRPC service, where it is not the usual one (upstream §0.2).
+/// On a CassandraDatacenter: port of its Medusas' gRPC service, where it is not the usual one (upstream: Labels and annotations).
 pub const GRPC_PORT: &str = "medusa.k8ssandra.io/grpc-port";
 /// On a CassandraDatacenter: namespace/name of the K8ssandraCluster we deploy Medusa for.
 pub const MEDUSA_FOR: &str = "fleet.k8ssandra.io/medusa-for";
@@ -116,7 +116,7 @@ pub const MANAGER_DATA_PLANE: &str = "medusa-fleet/data-plane";
 /// Field manager of the command line's writes.
 pub const MANAGER_CLI: &str = "medusa-fleet/cli";
 
-/// cass-operator's cleaning of a label value (upstream §1.13): case stays, everything a label value may
+/// cass-operator's cleaning of a label value (upstream: Names): case stays, everything a label value may
 /// not hold is dropped, the ends are alphanumeric, 63 characters at most.
 #[must_use]
 pub fn clean_value(value: &str) -> String {

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-/// Hex digits of a fleet job's uid in its children's names (contract §2.2).
+/// Hex digits of a fleet job's uid in its children's names (docs/fleetbackupjob.md).
 const UID_DIGITS: usize = 8;
 /// Longest part of a child's name that comes from the fleet job.
 const MAX_JOB: usize = 170;
@@ -48,7 +48,7 @@ fn uid_part(uid: &str) -> String {
     uid.chars().filter(char::is_ascii_hexdigit).take(UID_DIGITS).collect::<String>().to_lowercase()
 }
 
-/// Name of the object a fleet job makes for one datacenter: `<job>-<dc>-<u>` (contract §2.2). `u` ends
+/// Name of the object a fleet job makes for one datacenter: `<job>-<dc>-<u>` (docs/fleetbackupjob.md). `u` ends
 /// every name with the same number of digits, so none is the beginning of another, which matters
 /// because Medusa deletes by prefix.
 #[must_use]
@@ -79,7 +79,7 @@ fn uid_digits(last: &str) -> Option<&str> {
 }
 
 /// Name of what a MedusaBackupSchedule makes for one slot: `<schedule>-<unix seconds of the slot>`, upstream's
-/// shape (upstream §4), so that a slot's job can only be made once. Long names are shortened with a hash.
+/// shape (upstream: Schedules), so that a slot's job can only be made once. Long names are shortened with a hash.
 #[must_use]
 pub fn slot(schedule: &str, slot: Timestamp) -> String {
     let second = slot.as_second().to_string();
@@ -108,7 +108,7 @@ pub fn is_slot_of_child(name: &str) -> bool {
     ends_in_digits && second.parse::<u64>().is_ok_and(|n| n.to_string() == second)
 }
 
-/// Name of the MedusaTask that syncs after the purge of that name (upstream §6.3).
+/// Name of the MedusaTask that syncs after the purge of that name (upstream: Tasks).
 #[must_use]
 pub fn sync_after(purge: &str) -> String {
     format!("{}-sync", shorten(purge, MAX_BACKUP))

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::{cassandra::MEDUSA_CONTAINER, names::is_object_name};
 
-/// Directory of `medusa.ini` in the container (upstream §2.4).
+/// Directory of `medusa.ini` in the container (upstream: Containers).
 const CONFIG_DIRECTORY: &str = "/etc/medusa";
 /// Its file.
 const CONFIG_FILE: &str = "medusa.ini";

@@ -2,7 +2,7 @@
 
 const UNITS: [&str; 6] = ["B", "KB", "MB", "GB", "TB", "PB"];
 
-/// Bytes for people, 1024-based with two decimals, capped at PB (upstream §3.4).
+/// Bytes for people, 1024-based with two decimals, capped at PB (upstream: Backups).
 #[must_use]
 pub fn humanize(bytes: i64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]

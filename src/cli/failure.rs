@@ -1,4 +1,4 @@
-//! Why a verb ended badly, and the exit code that says so (contract §7): the only place that picks one.
+//! Why a verb ended badly, and the exit code that says so (docs/README.md): the only place that picks one.
 
 use std::{error::Error as _, process::ExitCode};
 

@@ -42,7 +42,7 @@ fn the_context_of_register_is_about_the_file() {
     assert_eq!(args.context.as_deref(), Some("admin@eu"));
     assert_eq!(args.control_plane_context.as_deref(), Some("home"));
     assert_eq!((args.token_duration, args.timeout), (Duration::from_hours(8_760), Duration::from_secs(30)));
-    // Wherever it stands, as contract §7 writes it.
+    // Wherever it stands, as docs/README.md writes it.
     let Verb::Register(args) = verb("--context admin@eu register eu --from-kubeconfig f") else { panic!() };
     assert_eq!(args.context.as_deref(), Some("admin@eu"));
     assert_eq!(args.control_plane_context, None);

@@ -1,7 +1,7 @@
 //! The control plane: keeps a client for every data plane, copies configurations and Secrets there, fans
 //! backups out, and aggregates what comes back.
 //!
-//! It speaks to data planes only through Kubernetes objects and never dials a pod (contract §1).
+//! It speaks to data planes only through Kubernetes objects and never dials a pod.
 
 pub mod data_planes;
 pub mod deployment;

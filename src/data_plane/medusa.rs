@@ -32,7 +32,7 @@ use proto::{
     backup_request::Mode, medusa_client::MedusaClient,
 };
 
-/// Largest answer accepted, as Medusa's own limit for sending (upstream §3.2).
+/// Largest answer accepted, as Medusa's own limit for sending (upstream: Backups).
 const MAX_ANSWER: usize = 512 * 1024 * 1024;
 /// Idle time after which the kernel asks whether the other machine is still there.
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);

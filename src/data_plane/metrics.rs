@@ -1,4 +1,4 @@
-//! What the data plane counts (contract §8). Labels are names of datacenters, never of jobs.
+//! What the data plane counts (docs/metrics.md). Labels are names of datacenters, never of jobs.
 
 use std::sync::atomic::AtomicU64;
 

@@ -24,7 +24,7 @@ use crate::{
     runtime::cause,
 };
 
-/// Makes `object` go when its datacenter goes, unless it has an owner already (upstream §3.1 step 3). The
+/// Makes `object` go when its datacenter goes, unless it has an owner already (upstream: Backups). The
 /// inner object is the one to go on with.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::api::cassandra::MEDUSA_CONTAINER;
 
-/// Medusa's port where the container does not declare one (upstream §3.2).
+/// Medusa's port where the container does not declare one (upstream: Backups).
 pub const DEFAULT_PORT: u16 = 50051;
 /// Name of the container port that is Medusa's.
 const PORT_NAME: &str = "grpc";

@@ -1,5 +1,5 @@
 //! Who reconciles the Medusa kinds in this cluster: us, which a Lease tells, or k8ssandra-operator, beside
-//! which we refuse to start (contract §1).
+//! which we refuse to start.
 //!
 //! The Lease is for readers; nothing here may make safety rest on it.
 

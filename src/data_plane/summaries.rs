@@ -1,6 +1,6 @@
 //! What a summary by Medusa says of one datacenter.
 //!
-//! Pure. Medusa groups backups by name under a prefix, whatever their datacenter (upstream §3.3), so
+//! Pure. Medusa groups backups by name under a prefix, whatever their datacenter (upstream: Backups), so
 //! whose a summary is stands in its nodes only.
 
 use super::medusa::proto::{self, BackupSummary};
@@ -28,7 +28,7 @@ pub fn fitting(nodes: Vec<BackupNode>) -> Vec<BackupNode> {
 }
 
 /// Whether a node's datacenter is this one. Medusa writes Cassandra's own name. The name in the datacenter's
-/// status is that of cass-operator's objects (upstream §1.13) and may be another cluster's under the same
+/// status is that of cass-operator's objects (upstream: CassandraDatacenter) and may be another cluster's under the same
 /// prefix.
 #[must_use]
 pub fn is_ours(datacenter: &str, dc: &CassandraDatacenter) -> bool {

@@ -49,7 +49,7 @@ impl PartialEq for ClientTls {
 }
 
 impl ClientTls {
-    /// Reads the keys `ca.crt`, `tls.crt` and `tls.key` of a Secret's data (upstream §3.2).
+    /// Reads the keys `ca.crt`, `tls.crt` and `tls.key` of a Secret's data (upstream: Backups).
     ///
     /// # Errors
     /// Which key is missing or cannot be used, for people; never its content.

@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/metrics` (contract §7).
+//! `/livez`, `/readyz` and `/metrics` (docs/metrics.md).
 
 use std::{
     collections::BTreeMap,

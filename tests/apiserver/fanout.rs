@@ -58,7 +58,7 @@ async fn a_job_makes_one_child_per_datacenter_and_succeeds_when_every_backup_is_
     .await;
     let made = home.create(backup_job("nightly", json!({}))).await;
 
-    // Names, labels, owner: contract §2.2.
+    // Names, labels, owner: docs/fleetbackupjob.md.
     let mut control_planes = Vec::new();
     let mut children = Vec::new();
     for number in 1..=3 {

@@ -1,6 +1,6 @@
 //! A stand-in for cass-operator, the StatefulSet controller and the kubelet, for one datacenter of one rack.
 //!
-//! What it is true to (upstream §1.13): names; `stopped` scales to zero and sets Stopped; a changed pod template
+//! What it is true to (upstream: Names): names; `stopped` scales to zero and sets Stopped; a changed pod template
 //! reaches the StatefulSet, also while stopped, and running pods are then replaced one at a time; Ready,
 //! Updating, `observedGeneration` and progress. The `medusa-restore` of a pod does what the image's
 //! entrypoint does with a volume that outlives the pod. What it is not: nothing runs; a "volume" is a

@@ -47,6 +47,25 @@ fn every_claim_about_security_names_tests_that_exist() {
     assert_eq!(lacking, Vec::<&str>::new(), "docs/security.md names tests that are not there");
 }
 
+/// The headings of docs/upstream.md that a text cites as `upstream: One, Another`.
+fn cited(text: &str) -> Vec<&str> {
+    let each = text.split("upstream: ").skip(1).filter_map(|rest| rest.split([')', '\n', ';']).next());
+    each.flat_map(|heads| heads.split(", ")).collect()
+}
+
+#[test]
+fn what_is_relied_on_of_upstream_is_written_down() {
+    let page = fs::read_to_string(root().join("docs/upstream.md")).unwrap();
+    let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let texts: Vec<String> = files("src", "rs").into_iter().map(|(_, text)| text).collect();
+    let cited: Vec<&str> = texts.iter().flat_map(|text| cited(text)).collect();
+    let lacking: Vec<&&str> = cited.iter().filter(|head| !headings.contains(*head)).collect();
+    assert_eq!(lacking, Vec::<&&str>::new(), "docs/upstream.md has no such heading");
+    assert!(cited.len() > 50, "only {} citations", cited.len());
+    let unused: Vec<&&str> = headings.iter().filter(|head| !cited.contains(*head)).collect();
+    assert_eq!(unused, Vec::<&&str>::new(), "nothing relies on these");
+}
+
 #[test]
 fn every_test_program_is_run_by_make_test() {
     let run = fs::read_to_string(root().join("tests/run")).unwrap();

@@ -1,5 +1,5 @@
 //! When something recurs: cron expressions as Kubernetes and k8ssandra-operator read them (robfig/cron v3,
-//! `ParseStandard`; upstream §4).
+//! `ParseStandard`; upstream: Schedules).
 //!
 //! `field` reads one of the five fields, `interval` the length of time of `@every`, `search` finds moments, `due` says
 //! which of them has to run now, `shift` moves all of them by some minutes.

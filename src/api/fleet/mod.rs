@@ -1,4 +1,4 @@
-//! `fleet.k8ssandra.io/v1alpha1`: our own kinds, in the controller's namespace (contract §2.2).
+//! `fleet.k8ssandra.io/v1alpha1`: our own kinds, in the controller's namespace (docs/README.md).
 //!
 //! A kind or field is here only when its behaviour is.
 

@@ -5,7 +5,7 @@ use std::fmt;
 /// Begins the annotation of a DataPlane that was made for a ClientConfig. No Secret's name has a slash.
 const CLIENT_CONFIG: &str = "ClientConfig/";
 
-/// What asks for a DataPlane (contract §3).
+/// What asks for a DataPlane (docs/dataplane.md).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RegisteredFrom {
     /// A labelled Secret in the controller's namespace.

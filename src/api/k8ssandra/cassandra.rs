@@ -1,4 +1,4 @@
-//! `spec.cassandra` of a K8ssandraCluster (upstream §1.12).
+//! `spec.cassandra` of a K8ssandraCluster (upstream: K8ssandraCluster).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

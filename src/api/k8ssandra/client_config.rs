@@ -1,4 +1,4 @@
-//! `ClientConfig` (`config.k8ssandra.io/v1beta1`): k8ssandra-operator's way to register a cluster (upstream §1.11).
+//! `ClientConfig` (`config.k8ssandra.io/v1beta1`): k8ssandra-operator's way to register a cluster (upstream: ClientConfig).
 //!
 //! Read only. The definition is upstream's alone: where it is not installed there are no ClientConfigs.
 

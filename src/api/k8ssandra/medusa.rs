@@ -1,4 +1,4 @@
-//! `spec.medusa` of a K8ssandraCluster (upstream §1.7).
+//! `spec.medusa` of a K8ssandraCluster (upstream: spec.medusa).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

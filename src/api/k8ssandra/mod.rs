@@ -3,7 +3,7 @@
 //!
 //! Every field is optional on the way in and unknown ones are kept, so that a manifest or an object of any release of
 //! k8ssandra-operator decodes; nothing of the spec is ever written back. Our definition is installed only where
-//! upstream's is absent (contract §2.1). It has no defaults: what is there, a person wrote (ADR 9).
+//! upstream's is absent. It has no defaults: what is there, a person wrote (ADR 9).
 
 mod cassandra;
 mod client_config;
@@ -29,7 +29,7 @@ use super::clean;
 /// API group of K8ssandraCluster.
 pub const GROUP: &str = "k8ssandra.io";
 
-/// What we read of a K8ssandraCluster: where its datacenters are and how it uses Medusa (upstream §1.7, §1.12).
+/// What we read of a K8ssandraCluster: where its datacenters are and how it uses Medusa.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "k8ssandra.io",
@@ -76,7 +76,7 @@ impl K8ssandraCluster {
         named.filter(|n| !n.is_empty()).or(self.metadata.name.as_deref()).unwrap_or_default()
     }
 
-    /// [`Self::cassandra_name`] as k8ssandra-operator writes it into the names of what it makes (upstream §1.13).
+    /// [`Self::cassandra_name`] as k8ssandra-operator writes it into the names of what it makes (upstream: Names).
     #[must_use]
     pub fn sanitized_name(&self) -> String {
         clean::label(self.cassandra_name())

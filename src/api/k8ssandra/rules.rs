@@ -1,4 +1,4 @@
-//! What our definition refuses at admission (upstream §1.9), so that no webhook is needed.
+//! What our definition refuses at admission (upstream: Admission), so that no webhook is needed.
 //!
 //! Only what can be decided from the object alone, and what upstream would refuse sooner or later; the rest is for
 //! conditions (`control_plane/deployment/validate.rs`), which also judge objects under upstream's definition.

@@ -1,4 +1,4 @@
-//! `MedusaBackup`: one finished backup of one datacenter, as an object (upstream §1.2).
+//! `MedusaBackup`: one finished backup of one datacenter, as an object (upstream: Medusa kinds).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};

@@ -1,4 +1,4 @@
-//! `MedusaBackupSchedule`: recurring backups or purges of one datacenter (upstream §1.3).
+//! `MedusaBackupSchedule`: recurring backups or purges of one datacenter (upstream: Medusa kinds).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};

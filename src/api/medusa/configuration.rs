@@ -1,4 +1,4 @@
-//! `MedusaConfiguration`: storage settings that several clusters share (upstream §1.6).
+//! `MedusaConfiguration`: storage settings that several clusters share (upstream: MedusaConfiguration).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -41,12 +41,12 @@ pub struct MedusaConfigurationStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// The key of a storage secret that Medusa reads (upstream §2.5).
+/// The key of a storage secret that Medusa reads (upstream: medusa.ini).
 pub const CREDENTIALS_KEY: &str = "credentials";
 
-/// Condition: whether the storage secret is as it must be (upstream §1.6).
+/// Condition: whether the storage secret is as it must be (upstream: MedusaConfiguration).
 pub const SECRET_AVAILABLE: &str = "SecretAvailable";
-/// Condition: whether the configuration can be used (upstream §1.6).
+/// Condition: whether the configuration can be used (upstream: MedusaConfiguration).
 pub const READY: &str = "Ready";
 
 /// What is known of the storage secret a configuration names.
@@ -68,7 +68,7 @@ pub enum StorageSecret {
 /// A condition's status (`None` is unknown), reason and message.
 pub type Verdict = (Option<bool>, Reason, String);
 
-/// The conditions [`SECRET_AVAILABLE`] and [`READY`] of a configuration in `namespace` (upstream §1.6). They are
+/// The conditions [`SECRET_AVAILABLE`] and [`READY`] of a configuration in `namespace` (upstream: MedusaConfiguration). They are
 /// judged here, once, so that the two controllers that may look at one object write the same.
 #[must_use]
 pub fn readiness(

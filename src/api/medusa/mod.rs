@@ -1,4 +1,4 @@
-//! `medusa.k8ssandra.io/v1alpha1`: upstream's kinds, field for field (contract §2.1).
+//! `medusa.k8ssandra.io/v1alpha1`: upstream's kinds, field for field.
 //!
 //! Existing manifests, objects and CRDs must keep working, so nothing may be renamed, required or
 //! defaulted differently here. Our own additions are optional status fields (`conditions`,

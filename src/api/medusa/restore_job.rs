@@ -1,4 +1,4 @@
-//! `MedusaRestoreJob`: the restore of one datacenter (upstream §1.4).
+//! `MedusaRestoreJob`: the restore of one datacenter (upstream: Medusa kinds).
 
 use std::collections::BTreeMap;
 

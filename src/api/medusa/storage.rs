@@ -1,4 +1,4 @@
-//! Storage properties, shared by MedusaConfiguration and K8ssandraCluster (upstream §1.8).
+//! Storage properties, shared by MedusaConfiguration and K8ssandraCluster (upstream: Storage).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,7 +91,7 @@ pub enum StorageProvider {
     /// IBM Cloud Object Storage.
     IbmStorage,
     /// A volume of the pod, for tests. Only a K8ssandraCluster may ask for it: upstream's MedusaConfiguration
-    /// does not know it (upstream §1.8).
+    /// does not know it (upstream: Storage).
     #[schemars(skip)]
     Local,
 }

@@ -1,4 +1,4 @@
-//! `MedusaTask`: sync, purge or `prepare_restore` of one datacenter (upstream §1.5).
+//! `MedusaTask`: sync, purge or `prepare_restore` of one datacenter (upstream: Medusa kinds).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};

@@ -41,7 +41,7 @@ use crate::{
 };
 use source::Source;
 
-/// Key of the kubeconfig in the Secret (contract §3).
+/// Key of the kubeconfig in the Secret (docs/dataplane.md).
 const KEY: &str = "kubeconfig";
 
 /// Registers a cluster, or renews its credential.

@@ -1,4 +1,4 @@
-//! Which Cassandra cluster a datacenter belongs to (contract §2.2, FleetCluster). Pure.
+//! Which Cassandra cluster a datacenter belongs to (docs/fleetcluster.md). Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 

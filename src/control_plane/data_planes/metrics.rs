@@ -1,4 +1,4 @@
-//! Metrics (contract §8): read from the fleet when they are asked for, so that none can be stale. Labels
+//! Metrics (docs/metrics.md): read from the fleet when they are asked for, so that none can be stale. Labels
 //! are names of data planes and clusters, never of jobs.
 
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! Who takes back what we write is noticed at the second time, and not fought (contract §5): GitOps with self-heal, Helm,
+//! Who takes back what we write is noticed at the second time, and not fought (docs/k8ssandracluster.md): GitOps with self-heal, Helm,
 //! another operator, an admission webhook. Pure; it must not write, and not decide what is wanted.
 //!
 //! A write counts as taken back when the very content that was written is to be written once more. What restarts

@@ -1,5 +1,5 @@
 //! The ConfigMap with medusa.ini: one per cluster and namespace, written once for all its datacenters there, so that
-//! they do not fight over it (upstream §8.E.5). Pure.
+//! they do not fight over it (upstream: medusa.ini). Pure.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The containers `medusa` and `medusa-restore` (upstream §2.4). Pure.
+//! The containers `medusa` and `medusa-restore` (upstream: Containers). Pure.
 
 use serde_json::{Map, Value, json};
 

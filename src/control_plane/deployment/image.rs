@@ -1,4 +1,4 @@
-//! Which image Medusa's containers run (upstream §2.4). Pure.
+//! Which image Medusa's containers run (upstream: Containers). Pure.
 //!
 //! `spec.medusa.containerImage` replaces the default image's parts one by one: who names a registry gets the same
 //! image from there. Upstream's definition fills in the tag `latest` as soon as `containerImage` is there, and what is

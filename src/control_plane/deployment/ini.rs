@@ -1,4 +1,4 @@
-//! medusa.ini (upstream §2.5). Pure: the same input gives the same text, byte for byte.
+//! medusa.ini (upstream: medusa.ini). Pure: the same input gives the same text, byte for byte.
 //!
 //! Where it differs from upstream's, and why (each is checked with Medusa's own loader in `tests/medusa_ini`):
 //! - `s3_rgw` and `ibm_storage` always have a region. Without one, or with one called `default`, Medusa does not start

@@ -1,4 +1,5 @@
-//! Deploying Medusa: from `spec.medusa` of a K8ssandraCluster to what its datacenters run (contract §5, upstream §2).
+//! Deploying Medusa: from `spec.medusa` of a K8ssandraCluster to what its datacenters run (docs/k8ssandracluster.md,
+//! upstream: Rules for Medusa in a datacenter).
 //!
 //! One pass over a K8ssandraCluster: `observe` puts together what concerns it, `validate` judges what was asked for
 //! (`written`, `storage`), `plan` decides for each datacenter, `pass` looks at the objects themselves and writes

@@ -14,7 +14,7 @@ use crate::{
     control_plane::data_planes::view::ObjectKey,
 };
 
-/// Characters of a password: upstream's (upstream §2.2), 63 of them.
+/// Characters of a password: upstream's (upstream: Rules for Medusa in a datacenter), 63 of them.
 const ALPHABET: &[u8] = b"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Length of a password.
 const PASSWORD: usize = 20;

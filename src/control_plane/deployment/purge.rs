@@ -1,4 +1,4 @@
-//! The schedule that purges a datacenter's backups every night (upstream §2.9). Pure.
+//! The schedule that purges a datacenter's backups every night (upstream: Purge schedule). Pure.
 
 use std::collections::BTreeMap;
 
@@ -86,7 +86,7 @@ pub fn schedule(origin: &Origin<'_>, datacenter: &CassandraDatacenter) -> Medusa
         },
         spec: MedusaBackupScheduleSpec {
             cron_schedule: cron(origin.source, &place),
-            // The object's name: schedules look for an object, not for Cassandra's datacenter (upstream §8.E.1).
+            // The object's name: schedules look for an object, not for Cassandra's datacenter (upstream: Purge schedule).
             backup_spec: MedusaBackupJobSpec {
                 cassandra_datacenter: place.name,
                 ..MedusaBackupJobSpec::default()

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{Reason, Why, cassandra::CassandraDatacenter, labels};
 
-/// Conditions of cass-operator that say that pods come and go (upstream §1.13).
+/// Conditions of cass-operator that say that pods come and go (upstream: CassandraDatacenter).
 const RESTLESS: [&str; 8] = [
     "Updating",
     "ScalingUp",

@@ -1,5 +1,5 @@
 //! The Secrets a datacenter's Medusa needs, and whether they are in place: nothing of a datacenter is written before
-//! all are (upstream §2.6). Pure.
+//! all are (upstream: Secrets). Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::{
 
 /// Keys of a Secret with a certificate and its key.
 const TLS_KEYS: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
-/// Keys of `certificatesSecretRef` (upstream §1.7).
+/// Keys of `certificatesSecretRef` (upstream: spec.medusa).
 const CERTIFICATES_KEYS: [&str; 3] = ["rootca.crt", "client.crt_signed", "client.key"];
 
 /// A Secret that Medusa's pods, or who calls them, cannot do without.

@@ -1,5 +1,5 @@
 //! The storage properties of a cluster, resolved: its own where a person wrote them, the shared MedusaConfiguration's
-//! elsewhere (contract §5, ADR 9). Pure.
+//! elsewhere (docs/k8ssandracluster.md, ADR 9). Pure.
 
 use std::collections::BTreeSet;
 
@@ -168,7 +168,7 @@ pub fn merged(cluster: &K8ssandraCluster, configuration: Option<&MedusaConfigura
 }
 
 impl Settings {
-    /// Resolves `storage`, with the defaults of upstream's definition where nothing is said (upstream §1.8, §2.5), and
+    /// Resolves `storage`, with the defaults of upstream's definition where nothing is said (upstream: Storage, medusa.ini), and
     /// `prefix` where it names none; `None` without a provider.
     #[must_use]
     pub fn of(storage: &Storage, prefix: &str) -> Option<Self> {

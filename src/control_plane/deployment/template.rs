@@ -1,4 +1,4 @@
-//! What is applied to a CassandraDatacenter so that its pods run Medusa (upstream §2.4). Pure.
+//! What is applied to a CassandraDatacenter so that its pods run Medusa (upstream: Containers). Pure.
 //!
 //! The body holds our fields and nothing else: what is not in it stays whoever's it is, and what was in it and no
 //! longer is goes. [`empty`] therefore takes Medusa out again.

@@ -1,4 +1,4 @@
-//! What is wrong with `spec.medusa` and the configuration it refers to (upstream §1.9, §2.3). Pure.
+//! What is wrong with `spec.medusa` and the configuration it refers to (upstream: Admission, Rules for Medusa in a datacenter). Pure.
 //!
 //! Our own definition refuses part of it at admission; objects under upstream's definition, and what only the merged
 //! properties show, are judged here. Each problem names the field, the fix, and the object to mend. While there is
@@ -78,7 +78,7 @@ pub fn datacenter(cluster: &K8ssandraCluster, datacenter: &DatacenterTemplate) -
     found.0
 }
 
-/// The client certificates a template asks for; `certificatesSecretRef` wins (upstream §2.3).
+/// The client certificates a template asks for; `certificatesSecretRef` wins (upstream: Rules for Medusa in a datacenter).
 #[must_use]
 pub fn certificates(medusa: &MedusaTemplate) -> CqlCertificates {
     if medusa.certificates_secret_ref.as_ref().is_some_and(|r| !r.name.is_empty()) {
@@ -258,7 +258,7 @@ fn empty(text: Option<&str>) -> bool {
     text.is_none_or(str::is_empty)
 }
 
-/// A secret or the pods' own role, one of them (upstream §2.3).
+/// A secret or the pods' own role, one of them (upstream: Rules for Medusa in a datacenter).
 fn credentials(found: &mut Found, merged: &Merged) {
     let storage = &merged.storage;
     match (storage.secret_name(), storage.is_role_based()) {

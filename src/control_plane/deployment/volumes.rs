@@ -1,4 +1,4 @@
-//! The volumes of Medusa's containers and where they are mounted (upstream §2.4). Pure.
+//! The volumes of Medusa's containers and where they are mounted (upstream: Containers). Pure.
 //!
 //! A volume and its mount are made together, so that neither is there without the other.
 
@@ -113,7 +113,7 @@ fn certificates(certificates: Certificates<'_>) -> Vec<Mounted> {
         Certificates::Secret(name) => return vec![secret("certificates", paths::CERTIFICATES, name)],
         Certificates::Stores(stores) => stores,
     };
-    // What is not named has neither volume nor mount (upstream §8.E.6).
+    // What is not named has neither volume nor mount (upstream: Containers).
     let one = |volume: &str, key: &Option<SecretKey>| {
         let name = key.as_ref().map(|key| key.name.as_str()).filter(|name| !name.is_empty())?;
         Some(secret(volume, &format!("{}/{volume}", paths::CERTIFICATES), name))

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::api::{k8ssandra::K8ssandraCluster, labels, medusa::Storage};
 
-/// What upstream's definition fills into `storageProperties` (upstream §1.8).
+/// What upstream's definition fills into `storageProperties` (upstream: Storage).
 pub mod defaults {
     /// `maxBackupAge`, `maxBackupCount` and `concurrentTransfers`.
     pub const COUNT: i64 = 0;

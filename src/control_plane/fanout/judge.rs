@@ -1,5 +1,4 @@
-//! Whether a datacenter's backup succeeded. `finishTime` alone says nothing (contract §2.2, upstream
-//! §8.K). Pure.
+//! Whether a datacenter's backup succeeded. `finishTime` alone says nothing (docs/fleetbackupjob.md, upstream: Backups). Pure.
 
 use jiff::Timestamp;
 

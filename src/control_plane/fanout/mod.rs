@@ -1,4 +1,4 @@
-//! One intent, one object per datacenter (contract §2.2, FleetBackupJob): the engine of all runs
+//! One intent, one object per datacenter (docs/fleetbackupjob.md): the engine of all runs
 //! ([`super::runs::engine`]) with what only backups know. A backup waits for restores and purges of its cluster.
 
 mod adapter;

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::api::names;
 
 /// How far apart the moments in the names of one slot's backups may be: k8ssandra-operator puts the moment it
-/// looked into a name, not the slot, and looks within a minute in each data plane (upstream §4).
+/// looked into a name, not the slot, and looks within a minute in each data plane (upstream: Schedules).
 pub const SPREAD: SignedDuration = SignedDuration::from_secs(120);
 /// How long after the moment in its name a scheduled backup may start, for its name to be read as a schedule's.
 const LATE: SignedDuration = SignedDuration::from_hours(24);

@@ -255,7 +255,7 @@ pub fn survey<'a>(
     groups
 }
 
-/// What the names of a datacenter's pods begin with (upstream §1.13).
+/// What the names of a datacenter's pods begin with (upstream: Names).
 fn pods_begin(datacenter: &CassandraDatacenter) -> [String; 2] {
     let cluster = clean::label(&datacenter.spec.cluster_name);
     let begin = |name: &str| format!("{cluster}-{}-", clean::label(name));

@@ -47,7 +47,7 @@ pub fn is_timeless(point: &FleetBackupStatus, now: Timestamp) -> bool {
 }
 
 /// Whether a backup's nodes fit the datacenter as it is now: as many nodes, spread over the same racks.
-/// cass-operator spreads evenly, the first racks taking the remainder (upstream §1.13).
+/// cass-operator spreads evenly, the first racks taking the remainder (upstream: Names).
 #[must_use]
 pub fn topology_matches(record: &BackupRecord, datacenter: &CassandraDatacenter) -> bool {
     let size = i64::from(datacenter.spec.size);

@@ -142,7 +142,7 @@ const GRANT: &str = "Apply kubeconfigs/data-plane-rbac.yaml there, for the accou
 
 type Verdict = (Option<bool>, Reason, String);
 
-/// Writes every condition of a DataPlane (contract §2.2) into `conditions`.
+/// Writes every condition of a DataPlane (docs/dataplane.md) into `conditions`.
 pub fn conditions(
     conditions: &mut Vec<Condition>,
     facts: &Facts<'_>,

@@ -1,5 +1,5 @@
 //! Vetting of kubeconfigs. They are input from whoever may write Secrets, so everything that would run
-//! a program, read a file, or trust anyone is refused by name (contract §3).
+//! a program, read a file, or trust anyone is refused by name (docs/dataplane.md).
 //!
 //! Pure: text in, verdict out. No message may contain a value of the kubeconfig other than names of
 //! contexts, clusters and users.
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Keys of a Secret that may hold the kubeconfig, in order (contract §2.2).
+/// Keys of a Secret that may hold the kubeconfig, in order (docs/dataplane.md).
 pub const SECRET_KEYS: [&str; 2] = ["kubeconfig", "value"];
 
 /// A kubeconfig that may be used: one cluster, one user, one context.

@@ -1,5 +1,5 @@
 //! Takes the copies back before a DataPlane goes. A dead cluster delays that by the grace period at
-//! most, and what was left behind is named in an Event (contract §3).
+//! most, and what was left behind is named in an Event (docs/dataplane.md).
 
 use std::time::Duration;
 

@@ -200,7 +200,7 @@ impl Watches {
     }
 
     /// Both controllers put the datacenter's label on what their schedules make, and nothing else that tells both
-    /// (upstream §4): the name says whether one of ours made it.
+    /// (upstream: Schedules): the name says whether one of ours made it.
     fn start_runs(&self, runs: Runs, client: Client) -> Running {
         let selector = format!("{},!{}", labels::CASSANDRA_DATACENTER, labels::JOB_UID);
         let notify = self.notify();

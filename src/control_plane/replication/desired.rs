@@ -92,7 +92,7 @@ pub struct Desired {
     pub ways_in: BTreeSet<ObjectKey>,
 }
 
-/// Computes every copy (contract §4): for each K8ssandraCluster with `spec.medusa` its configuration and
+/// Computes every copy (docs/medusaconfiguration.md): for each K8ssandraCluster with `spec.medusa` its configuration and
 /// Secrets into each cluster and namespace that hosts one of its datacenters; for each annotated
 /// MedusaConfiguration it and its Secret into its targets.
 #[must_use]

@@ -1,5 +1,5 @@
 //! What must be in a data plane before a backup: copies of MedusaConfigurations and their Secrets
-//! (contract §4).
+//! (docs/medusaconfiguration.md).
 //!
 //! One task per data plane writes there; nothing of it waits for another data plane. Nothing here may
 //! overwrite or delete an object that is not ours, or log what a Secret holds.

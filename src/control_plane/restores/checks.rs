@@ -173,7 +173,7 @@ fn capability(plane: &Snapshot) -> RestoreCheck {
 }
 
 /// Whether a stopped datacenter can be restored: by the `data-plane` role. k8ssandra-operator asks a running Medusa
-/// first, and without one tries for ever (upstream §5.1, steps 5 and 10).
+/// first, and without one tries for ever (upstream: Restores).
 fn stopped(plane: &Snapshot) -> RestoreCheck {
     match plane.view.capabilities.controller.as_ref().map(|controller| controller.name.as_str()) {
         Some(MedusaController::OURS) => Topic::Datacenter.passed(),
@@ -240,7 +240,7 @@ fn absent(
             format!("MedusaTask `{}` looks for MedusaBackup `{name}` in the storage{said}", own.name);
         return Topic::Backup.waiting(Reason::Syncing, message);
     }
-    // k8ssandra-operator calls a sync finished that no pod answered (upstream §8.D).
+    // k8ssandra-operator calls a sync finished that no pod answered (upstream: Tasks).
     if let Some(said) = Wordless::of(task, &plane.view, now).and_then(|wordless| wordless.says()) {
         return Topic::Backup
             .waiting(Reason::Syncing, format!("there is no MedusaBackup `{name}` yet; {said}"));

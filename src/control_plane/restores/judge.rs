@@ -24,7 +24,7 @@ pub enum Verdict {
 ///
 /// The `data-plane` role says how it ended in conditions and, where the cluster's definition drops those, in
 /// `message` and the lists of pods. k8ssandra-operator sets `finishTime` when the datacenter is ready again, and
-/// `message` only when it refused (upstream §5.1, §8.A); a good end of its has passed both steps it records.
+/// `message` only when it refused (upstream: Restores); a good end of its has passed both steps it records.
 #[must_use]
 pub fn judge(job: &MedusaRestoreJob) -> Verdict {
     let status = job.status.clone().unwrap_or_default();

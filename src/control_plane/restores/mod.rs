@@ -1,4 +1,4 @@
-//! One Cassandra cluster restored: one MedusaRestoreJob per datacenter (contract §2.2, FleetRestoreJob).
+//! One Cassandra cluster restored: one MedusaRestoreJob per datacenter (docs/fleetrestorejob.md).
 //!
 //! Each pass is observe (reads) → `plan` or `execute` (pure, by `machine`) → `apply` (writes) → `status` (pure) →
 //! publish. Nothing stops before every check of every datacenter has passed twice: once to be recorded, and

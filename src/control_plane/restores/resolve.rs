@@ -274,7 +274,7 @@ fn choose(
 }
 
 /// The part of a backup that goes into `place`: the one taken there, else the only one with the same name in
-/// Cassandra. Never by position: data of another datacenter's name cannot be restored (upstream §5.3).
+/// Cassandra. Never by position: data of another datacenter's name cannot be restored (upstream: Restores).
 fn part(place: &Place, backup: &FleetBackupStatus, cluster: &str, planes: &[Snapshot]) -> Option<String> {
     let here = |e: &&FleetBackupDatacenter| {
         e.data_plane == place.data_plane && e.namespace == place.key.namespace && e.name == place.key.name

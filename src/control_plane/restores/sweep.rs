@@ -1,6 +1,6 @@
 //! Which MedusaRestoreJobs and syncs have done their work and are deleted, and which may go at all. Pure.
 //!
-//! k8ssandra-operator runs a finished MedusaRestoreJob again when it restarts (upstream §8.A), so none is left
+//! k8ssandra-operator runs a finished MedusaRestoreJob again when it restarts (upstream: Restores), so none is left
 //! behind. First the end is recorded, then the job is deleted: a crash between the two leaves only the job.
 //! Likewise a job is made with our finalizer, which is taken off once its uid is recorded.
 
@@ -127,8 +127,8 @@ fn chore(plane: &Snapshot, restore: &MedusaRestoreJob, job: Option<&FleetRestore
     is_done.then_some(Chore::DeleteRestore)
 }
 
-/// Whether a job is being deleted that its data plane goes on with all the same, as k8ssandra-operator does (upstream
-/// §5.1): it would vanish with the datacenter stopped. The data-plane role holds such a job itself.
+/// Whether a job is being deleted that its data plane goes on with all the same, as k8ssandra-operator does (upstream: Restores):
+/// it would vanish with the datacenter stopped. The data-plane role holds such a job itself.
 fn is_cut_off(plane: &Snapshot, restore: &MedusaRestoreJob) -> bool {
     let controller = plane.view.capabilities.controller.as_ref();
     if controller.is_none_or(|controller| controller.name != MedusaController::UPSTREAM) {

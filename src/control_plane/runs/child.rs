@@ -135,7 +135,7 @@ pub fn is_of(child: &impl ResourceExt, run: &impl Resource) -> bool {
 }
 
 /// Metadata of the child of `run` for one datacenter: owned by the CassandraDatacenter beside it, never by an object
-/// of another cluster, which the garbage collector there would not find (upstream §8.K).
+/// of another cluster, which the garbage collector there would not find (upstream: Backups).
 #[must_use]
 pub fn metadata(
     run: &impl ResourceExt,

@@ -1,6 +1,6 @@
 //! What the MedusaBackupSchedule of one datacenter has made: its runs and their backups, by slot. Pure.
 //!
-//! Both controllers name a run `<schedule>-<unix seconds>` (upstream §4): ours with the slot, k8ssandra-operator with
+//! Both controllers name a run `<schedule>-<unix seconds>` (upstream: Schedules): ours with the slot, k8ssandra-operator with
 //! the moment it came to it. So a run belongs to the latest slot that is not after the time in its name.
 
 use std::{
@@ -98,7 +98,7 @@ impl<'a> History<'a> {
         self.times().into_iter().rev().find_map(|at| self.verdict(at, now)?.ok())
     }
 
-    /// How the run at `at` ended. A backup went well only when its MedusaBackup says so of every node (upstream §8.K);
+    /// How the run at `at` ended. A backup went well only when its MedusaBackup says so of every node (upstream: Backups);
     /// one whose job is gone is judged by that alone.
     fn verdict(&self, at: Timestamp, now: Timestamp) -> Option<Verdict> {
         let run = self.runs.get(&at);

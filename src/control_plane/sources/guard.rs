@@ -1,4 +1,4 @@
-//! What is never copied, and where no copy goes (contract §4). Pure.
+//! What is never copied, and where no copy goes (docs/medusaconfiguration.md). Pure.
 //!
 //! Whoever may write a MedusaConfiguration or a K8ssandraCluster names Secrets and places; the controller's account may
 //! read and write Secrets everywhere. What stands here keeps the two apart.

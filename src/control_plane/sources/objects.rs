@@ -195,7 +195,7 @@ pub fn secret_of(key: &ObjectKey, configuration: &MedusaConfiguration) -> Option
 }
 
 /// The Secret with the CQL user of a K8ssandraCluster's Medusa: the one it names, else one that is made under the
-/// cluster's name (upstream §2.2); `None` when somebody else hands out the users' secrets.
+/// cluster's name (upstream: Rules for Medusa in a datacenter); `None` when somebody else hands out the users' secrets.
 #[must_use]
 pub fn user_secret(cluster: &K8ssandraCluster) -> Option<String> {
     let medusa = cluster.spec.medusa.as_ref().filter(|_| !cluster.secrets_are_external())?;

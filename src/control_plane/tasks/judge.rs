@@ -1,5 +1,5 @@
 //! Whether a datacenter's task succeeded. `finishTime` alone says nothing: upstream sets it although every pod failed
-//! (upstream §8.D). Pure.
+//! (upstream: Tasks). Pure.
 
 use std::collections::BTreeSet;
 

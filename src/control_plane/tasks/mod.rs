@@ -1,4 +1,4 @@
-//! One sync or purge over the fleet, one MedusaTask per datacenter (contract §2.2, FleetTask): the engine of all runs
+//! One sync or purge over the fleet, one MedusaTask per datacenter (docs/fleettask.md): the engine of all runs
 //! ([`super::runs::engine`]) with what only tasks know.
 //!
 //! A purge starts only through `admit` (reads), `gate`, which looks at the whole Cassandra cluster, and `retention`,

@@ -1,4 +1,4 @@
-//! The names cass-operator gives to a datacenter's StatefulSets and pods (upstream §1.13).
+//! The names cass-operator gives to a datacenter's StatefulSets and pods (upstream: Names).
 //!
 //! Pure. They are computed, not read, as a stopped datacenter has no pods to read them from.
 

@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Key of the storage Secret that Medusa reads (upstream §2.6).
+/// Key of the storage Secret that Medusa reads (upstream: Secrets).
 pub const CREDENTIALS_KEY: &str = "credentials";
 
 /// Whether the pod template can be told to restore.

@@ -6,9 +6,9 @@
 
 use serde_json::{Value, json};
 
-/// Name of the init container that restores (upstream §2.4).
+/// Name of the init container that restores (upstream: Containers).
 pub const CONTAINER: &str = "medusa-restore";
-/// Where the storage's credentials are mounted in it (upstream §2.4).
+/// Where the storage's credentials are mounted in it (upstream: Containers).
 pub const CREDENTIALS_PATH: &str = "/etc/medusa-secrets";
 
 const BACKUP_NAME: &str = "BACKUP_NAME";

@@ -128,7 +128,7 @@ pub async fn finalizer(
 }
 
 /// Marks the Secrets of the superuser and of every user, so that cass-operator creates the users anew: the
-/// restored tables may hold older passwords (upstream §5.1). Returns the names of Secrets that do not exist.
+/// restored tables may hold older passwords (upstream: Restores). Returns the names of Secrets that do not exist.
 ///
 /// # Errors
 /// When the API server refuses.

@@ -93,7 +93,7 @@ fn invalid(message: String) -> Problem {
 /// The datacenter that `name` means, among `datacenters`, which are those of the schedule's `namespace`.
 ///
 /// That is the one of that object name. Upstream's purge schedules give Cassandra's own name instead, also
-/// where it differs (upstream §8.E1); such a schedule is owned by its datacenter, and so the owner is meant
+/// where it differs (upstream: Purge schedule); such a schedule is owned by its datacenter, and so the owner is meant
 /// when Cassandra calls it by that name. Without an owner a guess could purge another datacenter.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use crate::{
     data_plane::outcome::FAILED,
 };
 
-/// Suffix of the name of the sync that follows a purge (upstream §6.3).
+/// Suffix of the name of the sync that follows a purge (upstream: Tasks).
 const FOLLOW_UP: &str = "-sync";
 
 /// What a run does.

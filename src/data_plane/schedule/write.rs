@@ -72,7 +72,7 @@ pub async fn create(
         namespace: Some(run.namespace.clone()),
         labels: Some(all),
         annotations: Some(annotations(schedule)),
-        // With an owner upstream's controller starts at once, too (upstream §8.K).
+        // With an owner upstream's controller starts at once, too (upstream: Backups).
         owner_references: Some(vec![objects::owner(datacenter)]),
         ..ObjectMeta::default()
     };

@@ -1,4 +1,4 @@
-//! The sync that follows a purge, so that the MedusaBackups whose data is gone go too (upstream §6.3).
+//! The sync that follows a purge, so that the MedusaBackups whose data is gone go too (upstream: Tasks).
 //!
 //! It is made before the purge is finished, and found again after a crash by the purge's uid on it.
 

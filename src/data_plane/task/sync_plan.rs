@@ -239,7 +239,7 @@ fn is_foreign(backup: &MedusaBackup, dc: &CassandraDatacenter) -> bool {
 }
 
 /// Whether every node of the summary is done. One that covers more nodes than its token map names was taken
-/// by two datacenters under one name; SUCCESS then holds for the nodes it names (upstream §3.3).
+/// by two datacenters under one name; SUCCESS then holds for the nodes it names (upstream: Backups).
 pub(super) fn is_whole(summary: &BackupSummary, own: &[BackupNode]) -> bool {
     let own = i32::try_from(own.len()).unwrap_or(i32::MAX);
     summary.status() == StatusType::Success
