@@ -157,6 +157,8 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
         // One that was made again under its name is another, and gets a worker of its own.
         let Some(member) = shared.fleet.member(&name).filter(|member| member.uid == uid) else { return };
         let remote = writable(&shared.fleet, &name);
+        // One moment for all that is decided: what has to wait is never past before it is waited for.
+        let (now, time) = (Instant::now(), shared.fleet.now());
         let wanted = desired.borrow_and_update().clone();
         let copies = wanted.copies.get(&name).cloned().unwrap_or_default();
         let (view, settled) = (member.view.get(), settled_of(&shared, &name));
@@ -172,7 +174,6 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
             member.meters.set_copies(if is_twin { Copies::default() } else { counted });
         }
         if let Some(remote) = remote {
-            let now = Instant::now();
             // What is shared is looked at again: it may change without our seeing it.
             let shared_ones = copies.keys().filter(|key| plan::shared_with(&view, key, &settled).is_some());
             let looks = shared_ones.map(|key| Action::Create(key.clone()));
@@ -183,10 +184,10 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
                 if memory.holds(&key, content.as_ref(), now) || memory.in_flight.contains_key(&key) {
                     continue;
                 }
-                let record = match memory.may_write(&key, content.as_ref(), &view, shared.fleet.now()) {
+                let record = match memory.may_write(&key, content.as_ref(), &view, time) {
                     Ok(record) => record,
                     Err((until, why)) => {
-                        let wait = until.duration_since(shared.fleet.now()).unsigned_abs();
+                        let wait = until.duration_since(time).unsigned_abs();
                         blame(&shared, &name, &key, why);
                         memory.pauses.insert(key, Pause { until: now + wait, of: content });
                         continue;
@@ -206,7 +207,6 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
             forget(&shared, &name, &copies);
             memory.written.retain(|key, _| copies.contains_key(key));
         }
-        let (now, time) = (Instant::now(), shared.fleet.now());
         let stands =
             |key: &CopyKey| copies.get(key).is_none_or(|copy| plan::in_place(&view, key, copy, &settled));
         forget_conflicts(&shared, &name, |key| stands(key) && memory.contested(key, time).is_none());
