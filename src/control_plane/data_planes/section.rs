@@ -122,6 +122,9 @@ impl Trust {
 
 /// How many are kept of those that went: more than go while the answer to one write is on its way.
 const GONE: usize = 256;
+/// Longest namespace and name together that Kubernetes allows. Nothing of ours has a longer one, and what a data plane makes
+/// up is not kept: it would weigh as much as it likes.
+const LONGEST_KEY: usize = 63 + 253;
 
 /// All objects of one kind in a data plane, as far as its watch has delivered them.
 #[derive(Clone, Debug)]
@@ -300,7 +303,8 @@ impl<T: Serialize> Section<T> {
 
     /// The watch saw an object go, at this version; returns what it was before.
     pub fn went(&mut self, key: &ObjectKey, version: &str) -> Option<Arc<T>> {
-        self.gone.extend(version.parse().ok().map(|version| (key.clone(), version)));
+        let is_sane = key.namespace.len() + key.name.len() <= LONGEST_KEY;
+        self.gone.extend(version.parse().ok().filter(|_| is_sane).map(|version| (key.clone(), version)));
         if self.gone.len() > GONE {
             self.gone.pop_front();
         }
@@ -352,6 +356,8 @@ mod tests {
             section.went(&ObjectKey::new("ns", number.to_string()), "14");
         }
         assert_eq!(section.gone.len(), GONE);
+        section.went(&ObjectKey::new("ns", "x".repeat(1 << 20)), "15");
+        assert!(section.gone.iter().all(|(key, _)| key.name.len() <= 253), "made up names are not kept");
     }
 
     #[test]
