@@ -154,21 +154,21 @@ pub struct Member {
 /// Why Secrets could not be copied into a data plane, by the copy, as the replication last found: what waits for one says
 /// who denies it.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<BTreeMap<ObjectKey, Why>>);
+pub struct Refusals(Mutex<Arc<BTreeMap<ObjectKey, Why>>>);
 
 impl Refusals {
     /// Replaces them; says whether that is news.
     pub fn replace(&self, all: BTreeMap<ObjectKey, Why>) -> bool {
         let mut held = lock(&self.0);
-        let is_news = *held != all;
-        *held = all;
+        let is_news = **held != all;
+        *held = Arc::new(all);
         is_news
     }
 
-    /// Why that copy could not be written.
+    /// The reasons as they are now.
     #[must_use]
-    pub fn of(&self, copy: &ObjectKey) -> Option<Why> {
-        lock(&self.0).get(copy).cloned()
+    pub fn get(&self) -> Arc<BTreeMap<ObjectKey, Why>> {
+        lock(&self.0).clone()
     }
 }
 
@@ -193,8 +193,8 @@ pub struct Snapshot {
     pub view: Arc<View>,
     /// What is counted of it.
     pub meters: Arc<PlaneMeters>,
-    /// Which Secrets could not be copied there.
-    pub refusals: Arc<Refusals>,
+    /// Why Secrets could not be copied there, by the copy.
+    pub refusals: Arc<BTreeMap<ObjectKey, Why>>,
     /// Its datacenters that K8ssandraClusters list, each with its K8ssandraCluster.
     pub listing: Listed,
     /// What else decides which clusters its datacenters belong to.
@@ -390,7 +390,7 @@ impl Fleet {
                     remote: member.remote.clone(),
                     view,
                     meters: member.meters.clone(),
-                    refusals: member.refusals.clone(),
+                    refusals: member.refusals.get(),
                     listing: listed(name),
                     membership: Membership {
                         known: known.clone(),

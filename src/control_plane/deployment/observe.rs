@@ -259,7 +259,7 @@ impl Scene {
             }
             for name in &names {
                 let copy = ObjectKey::new(&seat.place.object.namespace, name);
-                add(&(plane.view.secrets.last(&copy), plane.refusals.of(&copy)));
+                add(&(plane.view.secrets.last(&copy), plane.refusals.get(&copy)));
             }
             add_section(&mut add, &plane.view.config_maps, |map| {
                 (key_of(&map.source).as_ref() == Some(&self.key))

@@ -368,7 +368,7 @@ async fn check_secret(
         }
         known @ (Check::InPlace(_) | Check::Wait(_) | Check::Missing(_)) => known,
     };
-    let refusal = seat.plane.as_ref().and_then(|plane| plane.refusals.of(&target));
+    let refusal = seat.plane.as_ref().and_then(|plane| plane.refusals.get(&target).cloned());
     let check = match (check, refusal) {
         (Check::Wait(why), Some(refusal)) if why.reason == Reason::Replicating => {
             Check::Wait(Why::new(refusal.reason, format!("{}: {}", why.message, refusal.message)))

@@ -220,9 +220,13 @@ mod tests {
             join_all(begun).await;
         }
         let (waiting, due) = (&write("waits").1, &write("due").1);
-        while desk.is_busy("eu", &due.1) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        // The pause of a refusal is real time; that it ends is waited for, and not for ever.
+        let ends = async {
+            while desk.is_busy("eu", &due.1) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), ends).await.unwrap();
         assert!(desk.outcomes("other").is_empty());
         assert_eq!(desk.outcomes("run").len(), 3);
         assert!(desk.is_busy("eu", &waiting.1));

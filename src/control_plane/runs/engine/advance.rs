@@ -76,14 +76,9 @@ fn step<R: Adapter>(scene: &Scene<'_, R>, entry: &mut R::Entry, outcomes: &Outco
         return;
     }
     let step = Advance { scene, plane, outcomes, noted };
-    let key = child_key(scene.run, (*entry).as_ref(), (*entry).as_ref().attempts());
-    let outcome = step.outcome(&key);
-    // The view may have shown the child before its making was known to be over.
-    if let Some(Outcome::There(Some(point))) = outcome {
-        R::keeps(entry, point);
-    }
     let run = (*entry).as_ref();
-    let is_withdrawn = run.phase == Phase::Running && outcome == Some(&Outcome::Withdrawn);
+    let is_withdrawn =
+        run.phase == Phase::Running && step.outcome_of_attempt(run) == Some(&Outcome::Withdrawn);
     match step.newest_child(run) {
         // The view may show it for a moment longer.
         _ if is_withdrawn => step.missing(entry),
@@ -91,6 +86,10 @@ fn step<R: Adapter>(scene: &Scene<'_, R>, entry: &mut R::Entry, outcomes: &Outco
         Seen::Unknown { why, .. } => doubt(&scene.terms, entry.as_mut(), why),
         Seen::Absent if run.phase == Phase::Running => step.missing(entry),
         Seen::Absent => step.not_made(entry),
+    }
+    // Whether the child was seen first, or its making known to be over.
+    if let Some(Outcome::There(Some(point))) = step.outcome_of_attempt((*entry).as_ref()) {
+        R::keeps(entry, point);
     }
     // Also of one that waits for another attempt: it may be decided by the run.
     R::add_up(scene, entry, plane);
@@ -103,6 +102,11 @@ impl<'a, R: Adapter> Advance<'a, R> {
 
     fn outcome(&self, key: &ObjectKey) -> Option<&'a Outcome> {
         self.outcomes.get(&(self.plane.name.clone(), key.clone()))
+    }
+
+    /// What became of a write to the child of the attempt that was made last.
+    fn outcome_of_attempt(&self, entry: &DatacenterRun) -> Option<&'a Outcome> {
+        self.outcome(&child_key(self.scene.run, entry, entry.attempts()))
     }
 
     /// The child of the last attempt that has one: an attempt made before a crash may not be in the status yet. Of an
@@ -133,9 +137,6 @@ impl<'a, R: Adapter> Advance<'a, R> {
             return;
         }
         made(run, attempt, key, scene.now());
-        if let Some(Outcome::There(Some(point))) = self.outcome(key) {
-            R::keeps(entry, point);
-        }
         let finished_since = finished_since(self.noted, self.plane, key, child);
         let found = ObservedChild { plane: self.plane, key, child, finished_since, outcomes: self.outcomes };
         let Judged { verdict, nodes, ended, at_work } = R::judge(scene, entry, &found);
@@ -221,12 +222,9 @@ impl<'a, R: Adapter> Advance<'a, R> {
         // Nothing is tried again for a datacenter that is gone.
         let is_nowhere = datacenter == Seen::Absent;
         match self.outcome(&key) {
-            Some(Outcome::There(point)) => {
+            Some(Outcome::There(_)) => {
                 made(run, attempt, &key, terms.now);
                 set(run, Phase::Running, Reason::JobCreated, None);
-                if let Some(point) = point {
-                    R::keeps(entry, point);
-                }
             }
             Some(Outcome::Would(point)) => {
                 let message = format!("would be {} as {key}", self.scene.run.words().done);

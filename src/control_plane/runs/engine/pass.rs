@@ -52,12 +52,12 @@ pub(super) async fn pass<E: Engine>(
 ) -> Option<Duration> {
     runs.engine.ready().await;
     let fleet = &runs.frame.context.fleet;
-    let planes = fleet.snapshot();
+    let (planes, buckets) = (fleet.snapshot(), runs.buckets());
     let known = E::Run::datacenters(&memory.status);
     let entries = match chosen(runs, run, known, &planes) {
         Ok(entries) => entries,
         Err(invalid) => {
-            let (now, buckets) = (fleet.now(), Buckets::default());
+            let now = fleet.now();
             let scene = Scene::new(run, &[], &buckets, begun::<E>(memory, now), now);
             memory.status = E::Run::summarize(&scene, &memory.status, Vec::new(), Some(&invalid), now);
             return None;
@@ -68,10 +68,10 @@ pub(super) async fn pass<E: Engine>(
     {
         return Some(wait);
     }
-    let (entries, plan, writes) = start(runs, run, &planes, memory, &entries);
+    let (entries, plan, writes) = start(runs, run, &planes, &buckets, memory, &entries);
     wait_shortly(writes).await;
     // What was written shows in the views by now.
-    finish(runs, run, &fleet.snapshot(), memory, &entries, &plan)
+    finish(runs, run, &fleet.snapshot(), &buckets, memory, (&entries, &plan))
 }
 
 /// The datacenters of the run: what is selected, with what was known of it.
@@ -121,12 +121,13 @@ fn start<E: Engine>(
     runs: &Runs<E>,
     run: &E::Run,
     planes: &[Snapshot],
+    buckets: &Buckets,
     memory: &Memory<StatusOf<E::Run>>,
     entries: &[EntryOf<E>],
 ) -> (Vec<EntryOf<E>>, Plan, Vec<JoinHandle<()>>) {
     let (context, desk) = (&runs.frame.context, &runs.desk);
-    let (now, buckets) = (context.fleet.now(), runs.buckets());
-    let mut scene = Scene::new(run, planes, &buckets, begun::<E>(memory, now), now);
+    let now = context.fleet.now();
+    let mut scene = Scene::new(run, planes, buckets, begun::<E>(memory, now), now);
     scene.holds = runs.engine.holds(context, planes, now);
     // A dry run makes nothing.
     scene.named = (E::Run::NAMED_FIRST && !run.run().is_dry_run()).then(|| {
@@ -181,14 +182,14 @@ fn finish<E: Engine>(
     runs: &Runs<E>,
     run: &E::Run,
     planes: &[Snapshot],
+    buckets: &Buckets,
     memory: &mut Memory<StatusOf<E::Run>>,
-    entries: &[EntryOf<E>],
-    plan: &Plan,
+    (entries, plan): (&[EntryOf<E>], &Plan),
 ) -> Option<Duration> {
     let (context, desk) = (&runs.frame.context, &runs.desk);
-    let (now, buckets) = (context.fleet.now(), runs.buckets());
+    let now = context.fleet.now();
     let begun = begun::<E>(memory, now);
-    let scene = Scene::new(run, planes, &buckets, begun, now);
+    let scene = Scene::new(run, planes, buckets, begun, now);
     note(&scene, entries, &mut memory.noted, |plane, key| desk.is_under_way(plane, key));
     // What came due since the plan is tried in the next pass, and not forgotten with its outcome.
     let due = desk.again_in(&memory.uid);
