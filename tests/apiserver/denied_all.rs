@@ -8,17 +8,16 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use medusa_fleet::api::{
-    fleet::{DeploymentState, FleetCluster, Phase},
-    k8ssandra::K8ssandraCluster,
-    medusa::{MedusaBackupJob, MedusaConfiguration},
+    fleet::{FleetCluster, Phase},
+    medusa::MedusaBackupJob,
 };
 use serde_json::json;
 
 use crate::{
-    deployment_world::{bare, bucket, container, expect_state, k8ssandra, medusa_in, raw, settle},
+    denied_world::{ask_for_writes, goes_on, held_up, prepare},
     support::{
-        CASS, Cluster, ControlPlane, FLEET, Fleet, Play, backup_job, condition, configuration, datacenter,
-        eventually, grant, refusals, secret, token, with_token,
+        CASS, Cluster, ControlPlane, FLEET, Fleet, Play, backup_job, datacenter, eventually, grant, refusals,
+        secret, token, with_token,
     },
 };
 
@@ -65,16 +64,6 @@ async fn closed(kubeconfig: &str, cluster: &Cluster) {
     .await;
 }
 
-/// Waits until a MedusaConfiguration says this of its copies; returns its message.
-async fn replicated(fleet: &Fleet, name: &str, reason: &str) -> String {
-    eventually(format!("{name} is {reason}"), async || {
-        let shared: MedusaConfiguration = fleet.home().get(FLEET, name).await;
-        let (_, seen, message) = condition(&shared.status.unwrap_or_default().conditions, "Replicated");
-        if seen == reason { Ok(message) } else { Err(format!("{seen}: {message}")) }
-    })
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_plane_in_which_every_write_is_denied_says_so_everywhere_and_goes_on_when_that_is_over() {
     let fleet = Fleet::start(2).await;
@@ -84,36 +73,14 @@ async fn a_data_plane_in_which_every_write_is_denied_says_so_everywhere_and_goes
     let token = token(there, "audited").await;
     fleet.register_as("dp-1", "kubeconfig", &with_token(there, &token)).await;
     fleet.register(2).await;
-    for (number, dc) in [(1, "dc1"), (2, "dc2")] {
-        fleet.expect_data_plane(&format!("dp-{number}"), "Ready", "True", "Ready").await;
-        fleet.dp(number).create(datacenter(dc, "shop", 1)).await;
-    }
-    fleet.expect_size("shop", 2).await;
-    let _plays = [Play::start(there).await, Play::start(fleet.dp(2)).await];
-    home.create(bucket()).await;
-    there.create(bare("dc9", "till")).await;
-    settle(there, "dc9").await;
-    home.create(k8ssandra("till", &[("dc9", "dp-1")], json!({}))).await;
-    medusa_in(there, "dc9").await;
-    settle(there, "dc9").await;
-    expect_state(&fleet, "till", "dc9", DeploymentState::Deployed, None).await;
+    let _plays = prepare(&fleet).await;
     deny_everything(there).await;
     closed(&with_token(there, &token), there).await;
 
-    home.create(secret(FLEET, "shared", &[("credentials", "x")])).await;
-    home.create(configuration("shared", "shared", Some("dp-1/cass, dp-2/cass"))).await;
-    let image = json!({"spec": {"medusa": {"containerImage": {"tag": "9.9.9"}}}});
-    home.patch::<K8ssandraCluster>(FLEET, "till", image).await;
-    home.create(backup_job("audited", json!({"clusters": ["shop"]}))).await;
-    let said = replicated(&fleet, "shared", "DeniedByPolicy").await;
+    ask_for_writes(&fleet).await;
+    let said = fleet.expect_replicated("shared", "False", "DeniedByPolicy").await;
     assert!(said.contains(POLICY) && said.contains("dp-1") && !said.contains("dp-2"), "{said}");
-    let held = eventually("the backup is held up", async || {
-        let entries = fleet.job("audited").await.status.unwrap_or_default().datacenters;
-        let held = entries.iter().find(|entry| entry.reason.as_deref() == Some("DeniedByPolicy")).cloned();
-        let other = entries.iter().any(|entry| entry.datacenter == "dc2" && entry.phase == Phase::Succeeded);
-        held.filter(|_| other).ok_or(format!("{entries:?}"))
-    })
-    .await;
+    let held = held_up(&fleet).await;
     assert!(held.datacenter == "dc1" && held.message.unwrap().contains(POLICY));
     let refused = eventually("Medusa cannot be changed", async || {
         let cluster =
@@ -127,15 +94,7 @@ async fn a_data_plane_in_which_every_write_is_denied_says_so_everywhere_and_goes
     assert!(refused.contains("DeniedByPolicy"), "{refused}");
 
     refusals::permit(there, "closed").await;
-    replicated(&fleet, "shared", "Replicated").await;
-    fleet.expect_phase("audited", Phase::Succeeded).await;
-    eventually("dc9 has the new image", async || {
-        let datacenter = raw(there, "dc9").await;
-        let image = container(&datacenter, "containers", "medusa").map(|medusa| medusa["image"].to_string());
-        image.filter(|image| image.contains(":9.9.9")).map(drop).ok_or("it has the old one")
-    })
-    .await;
-    fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+    goes_on(&fleet).await;
     controller.assert_running();
 }
 

@@ -22,6 +22,7 @@ mod crashes;
 mod credentials;
 mod denied;
 mod denied_all;
+mod denied_world;
 mod deployment;
 mod deployment_conflict;
 mod deployment_crashes;

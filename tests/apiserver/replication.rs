@@ -47,23 +47,6 @@ async fn expect_configuration(
     .await
 }
 
-/// Waits until the source's `Replicated` has this status and reason; returns its message.
-async fn expect_replicated(fleet: &Fleet, name: &str, status: &str, reason: &str) -> String {
-    eventually(
-        format!("MedusaConfiguration {name}: Replicated is {status} because of {reason}"),
-        async || {
-            let source: MedusaConfiguration = fleet.home().get(FLEET, name).await;
-            let seen = condition(&source.status.unwrap_or_default().conditions, "Replicated");
-            if (seen.0.as_str(), seen.1.as_str()) == (status, reason) {
-                Ok(seen.2)
-            } else {
-                Err(format!("{seen:?}"))
-            }
-        },
-    )
-    .await
-}
-
 fn annotate(targets: Option<&str>) -> Value {
     json!({"metadata": {"annotations": {"fleet.k8ssandra.io/targets": targets}}})
 }
@@ -109,7 +92,7 @@ async fn copies_follow_their_source_and_their_targets_with_one_write_each() {
         assert_eq!(copy.annotations()["fleet.k8ssandra.io/source-uid"], source.uid().unwrap());
         assert!(!copy.annotations().contains_key("fleet.k8ssandra.io/targets"), "a copy asks for no copies");
     }
-    expect_replicated(&fleet, "shared", "True", "Replicated").await;
+    fleet.expect_replicated("shared", "True", "Replicated").await;
     let available = condition(
         &home.get::<MedusaConfiguration>(FLEET, "shared").await.status.unwrap().conditions,
         "SecretAvailable",
@@ -133,7 +116,7 @@ async fn copies_follow_their_source_and_their_targets_with_one_write_each() {
     for number in [1, 2] {
         expect_configuration(fleet.dp(number), "shared", &spec).await;
     }
-    expect_replicated(&fleet, "shared", "True", "Replicated").await;
+    fleet.expect_replicated("shared", "True", "Replicated").await;
     for (number, (secrets, configurations)) in (1..).zip(before) {
         let cluster = fleet.dp(number);
         let writes = cluster.writes("secrets").await;
@@ -163,7 +146,7 @@ async fn copies_follow_their_source_and_their_targets_with_one_write_each() {
     // No targets; one again; its Secret goes and comes back; the source goes.
     home.patch::<MedusaConfiguration>(FLEET, "shared", annotate(None)).await;
     fleet.dp(2).disappears::<Secret>(CASS, "bucket").await;
-    expect_replicated(&fleet, "shared", "True", "NoTargets").await;
+    fleet.expect_replicated("shared", "True", "NoTargets").await;
     home.patch::<MedusaConfiguration>(FLEET, "shared", annotate(Some("dp-2/cass"))).await;
     expect_secret(fleet.dp(2), CASS, "bucket", &second).await;
     home.delete::<Secret>(FLEET, "bucket").await;
@@ -245,19 +228,19 @@ async fn what_is_not_ours_is_left_alone_and_obstacles_heal_by_themselves() {
     there.appears::<MedusaConfiguration>(CASS, "shared").await;
     there.namespace("later").await;
     expect_secret(there, "later", "bucket", &[("credentials", "ours")]).await;
-    expect_replicated(&fleet, "shared", "False", "NameConflict").await;
+    fleet.expect_replicated("shared", "False", "NameConflict").await;
     let now: Secret = there.get(CASS, "bucket").await;
     assert_eq!(foreign.resource_version(), now.resource_version(), "a foreign Secret was written to");
 
     there.delete::<Secret>(CASS, "bucket").await;
     expect_secret(there, CASS, "bucket", &[("credentials", "ours")]).await;
-    expect_replicated(&fleet, "shared", "True", "Replicated").await;
+    fleet.expect_replicated("shared", "True", "Replicated").await;
 
     // An immutable copy cannot be changed in place.
     there.patch::<Secret>(CASS, "bucket", json!({"immutable": true})).await;
     home.patch::<Secret>(FLEET, "bucket", json!({"stringData": {"credentials": "new"}})).await;
     expect_secret(there, "later", "bucket", &[("credentials", "new")]).await;
-    expect_replicated(&fleet, "shared", "False", "Immutable").await;
+    fleet.expect_replicated("shared", "False", "Immutable").await;
     there.delete::<Secret>(CASS, "bucket").await;
     expect_secret(there, CASS, "bucket", &[("credentials", "new")]).await;
     controller.assert_running();
@@ -309,7 +292,7 @@ async fn a_k8ssandra_cluster_gets_everything_it_refers_to_where_its_datacenters_
         assert!(cluster.find::<Secret>(namespace, "unrelated").await.is_none());
     }
     assert!(fleet.dp(2).find::<Secret>(CASS, "bucket").await.is_none(), "no datacenter is there");
-    let message = expect_replicated(&fleet, "shared", "False", "UnknownDataPlane").await;
+    let message = fleet.expect_replicated("shared", "False", "UnknownDataPlane").await;
     assert!(message.contains("`nowhere`"), "{message}");
     for name in copied {
         let source: Secret = home.get(FLEET, name).await;
@@ -328,7 +311,7 @@ async fn a_k8ssandra_cluster_gets_everything_it_refers_to_where_its_datacenters_
     }
     fleet.dp(1).disappears::<Secret>(CASS, "server-tls").await;
     expect_secret(fleet.dp(1), CASS, "cql", &[("credentials", "cql")]).await;
-    expect_replicated(&fleet, "shared", "True", "Replicated").await;
+    fleet.expect_replicated("shared", "True", "Replicated").await;
     home.delete::<K8ssandraCluster>(FLEET, "shop").await;
     fleet.dp(1).disappears::<Secret>(CASS, "cql").await;
     fleet.dp(1).disappears::<MedusaConfiguration>(CASS, "shared").await;

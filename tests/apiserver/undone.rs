@@ -61,20 +61,6 @@ fn data(secret: &Secret, key: &str) -> Option<String> {
     String::from_utf8(bytes.0.clone()).ok()
 }
 
-/// Waits until `Replicated` of a MedusaConfiguration is `status` because of `reason`; returns its message.
-async fn replicated(fleet: &Fleet, name: &str, status: &str, reason: &str) -> String {
-    eventually(format!("{name}: Replicated is {status}, {reason}"), async || {
-        let source: MedusaConfiguration = fleet.home().get(FLEET, name).await;
-        let seen = condition(&source.status.unwrap_or_default().conditions, "Replicated");
-        if (seen.0.as_str(), seen.1.as_str()) == (status, reason) {
-            Ok(seen.2)
-        } else {
-            Err(format!("{seen:?}"))
-        }
-    })
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn who_takes_copies_back_again_and_again_is_named_and_met_with_growing_pauses() {
     let fleet = Fleet::start(2).await;
@@ -136,7 +122,7 @@ async fn who_takes_copies_back_again_and_again_is_named_and_met_with_growing_pau
     assert!((expected..=expected + ROUNDS as u64).contains(&applied), "{applied} writes of two Secrets");
 
     // All is in place by now, and it is still said: it has not stood yet.
-    let said = replicated(&fleet, "shared", "False", "Conflict").await;
+    let said = fleet.expect_replicated("shared", "False", "Conflict").await;
     for word in [
         "Secret cass/bucket: `argocd-controller` takes back `.data`",
         "MedusaConfiguration cass/shared: somebody",
@@ -144,7 +130,7 @@ async fn who_takes_copies_back_again_and_again_is_named_and_met_with_growing_pau
         assert!(said.contains(word), "{said}");
     }
     assert!(said.contains(&format!("{ROUNDS} times in a row")) && !said.contains("dp-2"), "{said}");
-    let said = replicated(&fleet, "other", "False", "Conflict").await;
+    let said = fleet.expect_replicated("other", "False", "Conflict").await;
     assert!(said.contains("Secret cass/label: somebody takes it back"), "{said}");
     for name in ["shared", "other"] {
         home.event("MedusaConfiguration", name, "Conflict").await;
@@ -158,7 +144,7 @@ async fn who_takes_copies_back_again_and_again_is_named_and_met_with_growing_pau
     let moved = json!({"spec": {"storageProperties": {"bucketName": "moved"}}});
     home.patch::<MedusaConfiguration>(FLEET, "shared", moved).await;
     for name in ["shared", "other"] {
-        replicated(&fleet, name, "True", "Replicated").await;
+        fleet.expect_replicated(name, "True", "Replicated").await;
     }
     controller.assert_running();
     assert_unseen(&fleet, &controller, &["canary-ours", "canary-git", "canary-new"]).await;

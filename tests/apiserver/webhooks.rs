@@ -6,22 +6,16 @@ use kube::{
     Api,
     api::{DeleteParams, PostParams},
 };
-use medusa_fleet::api::{
-    fleet::{DeploymentState, FleetCluster, Phase},
-    k8ssandra::K8ssandraCluster,
-    medusa::MedusaConfiguration,
-};
+use medusa_fleet::api::fleet::{DeploymentState, FleetCluster};
 use rstest::rstest;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
-    deployment_world::{bare, bucket, container, expect_state, k8ssandra, medusa_in, raw, settle},
+    denied_world::{ask_for_writes, goes_on, held_up, prepare},
+    deployment_world::expect_state,
     front::Front,
-    support::{
-        CASS, Cluster, ControlPlane, FLEET, Fleet, Play, backup_job, condition, configuration, datacenter,
-        eventually, secret,
-    },
+    support::{CASS, Cluster, ControlPlane, FLEET, Fleet, eventually, secret},
 };
 
 /// What the webhook says beside its no: it may quote what it denies, and is not repeated.
@@ -96,19 +90,7 @@ async fn a_webhook_that_lets_nothing_through_is_named_and_holds_up_only_what_it_
     let (home, there) = (fleet.home(), fleet.dp(1));
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
-    for (number, dc) in [(1, "dc1"), (2, "dc2")] {
-        fleet.dp(number).create(datacenter(dc, "shop", 1)).await;
-    }
-    fleet.expect_size("shop", 2).await;
-    let _plays = [Play::start(there).await, Play::start(fleet.dp(2)).await];
-    home.create(bucket()).await;
-    there.create(bare("dc9", "till")).await;
-    settle(there, "dc9").await;
-    home.create(k8ssandra("till", &[("dc9", "dp-1")], json!({}))).await;
-    medusa_in(there, "dc9").await;
-    settle(there, "dc9").await;
-    expect_state(&fleet, "till", "dc9", DeploymentState::Deployed, None).await;
-
+    let _plays = prepare(&fleet).await;
     let front = Front::webhook(there, deny).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = match hook {
@@ -120,30 +102,12 @@ async fn a_webhook_that_lets_nothing_through_is_named_and_holds_up_only_what_it_
     let name = words.split(": ").next().unwrap();
     install(there, &url, name).await;
 
-    home.create(secret(FLEET, "shared", &[("credentials", "x")])).await;
-    home.create(configuration("shared", "shared", Some("dp-1/cass, dp-2/cass"))).await;
-    let image = json!({"spec": {"medusa": {"containerImage": {"tag": "9.9.9"}}}});
-    home.patch::<K8ssandraCluster>(FLEET, "till", image).await;
-    home.create(backup_job("audited", json!({"clusters": ["shop"]}))).await;
-    let replicated = async |reason: &str| {
-        eventually(format!("the copies: {reason}"), async || {
-            let shared: MedusaConfiguration = home.get(FLEET, "shared").await;
-            let seen = condition(&shared.status.unwrap_or_default().conditions, "Replicated");
-            if seen.1 == reason { Ok(seen.2) } else { Err(format!("{seen:?}")) }
-        })
-        .await
-    };
-    let said = replicated("DeniedByPolicy").await;
+    ask_for_writes(&fleet).await;
+    let said = fleet.expect_replicated("shared", "False", "DeniedByPolicy").await;
     assert!(said.contains(words) && said.contains("dp-1") && !said.contains("dp-2"), "{said}");
     let event = home.event("MedusaConfiguration", "shared", "DeniedByPolicy").await;
     assert!(event.contains(words), "{event}");
-    let held = eventually("the backup is held up there, and done elsewhere", async || {
-        let entries = fleet.job("audited").await.status.unwrap_or_default().datacenters;
-        let held = entries.iter().find(|entry| entry.reason.as_deref() == Some("DeniedByPolicy")).cloned();
-        let other = entries.iter().any(|entry| entry.datacenter == "dc2" && entry.phase == Phase::Succeeded);
-        held.filter(|_| other).ok_or(format!("{entries:?}"))
-    })
-    .await;
+    let held = held_up(&fleet).await;
     let message = held.message.unwrap_or_default();
     assert!(held.datacenter == "dc1" && message.contains(name), "{message}");
     let refused = expect_state(&fleet, "till", "dc9", DeploymentState::Refused, Some("DeniedByPolicy")).await;
@@ -153,14 +117,7 @@ async fn a_webhook_that_lets_nothing_through_is_named_and_holds_up_only_what_it_
 
     let hooks: Api<ValidatingWebhookConfiguration> = Api::all(there.client.clone());
     hooks.delete("gate", &DeleteParams::default()).await.unwrap();
-    replicated("Replicated").await;
-    fleet.expect_phase("audited", Phase::Succeeded).await;
-    eventually("dc9 has the new image", async || {
-        let datacenter = raw(there, "dc9").await;
-        let image = container(&datacenter, "containers", "medusa").map(|medusa| medusa["image"].to_string());
-        image.filter(|image| image.contains(":9.9.9")).map(drop).ok_or("it has the old one")
-    })
-    .await;
+    goes_on(&fleet).await;
     let found: FleetCluster = home.get(FLEET, &format!("till.{FLEET}")).await;
     assert!(!serde_json::to_string(&found.status).unwrap().contains(QUOTED));
     controller.assert_running();

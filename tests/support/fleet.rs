@@ -14,7 +14,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use medusa_fleet::api::{
     crds,
     fleet::{DataPlane, FleetBackupJob, FleetCluster, Phase},
-    medusa,
+    medusa::{self, MedusaConfiguration},
 };
 use serde_json::json;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -220,6 +220,23 @@ impl Fleet {
                 Err(all.join("; "))
             }
         })
+        .await
+    }
+
+    /// Waits until a MedusaConfiguration says this of its copies; returns its message.
+    pub async fn expect_replicated(&self, name: &str, status: &str, reason: &str) -> String {
+        eventually(
+            format!("MedusaConfiguration {name}: Replicated is {status} because of {reason}"),
+            async || {
+                let source: MedusaConfiguration = self.home.get(FLEET, name).await;
+                let seen = condition(&source.status.unwrap_or_default().conditions, "Replicated");
+                if (seen.0.as_str(), seen.1.as_str()) == (status, reason) {
+                    Ok(seen.2)
+                } else {
+                    Err(format!("{seen:?}"))
+                }
+            },
+        )
         .await
     }
 
