@@ -31,12 +31,6 @@ use crate::{
 };
 
 impl Adapter for FleetBackupJob {
-    type Entry = DatacenterRun;
-
-    fn datacenters(status: &FleetBackupJobStatus) -> &[DatacenterRun] {
-        &status.datacenters
-    }
-
     fn entry(run: DatacenterRun, _: Option<&DatacenterRun>) -> DatacenterRun {
         run
     }

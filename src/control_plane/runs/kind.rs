@@ -14,7 +14,7 @@ use super::{
 };
 use crate::api::{
     fleet::{
-        DatacenterRun, FleetBackupJob, FleetBackupJobStatus, FleetOperation, FleetRestoreJob,
+        DatacenterRun, DatacenterTask, FleetBackupJob, FleetBackupJobStatus, FleetOperation, FleetRestoreJob,
         FleetRestoreJobStatus, FleetTask, FleetTaskStatus, Phase, Purged, RunSpec, RunStatus,
     },
     medusa::{MedusaBackupJob, MedusaTask},
@@ -60,6 +60,9 @@ pub trait Fanned: Run {
     /// What it makes there.
     type Child: Child;
 
+    /// A datacenter's part in the status.
+    type Entry: AsRef<DatacenterRun> + AsMut<DatacenterRun> + Clone + Send + Sync;
+
     /// How it is spoken of.
     fn words(&self) -> Words;
 
@@ -69,8 +72,13 @@ pub trait Fanned: Run {
     /// How far it is.
     fn progress(status: &Self::Status) -> &RunStatus;
 
+    /// The datacenters of a status.
+    fn datacenters(status: &Self::Status) -> &[Self::Entry];
+
     /// How far each datacenter is.
-    fn entries(status: &Self::Status) -> Vec<&DatacenterRun>;
+    fn entries(status: &Self::Status) -> Vec<&DatacenterRun> {
+        Self::datacenters(status).iter().map(AsRef::as_ref).collect()
+    }
 
     /// Leaves out of a status what `detail` does not ask for.
     fn shorten(status: &mut Self::Status, detail: Detail);
@@ -102,6 +110,7 @@ impl Run for FleetRestoreJob {
 
 impl Fanned for FleetBackupJob {
     type Child = MedusaBackupJob;
+    type Entry = DatacenterRun;
 
     fn words(&self) -> Words {
         let (action, begun) =
@@ -117,8 +126,8 @@ impl Fanned for FleetBackupJob {
         &status.run
     }
 
-    fn entries(status: &FleetBackupJobStatus) -> Vec<&DatacenterRun> {
-        status.datacenters.iter().collect()
+    fn datacenters(status: &FleetBackupJobStatus) -> &[DatacenterRun] {
+        &status.datacenters
     }
 
     fn shorten(status: &mut FleetBackupJobStatus, detail: Detail) {
@@ -131,6 +140,7 @@ impl Fanned for FleetBackupJob {
 
 impl Fanned for FleetTask {
     type Child = MedusaTask;
+    type Entry = DatacenterTask;
 
     fn words(&self) -> Words {
         let (action, begun, done) = match self.spec.operation {
@@ -148,8 +158,8 @@ impl Fanned for FleetTask {
         &status.run
     }
 
-    fn entries(status: &FleetTaskStatus) -> Vec<&DatacenterRun> {
-        status.datacenters.iter().map(|entry| &entry.run).collect()
+    fn datacenters(status: &FleetTaskStatus) -> &[DatacenterTask] {
+        &status.datacenters
     }
 
     /// The sum keeps what the figures of decided datacenters came to. Those of the others are read again from their

@@ -42,18 +42,12 @@ use crate::{
 pub(super) const START_WITHIN: SignedDuration = SignedDuration::from_hours(1);
 
 impl Adapter for FleetTask {
-    type Entry = DatacenterTask;
-
     // The sync after a purge, and whether the purge counts as failed, come after the child.
     const COUNTS_UNTIL_JUDGED: bool = true;
 
     // A purge holds up the backups of other data planes where its FleetTask says so itself: what a data plane shows of it is
     // that one's word. Between the child and the status a backup would begin beside it.
     const NAMED_FIRST: bool = true;
-
-    fn datacenters(status: &FleetTaskStatus) -> &[DatacenterTask] {
-        &status.datacenters
-    }
 
     fn entry(run: DatacenterRun, known: Option<&DatacenterTask>) -> DatacenterTask {
         DatacenterTask { run, ..known.cloned().unwrap_or_default() }

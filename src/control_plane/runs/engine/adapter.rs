@@ -21,18 +21,12 @@ use crate::{
 
 /// What a kind of run decides for itself.
 pub trait Adapter: Fanned {
-    /// A datacenter's part in the status.
-    type Entry: AsRef<DatacenterRun> + AsMut<DatacenterRun> + Clone + Send + Sync;
-
     /// Whether a datacenter counts as at work until it is judged, and no longer: what comes after its child belongs to
     /// the same work. Otherwise it counts as long as its child has no end, and no longer.
     const COUNTS_UNTIL_JUDGED: bool = false;
 
     /// Whether a child is made only where the published status names the datacenter: others go by that.
     const NAMED_FIRST: bool = false;
-
-    /// The datacenters of a status.
-    fn datacenters(status: &StatusOf<Self>) -> &[Self::Entry];
 
     /// The entry of a datacenter that was chosen; `known` is the one there was before.
     fn entry(run: DatacenterRun, known: Option<&Self::Entry>) -> Self::Entry;

@@ -41,7 +41,7 @@ use super::{
     desk::{Desk, Key},
     expiry,
     holds::Holds,
-    kind::{Fanned as _, Run as _},
+    kind::{Fanned, Run as _},
     publish::{pace, publish},
     telling::tell,
 };
@@ -72,7 +72,7 @@ const LEAST: Duration = Duration::from_millis(200);
 pub type StatusOf<K> = <K as HasStatus>::Status;
 
 /// The entry of a datacenter in it.
-type EntryOf<E> = <<E as Engine>::Run as Adapter>::Entry;
+type EntryOf<E> = <<E as Engine>::Run as Fanned>::Entry;
 
 /// What is remembered of a run between two passes.
 #[derive(Clone, Debug)]
