@@ -67,7 +67,7 @@ async fn upstreams_definitions_are_enough_to_carry_a_run_over_a_restart() {
     world.job("b1", "dc1").await;
     tokio::time::timeout(Duration::from_secs(30), first.gate.reached()).await.expect("the claim is made");
     first.kill();
-    let second = world.data_plane().await;
+    let second = world.data_plane_in_a_hurry().await;
     let status = world.finished("b1").await;
     assert!(status.conditions.is_empty() && status.message.is_none(), "{status:?}");
     assert_eq!(status.failed, [world.peers[1].node.clone()]);

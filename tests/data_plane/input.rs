@@ -11,6 +11,7 @@ use medusa_fleet::{
 use serde_json::json;
 
 use crate::{
+    cluster::eventually,
     fake_medusa::Script,
     gate::Gate,
     world::{World, timings},
@@ -51,7 +52,7 @@ async fn a_datacenter_that_appears_later_is_backed_up_then() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_datacenter_that_never_appears_fails_the_job() {
     let world = World::new(0, Script::default()).await;
-    let _data_plane = world.data_plane().await;
+    let _data_plane = world.data_plane_in_a_hurry().await;
     world.job("b1", "nowhere").await;
     let status = world.finished("b1").await;
     let failed = status.conditions.of_type("Failed").unwrap();
@@ -86,10 +87,11 @@ async fn missing_pods_are_waited_for() {
 async fn a_pod_without_medusa_is_named() {
     let world = World::new(1, Script::default()).await;
     world.create_pod("bare", &json!([{"name": "cassandra", "image": "none"}])).await;
-    let _data_plane = world.data_plane().await;
+    let _data_plane = world.data_plane_in_a_hurry().await;
     world.job("b1", "dc1").await;
-    world.assert_waits("MedusaContainerMissing", "bare").await;
-    assert_eq!(world.finished("b1").await.failed, ["bare"]);
+    let status = world.finished("b1").await;
+    assert_eq!(status.failed, ["bare"]);
+    assert_eq!(status.conditions.of_type("Failed").unwrap().reason, "MedusaContainerMissing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,9 +108,11 @@ async fn unusable_tls_material_is_told_by_key_and_never_shown() {
             "stringData": {"ca.crt": "hush", "tls.crt": "hush", "tls.key": "hush"}
         }))
         .await;
-    let status = world.finished("b1").await;
-    let message = status.message.unwrap();
-    assert!(message.contains("`ca.crt`") && !message.contains("hush"), "{message}");
+    let message = eventually("the key is named", async || {
+        Some(world.reason("b1", "InvalidTlsSecret").await).filter(|message| message.contains("`ca.crt`"))
+    })
+    .await;
+    assert!(!message.contains("hush"), "{message}");
     assert!(world.starts().values().all(|n| *n == 0));
 }
 

@@ -119,7 +119,6 @@ async fn an_unknown_datacenter_is_named() {
             "metadata": {"name": "r1"}, "spec": {"cassandraDatacenter": "nowhere", "backup": "b1"}
         }))
         .await;
-    site.reason("r1", "DatacenterNotFound").await;
     assert_refused(&site, "r1", "DatacenterNotFound", "spec.cassandraDatacenter").await;
 }
 

@@ -9,11 +9,7 @@ use medusa_fleet::api::{
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::{
-    cluster::{Definitions, eventually},
-    fake_medusa::Script,
-    world::{World, timings},
-};
+use crate::{cluster::Definitions, fake_medusa::Script, world::World};
 
 impl World {
     async fn patch_dc1(&self, spec: Value) {
@@ -45,7 +41,7 @@ async fn a_datacenter_that_is_missing_or_stopped_is_waited_for(#[case] operation
 #[tokio::test(flavor = "multi_thread")]
 async fn a_datacenter_that_never_appears_fails_the_task() {
     let world = World::new(0, Script::default()).await;
-    let _data_plane = world.data_plane().await;
+    let _data_plane = world.data_plane_in_a_hurry().await;
     world.task_of("nowhere", "t", "purge", json!({})).await;
     let status = world.assert_task_failed("t", "DatacenterNotFound").await;
     assert!(status.start_time.is_none() && status.finished.is_empty());
@@ -55,7 +51,7 @@ async fn a_datacenter_that_never_appears_fails_the_task() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_pods_and_pods_without_medusa_fail_the_task() {
     let world = World::new(0, Script::default()).await;
-    let _data_plane = world.data_plane().await;
+    let _data_plane = world.data_plane_in_a_hurry().await;
     world.task("none", "sync", json!({})).await;
     world.assert_task_failed("none", "NoPods").await;
     world.create_pod("bare", &json!([{"name": "cassandra", "image": "none"}])).await;
@@ -97,17 +93,12 @@ async fn a_purge_waits_until_a_restore_and_a_backup_are_over() {
     world.peers[0].script(|s| s.done_after = std::time::Duration::from_secs(600));
     world.job("b1", "dc1").await;
     world.task("p", "purge", json!({})).await;
-    // Waiting for other work is not counted against what may heal.
-    let timings = medusa_fleet::data_plane::Timings { input: std::time::Duration::from_secs(3), ..timings() };
-    let _data_plane = world.data_plane_with(crate::gate::Gate::default(), timings).await;
+    // The restore waits for its backup, and so until this test ends it.
+    let _data_plane = world.data_plane().await;
     let message = world.task_waits("p", "RestoreRunning").await;
     assert!(message.contains("MedusaRestoreJob `r`"), "{message}");
-    // It waits for its backup in vain, and so for as long as the purge may wait for what heals.
-    eventually("the restore gave up", async || {
-        let status = restores.get_status("r").await.unwrap().status?;
-        status.finish_time.map(drop)
-    })
-    .await;
+    let over = Patch::Merge(json!({"status": {"finishTime": "2026-01-01T00:10:00Z"}}));
+    restores.patch_status("r", &PatchParams::default(), &over).await.unwrap();
     let message = world.task_waits("p", "BackupRunning").await;
     assert!(message.contains("MedusaBackupJob `b1`"), "{message}");
     assert_eq!(world.called("PurgeBackups"), 0);
@@ -133,7 +124,7 @@ async fn upstreams_definitions_are_enough() {
     let world = World::under(Definitions::Upstream, 2, Script::default()).await;
     ["b1", "b2"].iter().for_each(|b| world.stored(b));
     world.storage.keep(1);
-    let data_plane = world.data_plane().await;
+    let data_plane = world.data_plane_in_a_hurry().await;
     let sync = world.sync("s").await;
     assert!(sync.conditions.is_empty() && sync.message.is_none(), "{sync:?}");
     assert_eq!(world.backups().await.len(), 2);

@@ -60,7 +60,8 @@ pub fn timings() -> Timings {
         silence: Duration::from_secs(5),
         absence: Duration::from_millis(1500),
         summary: Duration::from_secs(3),
-        input: Duration::from_secs(3),
+        // What may heal is waited for until the test heals it, however busy the machine is.
+        input: Duration::from_secs(600),
         input_retry_max: Duration::from_millis(300),
         run: Duration::from_secs(60),
         schedule_check: Duration::from_millis(50),
@@ -243,6 +244,12 @@ impl World {
     /// A data plane that works in this namespace.
     pub async fn data_plane(&self) -> DataPlane {
         self.data_plane_with(Gate::default(), timings()).await
+    }
+
+    /// One that soon gives up waiting for what may heal.
+    pub async fn data_plane_in_a_hurry(&self) -> DataPlane {
+        let timings = Timings { input: Duration::from_secs(3), ..timings() };
+        self.data_plane_with(Gate::default(), timings).await
     }
 
     pub async fn data_plane_with(&self, gate: Gate, timings: Timings) -> DataPlane {
