@@ -34,7 +34,14 @@ use super::{
         holds::Holds,
         select::{self, ClusterLabels},
     },
-    schedules::{delegate, history::History, missed, recipe, scope::Scope, unread::Unread},
+    schedules::{
+        by_data_plane, delegate,
+        history::History,
+        missed, recipe, results,
+        scope::Scope,
+        status,
+        unread::{self, Unread},
+    },
     tasks,
 };
 use crate::api::{
@@ -285,8 +292,15 @@ fn count(schedule: &FleetBackupSchedule, planes: &[Snapshot], now: Timestamp) {
             }
         }
     }
-    let counted = schedule.status.as_ref().map(|status| status.counted.clone()).unwrap_or_default();
-    let _ = missed::tally(&counted, &there, &Unread::default(), planes, now);
+    let old = schedule.status.clone().unwrap_or_default();
+    let before = by_data_plane::remembered(&old);
+    let (unread, found) = (Unread::default(), results::results(&there, planes, now));
+    let tally = missed::tally(by_data_plane::counted(&before), &there, &unread, planes, now);
+    let places = there.iter().map(|(entry, _)| unread::place_of(entry)).collect();
+    let known = by_data_plane::advance(&before, &places, &found, &tally, &unread);
+    let _ =
+        status::missed_there(&old, &known, tally.missed(), by_data_plane::is_over(&known, &tally, &unread));
+    let _ = by_data_plane::fit(known);
 }
 
 proptest! {

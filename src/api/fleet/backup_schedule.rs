@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     FleetBackupJobSpec, FleetOperation, FleetTaskSpec, Rollout, RunSpec, Selector, UnreachablePolicy,
+    run::is_zero,
 };
 use crate::api::{medusa::BackupType, schema};
 
@@ -286,9 +287,11 @@ pub struct FleetBackupScheduleStatus {
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub missed_slots: i64,
-    /// With execution `Delegated`: up to which slot of each data plane `missedSlots` is counted. One that does not
-    /// answer is counted when it does.
+    /// With execution `Delegated`: what is known of each data plane. What is known of one that does not answer stands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data_planes: Vec<ScheduledDataPlane>,
+    /// Where `dataPlanes[].countedUntil` stood in earlier statuses; read once, and not written any more.
+    #[serde(default, skip_serializing)]
     pub counted: Vec<CountedSlots>,
     /// Datacenters the schedule is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -300,7 +303,57 @@ pub struct FleetBackupScheduleStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// Up to where missed slots are counted in a data plane.
+/// What is known of a Delegated schedule in one data plane.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct ScheduledDataPlane {
+    /// Its name.
+    pub name: String,
+    /// The latest slot that `missedSlots` has counted if it was missed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_until: Option<Time>,
+    /// Datacenters whose last slots passed without a run, or whose last run went wrong: at most 5,000 in all data
+    /// planes, of which the first hundred say why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datacenters: Vec<ScheduledDatacenter>,
+}
+
+/// What is wrong with a Delegated schedule in one datacenter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct ScheduledDatacenter {
+    /// Namespace of the CassandraDatacenter.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Slots that passed without a run since the last that ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<MissedSlots>,
+    /// Why the last run that ended went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+/// Slots of one datacenter that passed without a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct MissedSlots {
+    /// How many of them `missedSlots` has counted; none while only the data plane says so.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(schema_with = "schema::count")]
+    pub count: i64,
+    /// The first of those that are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Time>,
+    /// What the MedusaBackupSchedule there says of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Up to where earlier statuses had counted missed slots in a data plane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
@@ -309,9 +362,6 @@ pub struct CountedSlots {
     pub data_plane: String,
     /// The latest slot that is counted.
     pub until: Time,
-    /// Whether the last ones counted were missed somewhere in it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub missed: bool,
 }
 
 /// A run of a schedule.

@@ -17,7 +17,8 @@ pub use backup::{BackupOrigin, FleetBackup, FleetBackupDatacenter, FleetBackupSp
 pub use backup_job::{FleetBackupJob, FleetBackupJobSpec, FleetBackupJobStatus};
 pub use backup_schedule::{
     CatchUp, ConcurrencyPolicy, CountedSlots, Execution, FleetBackupSchedule, FleetBackupScheduleSpec,
-    FleetBackupScheduleStatus, ScheduleOperation, ScheduleTemplate, ScheduledDatacenters, ScheduledRun,
+    FleetBackupScheduleStatus, MissedSlots, ScheduleOperation, ScheduleTemplate, ScheduledDataPlane,
+    ScheduledDatacenter, ScheduledDatacenters, ScheduledRun,
 };
 pub use cluster::{
     ClusterDatacenter, CredentialsState, DeploymentState, FleetCluster, FleetClusterSpec, FleetClusterStatus,

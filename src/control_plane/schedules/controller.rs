@@ -15,14 +15,13 @@ use kube::{
 use tokio::time::Instant;
 
 use super::{
-    ScheduleContext, coordinated,
+    ScheduleContext, by_data_plane, coordinated,
     delegate::is_in_data_planes,
     delegated,
     recipe::{self, Problem, Recipe},
     runs::RunKind,
     scope::Scope,
     status::{self, Outcome, READY, Report},
-    unread::parts,
 };
 use crate::{
     api::{
@@ -107,15 +106,20 @@ impl Memory {
         let said = |status: &FleetBackupScheduleStatus, type_| {
             status.conditions.of_type(type_).map(|c| c.message.clone()).unwrap_or_default()
         };
-        if let Outcome::Missed(_, message) | Outcome::There(_, message) = &report.outcome
-            && said(old, status::MISSED) != said(new, status::MISSED)
-        {
-            ctx.events.warning(about.clone(), Reason::SlotsMissed, "Schedule", message);
+        let known = by_data_plane::remembered(old);
+        let has_missed = match &report.outcome {
+            Outcome::Nothing | Outcome::OnTime => false,
+            Outcome::Missed(..) => said(old, status::MISSED) != said(new, status::MISSED),
+            Outcome::There(..) => by_data_plane::has_more_missed(&known, &new.data_planes),
+        };
+        if has_missed {
+            ctx.events.warning(about.clone(), Reason::SlotsMissed, "Schedule", said(new, status::MISSED));
         }
-        // That one of those that failed is not among them any more is no news.
-        let told = parts(&said(old, status::SUCCEEDED));
         if let Some((false, message)) = &report.succeeded
-            && parts(message).iter().any(|part| !told.contains(part))
+            && match schedule.spec.execution {
+                Execution::Coordinated => said(old, status::SUCCEEDED) != *message,
+                Execution::Delegated => by_data_plane::has_more_failed(&known, &new.data_planes),
+            }
         {
             ctx.events.warning(about.clone(), Reason::Failed, "Schedule", message);
         }

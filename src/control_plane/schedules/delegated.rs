@@ -11,6 +11,7 @@ use kube::{
 
 use super::{
     ScheduleContext,
+    by_data_plane::{advance, counted, fit, is_over, remembered},
     controller::Memory,
     coordinated::wind_down,
     delegate::{Action, Delegation, Refusal, can_write, is_in_data_planes, plan},
@@ -19,7 +20,7 @@ use super::{
     results::{active, first_of, goes_on, going, operation, results},
     scope::Scope,
     status::{self, Report},
-    unread::Unread,
+    unread::{Unread, place_of},
 };
 use crate::{
     api::{
@@ -281,15 +282,18 @@ fn report(
     now: Timestamp,
 ) -> Report {
     let old = schedule.status.clone().unwrap_or_default();
+    let before = remembered(&old);
     let found = results(&delegation.there, planes, now);
     let unread = Unread::of(&scope.datacenters, &delegation.there, planes);
-    let tally = tally(&old.counted, &delegation.there, &unread, planes, now);
+    let tally = tally(counted(&before), &delegation.there, &unread, planes, now);
+    let there = delegation.there.iter().map(|(entry, _)| place_of(entry)).collect();
+    let data_planes = advance(&before, &there, &found, &tally, &unread);
     // What is said of every datacenter needs to be known of every one.
     let is_whole = delegation.there.len() == delegation.total && scope.unlisted.is_empty();
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let ready = ready(schedule, recipe, delegation, scope, &found.unready);
     let operation = schedule.spec.operation.as_str();
-    let succeeded = status::succeeded_there(&old, &found, &unread, is_whole, operation);
+    let succeeded = status::succeeded_there(&data_planes, found.is_good && is_whole, operation);
     Report {
         next: found.next.filter(|_| schedule.spec.suspend != Some(true)),
         last: found.last.max(old.last_schedule_time.as_ref().map(|time| time.0)),
@@ -300,8 +304,13 @@ fn report(
             total: count(delegation.total),
             scheduled: count(delegation.there.len()),
         }),
-        outcome: status::missed_there(&old, &found.missed, &tally, &unread),
-        counted: tally.counted,
+        outcome: status::missed_there(
+            &old,
+            &data_planes,
+            tally.missed(),
+            is_over(&data_planes, &tally, &unread),
+        ),
+        data_planes: fit(data_planes),
         ..Report::unchanged(&old, ready)
     }
 }

@@ -11,13 +11,16 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{delegate::since, history::History, unread::Unread};
+use super::{
+    delegate::since,
+    history::History,
+    unread::{DatacenterKey, Unread, place_of},
+};
 use crate::{
     api::{
         cron::{CronExpr, MANY, Missed},
-        fleet::{CountedSlots, DatacenterRun},
+        fleet::DatacenterRun,
     },
     control_plane::data_planes::{fleet::Snapshot, view::ObjectKey},
 };
@@ -30,68 +33,82 @@ const SECOND: SignedDuration = SignedDuration::from_secs(1);
 /// What is older is not counted any more, so that data planes that are gone need not be remembered.
 const OLDEST: SignedDuration = SignedDuration::from_hours(400 * 24);
 
+/// What a look has found of one datacenter's slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// No slot is settled that was not before.
+    Nothing,
+    /// Some are, and no miss is known.
+    Ran,
+    /// Some are, and these were missed.
+    Missed(Missed),
+}
+
 /// What has been counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Datacenters with slots that are newly known to be missed.
-    pub missed: Vec<(String, Missed)>,
-    /// Up to where each data plane is counted now.
-    pub counted: Vec<CountedSlots>,
-    /// Whether slots were settled that were not before, and the last ones in no data plane were missed.
-    pub is_over: bool,
+    /// What is found of each datacenter whose slots can be counted.
+    pub settled: BTreeMap<DatacenterKey, Settled>,
+    /// Up to which slot each data plane is counted now.
+    pub until: BTreeMap<String, Timestamp>,
 }
 
-/// Counts on from `old`. `there` are the datacenters that have their MedusaBackupSchedule. Data planes that are `unread`
-/// are left as they are, and while there is one that was counted, nothing is over.
+impl Tally {
+    /// How many slots are newly known to be missed.
+    #[must_use]
+    pub fn missed(&self) -> usize {
+        let missed = |settled: &Settled| if let Settled::Missed(missed) = settled { missed.count } else { 0 };
+        self.settled.values().map(missed).sum()
+    }
+
+    /// Whether slots were settled that were not before.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        self.settled.values().any(|settled| *settled != Settled::Nothing)
+    }
+}
+
+/// Counts on from where each data plane was `counted` up to. `there` are the datacenters that have their
+/// MedusaBackupSchedule. Data planes that are `unread` are left as they are.
 #[must_use]
 pub fn tally(
-    old: &[CountedSlots],
+    counted: impl IntoIterator<Item = (String, Timestamp)>,
     there: &[(DatacenterRun, ObjectKey)],
     unread: &Unread,
     planes: &[Snapshot],
     now: Timestamp,
 ) -> Tally {
     let oldest = now.checked_sub(OLDEST).unwrap_or(Timestamp::MIN);
-    let mut counted: BTreeMap<String, CountedSlots> = old
-        .iter()
-        .filter(|entry| entry.until.0 > oldest)
-        .map(|entry| (entry.data_plane.clone(), entry.clone()))
-        .collect();
-    let mut tally = Tally::default();
-    let mut is_news = false;
+    let until = counted.into_iter().filter(|(_, until)| *until > oldest).collect();
+    let mut tally = Tally { until, ..Tally::default() };
     for plane in planes.iter().filter(|plane| !unread.has_plane(&plane.name)) {
         let own = courses(there, plane);
-        let Some(until) = own.iter().map(|(_, course)| course.settled_until(now)).min() else {
-            if !unread.has_part_of(&plane.name) {
-                counted.entry(plane.name.clone()).and_modify(|entry| entry.missed = false);
-            }
-            continue;
-        };
-        let before = counted.get(&plane.name).map(|entry| entry.until.0);
-        let (mut latest, known) = (before, tally.missed.len());
+        let Some(until) = own.iter().map(|(_, course)| course.settled_until(now)).min() else { continue };
+        let before = tally.until.get(&plane.name).copied();
+        let mut latest = before;
         for (place, course) in own {
             let from = course.from().max(oldest).max(before.unwrap_or(Timestamp::MIN));
-            latest = latest.max(course.latest(from, until));
-            tally.missed.extend(course.missed(from, until).map(|missed| (place, missed)));
+            let newly = course.latest(from, until);
+            let settled = match (newly, course.missed(from, until)) {
+                (_, Some(missed)) => Settled::Missed(missed),
+                (Some(_), None) => Settled::Ran,
+                (None, None) => Settled::Nothing,
+            };
+            latest = latest.max(newly);
+            tally.settled.insert(place, settled);
         }
-        if let Some(latest) = latest.filter(|_| latest > before) {
-            is_news = true;
-            let (data_plane, missed) = (plane.name.clone(), tally.missed.len() > known);
-            counted.insert(data_plane.clone(), CountedSlots { data_plane, until: Time(latest), missed });
-        }
+        tally.until.extend(latest.map(|latest| (plane.name.clone(), latest)));
     }
-    let is_missing = |plane: &Snapshot| {
-        counted.get(&plane.name).is_some_and(|entry| entry.missed || unread.has_plane(&plane.name))
-    };
-    tally.is_over = is_news && !planes.iter().any(is_missing);
-    tally.counted = counted.into_values().collect();
     tally
 }
 
 /// The datacenters in `plane` whose slots can be counted.
-fn courses<'a>(there: &[(DatacenterRun, ObjectKey)], plane: &'a Snapshot) -> Vec<(String, Course<'a>)> {
+fn courses<'a>(
+    there: &[(DatacenterRun, ObjectKey)],
+    plane: &'a Snapshot,
+) -> Vec<(DatacenterKey, Course<'a>)> {
     let own = there.iter().filter(|(entry, _)| entry.data_plane == plane.name);
-    own.filter_map(|(entry, key)| Some((entry.place(), Course::of(History::of(plane, key)?)?))).collect()
+    own.filter_map(|(entry, key)| Some((place_of(entry), Course::of(History::of(plane, key)?)?))).collect()
 }
 
 /// One datacenter's slots and runs.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::fleet::FleetBackupScheduleStatus,
+    api::fleet::{FleetBackupScheduleStatus, ScheduledDataPlane},
     control_plane::{
         data_planes::{
             fleet::Usable,
@@ -15,11 +15,11 @@ use crate::{
         },
         fanout::tests::pending,
         schedules::{
+            by_data_plane::{advance, counted, fit, has_more_missed, is_over, remembered},
             delegate::tests::open,
             history::tests::{at, back_up, key, run, view},
             results::results,
             status::{self, Outcome, Report},
-            unread::parts,
         },
     },
 };
@@ -29,22 +29,59 @@ const HOUR: i64 = 3_600;
 /// When what happened at the full hour is certain.
 const LATER: i64 = 301;
 
-fn look(old: &[CountedSlots], there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], now: i64) -> Tally {
-    tally(old, there, &Unread::of(&[], there, planes), planes, at(now))
+/// Up to where each data plane is counted.
+type Until = BTreeMap<String, Timestamp>;
+
+fn look(old: &Until, there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], now: i64) -> Tally {
+    tally(old.clone(), there, &Unread::of(&[], there, planes), planes, at(now))
 }
 
-fn count(old: &[CountedSlots], view: &View, now: i64) -> Tally {
+/// A first look at a view.
+fn first(view: &View, now: i64) -> Tally {
+    count(&Until::new(), view, now)
+}
+
+fn count(old: &Until, view: &View, now: i64) -> Tally {
     look(old, &[(pending("eu", "dc1"), key("dc1"))], &[open("eu", view.clone())], now)
+}
+
+/// What one look makes of what was known before it.
+struct Step {
+    known: Vec<ScheduledDataPlane>,
+    missed: usize,
+    is_over: bool,
+}
+
+fn step(
+    old: &[ScheduledDataPlane],
+    there: &[(DatacenterRun, ObjectKey)],
+    planes: &[Snapshot],
+    now: i64,
+) -> Step {
+    let unread = Unread::of(&[], there, planes);
+    let tally = tally(counted(old), there, &unread, planes, at(now));
+    let places = there.iter().map(|(entry, _)| place_of(entry)).collect();
+    let known = advance(old, &places, &results(there, planes, at(now)), &tally, &unread);
+    Step { is_over: is_over(&known, &tally, &unread), missed: tally.missed(), known }
 }
 
 /// How many are missed, and from which hour on.
 fn missed(tally: &Tally) -> Option<(usize, i64)> {
-    tally.missed.first().map(|(_, missed)| (missed.count, missed.first.as_second() / HOUR))
+    let mut missed = tally.settled.values().filter_map(|settled| match settled {
+        Settled::Missed(missed) => Some((missed.count, missed.first.as_second() / HOUR)),
+        Settled::Nothing | Settled::Ran => None,
+    });
+    missed.next()
+}
+
+/// Whether no slot is settled and nothing counted.
+fn says_nothing(tally: &Tally) -> bool {
+    !tally.is_news() && tally.until.is_empty()
 }
 
 /// The last hour that is counted.
 fn until(tally: &Tally) -> Option<i64> {
-    tally.counted.first().map(|entry| entry.until.0.as_second() / HOUR)
+    tally.until.values().next().map(|until| until.as_second() / HOUR)
 }
 
 fn dealt_with(last: Option<i64>, next: i64) -> Value {
@@ -54,28 +91,28 @@ fn dealt_with(last: Option<i64>, next: i64) -> Value {
 #[tokio::test]
 async fn a_slot_that_its_data_plane_left_out_is_missed_once_it_is_certain() {
     let view = view(&json!({}), &dealt_with(None, 2));
-    assert_eq!(count(&[], &view, HOUR + 200), Tally::default(), "the run may not have come yet");
-    let first = count(&[], &view, HOUR + LATER);
-    assert_eq!((missed(&first), until(&first)), (Some((1, 1)), Some(1)));
-    let again = count(&first.counted, &view, HOUR + LATER + 60);
-    assert_eq!((missed(&again), again.is_over, &again.counted), (None, false, &first.counted), "once");
+    assert!(says_nothing(&first(&view, HOUR + 200)), "the run may not have come yet");
+    let found = first(&view, HOUR + LATER);
+    assert_eq!((missed(&found), until(&found)), (Some((1, 1)), Some(1)));
+    let again = count(&found.until, &view, HOUR + LATER + 60);
+    assert_eq!((missed(&again), again.is_news(), &again.until), (None, false, &found.until), "once");
 }
 
 #[tokio::test]
 async fn without_a_controller_a_slot_is_missed_when_the_next_has_come() {
     let view = view(&json!({}), &json!({}));
-    assert_eq!(count(&[], &view, HOUR + LATER), Tally::default(), "it may still run");
-    let found = count(&[], &view, 3 * HOUR + LATER);
+    assert!(says_nothing(&first(&view, HOUR + LATER)), "it may still run");
+    let found = first(&view, 3 * HOUR + LATER);
     assert_eq!((missed(&found), until(&found)), (Some((2, 1)), Some(2)));
-    assert_eq!(missed(&count(&found.counted, &view, 4 * HOUR + LATER)), Some((1, 3)));
+    assert_eq!(missed(&count(&found.until, &view, 4 * HOUR + LATER)), Some((1, 3)));
 }
 
 #[tokio::test]
 async fn a_slot_waits_with_the_run_in_its_way_until_the_next_has_come() {
     let mut view = view(&json!({}), &dealt_with(Some(1), 2));
     run(&mut view, HOUR, None);
-    assert_eq!(until(&count(&[], &view, 2 * HOUR + LATER)), Some(1));
-    let found = count(&[], &view, 3 * HOUR + LATER);
+    assert_eq!(until(&first(&view, 2 * HOUR + LATER)), Some(1));
+    let found = first(&view, 3 * HOUR + LATER);
     assert_eq!((missed(&found), until(&found)), (Some((1, 2)), Some(2)));
 }
 
@@ -85,9 +122,8 @@ async fn what_ran_is_not_missed_whatever_is_left_of_it() {
     run(&mut traces, HOUR, Some(false));
     run(&mut traces, 2 * HOUR, Some(true));
     back_up(&mut traces, 3 * HOUR, "SUCCESS");
-    let found = count(&[], &traces, 4 * HOUR + LATER);
-    assert_eq!((missed(&found), until(&found)), (None, Some(4)));
-    assert!(found.is_over);
+    let found = first(&traces, 4 * HOUR + LATER);
+    assert_eq!((missed(&found), until(&found), found.is_news()), (None, Some(4), true));
 }
 
 #[tokio::test]
@@ -97,7 +133,7 @@ async fn of_slots_before_a_run_that_caught_up_only_the_latest_is_its_own() {
         let mut view = view(&json!({}), &dealt_with(None, 6));
         run(&mut view, HOUR + late / 100, Some(true));
         run(&mut view, 5 * HOUR + late, Some(true));
-        let found = count(&[], &view, 5 * HOUR + 2 * LATER + late);
+        let found = first(&view, 5 * HOUR + 2 * LATER + late);
         assert_eq!((missed(&found), until(&found)), (Some((3, 2)), Some(5)), "{late}");
     }
 }
@@ -105,30 +141,30 @@ async fn of_slots_before_a_run_that_caught_up_only_the_latest_is_its_own() {
 #[tokio::test]
 async fn what_may_have_been_removed_is_not_missed() {
     let mut view = view(&json!({"successfulJobsHistoryLimit": 2}), &dealt_with(Some(9), 10));
-    assert_eq!(missed(&count(&[], &view, 9 * HOUR + LATER)), None, "nothing is left of any run");
+    assert_eq!(missed(&first(&view, 9 * HOUR + LATER)), None, "nothing is left of any run");
     run(&mut view, 4 * HOUR, Some(false));
     run(&mut view, 6 * HOUR, Some(true));
-    assert_eq!(missed(&count(&[], &view, 9 * HOUR + LATER)), Some((3, 5)), "one more would have been kept");
+    assert_eq!(missed(&first(&view, 9 * HOUR + LATER)), Some((3, 5)), "one more would have been kept");
     run(&mut view, 9 * HOUR, Some(true));
-    assert_eq!(missed(&count(&[], &view, 9 * HOUR + LATER)), Some((2, 7)), "older good ones are not kept");
+    assert_eq!(missed(&first(&view, 9 * HOUR + LATER)), Some((2, 7)), "older good ones are not kept");
     let stored = Arc::make_mut(view.schedules.items_mut().get_mut(&key("dc1")).unwrap());
     stored.spec.failed_jobs_history_limit = Some(0);
-    assert_eq!(missed(&count(&[], &view, 9 * HOUR + LATER)), None, "failed runs leave no trace");
+    assert_eq!(missed(&first(&view, 9 * HOUR + LATER)), None, "failed runs leave no trace");
 }
 
 #[tokio::test]
 async fn a_silent_data_plane_is_counted_when_it_answers() {
     let mut view = view(&json!({}), &dealt_with(Some(1), 2));
     run(&mut view, HOUR, Some(true));
-    let before = count(&[], &view, HOUR + LATER);
+    let before = first(&view, HOUR + LATER);
     let mut silent = view.clone();
     silent.contact = Contact::Lost { since: at(2 * HOUR), why: "gone".to_owned() };
-    let meanwhile = count(&before.counted, &silent, 9 * HOUR);
-    assert_eq!((missed(&meanwhile), &meanwhile.counted), (None, &before.counted));
+    let meanwhile = count(&before.until, &silent, 9 * HOUR);
+    assert_eq!((missed(&meanwhile), &meanwhile.until), (None, &before.until));
     let mut unlisted = view.clone();
     unlisted.scheduled_jobs.trust.begin();
-    assert_eq!(count(&before.counted, &unlisted, 9 * HOUR), meanwhile, "its runs are not listed yet");
-    let after = count(&meanwhile.counted, &view, 9 * HOUR + LATER);
+    assert_eq!(count(&before.until, &unlisted, 9 * HOUR), meanwhile, "its runs are not listed yet");
+    let after = count(&meanwhile.until, &view, 9 * HOUR + LATER);
     assert_eq!((missed(&after), until(&after)), (Some((7, 2)), Some(8)));
 }
 
@@ -142,22 +178,22 @@ async fn it_is_over_when_a_slot_has_run_wherever_one_was_missed() {
         }
         view
     };
-    let both = |old: &[CountedSlots], eu: View, us: View, now| {
-        look(old, &there, &[open("eu", eu), open("us", us)], now)
+    let both = |old: &[ScheduledDataPlane], eu: View, us: View, now| {
+        step(old, &there, &[open("eu", eu), open("us", us)], now)
     };
     let one = both(&[], ran(&[1], 1), ran(&[], 1), HOUR + LATER);
-    assert_eq!((one.missed.len(), one.is_over), (1, false));
-    let two = both(&one.counted, ran(&[1, 2], 2), ran(&[], 1), 2 * HOUR + LATER);
-    assert!(two.missed.is_empty() && !two.is_over, "only where none was missed");
-    let three = both(&two.counted, ran(&[1, 2], 2), ran(&[2], 2), 2 * HOUR + LATER);
-    assert!(three.missed.is_empty() && three.is_over);
-    let gone = look(&one.counted, &there[..1], &[open("eu", ran(&[1, 2], 2))], 2 * HOUR + LATER);
+    assert_eq!((one.missed, one.is_over), (1, false));
+    let two = both(&one.known, ran(&[1, 2], 2), ran(&[], 1), 2 * HOUR + LATER);
+    assert_eq!((two.missed, two.is_over), (0, false), "only where none was missed");
+    let three = both(&two.known, ran(&[1, 2], 2), ran(&[2], 2), 2 * HOUR + LATER);
+    assert_eq!((three.missed, three.is_over), (0, true));
+    let gone = step(&one.known, &there[..1], &[open("eu", ran(&[1, 2], 2))], 2 * HOUR + LATER);
     assert!(gone.is_over, "a data plane that is unregistered holds nothing up");
     // Whatever us has to say of the second hour, nobody knows yet.
     let silent = Snapshot { usable: Usable::Connecting, ..open("us", View::unknown()) };
     let planes = [open("eu", ran(&[1, 2, 3], 3)), silent];
-    assert!(!look(&three.counted, &there[..1], &planes, 3 * HOUR + LATER).is_over, "us was counted");
-    assert!(look(&gone.counted[..1], &there[..1], &planes, 3 * HOUR + LATER).is_over, "us never was");
+    assert!(!step(&three.known, &there[..1], &planes, 3 * HOUR + LATER).is_over, "us was counted");
+    assert!(step(&gone.known[..1], &there[..1], &planes, 3 * HOUR + LATER).is_over, "us never was");
 }
 
 #[tokio::test]
@@ -166,16 +202,16 @@ async fn slots_before_an_edit_and_of_a_disabled_schedule_are_none() {
     let stored = Arc::make_mut(edited.schedules.items_mut().get_mut(&key("dc1")).unwrap());
     let since = at(3 * HOUR + 60).to_string();
     stored.metadata.annotations = Some([(crate::api::labels::SCHEDULED_SINCE.to_owned(), since)].into());
-    assert_eq!(missed(&count(&[], &edited, 5 * HOUR + LATER)), Some((1, 4)));
+    assert_eq!(missed(&first(&edited, 5 * HOUR + LATER)), Some((1, 4)));
     let disabled = view(&json!({"disabled": true}), &json!({}));
-    assert_eq!(count(&[], &disabled, 9 * HOUR), Tally::default());
+    assert!(says_nothing(&first(&disabled, 9 * HOUR)));
 }
 
 #[tokio::test]
 async fn a_next_slot_of_an_expression_that_is_none_any_more_settles_nothing() {
     for next in [1, 30] {
         let view = view(&json!({}), &dealt_with(None, next));
-        assert_eq!(count(&[], &view, HOUR + LATER), Tally::default(), "{next}");
+        assert!(says_nothing(&first(&view, HOUR + LATER)), "{next}");
     }
 }
 
@@ -186,7 +222,7 @@ async fn every_so_often_counts_from_the_run_before() {
     for (hour, late) in [(1, 10), (2, 20), (5, 30), (7, 40)] {
         run(&mut view, hour * HOUR + late, Some(true));
     }
-    let found = count(&[], &view, 7 * HOUR + 2 * LATER);
+    let found = first(&view, 7 * HOUR + 2 * LATER);
     assert_eq!(missed(&found), Some((3, 3)), "two before the third run, and one before the fourth");
 }
 
@@ -195,15 +231,13 @@ async fn each_data_plane_is_counted_by_itself_and_a_long_gap_up_to_a_point() {
     let planes =
         [open("eu", view(&json!({}), &json!({}))), open("us", view(&json!({}), &dealt_with(None, 1_000)))];
     let there = [(pending("eu", "dc1"), key("dc1")), (pending("us", "dc1"), key("dc1"))];
-    let found = look(&[], &there, &planes, 999 * HOUR + LATER);
-    let counts: Vec<usize> = found.missed.iter().map(|(_, missed)| missed.count).collect();
-    assert_eq!(counts, [MANY, MANY]);
-    let until: Vec<i64> = found.counted.iter().map(|entry| entry.until.0.as_second() / HOUR).collect();
+    let found = look(&Until::new(), &there, &planes, 999 * HOUR + LATER);
+    assert_eq!((found.settled.len(), found.missed()), (2, 2 * MANY));
+    let until: Vec<i64> = found.until.values().map(|until| until.as_second() / HOUR).collect();
     assert_eq!(until, [998, 999]);
-    assert_eq!(found.missed[1].0, "us/ns/dc1");
-    let old = vec![CountedSlots { data_plane: "gone".to_owned(), until: Time(at(1)), missed: true }];
-    assert_eq!(look(&old, &[], &[], 2).counted, old);
-    assert!(look(&old, &[], &[], 401 * 24 * HOUR).counted.is_empty());
+    let old: Until = [("gone".to_owned(), at(1))].into();
+    assert_eq!(look(&old, &[], &[], 2).until, old);
+    assert!(look(&old, &[], &[], 401 * 24 * HOUR).until.is_empty());
 }
 
 proptest! {
@@ -217,7 +251,7 @@ proptest! {
         let _guard = runtime.enter();
         let bases = ["a", "b", "c", "d", "e"].map(|name| open(name, View::unknown()));
         let mut old = FleetBackupScheduleStatus::default();
-        let mut told: BTreeSet<String> = BTreeSet::new();
+        let mut told: BTreeSet<(String, String)> = BTreeSet::new();
         for (look, heard) in (3_i64..).zip(&heard) {
             let hour = look / 3;
             let mut planes = Vec::new();
@@ -246,19 +280,22 @@ proptest! {
                 .collect();
             let now = hour * HOUR + LATER + look;
             let unread = Unread::of(&[], &there, &planes);
-            let tally = tally(&old.counted, &there, &unread, &planes, at(now));
-            let said = results(&there, &planes, at(now)).missed;
-            let outcome = status::missed_there(&old, &said, &tally, &unread);
+            let before = remembered(&old);
+            let Step { known, missed, is_over } = step(&before, &there, &planes, now);
+            let outcome = status::missed_there(&old, &known, missed, is_over);
             if outcome == Outcome::OnTime {
-                prop_assert!(old.counted.iter().all(|entry| !unread.has_plane(&entry.data_plane)), "{old:?}");
+                prop_assert!(counted(&before).all(|(plane, _)| !unread.has_plane(&plane)), "{before:?}");
             }
-            if let Outcome::There(count, message) = &outcome {
-                let new = parts(message);
-                prop_assert!(*count > 0 || new.iter().any(|part| !told.contains(part)), "{message} {told:?}");
+            if has_more_missed(&before, &known) {
+                let says = |plane: &ScheduledDataPlane| {
+                    let missed = plane.datacenters.first().and_then(|dc| dc.missed.as_ref());
+                    Some((plane.name.clone(), missed?.message.clone()?))
+                };
+                let new: BTreeSet<_> = known.iter().filter_map(says).collect();
+                prop_assert!(missed > 0 || !new.is_subset(&told), "{new:?} {told:?}");
                 told.extend(new);
             }
-            let report =
-                Report { outcome, counted: tally.counted, ..Report::unchanged(&old, Ok(String::new())) };
+            let report = Report { outcome, data_planes: fit(known), ..Report::unchanged(&old, Ok(String::new())) };
             old = status::status(&old, &report, None, at(now));
         }
     }
@@ -273,7 +310,7 @@ proptest! {
         let (base, there) = (open("eu", view(&json!({}), &json!({}))), [(pending("eu", "dc1"), key("dc1"))]);
         let hours: BTreeSet<i64> =
             (1..).zip(&ran).filter(|(_, ran)| **ran).map(|(hour, _)| hour).collect();
-        let (mut counted, mut total) = (Vec::new(), 0);
+        let (mut counted, mut total) = (Until::new(), 0);
         for now in looks.into_iter().map(|look| look * 300).chain([14 * HOUR]) {
             // What the data plane shows at that time: a run at each of those hours that have come.
             let come = || hours.iter().copied().filter(|hour| hour * HOUR <= now);
@@ -284,7 +321,7 @@ proptest! {
             let plane = Snapshot { view: Arc::new(view), ..base.clone() };
             let found = look(&counted, &there, &[plane], now);
             total += missed(&found).map_or(0, |(count, _)| count);
-            counted = found.counted;
+            counted = found.until;
         }
         let first = hours.iter().next().copied().unwrap_or(14);
         // Before the first run nothing tells that none was removed, unless it was looked in time.

@@ -9,6 +9,7 @@
 //!
 //! Why a run is held until its slot is written down is in ADR 13.
 
+pub mod by_data_plane;
 mod children;
 mod controller;
 mod coordinated;

@@ -1,11 +1,14 @@
 //! How a Delegated schedule goes, from what its MedusaBackupSchedules and what they made say. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kube::Resource as _;
 
-use super::history::History;
+use super::{
+    history::History,
+    unread::{DatacenterKey, place_of},
+};
 use crate::{
     api::{
         Conditions as _, Seen,
@@ -29,9 +32,9 @@ pub struct Results {
     /// newest.
     pub success: Option<Timestamp>,
     /// Datacenters whose last run is known to have gone wrong, with why.
-    pub failed: Vec<String>,
+    pub failed: BTreeMap<DatacenterKey, String>,
     /// Datacenters whose schedule says that slots passed without a run, with its words.
-    pub missed: Vec<String>,
+    pub missed: BTreeMap<DatacenterKey, String>,
     /// Datacenters whose schedule says that it will not run, with its words.
     pub unready: Vec<String>,
     /// Whether every datacenter's last run ended well.
@@ -50,16 +53,16 @@ pub fn results(there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], now: T
         let Some((plane, schedule)) = plane.and_then(|p| Some((p, p.view.schedules.last(key)?))) else {
             continue;
         };
-        let place = entry.place();
         let status = schedule.status.clone().unwrap_or_default();
         let next = status.next_schedule.as_ref().map(|time| time.0);
         found.next = found.next.into_iter().chain(next).min();
-        let say = |type_: &str, status_: &str| {
+        let says = |type_: &str, status_: &str| {
             let condition = status.conditions.of_type(type_).filter(|c| c.status == status_)?;
-            Some(format!("{place}: {}", condition.message))
+            Some(condition.message.clone())
         };
-        found.missed.extend(say("Missed", "True"));
-        found.unready.extend(say("Ready", "False").filter(|_| schedule.spec.disabled != Some(true)));
+        found.missed.extend(says("Missed", "True").map(|words| (place_of(entry), words)));
+        let unready = says("Ready", "False").filter(|_| schedule.spec.disabled != Some(true));
+        found.unready.extend(unready.map(|words| format!("{}: {words}", entry.place())));
         let Some(history) = History::of(plane, key) else {
             found.unread.insert(entry.data_plane.clone());
             continue;
@@ -69,7 +72,7 @@ pub fn results(there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], now: T
         successes.push(history.success(now));
         match history.latest(now) {
             Some((at, Ok(_))) => found.is_good &= last.is_none_or(|last| last <= at),
-            Some((_, Err(why))) => found.failed.push(format!("{place}: {why}")),
+            Some((_, Err(why))) => _ = found.failed.insert(place_of(entry), why),
             None => found.is_good = false,
         }
     }
@@ -194,7 +197,7 @@ mod tests {
             (Some(at(2_000)), Some(at(2_900)), Some(at(1_010)))
         );
         assert_eq!(found.failed.len(), 1);
-        assert!(!found.is_good && found.failed[0].starts_with("us/ns/dc1"));
+        assert!(!found.is_good && found.failed.contains_key(&place_of(&pending("us", "dc1"))));
         assert!(read(&planes[..1]).is_good);
         let never = [planes[0].clone(), snapshot("us", &json!({}), &[])];
         assert_eq!(read(&never).success, None, "one has no backup at all");
@@ -268,7 +271,7 @@ mod tests {
         };
         let said = json!({"conditions": [condition("Missed", "True"), condition("Ready", "False")]});
         let found = read(&[snapshot("eu", &said, &[])]);
-        assert_eq!(found.missed, ["eu/ns/dc1: Missed it says"]);
+        assert_eq!(found.missed, [(place_of(&pending("eu", "dc1")), "Missed it says".to_owned())].into());
         assert_eq!(found.unready, ["eu/ns/dc1: Ready it says"]);
     }
 

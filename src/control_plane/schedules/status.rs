@@ -4,17 +4,15 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    missed::Tally,
+    by_data_plane::{failed_message, missed_message, remembered},
     recipe::{Problem, Recipe},
-    results::{Results, SHOWN, first_of},
     runs::Run,
-    unread::{Unread, parts, place_of},
 };
 use crate::api::{
     Conditions as _, Reason,
     cron::Missed,
     fleet::{
-        CountedSlots, FleetBackupSchedule, FleetBackupScheduleStatus, Phase, ScheduledDatacenters,
+        FleetBackupSchedule, FleetBackupScheduleStatus, Phase, ScheduledDataPlane, ScheduledDatacenters,
         ScheduledRun,
     },
     set_condition,
@@ -36,7 +34,7 @@ pub enum Outcome {
     OnTime,
     /// Some were missed: how many, and the same with the reason in words.
     Missed(Missed, String),
-    /// Some were missed in data planes that watch the clock themselves: how many more than was known, and where.
+    /// Some are missed in data planes that watch the clock themselves: how many more than was known, and where.
     There(usize, String),
 }
 
@@ -59,8 +57,8 @@ pub struct Report {
     pub success: Option<Timestamp>,
     /// Datacenters the schedule is for; `None` while they are not known.
     pub datacenters: Option<ScheduledDatacenters>,
-    /// Up to where missed slots are counted in data planes.
-    pub counted: Vec<CountedSlots>,
+    /// What is known of each data plane.
+    pub data_planes: Vec<ScheduledDataPlane>,
 }
 
 impl Report {
@@ -76,7 +74,7 @@ impl Report {
             succeeded: None,
             success: None,
             datacenters: None,
-            counted: old.counted.clone(),
+            data_planes: remembered(old),
         }
     }
 }
@@ -101,7 +99,8 @@ pub fn status(
             .map(Time),
         active: report.active.clone(),
         missed_slots: old.missed_slots,
-        counted: report.counted.clone(),
+        data_planes: report.data_planes.clone(),
+        counted: Vec::new(),
         datacenters: report.datacenters.or(old.datacenters),
         conditions: old.conditions.clone(),
     };
@@ -133,51 +132,31 @@ pub fn too_late(missed: Missed, recipe: &Recipe) -> Outcome {
     Outcome::Missed(missed, format!("{missed}: more than {deadline} s ago, after which none may start"))
 }
 
-/// What became of slots in data planes. `said` are the datacenters that say that they left some out, with their words:
-/// each is told once. What is counted as missed is told in ours where they say nothing. What was told of those that are
-/// `unread` stands.
+/// What became of slots in data planes, of which `count` more are missed than were known, and `is_over` when none is any
+/// more.
 #[must_use]
 pub fn missed_there(
     old: &FleetBackupScheduleStatus,
-    said: &[String],
-    tally: &Tally,
-    unread: &Unread,
+    planes: &[ScheduledDataPlane],
+    count: usize,
+    is_over: bool,
 ) -> Outcome {
-    let before = told(old, MISSED, "True");
-    let count = tally.missed.iter().map(|(_, missed)| missed.count).sum();
-    let is_silent = |place: &str| !said.iter().any(|words| place_of(words) == Some(place));
-    let silent = tally.missed.iter().filter(|(place, _)| is_silent(place));
-    let ours = silent.map(|(place, missed)| format!("{place}: {missed}"));
-    let places = unread.and_standing(said.iter().cloned().chain(ours), &before);
-    if count == 0 && places.iter().take(SHOWN).all(|words| before.contains(words)) {
-        let is_over = places.is_empty() && tally.is_over && !before.is_empty();
-        return if is_over { Outcome::OnTime } else { Outcome::Nothing };
+    match missed_message(planes) {
+        Some(message) => Outcome::There(count, message),
+        None if is_over && old.conditions.is_true(MISSED) => Outcome::OnTime,
+        None => Outcome::Nothing,
     }
-    Outcome::There(count, first_of(&places))
 }
 
-/// How the last runs in data planes ended; `None` while that is not known. What was told of those that are `unread`
-/// stands.
+/// How the last runs in data planes ended; `None` while that is not known of all, and none is known to have gone wrong.
 #[must_use]
 pub fn succeeded_there(
-    old: &FleetBackupScheduleStatus,
-    found: &Results,
-    unread: &Unread,
-    is_whole: bool,
+    planes: &[ScheduledDataPlane],
+    is_good: bool,
     operation: &str,
 ) -> Option<(bool, String)> {
-    if found.failed.is_empty() {
-        let is_good = found.is_good && is_whole;
-        return is_good.then(|| (true, format!("the last {operation} of every datacenter succeeded")));
-    }
-    let before = told(old, SUCCEEDED, "False");
-    Some((false, first_of(&unread.and_standing(found.failed.iter().cloned(), &before))))
-}
-
-/// What the condition says of each place while it has that status.
-fn told(old: &FleetBackupScheduleStatus, type_: &str, status: &str) -> Vec<String> {
-    let condition = old.conditions.of_type(type_).filter(|c| c.status == status);
-    condition.map(|c| parts(&c.message)).unwrap_or_default()
+    let good = || is_good.then(|| (true, format!("the last {operation} of every datacenter succeeded")));
+    failed_message(planes).map(|message| (false, message)).or_else(good)
 }
 
 /// What the slots before `slot`, which runs, have come to.
@@ -263,7 +242,6 @@ mod tests {
         super::runs::tests::{ended, held, run},
         *,
     };
-    use crate::control_plane::fanout::tests::{plane, silent};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -283,69 +261,6 @@ mod tests {
         let third = status(&second, &Report { outcome: Outcome::OnTime, ..fine.clone() }, Some(2), at(9));
         assert!(!third.conditions.is_true(MISSED));
         assert_eq!((second.missed_slots, third.missed_slots), (3, 3), "the count stays");
-    }
-
-    #[test]
-    fn slots_missed_in_data_planes_are_counted_and_told_once_and_then_over() {
-        let (none, words) = (Tally::default(), ["eu/ns/dc1: 2 slots passed".to_owned()]);
-        let counted = |count| Tally {
-            missed: vec![
-                ("eu/ns/dc1".to_owned(), Missed { count, first: at(60) }),
-                ("us/ns/dc1".to_owned(), Missed { count: 1, first: at(60) }),
-            ],
-            ..Tally::default()
-        };
-        let mut now = FleetBackupScheduleStatus::default();
-        let mut look = |said: &[String], tally: &Tally| {
-            let outcome = missed_there(&now, said, tally, &Unread::default());
-            let report = Report { outcome: outcome.clone(), ..Report::unchanged(&now, Ok(String::new())) };
-            now = status(&now, &report, Some(1), at(0));
-            (outcome, now.missed_slots)
-        };
-        assert_eq!(look(&[], &none), (Outcome::Nothing, 0));
-        assert_eq!(look(&words, &none), (Outcome::There(0, words[0].clone()), 0));
-        assert_eq!(look(&words, &none).0, Outcome::Nothing, "told already");
-        let (told, total) = look(&words, &counted(2));
-        assert_eq!(total, 3);
-        let Outcome::There(3, message) = told else { panic!("{told:?}") };
-        assert!(message.starts_with(&words[0]) && message.contains("us/ns/dc1: 1 slot passed"), "{message}");
-        assert_eq!(look(&words, &none), (Outcome::Nothing, 3));
-        assert_eq!(look(&[], &none).0, Outcome::Nothing, "nothing has run since");
-        assert_eq!(look(&[], &Tally { is_over: true, ..Tally::default() }), (Outcome::OnTime, 3));
-    }
-
-    #[test]
-    fn a_place_is_not_taken_for_another_whose_name_begins_like_it() {
-        let said = ["eu/ns/dc10: 2 slots passed".to_owned()];
-        let missed = vec![("eu/ns/dc1".to_owned(), Missed { count: 1, first: at(60) })];
-        let tally = Tally { missed, ..Tally::default() };
-        let told = missed_there(&FleetBackupScheduleStatus::default(), &said, &tally, &Unread::default());
-        let Outcome::There(1, message) = told else { panic!("{told:?}") };
-        assert!(message.contains("eu/ns/dc1: 1 slot passed") && message.contains(&said[0]), "{message}");
-    }
-
-    #[test]
-    fn a_failure_stands_while_its_data_plane_is_silent() {
-        let failed = |place: &str| format!("{place}/ns/dc1: the backup of today is FAILED");
-        let (all, dead) = ([failed("eu"), failed("us")], [plane("us", silent())]);
-        let unread = Unread::of(&[], &[], &dead);
-        let mut now = FleetBackupScheduleStatus::default();
-        let mut look = |failed: &[String], unread: &Unread| {
-            let found = Results { failed: failed.to_vec(), ..Results::default() };
-            let succeeded = succeeded_there(&now, &found, unread, true, "backup");
-            now = status(
-                &now,
-                &Report { succeeded, ..Report::unchanged(&now, Ok(String::new())) },
-                None,
-                at(0),
-            );
-            now.conditions.of_type(SUCCEEDED).map(|c| parts(&c.message)).unwrap_or_default()
-        };
-        assert_eq!(look(&all, &Unread::default()), all);
-        assert_eq!(look(&all[..1], &unread), all, "us is silent");
-        assert_eq!(look(&[], &unread), all);
-        assert_eq!(look(&all, &Unread::default()), all);
-        assert_eq!(look(&all[..1], &Unread::default()), all[..1]);
     }
 
     #[test]
