@@ -43,7 +43,7 @@ async fn slots_of_a_silent_data_plane_are_counted_once_over_a_switch_and_back() 
     settled(&stage, "Scheduled", 2).await;
     let status = stage
         .until("nightly", "dp-2 is counted", |s| {
-            s.counted.iter().any(|entry| entry.data_plane == "dp-2").then(|| s.clone())
+            s.data_planes.iter().any(|plane| plane.name == "dp-2").then(|| s.clone())
         })
         .await;
     assert_eq!(status.missed_slots, 2, "{status:?}");
@@ -51,7 +51,7 @@ async fn slots_of_a_silent_data_plane_are_counted_once_over_a_switch_and_back() 
     // Nothing is left to be counted on from once all of it is taken back.
     coordinate(&stage).await;
     expect(&stage, json!([])).await;
-    stage.until("nightly", "nothing is remembered", |s| s.counted.is_empty().then_some(())).await;
+    stage.until("nightly", "nothing is remembered", |s| s.data_planes.is_empty().then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
