@@ -18,6 +18,7 @@ use super::{
     meters::PlaneMeters,
     remote::Remote,
     view::{Contact, ObjectKey, View},
+    watched::Kind,
 };
 use crate::{
     api::{Reason, Why},
@@ -30,44 +31,48 @@ use crate::{
 /// How long after connecting a data plane's first listings may take before it counts as not ready.
 const LISTING_TIME: SignedDuration = SignedDuration::from_secs(30);
 
+/// What changed in a data plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Whether it answers, who it is, or what it is allowed: its DataPlane has news.
+    Contact,
+    /// Objects of this kind, or what they mean.
+    Objects(Kind),
+}
+
 /// Something changed in a data plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Whether it answers, who it is, or what it is allowed: its DataPlane has news.
-    Contact(String),
-    /// Its CassandraDatacenters.
-    Datacenters(String),
-    /// A MedusaBackupJob or its MedusaBackup; carries the fleet job's name.
-    Job {
-        /// The data plane.
-        data_plane: String,
-        /// The FleetBackupJob.
-        job: String,
-    },
-    /// Its MedusaBackups.
-    Backups(String),
-    /// Our copies in it.
-    Copies(String),
-    /// Its MedusaBackupSchedules.
-    Schedules(String),
-    /// What MedusaBackupSchedules of delegated schedules made in it.
-    ScheduledRuns(String),
-    /// A MedusaTask of ours; carries the name of the fleet object it was made for.
-    Task {
-        /// The data plane.
-        data_plane: String,
-        /// The fleet object.
-        job: String,
-    },
-    /// A MedusaRestoreJob; carries the name of the fleet object it was made for, when one made it.
-    Restore {
-        /// The data plane.
-        data_plane: String,
-        /// The fleet object.
-        job: Option<String>,
-    },
-    /// Our ConfigMaps in it.
-    ConfigMaps(String),
+pub struct Change {
+    /// The data plane.
+    pub data_plane: String,
+    /// What.
+    pub what: What,
+    /// Name of the fleet object that the changed object was made for, of kinds that have one
+    /// ([`super::watched::Watched::MADE_FOR`]).
+    pub made_for: Option<String>,
+}
+
+impl Change {
+    /// Its DataPlane has news.
+    #[must_use]
+    pub fn contact(data_plane: &str) -> Self {
+        Self { data_plane: data_plane.to_owned(), what: What::Contact, made_for: None }
+    }
+
+    /// Objects of `kind` changed.
+    #[must_use]
+    pub fn objects(data_plane: &str, kind: Kind) -> Self {
+        Self { data_plane: data_plane.to_owned(), what: What::Objects(kind), made_for: None }
+    }
+
+    /// Whether its DataPlane has news, or objects of one of those kinds changed.
+    #[must_use]
+    pub fn is_contact_or(&self, kinds: &[Kind]) -> bool {
+        match self.what {
+            What::Contact => true,
+            What::Objects(kind) => kinds.contains(&kind),
+        }
+    }
 }
 
 /// What is seen of one data plane, shared by the watches that write it and everyone who reads it. It
@@ -320,7 +325,7 @@ impl Fleet {
         let names: Vec<String> = members.keys().cloned().collect();
         drop(members);
         for name in names {
-            self.announce(Change::Datacenters(name));
+            self.announce(Change::objects(&name, Kind::Datacenters));
         }
     }
 
@@ -334,7 +339,7 @@ impl Fleet {
         *old = new.into_iter().map(|(name, part)| (name, Arc::new(part))).collect();
         drop(listing);
         for name in changed {
-            self.announce(Change::Datacenters(name));
+            self.announce(Change::objects(&name, Kind::Datacenters));
         }
     }
 

@@ -267,6 +267,46 @@ impl<T> Section<T> {
     }
 }
 
+/// A section of whatever kind.
+pub trait AnySection {
+    /// How far its watch can be trusted.
+    fn trust(&self) -> &Trust;
+
+    /// The same, to be changed.
+    fn trust_mut(&mut self) -> &mut Trust;
+
+    /// Objects that are there and cannot be read, with why.
+    fn unreadable(&self) -> &BTreeMap<ObjectKey, String>;
+
+    /// About how many bytes of memory its objects take.
+    fn weight(&self) -> usize;
+
+    /// Forgets all objects.
+    fn clear(&mut self);
+}
+
+impl<T: Serialize> AnySection for Section<T> {
+    fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    fn trust_mut(&mut self) -> &mut Trust {
+        &mut self.trust
+    }
+
+    fn unreadable(&self) -> &BTreeMap<ObjectKey, String> {
+        self.unreadable()
+    }
+
+    fn weight(&self) -> usize {
+        self.weight()
+    }
+
+    fn clear(&mut self) {
+        self.clear();
+    }
+}
+
 impl<T: Serialize> Section<T> {
     /// A listing is complete.
     pub fn fill(&mut self, items: BTreeMap<ObjectKey, Arc<T>>, unreadable: BTreeMap<ObjectKey, String>) {

@@ -13,15 +13,11 @@ use serde::Serialize;
 
 use super::{
     capabilities::Capabilities,
-    records::{BackupRecord, CopyRecord, RunRecord},
-    section::{Listing, Section, Trust},
+    records::RunRecord,
+    section::{AnySection, Listing, Section, Trust},
+    watched::{self, Kind, Wanted, Watched, watched_kinds},
 };
-use crate::api::{
-    Seen,
-    cassandra::CassandraDatacenter,
-    labels,
-    medusa::{MedusaBackupJob, MedusaBackupSchedule, MedusaRestoreJob, MedusaTask, ScheduledOperation},
-};
+use crate::api::{Seen, labels, medusa::ScheduledOperation};
 
 /// Namespace and name of an object in some cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -71,84 +67,85 @@ pub enum Contact {
     },
 }
 
-/// Everything known about one data plane.
-#[derive(Clone, Debug)]
-pub struct View {
-    /// Whether it answers.
-    pub contact: Contact,
-    /// When its watches were last started.
-    pub connected_at: Option<Timestamp>,
-    /// When its API server last answered.
-    pub last_contact: Option<Timestamp>,
-    /// Its CassandraDatacenters.
-    pub datacenters: Section<CassandraDatacenter>,
-    /// MedusaBackupJobs that fleet jobs made.
-    pub jobs: Section<MedusaBackupJob>,
-    /// Its MedusaBackups.
-    pub backups: Section<BackupRecord>,
-    /// Our Secret copies.
-    pub secrets: Section<CopyRecord>,
-    /// Our MedusaConfiguration copies.
-    pub configurations: Section<CopyRecord>,
-    /// What it serves and permits besides what backups need.
-    pub capabilities: Arc<Capabilities>,
-    /// Its MedusaBackupSchedules, whoever made them.
-    pub schedules: Section<MedusaBackupSchedule>,
-    /// MedusaTasks that fleet objects made.
-    pub tasks: Section<MedusaTask>,
-    /// Its MedusaRestoreJobs, whoever made them: no backup runs beside a restore.
-    pub restores: Section<MedusaRestoreJob>,
-    /// Our ConfigMaps.
-    pub config_maps: Section<CopyRecord>,
-    /// MedusaBackupJobs that MedusaBackupSchedules of delegated schedules made: ask [`View::scheduled_runs`].
-    pub scheduled_jobs: Section<RunRecord>,
-    /// MedusaTasks that they made, likewise.
-    pub scheduled_tasks: Section<RunRecord>,
+macro_rules! view {
+    ($($(#[$doc:meta])* $section:ident: $kind:ident,)*) => {
+        /// Everything known about one data plane.
+        #[derive(Clone, Debug)]
+        pub struct View {
+            /// Whether it answers.
+            pub contact: Contact,
+            /// When its watches were last started.
+            pub connected_at: Option<Timestamp>,
+            /// When its API server last answered.
+            pub last_contact: Option<Timestamp>,
+            /// What it serves and permits besides what backups need.
+            pub capabilities: Arc<Capabilities>,
+            $($(#[$doc])* pub $section: Section<<watched::$kind as Watched>::Kept>,)*
+        }
+
+        impl View {
+            /// Nothing known yet.
+            #[must_use]
+            pub fn unknown() -> Self {
+                Self {
+                    contact: Contact::NotTried,
+                    connected_at: None,
+                    last_contact: None,
+                    capabilities: Arc::default(),
+                    $($section: Section::default(),)*
+                }
+            }
+
+            /// The section of that kind.
+            #[must_use]
+            pub fn section(&self, kind: Kind) -> &dyn AnySection {
+                match kind {
+                    $(Kind::$kind => &self.$section,)*
+                }
+            }
+
+            /// The same, to be changed.
+            pub fn section_mut(&mut self, kind: Kind) -> &mut dyn AnySection {
+                match kind {
+                    $(Kind::$kind => &mut self.$section,)*
+                }
+            }
+        }
+
+        $(
+            impl Shown for watched::$kind {
+                const KIND: Kind = Kind::$kind;
+
+                fn section(view: &mut View) -> &mut Section<Self::Kept> {
+                    &mut view.$section
+                }
+            }
+        )*
+    };
+}
+watched_kinds!(view);
+
+/// A kind and where a view shows it.
+pub trait Shown: Watched {
+    /// The kind.
+    const KIND: Kind;
+
+    /// Its section.
+    fn section(view: &mut View) -> &mut Section<Self::Kept>;
 }
 
 impl View {
-    /// Nothing known yet.
-    #[must_use]
-    pub fn unknown() -> Self {
-        Self {
-            contact: Contact::NotTried,
-            connected_at: None,
-            last_contact: None,
-            datacenters: Section::default(),
-            jobs: Section::default(),
-            backups: Section::default(),
-            secrets: Section::default(),
-            configurations: Section::default(),
-            capabilities: Arc::default(),
-            schedules: Section::default(),
-            tasks: Section::default(),
-            restores: Section::default(),
-            config_maps: Section::default(),
-            scheduled_jobs: Section::default(),
-            scheduled_tasks: Section::default(),
-        }
-    }
-
-    /// How far the watch of each kind that everything waits for can be trusted.
-    fn relied_on(&self) -> [&Trust; 9] {
-        [
-            &self.datacenters.trust,
-            &self.jobs.trust,
-            &self.backups.trust,
-            &self.secrets.trust,
-            &self.configurations.trust,
-            &self.schedules.trust,
-            &self.tasks.trust,
-            &self.restores.trust,
-            &self.config_maps.trust,
-        ]
+    /// What everything waits for: of what delegated schedules made, schedules alone want to know.
+    fn relied_on(&self) -> impl Iterator<Item = &dyn AnySection> {
+        let kinds = Kind::ALL.iter().filter(|kind| !matches!(kind.wanted(), Wanted::IfDelegated(..)));
+        kinds.map(|kind| self.section(*kind))
     }
 
     /// Whether the cluster answers and no watch is still awaited: only then is it worked with. What is absent, [`Self::seen`]
     /// and [`Self::listing`] say.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.contact == Contact::Live && self.relied_on().into_iter().all(Trust::is_settled)
+        self.contact == Contact::Live && self.relied_on().all(|section| section.trust().is_settled())
     }
 
     /// Whether its datacenters and their MedusaBackups are all known, or it hosts none: the rest of the fleet may conclude
@@ -162,61 +159,29 @@ impl View {
     /// What the watches do not show, in the API server's words where it has some; each once.
     #[must_use]
     pub fn unshown(&self) -> BTreeSet<String> {
-        let unsettled = self.relied_on().into_iter().filter(|trust| !trust.is_settled());
+        let unsettled = self.relied_on().map(AnySection::trust).filter(|trust| !trust.is_settled());
         unsettled.filter_map(Trust::doubt).map(|(_, why)| why).collect()
     }
 
     /// Why objects that are there cannot be read, each named.
     #[must_use]
     pub fn unreadable(&self) -> Vec<&str> {
-        let sections = [
-            self.datacenters.unreadable(),
-            self.jobs.unreadable(),
-            self.backups.unreadable(),
-            self.secrets.unreadable(),
-            self.configurations.unreadable(),
-            self.schedules.unreadable(),
-            self.tasks.unreadable(),
-            self.restores.unreadable(),
-            self.config_maps.unreadable(),
-        ];
-        sections.into_iter().flat_map(BTreeMap::values).map(String::as_str).collect()
+        self.relied_on().flat_map(|section| section.unreadable().values()).map(String::as_str).collect()
     }
 
     /// About how many bytes of memory its objects take.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let sections = [
-            self.datacenters.weight(),
-            self.jobs.weight(),
-            self.backups.weight(),
-            self.secrets.weight(),
-            self.configurations.weight(),
-            self.schedules.weight(),
-            self.tasks.weight(),
-            self.restores.weight(),
-            self.config_maps.weight(),
-            self.scheduled_jobs.weight(),
-            self.scheduled_tasks.weight(),
-        ];
-        sections.into_iter().sum()
+        Kind::ALL.iter().map(|kind| self.section(*kind).weight()).sum()
     }
 
     /// Every section complete, everything served and permitted: for tests.
     #[cfg(test)]
     pub(crate) fn set_synced(&mut self) {
         self.contact = Contact::Live;
-        self.datacenters.trust.follow();
-        self.jobs.trust.follow();
-        self.backups.trust.follow();
-        self.secrets.trust.follow();
-        self.configurations.trust.follow();
-        self.schedules.trust.follow();
-        self.tasks.trust.follow();
-        self.restores.trust.follow();
-        self.config_maps.trust.follow();
-        self.scheduled_jobs.trust.follow();
-        self.scheduled_tasks.trust.follow();
+        for kind in Kind::ALL {
+            self.section_mut(*kind).trust_mut().follow();
+        }
         self.capabilities = Arc::new(Capabilities::all());
     }
 
@@ -283,18 +248,12 @@ impl View {
         let keys = self.datacenters.last_known().keys().chain(self.datacenters.unreadable().keys());
         keys.map(|key| key.namespace.as_str())
     }
-
-    /// Name of the fleet object a child was made for, when it carries our label.
-    #[must_use]
-    pub fn fleet_job(child: &impl ResourceExt) -> Option<&str> {
-        child.labels().get(labels::JOB).map(String::as_str)
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::api::medusa::MedusaBackup;
+    use super::{super::records::BackupRecord, *};
+    use crate::api::medusa::{MedusaBackup, MedusaTask};
 
     #[test]
     fn absence_means_something_only_when_the_cluster_answers() {

@@ -27,10 +27,7 @@ use crate::{
     api::{Reason, Seen, Why, fleet::DeploymentState},
     control_plane::{
         data_planes::{
-            fleet::{Change, Fleet},
-            membership::DatacenterPlace,
-            undone::Memory,
-            view::ObjectKey,
+            fleet::Fleet, membership::DatacenterPlace, undone::Memory, view::ObjectKey, watched::Kind,
         },
         sources::{SourceObjects, Sources},
     },
@@ -43,6 +40,9 @@ use crate::{
 
 /// How long news are gathered before they are acted on.
 const GATHER: Duration = Duration::from_millis(200);
+/// What may mean work here when it changes.
+const FOLLOWED: &[Kind] =
+    &[Kind::Datacenters, Kind::Secrets, Kind::Configurations, Kind::ConfigMaps, Kind::Schedules];
 /// Clusters at work at a time.
 const AT_ONCE: usize = 16;
 /// How often a cluster is looked at although nothing it depends on has changed, as far as we can see.
@@ -132,7 +132,7 @@ pub async fn run(context: DeploymentContext) {
                 wake = wake.min(Instant::now() + GATHER);
             }
             change = changes.recv() => match change {
-                Ok(change) if concerns(&change) => wake = wake.min(Instant::now() + GATHER),
+                Ok(change) if change.is_contact_or(FOLLOWED) => wake = wake.min(Instant::now() + GATHER),
                 Ok(_) => {}
                 Err(RecvError::Lagged(_)) => wake = wake.min(Instant::now() + GATHER),
                 Err(RecvError::Closed) => return,
@@ -142,22 +142,6 @@ pub async fn run(context: DeploymentContext) {
                 Err(_) => return,
             },
         }
-    }
-}
-
-/// Whether a change in a data plane may mean work here.
-fn concerns(change: &Change) -> bool {
-    match change {
-        Change::Contact(_)
-        | Change::Datacenters(_)
-        | Change::Copies(_)
-        | Change::ConfigMaps(_)
-        | Change::Schedules(_) => true,
-        Change::Job { .. }
-        | Change::Backups(_)
-        | Change::ScheduledRuns(_)
-        | Change::Task { .. }
-        | Change::Restore { .. } => false,
     }
 }
 

@@ -13,12 +13,9 @@ use crate::{
         fleet::{FleetBackupJob, FleetCluster, FleetRestoreJob, FleetTask},
     },
     control_plane::{
-        data_planes::{
-            fleet::{Change, Snapshot},
-            meters::Meters,
-        },
+        data_planes::{fleet::Snapshot, meters::Meters, watched::Kind},
         runs::{
-            About, Engine, Frame, RunContext, Runs,
+            Engine, Frame, RunContext, Runs,
             active_restores::active_clusters,
             claims::{self, Claim},
             drive,
@@ -42,18 +39,8 @@ struct Fanout {
 impl Engine for Fanout {
     type Run = FleetBackupJob;
 
-    fn about(change: Change) -> About {
-        match change {
-            Change::Job { job, .. } => About::Run(job),
-            Change::Contact(_) | Change::Datacenters(_) | Change::Restore { .. } => About::Everybody,
-            Change::Backups(_)
-            | Change::Copies(_)
-            | Change::Schedules(_)
-            | Change::ScheduledRuns(_)
-            | Change::Task { .. }
-            | Change::ConfigMaps(_) => About::Nobody,
-        }
-    }
+    const CHILDREN: Kind = Kind::Jobs;
+    const FOLLOWED: &'static [Kind] = &[Kind::Datacenters, Kind::Restores];
 
     fn clusters(&self) -> &Store<FleetCluster> {
         &self.clusters

@@ -43,6 +43,7 @@ use crate::{
         data_planes::{
             fleet::{Change, Fleet, Snapshot, Usable},
             metrics::{ClusterFigures, DatacenterFigures, Figures},
+            watched::Kind,
         },
         deployment::report::Reports,
     },
@@ -58,6 +59,8 @@ use crate::{
 
 /// How long news are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(300);
+/// What the inventory is made of.
+const FOLLOWED: &[Kind] = &[Kind::Datacenters, Kind::Jobs, Kind::Backups, Kind::Schedules];
 /// How often ages are brought up to date.
 const REFRESH: Duration = Duration::from_mins(1);
 /// How many objects are written at a time.
@@ -142,14 +145,8 @@ async fn publish(
                     Err(_) => return,
                 },
                 change = changes.recv() => match change {
-                    Ok(
-                        Change::Contact(_)
-                        | Change::Datacenters(_)
-                        | Change::Backups(_)
-                        | Change::Schedules(_)
-                        | Change::Job { .. },
-                    )
-                    | Err(RecvError::Lagged(_)) => at = at.min(Instant::now() + GATHER),
+                    Ok(change) if change.is_contact_or(FOLLOWED) => at = at.min(Instant::now() + GATHER),
+                    Err(RecvError::Lagged(_)) => at = at.min(Instant::now() + GATHER),
                     Ok(_) => {}
                     Err(RecvError::Closed) => return,
                 },

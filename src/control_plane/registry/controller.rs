@@ -47,6 +47,7 @@ use crate::{
             meters::Meters,
             remote::Remote,
             view::{Contact, ObjectKey},
+            watched::Kind,
         },
         sources::Sources,
     },
@@ -164,7 +165,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
                         let _ = trigger.send(plane.name_any()).await;
                     },
                     change = changes.recv() => match change {
-                        Ok(Change::Contact(name) | Change::Datacenters(name)) => { let _ = trigger.send(name).await; }
+                        Ok(change) if change.is_contact_or(&[Kind::Datacenters]) => { let _ = trigger.send(change.data_plane).await; }
                         Ok(_) => {}
                         Err(broadcast::error::RecvError::Lagged(_)) => for plane in planes.state() {
                             let _ = trigger.send(plane.name_any()).await;
@@ -320,8 +321,8 @@ impl Registry {
         lock(&self.firsts).remove(uid);
         lock(&self.backoff).succeeded(uid);
         let fleet = &self.context.fleet;
-        fleet.announce(Change::Contact(name.clone()));
-        fleet.announce(Change::Datacenters(name.clone()));
+        fleet.announce(Change::contact(name));
+        fleet.announce(Change::objects(name, Kind::Datacenters));
         // One that gave way to it may be used now.
         for plane in fleet.snapshot() {
             let is_twin = matches!(plane.usable, Usable::NotReady { reason: Reason::DuplicateCluster, .. });
@@ -420,7 +421,7 @@ impl Registry {
             member.may_join = may_join;
         });
         if news {
-            self.context.fleet.announce(Change::Contact(name));
+            self.context.fleet.announce(Change::contact(&name));
         }
     }
 
@@ -443,7 +444,7 @@ impl Registry {
             });
         });
         if news {
-            self.context.fleet.announce(Change::Contact(name));
+            self.context.fleet.announce(Change::contact(&name));
         }
     }
 }

@@ -259,7 +259,7 @@ impl Task {
     }
 
     fn announce_contact(&self) {
-        self.fleet.announce(Change::Contact(self.options.name.clone()));
+        self.fleet.announce(Change::contact(&self.options.name));
     }
 
     fn was_live(&self) -> bool {

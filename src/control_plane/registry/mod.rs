@@ -8,7 +8,6 @@ pub mod capability;
 mod controller;
 mod credential;
 pub mod health;
-mod kinds;
 pub mod kubeconfig;
 mod link;
 mod publish;

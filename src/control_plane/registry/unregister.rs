@@ -117,7 +117,7 @@ pub(super) async fn step(
         member.blocked = Some((Reason::Unregistering, "it is being unregistered".to_owned()));
     });
     if told && is_news {
-        fleet.announce(Change::Contact(name.clone()));
+        fleet.announce(Change::contact(&name));
     }
     let now = fleet.now();
     let asked = plane.metadata.deletion_timestamp.as_ref().map_or(now, |t| t.0);

@@ -20,8 +20,9 @@ use crate::{
     api::cassandra::CassandraDatacenter,
     control_plane::{
         data_planes::{
-            fleet::{Change, Fleet, Snapshot},
+            fleet::{Fleet, Snapshot},
             view::ObjectKey,
+            watched::Kind,
         },
         deployment::{observe::deployed_for, report::Reports},
         sources::{SourceObjects, Sources},
@@ -97,9 +98,10 @@ async fn copy(context: &ReplicationContext, shared: &Arc<Shared>, wanted: &watch
                 changed = deployed.changed() => if changed.is_err() { return } else { break },
                 changed = asked.changed() => if changed.is_err() { return } else { break },
                 change = changes.recv() => match change {
-                    Ok(Change::Datacenters(_) | Change::Contact(_)) | Err(broadcast::error::RecvError::Lagged(_)) => break,
-                    Ok(Change::Copies(_)) => shared.progress.notify_one(),
+                    Ok(change) if change.is_contact_or(&[Kind::Datacenters]) => break,
+                    Ok(change) if change.is_contact_or(super::COPIES) => shared.progress.notify_one(),
                     Ok(_) => {}
+                    Err(broadcast::error::RecvError::Lagged(_)) => break,
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
             }

@@ -14,4 +14,9 @@ mod targets;
 mod worker;
 mod write;
 
+use super::data_planes::watched::Kind;
+
 pub use controller::{ReplicationContext, run};
+
+/// The kinds of which there are copies.
+const COPIES: &[Kind] = &[Kind::Secrets, Kind::Configurations];

@@ -29,6 +29,7 @@ use crate::{
             section::Section,
             undone::{self, By, Record, Verdict, Wish},
             view::{ObjectKey, View},
+            watched::Kind,
         },
         sources::Sources,
     },
@@ -216,7 +217,7 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
         let paused = memory.pauses.values().map(|pause| pause.until).filter(|until| *until > now);
         let next = paused.chain(contested).min();
         if member.refusals.replace(refused_secrets(&shared, &name)) {
-            shared.fleet.announce(Change::Copies(name.clone()));
+            shared.fleet.announce(Change::objects(&name, Kind::Secrets));
         }
         let wake = next.unwrap_or_else(|| now + Duration::from_hours(1));
         tokio::select! {
@@ -293,7 +294,7 @@ fn writable(fleet: &Fleet, name: &str) -> Option<Arc<Remote>> {
 async fn next_change(changes: &mut broadcast::Receiver<Change>, name: &str) {
     loop {
         match changes.recv().await {
-            Ok(Change::Copies(n) | Change::Contact(n)) if n == name => return,
+            Ok(change) if change.data_plane == name && change.is_contact_or(super::COPIES) => return,
             Ok(_) => {}
             Err(broadcast::error::RecvError::Lagged(_)) => return,
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,

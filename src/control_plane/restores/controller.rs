@@ -29,8 +29,8 @@ use super::{
 use crate::{
     api::fleet::{FleetBackup, FleetCluster, FleetRestoreJob, FleetRestoreJobStatus, Phase},
     control_plane::{
-        data_planes::fleet::{Change, Snapshot},
-        runs::{About, Driver, ENROL_WAIT, Frame, PUBLISH_EVERY, RunContext, RunError, drive, publish},
+        data_planes::{fleet::Snapshot, watched::Kind},
+        runs::{Driver, ENROL_WAIT, Frame, PUBLISH_EVERY, RunContext, RunError, drive, publish},
     },
     runtime::{follow::follow_own, remembered::Remembered, sync::lock},
 };
@@ -84,19 +84,7 @@ impl Driver for Restores {
     }
 
     /// There are few restores, and most changes may be what one waits for.
-    fn about(change: Change) -> About {
-        match change {
-            Change::Contact(_) | Change::Datacenters(_) | Change::Restore { .. } | Change::Task { .. } => {
-                About::Everybody
-            }
-            Change::Job { .. }
-            | Change::Backups(_)
-            | Change::Copies(_)
-            | Change::Schedules(_)
-            | Change::ScheduledRuns(_)
-            | Change::ConfigMaps(_) => About::Nobody,
-        }
-    }
+    const FOLLOWED: &'static [Kind] = &[Kind::Datacenters, Kind::Restores, Kind::Tasks];
 
     async fn look(&self, job: &FleetRestoreJob) -> Result<Next, RunError> {
         let is_known =

@@ -32,8 +32,9 @@ use super::{
 use crate::{
     api::{Reason, labels, names},
     control_plane::data_planes::{
-        fleet::{Change, Fleet},
+        fleet::{Change, Fleet, What},
         meters::Meters,
+        watched::Kind,
     },
     runtime::{
         backoff::Backoff,
@@ -109,9 +110,7 @@ pub enum RunError {
 }
 
 /// Which runs a change in a data plane is about.
-pub enum About {
-    /// None.
-    Nobody,
+enum About {
     /// Those whose children carry this label.
     Run(String),
     /// All that go on.
@@ -145,7 +144,6 @@ impl<K: Run> Waker<K> {
     fn find(&self, about: &About) -> Vec<String> {
         let index = lock(&self.index);
         match about {
-            About::Nobody => Vec::new(),
             About::Run(label) => index.get(label).into_iter().flatten().cloned().collect(),
             About::Everybody => index.values().flatten().cloned().collect(),
         }
@@ -232,8 +230,11 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// What it works in.
     fn frame(&self) -> &Frame<Self::Run>;
 
-    /// Which of its runs a change is about.
-    fn about(change: Change) -> About;
+    /// The kind that its runs make in data planes, where a change concerns only the run that made the object.
+    const CHILDREN: Option<Kind> = None;
+
+    /// The kinds that concern all its runs, as news of a DataPlane always does.
+    const FOLLOWED: &'static [Kind];
 
     /// Looks at a run that goes on.
     fn look(&self, run: &Self::Run) -> impl Future<Output = Result<Next, RunError>> + Send;
@@ -282,7 +283,11 @@ fn forget<D: Driver>(driver: &D, name: &str) {
 async fn forward<D: Driver>(mut changes: broadcast::Receiver<Change>, waker: Arc<Waker<D::Run>>) {
     loop {
         let about = match changes.recv().await {
-            Ok(change) => D::about(change),
+            Ok(change) if change.is_contact_or(D::FOLLOWED) => About::Everybody,
+            Ok(change) => match (change.what, change.made_for) {
+                (What::Objects(kind), Some(run)) if D::CHILDREN == Some(kind) => About::Run(run),
+                _ => continue,
+            },
             Err(broadcast::error::RecvError::Lagged(_)) => About::Everybody,
             Err(broadcast::error::RecvError::Closed) => return,
         };

@@ -20,9 +20,7 @@ impl Driver for Fragile {
         &self.0
     }
 
-    fn about(_: Change) -> About {
-        About::Nobody
-    }
+    const FOLLOWED: &'static [Kind] = &[];
 
     async fn look(&self, run: &FleetBackupJob) -> Result<Next, RunError> {
         tokio::task::yield_now().await;

@@ -33,7 +33,7 @@ pub mod unreadable;
 pub mod verdict;
 pub mod write;
 
-pub use controller::{About, Driver, ENROL_WAIT, Feed, Frame, RunContext, RunError, drive};
+pub use controller::{Driver, ENROL_WAIT, Feed, Frame, RunContext, RunError, drive};
 pub use engine::{Engine, MISSING, Noted, Runs, StatusOf};
 pub use expiry::expire;
 pub use kind::{Fanned, Run, Words};

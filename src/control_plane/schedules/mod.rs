@@ -56,10 +56,7 @@ use self::{
     runs::{Run, RunKind},
 };
 use super::{
-    data_planes::{
-        fleet::{Change, Fleet},
-        meters::Meters,
-    },
+    data_planes::{fleet::Fleet, meters::Meters, watched::Kind},
     inventory::expectation::Expectations,
     runs::RunContext,
 };
@@ -79,6 +76,9 @@ use crate::{
 const WORKERS: u16 = 32;
 /// How long changes in the data planes are gathered before Delegated schedules are looked at.
 const GATHER: Duration = Duration::from_millis(300);
+/// What tells how Delegated schedules go.
+const FOLLOWED: &[Kind] =
+    &[Kind::Datacenters, Kind::Backups, Kind::Schedules, Kind::ScheduledJobs, Kind::ScheduledTasks];
 /// Pause between two looks for what schedules that are gone have left behind.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -234,15 +234,8 @@ async fn planes_wake(
         };
         tokio::select! {
             change = changes.recv() => match change {
-                Ok(
-                    Change::Contact(_)
-                    | Change::Datacenters(_)
-                    | Change::Schedules(_)
-                    | Change::ScheduledRuns(_)
-                    | Change::Backups(_),
-                )
-                | Err(RecvError::Lagged(_)) => _ = due.get_or_insert(Instant::now() + GATHER),
-                Ok(_) => {}
+                Ok(change) if !change.is_contact_or(FOLLOWED) => {}
+                Ok(_) | Err(RecvError::Lagged(_)) => _ = due.get_or_insert(Instant::now() + GATHER),
                 Err(RecvError::Closed) => return,
             },
             () = gathered => {

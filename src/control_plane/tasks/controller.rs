@@ -18,12 +18,9 @@ use crate::{
         medusa::{MedusaBackupJob, MedusaTask},
     },
     control_plane::{
-        data_planes::{
-            fleet::{Change, Snapshot},
-            remote::Remote,
-        },
+        data_planes::{fleet::Snapshot, remote::Remote, watched::Kind},
         runs::{
-            About, Engine, Frame, RunContext, Runs,
+            Engine, Frame, RunContext, Runs,
             child::Child,
             drive,
             engine::{
@@ -44,20 +41,10 @@ struct Tasks {
 impl Engine for Tasks {
     type Run = FleetTask;
 
-    fn about(change: Change) -> About {
-        match change {
-            Change::Task { job, .. } => About::Run(job),
-            Change::Contact(_) | Change::Datacenters(_) => About::Everybody,
-            // What a purge waits for is looked at again by time.
-            Change::Job { .. }
-            | Change::Backups(_)
-            | Change::Copies(_)
-            | Change::Schedules(_)
-            | Change::ScheduledRuns(_)
-            | Change::Restore { .. }
-            | Change::ConfigMaps(_) => About::Nobody,
-        }
-    }
+    const CHILDREN: Kind = Kind::Tasks;
+
+    /// What a purge waits for is looked at again by time.
+    const FOLLOWED: &'static [Kind] = &[Kind::Datacenters];
 
     fn clusters(&self) -> &Store<FleetCluster> {
         &self.kit.clusters

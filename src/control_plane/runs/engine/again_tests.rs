@@ -23,9 +23,8 @@ struct Noting(Store<FleetCluster>);
 impl Engine for Noting {
     type Run = FleetBackupJob;
 
-    fn about(_: Change) -> About {
-        About::Nobody
-    }
+    const CHILDREN: Kind = Kind::Jobs;
+    const FOLLOWED: &'static [Kind] = &[];
 
     fn clusters(&self) -> &Store<FleetCluster> {
         &self.0

@@ -37,7 +37,7 @@ use super::{
     buckets::Buckets,
     claims::Claim,
     compact,
-    controller::{About, Driver, Frame, RunContext, RunError},
+    controller::{Driver, Frame, RunContext, RunError},
     desk::{Desk, Key},
     expiry,
     holds::Holds,
@@ -47,11 +47,7 @@ use super::{
 };
 use crate::{
     api::fleet::{FleetCluster, Phase},
-    control_plane::data_planes::{
-        fleet::{Change, Snapshot},
-        meters::Meters,
-        remote::Remote,
-    },
+    control_plane::data_planes::{fleet::Snapshot, meters::Meters, remote::Remote, watched::Kind},
     runtime::{remembered::Remembered, sync::lock, written::Written},
 };
 
@@ -106,8 +102,11 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// The kind.
     type Run: Adapter;
 
-    /// Which runs a change in a data plane is about.
-    fn about(change: Change) -> About;
+    /// The kind of what its runs make in data planes.
+    const CHILDREN: Kind;
+
+    /// The other kinds that concern all its runs.
+    const FOLLOWED: &'static [Kind];
 
     /// The FleetClusters, as they were published.
     fn clusters(&self) -> &Store<FleetCluster>;
@@ -310,9 +309,8 @@ impl<E: Engine> Driver for Runs<E> {
         &self.frame
     }
 
-    fn about(change: Change) -> About {
-        E::about(change)
-    }
+    const CHILDREN: Option<Kind> = Some(E::CHILDREN);
+    const FOLLOWED: &'static [Kind] = E::FOLLOWED;
 
     async fn look(&self, run: &E::Run) -> Result<Next, RunError> {
         let run = &self.written(run, |written| written.newest(run));

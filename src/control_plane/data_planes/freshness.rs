@@ -1,147 +1,57 @@
-//! What is watched in a data plane, and where there is nothing to watch. Pure.
+//! Where a kind is watched, and what is concluded when its watch lists, fails or is refused: for every kind alike. Pure.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::{
-    api::medusa::ScheduledOperation,
-    control_plane::data_planes::{
-        capabilities::{CONFIG_MAPS, RESTORES, SCHEDULES, TASKS},
-        section::Trust,
-        view::View,
-    },
+use super::{
+    section::Trust,
+    view::View,
+    watched::{Kind, Wanted},
 };
 
 /// How long a watch that has not caught up is left to its own pauses, which grow, before it starts anew.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
-    /// CassandraDatacenters.
-    Datacenters,
-    /// MedusaBackupJobs that fleet jobs made.
-    Jobs,
-    /// MedusaBackups.
-    Backups,
-    /// Our Secret copies.
-    Secrets,
-    /// Our MedusaConfiguration copies.
-    Configurations,
-    /// Something a data plane may lack.
-    Extra(Extra),
-    /// What delegated schedules made.
-    Runs(Runs),
-}
-
-/// What is watched only where it is served and permitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Extra {
-    /// MedusaBackupSchedules.
-    Schedules,
-    /// MedusaTasks that fleet objects made.
-    Tasks,
-    /// MedusaRestoreJobs.
-    Restores,
-    /// Our ConfigMaps.
-    ConfigMaps,
-}
-
-/// What delegated schedules made: watched only where there is one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Runs {
-    /// MedusaBackupJobs.
-    Backups,
-    /// MedusaTasks that purge.
-    Purges,
-}
-
-impl Runs {
-    fn operation(self) -> ScheduledOperation {
-        match self {
-            Self::Backups => ScheduledOperation::Backup,
-            Self::Purges => ScheduledOperation::Purge,
-        }
-    }
-}
-
 impl Kind {
-    /// All of them.
-    pub(super) const ALL: [Self; 11] = [
-        Self::Datacenters,
-        Self::Jobs,
-        Self::Backups,
-        Self::Secrets,
-        Self::Configurations,
-        Self::Extra(Extra::Schedules),
-        Self::Extra(Extra::Tasks),
-        Self::Extra(Extra::Restores),
-        Self::Extra(Extra::ConfigMaps),
-        Self::Runs(Runs::Backups),
-        Self::Runs(Runs::Purges),
-    ];
-
     /// Whether its watch has something to do. `hosts_none`: no datacenters there, and none expected.
-    pub(super) fn is_wanted(self, view: &View, hosts_none: bool) -> bool {
-        match self {
-            Self::Secrets | Self::Configurations => true,
-            Self::Datacenters | Self::Jobs | Self::Backups => !hosts_none,
-            // What nobody knows yet is tried.
-            Self::Extra(extra) => !hosts_none && view.capabilities.watchable(extra.resource()) != Some(false),
-            Self::Runs(runs) => {
-                let may_be_listed = match runs {
-                    Runs::Backups => true,
-                    Runs::Purges => view.capabilities.watchable(TASKS) != Some(false),
-                };
-                !hosts_none && may_be_listed && view.delegates(runs.operation())
+    #[must_use]
+    pub fn is_wanted(self, view: &View, hosts_none: bool) -> bool {
+        // What nobody knows yet is tried.
+        let may_be_listed = |resource| view.capabilities.watchable(resource) != Some(false);
+        match self.wanted() {
+            Wanted::Always => true,
+            Wanted::Datacenters => !hosts_none,
+            Wanted::IfServed(resource) => !hosts_none && may_be_listed(resource),
+            Wanted::IfDelegated(operation, resource) => {
+                !hosts_none && resource.is_none_or(may_be_listed) && view.delegates(operation)
             }
-        }
-    }
-
-    /// How far its watch can be trusted.
-    pub(super) fn trust(self, view: &mut View) -> &mut Trust {
-        match self {
-            Self::Datacenters => &mut view.datacenters.trust,
-            Self::Jobs => &mut view.jobs.trust,
-            Self::Backups => &mut view.backups.trust,
-            Self::Secrets => &mut view.secrets.trust,
-            Self::Configurations => &mut view.configurations.trust,
-            Self::Extra(Extra::Schedules) => &mut view.schedules.trust,
-            Self::Extra(Extra::Tasks) => &mut view.tasks.trust,
-            Self::Extra(Extra::Restores) => &mut view.restores.trust,
-            Self::Extra(Extra::ConfigMaps) => &mut view.config_maps.trust,
-            Self::Runs(Runs::Backups) => &mut view.scheduled_jobs.trust,
-            Self::Runs(Runs::Purges) => &mut view.scheduled_tasks.trust,
         }
     }
 
     /// Whether its watch, begun `age` ago, is to start anew, for a definition may have appeared that a watch in a long
     /// pause waits for: not once it has listed, or was refused, for then it goes on by itself. Nothing but schedules waits
     /// for what they made.
-    pub(super) fn starts_anew(self, trust: &Trust, has_failed: bool, age: Duration) -> bool {
+    #[must_use]
+    pub fn starts_anew(self, trust: &Trust, has_failed: bool, age: Duration) -> bool {
         let is_awaited = !trust.is_listed() && !trust.is_settled();
-        !matches!(self, Self::Runs(_)) && has_failed && is_awaited && age >= PATIENCE
+        let is_delegated = matches!(self.wanted(), Wanted::IfDelegated(..));
+        !is_delegated && has_failed && is_awaited && age >= PATIENCE
     }
 
     /// There is nothing to watch, or nothing that may be; says whether that is news. No object of the kind counts as absent
     /// then: what is not served any more was there once, and what may not be listed may still be at work.
-    pub(super) fn settle(self, view: &mut View) -> bool {
-        let why = match self {
-            Self::Datacenters | Self::Jobs | Self::Backups | Self::Secrets | Self::Configurations => {
-                "the cluster hosts no datacenters".to_owned()
-            }
-            Self::Extra(extra) => {
-                if !view.capabilities.may_serve(extra.resource()) {
-                    extra.forget(view);
+    pub fn settle(self, view: &mut View) -> bool {
+        let why = match self.wanted() {
+            Wanted::Always | Wanted::Datacenters => "the cluster hosts no datacenters".to_owned(),
+            Wanted::IfServed(resource) => {
+                if !view.capabilities.may_serve(resource) {
+                    view.section_mut(self).clear();
                 }
-                view.capabilities.unwatched(extra.resource())
+                view.capabilities.unwatched(resource)
             }
-            Self::Runs(runs) => {
-                match runs {
-                    Runs::Backups => view.scheduled_jobs.clear(),
-                    Runs::Purges => view.scheduled_tasks.clear(),
-                }
+            Wanted::IfDelegated(..) => {
+                view.section_mut(self).clear();
                 "no delegated schedule makes any".to_owned()
             }
         };
@@ -151,19 +61,19 @@ impl Kind {
     /// The API server refuses to list or watch it, for this reason; says whether that is news. From then on nobody knows
     /// what is there. Features need what fleet objects made: a watch of what schedules made says nothing of them, for it
     /// may end before it could take that back.
-    pub(super) fn refuse(self, view: &mut View, why: &str, now: Timestamp) -> bool {
+    pub fn refuse(self, view: &mut View, why: &str, now: Timestamp) -> bool {
         let trust = self.trust(view);
         // What backups need and was listed is worked with until its watch has failed for long.
         let goes_on = self.may_lack() || (trust.is_listed() && trust.is_settled());
         let is_news = if goes_on { trust.refuse(why) } else { trust.fail(now, why) };
-        let Self::Extra(extra) = self else { return is_news };
+        let Wanted::IfServed(resource) = self.wanted() else { return is_news };
         let refused = &mut Arc::make_mut(&mut view.capabilities).refused;
-        refused.insert(extra.resource().to_owned(), why.to_owned()).is_none() || is_news
+        refused.insert(resource.to_owned(), why.to_owned()).is_none() || is_news
     }
 
     /// Its watch has failed since then, for this reason; says whether that is news. A refusal of what may be missing stays
     /// one: everything else goes on without it.
-    pub(super) fn fail(self, view: &mut View, since: Timestamp, why: &str) -> bool {
+    pub fn fail(self, view: &mut View, since: Timestamp, why: &str) -> bool {
         let trust = self.trust(view);
         let is_refused = self.may_lack() && trust.is_settled() && trust.doubt().is_some();
         !is_refused && trust.fail(since, why)
@@ -171,47 +81,33 @@ impl Kind {
 
     /// Whether a data plane may lack it and be used all the same.
     fn may_lack(self) -> bool {
-        matches!(self, Self::Extra(_) | Self::Runs(_))
+        match self.wanted() {
+            Wanted::Always | Wanted::Datacenters => false,
+            Wanted::IfServed(_) | Wanted::IfDelegated(..) => true,
+        }
     }
 
     /// Its watch was interrupted, for this reason; says whether that is news. What was listed is believed for a while.
-    pub(super) fn interrupt(self, view: &mut View, why: &str, now: Timestamp) -> bool {
+    pub fn interrupt(self, view: &mut View, why: &str, now: Timestamp) -> bool {
         !self.trust(view).is_listed() && self.fail(view, now, why)
     }
 
     /// Its watch, which had failed, goes on where it was; says whether that is news.
-    pub(super) fn resume(self, view: &mut View) -> bool {
+    pub fn resume(self, view: &mut View) -> bool {
         let is_news = self.trust(view).resume();
         self.permit(view) || is_news
     }
 
     /// It is listed; says whether that is news.
-    pub(super) fn permit(self, view: &mut View) -> bool {
-        let Self::Extra(extra) = self else { return false };
-        view.capabilities.refused.contains_key(extra.resource())
-            && Arc::make_mut(&mut view.capabilities).refused.remove(extra.resource()).is_some()
-    }
-}
-
-impl Extra {
-    /// Forgets its objects.
-    fn forget(self, view: &mut View) {
-        match self {
-            Self::Schedules => view.schedules.clear(),
-            Self::Tasks => view.tasks.clear(),
-            Self::Restores => view.restores.clear(),
-            Self::ConfigMaps => view.config_maps.clear(),
-        }
+    pub fn permit(self, view: &mut View) -> bool {
+        let Wanted::IfServed(resource) = self.wanted() else { return false };
+        view.capabilities.refused.contains_key(resource)
+            && Arc::make_mut(&mut view.capabilities).refused.remove(resource).is_some()
     }
 
-    /// Its resource, as [`crate::control_plane::data_planes::capabilities::NEEDS`] names it.
-    fn resource(self) -> &'static str {
-        match self {
-            Self::Schedules => SCHEDULES,
-            Self::Tasks => TASKS,
-            Self::Restores => RESTORES,
-            Self::ConfigMaps => CONFIG_MAPS,
-        }
+    /// How far its watch can be trusted.
+    fn trust(self, view: &mut View) -> &mut Trust {
+        view.section_mut(self).trust_mut()
     }
 }
 
@@ -219,19 +115,19 @@ impl Extra {
 mod tests {
     use serde_json::json;
 
-    use super::*;
-    use crate::{
-        api::{Seen, labels},
-        control_plane::data_planes::{
-            capabilities::{Capabilities, Feature},
+    use super::{
+        super::{
+            capabilities::{Capabilities, Feature, RESTORES},
             view::ObjectKey,
         },
+        *,
     };
+    use crate::api::{Seen, labels, medusa::ScheduledOperation};
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
-    const RESTORE_JOBS: Kind = Kind::Extra(Extra::Restores);
-    const TASKS_OF_OURS: Kind = Kind::Extra(Extra::Tasks);
-    const PURGES: Kind = Kind::Runs(Runs::Purges);
+    const RESTORE_JOBS: Kind = Kind::Restores;
+    const TASKS_OF_OURS: Kind = Kind::Tasks;
+    const PURGES: Kind = Kind::ScheduledTasks;
 
     /// A view with one MedusaBackupSchedule of a delegated schedule, or a person's.
     fn view(label: &str, operation: &str) -> View {
@@ -247,7 +143,7 @@ mod tests {
 
     #[test]
     fn runs_are_watched_only_where_a_delegated_schedule_makes_them() {
-        let (backups, purges) = (Kind::Runs(Runs::Backups), Kind::Runs(Runs::Purges));
+        let (backups, purges) = (Kind::ScheduledJobs, Kind::ScheduledTasks);
         let is_wanted = |view: &View| [backups, purges].map(|kind| kind.is_wanted(view, false));
         assert_eq!(is_wanted(&view(labels::FLEET_SCHEDULE_UID, "backup")), [true, false]);
         assert_eq!(is_wanted(&view(labels::FLEET_SCHEDULE_UID, "purge")), [false, true]);
@@ -259,10 +155,10 @@ mod tests {
     fn what_schedules_made_is_never_known_to_be_nothing_without_its_watch() {
         let mut view = view("mine", "backup");
         view.set_synced();
-        for (runs, operation) in
-            [(Runs::Backups, ScheduledOperation::Backup), (Runs::Purges, ScheduledOperation::Purge)]
-        {
-            let kind = Kind::Runs(runs);
+        for (kind, operation) in [
+            (Kind::ScheduledJobs, ScheduledOperation::Backup),
+            (Kind::ScheduledTasks, ScheduledOperation::Purge),
+        ] {
             assert!(view.scheduled_runs(operation).is_some(), "its watch has listed it");
             assert!(
                 kind.settle(&mut view) && view.scheduled_runs(operation).is_none(),
@@ -360,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_watch_starts_anew_only_when_it_failed_before_it_listed_and_not_before_its_time() {
-        let schedules = Kind::Extra(Extra::Schedules);
+        let schedules = Kind::Schedules;
         let early = PATIENCE.saturating_sub(Duration::from_millis(1));
         let mut trust = Trust::default();
         assert!(schedules.starts_anew(&trust, true, PATIENCE));
