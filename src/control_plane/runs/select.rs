@@ -243,6 +243,14 @@ pub fn is_lacking<E: AsRef<DatacenterRun>>(entries: &[E], known: &[E]) -> bool {
     known.iter().all(|e| is_placeholder(e.as_ref())) && (entries.is_empty() || entries.iter().any(is_missing))
 }
 
+/// What of `known` a run is held to: nothing while it `settles` and has found only data planes that it waits for. Another
+/// that was listed in that moment without what is meant is then looked at again.
+#[must_use]
+pub fn fixed<E: AsRef<DatacenterRun>>(known: &[E], settles: bool) -> &[E] {
+    let waits = |e: &E| is_placeholder(e.as_ref()) && !e.as_ref().phase.is_final();
+    if settles && known.iter().all(waits) { &[] } else { known }
+}
+
 fn key(entry: &DatacenterRun) -> (&str, &str, &str) {
     (&entry.data_plane, &entry.namespace, &entry.datacenter)
 }

@@ -1,7 +1,10 @@
 //! Which datacenters selectors mean, and what is said of what they name and do not find.
 
 use super::*;
-use crate::control_plane::fanout::tests::{datacenter, live, plane, silent};
+use crate::control_plane::{
+    data_planes::view::View,
+    fanout::tests::{datacenter, live, plane, silent},
+};
 
 fn names(entries: &[DatacenterRun]) -> Vec<String> {
     entries.iter().map(|e| format!("{}/{}={}", e.data_plane, e.datacenter, e.phase.as_str())).collect()
@@ -81,6 +84,22 @@ fn a_silent_data_plane_holds_a_place_until_it_is_listed() {
     let later = [plane("eu", live(&[datacenter("dc1", 1)])), plane("new", live(&[datacenter("dc9", 1)]))];
     assert_eq!(run(&selector, &later, &first), ["eu/dc1=Pending"], "the run's data planes are fixed");
     assert_eq!(run(&selector, &later[1..], &first), ["eu/=Pending"], "one that goes was not looked at");
+}
+
+#[test]
+fn while_a_run_waits_for_one_data_plane_a_datacenter_made_with_it_in_another_is_found() {
+    let unlisted = || plane("local", View::unknown());
+    let dc1 = Selector { datacenters: vec!["dc1".into()], ..Selector::default() };
+    let before = [plane("eu", live(&[])), unlisted()];
+    let known = select(&dc1, &before, &ClusterLabels::new(), &[]).unwrap();
+    assert_eq!(names(&known), ["local/=Pending"]);
+    let now = [plane("eu", live(&[datacenter("dc1", 1)])), unlisted()];
+    assert_eq!(run(&dc1, &now, fixed(&known, true)), ["eu/dc1=Pending", "local/=Pending"]);
+    assert_eq!(run(&dc1, &now, fixed(&known, false)), ["local/=Pending"], "what it began with stays");
+    let known = select(&dc1, &now, &ClusterLabels::new(), &[]).unwrap();
+    assert_eq!(fixed(&known, true), known.as_slice());
+    let skipped = [DatacenterRun { phase: Phase::Skipped, ..known[1].clone() }];
+    assert_eq!(fixed(&skipped, true), skipped);
 }
 
 #[test]

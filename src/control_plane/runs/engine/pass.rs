@@ -36,7 +36,7 @@ use crate::{
             desk::wait_shortly,
             ending::{end, next_deadline, went_on},
             rollout::{Load, is_limited},
-            select::{is_lacking, select_fitting},
+            select::{fixed, is_lacking, select_fitting},
         },
     },
 };
@@ -53,7 +53,7 @@ pub(super) async fn pass<E: Engine>(
     runs.engine.ready().await;
     let fleet = &runs.frame.context.fleet;
     let (planes, buckets) = (fleet.snapshot(), runs.buckets());
-    let known = E::Run::datacenters(&memory.status);
+    let known = fixed(E::Run::datacenters(&memory.status), memory.settles_in().is_some());
     let entries = match chosen(runs, run, known, &planes) {
         Ok(entries) => entries,
         Err(invalid) => {
