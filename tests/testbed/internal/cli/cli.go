@@ -17,6 +17,7 @@ const usage = `testbed runs fleets of Kubernetes clusters on this machine, for t
   testbed cql --address IP (load ROWS | count | execute CQL…)     speak with a Cassandra node
   testbed objects --endpoint URL                                  list the objects in the bucket
   testbed crds                                                    print the CRDs that up installs
+  testbed slots                                                   slots of cron expressions, as robfig/cron has them
   testbed etcd|kube-apiserver|kube-controller-manager|kubectl …   the real programs
 
 "testbed COMMAND -h" lists a command's flags.
@@ -28,6 +29,7 @@ var commands = map[string]func(args []string) error{
 	"datacenter": createDatacenter,
 	"cql":        runCQL,
 	"objects":    listObjects,
+	"slots":      printSlots,
 	"crds": func([]string) error {
 		_, err := os.Stdout.Write(crds.CassandraDatacenter)
 		return err
