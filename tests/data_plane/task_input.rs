@@ -86,7 +86,8 @@ async fn a_purge_waits_until_a_restore_and_a_backup_are_over() {
         "metadata": {"name": "r"}, "spec": {"backup": "b1", "cassandraDatacenter": "dc1"}
     });
     world.create::<MedusaRestoreJob>(restore).await;
-    let running = json!({"restoreKey": "k", "startTime": "2026-01-01T00:00:00Z"});
+    // One that was begun long ago would give up at once.
+    let running = json!({"restoreKey": "k", "startTime": jiff::Timestamp::now()});
     let restores = world.api::<MedusaRestoreJob>();
     let patch = Patch::Merge(json!({"status": running}));
     restores.patch_status("r", &PatchParams::default(), &patch).await.unwrap();
@@ -97,7 +98,7 @@ async fn a_purge_waits_until_a_restore_and_a_backup_are_over() {
     let _data_plane = world.data_plane().await;
     let message = world.task_waits("p", "RestoreRunning").await;
     assert!(message.contains("MedusaRestoreJob `r`"), "{message}");
-    let over = Patch::Merge(json!({"status": {"finishTime": "2026-01-01T00:10:00Z"}}));
+    let over = Patch::Merge(json!({"status": {"finishTime": jiff::Timestamp::now()}}));
     restores.patch_status("r", &PatchParams::default(), &over).await.unwrap();
     let message = world.task_waits("p", "BackupRunning").await;
     assert!(message.contains("MedusaBackupJob `b1`"), "{message}");
