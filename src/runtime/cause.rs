@@ -48,6 +48,27 @@ pub enum Kind {
     Unreachable,
 }
 
+impl Kind {
+    /// The reason that stands for it.
+    #[must_use]
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::NameNotFound => Reason::NameNotFound,
+            Self::Refused => Reason::ConnectionRefused,
+            Self::TimedOut => Reason::TimedOut,
+            Self::Certificate => Reason::CertificateRejected,
+            Self::Proxy => Reason::ProxyFailed,
+            Self::NotKubernetes => Reason::NotKubernetes,
+            Self::Unbounded => Reason::AnswerUnbounded,
+            Self::Credential => Reason::CredentialRejected,
+            Self::RateLimited => Reason::RateLimited,
+            Self::Trouble => Reason::ApiServerFailing,
+            Self::Forbidden => Reason::NotAuthorized,
+            Self::Answered | Self::Unreachable => Reason::Unreachable,
+        }
+    }
+}
+
 /// A cause, and what to tell people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {

@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod cause;
 pub mod client;
 pub mod clock;
+pub mod controller;
 pub mod election;
 pub mod events;
 pub mod fence;

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    future::Future,
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
@@ -84,6 +83,13 @@ struct Ended {
     result: &'static str,
 }
 
+/// A controller, and why a reconcile of it failed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Failed {
+    controller: &'static str,
+    reason: &'static str,
+}
+
 /// A controller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Controller {
@@ -96,6 +102,7 @@ pub struct Meters {
     leads: AtomicBool,
     fanout: Histogram,
     reconciles: Family<Ended, Counter>,
+    failures: Family<Failed, Counter>,
     reconcile_time: Family<Controller, Histogram, fn() -> Histogram>,
     /// Datacenters by state of the runs that go on, by kind and name.
     runs: Mutex<BTreeMap<(&'static str, String), DatacenterCounts>>,
@@ -111,6 +118,7 @@ impl Default for Meters {
             leads: AtomicBool::new(false),
             fanout: Histogram::new(FANOUT_SECONDS),
             reconciles: Family::default(),
+            failures: Family::default(),
             reconcile_time: Family::new_with_constructor(reconcile_time),
             runs: Mutex::default(),
         }
@@ -127,6 +135,7 @@ impl Meters {
             self.fanout.clone(),
         );
         registry.register("reconcile", "Reconciles, by how they ended", self.reconciles.clone());
+        registry.register("reconcile_failures", "Reconciles that failed, by reason", self.failures.clone());
         registry.register_with_unit(
             "reconcile_duration",
             "How long a reconcile took",
@@ -176,22 +185,14 @@ impl Meters {
         counts.map(|(phase, count)| (phase.as_str().to_owned(), count)).into()
     }
 
-    /// Does one reconcile of a controller, and counts it.
-    ///
-    /// # Errors
-    /// The reconcile's own.
-    pub async fn reconcile<T, E>(
-        &self,
-        controller: &'static str,
-        reconcile: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
-        let begun = Instant::now();
-        let ended = reconcile.await;
-        let result = if ended.is_ok() { "succeeded" } else { "failed" };
+    /// A reconcile of a controller took so long, and failed by that kind of cause.
+    pub fn reconciled(&self, controller: &'static str, took: Duration, failure: Option<&'static str>) {
+        let result = if failure.is_none() { "succeeded" } else { "failed" };
         self.reconciles.get_or_create(&Ended { controller, result }).inc();
-        let time = self.reconcile_time.get_or_create(&Controller { controller });
-        time.observe(begun.elapsed().as_secs_f64());
-        ended
+        if let Some(reason) = failure {
+            self.failures.get_or_create(&Failed { controller, reason }).inc();
+        }
+        self.reconcile_time.get_or_create(&Controller { controller }).observe(took.as_secs_f64());
     }
 }
 

@@ -52,11 +52,11 @@ use crate::{
         sources::Sources,
     },
     runtime::{
-        backoff::Backoff,
         client::{self, Current},
+        controller::{self, Controlled, Pauses},
         events::Events,
         fence::Fence,
-        guard,
+        guard::Panicked,
         sync::lock,
     },
 };
@@ -98,7 +98,7 @@ pub(super) struct Registry {
     pub(super) credentials: Mutex<BTreeMap<String, Credential>>,
     /// Which cluster each is known to have to itself, and since when.
     pub(super) firsts: Mutex<BTreeMap<String, (String, Timestamp)>>,
-    backoff: Mutex<Backoff<String>>,
+    pauses: Pauses,
     pub(super) secrets: Arc<SecretVersions>,
     pub(super) unheard: watch::Receiver<Unheard>,
     pub(super) planes: Store<DeserializeGuard<DataPlane>>,
@@ -108,9 +108,17 @@ pub(super) struct Registry {
 #[derive(Debug, Error)]
 pub(super) enum RegistryError {
     #[error("read Secret `{key}`: {error}")]
-    ReadSecret { key: ObjectKey, error: kube::Error },
+    ReadSecret {
+        key: ObjectKey,
+        #[source]
+        error: kube::Error,
+    },
     #[error("write DataPlane `{name}`: {error}")]
-    Write { name: String, error: kube::Error },
+    Write {
+        name: String,
+        #[source]
+        error: kube::Error,
+    },
 }
 
 /// Runs until `shutdown`.
@@ -133,7 +141,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
         links: Mutex::default(),
         credentials: Mutex::default(),
         firsts: Mutex::default(),
-        backoff: Mutex::new(Backoff::new(RETRY.0, RETRY.1)),
+        pauses: Pauses::new(RETRY),
         secrets,
         unheard: unheard.clone(),
         planes: planes.clone(),
@@ -145,7 +153,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
         .reflect(writer)
         .inspect_ok(move |event| roll.note(event).into_iter().for_each(|gone| called.dismiss(&gone)))
         .touched_objects();
-    let controller = Controller::for_stream(watched, planes.clone());
+    let by_plane = Controller::for_stream(watched, planes.clone());
 
     let forward = {
         let (trigger, planes) = (trigger.clone(), planes.clone());
@@ -176,16 +184,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
             }
         }
     };
-    let run = controller
-        .with_config(kube::runtime::controller::Config::default().concurrency(32))
-        .reconcile_on(triggered)
-        .graceful_shutdown_on(shutdown.clone().cancelled_owned())
-        .run(reconcile, error_policy, registry.clone())
-        .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::debug!(%error, "data plane reconcile");
-            }
-        });
+    let run = controller::run(registry.clone(), by_plane, triggered, shutdown.clone());
     tokio::select! {
         () = forward => {}
         () = run => {}
@@ -204,40 +203,39 @@ fn is_borrower(plane: &DeserializeGuard<DataPlane>) -> bool {
     reference.is_some_and(|reference| reference.namespace.is_some())
 }
 
-fn error_policy(
-    plane: Arc<DeserializeGuard<DataPlane>>,
-    error: &RegistryError,
-    registry: Arc<Registry>,
-) -> Action {
-    tracing::warn!(data_plane = plane.name_any(), %error, "data plane");
-    if let RegistryError::Write { error: kube::Error::Api(answer), .. } = error {
-        let note = format!("the API server refused a write to it: {}", answer.message);
-        registry.context.events.warning(plane.object_ref(&()), Reason::WriteRefused, "Write", note);
+impl Controlled for Registry {
+    type Object = DataPlane;
+    type Error = RegistryError;
+
+    const KIND: &'static str = "DataPlane";
+
+    fn pauses(&self) -> &Pauses {
+        &self.pauses
     }
-    Action::requeue(registry.failed(plane.meta()))
-}
 
-async fn reconcile(
-    plane: Arc<DeserializeGuard<DataPlane>>,
-    registry: Arc<Registry>,
-) -> Result<Action, RegistryError> {
-    let meters = registry.context.meters.clone();
-    meters.reconcile("DataPlane", guarded(&plane, &registry)).await
-}
+    async fn look(&self, plane: &DeserializeGuard<DataPlane>) -> Result<Action, RegistryError> {
+        look(plane, self).await
+    }
 
-/// The edge of one data plane: what panics in here costs no other anything.
-async fn guarded(plane: &DeserializeGuard<DataPlane>, registry: &Registry) -> Result<Action, RegistryError> {
-    let panic = match guard::keep("DataPlane", look(plane, registry)).await {
-        Ok(looked) => return looked,
-        Err(panic) => panic,
-    };
-    tracing::error!(data_plane = plane.name_any(), "{panic}");
-    if let Ok(plane) = &plane.0 {
+    async fn report(&self, plane: &DeserializeGuard<DataPlane>, panic: &Panicked) {
+        let Ok(plane) = &plane.0 else { return };
         let refusal = Refusal { reason: Reason::InternalError, message: panic.to_string() };
-        let health = registry.health(&plane.uid().unwrap_or_default());
-        registry.publish(plane, Some(&refusal), None, None, &health).await?;
+        let health = self.health(&plane.uid().unwrap_or_default());
+        if let Err(error) = self.publish(plane, Some(&refusal), None, None, &health).await {
+            tracing::warn!(data_plane = plane.name_any(), %error, "say that it failed");
+        }
     }
-    Ok(Action::requeue(registry.failed(plane.meta())))
+
+    fn tell(&self, plane: &DeserializeGuard<DataPlane>, error: &RegistryError) {
+        if let RegistryError::Write { error: kube::Error::Api(answer), .. } = error {
+            let note = format!("the API server refused a write to it: {}", answer.message);
+            self.context.events.warning(plane.object_ref(&()), Reason::WriteRefused, "Write", note);
+        }
+    }
+
+    fn count(&self, took: Duration, failure: Option<&'static str>) {
+        self.context.meters.reconciled(Self::KIND, took, failure);
+    }
 }
 
 async fn look(plane: &DeserializeGuard<DataPlane>, registry: &Registry) -> Result<Action, RegistryError> {
@@ -266,7 +264,7 @@ async fn look(plane: &DeserializeGuard<DataPlane>, registry: &Registry) -> Resul
         }
         // It changed while it was looked at, and is looked at again as it is now.
         Err(refusal) if refusal.reason == Reason::Connecting => {
-            return Ok(Action::requeue(registry.failed(&plane.metadata)));
+            return Ok(Action::requeue(registry.pauses.failed(&plane.metadata)));
         }
         // That it cannot be asked about says nothing against what is in use.
         Err(refusal) if is_passing(&refusal) && lock(&registry.links).contains_key(&uid) => {
@@ -285,9 +283,9 @@ async fn look(plane: &DeserializeGuard<DataPlane>, registry: &Registry) -> Resul
     registry.settle(plane, refusal.as_ref(), twin.as_ref());
     registry.publish(plane, refusal.as_ref(), stale.as_ref(), twin.as_ref(), &health).await?;
     if stale.as_ref().or(refusal.as_ref()).is_some_and(is_passing) {
-        return Ok(Action::requeue(registry.failed(&plane.metadata)));
+        return Ok(Action::requeue(registry.pauses.failed(&plane.metadata)));
     }
-    lock(&registry.backoff).succeeded(&uid);
+    registry.pauses.succeeded(&plane.name_any());
     Ok(Action::requeue(HEARTBEAT))
 }
 
@@ -303,10 +301,6 @@ impl Registry {
     }
 
     /// How long to wait after one more failure.
-    fn failed(&self, meta: &ObjectMeta) -> Duration {
-        lock(&self.backoff).failed(&meta.uid.clone().unwrap_or_default())
-    }
-
     pub(super) fn forget(&self, name: &str, uid: &str) {
         if self.context.fleet.remove(name, uid) {
             self.dismiss(&Gone { name: name.to_owned(), uid: uid.to_owned() });
@@ -319,7 +313,7 @@ impl Registry {
         lock(&self.links).remove(uid);
         lock(&self.credentials).remove(uid);
         lock(&self.firsts).remove(uid);
-        lock(&self.backoff).succeeded(uid);
+        self.pauses.succeeded(name);
         let fleet = &self.context.fleet;
         fleet.announce(Change::contact(name));
         fleet.announce(Change::objects(name, Kind::Datacenters));

@@ -51,25 +51,6 @@ impl Answer {
     }
 }
 
-/// The reason that stands for a cause.
-#[must_use]
-pub fn reason_of(kind: Kind) -> Reason {
-    match kind {
-        Kind::NameNotFound => Reason::NameNotFound,
-        Kind::Refused => Reason::ConnectionRefused,
-        Kind::TimedOut => Reason::TimedOut,
-        Kind::Certificate => Reason::CertificateRejected,
-        Kind::Proxy => Reason::ProxyFailed,
-        Kind::NotKubernetes => Reason::NotKubernetes,
-        Kind::Unbounded => Reason::AnswerUnbounded,
-        Kind::Credential => Reason::CredentialRejected,
-        Kind::RateLimited => Reason::RateLimited,
-        Kind::Trouble => Reason::ApiServerFailing,
-        Kind::Forbidden => Reason::NotAuthorized,
-        Kind::Answered | Kind::Unreachable => Reason::Unreachable,
-    }
-}
-
 /// What is known about reaching one data plane.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Health {
@@ -199,7 +180,7 @@ fn reachable(facts: &Facts<'_>) -> Verdict {
     match &facts.health.answer {
         Answer::None => not_asked(facts),
         Answer::Lost(cause) if cause.kind != Kind::Credential => {
-            (Some(false), reason_of(cause.kind), cause.words.clone())
+            (Some(false), Kind::reason(cause.kind), cause.words.clone())
         }
         Answer::Answered | Answer::Lost(_) => {
             (Some(true), Reason::Answered, "the API server answers".to_owned())

@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     capability,
-    health::{Answer, Health, reason_of},
+    health::{Answer, Health},
     watches::Watches,
 };
 use crate::{
@@ -373,7 +373,7 @@ fn why_not(error: &CallError) -> (Reason, String) {
     let denied = error.status().and_then(cause::denied);
     let named = denied.map(|(denier, words)| (denier.reason(), words));
     let cause = error.cause();
-    named.unwrap_or((reason_of(cause.kind), cause.words))
+    named.unwrap_or((cause.kind.reason(), cause.words))
 }
 
 fn after(now: Timestamp, pause: Duration) -> Timestamp {

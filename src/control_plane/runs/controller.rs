@@ -13,7 +13,7 @@ use kube::{
     core::{DeserializeGuard, Status},
     runtime::{
         Controller,
-        controller::{Action as Next, Config, Error},
+        controller::Action as Next,
         reflector::{ObjectRef, Store},
         watcher,
     },
@@ -37,10 +37,10 @@ use crate::{
         watched::Kind,
     },
     runtime::{
-        backoff::Backoff,
         cause,
+        controller::{self, Controlled, Pauses},
         events::Events,
-        guard::{self, Panicked},
+        guard::Panicked,
         sync::lock,
     },
 };
@@ -51,8 +51,6 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 pub const ENROL_WAIT: Duration = Duration::from_millis(200);
 /// Pause between two looks for what runs left behind, besides changes.
 const SWEEP: Duration = Duration::from_secs(5);
-/// Runs that are looked at in the same moment.
-const CONCURRENCY: u16 = 32;
 
 /// What every kind of run needs.
 #[derive(Clone)]
@@ -97,16 +95,13 @@ impl RunContext {
 pub enum RunError {
     /// Its status.
     #[error("write the status: {0}")]
-    Publish(kube::Error),
+    Publish(#[source] kube::Error),
     /// Its end.
     #[error("delete it, its time being over: {0}")]
-    Expire(kube::Error),
+    Expire(#[source] kube::Error),
     /// What has to be known before.
     #[error("read the runs: {0}")]
-    Read(kube::Error),
-    /// It was our fault.
-    #[error(transparent)]
-    Internal(Panicked),
+    Read(#[source] kube::Error),
 }
 
 /// Which runs a change in a data plane is about.
@@ -173,7 +168,7 @@ pub struct Frame<K: Run> {
     pub objects: Store<DeserializeGuard<K>>,
     /// Wakes them.
     pub waker: Arc<Waker<K>>,
-    backoff: Mutex<Backoff<String>>,
+    pauses: Pauses,
 }
 
 /// Where the objects of a frame come from.
@@ -190,12 +185,8 @@ impl<K: Run> Frame<K> {
         let controller = Controller::new(api, watcher::Config::default());
         let (trigger, triggered) = mpsc::channel(1024);
         let waker = Waker { namespace: context.namespace.clone(), trigger, index: Mutex::default() };
-        let frame = Self {
-            context,
-            objects: controller.store(),
-            waker: Arc::new(waker),
-            backoff: Mutex::new(Backoff::new(RETRY.0, RETRY.1)),
-        };
+        let frame =
+            Self { context, objects: controller.store(), waker: Arc::new(waker), pauses: Pauses::new(RETRY) };
         (frame, Feed { controller, triggered })
     }
 
@@ -215,7 +206,7 @@ impl<K: Run> Frame<K> {
 
     /// Something went as it should: the next failure of this run is its first.
     pub fn succeeded(&self, name: &str) {
-        lock(&self.backoff).succeeded(&name.to_owned());
+        self.pauses.succeeded(name);
     }
 }
 
@@ -251,22 +242,8 @@ pub trait Driver: Send + Sync + Sized + 'static {
 /// Runs a kind until `shutdown`.
 pub async fn drive<D: Driver>(driver: Arc<D>, feed: Feed<D::Run>, shutdown: CancellationToken) {
     let forward = forward::<D>(driver.frame().context.fleet.changes(), driver.frame().waker.clone());
-    let here = driver.clone();
-    let run = feed
-        .controller
-        .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(ReceiverStream::new(feed.triggered))
-        .graceful_shutdown_on(shutdown.cancelled_owned())
-        .run(reconcile, error_policy, driver)
-        .for_each(|result| {
-            match result {
-                Ok(_) => {}
-                // One that is deleted is woken once more and not found.
-                Err(Error::ObjectNotFound(gone)) => forget(here.as_ref(), &gone.name),
-                Err(error) => tracing::debug!(%error, "reconcile of a run"),
-            }
-            std::future::ready(())
-        });
+    let controlled = Arc::new(Driven(driver));
+    let run = controller::run(controlled, feed.controller, ReceiverStream::new(feed.triggered), shutdown);
     tokio::select! {
         () = forward => {}
         () = run => {}
@@ -297,18 +274,56 @@ async fn forward<D: Driver>(mut changes: broadcast::Receiver<Change>, waker: Arc
     }
 }
 
-fn error_policy<D: Driver>(run: Arc<DeserializeGuard<D::Run>>, error: &RunError, driver: Arc<D>) -> Next {
-    let name = run.name_any();
-    tracing::warn!(kind = D::Run::KIND, name, %error, "a run cannot be brought further");
-    // What keeps its status from being written keeps it from being said there.
-    if let RunError::Publish(kube::Error::Api(status)) = error
-        && let Some((reason, words)) = unwritable(status)
-    {
-        let (events, about) = (&driver.frame().context.events, run.object_ref(&()));
-        events.warning(about, reason, "Publish", format!("its status cannot be written: {words}"));
+/// A kind of run as a controller has it.
+struct Driven<D>(Arc<D>);
+
+impl<D: Driver> Controlled for Driven<D> {
+    type Object = D::Run;
+    type Error = RunError;
+
+    const KIND: &'static str = D::Run::KIND;
+
+    fn pauses(&self) -> &Pauses {
+        &self.0.frame().pauses
     }
-    let uid = run.meta().uid.as_deref().unwrap_or_default();
-    Next::requeue(lock(&driver.frame().backoff).failed_as(&name, uid))
+
+    /// What is over may still have to be taken back in data planes.
+    fn ends(&self, run: &DeserializeGuard<D::Run>) -> bool {
+        !D::ASKS && run.0.as_ref().is_ok_and(|run| !run.is_over())
+    }
+
+    async fn look(&self, run: &DeserializeGuard<D::Run>) -> Result<Next, RunError> {
+        look(run, self.0.as_ref()).await
+    }
+
+    async fn report(&self, run: &DeserializeGuard<D::Run>, panic: &Panicked) {
+        let context = &self.0.frame().context;
+        if let Ok(run) = &run.0
+            && !run.is_over()
+            && let Err(error) = report(&context.client, run, panic, context.fleet.now()).await
+        {
+            tracing::warn!(kind = D::Run::KIND, name = run.name_any(), %error, "say that it failed");
+        }
+    }
+
+    /// What keeps its status from being written keeps it from being said there.
+    fn tell(&self, run: &DeserializeGuard<D::Run>, error: &RunError) {
+        if let RunError::Publish(kube::Error::Api(status)) = error
+            && let Some((reason, words)) = unwritable(status)
+        {
+            let events = &self.0.frame().context.events;
+            let note = format!("its status cannot be written: {words}");
+            events.warning(run.object_ref(&()), reason, "Publish", note);
+        }
+    }
+
+    fn forget(&self, name: &str) {
+        forget(self.0.as_ref(), name);
+    }
+
+    fn count(&self, took: Duration, failure: Option<&'static str>) {
+        self.0.frame().context.meters.reconciled(D::Run::KIND, took, failure);
+    }
 }
 
 /// Why a status is refused for good, until somebody does something about it.
@@ -321,30 +336,6 @@ fn unwritable(status: &Status) -> Option<(Reason, String)> {
                      smaller, or delete it";
         (Reason::TooLarge, words.to_owned())
     })
-}
-
-async fn reconcile<D: Driver>(run: Arc<DeserializeGuard<D::Run>>, driver: Arc<D>) -> Result<Next, RunError> {
-    let meters = driver.frame().context.meters.clone();
-    meters.reconcile(D::Run::KIND, guarded(&run, driver.as_ref())).await
-}
-
-/// The edge of one run: what panics in here costs nobody else anything.
-async fn guarded<D: Driver>(run: &DeserializeGuard<D::Run>, driver: &D) -> Result<Next, RunError> {
-    // What is over may still have to be taken back in data planes.
-    let ends = !D::ASKS && run.0.as_ref().is_ok_and(|run| !run.is_over());
-    match guard::edge(D::Run::KIND, ends, look(run, driver)).await {
-        Ok(looked) => looked,
-        Err(panic) => {
-            let context = &driver.frame().context;
-            if let Ok(run) = &run.0
-                && !run.is_over()
-                && let Err(error) = report(&context.client, run, &panic, context.fleet.now()).await
-            {
-                tracing::warn!(kind = D::Run::KIND, name = run.name_any(), %error, "say that it failed");
-            }
-            Err(RunError::Internal(panic))
-        }
-    }
 }
 
 async fn look<D: Driver>(run: &DeserializeGuard<D::Run>, driver: &D) -> Result<Next, RunError> {

@@ -58,9 +58,10 @@ fn run(name: &str) -> Arc<DeserializeGuard<FleetBackupJob>> {
 #[tokio::test]
 async fn a_run_that_panics_says_so_and_is_tried_again_while_the_others_go_on() {
     let (driver, sent) = driver();
-    let ended = reconcile(run("poison"), driver.clone()).await.unwrap_err();
-    assert!(matches!(ended, RunError::Internal(_)), "{ended}");
-    assert!(reconcile(run("nightly"), driver.clone()).await.is_ok());
+    let driver = Arc::new(Driven(driver));
+    let ended = controller::reconcile(run("poison"), driver.clone()).await.unwrap_err();
+    assert!(matches!(ended, controller::LookError::Panicked(_)), "{ended}");
+    assert!(controller::reconcile(run("nightly"), driver.clone()).await.is_ok());
     {
         let sent = sent.lock().unwrap();
         assert_eq!(sent.len(), 1, "{sent:?}");
@@ -68,6 +69,7 @@ async fn a_run_that_panics_says_so_and_is_tried_again_while_the_others_go_on() {
         assert_eq!((&complete["type"], &complete["reason"]), (&json!("Complete"), &json!("InternalError")));
         assert!(!sent[0].to_string().contains("hunter2"), "{sent:?}");
     }
-    let pauses: Vec<Next> = (0..3).map(|_| error_policy(run("poison"), &ended, driver.clone())).collect();
+    let pauses: Vec<Next> =
+        (0..3).map(|_| controller::on_error(run("poison"), &ended, driver.clone())).collect();
     assert_eq!(pauses, [500, 1_000, 2_000].map(|ms| Next::requeue(Duration::from_millis(ms))));
 }

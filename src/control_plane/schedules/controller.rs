@@ -1,10 +1,7 @@
 //! Reconciles FleetBackupSchedules. The clock, their runs and the data planes wake it; it is the one writer of the
 //! status.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Mutex, time::Duration};
 
 use jiff::Timestamp;
 use kube::{
@@ -33,7 +30,12 @@ use crate::{
         runs::{PUBLISH_EVERY, select::ClusterLabels, unreadable},
     },
     runtime::{
-        backoff::Backoff, follow::is_ready, guard, remembered::Remembered, sync::lock, written::Written,
+        controller::{Controlled, Pauses},
+        follow::is_ready,
+        guard::Panicked,
+        remembered::Remembered,
+        sync::lock,
+        written::Written,
     },
 };
 
@@ -141,27 +143,12 @@ pub(super) struct Scheduler {
     pub context: ScheduleContext,
     pub clusters: Store<FleetCluster>,
     memories: Mutex<Remembered<String, Memory>>,
-    backoff: Mutex<Backoff<String>>,
+    pauses: Pauses,
 }
 
 impl Scheduler {
     pub(super) fn new(context: ScheduleContext, clusters: Store<FleetCluster>) -> Self {
-        let backoff = Mutex::new(Backoff::new(RETRY.0, RETRY.1));
-        Self { context, clusters, memories: Mutex::default(), backoff }
-    }
-
-    /// How long to wait after one more failure.
-    fn failed(&self, schedule: &DeserializeGuard<FleetBackupSchedule>) -> Duration {
-        let uid = schedule.meta().uid.as_deref().unwrap_or_default();
-        lock(&self.backoff).failed_as(&schedule.name_any(), uid)
-    }
-
-    /// Forgets a schedule that is gone.
-    pub(super) fn forget(&self, name: &str) {
-        let name = name.to_owned();
-        lock(&self.memories).forget(&name);
-        lock(&self.backoff).succeeded(&name);
-        self.context.expectations.forget(&name);
+        Self { context, clusters, memories: Mutex::default(), pauses: Pauses::new(RETRY) }
     }
 
     fn cluster_labels(&self) -> ClusterLabels {
@@ -169,44 +156,42 @@ impl Scheduler {
     }
 }
 
-pub(super) fn error_policy(
-    object: Arc<DeserializeGuard<FleetBackupSchedule>>,
-    error: &kube::Error,
-    scheduler: Arc<Scheduler>,
-) -> Action {
-    tracing::warn!(schedule = object.name_any(), %error, "fleet backup schedule");
-    Action::requeue(scheduler.failed(&object))
-}
+impl Controlled for Scheduler {
+    type Object = FleetBackupSchedule;
+    type Error = kube::Error;
 
-pub(super) async fn reconcile(
-    object: Arc<DeserializeGuard<FleetBackupSchedule>>,
-    scheduler: Arc<Scheduler>,
-) -> Result<Action, kube::Error> {
-    let meters = scheduler.context.meters.clone();
-    meters.reconcile("FleetBackupSchedule", Box::pin(guarded(&object, &scheduler))).await
-}
+    const KIND: &'static str = "FleetBackupSchedule";
 
-/// The edge of one schedule: what panics in here costs nobody else anything.
-async fn guarded(
-    object: &DeserializeGuard<FleetBackupSchedule>,
-    scheduler: &Scheduler,
-) -> Result<Action, kube::Error> {
-    let panic = match guard::keep("FleetBackupSchedule", go_on(object, scheduler)).await {
-        Ok(done) => return done,
-        Err(panic) => panic,
-    };
-    let name = object.name_any();
-    tracing::error!(schedule = name, "{panic}");
-    if let Ok(schedule) = &object.0
-        && schedule.metadata.deletion_timestamp.is_none()
-    {
-        let problem = Problem { reason: Reason::InternalError, message: panic.to_string() };
-        let old = schedule.status.clone().unwrap_or_default();
-        let report = Report::unchanged(&old, Err(problem));
-        let context = &scheduler.context;
-        Memory::default().commit(context, schedule, &report, context.clock.now()).await?;
+    fn pauses(&self) -> &Pauses {
+        &self.pauses
     }
-    Ok(Action::requeue(scheduler.failed(object)))
+
+    async fn look(&self, object: &DeserializeGuard<FleetBackupSchedule>) -> Result<Action, kube::Error> {
+        go_on(object, self).await
+    }
+
+    async fn report(&self, object: &DeserializeGuard<FleetBackupSchedule>, panic: &Panicked) {
+        if let Ok(schedule) = &object.0
+            && schedule.metadata.deletion_timestamp.is_none()
+        {
+            let problem = Problem { reason: Reason::InternalError, message: panic.to_string() };
+            let old = schedule.status.clone().unwrap_or_default();
+            let report = Report::unchanged(&old, Err(problem));
+            let now = self.context.clock.now();
+            if let Err(error) = Memory::default().commit(&self.context, schedule, &report, now).await {
+                tracing::warn!(schedule = object.name_any(), %error, "say that it failed");
+            }
+        }
+    }
+
+    fn forget(&self, name: &str) {
+        lock(&self.memories).forget(&name.to_owned());
+        self.context.expectations.forget(name);
+    }
+
+    fn count(&self, took: Duration, failure: Option<&'static str>) {
+        self.context.meters.reconciled(Self::KIND, took, failure);
+    }
 }
 
 async fn go_on(
@@ -234,7 +219,7 @@ async fn go_on(
     }
     let check = scheduler.context.check;
     let wait = looked?.map_or(check, |wait| wait.min(check));
-    lock(&scheduler.backoff).succeeded(&name);
+    scheduler.pauses.succeeded(&name);
     Ok(Action::requeue(wait))
 }
 

@@ -38,7 +38,6 @@ use kube::{
     core::DeserializeGuard,
     runtime::{
         Controller, WatchStreamExt as _,
-        controller::Error,
         reflector::{ObjectRef, Store},
         watcher,
     },
@@ -52,7 +51,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     children::{Children, Wake},
-    controller::{Scheduler, error_policy, reconcile},
+    controller::Scheduler,
     runs::{Run, RunKind},
 };
 use super::{
@@ -72,8 +71,6 @@ use crate::{
     },
 };
 
-/// Schedules looked at at a time: at full hours all are due.
-const WORKERS: u16 = 32;
 /// How long changes in the data planes are gathered before Delegated schedules are looked at.
 const GATHER: Duration = Duration::from_millis(300);
 /// What tells how Delegated schedules go.
@@ -134,27 +131,15 @@ pub async fn run(context: ScheduleContext, shutdown: CancellationToken) {
     let (clusters, keep_clusters) = follow_own::<FleetCluster>(context.client.clone(), &context.namespace);
     let api: Api<DeserializeGuard<FleetBackupSchedule>> =
         Api::namespaced(context.client.clone(), &context.namespace);
-    let controller = Controller::new(api, watcher::Config::default());
-    let schedules = controller.store();
+    let by_schedule = Controller::new(api, watcher::Config::default());
+    let schedules = by_schedule.store();
     let (trigger, triggered) = mpsc::channel(1024);
     let scheduler = Arc::new(Scheduler::new(context, clusters));
     let runs = runs_wake(scheduler.clone(), schedules.clone(), trigger.clone());
     let planes = planes_wake(scheduler.clone(), schedules.clone(), trigger);
     let sweeps = sweeps(scheduler.clone(), schedules);
-    let run = controller
-        .with_config(kube::runtime::controller::Config::default().concurrency(WORKERS))
-        .reconcile_on(ReceiverStream::new(triggered))
-        .graceful_shutdown_on(shutdown.cancelled_owned())
-        .run(reconcile, error_policy, scheduler.clone())
-        .for_each(|result| {
-            match result {
-                Ok(_) => {}
-                // One that is deleted is woken once more and not found.
-                Err(Error::ObjectNotFound(gone)) => scheduler.forget(&gone.name),
-                Err(error) => tracing::debug!(%error, "fleet backup schedule reconcile"),
-            }
-            std::future::ready(())
-        });
+    let run =
+        crate::runtime::controller::run(scheduler, by_schedule, ReceiverStream::new(triggered), shutdown);
     tokio::select! {
         () = runs => {}
         () = planes => {}

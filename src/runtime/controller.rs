@@ -1,0 +1,283 @@
+//! What the controllers of all kinds have in common: each object has an edge at which a panic ends, pauses of its own after
+//! a failure, and one path for errors: the log, the metrics by cause, and an Event where somebody can do something.
+//!
+//! Nothing here decides what is done with an object.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{
+    Resource as _, ResourceExt as _,
+    core::DeserializeGuard,
+    runtime::{
+        Controller,
+        controller::{Action, Config, Error as Ended},
+        reflector::ObjectRef,
+    },
+};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    backoff::Backoff,
+    cause::{Cause, Kind},
+    follow::Followed,
+    guard::{self, Panicked},
+    sync::lock,
+};
+use crate::api::Reason;
+
+/// An object as the watch brings it: it may be one that cannot be read.
+pub type ObjectOf<C> = DeserializeGuard<<C as Controlled>::Object>;
+
+/// Why a look failed to which the API server answered otherwise than was hoped for.
+const REFUSED: &str = "Refused";
+/// Objects that are looked at in the same moment.
+const CONCURRENCY: u16 = 32;
+
+/// How often each object has failed, one after the other, and how long it pauses for that.
+pub struct Pauses(Mutex<Backoff<String>>);
+
+impl Pauses {
+    /// With this first and longest pause.
+    #[must_use]
+    pub fn new((first, longest): (Duration, Duration)) -> Self {
+        Self(Mutex::new(Backoff::new(first, longest)))
+    }
+
+    /// How long to wait after one more failure of the object.
+    pub fn failed(&self, meta: &ObjectMeta) -> Duration {
+        let name = meta.name.clone().unwrap_or_default();
+        lock(&self.0).failed_as(&name, meta.uid.as_deref().unwrap_or_default())
+    }
+
+    /// Its next failure is its first.
+    pub fn succeeded(&self, name: &str) {
+        lock(&self.0).succeeded(&name.to_owned());
+    }
+}
+
+/// A kind whose objects are looked at one by one.
+pub trait Controlled: Send + Sync + 'static {
+    /// The kind.
+    type Object: Followed;
+    /// Why a look could not be brought to its end.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Its name, in the log and in metrics.
+    const KIND: &'static str;
+
+    /// The pauses of its objects.
+    fn pauses(&self) -> &Pauses;
+
+    /// Whether a look at this object waits for nothing that has no deadline: see [`guard::edge`].
+    fn ends(&self, _: &ObjectOf<Self>) -> bool
+    where
+        Self: Sized,
+    {
+        false
+    }
+
+    /// Looks at an object; says when to look again.
+    fn look(&self, object: &ObjectOf<Self>) -> impl Future<Output = Result<Action, Self::Error>> + Send
+    where
+        Self: Sized;
+
+    /// Says on the object that a look at it ended by an internal error.
+    fn report(&self, object: &ObjectOf<Self>, panic: &Panicked) -> impl Future<Output = ()> + Send
+    where
+        Self: Sized;
+
+    /// Tells in an Event what somebody can do something about.
+    fn tell(&self, _: &ObjectOf<Self>, _: &Self::Error)
+    where
+        Self: Sized,
+    {
+    }
+
+    /// Forgets an object that is gone.
+    fn forget(&self, _name: &str) {}
+
+    /// Counts a look: how long it took, and by which kind of cause it failed.
+    fn count(&self, took: Duration, failure: Option<&'static str>);
+}
+
+/// Why an object is looked at again after a pause.
+#[derive(Debug, Error)]
+pub enum LookError<E: std::error::Error + 'static> {
+    /// The look's own error.
+    #[error(transparent)]
+    Look(E),
+    /// An internal error.
+    #[error(transparent)]
+    Panicked(Panicked),
+}
+
+/// Looks at the objects of `controller` when they change, and at those that are `triggered`, until `shutdown`.
+pub async fn run<C: Controlled>(
+    controlled: Arc<C>,
+    controller: Controller<ObjectOf<C>>,
+    triggered: impl Stream<Item = ObjectRef<ObjectOf<C>>> + Send + 'static,
+    shutdown: CancellationToken,
+) {
+    let here = controlled.clone();
+    controller
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(triggered)
+        .graceful_shutdown_on(shutdown.cancelled_owned())
+        .run(reconcile, on_error, controlled)
+        .for_each(|ended| {
+            match ended {
+                Ok(_) => {}
+                // One that is deleted is woken once more and not found.
+                Err(Ended::ObjectNotFound(gone)) => {
+                    here.pauses().succeeded(&gone.name);
+                    here.forget(&gone.name);
+                }
+                Err(error) => tracing::debug!(kind = C::KIND, %error, "reconcile"),
+            }
+            std::future::ready(())
+        })
+        .await;
+}
+
+/// One look at an object, inside its edge.
+///
+/// # Errors
+/// The look's own, or that it panicked.
+pub async fn reconcile<C: Controlled>(
+    object: Arc<ObjectOf<C>>,
+    controlled: Arc<C>,
+) -> Result<Action, LookError<C::Error>> {
+    let begun = Instant::now();
+    // On the heap: what a look needs would otherwise be a part of every future around it.
+    let look = Box::pin(controlled.look(&object));
+    let ended = match guard::edge(C::KIND, controlled.ends(&object), look).await {
+        Ok(looked) => looked.map_err(LookError::Look),
+        Err(panic) => {
+            controlled.report(&object, &panic).await;
+            Err(LookError::Panicked(panic))
+        }
+    };
+    let failure = ended.as_ref().err().map(|failure| match failure {
+        LookError::Look(error) => {
+            let kind = Cause::of(error).kind;
+            if kind == Kind::Answered { REFUSED } else { kind.reason().as_str() }
+        }
+        LookError::Panicked(_) => Reason::InternalError.as_str(),
+    });
+    controlled.count(begun.elapsed(), failure);
+    ended
+}
+
+/// Says why a look failed; returns how long to wait before the next: longer each time, per object.
+#[expect(clippy::needless_pass_by_value, reason = "the controller's signature")]
+pub fn on_error<C: Controlled>(
+    object: Arc<ObjectOf<C>>,
+    failure: &LookError<C::Error>,
+    controlled: Arc<C>,
+) -> Action {
+    let (name, meta) = (object.name_any(), object.meta());
+    match failure {
+        LookError::Look(error) => {
+            tracing::warn!(kind = C::KIND, name, %error, "it cannot be brought further; it is tried again");
+            controlled.tell(&object, error);
+        }
+        LookError::Panicked(panic) => tracing::error!(kind = C::KIND, name, "{panic}"),
+    }
+    Action::requeue(controlled.pauses().failed(meta))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::core::Status;
+
+    use super::*;
+
+    /// Looks at ConfigMaps as their names say, and notes what is counted, reported and told.
+    struct Noting {
+        pauses: Pauses,
+        notes: Mutex<Vec<String>>,
+    }
+
+    impl Noting {
+        fn note(&self, note: impl Into<String>) {
+            lock(&self.notes).push(note.into());
+        }
+
+        fn notes(&self) -> Vec<String> {
+            std::mem::take(&mut *lock(&self.notes))
+        }
+    }
+
+    impl Controlled for Noting {
+        type Object = ConfigMap;
+        type Error = kube::Error;
+
+        const KIND: &'static str = "ConfigMap";
+
+        fn pauses(&self) -> &Pauses {
+            &self.pauses
+        }
+
+        async fn look(&self, object: &ObjectOf<Self>) -> Result<Action, kube::Error> {
+            match object.name_any().as_str() {
+                "poison" => panic!("over what was read"),
+                "refused" => Err(kube::Error::Api(Box::new(Status::failure("no", "Invalid").with_code(422)))),
+                "forbidden" => {
+                    Err(kube::Error::Api(Box::new(Status::failure("no", "Forbidden").with_code(403))))
+                }
+                _ => Ok(Action::await_change()),
+            }
+        }
+
+        async fn report(&self, object: &ObjectOf<Self>, _: &Panicked) {
+            self.note(format!("reported {}", object.name_any()));
+        }
+
+        fn tell(&self, object: &ObjectOf<Self>, _: &kube::Error) {
+            self.note(format!("told {}", object.name_any()));
+        }
+
+        fn count(&self, _: Duration, failure: Option<&'static str>) {
+            self.note(failure.unwrap_or("well"));
+        }
+    }
+
+    fn object(name: &str, uid: &str) -> Arc<ObjectOf<Noting>> {
+        let metadata =
+            ObjectMeta { name: Some(name.to_owned()), uid: Some(uid.to_owned()), ..ObjectMeta::default() };
+        Arc::new(DeserializeGuard(Ok(ConfigMap { metadata, ..ConfigMap::default() })))
+    }
+
+    #[tokio::test]
+    async fn each_look_is_counted_by_its_end_and_each_failure_told_and_paused_for_per_object() {
+        let second = Duration::from_secs(1);
+        let noting = Arc::new(Noting { pauses: Pauses::new((second, second * 3)), notes: Mutex::default() });
+        let look = async |name: &str, uid: &str| {
+            let object = object(name, uid);
+            let ended = reconcile(object.clone(), noting.clone()).await;
+            ended.err().map(|error| on_error(object, &error, noting.clone()))
+        };
+        assert_eq!(look("fine", "u").await, None);
+        assert_eq!(noting.notes(), ["well"]);
+        assert_eq!(look("refused", "u").await, Some(Action::requeue(second)));
+        assert_eq!(noting.notes(), [REFUSED, "told refused"]);
+        assert_eq!(look("refused", "u").await, Some(Action::requeue(second * 2)));
+        assert_eq!(look("refused", "u").await, Some(Action::requeue(second * 3)), "no longer than that");
+        noting.notes();
+        assert_eq!(look("forbidden", "u").await, Some(Action::requeue(second)), "each for itself");
+        assert_eq!(noting.notes(), ["NotAuthorized", "told forbidden"]);
+        assert_eq!(look("refused", "another").await, Some(Action::requeue(second)), "it was made again");
+        noting.notes();
+        assert_eq!(look("poison", "u").await, Some(Action::requeue(second)));
+        assert_eq!(noting.notes(), ["reported poison", "InternalError"]);
+        noting.pauses.succeeded("poison");
+        assert_eq!(look("poison", "u").await, Some(Action::requeue(second)));
+    }
+}
