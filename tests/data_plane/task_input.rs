@@ -1,10 +1,13 @@
 //! Tasks that cannot begin: each says why, and begins once it can.
 
 use kube::api::{Patch, PatchParams};
-use medusa_fleet::api::{
-    Conditions as _,
-    cassandra::CassandraDatacenter,
-    medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask},
+use medusa_fleet::{
+    api::{
+        Conditions as _,
+        cassandra::CassandraDatacenter,
+        medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask},
+    },
+    runtime::clock,
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -87,7 +90,7 @@ async fn a_purge_waits_until_a_restore_and_a_backup_are_over() {
     });
     world.create::<MedusaRestoreJob>(restore).await;
     // One that was begun long ago would give up at once.
-    let running = json!({"restoreKey": "k", "startTime": jiff::Timestamp::now()});
+    let running = json!({"restoreKey": "k", "startTime": clock::now()});
     let restores = world.api::<MedusaRestoreJob>();
     let patch = Patch::Merge(json!({"status": running}));
     restores.patch_status("r", &PatchParams::default(), &patch).await.unwrap();
@@ -98,7 +101,7 @@ async fn a_purge_waits_until_a_restore_and_a_backup_are_over() {
     let _data_plane = world.data_plane().await;
     let message = world.task_waits("p", "RestoreRunning").await;
     assert!(message.contains("MedusaRestoreJob `r`"), "{message}");
-    let over = Patch::Merge(json!({"status": {"finishTime": jiff::Timestamp::now()}}));
+    let over = Patch::Merge(json!({"status": {"finishTime": clock::now()}}));
     restores.patch_status("r", &PatchParams::default(), &over).await.unwrap();
     let message = world.task_waits("p", "BackupRunning").await;
     assert!(message.contains("MedusaBackupJob `b1`"), "{message}");

@@ -300,7 +300,7 @@ impl Registry {
         member.is_some_and(|member| Some(&member.uid) == meta.uid.as_ref())
     }
 
-    /// How long to wait after one more failure.
+    /// Takes a DataPlane out of the table, if it is the one in it.
     pub(super) fn forget(&self, name: &str, uid: &str) {
         if self.context.fleet.remove(name, uid) {
             self.dismiss(&Gone { name: name.to_owned(), uid: uid.to_owned() });

@@ -244,11 +244,14 @@ pub fn is_lacking<E: AsRef<DatacenterRun>>(entries: &[E], known: &[E]) -> bool {
 }
 
 /// What of `known` a run is held to: nothing while it `settles` and has found only data planes that it waits for. Another
-/// that was listed in that moment without what is meant is then looked at again.
+/// that was listed in that moment without what is meant is then looked at again. One that is gone stays: it was not
+/// looked at.
 #[must_use]
-pub fn fixed<E: AsRef<DatacenterRun>>(known: &[E], settles: bool) -> &[E] {
-    let waits = |e: &E| is_placeholder(e.as_ref()) && !e.as_ref().phase.is_final();
-    if settles && known.iter().all(waits) { &[] } else { known }
+pub fn fixed<'a, E: AsRef<DatacenterRun>>(known: &'a [E], planes: &[Snapshot], settles: bool) -> &'a [E] {
+    let waits = |e: &DatacenterRun| {
+        is_placeholder(e) && !e.phase.is_final() && planes.iter().any(|plane| plane.name == e.data_plane)
+    };
+    if settles && known.iter().all(|e| waits(e.as_ref())) { &[] } else { known }
 }
 
 fn key(entry: &DatacenterRun) -> (&str, &str, &str) {

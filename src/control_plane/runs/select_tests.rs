@@ -94,12 +94,17 @@ fn while_a_run_waits_for_one_data_plane_a_datacenter_made_with_it_in_another_is_
     let known = select(&dc1, &before, &ClusterLabels::new(), &[]).unwrap();
     assert_eq!(names(&known), ["local/=Pending"]);
     let now = [plane("eu", live(&[datacenter("dc1", 1)])), unlisted()];
-    assert_eq!(run(&dc1, &now, fixed(&known, true)), ["eu/dc1=Pending", "local/=Pending"]);
-    assert_eq!(run(&dc1, &now, fixed(&known, false)), ["local/=Pending"], "what it began with stays");
+    assert_eq!(run(&dc1, &now, fixed(&known, &now, true)), ["eu/dc1=Pending", "local/=Pending"]);
+    assert_eq!(run(&dc1, &now, fixed(&known, &now, false)), ["local/=Pending"], "what it began with stays");
+    assert_eq!(
+        fixed(&known, &now[..1], true),
+        known.as_slice(),
+        "a data plane that is gone was not looked at"
+    );
     let known = select(&dc1, &now, &ClusterLabels::new(), &[]).unwrap();
-    assert_eq!(fixed(&known, true), known.as_slice());
+    assert_eq!(fixed(&known, &now, true), known.as_slice());
     let skipped = [DatacenterRun { phase: Phase::Skipped, ..known[1].clone() }];
-    assert_eq!(fixed(&skipped, true), skipped);
+    assert_eq!(fixed(&skipped, &now, true), skipped);
 }
 
 #[test]

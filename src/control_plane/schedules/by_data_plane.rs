@@ -45,6 +45,13 @@ pub fn remembered(status: &FleetBackupScheduleStatus) -> Vec<ScheduledDataPlane>
     planes
 }
 
+/// The same without what is known of datacenters, which nobody keeps true while the control plane makes the runs.
+#[must_use]
+pub fn only_counted(status: &FleetBackupScheduleStatus) -> Vec<ScheduledDataPlane> {
+    let counted = |plane: ScheduledDataPlane| ScheduledDataPlane { datacenters: Vec::new(), ..plane };
+    remembered(status).into_iter().map(counted).collect()
+}
+
 /// Up to which slot each data plane is counted.
 pub fn counted(planes: &[ScheduledDataPlane]) -> impl Iterator<Item = (String, Timestamp)> {
     planes.iter().filter_map(|plane| Some((plane.name.clone(), plane.counted_until.as_ref()?.0)))
@@ -98,9 +105,10 @@ fn missed(
 ) -> Option<MissedSlots> {
     let (count, first) = before.map(|before| (before.count, before.first.clone())).unwrap_or_default();
     let (count, first) = match settled {
-        Some(Settled::Missed(missed)) => {
-            let more = i64::try_from(missed.count).unwrap_or(i64::MAX);
-            (count.saturating_add(more), first.or(Some(Time(missed.first))))
+        Some(Settled::Missed { slots, ran }) => {
+            let (count, first) = if *ran { (0, None) } else { (count, first) };
+            let more = i64::try_from(slots.count).unwrap_or(i64::MAX);
+            (count.saturating_add(more), first.or(Some(Time(slots.first))))
         }
         Some(Settled::Nothing) => (count, first),
         None if is_unread => (count, first),
@@ -150,9 +158,13 @@ pub fn has_more_missed(old: &[ScheduledDataPlane], new: &[ScheduledDataPlane]) -
     is_news(old, new, |datacenter, before| {
         let (now, then) = (datacenter.missed.as_ref(), before.and_then(|before| before.missed.as_ref()));
         let counted = |missed: Option<&MissedSlots>| missed.map_or(0, |missed| missed.count);
-        let says = datacenter.missed_message();
-        counted(now) > counted(then)
-            || (says.is_some() && says != before.and_then(ScheduledDatacenter::missed_message))
+        match datacenter.missed_message() {
+            // What it says of its slots is told, and not once more when we have counted them.
+            Some(says) => {
+                is_other_text(&says, before.and_then(ScheduledDatacenter::missed_message).as_deref())
+            }
+            None => counted(now) > counted(then),
+        }
     })
 }
 
@@ -161,9 +173,13 @@ pub fn has_more_missed(old: &[ScheduledDataPlane], new: &[ScheduledDataPlane]) -
 pub fn has_more_failed(old: &[ScheduledDataPlane], new: &[ScheduledDataPlane]) -> bool {
     is_news(old, new, |datacenter, before| {
         let known = before.and_then(|before| before.failed.as_deref());
-        let failed = datacenter.failed.as_deref();
-        failed.is_some() && failed != known && (known.is_none() || failed != Some(NOT_TOLD))
+        datacenter.failed.as_ref().is_some_and(|failed| is_other_text(failed, known))
     })
+}
+
+/// Whether a text says something else than the one before it. That there is room for one, or no longer, is no news.
+fn is_other_text(new: &str, before: Option<&str>) -> bool {
+    before.is_none_or(|before| before != new && before != NOT_TOLD && new != NOT_TOLD)
 }
 
 fn is_news(
@@ -252,7 +268,7 @@ mod tests {
     }
 
     const fn lost(count: usize, first: i64) -> Settled {
-        Settled::Missed(Missed { count, first: Timestamp::constant(first, 0) })
+        Settled::Missed { slots: Missed { count, first: Timestamp::constant(first, 0) }, ran: false }
     }
 
     #[test]
@@ -281,8 +297,11 @@ mod tests {
         let told = "eu/ns/dc1: 2 slots passed; sorry";
         assert_eq!(look(&passed, &calm), (Outcome::There(0, told.to_owned()), true, 0));
         assert!(!look(&passed, &calm).1, "told already");
-        let counted = settled([("eu", lost(2, 60)), ("us", lost(1, 60))]);
-        let (Outcome::There(3, message), true, 3) = look(&passed, &counted) else { panic!() };
+        let counted = settled([("eu", lost(2, 60)), ("us", Settled::Nothing)]);
+        let again = (Outcome::There(2, told.to_owned()), false, 2);
+        assert_eq!(look(&passed, &counted), again, "what it says was told when it said so");
+        let counted = settled([("eu", Settled::Nothing), ("us", lost(1, 60))]);
+        let (Outcome::There(1, message), true, 3) = look(&passed, &counted) else { panic!() };
         assert!(message.starts_with(told) && message.contains("us/ns/dc1: 1 slot passed"), "{message}");
         let (Outcome::There(0, still), false, 3) = look(&passed, &calm) else { panic!() };
         assert_eq!(still, message, "it stands until a slot runs");
@@ -292,13 +311,19 @@ mod tests {
             panic!()
         };
         assert!(more.contains("us/ns/dc1: 2 slots passed without a run, the first at 1970-01-01T00:01:00Z"));
-        let (Outcome::There(0, left), false, 4) =
+        let ran = Settled::Missed { slots: Missed { count: 1, first: at(240) }, ran: true };
+        let (Outcome::There(1, anew), _, 5) = look(&[], &settled([("eu", Settled::Nothing), ("us", ran)]))
+        else {
+            panic!()
+        };
+        assert!(anew.contains("us/ns/dc1: 1 slot passed"), "since the last that ran: {anew}");
+        let (Outcome::There(0, left), false, 5) =
             look(&[], &settled([("eu", Settled::Nothing), ("us", Settled::Ran)]))
         else {
             panic!()
         };
         assert!(left.starts_with("eu/ns/dc1: 2 slots") && !left.contains("us/"), "{left}");
-        assert_eq!(look(&[], &settled([("eu", Settled::Ran)])), (Outcome::OnTime, false, 4));
+        assert_eq!(look(&[], &settled([("eu", Settled::Ran)])), (Outcome::OnTime, false, 5));
         assert!(remembered(&now).is_empty());
     }
 
@@ -379,5 +404,12 @@ mod tests {
         assert_eq!(fit(fitted.clone()), fitted);
         let again = fit(advance(&fitted, &all, &found, &Tally::default(), &Unread::default()));
         assert!(again == fitted && !has_more_failed(&fitted, &again), "nothing moves");
+        let two_hundred: BTreeMap<_, _> = found.failed.into_iter().take(200).collect();
+        let look = |failed: BTreeMap<DatacenterKey, String>| {
+            let found = Results { failed, ..Results::default() };
+            fit(advance(&[], &all, &found, &Tally::default(), &Unread::default()))
+        };
+        let (before, after) = (look(two_hundred.clone()), look(two_hundred.into_iter().skip(1).collect()));
+        assert!(!has_more_failed(&before, &after), "that there is room for the text of one more is no news");
     }
 }

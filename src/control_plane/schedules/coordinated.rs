@@ -7,7 +7,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use super::{
     ScheduleContext,
-    by_data_plane::remembered,
+    by_data_plane::only_counted,
     controller::Memory,
     delegate::is_in_data_planes,
     delegated::ended,
@@ -67,7 +67,7 @@ pub(super) async fn look(
         success,
         datacenters,
         // Data planes that do not answer still have theirs, and are counted on from there.
-        data_planes: if is_in_data_planes(schedule) { remembered(&old) } else { Vec::new() },
+        data_planes: if is_in_data_planes(schedule) { only_counted(&old) } else { Vec::new() },
         ..Report::unchanged(&old, fine)
     };
     if let (Some(slot), Next::Later { next, .. }, false) =

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{FleetBackupSchedule, ScheduledDatacenters, ScheduledRun},
+        fleet::{DatacenterRun, FleetBackupSchedule, ScheduledDatacenters, ScheduledRun},
         labels,
         medusa::{MedusaBackupJob, MedusaBackupSchedule, MedusaTask, ScheduledOperation},
     },
@@ -284,7 +284,9 @@ fn report(
     let old = schedule.status.clone().unwrap_or_default();
     let before = remembered(&old);
     let found = results(&delegation.there, planes, now);
-    let unread = Unread::of(&scope.datacenters, &delegation.there, planes);
+    // What a datacenter has that cannot be read goes on there.
+    let meant: Vec<DatacenterRun> = scope.datacenters.iter().chain(&scope.unreadable).cloned().collect();
+    let unread = Unread::of(&meant, &delegation.there, planes);
     let tally = tally(counted(&before), &delegation.there, &unread, planes, now);
     let there = delegation.there.iter().map(|(entry, _)| place_of(entry)).collect();
     let data_planes = advance(&before, &there, &found, &tally, &unread);

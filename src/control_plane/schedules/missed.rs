@@ -40,8 +40,13 @@ pub enum Settled {
     Nothing,
     /// Some are, and no miss is known.
     Ran,
-    /// Some are, and these were missed.
-    Missed(Missed),
+    /// Some are, and some were missed.
+    Missed {
+        /// These.
+        slots: Missed,
+        /// Whether others of them ran.
+        ran: bool,
+    },
 }
 
 /// What has been counted.
@@ -57,7 +62,10 @@ impl Tally {
     /// How many slots are newly known to be missed.
     #[must_use]
     pub fn missed(&self) -> usize {
-        let missed = |settled: &Settled| if let Settled::Missed(missed) = settled { missed.count } else { 0 };
+        let missed = |settled: &Settled| match settled {
+            Settled::Missed { slots, .. } => slots.count,
+            Settled::Nothing | Settled::Ran => 0,
+        };
         self.settled.values().map(missed).sum()
     }
 
@@ -90,7 +98,7 @@ pub fn tally(
             let from = course.from().max(oldest).max(before.unwrap_or(Timestamp::MIN));
             let newly = course.latest(from, until);
             let settled = match (newly, course.missed(from, until)) {
-                (_, Some(missed)) => Settled::Missed(missed),
+                (_, Some(slots)) => Settled::Missed { slots, ran: course.has_run(from, until) },
                 (Some(_), None) => Settled::Ran,
                 (None, None) => Settled::Nothing,
             };
@@ -187,6 +195,11 @@ impl<'a> Course<'a> {
         // Nothing has run since, or the status would say so.
         self.slots(before, from, until).all(&mut count);
         missed
+    }
+
+    /// Whether anything ran after `from` up to `until`.
+    fn has_run(&self, from: Timestamp, until: Timestamp) -> bool {
+        self.times.iter().any(|at| *at > from && *at <= until)
     }
 
     /// Slots after `from` up to `until`, as the run at `anchor` has them.

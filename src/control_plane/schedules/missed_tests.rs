@@ -68,7 +68,7 @@ fn step(
 /// How many are missed, and from which hour on.
 fn missed(tally: &Tally) -> Option<(usize, i64)> {
     let mut missed = tally.settled.values().filter_map(|settled| match settled {
-        Settled::Missed(missed) => Some((missed.count, missed.first.as_second() / HOUR)),
+        Settled::Missed { slots, .. } => Some((slots.count, slots.first.as_second() / HOUR)),
         Settled::Nothing | Settled::Ran => None,
     });
     missed.next()

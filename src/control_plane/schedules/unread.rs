@@ -48,12 +48,6 @@ impl Unread {
         self.planes.contains(plane)
     }
 
-    /// Whether something in that data plane was not read.
-    #[must_use]
-    pub fn has_part_of(&self, plane: &str) -> bool {
-        self.has_plane(plane) || self.datacenters.iter().any(|(its, _)| its == plane)
-    }
-
     /// Whether that datacenter was not read.
     #[must_use]
     pub fn has(&self, datacenter: &DatacenterKey) -> bool {
@@ -70,9 +64,9 @@ mod tests {
     fn a_data_plane_that_cannot_be_asked_and_a_datacenter_without_its_schedule_are_unread() {
         let planes = [plane("eu", live(&[]))];
         let unread = Unread::of(&[pending("eu", "dc1"), pending("gone", "dc1")], &[], &planes);
-        assert!(unread.has_plane("eu") && unread.has_part_of("eu"));
+        assert!(unread.has_plane("eu"));
         assert!(!unread.has_plane("gone"), "it is registered no more");
-        assert!(unread.has_part_of("gone") && unread.has(&place_of(&pending("gone", "dc1"))));
-        assert!(!unread.has(&place_of(&pending("gone", "dc10"))) && !unread.has_part_of("g"));
+        assert!(unread.has(&place_of(&pending("gone", "dc1"))));
+        assert!(!unread.has(&place_of(&pending("gone", "dc10"))));
     }
 }

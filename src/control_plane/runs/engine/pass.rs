@@ -15,7 +15,7 @@ use kube::{ResourceExt as _, core::DeserializeGuard};
 use tokio::task::JoinHandle;
 
 use super::{
-    Engine, EntryOf, Memory, Runs, Scene, StatusOf,
+    Engine, EntryOf, Memory, Runs, SETTLES, Scene, StatusOf,
     adapter::Adapter,
     advance::{advance, note, waiting_stays},
     apply,
@@ -26,6 +26,7 @@ use crate::{
     api::{
         Reason,
         fleet::{DatacenterRun, Phase},
+        moment::since,
     },
     control_plane::{
         data_planes::{fleet::Snapshot, view::ObjectKey},
@@ -53,7 +54,10 @@ pub(super) async fn pass<E: Engine>(
     runs.engine.ready().await;
     let fleet = &runs.frame.context.fleet;
     let (planes, buckets) = (fleet.snapshot(), runs.buckets());
-    let known = fixed(E::Run::datacenters(&memory.status), memory.settles_in().is_some());
+    // By the run's own age: after a restart it is new to this process only.
+    let now = fleet.now();
+    let settles = since(begun::<E>(memory, now), now) < SETTLES;
+    let known = fixed(E::Run::datacenters(&memory.status), &planes, settles);
     let entries = match chosen(runs, run, known, &planes) {
         Ok(entries) => entries,
         Err(invalid) => {
