@@ -314,7 +314,7 @@ pub struct ScheduledDataPlane {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted_until: Option<Time>,
     /// Datacenters whose last slots passed without a run, or whose last run went wrong: at most 5,000 in all data
-    /// planes, of which the first hundred say why.
+    /// planes, of which a hundred say why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datacenters: Vec<ScheduledDatacenter>,
 }

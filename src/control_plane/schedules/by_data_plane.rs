@@ -23,8 +23,6 @@ use crate::{
 const TOLD: usize = 100;
 /// Most datacenters that a status names.
 const NAMED: usize = 5_000;
-/// Longest text of one datacenter, in characters.
-const TEXT: usize = 256;
 /// Stands for a text for which there is no room.
 const NOT_TOLD: &str = "not told here: too many datacenters are in the same state";
 
@@ -191,22 +189,24 @@ fn is_news(
     all(new).any(|(at, datacenter)| differs(datacenter, known.get(&at).copied()))
 }
 
-/// `planes` as a status has room for them: the first datacenters with their texts, shortened, and the others by name.
+/// `planes` as a status has room for them: the first datacenter of every data plane before the second of any, so that one
+/// of which much is wrong leaves room for the others.
 #[must_use]
 pub fn fit(mut planes: Vec<ScheduledDataPlane>) -> Vec<ScheduledDataPlane> {
-    let mut count = 0;
-    for plane in &mut planes {
-        plane.datacenters.truncate(NAMED.saturating_sub(count));
-        for datacenter in &mut plane.datacenters {
-            count += 1;
+    let mut turns: Vec<(usize, usize)> = (0..)
+        .zip(&planes)
+        .flat_map(|(plane, entry)| (0..entry.datacenters.len()).map(move |turn| (turn, plane)))
+        .collect();
+    turns.sort_unstable();
+    let told: BTreeSet<(usize, usize)> = turns.iter().take(TOLD).copied().collect();
+    let named: BTreeSet<(usize, usize)> = turns.into_iter().take(NAMED).collect();
+    for (plane, entry) in (0..).zip(&mut planes) {
+        let mut turn = 0..;
+        entry.datacenters.retain(|_| turn.next().is_some_and(|turn| named.contains(&(turn, plane))));
+        for (turn, datacenter) in (0..).zip(&mut entry.datacenters) {
             let says = datacenter.missed.as_mut().and_then(|missed| missed.message.as_mut());
-            for text in says.into_iter().chain(&mut datacenter.failed) {
-                if count > TOLD {
-                    NOT_TOLD.clone_into(text);
-                } else if text.chars().count() > TEXT {
-                    *text = text.chars().take(TEXT).chain(['…']).collect();
-                }
-            }
+            let texts = says.into_iter().chain(&mut datacenter.failed);
+            texts.filter(|_| !told.contains(&(turn, plane))).for_each(|text| NOT_TOLD.clone_into(text));
         }
     }
     planes
@@ -392,7 +392,7 @@ mod tests {
     fn a_fleet_in_which_everything_fails_fits_into_a_status() {
         let entry = |n: usize| pending(&format!("plane-{:04}", n / 2), &format!("{}-{n:05}", "d".repeat(57)));
         let all: BTreeSet<DatacenterKey> = (0..6_000).map(|n| place_of(&entry(n))).collect();
-        let failed = all.iter().map(|at| (at.clone(), "no luck".repeat(100))).collect();
+        let failed = all.iter().map(|at| (at.clone(), "no luck".repeat(30))).collect();
         let found = Results { failed, ..Results::default() };
         let known = advance(&[], &all, &found, &Tally::default(), &Unread::default());
         assert!(failed_message(&known).unwrap().ends_with("; and 5997 more"));
@@ -404,6 +404,17 @@ mod tests {
         assert_eq!(fit(fitted.clone()), fitted);
         let again = fit(advance(&fitted, &all, &found, &Tally::default(), &Unread::default()));
         assert!(again == fitted && !has_more_failed(&fitted, &again), "nothing moves");
+        let small = place_of(&pending("z", "dc1"));
+        let crowded: BTreeMap<_, _> = (0..6_000)
+            .map(|n| place_of(&pending("a", &format!("dc-{n:05}"))))
+            .chain([small.clone()])
+            .map(|at| (at, "no luck".to_owned()))
+            .collect();
+        let everywhere = crowded.keys().cloned().collect();
+        let found_there = Results { failed: crowded, ..Results::default() };
+        let room = fit(advance(&[], &everywhere, &found_there, &Tally::default(), &Unread::default()));
+        let last = super::all(&room).last().unwrap();
+        assert_eq!((last.0, last.1.failed.as_deref()), (small, Some("no luck")), "one crowds out no other");
         let two_hundred: BTreeMap<_, _> = found.failed.into_iter().take(200).collect();
         let look = |failed: BTreeMap<DatacenterKey, String>| {
             let found = Results { failed, ..Results::default() };

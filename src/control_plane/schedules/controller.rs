@@ -103,28 +103,9 @@ impl Memory {
             };
             self.written.note(schedule.resource_version(), &written);
             self.published = Some(Instant::now());
+            tell_news(ctx, schedule, old, new, report);
         }
         let about = schedule.object_ref(&());
-        let said = |status: &FleetBackupScheduleStatus, type_| {
-            status.conditions.of_type(type_).map(|c| c.message.clone()).unwrap_or_default()
-        };
-        let known = by_data_plane::remembered(old);
-        let has_missed = match &report.outcome {
-            Outcome::Nothing | Outcome::OnTime => false,
-            Outcome::Missed(..) => said(old, status::MISSED) != said(new, status::MISSED),
-            Outcome::There(..) => by_data_plane::has_more_missed(&known, &new.data_planes),
-        };
-        if has_missed {
-            ctx.events.warning(about.clone(), Reason::SlotsMissed, "Schedule", said(new, status::MISSED));
-        }
-        if let Some((false, message)) = &report.succeeded
-            && match schedule.spec.execution {
-                Execution::Coordinated => said(old, status::SUCCEEDED) != *message,
-                Execution::Delegated => by_data_plane::has_more_failed(&known, &new.data_planes),
-            }
-        {
-            ctx.events.warning(about.clone(), Reason::Failed, "Schedule", message);
-        }
         let problem = report.ready.as_ref().err().map(|p| (p.reason, p.message.clone()));
         if let Some((reason, message)) = problem.as_ref().filter(|_| self.warned != problem) {
             if *reason == Reason::Paused {
@@ -135,6 +116,37 @@ impl Memory {
         }
         self.warned = problem;
         Ok(true)
+    }
+}
+
+/// Tells in Events of slots and runs that went wrong and of which `old` did not say so.
+fn tell_news(
+    ctx: &ScheduleContext,
+    schedule: &FleetBackupSchedule,
+    old: &FleetBackupScheduleStatus,
+    new: &FleetBackupScheduleStatus,
+    report: &Report,
+) {
+    let about = schedule.object_ref(&());
+    let said = |status: &FleetBackupScheduleStatus, type_| {
+        status.conditions.of_type(type_).map(|c| c.message.clone()).unwrap_or_default()
+    };
+    let known = by_data_plane::remembered(old);
+    let has_missed = match &report.outcome {
+        Outcome::Nothing | Outcome::OnTime => false,
+        Outcome::Missed(..) => said(old, status::MISSED) != said(new, status::MISSED),
+        Outcome::There(..) => by_data_plane::has_more_missed(&known, &new.data_planes),
+    };
+    if has_missed {
+        ctx.events.warning(about.clone(), Reason::SlotsMissed, "Schedule", said(new, status::MISSED));
+    }
+    if let Some((false, message)) = &report.succeeded
+        && match schedule.spec.execution {
+            Execution::Coordinated => said(old, status::SUCCEEDED) != *message,
+            Execution::Delegated => by_data_plane::has_more_failed(&known, &new.data_planes),
+        }
+    {
+        ctx.events.warning(about, Reason::Failed, "Schedule", message);
     }
 }
 

@@ -14,10 +14,14 @@ use crate::{
         Conditions as _, Seen,
         fleet::{DatacenterRun, ScheduledRun},
         medusa::{MedusaTask, ScheduledOperation},
+        names,
     },
     control_plane::data_planes::{fleet::Snapshot, view::ObjectKey},
 };
 
+/// Longest text of one datacenter, in characters: a data plane may write what it likes, and what it writes stands in a
+/// condition with what others say.
+const TEXT: usize = 256;
 /// Most runs a status names.
 const MAX_ACTIVE: usize = 50;
 
@@ -58,7 +62,7 @@ pub fn results(there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], now: T
         found.next = found.next.into_iter().chain(next).min();
         let says = |type_: &str, status_: &str| {
             let condition = status.conditions.of_type(type_).filter(|c| c.status == status_)?;
-            Some(condition.message.clone())
+            Some(names::shown(&condition.message, TEXT))
         };
         found.missed.extend(says("Missed", "True").map(|words| (place_of(entry), words)));
         let unready = says("Ready", "False").filter(|_| schedule.spec.disabled != Some(true));
@@ -72,7 +76,7 @@ pub fn results(there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], now: T
         successes.push(history.success(now));
         match history.latest(now) {
             Some((at, Ok(_))) => found.is_good &= last.is_none_or(|last| last <= at),
-            Some((_, Err(why))) => _ = found.failed.insert(place_of(entry), why),
+            Some((_, Err(why))) => _ = found.failed.insert(place_of(entry), names::shown(&why, TEXT)),
             None => found.is_good = false,
         }
     }
@@ -273,6 +277,20 @@ mod tests {
         let found = read(&[snapshot("eu", &said, &[])]);
         assert_eq!(found.missed, [(place_of(&pending("eu", "dc1")), "Missed it says".to_owned())].into());
         assert_eq!(found.unready, ["eu/ns/dc1: Ready it says"]);
+    }
+
+    #[test]
+    fn what_a_data_plane_says_is_escaped_and_takes_no_more_room_than_it_may() {
+        let condition = |type_: &str, status: &str| {
+            json!({"type": type_, "status": status, "reason": "X", "message": "a\u{1b}[31m\n".repeat(100_000),
+                   "lastTransitionTime": "2026-03-01T00:00:00Z"})
+        };
+        let said = json!({"conditions": [condition("Missed", "True"), condition("Ready", "False")]});
+        let found = read(&[snapshot("eu", &said, &[(1_000, &"x\n".repeat(100_000))])]);
+        let texts = found.missed.values().chain(found.failed.values()).chain(&found.unready);
+        let texts: Vec<&String> = texts.collect();
+        assert_eq!(texts.len(), 3);
+        assert!(texts.iter().all(|text| text.len() < 300 && !text.contains(char::is_control)), "{texts:?}");
     }
 
     #[test]
