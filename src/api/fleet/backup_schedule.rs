@@ -310,6 +310,9 @@ pub struct FleetBackupScheduleStatus {
 pub struct ScheduledDataPlane {
     /// Its name.
     pub name: String,
+    /// Uid of its DataPlane: nothing that is known here is of another one under its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
     /// The latest slot that `missedSlots` has counted if it was missed there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted_until: Option<Time>,

@@ -182,6 +182,8 @@ impl Refusals {
 pub struct Snapshot {
     /// Name of the DataPlane.
     pub name: String,
+    /// Uid of the DataPlane.
+    pub uid: String,
     /// Labels of the DataPlane.
     pub labels: BTreeMap<String, String>,
     /// Whether work may be sent to it.
@@ -387,6 +389,7 @@ impl Fleet {
                 let view = member.view.get();
                 Snapshot {
                     name: name.clone(),
+                    uid: member.uid.clone(),
                     labels: member.labels.clone(),
                     usable: usable(member, &view, now),
                     unregistering: member.unregistering,

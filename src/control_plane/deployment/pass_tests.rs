@@ -39,6 +39,7 @@ fn plane(name: &str, client: Client) -> Snapshot {
     view.set_synced();
     Snapshot {
         name: name.to_owned(),
+        uid: format!("uid-of-{name}"),
         labels: BTreeMap::new(),
         usable: Usable::Ready,
         unregistering: false,

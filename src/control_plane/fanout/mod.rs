@@ -74,6 +74,7 @@ pub(crate) mod tests {
         };
         Snapshot {
             name: name.to_owned(),
+            uid: format!("uid-of-{name}"),
             labels: BTreeMap::new(),
             usable,
             unregistering: false,

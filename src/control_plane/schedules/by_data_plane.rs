@@ -16,7 +16,7 @@ use crate::{
         cron::Missed,
         fleet::{FleetBackupScheduleStatus, MissedSlots, ScheduledDataPlane, ScheduledDatacenter, place},
     },
-    control_plane::data_planes::view::ObjectKey,
+    control_plane::data_planes::{fleet::Snapshot, view::ObjectKey},
 };
 
 /// Datacenters of which a status says why they are named.
@@ -48,6 +48,19 @@ pub fn remembered(status: &FleetBackupScheduleStatus) -> Vec<ScheduledDataPlane>
 pub fn only_counted(status: &FleetBackupScheduleStatus) -> Vec<ScheduledDataPlane> {
     let counted = |plane: ScheduledDataPlane| ScheduledDataPlane { datacenters: Vec::new(), ..plane };
     remembered(status).into_iter().map(counted).collect()
+}
+
+/// What is remembered of the data planes that are there now, with their uids: not of another one that had the name of
+/// one of them.
+#[must_use]
+pub fn of_now(mut remembered: Vec<ScheduledDataPlane>, planes: &[Snapshot]) -> Vec<ScheduledDataPlane> {
+    remembered.retain_mut(|entry| {
+        let Some(plane) = planes.iter().find(|plane| plane.name == entry.name) else { return true };
+        let is_it = entry.uid.as_ref().is_none_or(|uid| *uid == plane.uid);
+        entry.uid = Some(plane.uid.clone());
+        is_it
+    });
+    remembered
 }
 
 /// Up to which slot each data plane is counted.
@@ -90,7 +103,8 @@ pub fn advance(
     for (name, until) in &tally.until {
         planes.entry(name).or_default().counted_until = Some(Time(*until));
     }
-    let named = |(name, plane)| ScheduledDataPlane { name: String::from(name), ..plane };
+    let uid = |name: &str| old.iter().find(|plane| plane.name == name)?.uid.clone();
+    let named = |(name, plane)| ScheduledDataPlane { name: String::from(name), uid: uid(name), ..plane };
     planes.into_iter().map(named).collect()
 }
 
@@ -242,7 +256,6 @@ mod tests {
 
     use super::{super::history::tests::at, *};
     use crate::control_plane::{
-        data_planes::fleet::Snapshot,
         fanout::tests::{pending, plane, silent},
         schedules::{
             status::{self, MISSED, Outcome, Report, SUCCEEDED},
@@ -365,6 +378,21 @@ mod tests {
         assert!(
             message.contains("eu/ns/dc1: 1 slot passed") && message.contains("eu/ns/dc10: 2 slots passed")
         );
+    }
+
+    #[test]
+    fn a_data_plane_that_is_made_again_under_its_name_begins_with_nothing() {
+        let found = Results { failed: words([("us", "no luck")]), ..Results::default() };
+        let first = plane("us", silent());
+        let before = of_now(Vec::new(), std::slice::from_ref(&first));
+        let tally = Tally { until: [("us".to_owned(), at(60))].into(), ..Tally::default() };
+        let known = advance(&before, &there(&["us"]), &found, &tally, &Unread::default());
+        let known = of_now(known, std::slice::from_ref(&first));
+        assert_eq!(known[0].uid.as_ref(), Some(&first.uid));
+        assert_eq!(of_now(known.clone(), std::slice::from_ref(&first)), known);
+        assert_eq!(of_now(known.clone(), &[]), known, "while it is not registered, nothing is known anew");
+        let again = Snapshot { uid: "another".to_owned(), ..first };
+        assert!(of_now(known, &[again]).is_empty());
     }
 
     #[test]

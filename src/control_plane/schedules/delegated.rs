@@ -11,7 +11,7 @@ use kube::{
 
 use super::{
     ScheduleContext,
-    by_data_plane::{advance, counted, fit, is_over, remembered},
+    by_data_plane::{advance, counted, fit, is_over, of_now, remembered},
     controller::Memory,
     coordinated::wind_down,
     delegate::{Action, Delegation, Refusal, can_write, is_in_data_planes, plan},
@@ -282,14 +282,14 @@ fn report(
     now: Timestamp,
 ) -> Report {
     let old = schedule.status.clone().unwrap_or_default();
-    let before = remembered(&old);
+    let before = of_now(remembered(&old), planes);
     let found = results(&delegation.there, planes, now);
     // What a datacenter has that cannot be read goes on there.
     let meant: Vec<DatacenterRun> = scope.datacenters.iter().chain(&scope.unreadable).cloned().collect();
     let unread = Unread::of(&meant, &delegation.there, planes);
     let tally = tally(counted(&before), &delegation.there, &unread, planes, now);
     let there = delegation.there.iter().map(|(entry, _)| place_of(entry)).collect();
-    let data_planes = advance(&before, &there, &found, &tally, &unread);
+    let data_planes = of_now(advance(&before, &there, &found, &tally, &unread), planes);
     // What is said of every datacenter needs to be known of every one.
     let is_whole = delegation.there.len() == delegation.total && scope.unlisted.is_empty();
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
