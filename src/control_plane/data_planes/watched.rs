@@ -71,6 +71,33 @@ pub enum Wanted {
     IfDelegated(ScheduledOperation, Option<&'static str>),
 }
 
+/// Which objects of a kind are watched, by their labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All.
+    Every,
+    /// What this control plane wrote.
+    Ours,
+    /// What fleet objects made.
+    MadeForRuns,
+    /// What schedules made. Both controllers put the datacenter's label on it, and nothing else that tells both
+    /// (upstream: Schedules): the name says whether one of ours made it.
+    MadeBySchedules,
+}
+
+impl Which {
+    /// The label selector of their watch; `control_plane` is this control plane's value of the control-plane label.
+    #[must_use]
+    pub fn selector(self, control_plane: &str) -> String {
+        match self {
+            Self::Every => String::new(),
+            Self::Ours => format!("{}={control_plane}", labels::CONTROL_PLANE),
+            Self::MadeForRuns => labels::JOB_UID.to_owned(),
+            Self::MadeBySchedules => format!("{},!{}", labels::CASSANDRA_DATACENTER, labels::JOB_UID),
+        }
+    }
+}
+
 /// Reads of an object the name of the fleet object that it was made for.
 pub type MadeFor<T> = fn(&T) -> Option<&str>;
 
@@ -82,15 +109,11 @@ pub trait Watched: 'static {
     type Kept: Serialize + Send + Sync + 'static;
     /// Where it is watched, and what waits for it.
     const WANTED: Wanted;
+    /// Which of them are watched.
+    const WHICH: Which = Which::Every;
     /// The fleet object that one of them was made for, where only that one has to know of it. Of the other kinds everyone
     /// is told who follows them.
     const MADE_FOR: Option<MadeFor<Self::Kept>> = None;
-
-    /// Label selector of its watch; `control_plane` is this control plane's value of the control-plane label.
-    #[must_use]
-    fn selector(_control_plane: &str) -> String {
-        String::new()
-    }
 
     /// What is kept of `object`; `None` of one that is not meant.
     fn keep(object: &Self::Object) -> Option<Self::Kept>;
@@ -140,11 +163,8 @@ impl Watched for Jobs {
     type Object = MedusaBackupJob;
     type Kept = MedusaBackupJob;
     const WANTED: Wanted = Wanted::Datacenters;
+    const WHICH: Which = Which::MadeForRuns;
     const MADE_FOR: Option<MadeFor<Self::Kept>> = Some(made_for);
-
-    fn selector(_: &str) -> String {
-        labels::JOB_UID.to_owned()
-    }
 
     fn keep(job: &MedusaBackupJob) -> Option<MedusaBackupJob> {
         Some(trimmed(job))
@@ -165,10 +185,7 @@ impl Watched for Secrets {
     type Object = Secret;
     type Kept = CopyRecord;
     const WANTED: Wanted = Wanted::Always;
-
-    fn selector(control_plane: &str) -> String {
-        ours(control_plane)
-    }
+    const WHICH: Which = Which::Ours;
 
     fn keep(secret: &Secret) -> Option<CopyRecord> {
         Some(secret_record(secret))
@@ -179,10 +196,7 @@ impl Watched for Configurations {
     type Object = MedusaConfiguration;
     type Kept = CopyRecord;
     const WANTED: Wanted = Wanted::Always;
-
-    fn selector(control_plane: &str) -> String {
-        ours(control_plane)
-    }
+    const WHICH: Which = Which::Ours;
 
     fn keep(configuration: &MedusaConfiguration) -> Option<CopyRecord> {
         Some(configuration_record(configuration))
@@ -203,11 +217,8 @@ impl Watched for Tasks {
     type Object = MedusaTask;
     type Kept = MedusaTask;
     const WANTED: Wanted = Wanted::IfServed(TASKS);
+    const WHICH: Which = Which::MadeForRuns;
     const MADE_FOR: Option<MadeFor<Self::Kept>> = Some(made_for);
-
-    fn selector(_: &str) -> String {
-        labels::JOB_UID.to_owned()
-    }
 
     fn keep(task: &MedusaTask) -> Option<MedusaTask> {
         Some(trimmed(task))
@@ -228,10 +239,7 @@ impl Watched for ConfigMaps {
     type Object = ConfigMap;
     type Kept = CopyRecord;
     const WANTED: Wanted = Wanted::IfServed(CONFIG_MAPS);
-
-    fn selector(control_plane: &str) -> String {
-        ours(control_plane)
-    }
+    const WHICH: Which = Which::Ours;
 
     fn keep(map: &ConfigMap) -> Option<CopyRecord> {
         Some(config_map_record(map))
@@ -242,10 +250,7 @@ impl Watched for ScheduledJobs {
     type Object = MedusaBackupJob;
     type Kept = RunRecord;
     const WANTED: Wanted = Wanted::IfDelegated(ScheduledOperation::Backup, None);
-
-    fn selector(_: &str) -> String {
-        made_by_schedules()
-    }
+    const WHICH: Which = Which::MadeBySchedules;
 
     fn keep(job: &MedusaBackupJob) -> Option<RunRecord> {
         names::is_slot_of_child(&job.name_any()).then(|| RunRecord::from(job))
@@ -256,26 +261,12 @@ impl Watched for ScheduledTasks {
     type Object = MedusaTask;
     type Kept = RunRecord;
     const WANTED: Wanted = Wanted::IfDelegated(ScheduledOperation::Purge, Some(TASKS));
-
-    fn selector(_: &str) -> String {
-        made_by_schedules()
-    }
+    const WHICH: Which = Which::MadeBySchedules;
 
     fn keep(task: &MedusaTask) -> Option<RunRecord> {
         let is_purge = task.spec.operation == TaskOperation::Purge;
         (is_purge && names::is_slot_of_child(&task.name_any())).then(|| RunRecord::from(task))
     }
-}
-
-/// What this control plane wrote.
-fn ours(control_plane: &str) -> String {
-    format!("{}={control_plane}", labels::CONTROL_PLANE)
-}
-
-/// Both controllers put the datacenter's label on what their schedules make, and nothing else that tells both
-/// (upstream: Schedules): the name says whether one of ours made it.
-fn made_by_schedules() -> String {
-    format!("{},!{}", labels::CASSANDRA_DATACENTER, labels::JOB_UID)
 }
 
 /// Name of the fleet object a child was made for, when it carries our label.

@@ -132,7 +132,7 @@ impl Watches {
             }
         };
         let mut task = JoinSet::new();
-        let config = watch::config(&W::selector(&self.control_plane));
+        let config = watch::config(&W::WHICH.selector(&self.control_plane));
         task.spawn(async move {
             again("watch", || {
                 // After an internal error nothing of the kind counts as absent until it was listed anew.
