@@ -1,4 +1,4 @@
-//! Copies and ConfigMaps of ours that somebody puts back, or deletes, each time they were written: who does so is named
+//! Copies, ConfigMaps and schedules of ours that somebody puts back, or deletes, each time they were written: who does so is named
 //! at the second time, and met with growing pauses.
 
 use std::{
@@ -11,13 +11,19 @@ use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams},
 };
-use medusa_fleet::api::{fleet::FleetCluster, k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration};
+use medusa_fleet::api::{
+    fleet::{FleetBackupSchedule, FleetCluster},
+    k8ssandra::K8ssandraCluster,
+    medusa::{MedusaBackupSchedule, MedusaConfiguration},
+};
 use serde_json::{Value, json};
 
 use crate::{
     deployment_world::{bare, bucket, expect_condition, k8ssandra, medusa_in, settle},
+    schedules::delegated::delegated,
     support::{
-        CASS, ControlPlane, FLEET, Fleet, assert_unseen, condition, configuration, eventually, secret,
+        CASS, ControlPlane, FLEET, Fleet, assert_unseen, condition, configuration, datacenter, eventually,
+        secret,
     },
 };
 
@@ -198,5 +204,55 @@ async fn who_takes_the_config_map_back_again_and_again_is_named_and_the_deployme
         if seen.0.is_empty() { Ok(()) } else { Err(format!("{seen:?}")) }
     })
     .await;
+    controller.assert_running();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_delegated_schedules_back_again_and_again_is_named_and_the_others_stay() {
+    let fleet = Fleet::start(2).await;
+    let (home, there) = (fleet.home(), fleet.dp(1));
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    for number in 1..=2 {
+        fleet.dp(number).create(datacenter(&format!("dc{number}"), "shop", 1)).await;
+    }
+    home.create(delegated("nightly", json!({}))).await;
+    let schedules: Api<MedusaBackupSchedule> = there.api(CASS);
+    let is_ours = async || {
+        let found = there.list::<MedusaBackupSchedule>(CASS).await;
+        match found.first() {
+            Some(found) if found.spec.cron_schedule == "0 2 * * *" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    let undo = async || {
+        let name =
+            there.list::<MedusaBackupSchedule>(CASS).await[0].metadata.name.clone().unwrap_or_default();
+        let patch = Patch::Merge(json!({"spec": {"cronSchedule": "0 9 * * *"}}));
+        schedules.patch(&name, &argo(), &patch).await.expect("take back a schedule");
+    };
+    let pauses = take_back("the schedule", is_ours, undo).await;
+    assert_growing("MedusaBackupSchedule", &pauses);
+    let ready = async |reason: &str| {
+        eventually(format!("Ready says {reason}"), async || {
+            let status = home.get::<FleetBackupSchedule>(FLEET, "nightly").await.status.unwrap_or_default();
+            let (_, found, message) = condition(&status.conditions, "Ready");
+            if found == reason { Ok(message) } else { Err(format!("{status:?}")) }
+        })
+        .await
+    };
+    let said = ready("Conflict").await;
+    for word in ["dp-1/cass/nightly-dc1-", "`argocd-controller` takes back `.spec`"] {
+        assert!(said.contains(word), "{said}");
+    }
+    assert!(!said.contains("dp-2"), "{said}");
+    home.event("FleetBackupSchedule", "nightly", "Conflict").await;
+    assert_eq!(fleet.dp(2).writes("medusabackupschedules").await.get("APPLY"), Some(&1));
+    let applied = there.writes("medusabackupschedules").await.get("APPLY").copied().unwrap_or_default();
+    assert_eq!(applied, 1 + ROUNDS as u64, "each was written once");
+
+    let other = json!({"spec": {"schedule": "0 4 * * *"}});
+    home.patch::<FleetBackupSchedule>(FLEET, "nightly", other).await;
+    ready("Scheduled").await;
     controller.assert_running();
 }

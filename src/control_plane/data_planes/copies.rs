@@ -27,15 +27,16 @@ fn record(meta: &ObjectMeta, content_hash: String) -> CopyRecord {
         declared_hash: annotation(labels::CONTENT_HASH),
         content_hash,
         immutable: false,
-        changed_by: changed_by(meta).unwrap_or_default().to_owned(),
+        changed_by: changed_by(meta, labels::MANAGER_CONTROL_PLANE).unwrap_or_default().to_owned(),
     }
 }
 
-/// Field manager of the last change that is not ours.
-fn changed_by(meta: &ObjectMeta) -> Option<&str> {
+/// Field manager of the last change to an object that is not `ours`; a status is no part of it.
+#[must_use]
+pub fn changed_by<'a>(meta: &'a ObjectMeta, ours: &str) -> Option<&'a str> {
     let entries = meta.managed_fields.iter().flatten();
     let theirs = entries.filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty());
-    let theirs = theirs.filter(|entry| entry.manager.as_deref() != Some(labels::MANAGER_CONTROL_PLANE));
+    let theirs = theirs.filter(|entry| entry.manager.as_deref() != Some(ours));
     theirs
         .max_by_key(|entry| entry.time.as_ref().map(|time| time.0))
         .and_then(|entry| entry.manager.as_deref())

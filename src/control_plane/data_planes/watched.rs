@@ -209,7 +209,10 @@ impl Watched for Schedules {
     const WANTED: Wanted = Wanted::IfServed(SCHEDULES);
 
     fn keep(schedule: &MedusaBackupSchedule) -> Option<MedusaBackupSchedule> {
-        Some(trimmed(schedule))
+        // Who takes one back is named.
+        let mut kept = schedule.clone();
+        kept.meta_mut().managed_fields.iter_mut().flatten().for_each(|entry| entry.fields_v1 = None);
+        Some(kept)
     }
 }
 

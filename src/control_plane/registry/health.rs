@@ -225,7 +225,7 @@ fn listed(
 ) -> Verdict {
     match missing {
         _ if !answered => (None, Reason::Unreachable, "the API server does not answer".to_owned()),
-        None => (None, Reason::Connecting, "not asked yet".to_owned()),
+        None => (None, Reason::Connecting, "it was not asked yet".to_owned()),
         Some(missing) if missing.is_empty() => (Some(true), good.0, good.1.to_owned()),
         Some(missing) => (Some(false), bad.0, format!("{}: {}", bad.1, missing.join(", "))),
     }

@@ -19,6 +19,7 @@ use super::{
     runs::RunKind,
     scope::Scope,
     status::{self, Outcome, READY, Report},
+    taken_back::Writes,
 };
 use crate::{
     api::{
@@ -49,6 +50,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 pub(super) struct Memory {
     /// What we last wrote of the object.
     pub written: Written<FleetBackupSchedule>,
+    /// What was written into data planes.
+    pub writes: Writes,
     /// The problem that was last told in an Event.
     warned: Option<(Reason, String)>,
     published: Option<Instant>,

@@ -20,6 +20,7 @@ use super::{
     results::{active, first_of, goes_on, going, operation, results},
     scope::Scope,
     status::{self, Report},
+    taken_back::Place,
     unread::{Unread, place_of},
 };
 use crate::{
@@ -35,6 +36,7 @@ use crate::{
             records::RunRecord,
             remote::{CallError, Remote},
             view::ObjectKey,
+            watched::{Schedules, Watched as _},
         },
         runs::write::delete,
     },
@@ -63,17 +65,22 @@ pub(super) async fn look(
     }
     let going = wind_down(ctx, schedule).await?;
     let planned = plan(schedule, Some(recipe), planes, scope, &ctx.control_plane, now);
-    let failed = carry_out(ctx, planned.actions, planes).await;
+    let actions = memory.writes.admit(planned.actions, planes, now);
+    let carried = carry_out(ctx, actions, planes).await;
+    memory.writes.note(&carried.done);
+    let (conflicts, decided) = memory.writes.conflicts(now);
     // What was written is in the views by now.
     let planes = ctx.fleet.snapshot();
     let mut delegation = plan(schedule, Some(recipe), &planes, scope, &ctx.control_plane, now);
-    delegation.refused.extend(failed.iter().cloned());
+    delegation.refused.splice(0..0, conflicts);
+    delegation.refused.extend(carried.failed.iter().cloned());
     let ended = ended(ctx, &schedule.status.clone().unwrap_or_default().active, &planes).await;
     let mut told = report(schedule, recipe, &delegation, scope, &planes, &ended, now);
     told.active.extend(going);
     let wait = memory.tell(ctx, schedule, &told, now).await?;
-    let retry = (!failed.is_empty()).then_some(RETRY);
-    Ok(wait.into_iter().chain(retry).min())
+    let retry = (!carried.failed.is_empty()).then_some(RETRY);
+    let decided = decided.map(|at| at.duration_since(now).unsigned_abs());
+    Ok(wait.into_iter().chain(retry).chain(decided).min())
 }
 
 /// Takes back what a schedule has in data planes that is Coordinated by now. Says whether all of it is gone.
@@ -154,12 +161,17 @@ async fn take_all(
     plan(schedule, None, &ctx.fleet.snapshot(), &Scope::default(), &ctx.control_plane, now)
 }
 
-/// Carries out `actions`; returns what could not be. What was written is put into the views at once.
-pub(super) async fn carry_out(
-    ctx: &ScheduleContext,
-    actions: Vec<Action>,
-    planes: &[Snapshot],
-) -> Vec<Refusal> {
+/// What came of writes in data planes.
+#[derive(Default)]
+pub(super) struct Carried {
+    /// What was written or deleted.
+    done: BTreeSet<Place>,
+    /// What could not be.
+    failed: Vec<Refusal>,
+}
+
+/// Carries out `actions`. What was written is put into the views at once.
+pub(super) async fn carry_out(ctx: &ScheduleContext, actions: Vec<Action>, planes: &[Snapshot]) -> Carried {
     let mut writes: FuturesUnordered<_> = actions
         .into_iter()
         .filter_map(|action| {
@@ -168,14 +180,18 @@ pub(super) async fn carry_out(
             Some(async move { write(ctx, action, &remote).await })
         })
         .collect();
-    let mut failed = Vec::new();
+    let mut carried = Carried::default();
     while let Some(outcome) = writes.next().await {
-        failed.extend(outcome.err());
+        match outcome {
+            Ok(done) => carried.done.extend(done),
+            Err(refusal) => carried.failed.push(refusal),
+        }
     }
-    failed
+    carried
 }
 
-async fn write(ctx: &ScheduleContext, action: Action, remote: &Remote) -> Result<(), Refusal> {
+/// Returns what was written or deleted; nothing when the object has changed in the meantime, which a watch will show.
+async fn write(ctx: &ScheduleContext, action: Action, remote: &Remote) -> Result<Option<Place>, Refusal> {
     match action {
         Action::Apply { data_plane, key, object } => {
             let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
@@ -186,24 +202,25 @@ async fn write(ctx: &ScheduleContext, action: Action, remote: &Remote) -> Result
                 })
                 .await;
             match written {
-                Ok(written) => remember(ctx, &data_plane, key, Some(written)),
-                Err(error) if error.code() == Some(409) => {}
+                Ok(written) => remember(ctx, &data_plane, &key, Some(&written)),
+                Err(error) if error.code() == Some(409) => return Ok(None),
                 Err(error) => return Err(refused(&data_plane, &key, &error)),
             }
+            Ok(Some((data_plane, key)))
         }
         Action::Delete { data_plane, key, uid, version } => {
             match delete::<MedusaBackupSchedule>(remote, &key, &uid, &version).await {
-                Ok(()) => remember(ctx, &data_plane, key, None),
-                Err(error) if error.code() == Some(409) => {}
+                Ok(()) => remember(ctx, &data_plane, &key, None),
+                Err(error) if error.code() == Some(409) => return Ok(None),
                 Err(error) => return Err(refused(&data_plane, &key, &error)),
             }
+            Ok(Some((data_plane, key)))
         }
     }
-    Ok(())
 }
 
 /// Puts our own write into the view, unless the watch already delivered something newer.
-fn remember(ctx: &ScheduleContext, plane: &str, key: ObjectKey, written: Option<MedusaBackupSchedule>) {
+fn remember(ctx: &ScheduleContext, plane: &str, key: &ObjectKey, written: Option<&MedusaBackupSchedule>) {
     let version = |object: &MedusaBackupSchedule| {
         object.resource_version().and_then(|version| version.parse::<u64>().ok()).unwrap_or_default()
     };
@@ -211,12 +228,14 @@ fn remember(ctx: &ScheduleContext, plane: &str, key: ObjectKey, written: Option<
     member.view.update(|view| {
         let items = &mut view.schedules;
         match written {
-            Some(written) if items.last(&key).is_none_or(|known| version(known) <= version(&written)) => {
-                items.show(key, version(&written), Arc::new(written));
+            Some(written) if items.last(key).is_none_or(|known| version(known) <= version(written)) => {
+                if let Some(kept) = Schedules::keep(written) {
+                    items.show(key.clone(), version(written), Arc::new(kept));
+                }
             }
             Some(_) => {}
             None => {
-                items.remove(&key);
+                items.remove(key);
             }
         }
     });

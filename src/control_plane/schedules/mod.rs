@@ -23,6 +23,7 @@ pub mod runs;
 pub mod scope;
 pub mod status;
 mod sweep;
+mod taken_back;
 pub mod tick;
 pub mod unread;
 mod write;

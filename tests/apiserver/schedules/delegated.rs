@@ -8,7 +8,7 @@ use medusa_fleet::api::medusa::{MedusaBackup, MedusaBackupSchedule};
 use super::*;
 use crate::support::{CASS, Cluster, ControlPlane, FLEET, datacenter, eventually_within, write_backup};
 
-pub(super) fn delegated(name: &str, spec: Value) -> Value {
+pub(crate) fn delegated(name: &str, spec: Value) -> Value {
     let mut whole = json!({"schedule": "0 2 * * *", "execution": "Delegated", "template": {}});
     whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     json!({

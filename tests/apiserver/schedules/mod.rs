@@ -5,7 +5,7 @@
 //! time it is. Each test has a namespace of its own, and shares the API server of its fleet.
 
 mod crash;
-mod delegated;
+pub(crate) mod delegated;
 mod delegated_crash;
 mod delegated_results;
 mod delegated_switch;
