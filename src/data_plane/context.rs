@@ -1,33 +1,29 @@
 //! The frame every kind of this role is reconciled in: what its passes share, and what is remembered of
 //! one object between two of them.
 //!
-//! A kind implements [`Reconciler`]; the frame reads the object, keeps its memory, retries after errors and
-//! reports what cannot be read. Nothing here may know what a kind does.
+//! A kind implements [`Reconciler`]; the frame keeps the memory of each object, meets conflicts and reports what cannot be
+//! read, inside the shell that all controllers have (`runtime::controller`). Nothing here may know what a kind does.
 
 use std::{
-    fmt::Debug,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
-use kube::{
-    Client, Resource,
-    core::{DeserializeGuard, NamespaceResourceScope},
-    runtime::controller::Action,
-};
-use serde::{Serialize, de::DeserializeOwned};
+use kube::{Client, Resource as _, core::DeserializeGuard, runtime::controller::Action};
+use serde::Serialize;
 use serde_json::json;
 
 use super::{metrics::Metrics, objects, pool::Pool, timings::Timings};
 use crate::{
     api::{Reason, condition::set_condition},
     runtime::{
-        backoff::Backoff,
         clock::Clock,
+        controller::{Controlled, Name, Shell, name_of},
         events::Events,
-        guard::{self, Panicked},
+        follow::Followed,
+        guard::Panicked,
         remembered::Remembered,
         sync::lock,
     },
@@ -35,6 +31,8 @@ use crate::{
 
 /// Pause after somebody else has changed the object.
 const CONFLICT: Duration = Duration::from_millis(50);
+/// First and longest pause after a failure.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// What every pass may use, whatever its kind. Clones share it.
 #[derive(Clone)]
@@ -59,14 +57,7 @@ pub type Guarded<R> = DeserializeGuard<<R as Reconciler>::Object>;
 /// How one kind is carried out. The value is what is remembered of one object.
 pub trait Reconciler: Send + Sized + 'static {
     /// The kind.
-    type Object: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + Serialize
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static;
+    type Object: Followed + Serialize;
     /// What the passes of this kind share beside [`Tools`].
     type Shared: Send + Sync + 'static;
 
@@ -103,113 +94,97 @@ pub trait Reconciler: Send + Sized + 'static {
     fn meet(&mut self, fresh: Option<Self::Object>, now: Timestamp);
 }
 
-/// Namespace and name of an object.
-pub type Key = (String, String);
-
 /// The reconcilers of one kind.
 pub struct Context<R: Reconciler> {
     /// What every pass may use.
     pub tools: Tools,
     /// What the passes of this kind share.
     pub shared: R::Shared,
-    memories: Mutex<Remembered<Key, Arc<tokio::sync::Mutex<R>>>>,
-    failures: Mutex<Backoff<Key>>,
+    memories: Mutex<Remembered<Name, Arc<tokio::sync::Mutex<R>>>>,
+    shell: Shell,
 }
 
 impl<R: Reconciler> Context<R> {
     /// A context that remembers nothing.
     #[must_use]
     pub fn new(tools: Tools, shared: R::Shared) -> Self {
-        let failures = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
-        Self { tools, shared, memories: Mutex::default(), failures: Mutex::new(failures) }
+        let shell = Shell::new(RETRY, tools.metrics.reconciles.clone());
+        Self { tools, shared, memories: Mutex::default(), shell }
     }
 
-    fn memory(&self, key: Key, uid: &str, now: Timestamp) -> Arc<tokio::sync::Mutex<R>> {
+    fn memory(&self, name: Name, uid: &str, now: Timestamp) -> Arc<tokio::sync::Mutex<R>> {
         let mut memories = lock(&self.memories);
-        Arc::clone(memories.entry(key, uid, || Arc::new(tokio::sync::Mutex::new(R::new(now)))))
+        Arc::clone(memories.entry(name, uid, || Arc::new(tokio::sync::Mutex::new(R::new(now)))))
     }
 
-    /// How long to wait after one more failure of an object.
-    fn failed(&self, key: &Key, uid: &str) -> Duration {
-        lock(&self.failures).failed_as(key, uid)
-    }
-
-    /// Forgets an object: what its memory holds, such as connections, is dropped.
-    pub fn forget(&self, namespace: &str, name: &str) {
-        let key = (namespace.to_owned(), name.to_owned());
-        lock(&self.failures).succeeded(&key);
-        let memory = lock(&self.memories).forget(&key);
+    /// Forgets what is remembered of an object: what that holds, such as connections, is dropped.
+    fn drop_memory(&self, name: &Name) {
+        let memory = lock(&self.memories).forget(name);
         drop(memory);
     }
 }
 
-/// One pass over one object.
-///
-/// # Errors
-/// When the API server cannot be asked or refuses; the caller retries.
-pub async fn reconcile<R: Reconciler>(
-    guarded: Arc<Guarded<R>>,
-    ctx: Arc<Context<R>>,
-) -> Result<Action, kube::Error> {
-    let object = match &guarded.0 {
-        Ok(object) => object,
-        Err(invalid) => {
-            report_invalid::<R>(&ctx.tools, guarded.object_ref(&()), &invalid.error);
+impl<R: Reconciler> Controlled for Context<R> {
+    type Object = R::Object;
+    type Error = kube::Error;
+
+    const KIND: &'static str = R::PART;
+    const WORKERS: u16 = R::WORKERS;
+
+    fn shell(&self) -> &Shell {
+        &self.shell
+    }
+
+    /// A pass waits for nothing that has no deadline.
+    fn ends(&self, _: &Guarded<R>) -> bool {
+        true
+    }
+
+    async fn look(&self, guarded: &Guarded<R>) -> Result<Action, kube::Error> {
+        let object = match &guarded.0 {
+            Ok(object) => object,
+            Err(invalid) => {
+                report_invalid::<R>(&self.tools, guarded.object_ref(&()), &invalid.error);
+                return Ok(Action::await_change());
+            }
+        };
+        let name = name_of(object.meta());
+        if R::is_over(object) {
+            self.drop_memory(&name);
+            self.shell.succeeded(&name.0, &name.1);
             return Ok(Action::await_change());
         }
-    };
-    let key = key_of::<R>(&guarded);
-    if R::is_over(object) {
-        ctx.forget(&key.0, &key.1);
-        return Ok(Action::await_change());
+        let uid = object.meta().uid.as_deref().unwrap_or_default();
+        let memory = self.memory(name.clone(), uid, self.tools.clock.now());
+        let mut memory = memory.lock().await;
+        let action = match memory.pass(self, object).await {
+            Err(error) if objects::is_conflict(&error) => {
+                let fresh = objects::reread(&self.tools.client, object).await?;
+                memory.meet(fresh, self.tools.clock.now());
+                Action::requeue(CONFLICT)
+            }
+            other => other?,
+        };
+        self.shell.succeeded(&name.0, &name.1);
+        Ok(action)
     }
-    let uid = object.meta().uid.as_deref().unwrap_or_default();
-    let memory = ctx.memory(key.clone(), uid, ctx.tools.clock.now());
-    let mut memory = memory.lock().await;
-    let pass = guard::work(R::PART, memory.pass(&ctx, object)).await;
-    let passed = match pass {
-        Ok(passed) => passed,
-        Err(panic) => {
-            // What it remembers may be half of something.
-            *memory = R::new(ctx.tools.clock.now());
-            report_panic::<R>(&ctx.tools, object, &panic).await;
-            return Ok(Action::requeue(ctx.failed(&key, uid)));
-        }
-    };
-    let action = match passed {
-        Err(error) if objects::is_conflict(&error) => {
-            let fresh = objects::reread(&ctx.tools.client, object).await?;
-            memory.meet(fresh, ctx.tools.clock.now());
-            Action::requeue(CONFLICT)
-        }
-        other => other?,
-    };
-    lock(&ctx.failures).succeeded(&key);
-    Ok(action)
-}
 
-/// How long to wait after an error: longer each time, per object.
-#[must_use]
-#[expect(clippy::needless_pass_by_value, reason = "the controller's signature")]
-pub fn on_error<R: Reconciler>(
-    guarded: Arc<Guarded<R>>,
-    error: &kube::Error,
-    ctx: Arc<Context<R>>,
-) -> Action {
-    let key = key_of::<R>(&guarded);
-    tracing::warn!(kind = %R::Object::kind(&()), namespace = key.0, name = key.1, %error, "reconcile");
-    Action::requeue(ctx.failed(&key, guarded.meta().uid.as_deref().unwrap_or_default()))
-}
+    async fn report(&self, guarded: &Guarded<R>, panic: &Panicked) {
+        // What it remembers may be half of something.
+        self.drop_memory(&name_of(guarded.meta()));
+        if let Ok(object) = &guarded.0 {
+            report_panic::<R>(&self.tools, object, panic).await;
+        }
+    }
 
-fn key_of<R: Reconciler>(guarded: &Guarded<R>) -> Key {
-    let meta = guarded.meta();
-    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+    fn forget(&self, namespace: &str, name: &str) {
+        self.drop_memory(&(namespace.to_owned(), name.to_owned()));
+    }
 }
 
 /// Says on the object, where its status has room for it, and in an Event that its pass ended by an internal error.
 async fn report_panic<R: Reconciler>(tools: &Tools, object: &R::Object, panic: &Panicked) {
     let meta = object.meta();
-    tracing::error!(kind = R::PART, namespace = meta.namespace, name = meta.name, "{panic}");
     tools.events.warning(object.object_ref(&()), Reason::InternalError, "Reconcile", panic.to_string());
     let written = json!(object);
     let conditions = written.pointer("/status/conditions").cloned().unwrap_or_default();

@@ -10,7 +10,11 @@ use serde_json::Value;
 use tower::service_fn;
 
 use super::*;
-use crate::{api::medusa::MedusaBackupJob, data_plane::Timings};
+use crate::{
+    api::medusa::MedusaBackupJob,
+    data_plane::Timings,
+    runtime::controller::{on_error, reconcile},
+};
 
 /// Panics over the objects of one name, every time but the third.
 struct Fragile(u32);
@@ -95,7 +99,8 @@ async fn an_object_whose_pass_panics_says_so_and_is_tried_again_while_the_others
     let (ctx, sent) = context();
     let look = async |name| {
         let object = Arc::new(DeserializeGuard(Ok(job(name))));
-        reconcile::<Fragile>(object, ctx.clone()).await.unwrap()
+        let ended = reconcile(object.clone(), ctx.clone()).await;
+        ended.unwrap_or_else(|failure| on_error(object, &failure, ctx.clone()))
     };
     assert_eq!(look("poison").await, Action::requeue(Duration::from_secs(1)));
     assert_eq!(look("poison").await, Action::requeue(Duration::from_secs(2)));
@@ -165,8 +170,8 @@ proptest! {
                 job.metadata.uid = Some(format!("uid-{uid}"));
                 job.spec.cassandra_datacenter = does.to_owned();
                 let object = Arc::new(DeserializeGuard(Ok(job)));
-                let looked = runtime.block_on(reconcile::<Counting>(object.clone(), ctx.clone()));
-                looked.unwrap_or_else(|error| on_error::<Counting>(object, &error, ctx.clone()))
+                let looked = runtime.block_on(reconcile(object.clone(), ctx.clone()));
+                looked.unwrap_or_else(|failure| on_error(object, &failure, ctx.clone()))
             };
             let one = look(&again, "again".to_owned());
             prop_assert_eq!(one, look(&never, format!("never-{uid}")), "{} of {}", does, uid);

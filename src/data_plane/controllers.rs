@@ -13,7 +13,6 @@ use kube::{
     core::{NamespaceResourceScope, PartialObjectMeta},
     runtime::{
         Controller, WatchStreamExt as _,
-        controller::{Config as ControllerConfig, Error as ControllerError},
         reflector::{ObjectRef, Store},
         watcher,
     },
@@ -21,8 +20,11 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use super::context::{self, Context, Guarded, Reconciler};
-use crate::api::{cassandra::CassandraDatacenter, medusa::GROUP};
+use super::context::{Context, Guarded, Reconciler};
+use crate::{
+    api::{cassandra::CassandraDatacenter, medusa::GROUP},
+    runtime::controller,
+};
 
 /// What else wakes a kind, made from the store of its objects.
 pub type Triggers<R> = BoxStream<'static, ObjectRef<Guarded<R>>>;
@@ -38,25 +40,10 @@ pub async fn run<R: Reconciler>(
 ) {
     let client = ctx.tools.client.clone();
     let objects: Api<Guarded<R>> = scoped(&client, scope);
-    let controller = Controller::new(objects, watcher::Config::default())
-        .with_config(ControllerConfig::default().concurrency(R::WORKERS));
-    let datacenters = datacenter_changes::<R>(scoped(&client, scope), controller.store());
-    let others = triggers(controller.store());
-    controller
-        .reconcile_on(stream::select(datacenters, others))
-        .graceful_shutdown_on(shutdown.cancelled_owned())
-        .run(context::reconcile::<R>, context::on_error::<R>, Arc::clone(&ctx))
-        .for_each(|done| {
-            match done {
-                Ok(_) | Err(ControllerError::ReconcilerFailed(..)) => {}
-                Err(ControllerError::ObjectNotFound(gone)) => {
-                    ctx.forget(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
-                }
-                Err(error) => tracing::warn!(kind = %R::Object::kind(&()), %error, "watch"),
-            }
-            std::future::ready(())
-        })
-        .await;
+    let by_object = Controller::new(objects, watcher::Config::default());
+    let datacenters = datacenter_changes::<R>(scoped(&client, scope), by_object.store());
+    let others = triggers(by_object.store());
+    controller::run(ctx, by_object, stream::select(datacenters, others), shutdown).await;
 }
 
 /// Nothing else wakes the kind.

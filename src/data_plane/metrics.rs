@@ -10,7 +10,7 @@ use prometheus_client::{
 
 use crate::{
     api::medusa::{MedusaBackupJob, MedusaTask, TaskOperation},
-    runtime::guard,
+    runtime::{guard, reconciles::Reconciles},
 };
 
 /// A datacenter.
@@ -42,6 +42,8 @@ pub struct TaskEnded {
 pub struct Metrics {
     /// Connections to Medusas that stand now.
     pub medusa_connections: Gauge,
+    /// How the looks of its controllers end.
+    pub reconciles: Reconciles,
     backups: Family<Ended, Counter>,
     duration: Family<Datacenter, Gauge<f64, AtomicU64>>,
     size: Family<Datacenter, Gauge>,
@@ -55,6 +57,7 @@ impl Metrics {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("medusa_fleet");
         guard::register(registry, parts);
+        metrics.reconciles.register(registry);
         registry.register(
             "medusa_connections",
             "Connections to Medusa servers that stand now",
@@ -122,6 +125,7 @@ mod tests {
         let spec = serde_json::json!({"operation": "sync", "cassandraDatacenter": "dc1"});
         let task = MedusaTask::new("task", serde_json::from_value(spec).unwrap());
         metrics.task_ended(&task, true);
+        metrics.reconciles.count("MedusaTask", std::time::Duration::ZERO, Some("Unreachable"));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE medusa_fleet_"));

@@ -27,6 +27,7 @@ use super::{
     cause::{Cause, Kind},
     follow::Followed,
     guard::{self, Panicked},
+    reconciles::Reconciles,
     sync::lock,
 };
 use crate::api::Reason;
@@ -36,29 +37,39 @@ pub type ObjectOf<C> = DeserializeGuard<<C as Controlled>::Object>;
 
 /// Why a look failed to which the API server answered otherwise than was hoped for.
 const REFUSED: &str = "Refused";
-/// Objects that are looked at in the same moment.
-const CONCURRENCY: u16 = 32;
 
-/// How often each object has failed, one after the other, and how long it pauses for that.
-pub struct Pauses(Mutex<Backoff<String>>);
+/// Namespace and name of an object.
+pub type Name = (String, String);
 
-impl Pauses {
-    /// With this first and longest pause.
+/// What is kept for the objects of one controller: how often each has failed, one time after the other, and how its looks
+/// ended.
+pub struct Shell {
+    failures: Mutex<Backoff<Name>>,
+    reconciles: Reconciles,
+}
+
+impl Shell {
+    /// With this first and longest pause after a failure; looks are counted in `reconciles`.
     #[must_use]
-    pub fn new((first, longest): (Duration, Duration)) -> Self {
-        Self(Mutex::new(Backoff::new(first, longest)))
+    pub fn new((first, longest): (Duration, Duration), reconciles: Reconciles) -> Self {
+        Self { failures: Mutex::new(Backoff::new(first, longest)), reconciles }
     }
 
     /// How long to wait after one more failure of the object.
     pub fn failed(&self, meta: &ObjectMeta) -> Duration {
-        let name = meta.name.clone().unwrap_or_default();
-        lock(&self.0).failed_as(&name, meta.uid.as_deref().unwrap_or_default())
+        lock(&self.failures).failed_as(&name_of(meta), meta.uid.as_deref().unwrap_or_default())
     }
 
     /// Its next failure is its first.
-    pub fn succeeded(&self, name: &str) {
-        lock(&self.0).succeeded(&name.to_owned());
+    pub fn succeeded(&self, namespace: &str, name: &str) {
+        lock(&self.failures).succeeded(&(namespace.to_owned(), name.to_owned()));
     }
+}
+
+/// Namespace and name of the object; an empty string stands for what is missing.
+#[must_use]
+pub fn name_of(meta: &ObjectMeta) -> Name {
+    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
 /// A kind whose objects are looked at one by one.
@@ -70,9 +81,11 @@ pub trait Controlled: Send + Sync + 'static {
 
     /// Its name, in the log and in metrics.
     const KIND: &'static str;
+    /// Objects that are looked at in the same moment.
+    const WORKERS: u16 = 32;
 
-    /// The pauses of its objects.
-    fn pauses(&self) -> &Pauses;
+    /// What the shell keeps for its objects.
+    fn shell(&self) -> &Shell;
 
     /// Whether a look at this object waits for nothing that has no deadline: see [`guard::edge`].
     fn ends(&self, _: &ObjectOf<Self>) -> bool
@@ -100,10 +113,7 @@ pub trait Controlled: Send + Sync + 'static {
     }
 
     /// Forgets an object that is gone.
-    fn forget(&self, _name: &str) {}
-
-    /// Counts a look: how long it took, and by which kind of cause it failed.
-    fn count(&self, took: Duration, failure: Option<&'static str>);
+    fn forget(&self, _namespace: &str, _name: &str) {}
 }
 
 /// Why an object is looked at again after a pause.
@@ -126,19 +136,20 @@ pub async fn run<C: Controlled>(
 ) {
     let here = controlled.clone();
     controller
-        .with_config(Config::default().concurrency(CONCURRENCY))
+        .with_config(Config::default().concurrency(C::WORKERS))
         .reconcile_on(triggered)
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(reconcile, on_error, controlled)
         .for_each(|ended| {
             match ended {
-                Ok(_) => {}
+                Ok(_) | Err(Ended::ReconcilerFailed(..)) => {}
                 // One that is deleted is woken once more and not found.
                 Err(Ended::ObjectNotFound(gone)) => {
-                    here.pauses().succeeded(&gone.name);
-                    here.forget(&gone.name);
+                    let namespace = gone.namespace.as_deref().unwrap_or_default();
+                    here.shell().succeeded(namespace, &gone.name);
+                    here.forget(namespace, &gone.name);
                 }
-                Err(error) => tracing::debug!(kind = C::KIND, %error, "reconcile"),
+                Err(error) => tracing::warn!(kind = C::KIND, %error, "watch"),
             }
             std::future::ready(())
         })
@@ -170,7 +181,7 @@ pub async fn reconcile<C: Controlled>(
         }
         LookError::Panicked(_) => Reason::InternalError.as_str(),
     });
-    controlled.count(begun.elapsed(), failure);
+    controlled.shell().reconciles.count(C::KIND, begun.elapsed(), failure);
     ended
 }
 
@@ -181,15 +192,16 @@ pub fn on_error<C: Controlled>(
     failure: &LookError<C::Error>,
     controlled: Arc<C>,
 ) -> Action {
-    let (name, meta) = (object.name_any(), object.meta());
+    let (name, namespace, meta) = (object.name_any(), object.namespace(), object.meta());
     match failure {
         LookError::Look(error) => {
-            tracing::warn!(kind = C::KIND, name, %error, "it cannot be brought further; it is tried again");
+            let again = "it cannot be brought further; it is tried again";
+            tracing::warn!(kind = C::KIND, namespace, name, %error, "{again}");
             controlled.tell(&object, error);
         }
-        LookError::Panicked(panic) => tracing::error!(kind = C::KIND, name, "{panic}"),
+        LookError::Panicked(panic) => tracing::error!(kind = C::KIND, namespace, name, "{panic}"),
     }
-    Action::requeue(controlled.pauses().failed(meta))
+    Action::requeue(controlled.shell().failed(meta))
 }
 
 #[cfg(test)]
@@ -199,9 +211,9 @@ mod tests {
 
     use super::*;
 
-    /// Looks at ConfigMaps as their names say, and notes what is counted, reported and told.
+    /// Looks at ConfigMaps as their names say, and notes what is reported and told.
     struct Noting {
-        pauses: Pauses,
+        shell: Shell,
         notes: Mutex<Vec<String>>,
     }
 
@@ -221,8 +233,8 @@ mod tests {
 
         const KIND: &'static str = "ConfigMap";
 
-        fn pauses(&self) -> &Pauses {
-            &self.pauses
+        fn shell(&self) -> &Shell {
+            &self.shell
         }
 
         async fn look(&self, object: &ObjectOf<Self>) -> Result<Action, kube::Error> {
@@ -243,10 +255,6 @@ mod tests {
         fn tell(&self, object: &ObjectOf<Self>, _: &kube::Error) {
             self.note(format!("told {}", object.name_any()));
         }
-
-        fn count(&self, _: Duration, failure: Option<&'static str>) {
-            self.note(failure.unwrap_or("well"));
-        }
     }
 
     fn object(name: &str, uid: &str) -> Arc<ObjectOf<Noting>> {
@@ -258,26 +266,29 @@ mod tests {
     #[tokio::test]
     async fn each_look_is_counted_by_its_end_and_each_failure_told_and_paused_for_per_object() {
         let second = Duration::from_secs(1);
-        let noting = Arc::new(Noting { pauses: Pauses::new((second, second * 3)), notes: Mutex::default() });
+        let reconciles = Reconciles::default();
+        let shell = Shell::new((second, second * 3), reconciles.clone());
+        let noting = Arc::new(Noting { shell, notes: Mutex::default() });
+        let counted = |by: Option<&'static str>| reconciles.counted(Noting::KIND, by);
         let look = async |name: &str, uid: &str| {
             let object = object(name, uid);
             let ended = reconcile(object.clone(), noting.clone()).await;
             ended.err().map(|error| on_error(object, &error, noting.clone()))
         };
         assert_eq!(look("fine", "u").await, None);
-        assert_eq!(noting.notes(), ["well"]);
+        assert_eq!((noting.notes().len(), counted(None)), (0, 1));
         assert_eq!(look("refused", "u").await, Some(Action::requeue(second)));
-        assert_eq!(noting.notes(), [REFUSED, "told refused"]);
+        assert_eq!((noting.notes(), counted(Some(REFUSED))), (vec!["told refused".to_owned()], 1));
         assert_eq!(look("refused", "u").await, Some(Action::requeue(second * 2)));
         assert_eq!(look("refused", "u").await, Some(Action::requeue(second * 3)), "no longer than that");
         noting.notes();
         assert_eq!(look("forbidden", "u").await, Some(Action::requeue(second)), "each for itself");
-        assert_eq!(noting.notes(), ["NotAuthorized", "told forbidden"]);
+        assert_eq!((noting.notes(), counted(Some("NotAuthorized"))), (vec!["told forbidden".to_owned()], 1));
         assert_eq!(look("refused", "another").await, Some(Action::requeue(second)), "it was made again");
         noting.notes();
         assert_eq!(look("poison", "u").await, Some(Action::requeue(second)));
-        assert_eq!(noting.notes(), ["reported poison", "InternalError"]);
-        noting.pauses.succeeded("poison");
+        assert_eq!((noting.notes(), counted(Some("InternalError"))), (vec!["reported poison".to_owned()], 1));
+        noting.shell.succeeded("", "poison");
         assert_eq!(look("poison", "u").await, Some(Action::requeue(second)));
     }
 }

@@ -16,6 +16,7 @@ pub mod http;
 pub mod kubeconfig;
 pub mod lease;
 pub mod proxy;
+pub mod reconciles;
 pub mod remembered;
 pub mod shutdown;
 pub mod sync;

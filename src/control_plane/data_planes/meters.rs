@@ -11,18 +11,15 @@ use std::{
 };
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::histogram::Histogram,
     registry::{Registry, Unit},
 };
 
 use crate::{
     api::fleet::{DatacenterCounts, Phase},
-    runtime::sync::lock,
+    runtime::{reconciles::Reconciles, sync::lock},
 };
 
-/// Upper bounds in seconds: a reconcile takes milliseconds unless an API server is slow.
-const RECONCILE_SECONDS: [f64; 8] = [0.005, 0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 /// Upper bounds in seconds: a fan-out takes as long as the limits of its rollout make it.
 const FANOUT_SECONDS: [f64; 10] = [0.1, 0.3, 1.0, 3.0, 10.0, 60.0, 300.0, 1_800.0, 7_200.0, 43_200.0];
 
@@ -76,40 +73,15 @@ impl PlaneMeters {
     }
 }
 
-/// A controller, and how a reconcile of it ended.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Ended {
-    controller: &'static str,
-    result: &'static str,
-}
-
-/// A controller, and why a reconcile of it failed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Failed {
-    controller: &'static str,
-    reason: &'static str,
-}
-
-/// A controller.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Controller {
-    controller: &'static str,
-}
-
 /// Figures of the whole control plane.
 #[derive(Debug)]
 pub struct Meters {
     leads: AtomicBool,
     fanout: Histogram,
-    reconciles: Family<Ended, Counter>,
-    failures: Family<Failed, Counter>,
-    reconcile_time: Family<Controller, Histogram, fn() -> Histogram>,
+    /// How the looks of its controllers end.
+    pub reconciles: Reconciles,
     /// Datacenters by state of the runs that go on, by kind and name.
     runs: Mutex<BTreeMap<(&'static str, String), DatacenterCounts>>,
-}
-
-fn reconcile_time() -> Histogram {
-    Histogram::new(RECONCILE_SECONDS)
 }
 
 impl Default for Meters {
@@ -117,9 +89,7 @@ impl Default for Meters {
         Self {
             leads: AtomicBool::new(false),
             fanout: Histogram::new(FANOUT_SECONDS),
-            reconciles: Family::default(),
-            failures: Family::default(),
-            reconcile_time: Family::new_with_constructor(reconcile_time),
+            reconciles: Reconciles::default(),
             runs: Mutex::default(),
         }
     }
@@ -134,14 +104,7 @@ impl Meters {
             Unit::Seconds,
             self.fanout.clone(),
         );
-        registry.register("reconcile", "Reconciles, by how they ended", self.reconciles.clone());
-        registry.register("reconcile_failures", "Reconciles that failed, by reason", self.failures.clone());
-        registry.register_with_unit(
-            "reconcile_duration",
-            "How long a reconcile took",
-            Unit::Seconds,
-            self.reconcile_time.clone(),
-        );
+        self.reconciles.register(registry);
     }
 
     /// Whether this process does the work.
@@ -183,16 +146,6 @@ impl Meters {
             (Phase::Skipped, sum(|c| c.skipped)),
         ];
         counts.map(|(phase, count)| (phase.as_str().to_owned(), count)).into()
-    }
-
-    /// A reconcile of a controller took so long, and failed by that kind of cause.
-    pub fn reconciled(&self, controller: &'static str, took: Duration, failure: Option<&'static str>) {
-        let result = if failure.is_none() { "succeeded" } else { "failed" };
-        self.reconciles.get_or_create(&Ended { controller, result }).inc();
-        if let Some(reason) = failure {
-            self.failures.get_or_create(&Failed { controller, reason }).inc();
-        }
-        self.reconcile_time.get_or_create(&Controller { controller }).observe(took.as_secs_f64());
     }
 }
 

@@ -330,7 +330,7 @@ mod tests {
         let datacenters = vec![datacenter];
         figures.lock().unwrap().push(ClusterFigures { expected_interval, datacenters, ..Default::default() });
         meters.fanned_out(std::time::Duration::ZERO);
-        meters.reconciled("DataPlane", std::time::Duration::ZERO, Some("TimedOut"));
+        meters.reconciles.count("DataPlane", std::time::Duration::ZERO, Some("TimedOut"));
         let registry = FleetCollector { fleet, figures, meters: Arc::new(meters) }.registry(&[]);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

@@ -53,7 +53,7 @@ use crate::{
     },
     runtime::{
         client::{self, Current},
-        controller::{self, Controlled, Pauses},
+        controller::{self, Controlled, Shell},
         events::Events,
         fence::Fence,
         guard::Panicked,
@@ -98,7 +98,7 @@ pub(super) struct Registry {
     pub(super) credentials: Mutex<BTreeMap<String, Credential>>,
     /// Which cluster each is known to have to itself, and since when.
     pub(super) firsts: Mutex<BTreeMap<String, (String, Timestamp)>>,
-    pauses: Pauses,
+    shell: Shell,
     pub(super) secrets: Arc<SecretVersions>,
     pub(super) unheard: watch::Receiver<Unheard>,
     pub(super) planes: Store<DeserializeGuard<DataPlane>>,
@@ -136,12 +136,13 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
     let (planes, writer) = reflector::store();
     let mut changes = context.fleet.changes();
     let roll = Roll::new(context.fleet.clone());
+    let shell = Shell::new(RETRY, context.meters.reconciles.clone());
     let registry = Arc::new(Registry {
         context,
         links: Mutex::default(),
         credentials: Mutex::default(),
         firsts: Mutex::default(),
-        pauses: Pauses::new(RETRY),
+        shell,
         secrets,
         unheard: unheard.clone(),
         planes: planes.clone(),
@@ -209,8 +210,8 @@ impl Controlled for Registry {
 
     const KIND: &'static str = "DataPlane";
 
-    fn pauses(&self) -> &Pauses {
-        &self.pauses
+    fn shell(&self) -> &Shell {
+        &self.shell
     }
 
     async fn look(&self, plane: &DeserializeGuard<DataPlane>) -> Result<Action, RegistryError> {
@@ -231,10 +232,6 @@ impl Controlled for Registry {
             let note = format!("the API server refused a write to it: {}", answer.message);
             self.context.events.warning(plane.object_ref(&()), Reason::WriteRefused, "Write", note);
         }
-    }
-
-    fn count(&self, took: Duration, failure: Option<&'static str>) {
-        self.context.meters.reconciled(Self::KIND, took, failure);
     }
 }
 
@@ -264,7 +261,7 @@ async fn look(plane: &DeserializeGuard<DataPlane>, registry: &Registry) -> Resul
         }
         // It changed while it was looked at, and is looked at again as it is now.
         Err(refusal) if refusal.reason == Reason::Connecting => {
-            return Ok(Action::requeue(registry.pauses.failed(&plane.metadata)));
+            return Ok(Action::requeue(registry.shell.failed(&plane.metadata)));
         }
         // That it cannot be asked about says nothing against what is in use.
         Err(refusal) if is_passing(&refusal) && lock(&registry.links).contains_key(&uid) => {
@@ -283,9 +280,9 @@ async fn look(plane: &DeserializeGuard<DataPlane>, registry: &Registry) -> Resul
     registry.settle(plane, refusal.as_ref(), twin.as_ref());
     registry.publish(plane, refusal.as_ref(), stale.as_ref(), twin.as_ref(), &health).await?;
     if stale.as_ref().or(refusal.as_ref()).is_some_and(is_passing) {
-        return Ok(Action::requeue(registry.pauses.failed(&plane.metadata)));
+        return Ok(Action::requeue(registry.shell.failed(&plane.metadata)));
     }
-    registry.pauses.succeeded(&plane.name_any());
+    registry.shell.succeeded(&registry.context.namespace, &plane.name_any());
     Ok(Action::requeue(HEARTBEAT))
 }
 
@@ -313,7 +310,7 @@ impl Registry {
         lock(&self.links).remove(uid);
         lock(&self.credentials).remove(uid);
         lock(&self.firsts).remove(uid);
-        self.pauses.succeeded(name);
+        self.shell.succeeded(&self.context.namespace, name);
         let fleet = &self.context.fleet;
         fleet.announce(Change::contact(name));
         fleet.announce(Change::objects(name, Kind::Datacenters));

@@ -38,7 +38,7 @@ use crate::{
     },
     runtime::{
         cause,
-        controller::{self, Controlled, Pauses},
+        controller::{self, Controlled, Shell},
         events::Events,
         guard::Panicked,
         sync::lock,
@@ -168,7 +168,7 @@ pub struct Frame<K: Run> {
     pub objects: Store<DeserializeGuard<K>>,
     /// Wakes them.
     pub waker: Arc<Waker<K>>,
-    pauses: Pauses,
+    shell: Shell,
 }
 
 /// Where the objects of a frame come from.
@@ -185,8 +185,8 @@ impl<K: Run> Frame<K> {
         let controller = Controller::new(api, watcher::Config::default());
         let (trigger, triggered) = mpsc::channel(1024);
         let waker = Waker { namespace: context.namespace.clone(), trigger, index: Mutex::default() };
-        let frame =
-            Self { context, objects: controller.store(), waker: Arc::new(waker), pauses: Pauses::new(RETRY) };
+        let shell = Shell::new(RETRY, context.meters.reconciles.clone());
+        let frame = Self { context, objects: controller.store(), waker: Arc::new(waker), shell };
         (frame, Feed { controller, triggered })
     }
 
@@ -206,7 +206,7 @@ impl<K: Run> Frame<K> {
 
     /// Something went as it should: the next failure of this run is its first.
     pub fn succeeded(&self, name: &str) {
-        self.pauses.succeeded(name);
+        self.shell.succeeded(&self.context.namespace, name);
     }
 }
 
@@ -283,8 +283,8 @@ impl<D: Driver> Controlled for Driven<D> {
 
     const KIND: &'static str = D::Run::KIND;
 
-    fn pauses(&self) -> &Pauses {
-        &self.0.frame().pauses
+    fn shell(&self) -> &Shell {
+        &self.0.frame().shell
     }
 
     /// What is over may still have to be taken back in data planes.
@@ -317,12 +317,8 @@ impl<D: Driver> Controlled for Driven<D> {
         }
     }
 
-    fn forget(&self, name: &str) {
+    fn forget(&self, _: &str, name: &str) {
         forget(self.0.as_ref(), name);
-    }
-
-    fn count(&self, took: Duration, failure: Option<&'static str>) {
-        self.0.frame().context.meters.reconciled(D::Run::KIND, took, failure);
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
         runs::{PUBLISH_EVERY, select::ClusterLabels, unreadable},
     },
     runtime::{
-        controller::{Controlled, Pauses},
+        controller::{Controlled, Shell},
         follow::is_ready,
         guard::Panicked,
         remembered::Remembered,
@@ -158,12 +158,13 @@ pub(super) struct Scheduler {
     pub context: ScheduleContext,
     pub clusters: Store<FleetCluster>,
     memories: Mutex<Remembered<String, Memory>>,
-    pauses: Pauses,
+    shell: Shell,
 }
 
 impl Scheduler {
     pub(super) fn new(context: ScheduleContext, clusters: Store<FleetCluster>) -> Self {
-        Self { context, clusters, memories: Mutex::default(), pauses: Pauses::new(RETRY) }
+        let shell = Shell::new(RETRY, context.meters.reconciles.clone());
+        Self { context, clusters, memories: Mutex::default(), shell }
     }
 
     fn cluster_labels(&self) -> ClusterLabels {
@@ -177,8 +178,8 @@ impl Controlled for Scheduler {
 
     const KIND: &'static str = "FleetBackupSchedule";
 
-    fn pauses(&self) -> &Pauses {
-        &self.pauses
+    fn shell(&self) -> &Shell {
+        &self.shell
     }
 
     async fn look(&self, object: &DeserializeGuard<FleetBackupSchedule>) -> Result<Action, kube::Error> {
@@ -199,13 +200,9 @@ impl Controlled for Scheduler {
         }
     }
 
-    fn forget(&self, name: &str) {
+    fn forget(&self, _: &str, name: &str) {
         lock(&self.memories).forget(&name.to_owned());
         self.context.expectations.forget(name);
-    }
-
-    fn count(&self, took: Duration, failure: Option<&'static str>) {
-        self.context.meters.reconciled(Self::KIND, took, failure);
     }
 }
 
@@ -234,7 +231,7 @@ async fn go_on(
     }
     let check = scheduler.context.check;
     let wait = looked?.map_or(check, |wait| wait.min(check));
-    scheduler.pauses.succeeded(&name);
+    scheduler.shell.succeeded(&scheduler.context.namespace, &name);
     Ok(Action::requeue(wait))
 }
 
