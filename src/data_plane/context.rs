@@ -15,7 +15,7 @@ use kube::{Client, Resource as _, core::DeserializeGuard, runtime::controller::A
 use serde::Serialize;
 use serde_json::json;
 
-use super::{metrics::Metrics, objects, pool::Pool, timings::Timings};
+use super::{metrics::Metrics, objects, timings::Timings};
 use crate::{
     api::{Reason, condition::set_condition},
     runtime::{
@@ -45,8 +45,6 @@ pub struct Tools {
     pub timings: Timings,
     /// Figures for `/metrics`.
     pub metrics: Metrics,
-    /// Connections to Medusas.
-    pub medusas: Pool,
     /// The time.
     pub clock: Clock,
 }

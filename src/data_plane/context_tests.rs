@@ -73,13 +73,11 @@ fn context() -> (Arc<Context<Fragile>>, Arc<StdMutex<Vec<Value>>>) {
         }
     });
     let client = Client::new(service, "cass");
-    let (timings, metrics) = (Timings::default(), Metrics::default());
     let tools = Tools {
         events: Events::new(client.clone(), "test"),
         client,
-        timings,
-        medusas: Pool::new(timings, metrics.clone()),
-        metrics,
+        timings: Timings::default(),
+        metrics: Metrics::default(),
         clock: Clock::of(|| Timestamp::UNIX_EPOCH),
     };
     (Arc::new(Context::new(tools, Looks::default())), sent)

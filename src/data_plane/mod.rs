@@ -127,8 +127,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let mut asking = JoinSet::new();
     asking.spawn(http::ask(client.clone(), readiness.clone()));
     let events = Events::new(client.clone(), labels::MANAGER_DATA_PLANE);
-    let medusas = pool::Pool::new(timings, metrics.clone());
-    let tools = Tools { client: client.clone(), events, timings, metrics, medusas, clock };
+    let medusas = pool::Pool::new(timings, metrics.medusa_connections.clone());
+    let tools = Tools { client: client.clone(), events, timings, metrics, clock };
     let scopes: Vec<Option<String>> = if watch_namespaces.is_empty() {
         vec![None]
     } else {
@@ -143,8 +143,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         let (tools, scopes, shutdown) = (&tools, &scopes, &shutdown);
         // A panic in here ends the work for one object; one outside all those edges begins its kind anew.
         futures::join!(
-            again("backups", || kind::<backup::Backup>(tools, (), scopes, shutdown)),
-            again("tasks", || later::<task::Task>(tools, (), scopes, "medusatasks", shutdown)),
+            again("backups", || kind::<backup::Backup>(tools, medusas.clone(), scopes, shutdown)),
+            again("tasks", || later::<task::Task>(tools, medusas.clone(), scopes, "medusatasks", shutdown)),
             again("schedules", || schedule::run(tools, scopes, shutdown)),
             again("restores", || {
                 later::<restore::Restoration>(tools, (), scopes, "medusarestorejobs", shutdown)

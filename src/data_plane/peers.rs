@@ -13,6 +13,7 @@ use super::{
     context::Tools,
     medusa::Medusa,
     pods::PodView,
+    pool::Pool,
     scene::{self, Scene},
     tls::ClientTls,
 };
@@ -27,6 +28,7 @@ pub struct Peers {
     /// When they were listed.
     pub listed: Timestamp,
     tls: Option<ClientTls>,
+    pool: Pool,
     medusas: HashMap<String, Arc<Medusa>>,
 }
 
@@ -39,6 +41,7 @@ impl Peers {
             pods: by_name(scene.pods),
             listed: now,
             tls: scene.tls,
+            pool: scene.medusas,
             medusas: HashMap::new(),
         }
     }
@@ -70,12 +73,12 @@ impl Peers {
 
     /// The one Medusa of that pod; another address is another connection. `None` while the pod is gone or
     /// has no address.
-    pub fn medusa(&mut self, tools: &Tools, pod: &str) -> Option<Arc<Medusa>> {
+    pub fn medusa(&mut self, pod: &str) -> Option<Arc<Medusa>> {
         let address = self.pods.get(pod)?.address?;
         if let Some(known) = self.medusas.get(pod).filter(|m| m.address() == address) {
             return Some(Arc::clone(known));
         }
-        let medusa = tools.medusas.medusa(address, self.tls.as_ref());
+        let medusa = self.pool.medusa(address, self.tls.as_ref());
         self.medusas.insert(pod.to_owned(), Arc::clone(&medusa));
         Some(medusa)
     }

@@ -8,22 +8,24 @@ use std::{
     sync::{Arc, Mutex, Weak},
 };
 
-use super::{medusa::Medusa, metrics::Metrics, timings::Timings, tls::ClientTls};
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::{medusa::Medusa, timings::Timings, tls::ClientTls};
 use crate::runtime::sync::lock;
 
 /// The Medusas in use. Clones share them.
 #[derive(Clone)]
 pub struct Pool {
     timings: Timings,
-    metrics: Metrics,
+    open: Gauge,
     medusas: Arc<Mutex<HashMap<SocketAddr, Vec<Weak<Medusa>>>>>,
 }
 
 impl Pool {
-    /// A pool whose Medusas keep to `timings` and are counted in `metrics`.
+    /// A pool whose Medusas keep to `timings`; connections that stand are counted in `open`.
     #[must_use]
-    pub fn new(timings: Timings, metrics: Metrics) -> Self {
-        Self { timings, metrics, medusas: Arc::default() }
+    pub fn new(timings: Timings, open: Gauge) -> Self {
+        Self { timings, open, medusas: Arc::default() }
     }
 
     /// The Medusa at `address`, spoken to with `tls`; nothing is dialled yet. Other TLS material is another
@@ -34,8 +36,7 @@ impl Pool {
         let here = medusas.entry(address).or_default();
         let known = here.iter().filter_map(Weak::upgrade).find(|medusa| medusa.tls() == tls);
         let medusa = known.unwrap_or_else(|| {
-            let open = self.metrics.medusa_connections.clone();
-            let new = Arc::new(Medusa::new(address, tls.cloned(), self.timings, open));
+            let new = Arc::new(Medusa::new(address, tls.cloned(), self.timings, self.open.clone()));
             here.push(Arc::downgrade(&new));
             new
         });
@@ -53,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_medusa_is_shared_while_somebody_has_it_and_forgotten_after() {
-        let pool = Pool::new(Timings::default(), Metrics::default());
+        let pool = Pool::new(Timings::default(), Gauge::default());
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let first = pool.medusa(at(1), None);
         assert!(Arc::ptr_eq(&first, &pool.medusa(at(1), None)));

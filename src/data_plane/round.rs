@@ -180,7 +180,7 @@ impl<P: Part> Round<P> {
             if self.calls.len() >= self.limit {
                 break;
             }
-            let Some(medusa) = self.peers.medusa(tools, &pod) else { continue };
+            let Some(medusa) = self.peers.medusa(&pod) else { continue };
             self.busy.insert(pod.clone());
             let answer = call(&pod, medusa, question);
             self.calls.push(Box::pin(async move { (pod, now, answer.await) }));

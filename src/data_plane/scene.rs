@@ -11,6 +11,7 @@ use kube::{
 
 use super::{
     pods::{PodView, views},
+    pool::Pool,
     problem::Problem,
     tls::ClientTls,
 };
@@ -22,7 +23,6 @@ use crate::api::{
 };
 
 /// What has to be known to run.
-#[derive(Clone, Debug)]
 pub struct Scene {
     /// The datacenter.
     pub datacenter: CassandraDatacenter,
@@ -30,6 +30,8 @@ pub struct Scene {
     pub pods: Vec<PodView>,
     /// TLS material, where the datacenter asks for it.
     pub tls: Option<ClientTls>,
+    /// Connections to their Medusas.
+    pub medusas: Pool,
 }
 
 impl Scene {
@@ -40,6 +42,7 @@ impl Scene {
     /// TLS Secret. Pods may be missing or lack Medusa: see [`check`].
     pub async fn read(
         client: &Client,
+        medusas: &Pool,
         namespace: &str,
         name: &str,
     ) -> Result<Result<Self, Problem>, kube::Error> {
@@ -48,7 +51,7 @@ impl Scene {
             Err(problem) => return Ok(Err(problem)),
         };
         let pods = pods(client, &datacenter).await?;
-        Ok(tls(client, &datacenter).await?.map(|tls| Self { datacenter, pods, tls }))
+        Ok(tls(client, &datacenter).await?.map(|tls| Self { datacenter, pods, tls, medusas: medusas.clone() }))
     }
 }
 

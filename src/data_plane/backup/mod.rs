@@ -31,6 +31,7 @@ use super::{
     context::{Context, Reconciler, Tools},
     hold::{Held, given_up, hold},
     objects, outcome,
+    pool::Pool,
     problem::{Problem, Waiting},
     progress::is_due,
     scene::{self, Scene},
@@ -55,7 +56,7 @@ pub enum Backup {
 
 impl Reconciler for Backup {
     type Object = MedusaBackupJob;
-    type Shared = ();
+    type Shared = Pool;
 
     const PART: &'static str = "MedusaBackupJob";
 
@@ -80,7 +81,7 @@ impl Reconciler for Backup {
         }
         match self {
             Self::Ended => Ok(Action::await_change()),
-            Self::Waiting(_) => self.begin(&ctx.tools, job).await,
+            Self::Waiting(_) => self.begin(ctx, job).await,
             Self::Running(_) => self.carry_on(&ctx.tools, job).await,
         }
     }
@@ -121,9 +122,10 @@ async fn expire(tools: &Tools, job: &MedusaBackupJob, end: Timestamp) -> Result<
 
 impl Backup {
     /// A job that was not started, or was started by a process that is no more.
-    async fn begin(&mut self, tools: &Tools, job: &MedusaBackupJob) -> Result<Action, kube::Error> {
+    async fn begin(&mut self, ctx: &Context<Self>, job: &MedusaBackupJob) -> Result<Action, kube::Error> {
+        let tools = &ctx.tools;
         let (namespace, name) = (objects::namespace(job), &job.spec.cassandra_datacenter);
-        let scene = match Scene::read(&tools.client, namespace, name).await? {
+        let scene = match Scene::read(&tools.client, &ctx.shared, namespace, name).await? {
             Ok(scene) => scene,
             Err(problem) => return self.hold(tools, job, problem).await,
         };
@@ -205,7 +207,7 @@ impl Backup {
         let whole = if run.has_failures() {
             Err(status::verdict(&run.round.parts))
         } else {
-            let medusas = run.medusas(tools);
+            let medusas = run.medusas();
             let datacenter = run.round.peers.datacenter.clone();
             let expected =
                 Expected { datacenter: &datacenter, pods: run.round.parts.len(), started: run.round.started };

@@ -105,9 +105,9 @@ impl Run {
 
     /// The nodes' Medusas in order of their names, for questions any of them can answer.
     #[must_use]
-    pub fn medusas(&mut self, tools: &Tools) -> Vec<Arc<Medusa>> {
+    pub fn medusas(&mut self) -> Vec<Arc<Medusa>> {
         let Round { parts, peers, .. } = &mut self.round;
-        parts.keys().filter_map(|pod| peers.medusa(tools, pod)).collect()
+        parts.keys().filter_map(|pod| peers.medusa(pod)).collect()
     }
 
     /// Asks the nodes for at most one pass's time. Returns how long to wait for the next pass, or nothing

@@ -40,6 +40,7 @@ use super::{
     hold::{Held, given_up, hold},
     medusa::Medusa,
     objects, outcome,
+    pool::Pool,
     problem::{Problem, Waiting},
     progress::is_due,
     round::Round,
@@ -100,7 +101,7 @@ struct Pods {
 
 impl Reconciler for Task {
     type Object = MedusaTask;
-    type Shared = ();
+    type Shared = Pool;
 
     const PART: &'static str = "MedusaTask";
 
@@ -122,9 +123,9 @@ impl Reconciler for Task {
             Self::Ended => Ok(Action::await_change()),
             Self::Waiting(_, seen) => {
                 let seen = seen.elapsed();
-                self.begin(&ctx.tools, task, seen, false).await
+                self.begin(ctx, task, seen, false).await
             }
-            Self::Checking(_) => self.look(&ctx.tools, task).await,
+            Self::Checking(_) => self.look(ctx, task).await,
             Self::Running(_) => self.carry_on(&ctx.tools, task).await,
         }
     }
@@ -155,11 +156,12 @@ impl Task {
     /// A task that was not started, or was started by a process that is no more.
     async fn begin(
         &mut self,
-        tools: &Tools,
+        ctx: &Context<Self>,
         task: &MedusaTask,
         seen: Duration,
         is_checked: bool,
     ) -> Result<Action, kube::Error> {
+        let tools = &ctx.tools;
         let (namespace, dc) = (objects::namespace(task), &task.spec.cassandra_datacenter);
         let preparation = match admit::preparation(task) {
             Ok(preparation) => preparation,
@@ -177,7 +179,7 @@ impl Task {
                 return Ok(Action::requeue(rest));
             }
         }
-        let scene = match Scene::read(&tools.client, namespace, dc).await? {
+        let scene = match Scene::read(&tools.client, &ctx.shared, namespace, dc).await? {
             Ok(scene) => scene,
             Err(problem) => return self.hold(tools, task, problem).await,
         };
@@ -198,7 +200,7 @@ impl Task {
             listing.ask_all(None, &tools.timings, now);
             let (waiting, seen) = (waiting.clone(), *seen);
             *self = Self::Checking(Box::new(Checking { waiting, seen, guard, listing }));
-            return self.look(tools, task).await;
+            return self.look(ctx, task).await;
         }
         let task = objects::own(&tools.client, task, &scene.datacenter).await?;
         let task = if is_taken_over {
@@ -214,7 +216,8 @@ impl Task {
     }
 
     /// Lists the storage, and lets a purge begin that leaves what it must.
-    async fn look(&mut self, tools: &Tools, task: &MedusaTask) -> Result<Action, kube::Error> {
+    async fn look(&mut self, ctx: &Context<Self>, task: &MedusaTask) -> Result<Action, kube::Error> {
+        let tools = &ctx.tools;
         let Self::Checking(checking) = self else { return Ok(Action::await_change()) };
         if let Some(pause) = checking.listing.ask(tools).await {
             return Ok(Action::requeue(pause));
@@ -230,7 +233,7 @@ impl Task {
         *self = Self::Waiting(checking.waiting.clone(), seen);
         match found {
             // What is at work is looked for once more: the listing may have taken minutes.
-            Ok(()) => Box::pin(self.begin(tools, task, seen.elapsed(), true)).await,
+            Ok(()) => Box::pin(self.begin(ctx, task, seen.elapsed(), true)).await,
             Err(problem) => self.hold(tools, task, problem).await,
         }
     }
