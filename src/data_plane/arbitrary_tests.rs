@@ -8,7 +8,7 @@ use k8s_openapi::ByteString;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
 
-use super::{restore, scene, schedule::arbitrary::follow, tls::ClientTls};
+use super::{restore, schedule::arbitrary::follow};
 use crate::{
     api::{
         arbitrary::{kind, read, text},
@@ -16,6 +16,10 @@ use crate::{
         cron::CronExpr,
         medusa::MedusaBackupSchedule,
         names, retention,
+    },
+    data_plane::{
+        frame::problem,
+        medusa::{inputs, tls::ClientTls},
     },
     runtime::kubeconfig::fixtures::pem as fixture,
 };
@@ -120,7 +124,7 @@ proptest! {
         let _ = (names::slot_of(&job, &slot), names::slot_of(&datacenter, &job), names::is_slot_of_child(&job));
         let _ = (names::restore_point(&child, &datacenter), names::delegated_point(&slot, &datacenter));
         prop_assert!(names::fleet_backup(&job, &datacenter).len() <= 253);
-        let named = scene::named("spec.cassandraDatacenter", &job);
+        let named = problem::named("spec.cassandraDatacenter", &job);
         prop_assert_eq!(named.is_ok(), names::is_object_name(&job));
     }
 
@@ -137,7 +141,7 @@ proptest! {
         let dc: CassandraDatacenter = serde_json::from_value(dc).unwrap();
         let pods = restore::arbitrary::pods(&dc, listed);
         prop_assert_eq!(pods, listed);
-        prop_assert!(scene::check(&dc, &[]).is_err());
+        prop_assert!(inputs::check(&dc, &[]).is_err());
     }
 
     #[test]

@@ -8,14 +8,16 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Cond
 use kube::{Api, Resource as _, runtime::controller::Action};
 use serde_json::json;
 
-use super::{
-    context::{Context, Reconciler, Tools},
-    objects,
-};
-use crate::api::{
-    medusa::{CREDENTIALS_KEY, MedusaConfiguration, READY, Storage, StorageSecret, Verdict, readiness},
-    names::is_object_name,
-    set_condition,
+use crate::{
+    api::{
+        medusa::{CREDENTIALS_KEY, MedusaConfiguration, READY, Storage, StorageSecret, Verdict, readiness},
+        names::is_object_name,
+        set_condition,
+    },
+    data_plane::frame::{
+        context::{Context, Reconciler, Tools},
+        objects,
+    },
 };
 
 /// Nothing is remembered: the object's own conditions say what was found last.

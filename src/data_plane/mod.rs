@@ -1,36 +1,17 @@
 //! The role that runs beside Cassandra: it carries out the `medusa.k8ssandra.io` kinds of its cluster by
 //! talking gRPC to the Medusas in the Cassandra pods.
 //!
-//! In reading order: `timings`, `pods`, `machine` (pure) ← `tls`, `medusa` (one Medusa over gRPC) ← `peers`,
-//! `round` (asking every pod) ← `context`, `controllers` (the frame of every kind) ← `backup`, `restore`,
-//! `schedule`, `task`, `configuration` (one kind each) ← this file (start-up). Nothing here may know of a
+//! In reading order: `frame` (what all kinds are carried out in) ← `medusa` (the Medusas of a datacenter over gRPC) ← `task`,
+//! `backup`, `restore`, `schedule`, `configuration` (one kind each) ← this file (start-up). Nothing here may know of a
 //! fleet: other clusters, control planes and the command line are out of sight.
 
 pub mod backup;
 pub mod configuration;
-pub mod context;
-pub mod controllers;
-pub mod hold;
-pub mod machine;
+pub mod frame;
 pub mod medusa;
-pub mod metrics;
-pub mod objects;
-pub mod outcome;
-pub mod peers;
-pub mod pods;
-pub mod pool;
-pub mod presence;
-pub mod problem;
-pub mod progress;
 pub mod restore;
-pub mod round;
-pub mod scene;
 pub mod schedule;
-pub mod summaries;
 pub mod task;
-pub mod timings;
-pub mod tls;
-pub mod turn;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -41,8 +22,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    context::{Context, Reconciler, Tools},
-    controllers::{no_triggers, served, unless_shutdown},
+    frame::{
+        context::{Context, Reconciler, Tools},
+        controllers::{self, no_triggers, served, unless_shutdown},
+        metrics::Metrics,
+        presence,
+    },
+    medusa::pool::Pool,
 };
 use crate::{
     api::labels,
@@ -54,7 +40,7 @@ use crate::{
     },
 };
 
-pub use timings::Timings;
+pub use frame::timings::Timings;
 
 /// Definitions this role cannot work without.
 const DEFINITIONS: [&str; 2] = ["medusabackupjobs", "medusabackups"];
@@ -105,7 +91,7 @@ pub enum RunError {
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     let Config { client, namespace, watch_namespaces, take_over, metrics_addr, timings, clock } = config;
     let mut registry = Registry::default();
-    let metrics = metrics::Metrics::register(&mut registry, &PARTS);
+    let metrics = Metrics::register(&mut registry, &PARTS);
     let readiness = Readiness::default();
     readiness.expect(GATE);
     if let Some(address) = metrics_addr {
@@ -127,7 +113,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let mut asking = JoinSet::new();
     asking.spawn(http::ask(client.clone(), readiness.clone()));
     let events = Events::new(client.clone(), labels::MANAGER_DATA_PLANE);
-    let medusas = pool::Pool::new(timings, metrics.medusa_connections.clone());
+    let medusas = Pool::new(timings, metrics.medusa_connections.clone());
     let tools = Tools { client: client.clone(), events, timings, metrics, clock };
     let scopes: Vec<Option<String>> = if watch_namespaces.is_empty() {
         vec![None]

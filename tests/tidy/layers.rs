@@ -29,33 +29,7 @@ const CONTROL_PLANE: [&str; 12] = [
 ];
 
 /// The floors of the data plane, from the ground up.
-const DATA_PLANE: [&str; 25] = [
-    "timings",
-    "metrics",
-    "tls",
-    "pods",
-    "machine",
-    "medusa",
-    "pool",
-    "problem",
-    "outcome",
-    "progress",
-    "objects",
-    "summaries",
-    "scene",
-    "turn",
-    "context",
-    "presence",
-    "controllers",
-    "hold",
-    "peers",
-    "round",
-    "configuration",
-    "task",
-    "backup",
-    "schedule",
-    "restore",
-];
+const DATA_PLANE: [&str; 7] = ["frame", "medusa", "configuration", "task", "backup", "schedule", "restore"];
 
 #[test]
 fn modules_import_downwards_only() {

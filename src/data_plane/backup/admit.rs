@@ -4,7 +4,7 @@
 
 use crate::{
     api::{Reason, medusa::MedusaBackup},
-    data_plane::problem::Problem,
+    data_plane::frame::problem::Problem,
 };
 
 /// Whether the name of a job that has not started is free: `existing` is the MedusaBackup of that name.

@@ -12,9 +12,11 @@ use super::summary::{Expected, Shortfall, judge};
 use crate::{
     api::{Reason, medusa::MedusaBackupStatus},
     data_plane::{
-        context::Tools,
-        medusa::{CallError, Medusa, proto::BackupSummary},
-        timings::{Timings, after, since},
+        frame::{
+            context::Tools,
+            timings::{Timings, after, since},
+        },
+        medusa::client::{CallError, Medusa, proto::BackupSummary},
     },
     runtime::backoff,
 };

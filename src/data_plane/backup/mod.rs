@@ -1,7 +1,7 @@
 //! MedusaBackupJob: one backup of one datacenter, from the job to the MedusaBackup.
 //!
 //! ```text
-//! scene ─── admit ──> own, claim ──> run: ask, start, ask … every node ──> closing ──> MedusaBackup ──> end
+//! inputs ─── admit ──> own, claim ──> run: ask, start, ask … every node ──> closing ──> MedusaBackup ──> end
 //!    (reads)  (pure)      (writes)      (gRPC; machine decides, pure)        (gRPC; summary judges)  (writes)
 //! ```
 //!
@@ -16,6 +16,7 @@
 
 mod admit;
 mod closing;
+pub mod node;
 mod run;
 mod status;
 mod summary;
@@ -27,21 +28,27 @@ use jiff::Timestamp;
 use kube::{Api, Resource as _, api::ObjectMeta, runtime::controller::Action};
 
 use self::{closing::Closed, run::Run, summary::Expected};
-use super::{
-    context::{Context, Reconciler, Tools},
-    hold::{Held, given_up, hold},
-    objects, outcome,
-    pool::Pool,
-    problem::{Problem, Waiting},
-    progress::is_due,
-    scene::{self, Scene},
-    task::admit::backup_may_begin,
-    timings::{after, since},
-};
-use crate::api::{
-    Reason,
-    medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupJobStatus, MedusaBackupStatus},
-    size,
+use super::task::admit::backup_may_begin;
+use crate::{
+    api::{
+        Reason,
+        medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupJobStatus, MedusaBackupStatus},
+        size,
+    },
+    data_plane::{
+        frame::{
+            context::{Context, Reconciler, Tools},
+            hold::{Held, given_up, hold},
+            objects, outcome,
+            problem::{Problem, Waiting},
+            progress::is_due,
+            timings::{after, since},
+        },
+        medusa::{
+            inputs::{self, Inputs},
+            pool::Pool,
+        },
+    },
 };
 
 /// What is remembered of one job between two passes.
@@ -125,18 +132,18 @@ impl Backup {
     async fn begin(&mut self, ctx: &Context<Self>, job: &MedusaBackupJob) -> Result<Action, kube::Error> {
         let tools = &ctx.tools;
         let (namespace, name) = (objects::namespace(job), &job.spec.cassandra_datacenter);
-        let scene = match Scene::read(&tools.client, &ctx.shared, namespace, name).await? {
-            Ok(scene) => scene,
+        let inputs = match Inputs::read(&tools.client, &ctx.shared, namespace, name).await? {
+            Ok(inputs) => inputs,
             Err(problem) => return self.hold(tools, job, problem).await,
         };
         let now = tools.clock.now();
         if job.status.as_ref().is_some_and(|s| s.start_time.is_some()) {
             tracing::info!(namespace, job = job.metadata.name, "takes over a backup");
-            let job = objects::own(&tools.client, job, &scene.datacenter).await?;
-            *self = Self::Running(Box::new(Run::new(&job, scene, false, now)));
+            let job = objects::own(&tools.client, job, &inputs.datacenter).await?;
+            *self = Self::Running(Box::new(Run::new(&job, inputs, false, now)));
             return self.carry_on(tools, &job).await;
         }
-        if let Err(problem) = scene::check(&scene.datacenter, &scene.pods) {
+        if let Err(problem) = inputs::check(&inputs.datacenter, &inputs.pods) {
             return self.hold(tools, job, problem).await;
         }
         let backups = Api::<MedusaBackup>::namespaced(tools.client.clone(), namespace);
@@ -149,9 +156,9 @@ impl Backup {
         if let Err(problem) = backup_may_begin(job, &tasks) {
             return self.hold(tools, job, problem).await;
         }
-        let job = objects::own(&tools.client, job, &scene.datacenter).await?;
+        let job = objects::own(&tools.client, job, &inputs.datacenter).await?;
         let mut status = job.status.clone().unwrap_or_default();
-        let pods: Vec<String> = scene.pods.iter().map(|p| p.name.clone()).collect();
+        let pods: Vec<String> = inputs.pods.iter().map(|p| p.name.clone()).collect();
         let note = format!("backup of {} pods of CassandraDatacenter `{name}` started", pods.len());
         status::claim(&mut status, pods, job.metadata.generation, now);
         let version = job.metadata.resource_version.clone().unwrap_or_default();
@@ -160,7 +167,7 @@ impl Backup {
         tools.events.normal(claimed.object_ref(&()), Reason::Running, "StartBackup", note);
         // What was written, should the cluster's definition have dropped a part of it.
         claimed.status = Some(status);
-        *self = Self::Running(Box::new(Run::new(&claimed, scene, true, now)));
+        *self = Self::Running(Box::new(Run::new(&claimed, inputs, true, now)));
         self.carry_on(tools, &claimed).await
     }
 
@@ -193,7 +200,7 @@ impl Backup {
         if let Some(pause) = run.gather(tools).await {
             let now = tools.clock.now();
             let mut status = run.status.clone();
-            status::progress(&mut status, &run.round.parts);
+            status::progress(&mut status, &run.calls.states);
             if is_due(status::counts(&run.status), status::counts(&status), run.written, now) {
                 let written =
                     objects::patch_status(&tools.client, job, &status::patch(&run.resource_version, &status))
@@ -205,12 +212,15 @@ impl Backup {
             return Ok(Action::requeue(pause));
         }
         let whole = if run.has_failures() {
-            Err(status::verdict(&run.round.parts))
+            Err(status::verdict(&run.calls.states))
         } else {
             let medusas = run.medusas();
-            let datacenter = run.round.peers.datacenter.clone();
-            let expected =
-                Expected { datacenter: &datacenter, pods: run.round.parts.len(), started: run.round.started };
+            let datacenter = run.calls.medusas.datacenter.clone();
+            let expected = Expected {
+                datacenter: &datacenter,
+                pods: run.calls.states.len(),
+                started: run.calls.started,
+            };
             match run.closing.pass(tools, &run.name, &medusas, expected).await {
                 Closed::Whole(backup) => Ok(backup),
                 Closed::Short(reason, message) => Err((reason, message)),
@@ -231,7 +241,7 @@ async fn end(
     whole: Result<Box<MedusaBackupStatus>, (Reason, String)>,
 ) -> Result<(), kube::Error> {
     let whole = match whole {
-        Ok(backup) => write::backup(&tools.client, job, &run.round.peers.datacenter, &backup)
+        Ok(backup) => write::backup(&tools.client, job, &run.calls.medusas.datacenter, &backup)
             .await?
             .map(|()| backup)
             .map_err(|problem| (problem.reason, problem.message)),
@@ -239,7 +249,7 @@ async fn end(
     };
     let now = tools.clock.now();
     let mut status = run.status.clone();
-    status::progress(&mut status, &run.round.parts);
+    status::progress(&mut status, &run.calls.states);
     let generation = job.metadata.generation;
     let message = match &whole {
         Ok(backup) => {
@@ -258,7 +268,7 @@ async fn end(
         }
     };
     objects::patch_status(&tools.client, job, &status::patch(&run.resource_version, &status)).await?;
-    let seconds = since(run.round.started, now).as_secs_f64();
+    let seconds = since(run.calls.started, now).as_secs_f64();
     match whole {
         Ok(backup) => {
             let bytes = backup.total_size.as_deref().and_then(size::parse).unwrap_or_default();

@@ -7,17 +7,15 @@ use std::{sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::closing::Closing;
+use super::{
+    closing::Closing,
+    node::{Answer, Node, Step, Verdict},
+};
 use crate::{
     api::medusa::{BackupType, MedusaBackupJob, MedusaBackupJobStatus},
     data_plane::{
-        context::Tools,
-        machine::{Answer, Node, Step, Verdict},
-        medusa::Medusa,
-        pods::PodView,
-        round::{Need, Part, Round},
-        scene::Scene,
-        timings::Timings,
+        frame::context::Tools,
+        medusa::{calls::PodCalls, client::Medusa, inputs::Inputs},
     },
 };
 
@@ -29,7 +27,7 @@ pub struct Run {
     /// The backup's name, which is the job's.
     pub name: String,
     /// Every node of the run, by pod name, and what they are asked.
-    pub round: Round<Node>,
+    pub calls: PodCalls<Node>,
     /// The status as last written or read.
     pub status: MedusaBackupJobStatus,
     /// The version that status has.
@@ -45,11 +43,11 @@ impl Run {
     /// The run of `job`, whose status holds a start time. `claimed` says that this process has just put it
     /// there, so that no node was asked yet.
     #[must_use]
-    pub fn new(job: &MedusaBackupJob, scene: Scene, claimed: bool, now: Timestamp) -> Self {
+    pub fn new(job: &MedusaBackupJob, inputs: Inputs, claimed: bool, now: Timestamp) -> Self {
         let status = job.status.clone().unwrap_or_default();
         let mut run = Self {
             name: job.metadata.name.clone().unwrap_or_default(),
-            round: Round::new(scene, status.start_time.as_ref().map_or(now, |t| t.0), MAX_CALLS, now),
+            calls: PodCalls::new(inputs, status.start_time.as_ref().map_or(now, |t| t.0), MAX_CALLS, now),
             status,
             resource_version: job.metadata.resource_version.clone().unwrap_or_default(),
             written: now,
@@ -66,7 +64,7 @@ impl Run {
         let status = &self.status;
         let all: Vec<&String> =
             if status.in_progress.is_empty() && status.finished.is_empty() && status.failed.is_empty() {
-                self.round.peers.pods.keys().collect()
+                self.calls.medusas.pods.keys().collect()
             } else {
                 status.in_progress.iter().collect()
             };
@@ -74,9 +72,9 @@ impl Run {
             let node = if claimed {
                 Node::claimed(pod, now)
             } else {
-                Node::resumed(pod, self.round.peers.pods.get(pod), now)
+                Node::resumed(pod, self.calls.medusas.pods.get(pod), now)
             };
-            self.round.parts.insert(pod.clone(), node);
+            self.calls.states.insert(pod.clone(), node);
         }
         self.adopt_decisions(now);
     }
@@ -84,15 +82,15 @@ impl Run {
     /// Takes over what the object already says is decided, by whoever wrote it.
     pub fn adopt_decisions(&mut self, now: Timestamp) {
         for pod in &self.status.finished {
-            self.round.parts.insert(pod.clone(), Node::decided(pod, Verdict::Finished, now));
+            self.calls.states.insert(pod.clone(), Node::decided(pod, Verdict::Finished, now));
         }
         for pod in &self.status.failed {
             let known =
-                self.round.parts.get(pod).is_some_and(|n| matches!(n.verdict, Some(Verdict::Failed(..))));
+                self.calls.states.get(pod).is_some_and(|n| matches!(n.verdict, Some(Verdict::Failed(..))));
             if !known {
                 let why = "reported as failed before this controller took the job over".to_owned();
                 let verdict = Verdict::Failed(crate::api::Reason::NodesFailed, why);
-                self.round.parts.insert(pod.clone(), Node::decided(pod, verdict, now));
+                self.calls.states.insert(pod.clone(), Node::decided(pod, verdict, now));
             }
         }
     }
@@ -100,14 +98,14 @@ impl Run {
     /// Whether a node failed.
     #[must_use]
     pub fn has_failures(&self) -> bool {
-        self.round.parts.values().any(|n| matches!(n.verdict, Some(Verdict::Failed(..))))
+        self.calls.states.values().any(|n| matches!(n.verdict, Some(Verdict::Failed(..))))
     }
 
     /// The nodes' Medusas in order of their names, for questions any of them can answer.
     #[must_use]
     pub fn medusas(&mut self) -> Vec<Arc<Medusa>> {
-        let Round { parts, peers, .. } = &mut self.round;
-        parts.keys().filter_map(|pod| peers.medusa(pod)).collect()
+        let PodCalls { states, medusas, .. } = &mut self.calls;
+        states.keys().filter_map(|pod| medusas.medusa(pod)).collect()
     }
 
     /// Asks the nodes for at most one pass's time. Returns how long to wait for the next pass, or nothing
@@ -124,48 +122,6 @@ impl Run {
                 }
             })
         };
-        self.round.gather(tools, call, Round::is_decided).await
-    }
-}
-
-impl Part for Node {
-    type Question = Step;
-    type Answer = Answer;
-
-    fn look(&mut self, pod: Option<&PodView>, started: Timestamp, timings: &Timings, now: Timestamp) {
-        self.look(pod, started, timings, now);
-    }
-
-    fn need(&self, pod: Option<&PodView>, timings: &Timings, now: Timestamp) -> Need<Step> {
-        match self.step(pod, timings, now) {
-            Step::Decided => Need::Nothing,
-            Step::Wait(until) => Need::Wait(until),
-            step @ (Step::Ask | Step::Send) => Need::Call(step),
-        }
-    }
-
-    fn learn(
-        &mut self,
-        answer: Answer,
-        asked: Timestamp,
-        pod: Option<&PodView>,
-        started: Timestamp,
-        timings: &Timings,
-        now: Timestamp,
-    ) {
-        self.learn(answer, asked, pod, started, timings, now);
-    }
-
-    fn is_decided(&self) -> bool {
-        self.verdict.is_some()
-    }
-
-    fn is_in_doubt(&self) -> bool {
-        self.is_in_doubt()
-    }
-
-    /// Whether a node failed or was restarted stands in its pod.
-    fn is_surprising(answer: &Answer) -> bool {
-        matches!(answer, Answer::Failed { .. })
+        self.calls.gather(tools, call, PodCalls::is_decided).await
     }
 }

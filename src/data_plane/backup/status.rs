@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
+use super::node::{Node, Verdict};
 use crate::{
     api::{Reason, medusa::MedusaBackupJobStatus},
-    data_plane::{
-        machine::{Node, Verdict},
+    data_plane::frame::{
         outcome,
         progress::{self, Counts},
     },
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use crate::{
         api::Conditions as _,
-        data_plane::{
+        data_plane::frame::{
             outcome::{COMPLETE, FAILED, fail, succeed, wait},
             problem::Problem,
         },

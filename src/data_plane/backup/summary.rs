@@ -8,9 +8,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::{
     api::{Reason, cassandra::CassandraDatacenter, medusa::MedusaBackupStatus, size},
     data_plane::{
-        medusa::proto::{BackupSummary, StatusType},
-        summaries::{fitting, own_nodes},
-        timings::{Timings, since},
+        frame::timings::{Timings, since},
+        medusa::{
+            client::proto::{BackupSummary, StatusType},
+            summary::{fitting, own_nodes},
+        },
     },
 };
 
@@ -115,7 +117,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::data_plane::medusa::proto;
+    use crate::data_plane::medusa::client::proto;
 
     fn summary(dc: &str) -> BackupSummary {
         BackupSummary {

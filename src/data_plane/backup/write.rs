@@ -13,7 +13,7 @@ use crate::{
         cassandra::CassandraDatacenter,
         medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupSpec, MedusaBackupStatus},
     },
-    data_plane::{
+    data_plane::frame::{
         objects::{self, name, namespace, patch_params},
         problem::Problem,
     },

@@ -8,7 +8,7 @@ use crate::{
         Reason,
         medusa::{MedusaRestoreJob, MedusaRestoreJobStatus},
     },
-    data_plane::{context::Tools, objects, outcome},
+    data_plane::frame::{context::Tools, objects, outcome},
 };
 
 /// Writes the pods' stand into the status, if it has changed.

@@ -16,7 +16,7 @@ use crate::{
         Reason,
         medusa::{BackupNode, MappedHost, RestoreMapping},
     },
-    data_plane::problem::Problem,
+    data_plane::frame::problem::Problem,
 };
 
 /// The mapping of the backup's `nodes`, all of one Cassandra datacenter, onto the pods of `racks`.

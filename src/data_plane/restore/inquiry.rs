@@ -10,11 +10,12 @@ use super::preflight;
 use crate::{
     api::Reason,
     data_plane::{
-        context::Tools,
-        medusa::{CallError, Medusa, proto::BackupSummary},
-        pods::PodView,
-        problem::Problem,
-        tls::ClientTls,
+        frame::{context::Tools, problem::Problem},
+        medusa::{
+            client::{CallError, Medusa, proto::BackupSummary},
+            pods::PodView,
+            tls::ClientTls,
+        },
     },
 };
 

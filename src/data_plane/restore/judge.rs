@@ -17,7 +17,7 @@ use crate::{
         Reason,
         medusa::{MappedHost, MedusaRestoreJobStatus},
     },
-    data_plane::timings::{Timings, since},
+    data_plane::frame::timings::{Timings, since},
 };
 
 /// How often a failing container is started again before the restore is given up. With the kubelet's pauses

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::{Reason, medusa::MedusaRestoreJobStatus},
-    data_plane::timings::{Timings, since},
+    data_plane::frame::timings::{Timings, since},
 };
 
 /// Everything a decision is made from.

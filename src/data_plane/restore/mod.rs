@@ -48,16 +48,20 @@ use self::{
     observe::{Seen, Subject},
     view::{Restore, RestorePod},
 };
-use super::{
-    context::{Context, Reconciler, Tools},
-    objects, outcome,
-    problem::{Problem, Waiting},
-    scene,
-    timings::since,
-};
-use crate::api::{
-    Reason, labels,
-    medusa::{MedusaRestoreJob, RestoreMapping},
+use crate::{
+    api::{
+        Reason, labels,
+        medusa::{MedusaRestoreJob, RestoreMapping},
+    },
+    data_plane::{
+        frame::{
+            context::{Context, Reconciler, Tools},
+            objects, outcome,
+            problem::{self, Problem, Waiting},
+            timings::since,
+        },
+        medusa::inputs,
+    },
 };
 
 /// Shortest time between two writes that only say what is waited for.
@@ -174,8 +178,8 @@ impl Restoration {
         job: &MedusaRestoreJob,
         seen: Seen,
     ) -> Result<Action, kube::Error> {
-        if let Err(problem) = scene::named("spec.cassandraDatacenter", &job.spec.cassandra_datacenter)
-            .and_then(|()| scene::named("spec.backup", &job.spec.backup))
+        if let Err(problem) = problem::named("spec.cassandraDatacenter", &job.spec.cassandra_datacenter)
+            .and_then(|()| problem::named("spec.backup", &job.spec.backup))
             && !is_held(job)
         {
             return self.hold(tools, job, problem).await;
@@ -233,7 +237,7 @@ impl Restoration {
     ) -> Result<Checked, kube::Error> {
         let (client, namespace) = (&tools.client, objects::namespace(job));
         let (Some(typed), Some(dc)) = (&seen.typed, &seen.view.datacenter) else {
-            return Ok(Checked::Bad(scene::unknown_datacenter(&job.spec.cassandra_datacenter, namespace)));
+            return Ok(Checked::Bad(inputs::unknown_datacenter(&job.spec.cassandra_datacenter, namespace)));
         };
         let template = view::pod_spec(&seen.raw);
         if let Err(problem) = preflight::can_restore(objects::name(typed), template) {
@@ -266,7 +270,7 @@ impl Restoration {
         let nodes = if dc.stopped {
             nodes
         } else {
-            let tls = match scene::tls(client, typed).await? {
+            let tls = match inputs::tls(client, typed).await? {
                 Ok(tls) => tls,
                 Err(problem) => return Ok(Checked::Bad(problem)),
             };

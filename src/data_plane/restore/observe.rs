@@ -30,7 +30,10 @@ use crate::{
         medusa::{MedusaBackup, MedusaRestoreJob},
         names::is_object_name,
     },
-    data_plane::{objects, pods::PodView, scene::datacenters},
+    data_plane::{
+        frame::objects,
+        medusa::{inputs::datacenters, pods::PodView},
+    },
 };
 
 /// Most logs that are read in one pass. They are read at the same time.
@@ -97,7 +100,7 @@ impl Subject<'_> {
             sets: sets.items.iter().map(|set| Set::of(set, self.key, backup)).collect(),
             pods: pods.items.iter().map(|pod| RestorePod::of(pod, self.key, backup)).collect(),
         };
-        let medusas = crate::data_plane::pods::views(&pods.items);
+        let medusas = crate::data_plane::medusa::pods::views(&pods.items);
         Ok(Seen { raw, typed: Some(typed), view, medusas })
     }
 }

@@ -23,8 +23,8 @@ use crate::{
         unreadable::UnreadableWork,
     },
     data_plane::{
-        medusa::proto::{BackupSummary, StatusType},
-        problem::Problem,
+        frame::problem::Problem,
+        medusa::client::proto::{BackupSummary, StatusType},
     },
 };
 

@@ -14,7 +14,7 @@ use crate::{
         cassandra::CassandraDatacenter,
         medusa::{MedusaBackup, MedusaRestoreJob, MedusaTask, TaskOperation},
     },
-    data_plane::medusa::proto::{self, BackupSummary, StatusType},
+    data_plane::medusa::client::proto::{self, BackupSummary, StatusType},
 };
 
 fn dc(spec: &Value) -> CassandraDatacenter {

@@ -20,9 +20,11 @@ use crate::{
         medusa::{MedusaRestoreJob, MedusaRestoreJobStatus},
     },
     data_plane::{
-        objects::{self, patch_params},
-        outcome,
-        scene::datacenters,
+        frame::{
+            objects::{self, patch_params},
+            outcome,
+        },
+        medusa::inputs::datacenters,
     },
 };
 

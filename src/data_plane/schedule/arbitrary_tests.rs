@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{board::Board, look, runs, status};
 use crate::{
     api::medusa::MedusaBackupSchedule,
-    data_plane::{objects, problem::Problem},
+    data_plane::frame::{objects, problem::Problem},
 };
 
 /// What it asks for, and what is said about it.

@@ -28,7 +28,7 @@ use crate::{
         cassandra::{CassandraDatacenter, CassandraDatacenterSpec},
         names,
     },
-    data_plane::problem::Problem,
+    data_plane::frame::problem::Problem,
     runtime::sync::lock,
 };
 

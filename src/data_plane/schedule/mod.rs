@@ -35,18 +35,18 @@ use self::{
     status::{Outcome, Report},
     write::Created,
 };
-use super::{
-    context::{Context, Reconciler, Tools},
-    controllers, objects,
-    problem::Problem,
-    timings::{after, since},
-};
 use crate::{
     api::{
         Reason,
         cassandra::CassandraDatacenter,
         cron::{self, Due, Past},
         medusa::{MedusaBackupSchedule, MedusaBackupScheduleStatus},
+    },
+    data_plane::frame::{
+        context::{Context, Reconciler, Tools},
+        controllers, objects,
+        problem::Problem,
+        timings::{after, since},
     },
     runtime::written::Written,
 };

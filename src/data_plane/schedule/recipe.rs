@@ -14,7 +14,7 @@ use crate::{
         cron::{CronError, CronExpr},
         medusa::MedusaBackupScheduleSpec,
     },
-    data_plane::{problem::Problem, scene},
+    data_plane::frame::problem::{self, Problem},
 };
 
 /// What to do when a run of the same kind on the same datacenter has not ended.
@@ -119,7 +119,7 @@ pub fn datacenter<'a>(
         return Ok(owner);
     }
     if called.is_empty() {
-        scene::named("spec.backupSpec.cassandraDatacenter", name)?;
+        problem::named("spec.backupSpec.cassandraDatacenter", name)?;
     }
     let hint = match called.as_slice() {
         [] => "give the object's name, and create the schedule beside it".to_owned(),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     fn owned_by(name: &str) -> Vec<OwnerReference> {
-        vec![crate::data_plane::objects::owner(&dc(name, None))]
+        vec![crate::data_plane::frame::objects::owner(&dc(name, None))]
     }
 
     fn found(name: &str, owners: &[OwnerReference], all: &[CassandraDatacenter]) -> Result<String, String> {

@@ -11,7 +11,7 @@ use crate::{
         medusa::{MedusaBackupJob, MedusaTask, ScheduledOperation, TaskOperation},
         names,
     },
-    data_plane::outcome::FAILED,
+    data_plane::frame::outcome::FAILED,
 };
 
 /// Suffix of the name of the sync that follows a purge (upstream: Tasks).

@@ -18,7 +18,7 @@ use crate::{
         medusa::{MedusaBackupSchedule, MedusaBackupScheduleStatus},
         set_condition,
     },
-    data_plane::{objects, outcome, problem::Problem},
+    data_plane::frame::{objects, outcome, problem::Problem},
 };
 
 /// Condition: whether the next slot will run.

@@ -31,7 +31,7 @@ use crate::{
         medusa::{MedusaBackupJob, MedusaTask},
         names,
     },
-    data_plane::{
+    data_plane::frame::{
         context::{Guarded, Tools},
         controllers::{Triggers, scoped},
         objects,

@@ -20,7 +20,7 @@ use crate::{
         },
         names,
     },
-    data_plane::{objects, problem::Problem},
+    data_plane::frame::{objects, problem::Problem},
 };
 
 /// What came of creating a run.

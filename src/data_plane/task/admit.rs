@@ -4,6 +4,7 @@
 
 use kube::{ResourceExt as _, core::DeserializeGuard};
 
+use super::turn::Work;
 use crate::{
     api::{
         Reason,
@@ -11,7 +12,10 @@ use crate::{
         medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask, TaskOperation},
         unreadable::UnreadableWork,
     },
-    data_plane::{pods::PodView, problem::Problem, scene, turn::Work},
+    data_plane::{
+        frame::problem::Problem,
+        medusa::{inputs, pods::PodView},
+    },
 };
 
 /// What a `prepare_restore` is about.
@@ -57,7 +61,7 @@ pub fn preparation(task: &MedusaTask) -> Result<Option<Preparation>, Problem> {
 pub fn check(operation: TaskOperation, dc: &CassandraDatacenter, pods: &[PodView]) -> Result<(), Problem> {
     let able = pods.iter().any(|pod| pod.has_medusa);
     if operation != TaskOperation::Sync || dc.spec.stopped || !able {
-        return scene::check(dc, pods);
+        return inputs::check(dc, pods);
     }
     Ok(())
 }
@@ -164,7 +168,7 @@ mod tests {
 
     use super::*;
     use crate::api::guarded::Guarded;
-    use crate::data_plane::pods::Instance;
+    use crate::data_plane::medusa::pods::Instance;
 
     fn of<K: DeserializeOwned>(name: &str, spec: &Value, status: &Value) -> K {
         let metadata = json!({"name": name, "uid": name});

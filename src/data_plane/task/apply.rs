@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::sync_plan::{Change, This};
 use crate::{
     api::medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupStatus},
-    data_plane::{objects, outcome},
+    data_plane::frame::{objects, outcome},
 };
 
 /// What was done so far.

@@ -19,8 +19,8 @@ use crate::{
         unreadable::UnreadableWork,
     },
     data_plane::{
-        medusa::proto::{BackupNode, BackupSummary},
-        scene,
+        frame::problem,
+        medusa::client::proto::{BackupNode, BackupSummary},
     },
 };
 
@@ -122,7 +122,7 @@ proptest! {
             if let Some(guard) = Guard::of(task, parse(&ini)) {
                 let _ = guard.check(&listing, &dc, now);
             }
-            if let Err(problem) = scene::named("spec.cassandraDatacenter", &task.spec.cassandra_datacenter) {
+            if let Err(problem) = problem::named("spec.cassandraDatacenter", &task.spec.cassandra_datacenter) {
                 prop_assert!(problem.message.len() < 500 && !problem.message.contains(char::is_control));
             }
         }

@@ -14,7 +14,7 @@ use crate::{
         medusa::{MedusaTask, MedusaTaskSpec, TaskOperation},
         names,
     },
-    data_plane::{objects, problem::Problem},
+    data_plane::frame::{objects, problem::Problem},
 };
 
 /// What came of an attempt.

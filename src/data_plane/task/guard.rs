@@ -20,7 +20,10 @@ use crate::{
         medusa::{MedusaTask, TaskOperation},
         retention::{Held, Limits, begun_by, survives},
     },
-    data_plane::{medusa::proto::BackupSummary, problem::Problem, summaries::own_nodes},
+    data_plane::{
+        frame::problem::Problem,
+        medusa::{client::proto::BackupSummary, summary::own_nodes},
+    },
 };
 
 /// What a purge must not remove, and by which limits it works.

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::retention::Doubt,
-    data_plane::medusa::proto::{BackupNode, StatusType},
+    data_plane::medusa::client::proto::{BackupNode, StatusType},
 };
 
 const DAY: i64 = 24 * 3600;

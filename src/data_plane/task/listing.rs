@@ -16,12 +16,16 @@ use super::{
 use crate::{
     api::{Reason, cassandra::CassandraDatacenter},
     data_plane::{
-        context::Tools,
-        medusa::{Medusa, proto::BackupSummary},
-        pods::PodView,
-        round::Round,
-        scene::Scene,
-        timings::{Timings, after},
+        frame::{
+            context::Tools,
+            timings::{Timings, after},
+        },
+        medusa::{
+            calls::PodCalls,
+            client::{Medusa, proto::BackupSummary},
+            inputs::Inputs,
+            pods::PodView,
+        },
     },
 };
 
@@ -31,19 +35,19 @@ const MAX_CALLS: usize = 4;
 type List = Vec<BackupSummary>;
 
 /// A question to the pods of one datacenter, in memory.
-pub struct Listing(Round<Pod<List>>);
+pub struct Listing(PodCalls<Pod<List>>);
 
 impl Listing {
     /// Nobody is asked yet. It has to be answered within the time a run that began at `started` has.
     #[must_use]
-    pub fn new(scene: Scene, started: Timestamp, now: Timestamp) -> Self {
-        Self(Round::new(scene, started, MAX_CALLS, now))
+    pub fn new(inputs: Inputs, started: Timestamp, now: Timestamp) -> Self {
+        Self(PodCalls::new(inputs, started, MAX_CALLS, now))
     }
 
     /// The datacenter.
     #[must_use]
     pub fn datacenter(&self) -> &CassandraDatacenter {
-        &self.0.peers.datacenter
+        &self.0.medusas.datacenter
     }
 
     /// Forgets the calls under way.
@@ -53,12 +57,12 @@ impl Listing {
 
     /// Every pod with a Medusa, in turn; `last` comes last, the ready ones first.
     pub fn ask_all(&mut self, last: Option<&str>, timings: &Timings, now: Timestamp) {
-        let mut pods: Vec<&PodView> = self.0.peers.pods.values().filter(|p| p.has_medusa).collect();
+        let mut pods: Vec<&PodView> = self.0.medusas.pods.values().filter(|p| p.has_medusa).collect();
         pods.sort_by_key(|p| (Some(p.name.as_str()) == last, p.ready_since.is_none()));
         let turn = |(n, pod): (u32, &&PodView)| {
             (pod.name.clone(), Pod::new(after(now, timings.list_hedge.saturating_mul(n))))
         };
-        self.0.parts = (0..).zip(&pods).map(turn).collect();
+        self.0.states = (0..).zip(&pods).map(turn).collect();
     }
 
     /// Asks until a pod has answered, or none will. Returns when to go on, or nothing once it is over.
@@ -67,14 +71,14 @@ impl Listing {
             let call = |_: &str, medusa: Arc<Medusa>, (): ()| -> BoxFuture<'static, Result<List, Trouble>> {
                 Box::pin(async move { medusa.summaries().await.map_err(Trouble::from) })
             };
-            let is_over = |round: &Round<Pod<List>>| {
-                round.parts.values().any(|pod| pod.result().is_some()) || round.is_decided()
+            let is_over = |calls: &PodCalls<Pod<List>>| {
+                calls.states.values().any(|pod| pod.result().is_some()) || calls.is_decided()
             };
             let pause = self.0.gather(tools, call, is_over).await?;
             // Nobody waits for a turn while nobody is being asked. Each turn comes once, so this ends.
             let (now, is_idle) = (tools.clock.now(), self.0.is_idle());
             let waits = |pod: &Pod<List>| pod.waits_until().is_some_and(|turn| turn > now);
-            let waiting = self.0.parts.values_mut().filter(|pod| waits(pod));
+            let waiting = self.0.states.values_mut().filter(|pod| waits(pod));
             match waiting.min_by_key(|pod| pod.waits_until()).filter(|_| is_idle) {
                 Some(pod) => pod.hurry(now),
                 None => return Some(pause),
@@ -85,14 +89,14 @@ impl Listing {
     /// The pod that answered, and its listing.
     #[must_use]
     pub fn answer(&self) -> Option<(String, List)> {
-        self.0.parts.iter().find_map(|(name, pod)| Some((name.clone(), pod.result()?.clone())))
+        self.0.states.iter().find_map(|(name, pod)| Some((name.clone(), pod.result()?.clone())))
     }
 
     /// Nobody has answered: the pods, and why, for machines and for people.
     #[must_use]
     pub fn silence(&self) -> (Vec<String>, Reason, String) {
-        let pods = self.0.parts.keys().cloned().collect();
-        let (reason, why) = status::verdict(&self.0.parts)
+        let pods = self.0.states.keys().cloned().collect();
+        let (reason, why) = status::verdict(&self.0.states)
             .unwrap_or_else(|| (Reason::NoPods, "no pod with Medusa is left to ask".to_owned()));
         (pods, reason, format!("the storage could not be listed: {why}"))
     }

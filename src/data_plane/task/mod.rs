@@ -1,7 +1,7 @@
 //! MedusaTask: one sync, purge or `prepare_restore` of one datacenter.
 //!
 //! ```text
-//! scene ─── admit, guard ──> own, claim ─┬─> sync: list, plan, write ─────────────────────────────────────────┬─> end
+//! inputs ─── admit, guard ──> own, claim ─┬─> sync: list, plan, write ─────────────────────────────────────────┬─> end
 //!  (reads)     (pure)          (writes)   └─> every pod: PurgeBackups or PrepareRestore ─> a purge's follow-up ─┘
 //! ```
 //!
@@ -19,6 +19,7 @@ mod pod;
 mod status;
 mod sync;
 mod sync_plan;
+mod turn;
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,23 +35,29 @@ use self::{
     listing::Listing,
     pod::{Pod, Trouble, about_backup},
     sync::{Sync, Synced},
-};
-use super::{
-    context::{Context, Reconciler, Tools},
-    hold::{Held, given_up, hold},
-    medusa::Medusa,
-    objects, outcome,
-    pool::Pool,
-    problem::{Problem, Waiting},
-    progress::is_due,
-    round::Round,
-    scene::{self, Scene},
-    timings::{MAX_PURGES, after},
     turn::SECOND,
 };
-use crate::api::{
-    Reason,
-    medusa::{MedusaTask, MedusaTaskStatus, TaskOperation, TaskPodResult},
+use crate::{
+    api::{
+        Reason,
+        medusa::{MedusaTask, MedusaTaskStatus, TaskOperation, TaskPodResult},
+    },
+    data_plane::{
+        frame::{
+            context::{Context, Reconciler, Tools},
+            hold::{Held, given_up, hold},
+            objects, outcome,
+            problem::{Problem, Waiting},
+            progress::is_due,
+            timings::{MAX_PURGES, after},
+        },
+        medusa::{
+            calls::PodCalls,
+            client::Medusa,
+            inputs::{self, Inputs},
+            pool::Pool,
+        },
+    },
 };
 
 /// Pause before an older sync is looked at again that stands where the follow-up should.
@@ -94,7 +101,7 @@ enum Work {
 
 /// One question to every pod. It is that of the spec when the run began: what it became since is not followed.
 struct Pods {
-    round: Round<Pod<TaskPodResult>>,
+    calls: PodCalls<Pod<TaskPodResult>>,
     /// What to prepare; nothing where the pods purge.
     preparation: Option<Preparation>,
 }
@@ -142,7 +149,7 @@ impl Reconciler for Task {
             run.status.finished = theirs.finished;
             run.status.failed = theirs.failed;
             if let Work::Pods(pods) = &mut run.work {
-                status::adopt(&run.status, &mut pods.round.parts, now);
+                status::adopt(&run.status, &mut pods.calls.states, now);
             }
         }
     }
@@ -179,13 +186,13 @@ impl Task {
                 return Ok(Action::requeue(rest));
             }
         }
-        let scene = match Scene::read(&tools.client, &ctx.shared, namespace, dc).await? {
-            Ok(scene) => scene,
+        let inputs = match Inputs::read(&tools.client, &ctx.shared, namespace, dc).await? {
+            Ok(inputs) => inputs,
             Err(problem) => return self.hold(tools, task, problem).await,
         };
         // A sync that is taken over begins anew; what became of a purge's pods is the run's affair.
         if (operation == TaskOperation::Sync || !is_taken_over)
-            && let Err(problem) = admit::check(operation, &scene.datacenter, &scene.pods)
+            && let Err(problem) = admit::check(operation, &inputs.datacenter, &inputs.pods)
         {
             return self.hold(tools, task, problem).await;
         }
@@ -194,24 +201,25 @@ impl Task {
             && !is_checked
             && operation == TaskOperation::Purge
             && let Self::Waiting(waiting, seen) = self
-            && let Some(guard) = Guard::of(task, scene::limits(&tools.client, &scene.datacenter, now).await?)
+            && let Some(guard) =
+                Guard::of(task, inputs::limits(&tools.client, &inputs.datacenter, now).await?)
         {
-            let mut listing = Listing::new(scene, now, now);
+            let mut listing = Listing::new(inputs, now, now);
             listing.ask_all(None, &tools.timings, now);
             let (waiting, seen) = (waiting.clone(), *seen);
             *self = Self::Checking(Box::new(Checking { waiting, seen, guard, listing }));
             return self.look(ctx, task).await;
         }
-        let task = objects::own(&tools.client, task, &scene.datacenter).await?;
+        let task = objects::own(&tools.client, task, &inputs.datacenter).await?;
         let task = if is_taken_over {
             tracing::info!(namespace, task = task.metadata.name, "takes over a task");
             task
         } else {
-            claim(tools, task, &scene, now).await?
+            claim(tools, task, &inputs, now).await?
         };
         // The process before us may have asked a pod just now.
         let next = if is_taken_over { after(now, tools.timings.hung_first) } else { now };
-        *self = Self::Running(Box::new(Run::new(&task, scene, preparation, next, now)));
+        *self = Self::Running(Box::new(Run::new(&task, inputs, preparation, next, now)));
         self.carry_on(tools, &task).await
     }
 
@@ -284,15 +292,16 @@ impl Task {
                     Some(_) => Ok(String::new()),
                     // Also where every pod failed: a call that was not answered may have been carried out,
                     // and to look does no harm.
-                    None => match follow_up::ensure(&tools.client, task, &pods.round.peers.datacenter).await?
-                    {
-                        FollowUp::Later => return Ok(Action::requeue(FOLLOW_UP_AGAIN)),
-                        FollowUp::There(name) => Ok(name),
-                        FollowUp::Impossible(problem) => Err((problem.reason, problem.message)),
-                    },
+                    None => {
+                        match follow_up::ensure(&tools.client, task, &pods.calls.medusas.datacenter).await? {
+                            FollowUp::Later => return Ok(Action::requeue(FOLLOW_UP_AGAIN)),
+                            FollowUp::There(name) => Ok(name),
+                            FollowUp::Impossible(problem) => Err((problem.reason, problem.message)),
+                        }
+                    }
                 };
-                status::progress(&mut run.status, &pods.round.parts);
-                match status::verdict(&pods.round.parts) {
+                status::progress(&mut run.status, &pods.calls.states);
+                match status::verdict(&pods.calls.states) {
                     Some(failure) => Err(failure),
                     None => followed.map(|name| pods.told(&name)),
                 }
@@ -308,7 +317,7 @@ impl Task {
 async fn claim(
     tools: &Tools,
     task: MedusaTask,
-    scene: &Scene,
+    inputs: &Inputs,
     now: Timestamp,
 ) -> Result<MedusaTask, kube::Error> {
     let mut status = task.status.clone().unwrap_or_default();
@@ -316,7 +325,7 @@ async fn claim(
     let (pods, what) = match task.spec.operation {
         TaskOperation::Sync => (Vec::new(), "lists the storage".to_owned()),
         operation @ (TaskOperation::Purge | TaskOperation::PrepareRestore) => {
-            let pods: Vec<String> = scene.pods.iter().map(|pod| pod.name.clone()).collect();
+            let pods: Vec<String> = inputs.pods.iter().map(|pod| pod.name.clone()).collect();
             let verb = if operation == TaskOperation::Purge { "purges" } else { "prepares" };
             let what = format!("{verb} {} pods", pods.len());
             (pods, what)
@@ -336,7 +345,7 @@ impl Run {
     /// The run of `task`, whose status holds a start time; pods are asked at `next`.
     fn new(
         task: &MedusaTask,
-        scene: Scene,
+        inputs: Inputs,
         preparation: Option<Preparation>,
         next: Timestamp,
         now: Timestamp,
@@ -344,11 +353,11 @@ impl Run {
         let status = task.status.clone().unwrap_or_default();
         let started = status.start_time.as_ref().map_or(now, |time| time.0);
         let work = if task.spec.operation == TaskOperation::Sync {
-            Work::Sync(Box::new(Sync::new(scene, started, now)))
+            Work::Sync(Box::new(Sync::new(inputs, started, now)))
         } else {
-            let mut round = Round::new(scene, started, MAX_PURGES, now);
-            round.parts = status::resumed(&status, round.peers.pods.keys(), next, now);
-            Work::Pods(Box::new(Pods { round, preparation }))
+            let mut calls = PodCalls::new(inputs, started, MAX_PURGES, now);
+            calls.states = status::resumed(&status, calls.medusas.pods.keys(), next, now);
+            Work::Pods(Box::new(Pods { calls, preparation }))
         };
         let resource_version = task.metadata.resource_version.clone().unwrap_or_default();
         Self { status, resource_version, written: now, work }
@@ -359,7 +368,7 @@ impl Run {
         let Work::Pods(pods) = &self.work else { return Ok(()) };
         let now = tools.clock.now();
         let mut status = self.status.clone();
-        status::progress(&mut status, &pods.round.parts);
+        status::progress(&mut status, &pods.calls.states);
         if is_due(status::counts(&self.status), status::counts(&status), self.written, now) {
             let patch = status::patch(&self.resource_version, &status);
             let written = objects::patch_status(&tools.client, task, &patch).await?;
@@ -400,7 +409,7 @@ impl Pods {
     async fn ask(&mut self, tools: &Tools) -> Option<Duration> {
         type Call = BoxFuture<'static, Result<TaskPodResult, Trouble>>;
         // Medusa knows a datacenter by Cassandra's own name.
-        let name = self.round.peers.datacenter.display_name();
+        let name = self.calls.medusas.datacenter.display_name();
         let call = |pod: &str, medusa: Arc<Medusa>, (): ()| -> Call {
             let (pod, dc, preparation) = (pod.to_owned(), name.clone(), self.preparation.clone());
             Box::pin(async move {
@@ -414,18 +423,18 @@ impl Pods {
                 }
             })
         };
-        self.round.gather(tools, call, Round::is_decided).await
+        self.calls.gather(tools, call, PodCalls::is_decided).await
     }
 
     /// What a task that went well did; a purge's follow-up is called `sync`.
     fn told(&self, sync: &str) -> String {
-        let pods = self.round.parts.len();
+        let pods = self.calls.states.len();
         if let Some(preparation) = &self.preparation {
             return format!("{pods} pods are prepared to restore backup `{}`", preparation.backup);
         }
         let sum = |figure: fn(&TaskPodResult) -> Option<i64>| -> i64 {
-            self.round
-                .parts
+            self.calls
+                .states
                 .values()
                 .filter_map(|pod| pod.result().and_then(figure))
                 .fold(0, i64::saturating_add)

@@ -1,4 +1,4 @@
-//! One pod's part in a task: it is asked one thing, again and again, until it has answered, or has had its
+//! One pod's state in a task: it is asked one thing, again and again, until it has answered, or has had its
 //! chances.
 //!
 //! Pure. Everything a task asks may be asked twice: a listing changes nothing, a purge finds less to purge,
@@ -13,10 +13,12 @@ use jiff::Timestamp;
 use crate::{
     api::Reason,
     data_plane::{
-        medusa::CallError,
-        pods::PodView,
-        round::{Need, Part},
-        timings::{Timings, after, since},
+        frame::timings::{Timings, after, since},
+        medusa::{
+            calls::{Need, PodState},
+            client::CallError,
+            pods::PodView,
+        },
     },
     runtime::backoff,
 };
@@ -134,11 +136,11 @@ impl<T> Pod<T> {
     }
 }
 
-impl<T: Debug + Send + 'static> Part for Pod<T> {
+impl<T: Debug + Send + 'static> PodState for Pod<T> {
     type Question = ();
     type Answer = Result<T, Trouble>;
 
-    fn look(&mut self, pod: Option<&PodView>, started: Timestamp, timings: &Timings, now: Timestamp) {
+    fn on_time(&mut self, pod: Option<&PodView>, started: Timestamp, timings: &Timings, now: Timestamp) {
         if self.verdict.is_some() {
             return;
         }
@@ -176,7 +178,7 @@ impl<T: Debug + Send + 'static> Part for Pod<T> {
         }
     }
 
-    fn learn(
+    fn on_answer(
         &mut self,
         answer: Self::Answer,
         _asked: Timestamp,
@@ -224,7 +226,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::data_plane::pods::Instance;
+    use crate::data_plane::medusa::pods::Instance;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -256,7 +258,7 @@ mod tests {
     fn after_answers(answers: &[(i64, Result<u8, Trouble>)]) -> Pod<u8> {
         let mut pod = Pod::new(at(0));
         for (second, answer) in answers {
-            pod.learn(answer.clone(), at(0), Some(&there()), at(0), &Timings::default(), at(*second));
+            pod.on_answer(answer.clone(), at(0), Some(&there()), at(0), &Timings::default(), at(*second));
         }
         pod
     }
@@ -271,7 +273,7 @@ mod tests {
         assert!(matches!(pod.need(None, &timings, at(60)), Need::Wait(_)));
         pod.hurry(at(5));
         assert_eq!(pod.need(Some(&there()), &timings, at(5)), Need::Call(()));
-        pod.learn(Ok(3), at(5), Some(&there()), at(0), &timings, at(6));
+        pod.on_answer(Ok(3), at(5), Some(&there()), at(0), &timings, at(6));
         assert_eq!(pod.result(), Some(&3));
         assert_eq!(pod.need(Some(&there()), &timings, at(6)), Need::Nothing);
     }
@@ -282,7 +284,7 @@ mod tests {
         let timings = Timings::default();
         let pauses: Vec<i64> = (0..4)
             .map(|_| {
-                pod.learn(silent(), at(0), Some(&there()), at(0), &timings, at(0));
+                pod.on_answer(silent(), at(0), Some(&there()), at(0), &timings, at(0));
                 pod.next.as_second()
             })
             .collect();
@@ -316,28 +318,28 @@ mod tests {
     #[case::working(Some(there()), 86_399, None)]
     #[case::working_for_too_long(Some(there()), 86_400, Some(Reason::DeadlineExceeded))]
     fn time_decides_too(#[case] pod: Option<PodView>, #[case] second: i64, #[case] expected: Option<Reason>) {
-        let mut part = Pod::<u8>::new(at(0));
+        let mut state = Pod::<u8>::new(at(0));
         for now in [0, second] {
-            part.look(pod.as_ref(), at(0), &Timings::default(), at(now));
+            state.on_time(pod.as_ref(), at(0), &Timings::default(), at(now));
         }
-        assert_eq!(part.failure().map(|(reason, _)| reason), expected);
+        assert_eq!(state.failure().map(|(reason, _)| reason), expected);
     }
 
     #[test]
     fn a_pod_that_comes_back_is_not_gone() {
-        let mut part = Pod::<u8>::new(at(0));
+        let mut state = Pod::<u8>::new(at(0));
         let timings = Timings::default();
-        part.look(None, at(0), &timings, at(0));
-        part.look(Some(&there()), at(0), &timings, at(200));
-        part.look(None, at(0), &timings, at(400));
-        assert_eq!(part.failure(), None);
+        state.on_time(None, at(0), &timings, at(0));
+        state.on_time(Some(&there()), at(0), &timings, at(200));
+        state.on_time(None, at(0), &timings, at(400));
+        assert_eq!(state.failure(), None);
     }
 
     #[test]
     fn what_is_decided_stays_so() {
-        let mut part = Pod::decided(Verdict::Finished(1), at(0));
-        part.learn(silent(), at(0), None, at(0), &Timings::default(), at(0));
-        part.look(None, at(0), &Timings::default(), at(1_000_000));
-        assert_eq!(part.result(), Some(&1));
+        let mut state = Pod::decided(Verdict::Finished(1), at(0));
+        state.on_answer(silent(), at(0), None, at(0), &Timings::default(), at(0));
+        state.on_time(None, at(0), &Timings::default(), at(1_000_000));
+        assert_eq!(state.result(), Some(&1));
     }
 }

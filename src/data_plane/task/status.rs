@@ -16,9 +16,11 @@ use crate::{
         medusa::{MedusaTaskStatus, TaskPodResult},
     },
     data_plane::{
-        medusa::proto::PurgeBackupsResponse,
-        outcome,
-        progress::{self, Counts},
+        frame::{
+            outcome,
+            progress::{self, Counts},
+        },
+        medusa::client::proto::PurgeBackupsResponse,
     },
 };
 

@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     api::Reason,
-    data_plane::{context::Tools, objects, scene::Scene},
+    data_plane::{
+        frame::{context::Tools, objects},
+        medusa::inputs::Inputs,
+    },
 };
 
 /// A sync under way, in memory.
@@ -52,10 +55,10 @@ pub enum Synced {
 }
 
 impl Sync {
-    /// A sync of the datacenter in `scene`, which began at `started`.
+    /// A sync of the datacenter in `inputs`, which began at `started`.
     #[must_use]
-    pub fn new(scene: Scene, started: Timestamp, now: Timestamp) -> Self {
-        Self { listing: Listing::new(scene, started, now), known: None, stage: Stage::Listing }
+    pub fn new(inputs: Inputs, started: Timestamp, now: Timestamp) -> Self {
+        Self { listing: Listing::new(inputs, started, now), known: None, stage: Stage::Listing }
     }
 
     /// Goes on for at most about one pass's time.

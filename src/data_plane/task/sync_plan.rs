@@ -23,9 +23,9 @@ use crate::{
         },
         names, size,
     },
-    data_plane::{
-        medusa::proto::{BackupSummary, StatusType},
-        summaries::{fitting, is_ours, own_nodes},
+    data_plane::medusa::{
+        client::proto::{BackupSummary, StatusType},
+        summary::{fitting, is_ours, own_nodes},
     },
 };
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::labels::{CASSANDRA_CLUSTER, CASSANDRA_DATACENTER},
-    data_plane::medusa::proto,
+    data_plane::medusa::client::proto,
 };
 
 fn dc() -> CassandraDatacenter {

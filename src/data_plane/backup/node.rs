@@ -26,11 +26,17 @@
 
 use jiff::Timestamp;
 
-use super::{
-    pods::{Instance, PodView},
-    timings::{Timings, after, since},
+use crate::{
+    api::Reason,
+    data_plane::{
+        frame::timings::{Timings, after, since},
+        medusa::{
+            calls::{Need, PodState},
+            pods::{Instance, PodView},
+        },
+    },
+    runtime::backoff,
 };
-use crate::{api::Reason, runtime::backoff};
 
 /// What became of one call to a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,16 +182,6 @@ impl Node {
         }
     }
 
-    /// Whether its pod may tell more than the node itself does: when it does not answer, and when it says
-    /// NOT_FOUND though it was asked to start, as a restart looks where the connection came back unnoticed.
-    #[must_use]
-    pub fn is_in_doubt(&self) -> bool {
-        self.verdict.is_none()
-            && (self.silent_since.is_some()
-                || self.absent_since.is_some()
-                || (self.missing_since.is_some() && self.sent != Sent::Never))
-    }
-
     /// What to do now. `view` is the pod as last listed.
     #[must_use]
     pub fn step(&self, view: Option<&PodView>, timings: &Timings, now: Timestamp) -> Step {
@@ -219,9 +215,115 @@ impl Node {
         }
     }
 
-    /// Takes note of an answer to what was `asked` then. `started` is the job's start, `view` the pod as last
-    /// listed.
-    pub fn learn(
+    /// Whether an answer about a backup can only be about somebody else's: we have not asked for it, and
+    /// nobody who takes our run over would have had the time to.
+    fn is_foreign(&self, started: Timestamp, timings: &Timings, now: Timestamp) -> bool {
+        self.sent == Sent::Never && since(started, now) < timings.settle_ready
+    }
+
+    fn name_taken(&mut self) {
+        let why = "the storage already holds a backup of this name for it; a name can be used only once";
+        self.verdict = Some(failed(Reason::NameConflict, why.to_owned()));
+    }
+
+    /// What FAILED means, once that is known.
+    fn failure(&self, complete: bool, confirmed: bool, view: Option<&PodView>) -> Option<Verdict> {
+        if complete && (self.twice || matches!(self.sent, Sent::Perhaps(_))) {
+            return Some(Verdict::Finished);
+        }
+        let restarted = match &self.sent {
+            Sent::At(_, before) | Sent::Perhaps(before) => before.is_followed_by(&instance(view)),
+            Sent::Never => false,
+        };
+        if restarted {
+            let why = "its Medusa restarted during the backup, which cannot be resumed under the same name";
+            Some(failed(Reason::MedusaRestarted, why.to_owned()))
+        } else if self.lost {
+            let why = "its Medusa was out of reach during the backup and has lost it, most likely by a \
+                       restart; the backup cannot be resumed under the same name";
+            Some(failed(Reason::MedusaRestarted, why.to_owned()))
+        } else {
+            let why = "its Medusa reports that the backup failed; see its log";
+            confirmed.then(|| failed(Reason::NodesFailed, why.to_owned()))
+        }
+    }
+
+    /// A usable answer ends all trouble.
+    fn clear(&mut self) {
+        self.silent_since = None;
+        self.unknown_since = None;
+        self.refused_since = None;
+        self.refusals = 0;
+        self.trouble.clear();
+    }
+
+    fn silent(&mut self, why: String, sort: Sort, timings: &Timings, now: Timestamp) {
+        self.silent_since.get_or_insert(now);
+        self.lost |= sort == Sort::Troubled && !matches!(self.sent, Sent::Never);
+        self.trouble = why;
+        self.pause(sort, timings, now);
+    }
+
+    fn pause(&mut self, sort: Sort, timings: &Timings, now: Timestamp) {
+        self.row = if self.sort == Some(sort) { self.row.saturating_add(1) } else { 0 };
+        self.sort = Some(sort);
+        let wait = match sort {
+            Sort::Clear | Sort::Troubled => backoff::delay(self.row, timings.poll_first, timings.poll_max),
+            Sort::Hung => backoff::delay(self.row, timings.hung_first, timings.hung_max),
+        };
+        self.next = after(now, wait);
+    }
+}
+
+impl PodState for Node {
+    type Question = Step;
+    type Answer = Answer;
+
+    /// Decides what only time can decide.
+    fn on_time(&mut self, view: Option<&PodView>, started: Timestamp, timings: &Timings, now: Timestamp) {
+        if self.verdict.is_some() {
+            return;
+        }
+        if view.is_some() {
+            self.absent_since = None;
+        } else {
+            self.absent_since.get_or_insert(now);
+        }
+        if view.is_some_and(|v| v.address.is_none()) && self.silent_since.is_none() {
+            self.silent_since = Some(now);
+            "the pod has no address".clone_into(&mut self.trouble);
+        }
+        let over = |from: Option<Timestamp>, budget| from.is_some_and(|t| since(t, now) >= budget);
+        let asked = matches!(self.sent, Sent::At(..)) && self.silent_since.is_none();
+        self.verdict = if over(Some(started), timings.run) {
+            Some(failed(Reason::DeadlineExceeded, format!("not finished after {:?}", timings.run)))
+        } else if over(self.absent_since, timings.absence) {
+            Some(failed(Reason::PodGone, "the pod went away and did not come back".to_owned()))
+        } else if asked && over(self.unknown_since, timings.start) {
+            let why = "asked to start, it goes on saying that it has no such backup: Cassandra does not \
+                       answer it, or the storage refuses its credentials or has no such bucket";
+            Some(failed(Reason::BackupNotStarted, why.to_owned()))
+        } else if over(self.refused_since, timings.start) {
+            Some(failed(Reason::BackupNotStarted, format!("it could not be started: {}", self.trouble)))
+        } else if over(self.silent_since, timings.silence) {
+            Some(failed(
+                Reason::NodeUnreachable,
+                format!("no answer for {:?}: {}", timings.silence, self.trouble),
+            ))
+        } else {
+            None
+        };
+    }
+
+    fn need(&self, view: Option<&PodView>, timings: &Timings, now: Timestamp) -> Need<Step> {
+        match self.step(view, timings, now) {
+            Step::Decided => Need::Nothing,
+            Step::Wait(until) => Need::Wait(until),
+            step @ (Step::Ask | Step::Send) => Need::Call(step),
+        }
+    }
+
+    fn on_answer(
         &mut self,
         answer: Answer,
         asked: Timestamp,
@@ -293,99 +395,22 @@ impl Node {
         }
     }
 
-    /// Decides what only time can decide. To be called whenever time has passed or pods were listed.
-    pub fn look(&mut self, view: Option<&PodView>, started: Timestamp, timings: &Timings, now: Timestamp) {
-        if self.verdict.is_some() {
-            return;
-        }
-        if view.is_some() {
-            self.absent_since = None;
-        } else {
-            self.absent_since.get_or_insert(now);
-        }
-        if view.is_some_and(|v| v.address.is_none()) && self.silent_since.is_none() {
-            self.silent_since = Some(now);
-            "the pod has no address".clone_into(&mut self.trouble);
-        }
-        let over = |from: Option<Timestamp>, budget| from.is_some_and(|t| since(t, now) >= budget);
-        let asked = matches!(self.sent, Sent::At(..)) && self.silent_since.is_none();
-        self.verdict = if over(Some(started), timings.run) {
-            Some(failed(Reason::DeadlineExceeded, format!("not finished after {:?}", timings.run)))
-        } else if over(self.absent_since, timings.absence) {
-            Some(failed(Reason::PodGone, "the pod went away and did not come back".to_owned()))
-        } else if asked && over(self.unknown_since, timings.start) {
-            let why = "asked to start, it goes on saying that it has no such backup: Cassandra does not \
-                       answer it, or the storage refuses its credentials or has no such bucket";
-            Some(failed(Reason::BackupNotStarted, why.to_owned()))
-        } else if over(self.refused_since, timings.start) {
-            Some(failed(Reason::BackupNotStarted, format!("it could not be started: {}", self.trouble)))
-        } else if over(self.silent_since, timings.silence) {
-            Some(failed(
-                Reason::NodeUnreachable,
-                format!("no answer for {:?}: {}", timings.silence, self.trouble),
-            ))
-        } else {
-            None
-        };
+    fn is_decided(&self) -> bool {
+        self.verdict.is_some()
     }
 
-    /// Whether an answer about a backup can only be about somebody else's: we have not asked for it, and
-    /// nobody who takes our run over would have had the time to.
-    fn is_foreign(&self, started: Timestamp, timings: &Timings, now: Timestamp) -> bool {
-        self.sent == Sent::Never && since(started, now) < timings.settle_ready
+    /// Whether its pod may tell more than the node itself does: when it does not answer, and when it says
+    /// NOT_FOUND though it was asked to start, as a restart looks where the connection came back unnoticed.
+    fn is_in_doubt(&self) -> bool {
+        self.verdict.is_none()
+            && (self.silent_since.is_some()
+                || self.absent_since.is_some()
+                || (self.missing_since.is_some() && self.sent != Sent::Never))
     }
 
-    fn name_taken(&mut self) {
-        let why = "the storage already holds a backup of this name for it; a name can be used only once";
-        self.verdict = Some(failed(Reason::NameConflict, why.to_owned()));
-    }
-
-    /// What FAILED means, once that is known.
-    fn failure(&self, complete: bool, confirmed: bool, view: Option<&PodView>) -> Option<Verdict> {
-        if complete && (self.twice || matches!(self.sent, Sent::Perhaps(_))) {
-            return Some(Verdict::Finished);
-        }
-        let restarted = match &self.sent {
-            Sent::At(_, before) | Sent::Perhaps(before) => before.is_followed_by(&instance(view)),
-            Sent::Never => false,
-        };
-        if restarted {
-            let why = "its Medusa restarted during the backup, which cannot be resumed under the same name";
-            Some(failed(Reason::MedusaRestarted, why.to_owned()))
-        } else if self.lost {
-            let why = "its Medusa was out of reach during the backup and has lost it, most likely by a \
-                       restart; the backup cannot be resumed under the same name";
-            Some(failed(Reason::MedusaRestarted, why.to_owned()))
-        } else {
-            let why = "its Medusa reports that the backup failed; see its log";
-            confirmed.then(|| failed(Reason::NodesFailed, why.to_owned()))
-        }
-    }
-
-    /// A usable answer ends all trouble.
-    fn clear(&mut self) {
-        self.silent_since = None;
-        self.unknown_since = None;
-        self.refused_since = None;
-        self.refusals = 0;
-        self.trouble.clear();
-    }
-
-    fn silent(&mut self, why: String, sort: Sort, timings: &Timings, now: Timestamp) {
-        self.silent_since.get_or_insert(now);
-        self.lost |= sort == Sort::Troubled && !matches!(self.sent, Sent::Never);
-        self.trouble = why;
-        self.pause(sort, timings, now);
-    }
-
-    fn pause(&mut self, sort: Sort, timings: &Timings, now: Timestamp) {
-        self.row = if self.sort == Some(sort) { self.row.saturating_add(1) } else { 0 };
-        self.sort = Some(sort);
-        let wait = match sort {
-            Sort::Clear | Sort::Troubled => backoff::delay(self.row, timings.poll_first, timings.poll_max),
-            Sort::Hung => backoff::delay(self.row, timings.hung_first, timings.hung_max),
-        };
-        self.next = after(now, wait);
+    /// Whether a node failed or was restarted stands in its pod.
+    fn is_surprising(answer: &Answer) -> bool {
+        matches!(answer, Answer::Failed { .. })
     }
 }
 
@@ -399,5 +424,5 @@ fn instance(view: Option<&PodView>) -> Instance {
 }
 
 #[cfg(test)]
-#[path = "machine_tests.rs"]
+#[path = "node_tests.rs"]
 mod tests;

@@ -86,12 +86,12 @@ impl Story {
     }
 
     fn hears_late(mut self, asked: i64, heard: i64, answer: Answer) -> Self {
-        self.node.learn(answer, at(asked), self.pod.as_ref(), at(START), &TIMINGS, at(heard));
+        self.node.on_answer(answer, at(asked), self.pod.as_ref(), at(START), &TIMINGS, at(heard));
         self
     }
 
     fn at(&mut self, second: i64) -> Step {
-        self.node.look(self.pod.as_ref(), at(START), &TIMINGS, at(second));
+        self.node.on_time(self.pod.as_ref(), at(START), &TIMINGS, at(second));
         self.node.step(self.pod.as_ref(), &TIMINGS, at(second))
     }
 

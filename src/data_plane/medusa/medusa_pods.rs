@@ -10,17 +10,16 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    context::Tools,
-    medusa::Medusa,
+    client::Medusa,
+    inputs::{self, Inputs},
     pods::PodView,
     pool::Pool,
-    scene::{self, Scene},
     tls::ClientTls,
 };
-use crate::api::cassandra::CassandraDatacenter;
+use crate::{api::cassandra::CassandraDatacenter, data_plane::frame::context::Tools};
 
 /// A datacenter's pods and the connections to their Medusas.
-pub struct Peers {
+pub struct MedusaPods {
     /// The datacenter as it was when the run began or was taken over.
     pub datacenter: CassandraDatacenter,
     /// Its pods as last listed, by name.
@@ -32,16 +31,16 @@ pub struct Peers {
     medusas: HashMap<String, Arc<Medusa>>,
 }
 
-impl Peers {
-    /// The pods of `scene`, which was read at `now`; nothing is dialled yet.
+impl MedusaPods {
+    /// The pods of `inputs`, which was read at `now`; nothing is dialled yet.
     #[must_use]
-    pub fn new(scene: Scene, now: Timestamp) -> Self {
+    pub fn new(inputs: Inputs, now: Timestamp) -> Self {
         Self {
-            datacenter: scene.datacenter,
-            pods: by_name(scene.pods),
+            datacenter: inputs.datacenter,
+            pods: by_name(inputs.pods),
             listed: now,
-            tls: scene.tls,
-            pool: scene.medusas,
+            tls: inputs.tls,
+            pool: inputs.medusas,
             medusas: HashMap::new(),
         }
     }
@@ -51,7 +50,7 @@ impl Peers {
     pub async fn look(&mut self, tools: &Tools) {
         let namespace = self.datacenter.metadata.namespace.as_deref();
         self.listed = tools.clock.now();
-        match scene::pods(&tools.client, &self.datacenter).await {
+        match inputs::pods(&tools.client, &self.datacenter).await {
             Ok(views) => {
                 self.pods = by_name(views);
                 self.medusas.retain(|pod, _| self.pods.contains_key(pod));
@@ -61,7 +60,7 @@ impl Peers {
         if self.tls.is_none() {
             return;
         }
-        match scene::tls(&tools.client, &self.datacenter).await {
+        match inputs::tls(&tools.client, &self.datacenter).await {
             Ok(Ok(tls)) if tls != self.tls => {
                 self.tls = tls;
                 self.medusas.clear();

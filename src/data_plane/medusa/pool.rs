@@ -10,8 +10,8 @@ use std::{
 
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::{medusa::Medusa, timings::Timings, tls::ClientTls};
-use crate::runtime::sync::lock;
+use super::{client::Medusa, tls::ClientTls};
+use crate::{data_plane::frame::timings::Timings, runtime::sync::lock};
 
 /// The Medusas in use. Clones share them.
 #[derive(Clone)]

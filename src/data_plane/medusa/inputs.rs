@@ -12,18 +12,20 @@ use kube::{
 use super::{
     pods::{PodView, views},
     pool::Pool,
-    problem::Problem,
     tls::ClientTls,
 };
-use crate::api::{
-    Reason,
-    cassandra::{CassandraDatacenter, MEDUSA_CONTAINER},
-    labels, names,
-    retention::{Limits, config_key, in_force},
+use crate::{
+    api::{
+        Reason,
+        cassandra::{CassandraDatacenter, MEDUSA_CONTAINER},
+        labels, names,
+        retention::{Limits, config_key, in_force},
+    },
+    data_plane::frame::problem::{self, Problem},
 };
 
 /// What has to be known to run.
-pub struct Scene {
+pub struct Inputs {
     /// The datacenter.
     pub datacenter: CassandraDatacenter,
     /// Its pods, sorted by name.
@@ -34,7 +36,7 @@ pub struct Scene {
     pub medusas: Pool,
 }
 
-impl Scene {
+impl Inputs {
     /// The surroundings of something that names datacenter `name` in `namespace`.
     ///
     /// # Errors
@@ -51,7 +53,12 @@ impl Scene {
             Err(problem) => return Ok(Err(problem)),
         };
         let pods = pods(client, &datacenter).await?;
-        Ok(tls(client, &datacenter).await?.map(|tls| Self { datacenter, pods, tls, medusas: medusas.clone() }))
+        Ok(tls(client, &datacenter).await?.map(|tls| Self {
+            datacenter,
+            pods,
+            tls,
+            medusas: medusas.clone(),
+        }))
     }
 }
 
@@ -64,30 +71,11 @@ pub async fn datacenter(
     namespace: &str,
     name: &str,
 ) -> Result<Result<CassandraDatacenter, Problem>, kube::Error> {
-    if let Err(problem) = named("spec.cassandraDatacenter", name) {
+    if let Err(problem) = problem::named("spec.cassandraDatacenter", name) {
         return Ok(Err(problem));
     }
     let found = Api::<CassandraDatacenter>::namespaced(client.clone(), namespace).get_opt(name).await?;
     Ok(found.ok_or_else(|| unknown_datacenter(name, namespace)))
-}
-
-/// Whether `name`, the value of `field`, can be an object's. What cannot must never be asked for: `dc1?x` would be read
-/// as `dc1`, and waiting does not make it a name.
-///
-/// # Errors
-/// When it cannot.
-pub fn named(field: &str, name: &str) -> Result<(), Problem> {
-    if names::is_object_name(name) {
-        return Ok(());
-    }
-    Err(Problem::for_good(
-        Reason::InvalidSpec,
-        format!(
-            "{field}: `{}` cannot be an object's name; give one of at most 253 lower case letters, digits, `-` and `.`, \
-             that begins and ends with a letter or digit",
-            names::shorten(&name.escape_debug().to_string(), 100)
-        ),
-    ))
 }
 
 /// The CassandraDatacenters of a namespace as the API server holds them.
@@ -229,7 +217,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::data_plane::pods::Instance;
+    use crate::data_plane::medusa::pods::Instance;
 
     fn dc(spec: &Value) -> CassandraDatacenter {
         serde_json::from_value(json!({"metadata": {"name": "dc1"}, "spec": spec})).unwrap()
@@ -261,22 +249,6 @@ mod tests {
         #[case] expected: Option<Reason>,
     ) {
         assert_eq!(check(&dc(&spec), &pods).err().map(|p| p.reason), expected);
-    }
-
-    #[rstest]
-    #[case("dc 1", "`dc 1`")]
-    #[case("dc1?x", "`dc1?x`")]
-    #[case("dc%31", "`dc%31`")]
-    #[case("dc1#x", "`dc1#x`")]
-    #[case("..", "`..`")]
-    #[case("DC1", "`DC1`")]
-    #[case("a\u{1b}[2Jb\n", "`a\\u{1b}[2Jb\\n`")]
-    fn what_is_no_name_ends_the_run_and_is_shown_escaped(#[case] name: &str, #[case] shown: &str) {
-        let problem = named("spec.cassandraDatacenter", name).unwrap_err();
-        assert_eq!((problem.reason, problem.may_heal), (Reason::InvalidSpec, false));
-        assert!(problem.message.starts_with("spec.cassandraDatacenter: "), "{}", problem.message);
-        assert!(problem.message.contains(shown), "{}", problem.message);
-        assert!(named("spec.cassandraDatacenter", "dc1").is_ok());
     }
 
     #[test]

@@ -130,7 +130,7 @@ mod tests {
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE medusa_fleet_"));
         let served: BTreeSet<&str> = types.map(|line| line.split(' ').next().unwrap()).collect();
-        let page = include_str!("../../docs/metrics.md").split("## The data plane").nth(1).unwrap();
+        let page = include_str!("../../../docs/metrics.md").split("## The data plane").nth(1).unwrap();
         let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
         let names = rows.map(|row| row.split(['`', '{']).next().unwrap());
         assert_eq!(served, names.map(|name| name.trim_end_matches("_total")).collect());

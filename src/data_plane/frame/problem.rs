@@ -7,7 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::timings::{Timings, after, since};
-use crate::{api::Reason, runtime::backoff};
+use crate::{
+    api::{Reason, names},
+    runtime::backoff,
+};
 
 /// Longest pause before other work is looked at again: who waits for it goes on as soon as it ends.
 const BUSY: Duration = Duration::from_secs(2);
@@ -45,6 +48,25 @@ impl Problem {
     pub fn busy(reason: Reason, message: String) -> Self {
         Self { is_busy: true, ..Self::new(reason, message) }
     }
+}
+
+/// Whether `name`, the value of `field`, can be an object's. What cannot must never be asked for: `dc1?x` would be read
+/// as `dc1`, and waiting does not make it a name.
+///
+/// # Errors
+/// When it cannot.
+pub fn named(field: &str, name: &str) -> Result<(), Problem> {
+    if names::is_object_name(name) {
+        return Ok(());
+    }
+    Err(Problem::for_good(
+        Reason::InvalidSpec,
+        format!(
+            "{field}: `{}` cannot be an object's name; give one of at most 253 lower case letters, digits, `-` and `.`, \
+             that begins and ends with a letter or digit",
+            names::shorten(&name.escape_debug().to_string(), 100)
+        ),
+    ))
 }
 
 /// What an object that cannot start has told so far, and since when it waits.
@@ -98,6 +120,8 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -134,5 +158,21 @@ mod tests {
         assert!(waiting.is_over(&busy, &timings, at(86_400)));
         let pauses: Vec<u64> = (0..4).map(|_| waiting.pause(&busy, &timings, at(5100)).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 2, 2], "its end is noticed soon");
+    }
+
+    #[rstest]
+    #[case("dc 1", "`dc 1`")]
+    #[case("dc1?x", "`dc1?x`")]
+    #[case("dc%31", "`dc%31`")]
+    #[case("dc1#x", "`dc1#x`")]
+    #[case("..", "`..`")]
+    #[case("DC1", "`DC1`")]
+    #[case("a\u{1b}[2Jb\n", "`a\\u{1b}[2Jb\\n`")]
+    fn what_is_no_name_ends_the_run_and_is_shown_escaped(#[case] name: &str, #[case] shown: &str) {
+        let problem = named("spec.cassandraDatacenter", name).unwrap_err();
+        assert_eq!((problem.reason, problem.may_heal), (Reason::InvalidSpec, false));
+        assert!(problem.message.starts_with("spec.cassandraDatacenter: "), "{}", problem.message);
+        assert!(problem.message.contains(shown), "{}", problem.message);
+        assert!(named("spec.cassandraDatacenter", "dc1").is_ok());
     }
 }

@@ -3,7 +3,7 @@
 //! Pure. Medusa groups backups by name under a prefix, whatever their datacenter (upstream: Backups), so
 //! whose a summary is stands in its nodes only.
 
-use super::medusa::proto::{self, BackupSummary};
+use super::client::proto::{self, BackupSummary};
 use crate::api::{cassandra::CassandraDatacenter, medusa::BackupNode};
 
 /// The nodes of `summary` that are of datacenter `dc`, as a MedusaBackup holds them.

@@ -1,8 +1,8 @@
 //! Asking every pod of a run, each in its own time: the calls in flight and the passes over them.
 //!
-//! Everything a round does in the background lives in its value and moves only while the reconciler looks at
+//! Everything that goes on in the background lives in the value of [`PodCalls`] and moves only while the reconciler looks at
 //! it: dropping it closes the connections and forgets the calls. Nothing here may write to the API server, or
-//! decide what an answer means: a [`Part`] does.
+//! decide what an answer means: a [`PodState`] does.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -15,12 +15,9 @@ use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{
+use super::{client::Medusa, inputs::Inputs, medusa_pods::MedusaPods, pods::PodView};
+use crate::data_plane::frame::{
     context::Tools,
-    medusa::Medusa,
-    peers::Peers,
-    pods::PodView,
-    scene::Scene,
     timings::{Timings, since},
 };
 
@@ -38,21 +35,21 @@ pub enum Need<Q> {
     Nothing,
 }
 
-/// One pod's part in a round. Implementations decide and are pure.
-pub trait Part: Send + 'static {
+/// What is known of one pod of a run, and what it needs. Implementations decide and are pure.
+pub trait PodState: Send + 'static {
     /// What it can be asked.
     type Question: Send + 'static;
     /// What it can say.
     type Answer: Debug + Send + 'static;
 
     /// Time has passed, or the pods were listed; `pod` is nothing when it is gone.
-    fn look(&mut self, pod: Option<&PodView>, started: Timestamp, timings: &Timings, now: Timestamp);
+    fn on_time(&mut self, pod: Option<&PodView>, started: Timestamp, timings: &Timings, now: Timestamp);
 
     /// What it needs now. It is not asked for while a call is under way.
     fn need(&self, pod: Option<&PodView>, timings: &Timings, now: Timestamp) -> Need<Self::Question>;
 
     /// It was asked at `asked` and has answered.
-    fn learn(
+    fn on_answer(
         &mut self,
         answer: Self::Answer,
         asked: Timestamp,
@@ -76,27 +73,27 @@ pub trait Part: Send + 'static {
 }
 
 /// A run over the pods of one datacenter, in memory.
-pub struct Round<P: Part> {
-    /// Each pod's part, by its name.
-    pub parts: BTreeMap<String, P>,
+pub struct PodCalls<P: PodState> {
+    /// What is known of each pod, by its name.
+    pub states: BTreeMap<String, P>,
     /// The datacenter, its pods and their Medusas.
-    pub peers: Peers,
+    pub medusas: MedusaPods,
     /// When the run began.
     pub started: Timestamp,
-    calls: FuturesUnordered<BoxFuture<'static, (String, Timestamp, P::Answer)>>,
+    in_flight: FuturesUnordered<BoxFuture<'static, (String, Timestamp, P::Answer)>>,
     busy: HashSet<String>,
     limit: usize,
 }
 
-impl<P: Part> Round<P> {
-    /// A round without parts, in which at most `limit` calls are under way at a time, one for each pod.
+impl<P: PodState> PodCalls<P> {
+    /// Nobody is asked yet. At most `limit` calls are under way at a time, one for each pod.
     #[must_use]
-    pub fn new(scene: Scene, started: Timestamp, limit: usize, now: Timestamp) -> Self {
+    pub fn new(inputs: Inputs, started: Timestamp, limit: usize, now: Timestamp) -> Self {
         Self {
-            parts: BTreeMap::new(),
-            peers: Peers::new(scene, now),
+            states: BTreeMap::new(),
+            medusas: MedusaPods::new(inputs, now),
             started,
-            calls: FuturesUnordered::new(),
+            in_flight: FuturesUnordered::new(),
             busy: HashSet::new(),
             limit,
         }
@@ -104,24 +101,24 @@ impl<P: Part> Round<P> {
 
     /// Forgets the calls under way. What they asked for may still be carried out.
     pub fn hang_up(&mut self) {
-        self.calls = FuturesUnordered::new();
+        self.in_flight = FuturesUnordered::new();
         self.busy.clear();
     }
 
     /// Whether nobody is being asked.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty()
+        self.in_flight.is_empty()
     }
 
-    /// Whether every part is decided.
+    /// Whether every pod is decided.
     #[must_use]
     pub fn is_decided(&self) -> bool {
-        self.parts.values().all(P::is_decided)
+        self.states.values().all(P::is_decided)
     }
 
     /// Asks the pods, with `call`, for at most one pass's time. Returns how long to wait for the next pass,
-    /// or nothing once the round `is_over`.
+    /// or nothing once it `is_over`.
     pub async fn gather(
         &mut self,
         tools: &Tools,
@@ -129,13 +126,14 @@ impl<P: Part> Round<P> {
         is_over: impl Fn(&Self) -> bool,
     ) -> Option<Duration> {
         // Calls left over from an earlier pass are slow ones: they are looked after, not waited for.
-        let pass = if self.calls.is_empty() { tools.timings.pass } else { tools.timings.pass / 10 };
+        let pass = if self.in_flight.is_empty() { tools.timings.pass } else { tools.timings.pass / 10 };
         let end = Instant::now() + pass;
         loop {
             let now = tools.clock.now();
-            if self.parts.values().any(P::is_in_doubt) && since(self.peers.listed, now) >= tools.timings.pods
+            if self.states.values().any(P::is_in_doubt)
+                && since(self.medusas.listed, now) >= tools.timings.pods
             {
-                self.peers.look(tools).await;
+                self.medusas.look(tools).await;
             }
             let wake = self.advance(tools, &call, tools.clock.now());
             if is_over(self) {
@@ -143,12 +141,12 @@ impl<P: Part> Round<P> {
             }
             let pause = wake.map_or(tools.timings.pass, |at| since(now, at));
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || (self.calls.is_empty() && pause > left) {
-                return Some(if self.calls.is_empty() { pause } else { pause.min(LOOK_AGAIN) });
+            if left.is_zero() || (self.in_flight.is_empty() && pause > left) {
+                return Some(if self.in_flight.is_empty() { pause } else { pause.min(LOOK_AGAIN) });
             }
             tokio::select! {
-                Some((pod, asked, answer)) = self.calls.next(), if !self.calls.is_empty() => {
-                    self.hear(tools, &pod, asked, answer).await;
+                Some((pod, asked, answer)) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                    self.take_answer(tools, &pod, asked, answer).await;
                 }
                 () = tokio::time::sleep(pause.min(left)) => {}
             }
@@ -164,40 +162,40 @@ impl<P: Part> Round<P> {
     ) -> Option<Timestamp> {
         let mut wake: Option<Timestamp> = None;
         let mut due = Vec::new();
-        for (name, part) in &mut self.parts {
-            let pod = self.peers.pods.get(name);
-            part.look(pod, self.started, &tools.timings, now);
+        for (name, state) in &mut self.states {
+            let pod = self.medusas.pods.get(name);
+            state.on_time(pod, self.started, &tools.timings, now);
             if self.busy.contains(name) {
                 continue;
             }
-            match part.need(pod, &tools.timings, now) {
+            match state.need(pod, &tools.timings, now) {
                 Need::Nothing => {}
                 Need::Wait(until) => wake = Some(wake.map_or(until, |w| w.min(until))),
                 Need::Call(question) => due.push((name.clone(), question)),
             }
         }
         for (pod, question) in due {
-            if self.calls.len() >= self.limit {
+            if self.in_flight.len() >= self.limit {
                 break;
             }
-            let Some(medusa) = self.peers.medusa(&pod) else { continue };
+            let Some(medusa) = self.medusas.medusa(&pod) else { continue };
             self.busy.insert(pod.clone());
             let answer = call(&pod, medusa, question);
-            self.calls.push(Box::pin(async move { (pod, now, answer.await) }));
+            self.in_flight.push(Box::pin(async move { (pod, now, answer.await) }));
         }
         wake
     }
 
-    async fn hear(&mut self, tools: &Tools, pod: &str, asked: Timestamp, answer: P::Answer) {
+    async fn take_answer(&mut self, tools: &Tools, pod: &str, asked: Timestamp, answer: P::Answer) {
         self.busy.remove(pod);
         let now = tools.clock.now();
-        let namespace = self.peers.datacenter.metadata.namespace.as_deref();
+        let namespace = self.medusas.datacenter.metadata.namespace.as_deref();
         tracing::debug!(namespace, pod, ?answer, "answer");
-        if P::is_surprising(&answer) && since(self.peers.listed, now) >= tools.timings.pass {
-            self.peers.look(tools).await;
+        if P::is_surprising(&answer) && since(self.medusas.listed, now) >= tools.timings.pass {
+            self.medusas.look(tools).await;
         }
-        if let Some(part) = self.parts.get_mut(pod) {
-            part.learn(answer, asked, self.peers.pods.get(pod), self.started, &tools.timings, now);
+        if let Some(state) = self.states.get_mut(pod) {
+            state.on_answer(answer, asked, self.medusas.pods.get(pod), self.started, &tools.timings, now);
         }
     }
 }

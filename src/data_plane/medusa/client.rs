@@ -12,8 +12,11 @@ use tonic::{
     transport::{Channel, ClientTlsConfig, Endpoint},
 };
 
-use super::{machine::Answer, timings::Timings, tls::ClientTls};
-use crate::api::medusa::BackupType;
+use super::tls::ClientTls;
+use crate::{
+    api::medusa::BackupType,
+    data_plane::{backup::node::Answer, frame::timings::Timings},
+};
 
 /// The interface as compiled from `proto/medusa.proto`.
 pub mod proto {
@@ -357,7 +360,7 @@ mod tests {
         let decoded =
             nodes.iter().map(each).sum::<usize>() + nodes.capacity() * size_of::<proto::BackupNode>();
         assert!(decoded <= 2 * wire.len(), "{decoded} of {}", wire.len());
-        let deployed = include_str!("../../deploy/data-plane.yaml");
+        let deployed = include_str!("../../../deploy/data-plane.yaml");
         let limit = deployed.split("limits:").nth(1).unwrap().split("memory: ").nth(1).unwrap();
         let limit = limit.split_whitespace().next().unwrap().strip_suffix("Gi").unwrap();
         let limit = limit.parse::<usize>().unwrap() * 1024 * 1024 * 1024;

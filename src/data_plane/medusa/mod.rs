@@ -1,0 +1,14 @@
+//! The Medusas of a datacenter: where they are, how they are spoken to, and how each of them is asked.
+//!
+//! In reading order: `pods`, `summary` (pure) ← `tls`, `client` (one Medusa over gRPC), `pool` ← `inputs` (what is read before
+//! they are asked) ← `peers` ← `calls` (asking every one). Nothing here may write to the API server, or decide what an answer
+//! means for a backup or a task.
+
+pub mod calls;
+pub mod client;
+pub mod inputs;
+pub mod medusa_pods;
+pub mod pods;
+pub mod pool;
+pub mod summary;
+pub mod tls;
