@@ -25,6 +25,7 @@ use self::{
     frame::{
         context::{Context, Reconciler, Tools},
         controllers::{self, no_triggers, served, unless_shutdown},
+        lifecycle::Life,
         metrics::Metrics,
         presence,
     },
@@ -129,8 +130,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         let (tools, scopes, shutdown) = (&tools, &scopes, &shutdown);
         // A panic in here ends the work for one object; one outside all those edges begins its kind anew.
         futures::join!(
-            again("backups", || kind::<backup::Backup>(tools, medusas.clone(), scopes, shutdown)),
-            again("tasks", || later::<task::Task>(tools, medusas.clone(), scopes, "medusatasks", shutdown)),
+            again("backups", || kind::<Life<backup::Run>>(tools, medusas.clone(), scopes, shutdown)),
+            again("tasks", || later::<Life<task::Run>>(
+                tools,
+                medusas.clone(),
+                scopes,
+                "medusatasks",
+                shutdown
+            )),
             again("schedules", || schedule::run(tools, scopes, shutdown)),
             again("restores", || {
                 later::<restore::Restoration>(tools, (), scopes, "medusarestorejobs", shutdown)

@@ -20,7 +20,7 @@ use super::{
     results::{active, first_of, goes_on, going, operation, results},
     scope::Scope,
     status::{self, Report},
-    taken_back::Place,
+    taken_back::InDataPlane,
     unread::{Unread, place_of},
 };
 use crate::{
@@ -165,7 +165,7 @@ async fn take_all(
 #[derive(Default)]
 pub(super) struct Carried {
     /// What was written or deleted.
-    done: BTreeSet<Place>,
+    done: BTreeSet<InDataPlane>,
     /// What could not be.
     failed: Vec<Refusal>,
 }
@@ -191,7 +191,11 @@ pub(super) async fn carry_out(ctx: &ScheduleContext, actions: Vec<Action>, plane
 }
 
 /// Returns what was written or deleted; nothing when the object has changed in the meantime, which a watch will show.
-async fn write(ctx: &ScheduleContext, action: Action, remote: &Remote) -> Result<Option<Place>, Refusal> {
+async fn write(
+    ctx: &ScheduleContext,
+    action: Action,
+    remote: &Remote,
+) -> Result<Option<InDataPlane>, Refusal> {
     match action {
         Action::Apply { data_plane, key, object } => {
             let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();

@@ -23,16 +23,16 @@ use crate::{
 };
 
 /// A MedusaBackupSchedule: its data plane, and where it is there.
-pub(super) type Place = (String, ObjectKey);
+pub(super) type InDataPlane = (String, ObjectKey);
 
 /// The last writes of one schedule. Losing them costs a write or two.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    last: BTreeMap<Place, Record>,
+    last: BTreeMap<InDataPlane, Record>,
     /// What a write that was admitted will have been.
-    begun: BTreeMap<Place, Record>,
+    begun: BTreeMap<InDataPlane, Record>,
     /// What has to wait, until when and why.
-    held: BTreeMap<Place, (Timestamp, Why)>,
+    held: BTreeMap<InDataPlane, (Timestamp, Why)>,
 }
 
 impl Writes {
@@ -63,7 +63,7 @@ impl Writes {
     }
 
     /// Notes what was carried out: written, or deleted, of which nobody takes anything back.
-    pub fn note(&mut self, done: &BTreeSet<Place>) {
+    pub fn note(&mut self, done: &BTreeSet<InDataPlane>) {
         for place in done {
             match self.begun.remove(place) {
                 Some(record) => _ = self.last.insert(place.clone(), record),
@@ -81,10 +81,10 @@ impl Writes {
             Some((place, until, conflict(said(place), &record.by, record.times)))
         });
         let held = self.held.iter().map(|(place, (until, why))| (place, *until, why.clone()));
-        let all: BTreeMap<&Place, (Timestamp, Why)> =
+        let all: BTreeMap<&InDataPlane, (Timestamp, Why)> =
             held.chain(contested).map(|(place, until, why)| (place, (until, why))).collect();
         let next = all.values().map(|(until, _)| *until).min();
-        let refusal = |((plane, key), (_, why)): (&Place, (Timestamp, Why))| Refusal {
+        let refusal = |((plane, key), (_, why)): (&InDataPlane, (Timestamp, Why))| Refusal {
             place: format!("{plane}/{key}"),
             problem: Problem::new(why.reason, why.message),
         };
@@ -93,7 +93,7 @@ impl Writes {
 }
 
 /// How a MedusaBackupSchedule is named where its place goes before it.
-fn said((_, key): &Place) -> String {
+fn said((_, key): &InDataPlane) -> String {
     format!("MedusaBackupSchedule {}", key.name)
 }
 

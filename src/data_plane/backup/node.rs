@@ -32,39 +32,12 @@ use crate::{
         frame::timings::{Timings, after, since},
         medusa::{
             calls::{Need, PodState},
+            client::Answer,
             pods::{Instance, PodView},
         },
     },
     runtime::backoff,
 };
-
-/// What became of one call to a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// BackupStatus: going on.
-    Running,
-    /// BackupStatus: succeeded.
-    Done,
-    /// BackupStatus: failed; `complete` when it names a finish time, so when the storage holds a manifest.
-    Failed {
-        /// Whether the storage holds this node's manifest.
-        complete: bool,
-    },
-    /// BackupStatus: no such backup, which is also what a backup that has not written yet looks like.
-    Missing,
-    /// BackupStatus: no connection.
-    Unreachable(String),
-    /// BackupStatus: no answer within the deadline.
-    TimedOut,
-    /// BackupStatus: an error, or an answer that says nothing.
-    Error(String),
-    /// AsyncBackup: accepted.
-    Accepted,
-    /// AsyncBackup: certainly not carried out.
-    NotSent(String),
-    /// AsyncBackup: the answer was lost; it may be carried out, even later.
-    PerhapsSent(String),
-}
 
 /// Whether this node was asked to start.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,13 +9,20 @@ use jiff::Timestamp;
 
 use super::{
     closing::Closing,
-    node::{Answer, Node, Step, Verdict},
+    node::{Node, Step, Verdict},
 };
 use crate::{
     api::medusa::{BackupType, MedusaBackupJob, MedusaBackupJobStatus},
     data_plane::{
-        frame::context::Tools,
-        medusa::{calls::PodCalls, client::Medusa, inputs::Inputs},
+        frame::{
+            context::Tools,
+            lifecycle::{PodsStatus as _, Stored, stored},
+        },
+        medusa::{
+            calls::PodCalls,
+            client::{Answer, Medusa},
+            inputs::Inputs,
+        },
     },
 };
 
@@ -28,12 +35,10 @@ pub struct Run {
     pub name: String,
     /// Every node of the run, by pod name, and what they are asked.
     pub calls: PodCalls<Node>,
-    /// The status as last written or read.
-    pub status: MedusaBackupJobStatus,
-    /// The version that status has.
-    pub resource_version: String,
-    /// When the status was last written.
-    pub written: Timestamp,
+    /// What stands in the job.
+    pub stored: Stored<MedusaBackupJobStatus>,
+    /// How large the backup is, once it is whole.
+    pub size: i64,
     /// The end of a run whose nodes all succeeded.
     pub closing: Closing,
     kind: BackupType,
@@ -44,13 +49,13 @@ impl Run {
     /// there, so that no node was asked yet.
     #[must_use]
     pub fn new(job: &MedusaBackupJob, inputs: Inputs, claimed: bool, now: Timestamp) -> Self {
-        let status = job.status.clone().unwrap_or_default();
+        let stored = stored::<Self>(job, now);
+        let started = stored.status.start_time.as_ref().map_or(now, |time| time.0);
         let mut run = Self {
             name: job.metadata.name.clone().unwrap_or_default(),
-            calls: PodCalls::new(inputs, status.start_time.as_ref().map_or(now, |t| t.0), MAX_CALLS, now),
-            status,
-            resource_version: job.metadata.resource_version.clone().unwrap_or_default(),
-            written: now,
+            calls: PodCalls::new(inputs, started, MAX_CALLS, now),
+            stored,
+            size: 0,
             closing: Closing::default(),
             kind: job.spec.backup_type,
         };
@@ -61,13 +66,12 @@ impl Run {
     /// Makes nodes of the status's lists. A job with a start time and no lists at all was left behind by a
     /// controller that writes them later: all pods are in it.
     fn adopt_lists(&mut self, claimed: bool, now: Timestamp) {
-        let status = &self.status;
-        let all: Vec<&String> =
-            if status.in_progress.is_empty() && status.finished.is_empty() && status.failed.is_empty() {
-                self.calls.medusas.pods.keys().collect()
-            } else {
-                status.in_progress.iter().collect()
-            };
+        let status = &self.stored.status;
+        let all: Vec<&String> = if status.counts().total() == 0 {
+            self.calls.medusas.pods.keys().collect()
+        } else {
+            status.in_progress.iter().collect()
+        };
         for pod in all {
             let node = if claimed {
                 Node::claimed(pod, now)
@@ -81,10 +85,10 @@ impl Run {
 
     /// Takes over what the object already says is decided, by whoever wrote it.
     pub fn adopt_decisions(&mut self, now: Timestamp) {
-        for pod in &self.status.finished {
+        for pod in &self.stored.status.finished {
             self.calls.states.insert(pod.clone(), Node::decided(pod, Verdict::Finished, now));
         }
-        for pod in &self.status.failed {
+        for pod in &self.stored.status.failed {
             let known =
                 self.calls.states.get(pod).is_some_and(|n| matches!(n.verdict, Some(Verdict::Failed(..))));
             if !known {

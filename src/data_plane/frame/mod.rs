@@ -2,12 +2,12 @@
 //! waits, goes on and ends in its status.
 //!
 //! In reading order: `timings`, `problem`, `progress`, `outcome` (pure) ← `objects`, `metrics` ← `context`, `controllers` ←
-//! `hold`. `presence` says in the cluster that this role runs there. Nothing here may know what a kind does, or talk to a
+//! `lifecycle`. `presence` says in the cluster that this role runs there. Nothing here may know what a kind does, or talk to a
 //! Medusa.
 
 pub mod context;
 pub mod controllers;
-pub mod hold;
+pub mod lifecycle;
 pub mod metrics;
 pub mod objects;
 pub mod outcome;

@@ -25,12 +25,20 @@ pub struct Counts {
     pub failed: usize,
 }
 
+impl Counts {
+    /// All pods of the run.
+    #[must_use]
+    pub fn total(self) -> usize {
+        self.in_progress + self.finished + self.failed
+    }
+}
+
 /// Whether `new` should be written though the run goes on; `written` stands since `last`. It should at the
 /// first failure, at each quarter of the pods, and when a change has gone unwritten for long. So a run of any
 /// size costs at most three such writes in its first minutes.
 #[must_use]
 pub fn is_due(written: Counts, new: Counts, last: Timestamp, now: Timestamp) -> bool {
-    let total = new.in_progress + new.finished + new.failed;
+    let total = new.total();
     let quarter = |counts: Counts| {
         (counts.finished + counts.failed).saturating_mul(4).checked_div(total).unwrap_or_default()
     };

@@ -13,10 +13,7 @@ use tonic::{
 };
 
 use super::tls::ClientTls;
-use crate::{
-    api::medusa::BackupType,
-    data_plane::{backup::node::Answer, frame::timings::Timings},
-};
+use crate::{api::medusa::BackupType, data_plane::frame::timings::Timings};
 
 /// The interface as compiled from `proto/medusa.proto`.
 pub mod proto {
@@ -46,6 +43,34 @@ const TCP_KEEP_ALIVE_PAUSE: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_mins(6);
 /// Longest part of a server's error text that is passed on.
 const MAX_DETAIL: usize = 300;
+
+/// What became of a call about the backup of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// BackupStatus: going on.
+    Running,
+    /// BackupStatus: succeeded.
+    Done,
+    /// BackupStatus: failed; `complete` when it names a finish time, so when the storage holds a manifest.
+    Failed {
+        /// Whether the storage holds this node's manifest.
+        complete: bool,
+    },
+    /// BackupStatus: no such backup, which is also what a backup that has not written yet looks like.
+    Missing,
+    /// BackupStatus: no connection.
+    Unreachable(String),
+    /// BackupStatus: no answer within the deadline.
+    TimedOut,
+    /// BackupStatus: an error, or an answer that says nothing.
+    Error(String),
+    /// AsyncBackup: accepted.
+    Accepted,
+    /// AsyncBackup: certainly not carried out.
+    NotSent(String),
+    /// AsyncBackup: the answer was lost; it may be carried out, even later.
+    PerhapsSent(String),
+}
 
 /// Why a question was not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]

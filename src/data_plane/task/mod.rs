@@ -5,8 +5,7 @@
 //!  (reads)     (pure)          (writes)   └─> every pod: PurgeBackups or PrepareRestore ─> a purge's follow-up ─┘
 //! ```
 //!
-//! The claim is one write that holds to the version it was decided on and puts down the start time and
-//! every pod at once. `finishTime` is the last write; a task that has it is never looked at again.
+//! Claim and end are those of every kind (`frame/lifecycle.rs`).
 
 pub(super) mod admit;
 mod apply;
@@ -25,7 +24,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use kube::{Client, Resource as _, runtime::controller::Action};
+use kube::Client;
 use tokio::time::Instant;
 
 use self::{
@@ -38,17 +37,13 @@ use self::{
     turn::SECOND,
 };
 use crate::{
-    api::{
-        Reason,
-        medusa::{MedusaTask, MedusaTaskStatus, TaskOperation, TaskPodResult},
-    },
+    api::medusa::{MedusaTask, MedusaTaskStatus, TaskOperation, TaskPodResult},
     data_plane::{
         frame::{
-            context::{Context, Reconciler, Tools},
-            hold::{Held, given_up, hold},
-            objects, outcome,
-            problem::{Problem, Waiting},
-            progress::is_due,
+            context::{Context, Tools},
+            lifecycle::{Begun, Life, PodsRun, Progress, Stored, claim, is_started, stored},
+            objects,
+            problem::Problem,
             timings::{MAX_PURGES, after},
         },
         medusa::{
@@ -63,34 +58,23 @@ use crate::{
 /// Pause before an older sync is looked at again that stands where the follow-up should.
 const FOLLOW_UP_AGAIN: Duration = Duration::from_secs(1);
 
-/// What is remembered of one task between two passes.
-pub enum Task {
-    /// Not started, or to be taken over; and since when that is known.
-    Waiting(Waiting, Instant),
-    /// A purge that has not started: the storage is listed, to know what it would leave.
-    Checking(Box<Checking>),
-    /// Under way.
-    Running(Box<Run>),
-    /// The last write is done; the watch has yet to show it.
-    Ended,
+/// What is remembered of a task before it begins.
+pub struct Before {
+    /// Since when it is known.
+    seen: Instant,
+    /// Of a purge: the storage is listed, to know what it would leave.
+    checking: Option<Checking>,
 }
 
 /// A purge that is being looked at.
-pub struct Checking {
-    waiting: Waiting,
-    seen: Instant,
+struct Checking {
     guard: Guard,
     listing: Listing,
 }
 
 /// A task under way.
 pub struct Run {
-    /// The status as last written or read.
-    status: MedusaTaskStatus,
-    /// The version that status has.
-    resource_version: String,
-    /// When the status was last written.
-    written: Timestamp,
+    stored: Stored<MedusaTaskStatus>,
     work: Work,
 }
 
@@ -106,239 +90,182 @@ struct Pods {
     preparation: Option<Preparation>,
 }
 
-impl Reconciler for Task {
+impl PodsRun for Run {
     type Object = MedusaTask;
+    type Status = MedusaTaskStatus;
     type Shared = Pool;
+    type Before = Before;
 
     const PART: &'static str = "MedusaTask";
+    const ACTIONS: (&'static str, &'static str) = ("StartTask", "FinishTask");
 
-    fn new(now: Timestamp) -> Self {
-        Self::Waiting(Waiting::new(now), Instant::now())
+    fn before() -> Before {
+        Before { seen: Instant::now(), checking: None }
     }
 
-    fn is_over(task: &MedusaTask) -> bool {
-        task.metadata.deletion_timestamp.is_some()
-            || task.status.as_ref().is_some_and(|s| s.finish_time.is_some())
+    fn status(task: &MedusaTask) -> Option<&MedusaTaskStatus> {
+        task.status.as_ref()
     }
 
-    fn datacenter(task: &MedusaTask) -> Option<&str> {
-        (!is_started(task)).then_some(task.spec.cassandra_datacenter.as_str())
+    fn status_mut(task: &mut MedusaTask) -> &mut Option<MedusaTaskStatus> {
+        &mut task.status
     }
 
-    async fn pass(&mut self, ctx: &Context<Self>, task: &MedusaTask) -> Result<Action, kube::Error> {
-        match self {
-            Self::Ended => Ok(Action::await_change()),
-            Self::Waiting(_, seen) => {
-                let seen = seen.elapsed();
-                self.begin(ctx, task, seen, false).await
-            }
-            Self::Checking(_) => self.look(ctx, task).await,
-            Self::Running(_) => self.carry_on(&ctx.tools, task).await,
-        }
+    fn datacenter(task: &MedusaTask) -> &str {
+        &task.spec.cassandra_datacenter
     }
 
-    /// What the task says now counts, and the run goes on from there.
-    fn meet(&mut self, fresh: Option<MedusaTask>, now: Timestamp) {
-        let Some(fresh) = fresh.filter(|fresh| !Self::is_over(fresh)) else {
-            *self = Self::Ended;
-            return;
-        };
-        if let Self::Running(run) = self {
-            run.resource_version = fresh.metadata.resource_version.unwrap_or_default();
-            let theirs = fresh.status.unwrap_or_default();
-            run.status.finished = theirs.finished;
-            run.status.failed = theirs.failed;
-            if let Work::Pods(pods) = &mut run.work {
-                status::adopt(&run.status, &mut pods.calls.states, now);
-            }
-        }
-    }
-}
-
-fn is_started(task: &MedusaTask) -> bool {
-    task.status.as_ref().is_some_and(|s| s.start_time.is_some())
-}
-
-impl Task {
-    /// A task that was not started, or was started by a process that is no more.
     async fn begin(
-        &mut self,
-        ctx: &Context<Self>,
+        ctx: &Context<Life<Self>>,
         task: &MedusaTask,
-        seen: Duration,
-        is_checked: bool,
-    ) -> Result<Action, kube::Error> {
+        before: &mut Before,
+    ) -> Result<Begun<Self>, kube::Error> {
         let tools = &ctx.tools;
         let (namespace, dc) = (objects::namespace(task), &task.spec.cassandra_datacenter);
+        // What is at work is looked for once more after the check: the listing may have taken minutes.
+        let is_checked = before.checking.is_some();
+        if let Some(checking) = &mut before.checking {
+            if let Some(pause) = checking.listing.ask(tools).await {
+                return Ok(Begun::Later(pause));
+            }
+            let found = checking.found(tools.clock.now());
+            before.checking = None;
+            if let Err(problem) = found {
+                return Ok(Begun::Held(problem));
+            }
+        }
         let preparation = match admit::preparation(task) {
             Ok(preparation) => preparation,
-            Err(problem) => return self.hold(tools, task, problem).await,
+            Err(problem) => return Ok(Begun::Held(problem)),
         };
-        let is_taken_over = is_started(task);
+        let is_taken_over = is_started::<Self>(task);
         let operation = task.spec.operation;
         if operation == TaskOperation::Purge && !is_taken_over {
             let elsewhere = elsewhere(&tools.client, namespace).await?;
             if let Err(problem) = admit::purge_may_begin(task, &elsewhere) {
-                return self.hold(tools, task, problem).await;
+                return Ok(Begun::Held(problem));
             }
             // Then it is looked once more: see [`SECOND`].
-            if let Some(rest) = SECOND.checked_sub(seen).filter(|rest| !rest.is_zero()) {
-                return Ok(Action::requeue(rest));
+            if let Some(rest) = SECOND.checked_sub(before.seen.elapsed()).filter(|rest| !rest.is_zero()) {
+                return Ok(Begun::Later(rest));
             }
         }
         let inputs = match Inputs::read(&tools.client, &ctx.shared, namespace, dc).await? {
             Ok(inputs) => inputs,
-            Err(problem) => return self.hold(tools, task, problem).await,
+            Err(problem) => return Ok(Begun::Held(problem)),
         };
         // A sync that is taken over begins anew; what became of a purge's pods is the run's affair.
         if (operation == TaskOperation::Sync || !is_taken_over)
             && let Err(problem) = admit::check(operation, &inputs.datacenter, &inputs.pods)
         {
-            return self.hold(tools, task, problem).await;
+            return Ok(Begun::Held(problem));
         }
         let now = tools.clock.now();
         if !is_taken_over
             && !is_checked
             && operation == TaskOperation::Purge
-            && let Self::Waiting(waiting, seen) = self
             && let Some(guard) =
                 Guard::of(task, inputs::limits(&tools.client, &inputs.datacenter, now).await?)
         {
             let mut listing = Listing::new(inputs, now, now);
             listing.ask_all(None, &tools.timings, now);
-            let (waiting, seen) = (waiting.clone(), *seen);
-            *self = Self::Checking(Box::new(Checking { waiting, seen, guard, listing }));
-            return self.look(ctx, task).await;
+            before.checking = Some(Checking { guard, listing });
+            return Ok(Begun::Later(Duration::ZERO));
         }
         let task = objects::own(&tools.client, task, &inputs.datacenter).await?;
         let task = if is_taken_over {
             tracing::info!(namespace, task = task.metadata.name, "takes over a task");
             task
         } else {
-            claim(tools, task, &inputs, now).await?
+            let (pods, what) = asked(operation, &inputs);
+            let note = format!("{what} of CassandraDatacenter `{dc}`");
+            claim::<Self>(tools, &task, pods, (&what, &note), now).await?
         };
         // The process before us may have asked a pod just now.
         let next = if is_taken_over { after(now, tools.timings.hung_first) } else { now };
-        *self = Self::Running(Box::new(Run::new(&task, inputs, preparation, next, now)));
-        self.carry_on(tools, &task).await
+        Ok(Begun::Running(Box::new(Self::new(&task, inputs, preparation, next, now))))
     }
 
-    /// Lists the storage, and lets a purge begin that leaves what it must.
-    async fn look(&mut self, ctx: &Context<Self>, task: &MedusaTask) -> Result<Action, kube::Error> {
-        let tools = &ctx.tools;
-        let Self::Checking(checking) = self else { return Ok(Action::await_change()) };
-        if let Some(pause) = checking.listing.ask(tools).await {
-            return Ok(Action::requeue(pause));
-        }
-        let found = if let Some((_, listing)) = checking.listing.answer() {
-            checking.guard.check(&listing, checking.listing.datacenter(), tools.clock.now())
-        } else {
-            let (pods, reason, why) = checking.listing.silence();
-            let message = format!("nothing was purged, as nobody knows what a purge would leave: {why}");
-            Err(Problem { pods, ..Problem::for_good(reason, message) })
-        };
-        let seen = checking.seen;
-        *self = Self::Waiting(checking.waiting.clone(), seen);
-        match found {
-            // What is at work is looked for once more: the listing may have taken minutes.
-            Ok(()) => Box::pin(self.begin(ctx, task, seen.elapsed(), true)).await,
-            Err(problem) => self.hold(tools, task, problem).await,
+    fn stored(&mut self) -> &mut Stored<MedusaTaskStatus> {
+        &mut self.stored
+    }
+
+    fn list(&self, status: &mut MedusaTaskStatus) {
+        if let Work::Pods(pods) = &self.work {
+            status::progress(status, &pods.calls.states);
         }
     }
 
-    /// A task that cannot begin says why, and is looked at again until the budget is spent.
-    async fn hold(
-        &mut self,
-        tools: &Tools,
-        task: &MedusaTask,
-        problem: Problem,
-    ) -> Result<Action, kube::Error> {
-        let Self::Waiting(waiting, _) = self else { return Ok(Action::await_change()) };
-        let give_up = |status: &mut MedusaTaskStatus| {
-            status.failed = given_up(&problem, &status.failed, &status.in_progress);
-            status.in_progress.clear();
-        };
-        let status = task.status.clone().unwrap_or_default();
-        match hold(tools, task, status, (waiting, &problem), "StartTask", give_up, status::patch).await? {
-            Held::Later(pause) => Ok(Action::requeue(pause)),
-            Held::Ended => {
-                tools.metrics.task_ended(task, false);
-                *self = Self::Ended;
-                Ok(Action::await_change())
-            }
+    fn adopt(&mut self, now: Timestamp) {
+        if let Work::Pods(pods) = &mut self.work {
+            status::adopt(&self.stored.status, &mut pods.calls.states, now);
         }
     }
 
-    async fn carry_on(&mut self, tools: &Tools, task: &MedusaTask) -> Result<Action, kube::Error> {
-        let Self::Running(run) = self else { return Ok(Action::await_change()) };
-        let end = match &mut run.work {
-            Work::Sync(sync) => match sync.pass(tools).await? {
-                Synced::Later(pause) => return Ok(Action::requeue(pause)),
-                Synced::Done(pod, told) => {
-                    run.status.finished = vec![status::done(&pod)];
-                    Ok(told)
-                }
-                Synced::Failed(pods, reason, told) => {
-                    run.status.failed = pods;
-                    Err((reason, told))
-                }
-            },
-            Work::Pods(pods) => {
-                if let Some(pause) = pods.ask(tools).await {
-                    run.tell(tools, task).await?;
-                    return Ok(Action::requeue(pause));
-                }
-                let followed = match pods.preparation {
-                    Some(_) => Ok(String::new()),
-                    // Also where every pod failed: a call that was not answered may have been carried out,
-                    // and to look does no harm.
-                    None => {
-                        match follow_up::ensure(&tools.client, task, &pods.calls.medusas.datacenter).await? {
-                            FollowUp::Later => return Ok(Action::requeue(FOLLOW_UP_AGAIN)),
-                            FollowUp::There(name) => Ok(name),
-                            FollowUp::Impossible(problem) => Err((problem.reason, problem.message)),
-                        }
+    async fn go_on(&mut self, tools: &Tools, task: &MedusaTask) -> Result<Progress, kube::Error> {
+        let pods = match &mut self.work {
+            Work::Pods(pods) => pods,
+            Work::Sync(sync) => {
+                let status = &mut self.stored.status;
+                return Ok(match sync.pass(tools).await? {
+                    Synced::Later(pause) => Progress::Later(pause),
+                    Synced::Done(pod, told) => {
+                        status.finished = vec![status::done(&pod)];
+                        Progress::Over(Ok(told))
                     }
-                };
-                status::progress(&mut run.status, &pods.calls.states);
-                match status::verdict(&pods.calls.states) {
-                    Some(failure) => Err(failure),
-                    None => followed.map(|name| pods.told(&name)),
-                }
+                    Synced::Failed(pods, reason, told) => {
+                        status.failed = pods;
+                        Progress::Over(Err((reason, told)))
+                    }
+                });
             }
         };
-        run.end(tools, task, end).await?;
-        *self = Self::Ended;
-        Ok(Action::await_change())
+        if let Some(pause) = pods.ask(tools).await {
+            return Ok(Progress::Later(pause));
+        }
+        let followed = match pods.preparation {
+            Some(_) => Ok(String::new()),
+            // Also where every pod failed: a call that was not answered may have been carried out,
+            // and to look does no harm.
+            None => match follow_up::ensure(&tools.client, task, &pods.calls.medusas.datacenter).await? {
+                FollowUp::Later => return Ok(Progress::Later(FOLLOW_UP_AGAIN)),
+                FollowUp::There(name) => Ok(name),
+                FollowUp::Impossible(problem) => Err((problem.reason, problem.message)),
+            },
+        };
+        Ok(Progress::Over(match status::verdict(&pods.calls.states) {
+            Some(failure) => Err(failure),
+            None => followed.map(|name| pods.told(&name)),
+        }))
+    }
+
+    fn count(_: Option<&Self>, tools: &Tools, task: &MedusaTask, is_good: bool) {
+        tools.metrics.task_ended(task, is_good);
     }
 }
 
-/// Starts the task: one write, that only the first of two controllers gets through.
-async fn claim(
-    tools: &Tools,
-    task: MedusaTask,
-    inputs: &Inputs,
-    now: Timestamp,
-) -> Result<MedusaTask, kube::Error> {
-    let mut status = task.status.clone().unwrap_or_default();
-    let dc = &task.spec.cassandra_datacenter;
-    let (pods, what) = match task.spec.operation {
-        TaskOperation::Sync => (Vec::new(), "lists the storage".to_owned()),
-        operation @ (TaskOperation::Purge | TaskOperation::PrepareRestore) => {
-            let pods: Vec<String> = inputs.pods.iter().map(|pod| pod.name.clone()).collect();
-            let verb = if operation == TaskOperation::Purge { "purges" } else { "prepares" };
-            let what = format!("{verb} {} pods", pods.len());
-            (pods, what)
-        }
+/// The pods that are asked from the beginning, and what is asked of them.
+fn asked(operation: TaskOperation, inputs: &Inputs) -> (Vec<String>, String) {
+    let verb = match operation {
+        TaskOperation::Sync => return (Vec::new(), "lists the storage".to_owned()),
+        TaskOperation::Purge => "purges",
+        TaskOperation::PrepareRestore => "prepares",
     };
-    status::claim(&mut status, pods, &what, task.metadata.generation, now);
-    let version = task.metadata.resource_version.clone().unwrap_or_default();
-    let mut claimed = objects::patch_status(&tools.client, &task, &status::patch(&version, &status)).await?;
-    let note = format!("{what} of CassandraDatacenter `{dc}`");
-    tools.events.normal(claimed.object_ref(&()), Reason::Running, "StartTask", note);
-    // What was written, should the cluster's definition have dropped a part of it.
-    claimed.status = Some(status);
-    Ok(claimed)
+    let pods: Vec<String> = inputs.pods.iter().map(|pod| pod.name.clone()).collect();
+    let what = format!("{verb} {} pods", pods.len());
+    (pods, what)
+}
+
+impl Checking {
+    /// Whether the purge leaves what it must, as the storage was listed.
+    fn found(&self, now: Timestamp) -> Result<(), Problem> {
+        if let Some((_, listing)) = self.listing.answer() {
+            return self.guard.check(&listing, self.listing.datacenter(), now);
+        }
+        let (pods, reason, why) = self.listing.silence();
+        let message = format!("nothing was purged, as nobody knows what a purge would leave: {why}");
+        Err(Problem { pods, ..Problem::for_good(reason, message) })
+    }
 }
 
 impl Run {
@@ -350,57 +277,16 @@ impl Run {
         next: Timestamp,
         now: Timestamp,
     ) -> Self {
-        let status = task.status.clone().unwrap_or_default();
-        let started = status.start_time.as_ref().map_or(now, |time| time.0);
+        let stored = stored::<Self>(task, now);
+        let started = stored.status.start_time.as_ref().map_or(now, |time| time.0);
         let work = if task.spec.operation == TaskOperation::Sync {
             Work::Sync(Box::new(Sync::new(inputs, started, now)))
         } else {
             let mut calls = PodCalls::new(inputs, started, MAX_PURGES, now);
-            calls.states = status::resumed(&status, calls.medusas.pods.keys(), next, now);
+            calls.states = status::resumed(&stored.status, calls.medusas.pods.keys(), next, now);
             Work::Pods(Box::new(Pods { calls, preparation }))
         };
-        let resource_version = task.metadata.resource_version.clone().unwrap_or_default();
-        Self { status, resource_version, written: now, work }
-    }
-
-    /// Writes how far the pods are, when that is worth a write.
-    async fn tell(&mut self, tools: &Tools, task: &MedusaTask) -> Result<(), kube::Error> {
-        let Work::Pods(pods) = &self.work else { return Ok(()) };
-        let now = tools.clock.now();
-        let mut status = self.status.clone();
-        status::progress(&mut status, &pods.calls.states);
-        if is_due(status::counts(&self.status), status::counts(&status), self.written, now) {
-            let patch = status::patch(&self.resource_version, &status);
-            let written = objects::patch_status(&tools.client, task, &patch).await?;
-            self.resource_version = written.metadata.resource_version.unwrap_or_default();
-            self.status = status;
-            self.written = now;
-        }
-        Ok(())
-    }
-
-    /// `finishTime`, which says that all is said.
-    async fn end(
-        &mut self,
-        tools: &Tools,
-        task: &MedusaTask,
-        end: Result<String, (Reason, String)>,
-    ) -> Result<(), kube::Error> {
-        let now = tools.clock.now();
-        let mut status = self.status.clone();
-        let generation = task.metadata.generation;
-        match &end {
-            Ok(told) => outcome::succeed(&mut status, told, generation, now),
-            Err((reason, why)) => outcome::fail(&mut status, *reason, why, generation, now),
-        }
-        let patch = status::patch(&self.resource_version, &status);
-        objects::patch_status(&tools.client, task, &patch).await?;
-        tools.metrics.task_ended(task, end.is_ok());
-        match end {
-            Ok(told) => tools.events.normal(task.object_ref(&()), Reason::Succeeded, "FinishTask", told),
-            Err((reason, why)) => tools.events.warning(task.object_ref(&()), reason, "FinishTask", why),
-        }
-        Ok(())
+        Self { stored, work }
     }
 }
 

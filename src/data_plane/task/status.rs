@@ -6,8 +6,6 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::Value;
 
 use super::pod::{Pod, Verdict};
 use crate::{
@@ -16,33 +14,10 @@ use crate::{
         medusa::{MedusaTaskStatus, TaskPodResult},
     },
     data_plane::{
-        frame::{
-            outcome,
-            progress::{self, Counts},
-        },
+        frame::{lifecycle::PodsStatus as _, progress},
         medusa::client::proto::PurgeBackupsResponse,
     },
 };
-
-/// The status as a merge patch that only applies to `resource_version`.
-#[must_use]
-pub fn patch(resource_version: &str, status: &MedusaTaskStatus) -> Value {
-    let fields = ["startTime", "finishTime", "inProgress", "finished", "failed", "message", "conditions"];
-    outcome::patch(resource_version, status, &fields)
-}
-
-/// The task is claimed: started now, with `pods` in progress.
-pub fn claim(
-    status: &mut MedusaTaskStatus,
-    pods: Vec<String>,
-    message: &str,
-    generation: Option<i64>,
-    now: Timestamp,
-) {
-    status.start_time = Some(Time(now));
-    status.in_progress = pods;
-    outcome::go_on(status, message, generation, now);
-}
 
 /// The lists as `pods` have them now.
 pub fn progress(status: &mut MedusaTaskStatus, pods: &BTreeMap<String, Pod<TaskPodResult>>) {
@@ -52,16 +27,6 @@ pub fn progress(status: &mut MedusaTaskStatus, pods: &BTreeMap<String, Pod<TaskP
     status.in_progress = names(|pod| pod.verdict.is_none());
     status.failed = names(|pod| pod.failure().is_some());
     status.finished = pods.values().filter_map(|pod| pod.result().cloned()).collect();
-}
-
-/// How many pods are in which list.
-#[must_use]
-pub fn counts(status: &MedusaTaskStatus) -> Counts {
-    Counts {
-        in_progress: status.in_progress.len(),
-        finished: status.finished.len(),
-        failed: status.failed.len(),
-    }
 }
 
 /// Why a task with failed pods failed; nothing when none did.
@@ -83,12 +48,8 @@ pub fn resumed<'a>(
     next: Timestamp,
     now: Timestamp,
 ) -> BTreeMap<String, Pod<TaskPodResult>> {
-    let counts = counts(status);
-    let names: Vec<&String> = if counts.in_progress + counts.finished + counts.failed == 0 {
-        all.collect()
-    } else {
-        status.in_progress.iter().collect()
-    };
+    let names: Vec<&String> =
+        if status.counts().total() == 0 { all.collect() } else { status.in_progress.iter().collect() };
     let mut pods = names.into_iter().map(|name| (name.clone(), Pod::new(next))).collect();
     adopt(status, &mut pods, now);
     pods
@@ -131,7 +92,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::Conditions as _;
+    use crate::data_plane::frame::lifecycle::patch;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -153,14 +114,8 @@ mod tests {
     }
 
     #[test]
-    fn the_claim_and_the_progress_are_written_whole() {
+    fn the_progress_is_written_whole() {
         let mut status = MedusaTaskStatus::default();
-        claim(&mut status, vec!["a".to_owned()], "purging", Some(1), at(5));
-        let claimed = patch("7", &status);
-        assert_eq!(claimed["metadata"]["resourceVersion"], "7");
-        assert_eq!(claimed["status"]["startTime"], "1970-01-01T00:00:05Z");
-        assert_eq!(claimed["status"]["inProgress"], json!(["a"]));
-        assert!(!status.conditions.is_true("Complete") && !status.conditions.is_true("Failed"));
         progress(&mut status, &pods());
         let written = patch("8", &status);
         assert_eq!(written["status"]["inProgress"], json!(["b"]));
@@ -170,7 +125,6 @@ mod tests {
             "totalPurgedSize": 10_770_961, "totalObjectsWithinGcGrace": 5
         }]);
         assert_eq!(written["status"]["finished"], expected);
-        assert!(patch("9", &MedusaTaskStatus::default())["status"]["inProgress"].is_null());
     }
 
     #[test]
