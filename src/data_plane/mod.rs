@@ -140,7 +140,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
             )),
             again("schedules", || schedule::run(tools, scopes, shutdown)),
             again("restores", || {
-                later::<restore::Restoration>(tools, (), scopes, "medusarestorejobs", shutdown)
+                later::<restore::Restoration>(tools, medusas.clone(), scopes, "medusarestorejobs", shutdown)
             }),
             again("configurations", || {
                 let definition = "medusaconfigurations";

@@ -14,21 +14,26 @@ use crate::{
     data_plane::{
         frame::{
             context::Tools,
+            retry::{FailureKind, Retry},
             timings::{Timings, after, since},
         },
-        medusa::client::{CallError, Medusa, proto::BackupSummary},
+        medusa::{
+            ask_any::AskAny,
+            client::{CallError, Medusa, proto::BackupSummary},
+        },
     },
-    runtime::backoff,
 };
+
+/// Pause before looking again whether Medusa has answered.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Progress in getting a whole summary.
 #[derive(Default)]
 pub struct Closing {
     since: Option<Timestamp>,
     next: Option<Timestamp>,
-    attempts: u32,
     hung: u32,
-    call: Option<BoxFuture<'static, Result<BackupSummary, CallError>>>,
+    question: AskAny<BackupSummary>,
 }
 
 /// What came of a pass.
@@ -56,33 +61,29 @@ impl Closing {
         if let Some(next) = self.next.filter(|next| *next > now) {
             return Closed::Later(since(now, next));
         }
-        let mut call: BoxFuture<'static, _> = match self.call.take() {
-            Some(call) => call,
-            None => match pick(medusas, self.attempts) {
-                Some(medusa) => {
-                    let (medusa, name) = (Arc::clone(medusa), name.to_owned());
-                    Box::pin(async move { medusa.summary(&name).await }) as BoxFuture<'static, _>
-                }
-                None => Box::pin(async { Err(CallError::Silent("no pod has an address".to_owned())) }),
-            },
+        let ask = |medusa: Arc<Medusa>| -> BoxFuture<'static, Result<BackupSummary, CallError>> {
+            let name = name.to_owned();
+            Box::pin(async move { medusa.summary(&name).await })
         };
-        let Ok(answer) = tokio::time::timeout(tools.timings.pass, &mut call).await else {
-            self.call = Some(call);
-            return Closed::Later(Duration::from_millis(200));
+        let Some(answer) = self.question.pass(&tools.timings, medusas, ask).await else {
+            return Closed::Later(LOOK_AGAIN);
         };
         let now = tools.clock.now();
-        let (short, budget) = match answer {
+        let (short, kind) = match answer {
             Ok(summary) => match judge(&summary, expected, &tools.timings, now) {
                 Ok(status) => return Closed::Whole(Box::new(status)),
-                Err(short) => (short, tools.timings.summary),
+                Err(short) => {
+                    self.question.was_in_vain();
+                    (short, FailureKind::NotWhole)
+                }
             },
-            Err(CallError::Refused(why)) => (unread(&why), tools.timings.summary),
+            Err(CallError::Refused(why)) => (unread(&why), FailureKind::NotWhole),
             Err(CallError::Silent(why)) => {
                 self.hung = self.hung.saturating_add(1);
-                (unread(&why), tools.timings.silence)
+                (unread(&why), FailureKind::Hung)
             }
         };
-        if !short.may_heal || since(begun, now) >= budget {
+        if !short.may_heal || since(begun, now) >= Retry::of(kind, &tools.timings).budget {
             return Closed::Short(short.reason, short.message);
         }
         let pause = self.pause(&tools.timings, medusas.len());
@@ -92,21 +93,16 @@ impl Closing {
 
     /// The other nodes are tried at once, then all of them again more and more rarely; most rarely where
     /// calls were not answered, as those keep Medusa's threads busy.
-    fn pause(&mut self, timings: &Timings, nodes: usize) -> Duration {
-        self.attempts = self.attempts.saturating_add(1);
-        let rounds = self.attempts.checked_div(u32::try_from(nodes).unwrap_or(u32::MAX)).unwrap_or(0);
-        let pause = backoff::delay(self.attempts.min(16), timings.poll_first, timings.poll_max);
+    fn pause(&self, timings: &Timings, nodes: usize) -> Duration {
+        let attempts = self.question.attempts();
+        let rounds = attempts.checked_div(u32::try_from(nodes).unwrap_or(u32::MAX)).unwrap_or(0);
+        let pause = Retry::of(FailureKind::NotWhole, timings).pause(attempts);
         if self.hung > 0 && rounds > 0 {
-            pause.max(backoff::delay(rounds.min(8), timings.hung_first, timings.hung_max))
+            pause.max(Retry::of(FailureKind::Hung, timings).pause(rounds))
         } else {
             pause
         }
     }
-}
-
-fn pick(medusas: &[Arc<Medusa>], attempt: u32) -> Option<&Arc<Medusa>> {
-    let index = usize::try_from(attempt).ok()?.checked_rem(medusas.len())?;
-    medusas.get(index)
 }
 
 fn unread(why: &str) -> Shortfall {

@@ -29,14 +29,16 @@ use jiff::Timestamp;
 use crate::{
     api::Reason,
     data_plane::{
-        frame::timings::{Timings, after, since},
+        frame::{
+            retry::{FailureKind, Retry},
+            timings::{Timings, after, since},
+        },
         medusa::{
             calls::{Need, PodState},
             client::Answer,
             pods::{Instance, PodView},
         },
     },
-    runtime::backoff,
 };
 
 /// Whether this node was asked to start.
@@ -240,11 +242,11 @@ impl Node {
     fn pause(&mut self, sort: Sort, timings: &Timings, now: Timestamp) {
         self.row = if self.sort == Some(sort) { self.row.saturating_add(1) } else { 0 };
         self.sort = Some(sort);
-        let wait = match sort {
-            Sort::Clear | Sort::Troubled => backoff::delay(self.row, timings.poll_first, timings.poll_max),
-            Sort::Hung => backoff::delay(self.row, timings.hung_first, timings.hung_max),
+        let kind = match sort {
+            Sort::Clear | Sort::Troubled => FailureKind::NotDone,
+            Sort::Hung => FailureKind::Hung,
         };
-        self.next = after(now, wait);
+        self.next = after(now, Retry::of(kind, timings).pause(self.row));
     }
 }
 
@@ -357,7 +359,7 @@ impl PodState for Node {
                 self.refused_since.get_or_insert(now);
                 self.silent(why, Sort::Troubled, timings, now);
                 // The question in between is answered well each time, so the row says nothing here.
-                self.next = after(now, backoff::delay(self.refusals, timings.poll_first, timings.poll_max));
+                self.next = after(now, Retry::of(FailureKind::NotStarted, timings).pause(self.refusals));
                 self.refusals = self.refusals.saturating_add(1);
             }
             Answer::PerhapsSent(why) => {

@@ -6,14 +6,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::timings::{Timings, after, since};
-use crate::{
-    api::{Reason, names},
-    runtime::backoff,
+use super::{
+    retry::{FailureKind, Retry},
+    timings::{Timings, after, since},
 };
-
-/// Longest pause before other work is looked at again: who waits for it goes on as soon as it ends.
-const BUSY: Duration = Duration::from_secs(2);
+use crate::api::{Reason, names};
 
 /// Why something does not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,9 +88,9 @@ impl Waiting {
     pub fn is_over(&mut self, problem: &Problem, timings: &Timings, now: Timestamp) -> bool {
         if problem.is_busy {
             self.since = now;
-            return since(self.begun, now) >= timings.run;
+            return since(self.begun, now) >= Retry::of(FailureKind::Busy, timings).budget;
         }
-        !problem.may_heal || since(self.since, now) >= timings.input
+        !problem.may_heal || since(self.since, now) >= Retry::of(FailureKind::Waiting, timings).budget
     }
 
     /// Whether `problem` has not been reported yet.
@@ -111,8 +108,8 @@ impl Waiting {
 
     /// How long to wait before the next look at `problem`, which comes no later than the end of the budget.
     pub fn pause(&mut self, problem: &Problem, timings: &Timings, now: Timestamp) -> Duration {
-        let longest = if problem.is_busy { BUSY } else { timings.input_retry_max };
-        let wait = backoff::delay(self.looks, Duration::from_secs(1), longest.min(timings.input_retry_max));
+        let kind = if problem.is_busy { FailureKind::Busy } else { FailureKind::Waiting };
+        let wait = Retry::of(kind, timings).pause(self.looks);
         self.looks = self.looks.saturating_add(1);
         wait.min(since(now, after(self.since, timings.input)))
     }

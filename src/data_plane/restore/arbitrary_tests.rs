@@ -7,7 +7,7 @@ use super::{
     template::{self, Orders},
     view::Datacenter,
 };
-use crate::api::cassandra::CassandraDatacenter;
+use crate::{api::cassandra::CassandraDatacenter, data_plane::medusa::client::CallError};
 
 /// Every reader once.
 pub(in crate::data_plane) fn look_at(object: &Value, log: &str, backup: &str, key: &str) {
@@ -20,7 +20,7 @@ pub(in crate::data_plane) fn look_at(object: &Value, log: &str, backup: &str, ke
     }
     let _ = Datacenter::of(object, key, key, backup);
     let _ = (record::read(log, backup), record::cause(log));
-    let _ = preflight::refused(backup, log);
+    let _ = preflight::unanswered(backup, CallError::Refused(log.to_owned()));
 }
 
 /// How many pods the racks of `dc` come to, when so many nodes are listed.

@@ -15,9 +15,9 @@
 #[cfg(test)]
 #[path = "arbitrary_tests.rs"]
 pub(super) mod arbitrary;
+mod checking;
 mod ending;
 mod hostmap;
-mod inquiry;
 mod judge;
 mod lock;
 mod machine;
@@ -40,8 +40,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource as _, runtime::controller::Action};
 
 use self::{
+    checking::{Checked, Checks},
     ending::{finish, let_go, note, put},
-    inquiry::Inquiry,
     judge::{Readings, Report, judge},
     lock::{Claim, Lock, Step},
     machine::{Change, Next},
@@ -49,10 +49,7 @@ use self::{
     view::{Restore, RestorePod},
 };
 use crate::{
-    api::{
-        Reason, labels,
-        medusa::{MedusaRestoreJob, RestoreMapping},
-    },
+    api::{Reason, labels, medusa::MedusaRestoreJob},
     data_plane::{
         frame::{
             context::{Context, Reconciler, Tools},
@@ -60,7 +57,7 @@ use crate::{
             problem::{self, Problem, Waiting},
             timings::since,
         },
-        medusa::inputs,
+        medusa::pool::Pool,
     },
 };
 
@@ -75,7 +72,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub struct Restoration {
     waiting: Option<Waiting>,
-    inquiry: Inquiry,
+    checks: Checks,
     readings: Readings,
     asked: BTreeMap<String, Timestamp>,
     told: Option<Told>,
@@ -92,7 +89,7 @@ struct Told {
 
 impl Reconciler for Restoration {
     type Object = MedusaRestoreJob;
-    type Shared = ();
+    type Shared = Pool;
 
     const PART: &'static str = "MedusaRestoreJob";
 
@@ -124,7 +121,7 @@ impl Reconciler for Restoration {
         if is_held(job) && (is_prepared || is_deleted(job)) {
             return self.go_on(tools, job, seen).await;
         }
-        self.begin(tools, job, seen).await
+        self.begin(ctx, job, seen).await
     }
 
     /// What the job says now counts; the next pass begins with it.
@@ -174,10 +171,11 @@ impl Restoration {
     /// A job that has changed nothing yet: claims it, checks, and writes down the plan.
     async fn begin(
         &mut self,
-        tools: &Tools,
+        ctx: &Context<Self>,
         job: &MedusaRestoreJob,
         seen: Seen,
     ) -> Result<Action, kube::Error> {
+        let tools = &ctx.tools;
         if let Err(problem) = problem::named("spec.cassandraDatacenter", &job.spec.cassandra_datacenter)
             .and_then(|()| problem::named("spec.backup", &job.spec.backup))
             && !is_held(job)
@@ -201,7 +199,7 @@ impl Restoration {
         let mapping = match prepared.and_then(|s| s.restore_mapping.clone()) {
             // Prepared by k8ssandra-operator, which may have gone further.
             Some(mapping) => mapping,
-            None => match self.check(tools, &job, &seen).await? {
+            None => match self.checks.pass(ctx, &job, &seen).await? {
                 Checked::Good(mapping) => mapping,
                 Checked::Asking => return Ok(Action::requeue(LOOK_AGAIN)),
                 Checked::Bad(problem) => return self.hold(tools, &job, problem).await,
@@ -226,66 +224,6 @@ impl Restoration {
         let job = put(tools, &job, status).await?;
         tools.events.normal(job.object_ref(&()), Reason::Running, "StartRestore", note);
         Ok(Action::requeue(NEXT))
-    }
-
-    /// Every check before anything stops.
-    async fn check(
-        &mut self,
-        tools: &Tools,
-        job: &MedusaRestoreJob,
-        seen: &Seen,
-    ) -> Result<Checked, kube::Error> {
-        let (client, namespace) = (&tools.client, objects::namespace(job));
-        let (Some(typed), Some(dc)) = (&seen.typed, &seen.view.datacenter) else {
-            return Ok(Checked::Bad(inputs::unknown_datacenter(&job.spec.cassandra_datacenter, namespace)));
-        };
-        let template = view::pod_spec(&seen.raw);
-        if let Err(problem) = preflight::can_restore(objects::name(typed), template) {
-            return Ok(Checked::Bad(problem));
-        }
-        let elsewhere = observe::elsewhere(client, job).await?;
-        if let Err(problem) = preflight::is_alone(job, &dc.claim, &elsewhere) {
-            return Ok(Checked::Bad(problem));
-        }
-        let nodes = match observe::backup(client, job).await? {
-            None => return Ok(Checked::Bad(preflight::unknown_backup(&job.spec.backup, namespace))),
-            Some(backup) => match preflight::of_object(&backup, typed) {
-                Ok(nodes) => nodes,
-                Err(problem) => return Ok(Checked::Bad(problem)),
-            },
-        };
-        let racks = names::racks(typed, nodes.len());
-        if let Err(problem) =
-            preflight::mapping(&nodes, &racks).and_then(|_| preflight::has_sets(&racks, &seen.view.sets))
-        {
-            return Ok(Checked::Bad(problem));
-        }
-        if let Some(secret) = template::credentials_secret(template) {
-            let keys = observe::secret_keys(client, namespace, &secret).await?;
-            if let Err(problem) = preflight::has_credentials(&secret, keys.as_ref()) {
-                return Ok(Checked::Bad(problem));
-            }
-        }
-        // A stopped datacenter has no Medusa to ask; should the backup be gone, its pods' records say so.
-        let nodes = if dc.stopped {
-            nodes
-        } else {
-            let tls = match inputs::tls(client, typed).await? {
-                Ok(tls) => tls,
-                Err(problem) => return Ok(Checked::Bad(problem)),
-            };
-            match self.inquiry.pass(tools, &job.spec.backup, &seen.medusas, tls).await {
-                None => return Ok(Checked::Asking),
-                Some(answer) => match answer.and_then(|summary| preflight::of_summary(&summary, typed)) {
-                    Ok(nodes) => nodes,
-                    Err(problem) => return Ok(Checked::Bad(problem)),
-                },
-            }
-        };
-        Ok(match preflight::mapping(&nodes, &racks) {
-            Ok(mapping) => Checked::Good(mapping),
-            Err(problem) => Checked::Bad(problem),
-        })
     }
 
     /// A job that cannot begin says why, and is looked at again until the budget is spent.
@@ -477,11 +415,4 @@ impl Restoration {
         self.told = Some(Told { reason, is_troubled, message: message.to_owned(), at: now });
         Ok(())
     }
-}
-
-/// What the checks say.
-enum Checked {
-    Good(RestoreMapping),
-    Bad(Problem),
-    Asking,
 }

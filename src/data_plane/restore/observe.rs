@@ -3,7 +3,7 @@
 //!
 //! Reads only. A reading that failed is an error, never an empty answer.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use futures::future::join_all;
 use k8s_openapi::api::{
@@ -59,6 +59,13 @@ pub struct Seen {
     pub view: View,
     /// Its pods as a caller of Medusa sees them.
     pub medusas: Vec<PodView>,
+}
+
+impl Seen {
+    /// Where the Medusas are that can be asked.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.medusas.iter().filter(|pod| pod.has_medusa).filter_map(|pod| pod.address)
+    }
 }
 
 impl Subject<'_> {

@@ -24,7 +24,10 @@ use crate::{
     },
     data_plane::{
         frame::problem::Problem,
-        medusa::client::proto::{BackupSummary, StatusType},
+        medusa::client::{
+            CallError,
+            proto::{BackupSummary, StatusType},
+        },
     },
 };
 
@@ -209,9 +212,31 @@ pub fn unknown_backup(name: &str, namespace: &str) -> Problem {
     )
 }
 
-/// The storage no longer holds the backup, or Medusa cannot say what it holds: `why` are its words.
+/// Nobody can be asked about the backup.
 #[must_use]
-pub fn refused(name: &str, why: &str) -> Problem {
+pub fn nobody_to_ask() -> Problem {
+    Problem::new(
+        Reason::NodeUnreachable,
+        "no pod of the datacenter has a Medusa with an address, so nobody can confirm the backup; start the \
+         datacenter, or stop it (spec.stopped) to restore it by its MedusaBackup alone"
+            .to_owned(),
+    )
+}
+
+/// Medusa did not confirm the backup: it did not answer, or says that it cannot.
+#[must_use]
+pub fn unanswered(name: &str, error: CallError) -> Problem {
+    match error {
+        CallError::Refused(why) => refused(name, &why),
+        CallError::Silent(why) => Problem::new(
+            Reason::NodeUnreachable,
+            format!("GetBackup: no Medusa has confirmed backup `{name}` yet: {why}"),
+        ),
+    }
+}
+
+/// The storage no longer holds the backup, or Medusa cannot say what it holds: `why` are its words.
+fn refused(name: &str, why: &str) -> Problem {
     if why.contains("does not exist") {
         return Problem::for_good(
             Reason::BackupNotFound,

@@ -14,7 +14,10 @@ use crate::{
         cassandra::CassandraDatacenter,
         medusa::{MedusaBackup, MedusaRestoreJob, MedusaTask, TaskOperation},
     },
-    data_plane::medusa::client::proto::{self, BackupSummary, StatusType},
+    data_plane::medusa::client::{
+        CallError,
+        proto::{self, BackupSummary, StatusType},
+    },
 };
 
 fn dc(spec: &Value) -> CassandraDatacenter {
@@ -107,9 +110,10 @@ fn medusa_itself_has_the_last_word() {
 
 #[test]
 fn a_backup_that_the_storage_does_not_have_is_not_waited_for() {
-    let gone = refused("b1", "gRPC Internal: 'The backup b1 does not exist'");
+    let gone =
+        unanswered("b1", CallError::Refused("gRPC Internal: 'The backup b1 does not exist'".to_owned()));
     assert_eq!((gone.reason, gone.may_heal), (Reason::BackupNotFound, false));
-    assert!(refused("b1", "gRPC Internal: no credentials").may_heal);
+    assert!(unanswered("b1", CallError::Refused("gRPC Internal: no credentials".to_owned())).may_heal);
 }
 
 fn restore(name: &str, created: i64, more: &Value) -> MedusaRestoreJob {

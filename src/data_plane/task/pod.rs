@@ -6,25 +6,25 @@
 //! for it any more (Medusa carries on, and a storage that is out of reach holds a call for minutes), so
 //! after a silence a pod is left alone for a while.
 
-use std::{fmt::Debug, time::Duration};
+use std::fmt::Debug;
 
 use jiff::Timestamp;
 
 use crate::{
     api::Reason,
     data_plane::{
-        frame::timings::{Timings, after, since},
+        frame::{
+            retry::{self, Retry},
+            timings::{Timings, after, since},
+        },
         medusa::{
             calls::{Need, PodState},
             client::CallError,
             pods::PodView,
         },
     },
-    runtime::backoff,
 };
 
-/// Pause after the first refusal.
-const REFUSED_FIRST: Duration = Duration::from_secs(1);
 /// How Medusa says that there is no backup of a name.
 const NO_SUCH_BACKUP: &str = "does not exist";
 
@@ -190,23 +190,20 @@ impl<T: Debug + Send + 'static> PodState for Pod<T> {
         if self.verdict.is_some() {
             return;
         }
-        let (reason, why, budget, pause) = match answer {
+        let (reason, why, kind) = match answer {
             Ok(result) => {
                 self.verdict = Some(Verdict::Finished(result));
                 return;
             }
             Err(Trouble::Final(reason, why)) => return self.fail(reason, why),
-            Err(Trouble::Refused(why)) => {
-                (Reason::CallRefused, why, timings.summary, (REFUSED_FIRST, timings.input_retry_max))
-            }
-            Err(Trouble::Silent(why)) => {
-                (Reason::NodeUnreachable, why, timings.silence, (timings.hung_first, timings.hung_max))
-            }
+            Err(Trouble::Refused(why)) => (Reason::CallRefused, why, retry::FailureKind::Refused),
+            Err(Trouble::Silent(why)) => (Reason::NodeUnreachable, why, retry::FailureKind::Hung),
         };
-        self.next = after(now, backoff::delay(self.failures.min(16), pause.0.min(pause.1), pause.1));
+        let retry = Retry::of(kind, timings);
+        self.next = after(now, retry.pause(self.failures));
         self.failures = self.failures.saturating_add(1);
         self.trouble.clone_from(&why);
-        if since(*self.troubled_since.get_or_insert(now), now) >= budget {
+        if since(*self.troubled_since.get_or_insert(now), now) >= retry.budget {
             self.fail(reason, why);
         }
     }
