@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use super::{duration, output::Format, rollout::RolloutArgs, selector};
 use crate::{
     api::{fleet::UnreachablePolicy, medusa::BackupType, names},
-    control_plane::deployment::image,
+    control_plane::deployment::pod::image,
     runtime::{kubeconfig, telemetry::LogFormat},
 };
 

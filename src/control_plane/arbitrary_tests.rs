@@ -17,7 +17,7 @@ use crate::{
     },
     control_plane::{
         data_planes::records::{BackupRecord, RunRecord},
-        deployment::{config_map, validate},
+        deployment::config::{config_map, validate},
         fanout::tests::{datacenter, live, plane},
         runs::select::{self, ClusterLabels},
         schedules::recipe,

@@ -80,7 +80,7 @@ pub struct Config {
     /// Age above which the newest complete restore point no longer protects a cluster.
     pub recovery_point_objective: Duration,
     /// Medusa's image where a K8ssandraCluster names none.
-    pub medusa_image: deployment::image::Image,
+    pub medusa_image: deployment::pod::image::Image,
 }
 
 /// Why the role ended.

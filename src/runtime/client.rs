@@ -13,14 +13,13 @@ use kube::{
 use thiserror::Error;
 use tower::{service_fn, timeout::TimeoutLayer};
 
+use super::wire::{self, Bounds};
 use super::{
     guard,
     kubeconfig::own::{self, Trouble},
     proxy,
     sync::{read, write},
 };
-
-use super::wire::{self, Bounds};
 
 /// How a client behaves when its API server is slow or gone.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use kube::{
 };
 use medusa_fleet::{
     api::{k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration},
-    control_plane::deployment::{storage::Settings, validate},
+    control_plane::deployment::config::{storage::Settings, validate},
 };
 use serde_json::{Value, json};
 

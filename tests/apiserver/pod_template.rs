@@ -12,13 +12,15 @@ use medusa_fleet::{
     control_plane::{
         data_planes::view::ObjectKey,
         deployment::{
-            conflict::{self, Kept},
-            diff,
-            image::Image,
-            removal,
-            template::{self, Request},
-            users,
-            volumes::Certificates,
+            ownership::{
+                conflict::{self, Kept},
+                diff, removal,
+            },
+            pod::{
+                image::Image,
+                request::{Certificates, Request},
+                template, users,
+            },
         },
     },
 };

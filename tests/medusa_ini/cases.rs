@@ -2,7 +2,7 @@
 
 use medusa_fleet::{
     api::{k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration},
-    control_plane::deployment::{
+    control_plane::deployment::config::{
         ini::{CqlCertificates, IniInput, endpoint, medusa_ini},
         storage::Settings,
         validate,

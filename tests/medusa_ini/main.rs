@@ -23,7 +23,7 @@ use std::{
 
 use medusa_fleet::{
     api::medusa::StorageProvider,
-    control_plane::deployment::{
+    control_plane::deployment::config::{
         ini::{CqlCertificates, ENDPOINT},
         storage::Settings,
     },

@@ -15,7 +15,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{
+use super::ownership::{
     conflict::{self, Kept, Unsettled},
     diff::{Diff, compare},
     removal,

@@ -9,31 +9,28 @@ use std::{
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
-use kube::{Client, Resource as _};
+use kube::Resource as _;
 use tokio::{
-    sync::{Semaphore, broadcast::error::RecvError, watch},
+    sync::{Semaphore, broadcast::error::RecvError},
     time::{Instant, sleep_until},
 };
 
 use super::{
-    image::Image,
+    config::prefix::{BackupPlace, Collision, Presence, Tenant, collisions},
+    context::DeploymentContext,
     observe::{Scene, concerned, observe},
     pass::{Pass, settings},
-    prefix::{BackupPlace, Collision, Presence, Tenant, collisions},
-    report::{ClusterReport, Reports},
+    report::ClusterReport,
     undone, write,
 };
 use crate::{
     api::{Reason, Seen, Why, fleet::DeploymentState},
     control_plane::{
-        data_planes::{
-            fleet::Fleet, membership::DatacenterPlace, undone::Memory, view::ObjectKey, watched::Kind,
-        },
-        sources::{SourceObjects, Sources},
+        data_planes::{membership::DatacenterPlace, view::ObjectKey, watched::Kind},
+        sources::SourceObjects,
     },
     runtime::{
         backoff::Backoff,
-        events::Events,
         guard::{self, Panicked},
     },
 };
@@ -52,31 +49,6 @@ const LOOK_AGAIN: Duration = Duration::from_mins(5);
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// First and longest pause before what did not get through is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
-
-/// What the deployment needs.
-#[derive(Clone)]
-pub struct DeploymentContext {
-    /// The control plane's own cluster.
-    pub client: Client,
-    /// Namespace of its FleetClusters.
-    pub namespace: String,
-    /// The data planes.
-    pub fleet: Arc<Fleet>,
-    /// What people ask for.
-    pub sources: Arc<Sources>,
-    /// Value of the control-plane label on everything we write.
-    pub control_plane: String,
-    /// Medusa's image unless a K8ssandraCluster asks for another.
-    pub image: Image,
-    /// Where Events go.
-    pub events: Events,
-    /// Where the inventory finds what came of it.
-    pub reports: watch::Sender<Reports>,
-    /// Our last write to each CassandraDatacenter.
-    pub datacenters_written: Memory<DatacenterPlace>,
-    /// Our last write to each other object in a data plane: the data plane, the kind and the object.
-    pub objects_written: Memory<undone::OwnObject>,
-}
 
 /// What is remembered of a cluster between two passes.
 struct Last {

@@ -1,49 +1,34 @@
 //! Deploying Medusa: from `spec.medusa` of a K8ssandraCluster to what its datacenters run (docs/k8ssandracluster.md,
 //! upstream: Rules for Medusa in a datacenter).
 //!
-//! One pass over a K8ssandraCluster: `observe` puts together what concerns it, `validate` judges what was asked for
-//! (`written`, `storage`), `plan` decides for each datacenter, `pass` looks at the objects themselves and writes
-//! (`apply`), `rollout` says who may restart, `status` what came of it. What is written is made by `ini`,
-//! `config_map`, `template` (`containers`, `volumes`, `image`), `users` and `purge`; `diff` and `conflict` keep what
-//! belongs to others. Nothing here may change or lose a field of somebody else's.
+//! One pass over a K8ssandraCluster: `observe` puts together what concerns it, `config` judges what was asked for and makes
+//! medusa.ini of it, `plan` decides for each datacenter, `pass` looks at the objects themselves and writes (`apply`),
+//! `rollout` says who may restart, `status` what came of it. What is put into a datacenter and beside it is made in `pod`;
+//! `ownership` keeps what belongs to others. Nothing here may change or lose a field of somebody else's.
 //!
-//! A CassandraDatacenter is somebody else's object (ADR 10). What we put in is [`template::body`], applied without
-//! force in this order: [`conflict::yield_kinds`] with the object as it is; a dry run, and after a 409
-//! [`conflict::leave`] and another; [`diff::compare`], which refuses what would cost others something and says what
-//! would change; the apply. Taking it out is [`removal::plan`], a dry run of its patch, [`removal::Removal::diff`], and
-//! the patch. Medusa's user comes and goes with [`users::patch`].
+//! A CassandraDatacenter is somebody else's object (ADR 10). What we put in is [`pod::template::body`], applied without
+//! force in this order: [`ownership::conflict::yield_kinds`] with the object as it is; a dry run, and after a 409
+//! [`ownership::conflict::leave`] and another; [`ownership::diff::compare`], which refuses what would cost others something and says what
+//! would change; the apply. Taking it out is [`ownership::removal::plan`], a dry run of its patch, [`ownership::removal::Removal::diff`], and
+//! the patch. Medusa's user comes and goes with [`pod::users::patch`].
 
 mod apply;
-pub mod config_map;
-pub mod conflict;
-pub mod containers;
+pub mod config;
+mod context;
 mod controller;
-pub mod diff;
-pub mod fields;
-pub mod image;
-pub mod ini;
-pub mod objects;
 pub mod observe;
 pub mod ownership;
 mod pass;
 pub mod plan;
-pub mod prefix;
-pub mod purge;
-pub mod removal;
+pub mod pod;
 pub mod report;
 pub mod rollout;
-pub mod secrets;
 pub mod status;
-pub mod storage;
-pub mod template;
 mod undone;
-pub mod users;
-pub mod validate;
-pub mod volumes;
 mod write;
-pub mod written;
 
-pub use controller::{DeploymentContext, run};
+pub use context::DeploymentContext;
+pub use controller::run;
 
 use crate::api::Reason;
 

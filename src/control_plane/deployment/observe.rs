@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use super::{purge, rollout::rest};
+use super::{pod::purge, rollout::rest};
 use crate::{
     api::{
         Seen,

@@ -12,20 +12,21 @@ use serde_json::Value;
 use super::{
     Problem,
     apply::{self, Draft, Failure},
-    config_map,
-    controller::DeploymentContext,
-    ini, objects,
+    config::{config_map, ini, prefix::Collision, storage::Settings, validate},
+    context::DeploymentContext,
     observe::{Scene, Seat, deployed_for},
     plan::{Decision, decide},
-    prefix::Collision,
+    pod::{
+        objects,
+        request::Certificates,
+        request::Request,
+        secrets::{self, Check, InPlace, Needed, Target},
+        template, users,
+    },
     report::{ClusterReport, DatacenterReport},
     rollout::{self, Rest},
-    secrets::{self, Check, InPlace, Needed, Target},
     status::{self, Found},
-    storage::Settings,
-    template::{self, Request},
-    undone, users, validate,
-    volumes::Certificates,
+    undone,
 };
 use crate::{
     api::{

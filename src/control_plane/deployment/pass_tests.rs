@@ -16,7 +16,7 @@ use crate::{
             undone::Memory,
             view::View,
         },
-        deployment::{image::Image, observe::observe, report::Reports, write},
+        deployment::{observe::observe, pod::image::Image, report::Reports, write},
         sources::{Sources, Standing},
     },
     runtime::events::Events,

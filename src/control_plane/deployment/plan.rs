@@ -2,10 +2,8 @@
 
 use super::{
     Problem,
+    config::{prefix::Collision, storage::Settings, validate},
     observe::{Scene, Seat},
-    prefix::Collision,
-    storage::Settings,
-    validate,
 };
 use crate::{
     api::{Reason, Seen, Why, cassandra::CassandraDatacenter, fleet::DeploymentState, labels},

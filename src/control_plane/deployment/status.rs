@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{conflict::Kept, diff::Diff, report::DatacenterReport, rollout::Rest, template};
+use super::{
+    ownership::{conflict::Kept, diff::Diff},
+    pod::template,
+    report::DatacenterReport,
+    rollout::Rest,
+};
 use crate::{
     api::{
         Reason, Why,
@@ -100,7 +105,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::control_plane::{data_planes::view::ObjectKey, deployment::users};
+    use crate::control_plane::{data_planes::view::ObjectKey, deployment::pod::users};
 
     fn place() -> DatacenterPlace {
         DatacenterPlace { plane: "eu".to_owned(), object: ObjectKey::new("cass", "dc1") }

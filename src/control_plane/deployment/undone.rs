@@ -11,13 +11,12 @@ use serde_json::Value;
 
 use super::{
     apply::Failure,
-    config_map,
-    controller::DeploymentContext,
-    diff::Diff,
+    config::config_map,
+    context::DeploymentContext,
     observe::{Scene, Seat},
-    ownership::last_writer,
+    ownership::{diff::Diff, managed_fields::last_writer},
     pass::Pass,
-    purge,
+    pod::purge,
     report::basis,
 };
 use crate::{

@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use super::{
     apply::{self, Failure},
-    config_map, objects,
+    config::config_map,
     observe::{deployed_for, schedule_for},
     pass::{
         Look, Pass, Passed, Work, failed, look, make_user, rests_now, runs_medusa, storage, write_config_maps,
     },
-    purge,
+    pod::{objects, purge},
     report::{ClusterReport, DatacenterReport, basis},
     rollout::{self, Neighbour, Rest},
     status, undone,

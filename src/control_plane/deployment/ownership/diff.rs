@@ -8,12 +8,14 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{
-    fields::{self, FieldPath, Step, leaves},
-    ownership::Owners,
-    template,
+use super::managed_fields::Owners;
+use crate::{
+    api::labels::MANAGER_DEPLOYMENT,
+    control_plane::deployment::pod::{
+        fields::{self, FieldPath, Step, leaves},
+        template,
+    },
 };
-use crate::api::labels::MANAGER_DEPLOYMENT;
 
 /// Most changes that are listed.
 const MAX_CHANGES: usize = 40;
@@ -240,7 +242,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::control_plane::deployment::template::tests::everything;
+    use crate::control_plane::deployment::pod::template::tests::everything;
 
     /// A datacenter with things of a user.
     fn bare() -> Value {

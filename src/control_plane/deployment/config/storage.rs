@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{
-    Fault,
-    written::{Written, defaults},
-};
-use crate::api::{
-    k8ssandra::K8ssandraCluster,
-    medusa::{MedusaConfiguration, PodStorage, Storage, StorageProvider},
+use super::written::{Written, defaults};
+use crate::{
+    api::{
+        k8ssandra::K8ssandraCluster,
+        medusa::{MedusaConfiguration, PodStorage, Storage, StorageProvider},
+    },
+    control_plane::deployment::Fault,
 };
 
 /// Bucket of the `local` provider where none is named: a directory.

@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
-use super::fields::{FieldPath, Step};
-use crate::api::labels::MANAGER_DEPLOYMENT;
+use crate::{
+    api::labels::MANAGER_DEPLOYMENT,
+    control_plane::deployment::pod::fields::{FieldPath, Step},
+};
 
 /// The managers of an object's fields.
 #[derive(Debug)]

@@ -9,11 +9,15 @@ use serde_json::{Map, Value, json};
 
 use super::{
     diff::{self, Diff, UnsafeApply},
-    fields::{self, FieldPath, Step},
-    ownership::Owners,
-    template,
+    managed_fields::Owners,
 };
-use crate::api::labels::MANAGER_DEPLOYMENT;
+use crate::{
+    api::labels::MANAGER_DEPLOYMENT,
+    control_plane::deployment::pod::{
+        fields::{self, FieldPath, Step},
+        request, template,
+    },
+};
 
 /// Lists whose items of ours go whole, with what others changed in them.
 const WHOLE: [&str; 3] = ["containers", "initContainers", "volumes"];
@@ -116,7 +120,7 @@ impl Stripping<'_> {
             .collect();
         // cass-operator's container is only named by us: what others say of it is not about Medusa.
         let is_named = |name: &str| item.get("name").and_then(Value::as_str) == Some(name);
-        let whole = WHOLE.contains(&list) && !is_named(template::SERVER_CONFIG);
+        let whole = WHOLE.contains(&list) && !is_named(request::SERVER_CONFIG);
         if made_by_us && (rest.is_empty() || whole) {
             if !rest.is_empty() {
                 self.pieces.push(path.clone());

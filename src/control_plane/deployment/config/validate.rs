@@ -5,14 +5,18 @@
 //! any, nothing is deployed.
 
 use super::{
-    Fault, Problem,
     ini::{CqlCertificates, DEFAULT_GRPC_PORT},
     storage::{Merged, Settings, merged},
 };
-use crate::api::{
-    Reason,
-    k8ssandra::{DatacenterTemplate, EncryptionStores, K8ssandraCluster, MedusaTemplate, Probe, SecretKey},
-    medusa::{MedusaConfiguration, StorageProvider},
+use crate::{
+    api::{
+        Reason,
+        k8ssandra::{
+            DatacenterTemplate, EncryptionStores, K8ssandraCluster, MedusaTemplate, Probe, SecretKey,
+        },
+        medusa::{MedusaConfiguration, StorageProvider},
+    },
+    control_plane::deployment::{Fault, Problem},
 };
 
 /// Longest cluster name of which the volume `<name>-medusa` can still be called.

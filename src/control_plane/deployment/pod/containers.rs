@@ -4,10 +4,12 @@ use serde_json::{Map, Value, json};
 
 use super::{
     image::Pull,
-    ini::{DEFAULT_GRPC_PORT, ENDPOINT, paths::GRPC_CERTIFICATES},
-    template::{MEDUSA, RESTORE, Request},
+    request::{MEDUSA, RESTORE, Request},
 };
-use crate::api::k8ssandra::{Probe, RawObject};
+use crate::{
+    api::k8ssandra::{Probe, RawObject},
+    control_plane::deployment::config::ini::{DEFAULT_GRPC_PORT, ENDPOINT, paths::GRPC_CERTIFICATES},
+};
 
 /// The container that serves backups.
 #[must_use]
@@ -106,7 +108,7 @@ mod tests {
     use super::*;
     use crate::{
         api::k8ssandra::MedusaTemplate,
-        control_plane::deployment::{
+        control_plane::deployment::pod::{
             image::{Image, resolve},
             template::tests::request,
         },

@@ -4,10 +4,10 @@
 
 use serde_json::{Value, json};
 
-use super::{ini::paths, template::Request};
-use crate::api::{
-    k8ssandra::{EncryptionStores, SecretKey},
-    names,
+use super::request::{Certificates, Request};
+use crate::{
+    api::{k8ssandra::SecretKey, names},
+    control_plane::deployment::config::ini::paths,
 };
 
 /// Longest name of a volume.
@@ -37,18 +37,6 @@ const TAKEN: [&str; 20] = [
     "vector-lib",
     "volume-mgmt-api",
 ];
-
-/// The certificates Medusa presents to Cassandra.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Certificates<'a> {
-    /// None.
-    #[default]
-    None,
-    /// A Secret with `rootca.crt`, `client.crt_signed` and `client.key`.
-    Secret(&'a str),
-    /// One Secret's key for each.
-    Stores(&'a EncryptionStores),
-}
 
 /// Something mounted.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,7 +133,10 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::control_plane::deployment::template::tests::{full, request};
+    use crate::{
+        api::k8ssandra::EncryptionStores,
+        control_plane::deployment::pod::template::tests::{full, request},
+    };
 
     fn names(request: &Request<'_>) -> Vec<String> {
         all(request).iter().map(|m| m.mount["name"].as_str().unwrap().to_owned()).collect()

@@ -226,7 +226,7 @@ proptest::proptest! {
             proptest::arbitrary::any::<String>(), ".{1,4}\\PC?[\r\n\u{85}\u{b}]\\[x\\].{0,4}", "[a-z%;#=\\[\\] ]{0,12}",
         ],
     ) {
-        use crate::control_plane::deployment::ini::{IniInput, medusa_ini};
+        use crate::control_plane::deployment::config::ini::{IniInput, medusa_ini};
         match settings(&storage(json!({field: value})), None) {
             Err(problems) => {
                 let named = problems.iter().all(|problem| problem.message.contains(field));

@@ -9,12 +9,14 @@ use std::fmt;
 use kube::core::Status;
 use serde_json::Value;
 
-use super::{
-    fields::{self, FieldPath},
-    ownership::Owners,
-    template,
+use super::managed_fields::Owners;
+use crate::{
+    api::labels::MANAGER_DEPLOYMENT,
+    control_plane::deployment::pod::{
+        fields::{self, FieldPath},
+        template,
+    },
 };
-use crate::api::labels::MANAGER_DEPLOYMENT;
 
 /// What the API server calls such a conflict.
 const FIELD_MANAGER_CONFLICT: &str = "FieldManagerConflict";
@@ -148,7 +150,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::control_plane::deployment::{fields::leaves, template::tests::everything};
+    use crate::control_plane::deployment::pod::{fields::leaves, template::tests::everything};
 
     fn answer(fields: &[String]) -> Status {
         let causes = fields.iter().map(|field| StatusCause {

@@ -8,69 +8,14 @@ use serde_json::{Value, json};
 use super::{
     containers,
     fields::FieldPath,
-    image::{self, Image},
-    volumes::{self, Certificates},
+    image,
+    request::{Request, SERVER_CONFIG},
+    volumes,
 };
 use crate::{
-    api::{cassandra::MEDUSA_CONTAINER, k8ssandra::MedusaTemplate, labels, names},
+    api::{labels, names},
     control_plane::data_planes::view::ObjectKey,
 };
-
-/// The container that serves backups.
-pub const MEDUSA: &str = MEDUSA_CONTAINER;
-/// The init container that restores.
-pub const RESTORE: &str = "medusa-restore";
-/// cass-operator's init container, which writes the configuration Medusa reads: it has to run first.
-pub const SERVER_CONFIG: &str = "server-config-init";
-
-/// Everything the body is made of. Names of Secrets are of those in the datacenter's namespace.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// The CassandraDatacenter.
-    pub datacenter: &'a ObjectKey,
-    /// Its uid: another datacenter of that name is not meant.
-    pub uid: &'a str,
-    /// The K8ssandraCluster.
-    pub source: &'a ObjectKey,
-    /// Our label value.
-    pub control_plane: &'a str,
-    /// The K8ssandraCluster's name as it stands in names.
-    pub sanitized: &'a str,
-    /// `spec.medusa`.
-    pub medusa: &'a MedusaTemplate,
-    /// The image unless `spec.medusa` asks for another.
-    pub image: &'a Image,
-    /// ConfigMap with medusa.ini.
-    pub config_map: &'a str,
-    /// Its key for this datacenter.
-    pub ini_key: &'a str,
-    /// Secret with the storage's credentials; `None` with a role.
-    pub storage_secret: Option<&'a str>,
-    /// The storage's address where the pods' environment has to hold it ([`super::ini::endpoint`]).
-    pub endpoint: Option<&'a str>,
-    /// Claim that holds backups, with the provider `local`.
-    pub backups_claim: Option<&'a str>,
-    /// Secret with Medusa's user; `None` when somebody else hands it out.
-    pub user_secret: Option<&'a str>,
-    /// What Medusa presents to Cassandra.
-    pub certificates: Certificates<'a>,
-    /// Secret a caller of the management API authenticates with.
-    pub management_secret: Option<&'a str>,
-    /// [`checksum`] of the Secrets that are read only when a pod starts.
-    pub secrets: Option<&'a str>,
-}
-
-impl<'a> Request<'a> {
-    /// Secret of the gRPC service, where it is encrypted.
-    #[must_use]
-    pub fn grpc_server_secret(&self) -> Option<&'a str> {
-        self.medusa.encryption().map(|e| e.server_secret_name.as_str()).filter(|name| !name.is_empty())
-    }
-
-    fn grpc_client_secret(&self) -> Option<&'a str> {
-        self.medusa.encryption().map(|e| e.client_secret_name.as_str()).filter(|name| !name.is_empty())
-    }
-}
 
 /// The body that puts Medusa into the datacenter.
 #[must_use]
@@ -150,8 +95,11 @@ pub fn is_annotation(path: &FieldPath) -> bool {
 pub(crate) mod tests {
     use std::sync::LazyLock;
 
-    use super::*;
-    use crate::api::k8ssandra::EncryptionStores;
+    use super::{
+        super::{image::Image, request::Certificates},
+        *,
+    };
+    use crate::api::k8ssandra::{EncryptionStores, MedusaTemplate};
 
     static DATACENTER: LazyLock<ObjectKey> = LazyLock::new(|| ObjectKey::new("cassandra", "dc1"));
     static SOURCE: LazyLock<ObjectKey> = LazyLock::new(|| ObjectKey::new("prod", "shop"));

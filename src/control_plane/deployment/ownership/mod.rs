@@ -1,0 +1,6 @@
+//! Whose a field of a CassandraDatacenter is, and what may be written or taken out without loss to others (ADR 10). Pure.
+
+pub mod conflict;
+pub mod diff;
+pub mod managed_fields;
+pub mod removal;
