@@ -209,6 +209,7 @@ async fn work(
         control_plane: control_plane.clone(),
         image: config.medusa_image,
         events: events.clone(),
+        reconciles: meters.reconciles.clone(),
         reports,
         datacenters_written: data_planes::undone::Memory::default(),
         objects_written: data_planes::undone::Memory::default(),

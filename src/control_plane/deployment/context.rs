@@ -11,7 +11,7 @@ use crate::{
         data_planes::{fleet::Fleet, membership::DatacenterPlace, undone::Memory},
         sources::Sources,
     },
-    runtime::events::Events,
+    runtime::{events::Events, reconciles::Reconciles},
 };
 
 /// What the deployment needs.
@@ -31,6 +31,8 @@ pub struct DeploymentContext {
     pub image: Image,
     /// Where Events go.
     pub events: Events,
+    /// How its passes end.
+    pub reconciles: Reconciles,
     /// Where the inventory finds what came of it.
     pub reports: watch::Sender<Reports>,
     /// Our last write to each CassandraDatacenter.

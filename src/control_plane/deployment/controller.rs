@@ -35,6 +35,8 @@ use crate::{
     },
 };
 
+/// The kind, in metrics.
+const KIND: &str = "K8ssandraCluster";
 /// How long news are gathered before they are acted on.
 const GATHER: Duration = Duration::from_millis(200);
 /// What may mean work here when it changes.
@@ -186,12 +188,16 @@ async fn pass(
         collision: collision.as_ref(),
         settings: settings(&scene),
     };
-    let began = context.fleet.now();
+    let (began, begun) = (context.fleet.now(), Instant::now());
     let passed = guard::keep("deployment", write::run(&pass)).await;
-    let (report, again) = match passed {
-        Ok(passed) => (passed.report, passed.again),
-        Err(panic) => (broken(&context, &scene, &panic), true),
+    let (report, again, failure) = match passed {
+        Ok(passed) => {
+            let refusal = passed.report.refusal();
+            (passed.report, passed.again, refusal)
+        }
+        Err(panic) => (broken(&context, &scene, &panic), true, Some(Reason::InternalError)),
     };
+    context.reconciles.count(KIND, begun.elapsed(), failure.map(Reason::as_str));
     let has_written = undone::has_written(&context, &scene, began);
     Done { key: scene.key.clone(), report, again, has_written, scene }
 }

@@ -19,7 +19,7 @@ use crate::{
         deployment::{observe::observe, pod::image::Image, report::Reports, write},
         sources::{Sources, Standing},
     },
-    runtime::events::Events,
+    runtime::{events::Events, reconciles::Reconciles},
 };
 
 /// A client of an API server that has no Secrets, and answers every other request with `code` and `body`.
@@ -90,6 +90,7 @@ fn context(client: Client) -> DeploymentContext {
         control_plane: "cp".to_owned(),
         image: Image::default(),
         events: Events::new(client, "test"),
+        reconciles: Reconciles::default(),
         reports: tokio::sync::watch::channel(Reports::default()).0,
         datacenters_written: Memory::default(),
         objects_written: Memory::default(),

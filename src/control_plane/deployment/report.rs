@@ -8,7 +8,7 @@ use kube::api::ObjectMeta;
 use super::{Fault, Problem};
 use crate::{
     api::{
-        Why,
+        Reason, Why,
         fleet::{CredentialsState, DeploymentState, KeptField, MedusaChange, StorageState, Undone},
         k8ssandra::K8ssandraCluster,
         medusa::MedusaConfiguration,
@@ -77,6 +77,15 @@ pub struct ClusterReport {
     pub shares_with: Vec<ObjectKey>,
     /// Its datacenters, in its order.
     pub datacenters: Vec<DatacenterReport>,
+}
+
+impl ClusterReport {
+    /// Why the first of its datacenters that is refused is; nothing when none is.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Reason> {
+        let mut refused = self.datacenters.iter().filter(|d| d.state == DeploymentState::Refused);
+        refused.find_map(|datacenter| datacenter.why.as_ref().map(|why| why.reason))
+    }
 }
 
 /// The versions of what is asked for.
