@@ -27,11 +27,10 @@ use super::{
         MISSING, Noted,
         buckets::Buckets,
         child::child_key,
-        compact,
-        desk::Outcomes,
-        ending,
+        compact, ending,
         engine::{Scene, adapter::Adapter, advance, load, plan},
         holds::Holds,
+        in_flight::Outcomes,
         select::{self, ClusterLabels},
     },
     schedules::{

@@ -3,7 +3,7 @@
 //! ```text
 //! controller ──> engine: recall ──> pass ──> pace, fit, publish, tell ──> after the end: expire
 //!                                    │ adapter (pure): judge, child, summarize
-//!                                    └ desk: writes under way
+//!                                    └ in_flight: writes under way
 //! ```
 //!
 //! A kind says in `kind.rs` what it is, and in the adapter in its own folder what a datacenter of it comes to.
@@ -15,12 +15,12 @@ pub mod child;
 pub mod claims;
 pub mod compact;
 mod controller;
-pub mod desk;
 pub mod ending;
 pub mod engine;
 mod expiry;
 pub mod holds;
 pub mod imports;
+pub mod in_flight;
 mod kind;
 pub mod outcome;
 mod publish;

@@ -26,7 +26,6 @@ use crate::{
             buckets::Buckets,
             child::{child_key, place},
             compact::Detail,
-            desk::Outcomes,
             ending::end,
             engine::{
                 Scene,
@@ -35,6 +34,7 @@ use crate::{
                 load::load,
                 plan::{Work, plan, repairs},
             },
+            in_flight::Outcomes,
             outcome::Outcome,
             select::{ClusterLabels, select},
         },
@@ -96,7 +96,7 @@ impl Play {
             .collect();
         note(&scene, &chosen, &mut self.noted, |_, _| false);
         let outcomes = self.outcomes.clone();
-        // As the desk does: what came to an end is handed out once.
+        // As `InFlightWrites` does: what came to an end is handed out once.
         self.outcomes.retain(|_, outcome| outcome.retry().is_some());
         let mut entries = advance(&scene, &chosen, &outcomes, &self.noted);
         end(&scene.terms, &mut entries, scene.terms.begun, |_| false);

@@ -15,7 +15,7 @@ use crate::{
     },
     control_plane::{
         data_planes::{capabilities::Lack, fleet::Snapshot, view::ObjectKey},
-        runs::{Fanned, claims::Claim, desk::Outcomes, verdict::Verdict},
+        runs::{Fanned, claims::Claim, in_flight::Outcomes, verdict::Verdict},
     },
 };
 

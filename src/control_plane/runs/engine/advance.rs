@@ -22,8 +22,8 @@ use crate::{
         runs::{
             MISSING,
             child::{Child, child_key, is_of, place},
-            desk::Outcomes,
             ending::{cancelled, finish, set, stall, time_out},
+            in_flight::Outcomes,
             outcome::Outcome,
             reach::{doubt, reach, wait},
             rollout::{may_retry, retry_pause},

@@ -19,7 +19,7 @@ use crate::{
             Fanned, RunContext,
             child::place,
             claims::Claim,
-            desk::UnderWay,
+            in_flight::UnderWay,
             outcome::Outcome,
             write::{Made, delete, make, not_now, show},
         },
@@ -61,7 +61,7 @@ pub(super) fn begin<E: Engine>(
         };
         (what, write)
     });
-    runs.desk.begin(writes, || {
+    runs.in_flight.begin(writes, || {
         let (waker, name) = (runs.frame.waker.clone(), name.clone());
         async move { waker.wake(&name).await }
     })

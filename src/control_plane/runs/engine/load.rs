@@ -14,7 +14,7 @@ use crate::{
         data_planes::view::ObjectKey,
         runs::{
             child::{Child as _, child_key},
-            desk::UnderWay,
+            in_flight::UnderWay,
             rollout::Load,
         },
     },

@@ -38,9 +38,9 @@ use super::{
     claims::Claim,
     compact,
     controller::{Driver, Frame, RunContext, RunError},
-    desk::{Desk, Key},
     expiry,
     holds::Holds,
+    in_flight::{InFlightWrites, Key},
     kind::{Fanned, Run as _},
     publish::{pace, publish},
     telling::tell,
@@ -160,7 +160,7 @@ pub struct Runs<E: Engine> {
     /// What they work in.
     pub frame: Frame<E::Run>,
     /// Their writes.
-    pub desk: Arc<Desk>,
+    pub in_flight: Arc<InFlightWrites>,
     /// The kind's own part.
     pub engine: Arc<E>,
     /// What is remembered of the runs that go on.
@@ -182,7 +182,7 @@ impl<E: Engine> Runs<E> {
     pub fn new(frame: Frame<E::Run>, engine: E) -> Self {
         Self {
             frame,
-            desk: Arc::default(),
+            in_flight: Arc::default(),
             engine: Arc::new(engine),
             memories: Mutex::default(),
             written: Mutex::default(),
@@ -200,7 +200,7 @@ impl<E: Engine> Runs<E> {
         let remembered = lock(&self.memories).forget(&run.name_any());
         match remembered {
             Some((of, memory)) if of == uid => return memory,
-            Some((of, _)) => self.desk.forget(&of),
+            Some((of, _)) => self.in_flight.forget(&of),
             None => {}
         }
         let status = run.status().cloned().unwrap_or_default();
@@ -343,7 +343,7 @@ impl<E: Engine> Driver for Runs<E> {
         lock(&self.written).forget(&name);
         let remembered = lock(&self.memories).forget(&name);
         if let Some((uid, _)) = remembered {
-            self.desk.forget(&uid);
+            self.in_flight.forget(&uid);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! select ─> advance ─> end ─> repairs, load, plan ─> apply ─> advance ─> summarize ─> fit, publish
-//! (pure)    (pure)   (pure)        (pure)           (desk)     (pure)     (pure)     (engine)
+//! (pure)    (pure)   (pure)        (pure)           (in_flight)     (pure)     (pure)     (engine)
 //! ```
 //!
 //! One data plane's failure is a value in the status; it never hides the others, and a write that hangs is not
@@ -34,8 +34,8 @@ use crate::{
             Fanned as _, Run as _,
             buckets::Buckets,
             child::{child_key, place},
-            desk::wait_shortly,
             ending::{end, next_deadline, went_on},
+            in_flight::wait_shortly,
             rollout::{Load, is_limited},
             select::{fixed, is_lacking, select_fitting},
         },
@@ -129,7 +129,7 @@ fn start<E: Engine>(
     memory: &Memory<StatusOf<E::Run>>,
     entries: &[EntryOf<E>],
 ) -> (Vec<EntryOf<E>>, Plan, Vec<JoinHandle<()>>) {
-    let (context, desk) = (&runs.frame.context, &runs.desk);
+    let (context, in_flight) = (&runs.frame.context, &runs.in_flight);
     let now = context.fleet.now();
     let mut scene = Scene::new(run, planes, buckets, begun::<E>(memory, now), now);
     scene.holds = runs.engine.holds(context, planes, now);
@@ -138,20 +138,20 @@ fn start<E: Engine>(
         let named = E::Run::datacenters(&memory.written).iter().map(AsRef::as_ref);
         named.map(|entry| (entry.data_plane.clone(), place(entry))).collect()
     });
-    let outcomes = desk.outcomes(&memory.uid);
+    let outcomes = in_flight.outcomes(&memory.uid);
     let mut entries = advance(&scene, entries, &outcomes, &memory.noted);
     let progress = progress::<E>(memory, &entries, now);
     end(&scene.terms, &mut entries, progress, is_starting(runs, run));
     if run.run().is_dry_run() {
         E::Run::say_plan(&scene, &mut entries);
     }
-    let is_busy = |plane: &str, key: &ObjectKey| desk.is_busy(plane, key);
+    let is_busy = |plane: &str, key: &ObjectKey| in_flight.is_busy(plane, key);
     let repairs = plan::repairs(&scene, &entries, &outcomes, &memory.noted, is_busy);
-    let planning = desk.plan();
+    let planning = in_flight.lock_planning();
     let mut load = if is_limited(&scene.terms.rollout, &scene.own_limits) {
         let others = others(runs, run);
         let others: Vec<&E::Run> = others.iter().filter_map(|other| other.0.as_ref().ok()).collect();
-        load(&scene, &entries, &others, &desk.under_way())
+        load(&scene, &entries, &others, &in_flight.under_way())
     } else {
         Load::default()
     };
@@ -171,7 +171,7 @@ fn start<E: Engine>(
 fn is_starting<E: Engine>(runs: &Runs<E>, run: &E::Run) -> impl Fn(&DatacenterRun) -> bool {
     |entry| {
         let next = child_key(run, entry, entry.attempts() + 1);
-        runs.desk.is_under_way(&entry.data_plane, &next)
+        runs.in_flight.is_under_way(&entry.data_plane, &next)
     }
 }
 
@@ -190,21 +190,21 @@ fn finish<E: Engine>(
     memory: &mut Memory<StatusOf<E::Run>>,
     (entries, plan): (&[EntryOf<E>], &Plan),
 ) -> Option<Duration> {
-    let (context, desk) = (&runs.frame.context, &runs.desk);
+    let (context, in_flight) = (&runs.frame.context, &runs.in_flight);
     let now = context.fleet.now();
     let begun = begun::<E>(memory, now);
     let scene = Scene::new(run, planes, buckets, begun, now);
-    note(&scene, entries, &mut memory.noted, |plane, key| desk.is_under_way(plane, key));
+    note(&scene, entries, &mut memory.noted, |plane, key| in_flight.is_under_way(plane, key));
     // What came due since the plan is tried in the next pass, and not forgotten with its outcome.
-    let due = desk.again_in(&memory.uid);
-    let outcomes = desk.outcomes(&memory.uid);
+    let due = in_flight.again_in(&memory.uid);
+    let outcomes = in_flight.outcomes(&memory.uid);
     let mut entries = waiting_stays::<E::Run>(entries, advance(&scene, entries, &outcomes, &memory.noted));
     let before = E::Run::datacenters(&memory.status);
     let progress = progress::<E>(memory, &entries, now);
     end(&scene.terms, &mut entries, progress, is_starting(runs, run));
     let deadline = next_deadline(&scene.terms, &entries, progress);
     let look = plan::next_look(&scene, &entries, plan, !memory.noted.is_empty(), deadline);
-    let wake = look.into_iter().chain(due).chain(desk.again_in(&memory.uid)).chain([REPAIR]).min();
+    let wake = look.into_iter().chain(due).chain(in_flight.again_in(&memory.uid)).chain([REPAIR]).min();
     let waited = before.is_empty() || before.iter().any(is_waiting);
     if waited && !entries.is_empty() && !entries.iter().any(is_waiting) && !run.run().is_dry_run() {
         let took = Duration::try_from(now.duration_since(begun)).unwrap_or_default();

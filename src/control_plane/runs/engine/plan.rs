@@ -24,8 +24,8 @@ use crate::{
         },
         runs::{
             child::{Child, child_key, is_of, place},
-            desk::Outcomes,
             ending::{not_before, set},
+            in_flight::Outcomes,
             rollout::{Limit, Load, Turn, Waiting, turns},
             select::is_placeholder,
         },

@@ -38,8 +38,8 @@ use crate::{
         runs::{
             buckets::Buckets,
             child::{Child as _, child_key},
-            desk::Outcomes,
             ending,
+            in_flight::Outcomes,
             outcome::Outcome,
             select::{ClusterLabels, select},
         },

@@ -51,15 +51,15 @@ enum Write {
 
 /// All writes of one kind of run that are under way, or whose outcome nobody has taken yet.
 #[derive(Default)]
-pub struct Desk {
+pub struct InFlightWrites {
     /// Held while counting what is at work and deciding what starts, so that two runs never take the same place.
     planning: Mutex<()>,
     table: Mutex<HashMap<Key, Write>>,
 }
 
-impl Desk {
-    /// The right to decide what starts.
-    pub fn plan(&self) -> MutexGuard<'_, ()> {
+impl InFlightWrites {
+    /// Held by whoever decides what starts, for as long as that takes.
+    pub fn lock_planning(&self) -> MutexGuard<'_, ()> {
         lock(&self.planning)
     }
 
@@ -155,12 +155,12 @@ impl Desk {
             *used += 1;
             let run_uid = what.run_uid.clone();
             table.insert(key.clone(), Write::UnderWay(what));
-            let (desk, wake) = (self.clone(), wake());
+            let (in_flight, wake) = (self.clone(), wake());
             begun.push(tokio::spawn(async move {
                 let outcome = guard::keep("writes", write).await;
                 let outcome =
                     outcome.unwrap_or_else(|panic| Outcome::NotNow(Reason::InternalError, panic.to_string()));
-                desk.end(key, run_uid, outcome, failures);
+                in_flight.end(key, run_uid, outcome, failures);
                 wake.await;
             }));
         }
@@ -213,51 +213,51 @@ mod tests {
 
     #[tokio::test]
     async fn an_end_is_handed_out_once_and_a_refusal_until_it_is_tried_again() {
-        let desk: Arc<Desk> = Arc::default();
+        let in_flight: Arc<InFlightWrites> = Arc::default();
         for (name, end) in [("done", DONE), ("waits", waits()), ("due", refused())] {
             let (what, _) = write(name);
-            let begun = desk.begin([(what, async move { end })], || async {});
+            let begun = in_flight.begin([(what, async move { end })], || async {});
             join_all(begun).await;
         }
         let (waiting, due) = (&write("waits").1, &write("due").1);
         // The pause of a refusal is real time; that it ends is waited for, and not for ever.
         let ends = async {
-            while desk.is_busy("eu", &due.1) {
+            while in_flight.is_busy("eu", &due.1) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         tokio::time::timeout(Duration::from_secs(30), ends).await.unwrap();
-        assert!(desk.outcomes("other").is_empty());
-        assert_eq!(desk.outcomes("run").len(), 3);
-        assert!(desk.is_busy("eu", &waiting.1));
-        let again = desk.again_in("run").unwrap();
+        assert!(in_flight.outcomes("other").is_empty());
+        assert_eq!(in_flight.outcomes("run").len(), 3);
+        assert!(in_flight.is_busy("eu", &waiting.1));
+        let again = in_flight.again_in("run").unwrap();
         assert!(!again.is_zero(), "what is due and is not tried wakes nobody");
-        let left = desk.outcomes("run");
+        let left = in_flight.outcomes("run");
         assert_eq!((left.len(), left.get(waiting)), (2, Some(&waits())));
-        desk.forget("run");
-        assert!(desk.outcomes("run").is_empty() && desk.again_in("run").is_none());
+        in_flight.forget("run");
+        assert!(in_flight.outcomes("run").is_empty() && in_flight.again_in("run").is_none());
     }
 
     #[tokio::test]
     async fn a_write_that_hangs_counts_and_is_not_begun_twice() {
-        let desk: Arc<Desk> = Arc::default();
+        let in_flight: Arc<InFlightWrites> = Arc::default();
         let (answer, answered) = oneshot::channel();
         let (what, key) = write("slow");
         let slow = async move { answered.await.unwrap_or(DONE) };
-        let begun = desk.begin([(what.clone(), slow)], || async {});
-        assert!(desk.is_busy("eu", &key.1) && desk.is_under_way("eu", &key.1));
-        assert_eq!(desk.under_way(), std::slice::from_ref(&what));
-        assert!(desk.begin([(what, async { DONE })], || async {}).is_empty());
-        desk.forget("run");
+        let begun = in_flight.begin([(what.clone(), slow)], || async {});
+        assert!(in_flight.is_busy("eu", &key.1) && in_flight.is_under_way("eu", &key.1));
+        assert_eq!(in_flight.under_way(), std::slice::from_ref(&what));
+        assert!(in_flight.begin([(what, async { DONE })], || async {}).is_empty());
+        in_flight.forget("run");
         answer.send(DONE).unwrap();
         join_all(begun).await;
-        assert!(!desk.is_under_way("eu", &key.1) && desk.under_way().is_empty());
-        assert_eq!(desk.outcomes("run").len(), 1);
+        assert!(!in_flight.is_under_way("eu", &key.1) && in_flight.under_way().is_empty());
+        assert_eq!(in_flight.outcomes("run").len(), 1);
     }
 
     #[tokio::test]
     async fn a_write_that_panics_is_one_that_was_refused_and_is_tried_again() {
-        let desk: Arc<Desk> = Arc::default();
+        let in_flight: Arc<InFlightWrites> = Arc::default();
         let (what, key) = write("broken");
         let broken = async {
             tokio::task::yield_now().await;
@@ -265,14 +265,14 @@ mod tests {
         };
         let (woken, wakes) = oneshot::channel();
         let woken = Mutex::new(Some(woken));
-        let begun = desk.begin([(what, broken)], || {
+        let begun = in_flight.begin([(what, broken)], || {
             let woken = lock(&woken).take().unwrap();
             async move { woken.send(()).unwrap() }
         });
         join_all(begun).await;
         assert!(wakes.await.is_ok(), "its run is woken");
-        assert!(!desk.is_under_way("eu", &key.1) && desk.is_busy("eu", &key.1));
-        let outcome = desk.outcomes("run").remove(&key);
+        assert!(!in_flight.is_under_way("eu", &key.1) && in_flight.is_busy("eu", &key.1));
+        let outcome = in_flight.outcomes("run").remove(&key);
         assert!(matches!(outcome, Some(Outcome::NotNow(Reason::InternalError, _))), "{outcome:?}");
     }
 }
