@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{board::Board, look, runs, status};
+use super::{look, run_index::RunIndex, runs, status};
 use crate::{
     api::medusa::MedusaBackupSchedule,
     data_plane::frame::{objects, problem::Problem},
@@ -10,12 +10,12 @@ use crate::{
 
 /// What it asks for, and what is said about it.
 pub(in crate::data_plane) fn follow(schedule: &MedusaBackupSchedule, now: Timestamp) {
-    let board = Board::default();
+    let run_index = RunIndex::default();
     let generation = schedule.metadata.generation;
     let old = schedule.status.clone().unwrap_or_default();
     let tell = |report: &status::Report| _ = status::status(&old, report, generation, now);
     let last = super::last(schedule);
-    match look(&board, schedule, now) {
+    match look(&run_index, schedule, now) {
         Err(Problem { message, .. }) => assert!(message.starts_with("spec."), "{message}"),
         Ok(view) => {
             let ready = view.datacenter.as_ref().map(|dc| status::purpose(schedule, &view.recipe, dc));

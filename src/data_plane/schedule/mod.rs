@@ -1,7 +1,7 @@
 //! MedusaBackupSchedule: a MedusaBackupJob, or a MedusaTask that purges, at each slot of a cron expression.
 //!
 //! ```text
-//! recipe ──> cron: is a slot due? ──> board: may it run? ──> create the slot's job ──> status
+//! recipe ──> cron: is a slot due? ──> index: may it run? ──> create the slot's job ──> status
 //!  (pure)     (pure)                   (memory)               (write, may be repeated)   (write)
 //! ```
 //!
@@ -14,8 +14,8 @@
 #[cfg(test)]
 #[path = "arbitrary_tests.rs"]
 pub(super) mod arbitrary;
-mod board;
 mod recipe;
+mod run_index;
 mod runs;
 mod status;
 mod watches;
@@ -29,8 +29,8 @@ use kube::{Resource as _, runtime::controller::Action};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    board::{Board, Claim, Scope},
     recipe::Recipe,
+    run_index::{Claim, RunIndex, Scope},
     runs::Run,
     status::{Outcome, Report},
     write::Created,
@@ -70,7 +70,7 @@ pub struct Schedule {
 
 impl Reconciler for Schedule {
     type Object = MedusaBackupSchedule;
-    type Shared = Arc<Board>;
+    type Shared = Arc<RunIndex>;
 
     const PART: &'static str = "MedusaBackupSchedule";
     const CONDITION: &'static str = "Ready";
@@ -87,7 +87,7 @@ impl Reconciler for Schedule {
         schedule.metadata.deletion_timestamp.is_some()
     }
 
-    /// The board wakes schedules, after it has taken in what changed.
+    /// The index wakes schedules, after it has taken in what changed.
     fn datacenter(_: &MedusaBackupSchedule) -> Option<&str> {
         None
     }
@@ -97,20 +97,20 @@ impl Reconciler for Schedule {
         ctx: &Context<Self>,
         schedule: &MedusaBackupSchedule,
     ) -> Result<Action, kube::Error> {
-        let (tools, board) = (&ctx.tools, &ctx.shared);
-        if !board.is_listed(objects::namespace(schedule)) {
+        let (tools, run_index) = (&ctx.tools, &ctx.shared);
+        if !run_index.is_listed(objects::namespace(schedule)) {
             return Ok(Action::requeue(LISTING));
         }
         let now = tools.clock.now();
         let mut schedule = self.written.newest(schedule);
-        let mut view = look(board, &schedule, now);
+        let mut view = look(run_index, &schedule, now);
         if let Ok(View { datacenter: Ok(datacenter), .. }) = &view
             && schedule.metadata.owner_references.as_ref().is_none_or(Vec::is_empty)
         {
             let before = schedule.metadata.resource_version.clone();
             schedule = objects::own(&tools.client, &schedule, datacenter).await?;
             self.written.note(before, &schedule);
-            view = look(board, &schedule, now);
+            view = look(run_index, &schedule, now);
         }
         let wake = match view {
             Ok(view) => self.follow(ctx, &schedule, view, now).await?,
@@ -140,7 +140,7 @@ struct View {
 }
 
 /// What `schedule` asks for at `now`, or why it asks for nothing.
-fn look(board: &Board, schedule: &MedusaBackupSchedule, now: Timestamp) -> Result<View, Problem> {
+fn look(run_index: &RunIndex, schedule: &MedusaBackupSchedule, now: Timestamp) -> Result<View, Problem> {
     let recipe = recipe::read(&schedule.spec)?;
     if schedule.spec.disabled == Some(true) {
         return Err(Problem::new(
@@ -150,7 +150,7 @@ fn look(board: &Board, schedule: &MedusaBackupSchedule, now: Timestamp) -> Resul
     }
     let (namespace, name) = (objects::namespace(schedule), objects::name(schedule));
     let created = schedule.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-    let runs = board.runs_of(namespace, name);
+    let runs = run_index.runs_of(namespace, name);
     let work = schedule.spec.operation_type.into();
     let past = Past {
         created,
@@ -165,7 +165,7 @@ fn look(board: &Board, schedule: &MedusaBackupSchedule, now: Timestamp) -> Resul
     };
     let owners = schedule.metadata.owner_references.clone().unwrap_or_default();
     let wanted = &schedule.spec.backup_spec.cassandra_datacenter;
-    let datacenter = board.datacenter(wanted, namespace, &owners);
+    let datacenter = run_index.datacenter(wanted, namespace, &owners);
     let due = cron::due(&recipe.cron, recipe.deadline, &past, now);
     Ok(View { recipe, datacenter, past, due })
 }
@@ -251,7 +251,7 @@ impl Schedule {
         told.map(|()| next)
     }
 
-    /// Makes room for `run`, which is on the board, and creates it. Returns what to say of it, if it was not
+    /// Makes room for `run`, which is in the index, and creates it. Returns what to say of it, if it was not
     /// there already; the inner error says what stands in the way.
     async fn run(
         &self,
@@ -368,11 +368,11 @@ pub async fn run(tools: &Tools, scopes: &[Scope], shutdown: &CancellationToken) 
     if !controllers::served(&tools.client, &definition, tools.timings.definition, shutdown).await {
         return;
     }
-    let board = Arc::new(Board::default());
-    let ctx = Arc::new(Context::<Schedule>::new(tools.clone(), Arc::clone(&board)));
+    let run_index = Arc::new(RunIndex::default());
+    let ctx = Arc::new(Context::<Schedule>::new(tools.clone(), Arc::clone(&run_index)));
     join_all(scopes.iter().map(|scope| {
-        let (tools, board, wanted) = (tools.clone(), Arc::clone(&board), scope.clone());
-        let triggers = move |store| watches::changes(&tools, &board, &wanted, store);
+        let (tools, run_index, wanted) = (tools.clone(), Arc::clone(&run_index), scope.clone());
+        let triggers = move |store| watches::changes(&tools, &run_index, &wanted, store);
         controllers::run(Arc::clone(&ctx), scope.as_deref(), triggers, shutdown.clone())
     }))
     .await;

@@ -1,4 +1,4 @@
-//! The watches behind the board, and whom their changes wake.
+//! The watches behind the index, and whom their changes wake.
 //!
 //! Streams of their own, as an error in one of a controller's own triggers slows all of them down, and a
 //! cluster may lack a definition.
@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Schedule,
-    board::{Board, Scope, Source, Wake},
+    run_index::{RunIndex, Scope, Source, Wake},
     runs::Run,
 };
 use crate::{
@@ -38,25 +38,27 @@ use crate::{
     },
 };
 
-/// Keeps the board, and wakes those whom a change concerns.
+/// Keeps the index, and wakes those whom a change concerns.
 pub fn changes(
     tools: &Tools,
-    board: &Arc<Board>,
+    run_index: &Arc<RunIndex>,
     scope: &Scope,
     schedules: Store<Guarded<Schedule>>,
 ) -> Triggers<Schedule> {
     let datacenters = watch::<CassandraDatacenter>(tools, scope, {
-        let (board, scope) = (Arc::clone(board), scope.clone());
-        move |event| board.note_datacenter(&scope, event, |guarded| guarded.0.as_ref().ok().cloned())
+        let (run_index, scope) = (Arc::clone(run_index), scope.clone());
+        move |event| run_index.note_datacenter(&scope, event, |guarded| guarded.0.as_ref().ok().cloned())
     });
     let jobs = watch::<MedusaBackupJob>(tools, scope, {
-        let (board, scope) = (Arc::clone(board), scope.clone());
-        move |event| board.note_run(&scope, Source::Jobs, event, |job| job.0.as_ref().ok().map(Run::of_job))
+        let (run_index, scope) = (Arc::clone(run_index), scope.clone());
+        move |event| {
+            run_index.note_run(&scope, Source::Jobs, event, |job| job.0.as_ref().ok().map(Run::of_job))
+        }
     });
     let tasks = watch::<MedusaTask>(tools, scope, {
-        let (board, scope) = (Arc::clone(board), scope.clone());
+        let (run_index, scope) = (Arc::clone(run_index), scope.clone());
         move |event| {
-            board.note_run(&scope, Source::Tasks, event, |task| task.0.as_ref().ok().map(Run::of_task))
+            run_index.note_run(&scope, Source::Tasks, event, |task| task.0.as_ref().ok().map(Run::of_task))
         }
     });
     stream::select_all([datacenters, jobs, tasks])

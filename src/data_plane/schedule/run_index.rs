@@ -60,14 +60,14 @@ pub enum Wake {
 /// Whether a run may be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// It may, after these runs of the same schedule were deleted; it is on the board.
+    /// It may, after these runs of the same schedule were deleted; it is in the index.
     Free(Vec<Run>),
     /// Another goes on; the schedule is woken when one ends. One without a uid is only just being created,
     /// and may come to nothing.
     Busy(Box<Run>),
 }
 
-/// Namespace, source, and name of something on the board.
+/// Namespace, source, and name of something in the index.
 type Place = (String, Source, String);
 /// Runs of one sort on one datacenter: namespace, datacenter, what they do.
 type Lane = (String, String, Work);
@@ -83,11 +83,11 @@ struct Inner {
     waiting: HashMap<Lane, BTreeSet<String>>,
 }
 
-/// The board. Its lock is held for no longer than a look.
+/// The index. Its lock is held for no longer than a look.
 #[derive(Default)]
-pub struct Board(Mutex<Inner>);
+pub struct RunIndex(Mutex<Inner>);
 
-impl Board {
+impl RunIndex {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         lock(&self.0)
     }
@@ -124,7 +124,7 @@ impl Board {
         inner.runs.values().filter(is_meant).cloned().collect()
     }
 
-    /// Puts `run`, which is to be created for a slot of `schedule`, on the board, if `policy` lets it.
+    /// Puts `run`, which is to be created for a slot of `schedule`, in the index, if `policy` lets it.
     pub fn claim(&self, run: &Run, schedule: &str, policy: Policy) -> Claim {
         let mut inner = self.inner();
         let mut others: Vec<Run> = inner
@@ -164,7 +164,7 @@ impl Board {
         inner.runs.insert(place, run);
     }
 
-    /// Takes a claimed run whose creation failed off the board again.
+    /// Takes a claimed run whose creation failed out of the index again.
     pub fn release(&self, run: &Run) {
         let mut inner = self.inner();
         let place = place(run);
@@ -248,7 +248,7 @@ impl Inner {
         wake
     }
 
-    /// One that is on the board for a name that was another's, made or only claimed, stays.
+    /// One that is in the index for a name that was another's, made or only claimed, stays.
     fn drop_run(&mut self, place: &Place, uid: &str, created: Option<Timestamp>) -> Wake {
         let stays = |there: &Run| is_other(uid, there) || is_former(uid, created, there);
         if self.runs.get(place).is_some_and(stays) {
