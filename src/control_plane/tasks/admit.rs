@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// What a purge is decided by.
-pub(super) struct Kit {
+pub(super) struct PurgeContext {
     pub fleet: Arc<Fleet>,
     pub claims: Arc<Claims>,
     pub clusters: Store<FleetCluster>,
@@ -40,7 +40,7 @@ pub(super) struct Kit {
     pub runs: Store<DeserializeGuard<FleetBackupJob>>,
 }
 
-impl Kit {
+impl PurgeContext {
     /// What a purge must know and was not listed since the start. Without it a cluster's data planes that were not
     /// listed either are missed, and a backup that was made first. It is no silence of a data plane, so the policy for
     /// that has no say.
@@ -65,34 +65,34 @@ fn part_of(point: Option<&FleetBackupStatus>, run: &DatacenterRun) -> Option<Str
 
 /// Reads what is known of the datacenter's cluster now, and decides. The cluster is claimed before the last look, so that
 /// a backup that starts in this moment is seen, or sees the claim.
-pub(super) async fn admit(kit: &Kit, remote: &Remote, action: &Action) -> Admission {
-    if let Some(waits) = kit.unlisted() {
+pub(super) async fn admit(purge: &PurgeContext, remote: &Remote, action: &Action) -> Admission {
+    if let Some(waits) = purge.unlisted() {
         return waits;
     }
     let run = &action.entry;
-    let published = kit.clusters.state().into_iter().find(|c| c.name_any() == run.cluster);
+    let published = purge.clusters.state().into_iter().find(|c| c.name_any() == run.cluster);
     let published = published.as_ref().and_then(|cluster| cluster.status.as_ref());
-    let (planes, datacenter) = (kit.fleet.snapshot(), place(run));
+    let (planes, datacenter) = (purge.fleet.snapshot(), place(run));
     let members = members(&run.cluster, &planes, published);
     let read = futures::future::try_join(
         observe::jobs(&members, &planes),
-        observe::limits(remote, &datacenter, kit.fleet.now()),
+        observe::limits(remote, &datacenter, purge.fleet.now()),
     );
     let (mut jobs, limits) = match read.await {
         Ok(read) => read,
         Err(message) => return Admission::Wait(Reason::RestorePointsUnknown, message),
     };
-    let Some(claim) = kit.claims.claim(claims::Work::Purge, &run.cluster) else {
+    let Some(claim) = purge.claims.claim(claims::Work::Purge, &run.cluster) else {
         let message = "waits for a backup of the cluster that is being started".to_owned();
         return Admission::Wait(Reason::BackupRunning, message);
     };
     // After the reads: a backup that ended meanwhile is in the views or in the list.
-    let planes = kit.fleet.snapshot();
+    let planes = purge.fleet.snapshot();
     add_begun(&mut jobs, &members, &planes);
-    let now = kit.fleet.now();
-    let (backups, clusters) = (by_name(kit.backups.state()), by_name(kit.clusters.state()));
+    let now = purge.fleet.now();
+    let (backups, clusters) = (by_name(purge.backups.state()), by_name(purge.clusters.state()));
     let points = points(&run.cluster, &planes, &backups, &clusters, now);
-    let runs = kit.runs.state();
+    let runs = purge.runs.state();
     let facts =
         Facts { planes: &planes, cluster: published, points: &points, runs: &runs, jobs: &jobs, limits };
     match decide(run, &facts, now) {

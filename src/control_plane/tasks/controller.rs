@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta, runtime::
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    admit::{Kit, admit},
+    admit::{PurgeContext, admit},
     sweep::{Leftover, leftovers},
     traces::outlived,
 };
@@ -35,7 +35,7 @@ use crate::{
 
 /// What a task is decided by besides the data planes.
 struct Tasks {
-    kit: Kit,
+    purge: PurgeContext,
 }
 
 impl Engine for Tasks {
@@ -47,13 +47,13 @@ impl Engine for Tasks {
     const FOLLOWED: &'static [Kind] = &[Kind::Datacenters];
 
     fn clusters(&self) -> &Store<FleetCluster> {
-        &self.kit.clusters
+        &self.purge.clusters
     }
 
     async fn admit(&self, task: &FleetTask, action: &Action, remote: &Remote) -> Admission {
         match task.spec.operation {
             FleetOperation::Sync => Admission::Admit(Admitted::default()),
-            FleetOperation::Purge => admit(&self.kit, remote, action).await,
+            FleetOperation::Purge => admit(&self.purge, remote, action).await,
         }
     }
 }
@@ -63,14 +63,20 @@ pub async fn run(context: RunContext, shutdown: CancellationToken) {
     let (clusters, keep_clusters) = follow_own(context.client.clone(), &context.namespace);
     let (backups, keep_backups) = follow_own(context.client.clone(), &context.namespace);
     let (runs, keep_runs) = follow(context.client.clone(), &context.namespace);
-    let kit = Kit { fleet: context.fleet.clone(), claims: context.claims.clone(), clusters, backups, runs };
+    let purge = PurgeContext {
+        fleet: context.fleet.clone(),
+        claims: context.claims.clone(),
+        clusters,
+        backups,
+        runs,
+    };
     let (frame, feed) = Frame::new(context);
-    let tasks = Arc::new(Runs::new(frame, Tasks { kit }));
+    let tasks = Arc::new(Runs::new(frame, Tasks { purge }));
     tokio::select! {
         () = keep_clusters => {}
         () = keep_backups => {}
         () = keep_runs => {}
-        () = sweep(&tasks.frame, &tasks.engine.kit) => {}
+        () = sweep(&tasks.frame, &tasks.engine.purge) => {}
         () = drive(tasks.clone(), feed, shutdown) => {}
     }
 }
@@ -78,7 +84,7 @@ pub async fn run(context: RunContext, shutdown: CancellationToken) {
 /// Takes back, again and again, the purges that no FleetTask goes on with, and deletes what was kept for purges to know
 /// of and none has to any more. Of an object that another leader's watch showed a moment ago this one may not know yet:
 /// what there is to do is looked up once more.
-async fn sweep(frame: &Frame<FleetTask>, kit: &Kit) {
+async fn sweep(frame: &Frame<FleetTask>, purge: &PurgeContext) {
     let context = &frame.context;
     let mut changes = context.fleet.changes();
     loop {
@@ -86,7 +92,7 @@ async fn sweep(frame: &Frame<FleetTask>, kit: &Kit) {
             continue;
         }
         let (planes, now, known) = (context.fleet.snapshot(), context.fleet.now(), frame.objects.state());
-        sweep_traces(context, kit, &planes).await;
+        sweep_traces(context, purge, &planes).await;
         let known = known.iter().map(AsRef::as_ref);
         if leftovers(&planes, known, &context.control_plane, now).is_empty() {
             continue;
@@ -102,15 +108,15 @@ async fn sweep(frame: &Frame<FleetTask>, kit: &Kit) {
 }
 
 /// The part of [`sweep`] about MedusaBackupJobs.
-async fn sweep_traces(context: &RunContext, kit: &Kit, planes: &[Snapshot]) {
-    if !is_ready(&kit.runs) || !is_ready(&kit.backups) {
+async fn sweep_traces(context: &RunContext, purge: &PurgeContext, planes: &[Snapshot]) {
+    if !is_ready(&purge.runs) || !is_ready(&purge.backups) {
         return;
     }
-    let backups = kit.backups.state();
+    let backups = purge.backups.state();
     let points: Vec<&FleetBackupStatus> =
         backups.iter().filter_map(|backup| backup.status.as_ref()).collect();
     let found = |runs: &BTreeSet<String>| outlived(planes, runs, &points, &context.control_plane);
-    if found(&kit.runs.state().iter().filter_map(|run| run.uid()).collect()).is_empty() {
+    if found(&purge.runs.state().iter().filter_map(|run| run.uid()).collect()).is_empty() {
         return;
     }
     let runs =
