@@ -42,7 +42,7 @@ use crate::{
 
 /// A MedusaBackupJob somebody made, as far as it could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobFact {
+pub struct ObservedJob {
     /// The data plane it is in.
     pub data_plane: String,
     /// Its namespace and name.
@@ -53,7 +53,7 @@ pub struct JobFact {
     pub end: Option<Timestamp>,
 }
 
-impl JobFact {
+impl ObservedJob {
     fn may_be_of(&self, data_plane: &str, datacenter: &ObjectKey) -> bool {
         self.data_plane == data_plane
             && self.key.namespace == datacenter.namespace
@@ -72,7 +72,7 @@ pub struct Facts<'a> {
     /// The FleetBackupJobs, also those that cannot be read.
     pub runs: &'a [Arc<DeserializeGuard<FleetBackupJob>>],
     /// Every MedusaBackupJob in the namespaces of the cluster's datacenters.
-    pub jobs: &'a [JobFact],
+    pub jobs: &'a [ObservedJob],
     /// What the purge works by.
     pub limits: Limits,
 }
@@ -169,7 +169,7 @@ pub fn silence(members: &BTreeSet<(String, ObjectKey)>, planes: &[Snapshot]) -> 
 }
 
 /// Adds the MedusaBackupJobs of fleet runs that the views show and a listing made before does not have.
-pub fn add_begun(jobs: &mut Vec<JobFact>, members: &BTreeSet<(String, ObjectKey)>, planes: &[Snapshot]) {
+pub fn add_begun(jobs: &mut Vec<ObservedJob>, members: &BTreeSet<(String, ObjectKey)>, planes: &[Snapshot]) {
     let known: BTreeSet<(String, ObjectKey)> =
         jobs.iter().map(|job| (job.data_plane.clone(), job.key.clone())).collect();
     for plane in planes {
@@ -178,7 +178,7 @@ pub fn add_begun(jobs: &mut Vec<JobFact>, members: &BTreeSet<(String, ObjectKey)
             let of_cluster =
                 members.contains(&(plane.name.clone(), ObjectKey::new(&key.namespace, &datacenter)));
             if of_cluster && !known.contains(&(plane.name.clone(), key.clone())) {
-                jobs.push(JobFact {
+                jobs.push(ObservedJob {
                     data_plane: plane.name.clone(),
                     key: key.clone(),
                     datacenter: Some(datacenter),
@@ -242,7 +242,7 @@ fn backup_at_work(
     members: &BTreeSet<(String, ObjectKey)>,
     facts: &Facts<'_>,
 ) -> Option<String> {
-    let of_cluster = |job: &JobFact| {
+    let of_cluster = |job: &ObservedJob| {
         job.datacenter.is_some() && members.iter().any(|(plane, place)| job.may_be_of(plane, place))
     };
     let job = facts.jobs.iter().find(|job| job.end.is_none() && of_cluster(job)).map(|job| {

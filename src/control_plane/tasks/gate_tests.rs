@@ -40,8 +40,8 @@ fn with_backup(dc: &str) -> View {
     view
 }
 
-fn job(plane: &str, name: &str, dc: Option<&str>, end: Option<i64>) -> JobFact {
-    JobFact {
+fn job(plane: &str, name: &str, dc: Option<&str>, end: Option<i64>) -> ObservedJob {
+    ObservedJob {
         data_plane: plane.to_owned(),
         key: ObjectKey::new("ns", name),
         datacenter: dc.map(str::to_owned),
@@ -49,7 +49,7 @@ fn job(plane: &str, name: &str, dc: Option<&str>, end: Option<i64>) -> JobFact {
     }
 }
 
-fn decided(planes: &[Snapshot], jobs: &[JobFact], runs: &[FleetBackupJob], count: u32) -> String {
+fn decided(planes: &[Snapshot], jobs: &[ObservedJob], runs: &[FleetBackupJob], count: u32) -> String {
     let points = points("shop", planes, &PublishedPoints::new(), &PublishedClusters::new(), at(NOW));
     let mut run = pending("eu", "dc1");
     run.cluster = "shop".to_owned();
@@ -151,7 +151,7 @@ fn failed_run(n: usize, ago: i64, attempts: i64, more: &Value) -> FleetBackupJob
 }
 
 /// The MedusaBackupJobs a run has left.
-fn left_by(run: &FleetBackupJob) -> Vec<JobFact> {
+fn left_by(run: &FleetBackupJob) -> Vec<ObservedJob> {
     let entry = &run.status.as_ref().unwrap().datacenters[0];
     let names = (1..=entry.attempts()).map(|n| child_key(run, entry, n).name);
     names

@@ -13,7 +13,7 @@ use kube::{
 };
 
 use super::{
-    gate::JobFact,
+    gate::ObservedJob,
     limits::{Limits, config_key, in_force},
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
 pub(super) async fn jobs(
     members: &BTreeSet<(String, ObjectKey)>,
     planes: &[Snapshot],
-) -> Result<Vec<JobFact>, String> {
+) -> Result<Vec<ObservedJob>, String> {
     let places: BTreeSet<(&String, &String)> = members.iter().map(|(p, key)| (p, &key.namespace)).collect();
     let lists = places.into_iter().map(async |(name, namespace)| {
         let remote = planes.iter().find(|p| p.name == *name).and_then(|p| p.remote.clone());
@@ -51,10 +51,10 @@ pub(super) async fn jobs(
     Ok(try_join_all(lists).await?.into_iter().flatten().collect())
 }
 
-fn fact(data_plane: &str, job: &DeserializeGuard<MedusaBackupJob>) -> JobFact {
+fn fact(data_plane: &str, job: &DeserializeGuard<MedusaBackupJob>) -> ObservedJob {
     let read = job.0.as_ref().ok();
     let end = read.and_then(|job| job.status.as_ref()?.finish_time.as_ref()).map(|t| t.0);
-    JobFact {
+    ObservedJob {
         data_plane: data_plane.to_owned(),
         key: ObjectKey::new(job.namespace().unwrap_or_default(), job.name_any()),
         datacenter: read.map(|job| job.spec.cassandra_datacenter.clone()),
