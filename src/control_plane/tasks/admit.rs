@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::Store};
 
 use super::{
-    gate::{Facts, Gate, add_begun, decide, members, points},
+    gate::{Facts, PurgeDecision, add_begun, decide, members, points},
     observe,
 };
 use crate::{
@@ -96,12 +96,12 @@ pub(super) async fn admit(purge: &PurgeContext, remote: &Remote, action: &Action
     let facts =
         Facts { planes: &planes, cluster: published, points: &points, runs: &runs, jobs: &jobs, limits };
     match decide(run, &facts, now) {
-        Gate::Open(point) => Admission::Admit(Admitted {
+        PurgeDecision::Admit(point) => Admission::Admit(Admitted {
             medusa_backup: part_of(points.get(&point), run),
             keeps: Some(point),
             claim: Some(claim),
         }),
-        Gate::Wait(reason, message) => Admission::Wait(reason, message),
-        Gate::Shut(reason, message) => Admission::Refuse(reason, message),
+        PurgeDecision::Wait(reason, message) => Admission::Wait(reason, message),
+        PurgeDecision::Refuse(reason, message) => Admission::Refuse(reason, message),
     }
 }

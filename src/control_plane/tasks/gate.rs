@@ -79,13 +79,13 @@ pub struct Facts<'a> {
 
 /// The decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gate {
+pub enum PurgeDecision {
     /// It may start; this complete restore point stays.
-    Open(String),
+    Admit(String),
     /// Not now.
     Wait(Reason, String),
     /// Not at all.
-    Shut(Reason, String),
+    Refuse(Reason, String),
 }
 
 /// The restore points of a FleetCluster, by name, from what the data planes show at `now`. What was published stands
@@ -191,19 +191,19 @@ pub fn add_begun(jobs: &mut Vec<ObservedJob>, members: &BTreeSet<(String, Object
 
 /// Decides on the datacenter of `run` at `now`.
 #[must_use]
-pub fn decide(run: &DatacenterRun, facts: &Facts<'_>, now: Timestamp) -> Gate {
+pub fn decide(run: &DatacenterRun, facts: &Facts<'_>, now: Timestamp) -> PurgeDecision {
     let members = members(&run.cluster, facts.planes, facts.cluster);
     if let Some((reason, message)) = silence(&members, facts.planes) {
-        return Gate::Wait(reason, message);
+        return PurgeDecision::Wait(reason, message);
     }
     if let Some(message) = hidden_restores(&members, facts.planes) {
-        return Gate::Shut(Reason::NotAuthorized, message);
+        return PurgeDecision::Refuse(Reason::NotAuthorized, message);
     }
     if let Some(message) = restoring(facts.planes).remove(&run.cluster) {
-        return Gate::Wait(Reason::RestoreInProgress, message);
+        return PurgeDecision::Wait(Reason::RestoreInProgress, message);
     }
     if let Some(message) = backup_at_work(&run.cluster, &members, facts) {
-        return Gate::Wait(Reason::BackupRunning, message);
+        return PurgeDecision::Wait(Reason::BackupRunning, message);
     }
     let datacenter = ObjectKey::new(&run.namespace, &run.datacenter);
     let held = held(&run.data_plane, &datacenter, facts, now);
@@ -216,8 +216,8 @@ pub fn decide(run: &DatacenterRun, facts: &Facts<'_>, now: Timestamp) -> Gate {
         limits: facts.limits,
     };
     match rule(&question, now) {
-        Ruling::Keeps(point) => Gate::Open(point),
-        Ruling::Refused { reason, message } => Gate::Shut(reason, message),
+        Ruling::Keeps(point) => PurgeDecision::Admit(point),
+        Ruling::Refused { reason, message } => PurgeDecision::Refuse(reason, message),
     }
 }
 

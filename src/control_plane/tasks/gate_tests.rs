@@ -61,9 +61,9 @@ fn decided(planes: &[Snapshot], jobs: &[ObservedJob], runs: &[FleetBackupJob], c
 
 fn told(run: &DatacenterRun, facts: &Facts<'_>) -> String {
     match decide(run, facts, at(NOW)) {
-        Gate::Open(point) => format!("keeps {point}"),
-        Gate::Wait(reason, _) => format!("waits: {reason}"),
-        Gate::Shut(reason, _) => format!("refused: {reason}"),
+        PurgeDecision::Admit(point) => format!("keeps {point}"),
+        PurgeDecision::Wait(reason, _) => format!("waits: {reason}"),
+        PurgeDecision::Refuse(reason, _) => format!("refused: {reason}"),
     }
 }
 
@@ -110,7 +110,9 @@ fn a_datacenter_of_the_cluster_that_cannot_be_read_holds_a_purge_up() {
     let limits = Limits { age_days: Some(7), count: Some(9), ..Limits::default() };
     let facts = |cluster| Facts { planes: &planes, cluster, points: &points, runs: &[], jobs: &[], limits };
     assert_eq!(told(&run, &facts(Some(&cluster))), "waits: RestorePointsUnknown");
-    let Gate::Wait(_, message) = decide(&run, &facts(Some(&cluster)), at(NOW)) else { panic!("waits") };
+    let PurgeDecision::Wait(_, message) = decide(&run, &facts(Some(&cluster)), at(NOW)) else {
+        panic!("waits")
+    };
     assert!(message.contains("ns/dc2 cannot be read"), "{message}");
 }
 
