@@ -104,8 +104,8 @@ pub enum RunError {
     Read(#[source] kube::Error),
 }
 
-/// Which runs a change in a data plane is about.
-enum About {
+/// Which runs a change in a data plane is affects.
+enum Affects {
     /// Those whose children carry this label.
     Run(String),
     /// All that go on.
@@ -136,11 +136,11 @@ impl<K: Run> Waker<K> {
         }
     }
 
-    fn find(&self, about: &About) -> Vec<String> {
+    fn find(&self, affects: &Affects) -> Vec<String> {
         let index = lock(&self.index);
-        match about {
-            About::Run(label) => index.get(label).into_iter().flatten().cloned().collect(),
-            About::Everybody => index.values().flatten().cloned().collect(),
+        match affects {
+            Affects::Run(label) => index.get(label).into_iter().flatten().cloned().collect(),
+            Affects::Everybody => index.values().flatten().cloned().collect(),
         }
     }
 
@@ -153,7 +153,7 @@ impl<K: Run> Waker<K> {
     /// Wakes every run that goes on, whenever `news` come.
     pub async fn wake_on<T>(&self, mut news: impl futures::Stream<Item = T> + Unpin) {
         while news.next().await.is_some() {
-            for name in self.find(&About::Everybody) {
+            for name in self.find(&Affects::Everybody) {
                 self.wake(&name).await;
             }
         }
@@ -256,19 +256,19 @@ fn forget<D: Driver>(driver: &D, name: &str) {
     driver.forget(name);
 }
 
-/// Wakes the runs a change is about.
+/// Wakes the runs a change is affects.
 async fn forward<D: Driver>(mut changes: broadcast::Receiver<Change>, waker: Arc<Waker<D::Run>>) {
     loop {
-        let about = match changes.recv().await {
-            Ok(change) if change.is_contact_or(D::FOLLOWED) => About::Everybody,
+        let affects = match changes.recv().await {
+            Ok(change) if change.is_contact_or(D::FOLLOWED) => Affects::Everybody,
             Ok(change) => match (change.what, change.made_for) {
-                (What::Objects(kind), Some(run)) if D::CHILDREN == Some(kind) => About::Run(run),
+                (What::Objects(kind), Some(run)) if D::CHILDREN == Some(kind) => Affects::Run(run),
                 _ => continue,
             },
-            Err(broadcast::error::RecvError::Lagged(_)) => About::Everybody,
+            Err(broadcast::error::RecvError::Lagged(_)) => Affects::Everybody,
             Err(broadcast::error::RecvError::Closed) => return,
         };
-        for name in waker.find(&about) {
+        for name in waker.find(&affects) {
             waker.wake(&name).await;
         }
     }
@@ -322,7 +322,7 @@ impl<D: Driver> Controlled for Driven<D> {
     }
 }
 
-/// Why a status is refused for good, until somebody does something about it.
+/// Why a status is refused for good, until somebody does something affects it.
 fn unwritable(status: &Status) -> Option<(Reason, String)> {
     if let Some((denier, words)) = cause::denied(status) {
         return Some((denier.reason(), words));
