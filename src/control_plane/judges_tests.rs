@@ -24,7 +24,7 @@ use super::{
     },
     restores,
     runs::{
-        MISSING, Noted,
+        FirstSeen, MISSING,
         buckets::Buckets,
         child::child_key,
         compact, ending,
@@ -222,19 +222,19 @@ fn bring_further<R: Adapter>(run: &R, planes: &[Snapshot], held: Holds, begun: T
     let chosen = chosen.ok().map(|chosen| chosen.into_iter().map(|run| R::entry(run, None)).collect());
     for mut entries in chosen.into_iter().chain([known.clone()]) {
         let outcomes = Outcomes::new();
-        let mut noted = Noted::default();
+        let mut first_seen = FirstSeen::default();
         for (at, entry) in entries.iter().map(AsRef::as_ref).enumerate() {
             let key = child_key(run, entry, entry.attempts().max(1));
             // Seen finished, or missing.
             let uid = if at % 2 == 0 { "u" } else { MISSING };
-            noted.set((entry.data_plane.clone(), key), uid, begun);
+            first_seen.set((entry.data_plane.clone(), key), uid, begun);
         }
-        entries = advance::advance(&scene, &entries, &outcomes, &noted);
-        advance::note(&scene, &entries, &mut noted, |_, _| false);
+        entries = advance::advance(&scene, &entries, &outcomes, &first_seen);
+        advance::note(&scene, &entries, &mut first_seen, |_, _| false);
         ending::end(&scene.terms, &mut entries, begun, |_| false);
         let mut load = load::load(&scene, &entries, &[], &[]);
         let plan = plan::plan(&scene, &mut entries, &mut load, |_, _| false);
-        let _ = plan::repairs(&scene, &entries, &outcomes, &noted, |_, _| false);
+        let _ = plan::repairs(&scene, &entries, &outcomes, &first_seen, |_, _| false);
         let deadline = ending::next_deadline(&scene.terms, &entries, begun);
         let _ = plan::next_look(&scene, &entries, &plan, false, deadline);
         R::say_plan(&scene, &mut entries);

@@ -34,7 +34,7 @@ pub mod verdict;
 pub mod write;
 
 pub use controller::{Driver, ENROL_WAIT, Feed, Frame, RunContext, RunError, drive};
-pub use engine::{Engine, MISSING, Noted, Runs, StatusOf};
+pub use engine::{Engine, FirstSeen, MISSING, Runs, StatusOf};
 pub use expiry::expire;
 pub use kind::{Fanned, Run, Words};
 pub use publish::{PUBLISH_EVERY, publish};

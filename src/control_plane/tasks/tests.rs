@@ -22,7 +22,7 @@ use crate::{
         },
         fanout::tests::{datacenter, live, plane},
         runs::{
-            Fanned as _, Noted,
+            Fanned as _, FirstSeen,
             buckets::Buckets,
             child::{child_key, place},
             compact::Detail,
@@ -46,7 +46,7 @@ struct Play {
     task: FleetTask,
     planes: Vec<Snapshot>,
     outcomes: Outcomes,
-    noted: Noted,
+    first_seen: FirstSeen,
     now: i64,
     log: String,
 }
@@ -64,8 +64,8 @@ impl Play {
         }))
         .unwrap();
         let planes = names.iter().map(|name| plane(name, live(&[datacenter(&format!("dc-{name}"), 2)])));
-        let (outcomes, noted) = (Outcomes::new(), Noted::default());
-        Self { task, planes: planes.collect(), outcomes, noted, now: 1_000, log: String::new() }
+        let (outcomes, first_seen) = (Outcomes::new(), FirstSeen::default());
+        Self { task, planes: planes.collect(), outcomes, first_seen, now: 1_000, log: String::new() }
     }
 
     fn spec(&mut self, field: &str, value: Value) {
@@ -94,13 +94,13 @@ impl Play {
                 FleetTask::entry(run, known)
             })
             .collect();
-        note(&scene, &chosen, &mut self.noted, |_, _| false);
+        note(&scene, &chosen, &mut self.first_seen, |_, _| false);
         let outcomes = self.outcomes.clone();
         // As `InFlightWrites` does: what came to an end is handed out once.
         self.outcomes.retain(|_, outcome| outcome.retry().is_some());
-        let mut entries = advance(&scene, &chosen, &outcomes, &self.noted);
+        let mut entries = advance(&scene, &chosen, &outcomes, &self.first_seen);
         end(&scene.terms, &mut entries, scene.terms.begun, |_| false);
-        let mut actions = repairs(&scene, &entries, &outcomes, &self.noted, |_, _| false);
+        let mut actions = repairs(&scene, &entries, &outcomes, &self.first_seen, |_, _| false);
         let mut load = load(&scene, &entries, &[], &[]);
         actions.extend(plan(&scene, &mut entries, &mut load, |_, _| false).actions);
         let status = FleetTask::summarize(&scene, &old, entries, None, scene.terms.begun);

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource as _, ResourceExt as _};
 
 use super::{
-    Noted, Scene,
+    FirstSeen, Scene,
     adapter::{Adapter, Judged, ObservedChild},
 };
 use crate::{
@@ -42,11 +42,11 @@ pub fn advance<R: Adapter>(
     scene: &Scene<'_, R>,
     entries: &[R::Entry],
     outcomes: &Outcomes,
-    noted: &Noted,
+    first_seen: &FirstSeen,
 ) -> Vec<R::Entry> {
     let mut entries = entries.to_vec();
     for entry in entries.iter_mut().filter(|entry| !(*entry).as_ref().phase.is_final()) {
-        step(scene, entry, outcomes, noted);
+        step(scene, entry, outcomes, first_seen);
         if (*entry).as_ref().phase.is_final() {
             finish(entry.as_mut(), scene.now());
         }
@@ -59,10 +59,10 @@ struct Advance<'a, R: Adapter> {
     scene: &'a Scene<'a, R>,
     plane: &'a Snapshot,
     outcomes: &'a Outcomes,
-    noted: &'a Noted,
+    first_seen: &'a FirstSeen,
 }
 
-fn step<R: Adapter>(scene: &Scene<'_, R>, entry: &mut R::Entry, outcomes: &Outcomes, noted: &Noted) {
+fn step<R: Adapter>(scene: &Scene<'_, R>, entry: &mut R::Entry, outcomes: &Outcomes, first_seen: &FirstSeen) {
     let Some(plane) = reach(&scene.terms, &scene.planes, entry.as_mut()) else { return };
     if let Some(lack) = R::lacks(plane) {
         // What is not permitted cannot be seen either: a child that was made is not gone.
@@ -75,7 +75,7 @@ fn step<R: Adapter>(scene: &Scene<'_, R>, entry: &mut R::Entry, outcomes: &Outco
         }
         return;
     }
-    let step = Advance { scene, plane, outcomes, noted };
+    let step = Advance { scene, plane, outcomes, first_seen };
     let run = (*entry).as_ref();
     let is_withdrawn =
         run.phase == Phase::Running && step.outcome_of_attempt(run) == Some(&Outcome::Withdrawn);
@@ -137,7 +137,7 @@ impl<'a, R: Adapter> Advance<'a, R> {
             return;
         }
         made(run, attempt, key, scene.now());
-        let finished_since = finished_since(self.noted, self.plane, key, child);
+        let finished_since = finished_since(self.first_seen, self.plane, key, child);
         let found = ObservedChild { plane: self.plane, key, child, finished_since, outcomes: self.outcomes };
         let Judged { verdict, nodes, ended, at_work } = R::judge(scene, entry, &found);
         let run = entry.as_mut();
@@ -195,7 +195,7 @@ impl<'a, R: Adapter> Advance<'a, R> {
         let done = R::is_done_without(entry, self.plane, &key);
         let run = entry.as_mut();
         let is_withdrawn = outcome == Some(&Outcome::Withdrawn);
-        let missing_since = self.noted.get(&(self.plane.name.clone(), key.clone()), MISSING);
+        let missing_since = self.first_seen.get(&(self.plane.name.clone(), key.clone()), MISSING);
         let is_gone = is_withdrawn
             || missing_since.is_some_and(|since| scene.now().duration_since(*since) >= MISSING_GRACE);
         if let Seen::Known(()) = done {
@@ -263,13 +263,13 @@ impl<'a, R: Adapter> Advance<'a, R> {
 /// Since when this very child has been seen finished.
 #[must_use]
 pub fn finished_since<C: Child>(
-    noted: &Noted,
+    first_seen: &FirstSeen,
     plane: &Snapshot,
     key: &ObjectKey,
     child: &C,
 ) -> Option<Timestamp> {
     let uid = child.meta().uid.as_deref().unwrap_or_default();
-    noted.get(&(plane.name.clone(), key.clone()), uid).copied()
+    first_seen.get(&(plane.name.clone(), key.clone()), uid).copied()
 }
 
 /// A child was made, now or earlier.
@@ -309,7 +309,7 @@ pub fn waiting_stays<R: Adapter>(before: &[R::Entry], after: Vec<R::Entry>) -> V
 pub fn note<R: Adapter>(
     scene: &Scene<'_, R>,
     entries: &[R::Entry],
-    noted: &mut Noted,
+    first_seen: &mut FirstSeen,
     is_under_way: impl Fn(&str, &ObjectKey) -> bool,
 ) {
     for entry in entries.iter().map(AsRef::as_ref).filter(|e| e.attempts() > 0) {
@@ -327,9 +327,9 @@ pub fn note<R: Adapter>(
         let is_open = goes_on || is_under_way(&plane.name, &key) || R::is_blind(plane, &key);
         let key = (plane.name.clone(), key);
         if is_open || entry.phase != Phase::Running {
-            noted.forget(&key);
+            first_seen.forget(&key);
         } else {
-            noted.entry(key, &uid, || scene.now());
+            first_seen.entry(key, &uid, || scene.now());
         }
     }
 }

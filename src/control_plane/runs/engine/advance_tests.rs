@@ -57,7 +57,7 @@ fn view_with(job: &FleetBackupJob, entry: &DatacenterRun, children: &[(usize, Va
 fn at(job: &FleetBackupJob, entry: &DatacenterRun, view: View, second: i64) -> DatacenterRun {
     let planes = [plane("eu", view)];
     let scene = scene(job, &planes, second);
-    advance(&scene, std::slice::from_ref(entry), &Outcomes::new(), &Noted::default()).remove(0)
+    advance(&scene, std::slice::from_ref(entry), &Outcomes::new(), &FirstSeen::default()).remove(0)
 }
 
 fn said(entry: &DatacenterRun) -> (Phase, &str) {
@@ -107,10 +107,10 @@ fn a_strangers_object_is_a_conflict() {
 }
 
 /// A child in data plane `eu` of that uid that was seen as it is since the beginning of time.
-fn noted(key: ObjectKey, uid: &str) -> Noted {
-    let mut noted = Noted::default();
-    noted.set(("eu".to_owned(), key), uid, Timestamp::UNIX_EPOCH);
-    noted
+fn first_seen(key: ObjectKey, uid: &str) -> FirstSeen {
+    let mut first_seen = FirstSeen::default();
+    first_seen.set(("eu".to_owned(), key), uid, Timestamp::UNIX_EPOCH);
+    first_seen
 }
 
 /// The uid of a child that [`made`] made.
@@ -127,8 +127,8 @@ fn a_child_that_is_made_again_is_not_judged_by_the_patience_with_the_former() {
     view.jobs.put(key.clone(), child);
     let planes = [plane("eu", view)];
     let look = |uid: &str| {
-        let noted = noted(key.clone(), uid);
-        advance(&scene(&job, &planes, 1_000_000), std::slice::from_ref(&entry), &Outcomes::new(), &noted)
+        let first_seen = first_seen(key.clone(), uid);
+        advance(&scene(&job, &planes, 1_000_000), std::slice::from_ref(&entry), &Outcomes::new(), &first_seen)
             .remove(0)
     };
     assert_eq!(look(&uid_of(&key)).phase, Phase::Failed);
@@ -141,9 +141,9 @@ fn a_child_that_vanished_fails_after_a_moment_unless_its_backup_is_there() {
     let job = fleet_job("nightly");
     let entry = begun(&job, &pending("eu", "dc1"));
     let planes = [plane("eu", live(&[datacenter("dc1", 1)]))];
-    let noted = noted(child_key(&job, &entry, 1), MISSING);
+    let first_seen = first_seen(child_key(&job, &entry, 1), MISSING);
     let look = |second| {
-        advance(&scene(&job, &planes, second), std::slice::from_ref(&entry), &Outcomes::new(), &noted)
+        advance(&scene(&job, &planes, second), std::slice::from_ref(&entry), &Outcomes::new(), &first_seen)
             .remove(0)
     };
     assert_eq!(look(4).phase, Phase::Running);
@@ -246,9 +246,9 @@ fn seen_so(change: impl Fn(&mut View), children: &[(usize, Value)], begun_with: 
     let key = child_key(&job, &entry, 1);
     let is_there = children.iter().any(|(attempt, _)| *attempt == 1);
     let uid = if is_there { uid_of(&key) } else { MISSING.to_owned() };
-    let noted = noted(key, &uid);
+    let first_seen = first_seen(key, &uid);
     let scene = scene(&job, &planes, 1_000_000);
-    let entry = advance(&scene, std::slice::from_ref(&entry), &Outcomes::new(), &noted).remove(0);
+    let entry = advance(&scene, std::slice::from_ref(&entry), &Outcomes::new(), &first_seen).remove(0);
     (entry.phase, format!("{}: {}", entry.reason.unwrap_or_default(), entry.message.unwrap_or_default()))
 }
 
@@ -296,8 +296,8 @@ fn a_backup_that_cannot_be_read_is_not_missing_and_holds_nobody_elses_up() {
     view.backups.put(child_key(&job, &dc2, 1), good());
     let planes = [plane("eu", view)];
     let key = child_key(&job, &dc1, 1);
-    let noted = noted(key.clone(), &uid_of(&key));
-    let after = advance(&scene(&job, &planes, 1_000_000), &[dc1, dc2], &Outcomes::new(), &noted);
+    let first_seen = first_seen(key.clone(), &uid_of(&key));
+    let after = advance(&scene(&job, &planes, 1_000_000), &[dc1, dc2], &Outcomes::new(), &first_seen);
     assert_eq!(said(&after[0]), (Phase::Running, "AwaitingMedusaBackup"));
     assert!(after[0].message.as_ref().unwrap().contains("field `status`"));
     assert_eq!(said(&after[1]), (Phase::Succeeded, "Succeeded"));
@@ -330,7 +330,7 @@ fn what_was_taken_back_is_gone_also_while_the_view_still_shows_it() {
         let (buckets, now) = (Buckets::default(), Timestamp::from_second(3_600).unwrap());
         let scene = Scene::new(&task, &planes, &buckets, Timestamp::UNIX_EPOCH, now);
         let entry = DatacenterTask { run: run.clone(), ..DatacenterTask::default() };
-        advance(&scene, &[entry], &outcomes, &Noted::default()).remove(0).run
+        advance(&scene, &[entry], &outcomes, &FirstSeen::default()).remove(0).run
     };
     let again = look(false);
     assert_eq!(said(&again), (Phase::Pending, "AwaitingRetry"));
@@ -349,7 +349,7 @@ fn what_waits_to_be_made_in_a_datacenter_that_is_gone_fails() {
         let look = |view: View| {
             let planes = [plane("eu", view)];
             let entries = [entry.clone()];
-            advance(&scene(&job, &planes, 1), &entries, &outcomes, &Noted::default()).remove(0)
+            advance(&scene(&job, &planes, 1), &entries, &outcomes, &FirstSeen::default()).remove(0)
         };
         let waits = look(live(&[datacenter("dc1", 1)]));
         assert_eq!(said(&waits), (Phase::Pending, "BackupRunning"), "also of another attempt");
@@ -363,10 +363,10 @@ fn a_cancelled_run_does_not_take_a_listing_that_began_before_for_the_end_of_a_ch
     job.spec.run.cancel = Some(true);
     let entry = begun(&job, &pending("eu", "dc1"));
     let planes = [plane("eu", live(&[datacenter("dc1", 1)]))];
-    let noted = noted(child_key(&job, &entry, 1), MISSING);
+    let first_seen = first_seen(child_key(&job, &entry, 1), MISSING);
     let look = |second| {
         let entries = [entry.clone()];
-        advance(&scene(&job, &planes, second), &entries, &Outcomes::new(), &noted).remove(0)
+        advance(&scene(&job, &planes, second), &entries, &Outcomes::new(), &first_seen).remove(0)
     };
     assert_eq!(look(4).phase, Phase::Running);
     assert_eq!(said(&look(5)), (Phase::Cancelled, "Cancelled"));

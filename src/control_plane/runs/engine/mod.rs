@@ -53,9 +53,9 @@ use crate::{
 
 /// Since when a child has been seen finished, or has been [`MISSING`], by our own clock: the data planes' clocks may differ
 /// from it.
-pub type Noted = Remembered<Key, Timestamp>;
+pub type FirstSeen = Remembered<Key, Timestamp>;
 
-/// The uid by which it is noted that a child is missing.
+/// The uid by which it is first_seen that a child is missing.
 pub const MISSING: &str = "";
 
 /// How long a run waits for what its selector does not find: a watch that broke starts anew within two seconds.
@@ -78,7 +78,7 @@ pub struct Memory<S> {
     /// The status as it is, written or not.
     pub status: S,
     /// Children that were seen finished, or missing, and since when.
-    pub noted: Noted,
+    pub first_seen: FirstSeen,
     /// When this control plane saw it first.
     seen: Instant,
     /// The status as it was last written.
@@ -209,7 +209,7 @@ impl<E: Engine> Runs<E> {
             written: status.clone(),
             stored: digest(run.status()),
             status,
-            noted: Noted::default(),
+            first_seen: FirstSeen::default(),
             seen: Instant::now(),
             paced: None,
         }

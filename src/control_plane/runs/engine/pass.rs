@@ -139,14 +139,14 @@ fn start<E: Engine>(
         named.map(|entry| (entry.data_plane.clone(), place(entry))).collect()
     });
     let outcomes = in_flight.outcomes(&memory.uid);
-    let mut entries = advance(&scene, entries, &outcomes, &memory.noted);
+    let mut entries = advance(&scene, entries, &outcomes, &memory.first_seen);
     let progress = progress::<E>(memory, &entries, now);
     end(&scene.terms, &mut entries, progress, is_starting(runs, run));
     if run.run().is_dry_run() {
         E::Run::say_plan(&scene, &mut entries);
     }
     let is_busy = |plane: &str, key: &ObjectKey| in_flight.is_busy(plane, key);
-    let repairs = plan::repairs(&scene, &entries, &outcomes, &memory.noted, is_busy);
+    let repairs = plan::repairs(&scene, &entries, &outcomes, &memory.first_seen, is_busy);
     let planning = in_flight.lock_planning();
     let mut load = if is_limited(&scene.terms.rollout, &scene.own_limits) {
         let others = others(runs, run);
@@ -194,16 +194,17 @@ fn finish<E: Engine>(
     let now = context.fleet.now();
     let begun = begun::<E>(memory, now);
     let scene = Scene::new(run, planes, buckets, begun, now);
-    note(&scene, entries, &mut memory.noted, |plane, key| in_flight.is_under_way(plane, key));
+    note(&scene, entries, &mut memory.first_seen, |plane, key| in_flight.is_under_way(plane, key));
     // What came due since the plan is tried in the next pass, and not forgotten with its outcome.
     let due = in_flight.again_in(&memory.uid);
     let outcomes = in_flight.outcomes(&memory.uid);
-    let mut entries = waiting_stays::<E::Run>(entries, advance(&scene, entries, &outcomes, &memory.noted));
+    let mut entries =
+        waiting_stays::<E::Run>(entries, advance(&scene, entries, &outcomes, &memory.first_seen));
     let before = E::Run::datacenters(&memory.status);
     let progress = progress::<E>(memory, &entries, now);
     end(&scene.terms, &mut entries, progress, is_starting(runs, run));
     let deadline = next_deadline(&scene.terms, &entries, progress);
-    let look = plan::next_look(&scene, &entries, plan, !memory.noted.is_empty(), deadline);
+    let look = plan::next_look(&scene, &entries, plan, !memory.first_seen.is_empty(), deadline);
     let wake = look.into_iter().chain(due).chain(in_flight.again_in(&memory.uid)).chain([REPAIR]).min();
     let waited = before.is_empty() || before.iter().any(is_waiting);
     if waited && !entries.is_empty() && !entries.iter().any(is_waiting) && !run.run().is_dry_run() {

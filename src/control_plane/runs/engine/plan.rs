@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::{
-    Noted, Scene,
+    FirstSeen, Scene,
     adapter::{Adapter, ObservedChild},
     advance::finished_since,
 };
@@ -168,7 +168,7 @@ pub fn repairs<R: Adapter>(
     scene: &Scene<'_, R>,
     entries: &[R::Entry],
     outcomes: &Outcomes,
-    noted: &Noted,
+    first_seen: &FirstSeen,
     is_busy: impl Fn(&str, &ObjectKey) -> bool,
 ) -> Vec<Action> {
     let running = entries.iter().map(AsRef::as_ref).filter(|e| e.phase == Phase::Running && e.attempts() > 0);
@@ -177,7 +177,7 @@ pub fn repairs<R: Adapter>(
             let plane = usable(scene, entry)?;
             let key = child_key(scene.run, entry, entry.attempts());
             let child = R::Child::section(&plane.view).last(&key)?.as_ref();
-            let finished_since = finished_since(noted, plane, &key, child);
+            let finished_since = finished_since(first_seen, plane, &key, child);
             let found = ObservedChild { plane, key: &key, child, finished_since, outcomes };
             let is_untouched = is_of(child, scene.run) && !child.is_started() && !child.is_finished();
             let (key, work) = if is_untouched && scene.terms.is_cancelled {

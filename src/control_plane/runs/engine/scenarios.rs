@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Noted, Scene,
+    FirstSeen, Scene,
     adapter::{Adapter, Admitted},
     advance::advance,
     load::load,
@@ -258,14 +258,14 @@ fn pass<R: Played>(world: &mut World<'_>, run: &R, old: &R::Status, second: i64)
             R::entry(run.clone(), known)
         })
         .collect();
-    let noted = Noted::default();
-    let mut entries = advance(&scene, &chosen, &Outcomes::new(), &noted);
+    let first_seen = FirstSeen::default();
+    let mut entries = advance(&scene, &chosen, &Outcomes::new(), &first_seen);
     let progress = R::progress(old).last_progress_time.as_ref().map_or(begun, |t| t.0);
     ending::end(&scene.terms, &mut entries, progress, |_| false);
     if run.run().is_dry_run() {
         R::say_plan(&scene, &mut entries);
     }
-    let mut actions = repairs(&scene, &entries, &Outcomes::new(), &noted, |_, _| false);
+    let mut actions = repairs(&scene, &entries, &Outcomes::new(), &first_seen, |_, _| false);
     let mut load = load(&scene, &entries, &[], &[]);
     actions.extend(plan(&scene, &mut entries, &mut load, |_, _| false).actions);
     let mut outcomes = Outcomes::new();
@@ -279,7 +279,7 @@ fn pass<R: Played>(world: &mut World<'_>, run: &R, old: &R::Status, second: i64)
     };
     let planes = world.planes(second);
     let seen = Scene::new(run, &planes, &buckets, begun, now);
-    let after = advance(&seen, &entries, &outcomes, &noted);
+    let after = advance(&seen, &entries, &outcomes, &first_seen);
     entries =
         entries.into_iter().zip(after).map(|(old, new)| if is_written(&old) { new } else { old }).collect();
     let progress = if ending::went_on(before, &entries) { now } else { progress };
