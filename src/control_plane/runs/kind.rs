@@ -46,7 +46,7 @@ pub trait Run:
 
 /// The words in which a run is spoken of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Words {
+pub struct EventText {
     /// What it does, as the action of its Events.
     pub action: &'static str,
     /// What it begins with, before the number of datacenters; nothing is said when there is none.
@@ -64,7 +64,7 @@ pub trait Fanned: Run {
     type Entry: AsRef<DatacenterRun> + AsMut<DatacenterRun> + Clone + Send + Sync;
 
     /// How it is spoken of.
-    fn words(&self) -> Words;
+    fn event_text(&self) -> EventText;
 
     /// Which datacenters it is about, and how it goes over them.
     fn run(&self) -> &RunSpec;
@@ -112,10 +112,10 @@ impl Fanned for FleetBackupJob {
     type Child = MedusaBackupJob;
     type Entry = DatacenterRun;
 
-    fn words(&self) -> Words {
+    fn event_text(&self) -> EventText {
         let (action, begun) =
             if self.spec.run.is_dry_run() { ("Plan", None) } else { ("Backup", Some("backing up")) };
-        Words { action, begun, done: "backed up" }
+        EventText { action, begun, done: "backed up" }
     }
 
     fn run(&self) -> &RunSpec {
@@ -142,12 +142,12 @@ impl Fanned for FleetTask {
     type Child = MedusaTask;
     type Entry = DatacenterTask;
 
-    fn words(&self) -> Words {
+    fn event_text(&self) -> EventText {
         let (action, begun, done) = match self.spec.operation {
             FleetOperation::Sync => ("Sync", "sync of", "synced"),
             FleetOperation::Purge => ("Purge", "purge of", "purged"),
         };
-        Words { action, begun: Some(begun), done }
+        EventText { action, begun: Some(begun), done }
     }
 
     fn run(&self) -> &RunSpec {

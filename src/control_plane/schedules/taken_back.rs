@@ -36,7 +36,7 @@ pub(super) struct Writes {
 }
 
 impl Writes {
-    /// Those of `actions` that may be carried out at `now`. What is carried out is to be first_seen.
+    /// Those of `actions` that may be carried out at `now`. What is carried out is to be noted.
     pub fn admit(&mut self, actions: Vec<Action>, planes: &[Snapshot], now: Timestamp) -> Vec<Action> {
         self.begun.clear();
         self.held.clear();

@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(
             found(job("there", "cp", &ended), false, &point(true, AFTER)),
             0,
-            "its run goes on telling of it"
+            "its run goes on events of it"
         );
         assert_eq!(found(job("gone", "other", &ended), false, &point(true, AFTER)), 0, "it is another's");
         assert_eq!(found(job("gone", "cp", &ended), true, &point(true, AFTER)), 0, "a person deletes that");

@@ -227,7 +227,7 @@ impl<'a, R: Adapter> Advance<'a, R> {
                 set(run, Phase::Running, Reason::JobCreated, None);
             }
             Some(Outcome::Would(point)) => {
-                let message = format!("would be {} as {key}", self.scene.run.words().done);
+                let message = format!("would be {} as {key}", self.scene.run.event_text().done);
                 set(run, Phase::Pending, Reason::DryRun, Some(message));
                 if let Some(point) = point {
                     R::keeps(entry, point);

@@ -38,12 +38,12 @@ use super::{
     claims::Claim,
     compact,
     controller::{Driver, Frame, RunContext, RunError},
+    events::tell,
     expiry,
     holds::Holds,
     in_flight::{InFlightWrites, Key},
     kind::{Fanned, Run as _},
     publish::{pace, publish},
-    telling::tell,
 };
 use crate::{
     api::fleet::{FleetCluster, Phase},
@@ -55,7 +55,7 @@ use crate::{
 /// from it.
 pub type FirstSeen = Remembered<Key, Timestamp>;
 
-/// The uid by which it is first_seen that a child is missing.
+/// The uid by which it is noted that a child is missing.
 pub const MISSING: &str = "";
 
 /// How long a run waits for what its selector does not find: a watch that broke starts anew within two seconds.

@@ -122,7 +122,7 @@ impl<R: Fanned> Summary<'_, R> {
         let message = format!(
             "only the plan was asked for: {starting} of {} datacenters would be {}{waiting}{}",
             counts.total,
-            self.run.words().done,
+            self.run.event_text().done,
             self.said(|phase| matches!(phase, Phase::Failed | Phase::Skipped)),
         );
         Verdict { phase, complete: Some(phase == Phase::Succeeded), reason: Reason::DryRun, message }
@@ -160,7 +160,7 @@ impl<R: Fanned> Summary<'_, R> {
             let said = self.said(|phase| phase != Phase::Succeeded);
             format!(", {} left out{said}", counts.skipped)
         };
-        let (done, sum) = (self.run.words().done, counts.succeeded);
+        let (done, sum) = (self.run.event_text().done, counts.succeeded);
         let message = format!("{sum} of {} datacenters {done}{failed}{left_out}", counts.total);
         Verdict { phase, complete: Some(is_good), reason, message }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::kind::{Fanned, Words};
+use super::kind::{EventText, Fanned};
 use crate::{
     api::{
         Conditions as _, Reason,
@@ -16,7 +16,7 @@ const MAX_EVENTS: usize = 20;
 
 /// Tells what is new between two written statuses.
 pub(super) fn tell<K: Fanned>(events: &Events, run: &K, old: &K::Status, new: &K::Status) {
-    let Words { action, begun, .. } = run.words();
+    let EventText { action, begun, .. } = run.event_text();
     let about = run.object_ref(&());
     let entries = K::entries(new);
     if let Some(begun) = begun.filter(|_| K::phase(old).is_none() && !entries.is_empty()) {
