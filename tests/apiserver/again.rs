@@ -121,7 +121,7 @@ async fn expect_all(fleet: &Fleet, round: usize) {
         finish_task(there, &child).await;
     }
     assert_eq!(over(fleet, "sync").await.status.unwrap().run.phase, Some(Phase::Succeeded));
-    // Where a backup is at work, a rehearsal says that a restore would have to wait.
+    // Where a backup is at work, a dry run says that a restore would have to wait.
     home.create(restore_job("back", json!({"backup": "b-0a0a0a0a.shop", "dryRun": true}))).await;
     expect_end(fleet, "back", Phase::Succeeded).await;
     // Schedules: what they promise, and what stands in the data planes.

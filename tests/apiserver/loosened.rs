@@ -278,7 +278,7 @@ async fn where_definitions_have_no_types_an_object_of_other_types_costs_itself_a
 
     // What is well goes on, also where the odd ones are there from the beginning.
     let _plays = [Play::start(fleet.dp(1)).await, Play::start(fleet.dp(2)).await];
-    let rehearsal = json!({"backup": "b-0a0a0a0a.shop", "dryRun": true});
+    let dry_run = json!({"backup": "b-0a0a0a0a.shop", "dryRun": true});
     for round in ["one", "two"] {
         let shop = json!({"clusters": ["shop"], "dataPlanes": ["dp-1", "dp-2"]});
         home.create(secret(FLEET, round, &[("credentials", round)])).await;
@@ -309,8 +309,8 @@ async fn where_definitions_have_no_types_an_object_of_other_types_costs_itself_a
         fleet.dp(1).appears::<MedusaBackupSchedule>(CASS, &child_of(&schedule, "dc1")).await;
         replicated(&fleet, round, "Replicated", "").await;
         if round == "one" {
-            // Of some nobody can say whose they are: a restore waits for those, and a rehearsal says so.
-            home.create(restore_job("held", rehearsal.clone())).await;
+            // Of some nobody can say whose they are: a restore waits for those, and a dry run says so.
+            home.create(restore_job("held", dry_run.clone())).await;
             let held = expect_end(&fleet, "held", Phase::Failed).await;
             let said = serde_json::to_string(&held.status).unwrap();
             assert!(said.contains("cannot be read and may be at work; correct it, or delete it"), "{said}");
@@ -322,7 +322,7 @@ async fn where_definitions_have_no_types_an_object_of_other_types_costs_itself_a
                 delete(fleet.dp(1), object).await;
             }
         }
-        home.create(restore_job(round, rehearsal.clone())).await;
+        home.create(restore_job(round, dry_run.clone())).await;
         expect_end(&fleet, round, Phase::Succeeded).await;
         if round == "one" {
             let since = controller.log().len();

@@ -190,7 +190,7 @@ async fn what_fails_is_tried_again_counted_and_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_can_be_cancelled_rehearsed_held_and_expires() {
+async fn a_run_can_be_cancelled_tried_held_and_expires() {
     let fleet = Fleet::start(1).await;
     let (home, there) = (fleet.home(), fleet.dp(1));
     let mut controller = ControlPlane::spawn(&fleet);

@@ -24,10 +24,10 @@ use crate::{
     runtime::clock,
 };
 
-/// Seconds after which a controller deletes a rehearsal nobody deleted.
+/// Seconds after which a controller deletes a dry run that nobody deleted.
 const REHEARSAL_TTL: i32 = 60;
-/// How long a rehearsal may take when nothing else is said.
-const REHEARSAL: Duration = Duration::from_mins(1);
+/// How long a dry run may take when nothing else is said.
+const DRY_RUN: Duration = Duration::from_mins(1);
 
 /// Creates the task and, when asked to, waits for its verdict.
 ///
@@ -38,7 +38,7 @@ pub async fn run(printer: Printer, home: &Home, operation: FleetOperation, args:
     if args.dry_run {
         task.spec.run.dry_run = Some(true);
         task.spec.run.ttl_seconds_after_finished = Some(REHEARSAL_TTL);
-        return rehearse(printer, home, &task, args.timeout.unwrap_or(REHEARSAL)).await;
+        return dry_run(printer, home, &task, args.timeout.unwrap_or(DRY_RUN)).await;
     }
     let created = run::create(printer, home, &task, false).await?;
     let name = task.name_any();
@@ -95,7 +95,7 @@ fn describe(task: &FleetTask) -> String {
 
 /// Has the controller say what it would do and what it would refuse: it alone sees the data planes. The object that
 /// asks is deleted again.
-async fn rehearse(printer: Printer, home: &Home, task: &FleetTask, timeout: Duration) -> Outcome {
+async fn dry_run(printer: Printer, home: &Home, task: &FleetTask, timeout: Duration) -> Outcome {
     let created = run::create(printer, home, task, false).await?;
     let name = created.name_any();
     let ended =

@@ -126,15 +126,15 @@ mod tests {
 
     #[test]
     fn a_dry_run_is_refused_when_every_datacenter_is_or_there_is_none() {
-        let mut rehearsed = status();
-        rehearsed.run.phase = Some(Phase::Succeeded);
-        assert!(!is_refused(&rehearsed), "one of two would be purged");
-        rehearsed.datacenters.remove(0);
-        assert!(is_refused(&rehearsed), "a dry run succeeds, and what it found is a refusal");
-        rehearsed.datacenters.clear();
-        assert!(!is_refused(&rehearsed));
-        rehearsed.run.phase = Some(Phase::Failed);
-        assert!(is_refused(&rehearsed), "no datacenter matches");
+        let mut dry_run = status();
+        dry_run.run.phase = Some(Phase::Succeeded);
+        assert!(!is_refused(&dry_run), "one of two would be purged");
+        dry_run.datacenters.remove(0);
+        assert!(is_refused(&dry_run), "a dry run succeeds, and what it found is a refusal");
+        dry_run.datacenters.clear();
+        assert!(!is_refused(&dry_run));
+        dry_run.run.phase = Some(Phase::Failed);
+        assert!(is_refused(&dry_run), "no datacenter matches");
     }
 
     #[test]

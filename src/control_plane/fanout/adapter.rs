@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::{
+    dry_run::dry_run,
     judge::{self, Evidence, judge},
-    rehearsal::rehearse,
     summary,
 };
 use crate::{
@@ -116,7 +116,7 @@ impl Adapter for FleetBackupJob {
     }
 
     fn say_plan(scene: &Scene<'_, Self>, entries: &mut [DatacenterRun]) {
-        rehearse(scene, entries);
+        dry_run(scene, entries);
     }
 }
 

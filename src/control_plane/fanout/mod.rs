@@ -3,9 +3,9 @@
 
 mod adapter;
 mod controller;
+mod dry_run;
 pub mod holds;
 pub mod judge;
-mod rehearsal;
 mod summary;
 
 pub use controller::run;

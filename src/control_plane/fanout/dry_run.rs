@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Says what would be done, in entries that nothing else is said about.
-pub fn rehearse(scene: &Scene<'_, FleetBackupJob>, entries: &mut [DatacenterRun]) {
+pub fn dry_run(scene: &Scene<'_, FleetBackupJob>, entries: &mut [DatacenterRun]) {
     for entry in entries.iter_mut().filter(|e| e.phase == Phase::Pending && !is_placeholder(e)) {
         let waits = entry.reason.as_deref().is_some_and(|reason| reason != Reason::Pending.as_str());
         if waits && entry.reason.as_deref() != Some(Reason::AwaitingTurn.as_str()) {
