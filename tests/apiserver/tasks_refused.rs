@@ -65,7 +65,10 @@ async fn a_purge_that_could_remove_the_last_complete_restore_point_is_not_starte
     let left: Vec<FleetTask> = home.list(FLEET).await;
     assert_eq!(left.len(), 2, "the dry run's object stayed");
     for cluster in [eu, us] {
-        assert!(cluster.writes("medusatasks").await.is_empty(), "a refused or dry purge wrote something");
+        assert!(
+            cluster.writes("medusatasks").await.is_empty(),
+            "a refused purge or a dry run wrote something"
+        );
     }
     home.create(task("real", json!({"operation": "purge"}))).await;
     expect_entry(&fleet, "real", "dc2", Phase::Failed, REFUSED).await;

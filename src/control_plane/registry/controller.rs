@@ -31,7 +31,7 @@ use super::{
     link::{Link, LinkOptions},
     roll::{Gone, Roll},
     secrets::SecretVersions,
-    sources::{self, Unheard},
+    sources::{self, RejectedRegistrations},
     unreadable, unregister,
 };
 use crate::{
@@ -100,7 +100,7 @@ pub(super) struct Registry {
     pub(super) firsts: Mutex<BTreeMap<String, (String, Timestamp)>>,
     shell: Shell,
     pub(super) secrets: Arc<SecretVersions>,
-    pub(super) unheard: watch::Receiver<Unheard>,
+    pub(super) rejected: watch::Receiver<RejectedRegistrations>,
     pub(super) planes: Store<DeserializeGuard<DataPlane>>,
     pub(super) trigger: mpsc::Sender<String>,
 }
@@ -127,7 +127,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
     let secrets = Arc::new(SecretVersions::default());
     let mut touched = secrets.clone().follow(context.client.clone()).boxed();
     let mut lent = context.sources.changes();
-    let (tell, mut unheard) = watch::channel(Unheard::new());
+    let (tell, mut rejected) = watch::channel(RejectedRegistrations::new());
     let (trigger, triggered) = mpsc::channel::<String>(1024);
     let in_namespace = namespace.clone();
     let triggered = ReceiverStream::new(triggered)
@@ -144,7 +144,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
         firsts: Mutex::default(),
         shell,
         secrets,
-        unheard: unheard.clone(),
+        rejected: rejected.clone(),
         planes: planes.clone(),
         trigger: trigger.clone(),
     });
@@ -166,7 +166,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
                             let _ = trigger.send(plane.name_any()).await;
                         }
                     }
-                    Ok(()) = unheard.changed() => for plane in planes.state() {
+                    Ok(()) = rejected.changed() => for plane in planes.state() {
                         let _ = trigger.send(plane.name_any()).await;
                     },
                     // A ClientConfig lends its Secret from now on, or no longer.

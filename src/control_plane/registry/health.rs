@@ -91,7 +91,7 @@ pub struct Facts<'a> {
     /// The DataPlane that says it is the same cluster, when one does.
     pub twin: Option<&'a Twin>,
     /// Who else asks for its name and is not heard, and why.
-    pub unheard: Option<&'a (Reason, String)>,
+    pub rejected: Option<&'a (Reason, String)>,
     /// Whether the user paused it.
     pub paused: bool,
     /// When the credential ends, when it says.
@@ -146,7 +146,7 @@ pub fn conditions(
     let (status, reason, message) = ready;
     set_condition(conditions, "Ready", status, reason, message, generation, now);
     // No fault of the data plane, which goes on: it is there only while there is something to say.
-    match facts.unheard {
+    match facts.rejected {
         Some((reason, message)) => {
             set_condition(conditions, REGISTRATIONS, Some(false), *reason, message.clone(), generation, now);
         }

@@ -49,7 +49,7 @@ impl Registry {
                 observed_at: observed.and_then(|o| o.observed_at.clone()).or(Some(Time(c.observed_at))),
             })
         });
-        let unheard = self.unheard.borrow().get(&name).cloned();
+        let rejected = self.rejected.borrow().get(&name).cloned();
         // Who it is does not change because it is silent, or its Secret gone.
         let mut health = health.clone();
         health.cluster_id = health.cluster_id.or(old.cluster_id.clone());
@@ -58,7 +58,7 @@ impl Registry {
             refusal,
             stale,
             twin,
-            unheard: unheard.as_ref(),
+            rejected: rejected.as_ref(),
             paused: plane.spec.paused == Some(true),
             expires_at: credential.as_ref().and_then(|c| c.expires_at.as_ref()).map(|t| t.0),
             health,

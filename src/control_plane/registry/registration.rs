@@ -262,17 +262,17 @@ fn conflict(name: &str, origin: &Origin, owner: Option<&Origin>) -> String {
 }
 
 /// What is said on a DataPlane about those who ask for it and are not heard.
-pub(super) fn unheard(steps: &[Step]) -> BTreeMap<String, (Reason, String)> {
-    let mut unheard: BTreeMap<String, (Reason, String)> = BTreeMap::new();
+pub(super) fn rejected(steps: &[Step]) -> BTreeMap<String, (Reason, String)> {
+    let mut rejected: BTreeMap<String, (Reason, String)> = BTreeMap::new();
     for step in steps {
         let Step::Refuse(Refused { origin, name: Some(name), reason, note }) = step else { continue };
         let said = format!("{origin} is not used: {note}");
-        match unheard.get_mut(name) {
+        match rejected.get_mut(name) {
             Some((_, before)) => *before = format!("{before}. {said}"),
-            None => drop(unheard.insert(name.clone(), (*reason, said))),
+            None => drop(rejected.insert(name.clone(), (*reason, said))),
         }
     }
-    unheard
+    rejected
 }
 
 #[cfg(test)]
@@ -424,7 +424,7 @@ mod tests {
             "register own for ClientConfig `ops/own`",
         ];
         assert_eq!(short(&first), expected);
-        let (reason, said) = &unheard(&first)["eu"];
+        let (reason, said) = &rejected(&first)["eu"];
         assert_eq!(*reason, Reason::NameConflict);
         assert!(said.contains("ClientConfig `ops/a`") && said.contains("ClientConfig `ops/b`"), "{said}");
 

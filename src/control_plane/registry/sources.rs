@@ -23,7 +23,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     controller::RegistryContext,
-    registration::{Asking, Plane, Refused, Request, Step, plan, unheard},
+    registration::{Asking, Plane, Refused, Request, Step, plan, rejected},
 };
 use crate::{
     api::{
@@ -43,10 +43,10 @@ const LONGEST: Duration = Duration::from_mins(2);
 const ASK: Duration = Duration::from_secs(10);
 
 /// DataPlane to why others that ask for its name are not heard.
-pub(super) type Unheard = BTreeMap<String, (Reason, String)>;
+pub(super) type RejectedRegistrations = BTreeMap<String, (Reason, String)>;
 
 /// Runs for ever. `tell` is told who is not heard.
-pub(super) async fn run(context: &RegistryContext, tell: watch::Sender<Unheard>) {
+pub(super) async fn run(context: &RegistryContext, tell: watch::Sender<RejectedRegistrations>) {
     let namespace = &context.namespace;
     let labelled = watcher::Config::default().labels(&format!("{}=true", labels::REGISTER));
     let (secrets, secrets_writer) = reflector::store();
@@ -97,7 +97,7 @@ pub(super) async fn run(context: &RegistryContext, tell: watch::Sender<Unheard>)
         let known = planes.state();
         let described = known.iter().map(|plane| (plane.name_any(), describe(plane))).collect();
         let steps = plan(&asking, &described);
-        let now = unheard(&steps);
+        let now = rejected(&steps);
         tell.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
         let labelled = secrets.state();
         let uid_of = |origin: &Origin| uid_of(origin, &labelled, &configs);

@@ -57,7 +57,7 @@ pub(super) async fn look(
         refusal: Some(&refusal),
         stale: None,
         twin: None,
-        unheard: None,
+        rejected: None,
         paused: false,
         expires_at: None,
         health: &health,

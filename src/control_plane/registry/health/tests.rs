@@ -34,7 +34,7 @@ fn facts<'a>(health: &'a Health, view: &'a View) -> Facts<'a> {
         refusal: None,
         stale: None,
         twin: None,
-        unheard: None,
+        rejected: None,
         paused: false,
         expires_at: None,
         health,
@@ -59,9 +59,9 @@ fn ready_needs_every_condition() {
 #[test]
 fn who_else_asks_for_its_name_is_said_for_as_long_as_it_does_and_does_not_count() {
     let (health, view) = (healthy(), live());
-    let unheard = (Reason::NameConflict, "ClientConfig `ops/eu` is not used".to_owned());
+    let rejected = (Reason::NameConflict, "ClientConfig `ops/eu` is not used".to_owned());
     let mut list = Vec::new();
-    let asked = Facts { unheard: Some(&unheard), ..facts(&health, &view) };
+    let asked = Facts { rejected: Some(&rejected), ..facts(&health, &view) };
     conditions(&mut list, &asked, None, Timestamp::UNIX_EPOCH);
     let condition = list.of_type(REGISTRATIONS).unwrap();
     assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "NameConflict"));
