@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        doctor::{Evidence, Finding, Read, Severity, Spoilt, findings},
+        doctor::{Evidence, Finding, Malformed, Read, Severity, findings},
         failure::{Failure, Outcome, why},
         home::Home,
         output::{Format, Printer, screen_width},
@@ -114,18 +114,18 @@ where
         Err(error @ kube::Error::Api(_)) if is_code(&error, 403) => return Ok(Read::Refused(why(&error))),
         answer => answer?,
     };
-    let (mut readable, mut spoilt) = (Vec::new(), Vec::new());
+    let (mut readable, mut malformed) = (Vec::new(), Vec::new());
     for object in list {
         match object.0 {
             Ok(object) => readable.push(object),
-            Err(invalid) => spoilt.push(Spoilt {
+            Err(invalid) => malformed.push(Malformed {
                 name: name(&invalid.metadata),
                 namespace: invalid.metadata.namespace,
                 why: invalid.error,
             }),
         }
     }
-    Ok(if spoilt.is_empty() { Read::All(readable) } else { Read::Part(readable, spoilt) })
+    Ok(if malformed.is_empty() { Read::All(readable) } else { Read::Part(readable, malformed) })
 }
 
 fn failed<K>(error: &kube::Error) -> Read<K> {

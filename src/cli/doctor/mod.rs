@@ -107,7 +107,7 @@ pub enum Read<K> {
     /// Every object of it.
     All(Vec<K>),
     /// The objects of it that can be read, and those that cannot.
-    Part(Vec<K>, Vec<Spoilt>),
+    Part(Vec<K>, Vec<Malformed>),
     /// There is no such kind.
     NotInstalled,
     /// Why it may not be read.
@@ -139,7 +139,7 @@ impl<K> Read<K> {
 
 /// An object that has not the shape its kind asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spoilt {
+pub struct Malformed {
     /// Its namespace, if its kind has such.
     pub namespace: Option<String>,
     /// Its name.

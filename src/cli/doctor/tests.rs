@@ -9,7 +9,7 @@ use rstest::rstest;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Evidence, Finding, Read, Severity, Spoilt, findings};
+use super::{Evidence, Finding, Malformed, Read, Severity, findings};
 use crate::{
     api::crds,
     cli::views::{
@@ -113,26 +113,26 @@ fn a_kind_that_may_not_be_read_is_said_to_be_unknown() {
     assert_eq!(words(&findings(&absent, now())), expected);
 }
 
-fn spoilt<K>(objects: Vec<K>, name: &str) -> Read<K> {
+fn malformed<K>(objects: Vec<K>, name: &str) -> Read<K> {
     let (namespace, why) = (Some("ns".to_owned()), "missing field `x`".to_owned());
-    Read::Part(objects, vec![Spoilt { namespace, name: name.to_owned(), why }])
+    Read::Part(objects, vec![Malformed { namespace, name: name.to_owned(), why }])
 }
 
 #[test]
 fn an_object_that_cannot_be_read_is_a_finding_and_hides_nothing() {
     let asking = object("demo", json!({"medusa": {}}), Value::Null);
     let evidence = Evidence {
-        definitions: spoilt(Vec::new(), "fleettasks.fleet.k8ssandra.io"),
-        leases: spoilt(vec![lease("2026-11-02T11:59:00.000000Z", None)], "odd"),
-        data_planes: spoilt(Vec::new(), "odd"),
+        definitions: malformed(Vec::new(), "fleettasks.fleet.k8ssandra.io"),
+        leases: malformed(vec![lease("2026-11-02T11:59:00.000000Z", None)], "odd"),
+        data_planes: malformed(Vec::new(), "odd"),
         // The one that cannot be read may be the one that is missed.
-        clusters: spoilt(clusters(), "odd"),
-        configurations: spoilt(Vec::new(), "odd"),
-        k8ssandra_clusters: spoilt(serde_json::from_value(json!([asking])).unwrap(), "odd"),
-        schedules: spoilt(Vec::new(), "odd"),
-        jobs: spoilt(Vec::new(), "odd"),
-        tasks: spoilt(Vec::new(), "odd"),
-        restores: spoilt(Vec::new(), "odd"),
+        clusters: malformed(clusters(), "odd"),
+        configurations: malformed(Vec::new(), "odd"),
+        k8ssandra_clusters: malformed(serde_json::from_value(json!([asking])).unwrap(), "odd"),
+        schedules: malformed(Vec::new(), "odd"),
+        jobs: malformed(Vec::new(), "odd"),
+        tasks: malformed(Vec::new(), "odd"),
+        restores: malformed(Vec::new(), "odd"),
     };
     let found = findings(&evidence, now());
     let expected = [

@@ -2,7 +2,7 @@
 
 use kube::ResourceExt as _;
 
-use super::{Evidence, Finding, Read, Severity, Spoilt, home};
+use super::{Evidence, Finding, Malformed, Read, Severity, home};
 use crate::api::{Reason, fleet, k8ssandra, medusa};
 
 /// A kind the doctor reads: its word in findings, its group, its plural.
@@ -25,7 +25,7 @@ pub(super) fn unread(evidence: &Evidence, defined: &[Finding]) -> Vec<Finding> {
     let found = gaps.into_iter().flat_map(|(kind, gap)| {
         let (_, group, plural) = kind;
         match gap {
-            Gap::Objects(spoilt) => spoilt.iter().map(|object| unreadable(kind, object)).collect(),
+            Gap::Objects(malformed) => malformed.iter().map(|object| unreadable(kind, object)).collect(),
             Gap::Refused(why) => {
                 let fix =
                     format!("ask for the permission to list {plural}; until then nothing is known of them");
@@ -44,7 +44,7 @@ pub(super) fn unread(evidence: &Evidence, defined: &[Finding]) -> Vec<Finding> {
 
 /// Why nothing is known of a kind, or of some objects of it.
 enum Gap<'a> {
-    Objects(&'a [Spoilt]),
+    Objects(&'a [Malformed]),
     Absent,
     Refused(&'a str),
     Failed(&'a str),
@@ -53,7 +53,7 @@ enum Gap<'a> {
 fn gap<K>(read: &Read<K>) -> Gap<'_> {
     match read {
         Read::All(_) => Gap::Objects(&[]),
-        Read::Part(_, spoilt) => Gap::Objects(spoilt),
+        Read::Part(_, malformed) => Gap::Objects(malformed),
         Read::NotInstalled => Gap::Absent,
         Read::Refused(why) => Gap::Refused(why),
         Read::Failed(why) => Gap::Failed(why),
@@ -68,7 +68,7 @@ fn unknown(plural: &str, reason: &str, why: &str, fix: String) -> Finding {
 fn absent(plural: &str, group: &str, evidence: &Evidence, defined: &[Finding]) -> Option<Finding> {
     let name = format!("{plural}.{group}");
     let is_spoilt =
-        matches!(&evidence.definitions, Read::Part(_, spoilt) if spoilt.iter().any(|d| d.name == name));
+        matches!(&evidence.definitions, Read::Part(_, malformed) if malformed.iter().any(|d| d.name == name));
     if is_spoilt || defined.iter().any(|finding| finding.object == home::definition(plural, group)) {
         return None;
     }
@@ -79,13 +79,13 @@ fn absent(plural: &str, group: &str, evidence: &Evidence, defined: &[Finding]) -
 
 /// An object that cannot be read. Only runs may be made anew: with the others would go what they stand for, of a
 /// K8ssandraCluster the database.
-fn unreadable((word, group, _): Kind, spoilt: &Spoilt) -> Finding {
+fn unreadable((word, group, _): Kind, malformed: &Malformed) -> Finding {
     // Kinds that are not the fleet's are read in every namespace.
-    let place = match &spoilt.namespace {
+    let place = match &malformed.namespace {
         Some(namespace) if [medusa::GROUP, k8ssandra::GROUP].contains(&group) => {
-            format!("{namespace}/{}", spoilt.name)
+            format!("{namespace}/{}", malformed.name)
         }
-        _ => spoilt.name.clone(),
+        _ => malformed.name.clone(),
     };
     let fix = if ["job", "task", "restore"].contains(&word) {
         "correct it, or delete it and make it anew: nothing works on it as it is"
@@ -93,6 +93,6 @@ fn unreadable((word, group, _): Kind, spoilt: &Spoilt) -> Finding {
         "correct the field it names, where it stands: what it says cannot be followed as it is"
     };
     let reason = Reason::InvalidObject.as_str();
-    let what = format!("cannot be read: {}", spoilt.why);
+    let what = format!("cannot be read: {}", malformed.why);
     Finding::new(Severity::Error, format!("{word}/{place}"), reason, what, fix)
 }

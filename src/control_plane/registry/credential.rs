@@ -245,7 +245,7 @@ mod tests {
     fn a_secret_is_lent_by_a_client_config_beside_it_only(
         #[case] standing: Standing,
         #[case] named: &str,
-        #[case] spoilt: bool,
+        #[case] malformed: bool,
         #[case] expected: Loan,
     ) {
         let config = json!({"metadata": {}, "spec": {"kubeConfigSecret": {"name": named}}});
@@ -254,7 +254,7 @@ mod tests {
         let elsewhere: Arc<ClientConfig> = Arc::new(serde_json::from_value(elsewhere).unwrap());
         let items = [(ObjectKey::new("ops", "one"), config), (ObjectKey::new("else", "one"), elsewhere)];
         let mut configs = Kept { items: items.into(), standing, ..Kept::default() };
-        if spoilt {
+        if malformed {
             configs.unreadable.insert(ObjectKey::new("ops", "odd"), "no spec".to_owned());
         }
         assert_eq!(loan(&configs, &ObjectKey::new("ops", "eu")), expected);

@@ -112,7 +112,7 @@ impl Asking {
         asking
     }
 
-    /// Whether nobody asks any more for a DataPlane that was made for somebody. A ClientConfig that is only spoilt, or
+    /// Whether nobody asks any more for a DataPlane that was made for somebody. A ClientConfig that is only malformed, or
     /// does not count any more, keeps its own.
     fn is_gone(&self, name: &str, plane: &Plane) -> bool {
         let Some(origin) = &plane.origin else { return false };
@@ -381,7 +381,7 @@ mod tests {
             let configs = Kept { standing, ..Kept::default() };
             assert_eq!(plan(&asking(&[], &configs), &planes), [], "{standing:?}");
         }
-        let spoilt = [
+        let malformed = [
             (listed([client_config("eu", "", "")]), "InvalidSpec"),
             (listed([client_config("eu", "", "my secret")]), "InvalidSpec"),
             (listed([client_config("eu", "", "../kube-system/x")]), "InvalidSpec"),
@@ -393,7 +393,7 @@ mod tests {
                 "InvalidObject",
             ),
         ];
-        for (configs, reason) in spoilt {
+        for (configs, reason) in malformed {
             let steps = short(&plan(&asking(&[], &configs), &planes));
             assert_eq!(steps, [format!("refuse ClientConfig `ops/eu`: {reason}")]);
         }

@@ -212,8 +212,8 @@ fn uid_of(
         Origin::Secret(name) => labelled.iter().find(|secret| secret.name_any() == *name)?.uid(),
         Origin::ClientConfig { namespace, name } => {
             let key = ObjectKey::new(namespace, name);
-            let spoilt = configs.spoilt.get(&key).map(|spoilt| spoilt.metadata.uid.clone());
-            spoilt.unwrap_or_else(|| configs.items.get(&key)?.uid())
+            let malformed = configs.malformed.get(&key).map(|malformed| malformed.metadata.uid.clone());
+            malformed.unwrap_or_else(|| configs.items.get(&key)?.uid())
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::{k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration},
-    control_plane::sources::{Never, SecretState, Spoilt, Standing},
+    control_plane::sources::{Malformed, Never, SecretState, Standing},
 };
 
 fn configuration(targets: Option<&str>, secret: &str) -> Arc<MedusaConfiguration> {
@@ -200,7 +200,7 @@ fn what_cannot_be_read_keeps_what_it_mentions_and_holds_up_nobody_else() {
     let key = ObjectKey::new("src", "odd");
     let mentions = BTreeSet::from(["cql".to_owned()]);
     sources.clusters.unreadable.insert(key.clone(), "spec.x: no".to_owned());
-    sources.clusters.spoilt.insert(key, Arc::new(Spoilt { mentions, ..Spoilt::default() }));
+    sources.clusters.malformed.insert(key, Arc::new(Malformed { mentions, ..Malformed::default() }));
     let desired = desired(&sources, &places());
     assert_eq!(desired.complete_for, places().listed);
     assert_eq!(desired.in_doubt, BTreeSet::from([ObjectKey::new("src", "cql")]));

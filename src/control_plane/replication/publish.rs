@@ -131,7 +131,7 @@ fn due(
     };
     let now = context.fleet.now();
     let all = &sources.configurations;
-    published.retain(|key, _| all.items.contains_key(key) || all.spoilt.contains_key(key));
+    published.retain(|key, _| all.items.contains_key(key) || all.malformed.contains_key(key));
     let mut list = Vec::new();
     let mut add = |due: Due, before: &[Condition]| {
         let written = published
@@ -141,7 +141,7 @@ fn due(
             list.push(due);
         }
     };
-    for (key, configuration) in all.items.iter().filter(|(key, _)| !all.spoilt.contains_key(*key)) {
+    for (key, configuration) in all.items.iter().filter(|(key, _)| !all.malformed.contains_key(*key)) {
         if is_copy(&configuration.metadata, &context.control_plane) {
             continue; // Its source says how it is.
         }
@@ -150,11 +150,13 @@ fn due(
         let (digest, about) = (digest(&conditions), configuration.object_ref(&()));
         add(Due { key: key.clone(), about, conditions, digest, unreadable: None }, before);
     }
-    for (key, spoilt) in all.spoilt.iter().filter(|(_, s)| !is_copy(&s.metadata, &context.control_plane)) {
-        let conditions = status::unreadable(spoilt, now);
-        let about = reference::<MedusaConfiguration>(&spoilt.metadata);
-        let (digest, unreadable) = (digest(&conditions), Some(spoilt.why.clone()));
-        add(Due { key: key.clone(), about, conditions, digest, unreadable }, &spoilt.conditions);
+    for (key, malformed) in
+        all.malformed.iter().filter(|(_, s)| !is_copy(&s.metadata, &context.control_plane))
+    {
+        let conditions = status::unreadable(malformed, now);
+        let about = reference::<MedusaConfiguration>(&malformed.metadata);
+        let (digest, unreadable) = (digest(&conditions), Some(malformed.why.clone()));
+        add(Due { key: key.clone(), about, conditions, digest, unreadable }, &malformed.conditions);
     }
     list
 }
@@ -186,13 +188,13 @@ fn tell_clusters(context: &ReplicationContext, shared: &Shared, desired: &Desire
         let Some(cluster) = clusters.items.get(key) else { continue };
         now.insert(key.clone(), (cluster.metadata.uid.clone(), problems.clone()));
     }
-    for (key, spoilt) in &clusters.spoilt {
+    for (key, malformed) in &clusters.malformed {
         let message = format!(
             "it cannot be read: {}; correct that field. What was copied because of it stays as it is until then",
-            spoilt.why
+            malformed.why
         );
         let why = Why::new(Reason::InvalidObject, message);
-        now.entry(key.clone()).or_insert_with(|| (spoilt.metadata.uid.clone(), Vec::new())).1.push(why);
+        now.entry(key.clone()).or_insert_with(|| (malformed.metadata.uid.clone(), Vec::new())).1.push(why);
     }
     for (key, (uid, problems)) in &now {
         let before = told.get(key).filter(|(of, _)| of == uid).map(|(_, problems)| problems.as_slice());

@@ -26,7 +26,7 @@ use crate::{
             view::ObjectKey,
         },
         deployment::report::Reports,
-        sources::{SecretState, SourceObjects, Spoilt},
+        sources::{Malformed, SecretState, SourceObjects},
     },
 };
 
@@ -160,13 +160,13 @@ fn replicated(key: &ObjectKey, facts: &Facts<'_>) -> Verdict {
 
 /// Conditions of a MedusaConfiguration that cannot be read; conditions of other types are left as they are.
 #[must_use]
-pub fn unreadable(spoilt: &Spoilt, now: Timestamp) -> Vec<Condition> {
-    let mut list = spoilt.conditions.clone();
+pub fn unreadable(malformed: &Malformed, now: Timestamp) -> Vec<Condition> {
+    let mut list = malformed.conditions.clone();
     list.retain(|condition| condition.type_ != SECRET_AVAILABLE);
     let stays = "what was copied because of it stays as it is until then";
-    let message = format!("it cannot be read: {}; correct that field. {}", spoilt.why, stays);
+    let message = format!("it cannot be read: {}; correct that field. {}", malformed.why, stays);
     for type_ in [READY, REPLICATED] {
-        let generation = spoilt.metadata.generation;
+        let generation = malformed.metadata.generation;
         set_condition(&mut list, type_, Some(false), Reason::InvalidObject, message.clone(), generation, now);
     }
     list

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::{
     api::{Conditions as _, Reason, condition::set_condition, guarded::Guarded, labels},
-    control_plane::sources::Spoilt,
+    control_plane::sources::Malformed,
     runtime::events::Events,
 };
 
@@ -33,21 +33,22 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
     let name = meta.name.as_deref().unwrap_or_default();
-    let api: Api<Guarded<K, Spoilt>> =
+    let api: Api<Guarded<K, Malformed>> =
         Api::namespaced(client.clone(), meta.namespace.as_deref().unwrap_or_default());
-    let Some(Guarded(Err(spoilt))) = api.get_opt(name).await? else { return Ok(()) };
-    if spoilt.metadata.uid != meta.uid {
+    let Some(Guarded(Err(malformed))) = api.get_opt(name).await? else { return Ok(()) };
+    if malformed.metadata.uid != meta.uid {
         return Ok(());
     }
-    let message = format!("it cannot be read: {}; correct that field, or delete it", spoilt.why);
-    let before = spoilt.conditions.of_type(type_).map(|condition| condition.message.clone());
-    let (mut conditions, generation) = (spoilt.conditions.clone(), spoilt.metadata.generation);
+    let message = format!("it cannot be read: {}; correct that field, or delete it", malformed.why);
+    let before = malformed.conditions.of_type(type_).map(|condition| condition.message.clone());
+    let (mut conditions, generation) = (malformed.conditions.clone(), malformed.metadata.generation);
     let reason = Reason::InvalidObject;
     set_condition(&mut conditions, type_, Some(false), reason, message.clone(), generation, now);
-    if conditions == spoilt.conditions {
+    if conditions == malformed.conditions {
         return Ok(());
     }
-    let version = json!({"uid": spoilt.metadata.uid, "resourceVersion": spoilt.metadata.resource_version});
+    let version =
+        json!({"uid": malformed.metadata.uid, "resourceVersion": malformed.metadata.resource_version});
     let patch = json!({"metadata": version, "status": {"conditions": conditions}});
     let params = PatchParams {
         field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
@@ -60,7 +61,7 @@ where
         Err(error) => return Err(error),
     }
     if before.as_ref() != Some(&message) {
-        events.warning(Guarded::<K, Spoilt>(Err(spoilt)).object_ref(&()), reason, "Read", message);
+        events.warning(Guarded::<K, Malformed>(Err(malformed)).object_ref(&()), reason, "Read", message);
     }
     Ok(())
 }

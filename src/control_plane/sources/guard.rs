@@ -143,13 +143,13 @@ impl SourceObjects {
 
     /// Why nobody knows whether the Secret is a way into a cluster: a ClientConfig beside it cannot be read and mentions it.
     fn in_doubt_for(&self, key: &ObjectKey) -> Option<Why> {
-        let mut configs = self.client_configs.spoilt.iter();
-        let (at, spoilt) =
-            configs.find(|(at, spoilt)| at.namespace == key.namespace && spoilt.may_mention(&key.name))?;
+        let mut configs = self.client_configs.malformed.iter();
+        let (at, malformed) = configs
+            .find(|(at, malformed)| at.namespace == key.namespace && malformed.may_mention(&key.name))?;
         let message = format!(
             "Secret `{}` may be what ClientConfig `{at}` reaches a cluster with, which cannot be read ({}): it is not \
              copied before that is known; correct that ClientConfig, or delete it",
-            key.name, spoilt.why
+            key.name, malformed.why
         );
         Some(Why::new(Reason::SecretInDoubt, message))
     }
@@ -186,7 +186,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::control_plane::sources::Spoilt;
+    use crate::control_plane::sources::Malformed;
 
     fn secret(type_: Option<&str>, labels: Value) -> Secret {
         let mut object = json!({"metadata": {"name": "s", "labels": labels}});
@@ -265,8 +265,9 @@ mod tests {
     fn a_client_config_that_cannot_be_read_holds_up_the_secrets_beside_it_that_it_mentions_and_no_other() {
         let odd = |namespace: &str, mentions: BTreeSet<String>| {
             let mut sources = known();
-            let spoilt = Spoilt { why: "spec.contextName: no".to_owned(), mentions, ..Spoilt::default() };
-            sources.client_configs.spoilt.insert(ObjectKey::new(namespace, "odd"), Arc::new(spoilt));
+            let malformed =
+                Malformed { why: "spec.contextName: no".to_owned(), mentions, ..Malformed::default() };
+            sources.client_configs.malformed.insert(ObjectKey::new(namespace, "odd"), Arc::new(malformed));
             sources.copyable(&ObjectKey::new("src", "key"))
         };
         let Copyable::InDoubt(why) = odd("src", ["key".to_owned()].into()) else {

@@ -4,17 +4,17 @@
 //! Nothing here writes, and nothing here may log what a Secret holds.
 
 mod guard;
+mod malformed;
 mod named;
 mod objects;
 mod payload;
-mod spoilt;
 mod watch;
 
 pub use guard::{Copyable, Never};
+pub use malformed::Malformed;
 pub use objects::{
     Kept, SecretState, SourceObjects, Standing, datacenters_of, listing, lists, secret_names, secret_of,
     user_secret,
 };
 pub use payload::Payload;
-pub use spoilt::Spoilt;
 pub use watch::Sources;

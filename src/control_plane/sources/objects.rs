@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{guard::Never, spoilt::Spoilt};
+use super::{guard::Never, malformed::Malformed};
 use crate::{
     api::{
         fleet::LOCAL,
@@ -61,7 +61,7 @@ pub struct Kept<K> {
     /// Objects that exist and cannot be understood as they are now, and why.
     pub unreadable: BTreeMap<ObjectKey, String>,
     /// What could be read of those all the same.
-    pub spoilt: BTreeMap<ObjectKey, Arc<Spoilt>>,
+    pub malformed: BTreeMap<ObjectKey, Arc<Malformed>>,
     /// Whether the above are all.
     pub standing: Standing,
 }
@@ -71,7 +71,7 @@ impl<K> Default for Kept<K> {
         Self {
             items: BTreeMap::new(),
             unreadable: BTreeMap::new(),
-            spoilt: BTreeMap::new(),
+            malformed: BTreeMap::new(),
             standing: Standing::NotListed,
         }
     }
@@ -115,13 +115,14 @@ impl SourceObjects {
     #[must_use]
     pub fn in_doubt(&self) -> BTreeSet<ObjectKey> {
         let mut doubtful = BTreeSet::new();
-        let (configurations, clusters) = (self.configurations.spoilt.iter(), self.clusters.spoilt.iter());
-        for (at, spoilt) in configurations.chain(clusters) {
-            for name in &spoilt.mentions {
+        let (configurations, clusters) =
+            (self.configurations.malformed.iter(), self.clusters.malformed.iter());
+        for (at, malformed) in configurations.chain(clusters) {
+            for name in &malformed.mentions {
                 let key = ObjectKey::new(&at.namespace, name);
                 let of = self.configurations.items.get(&key).and_then(|c| secret_of(&key, c));
                 doubtful.extend(of);
-                if let Some(other) = self.configurations.spoilt.get(&key) {
+                if let Some(other) = self.configurations.malformed.get(&key) {
                     doubtful.extend(other.mentions.iter().map(|name| ObjectKey::new(&at.namespace, name)));
                 }
                 doubtful.insert(key);
@@ -296,8 +297,8 @@ mod tests {
         sources.configurations.items.insert(ObjectKey::new("src", "shared"), Arc::new(configuration));
         assert!(sources.in_doubt().is_empty());
         let mentions = ["shared", "cql"].map(str::to_owned).into();
-        let spoilt = Spoilt { mentions, ..Spoilt::default() };
-        sources.clusters.spoilt.insert(ObjectKey::new("src", "shop"), Arc::new(spoilt));
+        let malformed = Malformed { mentions, ..Malformed::default() };
+        sources.clusters.malformed.insert(ObjectKey::new("src", "shop"), Arc::new(malformed));
         let doubtful = ["bucket", "cql", "shared"].map(|name| ObjectKey::new("src", name));
         assert_eq!(sources.in_doubt(), doubtful.into());
     }

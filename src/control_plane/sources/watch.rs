@@ -25,9 +25,9 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{
     guard::{Copyable, Never},
+    malformed::Malformed,
     objects::{Kept, SecretState, SourceObjects, Standing, listing, lists, secrets_needed},
     payload::Payload,
-    spoilt::Spoilt,
 };
 use crate::{
     api::{
@@ -134,9 +134,9 @@ impl Sources {
     ) where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        let api: Api<Guarded<K, Spoilt>> = Api::all(self.client.clone());
+        let api: Api<Guarded<K, Malformed>> = Api::all(self.client.clone());
         let within = if following { self.lock().objects.within.clone() } else { BTreeSet::new() };
-        let is_followed = |object: &Guarded<K, Spoilt>| {
+        let is_followed = |object: &Guarded<K, Malformed>| {
             within.is_empty() || object.meta().namespace.as_ref().is_some_and(|ns| within.contains(ns))
         };
         let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
@@ -175,7 +175,7 @@ impl Sources {
                     let kept = part(&mut state.objects);
                     kept.items.remove(&key);
                     kept.unreadable.remove(&key);
-                    kept.spoilt.remove(&key);
+                    kept.malformed.remove(&key);
                 }
                 Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => {
                     // The definition is not installed, so there are none; but those that were there a moment ago
@@ -408,23 +408,23 @@ fn keep_one<K: Resource<DynamicType = ()> + DeserializeOwned>(
     kept: &mut Kept<K>,
     before: &BTreeMap<ObjectKey, Arc<K>>,
     name: &str,
-    object: Guarded<K, Spoilt>,
+    object: Guarded<K, Malformed>,
 ) {
     let key = ObjectKey::of(&object);
     match object.0 {
         Ok(object) => {
             kept.unreadable.remove(&key);
-            kept.spoilt.remove(&key);
+            kept.malformed.remove(&key);
             kept.items.insert(key, Arc::new(object));
         }
-        Err(spoilt) => {
-            tracing::warn!(source = name, object = %key, why = spoilt.why, "object cannot be read");
-            match before.get(&key).filter(|object| object.meta().uid == spoilt.metadata.uid) {
+        Err(malformed) => {
+            tracing::warn!(source = name, object = %key, why = malformed.why, "object cannot be read");
+            match before.get(&key).filter(|object| object.meta().uid == malformed.metadata.uid) {
                 Some(object) => drop(kept.items.insert(key.clone(), object.clone())),
                 None => drop(kept.items.remove(&key)),
             }
-            kept.unreadable.insert(key.clone(), spoilt.why.clone());
-            kept.spoilt.insert(key, Arc::new(spoilt));
+            kept.unreadable.insert(key.clone(), malformed.why.clone());
+            kept.malformed.insert(key, Arc::new(malformed));
         }
     }
 }
@@ -435,7 +435,7 @@ mod tests {
 
     use super::*;
 
-    fn configuration(uid: &str, bucket: &serde_json::Value) -> Guarded<MedusaConfiguration, Spoilt> {
+    fn configuration(uid: &str, bucket: &serde_json::Value) -> Guarded<MedusaConfiguration, Malformed> {
         let object = json!({
             "metadata": {"name": "s3", "namespace": "src", "uid": uid},
             "spec": {"storageProperties": {"bucketName": bucket, "storageSecretRef": {"name": "key"}}},
@@ -454,11 +454,11 @@ mod tests {
         keep(&mut kept, configuration("u1", &json!("b")));
         keep(&mut kept, configuration("u1", &json!(7)));
         assert!(kept.items.contains_key(&key) && kept.unreadable.contains_key(&key));
-        assert!(kept.spoilt[&key].mentions.contains("key"));
+        assert!(kept.malformed[&key].mentions.contains("key"));
         keep(&mut kept, configuration("u2", &json!(7)));
         assert!(!kept.items.contains_key(&key) && kept.unreadable.contains_key(&key));
         keep(&mut kept, configuration("u2", &json!("b")));
-        assert!(kept.items.contains_key(&key) && kept.unreadable.is_empty() && kept.spoilt.is_empty());
+        assert!(kept.items.contains_key(&key) && kept.unreadable.is_empty() && kept.malformed.is_empty());
     }
 
     #[test]

@@ -20,7 +20,7 @@ const MESSAGE: usize = 400;
 
 /// An object that has not the shape of its kind.
 #[derive(Clone, Debug, Default)]
-pub struct Spoilt {
+pub struct Malformed {
     /// Its metadata.
     pub metadata: ObjectMeta,
     /// The field at fault and what is wrong with it, for people.
@@ -31,7 +31,7 @@ pub struct Spoilt {
     pub conditions: Vec<Condition>,
 }
 
-impl Spoilt {
+impl Malformed {
     /// Whether it may mean the object `name` beside it; of one that mentions too much nobody knows.
     #[must_use]
     pub fn may_mention(&self, name: &str) -> bool {
@@ -39,9 +39,9 @@ impl Spoilt {
     }
 }
 
-impl<K: DeserializeOwned> Unreadable<K> for Spoilt {
+impl<K: DeserializeOwned> Unreadable<K> for Malformed {
     fn of(object: Value, metadata: ObjectMeta, error: &str) -> Result<Self, String> {
-        Ok(spoilt::<K>(object, metadata, error))
+        Ok(malformed::<K>(object, metadata, error))
     }
 
     fn meta(&self) -> &ObjectMeta {
@@ -53,7 +53,7 @@ impl<K: DeserializeOwned> Unreadable<K> for Spoilt {
     }
 }
 
-fn spoilt<K: DeserializeOwned>(mut value: Value, metadata: ObjectMeta, error: &str) -> Spoilt {
+fn malformed<K: DeserializeOwned>(mut value: Value, metadata: ObjectMeta, error: &str) -> Malformed {
     let mut mentions = BTreeSet::new();
     collect(value.get("spec").unwrap_or(&Value::Null), &mut mentions);
     let own = metadata.name.clone().unwrap_or_default();
@@ -67,7 +67,7 @@ fn spoilt<K: DeserializeOwned>(mut value: Value, metadata: ObjectMeta, error: &s
     let conditions = serde_json::from_value(conditions).unwrap_or_default();
     let field = culprit::<K>(&mut value, error);
     let why = if field.is_empty() { error.to_owned() } else { format!("{field}: {error}") };
-    Spoilt { metadata, why: names::shown(&why, MESSAGE), mentions, conditions }
+    Malformed { metadata, why: names::shown(&why, MESSAGE), mentions, conditions }
 }
 
 /// Every string that can be the name of an object.
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
     use crate::api::{guarded::Guarded, k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration};
 
-    fn read<K: DeserializeOwned>(spec: Value) -> Guarded<K, Spoilt> {
+    fn read<K: DeserializeOwned>(spec: Value) -> Guarded<K, Malformed> {
         let object = json!({"metadata": {"name": "my.Name", "namespace": "src", "uid": "u"}, "spec": spec});
         serde_json::from_value(object).unwrap()
     }
@@ -181,10 +181,10 @@ mod tests {
             "medusa": {"medusaConfigurationRef": {"name": "shared"}, "cassandraUserSecretRef": {"name": "cql"},
                        "storageProperties": {"prefix": "no name"}},
         }));
-        let spoilt = cluster.0.unwrap_err();
-        let names: Vec<&str> = spoilt.mentions.iter().map(String::as_str).collect();
+        let malformed = cluster.0.unwrap_err();
+        let names: Vec<&str> = malformed.mentions.iter().map(String::as_str).collect();
         assert_eq!(names, ["cql", "my.Name", "myname-medusa", "myshop-medusa", "shared"]);
-        assert_eq!(spoilt.metadata.uid.as_deref(), Some("u"));
+        assert_eq!(malformed.metadata.uid.as_deref(), Some("u"));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
