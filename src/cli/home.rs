@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api::names,
-    runtime::client::{self, Patience},
+    runtime::client::{self, Timeouts},
 };
 
 /// A connection to the control plane's cluster, and the namespace the fleet's objects are in.
@@ -39,7 +39,7 @@ impl Home {
     pub fn connect(global: &Global, context: Option<&str>) -> Outcome<Self> {
         let config = client::config(global.kubeconfig.as_deref(), context).map_err(Failure::CouldNotAsk)?;
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let client = client::connect(config, Patience::HOME).map_err(|error| {
+        let client = client::connect(config, Timeouts::HOME).map_err(|error| {
             Failure::CouldNotAsk(format!("cannot use the configuration of `{server}`: {error}"))
         })?;
         Ok(Self { client, namespace: global.namespace.clone(), server })

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     control_plane, data_plane,
     runtime::{
-        client::{self, Patience},
+        client::{self, Timeouts},
         clock::Clock,
         guard, shutdown, telemetry,
     },
@@ -87,7 +87,7 @@ fn configuration(global: &Global) -> Outcome<kube::Config> {
 
 fn connect(config: kube::Config) -> Outcome<kube::Client> {
     let server = config.cluster_url.to_string();
-    client::connect(config, Patience::HOME)
+    client::connect(config, Timeouts::HOME)
         .map_err(|error| Failure::CouldNotAsk(format!("cannot use the configuration of `{server}`: {error}")))
 }
 

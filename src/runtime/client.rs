@@ -23,7 +23,7 @@ use super::{
 
 /// How a client behaves when its API server is slow or gone.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// Until the connection is there.
     pub connect: Duration,
     /// Until the response's headers are there.
@@ -34,7 +34,7 @@ pub struct Patience {
     pub retry: bool,
 }
 
-impl Patience {
+impl Timeouts {
     /// For the cluster a controller runs in, or a person's own.
     pub const HOME: Self = Self {
         connect: Duration::from_secs(10),
@@ -60,9 +60,9 @@ pub struct Unusable(String);
 ///
 /// # Errors
 /// When the configuration's TLS or authentication material cannot be used, or the environment's proxy.
-pub fn connect(mut config: Config, patience: Patience) -> Result<Client, Unusable> {
-    config.connect_timeout = Some(patience.connect);
-    config.default_retry = patience.retry;
+pub fn connect(mut config: Config, timeouts: Timeouts) -> Result<Client, Unusable> {
+    config.connect_timeout = Some(timeouts.connect);
+    config.default_retry = timeouts.retry;
     if config.proxy_url.is_none() {
         config.proxy_url = proxy::Environment::read().proxy_of(&config.cluster_url).map_err(Unusable)?;
     }
@@ -72,8 +72,8 @@ pub fn connect(mut config: Config, patience: Patience) -> Result<Client, Unusabl
     let builder = made
         .map_err(|_| Unusable("the token that was given cannot be sent as a header".to_owned()))?
         .map_err(|error| Unusable(unusable(&error)))?;
-    let client = builder.with_layer(&TimeoutLayer::new(patience.response)).build();
-    Ok(wire::guarded(client, patience.bounds, proxy))
+    let client = builder.with_layer(&TimeoutLayer::new(timeouts.response)).build();
+    Ok(wire::guarded(client, timeouts.bounds, proxy))
 }
 
 /// Why the library made no client. What a program printed is left out, as a credential may be in it.
@@ -180,7 +180,7 @@ mod tests {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
         let counts: Arc<Mutex<Vec<Option<u16>>>> = Arc::default();
-        let client = connect(Config::new(url), Patience::REMOTE).unwrap();
+        let client = connect(Config::new(url), Timeouts::REMOTE).unwrap();
         let client = counted(client, {
             let counts = counts.clone();
             move |status| counts.lock().unwrap().push(status)

@@ -19,7 +19,7 @@ use crate::{
         output::yaml,
     },
     runtime::{
-        client::{self, Patience},
+        client::{self, Timeouts},
         clock,
         kubeconfig::{access, choice::choose, text},
     },
@@ -124,7 +124,7 @@ pub async fn verify(kubeconfig: &SecretString, source: &Source) -> Outcome {
     let mut config = access.config();
     // The same way as the person's: it is the credential that is tried.
     config.proxy_url = source.access.proxy().cloned();
-    let client = client::connect(config, Patience::REMOTE).map_err(|error| broken(error.to_string()))?;
+    let client = client::connect(config, Timeouts::REMOTE).map_err(|error| broken(error.to_string()))?;
     let namespaces: Api<Namespace> = Api::all(client);
     let mut last = String::new();
     for _ in 0..TRIES {

@@ -35,7 +35,7 @@ use crate::{
         labels, names,
     },
     runtime::{
-        client::{self, Patience},
+        client::{self, Timeouts},
         clock,
     },
 };
@@ -179,7 +179,7 @@ async fn refuse_home(home: &Home, there: &Client, source: &Source) -> Outcome {
 
 /// A client with the person's own credentials.
 fn connect(source: &Source) -> Outcome<Client> {
-    client::connect(source.access.config(), Patience::HOME).map_err(|error| {
+    client::connect(source.access.config(), Timeouts::HOME).map_err(|error| {
         Failure::CouldNotAsk(format!(
             "cannot use context `{}` for `{}`: {error}",
             source.context, source.server

@@ -21,7 +21,7 @@ use crate::{
         sources::{Kept, Standing},
     },
     runtime::{
-        client::{self, Patience},
+        client::{self, Timeouts},
         kubeconfig::own,
         sync::lock,
     },
@@ -214,10 +214,10 @@ pub(super) async fn client(vetted: Vetted) -> Result<Client, Refusal> {
         kubeconfig::invalid(format!("no client can be made of the kubeconfig: {why}"))
     };
     if !vetted.access.runs_a_program() {
-        return client::connect(config, Patience::REMOTE).map_err(|error| refused(&error));
+        return client::connect(config, Timeouts::REMOTE).map_err(|error| refused(&error));
     }
     // The program, where it is allowed, is waited for: it must hold up nobody else, nor for ever.
-    let made = tokio::task::spawn_blocking(move || client::connect(config, Patience::REMOTE));
+    let made = tokio::task::spawn_blocking(move || client::connect(config, Timeouts::REMOTE));
     match tokio::time::timeout(PATIENCE, made).await {
         Ok(Ok(made)) => made.map_err(|error| refused(&error)),
         Ok(Err(_)) => Err(refused(&"the attempt broke off")),

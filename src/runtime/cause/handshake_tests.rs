@@ -18,7 +18,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{Cause, Kind};
-use crate::runtime::client::{Patience, connect};
+use crate::runtime::client::{Timeouts, connect};
 
 fn pem(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/kubeconfig").join(name)).unwrap()
@@ -97,7 +97,7 @@ async fn a_certificate_that_is_not_accepted_is_said_with_word_and_fix(
 ) {
     let mut config = Config::new(server(certificate).await.parse().unwrap());
     config.root_cert = Some(chain("server-ca.crt").iter().map(|der| der.to_vec()).collect());
-    let error = connect(config, Patience::REMOTE).unwrap().apiserver_version().await.unwrap_err();
+    let error = connect(config, Timeouts::REMOTE).unwrap().apiserver_version().await.unwrap_err();
     let cause = Cause::of(&error);
     assert_eq!(cause.kind, Kind::Certificate, "{}", cause.words);
     assert!(cause.words.contains(word) && cause.words.contains(fix), "{}", cause.words);

@@ -8,7 +8,7 @@ use rustls::OtherError;
 use tower::BoxError;
 
 use super::*;
-use crate::runtime::client::{Patience, connect};
+use crate::runtime::client::{Timeouts, connect};
 
 /// An error as it comes from below the Kubernetes client: wrapped twice.
 fn wrapped(inner: impl Into<BoxError>) -> kube::Error {
@@ -62,10 +62,10 @@ fn other_words_of_tls_are_told_apart(#[case] error: rustls::Error, #[case] kind:
 
 /// The cause of asking a real client for a server at `url`.
 async fn asking(url: &str) -> Cause {
-    let patience = Patience { connect: Duration::from_millis(300), ..Patience::REMOTE };
+    let timeouts = Timeouts { connect: Duration::from_millis(300), ..Timeouts::REMOTE };
     let mut config = Config::new(url.parse().unwrap());
     config.accept_invalid_certs = false;
-    let client = connect(config, patience).unwrap();
+    let client = connect(config, timeouts).unwrap();
     Cause::of(&client.apiserver_version().await.unwrap_err())
 }
 

@@ -14,7 +14,7 @@ use super::{
     FIELDS,
     fixtures::{encoded, file, judged},
 };
-use crate::runtime::client::{self, Patience};
+use crate::runtime::client::{self, Timeouts};
 
 /// Stands wherever a credential would.
 const CANARY: &str = "canary4c7fe1d9";
@@ -32,7 +32,7 @@ fn try_it(bytes: &[u8]) {
             if config.auth_info.exec.is_none()
                 && config.auth_info.auth_provider.is_none()
                 && config.auth_info.token_file.is_none()
-                && let Err(error) = client::connect(config, Patience::REMOTE)
+                && let Err(error) = client::connect(config, Timeouts::REMOTE)
             {
                 assert!(!error.to_string().contains(CANARY), "{error}");
                 panic!("what was judged makes a client: {error}");

@@ -9,7 +9,7 @@ use super::{
     fixtures::{access, encoded, file, judged, pem},
     text::MAX_BYTES,
 };
-use crate::runtime::client::{self, Patience};
+use crate::runtime::client::{self, Timeouts};
 
 const SERVER: &str = "server: 'https://edge.example.net:6443'";
 
@@ -24,7 +24,7 @@ fn refused(text: &[u8]) -> Fault {
 fn usable(text: &[u8]) {
     let access = judged(text).unwrap_or_else(|fault| panic!("{fault}"));
     assert!(access.has_credential());
-    client::connect(access.config(), Patience::REMOTE).unwrap_or_else(|error| panic!("{error}"));
+    client::connect(access.config(), Timeouts::REMOTE).unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[rstest]

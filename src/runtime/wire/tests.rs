@@ -23,7 +23,7 @@ use tokio::{
 use super::*;
 use crate::runtime::{
     cause::{Cause, Kind},
-    client::{Patience, connect},
+    client::{Timeouts, connect},
 };
 
 /// What the server sends in answer to a request with this first line: its head and first bytes, and what it then
@@ -70,7 +70,7 @@ async fn serve(mut stream: TcpStream, script: Script, sent: &AtomicUsize) -> std
 impl Fake {
     fn client(&self, bounds: Bounds) -> Client {
         let config = Config::new(format!("http://{}", self.address).parse().unwrap());
-        connect(config, Patience { bounds, ..Patience::REMOTE }).unwrap()
+        connect(config, Timeouts { bounds, ..Timeouts::REMOTE }).unwrap()
     }
 
     /// Waits until nobody is connected any more.
@@ -140,7 +140,7 @@ async fn a_body_and_a_watch_that_stall_end_in_time() {
     });
     let short = Duration::from_millis(200);
     let bounds = Bounds { time: short, slack: short, ..Bounds::REMOTE };
-    let client = connect(Config::new(url), Patience { bounds, ..Patience::REMOTE }).unwrap();
+    let client = connect(Config::new(url), Timeouts { bounds, ..Timeouts::REMOTE }).unwrap();
     let maps = Api::<ConfigMap>::all(client);
     let list = timeout(Duration::from_secs(10), maps.list(&ListParams::default())).await;
     assert_eq!(kind(&list.expect("it hangs").unwrap_err()), Kind::Unbounded);
