@@ -94,9 +94,9 @@ impl Fence {
     }
 
     /// Lets no new write pass, and waits until those under way are answered. Says whether nothing that was begun can still
-    /// be carried out: not when the fence goes down, or `timeouts` ends, before, nor when one was given up lately.
-    pub async fn drain(&self, timeouts: Duration) -> bool {
-        let give_up = Instant::now() + timeouts;
+    /// be carried out: not when the fence goes down, or `patience` ends, before, nor when one was given up lately.
+    pub async fn drain(&self, patience: Duration) -> bool {
+        let give_up = Instant::now() + patience;
         let until = match *self.state.borrow() {
             State::Until(until) | State::Draining(until) => until.min(give_up),
             State::Open => give_up,

@@ -131,7 +131,7 @@ impl Site {
         self.world.data_plane_with(Gate::default(), restore_timings()).await
     }
 
-    /// A data plane that runs out of timeouts where `change` says so.
+    /// A data plane that runs out of patience where `change` says so.
     pub async fn data_plane_in_a_hurry(&self, change: impl FnOnce(&mut Timings)) -> DataPlane {
         let mut timings = restore_timings();
         change(&mut timings);

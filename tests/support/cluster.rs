@@ -94,7 +94,7 @@ impl Cluster {
         join_all(definitions.iter().map(install)).await;
     }
 
-    /// Waits until the API server opens a watch of a kind without asking for timeouts: the first request for a kind
+    /// Waits until the API server opens a watch of a kind without asking for patience: the first request for a kind
     /// makes it fill its cache, whoever watches too early is told to come back in a second, and does not hear before
     /// that of what a test makes meanwhile.
     async fn watchable(&self, group: &str, version: &str, plural: &str) {

@@ -48,9 +48,9 @@ pub fn judge(evidence: &Evidence<'_>, now: Timestamp) -> Verdict {
         let message = status.message.unwrap_or_else(|| format!("the backup failed on {named}"));
         return Verdict::Failed { reason: Reason::NodesFailed, message };
     }
-    let timeouts = evidence.finished_since.is_none_or(|since| now.duration_since(since) < GRACE);
+    let in_grace = evidence.finished_since.is_none_or(|since| now.duration_since(since) < GRACE);
     let lacking = |reason: Reason, message: String| {
-        if timeouts {
+        if in_grace {
             Verdict::Running { reason: Reason::AwaitingMedusaBackup, message: Some(message) }
         } else {
             Verdict::Failed { reason, message }

@@ -250,11 +250,11 @@ pub fn gives_up_at<E: AsRef<DatacenterRun>>(
     entries: &[E],
     progress: Timestamp,
 ) -> Option<Timestamp> {
-    let timeouts = seconds(terms.rollout.progress_deadline_seconds)?;
+    let deadline = seconds(terms.rollout.progress_deadline_seconds)?;
     let waiting =
         entries.iter().map(AsRef::as_ref).filter(|e| e.phase == Phase::Pending && !is_placeholder(e));
     let expected = waiting.map(|entry| not_before(terms, entry));
-    expected.fold(progress, Timestamp::max).checked_add(timeouts).ok()
+    expected.fold(progress, Timestamp::max).checked_add(deadline).ok()
 }
 
 /// Whether anything went on between two looks.
