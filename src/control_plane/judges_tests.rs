@@ -38,8 +38,8 @@ use super::{
         history::History,
         missed, recipe, results,
         scope::Scope,
+        stale::{self, Stale},
         status,
-        unread::{self, Unread},
     },
     tasks,
 };
@@ -293,12 +293,12 @@ fn count(schedule: &FleetBackupSchedule, planes: &[Snapshot], now: Timestamp) {
     }
     let old = schedule.status.clone().unwrap_or_default();
     let before = by_data_plane::remembered(&old);
-    let (unread, found) = (Unread::default(), results::results(&there, planes, now));
-    let tally = missed::tally(by_data_plane::counted(&before), &there, &unread, planes, now);
-    let places = there.iter().map(|(entry, _)| unread::place_of(entry)).collect();
-    let known = by_data_plane::advance(&before, &places, &found, &tally, &unread);
+    let (stale, found) = (Stale::default(), results::results(&there, planes, now));
+    let tally = missed::tally(by_data_plane::counted(&before), &there, &stale, planes, now);
+    let places = there.iter().map(|(entry, _)| stale::place_of(entry)).collect();
+    let known = by_data_plane::advance(&before, &places, &found, &tally, &stale);
     let _ =
-        status::missed_there(&old, &known, tally.missed(), by_data_plane::is_over(&known, &tally, &unread));
+        status::missed_there(&old, &known, tally.missed(), by_data_plane::is_over(&known, &tally, &stale));
     let _ = by_data_plane::fit(known);
 }
 

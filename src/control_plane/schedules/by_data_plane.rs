@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     missed::{Settled, Tally},
     results::{Results, first_of},
-    unread::{DatacenterKey, Unread},
+    stale::{DatacenterKey, Stale},
 };
 use crate::{
     api::{
@@ -69,20 +69,20 @@ pub fn counted(planes: &[ScheduledDataPlane]) -> impl Iterator<Item = (String, T
 }
 
 /// `old` after a look: what was `found` and counted of the datacenters that are `there`, and what was known before of
-/// those that are `unread`. Nothing is known of the others any more, but for how far their slots are counted.
+/// those that are `stale`. Nothing is known of the others any more, but for how far their slots are counted.
 #[must_use]
 pub fn advance(
     old: &[ScheduledDataPlane],
     there: &BTreeSet<DatacenterKey>,
     found: &Results,
     tally: &Tally,
-    unread: &Unread,
+    stale: &Stale,
 ) -> Vec<ScheduledDataPlane> {
     let known: BTreeMap<DatacenterKey, &ScheduledDatacenter> = all(old).collect();
     let news = found.missed.keys().chain(found.failed.keys()).chain(tally.settled.keys());
     let mut planes: BTreeMap<&str, ScheduledDataPlane> = BTreeMap::new();
     for at in known.keys().chain(news).collect::<BTreeSet<_>>() {
-        let is_unread = unread.has(at);
+        let is_unread = stale.has(at);
         if !is_unread && !there.contains(at) {
             continue;
         }
@@ -132,10 +132,10 @@ fn missed(
 /// Whether no slot is missed any more: some were settled, none is known to be missed, and every data plane that was
 /// counted has been read.
 #[must_use]
-pub fn is_over(planes: &[ScheduledDataPlane], tally: &Tally, unread: &Unread) -> bool {
+pub fn is_over(planes: &[ScheduledDataPlane], tally: &Tally, stale: &Stale) -> bool {
     let holds_up = |plane: &ScheduledDataPlane| {
         plane.datacenters.iter().any(|datacenter| datacenter.missed.is_some())
-            || (plane.counted_until.is_some() && unread.has_plane(&plane.name))
+            || (plane.counted_until.is_some() && stale.has_plane(&plane.name))
     };
     tally.is_news() && !planes.iter().any(holds_up)
 }
@@ -258,8 +258,8 @@ mod tests {
     use crate::control_plane::{
         fanout::tests::{pending, plane, silent},
         schedules::{
+            stale::place_of,
             status::{self, MISSED, Outcome, Report, SUCCEEDED},
-            unread::place_of,
         },
     };
 
@@ -292,8 +292,8 @@ mod tests {
         let mut look = |said: &[(&str, &str)], tally: &Tally| {
             let found = Results { missed: words(said.iter().copied()), ..Results::default() };
             let before = remembered(&now);
-            let planes = advance(&before, &both, &found, tally, &Unread::default());
-            let is_over = is_over(&planes, tally, &Unread::default());
+            let planes = advance(&before, &both, &found, tally, &Stale::default());
+            let is_over = is_over(&planes, tally, &Stale::default());
             let outcome = status::missed_there(&now, &planes, tally.missed(), is_over);
             let is_news = has_more_missed(&before, &planes);
             let report = Report {
@@ -343,13 +343,13 @@ mod tests {
     #[test]
     fn a_failure_stands_while_its_data_plane_is_silent_and_no_longer() {
         let dead: [Snapshot; 1] = [plane("us", silent())];
-        let unread = Unread::of(&[], &[], &dead);
+        let stale = Stale::of(&[], &[], &dead);
         let mut now = FleetBackupScheduleStatus::default();
-        let mut look = |planes: &[&str], failed: &[&str], unread: &Unread| {
+        let mut look = |planes: &[&str], failed: &[&str], stale: &Stale| {
             let failed = words(failed.iter().map(|plane| (*plane, "the backup of today is FAILED")));
             let found = Results { failed, ..Results::default() };
             let before = remembered(&now);
-            let known = advance(&before, &there(planes), &found, &Tally::default(), unread);
+            let known = advance(&before, &there(planes), &found, &Tally::default(), stale);
             let is_news = has_more_failed(&before, &known);
             let succeeded = status::succeeded_there(&known, true, "backup");
             let report =
@@ -358,11 +358,11 @@ mod tests {
             let condition = now.conditions.iter().find(|c| c.type_ == SUCCEEDED).unwrap();
             (condition.message.matches("is FAILED").count(), is_news)
         };
-        let nothing = Unread::default();
+        let nothing = Stale::default();
         assert_eq!(look(&["eu", "us"], &["eu", "us"], &nothing), (2, true));
-        assert_eq!(look(&["eu"], &["eu"], &unread), (2, false), "us is silent");
-        assert_eq!(look(&["eu"], &[], &unread), (1, false));
-        assert_eq!(look(&["eu"], &["eu"], &unread), (2, true), "eu failed again");
+        assert_eq!(look(&["eu"], &["eu"], &stale), (2, false), "us is silent");
+        assert_eq!(look(&["eu"], &[], &stale), (1, false));
+        assert_eq!(look(&["eu"], &["eu"], &stale), (2, true), "eu failed again");
         assert_eq!(look(&["eu", "us"], &["eu"], &nothing), (1, false), "us did well meanwhile");
         assert_eq!(look(&["us"], &[], &nothing), (0, false), "eu is not in it any more");
     }
@@ -373,7 +373,7 @@ mod tests {
         let found =
             Results { missed: [(ten.clone(), "2 slots passed".to_owned())].into(), ..Results::default() };
         let both = [dc1("eu"), ten].into();
-        let planes = advance(&[], &both, &found, &settled([("eu", lost(1, 60))]), &Unread::default());
+        let planes = advance(&[], &both, &found, &settled([("eu", lost(1, 60))]), &Stale::default());
         let message = missed_message(&planes).unwrap();
         assert!(
             message.contains("eu/ns/dc1: 1 slot passed") && message.contains("eu/ns/dc10: 2 slots passed")
@@ -386,7 +386,7 @@ mod tests {
         let first = plane("us", silent());
         let before = of_now(Vec::new(), std::slice::from_ref(&first));
         let tally = Tally { until: [("us".to_owned(), at(60))].into(), ..Tally::default() };
-        let known = advance(&before, &there(&["us"]), &found, &tally, &Unread::default());
+        let known = advance(&before, &there(&["us"]), &found, &tally, &Stale::default());
         let known = of_now(known, std::slice::from_ref(&first));
         assert_eq!(known[0].uid.as_ref(), Some(&first.uid));
         assert_eq!(of_now(known.clone(), std::slice::from_ref(&first)), known);
@@ -422,7 +422,7 @@ mod tests {
         let all: BTreeSet<DatacenterKey> = (0..6_000).map(|n| place_of(&entry(n))).collect();
         let failed = all.iter().map(|at| (at.clone(), "no luck".repeat(30))).collect();
         let found = Results { failed, ..Results::default() };
-        let known = advance(&[], &all, &found, &Tally::default(), &Unread::default());
+        let known = advance(&[], &all, &found, &Tally::default(), &Stale::default());
         assert!(failed_message(&known).unwrap().ends_with("; and 5997 more"));
         let fitted = fit(known.clone());
         assert!(serde_json::to_vec(&fitted).unwrap().len() < 1_200_000);
@@ -430,7 +430,7 @@ mod tests {
             super::all(&fitted).filter_map(|(_, datacenter)| datacenter.failed.as_ref()).collect();
         assert_eq!((texts.len(), texts.iter().filter(|text| **text != NOT_TOLD).count()), (NAMED, TOLD));
         assert_eq!(fit(fitted.clone()), fitted);
-        let again = fit(advance(&fitted, &all, &found, &Tally::default(), &Unread::default()));
+        let again = fit(advance(&fitted, &all, &found, &Tally::default(), &Stale::default()));
         assert!(again == fitted && !has_more_failed(&fitted, &again), "nothing moves");
         let small = place_of(&pending("z", "dc1"));
         let crowded: BTreeMap<_, _> = (0..6_000)
@@ -440,13 +440,13 @@ mod tests {
             .collect();
         let everywhere = crowded.keys().cloned().collect();
         let found_there = Results { failed: crowded, ..Results::default() };
-        let room = fit(advance(&[], &everywhere, &found_there, &Tally::default(), &Unread::default()));
+        let room = fit(advance(&[], &everywhere, &found_there, &Tally::default(), &Stale::default()));
         let last = super::all(&room).last().unwrap();
         assert_eq!((last.0, last.1.failed.as_deref()), (small, Some("no luck")), "one crowds out no other");
         let two_hundred: BTreeMap<_, _> = found.failed.into_iter().take(200).collect();
         let look = |failed: BTreeMap<DatacenterKey, String>| {
             let found = Results { failed, ..Results::default() };
-            fit(advance(&[], &all, &found, &Tally::default(), &Unread::default()))
+            fit(advance(&[], &all, &found, &Tally::default(), &Stale::default()))
         };
         let (before, after) = (look(two_hundred.clone()), look(two_hundred.into_iter().skip(1).collect()));
         assert!(!has_more_failed(&before, &after), "that there is room for the text of one more is no news");

@@ -19,9 +19,9 @@ use super::{
     recipe::{Problem, Recipe},
     results::{active, first_of, goes_on, going, operation, results},
     scope::Scope,
+    stale::{Stale, place_of},
     status::{self, Report},
     taken_back::InDataPlane,
-    unread::{Unread, place_of},
 };
 use crate::{
     api::{
@@ -309,10 +309,10 @@ fn report(
     let found = results(&delegation.there, planes, now);
     // What a datacenter has that cannot be read goes on there.
     let meant: Vec<DatacenterRun> = scope.datacenters.iter().chain(&scope.unreadable).cloned().collect();
-    let unread = Unread::of(&meant, &delegation.there, planes);
-    let tally = tally(counted(&before), &delegation.there, &unread, planes, now);
+    let stale = Stale::of(&meant, &delegation.there, planes);
+    let tally = tally(counted(&before), &delegation.there, &stale, planes, now);
     let there = delegation.there.iter().map(|(entry, _)| place_of(entry)).collect();
-    let data_planes = of_now(advance(&before, &there, &found, &tally, &unread), planes);
+    let data_planes = of_now(advance(&before, &there, &found, &tally, &stale), planes);
     // What is said of every datacenter needs to be known of every one.
     let is_whole = delegation.there.len() == delegation.total && scope.unlisted.is_empty();
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
@@ -333,7 +333,7 @@ fn report(
             &old,
             &data_planes,
             tally.missed(),
-            is_over(&data_planes, &tally, &unread),
+            is_over(&data_planes, &tally, &stale),
         ),
         data_planes: fit(data_planes),
         ..Report::unchanged(&old, ready)

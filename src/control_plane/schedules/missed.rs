@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     delegate::since,
     history::History,
-    unread::{DatacenterKey, Unread, place_of},
+    stale::{DatacenterKey, Stale, place_of},
 };
 use crate::{
     api::{
@@ -77,19 +77,19 @@ impl Tally {
 }
 
 /// Counts on from where each data plane was `counted` up to. `there` are the datacenters that have their
-/// MedusaBackupSchedule. Data planes that are `unread` are left as they are.
+/// MedusaBackupSchedule. Data planes that are `stale` are left as they are.
 #[must_use]
 pub fn tally(
     counted: impl IntoIterator<Item = (String, Timestamp)>,
     there: &[(DatacenterRun, ObjectKey)],
-    unread: &Unread,
+    stale: &Stale,
     planes: &[Snapshot],
     now: Timestamp,
 ) -> Tally {
     let oldest = now.checked_sub(OLDEST).unwrap_or(Timestamp::MIN);
     let until = counted.into_iter().filter(|(_, until)| *until > oldest).collect();
     let mut tally = Tally { until, ..Tally::default() };
-    for plane in planes.iter().filter(|plane| !unread.has_plane(&plane.name)) {
+    for plane in planes.iter().filter(|plane| !stale.has_plane(&plane.name)) {
         let own = courses(there, plane);
         let Some(until) = own.iter().map(|(_, course)| course.settled_until(now)).min() else { continue };
         let before = tally.until.get(&plane.name).copied();

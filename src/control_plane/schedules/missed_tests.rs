@@ -33,7 +33,7 @@ const LATER: i64 = 301;
 type Until = BTreeMap<String, Timestamp>;
 
 fn look(old: &Until, there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], now: i64) -> Tally {
-    tally(old.clone(), there, &Unread::of(&[], there, planes), planes, at(now))
+    tally(old.clone(), there, &Stale::of(&[], there, planes), planes, at(now))
 }
 
 /// A first look at a view.
@@ -58,11 +58,11 @@ fn step(
     planes: &[Snapshot],
     now: i64,
 ) -> Step {
-    let unread = Unread::of(&[], there, planes);
-    let tally = tally(counted(old), there, &unread, planes, at(now));
+    let stale = Stale::of(&[], there, planes);
+    let tally = tally(counted(old), there, &stale, planes, at(now));
     let places = there.iter().map(|(entry, _)| place_of(entry)).collect();
-    let known = advance(old, &places, &results(there, planes, at(now)), &tally, &unread);
-    Step { is_over: is_over(&known, &tally, &unread), missed: tally.missed(), known }
+    let known = advance(old, &places, &results(there, planes, at(now)), &tally, &stale);
+    Step { is_over: is_over(&known, &tally, &stale), missed: tally.missed(), known }
 }
 
 /// How many are missed, and from which hour on.
@@ -279,12 +279,12 @@ proptest! {
                 .map(|plane| (pending(&plane.name, "dc1"), key("dc1")))
                 .collect();
             let now = hour * HOUR + LATER + look;
-            let unread = Unread::of(&[], &there, &planes);
+            let stale = Stale::of(&[], &there, &planes);
             let before = remembered(&old);
             let Step { known, missed, is_over } = step(&before, &there, &planes, now);
             let outcome = status::missed_there(&old, &known, missed, is_over);
             if outcome == Outcome::OnTime {
-                prop_assert!(counted(&before).all(|(plane, _)| !unread.has_plane(&plane)), "{before:?}");
+                prop_assert!(counted(&before).all(|(plane, _)| !stale.has_plane(&plane)), "{before:?}");
             }
             if has_more_missed(&before, &known) {
                 let says = |plane: &ScheduledDataPlane| {

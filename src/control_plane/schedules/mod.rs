@@ -21,11 +21,11 @@ pub mod recipe;
 pub mod results;
 pub mod runs;
 pub mod scope;
+pub mod stale;
 pub mod status;
 mod sweep;
 mod taken_back;
 pub mod tick;
-pub mod unread;
 mod write;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};

@@ -7,7 +7,7 @@ use kube::Resource as _;
 
 use super::{
     history::History,
-    unread::{DatacenterKey, place_of},
+    stale::{DatacenterKey, place_of},
 };
 use crate::{
     api::{
@@ -44,7 +44,7 @@ pub struct Results {
     /// Whether every datacenter's last run ended well.
     pub is_good: bool,
     /// Data planes of which nobody knows what ran there.
-    pub unread: BTreeSet<String>,
+    pub stale: BTreeSet<String>,
 }
 
 /// Reads `there`, the datacenters that have their MedusaBackupSchedule, at `now`.
@@ -68,7 +68,7 @@ pub fn results(there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], now: T
         let unready = says("Ready", "False").filter(|_| schedule.spec.disabled != Some(true));
         found.unready.extend(unready.map(|words| format!("{}: {words}", entry.place())));
         let Some(history) = History::of(plane, key) else {
-            found.unread.insert(entry.data_plane.clone());
+            found.stale.insert(entry.data_plane.clone());
             continue;
         };
         let last = history.times().last().copied();
@@ -80,8 +80,8 @@ pub fn results(there: &[(DatacenterRun, ObjectKey)], planes: &[Snapshot], now: T
             None => found.is_good = false,
         }
     }
-    found.is_good &= found.failed.is_empty() && found.unread.is_empty();
-    found.success = successes.into_iter().min().flatten().filter(|_| found.unread.is_empty());
+    found.is_good &= found.failed.is_empty() && found.stale.is_empty();
+    found.success = successes.into_iter().min().flatten().filter(|_| found.stale.is_empty());
     found
 }
 
@@ -218,7 +218,7 @@ mod tests {
         unlisted.scheduled_jobs.trust.begin();
         let good = snapshot("eu", &status(2_000, 3_000), &[(2_000, "SUCCESS")]);
         let found = read(&[good, plane("us", unlisted)]);
-        assert_eq!((found.success, found.is_good, found.unread.len()), (None, false, 1));
+        assert_eq!((found.success, found.is_good, found.stale.len()), (None, false, 1));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
 
 /// What nobody knows at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unread {
+pub struct Stale {
     /// Data planes that do not answer, or have not listed all runs of the schedule.
     planes: BTreeSet<String>,
     /// Datacenters whose MedusaBackupSchedule is not as it should be.
@@ -26,7 +26,7 @@ pub fn place_of(entry: &DatacenterRun) -> DatacenterKey {
     (entry.data_plane.clone(), ObjectKey::new(&entry.namespace, &entry.datacenter))
 }
 
-impl Unread {
+impl Stale {
     /// Of the registered `planes` and the datacenters that are `wanted`, of which `there` have their
     /// MedusaBackupSchedule.
     #[must_use]
@@ -63,10 +63,10 @@ mod tests {
     #[test]
     fn a_data_plane_that_cannot_be_asked_and_a_datacenter_without_its_schedule_are_unread() {
         let planes = [plane("eu", live(&[]))];
-        let unread = Unread::of(&[pending("eu", "dc1"), pending("gone", "dc1")], &[], &planes);
-        assert!(unread.has_plane("eu"));
-        assert!(!unread.has_plane("gone"), "it is registered no more");
-        assert!(unread.has(&place_of(&pending("gone", "dc1"))));
-        assert!(!unread.has(&place_of(&pending("gone", "dc10"))));
+        let stale = Stale::of(&[pending("eu", "dc1"), pending("gone", "dc1")], &[], &planes);
+        assert!(stale.has_plane("eu"));
+        assert!(!stale.has_plane("gone"), "it is registered no more");
+        assert!(stale.has(&place_of(&pending("gone", "dc1"))));
+        assert!(!stale.has(&place_of(&pending("gone", "dc10"))));
     }
 }
