@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use super::{pod::purge, rollout::rest};
+use super::{pod::purge, rollout::stability};
 use crate::{
     api::{
         Seen,
@@ -252,7 +252,7 @@ impl Scene {
                     identity(&dc.metadata),
                     dc.annotations(),
                     dc.is_managed_by_k8ssandra_operator(),
-                    rest(dc, None, now),
+                    stability(dc, None, now),
                 )),
                 Seen::Absent => add(&"absent"),
                 Seen::Unknown { why, .. } => add(why),
@@ -280,7 +280,7 @@ impl Scene {
                 })
             };
             for (key, dc) in plane.view.datacenters.last_known().iter().filter(|(key, _)| beside(key)) {
-                add(&(key, rest(dc, None, now)));
+                add(&(key, stability(dc, None, now)));
             }
         }
         text

@@ -24,7 +24,7 @@ use super::{
         template, users,
     },
     report::{ClusterReport, DatacenterReport},
-    rollout::{self, Rest},
+    rollout::{self, Stability},
     status::{self, Found},
     undone,
 };
@@ -69,7 +69,7 @@ pub(super) struct Passed {
 pub(super) struct Look<'a> {
     pub(super) seat: &'a Seat,
     pub(super) remote: Option<Arc<Remote>>,
-    pub(super) rest: Rest,
+    pub(super) stability: Stability,
     /// What is to be done, or what can only be said.
     pub(super) work: Result<Work, DatacenterReport>,
 }
@@ -132,11 +132,12 @@ pub(super) fn settings(scene: &Scene) -> Result<Settings, Vec<Problem>> {
 /// Looks at a datacenter: as it is now, whether its Secrets are in place, and what an apply would do.
 pub(super) async fn look<'a>(pass: &Pass<'_>, seat: &'a Seat) -> Look<'a> {
     let remote = seat.plane.as_ref().filter(|p| p.usable == Usable::Ready).and_then(|p| p.remote.clone());
-    let mut look = Look { seat, remote: remote.clone(), rest: rest_unread(seat), work: Err(nothing(seat)) };
+    let mut look =
+        Look { seat, remote: remote.clone(), stability: stability_unknown(seat), work: Err(nothing(seat)) };
     let mut read = None;
     if let Some(remote) = remote.as_ref().filter(|_| look.is_answered()) {
-        let (rest, live) = read_rest(remote, seat, pass.context.fleet.now()).await;
-        look.rest = rest;
+        let (stability, live) = read_stability(remote, seat, pass.context.fleet.now()).await;
+        look.stability = stability;
         read = live;
     }
     if seat.datacenter == Seen::Absent && read.is_some() {
@@ -147,10 +148,10 @@ pub(super) async fn look<'a>(pass: &Pass<'_>, seat: &'a Seat) -> Look<'a> {
     }
     // It is decided on the datacenter as it was read just now.
     let mut now = seat.clone();
-    match (&read, &look.rest) {
+    match (&read, &look.stability) {
         (Some((_, datacenter)), _) => now.datacenter = Seen::Known(Arc::new(datacenter.clone())),
-        (None, Rest::Missing) => now.datacenter = Seen::Absent,
-        (None, Rest::Unknown(why)) => now.datacenter = Seen::Unknown { since: None, why: why.clone() },
+        (None, Stability::Missing) => now.datacenter = Seen::Absent,
+        (None, Stability::Unknown(why)) => now.datacenter = Seen::Unknown { since: None, why: why.clone() },
         (None, _) => {}
     }
     let decision = decide(pass.scene, &now, &pass.settings, pass.collision, &pass.context.control_plane);
@@ -178,35 +179,35 @@ fn nothing(seat: &Seat) -> DatacenterReport {
     DatacenterReport::new(&seat.place, DeploymentState::Unknown, Some(why))
 }
 
-/// The rest of a datacenter that cannot be read now.
-fn rest_unread(seat: &Seat) -> Rest {
+/// How a datacenter is that cannot be read now.
+fn stability_unknown(seat: &Seat) -> Stability {
     match (&seat.plane, &seat.datacenter) {
-        (Some(plane), Seen::Absent) if plane.usable == Usable::Ready => Rest::Missing,
-        (_, Seen::Unknown { why, .. }) => Rest::Unknown(why.clone()),
+        (Some(plane), Seen::Absent) if plane.usable == Usable::Ready => Stability::Missing,
+        (_, Seen::Unknown { why, .. }) => Stability::Unknown(why.clone()),
         (_, Seen::Absent | Seen::Known(_)) => {
-            Rest::Unknown(format!("data plane `{}` is not ready", seat.place.plane))
+            Stability::Unknown(format!("data plane `{}` is not ready", seat.place.plane))
         }
     }
 }
 
 /// Reads a datacenter, and how it is.
-async fn read_rest(
+async fn read_stability(
     remote: &Remote,
     seat: &Seat,
     now: Timestamp,
-) -> (Rest, Option<(Value, CassandraDatacenter)>) {
+) -> (Stability, Option<(Value, CassandraDatacenter)>) {
     match apply::read(remote, &seat.place.object).await {
         Ok(Some(live)) => match serde_json::from_value::<CassandraDatacenter>(live.clone()) {
             Ok(datacenter) => {
-                let rest = rollout::rest(&datacenter, applied_at(&live), now);
-                (rest, Some((live, datacenter)))
+                let stability = rollout::stability(&datacenter, applied_at(&live), now);
+                (stability, Some((live, datacenter)))
             }
-            Err(_) => (Rest::Unknown("its fields cannot be understood".to_owned()), None),
+            Err(_) => (Stability::Unknown("its fields cannot be understood".to_owned()), None),
         },
-        Ok(None) => (Rest::Missing, None),
-        Err(Failure::Silent(why)) => (Rest::Unknown(why), None),
-        Err(Failure::Changed) => (Rest::Unknown("it is changing".to_owned()), None),
-        Err(Failure::Refused(why)) => (Rest::Unknown(why.message), None),
+        Ok(None) => (Stability::Missing, None),
+        Err(Failure::Silent(why)) => (Stability::Unknown(why), None),
+        Err(Failure::Changed) => (Stability::Unknown("it is changing".to_owned()), None),
+        Err(Failure::Refused(why)) => (Stability::Unknown(why.message), None),
     }
 }
 
@@ -220,11 +221,11 @@ fn applied_at(live: &Value) -> Option<Timestamp> {
 }
 
 /// How every other datacenter is right now.
-pub(super) async fn rests_now(looks: &[Look<'_>], own: usize, now: Timestamp) -> Vec<Rest> {
+pub(super) async fn stabilities_now(looks: &[Look<'_>], own: usize, now: Timestamp) -> Vec<Stability> {
     let reads = looks.iter().enumerate().map(|(at, look)| async move {
         match &look.remote {
-            Some(remote) if at != own && look.is_answered() => read_rest(remote, look.seat, now).await.0,
-            Some(_) | None => look.rest.clone(),
+            Some(remote) if at != own && look.is_answered() => read_stability(remote, look.seat, now).await.0,
+            Some(_) | None => look.stability.clone(),
         }
     });
     join_all(reads).await

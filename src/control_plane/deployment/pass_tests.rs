@@ -134,17 +134,17 @@ async fn a_datacenter_its_watch_has_not_delivered_is_asked_for_before_another_re
     let looks = join_all(scene.seats.iter().map(|seat| look(&pass, seat))).await;
     let first = looks.first().unwrap();
     assert_eq!(first.work.as_ref().err().unwrap().state, state);
-    for rests in [
-        looks.iter().map(|look| look.rest.clone()).collect(),
-        rests_now(&looks, 1, Timestamp::UNIX_EPOCH).await,
+    for stabilities in [
+        looks.iter().map(|look| look.stability.clone()).collect(),
+        stabilities_now(&looks, 1, Timestamp::UNIX_EPOCH).await,
     ] {
-        let neighbours = looks.iter().zip(&rests).map(|(look, rest)| rollout::Neighbour {
+        let neighbours = looks.iter().zip(&stabilities).map(|(look, stability)| rollout::Neighbour {
             name: &look.seat.place.object.name,
-            rest,
+            stability,
             waits: look.waits(),
         });
         let hold = rollout::hold(1, neighbours);
-        assert_eq!(hold.map(|why| why.reason), holds, "{rests:?}");
+        assert_eq!(hold.map(|why| why.reason), holds, "{stabilities:?}");
     }
 }
 

@@ -22,57 +22,57 @@ const NOTICE: SignedDuration = SignedDuration::from_secs(60);
 
 /// Whether a datacenter's pods may be left alone with a restart elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rest {
+pub enum Stability {
     /// Its pods all serve, and nothing is being done to them.
-    Settled,
+    Stable,
     /// It is stopped on purpose.
     Stopped,
     /// Its data plane answers, and there is no such datacenter.
     Missing,
     /// It is not ready, or is being changed.
-    Unsettled(String),
+    Unstable(String),
     /// Nobody can say.
     Unknown(String),
 }
 
 /// How a datacenter is. `applied` is when we last changed it, as its data plane tells.
 #[must_use]
-pub fn rest(datacenter: &CassandraDatacenter, applied: Option<Timestamp>, now: Timestamp) -> Rest {
+pub fn stability(datacenter: &CassandraDatacenter, applied: Option<Timestamp>, now: Timestamp) -> Stability {
     let meta = &datacenter.metadata;
     let restores = meta.annotations.as_ref().is_some_and(|a| a.contains_key(labels::RESTORE));
     if restores {
-        return Rest::Unsettled("a restore is at work on it".to_owned());
+        return Stability::Unstable("a restore is at work on it".to_owned());
     }
     if meta.deletion_timestamp.is_some() {
-        return Rest::Unsettled("it is being deleted".to_owned());
+        return Stability::Unstable("it is being deleted".to_owned());
     }
     if datacenter.spec.stopped {
-        return Rest::Stopped;
+        return Stability::Stopped;
     }
     let Some(status) = &datacenter.status else {
-        return Rest::Unsettled("cass-operator has not seen it yet".to_owned());
+        return Stability::Unstable("cass-operator has not seen it yet".to_owned());
     };
     match (status.observed_generation, meta.generation) {
         (Some(observed), Some(generation)) if observed < generation => {
-            return Rest::Unsettled("cass-operator has not finished its newest generation".to_owned());
+            return Stability::Unstable("cass-operator has not finished its newest generation".to_owned());
         }
         (None, _) if applied.is_some_and(|at| now.duration_since(at) < NOTICE) => {
-            return Rest::Unsettled("it was changed less than a minute ago".to_owned());
+            return Stability::Unstable("it was changed less than a minute ago".to_owned());
         }
         _ => {}
     }
     let is_true = |type_: &str| status.conditions.iter().any(|c| c.type_ == type_ && c.status == "True");
     if let Some(restless) = RESTLESS.into_iter().find(|type_| is_true(type_)) {
-        return Rest::Unsettled(format!("its condition {restless} is True"));
+        return Stability::Unstable(format!("its condition {restless} is True"));
     }
     match status.cassandra_operator_progress.as_deref() {
         Some("Ready") => {}
         progress => {
             let progress = progress.filter(|p| !p.is_empty()).unwrap_or("unknown");
-            return Rest::Unsettled(format!("cass-operator's progress is {progress}"));
+            return Stability::Unstable(format!("cass-operator's progress is {progress}"));
         }
     }
-    if is_true("Ready") { Rest::Settled } else { Rest::Unsettled("it is not Ready".to_owned()) }
+    if is_true("Ready") { Stability::Stable } else { Stability::Unstable("it is not Ready".to_owned()) }
 }
 
 /// A datacenter as the others of its cluster have to reckon with it.
@@ -81,7 +81,7 @@ pub struct Neighbour<'a> {
     /// Its name, for people.
     pub name: &'a str,
     /// Whether its pods may be left alone.
-    pub rest: &'a Rest,
+    pub stability: &'a Stability,
     /// What its own change waits for, when that comes by itself.
     pub waits: Option<&'a str>,
 }
@@ -92,16 +92,20 @@ pub struct Neighbour<'a> {
 #[must_use]
 pub fn hold<'a>(own: usize, all: impl IntoIterator<Item = Neighbour<'a>>) -> Option<Why> {
     all.into_iter().enumerate().filter(|(at, _)| *at != own).find_map(
-        |(at, Neighbour { name, rest, waits })| match rest {
-            Rest::Settled | Rest::Stopped | Rest::Missing => waits.filter(|_| at < own).map(|why| Why {
-                reason: Reason::DatacenterNotReady,
-                message: format!("its pods restart after those of {name}, which is listed before it: {why}"),
-            }),
-            Rest::Unsettled(why) => Some(Why {
+        |(at, Neighbour { name, stability, waits })| match stability {
+            Stability::Stable | Stability::Stopped | Stability::Missing => {
+                waits.filter(|_| at < own).map(|why| Why {
+                    reason: Reason::DatacenterNotReady,
+                    message: format!(
+                        "its pods restart after those of {name}, which is listed before it: {why}"
+                    ),
+                })
+            }
+            Stability::Unstable(why) => Some(Why {
                 reason: Reason::DatacenterNotReady,
                 message: format!("its pods restart when {name} is settled: {why}"),
             }),
-            Rest::Unknown(why) => Some(Why {
+            Stability::Unknown(why) => Some(Why {
                 reason: Reason::DataPlaneUnreachable,
                 message: format!("its pods restart when {name} is known to be settled: {why}"),
             }),
@@ -154,43 +158,52 @@ mod tests {
     #[case::ahead(status(READY, "Ready", Some(4)), true)]
     #[case::no_status(json!(null), false)]
     fn a_datacenter_is_settled_when_everything_says_so(#[case] status: Value, #[case] settled: bool) {
-        let rest = rest(&datacenter(json!({}), false, status), None, at(0));
-        assert_eq!(rest == Rest::Settled, settled, "{rest:?}");
+        let stability = stability(&datacenter(json!({}), false, status), None, at(0));
+        assert_eq!(stability == Stability::Stable, settled, "{stability:?}");
     }
 
     #[test]
     fn without_an_observed_generation_our_own_change_is_given_time_to_be_noticed() {
         let datacenter = datacenter(json!({}), false, status(READY, "Ready", None));
-        assert_eq!(rest(&datacenter, None, at(100)), Rest::Settled);
-        assert!(matches!(rest(&datacenter, Some(at(50)), at(100)), Rest::Unsettled(_)));
-        assert_eq!(rest(&datacenter, Some(at(40)), at(100)), Rest::Settled);
+        assert_eq!(stability(&datacenter, None, at(100)), Stability::Stable);
+        assert!(matches!(stability(&datacenter, Some(at(50)), at(100)), Stability::Unstable(_)));
+        assert_eq!(stability(&datacenter, Some(at(40)), at(100)), Stability::Stable);
         // Its clock is ahead of ours.
-        assert!(matches!(rest(&datacenter, Some(at(150)), at(100)), Rest::Unsettled(_)));
+        assert!(matches!(stability(&datacenter, Some(at(150)), at(100)), Stability::Unstable(_)));
     }
 
     #[test]
     fn a_stopped_datacenter_is_at_rest_unless_a_restore_stopped_it() {
-        assert_eq!(rest(&datacenter(json!({}), true, json!(null)), None, at(0)), Rest::Stopped);
+        assert_eq!(stability(&datacenter(json!({}), true, json!(null)), None, at(0)), Stability::Stopped);
         let restore = json!({"annotations": {labels::RESTORE: "{}"}});
-        assert!(matches!(rest(&datacenter(restore, true, json!(null)), None, at(0)), Rest::Unsettled(_)));
+        assert!(matches!(
+            stability(&datacenter(restore, true, json!(null)), None, at(0)),
+            Stability::Unstable(_)
+        ));
         let going = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
-        assert!(matches!(rest(&datacenter(going, true, json!(null)), None, at(0)), Rest::Unsettled(_)));
+        assert!(matches!(
+            stability(&datacenter(going, true, json!(null)), None, at(0)),
+            Stability::Unstable(_)
+        ));
     }
 
     #[test]
     fn a_restart_waits_for_every_other_datacenter_and_not_for_its_own() {
-        let sick = Rest::Unsettled("it is not Ready".to_owned());
-        let silent = Rest::Unknown("no answer".to_owned());
-        let hold = |own: usize, all: [&Rest; 3]| {
+        let sick = Stability::Unstable("it is not Ready".to_owned());
+        let silent = Stability::Unknown("no answer".to_owned());
+        let hold = |own: usize, all: [&Stability; 3]| {
             let all = ["a", "b", "c"].into_iter().zip(all);
-            super::hold(own, all.map(|(name, rest)| Neighbour { name, rest, waits: None }))
+            super::hold(own, all.map(|(name, stability)| Neighbour { name, stability, waits: None }))
         };
-        assert_eq!(hold(0, [&sick, &Rest::Settled, &Rest::Stopped]), None);
-        assert_eq!(hold(0, [&Rest::Settled, &Rest::Missing, &Rest::Stopped]), None);
-        let held = hold(2, [&Rest::Settled, &sick, &Rest::Settled]).unwrap();
+        assert_eq!(hold(0, [&sick, &Stability::Stable, &Stability::Stopped]), None);
+        assert_eq!(hold(0, [&Stability::Stable, &Stability::Missing, &Stability::Stopped]), None);
+        let held = hold(2, [&Stability::Stable, &sick, &Stability::Stable]).unwrap();
         assert_eq!(held.reason, Reason::DatacenterNotReady);
         assert!(held.message.contains("when b is settled: it is not Ready"), "{}", held.message);
-        assert_eq!(hold(0, [&Rest::Settled, &silent, &sick]).unwrap().reason, Reason::DataPlaneUnreachable);
+        assert_eq!(
+            hold(0, [&Stability::Stable, &silent, &sick]).unwrap().reason,
+            Reason::DataPlaneUnreachable
+        );
     }
 
     #[test]
@@ -198,7 +211,7 @@ mod tests {
         let all = |waits: Option<&'static str>| {
             ["a", "b", "c"].into_iter().map(move |name| Neighbour {
                 name,
-                rest: &Rest::Settled,
+                stability: &Stability::Stable,
                 waits: waits.filter(|_| name == "b"),
             })
         };

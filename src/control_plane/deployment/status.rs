@@ -6,7 +6,7 @@ use super::{
     ownership::{conflict::Kept, diff::Diff},
     pod::template,
     report::DatacenterReport,
-    rollout::Rest,
+    rollout::Stability,
 };
 use crate::{
     api::{
@@ -74,14 +74,16 @@ pub fn user_change(patch: Option<&serde_json::Value>) -> Option<MedusaChange> {
 
 /// The report of a datacenter that is as asked for.
 #[must_use]
-pub fn in_place(found: &Found<'_>, rest: &Rest, remark: Option<Why>) -> DatacenterReport {
-    let (state, why) = match rest {
-        Rest::Settled | Rest::Stopped => (DeploymentState::Deployed, remark.or_else(|| kept(found.kept))),
-        Rest::Unsettled(why) | Rest::Unknown(why) => {
+pub fn in_place(found: &Found<'_>, stability: &Stability, remark: Option<Why>) -> DatacenterReport {
+    let (state, why) = match stability {
+        Stability::Stable | Stability::Stopped => {
+            (DeploymentState::Deployed, remark.or_else(|| kept(found.kept)))
+        }
+        Stability::Unstable(why) | Stability::Unknown(why) => {
             let message = format!("everything is applied; the datacenter is not settled: {why}");
             (DeploymentState::Progressing, Some(Why::new(Reason::DatacenterNotReady, message)))
         }
-        Rest::Missing => {
+        Stability::Missing => {
             (DeploymentState::NotFound, Some(Why::new(Reason::DatacenterNotFound, "the datacenter is gone")))
         }
     };
@@ -116,11 +118,11 @@ mod tests {
         let (place, diff) = (place(), Diff::default());
         let kept = [Kept { path: ".spec.x".to_owned(), owner: "kubectl-edit".to_owned() }];
         let found = Found { place: &place, diff: &diff, kept: &kept, user: None, secrets: None };
-        let report = in_place(&found, &Rest::Settled, None);
+        let report = in_place(&found, &Stability::Stable, None);
         assert_eq!(report.state, DeploymentState::Deployed);
         assert_eq!(report.why.as_ref().map(|why| why.reason), Some(Reason::FieldsKept));
         assert_eq!((report.restarts_pods, report.kept[0].manager.as_str()), (None, "kubectl-edit"));
-        let restless = in_place(&found, &Rest::Unsettled("it is not Ready".to_owned()), None);
+        let restless = in_place(&found, &Stability::Unstable("it is not Ready".to_owned()), None);
         assert_eq!(restless.state, DeploymentState::Progressing);
         assert!(restless.why.unwrap().message.contains("it is not Ready"));
     }

@@ -14,11 +14,12 @@ use super::{
     config::config_map,
     observe::{deployed_for, schedule_for},
     pass::{
-        Look, Pass, Passed, Work, failed, look, make_user, rests_now, runs_medusa, storage, write_config_maps,
+        Look, Pass, Passed, Work, failed, look, make_user, runs_medusa, stabilities_now, storage,
+        write_config_maps,
     },
     pod::{objects, purge},
     report::{ClusterReport, DatacenterReport, basis},
-    rollout::{self, Neighbour, Rest},
+    rollout::{self, Neighbour, Stability},
     status, undone,
 };
 use crate::{
@@ -86,7 +87,7 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
     for (at, one) in looks.into_iter().enumerate() {
         let own = match (reports.remove(&at), one.work) {
             (Some(report), _) | (None, Err(report)) => Some(report),
-            (None, Ok(work)) => ended(pass, one.seat, &one.rest, &work),
+            (None, Ok(work)) => ended(pass, one.seat, &one.stability, &work),
         };
         report.datacenters.extend(own);
     }
@@ -114,7 +115,12 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
 }
 
 /// The report of a datacenter that is as asked for; none of one that needed nothing taken out.
-fn ended(pass: &Pass<'_>, seat: &super::observe::Seat, rest: &Rest, work: &Work) -> Option<DatacenterReport> {
+fn ended(
+    pass: &Pass<'_>,
+    seat: &super::observe::Seat,
+    stability: &Stability,
+    work: &Work,
+) -> Option<DatacenterReport> {
     if work.removes() && !work.applied {
         return None;
     }
@@ -129,7 +135,7 @@ fn ended(pass: &Pass<'_>, seat: &super::observe::Seat, rest: &Rest, work: &Work)
         return Some(status::report(&work.found(seat), DeploymentState::Progressing, Some(why)));
     }
     let remark = undone::contested(pass, seat).or_else(|| remark(pass, seat));
-    Some(status::in_place(&work.found(seat), rest, remark))
+    Some(status::in_place(&work.found(seat), stability, remark))
 }
 
 /// Why there is no purge schedule although there should be one.
@@ -218,10 +224,10 @@ async fn write_templates(
         if !looks.get(at).is_some_and(restarts) {
             continue;
         }
-        let hold = match hold(looks, at, looks.iter().map(|look| look.rest.clone()).collect()) {
+        let hold = match hold(looks, at, looks.iter().map(|look| look.stability.clone()).collect()) {
             Some(why) => Some(why),
             // Others may work here too: what was seen at the beginning of the pass is not enough.
-            None if !restarted => hold(looks, at, rests_now(looks, at, pass.context.fleet.now()).await),
+            None if !restarted => hold(looks, at, stabilities_now(looks, at, pass.context.fleet.now()).await),
             None => {
                 Some(Why::new(Reason::Deploying, "another datacenter of the cluster was changed just now"))
             }
@@ -239,13 +245,13 @@ async fn write_templates(
     }
 }
 
-fn hold(looks: &[Look<'_>], at: usize, rests: Vec<Rest>) -> Option<Why> {
+fn hold(looks: &[Look<'_>], at: usize, stabilities: Vec<Stability>) -> Option<Why> {
     let names: Vec<String> = looks
         .iter()
         .map(|look| format!("{} in data plane `{}`", look.seat.place.object, look.seat.place.plane))
         .collect();
-    let all = names.iter().zip(looks).zip(&rests);
-    rollout::hold(at, all.map(|((name, look), rest)| Neighbour { name, rest, waits: look.waits() }))
+    let all = names.iter().zip(looks).zip(&stabilities);
+    rollout::hold(at, all.map(|((name, look), stability)| Neighbour { name, stability, waits: look.waits() }))
 }
 
 async fn write(look: &Look<'_>, work: &Work) -> Result<(), Failure> {
@@ -415,7 +421,10 @@ fn uses(datacenter: &CassandraDatacenter, map: &ObjectKey, pass: &Pass<'_>) -> b
     let named = || config_map::name(&clean::label(&datacenter.spec.cluster_name)) == map.name;
     let deployed = || deployed_for(datacenter, &pass.context.control_plane).as_ref() == Some(&pass.scene.key);
     let restless = || {
-        !matches!(rollout::rest(datacenter, None, pass.context.fleet.now()), Rest::Settled | Rest::Stopped)
+        !matches!(
+            rollout::stability(datacenter, None, pass.context.fleet.now()),
+            Stability::Stable | Stability::Stopped
+        )
     };
     here && named() && (deployed() || restless())
 }
