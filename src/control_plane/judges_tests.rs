@@ -28,7 +28,7 @@ use super::{
         buckets::Buckets,
         child::child_key,
         compact, ending,
-        engine::{Scene, adapter::Adapter, advance, load, plan},
+        engine::{RunInputs, adapter::Adapter, advance, load, plan},
         holds::Holds,
         in_flight::Outcomes,
         select::{self, ClusterLabels},
@@ -214,8 +214,8 @@ fn run(of: &'static str) -> impl Strategy<Value = Value> {
 fn bring_further<R: Adapter>(run: &R, planes: &[Snapshot], held: Holds, begun: Timestamp, now: Timestamp) {
     let old = run.status().cloned().unwrap_or_default();
     let buckets = Buckets::default();
-    let mut scene = Scene::new(run, planes, &buckets, begun, now);
-    scene.holds = held;
+    let mut inputs = RunInputs::new(run, planes, &buckets, begun, now);
+    inputs.holds = held;
     let (selector, known) = (run.run().selector.clone().unwrap_or_default(), R::datacenters(&old).to_vec());
     let before: Vec<DatacenterRun> = known.iter().map(|entry| entry.as_ref().clone()).collect();
     let chosen = select::select_fitting(&selector, planes, &ClusterLabels::new(), &before);
@@ -229,16 +229,16 @@ fn bring_further<R: Adapter>(run: &R, planes: &[Snapshot], held: Holds, begun: T
             let uid = if at % 2 == 0 { "u" } else { MISSING };
             first_seen.set((entry.data_plane.clone(), key), uid, begun);
         }
-        entries = advance::advance(&scene, &entries, &outcomes, &first_seen);
-        advance::note(&scene, &entries, &mut first_seen, |_, _| false);
-        ending::end(&scene.terms, &mut entries, begun, |_| false);
-        let mut load = load::load(&scene, &entries, &[], &[]);
-        let plan = plan::plan(&scene, &mut entries, &mut load, |_, _| false);
-        let _ = plan::repairs(&scene, &entries, &outcomes, &first_seen, |_, _| false);
-        let deadline = ending::next_deadline(&scene.terms, &entries, begun);
-        let _ = plan::next_look(&scene, &entries, &plan, false, deadline);
-        R::say_plan(&scene, &mut entries);
-        let status = R::summarize(&scene, &old, entries, None, begun);
+        entries = advance::advance(&inputs, &entries, &outcomes, &first_seen);
+        advance::note(&inputs, &entries, &mut first_seen, |_, _| false);
+        ending::end(&inputs.terms, &mut entries, begun, |_| false);
+        let mut load = load::load(&inputs, &entries, &[], &[]);
+        let plan = plan::plan(&inputs, &mut entries, &mut load, |_, _| false);
+        let _ = plan::repairs(&inputs, &entries, &outcomes, &first_seen, |_, _| false);
+        let deadline = ending::next_deadline(&inputs.terms, &entries, begun);
+        let _ = plan::next_look(&inputs, &entries, &plan, false, deadline);
+        R::say_plan(&inputs, &mut entries);
+        let status = R::summarize(&inputs, &old, entries, None, begun);
         assert!(R::phase(&status).is_some());
         let _ = compact::fit::<R>(&status, 20_000);
     }

@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     config::prefix::{BackupPlace, Collision, Presence, Tenant, collisions},
     context::DeploymentContext,
-    observe::{Scene, concerned, observe},
+    observe::{ClusterInputs, concerned, observe},
     pass::{Pass, settings},
     report::ClusterReport,
     undone, write,
@@ -122,7 +122,7 @@ pub async fn run(context: DeploymentContext) {
 /// Everything as it is at one moment.
 struct Round {
     sources: Arc<SourceObjects>,
-    scenes: Vec<Scene>,
+    clusters: Vec<ClusterInputs>,
     collisions: BTreeMap<ObjectKey, Collision>,
     /// Whether the data planes and K8ssandraClusters are all known.
     whole: bool,
@@ -132,7 +132,7 @@ struct Round {
 /// A pass that has ended.
 struct Done {
     key: ObjectKey,
-    scene: Scene,
+    inputs: ClusterInputs,
     report: ClusterReport,
     again: bool,
     /// Whether it wrote ConfigMaps or schedules.
@@ -145,11 +145,11 @@ impl Round {
         let sources = context.sources.objects();
         let planes = context.fleet.snapshot();
         let keys = if whole { concerned(&sources, &planes, &context.control_plane) } else { BTreeSet::new() };
-        let scenes: Vec<Scene> =
+        let clusters: Vec<ClusterInputs> =
             keys.iter().map(|key| observe(key, &sources, &planes, &context.control_plane)).collect();
-        let tenants: Vec<Tenant> = scenes.iter().filter_map(tenant).collect();
+        let tenants: Vec<Tenant> = clusters.iter().filter_map(tenant).collect();
         let collisions = collisions(&tenants);
-        Self { sources: Arc::new(sources), scenes, collisions, whole, now: context.fleet.now() }
+        Self { sources: Arc::new(sources), clusters, collisions, whole, now: context.fleet.now() }
     }
 
     /// The passes that are due: something they depend on has changed, or their time has come.
@@ -161,15 +161,15 @@ impl Round {
     ) -> Vec<(ObjectKey, String, BoxFuture<'static, Done>)> {
         let now = Instant::now();
         let mut due: Vec<(ObjectKey, String, BoxFuture<'static, Done>)> = Vec::new();
-        for scene in self.scenes.iter().filter(|scene| !running.contains(&scene.key)) {
-            let collision = self.collisions.get(&scene.key).cloned();
-            let fingerprint = format!("{}{collision:?}", scene.fingerprint(&self.sources, self.now));
-            let same = last.get(&scene.key).is_some_and(|l| l.fingerprint == fingerprint && l.due > now);
+        for inputs in self.clusters.iter().filter(|inputs| !running.contains(&inputs.key)) {
+            let collision = self.collisions.get(&inputs.key).cloned();
+            let fingerprint = format!("{}{collision:?}", inputs.fingerprint(&self.sources, self.now));
+            let same = last.get(&inputs.key).is_some_and(|l| l.fingerprint == fingerprint && l.due > now);
             if same {
                 continue;
             }
-            let (context, sources, scene) = (context.clone(), self.sources.clone(), scene.clone());
-            due.push((scene.key.clone(), fingerprint, Box::pin(pass(context, scene, sources, collision))));
+            let (context, sources, inputs) = (context.clone(), self.sources.clone(), inputs.clone());
+            due.push((inputs.key.clone(), fingerprint, Box::pin(pass(context, inputs, sources, collision))));
         }
         due
     }
@@ -177,16 +177,16 @@ impl Round {
 
 async fn pass(
     context: Arc<DeploymentContext>,
-    scene: Scene,
+    inputs: ClusterInputs,
     sources: Arc<SourceObjects>,
     collision: Option<Collision>,
 ) -> Done {
     let pass = Pass {
         context: &context,
-        scene: &scene,
+        inputs: &inputs,
         sources: &sources,
         collision: collision.as_ref(),
-        settings: settings(&scene),
+        settings: settings(&inputs),
     };
     let (began, begun) = (context.fleet.now(), Instant::now());
     let passed = guard::keep("deployment", write::run(&pass)).await;
@@ -195,26 +195,26 @@ async fn pass(
             let refusal = passed.report.refusal();
             (passed.report, passed.again, refusal)
         }
-        Err(panic) => (broken(&context, &scene, &panic), true, Some(Reason::InternalError)),
+        Err(panic) => (broken(&context, &inputs, &panic), true, Some(Reason::InternalError)),
     };
     context.reconciles.count(KIND, begun.elapsed(), failure.map(Reason::as_str));
-    let has_written = undone::has_written(&context, &scene, began);
-    Done { key: scene.key.clone(), report, again, has_written, scene }
+    let has_written = undone::has_written(&context, &inputs, began);
+    Done { key: inputs.key.clone(), report, again, has_written, inputs }
 }
 
 /// The report before this pass, if it is of this very K8ssandraCluster, or of one that is gone.
-fn before(context: &DeploymentContext, scene: &Scene) -> Option<Arc<ClusterReport>> {
-    let before = context.reports.borrow().clusters.get(&scene.key).cloned();
-    before.filter(|before| scene.cluster.is_none() || before.uid == scene.uid())
+fn before(context: &DeploymentContext, inputs: &ClusterInputs) -> Option<Arc<ClusterReport>> {
+    let before = context.reports.borrow().clusters.get(&inputs.key).cloned();
+    before.filter(|before| inputs.cluster.is_none() || before.uid == inputs.uid())
 }
 
 /// The report of a pass that ended by an internal error: what was known before, and that.
-fn broken(context: &DeploymentContext, scene: &Scene, panic: &Panicked) -> ClusterReport {
-    let before = before(context, scene);
+fn broken(context: &DeploymentContext, inputs: &ClusterInputs, panic: &Panicked) -> ClusterReport {
+    let before = before(context, inputs);
     let mut report = before.map_or_else(ClusterReport::default, |before| (*before).clone());
-    report.uid = scene.uid();
+    report.uid = inputs.uid();
     let why = Why::new(Reason::InternalError, panic.to_string());
-    tracing::error!(cluster = %scene.key, "deployment: {panic}");
+    tracing::error!(cluster = %inputs.key, "deployment: {panic}");
     for datacenter in &mut report.datacenters {
         datacenter.state = DeploymentState::Waiting;
         datacenter.why = Some(why.clone());
@@ -223,21 +223,21 @@ fn broken(context: &DeploymentContext, scene: &Scene, panic: &Panicked) -> Clust
 }
 
 /// Where a cluster's backups go, and whether it is there already.
-fn tenant(scene: &Scene) -> Option<Tenant> {
-    let place = BackupPlace::of(settings(scene).as_ref().ok()?)?;
-    let wanted = || scene.seats.iter().filter(|seat| seat.wanted.is_some());
-    let runs = |seat: &super::observe::Seat| {
-        seat.datacenter.known().is_some_and(|datacenter| datacenter.medusa_container().is_some())
+fn tenant(inputs: &ClusterInputs) -> Option<Tenant> {
+    let place = BackupPlace::of(settings(inputs).as_ref().ok()?)?;
+    let wanted = || inputs.targets.iter().filter(|target| target.wanted.is_some());
+    let runs = |target: &super::observe::DatacenterTarget| {
+        target.datacenter.known().is_some_and(|datacenter| datacenter.medusa_container().is_some())
     };
     let presence = if wanted().any(runs) {
         Presence::Deployed
-    } else if wanted().any(|seat| matches!(seat.datacenter, Seen::Unknown { .. })) {
+    } else if wanted().any(|target| matches!(target.datacenter, Seen::Unknown { .. })) {
         Presence::Unknown
     } else {
         Presence::New
     };
-    let created = scene.cluster.as_ref()?.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    Some(Tenant { cluster: scene.key.clone(), place, presence, created })
+    let created = inputs.cluster.as_ref()?.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    Some(Tenant { cluster: inputs.key.clone(), place, presence, created })
 }
 
 /// Drops what is remembered of clusters that nothing concerns any more.
@@ -245,10 +245,10 @@ fn forget(context: &DeploymentContext, round: &Round, last: &mut HashMap<ObjectK
     if !round.whole {
         return;
     }
-    let known: BTreeSet<&ObjectKey> = round.scenes.iter().map(|scene| &scene.key).collect();
+    let known: BTreeSet<&ObjectKey> = round.clusters.iter().map(|inputs| &inputs.key).collect();
     last.retain(|key, _| known.contains(key));
     let places: BTreeSet<&DatacenterPlace> =
-        round.scenes.iter().flat_map(|scene| scene.seats.iter().map(|seat| &seat.place)).collect();
+        round.clusters.iter().flat_map(|inputs| inputs.targets.iter().map(|target| &target.place)).collect();
     context.datacenters_written.retain(|place| places.contains(place));
     context.objects_written.retain(|(plane, _, object)| {
         places.iter().any(|p| p.plane == *plane && p.object.namespace == object.namespace)
@@ -263,19 +263,24 @@ fn forget(context: &DeploymentContext, round: &Round, last: &mut HashMap<ObjectK
 
 /// Tells everyone what came of a pass, where that is news.
 fn publish(context: &DeploymentContext, done: Done) {
-    let old = before(context, &done.scene);
+    let old = before(context, &done.inputs);
     if old.as_deref() == Some(&done.report) {
         return;
     }
-    tell(context, &done.scene, old.as_deref(), &done.report);
+    tell(context, &done.inputs, old.as_deref(), &done.report);
     context.reports.send_modify(|reports| {
         reports.clusters.insert(done.key, Arc::new(done.report));
     });
 }
 
 /// Events on the K8ssandraCluster: one for each datacenter whose state or its reason is another.
-fn tell(context: &DeploymentContext, scene: &Scene, old: Option<&ClusterReport>, new: &ClusterReport) {
-    let Some(cluster) = &scene.cluster else { return };
+fn tell(
+    context: &DeploymentContext,
+    inputs: &ClusterInputs,
+    old: Option<&ClusterReport>,
+    new: &ClusterReport,
+) {
+    let Some(cluster) = &inputs.cluster else { return };
     let about = cluster.object_ref(&());
     for datacenter in &new.datacenters {
         let before = old.and_then(|old| old.datacenters.iter().find(|d| d.place == datacenter.place));

@@ -31,7 +31,7 @@ use crate::{
 
 /// A datacenter a K8ssandraCluster's Medusa is for, or was.
 #[derive(Clone)]
-pub struct Seat {
+pub struct DatacenterTarget {
     /// Where it is.
     pub place: DatacenterPlace,
     /// What the K8ssandraCluster says about it; `None` when it does not ask for Medusa there (any more).
@@ -48,7 +48,7 @@ pub struct Seat {
 
 /// One K8ssandraCluster and what surrounds it.
 #[derive(Clone)]
-pub struct Scene {
+pub struct ClusterInputs {
     /// Its key.
     pub key: ObjectKey,
     /// The K8ssandraCluster; `None` when it is gone.
@@ -60,14 +60,14 @@ pub struct Scene {
     /// Whether every MedusaConfiguration is known.
     pub configurations_listed: bool,
     /// The datacenters it asks Medusa for, in its order, then those that still have it.
-    pub seats: Vec<Seat>,
+    pub targets: Vec<DatacenterTarget>,
     /// Data planes that are live and hold something of ours for it besides datacenters.
     pub holders: Vec<Snapshot>,
     /// Whether its order to remove is certain: the cluster is known to be as it is, or known to be gone.
     pub may_remove: bool,
 }
 
-impl Scene {
+impl ClusterInputs {
     /// Uid of the K8ssandraCluster, while there is one.
     #[must_use]
     pub fn uid(&self) -> Option<String> {
@@ -113,7 +113,12 @@ pub fn concerned(sources: &SourceObjects, planes: &[Snapshot], control_plane: &s
 
 /// Puts together what concerns one K8ssandraCluster.
 #[must_use]
-pub fn observe(key: &ObjectKey, sources: &SourceObjects, planes: &[Snapshot], control_plane: &str) -> Scene {
+pub fn observe(
+    key: &ObjectKey,
+    sources: &SourceObjects,
+    planes: &[Snapshot],
+    control_plane: &str,
+) -> ClusterInputs {
     let cluster = sources.clusters.items.get(key).cloned();
     let unreadable = sources.clusters.unreadable.get(key).cloned();
     let medusa = cluster.as_ref().and_then(|c| c.spec.medusa.as_ref());
@@ -121,12 +126,12 @@ pub fn observe(key: &ObjectKey, sources: &SourceObjects, planes: &[Snapshot], co
         medusa.and_then(|m| m.configuration()).map(|name| ObjectKey::new(&key.namespace, name));
     let by_name: BTreeMap<&str, &Snapshot> =
         planes.iter().map(|plane| (plane.name.as_str(), plane)).collect();
-    let mut seats = Vec::new();
+    let mut targets = Vec::new();
     if let Some(cluster) = cluster.as_ref().filter(|_| medusa.is_some()) {
         let mut known = BTreeSet::new();
         for (place, template) in datacenters_of(key, cluster).into_iter().zip(cluster.datacenters()) {
             if known.insert(place.clone()) {
-                seats.push(seat(place, Some(template.clone()), &by_name, key, sources, control_plane));
+                targets.push(target(place, Some(template.clone()), &by_name, key, sources, control_plane));
             }
         }
     }
@@ -134,10 +139,10 @@ pub fn observe(key: &ObjectKey, sources: &SourceObjects, planes: &[Snapshot], co
         for (object, datacenter) in plane.view.datacenters.last_known() {
             let place = DatacenterPlace { plane: plane.name.clone(), object: object.clone() };
             let left = deployed_for(datacenter, control_plane).as_ref() == Some(key)
-                && !seats.iter().any(|seat| seat.place == place)
+                && !targets.iter().any(|target| target.place == place)
                 && !wanted_elsewhere(plane, object, key, sources);
             if left {
-                seats.push(seat(place, None, &by_name, key, sources, control_plane));
+                targets.push(target(place, None, &by_name, key, sources, control_plane));
             }
         }
     }
@@ -149,11 +154,11 @@ pub fn observe(key: &ObjectKey, sources: &SourceObjects, planes: &[Snapshot], co
                 .values()
                 .any(|s| schedule_for(s, control_plane).as_ref() == Some(key))
     };
-    Scene {
+    ClusterInputs {
         key: key.clone(),
         configuration: configuration.and_then(|key| sources.configurations.items.get(&key).cloned()),
         configurations_listed: sources.configurations.standing != Standing::NotListed,
-        seats,
+        targets,
         holders: planes.iter().filter(|p| p.view.is_live() && holds(&p.view)).cloned().collect(),
         may_remove: unreadable.is_none() && (cluster.is_some() || sources.lacks_cluster(key)),
         cluster,
@@ -169,14 +174,14 @@ fn wanted_elsewhere(plane: &Snapshot, object: &ObjectKey, key: &ObjectKey, sourc
     })
 }
 
-fn seat(
+fn target(
     place: DatacenterPlace,
     wanted: Option<DatacenterTemplate>,
     planes: &BTreeMap<&str, &Snapshot>,
     key: &ObjectKey,
     sources: &SourceObjects,
     control_plane: &str,
-) -> Seat {
+) -> DatacenterTarget {
     let plane = planes.get(place.plane.as_str()).map(|plane| (*plane).clone());
     let datacenter = match &plane {
         None => Seen::Unknown { since: None, why: format!("data plane `{}` is not registered", place.plane) },
@@ -196,7 +201,7 @@ fn seat(
     // Where the sources themselves are, nothing is copied.
     let is_home = place.plane == LOCAL && place.object.namespace == key.namespace;
     let refused = sources.target_refusal(&place.object.namespace).filter(|_| !is_home);
-    Seat { place, wanted, plane, datacenter, claimed_by, refused }
+    DatacenterTarget { place, wanted, plane, datacenter, claimed_by, refused }
 }
 
 /// Whether `cluster` lists the datacenter and asks for Medusa there.
@@ -209,7 +214,7 @@ fn listed_by_too(plane: &Snapshot, object: &ObjectKey, cluster: &ObjectKey, sour
         .is_some_and(|c| c.spec.medusa.is_some() && datacenters_of(cluster, c).contains(&place))
 }
 
-impl Scene {
+impl ClusterInputs {
     /// Whether the K8ssandraCluster asks that nothing be changed.
     #[must_use]
     pub fn paused(&self) -> bool {
@@ -243,11 +248,11 @@ impl Scene {
         for name in &names {
             add(&sources.secrets.get(&ObjectKey::new(&self.key.namespace, name)));
         }
-        for seat in &self.seats {
-            add(&(&seat.place, seat.wanted.is_some(), &seat.claimed_by));
-            let Some(plane) = &seat.plane else { continue };
+        for target in &self.targets {
+            add(&(&target.place, target.wanted.is_some(), &target.claimed_by));
+            let Some(plane) = &target.plane else { continue };
             add(&(&plane.usable, &plane.view.capabilities));
-            match &seat.datacenter {
+            match &target.datacenter {
                 Seen::Known(dc) => add(&(
                     identity(&dc.metadata),
                     dc.annotations(),
@@ -258,7 +263,7 @@ impl Scene {
                 Seen::Unknown { why, .. } => add(why),
             }
             for name in &names {
-                let copy = ObjectKey::new(&seat.place.object.namespace, name);
+                let copy = ObjectKey::new(&target.place.object.namespace, name);
                 add(&(plane.view.secrets.last(&copy), plane.refusals.get(&copy)));
             }
             add_section(&mut add, &plane.view.config_maps, |map| {
@@ -273,7 +278,7 @@ impl Scene {
         }
         for plane in &self.holders {
             add(&(&plane.name, &plane.usable));
-            // A ConfigMap goes when no datacenter beside it restarts any more, also one that is no seat now.
+            // A ConfigMap goes when no datacenter beside it restarts any more, also one where Medusa is not wanted now.
             let beside = |key: &ObjectKey| {
                 plane.view.config_maps.last_known().iter().any(|(map, record)| {
                     map.namespace == key.namespace && key_of(&record.source).as_ref() == Some(&self.key)

@@ -14,7 +14,7 @@ use super::{
     apply::{self, Draft, Failure},
     config::{config_map, ini, prefix::Collision, storage::Settings, validate},
     context::DeploymentContext,
-    observe::{Scene, Seat, deployed_for},
+    observe::{ClusterInputs, DatacenterTarget, deployed_for},
     plan::{Decision, decide},
     pod::{
         objects,
@@ -48,10 +48,10 @@ use crate::{
     },
 };
 
-/// What a pass needs beside the scene.
+/// What a pass needs beside its inputs.
 pub(super) struct Pass<'a> {
     pub(super) context: &'a DeploymentContext,
-    pub(super) scene: &'a Scene,
+    pub(super) inputs: &'a ClusterInputs,
     pub(super) sources: &'a SourceObjects,
     pub(super) collision: Option<&'a Collision>,
     /// The storage properties, or what is wrong with what was asked for.
@@ -67,7 +67,7 @@ pub(super) struct Passed {
 
 /// A datacenter as it was looked at.
 pub(super) struct Look<'a> {
-    pub(super) seat: &'a Seat,
+    pub(super) target: &'a DatacenterTarget,
     pub(super) remote: Option<Arc<Remote>>,
     pub(super) stability: Stability,
     /// What is to be done, or what can only be said.
@@ -78,7 +78,7 @@ impl Look<'_> {
     /// Whether its data plane can say whether the datacenter is there. What a watch has not delivered yet is no
     /// proof of absence, so that a datacenter missing from the view is asked for too.
     fn is_answered(&self) -> bool {
-        self.remote.is_some() && !matches!(self.seat.datacenter, Seen::Unknown { .. })
+        self.remote.is_some() && !matches!(self.target.datacenter, Seen::Unknown { .. })
     }
 
     /// What its change waits for, when that comes by itself.
@@ -103,9 +103,9 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn found<'a>(&'a self, seat: &'a Seat) -> Found<'a> {
+    pub(super) fn found<'a>(&'a self, target: &'a DatacenterTarget) -> Found<'a> {
         Found {
-            place: &seat.place,
+            place: &target.place,
             diff: &self.draft.diff,
             kept: &self.draft.kept,
             user: status::user_change(self.users.as_ref()),
@@ -118,47 +118,51 @@ impl Work {
     }
 }
 
-/// The storage properties of a scene, or what is wrong with them.
-pub(super) fn settings(scene: &Scene) -> Result<Settings, Vec<Problem>> {
-    let Some(cluster) = &scene.cluster else { return Err(Vec::new()) };
+/// The storage properties, or what is wrong with them.
+pub(super) fn settings(inputs: &ClusterInputs) -> Result<Settings, Vec<Problem>> {
+    let Some(cluster) = &inputs.cluster else { return Err(Vec::new()) };
     let named = cluster.spec.medusa.as_ref().and_then(MedusaTemplate::configuration).is_some();
-    if named && scene.configuration.is_none() && !scene.configurations_listed {
+    if named && inputs.configuration.is_none() && !inputs.configurations_listed {
         let message = "the MedusaConfigurations are not listed yet".to_owned();
         return Err(vec![Problem { fault: super::Fault::Cluster, reason: Reason::Connecting, message }]);
     }
-    validate::settings(cluster, scene.configuration.as_deref())
+    validate::settings(cluster, inputs.configuration.as_deref())
 }
 
 /// Looks at a datacenter: as it is now, whether its Secrets are in place, and what an apply would do.
-pub(super) async fn look<'a>(pass: &Pass<'_>, seat: &'a Seat) -> Look<'a> {
-    let remote = seat.plane.as_ref().filter(|p| p.usable == Usable::Ready).and_then(|p| p.remote.clone());
-    let mut look =
-        Look { seat, remote: remote.clone(), stability: stability_unknown(seat), work: Err(nothing(seat)) };
+pub(super) async fn look<'a>(pass: &Pass<'_>, target: &'a DatacenterTarget) -> Look<'a> {
+    let remote = target.plane.as_ref().filter(|p| p.usable == Usable::Ready).and_then(|p| p.remote.clone());
+    let mut look = Look {
+        target,
+        remote: remote.clone(),
+        stability: stability_unknown(target),
+        work: Err(nothing(target)),
+    };
     let mut read = None;
     if let Some(remote) = remote.as_ref().filter(|_| look.is_answered()) {
-        let (stability, live) = read_stability(remote, seat, pass.context.fleet.now()).await;
+        let (stability, live) = read_stability(remote, target, pass.context.fleet.now()).await;
         look.stability = stability;
         read = live;
     }
-    if seat.datacenter == Seen::Absent && read.is_some() {
+    if target.datacenter == Seen::Absent && read.is_some() {
         // What it needs is copied there when its watch has delivered it.
         let why = Why::new(Reason::Connecting, "the datacenter has just appeared, and is looked at again");
-        look.work = Err(DatacenterReport::new(&seat.place, DeploymentState::Waiting, Some(why)));
+        look.work = Err(DatacenterReport::new(&target.place, DeploymentState::Waiting, Some(why)));
         return look;
     }
     // It is decided on the datacenter as it was read just now.
-    let mut now = seat.clone();
+    let mut now = target.clone();
     match (&read, &look.stability) {
         (Some((_, datacenter)), _) => now.datacenter = Seen::Known(Arc::new(datacenter.clone())),
         (None, Stability::Missing) => now.datacenter = Seen::Absent,
         (None, Stability::Unknown(why)) => now.datacenter = Seen::Unknown { since: None, why: why.clone() },
         (None, _) => {}
     }
-    let decision = decide(pass.scene, &now, &pass.settings, pass.collision, &pass.context.control_plane);
+    let decision = decide(pass.inputs, &now, &pass.settings, pass.collision, &pass.context.control_plane);
     look.work = match (decision, remote, read) {
-        (Decision::Leave(state, why), ..) => Err(DatacenterReport::new(&seat.place, state, Some(why))),
+        (Decision::Leave(state, why), ..) => Err(DatacenterReport::new(&target.place, state, Some(why))),
         (Decision::Deploy, Some(remote), Some((live, datacenter))) => {
-            deploy(pass, seat, &remote, live, datacenter).await
+            deploy(pass, target, &remote, live, datacenter).await
         }
         (Decision::Remove, Some(remote), Some((live, datacenter))) => {
             let users = users::patch(&live, None);
@@ -166,26 +170,26 @@ pub(super) async fn look<'a>(pass: &Pass<'_>, seat: &'a Seat) -> Look<'a> {
                 Ok(draft) => {
                     Ok(Work { datacenter, draft, users, secrets: None, applied: false, record: None })
                 }
-                Err(failure) => Err(failed(seat, failure)),
+                Err(failure) => Err(failed(target, failure)),
             }
         }
-        (Decision::Deploy | Decision::Remove, ..) => Err(nothing(seat)),
+        (Decision::Deploy | Decision::Remove, ..) => Err(nothing(target)),
     };
     look
 }
 
-fn nothing(seat: &Seat) -> DatacenterReport {
+fn nothing(target: &DatacenterTarget) -> DatacenterReport {
     let why = Why::new(Reason::Connecting, "the datacenter was not read yet");
-    DatacenterReport::new(&seat.place, DeploymentState::Unknown, Some(why))
+    DatacenterReport::new(&target.place, DeploymentState::Unknown, Some(why))
 }
 
 /// How a datacenter is that cannot be read now.
-fn stability_unknown(seat: &Seat) -> Stability {
-    match (&seat.plane, &seat.datacenter) {
+fn stability_unknown(target: &DatacenterTarget) -> Stability {
+    match (&target.plane, &target.datacenter) {
         (Some(plane), Seen::Absent) if plane.usable == Usable::Ready => Stability::Missing,
         (_, Seen::Unknown { why, .. }) => Stability::Unknown(why.clone()),
         (_, Seen::Absent | Seen::Known(_)) => {
-            Stability::Unknown(format!("data plane `{}` is not ready", seat.place.plane))
+            Stability::Unknown(format!("data plane `{}` is not ready", target.place.plane))
         }
     }
 }
@@ -193,10 +197,10 @@ fn stability_unknown(seat: &Seat) -> Stability {
 /// Reads a datacenter, and how it is.
 async fn read_stability(
     remote: &Remote,
-    seat: &Seat,
+    target: &DatacenterTarget,
     now: Timestamp,
 ) -> (Stability, Option<(Value, CassandraDatacenter)>) {
-    match apply::read(remote, &seat.place.object).await {
+    match apply::read(remote, &target.place.object).await {
         Ok(Some(live)) => match serde_json::from_value::<CassandraDatacenter>(live.clone()) {
             Ok(datacenter) => {
                 let stability = rollout::stability(&datacenter, applied_at(&live), now);
@@ -224,7 +228,9 @@ fn applied_at(live: &Value) -> Option<Timestamp> {
 pub(super) async fn stabilities_now(looks: &[Look<'_>], own: usize, now: Timestamp) -> Vec<Stability> {
     let reads = looks.iter().enumerate().map(|(at, look)| async move {
         match &look.remote {
-            Some(remote) if at != own && look.is_answered() => read_stability(remote, look.seat, now).await.0,
+            Some(remote) if at != own && look.is_answered() => {
+                read_stability(remote, look.target, now).await.0
+            }
             Some(_) | None => look.stability.clone(),
         }
     });
@@ -233,34 +239,35 @@ pub(super) async fn stabilities_now(looks: &[Look<'_>], own: usize, now: Timesta
 
 async fn deploy(
     pass: &Pass<'_>,
-    seat: &Seat,
+    target: &DatacenterTarget,
     remote: &Remote,
     live: Value,
     datacenter: CassandraDatacenter,
 ) -> Result<Work, DatacenterReport> {
-    let (Some(cluster), Some(template), Ok(settings)) = (&pass.scene.cluster, &seat.wanted, &pass.settings)
+    let (Some(cluster), Some(template), Ok(settings)) =
+        (&pass.inputs.cluster, &target.wanted, &pass.settings)
     else {
-        return Err(nothing(seat));
+        return Err(nothing(target));
     };
-    let Some(medusa) = &cluster.spec.medusa else { return Err(nothing(seat)) };
+    let Some(medusa) = &cluster.spec.medusa else { return Err(nothing(target)) };
     let sanitized = cluster.sanitized_name();
     let config_map = config_map::name(&sanitized);
-    if let Some(why) = taken(pass, seat, &config_map) {
-        return Err(DatacenterReport::new(&seat.place, DeploymentState::Refused, Some(why)));
+    if let Some(why) = taken(pass, target, &config_map) {
+        return Err(DatacenterReport::new(&target.place, DeploymentState::Refused, Some(why)));
     }
-    let secrets = check_secrets(pass, seat, remote, cluster, template, settings).await?;
+    let secrets = check_secrets(pass, target, remote, cluster, template, settings).await?;
     let user = user_secret(cluster);
     let ini_key = config_map::key(cluster, template, settings);
     let restarting = secrets.restarting.iter().map(|(name, hash)| (name.as_str(), hash.as_str()));
     let checksum = template::checksum(restarting);
     let claim =
-        settings.pod_storage.as_ref().map(|_| objects::claim_name(&sanitized, &seat.place.object.name));
+        settings.pod_storage.as_ref().map(|_| objects::claim_name(&sanitized, &target.place.object.name));
     let endpoint = ini::endpoint(settings);
     let uid = datacenter.uid().unwrap_or_default();
     let body = template::body(&Request {
-        datacenter: &seat.place.object,
+        datacenter: &target.place.object,
         uid: &uid,
-        source: &pass.scene.key,
+        source: &pass.inputs.key,
         control_plane: &pass.context.control_plane,
         sanitized: &sanitized,
         medusa,
@@ -276,22 +283,22 @@ async fn deploy(
         secrets: checksum.as_deref(),
     });
     let users = users::patch(&live, user.as_deref());
-    let draft = apply::draft(remote, &live, &body).await.map_err(|failure| failed(seat, failure))?;
+    let draft = apply::draft(remote, &live, &body).await.map_err(|failure| failed(target, failure))?;
     let record = if draft.diff.is_empty() && users.is_none() {
         None
     } else {
-        let refused = |why| DatacenterReport::new(&seat.place, DeploymentState::Refused, Some(why));
-        Some(undone::check(pass, &seat.place, &live, &body, &draft.diff).map_err(refused)?)
+        let refused = |why| DatacenterReport::new(&target.place, DeploymentState::Refused, Some(why));
+        Some(undone::check(pass, &target.place, &live, &body, &draft.diff).map_err(refused)?)
     };
     Ok(Work { datacenter, draft, users, secrets: Some(secrets), applied: false, record })
 }
 
 /// A report of what did not get through.
-pub(super) fn failed(seat: &Seat, failure: Failure) -> DatacenterReport {
+pub(super) fn failed(target: &DatacenterTarget, failure: Failure) -> DatacenterReport {
     let (state, why) = match failure {
         Failure::Silent(why) => (
             DeploymentState::Unknown,
-            Why::new(Reason::DataPlaneUnreachable, format!("data plane `{}`: {why}", seat.place.plane)),
+            Why::new(Reason::DataPlaneUnreachable, format!("data plane `{}`: {why}", target.place.plane)),
         ),
         Failure::Changed => (
             DeploymentState::Waiting,
@@ -299,7 +306,7 @@ pub(super) fn failed(seat: &Seat, failure: Failure) -> DatacenterReport {
         ),
         Failure::Refused(why) => (DeploymentState::Refused, why),
     };
-    DatacenterReport::new(&seat.place, state, Some(why))
+    DatacenterReport::new(&target.place, state, Some(why))
 }
 
 fn certificates<'a>(cluster: &K8ssandraCluster, medusa: &'a MedusaTemplate) -> Certificates<'a> {
@@ -316,10 +323,10 @@ fn certificates<'a>(cluster: &K8ssandraCluster, medusa: &'a MedusaTemplate) -> C
 }
 
 /// Why the ConfigMap of that name cannot be written: it is another K8ssandraCluster's.
-fn taken(pass: &Pass<'_>, seat: &Seat, name: &str) -> Option<Why> {
-    let key = ObjectKey::new(&seat.place.object.namespace, name);
-    let held = seat.plane.as_ref().and_then(|plane| plane.view.config_maps.last(&key));
-    let other = held.filter(|map| map.source != pass.scene.key.to_string())?;
+fn taken(pass: &Pass<'_>, target: &DatacenterTarget, name: &str) -> Option<Why> {
+    let key = ObjectKey::new(&target.place.object.namespace, name);
+    let held = target.plane.as_ref().and_then(|plane| plane.view.config_maps.last(&key));
+    let other = held.filter(|map| map.source != pass.inputs.key.to_string())?;
     let message = format!(
         "ConfigMap {key} is that of K8ssandraCluster {}; give one of the two another `clusterName`, or put their \
          datacenters into different namespaces",
@@ -330,47 +337,47 @@ fn taken(pass: &Pass<'_>, seat: &Seat, name: &str) -> Option<Why> {
 
 async fn check_secrets(
     pass: &Pass<'_>,
-    seat: &Seat,
+    target: &DatacenterTarget,
     remote: &Remote,
     cluster: &K8ssandraCluster,
     template: &DatacenterTemplate,
     settings: &Settings,
 ) -> Result<InPlace, DatacenterReport> {
     let list = secrets::needed(cluster, template, settings.secret.as_deref());
-    let checks = join_all(list.into_iter().map(|needed| check_secret(pass, seat, remote, needed))).await;
+    let checks = join_all(list.into_iter().map(|needed| check_secret(pass, target, remote, needed))).await;
     let mut done = Vec::new();
     for check in checks {
         match check {
             Ok(check) => done.push(check),
-            Err(failure) => return Err(failed(seat, failure)),
+            Err(failure) => return Err(failed(target, failure)),
         }
     }
     secrets::all_in_place(done).map_err(|(why, heals)| {
         let state = if heals { DeploymentState::Waiting } else { DeploymentState::Refused };
         let credentials = Some(CredentialsState { synced: false, hash: None });
-        DatacenterReport { credentials, ..DatacenterReport::new(&seat.place, state, Some(why)) }
+        DatacenterReport { credentials, ..DatacenterReport::new(&target.place, state, Some(why)) }
     })
 }
 
 async fn check_secret(
     pass: &Pass<'_>,
-    seat: &Seat,
+    target: &DatacenterTarget,
     remote: &Remote,
     needed: Needed,
 ) -> Result<(Needed, Check), Failure> {
-    let source = ObjectKey::new(&pass.scene.key.namespace, &needed.name);
-    let target = ObjectKey::new(&seat.place.object.namespace, &needed.name);
-    let copy = seat.plane.as_ref().and_then(|plane| plane.view.secrets.last(&target));
-    let is_source = seat.place.plane == LOCAL && source == target;
-    let place = Target { plane: &seat.place.plane, object: &target, is_source };
+    let source = ObjectKey::new(&pass.inputs.key.namespace, &needed.name);
+    let copied = ObjectKey::new(&target.place.object.namespace, &needed.name);
+    let copy = target.plane.as_ref().and_then(|plane| plane.view.secrets.last(&copied));
+    let is_source = target.place.plane == LOCAL && source == copied;
+    let place = Target { plane: &target.place.plane, object: &copied, is_source };
     let (known, copyable) = (pass.sources.secrets.get(&source), pass.sources.copyable(&source));
     let check = match secrets::check(&needed, known, &copyable, copy.map(AsRef::as_ref), place) {
         Check::Ask => {
-            secrets::check_found(&needed, &copyable, apply::find_secret(remote, &target).await?, place)
+            secrets::check_found(&needed, &copyable, apply::find_secret(remote, &copied).await?, place)
         }
         known @ (Check::InPlace(_) | Check::Wait(_) | Check::Missing(_)) => known,
     };
-    let refusal = seat.plane.as_ref().and_then(|plane| plane.refusals.get(&target).cloned());
+    let refusal = target.plane.as_ref().and_then(|plane| plane.refusals.get(&copied).cloned());
     let check = match (check, refusal) {
         (Check::Wait(why), Some(refusal)) if why.reason == Reason::Replicating => {
             Check::Wait(Why::new(refusal.reason, format!("{}: {}", why.message, refusal.message)))
@@ -392,13 +399,14 @@ pub(super) fn storage(settings: &Settings) -> StorageState {
 /// Makes the Secret of Medusa's user when nobody has, once there is a datacenter to use it. Returns the Secret made,
 /// of which `pass` does not know yet.
 pub(super) async fn make_user(pass: &Pass<'_>) -> Result<Option<ObjectKey>, Failure> {
-    let Some(cluster) = &pass.scene.cluster else { return Ok(None) };
+    let Some(cluster) = &pass.inputs.cluster else { return Ok(None) };
     let Some(name) = user_secret(cluster) else { return Ok(None) };
-    let deploys = pass.scene.seats.iter().any(|seat| {
-        let decision = decide(pass.scene, seat, &pass.settings, pass.collision, &pass.context.control_plane);
+    let deploys = pass.inputs.targets.iter().any(|target| {
+        let decision =
+            decide(pass.inputs, target, &pass.settings, pass.collision, &pass.context.control_plane);
         decision == Decision::Deploy
     });
-    let key = ObjectKey::new(&pass.scene.key.namespace, &name);
+    let key = ObjectKey::new(&pass.inputs.key.namespace, &name);
     let is_never = matches!(pass.sources.copyable(&key), Copyable::Never { .. });
     if !deploys || is_never || pass.sources.secrets.get(&key) != Some(&SecretState::Absent) {
         return Ok(None);
@@ -407,7 +415,7 @@ pub(super) async fn make_user(pass: &Pass<'_>) -> Result<Option<ObjectKey>, Fail
     let Some(password) = password else {
         return Err(Failure::Silent("the system gave too few random bytes".to_owned()));
     };
-    let secret = objects::user(cluster, &pass.scene.key.namespace, &name, &password);
+    let secret = objects::user(cluster, &pass.inputs.key.namespace, &name, &password);
     apply::make_user(pass.context.client.clone(), &secret).await?;
     Ok(Some(key))
 }
@@ -417,21 +425,25 @@ pub(super) async fn write_config_maps(
     pass: &Pass<'_>,
     looks: &[Look<'_>],
 ) -> BTreeMap<(String, String), Failure> {
-    let (Some(cluster), Ok(settings)) = (&pass.scene.cluster, &pass.settings) else { return BTreeMap::new() };
+    let (Some(cluster), Ok(settings)) = (&pass.inputs.cluster, &pass.settings) else {
+        return BTreeMap::new();
+    };
     let name = config_map::name(&cluster.sanitized_name());
     let uid = cluster.uid().unwrap_or_default();
     let mut groups: BTreeMap<(String, String), &Look<'_>> = BTreeMap::new();
     for look in looks.iter().filter(|look| look.work.as_ref().is_ok_and(|work| !work.removes())) {
-        let place = &look.seat.place;
+        let place = &look.target.place;
         groups.entry((place.plane.clone(), place.object.namespace.clone())).or_insert(look);
     }
     let writes = groups.into_iter().map(|(group, look)| {
-        let here = |seat: &&Seat| (&seat.place.plane, &seat.place.object.namespace) == (&group.0, &group.1);
-        let templates = pass.scene.seats.iter().filter(here).filter_map(|seat| seat.wanted.as_ref());
+        let here = |target: &&DatacenterTarget| {
+            (&target.place.plane, &target.place.object.namespace) == (&group.0, &group.1)
+        };
+        let templates = pass.inputs.targets.iter().filter(here).filter_map(|target| target.wanted.as_ref());
         let data = config_map::data(cluster, templates, settings);
         let key = ObjectKey::new(&group.1, &name);
-        let body = config_map::object(&key, &pass.scene.key, &uid, &pass.context.control_plane, &data);
-        let known = look.seat.plane.as_ref().and_then(|plane| plane.view.config_maps.last(&key)).cloned();
+        let body = config_map::object(&key, &pass.inputs.key, &uid, &pass.context.control_plane, &data);
+        let known = look.target.plane.as_ref().and_then(|plane| plane.view.config_maps.last(&key)).cloned();
         let uid = uid.clone();
         async move {
             let known = known.as_deref();
@@ -444,14 +456,14 @@ pub(super) async fn write_config_maps(
                 let field = if map.content_hash == hash { ".metadata" } else { ".data" };
                 By { manager: map.changed_by.clone(), field: field.to_owned() }
             });
-            let written = match undone::may_put(pass, look.seat, "ConfigMap", &key, &hash, by) {
+            let written = match undone::may_put(pass, look.target, "ConfigMap", &key, &hash, by) {
                 Ok(written) => written,
                 Err(conflict) => return Some((group, conflict)),
             };
             let version = known.map(|map| (map.uid.as_str(), map.resource_version.as_str()));
             let ours = |meta: &kube::api::ObjectMeta| {
                 let source = meta.annotations.as_ref().and_then(|a| a.get(labels::SOURCE));
-                source == Some(&pass.scene.key.to_string())
+                source == Some(&pass.inputs.key.to_string())
             };
             match apply::put::<ConfigMap>(remote, &body, version, ours).await {
                 Ok(()) => {
@@ -469,7 +481,7 @@ pub(super) async fn write_config_maps(
 pub(super) fn runs_medusa(pass: &Pass<'_>, work: &Work) -> bool {
     work.applied
         || work.draft.diff.is_empty()
-        || deployed_for(&work.datacenter, &pass.context.control_plane).as_ref() == Some(&pass.scene.key)
+        || deployed_for(&work.datacenter, &pass.context.control_plane).as_ref() == Some(&pass.inputs.key)
 }
 
 #[cfg(test)]

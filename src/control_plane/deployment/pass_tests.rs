@@ -128,10 +128,10 @@ async fn a_datacenter_its_watch_has_not_delivered_is_asked_for_before_another_re
 ) {
     let (context, sources) = (context(answering(404, absent())), sources());
     let planes = [plane("dp-1", answering(code, body)), plane("dp-2", answering(404, absent()))];
-    let scene = observe(&ObjectKey::new("fleet", "shop"), &sources, &planes, "cp");
-    let settings = settings(&scene);
-    let pass = Pass { context: &context, scene: &scene, sources: &sources, collision: None, settings };
-    let looks = join_all(scene.seats.iter().map(|seat| look(&pass, seat))).await;
+    let inputs = observe(&ObjectKey::new("fleet", "shop"), &sources, &planes, "cp");
+    let settings = settings(&inputs);
+    let pass = Pass { context: &context, inputs: &inputs, sources: &sources, collision: None, settings };
+    let looks = join_all(inputs.targets.iter().map(|target| look(&pass, target))).await;
     let first = looks.first().unwrap();
     assert_eq!(first.work.as_ref().err().unwrap().state, state);
     for stabilities in [
@@ -139,7 +139,7 @@ async fn a_datacenter_its_watch_has_not_delivered_is_asked_for_before_another_re
         stabilities_now(&looks, 1, Timestamp::UNIX_EPOCH).await,
     ] {
         let neighbours = looks.iter().zip(&stabilities).map(|(look, stability)| rollout::Neighbour {
-            name: &look.seat.place.object.name,
+            name: &look.target.place.object.name,
             stability,
             waits: look.waits(),
         });
@@ -177,9 +177,9 @@ async fn a_user_made_in_this_pass_is_waited_for_and_not_called_missing() {
     let view = Arc::make_mut(&mut first.view);
     view.datacenters.put(ObjectKey::of(&datacenter), Arc::new(datacenter));
     view.secrets.put(ObjectKey::new("cass", "key"), Arc::new(copy));
-    let scene = observe(&ObjectKey::new("fleet", "shop"), &sources, &[first], "cp");
-    let settings = settings(&scene);
-    let pass = Pass { context: &context, scene: &scene, sources: &sources, collision: None, settings };
+    let inputs = observe(&ObjectKey::new("fleet", "shop"), &sources, &[first], "cp");
+    let settings = settings(&inputs);
+    let pass = Pass { context: &context, inputs: &inputs, sources: &sources, collision: None, settings };
     let passed = write::run(&pass).await;
     let found = passed.report.datacenters.first().unwrap();
     assert_eq!(

@@ -3,7 +3,7 @@
 use super::{
     Problem,
     config::{prefix::Collision, storage::Settings, validate},
-    observe::{Scene, Seat},
+    observe::{ClusterInputs, DatacenterTarget},
 };
 use crate::{
     api::{Reason, Seen, Why, cassandra::CassandraDatacenter, fleet::DeploymentState, labels},
@@ -25,14 +25,14 @@ pub enum Decision {
 /// Decides for one datacenter. `settings` are the cluster's, or what is wrong with them.
 #[must_use]
 pub fn decide(
-    scene: &Scene,
-    seat: &Seat,
+    inputs: &ClusterInputs,
+    target: &DatacenterTarget,
     settings: &Result<Settings, Vec<Problem>>,
     collision: Option<&Collision>,
     control_plane: &str,
 ) -> Decision {
-    if let (Some(why), Some(_)) = (seat.refused, &seat.wanted) {
-        let (namespace, plane) = (&seat.place.object.namespace, &seat.place.plane);
+    if let (Some(why), Some(_)) = (target.refused, &target.wanted) {
+        let (namespace, plane) = (&target.place.object.namespace, &target.place.plane);
         let message = format!(
             "nothing is copied into namespace `{namespace}` of data plane `{plane}`: {why}; put the datacenter into \
              another namespace (spec.cassandra.datacenters)"
@@ -40,12 +40,12 @@ pub fn decide(
         let (state, why) = refused(Reason::TargetRefused, message);
         return Decision::Leave(state, why);
     }
-    match reach(seat) {
+    match reach(target) {
         Err((state, why)) => Decision::Leave(state, why),
         Ok(datacenter) => {
-            let decided = match &seat.wanted {
-                None => may_remove(scene),
-                Some(_) => may_deploy(scene, seat, datacenter, settings, collision, control_plane),
+            let decided = match &target.wanted {
+                None => may_remove(inputs),
+                Some(_) => may_deploy(inputs, target, datacenter, settings, collision, control_plane),
             };
             decided.unwrap_or_else(|(state, why)| Decision::Leave(state, why))
         }
@@ -63,17 +63,17 @@ fn waiting(reason: Reason, message: impl Into<String>) -> Obstacle {
 }
 
 /// The datacenter, when its data plane answers and it may be touched at all.
-fn reach(seat: &Seat) -> Result<&CassandraDatacenter, Obstacle> {
+fn reach(target: &DatacenterTarget) -> Result<&CassandraDatacenter, Obstacle> {
     let unknown = |why: &str| {
-        let message = format!("data plane `{}` does not answer: {why}", seat.place.plane);
+        let message = format!("data plane `{}` does not answer: {why}", target.place.plane);
         (DeploymentState::Unknown, Why::new(Reason::DataPlaneUnreachable, message))
     };
-    let Some(plane) = &seat.plane else {
+    let Some(plane) = &target.plane else {
         return Err(refused(
             Reason::UnknownDataPlane,
             format!(
                 "data plane `{}` (k8sContext) is not registered; register it, or correct the name",
-                seat.place.plane
+                target.place.plane
             ),
         ));
     };
@@ -85,12 +85,12 @@ fn reach(seat: &Seat) -> Result<&CassandraDatacenter, Obstacle> {
             return Err(waiting(*reason, format!("data plane `{}` is not ready: {why}", plane.name)));
         }
     }
-    let datacenter = match &seat.datacenter {
+    let datacenter = match &target.datacenter {
         Seen::Known(datacenter) => datacenter,
         Seen::Absent => {
             let message = format!(
                 "there is no CassandraDatacenter {} in data plane `{}`",
-                seat.place.object, plane.name
+                target.place.object, plane.name
             );
             return Err((DeploymentState::NotFound, Why::new(Reason::DatacenterNotFound, message)));
         }
@@ -121,28 +121,28 @@ fn reach(seat: &Seat) -> Result<&CassandraDatacenter, Obstacle> {
     Ok(datacenter)
 }
 
-fn may_remove(scene: &Scene) -> Result<Decision, Obstacle> {
-    if scene.may_remove {
+fn may_remove(inputs: &ClusterInputs) -> Result<Decision, Obstacle> {
+    if inputs.may_remove {
         return Ok(Decision::Remove);
     }
     Err(waiting(Reason::Connecting, "whether Medusa is still asked for here is not known"))
 }
 
 fn may_deploy(
-    scene: &Scene,
-    seat: &Seat,
+    inputs: &ClusterInputs,
+    target: &DatacenterTarget,
     datacenter: &CassandraDatacenter,
     settings: &Result<Settings, Vec<Problem>>,
     collision: Option<&Collision>,
     control_plane: &str,
 ) -> Result<Decision, Obstacle> {
-    if let Some(error) = &scene.unreadable {
+    if let Some(error) = &inputs.unreadable {
         return Err(refused(
             Reason::InvalidObject,
-            format!("K8ssandraCluster {} cannot be read: {error}", scene.key),
+            format!("K8ssandraCluster {} cannot be read: {error}", inputs.key),
         ));
     }
-    if let Some(other) = &seat.claimed_by {
+    if let Some(other) = &target.claimed_by {
         let message =
             format!("K8ssandraCluster {other} has the datacenter; take it out of one of the two lists");
         return Err(refused(Reason::NameConflict, message));
@@ -159,7 +159,7 @@ fn may_deploy(
     if let Err(problems) = settings {
         return Err(wrong(problems));
     }
-    let own: Vec<Problem> = match (&scene.cluster, &seat.wanted) {
+    let own: Vec<Problem> = match (&inputs.cluster, &target.wanted) {
         (Some(cluster), Some(template)) => validate::datacenter(cluster, template),
         _ => Vec::new(),
     };

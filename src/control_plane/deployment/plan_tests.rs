@@ -1,4 +1,4 @@
-//! What is decided for a datacenter, from the whole scene as the sources and the views have it.
+//! What is decided for a datacenter, from all inputs as the sources and the views have them.
 
 use std::sync::Arc;
 
@@ -95,19 +95,19 @@ impl World {
         }
     }
 
-    fn scene(&self, cluster: &str) -> Scene {
+    fn inputs(&self, cluster: &str) -> ClusterInputs {
         observe(&ObjectKey::new("fleet", cluster), &self.sources, &self.planes, CONTROL_PLANE)
     }
 
-    /// What is decided for each seat of a cluster, in a word: the decision, or the state and reason.
+    /// What is decided for each target of a cluster, in a word: the decision, or the state and reason.
     fn decided(&self, cluster: &str) -> Vec<String> {
-        let scene = self.scene(cluster);
-        let settings = settings(&scene);
-        let word = |seat| match decide(&scene, seat, &settings, None, CONTROL_PLANE) {
+        let inputs = self.inputs(cluster);
+        let settings = settings(&inputs);
+        let word = |target| match decide(&inputs, target, &settings, None, CONTROL_PLANE) {
             Decision::Leave(state, why) => format!("{state:?}: {}", why.reason),
             decision @ (Decision::Deploy | Decision::Remove) => format!("{decision:?}"),
         };
-        scene.seats.iter().map(word).collect()
+        inputs.targets.iter().map(word).collect()
     }
 }
 
@@ -206,11 +206,12 @@ fn what_may_not_be_deployed_is_refused_and_the_reason_said(#[case] spoil: Obstru
 #[test]
 fn a_prefix_that_is_in_use_is_not_deployed_over() {
     let world = World::new();
-    let scene = world.scene("shop");
+    let inputs = world.inputs("shop");
     let other = ObjectKey::new("fleet", "other");
     for (behind, refused) in [(Some(other.clone()), true), (None, false)] {
         let collision = Collision { with: vec![other.clone()], behind };
-        let decision = decide(&scene, &scene.seats[0], &settings(&scene), Some(&collision), CONTROL_PLANE);
+        let decision =
+            decide(&inputs, &inputs.targets[0], &settings(&inputs), Some(&collision), CONTROL_PLANE);
         let is_refused = matches!(&decision, Decision::Leave(_, why) if why.reason == Reason::PrefixInUse);
         assert_eq!(is_refused, refused, "{decision:?}");
     }
@@ -250,7 +251,7 @@ fn medusa_is_taken_out_only_when_it_is_certain_that_nobody_asks_for_it() {
 fn a_pass_is_made_again_when_something_it_depends_on_changed_and_else_not() {
     let mut world = World::new();
     let now = Timestamp::UNIX_EPOCH;
-    let fingerprint = |world: &World| world.scene("shop").fingerprint(&world.sources, now);
+    let fingerprint = |world: &World| world.inputs("shop").fingerprint(&world.sources, now);
     let mut before = fingerprint(&world);
     assert_eq!(fingerprint(&world), before);
     world.view(|view| view.backups.trust.begin());

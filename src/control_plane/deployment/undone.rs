@@ -13,7 +13,7 @@ use super::{
     apply::Failure,
     config::config_map,
     context::DeploymentContext,
-    observe::{Scene, Seat},
+    observe::{ClusterInputs, DatacenterTarget},
     ownership::{diff::Diff, managed_fields::last_writer},
     pass::Pass,
     pod::purge,
@@ -69,21 +69,21 @@ pub(super) fn check(
     }
 }
 
-/// What a write of one of our own objects beside the datacenter of `seat` would be: its record, or why it waits. `content`
+/// What a write of one of our own objects beside the datacenter of `target` would be: its record, or why it waits. `content`
 /// is the hash of what is written, `by` who changed it if it was written before. Nobody took back what went with a
 /// K8ssandraCluster or datacenter that was made again.
 pub(super) fn may_put(
     pass: &Pass<'_>,
-    seat: &Seat,
+    target: &DatacenterTarget,
     kind: &'static str,
     key: &ObjectKey,
     content: &str,
     by: By,
 ) -> Result<impl FnOnce() + use<>, Failure> {
     let written = pass.context.objects_written.clone();
-    let at = (seat.place.plane.clone(), kind, key.clone());
-    let datacenter = seat.datacenter.known().and_then(|datacenter| datacenter.uid());
-    let uid = format!("{:?}", (pass.scene.uid(), datacenter));
+    let at = (target.place.plane.clone(), kind, key.clone());
+    let datacenter = target.datacenter.known().and_then(|datacenter| datacenter.uid());
+    let uid = format!("{:?}", (pass.inputs.uid(), datacenter));
     let wish = Wish { uid, content: content.to_owned(), ..Wish::default() };
     match pace(written.get(&at).as_ref(), wish, by, pass.context.fleet.now()) {
         Verdict::Write(record) => Ok(move || written.set(&at, record)),
@@ -94,9 +94,9 @@ pub(super) fn may_put(
     }
 }
 
-/// Our ConfigMap and our schedule of the datacenter of `seat`, as their last writes are remembered.
-fn beside(scene: &Scene, seat: &Seat) -> Vec<OwnObject> {
-    let (Some(cluster), Some(datacenter)) = (&scene.cluster, seat.datacenter.known()) else {
+/// Our ConfigMap and our schedule of the datacenter of `target`, as their last writes are remembered.
+fn beside(inputs: &ClusterInputs, target: &DatacenterTarget) -> Vec<OwnObject> {
+    let (Some(cluster), Some(datacenter)) = (&inputs.cluster, target.datacenter.known()) else {
         return Vec::new();
     };
     let sanitized = cluster.sanitized_name();
@@ -105,21 +105,21 @@ fn beside(scene: &Scene, seat: &Seat) -> Vec<OwnObject> {
         ("MedusaBackupSchedule", purge::name(&sanitized, datacenter)),
     ];
     let place = |(kind, name): (&'static str, String)| {
-        (seat.place.plane.clone(), kind, ObjectKey::new(&seat.place.object.namespace, &name))
+        (target.place.plane.clone(), kind, ObjectKey::new(&target.place.object.namespace, &name))
     };
     names.into_iter().map(place).collect()
 }
 
 /// Whether one of them was written at `since` or later.
-pub(super) fn has_written(context: &DeploymentContext, scene: &Scene, since: Timestamp) -> bool {
-    let places = scene.seats.iter().flat_map(|seat| beside(scene, seat));
+pub(super) fn has_written(context: &DeploymentContext, inputs: &ClusterInputs, since: Timestamp) -> bool {
+    let places = inputs.targets.iter().flat_map(|target| beside(inputs, target));
     let mut written = places.filter_map(|at| context.objects_written.get(&at));
     written.any(|record| record.written_at >= since)
 }
 
 /// Who takes one of them back although it was written again: nothing is held up by that.
-pub(super) fn contested(pass: &Pass<'_>, seat: &Seat) -> Option<Why> {
-    beside(pass.scene, seat).into_iter().find_map(|at| {
+pub(super) fn contested(pass: &Pass<'_>, target: &DatacenterTarget) -> Option<Why> {
+    beside(pass.inputs, target).into_iter().find_map(|at| {
         let record = pass.context.objects_written.get(&at)?;
         let (_, kind, key) = at;
         is_contested(&record, pass.context.fleet.now())
@@ -129,9 +129,9 @@ pub(super) fn contested(pass: &Pass<'_>, seat: &Seat) -> Option<Why> {
 
 /// What a person decides by: the K8ssandraCluster, its MedusaConfiguration, and an annotation for nothing else.
 fn decision(pass: &Pass<'_>) -> String {
-    let cluster = pass.scene.cluster.as_deref();
+    let cluster = pass.inputs.cluster.as_deref();
     let again = cluster.and_then(|cluster| cluster.annotations().get(labels::APPLY_AGAIN));
-    let text = format!("{}{again:?}", basis(cluster, pass.scene.configuration.as_deref()));
+    let text = format!("{}{again:?}", basis(cluster, pass.inputs.configuration.as_deref()));
     names::sha256_hex(text.as_bytes()).chars().take(16).collect()
 }
 

@@ -38,7 +38,7 @@ const NO_PURGE: &str = "Medusa is deployed, and old backups are not purged";
 
 /// Runs a pass.
 pub(super) async fn run(pass: &Pass<'_>) -> Passed {
-    let paused = pass.scene.paused();
+    let paused = pass.inputs.paused();
     let mut again = false;
     let mut problem = None;
     let mut sources = Cow::Borrowed(pass.sources);
@@ -56,7 +56,8 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
         }
     }
     let pass = &Pass { sources: &sources, settings: pass.settings.clone(), ..*pass };
-    let mut looks: Vec<Look<'_>> = join_all(pass.scene.seats.iter().map(|seat| look(pass, seat))).await;
+    let mut looks: Vec<Look<'_>> =
+        join_all(pass.inputs.targets.iter().map(|target| look(pass, target))).await;
     let mut reports: BTreeMap<usize, DatacenterReport> = BTreeMap::new();
     if paused {
         for (at, one) in looks.iter().enumerate() {
@@ -65,7 +66,7 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
     } else {
         let failures = write_config_maps(pass, &looks).await;
         for look in &mut looks {
-            let place = &look.seat.place;
+            let place = &look.target.place;
             let failure = failures.get(&(place.plane.clone(), place.object.namespace.clone()));
             if let Some(failure) = failure.filter(|_| look.work.as_ref().is_ok_and(|work| !work.removes())) {
                 look.work = Err(of_failure(look, failure));
@@ -76,10 +77,14 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
         write_schedules(pass, &mut looks, &mut reports).await;
     }
     let mut report = ClusterReport {
-        uid: pass.scene.uid(),
-        basis: basis(pass.scene.cluster.as_deref(), pass.scene.configuration.as_deref()),
+        uid: pass.inputs.uid(),
+        basis: basis(pass.inputs.cluster.as_deref(), pass.inputs.configuration.as_deref()),
         problems: pass.settings.as_ref().err().cloned().unwrap_or_default(),
-        configuration: pass.scene.configuration.as_ref().map(|configuration| ObjectKey::of(&**configuration)),
+        configuration: pass
+            .inputs
+            .configuration
+            .as_ref()
+            .map(|configuration| ObjectKey::of(&**configuration)),
         storage: pass.settings.as_ref().ok().map(storage),
         shares_with: pass.collision.map(|collision| collision.with.clone()).unwrap_or_default(),
         datacenters: Vec::new(),
@@ -87,7 +92,7 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
     for (at, one) in looks.into_iter().enumerate() {
         let own = match (reports.remove(&at), one.work) {
             (Some(report), _) | (None, Err(report)) => Some(report),
-            (None, Ok(work)) => ended(pass, one.seat, &one.stability, &work),
+            (None, Ok(work)) => ended(pass, one.target, &one.stability, &work),
         };
         report.datacenters.extend(own);
     }
@@ -117,7 +122,7 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
 /// The report of a datacenter that is as asked for; none of one that needed nothing taken out.
 fn ended(
     pass: &Pass<'_>,
-    seat: &super::observe::Seat,
+    target: &super::observe::DatacenterTarget,
     stability: &Stability,
     work: &Work,
 ) -> Option<DatacenterReport> {
@@ -126,22 +131,22 @@ fn ended(
     }
     if work.removes() {
         let why = Why::new(Reason::Removing, "Medusa was taken out; cass-operator is at work");
-        return Some(status::report(&work.found(seat), DeploymentState::Progressing, Some(why)));
+        return Some(status::report(&work.found(target), DeploymentState::Progressing, Some(why)));
     }
     if work.applied {
         let what =
             if work.draft.diff.restarts_pods { "cass-operator restarts its pods" } else { "no pod restarts" };
         let why = Why::new(Reason::Deploying, format!("applied; {what}"));
-        return Some(status::report(&work.found(seat), DeploymentState::Progressing, Some(why)));
+        return Some(status::report(&work.found(target), DeploymentState::Progressing, Some(why)));
     }
-    let remark = undone::contested(pass, seat).or_else(|| remark(pass, seat));
-    Some(status::in_place(&work.found(seat), stability, remark))
+    let remark = undone::contested(pass, target).or_else(|| remark(pass, target));
+    Some(status::in_place(&work.found(target), stability, remark))
 }
 
 /// Why there is no purge schedule although there should be one.
-fn remark(pass: &Pass<'_>, seat: &super::observe::Seat) -> Option<Why> {
-    let medusa = pass.scene.cluster.as_ref().and_then(|cluster| cluster.spec.medusa.as_ref())?;
-    let capabilities = &seat.plane.as_ref()?.view.capabilities;
+fn remark(pass: &Pass<'_>, target: &super::observe::DatacenterTarget) -> Option<Why> {
+    let medusa = pass.inputs.cluster.as_ref().and_then(|cluster| cluster.spec.medusa.as_ref())?;
+    let capabilities = &target.plane.as_ref()?.view.capabilities;
     if !purge::is_wanted(medusa) {
         return None;
     }
@@ -159,7 +164,7 @@ fn of_failure(look: &Look<'_>, failure: &Failure) -> DatacenterReport {
         Failure::Changed => Failure::Changed,
         Failure::Refused(why) => Failure::Refused(why.clone()),
     };
-    failed(look.seat, same)
+    failed(look.target, same)
 }
 
 /// What a paused datacenter would become.
@@ -171,7 +176,7 @@ fn pause(look: &Look<'_>) -> Option<DatacenterReport> {
     let message =
         format!("paused by annotation `{}` of the K8ssandraCluster; nothing is written", labels::PAUSED);
     let why = Why::new(Reason::Paused, message);
-    Some(status::report(&work.found(look.seat), DeploymentState::Paused, Some(why)))
+    Some(status::report(&work.found(look.target), DeploymentState::Paused, Some(why)))
 }
 
 /// What comes before a template: the volume for backups. The user comes with the template, so that taking Medusa out
@@ -180,15 +185,15 @@ async fn prepare<'a>(pass: &Pass<'_>, mut look: Look<'a>) -> Look<'a> {
     let (Some(remote), Ok(work), Ok(settings)) = (&look.remote, &look.work, &pass.settings) else {
         return look;
     };
-    let (Some(volume), Some(cluster), false) = (&settings.pod_storage, &pass.scene.cluster, work.removes())
+    let (Some(volume), Some(cluster), false) = (&settings.pod_storage, &pass.inputs.cluster, work.removes())
     else {
         return look;
     };
-    let object = &look.seat.place.object;
+    let object = &look.target.place.object;
     let place =
         ObjectKey::new(&object.namespace, objects::claim_name(&cluster.sanitized_name(), &object.name));
     let uid = cluster.uid().unwrap_or_default();
-    let claim = objects::claim(&place, &pass.scene.key, &uid, &pass.context.control_plane, volume);
+    let claim = objects::claim(&place, &pass.inputs.key, &uid, &pass.context.control_plane, volume);
     let made = match &claim {
         Some(claim) => apply::claim(remote, claim).await,
         None => Err(Failure::Refused(Why::new(
@@ -197,7 +202,7 @@ async fn prepare<'a>(pass: &Pass<'_>, mut look: Look<'a>) -> Look<'a> {
         ))),
     };
     if let Err(failure) = made {
-        look.work = Err(failed(look.seat, failure));
+        look.work = Err(failed(look.target, failure));
     }
     look
 }
@@ -235,7 +240,7 @@ async fn write_templates(
         let Some(look) = looks.get_mut(at) else { continue };
         let Ok(work) = &look.work else { continue };
         if let Some(why) = hold {
-            let report = status::report(&work.found(look.seat), DeploymentState::Waiting, Some(why));
+            let report = status::report(&work.found(look.target), DeploymentState::Waiting, Some(why));
             reports.insert(at, report);
         } else {
             restarted = true;
@@ -248,7 +253,7 @@ async fn write_templates(
 fn hold(looks: &[Look<'_>], at: usize, stabilities: Vec<Stability>) -> Option<Why> {
     let names: Vec<String> = looks
         .iter()
-        .map(|look| format!("{} in data plane `{}`", look.seat.place.object, look.seat.place.plane))
+        .map(|look| format!("{} in data plane `{}`", look.target.place.object, look.target.place.plane))
         .collect();
     let all = names.iter().zip(looks).zip(&stabilities);
     rollout::hold(at, all.map(|((name, look), stability)| Neighbour { name, stability, waits: look.waits() }))
@@ -257,13 +262,13 @@ fn hold(looks: &[Look<'_>], at: usize, stabilities: Vec<Stability>) -> Option<Wh
 async fn write(look: &Look<'_>, work: &Work) -> Result<(), Failure> {
     let Some(remote) = &look.remote else { return Err(Failure::Changed) };
     let since = match &work.users {
-        Some(patch) => Some(apply::patch_users(remote, &look.seat.place.object, patch).await?),
+        Some(patch) => Some(apply::patch_users(remote, &look.target.place.object, patch).await?),
         None => None,
     };
     if work.draft.diff.is_empty() {
         return Ok(());
     }
-    apply::apply(remote, &look.seat.place.object, &work.draft, since.as_ref()).await
+    apply::apply(remote, &look.target.place.object, &work.draft, since.as_ref()).await
 }
 
 fn conclude(
@@ -277,11 +282,11 @@ fn conclude(
         (Some(Ok(())), Ok(work)) => {
             work.applied = true;
             if let Some(record) = work.record.take() {
-                pass.context.datacenters_written.set(&look.seat.place, record);
+                pass.context.datacenters_written.set(&look.target.place, record);
             }
         }
         (Some(Err(failure)), Ok(_)) => {
-            reports.insert(at, failed(look.seat, failure));
+            reports.insert(at, failed(look.target, failure));
         }
         (None, _) | (_, Err(_)) => {}
     }
@@ -301,24 +306,24 @@ async fn write_schedules(
     .await;
     for (at, (look, failure)) in looks.iter().zip(results).enumerate() {
         if let Some(failure) = failure {
-            reports.entry(at).or_insert_with(|| failed(look.seat, failure));
+            reports.entry(at).or_insert_with(|| failed(look.target, failure));
         }
     }
 }
 
 async fn write_schedule(pass: &Pass<'_>, look: &Look<'_>, work: &Work) -> Result<(), Failure> {
-    let (Some(cluster), Some(plane), Some(remote)) = (&pass.scene.cluster, &look.seat.plane, &look.remote)
+    let (Some(cluster), Some(plane), Some(remote)) = (&pass.inputs.cluster, &look.target.plane, &look.remote)
     else {
         return Ok(());
     };
     let wanted = cluster.spec.medusa.as_ref().is_some_and(purge::is_wanted);
-    if !wanted || remark(pass, look.seat).is_some() {
+    if !wanted || remark(pass, look.target).is_some() {
         return Ok(());
     }
     let uid = cluster.uid().unwrap_or_default();
     let sanitized = cluster.sanitized_name();
     let origin = purge::Origin {
-        source: &pass.scene.key,
+        source: &pass.inputs.key,
         source_uid: &uid,
         control_plane: &pass.context.control_plane,
         sanitized: &sanitized,
@@ -328,9 +333,9 @@ async fn write_schedule(pass: &Pass<'_>, look: &Look<'_>, work: &Work) -> Result
     if let Some(annotations) = body.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
         annotations.insert(labels::CONTENT_HASH.to_owned(), json!(hash));
     }
-    let key = ObjectKey::new(&look.seat.place.object.namespace, purge::name(&sanitized, &work.datacenter));
+    let key = ObjectKey::new(&look.target.place.object.namespace, purge::name(&sanitized, &work.datacenter));
     let ours = |schedule: &MedusaBackupSchedule| {
-        schedule_for(schedule, &pass.context.control_plane).as_ref() == Some(&pass.scene.key)
+        schedule_for(schedule, &pass.context.control_plane).as_ref() == Some(&pass.inputs.key)
     };
     let known = plane.view.schedules.last(&key);
     match known {
@@ -346,43 +351,45 @@ async fn write_schedule(pass: &Pass<'_>, look: &Look<'_>, work: &Work) -> Result
         known.map(|known| (known.uid().unwrap_or_default(), known.resource_version().unwrap_or_default()));
     let version = version.as_ref().map(|(uid, version)| (uid.as_str(), version.as_str()));
     let source = |meta: &kube::api::ObjectMeta| {
-        meta.annotations.as_ref().and_then(|a| a.get(labels::SOURCE)) == Some(&pass.scene.key.to_string())
+        meta.annotations.as_ref().and_then(|a| a.get(labels::SOURCE)) == Some(&pass.inputs.key.to_string())
     };
     // Of schedules it is not kept who changed them.
-    let written = undone::may_put(pass, look.seat, "MedusaBackupSchedule", &key, &hash, By::default())?;
+    let written = undone::may_put(pass, look.target, "MedusaBackupSchedule", &key, &hash, By::default())?;
     apply::put::<MedusaBackupSchedule>(remote, &body, version, source).await.map(|()| written())
 }
 
 /// Takes back schedules and ConfigMaps nobody wants any more; says whether all that is due is done.
 async fn clean_up(pass: &Pass<'_>) -> bool {
-    if !pass.scene.may_remove {
+    if !pass.inputs.may_remove {
         return true;
     }
-    let results = join_all(pass.scene.holders.iter().map(|plane| clean_plane(pass, plane))).await;
+    let results = join_all(pass.inputs.holders.iter().map(|plane| clean_plane(pass, plane))).await;
     results.into_iter().all(|done| done)
 }
 
 async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> bool {
     let Some(remote) = &plane.remote else { return true };
-    let scene = pass.scene;
-    let medusa = scene.cluster.as_ref().and_then(|cluster| cluster.spec.medusa.as_ref());
-    let sanitized = scene.cluster.as_ref().map(|cluster| cluster.sanitized_name()).unwrap_or_default();
-    let wanted: Vec<&ObjectKey> = scene
-        .seats
+    let inputs = pass.inputs;
+    let medusa = inputs.cluster.as_ref().and_then(|cluster| cluster.spec.medusa.as_ref());
+    let sanitized = inputs.cluster.as_ref().map(|cluster| cluster.sanitized_name()).unwrap_or_default();
+    let wanted: Vec<&ObjectKey> = inputs
+        .targets
         .iter()
-        .filter(|seat| seat.wanted.is_some() && seat.claimed_by.is_none() && seat.place.plane == plane.name)
-        .map(|seat| &seat.place.object)
+        .filter(|target| {
+            target.wanted.is_some() && target.claimed_by.is_none() && target.place.plane == plane.name
+        })
+        .map(|target| &target.place.object)
         .collect();
     let is_ours = |meta: &kube::api::ObjectMeta| {
         let has = |map: &Option<BTreeMap<String, String>>, key: &str, value: &str| {
             map.as_ref().and_then(|all| all.get(key)).is_some_and(|held| held == value)
         };
         has(&meta.labels, labels::CONTROL_PLANE, &pass.context.control_plane)
-            && has(&meta.annotations, labels::SOURCE, &scene.key.to_string())
+            && has(&meta.annotations, labels::SOURCE, &inputs.key.to_string())
     };
     let mut done = true;
     for (key, schedule) in plane.view.schedules.last_known() {
-        let ours = schedule_for(schedule, &pass.context.control_plane).as_ref() == Some(&scene.key);
+        let ours = schedule_for(schedule, &pass.context.control_plane).as_ref() == Some(&inputs.key);
         let of = ObjectKey::new(&key.namespace, &schedule.spec.backup_spec.cassandra_datacenter);
         let is_of_its_datacenter = match plane.view.seen(&plane.view.datacenters, &of) {
             Seen::Known(dc) => purge::name(&sanitized, dc) == key.name,
@@ -396,7 +403,7 @@ async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> bool {
         }
     }
     for (key, map) in plane.view.config_maps.last_known() {
-        let stays = map.source != scene.key.to_string()
+        let stays = map.source != inputs.key.to_string()
             || (wanted.iter().any(|dc| dc.namespace == key.namespace)
                 && key.name == config_map::name(&sanitized));
         if stays {
@@ -419,7 +426,8 @@ async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> bool {
 fn uses(datacenter: &CassandraDatacenter, map: &ObjectKey, pass: &Pass<'_>) -> bool {
     let here = datacenter.namespace().as_deref() == Some(&map.namespace);
     let named = || config_map::name(&clean::label(&datacenter.spec.cluster_name)) == map.name;
-    let deployed = || deployed_for(datacenter, &pass.context.control_plane).as_ref() == Some(&pass.scene.key);
+    let deployed =
+        || deployed_for(datacenter, &pass.context.control_plane).as_ref() == Some(&pass.inputs.key);
     let restless = || {
         !matches!(
             rollout::stability(datacenter, None, pass.context.fleet.now()),

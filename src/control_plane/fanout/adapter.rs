@@ -20,7 +20,7 @@ use crate::{
         runs::{
             child::{Child as _, metadata, place},
             engine::{
-                Scene,
+                RunInputs,
                 adapter::{Adapter, Admitted, Judged, ObservedChild},
                 plan::Work,
                 summarize::Invalid,
@@ -36,13 +36,13 @@ impl Adapter for FleetBackupJob {
     }
 
     fn summarize(
-        scene: &Scene<'_, Self>,
+        inputs: &RunInputs<'_, Self>,
         old: &FleetBackupJobStatus,
         entries: Vec<DatacenterRun>,
         invalid: Option<&Invalid>,
         progress: Timestamp,
     ) -> FleetBackupJobStatus {
-        summary::summarize(scene.run, old, entries, invalid, progress, scene.now())
+        summary::summarize(inputs.run, old, entries, invalid, progress, inputs.now())
     }
 
     fn own_limit(plane: &Snapshot) -> Option<usize> {
@@ -74,7 +74,7 @@ impl Adapter for FleetBackupJob {
     }
 
     fn judge(
-        scene: &Scene<'_, Self>,
+        inputs: &RunInputs<'_, Self>,
         entry: &mut DatacenterRun,
         found: &ObservedChild<'_, MedusaBackupJob>,
     ) -> Judged {
@@ -86,7 +86,7 @@ impl Adapter for FleetBackupJob {
             datacenter: plane.view.datacenters.last(&place(entry)).map(AsRef::as_ref),
             finished_since,
         };
-        let verdict = judge(&evidence, scene.now());
+        let verdict = judge(&evidence, inputs.now());
         if verdict == Verdict::Succeeded {
             entry.size_bytes = backup.known().and_then(|backup| backup.size_bytes);
         }
@@ -115,8 +115,8 @@ impl Adapter for FleetBackupJob {
         matches!(backup_of(plane, key), Seen::Unknown { .. })
     }
 
-    fn say_plan(scene: &Scene<'_, Self>, entries: &mut [DatacenterRun]) {
-        dry_run(scene, entries);
+    fn say_plan(inputs: &RunInputs<'_, Self>, entries: &mut [DatacenterRun]) {
+        dry_run(inputs, entries);
     }
 }
 

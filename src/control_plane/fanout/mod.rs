@@ -32,7 +32,7 @@ pub(crate) mod tests {
                 membership::Membership,
                 view::{Contact, ObjectKey, View},
             },
-            runs::{buckets::Buckets, child::child_key, engine::Scene},
+            runs::{buckets::Buckets, child::child_key, engine::RunInputs},
         },
     };
 
@@ -99,15 +99,15 @@ pub(crate) mod tests {
         .unwrap()
     }
 
-    /// A scene in which the run began at second 0.
-    pub(crate) fn scene<'a>(
+    /// Inputs in which the run began at second 0.
+    pub(crate) fn inputs<'a>(
         job: &'a FleetBackupJob,
         planes: &'a [Snapshot],
         second: i64,
-    ) -> Scene<'a, FleetBackupJob> {
+    ) -> RunInputs<'a, FleetBackupJob> {
         static NONE: std::sync::LazyLock<Buckets> = std::sync::LazyLock::new(Buckets::default);
         let now = Timestamp::from_second(second).unwrap();
-        Scene::new(job, planes, &NONE, Timestamp::UNIX_EPOCH, now)
+        RunInputs::new(job, planes, &NONE, Timestamp::UNIX_EPOCH, now)
     }
 
     /// The child of the first attempts at an entry, with this status.

@@ -6,7 +6,7 @@ use super::{
     checks::{Observed, Works},
     execute::{Outcome, fold},
     machine::{has_begun, pass},
-    plan::Scene,
+    plan::RestoreInputs,
     resolve::Clusters,
     status::executing,
     sweep::leftovers,
@@ -41,7 +41,7 @@ pub(in crate::control_plane) fn bring_further(
     }
     let mut job = job.clone();
     for _ in 0..4 {
-        let scene = Scene {
+        let inputs = RestoreInputs {
             job: &job,
             planes,
             backup,
@@ -51,7 +51,7 @@ pub(in crate::control_plane) fn bring_further(
             control_plane: "cp",
             now,
         };
-        let decided = pass(&scene);
+        let decided = pass(&inputs);
         let mut status = decided.status;
         for plan in status.plan.clone() {
             let key = ObjectKey::new(&plan.namespace, &plan.job);

@@ -21,7 +21,7 @@ use super::{
     execute::fold,
     machine::{Action, has_begun, pass},
     observe::observe,
-    plan::Scene,
+    plan::RestoreInputs,
     resolve::Clusters,
     status::executing,
     sweep::leftovers,
@@ -118,7 +118,7 @@ impl Restores {
             self.backups.state().into_iter().find(|b| b.name_any() == name).and_then(|b| b.status.clone())
         });
         let rivals = self.rivals(&old).await?;
-        let mut scene = Scene {
+        let mut inputs = RestoreInputs {
             job,
             planes: &planes,
             backup: backup.as_ref(),
@@ -130,10 +130,10 @@ impl Restores {
         };
         let observed;
         if !has_begun(&old) {
-            observed = observe(&scene.resolve().targets, &planes).await;
-            scene.observed = &observed;
+            observed = observe(&inputs.resolve().targets, &planes).await;
+            inputs.observed = &observed;
         }
-        let decided = pass(&scene);
+        let decided = pass(&inputs);
         let mut status = decided.status;
         if !decided.actions.is_empty() {
             self.act(job, decided.actions, &planes, &mut status).await?;

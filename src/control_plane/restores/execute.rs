@@ -8,7 +8,7 @@ use super::{
     children,
     judge::{self, Verdict, can_be_called_off, judge},
     machine::{Action, start_limit, turn},
-    plan::Scene,
+    plan::RestoreInputs,
     resolve::Place,
 };
 use crate::{
@@ -26,38 +26,37 @@ use crate::{
 
 /// Advances every entry by what is seen, and says what to write for what `old` has recorded.
 #[must_use]
-pub fn advance(scene: &Scene<'_>, old: &FleetRestoreJobStatus) -> (Vec<RestoreRun>, Vec<Action>) {
+pub fn advance(inputs: &RestoreInputs<'_>, old: &FleetRestoreJobStatus) -> (Vec<RestoreRun>, Vec<Action>) {
     let (mut runs, mut actions) = (Vec::new(), Vec::new());
-    let may_start = may_start(scene, old);
+    let may_start = may_start(inputs, old);
     for (entry, run) in old.plan.iter().zip(&old.datacenters) {
         let mut run = run.clone();
         if !run.phase.is_final() && run.job.is_some() {
-            actions.extend(follow(scene, entry, &mut run, may_start));
+            actions.extend(follow(inputs, entry, &mut run, may_start));
         }
-        close(&mut run, scene);
+        close(&mut run, inputs);
         runs.push(run);
     }
-    take_turns(scene, old, &mut runs);
+    take_turns(inputs, old, &mut runs);
     for run in &mut runs {
-        close(run, scene);
+        close(run, inputs);
     }
     (runs, actions)
 }
 
-fn close(run: &mut RestoreRun, scene: &Scene<'_>) {
+fn close(run: &mut RestoreRun, inputs: &RestoreInputs<'_>) {
     if run.phase.is_final() && run.job.is_some() {
-        run.finish_time.get_or_insert(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(scene.now));
+        run.finish_time.get_or_insert(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(inputs.now));
     }
 }
 
 /// The first job is made only while every data plane of the restore answers: it never begins in a part. Once
 /// one was seen, the others follow as they can.
-fn may_start(scene: &Scene<'_>, old: &FleetRestoreJobStatus) -> bool {
+fn may_start(inputs: &RestoreInputs<'_>, old: &FleetRestoreJobStatus) -> bool {
     old.datacenters.iter().any(|run| run.job_uid.is_some())
-        || old
-            .plan
-            .iter()
-            .all(|entry| scene.planes.iter().any(|p| p.name == entry.data_plane && p.usable == Usable::Ready))
+        || old.plan.iter().all(|entry| {
+            inputs.planes.iter().any(|p| p.name == entry.data_plane && p.usable == Usable::Ready)
+        })
 }
 
 fn set(run: &mut RestoreRun, phase: Phase, reason: Reason, message: impl Into<Option<String>>) {
@@ -67,12 +66,17 @@ fn set(run: &mut RestoreRun, phase: Phase, reason: Reason, message: impl Into<Op
 }
 
 /// One datacenter whose turn it is or was.
-fn follow(scene: &Scene<'_>, entry: &RestorePlan, run: &mut RestoreRun, may_start: bool) -> Option<Action> {
+fn follow(
+    inputs: &RestoreInputs<'_>,
+    entry: &RestorePlan,
+    run: &mut RestoreRun,
+    may_start: bool,
+) -> Option<Action> {
     let place = Place {
         data_plane: entry.data_plane.clone(),
         key: ObjectKey::new(&entry.namespace, &entry.datacenter),
     };
-    let plane = match reach(&place, scene.planes) {
+    let plane = match reach(&place, inputs.planes) {
         Ok(plane) => plane,
         Err(check) => {
             let reason = check.reason.as_deref().and_then(Reason::of).unwrap_or(Reason::DataPlaneUnreachable);
@@ -84,8 +88,8 @@ fn follow(scene: &Scene<'_>, entry: &RestorePlan, run: &mut RestoreRun, may_star
     };
     let key = ObjectKey::new(&entry.namespace, &entry.job);
     match plane.view.seen(&plane.view.restores, &key) {
-        Seen::Known(job) => seen(scene, run, plane, &key, job),
-        Seen::Absent => absent(scene, entry, run, plane, may_start),
+        Seen::Known(job) => seen(inputs, run, plane, &key, job),
+        Seen::Absent => absent(inputs, entry, run, plane, may_start),
         Seen::Unknown { why, .. } => {
             doubt(run, plane, &why);
             None
@@ -100,7 +104,7 @@ fn doubt(run: &mut RestoreRun, plane: &Snapshot, why: &str) {
 }
 
 fn seen(
-    scene: &Scene<'_>,
+    inputs: &RestoreInputs<'_>,
     run: &mut RestoreRun,
     plane: &Snapshot,
     key: &ObjectKey,
@@ -108,7 +112,7 @@ fn seen(
 ) -> Option<Action> {
     let uid = job.uid().unwrap_or_default();
     let is_other = run.job_uid.as_ref().is_some_and(|known| *known != uid);
-    if is_other || job.labels().get(labels::JOB_UID) != scene.job.uid().as_ref() {
+    if is_other || job.labels().get(labels::JOB_UID) != inputs.job.uid().as_ref() {
         let message =
             format!("MedusaRestoreJob {key} exists and was not made by this restore; it is left alone");
         set(run, Phase::Failed, Reason::NameConflict, message);
@@ -123,7 +127,7 @@ fn seen(
         Verdict::Failed(reason, why) => set(run, Phase::Failed, reason, why),
         Verdict::Running(reason, message) => {
             set(run, Phase::Running, reason, message);
-            return going_on(scene, run, plane, key, job);
+            return going_on(inputs, run, plane, key, job);
         }
     }
     None
@@ -131,13 +135,13 @@ fn seen(
 
 /// A job that is not over: called off if that was asked for and is harmless, given up when its time is over.
 fn going_on(
-    scene: &Scene<'_>,
+    inputs: &RestoreInputs<'_>,
     run: &mut RestoreRun,
     plane: &Snapshot,
     key: &ObjectKey,
     job: &MedusaRestoreJob,
 ) -> Option<Action> {
-    if scene.job.spec.cancel {
+    if inputs.job.spec.cancel {
         if job.metadata.deletion_timestamp.is_some() {
             set(
                 run,
@@ -171,9 +175,9 @@ fn going_on(
         run.message =
             Some(format!("it cannot be cancelled any more, as the datacenter was stopped for it{said}"));
     }
-    let begun = run.start_time.as_ref().map_or(scene.now, |t| t.0);
-    let limit = scene.job.spec.datacenter_timeout_seconds;
-    if limit.is_some_and(|limit| scene.now.duration_since(begun).as_secs() >= limit) {
+    let begun = run.start_time.as_ref().map_or(inputs.now, |t| t.0);
+    let limit = inputs.job.spec.datacenter_timeout_seconds;
+    if limit.is_some_and(|limit| inputs.now.duration_since(begun).as_secs() >= limit) {
         let stand = run.reason.clone().unwrap_or_default();
         let message = format!(
             "not done within {} s ({stand}); MedusaRestoreJob {key} is left to go on: look at it, and at the datacenter",
@@ -186,13 +190,13 @@ fn going_on(
 
 /// There is no job of that name: it vanished, or has to be made.
 fn absent(
-    scene: &Scene<'_>,
+    inputs: &RestoreInputs<'_>,
     entry: &RestorePlan,
     run: &mut RestoreRun,
     plane: &Snapshot,
     may_start: bool,
 ) -> Option<Action> {
-    if scene.job.spec.cancel && run.stopped_time.is_none() {
+    if inputs.job.spec.cancel && run.stopped_time.is_none() {
         set(run, Phase::Cancelled, Reason::Cancelled, "called off before anything was restored".to_owned());
         return None;
     }
@@ -205,11 +209,11 @@ fn absent(
         set(run, Phase::Failed, Reason::JobDeleted, message);
         return None;
     }
-    let begun = run.start_time.as_ref().map_or(scene.now, |t| t.0);
-    if scene.now.duration_since(begun) >= start_limit(scene.job) {
+    let begun = run.start_time.as_ref().map_or(inputs.now, |t| t.0);
+    if inputs.now.duration_since(begun) >= start_limit(inputs.job) {
         let message = format!(
             "its MedusaRestoreJob could not be made within {} s; it is not begun any more, and nothing was touched",
-            scene.job.spec.start_deadline_seconds
+            inputs.job.spec.start_deadline_seconds
         );
         set(run, Phase::Failed, Reason::DeadlineExceeded, message);
         return None;
@@ -233,15 +237,15 @@ fn absent(
         return None;
     }
     set(run, Phase::Pending, Reason::Starting, None);
-    let child = children::restore(scene.job, entry, datacenter, scene.control_plane);
+    let child = children::restore(inputs.job, entry, datacenter, inputs.control_plane);
     Some(Action::Restore(entry.data_plane.clone(), Box::new(child)))
 }
 
 /// Whose turn is next, when datacenters go one after the other; and what becomes of those that get none.
-fn take_turns(scene: &Scene<'_>, old: &FleetRestoreJobStatus, runs: &mut [RestoreRun]) {
+fn take_turns(inputs: &RestoreInputs<'_>, old: &FleetRestoreJobStatus, runs: &mut [RestoreRun]) {
     let is_over = runs.iter().any(|run| run.phase.is_final() && run.phase != Phase::Succeeded);
-    if scene.job.spec.cancel || is_over {
-        let (phase, reason, message) = if scene.job.spec.cancel {
+    if inputs.job.spec.cancel || is_over {
+        let (phase, reason, message) = if inputs.job.spec.cancel {
             (Phase::Cancelled, Reason::Cancelled, "cancelled before its turn; it was not touched")
         } else {
             (Phase::Skipped, Reason::PreviousFailed, "not touched, as one before it was not restored")
@@ -251,7 +255,7 @@ fn take_turns(scene: &Scene<'_>, old: &FleetRestoreJobStatus, runs: &mut [Restor
         }
         return;
     }
-    if scene.job.spec.order == RestoreOrder::Parallel {
+    if inputs.job.spec.order == RestoreOrder::Parallel {
         return;
     }
     let Some(next) = runs.iter().position(|run| run.phase != Phase::Succeeded) else { return };
@@ -264,10 +268,10 @@ fn take_turns(scene: &Scene<'_>, old: &FleetRestoreJobStatus, runs: &mut [Restor
         data_plane: entry.data_plane.clone(),
         key: ObjectKey::new(&entry.namespace, &entry.datacenter),
     };
-    match reach(&place, scene.planes) {
-        Ok(_) => turn(run, &entry.job, scene.now),
+    match reach(&place, inputs.planes) {
+        Ok(_) => turn(run, &entry.job, inputs.now),
         Err(check) => {
-            let late = since.is_some_and(|s| scene.now.duration_since(s.0) >= start_limit(scene.job));
+            let late = since.is_some_and(|s| inputs.now.duration_since(s.0) >= start_limit(inputs.job));
             let reason = check.reason.as_deref().and_then(Reason::of).unwrap_or(Reason::DataPlaneUnreachable);
             if late || reason == Reason::UnknownDataPlane {
                 let why = check.message.unwrap_or_default();

@@ -17,7 +17,7 @@ use super::{
     check::waits_for,
     children,
     execute::advance,
-    plan::{Plan, Scene, plan},
+    plan::{Plan, RestoreInputs, plan},
     status::{ended, executing, planned},
 };
 use crate::{
@@ -77,27 +77,27 @@ pub fn has_begun(status: &FleetRestoreJobStatus) -> bool {
 
 /// Decides one pass.
 #[must_use]
-pub fn pass(scene: &Scene<'_>) -> Pass {
-    let old = scene.job.status.clone().unwrap_or_default();
+pub fn pass(inputs: &RestoreInputs<'_>) -> Pass {
+    let old = inputs.job.status.clone().unwrap_or_default();
     if has_begun(&old) {
-        let (runs, actions) = advance(scene, &old);
-        return Pass { status: executing(scene.job, &old, runs, scene.now), actions };
+        let (runs, actions) = advance(inputs, &old);
+        return Pass { status: executing(inputs.job, &old, runs, inputs.now), actions };
     }
-    let plan = plan(scene);
+    let plan = plan(inputs);
     let end = |phase, reason, message: &str| Pass {
-        status: ended(scene.job, &old, &plan, (phase, reason, message), scene.now),
+        status: ended(inputs.job, &old, &plan, (phase, reason, message), inputs.now),
         actions: Vec::new(),
     };
     let (failed, waiting) = (plan.why(CheckState::Failed), plan.why(CheckState::Waiting));
     let state = plan.state();
-    if scene.job.spec.cancel {
+    if inputs.job.spec.cancel {
         return end(Phase::Cancelled, Reason::Cancelled, "cancelled before anything was touched");
     }
     if state == CheckState::Failed {
         let also = if waiting.1.is_empty() { String::new() } else { format!("; besides: {}", waiting.1) };
         return end(Phase::Failed, failed.0, &format!("{}{also}. Nothing was touched", failed.1));
     }
-    if scene.job.spec.dry_run {
+    if inputs.job.spec.dry_run {
         let is_known = !plan.all().any(|(_, c)| waits_for(c, Reason::Connecting));
         if state == CheckState::Passed {
             return end(Phase::Succeeded, Reason::DryRun, "every check passed; a dry run does nothing more");
@@ -111,31 +111,31 @@ pub fn pass(scene: &Scene<'_>) -> Pass {
             return end(Phase::Failed, waiting.0, &format!("it would have to wait: {}", waiting.1));
         }
     }
-    if scene.now > deadline(scene) {
+    if inputs.now > deadline(inputs) {
         let why = if waiting.1.is_empty() { "no control plane was at work".to_owned() } else { waiting.1 };
-        let limit = scene.job.spec.start_deadline_seconds;
+        let limit = inputs.job.spec.start_deadline_seconds;
         let message =
             format!("it could not begin within {limit} s of its creation: {why}. Nothing was touched");
         return end(Phase::Failed, Reason::DeadlineExceeded, &message);
     }
     if state == CheckState::Passed {
-        let mut status = planned(scene.job, &old, &plan, scene.now);
+        let mut status = planned(inputs.job, &old, &plan, inputs.now);
         if old.checked_time.is_none() || !plan.is_same(&old.plan) {
-            status.checked_time = Some(Time(scene.now));
+            status.checked_time = Some(Time(inputs.now));
             return Pass { status, actions: Vec::new() };
         }
         status.checked_time.clone_from(&old.checked_time);
-        let runs = begin(&plan, scene.job.spec.order, scene.now);
-        return Pass { status: executing(scene.job, &status, runs, scene.now), actions: Vec::new() };
+        let runs = begin(&plan, inputs.job.spec.order, inputs.now);
+        return Pass { status: executing(inputs.job, &status, runs, inputs.now), actions: Vec::new() };
     }
-    let actions = if plan.waits_for_syncs_only() { syncs(scene, &old, &plan) } else { Vec::new() };
-    Pass { status: planned(scene.job, &old, &plan, scene.now), actions }
+    let actions = if plan.waits_for_syncs_only() { syncs(inputs, &old, &plan) } else { Vec::new() };
+    Pass { status: planned(inputs.job, &old, &plan, inputs.now), actions }
 }
 
 /// Until when the restore may begin.
-fn deadline(scene: &Scene<'_>) -> Timestamp {
-    let since = scene.job.creation_timestamp().map_or(scene.now, |t| t.0);
-    since.saturating_add(start_limit(scene.job)).unwrap_or(Timestamp::MAX)
+fn deadline(inputs: &RestoreInputs<'_>) -> Timestamp {
+    let since = inputs.job.creation_timestamp().map_or(inputs.now, |t| t.0);
+    since.saturating_add(start_limit(inputs.job)).unwrap_or(Timestamp::MAX)
 }
 
 /// How long a start may take from the moment it was decided.
@@ -174,17 +174,17 @@ pub(super) fn turn(run: &mut RestoreRun, job: &str, now: Timestamp) {
 }
 
 /// The syncs that are missing, of entries whose need of one is published already.
-fn syncs(scene: &Scene<'_>, old: &FleetRestoreJobStatus, plan: &Plan) -> Vec<Action> {
+fn syncs(inputs: &RestoreInputs<'_>, old: &FleetRestoreJobStatus, plan: &Plan) -> Vec<Action> {
     if !plan.is_same(&old.plan) {
         return Vec::new();
     }
     let needed = plan.entries.iter().filter(|e| e.checks.iter().any(|c| waits_for(c, Reason::SyncNeeded)));
     needed
         .filter_map(|entry| {
-            let plane = scene.planes.iter().find(|p| p.name == entry.data_plane)?;
+            let plane = inputs.planes.iter().find(|p| p.name == entry.data_plane)?;
             let key = ObjectKey::new(&entry.namespace, &entry.datacenter);
             let datacenter = plane.view.datacenters.last(&key)?;
-            let task = children::sync(scene.job, entry, datacenter, scene.control_plane);
+            let task = children::sync(inputs.job, entry, datacenter, inputs.control_plane);
             Some(Action::Sync(entry.data_plane.clone(), Box::new(task)))
         })
         .collect()

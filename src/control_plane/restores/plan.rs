@@ -22,7 +22,7 @@ use crate::{
 
 /// Everything a pass decides from.
 #[derive(Clone, Copy)]
-pub struct Scene<'a> {
+pub struct RestoreInputs<'a> {
     /// The FleetRestoreJob with what is recorded of it.
     pub job: &'a FleetRestoreJob,
     /// The data planes.
@@ -41,7 +41,7 @@ pub struct Scene<'a> {
     pub now: Timestamp,
 }
 
-impl Scene<'_> {
+impl RestoreInputs<'_> {
     /// What the spec means.
     #[must_use]
     pub fn resolve(&self) -> Resolved {
@@ -62,18 +62,18 @@ pub struct Plan {
 
 /// Makes the plan.
 #[must_use]
-pub fn plan(scene: &Scene<'_>) -> Plan {
-    let Resolved { cluster, targets, checks: mut whole } = scene.resolve();
-    whole.push(alone(scene, cluster.as_deref()));
-    let uid = scene.job.uid().unwrap_or_default();
-    let known = scene.job.status.as_ref().map(|s| s.plan.as_slice()).unwrap_or_default();
+pub fn plan(inputs: &RestoreInputs<'_>) -> Plan {
+    let Resolved { cluster, targets, checks: mut whole } = inputs.resolve();
+    whole.push(alone(inputs, cluster.as_deref()));
+    let uid = inputs.job.uid().unwrap_or_default();
+    let known = inputs.job.status.as_ref().map(|s| s.plan.as_slice()).unwrap_or_default();
     let entries = targets
         .iter()
         .map(|target| {
             let key = &target.place.key;
-            let job = names::child(&scene.job.name_any(), &key.name, &uid);
+            let job = names::child(&inputs.job.name_any(), &key.name, &uid);
             let own = Own { name: &job, uid: &uid };
-            let checks = checks(target, scene.planes, scene.observed, &own, scene.now);
+            let checks = checks(target, inputs.planes, inputs.observed, &own, inputs.now);
             let needs_sync = checks.iter().any(|c| waits_for(c, Reason::SyncNeeded));
             let synced = known.iter().any(|old| {
                 old.sync
@@ -95,12 +95,12 @@ pub fn plan(scene: &Scene<'_>) -> Plan {
 }
 
 /// Whether no other FleetRestoreJob of the cluster goes first.
-fn alone(scene: &Scene<'_>, cluster: Option<&str>) -> RestoreCheck {
+fn alone(inputs: &RestoreInputs<'_>, cluster: Option<&str>) -> RestoreCheck {
     let Some(cluster) = cluster else { return Topic::Alone.passed() };
-    let rival = scene
+    let rival = inputs
         .rivals
         .iter()
-        .find(|other| cluster_of_job(other) == Some(cluster) && goes_first(other, scene.job));
+        .find(|other| cluster_of_job(other) == Some(cluster) && goes_first(other, inputs.job));
     match rival {
         Some(rival) => {
             let message = format!("FleetRestoreJob `{}` of the same cluster goes first", rival.name_any());

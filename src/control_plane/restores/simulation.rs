@@ -15,7 +15,7 @@ use super::{
     checks::{Observed, Works},
     execute::{Outcome, fold},
     machine::{Action, has_begun, pass},
-    plan::Scene,
+    plan::RestoreInputs,
     resolve::Clusters,
     status::executing,
     sweep::{Chore, leftovers},
@@ -165,7 +165,7 @@ impl World {
         let (planes, observed) = (self.planes(), self.observed());
         let old = self.status();
         let clusters = Clusters::new();
-        let decided = pass(&Scene {
+        let decided = pass(&RestoreInputs {
             job: &self.job,
             planes: &planes,
             backup: self.backup.as_ref(),

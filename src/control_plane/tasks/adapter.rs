@@ -25,7 +25,7 @@ use crate::{
         runs::{
             child::{Child as _, child_key, is_of, place},
             engine::{
-                Scene,
+                RunInputs,
                 adapter::{Adapter, Admitted, Judged, ObservedChild},
                 plan::Work,
                 summarize::Invalid,
@@ -54,13 +54,13 @@ impl Adapter for FleetTask {
     }
 
     fn summarize(
-        scene: &Scene<'_, Self>,
+        inputs: &RunInputs<'_, Self>,
         old: &FleetTaskStatus,
         entries: Vec<DatacenterTask>,
         invalid: Option<&Invalid>,
         progress: Timestamp,
     ) -> FleetTaskStatus {
-        summary::summarize(scene, old, entries, invalid, progress)
+        summary::summarize(inputs, old, entries, invalid, progress)
     }
 
     /// The sync after a purge was made.
@@ -96,15 +96,15 @@ impl Adapter for FleetTask {
     }
 
     fn judge(
-        scene: &Scene<'_, Self>,
+        inputs: &RunInputs<'_, Self>,
         entry: &mut DatacenterTask,
         found: &ObservedChild<'_, MedusaTask>,
     ) -> Judged {
         let ObservedChild { child, key, outcomes, plane, .. } = *found;
-        let evidence = evidence(scene, &entry.run, found);
+        let evidence = evidence(inputs, &entry.run, found);
         let follow_up = sync_key(key);
         entry.sync = evidence.sync.map(|_| follow_up.name.clone()).or(entry.sync.take());
-        let mut verdict = judge(&evidence, scene.now());
+        let mut verdict = judge(&evidence, inputs.now());
         if evidence.sync.is_none() && matches!(verdict, Verdict::Running { reason: Reason::AwaitingSync, .. })
         {
             match outcomes.get(&(plane.name.clone(), follow_up.clone())) {
@@ -137,10 +137,10 @@ impl Adapter for FleetTask {
 
     /// The figures of all attempts whose MedusaTasks are there: a purge that failed has removed something all the same.
     /// A status that was shortened lacks those of entries that are not decided.
-    fn add_up(scene: &Scene<'_, Self>, entry: &mut DatacenterTask, plane: &Snapshot) {
+    fn add_up(inputs: &RunInputs<'_, Self>, entry: &mut DatacenterTask, plane: &Snapshot) {
         let run = &entry.run;
         let children = run.latest_attempts().filter_map(|attempt| {
-            let child: &MedusaTask = plane.view.tasks.last(&child_key(scene.run, run, attempt))?;
+            let child: &MedusaTask = plane.view.tasks.last(&child_key(inputs.run, run, attempt))?;
             purged(child)
         });
         entry.purged = children.reduce(Purged::plus).or(entry.purged);
@@ -153,27 +153,27 @@ impl Adapter for FleetTask {
     /// Syncs nobody else makes, syncs that were not whole and are missed once they are gone, and purges that nobody
     /// began with in time.
     fn repair(
-        scene: &Scene<'_, Self>,
+        inputs: &RunInputs<'_, Self>,
         entry: &DatacenterRun,
         found: &ObservedChild<'_, MedusaTask>,
     ) -> Option<(ObjectKey, Work)> {
-        let evidence = evidence(scene, entry, found);
+        let evidence = evidence(inputs, entry, found);
         let follow_up = sync_key(found.key);
-        if lacks_sync(&evidence, scene.now()) {
+        if lacks_sync(&evidence, inputs.now()) {
             return Some((follow_up, Work::FollowUp));
         }
         let is_unwhole = evidence.wordless.as_ref().is_some_and(Wordless::is_unwhole);
         if let Some(sync) = evidence.sync.filter(|_| is_unwhole) {
             return Some((follow_up, Work::withdraw(sync)?));
         }
-        let is_late = Self::due_at(scene, entry).is_some_and(|at| scene.now() >= at);
-        let is_ours = is_untouched(found.child) && is_of(found.child, scene.run);
+        let is_late = Self::due_at(inputs, entry).is_some_and(|at| inputs.now() >= at);
+        let is_ours = is_untouched(found.child) && is_of(found.child, inputs.run);
         if is_late && is_ours { Some((found.key.clone(), Work::withdraw(found.child)?)) } else { None }
     }
 
     /// When a purge that nobody has begun with is taken back.
-    fn due_at(scene: &Scene<'_, Self>, entry: &DatacenterRun) -> Option<Timestamp> {
-        let is_purge = scene.run.spec.operation == FleetOperation::Purge;
+    fn due_at(inputs: &RunInputs<'_, Self>, entry: &DatacenterRun) -> Option<Timestamp> {
+        let is_purge = inputs.run.spec.operation == FleetOperation::Purge;
         let waits = entry.phase == Phase::Running && entry.start_time.is_none() && is_purge;
         entry.created_time.as_ref().filter(|_| waits)?.0.checked_add(START_WITHIN).ok()
     }
@@ -188,19 +188,19 @@ impl Adapter for FleetTask {
 
 /// What the child of an entry is judged by.
 fn evidence<'a>(
-    scene: &Scene<'_, FleetTask>,
+    inputs: &RunInputs<'_, FleetTask>,
     entry: &DatacenterRun,
     found: &ObservedChild<'a, MedusaTask>,
 ) -> Evidence<'a> {
     let (plane, child) = (found.plane, found.child);
     let sync = match plane.view.seen(&plane.view.tasks, &sync_key(found.key)) {
-        Seen::Known(sync) => Some(sync.as_ref()).filter(|sync| is_of(*sync, scene.run)),
+        Seen::Known(sync) => Some(sync.as_ref()).filter(|sync| is_of(*sync, inputs.run)),
         Seen::Absent | Seen::Unknown { .. } => None,
     };
     Evidence {
         child,
         sync,
-        wordless: Wordless::of(sync.unwrap_or(child), &plane.view, scene.now()),
+        wordless: Wordless::of(sync.unwrap_or(child), &plane.view, inputs.now()),
         datacenter: plane.view.datacenters.last(&place(entry)).map(AsRef::as_ref),
         finished_since: found.finished_since,
     }

@@ -8,7 +8,7 @@ use crate::{
         size,
     },
     control_plane::runs::engine::{
-        Scene,
+        RunInputs,
         summarize::{Invalid, Summary},
     },
 };
@@ -16,7 +16,7 @@ use crate::{
 /// The status. `old` is the status before, `invalid` why the task cannot be done at all.
 #[must_use]
 pub(super) fn summarize(
-    scene: &Scene<'_, FleetTask>,
+    inputs: &RunInputs<'_, FleetTask>,
     old: &FleetTaskStatus,
     entries: Vec<DatacenterTask>,
     invalid: Option<&Invalid>,
@@ -24,12 +24,12 @@ pub(super) fn summarize(
 ) -> FleetTaskStatus {
     let purged = total(old, &entries);
     let summary = Summary {
-        run: scene.run,
+        run: inputs.run,
         old: &old.run,
         entries: entries.iter().map(AsRef::as_ref).collect(),
         invalid,
         progress,
-        now: scene.now(),
+        now: inputs.now(),
     };
     FleetTaskStatus {
         run: summary.status(),

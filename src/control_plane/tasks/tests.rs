@@ -28,7 +28,7 @@ use crate::{
             compact::Detail,
             ending::end,
             engine::{
-                Scene,
+                RunInputs,
                 adapter::Adapter as _,
                 advance::{advance, note},
                 load::load,
@@ -83,7 +83,7 @@ impl Play {
         let old = self.task.status.clone().unwrap_or_default();
         let begun = old.run.start_time.as_ref().map_or(at(self.now), |t| t.0);
         let buckets = Buckets::default();
-        let scene = Scene::new(&self.task, &self.planes, &buckets, begun, at(self.now));
+        let inputs = RunInputs::new(&self.task, &self.planes, &buckets, begun, at(self.now));
         let known: Vec<_> = old.datacenters.iter().map(|e| e.run.clone()).collect();
         let selector = self.task.spec.run.selector.clone().unwrap_or_default();
         let chosen = select(&selector, &self.planes, &ClusterLabels::new(), &known).unwrap();
@@ -94,16 +94,16 @@ impl Play {
                 FleetTask::entry(run, known)
             })
             .collect();
-        note(&scene, &chosen, &mut self.first_seen, |_, _| false);
+        note(&inputs, &chosen, &mut self.first_seen, |_, _| false);
         let outcomes = self.outcomes.clone();
         // As `InFlightWrites` does: what came to an end is handed out once.
         self.outcomes.retain(|_, outcome| outcome.retry().is_some());
-        let mut entries = advance(&scene, &chosen, &outcomes, &self.first_seen);
-        end(&scene.terms, &mut entries, scene.terms.begun, |_| false);
-        let mut actions = repairs(&scene, &entries, &outcomes, &self.first_seen, |_, _| false);
-        let mut load = load(&scene, &entries, &[], &[]);
-        actions.extend(plan(&scene, &mut entries, &mut load, |_, _| false).actions);
-        let status = FleetTask::summarize(&scene, &old, entries, None, scene.terms.begun);
+        let mut entries = advance(&inputs, &chosen, &outcomes, &self.first_seen);
+        end(&inputs.terms, &mut entries, inputs.terms.begun, |_| false);
+        let mut actions = repairs(&inputs, &entries, &outcomes, &self.first_seen, |_, _| false);
+        let mut load = load(&inputs, &entries, &[], &[]);
+        actions.extend(plan(&inputs, &mut entries, &mut load, |_, _| false).actions);
+        let status = FleetTask::summarize(&inputs, &old, entries, None, inputs.terms.begun);
         let mut done = Vec::new();
         for action in actions {
             let run = &action.entry;
@@ -113,7 +113,7 @@ impl Play {
                 Work::Start | Work::FollowUp => Outcome::There(None),
             });
             let dc =
-                scene.planes[run.data_plane.as_str()].view.datacenters.last(&place(run)).unwrap().clone();
+                inputs.planes[run.data_plane.as_str()].view.datacenters.last(&place(run)).unwrap().clone();
             let operation = match action.work {
                 Work::FollowUp => TaskOperation::Sync,
                 Work::Start | Work::Withdraw { .. } => self.task.spec.operation.into(),

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Scene, StatusOf, plan::Work, summarize::Invalid};
+use super::{RunInputs, StatusOf, plan::Work, summarize::Invalid};
 use crate::{
     api::{
         Reason, Seen,
@@ -34,7 +34,7 @@ pub trait Adapter: Fanned {
     /// The status that sums the entries up. `old` is the status before, `invalid` why the run cannot be done at all,
     /// `progress` when something last went on.
     fn summarize(
-        scene: &Scene<'_, Self>,
+        inputs: &RunInputs<'_, Self>,
         old: &StatusOf<Self>,
         entries: Vec<Self::Entry>,
         invalid: Option<&Invalid>,
@@ -76,7 +76,7 @@ pub trait Adapter: Fanned {
 
     /// What a child that is there has come to. The kind notes in the entry what only it knows of.
     fn judge(
-        scene: &Scene<'_, Self>,
+        inputs: &RunInputs<'_, Self>,
         entry: &mut Self::Entry,
         found: &ObservedChild<'_, Self::Child>,
     ) -> Judged;
@@ -92,18 +92,18 @@ pub trait Adapter: Fanned {
     }
 
     /// Notes in an entry what the children of all its attempts tell.
-    fn add_up(_scene: &Scene<'_, Self>, _entry: &mut Self::Entry, _plane: &Snapshot) {}
+    fn add_up(_scene: &RunInputs<'_, Self>, _entry: &mut Self::Entry, _plane: &Snapshot) {}
 
     /// Says in entries that nothing else is said about what a dry run would do, where that takes no question to a data
     /// plane. Others are planned, and asked about when they are admitted.
-    fn say_plan(_scene: &Scene<'_, Self>, _entries: &mut [Self::Entry]) {}
+    fn say_plan(_scene: &RunInputs<'_, Self>, _entries: &mut [Self::Entry]) {}
 
     /// Notes the restore point that a purge leaves.
     fn keeps(_entry: &mut Self::Entry, _point: &str) {}
 
     /// What has to be sent after a child that is there, besides what is withdrawn because the run was cancelled.
     fn repair(
-        _scene: &Scene<'_, Self>,
+        _scene: &RunInputs<'_, Self>,
         _entry: &DatacenterRun,
         _found: &ObservedChild<'_, Self::Child>,
     ) -> Option<(ObjectKey, Work)> {
@@ -111,7 +111,7 @@ pub trait Adapter: Fanned {
     }
 
     /// When something becomes of an entry by time alone, besides the run's own deadlines.
-    fn due_at(_scene: &Scene<'_, Self>, _entry: &DatacenterRun) -> Option<Timestamp> {
+    fn due_at(_scene: &RunInputs<'_, Self>, _entry: &DatacenterRun) -> Option<Timestamp> {
         None
     }
 

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource as _, ResourceExt as _};
 
 use super::{
-    FirstSeen, Scene,
+    FirstSeen, RunInputs,
     adapter::{Adapter, Judged, ObservedChild},
 };
 use crate::{
@@ -39,16 +39,16 @@ const MISSING_GRACE: SignedDuration = SignedDuration::from_secs(5);
 /// Advances every entry by what is seen and by what became of the writes.
 #[must_use]
 pub fn advance<R: Adapter>(
-    scene: &Scene<'_, R>,
+    inputs: &RunInputs<'_, R>,
     entries: &[R::Entry],
     outcomes: &Outcomes,
     first_seen: &FirstSeen,
 ) -> Vec<R::Entry> {
     let mut entries = entries.to_vec();
     for entry in entries.iter_mut().filter(|entry| !(*entry).as_ref().phase.is_final()) {
-        step(scene, entry, outcomes, first_seen);
+        step(inputs, entry, outcomes, first_seen);
         if (*entry).as_ref().phase.is_final() {
-            finish(entry.as_mut(), scene.now());
+            finish(entry.as_mut(), inputs.now());
         }
     }
     entries
@@ -56,14 +56,19 @@ pub fn advance<R: Adapter>(
 
 /// An entry beside what can be known of it in this pass.
 struct Advance<'a, R: Adapter> {
-    scene: &'a Scene<'a, R>,
+    inputs: &'a RunInputs<'a, R>,
     plane: &'a Snapshot,
     outcomes: &'a Outcomes,
     first_seen: &'a FirstSeen,
 }
 
-fn step<R: Adapter>(scene: &Scene<'_, R>, entry: &mut R::Entry, outcomes: &Outcomes, first_seen: &FirstSeen) {
-    let Some(plane) = reach(&scene.terms, &scene.planes, entry.as_mut()) else { return };
+fn step<R: Adapter>(
+    inputs: &RunInputs<'_, R>,
+    entry: &mut R::Entry,
+    outcomes: &Outcomes,
+    first_seen: &FirstSeen,
+) {
+    let Some(plane) = reach(&inputs.terms, &inputs.planes, entry.as_mut()) else { return };
     if let Some(lack) = R::lacks(plane) {
         // What is not permitted cannot be seen either: a child that was made is not gone.
         let run = entry.as_mut();
@@ -71,11 +76,11 @@ fn step<R: Adapter>(scene: &Scene<'_, R>, entry: &mut R::Entry, outcomes: &Outco
         let phase = if fails { Phase::Failed } else { run.phase };
         set(run, phase, lack.reason, Some(lack.message));
         if phase == Phase::Running {
-            time_out(&scene.terms, run);
+            time_out(&inputs.terms, run);
         }
         return;
     }
-    let step = Advance { scene, plane, outcomes, first_seen };
+    let step = Advance { inputs, plane, outcomes, first_seen };
     let run = (*entry).as_ref();
     let is_withdrawn =
         run.phase == Phase::Running && step.outcome_of_attempt(run) == Some(&Outcome::Withdrawn);
@@ -83,7 +88,7 @@ fn step<R: Adapter>(scene: &Scene<'_, R>, entry: &mut R::Entry, outcomes: &Outco
         // The view may show it for a moment longer.
         _ if is_withdrawn => step.missing(entry),
         Seen::Known((attempt, key, child)) => step.seen(entry, attempt, &key, child),
-        Seen::Unknown { why, .. } => doubt(&scene.terms, entry.as_mut(), why),
+        Seen::Unknown { why, .. } => doubt(&inputs.terms, entry.as_mut(), why),
         Seen::Absent if run.phase == Phase::Running => step.missing(entry),
         Seen::Absent => step.not_made(entry),
     }
@@ -92,7 +97,7 @@ fn step<R: Adapter>(scene: &Scene<'_, R>, entry: &mut R::Entry, outcomes: &Outco
         R::keeps(entry, point);
     }
     // Also of one that waits for another attempt: it may be decided by the run.
-    R::add_up(scene, entry, plane);
+    R::add_up(inputs, entry, plane);
 }
 
 impl<'a, R: Adapter> Advance<'a, R> {
@@ -106,14 +111,14 @@ impl<'a, R: Adapter> Advance<'a, R> {
 
     /// What became of a write to the child of the attempt that was made last.
     fn outcome_of_attempt(&self, entry: &DatacenterRun) -> Option<&'a Outcome> {
-        self.outcome(&child_key(self.scene.run, entry, entry.attempts()))
+        self.outcome(&child_key(self.inputs.run, entry, entry.attempts()))
     }
 
     /// The child of the last attempt that has one: an attempt made before a crash may not be in the status yet. Of an
     /// attempt that failed nothing is asked any more.
     fn newest_child(&self, entry: &DatacenterRun) -> Seen<(usize, ObjectKey, &'a R::Child)> {
         let find = |attempt: usize| {
-            let key = child_key(self.scene.run, entry, attempt);
+            let key = child_key(self.inputs.run, entry, attempt);
             self.child(&key).map(|child| (attempt, key, child))
         };
         let first =
@@ -131,27 +136,27 @@ impl<'a, R: Adapter> Advance<'a, R> {
 
     /// The child is there.
     fn seen(&self, entry: &mut R::Entry, attempt: usize, key: &ObjectKey, child: &'a R::Child) {
-        let (scene, run) = (self.scene, entry.as_mut());
-        if !is_of(child, scene.run) {
+        let (inputs, run) = (self.inputs, entry.as_mut());
+        if !is_of(child, inputs.run) {
             conflict::<R::Child>(run, key);
             return;
         }
-        made(run, attempt, key, scene.now());
+        made(run, attempt, key, inputs.now());
         let finished_since = finished_since(self.first_seen, self.plane, key, child);
         let found = ObservedChild { plane: self.plane, key, child, finished_since, outcomes: self.outcomes };
-        let Judged { verdict, nodes, ended, at_work } = R::judge(scene, entry, &found);
+        let Judged { verdict, nodes, ended, at_work } = R::judge(inputs, entry, &found);
         let run = entry.as_mut();
         run.nodes = Some(nodes);
         run.start_time = child.started().or(run.start_time.take());
         match verdict {
             Verdict::Running { reason, message } => {
                 set(run, Phase::Running, reason, message);
-                time_out(&scene.terms, run);
+                time_out(&inputs.terms, run);
                 if let Some(at_work) = at_work {
-                    stall(&scene.terms, run, &at_work);
+                    stall(&inputs.terms, run, &at_work);
                 }
             }
-            Verdict::Again { reason, message } if scene.terms.is_cancelled => {
+            Verdict::Again { reason, message } if inputs.terms.is_cancelled => {
                 cancelled(run, &format!("cancelled before another attempt ({reason}): {message}"));
             }
             Verdict::Again { reason, message } => self.again(run, reason, message),
@@ -165,7 +170,7 @@ impl<'a, R: Adapter> Advance<'a, R> {
 
     /// An attempt failed. What may go better the next time is tried again while the run allows it.
     fn failed(&self, run: &mut DatacenterRun, reason: Reason, message: String) {
-        let (terms, attempts) = (&self.scene.terms, run.attempts());
+        let (terms, attempts) = (&self.inputs.terms, run.attempts());
         if !R::may_go_better(reason) || terms.is_cancelled || !may_retry(&terms.rollout, attempts) {
             set(run, Phase::Failed, reason, Some(message));
             return;
@@ -179,15 +184,15 @@ impl<'a, R: Adapter> Advance<'a, R> {
     /// Another attempt follows.
     fn again(&self, run: &mut DatacenterRun, reason: Reason, message: String) {
         set(run, Phase::Pending, reason, Some(message));
-        run.finish_time = Some(Time(self.scene.now()));
+        run.finish_time = Some(Time(self.inputs.now()));
         run.created_time = None;
     }
 
     /// The child was made and is not there.
     fn missing(&self, entry: &mut R::Entry) {
-        let scene = self.scene;
+        let inputs = self.inputs;
         let before = (*entry).as_ref();
-        let key = child_key(scene.run, before, before.attempts().max(1));
+        let key = child_key(inputs.run, before, before.attempts().max(1));
         let outcome = self.outcome(&key);
         if matches!(outcome, Some(Outcome::There(_))) {
             return; // Just made; the view will show it.
@@ -197,15 +202,15 @@ impl<'a, R: Adapter> Advance<'a, R> {
         let is_withdrawn = outcome == Some(&Outcome::Withdrawn);
         let missing_since = self.first_seen.get(&(self.plane.name.clone(), key.clone()), MISSING);
         let is_gone = is_withdrawn
-            || missing_since.is_some_and(|since| scene.now().duration_since(*since) >= MISSING_GRACE);
+            || missing_since.is_some_and(|since| inputs.now().duration_since(*since) >= MISSING_GRACE);
         if let Seen::Known(()) = done {
             set(run, Phase::Succeeded, Reason::Succeeded, None);
-        } else if is_gone && scene.terms.is_cancelled {
+        } else if is_gone && inputs.terms.is_cancelled {
             cancelled(run, "cancelled before its data plane had begun with it");
         } else if is_withdrawn {
             self.failed(run, Reason::NotStarted, R::why_withdrawn());
         } else if let Seen::Unknown { why, .. } = done {
-            doubt(&scene.terms, run, why);
+            doubt(&inputs.terms, run, why);
         } else if is_gone {
             let message = format!("{} {key} was deleted before it was judged", R::Child::kind(&()));
             set(run, Phase::Failed, Reason::JobDeleted, Some(message));
@@ -214,10 +219,10 @@ impl<'a, R: Adapter> Advance<'a, R> {
 
     /// The next attempt has not been made.
     fn not_made(&self, entry: &mut R::Entry) {
-        let terms = &self.scene.terms;
+        let terms = &self.inputs.terms;
         let run = entry.as_mut();
         let (attempt, is_first) = (run.attempts() + 1, run.attempts() == 0);
-        let key = child_key(self.scene.run, run, attempt);
+        let key = child_key(self.inputs.run, run, attempt);
         let datacenter = self.plane.view.seen(&self.plane.view.datacenters, &place(run));
         // Nothing is tried again for a datacenter that is gone.
         let is_nowhere = datacenter == Seen::Absent;
@@ -227,7 +232,7 @@ impl<'a, R: Adapter> Advance<'a, R> {
                 set(run, Phase::Running, Reason::JobCreated, None);
             }
             Some(Outcome::Would(point)) => {
-                let message = format!("would be {} as {key}", self.scene.run.event_text().done);
+                let message = format!("would be {} as {key}", self.inputs.run.event_text().done);
                 set(run, Phase::Pending, Reason::DryRun, Some(message));
                 if let Some(point) = point {
                     R::keeps(entry, point);
@@ -307,17 +312,17 @@ pub fn waiting_stays<R: Adapter>(before: &[R::Entry], after: Vec<R::Entry>) -> V
 
 /// Notes since when children are finished, or missing. One that is being written to is neither.
 pub fn note<R: Adapter>(
-    scene: &Scene<'_, R>,
+    inputs: &RunInputs<'_, R>,
     entries: &[R::Entry],
     first_seen: &mut FirstSeen,
     is_under_way: impl Fn(&str, &ObjectKey) -> bool,
 ) {
     for entry in entries.iter().map(AsRef::as_ref).filter(|e| e.attempts() > 0) {
-        let Some(plane) = scene.planes.get(entry.data_plane.as_str()) else { continue };
+        let Some(plane) = inputs.planes.get(entry.data_plane.as_str()) else { continue };
         if plane.usable != Usable::Ready {
             continue;
         }
-        let key = child_key(scene.run, entry, entry.attempts());
+        let key = child_key(inputs.run, entry, entry.attempts());
         let (goes_on, uid) = match plane.view.seen(R::Child::section(&plane.view), &key) {
             Seen::Known(child) => (!child.is_finished(), child.uid().unwrap_or_default()),
             Seen::Absent => (false, MISSING.to_owned()),
@@ -329,7 +334,7 @@ pub fn note<R: Adapter>(
         if is_open || entry.phase != Phase::Running {
             first_seen.forget(&key);
         } else {
-            first_seen.entry(key, &uid, || scene.now());
+            first_seen.entry(key, &uid, || inputs.now());
         }
     }
 }

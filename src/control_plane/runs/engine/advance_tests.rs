@@ -14,7 +14,7 @@ use crate::{
     },
     control_plane::{
         data_planes::{records::BackupRecord, view::View},
-        fanout::tests::{datacenter, fleet_job, live, made, pending, plane, scene, silent},
+        fanout::tests::{datacenter, fleet_job, inputs, live, made, pending, plane, silent},
         runs::buckets::Buckets,
     },
 };
@@ -56,8 +56,8 @@ fn view_with(job: &FleetBackupJob, entry: &DatacenterRun, children: &[(usize, Va
 
 fn at(job: &FleetBackupJob, entry: &DatacenterRun, view: View, second: i64) -> DatacenterRun {
     let planes = [plane("eu", view)];
-    let scene = scene(job, &planes, second);
-    advance(&scene, std::slice::from_ref(entry), &Outcomes::new(), &FirstSeen::default()).remove(0)
+    let inputs = inputs(job, &planes, second);
+    advance(&inputs, std::slice::from_ref(entry), &Outcomes::new(), &FirstSeen::default()).remove(0)
 }
 
 fn said(entry: &DatacenterRun) -> (Phase, &str) {
@@ -128,8 +128,13 @@ fn a_child_that_is_made_again_is_not_judged_by_the_patience_with_the_former() {
     let planes = [plane("eu", view)];
     let look = |uid: &str| {
         let first_seen = first_seen(key.clone(), uid);
-        advance(&scene(&job, &planes, 1_000_000), std::slice::from_ref(&entry), &Outcomes::new(), &first_seen)
-            .remove(0)
+        advance(
+            &inputs(&job, &planes, 1_000_000),
+            std::slice::from_ref(&entry),
+            &Outcomes::new(),
+            &first_seen,
+        )
+        .remove(0)
     };
     assert_eq!(look(&uid_of(&key)).phase, Phase::Failed);
     assert_eq!(said(&look("uid-of-the-former")), (Phase::Running, "AwaitingMedusaBackup"));
@@ -143,7 +148,7 @@ fn a_child_that_vanished_fails_after_a_moment_unless_its_backup_is_there() {
     let planes = [plane("eu", live(&[datacenter("dc1", 1)]))];
     let first_seen = first_seen(child_key(&job, &entry, 1), MISSING);
     let look = |second| {
-        advance(&scene(&job, &planes, second), std::slice::from_ref(&entry), &Outcomes::new(), &first_seen)
+        advance(&inputs(&job, &planes, second), std::slice::from_ref(&entry), &Outcomes::new(), &first_seen)
             .remove(0)
     };
     assert_eq!(look(4).phase, Phase::Running);
@@ -247,8 +252,8 @@ fn seen_so(change: impl Fn(&mut View), children: &[(usize, Value)], begun_with: 
     let is_there = children.iter().any(|(attempt, _)| *attempt == 1);
     let uid = if is_there { uid_of(&key) } else { MISSING.to_owned() };
     let first_seen = first_seen(key, &uid);
-    let scene = scene(&job, &planes, 1_000_000);
-    let entry = advance(&scene, std::slice::from_ref(&entry), &Outcomes::new(), &first_seen).remove(0);
+    let inputs = inputs(&job, &planes, 1_000_000);
+    let entry = advance(&inputs, std::slice::from_ref(&entry), &Outcomes::new(), &first_seen).remove(0);
     (entry.phase, format!("{}: {}", entry.reason.unwrap_or_default(), entry.message.unwrap_or_default()))
 }
 
@@ -297,7 +302,7 @@ fn a_backup_that_cannot_be_read_is_not_missing_and_holds_nobody_elses_up() {
     let planes = [plane("eu", view)];
     let key = child_key(&job, &dc1, 1);
     let first_seen = first_seen(key.clone(), &uid_of(&key));
-    let after = advance(&scene(&job, &planes, 1_000_000), &[dc1, dc2], &Outcomes::new(), &first_seen);
+    let after = advance(&inputs(&job, &planes, 1_000_000), &[dc1, dc2], &Outcomes::new(), &first_seen);
     assert_eq!(said(&after[0]), (Phase::Running, "AwaitingMedusaBackup"));
     assert!(after[0].message.as_ref().unwrap().contains("field `status`"));
     assert_eq!(said(&after[1]), (Phase::Succeeded, "Succeeded"));
@@ -328,9 +333,9 @@ fn what_was_taken_back_is_gone_also_while_the_view_still_shows_it() {
     let mut look = |cancel: bool| {
         task.spec.run.cancel = Some(cancel);
         let (buckets, now) = (Buckets::default(), Timestamp::from_second(3_600).unwrap());
-        let scene = Scene::new(&task, &planes, &buckets, Timestamp::UNIX_EPOCH, now);
+        let inputs = RunInputs::new(&task, &planes, &buckets, Timestamp::UNIX_EPOCH, now);
         let entry = DatacenterTask { run: run.clone(), ..DatacenterTask::default() };
-        advance(&scene, &[entry], &outcomes, &FirstSeen::default()).remove(0).run
+        advance(&inputs, &[entry], &outcomes, &FirstSeen::default()).remove(0).run
     };
     let again = look(false);
     assert_eq!(said(&again), (Phase::Pending, "AwaitingRetry"));
@@ -349,7 +354,7 @@ fn what_waits_to_be_made_in_a_datacenter_that_is_gone_fails() {
         let look = |view: View| {
             let planes = [plane("eu", view)];
             let entries = [entry.clone()];
-            advance(&scene(&job, &planes, 1), &entries, &outcomes, &FirstSeen::default()).remove(0)
+            advance(&inputs(&job, &planes, 1), &entries, &outcomes, &FirstSeen::default()).remove(0)
         };
         let waits = look(live(&[datacenter("dc1", 1)]));
         assert_eq!(said(&waits), (Phase::Pending, "BackupRunning"), "also of another attempt");
@@ -366,7 +371,7 @@ fn a_cancelled_run_does_not_take_a_listing_that_began_before_for_the_end_of_a_ch
     let first_seen = first_seen(child_key(&job, &entry, 1), MISSING);
     let look = |second| {
         let entries = [entry.clone()];
-        advance(&scene(&job, &planes, second), &entries, &Outcomes::new(), &first_seen).remove(0)
+        advance(&inputs(&job, &planes, second), &entries, &Outcomes::new(), &first_seen).remove(0)
     };
     assert_eq!(look(4).phase, Phase::Running);
     assert_eq!(said(&look(5)), (Phase::Cancelled, "Cancelled"));

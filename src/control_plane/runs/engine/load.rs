@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt as _;
 
-use super::{Scene, adapter::Adapter};
+use super::{RunInputs, adapter::Adapter};
 use crate::{
     api::{
         fleet::{DatacenterRun, Phase},
@@ -26,18 +26,18 @@ use crate::{
 /// A child nobody has begun with counts only while its run goes on.
 #[must_use]
 pub fn load<R: Adapter>(
-    scene: &Scene<'_, R>,
+    inputs: &RunInputs<'_, R>,
     entries: &[R::Entry],
     others: &[&R],
     under_way: &[UnderWay],
 ) -> Load {
     let mut load = Load::default();
     let mut counted: BTreeSet<(String, ObjectKey)> = BTreeSet::new();
-    let own = scene.run.meta().uid.as_deref();
+    let own = inputs.run.meta().uid.as_deref();
     let active: BTreeSet<&str> =
-        others.iter().copied().chain([scene.run]).filter_map(|run| run.meta().uid.as_deref()).collect();
-    let bucket_at = |plane: &str, place: &ObjectKey| scene.buckets.at(&scene.planes, plane, place);
-    for (name, plane) in &scene.planes {
+        others.iter().copied().chain([inputs.run]).filter_map(|run| run.meta().uid.as_deref()).collect();
+    let bucket_at = |plane: &str, place: &ObjectKey| inputs.buckets.at(&inputs.planes, plane, place);
+    for (name, plane) in &inputs.planes {
         for (key, child) in
             R::Child::section(&plane.view).last_known().iter().filter(|(_, child)| !child.is_finished())
         {
@@ -58,19 +58,19 @@ pub fn load<R: Adapter>(
             load.add(own == Some(run_uid), data_plane, &bucket_at(data_plane, place));
         }
     }
-    let own_run = entries.iter().map(|entry| (scene.run, entry.as_ref()));
+    let own_run = entries.iter().map(|entry| (inputs.run, entry.as_ref()));
     let known = others.iter().flat_map(|run| {
         let entries: Vec<&DatacenterRun> = run.status().map(R::entries).unwrap_or_default();
         entries.into_iter().map(move |entry| (*run, entry))
     });
     for (run, entry) in own_run.chain(known).filter(|(_, e)| e.phase == Phase::Running) {
         let key = child_key(run, entry, entry.attempts());
-        let plane = scene.planes.get(entry.data_plane.as_str());
+        let plane = inputs.planes.get(entry.data_plane.as_str());
         let listed = plane.is_some_and(|p| p.view.listing(R::Child::section(&p.view)).known().is_some());
         let is_judged_later = R::COUNTS_UNTIL_JUDGED && run.meta().uid.as_deref() == own;
         // Where the children are listed, one that is not there or is finished is no load.
         if (!listed || is_judged_later) && counted.insert((entry.data_plane.clone(), key)) {
-            load.add(run.meta().uid.as_deref() == own, &entry.data_plane, &scene.buckets.of(entry));
+            load.add(run.meta().uid.as_deref() == own, &entry.data_plane, &inputs.buckets.of(entry));
         }
     }
     load
@@ -86,7 +86,7 @@ mod tests {
     use crate::{
         api::fleet::{DatacenterTask, FleetBackupJob, FleetTask, Rollout},
         control_plane::{
-            fanout::tests::{datacenter, fleet_job, live, made, pending, plane, scene, silent},
+            fanout::tests::{datacenter, fleet_job, inputs, live, made, pending, plane, silent},
             runs::{
                 buckets::Buckets,
                 rollout::{Limit, Turn, Waiting, turns},
@@ -126,9 +126,9 @@ mod tests {
                 made(&other, &pending("eu", "dc2"), 1, second),
             ]);
             let planes = [plane("eu", view)];
-            assert_eq!(is_full(&load(&scene(&job, &planes, 0), &[], &[&other], &[])), full);
+            assert_eq!(is_full(&load(&inputs(&job, &planes, 0), &[], &[&other], &[])), full);
             assert!(
-                !is_full(&load(&scene(&job, &planes, 0), &[], &[], &[])),
+                !is_full(&load(&inputs(&job, &planes, 0), &[], &[], &[])),
                 "nobody will begin with a child whose run is over"
             );
         }
@@ -149,9 +149,9 @@ mod tests {
         let (key, child) = made(&job, &entry, 1, json!({}));
         view.jobs.put(key, child);
         let planes = [plane("eu", view)];
-        let scene = scene(&job, &planes, 0);
-        assert!(!is_full(&load(&scene, &[], &[], &[under_way("dc1")])), "it is there and being made: one");
-        assert!(is_full(&load(&scene, &[], &[], &[under_way("dc1"), under_way("dc2")])));
+        let inputs = inputs(&job, &planes, 0);
+        assert!(!is_full(&load(&inputs, &[], &[], &[under_way("dc1")])), "it is there and being made: one");
+        assert!(is_full(&load(&inputs, &[], &[], &[under_way("dc1"), under_way("dc2")])));
     }
 
     #[test]
@@ -160,10 +160,10 @@ mod tests {
         let running = |dc: &str| DatacenterRun { phase: Phase::Running, attempts: 1, ..pending("eu", dc) };
         other.status = serde_json::from_value(json!({"datacenters": [running("dc2")]})).unwrap();
         let planes = [plane("eu", silent())];
-        let scene_silent = scene(&job, &planes, 0);
+        let scene_silent = inputs(&job, &planes, 0);
         assert!(is_full(&load(&scene_silent, &[running("dc1")], &[&other], &[])));
         let listed = [plane("eu", live(&[]))];
-        assert!(!is_full(&load(&scene(&job, &listed, 0), &[running("dc1")], &[&other], &[])));
+        assert!(!is_full(&load(&inputs(&job, &listed, 0), &[running("dc1")], &[&other], &[])));
     }
     #[test]
     fn a_datacenter_of_a_task_counts_until_it_is_judged_and_no_longer() {
@@ -187,14 +187,19 @@ mod tests {
         ]);
         let planes = [plane("eu", view)];
         let buckets = Buckets::default();
-        let scene =
-            Scene::new(&task, &planes, &buckets, jiff::Timestamp::UNIX_EPOCH, jiff::Timestamp::UNIX_EPOCH);
+        let inputs = RunInputs::new(
+            &task,
+            &planes,
+            &buckets,
+            jiff::Timestamp::UNIX_EPOCH,
+            jiff::Timestamp::UNIX_EPOCH,
+        );
         let entry = |dc: &str, phase: Phase| DatacenterTask {
             run: DatacenterRun { phase, attempts: 1, ..pending("eu", dc) },
             ..DatacenterTask::default()
         };
         let at_work = |first: Phase, second: Phase| {
-            is_full(&load(&scene, &[entry("dc1", first), entry("dc2", second)], &[], &[]))
+            is_full(&load(&inputs, &[entry("dc1", first), entry("dc2", second)], &[], &[]))
         };
         assert!(at_work(Phase::Running, Phase::Running), "the sync after the purge of dc1 is still to come");
         assert!(!at_work(Phase::Running, Phase::Failed), "dc2 was given up");

@@ -4,12 +4,12 @@
 pub mod adapter;
 pub mod advance;
 mod apply;
+mod inputs;
 pub mod load;
 mod pass;
 pub mod plan;
 #[cfg(test)]
 mod scenarios;
-mod scene;
 pub mod summarize;
 
 use std::{
@@ -27,7 +27,7 @@ use kube::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-pub use scene::Scene;
+pub use inputs::RunInputs;
 
 use self::{
     adapter::{Adapter, Admission, Admitted},

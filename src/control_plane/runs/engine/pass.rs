@@ -15,7 +15,7 @@ use kube::{ResourceExt as _, core::DeserializeGuard};
 use tokio::task::JoinHandle;
 
 use super::{
-    Engine, EntryOf, Memory, Runs, SETTLES, Scene, StatusOf,
+    Engine, EntryOf, Memory, RunInputs, Runs, SETTLES, StatusOf,
     adapter::Adapter,
     advance::{advance, note, waiting_stays},
     apply,
@@ -62,8 +62,8 @@ pub(super) async fn pass<E: Engine>(
         Ok(entries) => entries,
         Err(invalid) => {
             let now = fleet.now();
-            let scene = Scene::new(run, &[], &buckets, begun::<E>(memory, now), now);
-            memory.status = E::Run::summarize(&scene, &memory.status, Vec::new(), Some(&invalid), now);
+            let inputs = RunInputs::new(run, &[], &buckets, begun::<E>(memory, now), now);
+            memory.status = E::Run::summarize(&inputs, &memory.status, Vec::new(), Some(&invalid), now);
             return None;
         }
     };
@@ -131,31 +131,31 @@ fn start<E: Engine>(
 ) -> (Vec<EntryOf<E>>, Plan, Vec<JoinHandle<()>>) {
     let (context, in_flight) = (&runs.frame.context, &runs.in_flight);
     let now = context.fleet.now();
-    let mut scene = Scene::new(run, planes, buckets, begun::<E>(memory, now), now);
-    scene.holds = runs.engine.holds(context, planes, now);
+    let mut inputs = RunInputs::new(run, planes, buckets, begun::<E>(memory, now), now);
+    inputs.holds = runs.engine.holds(context, planes, now);
     // A dry run makes nothing.
-    scene.named = (E::Run::NAMED_FIRST && !run.run().is_dry_run()).then(|| {
+    inputs.named = (E::Run::NAMED_FIRST && !run.run().is_dry_run()).then(|| {
         let named = E::Run::datacenters(&memory.written).iter().map(AsRef::as_ref);
         named.map(|entry| (entry.data_plane.clone(), place(entry))).collect()
     });
     let outcomes = in_flight.outcomes(&memory.uid);
-    let mut entries = advance(&scene, entries, &outcomes, &memory.first_seen);
+    let mut entries = advance(&inputs, entries, &outcomes, &memory.first_seen);
     let progress = progress::<E>(memory, &entries, now);
-    end(&scene.terms, &mut entries, progress, is_starting(runs, run));
+    end(&inputs.terms, &mut entries, progress, is_starting(runs, run));
     if run.run().is_dry_run() {
-        E::Run::say_plan(&scene, &mut entries);
+        E::Run::say_plan(&inputs, &mut entries);
     }
     let is_busy = |plane: &str, key: &ObjectKey| in_flight.is_busy(plane, key);
-    let repairs = plan::repairs(&scene, &entries, &outcomes, &memory.first_seen, is_busy);
+    let repairs = plan::repairs(&inputs, &entries, &outcomes, &memory.first_seen, is_busy);
     let planning = in_flight.lock_planning();
-    let mut load = if is_limited(&scene.terms.rollout, &scene.own_limits) {
+    let mut load = if is_limited(&inputs.terms.rollout, &inputs.own_limits) {
         let others = others(runs, run);
         let others: Vec<&E::Run> = others.iter().filter_map(|other| other.0.as_ref().ok()).collect();
-        load(&scene, &entries, &others, &in_flight.under_way())
+        load(&inputs, &entries, &others, &in_flight.under_way())
     } else {
         Load::default()
     };
-    let mut plan = plan::plan(&scene, &mut entries, &mut load, is_busy);
+    let mut plan = plan::plan(&inputs, &mut entries, &mut load, is_busy);
     let starts = std::mem::take(&mut plan.actions);
     let planned = starts.len();
     let claimed = runs.engine.claim(context, run, planes, starts);
@@ -193,25 +193,25 @@ fn finish<E: Engine>(
     let (context, in_flight) = (&runs.frame.context, &runs.in_flight);
     let now = context.fleet.now();
     let begun = begun::<E>(memory, now);
-    let scene = Scene::new(run, planes, buckets, begun, now);
-    note(&scene, entries, &mut memory.first_seen, |plane, key| in_flight.is_under_way(plane, key));
+    let inputs = RunInputs::new(run, planes, buckets, begun, now);
+    note(&inputs, entries, &mut memory.first_seen, |plane, key| in_flight.is_under_way(plane, key));
     // What came due since the plan is tried in the next pass, and not forgotten with its outcome.
     let due = in_flight.again_in(&memory.uid);
     let outcomes = in_flight.outcomes(&memory.uid);
     let mut entries =
-        waiting_stays::<E::Run>(entries, advance(&scene, entries, &outcomes, &memory.first_seen));
+        waiting_stays::<E::Run>(entries, advance(&inputs, entries, &outcomes, &memory.first_seen));
     let before = E::Run::datacenters(&memory.status);
     let progress = progress::<E>(memory, &entries, now);
-    end(&scene.terms, &mut entries, progress, is_starting(runs, run));
-    let deadline = next_deadline(&scene.terms, &entries, progress);
-    let look = plan::next_look(&scene, &entries, plan, !memory.first_seen.is_empty(), deadline);
+    end(&inputs.terms, &mut entries, progress, is_starting(runs, run));
+    let deadline = next_deadline(&inputs.terms, &entries, progress);
+    let look = plan::next_look(&inputs, &entries, plan, !memory.first_seen.is_empty(), deadline);
     let wake = look.into_iter().chain(due).chain(in_flight.again_in(&memory.uid)).chain([REPAIR]).min();
     let waited = before.is_empty() || before.iter().any(is_waiting);
     if waited && !entries.is_empty() && !entries.iter().any(is_waiting) && !run.run().is_dry_run() {
         let took = Duration::try_from(now.duration_since(begun)).unwrap_or_default();
         E::fanned_out(&context.meters, took);
     }
-    memory.status = E::Run::summarize(&scene, &memory.status, entries, None, progress);
+    memory.status = E::Run::summarize(&inputs, &memory.status, entries, None, progress);
     let is_final = E::Run::phase(&memory.status).is_some_and(Phase::is_final);
     wake.filter(|_| !is_final)
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::{
-    FirstSeen, Scene,
+    FirstSeen, RunInputs,
     adapter::{Adapter, ObservedChild},
     advance::finished_since,
 };
@@ -88,7 +88,7 @@ pub struct Plan {
 /// Plans the children whose turn has come, and says in the entries why the others wait. `is_busy` says whether a
 /// write is under way for a child or pauses after it was refused.
 pub fn plan<R: Adapter>(
-    scene: &Scene<'_, R>,
+    inputs: &RunInputs<'_, R>,
     entries: &mut [R::Entry],
     load: &mut Load,
     is_busy: impl Fn(&str, &ObjectKey) -> bool,
@@ -96,22 +96,22 @@ pub fn plan<R: Adapter>(
     let mut plan = Plan::default();
     let mut candidates: Vec<(usize, &Snapshot, ObjectKey, String, Timestamp)> = Vec::new();
     for (number, entry) in entries.iter_mut().map(AsMut::as_mut).enumerate() {
-        let Some((plane, key)) = startable(scene, entry) else { continue };
+        let Some((plane, key)) = startable(inputs, entry) else { continue };
         if is_busy(&plane.name, &key) {
             continue;
         }
-        if let Some((reason, why)) = scene.holds.of(&entry.cluster, &entry.data_plane) {
+        if let Some((reason, why)) = inputs.holds.of(&entry.cluster, &entry.data_plane) {
             wait(entry, *reason, why.clone());
             plan.is_held = true;
             continue;
         }
-        candidates.push((number, plane, key, scene.buckets.of(entry), not_before(&scene.terms, entry)));
+        candidates.push((number, plane, key, inputs.buckets.of(entry), not_before(&inputs.terms, entry)));
     }
     let waiting: Vec<Waiting<'_>> = candidates
         .iter()
         .map(|(_, plane, _, bucket, at)| Waiting { data_plane: &plane.name, bucket, not_before: *at })
         .collect();
-    let turns = turns(&scene.terms.rollout, &scene.own_limits, load, &waiting, scene.now());
+    let turns = turns(&inputs.terms.rollout, &inputs.own_limits, load, &waiting, inputs.now());
     for ((number, _, key, _, _), turn) in candidates.into_iter().zip(turns) {
         let Some(entry) = entries.get_mut(number).map(AsMut::as_mut) else { continue };
         match turn {
@@ -139,33 +139,33 @@ fn wait(entry: &mut DatacenterRun, reason: Reason, message: String) {
 
 /// The data plane and the child's name of an entry that may start as far as the data plane is concerned.
 fn startable<'a, R: Adapter>(
-    scene: &Scene<'a, R>,
+    inputs: &RunInputs<'a, R>,
     entry: &DatacenterRun,
 ) -> Option<(&'a Snapshot, ObjectKey)> {
     // A dry run has looked at it.
     let is_planned = entry.reason.as_deref() == Some(Reason::DryRun.as_str());
-    if scene.terms.is_cancelled || entry.phase != Phase::Pending || is_placeholder(entry) || is_planned {
+    if inputs.terms.is_cancelled || entry.phase != Phase::Pending || is_placeholder(entry) || is_planned {
         return None;
     }
     let is_named = |named: &BTreeSet<_>| named.contains(&(entry.data_plane.clone(), place(entry)));
-    if !scene.named.as_ref().is_none_or(is_named) {
+    if !inputs.named.as_ref().is_none_or(is_named) {
         return None;
     }
-    let plane = usable(scene, entry)?;
-    let key = child_key(scene.run, entry, entry.attempts() + 1);
+    let plane = usable(inputs, entry)?;
+    let key = child_key(inputs.run, entry, entry.attempts() + 1);
     let is_unmade = matches!(plane.view.seen(R::Child::section(&plane.view), &key), Seen::Absent);
     let datacenter = plane.view.seen(&plane.view.datacenters, &place(entry));
     (is_unmade && datacenter.known().is_some()).then_some((plane, key))
 }
 
-fn usable<'a, R: Adapter>(scene: &Scene<'a, R>, entry: &DatacenterRun) -> Option<&'a Snapshot> {
-    scene.planes.get(entry.data_plane.as_str()).copied().filter(|plane| plane.usable == Usable::Ready)
+fn usable<'a, R: Adapter>(inputs: &RunInputs<'a, R>, entry: &DatacenterRun) -> Option<&'a Snapshot> {
+    inputs.planes.get(entry.data_plane.as_str()).copied().filter(|plane| plane.usable == Usable::Ready)
 }
 
 /// What is to be done for children that are there: those of a cancelled run that no data plane has begun with are taken
 /// back; the rest is the kind's own ([`Adapter::repair`]).
 pub fn repairs<R: Adapter>(
-    scene: &Scene<'_, R>,
+    inputs: &RunInputs<'_, R>,
     entries: &[R::Entry],
     outcomes: &Outcomes,
     first_seen: &FirstSeen,
@@ -174,17 +174,17 @@ pub fn repairs<R: Adapter>(
     let running = entries.iter().map(AsRef::as_ref).filter(|e| e.phase == Phase::Running && e.attempts() > 0);
     running
         .filter_map(|entry| {
-            let plane = usable(scene, entry)?;
-            let key = child_key(scene.run, entry, entry.attempts());
+            let plane = usable(inputs, entry)?;
+            let key = child_key(inputs.run, entry, entry.attempts());
             let child = R::Child::section(&plane.view).last(&key)?.as_ref();
             let finished_since = finished_since(first_seen, plane, &key, child);
             let found = ObservedChild { plane, key: &key, child, finished_since, outcomes };
-            let is_untouched = is_of(child, scene.run) && !child.is_started() && !child.is_finished();
-            let (key, work) = if is_untouched && scene.terms.is_cancelled {
+            let is_untouched = is_of(child, inputs.run) && !child.is_started() && !child.is_finished();
+            let (key, work) = if is_untouched && inputs.terms.is_cancelled {
                 let work = Work::withdraw(child)?;
                 (key, work)
             } else {
-                R::repair(scene, entry, &found)?
+                R::repair(inputs, entry, &found)?
             };
             (!is_busy(&plane.name, &key)).then(|| Action { entry: entry.clone(), key, work })
         })
@@ -196,19 +196,19 @@ pub fn repairs<R: Adapter>(
 /// else the attempt waits for.
 #[must_use]
 pub fn next_look<R: Adapter>(
-    scene: &Scene<'_, R>,
+    inputs: &RunInputs<'_, R>,
     entries: &[R::Entry],
     plan: &Plan,
     is_noted: bool,
     deadline: Option<Timestamp>,
 ) -> Option<Duration> {
     let open = || entries.iter().map(AsRef::as_ref).filter(|e| !e.phase.is_final());
-    let now = scene.now();
+    let now = inputs.now();
     let retries = open()
         .filter(|e| e.phase == Phase::Pending && e.attempts() > 0)
-        .map(|e| not_before(&scene.terms, e))
+        .map(|e| not_before(&inputs.terms, e))
         .filter(|at| *at > now);
-    let own = open().filter_map(|entry| R::due_at(scene, entry));
+    let own = open().filter_map(|entry| R::due_at(inputs, entry));
     let moments = retries.chain(own).chain(plan.wake).chain(deadline);
     let full = plan.is_full.then_some(FULL);
     let seen = (is_noted || plan.is_held).then_some(LOOK_AGAIN);
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
     use crate::{
         api::fleet::Rollout,
-        control_plane::fanout::tests::{datacenter, fleet_job, live, pending, plane, scene},
+        control_plane::fanout::tests::{datacenter, fleet_job, inputs, live, pending, plane},
     };
 
     /// Seconds until the next look at a run whose only datacenter failed once at second 0, planned at `second`.
@@ -233,22 +233,22 @@ mod tests {
         let mut job = fleet_job("nightly");
         job.spec.run.rollout = Some(Rollout { max_concurrent_per_data_plane: Some(1), ..Rollout::default() });
         let planes = [plane("eu", live(&[datacenter("dc1", 1)]))];
-        let mut scene = scene(&job, &planes, second);
+        let mut inputs = inputs(&job, &planes, second);
         let mut entry = pending("eu", "dc1");
         entry.attempts = 1;
         entry.finish_time = Some(Time(Timestamp::UNIX_EPOCH));
         entry.reason = Some(Reason::AwaitingRetry.as_str().to_owned());
         if held {
-            scene.holds.insert(entry.cluster.clone(), (Reason::PurgeRunning, "it is purged".to_owned()));
+            inputs.holds.insert(entry.cluster.clone(), (Reason::PurgeRunning, "it is purged".to_owned()));
         }
         let (mut load, mut entries) = (Load::default(), [entry]);
         if full {
             load.add(false, "eu", "b");
         }
-        let plan = plan(&scene, &mut entries, &mut load, |_, _| false);
+        let plan = plan(&inputs, &mut entries, &mut load, |_, _| false);
         assert_eq!(entries[0].reason.as_deref(), Some("AwaitingRetry"), "why it failed stays readable");
         assert_eq!(plan.actions.len(), usize::from(second >= 10 && !held && !full));
-        next_look(&scene, &entries, &plan, false, None).map(|wait| wait.as_secs())
+        next_look(&inputs, &entries, &plan, false, None).map(|wait| wait.as_secs())
     }
 
     #[test]
@@ -265,10 +265,10 @@ mod tests {
     fn where_the_published_status_has_to_name_a_datacenter_nothing_is_made_before_it_does() {
         let job = fleet_job("nightly");
         let planes = [plane("eu", live(&[datacenter("dc1", 1), datacenter("dc2", 1)]))];
-        let mut scene = scene(&job, &planes, 0);
-        scene.named = Some(BTreeSet::from([("eu".to_owned(), ObjectKey::new("ns", "dc2"))]));
+        let mut inputs = inputs(&job, &planes, 0);
+        inputs.named = Some(BTreeSet::from([("eu".to_owned(), ObjectKey::new("ns", "dc2"))]));
         let mut entries = [pending("eu", "dc1"), pending("eu", "dc2")];
-        let plan = plan(&scene, &mut entries, &mut Load::default(), |_, _| false);
+        let plan = plan(&inputs, &mut entries, &mut Load::default(), |_, _| false);
         let made: Vec<&str> = plan.actions.iter().map(|a| a.entry.datacenter.as_str()).collect();
         assert_eq!(made, ["dc2"]);
     }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    FirstSeen, Scene,
+    FirstSeen, RunInputs,
     adapter::{Adapter, Admitted},
     advance::advance,
     load::load,
@@ -235,14 +235,14 @@ impl<'a> World<'a> {
 fn pass<R: Played>(world: &mut World<'_>, run: &R, old: &R::Status, second: i64) -> R::Status {
     let (planes, buckets) = (world.planes(second), Buckets::default());
     let (begun, now) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(second).unwrap());
-    let mut scene = Scene::new(run, &planes, &buckets, begun, now);
+    let mut inputs = RunInputs::new(run, &planes, &buckets, begun, now);
     for (cluster, _) in world.scenario.restored_until.iter().filter(|(_, until)| second < **until) {
         let why = format!("cluster {cluster} is being restored");
-        scene.holds.insert(cluster.clone(), (Reason::RestoreInProgress, why));
+        inputs.holds.insert(cluster.clone(), (Reason::RestoreInProgress, why));
     }
     for (cluster, _) in world.scenario.purged_until.iter().filter(|(_, until)| second < **until) {
         let why = format!("cluster {cluster} is being purged");
-        scene.holds.insert(cluster.clone(), (Reason::PurgeRunning, why));
+        inputs.holds.insert(cluster.clone(), (Reason::PurgeRunning, why));
     }
     let selector = run.run().selector.clone().unwrap_or_default();
     let known: Vec<DatacenterRun> = R::entries(old).into_iter().cloned().collect();
@@ -259,15 +259,15 @@ fn pass<R: Played>(world: &mut World<'_>, run: &R, old: &R::Status, second: i64)
         })
         .collect();
     let first_seen = FirstSeen::default();
-    let mut entries = advance(&scene, &chosen, &Outcomes::new(), &first_seen);
+    let mut entries = advance(&inputs, &chosen, &Outcomes::new(), &first_seen);
     let progress = R::progress(old).last_progress_time.as_ref().map_or(begun, |t| t.0);
-    ending::end(&scene.terms, &mut entries, progress, |_| false);
+    ending::end(&inputs.terms, &mut entries, progress, |_| false);
     if run.run().is_dry_run() {
-        R::say_plan(&scene, &mut entries);
+        R::say_plan(&inputs, &mut entries);
     }
-    let mut actions = repairs(&scene, &entries, &Outcomes::new(), &first_seen, |_, _| false);
-    let mut load = load(&scene, &entries, &[], &[]);
-    actions.extend(plan(&scene, &mut entries, &mut load, |_, _| false).actions);
+    let mut actions = repairs(&inputs, &entries, &Outcomes::new(), &first_seen, |_, _| false);
+    let mut load = load(&inputs, &entries, &[], &[]);
+    actions.extend(plan(&inputs, &mut entries, &mut load, |_, _| false).actions);
     let mut outcomes = Outcomes::new();
     for action in &actions {
         let outcome = world.carry_out(run, action, second);
@@ -278,12 +278,12 @@ fn pass<R: Played>(world: &mut World<'_>, run: &R, old: &R::Status, second: i64)
         actions.iter().any(|a| a.entry.data_plane == e.data_plane && a.entry.datacenter == e.datacenter)
     };
     let planes = world.planes(second);
-    let seen = Scene::new(run, &planes, &buckets, begun, now);
+    let seen = RunInputs::new(run, &planes, &buckets, begun, now);
     let after = advance(&seen, &entries, &outcomes, &first_seen);
     entries =
         entries.into_iter().zip(after).map(|(old, new)| if is_written(&old) { new } else { old }).collect();
     let progress = if ending::went_on(before, &entries) { now } else { progress };
-    R::summarize(&scene, old, entries, None, progress)
+    R::summarize(&inputs, old, entries, None, progress)
 }
 
 fn tell<R: Played>(scenario: &Scenario) -> String {

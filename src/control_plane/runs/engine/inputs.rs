@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Everything one pass over one run decides by.
-pub struct Scene<'a, R> {
+pub struct RunInputs<'a, R> {
     /// The run.
     pub run: &'a R,
     /// What it goes by.
@@ -32,8 +32,8 @@ pub struct Scene<'a, R> {
     pub named: Option<BTreeSet<(String, ObjectKey)>>,
 }
 
-impl<'a, R: Adapter> Scene<'a, R> {
-    /// A scene over these data planes, in which nothing is held.
+impl<'a, R: Adapter> RunInputs<'a, R> {
+    /// Inputs over these data planes, in which nothing is held.
     #[must_use]
     pub fn new(
         run: &'a R,
