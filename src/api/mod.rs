@@ -6,7 +6,6 @@
 #[cfg(test)]
 pub(crate) mod arbitrary;
 pub mod cassandra;
-pub mod clean;
 pub mod condition;
 pub mod crds;
 pub mod cron;
@@ -15,14 +14,15 @@ pub mod guarded;
 pub mod k8ssandra;
 pub mod labels;
 pub mod medusa;
-pub mod moment;
 pub mod names;
 pub mod operator;
+pub mod operator_names;
 pub mod reason;
 pub mod retention;
 pub mod schema;
 pub mod seen;
 pub mod size;
+pub mod time;
 pub mod unreadable;
 pub mod why;
 

@@ -81,7 +81,6 @@ const REPEATED: &[(&str, usize)] = &[
     ("Report", 3),
     ("Run", 7),
     ("RunError", 3),
-    ("Scene", 3),
     ("State", 3),
     ("Step", 6),
     ("Verdict", 10),

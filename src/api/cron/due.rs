@@ -10,7 +10,7 @@ use std::{fmt, time::Duration};
 use jiff::Timestamp;
 
 use super::CronExpr;
-use crate::api::moment::{after, since};
+use crate::api::time::{after, since};
 
 /// Missed slots are counted up to this.
 pub const MANY: usize = 100;

@@ -24,7 +24,7 @@ pub use medusa::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::clean;
+use super::operator_names;
 
 /// API group of K8ssandraCluster.
 pub const GROUP: &str = "k8ssandra.io";
@@ -79,7 +79,7 @@ impl K8ssandraCluster {
     /// [`Self::cassandra_name`] as k8ssandra-operator writes it into the names of what it makes (upstream: Names).
     #[must_use]
     pub fn sanitized_name(&self) -> String {
-        clean::label(self.cassandra_name())
+        operator_names::label(self.cassandra_name())
     }
 
     /// The datacenters it lists, in order.

@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{
     api::{
-        Reason, Seen, Why, cassandra::CassandraDatacenter, clean, fleet::DeploymentState, labels,
-        medusa::MedusaBackupSchedule, names,
+        Reason, Seen, Why, cassandra::CassandraDatacenter, fleet::DeploymentState, labels,
+        medusa::MedusaBackupSchedule, names, operator_names,
     },
     control_plane::{
         data_planes::{capabilities::Feature, fleet::Snapshot, undone::By, view::ObjectKey},
@@ -425,7 +425,7 @@ async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> bool {
 /// Whether a datacenter's pods may still mount the ConfigMap: a pod that restarts without it does not start.
 fn uses(datacenter: &CassandraDatacenter, map: &ObjectKey, pass: &Pass<'_>) -> bool {
     let here = datacenter.namespace().as_deref() == Some(&map.namespace);
-    let named = || config_map::name(&clean::label(&datacenter.spec.cluster_name)) == map.name;
+    let named = || config_map::name(&operator_names::label(&datacenter.spec.cluster_name)) == map.name;
     let deployed =
         || deployed_for(datacenter, &pass.context.control_plane).as_ref() == Some(&pass.inputs.key);
     let restless = || {

@@ -10,10 +10,9 @@ use kube::ResourceExt;
 use crate::{
     api::{
         cassandra::CassandraDatacenter,
-        clean,
         fleet::{ClusterDatacenter, FleetBackup, FleetCluster},
         medusa::MedusaBackupSchedule,
-        names,
+        names, operator_names,
     },
     control_plane::data_planes::{
         cluster_of::{ClusterId, cluster_of, unreadable},
@@ -257,8 +256,8 @@ pub fn survey<'a>(
 
 /// What the names of a datacenter's pods begin with (upstream: Names).
 fn pods_begin(datacenter: &CassandraDatacenter) -> [String; 2] {
-    let cluster = clean::label(&datacenter.spec.cluster_name);
-    let begin = |name: &str| format!("{cluster}-{}-", clean::label(name));
+    let cluster = operator_names::label(&datacenter.spec.cluster_name);
+    let begin = |name: &str| format!("{cluster}-{}-", operator_names::label(name));
     [begin(&datacenter.display_name()), begin(datacenter.metadata.name.as_deref().unwrap_or_default())]
 }
 

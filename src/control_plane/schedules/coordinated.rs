@@ -21,7 +21,7 @@ use crate::{
     api::{
         Reason, cron,
         fleet::{ConcurrencyPolicy, FleetBackupSchedule, ScheduledDatacenters, ScheduledRun},
-        moment::{after, since},
+        time::{after, since},
     },
     control_plane::data_planes::fleet::Snapshot,
 };

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::api::{clean, guarded::Unreadable, names};
+use crate::api::{guarded::Unreadable, names, operator_names};
 
 /// Most names that are kept of an object.
 const MENTIONS: usize = 10_000;
@@ -60,7 +60,7 @@ fn malformed<K: DeserializeOwned>(mut value: Value, metadata: ObjectMeta, error:
     // The Secret of Medusa's user is called after the Cassandra cluster, unless another is named.
     let cluster = value.pointer("/spec/cassandra/clusterName").and_then(Value::as_str);
     for name in [Some(own.as_str()), cluster].into_iter().flatten() {
-        mentions.insert(format!("{}-medusa", clean::label(name)));
+        mentions.insert(format!("{}-medusa", operator_names::label(name)));
     }
     mentions.insert(own);
     let conditions = value.pointer("/status/conditions").cloned().unwrap_or_default();

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-pub use crate::api::moment::{after, since};
+pub use crate::api::time::{after, since};
 
 /// Most pods of one datacenter that purge at a time. Each deletes object after object, some fifty a second;
 /// more of them together would meet the 3,500 deletions a second that S3 takes under one prefix, and be slowed

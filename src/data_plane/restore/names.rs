@@ -4,7 +4,7 @@
 
 use crate::api::{
     cassandra::CassandraDatacenter,
-    clean::{label, subdomain},
+    operator_names::{label, subdomain},
 };
 
 /// One rack of a datacenter: the StatefulSet that makes its pods.

@@ -9,11 +9,10 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     api::{
         cassandra::CassandraDatacenter,
-        clean,
         k8ssandra::MedusaTemplate,
         labels,
         medusa::{MedusaBackupJobSpec, MedusaBackupSchedule, MedusaBackupScheduleSpec, ScheduledOperation},
-        names,
+        names, operator_names,
     },
     control_plane::data_planes::view::ObjectKey,
 };
@@ -52,7 +51,7 @@ pub fn is_name(name: &str) -> bool {
 /// The schedule's name: `<cluster>-<datacenter>-medusa-purge`, after Cassandra's own name of the datacenter.
 #[must_use]
 pub fn name(sanitized: &str, datacenter: &CassandraDatacenter) -> String {
-    let display = clean::label(&datacenter.display_name());
+    let display = operator_names::label(&datacenter.display_name());
     format!("{}{SUFFIX}", names::shorten(&format!("{sanitized}-{display}"), MAX_NAME - SUFFIX.len()))
 }
 

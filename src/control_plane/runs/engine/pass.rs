@@ -26,7 +26,7 @@ use crate::{
     api::{
         Reason,
         fleet::{DatacenterRun, Phase},
-        moment::since,
+        time::since,
     },
     control_plane::{
         data_planes::{fleet::Snapshot, view::ObjectKey},

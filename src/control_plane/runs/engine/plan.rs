@@ -15,7 +15,7 @@ use crate::{
     api::{
         Reason, Seen,
         fleet::{DatacenterRun, Phase},
-        moment::since,
+        time::since,
     },
     control_plane::{
         data_planes::{
