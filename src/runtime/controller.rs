@@ -195,7 +195,7 @@ pub fn on_error<C: Controlled>(
     let (name, namespace, meta) = (object.name_any(), object.namespace(), object.meta());
     match failure {
         LookError::Look(error) => {
-            let again = "it cannot be brought further; it is tried again";
+            let again = "the reconcile failed; it is tried again";
             tracing::warn!(kind = C::KIND, namespace, name, %error, "{again}");
             controlled.tell(&object, error);
         }

@@ -86,6 +86,31 @@ fn every_floor_imports_only_its_own_and_those_below() {
     assert_eq!(climbing("data_plane", &DATA_PLANE, &sources), Vec::<String>::new());
 }
 
+/// How high each of `floors`, which are in order, stands by what it imports: the lowest is on the first.
+fn heights<'a>(layer: &str, floors: &[&'a str], sources: &[Source]) -> BTreeMap<&'a str, usize> {
+    let mut heights: BTreeMap<&str, usize> = BTreeMap::new();
+    for floor in floors {
+        let is_here = |source: &&Source| source.module.iter().take(2).eq([layer, floor].iter());
+        let imports = sources.iter().filter(is_here).flat_map(|source| &source.imports);
+        let below = imports.filter(|import| import.first().is_some_and(|of| of == layer));
+        let below = below.filter_map(|import| heights.get(import.get(1)?.as_str()));
+        let height = below.max().copied().unwrap_or_default() + 1;
+        heights.insert(floor, height);
+    }
+    heights
+}
+
+#[test]
+fn no_role_has_more_than_eight_floors() {
+    let sources = shipped();
+    for (layer, floors) in
+        [("control_plane", CONTROL_PLANE.as_slice()), ("data_plane", DATA_PLANE.as_slice())]
+    {
+        let heights = heights(layer, floors, &sources);
+        assert!(heights.values().all(|height| *height <= 8), "{layer}: {heights:?}");
+    }
+}
+
 #[test]
 fn a_floor_that_imports_a_higher_one_is_found() {
     let text = "//! A file.\nuse crate::control_plane::tasks::gate;\nuse super::super::sources::Sources;\n";

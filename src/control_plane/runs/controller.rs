@@ -97,7 +97,7 @@ pub enum RunError {
     #[error("write the status: {0}")]
     Publish(#[source] kube::Error),
     /// Its end.
-    #[error("delete it, its time being over: {0}")]
+    #[error("delete the run after spec.ttlSecondsAfterFinished: {0}")]
     Expire(#[source] kube::Error),
     /// What has to be known before.
     #[error("read the runs: {0}")]

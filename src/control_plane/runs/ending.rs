@@ -90,7 +90,7 @@ pub fn end<E: AsRef<DatacenterRun> + AsMut<DatacenterRun>>(
     });
     if let Some(end) = gives_up_at(terms, entries, progress).filter(|end| terms.now >= *end) {
         let why = format!(
-            "nothing went on until {end:.0}, longer than `spec.rollout.progressDeadlineSeconds` allows"
+            "no datacenter went on until {end:.0}, longer than `spec.rollout.progressDeadlineSeconds` allows"
         );
         each(entries, &|entry| give_up(entry, &why));
     }
