@@ -23,7 +23,7 @@ use crate::{
     schedules::delegated::delegated,
     support::{
         CASS, ControlPlane, FLEET, Fleet, assert_unseen, condition, configuration, datacenter, eventually,
-        secret,
+        like, secret,
     },
 };
 
@@ -177,7 +177,7 @@ async fn who_takes_the_config_map_back_again_and_again_is_named_and_the_deployme
         "the ConfigMap",
         async || {
             let found = there.get::<ConfigMap>(CASS, "shop-medusa").await;
-            if found.data == ours.data { Ok(()) } else { Err(format!("{:?}", found.data)) }
+            like(found.data, |data| *data == ours.data).map(drop)
         },
         async || {
             let patch = Patch::Merge(json!({"data": git}));

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::{
     cass_operator::{Behaviour, SET},
-    cluster::eventually,
     site::Site,
+    wait::{eventually, like},
 };
 
 /// Makes `r1` as soon as its name is free.
@@ -81,7 +81,7 @@ async fn a_restore_that_is_made_again_while_nobody_sees_it_takes_over_no_step_of
     let _second = site.data_plane().await;
     eventually("the newcomer is at work under a key of its own", async || {
         let status = site.status("r1").await;
-        (!status.restore_key.is_empty() && status.restore_key != former.restore_key).then_some(())
+        like(status.restore_key, |key| !key.is_empty() && *key != former.restore_key)
     })
     .await;
     site.operator.script(|s| s.pods.clear());

@@ -3,7 +3,6 @@
 use std::{
     path::{Path, PathBuf},
     sync::OnceLock,
-    time::{Duration, Instant},
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -17,6 +16,7 @@ use medusa_fleet::api::crds;
 use crate::{
     loose::loosen,
     testbed::{self, Testbed},
+    wait::{eventually, like},
 };
 
 static OURS: OnceLock<Server> = OnceLock::new();
@@ -135,7 +135,9 @@ async fn install(kubeconfig: &Path, definitions: Vec<CustomResourceDefinition>) 
         conditions.iter().any(|c| c.type_ == "Established" && c.status == "True")
     };
     eventually("all definitions are served", async || {
-        api.list(&kube::api::ListParams::default()).await.unwrap().items.iter().all(is_served).then_some(())
+        let all = api.list(&kube::api::ListParams::default()).await.unwrap().items;
+        let waits = |crd: &&CustomResourceDefinition| !is_served(crd);
+        like(all.iter().filter(waits).filter_map(|crd| crd.metadata.name.clone()).collect(), Vec::is_empty)
     })
     .await;
 }
@@ -144,16 +146,4 @@ async fn install(kubeconfig: &Path, definitions: Vec<CustomResourceDefinition>) 
 pub async fn configuration(kubeconfig: &Path) -> Config {
     let file = Kubeconfig::read_from(kubeconfig).unwrap();
     Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap()
-}
-
-/// Repeats `look` until it finds something, for at most a minute.
-pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(Instant::now() < end, "did not happen: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

@@ -8,7 +8,11 @@ use kube::{
 use medusa_fleet::api::{Conditions as _, medusa::MedusaConfiguration};
 use serde_json::{Value, json};
 
-use crate::{cluster::eventually, fake_medusa::Script, world::World};
+use crate::{
+    fake_medusa::Script,
+    wait::{eventually, like},
+    world::World,
+};
 
 impl World {
     async fn configuration(&self, name: &str, storage: Value) {
@@ -31,10 +35,13 @@ impl World {
         eventually(reason, async || {
             let found = self.api::<MedusaConfiguration>().get(name).await.unwrap();
             let conditions = found.status.unwrap_or_default().conditions;
-            let available = conditions.of_type("SecretAvailable")?.status.clone();
-            let ready = conditions.of_type("Ready")?;
-            (ready.status == status && ready.reason == reason && available == status)
-                .then(|| ready.message.clone())
+            let available = conditions.of_type("SecretAvailable").is_some_and(|c| c.status == status);
+            match conditions.of_type("Ready") {
+                Some(ready) if ready.status == status && ready.reason == reason && available => {
+                    Ok(ready.message.clone())
+                }
+                _ => Err(format!("{conditions:?}")),
+            }
         })
         .await
     }
@@ -65,7 +72,7 @@ async fn ready_goes_with_the_secret_and_comes_back_with_it() {
     let events = eventually("the loss is told as an Event", async || {
         let events: Api<Event> = world.api();
         let list = events.list(&ListParams::default()).await.unwrap().items;
-        list.iter().any(|e| e.reason.as_deref() == Some("SecretKeyMissing")).then_some(list)
+        like(list, |list| list.iter().any(|e| e.reason.as_deref() == Some("SecretKeyMissing")))
     })
     .await;
     assert!(!serde_json::to_string(&events).unwrap().contains("hunter2"));

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::{
-    cluster::{Definitions, eventually},
+    cluster::Definitions,
     fake_medusa::Script,
     gate::{Gate, Stop},
+    wait::{eventually, like},
     world::{Program, World, timings},
 };
 
@@ -92,7 +93,8 @@ async fn killed_while_starting_nodes_each_is_started_exactly_once() {
     let first = world.data_plane().await;
     world.job("b1", "dc1").await;
     eventually("the first half is started", async || {
-        world.peers[..15].iter().all(|p| p.starts() == 1).then_some(())
+        let starts: Vec<usize> = world.peers[..15].iter().map(|peer| peer.starts()).collect();
+        like(starts, |starts| starts.iter().all(|n| *n == 1))
     })
     .await;
     assert!(world.peers[15..].iter().all(|p| p.starts() == 0));
@@ -145,14 +147,16 @@ async fn the_program_killed_while_starting_nodes_starts_each_exactly_once() {
     let first = Program::start(&world);
     world.job("b1", "dc1").await;
     eventually("the first half is started", async || {
-        world.peers[..15].iter().all(|p| p.starts() == 1).then_some(())
+        let starts: Vec<usize> = world.peers[..15].iter().map(|peer| peer.starts()).collect();
+        like(starts, |starts| starts.iter().all(|n| *n == 1))
     })
     .await;
     drop(first);
     assert!(world.peers[15..].iter().all(|p| p.starts() == 0));
     let _second = Program::start(&world);
     eventually("the rest is started", async || {
-        world.peers[15..].iter().all(|p| p.starts() == 1).then_some(())
+        let starts: Vec<usize> = world.peers[15..].iter().map(|peer| peer.starts()).collect();
+        like(starts, |starts| starts.iter().all(|n| *n == 1))
     })
     .await;
     let status = world.finished("b1").await;

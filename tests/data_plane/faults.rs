@@ -4,7 +4,11 @@ use std::time::{Duration, Instant};
 
 use medusa_fleet::api::Conditions as _;
 
-use crate::{cluster::eventually, fake_medusa::Script, world::World};
+use crate::{
+    fake_medusa::Script,
+    wait::{eventually, like},
+    world::World,
+};
 
 fn running() -> Script {
     Script { done_after: Duration::from_secs(600), ..Script::default() }
@@ -42,7 +46,7 @@ async fn a_hung_node_delays_neither_the_other_nodes_nor_other_jobs() {
     let begun = Instant::now();
     world.job("b1", "dc1").await;
     eventually("the others are written as finished", async || {
-        (world.status("b1").await.finished.len() == 2).then_some(())
+        like(world.status("b1").await, |status| status.finished.len() == 2)
     })
     .await;
     let others = begun.elapsed();
@@ -116,7 +120,8 @@ async fn a_medusa_that_is_down_for_a_while_is_waited_for() {
     let world = World::new(2, running()).await;
     let _data_plane = world.data_plane().await;
     world.job("b1", "dc1").await;
-    eventually("all are started", async || world.starts().values().all(|n| *n == 1).then_some(())).await;
+    eventually("all are started", async || like(world.starts(), |starts| starts.values().all(|n| *n == 1)))
+        .await;
     world.peers.iter().for_each(|p| p.script(|s| s.done_after = Duration::ZERO));
     // The network is gone, the process is not: what it has written is what counts.
     world.storage.begin(&world.peers[0].node, "b1");
@@ -135,7 +140,7 @@ async fn a_medusa_restarted_during_the_backup_is_named_as_the_cause() {
     let _data_plane = world.data_plane().await;
     world.job("b1", "dc1").await;
     let node = world.peers[0].node.clone();
-    eventually("it has begun", async || world.storage.has(&node, "b1").then_some(())).await;
+    eventually("it has begun", async || like(world.storage.has(&node, "b1"), |is_there| *is_there)).await;
     world.peers[0].kill();
     world.medusa_container(&node, "fake://2").await;
     world.peers[0].revive().await;
@@ -150,7 +155,7 @@ async fn a_medusa_restarted_before_it_wrote_anything_is_started_again() {
     let world = World::new(1, script).await;
     let _data_plane = world.data_plane().await;
     world.job("b1", "dc1").await;
-    eventually("it is started", async || (world.peers[0].starts() == 1).then_some(())).await;
+    eventually("it is started", async || like(world.peers[0].starts(), |starts| *starts == 1)).await;
     world.peers[0].kill();
     world.peers[0].script(|s| *s = Script::default());
     world.delete_pod(&world.peers[0].node).await;
@@ -167,7 +172,8 @@ async fn a_pod_that_goes_and_stays_away_is_reported() {
     world.peers[0].script(|s| s.done_after = Duration::ZERO);
     let _data_plane = world.data_plane().await;
     world.job("b1", "dc1").await;
-    eventually("all are started", async || world.starts().values().all(|n| *n == 1).then_some(())).await;
+    eventually("all are started", async || like(world.starts(), |starts| starts.values().all(|n| *n == 1)))
+        .await;
     world.peers[1].kill();
     world.delete_pod(&world.peers[1].node).await;
     let status = assert_failed(&world, "PodGone").await;

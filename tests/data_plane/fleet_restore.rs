@@ -19,9 +19,10 @@ use medusa_fleet::api::{
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{Definitions, eventually, kubeconfig},
+    cluster::{Definitions, kubeconfig},
     gate::{Gate, Stop},
     site::{Site, restore_timings},
+    wait::{eventually, eventually_within, like},
     world::DataPlane as Role,
 };
 
@@ -102,15 +103,15 @@ impl Stage {
         for plane in ["local", "far"] {
             let planes: Api<DataPlane> = stage.near.world.api();
             eventually("the data plane is ready", async || {
-                let status = planes.get_opt(plane).await.unwrap()?.status?;
-                status.conditions.is_true("Ready").then_some(())
+                let found = planes.get_opt(plane).await.unwrap().and_then(|plane| plane.status);
+                like(found.unwrap_or_default(), |status| status.conditions.is_true("Ready"))
             })
             .await;
         }
         let clusters: Api<FleetCluster> = stage.near.world.api();
         eventually("the cluster is found", async || {
-            let found = clusters.get_opt(&name).await.unwrap()?.status?;
-            (found.size == 2).then_some(())
+            let found = clusters.get_opt(&name).await.unwrap().and_then(|cluster| cluster.status);
+            like(found.unwrap_or_default(), |status| status.size == 2)
         })
         .await;
         stage
@@ -137,27 +138,21 @@ impl Stage {
     /// Waits for the end, and returns what remains of it, without what differs from run to run.
     async fn end(&self) -> Value {
         let jobs: Api<FleetRestoreJob> = self.near.world.api();
-        let look = async || {
+        // A restore that is cut off and repeated takes long.
+        let status = eventually_within(Duration::from_mins(3), "the restore ends", async || {
             let status = jobs.get("back").await.unwrap().status.unwrap_or_default();
-            status.phase.is_some_and(Phase::is_final).then_some(status)
-        };
-        // Twice: a restore that is cut off and repeated takes longer than one wait.
-        let mut status = None;
-        for _ in 0..2 {
-            status = status.or(wait(&look).await);
-        }
-        let Some(status) = status else {
-            panic!("it did not end: {:#?}", jobs.get("back").await.unwrap().status);
-        };
+            like(status, |status| status.phase.is_some_and(Phase::is_final))
+        })
+        .await;
         for site in self.sites() {
             let left: Api<MedusaRestoreJob> = site.world.api();
             eventually("its MedusaRestoreJob is deleted", async || {
-                left.list(&Default::default()).await.unwrap().items.is_empty().then_some(())
+                like(left.list(&Default::default()).await.unwrap().items, Vec::is_empty)
             })
             .await;
             site.assert_restored("b1");
             site.assert_clean().await;
-            assert!(site.is_ready().await);
+            site.ready().await.unwrap();
         }
         let runs: Vec<Value> = status
             .datacenters
@@ -170,17 +165,6 @@ impl Stage {
             status.conditions.iter().map(|c| json!([c.type_, c.status, c.reason, c.message])).collect();
         json!({"phase": status.phase, "done": status.done, "runs": runs, "conditions": conditions})
     }
-}
-
-async fn wait<T>(look: impl AsyncFn() -> Option<T>) -> Option<T> {
-    let end = std::time::Instant::now() + Duration::from_secs(60);
-    while std::time::Instant::now() < end {
-        if let Some(found) = look().await {
-            return Some(found);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    None
 }
 
 async fn undisturbed() -> Value {
@@ -246,8 +230,9 @@ async fn a_role_that_is_away_when_the_restore_begins_is_waited_for() {
     stage.begin().await;
     let jobs: Api<FleetRestoreJob> = stage.near.world.api();
     let near_is_done = async || {
-        let runs = jobs.get("back").await.unwrap().status?.datacenters;
-        (runs.first()?.phase == Phase::Succeeded && runs.get(1)?.phase == Phase::Running).then_some(())
+        let status = jobs.get("back").await.unwrap().status.unwrap_or_default();
+        let phases: Vec<Phase> = status.datacenters.iter().map(|run| run.phase).collect();
+        like(phases, |phases| *phases == [Phase::Succeeded, Phase::Running])
     };
     eventually("the near datacenter is restored", near_is_done).await;
     stage.controller.restart();

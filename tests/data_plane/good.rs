@@ -11,8 +11,8 @@ use medusa_fleet::api::{Conditions as _, medusa::MedusaBackupJob};
 use serde_json::json;
 
 use crate::{
-    cluster::eventually,
     fake_medusa::Script,
+    wait::{eventually, like},
     world::{Program, World},
 };
 
@@ -104,7 +104,7 @@ async fn the_start_and_the_end_are_told_as_events() {
     eventually("both events", async || {
         let all = events.list(&ListParams::default()).await.unwrap().items;
         let reasons: Vec<String> = all.into_iter().filter_map(|e| e.reason).collect();
-        ["Running", "Succeeded"].iter().all(|r| reasons.iter().any(|x| x == r)).then_some(())
+        like(reasons, |reasons| ["Running", "Succeeded"].iter().all(|r| reasons.iter().any(|x| x == r)))
     })
     .await;
 }
@@ -151,7 +151,8 @@ async fn deleting_a_job_closes_its_connections() {
     let world = World::new(3, script).await;
     let _data_plane = world.data_plane().await;
     world.job("b1", "dc1").await;
-    eventually("all are started", async || world.starts().values().all(|n| *n == 1).then_some(())).await;
+    eventually("all are started", async || like(world.starts(), |starts| starts.values().all(|n| *n == 1)))
+        .await;
     world.api::<MedusaBackupJob>().delete("b1", &Default::default()).await.unwrap();
     world.disconnected().await;
     assert!(world.backup("b1").await.is_none());
@@ -172,7 +173,7 @@ async fn a_finished_job_goes_when_its_time_is_over_and_its_backup_stays() {
     }
     world.finished("long").await;
     let jobs = world.api::<MedusaBackupJob>();
-    let gone = async || jobs.get_opt("short").await.unwrap().is_none().then_some(());
+    let gone = async || like(jobs.get_opt("short").await.unwrap(), Option::is_none);
     eventually("the job is deleted", gone).await;
     let status = world.backup("short").await.unwrap().status.unwrap();
     assert_eq!(status.status.as_deref(), Some("SUCCESS"));
@@ -182,7 +183,7 @@ async fn a_finished_job_goes_when_its_time_is_over_and_its_backup_stays() {
     let _data_plane = world.data_plane().await;
     let spec = Patch::Merge(json!({"spec": {"ttlSecondsAfterFinished": 0}}));
     jobs.patch("long", &PatchParams::default(), &spec).await.unwrap();
-    let gone = async || jobs.get_opt("long").await.unwrap().is_none().then_some(());
+    let gone = async || like(jobs.get_opt("long").await.unwrap(), Option::is_none);
     eventually("the other job is deleted", gone).await;
     assert!(world.backup("long").await.is_some());
 }

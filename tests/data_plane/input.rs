@@ -11,9 +11,9 @@ use medusa_fleet::{
 use serde_json::json;
 
 use crate::{
-    cluster::eventually,
     fake_medusa::Script,
     gate::Gate,
+    wait::{eventually, like},
     world::{World, timings},
 };
 
@@ -109,7 +109,7 @@ async fn unusable_tls_material_is_told_by_key_and_never_shown() {
         }))
         .await;
     let message = eventually("the key is named", async || {
-        Some(world.reason("b1", "InvalidTlsSecret").await).filter(|message| message.contains("`ca.crt`"))
+        like(world.reason("b1", "InvalidTlsSecret").await, |message| message.contains("`ca.crt`"))
     })
     .await;
     assert!(!message.contains("hush"), "{message}");

@@ -35,6 +35,8 @@ mod site;
 mod testbed;
 #[path = "../support/uids.rs"]
 mod uids;
+#[path = "../support/wait.rs"]
+mod wait;
 mod world;
 
 mod again;

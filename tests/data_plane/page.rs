@@ -23,11 +23,12 @@ use medusa_fleet::{
 };
 
 use crate::{
-    cluster::{eventually, kubeconfig},
+    cluster::kubeconfig,
     gate::Gate,
     manifests::{CONFIGURATION, SECRET},
     site::{Site, restore_timings},
     testbed,
+    wait::{eventually, like},
 };
 
 const BACKUP_JOB: &str = "
@@ -141,8 +142,9 @@ impl Site {
 
     async fn task(&self, name: &str) -> MedusaTaskStatus {
         eventually("the task finishes", async || {
-            let task = self.world.api::<MedusaTask>().get_opt(name).await.unwrap()?;
-            task.status.filter(|status| status.finish_time.is_some())
+            let task = self.world.api::<MedusaTask>().get_opt(name).await.unwrap();
+            let status = task.and_then(|task| task.status).unwrap_or_default();
+            like(status, |status| status.finish_time.is_some())
         })
         .await
     }
@@ -156,7 +158,7 @@ async fn a_backup_is_made_shown_synced_restored_and_purged() {
     site.apply(CONFIGURATION);
     eventually("the configuration is ready", async || {
         let configuration = site.world.api::<MedusaConfiguration>().get("medusaconfiguration-s3").await;
-        configuration.unwrap().status?.conditions.is_true("Ready").then_some(())
+        like(configuration.unwrap().status.unwrap_or_default(), |s| s.conditions.is_true("Ready"))
     })
     .await;
 
@@ -189,7 +191,7 @@ async fn a_backup_is_made_shown_synced_restored_and_purged() {
     assert_eq!((status.restore_prepared, status.restore_key.len()), (Some(true), 36));
     assert!(status.conditions.is_true("Complete"), "{status:?}");
     site.assert_restored("medusa-backup1");
-    eventually("the datacenter is ready", async || site.is_ready().await.then_some(())).await;
+    eventually("the datacenter is ready", async || site.ready().await).await;
 
     site.world.storage.keep(1);
     site.apply(PURGE);
@@ -223,17 +225,14 @@ async fn a_schedule_runs_at_half_past_one() {
     let _data_plane = site.world.data_plane_at(Gate::default(), restore_timings(), shifted).await;
 
     let name = format!("medusa-backup-schedule-{}", slot.as_second());
-    eventually("the slot has run", async || {
-        site.world.api::<MedusaBackupJob>().get_opt(&name).await.unwrap()
-    })
-    .await;
+    eventually("the slot has run", async || site.world.api::<MedusaBackupJob>().get(&name).await).await;
     site.world.finished(&name).await;
     assert_eq!(site.world.backup(&name).await.unwrap().status.unwrap().status.as_deref(), Some("SUCCESS"));
     eventually("the status tells of both executions", async || {
         let schedule = site.world.api::<MedusaBackupSchedule>().get("medusa-backup-schedule").await.unwrap();
-        let status = schedule.status?;
-        let next = slot + Duration::from_hours(24);
-        (status.last_execution?.0 == slot && status.next_schedule?.0 == next).then_some(())
+        let status = schedule.status.unwrap_or_default();
+        let times = [status.last_execution, status.next_schedule].map(|time| time.map(|time| time.0));
+        like(times, |times| *times == [Some(slot), Some(slot + Duration::from_hours(24))])
     })
     .await;
 }

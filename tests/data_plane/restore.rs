@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 
 use crate::{
     cass_operator::{Behaviour, SET},
-    cluster::{Definitions, eventually},
+    cluster::Definitions,
     fake_medusa::proto::{BackupNode, BackupSummary, StatusType},
     gate::Gate,
     site::{Site, restore_timings},
+    wait::{eventually, like},
 };
 
 fn pods(n: usize) -> Vec<String> {
@@ -41,7 +42,7 @@ async fn a_backup_is_restored_and_the_datacenter_left_as_it_was() {
     assert_eq!(mapping.host_map.keys().cloned().collect::<Vec<_>>(), pods(3));
     site.assert_restored("b1");
     site.assert_clean().await;
-    assert!(site.is_ready().await);
+    site.ready().await.unwrap();
     let left = serde_json::to_string(&site.pods().await).unwrap();
     assert!(!left.contains("RESTORE_KEY"), "{left}");
     site.world.disconnected().await;
@@ -50,7 +51,8 @@ async fn a_backup_is_restored_and_the_datacenter_left_as_it_was() {
     for reason in ["Running", "Stopping", "Succeeded"] {
         eventually(reason, async || {
             let events = site.world.api::<Event>().list(&Default::default()).await.unwrap().items;
-            events.iter().any(|e| e.reason.as_deref() == Some(reason)).then_some(())
+            let reasons: Vec<Option<String>> = events.into_iter().map(|event| event.reason).collect();
+            like(reasons, |reasons| reasons.iter().flatten().any(|told| told == reason))
         })
         .await;
     }
@@ -99,7 +101,7 @@ async fn a_datacenter_the_user_stopped_is_restored_and_stopped_again() {
     site.assert_restored("b1");
     site.assert_clean().await;
     assert_eq!(site.datacenter().await["spec"]["stopped"], true);
-    eventually("its pods are gone", async || site.pods().await.is_empty().then_some(())).await;
+    eventually("its pods are gone", async || like(site.pods().await, Vec::is_empty)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,9 +9,10 @@ use tokio::sync::OnceCell;
 
 use crate::{
     cass_operator::{Behaviour, SET},
-    cluster::{Definitions, eventually},
+    cluster::Definitions,
     gate::{Gate, Stop},
     site::{Site, restore_timings},
+    wait::eventually,
 };
 
 /// Writes of a restore of two pods that are certain: owner, claim, finalizer, plan; stop, stopped, prepare,
@@ -118,7 +119,7 @@ async fn a_cancelled_restore_is_put_back_over_a_restart(
     let _third = site.data_plane().await;
     site.gone("r1").await;
     site.assert_clean().await;
-    eventually("it is ready again", async || site.is_ready().await.then_some(())).await;
+    eventually("it is ready again", async || site.ready().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::{
     cass_operator::{Behaviour, SET},
-    cluster::eventually,
     gate::Gate,
     site::{Site, restore_timings},
+    wait::{eventually, like},
 };
 
 async fn assert_failed(site: &Site, reason: &str) -> MedusaRestoreJobStatus {
@@ -23,7 +23,7 @@ async fn assert_failed(site: &Site, reason: &str) -> MedusaRestoreJobStatus {
     assert!(!status.conditions.is_true("Complete"));
     assert_eq!(status.message.as_ref(), Some(&failed.message));
     site.assert_clean().await;
-    eventually("it is ready again", async || site.is_ready().await.then_some(())).await;
+    eventually("it is ready again", async || site.ready().await).await;
     status
 }
 
@@ -75,7 +75,7 @@ async fn a_pod_that_keeps_failing_is_told_at_once_and_given_up_later() {
     let _data_plane = site.data_plane_in_a_hurry(|t| t.stall = Duration::from_secs(5)).await;
     site.restore("r1", "b1").await;
     let message = eventually("it is told", async || {
-        site.status("r1").await.message.filter(|m| m.contains("failed 2 times"))
+        like(site.status("r1").await.message.unwrap_or_default(), |m| m.contains("failed 2 times"))
     })
     .await;
     assert!(message.contains(&format!("{SET}-1")) && message.contains("no part of this backup"), "{message}");
@@ -91,7 +91,7 @@ async fn a_pod_that_recovers_is_restored() {
     behave(&site, 1, Behaviour::Crashes(1));
     let _data_plane = site.data_plane().await;
     site.restore("r1", "b1").await;
-    eventually("it is told", async || site.status("r1").await.message).await;
+    eventually("it is told", async || like(site.status("r1").await.message, Option::is_some)).await;
     behave(&site, 1, Behaviour::Restores);
     let status = site.finished("r1").await;
     assert!(status.conditions.is_true("Complete") && status.message.is_none(), "{status:#?}");
@@ -116,7 +116,7 @@ async fn a_record_that_can_be_read_later_confirms() {
     let timings = Timings { record: Duration::from_secs(30), ..restore_timings() };
     let _data_plane = site.world.data_plane_with(Gate::default(), timings).await;
     site.restore("r1", "b1").await;
-    eventually("it is told", async || site.status("r1").await.message).await;
+    eventually("it is told", async || like(site.status("r1").await.message, Option::is_some)).await;
     let text = "[t] INFO: Finished restore of backup b1\n".to_owned();
     site.operator.kubelet.write(&format!("{SET}-0"), |logs| logs.latest = Some(text));
     assert!(site.finished("r1").await.conditions.is_true("Complete"));
@@ -174,7 +174,7 @@ async fn a_deleted_job_puts_the_datacenter_back_at_every_step(#[case] step: &str
     site.delete("r1").await;
     site.gone("r1").await;
     site.assert_clean().await;
-    eventually("it is ready again", async || site.is_ready().await.then_some(())).await;
+    eventually("it is ready again", async || site.ready().await).await;
     drop(data_plane);
     if step != "Starting" {
         assert!(site.operator.volumes().is_empty());
@@ -215,7 +215,7 @@ async fn a_step_somebody_undoes_is_done_again() {
     site.at_step("Preparing").await;
     site.patch_datacenter(json!({"spec": {"stopped": false}})).await;
     eventually("it is stopped again", async || {
-        (site.datacenter().await["spec"]["stopped"] == true).then_some(())
+        like(site.datacenter().await["spec"]["stopped"].clone(), |stopped| *stopped == true)
     })
     .await;
     site.operator.script(|s| s.ignores_template = false);

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     gate::Gate,
     site::{Site, restore_timings},
+    wait::{eventually, like},
 };
 
 /// The job fails for that reason, its message mentions that, and nothing was touched.
@@ -163,8 +164,8 @@ async fn a_running_backup_is_waited_for() {
     site.world.peers[0].script(|s| s.done_after = Duration::from_secs(3));
     let _data_plane = site.data_plane().await;
     site.world.job("night", "dc1").await;
-    crate::cluster::eventually("the backup runs", async || {
-        site.world.status("night").await.start_time.is_some().then_some(())
+    eventually("the backup runs", async || {
+        like(site.world.status("night").await, |status| status.start_time.is_some())
     })
     .await;
     site.restore("r1", "b1").await;

@@ -9,9 +9,10 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::{configuration, eventually, kubeconfig},
+    cluster::{configuration, kubeconfig},
     fake_medusa::Script,
     rights,
+    wait::{eventually, like},
     world::{World, timings},
 };
 
@@ -51,8 +52,7 @@ async fn it_holds_a_lease_that_says_who_runs_here() {
     let world = World::new(0, Script::default()).await;
     let _data_plane = world.data_plane().await;
     let leases = world.api::<Lease>();
-    let lease =
-        eventually("the lease", async || leases.get_opt("medusa-fleet-data-plane").await.unwrap()).await;
+    let lease = eventually("the lease", async || leases.get("medusa-fleet-data-plane").await).await;
     let labels = lease.metadata.labels.unwrap();
     assert_eq!(labels["app.kubernetes.io/name"], "medusa-fleet");
     assert_eq!(labels["app.kubernetes.io/component"], "data-plane");
@@ -60,7 +60,7 @@ async fn it_holds_a_lease_that_says_who_runs_here() {
     let renewed = lease.spec.unwrap().renew_time;
     eventually("it is renewed", async || {
         let lease = leases.get("medusa-fleet-data-plane").await.unwrap();
-        (lease.spec.unwrap().renew_time > renewed).then_some(())
+        like(lease.spec.unwrap().renew_time, |time| *time > renewed)
     })
     .await;
 }

@@ -22,11 +22,12 @@ use serde_json::{Value, json};
 
 use crate::{
     cass_operator::{CassOperator, SET},
-    cluster::{Definitions, configuration, eventually, kubeconfig, pem},
+    cluster::{Definitions, configuration, kubeconfig, pem},
     fake_medusa::{Peer, Script},
     gate::Gate,
     kubelet::Kubelet,
     rights,
+    wait::{eventually, like},
     world::{DataPlane, World, timings},
 };
 
@@ -95,7 +96,7 @@ impl Site {
         let operator = CassOperator::start(world.client.clone(), &world.ns, kubelet, ports);
         let mut site = Self { world, operator, before: Value::Null };
         site.backup("b1", json!({})).await;
-        eventually("the datacenter is ready", async || site.is_ready().await.then_some(())).await;
+        eventually("the datacenter is ready", async || site.ready().await).await;
         site.before = site.datacenter().await["spec"].clone();
         site
     }
@@ -158,17 +159,16 @@ impl Site {
 
     /// Waits until the job has a finish time and has let go of its datacenter.
     pub async fn finished(&self, name: &str) -> MedusaRestoreJobStatus {
-        // Twice: a restore that is cut off and repeated takes longer than one wait.
-        let end = async || {
+        eventually(format!("{name} finishes"), async || {
             let job = self.job(name).await.unwrap();
             let status = job.status.unwrap_or_default();
             let held = job.metadata.finalizers.unwrap_or_default();
-            (status.finish_time.is_some() && held.is_empty()).then_some(status)
-        };
-        if let Some(status) = wait(end, Duration::from_secs(60)).await {
-            return status;
-        }
-        panic!("{name} did not finish: {:#?}\n{:#}", self.status(name).await, self.datacenter().await);
+            if status.finish_time.is_some() && held.is_empty() {
+                return Ok(status);
+            }
+            Err(format!("{status:#?}\n{:#}", self.datacenter().await))
+        })
+        .await
     }
 
     pub async fn delete(&self, name: &str) {
@@ -177,15 +177,19 @@ impl Site {
 
     /// Waits until the job is gone.
     pub async fn gone(&self, name: &str) {
-        let gone = wait(async || self.job(name).await.is_none().then_some(()), Duration::from_secs(60)).await;
-        assert!(gone.is_some(), "{:#?}\n{:#}", self.job(name).await, self.datacenter().await);
+        eventually(format!("{name} is gone"), async || {
+            let job = self.job(name).await;
+            if job.is_none() { Ok(()) } else { Err(format!("{job:#?}\n{:#}", self.datacenter().await)) }
+        })
+        .await;
     }
 
     /// Waits for a condition `Complete` of that reason and returns its message.
     pub async fn reason(&self, name: &str, reason: &str) -> String {
         eventually(reason, async || {
-            let conditions = self.job(name).await?.status?.conditions;
-            conditions.into_iter().find(|c| c.type_ == "Complete" && c.reason == reason).map(|c| c.message)
+            let status = self.job(name).await.and_then(|job| job.status).unwrap_or_default();
+            let found = status.conditions.iter().find(|c| c.type_ == "Complete" && c.reason == reason);
+            found.map(|c| c.message.clone()).ok_or(format!("{status:?}"))
         })
         .await
     }
@@ -206,8 +210,8 @@ impl Site {
     pub async fn at_step(&self, step: &str) {
         eventually(step, async || {
             let dc = self.datacenter().await;
-            let text = dc["metadata"]["annotations"]["fleet.k8ssandra.io/restore"].as_str()?.to_owned();
-            (serde_json::from_str::<Value>(&text).unwrap()["step"] == step).then_some(())
+            let text = dc["metadata"]["annotations"]["fleet.k8ssandra.io/restore"].as_str().unwrap_or("{}");
+            like(serde_json::from_str::<Value>(text).unwrap(), |lock| lock["step"] == step)
         })
         .await;
     }
@@ -215,15 +219,17 @@ impl Site {
     /// The user stops the datacenter, and it has stopped.
     pub async fn stop(&mut self) {
         self.patch_datacenter(json!({"spec": {"stopped": true}})).await;
-        eventually("it has stopped", async || self.pods().await.is_empty().then_some(())).await;
+        eventually("it has stopped", async || like(self.pods().await, Vec::is_empty)).await;
         self.before = self.datacenter().await["spec"].clone();
     }
 
-    pub async fn is_ready(&self) -> bool {
+    /// Whether the datacenter is ready, and as it was last asked to be; what it is instead.
+    pub async fn ready(&self) -> Result<(), String> {
         let dc = self.datacenter().await;
         let conditions = dc["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
-            && dc["status"]["observedGeneration"] == dc["metadata"]["generation"]
+        let is_ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+            && dc["status"]["observedGeneration"] == dc["metadata"]["generation"];
+        if is_ready { Ok(()) } else { Err(format!("{dc:#}")) }
     }
 
     pub async fn pods(&self) -> Vec<Pod> {
@@ -257,17 +263,6 @@ impl Site {
         // Creation, and the patch that made it a site.
         assert_eq!(self.datacenter().await["metadata"]["generation"], 2);
     }
-}
-
-async fn wait<T>(mut look: impl AsyncFnMut() -> Option<T>, limit: Duration) -> Option<T> {
-    let end = std::time::Instant::now() + limit;
-    while std::time::Instant::now() < end {
-        if let Some(found) = look().await {
-            return Some(found);
-        }
-        tokio::time::sleep(Duration::from_millis(30)).await;
-    }
-    None
 }
 
 impl Site {

@@ -8,9 +8,9 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::eventually,
     fake_medusa::{Call, Script},
     gate::{Gate, Stop},
+    wait::{eventually, like},
     world::{Program, World, timings},
 };
 
@@ -164,8 +164,10 @@ async fn a_purge_killed_half_way_asks_only_those_that_had_not_answered() {
     world.peers[2..].iter().for_each(|p| p.script(|s| s.purge.hangs = 1));
     let first = world.data_plane().await;
     world.task("p", "purge", json!({})).await;
-    eventually("two are done", async || (world.task_status("p").await.finished.len() == 2).then_some(()))
-        .await;
+    eventually("two are done", async || {
+        like(world.task_status("p").await, |status| status.finished.len() == 2)
+    })
+    .await;
     first.kill();
     let _second = world.data_plane().await;
     let status = world.assert_task_succeeded("p").await;
@@ -243,12 +245,14 @@ async fn the_program_killed_while_pods_purge_asks_the_rest_again() {
     world.peers[3..].iter().for_each(|p| p.script(|s| s.purge.hangs = 1));
     let first = Program::start(&world);
     world.task("p", "purge", json!({})).await;
-    eventually("three are done", async || (world.task_status("p").await.finished.len() == 3).then_some(()))
-        .await;
+    eventually("three are done", async || {
+        like(world.task_status("p").await, |status| status.finished.len() == 3)
+    })
+    .await;
     drop(first);
     let _second = Program::start(&world);
     let called = || world.peers.iter().map(|p| p.called("PurgeBackups")).collect::<Vec<_>>();
-    eventually("the rest is asked again", async || (called()[3..] == [2, 2, 2]).then_some(())).await;
+    eventually("the rest is asked again", async || like(called(), |called| called[3..] == [2, 2, 2])).await;
     let status = world.assert_task_succeeded("p").await;
     assert_eq!(status.finished.len(), 6, "{status:?}");
     assert_eq!(called(), [1, 1, 1, 2, 2, 2]);

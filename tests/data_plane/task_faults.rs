@@ -6,9 +6,9 @@ use medusa_fleet::api::{Conditions as _, medusa::MedusaTask};
 use serde_json::json;
 
 use crate::{
-    cluster::eventually,
     fake_medusa::{Call, Script},
     task_world::told,
+    wait::{eventually, like},
     world::World,
 };
 
@@ -143,7 +143,7 @@ async fn a_medusa_restarted_while_it_lists_is_asked_again() {
     world.stored("b1");
     let _data_plane = world.data_plane().await;
     world.task("s", "sync", json!({})).await;
-    eventually("it is asked", async || (world.called("GetBackups") == 1).then_some(())).await;
+    eventually("it is asked", async || like(world.called("GetBackups"), |n| *n == 1)).await;
     world.peers[0].kill();
     world.peers[0].script(|s| *s = Script::default());
     world.peers[0].revive().await;
@@ -161,7 +161,7 @@ async fn a_hung_purge_delays_no_other_pod_and_is_sent_again() {
     world.task("p", "purge", json!({})).await;
     eventually("the others are written as finished", async || {
         let status = world.task_status("p").await;
-        (status.finished.len() == 2 && status.in_progress == [FIRST]).then_some(())
+        like(status, |status| status.finished.len() == 2 && status.in_progress == [FIRST])
     })
     .await;
     let status = world.assert_task_succeeded("p").await;
@@ -181,7 +181,7 @@ async fn a_purge_answered_after_the_deadline_is_asked_for_again_and_has_been_don
     world.task("p", "purge", json!({})).await;
     let peer = &world.peers[0];
     eventually("it is carried out though nobody waits", async || {
-        (!world.storage.has(FIRST, "b1")).then_some(())
+        like(world.storage.has(FIRST, "b1"), |is_there| !is_there)
     })
     .await;
     peer.script(|s| s.purge.takes = Duration::ZERO);
@@ -229,7 +229,7 @@ async fn a_medusa_restarted_while_it_purges_is_asked_again() {
     world.storage.keep(1);
     let _data_plane = world.data_plane().await;
     world.task("p", "purge", json!({})).await;
-    eventually("it is asked", async || (world.peers[0].called("PurgeBackups") == 1).then_some(())).await;
+    eventually("it is asked", async || like(world.peers[0].called("PurgeBackups"), |n| *n == 1)).await;
     world.peers[0].kill();
     world.peers[0].script(|s| *s = Script::default());
     world.peers[0].revive().await;
@@ -244,7 +244,7 @@ async fn a_pod_that_goes_and_stays_away_fails_and_one_that_is_replaced_does_not(
     world.peers[2].script(|s| s.purge = Call::default());
     let _data_plane = world.data_plane().await;
     world.task("p", "purge", json!({})).await;
-    eventually("all are asked", async || (world.called("PurgeBackups") == 3).then_some(())).await;
+    eventually("all are asked", async || like(world.called("PurgeBackups"), |n| *n == 3)).await;
     for peer in &world.peers[..2] {
         peer.kill();
         world.delete_pod(&peer.node).await;
@@ -264,7 +264,7 @@ async fn deleting_a_task_ends_its_calls_and_makes_no_follow_up() {
     let world = World::new(2, Script { purge: hanging, ..Script::default() }).await;
     let _data_plane = world.data_plane().await;
     world.task("p", "purge", json!({})).await;
-    eventually("all are asked", async || (world.called("PurgeBackups") == 2).then_some(())).await;
+    eventually("all are asked", async || like(world.called("PurgeBackups"), |n| *n == 2)).await;
     world.api::<MedusaTask>().delete("p", &Default::default()).await.unwrap();
     world.disconnected().await;
     assert!(world.api::<MedusaTask>().get_opt("p-sync").await.unwrap().is_none());

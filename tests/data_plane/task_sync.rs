@@ -7,12 +7,12 @@ use medusa_fleet::api::medusa::{MedusaBackup, MedusaBackupJob};
 use serde_json::json;
 
 use crate::{
-    cluster::eventually,
     fake_medusa::{
         Call, Script, Storage,
         proto::{BackupNode, BackupSummary, StatusType},
     },
     task_world::told,
+    wait::{eventually, like},
     world::World,
 };
 
@@ -178,7 +178,7 @@ async fn a_removal_that_nobody_confirms_is_not_made() {
     world.peers[1].script(|s| s.list.fails = usize::MAX);
     world.peers[0].script(|s| s.list.takes = Duration::from_millis(800));
     world.task("t", "sync", json!({})).await;
-    eventually("the first listing", async || (world.peers[0].called("GetBackups") == 2).then_some(())).await;
+    eventually("the first listing", async || like(world.peers[0].called("GetBackups"), |n| *n == 2)).await;
     world.peers[0].script(|s| s.list.fails = usize::MAX);
     let status = world.assert_task_failed("t", "BackupsNotListed").await;
     assert!(status.message.unwrap().contains("no second listing"));
@@ -193,7 +193,7 @@ async fn what_appears_while_the_storage_is_listed_stays() {
     world.sync("s").await;
     world.peers[0].script(|s| s.list = Call { takes: Duration::from_millis(1500), ..Call::default() });
     world.task("t", "sync", json!({})).await;
-    eventually("it is listed", async || (world.peers[0].called("GetBackups") == 2).then_some(())).await;
+    eventually("it is listed", async || like(world.peers[0].called("GetBackups"), |n| *n == 2)).await;
     world
         .create::<MedusaBackup>(json!({
             "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackup",

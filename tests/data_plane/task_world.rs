@@ -12,8 +12,8 @@ use medusa_fleet::api::{
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::eventually,
     fake_medusa::{Peer, Script, Storage},
+    wait::{eventually, like},
     world::World,
 };
 
@@ -50,8 +50,8 @@ impl World {
 
     /// Waits until the task has a finish time.
     pub async fn task_finished(&self, name: &str) -> MedusaTaskStatus {
-        eventually(&format!("{name} finishes"), async || {
-            Some(self.task_status(name).await).filter(|status| status.finish_time.is_some())
+        eventually(format!("{name} finishes"), async || {
+            like(self.task_status(name).await, |status| status.finish_time.is_some())
         })
         .await
     }
@@ -61,8 +61,8 @@ impl World {
         eventually(reason, async || {
             let status = self.task_status(name).await;
             assert!(status.finish_time.is_none(), "{status:?}");
-            let conditions = status.conditions;
-            conditions.into_iter().find(|c| c.type_ == "Complete" && c.reason == reason).map(|c| c.message)
+            let found = status.conditions.iter().find(|c| c.type_ == "Complete" && c.reason == reason);
+            found.map(|c| c.message.clone()).ok_or(format!("{status:?}"))
         })
         .await
     }
@@ -115,13 +115,13 @@ impl World {
     /// Waits for an Event about `name` with that reason.
     pub async fn event(&self, name: &str, reason: &str) -> String {
         let events: Api<Event> = self.api();
-        eventually(&format!("event {reason}"), async || {
+        eventually(format!("event {reason}"), async || {
             let all = events.list(&ListParams::default()).await.unwrap().items;
             let is_it = |e: &Event| {
                 e.reason.as_deref() == Some(reason)
                     && e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name)
             };
-            all.into_iter().find(is_it).and_then(|e| e.note)
+            all.iter().find(|e| is_it(e)).and_then(|e| e.note.clone()).ok_or(format!("{all:?}"))
         })
         .await
     }

@@ -13,8 +13,8 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::{
-    cluster::eventually,
     fake_medusa::{Call, Script},
+    wait::{eventually, like},
     world::World,
 };
 
@@ -24,7 +24,7 @@ async fn a_backup_waits_for_a_purge_at_work_also_after_a_restart_and_goes_on_onc
     let world = World::new(1, Script { purge: hanging, ..Script::default() }).await;
     let first = world.data_plane().await;
     world.task("p", "purge", json!({})).await;
-    eventually("the pod purges", async || (world.called("PurgeBackups") > 0).then_some(())).await;
+    eventually("the pod purges", async || like(world.called("PurgeBackups"), |n| *n > 0)).await;
     world.job("b1", "dc1").await;
     let message = world.reason("b1", "PurgeRunning").await;
     assert!(message.contains("MedusaTask `p`") && message.contains("delete it"), "{message}");
@@ -140,7 +140,7 @@ async fn limits_that_were_changed_a_moment_ago_may_not_be_in_force() {
         let raised = json!({"data": {"medusa.ini": format!("[storage]\nmax_backup_count = {count}\n")}});
         let map = maps.patch("shop-medusa", &PatchParams::default(), &Patch::Merge(raised)).await.unwrap();
         let writes = map.metadata.managed_fields.unwrap_or_default();
-        writes.iter().any(|entry| entry.time.as_ref().is_some_and(|at| at.0 > born.0)).then_some(())
+        like(writes, |writes| writes.iter().any(|entry| entry.time.as_ref().is_some_and(|at| at.0 > born.0)))
     })
     .await;
     let _data_plane = world.data_plane().await;
@@ -195,8 +195,8 @@ async fn what_is_no_objects_name_is_refused_at_once_and_never_taken_for_another(
     for (restore, field) in [("into", "spec.cassandraDatacenter"), ("from", "spec.backup")] {
         let conditions = eventually("the restore is refused", async || {
             let restores = world.api::<medusa_fleet::api::medusa::MedusaRestoreJob>();
-            let status = restores.get(restore).await.unwrap().status?;
-            status.finish_time.is_some().then_some(status.conditions)
+            let status = restores.get(restore).await.unwrap().status.unwrap_or_default();
+            like(status, |status| status.finish_time.is_some()).map(|status| status.conditions)
         })
         .await;
         failed(&conditions, field);

@@ -29,10 +29,11 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::{Definitions, configuration, eventually, kubeconfig},
+    cluster::{Definitions, configuration, kubeconfig},
     fake_medusa::{Peer, Script, Storage},
     gate::Gate,
     rights,
+    wait::{eventually, like},
 };
 
 static NAMES: AtomicUsize = AtomicUsize::new(0);
@@ -210,7 +211,7 @@ impl World {
     /// Waits until the job has a finish time.
     pub async fn finished(&self, job: &str) -> MedusaBackupJobStatus {
         eventually("the job finishes", async || {
-            Some(self.status(job).await).filter(|status| status.finish_time.is_some())
+            like(self.status(job).await, |status| status.finish_time.is_some())
         })
         .await
     }
@@ -219,7 +220,8 @@ impl World {
     pub async fn reason(&self, job: &str, reason: &str) -> String {
         eventually(reason, async || {
             let conditions = self.status(job).await.conditions;
-            conditions.into_iter().find(|c| c.type_ == "Complete" && c.reason == reason).map(|c| c.message)
+            let found = conditions.iter().find(|c| c.type_ == "Complete" && c.reason == reason);
+            found.map(|c| c.message.clone()).ok_or(format!("{conditions:?}"))
         })
         .await
     }
@@ -236,7 +238,7 @@ impl World {
     /// Waits until nobody is connected to any peer.
     pub async fn disconnected(&self) {
         eventually("all connections are closed", async || {
-            (self.open.load(Ordering::SeqCst) == 0).then_some(())
+            like(self.open.load(Ordering::SeqCst), |open| *open == 0)
         })
         .await;
     }

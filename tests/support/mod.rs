@@ -35,4 +35,4 @@ pub use fleet::{Fleet, medusa_definitions};
 pub use medusa::{Play, finish, finish_task, follow_up, node_names, write_backup};
 pub use objects::{CASS, FLEET, backup_job, condition, configuration, datacenter, secret};
 pub use secrecy::assert_unseen;
-pub use wait::{eventually, eventually_within};
+pub use wait::{eventually, eventually_within, like};

@@ -3,6 +3,7 @@
 use rstest::rstest;
 
 use super::*;
+use crate::wait::{eventually, like};
 
 impl Stage {
     /// Deletes the schedule and makes it again with `spec`.
@@ -12,7 +13,7 @@ impl Stage {
         schedules.delete(name, &DeleteParams::default()).await.unwrap();
         eventually("the name is free", async || {
             let found = schedules.get_opt(name).await.unwrap();
-            found.is_none_or(|found| found.uid() != former).then_some(())
+            like(found, |found| found.as_ref().is_none_or(|found| found.uid() != former))
         })
         .await;
         self.schedule(name, spec).await;

@@ -5,6 +5,7 @@ use tokio::sync::OnceCell;
 
 use super::*;
 use crate::gate::Stop;
+use crate::wait::{eventually, like};
 
 static UNDISTURBED: OnceCell<Value> = OnceCell::const_new();
 
@@ -17,7 +18,7 @@ async fn scenario(stage: &Stage) -> Value {
     let second = stage.run_next("nightly").await;
     assert_eq!(stage.jobs().await, set([of("nightly", second)]));
     stage.end(&of("nightly", second), true).await;
-    eventually("the ended job is deleted", async || stage.jobs().await.is_empty().then_some(())).await;
+    eventually("the ended job is deleted", async || like(stage.jobs().await, |jobs| jobs.is_empty())).await;
     let schedule = stage.get("nightly").await;
     let status = schedule.status.unwrap();
     let since_first = |time: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
@@ -92,11 +93,12 @@ async fn two_data_planes_at_once_run_each_slot_once_also_when_its_job_is_gone() 
         }
         stage.hands.set(slot);
         for name in &names {
-            let ran = async || stage.status(name).await.last_execution.filter(|last| last.0 == slot);
-            eventually("the slot ran", ran).await;
+            stage
+                .until(name, "the slot ran", |s| s.last_execution.clone().filter(|last| last.0 == slot))
+                .await;
             stage.end(&of(name, slot), true).await;
         }
-        eventually("ended jobs are deleted", async || stage.jobs().await.is_empty().then_some(())).await;
+        eventually("ended jobs are deleted", async || like(stage.jobs().await, |jobs| jobs.is_empty())).await;
         slots.push(slot);
     }
     let seen = seen.lock().unwrap();
@@ -134,7 +136,7 @@ async fn two_hundred_that_are_due_together_run_once_each(#[values(false, true)] 
         data_plane = stage.data_plane().await;
     }
     let expected: BTreeSet<String> = names.iter().map(|name| of(name, slot)).collect();
-    eventually("every slot has its job", async || (stage.jobs().await == expected).then_some(())).await;
+    eventually("every slot has its job", async || like(stage.jobs().await, |jobs| *jobs == expected)).await;
     for name in &names {
         stage.until(name, "it ran", |s| s.last_execution.clone().filter(|last| last.0 == slot)).await;
     }

@@ -27,11 +27,12 @@ use medusa_fleet::{
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{Definitions, eventually},
+    cluster::Definitions,
     fake_medusa::Script,
     gate::Gate,
     hands::Hands,
     uids::{self, Uids},
+    wait::eventually,
     world::{DataPlane, World, timings},
 };
 
@@ -91,7 +92,11 @@ impl Stage {
         what: &str,
         wanted: impl Fn(&MedusaBackupScheduleStatus) -> Option<T>,
     ) -> T {
-        eventually(what, async || wanted(&self.status(name).await)).await
+        eventually(format!("{name}: {what}"), async || {
+            let status = self.status(name).await;
+            wanted(&status).ok_or(format!("{status:?}"))
+        })
+        .await
     }
 
     /// Waits for a next slot after `after`, if that is given.
@@ -151,8 +156,8 @@ impl Stage {
         eventually(reason, async || {
             let events = self.world.api::<Event>().list(&ListParams::default()).await.unwrap();
             let about = |e: &Event| e.regarding.as_ref().is_some_and(|r| r.name.as_deref() == Some(name));
-            let found = events.into_iter().find(|e| about(e) && e.reason.as_deref() == Some(reason));
-            found.map(|e| e.note.unwrap_or_default())
+            let found = events.iter().find(|e| about(e) && e.reason.as_deref() == Some(reason));
+            found.map(|e| e.note.clone().unwrap_or_default()).ok_or(format!("{:?}", events.items))
         })
         .await
     }

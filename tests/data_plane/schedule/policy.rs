@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use medusa_fleet::api::medusa::MedusaBackup;
 
 use super::*;
+use crate::wait::{eventually, like};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_does_not_end_is_named_and_the_slot_runs_when_it_does() {
@@ -102,7 +103,10 @@ async fn two_schedules_that_are_due_together_run_one_after_the_other() {
                 .map(ResourceExt::name_any)
                 .collect();
             assert!(unfinished.len() <= 1, "{unfinished:?}");
-            (jobs.items.len() == done).then(|| unfinished.into_iter().next()).flatten()
+            match unfinished.into_iter().next() {
+                Some(job) if jobs.items.len() == done => Ok(job),
+                other => Err(format!("{other:?} of {} jobs", jobs.items.len())),
+            }
         })
         .await;
         stage.end(&job, true).await;
@@ -162,7 +166,8 @@ async fn ended_jobs_beyond_the_limits_are_deleted_and_medusa_backups_stay() {
         slots.push(slot);
     }
     let kept = set(["nightly-1".to_owned(), of("nightly", slots[2])]);
-    eventually("only the last good one is kept", async || (stage.jobs().await == kept).then_some(())).await;
+    eventually("only the last good one is kept", async || like(stage.jobs().await, |jobs| *jobs == kept))
+        .await;
     for slot in slots {
         assert!(stage.world.backup(&of("nightly", slot)).await.is_some());
     }

@@ -7,6 +7,7 @@ use medusa_fleet::api::{
 };
 
 use super::*;
+use crate::wait::{eventually, like};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_makes_a_backup_job_that_is_named_after_it() {
@@ -190,7 +191,7 @@ async fn scheduled_backups_succeed_one_after_the_other() {
         let is_whole =
             |b: &MedusaBackup| b.status.as_ref().is_some_and(|s| s.status.as_deref() == Some("SUCCESS"));
         let whole: Vec<MedusaBackup> = backups.into_iter().filter(is_whole).collect();
-        (whole.len() >= 3).then_some(whole)
+        like(whole, |whole| whole.len() >= 3)
     })
     .await;
     for backup in done {
@@ -200,7 +201,7 @@ async fn scheduled_backups_succeed_one_after_the_other() {
     eventually("old jobs are deleted", async || {
         let jobs = world.api::<MedusaBackupJob>().list(&ListParams::default()).await.unwrap().items;
         let ended = |job: &&MedusaBackupJob| job.status.as_ref().is_some_and(|s| s.finish_time.is_some());
-        (jobs.iter().filter(ended).count() <= 1).then_some(())
+        like(jobs.iter().filter(ended).count(), |count| *count <= 1)
     })
     .await;
 }
