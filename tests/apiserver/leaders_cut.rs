@@ -95,7 +95,7 @@ async fn of_replicas_that_start_in_the_same_moment_one_leads() {
             let leaders = replicas.iter().filter(|replica| replica.is_leader()).count();
             assert_eq!(leaders, 1, "round {round}");
             let now = lease(&fleet).await.unwrap();
-            assert_eq!(transitions(&now), transitions(&first), "it changed hands");
+            assert_eq!(transitions(&now), transitions(&first), "it changed fake_clock");
             if !times.contains(&renewed(&now)) {
                 times.push(renewed(&now));
             }

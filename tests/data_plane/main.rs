@@ -17,11 +17,11 @@ mod fake_medusa;
 
 mod cass_operator;
 mod cluster;
+#[path = "../support/fake_clock.rs"]
+mod fake_clock;
 #[path = "../support/gate.rs"]
 #[allow(dead_code, reason = "only the control plane's tests hold a client up and let it go on")]
 mod gate;
-#[path = "../support/hands.rs"]
-mod hands;
 mod kubelet;
 #[path = "../support/loosened.rs"]
 mod loose;

@@ -19,7 +19,7 @@ use medusa_fleet::api::{
 use serde_json::json;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{Cluster, FLEET, bed::Bed, condition, eventually, secret};
+use super::{Cluster, FLEET, condition, eventually, secret, testbed_lease::TestbedLease};
 
 /// Fleets that run at a time: an API server takes 300 MB.
 static PLACES: Semaphore = Semaphore::const_new(4);
@@ -34,7 +34,7 @@ pub struct Fleet {
     dir: PathBuf,
     home: Cluster,
     data_planes: Vec<Cluster>,
-    bed: Mutex<Option<Bed>>,
+    testbed_lease: Mutex<Option<TestbedLease>>,
     /// Whether its clusters may serve another test when this one went well.
     is_lasting: bool,
     /// What undoes what the test did to an API server, by cluster.
@@ -47,16 +47,16 @@ impl Fleet {
     /// Starts one with `data_planes` data planes. Nothing is registered yet.
     pub async fn start(data_planes: usize) -> Self {
         let place = PLACES.acquire().await.unwrap();
-        let mut bed = match Bed::take(data_planes).await {
-            Some(bed) => bed,
+        let mut testbed_lease = match TestbedLease::take(data_planes).await {
+            Some(testbed_lease) => testbed_lease,
             None => Self::prepare(&vec![medusa_definitions(); data_planes.max(AT_LEAST)]).await,
         };
-        while bed.clusters.len() <= data_planes {
-            let added = tokio::task::block_in_place(|| bed.add());
+        while testbed_lease.clusters.len() <= data_planes {
+            let added = tokio::task::block_in_place(|| testbed_lease.add());
             Cluster::connect(&added).await.prepare(&medusa_definitions()).await;
-            bed.remember().await;
+            testbed_lease.remember().await;
         }
-        Self::new(bed, data_planes, true, place).await
+        Self::new(testbed_lease, data_planes, true, place).await
     }
 
     /// Starts one whose data planes serve these definitions each, and cass-operator's.
@@ -66,21 +66,27 @@ impl Fleet {
     }
 
     /// A new testbed whose data planes serve these definitions each, and cass-operator's.
-    async fn prepare(served: &[Vec<CustomResourceDefinition>]) -> Bed {
-        let mut bed = tokio::task::block_in_place(|| Bed::start(served.len()));
-        let clusters = join_all(bed.clusters.iter().map(Cluster::connect)).await;
+    async fn prepare(served: &[Vec<CustomResourceDefinition>]) -> TestbedLease {
+        let mut testbed_lease = tokio::task::block_in_place(|| TestbedLease::start(served.len()));
+        let clusters = join_all(testbed_lease.clusters.iter().map(Cluster::connect)).await;
         let all = crds::all().unwrap();
         let each = std::iter::once(&all).chain(served);
         join_all(clusters.iter().zip(each).map(|(cluster, definitions)| cluster.prepare(definitions))).await;
-        bed.remember().await;
-        bed
+        testbed_lease.remember().await;
+        testbed_lease
     }
 
-    async fn new(bed: Bed, data_planes: usize, is_lasting: bool, place: SemaphorePermit<'static>) -> Self {
+    async fn new(
+        testbed_lease: TestbedLease,
+        data_planes: usize,
+        is_lasting: bool,
+        place: SemaphorePermit<'static>,
+    ) -> Self {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let dir = bed.dir.join(format!("test-{number}"));
+        let dir = testbed_lease.dir.join(format!("test-{number}"));
         std::fs::create_dir_all(&dir).unwrap();
-        let mut clusters = join_all(bed.clusters.iter().take(1 + data_planes).map(Cluster::connect)).await;
+        let mut clusters =
+            join_all(testbed_lease.clusters.iter().take(1 + data_planes).map(Cluster::connect)).await;
         join_all(clusters.iter_mut().map(Cluster::count_from_now)).await;
         let home = clusters.remove(0);
         assert_eq!(home.name, "control-plane");
@@ -88,7 +94,7 @@ impl Fleet {
             dir,
             home,
             data_planes: clusters,
-            bed: Mutex::new(Some(bed)),
+            testbed_lease: Mutex::new(Some(testbed_lease)),
             is_lasting,
             to_undo: Mutex::default(),
             is_full: AtomicBool::new(false),
@@ -144,7 +150,8 @@ impl Fleet {
     /// which reads survive.
     pub fn set_full(&self, full: bool) {
         self.is_full.store(full, Ordering::Relaxed);
-        let url = self.with(|bed| bed.testbed.ready["etcd"]["url"].as_str().unwrap().to_owned());
+        let url = self
+            .with(|testbed_lease| testbed_lease.testbed.ready["etcd"]["url"].as_str().unwrap().to_owned());
         let address = url.strip_prefix("http://").unwrap();
         let action = if full { "ACTIVATE" } else { "DEACTIVATE" };
         let body = json!({"action": action, "memberID": 0, "alarm": "NOSPACE"}).to_string();
@@ -154,20 +161,22 @@ impl Fleet {
 
     /// What a cluster's API server keeps in etcd under a key, such as `namespaces/kube-system`.
     pub async fn stored(&self, cluster: &str, key: &str) -> Vec<u8> {
-        Bed::stored(&self.with(|bed| bed.etcd()), cluster, key).await
+        TestbedLease::stored(&self.with(|testbed_lease| testbed_lease.etcd()), cluster, key).await
     }
 
     /// Puts there what its API server would not let through, and then shows like anything else.
     pub async fn store(&self, cluster: &str, key: &str, value: &[u8]) {
-        Bed::store(&self.with(|bed| bed.etcd()), cluster, key, value).await;
+        TestbedLease::store(&self.with(|testbed_lease| testbed_lease.etcd()), cluster, key, value).await;
     }
 
     fn command(&self, verb: &str, cluster: &str) {
-        tokio::task::block_in_place(|| self.with(|bed| bed.testbed.command(verb, cluster)));
+        tokio::task::block_in_place(|| {
+            self.with(|testbed_lease| testbed_lease.testbed.command(verb, cluster))
+        });
     }
 
-    fn with<T>(&self, use_it: impl FnOnce(&mut Bed) -> T) -> T {
-        use_it(self.bed.lock().unwrap().as_mut().unwrap())
+    fn with<T>(&self, use_it: impl FnOnce(&mut TestbedLease) -> T) -> T {
+        use_it(self.testbed_lease.lock().unwrap().as_mut().unwrap())
     }
 
     /// Waits until a FleetCluster has that many datacenters.
@@ -267,17 +276,21 @@ pub fn medusa_definitions() -> Vec<CustomResourceDefinition> {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        let Some(mut bed) = self.bed.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let Some(mut testbed_lease) =
+            self.testbed_lease.lock().unwrap_or_else(PoisonError::into_inner).take()
+        else {
+            return;
+        };
         if std::thread::panicking() {
-            eprintln!("--- the fleet's files are in {}", bed.dir.display());
+            eprintln!("--- the fleet's files are in {}", testbed_lease.dir.display());
         } else if self.is_lasting && !self.is_full.load(Ordering::Relaxed) {
             let _ = std::fs::remove_dir_all(&self.dir);
             for (cluster, verb) in self.to_undo.get_mut().unwrap_or_else(PoisonError::into_inner) {
-                bed.testbed.command(verb, cluster);
+                testbed_lease.testbed.command(verb, cluster);
             }
-            bed.give_back();
+            testbed_lease.give_back();
         } else {
-            bed.end();
+            testbed_lease.end();
         }
     }
 }

@@ -1,20 +1,19 @@
 //! Fleets of real API servers for tests, and the real binary against them.
 //!
 //! A test owns everything it starts, and alone: [`Fleet::start`] brings up one etcd, a control-plane cluster and
-//! data-plane clusters, or takes those another test has no use for any more (`bed`), [`ControlPlane::spawn`] the
+//! data-plane clusters, or takes those another test has no use for any more (`testbed_lease`), [`ControlPlane::spawn`] the
 //! controller. A controller ends when its value is dropped, a fleet then or with the process; when the test panics,
 //! its clusters end, their directory stays, and the controller's log is shown.
 //!
 //! Nothing here waits by sleeping for a fixed time: [`eventually`] asks until what was expected is there, and says
 //! what it saw last when it never came. Tests run on a multi-threaded runtime.
 
-mod bed;
 pub mod client_configs;
 mod cluster;
 mod controller;
 mod credentials;
+pub mod fake_clock;
 mod fleet;
-pub mod hands;
 pub mod loosened;
 mod medusa;
 mod objects;
@@ -24,6 +23,7 @@ pub mod refusals;
 pub mod restores;
 mod secrecy;
 pub mod testbed;
+mod testbed_lease;
 pub mod uids;
 mod wait;
 pub mod wire;

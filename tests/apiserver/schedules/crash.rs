@@ -16,7 +16,7 @@ async fn killed_at(stage: &Stage<'_>, stop: Stop) -> Timestamp {
     let controller = stage.controller_with(Gate::stopping(stop)).await;
     stage.schedule("nightly", json!({})).await;
     let slot = stage.next("nightly", None).await;
-    stage.hands.set(slot);
+    stage.fake_clock.set(slot);
     reached(&controller).await;
     controller.kill();
     slot
@@ -110,7 +110,7 @@ async fn two_control_planes_at_once_run_each_slot_once_also_when_its_run_is_gone
         for name in &names {
             slot = slot.max(stage.next(name, last).await);
         }
-        stage.hands.set(slot);
+        stage.fake_clock.set(slot);
         for name in &names {
             stage.ran(name, slot).await;
             stage.end(&of(name, slot), "Succeeded").await;
@@ -161,7 +161,7 @@ async fn a_control_plane_that_wakes_up_late_makes_no_run_of_a_slot_that_is_over(
     let late = stage.controller_with(Gate::holding(2)).await;
     stage.schedule("nightly", json!({"successfulJobsHistoryLimit": 0})).await;
     let slot = stage.next("nightly", None).await;
-    stage.hands.set(slot);
+    stage.fake_clock.set(slot);
     reached(&late).await;
     let other = stage.controller().await;
     stage.ran("nightly", slot).await;
@@ -200,7 +200,7 @@ async fn a_schedule_that_goes_takes_a_held_run_along() {
     let first = stage.controller_with(Gate::stopping(Stop::After(2))).await;
     stage.schedule("nightly", json!({})).await;
     let slot = stage.next("nightly", None).await;
-    stage.hands.set(slot);
+    stage.fake_clock.set(slot);
     reached(&first).await;
     first.kill();
     stage.schedules().delete("nightly", &DeleteParams::default()).await.unwrap();

@@ -148,15 +148,15 @@ pub(super) async fn dealt_with(stage: &Stage<'_>, number: usize, last: Option<Ti
 /// The slots after noon of tomorrow, and that noon. The clock stands there.
 pub(super) fn days(stage: &Stage<'_>) -> [Timestamp; 4] {
     const DAY: SignedDuration = SignedDuration::from_hours(24);
-    let today = stage.hands.clock().now().as_second().div_euclid(DAY.as_secs());
+    let today = stage.fake_clock.clock().now().as_second().div_euclid(DAY.as_secs());
     let noon = Timestamp::from_second(today * DAY.as_secs()).unwrap() + SignedDuration::from_hours(36);
-    stage.hands.set(noon);
+    stage.fake_clock.set(noon);
     [0, 1, 2, 3].map(|day| noon + SignedDuration::from_hours(14) + DAY * day)
 }
 
 /// Sets the clock to half an hour after a slot: what became of it is certain.
 pub(super) fn later(stage: &Stage<'_>, slot: Timestamp) {
-    stage.hands.set(slot + SignedDuration::from_mins(30));
+    stage.fake_clock.set(slot + SignedDuration::from_mins(30));
 }
 
 /// Waits until the slots of so many data planes are counted up to `slot`.

@@ -76,7 +76,7 @@ async fn a_run_that_goes_on_in_a_data_plane_holds_up_the_first_coordinated_slot(
     coordinate(&stage).await;
     expect(&stage, json!([])).await;
     let slot = stage.next("nightly", None).await;
-    stage.hands.set(slot);
+    stage.fake_clock.set(slot);
     let message = stage.ready("nightly", "PreviousRunUnfinished").await;
     assert!(message.contains(&run) && message.contains("data plane `dp-1`"), "{message}");
     // A control plane that knows nothing of it asks.
@@ -89,7 +89,7 @@ async fn a_run_that_goes_on_in_a_data_plane_holds_up_the_first_coordinated_slot(
     assert_eq!(condition(&status.conditions, "Ready").1, "PreviousRunUnfinished");
     assert!(status.active.len() == 1 && stage.runs().await.is_empty(), "{status:?}");
 
-    let at = stage.hands.clock().now().to_string();
+    let at = stage.fake_clock.clock().now().to_string();
     let ended = json!({"startTime": at, "finishTime": at, "failed": ["shop-dc1-default-sts-0"]});
     fleet.dp(1).patch_status::<MedusaBackupJob>(&stage.ns, &run, ended).await;
     stage.ran("nightly", slot).await;

@@ -34,7 +34,7 @@ fn child(task: &FleetTask, number: usize) -> String {
 
 /// Makes the run's MedusaTasks in both data planes and ends them, as all that work there do.
 async fn work(stage: &Stage<'_>, task: &FleetTask) {
-    let at = stage.hands.clock().now().to_string();
+    let at = stage.fake_clock.clock().now().to_string();
     for number in 1..=2 {
         let (name, dc) = (child(task, number), format!("dc{number}"));
         let object = json!({
@@ -53,7 +53,7 @@ async fn work(stage: &Stage<'_>, task: &FleetTask) {
 
 /// Ends the run, as the tasks' controller does when both have ended well.
 async fn end(stage: &Stage<'_>, task: &FleetTask) {
-    let at = stage.hands.clock().now().to_string();
+    let at = stage.fake_clock.clock().now().to_string();
     let entries = [1, 2].map(|number| {
         json!({
             "dataPlane": format!("dp-{number}"), "namespace": CASS, "datacenter": format!("dc{number}"),
@@ -85,7 +85,7 @@ async fn gone(stage: &Stage<'_>, slot: Timestamp) {
 
 async fn next(stage: &Stage<'_>, last: Option<Timestamp>) -> Timestamp {
     let slot = stage.next("syncs", last).await;
-    stage.hands.set(slot);
+    stage.fake_clock.set(slot);
     slot
 }
 
@@ -138,7 +138,7 @@ async fn a_silent_data_plane_delays_the_end_of_a_task_and_not_the_schedule() {
     let second = next(&stage, Some(slot)).await;
     made(&stage, second).await;
     assert!(task(&stage, slot).await.is_some(), "what it made in dp-2 is still there");
-    stage.hands.set(slot + SignedDuration::from_mins(11));
+    stage.fake_clock.set(slot + SignedDuration::from_mins(11));
     gone(&stage, slot).await;
     let note = fleet.home().event("FleetTask", &run.name_any(), "LeftBehind").await;
     assert!(note.contains("dp-2"), "{note}");

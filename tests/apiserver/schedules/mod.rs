@@ -20,7 +20,7 @@ use crate::{
     gate::Gate,
     support::{
         Cluster, Fleet, condition, eventually,
-        hands::Hands,
+        fake_clock::FakeClock,
         uids::{self, Uids},
     },
 };
@@ -72,13 +72,13 @@ impl Drop for Controller {
 struct Stage<'a> {
     fleet: &'a Fleet,
     ns: String,
-    hands: Hands,
+    fake_clock: FakeClock,
 }
 
 impl<'a> Stage<'a> {
     async fn new(fleet: &'a Fleet, ns: &str) -> Self {
         fleet.home().namespace(ns).await;
-        let stage = Self { fleet, ns: ns.to_owned(), hands: Hands::at(Timestamp::UNIX_EPOCH) };
+        let stage = Self { fleet, ns: ns.to_owned(), fake_clock: FakeClock::at(Timestamp::UNIX_EPOCH) };
         stage.to_the_present();
         stage
     }
@@ -86,7 +86,7 @@ impl<'a> Stage<'a> {
     /// Sets the clock to the time the API server stamps new schedules with.
     fn to_the_present(&self) {
         let now = medusa_fleet::runtime::clock::now();
-        self.hands.set(Timestamp::from_second(now.as_second()).unwrap());
+        self.fake_clock.set(Timestamp::from_second(now.as_second()).unwrap());
     }
 
     async fn controller(&self) -> Controller {
@@ -106,7 +106,7 @@ impl<'a> Stage<'a> {
         }
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (seen, ns, clock) = (gate.clone(), self.ns.clone(), self.hands.clock());
+        let (seen, ns, clock) = (gate.clone(), self.ns.clone(), self.fake_clock.clock());
         runtime.spawn(async move {
             let client = seen.client(home);
             let events = Events::new(client.clone(), labels::MANAGER_CONTROL_PLANE);
@@ -197,7 +197,7 @@ impl<'a> Stage<'a> {
     async fn run_next(&self, name: &str) -> Timestamp {
         let last = self.status(name).await.last_schedule_time.map(|time| time.0);
         let slot = self.next(name, last).await;
-        self.hands.set(slot);
+        self.fake_clock.set(slot);
         self.ran(name, slot).await;
         slot
     }
@@ -221,7 +221,7 @@ impl<'a> Stage<'a> {
 
     /// Ends a run, as the fan-out does.
     async fn end(&self, name: &str, phase: &str) {
-        let at = self.hands.clock().now().to_string();
+        let at = self.fake_clock.clock().now().to_string();
         let patch = Patch::Merge(json!({"status": {"phase": phase, "startTime": at, "finishTime": at}}));
         self.jobs().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
     }

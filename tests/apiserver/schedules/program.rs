@@ -15,8 +15,8 @@ async fn every_slot_is_one_run_over_the_fleet_while_the_control_plane_is_killed_
         fleet.dp(number).create(datacenter(&format!("dc{number}"), "shop", 1)).await;
         plays.push(Play::start(fleet.dp(number)).await);
     }
-    let hands = Hands::at(Timestamp::UNIX_EPOCH);
-    let stage = Stage { fleet: &fleet, ns: FLEET.to_owned(), hands };
+    let fake_clock = FakeClock::at(Timestamp::UNIX_EPOCH);
+    let stage = Stage { fleet: &fleet, ns: FLEET.to_owned(), fake_clock };
     let begun = stage.watch().await;
     let spec = json!({
         "schedule": "@every 2s", "concurrencyPolicy": "Allow", "template": {"selector": {"clusters": ["shop"]}},
@@ -68,8 +68,8 @@ async fn an_unfinished_run_makes_way_when_the_policy_is_replace() {
     let _controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
     fleet.dp(1).create(datacenter("dc1", "shop", 1)).await;
-    let hands = Hands::at(Timestamp::UNIX_EPOCH);
-    let stage = Stage { fleet: &fleet, ns: FLEET.to_owned(), hands };
+    let fake_clock = FakeClock::at(Timestamp::UNIX_EPOCH);
+    let stage = Stage { fleet: &fleet, ns: FLEET.to_owned(), fake_clock };
     stage.schedule("replaces", json!({"schedule": "@every 3s", "concurrencyPolicy": "Replace"})).await;
     eventually("a run is cancelled for the next", async || {
         let jobs = stage.jobs().list(&ListParams::default()).await.unwrap().items;

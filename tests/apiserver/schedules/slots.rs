@@ -35,8 +35,8 @@ async fn an_absence(stage: &Stage<'_>) {
     for name in ["none", "late"] {
         stage.next(name, None).await;
     }
-    stage.hands.set(first);
-    stage.hands.turn(86_400 + 61);
+    stage.fake_clock.set(first);
+    stage.fake_clock.turn(86_400 + 61);
     let slot = first + SignedDuration::from_secs(86_400);
     stage.ran("latest", slot).await;
     let missed = async |name: &str| {
@@ -62,17 +62,17 @@ async fn an_absence(stage: &Stage<'_>) {
 async fn a_clock_that_steps(stage: &Stage<'_>) {
     stage.schedule("steps", json!({"concurrencyPolicy": "Allow"})).await;
     let before = stage.run_next("steps").await;
-    stage.hands.turn(3_600);
+    stage.fake_clock.turn(3_600);
     let ahead = before + SignedDuration::from_secs(3_600);
     stage.ran("steps", ahead).await;
-    stage.hands.set(before);
+    stage.fake_clock.set(before);
     let message = stage.ready("steps", "ClockSteppedBack").await;
     assert!(message.contains(&ahead.to_string()), "{message}");
     let runs = stage.runs().await;
-    stage.hands.set(ahead - SignedDuration::from_secs(1));
+    stage.fake_clock.set(ahead - SignedDuration::from_secs(1));
     stage.ready("steps", "Scheduled").await;
     assert_eq!(stage.runs().await, runs);
-    stage.hands.set(ahead);
+    stage.fake_clock.set(ahead);
     let next = stage.run_next("steps").await;
     assert_eq!(next, ahead + SignedDuration::from_secs(300));
     stage.schedules().delete("steps", &DeleteParams::default()).await.unwrap();
@@ -82,7 +82,7 @@ async fn policies(stage: &Stage<'_>) {
     stage.schedule("waits", json!({})).await;
     let first = stage.run_next("waits").await;
     let second = stage.next("waits", Some(first)).await;
-    stage.hands.set(second);
+    stage.fake_clock.set(second);
     let message = stage.ready("waits", "PreviousRunUnfinished").await;
     assert!(message.contains(&of("waits", first)), "{message}");
     assert!(!stage.runs().await.contains(&of("waits", second)));
@@ -93,7 +93,7 @@ async fn policies(stage: &Stage<'_>) {
     assert_eq!(status.active.len(), 1);
     // A person's deletion of the run that is waited for is an end, too.
     let third = stage.next("waits", Some(second)).await;
-    stage.hands.set(third);
+    stage.fake_clock.set(third);
     stage.ready("waits", "PreviousRunUnfinished").await;
     stage.delete_run(&of("waits", second)).await;
     stage.ran("waits", third).await;
@@ -106,7 +106,7 @@ async fn suspension(stage: &Stage<'_>) {
     stage.edit("pauses", json!({"suspend": true})).await;
     stage.ready("pauses", "Paused").await;
     assert_eq!(stage.status("pauses").await.next_schedule_time, None);
-    stage.hands.turn(3_000);
+    stage.fake_clock.turn(3_000);
     stage.edit("pauses", json!({"suspend": false})).await;
     stage.ready("pauses", "Scheduled").await;
     let next = stage.next("pauses", None).await;
@@ -117,7 +117,7 @@ async fn suspension(stage: &Stage<'_>) {
 
 /// By the clock on the wall: 02:30 is skipped in spring, and comes twice in autumn.
 async fn time_zones(stage: &Stage<'_>) {
-    stage.hands.set(at("2027-03-27T12:00:00Z"));
+    stage.fake_clock.set(at("2027-03-27T12:00:00Z"));
     let spec = json!({"schedule": "30 2 * * *", "timeZone": "Europe/Berlin", "concurrencyPolicy": "Allow"});
     stage.schedule("berlin", spec).await;
     // The schedule is older than the clock: what counts is the next slot from now on.
@@ -127,18 +127,18 @@ async fn time_zones(stage: &Stage<'_>) {
     let mut slots = Vec::new();
     for _ in 0..2 {
         slots.push(stage.next("berlin", slots.last().copied()).await);
-        stage.hands.set(*slots.last().unwrap());
+        stage.fake_clock.set(*slots.last().unwrap());
         stage.ran("berlin", *slots.last().unwrap()).await;
     }
     assert_eq!(slots, [at("2027-03-29T00:30:00Z"), at("2027-03-30T00:30:00Z")], "28 March has no 02:30");
     stage.edit("berlin", json!({"suspend": true})).await;
     stage.ready("berlin", "Paused").await;
-    stage.hands.set(at("2027-10-30T12:00:00Z"));
+    stage.fake_clock.set(at("2027-10-30T12:00:00Z"));
     stage.edit("berlin", json!({"suspend": false})).await;
     for _ in 0..2 {
         let last = *slots.last().unwrap();
         slots.push(stage.next("berlin", Some(last)).await);
-        stage.hands.set(*slots.last().unwrap());
+        stage.fake_clock.set(*slots.last().unwrap());
         stage.ran("berlin", *slots.last().unwrap()).await;
     }
     assert_eq!(
@@ -182,7 +182,7 @@ async fn bad_input(stage: &Stage<'_>) {
     let mut other = crate::support::backup_job(&of("taken", slot), json!({}));
     other["metadata"]["namespace"] = stage.ns.clone().into();
     home.create(other).await;
-    stage.hands.set(slot);
+    stage.fake_clock.set(slot);
     assert!(stage.ready("taken", "NameConflict").await.contains(&of("taken", slot)));
     for name in ["zone", "never", "labels", "taken"] {
         stage.schedules().delete(name, &DeleteParams::default()).await.unwrap();
@@ -194,7 +194,7 @@ async fn other_operations(stage: &Stage<'_>) {
     let spec = json!({"operation": "purge", "windowSeconds": 600, "template": {"unreachablePolicy": "Skip"}});
     stage.schedule("tidy", spec).await;
     let slot = stage.next("tidy", None).await;
-    stage.hands.set(slot);
+    stage.fake_clock.set(slot);
     stage.until("tidy", "the slot ran", |s| s.last_schedule_time.clone().filter(|last| last.0 == slot)).await;
     let task: medusa_fleet::api::fleet::FleetTask =
         stage.fleet.home().get(&stage.ns, &of("tidy", slot)).await;

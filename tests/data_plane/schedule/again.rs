@@ -60,7 +60,7 @@ async fn a_schedule_that_is_made_again_does_not_wait_for_the_clock_of_the_former
     stage.schedule("nightly", json!({})).await;
     let slot = stage.run_next("nightly").await;
     stage.end(&of("nightly", slot), true).await;
-    stage.hands.turn(-3600);
+    stage.fake_clock.turn(-3600);
     stage.reason("nightly", "ClockSteppedBack").await;
     if is_down {
         data_plane.kill();

@@ -91,7 +91,7 @@ async fn two_data_planes_at_once_run_each_slot_once_also_when_its_job_is_gone() 
         for name in &names {
             slot = slot.max(stage.next(name, last).await);
         }
-        stage.hands.set(slot);
+        stage.fake_clock.set(slot);
         for name in &names {
             stage
                 .until(name, "the slot ran", |s| s.last_execution.clone().filter(|last| last.0 == slot))
@@ -127,7 +127,7 @@ async fn two_hundred_that_are_due_together_run_once_each(#[values(false, true)] 
     }
     let before = data_plane.gate.writes().len();
     assert_eq!(before, 2 * MANY, "an owner and a status each");
-    stage.hands.set(slot);
+    stage.fake_clock.set(slot);
     if is_killed {
         tokio::time::timeout(Duration::from_secs(30), data_plane.gate.reached())
             .await

@@ -58,7 +58,7 @@ async fn what_the_definition_cannot_see_a_condition_says(
     assert!(writes <= 2, "it is said once: {:?}", data_plane.gate.writes());
 
     // Slots of the time it could not be read are not caught up with.
-    stage.hands.turn(3600);
+    stage.fake_clock.turn(3600);
     stage
         .edit("nightly", json!({"cronSchedule": "*/5 * * * *", "timeZone": null, "concurrencyPolicy": null}))
         .await;
@@ -80,7 +80,7 @@ async fn a_missing_datacenter_is_said_and_waited_for() {
     );
     stage.event("nightly", "DatacenterNotFound").await;
     let slot = stage.next("nightly", None).await;
-    stage.hands.set(slot);
+    stage.fake_clock.set(slot);
     stage.world.create::<CassandraDatacenter>(stage.world.datacenter("dc2", 1)).await;
     stage.until("nightly", "it ran", |status| status.last_execution.clone()).await;
     assert_eq!(stage.jobs().await, set([of("nightly", slot)]));
@@ -119,7 +119,7 @@ async fn a_name_that_is_taken_is_said_and_the_other_object_left_alone() {
     stage.schedule("nightly", json!({})).await;
     let slot = stage.next("nightly", None).await;
     stage.world.job(&of("nightly", slot), "elsewhere").await;
-    stage.hands.set(slot);
+    stage.fake_clock.set(slot);
     let message = stage.reason("nightly", "NameConflict").await;
     assert!(message.contains(&of("nightly", slot)), "{message}");
     stage.delete_job(&of("nightly", slot)).await;
@@ -135,7 +135,7 @@ async fn upstreams_definitions_are_enough() {
     stage.schedule("garbage", json!({"cronSchedule": "often"})).await;
     assert!(stage.event("garbage", "InvalidSpec").await.contains("spec.cronSchedule"));
     let slot = stage.run_next("nightly").await;
-    stage.hands.turn(300);
+    stage.fake_clock.turn(300);
     assert!(stage.event("nightly", "PreviousRunUnfinished").await.contains(&of("nightly", slot)));
     let status = stage.status("nightly").await;
     assert!(status.conditions.is_empty() && status.message.is_none(), "{status:?}");

@@ -28,9 +28,9 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::Definitions,
+    fake_clock::FakeClock,
     fake_medusa::Script,
     gate::Gate,
-    hands::Hands,
     uids::{self, Uids},
     wait::eventually,
     world::{DataPlane, World, timings},
@@ -44,7 +44,7 @@ fn patient() -> Timings {
 /// A namespace with datacenter `dc1`, without pods, and a clock.
 struct Stage {
     world: World,
-    hands: Hands,
+    fake_clock: FakeClock,
 }
 
 impl Stage {
@@ -55,7 +55,7 @@ impl Stage {
     async fn under(definitions: Definitions) -> Self {
         let world = World::under(definitions, 0, Script::default()).await;
         let now = Timestamp::from_second(medusa_fleet::runtime::clock::now().as_second()).unwrap();
-        Self { world, hands: Hands::at(now) }
+        Self { world, fake_clock: FakeClock::at(now) }
     }
 
     async fn data_plane(&self) -> DataPlane {
@@ -63,7 +63,7 @@ impl Stage {
     }
 
     async fn data_plane_with(&self, gate: Gate) -> DataPlane {
-        self.world.data_plane_at(gate, patient(), self.hands.clock()).await
+        self.world.data_plane_at(gate, patient(), self.fake_clock.clock()).await
     }
 
     /// Creates a schedule for `dc1`, every five minutes unless `spec` says otherwise.
@@ -115,7 +115,7 @@ impl Stage {
     async fn run_next(&self, name: &str) -> Timestamp {
         let last = self.status(name).await.last_execution.map(|time| time.0);
         let slot = self.next(name, last).await;
-        self.hands.set(slot);
+        self.fake_clock.set(slot);
         self.until(name, "the slot ran", |s| (s.last_execution.as_ref()?.0 == slot).then_some(())).await;
         slot
     }

@@ -13,7 +13,7 @@ async fn a_job_that_does_not_end_is_named_and_the_slot_runs_when_it_does() {
     stage.schedule("nightly", json!({})).await;
     let slot = stage.run_next("nightly").await;
     let next = stage.next("nightly", Some(slot)).await;
-    stage.hands.set(next);
+    stage.fake_clock.set(next);
     let message = stage.reason("nightly", "PreviousRunUnfinished").await;
     let job = of("nightly", slot);
     for part in [job.as_str(), "created", "kubectl describe", &next.to_string()] {
@@ -21,7 +21,7 @@ async fn a_job_that_does_not_end_is_named_and_the_slot_runs_when_it_does() {
     }
     stage.event("nightly", "PreviousRunUnfinished").await;
     assert_eq!(stage.status("nightly").await.next_schedule, Some(Time(next)), "the slot is not given up");
-    stage.hands.turn(7 * 60);
+    stage.fake_clock.turn(7 * 60);
     stage.end(&job, true).await;
     let latest = next + SignedDuration::from_mins(5);
     stage.until("nightly", "it ran", |s| s.last_execution.clone().filter(|last| *last == Time(latest))).await;
@@ -36,9 +36,9 @@ async fn the_end_of_a_job_wakes_the_schedule() {
     let rarely = Timings { schedule_check: Duration::from_secs(3600), ..patient() };
     stage.world.job("by-hand", "dc1").await;
     // Created with the clock past its first slot already: no timer is needed for it.
-    stage.hands.turn(600);
+    stage.fake_clock.turn(600);
     stage.schedule("nightly", json!({})).await;
-    let _data_plane = stage.world.data_plane_at(Gate::default(), rarely, stage.hands.clock()).await;
+    let _data_plane = stage.world.data_plane_at(Gate::default(), rarely, stage.fake_clock.clock()).await;
     let message = stage.reason("nightly", "PreviousRunUnfinished").await;
     assert!(message.contains("`by-hand`"), "jobs made by hand count too: {message}");
     stage.delete_job("by-hand").await;
@@ -52,13 +52,13 @@ async fn a_slot_that_waits_past_its_deadline_is_missed_and_the_next_one_waits() 
     stage.world.job("by-hand", "dc1").await;
     stage.schedule("nightly", json!({"startingDeadlineSeconds": 60})).await;
     let slot = stage.next("nightly", None).await;
-    stage.hands.set(slot);
+    stage.fake_clock.set(slot);
     stage.reason("nightly", "PreviousRunUnfinished").await;
-    stage.hands.turn(61);
+    stage.fake_clock.turn(61);
     let next = stage.next("nightly", Some(slot)).await;
     stage.event("nightly", "SlotsMissed").await;
     stage.end("by-hand", true).await;
-    stage.hands.set(next);
+    stage.fake_clock.set(next);
     stage.until("nightly", "it ran", |s| s.last_execution.clone().filter(|last| *last == Time(next))).await;
     assert_eq!(stage.jobs().await, set(["by-hand".to_owned(), of("nightly", next)]));
 }
@@ -93,7 +93,7 @@ async fn two_schedules_that_are_due_together_run_one_after_the_other() {
     for name in names {
         slot = slot.max(stage.next(name, None).await);
     }
-    stage.hands.set(slot);
+    stage.fake_clock.set(slot);
     for done in 1..=names.len() {
         let job = eventually("one runs", async || {
             let jobs = stage.world.api::<MedusaBackupJob>().list(&ListParams::default()).await.unwrap();

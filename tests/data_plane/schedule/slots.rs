@@ -17,7 +17,7 @@ async fn a_slot_makes_a_backup_job_that_is_named_after_it() {
     let slot = stage.next("nightly", None).await;
     assert_eq!(stage.status("nightly").await.last_execution, None, "it has not run");
     assert!(stage.jobs().await.is_empty());
-    stage.hands.set(slot);
+    stage.fake_clock.set(slot);
     stage.next("nightly", Some(slot)).await;
     let status = stage.status("nightly").await;
     assert_eq!(status.last_execution, Some(Time(slot)));
@@ -72,7 +72,7 @@ async fn of_slots_missed_while_nobody_ran_the_latest_runs_and_the_rest_are_count
     stage.schedule("nightly", json!({})).await;
     let slot = stage.next("nightly", None).await;
     first.kill();
-    stage.hands.set(slot + SignedDuration::from_secs(3 * 300 + 17));
+    stage.fake_clock.set(slot + SignedDuration::from_secs(3 * 300 + 17));
     let _second = stage.data_plane().await;
     let latest = slot + SignedDuration::from_secs(3 * 300);
     stage.next("nightly", Some(latest)).await;
@@ -93,7 +93,7 @@ async fn a_slot_that_is_too_late_does_not_run() {
     stage.schedule("nightly", json!({"startingDeadlineSeconds": 60})).await;
     let slot = stage.next("nightly", None).await;
     first.kill();
-    stage.hands.set(slot + SignedDuration::from_secs(61));
+    stage.fake_clock.set(slot + SignedDuration::from_secs(61));
     let _second = stage.data_plane().await;
     let next = stage.next("nightly", Some(slot)).await;
     assert_eq!(next, slot + SignedDuration::from_mins(5));
@@ -102,7 +102,7 @@ async fn a_slot_that_is_too_late_does_not_run() {
     let message = &status.conditions.of_type("Missed").unwrap().message;
     assert!(message.contains("spec.startingDeadlineSeconds (60)"), "{message}");
     assert!(stage.jobs().await.is_empty());
-    stage.hands.set(next + SignedDuration::from_secs(60));
+    stage.fake_clock.set(next + SignedDuration::from_secs(60));
     stage.until("nightly", "it ran", |status| status.last_execution.clone()).await;
     assert_eq!(stage.jobs().await, set([of("nightly", next)]));
 }
@@ -114,13 +114,13 @@ async fn a_clock_that_steps_back_repeats_nothing_even_what_was_deleted() {
     stage.schedule("nightly", json!({})).await;
     let slot = stage.run_next("nightly").await;
     stage.delete_job(&of("nightly", slot)).await;
-    stage.hands.turn(-3600);
+    stage.fake_clock.turn(-3600);
     let message = stage.reason("nightly", "ClockSteppedBack").await;
     assert!(message.contains("status.lastExecution") && message.contains("kubectl patch"), "{message}");
     first.kill();
     let _second = stage.data_plane().await;
     stage.event("nightly", "ClockSteppedBack").await;
-    stage.hands.set(slot);
+    stage.fake_clock.set(slot);
     stage.reason("nightly", "Scheduled").await;
     let next = stage.run_next("nightly").await;
     assert_eq!(next, slot + SignedDuration::from_mins(5));
@@ -159,7 +159,7 @@ async fn a_disabled_schedule_pauses_and_catches_nothing_up() {
     assert!(message.contains("spec.disabled"), "{message}");
     let status = stage.status("nightly").await;
     assert_eq!((status.next_schedule, status.last_execution), (None, Some(Time(slot))));
-    stage.hands.turn(3 * 300 + 10);
+    stage.fake_clock.turn(3 * 300 + 10);
     stage.edit("nightly", json!({"disabled": false})).await;
     let next = stage.next("nightly", None).await;
     assert_eq!(next, slot + SignedDuration::from_mins(20));

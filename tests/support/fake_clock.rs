@@ -7,9 +7,9 @@ use medusa_fleet::runtime::clock::Clock;
 
 /// A clock that stands until it is set.
 #[derive(Clone)]
-pub struct Hands(Arc<Mutex<Timestamp>>);
+pub struct FakeClock(Arc<Mutex<Timestamp>>);
 
-impl Hands {
+impl FakeClock {
     /// One that shows `at`.
     pub fn at(at: Timestamp) -> Self {
         Self(Arc::new(Mutex::new(at)))
@@ -27,7 +27,7 @@ impl Hands {
 
     /// The clock a program reads it by.
     pub fn clock(&self) -> Clock {
-        let hands = self.clone();
-        Clock::of(move || *hands.0.lock().unwrap())
+        let fake_clock = self.clone();
+        Clock::of(move || *fake_clock.0.lock().unwrap())
     }
 }

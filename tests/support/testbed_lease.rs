@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use super::testbed::{self, Testbed};
 
 /// What is idle. Whoever takes a place takes one of these first, so places bound all there is.
-static IDLE: Mutex<Vec<Bed>> = Mutex::new(Vec::new());
+static IDLE: Mutex<Vec<TestbedLease>> = Mutex::new(Vec::new());
 /// Numbers the directories of this process.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 /// What API servers write by themselves.
@@ -31,7 +31,7 @@ const THEIRS: [&str; 4] = ["masterleases/", "leases/kube-system/", "services/", 
 const DEFINITIONS: &str = "apiextensions.k8s.io/";
 
 /// A testbed and what its etcd held when it was new.
-pub struct Bed {
+pub struct TestbedLease {
     /// Its directory.
     pub dir: PathBuf,
     /// Its process.
@@ -47,7 +47,7 @@ struct Held {
     value: String,
 }
 
-impl Bed {
+impl TestbedLease {
     /// A new one, with nothing in it.
     pub fn start(data_planes: usize) -> Self {
         static SWEPT: Once = Once::new();
@@ -62,17 +62,17 @@ impl Bed {
     /// An idle one, as it was when it was new: the smallest with so many data planes, else the largest.
     pub async fn take(data_planes: usize) -> Option<Self> {
         loop {
-            let mut bed = {
+            let mut testbed_lease = {
                 let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
-                idle.sort_by_key(|bed| bed.clusters.len());
-                let fits = idle.iter().position(|bed| bed.clusters.len() > data_planes);
+                idle.sort_by_key(|testbed_lease| testbed_lease.clusters.len());
+                let fits = idle.iter().position(|testbed_lease| testbed_lease.clusters.len() > data_planes);
                 let last = idle.len().checked_sub(1)?;
                 idle.remove(fits.unwrap_or(last))
             };
-            if bed.reset().await {
-                return Some(bed);
+            if testbed_lease.reset().await {
+                return Some(testbed_lease);
             }
-            bed.end();
+            testbed_lease.end();
         }
     }
 
