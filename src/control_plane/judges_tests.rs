@@ -20,7 +20,6 @@ use super::{
         fit::{fit_backup, fit_cluster},
         memo::Inventory,
         protection,
-        survey::by_name,
     },
     restores,
     runs::{
@@ -39,19 +38,21 @@ use super::{
         missed, recipe, results,
         scope::Scope,
         stale::{self, Stale},
-        status,
     },
     tasks,
 };
-use crate::api::{
-    arbitrary::{kind, read, text, time},
-    cassandra::CassandraDatacenter,
-    fleet::{
-        DatacenterRun, FleetBackup, FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetRestoreJob,
-        FleetTask,
+use crate::{
+    api::{
+        arbitrary::{kind, read, text, time},
+        cassandra::CassandraDatacenter,
+        fleet::{
+            DatacenterRun, FleetBackup, FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetRestoreJob,
+            FleetTask,
+        },
+        labels,
+        medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupSchedule, MedusaRestoreJob, MedusaTask},
     },
-    labels,
-    medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupSchedule, MedusaRestoreJob, MedusaTask},
+    control_plane::{inventory::observe::by_name, schedules::summarize},
 };
 
 /// The uid of every run, so that what data planes hold may be its own.
@@ -298,7 +299,7 @@ fn count(schedule: &FleetBackupSchedule, planes: &[Snapshot], now: Timestamp) {
     let places = there.iter().map(|(entry, _)| stale::place_of(entry)).collect();
     let known = by_data_plane::advance(&before, &places, &found, &tally, &stale);
     let _ =
-        status::missed_there(&old, &known, tally.missed(), by_data_plane::is_over(&known, &tally, &stale));
+        summarize::missed_there(&old, &known, tally.missed(), by_data_plane::is_over(&known, &tally, &stale));
     let _ = by_data_plane::fit(known);
 }
 

@@ -21,7 +21,7 @@ use medusa_fleet::{
         },
         inventory::{
             memo::Inventory,
-            survey::{PublishedClusters, PublishedPoints},
+            observe::{PublishedClusters, PublishedPoints},
         },
     },
     runtime::clock,

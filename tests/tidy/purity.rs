@@ -65,6 +65,27 @@ fn what_is_said_to_be_pure_and_is_not_is_found() {
     assert_eq!(source.having(&IMPURE), ["src/api/x.rs:6: async fn g() {}"]);
 }
 
+/// The stages of a reconcile, by their files: what is planned and what is summarized asks and writes nothing, and a stage has no
+/// second name.
+#[test]
+fn a_stage_is_called_the_same_in_every_folder() {
+    let mut found = Vec::new();
+    for source in shipped().into_iter().filter(|source| source.name.starts_with("src/control_plane/")) {
+        let file = source.name.rsplit('/').next().unwrap_or_default();
+        let is_pure = claims_to_be_pure(&source);
+        match file {
+            "plan.rs" | "summarize.rs" if !is_pure => {
+                found.push(format!("{} does not say `Pure.`", source.name))
+            }
+            "status.rs" | "rollup.rs" | "summary.rs" | "survey.rs" => {
+                found.push(format!("{}: observe, plan, apply, summarize or publish?", source.name));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
+
 #[test]
 fn the_wall_clock_is_read_in_one_place() {
     let words = ["Timestamp::now(", "SystemTime::now(", "Zoned::now("];

@@ -6,7 +6,7 @@ use super::{Finding, Severity, object, unseen};
 use crate::{
     api::{Conditions as _, Reason, fleet::FleetBackupSchedule},
     cli::views::name,
-    control_plane::schedules::status::{MISSED, READY, SUCCEEDED},
+    control_plane::schedules::summarize::{MISSED, READY, SUCCEEDED},
 };
 
 /// Every schedule.

@@ -23,7 +23,7 @@ pub mod plan;
 pub mod pod;
 pub mod report;
 pub mod rollout;
-pub mod status;
+pub mod summarize;
 mod undone;
 mod write;
 

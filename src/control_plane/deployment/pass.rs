@@ -18,14 +18,13 @@ use super::{
     plan::{Decision, decide},
     pod::{
         objects,
-        request::Certificates,
-        request::Request,
+        request::{Certificates, Request},
         secrets::{self, Check, InPlace, Needed, Target},
         template, users,
     },
     report::{ClusterReport, DatacenterReport},
     rollout::{self, Stability},
-    status::{self, Found},
+    summarize::{self, Found},
     undone,
 };
 use crate::{
@@ -108,7 +107,7 @@ impl Work {
             place: &target.place,
             diff: &self.draft.diff,
             kept: &self.draft.kept,
-            user: status::user_change(self.users.as_ref()),
+            user: summarize::user_change(self.users.as_ref()),
             secrets: self.secrets.as_ref().map(|secrets| &secrets.all),
         }
     }

@@ -20,7 +20,7 @@ use super::{
     pod::{objects, purge},
     report::{ClusterReport, DatacenterReport, basis},
     rollout::{self, Neighbour, Stability},
-    status, undone,
+    summarize, undone,
 };
 use crate::{
     api::{
@@ -131,16 +131,16 @@ fn ended(
     }
     if work.removes() {
         let why = Why::new(Reason::Removing, "Medusa was taken out; cass-operator is at work");
-        return Some(status::report(&work.found(target), DeploymentState::Progressing, Some(why)));
+        return Some(summarize::report(&work.found(target), DeploymentState::Progressing, Some(why)));
     }
     if work.applied {
         let what =
             if work.draft.diff.restarts_pods { "cass-operator restarts its pods" } else { "no pod restarts" };
         let why = Why::new(Reason::Deploying, format!("applied; {what}"));
-        return Some(status::report(&work.found(target), DeploymentState::Progressing, Some(why)));
+        return Some(summarize::report(&work.found(target), DeploymentState::Progressing, Some(why)));
     }
     let remark = undone::contested(pass, target).or_else(|| remark(pass, target));
-    Some(status::in_place(&work.found(target), stability, remark))
+    Some(summarize::in_place(&work.found(target), stability, remark))
 }
 
 /// Why there is no purge schedule although there should be one.
@@ -176,7 +176,7 @@ fn pause(look: &Look<'_>) -> Option<DatacenterReport> {
     let message =
         format!("paused by annotation `{}` of the K8ssandraCluster; nothing is written", labels::PAUSED);
     let why = Why::new(Reason::Paused, message);
-    Some(status::report(&work.found(look.target), DeploymentState::Paused, Some(why)))
+    Some(summarize::report(&work.found(look.target), DeploymentState::Paused, Some(why)))
 }
 
 /// What comes before a template: the volume for backups. The user comes with the template, so that taking Medusa out
@@ -240,7 +240,7 @@ async fn write_templates(
         let Some(look) = looks.get_mut(at) else { continue };
         let Ok(work) = &look.work else { continue };
         if let Some(why) = hold {
-            let report = status::report(&work.found(look.target), DeploymentState::Waiting, Some(why));
+            let report = summarize::report(&work.found(look.target), DeploymentState::Waiting, Some(why));
             reports.insert(at, report);
         } else {
             restarted = true;

@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use super::{
     dry_run::dry_run,
     judge::{self, Evidence, judge},
-    summary,
+    summarize,
 };
 use crate::{
     api::{
@@ -42,7 +42,7 @@ impl Adapter for FleetBackupJob {
         invalid: Option<&Invalid>,
         progress: Timestamp,
     ) -> FleetBackupJobStatus {
-        summary::summarize(inputs.run, old, entries, invalid, progress, inputs.now())
+        summarize::summarize(inputs.run, old, entries, invalid, progress, inputs.now())
     }
 
     fn own_limit(plane: &Snapshot) -> Option<usize> {

@@ -6,7 +6,7 @@ mod controller;
 mod dry_run;
 pub mod holds;
 pub mod judge;
-mod summary;
+mod summarize;
 
 pub use controller::run;
 

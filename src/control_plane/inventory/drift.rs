@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
+    observe::{Group, Place, Planes},
     points::{MISSING, place},
-    survey::{Group, Place, Planes},
     verdict::has_left,
 };
 use crate::api::{

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use super::{
     digest::Digest,
     expectation::Expectation,
+    observe::{Group, Place, Planes, PublishedClusters, PublishedPoints, survey},
     points::{RestorePoint, restore_points},
     protection::{Intervals, expected},
-    survey::{Group, Place, Planes, PublishedClusters, PublishedPoints, survey},
     verdict::given_up_at,
 };
 use crate::{

@@ -10,6 +10,7 @@ pub mod drift;
 pub mod expectation;
 pub mod fit;
 pub mod memo;
+pub mod observe;
 pub mod origin;
 pub mod points;
 #[cfg(test)]
@@ -17,7 +18,6 @@ mod points_tests;
 pub mod protection;
 mod publish;
 mod slots;
-pub mod survey;
 pub mod verdict;
 #[cfg(test)]
 mod voice_tests;

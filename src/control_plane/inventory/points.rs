@@ -8,9 +8,9 @@ use kube::ResourceExt as _;
 
 use super::{
     drift::{Drift, drift},
+    observe::{Group, Place, Planes, PublishedPoints},
     origin::Origin,
     slots::slots,
-    survey::{Group, Place, Planes, PublishedPoints},
     verdict::{foreign, is_foreign, is_whole, summarize, topology_matches},
 };
 use crate::{

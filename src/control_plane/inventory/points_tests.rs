@@ -10,8 +10,8 @@ use super::{
     digest::Digest,
     drift::Drift,
     memo::Inventory,
+    observe::{Planes, PublishedClusters, PublishedPoints, survey},
     points::{MISSING, RestorePoint, UNKNOWN, restore_points},
-    survey::{Planes, PublishedClusters, PublishedPoints, survey},
     verdict::topology_matches,
 };
 use crate::{

@@ -31,7 +31,7 @@ use super::{
     expectation::Expectations,
     fit::{BUDGETS, fit_backup, fit_cluster},
     memo::Inventory,
-    survey::by_name,
+    observe::by_name,
 };
 use crate::{
     api::{

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::{
+    observe::{Place, PublishedPoints},
     origin::SPREAD,
     points::{Part, PartKind, Parts, place},
-    survey::{Place, PublishedPoints},
 };
 use crate::api::names;
 

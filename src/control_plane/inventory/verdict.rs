@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
+    observe::{Group, Planes},
     origin::Origin,
     points::{FOREIGN_PHASE, IN_PROGRESS, Parts, absent, place},
-    survey::{Group, Planes},
 };
 use crate::{
     api::{
@@ -73,7 +73,7 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(48);
 
 /// Whether a MedusaBackup is of a datacenter of another name than `datacenter`, as its own nodes say. One that does not
 /// say is taken for the datacenter's own; so is one of an equally named datacenter, unless that is in the fleet
-/// ([`super::survey::Found::is_elsewhere`]).
+/// ([`super::observe::Found::is_elsewhere`]).
 #[must_use]
 pub fn is_foreign(record: &BackupRecord, datacenter: &CassandraDatacenter) -> bool {
     !record.node_datacenters.is_empty() && !record.node_datacenters.contains(&datacenter.display_name())

@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     digest::Digest,
     memo::Inventory,
+    observe::{Planes, PublishedPoints, survey},
     points::{RestorePoint, restore_points},
-    survey::{Planes, PublishedPoints, survey},
 };
 use crate::{
     api::{Conditions as _, labels, names},

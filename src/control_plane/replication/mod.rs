@@ -4,15 +4,15 @@
 //! One task per data plane writes there; nothing of it waits for another data plane. Nothing here may
 //! overwrite or delete an object that is not ours, or log what a Secret holds.
 
+mod apply;
 pub mod content;
 mod controller;
 pub mod desired;
 pub mod plan;
 mod publish;
-mod status;
+mod summarize;
 mod targets;
 mod worker;
-mod write;
 
 use super::data_planes::watched::Kind;
 

@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::sleep};
 use super::{
     controller::ReplicationContext,
     desired::{CopyKey, Desired},
-    status,
+    summarize,
     worker::Shared,
 };
 use crate::{
@@ -121,7 +121,7 @@ fn due(
         context.fleet.snapshot().into_iter().map(|p| (p.name.clone(), p)).collect();
     let settled = lock(&shared.settled).clone();
     let reports = context.deployed.borrow().clone();
-    let facts = status::Facts {
+    let facts = summarize::Facts {
         sources: &sources,
         desired,
         planes: &planes,
@@ -145,7 +145,7 @@ fn due(
         if is_copy(&configuration.metadata, &context.control_plane) {
             continue; // Its source says how it is.
         }
-        let conditions = status::conditions(key, configuration, &facts, now);
+        let conditions = summarize::conditions(key, configuration, &facts, now);
         let before = configuration.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
         let (digest, about) = (digest(&conditions), configuration.object_ref(&()));
         add(Due { key: key.clone(), about, conditions, digest, unreadable: None }, before);
@@ -153,7 +153,7 @@ fn due(
     for (key, malformed) in
         all.malformed.iter().filter(|(_, s)| !is_copy(&s.metadata, &context.control_plane))
     {
-        let conditions = status::unreadable(malformed, now);
+        let conditions = summarize::unreadable(malformed, now);
         let about = reference::<MedusaConfiguration>(&malformed.metadata);
         let (digest, unreadable) = (digest(&conditions), Some(malformed.why.clone()));
         add(Due { key: key.clone(), about, conditions, digest, unreadable }, &malformed.conditions);

@@ -14,9 +14,9 @@ use tokio::{
 };
 
 use super::{
+    apply::{self, Outcome},
     desired::{CopyKey, CopyKind, Desired, Wanted},
     plan::{self, Accepted, Action, Settled},
-    write::{self, Outcome},
 };
 use crate::{
     api::{Reason, Seen, Why},
@@ -257,7 +257,7 @@ async fn one(
     shared: Arc<Shared>,
 ) -> Write {
     let (key, content) = (action.key().clone(), content_of(wanted.as_ref()));
-    let outcome = write::carry_out(&action, wanted, is_known, &remote, &shared).await;
+    let outcome = apply::carry_out(&action, wanted, is_known, &remote, &shared).await;
     Write { key, content, outcome }
 }
 

@@ -8,7 +8,7 @@ use super::{
     machine::{has_begun, pass},
     plan::RestoreInputs,
     resolve::Clusters,
-    status::executing,
+    summarize::executing,
     sweep::leftovers,
 };
 use crate::{

@@ -23,7 +23,7 @@ use super::{
     observe::observe,
     plan::RestoreInputs,
     resolve::Clusters,
-    status::executing,
+    summarize::executing,
     sweep::leftovers,
 };
 use crate::{

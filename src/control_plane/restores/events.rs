@@ -2,7 +2,7 @@
 
 use kube::Resource as _;
 
-use super::status::COMPLETE;
+use super::summarize::COMPLETE;
 use crate::{
     api::{
         Conditions as _, Reason,

@@ -18,7 +18,7 @@ use super::{
     children,
     execute::advance,
     plan::{Plan, RestoreInputs, plan},
-    status::{ended, executing, planned},
+    summarize::{ended, executing, planned},
 };
 use crate::{
     api::{

@@ -16,7 +16,7 @@ pub mod machine;
 mod observe;
 pub mod plan;
 pub mod resolve;
-pub mod status;
+pub mod summarize;
 mod sweep;
 
 pub use controller::run;

@@ -17,7 +17,7 @@ use super::{
     machine::{Action, has_begun, pass},
     plan::RestoreInputs,
     resolve::Clusters,
-    status::executing,
+    summarize::executing,
     sweep::{Chore, leftovers},
     tests::{datacenter, job_with, live, plane},
 };

@@ -259,7 +259,7 @@ mod tests {
         fanout::tests::{pending, plane, silent},
         schedules::{
             stale::place_of,
-            status::{self, MISSED, Outcome, Report, SUCCEEDED},
+            summarize::{self, MISSED, Outcome, Report, SUCCEEDED},
         },
     };
 
@@ -294,14 +294,14 @@ mod tests {
             let before = remembered(&now);
             let planes = advance(&before, &both, &found, tally, &Stale::default());
             let is_over = is_over(&planes, tally, &Stale::default());
-            let outcome = status::missed_there(&now, &planes, tally.missed(), is_over);
+            let outcome = summarize::missed_there(&now, &planes, tally.missed(), is_over);
             let is_news = has_more_missed(&before, &planes);
             let report = Report {
                 outcome: outcome.clone(),
                 data_planes: fit(planes),
                 ..Report::unchanged(&now, Ok(String::new()))
             };
-            now = status::status(&now, &report, Some(1), at(0));
+            now = summarize::status(&now, &report, Some(1), at(0));
             (outcome, is_news, now.missed_slots)
         };
         let calm = settled([("eu", Settled::Nothing), ("us", Settled::Nothing)]);
@@ -351,10 +351,10 @@ mod tests {
             let before = remembered(&now);
             let known = advance(&before, &there(planes), &found, &Tally::default(), stale);
             let is_news = has_more_failed(&before, &known);
-            let succeeded = status::succeeded_there(&known, true, "backup");
+            let succeeded = summarize::succeeded_there(&known, true, "backup");
             let report =
                 Report { succeeded, data_planes: known, ..Report::unchanged(&now, Ok(String::new())) };
-            now = status::status(&now, &report, None, at(0));
+            now = summarize::status(&now, &report, None, at(0));
             let condition = now.conditions.iter().find(|c| c.type_ == SUCCEEDED).unwrap();
             (condition.message.matches("is FAILED").count(), is_news)
         };
@@ -409,7 +409,7 @@ mod tests {
         let until: Vec<_> =
             counted(&remembered(&old)).map(|(name, until)| format!("{name} {until}")).collect();
         assert_eq!(until, ["eu 2026-03-03T00:00:00Z", "us 2026-03-01T00:00:00Z"]);
-        let new = status::status(&old, &Report::unchanged(&old, Ok(String::new())), None, at(0));
+        let new = summarize::status(&old, &Report::unchanged(&old, Ok(String::new())), None, at(0));
         let written = json!(new);
         assert!(written.get("counted").is_none(), "{written}");
         assert_eq!(written["dataPlanes"][1], json!({"name": "us", "countedUntil": "2026-03-01T00:00:00Z"}));

@@ -18,7 +18,7 @@ use super::{
     recipe::{self, Problem, Recipe},
     runs::RunKind,
     scope::Scope,
-    status::{self, Outcome, READY, Report},
+    summarize::{self, Outcome, READY, Report},
     taken_back::Writes,
 };
 use crate::{
@@ -67,7 +67,7 @@ impl Memory {
         now: Timestamp,
     ) -> Result<bool, kube::Error> {
         let old = schedule.status.clone().unwrap_or_default();
-        let new = status::status(&old, report, schedule.metadata.generation, now);
+        let new = summarize::status(&old, report, schedule.metadata.generation, now);
         self.write(ctx, schedule, &old, &new, report).await
     }
 
@@ -80,7 +80,7 @@ impl Memory {
         now: Timestamp,
     ) -> Result<Option<Duration>, kube::Error> {
         let old = schedule.status.clone().unwrap_or_default();
-        let new = status::status(&old, report, schedule.metadata.generation, now);
+        let new = summarize::status(&old, report, schedule.metadata.generation, now);
         if old != new {
             let wait = self.published.map_or(Duration::ZERO, |at| PUBLISH_EVERY.saturating_sub(at.elapsed()));
             if !wait.is_zero() {
@@ -137,15 +137,15 @@ fn tell_news(
     let known = by_data_plane::remembered(old);
     let has_missed = match &report.outcome {
         Outcome::Nothing | Outcome::OnTime => false,
-        Outcome::Missed(..) => said(old, status::MISSED) != said(new, status::MISSED),
+        Outcome::Missed(..) => said(old, summarize::MISSED) != said(new, summarize::MISSED),
         Outcome::There(..) => by_data_plane::has_more_missed(&known, &new.data_planes),
     };
     if has_missed {
-        ctx.events.warning(about.clone(), Reason::SlotsMissed, "Schedule", said(new, status::MISSED));
+        ctx.events.warning(about.clone(), Reason::SlotsMissed, "Schedule", said(new, summarize::MISSED));
     }
     if let Some((false, message)) = &report.succeeded
         && match schedule.spec.execution {
-            Execution::Coordinated => said(old, status::SUCCEEDED) != *message,
+            Execution::Coordinated => said(old, summarize::SUCCEEDED) != *message,
             Execution::Delegated => by_data_plane::has_more_failed(&known, &new.data_planes),
         }
     {

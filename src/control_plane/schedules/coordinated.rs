@@ -7,15 +7,15 @@ use kube::{Resource as _, ResourceExt as _};
 
 use super::{
     ScheduleContext,
+    apply::Made,
     by_data_plane::only_counted,
     controller::Memory,
     delegate::is_in_data_planes,
     delegated::ended,
     recipe::Recipe,
     runs::{Run, RunKind, surplus},
-    status::{self, Outcome, Report},
+    summarize::{self, Outcome, Report},
     tick::{Next, tick},
-    write::Made,
 };
 use crate::{
     api::{
@@ -54,11 +54,11 @@ pub(super) async fn look(
     for run in &decided.release {
         ctx.release(run).await?;
     }
-    let (succeeded, success) = status::results(&old, &runs);
+    let (succeeded, success) = summarize::results(&old, &runs);
     let kind = RunKind::from(schedule.spec.operation).as_str();
     let fine = decided.last.filter(|_| cron::is_ahead(decided.last, now)).map_or_else(
-        || Ok(status::purpose(schedule, kind, recipe)),
-        |last| Err(status::ahead(&schedule.name_any(), last)),
+        || Ok(summarize::purpose(schedule, kind, recipe)),
+        |last| Err(summarize::ahead(&schedule.name_any(), last)),
     );
     let report = Report {
         last: decided.last,
@@ -73,19 +73,19 @@ pub(super) async fn look(
     if let (Some(slot), Next::Later { next, .. }, false) =
         (decided.last, &decided.next, decided.adopt.is_empty())
     {
-        let outcome = status::caught_up(decided.skipped, slot);
+        let outcome = summarize::caught_up(decided.skipped, slot);
         let is_written =
             memory.commit(ctx, schedule, &Report { next: *next, outcome, ..report }, now).await?;
         return Ok(Some(if is_written { Duration::ZERO } else { AGAIN }));
     }
     if schedule.spec.suspend == Some(true) {
-        let report = Report { next: None, ready: Err(status::suspended()), ..report };
+        let report = Report { next: None, ready: Err(summarize::suspended()), ..report };
         return memory.tell(ctx, schedule, &report, now).await;
     }
     match decided.next {
         Next::Later { next, missed } => {
-            let ready = if next.is_some() { report.ready } else { Err(status::never(recipe)) };
-            let outcome = missed.map_or(Outcome::Nothing, |missed| status::too_late(missed, recipe));
+            let ready = if next.is_some() { report.ready } else { Err(summarize::never(recipe)) };
+            let outcome = missed.map_or(Outcome::Nothing, |missed| summarize::too_late(missed, recipe));
             let wait = memory.tell(ctx, schedule, &Report { next, ready, outcome, ..report }, now).await?;
             // How a run ended is written down before it goes.
             if wait.is_none() {
@@ -96,7 +96,7 @@ pub(super) async fn look(
             Ok(sooner(wait, next.map(|next| since(now, next))))
         }
         Next::Busy { since: waits, until } => {
-            let ready = Err(status::busy(&report.active, waits));
+            let ready = Err(summarize::busy(&report.active, waits));
             let wait =
                 memory.tell(ctx, schedule, &Report { next: Some(waits), ready, ..report }, now).await?;
             let until = until.map(|until| since(now, after(until, Duration::from_millis(1))));
@@ -124,7 +124,7 @@ pub(super) async fn look(
             if run.is_active() && !active.iter().any(|active| active.uid == run.uid) {
                 active.push(run.named());
             }
-            let outcome = status::caught_up(missed, slot);
+            let outcome = summarize::caught_up(missed, slot);
             let report = Report { next, last: Some(slot), active, outcome, ..report };
             if !memory.commit(ctx, schedule, &report, now).await? {
                 return Ok(Some(AGAIN));

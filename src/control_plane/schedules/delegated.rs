@@ -20,7 +20,7 @@ use super::{
     results::{active, first_of, goes_on, going, operation, results},
     scope::Scope,
     stale::{Stale, place_of},
-    status::{self, Report},
+    summarize::{self, Report},
     taken_back::InDataPlane,
 };
 use crate::{
@@ -318,7 +318,7 @@ fn report(
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let ready = ready(schedule, recipe, delegation, scope, &found.unready);
     let operation = schedule.spec.operation.as_str();
-    let succeeded = status::succeeded_there(&data_planes, found.is_good && is_whole, operation);
+    let succeeded = summarize::succeeded_there(&data_planes, found.is_good && is_whole, operation);
     Report {
         next: found.next.filter(|_| schedule.spec.suspend != Some(true)),
         last: found.last.max(old.last_schedule_time.as_ref().map(|time| time.0)),
@@ -329,7 +329,7 @@ fn report(
             total: count(delegation.total),
             scheduled: count(delegation.there.len()),
         }),
-        outcome: status::missed_there(
+        outcome: summarize::missed_there(
             &old,
             &data_planes,
             tally.missed(),
@@ -362,7 +362,7 @@ fn ready(
         ));
     }
     if schedule.spec.suspend == Some(true) {
-        return Err(status::suspended());
+        return Err(summarize::suspended());
     }
     if !unready.is_empty() {
         return Err(Problem::new(Reason::DelegatedNotReady, first_of(unready)));

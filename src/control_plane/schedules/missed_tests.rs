@@ -19,7 +19,7 @@ use crate::{
             delegate::tests::open,
             history::tests::{at, back_up, key, run, view},
             results::results,
-            status::{self, Outcome, Report},
+            summarize::{self, Outcome, Report},
         },
     },
 };
@@ -282,7 +282,7 @@ proptest! {
             let stale = Stale::of(&[], &there, &planes);
             let before = remembered(&old);
             let Step { known, missed, is_over } = step(&before, &there, &planes, now);
-            let outcome = status::missed_there(&old, &known, missed, is_over);
+            let outcome = summarize::missed_there(&old, &known, missed, is_over);
             if outcome == Outcome::OnTime {
                 prop_assert!(counted(&before).all(|(plane, _)| !stale.has_plane(&plane)), "{before:?}");
             }
@@ -296,7 +296,7 @@ proptest! {
                 told.extend(new);
             }
             let report = Report { outcome, data_planes: fit(known), ..Report::unchanged(&old, Ok(String::new())) };
-            old = status::status(&old, &report, None, at(now));
+            old = summarize::status(&old, &report, None, at(now));
         }
     }
 

@@ -9,6 +9,7 @@
 //!
 //! Why a run is held until its slot is written down is in ADR 13.
 
+mod apply;
 pub mod by_data_plane;
 mod children;
 mod controller;
@@ -22,11 +23,10 @@ pub mod results;
 pub mod runs;
 pub mod scope;
 pub mod stale;
-pub mod status;
+pub mod summarize;
 mod sweep;
 mod taken_back;
 pub mod tick;
-mod write;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -9,10 +9,10 @@ use super::{
     super::{
         recipe,
         runs::tests::{ended, held, run},
-        status::{self, Outcome, Report},
     },
     *,
 };
+use crate::control_plane::schedules::summarize::{self, Outcome, Report};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -158,7 +158,7 @@ impl Server {
         if version != self.version {
             return false;
         }
-        self.status = status::status(&self.status, report, Some(1), at(0));
+        self.status = summarize::status(&self.status, report, Some(1), at(0));
         self.version += 1;
         true
     }

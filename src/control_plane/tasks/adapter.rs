@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     child::{child, keeping, sync_key},
     judge::{self, Evidence, judge, lacks_sync, purged},
-    summary,
+    summarize,
 };
 use crate::{
     api::{
@@ -60,7 +60,7 @@ impl Adapter for FleetTask {
         invalid: Option<&Invalid>,
         progress: Timestamp,
     ) -> FleetTaskStatus {
-        summary::summarize(inputs, old, entries, invalid, progress)
+        summarize::summarize(inputs, old, entries, invalid, progress)
     }
 
     /// The sync after a purge was made.

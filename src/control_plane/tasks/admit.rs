@@ -18,7 +18,7 @@ use crate::{
     },
     control_plane::{
         data_planes::{fleet::Fleet, remote::Remote},
-        inventory::survey::by_name,
+        inventory::observe::by_name,
         runs::{
             child::place,
             claims::{self, Claims},

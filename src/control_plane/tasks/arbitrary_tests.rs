@@ -16,7 +16,7 @@ use crate::{
     api::fleet::{FleetBackupJob, FleetTask},
     control_plane::{
         data_planes::fleet::Snapshot,
-        inventory::survey::{PublishedClusters, PublishedPoints},
+        inventory::observe::{PublishedClusters, PublishedPoints},
         runs::child::place,
     },
 };

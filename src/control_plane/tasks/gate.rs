@@ -28,8 +28,8 @@ use crate::{
             view::ObjectKey,
         },
         inventory::{
+            observe::{Planes, PublishedClusters, PublishedPoints, survey},
             points::restore_points,
-            survey::{Planes, PublishedClusters, PublishedPoints, survey},
             verdict::{is_foreign, is_misdated},
         },
         runs::{

@@ -14,7 +14,7 @@ mod judge;
 pub mod limits;
 mod observe;
 pub mod retention;
-mod summary;
+mod summarize;
 mod sweep;
 mod traces;
 

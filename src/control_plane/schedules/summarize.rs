@@ -238,10 +238,8 @@ pub fn never(recipe: &Recipe) -> Problem {
 mod tests {
     use serde_json::json;
 
-    use super::{
-        super::runs::tests::{ended, held, run},
-        *,
-    };
+    use super::*;
+    use crate::control_plane::schedules::runs::tests::{ended, held, run};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
