@@ -142,6 +142,8 @@ impl Process {
         };
         let child = command
             .args(args)
+            // As the manifests in deploy/ have it.
+            .env("MALLOC_ARENA_MAX", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
