@@ -75,7 +75,7 @@ fn a_stage_is_called_the_same_in_every_folder() {
         let is_pure = claims_to_be_pure(&source);
         match file {
             "plan.rs" | "summarize.rs" if !is_pure => {
-                found.push(format!("{} does not say `Pure.`", source.name))
+                found.push(format!("{} does not say `Pure.`", source.name));
             }
             "status.rs" | "rollup.rs" | "summary.rs" | "survey.rs" => {
                 found.push(format!("{}: observe, plan, apply, summarize or publish?", source.name));

@@ -192,8 +192,8 @@ async fn pass(
     let passed = guard::keep("deployment", write::run(&pass)).await;
     let (report, again, failure) = match passed {
         Ok(passed) => {
-            let refusal = passed.report.refusal();
-            (passed.report, passed.again, refusal)
+            let failure = passed.report.failure();
+            (passed.report, passed.again, failure)
         }
         Err(panic) => (broken(&context, &inputs, &panic), true, Some(Reason::InternalError)),
     };

@@ -80,11 +80,12 @@ pub struct ClusterReport {
 }
 
 impl ClusterReport {
-    /// Why the first of its datacenters that is refused is; nothing when none is.
+    /// Why the first of its datacenters is refused, or not known, that is; nothing when none is.
     #[must_use]
-    pub fn refusal(&self) -> Option<Reason> {
-        let mut refused = self.datacenters.iter().filter(|d| d.state == DeploymentState::Refused);
-        refused.find_map(|datacenter| datacenter.why.as_ref().map(|why| why.reason))
+    pub fn failure(&self) -> Option<Reason> {
+        let has_failed = |state| matches!(state, DeploymentState::Refused | DeploymentState::Unknown);
+        let mut failed = self.datacenters.iter().filter(|datacenter| has_failed(datacenter.state));
+        failed.find_map(|datacenter| datacenter.why.as_ref().map(|why| why.reason))
     }
 }
 

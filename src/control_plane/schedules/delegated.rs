@@ -14,14 +14,14 @@ use super::{
     by_data_plane::{advance, counted, fit, is_over, of_now, remembered},
     controller::Memory,
     coordinated::wind_down,
-    delegate::{Action, Delegation, Refusal, can_write, is_in_data_planes, plan},
+    delegate::{Action, Delegation, Refusal, can_write, is_in_data_planes, key, plan},
     missed::tally,
     recipe::{Problem, Recipe},
     results::{active, first_of, goes_on, going, operation, results},
     scope::Scope,
     stale::{Stale, place_of},
     summarize::{self, Report},
-    taken_back::InDataPlane,
+    taken_back::{InDataPlane, Writes},
 };
 use crate::{
     api::{
@@ -65,7 +65,8 @@ pub(super) async fn look(
     }
     let going = wind_down(ctx, schedule).await?;
     let planned = plan(schedule, Some(recipe), planes, scope, &ctx.control_plane, now);
-    let actions = memory.writes.admit(planned.actions, planes, now);
+    let wanted = scope.datacenters.iter().map(|entry| (entry.data_plane.clone(), key(schedule, entry)));
+    let actions = memory.writes.admit(planned.actions, &wanted.collect(), planes, now);
     let carried = carry_out(ctx, actions, planes).await;
     memory.writes.note(&carried.done);
     let (conflicts, decided) = memory.writes.conflicts(now);
@@ -94,6 +95,8 @@ pub(super) async fn withdraw(
     let is_gone =
         delegation.left.is_empty() && delegation.unknown.is_empty() && delegation.actions.is_empty();
     if is_gone {
+        // We took them back ourselves.
+        memory.writes = Writes::default();
         match ctx.set_finalizer(schedule, false).await? {
             Some(written) => memory.written.note(schedule.resource_version(), &written),
             None => memory.written.forget(),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kube::Resource as _;
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::{
@@ -13,7 +14,11 @@ use super::{
     recipe::Problem,
 };
 use crate::{
-    api::{Why, labels, medusa::MedusaBackupSchedule, names},
+    api::{
+        Why, labels,
+        medusa::{MedusaBackupSchedule, MedusaBackupScheduleSpec},
+        names,
+    },
     control_plane::data_planes::{
         copies::changed_by,
         fleet::Snapshot,
@@ -36,11 +41,18 @@ pub(super) struct Writes {
 }
 
 impl Writes {
-    /// Those of `actions` that may be carried out at `now`. What is carried out is to be noted.
-    pub fn admit(&mut self, actions: Vec<Action>, planes: &[Snapshot], now: Timestamp) -> Vec<Action> {
+    /// Those of `actions` that may be carried out at `now`. What is carried out is to be noted. Of what is not `wanted` any
+    /// more nothing is remembered.
+    pub fn admit(
+        &mut self,
+        actions: Vec<Action>,
+        wanted: &BTreeSet<InDataPlane>,
+        planes: &[Snapshot],
+        now: Timestamp,
+    ) -> Vec<Action> {
         self.begun.clear();
         self.held.clear();
-        self.last.retain(|(plane, _), _| planes.iter().any(|p| p.name == *plane));
+        self.last.retain(|place, _| wanted.contains(place));
         actions.into_iter().filter(|action| self.may_go(action, planes, now)).collect()
     }
 
@@ -110,8 +122,9 @@ fn wish(object: &Value) -> Wish {
 
 /// Who changed `there`, which should be `object`, and what of it.
 fn who(there: &MedusaBackupSchedule, object: &Value) -> By {
-    let spec = serde_json::to_value(&there.spec).ok();
-    let field = if spec.as_ref() == object.get("spec") { ".metadata" } else { ".spec" };
+    // As it is read: a definition may lack a field that is always written out.
+    let wanted = object.get("spec").and_then(|spec| MedusaBackupScheduleSpec::deserialize(spec).ok());
+    let field = if wanted.as_ref() == Some(&there.spec) { ".metadata" } else { ".spec" };
     let manager = changed_by(there.meta(), labels::MANAGER_CONTROL_PLANE).unwrap_or_default();
     By { manager: manager.to_owned(), field: field.to_owned() }
 }
@@ -153,6 +166,10 @@ mod tests {
         plane("eu", view)
     }
 
+    fn wanted() -> BTreeSet<InDataPlane> {
+        [("eu".to_owned(), key())].into()
+    }
+
     fn at(seconds: i64) -> Timestamp {
         Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
     }
@@ -160,7 +177,7 @@ mod tests {
     /// Whether `object` may be written, and then it is.
     fn writes(writes: &mut Writes, object: Value, now: i64) -> bool {
         let action = Action::Apply { data_plane: "eu".to_owned(), key: key(), object };
-        let goes = !writes.admit(vec![action], &[taken_back()], at(now)).is_empty();
+        let goes = !writes.admit(vec![action], &wanted(), &[taken_back()], at(now)).is_empty();
         if goes {
             writes.note(&[("eu".to_owned(), key())].into());
         }
@@ -184,7 +201,7 @@ mod tests {
         );
         assert!(writes(&mut known, wanted(), 3));
         // It is there for now, and has not stood yet.
-        known.admit(Vec::new(), &[taken_back()], at(4));
+        known.admit(Vec::new(), &super::tests::wanted(), &[taken_back()], at(4));
         assert_eq!((known.conflicts(at(4)).0.len(), known.conflicts(at(4)).1), (1, Some(at(603))));
         assert_eq!(known.conflicts(at(603)), (Vec::new(), None));
     }
@@ -205,7 +222,7 @@ mod tests {
             let action =
                 Action::Apply { data_plane: "eu".to_owned(), key: key(), object: object("5 2 * * *", "dc") };
             assert_eq!(
-                known.admit(vec![action], &[taken_back()], at(round)).len(),
+                known.admit(vec![action], &wanted(), &[taken_back()], at(round)).len(),
                 1,
                 "it could not be written"
             );
@@ -213,10 +230,10 @@ mod tests {
         }
         for round in 0..4 {
             assert!(writes(&mut known, object("6 2 * * *", "dc"), round), "we deleted it ourselves");
-            known.admit(Vec::new(), &[taken_back()], at(round));
+            known.admit(Vec::new(), &wanted(), &[taken_back()], at(round));
             known.note(&[("eu".to_owned(), key())].into());
         }
-        known.admit(Vec::new(), &[], at(9));
-        assert!(known.last.is_empty(), "the data plane is gone");
+        known.admit(Vec::new(), &BTreeSet::new(), &[taken_back()], at(9));
+        assert!(known.last.is_empty(), "it is wanted no more");
     }
 }

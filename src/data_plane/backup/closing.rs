@@ -61,8 +61,8 @@ impl Closing {
         if let Some(next) = self.next.filter(|next| *next > now) {
             return Closed::Later(since(now, next));
         }
-        let ask = |medusa: Arc<Medusa>| -> BoxFuture<'static, Result<BackupSummary, CallError>> {
-            let name = name.to_owned();
+        let ask = |medusa: &Arc<Medusa>| -> BoxFuture<'static, Result<BackupSummary, CallError>> {
+            let (medusa, name) = (Arc::clone(medusa), name.to_owned());
             Box::pin(async move { medusa.summary(&name).await })
         };
         let Some(answer) = self.question.pass(&tools.timings, medusas, ask).await else {

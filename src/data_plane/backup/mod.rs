@@ -141,7 +141,7 @@ impl PodsRun for Run {
         let backup = match self.closing.pass(tools, &self.name, &medusas, expected).await {
             Closed::Whole(backup) => backup,
             Closed::Short(reason, message) => return Ok(Progress::Over(Err((reason, message)))),
-            Closed::Later(pause) => return Ok(Progress::Later(pause)),
+            Closed::Later(pause) => return Ok(Progress::Closing(pause)),
         };
         // The MedusaBackup first: whoever reads `finishTime` finds it.
         if let Err(problem) = write::backup(&tools.client, job, &datacenter, &backup).await? {

@@ -116,6 +116,8 @@ pub enum Begun<R> {
 pub enum Progress {
     /// It goes on after this long.
     Later(Duration),
+    /// The pods are done, and what is left goes on after this long: there is nothing to tell of them.
+    Closing(Duration),
     /// It is over: what it did, or why it failed.
     Over(Result<String, (Reason, String)>),
 }
@@ -338,6 +340,7 @@ impl<R: PodsRun> Life<R> {
                 tell_progress(&mut **run, tools, object).await?;
                 Ok(Action::requeue(pause))
             }
+            Progress::Closing(pause) => Ok(Action::requeue(pause)),
             Progress::Over(end) => {
                 finish(&mut **run, tools, object, end).await?;
                 *self = Self::Ended;

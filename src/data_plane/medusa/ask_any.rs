@@ -3,11 +3,9 @@
 //! What is asked lives in the value and moves only while the reconciler looks at it. Nothing here may write to the API
 //! server, or decide what an answer means.
 
-use std::sync::Arc;
-
 use futures::future::BoxFuture;
 
-use super::client::{CallError, Medusa};
+use super::client::CallError;
 use crate::data_plane::frame::timings::Timings;
 
 /// A question under way. `T` is what can be said.
@@ -36,18 +34,16 @@ impl<T: Send + 'static> AskAny<T> {
 
     /// Spends at most one pass's time on asking one of `medusas`, which are given in turn. Returns nothing while the answer
     /// is outstanding. After a failure the next one is asked next time.
-    pub async fn pass(
+    pub async fn pass<M>(
         &mut self,
         timings: &Timings,
-        medusas: &[Arc<Medusa>],
-        ask: impl FnOnce(Arc<Medusa>) -> BoxFuture<'static, Result<T, CallError>>,
+        medusas: &[M],
+        ask: impl FnOnce(&M) -> BoxFuture<'static, Result<T, CallError>>,
     ) -> Option<Result<T, CallError>> {
-        let mut call = match self.call.take() {
-            Some(call) => call,
-            None => match self.turn(medusas) {
-                Some(medusa) => ask(medusa),
-                None => return Some(Err(CallError::Silent("no pod has an address".to_owned()))),
-            },
+        let under_way = self.call.take();
+        let Some(mut call) = under_way.or_else(|| self.turn(medusas).map(ask)) else {
+            self.was_in_vain();
+            return Some(Err(CallError::Silent("no pod has an address".to_owned())));
         };
         let Ok(answer) = tokio::time::timeout(timings.pass, &mut call).await else {
             self.call = Some(call);
@@ -59,9 +55,8 @@ impl<T: Send + 'static> AskAny<T> {
         Some(answer)
     }
 
-    fn turn(&self, medusas: &[Arc<Medusa>]) -> Option<Arc<Medusa>> {
-        let index = usize::try_from(self.attempts).ok()?.checked_rem(medusas.len())?;
-        medusas.get(index).cloned()
+    fn turn<'a, M>(&self, medusas: &'a [M]) -> Option<&'a M> {
+        medusas.get(usize::try_from(self.attempts).ok()?.checked_rem(medusas.len())?)
     }
 }
 
@@ -69,26 +64,17 @@ impl<T: Send + 'static> AskAny<T> {
 mod tests {
     use std::time::Duration;
 
-    use prometheus_client::metrics::gauge::Gauge;
-
     use super::*;
-
-    fn medusas(count: u16) -> Vec<Arc<Medusa>> {
-        let at = |port| ([127, 0, 0, 1], port).into();
-        (1..=count)
-            .map(|port| Arc::new(Medusa::new(at(port), None, Timings::default(), Gauge::default())))
-            .collect()
-    }
 
     #[tokio::test]
     async fn each_is_asked_in_turn_until_one_answers() {
         let (mut question, timings) = (AskAny::<u16>::default(), Timings::default());
-        let (mut asked, both) = (Vec::new(), medusas(2));
+        let (mut asked, both) = (Vec::new(), [1, 2]);
         for fails in [true, true, true, false, false] {
             let answer = question.pass(&timings, &both, |medusa| {
+                let medusa = *medusa;
                 Box::pin(async move {
-                    let port = medusa.address().port();
-                    if fails { Err(CallError::Silent(port.to_string())) } else { Ok(port) }
+                    if fails { Err(CallError::Silent(medusa.to_string())) } else { Ok(medusa) }
                 })
             });
             asked.push(answer.await.unwrap());
@@ -97,8 +83,9 @@ mod tests {
         assert_eq!(asked, [silent("1"), silent("2"), silent("1"), Ok(2), Ok(2)]);
         question.was_in_vain();
         assert_eq!(question.attempts(), 4);
-        let nobody = question.pass(&timings, &[], |_| Box::pin(async { Ok(1) })).await;
+        let nobody = question.pass(&timings, &[0_u16; 0], |_| Box::pin(async { Ok(1) })).await;
         assert!(matches!(nobody, Some(Err(CallError::Silent(_)))));
+        assert_eq!(question.attempts(), 5, "the pause grows");
     }
 
     #[tokio::test]
@@ -106,14 +93,14 @@ mod tests {
         let mut question = AskAny::<u16>::default();
         let timings = Timings { pass: Duration::from_millis(1), ..Timings::default() };
         let (answers, answered) = tokio::sync::oneshot::channel();
-        let slow = |_| -> BoxFuture<'static, Result<u16, CallError>> {
+        let slow = |_: &u16| -> BoxFuture<'static, Result<u16, CallError>> {
             Box::pin(async move { answered.await.map_err(|_| CallError::Silent("dropped".to_owned())) })
         };
-        assert_eq!(question.pass(&timings, &medusas(2), slow).await, None);
-        let never = |_| -> BoxFuture<'static, Result<u16, CallError>> { panic!("asked twice") };
-        assert_eq!(question.pass(&timings, &medusas(2), never).await, None);
+        assert_eq!(question.pass(&timings, &[1, 2], slow).await, None);
+        let never = |_: &u16| -> BoxFuture<'static, Result<u16, CallError>> { panic!("asked twice") };
+        assert_eq!(question.pass(&timings, &[1, 2], never).await, None);
         answers.send(7).unwrap();
-        assert_eq!(question.pass(&timings, &medusas(2), never).await, Some(Ok(7)));
+        assert_eq!(question.pass(&timings, &[1, 2], never).await, Some(Ok(7)));
         assert_eq!(question.attempts(), 0);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Reads, and one question to a Medusa. Nothing here may write.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
 
 use futures::future::BoxFuture;
 
@@ -17,7 +17,7 @@ use crate::{
         frame::{context::Context, objects, problem::Problem},
         medusa::{
             ask_any::AskAny,
-            client::{CallError, Medusa, proto::BackupSummary},
+            client::{CallError, proto::BackupSummary},
             inputs,
         },
     },
@@ -89,16 +89,14 @@ impl Checks {
                 Ok(tls) => tls,
                 Err(problem) => return Ok(Checked::Bad(problem)),
             };
-            let medusas: Vec<Arc<Medusa>> =
-                seen.addresses().map(|address| ctx.shared.medusa(address, tls.as_ref())).collect();
-            let backup = &job.spec.backup;
-            let ask = |medusa: Arc<Medusa>| -> BoxFuture<'static, Result<BackupSummary, CallError>> {
-                let backup = backup.clone();
+            let (backup, addresses) = (&job.spec.backup, seen.addresses().collect::<Vec<_>>());
+            let ask = |address: &SocketAddr| -> BoxFuture<'static, Result<BackupSummary, CallError>> {
+                let (medusa, backup) = (ctx.shared.medusa(*address, tls.as_ref()), backup.clone());
                 Box::pin(async move { medusa.summary(&backup).await })
             };
-            let answer = match self.question.pass(&ctx.tools.timings, &medusas, ask).await {
+            let answer = match self.question.pass(&ctx.tools.timings, &addresses, ask).await {
                 None => return Ok(Checked::Asking),
-                Some(Err(_)) if medusas.is_empty() => return Ok(Checked::Bad(preflight::nobody_to_ask())),
+                Some(Err(_)) if addresses.is_empty() => return Ok(Checked::Bad(preflight::nobody_to_ask())),
                 Some(answer) => answer.map_err(|error| preflight::unanswered(backup, error)),
             };
             match answer.and_then(|summary| preflight::of_summary(&summary, typed)) {

@@ -228,7 +228,7 @@ impl PodsRun for Run {
             // Also where every pod failed: a call that was not answered may have been carried out,
             // and to look does no harm.
             None => match follow_up::ensure(&tools.client, task, &pods.calls.medusas.datacenter).await? {
-                FollowUp::Later => return Ok(Progress::Later(FOLLOW_UP_AGAIN)),
+                FollowUp::Later => return Ok(Progress::Closing(FOLLOW_UP_AGAIN)),
                 FollowUp::There(name) => Ok(name),
                 FollowUp::Impossible(problem) => Err((problem.reason, problem.message)),
             },

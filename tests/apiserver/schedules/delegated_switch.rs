@@ -95,3 +95,21 @@ async fn a_run_that_goes_on_in_a_data_plane_holds_up_the_first_coordinated_slot(
     stage.ran("nightly", slot).await;
     assert_eq!(stage.runs().await, set([of("nightly", slot)]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_switch_takes_back_nobody_else_has_taken_back() {
+    let fleet = Fleet::start(2).await;
+    let stage = stage(&fleet, "fro").await;
+    let _controller = stage.controller_over(Gate::default(), 2).await;
+    stage.schedule("nightly", nightly(&stage)).await;
+    for _ in 0..3 {
+        settled(&stage, "Scheduled", 2).await;
+        coordinate(&stage).await;
+        expect(&stage, json!([])).await;
+        stage.edit("nightly", json!({"execution": "Delegated"})).await;
+    }
+    settled(&stage, "Scheduled", 2).await;
+    let events = fleet.home().list::<k8s_openapi::api::events::v1::Event>(&stage.ns).await;
+    let reasons: Vec<Option<String>> = events.into_iter().map(|event| event.reason).collect();
+    assert!(!reasons.iter().flatten().any(|reason| reason == "Conflict"), "{reasons:?}");
+}
