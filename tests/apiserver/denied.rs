@@ -151,11 +151,12 @@ async fn who_denies_a_copy_is_told_where_medusa_waits_for_it() {
     })
     .await;
     home.create(bucket()).await;
-    for (number, dc, cluster) in [(1, "dc1", "shop"), (2, "dc2", "till")] {
+    for (number, dc, cluster) in [(1, "dc1", "shop"), (2, "dc3", "shop"), (2, "dc2", "till")] {
         fleet.dp(number).create(bare(dc, cluster)).await;
         settle(fleet.dp(number), dc).await;
-        home.create(k8ssandra(cluster, &[(dc, &format!("dp-{number}"))], json!({}))).await;
     }
+    home.create(k8ssandra("shop", &[("dc1", "dp-1"), ("dc3", "dp-2")], json!({}))).await;
+    home.create(k8ssandra("till", &[("dc2", "dp-2")], json!({}))).await;
     let waits = expect_state(&fleet, "shop", "dc1", DeploymentState::Waiting, Some("DeniedByPolicy")).await;
     let message = waits.medusa.message.unwrap_or_default();
     for word in ["is not yet copied", "Secret cass/", "'no-backups'"] {
@@ -164,7 +165,10 @@ async fn who_denies_a_copy_is_told_where_medusa_waits_for_it() {
     let (reason, message) = expect_condition(&fleet, "shop", "CredentialsInSync", "False").await;
     assert!(reason == "DeniedByPolicy" && message.contains("dp-1/cass/dc1"), "{reason}: {message}");
     home.event("K8ssandraCluster", "shop", "DeniedByPolicy").await;
+    // Who denies in one data plane keeps Medusa from no other, of the same cluster neither.
     medusa_in(fleet.dp(2), "dc2").await;
+    medusa_in(fleet.dp(2), "dc3").await;
+    settle(fleet.dp(2), "dc3").await;
 
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(there.client.clone());
     bindings.delete("no-backups", &DeleteParams::default()).await.unwrap();

@@ -45,6 +45,7 @@ use crate::{
         },
         sources::{Copyable, SecretState, SourceObjects, user_secret},
     },
+    runtime::cause::Denier,
 };
 
 /// What a pass needs beside its inputs.
@@ -80,11 +81,13 @@ impl Look<'_> {
         self.remote.is_some() && !matches!(self.target.datacenter, Seen::Unknown { .. })
     }
 
-    /// What its change waits for, when that comes by itself.
+    /// What its change waits for, when that comes by itself: the datacenters after it wait, too. A denial does not end by
+    /// itself, and is nobody else's.
     pub(super) fn waits(&self) -> Option<&str> {
         let report = self.work.as_ref().err()?;
         let heals = matches!(report.state, DeploymentState::Waiting | DeploymentState::Unknown);
-        report.why.as_ref().filter(|_| heals).map(|why| why.message.as_str())
+        let why = report.why.as_ref().filter(|why| heals && !Denier::is_behind(why.reason))?;
+        Some(&why.message)
     }
 }
 
