@@ -10,7 +10,7 @@ use std::{
 const DEADLINE: Duration = Duration::from_secs(90);
 /// First and longest pause between two looks: what comes at once is seen at once, and what takes long is not asked for too
 /// often.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
 
 /// Asks `look` until it answers `Ok`. `Err` is what was seen instead, for the failure message.
 #[track_caller]
