@@ -12,10 +12,10 @@ logs=$work/logs
 fleet=$work/fleet
 testbed=$root/target/testbed/testbed
 # MEDUSA_FLEET names another build of the program, such as a debug build.
-# What `make build` has made is used; without it a build that takes a fraction of the time.
-profile=trial
-[ ! -x "$root/target/release/medusa-fleet" ] || profile=release
-program=${MEDUSA_FLEET:-$root/target/$profile/medusa-fleet}
+# What `make build` has made is used; without it a debug build, which `make test` needs as well.
+built=debug profile=dev
+[ ! -x "$root/target/release/medusa-fleet" ] || built=release profile=release
+program=${MEDUSA_FLEET:-$root/target/$built/medusa-fleet}
 namespace=medusa-fleet
 # Where the datacenters are in their data planes.
 datacenter_namespace=shop
@@ -73,7 +73,7 @@ build() {
 	step "Build medusa-fleet"
 	if [ -z "${MEDUSA_FLEET:-}" ]; then
 		quietly "$logs/cargo.log" cargo build --profile "$profile" --locked --manifest-path "$root/Cargo.toml"
-		ln -sf medusa-fleet "$root/target/$profile/kubectl-medusa"
+		ln -sf medusa-fleet "$root/target/$built/kubectl-medusa"
 	fi
 	step "Build the testbed: etcd, kube-apiserver, kube-controller-manager, kubectl (about 10 minutes the first time)"
 	quietly "$logs/testbed-build.log" "$here/../build.sh" "$testbed"
