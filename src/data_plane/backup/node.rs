@@ -61,17 +61,13 @@ pub enum Verdict {
     Failed(Reason, String),
 }
 
-/// What to do with a node now.
+/// What a node can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Call BackupStatus.
-    Ask,
-    /// Call AsyncBackup.
-    Send,
-    /// Nothing before this time.
-    Wait(Timestamp),
-    /// Nothing any more.
-    Decided,
+pub enum Question {
+    /// How its backup goes: BackupStatus.
+    Status,
+    /// To start: AsyncBackup.
+    Start,
 }
 
 /// What the run remembers of one node.
@@ -157,21 +153,6 @@ impl Node {
         }
     }
 
-    /// What to do now. `view` is the pod as last listed.
-    #[must_use]
-    pub fn step(&self, view: Option<&PodView>, timings: &Timings, now: Timestamp) -> Step {
-        if self.verdict.is_some() {
-            return Step::Decided;
-        }
-        if now < self.next {
-            return Step::Wait(self.next);
-        }
-        if view.is_none_or(|v| v.address.is_none()) {
-            return Step::Wait(after(now, timings.pass));
-        }
-        if self.cleared { Step::Send } else { Step::Ask }
-    }
-
     /// The module documentation's rule. `asked` is when the question was put that was answered NOT_FOUND: an
     /// answer may lie about for a while before it is heard, and speaks only for the time before it.
     fn may_send(&self, view: Option<&PodView>, timings: &Timings, asked: Timestamp) -> bool {
@@ -251,7 +232,7 @@ impl Node {
 }
 
 impl PodState for Node {
-    type Question = Step;
+    type Question = Question;
     type Answer = Answer;
 
     /// Decides what only time can decide.
@@ -290,11 +271,15 @@ impl PodState for Node {
         };
     }
 
-    fn need(&self, view: Option<&PodView>, timings: &Timings, now: Timestamp) -> Need<Step> {
-        match self.step(view, timings, now) {
-            Step::Decided => Need::Nothing,
-            Step::Wait(until) => Need::Wait(until),
-            step @ (Step::Ask | Step::Send) => Need::Call(step),
+    fn need(&self, view: Option<&PodView>, timings: &Timings, now: Timestamp) -> Need<Question> {
+        if self.verdict.is_some() {
+            Need::Nothing
+        } else if now < self.next {
+            Need::Wait(self.next)
+        } else if view.is_none_or(|v| v.address.is_none()) {
+            Need::Wait(after(now, timings.pass))
+        } else {
+            Need::Call(if self.cleared { Question::Start } else { Question::Status })
         }
     }
 

@@ -90,9 +90,9 @@ impl Story {
         self
     }
 
-    fn at(&mut self, second: i64) -> Step {
+    fn at(&mut self, second: i64) -> Need<Question> {
         self.node.on_time(self.pod.as_ref(), at(START), &TIMINGS, at(second));
-        self.node.step(self.pod.as_ref(), &TIMINGS, at(second))
+        self.node.need(self.pod.as_ref(), &TIMINGS, at(second))
     }
 
     fn reason(&self) -> Option<Reason> {
@@ -110,14 +110,14 @@ fn out_of_reach() -> Answer {
 #[test]
 fn a_node_is_asked_before_it_is_told_to_start_and_then_asked_again_soon() {
     let mut story = Story::claimed();
-    assert_eq!(story.at(1000), Step::Ask);
+    assert_eq!(story.at(1000), Need::Call(Question::Status));
     let mut story = story.hears(1000, Answer::Missing);
-    assert_eq!(story.at(1000), Step::Send);
+    assert_eq!(story.at(1000), Need::Call(Question::Start));
     let mut story = story.hears(1000, Answer::Accepted);
-    assert_eq!(story.at(1000), Step::Wait(at(1001)));
-    assert_eq!(story.at(1001), Step::Ask);
+    assert_eq!(story.at(1000), Need::Wait(at(1001)));
+    assert_eq!(story.at(1001), Need::Call(Question::Status));
     let mut story = story.hears(1001, Answer::Done);
-    assert_eq!(story.at(1001), Step::Decided);
+    assert_eq!(story.at(1001), Need::Nothing);
     assert_eq!(story.node.verdict, Some(Verdict::Finished));
 }
 
@@ -126,7 +126,7 @@ fn an_early_not_found_is_no_failure_and_no_reason_to_send_again() {
     let mut story = Story::claimed().hears(1000, Answer::Missing).hears(1000, Answer::Accepted);
     for second in (1001..1390).step_by(10) {
         story = story.hears(second, Answer::Missing);
-        assert_ne!(story.at(second + 5), Step::Send);
+        assert_ne!(story.at(second + 5), Need::Call(Question::Start));
     }
     let story = story.hears(1390, Answer::Done);
     assert_eq!(story.node.verdict, Some(Verdict::Finished));
@@ -164,13 +164,13 @@ fn a_run_that_was_taken_over_sends_only_after_settling(#[case] ready: Option<i64
     let mut sends = Vec::new();
     for second in 1001..=first + 5 {
         match story.at(second) {
-            Step::Send => {
+            Need::Call(Question::Start) => {
                 sends.push(second);
                 break;
             }
-            Step::Ask => story = story.hears(second, Answer::Missing),
-            Step::Wait(_) => {}
-            Step::Decided => panic!("decided"),
+            Need::Call(Question::Status) => story = story.hears(second, Answer::Missing),
+            Need::Wait(_) => {}
+            Need::Nothing => panic!("decided"),
         }
     }
     assert_eq!(sends.len(), 1, "{sends:?}");
@@ -180,9 +180,9 @@ fn a_run_that_was_taken_over_sends_only_after_settling(#[case] ready: Option<i64
 #[test]
 fn an_answer_heard_late_settles_only_the_time_before_its_question() {
     let mut story = Story::resumed().hears(1000, Answer::Missing).hears_late(1005, 1060, Answer::Missing);
-    assert_ne!(story.at(1065), Step::Send);
+    assert_ne!(story.at(1065), Need::Call(Question::Start));
     let mut story = story.hears(1066, Answer::Missing);
-    assert_eq!(story.at(1066), Step::Send);
+    assert_eq!(story.at(1066), Need::Call(Question::Start));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_taken_over_node_that_shows_up_is_never_sent_to() {
         .hears(1000, Answer::Missing)
         .hears(1020, Answer::Running)
         .hears(1025, Answer::Missing);
-    assert_ne!(story.at(1050), Step::Send, "settling begins anew after any other answer");
+    assert_ne!(story.at(1050), Need::Call(Question::Start), "settling begins anew after any other answer");
 }
 
 #[test]
@@ -200,18 +200,18 @@ fn a_lost_answer_to_asyncbackup_counts_as_perhaps_sent() {
         .hears(1000, Answer::Missing)
         .hears(1000, Answer::PerhapsSent("deadline".to_owned()))
         .hears(1010, Answer::Missing);
-    assert_eq!(story.at(1020), Step::Ask);
+    assert_eq!(story.at(1020), Need::Call(Question::Status));
     let mut story = story.hears(1041, Answer::Missing);
-    assert_eq!(story.at(1041), Step::Send);
+    assert_eq!(story.at(1041), Need::Call(Question::Start));
 }
 
 #[test]
 fn a_restarted_medusa_that_knows_nothing_is_told_at_once() {
     let told = Story::claimed().hears(1000, Answer::Missing).hears(1000, Answer::Accepted);
     let mut story = told.on(Some(pod("b", None))).hears(1003, Answer::Missing);
-    assert_eq!(story.at(1003), Step::Send);
+    assert_eq!(story.at(1003), Need::Call(Question::Start));
     let mut story = Story::resumed().on(Some(pod("b", None))).hears(1003, Answer::Missing);
-    assert_eq!(story.at(1003), Step::Send);
+    assert_eq!(story.at(1003), Need::Call(Question::Start));
 }
 
 #[test]
@@ -304,28 +304,28 @@ fn a_medusa_that_refuses_to_start_fails_within_the_budget() {
     let mut story = Story::claimed();
     for second in (1000..1400).step_by(50) {
         story = story.hears(second, Answer::Missing).hears(second, Answer::NotSent("INTERNAL".to_owned()));
-        assert_ne!(story.at(second), Step::Decided);
+        assert_ne!(story.at(second), Need::Nothing);
     }
-    assert_eq!(story.at(1400), Step::Decided);
+    assert_eq!(story.at(1400), Need::Nothing);
     assert_eq!(story.reason(), Some(Reason::BackupNotStarted));
 }
 
 #[test]
 fn hung_calls_are_repeated_rarely_and_refused_ones_often() {
     let mut story = Story::claimed().hears(1000, Answer::TimedOut);
-    assert_eq!(story.at(1000), Step::Wait(at(1010)));
+    assert_eq!(story.at(1000), Need::Wait(at(1010)));
     let mut story = story.hears(1011, Answer::TimedOut);
-    assert_eq!(story.at(1011), Step::Wait(at(1031)));
+    assert_eq!(story.at(1011), Need::Wait(at(1031)));
     let mut story = Story::claimed().hears(1000, out_of_reach());
-    assert_eq!(story.at(1000), Step::Wait(at(1001)));
+    assert_eq!(story.at(1000), Need::Wait(at(1001)));
 }
 
 #[test]
 fn a_pod_that_comes_back_is_waited_for_and_one_that_stays_away_is_reported() {
     let mut story = Story::claimed().hears(1000, Answer::Missing).hears(1000, Answer::Accepted).on(None);
-    assert!(matches!(story.at(1010), Step::Wait(_)));
+    assert!(matches!(story.at(1010), Need::Wait(_)));
     let mut story = story.on(Some(pod("b", None)));
-    assert_eq!(story.at(1040), Step::Ask);
+    assert_eq!(story.at(1040), Need::Call(Question::Status));
     let mut story = story.on(None);
     story.at(1050);
     story.at(1099);
@@ -339,7 +339,7 @@ fn a_pod_without_an_address_is_not_dialled() {
     let mut bare = pod("a", None);
     bare.address = None;
     let mut story = Story::claimed().on(Some(bare));
-    assert!(matches!(story.at(1000), Step::Wait(_)));
+    assert!(matches!(story.at(1000), Need::Wait(_)));
     story.at(2000);
     assert_eq!(story.reason(), Some(Reason::NodeUnreachable));
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     closing::Closing,
-    node::{Node, Step, Verdict},
+    node::{Node, Question, Verdict},
 };
 use crate::{
     api::medusa::{BackupType, MedusaBackupJob, MedusaBackupJobStatus},
@@ -116,10 +116,10 @@ impl Run {
     /// once every node is decided.
     pub async fn gather(&mut self, tools: &Tools) -> Option<Duration> {
         let (backup, kind) = (&self.name, self.kind);
-        let call = |_: &str, medusa: Arc<Medusa>, question: Step| -> BoxFuture<'static, Answer> {
+        let call = |_: &str, medusa: Arc<Medusa>, question: Question| -> BoxFuture<'static, Answer> {
             let backup = backup.clone();
             Box::pin(async move {
-                if question == Step::Send {
+                if question == Question::Start {
                     medusa.start(&backup, kind).await
                 } else {
                     medusa.backup_status(&backup).await
