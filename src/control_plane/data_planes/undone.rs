@@ -14,7 +14,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::{Reason, Why},
+    api::{Reason, Why, names},
     runtime::{backoff, sync::lock},
 };
 
@@ -22,6 +22,8 @@ use crate::{
 pub const CONFLICT: u32 = 2;
 /// What has stood for so long was not taken back by a loop: the count begins anew.
 const STOOD: SignedDuration = SignedDuration::from_hours(24);
+/// Longest name of a field manager or field that is shown, in characters.
+const NAME: usize = 128;
 /// First and longest pause between writes of something that restarts nothing.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(10));
 
@@ -63,11 +65,12 @@ impl fmt::Display for By {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.manager.as_str() {
             "" => f.write_str("somebody")?,
-            manager => write!(f, "`{manager}`")?,
+            // As the data plane says it is called.
+            manager => write!(f, "`{}`", names::shown(manager, NAME))?,
         }
         match self.field.as_str() {
             "" => f.write_str(" takes it back"),
-            field => write!(f, " takes back `{field}`"),
+            field => write!(f, " takes back `{}`", names::shown(field, NAME)),
         }
     }
 }
@@ -283,6 +286,14 @@ mod tests {
         assert!(pauses[1..].is_sorted() && writes.len() < 25, "{pauses:?}");
         assert_eq!(pauses.last(), Some(&600));
     }
+
+    #[test]
+    fn who_takes_it_back_is_shown_escaped_and_in_few_words() {
+        let by = By { manager: "x\u{1b}[2J\n".repeat(10_000), field: ".spec\u{7}".repeat(10_000) };
+        let said = conflict("it", &by, 2).message;
+        assert!(said.len() < 1_000 && !said.contains(char::is_control), "{said}");
+    }
+
     #[test]
     fn who_takes_it_back_however_seldom_is_said_until_it_has_stood() {
         for every in [1, 30, 180, 540] {

@@ -6,13 +6,16 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Secret},
+    apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry,
+};
 use kube::{Resource, ResourceExt};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     capabilities::{CONFIG_MAPS, RESTORES, SCHEDULES, TASKS},
-    copies::{config_map_record, configuration_record, secret_record},
+    copies::{changed_by, config_map_record, configuration_record, secret_record},
     records::{BackupRecord, CopyRecord, RunRecord},
 };
 use crate::api::{
@@ -210,8 +213,11 @@ impl Watched for Schedules {
 
     fn keep(schedule: &MedusaBackupSchedule) -> Option<MedusaBackupSchedule> {
         // Who takes one back is named.
-        let mut kept = schedule.clone();
-        kept.meta_mut().managed_fields.iter_mut().flatten().for_each(|entry| entry.fields_v1 = None);
+        let named =
+            |manager: &str| ManagedFieldsEntry { manager: Some(manager.to_owned()), ..Default::default() };
+        let last = changed_by(&schedule.metadata, labels::MANAGER_CONTROL_PLANE).map(named);
+        let mut kept = trimmed(schedule);
+        kept.metadata.managed_fields = last.map(|entry| vec![entry]);
         Some(kept)
     }
 }

@@ -28,7 +28,9 @@ use crate::{
         medusa::MedusaBackupSchedule, names, operator_names,
     },
     control_plane::{
-        data_planes::{capabilities::Feature, fleet::Snapshot, undone::By, view::ObjectKey},
+        data_planes::{
+            capabilities::Feature, copies::changed_by, fleet::Snapshot, undone::By, view::ObjectKey,
+        },
         sources::SecretState,
     },
 };
@@ -353,8 +355,10 @@ async fn write_schedule(pass: &Pass<'_>, look: &Look<'_>, work: &Work) -> Result
     let source = |meta: &kube::api::ObjectMeta| {
         meta.annotations.as_ref().and_then(|a| a.get(labels::SOURCE)) == Some(&pass.inputs.key.to_string())
     };
-    // Of schedules it is not kept who changed them.
-    let written = undone::may_put(pass, look.target, "MedusaBackupSchedule", &key, &hash, By::default())?;
+    let theirs = known.and_then(|known| changed_by(&known.metadata, labels::MANAGER_CONTROL_PLANE));
+    let by = theirs.map(|manager| By { manager: manager.to_owned(), field: ".metadata".to_owned() });
+    let by = by.unwrap_or_default();
+    let written = undone::may_put(pass, look.target, "MedusaBackupSchedule", &key, &hash, by)?;
     apply::put::<MedusaBackupSchedule>(remote, &body, version, source).await.map(|()| written())
 }
 

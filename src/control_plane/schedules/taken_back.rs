@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use kube::Resource as _;
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -22,7 +21,7 @@ use crate::{
     control_plane::data_planes::{
         copies::changed_by,
         fleet::Snapshot,
-        undone::{By, Record, Verdict, Wish, conflict, contested_until, pace, resumes},
+        undone::{By, Record, Verdict, Wish, conflict, contested_until, is_contested, pace, resumes},
         view::ObjectKey,
     },
 };
@@ -88,9 +87,9 @@ impl Writes {
     /// What is taken back, whether it waits or is there for now, and when that is to be looked at again.
     pub fn conflicts(&self, now: Timestamp) -> (Vec<Refusal>, Option<Timestamp>) {
         let contested = self.last.iter().filter(|(place, _)| !self.held.contains_key(*place));
+        let contested = contested.filter(|(_, record)| is_contested(record, now));
         let contested = contested.filter_map(|(place, record)| {
-            let until = contested_until(record).filter(|until| record.written_at <= now && now < *until)?;
-            Some((place, until, conflict(said(place), &record.by, record.times)))
+            Some((place, contested_until(record)?, conflict(said(place), &record.by, record.times)))
         });
         let held = self.held.iter().map(|(place, (until, why))| (place, *until, why.clone()));
         let all: BTreeMap<&InDataPlane, (Timestamp, Why)> =
@@ -125,7 +124,7 @@ fn who(there: &MedusaBackupSchedule, object: &Value) -> By {
     // As it is read: a definition may lack a field that is always written out.
     let wanted = object.get("spec").and_then(|spec| MedusaBackupScheduleSpec::deserialize(spec).ok());
     let field = if wanted.as_ref() == Some(&there.spec) { ".metadata" } else { ".spec" };
-    let manager = changed_by(there.meta(), labels::MANAGER_CONTROL_PLANE).unwrap_or_default();
+    let manager = changed_by(&there.metadata, labels::MANAGER_CONTROL_PLANE).unwrap_or_default();
     By { manager: manager.to_owned(), field: field.to_owned() }
 }
 
@@ -186,11 +185,11 @@ mod tests {
 
     #[test]
     fn what_is_taken_back_twice_waits_and_says_who_does_that_until_it_has_stood() {
-        let (mut known, wanted) = (Writes::default(), || object("0 2 * * *", "dc"));
-        assert!(writes(&mut known, wanted(), 0), "it is new");
-        assert!(writes(&mut known, wanted(), 1), "once may be an accident");
+        let (mut known, nightly) = (Writes::default(), || object("0 2 * * *", "dc"));
+        assert!(writes(&mut known, nightly(), 0), "it is new");
+        assert!(writes(&mut known, nightly(), 1), "once may be an accident");
         assert_eq!(known.conflicts(at(1)), (Vec::new(), None));
-        assert!(!writes(&mut known, wanted(), 2));
+        assert!(!writes(&mut known, nightly(), 2));
         let (refused, next) = known.conflicts(at(2));
         assert_eq!(next, Some(at(3)));
         assert_eq!(refused[0].place, "eu/ns/nightly-dc1");
@@ -199,9 +198,9 @@ mod tests {
             said.contains("MedusaBackupSchedule nightly-dc1: `argocd-controller` takes back `.spec`"),
             "{said}"
         );
-        assert!(writes(&mut known, wanted(), 3));
+        assert!(writes(&mut known, nightly(), 3));
         // It is there for now, and has not stood yet.
-        known.admit(Vec::new(), &super::tests::wanted(), &[taken_back()], at(4));
+        known.admit(Vec::new(), &wanted(), &[taken_back()], at(4));
         assert_eq!((known.conflicts(at(4)).0.len(), known.conflicts(at(4)).1), (1, Some(at(603))));
         assert_eq!(known.conflicts(at(603)), (Vec::new(), None));
     }
