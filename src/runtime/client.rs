@@ -13,12 +13,12 @@ use kube::{
 use thiserror::Error;
 use tower::{service_fn, timeout::TimeoutLayer};
 
-use super::wire::{self, Bounds};
 use super::{
     guard,
     kubeconfig::own::{self, Trouble},
     proxy,
     sync::{read, write},
+    wire::{self, Bounds},
 };
 
 /// How a client behaves when its API server is slow or gone.

@@ -105,7 +105,7 @@ pub(super) struct Answered {
 }
 
 impl Answered {
-    /// `client`, events of each watch request that is answered well.
+    /// `client`, telling of each watch request that is answered well.
     pub(super) fn heard_through(self: &Arc<Self>, client: &Client) -> Client {
         let namespace = client.default_namespace().to_owned();
         let (heard, client) = (self.clone(), client.clone());

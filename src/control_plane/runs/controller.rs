@@ -104,7 +104,7 @@ pub enum RunError {
     Read(#[source] kube::Error),
 }
 
-/// Which runs a change in a data plane is affects.
+/// Which runs a change in a data plane affects.
 enum Affects {
     /// Those whose children carry this label.
     Run(String),
@@ -256,7 +256,7 @@ fn forget<D: Driver>(driver: &D, name: &str) {
     driver.forget(name);
 }
 
-/// Wakes the runs a change is affects.
+/// Wakes the runs that a change affects.
 async fn forward<D: Driver>(mut changes: broadcast::Receiver<Change>, waker: Arc<Waker<D::Run>>) {
     loop {
         let affects = match changes.recv().await {
@@ -322,7 +322,7 @@ impl<D: Driver> Controlled for Driven<D> {
     }
 }
 
-/// Why a status is refused for good, until somebody does something affects it.
+/// Why a status is refused for good, until somebody does something about it.
 fn unwritable(status: &Status) -> Option<(Reason, String)> {
     if let Some((denier, words)) = cause::denied(status) {
         return Some((denier.reason(), words));

@@ -1,7 +1,7 @@
 //! The Medusas of a datacenter: where they are, how they are spoken to, and how each of them is asked.
 //!
 //! In reading order: `pods`, `summary` (pure) ← `tls`, `client` (one Medusa over gRPC), `pool` ← `inputs` (what is read before
-//! they are asked) ← `peers` ← `calls` (asking every one), `ask_any`
+//! they are asked) ← `medusa_pods` ← `calls` (asking every one), `ask_any`
 //! (asking until one answers). Nothing here may write to the API server, or decide what an answer
 //! means for a backup or a task.
 

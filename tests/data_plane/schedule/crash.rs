@@ -4,8 +4,10 @@ use rstest::rstest;
 use tokio::sync::OnceCell;
 
 use super::*;
-use crate::gate::Stop;
-use crate::wait::{eventually, like};
+use crate::{
+    gate::Stop,
+    wait::{eventually, like},
+};
 
 static UNDISTURBED: OnceCell<Value> = OnceCell::const_new();
 
