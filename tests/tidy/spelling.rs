@@ -82,7 +82,7 @@ const REPEATED: &[(&str, usize)] = &[
     ("Run", 7),
     ("RunError", 3),
     ("State", 3),
-    ("Step", 6),
+    ("Step", 5),
     ("Verdict", 10),
     ("Work", 6),
     ("Written", 3),

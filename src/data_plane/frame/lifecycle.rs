@@ -252,8 +252,8 @@ impl<R: PodsRun> Reconciler for Life<R> {
     }
 
     fn is_over(object: &R::Object) -> bool {
-        let is_kept = R::kept_for(object).is_none();
-        object.meta().deletion_timestamp.is_some() || (finished::<R>(object).is_some() && is_kept)
+        let stays = R::kept_for(object).is_none();
+        object.meta().deletion_timestamp.is_some() || (finished::<R>(object).is_some() && stays)
     }
 
     fn datacenter(object: &R::Object) -> Option<&str> {
