@@ -311,15 +311,6 @@ pub enum Denier {
 }
 
 impl Denier {
-    /// All of them.
-    const ALL: [Self; 4] = [Self::Permissions, Self::Policy, Self::Quota, Self::Terminating];
-
-    /// Whether the reason is that of one of them: such a denial stands until somebody does something about it.
-    #[must_use]
-    pub fn is_behind(reason: Reason) -> bool {
-        Self::ALL.iter().any(|denier| denier.reason() == reason)
-    }
-
     /// The reason that stands for it in a condition.
     #[must_use]
     pub fn reason(self) -> Reason {

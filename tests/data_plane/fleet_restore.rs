@@ -139,7 +139,7 @@ impl Stage {
     async fn end(&self) -> Value {
         let jobs: Api<FleetRestoreJob> = self.near.world.api();
         // A restore that is cut off and repeated takes long.
-        let status = eventually_within(Duration::from_mins(3), "the restore ends", async || {
+        let status = eventually_within(Duration::from_mins(2), "the restore ends", async || {
             let status = jobs.get("back").await.unwrap().status.unwrap_or_default();
             like(status, |status| status.phase.is_some_and(Phase::is_final))
         })

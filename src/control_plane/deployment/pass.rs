@@ -45,8 +45,11 @@ use crate::{
         },
         sources::{Copyable, SecretState, SourceObjects, user_secret},
     },
-    runtime::cause::Denier,
 };
+
+/// Why a Secret is not in place for now. It is for somebody to mend whatever else keeps it away, such as a refusal of that
+/// data plane, and no other datacenter waits for that.
+const ON_THE_WAY: [Reason; 3] = [Reason::Replicating, Reason::Connecting, Reason::DataPlaneUnreachable];
 
 /// What a pass needs beside its inputs.
 pub(super) struct Pass<'a> {
@@ -81,13 +84,13 @@ impl Look<'_> {
         self.remote.is_some() && !matches!(self.target.datacenter, Seen::Unknown { .. })
     }
 
-    /// What its change waits for, when that comes by itself: the datacenters after it wait, too. A denial does not end by
-    /// itself, and is nobody else's.
+    /// What its change waits for, when that comes by itself: the datacenters after it wait, too.
     pub(super) fn waits(&self) -> Option<&str> {
         let report = self.work.as_ref().err()?;
         let heals = matches!(report.state, DeploymentState::Waiting | DeploymentState::Unknown);
-        let why = report.why.as_ref().filter(|why| heals && !Denier::is_behind(why.reason))?;
-        Some(&why.message)
+        let lacks_secret = report.credentials.as_ref().is_some_and(|credentials| !credentials.synced);
+        let comes = |why: &&Why| heals && (!lacks_secret || ON_THE_WAY.contains(&why.reason));
+        report.why.as_ref().filter(comes).map(|why| why.message.as_str())
     }
 }
 

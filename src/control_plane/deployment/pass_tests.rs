@@ -188,3 +188,31 @@ async fn a_user_made_in_this_pass_is_waited_for_and_not_called_missing() {
     );
     assert!(passed.again);
 }
+
+#[rstest]
+#[case::on_its_way(Reason::Replicating, true)]
+#[case::silent(Reason::DataPlaneUnreachable, true)]
+#[case::denied(Reason::DeniedByPolicy, false)]
+#[case::somebody_elses(Reason::NameConflict, false)]
+#[case::immutable(Reason::Immutable, false)]
+#[case::refused(Reason::WriteRefused, false)]
+#[tokio::test]
+async fn for_a_secret_that_somebody_has_to_mend_no_other_datacenter_waits(
+    #[case] reason: Reason,
+    #[case] waits: bool,
+) {
+    let (context, sources) = (context(answering(404, absent())), sources());
+    let planes = [plane("dp-1", answering(404, absent())), plane("dp-2", answering(404, absent()))];
+    let inputs = observe(&ObjectKey::new("fleet", "shop"), &sources, &planes, "cp");
+    let settings = settings(&inputs);
+    let pass = Pass { context: &context, inputs: &inputs, sources: &sources, collision: None, settings };
+    let target = inputs.targets.first().unwrap();
+    let mut look = look(&pass, target).await;
+    let why = Some(Why::new(reason, "a Secret is not there"));
+    let report = DatacenterReport::new(&target.place, DeploymentState::Waiting, why);
+    let credentials = Some(CredentialsState { synced: false, hash: None });
+    look.work = Err(DatacenterReport { credentials, ..report.clone() });
+    assert_eq!(look.waits().is_some(), waits);
+    look.work = Err(report);
+    assert!(look.waits().is_some(), "what is no Secret's matter is waited for");
+}
