@@ -10,14 +10,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kube::Client;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ObjectMeta, Preconditions},
+};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
+use super::view::ObjectKey;
 use crate::{
     api::fleet::Limits,
     runtime::{
         cause::{self, Cause, Kind},
+        follow::Followed,
         sync::lock,
     },
 };
@@ -143,6 +148,36 @@ impl Remote {
         match tokio::time::timeout(REQUEST_TIMEOUT, request(self.client.clone())).await {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(CallError::TimedOut),
+        }
+    }
+
+    /// The metadata of an object; `None` when there is none.
+    ///
+    /// # Errors
+    /// Those of [`Self::call`].
+    pub async fn metadata<K: Followed>(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>, CallError> {
+        self.call(|client| async move {
+            let found = Api::<K>::namespaced(client, &key.namespace).get_metadata_opt(&key.name).await?;
+            Ok(found.map(|found| found.metadata))
+        })
+        .await
+    }
+
+    /// Deletes an object in exactly the version `seen`. That it is gone is no error.
+    ///
+    /// # Errors
+    /// Those of [`Self::call`]; 409 when it has changed since.
+    pub async fn delete<K: Followed>(&self, key: &ObjectKey, seen: ObjectMeta) -> Result<(), CallError> {
+        let seen = Preconditions { uid: seen.uid, resource_version: seen.resource_version };
+        let params = DeleteParams::default().preconditions(seen);
+        let deleted = self
+            .call(|client| async move {
+                Api::<K>::namespaced(client, &key.namespace).delete(&key.name, &params).await
+            })
+            .await;
+        match deleted {
+            Err(error) if error.code() != Some(404) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 }

@@ -1,18 +1,16 @@
 //! Reads and writes of a deployment in one data plane, each safe to repeat and bound to what it was decided on.
 
-use std::{collections::BTreeSet, fmt::Debug};
+use std::collections::BTreeSet;
 
 use k8s_openapi::{
-    NamespaceResourceScope,
     api::core::v1::{PersistentVolumeClaim, Secret},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
-    Api, Client, Resource,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
+    Api, Client,
+    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
     core::Status,
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::ownership::{
@@ -29,7 +27,10 @@ use crate::{
         },
         sources::Payload,
     },
-    runtime::cause::{self, Denier},
+    runtime::{
+        cause::{self, Denier},
+        follow::Followed,
+    },
 };
 
 /// Rounds in which fields are left to their owners before the rest is given up: each round ends with the API
@@ -37,7 +38,7 @@ use crate::{
 const ROUNDS: usize = 4;
 
 /// Why a read or write brought nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Failure {
     /// No answer, or none that means anything.
     Silent(String),
@@ -83,6 +84,12 @@ impl Failure {
             )),
             code => Self::Silent(format!("{verb} {what}: the API server answered {code}")),
         }
+    }
+
+    /// `what` is there, and somebody else's.
+    pub(super) fn not_ours(what: &str) -> Self {
+        let message = format!("{what} exists and is not ours; rename or delete it there");
+        Self::Refused(Why::new(Reason::NameConflict, message))
     }
 }
 
@@ -265,15 +272,12 @@ pub(super) async fn find_secret(
 
 /// Applies an object of ours as a whole. `known` is its uid and resourceVersion when it is there already; where it
 /// is not, it must not exist, or be one of ours that lost its label (`is_ours`).
-pub(super) async fn put<K>(
+pub(super) async fn put<K: Followed>(
     remote: &Remote,
     body: &Value,
     known: Option<(&str, &str)>,
     is_ours: impl Fn(&ObjectMeta) -> bool,
-) -> Result<(), Failure>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-{
+) -> Result<(), Failure> {
     let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let key = ObjectKey::new(text("/metadata/namespace"), text("/metadata/name"));
     let what = format!("{} {key}", K::kind(&()));
@@ -284,35 +288,24 @@ where
         Err(error) if known.is_none() && error.code() == Some(409) => error,
         Err(error) => return Err(Failure::of(&error, "patch", &what)),
     };
-    let found = remote
-        .call(|client| async {
-            Api::<K>::namespaced(client, &key.namespace).get_metadata_opt(&key.name).await
-        })
-        .await
-        .map_err(|error| Failure::of(&error, "get", &what))?;
+    let found = remote.metadata::<K>(&key).await.map_err(|error| Failure::of(&error, "get", &what))?;
     let Some(found) = found else { return Err(Failure::of(&error, "patch", &what)) };
-    if !is_ours(&found.metadata) {
-        return Err(Failure::Refused(Why::new(
-            Reason::NameConflict,
-            format!("{what} exists and is not ours; rename or delete it there"),
-        )));
+    if !is_ours(&found) {
+        return Err(Failure::not_ours(&what));
     }
-    let version = found.metadata.resource_version.unwrap_or_default();
-    write::<K>(remote, &key, body, found.metadata.uid.as_deref(), &version)
+    let version = found.resource_version.unwrap_or_default();
+    write::<K>(remote, &key, body, found.uid.as_deref(), &version)
         .await
         .map_err(|error| Failure::of(&error, "patch", &what))
 }
 
-async fn write<K>(
+async fn write<K: Followed>(
     remote: &Remote,
     key: &ObjectKey,
     body: &Value,
     uid: Option<&str>,
     version: &str,
-) -> Result<(), CallError>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-{
+) -> Result<(), CallError> {
     let mut body = body.clone();
     if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.insert("uid".to_owned(), json!(uid));
@@ -333,7 +326,7 @@ pub(super) async fn claim(remote: &Remote, claim: &PersistentVolumeClaim) -> Res
     let what = format!("PersistentVolumeClaim {key}");
     let params =
         PostParams { field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()), ..PostParams::default() };
-    let made = remote
+    let found = remote
         .call(|client| async {
             let api = Api::<PersistentVolumeClaim>::namespaced(client, &key.namespace);
             match api.get_metadata_opt(&key.name).await? {
@@ -341,55 +334,27 @@ pub(super) async fn claim(remote: &Remote, claim: &PersistentVolumeClaim) -> Res
                 None => api.create(&params, claim).await.map(|_| None),
             }
         })
-        .await;
-    let found = match made {
-        Ok(found) => found,
-        Err(error) => return Err(Failure::of(&error, "create", &what)),
-    };
+        .await
+        .map_err(|error| Failure::of(&error, "create", &what))?;
     let source = |meta: &ObjectMeta| meta.annotations.as_ref().and_then(|a| a.get(labels::SOURCE)).cloned();
     if found.is_some_and(|meta| source(&meta) != source(&claim.metadata)) {
-        return Err(Failure::Refused(Why::new(
-            Reason::NameConflict,
-            format!("{what} exists and is not ours; rename or delete it there"),
-        )));
+        return Err(Failure::not_ours(&what));
     }
     Ok(())
 }
 
 /// Deletes one object of ours: this one only, and only while it still says that it is (`is_ours`).
-pub(super) async fn delete<K>(
+pub(super) async fn delete<K: Followed>(
     remote: &Remote,
     key: &ObjectKey,
     uid: &str,
     is_ours: impl Fn(&ObjectMeta) -> bool,
-) -> Result<(), Failure>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-{
-    let what = || format!("{} {key}", K::kind(&()));
-    let found = remote
-        .call(|client| async move {
-            Api::<K>::namespaced(client, &key.namespace).get_metadata_opt(&key.name).await
-        })
-        .await
-        .map_err(|error| Failure::of(&error, "get", &what()))?;
-    let Some(found) = found.filter(|found| found.metadata.uid.as_deref() == Some(uid)) else { return Ok(()) };
-    if !is_ours(&found.metadata) {
-        return Ok(());
-    }
-    let preconditions =
-        Preconditions { uid: Some(uid.to_owned()), resource_version: found.metadata.resource_version };
-    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    let deleted = remote
-        .call(|client| async move {
-            Api::<K>::namespaced(client, &key.namespace).delete(&key.name, &params).await.map(drop)
-        })
-        .await;
-    match deleted {
-        Ok(()) => Ok(()),
-        Err(error) if error.code() == Some(404) => Ok(()),
-        // Gone, or changed since it was looked at.
-        Err(error) => Err(Failure::of(&error, "delete", &what())),
+) -> Result<(), Failure> {
+    let failed = |error: CallError, verb| Failure::of(&error, verb, &format!("{} {key}", K::kind(&())));
+    let found = remote.metadata::<K>(key).await.map_err(|error| failed(error, "get"))?;
+    match found.filter(|found| found.uid.as_deref() == Some(uid) && is_ours(found)) {
+        Some(found) => remote.delete::<K>(key, found).await.map_err(|error| failed(error, "delete")),
+        None => Ok(()),
     }
 }
 

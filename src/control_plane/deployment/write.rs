@@ -71,7 +71,7 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
             let place = &look.target.place;
             let failure = failures.get(&(place.plane.clone(), place.object.namespace.clone()));
             if let Some(failure) = failure.filter(|_| look.work.as_ref().is_ok_and(|work| !work.removes())) {
-                look.work = Err(of_failure(look, failure));
+                look.work = Err(failed(look.target, failure.clone()));
             }
         }
         looks = join_all(looks.into_iter().map(|look| prepare(pass, look))).await;
@@ -158,15 +158,6 @@ fn remark(pass: &Pass<'_>, target: &super::observe::DatacenterTarget) -> Option<
     let old = "the data plane's MedusaBackupSchedule has no `spec.operationType`; install a newer definition";
     (capabilities.schedule_has("operationType") != Some(true))
         .then(|| Why::new(Reason::NotServed, format!("{NO_PURGE}: {old}")))
-}
-
-fn of_failure(look: &Look<'_>, failure: &Failure) -> DatacenterReport {
-    let same = match failure {
-        Failure::Silent(why) => Failure::Silent(why.clone()),
-        Failure::Changed => Failure::Changed,
-        Failure::Refused(why) => Failure::Refused(why.clone()),
-    };
-    failed(look.target, same)
 }
 
 /// What a paused datacenter would become.
@@ -341,11 +332,7 @@ async fn write_schedule(pass: &Pass<'_>, look: &Look<'_>, work: &Work) -> Result
     };
     let known = plane.view.schedules.last(&key);
     match known {
-        Some(known) if !ours(known) => {
-            let message =
-                format!("MedusaBackupSchedule {key} exists and is not ours; rename or delete it there");
-            return Err(Failure::Refused(Why::new(Reason::NameConflict, message)));
-        }
+        Some(known) if !ours(known) => return Err(Failure::not_ours(&format!("MedusaBackupSchedule {key}"))),
         Some(known) if known.annotations().get(labels::CONTENT_HASH) == Some(&hash) => return Ok(()),
         Some(_) | None => {}
     }

@@ -1,16 +1,18 @@
 //! The single writes of copies into a data plane. A copy is applied with a precondition, an object that is not ours is
 //! never written, and before one is deleted it is looked at once more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{Patch, PatchParams},
     core::Status,
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 use super::{
     content::{Precondition, applied, differences, is_copy_of_ours, owner, surplus},
@@ -25,10 +27,11 @@ use crate::{
             copies::{configuration_record, secret_record},
             records::CopyRecord,
             remote::{CallError, Remote},
+            view::ObjectKey,
         },
         sources::Payload,
     },
-    runtime::cause,
+    runtime::{cause, follow::Followed},
 };
 
 /// Result of one write.
@@ -59,9 +62,31 @@ pub(super) async fn carry_out(
     shared: &Shared,
 ) -> Outcome {
     let key = action.key();
+    let outcome = match key.kind {
+        CopyKind::Secret => of_kind::<Secret>(action, wanted, is_known, remote, shared).await,
+        CopyKind::MedusaConfiguration => {
+            of_kind::<MedusaConfiguration>(action, wanted, is_known, remote, shared).await
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        Outcome::Failed(match error.status() {
+            Some(status) => refusal(key, status),
+            None => Why::new(Reason::DataPlaneUnreachable, format!("{key}: {error}")),
+        })
+    })
+}
+
+async fn of_kind<K: Copied>(
+    action: &Action,
+    wanted: Option<Wanted>,
+    is_known: bool,
+    remote: &Remote,
+    shared: &Shared,
+) -> Result<Outcome, CallError> {
+    let key = action.key();
     let (precondition, wanted) = match (action, wanted) {
-        (Action::Remove { uid, .. }, _) => return remove(key, uid, remote, shared).await,
-        (_, None) => return Outcome::PlanAgain,
+        (Action::Remove { uid, .. }, _) => return remove::<K>(key, uid, remote, shared).await,
+        (_, None) => return Ok(Outcome::PlanAgain),
         (Action::Create(_), Some(wanted)) => (Precondition::Absent, wanted),
         (Action::Correct { uid, resource_version, .. }, Some(wanted)) => {
             (Precondition::Version { uid, resource_version }, wanted)
@@ -73,262 +98,202 @@ pub(super) async fn carry_out(
             Ok(payload) => payload,
             Err(error) => {
                 tracing::warn!(source = %wanted.source, %error, "read source secret");
-                return Outcome::PlanAgain;
+                return Ok(Outcome::PlanAgain);
             }
         },
     };
     let (Some(payload), Some((source_uid, _))) = (payload, &wanted.content) else {
-        return Outcome::PlanAgain;
+        return Ok(Outcome::PlanAgain);
     };
-    if is_known && matches!(precondition, Precondition::Absent) {
-        match find(key, remote).await {
-            Ok(None) => {}
-            Ok(Some(found)) => {
-                return judge(key, &found, &wanted, source_uid, &payload, remote, shared).await;
-            }
-            Err(error) => return failed(key, &error),
-        }
+    let control_plane = &shared.control_plane;
+    let copy = Copying { key, source: &wanted.source, source_uid, payload: &payload, control_plane, remote };
+    if is_known
+        && matches!(precondition, Precondition::Absent)
+        && let Some(found) = copy.find::<K>().await?
+    {
+        return copy.judge(&found).await;
     }
-    put(key, &wanted, source_uid, &payload, &precondition, remote, shared).await
+    copy.put::<K>(&precondition).await
 }
 
-async fn put(
-    key: &CopyKey,
-    wanted: &Wanted,
-    source_uid: &str,
-    payload: &Payload,
-    precondition: &Precondition<'_>,
-    remote: &Remote,
-    shared: &Shared,
-) -> Outcome {
-    let hash = payload.hash();
-    let object = applied(key, &wanted.source, source_uid, &shared.control_plane, payload, precondition);
-    match apply(key, &object, remote).await {
-        Ok(record) if record.content_hash != hash => {
+/// A kind of which there are copies.
+trait Copied: Followed {
+    /// The field with what is copied.
+    const CONTENT: &'static str;
+
+    /// What is kept of a copy, with the hash of what it holds.
+    fn record(&self) -> CopyRecord;
+
+    /// What of it is not as in its source: names only.
+    fn differences(&self, payload: &Payload) -> String;
+
+    /// Merge patch of [`Self::CONTENT`] that takes away what it holds and its source does not; `None` when that is nothing.
+    fn surplus(&self, payload: &Payload) -> Option<Value>;
+}
+
+impl Copied for Secret {
+    const CONTENT: &'static str = "data";
+
+    fn record(&self) -> CopyRecord {
+        secret_record(self)
+    }
+
+    fn differences(&self, payload: &Payload) -> String {
+        differences(self, payload)
+    }
+
+    fn surplus(&self, payload: &Payload) -> Option<Value> {
+        match payload {
+            Payload::Secret { data, .. } => surplus(&json!(self.data), &json!(data)),
+            Payload::Configuration(_) => None,
+        }
+    }
+}
+
+impl Copied for MedusaConfiguration {
+    const CONTENT: &'static str = "spec";
+
+    fn record(&self) -> CopyRecord {
+        configuration_record(self)
+    }
+
+    fn differences(&self, _: &Payload) -> String {
+        "`spec`".to_owned()
+    }
+
+    fn surplus(&self, payload: &Payload) -> Option<Value> {
+        match payload {
+            Payload::Configuration(spec) => surplus(&json!(self.spec), &json!(spec)),
+            Payload::Secret { .. } => None,
+        }
+    }
+}
+
+/// A copy that is being written.
+struct Copying<'a> {
+    key: &'a CopyKey,
+    source: &'a ObjectKey,
+    source_uid: &'a str,
+    payload: &'a Payload,
+    control_plane: &'a str,
+    remote: &'a Remote,
+}
+
+impl Copying<'_> {
+    /// What has its name now.
+    async fn find<K: Copied>(&self) -> Result<Option<K>, CallError> {
+        let ObjectKey { namespace, name } = &self.key.object;
+        self.remote.call(|client| async move { Api::namespaced(client, namespace).get_opt(name).await }).await
+    }
+
+    async fn put<K: Copied>(&self, precondition: &Precondition<'_>) -> Result<Outcome, CallError> {
+        let Self { key, source, source_uid, payload, control_plane, .. } = *self;
+        let hash = payload.hash();
+        let object = applied(key, source, source_uid, control_plane, payload, precondition);
+        let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
+        match self.patch::<K>(&params, &Patch::Apply(object)).await {
+            Ok(record) if record.content_hash == hash => Ok(Outcome::Written(Box::new(record), hash)),
             // Somebody else's fields are in it: applying does not take those away.
-            match prune(key, payload, &record, remote).await {
-                Ok(record) => Outcome::Written(Box::new(record), hash),
-                Err(error) => failed(key, &error),
-            }
-        }
-        Ok(record) => Outcome::Written(Box::new(record), hash),
-        Err(error) if error.code() == Some(409) => match precondition {
-            Precondition::Version { .. } => Outcome::PlanAgain,
-            Precondition::Absent => match find(key, remote).await {
-                Ok(Some(found)) => judge(key, &found, wanted, source_uid, payload, remote, shared).await,
-                Ok(None) => Outcome::PlanAgain,
-                Err(error) => failed(key, &error),
+            Ok(record) => Ok(Outcome::Written(Box::new(self.prune::<K>(record).await?), hash)),
+            Err(error) if error.code() == Some(409) => match precondition {
+                Precondition::Version { .. } => Ok(Outcome::PlanAgain),
+                Precondition::Absent => match self.find::<K>().await? {
+                    Some(found) => self.judge(&found).await,
+                    None => Ok(Outcome::PlanAgain),
+                },
             },
-        },
-        Err(error) => failed(key, &error),
-    }
-}
-
-async fn apply(key: &CopyKey, object: &Value, remote: &Remote) -> Result<CopyRecord, CallError> {
-    let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
-    let (namespace, name) = (key.object.namespace.clone(), key.object.name.clone());
-    remote
-        .call(|client| async move {
-            match key.kind {
-                CopyKind::Secret => Api::<Secret>::namespaced(client, &namespace)
-                    .patch(&name, &params, &Patch::Apply(object))
-                    .await
-                    .map(|secret| secret_record(&secret)),
-                CopyKind::MedusaConfiguration => Api::<MedusaConfiguration>::namespaced(client, &namespace)
-                    .patch(&name, &params, &Patch::Apply(object))
-                    .await
-                    .map(|configuration| configuration_record(&configuration)),
-            }
-        })
-        .await
-}
-
-/// Removes what a copy holds and its source does not.
-async fn prune(
-    key: &CopyKey,
-    payload: &Payload,
-    record: &CopyRecord,
-    remote: &Remote,
-) -> Result<CopyRecord, CallError> {
-    let (namespace, name) = (&key.object.namespace, &key.object.name);
-    let params = PatchParams {
-        field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
-        ..PatchParams::default()
-    };
-    let patch = |meta: &ObjectMeta, part: &str, surplus: Value| {
-        Patch::Merge(json!({
-            "metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}, part: surplus,
-        }))
-    };
-    remote
-        .call(|client| async move {
-            match payload {
-                Payload::Secret { data, .. } => {
-                    let api = Api::<Secret>::namespaced(client, namespace);
-                    let current = api.get(name).await?;
-                    let held = current.data.clone().unwrap_or_default();
-                    let Some(surplus) = surplus(&json!(held), &json!(data)) else {
-                        return Ok(secret_record(&current));
-                    };
-                    let patch = patch(&current.metadata, "data", surplus);
-                    api.patch(name, &params, &patch).await.map(|secret| secret_record(&secret))
-                }
-                Payload::Configuration(spec) => {
-                    let api = Api::<MedusaConfiguration>::namespaced(client, namespace);
-                    let current = api.get(name).await?;
-                    let Some(surplus) = surplus(&json!(current.spec), &json!(spec)) else {
-                        return Ok(record.clone());
-                    };
-                    let patch = patch(&current.metadata, "spec", surplus);
-                    api.patch(name, &params, &patch).await.map(|copy| configuration_record(&copy))
-                }
-            }
-        })
-        .await
-}
-
-/// What is found under the name of a copy.
-enum Found {
-    Secret(Box<Secret>),
-    Configuration(Box<MedusaConfiguration>),
-}
-
-impl Found {
-    fn meta(&self) -> &ObjectMeta {
-        match self {
-            Self::Secret(secret) => &secret.metadata,
-            Self::Configuration(configuration) => &configuration.metadata,
+            Err(error) => Err(error),
         }
     }
 
-    fn hash(&self) -> String {
-        match self {
-            Self::Secret(secret) => secret_record(secret).content_hash,
-            Self::Configuration(configuration) => configuration_record(configuration).content_hash,
+    /// Removes what a copy holds and its source does not. `applied` is the copy as it was just applied.
+    async fn prune<K: Copied>(&self, applied: CopyRecord) -> Result<CopyRecord, CallError> {
+        // One that is gone again by now its watch has seen go.
+        let Some(current) = self.find::<K>().await? else { return Ok(applied) };
+        let Some(surplus) = current.surplus(self.payload) else { return Ok(applied) };
+        let meta = current.meta();
+        let patch = Patch::Merge(json!({
+            "metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}, K::CONTENT: surplus,
+        }));
+        let params = PatchParams {
+            field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
+            ..PatchParams::default()
+        };
+        self.patch::<K>(&params, &patch).await
+    }
+
+    async fn patch<K: Copied>(
+        &self,
+        params: &PatchParams,
+        patch: &Patch<Value>,
+    ) -> Result<CopyRecord, CallError> {
+        let ObjectKey { namespace, name } = &self.key.object;
+        self.remote
+            .call(|client| async move {
+                let written = Api::<K>::namespaced(client, namespace).patch(name, params, patch).await?;
+                Ok(written.record())
+            })
+            .await
+    }
+
+    /// The name is in use. A copy of ours that lost its label is written as a whole, and seen again by that; what holds the
+    /// same content is shared with whom it belongs to; anything else is left alone and named.
+    async fn judge<K: Copied>(&self, found: &K) -> Result<Outcome, CallError> {
+        let Self { key, source_uid, payload, control_plane, .. } = *self;
+        let meta = found.meta();
+        let has = |map: &Option<BTreeMap<String, String>>, key: &str, value: &str| {
+            map.as_ref().and_then(|m| m.get(key)).is_some_and(|v| v == value)
+        };
+        let ours = has(&meta.labels, labels::CONTROL_PLANE, control_plane)
+            || has(&meta.annotations, labels::SOURCE_UID, source_uid);
+        if ours {
+            let (uid, resource_version) =
+                (meta.uid.clone().unwrap_or_default(), meta.resource_version.clone().unwrap_or_default());
+            let precondition = Precondition::Version { uid: &uid, resource_version: &resource_version };
+            return Box::pin(self.put::<K>(&precondition)).await;
         }
+        let (hash, with) = (payload.hash(), owner(meta));
+        if found.record().content_hash == hash {
+            return Ok(Outcome::Shared { hash, with });
+        }
+        let message = format!(
+            "{key} exists and is not ours: {with} looks after it, and it differs from its source in {}; make the two \
+             equal and it is shared, or give the source another name, or take this place out of the targets",
+            found.differences(payload)
+        );
+        Ok(Outcome::Failed(Why::new(Reason::NameConflict, message)))
     }
-}
-
-async fn find(key: &CopyKey, remote: &Remote) -> Result<Option<Found>, CallError> {
-    let (namespace, name) = (&key.object.namespace, &key.object.name);
-    remote
-        .call(|client| async move {
-            match key.kind {
-                CopyKind::Secret => {
-                    let found = Api::<Secret>::namespaced(client, namespace).get_opt(name).await?;
-                    Ok(found.map(|secret| Found::Secret(Box::new(secret))))
-                }
-                CopyKind::MedusaConfiguration => {
-                    let api = Api::<MedusaConfiguration>::namespaced(client, namespace);
-                    Ok(api.get_opt(name).await?.map(|found| Found::Configuration(Box::new(found))))
-                }
-            }
-        })
-        .await
-}
-
-/// The name is in use. A copy of ours that lost its label is written as a whole, and seen again by that; what holds the same content is shared with whom
-/// it belongs to; anything else is left alone and named.
-async fn judge(
-    key: &CopyKey,
-    found: &Found,
-    wanted: &Wanted,
-    source_uid: &str,
-    payload: &Payload,
-    remote: &Remote,
-    shared: &Shared,
-) -> Outcome {
-    let meta = found.meta();
-    let has = |map: &Option<BTreeMap<String, String>>, key: &str, value: &str| {
-        map.as_ref().and_then(|m| m.get(key)).is_some_and(|v| v == value)
-    };
-    let ours = has(&meta.labels, labels::CONTROL_PLANE, &shared.control_plane)
-        || has(&meta.annotations, labels::SOURCE_UID, source_uid);
-    if ours {
-        let (uid, resource_version) =
-            (meta.uid.clone().unwrap_or_default(), meta.resource_version.clone().unwrap_or_default());
-        let precondition = Precondition::Version { uid: &uid, resource_version: &resource_version };
-        return Box::pin(put(key, wanted, source_uid, payload, &precondition, remote, shared)).await;
-    }
-    let (hash, with) = (payload.hash(), owner(meta));
-    if found.hash() == hash {
-        return Outcome::Shared { hash, with };
-    }
-    let what = match found {
-        Found::Secret(secret) => differences(secret, payload),
-        Found::Configuration(_) => "`spec`".to_owned(),
-    };
-    let message = format!(
-        "{key} exists and is not ours: {with} looks after it, and it differs from its source in {what}; make the two \
-         equal and it is shared, or give the source another name, or take this place out of the targets"
-    );
-    Outcome::Failed(Why::new(Reason::NameConflict, message))
 }
 
 /// Takes a copy back: this very one, and only while it says that it is a copy of ours.
-async fn remove(key: &CopyKey, uid: &str, remote: &Remote, shared: &Shared) -> Outcome {
-    let (namespace, name) = (&key.object.namespace, &key.object.name);
-    let found = remote
-        .call(|client| async move {
-            match key.kind {
-                CopyKind::Secret => Api::<Secret>::namespaced(client, namespace)
-                    .get_metadata_opt(name)
-                    .await
-                    .map(|found| found.map(|found| found.metadata)),
-                CopyKind::MedusaConfiguration => Api::<MedusaConfiguration>::namespaced(client, namespace)
-                    .get_metadata_opt(name)
-                    .await
-                    .map(|found| found.map(|found| found.metadata)),
-            }
-        })
-        .await;
-    let meta = match found {
-        Ok(Some(meta)) if meta.uid.as_deref() == Some(uid) => meta,
-        Ok(Some(_)) => return Outcome::PlanAgain,
-        Ok(None) => return Outcome::Gone,
-        Err(error) => return failed(key, &error),
-    };
+async fn remove<K: Copied>(
+    key: &CopyKey,
+    uid: &str,
+    remote: &Remote,
+    shared: &Shared,
+) -> Result<Outcome, CallError> {
+    let Some(meta) = remote.metadata::<K>(&key.object).await? else { return Ok(Outcome::Gone) };
+    if meta.uid.as_deref() != Some(uid) {
+        return Ok(Outcome::PlanAgain);
+    }
     if !is_copy_of_ours(&meta, &shared.control_plane) {
         let label = meta.labels.as_ref().and_then(|labels| labels.get(labels::CONTROL_PLANE));
         if label != Some(&shared.control_plane) {
-            return Outcome::Gone;
+            return Ok(Outcome::Gone);
         }
         let message = format!(
             "{key} is not wanted any more and is left where it is: its annotations are not those of a copy; delete it, \
              or take label `{}` off it",
             labels::CONTROL_PLANE
         );
-        return Outcome::Failed(Why::new(Reason::NameConflict, message));
+        return Ok(Outcome::Failed(Why::new(Reason::NameConflict, message)));
     }
-    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: meta.resource_version };
-    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    let removed = remote
-        .call(|client| async move {
-            match key.kind {
-                CopyKind::Secret => {
-                    Api::<Secret>::namespaced(client, namespace).delete(name, &params).await.map(drop)
-                }
-                CopyKind::MedusaConfiguration => Api::<MedusaConfiguration>::namespaced(client, namespace)
-                    .delete(name, &params)
-                    .await
-                    .map(drop),
-            }
-        })
-        .await;
-    match removed {
-        Ok(()) => Outcome::Gone,
-        Err(error) if error.code() == Some(404) => Outcome::Gone,
+    match remote.delete::<K>(&key.object, meta).await {
+        Ok(()) => Ok(Outcome::Gone),
         // It changed since it was looked at.
-        Err(error) if error.code() == Some(409) => Outcome::PlanAgain,
-        Err(error) => failed(key, &error),
+        Err(error) if error.code() == Some(409) => Ok(Outcome::PlanAgain),
+        Err(error) => Err(error),
     }
-}
-
-fn failed(key: &CopyKey, error: &CallError) -> Outcome {
-    Outcome::Failed(match error.status() {
-        Some(status) => refusal(key, status),
-        None => Why::new(Reason::DataPlaneUnreachable, format!("{key}: {error}")),
-    })
 }
 
 /// What a refusal means. The API server may repeat a Secret's fields in its message, so only its reason and the names of
