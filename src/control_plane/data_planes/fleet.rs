@@ -137,7 +137,7 @@ pub struct Member {
     pub labels: BTreeMap<String, String>,
     /// What keeps it from being used although it may answer: paused, a duplicate, being unregistered,
     /// a refused kubeconfig.
-    pub blocked: Option<(Reason, String)>,
+    pub blocked: Option<Why>,
     /// Whether its copies are to be taken back.
     pub unregistering: bool,
     /// The clusters its datacenters may join by their labels, where somebody says so.
@@ -412,8 +412,8 @@ impl Fleet {
 }
 
 fn usable(member: &Member, view: &View, now: Timestamp) -> Usable {
-    if let Some((reason, why)) = &member.blocked {
-        return Usable::NotReady { reason: *reason, why: why.clone() };
+    if let Some(Why { reason, message }) = &member.blocked {
+        return Usable::NotReady { reason: *reason, why: message.clone() };
     }
     let listing = || view.connected_at.is_some_and(|at| now.duration_since(at) < LISTING_TIME);
     match &view.contact {

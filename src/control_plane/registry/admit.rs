@@ -12,13 +12,12 @@ use serde_json::json;
 
 use super::{
     controller::{Registry, RegistryError},
-    credential::Access,
-    kubeconfig::Refusal,
+    credential::{Access, unreadable},
     unregister::Found,
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         fleet::{DataPlane, DeletionPolicy, RegisteredFrom},
         labels, names,
     },
@@ -34,20 +33,20 @@ pub(super) const PARTING: SignedDuration = SignedDuration::from_secs(10);
 const ASK: Duration = Duration::from_secs(10);
 
 /// Whether a refusal says only that something could not be asked or written now.
-pub(super) fn is_passing(refusal: &Refusal) -> bool {
+pub(super) fn is_passing(refusal: &Why) -> bool {
     matches!(refusal.reason, Reason::SecretUnreadable | Reason::WriteRefused)
 }
 
 impl Registry {
     /// Reads and vets the credential, makes sure of the finalizer, and connects.
-    pub(super) async fn admit(&self, plane: &DataPlane) -> Result<(), Refusal> {
+    pub(super) async fn admit(&self, plane: &DataPlane) -> Result<(), Why> {
         let access = self.ask(plane).await?;
         self.claim(plane).await?;
         self.connect(plane, access).await
     }
 
     /// The credential. A Secret that cannot be read is a refusal like any other: it is this data plane's alone.
-    async fn ask(&self, plane: &DataPlane) -> Result<Access, Refusal> {
+    async fn ask(&self, plane: &DataPlane) -> Result<Access, Why> {
         let reference = plane.spec.kubeconfig_secret_ref.as_ref().filter(|_| plane.spec.local != Some(true));
         if let Some(reference) = reference {
             let fields = [
@@ -57,27 +56,17 @@ impl Registry {
             for (field, name) in fields {
                 let is_name = name.is_none_or(|name| names::is_object_name(name));
                 if !is_name {
-                    return Err(Refusal {
-                        reason: Reason::InvalidSpec,
-                        message: format!(
-                            "`spec.kubeconfigSecretRef.{field}` is no name that an object can have; use lower-case \
-                             letters, digits, `-` and `.`, at most 253, beginning and ending with a letter or digit"
-                        ),
-                    });
+                    let message = format!(
+                        "`spec.kubeconfigSecretRef.{field}` is no name that an object can have; use lower-case \
+                         letters, digits, `-` and `.`, at most 253, beginning and ending with a letter or digit"
+                    );
+                    return Err(Why::new(Reason::InvalidSpec, message));
                 }
             }
         }
-        let unreadable = |why: String| Refusal {
-            reason: Reason::SecretUnreadable,
-            message: format!("{why}; see that the controller may get it"),
-        };
         match tokio::time::timeout(ASK, self.credential(plane)).await {
-            Ok(Ok(verdict)) => verdict,
-            Ok(Err(RegistryError::ReadSecret { key, error: kube::Error::Api(answer) })) => Err(unreadable(
-                format!("Secret `{key}` cannot be read: the API server answered {}", answer.code),
-            )),
-            Ok(Err(error)) => Err(unreadable(error.to_string())),
-            Err(_) => Err(unreadable(format!("the Secret was not answered within {} s", ASK.as_secs()))),
+            Ok(verdict) => verdict,
+            Err(_) => Err(unreadable(&format!("the Secret was not answered within {} s", ASK.as_secs()))),
         }
     }
 
@@ -99,7 +88,7 @@ impl Registry {
     }
 
     /// Whether what registered a connected data plane is gone, or on its way.
-    pub(super) fn is_leaving(&self, plane: &DataPlane, refusal: &Refusal) -> bool {
+    pub(super) fn is_leaving(&self, plane: &DataPlane, refusal: &Why) -> bool {
         let uid = plane.uid().unwrap_or_default();
         let Some(from) = plane.annotations().get(labels::REGISTERED_FROM) else { return false };
         if !lock(&self.links).contains_key(&uid) {
@@ -124,7 +113,7 @@ impl Registry {
     }
 
     /// Makes sure that what is written there can be taken back before the DataPlane goes.
-    async fn claim(&self, plane: &DataPlane) -> Result<(), Refusal> {
+    async fn claim(&self, plane: &DataPlane) -> Result<(), Why> {
         if plane.finalizers().iter().any(|f| f == labels::FINALIZER) {
             return Ok(());
         }
@@ -132,13 +121,12 @@ impl Registry {
         finalizers.push(labels::FINALIZER.to_owned());
         let why = match tokio::time::timeout(ASK, self.set_finalizers(plane, &finalizers)).await {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(RegistryError::Write { error: kube::Error::Api(answer), .. }))
+            Ok(Err(RegistryError { error: kube::Error::Api(answer), .. }))
                 if matches!(answer.code, 404 | 409) =>
             {
-                let message = "its DataPlane changed in this moment".to_owned();
-                return Err(Refusal { reason: Reason::Connecting, message });
+                return Err(Why::new(Reason::Connecting, "its DataPlane changed in this moment"));
             }
-            Ok(Err(RegistryError::Write { error: kube::Error::Api(answer), .. })) => answer.message.clone(),
+            Ok(Err(RegistryError { error: kube::Error::Api(answer), .. })) => answer.message.clone(),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} s", ASK.as_secs()),
         };
@@ -147,7 +135,7 @@ impl Registry {
              the controller to change `metadata.finalizers`",
             labels::FINALIZER
         );
-        Err(Refusal { reason: Reason::WriteRefused, message })
+        Err(Why::new(Reason::WriteRefused, message))
     }
 
     pub(super) async fn set_finalizers(
@@ -166,6 +154,6 @@ impl Registry {
             .patch_metadata(&name, &params, &Patch::Merge(&patch))
             .await
             .map(drop)
-            .map_err(|error| RegistryError::Write { name, error })
+            .map_err(|error| RegistryError { name, error })
     }
 }

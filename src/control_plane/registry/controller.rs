@@ -27,7 +27,6 @@ use super::{
     admit::{PARTING, is_passing},
     credential::{self, Access, Credential, secret_of},
     health::{Health, Twin},
-    kubeconfig::Refusal,
     link::{Link, LinkOptions},
     roll::{Gone, Roll},
     secrets::SecretVersions,
@@ -36,7 +35,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         fleet::{DataPlane, LOCAL, Limits, limit},
         labels,
     },
@@ -105,20 +104,13 @@ pub(super) struct Registry {
     pub(super) trigger: mpsc::Sender<String>,
 }
 
+/// A write to a DataPlane that did not get through.
 #[derive(Debug, Error)]
-pub(super) enum RegistryError {
-    #[error("read Secret `{key}`: {error}")]
-    ReadSecret {
-        key: ObjectKey,
-        #[source]
-        error: kube::Error,
-    },
-    #[error("write DataPlane `{name}`: {error}")]
-    Write {
-        name: String,
-        #[source]
-        error: kube::Error,
-    },
+#[error("write DataPlane `{name}`: {error}")]
+pub(super) struct RegistryError {
+    pub(super) name: String,
+    #[source]
+    pub(super) error: kube::Error,
 }
 
 /// Runs until `shutdown`.
@@ -220,7 +212,7 @@ impl Controlled for Registry {
 
     async fn report(&self, plane: &DeserializeGuard<DataPlane>, panic: &Panicked) {
         let Ok(plane) = &plane.0 else { return };
-        let refusal = Refusal { reason: Reason::InternalError, message: panic.to_string() };
+        let refusal = Why::new(Reason::InternalError, panic.to_string());
         let health = self.health(&plane.uid().unwrap_or_default());
         if let Err(error) = self.publish(plane, Some(&refusal), None, None, &health).await {
             tracing::warn!(data_plane = plane.name_any(), %error, "say that it failed");
@@ -228,7 +220,7 @@ impl Controlled for Registry {
     }
 
     fn tell(&self, plane: &DeserializeGuard<DataPlane>, error: &RegistryError) {
-        if let RegistryError::Write { error: kube::Error::Api(answer), .. } = error {
+        if let kube::Error::Api(answer) = &error.error {
             let note = format!("the API server refused a write to it: {}", answer.message);
             self.context.events.warning(plane.object_ref(&()), Reason::WriteRefused, "Write", note);
         }
@@ -329,7 +321,7 @@ impl Registry {
 
     /// Keeps the running link when it was made from the same credential and limits; renews it when only the credential is
     /// another; else makes a new one.
-    pub(super) async fn connect(&self, plane: &DataPlane, access: Access) -> Result<(), Refusal> {
+    pub(super) async fn connect(&self, plane: &DataPlane, access: Access) -> Result<(), Why> {
         let (name, uid) = (plane.name_any(), plane.uid().unwrap_or_default());
         let limits = plane.spec.limits.clone().unwrap_or_default();
         let local = matches!(access, Access::Local);
@@ -375,19 +367,19 @@ impl Registry {
     }
 
     /// Writes into the fleet what the spec and the verdicts say.
-    fn settle(&self, plane: &DataPlane, refusal: Option<&Refusal>, twin: Option<&Twin>) {
+    fn settle(&self, plane: &DataPlane, refusal: Option<&Why>, twin: Option<&Twin>) {
         let (name, uid) = (plane.name_any(), plane.uid().unwrap_or_default());
         let blocked = match (refusal, twin.filter(|twin| !twin.is_allowed)) {
             (Some(refusal), _) => return self.block(plane, refusal),
-            (None, Some(twin)) => Some((
-                Reason::DuplicateCluster,
-                format!(
+            (None, Some(twin)) => {
+                let message = format!(
                     "it is held for the same cluster as data plane `{}`: {}; see `spec.allowDuplicateClusterId`",
                     twin.name, twin.evidence
-                ),
-            )),
+                );
+                Some(Why::new(Reason::DuplicateCluster, message))
+            }
             (None, None) if plane.spec.paused == Some(true) => {
-                Some((Reason::Paused, "its `spec.paused` is set".to_owned()))
+                Some(Why::new(Reason::Paused, "its `spec.paused` is set"))
             }
             (None, None) => None,
         };
@@ -417,9 +409,9 @@ impl Registry {
     }
 
     /// Takes a data plane out of use for a refusal.
-    pub(super) fn block(&self, plane: &DataPlane, refusal: &Refusal) {
+    pub(super) fn block(&self, plane: &DataPlane, refusal: &Why) {
         let (name, uid) = (plane.name_any(), plane.uid().unwrap_or_default());
-        let blocked = Some((refusal.reason, refusal.message.clone()));
+        let blocked = Some(refusal.clone());
         let mut news = false;
         self.context.fleet.update(&name, &uid, |member| {
             news = member.blocked != blocked || member.labels != *plane.labels();

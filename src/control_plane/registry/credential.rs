@@ -7,12 +7,12 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::{
-    controller::{Registry, RegistryError},
-    kubeconfig::{self, Refusal, Vetted},
+    controller::Registry,
+    kubeconfig::{self, Vetted},
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         fleet::{DataPlane, KubeconfigSecretRef, LOCAL},
         k8ssandra::ClientConfig,
     },
@@ -36,7 +36,7 @@ const REFUSED_FOR: SignedDuration = SignedDuration::from_secs(50);
 pub(super) struct Credential {
     /// Secret and resourceVersion, key and context it was read from.
     read_from: (ObjectKey, Option<String>, Option<String>, Option<String>),
-    pub(super) verdict: Result<Vetted, Refusal>,
+    pub(super) verdict: Result<Vetted, Why>,
     pub(super) observed_at: Timestamp,
     /// When it was read last.
     read_at: Timestamp,
@@ -50,26 +50,17 @@ pub(super) enum Access {
 
 impl Registry {
     /// Reads and vets the credential, unless this version of its Secret was read before.
-    pub(super) async fn credential(
-        &self,
-        plane: &DataPlane,
-    ) -> Result<Result<Access, Refusal>, RegistryError> {
-        let name = plane.name_any();
-        let refuse = |reason, message: &str| Ok(Err(Refusal { reason, message: message.to_owned() }));
+    pub(super) async fn credential(&self, plane: &DataPlane) -> Result<Access, Why> {
         if plane.spec.local == Some(true) {
-            return Ok(Ok(Access::Local));
+            return Ok(Access::Local);
         }
-        if name == LOCAL {
-            return refuse(
-                Reason::ReservedName,
-                "the name `local` means the control plane's own cluster; choose another",
-            );
+        if plane.name_any() == LOCAL {
+            let message = "the name `local` means the control plane's own cluster; choose another";
+            return Err(Why::new(Reason::ReservedName, message));
         }
         let Some(reference) = &plane.spec.kubeconfig_secret_ref else {
-            return refuse(
-                Reason::SecretNotFound,
-                "`spec.kubeconfigSecretRef` is not set; name the Secret that holds the kubeconfig",
-            );
+            let message = "`spec.kubeconfigSecretRef` is not set; name the Secret that holds the kubeconfig";
+            return Err(Why::new(Reason::SecretNotFound, message));
         };
         let key = secret_of(reference, &self.context.namespace);
         let loan = if key.namespace == self.context.namespace { Loan::Yes } else { self.loan(&key) };
@@ -80,19 +71,16 @@ impl Registry {
                  another namespace is used for a ClientConfig beside it only",
                 key.namespace, key.name
             );
-            return refuse(Reason::InvalidSpec, &message);
+            return Err(Why::new(Reason::InvalidSpec, message));
         }
-        let verdict = self.verdict(plane, &key, reference).await?;
-        if let Ok(vetted) = &verdict
-            && loan != Loan::Yes
-            && !was_accepted(plane, vetted)
-        {
+        let vetted = self.verdict(plane, &key, reference).await?;
+        if loan != Loan::Yes && !was_accepted(plane, &vetted) {
             let message = format!(
                 "it is not known whether a ClientConfig names Secret `{key}`; see that ClientConfigs can be listed"
             );
-            return refuse(Reason::Pending, &message);
+            return Err(Why::new(Reason::Pending, message));
         }
-        Ok(verdict.map(|vetted| Access::Remote(Box::new(vetted))))
+        Ok(Access::Remote(Box::new(vetted)))
     }
 
     async fn verdict(
@@ -100,7 +88,7 @@ impl Registry {
         plane: &DataPlane,
         key: &ObjectKey,
         reference: &KubeconfigSecretRef,
-    ) -> Result<Result<Vetted, Refusal>, RegistryError> {
+    ) -> Result<Vetted, Why> {
         let uid = plane.uid().unwrap_or_default();
         let version = self.secrets.of(key);
         let read_from = (key.clone(), version, reference.key.clone(), plane.spec.context.clone());
@@ -111,12 +99,11 @@ impl Registry {
             known.read_from == read_from && read_from.1.is_some() && (known.verdict.is_ok() || is_young)
         };
         if let Some(known) = lock(&self.credentials).get(&uid).filter(is_current) {
-            return Ok(known.verdict.clone());
+            return known.verdict.clone();
         }
-        let secret = Api::<Secret>::namespaced(self.context.client.clone(), &key.namespace)
-            .get_opt(&key.name)
-            .await
-            .map_err(|error| RegistryError::ReadSecret { key: key.clone(), error })?;
+        let secrets = Api::<Secret>::namespaced(self.context.client.clone(), &key.namespace);
+        // That it cannot be read now says nothing of what is in it, and is not remembered.
+        let secret = secrets.get_opt(&key.name).await.map_err(|error| unread(key, &error))?;
         let verdict = vet(secret, key, plane, &self.context.allow_unsafe, now);
         let mut credentials = lock(&self.credentials);
         let refusal = verdict.as_ref().err();
@@ -125,7 +112,7 @@ impl Registry {
         let observed_at = before.map_or(now, |before| before.observed_at);
         credentials
             .insert(uid, Credential { read_from, verdict: verdict.clone(), observed_at, read_at: now });
-        Ok(verdict)
+        verdict
     }
 
     /// Whether a ClientConfig beside a Secret names it, as far as they are known.
@@ -172,19 +159,30 @@ pub(super) fn secret_of(reference: &KubeconfigSecretRef, home: &str) -> ObjectKe
     ObjectKey::new(namespace.unwrap_or(home), &reference.name)
 }
 
+fn unread(key: &ObjectKey, error: &kube::Error) -> Why {
+    if let kube::Error::Api(answer) = error {
+        return unreadable(&format!("Secret `{key}` cannot be read: the API server answered {}", answer.code));
+    }
+    unreadable(&format!("read Secret `{key}`: {error}"))
+}
+
+/// Why the Secret could not be asked for: nothing was read.
+pub(super) fn unreadable(why: &str) -> Why {
+    Why::new(Reason::SecretUnreadable, format!("{why}; see that the controller may get it"))
+}
+
 fn vet(
     secret: Option<Secret>,
     key: &ObjectKey,
     plane: &DataPlane,
     allow: &BTreeSet<String>,
     now: Timestamp,
-) -> Result<Vetted, Refusal> {
+) -> Result<Vetted, Why> {
     let reference = plane.spec.kubeconfig_secret_ref.clone().unwrap_or_default();
-    let refusal = |reason, message| Refusal { reason, message };
     let Some(secret) = secret else {
         let message =
             format!("Secret `{}` does not exist in namespace `{}`; create it", key.name, key.namespace);
-        return Err(refusal(Reason::SecretNotFound, message));
+        return Err(Why::new(Reason::SecretNotFound, message));
     };
     let data = secret.data.unwrap_or_default();
     let keys: Vec<&str> = match reference.key.as_deref().filter(|k| !k.is_empty()) {
@@ -199,7 +197,7 @@ fn vet(
             reference.name,
             keys.join("` or `")
         );
-        return Err(refusal(Reason::KubeconfigKeyMissing, message));
+        return Err(Why::new(Reason::KubeconfigKeyMissing, message));
     };
     kubeconfig::vet(&bytes.0, plane.spec.context.as_deref(), allow, now, own::content)
 }
@@ -208,7 +206,7 @@ fn vet(
 ///
 /// # Errors
 /// The library's own reason, which holds nothing of the credential.
-pub(super) async fn client(vetted: Vetted) -> Result<Client, Refusal> {
+pub(super) async fn client(vetted: Vetted) -> Result<Client, Why> {
     let config = vetted.access.config();
     let refused = |why: &dyn std::fmt::Display| {
         kubeconfig::invalid(format!("no client can be made of the kubeconfig: {why}"))

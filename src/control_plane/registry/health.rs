@@ -3,9 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::kubeconfig::Refusal;
 use crate::{
-    api::{Reason, condition::set_condition, fleet::MedusaController},
+    api::{Reason, Why, condition::set_condition, fleet::MedusaController},
     control_plane::data_planes::view::{Contact, View},
     runtime::cause::{Cause, Kind},
 };
@@ -75,7 +74,7 @@ pub struct Health {
     /// Permissions we need and do not have; `None` until asked.
     pub missing_permissions: Option<Vec<String>>,
     /// Why those could not be asked for, when that is so.
-    pub no_permissions: Option<(Reason, String)>,
+    pub no_permissions: Option<Why>,
     /// Definitions we need that are not served; `None` until asked.
     pub missing_definitions: Option<Vec<String>>,
     /// Whether the cluster hosts no datacenters and need not (the control plane's own).
@@ -85,13 +84,13 @@ pub struct Health {
 /// Everything a DataPlane's conditions are made of.
 pub struct Facts<'a> {
     /// Why the kubeconfig was refused, when it was.
-    pub refusal: Option<&'a Refusal>,
+    pub refusal: Option<&'a Why>,
     /// Why its Secret or its DataPlane could not be looked after, while it is used as it was before.
-    pub stale: Option<&'a Refusal>,
+    pub stale: Option<&'a Why>,
     /// The DataPlane that says it is the same cluster, when one does.
     pub twin: Option<&'a Twin>,
     /// Who else asks for its name and is not heard, and why.
-    pub rejected: Option<&'a (Reason, String)>,
+    pub rejected: Option<&'a Why>,
     /// Whether the user paused it.
     pub paused: bool,
     /// When the credential ends, when it says.
@@ -147,7 +146,7 @@ pub fn conditions(
     set_condition(conditions, "Ready", status, reason, message, generation, now);
     // No fault of the data plane, which goes on: it is there only while there is something to say.
     match facts.rejected {
-        Some((reason, message)) => {
+        Some(Why { reason, message }) => {
             set_condition(conditions, REGISTRATIONS, Some(false), *reason, message.clone(), generation, now);
         }
         None => conditions.retain(|condition| condition.type_ != REGISTRATIONS),
@@ -242,8 +241,8 @@ fn authorized(facts: &Facts<'_>) -> Verdict {
         ),
     );
     let verdict = match (&facts.health.missing_permissions, &facts.health.no_permissions) {
-        (None, Some((reason, why))) if facts.health.answer == Answer::Answered => {
-            (None, *reason, format!("what it permits cannot be asked for: {why}"))
+        (None, Some(Why { reason, message })) if facts.health.answer == Answer::Answered => {
+            (None, *reason, format!("what it permits cannot be asked for: {message}"))
         }
         _ => verdict,
     };

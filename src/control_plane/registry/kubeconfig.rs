@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, io, net::IpAddr, sync::Arc};
 use jiff::Timestamp;
 
 use crate::{
-    api::{Reason, names},
+    api::{Reason, Why, names},
     runtime::kubeconfig::{
         Fault,
         access::{self, Access},
@@ -36,23 +36,14 @@ pub struct Vetted {
     pub expires_at: Option<Timestamp>,
 }
 
-/// Why a kubeconfig may not be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// For machines.
-    pub reason: Reason,
-    /// For people: the field and the fix.
-    pub message: String,
-}
-
-impl From<Fault> for Refusal {
+impl From<Fault> for Why {
     fn from(fault: Fault) -> Self {
         invalid(format!("in the kubeconfig, {fault}"))
     }
 }
 
-pub(super) fn invalid(message: impl Into<String>) -> Refusal {
-    Refusal { reason: Reason::InvalidKubeconfig, message: message.into() }
+pub(super) fn invalid(message: impl Into<String>) -> Why {
+    Why::new(Reason::InvalidKubeconfig, message)
 }
 
 /// Reads `bytes` and refuses what is unsafe in the chosen context's cluster and user, unless its field name is in
@@ -66,13 +57,11 @@ pub fn vet(
     allowed: &BTreeSet<String>,
     now: Timestamp,
     file: impl Fn(&str) -> io::Result<Vec<u8>>,
-) -> Result<Vetted, Refusal> {
+) -> Result<Vetted, Why> {
     let chosen = choice::choose(&text::parse(bytes)?, context, "`spec.context`")?;
     if let Some((field, fix)) = dangers(&chosen).into_iter().find(|(field, _)| !allowed.contains(*field)) {
-        return Err(Refusal {
-            reason: Reason::UnsafeKubeconfig,
-            message: format!("the kubeconfig uses `{field}`, which is refused; {fix}"),
-        });
+        let message = format!("the kubeconfig uses `{field}`, which is refused; {fix}");
+        return Err(Why::new(Reason::UnsafeKubeconfig, message));
     }
     let access = access::judge(&chosen, now, file)?;
     if !access.has_credential() {

@@ -9,7 +9,7 @@ fn nothing(_: &str) -> io::Result<Vec<u8>> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-fn vetted(text: &str) -> Result<Vetted, Refusal> {
+fn vetted(text: &str) -> Result<Vetted, Why> {
     vet(text.as_bytes(), None, &BTreeSet::new(), now(), nothing)
 }
 

@@ -19,7 +19,7 @@ use super::{
     watches::Watches,
 };
 use crate::{
-    api::Reason,
+    api::Why,
     control_plane::data_planes::{
         capabilities::{Capabilities, SCHEDULES},
         fleet::{Change, Fleet, ViewCell},
@@ -369,11 +369,14 @@ impl Task {
 }
 
 /// Why permissions cannot be asked for.
-fn why_not(error: &CallError) -> (Reason, String) {
-    let denied = error.status().and_then(cause::denied);
-    let named = denied.map(|(denier, words)| (denier.reason(), words));
-    let cause = error.cause();
-    named.unwrap_or((cause.kind.reason(), cause.words))
+fn why_not(error: &CallError) -> Why {
+    match error.status().and_then(cause::denied) {
+        Some((denier, words)) => Why::new(denier.reason(), words),
+        None => {
+            let cause = error.cause();
+            Why::new(cause.kind.reason(), cause.words)
+        }
+    }
 }
 
 fn after(now: Timestamp, pause: Duration) -> Timestamp {

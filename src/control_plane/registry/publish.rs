@@ -13,11 +13,10 @@ use serde_json::json;
 use super::{
     controller::{HEARTBEAT, Registry, RegistryError},
     health::{self, Health, Twin},
-    kubeconfig::Refusal,
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         fleet::{CredentialStatus, DataPlane, DataPlaneStatus},
         labels,
     },
@@ -30,8 +29,8 @@ impl Registry {
     pub(super) async fn publish(
         &self,
         plane: &DataPlane,
-        refusal: Option<&Refusal>,
-        stale: Option<&Refusal>,
+        refusal: Option<&Why>,
+        stale: Option<&Why>,
         twin: Option<&Twin>,
         health: &Health,
     ) -> Result<(), RegistryError> {
@@ -92,7 +91,7 @@ impl Registry {
                 Ok(_) => self.tell(plane, &old, &status),
                 // It changed, or was made again, and is looked at again for that.
                 Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => {}
-                Err(error) => return Err(RegistryError::Write { name, error }),
+                Err(error) => return Err(RegistryError { name, error }),
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         fleet::{KubeconfigSecretRef, LOCAL, RegisteredFrom as Origin},
         k8ssandra::ClientConfig,
         names,
@@ -261,15 +261,15 @@ fn conflict(name: &str, origin: &Origin, owner: Option<&Origin>) -> String {
     }
 }
 
-/// What is said on a DataPlane about those who ask for it and are not heard.
-pub(super) fn rejected(steps: &[Step]) -> BTreeMap<String, (Reason, String)> {
-    let mut rejected: BTreeMap<String, (Reason, String)> = BTreeMap::new();
+/// Of each DataPlane that more than one asks for, why the others do not get it: its status says so.
+pub(super) fn rejected(steps: &[Step]) -> BTreeMap<String, Why> {
+    let mut rejected: BTreeMap<String, Why> = BTreeMap::new();
     for step in steps {
         let Step::Refuse(Refused { origin, name: Some(name), reason, note }) = step else { continue };
         let said = format!("{origin} is not used: {note}");
         match rejected.get_mut(name) {
-            Some((_, before)) => *before = format!("{before}. {said}"),
-            None => drop(rejected.insert(name.clone(), (*reason, said))),
+            Some(Why { message, .. }) => *message = format!("{message}. {said}"),
+            None => drop(rejected.insert(name.clone(), Why::new(*reason, said))),
         }
     }
     rejected
@@ -424,7 +424,7 @@ mod tests {
             "register own for ClientConfig `ops/own`",
         ];
         assert_eq!(short(&first), expected);
-        let (reason, said) = &rejected(&first)["eu"];
+        let Why { reason, message: said } = &rejected(&first)["eu"];
         assert_eq!(*reason, Reason::NameConflict);
         assert!(said.contains("ClientConfig `ops/a`") && said.contains("ClientConfig `ops/b`"), "{said}");
 

@@ -11,7 +11,7 @@ use kube::{Resource as _, ResourceExt as _, core::DeserializeGuard, runtime::wat
 use super::unique;
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         fleet::{DataPlane, DeletionPolicy, limit},
         labels,
     },
@@ -84,7 +84,7 @@ fn fill(member: &mut Member, plane: &DeserializeGuard<DataPlane>) {
     member.labels.clone_from(plane.labels());
     let is_deleted = plane.meta().deletion_timestamp.is_some();
     if is_deleted {
-        member.blocked = Some((Reason::Unregistering, "it is being unregistered".to_owned()));
+        member.blocked = Some(Why::new(Reason::Unregistering, "it is being unregistered"));
     }
     match &plane.0 {
         Ok(plane) => {
@@ -95,12 +95,12 @@ fn fill(member: &mut Member, plane: &DeserializeGuard<DataPlane>) {
                 && plane.spec.deletion_policy != Some(DeletionPolicy::Retain)
                 && !unique::was_duplicate(plane);
             if !is_deleted && plane.spec.paused == Some(true) {
-                member.blocked = Some((Reason::Paused, "its `spec.paused` is set".to_owned()));
+                member.blocked = Some(Why::new(Reason::Paused, "its `spec.paused` is set"));
             }
         }
         Err(_) if is_deleted => member.unregistering = true,
         Err(_) => {
-            member.blocked = Some((Reason::InvalidSpec, "its DataPlane cannot be read".to_owned()));
+            member.blocked = Some(Why::new(Reason::InvalidSpec, "its DataPlane cannot be read"));
         }
     }
 }
@@ -342,6 +342,6 @@ mod tests {
         fill(&mut member, &plane);
         assert_eq!(member.labels["tier"], "gold");
         assert_eq!(member.max_concurrent_backups, Some(3));
-        assert!(matches!(member.blocked, Some((Reason::Paused, _))));
+        assert!(matches!(member.blocked, Some(Why { reason: Reason::Paused, .. })));
     }
 }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         fleet::{DataPlane, DataPlaneSpec, LOCAL, RegisteredFrom, RegisteredFrom as Origin},
         k8ssandra::ClientConfig,
         labels,
@@ -43,7 +43,7 @@ const LONGEST: Duration = Duration::from_mins(2);
 const ASK: Duration = Duration::from_secs(10);
 
 /// DataPlane to why others that ask for its name are not heard.
-pub(super) type RejectedRegistrations = BTreeMap<String, (Reason, String)>;
+pub(super) type RejectedRegistrations = BTreeMap<String, Why>;
 
 /// Runs for ever. `tell` is told who is not heard.
 pub(super) async fn run(context: &RegistryContext, tell: watch::Sender<RejectedRegistrations>) {

@@ -34,7 +34,7 @@ impl Registry {
             let must_give_way = unique::twin_of(&claimants, &other.uid).is_some();
             // Whoever is blocked for another reason learns it when that is over.
             let member = self.context.fleet.member(&other.name);
-            let blocked = member.and_then(|member| member.blocked).map(|(reason, _)| reason);
+            let blocked = member.and_then(|member| member.blocked).map(|why| why.reason);
             if (blocked == Some(Reason::DuplicateCluster) && !must_give_way)
                 || (blocked.is_none() && must_give_way)
             {

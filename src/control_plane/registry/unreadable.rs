@@ -12,12 +12,11 @@ use serde_json::{Map, Value, json};
 use super::{
     controller::{HEARTBEAT, Registry, RegistryError},
     health::{self, Health},
-    kubeconfig::Refusal,
     unregister::{self, Found},
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         fleet::{DataPlane, DataPlaneSpec, DataPlaneStatus},
         labels,
     },
@@ -38,7 +37,7 @@ pub(super) async fn look(
     if stand_in.metadata.deletion_timestamp.is_some() {
         return unregister::step(&stand_in, Found::No, registry).await;
     }
-    let failed = |error| RegistryError::Write { name: name.clone(), error };
+    let failed = |error| RegistryError { name: name.clone(), error };
     let resource = ApiResource::erase::<DataPlane>(&());
     let context = &registry.context;
     let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &context.namespace, &resource);
@@ -49,7 +48,7 @@ pub(super) async fn look(
     let culprit = culprit(&raw.data);
     let field = culprit.as_ref().map_or_else(|| "the object".to_owned(), |field| format!("`{field}`"));
     let message = format!("{field} cannot be read ({error}); correct it, or delete the DataPlane");
-    let refusal = Refusal { reason: Reason::InvalidSpec, message };
+    let refusal = Why::new(Reason::InvalidSpec, message);
     registry.block(&stand_in, &refusal);
     let old = DataPlaneStatus { conditions: conditions(&raw.data), ..DataPlaneStatus::default() };
     let (health, view) = (Health::default(), View::unknown());

@@ -9,7 +9,7 @@ use kube::{Resource as _, ResourceExt as _, runtime::controller::Action};
 use super::controller::{Registry, RegistryError};
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         fleet::{DataPlane, DeletionPolicy},
         labels,
         medusa::MedusaBackupSchedule,
@@ -114,7 +114,7 @@ pub(super) async fn step(
     let is_news = member.as_ref().is_some_and(|m| way != Way::Absent && !m.unregistering);
     let told = fleet.update(&name, &uid, |member| {
         member.unregistering |= is_news;
-        member.blocked = Some((Reason::Unregistering, "it is being unregistered".to_owned()));
+        member.blocked = Some(Why::new(Reason::Unregistering, "it is being unregistered"));
     });
     if told && is_news {
         fleet.announce(Change::contact(&name));

@@ -170,7 +170,7 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
             let failures = lock(&shared.failures);
             let has_failed = |key: &CopyKey| failures.get(&name).is_some_and(|of| of.contains_key(key));
             // The copies in a cluster that is registered twice are those of the other one.
-            let is_twin = matches!(member.blocked, Some((Reason::DuplicateCluster, _)));
+            let is_twin = matches!(member.blocked, Some(Why { reason: Reason::DuplicateCluster, .. }));
             let counted = plan::tally(&view, &copies, &settled, &actions, has_failed);
             member.meters.set_copies(if is_twin { Copies::default() } else { counted });
         }

@@ -59,7 +59,7 @@ fn ready_needs_every_condition() {
 #[test]
 fn who_else_asks_for_its_name_is_said_for_as_long_as_it_does_and_does_not_count() {
     let (health, view) = (healthy(), live());
-    let rejected = (Reason::NameConflict, "ClientConfig `ops/eu` is not used".to_owned());
+    let rejected = Why::new(Reason::NameConflict, "ClientConfig `ops/eu` is not used");
     let mut list = Vec::new();
     let asked = Facts { rejected: Some(&rejected), ..facts(&health, &view) };
     conditions(&mut list, &asked, None, Timestamp::UNIX_EPOCH);
@@ -200,7 +200,7 @@ fn a_cluster_that_does_not_say_who_it_is_is_used_and_the_missing_permission_name
 
 #[test]
 fn permissions_that_cannot_be_asked_for_say_why() {
-    let denied = (Reason::DeniedByPolicy, "policy 'x' denied request".to_owned());
+    let denied = Why::new(Reason::DeniedByPolicy, "policy 'x' denied request");
     let health = Health { missing_permissions: None, no_permissions: Some(denied), ..healthy() };
     let view = live();
     let mut list = Vec::new();
