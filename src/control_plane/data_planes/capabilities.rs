@@ -4,14 +4,11 @@
 //! Backups need what [`crate::control_plane::registry::capability`] asks of every data plane. Everything here may be missing:
 //! then that feature is refused there with a reason, and backups go on.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::api::{Reason, fleet::MedusaController};
+use crate::api::{Reason, Why, fleet::MedusaController};
 
 /// Something the control plane does only where it is served and permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,21 +163,6 @@ impl Fields {
     }
 }
 
-/// Why a feature cannot be used in a data plane.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lack {
-    /// `NotServed`, `NotAuthorized`, or `Connecting` while nobody knows: then wait.
-    pub reason: Reason,
-    /// What is missing and what to do, for people.
-    pub message: String,
-}
-
-impl fmt::Display for Lack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
 /// What a data plane serves and permits besides what backups need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
@@ -217,44 +199,36 @@ impl Capabilities {
     /// Whether `feature` can be used, and if not, why.
     ///
     /// # Errors
-    /// What is missing.
-    pub fn allow(&self, feature: Feature) -> Result<(), Lack> {
+    /// What is missing and what to do: `NotServed`, `NotAuthorized`, or `Connecting` while nobody knows: then wait.
+    pub fn allow(&self, feature: Feature) -> Result<(), Why> {
         let (Some(not_served), Some(not_granted)) = (&self.not_served, &self.not_granted) else {
-            return Err(Lack {
-                reason: Reason::Connecting,
-                message: "the data plane was not asked yet what it serves and permits".to_owned(),
-            });
+            let message = "the data plane was not asked yet what it serves and permits";
+            return Err(Why::new(Reason::Connecting, message));
         };
         let needs = || NEEDS.iter().filter(|need| need.feature == feature);
         let absent: Vec<String> = needs().map(Need::resource).filter(|r| not_served.contains(r)).collect();
         if !absent.is_empty() {
-            return Err(Lack {
-                reason: Reason::NotServed,
-                message: format!(
-                    "the data plane does not serve {}; install it with `medusa-fleet crds`",
-                    absent.join(", ")
-                ),
-            });
+            let message = format!(
+                "the data plane does not serve {}; install it with `medusa-fleet crds`",
+                absent.join(", ")
+            );
+            return Err(Why::new(Reason::NotServed, message));
         }
         let refused = needs().find_map(|need| self.refused.get(&need.resource()));
         if let Some(words) = refused {
-            return Err(Lack {
-                reason: Reason::NotAuthorized,
-                message: format!("the data plane refuses to list what {} needs: {words}", feature.title()),
-            });
+            let message = format!("the data plane refuses to list what {} needs: {words}", feature.title());
+            return Err(Why::new(Reason::NotAuthorized, message));
         }
         let denied: Vec<String> = needs()
             .filter_map(|need| Some((need.resource(), not_granted.get(&need.resource())?)))
             .map(|(resource, verbs)| format!("{} {resource}", verbs.join("/")))
             .collect();
         if !denied.is_empty() {
-            return Err(Lack {
-                reason: Reason::NotAuthorized,
-                message: format!(
-                    "the data plane does not permit {}; apply kubeconfigs/data-plane-rbac.yaml there",
-                    denied.join(", ")
-                ),
-            });
+            let message = format!(
+                "the data plane does not permit {}; apply kubeconfigs/data-plane-rbac.yaml there",
+                denied.join(", ")
+            );
+            return Err(Why::new(Reason::NotAuthorized, message));
         }
         Ok(())
     }
@@ -354,10 +328,10 @@ mod tests {
         let capabilities = without(&[SCHEDULES], &[("configmaps", &["create", "patch"])]);
         let lack = capabilities.allow(Feature::Schedules).unwrap_err();
         assert_eq!(lack.reason, Reason::NotServed);
-        assert!(lack.message.contains(SCHEDULES), "{lack}");
+        assert!(lack.message.contains(SCHEDULES), "{lack:?}");
         let lack = capabilities.allow(Feature::Deployment).unwrap_err();
         assert_eq!(lack.reason, Reason::NotAuthorized);
-        assert!(lack.message.contains("create/patch configmaps"), "{lack}");
+        assert!(lack.message.contains("create/patch configmaps"), "{lack:?}");
         assert_eq!(capabilities.allow(Feature::Tasks), Ok(()));
         assert_eq!(capabilities.allow(Feature::Restores), Ok(()));
     }

@@ -153,7 +153,7 @@ fn remark(pass: &Pass<'_>, target: &super::observe::DatacenterTarget) -> Option<
         return None;
     }
     if let Err(lack) = capabilities.allow(Feature::Schedules) {
-        return Some(Why::new(lack.reason, format!("{NO_PURGE}: {lack}")));
+        return Some(Why::new(lack.reason, format!("{NO_PURGE}: {}", lack.message)));
     }
     let old = "the data plane's MedusaBackupSchedule has no `spec.operationType`; install a newer definition";
     (capabilities.schedule_has("operationType") != Some(true))

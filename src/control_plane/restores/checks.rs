@@ -216,7 +216,8 @@ fn absent(
     let task = works.tasks.iter().find(|t| t.metadata.name.as_deref() == Some(own.name));
     let Some(task) = task else {
         if let Err(lack) = plane.view.capabilities.allow(Feature::Tasks) {
-            let message = format!("there is no MedusaBackup `{name}`, and no sync can look for it: {lack}");
+            let message =
+                format!("there is no MedusaBackup `{name}`, and no sync can look for it: {}", lack.message);
             return Topic::Backup.failed(lack.reason, message);
         }
         if datacenter.spec.stopped {

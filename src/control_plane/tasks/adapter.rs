@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason, Seen,
+        Reason, Seen, Why,
         cassandra::CassandraDatacenter,
         fleet::{
             DatacenterRun, DatacenterTask, FleetOperation, FleetTask, FleetTaskStatus, Phase, Purged, Rollout,
@@ -17,11 +17,7 @@ use crate::{
         medusa::MedusaTask,
     },
     control_plane::{
-        data_planes::{
-            capabilities::{Feature, Lack},
-            fleet::Snapshot,
-            view::ObjectKey,
-        },
+        data_planes::{capabilities::Feature, fleet::Snapshot, view::ObjectKey},
         runs::{
             child::{Child as _, child_key, is_of, place},
             engine::{
@@ -68,7 +64,7 @@ impl Adapter for FleetTask {
         before.sync.is_none() && after.sync.is_some()
     }
 
-    fn lacks(plane: &Snapshot) -> Option<Lack> {
+    fn lacks(plane: &Snapshot) -> Option<Why> {
         plane.view.capabilities.allow(Feature::Tasks).err()
     }
 

@@ -9,12 +9,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{RunInputs, StatusOf, plan::Work, summarize::Invalid};
 use crate::{
     api::{
-        Reason, Seen,
+        Reason, Seen, Why,
         cassandra::CassandraDatacenter,
         fleet::{DatacenterRun, NodeCounts, Rollout},
     },
     control_plane::{
-        data_planes::{capabilities::Lack, fleet::Snapshot, view::ObjectKey},
+        data_planes::{fleet::Snapshot, view::ObjectKey},
         runs::{Fanned, claims::Claim, in_flight::Outcomes, verdict::Verdict},
     },
 };
@@ -47,7 +47,7 @@ pub trait Adapter: Fanned {
     }
 
     /// What a data plane does not serve or permit of what this kind needs.
-    fn lacks(_plane: &Snapshot) -> Option<Lack> {
+    fn lacks(_plane: &Snapshot) -> Option<Why> {
         None
     }
 
