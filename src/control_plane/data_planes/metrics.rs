@@ -1,19 +1,22 @@
 //! Metrics (docs/metrics.md): read from the fleet when they are asked for, so that none can be stale. Labels
 //! are names of data planes and clusters, never of jobs.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 use jiff::Timestamp;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric as _},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeMetric as _},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
 
 use super::{
     fleet::{Fleet, Snapshot},
-    meters::Meters,
+    meters::{Copies, Meters},
     view::Contact,
 };
 use crate::runtime::{guard, sync::lock};
@@ -71,14 +74,15 @@ impl FleetCollector {
     }
 }
 
-impl std::fmt::Debug for FleetCollector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for FleetCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FleetCollector").finish_non_exhaustive()
     }
 }
 
 impl Collector for FleetCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let encoder = &mut encoder;
         let leads = ConstGauge::new(i64::from(self.meters.leads()));
         leads.encode(encoder.encode_descriptor(
             "leader",
@@ -87,93 +91,94 @@ impl Collector for FleetCollector {
             leads.metric_type(),
         )?)?;
         let planes = self.fleet.snapshot();
-        requests(&mut encoder, &planes)?;
-        let lag: Vec<(String, f64)> =
-            planes.iter().map(|p| (p.name.clone(), p.meters.lag().as_secs_f64())).collect();
+        of_planes(encoder, &planes)?;
         gauges(
-            &mut encoder,
-            "replication_lag_seconds",
-            "For how long copies in the data plane have not all been as they should be; 0 when they are",
-            "dataplane",
-            &lag,
-        )?;
-        let up: Vec<(String, i64)> =
-            planes.iter().map(|p| (p.name.clone(), i64::from(p.view.contact == Contact::Live))).collect();
-        gauges(
-            &mut encoder,
-            "dataplane_up",
-            "1 while the data plane's API server answers",
-            "dataplane",
-            &up,
-        )?;
-        let contact: Vec<(String, i64)> =
-            planes.iter().filter_map(|p| Some((p.name.clone(), p.view.last_contact?.as_second()))).collect();
-        gauges(
-            &mut encoder,
-            "dataplane_last_contact_timestamp_seconds",
-            "When the data plane's API server last answered",
-            "dataplane",
-            &contact,
-        )?;
-        let expiry: Vec<(String, i64)> = planes
-            .iter()
-            .filter_map(|p| Some((p.name.clone(), p.credential_expires_at?.as_second())))
-            .collect();
-        gauges(
-            &mut encoder,
-            "dataplane_credential_expiry_timestamp_seconds",
-            "When the data plane's credential stops working",
-            "dataplane",
-            &expiry,
-        )?;
-        copies(&mut encoder, &planes)?;
-        gauges(
-            &mut encoder,
+            encoder,
             "job_datacenters",
             "Datacenters of the FleetBackupJobs and FleetTasks that go on, by their state",
-            "phase",
-            &self.meters.datacenters(),
+            self.meters.datacenters().into_iter().map(|(phase, count)| ([("phase", phase)], count)),
         )?;
-        let figures = lock(&self.figures).clone();
-        let points: Vec<(String, i64)> = figures
-            .iter()
-            .map(|f| (f.cluster.clone(), f.recovery_point.map_or(0, Timestamp::as_second)))
-            .collect();
-        gauges(
-            &mut encoder,
-            "recovery_point_timestamp_seconds",
-            "What the newest complete restore point restores to; 0 when there never was one",
-            "cluster",
-            &points,
-        )?;
-        let intervals: Vec<(String, i64)> =
-            figures.iter().filter_map(|f| Some((f.cluster.clone(), f.expected_interval?))).collect();
-        gauges(
-            &mut encoder,
-            "backup_expected_interval_seconds",
-            "Age above which the newest complete restore point no longer protects the cluster",
-            "cluster",
-            &intervals,
-        )?;
-        of_datacenters(
-            &mut encoder,
-            "backup_duration_seconds",
-            "How long the datacenter's newest successful backup took",
-            &figures,
-            |datacenter| datacenter.duration,
-        )?;
-        of_datacenters(
-            &mut encoder,
-            "backup_size_bytes",
-            "Size of the datacenter's newest successful backup",
-            &figures,
-            |datacenter| datacenter.size,
-        )
+        of_clusters(encoder, &lock(&self.figures).clone())
     }
 }
 
+fn of_planes(encoder: &mut DescriptorEncoder<'_>, planes: &[Snapshot]) -> fmt::Result {
+    requests(encoder, planes)?;
+    gauges(
+        encoder,
+        "replication_lag_seconds",
+        "For how long copies in the data plane have not all been as they should be; 0 when they are",
+        planes.iter().map(|p| ([("dataplane", p.name.as_str())], p.meters.lag().as_secs_f64())),
+    )?;
+    let mut of_each = |name, help, value: fn(&Snapshot) -> Option<i64>| {
+        let values = planes.iter().filter_map(|p| Some(([("dataplane", p.name.as_str())], value(p)?)));
+        gauges(encoder, name, help, values)
+    };
+    of_each("dataplane_up", "1 while the data plane's API server answers", |plane| {
+        Some(i64::from(plane.view.contact == Contact::Live))
+    })?;
+    of_each(
+        "dataplane_last_contact_timestamp_seconds",
+        "When the data plane's API server last answered",
+        |plane| plane.view.last_contact.map(Timestamp::as_second),
+    )?;
+    of_each(
+        "dataplane_credential_expiry_timestamp_seconds",
+        "When the data plane's credential stops working",
+        |plane| plane.credential_expires_at.map(Timestamp::as_second),
+    )?;
+    let copies = planes.iter().flat_map(|plane| {
+        let Copies { synced, pending, failed } = plane.meters.copies();
+        [("synced", synced), ("pending", pending), ("failed", failed)].map(|(state, count)| {
+            let labels = [("dataplane", plane.name.as_str()), ("state", state)];
+            (labels, i64::try_from(count).unwrap_or(i64::MAX))
+        })
+    });
+    let help = "Copies of ours in the data plane, by how they were when it was last known";
+    gauges(encoder, "replicated_copies", help, copies)
+}
+
+fn of_clusters(encoder: &mut DescriptorEncoder<'_>, figures: &[ClusterFigures]) -> fmt::Result {
+    gauges(
+        encoder,
+        "recovery_point_timestamp_seconds",
+        "What the newest complete restore point restores to; 0 when there never was one",
+        figures
+            .iter()
+            .map(|f| ([("cluster", f.cluster.as_str())], f.recovery_point.map_or(0, Timestamp::as_second))),
+    )?;
+    gauges(
+        encoder,
+        "backup_expected_interval_seconds",
+        "Age above which the newest complete restore point no longer protects the cluster",
+        figures.iter().filter_map(|f| Some(([("cluster", f.cluster.as_str())], f.expected_interval?))),
+    )?;
+    let mut of_each = |name, help, value: fn(&DatacenterFigures) -> Option<i64>| {
+        let all =
+            figures.iter().flat_map(|f| f.datacenters.iter().map(|datacenter| (&f.cluster, datacenter)));
+        let values = all.filter_map(|(cluster, datacenter)| {
+            let labels = [
+                ("cluster", cluster.as_str()),
+                ("dataplane", datacenter.data_plane.as_str()),
+                ("namespace", datacenter.namespace.as_str()),
+                ("datacenter", datacenter.datacenter.as_str()),
+            ];
+            Some((labels, value(datacenter)?))
+        });
+        gauges(encoder, name, help, values)
+    };
+    of_each(
+        "backup_duration_seconds",
+        "How long the datacenter's newest successful backup took",
+        |datacenter| datacenter.duration,
+    )?;
+    of_each("backup_size_bytes", "Size of the datacenter's newest successful backup", |datacenter| {
+        datacenter.size
+    })
+}
+
 /// Requests to each data plane, by the HTTP status of the answer; `none` where none came.
-fn requests(encoder: &mut DescriptorEncoder<'_>, planes: &[Snapshot]) -> Result<(), std::fmt::Error> {
+fn requests(encoder: &mut DescriptorEncoder<'_>, planes: &[Snapshot]) -> fmt::Result {
     let help = "Requests to the data plane's API server, watches too, by the status of its answer";
     let counter = ConstCounter::new(0_u64);
     let mut family = encoder.encode_descriptor("dataplane_requests", help, None, counter.metric_type())?;
@@ -187,63 +192,19 @@ fn requests(encoder: &mut DescriptorEncoder<'_>, planes: &[Snapshot]) -> Result<
     Ok(())
 }
 
-/// Copies in each data plane, by state.
-fn copies(encoder: &mut DescriptorEncoder<'_>, planes: &[Snapshot]) -> Result<(), std::fmt::Error> {
-    let help = "Copies of ours in the data plane, by how they were when it was last known";
-    let gauge = ConstGauge::new(0_i64);
-    let mut family = encoder.encode_descriptor("replicated_copies", help, None, gauge.metric_type())?;
-    for plane in planes {
-        let copies = plane.meters.copies();
-        for (state, count) in
-            [("synced", copies.synced), ("pending", copies.pending), ("failed", copies.failed)]
-        {
-            let labels = [("dataplane", plane.name.as_str()), ("state", state)];
-            ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX))
-                .encode(family.encode_family(&labels)?)?;
-        }
-    }
-    Ok(())
-}
-
-fn gauges<N: EncodeGaugeValue + Copy>(
+/// A gauge with a value for each set of labels; what has no values is left out.
+fn gauges<L: EncodeLabelSet, N: EncodeGaugeValue>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    label: &str,
-    values: &[(String, N)],
-) -> Result<(), std::fmt::Error> {
-    let Some((_, first)) = values.first() else { return Ok(()) };
-    let mut family = encoder.encode_descriptor(name, help, None, ConstGauge::new(*first).metric_type())?;
-    for (of, value) in values {
-        let labels = [(label, of.as_str())];
-        ConstGauge::new(*value).encode(family.encode_family(&labels)?)?;
-    }
-    Ok(())
-}
-
-fn of_datacenters(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    figures: &[ClusterFigures],
-    value: fn(&DatacenterFigures) -> Option<i64>,
-) -> Result<(), std::fmt::Error> {
-    let values: Vec<(&ClusterFigures, &DatacenterFigures, i64)> = figures
-        .iter()
-        .flat_map(|cluster| cluster.datacenters.iter().map(move |datacenter| (cluster, datacenter)))
-        .filter_map(|(cluster, datacenter)| Some((cluster, datacenter, value(datacenter)?)))
-        .collect();
-    if values.is_empty() {
+    values: impl Iterator<Item = (L, N)>,
+) -> fmt::Result {
+    let mut values = values.peekable();
+    if values.peek().is_none() {
         return Ok(());
     }
-    let mut family = encoder.encode_descriptor(name, help, None, ConstGauge::new(0_i64).metric_type())?;
-    for (cluster, datacenter, value) in values {
-        let labels = [
-            ("cluster", cluster.cluster.as_str()),
-            ("dataplane", datacenter.data_plane.as_str()),
-            ("namespace", datacenter.namespace.as_str()),
-            ("datacenter", datacenter.datacenter.as_str()),
-        ];
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in values {
         ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
     }
     Ok(())
@@ -254,7 +215,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{api::fleet::DatacenterCounts, control_plane::data_planes::meters::Copies};
+    use crate::api::fleet::DatacenterCounts;
 
     #[test]
     fn a_cluster_that_never_had_a_backup_shows_zero() {
