@@ -122,6 +122,18 @@ const GRANT: &str = "Apply kubeconfigs/data-plane-rbac.yaml there, for the accou
 
 type Verdict = (Option<bool>, Reason, String);
 
+fn holds(reason: Reason, message: impl Into<String>) -> Verdict {
+    (Some(true), reason, message.into())
+}
+
+fn fails(reason: Reason, message: impl Into<String>) -> Verdict {
+    (Some(false), reason, message.into())
+}
+
+fn unknown(reason: Reason, message: impl Into<String>) -> Verdict {
+    (None, reason, message.into())
+}
+
 /// Writes every condition of a DataPlane (docs/dataplane.md) into `conditions`.
 pub fn conditions(
     conditions: &mut Vec<Condition>,
@@ -155,21 +167,18 @@ pub fn conditions(
 
 fn accepted(facts: &Facts<'_>) -> Verdict {
     match (facts.refusal, facts.stale) {
-        (Some(refusal), _) => (Some(false), refusal.reason, refusal.message.clone()),
-        (None, Some(stale)) => (
-            Some(true),
+        (Some(refusal), _) => fails(refusal.reason, &refusal.message),
+        (None, Some(stale)) => holds(
             Reason::KubeconfigAccepted,
             format!("the kubeconfig that was read before is used on; {}", stale.message),
         ),
-        (None, None) => {
-            (Some(true), Reason::KubeconfigAccepted, "the kubeconfig is readable and safe".to_owned())
-        }
+        (None, None) => holds(Reason::KubeconfigAccepted, "the kubeconfig is readable and safe"),
     }
 }
 
 fn not_asked(facts: &Facts<'_>) -> Verdict {
     let why = if facts.refusal.is_some() { "its kubeconfig is not accepted" } else { "it was not asked yet" };
-    (None, Reason::Connecting, why.to_owned())
+    unknown(Reason::Connecting, why)
 }
 
 fn reachable(facts: &Facts<'_>) -> Verdict {
@@ -178,12 +187,8 @@ fn reachable(facts: &Facts<'_>) -> Verdict {
     }
     match &facts.health.answer {
         Answer::None => not_asked(facts),
-        Answer::Lost(cause) if cause.kind != Kind::Credential => {
-            (Some(false), Kind::reason(cause.kind), cause.words.clone())
-        }
-        Answer::Answered | Answer::Lost(_) => {
-            (Some(true), Reason::Answered, "the API server answers".to_owned())
-        }
+        Answer::Lost(cause) if cause.kind != Kind::Credential => fails(cause.kind.reason(), &cause.words),
+        Answer::Answered | Answer::Lost(_) => holds(Reason::Answered, "the API server answers"),
     }
 }
 
@@ -192,27 +197,17 @@ fn authenticated(facts: &Facts<'_>, now: Timestamp) -> Verdict {
         return not_asked(facts);
     }
     match &facts.health.answer {
-        Answer::Answered => {
-            (Some(true), Reason::CredentialAccepted, "the API server accepts the credential".to_owned())
+        Answer::Answered => holds(Reason::CredentialAccepted, "the API server accepts the credential"),
+        Answer::Lost(cause) if cause.kind == Kind::Credential => {
+            let has_expired = facts.expires_at.is_some_and(|end| end <= now);
+            let (reason, words) = if has_expired {
+                (Reason::CredentialExpired, "the credential has expired")
+            } else {
+                (Reason::CredentialRejected, cause.words.as_str())
+            };
+            fails(reason, format!("{words}; register the cluster again with `kubectl medusa register`"))
         }
-        Answer::Lost(cause)
-            if cause.kind == Kind::Credential && facts.expires_at.is_some_and(|end| end <= now) =>
-        {
-            (
-                Some(false),
-                Reason::CredentialExpired,
-                "the credential has expired; register the cluster again with `kubectl medusa register`"
-                    .to_owned(),
-            )
-        }
-        Answer::Lost(cause) if cause.kind == Kind::Credential => (
-            Some(false),
-            Reason::CredentialRejected,
-            format!("{}; register the cluster again with `kubectl medusa register`", cause.words),
-        ),
-        Answer::None | Answer::Lost(_) => {
-            (None, Reason::Unreachable, "the API server does not answer".to_owned())
-        }
+        Answer::None | Answer::Lost(_) => unknown(Reason::Unreachable, "the API server does not answer"),
     }
 }
 
@@ -223,10 +218,10 @@ fn listed(
     bad: (Reason, &str),
 ) -> Verdict {
     match missing {
-        _ if !answered => (None, Reason::Unreachable, "the API server does not answer".to_owned()),
-        None => (None, Reason::Connecting, "it was not asked yet".to_owned()),
-        Some(missing) if missing.is_empty() => (Some(true), good.0, good.1.to_owned()),
-        Some(missing) => (Some(false), bad.0, format!("{}: {}", bad.1, missing.join(", "))),
+        _ if !answered => unknown(Reason::Unreachable, "the API server does not answer"),
+        None => unknown(Reason::Connecting, "it was not asked yet"),
+        Some(missing) if missing.is_empty() => holds(good.0, good.1),
+        Some(missing) => fails(bad.0, format!("{}: {}", bad.1, missing.join(", "))),
     }
 }
 
@@ -242,7 +237,7 @@ fn authorized(facts: &Facts<'_>) -> Verdict {
     );
     let verdict = match (&facts.health.missing_permissions, &facts.health.no_permissions) {
         (None, Some(Why { reason, message })) if facts.health.answer == Answer::Answered => {
-            (None, *reason, format!("what it permits cannot be asked for: {message}"))
+            unknown(*reason, format!("what it permits cannot be asked for: {message}"))
         }
         _ => verdict,
     };
@@ -252,16 +247,12 @@ fn authorized(facts: &Facts<'_>) -> Verdict {
     let hidden = hidden.map(|verb| format!("who runs the backups there cannot be told without {verb}"));
     let nameless = facts.health.no_cluster_id.as_ref().filter(|cause| cause.kind == Kind::Forbidden);
     let nameless = nameless.map(|_| NAMELESS.to_owned());
-    let limits: Vec<String> =
-        [Some(denied).filter(|d| hosts && !d.is_empty()), hidden.filter(|_| hosts), nameless]
-            .into_iter()
-            .flatten()
-            .collect();
+    let limits = [Some(denied).filter(|d| hosts && !d.is_empty()), hidden.filter(|_| hosts), nameless];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
     if limits.is_empty() {
         return verdict;
     }
-    let what = "what backups need is granted";
-    limited(verdict, what, &format!("{}. {GRANT}", limits.join("; ")))
+    limited(verdict, "what backups need is granted", &format!("{}. {GRANT}", limits.join("; ")))
 }
 
 /// A verdict that holds for backups, with what else does not work; any other as it is.
@@ -274,10 +265,9 @@ fn limited((status, reason, message): Verdict, what: &str, limits: &str) -> Verd
 
 fn served(facts: &Facts<'_>) -> Verdict {
     if facts.health.hosts_none {
-        return (
-            Some(true),
+        return holds(
             Reason::HostsNoDatacenters,
-            "no CassandraDatacenter definition here: the cluster hosts no datacenters".to_owned(),
+            "no CassandraDatacenter definition here: the cluster hosts no datacenters",
         );
     }
     let verdict = listed(
@@ -297,36 +287,32 @@ fn synced(facts: &Facts<'_>) -> Verdict {
         let said = match facts.view.unreadable().as_slice() {
             [] => String::new(),
             [one] => format!("; 1 object cannot be used: {one}"),
-            [first, ..] => {
-                format!("; {} objects cannot be used, the first: {first}", facts.view.unreadable().len())
-            }
+            all @ [first, ..] => format!("; {} objects cannot be used, the first: {first}", all.len()),
         };
-        return (Some(true), Reason::WatchesLive, format!("every watch has caught up{said}"));
+        return holds(Reason::WatchesLive, format!("every watch has caught up{said}"));
     }
     match &facts.view.contact {
         Contact::Live => {
             let awaited: Vec<String> = facts.view.unshown().into_iter().collect();
             let message = format!("not every watch shows what is there: {}", awaited.join("; "));
-            (Some(false), Reason::WatchesStale, message)
+            fails(Reason::WatchesStale, message)
         }
-        Contact::NotTried => (None, Reason::Connecting, "it was not asked yet".to_owned()),
-        Contact::Never { why } => (None, Reason::Connecting, why.clone()),
-        Contact::Lost { why, .. } => (None, Reason::Unreachable, why.clone()),
+        Contact::NotTried => unknown(Reason::Connecting, "it was not asked yet"),
+        Contact::Never { why } => unknown(Reason::Connecting, why),
+        Contact::Lost { why, .. } => unknown(Reason::Unreachable, why),
     }
 }
 
 fn unique(facts: &Facts<'_>) -> Verdict {
-    match (facts.twin, &facts.health.cluster_id) {
-        (Some(twin), _) if twin.is_allowed => (
-            Some(true),
+    match (facts.twin, &facts.health.cluster_id, &facts.health.no_cluster_id) {
+        (Some(twin), ..) if twin.is_allowed => holds(
             Reason::DuplicateAllowed,
             format!(
                 "it is used beside DataPlane `{}`, as `spec.allowDuplicateClusterId` is set: {}",
                 twin.name, twin.evidence
             ),
         ),
-        (Some(twin), _) => (
-            Some(false),
+        (Some(twin), ..) => fails(
             Reason::DuplicateCluster,
             format!(
                 "it is held for the same cluster as DataPlane `{}`, which came first, and is not used: {}. Unregister one \
@@ -335,18 +321,15 @@ fn unique(facts: &Facts<'_>) -> Verdict {
                 twin.name, twin.evidence
             ),
         ),
-        (None, Some(_)) => {
-            (Some(true), Reason::UniqueCluster, "no other DataPlane is this cluster".to_owned())
-        }
-        (None, None) if facts.health.no_cluster_id.is_some() => {
-            let cause =
-                facts.health.no_cluster_id.iter().map(|cause| cause.words.as_str()).collect::<String>();
-            let words = format!(
-                "the uid of its namespace kube-system cannot be read; it is used all the same: {cause}"
-            );
-            (None, Reason::IdentityUnknown, words)
-        }
-        (None, None) => (None, Reason::Connecting, "the cluster's identity is not known yet".to_owned()),
+        (None, Some(_), _) => holds(Reason::UniqueCluster, "no other DataPlane is this cluster"),
+        (None, None, Some(cause)) => unknown(
+            Reason::IdentityUnknown,
+            format!(
+                "the uid of its namespace kube-system cannot be read; it is used all the same: {}",
+                cause.words
+            ),
+        ),
+        (None, None, None) => unknown(Reason::Connecting, "the cluster's identity is not known yet"),
     }
 }
 
@@ -354,7 +337,7 @@ fn unique(facts: &Facts<'_>) -> Verdict {
 /// under way counts only when nothing else is wrong, and an identity that may not be asked for never does.
 fn ready(facts: &Facts<'_>, verdicts: &[(&str, Verdict)]) -> Verdict {
     if facts.paused {
-        return (Some(false), Reason::Paused, "`spec.paused` is set: nothing is written there".to_owned());
+        return fails(Reason::Paused, "`spec.paused` is set: nothing is written there");
     }
     let wrong = verdicts.iter().find(|(_, (status, ..))| *status == Some(false)).or_else(|| {
         let mut open = verdicts.iter().filter(|(_, (status, ..))| status.is_none());
@@ -362,7 +345,7 @@ fn ready(facts: &Facts<'_>, verdicts: &[(&str, Verdict)]) -> Verdict {
     });
     match wrong {
         Some((_, (status, reason, message))) => (*status, *reason, message.clone()),
-        None => (Some(true), Reason::Ready, "the data plane can be used".to_owned()),
+        None => holds(Reason::Ready, "the data plane can be used"),
     }
 }
 
