@@ -30,7 +30,7 @@ use crate::{
 /// Longest one request may take altogether, waiting for the limits not counted.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a request to a data plane brought nothing.
+/// Why a request to an API server brought nothing.
 #[derive(Debug, Error)]
 pub enum CallError {
     /// No answer in time; what was asked may still happen.
@@ -145,10 +145,7 @@ impl Remote {
             tokio::time::sleep(wait).await;
         }
         let _permit = self.in_flight.acquire().await;
-        match tokio::time::timeout(REQUEST_TIMEOUT, request(self.client.clone())).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(CallError::TimedOut),
-        }
+        in_time(request(self.client.clone())).await
     }
 
     /// The metadata of an object; `None` when there is none.
@@ -179,6 +176,17 @@ impl Remote {
             Err(error) if error.code() != Some(404) => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
+    }
+}
+
+/// Runs one request within [`REQUEST_TIMEOUT`].
+///
+/// # Errors
+/// The request's own error, or that it took too long.
+pub async fn in_time<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CallError> {
+    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(CallError::TimedOut),
     }
 }
 

@@ -6,17 +6,13 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, StreamExt as _, future::join_all};
+use futures::{StreamExt as _, future::join_all};
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::{DeserializeGuard, ObjectMeta, PartialObjectMeta},
-    runtime::{
-        WatchStreamExt as _,
-        reflector::{self},
-        watcher,
-    },
+    runtime::{WatchStreamExt as _, reflector, watcher},
 };
 use serde_json::json;
 use tokio::{sync::watch, time::Instant};
@@ -32,15 +28,19 @@ use crate::{
         k8ssandra::ClientConfig,
         labels,
     },
-    control_plane::{data_planes::view::ObjectKey, sources::Kept},
+    control_plane::{
+        data_planes::{
+            remote::{CallError, in_time},
+            view::ObjectKey,
+        },
+        sources::Kept,
+    },
     runtime::backoff::Backoff,
 };
 
 /// First and longest pause before a failed write is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_mins(2);
-/// Longest a write may take.
-const ASK: Duration = Duration::from_secs(10);
 
 /// DataPlane to why others that ask for its name are not heard.
 pub(super) type RejectedRegistrations = BTreeMap<String, Why>;
@@ -138,42 +138,17 @@ impl Writes<'_> {
         // Whoever asks no longer begins anew when it is made again.
         self.not_before.retain(|origin, (_, at)| *at > now && asked(origin));
         self.backoff.retain(asked);
-        let find = |name: &str| known.iter().find(|plane| plane.name_any() == name).cloned();
-        let api = &self.api;
+        let waits = |request: &Request| {
+            self.not_before.get(&request.origin).is_some_and(|(before, _)| before == request)
+        };
         let (mut refused, mut writes) = (Vec::new(), Vec::new());
         for step in steps {
             match step {
-                Step::Register(request) | Step::Amend(request)
-                    if self.not_before.get(&request.origin).is_some_and(|(before, _)| *before == request) => {
-                }
-                Step::Register(request) => writes.push(
-                    async move {
-                        let written = create(api, &of_request(request.clone())).await;
-                        Some((request, written))
-                    }
-                    .boxed(),
-                ),
-                Step::Amend(request) => {
-                    let Some(plane) = find(&request.name) else { continue };
-                    writes.push(
-                        async move {
-                            let written = amend(api, &plane, &request).await;
-                            Some((request, written))
-                        }
-                        .boxed(),
-                    );
-                }
-                Step::Unregister(name) => {
-                    let Some(plane) = find(&name) else { continue };
-                    writes.push(
-                        async move {
-                            delete(api, &plane).await;
-                            None
-                        }
-                        .boxed(),
-                    );
-                }
                 Step::Refuse(step) => refused.push(step),
+                Step::Register(request) | Step::Amend(request) if waits(&request) => {}
+                step @ (Step::Register(_) | Step::Amend(_) | Step::Unregister(_)) => {
+                    writes.push(write(&self.api, step, known));
+                }
             }
         }
         for (request, written) in join_all(writes).await.into_iter().flatten() {
@@ -189,6 +164,30 @@ impl Writes<'_> {
             self.not_before.insert(request.origin.clone(), (request, Instant::now() + pause));
         }
         refused
+    }
+}
+
+/// Carries out one step; returns what was asked for and what came of it, where somebody asked.
+async fn write(
+    api: &Api<DataPlane>,
+    step: Step,
+    known: &[Arc<DeserializeGuard<DataPlane>>],
+) -> Option<(Request, Result<(), String>)> {
+    let find = |name: &str| known.iter().find(|plane| plane.name_any() == name);
+    match step {
+        Step::Register(request) => {
+            let written = create(api, &of_request(request.clone())).await;
+            Some((request, written))
+        }
+        Step::Amend(request) => {
+            let written = amend(api, find(&request.name)?, &request).await;
+            Some((request, written))
+        }
+        Step::Unregister(name) => {
+            delete(api, find(&name)?).await;
+            None
+        }
+        Step::Refuse(_) => None,
     }
 }
 
@@ -256,11 +255,10 @@ fn of_request(request: Request) -> DataPlane {
 async fn create(api: &Api<DataPlane>, plane: &DataPlane) -> Result<(), String> {
     let params =
         PostParams { field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()), ..PostParams::default() };
-    match tokio::time::timeout(ASK, api.create(&params, plane)).await {
-        Ok(Ok(_)) => tracing::info!(data_plane = plane.name_any(), "registered"),
-        Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
-        Ok(Err(error)) => return Err(why(&error)),
-        Err(_) => return Err(no_answer()),
+    match in_time(api.create(&params, plane)).await {
+        Ok(_) => tracing::info!(data_plane = plane.name_any(), "registered"),
+        Err(error) if error.code() == Some(409) => {}
+        Err(error) => return Err(why(&error)),
     }
     Ok(())
 }
@@ -277,37 +275,28 @@ async fn amend(
         "spec": {"kubeconfigSecretRef": request.secret, "context": request.context},
     });
     let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
-    match tokio::time::timeout(ASK, api.patch(&request.name, &params, &Patch::Apply(&body))).await {
-        Ok(Ok(_)) => {
-            tracing::info!(data_plane = request.name, from = %request.origin, "registered anew");
-        }
+    match in_time(api.patch(&request.name, &params, &Patch::Apply(&body))).await {
+        Ok(_) => tracing::info!(data_plane = request.name, from = %request.origin, "registered anew"),
         // It changed in the meantime and is looked at again.
-        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {}
-        Ok(Err(error)) => return Err(why(&error)),
-        Err(_) => return Err(no_answer()),
+        Err(error) if matches!(error.code(), Some(404 | 409)) => {}
+        Err(error) => return Err(why(&error)),
     }
     Ok(())
 }
 
 /// The API server's own words, where it gave some.
-fn why(error: &kube::Error) -> String {
-    let answer = if let kube::Error::Api(status) = error { Some(status.message.clone()) } else { None };
-    answer.unwrap_or_else(|| error.to_string())
-}
-
-fn no_answer() -> String {
-    format!("no answer within {} s", ASK.as_secs())
+fn why(error: &CallError) -> String {
+    error.status().map_or_else(|| error.to_string(), |status| status.message.clone())
 }
 
 async fn delete(api: &Api<DataPlane>, plane: &DeserializeGuard<DataPlane>) {
     let seen = Preconditions { uid: plane.uid(), resource_version: plane.resource_version() };
     let (name, params) = (plane.name_any(), DeleteParams::default().preconditions(seen));
-    match tokio::time::timeout(ASK, api.delete(&name, &params)).await {
-        Ok(Ok(_)) => {}
+    match in_time(api.delete(&name, &params)).await {
+        Ok(_) => {}
         // It is gone, or changed in the meantime and is looked at again.
-        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {}
-        Ok(Err(error)) => tracing::warn!(data_plane = name, %error, "unregister"),
-        Err(_) => tracing::warn!(data_plane = name, error = no_answer(), "unregister"),
+        Err(error) if matches!(error.code(), Some(404 | 409)) => {}
+        Err(error) => tracing::warn!(data_plane = name, %error, "unregister"),
     }
 }
 
