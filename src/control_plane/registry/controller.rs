@@ -19,7 +19,7 @@ use kube::{
     },
 };
 use thiserror::Error;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast::error::RecvError, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -148,32 +148,25 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
         .touched_objects();
     let by_plane = Controller::for_stream(watched, planes.clone());
 
-    let forward = {
-        let (trigger, planes) = (trigger.clone(), planes.clone());
-        async move {
-            loop {
-                tokio::select! {
-                    Some(secret) = touched.next() => {
-                        for plane in planes.state().iter().filter(|p| refers_to(p, &secret, &namespace)) {
-                            let _ = trigger.send(plane.name_any()).await;
-                        }
-                    }
-                    Ok(()) = rejected.changed() => for plane in planes.state() {
-                        let _ = trigger.send(plane.name_any()).await;
-                    },
-                    // A ClientConfig lends its Secret from now on, or no longer.
-                    Ok(()) = lent.changed() => for plane in planes.state().iter().filter(|p| is_borrower(p)) {
-                        let _ = trigger.send(plane.name_any()).await;
-                    },
-                    change = changes.recv() => match change {
-                        Ok(change) if change.is_contact_or(&[Kind::Datacenters]) => { let _ = trigger.send(change.data_plane).await; }
-                        Ok(_) => {}
-                        Err(broadcast::error::RecvError::Lagged(_)) => for plane in planes.state() {
-                            let _ = trigger.send(plane.name_any()).await;
-                        },
-                        Err(broadcast::error::RecvError::Closed) => return,
-                    },
-                }
+    let forward = async {
+        let those = |is_due: &dyn Fn(&DeserializeGuard<DataPlane>) -> bool| -> Vec<String> {
+            planes.state().iter().filter(|plane| is_due(plane)).map(|plane| plane.name_any()).collect()
+        };
+        loop {
+            let due = tokio::select! {
+                Some(secret) = touched.next() => those(&|plane| refers_to(plane, &secret, &namespace)),
+                Ok(()) = rejected.changed() => those(&|_| true),
+                // A ClientConfig lends its Secret from now on, or no longer.
+                Ok(()) = lent.changed() => those(&is_borrower),
+                change = changes.recv() => match change {
+                    Ok(change) if change.is_contact_or(&[Kind::Datacenters]) => vec![change.data_plane],
+                    Ok(_) => continue,
+                    Err(RecvError::Lagged(_)) => those(&|_| true),
+                    Err(RecvError::Closed) => return,
+                },
+            };
+            for name in due {
+                let _ = trigger.send(name).await;
             }
         }
     };
