@@ -75,6 +75,8 @@ pub(super) struct Look<'a> {
     pub(super) stability: Stability,
     /// What is to be done, or what can only be said.
     pub(super) work: Result<Work, DatacenterReport>,
+    /// What became of the work, where it was not done as it was to be.
+    pub(super) report: Option<DatacenterReport>,
 }
 
 impl Look<'_> {
@@ -142,6 +144,7 @@ pub(super) async fn look<'a>(pass: &Pass<'_>, target: &'a DatacenterTarget) -> L
         remote: remote.clone(),
         stability: stability_unknown(target),
         work: Err(nothing(target)),
+        report: None,
     };
     let mut read = None;
     if let Some(remote) = remote.as_ref().filter(|_| look.is_answered()) {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     apply::{self, Failure},
     config::config_map,
-    observe::{deployed_for, schedule_for},
+    observe::{DatacenterTarget, deployed_for, schedule_for},
     pass::{
         Look, Pass, Passed, Work, failed, look, make_user, runs_medusa, stabilities_now, storage,
         write_config_maps,
@@ -60,10 +60,9 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
     let pass = &Pass { sources: &sources, settings: pass.settings.clone(), ..*pass };
     let mut looks: Vec<Look<'_>> =
         join_all(pass.inputs.targets.iter().map(|target| look(pass, target))).await;
-    let mut reports: BTreeMap<usize, DatacenterReport> = BTreeMap::new();
     if paused {
-        for (at, one) in looks.iter().enumerate() {
-            reports.extend(pause(one).map(|report| (at, report)));
+        for look in &mut looks {
+            look.report = pause(look);
         }
     } else {
         let failures = write_config_maps(pass, &looks).await;
@@ -75,26 +74,22 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
             }
         }
         looks = join_all(looks.into_iter().map(|look| prepare(pass, look))).await;
-        write_templates(pass, &mut looks, &mut reports).await;
-        write_schedules(pass, &mut looks, &mut reports).await;
+        write_templates(pass, &mut looks).await;
+        write_schedules(pass, &mut looks).await;
     }
     let mut report = ClusterReport {
         uid: pass.inputs.uid(),
         basis: basis(pass.inputs.cluster.as_deref(), pass.inputs.configuration.as_deref()),
         problems: pass.settings.as_ref().err().cloned().unwrap_or_default(),
-        configuration: pass
-            .inputs
-            .configuration
-            .as_ref()
-            .map(|configuration| ObjectKey::of(&**configuration)),
+        configuration: pass.inputs.configuration.as_deref().map(ObjectKey::of),
         storage: pass.settings.as_ref().ok().map(storage),
         shares_with: pass.collision.map(|collision| collision.with.clone()).unwrap_or_default(),
         datacenters: Vec::new(),
     };
-    for (at, one) in looks.into_iter().enumerate() {
-        let own = match (reports.remove(&at), one.work) {
+    for look in looks {
+        let own = match (look.report, look.work) {
             (Some(report), _) | (None, Err(report)) => Some(report),
-            (None, Ok(work)) => ended(pass, one.target, &one.stability, &work),
+            (None, Ok(work)) => ended(pass, look.target, &look.stability, &work),
         };
         report.datacenters.extend(own);
     }
@@ -121,10 +116,11 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
     Passed { report, again }
 }
 
-/// The report of a datacenter that is as asked for; none of one that needed nothing taken out.
+/// The report of a datacenter for which nothing is left to do in this pass. A datacenter that Medusa is not wanted in, and in
+/// which there was nothing to take out, has none.
 fn ended(
     pass: &Pass<'_>,
-    target: &super::observe::DatacenterTarget,
+    target: &DatacenterTarget,
     stability: &Stability,
     work: &Work,
 ) -> Option<DatacenterReport> {
@@ -146,7 +142,7 @@ fn ended(
 }
 
 /// Why there is no purge schedule although there should be one.
-fn remark(pass: &Pass<'_>, target: &super::observe::DatacenterTarget) -> Option<Why> {
+fn remark(pass: &Pass<'_>, target: &DatacenterTarget) -> Option<Why> {
     let medusa = pass.inputs.cluster.as_ref().and_then(|cluster| cluster.spec.medusa.as_ref())?;
     let capabilities = &target.plane.as_ref()?.view.capabilities;
     if !purge::is_wanted(medusa) {
@@ -202,19 +198,17 @@ async fn prepare<'a>(pass: &Pass<'_>, mut look: Look<'a>) -> Look<'a> {
 
 /// Writes users and templates. What restarts no pods goes at once; of what does, one datacenter in a pass, and only
 /// when every other one is settled right now.
-async fn write_templates(
-    pass: &Pass<'_>,
-    looks: &mut [Look<'_>],
-    reports: &mut BTreeMap<usize, DatacenterReport>,
-) {
+async fn write_templates(pass: &Pass<'_>, looks: &mut [Look<'_>]) {
     let calm = join_all(looks.iter().map(|look| async move {
         let work = look.work.as_ref().ok().filter(|work| !work.draft.diff.restarts_pods)?;
         let changes = work.users.is_some() || !work.draft.diff.is_empty();
         if changes { Some(write(look, work).await) } else { None }
     }))
     .await;
-    for (at, (look, result)) in looks.iter_mut().zip(calm).enumerate() {
-        conclude(pass, at, look, result, reports);
+    for (look, result) in looks.iter_mut().zip(calm) {
+        if let Some(result) = result {
+            conclude(pass, look, result);
+        }
     }
     let mut restarted = false;
     for at in 0..looks.len() {
@@ -234,11 +228,11 @@ async fn write_templates(
         let Ok(work) = &look.work else { continue };
         if let Some(why) = hold {
             let report = summarize::report(&work.found(look.target), DeploymentState::Waiting, Some(why));
-            reports.insert(at, report);
+            look.report = Some(report);
         } else {
             restarted = true;
             let result = write(look, work).await;
-            conclude(pass, at, look, Some(result), reports);
+            conclude(pass, look, result);
         }
     }
 }
@@ -264,42 +258,30 @@ async fn write(look: &Look<'_>, work: &Work) -> Result<(), Failure> {
     apply::apply(remote, &look.target.place.object, &work.draft, since.as_ref()).await
 }
 
-fn conclude(
-    pass: &Pass<'_>,
-    at: usize,
-    look: &mut Look<'_>,
-    result: Option<Result<(), Failure>>,
-    reports: &mut BTreeMap<usize, DatacenterReport>,
-) {
-    match (result, &mut look.work) {
-        (Some(Ok(())), Ok(work)) => {
+fn conclude(pass: &Pass<'_>, look: &mut Look<'_>, result: Result<(), Failure>) {
+    let Ok(work) = &mut look.work else { return };
+    match result {
+        Ok(()) => {
             work.applied = true;
             if let Some(record) = work.record.take() {
                 pass.context.datacenters_written.set(&look.target.place, record);
             }
         }
-        (Some(Err(failure)), Ok(_)) => {
-            reports.insert(at, failed(look.target, failure));
-        }
-        (None, _) | (_, Err(_)) => {}
+        Err(failure) => look.report = Some(failed(look.target, failure)),
     }
 }
 
 /// Makes, corrects or takes back the purge schedule of every datacenter that runs Medusa. A schedule somebody has
 /// changed stays as they changed it until something else is asked for.
-async fn write_schedules(
-    pass: &Pass<'_>,
-    looks: &mut [Look<'_>],
-    reports: &mut BTreeMap<usize, DatacenterReport>,
-) {
+async fn write_schedules(pass: &Pass<'_>, looks: &mut [Look<'_>]) {
     let results = join_all(looks.iter().map(|look| async move {
         let work = look.work.as_ref().ok().filter(|work| !work.removes() && runs_medusa(pass, work))?;
         write_schedule(pass, look, work).await.err()
     }))
     .await;
-    for (at, (look, failure)) in looks.iter().zip(results).enumerate() {
+    for (look, failure) in looks.iter_mut().zip(results) {
         if let Some(failure) = failure {
-            reports.entry(at).or_insert_with(|| failed(look.target, failure));
+            look.report.get_or_insert_with(|| failed(look.target, failure));
         }
     }
 }
