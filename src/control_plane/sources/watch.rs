@@ -4,7 +4,7 @@
 //! content is dropped a few seconds later and only its hash is kept.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     fmt::Debug,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -142,65 +142,67 @@ impl Sources {
         let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
         let mut listing = Vec::new();
         loop {
-            match events.try_next().await {
-                Ok(Some(Event::Init)) => {
-                    listing.clear();
-                    continue;
-                }
-                Ok(Some(Event::InitApply(object))) => {
-                    if is_followed(&object) {
-                        listing.push(object);
+            let event = events.try_next().await;
+            {
+                let mut state = self.lock();
+                let kept = part(&mut state.objects);
+                match event {
+                    Ok(Some(Event::Init)) => {
+                        listing.clear();
+                        continue;
                     }
-                    continue;
-                }
-                Ok(Some(Event::Apply(object) | Event::Delete(object))) if !is_followed(&object) => continue,
-                Ok(Some(Event::InitDone)) => {
-                    let mut state = self.lock();
-                    let kept = part(&mut state.objects);
-                    let before =
-                        std::mem::replace(kept, Kept { standing: Standing::Listed, ..Kept::default() });
-                    for object in listing.drain(..) {
-                        keep_one(kept, &before.items, name, object);
+                    Ok(Some(Event::InitApply(object))) => {
+                        if is_followed(&object) {
+                            listing.push(object);
+                        }
+                        continue;
                     }
-                }
-                Ok(Some(Event::Apply(object))) => {
-                    let mut state = self.lock();
-                    let kept = part(&mut state.objects);
-                    let before = kept.items.clone();
-                    keep_one(kept, &before, name, object);
-                }
-                Ok(Some(Event::Delete(object))) => {
-                    let key = ObjectKey::of(&object);
-                    let mut state = self.lock();
-                    let kept = part(&mut state.objects);
-                    kept.items.remove(&key);
-                    kept.unreadable.remove(&key);
-                    kept.malformed.remove(&key);
-                }
-                Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => {
-                    // The definition is not installed, so there are none; but those that were there a moment ago
-                    // would have been seen to go.
-                    let mut state = self.lock();
-                    let kept = part(&mut state.objects);
-                    let is_empty = kept.items.is_empty() && kept.unreadable.is_empty();
-                    kept.standing = if is_empty { Standing::NotServed } else { Standing::NotListed };
-                }
-                Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 403 => {
-                    let mut state = self.lock();
-                    let kept = part(&mut state.objects);
-                    if kept.standing == Standing::NotListed {
-                        tracing::warn!(
-                            source = name,
-                            "may not be listed; grant what deploy/control-plane.yaml does"
-                        );
-                        kept.standing = Standing::Forbidden;
+                    Ok(Some(Event::Apply(object) | Event::Delete(object))) if !is_followed(&object) => {
+                        continue;
                     }
+                    Ok(Some(Event::InitDone)) => {
+                        let listed = Kept { standing: Standing::Listed, ..Kept::default() };
+                        let before = std::mem::replace(kept, listed);
+                        for object in listing.drain(..) {
+                            let before = before.items.get(&ObjectKey::of(&object)).cloned();
+                            keep_one(kept, before, name, object);
+                        }
+                    }
+                    Ok(Some(Event::Apply(object))) => {
+                        let before = kept.items.get(&ObjectKey::of(&object)).cloned();
+                        keep_one(kept, before, name, object);
+                    }
+                    Ok(Some(Event::Delete(object))) => {
+                        let key = ObjectKey::of(&object);
+                        kept.items.remove(&key);
+                        kept.unreadable.remove(&key);
+                        kept.malformed.remove(&key);
+                    }
+                    Err(watcher::Error::InitialListFailed(kube::Error::Api(status)))
+                        if status.code == 404 =>
+                    {
+                        // The definition is not installed, so there are none; but those that were there a moment ago
+                        // would have been seen to go.
+                        let is_empty = kept.items.is_empty() && kept.unreadable.is_empty();
+                        kept.standing = if is_empty { Standing::NotServed } else { Standing::NotListed };
+                    }
+                    Err(watcher::Error::InitialListFailed(kube::Error::Api(status)))
+                        if status.code == 403 =>
+                    {
+                        if kept.standing == Standing::NotListed {
+                            tracing::warn!(
+                                source = name,
+                                "may not be listed; grant what deploy/control-plane.yaml does"
+                            );
+                            kept.standing = Standing::Forbidden;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::debug!(source = name, %error, "watch interrupted");
+                        continue;
+                    }
+                    Ok(None) => return,
                 }
-                Err(error) => {
-                    tracing::debug!(source = name, %error, "watch interrupted");
-                    continue;
-                }
-                Ok(None) => return,
             }
             self.refer();
             self.tell();
@@ -246,16 +248,10 @@ impl Sources {
                     }
                     self.changed.send_replace(());
                 }
-                Ok(Some(Event::Apply(secret))) => {
+                // One that is deleted is read, too: it may have been made again in quick succession.
+                Ok(Some(Event::Apply(secret) | Event::Delete(secret))) => {
                     let key = ObjectKey::of(&secret);
                     if self.lock().objects.secrets.contains_key(&key) {
-                        self.read(&key);
-                    }
-                }
-                Ok(Some(Event::Delete(secret))) => {
-                    let key = ObjectKey::of(&secret);
-                    if self.lock().objects.secrets.contains_key(&key) {
-                        // Deleted and made again in quick succession reads as there.
                         self.read(&key);
                     }
                 }
@@ -406,7 +402,7 @@ impl Sources {
 /// Keeps one object. One that cannot be decoded is named, and what this very object said `before` still stands.
 fn keep_one<K: Resource<DynamicType = ()> + DeserializeOwned>(
     kept: &mut Kept<K>,
-    before: &BTreeMap<ObjectKey, Arc<K>>,
+    before: Option<Arc<K>>,
     name: &str,
     object: Guarded<K, Malformed>,
 ) {
@@ -419,8 +415,8 @@ fn keep_one<K: Resource<DynamicType = ()> + DeserializeOwned>(
         }
         Err(malformed) => {
             tracing::warn!(source = name, object = %key, why = malformed.why, "object cannot be read");
-            match before.get(&key).filter(|object| object.meta().uid == malformed.metadata.uid) {
-                Some(object) => drop(kept.items.insert(key.clone(), object.clone())),
+            match before.filter(|object| object.meta().uid == malformed.metadata.uid) {
+                Some(object) => drop(kept.items.insert(key.clone(), object)),
                 None => drop(kept.items.remove(&key)),
             }
             kept.unreadable.insert(key.clone(), malformed.why.clone());
@@ -448,8 +444,8 @@ mod tests {
         let mut kept = Kept::default();
         let key = ObjectKey::new("src", "s3");
         let keep = |kept: &mut Kept<MedusaConfiguration>, object| {
-            let before = kept.items.clone();
-            keep_one(kept, &before, "configurations", object);
+            let before = kept.items.get(&key).cloned();
+            keep_one(kept, before, "configurations", object);
         };
         keep(&mut kept, configuration("u1", &json!("b")));
         keep(&mut kept, configuration("u1", &json!(7)));
