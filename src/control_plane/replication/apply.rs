@@ -93,8 +93,8 @@ async fn of_kind<K: Copied>(
         }
     };
     let payload = match key.kind {
-        CopyKind::MedusaConfiguration => shared.sources.configuration(&wanted.source).map(Arc::new),
-        CopyKind::Secret => match shared.sources.secret(&wanted.source).await {
+        CopyKind::MedusaConfiguration => shared.context.sources.configuration(&wanted.source).map(Arc::new),
+        CopyKind::Secret => match shared.context.sources.secret(&wanted.source).await {
             Ok(payload) => payload,
             Err(error) => {
                 tracing::warn!(source = %wanted.source, %error, "read source secret");
@@ -105,7 +105,7 @@ async fn of_kind<K: Copied>(
     let (Some(payload), Some((source_uid, _))) = (payload, &wanted.content) else {
         return Ok(Outcome::PlanAgain);
     };
-    let control_plane = &shared.control_plane;
+    let control_plane = &shared.context.control_plane;
     let copy = Copying { key, source: &wanted.source, source_uid, payload: &payload, control_plane, remote };
     if is_known
         && matches!(precondition, Precondition::Absent)
@@ -276,9 +276,9 @@ async fn remove<K: Copied>(
     if meta.uid.as_deref() != Some(uid) {
         return Ok(Outcome::PlanAgain);
     }
-    if !is_copy_of_ours(&meta, &shared.control_plane) {
+    if !is_copy_of_ours(&meta, &shared.context.control_plane) {
         let label = meta.labels.as_ref().and_then(|labels| labels.get(labels::CONTROL_PLANE));
-        if label != Some(&shared.control_plane) {
+        if label != Some(&shared.context.control_plane) {
             return Ok(Outcome::Gone);
         }
         let message = format!(

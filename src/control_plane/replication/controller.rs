@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     desired::{Desired, Places, desired},
     publish,
-    worker::{self, Failures, Shared},
+    worker::{self, Shared},
 };
 use crate::{
     api::cassandra::CassandraDatacenter,
@@ -51,21 +51,20 @@ pub struct ReplicationContext {
 pub async fn run(context: ReplicationContext) {
     let (wanted, publisher) = watch::channel(Arc::new(Desired::default()));
     let shared = Arc::new(Shared {
-        fleet: context.fleet.clone(),
-        sources: context.sources.clone(),
-        control_plane: context.control_plane.clone(),
-        failures: Failures::default(),
-        settled: Arc::new(Mutex::default()),
-        progress: Arc::new(Notify::new()),
+        context,
+        failures: Mutex::default(),
+        settled: Mutex::default(),
+        progress: Notify::new(),
     });
     tokio::select! {
-        () = copy(&context, &shared, &wanted) => {}
-        () = publish::run(&context, &shared, publisher) => {}
+        () = copy(&shared, &wanted) => {}
+        () = publish::run(&shared, publisher) => {}
     }
 }
 
 /// Keeps the list of wanted copies and the workers.
-async fn copy(context: &ReplicationContext, shared: &Arc<Shared>, wanted: &watch::Sender<Arc<Desired>>) {
+async fn copy(shared: &Arc<Shared>, wanted: &watch::Sender<Arc<Desired>>) {
+    let context = &shared.context;
     let mut changes = context.fleet.changes();
     let mut asked = context.sources.changes();
     let mut deployed = context.deployed.clone();

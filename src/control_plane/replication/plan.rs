@@ -7,7 +7,7 @@ use std::{
 
 use super::desired::{CopyKey, CopyKind, Wanted};
 use crate::{
-    api::Seen,
+    api::{Seen, Why},
     control_plane::data_planes::{
         meters::Copies,
         records::CopyRecord,
@@ -66,6 +66,9 @@ pub enum Accepted {
         with: String,
     },
 }
+
+/// What went wrong with single copies, by data plane.
+pub type Failures = BTreeMap<String, BTreeMap<CopyKey, Why>>;
 
 /// What was accepted, by copy.
 pub type Settled = HashMap<CopyKey, Accepted>;

@@ -10,16 +10,12 @@ use k8s_openapi::{
 use kube::{
     Api, Resource as _,
     api::{ApiResource, DynamicObject, Patch, PatchParams},
+    core::PartialObjectMetaExt as _,
 };
 use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 
-use super::{
-    controller::ReplicationContext,
-    desired::{CopyKey, Desired},
-    summarize,
-    worker::Shared,
-};
+use super::{controller::ReplicationContext, desired::Desired, plan::Failures, summarize, worker::Shared};
 use crate::{
     api::{Reason, Why, k8ssandra::K8ssandraCluster, labels, medusa::MedusaConfiguration},
     control_plane::data_planes::{fleet::Snapshot, view::ObjectKey},
@@ -38,9 +34,6 @@ const EVENTS: usize = 10;
 
 /// Type, status and reason, and message of each condition, as last written.
 type Digest = Vec<(String, String, String)>;
-/// What went wrong, as the workers left it.
-type Failures = BTreeMap<String, BTreeMap<CopyKey, Why>>;
-
 /// What was written to, by uid: an object made again under its name has nothing yet.
 type Published = BTreeMap<ObjectKey, (Option<String>, Digest)>;
 /// What was told of a K8ssandraCluster, by uid.
@@ -57,19 +50,15 @@ struct Due {
 }
 
 /// Runs for ever. Woken by [`Shared::progress`].
-pub(super) async fn run(
-    context: &ReplicationContext,
-    shared: &Shared,
-    wanted: watch::Receiver<Arc<Desired>>,
-) {
+pub(super) async fn run(shared: &Shared, wanted: watch::Receiver<Arc<Desired>>) {
     let (mut published, mut told) = (Published::new(), Told::new());
     loop {
         shared.progress.notified().await;
         sleep(GATHER).await;
         loop {
             let desired = wanted.borrow().clone();
-            tell_clusters(context, shared, &desired, &mut told);
-            if publish(context, shared, &desired, &mut published).await {
+            tell_clusters(shared, &desired, &mut told);
+            if publish(shared, &desired, &mut published).await {
                 break;
             }
             sleep(AGAIN).await;
@@ -78,14 +67,10 @@ pub(super) async fn run(
 }
 
 /// Writes the conditions that changed; says whether all could be written.
-async fn publish(
-    context: &ReplicationContext,
-    shared: &Shared,
-    desired: &Desired,
-    published: &mut Published,
-) -> bool {
+async fn publish(shared: &Shared, desired: &Desired, published: &mut Published) -> bool {
+    let context = &shared.context;
     let failures = lock(&shared.failures).clone();
-    let writes = due(context, shared, desired, &failures, published).into_iter().map(|due| async {
+    let writes = due(shared, desired, &failures, published).into_iter().map(|due| async {
         let written = write(context, &due).await;
         (due, written)
     });
@@ -109,14 +94,9 @@ async fn publish(
 }
 
 /// The conditions that differ from what was written.
-fn due(
-    context: &ReplicationContext,
-    shared: &Shared,
-    desired: &Desired,
-    failures: &Failures,
-    published: &mut Published,
-) -> Vec<Due> {
-    let sources = shared.sources.objects();
+fn due(shared: &Shared, desired: &Desired, failures: &Failures, published: &mut Published) -> Vec<Due> {
+    let context = &shared.context;
+    let sources = context.sources.objects();
     let planes: BTreeMap<String, Snapshot> =
         context.fleet.snapshot().into_iter().map(|p| (p.name.clone(), p)).collect();
     let settled = lock(&shared.settled).clone();
@@ -154,7 +134,7 @@ fn due(
         all.malformed.iter().filter(|(_, s)| !is_copy(&s.metadata, &context.control_plane))
     {
         let conditions = summarize::unreadable(malformed, now);
-        let about = reference::<MedusaConfiguration>(&malformed.metadata);
+        let about = reference::<MedusaConfiguration>(malformed.metadata.clone());
         let (digest, unreadable) = (digest(&conditions), Some(malformed.why.clone()));
         add(Due { key: key.clone(), about, conditions, digest, unreadable }, &malformed.conditions);
     }
@@ -169,20 +149,13 @@ fn digest(conditions: &[Condition]) -> Digest {
 }
 
 /// A reference to an object of which only the metadata is known.
-fn reference<K: kube::Resource<DynamicType = ()>>(meta: &ObjectMeta) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(K::api_version(&()).into_owned()),
-        kind: Some(K::kind(&()).into_owned()),
-        namespace: meta.namespace.clone(),
-        name: meta.name.clone(),
-        uid: meta.uid.clone(),
-        ..ObjectReference::default()
-    }
+fn reference<K: kube::Resource<DynamicType = ()>>(meta: ObjectMeta) -> ObjectReference {
+    meta.into_response_partial::<K>().object_ref(&())
 }
 
 /// One Event on a K8ssandraCluster per thing that a person must mend, when it is news: its status is not ours to write.
-fn tell_clusters(context: &ReplicationContext, shared: &Shared, desired: &Desired, told: &mut Told) {
-    let clusters = shared.sources.objects().clusters;
+fn tell_clusters(shared: &Shared, desired: &Desired, told: &mut Told) {
+    let clusters = shared.context.sources.objects().clusters;
     let mut now = Told::new();
     for (key, problems) in &desired.cluster_problems {
         let Some(cluster) = clusters.items.get(key) else { continue };
@@ -199,15 +172,14 @@ fn tell_clusters(context: &ReplicationContext, shared: &Shared, desired: &Desire
     for (key, (uid, problems)) in &now {
         let before = told.get(key).filter(|(of, _)| of == uid).map(|(_, problems)| problems.as_slice());
         let news = problems.iter().filter(|why| !before.unwrap_or_default().contains(why));
-        let meta = ObjectMeta {
+        let about = reference::<K8ssandraCluster>(ObjectMeta {
             namespace: Some(key.namespace.clone()),
             name: Some(key.name.clone()),
             uid: uid.clone(),
             ..ObjectMeta::default()
-        };
+        });
         for why in news.take(EVENTS) {
-            let about = reference::<K8ssandraCluster>(&meta);
-            context.events.warning(about, why.reason, "Replicate", why.message.clone());
+            shared.context.events.warning(about.clone(), why.reason, "Replicate", why.message.clone());
         }
     }
     *told = now;

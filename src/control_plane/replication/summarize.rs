@@ -1,14 +1,14 @@
 //! A MedusaConfiguration's conditions: `SecretAvailable` and `Ready` as upstream names them, and our
 //! `Replicated`. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
-    desired::{CopyKey, Desired},
-    plan::{Settled, in_place, shared_with},
+    desired::Desired,
+    plan::{Failures, Settled, in_place, shared_with},
 };
 use crate::{
     api::{
@@ -44,7 +44,7 @@ pub struct Facts<'a> {
     /// The data planes.
     pub planes: &'a BTreeMap<String, Snapshot>,
     /// What went wrong with single copies.
-    pub failures: &'a BTreeMap<String, BTreeMap<CopyKey, Why>>,
+    pub failures: &'a Failures,
     /// What API servers made of our copies.
     pub settled: &'a BTreeMap<String, Settled>,
     /// What the deployment of Medusa has come to.
@@ -95,7 +95,7 @@ fn storage_secret(
 }
 
 fn replicated(key: &ObjectKey, facts: &Facts<'_>) -> Verdict {
-    let empty = std::collections::BTreeSet::new();
+    let empty = BTreeSet::new();
     let claims = facts.desired.claims.get(key).unwrap_or(&empty);
     let mut wrong: Vec<Why> = facts.desired.problems.get(key).cloned().unwrap_or_default();
     let mut silent: Vec<&str> = Vec::new();
@@ -103,10 +103,8 @@ fn replicated(key: &ObjectKey, facts: &Facts<'_>) -> Verdict {
     let (mut waiting, nothing_settled) = (0, Settled::new());
     for (plane, copy) in claims {
         let Some(snapshot) = facts.planes.get(plane) else {
-            wrong.push(Why {
-                reason: Reason::UnknownDataPlane,
-                message: format!("data plane `{plane}` is not registered"),
-            });
+            let message = format!("data plane `{plane}` is not registered");
+            wrong.push(Why::new(Reason::UnknownDataPlane, message));
             continue;
         };
         let wanted = facts.desired.copies.get(plane).and_then(|copies| copies.get(copy));
@@ -114,12 +112,12 @@ fn replicated(key: &ObjectKey, facts: &Facts<'_>) -> Verdict {
         let there = wanted.is_some_and(|wanted| in_place(&snapshot.view, copy, wanted, settled));
         match (&snapshot.usable, facts.failures.get(plane).and_then(|f| f.get(copy))) {
             (Usable::Unreachable { .. }, _) => silent.push(plane),
-            (Usable::NotReady { reason, why }, _) => wrong
-                .push(Why { reason: *reason, message: format!("data plane `{plane}` is not ready: {why}") }),
-            (Usable::Ready, Some(problem)) => wrong.push(Why {
-                reason: problem.reason,
-                message: format!("data plane `{plane}`: {}", problem.message),
-            }),
+            (Usable::NotReady { reason, why }, _) => {
+                wrong.push(Why::new(*reason, format!("data plane `{plane}` is not ready: {why}")));
+            }
+            (Usable::Ready, Some(problem)) => {
+                wrong.push(Why::new(problem.reason, format!("data plane `{plane}`: {}", problem.message)));
+            }
             (Usable::Ready, None) if there => {
                 let with = shared_with(&snapshot.view, copy, settled);
                 shared
@@ -135,11 +133,8 @@ fn replicated(key: &ObjectKey, facts: &Facts<'_>) -> Verdict {
         return (Some(false), first.reason, messages.join("; "));
     }
     if waiting > 0 {
-        return (
-            Some(false),
-            Reason::Replicating,
-            format!("{waiting} of {} copies are on their way", claims.len()),
-        );
+        let message = format!("{waiting} of {} copies are on their way", claims.len());
+        return (Some(false), Reason::Replicating, message);
     }
     if !silent.is_empty() {
         let message =

@@ -15,23 +15,21 @@ use tokio::{
 
 use super::{
     apply::{self, Outcome},
+    controller::ReplicationContext,
     desired::{CopyKey, CopyKind, Desired, Wanted},
-    plan::{self, Accepted, Action, Settled},
+    plan::{self, Accepted, Action, Failures, Settled},
 };
 use crate::{
     api::{Reason, Seen, Why},
-    control_plane::{
-        data_planes::{
-            fleet::{Change, Fleet, Usable, ViewCell},
-            meters::Copies,
-            records::CopyRecord,
-            remote::Remote,
-            section::Section,
-            undone::{self, By, Record, Verdict, Wish},
-            view::{ObjectKey, View},
-            watched::Kind,
-        },
-        sources::Sources,
+    control_plane::data_planes::{
+        fleet::{Change, Fleet, Member, Usable, ViewCell},
+        meters::Copies,
+        records::CopyRecord,
+        remote::Remote,
+        section::Section,
+        undone::{self, By, Record, Verdict, Wish},
+        view::{ObjectKey, View},
+        watched::Kind,
     },
     runtime::{backoff::Backoff, guard, sync::lock},
 };
@@ -46,23 +44,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How long it is remembered that something stood in a write's way: until then it is looked at before it is tried.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
-/// What went wrong with single copies, by data plane.
-pub type Failures = Arc<Mutex<BTreeMap<String, BTreeMap<CopyKey, Why>>>>;
-
-/// Everything a worker shares with the others.
-pub struct Shared {
-    /// The data planes.
-    pub fleet: Arc<Fleet>,
-    /// Where content comes from.
-    pub sources: Arc<Sources>,
-    /// Value of the control-plane label on our copies.
-    pub control_plane: String,
-    /// What went wrong.
-    pub failures: Failures,
+/// What the workers share with each other and with who publishes what came of their work.
+pub(super) struct Shared {
+    pub(super) context: ReplicationContext,
+    pub(super) failures: Mutex<Failures>,
     /// What was accepted in the place of copies, by data plane.
-    pub settled: Arc<Mutex<BTreeMap<String, Settled>>>,
+    pub(super) settled: Mutex<BTreeMap<String, Settled>>,
     /// Told when conditions may have changed: copies are wanted, were written, or could not be.
-    pub progress: Arc<Notify>,
+    pub(super) progress: Notify,
 }
 
 /// What a write is about: the source's uid and the hash of its content. A source that is made again with the same content
@@ -146,20 +135,20 @@ fn taken_back(view: &View, key: &CopyKey, content: &str) -> By {
 }
 
 /// Runs until the data plane is gone from the fleet.
-pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver<Arc<Desired>>) {
-    let mut changes = shared.fleet.changes();
+pub(super) async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver<Arc<Desired>>) {
+    let fleet = &shared.context.fleet;
+    let mut changes = fleet.changes();
     let mut writes: FuturesUnordered<BoxFuture<'static, Write>> = FuturesUnordered::new();
     let mut was_seen = false;
-    let Some(member) = shared.fleet.member(&name) else { return };
+    let Some(member) = fleet.member(&name) else { return };
     let (uid, mut memory) = (member.uid, Memory::new(member.view));
     // Nothing that was learnt of another data plane of that name holds for this one.
     forget_all(&shared, &name);
     loop {
         // One that was made again under its name is another, and gets a worker of its own.
-        let Some(member) = shared.fleet.member(&name).filter(|member| member.uid == uid) else { return };
-        let remote = writable(&shared.fleet, &name);
+        let Some(member) = fleet.member(&name).filter(|member| member.uid == uid) else { return };
         // One moment for all that is decided: what has to wait is never past before it is waited for.
-        let (now, time) = (Instant::now(), shared.fleet.now());
+        let (now, time) = (Instant::now(), fleet.now());
         let wanted = desired.borrow_and_update().clone();
         let copies = wanted.copies.get(&name).cloned().unwrap_or_default();
         let (view, settled) = (member.view.get(), settled_of(&shared, &name));
@@ -174,14 +163,14 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
             let counted = plan::tally(&view, &copies, &settled, &actions, has_failed);
             member.meters.set_copies(if is_twin { Copies::default() } else { counted });
         }
-        if let Some(remote) = remote {
+        if let Some(remote) = writable(fleet, &member, &view) {
             // What is shared is looked at again: it may change without our seeing it.
             let shared_ones = copies.keys().filter(|key| plan::shared_with(&view, key, &settled).is_some());
             let looks = shared_ones.map(|key| Action::Create(key.clone()));
             for action in actions.into_iter().chain(looks) {
                 let key = action.key().clone();
                 let wanted = copies.get(&key).cloned();
-                let content = content_of(wanted.as_ref());
+                let content = wanted.as_ref().and_then(|wanted| wanted.content.clone());
                 if memory.holds(&key, content.as_ref(), now) || memory.in_flight.contains_key(&key) {
                     continue;
                 }
@@ -196,13 +185,13 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
                 };
                 memory.in_flight.insert(key.clone(), record);
                 let is_known = memory.pauses.contains_key(&key) || settled.contains_key(&key);
-                let content = content_of(wanted.as_ref());
-                let write = one(action, wanted, is_known, remote.clone(), shared.clone());
+                let (remote, shared) = (remote.clone(), shared.clone());
                 writes.push(Box::pin(async move {
-                    guard::keep("copies", write).await.unwrap_or_else(|panic| {
-                        let why = Why::new(Reason::InternalError, panic.to_string());
-                        Write { key, content, outcome: Outcome::Failed(why) }
-                    })
+                    let carried_out = apply::carry_out(&action, wanted, is_known, &remote, &shared);
+                    let outcome = guard::keep("copies", carried_out).await.unwrap_or_else(|panic| {
+                        Outcome::Failed(Why::new(Reason::InternalError, panic.to_string()))
+                    });
+                    Write { key, content, outcome }
                 }));
             }
             forget(&shared, &name, &copies);
@@ -217,7 +206,7 @@ pub async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver
         let paused = memory.pauses.values().map(|pause| pause.until).filter(|until| *until > now);
         let next = paused.chain(contested).min();
         if member.refusals.replace(refused_secrets(&shared, &name)) {
-            shared.fleet.announce(Change::objects(&name, Kind::Secrets));
+            fleet.announce(Change::objects(&name, Kind::Secrets));
         }
         let wake = next.unwrap_or_else(|| now + Duration::from_hours(1));
         tokio::select! {
@@ -245,22 +234,6 @@ struct Write {
     outcome: Outcome,
 }
 
-fn content_of(wanted: Option<&Wanted>) -> Option<Version> {
-    wanted.and_then(|wanted| wanted.content.clone())
-}
-
-async fn one(
-    action: Action,
-    wanted: Option<Wanted>,
-    is_known: bool,
-    remote: Arc<Remote>,
-    shared: Arc<Shared>,
-) -> Write {
-    let (key, content) = (action.key().clone(), content_of(wanted.as_ref()));
-    let outcome = apply::carry_out(&action, wanted, is_known, &remote, &shared).await;
-    Write { key, content, outcome }
-}
-
 fn plan_now(
     wanted: &Desired,
     name: &str,
@@ -281,14 +254,13 @@ fn plan_now(
 
 /// The way to the data plane, when it may be written to. One that is being unregistered may: its
 /// copies are taken back.
-fn writable(fleet: &Fleet, name: &str) -> Option<Arc<Remote>> {
-    let snapshot = fleet.snapshot().into_iter().find(|s| s.name == name)?;
-    let may = match snapshot.usable {
+fn writable(fleet: &Fleet, member: &Member, view: &View) -> Option<Arc<Remote>> {
+    let may = match fleet.usable(member, view) {
         Usable::Ready => true,
-        Usable::NotReady { .. } => snapshot.unregistering && snapshot.view.is_live(),
+        Usable::NotReady { .. } => member.unregistering && view.is_live(),
         Usable::Unreachable { .. } | Usable::Connecting => false,
     };
-    snapshot.remote.filter(|_| may)
+    member.remote.clone().filter(|_| may)
 }
 
 async fn next_change(changes: &mut broadcast::Receiver<Change>, name: &str) {
@@ -309,13 +281,10 @@ fn settled_of(shared: &Shared, name: &str) -> Settled {
 
 /// Drops what is known of copies nobody wants any more.
 fn forget(shared: &Shared, name: &str, copies: &BTreeMap<CopyKey, Wanted>) {
-    let mut failures = lock(&shared.failures);
-    if let Some(of_plane) = failures.get_mut(name) {
+    if let Some(of_plane) = lock(&shared.failures).get_mut(name) {
         of_plane.retain(|key, _| copies.contains_key(key));
     }
-    drop(failures);
-    let mut settled = lock(&shared.settled);
-    if let Some(of_plane) = settled.get_mut(name) {
+    if let Some(of_plane) = lock(&shared.settled).get_mut(name) {
         of_plane.retain(|key, _| copies.contains_key(key));
     }
 }
@@ -345,25 +314,29 @@ fn forget_all(shared: &Shared, name: &str) {
     lock(&shared.settled).remove(name);
 }
 
+/// Notes what came of a write, for the next pass and for who publishes it.
 fn settle(shared: &Shared, name: &str, done: Write, memory: &mut Memory) {
     let Write { key, content, outcome } = done;
     let source = content.as_ref().map(|(uid, _)| uid.clone()).unwrap_or_default();
     let pause = |wait: Duration| Pause { until: Instant::now() + wait, of: content.clone() };
-    let mut settled = lock(&shared.settled);
-    let of_plane = settled.entry(name.to_owned()).or_default();
-    let mut problem = None;
+    let accept = |key: &CopyKey, accepted: Option<Accepted>| {
+        let mut settled = lock(&shared.settled);
+        let of_plane = settled.entry(name.to_owned()).or_default();
+        match accepted {
+            Some(accepted) => drop(of_plane.insert(key.clone(), accepted)),
+            None => drop(of_plane.remove(key)),
+        }
+    };
     match outcome {
         Outcome::Written(record, wanted) => {
-            if record.content_hash == wanted {
-                of_plane.remove(&key);
-            } else {
-                of_plane.insert(key.clone(), Accepted::Made { wanted, got: record.content_hash.clone() });
-            }
+            let is_other = record.content_hash != wanted;
+            let made = || Accepted::Made { wanted, got: record.content_hash.clone() };
+            accept(&key, is_other.then(made));
             memory.of.update(|view| remember(view, &key, *record));
             memory.pauses.remove(&key);
         }
         Outcome::Shared { hash, with } => {
-            of_plane.insert(key.clone(), Accepted::Shared { hash, with });
+            accept(&key, Some(Accepted::Shared { hash, with }));
             memory.written.remove(&key);
             memory.pauses.insert(key.clone(), pause(LOOK_AGAIN));
         }
@@ -374,38 +347,25 @@ fn settle(shared: &Shared, name: &str, done: Write, memory: &mut Memory) {
         Outcome::PlanAgain => {
             let wait = memory.backoff.failed_as(&key, &source);
             memory.pauses.insert(key, pause(wait));
-            drop(settled);
-            shared.progress.notify_one();
-            return;
+            return shared.progress.notify_one();
         }
-        Outcome::Failed(why) => {
-            of_plane.remove(&key);
-            problem = Some(why);
-        }
-    }
-    drop(settled);
-    let mut failures = lock(&shared.failures);
-    let of_plane = failures.entry(name.to_owned()).or_default();
-    match problem {
-        None => {
-            memory.backoff.succeeded(&key);
-            memory.refused.succeeded(&key);
-            if let Some(conflict) = memory.contested(&key, shared.fleet.now()) {
-                drop(failures);
-                return blame(shared, name, &key, conflict);
-            }
-            of_plane.remove(&key);
-        }
-        Some(problem) => {
+        Outcome::Failed(problem) => {
+            accept(&key, None);
             let is_final = problem.reason == Reason::TooLarge;
             let backoff = if is_final { &mut memory.refused } else { &mut memory.backoff };
             let wait = backoff.failed_as(&key, &source);
             memory.pauses.insert(key.clone(), pause(wait));
-            drop(failures);
             return blame(shared, name, &key, problem);
         }
     }
-    drop(failures);
+    memory.backoff.succeeded(&key);
+    memory.refused.succeeded(&key);
+    if let Some(conflict) = memory.contested(&key, shared.context.fleet.now()) {
+        return blame(shared, name, &key, conflict);
+    }
+    if let Some(of_plane) = lock(&shared.failures).get_mut(name) {
+        of_plane.remove(&key);
+    }
     shared.progress.notify_one();
 }
 
