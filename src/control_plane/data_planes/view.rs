@@ -38,6 +38,12 @@ impl ObjectKey {
     pub fn of(object: &impl ResourceExt) -> Self {
         Self::new(object.namespace().unwrap_or_default(), object.name_any())
     }
+
+    /// Reads `namespace/name`, as it is displayed.
+    pub fn read(text: &str) -> Option<Self> {
+        let (namespace, name) = text.split_once('/')?;
+        Some(Self::new(namespace, name))
+    }
 }
 
 impl fmt::Display for ObjectKey {

@@ -67,26 +67,12 @@ pub struct ClusterInputs {
     pub may_remove: bool,
 }
 
-impl ClusterInputs {
-    /// Uid of the K8ssandraCluster, while there is one.
-    #[must_use]
-    pub fn uid(&self) -> Option<String> {
-        self.cluster.as_ref().and_then(|cluster| cluster.uid())
-    }
-}
-
 /// Whether `datacenter` has Medusa because of the K8ssandraCluster this returns.
 #[must_use]
 pub fn deployed_for(datacenter: &CassandraDatacenter, control_plane: &str) -> Option<ObjectKey> {
     let annotation = |key: &str| datacenter.annotations().get(key);
     let ours = annotation(labels::MEDUSA_FOR_CONTROL_PLANE).is_some_and(|value| value == control_plane);
-    annotation(labels::MEDUSA_FOR).filter(|_| ours).and_then(|text| key_of(text))
-}
-
-/// Reads `namespace/name`.
-fn key_of(text: &str) -> Option<ObjectKey> {
-    let (namespace, name) = text.split_once('/')?;
-    Some(ObjectKey::new(namespace, name))
+    annotation(labels::MEDUSA_FOR).filter(|_| ours).and_then(|text| ObjectKey::read(text))
 }
 
 /// The K8ssandraCluster a purge schedule of ours is for. Other schedules of ours have other names.
@@ -95,7 +81,11 @@ pub fn schedule_for(schedule: &MedusaBackupSchedule, control_plane: &str) -> Opt
     let ours = schedule.labels().get(labels::CONTROL_PLANE).is_some_and(|value| value == control_plane);
     let purges =
         schedule.spec.operation_type == ScheduledOperation::Purge && purge::is_name(&schedule.name_any());
-    schedule.annotations().get(labels::SOURCE).filter(|_| ours && purges).and_then(|text| key_of(text))
+    schedule
+        .annotations()
+        .get(labels::SOURCE)
+        .filter(|_| ours && purges)
+        .and_then(|text| ObjectKey::read(text))
 }
 
 /// K8ssandraClusters that something has to be done, or reported, for.
@@ -105,7 +95,7 @@ pub fn concerned(sources: &SourceObjects, planes: &[Snapshot], control_plane: &s
     let mut keys: BTreeSet<ObjectKey> = asking.chain(sources.clusters.unreadable.keys()).cloned().collect();
     for view in planes.iter().map(|plane| &plane.view) {
         keys.extend(view.datacenters.last_known().values().filter_map(|dc| deployed_for(dc, control_plane)));
-        keys.extend(view.config_maps.last_known().values().filter_map(|map| key_of(&map.source)));
+        keys.extend(view.config_maps.last_known().values().filter_map(|map| ObjectKey::read(&map.source)));
         keys.extend(view.schedules.last_known().values().filter_map(|s| schedule_for(s, control_plane)));
     }
     keys
@@ -147,7 +137,7 @@ pub fn observe(
         }
     }
     let holds = |view: &View| {
-        view.config_maps.last_known().values().any(|map| key_of(&map.source).as_ref() == Some(key))
+        view.config_maps.last_known().values().any(|map| ObjectKey::read(&map.source).as_ref() == Some(key))
             || view
                 .schedules
                 .last_known()
@@ -185,11 +175,7 @@ fn target(
     let plane = planes.get(place.plane.as_str()).map(|plane| (*plane).clone());
     let datacenter = match &plane {
         None => Seen::Unknown { since: None, why: format!("data plane `{}` is not registered", place.plane) },
-        Some(plane) => match plane.view.seen(&plane.view.datacenters, &place.object) {
-            Seen::Known(datacenter) => Seen::Known(datacenter.clone()),
-            Seen::Absent => Seen::Absent,
-            Seen::Unknown { since, why } => Seen::Unknown { since, why },
-        },
+        Some(plane) => plane.view.seen(&plane.view.datacenters, &place.object).map(Arc::clone),
     };
     let listed_by = plane.as_ref().and_then(|plane| plane.listing.get(&place.object)).cloned();
     // Who deployed Medusa there and still wants it keeps it.
@@ -215,6 +201,12 @@ fn listed_by_too(plane: &Snapshot, object: &ObjectKey, cluster: &ObjectKey, sour
 }
 
 impl ClusterInputs {
+    /// Uid of the K8ssandraCluster, while there is one.
+    #[must_use]
+    pub fn uid(&self) -> Option<String> {
+        self.cluster.as_ref().and_then(|cluster| cluster.uid())
+    }
+
     /// Whether the K8ssandraCluster asks that nothing be changed.
     #[must_use]
     pub fn paused(&self) -> bool {
@@ -267,11 +259,11 @@ impl ClusterInputs {
                 add(&(plane.view.secrets.last(&copy), plane.refusals.get(&copy)));
             }
             add_section(&mut add, &plane.view.config_maps, |map| {
-                (key_of(&map.source).as_ref() == Some(&self.key))
+                (ObjectKey::read(&map.source).as_ref() == Some(&self.key))
                     .then(|| (map.uid.clone(), map.content_hash.clone()))
             });
             add_section(&mut add, &plane.view.schedules, |s| {
-                let for_it = s.annotations().get(labels::SOURCE).and_then(|t| key_of(t));
+                let for_it = s.annotations().get(labels::SOURCE).and_then(|t| ObjectKey::read(t));
                 (for_it.as_ref() == Some(&self.key))
                     .then(|| (s.uid(), s.metadata.generation, s.labels().clone()))
             });
@@ -281,7 +273,8 @@ impl ClusterInputs {
             // A ConfigMap goes when no datacenter beside it restarts any more, also one where Medusa is not wanted now.
             let beside = |key: &ObjectKey| {
                 plane.view.config_maps.last_known().iter().any(|(map, record)| {
-                    map.namespace == key.namespace && key_of(&record.source).as_ref() == Some(&self.key)
+                    map.namespace == key.namespace
+                        && ObjectKey::read(&record.source).as_ref() == Some(&self.key)
                 })
             };
             for (key, dc) in plane.view.datacenters.last_known().iter().filter(|(key, _)| beside(key)) {

@@ -125,7 +125,7 @@ pub struct Removal<'a> {
 
 impl Removal<'_> {
     fn takes(&self, key: &CopyKey, copy: &CopyRecord) -> bool {
-        let source = copy.source.split_once('/').map(|(namespace, name)| ObjectKey::new(namespace, name));
+        let source = ObjectKey::read(&copy.source);
         let is_one = |of: &BTreeSet<ObjectKey>| source.as_ref().is_some_and(|source| of.contains(source));
         if key.kind == CopyKind::Secret && is_one(self.ways_in) {
             return true;
