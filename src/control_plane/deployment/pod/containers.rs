@@ -4,10 +4,13 @@ use serde_json::{Map, Value, json};
 
 use super::{
     image::Pull,
-    request::{MEDUSA, RESTORE, Request},
+    request::{RESTORE, Request},
 };
 use crate::{
-    api::k8ssandra::{Probe, RawObject},
+    api::{
+        cassandra::MEDUSA_CONTAINER,
+        k8ssandra::{Probe, RawObject},
+    },
     control_plane::deployment::config::ini::{DEFAULT_GRPC_PORT, ENDPOINT, paths::GRPC_CERTIFICATES},
 };
 
@@ -18,7 +21,7 @@ pub fn medusa(request: &Request<'_>, pull: &Pull, mounts: &[Value]) -> Value {
     let port = medusa.grpc_port().unwrap_or(i64::from(DEFAULT_GRPC_PORT));
     let encrypted = request.grpc_server_secret().is_some();
     let mut container = common(request, pull, mounts, "GRPC", medusa.container_resources.as_ref());
-    container.insert("name".to_owned(), json!(MEDUSA));
+    container.insert("name".to_owned(), json!(MEDUSA_CONTAINER));
     container.insert("ports".to_owned(), json!([{"name": "grpc", "containerPort": port, "protocol": "TCP"}]));
     let probes = [("readinessProbe", &medusa.readiness_probe), ("livenessProbe", &medusa.liveness_probe)];
     for (field, asked) in probes {

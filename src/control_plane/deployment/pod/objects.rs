@@ -70,7 +70,7 @@ pub fn claim_name(sanitized: &str, datacenter: &str) -> String {
     format!("{sanitized}-{datacenter}-medusa")
 }
 
-/// That volume's claim. Nobody owns it: backups outlive what was backed up.
+/// That volume's claim; `storage` has every field filled. Nobody owns it: backups outlive what was backed up.
 #[must_use]
 pub fn claim(
     place: &ObjectKey,
@@ -79,11 +79,6 @@ pub fn claim(
     control_plane: &str,
     storage: &PodStorage,
 ) -> Option<PersistentVolumeClaim> {
-    let modes = if storage.access_modes.is_empty() {
-        vec!["ReadWriteOnce".to_owned()]
-    } else {
-        storage.access_modes.clone()
-    };
     let claim = json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
         "metadata": {
@@ -92,7 +87,7 @@ pub fn claim(
             "annotations": {labels::SOURCE: source.to_string(), labels::SOURCE_UID: source_uid},
         },
         "spec": {
-            "storageClassName": storage.storage_class_name, "accessModes": modes,
+            "storageClassName": storage.storage_class_name, "accessModes": storage.access_modes,
             "resources": {"requests": {"storage": storage.size}},
         },
     });
@@ -127,8 +122,10 @@ mod tests {
 
     #[test]
     fn a_claim_asks_for_what_was_said() {
-        let storage: PodStorage =
-            serde_json::from_value(json!({"size": "100Mi", "storageClassName": "standard"})).unwrap();
+        let storage: PodStorage = serde_json::from_value(json!({
+            "size": "100Mi", "storageClassName": "standard", "accessModes": ["ReadWriteOnce"],
+        }))
+        .unwrap();
         let (place, source) = (ObjectKey::new("cass", "shop-dc1-medusa"), ObjectKey::new("src", "shop"));
         let claim = claim(&place, &source, "u", "cp", &storage).unwrap();
         let spec = claim.spec.unwrap();

@@ -2,15 +2,10 @@
 
 use super::image::Image;
 use crate::{
-    api::{
-        cassandra::MEDUSA_CONTAINER,
-        k8ssandra::{EncryptionStores, MedusaTemplate},
-    },
+    api::k8ssandra::{EncryptionStores, MedusaTemplate},
     control_plane::data_planes::view::ObjectKey,
 };
 
-/// The container that serves backups.
-pub const MEDUSA: &str = MEDUSA_CONTAINER;
 /// The init container that restores.
 pub const RESTORE: &str = "medusa-restore";
 /// cass-operator's init container, which writes the configuration Medusa reads: it has to run first.

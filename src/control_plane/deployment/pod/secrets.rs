@@ -142,10 +142,10 @@ pub fn check(
         }
     }
     match source {
-        None | Some(SecretState::NotRead) => Check::Wait(Why {
-            reason: Reason::Connecting,
-            message: format!("Secret `{}` was not read yet", needed.name),
-        }),
+        None | Some(SecretState::NotRead) => {
+            let message = format!("Secret `{}` was not read yet", needed.name);
+            Check::Wait(Why::new(Reason::Connecting, message))
+        }
         Some(SecretState::Absent) if target.is_source => missing(needed, target),
         Some(SecretState::Absent) => match copy {
             // It is being taken back.
@@ -215,14 +215,12 @@ fn replicating(needed: &Needed, target: Target<'_>) -> Why {
 fn missing(needed: &Needed, target: Target<'_>) -> Check {
     let keys = quoted(needed.keys.iter());
     let with = if keys.is_empty() { String::new() } else { format!(" with {keys}") };
-    Check::Missing(Why {
-        reason: Reason::SecretNotFound,
-        message: format!(
-            "Secret `{}` ({}) does not exist: create it{with} beside the K8ssandraCluster, or in namespace `{}` of \
-             data plane `{}`",
-            needed.name, needed.field, target.object.namespace, target.plane
-        ),
-    })
+    let message = format!(
+        "Secret `{}` ({}) does not exist: create it{with} beside the K8ssandraCluster, or in namespace `{}` of data \
+         plane `{}`",
+        needed.name, needed.field, target.object.namespace, target.plane
+    );
+    Check::Missing(Why::new(Reason::SecretNotFound, message))
 }
 
 fn lacking(needed: &Needed, keys: &BTreeSet<String>, place: &str, target: &ObjectKey) -> Option<Why> {
@@ -259,7 +257,7 @@ pub fn all_in_place(checks: Vec<(Needed, Check)>) -> Result<InPlace, (Why, bool)
             Check::Wait(why) => waits = Some(why),
             Check::Ask => {
                 let message = format!("Secret `{}` was not looked for yet", needed.name);
-                waits = Some(Why { reason: Reason::Connecting, message });
+                waits = Some(Why::new(Reason::Connecting, message));
             }
         }
     }
