@@ -18,9 +18,9 @@ use tokio::{
 use super::{
     config::prefix::{BackupPlace, Collision, Presence, Tenant, collisions},
     context::DeploymentContext,
-    observe::{ClusterInputs, concerned, observe},
+    observe::{ClusterInputs, DatacenterTarget, concerned, observe},
     pass::{Pass, settings},
-    report::ClusterReport,
+    report::{ClusterReport, DatacenterReport},
     undone, write,
 };
 use crate::{
@@ -89,13 +89,14 @@ pub async fn run(context: DeploymentContext) {
                 wake = last.values().map(|last| last.due).min().unwrap_or(Instant::now() + LOOK_AGAIN);
             }
             Some(done) = passes.next() => {
-                running.remove(&done.key);
-                if let Some(last) = last.get_mut(&done.key) {
+                let key = &done.inputs.key;
+                running.remove(key);
+                if let Some(last) = last.get_mut(key) {
                     if done.again {
                         let uid = done.report.uid.as_deref().unwrap_or_default();
-                        last.due = Instant::now() + backoff.failed_as(&done.key, uid);
+                        last.due = Instant::now() + backoff.failed_as(key, uid);
                     } else {
-                        backoff.succeeded(&done.key);
+                        backoff.succeeded(key);
                     }
                     if done.has_written {
                         last.due = last.due.min(Instant::now() + LOOK_AFTER);
@@ -131,7 +132,6 @@ struct Round {
 
 /// A pass that has ended.
 struct Done {
-    key: ObjectKey,
     inputs: ClusterInputs,
     report: ClusterReport,
     again: bool,
@@ -199,7 +199,7 @@ async fn pass(
     };
     context.reconciles.count(KIND, begun.elapsed(), failure.map(Reason::as_str));
     let has_written = undone::has_written(&context, &inputs, began);
-    Done { key: inputs.key.clone(), report, again, has_written, inputs }
+    Done { inputs, report, again, has_written }
 }
 
 /// The report before this pass, if it is of this very K8ssandraCluster, or of one that is gone.
@@ -226,7 +226,7 @@ fn broken(context: &DeploymentContext, inputs: &ClusterInputs, panic: &Panicked)
 fn tenant(inputs: &ClusterInputs) -> Option<Tenant> {
     let place = BackupPlace::of(settings(inputs).as_ref().ok()?)?;
     let wanted = || inputs.targets.iter().filter(|target| target.wanted.is_some());
-    let runs = |target: &super::observe::DatacenterTarget| {
+    let runs = |target: &DatacenterTarget| {
         target.datacenter.known().is_some_and(|datacenter| datacenter.medusa_container().is_some())
     };
     let presence = if wanted().any(runs) {
@@ -269,7 +269,7 @@ fn publish(context: &DeploymentContext, done: Done) {
     }
     tell(context, &done.inputs, old.as_deref(), &done.report);
     context.reports.send_modify(|reports| {
-        reports.clusters.insert(done.key, Arc::new(done.report));
+        reports.clusters.insert(done.inputs.key, Arc::new(done.report));
     });
 }
 
@@ -284,7 +284,7 @@ fn tell(
     let about = cluster.object_ref(&());
     for datacenter in &new.datacenters {
         let before = old.and_then(|old| old.datacenters.iter().find(|d| d.place == datacenter.place));
-        let brief = |d: &super::report::DatacenterReport| (d.state, d.why.clone());
+        let brief = |d: &DatacenterReport| (d.state, d.why.clone());
         if before.map(brief) == Some(brief(datacenter)) {
             continue;
         }
@@ -312,9 +312,7 @@ fn tell(
     }
     let is_local = |report: &ClusterReport| report.storage.as_ref().is_some_and(|s| s.provider == "local");
     let ended = cluster.spec.medusa.is_none() && old.is_some_and(is_local);
-    let gone = |d: &super::report::DatacenterReport| {
-        d.why.as_ref().is_some_and(|why| why.reason == Reason::Removing)
-    };
+    let gone = |d: &DatacenterReport| d.why.as_ref().is_some_and(|why| why.reason == Reason::Removing);
     if ended || (is_local(new) && new.datacenters.iter().any(gone)) {
         let note =
             "the volumes with backups are left where they are; delete their PersistentVolumeClaims by hand";
