@@ -6,21 +6,23 @@
 //! is being deleted in a namespace that is. Copies and schedules in data planes stay where they could not be taken back in
 //! time: the log names them, as no Event can be written.
 
-use std::{fmt::Debug, time::Duration};
+use std::time::Duration;
 
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
+    Api, Client, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
     core::PartialObjectMeta,
 };
-use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::api::{
-    fleet::{DataPlane, FleetBackupJob, FleetBackupSchedule, FleetTask},
-    labels,
+use crate::{
+    api::{
+        fleet::{DataPlane, FleetBackupJob, FleetBackupSchedule, FleetTask},
+        labels,
+    },
+    runtime::follow::Followed,
 };
 
 /// Pause between two looks at the namespace.
@@ -62,10 +64,7 @@ pub(super) async fn run(client: Client, namespace: String) {
 }
 
 /// Takes our finalizers off what is being deleted of a kind. `left` is what that may leave behind.
-async fn let_go<K>(client: &Client, namespace: &str, left: &str)
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-{
+async fn let_go<K: Followed>(client: &Client, namespace: &str, left: &str) {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let kind = K::kind(&());
     let listed = match api.list_metadata(&ListParams::default()).await {

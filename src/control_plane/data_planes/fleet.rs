@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, MutexGuard, RwLock,
+        Arc, Mutex, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -89,19 +89,15 @@ impl ViewCell {
         Self { view: Mutex::new(Arc::new(view)), arriving: AtomicUsize::new(0) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Arc<View>> {
-        lock(&self.view)
-    }
-
     /// The view as it is now.
     #[must_use]
     pub fn get(&self) -> Arc<View> {
-        self.lock().clone()
+        lock(&self.view).clone()
     }
 
     /// Changes the view.
     pub fn update<R>(&self, change: impl FnOnce(&mut View) -> R) -> R {
-        change(Arc::make_mut(&mut self.lock()))
+        change(Arc::make_mut(&mut lock(&self.view)))
     }
 }
 

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -159,14 +159,8 @@ pub fn resumes(record: &Record) -> Timestamp {
 }
 
 /// The last write to each object, for one kind of object named by `K`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Memory<K>(Arc<Mutex<BTreeMap<K, Record>>>);
-
-impl<K> Clone for Memory<K> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
 
 impl<K> Default for Memory<K> {
     fn default() -> Self {
@@ -175,24 +169,20 @@ impl<K> Default for Memory<K> {
 }
 
 impl<K: Ord + Clone> Memory<K> {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<K, Record>> {
-        lock(&self.0)
-    }
-
     /// The last write to `key`.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<Record> {
-        self.lock().get(key).cloned()
+        lock(&self.0).get(key).cloned()
     }
 
     /// Notes a write, or that it was taken back.
     pub fn set(&self, key: &K, record: Record) {
-        self.lock().insert(key.clone(), record);
+        lock(&self.0).insert(key.clone(), record);
     }
 
     /// Forgets what `keep` does not name.
     pub fn retain(&self, keep: impl Fn(&K) -> bool) {
-        self.lock().retain(|key, _| keep(key));
+        lock(&self.0).retain(|key, _| keep(key));
     }
 }
 

@@ -133,24 +133,18 @@ fn request(home: &str, key: &ObjectKey, client_config: &ClientConfig) -> Result<
     let context = client_config.context();
     let name = names::dns_name(context);
     let secret = &client_config.spec.kube_config_secret.name;
+    let refused = |note: &str| {
+        let (origin, name, note) = (origin.clone(), Some(name.clone()), note.to_owned());
+        Err(Refused { origin, name, reason: Reason::InvalidSpec, note })
+    };
     if secret.is_empty() {
-        return Err(Refused {
-            origin,
-            name: Some(name),
-            reason: Reason::InvalidSpec,
-            note: "`spec.kubeConfigSecret.name` is empty; name the Secret that holds the kubeconfig"
-                .to_owned(),
-        });
+        return refused("`spec.kubeConfigSecret.name` is empty; name the Secret that holds the kubeconfig");
     }
     if !names::is_object_name(secret) {
-        return Err(Refused {
-            origin,
-            name: Some(name),
-            reason: Reason::InvalidSpec,
-            note: "`spec.kubeConfigSecret.name` is no name that an object can have; use lower-case letters, digits, `-` \
-                   and `.`, at most 253, beginning and ending with a letter or digit"
-                .to_owned(),
-        });
+        return refused(
+            "`spec.kubeConfigSecret.name` is no name that an object can have; use lower-case letters, digits, `-` and `.`, at \
+             most 253, beginning and ending with a letter or digit",
+        );
     }
     let secret = KubeconfigSecretRef {
         name: secret.clone(),
