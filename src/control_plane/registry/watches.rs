@@ -29,10 +29,8 @@ struct Running {
 
 /// The running watches of one data plane; dropping them ends them.
 pub(super) struct Watches {
-    name: String,
+    notify: Notify,
     control_plane: String,
-    fleet: Arc<Fleet>,
-    view: Arc<ViewCell>,
     running: BTreeMap<Kind, Running>,
     schedules: Arc<Signal>,
 }
@@ -40,10 +38,8 @@ pub(super) struct Watches {
 impl Watches {
     pub(super) fn new(name: &str, control_plane: &str, fleet: Arc<Fleet>, view: Arc<ViewCell>) -> Self {
         Self {
-            name: name.to_owned(),
+            notify: Notify { name: name.to_owned(), fleet, view },
             control_plane: control_plane.to_owned(),
-            fleet,
-            view,
             running: BTreeMap::new(),
             schedules: Arc::default(),
         }
@@ -60,7 +56,7 @@ impl Watches {
 
     /// Whether what runs is what [`Self::keep`] would have run.
     pub(super) fn are_current(&self, hosts_none: bool) -> bool {
-        let view = self.view.get();
+        let view = self.notify.view.get();
         let mut kinds = Kind::ALL.iter();
         kinds.all(|kind| kind.is_wanted(&view, hosts_none) == self.running.contains_key(kind))
     }
@@ -68,9 +64,9 @@ impl Watches {
     /// The cluster answers, and nothing of it is listed yet.
     pub(super) fn begin(&mut self) {
         self.stop();
-        self.view.update(|view| {
+        self.notify.view.update(|view| {
             view.contact = Contact::Live;
-            view.connected_at = Some(self.fleet.now());
+            view.connected_at = Some(self.notify.fleet.now());
             for kind in Kind::ALL {
                 view.section_mut(*kind).trust_mut().begin();
             }
@@ -86,11 +82,11 @@ impl Watches {
     /// watch any more. Until a watch has listed, nothing of its kind counts as absent.
     pub(super) fn keep(&mut self, client: &Client, hosts_none: bool) {
         for &kind in Kind::ALL {
-            let wanted = kind.is_wanted(&self.view.get(), hosts_none);
+            let wanted = kind.is_wanted(&self.notify.view.get(), hosts_none);
             if !wanted {
                 let ended = self.running.remove(&kind).is_some();
-                if self.view.update(|view| kind.settle(view)) || ended {
-                    self.tell_contact();
+                if self.notify.view.update(|view| kind.settle(view)) || ended {
+                    self.notify.tell_contact();
                 }
                 continue;
             }
@@ -98,13 +94,17 @@ impl Watches {
                 Some(running) => {
                     let failed = running.failed.load(Ordering::Acquire);
                     let age = running.since.elapsed();
-                    if !self.view.update(|view| kind.starts_anew(view.section(kind).trust(), failed, age)) {
+                    if !self
+                        .notify
+                        .view
+                        .update(|view| kind.starts_anew(view.section(kind).trust(), failed, age))
+                    {
                         continue;
                     }
                 }
-                None => self.view.update(|view| {
+                None => self.notify.view.update(|view| {
                     view.section_mut(kind).trust_mut().begin();
-                    view.connected_at = Some(self.fleet.now());
+                    view.connected_at = Some(self.notify.fleet.now());
                 }),
             }
             let running = start(self, kind, client);
@@ -117,13 +117,13 @@ impl Watches {
         let answered = Arc::new(Answered::default());
         let api: Api<DeserializeGuard<W::Object>> = Api::all(answered.heard_through(client));
         let place = Place {
-            cell: self.view.clone(),
+            cell: self.notify.view.clone(),
             failed: failed.clone(),
             answered,
-            clock: self.fleet.clock(),
+            clock: self.notify.fleet.clock(),
             room: Room::USUAL,
         };
-        let (notify, changed) = (self.notify(), self.schedules.clone());
+        let (notify, changed) = (self.notify.clone(), self.schedules.clone());
         let hear = move |news: News<'_, W::Kept>| {
             notify.note(&news, W::KIND);
             notify.tell::<W>(&news);
@@ -143,17 +143,10 @@ impl Watches {
         });
         Running { _task: task, failed, since: Instant::now() }
     }
-
-    fn notify(&self) -> Notify {
-        Notify { name: self.name.clone(), fleet: self.fleet.clone(), view: self.view.clone() }
-    }
-
-    fn tell_contact(&self) {
-        self.fleet.announce(Change::contact(&self.name));
-    }
 }
 
-/// Tells the fleet what changed here.
+/// Tells the fleet what changed in one data plane.
+#[derive(Clone)]
 struct Notify {
     name: String,
     fleet: Arc<Fleet>,
@@ -181,8 +174,9 @@ impl Notify {
             let job = view.jobs.last(key);
             self.tell_run(Kind::Jobs, job.and_then(|job| watched::made_for(job.as_ref())));
         }
-        if is_listed {
-            self.tell_if_live();
+        // The last listing to complete makes the data plane usable.
+        if is_listed && self.view.get().is_live() {
+            self.tell_contact();
         }
     }
 
@@ -193,11 +187,9 @@ impl Notify {
         }
     }
 
-    /// The last listing to complete makes the data plane usable: everyone looks again.
-    fn tell_if_live(&self) {
-        if self.view.get().is_live() {
-            self.fleet.announce(Change::contact(&self.name));
-        }
+    /// How the data plane is, or whether it is, has changed: everyone looks again.
+    fn tell_contact(&self) {
+        self.fleet.announce(Change::contact(&self.name));
     }
 
     /// Remembers how far the watch of a kind can be trusted.
@@ -212,7 +204,7 @@ impl Notify {
             News::Failed(since, why) => self.view.update(|view| kind.fail(view, *since, why)),
         };
         if changed {
-            self.fleet.announce(Change::contact(&self.name));
+            self.tell_contact();
         }
     }
 }
