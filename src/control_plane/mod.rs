@@ -9,11 +9,11 @@ pub mod fanout;
 pub mod inventory;
 mod leaving;
 pub mod registry;
-pub mod replication;
+mod replication;
 pub mod restores;
 pub mod runs;
 pub mod schedules;
-pub mod sources;
+mod sources;
 pub mod tasks;
 
 use std::{collections::BTreeSet, net::SocketAddr, pin::pin, sync::Arc, time::Duration};

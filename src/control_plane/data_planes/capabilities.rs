@@ -17,14 +17,11 @@ pub enum Feature {
     Deployment,
     /// MedusaBackupSchedules: delegated schedules and purge schedules.
     Schedules,
-    /// MedusaTasks: sync and purge.
     Tasks,
-    /// MedusaRestoreJobs.
     Restores,
 }
 
 impl Feature {
-    /// All of them.
     pub const ALL: [Self; 4] = [Self::Deployment, Self::Schedules, Self::Tasks, Self::Restores];
 
     /// What cannot be done without it, for people.
@@ -42,11 +39,9 @@ impl Feature {
 /// A resource a feature needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Need {
-    /// What for.
     pub feature: Feature,
     /// API group; empty for the core group.
     pub group: &'static str,
-    /// Plural of the resource.
     pub plural: &'static str,
     /// Verbs on it, in every namespace.
     pub verbs: &'static [&'static str],
@@ -129,7 +124,6 @@ pub const SCHEDULE_FIELDS: [(&str, &str); 6] = [
 /// Fields a definition declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fields {
-    /// It keeps whatever is written.
     Any,
     /// These, and the API server drops others.
     Named(BTreeSet<String>),
@@ -153,7 +147,6 @@ impl Fields {
         Some(Self::Named(fields.into_iter().flatten().map(|(name, _)| name.clone()).collect()))
     }
 
-    /// Whether the definition keeps `field`.
     #[must_use]
     pub fn has(&self, field: &str) -> bool {
         match self {

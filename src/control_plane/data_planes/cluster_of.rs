@@ -10,7 +10,6 @@ use crate::api::{cassandra::CassandraDatacenter, fleet::K8ssandraClusterRef, lab
 /// A Cassandra cluster of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClusterId {
-    /// Name of its FleetCluster.
     pub name: String,
     /// Name and namespace of its K8ssandraCluster, when one owns the datacenters.
     pub k8ssandra: Option<(String, String)>,
@@ -34,7 +33,6 @@ impl ClusterId {
 /// A cluster that a datacenter says it belongs to, and does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Name of the FleetCluster.
     pub cluster: String,
     /// Why it does not, for people.
     pub why: String,
@@ -151,7 +149,6 @@ pub fn apart(planes: &[&Snapshot]) -> BTreeSet<(String, ObjectKey)> {
     claiming
 }
 
-/// The cluster of a K8ssandraCluster.
 #[must_use]
 pub fn of_k8ssandra(cluster: &ObjectKey) -> ClusterId {
     ClusterId {

@@ -62,7 +62,6 @@ pub fn config_map_record(map: &ConfigMap) -> CopyRecord {
     record(&map.metadata, hash_config_map(map.data.as_ref().unwrap_or(&BTreeMap::new())))
 }
 
-/// Hash of a ConfigMap's data.
 #[must_use]
 pub fn hash_config_map(data: &BTreeMap<String, String>) -> String {
     names::sha256_hex(serde_json::to_string(data).unwrap_or_default().as_bytes())
@@ -83,7 +82,6 @@ pub(crate) fn hash_data(type_: Option<&str>, data: &BTreeMap<String, ByteString>
     names::hex(&hasher.finalize())
 }
 
-/// Hash of a MedusaConfiguration's spec.
 #[must_use]
 pub fn hash_configuration(spec: &MedusaConfigurationSpec) -> String {
     names::sha256_hex(serde_json::to_string(spec).unwrap_or_default().as_bytes())

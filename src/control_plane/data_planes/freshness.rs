@@ -17,7 +17,7 @@ impl Kind {
     /// Whether its watch has something to do. `hosts_none`: no datacenters there, and none expected.
     #[must_use]
     pub fn is_wanted(self, view: &View, hosts_none: bool) -> bool {
-        // What nobody knows yet is tried.
+        // Before a data plane was asked what it permits, the watch is tried all the same.
         let may_be_listed = |resource| view.capabilities.watchable(resource) != Some(false);
         match self.wanted() {
             Wanted::Always => true,
@@ -29,9 +29,9 @@ impl Kind {
         }
     }
 
-    /// Whether its watch, begun `age` ago, is to start anew, for a definition may have appeared that a watch in a long
-    /// pause waits for: not once it has listed, or was refused, for then it goes on by itself. Nothing but schedules waits
-    /// for what they made.
+    /// Whether its watch, begun `age` ago, is to start anew: a definition may have appeared since, and a watch in a long pause
+    /// would notice that late. One that has listed or was refused goes on by itself; and nothing but schedules waits for
+    /// what they made.
     #[must_use]
     pub fn starts_anew(self, trust: &Trust, has_failed: bool, age: Duration) -> bool {
         let is_awaited = !trust.is_listed() && !trust.is_settled();
@@ -39,8 +39,9 @@ impl Kind {
         !is_delegated && has_failed && is_awaited && age >= PATIENCE
     }
 
-    /// There is nothing to watch, or nothing that may be; says whether that is news. No object of the kind counts as absent
-    /// then: what is not served any more was there once, and what may not be listed may still be at work.
+    /// Notes that the kind is not watched, as there is nothing to watch or it may not be; says whether that is news. No object
+    /// of the kind counts as absent then: what is not served any more was there once, and what may not be listed may still
+    /// be at work.
     pub fn settle(self, view: &mut View) -> bool {
         let why = match self.wanted() {
             Wanted::Always | Wanted::Datacenters => "the cluster hosts no datacenters".to_owned(),

@@ -24,7 +24,6 @@ use crate::runtime::{guard, sync::lock};
 /// What the inventory last found out about a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterFigures {
-    /// Name of the FleetCluster.
     pub cluster: String,
     /// Start of its newest complete restore point.
     pub recovery_point: Option<Timestamp>,
@@ -37,11 +36,9 @@ pub struct ClusterFigures {
 /// What the inventory last found out about a datacenter's newest successful backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatacenterFigures {
-    /// The data plane.
     pub data_plane: String,
     /// Its namespace there.
     pub namespace: String,
-    /// Name of the CassandraDatacenter.
     pub datacenter: String,
     /// Seconds it took.
     pub duration: Option<i64>,
@@ -54,9 +51,7 @@ pub type Figures = Arc<Mutex<Vec<ClusterFigures>>>;
 
 /// Metrics of the control plane.
 pub struct FleetCollector {
-    /// The data planes.
     pub fleet: Arc<Fleet>,
-    /// The clusters.
     pub figures: Figures,
     /// What is counted while it happens.
     pub meters: Arc<Meters>,

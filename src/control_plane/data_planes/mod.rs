@@ -3,18 +3,18 @@
 //!
 //! Nothing here imports another folder of the control plane, and nothing here decides what is to be done.
 
-pub mod capabilities;
-pub mod cluster_of;
-pub mod copies;
+pub(super) mod capabilities;
+pub(super) mod cluster_of;
+pub(super) mod copies;
 pub mod fleet;
-pub mod freshness;
+pub(super) mod freshness;
 pub mod membership;
-pub mod meters;
-pub mod metrics;
+pub(super) mod meters;
+pub(super) mod metrics;
 pub mod records;
 pub mod remote;
-pub mod section;
-pub mod undone;
+pub(super) mod section;
+pub(super) mod undone;
 pub mod view;
-pub mod watched;
-pub mod weight;
+pub(super) mod watched;
+pub(super) mod weight;

@@ -64,7 +64,7 @@ impl From<&MedusaBackup> for BackupRecord {
             status: status.status.unwrap_or_default(),
             start_time: instant(&status.start_time),
             finish_time: instant(&status.finish_time),
-            // A count is never less than nothing, whatever somebody wrote there: no status of ours takes that.
+            // Somebody may have written a negative count, which the definitions of our own statuses refuse.
             total_nodes: i64::from(status.total_nodes.unwrap_or(0)).max(0),
             finished_nodes: i64::from(status.finished_nodes.unwrap_or(0)).max(0),
             files: status.total_files.map(|files| files.max(0)),

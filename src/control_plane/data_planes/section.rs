@@ -159,7 +159,6 @@ pub enum Listing<'a, T> {
     Unknown {
         /// Since when, when that is known.
         since: Option<Timestamp>,
-        /// Why, for people.
         why: String,
     },
 }
@@ -189,17 +188,14 @@ impl<T> Clone for LastKnown<'_, T> {
 impl<T> Copy for LastKnown<'_, T> {}
 
 impl<'a, T> LastKnown<'a, T> {
-    /// All of them.
     pub fn iter(self) -> btree_map::Iter<'a, ObjectKey, Arc<T>> {
         self.0.iter()
     }
 
-    /// Their keys.
     pub fn keys(self) -> btree_map::Keys<'a, ObjectKey, Arc<T>> {
         self.0.keys()
     }
 
-    /// The objects.
     pub fn values(self) -> btree_map::Values<'a, ObjectKey, Arc<T>> {
         self.0.values()
     }
@@ -272,7 +268,6 @@ pub trait AnySection {
     /// How far its watch can be trusted.
     fn trust(&self) -> &Trust;
 
-    /// The same, to be changed.
     fn trust_mut(&mut self) -> &mut Trust;
 
     /// Objects that are there and cannot be read, with why.
@@ -316,7 +311,7 @@ impl<T: Serialize> Section<T> {
         self.trust.follow();
     }
 
-    /// An object is there; returns what it was before.
+    /// Puts in an object that is there; returns what was kept of it before.
     pub fn put(&mut self, key: ObjectKey, object: Arc<T>) -> Option<Arc<T>> {
         let before = self.remove(&key);
         self.weight += weight(object.as_ref());
@@ -324,7 +319,7 @@ impl<T: Serialize> Section<T> {
         before
     }
 
-    /// An object is there and cannot be read; returns what it was before.
+    /// Notes an object that is there and cannot be read; returns what was kept of it before.
     pub fn blur(&mut self, key: ObjectKey, why: String) -> Option<Arc<T>> {
         let before = self.remove(&key);
         self.weight += weight(&why);
@@ -332,7 +327,7 @@ impl<T: Serialize> Section<T> {
         before
     }
 
-    /// An object is gone; returns what it was before.
+    /// Takes an object out; returns what was kept of it.
     pub fn remove(&mut self, key: &ObjectKey) -> Option<Arc<T>> {
         let why = self.unreadable.remove(key);
         let before = self.items.remove(key);
@@ -341,7 +336,7 @@ impl<T: Serialize> Section<T> {
         before
     }
 
-    /// The watch saw an object go, at this version; returns what it was before.
+    /// The watch saw an object go, at this version; returns what was kept of it.
     pub fn went(&mut self, key: &ObjectKey, version: &str) -> Option<Arc<T>> {
         let is_sane = key.namespace.len() + key.name.len() <= LONGEST_KEY;
         self.gone.extend(version.parse().ok().filter(|_| is_sane).map(|version| (key.clone(), version)));
@@ -358,7 +353,6 @@ impl<T: Serialize> Section<T> {
         }
     }
 
-    /// Forgets all objects.
     pub fn clear(&mut self) {
         self.items.clear();
         self.unreadable.clear();

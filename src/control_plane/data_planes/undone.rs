@@ -34,7 +34,6 @@ pub struct Wish {
     pub uid: String,
     /// What a person decides by: another value begins anew.
     pub decision: String,
-    /// Hash of the content.
     pub content: String,
 }
 
@@ -43,7 +42,6 @@ pub struct Wish {
 pub struct Record {
     /// What was written. The content is not known after a restart.
     pub wish: Wish,
-    /// When.
     pub written_at: Timestamp,
     /// How often in a row it was taken back.
     pub times: u32,
@@ -169,7 +167,6 @@ impl<K> Default for Memory<K> {
 }
 
 impl<K: Ord + Clone> Memory<K> {
-    /// The last write to `key`.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<Record> {
         lock(&self.0).get(key).cloned()

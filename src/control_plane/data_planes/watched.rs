@@ -77,7 +77,6 @@ pub enum Wanted {
 /// Which objects of a kind are watched, by their labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// All.
     Every,
     /// What this control plane wrote.
     Ours,
@@ -114,8 +113,8 @@ pub trait Watched: 'static {
     const WANTED: Wanted;
     /// Which of them are watched.
     const WHICH: Which = Which::Every;
-    /// The fleet object that one of them was made for, where only that one has to know of it. Of the other kinds everyone
-    /// is told who follows them.
+    /// How the fleet object is found that one of them was made for, where only that object has to know of a change. A change of
+    /// any other kind is told to everyone who follows the kind.
     const MADE_FOR: Option<MadeFor<Self::Kept>> = None;
 
     /// What is kept of `object`; `None` of one that is not meant.
@@ -131,7 +130,6 @@ macro_rules! kinds {
         }
 
         impl Kind {
-            /// All of them.
             pub const ALL: &[Self] = &[$(Self::$kind,)*];
 
             /// Where it is watched, and what waits for it.
@@ -212,7 +210,7 @@ impl Watched for Schedules {
     const WANTED: Wanted = Wanted::IfServed(SCHEDULES);
 
     fn keep(schedule: &MedusaBackupSchedule) -> Option<MedusaBackupSchedule> {
-        // Who takes one back is named.
+        // Who changed it last stays known: when somebody takes a schedule back, they are named.
         let named =
             |manager: &str| ManagedFieldsEntry { manager: Some(manager.to_owned()), ..Default::default() };
         let last = changed_by(&schedule.metadata, labels::MANAGER_CONTROL_PLANE).map(named);

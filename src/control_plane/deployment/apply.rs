@@ -129,7 +129,6 @@ pub(super) struct Draft {
     applies: bool,
     /// Those fields.
     pub(super) kept: Vec<Kept>,
-    /// What it will change.
     pub(super) diff: Diff,
 }
 

@@ -103,7 +103,7 @@ pub async fn run(context: DeploymentContext) {
                     }
                 }
                 publish(&context, done);
-                // What came in during the pass counts.
+                // A change that came in during the pass was not acted on, as its cluster was at work.
                 wake = wake.min(Instant::now() + GATHER);
             }
             change = changes.recv() => match change {
@@ -130,7 +130,6 @@ struct Round {
     now: Timestamp,
 }
 
-/// A pass that has ended.
 struct Done {
     inputs: ClusterInputs,
     report: ClusterReport,

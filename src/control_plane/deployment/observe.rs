@@ -32,13 +32,11 @@ use crate::{
 /// A datacenter a K8ssandraCluster's Medusa is for, or was.
 #[derive(Clone)]
 pub struct DatacenterTarget {
-    /// Where it is.
     pub place: DatacenterPlace,
     /// What the K8ssandraCluster says about it; `None` when it does not ask for Medusa there (any more).
     pub wanted: Option<DatacenterTemplate>,
     /// Its data plane, when that is registered.
     pub plane: Option<Snapshot>,
-    /// The datacenter.
     pub datacenter: Seen<Arc<CassandraDatacenter>>,
     /// Another K8ssandraCluster that has it.
     pub claimed_by: Option<ObjectKey>,
@@ -49,7 +47,6 @@ pub struct DatacenterTarget {
 /// One K8ssandraCluster and what surrounds it.
 #[derive(Clone)]
 pub struct ClusterInputs {
-    /// Its key.
     pub key: ObjectKey,
     /// The K8ssandraCluster; `None` when it is gone.
     pub cluster: Option<Arc<K8ssandraCluster>>,

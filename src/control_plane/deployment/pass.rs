@@ -47,8 +47,8 @@ use crate::{
     },
 };
 
-/// Why a Secret is not in place for now. It is for somebody to mend whatever else keeps it away, such as a refusal of that
-/// data plane, and no other datacenter waits for that.
+/// Why a Secret may not be in place yet although nobody has to mend anything: the datacenters after it wait for that. Whatever
+/// else keeps it away, such as a refusal of that data plane, somebody has to mend, and no other datacenter waits for that.
 const ON_THE_WAY: [Reason; 3] = [Reason::Replicating, Reason::Connecting, Reason::DataPlaneUnreachable];
 
 /// What a pass needs beside its inputs.
@@ -61,7 +61,6 @@ pub(super) struct Pass<'a> {
     pub(super) settings: Result<Settings, Vec<Problem>>,
 }
 
-/// What a pass came to.
 pub(super) struct Passed {
     pub(super) report: ClusterReport,
     /// Whether something did not get through, so that another pass is due soon.

@@ -22,7 +22,6 @@ use crate::{
 /// What came of one datacenter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatacenterReport {
-    /// The datacenter.
     pub place: DatacenterPlace,
     /// How far it is.
     pub state: DeploymentState,
@@ -43,7 +42,6 @@ pub struct DatacenterReport {
 }
 
 impl DatacenterReport {
-    /// A state and why.
     #[must_use]
     pub fn new(place: &DatacenterPlace, state: DeploymentState, why: Option<Why>) -> Self {
         Self {
@@ -99,7 +97,6 @@ pub fn basis(cluster: Option<&K8ssandraCluster>, configuration: Option<&MedusaCo
 /// What came of every K8ssandraCluster that asks, or asked, for Medusa and was looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Reports {
-    /// Each one's report.
     pub clusters: BTreeMap<ObjectKey, Arc<ClusterReport>>,
     /// Whether all have been looked at: before that, a report that is not there means nothing.
     pub whole: bool,

@@ -21,7 +21,6 @@ const NAMED: usize = 3;
 
 /// What has been found out about a datacenter that shall be changed.
 pub struct Found<'a> {
-    /// The datacenter.
     pub place: &'a DatacenterPlace,
     /// What an apply would change.
     pub diff: &'a Diff,

@@ -38,7 +38,6 @@ use crate::{
 /// What keeps a purge schedule from being made, for people.
 const NO_PURGE: &str = "Medusa is deployed, and old backups are not purged";
 
-/// Runs a pass.
 pub(super) async fn run(pass: &Pass<'_>) -> Passed {
     let paused = pass.inputs.paused();
     let mut again = false;
@@ -46,7 +45,7 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
     let mut sources = Cow::Borrowed(pass.sources);
     if !paused {
         match make_user(pass).await {
-            // It is there, and its content is not read yet: nobody has to mend that.
+            // It was made just now and not read yet, which heals by itself: nobody is asked to mend anything.
             Ok(Some(made)) => {
                 sources.to_mut().secrets.insert(made, SecretState::NotRead);
             }

@@ -45,7 +45,7 @@ impl Registry {
         self.connect(plane, access).await
     }
 
-    /// The credential. A Secret that cannot be read is a refusal like any other: it is this data plane's alone.
+    /// Asks for the credential. That its Secret cannot be read is a refusal like any other: it concerns this data plane alone.
     async fn ask(&self, plane: &DataPlane) -> Result<Access, Why> {
         let reference = plane.spec.kubeconfig_secret_ref.as_ref().filter(|_| plane.spec.local != Some(true));
         if let Some(reference) = reference {
@@ -77,7 +77,7 @@ impl Registry {
         }
         let is_kept = plane.spec.deletion_policy == Some(DeletionPolicy::Retain);
         if is_kept || self.is_twin(plane) {
-            return Found::No; // It is let go as it is.
+            return Found::No; // Nothing of it is taken back, so that no connection is needed.
         }
         match self.ask(plane).await {
             // A kubeconfig that is refused now leaves the copies where they are, which is then said.

@@ -40,7 +40,7 @@ const DEFINITIONS: [(&str, &str, &str); 4] = [
 
 /// Permissions the control plane needs in every data plane: group, resource, verbs. `kubeconfigs/data-plane-rbac.yaml`
 /// grants them.
-pub const PERMISSIONS: [(&str, &str, &[&str]); 5] = [
+const PERMISSIONS: [(&str, &str, &[&str]); 5] = [
     ("cassandra.datastax.com", "cassandradatacenters", &["list", "watch"]),
     ("medusa.k8ssandra.io", "medusabackupjobs", &["list", "watch", "create"]),
     ("medusa.k8ssandra.io", "medusabackups", &["list", "watch"]),

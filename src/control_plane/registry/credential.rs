@@ -161,7 +161,10 @@ pub(super) fn secret_of(reference: &KubeconfigSecretRef, home: &str) -> ObjectKe
 
 fn unread(key: &ObjectKey, error: &kube::Error) -> Why {
     if let kube::Error::Api(answer) = error {
-        return unreadable(&format!("Secret `{key}` cannot be read: the API server answered {}", answer.code));
+        return unreadable(&format!(
+            "Secret `{key}` cannot be read: the API server answered {}",
+            answer.code
+        ));
     }
     unreadable(&format!("read Secret `{key}`: {error}"))
 }

@@ -12,10 +12,8 @@ use crate::{
 /// How the last question to an API server ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Answer {
-    /// It was not asked yet.
     #[default]
     None,
-    /// It answered.
     Answered,
     /// It did not, or not so that it can be used.
     Lost(Cause),
@@ -53,7 +51,6 @@ impl Answer {
 /// What is known about reaching one data plane.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Health {
-    /// How the last question ended.
     pub answer: Answer,
     /// When the API server last answered.
     pub last_contact: Option<Timestamp>,
@@ -65,7 +62,6 @@ pub struct Health {
     pub cluster_id: Option<String>,
     /// Why that cannot be known, when it was asked for.
     pub no_cluster_id: Option<Cause>,
-    /// Its version.
     pub version: Option<String>,
     /// Who reconciles the Medusa kinds there.
     pub controller: Option<MedusaController>,
@@ -104,7 +100,6 @@ pub struct Facts<'a> {
 /// Another DataPlane that says it is the same cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Twin {
-    /// Its name.
     pub name: String,
     /// What tells the two apart, or why they are held for one.
     pub evidence: String,

@@ -4,11 +4,11 @@
 //! process or delay another data plane.
 
 mod admit;
-pub mod capability;
+mod capability;
 mod controller;
 mod credential;
-pub mod health;
-pub mod kubeconfig;
+mod health;
+mod kubeconfig;
 mod link;
 mod publish;
 mod pulse;

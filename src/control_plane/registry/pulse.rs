@@ -38,7 +38,6 @@ struct Failing {
 }
 
 impl Pulse {
-    /// It was interrupted.
     pub(super) fn failed(&mut self, now: Instant, at: Timestamp, why: &str) {
         let failing = self.failing.get_or_insert_with(|| Failing {
             begun: now,
@@ -51,7 +50,6 @@ impl Pulse {
         failing.answered = None;
     }
 
-    /// A watch request was answered.
     pub(super) fn answered(&mut self, now: Instant) {
         if let Some(failing) = &mut self.failing {
             failing.answered.get_or_insert(now);

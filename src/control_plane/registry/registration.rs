@@ -27,11 +27,9 @@ fn origin_of(key: &ObjectKey) -> Origin {
 pub(super) struct Request {
     /// Who.
     pub(super) origin: Origin,
-    /// Its name.
     pub(super) name: String,
     /// Where its kubeconfig is.
     pub(super) secret: KubeconfigSecretRef,
-    /// The context to use.
     pub(super) context: Option<String>,
 }
 
@@ -159,11 +157,8 @@ fn request(home: &str, key: &ObjectKey, client_config: &ClientConfig) -> Result<
 pub(super) struct Plane {
     /// What we made it for, when we did.
     pub(super) origin: Option<Origin>,
-    /// The Secret it refers to.
     pub(super) secret: Option<KubeconfigSecretRef>,
-    /// The context it uses.
     pub(super) context: Option<String>,
-    /// Whether it is being deleted.
     pub(super) deleting: bool,
 }
 
@@ -177,10 +172,8 @@ impl Plane {
     }
 }
 
-/// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Make this DataPlane.
     Register(Request),
     /// The DataPlane made for this ClientConfig says something else: make it say this.
     Amend(Request),

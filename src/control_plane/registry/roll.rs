@@ -38,7 +38,8 @@ impl Roll {
         Self { fleet, listing: Mutex::default() }
     }
 
-    /// Takes an event in; returns who is out of the table by it. The fleet is told once the first listing is complete.
+    /// Enters what an event of the watch says into the table; returns those that are out of the table now. The fleet is told
+    /// once the first listing is complete.
     pub(super) fn note(&self, event: &Event<DeserializeGuard<DataPlane>>) -> Vec<Gone> {
         match event {
             Event::Init => {

@@ -30,7 +30,6 @@ struct State {
     listing: Versions,
 }
 
-/// The Secrets' versions, kept current.
 #[derive(Default)]
 pub(super) struct SecretVersions(Mutex<State>);
 

@@ -201,7 +201,6 @@ fn describe(plane: &Arc<DeserializeGuard<DataPlane>>) -> Plane {
     }
 }
 
-/// The uid of who asks.
 fn uid_of(
     origin: &Origin,
     labelled: &[Arc<PartialObjectMeta<Secret>>],

@@ -24,7 +24,6 @@ use crate::{
     runtime::sync::lock,
 };
 
-/// One reconcile.
 pub(super) async fn look(
     plane: &DeserializeGuard<DataPlane>,
     error: &str,

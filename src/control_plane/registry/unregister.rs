@@ -42,7 +42,6 @@ pub(super) enum Found {
     Unknown,
 }
 
-/// The way to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     /// There is none.
@@ -100,7 +99,7 @@ pub(super) async fn step(
         return release(plane, registry).await;
     }
     if plane.spec.deletion_policy == Some(DeletionPolicy::Retain) {
-        // Nothing is to be taken back: nobody is told that it goes before it is gone.
+        // Nothing is to be taken back, so that nobody has to know before it is gone.
         return release(plane, registry).await;
     }
     let member = fleet.member(&name).filter(|member| member.uid == uid);
@@ -145,7 +144,6 @@ pub(super) async fn step(
     }
 }
 
-/// Lets the DataPlane go.
 async fn release(plane: &DataPlane, registry: &Registry) -> Result<Action, RegistryError> {
     let rest: Vec<String> = plane.finalizers().iter().filter(|f| *f != labels::FINALIZER).cloned().collect();
     registry.set_finalizers(plane, &rest).await?;

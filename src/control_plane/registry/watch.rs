@@ -45,7 +45,6 @@ use crate::{
 const WATCH_SECONDS: u32 = 120;
 /// Most characters of an API server's words that are kept.
 const MAX_WORDS: usize = 300;
-/// Bytes in a mebibyte.
 const MIB: usize = 1024 * 1024;
 
 /// How much memory the objects of one data plane may take. They are kept, and whoever sends without end would fill our
@@ -80,7 +79,6 @@ pub(super) fn config(selector: &str) -> watcher::Config {
 
 /// What a watch has to tell.
 pub(super) enum News<'a, T> {
-    /// A listing is complete.
     Listed,
     /// An object changed: its key, and what is kept of it, or was kept until now.
     Changed(&'a ObjectKey, &'a Arc<T>),
@@ -139,7 +137,6 @@ pub(super) struct Place {
     pub(super) failed: Arc<AtomicBool>,
     /// Whether watch requests are answered.
     pub(super) answered: Arc<Answered>,
-    /// The time.
     pub(super) clock: Clock,
     /// How much may be kept.
     pub(super) room: Room,

@@ -61,7 +61,7 @@ impl Watches {
         kinds.all(|kind| kind.is_wanted(&view, hosts_none) == self.running.contains_key(kind))
     }
 
-    /// The cluster answers, and nothing of it is listed yet.
+    /// Begins with a cluster that answers: nothing of it is listed yet.
     pub(super) fn begin(&mut self) {
         self.stop();
         self.notify.view.update(|view| {
@@ -73,7 +73,6 @@ impl Watches {
         });
     }
 
-    /// Ends all of them.
     pub(super) fn stop(&mut self) {
         self.running.clear();
     }

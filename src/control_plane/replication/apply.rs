@@ -34,22 +34,18 @@ use crate::{
     runtime::{cause, follow::Followed},
 };
 
-/// Result of one write.
 pub(super) enum Outcome {
     /// Done; the copy as it is now, with the hash that was wanted.
     Written(Box<CopyRecord>, String),
     /// Somebody else has put the same content there.
     Shared {
-        /// Its hash.
         hash: String,
-        /// Who has.
         with: String,
     },
     /// It is not there, or not ours (any more).
     Gone,
     /// The copy changed meanwhile, or there is nothing to write (any more): plan again.
     PlanAgain,
-    /// It could not be done.
     Failed(Why),
 }
 

@@ -73,12 +73,7 @@ pub enum Precondition<'a> {
     /// version 1.
     Absent,
     /// The copy must still be this one.
-    Version {
-        /// Its uid.
-        uid: &'a str,
-        /// Its resourceVersion.
-        resource_version: &'a str,
-    },
+    Version { uid: &'a str, resource_version: &'a str },
 }
 
 /// The object to apply for a copy. `hash` is the payload's.

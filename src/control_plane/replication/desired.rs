@@ -20,16 +20,13 @@ pub(super) const SHOWN: usize = 80;
 /// Kinds that are copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CopyKind {
-    /// `v1` Secret.
     Secret,
-    /// `medusa.k8ssandra.io/v1alpha1` MedusaConfiguration.
     MedusaConfiguration,
 }
 
 /// A copy in some data plane.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CopyKey {
-    /// Its kind.
     pub kind: CopyKind,
     /// Its namespace and name there.
     pub object: ObjectKey,

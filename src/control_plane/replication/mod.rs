@@ -5,10 +5,10 @@
 //! overwrite or delete an object that is not ours, or log what a Secret holds.
 
 mod apply;
-pub mod content;
+mod content;
 mod controller;
-pub mod desired;
-pub mod plan;
+mod desired;
+mod plan;
 mod publish;
 mod summarize;
 mod targets;

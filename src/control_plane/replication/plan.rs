@@ -15,14 +15,12 @@ use crate::{
     },
 };
 
-/// One write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Make a copy that is not there.
     Create(CopyKey),
     /// Correct a copy of ours.
     Correct {
-        /// The copy.
         key: CopyKey,
         /// The object it must still be.
         uid: String,
@@ -31,7 +29,6 @@ pub enum Action {
     },
     /// Take a copy of ours back.
     Remove {
-        /// The copy.
         key: CopyKey,
         /// The object it must still be.
         uid: String,
@@ -39,7 +36,6 @@ pub enum Action {
 }
 
 impl Action {
-    /// The copy it is about.
     #[must_use]
     pub fn key(&self) -> &CopyKey {
         match self {
@@ -60,7 +56,6 @@ pub enum Accepted {
     },
     /// Somebody else has put the same content there before us: it is theirs, and never written or deleted.
     Shared {
-        /// Hash of the content.
         hash: String,
         /// Who put it there.
         with: String,
@@ -73,7 +68,6 @@ pub type Failures = BTreeMap<String, BTreeMap<CopyKey, Why>>;
 /// What was accepted, by copy.
 pub type Settled = HashMap<CopyKey, Accepted>;
 
-/// Our copy.
 pub(super) fn copy<'a>(view: &'a View, key: &CopyKey) -> Seen<&'a Arc<CopyRecord>> {
     let section = match key.kind {
         CopyKind::Secret => &view.secrets,

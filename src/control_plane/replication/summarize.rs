@@ -37,11 +37,8 @@ const REPLICATED: &str = "Replicated";
 
 /// Everything the conditions are made of.
 pub struct Facts<'a> {
-    /// The control plane's objects.
     pub sources: &'a SourceObjects,
-    /// The copies that should be.
     pub desired: &'a Desired,
-    /// The data planes.
     pub planes: &'a BTreeMap<String, Snapshot>,
     /// What went wrong with single copies.
     pub failures: &'a Failures,

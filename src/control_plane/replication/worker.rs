@@ -153,7 +153,8 @@ pub(super) async fn run(name: String, shared: Arc<Shared>, mut desired: watch::R
         let copies = wanted.copies.get(&name).cloned().unwrap_or_default();
         let (view, settled) = (member.view.get(), settled_of(&shared, &name));
         let actions = plan_now(&wanted, &name, &copies, &view, &settled);
-        // What is planned for one that is not writable is only counted; nothing is as long as it was never seen.
+        // What is planned for a data plane that cannot be written to is only counted. Before it was seen for the first time
+        // nothing is counted: nobody knows which copies are there.
         was_seen |= view.is_live();
         if was_seen {
             let failures = lock(&shared.failures);
@@ -226,7 +227,6 @@ pub(super) async fn run(name: String, shared: Arc<Shared>, mut desired: watch::R
     }
 }
 
-/// One write that has ended.
 struct Write {
     key: CopyKey,
     /// What it was about; `None` for a removal.

@@ -26,7 +26,6 @@ const SHIPPED: &str = "medusa-fleet";
 pub enum Never {
     /// It is labelled to register a data plane.
     Registers,
-    /// It is of this type.
     Type(String),
 }
 
@@ -72,18 +71,12 @@ pub enum Copyable {
     Absent,
     /// It is never copied. `takes_back`: a copy there is, is taken back at once, whoever uses it.
     Never {
-        /// Why.
         why: Why,
         /// Whether it lets its reader into a cluster.
         takes_back: bool,
     },
     /// It may be.
-    Yes {
-        /// Its uid.
-        uid: String,
-        /// Its content hash.
-        hash: String,
-    },
+    Yes { uid: String, hash: String },
 }
 
 impl SourceObjects {
@@ -135,7 +128,7 @@ impl SourceObjects {
         let configs = &self.client_configs;
         let listed = match configs.standing {
             Standing::NotListed => !configs.items.is_empty(),
-            // Who may not be listed registers no cluster either.
+            // Where ClientConfigs may not be listed, none of them registers a cluster.
             Standing::Listed | Standing::NotServed | Standing::Forbidden => true,
         };
         self.planes_listed && listed

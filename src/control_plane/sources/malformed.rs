@@ -21,7 +21,6 @@ const MESSAGE: usize = 400;
 /// An object that has not the shape of its kind.
 #[derive(Clone, Debug, Default)]
 pub struct Malformed {
-    /// Its metadata.
     pub metadata: ObjectMeta,
     /// The field at fault and what is wrong with it, for people.
     pub why: String,

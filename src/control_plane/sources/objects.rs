@@ -22,17 +22,12 @@ use crate::{
 /// A source Secret as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretState {
-    /// Not read yet.
     NotRead,
-    /// There is none.
     Absent,
-    /// Read.
     Read {
-        /// Its uid.
         uid: String,
         /// Hash of its content.
         hash: String,
-        /// Its keys.
         keys: BTreeSet<String>,
         /// Why it is none that is copied.
         never: Option<Never>,
@@ -45,7 +40,6 @@ pub enum Standing {
     /// Nothing yet.
     #[default]
     NotListed,
-    /// All its objects.
     Listed,
     /// Its definition is not installed: there are no objects, but that nobody wants any is not said.
     NotServed,
@@ -95,9 +89,7 @@ pub struct SourceObjects {
     pub clusters: Kept<K8ssandraCluster>,
     /// Every ClientConfig. Nothing is copied or deployed because of one.
     pub client_configs: Kept<ClientConfig>,
-    /// The Secrets they refer to.
     pub secrets: BTreeMap<ObjectKey, SecretState>,
-    /// Whether the Secrets were listed.
     pub secrets_listed: bool,
 }
 

@@ -12,16 +12,13 @@ use crate::{
 
 /// What a copy holds. It has no `Debug` on purpose: the content of a Secret must not reach a log.
 pub enum Payload {
-    /// A Secret's type and data.
     Secret {
         /// Its type; empty means Opaque.
         type_: Option<String>,
-        /// Its data.
         data: BTreeMap<String, ByteString>,
         /// Why it may not be copied.
         never: Option<Never>,
     },
-    /// A MedusaConfiguration's spec.
     Configuration(Box<MedusaConfigurationSpec>),
 }
 
@@ -33,7 +30,6 @@ impl Payload {
         Self::Secret { type_: secret.type_, data: secret.data.unwrap_or_default(), never }
     }
 
-    /// Hash of the content.
     #[must_use]
     pub fn hash(&self) -> String {
         match self {

@@ -242,7 +242,7 @@ impl Sources {
                         state.objects.secrets_listed = true;
                         state.objects.secrets.keys().filter(|key| !listing.contains(key)).cloned().collect()
                     };
-                    // A Secret that became of interest during the listing, or is gone: ask.
+                    // Those that the listing did not name are gone, or were not of interest when it began: they are read.
                     for key in &missed {
                         self.read(key);
                     }
@@ -390,7 +390,6 @@ impl Sources {
         Ok((!is_refused).then_some(payload))
     }
 
-    /// A source MedusaConfiguration's content.
     #[must_use]
     pub fn configuration(&self, key: &ObjectKey) -> Option<Payload> {
         let state = self.lock();

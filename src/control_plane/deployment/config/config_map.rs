@@ -21,7 +21,6 @@ use crate::{
 /// Key of the file, which is its name where Medusa looks for it.
 pub const KEY: &str = "medusa.ini";
 
-/// Name of the ConfigMap.
 #[must_use]
 pub fn name(sanitized: &str) -> String {
     format!("{sanitized}-medusa")

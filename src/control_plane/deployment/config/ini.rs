@@ -71,7 +71,6 @@ pub struct IniInput<'a> {
     pub management_api_tls: bool,
 }
 
-/// The lines of the file.
 #[derive(Default)]
 struct Lines(Vec<String>);
 

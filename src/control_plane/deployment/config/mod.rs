@@ -4,9 +4,9 @@
 //! In reading order: `written` (what counts as written) → `storage` (merges) → `validate` (judges) → `prefix` (who else has
 //! that place) → `ini` → `config_map`. Pure. Nothing here may know of a data plane.
 
-pub mod config_map;
+pub(crate) mod config_map;
 pub mod ini;
-pub mod prefix;
+pub(crate) mod prefix;
 pub mod storage;
 pub mod validate;
-pub mod written;
+pub(crate) mod written;

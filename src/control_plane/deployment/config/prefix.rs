@@ -46,11 +46,8 @@ pub enum Presence {
 /// A cluster and its place.
 #[derive(Clone, Debug)]
 pub struct Tenant {
-    /// The K8ssandraCluster.
     pub cluster: ObjectKey,
-    /// Its place.
     pub place: BackupPlace,
-    /// Whether it is there already.
     pub presence: Presence,
     /// When the K8ssandraCluster was made.
     pub created: Option<Timestamp>,

@@ -218,7 +218,8 @@ fn encryption_stores(found: &mut Found, stores: &EncryptionStores) {
 
 fn storage(found: &mut Found, merged: &Merged, shared: bool, cluster: &str) {
     let storage = &merged.storage;
-    // What nobody set is the shared configuration's business where there is one; what is set and empty, its writer's.
+    // A field that nobody set is to be mended in the MedusaConfiguration, where there is one; a field that is set and empty, in
+    // the object that sets it.
     let lacks = |field: &str, set: bool, what: &str| {
         let fault = if shared && !set { Fault::Configuration } else { merged.fault(field) };
         Problem::invalid(fault, format!("{}: {what}", path(fault, field)))

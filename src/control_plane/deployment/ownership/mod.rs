@@ -2,5 +2,5 @@
 
 pub mod conflict;
 pub mod diff;
-pub mod managed_fields;
+pub(crate) mod managed_fields;
 pub mod removal;

@@ -39,7 +39,6 @@ pub fn restore(request: &Request<'_>, pull: &Pull, mounts: &[Value]) -> Value {
     Value::Object(container)
 }
 
-/// What both have.
 fn common(
     request: &Request<'_>,
     pull: &Pull,

@@ -9,7 +9,6 @@ use serde_json::Value;
 /// One step from a value to a part of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// A field of an object.
     Field(String),
     /// The item with these keys, whose values are written as JSON; in the order of the keys' names.
     Item(Vec<(&'static str, String)>),
@@ -38,7 +37,6 @@ impl fmt::Display for Step {
 }
 
 impl FieldPath {
-    /// The path through these fields.
     #[must_use]
     pub fn of(fields: &[&str]) -> Self {
         Self(fields.iter().map(|name| Step::Field((*name).to_owned())).collect())

@@ -3,13 +3,13 @@
 //!
 //! Pure. Nothing here may decide whether Medusa is wanted.
 
-pub mod containers;
-pub mod fields;
+pub(crate) mod containers;
+pub(crate) mod fields;
 pub mod image;
-pub mod objects;
-pub mod purge;
+pub(crate) mod objects;
+pub(crate) mod purge;
 pub mod request;
-pub mod secrets;
+pub(crate) mod secrets;
 pub mod template;
 pub mod users;
-pub mod volumes;
+pub(crate) mod volumes;

@@ -16,7 +16,6 @@ use crate::{
 
 /// Characters of a password: upstream's (upstream: Rules for Medusa in a datacenter), 63 of them.
 const ALPHABET: &[u8] = b"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// Length of a password.
 const PASSWORD: usize = 20;
 
 /// Random bytes that a password is made of: enough that nearly always enough of them are below a multiple of the

@@ -23,9 +23,7 @@ const MAX_NAME: usize = 200;
 /// For whom a schedule is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
-    /// The K8ssandraCluster.
     pub source: &'a ObjectKey,
-    /// Its uid.
     pub source_uid: &'a str,
     /// Our label value.
     pub control_plane: &'a str,

@@ -23,7 +23,6 @@ const CERTIFICATES_KEYS: [&str; 3] = ["rootca.crt", "client.crt_signed", "client
 /// A Secret that Medusa's pods, or who calls them, cannot do without.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needed {
-    /// Its name.
     pub name: String,
     /// Keys it must have, with values.
     pub keys: BTreeSet<String>,
@@ -114,7 +113,6 @@ pub fn needed(
 /// Where a needed Secret has to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
-    /// The data plane.
     pub plane: &'a str,
     /// Namespace and name there.
     pub object: &'a ObjectKey,
@@ -267,7 +265,6 @@ pub fn all_in_place(checks: Vec<(Needed, Check)>) -> Result<InPlace, (Why, bool)
 /// Content hashes of Secrets that are in place, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InPlace {
-    /// All of them.
     pub all: BTreeMap<String, String>,
     /// Those that pods read only when they start.
     pub restarting: BTreeMap<String, String>,

@@ -10,7 +10,6 @@ use crate::{
     control_plane::deployment::config::ini::paths,
 };
 
-/// Longest name of a volume.
 const MAX_NAME: usize = 63;
 /// Name of the credentials' volume where the Secret's own name cannot be a volume's or is taken.
 const CREDENTIALS_VOLUME: &str = "medusa-storage-credentials";
@@ -38,7 +37,6 @@ const TAKEN: [&str; 20] = [
     "volume-mgmt-api",
 ];
 
-/// Something mounted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mounted {
     /// The volume; `None` when it is cass-operator's.
