@@ -77,10 +77,7 @@ async fn let_go<K: Followed>(client: &Client, namespace: &str, left: &str) {
         let patch = json!({"metadata": {
             "uid": metadata.uid, "resourceVersion": metadata.resource_version, "finalizers": rest,
         }});
-        let params = PatchParams {
-            field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
-            ..PatchParams::default()
-        };
+        let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE);
         let name = object.name_any();
         match api.patch_metadata(&name, &params, &Patch::Merge(&patch)).await {
             Ok(_) => tracing::warn!(%kind, name, left, "let go of, as the namespace ends; left behind"),

@@ -60,6 +60,12 @@ impl CallError {
         }
     }
 
+    /// The API server's own words, where it gave some; else what went wrong on the way to it.
+    #[must_use]
+    pub fn answer(&self) -> String {
+        self.status().map_or_else(|| self.to_string(), |status| status.message.clone())
+    }
+
     /// The HTTP status of the API server's answer, when it gave one.
     #[must_use]
     pub fn code(&self) -> Option<u16> {

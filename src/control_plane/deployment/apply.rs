@@ -238,8 +238,7 @@ async fn patch(
 
 /// Patches the users of a datacenter; the patch holds to the version it was made from. Returns the datacenter.
 pub(super) async fn patch_users(remote: &Remote, key: &ObjectKey, patch: &Value) -> Result<Value, Failure> {
-    let params =
-        PatchParams { field_manager: Some(labels::MANAGER_DEPLOYMENT.to_owned()), ..PatchParams::default() };
+    let params = PatchParams::apply(labels::MANAGER_DEPLOYMENT);
     remote
         .call(|client| async move {
             datacenters(client, &key.namespace)
@@ -273,27 +272,26 @@ pub(super) async fn find_secret(
 /// is not, it must not exist, or be one of ours that lost its label (`is_ours`).
 pub(super) async fn put<K: Followed>(
     remote: &Remote,
+    key: &ObjectKey,
     body: &Value,
     known: Option<(&str, &str)>,
     is_ours: impl Fn(&ObjectMeta) -> bool,
 ) -> Result<(), Failure> {
-    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let key = ObjectKey::new(text("/metadata/namespace"), text("/metadata/name"));
     let what = format!("{} {key}", K::kind(&()));
     // No object ever has version 1: with it, an apply only creates.
     let (uid, version) = known.map_or((None, "1"), |(uid, version)| (Some(uid), version));
-    let error = match write::<K>(remote, &key, body, uid, version).await {
+    let error = match write::<K>(remote, key, body, uid, version).await {
         Ok(()) => return Ok(()),
         Err(error) if known.is_none() && error.code() == Some(409) => error,
         Err(error) => return Err(Failure::of(&error, "patch", &what)),
     };
-    let found = remote.metadata::<K>(&key).await.map_err(|error| Failure::of(&error, "get", &what))?;
+    let found = remote.metadata::<K>(key).await.map_err(|error| Failure::of(&error, "get", &what))?;
     let Some(found) = found else { return Err(Failure::of(&error, "patch", &what)) };
     if !is_ours(&found) {
         return Err(Failure::not_ours(&what));
     }
     let version = found.resource_version.unwrap_or_default();
-    write::<K>(remote, &key, body, found.uid.as_deref(), &version)
+    write::<K>(remote, key, body, found.uid.as_deref(), &version)
         .await
         .map_err(|error| Failure::of(&error, "patch", &what))
 }

@@ -472,7 +472,7 @@ pub(super) async fn write_config_maps(
                 let source = meta.annotations.as_ref().and_then(|a| a.get(labels::SOURCE));
                 source == Some(&pass.inputs.key.to_string())
             };
-            match apply::put::<ConfigMap>(remote, &body, version, ours).await {
+            match apply::put::<ConfigMap>(remote, &key, &body, version, ours).await {
                 Ok(()) => {
                     written();
                     None

@@ -327,7 +327,7 @@ async fn write_schedule(pass: &Pass<'_>, look: &Look<'_>, work: &Work) -> Result
     let by = theirs.map(|manager| By { manager: manager.to_owned(), field: ".metadata".to_owned() });
     let by = by.unwrap_or_default();
     let written = undone::may_put(pass, look.target, "MedusaBackupSchedule", &key, &hash, by)?;
-    apply::put::<MedusaBackupSchedule>(remote, &body, version, source).await.map(|()| written())
+    apply::put::<MedusaBackupSchedule>(remote, &key, &body, version, source).await.map(|()| written())
 }
 
 /// Takes back schedules and ConfigMaps nobody wants any more; says whether all that is due is done.

@@ -11,7 +11,7 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    controller::{Registry, RegistryError},
+    controller::Registry,
     credential::{Access, unreadable},
     unregister::Found,
 };
@@ -21,7 +21,10 @@ use crate::{
         fleet::{DataPlane, DeletionPolicy, RegisteredFrom},
         labels, names,
     },
-    control_plane::{data_planes::view::ObjectKey, sources::Standing},
+    control_plane::{
+        data_planes::{remote::in_time, view::ObjectKey},
+        sources::Standing,
+    },
     runtime::sync::lock,
 };
 
@@ -119,16 +122,12 @@ impl Registry {
         }
         let mut finalizers = plane.finalizers().to_vec();
         finalizers.push(labels::FINALIZER.to_owned());
-        let why = match tokio::time::timeout(ASK, self.set_finalizers(plane, &finalizers)).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(RegistryError { error: kube::Error::Api(answer), .. }))
-                if matches!(answer.code, 404 | 409) =>
-            {
+        let why = match in_time(self.set_finalizers(plane, &finalizers)).await {
+            Ok(()) => return Ok(()),
+            Err(error) if matches!(error.code(), Some(404 | 409)) => {
                 return Err(Why::new(Reason::Connecting, "its DataPlane changed in this moment"));
             }
-            Ok(Err(RegistryError { error: kube::Error::Api(answer), .. })) => answer.message.clone(),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} s", ASK.as_secs()),
+            Err(error) => error.answer(),
         };
         let message = format!(
             "finalizer `{}` cannot be set, without which what is copied there could not be taken back: {why}; permit \
@@ -142,18 +141,10 @@ impl Registry {
         &self,
         plane: &DataPlane,
         finalizers: &[String],
-    ) -> Result<(), RegistryError> {
-        let name = plane.name_any();
+    ) -> Result<(), kube::Error> {
         let patch =
             json!({"metadata": {"finalizers": finalizers, "resourceVersion": plane.resource_version()}});
-        let params = PatchParams {
-            field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
-            ..PatchParams::default()
-        };
-        self.api()
-            .patch_metadata(&name, &params, &Patch::Merge(&patch))
-            .await
-            .map(drop)
-            .map_err(|error| RegistryError { name, error })
+        let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE);
+        self.api().patch_metadata(&plane.name_any(), &params, &Patch::Merge(&patch)).await.map(drop)
     }
 }

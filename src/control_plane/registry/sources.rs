@@ -29,10 +29,7 @@ use crate::{
         labels,
     },
     control_plane::{
-        data_planes::{
-            remote::{CallError, in_time},
-            view::ObjectKey,
-        },
+        data_planes::{remote::in_time, view::ObjectKey},
         sources::Kept,
     },
     runtime::backoff::Backoff,
@@ -257,7 +254,7 @@ async fn create(api: &Api<DataPlane>, plane: &DataPlane) -> Result<(), String> {
     match in_time(api.create(&params, plane)).await {
         Ok(_) => tracing::info!(data_plane = plane.name_any(), "registered"),
         Err(error) if error.code() == Some(409) => {}
-        Err(error) => return Err(why(&error)),
+        Err(error) => return Err(error.answer()),
     }
     Ok(())
 }
@@ -278,14 +275,9 @@ async fn amend(
         Ok(_) => tracing::info!(data_plane = request.name, from = %request.origin, "registered anew"),
         // It changed in the meantime and is looked at again.
         Err(error) if matches!(error.code(), Some(404 | 409)) => {}
-        Err(error) => return Err(why(&error)),
+        Err(error) => return Err(error.answer()),
     }
     Ok(())
-}
-
-/// The API server's own words, where it gave some.
-fn why(error: &CallError) -> String {
-    error.status().map_or_else(|| error.to_string(), |status| status.message.clone())
 }
 
 async fn delete(api: &Api<DataPlane>, plane: &DeserializeGuard<DataPlane>) {

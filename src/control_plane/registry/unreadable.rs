@@ -84,10 +84,7 @@ pub(super) async fn look(
     }
     let patch =
         json!({"metadata": {"uid": raw.uid(), "resourceVersion": raw.resource_version()}, "status": status});
-    let params = PatchParams {
-        field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
-        ..PatchParams::default()
-    };
+    let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE);
     match api.patch_status(&name, &params, &Patch::Merge(&patch)).await {
         Ok(_) => {}
         // It changed meanwhile, and is looked at again for that.

@@ -145,9 +145,12 @@ pub(super) async fn step(
 }
 
 async fn release(plane: &DataPlane, registry: &Registry) -> Result<Action, RegistryError> {
+    let name = plane.name_any();
     let rest: Vec<String> = plane.finalizers().iter().filter(|f| *f != labels::FINALIZER).cloned().collect();
-    registry.set_finalizers(plane, &rest).await?;
-    registry.forget(&plane.name_any(), &plane.uid().unwrap_or_default());
+    if let Err(error) = registry.set_finalizers(plane, &rest).await {
+        return Err(RegistryError { name, error });
+    }
+    registry.forget(&name, &plane.uid().unwrap_or_default());
     Ok(Action::await_change())
 }
 

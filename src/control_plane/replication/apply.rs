@@ -211,10 +211,7 @@ impl Copying<'_> {
         let patch = Patch::Merge(json!({
             "metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}, K::CONTENT: surplus,
         }));
-        let params = PatchParams {
-            field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
-            ..PatchParams::default()
-        };
+        let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE);
         self.patch::<K>(&params, &patch).await
     }
 

@@ -13,8 +13,7 @@ mod watch;
 pub use guard::{Copyable, Never};
 pub use malformed::Malformed;
 pub use objects::{
-    Kept, SecretState, SourceObjects, Standing, datacenters_of, listing, secret_names, secret_of,
-    user_secret,
+    Kept, SecretState, SourceObjects, Standing, datacenters_of, listing, secret_names, secret_of, user_secret,
 };
 pub use payload::Payload;
 pub use watch::Sources;
