@@ -14,12 +14,11 @@ use serde_json::{Value, json};
 
 use super::{
     ScheduleContext,
-    recipe::Problem,
     runs::{Run, RunKind},
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         fleet::{
             DatacenterRun, FleetBackupJob, FleetBackupSchedule, FleetBackupScheduleStatus, FleetTask,
             ScheduledRun,
@@ -41,7 +40,7 @@ pub(super) enum Made {
     /// It is there and was let go: what is known of the schedule is old.
     Begun,
     /// It cannot be made.
-    Refused(Problem),
+    Refused(Why),
 }
 
 /// Whether a write held to a version that is none any more.
@@ -110,7 +109,7 @@ impl ScheduleContext {
             let message = format!(
                 "a {kind} `{name}` exists that this schedule has not made; delete it, or give the schedule another name"
             );
-            Made::Refused(Problem::new(Reason::NameConflict, message))
+            Made::Refused(Why::new(Reason::NameConflict, message))
         };
         match self.api::<K>().create(&params, &new).await {
             Ok(made) => Ok(made.seen().map_or_else(taken, Made::New)),
@@ -130,7 +129,7 @@ impl ScheduleContext {
                 if status.is_forbidden() || status.is_invalid() || status.code == 404 =>
             {
                 let message = format!("the API server refuses {} `{name}`: {}", K::kind(&()), status.message);
-                Ok(Made::Refused(Problem::new(Reason::WriteRefused, message)))
+                Ok(Made::Refused(Why::new(Reason::WriteRefused, message)))
             }
             Err(error) => Err(error),
         }

@@ -15,7 +15,7 @@ use super::{
     ScheduleContext, by_data_plane, coordinated,
     delegate::is_in_data_planes,
     delegated,
-    recipe::{self, Problem, Recipe},
+    recipe::{self, Recipe},
     runs::RunKind,
     scope::Scope,
     summarize::{self, Outcome, READY, Report},
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     api::{
-        Conditions as _, Reason,
+        Conditions as _, Reason, Why,
         fleet::{Execution, FleetBackupSchedule, FleetBackupScheduleStatus, FleetCluster, ScheduleOperation},
     },
     control_plane::{
@@ -53,7 +53,7 @@ pub(super) struct Memory {
     /// What was written into data planes.
     pub writes: Writes,
     /// The problem that was last told in an Event.
-    warned: Option<(Reason, String)>,
+    warned: Option<Why>,
     published: Option<Instant>,
 }
 
@@ -109,15 +109,15 @@ impl Memory {
             tell_news(ctx, schedule, old, new, report);
         }
         let about = schedule.object_ref(&());
-        let problem = report.ready.as_ref().err().map(|p| (p.reason, p.message.clone()));
-        if let Some((reason, message)) = problem.as_ref().filter(|_| self.warned != problem) {
+        let problem = report.ready.as_ref().err();
+        if let Some(Why { reason, message }) = problem.filter(|_| self.warned.as_ref() != problem) {
             if *reason == Reason::Paused {
                 ctx.events.normal(about, *reason, "Schedule", message);
             } else {
                 ctx.events.warning(about, *reason, "Schedule", message);
             }
         }
-        self.warned = problem;
+        self.warned = problem.cloned();
         Ok(true)
     }
 }
@@ -190,9 +190,9 @@ impl Controlled for Scheduler {
         if let Ok(schedule) = &object.0
             && schedule.metadata.deletion_timestamp.is_none()
         {
-            let problem = Problem { reason: Reason::InternalError, message: panic.to_string() };
+            let why = Why::new(Reason::InternalError, panic.to_string());
             let old = schedule.status.clone().unwrap_or_default();
-            let report = Report::unchanged(&old, Err(problem));
+            let report = Report::unchanged(&old, Err(why));
             let now = self.context.clock.now();
             if let Err(error) = Memory::default().commit(&self.context, schedule, &report, now).await {
                 tracing::warn!(schedule = object.name_any(), %error, "say that it failed");

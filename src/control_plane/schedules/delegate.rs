@@ -5,13 +5,10 @@ use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::{
-    recipe::{Problem, Recipe},
-    scope::Scope,
-};
+use super::{recipe::Recipe, scope::Scope};
 use crate::{
     api::{
-        Reason, Seen,
+        Reason, Seen, Why,
         cassandra::CassandraDatacenter,
         fleet::{CatchUp, ConcurrencyPolicy, DatacenterRun, FleetBackupSchedule, ScheduleOperation},
         labels,
@@ -56,7 +53,7 @@ pub struct Refusal {
     /// `dataPlane/namespace/datacenter`, or the data plane alone.
     pub place: String,
     /// Why, and what to do.
-    pub problem: Problem,
+    pub problem: Why,
 }
 
 /// What there is to do for one schedule.
@@ -133,7 +130,7 @@ pub fn plan(
         for entry in unreadable.iter().filter(|entry| entry.data_plane == plane.name) {
             keep.push(key(schedule, entry));
             let message = entry.message.clone().unwrap_or_default();
-            delegation.refused.push(refusal(entry, Problem::new(Reason::DatacenterUnreadable, message)));
+            delegation.refused.push(refusal(entry, Why::new(Reason::DatacenterUnreadable, message)));
         }
         for (key, there) in ours.into_iter().filter(|(key, _)| !keep.contains(key)) {
             delegation.actions.push(Action::Delete {
@@ -147,7 +144,7 @@ pub fn plan(
     if recipe.is_some() {
         for plane in &scope.unlisted {
             let message = "its datacenters are not known yet; they get their schedules when it answers";
-            let problem = Problem::new(Reason::DataPlaneUnreachable, message);
+            let problem = Why::new(Reason::DataPlaneUnreachable, message);
             delegation.refused.push(Refusal { place: plane.clone(), problem });
         }
     }
@@ -182,20 +179,18 @@ pub fn can_write(plane: &Snapshot) -> bool {
     (plane.usable == Usable::Ready || plane.unregistering) && plane.view.is_live() && plane.remote.is_some()
 }
 
-fn away(plane: &Snapshot) -> Problem {
+fn away(plane: &Snapshot) -> Why {
     match &plane.usable {
-        Usable::NotReady { reason, why } => Problem::new(*reason, why.clone()),
-        Usable::Unreachable { why, .. } => Problem::new(
+        Usable::NotReady { reason, why } => Why::new(*reason, why.clone()),
+        Usable::Unreachable { why, .. } => Why::new(
             Reason::DataPlaneUnreachable,
             format!("{why}; what is scheduled there goes on, and changes arrive when it answers"),
         ),
-        Usable::Ready | Usable::Connecting => {
-            Problem::new(Reason::Connecting, "the connection is being made")
-        }
+        Usable::Ready | Usable::Connecting => Why::new(Reason::Connecting, "the connection is being made"),
     }
 }
 
-fn refusal(entry: &DatacenterRun, problem: Problem) -> Refusal {
+fn refusal(entry: &DatacenterRun, problem: Why) -> Refusal {
     Refusal { place: entry.place(), problem }
 }
 
@@ -222,7 +217,7 @@ fn place(
         Seen::Known(there) => Some(there),
         Seen::Absent => None,
         Seen::Unknown { why, .. } => {
-            return delegation.refused.push(refusal(entry, Problem::new(Reason::WatchesStale, why)));
+            return delegation.refused.push(refusal(entry, Why::new(Reason::WatchesStale, why)));
         }
     };
     let uid = schedule.uid().unwrap_or_default();
@@ -232,7 +227,7 @@ fn place(
                 "a MedusaBackupSchedule `{}` exists there that this schedule has not made; delete or rename it",
                 key.name
             );
-            return delegation.refused.push(refusal(entry, Problem::new(Reason::NameConflict, message)));
+            return delegation.refused.push(refusal(entry, Why::new(Reason::NameConflict, message)));
         }
         let owner = datacenter.uid().unwrap_or_default();
         let is_owned = there.owner_references().iter().any(|reference| reference.uid == owner);
@@ -321,18 +316,18 @@ fn spec(
     recipe: &Recipe,
     entry: &DatacenterRun,
     capabilities: &Capabilities,
-) -> Result<(MedusaBackupScheduleSpec, Option<String>), Problem> {
-    capabilities.allow(Feature::Schedules).map_err(|lack| Problem::new(lack.reason, lack.message))?;
+) -> Result<(MedusaBackupScheduleSpec, Option<String>), Why> {
+    capabilities.allow(Feature::Schedules).map_err(|lack| Why::new(lack.reason, lack.message))?;
     let wanted = &schedule.spec;
     let has = |field: &str| capabilities.schedule_has(field) == Some(true);
     let lacks = |field: &str, meant: &str| match capabilities.schedule_has(field) {
-        Some(_) => Problem::new(
+        Some(_) => Why::new(
             Reason::NotServed,
             format!(
                 "its definition of MedusaBackupSchedules has no spec.{field}, so {meant}; install ours or a newer one"
             ),
         ),
-        None => Problem::new(
+        None => Why::new(
             Reason::NotServed,
             format!("it does not say whether its MedusaBackupSchedules have spec.{field}; without, {meant}"),
         ),
@@ -344,10 +339,7 @@ fn spec(
             return Err(lacks("operationType", "it would back up instead of purging"));
         }
         ScheduleOperation::Sync => {
-            return Err(Problem::new(
-                Reason::InvalidSpec,
-                "spec.operation: a MedusaBackupSchedule cannot sync",
-            ));
+            return Err(Why::new(Reason::InvalidSpec, "spec.operation: a MedusaBackupSchedule cannot sync"));
         }
     };
     // Without the field a run waits for the one before, which is what Forbid means.

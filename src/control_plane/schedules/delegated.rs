@@ -16,7 +16,7 @@ use super::{
     coordinated::wind_down,
     delegate::{Action, Delegation, Refusal, can_write, is_in_data_planes, key, plan},
     missed::tally,
-    recipe::{Problem, Recipe},
+    recipe::Recipe,
     results::{active, first_of, goes_on, going, operation, results},
     scope::Scope,
     stale::{Stale, place_of},
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         fleet::{DatacenterRun, FleetBackupSchedule, ScheduledDatacenters, ScheduledRun},
         labels,
         medusa::{MedusaBackupJob, MedusaBackupSchedule, MedusaTask, ScheduledOperation},
@@ -251,9 +251,9 @@ fn remember(ctx: &ScheduleContext, plane: &str, key: &ObjectKey, written: Option
 fn refused(plane: &str, key: &ObjectKey, error: &CallError) -> Refusal {
     let problem = match error.status() {
         Some(status) => {
-            Problem::new(Reason::WriteRefused, format!("the API server answered: {}", status.message))
+            Why::new(Reason::WriteRefused, format!("the API server answered: {}", status.message))
         }
-        None => Problem::new(Reason::DataPlaneUnreachable, error.to_string()),
+        None => Why::new(Reason::DataPlaneUnreachable, error.to_string()),
     };
     Refusal { place: format!("{plane}/{key}"), problem }
 }
@@ -349,17 +349,17 @@ fn ready(
     delegation: &Delegation,
     scope: &Scope,
     unready: &[String],
-) -> Result<String, Problem> {
+) -> Result<String, Why> {
     if let Some(first) = delegation.refused.first() {
         let all: Vec<String> =
             delegation.refused.iter().map(|r| format!("{}: {}", r.place, r.problem.message)).collect();
-        return Err(Problem::new(first.problem.reason, first_of(&all)));
+        return Err(Why::new(first.problem.reason, first_of(&all)));
     }
     if let Some(first) = scope.unmatched.first() {
-        return Err(Problem::new(Reason::InvalidSelector, first.clone()));
+        return Err(Why::new(Reason::InvalidSelector, first.clone()));
     }
     if delegation.total == 0 {
-        return Err(Problem::new(
+        return Err(Why::new(
             Reason::NoDatacenters,
             "spec.template.selector matches no datacenter with Medusa",
         ));
@@ -368,7 +368,7 @@ fn ready(
         return Err(summarize::suspended());
     }
     if !unready.is_empty() {
-        return Err(Problem::new(Reason::DelegatedNotReady, first_of(unready)));
+        return Err(Why::new(Reason::DelegatedNotReady, first_of(unready)));
     }
     let spread = match (&delegation.unspread, schedule.spec.window_seconds) {
         (Some(why), _) => format!("; not spread over windowSeconds: {why}"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::api::{
-    Reason,
+    Reason, Why,
     cron::{CronError, CronExpr},
     fleet::{CatchUp, FleetBackupScheduleSpec},
 };
@@ -12,22 +12,6 @@ use crate::api::{
 const ON_TIME: Duration = Duration::from_mins(1);
 /// Ended runs that are kept where the spec does not say.
 const KEPT: usize = 3;
-
-/// What keeps a schedule from running, for its condition and an Event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Why, for machines.
-    pub reason: Reason,
-    /// Why and what to do, for people; names the field.
-    pub message: String,
-}
-
-impl Problem {
-    /// A problem.
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
-    }
-}
 
 /// A spec that can be followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,14 +30,14 @@ pub struct Recipe {
 ///
 /// # Errors
 /// The first field that cannot be used.
-pub fn read(spec: &FleetBackupScheduleSpec) -> Result<Recipe, Problem> {
+pub fn read(spec: &FleetBackupScheduleSpec) -> Result<Recipe, Why> {
     let cron = CronExpr::parse(&spec.schedule, spec.time_zone.as_deref()).map_err(|error| {
         let (reason, field) = match &error {
             CronError::Expression(_) => (Reason::InvalidSpec, "spec.schedule"),
             CronError::TimeZone(_) => (Reason::InvalidSpec, "spec.timeZone"),
             CronError::NeverFires(_) => (Reason::NeverFires, "spec.schedule"),
         };
-        Problem::new(reason, format!("{field}: {error}"))
+        Why::new(reason, format!("{field}: {error}"))
     })?;
     let given = count("startingDeadlineSeconds", spec.starting_deadline_seconds)?.map(Duration::from_secs);
     let deadline = match spec.catch_up {
@@ -71,11 +55,11 @@ pub fn read(spec: &FleetBackupScheduleSpec) -> Result<Recipe, Problem> {
     })
 }
 
-fn count(field: &str, value: Option<i64>) -> Result<Option<u64>, Problem> {
+fn count(field: &str, value: Option<i64>) -> Result<Option<u64>, Why> {
     value.map(u64::try_from).transpose().map_err(|_| {
         let given = value.unwrap_or_default();
         let message = format!("spec.{field}: {given} is below 0; give 0 or more, or leave it out");
-        Problem::new(Reason::InvalidSpec, message)
+        Why::new(Reason::InvalidSpec, message)
     })
 }
 

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::recipe::Problem;
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         fleet::{DatacenterRun, FleetBackupSchedule, Phase, ScheduledDatacenters},
     },
     control_plane::{
@@ -36,13 +35,10 @@ impl Scope {
         schedule: &FleetBackupSchedule,
         planes: &[Snapshot],
         clusters: &ClusterLabels,
-    ) -> Result<Self, Problem> {
+    ) -> Result<Self, Why> {
         let selector = schedule.spec.template.as_ref().and_then(|t| t.selector.clone()).unwrap_or_default();
         let chosen = select(&selector, planes, clusters, &[]).map_err(|invalid| {
-            Problem::new(
-                Reason::InvalidSelector,
-                invalid.0.replace("spec.selector", "spec.template.selector"),
-            )
+            Why::new(Reason::InvalidSelector, invalid.0.replace("spec.selector", "spec.template.selector"))
         })?;
         let mut scope = Self::default();
         for entry in chosen {

@@ -5,11 +5,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     by_data_plane::{failed_message, missed_message, remembered},
-    recipe::{Problem, Recipe},
+    recipe::Recipe,
     runs::Run,
 };
 use crate::api::{
-    Conditions as _, Reason,
+    Conditions as _, Reason, Why,
     cron::Missed,
     fleet::{
         FleetBackupSchedule, FleetBackupScheduleStatus, Phase, ScheduledDataPlane, ScheduledDatacenters,
@@ -48,7 +48,7 @@ pub struct Report {
     /// Runs that have not ended.
     pub active: Vec<ScheduledRun>,
     /// What the schedule does, or why it does not.
-    pub ready: Result<String, Problem>,
+    pub ready: Result<String, Why>,
     /// What became of the slots that were due.
     pub outcome: Outcome,
     /// How the last run that ended did; `None` when that is not known.
@@ -64,7 +64,7 @@ pub struct Report {
 impl Report {
     /// One that leaves everything as `old` has it, but for whether it is ready.
     #[must_use]
-    pub fn unchanged(old: &FleetBackupScheduleStatus, ready: Result<String, Problem>) -> Self {
+    pub fn unchanged(old: &FleetBackupScheduleStatus, ready: Result<String, Why>) -> Self {
         Self {
             next: old.next_schedule_time.as_ref().map(|time| time.0),
             last: old.last_schedule_time.as_ref().map(|time| time.0),
@@ -188,21 +188,18 @@ pub fn results(old: &FleetBackupScheduleStatus, runs: &[Run]) -> (Option<(bool, 
 
 /// The schedule is suspended.
 #[must_use]
-pub fn suspended() -> Problem {
-    Problem::new(
-        Reason::Paused,
-        "spec.suspend is true: nothing runs, and what is left out is not caught up with",
-    )
+pub fn suspended() -> Why {
+    Why::new(Reason::Paused, "spec.suspend is true: nothing runs, and what is left out is not caught up with")
 }
 
 /// The slot of `since` waits for `active` to end.
 #[must_use]
-pub fn busy(active: &[ScheduledRun], since: Timestamp) -> Problem {
+pub fn busy(active: &[ScheduledRun], since: Timestamp) -> Why {
     let first = active.first().cloned().unwrap_or_default();
     let (kind, name) = (&first.kind, &first.name);
     let place = first.data_plane.map(|plane| format!(" in data plane `{plane}`")).unwrap_or_default();
     let namespace = first.namespace.map(|namespace| format!(" -n {namespace}")).unwrap_or_default();
-    Problem::new(
+    Why::new(
         Reason::PreviousRunUnfinished,
         format!(
             "the slot of {since} waits: {kind} `{name}`{place} has not ended, and spec.concurrencyPolicy is Forbid. It runs when \
@@ -214,8 +211,8 @@ pub fn busy(active: &[ScheduledRun], since: Timestamp) -> Problem {
 
 /// `lastScheduleTime` lies in the future.
 #[must_use]
-pub fn ahead(name: &str, last: Timestamp) -> Problem {
-    Problem::new(
+pub fn ahead(name: &str, last: Timestamp) -> Why {
+    Why::new(
         Reason::ClockSteppedBack,
         format!(
             "status.lastScheduleTime ({last}) is in the future, so the clock was wrong then or is wrong now; no slot up to \
@@ -227,8 +224,8 @@ pub fn ahead(name: &str, last: Timestamp) -> Problem {
 
 /// There is no next slot.
 #[must_use]
-pub fn never(recipe: &Recipe) -> Problem {
-    Problem::new(
+pub fn never(recipe: &Recipe) -> Why {
+    Why::new(
         Reason::NeverFires,
         format!("spec.schedule: {} does not come in the next ten years", recipe.cron),
     )

@@ -8,10 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::{
-    delegate::{Action, Refusal},
-    recipe::Problem,
-};
+use super::delegate::{Action, Refusal};
 use crate::{
     api::{
         Why, labels,
@@ -97,7 +94,7 @@ impl Writes {
         let next = all.values().map(|(until, _)| *until).min();
         let refusal = |((plane, key), (_, why)): (&InDataPlane, (Timestamp, Why))| Refusal {
             place: format!("{plane}/{key}"),
-            problem: Problem::new(why.reason, why.message),
+            problem: why,
         };
         (all.into_iter().map(refusal).collect(), next)
     }
