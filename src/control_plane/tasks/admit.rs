@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::Store};
 
 use super::{
-    gate::{Facts, PurgeDecision, add_begun, decide, members, points},
+    gate::{Facts, add_begun, decide, members, points},
     observe,
 };
 use crate::{
@@ -22,10 +22,8 @@ use crate::{
         runs::{
             child::place,
             claims::{self, Claims},
-            engine::{
-                adapter::{Admission, Admitted},
-                plan::Action,
-            },
+            engine::{adapter::Admitted, plan::Action},
+            outcome::Outcome,
         },
     },
     runtime::follow::is_ready,
@@ -44,14 +42,14 @@ impl PurgeContext {
     /// What a purge must know and was not listed since the start. Without it a cluster's data planes that were not
     /// listed either are missed, and a backup that was made first. It is no silence of a data plane, so the policy for
     /// that has no say.
-    fn unlisted(&self) -> Option<Admission> {
+    fn unlisted(&self) -> Option<Outcome> {
         let listed = [
             ("FleetClusters", is_ready(&self.clusters)),
             ("FleetBackups", is_ready(&self.backups)),
             ("FleetBackupJobs", is_ready(&self.runs)),
         ];
         let (what, _) = listed.into_iter().find(|(_, is_listed)| !is_listed)?;
-        Some(Admission::Wait(Reason::Connecting, format!("waits for the first listing of the {what}")))
+        Some(Outcome::NotNow(Reason::Connecting, format!("waits for the first listing of the {what}")))
     }
 }
 
@@ -65,9 +63,13 @@ fn part_of(point: Option<&FleetBackupStatus>, run: &DatacenterRun) -> Option<Str
 
 /// Reads what is known of the datacenter's cluster now, and decides. The cluster is claimed before the last look, so that
 /// a backup that starts in this moment is seen, or sees the claim.
-pub(super) async fn admit(purge: &PurgeContext, remote: &Remote, action: &Action) -> Admission {
+pub(super) async fn admit(
+    purge: &PurgeContext,
+    remote: &Remote,
+    action: &Action,
+) -> Result<Admitted, Outcome> {
     if let Some(waits) = purge.unlisted() {
-        return waits;
+        return Err(waits);
     }
     let run = &action.entry;
     let published = purge.clusters.state().into_iter().find(|c| c.name_any() == run.cluster);
@@ -78,13 +80,11 @@ pub(super) async fn admit(purge: &PurgeContext, remote: &Remote, action: &Action
         observe::jobs(&members, &planes),
         observe::limits(remote, &datacenter, purge.fleet.now()),
     );
-    let (mut jobs, limits) = match read.await {
-        Ok(read) => read,
-        Err(message) => return Admission::Wait(Reason::RestorePointsUnknown, message),
-    };
+    let (mut jobs, limits) =
+        read.await.map_err(|message| Outcome::NotNow(Reason::RestorePointsUnknown, message))?;
     let Some(claim) = purge.claims.claim(claims::Work::Purge, &run.cluster) else {
         let message = "waits for a backup of the cluster that is being started".to_owned();
-        return Admission::Wait(Reason::BackupRunning, message);
+        return Err(Outcome::NotNow(Reason::BackupRunning, message));
     };
     // After the reads: a backup that ended meanwhile is in the views or in the list.
     let planes = purge.fleet.snapshot();
@@ -95,13 +95,6 @@ pub(super) async fn admit(purge: &PurgeContext, remote: &Remote, action: &Action
     let runs = purge.runs.state();
     let facts =
         Facts { planes: &planes, cluster: published, points: &points, runs: &runs, jobs: &jobs, limits };
-    match decide(run, &facts, now) {
-        PurgeDecision::Admit(point) => Admission::Admit(Admitted {
-            medusa_backup: part_of(points.get(&point), run),
-            keeps: Some(point),
-            claim: Some(claim),
-        }),
-        PurgeDecision::Wait(reason, message) => Admission::Wait(reason, message),
-        PurgeDecision::Refuse(reason, message) => Admission::Refuse(reason, message),
-    }
+    let point = decide(run, &facts, now)?;
+    Ok(Admitted { medusa_backup: part_of(points.get(&point), run), keeps: Some(point), claim: Some(claim) })
 }

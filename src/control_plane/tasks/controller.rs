@@ -23,10 +23,8 @@ use crate::{
             Engine, Frame, RunContext, Runs,
             child::Child,
             drive,
-            engine::{
-                adapter::{Admission, Admitted},
-                plan::Action,
-            },
+            engine::{adapter::Admitted, plan::Action},
+            outcome::Outcome,
             write::delete,
         },
     },
@@ -50,9 +48,9 @@ impl Engine for Tasks {
         &self.purge.clusters
     }
 
-    async fn admit(&self, task: &FleetTask, action: &Action, remote: &Remote) -> Admission {
+    async fn admit(&self, task: &FleetTask, action: &Action, remote: &Remote) -> Result<Admitted, Outcome> {
         match task.spec.operation {
-            FleetOperation::Sync => Admission::Admit(Admitted::default()),
+            FleetOperation::Sync => Ok(Admitted::default()),
             FleetOperation::Purge => admit(&self.purge, remote, action).await,
         }
     }

@@ -13,7 +13,7 @@ use kube::{ResourceExt as _, core::DeserializeGuard};
 
 use super::{
     limits::{Held, Limits, begun_by},
-    retention::{Question, Ruling, rule},
+    retention::{Question, rule},
 };
 use crate::{
     api::{
@@ -35,6 +35,7 @@ use crate::{
         runs::{
             Run as _,
             child::{Child as _, child_key, place},
+            outcome::Outcome,
             restoring::restoring,
         },
     },
@@ -75,17 +76,6 @@ pub struct Facts<'a> {
     pub jobs: &'a [ObservedJob],
     /// What the purge works by.
     pub limits: Limits,
-}
-
-/// The decision.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PurgeDecision {
-    /// It may start; this complete restore point stays.
-    Admit(String),
-    /// Not now.
-    Wait(Reason, String),
-    /// Not at all.
-    Refuse(Reason, String),
 }
 
 /// The restore points of a FleetCluster, by name, from what the data planes show at `now`. What was published stands
@@ -189,21 +179,23 @@ pub fn add_begun(jobs: &mut Vec<ObservedJob>, members: &BTreeSet<(String, Object
     }
 }
 
-/// Decides on the datacenter of `run` at `now`.
-#[must_use]
-pub fn decide(run: &DatacenterRun, facts: &Facts<'_>, now: Timestamp) -> PurgeDecision {
+/// Decides on the datacenter of `run` at `now`: returns the name of the complete restore point that stays.
+///
+/// # Errors
+/// Why the purge may not start: [`Outcome::NotNow`], or [`Outcome::Refused`].
+pub fn decide(run: &DatacenterRun, facts: &Facts<'_>, now: Timestamp) -> Result<String, Outcome> {
     let members = members(&run.cluster, facts.planes, facts.cluster);
     if let Some((reason, message)) = silence(&members, facts.planes) {
-        return PurgeDecision::Wait(reason, message);
+        return Err(Outcome::NotNow(reason, message));
     }
     if let Some(message) = hidden_restores(&members, facts.planes) {
-        return PurgeDecision::Refuse(Reason::NotAuthorized, message);
+        return Err(Outcome::Refused(Reason::NotAuthorized, message));
     }
     if let Some(message) = restoring(facts.planes).remove(&run.cluster) {
-        return PurgeDecision::Wait(Reason::RestoreInProgress, message);
+        return Err(Outcome::NotNow(Reason::RestoreInProgress, message));
     }
     if let Some(message) = backup_at_work(&run.cluster, &members, facts) {
-        return PurgeDecision::Wait(Reason::BackupRunning, message);
+        return Err(Outcome::NotNow(Reason::BackupRunning, message));
     }
     let datacenter = ObjectKey::new(&run.namespace, &run.datacenter);
     let held = held(&run.data_plane, &datacenter, facts, now);
@@ -215,10 +207,7 @@ pub fn decide(run: &DatacenterRun, facts: &Facts<'_>, now: Timestamp) -> PurgeDe
         held: &held,
         limits: facts.limits,
     };
-    match rule(&question, now) {
-        Ruling::Keeps(point) => PurgeDecision::Admit(point),
-        Ruling::Refused { reason, message } => PurgeDecision::Refuse(reason, message),
-    }
+    rule(&question, now).map_err(|why| Outcome::Refused(why.reason, why.message))
 }
 
 /// A data plane of the cluster where nobody can see whether a restore is at work.

@@ -61,9 +61,10 @@ fn decided(planes: &[Snapshot], jobs: &[ObservedJob], runs: &[FleetBackupJob], c
 
 fn told(run: &DatacenterRun, facts: &Facts<'_>) -> String {
     match decide(run, facts, at(NOW)) {
-        PurgeDecision::Admit(point) => format!("keeps {point}"),
-        PurgeDecision::Wait(reason, _) => format!("waits: {reason}"),
-        PurgeDecision::Refuse(reason, _) => format!("refused: {reason}"),
+        Ok(point) => format!("keeps {point}"),
+        Err(Outcome::NotNow(reason, _)) => format!("waits: {reason}"),
+        Err(Outcome::Refused(reason, _)) => format!("refused: {reason}"),
+        Err(other) => panic!("{other:?}"),
     }
 }
 
@@ -110,7 +111,7 @@ fn a_datacenter_of_the_cluster_that_cannot_be_read_holds_a_purge_up() {
     let limits = Limits { age_days: Some(7), count: Some(9), ..Limits::default() };
     let facts = |cluster| Facts { planes: &planes, cluster, points: &points, runs: &[], jobs: &[], limits };
     assert_eq!(told(&run, &facts(Some(&cluster))), "waits: RestorePointsUnknown");
-    let PurgeDecision::Wait(_, message) = decide(&run, &facts(Some(&cluster)), at(NOW)) else {
+    let Err(Outcome::NotNow(_, message)) = decide(&run, &facts(Some(&cluster)), at(NOW)) else {
         panic!("waits")
     };
     assert!(message.contains("ns/dc2 cannot be read"), "{message}");

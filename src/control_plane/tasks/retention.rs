@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::limits::{Held, Limits, Loss, survives};
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         fleet::{FleetBackupDatacenter, FleetBackupStatus},
     },
     control_plane::{data_planes::view::ObjectKey, inventory::verdict::is_timeless},
@@ -34,24 +34,12 @@ pub struct Question<'a> {
     pub limits: Limits,
 }
 
-/// Whether the purge may start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ruling {
-    /// It may: this complete restore point stays.
-    Keeps(String),
-    /// It may not.
-    Refused {
-        /// Why, for machines.
-        reason: Reason,
-        /// Why, for people.
-        message: String,
-    },
-}
-
-/// Rules on one datacenter at `now`.
-#[must_use]
-pub fn rule(question: &Question<'_>, now: Timestamp) -> Ruling {
-    let refused = |message: String| Ruling::Refused { reason: Reason::WouldRemoveLastRestorePoint, message };
+/// Rules on one datacenter at `now`: returns the name of the complete restore point that stays.
+///
+/// # Errors
+/// Why the purge may not start.
+pub fn rule(question: &Question<'_>, now: Timestamp) -> Result<String, Why> {
+    let refused = |message: String| Err(Why::new(Reason::WouldRemoveLastRestorePoint, message));
     let cluster = question.cluster;
     let newest = question
         .points
@@ -66,7 +54,7 @@ pub fn rule(question: &Question<'_>, now: Timestamp) -> Ruling {
     };
     let Some(part) = point.datacenters.iter().find(|part| is_of(part, question)) else {
         // The datacenter came later: nothing of that restore point is on its nodes.
-        return Ruling::Keeps(name.clone());
+        return Ok(name.clone());
     };
     let Some(start) = part.start_time.as_ref().map(|t| t.0) else {
         return refused(format!(
@@ -83,7 +71,7 @@ pub fn rule(question: &Question<'_>, now: Timestamp) -> Ruling {
         };
         return refused(format!("{}: {fix}", loss.told(&what, question.limits)));
     }
-    Ruling::Keeps(name.clone())
+    Ok(name.clone())
 }
 
 fn is_of(part: &FleetBackupDatacenter, question: &Question<'_>) -> bool {

@@ -37,7 +37,12 @@ fn point(complete: bool, parts: Vec<FleetBackupDatacenter>) -> FleetBackupStatus
     }
 }
 
-fn ruling(points: &BTreeMap<String, FleetBackupStatus>, dc: &str, held: &[Held], limits: Limits) -> Ruling {
+fn ruling(
+    points: &BTreeMap<String, FleetBackupStatus>,
+    dc: &str,
+    held: &[Held],
+    limits: Limits,
+) -> Result<String, Why> {
     let datacenter = ObjectKey::new("ns", dc);
     let question =
         Question { cluster: "shop", data_plane: "eu", datacenter: &datacenter, points, held, limits };
@@ -55,8 +60,8 @@ fn verdict(age: i64, later: usize, age_days: Option<u32>, count: Option<u32>) ->
     let mut held = vec![ended("p-dc1", Some(start + 60)), ended("old", Some(start - 60))];
     held.extend((0..later).map(|n| ended(&format!("failed-{n}"), Some(start + 120))));
     match ruling(&points, "dc1", &held, Limits { age_days, count, ..Limits::default() }) {
-        Ruling::Keeps(name) => format!("keeps {name}"),
-        Ruling::Refused { reason, .. } => reason.to_string(),
+        Ok(name) => format!("keeps {name}"),
+        Err(why) => why.reason.to_string(),
     }
 }
 
@@ -86,9 +91,7 @@ fn the_newest_complete_restore_point_must_survive(
 #[test]
 fn without_a_complete_restore_point_nothing_is_purged() {
     let none = Limits { age_days: Some(0), count: Some(0), ..Limits::default() };
-    let refused = |points: &BTreeMap<String, FleetBackupStatus>| {
-        matches!(ruling(points, "dc1", &[], none), Ruling::Refused { .. })
-    };
+    let refused = |points: &BTreeMap<String, FleetBackupStatus>| ruling(points, "dc1", &[], none).is_err();
     assert!(refused(&BTreeMap::new()));
     let half = point(false, vec![part("dc1", "p-dc1", Some(NOW - HOUR))]);
     assert!(refused(&BTreeMap::from([("p".to_owned(), half)])));
@@ -103,7 +106,7 @@ fn without_a_complete_restore_point_nothing_is_purged() {
 fn a_datacenter_that_came_after_the_restore_point_holds_nothing_of_it() {
     let points = BTreeMap::from([("p".to_owned(), point(true, vec![part("dc1", "p", Some(NOW - 9 * DAY))]))]);
     let week = Limits { age_days: Some(7), count: Some(1), ..Limits::default() };
-    assert_eq!(ruling(&points, "dc2", &[], week), Ruling::Keeps("p".to_owned()));
+    assert_eq!(ruling(&points, "dc2", &[], week), Ok("p".to_owned()));
 }
 
 /// One node's part of one backup.
@@ -188,7 +191,7 @@ proptest! {
         let limits = Limits { age_days: age_is_known.then_some(age_days), count: count_is_known.then_some(count), ..Limits::default() };
         let mut purged = false;
         for n in (0..datacenters).filter(|n| selected[*n]) {
-            if let Ruling::Keeps(_) = ruling(&points, &dc(n), &held[n], limits) {
+            if ruling(&points, &dc(n), &held[n], limits).is_ok() {
                 purged = true;
                 for node in &mut storage[n] {
                     *node = medusas_purge(std::mem::take(node), age_days, count, NOW + delay);

@@ -147,16 +147,6 @@ pub struct Judged {
     pub at_work: Option<String>,
 }
 
-/// Whether a child may be made.
-pub enum Admission {
-    /// It may.
-    Admit(Admitted),
-    /// Not for now.
-    Wait(Reason, String),
-    /// Not at all.
-    Refuse(Reason, String),
-}
-
 /// What was found out when a child was admitted.
 #[derive(Default)]
 pub struct Admitted {

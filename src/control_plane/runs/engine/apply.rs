@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     Engine, Runs,
-    adapter::{Adapter as _, Admission, Admitted},
+    adapter::{Adapter as _, Admitted},
     plan::{Action, Work},
 };
 use crate::{
@@ -93,13 +93,12 @@ impl<E: Engine> Shared<E> {
                     |()| Outcome::Withdrawn,
                 );
             }
-            Work::FollowUp => Admission::Admit(Admitted::default()),
+            Work::FollowUp => Ok(Admitted::default()),
             Work::Start => self.engine.admit(run, action, remote).await,
         };
         let admitted = match admission {
-            Admission::Admit(admitted) => admitted,
-            Admission::Wait(reason, message) => return Outcome::NotNow(reason, message),
-            Admission::Refuse(reason, message) => return Outcome::Refused(reason, message),
+            Ok(admitted) => admitted,
+            Err(outcome) => return outcome,
         };
         if run.run().is_dry_run() {
             return Outcome::Would(admitted.keeps);

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 pub use inputs::RunInputs;
 
 use self::{
-    adapter::{Adapter, Admission, Admitted},
+    adapter::{Adapter, Admitted},
     plan::Action,
 };
 use super::{
@@ -43,6 +43,7 @@ use super::{
     holds::Holds,
     in_flight::{InFlightWrites, Key},
     kind::{Fanned, Run as _},
+    outcome::Outcome,
     publish::{pace, publish},
 };
 use crate::{
@@ -132,14 +133,15 @@ pub trait Engine: Send + Sync + Sized + 'static {
         actions.into_iter().map(|action| (action, None)).collect()
     }
 
-    /// Whether a child may be made, by what has to be asked of the data planes in that moment.
+    /// Whether a child may be made, by what has to be asked of the data planes in that moment; else what became of the
+    /// write: [`Outcome::NotNow`] or [`Outcome::Refused`].
     fn admit(
         &self,
         _run: &Self::Run,
         _action: &Action,
         _remote: &Remote,
-    ) -> impl Future<Output = Admission> + Send {
-        async { Admission::Admit(Admitted::default()) }
+    ) -> impl Future<Output = Result<Admitted, Outcome>> + Send {
+        async { Ok(Admitted::default()) }
     }
 
     /// All datacenters of a run were begun.
