@@ -15,7 +15,7 @@ use crate::{
     api::{
         Reason,
         cassandra::CassandraDatacenter,
-        fleet::{FleetOperation, FleetTask, Phase},
+        fleet::{FleetOperation, FleetTask},
         labels,
         medusa::{MedusaTask, TaskOperation},
     },
@@ -26,6 +26,7 @@ use crate::{
             view::ObjectKey,
         },
         runs::{
+            Run as _,
             child::Child as _,
             ending::ENDS_WITHIN,
             holds::Holds,
@@ -49,7 +50,7 @@ pub fn holds<'a>(
 ) -> Holds {
     let purges: BTreeMap<String, &FleetTask> = tasks
         .into_iter()
-        .filter(|task| task.spec.operation == FleetOperation::Purge && !is_over(task))
+        .filter(|task| task.spec.operation == FleetOperation::Purge && !task.is_over())
         .filter_map(|task| Some((task.uid()?, task)))
         .collect();
     let mut holds = Holds::new();
@@ -61,10 +62,6 @@ pub fn holds<'a>(
         holds.add(plane, cluster, false, (Reason::RestoreInProgress, why));
     }
     holds
-}
-
-fn is_over(task: &FleetTask) -> bool {
-    task.status.as_ref().and_then(|status| status.run.phase).is_some_and(Phase::is_final)
 }
 
 /// Whether the FleetTask is not done with the datacenter, by its own status.

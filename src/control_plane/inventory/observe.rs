@@ -14,11 +14,14 @@ use crate::{
         medusa::MedusaBackupSchedule,
         names, operator_names,
     },
-    control_plane::data_planes::{
-        cluster_of::{ClusterId, cluster_of, unreadable},
-        fleet::Snapshot,
-        records::BackupRecord,
-        view::{ObjectKey, View},
+    control_plane::{
+        data_planes::{
+            cluster_of::{ClusterId, cluster_of, unreadable},
+            fleet::Snapshot,
+            records::BackupRecord,
+            view::{ObjectKey, View},
+        },
+        runs::child::Child as _,
     },
 };
 
@@ -211,18 +214,11 @@ pub fn survey<'a>(
                 group.schedules.push(schedule);
             }
         }
-        for (key, job) in plane.view.jobs.last_known() {
-            let datacenter = job.spec.cassandra_datacenter.as_str();
-            let goes_on = job.status.as_ref().is_none_or(|s| s.finish_time.is_none());
-            if let (true, Some((cluster, _))) = (goes_on, sites.get(&(key.namespace.as_str(), datacenter)))
-                && let Some(group) = groups.get_mut(cluster)
-            {
-                let place = Place { plane: &plane.name, namespace: &key.namespace, name: datacenter };
-                group.unfinished.push(Unfinished { name: &key.name, place });
-            }
-        }
-        for (key, run) in plane.view.scheduled_jobs.last_known().iter().filter(|(_, run)| run.is_active()) {
-            if let Some((cluster, site)) = sites.get(&(key.namespace.as_str(), run.datacenter.as_str()))
+        let jobs = plane.view.jobs.last_known().iter().filter(|(_, job)| !job.is_finished());
+        let runs = plane.view.scheduled_jobs.last_known().iter().filter(|(_, run)| run.is_active());
+        let at_work = jobs.map(|(key, job)| (key, job.datacenter()));
+        for (key, datacenter) in at_work.chain(runs.map(|(key, run)| (key, run.datacenter.as_str()))) {
+            if let Some((cluster, site)) = sites.get(&(key.namespace.as_str(), datacenter))
                 && let Some(group) = groups.get_mut(cluster)
             {
                 group.unfinished.push(Unfinished { name: &key.name, place: site.place });

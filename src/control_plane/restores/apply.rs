@@ -7,11 +7,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{
-    execute::Outcome,
-    machine::Action,
-    sweep::{Chore, Leftover},
-};
+use super::{execute::Outcome, machine::Action, sweep::Chore};
 use crate::{
     api::{
         labels,
@@ -24,7 +20,7 @@ use crate::{
             view::ObjectKey,
         },
         runs::{
-            child::Child,
+            child::{Child, ExactObject},
             write::{Made, delete, make, not_now, show},
         },
     },
@@ -54,8 +50,8 @@ async fn one(action: Action, remote: &Remote, fleet: &Fleet) -> Done {
     match action {
         Action::Sync(data_plane, task) => made(remote, fleet, data_plane, *task).await,
         Action::Restore(data_plane, job) => made(remote, fleet, data_plane, *job).await,
-        Action::CallOff { data_plane, key, uid, version } => {
-            let called_off = delete::<MedusaRestoreJob>(remote, &key, &uid, &version).await;
+        Action::CallOff(object) => {
+            let called_off = delete::<MedusaRestoreJob>(remote, &object).await;
             let outcome = match unless_stale(called_off) {
                 Ok(()) => Outcome::CalledOff,
                 Err(error) => {
@@ -63,7 +59,7 @@ async fn one(action: Action, remote: &Remote, fleet: &Fleet) -> Done {
                     Outcome::NotNow(reason, message)
                 }
             };
-            Done { data_plane, key, outcome }
+            Done { data_plane: object.data_plane, key: object.key, outcome }
         }
     }
 }
@@ -85,42 +81,34 @@ async fn made<C: Child>(remote: &Remote, fleet: &Fleet, data_plane: String, chil
 ///
 /// # Errors
 /// When the API server refuses or does not answer.
-pub(super) async fn clear(left: Leftover, remote: &Remote) -> Result<(), CallError> {
-    let Leftover { key, uid, version, .. } = left;
-    match left.chore {
-        Chore::LetGo(finalizers) => let_go(remote, &key, uid, version, finalizers).await,
-        Chore::DeleteRestore => unless_stale(delete::<MedusaRestoreJob>(remote, &key, &uid, &version).await),
-        Chore::DeleteTask => unless_stale(delete::<MedusaTask>(remote, &key, &uid, &version).await),
-    }
+pub(super) async fn clear(object: &ExactObject, chore: Chore, remote: &Remote) -> Result<(), CallError> {
+    unless_stale(match chore {
+        Chore::LetGo(finalizers) => let_go(remote, object, finalizers).await,
+        Chore::DeleteRestore => delete::<MedusaRestoreJob>(remote, object).await,
+        Chore::DeleteTask => delete::<MedusaTask>(remote, object).await,
+    })
 }
 
 /// Leaves a MedusaRestoreJob only these finalizers, if it is still that version.
-async fn let_go(
-    remote: &Remote,
-    key: &ObjectKey,
-    uid: String,
-    version: String,
-    finalizers: Vec<String>,
-) -> Result<(), CallError> {
+async fn let_go(remote: &Remote, object: &ExactObject, finalizers: Vec<String>) -> Result<(), CallError> {
+    let ExactObject { key, uid, version, .. } = object;
     let patch = json!({"metadata": {"uid": uid, "resourceVersion": version, "finalizers": finalizers}});
     let params = PatchParams {
         field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
         ..PatchParams::default()
     };
-    let answer = remote
+    remote
         .call(|client| async {
             let api = Api::<MedusaRestoreJob>::namespaced(client, &key.namespace);
-            api.patch_metadata(&key.name, &params, &Patch::Merge(&patch)).await
+            api.patch_metadata(&key.name, &params, &Patch::Merge(&patch)).await.map(drop)
         })
-        .await;
-    unless_stale(answer)
+        .await
 }
 
 /// That an object is gone or has changed is no error: the next pass sees.
-fn unless_stale<T>(answer: Result<T, CallError>) -> Result<(), CallError> {
+fn unless_stale(answer: Result<(), CallError>) -> Result<(), CallError> {
     match answer {
-        Ok(_) => Ok(()),
         Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(()),
-        Err(error) => Err(error),
+        answer => answer,
     }
 }

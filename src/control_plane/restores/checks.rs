@@ -26,7 +26,10 @@ use crate::{
             view::ObjectKey,
         },
         inventory::verdict::topology_matches,
-        runs::imports::{self, Wordless},
+        runs::{
+            child::Child,
+            imports::{self, Wordless},
+        },
     },
 };
 
@@ -298,30 +301,26 @@ fn topology(record: &BackupRecord, datacenter: &CassandraDatacenter) -> RestoreC
     )
 }
 
+fn is_at_work(child: &impl Child, datacenter: &str) -> bool {
+    child.datacenter() == datacenter && !child.is_finished()
+}
+
 /// Whether nothing is at work there that a restore would break, or that would break it.
 fn idle(datacenter: &str, works: &Works, own: &Own<'_>) -> RestoreCheck {
-    let restore = works.restores.iter().find(|j| {
-        j.spec.cassandra_datacenter == datacenter
-            && j.status.as_ref().is_none_or(|s| s.finish_time.is_none())
-            && j.labels().get(labels::JOB_UID).map(String::as_str) != Some(own.uid)
-    });
-    if let Some(job) = restore {
+    let is_others = |job: &&MedusaRestoreJob| {
+        is_at_work(*job, datacenter) && job.labels().get(labels::JOB_UID).map(String::as_str) != Some(own.uid)
+    };
+    if let Some(job) = works.restores.iter().find(is_others) {
         let message = format!("MedusaRestoreJob `{}` is not over", job.name_any());
         return Topic::Idle.waiting(Reason::RestoreRunning, message);
     }
-    let backup = works.backups.iter().find(|j| {
-        j.spec.cassandra_datacenter == datacenter && j.status.as_ref().is_none_or(|s| s.finish_time.is_none())
-    });
-    if let Some(job) = backup {
+    if let Some(job) = works.backups.iter().find(|job| is_at_work(*job, datacenter)) {
         let message = format!("MedusaBackupJob `{}` is not over", job.name_any());
         return Topic::Idle.waiting(Reason::BackupRunning, message);
     }
-    let purge = works.tasks.iter().find(|t| {
-        t.spec.cassandra_datacenter == datacenter
-            && t.spec.operation == TaskOperation::Purge
-            && t.status.as_ref().is_none_or(|s| s.finish_time.is_none())
-    });
-    if let Some(task) = purge {
+    let is_purge =
+        |task: &&MedusaTask| task.spec.operation == TaskOperation::Purge && is_at_work(*task, datacenter);
+    if let Some(task) = works.tasks.iter().find(is_purge) {
         let message = format!("the purge MedusaTask `{}` is not over", task.name_any());
         return Topic::Idle.waiting(Reason::PurgeRunning, message);
     }

@@ -30,7 +30,10 @@ use crate::{
     api::fleet::{FleetBackup, FleetCluster, FleetRestoreJob, FleetRestoreJobStatus, Phase},
     control_plane::{
         data_planes::{fleet::Snapshot, watched::Kind},
-        runs::{Driver, ENROL_WAIT, Frame, PUBLISH_EVERY, RunContext, RunError, drive, publish},
+        runs::{
+            Driver, ENROL_WAIT, Frame, PUBLISH_EVERY, RunContext, RunError, child::ExactObject, drive,
+            publish,
+        },
     },
     runtime::{follow::follow_own, remembered::Remembered, sync::lock},
 };
@@ -242,12 +245,12 @@ impl Restores {
             }
             let Ok(jobs) = self.read_all().await else { continue };
             let left = leftovers(&planes, &jobs, control_plane);
-            futures::future::join_all(left.into_iter().filter_map(|left| {
-                let remote = planes.iter().find(|p| p.name == left.data_plane)?.remote.clone()?;
+            futures::future::join_all(left.into_iter().filter_map(|(object, chore)| {
+                let remote = planes.iter().find(|p| p.name == object.data_plane)?.remote.clone()?;
                 Some(async move {
-                    let (data_plane, object) = (left.data_plane.clone(), left.key.clone());
-                    if let Err(error) = clear(left, &remote).await {
-                        tracing::debug!(data_plane, %object, %error, "clear what is done");
+                    if let Err(error) = clear(&object, chore, &remote).await {
+                        let ExactObject { data_plane, key, .. } = object;
+                        tracing::debug!(data_plane, object = %key, %error, "clear what is done");
                     }
                 })
             }))

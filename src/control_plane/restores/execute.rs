@@ -18,9 +18,12 @@ use crate::{
         labels,
         medusa::MedusaRestoreJob,
     },
-    control_plane::data_planes::{
-        fleet::{Snapshot, Usable},
-        view::ObjectKey,
+    control_plane::{
+        data_planes::{
+            fleet::{Snapshot, Usable},
+            view::ObjectKey,
+        },
+        runs::child::ExactObject,
     },
 };
 
@@ -164,12 +167,7 @@ fn going_on(
                 Reason::Cancelling,
                 "nothing was restored yet; it is called off".to_owned(),
             );
-            return Some(Action::CallOff {
-                data_plane: plane.name.clone(),
-                key: key.clone(),
-                uid: job.uid().unwrap_or_default(),
-                version: job.resource_version().unwrap_or_default(),
-            });
+            return Some(Action::CallOff(ExactObject::of(plane, job)));
         }
         let said = run.message.take().map(|m| format!("; {m}")).unwrap_or_default();
         run.message =

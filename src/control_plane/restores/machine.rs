@@ -26,27 +26,18 @@ use crate::{
         fleet::{CheckState, FleetRestoreJobStatus, Phase, RestoreOrder, RestoreRun},
         medusa::{MedusaRestoreJob, MedusaTask},
     },
-    control_plane::data_planes::view::ObjectKey,
+    control_plane::{data_planes::view::ObjectKey, runs::child::ExactObject},
 };
 
 /// One write in a data plane.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Look for a backup in the storage.
+    /// Look for a backup in the storage of a datacenter in this data plane.
     Sync(String, Box<MedusaTask>),
-    /// Restore a datacenter.
+    /// Restore a datacenter in this data plane.
     Restore(String, Box<MedusaRestoreJob>),
-    /// Delete a MedusaRestoreJob that has not stopped its datacenter, in exactly this version.
-    CallOff {
-        /// The data plane.
-        data_plane: String,
-        /// The job.
-        key: ObjectKey,
-        /// Its uid.
-        uid: String,
-        /// Its resourceVersion.
-        version: String,
-    },
+    /// Delete a MedusaRestoreJob that has not stopped its datacenter.
+    CallOff(ExactObject),
 }
 
 impl Action {
@@ -55,7 +46,7 @@ impl Action {
     pub fn data_plane(&self) -> &str {
         match self {
             Self::Sync(plane, _) | Self::Restore(plane, _) => plane,
-            Self::CallOff { data_plane, .. } => data_plane,
+            Self::CallOff(object) => &object.data_plane,
         }
     }
 }

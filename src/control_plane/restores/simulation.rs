@@ -30,10 +30,13 @@ use crate::{
         labels,
         medusa::MedusaRestoreJob,
     },
-    control_plane::data_planes::{
-        fleet::Snapshot,
-        records::BackupRecord,
-        view::{Contact, ObjectKey, View},
+    control_plane::{
+        data_planes::{
+            fleet::Snapshot,
+            records::BackupRecord,
+            view::{Contact, ObjectKey, View},
+        },
+        runs::child::ExactObject,
     },
 };
 
@@ -254,7 +257,7 @@ impl World {
                 self.view(&name).restores.put(key.clone(), Arc::new(*job));
                 (name, key, Outcome::There(uid))
             }
-            Action::CallOff { key, version, .. } => {
+            Action::CallOff(ExactObject { key, version, .. }) => {
                 if is_silent {
                     return (name, key, refused);
                 }
@@ -275,9 +278,8 @@ impl World {
             if all.is_empty() {
                 return;
             }
-            for left in all {
-                let (plane, key) = (left.data_plane.clone(), left.key.clone());
-                match left.chore {
+            for (ExactObject { data_plane: plane, key, .. }, chore) in all {
+                match chore {
                     Chore::LetGo(finalizers) => self.let_go(&plane, &key, finalizers),
                     Chore::DeleteRestore => {
                         self.log.push(format!("  deleted MedusaRestoreJob {plane}/{key}"));
@@ -294,9 +296,9 @@ impl World {
 
     /// What is recorded may vanish from now on.
     fn let_all_go(&mut self) {
-        for left in leftovers(&self.planes(), std::slice::from_ref(&self.job), "cp") {
-            if let Chore::LetGo(finalizers) = left.chore {
-                self.let_go(&left.data_plane, &left.key, finalizers);
+        for (object, chore) in leftovers(&self.planes(), std::slice::from_ref(&self.job), "cp") {
+            if let Chore::LetGo(finalizers) = chore {
+                self.let_go(&object.data_plane, &object.key, finalizers);
             }
         }
     }

@@ -7,21 +7,22 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt as _};
+use kube::ResourceExt as _;
 
 use super::judge::can_be_called_off;
 use crate::{
     api::{
-        fleet::{FleetRestoreJob, MedusaController, Phase, RestoreRun},
+        fleet::{FleetRestoreJob, MedusaController, RestoreRun},
         labels,
         medusa::MedusaRestoreJob,
     },
     control_plane::{
-        data_planes::{
-            fleet::{Snapshot, Usable},
-            view::ObjectKey,
+        data_planes::fleet::{Snapshot, Usable},
+        runs::{
+            Run as _,
+            child::{Child as _, ExactObject},
+            imports::Wordless,
         },
-        runs::imports::Wordless,
     },
 };
 
@@ -36,24 +37,14 @@ pub enum Chore {
     DeleteTask,
 }
 
-/// One object to write, in exactly this version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leftover {
-    /// The data plane.
-    pub data_plane: String,
-    /// What to do.
-    pub chore: Chore,
-    /// Which one.
-    pub key: ObjectKey,
-    /// Its uid.
-    pub uid: String,
-    /// Its resourceVersion.
-    pub version: String,
-}
-
-/// Finds what is left in data planes that answer. `jobs` are all FleetRestoreJobs there are.
+/// Finds what is left in data planes that answer, with what to do about each object. `jobs` are all FleetRestoreJobs
+/// there are.
 #[must_use]
-pub fn leftovers(planes: &[Snapshot], jobs: &[FleetRestoreJob], control_plane: &str) -> Vec<Leftover> {
+pub fn leftovers(
+    planes: &[Snapshot],
+    jobs: &[FleetRestoreJob],
+    control_plane: &str,
+) -> Vec<(ExactObject, Chore)> {
     let jobs: BTreeMap<String, &FleetRestoreJob> =
         jobs.iter().filter_map(|job| Some((job.uid()?, job))).collect();
     let mut found = Vec::new();
@@ -62,37 +53,23 @@ pub fn leftovers(planes: &[Snapshot], jobs: &[FleetRestoreJob], control_plane: &
             let is_ours = labels.get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
             labels.get(labels::JOB_UID).filter(|_| is_ours).cloned()
         };
-        for (key, restore) in plane.view.restores.last_known() {
+        for restore in plane.view.restores.last_known().values() {
             let Some(uid) = ours(restore.labels()) else { continue };
             if let Some(chore) = chore(plane, restore, jobs.get(&uid).copied()) {
-                found.push(leftover(plane, key, restore.as_ref(), chore));
+                found.push((ExactObject::of(plane, restore.as_ref()), chore));
             }
         }
-        for (key, task) in plane.view.tasks.last_known() {
+        for task in plane.view.tasks.last_known().values() {
             let job = ours(task.labels()).and_then(|uid| jobs.get(&uid));
             // A sync that is not whole is made again once it is gone.
             let is_unwhole =
                 || Wordless::of(task, &plane.view, Timestamp::MIN).is_some_and(|w| w.is_unwhole());
-            if job.is_some_and(|job| is_over(job) || is_unwhole()) {
-                found.push(leftover(plane, key, task.as_ref(), Chore::DeleteTask));
+            if job.is_some_and(|job| job.is_over() || is_unwhole()) {
+                found.push((ExactObject::of(plane, task.as_ref()), Chore::DeleteTask));
             }
         }
     }
     found
-}
-
-fn leftover<K: Resource>(plane: &Snapshot, key: &ObjectKey, object: &K, chore: Chore) -> Leftover {
-    Leftover {
-        data_plane: plane.name.clone(),
-        chore,
-        key: key.clone(),
-        uid: object.meta().uid.clone().unwrap_or_default(),
-        version: object.meta().resource_version.clone().unwrap_or_default(),
-    }
-}
-
-fn is_over(job: &FleetRestoreJob) -> bool {
-    job.status.as_ref().is_some_and(|s| s.phase.is_some_and(Phase::is_final))
 }
 
 /// What to do about a MedusaRestoreJob in a data plane, by what is recorded of it. It may vanish when its uid is recorded, or its
@@ -118,11 +95,10 @@ fn chore(plane: &Snapshot, restore: &MedusaRestoreJob, job: Option<&FleetRestore
     if restore.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    let has_ended = restore.status.as_ref().is_some_and(|s| s.finish_time.is_some());
     let is_done = match (job, run.filter(|run| run.phase.is_final())) {
-        (None, _) => has_ended,
+        (None, _) => restore.is_finished(),
         (Some(_), None) => false,
-        (Some(_), Some(run)) => has_ended || (!is_recorded(run) && can_be_called_off(restore)),
+        (Some(_), Some(run)) => restore.is_finished() || (!is_recorded(run) && can_be_called_off(restore)),
     };
     is_done.then_some(Chore::DeleteRestore)
 }
@@ -134,8 +110,7 @@ fn is_cut_off(plane: &Snapshot, restore: &MedusaRestoreJob) -> bool {
     if controller.is_none_or(|controller| controller.name != MedusaController::UPSTREAM) {
         return false;
     }
-    let has_ended = restore.status.as_ref().is_some_and(|s| s.finish_time.is_some());
-    restore.metadata.deletion_timestamp.is_some() && !has_ended && !can_be_called_off(restore)
+    restore.metadata.deletion_timestamp.is_some() && !restore.is_finished() && !can_be_called_off(restore)
 }
 
 #[cfg(test)]
@@ -143,7 +118,13 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::control_plane::restores::tests::{live, plane, restore_job, running};
+    use crate::{
+        api::fleet::Phase,
+        control_plane::{
+            data_planes::view::ObjectKey,
+            restores::tests::{live, plane, restore_job, running},
+        },
+    };
 
     fn child(status: Value) -> MedusaRestoreJob {
         serde_json::from_value(json!({
@@ -159,7 +140,7 @@ mod tests {
     fn chores(child: &MedusaRestoreJob, jobs: &[FleetRestoreJob]) -> Vec<Chore> {
         let mut view = live(&[]);
         view.restores.put(ObjectKey::of(child), std::sync::Arc::new(child.clone()));
-        leftovers(&[plane("eu", view)], jobs, "cp").into_iter().map(|left| left.chore).collect()
+        leftovers(&[plane("eu", view)], jobs, "cp").into_iter().map(|(_, chore)| chore).collect()
     }
 
     fn left(child: &MedusaRestoreJob, jobs: &[FleetRestoreJob]) -> usize {

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt as _;
 
-use crate::api::fleet::{FleetRestoreJob, Phase};
+use super::kind::Run as _;
+use crate::api::fleet::FleetRestoreJob;
 
 /// Whether the job is to restore something and has not ended: no backup of its cluster starts until then. A job
 /// that still waits counts, so that it gets its turn.
 #[must_use]
 pub fn is_active(job: &FleetRestoreJob) -> bool {
-    !job.spec.dry_run
-        && job.metadata.deletion_timestamp.is_none()
-        && !job.status.as_ref().is_some_and(|s| s.phase.is_some_and(Phase::is_final))
+    !job.spec.dry_run && job.metadata.deletion_timestamp.is_none() && !job.is_over()
 }
 
 /// The FleetCluster it restores into, as far as it is known.
@@ -41,7 +40,7 @@ pub fn goes_first(other: &FleetRestoreJob, job: &FleetRestoreJob) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control_plane::restores::tests::restore_job;
+    use crate::{api::fleet::Phase, control_plane::restores::tests::restore_job};
 
     #[test]
     fn the_older_goes_first_unless_the_younger_has_begun() {

@@ -18,6 +18,7 @@ use crate::{
         names,
     },
     control_plane::data_planes::{
+        fleet::Snapshot,
         section::Section,
         view::{ObjectKey, View},
     },
@@ -111,6 +112,29 @@ impl Child for MedusaTask {
     // A data plane makes the sync after a purge itself, with the purge's labels.
     fn stands_for(&self, wanted: &Self) -> bool {
         self.labels().get(labels::JOB_UID) == wanted.labels().get(labels::JOB_UID) && self.spec == wanted.spec
+    }
+}
+
+/// An object in a data plane, in exactly the version that was seen: one that is changed, or begun with, in this moment
+/// stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExactObject {
+    pub data_plane: String,
+    pub key: ObjectKey,
+    pub uid: String,
+    pub version: String,
+}
+
+impl ExactObject {
+    /// `object` as `plane` shows it.
+    #[must_use]
+    pub fn of(plane: &Snapshot, object: &impl ResourceExt) -> Self {
+        Self {
+            data_plane: plane.name.clone(),
+            key: ObjectKey::of(object),
+            uid: object.uid().unwrap_or_default(),
+            version: object.resource_version().unwrap_or_default(),
+        }
     }
 }
 

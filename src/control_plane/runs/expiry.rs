@@ -11,7 +11,7 @@ use kube::{
 };
 
 use super::{
-    child::{Child, is_of},
+    child::{Child, ExactObject, is_of},
     kind::Fanned,
     write::delete,
 };
@@ -68,11 +68,8 @@ pub async fn expire<K: Fanned>(
             }
             if child.is_finished() || !child.is_started() {
                 // One that is begun with in this moment stays, and so does one that somebody makes his own.
-                let (uid, version) =
-                    (child.uid().unwrap_or_default(), child.resource_version().unwrap_or_default());
-                deletions.push(async move {
-                    (plane, delete::<K::Child>(remote, key, &uid, &version).await.is_ok())
-                });
+                let object = ExactObject::of(plane, child.as_ref());
+                deletions.push(async move { (plane, delete::<K::Child>(remote, &object).await.is_ok()) });
             }
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt as _;
 
+use super::child::Child as _;
 use crate::{
     api::labels,
     control_plane::data_planes::{
@@ -52,11 +53,7 @@ pub fn restores(planes: &[Snapshot]) -> Vec<Restoring<'_>> {
 /// Datacenters a restore is at work on: one that has a MedusaRestoreJob without an end, or one that a data plane has
 /// marked and still has to put back (ADR 8).
 fn at_work(view: &View) -> Vec<(ObjectKey, String)> {
-    let unfinished = view
-        .restores
-        .last_known()
-        .iter()
-        .filter(|(_, restore)| restore.status.as_ref().is_none_or(|status| status.finish_time.is_none()));
+    let unfinished = view.restores.last_known().iter().filter(|(_, restore)| !restore.is_finished());
     let jobs = unfinished.map(|(key, restore)| {
         let place = ObjectKey::new(&key.namespace, &restore.spec.cassandra_datacenter);
         (place, format!("MedusaRestoreJob {key}"))

@@ -10,7 +10,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::child::Child;
+use super::child::{Child, ExactObject};
 use crate::{
     api::{Reason, labels},
     control_plane::data_planes::{
@@ -64,12 +64,12 @@ pub async fn make<C: Child>(remote: &Remote, child: &C) -> Made<C> {
 ///
 /// # Errors
 /// When the API server refuses, or does not answer.
-pub async fn delete<C>(remote: &Remote, key: &ObjectKey, uid: &str, version: &str) -> Result<(), CallError>
+pub async fn delete<C>(remote: &Remote, object: &ExactObject) -> Result<(), CallError>
 where
     C: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
-    let preconditions =
-        Preconditions { uid: Some(uid.to_owned()), resource_version: Some(version.to_owned()) };
+    let ExactObject { key, uid, version, .. } = object;
+    let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: Some(version.clone()) };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
     let deleted = remote
         .call(|client| async {

@@ -15,10 +15,13 @@ use crate::{
         medusa::{MedusaBackupJobSpec, MedusaBackupSchedule, MedusaBackupScheduleSpec, ScheduledOperation},
         names,
     },
-    control_plane::data_planes::{
-        capabilities::{Capabilities, Feature, SCHEDULES},
-        fleet::{Snapshot, Usable},
-        view::ObjectKey,
+    control_plane::{
+        data_planes::{
+            capabilities::{Capabilities, Feature, SCHEDULES},
+            fleet::{Snapshot, Usable},
+            view::ObjectKey,
+        },
+        runs::child::ExactObject,
     },
 };
 
@@ -34,17 +37,7 @@ pub enum Action {
         /// The object.
         object: Value,
     },
-    /// Delete one that must still be this one.
-    Delete {
-        /// The data plane.
-        data_plane: String,
-        /// Where.
-        key: ObjectKey,
-        /// Its uid.
-        uid: String,
-        /// The version that was seen.
-        version: String,
-    },
+    Delete(ExactObject),
 }
 
 /// A datacenter that is not, or not yet, scheduled as asked.
@@ -132,13 +125,8 @@ pub fn plan(
             let message = entry.message.clone().unwrap_or_default();
             delegation.refused.push(refusal(entry, Why::new(Reason::DatacenterUnreadable, message)));
         }
-        for (key, there) in ours.into_iter().filter(|(key, _)| !keep.contains(key)) {
-            delegation.actions.push(Action::Delete {
-                data_plane: plane.name.clone(),
-                key: key.clone(),
-                uid: there.uid().unwrap_or_default(),
-                version: there.resource_version().unwrap_or_default(),
-            });
+        for (_, there) in ours.into_iter().filter(|(key, _)| !keep.contains(key)) {
+            delegation.actions.push(Action::Delete(ExactObject::of(plane, there)));
         }
     }
     if recipe.is_some() {

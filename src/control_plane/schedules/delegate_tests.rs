@@ -102,7 +102,7 @@ async fn what_no_longer_belongs_is_taken_back_where_the_data_plane_answers_and_n
     let fewer = schedule(json!({"template": {"selector": {"datacenters": ["dc9"]}}}));
     let answering = open("eu", with(one(), made.clone()));
     let found = look(&fewer, &[answering]);
-    assert!(matches!(found.actions.as_slice(), [Action::Delete { uid, .. }] if uid == "stored"));
+    assert!(matches!(found.actions.as_slice(), [Action::Delete(there)] if there.uid == "stored"));
 
     let mut lost = with(silent(), made.clone());
     lost.schedules.trust.follow();
@@ -222,7 +222,7 @@ async fn a_clusters_datacenters_share_their_minute_inside_the_window_and_cluster
             Action::Apply { object, .. } if object["spec"]["backupSpec"]["cassandraDatacenter"] == dc => {
                 object["spec"]["cronSchedule"].as_str()
             }
-            Action::Apply { .. } | Action::Delete { .. } => None,
+            Action::Apply { .. } | Action::Delete(_) => None,
         });
         spec.unwrap().to_owned()
     };

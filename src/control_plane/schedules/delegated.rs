@@ -38,7 +38,7 @@ use crate::{
             view::ObjectKey,
             watched::{Schedules, Watched as _},
         },
-        runs::write::delete,
+        runs::{child::ExactObject, write::delete},
     },
 };
 
@@ -178,7 +178,7 @@ pub(super) async fn carry_out(ctx: &ScheduleContext, actions: Vec<Action>, plane
     let mut writes: FuturesUnordered<_> = actions
         .into_iter()
         .filter_map(|action| {
-            let (Action::Apply { data_plane, .. } | Action::Delete { data_plane, .. }) = &action;
+            let (Action::Apply { data_plane, .. } | Action::Delete(ExactObject { data_plane, .. })) = &action;
             let remote = planes.iter().find(|p| p.name == *data_plane)?.remote.clone()?;
             Some(async move { write(ctx, action, &remote).await })
         })
@@ -215,8 +215,10 @@ async fn write(
             }
             Ok(Some((data_plane, key)))
         }
-        Action::Delete { data_plane, key, uid, version } => {
-            match delete::<MedusaBackupSchedule>(remote, &key, &uid, &version).await {
+        Action::Delete(object) => {
+            let deleted = delete::<MedusaBackupSchedule>(remote, &object).await;
+            let ExactObject { data_plane, key, .. } = object;
+            match deleted {
                 Ok(()) => remember(ctx, &data_plane, &key, None),
                 Err(error) if error.code() == Some(409) => return Ok(None),
                 Err(error) => return Err(refused(&data_plane, &key, &error)),

@@ -10,21 +10,19 @@ use super::{
     delegate::{Action, can_write, is_ours},
     delegated::carry_out,
 };
-use crate::{api::labels, control_plane::data_planes::fleet::Snapshot};
+use crate::{
+    api::labels,
+    control_plane::{data_planes::fleet::Snapshot, runs::child::ExactObject},
+};
 
 /// What belongs to none of the schedules with these uids.
 fn orphans(known: &BTreeSet<String>, planes: &[Snapshot], control_plane: &str) -> Vec<Action> {
     let mut orphans = Vec::new();
     for plane in planes.iter().filter(|plane| can_write(plane)) {
-        for (key, there) in plane.view.schedules.last_known() {
+        for there in plane.view.schedules.last_known().values() {
             let Some(owner) = there.labels().get(labels::FLEET_SCHEDULE_UID) else { continue };
             if !known.contains(owner) && is_ours(there, owner, control_plane) {
-                orphans.push(Action::Delete {
-                    data_plane: plane.name.clone(),
-                    key: key.clone(),
-                    uid: there.uid().unwrap_or_default(),
-                    version: there.resource_version().unwrap_or_default(),
-                });
+                orphans.push(Action::Delete(ExactObject::of(plane, there.as_ref())));
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::{
     control_plane::{
         data_planes::{capabilities::Feature, fleet::Snapshot, view::ObjectKey},
         runs::{
-            child::{Child as _, child_key, is_of, place},
+            child::{Child as _, ExactObject, child_key, is_of, place},
             engine::{
                 RunInputs,
                 adapter::{Adapter, Admitted, Judged, ObservedChild},
@@ -160,11 +160,12 @@ impl Adapter for FleetTask {
         }
         let is_unwhole = evidence.wordless.as_ref().is_some_and(Wordless::is_unwhole);
         if let Some(sync) = evidence.sync.filter(|_| is_unwhole) {
-            return Some((follow_up, Work::withdraw(sync)?));
+            return Some((follow_up, Work::Withdraw(ExactObject::of(found.plane, sync))));
         }
         let is_late = Self::due_at(inputs, entry).is_some_and(|at| inputs.now() >= at);
         let is_ours = is_untouched(found.child) && is_of(found.child, inputs.run);
-        if is_late && is_ours { Some((found.key.clone(), Work::withdraw(found.child)?)) } else { None }
+        (is_late && is_ours)
+            .then(|| (found.key.clone(), Work::Withdraw(ExactObject::of(found.plane, found.child))))
     }
 
     /// When a purge that nobody has begun with is taken back.

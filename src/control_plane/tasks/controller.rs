@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     admit::{PurgeContext, admit},
-    sweep::{Leftover, leftovers},
+    sweep::leftovers,
     traces::outlived,
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         data_planes::{fleet::Snapshot, remote::Remote, watched::Kind},
         runs::{
             Engine, Frame, RunContext, Runs,
-            child::Child,
+            child::{Child, ExactObject},
             drive,
             engine::{adapter::Admitted, plan::Action},
             outcome::Outcome,
@@ -128,11 +128,11 @@ async fn sweep_traces(context: &RunContext, purge: &PurgeContext, planes: &[Snap
 }
 
 /// Deletes one in exactly the version that was seen; what does not succeed is found again.
-async fn take_back<C: Child>(left: &Leftover, planes: &[Snapshot], what: &str) {
-    let Leftover { data_plane, key, uid, version } = left;
+async fn take_back<C: Child>(object: &ExactObject, planes: &[Snapshot], what: &str) {
+    let ExactObject { data_plane, key, .. } = object;
     let plane = planes.iter().find(|plane| plane.name == *data_plane);
     let Some(remote) = plane.and_then(|plane| plane.remote.as_ref()) else { return };
-    match delete::<C>(remote, key, uid, version).await {
+    match delete::<C>(remote, object).await {
         Ok(()) => tracing::info!(data_plane, object = %key, "took back {what}"),
         Err(error) => tracing::debug!(data_plane, object = %key, %error, "take back {what}"),
     }

@@ -22,18 +22,12 @@ use crate::{
             fleet::{Snapshot, Usable},
             view::ObjectKey,
         },
-        runs::{Run as _, child::place},
+        runs::{
+            Run as _,
+            child::{ExactObject, place},
+        },
     },
 };
-
-/// A purge to take back, in exactly this version: one that is begun with in this moment stays.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Leftover {
-    pub data_plane: String,
-    pub key: ObjectKey,
-    pub uid: String,
-    pub version: String,
-}
 
 /// Finds them in data planes that answer. `tasks` are all FleetTasks there are.
 #[must_use]
@@ -42,19 +36,17 @@ pub(super) fn leftovers<'a>(
     tasks: impl IntoIterator<Item = &'a DeserializeGuard<FleetTask>>,
     control_plane: &str,
     now: Timestamp,
-) -> Vec<Leftover> {
+) -> Vec<ExactObject> {
     let tasks: BTreeMap<String, &DeserializeGuard<FleetTask>> =
         tasks.into_iter().filter_map(|task| Some((task.uid()?, task))).collect();
     let mut found = Vec::new();
     for plane in planes.iter().filter(|plane| plane.usable == Usable::Ready) {
-        for (key, child) in plane.view.tasks.last_known() {
+        for child in plane.view.tasks.last_known().values() {
             let is_ours = child.labels().get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
             let owner = child.labels().get(labels::JOB_UID).filter(|_| is_ours && is_open_purge(child));
             let Some(owner) = owner.map(|uid| tasks.get(uid).copied()) else { continue };
-            if let Some((uid, version)) = child.uid().zip(child.resource_version())
-                && is_left(&plane.name, child, owner, now)
-            {
-                found.push(Leftover { data_plane: plane.name.clone(), key: key.clone(), uid, version });
+            if is_left(&plane.name, child, owner, now) {
+                found.push(ExactObject::of(plane, child.as_ref()));
             }
         }
     }
@@ -132,7 +124,7 @@ mod tests {
             tasks.iter().map(|task| serde_json::from_value(task.clone()).unwrap()).collect();
         let left = leftovers(&planes(child), &tasks, "cp", now.parse().unwrap());
         let key = ObjectKey::new("ns", "weekly-dc1-0b1c2d3e");
-        let this = Leftover { data_plane: "eu".into(), key, uid: "c".into(), version: "7".into() };
+        let this = ExactObject { data_plane: "eu".into(), key, uid: "c".into(), version: "7".into() };
         assert!(left.is_empty() || left == [this], "{left:?}");
         !left.is_empty()
     }

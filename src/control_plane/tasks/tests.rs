@@ -109,14 +109,14 @@ impl Play {
             let run = &action.entry;
             let there = (run.data_plane.clone(), action.key.clone());
             let outcome = refuse(&run.datacenter).unwrap_or(match action.work {
-                Work::Withdraw { .. } => Outcome::Withdrawn,
+                Work::Withdraw(_) => Outcome::Withdrawn,
                 Work::Start | Work::FollowUp => Outcome::There(None),
             });
             let dc =
                 inputs.planes[run.data_plane.as_str()].view.datacenters.last(&place(run)).unwrap().clone();
             let operation = match action.work {
                 Work::FollowUp => TaskOperation::Sync,
-                Work::Start | Work::Withdraw { .. } => self.task.spec.operation.into(),
+                Work::Start | Work::Withdraw(_) => self.task.spec.operation.into(),
             };
             let made = child(&self.task, action.key.clone(), operation, &dc, "cp");
             done.push((there, action.work, outcome, made));

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 
 use kube::{Resource as _, ResourceExt as _};
 
-use super::sweep::Leftover;
 use crate::{
     api::{fleet::FleetBackupStatus, labels, medusa::MedusaBackupJob},
     control_plane::{
@@ -15,7 +14,7 @@ use crate::{
             fleet::{Snapshot, Usable},
             view::ObjectKey,
         },
-        runs::child::Child as _,
+        runs::child::{Child as _, ExactObject},
     },
 };
 
@@ -27,7 +26,7 @@ pub(super) fn outlived(
     runs: &BTreeSet<String>,
     points: &[&FleetBackupStatus],
     control_plane: &str,
-) -> Vec<Leftover> {
+) -> Vec<ExactObject> {
     let mut found = Vec::new();
     for plane in planes.iter().filter(|plane| plane.usable == Usable::Ready) {
         for (key, job) in plane.view.jobs.last_known() {
@@ -35,14 +34,8 @@ pub(super) fn outlived(
             let is_left = job.labels().get(labels::JOB_UID).is_some_and(|uid| !runs.contains(uid));
             let is_deleted = job.meta().deletion_timestamp.is_some();
             let is_trace = job.is_finished() && job.is_only_trace(&plane.view, key);
-            if is_ours
-                && is_left
-                && is_trace
-                && !is_deleted
-                && is_outlived(&plane.name, key, job, points)
-                && let Some((uid, version)) = job.uid().zip(job.resource_version())
-            {
-                found.push(Leftover { data_plane: plane.name.clone(), key: key.clone(), uid, version });
+            if is_ours && is_left && is_trace && !is_deleted && is_outlived(&plane.name, key, job, points) {
+                found.push(ExactObject::of(plane, job.as_ref()));
             }
         }
     }

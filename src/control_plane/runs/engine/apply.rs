@@ -82,9 +82,8 @@ impl<E: Engine> Shared<E> {
         }
         let Some(remote) = &member.remote else { return unusable("cannot be asked") };
         let admission = match &action.work {
-            Work::Withdraw { uid, resource_version } => {
-                let deleted =
-                    delete::<<E::Run as Fanned>::Child>(remote, &action.key, uid, resource_version).await;
+            Work::Withdraw(object) => {
+                let deleted = delete::<<E::Run as Fanned>::Child>(remote, object).await;
                 return deleted.map_or_else(
                     |error| {
                         let (reason, message) = not_now(&error);

@@ -4,7 +4,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
-use kube::ResourceExt as _;
 
 use super::{
     FirstSeen, RunInputs,
@@ -23,7 +22,7 @@ use crate::{
             view::ObjectKey,
         },
         runs::{
-            child::{Child, child_key, is_of, place},
+            child::{Child as _, ExactObject, child_key, is_of, place},
             ending::{not_before, set},
             in_flight::Outcomes,
             rollout::{Limit, Load, Turn, Waiting, turns},
@@ -56,20 +55,8 @@ pub enum Work {
     Start,
     /// Make the sync after a purge.
     FollowUp,
-    /// Delete exactly this version of it.
-    Withdraw {
-        /// Its uid.
-        uid: String,
-        /// Its resourceVersion.
-        resource_version: String,
-    },
-}
-
-impl Work {
-    /// Takes an object back in exactly the version that was seen, so that one that is begun with in this moment stays.
-    pub fn withdraw(object: &impl Child) -> Option<Self> {
-        Some(Self::Withdraw { uid: object.uid()?, resource_version: object.resource_version()? })
-    }
+    /// Delete it.
+    Withdraw(ExactObject),
 }
 
 /// What is to be done, and when to look again for what waits for its time.
@@ -181,8 +168,7 @@ pub fn repairs<R: Adapter>(
             let found = ObservedChild { plane, key: &key, child, finished_since, outcomes };
             let is_untouched = is_of(child, inputs.run) && !child.is_started() && !child.is_finished();
             let (key, work) = if is_untouched && inputs.terms.is_cancelled {
-                let work = Work::withdraw(child)?;
-                (key, work)
+                (key, Work::Withdraw(ExactObject::of(plane, child)))
             } else {
                 R::repair(inputs, entry, &found)?
             };

@@ -194,7 +194,7 @@ impl<'a> World<'a> {
                 Outcome::There(None)
             }
             Work::FollowUp => unreachable!("the data plane makes it, and is quicker"),
-            Work::Withdraw { .. } => {
+            Work::Withdraw(_) => {
                 R::Child::section_mut(view).remove(&action.key);
                 Outcome::Withdrawn
             }
