@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 
 use futures::future::join_all;
-use kube::{Api, Resource, api::ListParams, core::NamespaceResourceScope};
-use serde::de::DeserializeOwned;
+use kube::{Api, api::ListParams};
 
 use super::{
     checks::{Observed, Works},
@@ -24,6 +23,7 @@ use crate::{
         remote::{CallError, Remote},
         view::ObjectKey,
     },
+    runtime::follow::Followed,
 };
 
 /// Reads what the checks of `targets` need, in data planes that answer and serve restores.
@@ -89,17 +89,11 @@ async fn read(
 }
 
 /// The objects of a kind; what is known of those that cannot be read is added to `unreadable`.
-async fn list<K>(
+async fn list<K: Followed>(
     remote: &Remote,
     namespace: &str,
     unreadable: &mut Vec<UnreadableWork>,
-) -> Result<Vec<K>, CallError>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned,
-{
+) -> Result<Vec<K>, CallError> {
     let api = |client| Api::<Guarded<K, UnreadableWork>>::namespaced(client, namespace);
     let list = remote.call(|client| async move { api(client).list(&ListParams::default()).await }).await?;
     Ok(readable(list.items, unreadable))

@@ -1,13 +1,8 @@
 //! The object a run makes for one datacenter: its name, its labels, its owner, how far it is. Pure.
 
-use std::fmt::Debug;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
-use kube::{
-    Resource, ResourceExt,
-    core::{NamespaceResourceScope, ObjectMeta},
-};
-use serde::{Serialize, de::DeserializeOwned};
+use kube::{Resource, ResourceExt, core::ObjectMeta};
+use serde::Serialize;
 
 use crate::{
     api::{
@@ -22,19 +17,11 @@ use crate::{
         section::Section,
         view::{ObjectKey, View},
     },
+    runtime::follow::Followed,
 };
 
 /// A kind of object that is made in a data plane for a run.
-pub trait Child:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + Debug
-    + Serialize
-    + DeserializeOwned
-    + Send
-    + Sync
-    + 'static
-{
+pub trait Child: Followed + Serialize {
     /// Those a view holds.
     fn section(view: &View) -> &Section<Self>;
 

@@ -13,6 +13,7 @@ use kube::{
 use super::{
     child::{Child, ExactObject, is_of},
     kind::Fanned,
+    publish::unless_stale,
     write::delete,
 };
 use crate::{
@@ -91,11 +92,7 @@ pub async fn expire<K: Fanned>(
     let api: Api<K> = Api::namespaced(client.clone(), &run.namespace().unwrap_or_default());
     let preconditions = Preconditions { uid: run.uid(), resource_version: None };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    match api.delete(&run.name_any(), &params).await {
-        Ok(_) => Ok(None),
-        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(None),
-        Err(error) => Err(error),
-    }
+    unless_stale(api.delete(&run.name_any(), &params).await).map(|_| None)
 }
 
 #[cfg(test)]

@@ -1,37 +1,27 @@
 //! What the kinds of runs have to say of themselves, so that everything around them is written once. Pure.
 
-use std::fmt::Debug;
-
-use kube::{
-    Resource,
-    core::{NamespaceResourceScope, object::HasStatus},
-};
-use serde::{Serialize, de::DeserializeOwned};
+use kube::core::object::HasStatus;
+use serde::Serialize;
 
 use super::{
     child::Child,
     compact::{Detail, RESTORE_POINTS, shorten},
 };
-use crate::api::{
-    fleet::{
-        DatacenterRun, DatacenterTask, FleetBackupJob, FleetBackupJobStatus, FleetOperation, FleetRestoreJob,
-        FleetRestoreJobStatus, FleetTask, FleetTaskStatus, Phase, Purged, RunSpec, RunStatus,
+use crate::{
+    api::{
+        fleet::{
+            DatacenterRun, DatacenterTask, FleetBackupJob, FleetBackupJobStatus, FleetOperation,
+            FleetRestoreJob, FleetRestoreJobStatus, FleetTask, FleetTaskStatus, Phase, Purged, RunSpec,
+            RunStatus,
+        },
+        medusa::{MedusaBackupJob, MedusaTask},
+        size,
     },
-    medusa::{MedusaBackupJob, MedusaTask},
-    size,
+    runtime::follow::Followed,
 };
 
 /// A kind of object in the control plane's cluster that something is done for, once, and that then is over.
-pub trait Run:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + HasStatus<Status: Clone + Default + PartialEq + Serialize + Send + Sync>
-    + Clone
-    + Debug
-    + DeserializeOwned
-    + Send
-    + Sync
-    + 'static
-{
+pub trait Run: Followed + HasStatus<Status: Clone + Default + PartialEq + Serialize + Send + Sync> {
     /// Its kind, in the log and in metrics.
     const KIND: &'static str;
 

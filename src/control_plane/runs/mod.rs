@@ -37,4 +37,4 @@ pub use controller::{Driver, ENROL_WAIT, Feed, Frame, RunContext, RunError, driv
 pub use engine::{Engine, FirstSeen, MISSING, Runs, StatusOf};
 pub use expiry::expire;
 pub use kind::{EventText, Fanned, Run};
-pub use publish::{PUBLISH_EVERY, publish};
+pub use publish::{PUBLISH_EVERY, publish, unless_stale};

@@ -8,12 +8,13 @@ use kube::{
     Client, ResourceExt as _,
     api::{Api, ObjectMeta, Patch, PatchParams},
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::kind::Run;
 use crate::{
     api::{Reason, condition::set_condition, labels},
-    runtime::guard::Panicked,
+    runtime::{follow::Followed, guard::Panicked},
 };
 
 /// Least time between two writes of the status of a run that goes on.
@@ -32,8 +33,37 @@ pub(super) fn pace(bytes: usize) -> Duration {
 ///
 /// # Errors
 /// When the API server refuses or does not answer.
-pub async fn publish<K: Run>(client: &Client, run: &K, status: &K::Status) -> Result<Option<K>, kube::Error> {
-    write(client, run, &json!(status)).await
+pub async fn publish<K: Followed>(
+    client: &Client,
+    object: &K,
+    status: &impl Serialize,
+) -> Result<Option<K>, kube::Error> {
+    let name = object.name_any();
+    let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let metadata = ObjectMeta {
+        name: Some(name.clone()),
+        uid: object.uid(),
+        resource_version: object.resource_version(),
+        ..ObjectMeta::default()
+    };
+    let body = json!({
+        "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": metadata, "status": status,
+    });
+    let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
+    unless_stale(api.patch_status(&name, &params, &Patch::Apply(&body)).await)
+}
+
+/// What came of a write to an object in the version that was seen; `None` when it has changed since, was made anew, or is
+/// gone: the next event says which.
+///
+/// # Errors
+/// Whatever else the API server answered, or that it did not.
+pub fn unless_stale<T>(written: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+    match written {
+        Ok(written) => Ok(Some(written)),
+        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Says on a run that goes on that the controller failed at it by a fault of its own.
@@ -58,28 +88,7 @@ pub(super) async fn report<K: Run>(
     if let Some(status) = status.as_object_mut() {
         status.insert("conditions".to_owned(), json!(conditions));
     }
-    if status == old { Ok(()) } else { write(client, run, &status).await.map(drop) }
-}
-
-async fn write<K: Run>(client: &Client, run: &K, status: &Value) -> Result<Option<K>, kube::Error> {
-    let name = run.name_any();
-    let api: Api<K> = Api::namespaced(client.clone(), &run.namespace().unwrap_or_default());
-    let metadata = ObjectMeta {
-        name: Some(name.clone()),
-        uid: run.uid(),
-        resource_version: run.resource_version(),
-        ..ObjectMeta::default()
-    };
-    let body = json!({
-        "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": metadata, "status": status,
-    });
-    let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
-    match api.patch_status(&name, &params, &Patch::Apply(&body)).await {
-        Ok(written) => Ok(Some(written)),
-        // Deleted, made anew, or changed since: the next event says which.
-        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(None),
-        Err(error) => Err(error),
-    }
+    if status == old { Ok(()) } else { publish(client, run, &status).await.map(drop) }
 }
 
 #[cfg(test)]

@@ -1,37 +1,31 @@
 //! A run or a schedule that cannot be read: its condition says which field is at fault, by a write that needs no reading.
 //! It waits for whoever corrects or deletes it, and holds up nobody else.
 
-use std::fmt::Debug;
-
 use jiff::Timestamp;
-use k8s_openapi::NamespaceResourceScope;
 use kube::{
-    Api, Client, Resource,
+    Api, Client, Resource as _,
     api::{ObjectMeta, Patch, PatchParams},
 };
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::publish::unless_stale;
 use crate::{
     api::{Conditions as _, Reason, condition::set_condition, guarded::Guarded, labels},
     control_plane::sources::Malformed,
-    runtime::events::Events,
+    runtime::{events::Events, follow::Followed},
 };
 
 /// Says so on the object that `meta` is of, in the condition `type_`, and once in an Event.
 ///
 /// # Errors
 /// When the API server refuses or does not answer.
-pub async fn say<K>(
+pub async fn say<K: Followed>(
     client: &Client,
     events: &Events,
     meta: &ObjectMeta,
     type_: &str,
     now: Timestamp,
-) -> Result<(), kube::Error>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-{
+) -> Result<(), kube::Error> {
     let name = meta.name.as_deref().unwrap_or_default();
     let api: Api<Guarded<K, Malformed>> =
         Api::namespaced(client.clone(), meta.namespace.as_deref().unwrap_or_default());
@@ -54,13 +48,8 @@ where
         field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
         ..PatchParams::default()
     };
-    match api.patch_status(name, &params, &Patch::Merge(&patch)).await {
-        Ok(_) => {}
-        // It changed meanwhile, and is looked at again for that.
-        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => return Ok(()),
-        Err(error) => return Err(error),
-    }
-    if before.as_ref() != Some(&message) {
+    let written = unless_stale(api.patch_status(name, &params, &Patch::Merge(&patch)).await)?;
+    if written.is_some() && before.as_ref() != Some(&message) {
         events.warning(Guarded::<K, Malformed>(Err(malformed)).object_ref(&()), reason, "Read", message);
     }
     Ok(())

@@ -1,14 +1,12 @@
 //! Single writes into a data plane for a run. Every one may be repeated: what is there already is adopted, what is gone
 //! already is gone.
 
-use std::{fmt::Debug, sync::Arc};
+use std::sync::Arc;
 
 use kube::{
-    Api, Resource, ResourceExt as _,
+    Api, ResourceExt as _,
     api::{DeleteParams, PostParams, Preconditions},
-    core::NamespaceResourceScope,
 };
-use serde::de::DeserializeOwned;
 
 use super::child::{Child, ExactObject};
 use crate::{
@@ -18,7 +16,7 @@ use crate::{
         remote::{CallError, Remote},
         view::ObjectKey,
     },
-    runtime::cause,
+    runtime::{cause, follow::Followed},
 };
 
 /// What came of making a child.
@@ -64,10 +62,7 @@ pub async fn make<C: Child>(remote: &Remote, child: &C) -> Made<C> {
 ///
 /// # Errors
 /// When the API server refuses, or does not answer.
-pub async fn delete<C>(remote: &Remote, object: &ExactObject) -> Result<(), CallError>
-where
-    C: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-{
+pub async fn delete<C: Followed>(remote: &Remote, object: &ExactObject) -> Result<(), CallError> {
     let ExactObject { key, uid, version, .. } = object;
     let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: Some(version.clone()) };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };

@@ -1,15 +1,13 @@
 //! What is written for a schedule in the control plane's own cluster. Every write names the version or the uid it is
 //! about, and may be repeated.
 
-use std::fmt::Debug;
-
 use jiff::Timestamp;
-use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Resource, ResourceExt as _,
     api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -27,7 +25,7 @@ use crate::{
     },
     control_plane::{
         data_planes::fleet::{Snapshot, Usable},
-        runs::{Fanned, expire},
+        runs::{Fanned, expire, publish, unless_stale},
     },
 };
 
@@ -43,33 +41,8 @@ pub(super) enum Made {
     Refused(Why),
 }
 
-/// Whether a write held to a version that is none any more.
-pub(super) fn is_stale(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 409))
-}
-
-/// What differs between the kinds of runs.
-trait Runs:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned
-{
-    /// It as a schedule sees it, if a schedule owns it.
-    fn seen(&self) -> Option<Run>;
-}
-
-impl Runs for FleetBackupJob {
-    fn seen(&self) -> Option<Run> {
-        Run::of_job(self)
-    }
-}
-
-impl Runs for FleetTask {
-    fn seen(&self) -> Option<Run> {
-        Run::of_task(self)
-    }
-}
-
 impl ScheduleContext {
-    fn api<K: Runs>(&self) -> Api<K> {
+    fn api<K: Fanned>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
@@ -98,7 +71,11 @@ impl ScheduleContext {
         }
     }
 
-    async fn create<K: Runs>(&self, schedule: &FleetBackupSchedule, new: K) -> Result<Made, kube::Error> {
+    async fn create<K: Fanned + Serialize>(
+        &self,
+        schedule: &FleetBackupSchedule,
+        new: K,
+    ) -> Result<Made, kube::Error> {
         let params = PostParams {
             field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
             ..PostParams::default()
@@ -112,9 +89,9 @@ impl ScheduleContext {
             Made::Refused(Why::new(Reason::NameConflict, message))
         };
         match self.api::<K>().create(&params, &new).await {
-            Ok(made) => Ok(made.seen().map_or_else(taken, Made::New)),
+            Ok(made) => Ok(Run::of(&made).map_or_else(taken, Made::New)),
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                let there = self.api::<K>().get_opt(&name).await?.and_then(|there| there.seen());
+                let there = self.get::<K>(&name).await?;
                 let ours = there.filter(|run| run.schedule.1 == schedule.uid().unwrap_or_default());
                 Ok(match ours {
                     Some(run) if run.is_held() => Made::Adopted(run),
@@ -138,30 +115,29 @@ impl ScheduleContext {
     /// The run of that kind and name, if it exists and a schedule owns it.
     async fn find(&self, kind: RunKind, name: &str) -> Result<Option<Run>, kube::Error> {
         match kind {
-            RunKind::Backup => {
-                Ok(self.api::<FleetBackupJob>().get_opt(name).await?.and_then(|job| job.seen()))
-            }
-            RunKind::Task => Ok(self.api::<FleetTask>().get_opt(name).await?.and_then(|task| task.seen())),
+            RunKind::Backup => self.get::<FleetBackupJob>(name).await,
+            RunKind::Task => self.get::<FleetTask>(name).await,
         }
+    }
+
+    async fn get<K: Fanned>(&self, name: &str) -> Result<Option<Run>, kube::Error> {
+        Ok(self.api::<K>().get_opt(name).await?.as_ref().and_then(Run::of))
     }
 
     /// Merges `patch` into a run, which must still be the version it names. One that has changed meanwhile is left:
     /// the watch shows how.
     async fn merge(&self, run: &Run, patch: Value) -> Result<Option<Run>, kube::Error> {
         let patch = Patch::Merge(patch);
+        let (name, manager) = (&run.name, manager());
         let patched = match run.kind {
             RunKind::Backup => {
-                self.api::<FleetBackupJob>().patch(&run.name, &manager(), &patch).await.map(|job| job.seen())
+                self.api::<FleetBackupJob>().patch(name, &manager, &patch).await.map(|job| Run::of(&job))
             }
             RunKind::Task => {
-                self.api::<FleetTask>().patch(&run.name, &manager(), &patch).await.map(|task| task.seen())
+                self.api::<FleetTask>().patch(name, &manager, &patch).await.map(|task| Run::of(&task))
             }
         };
-        match patched {
-            Ok(now) => Ok(now),
-            Err(error) if is_stale(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok(unless_stale(patched)?.flatten())
     }
 
     /// Lets a held run go. One that is being deleted goes for good.
@@ -205,10 +181,7 @@ impl ScheduleContext {
             RunKind::Backup => self.api::<FleetBackupJob>().delete(&run.name, &params).await.map(drop),
             RunKind::Task => self.api::<FleetTask>().delete(&run.name, &params).await.map(drop),
         };
-        match deleted {
-            Err(error) if !is_stale(&error) => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        unless_stale(deleted).map(drop)
     }
 
     /// Deletes an ended run, with what it made in the data planes. One that does not answer is waited for, though not
@@ -224,7 +197,7 @@ impl ScheduleContext {
         }
     }
 
-    async fn expire<K: Runs + Fanned>(
+    async fn expire<K: Fanned>(
         &self,
         run: &Run,
         planes: &[Snapshot],
@@ -233,7 +206,7 @@ impl ScheduleContext {
         let there = self.api::<K>().get_opt(&run.name).await?;
         // Also one that is not the schedule's any more stays.
         let is_its = |there: &K| {
-            there.seen().is_some_and(|seen| seen.uid == run.uid && seen.schedule.1 == run.schedule.1)
+            Run::of(there).is_some_and(|seen| seen.uid == run.uid && seen.schedule.1 == run.schedule.1)
         };
         let Some(there) = there.filter(is_its) else { return Ok(()) };
         let overdue = run.finish.map(|finish| now.duration_since(finish)).unwrap_or_default();
@@ -265,18 +238,7 @@ impl ScheduleContext {
         schedule: &FleetBackupSchedule,
         status: &FleetBackupScheduleStatus,
     ) -> Result<Option<FleetBackupSchedule>, kube::Error> {
-        let name = schedule.name_any();
-        let body = json!({
-            "apiVersion": FleetBackupSchedule::api_version(&()), "kind": FleetBackupSchedule::kind(&()),
-            "metadata": {"name": name, "uid": schedule.uid(), "resourceVersion": schedule.resource_version()},
-            "status": status,
-        });
-        let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
-        match self.schedules().patch_status(&name, &params, &Patch::Apply(&body)).await {
-            Ok(written) => Ok(Some(written)),
-            Err(error) if is_stale(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
+        publish(&self.client, schedule, status).await
     }
 
     /// Sets or removes our finalizer; `None` when there is another version by now.
@@ -293,11 +255,7 @@ impl ScheduleContext {
         let patch = Patch::Merge(json!({
             "metadata": {"resourceVersion": schedule.resource_version(), "finalizers": finalizers}
         }));
-        match self.schedules().patch(&schedule.name_any(), &manager(), &patch).await {
-            Ok(written) => Ok(Some(written)),
-            Err(error) if is_stale(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
+        unless_stale(self.schedules().patch(&schedule.name_any(), &manager(), &patch).await)
     }
 
     /// Those of `active` that were made here and certainly exist no more. Asked only about runs that no watch shows.

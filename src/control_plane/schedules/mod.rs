@@ -58,7 +58,7 @@ use self::{
 use super::{
     data_planes::{fleet::Fleet, meters::Meters, watched::Kind},
     inventory::expectation::Expectations,
-    runs::RunContext,
+    runs::{Fanned, RunContext},
 };
 use crate::{
     api::{
@@ -68,7 +68,7 @@ use crate::{
     runtime::{
         clock::Clock,
         events::Events,
-        follow::{Followed, follow_own, is_ready},
+        follow::{follow_own, is_ready},
     },
 };
 
@@ -157,8 +157,7 @@ async fn runs_wake(
     trigger: mpsc::Sender<ObjectRef<DeserializeGuard<FleetBackupSchedule>>>,
 ) {
     let context = &scheduler.context;
-    let jobs = watch::<FleetBackupJob>(context, RunKind::Backup, Run::of_job);
-    let tasks = watch::<FleetTask>(context, RunKind::Task, Run::of_task);
+    let (jobs, tasks) = (watch::<FleetBackupJob>(context), watch::<FleetTask>(context));
     let namespace = context.namespace.clone();
     let mut wakes = stream::select(jobs, tasks);
     while let Some(wake) = wakes.next().await {
@@ -176,11 +175,7 @@ async fn runs_wake(
     }
 }
 
-fn watch<K: Followed>(
-    context: &ScheduleContext,
-    kind: RunKind,
-    read: fn(&K) -> Option<Run>,
-) -> BoxStream<'static, Wake> {
+fn watch<K: Fanned>(context: &ScheduleContext) -> BoxStream<'static, Wake> {
     let api: Api<DeserializeGuard<K>> = Api::namespaced(context.client.clone(), &context.namespace);
     let children = context.children.clone();
     watcher(api, watcher::Config::default().labels(labels::FLEET_SCHEDULE_UID))
@@ -188,13 +183,13 @@ fn watch<K: Followed>(
         .filter_map(move |event| {
             let wake = match event {
                 Ok(event) => children.note(
-                    kind,
+                    RunKind::of(K::KIND),
                     event,
                     |object| (object.name_any(), object.uid().unwrap_or_default()),
-                    |object| object.0.as_ref().ok().and_then(read),
+                    |object| object.0.as_ref().ok().and_then(Run::of),
                 ),
                 Err(error) => {
-                    tracing::debug!(kind = kind.as_str(), %error, "watch for schedules interrupted");
+                    tracing::debug!(kind = K::KIND, %error, "watch for schedules interrupted");
                     Wake::Nobody
                 }
             };

@@ -1,11 +1,14 @@
 //! FleetBackupJobs and FleetTasks, as far as the schedule that made them looks at them. Pure.
 
 use jiff::Timestamp;
-use kube::{Resource as _, ResourceExt};
+use kube::{Resource as _, ResourceExt as _};
 
-use crate::api::{
-    fleet::{FleetBackupJob, FleetBackupSchedule, FleetTask, Phase, ScheduleOperation, ScheduledRun},
-    labels, names,
+use crate::{
+    api::{
+        fleet::{FleetBackupSchedule, Phase, ScheduleOperation, ScheduledRun},
+        labels, names,
+    },
+    control_plane::runs::Fanned,
 };
 
 /// What kind of object a run is.
@@ -71,32 +74,14 @@ pub struct Run {
 }
 
 impl Run {
-    /// A FleetBackupJob, if a schedule owns it.
+    /// `object` as its schedule sees it; `None` when no schedule owns it.
     #[must_use]
-    pub fn of_job(job: &FleetBackupJob) -> Option<Self> {
-        let status = job.status.clone().unwrap_or_default();
-        let finish = status.run.finish_time.map(|time| time.0);
-        let run = Self::new(RunKind::Backup, job)?;
-        let is_cancelled = job.spec.run.is_cancelled();
-        Some(Self { is_cancelled, phase: status.run.phase.unwrap_or_default(), finish, ..run })
-    }
-
-    /// A FleetTask, if a schedule owns it.
-    #[must_use]
-    pub fn of_task(task: &FleetTask) -> Option<Self> {
-        let status = task.status.clone().unwrap_or_default();
-        let finish = status.run.finish_time.map(|time| time.0);
-        let run = Self::new(RunKind::Task, task)?;
-        let is_cancelled = task.spec.run.is_cancelled();
-        Some(Self { is_cancelled, phase: status.run.phase.unwrap_or_default(), finish, ..run })
-    }
-
-    fn new(kind: RunKind, object: &impl ResourceExt) -> Option<Self> {
+    pub fn of<K: Fanned>(object: &K) -> Option<Self> {
         let owner = FleetBackupSchedule::kind(&());
         let owner = object.owner_references().iter().find(|reference| reference.kind == owner)?;
-        let name = object.name_any();
+        let (name, progress) = (object.name_any(), object.status().map(K::progress));
         Some(Self {
-            kind,
+            kind: RunKind::of(K::KIND),
             slot: names::slot_of(&owner.name, &name),
             name,
             uid: object.uid().unwrap_or_default(),
@@ -104,9 +89,9 @@ impl Run {
             schedule: (owner.name.clone(), owner.uid.clone()),
             finalizers: object.finalizers().to_vec(),
             is_deleted: object.meta().deletion_timestamp.is_some(),
-            is_cancelled: false,
-            phase: Phase::Pending,
-            finish: None,
+            is_cancelled: object.run().is_cancelled(),
+            phase: progress.and_then(|progress| progress.phase).unwrap_or_default(),
+            finish: progress.and_then(|progress| progress.finish_time.as_ref()).map(|time| time.0),
         })
     }
 
@@ -158,6 +143,7 @@ pub(super) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::fleet::FleetBackupJob;
 
     /// A run of schedule `nightly` at second `slot`.
     pub(in crate::control_plane::schedules) fn run(slot: i64, more: Value) -> Run {
@@ -177,7 +163,7 @@ pub(super) mod tests {
                 _ => job["metadata"][key] = value.clone(),
             }
         }
-        Run::of_job(&serde_json::from_value(job).unwrap()).unwrap()
+        Run::of::<FleetBackupJob>(&serde_json::from_value(job).unwrap()).unwrap()
     }
 
     /// One whose slot may not be written down.
@@ -198,7 +184,8 @@ pub(super) mod tests {
         assert!(found.is_held() && found.is_active() && !run(1_000, json!({})).is_held());
         assert!(!ended(1_000, "Failed").is_active());
         let own = json!({"metadata": {"name": "nightly-1000"}, "spec": {}});
-        assert_eq!(Run::of_job(&serde_json::from_value(own).unwrap()), None, "a person's");
+        let own: FleetBackupJob = serde_json::from_value(own).unwrap();
+        assert_eq!(Run::of(&own), None, "a person's");
     }
 
     #[test]
