@@ -19,16 +19,12 @@ use crate::{
         unreadable::UnreadableWork,
     },
     control_plane::{
-        data_planes::{
-            capabilities::Feature,
-            fleet::{Snapshot, Usable},
-            records::BackupRecord,
-            view::ObjectKey,
-        },
+        data_planes::{capabilities::Feature, fleet::Snapshot, records::BackupRecord, view::ObjectKey},
         inventory::verdict::topology_matches,
         runs::{
             child::Child,
             imports::{self, Wordless},
+            reach::obstacle,
         },
     },
 };
@@ -69,7 +65,8 @@ pub fn checks(
     let place = &target.place;
     let plane = match reach(place, planes) {
         Ok(plane) => plane,
-        Err(check) => return vec![check],
+        Err((reason @ Reason::UnknownDataPlane, why)) => return vec![Topic::DataPlane.failed(reason, why)],
+        Err((reason, why)) => return vec![Topic::DataPlane.waiting(reason, why)],
     };
     let mut checks = vec![Topic::DataPlane.passed(), capability(plane)];
     let datacenter = match plane.view.seen(&plane.view.datacenters, &place.key) {
@@ -137,29 +134,13 @@ pub struct Own<'a> {
 /// The data plane of a place, when it can be used.
 ///
 /// # Errors
-/// Why it cannot.
-pub fn reach<'a>(place: &Place, planes: &'a [Snapshot]) -> Result<&'a Snapshot, RestoreCheck> {
+/// Why it cannot, for machines and for people: [`Reason::UnknownDataPlane`] when it is not registered.
+pub fn reach<'a>(place: &Place, planes: &'a [Snapshot]) -> Result<&'a Snapshot, (Reason, String)> {
     let name = &place.data_plane;
-    let Some(plane) = planes.iter().find(|p| p.name == *name && !p.unregistering) else {
-        let message = format!("data plane `{name}` is not registered");
-        return Err(Topic::DataPlane.failed(Reason::UnknownDataPlane, message));
-    };
-    match &plane.usable {
-        Usable::Ready => Ok(plane),
-        Usable::Connecting => {
-            Err(Topic::DataPlane
-                .waiting(Reason::Connecting, format!("data plane `{name}` is being connected")))
-        }
-        Usable::Unreachable { since, why } => {
-            let since = since.map(|s| format!(" since {s:.0}")).unwrap_or_default();
-            let message = format!("data plane `{name}` does not answer{since}: {why}");
-            Err(Topic::DataPlane.waiting(Reason::DataPlaneUnreachable, message))
-        }
-        Usable::NotReady { reason, why } => {
-            let message = format!("data plane `{name}` is not ready ({reason}): {why}");
-            Err(Topic::DataPlane.waiting(Reason::DataPlaneNotReady, message))
-        }
-    }
+    let plane = planes.iter().find(|p| p.name == *name && !p.unregistering);
+    let plane =
+        plane.ok_or_else(|| (Reason::UnknownDataPlane, format!("data plane `{name}` is not registered")))?;
+    obstacle(plane).map_or(Ok(plane), Err)
 }
 
 fn capability(plane: &Snapshot) -> RestoreCheck {

@@ -68,6 +68,11 @@ fn set(run: &mut RestoreRun, phase: Phase, reason: Reason, message: impl Into<Op
     run.message = message.into();
 }
 
+fn place_of(entry: &RestorePlan) -> Place {
+    let key = ObjectKey::new(&entry.namespace, &entry.datacenter);
+    Place { data_plane: entry.data_plane.clone(), key }
+}
+
 /// One datacenter whose turn it is or was.
 fn follow(
     inputs: &RestoreInputs<'_>,
@@ -75,17 +80,12 @@ fn follow(
     run: &mut RestoreRun,
     may_start: bool,
 ) -> Option<Action> {
-    let place = Place {
-        data_plane: entry.data_plane.clone(),
-        key: ObjectKey::new(&entry.namespace, &entry.datacenter),
-    };
-    let plane = match reach(&place, inputs.planes) {
+    let plane = match reach(&place_of(entry), inputs.planes) {
         Ok(plane) => plane,
-        Err(check) => {
-            let reason = check.reason.as_deref().and_then(Reason::of).unwrap_or(Reason::DataPlaneUnreachable);
+        Err((reason, why)) => {
             // Silence is no failure: what was begun there goes on without us.
             let phase = if reason == Reason::UnknownDataPlane { Phase::Failed } else { run.phase };
-            set(run, phase, reason, check.message);
+            set(run, phase, reason, why);
             return None;
         }
     };
@@ -262,20 +262,14 @@ fn take_turns(inputs: &RestoreInputs<'_>, old: &FleetRestoreJobStatus, runs: &mu
     if run.job.is_some() {
         return;
     }
-    let place = Place {
-        data_plane: entry.data_plane.clone(),
-        key: ObjectKey::new(&entry.namespace, &entry.datacenter),
-    };
-    match reach(&place, inputs.planes) {
+    match reach(&place_of(entry), inputs.planes) {
         Ok(_) => turn(run, &entry.job, inputs.now),
-        Err(check) => {
+        Err((reason, why)) => {
             let late = since.is_some_and(|s| inputs.now.duration_since(s.0) >= start_limit(inputs.job));
-            let reason = check.reason.as_deref().and_then(Reason::of).unwrap_or(Reason::DataPlaneUnreachable);
             if late || reason == Reason::UnknownDataPlane {
-                let why = check.message.unwrap_or_default();
                 set(run, Phase::Failed, reason, format!("not touched: when it was its turn, {why}"));
             } else {
-                set(run, Phase::Pending, reason, check.message);
+                set(run, Phase::Pending, reason, why);
             }
         }
     }
@@ -313,7 +307,7 @@ pub fn fold(status: &mut FleetRestoreJobStatus, data_plane: &str, key: &ObjectKe
                 let message = format!("MedusaRestoreJob {key} exists and was not made by this restore");
                 set(run, Phase::Failed, Reason::NameConflict, message);
             }
-            Outcome::NotNow(reason, message) => run_waits(run, reason, message),
+            Outcome::NotNow(reason, message) => set(run, run.phase, reason, message),
             Outcome::CalledOff => {}
         }
         return;
@@ -326,9 +320,4 @@ pub fn fold(status: &mut FleetRestoreJobStatus, data_plane: &str, key: &ObjectKe
             *message = format!("{message}; it could not be made yet: {why}");
         }
     }
-}
-
-fn run_waits(run: &mut RestoreRun, reason: Reason, message: String) {
-    let phase = run.phase;
-    set(run, phase, reason, message);
 }

@@ -25,22 +25,33 @@ pub fn reach<'a>(
         set(entry, Phase::Failed, Reason::UnknownDataPlane, Some(message));
         return None;
     };
+    match obstacle(plane) {
+        None if is_placeholder(entry) => set(entry, Phase::Pending, Reason::Pending, None),
+        None => return Some(plane),
+        // It will be known in a moment.
+        Some((Reason::Connecting, _)) => {}
+        Some((reason, message)) => wait(terms, entry, reason, message),
+    }
+    None
+}
+
+/// Why a data plane cannot be used now, for machines and for people; `None` when it can.
+#[must_use]
+pub fn obstacle(plane: &Snapshot) -> Option<(Reason, String)> {
     let name = &plane.name;
     match &plane.usable {
-        Usable::Ready if is_placeholder(entry) => set(entry, Phase::Pending, Reason::Pending, None),
-        Usable::Ready => return Some(plane),
-        Usable::Connecting => {}
+        Usable::Ready => None,
+        Usable::Connecting => Some((Reason::Connecting, format!("data plane `{name}` is being connected"))),
         Usable::Unreachable { since, why } => {
             let since = since.map(|s| format!(" since {s:.0}")).unwrap_or_default();
             let message = format!("data plane `{name}` does not answer{since}: {why}");
-            wait(terms, entry, Reason::DataPlaneUnreachable, message);
+            Some((Reason::DataPlaneUnreachable, message))
         }
         Usable::NotReady { reason, why } => {
             let message = format!("data plane `{name}` is not ready ({reason}): {why}");
-            wait(terms, entry, Reason::DataPlaneNotReady, message);
+            Some((Reason::DataPlaneNotReady, message))
         }
     }
-    None
 }
 
 /// The data plane answers, and does not show what has to be known: it will, or be not ready soon. Nothing is concluded.
