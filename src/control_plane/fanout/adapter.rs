@@ -1,30 +1,30 @@
 //! FleetBackupJobs for the engine of all runs: what their children are, and what these come to. Pure.
 
-use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::{
-    dry_run::dry_run,
     judge::{self, Evidence, judge},
-    summarize,
+    summarize::sum_up,
 };
 use crate::{
     api::{
         Reason, Seen,
         cassandra::CassandraDatacenter,
-        fleet::{DatacenterRun, FleetBackupJob, FleetBackupJobStatus},
+        fleet::{DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Phase, RunStatus},
         medusa::{MedusaBackupJob, MedusaBackupJobSpec},
     },
     control_plane::{
         data_planes::{fleet::Snapshot, records::BackupRecord, view::ObjectKey},
         runs::{
-            child::{Child as _, metadata, place},
+            child::{Child as _, child_key, metadata, place},
+            ending::set,
             engine::{
                 RunInputs,
                 adapter::{Adapter, Admitted, Judged, ObservedChild},
                 plan::Work,
-                summarize::Invalid,
             },
+            rollout::stagger,
+            select::is_placeholder,
             verdict::Verdict,
         },
     },
@@ -35,14 +35,13 @@ impl Adapter for FleetBackupJob {
         run
     }
 
-    fn summarize(
-        inputs: &RunInputs<'_, Self>,
+    fn sum_up(
+        &self,
         old: &FleetBackupJobStatus,
+        run: RunStatus,
         entries: Vec<DatacenterRun>,
-        invalid: Option<&Invalid>,
-        progress: Timestamp,
     ) -> FleetBackupJobStatus {
-        summarize::summarize(inputs.run, old, entries, invalid, progress, inputs.now())
+        sum_up(self, old, run, entries)
     }
 
     fn own_limit(plane: &Snapshot) -> Option<usize> {
@@ -116,7 +115,18 @@ impl Adapter for FleetBackupJob {
     }
 
     fn say_plan(inputs: &RunInputs<'_, Self>, entries: &mut [DatacenterRun]) {
-        dry_run(inputs, entries);
+        for entry in entries.iter_mut().filter(|e| e.phase == Phase::Pending && !is_placeholder(e)) {
+            let waits = entry.reason.as_deref().is_some_and(|reason| reason != Reason::Pending.as_str());
+            if waits && entry.reason.as_deref() != Some(Reason::AwaitingTurn.as_str()) {
+                continue;
+            }
+            let key = child_key(inputs.run, entry, 1);
+            let rollout = &inputs.terms.rollout;
+            let after = stagger(rollout, &entry.data_plane, &entry.namespace, &entry.datacenter).as_secs();
+            let after = if after > 0 { format!(", {after} s after the start") } else { String::new() };
+            let message = format!("would be backed up as {key}{after}");
+            set(entry, Phase::Pending, Reason::DryRun, Some(message));
+        }
     }
 }
 
@@ -131,7 +141,7 @@ mod tests {
         api::labels,
         control_plane::{
             fanout::tests::{datacenter, fleet_job, pending},
-            runs::child::{child_key, is_of},
+            runs::child::is_of,
         },
     };
 

@@ -3,7 +3,6 @@
 
 mod adapter;
 mod controller;
-mod dry_run;
 pub mod holds;
 pub mod judge;
 mod summarize;

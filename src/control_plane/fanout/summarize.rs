@@ -1,42 +1,32 @@
 //! What a FleetBackupJob sums up besides what all runs do: restore points, size and skew. Pure: the order of the
 //! datacenters does not matter.
 
-use jiff::Timestamp;
-
 use crate::{
     api::{
-        fleet::{DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Phase},
+        fleet::{DatacenterRun, FleetBackupJob, FleetBackupJobStatus, Phase, RunStatus},
         names, size,
     },
-    control_plane::runs::{
-        child::child_key,
-        engine::summarize::{Invalid, Summary},
-    },
+    control_plane::runs::child::child_key,
 };
 
 /// Restore points a status names at most: it is read by people, and the inventory knows all.
 const MAX_RESTORE_POINTS: usize = 500;
 
-/// Sums the entries up. `old` is the status before, `invalid` why the run cannot be done at all, `progress` when something
-/// last went on.
+/// The status of `job`, whose part that all kinds share is `run`. `old` is the status before.
 #[must_use]
-pub fn summarize(
+pub fn sum_up(
     job: &FleetBackupJob,
     old: &FleetBackupJobStatus,
+    run: RunStatus,
     entries: Vec<DatacenterRun>,
-    invalid: Option<&Invalid>,
-    progress: Timestamp,
-    now: Timestamp,
 ) -> FleetBackupJobStatus {
     let starts = || entries.iter().filter_map(|e| e.start_time.as_ref()).map(|t| t.0);
     let skew = starts().max().zip(starts().min()).map(|(last, first)| last.duration_since(first).as_secs());
     // Whoever is not done has no size to miss.
     let counted = entries.iter().filter(|e| e.size_bytes.is_some() || e.phase == Phase::Succeeded);
     let sizes: Vec<Option<i64>> = counted.map(|e| e.size_bytes).collect();
-    let summary =
-        Summary { run: job, old: &old.run, entries: entries.iter().collect(), invalid, progress, now };
     FleetBackupJobStatus {
-        run: summary.status(),
+        run,
         // A status that had to be shortened no longer has every start.
         start_skew_seconds: skew.max(old.start_skew_seconds),
         size: size::of_known(&sizes),
@@ -61,10 +51,14 @@ fn restore_points(job: &FleetBackupJob, entries: &[DatacenterRun]) -> Vec<String
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
-    use crate::control_plane::fanout::tests::{fleet_job, pending};
+    use crate::control_plane::{
+        fanout::tests::{fleet_job, inputs, pending},
+        runs::engine::adapter::Adapter as _,
+    };
 
     fn entry(number: i64, phase: Phase) -> DatacenterRun {
         DatacenterRun {
@@ -83,7 +77,8 @@ mod tests {
         for entries in [entries, turned] {
             let now = Timestamp::from_second(1_000_000).unwrap();
             let old = FleetBackupJobStatus::default();
-            let status = summarize(&fleet_job("nightly"), &old, entries, None, now, now);
+            let job = fleet_job("nightly");
+            let status = FleetBackupJob::summarize(&inputs(&job, &[], 1_000_000), &old, entries, None, now);
             assert_eq!(status.run.done.as_deref(), Some("3/3"));
             assert_eq!(status.size.as_deref(), Some("2.00 KB"));
             assert_eq!(status.restore_points, ["nightly-0b1c2d3e.shop.ns.eu"]);

@@ -1,11 +1,10 @@
 //! A restore that has begun, datacenter by datacenter: made, watched, called off. Pure.
 
-use kube::ResourceExt as _;
+use kube::{ResourceExt as _, core::ObjectMeta};
 
 use super::{
     check::waits_for,
     checks::reach,
-    children,
     judge::{self, Verdict, can_be_called_off, judge},
     machine::{Action, start_limit, turn},
     plan::RestoreInputs,
@@ -16,14 +15,14 @@ use crate::{
         Reason, Seen,
         fleet::{FleetRestoreJobStatus, Phase, RestoreOrder, RestorePlan, RestoreRun},
         labels,
-        medusa::MedusaRestoreJob,
+        medusa::{MedusaRestoreJob, MedusaRestoreJobSpec},
     },
     control_plane::{
         data_planes::{
             fleet::{Snapshot, Usable},
             view::ObjectKey,
         },
-        runs::child::ExactObject,
+        runs::child::{ExactObject, metadata},
     },
 };
 
@@ -235,8 +234,20 @@ fn absent(
         return None;
     }
     set(run, Phase::Pending, Reason::Starting, None);
-    let child = children::restore(inputs.job, entry, datacenter, inputs.control_plane);
-    Some(Action::Restore(entry.data_plane.clone(), Box::new(child)))
+    let child = ObjectKey::new(&entry.namespace, &entry.job);
+    let restore = MedusaRestoreJob {
+        metadata: ObjectMeta {
+            // It stays until the published status has the child's uid.
+            finalizers: Some(vec![labels::UNRECORDED.to_owned()]),
+            ..metadata(inputs.job, child, datacenter, inputs.control_plane)
+        },
+        spec: MedusaRestoreJobSpec {
+            backup: entry.medusa_backup.clone(),
+            cassandra_datacenter: entry.datacenter.clone(),
+        },
+        status: None,
+    };
+    Some(Action::Restore(entry.data_plane.clone(), Box::new(restore)))
 }
 
 /// Whose turn is next, when datacenters go one after the other; and what becomes of those that get none.

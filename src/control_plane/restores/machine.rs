@@ -15,7 +15,6 @@ use kube::ResourceExt as _;
 
 use super::{
     check::waits_for,
-    children,
     execute::advance,
     plan::{Plan, RestoreInputs, plan},
     summarize::{ended, executing, planned},
@@ -24,9 +23,12 @@ use crate::{
     api::{
         Reason,
         fleet::{CheckState, FleetRestoreJobStatus, Phase, RestoreOrder, RestoreRun},
-        medusa::{MedusaRestoreJob, MedusaTask},
+        medusa::{MedusaRestoreJob, MedusaTask, TaskOperation},
     },
-    control_plane::{data_planes::view::ObjectKey, runs::child::ExactObject},
+    control_plane::{
+        data_planes::view::ObjectKey,
+        runs::child::{ExactObject, task},
+    },
 };
 
 /// One write in a data plane.
@@ -175,7 +177,8 @@ fn syncs(inputs: &RestoreInputs<'_>, old: &FleetRestoreJobStatus, plan: &Plan) -
             let plane = inputs.planes.iter().find(|p| p.name == entry.data_plane)?;
             let key = ObjectKey::new(&entry.namespace, &entry.datacenter);
             let datacenter = plane.view.datacenters.last(&key)?;
-            let task = children::sync(inputs.job, entry, datacenter, inputs.control_plane);
+            let child = ObjectKey::new(&entry.namespace, &entry.job);
+            let task = task(inputs.job, child, TaskOperation::Sync, datacenter, inputs.control_plane);
             Some(Action::Sync(entry.data_plane.clone(), Box::new(task)))
         })
         .collect()

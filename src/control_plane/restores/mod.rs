@@ -7,7 +7,6 @@
 mod apply;
 pub mod check;
 pub mod checks;
-mod children;
 mod controller;
 mod events;
 pub mod execute;

@@ -9,7 +9,7 @@ use crate::{
         cassandra::CassandraDatacenter,
         fleet::DatacenterRun,
         labels,
-        medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask},
+        medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask, MedusaTaskSpec, TaskOperation},
         names,
     },
     control_plane::data_planes::{
@@ -143,6 +143,27 @@ pub fn child_key(run: &impl Resource, entry: &DatacenterRun, attempt: usize) -> 
 #[must_use]
 pub fn is_of(child: &impl ResourceExt, run: &impl Resource) -> bool {
     run.meta().uid.is_some() && child.labels().get(labels::JOB_UID) == run.meta().uid.as_ref()
+}
+
+/// The MedusaTask that is made for `run` in one datacenter.
+#[must_use]
+pub fn task(
+    run: &impl ResourceExt,
+    key: ObjectKey,
+    operation: TaskOperation,
+    datacenter: &CassandraDatacenter,
+    control_plane: &str,
+) -> MedusaTask {
+    MedusaTask {
+        metadata: metadata(run, key, datacenter, control_plane),
+        spec: MedusaTaskSpec {
+            cassandra_datacenter: datacenter.name_any(),
+            operation,
+            backup_name: None,
+            restore_key: None,
+        },
+        status: None,
+    }
 }
 
 /// Metadata of the child of `run` for one datacenter: owned by the CassandraDatacenter beside it, never by an object

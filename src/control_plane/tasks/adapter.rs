@@ -1,30 +1,32 @@
 //! FleetTasks for the engine of all runs: what their children are, what these come to, and the sync after a purge. Pure.
 
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt as _;
 
 use super::{
-    child::{child, keeping, sync_key},
     judge::{self, Evidence, judge, lacks_sync, purged},
-    summarize,
+    summarize::sum_up,
 };
 use crate::{
     api::{
         Reason, Seen, Why,
         cassandra::CassandraDatacenter,
         fleet::{
-            DatacenterRun, DatacenterTask, FleetOperation, FleetTask, FleetTaskStatus, Phase, Purged, Rollout,
+            DatacenterRun, DatacenterTask, FleetOperation, FleetTask, FleetTaskStatus, Phase, Purged,
+            Rollout, RunStatus,
         },
+        labels,
         medusa::MedusaTask,
+        names,
     },
     control_plane::{
         data_planes::{capabilities::Feature, fleet::Snapshot, view::ObjectKey},
         runs::{
-            child::{Child as _, ExactObject, child_key, is_of, place},
+            child::{Child as _, ExactObject, child_key, is_of, place, task},
             engine::{
                 RunInputs,
                 adapter::{Adapter, Admitted, Judged, ObservedChild},
                 plan::Work,
-                summarize::Invalid,
             },
             imports::Wordless,
             outcome::Outcome,
@@ -49,14 +51,8 @@ impl Adapter for FleetTask {
         DatacenterTask { run, ..known.cloned().unwrap_or_default() }
     }
 
-    fn summarize(
-        inputs: &RunInputs<'_, Self>,
-        old: &FleetTaskStatus,
-        entries: Vec<DatacenterTask>,
-        invalid: Option<&Invalid>,
-        progress: Timestamp,
-    ) -> FleetTaskStatus {
-        summarize::summarize(inputs, old, entries, invalid, progress)
+    fn sum_up(&self, old: &FleetTaskStatus, run: RunStatus, entries: Vec<DatacenterTask>) -> FleetTaskStatus {
+        sum_up(old, run, entries)
     }
 
     /// The sync after a purge was made.
@@ -87,8 +83,13 @@ impl Adapter for FleetTask {
         control_plane: &str,
     ) -> MedusaTask {
         let operation = if *work == Work::FollowUp { FleetOperation::Sync } else { self.spec.operation };
-        let child = child(self, key, operation.into(), datacenter, control_plane);
-        keeping(child, admitted.medusa_backup.clone())
+        let mut child = task(self, key, operation.into(), datacenter, control_plane);
+        if let Some(backup) = &admitted.medusa_backup {
+            // It must be there when the task has purged. The data plane's controller looks at what the storage holds before
+            // it begins; k8ssandra-operator does not know the word.
+            child.annotations_mut().insert(labels::KEEP.to_owned(), backup.clone());
+        }
+        child
     }
 
     fn judge(
@@ -181,6 +182,12 @@ impl Adapter for FleetTask {
             START_WITHIN.as_mins()
         )
     }
+}
+
+/// Name of the sync that follows the purge `child`.
+#[must_use]
+pub(super) fn sync_key(child: &ObjectKey) -> ObjectKey {
+    ObjectKey::new(&child.namespace, names::sync_after(&child.name))
 }
 
 /// What the child of an entry is judged by.

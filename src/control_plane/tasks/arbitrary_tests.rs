@@ -7,13 +7,15 @@ use kube::core::DeserializeGuard;
 
 use super::{
     gate::{self, Facts},
-    limits::Limits,
     retention,
     sweep::leftovers,
     traces::outlived,
 };
 use crate::{
-    api::fleet::{FleetBackupJob, FleetTask},
+    api::{
+        fleet::{FleetBackupJob, FleetTask},
+        retention::Limits,
+    },
     control_plane::{
         data_planes::fleet::Snapshot,
         inventory::observe::{PublishedClusters, PublishedPoints},

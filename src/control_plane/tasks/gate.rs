@@ -11,14 +11,12 @@ use std::{
 use jiff::Timestamp;
 use kube::{ResourceExt as _, core::DeserializeGuard};
 
-use super::{
-    limits::{Held, Limits, begun_by},
-    retention::{Question, rule},
-};
+use super::retention::{Question, rule};
 use crate::{
     api::{
         Reason,
         fleet::{DatacenterRun, FleetBackupJob, FleetBackupStatus, FleetClusterStatus, Phase},
+        retention::{Held, Limits, begun_by},
     },
     control_plane::{
         data_planes::{

@@ -7,11 +7,9 @@
 
 mod adapter;
 mod admit;
-mod child;
 mod controller;
 pub mod gate;
 mod judge;
-pub mod limits;
 mod observe;
 pub mod retention;
 mod summarize;

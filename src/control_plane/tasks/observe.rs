@@ -12,12 +12,12 @@ use kube::{
     core::{DeserializeGuard, GroupVersionKind},
 };
 
-use super::{
-    gate::ObservedJob,
-    limits::{Limits, config_key, in_force},
-};
+use super::gate::ObservedJob;
 use crate::{
-    api::medusa::MedusaBackupJob,
+    api::{
+        medusa::MedusaBackupJob,
+        retention::{Limits, config_key, in_force},
+    },
     control_plane::data_planes::{
         fleet::Snapshot,
         remote::{CallError, Remote},

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::limits::{Held, Limits, Loss, survives};
 use crate::{
     api::{
         Reason, Why,
         fleet::{FleetBackupDatacenter, FleetBackupStatus},
+        retention::{Held, Limits, Loss, survives},
     },
     control_plane::{data_planes::view::ObjectKey, inventory::verdict::is_timeless},
 };

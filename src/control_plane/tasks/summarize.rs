@@ -1,42 +1,19 @@
 //! What a FleetTask sums up besides what all runs do: what was purged. Pure.
 
-use jiff::Timestamp;
-
-use crate::{
-    api::{
-        fleet::{DatacenterTask, FleetTask, FleetTaskStatus, Purged},
-        size,
-    },
-    control_plane::runs::engine::{
-        RunInputs,
-        summarize::{Invalid, Summary},
-    },
+use crate::api::{
+    fleet::{DatacenterTask, FleetTaskStatus, Purged, RunStatus},
+    size,
 };
 
-/// The status. `old` is the status before, `invalid` why the task cannot be done at all.
+/// The status of a task whose part that all kinds share is `run`. `old` is the status before.
 #[must_use]
-pub(super) fn summarize(
-    inputs: &RunInputs<'_, FleetTask>,
+pub(super) fn sum_up(
     old: &FleetTaskStatus,
-    entries: Vec<DatacenterTask>,
-    invalid: Option<&Invalid>,
-    progress: Timestamp,
+    run: RunStatus,
+    datacenters: Vec<DatacenterTask>,
 ) -> FleetTaskStatus {
-    let purged = total(old, &entries);
-    let summary = Summary {
-        run: inputs.run,
-        old: &old.run,
-        entries: entries.iter().map(AsRef::as_ref).collect(),
-        invalid,
-        progress,
-        now: inputs.now(),
-    };
-    FleetTaskStatus {
-        run: summary.status(),
-        freed: purged.map(|p| size::humanize(p.bytes)),
-        purged,
-        datacenters: entries,
-    }
+    let purged = total(old, &datacenters);
+    FleetTaskStatus { run, freed: purged.map(|p| size::humanize(p.bytes)), purged, datacenters }
 }
 
 /// What was purged in all: what the entries say, and what those said whose figures a status that had to be shortened

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use super::child::{child, sync_key};
+use super::adapter::sync_key;
 use crate::{
     api::{
         Reason,
@@ -24,7 +24,7 @@ use crate::{
         runs::{
             Fanned as _, FirstSeen,
             buckets::Buckets,
-            child::{child_key, place},
+            child::{child_key, place, task},
             compact::Detail,
             ending::end,
             engine::{
@@ -118,7 +118,7 @@ impl Play {
                 Work::FollowUp => TaskOperation::Sync,
                 Work::Start | Work::Withdraw(_) => self.task.spec.operation.into(),
             };
-            let made = child(&self.task, action.key.clone(), operation, &dc, "cp");
+            let made = task(&self.task, action.key.clone(), operation, &dc, "cp");
             done.push((there, action.work, outcome, made));
         }
         self.write(what, &status, done.iter().map(|(there, work, ..)| (there, work)));
@@ -409,7 +409,7 @@ fn a_strangers_object_is_left_alone_and_a_deleted_child_is_missed() {
 fn a_child_carries_name_labels_and_a_local_owner() {
     let play = Play::new(json!({"operation": "purge"}), &["eu"]);
     let key = ObjectKey::new("ns", "weekly-dc-eu-0b1c2d3e");
-    let made = child(&play.task, key, play.task.spec.operation.into(), &datacenter("dc-eu", 2), "cp");
+    let made = task(&play.task, key, play.task.spec.operation.into(), &datacenter("dc-eu", 2), "cp");
     insta::assert_yaml_snapshot!(made);
     assert_eq!(sync_key(&ObjectKey::of(&made)).name, format!("{}-sync", made.name_any()));
 }

@@ -6,12 +6,16 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{RunInputs, StatusOf, plan::Work, summarize::Invalid};
+use super::{
+    RunInputs, StatusOf,
+    plan::Work,
+    summarize::{Invalid, Summary},
+};
 use crate::{
     api::{
         Reason, Seen, Why,
         cassandra::CassandraDatacenter,
-        fleet::{DatacenterRun, NodeCounts, Rollout},
+        fleet::{DatacenterRun, NodeCounts, Rollout, RunStatus},
     },
     control_plane::{
         data_planes::{fleet::Snapshot, view::ObjectKey},
@@ -31,6 +35,9 @@ pub trait Adapter: Fanned {
     /// The entry of a datacenter that was chosen; `known` is the one there was before.
     fn entry(run: DatacenterRun, known: Option<&Self::Entry>) -> Self::Entry;
 
+    /// The status of a run whose part that all kinds share is `run`. `old` is the status before.
+    fn sum_up(&self, old: &StatusOf<Self>, run: RunStatus, entries: Vec<Self::Entry>) -> StatusOf<Self>;
+
     /// The status that sums the entries up. `old` is the status before, `invalid` why the run cannot be done at all,
     /// `progress` when something last went on.
     fn summarize(
@@ -39,7 +46,12 @@ pub trait Adapter: Fanned {
         entries: Vec<Self::Entry>,
         invalid: Option<&Invalid>,
         progress: Timestamp,
-    ) -> StatusOf<Self>;
+    ) -> StatusOf<Self> {
+        let (run, now) = (inputs.run, inputs.now());
+        let (before, all) = (Self::progress(old), entries.iter().map(AsRef::as_ref).collect());
+        let summary = Summary { run, old: before, entries: all, invalid, progress, now };
+        run.sum_up(old, summary.status(), entries)
+    }
 
     /// Whether something went on between two looks at a datacenter that only this kind knows of.
     fn went_on(_before: &Self::Entry, _after: &Self::Entry) -> bool {
