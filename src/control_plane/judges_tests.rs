@@ -324,7 +324,7 @@ proptest! {
             let points = by_name(points.into_iter().filter_map(read::<FleetBackup>).map(Arc::new).collect());
             let jobs: Vec<FleetBackupJob> = jobs.into_iter().filter_map(read).collect();
             let planes = planes(fleet);
-            bring_further(&task, &planes, Holds::new(), begun, now);
+            bring_further(&task, &planes, Holds::default(), begun, now);
             tasks::arbitrary::ask(&task, &planes, &points, jobs, now);
         }
     }
@@ -394,7 +394,7 @@ fn what_was_too_much_once_is_judged() {
             }
             let published = by_name(points.iter().cloned().map(Arc::new).collect());
             for task in &tasks {
-                bring_further(task, &planes, Holds::new(), moment, now);
+                bring_further(task, &planes, Holds::default(), moment, now);
                 tasks::arbitrary::ask(task, &planes, &published, jobs.clone(), now);
             }
             for job in &restores {

@@ -48,15 +48,16 @@ pub fn holds<'a>(
     tasks: impl IntoIterator<Item = &'a FleetTask>,
     now: Timestamp,
 ) -> Holds {
-    let purges: BTreeMap<String, &FleetTask> = tasks
+    let tasks: BTreeMap<String, &FleetTask> = tasks
         .into_iter()
         .filter(|task| task.spec.operation == FleetOperation::Purge && !task.is_over())
         .filter_map(|task| Some((task.uid()?, task)))
         .collect();
-    let mut holds = Holds::new();
-    for At { plane, place, cluster, uid, why } in purging(planes, control_plane, now) {
-        let is_ours = uid.and_then(|uid| purges.get(&uid)).is_some_and(|task| is_at(task, plane, &place));
-        holds.add(plane, cluster, is_ours, (Reason::PurgeRunning, why));
+    let mut holds = Holds::default();
+    for purge in purges(planes).filter(|purge| purge.is_awaited(control_plane, now)) {
+        let task = purge.task.labels().get(labels::JOB_UID).and_then(|uid| tasks.get(uid));
+        let is_ours = task.is_some_and(|task| is_at(task, &purge));
+        holds.add(purge.plane, purge.cluster(), is_ours, (Reason::PurgeRunning, purge.why(now)));
     }
     for Restoring { plane, cluster, why } in restores(planes) {
         holds.add(plane, cluster, false, (Reason::RestoreInProgress, why));
@@ -64,25 +65,15 @@ pub fn holds<'a>(
     holds
 }
 
-/// Whether the FleetTask is not done with the datacenter, by its own status.
-fn is_at(task: &FleetTask, plane: &Snapshot, place: &ObjectKey) -> bool {
+/// Whether the FleetTask is not done with the datacenter of `purge`, by its own status.
+fn is_at(task: &FleetTask, purge: &Purge<'_>) -> bool {
     let mut entries = task.status.iter().flat_map(|status| &status.datacenters).map(|entry| &entry.run);
     entries.any(|entry| {
-        entry.data_plane == plane.name
-            && entry.namespace == place.namespace
-            && entry.datacenter == place.name
+        entry.data_plane == purge.plane.name
+            && entry.namespace == purge.key.namespace
+            && entry.datacenter == purge.task.spec.cassandra_datacenter
             && !entry.phase.is_final()
     })
-}
-
-/// Work in a datacenter.
-struct At<'a> {
-    plane: &'a Snapshot,
-    place: ObjectKey,
-    cluster: String,
-    /// Uid of the run it says it was made for.
-    uid: Option<String>,
-    why: String,
 }
 
 /// Clusters with a purge that has gone so long without an end that backups no longer wait for it, and which, for people.
@@ -118,52 +109,47 @@ impl Purge<'_> {
 
     /// Since when it is at work. A start in the future was written by another clock.
     fn age(&self, now: Timestamp) -> SignedDuration {
-        let started =
-            self.task.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
+        let started = self.task.started().map(|time| time.0);
         let made = self.task.creation_timestamp().map(|time| time.0);
         let since = started.filter(|at| *at <= now).or(made).unwrap_or(now);
         now.duration_since(since)
     }
+
+    /// Whether backups wait for it: a purge deletes objects that no backup it knows refers to, and a backup that is being
+    /// made may refer to them.
+    ///
+    /// One that nobody has begun with counts when it is ours, also after its FleetTask is over or gone: it may be begun
+    /// with at any moment until it is taken back. One that is [`abandoned`] does not.
+    fn is_awaited(&self, control_plane: &str, now: Timestamp) -> bool {
+        if self.task.is_started() {
+            return self.age(now) < ABANDONED_AFTER;
+        }
+        self.task.labels().get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane)
+    }
+
+    /// Why backups wait, for people.
+    fn why(&self, now: Timestamp) -> String {
+        let hours = self.age(now).as_hours();
+        let since = if hours >= 1 { format!(", at work for {hours} h,") } else { String::new() };
+        format!(
+            "waits for the purge of MedusaTask {} in data plane `{}`{since} to end; delete it if it never will",
+            self.key, self.plane.name
+        )
+    }
 }
+
+/// The purges without an end in data planes that answer. Only MedusaTasks that FleetTasks made are seen. One in a data
+/// plane that fell silent holds up nothing: a node's purge is about that node's backups, and those wait with it.
 
 fn purges(planes: &[Snapshot]) -> impl Iterator<Item = Purge<'_>> {
     planes.iter().filter(|plane| plane.usable == Usable::Ready).flat_map(|plane| {
         plane.view.tasks.last_known().iter().filter_map(move |(key, task)| {
             let is_open = task.spec.operation == TaskOperation::Purge && !task.is_finished();
-            let place = ObjectKey::new(&key.namespace, &task.spec.cassandra_datacenter);
+            let place = ObjectKey::new(&key.namespace, task.datacenter());
             let datacenter = plane.view.datacenters.last(&place).filter(|_| is_open)?;
             Some(Purge { plane, key, task, datacenter })
         })
     })
-}
-
-/// The purges that are at work: a purge deletes objects that no backup it knows refers to, and a backup that is being
-/// made may refer to them.
-///
-/// Only MedusaTasks that FleetTasks made are seen. One that nobody has begun with counts when it is ours, also after its
-/// FleetTask is over or gone: it may be begun with at any moment until it is taken back. One in a data plane that
-/// fell silent does not: a node's purge is about that node's backups, and those wait with it. Nor does one that is
-/// [`abandoned`].
-fn purging<'a>(planes: &'a [Snapshot], control_plane: &str, now: Timestamp) -> Vec<At<'a>> {
-    let mut found = Vec::new();
-    for purge in purges(planes) {
-        let is_ours = purge.task.labels().get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
-        let age = purge.age(now);
-        let is_at_work = purge.task.is_started() && age < ABANDONED_AFTER;
-        if !is_at_work && (purge.task.is_started() || !is_ours) {
-            continue;
-        }
-        let since =
-            if age.as_hours() >= 1 { format!(", at work for {} h,", age.as_hours()) } else { String::new() };
-        let why = format!(
-            "waits for the purge of MedusaTask {} in data plane `{}`{since} to end; delete it if it never will",
-            purge.key, purge.plane.name
-        );
-        let place = ObjectKey::new(&purge.key.namespace, &purge.task.spec.cassandra_datacenter);
-        let uid = purge.task.labels().get(labels::JOB_UID).cloned();
-        found.push(At { plane: purge.plane, place, cluster: purge.cluster(), uid, why });
-    }
-    found
 }
 
 #[cfg(test)]

@@ -104,14 +104,6 @@ pub enum RunError {
     Read(#[source] kube::Error),
 }
 
-/// Which runs a change in a data plane affects.
-enum Affects {
-    /// Those whose children carry this label.
-    Run(String),
-    /// All that go on.
-    Everybody,
-}
-
 /// Wakes runs that go on.
 pub struct Waker<K: Run> {
     namespace: String,
@@ -136,12 +128,14 @@ impl<K: Run> Waker<K> {
         }
     }
 
-    fn find(&self, affects: &Affects) -> Vec<String> {
-        let index = lock(&self.index);
-        match affects {
-            Affects::Run(label) => index.get(label).into_iter().flatten().cloned().collect(),
-            Affects::Everybody => index.values().flatten().cloned().collect(),
-        }
+    /// The runs that go on.
+    fn all(&self) -> Vec<String> {
+        lock(&self.index).values().flatten().cloned().collect()
+    }
+
+    /// Those of them whose children carry this label.
+    fn labelled(&self, label: &str) -> Vec<String> {
+        lock(&self.index).get(label).into_iter().flatten().cloned().collect()
     }
 
     /// Wakes one run.
@@ -153,7 +147,7 @@ impl<K: Run> Waker<K> {
     /// Wakes every run that goes on, whenever `news` come.
     pub async fn wake_on<T>(&self, mut news: impl futures::Stream<Item = T> + Unpin) {
         while news.next().await.is_some() {
-            for name in self.find(&Affects::Everybody) {
+            for name in self.all() {
                 self.wake(&name).await;
             }
         }
@@ -250,25 +244,19 @@ pub async fn drive<D: Driver>(driver: Arc<D>, feed: Feed<D::Run>, shutdown: Canc
     }
 }
 
-fn forget<D: Driver>(driver: &D, name: &str) {
-    driver.frame().waker.remove(name);
-    driver.frame().succeeded(name);
-    driver.forget(name);
-}
-
 /// Wakes the runs that a change affects.
 async fn forward<D: Driver>(mut changes: broadcast::Receiver<Change>, waker: Arc<Waker<D::Run>>) {
     loop {
-        let affects = match changes.recv().await {
-            Ok(change) if change.is_contact_or(D::FOLLOWED) => Affects::Everybody,
+        let affected = match changes.recv().await {
+            Ok(change) if change.is_contact_or(D::FOLLOWED) => waker.all(),
             Ok(change) => match (change.what, change.made_for) {
-                (What::Objects(kind), Some(run)) if D::CHILDREN == Some(kind) => Affects::Run(run),
+                (What::Objects(kind), Some(label)) if D::CHILDREN == Some(kind) => waker.labelled(&label),
                 _ => continue,
             },
-            Err(broadcast::error::RecvError::Lagged(_)) => Affects::Everybody,
+            Err(broadcast::error::RecvError::Lagged(_)) => waker.all(),
             Err(broadcast::error::RecvError::Closed) => return,
         };
-        for name in waker.find(&affects) {
+        for name in affected {
             waker.wake(&name).await;
         }
     }
@@ -293,7 +281,32 @@ impl<D: Driver> Controlled for Driven<D> {
     }
 
     async fn look(&self, run: &DeserializeGuard<D::Run>) -> Result<Next, RunError> {
-        look(run, self.0.as_ref()).await
+        let (driver, frame) = (&self.0, self.0.frame());
+        let context = &frame.context;
+        let run = match &run.0 {
+            Ok(run) => run,
+            Err(error) => {
+                tracing::warn!(kind = D::Run::KIND, name = run.name_any(), %error, "a run cannot be read");
+                let (client, events, now) = (&context.client, &context.events, context.fleet.now());
+                let said = unreadable::say::<D::Run>(client, events, run.meta(), "Complete", now).await;
+                return said.map(|()| Next::await_change()).map_err(RunError::Publish);
+            }
+        };
+        let (name, is_deleted) = (run.name_any(), run.meta().deletion_timestamp.is_some());
+        if is_deleted || run.is_over() {
+            self.forget("", &name);
+        }
+        if is_deleted || labels::is_held(run.finalizers()) {
+            return Ok(Next::await_change()); // Its schedule lets it go, or takes it back (ADR 13).
+        }
+        if !context.fleet.is_enrolled() {
+            return Ok(Next::requeue(ENROL_WAIT));
+        }
+        if run.is_over() {
+            return driver.look_after(run).await;
+        }
+        frame.waker.add(&name);
+        driver.look(run).await
     }
 
     async fn report(&self, run: &DeserializeGuard<D::Run>, panic: &Panicked) {
@@ -318,7 +331,9 @@ impl<D: Driver> Controlled for Driven<D> {
     }
 
     fn forget(&self, _: &str, name: &str) {
-        forget(self.0.as_ref(), name);
+        self.0.frame().waker.remove(name);
+        self.0.frame().succeeded(name);
+        self.0.forget(name);
     }
 }
 
@@ -332,42 +347,6 @@ fn unwritable(status: &Status) -> Option<(Reason, String)> {
                      smaller, or delete it";
         (Reason::TooLarge, words.to_owned())
     })
-}
-
-async fn look<D: Driver>(run: &DeserializeGuard<D::Run>, driver: &D) -> Result<Next, RunError> {
-    let run = match &run.0 {
-        Ok(run) => run,
-        Err(error) => {
-            tracing::warn!(kind = D::Run::KIND, name = run.name_any(), %error, "a run cannot be read");
-            let context = &driver.frame().context;
-            unreadable::say::<D::Run>(
-                &context.client,
-                &context.events,
-                run.meta(),
-                "Complete",
-                context.fleet.now(),
-            )
-            .await
-            .map_err(RunError::Publish)?;
-            return Ok(Next::await_change());
-        }
-    };
-    let frame = driver.frame();
-    let (name, is_deleted) = (run.name_any(), run.meta().deletion_timestamp.is_some());
-    if is_deleted || run.is_over() {
-        forget(driver, &name);
-    }
-    if is_deleted || labels::is_held(run.finalizers()) {
-        return Ok(Next::await_change()); // Its schedule lets it go, or takes it back (ADR 13).
-    }
-    if !frame.context.fleet.is_enrolled() {
-        return Ok(Next::requeue(ENROL_WAIT));
-    }
-    if run.is_over() {
-        return driver.look_after(run).await;
-    }
-    frame.waker.add(&name);
-    driver.look(run).await
 }
 
 #[cfg(test)]

@@ -16,12 +16,6 @@ pub struct Holds {
 }
 
 impl Holds {
-    /// Nothing waits.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// The backups of a whole cluster wait.
     pub fn insert(&mut self, cluster: String, why: Hold) {
         self.clusters.insert(cluster, why);

@@ -62,7 +62,7 @@ impl<'a, R: Adapter> RunInputs<'a, R> {
             planes: planes.iter().map(|p| (p.name.as_str(), p)).collect(),
             own_limits: planes.iter().filter_map(|p| Some((p.name.clone(), R::own_limit(p)?))).collect(),
             buckets,
-            holds: Holds::new(),
+            holds: Holds::default(),
             named: None,
         }
     }

@@ -119,7 +119,7 @@ pub trait Engine: Send + Sync + Sized + 'static {
 
     /// What waits for a restore or a purge.
     fn holds(&self, _context: &RunContext, _planes: &[Snapshot], _now: Timestamp) -> Holds {
-        Holds::new()
+        Holds::default()
     }
 
     /// Claims the clusters of what is to be made, and leaves out what must not begin now.
