@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    drift::Drift,
     points::{FOREIGN_PHASE, RestorePoint},
     verdict::is_timeless,
 };
+use crate::api::fleet::InventoryDrift;
 
 /// How many differences are listed.
 const MAX_DRIFT: usize = 20;
@@ -41,7 +41,7 @@ pub struct Digest {
     /// The newest successful backup by data plane, namespace and name of the datacenter.
     pub newest: BTreeMap<(String, String, String), Newest>,
     /// Differences, the newest restore points first, cut at a limit.
-    pub drift: Vec<Drift>,
+    pub drift: Vec<InventoryDrift>,
     /// How many there are.
     pub drift_total: usize,
 }

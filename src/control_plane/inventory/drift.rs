@@ -12,9 +12,6 @@ use crate::api::{
     fleet::{FleetBackupStatus, InventoryDrift},
 };
 
-/// A difference, with its restore point's FleetBackup.
-pub type Drift = InventoryDrift;
-
 /// What does not agree about the restore point `name`. One that is not finished, or not known, is in no
 /// disagreement yet. `stored` are the datacenters whose backup the storage is seen to hold.
 pub(super) fn drift(
@@ -23,7 +20,7 @@ pub(super) fn drift(
     stored: &BTreeSet<Place<'_>>,
     group: &Group<'_>,
     planes: &Planes<'_>,
-) -> Vec<Drift> {
+) -> Vec<InventoryDrift> {
     if !matches!(status.phase.as_str(), "Complete" | "Incomplete") {
         return Vec::new();
     }
@@ -44,7 +41,7 @@ pub(super) fn drift(
         } else {
             (Reason::MedusaBackupMissing, "other datacenters have this backup and this one does not")
         };
-        Some(Drift {
+        Some(InventoryDrift {
             restore_point: name.to_owned(),
             data_plane: entry.data_plane.clone(),
             namespace: entry.namespace.clone(),

@@ -38,23 +38,19 @@ type Promises = Remembered<String, (BTreeSet<String>, Expectation)>;
 pub struct Expectations(Arc<Mutex<Promises>>);
 
 impl Expectations {
-    fn change<R>(&self, change: impl FnOnce(&mut Promises) -> R) -> R {
-        change(&mut lock(&self.0))
-    }
-
     /// What `schedule` of that uid promises `clusters` from now on.
     pub fn set(&self, schedule: &str, uid: &str, clusters: BTreeSet<String>, promise: Expectation) {
-        self.change(|all| all.set(schedule.to_owned(), uid, (clusters, promise)));
+        lock(&self.0).set(schedule.to_owned(), uid, (clusters, promise));
     }
 
     /// `schedule` has that uid now: what one promised that had its name before holds no longer.
     pub fn is_now(&self, schedule: &str, uid: &str) {
-        self.change(|all| all.is_now(&schedule.to_owned(), uid));
+        lock(&self.0).is_now(&schedule.to_owned(), uid);
     }
 
     /// `schedule` promises nothing any more.
     pub fn forget(&self, schedule: &str) {
-        self.change(|all| _ = all.forget(&schedule.to_owned()));
+        lock(&self.0).forget(&schedule.to_owned());
     }
 
     /// By FleetCluster: the shortest interval and the earliest next slot of all schedules that cover it. A cluster
@@ -62,14 +58,12 @@ impl Expectations {
     #[must_use]
     pub fn by_cluster(&self) -> BTreeMap<String, Expectation> {
         let mut found: BTreeMap<String, Expectation> = BTreeMap::new();
-        self.change(|all| {
-            for (clusters, promise) in all.values() {
-                for cluster in clusters {
-                    let known = found.entry(cluster.clone()).or_default();
-                    *known = known.and(*promise);
-                }
+        for (clusters, promise) in lock(&self.0).values() {
+            for cluster in clusters {
+                let known = found.entry(cluster.clone()).or_default();
+                *known = known.and(*promise);
             }
-        });
+        }
         found
     }
 }

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
 use super::{
-    drift::{Drift, drift},
+    drift::drift,
     observe::{Group, Place, Planes, PublishedPoints},
     origin::Origin,
     slots::slots,
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{
         cassandra::CassandraDatacenter,
-        fleet::{BackupOrigin, FleetBackupDatacenter, FleetBackupStatus, NodeCounts},
+        fleet::{BackupOrigin, FleetBackupDatacenter, FleetBackupStatus, InventoryDrift, NodeCounts},
         names,
     },
     control_plane::data_planes::{records::BackupRecord, view::ObjectKey},
@@ -41,7 +41,7 @@ pub struct RestorePoint {
     /// What is published about it.
     pub status: FleetBackupStatus,
     /// What does not agree about it.
-    pub drift: Vec<Drift>,
+    pub drift: Vec<InventoryDrift>,
 }
 
 /// One MedusaBackup's share of a restore point.
@@ -287,16 +287,11 @@ pub(super) fn absent(
     absent
         .into_iter()
         .filter(|(place, _)| !there.contains(place))
-        .map(
-            |(place, status)| {
-                if parts.running.contains(&place) { (place, IN_PROGRESS) } else { (place, status) }
-            },
-        )
         .map(|(place, status)| FleetBackupDatacenter {
             name: place.name.to_owned(),
             data_plane: place.plane.to_owned(),
             namespace: place.namespace.to_owned(),
-            status: status.to_owned(),
+            status: if parts.running.contains(&place) { IN_PROGRESS } else { status }.to_owned(),
             ..FleetBackupDatacenter::default()
         })
         .collect()

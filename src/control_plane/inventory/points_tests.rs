@@ -8,7 +8,6 @@ use proptest::prelude::*;
 
 use super::{
     digest::Digest,
-    drift::Drift,
     memo::Inventory,
     observe::{Planes, PublishedClusters, PublishedPoints, survey},
     points::{MISSING, RestorePoint, UNKNOWN, restore_points},
@@ -18,7 +17,10 @@ use crate::{
     api::{
         Conditions as _,
         cassandra::CassandraDatacenter,
-        fleet::{ClusterDatacenter, FleetBackup, FleetBackupStatus, FleetCluster, FleetClusterStatus},
+        fleet::{
+            ClusterDatacenter, FleetBackup, FleetBackupStatus, FleetCluster, FleetClusterStatus,
+            InventoryDrift,
+        },
         labels, names,
     },
     control_plane::{
@@ -127,7 +129,7 @@ fn reason(status: &FleetBackupStatus, type_: &str) -> String {
     status.conditions.of_type(type_).unwrap().reason.clone()
 }
 
-fn drifts(drift: &[Drift]) -> Vec<(&str, &str)> {
+fn drifts(drift: &[InventoryDrift]) -> Vec<(&str, &str)> {
     drift.iter().map(|d| (d.datacenter.as_str(), d.reason.as_str())).collect()
 }
 

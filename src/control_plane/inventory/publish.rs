@@ -10,8 +10,9 @@ use futures::{StreamExt as _, stream};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
-    Api, Client, Resource,
+    Api, Client, Resource as _,
     api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
+    core::object::HasStatus,
     runtime::reflector::Store,
 };
 use serde::Serialize;
@@ -50,7 +51,7 @@ use crate::{
     runtime::{
         cause::{self, Denier},
         events::Events,
-        follow::follow_own,
+        follow::{Followed, follow_own},
         guard,
         http::Readiness,
         sync::lock,
@@ -188,7 +189,7 @@ async fn write(
         if !old.is_none_or(|old| is_news(old, &fitted(narrow.of::<FleetCluster>(name)))) {
             return Written::Done;
         }
-        let written = put::<FleetCluster, _>(context, name, fitted, narrow, old.is_none()).await;
+        let written = put::<FleetCluster>(context, name, fitted, narrow, old.is_none()).await;
         if written == Written::Done
             && let Some(cluster) = published.get(name)
         {
@@ -204,7 +205,7 @@ async fn write(
         if known == Some(&fitted(narrow.of::<FleetBackup>(name))) {
             return Written::Done;
         }
-        put::<FleetBackup, _>(context, name, fitted, narrow, old.is_none()).await
+        put::<FleetBackup>(context, name, fitted, narrow, old.is_none()).await
     })
     .await;
     let gone = look.gone.iter().filter(|name| {
@@ -297,33 +298,28 @@ enum Written {
 struct Narrow(Mutex<BTreeMap<String, usize>>);
 
 impl Narrow {
-    fn key<K: Resource<DynamicType = ()>>(name: &str) -> String {
+    fn key<K: Followed>(name: &str) -> String {
         format!("{}/{name}", K::kind(&()))
     }
 
-    fn of<K: Resource<DynamicType = ()>>(&self, name: &str) -> usize {
-        let narrow = lock(&self.0);
-        narrow.get(&Self::key::<K>(name)).copied().unwrap_or(BUDGETS[0])
+    fn of<K: Followed>(&self, name: &str) -> usize {
+        lock(&self.0).get(&Self::key::<K>(name)).copied().unwrap_or(BUDGETS[0])
     }
 
-    fn set<K: Resource<DynamicType = ()>>(&self, name: &str, budget: usize) {
-        let mut narrow = lock(&self.0);
-        narrow.insert(Self::key::<K>(name), budget);
+    fn set<K: Followed>(&self, name: &str, budget: usize) {
+        lock(&self.0).insert(Self::key::<K>(name), budget);
     }
 }
 
 /// Writes a status as large as the API server takes it. A verdict that cannot be written with all there is to say is
 /// written without, so that the one before does not stand for ever.
-async fn put<K, S: Serialize>(
+async fn put<K: Followed + HasStatus<Status: Serialize>>(
     context: &InventoryContext,
     name: &str,
-    fitted: impl Fn(usize) -> S,
+    fitted: impl Fn(usize) -> K::Status,
     narrow: &Narrow,
     new: bool,
-) -> Written
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-{
+) -> Written {
     let first = narrow.of::<K>(name);
     for budget in BUDGETS.into_iter().filter(|budget| *budget <= first) {
         let Err(error) = put_status::<K>(context, name, &fitted(budget), new).await else {
@@ -356,22 +352,16 @@ fn is_refused(error: &kube::Error) -> bool {
 }
 
 /// Objects of a kind, whatever stands in them: what is written does not have to be read.
-fn whatever<K>(context: &InventoryContext) -> Api<DynamicObject>
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-{
+fn whatever<K: Followed>(context: &InventoryContext) -> Api<DynamicObject> {
     Api::namespaced_with(context.client.clone(), &context.namespace, &ApiResource::erase::<K>(&()))
 }
 
-async fn put_status<K>(
+async fn put_status<K: Followed>(
     context: &InventoryContext,
     name: &str,
     status: &impl Serialize,
     new: bool,
-) -> Result<(), kube::Error>
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-{
+) -> Result<(), kube::Error> {
     let api = whatever::<K>(context);
     let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
     let (version, kind) = (K::api_version(&()), K::kind(&()));
@@ -383,10 +373,7 @@ where
     api.patch_status(name, &params, &Patch::Apply(&body)).await.map(drop)
 }
 
-async fn remove<K>(context: &InventoryContext, name: &str) -> Written
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-{
+async fn remove<K: Followed>(context: &InventoryContext, name: &str) -> Written {
     match whatever::<K>(context).delete(name, &DeleteParams::default()).await {
         Ok(_) => Written::Done,
         Err(kube::Error::Api(status)) if status.code == 404 => Written::Done,

@@ -14,12 +14,6 @@ use super::{
 };
 use crate::api::names;
 
-/// Backups that belong together.
-struct Slot {
-    /// Indices of their moments, ascending.
-    moments: Vec<usize>,
-}
-
 /// The backups of one schedule, by slot. A slot's restore point is called after the first of them, and keeps the name it
 /// was published under.
 pub(super) fn slots<'a>(
@@ -38,8 +32,8 @@ pub(super) fn slots<'a>(
     let places: Vec<BTreeSet<Place<'_>>> =
         groups.iter().map(|group| group.iter().filter_map(stands_for).collect()).collect();
     let slots = joined(&moments, &places);
-    let named = |slot: &Slot| {
-        let parts = slot.moments.iter().filter_map(|i| groups.get(*i)).flatten();
+    let named = |slot: &Vec<usize>| {
+        let parts = slot.iter().filter_map(|i| groups.get(*i)).flatten();
         let names: Vec<String> = parts.filter_map(|p| Some(p.origin.slot(p.origin.moment?))).collect();
         let kept = names.iter().find(|n| published.contains_key(&names::fleet_backup(n, cluster)));
         kept.or(names.first()).cloned()
@@ -49,7 +43,7 @@ pub(super) fn slots<'a>(
     for (slot, name) in slots.into_iter().zip(names) {
         let Some(name) = name else { continue };
         let mut parts = Parts::default();
-        for group in slot.moments {
+        for group in slot {
             for part in groups.get_mut(group).map(std::mem::take).unwrap_or_default() {
                 parts.add(part);
             }
@@ -68,8 +62,8 @@ fn stands_for<'p>(part: &'p Part<'_>) -> Option<Place<'p>> {
     }
 }
 
-/// Joins moments, the nearest to each other first.
-fn joined(moments: &[Timestamp], places: &[BTreeSet<Place<'_>>]) -> Vec<Slot> {
+/// Joins moments, the nearest to each other first. A slot is the indices of its moments, ascending.
+fn joined(moments: &[Timestamp], places: &[BTreeSet<Place<'_>>]) -> Vec<Vec<usize>> {
     let mut pairs = Vec::new();
     for (i, one) in moments.iter().enumerate() {
         for (j, other) in moments.iter().enumerate().skip(i + 1) {
@@ -100,7 +94,7 @@ fn joined(moments: &[Timestamp], places: &[BTreeSet<Place<'_>>]) -> Vec<Slot> {
             slot.sort_unstable();
         }
     }
-    slots.into_iter().filter(|slot| !slot.is_empty()).map(|moments| Slot { moments }).collect()
+    slots.into_iter().filter(|slot| !slot.is_empty()).collect()
 }
 
 /// Whether two slots may be one: near enough, no datacenter twice, and no run of one of theirs lies between them, which
