@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Selector;
-use crate::api::schema;
+use crate::api::{Reason, schema};
 
 /// Holds a field of the spec to what it was when the object was made. The rule is on the object and not on its spec,
 /// which is also a schedule's template and may be changed there.
@@ -317,6 +317,12 @@ impl DatacenterRun {
     pub fn latest_attempts(&self) -> RangeInclusive<usize> {
         let latest = self.attempts();
         latest.saturating_sub(999).max(1)..=latest
+    }
+
+    /// Whether it is in its phase for this reason.
+    #[must_use]
+    pub fn has_reason(&self, reason: Reason) -> bool {
+        self.reason.as_deref() == Some(reason.as_str())
     }
 
     /// `dataPlane/namespace/datacenter`, or what of it is known, for people.

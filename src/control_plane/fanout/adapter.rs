@@ -116,8 +116,11 @@ impl Adapter for FleetBackupJob {
 
     fn say_plan(inputs: &RunInputs<'_, Self>, entries: &mut [DatacenterRun]) {
         for entry in entries.iter_mut().filter(|e| e.phase == Phase::Pending && !is_placeholder(e)) {
-            let waits = entry.reason.as_deref().is_some_and(|reason| reason != Reason::Pending.as_str());
-            if waits && entry.reason.as_deref() != Some(Reason::AwaitingTurn.as_str()) {
+            // Why it waits for something else is worth more.
+            if entry.reason.is_some()
+                && !entry.has_reason(Reason::Pending)
+                && !entry.has_reason(Reason::AwaitingTurn)
+            {
                 continue;
             }
             let key = child_key(inputs.run, entry, 1);

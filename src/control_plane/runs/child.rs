@@ -166,8 +166,7 @@ pub fn task(
     }
 }
 
-/// Metadata of the child of `run` for one datacenter: owned by the CassandraDatacenter beside it, never by an object
-/// of another cluster, which the garbage collector there would not find (upstream: Backups).
+/// Metadata of the child of `run` for one datacenter.
 #[must_use]
 pub fn metadata(
     run: &impl ResourceExt,
@@ -175,16 +174,29 @@ pub fn metadata(
     datacenter: &CassandraDatacenter,
     control_plane: &str,
 ) -> ObjectMeta {
-    let [cluster, name] = datacenter.datacenter_labels();
     let own = [
-        (labels::JOB.to_owned(), names::label_value(&run.name_any())),
-        (labels::JOB_UID.to_owned(), run.uid().unwrap_or_default()),
-        (labels::CONTROL_PLANE.to_owned(), control_plane.to_owned()),
+        (labels::JOB, names::label_value(&run.name_any())),
+        (labels::JOB_UID, run.uid().unwrap_or_default()),
     ];
+    beside(datacenter, key, own, control_plane)
+}
+
+/// Metadata of an object that is made for a datacenter, with `own` labels: owned by the CassandraDatacenter beside it,
+/// never by an object of another cluster, which the garbage collector there would not find (upstream: Backups).
+#[must_use]
+pub fn beside(
+    datacenter: &CassandraDatacenter,
+    key: ObjectKey,
+    own: [(&str, String); 2],
+    control_plane: &str,
+) -> ObjectMeta {
+    let own = own.map(|(label, value)| (label.to_owned(), value));
+    let control_plane = (labels::CONTROL_PLANE.to_owned(), control_plane.to_owned());
+    let all = datacenter.datacenter_labels().into_iter().chain(own).chain([control_plane]);
     ObjectMeta {
         name: Some(key.name),
         namespace: Some(key.namespace),
-        labels: Some([cluster, name].into_iter().chain(own).filter(|(_, v)| !v.is_empty()).collect()),
+        labels: Some(all.filter(|(_, value)| !value.is_empty()).collect()),
         owner_references: Some(vec![OwnerReference {
             api_version: CassandraDatacenter::api_version(&()).into_owned(),
             kind: CassandraDatacenter::kind(&()).into_owned(),

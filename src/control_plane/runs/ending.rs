@@ -56,7 +56,7 @@ pub fn cancelled(entry: &mut DatacenterRun, why: &str) {
 /// Whether the run's cancelling ended an entry: also one that failed before, and whose next attempt it kept from starting.
 #[must_use]
 pub fn is_cancelled(entry: &DatacenterRun) -> bool {
-    entry.phase == Phase::Cancelled || entry.reason.as_deref() == Some(Reason::Cancelled.as_str())
+    entry.phase == Phase::Cancelled || entry.has_reason(Reason::Cancelled)
 }
 
 /// Ends what the run does not go on with. `progress` is when something last went on. An entry whose child is being
@@ -126,16 +126,15 @@ impl Failures {
 
 /// What has not started does not start. What runs ends by itself and is waited for, unless nobody answers.
 fn cancel(entry: &mut DatacenterRun) {
-    let silent = [Reason::DataPlaneUnreachable, Reason::DataPlaneNotReady]
-        .iter()
-        .any(|reason| entry.reason.as_deref() == Some(reason.as_str()));
+    let is_silent =
+        entry.has_reason(Reason::DataPlaneUnreachable) || entry.has_reason(Reason::DataPlaneNotReady);
     match entry.phase {
         Phase::Pending if entry.attempts() > 0 => {
             let message = entry.message.take().unwrap_or_default();
             set(entry, Phase::Failed, Reason::Cancelled, Some(format!("cancelled; {message}")));
         }
         Phase::Pending => cancelled(entry, "cancelled before it started"),
-        Phase::Running if silent => {
+        Phase::Running if is_silent => {
             cancelled(entry, "cancelled while its data plane does not answer; what was begun there goes on");
         }
         Phase::Running if entry.start_time.is_some() && is_stalled(entry) => {
@@ -187,15 +186,13 @@ pub fn stall(terms: &Terms, entry: &mut DatacenterRun, child: &str) {
 
 /// Whether an entry stands still.
 fn is_stalled(entry: &DatacenterRun) -> bool {
-    entry.phase == Phase::Running && entry.reason.as_deref() == Some(Reason::Stalled.as_str())
+    entry.phase == Phase::Running && entry.has_reason(Reason::Stalled)
 }
 
 /// Why a run is not over, for machines, and what its message adds for people about the first entry that stands still.
 #[must_use]
 pub fn going<'a>(entries: impl Iterator<Item = &'a DatacenterRun> + Clone) -> (Reason, String) {
-    let is_silent = |e: &DatacenterRun| {
-        !e.phase.is_final() && e.reason.as_deref() == Some(Reason::DataPlaneUnreachable.as_str())
-    };
+    let is_silent = |e: &DatacenterRun| !e.phase.is_final() && e.has_reason(Reason::DataPlaneUnreachable);
     let stalled = entries.clone().find(|entry| is_stalled(entry));
     let reason = match stalled {
         _ if entries.clone().any(is_silent) => Reason::DataPlaneUnreachable,

@@ -26,10 +26,6 @@ use crate::{
 /// Labels of the FleetClusters, by name.
 pub type ClusterLabels = BTreeMap<String, BTreeMap<String, String>>;
 
-/// A selector that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidSelector(pub String);
-
 /// A selector with its label selectors read.
 struct Reader<'a> {
     selector: &'a Selector,
@@ -39,12 +35,12 @@ struct Reader<'a> {
     cluster_labels: &'a ClusterLabels,
 }
 
-fn read(field: &str, selector: Option<&LabelSelector>) -> Result<Option<Labels>, InvalidSelector> {
+fn read(field: &str, selector: Option<&LabelSelector>) -> Result<Option<Labels>, String> {
     selector
         .cloned()
         .map(Labels::try_from)
         .transpose()
-        .map_err(|error| InvalidSelector(format!("`spec.selector.{field}` cannot be read: {error}")))
+        .map_err(|error| format!("`spec.selector.{field}` cannot be read: {error}"))
 }
 
 fn listed<T: AsRef<str>>(names: &[T], name: &str) -> bool {
@@ -52,7 +48,7 @@ fn listed<T: AsRef<str>>(names: &[T], name: &str) -> bool {
 }
 
 /// The first name of a selector that no object can have: it would select nothing for ever.
-fn misnamed(selector: &Selector) -> Option<InvalidSelector> {
+fn misnamed(selector: &Selector) -> Option<String> {
     let fields = [
         ("clusters", &selector.clusters),
         ("dataPlanes", &selector.data_planes),
@@ -62,14 +58,14 @@ fn misnamed(selector: &Selector) -> Option<InvalidSelector> {
     let mut names = fields.into_iter().flat_map(|(field, names)| names.iter().map(move |name| (field, name)));
     let (field, name) = names.find(|(_, name)| !is_object_name(name))?;
     let shown = shorten(&name.escape_debug().to_string(), 100);
-    Some(InvalidSelector(format!(
+    Some(format!(
         "`spec.selector.{field}`: `{shown}` cannot be an object's name; give one of at most 253 lower case letters, digits, \
          `-` and `.`, that begins and ends with a letter or digit"
-    )))
+    ))
 }
 
 impl<'a> Reader<'a> {
-    fn new(selector: &'a Selector, cluster_labels: &'a ClusterLabels) -> Result<Self, InvalidSelector> {
+    fn new(selector: &'a Selector, cluster_labels: &'a ClusterLabels) -> Result<Self, String> {
         if let Some(invalid) = misnamed(selector) {
             return Err(invalid);
         }
@@ -130,8 +126,8 @@ pub fn select_fitting(
     cluster_labels: &ClusterLabels,
     known: &[DatacenterRun],
 ) -> Result<Vec<DatacenterRun>, (Reason, String)> {
-    let mut entries = select(selector, planes, cluster_labels, known)
-        .map_err(|InvalidSelector(why)| (Reason::InvalidSelector, why))?;
+    let mut entries =
+        select(selector, planes, cluster_labels, known).map_err(|why| (Reason::InvalidSelector, why))?;
     // A run of certain clusters does not fail for an object that nothing says is of them.
     if !selector.clusters.is_empty() || selector.cluster_selector.is_some() {
         entries.retain(|entry| !(is_unreadable(entry) && entry.cluster.is_empty()));
@@ -159,18 +155,25 @@ pub fn select_fitting(
     Ok(entries)
 }
 
-/// The entry of a data plane that has more datacenters than the run can tell about.
-fn too_many(plane: &str, count: usize) -> DatacenterRun {
+/// An entry that is decided before anything is begun with it.
+fn decided(plane: &str, datacenter: &str, phase: Phase, reason: Reason, message: String) -> DatacenterRun {
     DatacenterRun {
         data_plane: plane.to_owned(),
-        phase: Phase::Failed,
-        reason: Some(Reason::TooManyDatacenters.as_str().to_owned()),
-        message: Some(format!(
-            "data plane `{plane}` was left out: `spec.selector` matches {count} datacenters of it, and one status cannot \
-             tell about all; make other runs for it, by `clusters`, `namespaces` or labels"
-        )),
+        datacenter: datacenter.to_owned(),
+        phase,
+        reason: Some(reason.as_str().to_owned()),
+        message: Some(message),
         ..DatacenterRun::default()
     }
+}
+
+/// The entry of a data plane that has more datacenters than the run can tell about.
+fn too_many(plane: &str, count: usize) -> DatacenterRun {
+    let message = format!(
+        "data plane `{plane}` was left out: `spec.selector` matches {count} datacenters of it, and one status cannot \
+         tell about all; make other runs for it, by `clusters`, `namespaces` or labels"
+    );
+    decided(plane, "", Phase::Failed, Reason::TooManyDatacenters, message)
 }
 
 /// Resolves `selector` into one entry per datacenter.
@@ -186,7 +189,7 @@ pub fn select(
     planes: &[Snapshot],
     cluster_labels: &ClusterLabels,
     known: &[DatacenterRun],
-) -> Result<Vec<DatacenterRun>, InvalidSelector> {
+) -> Result<Vec<DatacenterRun>, String> {
     let reader = Reader::new(selector, cluster_labels)?;
     let first = known.is_empty();
     let waiting: BTreeSet<&str> =
@@ -268,13 +271,9 @@ pub fn is_placeholder(entry: &DatacenterRun) -> bool {
 fn duplicate(selector: &Selector, plane: &str, why: &str) -> DatacenterRun {
     // Named by the user it is a failure; swept up by a wide selector it is merely left out.
     let is_named = selector.data_planes.iter().any(|name| name == plane);
-    DatacenterRun {
-        data_plane: plane.to_owned(),
-        phase: if is_named { Phase::Failed } else { Phase::Skipped },
-        reason: Some(Reason::DuplicateCluster.as_str().to_owned()),
-        message: Some(format!("data plane `{plane}` was not looked at: {why}")),
-        ..DatacenterRun::default()
-    }
+    let phase = if is_named { Phase::Failed } else { Phase::Skipped };
+    let message = format!("data plane `{plane}` was not looked at: {why}");
+    decided(plane, "", phase, Reason::DuplicateCluster, message)
 }
 
 /// The entry of a datacenter that cannot be read: nobody knows whether it is meant, or has Medusa.
@@ -282,27 +281,22 @@ fn unread_entry(plane: &Snapshot, key: &ObjectKey, cluster: Option<ClusterId>) -
     let why = plane.view.datacenters.unreadable().get(key).map_or("", String::as_str);
     let message = format!("{}; it was left out of this run", shorten(why, 400));
     DatacenterRun {
-        data_plane: plane.name.clone(),
         namespace: key.namespace.clone(),
-        datacenter: key.name.clone(),
         cluster: cluster.map(|cluster| cluster.name).unwrap_or_default(),
-        phase: Phase::Failed,
-        reason: Some(Reason::DatacenterUnreadable.as_str().to_owned()),
-        message: Some(message),
-        ..DatacenterRun::default()
+        ..decided(&plane.name, &key.name, Phase::Failed, Reason::DatacenterUnreadable, message)
     }
 }
 
 /// Whether the entry is that of a datacenter that cannot be read.
 #[must_use]
 pub fn is_unreadable(entry: &DatacenterRun) -> bool {
-    entry.reason.as_deref() == Some(Reason::DatacenterUnreadable.as_str())
+    entry.has_reason(Reason::DatacenterUnreadable)
 }
 
 /// Whether the entry was left out for what its data plane shows, which counts for that one only.
 #[must_use]
 pub fn is_left_out(entry: &DatacenterRun) -> bool {
-    is_unreadable(entry) || entry.reason.as_deref() == Some(Reason::TooManyDatacenters.as_str())
+    is_unreadable(entry) || entry.has_reason(Reason::TooManyDatacenters)
 }
 
 fn entry(selector: &Selector, plane: &Snapshot, datacenter: &CassandraDatacenter) -> DatacenterRun {
@@ -333,27 +327,17 @@ fn entry(selector: &Selector, plane: &Snapshot, datacenter: &CassandraDatacenter
 /// Entries for names in the selector that nothing matches, so that a typing error does not pass as
 /// success. Called when every data plane is known.
 fn unmatched(selector: &Selector, planes: &[Snapshot], entries: &[DatacenterRun]) -> Vec<DatacenterRun> {
-    let failed =
-        |plane: &str, datacenter: &str, cluster: &str, reason: Reason, message: String| DatacenterRun {
-            data_plane: plane.to_owned(),
-            datacenter: datacenter.to_owned(),
-            cluster: cluster.to_owned(),
-            phase: Phase::Failed,
-            reason: Some(reason.as_str().to_owned()),
-            message: Some(message),
-            ..DatacenterRun::default()
-        };
     let mut missing = Vec::new();
     if entries.is_empty() && selector.data_planes.is_empty() {
         return missing; // The whole selector matches nothing: that is the job's own reason.
     }
     for name in selector.data_planes.iter().filter(|name| !planes.iter().any(|p| p.name == **name)) {
         let message = format!("`spec.selector.dataPlanes` names `{name}`, which is not registered");
-        missing.push(failed(name, "-", "", Reason::UnknownDataPlane, message));
+        missing.push(decided(name, "-", Phase::Failed, Reason::UnknownDataPlane, message));
     }
     for name in selector.datacenters.iter().filter(|name| !entries.iter().any(|e| e.datacenter == **name)) {
         let message = format!("`spec.selector.datacenters` names `{name}`, which no selected data plane has");
-        missing.push(failed("", name, "", Reason::DatacenterNotFound, message));
+        missing.push(decided("", name, Phase::Failed, Reason::DatacenterNotFound, message));
     }
     missing.retain(|new| !entries.iter().any(|e| key(e) == key(new)));
     missing

@@ -2,7 +2,7 @@
 //! Pure.
 
 use jiff::Timestamp;
-use kube::{Resource as _, ResourceExt as _};
+use kube::{Resource as _, ResourceExt, api::ObjectMeta};
 use serde_json::{Value, json};
 
 use super::{recipe::Recipe, scope::Scope};
@@ -21,7 +21,7 @@ use crate::{
             fleet::{Snapshot, Usable},
             view::ObjectKey,
         },
-        runs::child::ExactObject,
+        runs::child::{ExactObject, beside},
     },
 };
 
@@ -142,7 +142,7 @@ pub fn plan(
 /// Whether `schedule` may have something in data planes: its finalizer is set before anything is written there, and
 /// removed when all of it is gone.
 #[must_use]
-pub fn is_in_data_planes(schedule: &impl kube::ResourceExt) -> bool {
+pub fn is_in_data_planes(schedule: &impl ResourceExt) -> bool {
     schedule.finalizers().iter().any(|f| f == labels::DELEGATED)
 }
 
@@ -223,11 +223,6 @@ fn place(
             return delegation.there.push((entry.clone(), key.clone()));
         }
     }
-    let precondition = match there {
-        // No object ever has version 1: the API server then only creates.
-        None => json!({"resourceVersion": "1"}),
-        Some(there) => json!({"uid": there.uid(), "resourceVersion": there.resource_version()}),
-    };
     delegation.actions.push(Action::Apply {
         data_plane: plane.name.clone(),
         key: key.clone(),
@@ -237,7 +232,7 @@ fn place(
             datacenter,
             &declared(&spec, &plane.view.capabilities),
             (control_plane, now),
-            precondition,
+            there.map(AsRef::as_ref),
         ),
     });
 }
@@ -254,33 +249,19 @@ fn object(
     datacenter: &CassandraDatacenter,
     spec: &Value,
     (control_plane, now): (&str, Timestamp),
-    mut metadata: Value,
+    there: Option<&MedusaBackupSchedule>,
 ) -> Value {
-    let [cluster, name] = datacenter.datacenter_labels();
     let own = [
-        (labels::FLEET_SCHEDULE.to_owned(), names::label_value(&schedule.name_any())),
-        (labels::FLEET_SCHEDULE_UID.to_owned(), schedule.uid().unwrap_or_default()),
-        (labels::CONTROL_PLANE.to_owned(), control_plane.to_owned()),
+        (labels::FLEET_SCHEDULE, names::label_value(&schedule.name_any())),
+        (labels::FLEET_SCHEDULE_UID, schedule.uid().unwrap_or_default()),
     ];
-    let labels: Value = [cluster, name]
-        .into_iter()
-        .chain(own)
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(key, value)| (key, Value::from(value)))
-        .collect();
-    if let Some(metadata) = metadata.as_object_mut() {
-        metadata.insert("name".to_owned(), key.name.clone().into());
-        metadata.insert("namespace".to_owned(), key.namespace.clone().into());
-        metadata.insert("labels".to_owned(), labels);
-        metadata.insert("annotations".to_owned(), json!({labels::SCHEDULED_SINCE: format!("{now:.0}")}));
-        metadata.insert(
-            "ownerReferences".to_owned(),
-            json!([{
-                "apiVersion": CassandraDatacenter::api_version(&()), "kind": CassandraDatacenter::kind(&()),
-                "name": datacenter.name_any(), "uid": datacenter.uid(),
-            }]),
-        );
-    }
+    let metadata = ObjectMeta {
+        annotations: Some([(labels::SCHEDULED_SINCE.to_owned(), format!("{now:.0}"))].into()),
+        uid: there.and_then(ResourceExt::uid),
+        // No object ever has version 1: the API server then only creates.
+        resource_version: there.map_or_else(|| Some("1".to_owned()), ResourceExt::resource_version),
+        ..beside(datacenter, key.clone(), own, control_plane)
+    };
     json!({
         "apiVersion": MedusaBackupSchedule::api_version(&()), "kind": MedusaBackupSchedule::kind(&()),
         "metadata": metadata, "spec": spec,

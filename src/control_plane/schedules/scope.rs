@@ -38,7 +38,7 @@ impl Scope {
     ) -> Result<Self, Why> {
         let selector = schedule.spec.template.as_ref().and_then(|t| t.selector.clone()).unwrap_or_default();
         let chosen = select(&selector, planes, clusters, &[]).map_err(|invalid| {
-            Why::new(Reason::InvalidSelector, invalid.0.replace("spec.selector", "spec.template.selector"))
+            Why::new(Reason::InvalidSelector, invalid.replace("spec.selector", "spec.template.selector"))
         })?;
         let mut scope = Self::default();
         for entry in chosen {

@@ -307,8 +307,7 @@ fn begun(
     entries.filter(move |entry| entry.data_plane == data_plane && place(entry) == *datacenter).flat_map(
         move |entry| {
             let untouched = entry.start_time.is_none()
-                && (entry.phase == Phase::Cancelled
-                    || entry.reason.as_deref() == Some(Reason::NotStarted.as_str()));
+                && (entry.phase == Phase::Cancelled || entry.has_reason(Reason::NotStarted));
             let end = entry.finish_time.as_ref().map(|time| time.0).or(over);
             let attempts = entry.attempts().saturating_sub(usize::from(untouched));
             let begun = entry.latest_attempts().take_while(move |attempt| *attempt <= attempts);

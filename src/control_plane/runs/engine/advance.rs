@@ -296,7 +296,7 @@ fn conflict<C: Child>(entry: &mut DatacenterRun, key: &ObjectKey) {
 }
 
 fn is_for(entry: &DatacenterRun, reason: Reason) -> bool {
-    !entry.phase.is_final() && entry.reason.as_deref() == Some(reason.as_str())
+    !entry.phase.is_final() && entry.has_reason(reason)
 }
 
 /// Why something waits was found out by the plan, which the views know nothing of.

@@ -130,7 +130,7 @@ fn startable<'a, R: Adapter>(
     entry: &DatacenterRun,
 ) -> Option<(&'a Snapshot, ObjectKey)> {
     // A dry run has looked at it.
-    let is_planned = entry.reason.as_deref() == Some(Reason::DryRun.as_str());
+    let is_planned = entry.has_reason(Reason::DryRun);
     if inputs.terms.is_cancelled || entry.phase != Phase::Pending || is_placeholder(entry) || is_planned {
         return None;
     }

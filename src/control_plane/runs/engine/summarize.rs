@@ -101,9 +101,8 @@ impl<R: Fanned> Summary<'_, R> {
         let asked_for = self.run.run().is_dry_run() && !self.run.run().is_cancelled();
         let unknown = [Reason::Pending, Reason::Connecting, Reason::AwaitingTurn];
         let is_seen = |entry: &&DatacenterRun| {
-            let reason = entry.reason.as_deref();
-            entry.phase.is_final()
-                || reason.is_some_and(|reason| unknown.iter().all(|u| u.as_str() != reason))
+            let is_known = entry.reason.is_some() && !unknown.iter().any(|reason| entry.has_reason(*reason));
+            entry.phase.is_final() || is_known
         };
         asked_for && self.entries.iter().all(is_seen)
     }
@@ -115,8 +114,7 @@ impl<R: Fanned> Summary<'_, R> {
             (_, 0) => Phase::Succeeded,
             _ => Phase::PartiallyFailed,
         };
-        let would_start = |e: &&&DatacenterRun| e.reason.as_deref() == Some(Reason::DryRun.as_str());
-        let starting = self.entries.iter().filter(would_start).count();
+        let starting = self.entries.iter().filter(|e| e.has_reason(Reason::DryRun)).count();
         let waiting = usize::try_from(counts.pending).unwrap_or(0).saturating_sub(starting);
         let waiting = if waiting > 0 { format!(", {waiting} would be waited for") } else { String::new() };
         let message = format!(
@@ -142,14 +140,14 @@ impl<R: Fanned> Summary<'_, R> {
     }
 
     fn end(&self, counts: &DatacenterCounts) -> Verdict {
-        let has = |reason: Reason| self.entries.iter().any(|e| e.reason.as_deref() == Some(reason.as_str()));
+        let is_given_up = || self.entries.iter().any(|e| e.has_reason(Reason::FailureBudgetSpent));
         let (phase, reason) = match (counts.succeeded, counts.failed) {
             _ if self.entries.iter().any(|entry| is_cancelled(entry)) => {
                 (Phase::Cancelled, Reason::Cancelled)
             }
             (0, _) => (Phase::Failed, Reason::Failed),
             // What the run itself gave up is not left out on purpose.
-            (_, 0) if !has(Reason::FailureBudgetSpent) => (Phase::Succeeded, Reason::Succeeded),
+            (_, 0) if !is_given_up() => (Phase::Succeeded, Reason::Succeeded),
             _ => (Phase::PartiallyFailed, Reason::PartiallyFailed),
         };
         let is_good = phase == Phase::Succeeded;
