@@ -5,16 +5,16 @@
 
 pub mod data_planes;
 pub mod deployment;
-pub mod fanout;
+mod fanout;
 pub mod inventory;
 mod leaving;
 pub mod registry;
 mod replication;
-pub mod restores;
+mod restores;
 pub mod runs;
 pub mod schedules;
 mod sources;
-pub mod tasks;
+mod tasks;
 
 use std::{collections::BTreeSet, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 

@@ -12,7 +12,6 @@ use crate::{
 
 /// Everything the verdict is made of.
 pub struct Evidence<'a> {
-    /// The MedusaBackupJob.
     pub job: &'a MedusaBackupJob,
     /// The MedusaBackup of the same name.
     pub backup: Seen<&'a BackupRecord>,

@@ -18,9 +18,7 @@ const MAX_DRIFT: usize = 20;
 pub struct Newest {
     /// Name of the MedusaBackup.
     pub backup: Option<String>,
-    /// When it finished.
     pub finish: Option<Timestamp>,
-    /// How long it took.
     pub duration: Option<SignedDuration>,
     /// Its size in bytes.
     pub size: Option<i64>,

@@ -3,23 +3,23 @@
 //! Everything but `publish` is pure. What a silent data plane last said is kept, marked as such, and
 //! never counted as gone.
 
-pub mod clusters;
-pub mod deployed;
-pub mod digest;
-pub mod drift;
+pub(super) mod clusters;
+pub(super) mod deployed;
+pub(super) mod digest;
+pub(super) mod drift;
 pub mod expectation;
-pub mod fit;
+pub(super) mod fit;
 pub mod memo;
 pub mod observe;
-pub mod origin;
-pub mod points;
+pub(super) mod origin;
+pub(super) mod points;
 #[cfg(test)]
 mod points_tests;
-pub mod protection;
+pub(super) mod protection;
 mod publish;
 mod slots;
-pub mod verdict;
+pub(super) mod verdict;
 #[cfg(test)]
 mod voice_tests;
 
-pub use publish::{InventoryContext, run};
+pub(super) use publish::{InventoryContext, run};

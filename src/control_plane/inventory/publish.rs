@@ -72,19 +72,14 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// What the inventory needs.
 #[derive(Clone)]
 pub struct InventoryContext {
-    /// The control plane's own cluster.
     pub client: Client,
-    /// The controller's namespace.
     pub namespace: String,
-    /// The data planes.
     pub fleet: Arc<Fleet>,
     /// What the deployment of Medusa has come to.
     pub deployed: watch::Receiver<Reports>,
     /// Age above which the newest complete restore point no longer protects.
     pub recovery_point_objective: SignedDuration,
-    /// What FleetBackupSchedules promise the clusters.
     pub expectations: Expectations,
-    /// Where Events go.
     pub events: Events,
     /// Where the metrics find what was found out.
     pub figures: Figures,

@@ -28,11 +28,8 @@ use crate::{
 
 /// What became of one write.
 pub(super) struct Done {
-    /// The data plane.
     pub(super) data_plane: String,
-    /// The object.
     pub(super) key: ObjectKey,
-    /// What became of it.
     pub(super) outcome: Outcome,
 }
 
@@ -78,9 +75,6 @@ async fn made<C: Child>(remote: &Remote, fleet: &Fleet, data_plane: String, chil
 }
 
 /// Does what [`super::sweep`] found to be done.
-///
-/// # Errors
-/// When the API server refuses or does not answer.
 pub(super) async fn clear(object: &ExactObject, chore: Chore, remote: &Remote) -> Result<(), CallError> {
     unless_stale(match chore {
         Chore::LetGo(finalizers) => let_go(remote, object, finalizers).await,

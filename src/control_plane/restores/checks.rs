@@ -32,11 +32,8 @@ use crate::{
 /// What is at work in one namespace, whoever began it.
 #[derive(Clone, Debug, Default)]
 pub struct Works {
-    /// Backups.
     pub backups: Vec<MedusaBackupJob>,
-    /// Tasks.
     pub tasks: Vec<MedusaTask>,
-    /// Restores.
     pub restores: Vec<MedusaRestoreJob>,
     /// Any of these that cannot be read.
     pub unreadable: Vec<UnreadableWork>,

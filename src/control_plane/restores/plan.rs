@@ -25,11 +25,9 @@ use crate::{
 pub struct RestoreInputs<'a> {
     /// The FleetRestoreJob with what is recorded of it.
     pub job: &'a FleetRestoreJob,
-    /// The data planes.
     pub planes: &'a [Snapshot],
     /// The FleetBackup the job names, when there is one.
     pub backup: Option<&'a FleetBackupStatus>,
-    /// The FleetClusters.
     pub clusters: &'a Clusters,
     /// All FleetRestoreJobs.
     pub rivals: &'a [FleetRestoreJob],
@@ -37,7 +35,6 @@ pub struct RestoreInputs<'a> {
     pub observed: &'a Observed,
     /// Value of the control-plane label.
     pub control_plane: &'a str,
-    /// The time.
     pub now: Timestamp,
 }
 
@@ -52,7 +49,6 @@ impl RestoreInputs<'_> {
 /// A plan.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// The FleetCluster.
     pub cluster: Option<String>,
     /// Checks of the restore as a whole.
     pub checks: Vec<RestoreCheck>,

@@ -22,7 +22,6 @@ pub type Clusters = BTreeMap<String, FleetClusterStatus>;
 /// A datacenter in the fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// The data plane it is in.
     pub data_plane: String,
     /// Namespace and name of the CassandraDatacenter.
     pub key: ObjectKey,
@@ -37,7 +36,6 @@ impl std::fmt::Display for Place {
 /// One datacenter to restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Where it is.
     pub place: Place,
     /// The MedusaBackup, when one was found for it.
     pub backup: Option<String>,

@@ -31,9 +31,7 @@ use crate::{
 pub enum Chore {
     /// Take our finalizer off a MedusaRestoreJob; these stay.
     LetGo(Vec<String>),
-    /// Delete a MedusaRestoreJob.
     DeleteRestore,
-    /// Delete a MedusaTask.
     DeleteTask,
 }
 

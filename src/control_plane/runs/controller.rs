@@ -93,13 +93,10 @@ impl RunContext {
 /// Why a run could not be brought further.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// Its status.
     #[error("write the status: {0}")]
     Publish(#[source] kube::Error),
-    /// Its end.
     #[error("delete the run after spec.ttlSecondsAfterFinished: {0}")]
     Expire(#[source] kube::Error),
-    /// What has to be known before.
     #[error("read the runs: {0}")]
     Read(#[source] kube::Error),
 }
@@ -156,11 +153,9 @@ impl<K: Run> Waker<K> {
 
 /// What a kind's own part works in.
 pub struct Frame<K: Run> {
-    /// What it was given.
     pub context: RunContext,
     /// All objects of the kind.
     pub objects: Store<DeserializeGuard<K>>,
-    /// Wakes them.
     pub waker: Arc<Waker<K>>,
     shell: Shell,
 }
@@ -206,13 +201,11 @@ impl<K: Run> Frame<K> {
 
 /// A kind's own part.
 pub trait Driver: Send + Sync + Sized + 'static {
-    /// The kind.
     type Run: Run;
 
     /// Whether a look asks data planes, and waits for as long as their limits make it.
     const ASKS: bool = false;
 
-    /// What it works in.
     fn frame(&self) -> &Frame<Self::Run>;
 
     /// The kind that its runs make in data planes, where a change concerns only the run that made the object.

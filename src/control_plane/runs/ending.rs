@@ -21,7 +21,6 @@ use crate::{
 /// What a run goes by, at one moment.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// How it goes over its datacenters.
     pub rollout: Rollout,
     /// Datacenters whose failure ends the run for their own data plane only: they are in it by that one's word.
     pub apart: BTreeSet<(String, ObjectKey)>,
@@ -29,9 +28,7 @@ pub struct Terms {
     pub unreachable_policy: UnreachablePolicy,
     /// Whether nothing more may start.
     pub is_cancelled: bool,
-    /// When it began.
     pub begun: Timestamp,
-    /// The time.
     pub now: Timestamp,
 }
 

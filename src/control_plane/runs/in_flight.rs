@@ -32,13 +32,11 @@ pub type Outcomes = HashMap<Key, Outcome>;
 /// A write under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnderWay {
-    /// The data plane.
     pub data_plane: String,
     /// The child.
     pub key: ObjectKey,
     /// Its datacenter.
     pub place: ObjectKey,
-    /// Uid of the run it is for.
     pub run_uid: String,
     /// Whether it puts one more datacenter to work.
     pub makes: bool,

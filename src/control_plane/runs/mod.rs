@@ -9,32 +9,33 @@
 //! A kind says in `kind.rs` what it is, and in the adapter in its own folder what a datacenter of it comes to.
 //! Nothing here decides what a backup, a purge or a restore is.
 
-pub mod active_restores;
-pub mod buckets;
-pub mod child;
-pub mod claims;
+pub(super) mod active_restores;
+pub(super) mod buckets;
+pub(super) mod child;
+pub(super) mod claims;
 pub mod compact;
 mod controller;
-pub mod ending;
-pub mod engine;
+pub(super) mod ending;
+pub(super) mod engine;
 mod events;
 mod expiry;
-pub mod holds;
-pub mod imports;
-pub mod in_flight;
+pub(super) mod holds;
+pub(super) mod imports;
+pub(super) mod in_flight;
 mod kind;
-pub mod outcome;
+pub(super) mod outcome;
 mod publish;
-pub mod reach;
-pub mod restoring;
-pub mod rollout;
-pub mod select;
-pub mod unreadable;
-pub mod verdict;
-pub mod write;
+pub(super) mod reach;
+pub(super) mod restoring;
+pub(super) mod rollout;
+pub(super) mod select;
+pub(super) mod unreadable;
+pub(super) mod verdict;
+pub(super) mod write;
 
-pub use controller::{Driver, ENROL_WAIT, Feed, Frame, RunContext, RunError, drive};
-pub use engine::{Engine, FirstSeen, MISSING, Runs, StatusOf};
-pub use expiry::expire;
-pub use kind::{EventText, Fanned, Run};
-pub use publish::{PUBLISH_EVERY, publish, unless_stale};
+pub use controller::RunContext;
+pub(super) use controller::{Driver, ENROL_WAIT, Feed, Frame, RunError, drive};
+pub(super) use engine::{Engine, FirstSeen, MISSING, Runs, StatusOf};
+pub(super) use expiry::expire;
+pub(super) use kind::{EventText, Fanned, Run};
+pub(super) use publish::{PUBLISH_EVERY, publish, unless_stale};

@@ -30,9 +30,6 @@ pub(super) fn pace(bytes: usize) -> Duration {
 
 /// Writes a status for exactly this object, and over exactly this version of it. Returns the object as it is now; nothing
 /// when it is another one by now, has changed since, or is gone.
-///
-/// # Errors
-/// When the API server refuses or does not answer.
 pub async fn publish<K: Followed>(
     client: &Client,
     object: &K,
@@ -67,9 +64,6 @@ pub fn unless_stale<T>(written: Result<T, kube::Error>) -> Result<Option<T>, kub
 }
 
 /// Says on a run that goes on that the controller failed at it by a fault of its own.
-///
-/// # Errors
-/// When the API server refuses or does not answer.
 pub(super) async fn report<K: Run>(
     client: &Client,
     run: &K,

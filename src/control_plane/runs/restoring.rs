@@ -27,9 +27,7 @@ pub fn restoring(planes: &[Snapshot]) -> BTreeMap<String, String> {
 
 /// A datacenter that is being restored.
 pub struct Restoring<'a> {
-    /// Its data plane.
     pub plane: &'a Snapshot,
-    /// Name of its cluster.
     pub cluster: String,
     /// By what, for people.
     pub why: String,

@@ -16,9 +16,6 @@ use crate::{
 };
 
 /// Says so on the object that `meta` is of, in the condition `type_`, and once in an Event.
-///
-/// # Errors
-/// When the API server refuses or does not answer.
 pub async fn say<K: Followed>(
     client: &Client,
     events: &Events,

@@ -12,26 +12,11 @@ pub const GRACE: SignedDuration = SignedDuration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Not decided.
-    Running {
-        /// What it waits for.
-        reason: Reason,
-        /// The same for people.
-        message: Option<String>,
-    },
+    Running { reason: Reason, message: Option<String> },
     /// It did a part, and another attempt has to go on with the rest, however many there were.
-    Again {
-        /// What it waits for.
-        reason: Reason,
-        /// The same for people.
-        message: String,
-    },
+    Again { reason: Reason, message: String },
     /// All of it is done.
     Succeeded,
     /// It did not work.
-    Failed {
-        /// Why, for machines.
-        reason: Reason,
-        /// Why, for people.
-        message: String,
-    },
+    Failed { reason: Reason, message: String },
 }

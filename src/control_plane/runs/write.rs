@@ -59,9 +59,6 @@ pub async fn make<C: Child>(remote: &Remote, child: &C) -> Made<C> {
 
 /// Deletes an object in exactly the version in which it was seen to be ours: whoever takes our label off it, or does
 /// anything else with it, keeps it. That it is gone is no error.
-///
-/// # Errors
-/// When the API server refuses, or does not answer.
 pub async fn delete<C: Followed>(remote: &Remote, object: &ExactObject) -> Result<(), CallError> {
     let ExactObject { key, uid, version, .. } = object;
     let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: Some(version.clone()) };

@@ -30,11 +30,9 @@ pub struct Children(Mutex<Inner>);
 /// Whom a change is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// Nobody.
     Nobody,
     /// The schedule of that name.
     One(String),
-    /// All.
     All,
 }
 

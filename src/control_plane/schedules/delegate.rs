@@ -30,11 +30,8 @@ use crate::{
 pub enum Action {
     /// Apply an object that must not exist, or must still be the version that was seen.
     Apply {
-        /// The data plane.
         data_plane: String,
-        /// Where.
         key: ObjectKey,
-        /// The object.
         object: Value,
     },
     Delete(ExactObject),

@@ -29,7 +29,6 @@ use crate::{
 
 /// Everything that is known of the runs of one MedusaBackupSchedule.
 pub struct History<'a> {
-    /// The MedusaBackupSchedule.
     pub schedule: &'a MedusaBackupSchedule,
     /// Its runs that are there, by the time in their names.
     pub runs: BTreeMap<Timestamp, (&'a ObjectKey, &'a RunRecord)>,

@@ -42,7 +42,6 @@ pub enum Settled {
     Ran,
     /// Some are, and some were missed.
     Missed {
-        /// These.
         slots: Missed,
         /// Whether others of them ran.
         ran: bool,

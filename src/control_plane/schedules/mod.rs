@@ -10,23 +10,23 @@
 //! Why a run is held until its slot is written down is in ADR 13.
 
 mod apply;
-pub mod by_data_plane;
+pub(super) mod by_data_plane;
 mod children;
 mod controller;
 mod coordinated;
-pub mod delegate;
+pub(super) mod delegate;
 mod delegated;
-pub mod history;
-pub mod missed;
-pub mod recipe;
-pub mod results;
-pub mod runs;
-pub mod scope;
-pub mod stale;
-pub mod summarize;
+pub(super) mod history;
+pub(super) mod missed;
+pub(super) mod recipe;
+pub(super) mod results;
+pub(super) mod runs;
+pub(super) mod scope;
+pub(super) mod stale;
+pub(crate) mod summarize;
 mod sweep;
 mod taken_back;
-pub mod tick;
+pub(super) mod tick;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -16,7 +16,6 @@ const KEPT: usize = 3;
 /// A spec that can be followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
-    /// When.
     pub cron: CronExpr,
     /// How late a slot may still run; absent: as late as need be.
     pub deadline: Option<Duration>,

@@ -49,11 +49,8 @@ impl RunKind {
 /// One run of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// What it is.
     pub kind: RunKind,
-    /// Its name.
     pub name: String,
-    /// Its uid.
     pub uid: String,
     /// The version that was seen.
     pub version: Option<String>,
@@ -61,15 +58,11 @@ pub struct Run {
     pub slot: Option<Timestamp>,
     /// The schedule it belongs to: name and uid.
     pub schedule: (String, String),
-    /// Every finalizer on it.
     pub finalizers: Vec<String>,
-    /// Whether it is being deleted.
     pub is_deleted: bool,
     /// Whether it is to start nothing more.
     pub is_cancelled: bool,
-    /// How far it is.
     pub phase: Phase,
-    /// When it ended.
     pub finish: Option<Timestamp>,
 }
 

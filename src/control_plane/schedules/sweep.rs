@@ -31,9 +31,6 @@ fn orphans(known: &BTreeSet<String>, planes: &[Snapshot], control_plane: &str) -
 
 /// Clears up. `known` are the uids of the schedules a watch shows; what they do not explain is asked about, as a watch
 /// may be behind another control plane.
-///
-/// # Errors
-/// When the control plane's own API server does not do what is asked.
 pub(super) async fn sweep(ctx: &ScheduleContext, known: &BTreeSet<String>) -> Result<(), kube::Error> {
     let planes = ctx.fleet.snapshot();
     let is_orphan = |known: &BTreeSet<String>, uid: &String| !known.contains(uid);

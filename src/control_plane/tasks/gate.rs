@@ -42,13 +42,10 @@ use crate::{
 /// A MedusaBackupJob somebody made, as far as it could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedJob {
-    /// The data plane it is in.
     pub data_plane: String,
-    /// Its namespace and name.
     pub key: ObjectKey,
     /// Name of its CassandraDatacenter; `None` when the object cannot be read.
     pub datacenter: Option<String>,
-    /// When it ended.
     pub end: Option<Timestamp>,
 }
 
@@ -62,11 +59,9 @@ impl ObservedJob {
 
 /// What a decision is made of.
 pub struct Facts<'a> {
-    /// The data planes.
     pub planes: &'a [Snapshot],
     /// The published FleetCluster, when there is one.
     pub cluster: Option<&'a FleetClusterStatus>,
-    /// All restore points, by name.
     pub points: &'a BTreeMap<String, FleetBackupStatus>,
     /// The FleetBackupJobs, also those that cannot be read.
     pub runs: &'a [Arc<DeserializeGuard<FleetBackupJob>>],

@@ -20,7 +20,6 @@ use crate::{
 
 /// Everything the verdict is made of.
 pub struct Evidence<'a> {
-    /// The MedusaTask.
     pub child: &'a MedusaTask,
     /// The sync that follows it, if it is a purge.
     pub sync: Option<&'a MedusaTask>,

@@ -63,9 +63,6 @@ fn fact(data_plane: &str, job: &DeserializeGuard<MedusaBackupJob>) -> ObservedJo
 }
 
 /// The limits in the `medusa.ini` that the pods of `datacenter` run with; what nobody knows is unknown.
-///
-/// # Errors
-/// When the data plane does not answer.
 pub(super) async fn limits(
     remote: &Remote,
     datacenter: &ObjectKey,

@@ -20,13 +20,9 @@ use crate::{
 /// What the ruling is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
-    /// The FleetCluster.
     pub cluster: &'a str,
-    /// The data plane of the datacenter.
     pub data_plane: &'a str,
-    /// The datacenter.
     pub datacenter: &'a ObjectKey,
-    /// All restore points, by name.
     pub points: &'a BTreeMap<String, FleetBackupStatus>,
     /// Every backup of the datacenter that Kubernetes shows.
     pub held: &'a [Held],

@@ -135,11 +135,8 @@ pub trait Adapter: Fanned {
 
 /// A child that is there.
 pub struct ObservedChild<'a, C> {
-    /// Its data plane.
     pub plane: &'a Snapshot,
-    /// Its name there.
     pub key: &'a ObjectKey,
-    /// The child.
     pub child: &'a C,
     /// Since when it has been seen finished.
     pub finished_since: Option<Timestamp>,
@@ -149,7 +146,6 @@ pub struct ObservedChild<'a, C> {
 
 /// What a child has come to.
 pub struct Judged {
-    /// The verdict.
     pub verdict: Verdict,
     /// Its nodes by state.
     pub nodes: NodeCounts,

@@ -15,11 +15,9 @@ use crate::{
 
 /// Everything one pass over one run decides by.
 pub struct RunInputs<'a, R> {
-    /// The run.
     pub run: &'a R,
     /// What it goes by.
     pub terms: Terms,
-    /// The data planes, by name.
     pub planes: BTreeMap<&'a str, &'a Snapshot>,
     /// Their own limits of this kind's children at a time, where they have one.
     pub own_limits: BTreeMap<String, usize>,
@@ -67,7 +65,6 @@ impl<'a, R: Adapter> RunInputs<'a, R> {
         }
     }
 
-    /// The time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.terms.now

@@ -74,7 +74,6 @@ type EntryOf<E> = <<E as Engine>::Run as Fanned>::Entry;
 /// What is remembered of a run between two passes.
 #[derive(Clone, Debug)]
 pub struct Memory<S> {
-    /// Uid of the run.
     pub uid: String,
     /// The status as it is, written or not.
     pub status: S,
@@ -100,7 +99,6 @@ impl<S> Memory<S> {
 
 /// What a kind of run reads and claims besides what its [`Adapter`] decides.
 pub trait Engine: Send + Sync + Sized + 'static {
-    /// The kind.
     type Run: Adapter;
 
     /// The kind of what its runs make in data planes.
@@ -159,9 +157,7 @@ pub trait Engine: Send + Sync + Sized + 'static {
 
 /// All runs of a kind.
 pub struct Runs<E: Engine> {
-    /// What they work in.
     pub frame: Frame<E::Run>,
-    /// Their writes.
     pub in_flight: Arc<InFlightWrites>,
     /// The kind's own part.
     pub engine: Arc<E>,

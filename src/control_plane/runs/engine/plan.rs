@@ -40,11 +40,9 @@ const FULL: Duration = Duration::from_secs(1);
 /// One thing to do for one datacenter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Action {
-    /// The datacenter's entry.
     pub entry: DatacenterRun,
     /// The object it is about.
     pub key: ObjectKey,
-    /// What to do.
     pub work: Work,
 }
 

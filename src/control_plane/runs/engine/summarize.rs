@@ -24,17 +24,14 @@ pub type Invalid = (Reason, String);
 
 /// What a run is summed up from.
 pub struct Summary<'a, R> {
-    /// The run.
     pub run: &'a R,
     /// What its status said before.
     pub old: &'a RunStatus,
-    /// Its datacenters.
     pub entries: Vec<&'a DatacenterRun>,
     /// Why it cannot be done at all, if so.
     pub invalid: Option<&'a Invalid>,
     /// When something last went on.
     pub progress: Timestamp,
-    /// The time.
     pub now: Timestamp,
 }
 
