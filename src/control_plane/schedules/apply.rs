@@ -25,7 +25,7 @@ use crate::{
     },
     control_plane::{
         data_planes::fleet::{Snapshot, Usable},
-        runs::{Fanned, expire, publish, unless_stale},
+        runs::{Fanned, expire, unless_stale},
     },
 };
 
@@ -43,11 +43,11 @@ pub(super) enum Made {
 
 impl ScheduleContext {
     fn api<K: Fanned>(&self) -> Api<K> {
-        Api::namespaced(self.client.clone(), &self.namespace)
+        Api::namespaced(self.given.client.clone(), &self.given.namespace)
     }
 
     pub(super) fn schedules(&self) -> Api<FleetBackupSchedule> {
-        Api::namespaced(self.client.clone(), &self.namespace)
+        Api::namespaced(self.given.client.clone(), &self.given.namespace)
     }
 
     /// Makes the run of `slot`, held.
@@ -187,8 +187,8 @@ impl ScheduleContext {
     /// Deletes an ended run, with what it made in the data planes. One that does not answer is waited for, though not
     /// for ever; what is left there is named in an Event.
     pub(super) async fn retire(&self, run: &Run, now: Timestamp) -> Result<(), kube::Error> {
-        let planes = self.fleet.snapshot();
-        if !self.fleet.is_enrolled() {
+        let planes = self.given.fleet.snapshot();
+        if !self.given.fleet.is_enrolled() {
             return Ok(());
         }
         match run.kind {
@@ -214,7 +214,7 @@ impl ScheduleContext {
         if waits_for_one(&K::entries(&status), planes) {
             return Ok(());
         }
-        expire(&self.client, &self.events, &there, &status, planes, overdue).await.map(drop)
+        expire(&self.given.client, &self.given.events, &there, &status, planes, overdue).await.map(drop)
     }
 
     /// Takes back a held run that must not start: deleted first, so that letting go of it starts nothing.
@@ -230,15 +230,6 @@ impl ScheduleContext {
                 Ok(())
             }
         }
-    }
-
-    /// Writes a status on the version it was decided on; `None` when there is another version by now.
-    pub(super) async fn publish(
-        &self,
-        schedule: &FleetBackupSchedule,
-        status: &FleetBackupScheduleStatus,
-    ) -> Result<Option<FleetBackupSchedule>, kube::Error> {
-        publish(&self.client, schedule, status).await
     }
 
     /// Sets or removes our finalizer; `None` when there is another version by now.

@@ -28,7 +28,7 @@ use crate::{
     },
     control_plane::{
         inventory::expectation::Expectation,
-        runs::{PUBLISH_EVERY, select::ClusterLabels, unreadable},
+        runs::{PUBLISH_EVERY, publish, select::ClusterLabels, unreadable},
     },
     runtime::{
         controller::{Controlled, Shell},
@@ -58,6 +58,19 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Takes in what came of a write of the object itself; says whether it is written: not when it has changed since.
+    pub(super) fn wrote(
+        &mut self,
+        schedule: &FleetBackupSchedule,
+        written: Option<&FleetBackupSchedule>,
+    ) -> bool {
+        match written {
+            Some(written) => self.written.note(schedule.resource_version(), written),
+            None => self.written.forget(),
+        }
+        written.is_some()
+    }
+
     /// Writes the status without delay. Says whether it is written: not when the schedule has changed since.
     pub(super) async fn commit(
         &mut self,
@@ -100,11 +113,10 @@ impl Memory {
         report: &Report,
     ) -> Result<bool, kube::Error> {
         if old != new {
-            let Some(written) = ctx.publish(schedule, new).await? else {
-                self.written.forget();
+            let written = publish(&ctx.given.client, schedule, new).await?;
+            if !self.wrote(schedule, written.as_ref()) {
                 return Ok(false);
-            };
-            self.written.note(schedule.resource_version(), &written);
+            }
             self.published = Some(Instant::now());
             tell_news(ctx, schedule, old, new, report);
         }
@@ -112,9 +124,9 @@ impl Memory {
         let problem = report.ready.as_ref().err();
         if let Some(Why { reason, message }) = problem.filter(|_| self.warned.as_ref() != problem) {
             if *reason == Reason::Paused {
-                ctx.events.normal(about, *reason, "Schedule", message);
+                ctx.given.events.normal(about, *reason, "Schedule", message);
             } else {
-                ctx.events.warning(about, *reason, "Schedule", message);
+                ctx.given.events.warning(about, *reason, "Schedule", message);
             }
         }
         self.warned = problem.cloned();
@@ -141,7 +153,12 @@ fn tell_news(
         Outcome::There(..) => by_data_plane::has_more_missed(&known, &new.data_planes),
     };
     if has_missed {
-        ctx.events.warning(about.clone(), Reason::SlotsMissed, "Schedule", said(new, summarize::MISSED));
+        ctx.given.events.warning(
+            about.clone(),
+            Reason::SlotsMissed,
+            "Schedule",
+            said(new, summarize::MISSED),
+        );
     }
     if let Some((false, message)) = &report.succeeded
         && match schedule.spec.execution {
@@ -149,7 +166,7 @@ fn tell_news(
             Execution::Delegated => by_data_plane::has_more_failed(&known, &new.data_planes),
         }
     {
-        ctx.events.warning(about, Reason::Failed, "Schedule", message);
+        ctx.given.events.warning(about, Reason::Failed, "Schedule", message);
     }
 }
 
@@ -163,7 +180,7 @@ pub(super) struct Scheduler {
 
 impl Scheduler {
     pub(super) fn new(context: ScheduleContext, clusters: Store<FleetCluster>) -> Self {
-        let shell = Shell::new(RETRY, context.meters.reconciles.clone());
+        let shell = Shell::new(RETRY, context.given.meters.reconciles.clone());
         Self { context, clusters, memories: Mutex::default(), shell }
     }
 
@@ -217,7 +234,7 @@ async fn go_on(
         Err(error) => {
             tracing::warn!(schedule = name, %error, "FleetBackupSchedule cannot be read");
             let (context, now) = (&scheduler.context, scheduler.context.clock.now());
-            let (client, events) = (&context.client, &context.events);
+            let (client, events) = (&context.given.client, &context.given.events);
             unreadable::say::<FleetBackupSchedule>(client, events, object.meta(), READY, now).await?;
             return Ok(Action::await_change());
         }
@@ -231,7 +248,7 @@ async fn go_on(
     }
     let check = scheduler.context.check;
     let wait = looked?.map_or(check, |wait| wait.min(check));
-    scheduler.shell.succeeded(&scheduler.context.namespace, &name);
+    scheduler.shell.succeeded(&scheduler.context.given.namespace, &name);
     Ok(Action::requeue(wait))
 }
 
@@ -244,12 +261,12 @@ async fn look(
     let ctx = &scheduler.context;
     let name = schedule.name_any();
     let now = ctx.clock.now();
-    let planes = ctx.fleet.snapshot();
+    let planes = ctx.given.fleet.snapshot();
     if schedule.metadata.deletion_timestamp.is_some() {
         ctx.expectations.forget(&name);
-        return delegated::take_back(ctx, schedule, &planes, ctx.fleet.is_enrolled(), now).await;
+        return delegated::take_back(ctx, schedule, &planes, ctx.given.fleet.is_enrolled(), now).await;
     }
-    let is_known = ctx.fleet.is_enrolled() && is_ready(&scheduler.clusters);
+    let is_known = ctx.given.fleet.is_enrolled() && is_ready(&scheduler.clusters);
     let read = recipe::read(&schedule.spec)
         .and_then(|recipe| Ok((recipe, Scope::of(schedule, &planes, &scheduler.cluster_labels())?)));
     let (recipe, scope) = match read {
@@ -271,7 +288,7 @@ async fn look(
         }
         return delegated::look(ctx, memory, schedule, &recipe, &scope, &planes, now).await;
     }
-    if is_in_data_planes(schedule) && ctx.fleet.is_enrolled() {
+    if is_in_data_planes(schedule) && ctx.given.fleet.is_enrolled() {
         let is_gone = delegated::withdraw(ctx, memory, schedule, &planes).await?;
         if is_gone {
             return Ok(Some(Duration::ZERO));

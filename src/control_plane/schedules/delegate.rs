@@ -67,6 +67,13 @@ pub struct Delegation {
     pub unknown: Vec<String>,
 }
 
+impl Delegation {
+    /// Whether nothing of the schedule is left in any data plane.
+    pub fn is_gone(&self) -> bool {
+        self.left.is_empty() && self.unknown.is_empty() && self.actions.is_empty()
+    }
+}
+
 /// Plans what `schedule` needs in every data plane. Without a `recipe` it needs nothing, and all it has is taken back.
 /// What is written is as it is since `now`.
 #[must_use]

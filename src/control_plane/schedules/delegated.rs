@@ -61,18 +61,19 @@ pub(super) async fn look(
 ) -> Result<Option<Duration>, kube::Error> {
     // Before anything is written elsewhere: whoever deletes the schedule then passes through here.
     if !is_in_data_planes(schedule) {
-        return hold(ctx, memory, schedule).await;
+        memory.wrote(schedule, ctx.set_finalizer(schedule, true).await?.as_ref());
+        return Ok(Some(Duration::ZERO));
     }
     let going = wind_down(ctx, schedule).await?;
-    let planned = plan(schedule, Some(recipe), planes, scope, &ctx.control_plane, now);
+    let planned = plan(schedule, Some(recipe), planes, scope, &ctx.given.control_plane, now);
     let wanted = scope.datacenters.iter().map(|entry| (entry.data_plane.clone(), key(schedule, entry)));
     let actions = memory.writes.admit(planned.actions, &wanted.collect(), planes, now);
     let carried = carry_out(ctx, actions, planes).await;
     memory.writes.note(&carried.done);
     let (conflicts, decided) = memory.writes.conflicts(now);
     // What was written is in the views by now.
-    let planes = ctx.fleet.snapshot();
-    let mut delegation = plan(schedule, Some(recipe), &planes, scope, &ctx.control_plane, now);
+    let planes = ctx.given.fleet.snapshot();
+    let mut delegation = plan(schedule, Some(recipe), &planes, scope, &ctx.given.control_plane, now);
     delegation.refused.splice(0..0, conflicts);
     delegation.refused.extend(carried.failed.iter().cloned());
     let ended = ended(ctx, &schedule.status.clone().unwrap_or_default().active, &planes).await;
@@ -92,15 +93,11 @@ pub(super) async fn withdraw(
     planes: &[Snapshot],
 ) -> Result<bool, kube::Error> {
     let delegation = take_all(ctx, schedule, planes, ctx.clock.now()).await;
-    let is_gone =
-        delegation.left.is_empty() && delegation.unknown.is_empty() && delegation.actions.is_empty();
+    let is_gone = delegation.is_gone();
     if is_gone {
         // We took them back ourselves.
         memory.writes = Writes::default();
-        match ctx.set_finalizer(schedule, false).await? {
-            Some(written) => memory.written.note(schedule.resource_version(), &written),
-            None => memory.written.forget(),
-        }
+        memory.wrote(schedule, ctx.set_finalizer(schedule, false).await?.as_ref());
     }
     Ok(is_gone)
 }
@@ -121,8 +118,7 @@ pub(super) async fn take_back(
     }
     let delegation = take_all(ctx, schedule, planes, now).await;
     let asked = schedule.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);
-    let is_gone =
-        delegation.left.is_empty() && delegation.unknown.is_empty() && delegation.actions.is_empty();
+    let is_gone = delegation.is_gone();
     if !is_gone && now.duration_since(asked) < GRACE {
         return Ok(Some(LOOK_AGAIN));
     }
@@ -135,22 +131,10 @@ pub(super) async fn take_back(
             "not every data plane can be asked; left behind there: {}. What is left is taken back when they answer",
             first_of(&left)
         );
-        ctx.events.warning(schedule.object_ref(&()), Reason::LeftBehind, "Withdraw", note);
+        ctx.given.events.warning(schedule.object_ref(&()), Reason::LeftBehind, "Withdraw", note);
     }
     let written = ctx.set_finalizer(schedule, false).await?;
     Ok(written.is_none().then_some(LOOK_AGAIN))
-}
-
-async fn hold(
-    ctx: &ScheduleContext,
-    memory: &mut Memory,
-    schedule: &FleetBackupSchedule,
-) -> Result<Option<Duration>, kube::Error> {
-    match ctx.set_finalizer(schedule, true).await? {
-        Some(written) => memory.written.note(schedule.resource_version(), &written),
-        None => memory.written.forget(),
-    }
-    Ok(Some(Duration::ZERO))
 }
 
 async fn take_all(
@@ -159,9 +143,9 @@ async fn take_all(
     planes: &[Snapshot],
     now: Timestamp,
 ) -> Delegation {
-    let planned = plan(schedule, None, planes, &Scope::default(), &ctx.control_plane, now);
+    let planned = plan(schedule, None, planes, &Scope::default(), &ctx.given.control_plane, now);
     carry_out(ctx, planned.actions, planes).await;
-    plan(schedule, None, &ctx.fleet.snapshot(), &Scope::default(), &ctx.control_plane, now)
+    plan(schedule, None, &ctx.given.fleet.snapshot(), &Scope::default(), &ctx.given.control_plane, now)
 }
 
 /// What came of writes in data planes.
@@ -233,7 +217,7 @@ fn remember(ctx: &ScheduleContext, plane: &str, key: &ObjectKey, written: Option
     let version = |object: &MedusaBackupSchedule| {
         object.resource_version().and_then(|version| version.parse::<u64>().ok()).unwrap_or_default()
     };
-    let Some(member) = ctx.fleet.member(plane) else { return };
+    let Some(member) = ctx.given.fleet.member(plane) else { return };
     member.view.update(|view| {
         let items = &mut view.schedules;
         match written {
@@ -267,7 +251,7 @@ pub(super) async fn ended(
     named: &[ScheduledRun],
     planes: &[Snapshot],
 ) -> BTreeSet<String> {
-    if !ctx.fleet.is_enrolled() {
+    if !ctx.given.fleet.is_enrolled() {
         return BTreeSet::new();
     }
     let looks = named.iter().filter(|run| run.data_plane.is_some()).map(|run| async move {

@@ -35,7 +35,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, ResourceExt as _,
     core::DeserializeGuard,
     runtime::{
         Controller, WatchStreamExt as _,
@@ -56,7 +56,7 @@ use self::{
     runs::{Run, RunKind},
 };
 use super::{
-    data_planes::{fleet::Fleet, meters::Meters, watched::Kind},
+    data_planes::watched::Kind,
     inventory::expectation::Expectations,
     runs::{Fanned, RunContext},
 };
@@ -67,7 +67,6 @@ use crate::{
     },
     runtime::{
         clock::Clock,
-        events::Events,
         follow::{follow_own, is_ready},
     },
 };
@@ -82,18 +81,8 @@ const SWEEP: Duration = Duration::from_secs(10);
 
 /// What schedules need.
 pub struct ScheduleContext {
-    /// The control plane's own cluster.
-    pub client: Client,
-    /// The controller's namespace.
-    pub namespace: String,
-    /// The data planes.
-    pub fleet: Arc<Fleet>,
-    /// Value of the control-plane label on what is written into data planes.
-    pub control_plane: String,
-    /// Where Events go.
-    pub events: Events,
-    /// What is counted.
-    pub meters: Arc<Meters>,
+    /// What they share with the runs they make.
+    pub given: RunContext,
     /// What slots are compared with.
     pub clock: Clock,
     /// Longest pause between two looks at a schedule: a clock that is set is noticed then.
@@ -111,27 +100,17 @@ impl ScheduleContext {
     /// A context that goes by the wall clock.
     #[must_use]
     pub fn new(given: RunContext, expectations: Expectations) -> Self {
-        let RunContext { client, namespace, fleet, control_plane, events, meters, .. } = given;
-        Self {
-            client,
-            namespace,
-            fleet,
-            control_plane,
-            events,
-            meters,
-            clock: Clock::system(),
-            check: Self::CHECK,
-            expectations,
-            children: Arc::default(),
-        }
+        let (clock, check) = (Clock::system(), Self::CHECK);
+        Self { given, clock, check, expectations, children: Arc::default() }
     }
 }
 
 /// Runs until `shutdown`.
 pub async fn run(context: ScheduleContext, shutdown: CancellationToken) {
-    let (clusters, keep_clusters) = follow_own::<FleetCluster>(context.client.clone(), &context.namespace);
+    let (clusters, keep_clusters) =
+        follow_own::<FleetCluster>(context.given.client.clone(), &context.given.namespace);
     let api: Api<DeserializeGuard<FleetBackupSchedule>> =
-        Api::namespaced(context.client.clone(), &context.namespace);
+        Api::namespaced(context.given.client.clone(), &context.given.namespace);
     let by_schedule = Controller::new(api, watcher::Config::default());
     let schedules = by_schedule.store();
     let (trigger, triggered) = mpsc::channel(1024);
@@ -158,7 +137,7 @@ async fn runs_wake(
 ) {
     let context = &scheduler.context;
     let (jobs, tasks) = (watch::<FleetBackupJob>(context), watch::<FleetTask>(context));
-    let namespace = context.namespace.clone();
+    let namespace = context.given.namespace.clone();
     let mut wakes = stream::select(jobs, tasks);
     while let Some(wake) = wakes.next().await {
         match wake {
@@ -176,7 +155,8 @@ async fn runs_wake(
 }
 
 fn watch<K: Fanned>(context: &ScheduleContext) -> BoxStream<'static, Wake> {
-    let api: Api<DeserializeGuard<K>> = Api::namespaced(context.client.clone(), &context.namespace);
+    let api: Api<DeserializeGuard<K>> =
+        Api::namespaced(context.given.client.clone(), &context.given.namespace);
     let children = context.children.clone();
     watcher(api, watcher::Config::default().labels(labels::FLEET_SCHEDULE_UID))
         .default_backoff()
@@ -204,7 +184,7 @@ async fn planes_wake(
     schedules: Store<DeserializeGuard<FleetBackupSchedule>>,
     trigger: mpsc::Sender<ObjectRef<DeserializeGuard<FleetBackupSchedule>>>,
 ) {
-    let mut changes = scheduler.context.fleet.changes();
+    let mut changes = scheduler.context.given.fleet.changes();
     let mut due: Option<Instant> = None;
     loop {
         let gathered = async {
