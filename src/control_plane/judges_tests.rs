@@ -281,7 +281,7 @@ fn sum_up(
 fn count(schedule: &FleetBackupSchedule, planes: &[Snapshot], now: Timestamp) {
     let recipe = recipe::read(&schedule.spec).ok();
     let scope = Scope::of(schedule, planes, &ClusterLabels::new()).unwrap_or_default();
-    let planned = delegate::plan(schedule, recipe.as_ref(), planes, &scope, "cp", now);
+    let planned = delegate::plan(schedule, recipe.as_ref().map(|recipe| (recipe, &scope)), planes, "cp", now);
     let mut there = planned.there.clone();
     for plane in planes {
         for key in plane.view.schedules.last_known().keys() {

@@ -78,13 +78,10 @@ impl Engine for Fanout {
             return Vec::new();
         }
         let claim = |action: &Action| context.claims.claim(claims::Work::Backup, &action.entry.cluster);
-        let claimed: Vec<(Action, Option<Claim>)> = actions
-            .into_iter()
-            .filter_map(|action| {
-                let claim = claim(&action)?;
-                Some((action, Some(claim)))
-            })
-            .collect();
+        let claimed = actions.into_iter().filter_map(|action| claim(&action).map(|c| (action, Some(c))));
+        // Every cluster is claimed before the last look, so that a purge that starts in this moment is seen, or sees the
+        // claim.
+        let claimed: Vec<(Action, Option<Claim>)> = claimed.collect();
         let now = context.fleet.now();
         let holds = self.holds(context, &context.fleet.snapshot(), now);
         let is_free = |Action { entry, .. }: &Action| holds.of(&entry.cluster, &entry.data_plane).is_none();

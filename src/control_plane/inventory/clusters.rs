@@ -227,16 +227,9 @@ fn explain(
     set_condition(&mut status.conditions, "MedusaDeployed", Some(deployed), reason, message, generation, now);
     let (verdict, reason, message) = protected;
     set_condition(&mut status.conditions, "Protected", verdict, reason, message, generation, now);
-    let (consistent, reason, message) = consistency(status, digest);
-    set_condition(
-        &mut status.conditions,
-        "InventoryConsistent",
-        consistent,
-        reason,
-        message,
-        generation,
-        now,
-    );
+    let (verdict, reason, message) = consistency(status, digest);
+    let conditions = &mut status.conditions;
+    set_condition(conditions, "InventoryConsistent", verdict, reason, message, generation, now);
 }
 
 /// Whether the data planes agree about the cluster's restore points; unknown while one does not answer and the

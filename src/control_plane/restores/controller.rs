@@ -73,10 +73,6 @@ pub async fn run(context: RunContext, shutdown: CancellationToken) {
     }
 }
 
-fn is_over(status: &FleetRestoreJobStatus) -> bool {
-    status.phase.is_some_and(Phase::is_final)
-}
-
 impl Driver for Restores {
     type Run = FleetRestoreJob;
 
@@ -206,7 +202,8 @@ impl Restores {
     ) -> Result<Next, RunError> {
         let (name, uid) = (job.name_any(), job.uid().unwrap_or_default());
         let again = if has_begun(&status) { LOOK_AGAIN } else { CHECK_AGAIN };
-        let next = if is_over(&status) { Next::await_change() } else { Next::requeue(again) };
+        let is_over = status.phase.is_some_and(Phase::is_final);
+        let next = if is_over { Next::await_change() } else { Next::requeue(again) };
         if *old == status {
             self.frame.succeeded(&name);
             return Ok(next);

@@ -144,28 +144,20 @@ fn going_on(
     job: &MedusaRestoreJob,
 ) -> Option<Action> {
     if inputs.job.spec.cancel {
+        let cancelling = |run: &mut RestoreRun, message: &str| {
+            set(run, Phase::Running, Reason::Cancelling, message.to_owned());
+        };
         if job.metadata.deletion_timestamp.is_some() {
-            set(
-                run,
-                Phase::Running,
-                Reason::Cancelling,
-                "waits for the datacenter to be put back".to_owned(),
-            );
+            cancelling(run, "waits for the datacenter to be put back");
             return None;
         }
         if can_be_called_off(job) && job.finalizers().iter().any(|f| f == labels::UNRECORDED) {
             // Deleted now it would stay, and k8ssandra-operator would go on with it (ADR 14).
-            let message = "is called off as soon as it is recorded".to_owned();
-            set(run, Phase::Running, Reason::Cancelling, message);
+            cancelling(run, "is called off as soon as it is recorded");
             return None;
         }
         if can_be_called_off(job) {
-            set(
-                run,
-                Phase::Running,
-                Reason::Cancelling,
-                "nothing was restored yet; it is called off".to_owned(),
-            );
+            cancelling(run, "nothing was restored yet; it is called off");
             return Some(Action::CallOff(ExactObject::of(plane, job)));
         }
         let said = run.message.take().map(|m| format!("; {m}")).unwrap_or_default();

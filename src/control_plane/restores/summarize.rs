@@ -58,16 +58,8 @@ pub fn ended(
     let mut status = planned(job, old, plan, now);
     status.phase = Some(phase);
     status.finish_time = Some(Time(now));
-    let good = phase == Phase::Succeeded;
-    set_condition(
-        &mut status.conditions,
-        COMPLETE,
-        Some(good),
-        reason,
-        message,
-        job.metadata.generation,
-        now,
-    );
+    let (is_good, generation) = (phase == Phase::Succeeded, job.metadata.generation);
+    set_condition(&mut status.conditions, COMPLETE, Some(is_good), reason, message, generation, now);
     status
 }
 

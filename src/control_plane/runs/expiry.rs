@@ -55,11 +55,9 @@ pub async fn expire<K: Fanned>(
         if !entries.iter().any(|e| e.data_plane == plane.name && e.attempts() > 0) {
             continue;
         }
-        let Some(remote) = plane.remote.as_ref().filter(|_| plane.usable == Usable::Ready) else {
-            unknown.push(&plane.name);
-            continue;
-        };
-        let Some(items) = plane.view.listing(K::Child::section(&plane.view)).known() else {
+        let remote = plane.remote.as_ref().filter(|_| plane.usable == Usable::Ready);
+        let listed = plane.view.listing(K::Child::section(&plane.view)).known();
+        let Some((remote, items)) = remote.zip(listed) else {
             unknown.push(&plane.name);
             continue;
         };

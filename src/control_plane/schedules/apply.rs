@@ -17,10 +17,7 @@ use super::{
 use crate::{
     api::{
         Reason, Why,
-        fleet::{
-            DatacenterRun, FleetBackupJob, FleetBackupSchedule, FleetBackupScheduleStatus, FleetTask,
-            ScheduledRun,
-        },
+        fleet::{DatacenterRun, FleetBackupJob, FleetBackupSchedule, FleetTask, ScheduledRun},
         labels, names,
     },
     control_plane::{

@@ -74,25 +74,24 @@ impl Delegation {
     }
 }
 
-/// Plans what `schedule` needs in every data plane. Without a `recipe` it needs nothing, and all it has is taken back.
-/// What is written is as it is since `now`.
+/// Plans what `schedule` needs in every data plane. Without anything `wanted` all it has is taken back. What is written is as
+/// it is since `now`.
 #[must_use]
 pub fn plan(
     schedule: &FleetBackupSchedule,
-    recipe: Option<&Recipe>,
+    wanted: Option<(&Recipe, &Scope)>,
     planes: &[Snapshot],
-    scope: &Scope,
     control_plane: &str,
     now: Timestamp,
 ) -> Delegation {
+    let none = Scope::default();
+    let (recipe, scope) = wanted.map_or((None, &none), |(recipe, scope)| (Some(recipe), scope));
     let uid = schedule.uid().unwrap_or_default();
     let mut delegation = Delegation::default();
-    let wanted: &[DatacenterRun] = if recipe.is_some() { &scope.datacenters } else { &[] };
-    let unreadable: &[DatacenterRun] = if recipe.is_some() { &scope.unreadable } else { &[] };
-    delegation.total = wanted.len() + unreadable.len();
+    delegation.total = scope.datacenters.len() + scope.unreadable.len();
     for plane in planes {
         let here: Vec<&DatacenterRun> =
-            wanted.iter().filter(|entry| entry.data_plane == plane.name).collect();
+            scope.datacenters.iter().filter(|entry| entry.data_plane == plane.name).collect();
         let ours: Vec<(&ObjectKey, &MedusaBackupSchedule)> = plane
             .view
             .schedules
@@ -124,7 +123,7 @@ pub fn plan(
                 place(&mut delegation, schedule, recipe, plane, entry, &key, (control_plane, now));
             }
         }
-        for entry in unreadable.iter().filter(|entry| entry.data_plane == plane.name) {
+        for entry in scope.unreadable.iter().filter(|entry| entry.data_plane == plane.name) {
             keep.push(key(schedule, entry));
             let message = entry.message.clone().unwrap_or_default();
             delegation.refused.push(refusal(entry, Why::new(Reason::DatacenterUnreadable, message)));
@@ -133,12 +132,10 @@ pub fn plan(
             delegation.actions.push(Action::Delete(ExactObject::of(plane, there)));
         }
     }
-    if recipe.is_some() {
-        for plane in &scope.unlisted {
-            let message = "its datacenters are not known yet; they get their schedules when it answers";
-            let problem = Why::new(Reason::DataPlaneUnreachable, message);
-            delegation.refused.push(Refusal { place: plane.clone(), problem });
-        }
+    for plane in &scope.unlisted {
+        let message = "its datacenters are not known yet; they get their schedules when it answers";
+        let problem = Why::new(Reason::DataPlaneUnreachable, message);
+        delegation.refused.push(Refusal { place: plane.clone(), problem });
     }
     delegation
 }

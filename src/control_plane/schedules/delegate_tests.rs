@@ -35,7 +35,8 @@ pub(in crate::control_plane::schedules) fn open(name: &str, view: View) -> Snaps
 
 fn look(schedule: &FleetBackupSchedule, planes: &[Snapshot]) -> Delegation {
     let scope = Scope::of(schedule, planes, &ClusterLabels::new()).unwrap();
-    plan(schedule, Some(&recipe::read(&schedule.spec).unwrap()), planes, &scope, CP, Timestamp::UNIX_EPOCH)
+    let recipe = recipe::read(&schedule.spec).unwrap();
+    plan(schedule, Some((&recipe, &scope)), planes, CP, Timestamp::UNIX_EPOCH)
 }
 
 /// The object of the only action, as the API server would store it.
@@ -114,7 +115,7 @@ async fn what_no_longer_belongs_is_taken_back_where_the_data_plane_answers_and_n
     unlisted.datacenters.trust.begin();
     let found = look(&fewer, &[open("eu", unlisted)]);
     assert!(found.actions.is_empty(), "its datacenters are not all listed");
-    let deleted = plan(&all, None, &[open("us", silent())], &Scope::default(), CP, Timestamp::UNIX_EPOCH);
+    let deleted = plan(&all, None, &[open("us", silent())], CP, Timestamp::UNIX_EPOCH);
     assert_eq!((deleted.unknown.as_slice(), deleted.refused.len()), (&["us".to_owned()][..], 0));
 }
 

@@ -65,7 +65,7 @@ pub(super) async fn look(
         return Ok(Some(Duration::ZERO));
     }
     let going = wind_down(ctx, schedule).await?;
-    let planned = plan(schedule, Some(recipe), planes, scope, &ctx.given.control_plane, now);
+    let planned = plan(schedule, Some((recipe, scope)), planes, &ctx.given.control_plane, now);
     let wanted = scope.datacenters.iter().map(|entry| (entry.data_plane.clone(), key(schedule, entry)));
     let actions = memory.writes.admit(planned.actions, &wanted.collect(), planes, now);
     let carried = carry_out(ctx, actions, planes).await;
@@ -73,7 +73,7 @@ pub(super) async fn look(
     let (conflicts, decided) = memory.writes.conflicts(now);
     // What was written is in the views by now.
     let planes = ctx.given.fleet.snapshot();
-    let mut delegation = plan(schedule, Some(recipe), &planes, scope, &ctx.given.control_plane, now);
+    let mut delegation = plan(schedule, Some((recipe, scope)), &planes, &ctx.given.control_plane, now);
     delegation.refused.splice(0..0, conflicts);
     delegation.refused.extend(carried.failed.iter().cloned());
     let ended = ended(ctx, &schedule.status.clone().unwrap_or_default().active, &planes).await;
@@ -143,9 +143,9 @@ async fn take_all(
     planes: &[Snapshot],
     now: Timestamp,
 ) -> Delegation {
-    let planned = plan(schedule, None, planes, &Scope::default(), &ctx.given.control_plane, now);
+    let planned = plan(schedule, None, planes, &ctx.given.control_plane, now);
     carry_out(ctx, planned.actions, planes).await;
-    plan(schedule, None, &ctx.given.fleet.snapshot(), &Scope::default(), &ctx.given.control_plane, now)
+    plan(schedule, None, &ctx.given.fleet.snapshot(), &ctx.given.control_plane, now)
 }
 
 /// What came of writes in data planes.

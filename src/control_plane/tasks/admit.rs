@@ -29,7 +29,7 @@ use crate::{
     runtime::follow::is_ready,
 };
 
-/// What a purge is decided by.
+/// What tasks, and above all purges, are decided by besides the data planes.
 pub(super) struct PurgeContext {
     pub fleet: Arc<Fleet>,
     pub claims: Arc<Claims>,

@@ -31,12 +31,7 @@ use crate::{
     runtime::follow::{follow, follow_own, is_ready},
 };
 
-/// What a task is decided by besides the data planes.
-struct Tasks {
-    purge: PurgeContext,
-}
-
-impl Engine for Tasks {
+impl Engine for PurgeContext {
     type Run = FleetTask;
 
     const CHILDREN: Kind = Kind::Tasks;
@@ -45,13 +40,13 @@ impl Engine for Tasks {
     const FOLLOWED: &'static [Kind] = &[Kind::Datacenters];
 
     fn clusters(&self) -> &Store<FleetCluster> {
-        &self.purge.clusters
+        &self.clusters
     }
 
     async fn admit(&self, task: &FleetTask, action: &Action, remote: &Remote) -> Result<Admitted, Outcome> {
         match task.spec.operation {
             FleetOperation::Sync => Ok(Admitted::default()),
-            FleetOperation::Purge => admit(&self.purge, remote, action).await,
+            FleetOperation::Purge => admit(self, remote, action).await,
         }
     }
 }
@@ -69,12 +64,12 @@ pub async fn run(context: RunContext, shutdown: CancellationToken) {
         runs,
     };
     let (frame, feed) = Frame::new(context);
-    let tasks = Arc::new(Runs::new(frame, Tasks { purge }));
+    let tasks = Arc::new(Runs::new(frame, purge));
     tokio::select! {
         () = keep_clusters => {}
         () = keep_backups => {}
         () = keep_runs => {}
-        () = sweep(&tasks.frame, &tasks.engine.purge) => {}
+        () = sweep(&tasks.frame, &tasks.engine) => {}
         () = drive(tasks.clone(), feed, shutdown) => {}
     }
 }

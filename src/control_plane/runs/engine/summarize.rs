@@ -49,24 +49,15 @@ impl<R: Fanned> Summary<'_, R> {
     #[must_use]
     pub fn status(&self) -> RunStatus {
         let counts = DatacenterCounts::of(self.entries.iter().copied());
-        let verdict = self.verdict(&counts);
-        let (old, generation) = (self.old, self.run.meta().generation);
-        let finished = || old.finish_time.clone().or(Some(Time(self.now)));
+        let Verdict { phase, complete, reason, message } = self.verdict(&counts);
+        let (old, generation, now) = (self.old, self.run.meta().generation, self.now);
         let mut conditions = old.conditions.clone();
-        set_condition(
-            &mut conditions,
-            "Complete",
-            verdict.complete,
-            verdict.reason,
-            verdict.message,
-            generation,
-            self.now,
-        );
+        set_condition(&mut conditions, "Complete", complete, reason, message, generation, now);
         RunStatus {
             observed_generation: generation,
-            phase: Some(verdict.phase),
-            start_time: old.start_time.clone().or(Some(Time(self.now))),
-            finish_time: if verdict.phase.is_final() { finished() } else { None },
+            phase: Some(phase),
+            start_time: old.start_time.clone().or(Some(Time(now))),
+            finish_time: phase.is_final().then(|| old.finish_time.clone().unwrap_or(Time(now))),
             last_progress_time: Some(Time(self.progress)),
             counts: Some(counts),
             done: Some(format!("{}/{}", decided(&counts), counts.total)),
