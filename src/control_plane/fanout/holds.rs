@@ -107,7 +107,7 @@ impl Purge<'_> {
         cluster_of(self.plane, self.datacenter).name
     }
 
-    /// Since when it is at work. A start in the future was written by another clock.
+    /// How long it has been at work. A start in the future was written by a clock that is ahead and does not count.
     fn age(&self, now: Timestamp) -> SignedDuration {
         let started = self.task.started().map(|time| time.0);
         let made = self.task.creation_timestamp().map(|time| time.0);

@@ -29,7 +29,7 @@ pub struct Newest {
 pub struct Digest {
     /// How many are complete.
     pub complete: i64,
-    /// How many MedusaBackups of datacenters that are not in the cluster its datacenters show.
+    /// How many MedusaBackups its datacenters show that are of datacenters outside the cluster.
     pub foreign: i64,
     /// Name and start of the newest complete one. A restore brings back what was there when the first datacenter
     /// took its snapshot.

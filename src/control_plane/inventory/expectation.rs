@@ -43,7 +43,7 @@ impl Expectations {
         lock(&self.0).set(schedule.to_owned(), uid, (clusters, promise));
     }
 
-    /// `schedule` has that uid now: what one promised that had its name before holds no longer.
+    /// `schedule` has that uid now: what an earlier schedule of its name promised does not hold any longer.
     pub fn is_now(&self, schedule: &str, uid: &str) {
         lock(&self.0).is_now(&schedule.to_owned(), uid);
     }

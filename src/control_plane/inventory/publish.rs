@@ -218,7 +218,7 @@ async fn write(
     told.max(pointed).max(points_gone).max(clusters_gone)
 }
 
-/// Does `work` for every item, some at a time; says what came of it where it went worst.
+/// Does `work` for every item, [`WRITES`] of them at a time; returns the worst outcome.
 async fn each<T>(items: impl Iterator<Item = T>, work: impl AsyncFn(T) -> Written) -> Written {
     let done = stream::iter(items).map(|item| work(item)).buffer_unordered(WRITES);
     done.fold(Written::Done, |worst, one| std::future::ready(worst.max(one))).await
@@ -346,7 +346,7 @@ fn is_refused(error: &kube::Error) -> bool {
     matches!(status.code, 400 | 422) || cause::is_too_large(status)
 }
 
-/// Objects of a kind, whatever stands in them: what is written does not have to be read.
+/// Objects of a kind without their fields: an answer is taken although what is stored there cannot be read as `K`.
 fn whatever<K: Followed>(context: &InventoryContext) -> Api<DynamicObject> {
     Api::namespaced_with(context.client.clone(), &context.namespace, &ApiResource::erase::<K>(&()))
 }

@@ -30,16 +30,16 @@ pub fn is_whole(entry: &FleetBackupDatacenter) -> bool {
 /// How far the clocks of a data plane may be ahead of ours.
 const AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
-/// Whether the times of a backup cannot be: it began in a time to come, or ended before it began. Nobody knows then when it
-/// was.
+/// Whether the times of a backup are impossible: it begins in the future, or ended before it began. Nobody knows then when
+/// it was made.
 #[must_use]
 pub fn is_misdated(start: Option<Timestamp>, finish: Option<Timestamp>, now: Timestamp) -> bool {
     let Some(start) = start else { return false };
     start.duration_since(now) > AHEAD || finish.is_some_and(|finish| finish < start)
 }
 
-/// Whether nobody knows of what time a restore point is. It is none that anything may rely on: neither the newest there
-/// is, nor what a purge leaves.
+/// Whether nobody knows of what time a restore point is. Nothing may rely on such a one: it is not taken for the newest there
+/// is, nor for what a purge leaves.
 #[must_use]
 pub fn is_timeless(point: &FleetBackupStatus, now: Timestamp) -> bool {
     let at = |time: &Option<Time>| time.as_ref().map(|time| time.0);

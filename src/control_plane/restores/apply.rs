@@ -99,7 +99,7 @@ async fn let_go(remote: &Remote, object: &ExactObject, finalizers: Vec<String>) 
         .await
 }
 
-/// That an object is gone or has changed is no error: the next pass sees.
+/// That an object is gone or has changed is no error: the next pass sees what is there.
 fn unless_stale(answer: Result<(), CallError>) -> Result<(), CallError> {
     match answer {
         Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(()),

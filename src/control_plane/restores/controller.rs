@@ -140,7 +140,8 @@ impl Restores {
         self.publish(job, &old, status).await
     }
 
-    /// How long the checks' reads have to wait, so that a lively fleet does not cause them without end.
+    /// How long the reads for a job's checks have to wait: a fleet in which much happens must not cause them all the time. `None`
+    /// when they may begin now, which is noted.
     fn read_lately(&self, job: &FleetRestoreJob) -> Option<Duration> {
         let (name, uid) = (job.name_any(), job.uid().unwrap_or_default());
         let mut observed = lock(&self.observed);

@@ -52,8 +52,8 @@ fn close(run: &mut RestoreRun, inputs: &RestoreInputs<'_>) {
     }
 }
 
-/// The first job is made only while every data plane of the restore answers: it never begins in a part. Once
-/// one was seen, the others follow as they can.
+/// Whether a job may be made. The first one is made only while every data plane of the restore answers, so that a restore
+/// never begins in a part of its datacenters. Once one was seen, the others follow as they can.
 fn may_start(inputs: &RestoreInputs<'_>, old: &FleetRestoreJobStatus) -> bool {
     old.datacenters.iter().any(|run| run.job_uid.is_some())
         || old.plan.iter().all(|entry| {
@@ -242,7 +242,8 @@ fn absent(
     Some(Action::Restore(entry.data_plane.clone(), Box::new(restore)))
 }
 
-/// Whose turn is next, when datacenters go one after the other; and what becomes of those that get none.
+/// Gives the next datacenter its turn, when they go one after the other, and ends those that will get none because the
+/// restore was cancelled or one before them failed.
 fn take_turns(inputs: &RestoreInputs<'_>, old: &FleetRestoreJobStatus, runs: &mut [RestoreRun]) {
     let is_over = runs.iter().any(|run| run.phase.is_final() && run.phase != Phase::Succeeded);
     if inputs.job.spec.cancel || is_over {

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{CheckState, FleetRestoreJobStatus, Phase, RestoreOrder, RestoreRun},
+        fleet::{CheckState, FleetRestoreJob, FleetRestoreJobStatus, Phase, RestoreOrder, RestoreRun},
         medusa::{MedusaRestoreJob, MedusaTask, TaskOperation},
     },
     control_plane::{
@@ -131,14 +131,14 @@ fn deadline(inputs: &RestoreInputs<'_>) -> Timestamp {
     since.saturating_add(start_limit(inputs.job)).unwrap_or(Timestamp::MAX)
 }
 
-/// How long a start may take from the moment it was decided.
+/// How long the start of a restore, and then of each datacenter, may take: `spec.startDeadlineSeconds`.
 #[must_use]
-pub fn start_limit(job: &crate::api::fleet::FleetRestoreJob) -> SignedDuration {
+pub fn start_limit(job: &FleetRestoreJob) -> SignedDuration {
     SignedDuration::from_secs(job.spec.start_deadline_seconds)
 }
 
-/// The entries of a restore that begins, each with the name of the job that will be made for it when it is its
-/// turn: at once, or the first only.
+/// The entries of a restore that begins. An entry whose turn it is has the name of the job that will be made for it: every
+/// entry when they go in parallel, else the first only.
 fn begin(plan: &Plan, order: RestoreOrder, now: Timestamp) -> Vec<RestoreRun> {
     let entries = plan.entries.iter().enumerate();
     entries

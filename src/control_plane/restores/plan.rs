@@ -117,7 +117,7 @@ impl Plan {
         whole.chain(each)
     }
 
-    /// The worst of all checks. A plan without datacenters has not passed.
+    /// The worst state of all checks. A plan without datacenters counts as failed.
     #[must_use]
     pub fn state(&self) -> CheckState {
         let worst = self.all().map(|(_, check)| check.state).max();

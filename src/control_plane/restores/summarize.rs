@@ -115,7 +115,7 @@ fn verdict(phase: Phase, runs: &[RestoreRun]) -> (Option<bool>, Reason, String) 
     let bad = |run: &RestoreRun| run.phase.is_final() && run.phase != Phase::Succeeded;
     match phase {
         Phase::Succeeded => {
-            // A good end with a message is one that somebody does not wholly report.
+            // Where a datacenter succeeded and has a message, its controller did not report on the pods.
             let unreported = runs.iter().filter(|run| run.message.is_some());
             let places: Vec<String> =
                 unreported.map(|run| place([&run.data_plane, &run.namespace, &run.datacenter])).collect();

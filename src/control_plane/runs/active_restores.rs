@@ -14,7 +14,7 @@ pub fn is_active(job: &FleetRestoreJob) -> bool {
     !job.spec.dry_run && job.metadata.deletion_timestamp.is_none() && !job.is_over()
 }
 
-/// The FleetCluster it restores into, as far as it is known.
+/// The FleetCluster a job restores into: as its checks found out, else as its spec names it.
 #[must_use]
 pub fn cluster_of_job(job: &FleetRestoreJob) -> Option<&str> {
     job.status.as_ref().and_then(|s| s.cluster.as_deref()).or(job.spec.cluster.as_deref())

@@ -25,8 +25,8 @@ impl Buckets {
         self.of_cluster(&entry.cluster)
     }
 
-    /// Identity of a cluster's bucket: its datacenters share one by design. An unknown one is taken for the cluster's
-    /// own.
+    /// Identity of a cluster's bucket: its datacenters share one by design. While it is unknown, the cluster is taken to have
+    /// one of its own.
     #[must_use]
     pub fn of_cluster(&self, cluster: &str) -> String {
         self.0.get(cluster).cloned().unwrap_or_else(|| format!("unknown, of cluster {cluster}"))

@@ -22,16 +22,16 @@ use crate::{
 
 /// A kind of object that is made in a data plane for a run.
 pub trait Child: Followed + Serialize {
-    /// Those a view holds.
+    /// The section of a view that holds this kind.
     fn section(view: &View) -> &Section<Self>;
 
-    /// The same, to be changed.
+    /// The same section, mutable.
     fn section_mut(view: &mut View) -> &mut Section<Self>;
 
     /// Name of the CassandraDatacenter it is about.
     fn datacenter(&self) -> &str;
 
-    /// When the data plane began with it, by that one's clock.
+    /// When the data plane began with it, by the data plane's clock.
     fn started(&self) -> Option<Time>;
 
     /// Whether the data plane has begun with it.
@@ -42,8 +42,8 @@ pub trait Child: Followed + Serialize {
     /// Whether the data plane is done with it.
     fn is_finished(&self) -> bool;
 
-    /// Whether nothing but `self`, in the view under `key`, tells of what the data plane's nodes hold because of it. A run
-    /// that goes leaves it behind.
+    /// Whether `self`, in the view under `key`, is all that tells of what the data plane's nodes hold because of it. A run that
+    /// is deleted leaves it behind.
     fn is_only_trace(&self, _: &View, _: &ObjectKey) -> bool {
         false
     }

@@ -39,7 +39,7 @@ pub fn set(entry: &mut DatacenterRun, phase: Phase, reason: Reason, message: Opt
     entry.message = message;
 }
 
-/// An entry that is decided keeps when, and nothing it needed only on its way.
+/// Notes when an entry was decided, and removes what only an entry at work needs.
 pub fn finish(entry: &mut DatacenterRun, now: Timestamp) {
     entry.finish_time.get_or_insert(Time(now));
     entry.created_time = None;
@@ -220,7 +220,8 @@ fn give_up(entry: &mut DatacenterRun, why: &str) {
     set(entry, Phase::Failed, Reason::ProgressDeadlineExceeded, Some(message));
 }
 
-/// Before when the next attempt at an entry does not start: the end of its pause, or its place in the stagger window.
+/// The moment before which the next attempt at an entry does not start: the end of its pause, or its place in the stagger
+/// window.
 #[must_use]
 pub fn not_before(terms: &Terms, entry: &DatacenterRun) -> Timestamp {
     let (from, pause) = if let (attempts @ 1.., Some(end)) = (entry.attempts(), &entry.finish_time) {
@@ -251,7 +252,7 @@ pub fn gives_up_at<E: AsRef<DatacenterRun>>(
     expected.fold(progress, Timestamp::max).checked_add(deadline).ok()
 }
 
-/// Whether anything went on between two looks.
+/// Whether any datacenter made progress between two passes.
 #[must_use]
 pub fn went_on<E: AsRef<DatacenterRun>>(before: &[E], after: &[E]) -> bool {
     let mark = |e: &DatacenterRun| {

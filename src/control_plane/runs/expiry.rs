@@ -34,9 +34,9 @@ pub(super) fn expires_at<K: Fanned>(run: &K, status: &K::Status) -> Option<Times
     Some(end.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX))
 }
 
-/// Deletes the run's children and then the run, or says when to look again. A child that a data plane is still at
-/// work on stays, and so does one that ended and that nothing else tells of: each is the only trace of its work.
-/// `overdue` says for how long it should have been deleted.
+/// Deletes the run's children and then the run, or returns the pause before the next attempt. A child that a data plane
+/// is still at work on stays, and so does one that ended and that nothing else tells of: each is the only trace of its
+/// work. `overdue` says for how long the run should have been deleted.
 ///
 /// # Errors
 /// When the run itself cannot be deleted.

@@ -1,4 +1,5 @@
-//! What waits for a restore or a purge, by Cassandra cluster and data plane. Pure. Who finds it out is the kind's part.
+//! Which backups wait for a restore or a purge, by Cassandra cluster and data plane. Pure. Each kind of run finds out what it
+//! waits for by itself.
 
 use std::collections::BTreeMap;
 

@@ -85,14 +85,15 @@ impl InFlightWrites {
         making.collect()
     }
 
-    /// What became of a run's writes. What came to an end is handed out once, what is to be tried again until it is.
+    /// The outcomes of a run's writes. One that is final is returned once; one that is to be tried again is returned until
+    /// that is done.
     pub fn outcomes(&self, run_uid: &str) -> Outcomes {
         let now = Instant::now();
         let mut outcomes = Outcomes::new();
         lock(&self.table).retain(|key, write| match write {
             Write::Ended { run_uid: uid, outcome, again_at, failures } if uid == run_uid => {
                 outcomes.insert(key.clone(), outcome.clone());
-                // Whoever does not try it again now has no reason to look again for its sake.
+                // A caller that does not try it again now must not be woken for it once more.
                 again_at.take_if(|at| *at <= now);
                 *failures > 0
             }
@@ -120,8 +121,8 @@ impl InFlightWrites {
             .retain(|_, write| !matches!(write, Write::Ended { run_uid: uid, .. } if uid == run_uid));
     }
 
-    /// Begins writes, as many as fit into each data plane's window; `wake` is called after each. Called with the right
-    /// to plan, so that they count before anyone else decides.
+    /// Begins writes, as many as fit into each data plane's window; `wake` is called after each. The caller holds the lock of
+    /// [`Self::lock_planning`], so that the writes count before another run decides what it starts.
     pub fn begin<F, W>(
         self: &Arc<Self>,
         writes: impl IntoIterator<Item = (UnderWay, F)>,

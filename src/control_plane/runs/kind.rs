@@ -39,9 +39,9 @@ pub trait Run: Followed + HasStatus<Status: Clone + Default + PartialEq + Serial
 pub struct EventText {
     /// What it does, as the action of its Events.
     pub action: &'static str,
-    /// What it begins with, before the number of datacenters; nothing is said when there is none.
+    /// The words before the number of datacenters in the Event about its beginning; without them there is no such Event.
     pub begun: Option<&'static str>,
-    /// What has become of a datacenter that it is done with.
+    /// The participle for a datacenter that it is done with, such as "backed up".
     pub done: &'static str,
 }
 

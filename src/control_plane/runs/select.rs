@@ -235,8 +235,8 @@ pub fn select(
     Ok(entries)
 }
 
-/// Whether a run whose datacenters are not fixed yet finds nothing, or not everything that it names. `known` are the
-/// entries of an earlier pass.
+/// Whether a run whose datacenters are not fixed yet has found nothing, or not everything that its selector names. `known`
+/// are the entries of an earlier pass.
 #[must_use]
 pub fn is_lacking<E: AsRef<DatacenterRun>>(entries: &[E], known: &[E]) -> bool {
     let is_missing = |e: &E| {
@@ -246,9 +246,9 @@ pub fn is_lacking<E: AsRef<DatacenterRun>>(entries: &[E], known: &[E]) -> bool {
     known.iter().all(|e| is_placeholder(e.as_ref())) && (entries.is_empty() || entries.iter().any(is_missing))
 }
 
-/// What of `known` a run is held to: nothing while it `settles` and has found only data planes that it waits for. Another
-/// that was listed in that moment without what is meant is then looked at again. One that is gone stays: it was not
-/// looked at.
+/// The part of `known` that a run does not resolve again. While it `settles` and has found nothing but data planes that it
+/// still waits for, that is nothing: a data plane that was listed without the datacenter that is meant, because that had
+/// just been made, is then resolved again. An entry of a data plane that is gone stays, as it was not looked at.
 #[must_use]
 pub fn fixed<'a, E: AsRef<DatacenterRun>>(known: &'a [E], planes: &[Snapshot], settles: bool) -> &'a [E] {
     let waits = |e: &DatacenterRun| {

@@ -43,15 +43,15 @@ pub fn remembered(status: &FleetBackupScheduleStatus) -> Vec<ScheduledDataPlane>
     planes
 }
 
-/// The same without what is known of datacenters, which nobody keeps true while the control plane makes the runs.
+/// The same without what is known of datacenters: while the control plane makes the runs itself, nobody updates that.
 #[must_use]
 pub fn only_counted(status: &FleetBackupScheduleStatus) -> Vec<ScheduledDataPlane> {
     let counted = |plane: ScheduledDataPlane| ScheduledDataPlane { datacenters: Vec::new(), ..plane };
     remembered(status).into_iter().map(counted).collect()
 }
 
-/// What is remembered of the data planes that are there now, with their uids: not of another one that had the name of
-/// one of them.
+/// `remembered` with the uids of the data planes that are there now, and without what is known of another data plane that had
+/// the name of one of them.
 #[must_use]
 pub fn of_now(mut remembered: Vec<ScheduledDataPlane>, planes: &[Snapshot]) -> Vec<ScheduledDataPlane> {
     remembered.retain_mut(|entry| {
@@ -189,7 +189,8 @@ pub fn has_more_failed(old: &[ScheduledDataPlane], new: &[ScheduledDataPlane]) -
     })
 }
 
-/// Whether a text says something else than the one before it. That there is room for one, or no longer, is no news.
+/// Whether a text says something else than the one before it. That there is room for a text now, or no longer, is no
+/// news.
 fn is_other_text(new: &str, before: Option<&str>) -> bool {
     before.is_none_or(|before| before != new && before != NOT_TOLD && new != NOT_TOLD)
 }

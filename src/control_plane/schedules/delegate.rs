@@ -161,8 +161,8 @@ pub fn key(schedule: &FleetBackupSchedule, entry: &DatacenterRun) -> ObjectKey {
     ObjectKey::new(&entry.namespace, names::child(&schedule.name_any(), &entry.datacenter, &uid))
 }
 
-/// Whether absence means something there and writes can be sent. One that is being unregistered still has to be
-/// cleaned up.
+/// Whether what a data plane does not show is certainly absent there, and writes can be sent. A data plane that is being
+/// unregistered still has to be cleaned up.
 #[must_use]
 pub fn can_write(plane: &Snapshot) -> bool {
     (plane.usable == Usable::Ready || plane.unregistering) && plane.view.is_live() && plane.remote.is_some()
@@ -280,7 +280,8 @@ fn declared(spec: &MedusaBackupScheduleSpec, capabilities: &Capabilities) -> Val
     spec
 }
 
-/// The spec for one datacenter, as its data plane's definition can hold it; with why its slots are not moved.
+/// The spec for one datacenter, as its data plane's definition can hold it; and, where its slots cannot be spread over the
+/// window, why not.
 fn spec(
     schedule: &FleetBackupSchedule,
     recipe: &Recipe,
@@ -357,8 +358,8 @@ fn spec(
     Ok((spec, unspread))
 }
 
-/// By how many minutes a cluster's slots are moved inside a window of so many minutes: always the same for it, and the
-/// same for all its datacenters, whose backups of one slot are one restore point.
+/// By how many minutes a cluster's slots are moved inside a window of `window` minutes: always by the same number, and the same
+/// for all its datacenters, as their backups of one slot are one restore point.
 fn offset(uid: &str, entry: &DatacenterRun, window: u32) -> u32 {
     let hash = names::sha256_hex(format!("{uid}/{}", entry.cluster).as_bytes());
     let digits = hash.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or_default();

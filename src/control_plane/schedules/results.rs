@@ -32,8 +32,8 @@ pub struct Results {
     pub last: Option<Timestamp>,
     /// The earliest slot that comes.
     pub next: Option<Timestamp>,
-    /// Since when every one of the datacenters has a successful run of this schedule: the end of the oldest of their
-    /// newest.
+    /// Since when every datacenter has a successful run of this schedule: of the end of each datacenter's newest one, the
+    /// earliest.
     pub success: Option<Timestamp>,
     /// Datacenters whose last run is known to have gone wrong, with why.
     pub failed: BTreeMap<DatacenterKey, String>,
@@ -101,8 +101,8 @@ pub fn operation(run: &ScheduledRun) -> ScheduledOperation {
     if run.kind == MedusaTask::kind(&()) { ScheduledOperation::Purge } else { ScheduledOperation::Backup }
 }
 
-/// Whether a run that a status names goes on in its data plane; `None` while no watch shows. What is in a data plane
-/// that is registered no more concerns nobody here.
+/// Whether a run that a status names goes on in its data plane; `None` while no watch shows it. A run in a data plane that is
+/// not registered any more counts as ended.
 #[must_use]
 pub fn goes_on(run: &ScheduledRun, planes: &[Snapshot]) -> Option<bool> {
     let Some(plane) = planes.iter().find(|plane| run.data_plane.as_ref() == Some(&plane.name)) else {
@@ -121,8 +121,8 @@ pub fn goes_on(run: &ScheduledRun, planes: &[Snapshot]) -> Option<bool> {
     }
 }
 
-/// The runs a status names: of those it `named`, all in data planes that are not known to have `ended`, and as many of
-/// those that are `found` as there is room for.
+/// The runs a status names: those in data planes that it `named` before and that are not known to have `ended`, and then as
+/// many of those `found` as there is room for.
 #[must_use]
 pub fn active(
     mut found: Vec<ScheduledRun>,

@@ -32,7 +32,7 @@ pub enum Outcome {
     Nothing,
     /// One ran, and none was missed.
     OnTime,
-    /// Some were missed: how many, and the same with the reason in words.
+    /// Some were missed: which, and a message that says so with the reason.
     Missed(Missed, String),
     /// Some are missed in data planes that watch the clock themselves: how many more than was known, and where.
     There(usize, String),
@@ -132,7 +132,7 @@ pub fn too_late(missed: Missed, recipe: &Recipe) -> Outcome {
     Outcome::Missed(missed, format!("{missed}: more than {deadline} s ago, after which none may start"))
 }
 
-/// What became of slots in data planes, of which `count` more are missed than were known, and `is_over` when none is any
+/// What became of slots in data planes: `count` more are missed than were known; `is_over` says that none is missed any
 /// more.
 #[must_use]
 pub fn missed_there(

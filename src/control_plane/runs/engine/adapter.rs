@@ -103,31 +103,32 @@ pub trait Adapter: Fanned {
         false
     }
 
-    /// Notes in an entry what the children of all its attempts tell.
-    fn add_up(_scene: &RunInputs<'_, Self>, _entry: &mut Self::Entry, _plane: &Snapshot) {}
+    /// Notes in an entry what the children of all its attempts say together, such as what was purged.
+    fn add_up(_inputs: &RunInputs<'_, Self>, _entry: &mut Self::Entry, _plane: &Snapshot) {}
 
-    /// Says in entries that nothing else is said about what a dry run would do, where that takes no question to a data
-    /// plane. Others are planned, and asked about when they are admitted.
-    fn say_plan(_scene: &RunInputs<'_, Self>, _entries: &mut [Self::Entry]) {}
+    /// Writes what a dry run would do into entries that say nothing else, for a kind that need not ask a data plane for it.
+    /// The other kinds plan their children, and ask when these are admitted.
+    fn say_plan(_inputs: &RunInputs<'_, Self>, _entries: &mut [Self::Entry]) {}
 
     /// Notes the restore point that a purge leaves.
     fn keeps(_entry: &mut Self::Entry, _point: &str) {}
 
-    /// What has to be sent after a child that is there, besides what is withdrawn because the run was cancelled.
+    /// What has to be written because of a child that is there: a further object, or the child's withdrawal. What a
+    /// cancelled run withdraws is not among it.
     fn repair(
-        _scene: &RunInputs<'_, Self>,
+        _inputs: &RunInputs<'_, Self>,
         _entry: &DatacenterRun,
         _found: &ObservedChild<'_, Self::Child>,
     ) -> Option<(ObjectKey, Work)> {
         None
     }
 
-    /// When something becomes of an entry by time alone, besides the run's own deadlines.
-    fn due_at(_scene: &RunInputs<'_, Self>, _entry: &DatacenterRun) -> Option<Timestamp> {
+    /// When time alone changes something about an entry, besides the run's own deadlines.
+    fn due_at(_inputs: &RunInputs<'_, Self>, _entry: &DatacenterRun) -> Option<Timestamp> {
         None
     }
 
-    /// What a child is withdrawn for that the run did not cancel.
+    /// Why a child was withdrawn although the run was not cancelled, for people.
     fn why_withdrawn() -> String {
         "it was taken back before its data plane had begun with it".to_owned()
     }

@@ -62,7 +62,8 @@ pub const MISSING: &str = "";
 /// How long a run waits for what its selector does not find: a watch that broke starts anew within two seconds.
 const SETTLES: Duration = Duration::from_secs(5);
 
-/// Least pause between two looks: a moment that has come is acted on by the next one, not in a loop.
+/// Shortest pause between two passes over one run: without it a deadline that has just passed would be looked at in a
+/// busy loop.
 const LEAST: Duration = Duration::from_millis(200);
 
 /// The status of a kind.
@@ -83,9 +84,9 @@ pub struct Memory<S> {
     seen: Instant,
     /// The status as it was last written.
     written: S,
-    /// What the API server made of it.
+    /// [`digest`] of the status as the API server returned it then.
     stored: u64,
-    /// When that was, and its size.
+    /// When it was last written, and its size.
     paced: Option<(Instant, usize)>,
 }
 
@@ -110,7 +111,7 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// The FleetClusters, as they were published.
     fn clusters(&self) -> &Store<FleetCluster>;
 
-    /// Waits, but not for long, for what a pass reads besides the data planes.
+    /// Waits, for a bounded time, until what a pass reads besides the data planes has been listed.
     fn ready(&self) -> impl Future<Output = ()> + Send {
         async {}
     }
@@ -142,7 +143,7 @@ pub trait Engine: Send + Sync + Sized + 'static {
         async { Ok(Admitted::default()) }
     }
 
-    /// All datacenters of a run were begun.
+    /// Counts how long it took until every datacenter of a run was begun.
     fn fanned_out(_meters: &Meters, _took: Duration) {}
 
     /// Goes over a run once: changes the status in the memory, and says when to look again without being woken.
@@ -167,7 +168,7 @@ pub struct Runs<E: Engine> {
     written: Mutex<Remembered<String, Written<E::Run>>>,
 }
 
-/// What two statuses that are the same have in common.
+/// A hash of a status, by which it is told whether somebody else wrote it.
 fn digest(status: Option<&impl Serialize>) -> u64 {
     let mut hasher = DefaultHasher::new();
     status.and_then(|status| serde_json::to_vec(status).ok()).hash(&mut hasher);
@@ -175,7 +176,7 @@ fn digest(status: Option<&impl Serialize>) -> u64 {
 }
 
 impl<E: Engine> Runs<E> {
-    /// Nothing is remembered yet.
+    /// Without any memory of runs.
     #[must_use]
     pub fn new(frame: Frame<E::Run>, engine: E) -> Self {
         Self {
@@ -225,7 +226,7 @@ impl<E: Engine> Runs<E> {
         lock(&self.memories).set(name, &uid, memory);
     }
 
-    /// What was written of a run.
+    /// Calls `then` with what this process last wrote of a run.
     fn written<R>(&self, run: &E::Run, then: impl FnOnce(&mut Written<E::Run>) -> R) -> R {
         let uid = run.uid().unwrap_or_default();
         then(lock(&self.written).entry(run.name_any(), &uid, Written::default))
