@@ -34,8 +34,8 @@ pub(super) mod verdict;
 pub(super) mod write;
 
 pub use controller::RunContext;
-pub(super) use controller::{Driver, ENROL_WAIT, Feed, Frame, RunError, drive};
-pub(super) use engine::{Engine, FirstSeen, MISSING, Runs, StatusOf};
+pub(super) use controller::{Driver, ENROL_WAIT, Frame, RunError, drive};
+pub(super) use engine::{Engine, FirstSeen, MISSING, Runs};
 pub(super) use expiry::expire;
-pub(super) use kind::{EventText, Fanned, Run};
+pub(super) use kind::{Fanned, Run};
 pub(super) use publish::{PUBLISH_EVERY, publish, unless_stale};

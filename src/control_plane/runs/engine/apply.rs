@@ -116,6 +116,7 @@ impl<E: Engine> Shared<E> {
             Made::Ours(made) => {
                 // The other kind of work sees the child before the claim is let go.
                 show(fleet, &entry.data_plane, *made);
+                drop(admitted.claim);
                 Outcome::There(admitted.keeps)
             }
             Made::Foreign => Outcome::Conflict,
