@@ -23,11 +23,11 @@ use super::{
     },
     restores,
     runs::{
-        FirstSeen, MISSING,
+        MISSING,
         buckets::Buckets,
         child::child_key,
         compact, ending,
-        engine::{RunInputs, adapter::Adapter, advance, load, plan},
+        engine::{FirstSeen, RunInputs, adapter::Adapter, advance, load, plan},
         holds::Holds,
         in_flight::Outcomes,
         select::{self, ClusterLabels},

@@ -140,7 +140,6 @@ impl Purge<'_> {
 
 /// The purges without an end in data planes that answer. Only MedusaTasks that FleetTasks made are seen. One in a data
 /// plane that fell silent holds up nothing: a node's purge is about that node's backups, and those wait with it.
-
 fn purges(planes: &[Snapshot]) -> impl Iterator<Item = Purge<'_>> {
     planes.iter().filter(|plane| plane.usable == Usable::Ready).flat_map(|plane| {
         plane.view.tasks.last_known().iter().filter_map(move |(key, task)| {

@@ -81,13 +81,9 @@ impl<'a> Parts<'a> {
     pub(super) fn add(&mut self, part: Part<'a>) {
         match part.kind {
             PartKind::Entry(entry) => self.entries.push(entry),
-            PartKind::Stored(place) => {
-                self.stored.insert(place);
-            }
+            PartKind::Stored(place) => _ = self.stored.insert(place),
             PartKind::Foreign(entry) => self.foreign.push(entry),
-            PartKind::Running(place) => {
-                self.running.insert(place);
-            }
+            PartKind::Running(place) => _ = self.running.insert(place),
         }
         let Origin { job, schedule, .. } = part.origin;
         if job.is_some() || schedule.is_some() {

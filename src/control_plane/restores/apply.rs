@@ -26,12 +26,8 @@ use crate::{
     },
 };
 
-/// What became of one write.
-pub(super) struct Done {
-    pub(super) data_plane: String,
-    pub(super) key: ObjectKey,
-    pub(super) outcome: Outcome,
-}
+/// What became of one write: the data plane and the object it is about, and the outcome.
+pub(super) type Done = (String, ObjectKey, Outcome);
 
 /// Tries every action. What was made is put into the views at once.
 pub(super) async fn apply(actions: Vec<Action>, planes: &[Snapshot], fleet: &Fleet) -> Vec<Done> {
@@ -56,7 +52,7 @@ async fn one(action: Action, remote: &Remote, fleet: &Fleet) -> Done {
                     Outcome::NotNow(reason, message)
                 }
             };
-            Done { data_plane: object.data_plane, key: object.key, outcome }
+            (object.data_plane, object.key, outcome)
         }
     }
 }
@@ -71,7 +67,7 @@ async fn made<C: Child>(remote: &Remote, fleet: &Fleet, data_plane: String, chil
         Made::Foreign => Outcome::Conflict,
         Made::NotNow(reason, message) => Outcome::NotNow(reason, message),
     };
-    Done { data_plane, key: ObjectKey::of(&child), outcome }
+    (data_plane, ObjectKey::of(&child), outcome)
 }
 
 /// Does what [`super::sweep`] found to be done.

@@ -185,8 +185,8 @@ impl Restores {
         if now.is_none_or(|now| now.metadata.resource_version != job.metadata.resource_version) {
             return Ok(());
         }
-        for done in apply(actions, planes, &self.frame.context.fleet).await {
-            fold(status, &done.data_plane, &done.key, done.outcome);
+        for (data_plane, key, outcome) in apply(actions, planes, &self.frame.context.fleet).await {
+            fold(status, &data_plane, &key, outcome);
         }
         if has_begun(status) {
             let runs = std::mem::take(&mut status.datacenters);

@@ -35,7 +35,7 @@ pub(super) mod write;
 
 pub use controller::RunContext;
 pub(super) use controller::{Driver, ENROL_WAIT, Frame, RunError, drive};
-pub(super) use engine::{Engine, FirstSeen, MISSING, Runs};
+pub(super) use engine::{Engine, MISSING, Runs};
 pub(super) use expiry::expire;
 pub(super) use kind::{Fanned, Run};
 pub(super) use publish::{PUBLISH_EVERY, publish, unless_stale};

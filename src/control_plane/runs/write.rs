@@ -90,11 +90,6 @@ pub fn show<C: Child>(fleet: &Fleet, data_plane: &str, child: C) {
 /// Why a write could not be done, for machines and for people.
 #[must_use]
 pub fn not_now(error: &CallError) -> (Reason, String) {
-    match error.status() {
-        Some(status) => match cause::denied(status) {
-            Some((denier, _)) => (denier.reason(), error.to_string()),
-            None => (Reason::WriteRefused, error.to_string()),
-        },
-        None => (Reason::DataPlaneUnreachable, error.to_string()),
-    }
+    let refused = |status| cause::denied(status).map_or(Reason::WriteRefused, |(denier, _)| denier.reason());
+    (error.status().map_or(Reason::DataPlaneUnreachable, refused), error.to_string())
 }

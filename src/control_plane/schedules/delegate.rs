@@ -87,8 +87,8 @@ pub fn plan(
     let none = Scope::default();
     let (recipe, scope) = wanted.map_or((None, &none), |(recipe, scope)| (Some(recipe), scope));
     let uid = schedule.uid().unwrap_or_default();
-    let mut delegation = Delegation::default();
-    delegation.total = scope.datacenters.len() + scope.unreadable.len();
+    let total = scope.datacenters.len() + scope.unreadable.len();
+    let mut delegation = Delegation { total, ..Delegation::default() };
     for plane in planes {
         let here: Vec<&DatacenterRun> =
             scope.datacenters.iter().filter(|entry| entry.data_plane == plane.name).collect();

@@ -183,32 +183,29 @@ async fn write(
     action: Action,
     remote: &Remote,
 ) -> Result<Option<InDataPlane>, Refusal> {
-    match action {
+    let (data_plane, key, written) = match action {
         Action::Apply { data_plane, key, object } => {
             let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
-            let written = remote
+            let applied = remote
                 .call(|client| async {
                     let api: Api<MedusaBackupSchedule> = Api::namespaced(client, &key.namespace);
                     api.patch(&key.name, &params, &Patch::Apply(&object)).await
                 })
                 .await;
-            match written {
-                Ok(written) => remember(ctx, &data_plane, &key, Some(&written)),
-                Err(error) if error.code() == Some(409) => return Ok(None),
-                Err(error) => return Err(refused(&data_plane, &key, &error)),
-            }
-            Ok(Some((data_plane, key)))
+            (data_plane, key, applied.map(Some))
         }
         Action::Delete(object) => {
             let deleted = delete::<MedusaBackupSchedule>(remote, &object).await;
-            let ExactObject { data_plane, key, .. } = object;
-            match deleted {
-                Ok(()) => remember(ctx, &data_plane, &key, None),
-                Err(error) if error.code() == Some(409) => return Ok(None),
-                Err(error) => return Err(refused(&data_plane, &key, &error)),
-            }
+            (object.data_plane, object.key, deleted.map(|()| None))
+        }
+    };
+    match written {
+        Ok(written) => {
+            remember(ctx, &data_plane, &key, written.as_ref());
             Ok(Some((data_plane, key)))
         }
+        Err(error) if error.code() == Some(409) => Ok(None),
+        Err(error) => Err(refused(&data_plane, &key, &error)),
     }
 }
 

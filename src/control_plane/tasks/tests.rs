@@ -22,13 +22,13 @@ use crate::{
         },
         fanout::tests::{datacenter, live, plane},
         runs::{
-            Fanned as _, FirstSeen,
+            Fanned as _,
             buckets::Buckets,
             child::{child_key, place, task},
             compact::Detail,
             ending::end,
             engine::{
-                RunInputs,
+                FirstSeen, RunInputs,
                 adapter::Adapter as _,
                 advance::{advance, note},
                 load::load,
