@@ -98,7 +98,6 @@ impl Driver for Restores {
 }
 
 impl Restores {
-    /// One pass over one job.
     async fn step(&self, job: &FleetRestoreJob) -> Result<Next, RunError> {
         let old = job.status.clone().unwrap_or_default();
         if old.checked_time.is_none()

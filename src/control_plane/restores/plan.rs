@@ -46,7 +46,6 @@ impl RestoreInputs<'_> {
     }
 }
 
-/// A plan.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     pub cluster: Option<String>,
@@ -56,7 +55,6 @@ pub struct Plan {
     pub entries: Vec<RestorePlan>,
 }
 
-/// Makes the plan.
 #[must_use]
 pub fn plan(inputs: &RestoreInputs<'_>) -> Plan {
     let Resolved { cluster, targets, checks: mut whole } = inputs.resolve();

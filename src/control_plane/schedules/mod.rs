@@ -89,7 +89,6 @@ pub struct ScheduleContext {
     pub check: Duration,
     /// Where the schedules' promises are told.
     pub expectations: Expectations,
-    /// The runs.
     children: Arc<Children>,
 }
 
