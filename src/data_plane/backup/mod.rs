@@ -39,6 +39,7 @@ use crate::{
             context::{Context, Tools},
             lifecycle::{Begun, Life, PodsRun, Progress, Stored, claim, is_started},
             objects,
+            problem::Obstacle,
             timings::since,
         },
         medusa::{
@@ -80,32 +81,23 @@ impl PodsRun for Run {
         ctx: &Context<Life<Self>>,
         job: &MedusaBackupJob,
         (): &mut (),
-    ) -> Result<Begun<Self>, kube::Error> {
+    ) -> Result<Begun<Self>, Obstacle> {
         let tools = &ctx.tools;
         let (namespace, name) = (objects::namespace(job), &job.spec.cassandra_datacenter);
-        let inputs = match Inputs::read(&tools.client, &ctx.shared, namespace, name).await? {
-            Ok(inputs) => inputs,
-            Err(problem) => return Ok(Begun::Held(problem)),
-        };
+        let inputs = Inputs::read(&tools.client, &ctx.shared, namespace, name).await?;
         let now = tools.clock.now();
         if is_started::<Self>(job) {
             tracing::info!(namespace, job = job.metadata.name, "takes over a backup");
             let job = objects::own(&tools.client, job, &inputs.datacenter).await?;
             return Ok(Begun::Running(Box::new(Self::new(&job, inputs, false, now))));
         }
-        if let Err(problem) = inputs::check(&inputs.datacenter, &inputs.pods) {
-            return Ok(Begun::Held(problem));
-        }
+        inputs::check(&inputs.datacenter, &inputs.pods)?;
         let backups = Api::<MedusaBackup>::namespaced(tools.client.clone(), namespace);
-        if let Some(existing) = backups.get_opt(objects::name(job)).await?
-            && let Err(problem) = admit::name_is_free(&existing, name)
-        {
-            return Ok(Begun::Held(problem));
+        if let Some(existing) = backups.get_opt(objects::name(job)).await? {
+            admit::name_is_free(&existing, name)?;
         }
         let tasks = objects::all(&tools.client, namespace).await?;
-        if let Err(problem) = backup_may_begin(job, &tasks) {
-            return Ok(Begun::Held(problem));
-        }
+        backup_may_begin(job, &tasks)?;
         let job = objects::own(&tools.client, job, &inputs.datacenter).await?;
         let pods: Vec<String> = inputs.pods.iter().map(|p| p.name.clone()).collect();
         let message = format!("backing up {} pods", pods.len());
@@ -144,7 +136,8 @@ impl PodsRun for Run {
             Closed::Later(pause) => return Ok(Progress::Closing(pause)),
         };
         // The MedusaBackup first: whoever reads `finishTime` finds it.
-        if let Err(problem) = write::backup(&tools.client, job, &datacenter, &backup).await? {
+        if let Err(obstacle) = write::backup(&tools.client, job, &datacenter, &backup).await {
+            let problem = obstacle.problem()?;
             return Ok(Progress::Over(Err((problem.reason, problem.message))));
         }
         self.size = backup.total_size.as_deref().and_then(size::parse).unwrap_or_default();

@@ -15,21 +15,21 @@ use crate::{
     },
     data_plane::frame::{
         objects::{self, name, namespace, patch_params},
-        problem::Problem,
+        problem::{Obstacle, Problem},
     },
 };
 
-/// Writes the MedusaBackup of the job's name and its status, or completes the one that is there. The inner
-/// error says that the name belongs to another datacenter, or that the API server will never take it.
+/// Writes the MedusaBackup of the job's name and its status, or completes the one that is there.
 ///
 /// # Errors
-/// When the API server refuses.
+/// When the API server cannot be asked. It is a problem when the name belongs to another datacenter, or when the API server
+/// will never take the MedusaBackup.
 pub async fn backup(
     client: &Client,
     job: &MedusaBackupJob,
     datacenter: &CassandraDatacenter,
     status: &MedusaBackupStatus,
-) -> Result<Result<(), Problem>, kube::Error> {
+) -> Result<(), Obstacle> {
     let backups = Api::<MedusaBackup>::namespaced(client.clone(), namespace(job));
     let new = MedusaBackup {
         metadata: ObjectMeta {
@@ -50,25 +50,15 @@ pub async fn backup(
             let existing = backups.get(name(job)).await?;
             // One of this datacenter is ours, begun before a restart, or was made from the storage by a
             // sync in the meantime: the name was free when the run was claimed.
-            if existing.spec.cassandra_datacenter != job.spec.cassandra_datacenter
-                && let Err(problem) = admit::name_is_free(&existing, &job.spec.cassandra_datacenter)
-            {
-                return Ok(Err(problem));
+            if existing.spec.cassandra_datacenter != job.spec.cassandra_datacenter {
+                admit::name_is_free(&existing, &job.spec.cassandra_datacenter)?;
             }
         }
-        Err(error) => match objects::refusal(&error) {
-            Some(why) => return Ok(Err(refused(name(job), &why))),
-            None => return Err(error),
-        },
+        Err(error) => return Err(objects::refused(error, |why| refused(name(job), why))),
     }
     let patch = Patch::Merge(json!({"status": status}));
-    match backups.patch_status(name(job), &patch_params(), &patch).await {
-        Ok(_) => Ok(Ok(())),
-        Err(error) => match objects::refusal(&error) {
-            Some(why) => Ok(Err(refused(name(job), &why))),
-            None => Err(error),
-        },
-    }
+    let written = backups.patch_status(name(job), &patch_params(), &patch).await;
+    written.map(drop).map_err(|error| objects::refused(error, |why| refused(name(job), why)))
 }
 
 /// The data is in the storage; what tells of it cannot be.

@@ -21,7 +21,7 @@ use super::{
     context::{Context, Reconciler, Tools},
     objects,
     outcome::{self, RunStatus},
-    problem::{Problem, Waiting},
+    problem::{Obstacle, Problem, Waiting},
     progress::{Counts, is_due},
     timings::{after, since},
 };
@@ -104,9 +104,7 @@ pub struct Stored<S> {
 
 /// What came of looking whether a run can begin.
 pub enum Begun<R> {
-    /// Something is in its way.
-    Held(Problem),
-    /// Nothing is, and it is to be looked at again after this long.
+    /// Nothing is in its way, and it is to be looked at again after this long.
     Later(Duration),
     /// It is under way.
     Running(Box<R>),
@@ -155,12 +153,13 @@ pub trait PodsRun: Send + Sized + 'static {
         None
     }
 
-    /// Begins, or takes over what was begun: see [`is_started`]. It is called again after each pause.
+    /// Begins, or takes over what was begun: see [`is_started`]. It is called again after each pause, and while a problem
+    /// is in its way.
     fn begin(
         ctx: &Context<Life<Self>>,
         object: &Self::Object,
         before: &mut Self::Before,
-    ) -> impl Future<Output = Result<Begun<Self>, kube::Error>> + Send;
+    ) -> impl Future<Output = Result<Begun<Self>, Obstacle>> + Send;
 
     /// What stands in the object.
     fn stored(&mut self) -> &mut Stored<Self::Status>;
@@ -270,10 +269,10 @@ impl<R: PodsRun> Reconciler for Life<R> {
         match self {
             Self::Ended => Ok(Action::await_change()),
             Self::Running(_) => self.go_on(tools, object).await,
-            Self::Waiting(_, before) => match R::begin(ctx, object, before).await? {
-                Begun::Later(pause) => Ok(Action::requeue(pause)),
-                Begun::Held(problem) => self.hold(tools, object, problem).await,
-                Begun::Running(run) => {
+            Self::Waiting(_, before) => match R::begin(ctx, object, before).await {
+                Err(obstacle) => self.hold(tools, object, obstacle.problem()?).await,
+                Ok(Begun::Later(pause)) => Ok(Action::requeue(pause)),
+                Ok(Begun::Running(run)) => {
                     *self = Self::Running(run);
                     self.go_on(tools, object).await
                 }

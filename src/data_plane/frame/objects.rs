@@ -14,6 +14,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::problem::{Obstacle, Problem};
 use crate::{
     api::{
         cassandra::CassandraDatacenter,
@@ -128,6 +129,15 @@ pub fn refusal(error: &kube::Error) -> Option<String> {
         return Some(format!("the object is too large to be stored ({})", status.message));
     }
     matches!(status.code, 400 | 403 | 422).then(|| status.message.clone())
+}
+
+/// A write that was not carried out: where that would not change however often it is repeated, the problem that `tell` makes
+/// of the reason.
+pub fn refused(error: kube::Error, tell: impl FnOnce(&str) -> Problem) -> Obstacle {
+    match refusal(&error) {
+        Some(why) => tell(&why).into(),
+        None => error.into(),
+    }
 }
 
 /// The labels of what is made because of `object`: cass-operator's two, so that it is found by its datacenter, and what

@@ -47,6 +47,40 @@ impl Problem {
     }
 }
 
+/// Why a step was not taken.
+#[derive(Debug)]
+pub enum Obstacle {
+    /// Something is in the way that the object has to tell.
+    Problem(Problem),
+    /// The API server could not be asked, or refused. The step is tried again.
+    ApiServer(kube::Error),
+}
+
+impl Obstacle {
+    /// The problem, for whoever tells it.
+    ///
+    /// # Errors
+    /// When the obstacle is the API server.
+    pub fn problem(self) -> Result<Problem, kube::Error> {
+        match self {
+            Self::Problem(problem) => Ok(problem),
+            Self::ApiServer(error) => Err(error),
+        }
+    }
+}
+
+impl From<Problem> for Obstacle {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<kube::Error> for Obstacle {
+    fn from(error: kube::Error) -> Self {
+        Self::ApiServer(error)
+    }
+}
+
 /// Whether `name`, the value of `field`, can be an object's. What cannot must never be asked for: `dc1?x` would be read
 /// as `dc1`, and waiting does not make it a name.
 ///

@@ -21,7 +21,7 @@ use crate::{
         labels, names,
         retention::{Limits, config_key, in_force},
     },
-    data_plane::frame::problem::{self, Problem},
+    data_plane::frame::problem::{self, Obstacle, Problem},
 };
 
 /// What has to be known to run.
@@ -40,42 +40,25 @@ impl Inputs {
     /// The surroundings of something that names datacenter `name` in `namespace`.
     ///
     /// # Errors
-    /// When the API server cannot be asked; the inner error says what is wrong with the datacenter or its
-    /// TLS Secret. Pods may be missing or lack Medusa: see [`check`].
+    /// When the API server cannot be asked, or something is wrong with the datacenter or its TLS Secret. Pods may be missing
+    /// or lack Medusa: see [`check`].
     pub async fn read(
         client: &Client,
         medusas: &Pool,
         namespace: &str,
         name: &str,
-    ) -> Result<Result<Self, Problem>, kube::Error> {
-        let datacenter = match datacenter(client, namespace, name).await? {
-            Ok(datacenter) => datacenter,
-            Err(problem) => return Ok(Err(problem)),
-        };
+    ) -> Result<Self, Obstacle> {
+        let datacenter = datacenter(client, namespace, name).await?;
         let pods = pods(client, &datacenter).await?;
-        Ok(tls(client, &datacenter).await?.map(|tls| Self {
-            datacenter,
-            pods,
-            tls,
-            medusas: medusas.clone(),
-        }))
+        let tls = tls(client, &datacenter).await?;
+        Ok(Self { datacenter, pods, tls, medusas: medusas.clone() })
     }
 }
 
-/// The CassandraDatacenter of that object name.
-///
-/// # Errors
-/// When the API server cannot be asked; the inner error when there is none.
-pub async fn datacenter(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-) -> Result<Result<CassandraDatacenter, Problem>, kube::Error> {
-    if let Err(problem) = problem::named("spec.cassandraDatacenter", name) {
-        return Ok(Err(problem));
-    }
-    let found = Api::<CassandraDatacenter>::namespaced(client.clone(), namespace).get_opt(name).await?;
-    Ok(found.ok_or_else(|| unknown_datacenter(name, namespace)))
+async fn datacenter(client: &Client, namespace: &str, name: &str) -> Result<CassandraDatacenter, Obstacle> {
+    problem::named("spec.cassandraDatacenter", name)?;
+    let found = Api::namespaced(client.clone(), namespace).get_opt(name).await?;
+    Ok(found.ok_or_else(|| unknown_datacenter(name, namespace))?)
 }
 
 /// The CassandraDatacenters of a namespace as the API server holds them.
@@ -101,15 +84,15 @@ pub async fn pods(client: &Client, datacenter: &CassandraDatacenter) -> Result<V
 /// The TLS material the datacenter's annotation asks for, if it does.
 ///
 /// # Errors
-/// When the API server cannot be asked; the inner error when the Secret is missing or cannot be used.
+/// When the API server cannot be asked, or the Secret is missing or cannot be used.
 pub async fn tls(
     client: &Client,
     datacenter: &CassandraDatacenter,
-) -> Result<Result<Option<ClientTls>, Problem>, kube::Error> {
+) -> Result<Option<ClientTls>, Obstacle> {
     let annotations = datacenter.metadata.annotations.as_ref();
     let Some(name) = annotations.and_then(|a| a.get(labels::GRPC_CLIENT_SECRET)).filter(|n| !n.is_empty())
     else {
-        return Ok(Ok(None));
+        return Ok(None);
     };
     let namespace = datacenter.metadata.namespace.as_deref().unwrap_or_default();
     let secret = if names::is_object_name(name) {
@@ -122,7 +105,8 @@ pub async fn tls(
         None => Err(format!("there is no such Secret in namespace `{namespace}`")),
     };
     let datacenter = datacenter.metadata.name.as_deref().unwrap_or_default();
-    Ok(material.map(Some).map_err(|why| bad_tls(datacenter, labels::GRPC_CLIENT_SECRET, name, &why)))
+    let material = material.map_err(|why| bad_tls(datacenter, labels::GRPC_CLIENT_SECRET, name, &why))?;
+    Ok(Some(material))
 }
 
 /// The limits that the pods of `dc` run with; what may not be read is unknown.

@@ -16,7 +16,10 @@ use super::{
     pool::Pool,
     tls::ClientTls,
 };
-use crate::{api::cassandra::CassandraDatacenter, data_plane::frame::context::Tools};
+use crate::{
+    api::cassandra::CassandraDatacenter,
+    data_plane::frame::{context::Tools, problem::Obstacle},
+};
 
 /// A datacenter's pods and the connections to their Medusas.
 pub struct MedusaPods {
@@ -61,12 +64,12 @@ impl MedusaPods {
             return;
         }
         match inputs::tls(&tools.client, &self.datacenter).await {
-            Ok(Ok(tls)) if tls != self.tls => {
+            Ok(tls) if tls != self.tls => {
                 self.tls = tls;
                 self.medusas.clear();
             }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(namespace, %error, "read TLS"),
+            Ok(_) | Err(Obstacle::Problem(_)) => {}
+            Err(Obstacle::ApiServer(error)) => tracing::warn!(namespace, %error, "read TLS"),
         }
     }
 

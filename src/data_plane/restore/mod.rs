@@ -40,7 +40,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource as _, runtime::controller::Action};
 
 use self::{
-    checking::{Checked, Checks},
+    checking::Checks,
     ending::{finish, let_go, note, put},
     judge::{Readings, Report, judge},
     lock::{Claim, Lock, Step},
@@ -199,10 +199,10 @@ impl Restoration {
         let mapping = match prepared.and_then(|s| s.restore_mapping.clone()) {
             // Prepared by k8ssandra-operator, which may have gone further.
             Some(mapping) => mapping,
-            None => match self.checks.pass(ctx, &job, &seen).await? {
-                Checked::Good(mapping) => mapping,
-                Checked::Asking => return Ok(Action::requeue(LOOK_AGAIN)),
-                Checked::Bad(problem) => return self.hold(tools, &job, problem).await,
+            None => match self.checks.pass(ctx, &job, &seen).await {
+                Ok(Some(mapping)) => mapping,
+                Ok(None) => return Ok(Action::requeue(LOOK_AGAIN)),
+                Err(obstacle) => return self.hold(tools, &job, obstacle.problem()?).await,
             },
         };
         if !is_held(&job) {

@@ -45,7 +45,7 @@ use crate::{
     data_plane::frame::{
         context::{Context, Reconciler, Tools},
         controllers, objects,
-        problem::Problem,
+        problem::{Obstacle, Problem},
         timings::{after, since},
     },
     runtime::written::Written,
@@ -232,9 +232,10 @@ impl Schedule {
                 return other.map(|_| Some(after(now, AGAIN)));
             }
         }
-        let made = match self.run(ctx, schedule, &datacenter, &run, &replaced).await? {
+        let made = match self.run(ctx, schedule, &datacenter, &run, &replaced).await {
             Ok(made) => made,
-            Err(problem) => {
+            Err(obstacle) => {
+                let problem = obstacle.problem()?;
                 self.tell(&ctx.tools, schedule, &waits(Err(problem)), now).await?;
                 return Ok(Some(after(now, ctx.tools.timings.input_retry_max)));
             }
@@ -252,7 +253,7 @@ impl Schedule {
     }
 
     /// Makes room for `run`, which is in the index, and creates it. Returns what to say of it, if it was not
-    /// there already; the inner error says what stands in the way.
+    /// there already.
     async fn run(
         &self,
         ctx: &Context<Self>,
@@ -260,7 +261,7 @@ impl Schedule {
         datacenter: &CassandraDatacenter,
         run: &Run,
         replaced: &[Run],
-    ) -> Result<Result<Option<String>, Problem>, kube::Error> {
+    ) -> Result<Option<String>, Obstacle> {
         let Tools { client, events, .. } = &ctx.tools;
         let work = async {
             for old in replaced {
@@ -280,19 +281,15 @@ impl Schedule {
             Ok(Created::New(made)) => {
                 let note = format!("created {} `{}`", made.work.kind(), made.name);
                 ctx.shared.settle(made);
-                Ok(Ok(Some(note)))
+                Ok(Some(note))
             }
             Ok(Created::Adopted(there)) => {
                 ctx.shared.settle(there);
-                Ok(Ok(None))
+                Ok(None)
             }
-            Ok(Created::Refused(problem)) => {
+            Err(obstacle) => {
                 ctx.shared.release(run);
-                Ok(Err(problem))
-            }
-            Err(error) => {
-                ctx.shared.release(run);
-                Err(error)
+                Err(obstacle)
             }
         }
     }

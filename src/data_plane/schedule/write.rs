@@ -20,7 +20,10 @@ use crate::{
         },
         names,
     },
-    data_plane::frame::{objects, problem::Problem},
+    data_plane::frame::{
+        objects,
+        problem::{Obstacle, Problem},
+    },
 };
 
 /// What came of creating a run.
@@ -29,8 +32,6 @@ pub enum Created {
     New(Run),
     /// It was there already, from before a crash or by another data plane.
     Adopted(Run),
-    /// It cannot be made.
-    Refused(Problem),
 }
 
 /// The run to be created for `slot`, before it has a uid.
@@ -58,13 +59,14 @@ pub fn planned(
 /// Creates what `schedule` asks for under the name of `run`.
 ///
 /// # Errors
-/// When the API server cannot be asked; then it may or may not have been made, and doing it again tells.
+/// When the API server cannot be asked; then it may or may not have been made, and doing it again tells. It is a problem
+/// when it cannot be made.
 pub async fn create(
     client: &Client,
     schedule: &MedusaBackupSchedule,
     datacenter: &CassandraDatacenter,
     run: &Run,
-) -> Result<Created, kube::Error> {
+) -> Result<Created, Obstacle> {
     let mut all: BTreeMap<String, String> = datacenter.datacenter_labels().into();
     all.insert(labels::SCHEDULE.to_owned(), names::label_value(objects::name(schedule)));
     let metadata = ObjectMeta {
@@ -109,7 +111,7 @@ async fn make<K>(
     new: K,
     schedule: &MedusaBackupSchedule,
     read: impl Fn(&K) -> Run,
-) -> Result<Created, kube::Error>
+) -> Result<Created, Obstacle>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -126,15 +128,12 @@ where
             // k8ssandra-operator's runs bear the same names, without our label.
             let is_ours = there.is_of(objects::name(schedule))
                 || (there.schedule.is_none() && there.datacenter == read(&new).datacenter);
-            Ok(if is_ours { Created::Adopted(there) } else { Created::Refused(taken(&there)) })
+            if is_ours { Ok(Created::Adopted(there)) } else { Err(taken(&there).into()) }
         }
-        Err(error) => match objects::refusal(&error) {
-            Some(why) => Ok(Created::Refused(Problem::new(
-                Reason::WriteRefused,
-                format!("the API server refuses {} `{name}`: {why}", K::kind(&())),
-            ))),
-            None => Err(error),
-        },
+        Err(error) => Err(objects::refused(error, |why| {
+            let message = format!("the API server refuses {} `{name}`: {why}", K::kind(&()));
+            Problem::new(Reason::WriteRefused, message)
+        })),
     }
 }
 

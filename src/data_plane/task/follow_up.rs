@@ -14,49 +14,43 @@ use crate::{
         medusa::{MedusaTask, MedusaTaskSpec, TaskOperation},
         names,
     },
-    data_plane::frame::{objects, problem::Problem},
+    data_plane::frame::{
+        objects,
+        problem::{Obstacle, Problem},
+    },
 };
 
-/// What came of an attempt.
-#[derive(Debug, PartialEq)]
-pub enum FollowUp {
-    /// It is there, under this name.
-    There(String),
-    /// An older sync of that name is still at work: try again later.
-    Later,
-    /// It cannot be.
-    Impossible(Problem),
-}
-
-/// Makes sure of the sync that follows `task`, a purge of `dc`.
+/// Makes sure of the sync that follows `task`, a purge of `dc`. Returns its name; nothing while an older sync of that name is
+/// at work, and then it is to be tried again.
 ///
 /// # Errors
-/// When the API server cannot be asked or refuses.
+/// When the API server cannot be asked. It is a problem when there can be no such sync.
 pub async fn ensure(
     client: &Client,
     task: &MedusaTask,
     dc: &CassandraDatacenter,
-) -> Result<FollowUp, kube::Error> {
+) -> Result<Option<String>, Obstacle> {
     let tasks = Api::<MedusaTask>::namespaced(client.clone(), objects::namespace(task));
     let wanted = wanted(task, dc);
     let name = objects::name(&wanted).to_owned();
     match tasks.create(&objects::post_params(), &wanted).await {
-        Ok(_) => return Ok(FollowUp::There(name)),
+        Ok(_) => return Ok(Some(name)),
         Err(kube::Error::Api(answer)) if answer.is_already_exists() => {}
         Err(error) => {
-            let Some(why) = objects::refusal(&error) else { return Err(error) };
-            let message = format!(
-                "the purge is done, but the API server refuses the sync MedusaTask `{name}`: {why}; make a sync, so that \
-                 purged MedusaBackups go"
-            );
-            return Ok(FollowUp::Impossible(Problem::for_good(Reason::WriteRefused, message)));
+            return Err(objects::refused(error, |why| {
+                let message = format!(
+                    "the purge is done, but the API server refuses the sync MedusaTask `{name}`: {why}; make a sync, so \
+                     that purged MedusaBackups go"
+                );
+                Problem::for_good(Reason::WriteRefused, message)
+            }));
         }
     }
-    let Some(existing) = tasks.get_opt(&name).await? else { return Ok(FollowUp::Later) };
+    let Some(existing) = tasks.get_opt(&name).await? else { return Ok(None) };
     match judge(&existing, task) {
-        Existing::Fits => Ok(FollowUp::There(name)),
-        Existing::AtWork => Ok(FollowUp::Later),
-        Existing::Foreign => Ok(FollowUp::Impossible(Problem::for_good(
+        Existing::Fits => Ok(Some(name)),
+        Existing::AtWork => Ok(None),
+        Existing::Foreign => Err(Obstacle::Problem(Problem::for_good(
             Reason::NameConflict,
             format!(
                 "the purge is done, but MedusaTask `{name}` exists and is no sync of CassandraDatacenter `{}`: \
@@ -67,8 +61,8 @@ pub async fn ensure(
         Existing::Old => {
             let ObjectMeta { uid, resource_version, .. } = existing.metadata;
             match objects::delete(&tasks, &name, uid, resource_version).await {
-                Err(error) if !objects::is_conflict(&error) => Err(error),
-                Ok(()) | Err(_) => Ok(FollowUp::Later),
+                Err(error) if !objects::is_conflict(&error) => Err(error.into()),
+                Ok(()) | Err(_) => Ok(None),
             }
         }
     }

@@ -29,7 +29,6 @@ use tokio::time::Instant;
 
 use self::{
     admit::{Elsewhere, Preparation},
-    follow_up::FollowUp,
     guard::Guard,
     listing::Listing,
     pod::{Pod, Trouble, about_backup},
@@ -43,7 +42,7 @@ use crate::{
             context::{Context, Tools},
             lifecycle::{Begun, Life, PodsRun, Progress, Stored, claim, is_started, stored},
             objects,
-            problem::Problem,
+            problem::{Obstacle, Problem},
             timings::{MAX_PURGES, after},
         },
         medusa::{
@@ -119,7 +118,7 @@ impl PodsRun for Run {
         ctx: &Context<Life<Self>>,
         task: &MedusaTask,
         before: &mut Before,
-    ) -> Result<Begun<Self>, kube::Error> {
+    ) -> Result<Begun<Self>, Obstacle> {
         let tools = &ctx.tools;
         let (namespace, dc) = (objects::namespace(task), &task.spec.cassandra_datacenter);
         // What is at work is looked for once more after the check: the listing may have taken minutes.
@@ -130,35 +129,23 @@ impl PodsRun for Run {
             }
             let found = checking.found(tools.clock.now());
             before.checking = None;
-            if let Err(problem) = found {
-                return Ok(Begun::Held(problem));
-            }
+            found?;
         }
-        let preparation = match admit::preparation(task) {
-            Ok(preparation) => preparation,
-            Err(problem) => return Ok(Begun::Held(problem)),
-        };
+        let preparation = admit::preparation(task)?;
         let is_taken_over = is_started::<Self>(task);
         let operation = task.spec.operation;
         if operation == TaskOperation::Purge && !is_taken_over {
             let elsewhere = elsewhere(&tools.client, namespace).await?;
-            if let Err(problem) = admit::purge_may_begin(task, &elsewhere) {
-                return Ok(Begun::Held(problem));
-            }
+            admit::purge_may_begin(task, &elsewhere)?;
             // Then it is looked once more: see [`SECOND`].
             if let Some(rest) = SECOND.checked_sub(before.seen.elapsed()).filter(|rest| !rest.is_zero()) {
                 return Ok(Begun::Later(rest));
             }
         }
-        let inputs = match Inputs::read(&tools.client, &ctx.shared, namespace, dc).await? {
-            Ok(inputs) => inputs,
-            Err(problem) => return Ok(Begun::Held(problem)),
-        };
+        let inputs = Inputs::read(&tools.client, &ctx.shared, namespace, dc).await?;
         // A sync that is taken over begins anew; what became of a purge's pods is the run's affair.
-        if (operation == TaskOperation::Sync || !is_taken_over)
-            && let Err(problem) = admit::check(operation, &inputs.datacenter, &inputs.pods)
-        {
-            return Ok(Begun::Held(problem));
+        if operation == TaskOperation::Sync || !is_taken_over {
+            admit::check(operation, &inputs.datacenter, &inputs.pods)?;
         }
         let now = tools.clock.now();
         if !is_taken_over
@@ -227,10 +214,13 @@ impl PodsRun for Run {
             Some(_) => Ok(String::new()),
             // Also where every pod failed: a call that was not answered may have been carried out,
             // and to look does no harm.
-            None => match follow_up::ensure(&tools.client, task, &pods.calls.medusas.datacenter).await? {
-                FollowUp::Later => return Ok(Progress::Closing(FOLLOW_UP_AGAIN)),
-                FollowUp::There(name) => Ok(name),
-                FollowUp::Impossible(problem) => Err((problem.reason, problem.message)),
+            None => match follow_up::ensure(&tools.client, task, &pods.calls.medusas.datacenter).await {
+                Ok(None) => return Ok(Progress::Closing(FOLLOW_UP_AGAIN)),
+                Ok(Some(name)) => Ok(name),
+                Err(obstacle) => {
+                    let problem = obstacle.problem()?;
+                    Err((problem.reason, problem.message))
+                }
             },
         };
         Ok(Progress::Over(match status::verdict(&pods.calls.states) {
