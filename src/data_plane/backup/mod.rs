@@ -51,7 +51,6 @@ use crate::{
 
 impl PodsRun for Run {
     type Object = MedusaBackupJob;
-    type Status = MedusaBackupJobStatus;
     type Shared = Pool;
     type Before = ();
 
@@ -59,14 +58,6 @@ impl PodsRun for Run {
     const ACTIONS: (&'static str, &'static str) = ("StartBackup", "FinishBackup");
 
     fn before() {}
-
-    fn status(job: &MedusaBackupJob) -> Option<&MedusaBackupJobStatus> {
-        job.status.as_ref()
-    }
-
-    fn status_mut(job: &mut MedusaBackupJob) -> &mut Option<MedusaBackupJobStatus> {
-        &mut job.status
-    }
 
     fn datacenter(job: &MedusaBackupJob) -> &str {
         &job.spec.cassandra_datacenter

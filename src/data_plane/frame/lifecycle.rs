@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{Resource as _, runtime::controller::Action};
+use kube::{Resource as _, core::object::HasStatus, runtime::controller::Action};
 use serde::Serialize;
 
 use super::{
@@ -123,9 +123,7 @@ pub enum Progress {
 /// What a kind adds to the life that all have in common. The value is a run under way.
 pub trait PodsRun: Send + Sized + 'static {
     /// The kind.
-    type Object: Followed + Serialize;
-    /// Its status.
-    type Status: PodsStatus;
+    type Object: Followed + Serialize + HasStatus<Status: PodsStatus>;
     /// What its runs share.
     type Shared: Send + Sync + 'static;
     /// What is remembered of an object before it begins, beside for how long it waits.
@@ -138,12 +136,6 @@ pub trait PodsRun: Send + Sized + 'static {
 
     /// What is remembered of an object that is seen for the first time.
     fn before() -> Self::Before;
-
-    /// Where the status is.
-    fn status(object: &Self::Object) -> Option<&Self::Status>;
-
-    /// The same, to change.
-    fn status_mut(object: &mut Self::Object) -> &mut Option<Self::Status>;
 
     /// The CassandraDatacenter that it is about.
     fn datacenter(object: &Self::Object) -> &str;
@@ -162,10 +154,10 @@ pub trait PodsRun: Send + Sized + 'static {
     ) -> impl Future<Output = Result<Begun<Self>, Obstacle>> + Send;
 
     /// What stands in the object.
-    fn stored(&mut self) -> &mut Stored<Self::Status>;
+    fn stored(&mut self) -> &mut Stored<StatusOf<Self>>;
 
     /// Puts the pods into the lists of `status`, as they are now.
-    fn list(&self, status: &mut Self::Status);
+    fn list(&self, status: &mut StatusOf<Self>);
 
     /// Takes over what the object says is decided, by whoever wrote it.
     fn adopt(&mut self, now: Timestamp);
@@ -181,6 +173,9 @@ pub trait PodsRun: Send + Sized + 'static {
     fn count(run: Option<&Self>, tools: &Tools, object: &Self::Object, is_good: bool);
 }
 
+/// The status of the objects of such a kind.
+pub type StatusOf<R> = <<R as PodsRun>::Object as HasStatus>::Status;
+
 /// What is remembered of one object between two passes.
 pub enum Life<R: PodsRun> {
     /// Not started, or to be taken over.
@@ -194,11 +189,11 @@ pub enum Life<R: PodsRun> {
 /// Whether the object was begun, by this process or another.
 #[must_use]
 pub fn is_started<R: PodsRun>(object: &R::Object) -> bool {
-    R::status(object).is_some_and(|status| status.times().0.is_some())
+    object.status().is_some_and(|status| status.times().0.is_some())
 }
 
 fn finished<R: PodsRun>(object: &R::Object) -> Option<Timestamp> {
-    R::status(object).and_then(|status| status.times().1)
+    object.status().and_then(|status| status.times().1)
 }
 
 /// Starts `object`: one write, that only the first of two controllers gets through. `message` stands in its status, `note` in
@@ -213,20 +208,20 @@ pub async fn claim<R: PodsRun>(
     (message, note): (&str, &str),
     now: Timestamp,
 ) -> Result<R::Object, kube::Error> {
-    let mut status = R::status(object).cloned().unwrap_or_default();
+    let mut status = object.status().cloned().unwrap_or_default();
     status.start(pods, now);
     outcome::go_on(&mut status, message, object.meta().generation, now);
     let mut claimed = objects::patch_status(&tools.client, object, &patch(version(object), &status)).await?;
     tools.events.normal(claimed.object_ref(&()), Reason::Running, R::ACTIONS.0, note);
     // What was written, should the cluster's definition have dropped a part of it.
-    *R::status_mut(&mut claimed) = Some(status);
+    *claimed.status_mut() = Some(status);
     Ok(claimed)
 }
 
 /// What stands in `object`, which has a status since `now`.
 #[must_use]
-pub fn stored<R: PodsRun>(object: &R::Object, now: Timestamp) -> Stored<R::Status> {
-    let status = R::status(object).cloned().unwrap_or_default();
+pub fn stored<R: PodsRun>(object: &R::Object, now: Timestamp) -> Stored<StatusOf<R>> {
+    let status = object.status().cloned().unwrap_or_default();
     Stored { status, resource_version: version(object).to_owned(), at: now }
 }
 
@@ -292,7 +287,7 @@ impl<R: PodsRun> Reconciler for Life<R> {
         if let Self::Running(run) = self {
             let stored = run.stored();
             version(&fresh).clone_into(&mut stored.resource_version);
-            stored.status.take_decisions(R::status(&fresh).cloned().unwrap_or_default());
+            stored.status.take_decisions(fresh.status().cloned().unwrap_or_default());
             run.adopt(now);
         }
     }
@@ -308,7 +303,7 @@ impl<R: PodsRun> Life<R> {
     ) -> Result<Action, kube::Error> {
         let Self::Waiting(waiting, _) = self else { return Ok(Action::await_change()) };
         let (now, generation) = (tools.clock.now(), object.meta().generation);
-        let before = R::status(object).cloned().unwrap_or_default();
+        let before = object.status().cloned().unwrap_or_default();
         let mut status = before.clone();
         let tell =
             || tools.events.warning(object.object_ref(&()), problem.reason, R::ACTIONS.0, &problem.message);

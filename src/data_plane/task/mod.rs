@@ -91,7 +91,6 @@ struct Pods {
 
 impl PodsRun for Run {
     type Object = MedusaTask;
-    type Status = MedusaTaskStatus;
     type Shared = Pool;
     type Before = Before;
 
@@ -100,14 +99,6 @@ impl PodsRun for Run {
 
     fn before() -> Before {
         Before { seen: Instant::now(), checking: None }
-    }
-
-    fn status(task: &MedusaTask) -> Option<&MedusaTaskStatus> {
-        task.status.as_ref()
-    }
-
-    fn status_mut(task: &mut MedusaTask) -> &mut Option<MedusaTaskStatus> {
-        &mut task.status
     }
 
     fn datacenter(task: &MedusaTask) -> &str {
