@@ -2,28 +2,27 @@
 //!
 //! Nothing here may decide what is done with an object.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
 use kube::{
-    Api, Client, Resource,
-    core::{NamespaceResourceScope, PartialObjectMeta},
+    Api, Client, Resource as _,
+    core::PartialObjectMeta,
     runtime::{
         Controller, WatchStreamExt as _,
         reflector::{ObjectRef, Store},
         watcher,
     },
 };
-use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, Guarded, Reconciler};
 use crate::{
     api::{cassandra::CassandraDatacenter, medusa::GROUP},
-    runtime::controller,
+    runtime::{controller, follow::Followed},
 };
 
 /// What else wakes a kind, made from the store of its objects.
@@ -91,10 +90,7 @@ pub fn of_datacenter<R: Reconciler>(
 
 /// The kind's API in one namespace or in all.
 #[must_use]
-pub fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
-{
+pub fn scoped<K: Followed>(client: &Client, namespace: Option<&str>) -> Api<K> {
     match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),

@@ -9,7 +9,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
-    core::NamespaceResourceScope,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -22,7 +21,7 @@ use crate::{
         labels,
         unreadable::UnreadableWork,
     },
-    runtime::cause,
+    runtime::{cause, follow::Followed},
 };
 
 /// Makes `object` go when its datacenter goes, unless it has an owner already (upstream: Backups). The
@@ -30,10 +29,11 @@ use crate::{
 ///
 /// # Errors
 /// When the API server refuses, among others because the object has changed.
-pub async fn own<K>(client: &Client, object: &K, datacenter: &CassandraDatacenter) -> Result<K, kube::Error>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
-{
+pub async fn own<K: Followed>(
+    client: &Client,
+    object: &K,
+    datacenter: &CassandraDatacenter,
+) -> Result<K, kube::Error> {
     let meta = object.meta();
     if meta.owner_references.as_ref().is_some_and(|owners| !owners.is_empty()) {
         return Ok(object.clone());
@@ -62,10 +62,7 @@ pub fn owner(datacenter: &CassandraDatacenter) -> OwnerReference {
 ///
 /// # Errors
 /// When the API server refuses, among others because the object has changed.
-pub async fn patch_status<K>(client: &Client, object: &K, patch: &Value) -> Result<K, kube::Error>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
-{
+pub async fn patch_status<K: Followed>(client: &Client, object: &K, patch: &Value) -> Result<K, kube::Error> {
     api(client, object).patch_status(name(object), &patch_params(), &Patch::Merge(patch)).await
 }
 
@@ -94,10 +91,7 @@ where
 ///
 /// # Errors
 /// When the API server cannot be asked.
-pub async fn all<K>(client: &Client, namespace: &str) -> Result<Vec<K>, kube::Error>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
-{
+pub async fn all<K: Followed>(client: &Client, namespace: &str) -> Result<Vec<K>, kube::Error> {
     match Api::<K>::namespaced(client.clone(), namespace).list(&ListParams::default()).await {
         Ok(list) => Ok(list.items),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
@@ -109,14 +103,11 @@ where
 ///
 /// # Errors
 /// When the API server cannot be asked.
-pub async fn readable<K>(
+pub async fn readable<K: Followed>(
     client: &Client,
     namespace: &str,
     unreadable: &mut Vec<UnreadableWork>,
-) -> Result<Vec<K>, kube::Error>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
-{
+) -> Result<Vec<K>, kube::Error> {
     let list: Vec<Guarded<K, UnreadableWork>> = all(client, namespace).await?;
     Ok(guarded::readable(list, unreadable))
 }
@@ -162,10 +153,7 @@ pub fn is_conflict(error: &kube::Error) -> bool {
 ///
 /// # Errors
 /// When the API server cannot be asked.
-pub async fn reread<K>(client: &Client, object: &K) -> Result<Option<K>, kube::Error>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
-{
+pub async fn reread<K: Followed>(client: &Client, object: &K) -> Result<Option<K>, kube::Error> {
     let fresh = api(client, object).get_opt(name(object)).await?;
     Ok(fresh.filter(|fresh| fresh.meta().uid == object.meta().uid))
 }
@@ -194,10 +182,7 @@ pub fn name<K: Resource>(object: &K) -> &str {
     object.meta().name.as_deref().unwrap_or_default()
 }
 
-fn api<K>(client: &Client, object: &K) -> Api<K>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-{
+fn api<K: Followed>(client: &Client, object: &K) -> Api<K> {
     Api::namespaced(client.clone(), namespace(object))
 }
 

@@ -3,22 +3,20 @@
 //! Streams of their own, as an error in one of a controller's own triggers slows all of them down, and a
 //! cluster may lack a definition.
 
-use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
 use kube::{
-    Resource,
-    core::{DeserializeGuard, NamespaceResourceScope},
+    core::DeserializeGuard,
     runtime::{
         WatchStreamExt as _,
         reflector::{ObjectRef, Store},
         watcher,
     },
 };
-use serde::de::DeserializeOwned;
 
 use super::{
     Schedule,
@@ -36,6 +34,7 @@ use crate::{
         controllers::{Triggers, scoped},
         objects,
     },
+    runtime::follow::Followed,
 };
 
 /// Keeps the index, and wakes those whom a change concerns.
@@ -67,19 +66,11 @@ pub fn changes(
 }
 
 /// One watch, made into whom its events concern.
-fn watch<K>(
+fn watch<K: Followed>(
     tools: &Tools,
     scope: &Scope,
     note: impl FnMut(Result<watcher::Event<DeserializeGuard<K>>, watcher::Error>) -> Wake + Send + 'static,
-) -> BoxStream<'static, Wake>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
-{
+) -> BoxStream<'static, Wake> {
     let api = scoped::<DeserializeGuard<K>>(&tools.client, scope.as_deref());
     watcher(api, watcher::Config::default()).default_backoff().map(note).boxed()
 }

@@ -2,11 +2,11 @@
 //!
 //! A run has the name of its slot, so creating it again finds it. Deletions hold to the uid.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use kube::{Api, Client, Resource, api::ObjectMeta, core::NamespaceResourceScope};
-use serde::{Serialize, de::DeserializeOwned};
+use kube::{Api, Client, api::ObjectMeta};
+use serde::Serialize;
 
 use super::runs::{Run, Work};
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
         objects,
         problem::{Obstacle, Problem},
     },
+    runtime::follow::Followed,
 };
 
 /// What came of creating a run.
@@ -106,19 +107,12 @@ fn annotations(schedule: &MedusaBackupSchedule) -> BTreeMap<String, String> {
     word.into_iter().chain(uid).collect()
 }
 
-async fn make<K>(
+async fn make<K: Followed + Serialize>(
     client: &Client,
     new: K,
     schedule: &MedusaBackupSchedule,
     read: impl Fn(&K) -> Run,
-) -> Result<Created, Obstacle>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + Serialize
-        + DeserializeOwned,
-{
+) -> Result<Created, Obstacle> {
     let name = objects::name(&new).to_owned();
     let api = Api::<K>::namespaced(client.clone(), objects::namespace(&new));
     match api.create(&objects::post_params(), &new).await {
