@@ -399,8 +399,7 @@ async fn expire<R: PodsRun>(
         return Ok(Action::requeue(since(now, until)));
     }
     let all = kube::Api::<R::Object>::namespaced(tools.client.clone(), objects::namespace(object));
-    let (uid, version) = (object.meta().uid.clone(), object.meta().resource_version.clone());
-    objects::delete(&all, objects::name(object), uid, version).await?;
+    objects::delete(&all, objects::name(object), objects::this_version(object.meta())).await?;
     Ok(Action::await_change())
 }
 

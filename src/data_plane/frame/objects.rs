@@ -3,14 +3,13 @@
 //! Each is harmless to repeat, and each holds to the version it was decided on, so that of two controllers
 //! only one gets through.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::problem::{Obstacle, Problem};
@@ -66,22 +65,18 @@ pub async fn patch_status<K: Followed>(client: &Client, object: &K, patch: &Valu
     api(client, object).patch_status(name(object), &patch_params(), &Patch::Merge(patch)).await
 }
 
-/// Deletes the object `name` if it is still the one of that uid and, where given, that version. One that is
-/// gone is as good.
+/// What holds a deletion to the very version of an object that `metadata` is of.
+#[must_use]
+pub fn this_version(metadata: &ObjectMeta) -> Preconditions {
+    Preconditions { uid: metadata.uid.clone(), resource_version: metadata.resource_version.clone() }
+}
+
+/// Deletes the object `name` if it is still `this` one. One that is gone is as good.
 ///
 /// # Errors
 /// When the API server cannot be asked or refuses, among others because the object is another or has changed.
-pub async fn delete<K>(
-    api: &Api<K>,
-    name: &str,
-    uid: Option<String>,
-    resource_version: Option<String>,
-) -> Result<(), kube::Error>
-where
-    K: Clone + DeserializeOwned + Debug,
-{
-    let only_this = DeleteParams::default().preconditions(Preconditions { uid, resource_version });
-    match api.delete(name, &only_this).await {
+pub async fn delete<K: Followed>(api: &Api<K>, name: &str, this: Preconditions) -> Result<(), kube::Error> {
+    match api.delete(name, &DeleteParams::default().preconditions(this)).await {
         Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
         other => other.map(drop),
     }

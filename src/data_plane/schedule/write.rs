@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use kube::{Api, Client, api::ObjectMeta};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, Preconditions},
+};
 use serde::Serialize;
 
 use super::runs::{Run, Work};
@@ -147,15 +150,15 @@ fn taken(there: &Run) -> Problem {
 /// # Errors
 /// When the API server cannot be asked or refuses.
 pub async fn delete(client: &Client, run: &Run) -> Result<(), kube::Error> {
-    let uid = Some(run.uid.clone());
+    let this = Preconditions { uid: Some(run.uid.clone()), resource_version: None };
     let deleted = match run.work {
         Work::Backup => {
             let jobs = Api::<MedusaBackupJob>::namespaced(client.clone(), &run.namespace);
-            objects::delete(&jobs, &run.name, uid, None).await
+            objects::delete(&jobs, &run.name, this).await
         }
         Work::Purge | Work::Other => {
             let tasks = Api::<MedusaTask>::namespaced(client.clone(), &run.namespace);
-            objects::delete(&tasks, &run.name, uid, None).await
+            objects::delete(&tasks, &run.name, this).await
         }
     };
     // A conflict says that another object has taken the name.

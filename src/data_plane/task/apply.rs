@@ -1,10 +1,13 @@
 //! The changes of a sync, written one by one. Each is harmless to repeat, and a removal is of the very
 //! version it was decided on.
 
-use kube::{Api, Client, api::Patch};
+use kube::{
+    Api, Client,
+    api::{Patch, Preconditions},
+};
 use serde_json::Value;
 
-use super::sync_plan::{Change, This};
+use super::sync_plan::Change;
 use crate::{
     api::medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupStatus},
     data_plane::frame::{objects, outcome},
@@ -48,10 +51,8 @@ pub async fn change(
         }
         Change::Remove { name, this, job } => {
             let jobs = Api::<MedusaBackupJob>::namespaced(client.clone(), namespace);
-            (
-                name.as_str(),
-                remove(&backups, &jobs, name, this, job.as_ref()).await.map(|()| done.removed += 1),
-            )
+            let removed = remove(&backups, &jobs, name, this, job.as_ref()).await;
+            (name.as_str(), removed.map(|()| done.removed += 1))
         }
     };
     match written {
@@ -87,8 +88,7 @@ async fn create(backups: &Api<MedusaBackup>, backup: &MedusaBackup) -> Result<bo
         }
         Err(error) => return Err(error),
     };
-    let this = This { uid: made.metadata.uid, resource_version: made.metadata.resource_version };
-    let patch = Patch::Merge(status_patch(&this, &status));
+    let patch = Patch::Merge(status_patch(&objects::this_version(&made.metadata), &status));
     backups.patch_status(objects::name(backup), &objects::patch_params(), &patch).await?;
     Ok(true)
 }
@@ -98,18 +98,17 @@ async fn remove(
     backups: &Api<MedusaBackup>,
     jobs: &Api<MedusaBackupJob>,
     name: &str,
-    this: &This,
-    job: Option<&This>,
+    this: &Preconditions,
+    job: Option<&Preconditions>,
 ) -> Result<(), kube::Error> {
-    if let Some(This { uid, resource_version }) = job.cloned() {
-        objects::delete(jobs, name, uid, resource_version).await?;
+    if let Some(job) = job {
+        objects::delete(jobs, name, job.clone()).await?;
     }
-    let This { uid, resource_version } = this.clone();
-    objects::delete(backups, name, uid, resource_version).await
+    objects::delete(backups, name, this.clone()).await
 }
 
 /// Every field, so that none of an older status stays.
-fn status_patch(this: &This, status: &MedusaBackupStatus) -> Value {
+fn status_patch(this: &Preconditions, status: &MedusaBackupStatus) -> Value {
     let fields = [
         "startTime",
         "finishTime",

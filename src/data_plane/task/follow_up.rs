@@ -59,8 +59,7 @@ pub async fn ensure(
             ),
         ))),
         Existing::Old => {
-            let ObjectMeta { uid, resource_version, .. } = existing.metadata;
-            match objects::delete(&tasks, &name, uid, resource_version).await {
+            match objects::delete(&tasks, &name, objects::this_version(&existing.metadata)).await {
                 Err(error) if !objects::is_conflict(&error) => Err(error.into()),
                 Ok(()) | Err(_) => Ok(None),
             }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::ObjectMeta;
+use kube::api::{ObjectMeta, Preconditions};
 
 use crate::{
     api::{
@@ -23,9 +23,12 @@ use crate::{
         },
         names, size,
     },
-    data_plane::medusa::{
-        client::proto::{BackupSummary, StatusType},
-        summary::{fitting, is_ours, own_nodes},
+    data_plane::{
+        frame::objects::this_version,
+        medusa::{
+            client::proto::{BackupSummary, StatusType},
+            summary::{fitting, is_ours, own_nodes},
+        },
     },
 };
 
@@ -45,15 +48,6 @@ pub struct Known {
     pub unreadable: BTreeSet<String>,
 }
 
-/// One very version of an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct This {
-    /// `metadata.uid`.
-    pub uid: Option<String>,
-    /// `metadata.resourceVersion`.
-    pub resource_version: Option<String>,
-}
-
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -64,7 +58,7 @@ pub enum Change {
         /// Its name.
         name: String,
         /// The version this was decided on.
-        this: This,
+        this: Preconditions,
         /// The whole status.
         status: Box<MedusaBackupStatus>,
     },
@@ -73,9 +67,9 @@ pub enum Change {
         /// Its name.
         name: String,
         /// The version this was decided on.
-        this: This,
+        this: Preconditions,
         /// The job's, where there is one.
-        job: Option<This>,
+        job: Option<Preconditions>,
     },
 }
 
@@ -155,8 +149,8 @@ pub fn plan(listing: &[BackupSummary], known: &Known, dc: &CassandraDatacenter) 
                 jobs.get(name).filter(|j| j.spec.cassandra_datacenter == backup.spec.cassandra_datacenter);
             plan.removals.push(Change::Remove {
                 name: (*name).to_owned(),
-                this: this(&backup.metadata),
-                job: job.map(|job| this(&job.metadata)),
+                this: this_version(&backup.metadata),
+                job: job.map(|job| this_version(&job.metadata)),
             });
         }
     }
@@ -226,10 +220,6 @@ fn some(names: &[&str]) -> String {
 
 fn is_over(job: &MedusaBackupJob) -> bool {
     job.status.as_ref().is_some_and(|s| s.finish_time.is_some())
-}
-
-fn this(metadata: &ObjectMeta) -> This {
-    This { uid: metadata.uid.clone(), resource_version: metadata.resource_version.clone() }
 }
 
 /// Whether a MedusaBackup's own nodes say that it is of another datacenter.
@@ -305,7 +295,7 @@ fn refresh(backup: &MedusaBackup, summary: &BackupSummary, nodes: Vec<BackupNode
     }
     (new != old).then(|| Change::Refresh {
         name: summary.backup_name.clone(),
-        this: this(&backup.metadata),
+        this: this_version(&backup.metadata),
         status: Box::new(new),
     })
 }

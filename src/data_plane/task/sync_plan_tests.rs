@@ -172,7 +172,7 @@ fn what_is_not_listed_any_more_goes_with_its_finished_job() {
         vec![made_from(&kept), made_from(&listed("gone", &["a"])), object("bare", "dc1", &json!({}))];
     let jobs = vec![job("gone", "dc1", true), job("bare", "dc2", true), job("failed", "dc1", true)];
     let plan = planned(&[kept], backups, jobs);
-    let this = |uid: &str, version: &str| This {
+    let this = |uid: &str, version: &str| Preconditions {
         uid: Some(uid.to_owned()),
         resource_version: Some(version.to_owned()),
     };
