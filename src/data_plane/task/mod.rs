@@ -32,7 +32,7 @@ use self::{
     guard::Guard,
     listing::Listing,
     pod::{Pod, Trouble, about_backup},
-    sync::{Sync, Synced},
+    sync::Sync,
     turn::SECOND,
 };
 use crate::{
@@ -183,20 +183,7 @@ impl PodsRun for Run {
     async fn go_on(&mut self, tools: &Tools, task: &MedusaTask) -> Result<Progress, kube::Error> {
         let pods = match &mut self.work {
             Work::Pods(pods) => pods,
-            Work::Sync(sync) => {
-                let status = &mut self.stored.status;
-                return Ok(match sync.pass(tools).await? {
-                    Synced::Later(pause) => Progress::Later(pause),
-                    Synced::Done(pod, told) => {
-                        status.finished = vec![status::done(&pod)];
-                        Progress::Over(Ok(told))
-                    }
-                    Synced::Failed(pods, reason, told) => {
-                        status.failed = pods;
-                        Progress::Over(Err((reason, told)))
-                    }
-                });
-            }
+            Work::Sync(sync) => return sync.pass(tools, &mut self.stored.status).await,
         };
         if let Some(pause) = pods.ask(tools).await {
             return Ok(Progress::Later(pause));

@@ -17,12 +17,13 @@ use kube::Client;
 use super::{
     apply::{self, Applied},
     listing::Listing,
+    status,
     sync_plan::{Change, Known, Plan, plan},
 };
 use crate::{
-    api::Reason,
+    api::{Reason, medusa::MedusaTaskStatus},
     data_plane::{
-        frame::{context::Tools, objects},
+        frame::{context::Tools, lifecycle::Progress, objects},
         medusa::inputs::Inputs,
     },
 };
@@ -43,17 +44,6 @@ enum Stage {
     Applying { first: String, plan: Plan, left: VecDeque<Change>, done: Applied },
 }
 
-/// What came of a pass.
-#[derive(Debug, PartialEq)]
-pub enum Synced {
-    /// All is done: the pod that listed the storage, and what was done.
-    Done(String, String),
-    /// It is not, and will not be: the pods it is about, why, and what was done all the same.
-    Failed(Vec<String>, Reason, String),
-    /// It goes on after this long.
-    Later(Duration),
-}
-
 impl Sync {
     /// A sync of the datacenter in `inputs`, which began at `started`.
     #[must_use]
@@ -61,11 +51,15 @@ impl Sync {
         Self { listing: Listing::new(inputs, started, now), known: None, stage: Stage::Listing }
     }
 
-    /// Goes on for at most about one pass's time.
+    /// Goes on for at most about one pass's time. When it is over, the pods that it is about are in the lists of `status`.
     ///
     /// # Errors
     /// When the API server cannot be asked or refuses.
-    pub async fn pass(&mut self, tools: &Tools) -> Result<Synced, kube::Error> {
+    pub async fn pass(
+        &mut self,
+        tools: &Tools,
+        status: &mut MedusaTaskStatus,
+    ) -> Result<Progress, kube::Error> {
         let namespace = self.listing.datacenter().metadata.namespace.clone().unwrap_or_default();
         if self.known.is_none() {
             // Before the storage is listed: see `sync_plan`.
@@ -75,10 +69,14 @@ impl Sync {
         if !matches!(self.stage, Stage::Applying { .. })
             && let Some(pause) = self.listing.ask(tools).await
         {
-            return Ok(Synced::Later(pause));
+            return Ok(Progress::Later(pause));
         }
         if let Stage::Listing = self.stage {
-            let Some((first, list)) = self.listing.answer() else { return Ok(silence(&self.listing)) };
+            let Some((first, list)) = self.listing.answer() else {
+                let (pods, reason, why) = self.listing.silence();
+                status.failed = pods;
+                return Ok(Progress::Over(Err((reason, why))));
+            };
             let known = self.known.clone().unwrap_or_default();
             let plan = plan(&list, &known, self.listing.datacenter());
             tracing::info!(namespace, pod = first, listed = list.len(), "the storage is listed");
@@ -88,7 +86,7 @@ impl Sync {
             } else {
                 self.listing.ask_all(Some(&first), &tools.timings, tools.clock.now());
                 self.stage = Stage::Confirming { first, plan };
-                return Ok(Synced::Later(Duration::ZERO));
+                return Ok(Progress::Later(Duration::ZERO));
             }
         }
         if let Stage::Confirming { first, plan } = &self.stage {
@@ -98,7 +96,7 @@ impl Sync {
             self.listing.hang_up();
             self.apply(first, plan);
         }
-        self.carry_out(tools, &namespace).await
+        self.carry_out(tools, &namespace, status).await
     }
 
     fn apply(&mut self, first: String, plan: Plan) {
@@ -106,29 +104,34 @@ impl Sync {
         self.stage = Stage::Applying { first, plan, left, done: Applied::default() };
     }
 
-    async fn carry_out(&mut self, tools: &Tools, namespace: &str) -> Result<Synced, kube::Error> {
+    async fn carry_out(
+        &mut self,
+        tools: &Tools,
+        namespace: &str,
+        status: &mut MedusaTaskStatus,
+    ) -> Result<Progress, kube::Error> {
         let Stage::Applying { first, plan, left, done } = &mut self.stage else {
-            return Ok(Synced::Later(Duration::ZERO));
+            return Ok(Progress::Later(Duration::ZERO));
         };
         let end = tokio::time::Instant::now() + tools.timings.pass;
         while let Some(change) = left.front() {
             apply::change(&tools.client, namespace, change, done).await?;
             left.pop_front();
             if tokio::time::Instant::now() >= end && !left.is_empty() {
-                return Ok(Synced::Later(Duration::ZERO));
+                return Ok(Progress::Later(Duration::ZERO));
             }
         }
-        Ok(outcome(first, plan, done))
+        let outcome = outcome(first, plan, done);
+        match &outcome {
+            Ok(_) => status.finished = vec![status::done(first)],
+            Err(_) => status.failed = vec![first.clone()],
+        }
+        Ok(Progress::Over(outcome))
     }
 }
 
-/// Nobody has answered.
-fn silence(listing: &Listing) -> Synced {
-    let (pods, reason, why) = listing.silence();
-    Synced::Failed(pods, reason, why)
-}
-
-fn outcome(first: &str, plan: &Plan, done: &Applied) -> Synced {
+/// What the sync that listed the storage by pod `first` did, or why it failed all the same.
+fn outcome(first: &str, plan: &Plan, done: &Applied) -> Result<String, (Reason, String)> {
     let mut told = format!(
         "{} backups of this datacenter are in the storage, as listed by {first}; MedusaBackups: {} created, {} \
          refreshed, {} removed",
@@ -139,12 +142,12 @@ fn outcome(first: &str, plan: &Plan, done: &Applied) -> Synced {
         told = format!("{told}; left alone: {}", notes.join("; "));
     }
     if let Some(doubt) = &plan.doubt {
-        return Synced::Failed(vec![first.to_owned()], Reason::BackupsNotListed, format!("{doubt}. {told}"));
+        return Err((Reason::BackupsNotListed, format!("{doubt}. {told}")));
     }
     if let Some(refused) = &done.refused {
-        return Synced::Failed(vec![first.to_owned()], Reason::WriteRefused, format!("{refused}. {told}"));
+        return Err((Reason::WriteRefused, format!("{refused}. {told}")));
     }
-    Synced::Done(first.to_owned(), told)
+    Ok(told)
 }
 
 async fn read(client: &Client, namespace: &str) -> Result<Known, kube::Error> {
