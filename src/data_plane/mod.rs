@@ -16,7 +16,7 @@ pub mod task;
 use std::{net::SocketAddr, sync::Arc};
 
 use futures::future::join_all;
-use kube::Client;
+use kube::{Client, Resource as _};
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -131,21 +131,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         // A panic in here ends the work for one object; one outside all those edges begins its kind anew.
         futures::join!(
             again("backups", || kind::<Life<backup::Run>>(tools, medusas.clone(), scopes, shutdown)),
-            again("tasks", || later::<Life<task::Run>>(
-                tools,
-                medusas.clone(),
-                scopes,
-                "medusatasks",
-                shutdown
-            )),
+            again("tasks", || later::<Life<task::Run>>(tools, medusas.clone(), scopes, shutdown)),
             again("schedules", || schedule::run(tools, scopes, shutdown)),
-            again("restores", || {
-                later::<restore::Restoration>(tools, medusas.clone(), scopes, "medusarestorejobs", shutdown)
-            }),
-            again("configurations", || {
-                let definition = "medusaconfigurations";
-                later::<configuration::Configuration>(tools, (), scopes, definition, shutdown)
-            }),
+            again("restores", || later::<restore::Restoration>(tools, medusas.clone(), scopes, shutdown)),
+            again("configurations", || later::<configuration::Configuration>(tools, (), scopes, shutdown)),
         );
     };
     let lease = again("lease", || {
@@ -175,15 +164,15 @@ async fn kind<R: Reconciler>(
     .await;
 }
 
-/// As [`kind`], once the cluster serves the definition of that plural name: older ones lack some.
+/// As [`kind`], once the cluster serves the kind's definition: older ones lack some.
 async fn later<R: Reconciler>(
     tools: &Tools,
     shared: R::Shared,
     scopes: &[Option<String>],
-    definition: &str,
     shutdown: &CancellationToken,
 ) {
-    if served(&tools.client, &[definition], tools.timings.definition, shutdown).await {
+    let definition = R::Object::plural(&());
+    if served(&tools.client, &[&definition], tools.timings.definition, shutdown).await {
         kind::<R>(tools, shared, scopes, shutdown).await;
     }
 }

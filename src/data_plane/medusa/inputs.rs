@@ -68,16 +68,19 @@ pub fn datacenters(client: &Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, &resource)
 }
 
+/// Lists what belongs to the datacenter.
+#[must_use]
+pub fn of_datacenter(datacenter: &CassandraDatacenter) -> ListParams {
+    ListParams::default().labels_from(&datacenter.datacenter_labels().into_iter().collect())
+}
+
 /// The datacenter's pods, sorted by name.
 ///
 /// # Errors
 /// When the API server cannot be asked.
 pub async fn pods(client: &Client, datacenter: &CassandraDatacenter) -> Result<Vec<PodView>, kube::Error> {
     let namespace = datacenter.metadata.namespace.as_deref().unwrap_or_default();
-    let selector: Vec<String> =
-        datacenter.datacenter_labels().iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let params = ListParams::default().labels(&selector.join(","));
-    let list = Api::<Pod>::namespaced(client.clone(), namespace).list(&params).await?;
+    let list = Api::<Pod>::namespaced(client.clone(), namespace).list(&of_datacenter(datacenter)).await?;
     Ok(views(&list.items))
 }
 

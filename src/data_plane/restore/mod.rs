@@ -45,7 +45,7 @@ use self::{
     judge::{Readings, Report, judge},
     lock::{Claim, Lock, Step},
     machine::{Change, Next},
-    observe::{Seen, Subject},
+    observe::Seen,
     view::{Restore, RestorePod},
 };
 use crate::{
@@ -111,9 +111,7 @@ impl Reconciler for Restoration {
         if self.is_ended && !is_finished(job) && !is_deleted(job) {
             return Ok(Action::await_change());
         }
-        let key = key_of(job);
-        let subject = Subject { job, key: &key };
-        let seen = subject.see(&tools.client).await?;
+        let seen = observe::see(&tools.client, job, &key_of(job)).await?;
         if is_finished(job) && !is_busy(&seen) {
             return let_go(tools, job, &seen).await;
         }

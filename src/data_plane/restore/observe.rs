@@ -10,10 +10,7 @@ use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{Pod, Secret},
 };
-use kube::{
-    Api, Client,
-    api::{ListParams, LogParams},
-};
+use kube::{Api, Client, api::LogParams};
 use serde_json::Value;
 
 use super::{
@@ -32,21 +29,15 @@ use crate::{
     },
     data_plane::{
         frame::objects,
-        medusa::{inputs::datacenters, pods::PodView},
+        medusa::{
+            inputs::{datacenters, of_datacenter},
+            pods::{PodView, views},
+        },
     },
 };
 
 /// Most logs that are read in one pass. They are read at the same time.
 pub const AT_ONCE: usize = 8;
-
-/// One restore, as far as reading goes.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// The job.
-    pub job: &'a MedusaRestoreJob,
-    /// Its key; its uid where it has none yet.
-    pub key: &'a str,
-}
 
 /// What was read.
 #[derive(Clone, Debug, Default)]
@@ -68,48 +59,37 @@ impl Seen {
     }
 }
 
-impl Subject<'_> {
-    fn uid(&self) -> &str {
-        self.job.metadata.uid.as_deref().unwrap_or_default()
+/// Reads the datacenter of `job` and what belongs to it; `key` is the restore's.
+///
+/// # Errors
+/// When the API server cannot be asked, or answers with what is no datacenter.
+pub async fn see(client: &Client, job: &MedusaRestoreJob, key: &str) -> Result<Seen, kube::Error> {
+    let (namespace, name) = (objects::namespace(job), &job.spec.cassandra_datacenter);
+    if !is_object_name(name) {
+        return Ok(Seen::default());
     }
-
-    /// Reads the datacenter and what belongs to it.
-    ///
-    /// # Errors
-    /// When the API server cannot be asked, or answers with what is no datacenter.
-    pub async fn see(&self, client: &Client) -> Result<Seen, kube::Error> {
-        let namespace = objects::namespace(self.job);
-        let name = &self.job.spec.cassandra_datacenter;
-        if !is_object_name(name) {
-            return Ok(Seen::default());
-        }
-        let Some(object) = datacenters(client, namespace).get_opt(name).await? else {
-            return Ok(Seen::default());
-        };
-        let raw = serde_json::to_value(&object).map_err(kube::Error::SerdeError)?;
-        let typed: CassandraDatacenter =
-            serde_json::from_value(raw.clone()).map_err(kube::Error::SerdeError)?;
-        let backup = &self.job.spec.backup;
-        let labels: Vec<String> =
-            typed.datacenter_labels().iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let params = ListParams::default().labels(&labels.join(","));
-        let sets = Api::<StatefulSet>::namespaced(client.clone(), namespace).list(&params).await?;
-        let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&params).await?;
-        let mut datacenter = Datacenter::of(&raw, self.uid(), self.key, backup);
-        if let Claim::Other(lock) = datacenter.claim {
-            let jobs = Api::<MedusaRestoreJob>::namespaced(client.clone(), namespace);
-            let found = if is_object_name(&lock.job) { jobs.get_opt(&lock.job).await? } else { None };
-            let exists = found.is_some_and(|job| job.metadata.uid.as_deref() == Some(lock.uid.as_str()));
-            datacenter.claim = if exists { Claim::Other(lock) } else { Claim::Orphan(lock) };
-        }
-        let view = View {
-            datacenter: Some(datacenter),
-            sets: sets.items.iter().map(|set| Set::of(set, self.key, backup)).collect(),
-            pods: pods.items.iter().map(|pod| RestorePod::of(pod, self.key, backup)).collect(),
-        };
-        let medusas = crate::data_plane::medusa::pods::views(&pods.items);
-        Ok(Seen { raw, typed: Some(typed), view, medusas })
+    let Some(object) = datacenters(client, namespace).get_opt(name).await? else {
+        return Ok(Seen::default());
+    };
+    let raw = serde_json::to_value(&object).map_err(kube::Error::SerdeError)?;
+    let typed: CassandraDatacenter = serde_json::from_value(raw.clone()).map_err(kube::Error::SerdeError)?;
+    let params = of_datacenter(&typed);
+    let sets = Api::<StatefulSet>::namespaced(client.clone(), namespace).list(&params).await?;
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&params).await?;
+    let (uid, backup) = (job.metadata.uid.as_deref().unwrap_or_default(), &job.spec.backup);
+    let mut datacenter = Datacenter::of(&raw, uid, key, backup);
+    if let Claim::Other(lock) = datacenter.claim {
+        let jobs = Api::<MedusaRestoreJob>::namespaced(client.clone(), namespace);
+        let found = if is_object_name(&lock.job) { jobs.get_opt(&lock.job).await? } else { None };
+        let exists = found.is_some_and(|job| job.metadata.uid.as_deref() == Some(lock.uid.as_str()));
+        datacenter.claim = if exists { Claim::Other(lock) } else { Claim::Orphan(lock) };
     }
+    let view = View {
+        datacenter: Some(datacenter),
+        sets: sets.items.iter().map(|set| Set::of(set, key, backup)).collect(),
+        pods: pods.items.iter().map(|pod| RestorePod::of(pod, key, backup)).collect(),
+    };
+    Ok(Seen { raw, typed: Some(typed), view, medusas: views(&pods.items) })
 }
 
 /// The MedusaBackup a job names.

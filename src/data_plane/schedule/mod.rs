@@ -361,8 +361,8 @@ fn just_after(at: Timestamp) -> Timestamp {
 /// Runs the schedules of `scopes` until `shutdown`, once the cluster serves their definition. That of
 /// MedusaTasks may be missing: then there are none.
 pub async fn run(tools: &Tools, scopes: &[Scope], shutdown: &CancellationToken) {
-    let definition = ["medusabackupschedules"];
-    if !controllers::served(&tools.client, &definition, tools.timings.definition, shutdown).await {
+    let definition = MedusaBackupSchedule::plural(&());
+    if !controllers::served(&tools.client, &[&definition], tools.timings.definition, shutdown).await {
         return;
     }
     let run_index = Arc::new(RunIndex::default());
