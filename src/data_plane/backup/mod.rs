@@ -114,8 +114,8 @@ impl PodsRun for Run {
         if let Some(pause) = self.gather(tools).await {
             return Ok(Progress::Later(pause));
         }
-        if self.has_failures() {
-            return Ok(Progress::Over(Err(status::verdict(&self.calls.states))));
+        if let Some(failure) = status::verdict(&self.calls.states) {
+            return Ok(Progress::Over(Err(failure)));
         }
         let medusas = self.medusas();
         let datacenter = self.calls.medusas.datacenter.clone();

@@ -99,12 +99,6 @@ impl Run {
         }
     }
 
-    /// Whether a node failed.
-    #[must_use]
-    pub fn has_failures(&self) -> bool {
-        self.calls.states.values().any(|n| matches!(n.verdict, Some(Verdict::Failed(..))))
-    }
-
     /// The nodes' Medusas in order of their names, for questions any of them can answer.
     #[must_use]
     pub fn medusas(&mut self) -> Vec<Arc<Medusa>> {

@@ -20,9 +20,9 @@ pub fn progress(status: &mut MedusaBackupJobStatus, nodes: &BTreeMap<String, Nod
     status.failed = of(|v| matches!(v, Some(Verdict::Failed(..))));
 }
 
-/// Why a run with failed nodes failed.
+/// Why a run with failed nodes failed; nothing when none did.
 #[must_use]
-pub fn verdict(nodes: &BTreeMap<String, Node>) -> (Reason, String) {
+pub fn verdict(nodes: &BTreeMap<String, Node>) -> Option<(Reason, String)> {
     let failures = nodes.values().filter_map(|node| match &node.verdict {
         Some(Verdict::Failed(reason, why)) => Some((node.pod.as_str(), *reason, why.as_str())),
         _ => None,

@@ -2,7 +2,10 @@
 //!
 //! Pure.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
@@ -50,28 +53,24 @@ pub fn is_due(written: Counts, new: Counts, last: Timestamp, now: Timestamp) -> 
 }
 
 /// What failed in a run over `total` pods: the reason the failures share, and each pod by name. A failure is
-/// a pod, a reason and an explanation.
+/// a pod, a reason and an explanation. Nothing when there are none.
 #[must_use]
 pub fn verdict<'a>(
     failures: impl IntoIterator<Item = (&'a str, Reason, &'a str)>,
     total: usize,
-) -> (Reason, String) {
-    let mut reasons = Vec::new();
+) -> Option<(Reason, String)> {
+    let mut reasons = BTreeSet::new();
     let mut whys: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (pod, reason, why) in failures {
-        reasons.push(reason);
+        reasons.insert(reason);
         whys.entry(why).or_default().push(pod);
     }
-    reasons.sort();
-    reasons.dedup();
-    let reason = match reasons.as_slice() {
-        [one] => *one,
-        _ => Reason::NodesFailed,
-    };
+    let first = reasons.pop_first()?;
+    let reason = if reasons.is_empty() { first } else { Reason::NodesFailed };
     let failed: usize = whys.values().map(Vec::len).sum();
     let list: Vec<String> =
         whys.into_iter().map(|(why, pods)| format!("{}: {why}", pods.join(", "))).collect();
-    (reason, format!("{failed} of {total} pods failed. {}", list.join("; ")))
+    Some((reason, format!("{failed} of {total} pods failed. {}", list.join("; "))))
 }
 
 #[cfg(test)]
@@ -85,10 +84,11 @@ mod tests {
     #[test]
     fn the_message_names_the_failed_pods_and_why() {
         let gone = [("a", Reason::PodGone, "gone"), ("c", Reason::PodGone, "gone")];
-        let (reason, message) = verdict(gone, 3);
+        let (reason, message) = verdict(gone, 3).unwrap();
         assert_eq!((reason, message.as_str()), (Reason::PodGone, "2 of 3 pods failed. a, c: gone"));
         let mixed = [("a", Reason::PodGone, "gone"), ("b", Reason::MedusaRestarted, "again")];
-        assert_eq!(verdict(mixed, 3).0, Reason::NodesFailed);
+        assert_eq!(verdict(mixed, 3).unwrap().0, Reason::NodesFailed);
+        assert_eq!(verdict([], 3), None);
     }
 
     #[test]

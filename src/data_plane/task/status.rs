@@ -32,11 +32,9 @@ pub fn progress(status: &mut MedusaTaskStatus, pods: &BTreeMap<String, Pod<TaskP
 /// Why a task with failed pods failed; nothing when none did.
 #[must_use]
 pub fn verdict<T>(pods: &BTreeMap<String, Pod<T>>) -> Option<(Reason, String)> {
-    let failures: Vec<(&str, Reason, &str)> = pods
-        .iter()
-        .filter_map(|(name, pod)| pod.failure().map(|(reason, why)| (name.as_str(), reason, why)))
-        .collect();
-    (!failures.is_empty()).then(|| progress::verdict(failures, pods.len()))
+    let failures =
+        pods.iter().filter_map(|(name, pod)| pod.failure().map(|(reason, why)| (name.as_str(), reason, why)));
+    progress::verdict(failures, pods.len())
 }
 
 /// The pods of a task found under way. One with a start time and no lists was left behind by a controller
