@@ -39,8 +39,6 @@ const FIELDS: [&str; 7] =
 
 /// The status of a run over pods: when it began, and which pod is in which list.
 pub trait PodsStatus: RunStatus + Serialize + Clone + PartialEq + Default + Send + Sync {
-    /// `startTime` and `finishTime`.
-    fn times(&self) -> (Option<Timestamp>, Option<Timestamp>);
     /// How many pods are in which list.
     fn counts(&self) -> Counts;
     /// The run is claimed: started then, with these pods in progress.
@@ -54,11 +52,6 @@ pub trait PodsStatus: RunStatus + Serialize + Clone + PartialEq + Default + Send
 macro_rules! pods_status {
     ($($status:ty),+) => {
         $(impl PodsStatus for $status {
-            fn times(&self) -> (Option<Timestamp>, Option<Timestamp>) {
-                let time = |time: &Option<Time>| time.as_ref().map(|time| time.0);
-                (time(&self.start_time), time(&self.finish_time))
-            }
-
             fn counts(&self) -> Counts {
                 Counts {
                     in_progress: self.in_progress.len(),

@@ -23,6 +23,14 @@ pub const FAILED: &str = "Failed";
 
 /// The fields that every kind with a start and an end has.
 pub trait RunStatus {
+    /// `startTime` and `finishTime`.
+    fn times(&self) -> (Option<Timestamp>, Option<Timestamp>);
+
+    /// Whether it has started and not ended.
+    fn is_under_way(&self) -> bool {
+        matches!(self.times(), (Some(_), None))
+    }
+
     /// `finishTime`, `message` and `conditions`.
     fn ending(&mut self) -> (&mut Option<Time>, &mut Option<String>, &mut Vec<Condition>);
 }
@@ -30,6 +38,11 @@ pub trait RunStatus {
 macro_rules! run_status {
     ($($status:ty),+) => {
         $(impl RunStatus for $status {
+            fn times(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+                let time = |time: &Option<Time>| time.as_ref().map(|time| time.0);
+                (time(&self.start_time), time(&self.finish_time))
+            }
+
             fn ending(&mut self) -> (&mut Option<Time>, &mut Option<String>, &mut Vec<Condition>) {
                 (&mut self.finish_time, &mut self.message, &mut self.conditions)
             }

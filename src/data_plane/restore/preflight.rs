@@ -17,22 +17,19 @@ use crate::{
         cassandra::CassandraDatacenter,
         labels,
         medusa::{
-            BackupNode, MedusaBackup, MedusaBackupJob, MedusaRestoreJob, MedusaTask, RestoreMapping,
-            TaskOperation,
+            BackupNode, CREDENTIALS_KEY, MedusaBackup, MedusaBackupJob, MedusaRestoreJob, MedusaTask,
+            RestoreMapping, TaskOperation,
         },
         unreadable::UnreadableWork,
     },
     data_plane::{
-        frame::problem::Problem,
+        frame::{outcome::RunStatus, problem::Problem},
         medusa::client::{
             CallError,
             proto::{BackupSummary, StatusType},
         },
     },
 };
-
-/// Key of the storage Secret that Medusa reads (upstream: Secrets).
-pub const CREDENTIALS_KEY: &str = "credentials";
 
 /// Whether the pod template can be told to restore.
 ///
@@ -98,8 +95,6 @@ pub fn is_alone(job: &MedusaRestoreJob, claim: &Claim, elsewhere: &Elsewhere) ->
     if let Some(other) = elsewhere.restores.iter().find(|other| goes_first(other, job)) {
         return Err(busy(other.metadata.name.as_deref().unwrap_or_default()));
     }
-    // Whether it is of this datacenter, and has begun but not ended.
-    let runs = |of: &str, times: Option<(bool, bool)>| of == datacenter && times == Some((true, false));
     let wait = |reason, kind: &str, name: Option<&String>| {
         let name = name.map(String::as_str).unwrap_or_default();
         Err(Problem::new(
@@ -111,17 +106,18 @@ pub fn is_alone(job: &MedusaRestoreJob, claim: &Claim, elsewhere: &Elsewhere) ->
         ))
     };
     let backup = elsewhere.backups.iter().find(|backup| {
-        let times = backup.status.as_ref().map(|s| (s.start_time.is_some(), s.finish_time.is_some()));
-        backup.metadata.deletion_timestamp.is_none() && runs(&backup.spec.cassandra_datacenter, times)
+        backup.metadata.deletion_timestamp.is_none()
+            && backup.spec.cassandra_datacenter == *datacenter
+            && backup.status.as_ref().is_some_and(RunStatus::is_under_way)
     });
     if let Some(backup) = backup {
         return wait(Reason::BackupRunning, "MedusaBackupJob", backup.metadata.name.as_ref());
     }
     let purge = elsewhere.tasks.iter().find(|task| {
-        let times = task.status.as_ref().map(|s| (s.start_time.is_some(), s.finish_time.is_some()));
         task.metadata.deletion_timestamp.is_none()
             && task.spec.operation == TaskOperation::Purge
-            && runs(&task.spec.cassandra_datacenter, times)
+            && task.spec.cassandra_datacenter == *datacenter
+            && task.status.as_ref().is_some_and(RunStatus::is_under_way)
     });
     if let Some(purge) = purge {
         return wait(Reason::PurgeRunning, "the purge MedusaTask", purge.metadata.name.as_ref());

@@ -13,7 +13,7 @@ use crate::{
         unreadable::UnreadableWork,
     },
     data_plane::{
-        frame::problem::Problem,
+        frame::{outcome::RunStatus, problem::Problem},
         medusa::{inputs, pods::PodView},
     },
 };
@@ -96,8 +96,7 @@ pub fn purge_may_begin(task: &MedusaTask, elsewhere: &Elsewhere) -> Result<(), P
         Err(Problem::busy(reason, format!("waits for {what} to end; delete it if it never will")))
     };
     let restore = elsewhere.restores.iter().find(|r| {
-        let times = r.status.as_ref().map(|s| (s.start_time.is_some(), s.finish_time.is_some()));
-        r.spec.cassandra_datacenter == *dc && times == Some((true, false))
+        r.spec.cassandra_datacenter == *dc && r.status.as_ref().is_some_and(RunStatus::is_under_way)
     });
     if let Some(restore) = restore {
         let name = restore.name_any();

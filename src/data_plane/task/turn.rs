@@ -12,7 +12,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::api::medusa::{MedusaBackupJob, MedusaTask, TaskOperation};
+use crate::{
+    api::medusa::{MedusaBackupJob, MedusaTask, TaskOperation},
+    data_plane::frame::outcome::RunStatus,
+};
 
 /// How long a purge waits after it was first seen, before it looks who is there: the API server tells when an object was
 /// made in whole seconds, and in that time the second is over.
@@ -65,17 +68,16 @@ impl<'a> Work<'a> {
 
     /// Whether it has begun, and whether it is over or never will be.
     fn course(&self) -> (bool, bool) {
-        let (started, finished, deleted) = match self {
+        let (times, deleted) = match self {
             Self::Backup(job) => {
-                let times = job.status.as_ref().map(|s| (s.start_time.is_some(), s.finish_time.is_some()));
-                (times.is_some_and(|t| t.0), times.is_some_and(|t| t.1), &job.metadata.deletion_timestamp)
+                (job.status.as_ref().map(RunStatus::times), &job.metadata.deletion_timestamp)
             }
             Self::Purge(task) => {
-                let times = task.status.as_ref().map(|s| (s.start_time.is_some(), s.finish_time.is_some()));
-                (times.is_some_and(|t| t.0), times.is_some_and(|t| t.1), &task.metadata.deletion_timestamp)
+                (task.status.as_ref().map(RunStatus::times), &task.metadata.deletion_timestamp)
             }
         };
-        (started, finished || deleted.is_some())
+        let (started, finished) = times.unwrap_or_default();
+        (started.is_some(), finished.is_some() || deleted.is_some())
     }
 
     /// Whether `self`, which has not begun, waits for `other`.
