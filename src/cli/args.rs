@@ -52,6 +52,22 @@ pub struct Global {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// A verb that asks the control plane's cluster.
+    #[command(flatten)]
+    Fleet(FleetVerb),
+    /// Print a shell's completion script
+    Completion(Completion),
+    /// Print the definitions of our kinds, for `kubectl apply`
+    Crds(Crds),
+    /// Run the controller of the control plane
+    ControlPlane(ControlPlane),
+    /// Run the controller of a data plane
+    DataPlane(DataPlane),
+}
+
+/// The verbs that ask the control plane's cluster.
+#[derive(Debug, Subcommand)]
+pub enum FleetVerb {
     /// Register a cluster as a data plane
     Register(Register),
     /// Take a data plane out of the fleet
@@ -87,14 +103,6 @@ pub enum Verb {
     Describe(Describe),
     /// Print the versions of this program and of the controllers
     Version(Version),
-    /// Print a shell's completion script
-    Completion(Completion),
-    /// Print the definitions of our kinds, for `kubectl apply`
-    Crds(Crds),
-    /// Run the controller of the control plane
-    ControlPlane(ControlPlane),
-    /// Run the controller of a data plane
-    DataPlane(DataPlane),
 }
 
 /// `register`.

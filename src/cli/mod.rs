@@ -20,7 +20,7 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::{Command, CommandFactory as _, FromArgMatches as _};
 
-use args::{Cli, Global, Verb};
+use args::{Cli, FleetVerb, Global, Verb};
 use failure::{Failure, Outcome};
 use home::Home;
 use output::{Format, Printer};
@@ -88,70 +88,49 @@ fn explain(error: &clap::Error, program: &'static str) -> ExitCode {
 
 fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
     let Cli { global, verb } = cli;
-    let context = global.context.as_deref();
     match verb {
         Verb::ControlPlane(args) => roles::control_plane(&global, &args),
         Verb::DataPlane(args) => roles::data_plane(&global, &args),
         Verb::Crds(args) => commands::crds::run(printer, &args),
         Verb::Completion(args) => commands::completion::run(printer, args.shell, command.clone()),
-        Verb::Version(args) if args.client => commands::version::client(printer),
-        Verb::Register(args) => {
-            let context = args.control_plane_context.as_deref();
-            ask(&global, context, async |home| register::run(printer, home, &args).await)
+        Verb::Fleet(FleetVerb::Version(args)) if args.client => commands::version::client(printer),
+        Verb::Fleet(verb) => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| Failure::CouldNotAsk(format!("cannot start: {error}")))?;
+            runtime.block_on(ask(verb, printer, &global))
         }
-        Verb::Unregister(args) => {
-            ask(&global, context, async |home| register::undo::run(printer, home, &args).await)
-        }
-        Verb::Dataplanes => {
-            ask(&global, context, async |home| commands::list::data_planes(printer, home).await)
-        }
-        Verb::Clusters => ask(&global, context, async |home| commands::list::clusters(printer, home).await),
-        Verb::Backup(args) => {
-            ask(&global, context, async |home| commands::backup::run(printer, home, &args).await)
-        }
-        Verb::Cancel(args) => {
-            ask(&global, context, async |home| commands::cancel::run(printer, home, &args.object).await)
-        }
-        Verb::Plan(args) => {
-            ask(&global, context, async |home| commands::plan::run(printer, home, args.verb).await)
-        }
-        Verb::Backups(args) => {
-            let cluster = args.cluster.as_deref();
-            ask(&global, context, async |home| commands::list::backups(printer, home, cluster).await)
-        }
-        Verb::Sync(args) => {
-            let sync = FleetOperation::Sync;
-            ask(&global, context, async |home| commands::task::run(printer, home, sync, &args).await)
-        }
-        Verb::Purge(args) => {
-            let purge = FleetOperation::Purge;
-            ask(&global, context, async |home| commands::task::run(printer, home, purge, &args).await)
-        }
-        Verb::Schedule(args) => {
-            ask(&global, context, async |home| commands::schedule::run(printer, home, &args).await)
-        }
-        Verb::Restore(args) => {
-            ask(&global, context, async |home| commands::restore::run(printer, home, &args).await)
-        }
-        Verb::Doctor => ask(&global, context, async |home| commands::doctor::run(printer, home).await),
-        Verb::Status => ask(&global, context, async |home| commands::status::run(printer, home).await),
-        Verb::Describe(args) => {
-            ask(&global, context, async |home| commands::describe::run(printer, home, &args.object).await)
-        }
-        Verb::Version(_) => ask(&global, context, async |home| commands::version::all(printer, home).await),
     }
 }
 
 /// Runs a verb against the control plane, on this thread: one person asks one question.
-fn ask(global: &Global, context: Option<&str>, verb: impl AsyncFnOnce(&Home) -> Outcome) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::CouldNotAsk(format!("cannot start: {error}")))?;
-    runtime.block_on(async {
-        let home = Home::connect(global, context)?;
-        verb(&home).await
-    })
+async fn ask(verb: FleetVerb, printer: Printer, global: &Global) -> Outcome {
+    // The context that `register` is given is that of the other cluster.
+    let context = if let FleetVerb::Register(args) = &verb {
+        args.control_plane_context.as_deref()
+    } else {
+        global.context.as_deref()
+    };
+    let home = &Home::connect(global, context)?;
+    match verb {
+        FleetVerb::Register(args) => register::run(printer, home, &args).await,
+        FleetVerb::Unregister(args) => register::undo::run(printer, home, &args).await,
+        FleetVerb::Dataplanes => commands::list::data_planes(printer, home).await,
+        FleetVerb::Clusters => commands::list::clusters(printer, home).await,
+        FleetVerb::Backup(args) => commands::backup::run(printer, home, &args).await,
+        FleetVerb::Cancel(args) => commands::cancel::run(printer, home, &args.object).await,
+        FleetVerb::Plan(args) => commands::plan::run(printer, home, args.verb).await,
+        FleetVerb::Backups(args) => commands::list::backups(printer, home, args.cluster.as_deref()).await,
+        FleetVerb::Sync(args) => commands::task::run(printer, home, FleetOperation::Sync, &args).await,
+        FleetVerb::Purge(args) => commands::task::run(printer, home, FleetOperation::Purge, &args).await,
+        FleetVerb::Schedule(args) => commands::schedule::run(printer, home, &args).await,
+        FleetVerb::Restore(args) => commands::restore::run(printer, home, &args).await,
+        FleetVerb::Doctor => commands::doctor::run(printer, home).await,
+        FleetVerb::Status => commands::status::run(printer, home).await,
+        FleetVerb::Describe(args) => commands::describe::run(printer, home, &args.object).await,
+        FleetVerb::Version(_) => commands::version::all(printer, home).await,
+    }
 }
 
 #[cfg(test)]

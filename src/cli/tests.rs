@@ -38,12 +38,15 @@ fn it_shows_itself_under_the_name_it_was_called_by(#[case] argv0: &str, #[case] 
 fn the_context_of_register_is_about_the_file() {
     let both =
         parse("register eu --from-kubeconfig f --context admin@eu --control-plane-context home").unwrap();
-    let Verb::Register(args) = both.verb else { panic!() };
+    let Verb::Fleet(FleetVerb::Register(args)) = both.verb else { panic!() };
     assert_eq!(args.context.as_deref(), Some("admin@eu"));
     assert_eq!(args.control_plane_context.as_deref(), Some("home"));
     assert_eq!((args.token_duration, args.timeout), (Duration::from_hours(8_760), Duration::from_secs(30)));
     // Wherever it stands, as docs/README.md writes it.
-    let Verb::Register(args) = verb("--context admin@eu register eu --from-kubeconfig f") else { panic!() };
+    let Verb::Fleet(FleetVerb::Register(args)) = verb("--context admin@eu register eu --from-kubeconfig f")
+    else {
+        panic!()
+    };
     assert_eq!(args.context.as_deref(), Some("admin@eu"));
     assert_eq!(args.control_plane_context, None);
 }
@@ -83,9 +86,14 @@ fn controllers_take_what_the_contract_names() {
 
 #[test]
 fn a_plan_is_of_one_verb() {
-    let Verb::Plan(Plan { verb: Planned::Deploy(args) }) = verb("plan deploy shop") else { panic!() };
+    let Verb::Fleet(FleetVerb::Plan(Plan { verb: Planned::Deploy(args) })) = verb("plan deploy shop") else {
+        panic!()
+    };
     assert_eq!(args.cluster.as_deref(), Some("shop"));
-    let Verb::Plan(Plan { verb: Planned::Deploy(args) }) = verb("plan deploy -o wide") else { panic!() };
+    let Verb::Fleet(FleetVerb::Plan(Plan { verb: Planned::Deploy(args) })) = verb("plan deploy -o wide")
+    else {
+        panic!()
+    };
     assert_eq!(args.cluster, None);
 }
 

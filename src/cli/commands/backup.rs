@@ -117,13 +117,15 @@ mod tests {
 
     use super::*;
     use crate::cli::{
-        args::{Cli, Verb},
+        args::{Cli, FleetVerb, Verb},
         views::fixtures::now,
     };
 
     fn asked(words: &str) -> Outcome<FleetBackupJob> {
         let words = "medusa-fleet backup".split(' ').chain(words.split(' ').filter(|w| !w.is_empty()));
-        let Verb::Backup(args) = Cli::try_parse_from(words).unwrap().verb else { panic!("another verb") };
+        let Verb::Fleet(FleetVerb::Backup(args)) = Cli::try_parse_from(words).unwrap().verb else {
+            panic!("another verb")
+        };
         job(&args, "medusa-fleet", now())
     }
 

@@ -181,14 +181,14 @@ mod tests {
 
     use super::*;
     use crate::cli::{
-        args::{Cli, Planned, Verb},
+        args::{Cli, FleetVerb, Planned, Verb},
         views::fixtures::now,
     };
 
     fn asked(words: &str) -> Outcome<FleetRestoreJob> {
         let words = format!("medusa-fleet restore shop --from nightly {words}");
         let cli = Cli::try_parse_from(words.split(' ').filter(|w| !w.is_empty())).unwrap();
-        let Verb::Restore(args) = cli.verb else { panic!("another verb") };
+        let Verb::Fleet(FleetVerb::Restore(args)) = cli.verb else { panic!("another verb") };
         let mut backup = FleetBackup::default();
         backup.metadata.name = Some("nightly.shop".to_owned());
         job(&args.choice, args.name.as_ref(), &backup, false, now())
@@ -219,7 +219,7 @@ mod tests {
     fn a_plan_takes_what_a_restore_takes() {
         let words = "medusa-fleet plan restore shop --from nightly --dc dc1";
         let cli = Cli::try_parse_from(words.split(' ')).unwrap();
-        let Verb::Plan(plan) = cli.verb else { panic!("another verb") };
+        let Verb::Fleet(FleetVerb::Plan(plan)) = cli.verb else { panic!("another verb") };
         let Planned::Restore(choice) = plan.verb else { panic!("another plan") };
         assert_eq!((choice.cluster.as_str(), choice.datacenters.len()), ("shop", 1));
     }

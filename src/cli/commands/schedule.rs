@@ -205,13 +205,15 @@ mod tests {
 
     use super::*;
     use crate::cli::{
-        args::{Cli, Verb},
+        args::{Cli, FleetVerb, Verb},
         views::fixtures::now,
     };
 
     fn typed(words: &[&str]) -> Schedule {
         let words = ["medusa-fleet", "schedule"].iter().chain(words);
-        let Verb::Schedule(args) = Cli::try_parse_from(words).unwrap().verb else { panic!("another verb") };
+        let Verb::Fleet(FleetVerb::Schedule(args)) = Cli::try_parse_from(words).unwrap().verb else {
+            panic!("another verb")
+        };
         args
     }
 

@@ -125,16 +125,19 @@ mod tests {
 
     use super::*;
     use crate::cli::{
-        args::{Cli, Verb},
+        args::{Cli, FleetVerb, Verb},
         views::fixtures::now,
     };
 
     fn asked(words: &str) -> FleetTask {
         let words = std::iter::once("medusa-fleet").chain(words.split(' '));
         let verb = Cli::try_parse_from(words).unwrap().verb;
-        let operation =
-            if matches!(verb, Verb::Sync(_)) { FleetOperation::Sync } else { FleetOperation::Purge };
-        let (Verb::Sync(args) | Verb::Purge(args)) = verb else { panic!("{verb:?}") };
+        let operation = if matches!(verb, Verb::Fleet(FleetVerb::Sync(_))) {
+            FleetOperation::Sync
+        } else {
+            FleetOperation::Purge
+        };
+        let Verb::Fleet(FleetVerb::Sync(args) | FleetVerb::Purge(args)) = verb else { panic!("{verb:?}") };
         task(operation, &args, "medusa-fleet", now()).unwrap()
     }
 
