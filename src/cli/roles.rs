@@ -5,14 +5,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     args::{ControlPlane, Controller, DataPlane, Global},
     failure::{Failure, Outcome},
+    home::Home,
 };
 use crate::{
     control_plane, data_plane,
-    runtime::{
-        client::{self, Timeouts},
-        clock::Clock,
-        guard, shutdown, telemetry,
-    },
+    runtime::{clock::Clock, guard, shutdown, telemetry},
 };
 
 /// Threads of a controller: it waits for networks, not for processors.
@@ -25,7 +22,7 @@ const WORKERS: usize = 2;
 pub fn control_plane(global: &Global, args: &ControlPlane) -> Outcome {
     start(&args.controller, async |shutdown| {
         let config = control_plane::Config {
-            client: connect(configuration(global)?)?,
+            client: connect(global)?,
             namespace: global.namespace.clone(),
             metrics_addr: args.controller.metrics_addr.0,
             leader_elect: args.leader_elect,
@@ -46,7 +43,7 @@ pub fn control_plane(global: &Global, args: &ControlPlane) -> Outcome {
 pub fn data_plane(global: &Global, args: &DataPlane) -> Outcome {
     start(&args.controller, async |shutdown| {
         let config = data_plane::Config {
-            client: connect(configuration(global)?)?,
+            client: connect(global)?,
             namespace: global.namespace.clone(),
             watch_namespaces: filled(&args.watch_namespace).collect(),
             take_over: args.take_over,
@@ -81,14 +78,8 @@ fn start(args: &Controller, role: impl AsyncFnOnce(CancellationToken) -> Outcome
     })
 }
 
-fn configuration(global: &Global) -> Outcome<kube::Config> {
-    client::config(global.kubeconfig.as_deref(), global.context.as_deref()).map_err(Failure::CouldNotAsk)
-}
-
-fn connect(config: kube::Config) -> Outcome<kube::Client> {
-    let server = config.cluster_url.to_string();
-    client::connect(config, Timeouts::HOME)
-        .map_err(|error| Failure::CouldNotAsk(format!("cannot use the configuration of `{server}`: {error}")))
+fn connect(global: &Global) -> Outcome<kube::Client> {
+    Home::connect(global, global.context.as_deref()).map(|home| home.client)
 }
 
 fn ended(role: &str, error: &dyn std::fmt::Display) -> Failure {

@@ -5,7 +5,7 @@ use kube::api::ObjectMeta;
 
 use super::{
     preview, run,
-    wait::{self, Ended, Progress},
+    wait::{self, Ended},
 };
 use crate::{
     api::fleet::{DataPlane, FleetBackupJob, FleetBackupJobSpec, FleetCluster, Selector},
@@ -31,17 +31,8 @@ pub async fn run(printer: Printer, home: &Home, args: &Backup) -> Outcome {
     }
     let created = run::create(printer, home, &job, false).await?;
     printer.say(&format!("fleetbackupjob/{name} created: {}", describe(&job)))?;
-    if !(args.wait || args.watch || args.timeout.is_some()) {
-        if printer.format().is_for_programs() {
-            return printer.value(&created);
-        }
-        let look = printer.command(&format!("describe job/{name}"));
-        printer.note(&format!("{look} shows how far it is"));
-        return Ok(());
-    }
-    let mut progress = if args.watch { Progress::live(printer) } else { Progress::silent(printer) };
-    let ended = wait::until_over::<FleetBackupJob>(home, &name, args.timeout, &mut progress).await?;
-    progress.finish();
+    let stay = (args.wait, args.watch, args.timeout);
+    let Some(ended) = run::stay(printer, home, &created, stay).await? else { return Ok(()) };
     if let Ended::Over(job) = &ended {
         wait::until_listed(home, job.status.as_ref().map_or(&[], |status| &status.restore_points)).await;
     }

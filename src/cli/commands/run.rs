@@ -7,13 +7,14 @@ use jiff::Timestamp;
 use kube::{Resource, api::PostParams, core::NamespaceResourceScope};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::wait::Ended;
+use super::wait::{self, Ended, Progress};
 use crate::{
     api::{
         fleet::{
             DatacenterRun, FleetBackupJob, FleetRestoreJob, FleetTask, Phase, RestoreRun, RunSpec, Selector,
         },
         labels,
+        names::is_object_name,
     },
     cli::{
         args::{PolicyArg, Selection},
@@ -181,15 +182,6 @@ pub fn name(typed: Option<&String>, verb: &str, now: Timestamp) -> Outcome<Strin
     )))
 }
 
-/// A DNS subdomain, as Kubernetes wants object names.
-pub(super) fn is_object_name(name: &str) -> bool {
-    let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let label = |part: &str| {
-        part.starts_with(fine) && part.ends_with(fine) && part.chars().all(|c| fine(c) || c == '-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
-}
-
 /// The selector, if anything narrows the choice.
 #[must_use]
 pub fn selector(typed: &Selection) -> Option<Selector> {
@@ -244,6 +236,33 @@ pub async fn create<K: Run>(printer: Printer, home: &Home, run: &K, dry_run: boo
         }
         Failure::writing(&format!("create {kind} `{name}` {home}"), &error)
     })
+}
+
+/// Waits for the end of the run that was `created`, if that is asked for by `wait`, `watch` or a time limit. Returns nothing
+/// where it is not: then the person is told where to look.
+///
+/// # Errors
+/// When the run cannot be watched, or stdout cannot be written.
+pub async fn stay<K: Run>(
+    printer: Printer,
+    home: &Home,
+    created: &K,
+    (wait, watch, timeout): (bool, bool, Option<Duration>),
+) -> Outcome<Option<Ended<K>>> {
+    let name = views::name(created.meta());
+    if !(wait || watch || timeout.is_some()) {
+        if printer.format().is_for_programs() {
+            printer.value(created)?;
+        } else {
+            let look = printer.command(&format!("describe {}/{name}", K::DESCRIBED));
+            printer.note(&format!("{look} shows how far it is"));
+        }
+        return Ok(None);
+    }
+    let mut progress = if watch { Progress::live(printer) } else { Progress::silent(printer) };
+    let ended = wait::until_over(home, &name, timeout, &mut progress).await?;
+    progress.finish();
+    Ok(Some(ended))
 }
 
 /// The run when it is over, whatever its verdict.

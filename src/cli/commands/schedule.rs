@@ -7,10 +7,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{
-    preview,
-    run::{is_object_name, selector},
-};
+use super::{preview, run::selector};
 use crate::{
     api::{
         cron::CronExpr,
@@ -19,6 +16,7 @@ use crate::{
             ScheduleOperation, ScheduleTemplate, Selector,
         },
         labels,
+        names::is_object_name,
     },
     cli::{
         args::schedule::{PlanSchedule, Schedule, ScheduleChoice, ScheduleVerb},

@@ -43,17 +43,8 @@ pub async fn run(printer: Printer, home: &Home, operation: FleetOperation, args:
     let created = run::create(printer, home, &task, false).await?;
     let name = task.name_any();
     printer.say(&format!("fleettask/{name} created: {}", describe(&task)))?;
-    if !(args.wait || args.watch || args.timeout.is_some()) {
-        if printer.format().is_for_programs() {
-            return printer.value(&created);
-        }
-        let look = printer.command(&format!("describe task/{name}"));
-        printer.note(&format!("{look} shows how far it is"));
-        return Ok(());
-    }
-    let mut progress = if args.watch { Progress::live(printer) } else { Progress::silent(printer) };
-    let ended = wait::until_over::<FleetTask>(home, &name, args.timeout, &mut progress).await?;
-    progress.finish();
+    let stay = (args.wait, args.watch, args.timeout);
+    let Some(ended) = run::stay(printer, home, &created, stay).await? else { return Ok(()) };
     run::verdict(printer, &name, ended)
 }
 

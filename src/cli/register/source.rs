@@ -5,7 +5,7 @@ use std::path::Path;
 use http::Uri;
 
 use crate::{
-    api::fleet::LOCAL,
+    api::{fleet::LOCAL, names},
     cli::failure::{Failure, Outcome},
     runtime::kubeconfig::{access::Access, own},
 };
@@ -26,23 +26,18 @@ pub struct Source {
     pub through_proxy: bool,
 }
 
-/// A data plane's name is a DNS label, which makes it a label value and a part of names.
+/// A data plane's name is a DNS label, as a namespace's is: that makes it a label value and a part of names.
 ///
 /// # Errors
 /// What is wrong with `name`, for people.
 pub fn check_name(name: &str) -> Outcome {
-    let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if name == LOCAL {
         return Err(Failure::CouldNotAsk(format!(
             "`{LOCAL}` is reserved for the control plane's own cluster, which is registered by itself; choose \
              another name"
         )));
     }
-    let is_label = name.len() <= 63
-        && name.starts_with(fine)
-        && name.ends_with(fine)
-        && name.chars().all(|c| fine(c) || c == '-');
-    if is_label {
+    if names::is_namespace(name) {
         return Ok(());
     }
     Err(Failure::CouldNotAsk(format!(

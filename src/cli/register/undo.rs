@@ -27,6 +27,7 @@ use crate::{
         home::Home,
         output::Printer,
     },
+    runtime::follow::Followed,
 };
 
 /// Takes a data plane out of the fleet.
@@ -43,7 +44,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Unregister) -> Outcome {
     }
     refuse_client_config(home, name).await?;
     let secret_is_ours = retire_secret(home, name).await?;
-    let existed = delete_data_plane(home, name).await?;
+    let existed = delete::<DataPlane>(home, name).await?;
     if !existed && !secret_is_ours {
         return Err(Failure::Failed(format!("there is no dataplane `{name}` {home}")));
     }
@@ -55,7 +56,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Unregister) -> Outcome {
         )));
     }
     if secret_is_ours {
-        delete_secret(home, name).await?;
+        delete::<Secret>(home, name).await?;
     }
     printer.say(&format!("dataplane/{name} unregistered"))?;
     printer.note(&format!(
@@ -108,19 +109,14 @@ async fn retire_secret(home: &Home, name: &str) -> Outcome<bool> {
 }
 
 /// Returns whether there was one.
-async fn delete_data_plane(home: &Home, name: &str) -> Outcome<bool> {
-    match home.api::<DataPlane>().delete(name, &DeleteParams::default()).await {
+async fn delete<K: Followed>(home: &Home, name: &str) -> Outcome<bool> {
+    match home.api::<K>().delete(name, &DeleteParams::default()).await {
         Ok(_) => Ok(true),
         Err(error) if is_not_found(&error) => Ok(false),
-        Err(error) => Err(Failure::writing(&format!("delete dataplane `{name}` {home}"), &error)),
-    }
-}
-
-async fn delete_secret(home: &Home, name: &str) -> Outcome {
-    match home.api::<Secret>().delete(name, &DeleteParams::default()).await {
-        Ok(_) => Ok(()),
-        Err(error) if is_not_found(&error) => Ok(()),
-        Err(error) => Err(Failure::writing(&format!("delete secret `{name}` {home}"), &error)),
+        Err(error) => {
+            let kind = K::kind(&()).to_lowercase();
+            Err(Failure::writing(&format!("delete {kind} `{name}` {home}"), &error))
+        }
     }
 }
 
