@@ -301,6 +301,25 @@ impl Printer {
         self.text(&text)
     }
 
+    /// The same for what may be nothing: people are told so with `nothing`.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn listing<T: Serialize>(
+        self,
+        objects: &[T],
+        nothing: impl FnOnce() -> String,
+        table: impl FnOnce(bool) -> Table,
+    ) -> Outcome {
+        if objects.is_empty() {
+            self.note(&nothing());
+            if !self.format.is_for_programs() {
+                return Ok(());
+            }
+        }
+        self.objects(objects, table)
+    }
+
     /// Prints one value for programs.
     ///
     /// # Errors

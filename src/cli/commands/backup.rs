@@ -8,10 +8,10 @@ use super::{
     wait::{self, Ended},
 };
 use crate::{
-    api::fleet::{DataPlane, FleetBackupJob, FleetBackupJobSpec, FleetCluster, Selector},
+    api::fleet::{FleetBackupJob, FleetBackupJobSpec},
     cli::{
         args::{Backup, BackupChoice},
-        failure::{Failure, Outcome},
+        failure::Outcome,
         home::Home,
         output::Printer,
         views,
@@ -83,23 +83,9 @@ async fn dry_run(printer: Printer, home: &Home, job: &FleetBackupJob) -> Outcome
     if printer.format().is_for_programs() {
         return printer.value(&checked);
     }
-    let (clusters, data_planes) = futures::try_join!(home.list::<FleetCluster>(), home.list::<DataPlane>())?;
-    let everything = Selector::default();
-    let selector = job.spec.run.selector.as_ref().unwrap_or(&everything);
-    let preview = preview::preview(selector, &clusters, &data_planes).map_err(Failure::CouldNotAsk)?;
     let name = views::name(&job.metadata);
     printer.say(&format!("fleetbackupjob/{name} would be created: {}", describe(job)))?;
-    if preview.is_empty() {
-        printer.note(&format!(
-            "no datacenter matches; {} shows what there is",
-            printer.command("clusters -o wide")
-        ));
-        return Ok(());
-    }
-    if selector.datacenter_selector.is_some() {
-        printer.note("--datacenter-selector is decided in the data planes and narrows this further");
-    }
-    printer.text(&preview::table(&preview).render(0))
+    preview::print(printer, home, job.spec.run.selector.as_ref()).await
 }
 
 #[cfg(test)]

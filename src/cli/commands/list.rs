@@ -18,16 +18,14 @@ use crate::{
 pub async fn data_planes(printer: Printer, home: &Home) -> Outcome {
     let mut data_planes = home.list::<DataPlane>().await?;
     data_planes.sort_by_key(|data_plane| name(&data_plane.metadata));
-    if data_planes.is_empty() {
-        printer.note(&format!(
-            "no data planes {home}; {} adds one, and a running control plane adds its own cluster as `local`",
-            printer.command("register NAME --from-kubeconfig FILE")
-        ));
-        if !printer.format().is_for_programs() {
-            return Ok(());
-        }
-    }
-    printer.objects(&data_planes, |wide| views::data_planes::table(&data_planes, wide, clock::now()))
+    let nothing = || {
+        let register = printer.command("register NAME --from-kubeconfig FILE");
+        format!(
+            "no data planes {home}; {register} adds one, and a running control plane adds its own cluster as `local`"
+        )
+    };
+    let table = |wide| views::data_planes::table(&data_planes, wide, clock::now());
+    printer.listing(&data_planes, nothing, table)
 }
 
 /// Lists the Cassandra clusters.
@@ -37,17 +35,14 @@ pub async fn data_planes(printer: Printer, home: &Home) -> Outcome {
 pub async fn clusters(printer: Printer, home: &Home) -> Outcome {
     let mut clusters = home.list::<FleetCluster>().await?;
     clusters.sort_by_key(|cluster| name(&cluster.metadata));
-    if clusters.is_empty() {
-        printer.note(&format!(
+    let nothing = || {
+        format!(
             "no Cassandra clusters {home}; they are found in the data planes: {} says whether those are ready and how \
              many datacenters they host",
             printer.command("dataplanes")
-        ));
-        if !printer.format().is_for_programs() {
-            return Ok(());
-        }
-    }
-    printer.objects(&clusters, |wide| views::clusters::table(&clusters, wide, clock::now()))
+        )
+    };
+    printer.listing(&clusters, nothing, |wide| views::clusters::table(&clusters, wide, clock::now()))
 }
 
 /// Lists the restore points, of one Cassandra cluster or of all.
@@ -60,13 +55,9 @@ pub async fn backups(printer: Printer, home: &Home, cluster: Option<&str>) -> Ou
         backups.retain(|backup| backup.status.as_ref().is_some_and(|status| status.cluster == cluster));
     }
     views::backups::sort(&mut backups);
-    if backups.is_empty() {
+    let nothing = || {
         let of = cluster.map_or_else(String::new, |cluster| format!(" of cluster `{cluster}`"));
-        printer
-            .note(&format!("no restore points{of} {home}; {} makes one", printer.command("backup --watch")));
-        if !printer.format().is_for_programs() {
-            return Ok(());
-        }
-    }
-    printer.objects(&backups, |wide| views::backups::table(&backups, wide, clock::now()))
+        format!("no restore points{of} {home}; {} makes one", printer.command("backup --watch"))
+    };
+    printer.listing(&backups, nothing, |wide| views::backups::table(&backups, wide, clock::now()))
 }

@@ -8,31 +8,46 @@ use kube::core::{Selector as Labels, SelectorExt as _};
 use crate::{
     api::fleet::{DataPlane, FleetCluster, Selector},
     cli::{
-        output::Table,
+        failure::{Failure, Outcome},
+        home::Home,
+        output::{Printer, Table},
         views::{name, state},
     },
 };
 
+/// Prints the datacenters that `selector` matches, all where there is none.
+///
+/// # Errors
+/// When the inventory or a label selector cannot be read, or stdout cannot be written.
+pub async fn print(printer: Printer, home: &Home, selector: Option<&Selector>) -> Outcome {
+    let (clusters, data_planes) = futures::try_join!(home.list::<FleetCluster>(), home.list::<DataPlane>())?;
+    let everything = Selector::default();
+    let selector = selector.unwrap_or(&everything);
+    let matches = matches(selector, &clusters, &data_planes).map_err(Failure::CouldNotAsk)?;
+    if matches.is_empty() {
+        let look = printer.command("clusters -o wide");
+        printer.note(&format!("no datacenter matches now; {look} shows what there is"));
+        return Ok(());
+    }
+    if selector.datacenter_selector.is_some() {
+        printer.note("--datacenter-selector is decided in the data planes and narrows this further");
+    }
+    printer.text(&table(&matches).render(0))
+}
+
 /// One datacenter the selector matches.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Match {
-    /// The data plane it is in.
-    pub data_plane: String,
-    /// Its namespace there.
-    pub namespace: String,
-    /// Name of the CassandraDatacenter.
-    pub datacenter: String,
-    /// The Cassandra cluster.
-    pub cluster: String,
+struct Match {
+    data_plane: String,
+    namespace: String,
+    datacenter: String,
+    cluster: String,
     /// What may stand in its way.
-    pub note: String,
+    note: String,
 }
 
 /// The datacenters `selector` matches, in the order data plane, namespace, name.
-///
-/// # Errors
-/// When a label selector cannot be read.
-pub fn preview(
+fn matches(
     selector: &Selector,
     clusters: &[FleetCluster],
     data_planes: &[DataPlane],
@@ -97,9 +112,7 @@ fn allows(labels: &Labels, metadata: &ObjectMeta) -> bool {
     labels.matches(metadata.labels.as_ref().unwrap_or(&std::collections::BTreeMap::new()))
 }
 
-/// The matches as a table.
-#[must_use]
-pub fn table(matches: &[Match]) -> Table {
+fn table(matches: &[Match]) -> Table {
     let mut table = Table::new(&["DATA PLANE", "NAMESPACE", "DATACENTER", "CLUSTER", "NOTE"]);
     for m in matches {
         table.row([&m.data_plane, &m.namespace, &m.datacenter, &m.cluster, &m.note].map(Clone::clone));
@@ -116,7 +129,7 @@ mod tests {
     };
 
     fn matched(selector: &Selector) -> Vec<String> {
-        let found = preview(selector, &clusters(), &data_planes()).unwrap();
+        let found = matches(selector, &clusters(), &data_planes()).unwrap();
         found
             .iter()
             .map(|m| format!("{}/{} {}", m.data_plane, m.datacenter, m.note).trim().to_owned())

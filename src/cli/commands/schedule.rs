@@ -12,8 +12,8 @@ use crate::{
     api::{
         cron::CronExpr,
         fleet::{
-            CatchUp, DataPlane, Execution, FleetBackupSchedule, FleetBackupScheduleSpec, FleetCluster,
-            ScheduleOperation, ScheduleTemplate, Selector,
+            CatchUp, Execution, FleetBackupSchedule, FleetBackupScheduleSpec, ScheduleOperation,
+            ScheduleTemplate,
         },
         labels,
         names::is_object_name,
@@ -55,16 +55,11 @@ pub async fn plan(printer: Printer, home: &Home, args: &PlanSchedule) -> Outcome
 async fn list(printer: Printer, home: &Home) -> Outcome {
     let mut schedules = home.list::<FleetBackupSchedule>().await?;
     schedules.sort_by_key(kube::ResourceExt::name_any);
-    if schedules.is_empty() {
-        printer.note(&format!(
-            "no schedules {home}; {} makes one",
-            printer.command("schedule nightly --cron '30 2 * * *'")
-        ));
-        if !printer.format().is_for_programs() {
-            return Ok(());
-        }
-    }
-    printer.objects(&schedules, |wide| views::schedules::table(&schedules, wide, clock::now()))
+    let nothing = || {
+        let make = printer.command("schedule nightly --cron '30 2 * * *'");
+        format!("no schedules {home}; {make} makes one")
+    };
+    printer.listing(&schedules, nothing, |wide| views::schedules::table(&schedules, wide, clock::now()))
 }
 
 async fn make(printer: Printer, home: &Home, name: &str, what: &ScheduleChoice, dry_run: bool) -> Outcome {
@@ -91,25 +86,8 @@ async fn make(printer: Printer, home: &Home, name: &str, what: &ScheduleChoice, 
     }
     let slots = next_slots(&schedule.spec, clock::now())?;
     printer.say(&format!("next slots: {}", slots.join(", ")))?;
-    where_to(printer, home, &schedule.spec).await
-}
-
-/// The datacenters it would run in, as far as the inventory knows.
-async fn where_to(printer: Printer, home: &Home, spec: &FleetBackupScheduleSpec) -> Outcome {
-    let (clusters, data_planes) = futures::try_join!(home.list::<FleetCluster>(), home.list::<DataPlane>())?;
-    let everything = Selector::default();
-    let selector =
-        spec.template.as_ref().and_then(|template| template.selector.as_ref()).unwrap_or(&everything);
-    let preview = preview::preview(selector, &clusters, &data_planes).map_err(Failure::CouldNotAsk)?;
-    if preview.is_empty() {
-        let look = printer.command("clusters -o wide");
-        printer.note(&format!("no datacenter matches now; {look} shows what there is"));
-        return Ok(());
-    }
-    if selector.datacenter_selector.is_some() {
-        printer.note("--datacenter-selector is decided in the data planes and narrows this further");
-    }
-    printer.text(&preview::table(&preview).render(0))
+    let selector = schedule.spec.template.as_ref().and_then(|template| template.selector.as_ref());
+    preview::print(printer, home, selector).await
 }
 
 async fn suspend(printer: Printer, home: &Home, name: &str, suspend: bool) -> Outcome {
