@@ -1,13 +1,6 @@
 //! The control-plane cluster as the command line sees it.
 
-use std::fmt::Debug;
-
-use kube::{
-    Api, Client, Resource,
-    api::ListParams,
-    core::{DeserializeGuard, NamespaceResourceScope},
-};
-use serde::de::DeserializeOwned;
+use kube::{Api, Client, api::ListParams, core::DeserializeGuard};
 
 use super::{
     args::Global,
@@ -17,7 +10,10 @@ use super::{
 };
 use crate::{
     api::names,
-    runtime::client::{self, Timeouts},
+    runtime::{
+        client::{self, Timeouts},
+        follow::Followed,
+    },
 };
 
 /// A connection to the control plane's cluster, and the namespace the fleet's objects are in.
@@ -47,11 +43,7 @@ impl Home {
 
     /// The fleet's objects of one kind.
     #[must_use]
-    pub fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope>,
-        K::DynamicType: Default,
-    {
+    pub fn api<K: Followed>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
@@ -59,10 +51,7 @@ impl Home {
     ///
     /// # Errors
     /// When they are not told.
-    pub async fn list<K>(&self) -> Outcome<Vec<K>>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-    {
+    pub async fn list<K: Followed>(&self) -> Outcome<Vec<K>> {
         let (objects, unreadable) = self.read().await?;
         for why in unreadable {
             output::aside(&format!("note: {why}"));
@@ -74,10 +63,7 @@ impl Home {
     ///
     /// # Errors
     /// When they are not told.
-    pub async fn read<K>(&self) -> Outcome<(Vec<K>, Vec<String>)>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-    {
+    pub async fn read<K: Followed>(&self) -> Outcome<(Vec<K>, Vec<String>)> {
         let all = self.api::<DeserializeGuard<K>>().list(&ListParams::default()).await;
         let all = all.map_err(|error| Failure::reading(&format!("{} {self}", K::plural(&())), &error))?;
         let (mut objects, mut unreadable) = (Vec::new(), Vec::new());
@@ -100,12 +86,8 @@ impl Home {
     ///
     /// # Errors
     /// When the API server does not say.
-    pub async fn find<K>(&self, name: &str) -> Outcome<Option<K>>
-    where
-        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-        K::DynamicType: Default,
-    {
-        let kind = K::kind(&K::DynamicType::default()).to_lowercase();
+    pub async fn find<K: Followed>(&self, name: &str) -> Outcome<Option<K>> {
+        let kind = K::kind(&()).to_lowercase();
         if !names::is_object_name(name) {
             return Err(Failure::CouldNotAsk(format!(
                 "`{}` cannot be the name of a {kind}: use lower-case letters, digits, `-` and `.`, at most 253",

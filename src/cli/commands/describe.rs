@@ -1,16 +1,16 @@
 //! `describe KIND/NAME`: everything known about one object.
 
+use jiff::Timestamp;
+use serde::Serialize;
+
 use crate::{
-    api::fleet::{
-        DataPlane, FleetBackup, FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetRestoreJob, FleetTask,
-    },
     cli::{
         failure::{Failure, Outcome},
         home::Home,
         output::Printer,
         views::{detail, restore},
     },
-    runtime::clock,
+    runtime::{clock, follow::Followed},
 };
 
 /// Shows `object`, such as `dataplane/eu-1`.
@@ -24,44 +24,43 @@ pub async fn run(printer: Printer, home: &Home, object: &str) -> Outcome {
         ))
     };
     let (kind, name) = object.split_once('/').filter(|(_, name)| !name.is_empty()).ok_or_else(usage)?;
-    let now = clock::now();
+    let typed = (object, name);
     match kind.to_lowercase().as_str() {
-        "dataplane" | "dataplanes" | "dp" => {
-            let found = found(home.find::<DataPlane>(name).await?, home, object)?;
-            show(printer, &found, || detail::data_plane(&found, now))
-        }
+        "dataplane" | "dataplanes" | "dp" => show(printer, home, typed, detail::data_plane).await,
         "cluster" | "clusters" | "fleetcluster" | "fleetclusters" | "fc" => {
-            let found = found(home.find::<FleetCluster>(name).await?, home, object)?;
-            show(printer, &found, || detail::cluster(&found, now))
+            show(printer, home, typed, detail::cluster).await
         }
         "backup" | "backups" | "fleetbackup" | "fleetbackups" | "fb" => {
-            let found = found(home.find::<FleetBackup>(name).await?, home, object)?;
-            show(printer, &found, || detail::backup(&found, now))
+            show(printer, home, typed, detail::backup).await
         }
         "job" | "jobs" | "fleetbackupjob" | "fleetbackupjobs" | "fbj" => {
-            let found = found(home.find::<FleetBackupJob>(name).await?, home, object)?;
-            show(printer, &found, || detail::job(&found, now))
+            show(printer, home, typed, detail::job).await
         }
         "task" | "tasks" | "fleettask" | "fleettasks" | "ft" => {
-            let found = found(home.find::<FleetTask>(name).await?, home, object)?;
-            show(printer, &found, || detail::task(&found, now))
+            show(printer, home, typed, detail::task).await
         }
         "schedule" | "schedules" | "fleetbackupschedule" | "fleetbackupschedules" | "fbs" => {
-            let found = found(home.find::<FleetBackupSchedule>(name).await?, home, object)?;
-            show(printer, &found, || detail::schedule(&found, now))
+            show(printer, home, typed, detail::schedule).await
         }
         "restore" | "restores" | "fleetrestorejob" | "fleetrestorejobs" | "frj" => {
-            let found = found(home.find::<FleetRestoreJob>(name).await?, home, object)?;
-            show(printer, &found, || restore::page(&found, now))
+            show(printer, home, typed, restore::page).await
         }
         _ => Err(usage()),
     }
 }
 
-fn found<K>(object: Option<K>, home: &Home, typed: &str) -> Outcome<K> {
-    object.ok_or_else(|| Failure::Failed(format!("there is no `{typed}` {home}")))
-}
-
-fn show<K: serde::Serialize>(printer: Printer, object: &K, text: impl FnOnce() -> String) -> Outcome {
-    if printer.format().is_for_programs() { printer.value(object) } else { printer.text(&text()) }
+/// Shows the object called `name`: to programs as it is, to people as `page` has it.
+async fn show<K: Followed + Serialize>(
+    printer: Printer,
+    home: &Home,
+    (typed, name): (&str, &str),
+    page: fn(&K, Timestamp) -> String,
+) -> Outcome {
+    let found = home.find::<K>(name).await?;
+    let found = found.ok_or_else(|| Failure::Failed(format!("there is no `{typed}` {home}")))?;
+    if printer.format().is_for_programs() {
+        printer.value(&found)
+    } else {
+        printer.text(&page(&found, clock::now()))
+    }
 }

@@ -1,11 +1,11 @@
 //! What the verbs that start a run over datacenters have in common: its name, its selector, its creation, its
 //! verdict.
 
-use std::{fmt::Debug, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::{Resource, api::PostParams, core::NamespaceResourceScope};
-use serde::{Serialize, de::DeserializeOwned};
+use kube::api::PostParams;
+use serde::Serialize;
 
 use super::wait::{self, Ended, Progress};
 use crate::{
@@ -24,18 +24,11 @@ use crate::{
         rollout::{RolloutArgs, seconds},
         views::{self, restore},
     },
+    runtime::follow::Followed,
 };
 
 /// A fleet object that goes over datacenters and comes to an end.
-pub trait Run:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + Debug
-    + Serialize
-    + DeserializeOwned
-    + Send
-    + 'static
-{
+pub trait Run: Followed + Serialize {
     /// What `describe` and `cancel` call it.
     const DESCRIBED: &'static str;
 
