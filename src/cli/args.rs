@@ -5,15 +5,62 @@ pub mod schedule;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{duration, output::Format, rollout::RolloutArgs, selector};
 use crate::{
-    api::{fleet::UnreachablePolicy, medusa::BackupType, names},
+    api::{
+        fleet::{ConcurrencyPolicy, RestoreOrder, ScheduleOperation, UnreachablePolicy},
+        medusa::BackupType,
+        names,
+    },
     control_plane::deployment::pod::image,
     runtime::{kubeconfig, telemetry::LogFormat},
 };
+
+/// Lets a value of an object's field be typed: each by its word, with what it means.
+macro_rules! typed {
+    ($($type:ty { $($value:ident $word:literal $help:literal,)+ })+) => {
+        $(impl ValueEnum for $type {
+            fn value_variants<'a>() -> &'a [Self] {
+                &[$(Self::$value),+]
+            }
+
+            fn to_possible_value(&self) -> Option<PossibleValue> {
+                match self {
+                    $(Self::$value => Some(PossibleValue::new($word).help($help)),)+
+                }
+            }
+        })+
+    };
+}
+
+typed! {
+    BackupType {
+        Differential "differential" "Upload what no earlier backup holds",
+        Full "full" "Upload everything",
+    }
+    UnreachablePolicy {
+        Wait "Wait" "Wait until it answers",
+        Skip "Skip" "Leave its datacenters out",
+        Fail "Fail" "Count its datacenters as failed",
+    }
+    RestoreOrder {
+        Parallel "Parallel" "All at once",
+        Serial "Serial" "One after the other",
+    }
+    ScheduleOperation {
+        Backup "backup" "Back up",
+        Purge "purge" "Delete backups by Medusa's retention",
+        Sync "sync" "Make the MedusaBackups say what the storage holds",
+    }
+    ConcurrencyPolicy {
+        Forbid "Forbid" "Wait for its end",
+        Allow "Allow" "Run beside it",
+        Replace "Replace" "Cancel it first",
+    }
+}
 
 /// Backups of Apache Cassandra with Medusa, over many Kubernetes clusters.
 #[derive(Debug, Parser)]
@@ -228,7 +275,7 @@ pub struct TaskChoice {
     pub selection: Selection,
     /// What to do about a data plane that does not answer
     #[arg(long, value_enum, ignore_case = true, default_value = "Wait", value_name = "POLICY")]
-    pub unreachable_policy: PolicyArg,
+    pub unreachable_policy: UnreachablePolicy,
     /// Delete the task and its MedusaTasks this long after its end [default: never]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub ttl: Option<Duration>,
@@ -245,10 +292,10 @@ pub struct BackupChoice {
     pub selection: Selection,
     /// `differential` uploads what no earlier backup holds, `full` uploads everything
     #[arg(long = "type", value_enum, default_value = "differential", value_name = "TYPE")]
-    pub backup_type: TypeArg,
+    pub backup_type: BackupType,
     /// What to do about a data plane that does not answer
     #[arg(long, value_enum, ignore_case = true, default_value = "Wait", value_name = "POLICY")]
-    pub unreachable_policy: PolicyArg,
+    pub unreachable_policy: UnreachablePolicy,
     /// Delete the run and its MedusaBackupJobs this long after its end; backups stay [default: never]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub ttl: Option<Duration>,
@@ -288,46 +335,6 @@ pub struct Cancel {
     /// What to cancel: `job/NAME`, `task/NAME` or `restore/NAME`
     #[arg(value_name = "KIND/NAME")]
     pub object: String,
-}
-
-/// [`BackupType`] as typed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum TypeArg {
-    /// Upload what no earlier backup holds
-    Differential,
-    /// Upload everything
-    Full,
-}
-
-impl From<TypeArg> for BackupType {
-    fn from(typed: TypeArg) -> Self {
-        match typed {
-            TypeArg::Differential => Self::Differential,
-            TypeArg::Full => Self::Full,
-        }
-    }
-}
-
-/// [`UnreachablePolicy`] as typed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-#[value(rename_all = "PascalCase")]
-pub enum PolicyArg {
-    /// Wait until it answers
-    Wait,
-    /// Leave its datacenters out
-    Skip,
-    /// Count its datacenters as failed
-    Fail,
-}
-
-impl From<PolicyArg> for UnreachablePolicy {
-    fn from(typed: PolicyArg) -> Self {
-        match typed {
-            PolicyArg::Wait => Self::Wait,
-            PolicyArg::Skip => Self::Skip,
-            PolicyArg::Fail => Self::Fail,
-        }
-    }
 }
 
 /// `backups`.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::{api::fleet::RestoreOrder, cli::duration};
 
@@ -20,7 +20,7 @@ pub struct RestoreChoice {
     pub datacenters: Vec<String>,
     /// `Parallel` stops all datacenters at once, `Serial` one after the other
     #[arg(long, value_enum, ignore_case = true, default_value = "Parallel", value_name = "ORDER")]
-    pub order: OrderArg,
+    pub order: RestoreOrder,
     /// How long what stands in the way may be waited for
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration::parse)]
     pub start_deadline: Duration,
@@ -51,23 +51,4 @@ pub struct Restore {
     /// Check everything and say what would be done, as `plan restore` does
     #[arg(long, conflicts_with_all = ["wait", "watch", "timeout", "yes"])]
     pub dry_run: bool,
-}
-
-/// [`RestoreOrder`] as typed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-#[value(rename_all = "PascalCase")]
-pub enum OrderArg {
-    /// All at once
-    Parallel,
-    /// One after the other
-    Serial,
-}
-
-impl From<OrderArg> for RestoreOrder {
-    fn from(typed: OrderArg) -> Self {
-        match typed {
-            OrderArg::Parallel => Self::Parallel,
-            OrderArg::Serial => Self::Serial,
-        }
-    }
 }

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
-use super::{PolicyArg, Selection, TypeArg};
+use super::Selection;
 use crate::{
-    api::fleet::{ConcurrencyPolicy, ScheduleOperation},
+    api::{
+        fleet::{ConcurrencyPolicy, ScheduleOperation, UnreachablePolicy},
+        medusa::BackupType,
+    },
     cli::duration,
 };
 
@@ -65,19 +68,19 @@ pub struct ScheduleChoice {
     pub time_zone: Option<String>,
     /// What to run
     #[arg(long, value_enum, default_value = "backup", value_name = "OPERATION")]
-    pub operation: OperationArg,
+    pub operation: ScheduleOperation,
     /// Let each data plane watch the clock for its own datacenters, so that it goes on without the control plane
     #[arg(long)]
     pub delegated: bool,
     /// Of a backup: `differential` uploads what no earlier backup holds, `full` uploads everything [default: differential]
     #[arg(long = "type", value_enum, value_name = "TYPE")]
-    pub backup_type: Option<TypeArg>,
+    pub backup_type: Option<BackupType>,
     /// Which datacenters.
     #[command(flatten)]
     pub selection: Selection,
     /// What to do when the schedule's last run is still going
     #[arg(long, value_enum, ignore_case = true, default_value = "Forbid", value_name = "POLICY")]
-    pub concurrency_policy: ConcurrencyArg,
+    pub concurrency_policy: ConcurrencyPolicy,
     /// How late a slot may still run [default: as late as need be]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub starting_deadline: Option<Duration>,
@@ -89,48 +92,5 @@ pub struct ScheduleChoice {
     pub window: Option<Duration>,
     /// What to do about a data plane that does not answer [default: Wait]
     #[arg(long, value_enum, ignore_case = true, value_name = "POLICY", conflicts_with = "delegated")]
-    pub unreachable_policy: Option<PolicyArg>,
-}
-
-/// [`ScheduleOperation`] as typed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum OperationArg {
-    /// Back up
-    Backup,
-    /// Delete backups by Medusa's retention
-    Purge,
-    /// Make the MedusaBackups say what the storage holds
-    Sync,
-}
-
-impl From<OperationArg> for ScheduleOperation {
-    fn from(typed: OperationArg) -> Self {
-        match typed {
-            OperationArg::Backup => Self::Backup,
-            OperationArg::Purge => Self::Purge,
-            OperationArg::Sync => Self::Sync,
-        }
-    }
-}
-
-/// [`ConcurrencyPolicy`] as typed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-#[value(rename_all = "PascalCase")]
-pub enum ConcurrencyArg {
-    /// Wait for its end
-    Forbid,
-    /// Run beside it
-    Allow,
-    /// Cancel it first
-    Replace,
-}
-
-impl From<ConcurrencyArg> for ConcurrencyPolicy {
-    fn from(typed: ConcurrencyArg) -> Self {
-        match typed {
-            ConcurrencyArg::Forbid => Self::Forbid,
-            ConcurrencyArg::Allow => Self::Allow,
-            ConcurrencyArg::Replace => Self::Replace,
-        }
-    }
+    pub unreachable_policy: Option<UnreachablePolicy>,
 }

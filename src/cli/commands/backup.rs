@@ -64,7 +64,7 @@ fn job(args: &Backup, namespace: &str, now: Timestamp) -> Outcome<FleetBackupJob
                 args.choice.unreachable_policy,
                 args.choice.ttl,
             ),
-            backup_type: args.choice.backup_type.into(),
+            backup_type: args.choice.backup_type,
         },
         status: None,
     })

@@ -102,7 +102,7 @@ fn job(
             backup: backup.metadata.name.clone(),
             cluster: Some(choice.cluster.clone()),
             datacenters: choice.datacenters.iter().map(|typed| datacenter(typed)).collect::<Outcome<_>>()?,
-            order: choice.order.into(),
+            order: choice.order,
             start_deadline_seconds: i64::try_from(choice.start_deadline.as_secs()).unwrap_or(i64::MAX),
             datacenter_timeout_seconds: None,
             dry_run,

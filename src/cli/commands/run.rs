@@ -12,12 +12,13 @@ use crate::{
     api::{
         fleet::{
             DatacenterRun, FleetBackupJob, FleetRestoreJob, FleetTask, Phase, RestoreRun, RunSpec, Selector,
+            UnreachablePolicy,
         },
         labels,
         names::is_object_name,
     },
     cli::{
-        args::{PolicyArg, Selection},
+        args::Selection,
         failure::{Failure, Outcome, is_conflict, is_not_found},
         home::Home,
         output::Printer,
@@ -192,11 +193,11 @@ pub fn selector(typed: &Selection) -> Option<Selector> {
 
 /// What is asked for of every kind of run.
 #[must_use]
-pub fn spec(typed: &Selection, rollout: &RolloutArgs, policy: PolicyArg, ttl: Option<Duration>) -> RunSpec {
+pub fn spec(typed: &Selection, rollout: &RolloutArgs, policy: UnreachablePolicy, ttl: Option<Duration>) -> RunSpec {
     RunSpec {
         selector: selector(typed),
         rollout: rollout.rollout(),
-        unreachable_policy: policy.into(),
+        unreachable_policy: policy,
         ttl_seconds_after_finished: ttl.map(seconds),
         cancel: None,
         dry_run: None,

@@ -123,8 +123,8 @@ fn schedule(name: &str, what: &ScheduleChoice, namespace: &str) -> Outcome<Fleet
     let seconds = |length: std::time::Duration| i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
     let template = ScheduleTemplate {
         selector: selector(&what.selection),
-        backup_type: what.backup_type.map(Into::into),
-        unreachable_policy: what.unreachable_policy.map(Into::into),
+        backup_type: what.backup_type,
+        unreachable_policy: what.unreachable_policy,
         ..ScheduleTemplate::default()
     };
     Ok(FleetBackupSchedule {
@@ -136,9 +136,9 @@ fn schedule(name: &str, what: &ScheduleChoice, namespace: &str) -> Outcome<Fleet
         spec: FleetBackupScheduleSpec {
             schedule: cron,
             time_zone: what.time_zone.clone(),
-            operation: what.operation.into(),
+            operation: what.operation,
             execution: if what.delegated { Execution::Delegated } else { Execution::Coordinated },
-            concurrency_policy: what.concurrency_policy.into(),
+            concurrency_policy: what.concurrency_policy,
             starting_deadline_seconds: what.starting_deadline.map(seconds),
             catch_up: if what.no_catch_up { CatchUp::None } else { CatchUp::Latest },
             window_seconds: what.window.map(|window| i32::try_from(window.as_secs()).unwrap_or(i32::MAX)),
