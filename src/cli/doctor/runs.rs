@@ -10,7 +10,8 @@ use crate::{
     api::{
         Conditions as _, Reason,
         fleet::{
-            DataPlane, DatacenterRun, FleetBackupJob, FleetRestoreJob, FleetTask, Phase, RestoreRun, place,
+            DataPlane, DatacenterRun, FleetBackupJob, FleetRestoreJob, FleetTask, Phase, RestoreRun,
+            RunStatus, place,
         },
     },
     cli::{duration, views::name},
@@ -61,14 +62,8 @@ pub(super) fn not_ready(planes: &[DataPlane]) -> NotReady {
 /// FleetBackupJobs.
 pub(super) fn jobs(jobs: &[FleetBackupJob], planes: &NotReady, now: Timestamp) -> Vec<Finding> {
     let runs = jobs.iter().map(|job| {
-        let status = job.status.as_ref();
-        Run {
-            object: object("job", &job.metadata),
-            metadata: &job.metadata,
-            phase: status.and_then(|s| s.run.phase),
-            moved: status.and_then(|s| s.run.last_progress_time.clone().or(s.run.start_time.clone())),
-            open: status.into_iter().flat_map(|s| &s.datacenters).filter_map(Open::of).collect(),
-        }
+        let status = job.status.as_ref().map(|status| (&status.run, status.datacenters.as_slice()));
+        Run::of("job", &job.metadata, status)
     });
     runs.filter_map(|run| run.judge(planes, now)).collect()
 }
@@ -76,18 +71,8 @@ pub(super) fn jobs(jobs: &[FleetBackupJob], planes: &NotReady, now: Timestamp) -
 /// FleetTasks.
 pub(super) fn tasks(tasks: &[FleetTask], planes: &NotReady, now: Timestamp) -> Vec<Finding> {
     let runs = tasks.iter().map(|task| {
-        let status = task.status.as_ref();
-        Run {
-            object: object("task", &task.metadata),
-            metadata: &task.metadata,
-            phase: status.and_then(|s| s.run.phase),
-            moved: status.and_then(|s| s.run.last_progress_time.clone().or(s.run.start_time.clone())),
-            open: status
-                .into_iter()
-                .flat_map(|s| &s.datacenters)
-                .filter_map(|dc| Open::of(&dc.run))
-                .collect(),
-        }
+        let status = task.status.as_ref().map(|status| (&status.run, status.datacenters.as_slice()));
+        Run::of("task", &task.metadata, status)
     });
     runs.filter_map(|run| run.judge(planes, now)).collect()
 }
@@ -129,7 +114,22 @@ impl<'a> Open<'a> {
     }
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn of(
+        kind: &str,
+        metadata: &'a ObjectMeta,
+        status: Option<(&'a RunStatus, &'a [impl AsRef<DatacenterRun>])>,
+    ) -> Self {
+        let (run, datacenters) = status.unzip();
+        Self {
+            object: object(kind, metadata),
+            metadata,
+            phase: run.and_then(|run| run.phase),
+            moved: run.and_then(|run| run.last_progress_time.clone().or(run.start_time.clone())),
+            open: datacenters.into_iter().flatten().filter_map(|entry| Open::of(entry.as_ref())).collect(),
+        }
+    }
+
     fn judge(self, planes: &NotReady, now: Timestamp) -> Option<Finding> {
         let Some(phase) = self.phase else { return unseen(self.metadata, self.object, now) };
         if phase.is_final() {

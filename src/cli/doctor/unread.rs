@@ -10,53 +10,37 @@ type Kind = (&'static str, &'static str, &'static str);
 
 /// Kinds that were not read, wholly or in part; `defined` is what is wrong with their definitions.
 pub(super) fn unread(evidence: &Evidence, defined: &[Finding]) -> Vec<Finding> {
-    let gaps: [(Kind, Gap<'_>); 10] = [
-        (("customresourcedefinition", "", "customresourcedefinitions"), gap(&evidence.definitions)),
-        (("lease", "", "leases"), gap(&evidence.leases)),
-        (("dataplane", fleet::GROUP, "dataplanes"), gap(&evidence.data_planes)),
-        (("cluster", fleet::GROUP, "fleetclusters"), gap(&evidence.clusters)),
-        (("medusaconfiguration", medusa::GROUP, "medusaconfigurations"), gap(&evidence.configurations)),
-        (("k8ssandracluster", k8ssandra::GROUP, "k8ssandraclusters"), gap(&evidence.k8ssandra_clusters)),
-        (("schedule", fleet::GROUP, "fleetbackupschedules"), gap(&evidence.schedules)),
-        (("job", fleet::GROUP, "fleetbackupjobs"), gap(&evidence.jobs)),
-        (("task", fleet::GROUP, "fleettasks"), gap(&evidence.tasks)),
-        (("restore", fleet::GROUP, "fleetrestorejobs"), gap(&evidence.restores)),
-    ];
-    let found = gaps.into_iter().flat_map(|(kind, gap)| {
-        let (_, group, plural) = kind;
-        match gap {
-            Gap::Objects(malformed) => malformed.iter().map(|object| unreadable(kind, object)).collect(),
-            Gap::Refused(why) => {
-                let fix =
-                    format!("ask for the permission to list {plural}; until then nothing is known of them");
-                vec![unknown(plural, Reason::NotAuthorized.as_str(), why, fix)]
-            }
-            Gap::Failed(why) => {
-                let fix =
-                    format!("ask again; if it stays so, see to the API server, or to what serves {plural}");
-                vec![unknown(plural, "NotAnswered", why, fix)]
-            }
-            Gap::Absent => absent(plural, group, evidence, defined).into_iter().collect(),
-        }
-    });
-    found.collect()
+    let absent = &|(_, group, plural): Kind| absent(plural, group, evidence, defined);
+    [
+        of(("customresourcedefinition", "", "customresourcedefinitions"), &evidence.definitions, absent),
+        of(("lease", "", "leases"), &evidence.leases, absent),
+        of(("dataplane", fleet::GROUP, "dataplanes"), &evidence.data_planes, absent),
+        of(("cluster", fleet::GROUP, "fleetclusters"), &evidence.clusters, absent),
+        of(("medusaconfiguration", medusa::GROUP, "medusaconfigurations"), &evidence.configurations, absent),
+        of(("k8ssandracluster", k8ssandra::GROUP, "k8ssandraclusters"), &evidence.k8ssandra_clusters, absent),
+        of(("schedule", fleet::GROUP, "fleetbackupschedules"), &evidence.schedules, absent),
+        of(("job", fleet::GROUP, "fleetbackupjobs"), &evidence.jobs, absent),
+        of(("task", fleet::GROUP, "fleettasks"), &evidence.tasks, absent),
+        of(("restore", fleet::GROUP, "fleetrestorejobs"), &evidence.restores, absent),
+    ]
+    .concat()
 }
 
-/// Why nothing is known of a kind, or of some objects of it.
-enum Gap<'a> {
-    Objects(&'a [Malformed]),
-    Absent,
-    Refused(&'a str),
-    Failed(&'a str),
-}
-
-fn gap<K>(read: &Read<K>) -> Gap<'_> {
+/// What was not read of one kind; `absent` judges one that the API server does not know.
+fn of<K>(kind: Kind, read: &Read<K>, absent: &impl Fn(Kind) -> Option<Finding>) -> Vec<Finding> {
+    let (_, _, plural) = kind;
     match read {
-        Read::All(_) => Gap::Objects(&[]),
-        Read::Part(_, malformed) => Gap::Objects(malformed),
-        Read::NotInstalled => Gap::Absent,
-        Read::Refused(why) => Gap::Refused(why),
-        Read::Failed(why) => Gap::Failed(why),
+        Read::All(_) => Vec::new(),
+        Read::Part(_, malformed) => malformed.iter().map(|object| unreadable(kind, object)).collect(),
+        Read::NotInstalled => absent(kind).into_iter().collect(),
+        Read::Refused(why) => {
+            let fix = format!("ask for the permission to list {plural}; until then nothing is known of them");
+            vec![unknown(plural, Reason::NotAuthorized.as_str(), why, fix)]
+        }
+        Read::Failed(why) => {
+            let fix = format!("ask again; if it stays so, see to the API server, or to what serves {plural}");
+            vec![unknown(plural, "NotAnswered", why, fix)]
+        }
     }
 }
 
