@@ -26,10 +26,7 @@ pub fn set_condition(
         None => "Unknown",
     };
     let mut message: String = message.into();
-    if message.len() > MAX_MESSAGE {
-        let cut = (0..=MAX_MESSAGE).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
-        message.truncate(cut);
-    }
+    message.truncate(message.floor_char_boundary(MAX_MESSAGE));
     let new = Condition {
         type_: type_.to_owned(),
         status: status.to_owned(),

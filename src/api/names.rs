@@ -16,19 +16,10 @@ const MAX_BACKUP: usize = 248;
 /// Longest name Kubernetes accepts.
 const MAX_NAME: usize = 253;
 
-/// `bytes` as hex digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-        use std::fmt::Write as _;
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
-}
-
 /// Hex SHA-256 of `bytes`.
 #[must_use]
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    format!("{:x}", Sha256::digest(bytes))
 }
 
 /// `text` when it fits, else its beginning and a hash of the whole.
@@ -38,8 +29,7 @@ pub fn shorten(text: &str, max: usize) -> String {
         return text.to_owned();
     }
     let hash: String = sha256_hex(text.as_bytes()).chars().take(8).collect();
-    let keep = max.saturating_sub(9);
-    let cut = (0..=keep).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    let cut = text.floor_char_boundary(max.saturating_sub(9));
     let head = text.get(..cut).unwrap_or_default().trim_end_matches(['-', '.']);
     format!("{head}-{hash}")
 }

@@ -46,13 +46,7 @@ pub struct Operator {
     pub version: Option<String>,
 }
 
-/// The operators among Deployments that are to run: one scaled to nothing reconciles nothing.
-#[must_use]
-pub fn running(deployments: &[Deployment]) -> Vec<Operator> {
-    deployments.iter().filter_map(of_deployment).collect()
-}
-
-/// The operator that a Deployment runs, if it does.
+/// The operator that a Deployment runs, if it does: one scaled to nothing reconciles nothing.
 #[must_use]
 pub fn of_deployment(deployment: &Deployment) -> Option<Operator> {
     let spec = deployment.spec.as_ref();

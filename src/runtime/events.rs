@@ -44,8 +44,7 @@ impl Events {
     fn publish(&self, about: ObjectReference, type_: EventType, reason: Reason, action: &str, note: String) {
         let (recorder, permits) = (self.recorder.clone(), Arc::clone(&self.permits));
         let action = action.to_owned();
-        let cut = (0..=MAX_NOTE.min(note.len())).rev().find(|i| note.is_char_boundary(*i)).unwrap_or(0);
-        let note = note.get(..cut).map(str::to_owned);
+        let note = note.get(..note.floor_char_boundary(MAX_NOTE)).map(str::to_owned);
         tokio::spawn(async move {
             let event = Event { type_, reason: reason.as_str().to_owned(), note, action, secondary: None };
             // The wait counts too, so that nothing piles up while the API server does not answer.

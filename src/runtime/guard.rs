@@ -8,7 +8,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     future::{Future, poll_fn},
-    panic::{self, AssertUnwindSafe},
+    panic::{self, AssertUnwindSafe, PanicHookInfo},
     sync::{
         Arc, LazyLock, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -89,18 +89,21 @@ fn now() -> u64 {
 /// Logs where panics happen, and not what they say, from now on.
 pub fn log_panics() {
     panic::set_hook(Box::new(|info| {
-        let place = info.location().map(|at| format!("{}:{}", short(at.file()), at.line()));
+        let place = note_place(info);
         tracing::error!(place, "panic: an internal error; please report it");
-        PLACE.with(|last| *last.borrow_mut() = place);
     }));
 }
 
 /// Keeps what panics say off the terminal: it may quote what was read. Who catches one says where it was.
 pub fn silence_panics() {
-    panic::set_hook(Box::new(|info| {
-        let place = info.location().map(|at| format!("{}:{}", short(at.file()), at.line()));
-        PLACE.with(|last| *last.borrow_mut() = place);
-    }));
+    panic::set_hook(Box::new(|info| drop(note_place(info))));
+}
+
+/// Puts down where a panic is, for whoever catches it.
+fn note_place(info: &PanicHookInfo<'_>) -> Option<String> {
+    let place = info.location().map(|at| format!("{}:{}", short(at.file()), at.line()));
+    PLACE.set(place.clone());
+    place
 }
 
 /// Does `work` to its end.
@@ -108,7 +111,7 @@ pub fn silence_panics() {
 /// # Errors
 /// When it panicked: where, if that is known.
 pub fn whole<T>(work: impl FnOnce() -> T) -> Result<T, Option<String>> {
-    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|_| PLACE.with(|last| last.borrow_mut().take()))
+    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|_| PLACE.take())
 }
 
 /// A source file without the folders of the machine it was compiled on.
@@ -223,7 +226,7 @@ pub fn compute<T>(part: &'static str, work: impl FnOnce() -> T) -> Result<T, Pan
 
 fn panicked(part: &'static str) -> Panicked {
     PANICS.get_or_create(&Part { part }).inc();
-    Panicked { place: PLACE.with(|place| place.borrow_mut().take()) }
+    Panicked { place: PLACE.take() }
 }
 
 /// The parts in which something is stuck.

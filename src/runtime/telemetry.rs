@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
-    EnvFilter, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    EnvFilter, Layer as _, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
 /// How log lines look.
@@ -43,28 +43,11 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), Box<dyn std::error::E
     // Colours are for terminals, not for log files.
     let colours = std::io::stderr().is_terminal();
     // Where nothing can be written, on a disk that is full, a word about that cannot be either: it would panic.
-    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_harmless));
-    match format {
-        LogFormat::Text => {
-            registry
-                .with(
-                    tracing_subscriber::fmt::layer()
-                        .log_internal_errors(false)
-                        .with_ansi(colours)
-                        .with_writer(std::io::stderr),
-                )
-                .try_init()?;
-        }
-        LogFormat::Json => {
-            registry
-                .with(
-                    tracing_subscriber::fmt::layer()
-                        .log_internal_errors(false)
-                        .json()
-                        .with_writer(std::io::stderr),
-                )
-                .try_init()?;
-        }
-    }
+    let lines = tracing_subscriber::fmt::layer().log_internal_errors(false).with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Text => lines.with_ansi(colours).boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(filter_fn(is_harmless)).with(lines).try_init()?;
     Ok(())
 }

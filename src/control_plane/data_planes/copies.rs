@@ -79,7 +79,7 @@ pub(crate) fn hash_data(type_: Option<&str>, data: &BTreeMap<String, ByteString>
         add(key.as_bytes());
         add(&value.0);
     }
-    names::hex(&hasher.finalize())
+    format!("{:x}", hasher.finalize())
 }
 
 #[must_use]

@@ -70,7 +70,7 @@ async fn deployments(client: &Client) -> Result<Vec<String>, kube::Error> {
     let mut found = Vec::new();
     loop {
         let page = api.list(&params).await?;
-        found.extend(operator::running(&page.items).into_iter().map(|operator| operator.place));
+        found.extend(page.items.iter().filter_map(operator::of_deployment).map(|operator| operator.place));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
             None => return Ok(found),

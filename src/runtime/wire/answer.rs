@@ -29,9 +29,9 @@ impl Asked {
         if is_log || headers.contains_key(header::UPGRADE) {
             return Self::Foreign;
         }
-        let value = |name: &str| parameters(uri).find(|(key, _)| *key == name).map(|(_, value)| value);
-        if *method == Method::GET && value("watch").is_some_and(|value| value == "true" || value == "1") {
-            return Self::Watch { seconds: value("timeoutSeconds").and_then(|value| value.parse().ok()) };
+        let is_watch = parameter(uri, "watch").is_some_and(|value| value == "true" || value == "1");
+        if *method == Method::GET && is_watch {
+            return Self::Watch { seconds: parameter(uri, "timeoutSeconds").and_then(|s| s.parse().ok()) };
         }
         Self::Document
     }
@@ -40,6 +40,11 @@ impl Asked {
 /// The parameters of a query, as they stand there.
 pub(super) fn parameters(uri: &Uri) -> impl Iterator<Item = (&str, &str)> {
     uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='))
+}
+
+/// The parameter of that name, as it stands in a query.
+pub(super) fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
+    parameters(uri).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 /// What came instead of Kubernetes' answer.

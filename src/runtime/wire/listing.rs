@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Mutex};
 use http::Uri;
 
 use super::{
-    answer::parameters,
+    answer::{parameter, parameters},
     body::{List, Unbounded},
 };
 use crate::runtime::sync::lock;
@@ -26,9 +26,8 @@ impl Listings {
     /// # Errors
     /// When the list has brought more than it may.
     pub(super) fn add(&self, uri: &Uri, bytes: usize, most: List) -> Result<(), Unbounded> {
-        let value = |name: &str| parameters(uri).find(|(key, _)| *key == name).map(|(_, value)| value);
-        let goes_on = value("continue").is_some_and(|token| !token.is_empty());
-        let limit = value("limit").and_then(|limit| limit.parse().ok());
+        let goes_on = parameter(uri, "continue").is_some_and(|token| !token.is_empty());
+        let limit = parameter(uri, "limit").and_then(|limit| limit.parse().ok());
         if limit.is_none() && !goes_on {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Mutex};
 use http::{Method, Request, Uri};
 use kube::client::Body;
 
-use super::answer::parameters;
+use super::answer::{parameter, parameters};
 use crate::runtime::sync::lock;
 
 /// Parameter of a list request that says how many objects its page may have.
@@ -52,7 +52,7 @@ fn asked(request: &Request<Body>) -> Option<u32> {
     if request.method() != Method::GET {
         return None;
     }
-    parameters(request.uri()).find(|(key, _)| *key == LIMIT).and_then(|(_, value)| value.parse().ok())
+    parameter(request.uri(), LIMIT)?.parse().ok()
 }
 
 fn set(uri: &mut Uri, limit: u32) {
