@@ -103,7 +103,11 @@ pub enum Verb {
     #[command(flatten)]
     Fleet(FleetVerb),
     /// Print a shell's completion script
-    Completion(Completion),
+    Completion {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
     /// Print the definitions of our kinds, for `kubectl apply`
     Crds(Crds),
     /// Run the controller of the control plane
@@ -128,11 +132,23 @@ pub enum FleetVerb {
     /// Back up the fleet, or a part of it
     Backup(Box<Backup>),
     /// Start nothing more of a run
-    Cancel(Cancel),
+    Cancel {
+        /// What to cancel: `job/NAME`, `task/NAME` or `restore/NAME`
+        #[arg(value_name = "KIND/NAME")]
+        object: String,
+    },
     /// Say what a verb would do where, and what stands in its way
-    Plan(Plan),
+    Plan {
+        /// The verb to plan.
+        #[command(subcommand)]
+        verb: Planned,
+    },
     /// List the restore points
-    Backups(Backups),
+    Backups {
+        /// Only those of this Cassandra cluster
+        #[arg(long, value_name = "NAME")]
+        cluster: Option<String>,
+    },
     /// Make the MedusaBackups say what the storage holds
     Sync(Task),
     /// Delete backups by Medusa's retention, but never a cluster's last complete restore point
@@ -147,9 +163,17 @@ pub enum FleetVerb {
     /// Say what is wrong, with what, and what to do about it
     Doctor,
     /// Show everything known about one object
-    Describe(Describe),
+    Describe {
+        /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME`, `task/NAME`, `restore/NAME` or `schedule/NAME`
+        #[arg(value_name = "KIND/NAME")]
+        object: String,
+    },
     /// Print the versions of this program and of the controllers
-    Version(Version),
+    Version {
+        /// Only this program's, without asking a cluster
+        #[arg(long)]
+        client: bool,
+    },
 }
 
 /// `register`.
@@ -304,19 +328,14 @@ pub struct BackupChoice {
     pub rollout: RolloutArgs,
 }
 
-/// `plan`.
-#[derive(Debug, Args)]
-pub struct Plan {
-    /// The verb to plan.
-    #[command(subcommand)]
-    pub verb: Planned,
-}
-
 /// What can be planned.
 #[derive(Debug, Subcommand)]
 pub enum Planned {
     /// What deploying Medusa would change in each datacenter, and what it waits for
-    Deploy(PlanDeploy),
+    Deploy {
+        /// Only this Cassandra cluster: its name here, or its K8ssandraCluster's [default: all]
+        cluster: Option<String>,
+    },
     /// Which datacenters a backup would take, as `backup --dry-run` says
     Backup(Box<BackupChoice>),
     /// Which datacenters a sync would take, as `sync --dry-run` says
@@ -327,53 +346,6 @@ pub enum Planned {
     Restore(restore::RestoreChoice),
     /// Have a schedule checked, and show what it would run where and when
     Schedule(Box<schedule::PlanSchedule>),
-}
-
-/// `cancel`.
-#[derive(Debug, Args)]
-pub struct Cancel {
-    /// What to cancel: `job/NAME`, `task/NAME` or `restore/NAME`
-    #[arg(value_name = "KIND/NAME")]
-    pub object: String,
-}
-
-/// `backups`.
-#[derive(Debug, Args)]
-pub struct Backups {
-    /// Only those of this Cassandra cluster
-    #[arg(long, value_name = "NAME")]
-    pub cluster: Option<String>,
-}
-
-/// `plan deploy`.
-#[derive(Debug, Args)]
-pub struct PlanDeploy {
-    /// Only this Cassandra cluster: its name here, or its K8ssandraCluster's [default: all]
-    pub cluster: Option<String>,
-}
-
-/// `describe`.
-#[derive(Debug, Args)]
-pub struct Describe {
-    /// What to show: `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME`, `task/NAME`, `restore/NAME` or `schedule/NAME`
-    #[arg(value_name = "KIND/NAME")]
-    pub object: String,
-}
-
-/// `version`.
-#[derive(Debug, Args)]
-pub struct Version {
-    /// Only this program's, without asking a cluster
-    #[arg(long)]
-    pub client: bool,
-}
-
-/// `completion`.
-#[derive(Debug, Args)]
-pub struct Completion {
-    /// The shell
-    #[arg(value_enum)]
-    pub shell: clap_complete::Shell,
 }
 
 /// `crds`.

@@ -92,8 +92,8 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
         Verb::ControlPlane(args) => roles::control_plane(&global, &args),
         Verb::DataPlane(args) => roles::data_plane(&global, &args),
         Verb::Crds(args) => commands::crds::run(printer, &args),
-        Verb::Completion(args) => commands::completion::run(printer, args.shell, command.clone()),
-        Verb::Fleet(FleetVerb::Version(args)) if args.client => commands::version::client(printer),
+        Verb::Completion { shell } => commands::completion::run(printer, shell, command.clone()),
+        Verb::Fleet(FleetVerb::Version { client: true }) => commands::version::client(printer),
         Verb::Fleet(verb) => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -119,17 +119,17 @@ async fn ask(verb: FleetVerb, printer: Printer, global: &Global) -> Outcome {
         FleetVerb::Dataplanes => commands::list::data_planes(printer, home).await,
         FleetVerb::Clusters => commands::list::clusters(printer, home).await,
         FleetVerb::Backup(args) => commands::backup::run(printer, home, &args).await,
-        FleetVerb::Cancel(args) => commands::cancel::run(printer, home, &args.object).await,
-        FleetVerb::Plan(args) => commands::plan::run(printer, home, args.verb).await,
-        FleetVerb::Backups(args) => commands::list::backups(printer, home, args.cluster.as_deref()).await,
+        FleetVerb::Cancel { object } => commands::cancel::run(printer, home, &object).await,
+        FleetVerb::Plan { verb } => commands::plan::run(printer, home, verb).await,
+        FleetVerb::Backups { cluster } => commands::list::backups(printer, home, cluster.as_deref()).await,
         FleetVerb::Sync(args) => commands::task::run(printer, home, FleetOperation::Sync, &args).await,
         FleetVerb::Purge(args) => commands::task::run(printer, home, FleetOperation::Purge, &args).await,
         FleetVerb::Schedule(args) => commands::schedule::run(printer, home, &args).await,
         FleetVerb::Restore(args) => commands::restore::run(printer, home, &args).await,
         FleetVerb::Doctor => commands::doctor::run(printer, home).await,
         FleetVerb::Status => commands::status::run(printer, home).await,
-        FleetVerb::Describe(args) => commands::describe::run(printer, home, &args.object).await,
-        FleetVerb::Version(_) => commands::version::all(printer, home).await,
+        FleetVerb::Describe { object } => commands::describe::run(printer, home, &object).await,
+        FleetVerb::Version { .. } => commands::version::all(printer, home).await,
     }
 }
 

@@ -5,10 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Parser as _;
 use rstest::rstest;
 
-use super::{
-    args::{Plan, Planned},
-    *,
-};
+use super::{args::Planned, *};
 
 fn parse(words: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("medusa-fleet").chain(words.split_whitespace()))
@@ -86,15 +83,15 @@ fn controllers_take_what_the_contract_names() {
 
 #[test]
 fn a_plan_is_of_one_verb() {
-    let Verb::Fleet(FleetVerb::Plan(Plan { verb: Planned::Deploy(args) })) = verb("plan deploy shop") else {
+    let Verb::Fleet(FleetVerb::Plan { verb: Planned::Deploy { cluster } }) = verb("plan deploy shop") else {
         panic!()
     };
-    assert_eq!(args.cluster.as_deref(), Some("shop"));
-    let Verb::Fleet(FleetVerb::Plan(Plan { verb: Planned::Deploy(args) })) = verb("plan deploy -o wide")
+    assert_eq!(cluster.as_deref(), Some("shop"));
+    let Verb::Fleet(FleetVerb::Plan { verb: Planned::Deploy { cluster } }) = verb("plan deploy -o wide")
     else {
         panic!()
     };
-    assert_eq!(args.cluster, None);
+    assert_eq!(cluster, None);
 }
 
 #[rstest]

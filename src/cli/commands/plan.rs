@@ -3,7 +3,7 @@
 use crate::{
     api::fleet::{FleetCluster, FleetOperation},
     cli::{
-        args::{PlanDeploy, Planned},
+        args::Planned,
         failure::{Failure, Outcome},
         home::Home,
         output::{Format, Printer},
@@ -17,7 +17,7 @@ use crate::{
 /// When there is nothing of that name, it cannot be read, or nothing of it would be done.
 pub async fn run(printer: Printer, home: &Home, verb: Planned) -> Outcome {
     match verb {
-        Planned::Deploy(args) => deploy(printer, home, &args).await,
+        Planned::Deploy { cluster } => deploy(printer, home, cluster.as_deref()).await,
         Planned::Backup(choice) => super::backup::plan(printer, home, *choice).await,
         Planned::Sync(choice) => super::task::plan(printer, home, FleetOperation::Sync, choice).await,
         Planned::Purge(choice) => super::task::plan(printer, home, FleetOperation::Purge, choice).await,
@@ -27,9 +27,8 @@ pub async fn run(printer: Printer, home: &Home, verb: Planned) -> Outcome {
 }
 
 /// What deploying Medusa would change in each datacenter, as the control plane found by trying it.
-async fn deploy(printer: Printer, home: &Home, args: &PlanDeploy) -> Outcome {
+async fn deploy(printer: Printer, home: &Home, only: Option<&str>) -> Outcome {
     let clusters = home.list::<FleetCluster>().await?;
-    let only = args.cluster.as_deref();
     if let Some(typed) = only
         && !clusters.iter().any(|cluster| plan::is_called(cluster, typed))
     {

@@ -210,8 +210,8 @@ mod tests {
     fn a_plan_takes_what_a_restore_takes() {
         let words = "medusa-fleet plan restore shop --from nightly --dc dc1";
         let cli = Cli::try_parse_from(words.split(' ')).unwrap();
-        let Verb::Fleet(FleetVerb::Plan(plan)) = cli.verb else { panic!("another verb") };
-        let Planned::Restore(choice) = plan.verb else { panic!("another plan") };
+        let Verb::Fleet(FleetVerb::Plan { verb }) = cli.verb else { panic!("another verb") };
+        let Planned::Restore(choice) = verb else { panic!("another plan") };
         assert_eq!((choice.cluster.as_str(), choice.datacenters.len()), ("shop", 1));
     }
 }
