@@ -203,7 +203,7 @@ pub async fn claim<R: PodsRun>(
 ) -> Result<R::Object, kube::Error> {
     let mut status = object.status().cloned().unwrap_or_default();
     status.start(pods, now);
-    outcome::go_on(&mut status, message, object.meta().generation, now);
+    outcome::step(&mut status, Reason::Running, message, object.meta().generation, now);
     let mut claimed = objects::patch_status(&tools.client, object, &patch(version(object), &status)).await?;
     tools.events.normal(claimed.object_ref(&()), Reason::Running, R::ACTIONS.0, note);
     // What was written, should the cluster's definition have dropped a part of it.

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::Conditions as _,
-    data_plane::frame::outcome::{COMPLETE, FAILED, fail, go_on, succeed, wait},
+    data_plane::frame::outcome::{COMPLETE, FAILED, fail, step, succeed, wait},
 };
 
 fn at(second: i64) -> Timestamp {
@@ -17,7 +17,7 @@ fn at(second: i64) -> Timestamp {
 fn claimed<S: PodsStatus>(pods: &[&str]) -> S {
     let mut status = S::default();
     status.start(pods.iter().map(|pod| (*pod).to_owned()).collect(), at(5));
-    go_on(&mut status, "backing up", Some(1), at(5));
+    step(&mut status, Reason::Running, "backing up", Some(1), at(5));
     status
 }
 

@@ -72,11 +72,6 @@ pub fn wait(status: &mut impl RunStatus, problem: &Problem, generation: Option<i
     conclude(status, (None, Some(false)), problem.reason, &problem.message, generation, now);
 }
 
-/// The run goes on; `message` says with what.
-pub fn go_on(status: &mut impl RunStatus, message: &str, generation: Option<i64>, now: Timestamp) {
-    step(status, Reason::Running, message, generation, now);
-}
-
 /// The run goes on; `reason` and `message` say with what.
 pub fn step(
     status: &mut impl RunStatus,

@@ -64,19 +64,22 @@ impl PodView {
             .and_then(|p| u16::try_from(p.container_port).ok())
             .unwrap_or(DEFAULT_PORT);
         let ip: Option<IpAddr> = status.and_then(|s| s.pod_ip.as_deref()).and_then(|ip| ip.parse().ok());
-        let ready_since = status
-            .and_then(|s| s.conditions.as_ref())
-            .and_then(|conditions| conditions.iter().find(|c| c.type_ == "Ready" && c.status == "True"))
-            .and_then(|c| c.last_transition_time.as_ref())
-            .map(|time| time.0);
         Self {
             name: pod.metadata.name.clone().unwrap_or_default(),
             address: ip.map(|ip| SocketAddr::new(ip, port)),
             has_medusa: container.is_some(),
-            ready_since,
+            ready_since: ready_since(pod),
             instance: instance(pod),
         }
     }
+}
+
+/// Since when `pod` is ready; nothing when it is not.
+#[must_use]
+pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let ready = conditions.iter().find(|c| c.type_ == "Ready" && c.status == "True")?;
+    ready.last_transition_time.as_ref().map(|time| time.0)
 }
 
 fn instance(pod: &Pod) -> Instance {

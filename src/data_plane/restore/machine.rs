@@ -139,11 +139,11 @@ fn free(case: Case<'_>, dc: &Datacenter, claim: &Claim) -> Next {
             );
         }
         let lock = Lock { stopped, ..adopted(Step::Stopping) };
-        return Next::Change(Change { stopped: true, orders: Orders::Keep, lock });
+        return change(true, Orders::Keep, lock);
     }
     let step = if dc.stopped { Step::Preparing } else { Step::Starting };
     if matches!(claim, Claim::Free) && (dc.orders == Holds::These || (is_upstreams && dc.stopped)) {
-        return Next::Change(Change { stopped: dc.stopped, orders: Orders::Keep, lock: adopted(step) });
+        return change(dc.stopped, Orders::Keep, adopted(step));
     }
     finish(
         Reason::DatacenterChanged,
@@ -187,11 +187,7 @@ fn stopping(case: Case<'_>, dc: &Datacenter, lock: &Lock) -> Next {
         return if case.status.datacenter_stopped.is_none() {
             Next::Stopped
         } else {
-            Next::Change(Change {
-                stopped: true,
-                orders: Orders::Give,
-                lock: at(case, lock, Step::Preparing),
-            })
+            change(true, Orders::Give, at(case, lock, Step::Preparing))
         };
     }
     if is_late(case, lock, case.timings.stop) {
@@ -218,11 +214,7 @@ fn preparing(case: Case<'_>, dc: &Datacenter, lock: &Lock) -> Next {
     // No StatefulSets at all is not done.
     let done = dc.stopped && dc.orders == Holds::These && !dc.is_updating && !case.sets.is_empty();
     if done && waits.is_empty() && is_empty(case) {
-        return Next::Change(Change {
-            stopped: false,
-            orders: Orders::Keep,
-            lock: at(case, lock, Step::Starting),
-        });
+        return change(false, Orders::Keep, at(case, lock, Step::Starting));
     }
     let waits = if waits.is_empty() { "the operator is still updating".to_owned() } else { waits.join(", ") };
     if is_late(case, lock, case.timings.template) {
@@ -313,11 +305,7 @@ fn settling(case: Case<'_>, dc: &Datacenter, lock: &Lock) -> Next {
     let old: Vec<&str> =
         case.view.pods.iter().filter(|p| p.orders == Holds::These).map(|p| p.name.as_str()).collect();
     if dc.stopped || (waits.is_empty() && old.is_empty() && dc.is_ready && !dc.is_updating) {
-        return Next::Change(Change {
-            stopped: dc.stopped,
-            orders: Orders::Keep,
-            lock: at(case, lock, Step::Returned),
-        });
+        return change(dc.stopped, Orders::Keep, at(case, lock, Step::Returned));
     }
     let waits = [waits, old].concat().join(", ");
     let moved = case.view.pods.iter().filter_map(super::view::RestorePod::moved).max();
@@ -348,18 +336,21 @@ fn undo(case: Case<'_>, dc: &Datacenter, lock: &Lock, verdict: Verdict) -> Next 
         (Step::Draining, true)
     };
     let lock = Lock { verdict: Some(verdict), ..at(case, lock, step) };
-    Next::Change(Change { stopped, orders, lock })
+    change(stopped, orders, lock)
 }
 
 fn back(case: Case<'_>, lock: &Lock, verdict: Verdict) -> Next {
     let lock = Lock { verdict: Some(verdict), ..at(case, lock, Step::Returned) };
-    let stopped = lock.stopped;
-    Next::Change(Change { stopped, orders: Orders::Keep, lock })
+    change(lock.stopped, Orders::Keep, lock)
 }
 
 /// The step's own change once more, as somebody undid it. Its deadline runs on.
 fn again(lock: &Lock, stopped: bool, orders: Orders) -> Next {
-    Next::Change(Change { stopped, orders, lock: lock.clone() })
+    change(stopped, orders, lock.clone())
+}
+
+fn change(stopped: bool, orders: Orders, lock: Lock) -> Next {
+    Next::Change(Change { stopped, orders, lock })
 }
 
 fn at(case: Case<'_>, lock: &Lock, step: Step) -> Lock {

@@ -13,7 +13,7 @@ use super::{
     lock::Claim,
     template::{self, Holds},
 };
-use crate::api::labels;
+use crate::{api::labels, data_plane::medusa::pods::ready_since};
 
 /// Longest part of a container's last words that is passed on.
 const MAX_SAID: usize = 300;
@@ -158,18 +158,13 @@ impl RestorePod {
         let container = status
             .and_then(|s| s.init_container_statuses.as_ref())
             .and_then(|all| all.iter().find(|c| c.name == template::CONTAINER));
-        let ready_since = status
-            .and_then(|s| s.conditions.as_ref())
-            .and_then(|all| all.iter().find(|c| c.type_ == "Ready" && c.status == "True"))
-            .and_then(|c| c.last_transition_time.as_ref())
-            .map(|time| time.0);
         let spec = serde_json::to_value(pod.spec.as_ref()).unwrap_or_default();
         Self {
             name: pod.metadata.name.clone().unwrap_or_default(),
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
             orders: template::holds(&spec, backup, key),
-            ready_since,
+            ready_since: ready_since(pod),
             restore: container.map_or_else(|| Restore::Pending("not started yet".to_owned()), restore),
         }
     }
