@@ -2,7 +2,7 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{fleet, k8ssandra, medusa};
 
@@ -49,9 +49,9 @@ fn tidy(crd: CustomResourceDefinition) -> Result<CustomResourceDefinition, serde
     if let Some(versions) = value.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
         for version in versions {
             if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") {
-                strip(schema);
+                each_map(schema, &strip);
                 if undefaulted {
-                    strip_defaults(schema);
+                    each_map(schema, &|map| drop(map.remove("default")));
                 }
                 if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
                     properties.insert("apiVersion".to_owned(), json!({"type": "string"}));
@@ -68,34 +68,28 @@ fn tidy(crd: CustomResourceDefinition) -> Result<CustomResourceDefinition, serde
 }
 
 /// Drops `nullable`, `title` and the null alternative of optional enums, and spells out
-/// int-or-string, at every depth.
-fn strip(schema: &mut Value) {
-    match schema {
-        Value::Object(map) => {
-            map.remove("nullable");
-            if map.get("title").is_some_and(Value::is_string) {
-                map.remove("title");
-            }
-            if let Some(choices) = map.get_mut("enum").and_then(Value::as_array_mut) {
-                choices.retain(|choice| !choice.is_null());
-            }
-            if map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
-                map.insert("anyOf".to_owned(), json!([{"type": "integer"}, {"type": "string"}]));
-            }
-            map.values_mut().for_each(strip);
-        }
-        Value::Array(items) => items.iter_mut().for_each(strip),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+/// int-or-string.
+fn strip(map: &mut Map<String, Value>) {
+    map.remove("nullable");
+    if map.get("title").is_some_and(Value::is_string) {
+        map.remove("title");
+    }
+    if let Some(choices) = map.get_mut("enum").and_then(Value::as_array_mut) {
+        choices.retain(|choice| !choice.is_null());
+    }
+    if map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
+        map.insert("anyOf".to_owned(), json!([{"type": "integer"}, {"type": "string"}]));
     }
 }
 
-fn strip_defaults(schema: &mut Value) {
-    match schema {
+/// Changes every map of `value`, the outer ones first.
+fn each_map(value: &mut Value, change: &impl Fn(&mut Map<String, Value>)) {
+    match value {
         Value::Object(map) => {
-            map.remove("default");
-            map.values_mut().for_each(strip_defaults);
+            change(map);
+            map.values_mut().for_each(|value| each_map(value, change));
         }
-        Value::Array(items) => items.iter_mut().for_each(strip_defaults),
+        Value::Array(items) => items.iter_mut().for_each(|item| each_map(item, change)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

@@ -117,17 +117,6 @@ pub fn restore_point(backup: &str, datacenter: &str) -> (String, Option<String>)
     split().unwrap_or_else(|| (backup.to_owned(), None))
 }
 
-/// Restore point a backup of a delegated schedule belongs to: `<schedule>-<u>-<unix>` for a [`slot`] name of a
-/// [`child`] name of a FleetBackupSchedule for that datacenter. The datacenters of one Cassandra cluster share their
-/// slots. The second value is the schedule's name.
-#[must_use]
-pub fn delegated_point(backup: &str, datacenter: &str) -> Option<(String, String)> {
-    let (made, second) = backup.rsplit_once('-')?;
-    slot_of(made, backup)?;
-    let (point, schedule) = restore_point(made, datacenter);
-    Some((format!("{point}-{second}"), schedule?))
-}
-
 /// Name of the FleetBackup of one restore point of one cluster.
 #[must_use]
 pub fn fleet_backup(point: &str, cluster: &str) -> String {
@@ -252,16 +241,6 @@ mod tests {
         for other in ["nightly", "other-1658626200", "nightly-01658626200", "nightly-1658626200-sync"] {
             assert_eq!(slot_of("nightly", other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn backups_of_a_delegated_schedule_are_grouped_over_the_datacenters_by_slot() {
-        let of = |dc| format!("{}-1658626200", child("nightly", dc, UID));
-        let expected = Some(("nightly-0b1c2d3e-1658626200".to_owned(), "nightly".to_owned()));
-        assert_eq!(delegated_point(&of("dc1"), "dc1"), expected);
-        assert_eq!(delegated_point(&of("dc2"), "dc2"), expected);
-        assert_eq!(delegated_point(&of("dc2"), "dc1"), None);
-        assert_eq!(delegated_point("nightly-1658626200", "dc1"), None);
     }
 
     #[test]

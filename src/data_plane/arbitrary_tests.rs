@@ -122,7 +122,7 @@ proptest! {
         prop_assert!(names::label_value(&job).len() <= 63 && names::sync_after(&job).len() <= 253);
         let slot = names::slot(&job, at);
         let _ = (names::slot_of(&job, &slot), names::slot_of(&datacenter, &job), names::is_slot_of_child(&job));
-        let _ = (names::restore_point(&child, &datacenter), names::delegated_point(&slot, &datacenter));
+        let _ = (names::restore_point(&child, &datacenter), names::restore_point(&slot, &datacenter));
         prop_assert!(names::fleet_backup(&job, &datacenter).len() <= 253);
         let named = problem::named("spec.cassandraDatacenter", &job);
         prop_assert_eq!(named.is_ok(), names::is_object_name(&job));

@@ -13,19 +13,11 @@ fn rule(rule: String, message: &str) -> Value {
     json!({"rule": rule, "message": message})
 }
 
-/// A field of `spec.medusa.storageProperties` is there and not empty.
-fn stored(field: &str) -> String {
+/// A field of `spec.medusa.storageProperties` is there and compares so, such as `!= ''`.
+fn stored(field: &str, comparison: &str) -> String {
     format!(
         "(has(self.storageProperties) && has(self.storageProperties.{field}) && \
-         self.storageProperties.{field} != '')"
-    )
-}
-
-/// A field of `spec.medusa.storageProperties` is `value`.
-fn stored_as(field: &str, value: &str) -> String {
-    format!(
-        "(has(self.storageProperties) && has(self.storageProperties.{field}) && \
-         self.storageProperties.{field} == '{value}')"
+         self.storageProperties.{field} {comparison})"
     )
 }
 
@@ -40,9 +32,10 @@ pub fn cassandra() -> Value {
 
 /// Rules of `spec.medusa`.
 pub fn medusa() -> Value {
-    let (prefix, provider, bucket) = (stored("prefix"), stored("storageProvider"), stored("bucketName"));
-    let (local, role_based) =
-        (stored_as("storageProvider", "local"), stored_as("credentialsType", "role-based"));
+    let [prefix, provider, bucket] =
+        ["prefix", "storageProvider", "bucketName"].map(|field| stored(field, "!= ''"));
+    let local = stored("storageProvider", "== 'local'");
+    let role_based = stored("credentialsType", "== 'role-based'");
     let secret = "(has(self.storageProperties) && has(self.storageProperties.storageSecretRef) && \
                   has(self.storageProperties.storageSecretRef.name) && \
                   self.storageProperties.storageSecretRef.name != '')";
