@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::{detail::Page, moment, name};
+use super::{detail::Page, moment, name, run::why};
 use crate::{
     api::fleet::{CheckState, FleetRestoreJob, FleetRestoreJobStatus, Phase, RestorePlan, RestoreRun, place},
     cli::output::{Table, one_line},
@@ -23,12 +23,7 @@ pub fn line(run: &RestoreRun) -> String {
     if let Some(nodes) = run.nodes {
         let _ = write!(line, ", {}/{} nodes", nodes.finished, nodes.total);
     }
-    let why = [run.reason.as_deref(), run.message.as_deref()].into_iter().flatten();
-    let why = why.filter(|w| !w.is_empty() && *w != run.phase.as_str()).collect::<Vec<_>>().join(": ");
-    if !why.is_empty() && run.phase != Phase::Succeeded {
-        let _ = write!(line, " ({})", one_line(&why));
-    }
-    line
+    line + &why(run.phase, run.reason.as_deref(), run.message.as_deref())
 }
 
 /// How the restore stands, in one line.

@@ -32,13 +32,14 @@ pub fn line(run: &DatacenterRun) -> String {
     if let Some(bytes) = run.size_bytes {
         let _ = write!(line, ", {}", size::humanize(bytes));
     }
-    // While all is well the reason only repeats the phase.
-    let why = [run.reason.as_deref(), run.message.as_deref()].into_iter().flatten();
-    let why = why.filter(|w| !w.is_empty() && *w != run.phase.as_str()).collect::<Vec<_>>().join(": ");
-    if !why.is_empty() && run.phase != Phase::Succeeded {
-        let _ = write!(line, " ({})", one_line(&why));
-    }
-    line
+    line + &why(run.phase, run.reason.as_deref(), run.message.as_deref())
+}
+
+/// Why a datacenter is in `phase`, in parentheses. While all is well the reason only repeats the phase.
+pub(super) fn why(phase: Phase, reason: Option<&str>, message: Option<&str>) -> String {
+    let parts = [reason, message].into_iter().flatten();
+    let why = parts.filter(|w| !w.is_empty() && *w != phase.as_str()).collect::<Vec<_>>().join(": ");
+    if why.is_empty() || phase == Phase::Succeeded { String::new() } else { format!(" ({})", one_line(&why)) }
 }
 
 /// How many datacenters stand where, on one line.

@@ -21,7 +21,10 @@ use crate::{
         labels, names,
         retention::{Limits, config_key, in_force},
     },
-    data_plane::frame::problem::{self, Obstacle, Problem},
+    data_plane::frame::{
+        objects,
+        problem::{self, Obstacle, Problem},
+    },
 };
 
 /// What has to be known to run.
@@ -79,7 +82,7 @@ pub fn of_datacenter(datacenter: &CassandraDatacenter) -> ListParams {
 /// # Errors
 /// When the API server cannot be asked.
 pub async fn pods(client: &Client, datacenter: &CassandraDatacenter) -> Result<Vec<PodView>, kube::Error> {
-    let namespace = datacenter.metadata.namespace.as_deref().unwrap_or_default();
+    let namespace = objects::namespace(datacenter);
     let list = Api::<Pod>::namespaced(client.clone(), namespace).list(&of_datacenter(datacenter)).await?;
     Ok(views(&list.items))
 }
@@ -97,7 +100,7 @@ pub async fn tls(
     else {
         return Ok(None);
     };
-    let namespace = datacenter.metadata.namespace.as_deref().unwrap_or_default();
+    let namespace = objects::namespace(datacenter);
     let secret = if names::is_object_name(name) {
         Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await?
     } else {
@@ -107,7 +110,7 @@ pub async fn tls(
         Some(secret) => ClientTls::from_secret(&secret.data.unwrap_or_default()),
         None => Err(format!("there is no such Secret in namespace `{namespace}`")),
     };
-    let datacenter = datacenter.metadata.name.as_deref().unwrap_or_default();
+    let datacenter = objects::name(datacenter);
     let material = material.map_err(|why| bad_tls(datacenter, labels::GRPC_CLIENT_SECRET, name, &why))?;
     Ok(Some(material))
 }
@@ -121,8 +124,7 @@ pub async fn limits(
     dc: &CassandraDatacenter,
     now: Timestamp,
 ) -> Result<Limits, kube::Error> {
-    let namespace = dc.metadata.namespace.as_deref().unwrap_or_default();
-    let name = dc.metadata.name.as_deref().unwrap_or_default();
+    let (namespace, name) = (objects::namespace(dc), objects::name(dc));
     let Some(object) = datacenters(client, namespace).get_opt(name).await? else {
         return Ok(Limits::default());
     };
@@ -140,7 +142,7 @@ pub async fn limits(
 /// # Errors
 /// What stands in the way.
 pub fn check(dc: &CassandraDatacenter, pods: &[PodView]) -> Result<(), Problem> {
-    let name = dc.metadata.name.as_deref().unwrap_or_default();
+    let name = objects::name(dc);
     if dc.spec.stopped {
         return Err(Problem::new(
             Reason::DatacenterStopped,
