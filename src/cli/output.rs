@@ -49,9 +49,15 @@ impl Table {
         Self { header: header.to_vec(), rows: Vec::new() }
     }
 
-    /// Adds a row. Empty cells show as `-`; a cell never breaks the line.
+    /// The same; only where it is `wide`, with `more` columns after them.
+    #[must_use]
+    pub fn wide(wide: bool, header: &[&'static str], more: &[&'static str]) -> Self {
+        Self::new(&if wide { [header, more].concat() } else { header.to_vec() })
+    }
+
+    /// Adds a row. Empty cells show as `-`; a cell never breaks the line. Cells without a column are left out.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().map(|cell| one_line(&cell)).collect());
+        self.rows.push(cells.into_iter().take(self.header.len()).map(|cell| one_line(&cell)).collect());
     }
 
     /// Whether there is nothing but the header.
@@ -172,19 +178,13 @@ fn surrogates(c: char) -> String {
 }
 
 /// `objects` as one Kubernetes List, without the bookkeeping nobody reads.
-///
-/// # Errors
-/// When an object cannot be serialized.
-pub fn list<T: Serialize>(objects: &[T]) -> Result<Value, serde_json::Error> {
+fn list<T: Serialize>(objects: &[T]) -> Result<Value, serde_json::Error> {
     let items = objects.iter().map(object).collect::<Result<Vec<_>, _>>()?;
     Ok(json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items}))
 }
 
 /// `value` without `metadata.managedFields`, as kubectl shows objects.
-///
-/// # Errors
-/// When it cannot be serialized.
-pub fn object<T: Serialize>(value: &T) -> Result<Value, serde_json::Error> {
+fn object<T: Serialize>(value: &T) -> Result<Value, serde_json::Error> {
     let mut value = serde_json::to_value(value)?;
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
@@ -212,10 +212,7 @@ pub fn yaml(value: &Value) -> Result<String, serde_saphyr::ser::Error> {
 }
 
 /// `value` in a format for programs.
-///
-/// # Errors
-/// When it cannot be serialized.
-pub fn document(format: Format, value: &Value) -> Result<String, String> {
+fn document(format: Format, value: &Value) -> Result<String, String> {
     match format {
         Format::Yaml => yaml(value).map_err(|e| e.to_string()),
         Format::Json | Format::Table | Format::Wide => {

@@ -11,15 +11,17 @@ use crate::{
 /// One row per restore point, newest first.
 #[must_use]
 pub fn table(backups: &[FleetBackup], wide: bool, now: Timestamp) -> Table {
-    let mut header = vec!["NAME", "CLUSTER", "STATUS", "DCS", "NODES", "SIZE", "STARTED", "AGE"];
-    if wide {
-        header.extend(["RESTORABLE", "JOB", "MESSAGE"]);
-    }
-    let mut table = Table::new(&header);
+    let header = ["NAME", "CLUSTER", "STATUS", "DCS", "NODES", "SIZE", "STARTED", "AGE"];
+    let mut table = Table::wide(wide, &header, &["RESTORABLE", "JOB", "MESSAGE"]);
     for backup in backups {
         let unknown = FleetBackupStatus::default();
         let status = backup.status.as_ref().unwrap_or(&unknown);
-        let mut row = vec![
+        let restorable = match (status.phase.is_empty(), status.restorable) {
+            (true, _) => "Unknown",
+            (false, true) => "True",
+            (false, false) => "False",
+        };
+        table.row([
             name(&backup.metadata),
             status.cluster.clone(),
             status.phase.clone(),
@@ -29,18 +31,10 @@ pub fn table(backups: &[FleetBackup], wide: bool, now: Timestamp) -> Table {
             moment(status.start_time.as_ref()),
             // A restore point is as old as what it restores; the object may have been made anew since.
             ago(status.start_time.as_ref(), now),
-        ];
-        if wide {
-            let restorable = match (status.phase.is_empty(), status.restorable) {
-                (true, _) => "Unknown",
-                (false, true) => "True",
-                (false, false) => "False",
-            };
-            row.push(restorable.to_owned());
-            row.push(status.origin.as_ref().and_then(|o| o.job.clone()).unwrap_or_default());
-            row.push(message(&status.conditions, if status.complete { "Restorable" } else { "Complete" }));
-        }
-        table.row(row);
+            restorable.to_owned(),
+            status.origin.as_ref().and_then(|o| o.job.clone()).unwrap_or_default(),
+            message(&status.conditions, if status.complete { "Restorable" } else { "Complete" }),
+        ]);
     }
     table
 }

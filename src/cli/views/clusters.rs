@@ -11,16 +11,12 @@ use crate::{
 /// One row per Cassandra cluster, by name.
 #[must_use]
 pub fn table(clusters: &[FleetCluster], wide: bool, now: Timestamp) -> Table {
-    let mut header =
-        vec!["NAME", "DCS", "MEDUSA", "PROTECTED", "LAST BACKUP", "RPO", "RESTORE POINTS", "NEXT"];
-    if wide {
-        header.extend(["REASON", "DATA PLANES", "MESSAGE"]);
-    }
-    let mut table = Table::new(&header);
+    let header = ["NAME", "DCS", "MEDUSA", "PROTECTED", "LAST BACKUP", "RPO", "RESTORE POINTS", "NEXT"];
+    let mut table = Table::wide(wide, &header, &["REASON", "DATA PLANES", "MESSAGE"]);
     for cluster in clusters {
         let unknown = FleetClusterStatus::default();
         let status = cluster.status.as_ref().unwrap_or(&unknown);
-        let mut row = vec![
+        table.row([
             name(&cluster.metadata),
             status.size.to_string(),
             medusa(status),
@@ -29,13 +25,10 @@ pub fn table(clusters: &[FleetCluster], wide: bool, now: Timestamp) -> Table {
             ago(status.recovery_point_time.as_ref(), now),
             status.restore_points.to_string(),
             status.next_scheduled_backup.as_ref().map_or_else(String::new, |next| until(next.0, now)),
-        ];
-        if wide {
-            row.push(reason(&status.conditions, "Protected"));
-            row.push(data_planes(status));
-            row.push(message(&status.conditions, "Protected"));
-        }
-        table.row(row);
+            reason(&status.conditions, "Protected"),
+            data_planes(status),
+            message(&status.conditions, "Protected"),
+        ]);
     }
     table
 }

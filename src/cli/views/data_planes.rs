@@ -15,15 +15,12 @@ use crate::{
 /// One row per data plane, by name.
 #[must_use]
 pub fn table(data_planes: &[DataPlane], wide: bool, now: Timestamp) -> Table {
-    let mut header = vec!["NAME", "READY", "REASON", "VERSION", "DCS", "EXPIRES", "LAST CONTACT", "AGE"];
-    if wide {
-        header.extend(["CLUSTER ID", "CONTROLLER", "MESSAGE"]);
-    }
-    let mut table = Table::new(&header);
+    let header = ["NAME", "READY", "REASON", "VERSION", "DCS", "EXPIRES", "LAST CONTACT", "AGE"];
+    let mut table = Table::wide(wide, &header, &["CLUSTER ID", "CONTROLLER", "MESSAGE"]);
     for data_plane in data_planes {
         let unknown = DataPlaneStatus::default();
         let status = data_plane.status.as_ref().unwrap_or(&unknown);
-        let mut row = vec![
+        table.row([
             name(&data_plane.metadata),
             state(&status.conditions, "Ready"),
             reason(&status.conditions, "Ready"),
@@ -32,13 +29,10 @@ pub fn table(data_planes: &[DataPlane], wide: bool, now: Timestamp) -> Table {
             expires(status, now),
             ago(status.last_contact_time.as_ref(), now),
             ago(data_plane.metadata.creation_timestamp.as_ref(), now),
-        ];
-        if wide {
-            row.push(status.cluster_id.clone().unwrap_or_default());
-            row.push(controller(status));
-            row.push(message(&status.conditions, "Ready"));
-        }
-        table.row(row);
+            status.cluster_id.clone().unwrap_or_default(),
+            controller(status),
+            message(&status.conditions, "Ready"),
+        ]);
     }
     table
 }

@@ -12,7 +12,7 @@ use crate::{
 /// One row per schedule.
 #[must_use]
 pub fn table(schedules: &[FleetBackupSchedule], wide: bool, now: Timestamp) -> Table {
-    let mut header = vec![
+    let header = [
         "NAME",
         "SCHEDULE",
         "OPERATION",
@@ -24,14 +24,11 @@ pub fn table(schedules: &[FleetBackupSchedule], wide: bool, now: Timestamp) -> T
         "SUCCEEDED",
         "MISSED",
     ];
-    if wide {
-        header.extend(["TIME ZONE", "ACTIVE", "REASON", "MESSAGE"]);
-    }
-    let mut table = Table::new(&header);
+    let mut table = Table::wide(wide, &header, &["TIME ZONE", "ACTIVE", "REASON", "MESSAGE"]);
     for schedule in schedules {
         let unknown = FleetBackupScheduleStatus::default();
         let status = schedule.status.as_ref().unwrap_or(&unknown);
-        let mut row = vec![
+        table.row([
             name(&schedule.metadata),
             schedule.spec.schedule.clone(),
             schedule.spec.operation.as_str().to_owned(),
@@ -42,14 +39,11 @@ pub fn table(schedules: &[FleetBackupSchedule], wide: bool, now: Timestamp) -> T
             ago(status.last_schedule_time.as_ref(), now),
             ago(status.last_successful_time.as_ref(), now),
             status.missed_slots.to_string(),
-        ];
-        if wide {
-            row.push(schedule.spec.time_zone.clone().unwrap_or_else(|| "UTC".to_owned()));
-            row.push(status.active.iter().map(|run| run.name.clone()).collect::<Vec<_>>().join(","));
-            row.push(reason(&status.conditions, "Ready"));
-            row.push(message(&status.conditions, "Ready"));
-        }
-        table.row(row);
+            schedule.spec.time_zone.clone().unwrap_or_else(|| "UTC".to_owned()),
+            status.active.iter().map(|run| run.name.clone()).collect::<Vec<_>>().join(","),
+            reason(&status.conditions, "Ready"),
+            message(&status.conditions, "Ready"),
+        ]);
     }
     table
 }
