@@ -255,15 +255,9 @@ pub struct Backup {
     /// What to back up, and how.
     #[command(flatten)]
     pub choice: BackupChoice,
-    /// Wait until the run is over
-    #[arg(long)]
-    pub wait: bool,
-    /// Wait, and show the progress of every datacenter
-    #[arg(short, long)]
-    pub watch: bool,
-    /// Wait no longer than this; the run goes on after that
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
-    pub timeout: Option<Duration>,
+    /// Whether to wait for it.
+    #[command(flatten)]
+    pub stay: Stay,
     /// Have the run checked and say what it would back up, without starting it
     #[arg(long, conflicts_with_all = ["wait", "watch", "timeout"])]
     pub dry_run: bool,
@@ -277,18 +271,26 @@ pub struct Task {
     /// What to do where, and how.
     #[command(flatten)]
     pub choice: TaskChoice,
-    /// Wait until the task is over
+    /// Whether to wait for it.
+    #[command(flatten)]
+    pub stay: Stay,
+    /// Have the controller say what it would do and what it would refuse, and why, without doing it
+    #[arg(long, conflicts_with_all = ["wait", "watch"])]
+    pub dry_run: bool,
+}
+
+/// Whether to wait for what was started: for its end, or for some time.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Stay {
+    /// Wait until it is over
     #[arg(long)]
     pub wait: bool,
     /// Wait, and show the progress of every datacenter
     #[arg(short, long)]
     pub watch: bool,
-    /// Wait no longer than this; the task goes on after that
+    /// Wait no longer than this; it goes on after that
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub timeout: Option<Duration>,
-    /// Have the controller say what it would do and what it would refuse, and why, without doing it
-    #[arg(long, conflicts_with_all = ["wait", "watch"])]
-    pub dry_run: bool,
 }
 
 /// Where to sync or purge, and how.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::Stay;
 use crate::{api::fleet::RestoreOrder, cli::duration};
 
 /// What to restore, and into what.
@@ -28,7 +29,6 @@ pub struct RestoreChoice {
 
 /// `restore`.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Restore {
     /// What to restore, and into what.
     #[command(flatten)]
@@ -39,15 +39,9 @@ pub struct Restore {
     /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
-    /// Wait until the restore is over
-    #[arg(long)]
-    pub wait: bool,
-    /// Wait, and show the progress of every datacenter
-    #[arg(short, long)]
-    pub watch: bool,
-    /// Wait no longer than this; the restore goes on after that
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
-    pub timeout: Option<Duration>,
+    /// Whether to wait for it.
+    #[command(flatten)]
+    pub stay: Stay,
     /// Check everything and say what would be done, as `plan restore` does
     #[arg(long, conflicts_with_all = ["wait", "watch", "timeout", "yes"])]
     pub dry_run: bool,

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     api::fleet::{FleetBackupJob, FleetBackupJobSpec},
     cli::{
-        args::{Backup, BackupChoice},
+        args::{Backup, BackupChoice, Stay},
         failure::Outcome,
         home::Home,
         output::Printer,
@@ -31,8 +31,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Backup) -> Outcome {
     }
     let created = run::create(printer, home, &job, false).await?;
     printer.say(&format!("fleetbackupjob/{name} created: {}", describe(&job)))?;
-    let stay = (args.wait, args.watch, args.timeout);
-    let Some(ended) = run::stay(printer, home, &created, stay).await? else { return Ok(()) };
+    let Some(ended) = run::stay(printer, home, &created, args.stay).await? else { return Ok(()) };
     if let Ended::Over(job) = &ended {
         wait::until_listed(home, job.status.as_ref().map_or(&[], |status| &status.restore_points)).await;
     }
@@ -44,7 +43,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Backup) -> Outcome {
 /// # Errors
 /// When it cannot be checked.
 pub async fn plan(printer: Printer, home: &Home, choice: BackupChoice) -> Outcome {
-    let args = Backup { name: None, choice, wait: false, watch: false, timeout: None, dry_run: true };
+    let args = Backup { name: None, choice, stay: Stay::default(), dry_run: true };
     run(printer, home, &args).await
 }
 

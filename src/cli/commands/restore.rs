@@ -40,8 +40,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Restore) -> Outcome {
     let created = run::create(printer, home, &job, false).await?;
     let name = views::name(&created.metadata);
     printer.say(&format!("fleetrestorejob/{name} created: {}", describe(&job)))?;
-    let stay = (args.wait, args.watch, args.timeout);
-    let Some(ended) = run::stay(printer, home, &created, stay).await? else { return Ok(()) };
+    let Some(ended) = run::stay(printer, home, &created, args.stay).await? else { return Ok(()) };
     run::verdict(printer, &name, ended)
 }
 

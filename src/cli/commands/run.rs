@@ -18,7 +18,7 @@ use crate::{
         names::is_object_name,
     },
     cli::{
-        args::Selection,
+        args::{Selection, Stay},
         failure::{Failure, Outcome, is_conflict, is_not_found},
         home::Home,
         output::Printer,
@@ -232,8 +232,8 @@ pub async fn create<K: Run>(printer: Printer, home: &Home, run: &K, dry_run: boo
     })
 }
 
-/// Waits for the end of the run that was `created`, if that is asked for by `wait`, `watch` or a time limit. Returns nothing
-/// where it is not: then the person is told where to look.
+/// Waits for the end of the run that was `created`, if that is asked for. Returns nothing where it is not: then the person is
+/// told where to look.
 ///
 /// # Errors
 /// When the run cannot be watched, or stdout cannot be written.
@@ -241,7 +241,7 @@ pub async fn stay<K: Run>(
     printer: Printer,
     home: &Home,
     created: &K,
-    (wait, watch, timeout): (bool, bool, Option<Duration>),
+    Stay { wait, watch, timeout }: Stay,
 ) -> Outcome<Option<Ended<K>>> {
     let name = views::name(created.meta());
     if !(wait || watch || timeout.is_some()) {

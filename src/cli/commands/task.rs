@@ -15,7 +15,7 @@ use super::{
 use crate::{
     api::fleet::{FleetOperation, FleetTask, FleetTaskSpec},
     cli::{
-        args::{Task, TaskChoice},
+        args::{Stay, Task, TaskChoice},
         failure::{Failure, Outcome},
         home::Home,
         output::Printer,
@@ -38,13 +38,12 @@ pub async fn run(printer: Printer, home: &Home, operation: FleetOperation, args:
     if args.dry_run {
         task.spec.run.dry_run = Some(true);
         task.spec.run.ttl_seconds_after_finished = Some(REHEARSAL_TTL);
-        return dry_run(printer, home, &task, args.timeout.unwrap_or(DRY_RUN)).await;
+        return dry_run(printer, home, &task, args.stay.timeout.unwrap_or(DRY_RUN)).await;
     }
     let created = run::create(printer, home, &task, false).await?;
     let name = task.name_any();
     printer.say(&format!("fleettask/{name} created: {}", describe(&task)))?;
-    let stay = (args.wait, args.watch, args.timeout);
-    let Some(ended) = run::stay(printer, home, &created, stay).await? else { return Ok(()) };
+    let Some(ended) = run::stay(printer, home, &created, args.stay).await? else { return Ok(()) };
     run::verdict(printer, &name, ended)
 }
 
@@ -53,7 +52,7 @@ pub async fn run(printer: Printer, home: &Home, operation: FleetOperation, args:
 /// # Errors
 /// When the controller does not say, or would refuse it everywhere.
 pub async fn plan(printer: Printer, home: &Home, operation: FleetOperation, choice: TaskChoice) -> Outcome {
-    let args = Task { name: None, choice, wait: false, watch: false, timeout: None, dry_run: true };
+    let args = Task { name: None, choice, stay: Stay::default(), dry_run: true };
     run(printer, home, operation, &args).await
 }
 
