@@ -47,10 +47,10 @@ impl Home {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// All of the fleet's objects of one kind that can be read. Of others it is said why, and they hide none of these.
+    /// All of the fleet's objects of one kind that can be read. Why another cannot be read is told on stderr.
     ///
     /// # Errors
-    /// When they are not told.
+    /// When the API server does not list them.
     pub async fn list<K: Followed>(&self) -> Outcome<Vec<K>> {
         let (objects, unreadable) = self.read().await?;
         for why in unreadable {
@@ -59,10 +59,10 @@ impl Home {
         Ok(objects)
     }
 
-    /// The same, and why the others cannot be read.
+    /// The same, with a sentence for each object that cannot be read.
     ///
     /// # Errors
-    /// When they are not told.
+    /// When the API server does not list them.
     pub async fn read<K: Followed>(&self) -> Outcome<(Vec<K>, Vec<String>)> {
         let all = self.api::<DeserializeGuard<K>>().list(&ListParams::default()).await;
         let all = all.map_err(|error| Failure::reading(&format!("{} {self}", K::plural(&())), &error))?;

@@ -35,7 +35,7 @@ use crate::api::Reason;
 /// An object as the watch brings it: it may be one that cannot be read.
 pub type ObjectOf<C> = DeserializeGuard<<C as Controlled>::Object>;
 
-/// Why a look failed to which the API server answered otherwise than was hoped for.
+/// The reason in metrics of a look that failed because the API server refused something.
 const REFUSED: &str = "Refused";
 
 /// Namespace and name of an object.
@@ -60,7 +60,7 @@ impl Shell {
         lock(&self.failures).failed_as(&name_of(meta), meta.uid.as_deref().unwrap_or_default())
     }
 
-    /// Its next failure is its first.
+    /// Forgets the failures of the object: its next one counts as the first.
     pub fn succeeded(&self, namespace: &str, name: &str) {
         lock(&self.failures).succeeded(&(namespace.to_owned(), name.to_owned()));
     }
@@ -149,7 +149,7 @@ pub async fn run<C: Controlled>(
                     here.shell().succeeded(namespace, &gone.name);
                     here.forget(namespace, &gone.name);
                 }
-                Err(error) => tracing::warn!(kind = C::KIND, %error, "watch"),
+                Err(error) => tracing::warn!(kind = C::KIND, %error, "a watch failed; it is begun again"),
             }
             std::future::ready(())
         })

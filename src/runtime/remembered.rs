@@ -54,14 +54,14 @@ impl<K: Ord, V> Remembered<K, V> {
         self.0.retain(|key, _| keep(key));
     }
 
-    /// The object of that name is this one now: what is remembered of another is forgotten.
+    /// Notes that the object of that name is the one of this uid, and forgets what is remembered of another.
     pub fn is_now(&mut self, key: &K, uid: &str) {
         if self.0.get(key).is_some_and(|(of, _)| of != uid) {
             self.0.remove(key);
         }
     }
 
-    /// Whatever is remembered.
+    /// All that is remembered, whatever it is about.
     pub fn values(&self) -> impl Iterator<Item = &V> {
         self.0.values().map(|(_, value)| value)
     }

@@ -40,7 +40,7 @@ pub async fn run(printer: Printer, home: &Home, object: &str) -> Outcome {
     }
 }
 
-/// Sets `spec.cancel`; `told` says what goes on all the same.
+/// Sets `spec.cancel`; `told` tells the person what goes on all the same.
 async fn cancel<K: Run>(printer: Printer, home: &Home, name: &str, told: &str) -> Outcome {
     let kind = K::kind_word();
     let found = home.find::<K>(name).await?;

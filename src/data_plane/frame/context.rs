@@ -115,8 +115,9 @@ impl<R: Reconciler> Context<R> {
         Arc::clone(memories.entry(name, uid, || Arc::new(tokio::sync::Mutex::new(R::new(now)))))
     }
 
-    /// Forgets what is remembered of an object: what that holds, such as connections, is dropped.
+    /// Forgets what is remembered of an object.
     fn drop_memory(&self, name: &Name) {
+        // Dropped once the lock is free: what it holds, such as connections, may take a while to end.
         let memory = lock(&self.memories).forget(name);
         drop(memory);
     }
@@ -168,7 +169,7 @@ impl<R: Reconciler> Controlled for Context<R> {
     }
 
     async fn report(&self, guarded: &Guarded<R>, panic: &Panicked) {
-        // What it remembers may be half of something.
+        // The panic may have left what is remembered half changed.
         self.drop_memory(&name_of(guarded.meta()));
         if let Ok(object) = &guarded.0 {
             report_panic::<R>(&self.tools, object, panic).await;
@@ -197,7 +198,7 @@ async fn report_panic<R: Reconciler>(tools: &Tools, object: &R::Object, panic: &
         "metadata": {"resourceVersion": meta.resource_version}, "status": {"conditions": conditions},
     });
     if let Err(error) = objects::patch_status(&tools.client, object, &patch).await {
-        tracing::warn!(kind = R::PART, name = meta.name, %error, "say that a pass failed");
+        tracing::warn!(kind = R::PART, name = meta.name, %error, "cannot write into the status that a pass failed");
     }
 }
 

@@ -105,7 +105,7 @@ pub async fn served(
     shutdown: &CancellationToken,
 ) -> bool {
     let version = format!("{GROUP}/v1alpha1");
-    let mut told = false;
+    let mut is_logged = false;
     loop {
         let served = unless_shutdown(shutdown, pause, || async {
             match client.list_api_group_resources(&version).await {
@@ -120,9 +120,9 @@ pub async fn served(
         if missing.is_empty() {
             return true;
         }
-        if !told {
+        if !is_logged {
             tracing::warn!(?missing, "waits for definitions of {GROUP}; install them (medusa-fleet crds)");
-            told = true;
+            is_logged = true;
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

@@ -43,7 +43,8 @@ pub trait PodsStatus: RunStatus + Serialize + Clone + PartialEq + Default + Send
     fn counts(&self) -> Counts;
     /// The run is claimed: started then, with these pods in progress.
     fn start(&mut self, pods: Vec<String>, now: Timestamp);
-    /// The run ends before its time: those that `problem` is about have failed, else all that were not done.
+    /// The run ends before its time: the pods that `problem` is about have failed, or all that were not done where it is about
+    /// none.
     fn give_up(&mut self, problem: &Problem);
     /// Somebody else has written the lists of what is done.
     fn take_decisions(&mut self, theirs: Self);
@@ -107,7 +108,7 @@ pub enum Begun<R> {
 pub enum Progress {
     /// It goes on after this long.
     Later(Duration),
-    /// The pods are done, and what is left goes on after this long: there is nothing to tell of them.
+    /// Every pod is done, so their lists need no further write; what is left to do goes on after this long.
     Closing(Duration),
     /// It is over: what it did, or why it failed.
     Over(Result<String, (Reason, String)>),
@@ -211,7 +212,7 @@ pub async fn claim<R: PodsRun>(
     Ok(claimed)
 }
 
-/// What stands in `object`, which has a status since `now`.
+/// The status of `object` as it was read at `now`.
 #[must_use]
 pub fn stored<R: PodsRun>(object: &R::Object, now: Timestamp) -> Stored<StatusOf<R>> {
     let status = object.status().cloned().unwrap_or_default();
@@ -355,7 +356,7 @@ async fn tell_progress<R: PodsRun>(
     Ok(())
 }
 
-/// `finishTime`, which says that all is said.
+/// Writes how the run ended, with `finishTime` as the last word, then counts it and tells it in an Event.
 async fn finish<R: PodsRun>(
     run: &mut R,
     tools: &Tools,

@@ -104,7 +104,8 @@ pub fn named(field: &str, name: &str) -> Result<(), Problem> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     begun: Timestamp,
-    /// The same, or when other work was last in the way: that time is not counted against what may heal.
+    /// From when the time for healing is counted: when the waiting began, or when other work was last in the way, as waiting
+    /// for that does not count.
     since: Timestamp,
     looks: u32,
     reported: Option<(Reason, String)>,
@@ -140,7 +141,7 @@ impl Waiting {
         self.reported = Some((problem.reason, problem.message.clone()));
     }
 
-    /// How long to wait before the next look at `problem`, which comes no later than the end of the budget.
+    /// How long to wait before the next look at `problem`. The last look comes when the budget ends, not a pause later.
     pub fn pause(&mut self, problem: &Problem, timings: &Timings, now: Timestamp) -> Duration {
         let kind = if problem.is_busy { FailureKind::Busy } else { FailureKind::Waiting };
         let wait = Retry::of(kind, timings).pause(self.looks);

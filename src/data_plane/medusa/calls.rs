@@ -125,7 +125,7 @@ impl<P: PodState> PodCalls<P> {
         call: impl Fn(&str, Arc<Medusa>, P::Question) -> BoxFuture<'static, P::Answer>,
         is_over: impl Fn(&Self) -> bool,
     ) -> Option<Duration> {
-        // Calls left over from an earlier pass are slow ones: they are looked after, not waited for.
+        // Calls left over from an earlier pass are slow ones: a short look at them is enough, and the worker is free again.
         let pass = if self.in_flight.is_empty() { tools.timings.pass } else { tools.timings.pass / 10 };
         let end = Instant::now() + pass;
         loop {
@@ -190,7 +190,7 @@ impl<P: PodState> PodCalls<P> {
         self.busy.remove(pod);
         let now = tools.clock.now();
         let namespace = self.medusas.datacenter.metadata.namespace.as_deref();
-        tracing::debug!(namespace, pod, ?answer, "answer");
+        tracing::debug!(namespace, pod, ?answer, "Medusa answered");
         if P::is_surprising(&answer) && since(self.medusas.listed, now) >= tools.timings.pass {
             self.medusas.look(tools).await;
         }

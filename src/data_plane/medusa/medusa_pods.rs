@@ -58,7 +58,7 @@ impl MedusaPods {
                 self.pods = by_name(views);
                 self.medusas.retain(|pod, _| self.pods.contains_key(pod));
             }
-            Err(error) => tracing::warn!(namespace, %error, "list pods"),
+            Err(error) => tracing::warn!(namespace, %error, "cannot list the datacenter's pods"),
         }
         if self.tls.is_none() {
             return;
@@ -69,7 +69,7 @@ impl MedusaPods {
                 self.medusas.clear();
             }
             Ok(_) | Err(Obstacle::Problem(_)) => {}
-            Err(Obstacle::ApiServer(error)) => tracing::warn!(namespace, %error, "read TLS"),
+            Err(Obstacle::ApiServer(error)) => tracing::warn!(namespace, %error, "cannot read the TLS Secret for Medusa"),
         }
     }
 

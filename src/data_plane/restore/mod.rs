@@ -328,7 +328,7 @@ impl Restoration {
             })
             .cloned()
             .collect();
-        // Those that have waited longest; the others in the next passes.
+        // Those that have waited longest come first; the others follow in the next passes.
         asked.sort_by_key(|pod| self.asked.get(&pod.uid).copied());
         asked.truncate(observe::AT_ONCE);
         let now = tools.clock.now();

@@ -54,7 +54,7 @@ use crate::{
 /// Pause while the cluster is being listed; the end of the listing wakes everyone anyway.
 const LISTING: Duration = Duration::from_secs(1);
 
-/// Pause after what was looked at has turned out to be changing.
+/// Pause after something changed while it was looked at.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// What is remembered of one schedule between two passes.
@@ -245,15 +245,14 @@ impl Schedule {
         });
         let report = Report { next, last: Some(slot), ready: fine, outcome };
         let told = self.tell(&ctx.tools, schedule, &report, now).await;
-        // Last, as many schedules are due together and none of them waits for an Event.
+        // Last: many schedules are due in the same minute, and none of them is to wait for another's Event.
         if let Some(note) = made {
             ctx.tools.events.normal(schedule.object_ref(&()), Reason::JobCreated, "CreateRun", note);
         }
         told.map(|()| next)
     }
 
-    /// Makes room for `run`, which is in the index, and creates it. Returns what to say of it, if it was not
-    /// there already.
+    /// Deletes the runs that `run` replaces, and creates it. Returns a note for an Event, unless it was there already.
     async fn run(
         &self,
         ctx: &Context<Self>,

@@ -314,7 +314,7 @@ impl Inner {
             | WatchError::WatchError(_)
             | WatchError::WatchFailed(_)
             | WatchError::NoResourceVersion => {
-                tracing::warn!(?scope, ?source, %error, "watch for schedules");
+                tracing::warn!(?scope, ?source, %error, "a watch that schedules rely on failed; it is begun again");
                 Wake::Nobody
             }
         }
