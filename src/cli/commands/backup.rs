@@ -94,6 +94,7 @@ mod tests {
     use super::*;
     use crate::cli::{
         args::{Cli, FleetVerb, Verb},
+        failure::Failure,
         views::fixtures::now,
     };
 
