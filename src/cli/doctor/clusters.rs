@@ -58,16 +58,11 @@ fn one(cluster: &FleetCluster, tasks: &[FleetTask], now: Timestamp) -> Vec<Findi
             let is_known = condition.status == "False";
             let is_all =
                 condition.type_ == "InventoryConsistent" && is_all_there_is(status, condition, tasks);
-            let severity = match is_known && !is_minor {
-                _ if is_all => Severity::Notice,
-                true => Severity::Error,
-                false => Severity::Warning,
-            };
-            let fix = if is_all {
-                NOT_STORED.to_owned()
-            } else {
-                fix(&condition.type_, &condition.reason, &name(&cluster.metadata))
-            };
+            if is_all {
+                return Finding::of(Severity::Notice, object.clone(), condition, NOT_STORED);
+            }
+            let severity = if is_known && !is_minor { Severity::Error } else { Severity::Warning };
+            let fix = fix(&condition.type_, &condition.reason, &name(&cluster.metadata));
             Finding::of(severity, object.clone(), condition, fix)
         })
         .chain(claimed)

@@ -18,6 +18,9 @@ use super::{
 /// How far two clocks may be apart before a certificate is called too young.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 
+/// PEM labels of the keys that can be read.
+const LABELS: [&str; 3] = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];
+
 /// A client certificate with its chain, and its key: PEM of nothing else.
 pub(super) struct Identity {
     pub(super) certificates: String,
@@ -101,8 +104,7 @@ pub(super) fn identity(
     }
     let (label, private) = private_key(key_field, key)?;
     // As Go does: the label is a hint.
-    let labels = [label, "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];
-    let read = labels.into_iter().find_map(|label| {
+    let read = [label].into_iter().chain(LABELS).find_map(|label| {
         any_supported_type(&private_der(label, &private.der)).ok().map(|signing| (label, signing))
     });
     let Some((label, signing)) = read else {
@@ -155,12 +157,10 @@ fn private_key(field: &'static str, text: &[u8]) -> Result<(&'static str, Block)
     if block.is_encrypted || block.label.starts_with("ENCRYPTED") {
         return Err(Fault::new(field, "is encrypted; give it without its password (`openssl pkey -in KEY`)"));
     }
-    match block.label.as_str() {
-        "PRIVATE KEY" => Ok(("PRIVATE KEY", block)),
-        "RSA PRIVATE KEY" => Ok(("RSA PRIVATE KEY", block)),
-        "EC PRIVATE KEY" => Ok(("EC PRIVATE KEY", block)),
-        label => {
-            let label = super::shown(label);
+    match LABELS.into_iter().find(|label| *label == block.label) {
+        Some(label) => Ok((label, block)),
+        None => {
+            let label = super::shown(&block.label);
             Err(Fault::new(
                 field,
                 format!("holds a key of type `{label}`, which the TLS library cannot use; {USABLE}"),
