@@ -1,7 +1,6 @@
 //! `backup`: start a run, and stay with it for as long as asked.
 
 use jiff::Timestamp;
-use kube::api::ObjectMeta;
 
 use super::{
     preview, run,
@@ -51,11 +50,7 @@ pub async fn plan(printer: Printer, home: &Home, choice: BackupChoice) -> Outcom
 fn job(args: &Backup, namespace: &str, now: Timestamp) -> Outcome<FleetBackupJob> {
     let name = run::name(args.name.as_ref(), "backup", now)?;
     Ok(FleetBackupJob {
-        metadata: ObjectMeta {
-            name: Some(name),
-            namespace: Some(namespace.to_owned()),
-            ..ObjectMeta::default()
-        },
+        metadata: run::metadata(name, namespace),
         spec: FleetBackupJobSpec {
             run: run::spec(
                 &args.choice.selection,

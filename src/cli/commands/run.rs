@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::api::PostParams;
+use kube::api::{ObjectMeta, PostParams};
 use serde::Serialize;
 
 use super::wait::{self, Ended, Progress};
@@ -174,6 +174,12 @@ pub fn name(typed: Option<&String>, verb: &str, now: Timestamp) -> Outcome<Strin
         "`{name}` cannot name a run: use lower-case letters, digits, `-` and `.`, at most 253, beginning and \
          ending with a letter or digit"
     )))
+}
+
+/// The metadata of an object that is to be made.
+#[must_use]
+pub fn metadata(name: String, namespace: &str) -> ObjectMeta {
+    ObjectMeta { name: Some(name), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() }
 }
 
 /// The selector, if anything narrows the choice.

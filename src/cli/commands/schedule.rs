@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use kube::{
     ResourceExt as _,
-    api::{ObjectMeta, Patch, PatchParams, PostParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 
-use super::{preview, run::selector};
+use super::{preview, run};
 use crate::{
     api::{
         cron::CronExpr,
@@ -122,17 +122,13 @@ fn schedule(name: &str, what: &ScheduleChoice, namespace: &str) -> Outcome<Fleet
         .map_err(|error| Failure::CouldNotAsk(error.to_string()))?;
     let seconds = |length: std::time::Duration| i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
     let template = ScheduleTemplate {
-        selector: selector(&what.selection),
+        selector: run::selector(&what.selection),
         backup_type: what.backup_type,
         unreachable_policy: what.unreachable_policy,
         ..ScheduleTemplate::default()
     };
     Ok(FleetBackupSchedule {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            namespace: Some(namespace.to_owned()),
-            ..ObjectMeta::default()
-        },
+        metadata: run::metadata(name.to_owned(), namespace),
         spec: FleetBackupScheduleSpec {
             schedule: cron,
             time_zone: what.time_zone.clone(),

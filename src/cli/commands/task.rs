@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::{
     ResourceExt as _,
-    api::{DeleteParams, ObjectMeta, Preconditions},
+    api::{DeleteParams, Preconditions},
 };
 
 use super::{
@@ -60,11 +60,7 @@ pub async fn plan(printer: Printer, home: &Home, operation: FleetOperation, choi
 fn task(operation: FleetOperation, args: &Task, namespace: &str, now: Timestamp) -> Outcome<FleetTask> {
     let name = run::name(args.name.as_ref(), operation.as_str(), now)?;
     Ok(FleetTask {
-        metadata: ObjectMeta {
-            name: Some(name),
-            namespace: Some(namespace.to_owned()),
-            ..ObjectMeta::default()
-        },
+        metadata: run::metadata(name, namespace),
         spec: FleetTaskSpec {
             operation,
             run: run::spec(
