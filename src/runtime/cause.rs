@@ -146,8 +146,8 @@ pub fn words(error: &(dyn Error + 'static)) -> String {
     Cause::of(error).words
 }
 
-/// What a proxy did that opened no way to the API server, in words that follow its name. The library's errors for that have
-/// no types that could be asked for.
+/// How a proxy refused the way to the API server, in words that follow the proxy's name. The library has no error types for
+/// this, so that its texts are compared.
 fn refused_by_proxy(words: &str) -> String {
     if words.ends_with("unsuccessful") {
         return "did not open a way to the API server".to_owned();
@@ -355,8 +355,8 @@ pub fn denied(status: &Status) -> Option<(Denier, String)> {
     Some((Denier::Permissions, message))
 }
 
-/// What can be repeated of an API server's word that it cannot ask a webhook, without which it lets nothing through: the
-/// webhook's name, and why where that is the network's word and not what the webhook answered.
+/// What is safe to repeat of a message `failed calling webhook`: the webhook's name, and the reason where it is the
+/// network's. What the webhook itself answered may quote the object, and is left out.
 fn deaf_webhook(message: &str) -> Option<String> {
     const CALLING: &str = "failed calling webhook ";
     const NETWORK: [&str; 8] = [

@@ -91,12 +91,13 @@ fn unusable(error: &kube::Error) -> String {
     error.to_string()
 }
 
-/// The client behind another one, for which a third can be put in its place: with a new credential, what is under way goes on.
+/// A client that can be replaced, such as for a new credential, while others use it: requests under way end as they began.
 #[derive(Clone)]
 pub struct Current(Arc<RwLock<Client>>);
 
 impl Current {
-    /// `client` as the first, and the one that does what the current one does.
+    /// Begins with `client`. Returns the handle that replaces it, and a client that sends each request through the current
+    /// one.
     #[must_use]
     pub fn new(client: Client) -> (Self, Client) {
         let namespace = client.default_namespace().to_owned();

@@ -1,8 +1,7 @@
 //! The edges at which a panic ends: the work for one object or one data plane, never the process.
 //!
-//! Whoever works inside an edge is also watched: work that holds its thread, or that ought to be over and to which nothing
-//! happens any more, is named by `/livez`. What is counted here belongs to the process, as its panics do; deciding is
-//! left to those who called.
+//! Work inside an edge is also watched: `/livez` names what holds its thread for too long, and what should have ended and
+//! makes no progress. The counts are the whole process's. What follows from a panic is for the caller to decide.
 
 use std::{
     cell::RefCell,

@@ -199,7 +199,12 @@ pub fn selector(typed: &Selection) -> Option<Selector> {
 
 /// What is asked for of every kind of run.
 #[must_use]
-pub fn spec(typed: &Selection, rollout: &RolloutArgs, policy: UnreachablePolicy, ttl: Option<Duration>) -> RunSpec {
+pub fn spec(
+    typed: &Selection,
+    rollout: &RolloutArgs,
+    policy: UnreachablePolicy,
+    ttl: Option<Duration>,
+) -> RunSpec {
     RunSpec {
         selector: selector(typed),
         rollout: rollout.rollout(),

@@ -164,8 +164,8 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Since when a data plane it waits for is not ready: in a run that is well nothing may have moved for hours when its
-    /// data plane falls silent. `None` while all are ready, and the next look at the run will say so.
+    /// Since when a data plane that the run waits for is not ready. When the run last moved does not tell: in one that is well
+    /// nothing may have moved for hours when its data plane falls silent. `None` while all of them are ready again.
     fn silent_since(&self, planes: &NotReady, moved: &Time) -> Option<Time> {
         let waits = self.open.iter().filter(|dc| dc.is_for(&SILENCE).is_some());
         // Of a data plane that was not read nothing else is known.

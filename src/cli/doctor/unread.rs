@@ -61,8 +61,8 @@ fn absent(plural: &str, group: &str, evidence: &Evidence, defined: &[Finding]) -
     Some(if is_defined { home::unserved(plural, group, why) } else { home::missing(plural, group) })
 }
 
-/// An object that cannot be read. Only runs may be made anew: with the others would go what they stand for, of a
-/// K8ssandraCluster the database.
+/// An object that cannot be read. Only of runs is it said to delete them: with an object of another kind would go what it
+/// stands for, with a K8ssandraCluster the database.
 fn unreadable((word, group, _): Kind, malformed: &Malformed) -> Finding {
     // Kinds that are not the fleet's are read in every namespace.
     let place = match &malformed.namespace {

@@ -53,8 +53,8 @@ pub fn controller(status: &DataPlaneStatus) -> String {
     })
 }
 
-/// How the credential of a data plane is made anew: by `register` only where it would not be refused, as the Secret may be
-/// another one's.
+/// How to renew the credential of a data plane. `register` is advised only for one that came from its Secret: elsewhere it
+/// refuses, as the Secret may be somebody else's.
 #[must_use]
 pub fn renewal(data_plane: &DataPlane) -> String {
     let name = name(&data_plane.metadata);

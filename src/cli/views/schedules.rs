@@ -12,18 +12,8 @@ use crate::{
 /// One row per schedule.
 #[must_use]
 pub fn table(schedules: &[FleetBackupSchedule], wide: bool, now: Timestamp) -> Table {
-    let header = [
-        "NAME",
-        "SCHEDULE",
-        "OPERATION",
-        "EXECUTION",
-        "READY",
-        "DCS",
-        "NEXT",
-        "LAST",
-        "SUCCEEDED",
-        "MISSED",
-    ];
+    let header =
+        ["NAME", "SCHEDULE", "OPERATION", "EXECUTION", "READY", "DCS", "NEXT", "LAST", "SUCCEEDED", "MISSED"];
     let mut table = Table::wide(wide, &header, &["TIME ZONE", "ACTIVE", "REASON", "MESSAGE"]);
     for schedule in schedules {
         let unknown = FleetBackupScheduleStatus::default();

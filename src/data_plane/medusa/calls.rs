@@ -99,7 +99,7 @@ impl<P: PodState> PodCalls<P> {
         }
     }
 
-    /// Forgets the calls under way. What they asked for may still be carried out.
+    /// Drops the calls under way and forgets whom they asked. Medusa may still carry out what they asked for.
     pub fn hang_up(&mut self) {
         self.in_flight = FuturesUnordered::new();
         self.busy.clear();

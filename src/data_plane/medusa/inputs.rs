@@ -91,10 +91,7 @@ pub async fn pods(client: &Client, datacenter: &CassandraDatacenter) -> Result<V
 ///
 /// # Errors
 /// When the API server cannot be asked, or the Secret is missing or cannot be used.
-pub async fn tls(
-    client: &Client,
-    datacenter: &CassandraDatacenter,
-) -> Result<Option<ClientTls>, Obstacle> {
+pub async fn tls(client: &Client, datacenter: &CassandraDatacenter) -> Result<Option<ClientTls>, Obstacle> {
     let annotations = datacenter.metadata.annotations.as_ref();
     let Some(name) = annotations.and_then(|a| a.get(labels::GRPC_CLIENT_SECRET)).filter(|n| !n.is_empty())
     else {

@@ -69,7 +69,9 @@ impl MedusaPods {
                 self.medusas.clear();
             }
             Ok(_) | Err(Obstacle::Problem(_)) => {}
-            Err(Obstacle::ApiServer(error)) => tracing::warn!(namespace, %error, "cannot read the TLS Secret for Medusa"),
+            Err(Obstacle::ApiServer(error)) => {
+                tracing::warn!(namespace, %error, "cannot read the TLS Secret for Medusa")
+            }
         }
     }
 

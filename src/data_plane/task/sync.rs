@@ -4,8 +4,8 @@
 //! known (reads) ──> listing (gRPC) ──> plan (pure) ──> second listing, if something is to go ──> changes (writes)
 //! ```
 //!
-//! The second listing is asked of another pod first: during a change of configuration one pod may look into
-//! another place already.
+//! The second listing is asked of another pod first: while a changed configuration reaches the pods one by one, a single
+//! pod may already look into another place.
 //!
 //! After a crash everything is done anew; each change is harmless to repeat.
 

@@ -190,8 +190,8 @@ fn identity(
     }
 }
 
-/// The token in a file, when the library would send it with the white space around it; `None` when it can read the file
-/// itself, each minute anew.
+/// The token in a file that has white space around it, which the library would send along. `None` where there is none: the
+/// library reads such a file itself, again every minute.
 fn token_of_file(path: &str, file: &impl Fn(&str) -> io::Result<Vec<u8>>) -> Result<Option<String>, Fault> {
     const FIELD: &str = "tokenFile";
     let text = file(path).map_err(|error| Fault::new(FIELD, format!("cannot be read: {error}")))?;
