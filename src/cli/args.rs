@@ -268,9 +268,9 @@ pub struct Backup {
 pub struct Task {
     /// Name of the task [default: the verb and the time]
     pub name: Option<String>,
-    /// What to do where, and how.
+    /// Where to sync or purge, and how.
     #[command(flatten)]
-    pub choice: TaskChoice,
+    pub choice: RunChoice,
     /// Whether to wait for it.
     #[command(flatten)]
     pub stay: Stay,
@@ -293,16 +293,16 @@ pub struct Stay {
     pub timeout: Option<Duration>,
 }
 
-/// Where to sync or purge, and how.
+/// Where a run goes, and how.
 #[derive(Clone, Debug, Args)]
-pub struct TaskChoice {
+pub struct RunChoice {
     /// Which datacenters.
     #[command(flatten)]
     pub selection: Selection,
     /// What to do about a data plane that does not answer
     #[arg(long, value_enum, ignore_case = true, default_value = "Wait", value_name = "POLICY")]
     pub unreachable_policy: UnreachablePolicy,
-    /// Delete the task and its MedusaTasks this long after its end [default: never]
+    /// Delete it and its jobs in the data planes this long after its end; backups stay [default: never]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub ttl: Option<Duration>,
     /// How it goes over its datacenters.
@@ -313,21 +313,12 @@ pub struct TaskChoice {
 /// What to back up, and how.
 #[derive(Clone, Debug, Args)]
 pub struct BackupChoice {
-    /// Which datacenters.
-    #[command(flatten)]
-    pub selection: Selection,
     /// `differential` uploads what no earlier backup holds, `full` uploads everything
     #[arg(long = "type", value_enum, default_value = "differential", value_name = "TYPE")]
     pub backup_type: BackupType,
-    /// What to do about a data plane that does not answer
-    #[arg(long, value_enum, ignore_case = true, default_value = "Wait", value_name = "POLICY")]
-    pub unreachable_policy: UnreachablePolicy,
-    /// Delete the run and its MedusaBackupJobs this long after its end; backups stay [default: never]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
-    pub ttl: Option<Duration>,
-    /// How it goes over its datacenters.
+    /// Where, and how it goes over its datacenters.
     #[command(flatten)]
-    pub rollout: RolloutArgs,
+    pub run: RunChoice,
 }
 
 /// What can be planned.
@@ -341,9 +332,9 @@ pub enum Planned {
     /// Which datacenters a backup would take, as `backup --dry-run` says
     Backup(Box<BackupChoice>),
     /// Which datacenters a sync would take, as `sync --dry-run` says
-    Sync(TaskChoice),
+    Sync(RunChoice),
     /// Which datacenters a purge would take, and which it would refuse and why, as `purge --dry-run` says
-    Purge(TaskChoice),
+    Purge(RunChoice),
     /// Check everything a restore needs, in every datacenter, and touch nothing
     Restore(restore::RestoreChoice),
     /// Have a schedule checked, and show what it would run where and when

@@ -51,15 +51,7 @@ fn job(args: &Backup, namespace: &str, now: Timestamp) -> Outcome<FleetBackupJob
     let name = run::name(args.name.as_ref(), "backup", now)?;
     Ok(FleetBackupJob {
         metadata: run::metadata(name, namespace),
-        spec: FleetBackupJobSpec {
-            run: run::spec(
-                &args.choice.selection,
-                &args.choice.rollout,
-                args.choice.unreachable_policy,
-                args.choice.ttl,
-            ),
-            backup_type: args.choice.backup_type,
-        },
+        spec: FleetBackupJobSpec { run: run::spec(&args.choice.run), backup_type: args.choice.backup_type },
         status: None,
     })
 }

@@ -1,8 +1,6 @@
 //! What the verbs that start a run over datacenters have in common: its name, its selector, its creation, its
 //! verdict.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use serde::Serialize;
@@ -12,17 +10,16 @@ use crate::{
     api::{
         fleet::{
             DatacenterRun, FleetBackupJob, FleetRestoreJob, FleetTask, Phase, RestoreRun, RunSpec, Selector,
-            UnreachablePolicy,
         },
         labels,
         names::is_object_name,
     },
     cli::{
-        args::{Selection, Stay},
+        args::{RunChoice, Selection, Stay},
         failure::{Failure, Outcome, is_conflict, is_not_found},
         home::Home,
         output::Printer,
-        rollout::{RolloutArgs, seconds},
+        rollout::seconds,
         views::{self, restore},
     },
     runtime::follow::Followed,
@@ -199,17 +196,12 @@ pub fn selector(typed: &Selection) -> Option<Selector> {
 
 /// What is asked for of every kind of run.
 #[must_use]
-pub fn spec(
-    typed: &Selection,
-    rollout: &RolloutArgs,
-    policy: UnreachablePolicy,
-    ttl: Option<Duration>,
-) -> RunSpec {
+pub fn spec(typed: &RunChoice) -> RunSpec {
     RunSpec {
-        selector: selector(typed),
-        rollout: rollout.rollout(),
-        unreachable_policy: policy,
-        ttl_seconds_after_finished: ttl.map(seconds),
+        selector: selector(&typed.selection),
+        rollout: typed.rollout.rollout(),
+        unreachable_policy: typed.unreachable_policy,
+        ttl_seconds_after_finished: typed.ttl.map(seconds),
         cancel: None,
         dry_run: None,
     }

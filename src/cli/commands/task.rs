@@ -15,7 +15,7 @@ use super::{
 use crate::{
     api::fleet::{FleetOperation, FleetTask, FleetTaskSpec},
     cli::{
-        args::{Stay, Task, TaskChoice},
+        args::{RunChoice, Stay, Task},
         failure::{Failure, Outcome},
         home::Home,
         output::Printer,
@@ -51,7 +51,7 @@ pub async fn run(printer: Printer, home: &Home, operation: FleetOperation, args:
 ///
 /// # Errors
 /// When the controller does not say, or would refuse it everywhere.
-pub async fn plan(printer: Printer, home: &Home, operation: FleetOperation, choice: TaskChoice) -> Outcome {
+pub async fn plan(printer: Printer, home: &Home, operation: FleetOperation, choice: RunChoice) -> Outcome {
     let args = Task { name: None, choice, stay: Stay::default(), dry_run: true };
     run(printer, home, operation, &args).await
 }
@@ -61,15 +61,7 @@ fn task(operation: FleetOperation, args: &Task, namespace: &str, now: Timestamp)
     let name = run::name(args.name.as_ref(), operation.as_str(), now)?;
     Ok(FleetTask {
         metadata: run::metadata(name, namespace),
-        spec: FleetTaskSpec {
-            operation,
-            run: run::spec(
-                &args.choice.selection,
-                &args.choice.rollout,
-                args.choice.unreachable_policy,
-                args.choice.ttl,
-            ),
-        },
+        spec: FleetTaskSpec { operation, run: run::spec(&args.choice) },
         status: None,
     })
 }
