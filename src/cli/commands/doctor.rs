@@ -95,20 +95,16 @@ async fn read(home: &Home) -> Outcome<Evidence> {
 }
 
 /// Every object of one kind, or why not.
-async fn list<K>(api: Api<DeserializeGuard<K>>) -> Read<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-{
+async fn list<K: Resource + Clone + Debug + DeserializeOwned>(api: Api<DeserializeGuard<K>>) -> Read<K> {
     // Many are asked at once, and each of the answers is large.
     Box::pin(ask(&api)).await.unwrap_or_else(|error| failed(&error))
 }
 
 /// What the API server says of one kind. That it is not there, or may not be read, is an answer too; objects that cannot be
 /// read are put aside, so that they hide none of the others.
-async fn ask<K>(api: &Api<DeserializeGuard<K>>) -> kube::Result<Read<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-{
+async fn ask<K: Resource + Clone + Debug + DeserializeOwned>(
+    api: &Api<DeserializeGuard<K>>,
+) -> kube::Result<Read<K>> {
     let list = match api.list(&ListParams::default()).await {
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Read::NotInstalled),
         Err(error @ kube::Error::Api(_)) if is_code(&error, 403) => return Ok(Read::Refused(why(&error))),

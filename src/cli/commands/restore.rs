@@ -54,7 +54,7 @@ pub async fn plan(printer: Printer, home: &Home, choice: &RestoreChoice) -> Outc
     let created = run::create(printer, home, &job, false).await?;
     let name = views::name(&created.metadata);
     let ended =
-        wait::until_over::<FleetRestoreJob>(home, &name, Some(PLANNING), &mut Progress::silent(printer))
+        wait::until_over::<FleetRestoreJob>(home, &name, Some(PLANNING), &mut Progress::new(printer, false))
             .await;
     // A plan that stays would do no harm.
     let _ = home.api::<FleetRestoreJob>().delete(&name, &DeleteParams::default()).await;

@@ -9,7 +9,8 @@ use super::wait::{self, Ended, Progress};
 use crate::{
     api::{
         fleet::{
-            DatacenterRun, FleetBackupJob, FleetRestoreJob, FleetTask, Phase, RestoreRun, RunSpec, Selector,
+            DatacenterRun, FleetBackupJob, FleetRestoreJob, FleetTask, NodeCounts, Phase, RestoreRun,
+            RunSpec, Selector,
         },
         labels,
         names::is_object_name,
@@ -36,8 +37,14 @@ pub trait Run: Followed + Serialize {
     /// How each datacenter stands.
     fn parts(&self) -> Vec<Part>;
 
+    /// How it stands, in one line; nothing before a control plane has taken it up.
+    fn told(&self) -> Option<String>;
+
     /// How it stands, in one line.
-    fn summary(&self) -> String;
+    #[must_use]
+    fn summary(&self) -> String {
+        self.told().unwrap_or_else(|| "Pending".to_owned())
+    }
 
     /// One line for everything that is not as it was.
     #[must_use]
@@ -65,27 +72,22 @@ pub struct Part {
     pub is_over: bool,
 }
 
+impl Part {
+    fn new(title: String, line: String, nodes: Option<NodeCounts>, phase: Phase) -> Self {
+        let nodes = nodes.unwrap_or_default();
+        Self { title, line, nodes: (nodes.finished, nodes.total), is_over: phase.is_final() }
+    }
+}
+
 impl From<&DatacenterRun> for Part {
     fn from(run: &DatacenterRun) -> Self {
-        let nodes = run.nodes.unwrap_or_default();
-        Self {
-            title: views::run::title(run),
-            line: views::run::line(run),
-            nodes: (nodes.finished, nodes.total),
-            is_over: run.phase.is_final(),
-        }
+        Self::new(views::run::title(run), views::run::line(run), run.nodes, run.phase)
     }
 }
 
 impl From<&RestoreRun> for Part {
     fn from(run: &RestoreRun) -> Self {
-        let nodes = run.nodes.unwrap_or_default();
-        Self {
-            title: restore::title(run),
-            line: restore::line(run),
-            nodes: (nodes.finished, nodes.total),
-            is_over: run.phase.is_final(),
-        }
+        Self::new(restore::title(run), restore::line(run), run.nodes, run.phase)
     }
 }
 
@@ -107,8 +109,8 @@ impl Run for FleetBackupJob {
         self.status.iter().flat_map(|status| &status.datacenters).map(Part::from).collect()
     }
 
-    fn summary(&self) -> String {
-        self.status.as_ref().map_or_else(|| "Pending".to_owned(), views::run::summary)
+    fn told(&self) -> Option<String> {
+        self.status.as_ref().map(views::run::summary)
     }
 }
 
@@ -120,15 +122,11 @@ impl Run for FleetTask {
     }
 
     fn parts(&self) -> Vec<Part> {
-        self.status
-            .iter()
-            .flat_map(|status| &status.datacenters)
-            .map(|entry| Part::from(&entry.run))
-            .collect()
+        self.status.iter().flat_map(|status| &status.datacenters).map(|entry| (&entry.run).into()).collect()
     }
 
-    fn summary(&self) -> String {
-        self.status.as_ref().map_or_else(|| "Pending".to_owned(), views::task::summary)
+    fn told(&self) -> Option<String> {
+        self.status.as_ref().map(views::task::summary)
     }
 }
 
@@ -143,8 +141,8 @@ impl Run for FleetRestoreJob {
         self.status.iter().flat_map(|status| &status.datacenters).map(Part::from).collect()
     }
 
-    fn summary(&self) -> String {
-        self.status.as_ref().map_or_else(|| "Pending".to_owned(), restore::summary)
+    fn told(&self) -> Option<String> {
+        self.status.as_ref().map(restore::summary)
     }
 
     /// What is waited for before anything begins is told too.
@@ -153,8 +151,8 @@ impl Run for FleetRestoreJob {
         if !parts.is_empty() {
             return changes(&before.map_or_else(Vec::new, Self::parts), &parts);
         }
-        let told = |job: &Self| job.status.as_ref().map(restore::summary);
-        told(after).filter(|line| before.and_then(told).as_ref() != Some(line)).into_iter().collect()
+        let line = after.told().filter(|line| before.and_then(Self::told).as_ref() != Some(line));
+        line.into_iter().collect()
     }
 }
 
@@ -256,7 +254,7 @@ pub async fn stay<K: Run>(
         }
         return Ok(None);
     }
-    let mut progress = if watch { Progress::live(printer) } else { Progress::silent(printer) };
+    let mut progress = Progress::new(printer, watch);
     let ended = wait::until_over(home, &name, timeout, &mut progress).await?;
     progress.finish();
     Ok(Some(ended))

@@ -77,7 +77,7 @@ async fn dry_run(printer: Printer, home: &Home, task: &FleetTask, timeout: Durat
     let created = run::create(printer, home, task, false).await?;
     let name = created.name_any();
     let ended =
-        wait::until_over::<FleetTask>(home, &name, Some(timeout), &mut Progress::silent(printer)).await;
+        wait::until_over::<FleetTask>(home, &name, Some(timeout), &mut Progress::new(printer, false)).await;
     let params = DeleteParams {
         preconditions: Some(Preconditions { uid: created.uid(), resource_version: None }),
         ..DeleteParams::default()

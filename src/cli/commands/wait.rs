@@ -161,19 +161,13 @@ enum Show {
 }
 
 impl Progress {
-    /// Shows nothing before the end.
+    /// Where somebody is to `watch`, bars on a terminal and else a line per change; else nothing before the end.
     #[must_use]
-    pub fn silent(printer: Printer) -> Self {
-        Self { printer, show: Show::Nothing }
-    }
-
-    /// Bars on a terminal, else a line per change.
-    #[must_use]
-    pub fn live(printer: Printer) -> Self {
-        let show = if std::io::stderr().is_terminal() {
-            Show::Bars { all: MultiProgress::new(), bars: BTreeMap::new() }
-        } else {
-            Show::Lines
+    pub fn new(printer: Printer, watch: bool) -> Self {
+        let show = match (watch, std::io::stderr().is_terminal()) {
+            (false, _) => Show::Nothing,
+            (true, false) => Show::Lines,
+            (true, true) => Show::Bars { all: MultiProgress::new(), bars: BTreeMap::new() },
         };
         Self { printer, show }
     }
