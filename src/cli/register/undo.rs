@@ -48,7 +48,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Unregister) -> Outcome {
     if !existed && !secret_is_ours {
         return Err(Failure::Failed(format!("there is no dataplane `{name}` {home}")));
     }
-    if existed && !gone(home, name, args).await? {
+    if existed && !is_gone(home, name, args).await {
         return Err(Failure::Failed(format!(
             "dataplane `{name}` is still taking its copies back; {} shows how far it is, and {} again finishes",
             printer.command(&format!("describe dataplane/{name}")),
@@ -121,7 +121,7 @@ async fn delete<K: Followed>(home: &Home, name: &str) -> Outcome<bool> {
 }
 
 /// Waits until the data plane is gone; false when the time is up.
-async fn gone(home: &Home, name: &str, args: &Unregister) -> Outcome<bool> {
+async fn is_gone(home: &Home, name: &str, args: &Unregister) -> bool {
     let mut seen = pin!(watcher::watch_object(home.api::<DataPlane>(), name).default_backoff());
     let wait = async {
         while let Some(event) = seen.next().await {
@@ -130,5 +130,5 @@ async fn gone(home: &Home, name: &str, args: &Unregister) -> Outcome<bool> {
             }
         }
     };
-    Ok(tokio::time::timeout(args.timeout, wait).await.is_ok())
+    tokio::time::timeout(args.timeout, wait).await.is_ok()
 }

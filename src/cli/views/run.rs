@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use crate::{
     api::{
-        fleet::{DatacenterCounts, DatacenterRun, FleetBackupJobStatus, NodeCounts, Phase},
+        Conditions as _,
+        fleet::{DatacenterCounts, DatacenterRun, FleetBackupJobStatus, NodeCounts, Phase, RunStatus},
         size,
     },
     cli::output::one_line,
@@ -80,12 +81,16 @@ pub fn summary(status: &FleetBackupJobStatus) -> String {
         let s = if status.restore_points.len() == 1 { "" } else { "s" };
         parts.push(format!("restore point{s} {}", status.restore_points.join(", ")));
     }
-    let line = format!("{}: {}", phase.as_str(), parts.join(", "));
-    let problem = status.run.conditions.iter().find(|c| c.type_ == "Complete" && c.status == "False");
-    match problem.filter(|c| phase.is_final() && phase != Phase::Succeeded && !c.message.is_empty()) {
-        Some(condition) => format!("{line} ({})", one_line(&condition.message)),
-        None => line,
-    }
+    format!("{}: {}{}", phase.as_str(), parts.join(", "), failure(&status.run))
+}
+
+/// Of a run that is over and did not succeed: why, in parentheses.
+pub(super) fn failure(run: &RunStatus) -> String {
+    let phase = run.phase.unwrap_or_default();
+    let is_bad = phase.is_final() && phase != Phase::Succeeded;
+    let complete = run.conditions.of_type("Complete").filter(|c| is_bad && c.status == "False");
+    let why = complete.filter(|c| !c.message.is_empty());
+    why.map_or_else(String::new, |c| format!(" ({})", one_line(&c.message)))
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use super::run;
 use crate::{
     api::{
-        Conditions as _,
         fleet::{DatacenterTask, FleetTaskStatus, Phase, Purged},
         size,
     },
@@ -26,11 +25,7 @@ pub fn summary(status: &FleetTaskStatus) -> String {
     if let Some(purged) = status.purged {
         let _ = write!(line, ", {}", figures(purged));
     }
-    let complete = status.run.conditions.of_type("Complete").filter(|c| c.status == "False");
-    match complete.filter(|c| phase.is_final() && !c.message.is_empty()) {
-        Some(condition) => format!("{line} ({})", one_line(&condition.message)),
-        None => line,
-    }
+    line + &run::failure(&status.run)
 }
 
 /// What was purged, for people.
