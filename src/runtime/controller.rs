@@ -73,7 +73,7 @@ pub fn name_of(meta: &ObjectMeta) -> Name {
 }
 
 /// A kind whose objects are looked at one by one.
-pub trait Controlled: Send + Sync + 'static {
+pub trait Controlled: Sized + Send + Sync + 'static {
     /// The kind.
     type Object: Followed;
     /// Why a look could not be brought to its end.
@@ -88,29 +88,18 @@ pub trait Controlled: Send + Sync + 'static {
     fn shell(&self) -> &Shell;
 
     /// Whether a look at this object waits for nothing that has no deadline: see [`guard::edge`].
-    fn ends(&self, _: &ObjectOf<Self>) -> bool
-    where
-        Self: Sized,
-    {
+    fn ends(&self, _: &ObjectOf<Self>) -> bool {
         false
     }
 
     /// Looks at an object; says when to look again.
-    fn look(&self, object: &ObjectOf<Self>) -> impl Future<Output = Result<Action, Self::Error>> + Send
-    where
-        Self: Sized;
+    fn look(&self, object: &ObjectOf<Self>) -> impl Future<Output = Result<Action, Self::Error>> + Send;
 
     /// Says on the object that a look at it ended by an internal error.
-    fn report(&self, object: &ObjectOf<Self>, panic: &Panicked) -> impl Future<Output = ()> + Send
-    where
-        Self: Sized;
+    fn report(&self, object: &ObjectOf<Self>, panic: &Panicked) -> impl Future<Output = ()> + Send;
 
     /// Tells in an Event what somebody can do something about.
-    fn tell(&self, _: &ObjectOf<Self>, _: &Self::Error)
-    where
-        Self: Sized,
-    {
-    }
+    fn tell(&self, _: &ObjectOf<Self>, _: &Self::Error) {}
 
     /// Forgets an object that is gone.
     fn forget(&self, _namespace: &str, _name: &str) {}
