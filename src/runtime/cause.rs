@@ -395,11 +395,12 @@ fn said(status: &Status) -> String {
 /// One line of at most [`WORDS`] characters.
 fn brief(text: &str) -> String {
     let mut line = String::new();
-    for (index, word) in text.split(|c: char| c.is_whitespace() || c.is_control()).enumerate() {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    for word in words.filter(|word| !word.is_empty()) {
         if line.len() > WORDS {
             break;
         }
-        if index > 0 && !line.is_empty() && !word.is_empty() {
+        if !line.is_empty() {
             line.push(' ');
         }
         line.push_str(word);
