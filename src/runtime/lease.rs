@@ -192,14 +192,12 @@ impl Candidate {
     }
 
     async fn look(&mut self) -> Result<(), Failed> {
-        let (leases, name) = (self.leases.clone(), self.name.clone());
-        self.current = self.ask(async { leases.get_opt(&name).await }).await?;
+        self.current = self.ask(self.leases.get_opt(&self.name)).await?;
         let step = self.election.read(self.current.as_ref().map(record), self.origin.elapsed());
         self.carry_out(step).await
     }
 
     async fn carry_out(&mut self, step: Step) -> Result<(), Failed> {
-        let leases = self.leases.clone();
         let mine = lease(&self.name, self.election.me(), self.current.as_ref());
         let params = PostParams::default();
         let sent = Instant::now();
@@ -212,16 +210,13 @@ impl Candidate {
                 return Ok(());
             }
             Step::Create => {
-                let made = self.ask(async { leases.create(&params, &mine).await }).await?;
+                let made = self.ask(self.leases.create(&params, &mine)).await?;
                 let step = self.election.read(Some(record(&made)), self.origin.elapsed());
                 self.current = Some(made);
                 // At once where it may lead: by a write over what was made.
                 return Box::pin(self.carry_out(step)).await;
             }
-            Step::Write(_) => {
-                let name = self.name.clone();
-                self.ask(async { leases.replace(&name, &params, &mine).await }).await?
-            }
+            Step::Write(_) => self.ask(self.leases.replace(&self.name, &params, &mine)).await?,
         };
         self.election.wrote(record(&written), sent.saturating_duration_since(self.origin));
         self.current = Some(written);
@@ -230,7 +225,7 @@ impl Candidate {
         Ok(())
     }
 
-    async fn ask<T>(&mut self, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failed> {
+    async fn ask<T>(&self, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failed> {
         let answer = match tokio::time::timeout(REQUEST, request).await {
             Ok(answer) => answer.map_err(Failed::from),
             Err(_) => Err(Failed::TimedOut),
@@ -267,8 +262,7 @@ impl Candidate {
         if let Some(spec) = &mut lease.spec {
             spec.lease_duration_seconds = i32::try_from(GIVEN_BACK.as_secs()).ok();
         }
-        let (leases, name) = (self.leases.clone(), self.name.clone());
-        match self.ask(async { leases.replace(&name, &PostParams::default(), &lease).await }).await {
+        match self.ask(self.leases.replace(&self.name, &PostParams::default(), &lease)).await {
             Ok(_) => tracing::info!(lease = self.name, "gave the Lease back"),
             Err(error) => tracing::info!(lease = self.name, %error, "the Lease is left to run out"),
         }
