@@ -55,10 +55,10 @@ impl Events {
             match tokio::time::timeout(Duration::from_secs(10), publish).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, %reason, object = about.name, "cannot publish an Event")
+                    tracing::warn!(%error, %reason, object = about.name, "cannot publish an Event");
                 }
                 Err(_) => {
-                    tracing::warn!(%reason, object = about.name, "cannot publish an Event: no answer in time")
+                    tracing::warn!(%reason, object = about.name, "cannot publish an Event: no answer in time");
                 }
             }
         });

@@ -254,7 +254,7 @@ impl Candidate {
 
     /// Gives the Lease back, so that the next leads at once: only when every write of ours was answered, as one that is
     /// still on its way could be carried out under the next leader.
-    async fn release(mut self) {
+    async fn release(self) {
         if !self.fence.drain(PARTING).await {
             return;
         }

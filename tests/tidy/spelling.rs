@@ -74,7 +74,7 @@ const REPEATED: &[(&str, usize)] = &[
     ("Outcome", 6),
     ("Part", 3),
     ("Place", 6),
-    ("Plan", 4),
+    ("Plan", 3),
     ("Problem", 4),
     ("Record", 3),
     ("Report", 3),
@@ -82,7 +82,7 @@ const REPEATED: &[(&str, usize)] = &[
     ("RunError", 3),
     ("State", 3),
     ("Step", 5),
-    ("Verdict", 10),
+    ("Verdict", 9),
     ("Work", 6),
     ("Written", 3),
 ];

@@ -70,7 +70,7 @@ impl MedusaPods {
             }
             Ok(_) | Err(Obstacle::Problem(_)) => {}
             Err(Obstacle::ApiServer(error)) => {
-                tracing::warn!(namespace, %error, "cannot read the TLS Secret for Medusa")
+                tracing::warn!(namespace, %error, "cannot read the TLS Secret for Medusa");
             }
         }
     }

@@ -59,20 +59,11 @@ pub fn about_backup(error: CallError) -> Trouble {
     }
 }
 
-/// How a pod ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict<T> {
-    /// It did as asked, with this result.
-    Finished(T),
-    /// It did not, and is not asked again.
-    Failed(Reason, String),
-}
-
 /// One pod of a task whose answer is a `T`.
 #[derive(Clone, Debug)]
 pub struct Pod<T> {
-    /// How it ended, once it has.
-    pub verdict: Option<Verdict<T>>,
+    /// How it ended, once it has: what it answered, or why it is not asked again.
+    pub verdict: Option<Result<T, (Reason, String)>>,
     next: Timestamp,
     failures: u32,
     troubled_since: Option<Timestamp>,
@@ -98,7 +89,7 @@ impl<T> Pod<T> {
 
     /// A pod that was decided before.
     #[must_use]
-    pub fn decided(verdict: Verdict<T>, now: Timestamp) -> Self {
+    pub fn decided(verdict: Result<T, (Reason, String)>, now: Timestamp) -> Self {
         Self { verdict: Some(verdict), ..Self::new(now) }
     }
 
@@ -116,23 +107,18 @@ impl<T> Pod<T> {
     /// Its failure, if it failed.
     #[must_use]
     pub fn failure(&self) -> Option<(Reason, &str)> {
-        match &self.verdict {
-            Some(Verdict::Failed(reason, why)) => Some((*reason, why)),
-            _ => None,
-        }
+        let (reason, why) = self.verdict.as_ref()?.as_ref().err()?;
+        Some((*reason, why))
     }
 
     /// Its result, if it has one.
     #[must_use]
     pub fn result(&self) -> Option<&T> {
-        match &self.verdict {
-            Some(Verdict::Finished(result)) => Some(result),
-            _ => None,
-        }
+        self.verdict.as_ref()?.as_ref().ok()
     }
 
     fn fail(&mut self, reason: Reason, why: String) {
-        self.verdict = Some(Verdict::Failed(reason, why));
+        self.verdict = Some(Err((reason, why)));
     }
 }
 
@@ -192,7 +178,7 @@ impl<T: Debug + Send + 'static> PodState for Pod<T> {
         }
         let (reason, why, kind) = match answer {
             Ok(result) => {
-                self.verdict = Some(Verdict::Finished(result));
+                self.verdict = Some(Ok(result));
                 return;
             }
             Err(Trouble::Final(reason, why)) => return self.fail(reason, why),
@@ -334,7 +320,7 @@ mod tests {
 
     #[test]
     fn what_is_decided_stays_so() {
-        let mut state = Pod::decided(Verdict::Finished(1), at(0));
+        let mut state = Pod::decided(Ok(1), at(0));
         state.on_answer(silent(), at(0), None, at(0), &Timings::default(), at(0));
         state.on_time(None, at(0), &Timings::default(), at(1_000_000));
         assert_eq!(state.result(), Some(&1));

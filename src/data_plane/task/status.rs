@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::pod::{Pod, Verdict};
+use super::pod::Pod;
 use crate::{
     api::{
         Reason,
@@ -57,12 +57,12 @@ pub fn resumed<'a>(
 pub fn adopt(status: &MedusaTaskStatus, pods: &mut BTreeMap<String, Pod<TaskPodResult>>, now: Timestamp) {
     for result in &status.finished {
         let Some(name) = &result.pod_name else { continue };
-        pods.insert(name.clone(), Pod::decided(Verdict::Finished(result.clone()), now));
+        pods.insert(name.clone(), Pod::decided(Ok(result.clone()), now));
     }
     for name in &status.failed {
         if pods.get(name).is_none_or(|pod| pod.failure().is_none()) {
             let why = "reported as failed before this controller took the task over".to_owned();
-            pods.insert(name.clone(), Pod::decided(Verdict::Failed(Reason::NodesFailed, why), now));
+            pods.insert(name.clone(), Pod::decided(Err((Reason::NodesFailed, why)), now));
         }
     }
 }
@@ -103,9 +103,9 @@ mod tests {
             total_purged_size: 10_770_961,
             total_objects_within_gc_grace: 5,
         };
-        let failed = Verdict::Failed(Reason::PodGone, "gone".to_owned());
+        let failed = Err((Reason::PodGone, "gone".to_owned()));
         BTreeMap::from([
-            ("a".to_owned(), Pod::decided(Verdict::Finished(purged("a", &purge)), at(0))),
+            ("a".to_owned(), Pod::decided(Ok(purged("a", &purge)), at(0))),
             ("b".to_owned(), Pod::new(at(0))),
             ("c".to_owned(), Pod::decided(failed, at(0))),
         ])
