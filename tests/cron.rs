@@ -13,7 +13,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Stdio},
 };
 
 use jiff::Timestamp;
@@ -21,9 +21,10 @@ use medusa_fleet::api::cron::CronExpr;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-#[path = "support/testbed.rs"]
-#[allow(dead_code, reason = "only where it is matters here")]
-mod testbed;
+#[path = "support/harness/mod.rs"]
+mod harness;
+
+use harness::testbed;
 
 /// robfig/cron, a line in and a line out.
 struct Robfig {
@@ -34,7 +35,7 @@ struct Robfig {
 
 impl Robfig {
     fn start() -> Self {
-        let mut child = Command::new(testbed::binary())
+        let mut child = testbed::command()
             .arg("slots")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -171,7 +171,7 @@ async fn expect_all(fleet: &Fleet, round: usize) {
 async fn what_is_made_again_under_its_name_is_new_whatever_kind_it_is_of() {
     let fleet = Fleet::start(3).await;
     let home = fleet.home();
-    home.install(&[client_config_definition()]).await;
+    home.install(&[client_config_definition()]).await.unwrap();
     let mut controller = ControlPlane::spawn(&fleet);
     for number in [1, 2] {
         fleet.register(number).await;
@@ -181,7 +181,7 @@ async fn what_is_made_again_under_its_name_is_new_whatever_kind_it_is_of() {
     }
     let kubeconfig = std::fs::read_to_string(&fleet.dp(3).kubeconfig).unwrap();
     backed_up(&fleet).await;
-    let _plays = [Play::start(fleet.dp(1)).await, Play::start(fleet.dp(2)).await];
+    let _plays = [Play::start(fleet.dp(1)), Play::start(fleet.dp(2))];
     for round in 0..3 {
         let is_down = round == 2;
         if is_down {

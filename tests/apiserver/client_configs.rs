@@ -75,8 +75,8 @@ async fn a_client_config_registers_a_cluster_whose_credential_is_rotated_and_goe
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register(2).await;
     fleet.expect_data_plane("dp-2", "Ready", "True", "Ready").await;
-    home.install(&[client_config_definition()]).await;
-    home.namespace(OPS).await;
+    home.install(&[client_config_definition()]).await.unwrap();
+    home.namespace(OPS).await.unwrap();
     grant(there).await;
     let first = token(there, "first").await;
     let config = format!("{OBJECT}-config");
@@ -99,7 +99,7 @@ async fn a_client_config_registers_a_cluster_whose_credential_is_rotated_and_goe
     let mut managed = datacenter("dc1", "shop", 1);
     managed["metadata"]["labels"]["app.kubernetes.io/created-by"] = json!("k8ssandracluster-controller");
     there.create(managed).await;
-    let _play = Play::start(there).await;
+    let _play = Play::start(there);
     let other = transitions(home, "dp-2").await;
 
     let mut manifest: Value = serde_saphyr::from_str(MANIFEST).unwrap();
@@ -139,7 +139,7 @@ async fn a_client_config_registers_a_cluster_whose_credential_is_rotated_and_goe
     assert_eq!(transitions(home, "dp-2").await, other, "another cluster was disturbed");
 
     // What registered it is what unregisters it.
-    let output = medusa_fleet(&fleet, &["unregister", NAME]);
+    let output = medusa_fleet(&fleet.home().kubeconfig, &["unregister", NAME]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(2) && said.contains("delete clientconfig"), "{said}");
 
@@ -166,8 +166,8 @@ async fn a_client_config_registers_a_cluster_whose_credential_is_rotated_and_goe
 async fn a_client_config_that_cannot_be_served_is_told_why_and_disturbs_nobody() {
     let fleet = Fleet::start(1).await;
     let home = fleet.home();
-    home.install(&[client_config_definition()]).await;
-    home.namespace(OPS).await;
+    home.install(&[client_config_definition()]).await.unwrap();
+    home.namespace(OPS).await.unwrap();
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
     let before: DataPlane = home.get(FLEET, "dp-1").await;

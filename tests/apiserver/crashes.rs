@@ -77,7 +77,7 @@ async fn a_run_survives_kill_9_between_any_two_steps() {
     // And wherever it happens to be: each run is cut at another moment.
     let mut plays = Vec::new();
     for number in 1..=3 {
-        plays.push(Play::start(fleet.dp(number)).await);
+        plays.push(Play::start(fleet.dp(number)));
     }
     let runs = 8;
     for run in 0..runs {

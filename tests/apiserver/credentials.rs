@@ -189,11 +189,14 @@ async fn what_register_grants_is_enough_and_a_missing_verb_is_named() {
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.expect_data_plane("local", "Ready", "True", "Ready").await;
     let file = there.kubeconfig.display().to_string();
-    let output = medusa_fleet(&fleet, &["register", "dp-1", "--from-kubeconfig", &file, "--timeout", "90s"]);
+    let output = medusa_fleet(
+        &fleet.home().kubeconfig,
+        &["register", "dp-1", "--from-kubeconfig", &file, "--timeout", "90s"],
+    );
     assert!(output.status.success(), "{output:?}");
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
     there.create(datacenter("dc1", "shop", 1)).await;
-    let _play = Play::start(there).await;
+    let _play = Play::start(there);
     home.create(secret(FLEET, "bucket", &[("credentials", "one")])).await;
     home.create(configuration("shared", "bucket", Some("*"))).await;
     expect_copy(there, "one").await;

@@ -90,7 +90,7 @@ async fn who_denies_a_backup_is_told_and_it_goes_on_when_that_is_over() {
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
     there.create(datacenter("dc1", "shop", 1)).await;
-    there.namespace("ending").await;
+    there.namespace("ending").await.unwrap();
     let mut leaving = datacenter("dc9", "gone", 1);
     leaving["metadata"]["namespace"] = json!("ending");
     there.create(leaving).await;

@@ -3,9 +3,8 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, Client, Config, ResourceExt as _,
+    Api, ResourceExt as _,
     api::{Patch, PatchParams, PostParams},
-    config::{KubeConfigOptions, Kubeconfig},
 };
 use medusa_fleet::api::{
     fleet::{FleetCluster, Phase},
@@ -16,8 +15,8 @@ use serde_json::json;
 use crate::{
     denied_world::{ask_for_writes, goes_on, held_up, prepare},
     support::{
-        CASS, Cluster, ControlPlane, FLEET, Fleet, Play, backup_job, datacenter, eventually, grant, refusals,
-        secret, token, with_token,
+        CASS, Cluster, ControlPlane, FLEET, Fleet, Play, backup_job, client, datacenter, eventually, grant,
+        refusals, secret, token, with_token,
     },
 };
 
@@ -52,9 +51,7 @@ async fn deny_everything(cluster: &Cluster) {
 
 /// Waits until a person with that kubeconfig is denied a Secret there.
 async fn closed(kubeconfig: &str, cluster: &Cluster) {
-    let file = Kubeconfig::from_yaml(kubeconfig).unwrap();
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
-    let secrets = Api::<Secret>::namespaced(Client::try_from(config).unwrap(), CASS);
+    let secrets = Api::<Secret>::namespaced(client(kubeconfig).await, CASS);
     let probe: Secret = serde_json::from_value(secret(CASS, "probe", &[])).unwrap();
     let params = PostParams { dry_run: true, ..PostParams::default() };
     eventually(format!("{} is closed", cluster.name), async || match secrets.create(&params, &probe).await {
@@ -126,7 +123,7 @@ async fn statuses_that_are_denied_hold_up_their_own_objects_and_are_written_when
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
     fleet.expect_size("shop", 1).await;
-    let _play = Play::start(there).await;
+    let _play = Play::start(there);
     // What cannot be written is no reason not to be ready.
     controller.ready(0).await;
     home.create(backup_job("mute", json!({"clusters": ["shop"]}))).await;

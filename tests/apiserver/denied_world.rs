@@ -21,7 +21,7 @@ pub(crate) async fn prepare(fleet: &Fleet) -> [Play; 2] {
         fleet.dp(number).create(datacenter(dc, "shop", 1)).await;
     }
     fleet.expect_size("shop", 2).await;
-    let plays = [Play::start(there).await, Play::start(fleet.dp(2)).await];
+    let plays = [Play::start(there), Play::start(fleet.dp(2))];
     home.create(bucket()).await;
     there.create(bare("dc9", "till")).await;
     settle(there, "dc9").await;

@@ -2,7 +2,7 @@
 
 use kube::{
     Api,
-    api::{ApiResource, DynamicObject, PostParams},
+    api::{DynamicObject, PostParams},
 };
 use medusa_fleet::api::{
     cassandra::CassandraDatacenter,
@@ -20,8 +20,7 @@ use crate::{
 
 /// Datacenters, and how Argo CD writes them.
 fn argo(cluster: &Cluster) -> (Api<DynamicObject>, PostParams) {
-    let resource = ApiResource::erase::<CassandraDatacenter>(&());
-    let api = Api::namespaced_with(cluster.client.clone(), CASS, &resource);
+    let api = cluster.dynamic::<CassandraDatacenter>(CASS);
     (api, PostParams { field_manager: Some("argocd-controller".to_owned()), ..PostParams::default() })
 }
 

@@ -1,10 +1,7 @@
 //! What the deployment's tests share: K8ssandraClusters, CassandraDatacenters with things of a user in them, and the
 //! part of cass-operator that says that a datacenter is settled.
 
-use kube::{
-    Api,
-    api::{ApiResource, DynamicObject, Patch, PatchParams},
-};
+use kube::api::{Patch, PatchParams};
 use medusa_fleet::api::{
     cassandra::CassandraDatacenter,
     fleet::{ClusterDatacenter, DeploymentState, FleetCluster},
@@ -64,13 +61,9 @@ pub(crate) fn bucket() -> Value {
     secret(FLEET, BUCKET, &[("credentials", "[default]")])
 }
 
-fn datacenters(cluster: &Cluster) -> Api<DynamicObject> {
-    Api::namespaced_with(cluster.client.clone(), CASS, &ApiResource::erase::<CassandraDatacenter>(&()))
-}
-
 /// A datacenter with all its fields.
 pub(crate) async fn raw(cluster: &Cluster, name: &str) -> Value {
-    serde_json::to_value(datacenters(cluster).get(name).await.unwrap()).unwrap()
+    serde_json::to_value(cluster.dynamic::<CassandraDatacenter>(CASS).get(name).await.unwrap()).unwrap()
 }
 
 /// Sets fields of a datacenter as somebody else, who takes them over from whoever has them.
@@ -81,7 +74,11 @@ pub(crate) async fn edit(cluster: &Cluster, name: &str, fields: Value) {
     });
     body["spec"] = fields;
     let params = PatchParams::apply("somebody").force();
-    datacenters(cluster).patch(name, &params, &Patch::Apply(body)).await.expect("edit a datacenter");
+    cluster
+        .dynamic::<CassandraDatacenter>(CASS)
+        .patch(name, &params, &Patch::Apply(body))
+        .await
+        .expect("edit a datacenter");
 }
 
 /// The container of that name in a datacenter's template.

@@ -1,9 +1,6 @@
 //! `doctor` against a real API server: of a fleet in order, of one in trouble, and by somebody who may not see all of it.
 
-use std::{
-    path::Path,
-    process::{Command, Output},
-};
+use std::{path::Path, process::Output};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
@@ -13,21 +10,13 @@ use kube::{
 use medusa_fleet::api::fleet::DataPlane;
 use serde_json::{Value, json};
 
-use crate::support::{ControlPlane, FLEET, Fleet, configuration, datacenter, eventually, secret};
+use crate::support::{
+    ControlPlane, FLEET, Fleet, configuration, datacenter, eventually, medusa_fleet, secret,
+};
 
 /// Exit code, stdout and stderr.
 fn ask(kubeconfig: &Path, more: &[&str]) -> (Option<i32>, String, String) {
-    let run = || {
-        Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
-            .arg("--kubeconfig")
-            .arg(kubeconfig)
-            .arg("doctor")
-            .args(more)
-            .env_remove("KUBECONFIG")
-            .output()
-            .unwrap()
-    };
-    let Output { status, stdout, stderr } = tokio::task::block_in_place(run);
+    let Output { status, stdout, stderr } = medusa_fleet(kubeconfig, &[&["doctor"], more].concat());
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (status.code(), text(stdout), text(stderr))
 }

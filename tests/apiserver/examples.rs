@@ -9,15 +9,11 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::{
-    Api,
-    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
-    core::GroupVersionKind,
-};
+use kube::{Api, api::PostParams};
 use medusa_fleet::api::medusa::{MedusaTask, TaskOperation};
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Fleet, testbed, with_token};
+use crate::support::{Fleet, harness::testbed, with_token};
 
 /// The namespace of the examples.
 const NAMESPACE: &str = "cassandra";
@@ -35,19 +31,6 @@ fn examples() -> Vec<(String, Vec<Value>)> {
         (name, serde_saphyr::from_multiple(&text).unwrap())
     };
     paths.into_iter().map(read).collect()
-}
-
-/// Applies `object` as it stands; anything the API server does not know in it is an error.
-async fn apply(cluster: &Cluster, object: &Value) {
-    let object: DynamicObject = serde_json::from_value(object.clone()).unwrap();
-    let kind = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
-    let (name, namespace) =
-        (object.metadata.name.clone().unwrap(), object.metadata.namespace.clone().unwrap());
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(cluster.client.clone(), &namespace, &ApiResource::from_gvk(&kind));
-    let params = PatchParams::apply("examples").validation_strict();
-    let done = api.patch(&name, &params, &Patch::Apply(&object)).await;
-    assert!(done.is_ok(), "{} {name}: {done:?}", kind.kind);
 }
 
 /// Runs `shell` with a `kubectl` that talks to the cluster as `kubeconfig` says.
@@ -77,15 +60,15 @@ fn run(fleet: &Fleet, kubeconfig: &Path, shell: &[&str]) -> Output {
 async fn examples_are_accepted_and_the_cron_job_makes_a_purge_with_its_own_rights() {
     let fleet = Fleet::start(1).await;
     let (home, there) = (fleet.home(), fleet.dp(1));
-    home.namespace(NAMESPACE).await;
-    there.namespace(NAMESPACE).await;
+    home.namespace(NAMESPACE).await.unwrap();
+    there.namespace(NAMESPACE).await.unwrap();
     let mut cron_job = None;
     let mut clusters = 0;
     for (file, objects) in examples() {
         for object in objects {
             let place = if file == "purge-cronjob.yaml" { there } else { home };
             assert_eq!(object["metadata"]["namespace"], NAMESPACE, "{file}");
-            apply(place, &object).await;
+            place.apply(&object).await;
             clusters += usize::from(object["kind"] == "K8ssandraCluster");
             if object["kind"] == "CronJob" {
                 cron_job = Some(object);
@@ -123,7 +106,7 @@ async fn examples_are_accepted_and_the_cron_job_makes_a_purge_with_its_own_right
 async fn the_documentation_pages_command_makes_a_purge() {
     let fleet = Fleet::start(1).await;
     let there = fleet.dp(1);
-    there.namespace("k8ssandra-operator").await;
+    there.namespace("k8ssandra-operator").await.unwrap();
     let done = run(&fleet, &there.kubeconfig, &["/bin/bash", "-c", PAGE]);
     assert!(done.status.success(), "{done:?}");
     let tasks = there.list::<MedusaTask>("k8ssandra-operator").await;

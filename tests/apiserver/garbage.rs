@@ -136,7 +136,7 @@ async fn garbage_in_any_field_is_survived_and_the_rest_goes_on() {
     fleet.expect_phase("many", Phase::Failed).await;
 
     // And what makes sense works.
-    let _play = Play::start(there).await;
+    let _play = Play::start(there);
     home.create(backup_job("sane", json!({"clusters": ["shop"]}))).await;
     let status = fleet.expect_phase("sane", Phase::Succeeded).await.status.unwrap();
     assert_eq!(status.run.counts.map(|c| (c.total, c.succeeded)), Some((2, 2)));

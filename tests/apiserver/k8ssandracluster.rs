@@ -4,7 +4,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client, CustomResourceExt as _,
-    api::{DynamicObject, Patch, PatchParams, PostParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use medusa_fleet::{
     api::{k8ssandra::K8ssandraCluster, medusa::MedusaConfiguration},
@@ -49,11 +49,6 @@ fn cluster(medusa: Value) -> Value {
         "metadata": {"name": "demo", "namespace": FLEET},
         "spec": {"cassandra": {"clusterName": "shop", "datacenters": [{"metadata": {"name": "dc1"}, "size": 3}]}, "medusa": medusa},
     })
-}
-
-/// The same objects with all their fields.
-fn raw(home: &Cluster) -> Api<DynamicObject> {
-    Api::namespaced_with(home.client.clone(), FLEET, &K8ssandraCluster::api_resource())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +132,7 @@ async fn takes(home: &Cluster) {
         let stored = clusters(&home.client).patch("demo", &params, &Patch::Apply(&object)).await;
         assert!(stored.is_ok(), "{medusa}: {stored:?}");
     }
-    let kept = raw(home).get("demo").await.unwrap().data;
+    let kept = home.dynamic::<K8ssandraCluster>(FLEET).get("demo").await.unwrap().data;
     assert_eq!(kept["spec"]["medusa"]["fieldOfTomorrow"], json!({"a": [1]}));
     let renamed = json!({"spec": {"cassandra": {"clusterName": "another"}}});
     let error = clusters(&home.client)
@@ -175,7 +170,11 @@ async fn install_defaults(home: &Cluster) {
             json!({"medusaConfigurationRef": {"name": "s3"}, "storageProperties": {"prefix": "demo"}});
         let params = PostParams { dry_run: true, ..PostParams::default() };
         let probe = serde_json::from_value(cluster(probe)).unwrap();
-        let stored = raw(home).create(&params, &probe).await.map_err(|e| e.to_string())?;
+        let stored = home
+            .dynamic::<K8ssandraCluster>(FLEET)
+            .create(&params, &probe)
+            .await
+            .map_err(|e| e.to_string())?;
         let filled = stored.data.pointer("/spec/medusa/storageProperties/transferMaxBandwidth");
         filled.map(|_| ()).ok_or_else(|| stored.data.to_string())
     })
@@ -213,7 +212,7 @@ async fn a_default_that_the_definition_fills_in_is_not_what_a_person_wrote() {
 
     install_defaults(home).await;
     home.create(sharing(&json!({}))).await;
-    let stored = raw(home).get("demo").await.unwrap();
+    let stored = home.dynamic::<K8ssandraCluster>(FLEET).get("demo").await.unwrap();
     assert_eq!(stored.data["spec"]["medusa"]["storageProperties"]["concurrentTransfers"], 0, "filled in");
     let managers = json!(stored.metadata.managed_fields).to_string();
     assert!(managers.contains("f:concurrentTransfers"), "whoever creates owns the defaults: {managers}");
@@ -259,7 +258,7 @@ async fn a_default_that_the_definition_fills_in_is_not_what_a_person_wrote() {
     // Defaults within what a person wrote: the name of the Secret, the size of the volume.
     let own = json!({"credentialsType": "role-based", "storageSecretRef": {}, "podStorage": {"storageClassName": "fast"}});
     home.create(sharing(&own)).await;
-    let stored = raw(home).get("demo").await.unwrap().data;
+    let stored = home.dynamic::<K8ssandraCluster>(FLEET).get("demo").await.unwrap().data;
     let storage = &stored["spec"]["medusa"]["storageProperties"];
     assert_eq!(
         (&storage["storageSecretRef"]["name"], &storage["podStorage"]["size"]),

@@ -17,7 +17,7 @@ async fn an_object_without_room_for_a_status_says_so_and_holds_up_no_other() {
     fleet.register_all().await;
     there.create(datacenter("dc1", "shop", 1)).await;
     fleet.expect_size("shop", 1).await;
-    let _play = Play::start(there).await;
+    let _play = Play::start(there);
 
     // Nobody writes to it while it grows.
     controller.kill9();

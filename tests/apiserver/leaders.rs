@@ -1,23 +1,21 @@
 //! Two control planes with `--leader-elect`: one acts, the other takes over when it dies and when it hangs, and a run
 //! under way ends once.
 
-use std::{
-    fs::{self, File},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-};
+use std::{path::Path, process::ExitStatus};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt as _;
 use medusa_fleet::api::{fleet::Phase, medusa::MedusaBackupJob};
 use serde_json::json;
 
-use crate::support::{CASS, FLEET, Fleet, answer_of, backup_job, datacenter, eventually, finish};
+use crate::support::{
+    CASS, FLEET, Fleet, answer_of, backup_job, datacenter, eventually, finish,
+    harness::{BINARY, Program},
+};
 
 /// One of several control planes of a fleet.
 pub struct Replica {
-    log: PathBuf,
-    pub child: Child,
+    pub program: Program,
 }
 
 impl Replica {
@@ -28,25 +26,20 @@ impl Replica {
     /// One that reaches its cluster by another kubeconfig.
     pub fn start_by(fleet: &Fleet, name: &str, kubeconfig: &Path) -> Self {
         let log = fleet.dir().join(format!("{name}.log"));
-        let child = Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
-            .arg("--kubeconfig")
-            .arg(kubeconfig)
-            .args(["control-plane", "--leader-elect", "--metrics-addr", "127.0.0.1:0"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        Self { log, child }
+        let program = Program::start(BINARY, log, |command| {
+            let args = ["control-plane", "--leader-elect", "--metrics-addr", "127.0.0.1:0"];
+            command.arg("--kubeconfig").arg(kubeconfig).args(args)
+        });
+        Self { program: program.unwrap() }
     }
 
     pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
+        self.program.said()
     }
 
     /// Waits until its log has that line.
     pub async fn says(&self, words: &str) {
-        eventually(format!("{} says `{words}`", self.log.display()), async || {
+        eventually(format!("{} says `{words}`", self.program.log.display()), async || {
             let log = self.log();
             if log.lines().any(|line| line.contains(words)) { Ok(()) } else { Err(log) }
         })
@@ -55,11 +48,6 @@ impl Replica {
 
     pub fn leads(&self) -> bool {
         self.log().lines().any(|line| line.contains(" leading"))
-    }
-
-    pub fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(done.success());
     }
 
     /// The answer to a request for that path; nothing when it does not serve (any more).
@@ -77,14 +65,7 @@ impl Replica {
 
     /// Waits until it ends by itself.
     pub async fn ends(&mut self) -> ExitStatus {
-        eventually("it ends", async || self.child.try_wait().unwrap().ok_or("it runs")).await
-    }
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        eventually("it ends", async || self.program.ended().unwrap().ok_or("it runs")).await
     }
 }
 
@@ -145,8 +126,7 @@ async fn one_of_two_control_planes_acts_and_the_other_takes_over() {
     home.create(backup_job("killed", json!({}))).await;
     let of_killed = children(&fleet, "killed").await;
     let led = holder(&fleet).await;
-    first.child.kill().unwrap();
-    first.child.wait().unwrap();
+    first.program.kill();
     second.says(" leading").await;
     assert_ne!(holder(&fleet).await, led);
     ends_once(&fleet, "killed", &of_killed).await;
@@ -157,11 +137,11 @@ async fn one_of_two_control_planes_acts_and_the_other_takes_over() {
     third.says("waiting to lead").await;
     home.create(backup_job("hung", json!({}))).await;
     let of_hung = children(&fleet, "hung").await;
-    second.signal("STOP");
+    second.program.signal("STOP").unwrap();
     assert!(!third.leads(), "it took over from one that led");
     third.says(" leading").await;
     ends_once(&fleet, "hung", &of_hung).await;
-    second.signal("CONT");
+    second.program.signal("CONT").unwrap();
     let ended = second.ends().await;
     assert!(!ended.success(), "{ended}");
     assert!(second.log().contains("leadership was lost"), "{}", second.log());

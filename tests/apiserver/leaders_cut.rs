@@ -113,7 +113,7 @@ async fn of_replicas_that_start_in_the_same_moment_one_leads() {
         // The leader leaves: the next leads long before its Lease would have run out.
         let at = replicas.iter().position(Replica::is_leader).unwrap();
         let mut leader = replicas.remove(at);
-        leader.signal("TERM");
+        leader.program.signal("TERM").unwrap();
         let ended = leader.ends().await;
         assert!(ended.success(), "{ended}: {}", leader.log());
         let since = Instant::now();
@@ -125,7 +125,7 @@ async fn of_replicas_that_start_in_the_same_moment_one_leads() {
         // Those that wait leave first, so that none takes over.
         replicas.sort_by_key(Replica::is_leader);
         for mut replica in replicas {
-            replica.signal("TERM");
+            replica.program.signal("TERM").unwrap();
             assert!(replica.ends().await.success());
         }
     }

@@ -59,7 +59,7 @@ async fn empty(home: &Cluster, kind: &ApiResource) {
 async fn a_namespace_that_is_deleted_with_everything_in_it_ends() {
     let fleet = Fleet::start(1).await;
     let home = fleet.home();
-    home.namespace(NAMESPACE).await;
+    home.namespace(NAMESPACE).await.unwrap();
     let mut controller = ControlPlane::spawn_with(&fleet, &["--namespace", NAMESPACE, "--leader-elect"]);
     controller.ready(0).await;
     let kubeconfig = std::fs::read_to_string(&fleet.dp(1).kubeconfig).unwrap();

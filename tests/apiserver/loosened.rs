@@ -13,7 +13,7 @@ use crate::{
         CASS, Cluster, ControlPlane, FLEET, Fleet, Play, backup_job,
         client_configs::{client_config, client_config_definition},
         condition, configuration, eventually, finish_task,
-        loosened::{create_whole, loosen, untyped},
+        loosened::{create_whole, loosen},
         restores::{backed_up, child_of, expect_end, restorable, restore_job},
         secret,
     },
@@ -241,13 +241,13 @@ async fn replicated(fleet: &Fleet, name: &str, reason: &str, words: &str) {
 
 async fn delete(cluster: &Cluster, object: &Value) {
     let name = object["metadata"]["name"].as_str().unwrap();
-    untyped(&cluster.client, object).delete(name, &DeleteParams::default()).await.unwrap();
+    cluster.untyped(object).delete(name, &DeleteParams::default()).await.unwrap();
 }
 
 /// What an object says of itself.
 async fn said(fleet: &Fleet, object: &Value) -> String {
     let name = object["metadata"]["name"].as_str().unwrap();
-    let found = untyped(&fleet.home().client, object).get_opt(name).await.unwrap();
+    let found = fleet.home().untyped(object).get_opt(name).await.unwrap();
     found.map(|found| found.data["status"].to_string()).unwrap_or_default()
 }
 
@@ -255,19 +255,19 @@ async fn said(fleet: &Fleet, object: &Value) -> String {
 async fn where_definitions_have_no_types_an_object_of_other_types_costs_itself_alone() {
     let fleet = Fleet::start(2).await;
     let home = fleet.home();
-    home.install(&[client_config_definition()]).await;
+    home.install(&[client_config_definition()]).await.unwrap();
     for cluster in [home, fleet.dp(1), fleet.dp(2)] {
-        loosen(&cluster.client).await;
+        loosen(cluster).await;
     }
     let (odd_at_home, odd_there) = (at_home(), in_a_data_plane());
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
     backed_up(&fleet).await;
     for object in &odd_at_home {
-        create_whole(&home.client, object).await;
+        create_whole(home, object).await;
     }
     for object in &odd_there {
-        create_whole(&fleet.dp(1).client, object).await;
+        create_whole(fleet.dp(1), object).await;
     }
     // It may name a Secret by which a cluster is reached: only that one is held back, and why is said.
     let odd = json!({"contextName": 5, "kubeConfigSecret": {"name": "doubted"}});
@@ -277,7 +277,7 @@ async fn where_definitions_have_no_types_an_object_of_other_types_costs_itself_a
     replicated(&fleet, "doubted", "SecretInDoubt", "spec.contextName").await;
 
     // What is well goes on, also where the odd ones are there from the beginning.
-    let _plays = [Play::start(fleet.dp(1)).await, Play::start(fleet.dp(2)).await];
+    let _plays = [Play::start(fleet.dp(1)), Play::start(fleet.dp(2))];
     let dry_run = json!({"backup": "b-0a0a0a0a.shop", "dryRun": true});
     for round in ["one", "two"] {
         let shop = json!({"clusters": ["shop"], "dataPlanes": ["dp-1", "dp-2"]});

@@ -11,8 +11,6 @@
     reason = "tests fail by panicking and explain themselves on stderr"
 )]
 
-#[path = "../support/gate.rs"]
-mod gate;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -123,8 +123,7 @@ async fn what_a_data_plane_serves_is_used_and_what_it_lacks_has_a_reason() {
         fleet.dp(number).create(datacenter(&format!("dc{number}"), "shop", 2)).await;
     }
     expect_cluster(&fleet, "three datacenters", |s| s.size == 3).await;
-    let plays =
-        [Play::start(fleet.dp(1)).await, Play::start(fleet.dp(2)).await, Play::start(fleet.dp(3)).await];
+    let plays = [Play::start(fleet.dp(1)), Play::start(fleet.dp(2)), Play::start(fleet.dp(3))];
     home.create(backup_job("all", json!({}))).await;
     fleet.expect_phase("all", Phase::Succeeded).await;
     drop(plays);
@@ -212,7 +211,7 @@ async fn with_an_earlier_role_backups_go_on_and_what_does_not_is_said() {
         assert!(said.contains(part), "{part}: {said}");
     }
     cluster.create(datacenter("dc1", "shop", 2)).await;
-    let _play = Play::start(cluster).await;
+    let _play = Play::start(cluster);
     expect_cluster(&fleet, "found", |s| s.size == 1).await;
     home.create(backup_job("all", json!({}))).await;
     fleet.expect_phase("all", Phase::Succeeded).await;

@@ -4,11 +4,6 @@
 //! Its manifests for a data plane are in `tests/data_plane/page.rs`, its CronJob in `examples.rs`.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{
-    Api,
-    api::{ApiResource, DynamicObject, Patch, PatchParams},
-    core::GroupVersionKind,
-};
 use medusa_fleet::api::{
     cassandra::CassandraDatacenter,
     fleet::FleetCluster,
@@ -25,14 +20,7 @@ use crate::support::{
 /// Applies the manifest as `kubectl apply --server-side -n` does.
 async fn apply(cluster: &Cluster, mut manifest: Value) {
     manifest["metadata"]["namespace"] = json!(CASS);
-    let object: DynamicObject = serde_json::from_value(manifest).unwrap();
-    let kind = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(cluster.client.clone(), CASS, &ApiResource::from_gvk(&kind));
-    let name = object.metadata.name.clone().unwrap();
-    let params = PatchParams::apply("kubectl").validation_strict();
-    let done = api.patch(&name, &params, &Patch::Apply(&object)).await;
-    assert!(done.is_ok(), "{} {name}: {done:?}", kind.kind);
+    cluster.apply(&manifest).await;
 }
 
 /// A fleet with one datacenter that runs no Medusa, and the page's Secret.
@@ -49,8 +37,7 @@ async fn start() -> (Fleet, ControlPlane) {
 
 /// The pod spec of the datacenter, once `wanted` holds.
 async fn pods(fleet: &Fleet, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let resource = ApiResource::erase::<CassandraDatacenter>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(fleet.dp(1).client.clone(), CASS, &resource);
+    let api = fleet.dp(1).dynamic::<CassandraDatacenter>(CASS);
     eventually(what.to_owned(), async || {
         let object = api.get("dc1").await.unwrap();
         let pods = object.data["spec"]["podTemplateSpec"]["spec"].clone();

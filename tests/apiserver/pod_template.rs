@@ -4,11 +4,11 @@
 use crate::support::{CASS, Cluster, Fleet, datacenter};
 use kube::{
     Api,
-    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
+    api::{DynamicObject, Patch, PatchParams, PostParams},
     core::Status,
 };
 use medusa_fleet::{
-    api::{k8ssandra::MedusaTemplate, labels::MANAGER_DEPLOYMENT},
+    api::{cassandra::CassandraDatacenter, k8ssandra::MedusaTemplate, labels::MANAGER_DEPLOYMENT},
     control_plane::{
         data_planes::view::ObjectKey,
         deployment::{
@@ -37,18 +37,11 @@ struct Site<'a> {
 
 impl Site<'_> {
     fn api(&self) -> Api<DynamicObject> {
-        let resource = ApiResource {
-            group: "cassandra.datastax.com".to_owned(),
-            version: "v1beta1".to_owned(),
-            api_version: "cassandra.datastax.com/v1beta1".to_owned(),
-            kind: "CassandraDatacenter".to_owned(),
-            plural: "cassandradatacenters".to_owned(),
-        };
-        Api::namespaced_with(self.cluster.client.clone(), CASS, &resource)
+        self.cluster.dynamic::<CassandraDatacenter>(CASS)
     }
 
     async fn read(&self) -> Value {
-        serde_json::to_value(self.api().get(&self.key.name).await.unwrap()).unwrap()
+        self.cluster.raw::<CassandraDatacenter>(CASS, &self.key.name).await
     }
 
     async fn send(&self, body: &Value, dry_run: bool) -> Result<Value, Box<Status>> {

@@ -3,14 +3,15 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener},
-    process::{Command, Output},
+    process::Output,
 };
 
 use medusa_fleet::api::fleet::DataPlane;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Cluster, ControlPlane, FLEET, Fleet, assert_unseen, condition, eventually, kubeconfig, proxy::Proxy,
+    Cluster, ControlPlane, FLEET, Fleet, assert_unseen, condition, eventually, kubeconfig, medusa_fleet_in,
+    proxy::Proxy,
 };
 
 /// The proxy's password.
@@ -53,14 +54,7 @@ async fn unreachable(fleet: &Fleet, name: &str) -> String {
 fn dataplanes(fleet: &Fleet, file: &Value, env: &[(&str, &str)]) -> Output {
     let path = fleet.dir().join("person.kubeconfig");
     std::fs::write(&path, file.to_string()).unwrap();
-    tokio::task::block_in_place(|| {
-        Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
-            .args(["dataplanes", "--kubeconfig"])
-            .arg(path)
-            .envs(env.iter().copied())
-            .output()
-            .unwrap()
-    })
+    medusa_fleet_in(&path, &["dataplanes"], env)
 }
 
 fn said(output: &Output) -> String {

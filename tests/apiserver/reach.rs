@@ -104,7 +104,7 @@ async fn each_way_of_not_being_reached_has_a_reason_a_cause_and_a_fix() {
         assert!(said.contains(cause) && !said.contains("ServiceError"), "{name}: {said}");
         fleet.expect_data_plane(name, "Ready", "False", reason).await;
     }
-    let output = medusa_fleet(&fleet, &["doctor", "-o", "wide"]);
+    let output = medusa_fleet(&fleet.home().kubeconfig, &["doctor", "-o", "wide"]);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     for (name, _, reason, _, fix) in &cases {
         let line = told.lines().find(|line| line.contains(&format!("dataplane/{name} ")));
@@ -140,7 +140,7 @@ async fn a_data_plane_that_may_not_say_who_it_is_is_used_and_the_permission_name
     assert!(said.contains("get namespaces/kube-system"), "{said}");
     cluster.create(datacenter("dc1", "shop", 1)).await;
     fleet.expect_size("shop", 1).await;
-    let output = medusa_fleet(&fleet, &["doctor"]);
+    let output = medusa_fleet(&fleet.home().kubeconfig, &["doctor"]);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     let is_told = |line: &str| line.contains("dataplane/nameless") && line.contains("data-plane-rbac.yaml");
     assert!(told.lines().any(is_told), "{told}");

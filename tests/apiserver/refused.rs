@@ -2,9 +2,8 @@
 
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::{
-    Api, Client, Config,
+    Api,
     api::{ListParams, PostParams},
-    config::{KubeConfigOptions, Kubeconfig},
     core::DynamicObject,
     discovery::ApiResource,
 };
@@ -15,7 +14,7 @@ use medusa_fleet::api::{
 use serde_json::json;
 
 use crate::support::{
-    CASS, Cluster, ControlPlane, Fleet, backup_job, datacenter, eventually, finish, grant,
+    CASS, Cluster, ControlPlane, Fleet, backup_job, client, datacenter, eventually, finish, grant,
     restores::{backed_up, child_of, expect_end, expect_restore, ours, restore_job, work},
     token,
     wire::Wire,
@@ -61,9 +60,7 @@ impl<'a> Place<'a> {
             rules.push(own);
         }
         api.replace("medusa-fleet-control-plane", &PostParams::default(), &small).await.unwrap();
-        let kubeconfig = Kubeconfig::from_yaml(&self.kubeconfig).unwrap();
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-        let client = Client::try_from(config).unwrap();
+        let client = client(&self.kubeconfig).await;
         let all: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<K>(&()));
         eventually("the API server refuses the kind", async || {
             match all.list(&ListParams::default()).await {

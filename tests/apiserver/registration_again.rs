@@ -54,7 +54,7 @@ async fn a_data_plane_that_is_made_again_under_its_name_is_used_whenever_that_ha
     let mut plays = Vec::new();
     for number in [1, 2] {
         fleet.dp(number).create(datacenter(&format!("dc{number}"), "shop", 1)).await;
-        plays.push(Play::start(fleet.dp(number)).await);
+        plays.push(Play::start(fleet.dp(number)));
         fleet.expect_data_plane(&format!("dp-{number}"), "Ready", "True", "Ready").await;
     }
     home.create(secret(FLEET, "bucket", &[])).await;
@@ -113,7 +113,7 @@ async fn a_newcomer_of_the_same_identity_silences_nobody_and_a_person_can_say_th
     for number in [1, 2] {
         fleet.dp(number).create(datacenter(&format!("dc{number}"), "shop", 1)).await;
     }
-    let _plays = [Play::start(fleet.dp(1)).await, Play::start(fleet.dp(2)).await];
+    let _plays = [Play::start(fleet.dp(1)), Play::start(fleet.dp(2))];
 
     // The object of the one that comes second is the older one: its Secret comes later.
     home.create(data_plane("dp-2")).await;

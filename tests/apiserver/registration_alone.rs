@@ -3,7 +3,7 @@
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, Patch, PatchParams},
 };
 use medusa_fleet::api::fleet::{DataPlane, FleetBackupJob, Phase};
 use serde_json::{Value, json};
@@ -22,8 +22,7 @@ fn data_plane(name: &str, spec: Value) -> Value {
 
 /// DataPlanes as they are, also those that cannot be read.
 fn raw(fleet: &Fleet) -> Api<DynamicObject> {
-    let resource = ApiResource::erase::<DataPlane>(&());
-    Api::namespaced_with(fleet.home().client.clone(), FLEET, &resource)
+    fleet.home().dynamic::<DataPlane>(FLEET)
 }
 
 /// Waits until a condition is False for this reason; returns its message.
@@ -49,7 +48,7 @@ async fn one_that_cannot_be_read_or_claimed_or_whose_secret_cannot_be_called_hol
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
     fleet.dp(1).create(datacenter("dc1", "shop", 1)).await;
-    let _play = Play::start(fleet.dp(1)).await;
+    let _play = Play::start(fleet.dp(1));
 
     // A name no object has; one that an admission policy keeps our finalizer from; one of another definition.
     home.create(data_plane("no-name", json!({"kubeconfigSecretRef": {"name": "my secret"}}))).await;

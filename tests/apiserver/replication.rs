@@ -226,7 +226,7 @@ async fn what_is_not_ours_is_left_alone_and_obstacles_heal_by_themselves() {
     home.event("MedusaConfiguration", "shared", "NamespaceMissing").await;
     // The one obstacle holds up nothing else.
     there.appears::<MedusaConfiguration>(CASS, "shared").await;
-    there.namespace("later").await;
+    there.namespace("later").await.unwrap();
     expect_secret(there, "later", "bucket", &[("credentials", "ours")]).await;
     fleet.expect_replicated("shared", "False", "NameConflict").await;
     let now: Secret = there.get(CASS, "bucket").await;
@@ -252,7 +252,7 @@ async fn a_k8ssandra_cluster_gets_everything_it_refers_to_where_its_datacenters_
     let home = fleet.home();
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
-    fleet.dp(2).namespace("shop").await;
+    fleet.dp(2).namespace("shop").await.unwrap();
     for name in ["bucket", "own-bucket", "cql", "client-tls", "server-tls", "unrelated"] {
         home.create(secret(FLEET, name, &[("credentials", name)])).await;
     }

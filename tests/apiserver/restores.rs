@@ -310,7 +310,7 @@ async fn people_restore_from_the_command_line() {
     fleet.register_all().await;
     backed_up(&fleet).await;
     let run = |words: &str| {
-        let output = medusa_fleet(&fleet, &words.split(' ').collect::<Vec<_>>());
+        let output = medusa_fleet(&fleet.home().kubeconfig, &words.split(' ').collect::<Vec<_>>());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     };

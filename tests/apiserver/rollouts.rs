@@ -268,7 +268,7 @@ async fn a_run_can_be_cancelled_tried_held_and_expires() {
     }
 
     // When its time is over, the job and its children go, and the backups stay.
-    let _play = Play::start(there).await;
+    let _play = Play::start(there);
     home.create(job("old", &["old"], &json!({"ttlSecondsAfterFinished": 2}))).await;
     let child = eventually("it has a child", async || {
         children(there, "old").await.into_iter().next().ok_or("it has none")

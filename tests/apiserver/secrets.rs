@@ -2,9 +2,8 @@
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
-    Api, ResourceExt as _,
-    api::{DynamicObject, Patch, PatchParams},
-    core::ApiResource,
+    ResourceExt as _,
+    api::{Patch, PatchParams},
 };
 use medusa_fleet::api::{fleet::DataPlane, medusa::MedusaConfiguration};
 use serde_json::{Value, json};
@@ -206,13 +205,13 @@ async fn an_object_that_cannot_be_read_keeps_what_is_its_own_and_holds_up_nobody
 
 /// Merges `patch` into a MedusaConfiguration that cannot be read afterwards.
 async fn patch_odd(home: &Cluster, name: &str, patch: &Value) {
-    let api = untyped(home);
+    let api = home.dynamic::<MedusaConfiguration>(FLEET);
     api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.expect("patch");
 }
 
 /// Waits until both conditions of a MedusaConfiguration that cannot be read say so.
 async fn odd_is(home: &Cluster, name: &str, words: &[&str]) {
-    let api = untyped(home);
+    let api = home.dynamic::<MedusaConfiguration>(FLEET);
     eventually(format!("MedusaConfiguration {name} says {words:?}"), async || {
         let object = api.get(name).await.expect("get");
         let conditions = object.data.pointer("/status/conditions").cloned().unwrap_or_default();
@@ -226,16 +225,11 @@ async fn odd_is(home: &Cluster, name: &str, words: &[&str]) {
     .await;
 }
 
-fn untyped(home: &Cluster) -> Api<DynamicObject> {
-    let resource = ApiResource::erase::<MedusaConfiguration>(&());
-    Api::namespaced_with(home.client.clone(), FLEET, &resource)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_named_namespaces_are_followed_and_what_came_from_others_is_taken_back() {
     let fleet = Fleet::start(1).await;
     let (home, there) = (fleet.home(), fleet.dp(1));
-    home.namespace("tenant").await;
+    home.namespace("tenant").await.unwrap();
     let mut first = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
     for (namespace, name) in [(FLEET, "ours"), ("tenant", "theirs")] {

@@ -56,7 +56,7 @@ async fn a_purge_that_could_remove_the_last_complete_restore_point_is_not_starte
     expect_complete(&fleet, "p.shop").await;
     job(eu, "failed", "dc1", true).await;
     job(us, "failed", "dc2", true).await;
-    let output = medusa_fleet(&fleet, &["purge", "--dry-run", "--cluster", "shop"]);
+    let output = medusa_fleet(&fleet.home().kubeconfig, &["purge", "--dry-run", "--cluster", "shop"]);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     let line = |dc: &str| said.lines().find(|line| line.contains(dc)).unwrap_or_default().to_owned();

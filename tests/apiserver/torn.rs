@@ -50,7 +50,7 @@ async fn answers_that_are_torn_or_packed_cost_their_own_data_plane_alone_and_not
         fleet.dp(number).create(datacenter(dc, "shop", 1)).await;
     }
     fleet.expect_size("shop", 2).await;
-    let _plays = [Play::start(there).await, Play::start(fleet.dp(2)).await];
+    let _plays = [Play::start(there), Play::start(fleet.dp(2))];
 
     front.answer(torn);
     let mut runs = 0;

@@ -12,7 +12,7 @@ use crate::support::{
     Cluster, ControlPlane, FLEET, Fleet,
     client_configs::{client_config, client_config_definition},
     eventually,
-    loosened::{create_whole, loosen, untyped},
+    loosened::{create_whole, loosen},
 };
 
 fn cluster(name: &str) -> Value {
@@ -29,7 +29,7 @@ fn config(name: &str) -> Value {
 
 async fn uid(home: &Cluster, object: &Value) -> String {
     let name = object["metadata"]["name"].as_str().unwrap();
-    untyped(&home.client, object).get(name).await.unwrap().uid().unwrap()
+    home.untyped(object).get(name).await.unwrap().uid().unwrap()
 }
 
 /// What was told of this very object, as `kubectl describe` finds it: by its uid. With each note, how often.
@@ -54,8 +54,8 @@ async fn is_told(home: &Cluster, uid: &str, words: &[&str]) {
 async fn who_wrote_one_that_cannot_be_read_is_told_the_field_and_the_fix_once() {
     let fleet = Fleet::start(1).await;
     let home = fleet.home();
-    home.install(&[client_config_definition()]).await;
-    loosen(&home.client).await;
+    home.install(&[client_config_definition()]).await.unwrap();
+    loosen(home).await;
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
     let (in_cluster, in_config) = (
@@ -64,18 +64,18 @@ async fn who_wrote_one_that_cannot_be_read_is_told_the_field_and_the_fix_once() 
     );
     let mut uids = Vec::new();
     for (object, words) in [(cluster("odd"), in_cluster), (config("odd"), in_config)] {
-        create_whole(&home.client, &object).await;
+        create_whole(home, &object).await;
         uids.push(uid(home, &object).await);
         is_told(home, uids.last().unwrap(), &words).await;
         // Another look at it is no news, also where somebody touches it.
         for touch in ["a", "b"] {
             let patch = Patch::Merge(json!({"metadata": {"labels": {"touched": touch}}}));
-            untyped(&home.client, &object).patch("odd", &PatchParams::default(), &patch).await.unwrap();
+            home.untyped(&object).patch("odd", &PatchParams::default(), &patch).await.unwrap();
         }
     }
     // What is seen after those is told after those.
     for (object, words) in [(cluster("later"), in_cluster), (config("later"), in_config)] {
-        create_whole(&home.client, &object).await;
+        create_whole(home, &object).await;
         is_told(home, &uid(home, &object).await, &words).await;
     }
     for uid in &uids {
@@ -84,9 +84,9 @@ async fn who_wrote_one_that_cannot_be_read_is_told_the_field_and_the_fix_once() 
     }
     // One that is made again with the same fault is another.
     for (object, words) in [(cluster("odd"), in_cluster), (config("odd"), in_config)] {
-        let api = untyped(&home.client, &object);
+        let api = home.untyped(&object);
         api.delete("odd", &DeleteParams::default()).await.unwrap();
-        create_whole(&home.client, &object).await;
+        create_whole(home, &object).await;
         let again = uid(home, &object).await;
         assert!(!uids.contains(&again));
         is_told(home, &again, &words).await;

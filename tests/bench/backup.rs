@@ -3,10 +3,7 @@
 use std::{sync::atomic::Ordering, time::Instant};
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-};
+use kube::api::{Patch, PatchParams};
 use medusa_fleet::api::{
     Conditions as _, labels,
     medusa::{MedusaBackup, MedusaBackupJob},
@@ -15,13 +12,13 @@ use serde_json::{Value, json};
 
 use crate::{
     clusters::{Requests, apply, clean, create_job, datacenters, is_write},
+    harness::{Cluster, Program, Result},
     objects::SHOP,
     peer::Peers,
     recorder::Recorder,
     report::{Report, Row},
     stage::Lab,
-    support::{Result, memory, pause},
-    testbed::Process,
+    support::pause,
 };
 
 /// Pods of the datacenter.
@@ -38,38 +35,28 @@ const PLANE: usize = 1;
 /// Milliseconds from the creation of a MedusaBackupJob until its MedusaBackup exists; the connections and
 /// requests it takes.
 pub async fn backup(lab: &Lab, runs: usize, report: &mut Report) -> Result<()> {
-    let (client, kubeconfig) = lab.plane(PLANE)?;
-    clean(&client).await?;
-    datacenters(&client, "bench", 1).await?;
+    let cluster = &lab.plane(PLANE)?;
+    clean(cluster).await?;
+    datacenters(cluster, "bench", 1).await?;
     let nodes: Vec<String> = (0..PODS).map(|n| format!("shop-{DATACENTER}-default-sts-{n}")).collect();
     let peers = Peers::start(DATACENTER, &nodes).await?;
     for (node, address) in nodes.iter().zip(&peers.addresses) {
-        make_pod(&client, node, &address.to_string()).await?;
+        make_pod(cluster, node, &address.to_string()).await?;
     }
     let mut recorder = Recorder::new();
-    recorder.watch::<MedusaBackup>(PLANE, "MedusaBackup", Api::namespaced(client.clone(), SHOP), state);
-    recorder.watch::<MedusaBackupJob>(
-        PLANE,
-        "MedusaBackupJob",
-        Api::namespaced(client.clone(), SHOP),
-        verdict,
-    );
-
-    let namespace = "bench-data-plane";
-    crate::clusters::namespace(&client, namespace).await?;
-    let path = kubeconfig.display().to_string();
-    let args = ["data-plane", "--kubeconfig", &path, "--namespace", namespace, "--metrics-addr", ""];
-    let process = Process::start(lab.binary(), &args, &lab.dir().join("data-plane.log"))?;
-    let measured = measure(&client, &mut recorder, &peers, &process, runs, report).await;
+    recorder.watch::<MedusaBackup>(PLANE, "MedusaBackup", cluster.api(SHOP), state);
+    recorder.watch::<MedusaBackupJob>(PLANE, "MedusaBackupJob", cluster.api(SHOP), verdict);
+    let process = lab.data_plane(cluster)?;
+    let measured = measure(cluster, &mut recorder, &peers, &process, runs, report).await;
     process.stop().await;
     measured
 }
 
 async fn measure(
-    client: &Client,
+    cluster: &Cluster,
     recorder: &mut Recorder,
     peers: &Peers,
-    process: &Process,
+    process: &Program,
     runs: usize,
     report: &mut Report,
 ) -> Result<()> {
@@ -78,7 +65,7 @@ async fn measure(
     for run in 0..=runs {
         let name = format!("backup-{run}");
         let start = Instant::now();
-        create_job(client, SHOP, &job(&name)).await?;
+        create_job(cluster, SHOP, &job(&name)).await?;
         let at = {
             let backup = recorder.until_marked([(PLANE, "MedusaBackup", name.clone())], "SUCCESS");
             tokio::pin!(backup);
@@ -109,14 +96,14 @@ async fn measure(
             .peer("30 per job, never closed")
             .note(format!("at most {most} seen during a job")),
     );
-    requests(client, recorder, peers, report).await?;
+    requests(cluster, recorder, peers, report).await?;
 
     let mut waves = Vec::new();
     for wave in 0..WAVES {
         let names: Vec<String> = (0..AT_ONCE).map(|n| format!("wave-{wave}-{n}")).collect();
         let jobs: Vec<Value> = names.iter().map(|name| job(name)).collect();
         let start = Instant::now();
-        futures::future::try_join_all(jobs.iter().map(|job| create_job(client, SHOP, job))).await?;
+        futures::future::try_join_all(jobs.iter().map(|job| create_job(cluster, SHOP, job))).await?;
         let places = names.into_iter().map(|name| (PLANE, "MedusaBackup", name));
         let end = recorder.until_marked(places, "SUCCESS").await?;
         pause(1500).await;
@@ -124,12 +111,12 @@ async fn measure(
         if wave == 0 || wave + 1 == WAVES {
             report.add(
                 Row::new("data plane: memory (VmRSS)", 1, 0, "MiB")
-                    .ours(&[memory(process.pid, "VmRSS")?])
+                    .ours(&[process.memory("VmRSS")?])
                     .peer("190 after 56 jobs")
                     .note(format!(
                         "after {} jobs; at most {:.1}; connections left: {}",
                         runs + 2 + AT_ONCE * (wave + 1),
-                        memory(process.pid, "VmHWM")?,
+                        process.memory("VmHWM")?,
                         peers.connections()?
                     )),
             );
@@ -141,7 +128,7 @@ async fn measure(
 
 /// What one job costs in requests and calls.
 async fn requests(
-    client: &Client,
+    cluster: &Cluster,
     recorder: &mut Recorder,
     peers: &Peers,
     report: &mut Report,
@@ -150,11 +137,11 @@ async fn requests(
         [&peers.calls.start, &peers.calls.status, &peers.calls.summary]
             .map(|calls| calls.load(Ordering::Relaxed))
     };
-    let (before, [first, second, third]) = (Requests::of(client).await?, calls());
-    create_job(client, SHOP, &job("counted")).await?;
+    let (before, [first, second, third]) = (Requests::of(cluster).await?, calls());
+    create_job(cluster, SHOP, &job("counted")).await?;
     recorder.until_marked([(PLANE, "MedusaBackupJob", "counted".to_owned())], "True").await?;
     pause(1500).await;
-    let grown = Requests::of(client).await?.since(&before);
+    let grown = Requests::of(cluster).await?.since(&before);
     // One POST is this program's own.
     let writes = grown.sum(|what| what.contains("medusabackup") && is_write(what)) - 1.0;
     let [starts, statuses, summaries] = calls();
@@ -190,7 +177,7 @@ fn job(name: &str) -> Value {
 }
 
 /// A pod as cass-operator labels it, with the status a kubelet gives one that is ready.
-async fn make_pod(client: &Client, name: &str, address: &str) -> Result<()> {
+async fn make_pod(cluster: &Cluster, name: &str, address: &str) -> Result<()> {
     let object = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "labels": {
@@ -198,7 +185,7 @@ async fn make_pod(client: &Client, name: &str, address: &str) -> Result<()> {
         }},
         "spec": {"containers": [{"name": "cassandra", "image": "none"}, {"name": "medusa", "image": "none"}]},
     });
-    apply(client, SHOP, &object).await?;
+    apply(cluster, SHOP, &object).await?;
     let since = "2026-01-01T00:00:00Z";
     let status = json!({
         "status": {
@@ -206,7 +193,6 @@ async fn make_pod(client: &Client, name: &str, address: &str) -> Result<()> {
             "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": since}],
         },
     });
-    let api: Api<Pod> = Api::namespaced(client.clone(), SHOP);
-    api.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await?;
+    cluster.api::<Pod>(SHOP).patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await?;
     Ok(())
 }

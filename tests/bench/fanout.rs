@@ -10,10 +10,11 @@ use medusa_fleet::api::{
 
 use crate::{
     clusters::{IN_FLIGHT, apply, clear, create_job, datacenter_name, is_write},
+    harness::Result,
     objects::{SHOP, bare_job, fleet_backup_job},
     report::{Report, Row},
     stage::{DATACENTERS, Stage},
-    support::{Result, pause},
+    support::pause,
 };
 
 /// Between two runs, so that what the last one set off has ended.

@@ -2,12 +2,14 @@
 //! objects in the same run.
 //!
 //! Nothing here fails because of a figure. Reading order: `stage` (a control plane over some clusters),
-//! `replication`, `fanout`, `verdict`, `slots`, `quiet`, `backup`, `schedules`, `inventory` (the measurements), `report`; `testbed`,
-//! `clusters`, `objects`, `peer`, `recorder`, `stats` and `support` are what they are made of.
+//! `replication`, `fanout`, `verdict`, `slots`, `quiet`, `backup`, `schedules`, `inventory` (the measurements), `report`; `clusters`,
+//! `objects`, `peer`, `recorder`, `stats` and `support` are what they are made of.
 
 mod backup;
 mod clusters;
 mod fanout;
+#[path = "../support/harness/mod.rs"]
+mod harness;
 mod inventory;
 mod objects;
 mod peer;
@@ -20,7 +22,6 @@ mod slots;
 mod stage;
 mod stats;
 mod support;
-mod testbed;
 mod verdict;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -29,9 +30,10 @@ use clap::{Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    harness::Result,
     report::Report,
     stage::{Lab, Stage},
-    support::{Result, load, machine, say},
+    support::{load, machine, say},
 };
 
 /// Figures of medusa-fleet on real API servers on this machine, and ratios against a bare client.
@@ -211,7 +213,6 @@ async fn measure(options: &Options, dir: &std::path::Path, report: &mut Report) 
             report.failed("MedusaBackupSchedules", 1, 0, &error);
         }
     }
-    lab.down().await;
     Ok(())
 }
 

@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
+    harness::{Result, memory},
     report::{Report, Row},
-    support::{Result, memory},
 };
 use jiff::Timestamp;
 use medusa_fleet::{

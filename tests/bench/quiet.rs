@@ -2,14 +2,15 @@
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, api::PostParams};
+use kube::api::PostParams;
 
 use crate::{
-    clusters::{IN_FLIGHT, Requests, client, namespace},
+    clusters::{IN_FLIGHT, Requests, connect},
+    harness::{Cluster, Result},
     objects::unrelated,
     report::{Report, Row},
     stage::{Lab, Stage},
-    support::{Result, memory, pause, processor_time, sockets},
+    support::{pause, processor_time, sockets},
 };
 
 /// How long the control plane is left alone before its memory is read, in milliseconds.
@@ -23,7 +24,7 @@ const ELSEWHERE: &str = "elsewhere";
 pub async fn idle(stage: &Stage, report: &mut Report) -> Result<()> {
     pause(LEFT_ALONE).await;
     let planes = stage.planes.len();
-    let pid = stage.pid()?;
+    let process = stage.process()?;
     let peer = match planes {
         5 => "55",
         10 => "63",
@@ -32,13 +33,13 @@ pub async fn idle(stage: &Stage, report: &mut Report) -> Result<()> {
     };
     report.add(
         Row::new("memory, idle (VmRSS)", planes, stage.delay, "MiB")
-            .ours(&[memory(pid, "VmRSS")?])
+            .ours(&[process.memory("VmRSS")?])
             .peer(peer)
             .note(format!(
                 "anonymous {:.1}, at most {:.1} so far, {} sockets",
-                memory(pid, "RssAnon")?,
-                memory(pid, "VmHWM")?,
-                sockets(pid)?
+                process.memory("RssAnon")?,
+                process.memory("VmHWM")?,
+                sockets(process.pid())?
             )),
     );
     Ok(())
@@ -47,7 +48,7 @@ pub async fn idle(stage: &Stage, report: &mut Report) -> Result<()> {
 /// Requests of a minute in which nothing happens, and the processor time it takes.
 pub async fn minute(stage: &Stage, baseline: &str, report: &mut Report) -> Result<()> {
     let planes = stage.planes.len();
-    let pid = stage.pid()?;
+    let pid = stage.process()?.pid();
     let (before, used) = (stage.requests().await?, processor_time(pid)?);
     pause(60_000).await;
     let (after, total) = (stage.requests().await?, processor_time(pid)?);
@@ -93,10 +94,10 @@ pub async fn minute(stage: &Stage, baseline: &str, report: &mut Report) -> Resul
 
 /// What an API server that nobody uses counts in 20 s.
 pub async fn baseline(lab: &Lab) -> Result<String> {
-    let (client, _) = lab.plane(1)?;
-    let before = Requests::of(&client).await?;
+    let cluster = lab.plane(1)?;
+    let before = Requests::of(&cluster).await?;
     pause(20_000).await;
-    Ok(Requests::of(&client).await?.since(&before).line())
+    Ok(Requests::of(&cluster).await?.since(&before).line())
 }
 
 /// Memory after 2,000 unrelated Secrets of 5 KB have come into every cluster, and after a restart.
@@ -104,21 +105,21 @@ pub async fn unrelated_secrets(lab: &Lab, stage: &mut Stage, report: &mut Report
     let planes = stage.planes.len();
     stage.restart().await?;
     pause(LEFT_ALONE).await;
-    let before = memory(stage.pid()?, "VmRSS")?;
+    let before = stage.process()?.memory("VmRSS")?;
     let mut clusters = vec![lab.home()?];
     for number in 1..=planes {
         // A client of its own, whose connections end with it.
-        clusters.push(client(&lab.plane(number)?.1).await?);
+        let Cluster { name, kubeconfig, .. } = lab.plane(number)?;
+        clusters.push(connect(name, kubeconfig).await?);
     }
     for cluster in clusters {
-        namespace(&cluster, ELSEWHERE).await?;
-        let api: Api<Secret> = Api::namespaced(cluster, ELSEWHERE);
-        let api = &api;
+        cluster.namespace(ELSEWHERE).await?;
+        let api = &cluster.api::<Secret>(ELSEWHERE);
         stream::iter(0..UNRELATED)
             .map(|number| async move {
                 let secret: Secret = serde_json::from_value(unrelated(number))?;
                 api.create(&PostParams::default(), &secret).await?;
-                Ok::<_, crate::support::Failure>(())
+                Ok::<_, crate::harness::Failure>(())
             })
             .buffer_unordered(IN_FLIGHT)
             .try_collect::<Vec<()>>()
@@ -127,22 +128,22 @@ pub async fn unrelated_secrets(lab: &Lab, stage: &mut Stage, report: &mut Report
     pause(LEFT_ALONE).await;
     let delay = stage.delay;
     let row = |what: &str| Row::new(what, planes, delay, "MiB");
-    let pid = stage.pid()?;
+    let process = stage.process()?;
     let after = row("memory, 2,000 unrelated secrets per cluster")
-        .ours(&[memory(pid, "VmRSS")?])
+        .ours(&[process.memory("VmRSS")?])
         .note(format!(
             "before: {before:.1}; at most {:.1}; the control plane's cluster has 2,000 too",
-            memory(pid, "VmHWM")?
+            process.memory("VmHWM")?
         ))
         .peer("551 (20 planes)");
     report.add(after);
     stage.restart().await?;
     pause(LEFT_ALONE).await;
-    let pid = stage.pid()?;
+    let process = stage.process()?;
     report.add(
         row("memory, the same after a restart")
-            .ours(&[memory(pid, "VmRSS")?])
-            .note(format!("at most {:.1}", memory(pid, "VmHWM")?)),
+            .ours(&[process.memory("VmRSS")?])
+            .note(format!("at most {:.1}", process.memory("VmHWM")?)),
     );
     Ok(())
 }

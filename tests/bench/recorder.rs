@@ -21,7 +21,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{clusters::PATIENCE, support::Result};
+use crate::{clusters::PATIENCE, harness::Result};
 
 /// An object somewhere: number of the cluster, kind, name.
 pub type Place = (usize, &'static str, String);

@@ -12,11 +12,12 @@ use medusa_fleet::api::medusa::MedusaConfiguration;
 
 use crate::{
     clusters::{IN_FLIGHT, apply, apply_all, clear, is_write},
+    harness::Result,
     objects::{SHOP, SOURCES, bare_configuration, bare_secret, bucket_secret, configuration},
     recorder::Place,
     report::{Report, Row},
     stage::Stage,
-    support::{Result, pause},
+    support::pause,
 };
 
 /// Between two runs, so that what the last one set off has ended.

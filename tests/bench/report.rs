@@ -5,10 +5,7 @@ use std::{fs, io::Write as _, path::Path};
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
 
-use crate::{
-    stats::Summary,
-    support::{Result, say},
-};
+use crate::{harness::Result, stats::Summary, support::say};
 
 /// One line of figures.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -2,14 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use kube::{
-    Api, Client, ResourceExt as _,
+    ResourceExt as _,
     api::{ListParams, ObjectMeta},
 };
 use medusa_fleet::{
@@ -26,12 +25,12 @@ use crate::{
         IN_FLIGHT, PATIENCE, Requests, apply_all, clean, clear, create_job, datacenter_name, datacenters,
         is_write,
     },
+    harness::{Cluster, Result},
     objects::SHOP,
     recorder::Recorder,
     report::{Report, Row},
     stage::Lab,
-    support::{Result, memory, pause, say},
-    testbed::Process,
+    support::{pause, say},
 };
 
 /// Schedules that are due together, each of a datacenter of its own.
@@ -46,18 +45,17 @@ const READY: i64 = 5;
 /// Milliseconds from the slot until every schedule has its job, without and with a kill -9 when half of them
 /// have theirs.
 pub async fn schedules(lab: &Lab, runs: usize, report: &mut Report) -> Result<()> {
-    let (client, _) = lab.plane(PLANE)?;
-    clean(&client).await?;
-    clear::<MedusaBackupSchedule>(&client, SHOP, "").await?;
-    datacenters(&client, NAME, MANY).await?;
-    crate::clusters::namespace(&client, "bench-data-plane").await?;
-    let bare = bare(&client).await?;
+    let cluster = &lab.plane(PLANE)?;
+    clean(cluster).await?;
+    clear::<MedusaBackupSchedule>(cluster, SHOP, "").await?;
+    datacenters(cluster, NAME, MANY).await?;
+    let bare = bare(cluster).await?;
     for is_killed in [false, true] {
         let (mut times, mut wrong, mut note) = (Vec::new(), Wrong::default(), String::new());
         for run in 0..runs {
             say(format!("  schedules, run {} of {runs}, killed: {is_killed}", run + 1));
             let done =
-                one(lab, &client, &format!("r{run}{}", if is_killed { "k" } else { "u" }), is_killed).await?;
+                one(lab, cluster, &format!("r{run}{}", if is_killed { "k" } else { "u" }), is_killed).await?;
             times.push(done.millis);
             wrong.lost += done.wrong.lost;
             wrong.doubled += done.wrong.doubled;
@@ -84,29 +82,26 @@ struct Done {
 }
 
 /// One slot of all schedules. `run` begins their names.
-async fn one(lab: &Lab, client: &Client, run: &str, is_killed: bool) -> Result<Done> {
+async fn one(lab: &Lab, cluster: &Cluster, run: &str, is_killed: bool) -> Result<Done> {
     let mut recorder = Recorder::new();
-    recorder.watch::<MedusaBackupJob>(PLANE, "MedusaBackupJob", Api::namespaced(client.clone(), SHOP), name);
-    let process = start(lab)?;
-    let (slot, at) = create_all(client, run).await?;
-    let before = Requests::of(client).await?;
+    recorder.watch::<MedusaBackupJob>(PLANE, "MedusaBackupJob", cluster.api(SHOP), name);
+    let mut process = lab.data_plane(cluster)?;
+    let (slot, at) = create_all(cluster, run).await?;
+    let before = Requests::of(cluster).await?;
     pause(u64::try_from((at - Instant::now()).as_millis()).unwrap_or_default()).await;
-    let process = if is_killed {
+    if is_killed {
         recorder.until_count("MedusaBackupJob", run, MANY / 2).await?;
-        process.kill().await;
-        start(lab)?
-    } else {
-        process
-    };
+        process.restart()?;
+    }
     let end = recorder.until_count("MedusaBackupJob", run, MANY).await?;
-    let note = format!("data plane VmHWM {:.1} MiB", memory(process.pid, "VmHWM")?);
+    let note = format!("data plane VmHWM {:.1} MiB", process.memory("VmHWM")?);
     pause(2000).await;
-    let grown = Requests::of(client).await?.since(&before);
+    let grown = Requests::of(cluster).await?.since(&before);
     let writes = grown.sum(|what| what.contains("medusabackup") && is_write(what));
-    let wrong = count(client, run, slot).await?;
+    let wrong = count(cluster, run, slot).await?;
     process.stop().await;
-    clear::<MedusaBackupSchedule>(client, SHOP, "").await?;
-    clear::<MedusaBackupJob>(client, SHOP, "").await?;
+    clear::<MedusaBackupSchedule>(cluster, SHOP, "").await?;
+    clear::<MedusaBackupJob>(cluster, SHOP, "").await?;
     let millis = (end - at).as_secs_f64() * 1000.0;
     Ok(Done { millis, wrong, note: format!("{note}, {:.1} writes per slot", writes / 200.0) })
 }
@@ -115,16 +110,9 @@ fn name(job: &MedusaBackupJob) -> String {
     job.name_any()
 }
 
-fn start(lab: &Lab) -> Result<Process> {
-    let (_, kubeconfig): (_, PathBuf) = lab.plane(PLANE)?;
-    let path = kubeconfig.display().to_string();
-    let args = ["data-plane", "--kubeconfig", &path, "--namespace", "bench-data-plane", "--metrics-addr", ""];
-    Process::start(lab.binary(), &args, &lab.dir().join("data-plane-schedules.log"))
-}
-
 /// Creates the schedules for the next minute that leaves them time to be looked at; returns that minute, and
 /// when it begins.
-async fn create_all(client: &Client, run: &str) -> Result<(Timestamp, Instant)> {
+async fn create_all(cluster: &Cluster, run: &str) -> Result<(Timestamp, Instant)> {
     loop {
         let now = clock::now();
         // Creating them takes a few seconds; a minute that would be missed is skipped.
@@ -132,10 +120,10 @@ async fn create_all(client: &Client, run: &str) -> Result<(Timestamp, Instant)> 
         let at = Instant::now() + Duration::try_from(slot.duration_since(now))?;
         let of_day = slot.as_second().rem_euclid(86_400) / 60;
         let cron = format!("{} {} * * *", of_day % 60, of_day / 60);
-        apply_all(client, SHOP, (1..=MANY).map(|n| schedule(run, n, &cron)).collect()).await?;
+        apply_all(cluster, SHOP, (1..=MANY).map(|n| schedule(run, n, &cron)).collect()).await?;
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
-            let all = Api::<MedusaBackupSchedule>::namespaced(client.clone(), SHOP);
+            let all = cluster.api::<MedusaBackupSchedule>(SHOP);
             let all = all.list(&ListParams::default()).await?;
             let is_ready = |s: &MedusaBackupSchedule| {
                 s.status.as_ref().and_then(|s| s.next_schedule.as_ref()).is_some_and(|next| next.0 == slot)
@@ -149,8 +137,8 @@ async fn create_all(client: &Client, run: &str) -> Result<(Timestamp, Instant)> 
             return Ok((slot, at));
         }
         say("  the schedules were not ready in time; another minute");
-        clear::<MedusaBackupSchedule>(client, SHOP, "").await?;
-        clear::<MedusaBackupJob>(client, SHOP, "").await?;
+        clear::<MedusaBackupSchedule>(cluster, SHOP, "").await?;
+        clear::<MedusaBackupJob>(cluster, SHOP, "").await?;
     }
 }
 
@@ -166,8 +154,8 @@ fn schedule(run: &str, number: usize, cron: &str) -> Value {
 }
 
 /// Schedules whose job for `slot` is missing, and those that have more than one job.
-async fn count(client: &Client, run: &str, slot: Timestamp) -> Result<Wrong> {
-    let jobs = Api::<MedusaBackupJob>::namespaced(client.clone(), SHOP);
+async fn count(cluster: &Cluster, run: &str, slot: Timestamp) -> Result<Wrong> {
+    let jobs = cluster.api::<MedusaBackupJob>(SHOP);
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for job in jobs.list(&ListParams::default()).await? {
         let schedule = job.labels().get(labels::SCHEDULE).cloned().unwrap_or_default();
@@ -185,18 +173,18 @@ async fn count(client: &Client, run: &str, slot: Timestamp) -> Result<Wrong> {
 }
 
 /// Milliseconds a bare client takes to create as many jobs.
-async fn bare(client: &Client) -> Result<Vec<f64>> {
+async fn bare(cluster: &Cluster) -> Result<Vec<f64>> {
     let mut times = Vec::new();
     for _ in 0..3 {
         let start = Instant::now();
         let jobs: Vec<Value> = (1..=MANY).map(bare_job).collect();
         stream::iter(jobs)
-            .map(|job| async move { create_job(client, SHOP, &job).await })
+            .map(|job| async move { create_job(cluster, SHOP, &job).await })
             .buffer_unordered(IN_FLIGHT)
             .try_collect::<Vec<()>>()
             .await?;
         times.push(start.elapsed().as_secs_f64() * 1000.0);
-        clear::<MedusaBackupJob>(client, SHOP, "").await?;
+        clear::<MedusaBackupJob>(cluster, SHOP, "").await?;
         pause(500).await;
     }
     Ok(times)

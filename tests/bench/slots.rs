@@ -10,7 +10,7 @@ use std::{
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
     runtime::{
         WatchStreamExt as _,
@@ -30,11 +30,12 @@ use tokio::task::JoinSet;
 
 use crate::{
     clusters::{apply_all, clear, datacenter_name},
+    harness::{Cluster, Result},
     objects::SHOP,
     recorder::Recorder,
     report::{Report, Row},
     stage::{DATACENTERS, HOME, Stage},
-    support::{Result, memory, pause, say},
+    support::{pause, say},
 };
 
 /// Schedules that are due together.
@@ -50,7 +51,7 @@ const PATIENCE: Duration = Duration::from_mins(10);
 pub async fn slots(stage: &mut Stage, report: &mut Report) -> Result<()> {
     limit(stage, Some(LIMIT)).await?;
     let mut recorder = Recorder::new();
-    let jobs: Api<FleetBackupJob> = Api::namespaced(stage.home.clone(), &stage.namespace);
+    let jobs: Api<FleetBackupJob> = stage.home.api(&stage.namespace);
     recorder.watch::<FleetBackupJob>(HOME, "FleetBackupJob", jobs.clone(), |job| {
         if labels::is_held(job.finalizers()) { "held".to_owned() } else { "let go".to_owned() }
     });
@@ -75,7 +76,7 @@ pub async fn slots(stage: &mut Stage, report: &mut Report) -> Result<()> {
             .note(format!(
                 "{found}; at most {peak} backups at a time in a data plane that allows {LIMIT}; {all_at_work} begun after \
                  {drained:.0} s; {writes:.1} writes per run; control plane VmHWM {:.1} MiB",
-                memory(stage.pid()?, "VmHWM")?
+                stage.process()?.memory("VmHWM")?
             )),
     );
     clear::<FleetBackupSchedule>(&stage.home, &stage.namespace, "").await?;
@@ -90,7 +91,7 @@ pub async fn slots(stage: &mut Stage, report: &mut Report) -> Result<()> {
 
 /// Limits the backups each data plane lets run at a time, or takes the limit back.
 async fn limit(stage: &Stage, most: Option<usize>) -> Result<()> {
-    let planes: Api<DataPlane> = Api::namespaced(stage.home.clone(), &stage.namespace);
+    let planes: Api<DataPlane> = stage.home.api(&stage.namespace);
     let limits = Patch::Merge(json!({"spec": {"limits": {"maxConcurrentBackups": most}}}));
     for plane in &stage.planes {
         planes.patch(&plane.name, &PatchParams::default(), &limits).await?;
@@ -109,7 +110,7 @@ fn run_name(number: usize, slot: Timestamp) -> String {
 /// Creates the schedules for the next minute that leaves them time to be looked at; returns that minute, and when it
 /// begins.
 async fn create_all(stage: &Stage) -> Result<(Timestamp, Instant)> {
-    let api: Api<FleetBackupSchedule> = Api::namespaced(stage.home.clone(), &stage.namespace);
+    let api: Api<FleetBackupSchedule> = stage.home.api(&stage.namespace);
     for lead in [60, 120, 240] {
         let now = clock::now();
         let slot = Timestamp::from_second(((now.as_second() + lead) / 60 + 1) * 60)?;
@@ -215,8 +216,8 @@ impl Workers {
     }
 }
 
-async fn work(client: Client, seen: Arc<Mutex<Seen>>) {
-    let jobs: Api<MedusaBackupJob> = Api::namespaced(client.clone(), SHOP);
+async fn work(cluster: Cluster, seen: Arc<Mutex<Seen>>) {
+    let jobs: Api<MedusaBackupJob> = cluster.api(SHOP);
     let mut events = Box::pin(watcher(jobs.clone(), watcher::Config::default()).default_backoff());
     let mut unfinished: BTreeSet<String> = BTreeSet::new();
     while let Ok(event) = events.try_next().await {

@@ -3,24 +3,26 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::Instant,
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client, api::DeleteParams};
+use kube::api::DeleteParams;
 use medusa_fleet::api::{
     Conditions as _,
     fleet::{DataPlane, FleetBackupJob, Phase},
     medusa::{MedusaBackup, MedusaBackupJob, MedusaConfiguration},
 };
+use serde_json::{Value, json};
 
 use crate::{
-    clusters::{self, Requests, apply, clean, client, datacenters, namespace, prepare},
+    clusters::{DATA_PLANE, Requests, apply, clean, connect, datacenters, prepare, start},
+    harness::{Cluster, Failure, Program, Result, Testbed},
     objects::{MARKER, SHOP, registration},
     recorder::{Place, Recorder},
-    support::{Failure, Result, pause},
-    testbed::{Process, Testbed},
+    support::pause,
 };
 
 /// Datacenters in the whole fleet.
@@ -31,7 +33,7 @@ pub const HOME: usize = 0;
 /// Every API server there is.
 pub struct Lab {
     testbed: Testbed,
-    clients: Vec<Client>,
+    clusters: Vec<Cluster>,
     binary: PathBuf,
     dir: PathBuf,
     stages: usize,
@@ -40,60 +42,48 @@ pub struct Lab {
 impl Lab {
     /// Starts a control plane's API server and `planes` others.
     pub async fn up(testbed: &Path, binary: &Path, dir: &Path, planes: usize) -> Result<Self> {
-        let testbed = Testbed::up(testbed, dir, planes).await?;
+        let testbed = Testbed::up(Command::new(testbed), dir, planes, &[])?;
+        let described = testbed.clusters();
         let (binary, dir) = (binary.to_owned(), dir.to_owned());
-        let mut lab = Self { testbed, clients: Vec::new(), binary, dir, stages: 0 };
-        lab.prepare().await?;
+        let mut lab = Self { testbed, clusters: Vec::new(), binary, dir, stages: 0 };
+        lab.prepare(described).await?;
         Ok(lab)
     }
 
     /// Starts more API servers, up to `planes`.
     pub async fn grow(&mut self, planes: usize) -> Result<()> {
-        for number in self.testbed.clusters.len()..=planes {
-            self.testbed.add(&format!("dp-{number}")).await?;
+        let mut added = Vec::new();
+        for number in self.clusters.len()..=planes {
+            let answer = self.testbed.command("add", &format!("dp-{number}"))?;
+            added.extend(answer.get("cluster").cloned());
         }
-        self.prepare().await
+        self.prepare(added).await
     }
 
-    async fn prepare(&mut self) -> Result<()> {
+    async fn prepare(&mut self, described: Vec<Value>) -> Result<()> {
         let mut new = Vec::new();
-        for cluster in self.testbed.clusters.iter().skip(self.clients.len()) {
-            new.push(client(&cluster.kubeconfig).await?);
+        for cluster in &described {
+            let text = |key: &str| cluster[key].as_str().unwrap_or_default().to_owned();
+            new.push(connect(text("name"), text("kubeconfig").into()).await?);
         }
-        stream::iter(new.clone())
-            .map(|c| async move { prepare(&c).await })
-            .buffer_unordered(4)
-            .try_collect::<()>()
-            .await?;
-        self.clients.extend(new);
+        stream::iter(&new).map(prepare).buffer_unordered(4).try_collect::<()>().await?;
+        self.clusters.extend(new);
         Ok(())
     }
 
-    /// Ends everything.
-    pub async fn down(self) {
-        self.testbed.down().await;
-    }
-
     /// The control plane's cluster.
-    pub fn home(&self) -> Result<Client> {
-        self.clients.first().cloned().ok_or_else(|| "the testbed has no control plane".into())
+    pub fn home(&self) -> Result<Cluster> {
+        self.clusters.first().cloned().ok_or_else(|| "the testbed has no control plane".into())
     }
 
-    /// Client and kubeconfig of a data plane, by number from one.
-    pub fn plane(&self, number: usize) -> Result<(Client, PathBuf)> {
-        let client = self.clients.get(number).cloned().ok_or("no such data plane")?;
-        let cluster = self.testbed.clusters.get(number).ok_or("no such data plane")?;
-        Ok((client, cluster.kubeconfig.clone()))
+    /// A data plane's cluster, by number from one.
+    pub fn plane(&self, number: usize) -> Result<Cluster> {
+        self.clusters.get(number).cloned().ok_or_else(|| "no such data plane".into())
     }
 
-    /// Where logs go.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// The release binary.
-    pub fn binary(&self) -> &Path {
-        &self.binary
+    /// Starts a data plane's controller in a cluster.
+    pub fn data_plane(&self, cluster: &Cluster) -> Result<Program> {
+        start(&self.binary, "data-plane", cluster, DATA_PLANE, &self.dir.join("data-plane.log"))
     }
 }
 
@@ -102,11 +92,16 @@ pub struct Plane {
     /// Its name.
     pub name: String,
     /// Straight to the API server.
-    pub near: Client,
+    pub near: Cluster,
     /// As medusa-fleet reaches it.
-    pub far: Client,
-    /// What is registered.
-    kubeconfig: String,
+    pub far: Cluster,
+}
+
+impl Plane {
+    /// The Secret that registers it.
+    fn registration(&self) -> Result<Value> {
+        Ok(registration(&self.name, &fs::read_to_string(&self.far.kubeconfig)?))
+    }
 }
 
 /// A control plane that runs with some data planes registered.
@@ -116,15 +111,14 @@ pub struct Stage {
     /// Milliseconds added to each round trip to them.
     pub delay: u32,
     /// The control plane's cluster.
-    pub home: Client,
+    pub home: Cluster,
     /// Namespace of this stage's fleet objects; every stage has its own.
     pub namespace: String,
     /// What is seen everywhere.
     pub recorder: Recorder,
-    process: Option<Process>,
+    process: Option<Program>,
     binary: PathBuf,
     log: PathBuf,
-    kubeconfig: String,
 }
 
 impl Stage {
@@ -133,8 +127,7 @@ impl Stage {
         lab.stages += 1;
         let name = format!("fleet-{}", lab.stages);
         let home = lab.home()?;
-        namespace(&home, &name).await?;
-        let kubeconfig = lab.testbed.clusters.first().map(|c| c.kubeconfig.display().to_string());
+        home.namespace(&name).await?;
         let mut stage = Self {
             planes: Vec::new(),
             delay,
@@ -143,15 +136,20 @@ impl Stage {
             process: None,
             binary: lab.binary.clone(),
             log: lab.dir.join(format!("{name}.log")),
-            kubeconfig: kubeconfig.unwrap_or_default(),
             home,
         };
         for number in 1..=count {
-            let (near, direct) = lab.plane(number)?;
+            let near = lab.plane(number)?;
             let name = format!("dp-{number}");
-            let path = if delay == 0 { direct } else { lab.testbed.delay(&name, delay).await? };
-            let far = client(&path).await?;
-            stage.planes.push(Plane { name, near, far, kubeconfig: fs::read_to_string(path)? });
+            let mut kubeconfig = near.kubeconfig.clone();
+            if delay != 0 {
+                let delayed = json!({"do": "delay", "cluster": name, "millis": delay});
+                let answer = lab.testbed.send(&delayed)?;
+                let proxied = answer.get("kubeconfig").and_then(Value::as_str);
+                kubeconfig = proxied.ok_or("the proxy has no kubeconfig")?.into();
+            }
+            let far = connect(name.clone(), kubeconfig).await?;
+            stage.planes.push(Plane { name, near, far });
         }
         let per_plane = DATACENTERS.div_ceil(count);
         stream::iter(&stage.planes)
@@ -163,7 +161,7 @@ impl Stage {
             .try_collect::<()>()
             .await?;
         for plane in &stage.planes {
-            apply(&stage.home, &stage.namespace, &registration(&plane.name, &plane.kubeconfig)).await?;
+            apply(&stage.home, &stage.namespace, &plane.registration()?).await?;
         }
         stage.record();
         stage.launch().await?;
@@ -176,51 +174,24 @@ impl Stage {
             let conditions = plane.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
             conditions.of_type("Ready").map(|c| c.status.clone()).unwrap_or_default()
         };
-        recorder.watch::<DataPlane>(
-            HOME,
-            "DataPlane",
-            Api::namespaced(self.home.clone(), &self.namespace),
-            ready,
-        );
+        recorder.watch::<DataPlane>(HOME, "DataPlane", self.home.api(&self.namespace), ready);
         let phase = |job: &FleetBackupJob| {
             let phase = job.status.as_ref().and_then(|status| status.run.phase);
             phase.map(Phase::as_str).unwrap_or_default().to_owned()
         };
-        let jobs = Api::namespaced(self.home.clone(), &self.namespace);
-        recorder.watch::<FleetBackupJob>(HOME, "FleetBackupJob", jobs, phase);
-        for (number, plane) in (1..).zip(&self.planes) {
-            let client = plane.near.clone();
-            recorder.watch::<Secret>(number, "Secret", Api::namespaced(client.clone(), SHOP), marker);
-            recorder.watch::<MedusaConfiguration>(
-                number,
-                "MedusaConfiguration",
-                Api::namespaced(client.clone(), SHOP),
-                |_| String::new(),
-            );
-            recorder.watch::<MedusaBackupJob>(
-                number,
-                "MedusaBackupJob",
-                Api::namespaced(client.clone(), SHOP),
-                |_| String::new(),
-            );
-            recorder.watch::<MedusaBackup>(number, "MedusaBackup", Api::namespaced(client, SHOP), |_| {
-                String::new()
-            });
+        recorder.watch::<FleetBackupJob>(HOME, "FleetBackupJob", self.home.api(&self.namespace), phase);
+        for (number, Plane { near, .. }) in (1..).zip(&self.planes) {
+            recorder.watch::<Secret>(number, "Secret", near.api(SHOP), marker);
+            recorder.watch::<MedusaConfiguration>(number, "MedusaConfiguration", near.api(SHOP), unmarked);
+            recorder.watch::<MedusaBackupJob>(number, "MedusaBackupJob", near.api(SHOP), unmarked);
+            recorder.watch::<MedusaBackup>(number, "MedusaBackup", near.api(SHOP), unmarked);
         }
     }
 
     /// Starts the control plane and waits until every data plane is ready.
     pub async fn launch(&mut self) -> Result<()> {
-        let args = [
-            "control-plane",
-            "--kubeconfig",
-            &self.kubeconfig,
-            "--namespace",
-            &self.namespace,
-            "--metrics-addr",
-            "",
-        ];
-        self.process = Some(Process::start(&self.binary, &args, &self.log)?);
+        let process = start(&self.binary, "control-plane", &self.home, &self.namespace, &self.log)?;
+        self.process = Some(process);
         let planes: Vec<Place> = self.places("DataPlane", |_| HOME, str::to_owned);
         self.recorder.until_marked(planes, "True").await.map_err(|error| -> Failure {
             format!("the data planes did not become ready: {error} (log: {})", self.log.display()).into()
@@ -245,9 +216,9 @@ impl Stage {
         self.halt().await;
     }
 
-    /// The control plane's process id.
-    pub fn pid(&self) -> Result<u32> {
-        self.process.as_ref().map(|p| p.pid).ok_or_else(|| "the control plane does not run".into())
+    /// The control plane's process.
+    pub fn process(&self) -> Result<&Program> {
+        self.process.as_ref().ok_or_else(|| "the control plane does not run".into())
     }
 
     /// One place per data plane.
@@ -288,17 +259,22 @@ impl Stage {
         let number = self.planes.len();
         let plane = self.planes.last().ok_or("no data plane")?;
         let state = (HOME, "DataPlane", plane.name.clone());
-        let secret = registration(&plane.name, &plane.kubeconfig);
-        let secrets: Api<Secret> = Api::namespaced(self.home.clone(), &self.namespace);
+        let secret = plane.registration()?;
+        let secrets = self.home.api::<Secret>(&self.namespace);
         secrets.delete(&plane.name, &DeleteParams::default()).await?;
         self.recorder.until_gone([state.clone(), (number, "Secret", copy.to_owned())]).await?;
         pause(700).await;
         let start = Instant::now();
-        clusters::apply(&self.home, &self.namespace, &secret).await?;
+        apply(&self.home, &self.namespace, &secret).await?;
         let ready = self.recorder.until_marked([state], "True").await?;
         let copied = self.recorder.until_there([(number, "Secret", copy.to_owned())]).await?;
         Ok(((ready - start).as_secs_f64(), (copied - start).as_secs_f64()))
     }
+}
+
+/// All versions of an object are alike.
+fn unmarked<K>(_: &K) -> String {
+    String::new()
 }
 
 /// Which version of a bucket Secret this is.

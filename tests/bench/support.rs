@@ -1,11 +1,8 @@
-//! What everything here shares: errors, progress, and small figures about processes and this machine.
+//! What everything here shares: progress, and small figures about processes and this machine.
 
-use std::{error::Error, fs, io::Write as _, time::Duration};
+use std::{fs, io::Write as _, time::Duration};
 
-/// Why a measurement could not be made.
-pub type Failure = Box<dyn Error + Send + Sync>;
-/// A measurement's result.
-pub type Result<T> = std::result::Result<T, Failure>;
+use crate::harness::Result;
 
 /// Progress, on standard error: figures alone go to standard output.
 pub fn say(text: impl AsRef<str>) {
@@ -16,18 +13,6 @@ pub fn say(text: impl AsRef<str>) {
 /// Pause.
 pub async fn pause(millis: u64) {
     tokio::time::sleep(Duration::from_millis(millis)).await;
-}
-
-/// A line of `/proc/PID/status` in MiB, such as `VmRSS`.
-pub fn memory(pid: u32, field: &str) -> Result<f64> {
-    let path = format!("/proc/{pid}/status");
-    let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-    let kib = text
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok())
-        .ok_or_else(|| format!("{path} has no {field}"))?;
-    Ok(kib / 1024.0)
 }
 
 /// Processor time a process has used so far, in seconds.

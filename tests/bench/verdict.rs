@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use futures::future::try_join_all;
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
 };
 use medusa_fleet::api::medusa::{MedusaBackup, MedusaBackupJob};
@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 use crate::{
     clusters::{apply, is_write},
     fanout::clean,
+    harness::{Cluster, Result},
     objects::{SHOP, fleet_backup_job},
     report::{Report, Row},
     stage::{DATACENTERS, HOME, Stage},
-    support::{Result, pause},
+    support::pause,
 };
 
 /// Datacenters that end together.
@@ -40,14 +41,14 @@ pub async fn verdict(stage: &mut Stage, runs: usize, report: &mut Report) -> Res
         let mut made = made(stage).await?;
         let last = made.pop();
         for step in made.chunks(STEP) {
-            try_join_all(step.iter().map(|(client, child)| finish(client, child))).await?;
+            try_join_all(step.iter().map(|(cluster, child)| finish(cluster, child))).await?;
             pause(STEP_PAUSE).await;
         }
-        let Some((client, child)) = last else { continue };
-        write_backup(&client, &child).await?;
+        let Some((cluster, child)) = last else { continue };
+        write_backup(&cluster, &child).await?;
         pause(1000).await;
         let end = Instant::now();
-        end_job(&client, &child).await?;
+        end_job(&cluster, &child).await?;
         let place = (HOME, "FleetBackupJob", job.clone());
         let seen = stage.recorder.until([place], |phase| phase == Some("Succeeded")).await?;
         millis.push((seen - end).as_secs_f64() * 1000.0);
@@ -69,36 +70,36 @@ pub async fn verdict(stage: &mut Stage, runs: usize, report: &mut Report) -> Res
 }
 
 /// The children there are, data planes taking turns.
-async fn made(stage: &Stage) -> Result<Vec<(Client, MedusaBackupJob)>> {
+async fn made(stage: &Stage) -> Result<Vec<(Cluster, MedusaBackupJob)>> {
     let lists = stage.planes.iter().map(|plane| async {
-        let api: Api<MedusaBackupJob> = Api::namespaced(plane.near.clone(), SHOP);
+        let api: Api<MedusaBackupJob> = plane.near.api(SHOP);
         let list = api.list(&ListParams::default()).await?.items;
         Ok::<_, kube::Error>(list.into_iter().map(|child| (plane.near.clone(), child)).collect::<Vec<_>>())
     });
-    let mut numbered: Vec<(usize, (Client, MedusaBackupJob))> =
+    let mut numbered: Vec<(usize, (Cluster, MedusaBackupJob))> =
         try_join_all(lists).await?.into_iter().flat_map(|list| list.into_iter().enumerate()).collect();
     numbered.sort_by_key(|(number, _)| *number);
     Ok(numbered.into_iter().map(|(_, child)| child).collect())
 }
 
 /// What a data plane writes when all went well: the MedusaBackup first, the job's end last.
-async fn finish(client: &Client, child: &MedusaBackupJob) -> Result<()> {
-    write_backup(client, child).await?;
-    end_job(client, child).await
+async fn finish(cluster: &Cluster, child: &MedusaBackupJob) -> Result<()> {
+    write_backup(cluster, child).await?;
+    end_job(cluster, child).await
 }
 
 fn nodes(child: &MedusaBackupJob) -> Vec<String> {
     (0..3).map(|number| format!("{}-{number}", child.spec.cassandra_datacenter)).collect()
 }
 
-async fn write_backup(client: &Client, child: &MedusaBackupJob) -> Result<()> {
+async fn write_backup(cluster: &Cluster, child: &MedusaBackupJob) -> Result<()> {
     let name = child.name_any();
     let datacenter = &child.spec.cassandra_datacenter;
     let backup = json!({
         "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackup", "metadata": {"name": name},
         "spec": {"cassandraDatacenter": datacenter, "backupType": "differential"},
     });
-    apply(client, SHOP, &backup).await?;
+    apply(cluster, SHOP, &backup).await?;
     let at = child.metadata.creation_timestamp.clone();
     let nodes: Vec<Value> =
         nodes(child).into_iter().map(|host| json!({"host": host, "datacenter": datacenter})).collect();
@@ -106,15 +107,15 @@ async fn write_backup(client: &Client, child: &MedusaBackupJob) -> Result<()> {
         "startTime": at, "finishTime": at, "totalNodes": 3, "finishedNodes": 3, "nodes": nodes,
         "totalFiles": 300, "totalSize": "1.00 GB", "status": "SUCCESS",
     });
-    let api: Api<MedusaBackup> = Api::namespaced(client.clone(), SHOP);
+    let api: Api<MedusaBackup> = cluster.api(SHOP);
     api.patch_status(&name, &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await?;
     Ok(())
 }
 
-async fn end_job(client: &Client, child: &MedusaBackupJob) -> Result<()> {
+async fn end_job(cluster: &Cluster, child: &MedusaBackupJob) -> Result<()> {
     let at = child.metadata.creation_timestamp.clone();
     let status = json!({"startTime": at, "finishTime": at, "finished": nodes(child)});
-    let api: Api<MedusaBackupJob> = Api::namespaced(client.clone(), SHOP);
+    let api: Api<MedusaBackupJob> = cluster.api(SHOP);
     let patch = Patch::Merge(json!({"status": status}));
     api.patch_status(&child.name_any(), &PatchParams::default(), &patch).await?;
     Ok(())

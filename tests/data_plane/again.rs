@@ -1,14 +1,13 @@
 //! Restores that are deleted and made again under their names, while the data plane works and while it is down: the newcomer
 //! is another restore, and owes nothing to the former.
 
-use kube::api::{Patch, PatchParams};
 use medusa_fleet::api::{Conditions as _, medusa::MedusaRestoreJob};
 use serde_json::json;
 
 use crate::{
     cass_operator::{Behaviour, SET},
     site::Site,
-    wait::{eventually, like},
+    support::{eventually, like},
 };
 
 /// Makes `r1` as soon as its name is free.
@@ -75,8 +74,7 @@ async fn a_restore_that_is_made_again_while_nobody_sees_it_takes_over_no_step_of
     first.kill();
     // Whoever takes the finalizer off says that nothing is to be put back for it.
     site.delete("r1").await;
-    let let_go = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-    site.world.api::<MedusaRestoreJob>().patch("r1", &PatchParams::default(), &let_go).await.unwrap();
+    site.world.patch::<MedusaRestoreJob>("r1", json!({"metadata": {"finalizers": null}})).await;
     make_again(&site).await;
     let _second = site.data_plane().await;
     eventually("the newcomer is at work under a key of its own", async || {

@@ -14,13 +14,13 @@ use std::{
 
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
 use kube::{
-    Api, Client,
+    Api,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
 use medusa_fleet::{api::cassandra::CassandraDatacenter, runtime::clock};
 use serde_json::{Value, json};
 
-use crate::kubelet::Kubelet;
+use crate::{kubelet::Kubelet, support::Cluster};
 
 pub const SET: &str = "shop-dc1-default-sts";
 /// How the pod's template is remembered on StatefulSet and pod.
@@ -73,16 +73,13 @@ pub struct CassOperator {
 
 impl CassOperator {
     /// Starts it for `dc1` in `ns`; `ports` are the Medusa ports of its pods.
-    pub fn start(client: Client, ns: &str, kubelet: Kubelet, ports: Vec<u16>) -> Self {
+    pub fn start(cluster: &Cluster, ns: &str, kubelet: Kubelet, ports: Vec<u16>) -> Self {
         let (script, volumes, kubelet) =
             (Arc::<Mutex<Script>>::default(), Volumes::default(), Arc::new(kubelet));
         let mut work = Work {
-            datacenters: {
-                let resource = kube::api::ApiResource::erase::<CassandraDatacenter>(&());
-                Api::namespaced_with(client.clone(), ns, &resource)
-            },
-            sets: Api::namespaced(client.clone(), ns),
-            pods: Api::namespaced(client, ns),
+            datacenters: cluster.dynamic::<CassandraDatacenter>(ns),
+            sets: cluster.api(ns),
+            pods: cluster.api(ns),
             script: Arc::clone(&script),
             volumes: Arc::clone(&volumes),
             kubelet: Arc::clone(&kubelet),

@@ -1,18 +1,10 @@
 //! MedusaConfigurations: conditions that come and go with the storage secret.
 
 use k8s_openapi::{api::core::v1::Secret, api::events::v1::Event};
-use kube::{
-    Api,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
-};
 use medusa_fleet::api::{Conditions as _, medusa::MedusaConfiguration};
 use serde_json::{Value, json};
 
-use crate::{
-    fake_medusa::Script,
-    wait::{eventually, like},
-    world::World,
-};
+use crate::{fake_medusa::Script, support::eventually, world::World};
 
 impl World {
     async fn configuration(&self, name: &str, storage: Value) {
@@ -33,7 +25,7 @@ impl World {
     /// Waits until condition `Ready` has that status and reason; returns its message.
     async fn configuration_is(&self, name: &str, status: &str, reason: &str) -> String {
         eventually(reason, async || {
-            let found = self.api::<MedusaConfiguration>().get(name).await.unwrap();
+            let found = self.get::<MedusaConfiguration>(name).await;
             let conditions = found.status.unwrap_or_default().conditions;
             let available = conditions.of_type("SecretAvailable").is_some_and(|c| c.status == status);
             match conditions.of_type("Ready") {
@@ -59,22 +51,17 @@ async fn ready_goes_with_the_secret_and_comes_back_with_it() {
     world.configuration_is("shared", "True", "Ready").await;
 
     let renamed = json!({"data": {"credentials": null}, "stringData": {"creds": "hunter2"}});
-    let params = PatchParams::default();
-    world.api::<Secret>().patch("bucket", &params, &Patch::Merge(renamed)).await.unwrap();
+    world.patch::<Secret>("bucket", renamed).await;
     let message = world.configuration_is("shared", "False", "SecretKeyMissing").await;
     assert!(message.contains("`credentials`"), "{message}");
 
-    world.api::<Secret>().delete("bucket", &DeleteParams::default()).await.unwrap();
+    world.delete::<Secret>("bucket").await;
     world.configuration_is("shared", "False", "SecretNotFound").await;
     world.secret("bucket", "credentials").await;
     world.configuration_is("shared", "True", "Ready").await;
 
-    let events = eventually("the loss is told as an Event", async || {
-        let events: Api<Event> = world.api();
-        let list = events.list(&ListParams::default()).await.unwrap().items;
-        like(list, |list| list.iter().any(|e| e.reason.as_deref() == Some("SecretKeyMissing")))
-    })
-    .await;
+    world.event("shared", "SecretKeyMissing").await;
+    let events = world.list::<Event>().await;
     assert!(!serde_json::to_string(&events).unwrap().contains("hunter2"));
 }
 

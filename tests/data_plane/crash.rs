@@ -7,11 +7,14 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::{
-    cluster::Definitions,
     fake_medusa::Script,
-    gate::{Gate, Stop},
-    wait::{eventually, like},
-    world::{Program, World, timings},
+    shared_cluster::Definitions,
+    support::{
+        eventually,
+        gate::{Gate, Stop},
+        like,
+    },
+    world::{World, timings},
 };
 
 static UNDISTURBED: OnceCell<Value> = OnceCell::const_new();
@@ -125,12 +128,8 @@ async fn two_data_planes_at_once_start_each_node_once() {
 async fn a_job_another_controller_left_without_lists_is_taken_over_whole() {
     let world = World::new(3, Script::default()).await;
     world.job("b1", "dc1").await;
-    let status = json!({"status": {"startTime": "2026-01-01T00:00:00Z"}});
-    world
-        .api::<medusa_fleet::api::medusa::MedusaBackupJob>()
-        .patch_status("b1", &Default::default(), &kube::api::Patch::Merge(status))
-        .await
-        .unwrap();
+    let status = json!({"startTime": "2026-01-01T00:00:00Z"});
+    world.patch_status::<medusa_fleet::api::medusa::MedusaBackupJob>("b1", status).await;
     let timings = medusa_fleet::data_plane::Timings { run: Duration::from_secs(100_000_000), ..timings() };
     let _data_plane = world.data_plane_with(Gate::default(), timings).await;
     assert_eq!(world.finished("b1").await.finished.len(), 3);
@@ -144,7 +143,7 @@ async fn the_program_killed_while_starting_nodes_starts_each_exactly_once() {
     let script = Script { visible_after: Duration::from_secs(5), ..Script::default() };
     let world = World::new(30, script).await;
     world.peers[15..].iter().for_each(|p| p.script(|s| s.status_hangs = 1));
-    let first = Program::start(&world);
+    let first = world.program();
     world.job("b1", "dc1").await;
     eventually("the first half is started", async || {
         let starts: Vec<usize> = world.peers[..15].iter().map(|peer| peer.starts()).collect();
@@ -153,7 +152,7 @@ async fn the_program_killed_while_starting_nodes_starts_each_exactly_once() {
     .await;
     drop(first);
     assert!(world.peers[15..].iter().all(|p| p.starts() == 0));
-    let _second = Program::start(&world);
+    let _second = world.program();
     eventually("the rest is started", async || {
         let starts: Vec<usize> = world.peers[15..].iter().map(|peer| peer.starts()).collect();
         like(starts, |starts| starts.iter().all(|n| *n == 1))

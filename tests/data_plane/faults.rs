@@ -6,7 +6,7 @@ use medusa_fleet::api::Conditions as _;
 
 use crate::{
     fake_medusa::Script,
-    wait::{eventually, like},
+    support::{eventually, like},
     world::World,
 };
 

@@ -1,16 +1,10 @@
 //! A Cassandra cluster over two clusters restored by both roles, each of them killed in the middle: the end is that of a
 //! restore nobody disturbed.
 
-use std::{
-    fs::File,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 use medusa_fleet::api::{
     Conditions as _,
     fleet::{DataPlane, FleetCluster, FleetRestoreJob, Phase},
@@ -19,10 +13,14 @@ use medusa_fleet::api::{
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{Definitions, kubeconfig},
-    gate::{Gate, Stop},
+    shared_cluster::Definitions,
     site::{Site, restore_timings},
-    wait::{eventually, eventually_within, like},
+    support::{
+        eventually, eventually_within,
+        gate::{Gate, Stop},
+        harness::{BINARY, Program},
+        like,
+    },
     world::DataPlane as Role,
 };
 
@@ -31,54 +29,25 @@ use crate::{
 const CERTAIN: usize = 15;
 
 /// The program as control plane, in the namespace of the first site.
-struct ControlPlane {
-    child: Child,
-    ns: String,
-    log: PathBuf,
-}
-
-impl ControlPlane {
-    fn start(ns: &str) -> Self {
-        let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("control-plane-{}-{ns}.log", std::process::id()));
-        Self { child: Self::spawn(ns, &log), ns: ns.to_owned(), log }
-    }
-
-    fn spawn(ns: &str, log: &PathBuf) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
-            .arg("--kubeconfig")
-            .arg(kubeconfig(Definitions::Home))
-            .args(["--namespace", ns, "control-plane", "--metrics-addr", "127.0.0.1:0"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::options().create(true).append(true).open(log).unwrap())
-            .spawn()
-            .unwrap()
-    }
-
-    /// Kills it with SIGKILL and starts it again.
-    fn restart(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.child = Self::spawn(&self.ns, &self.log);
-    }
-}
-
-impl Drop for ControlPlane {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if !std::thread::panicking() {
-            let _ = std::fs::remove_file(&self.log);
-        }
-    }
+fn control_plane(site: &Site) -> Program {
+    let log = site.world.cluster.kubeconfig.with_file_name(format!("control-plane-{}.log", site.world.ns));
+    let program = Program::start(BINARY, &log, |command| {
+        command.arg("--kubeconfig").arg(&site.world.cluster.kubeconfig).args([
+            "--namespace",
+            &site.world.ns,
+            "control-plane",
+            "--metrics-addr",
+            "127.0.0.1:0",
+        ])
+    });
+    program.unwrap()
 }
 
 /// A cluster of two datacenters: `near` in the control plane's own cluster, `far` in another, with upstream's definitions.
 struct Stage {
     near: Site,
     far: Site,
-    controller: ControlPlane,
+    controller: Program,
 }
 
 impl Stage {
@@ -88,10 +57,10 @@ impl Stage {
         let name = format!("whole-{}", near.world.ns);
         for site in [&near, &far] {
             let label = json!({"metadata": {"labels": {"fleet.k8ssandra.io/cluster": name}}});
-            site.patch_datacenter(label).await;
+            site.world.patch_datacenter(label).await;
         }
-        let controller = ControlPlane::start(&near.world.ns);
-        let file = std::fs::read_to_string(kubeconfig(Definitions::Upstream)).unwrap();
+        let controller = control_plane(&near);
+        let file = std::fs::read_to_string(&far.world.cluster.kubeconfig).unwrap();
         near.world
             .create::<Secret>(json!({
                 "apiVersion": "v1", "kind": "Secret",
@@ -101,16 +70,14 @@ impl Stage {
             .await;
         let stage = Self { near, far, controller };
         for plane in ["local", "far"] {
-            let planes: Api<DataPlane> = stage.near.world.api();
             eventually("the data plane is ready", async || {
-                let found = planes.get_opt(plane).await.unwrap().and_then(|plane| plane.status);
+                let found = stage.near.world.find::<DataPlane>(plane).await.and_then(|plane| plane.status);
                 like(found.unwrap_or_default(), |status| status.conditions.is_true("Ready"))
             })
             .await;
         }
-        let clusters: Api<FleetCluster> = stage.near.world.api();
         eventually("the cluster is found", async || {
-            let found = clusters.get_opt(&name).await.unwrap().and_then(|cluster| cluster.status);
+            let found = stage.near.world.find::<FleetCluster>(&name).await.and_then(|cluster| cluster.status);
             like(found.unwrap_or_default(), |status| status.size == 2)
         })
         .await;
@@ -137,17 +104,15 @@ impl Stage {
 
     /// Waits for the end, and returns what remains of it, without what differs from run to run.
     async fn end(&self) -> Value {
-        let jobs: Api<FleetRestoreJob> = self.near.world.api();
         // A restore that is cut off and repeated takes long.
         let status = eventually_within(Duration::from_mins(2), "the restore ends", async || {
-            let status = jobs.get("back").await.unwrap().status.unwrap_or_default();
+            let status = self.near.world.get::<FleetRestoreJob>("back").await.status.unwrap_or_default();
             like(status, |status| status.phase.is_some_and(Phase::is_final))
         })
         .await;
         for site in self.sites() {
-            let left: Api<MedusaRestoreJob> = site.world.api();
             eventually("its MedusaRestoreJob is deleted", async || {
-                like(left.list(&Default::default()).await.unwrap().items, Vec::is_empty)
+                like(site.world.list::<MedusaRestoreJob>().await, Vec::is_empty)
             })
             .await;
             site.assert_restored("b1");
@@ -192,7 +157,7 @@ async fn disturbed(near: Stop, far: Stop) -> Value {
         let reached = tokio::time::timeout(Duration::from_secs(60), role.gate.reached());
         reached.await.expect("the write is made");
         role.kill();
-        stage.controller.restart();
+        stage.controller.restart().unwrap();
         let site = if is_near { &stage.near } else { &stage.far };
         roles.push(Stage::role(site, None).await);
     }
@@ -228,14 +193,13 @@ async fn a_role_that_is_away_when_the_restore_begins_is_waited_for() {
     let mut stage = Stage::new().await;
     let _near = Stage::role(&stage.near, None).await;
     stage.begin().await;
-    let jobs: Api<FleetRestoreJob> = stage.near.world.api();
     let near_is_done = async || {
-        let status = jobs.get("back").await.unwrap().status.unwrap_or_default();
+        let status = stage.near.world.get::<FleetRestoreJob>("back").await.status.unwrap_or_default();
         let phases: Vec<Phase> = status.datacenters.iter().map(|run| run.phase).collect();
         like(phases, |phases| *phases == [Phase::Succeeded, Phase::Running])
     };
     eventually("the near datacenter is restored", near_is_done).await;
-    stage.controller.restart();
+    stage.controller.restart().unwrap();
     let _far = Stage::role(&stage.far, None).await;
     let end = stage.end().await;
     assert_eq!((&end["phase"], &end["done"]), (&json!("Succeeded"), &json!("2/2")), "{end:#}");

@@ -2,18 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::events::v1::Event;
-use kube::{
-    Api,
-    api::{ListParams, Patch, PatchParams},
-};
 use medusa_fleet::api::{Conditions as _, medusa::MedusaBackupJob};
 use serde_json::json;
 
 use crate::{
     fake_medusa::Script,
-    wait::{eventually, like},
-    world::{Program, World},
+    support::{eventually, like},
+    world::World,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,10 +38,10 @@ async fn thirty_pods_are_backed_up_at_once_in_few_writes_and_no_connection_stays
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_backups_of_thirty_pods_at_once_leave_no_connection_behind() {
     let world = World::new(30, Script::default()).await;
-    let program = Program::start(&world);
+    let program = world.program();
     world.job("warm", "dc1").await;
     world.finished("warm").await;
-    println!("after one backup: {}", program.memory());
+    println!("after one backup: {:.0} MiB", program.memory("VmRSS").unwrap());
     for round in 0..2 {
         let begun = Instant::now();
         let names: Vec<String> = (0..50).map(|i| format!("b{round}-{i}")).collect();
@@ -59,7 +54,7 @@ async fn fifty_backups_of_thirty_pods_at_once_leave_no_connection_behind() {
         }
         let took = begun.elapsed();
         world.disconnected().await;
-        println!("50 backups of 30 pods: {took:?}, {}", program.memory());
+        println!("50 backups of 30 pods: {took:?}, {:.0} MiB", program.memory("VmRSS").unwrap());
     }
     assert!(world.starts().values().all(|n| *n == 101));
 }
@@ -89,7 +84,7 @@ async fn the_medusabackup_says_what_medusa_says_and_whose_it_is() {
     assert_eq!(status.nodes[1].datacenter.as_deref(), Some("dc1"));
     assert_eq!(status.nodes[1].rack.as_deref(), Some("default"));
 
-    let owners = world.api::<MedusaBackupJob>().get("b1").await.unwrap().metadata.owner_references.unwrap();
+    let owners = world.get::<MedusaBackupJob>("b1").await.metadata.owner_references.unwrap();
     assert_eq!((owners[0].kind.as_str(), owners[0].name.as_str()), ("CassandraDatacenter", "dc1"));
     assert_eq!(owners[0].controller, None);
 }
@@ -100,13 +95,9 @@ async fn the_start_and_the_end_are_told_as_events() {
     let _data_plane = world.data_plane().await;
     world.job("b1", "dc1").await;
     world.finished("b1").await;
-    let events: Api<Event> = world.api();
-    eventually("both events", async || {
-        let all = events.list(&ListParams::default()).await.unwrap().items;
-        let reasons: Vec<String> = all.into_iter().filter_map(|e| e.reason).collect();
-        like(reasons, |reasons| ["Running", "Succeeded"].iter().all(|r| reasons.iter().any(|x| x == r)))
-    })
-    .await;
+    for reason in ["Running", "Succeeded"] {
+        world.event("b1", reason).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +144,7 @@ async fn deleting_a_job_closes_its_connections() {
     world.job("b1", "dc1").await;
     eventually("all are started", async || like(world.starts(), |starts| starts.values().all(|n| *n == 1)))
         .await;
-    world.api::<MedusaBackupJob>().delete("b1", &Default::default()).await.unwrap();
+    world.delete::<MedusaBackupJob>("b1").await;
     world.disconnected().await;
     assert!(world.backup("b1").await.is_none());
 }
@@ -172,18 +163,14 @@ async fn a_finished_job_goes_when_its_time_is_over_and_its_backup_stays() {
             .await;
     }
     world.finished("long").await;
-    let jobs = world.api::<MedusaBackupJob>();
-    let gone = async || like(jobs.get_opt("short").await.unwrap(), Option::is_none);
-    eventually("the job is deleted", gone).await;
+    world.cluster.disappears::<MedusaBackupJob>(&world.ns, "short").await;
     let status = world.backup("short").await.unwrap().status.unwrap();
     assert_eq!(status.status.as_deref(), Some("SUCCESS"));
 
     // A job that ended under another process is taken up by its finish time alone.
     data_plane.kill();
     let _data_plane = world.data_plane().await;
-    let spec = Patch::Merge(json!({"spec": {"ttlSecondsAfterFinished": 0}}));
-    jobs.patch("long", &PatchParams::default(), &spec).await.unwrap();
-    let gone = async || like(jobs.get_opt("long").await.unwrap(), Option::is_none);
-    eventually("the other job is deleted", gone).await;
+    world.patch::<MedusaBackupJob>("long", json!({"spec": {"ttlSecondsAfterFinished": 0}})).await;
+    world.cluster.disappears::<MedusaBackupJob>(&world.ns, "long").await;
     assert!(world.backup("long").await.is_some());
 }

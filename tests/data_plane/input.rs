@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams};
 use medusa_fleet::{
     api::{Conditions as _, cassandra::CassandraDatacenter, medusa::MedusaBackup},
     data_plane::Timings,
@@ -12,17 +11,11 @@ use serde_json::json;
 
 use crate::{
     fake_medusa::Script,
-    gate::Gate,
-    wait::{eventually, like},
+    support::{eventually, gate::Gate, like},
     world::{World, timings},
 };
 
 impl World {
-    async fn patch_datacenter(&self, patch: serde_json::Value) {
-        let datacenters = self.api::<CassandraDatacenter>();
-        datacenters.patch("dc1", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
-    }
-
     /// The job waits for that reason, and begins nothing.
     async fn assert_waits(&self, reason: &str, mentions: &str) {
         let message = self.reason("b1", reason).await;
@@ -42,7 +35,7 @@ impl World {
 async fn a_datacenter_that_appears_later_is_backed_up_then() {
     let world = World::new(1, Script::default()).await;
     let _data_plane = world.data_plane().await;
-    world.api::<CassandraDatacenter>().delete("dc1", &Default::default()).await.unwrap();
+    world.delete::<CassandraDatacenter>("dc1").await;
     world.job("b1", "dc1").await;
     world.assert_waits("DatacenterNotFound", "spec.cassandraDatacenter").await;
     world.create::<CassandraDatacenter>(world.datacenter("dc1", 1)).await;

@@ -10,8 +10,8 @@ use std::{
 
 use k8s_openapi::api::core::v1::Node;
 use kube::{
-    Api, Client,
-    api::{Patch, PatchParams, PostParams},
+    Api,
+    api::{Patch, PatchParams},
 };
 use serde_json::json;
 use tokio::{
@@ -25,6 +25,8 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     },
 };
+
+use crate::{shared_cluster::pem, support::Cluster};
 
 /// What a pod's container has written, by its run; nothing when the log cannot be had.
 #[derive(Clone, Debug, Default)]
@@ -43,12 +45,13 @@ pub struct Kubelet {
 }
 
 impl Kubelet {
-    /// Starts the endpoint, with that certificate and key in PEM, and makes its Node.
-    pub async fn start(client: Client, node: &str, certificate: &str, key: &str) -> Self {
+    /// Starts the endpoint, with the certificate of the cluster's API server, and makes its Node.
+    pub async fn start(cluster: &Cluster, node: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let certificate = pem(cluster, "serving.crt");
         let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(Result::unwrap).collect();
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(pem(cluster, "serving.key").as_bytes()).unwrap();
         let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -58,9 +61,9 @@ impl Kubelet {
             .unwrap();
         let logs = Shared::default();
         let task = tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), Arc::clone(&logs)));
-        let nodes = Api::<Node>::all(client);
-        let object = serde_json::from_value(json!({"metadata": {"name": node}})).unwrap();
-        nodes.create(&PostParams::default(), &object).await.unwrap();
+        let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}});
+        cluster.create(object).await;
+        let nodes = Api::<Node>::all(cluster.client.clone());
         let status = json!({"status": {
             "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}

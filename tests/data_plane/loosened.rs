@@ -1,19 +1,16 @@
 //! Objects that cannot be read, in a cluster whose definitions have lost their types, and objects that are made again under
 //! their names: each is what it would be alone.
 
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
-use medusa_fleet::api::{
-    cassandra::CassandraDatacenter,
-    medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupSchedule, MedusaRestoreJob, MedusaTask},
+use medusa_fleet::api::medusa::{
+    MedusaBackup, MedusaBackupJob, MedusaBackupSchedule, MedusaRestoreJob, MedusaTask,
 };
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::Definitions,
     fake_medusa::Script,
-    loose::create_whole,
+    shared_cluster::Definitions,
+    support::{eventually, like, loosened::create_whole},
     task_world::told,
-    wait::{eventually, like},
     world::World,
 };
 
@@ -48,7 +45,7 @@ async fn what_cannot_be_read_hides_and_fails_nothing_else_of_its_namespace() {
         if !status.is_null() {
             object["status"] = status;
         }
-        create_whole(&world.client, &object).await;
+        create_whole(&world.cluster, &object).await;
     }
     let _data_plane = world.data_plane().await;
     world.job("b1", "dc1").await;
@@ -65,8 +62,7 @@ async fn what_cannot_be_read_hides_and_fails_nothing_else_of_its_namespace() {
     let template = json!({"spec": {"podTemplateSpec": {"spec": {
         "containers": [{"name": "cassandra"}], "initContainers": [{"name": "medusa-restore"}],
     }}}});
-    let datacenters = world.api::<CassandraDatacenter>();
-    datacenters.patch("dc1", &PatchParams::default(), &Patch::Merge(template)).await.unwrap();
+    world.patch_datacenter(template).await;
     world
         .create::<MedusaRestoreJob>(json!({
             "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaRestoreJob", "metadata": {"name": "r"},
@@ -74,7 +70,7 @@ async fn what_cannot_be_read_hides_and_fails_nothing_else_of_its_namespace() {
         }))
         .await;
     eventually("the restore says what it lacks", async || {
-        let job = world.api::<MedusaRestoreJob>().get("r").await.unwrap();
+        let job = world.get::<MedusaRestoreJob>("r").await;
         let said = serde_json::to_string(&job.status).unwrap();
         like(said, |said| said.contains("none-such"))
     })
@@ -86,7 +82,7 @@ async fn what_cannot_be_read_hides_and_fails_nothing_else_of_its_namespace() {
         }))
         .await;
     eventually("the schedule is followed", async || {
-        let schedule = world.api::<MedusaBackupSchedule>().get("nightly").await.unwrap();
+        let schedule = world.get::<MedusaBackupSchedule>("nightly").await;
         like(schedule.status.unwrap_or_default(), |status| status.next_schedule.is_some())
     })
     .await;
@@ -104,11 +100,8 @@ async fn what_is_made_again_under_its_name_is_another_also_when_nobody_saw_it() 
         if is_down {
             data_plane.take().unwrap().kill();
         }
-        for kind in [ApiResource::erase::<MedusaBackupJob>(&()), ApiResource::erase::<MedusaTask>(&())] {
-            let name = if kind.kind == "MedusaTask" { "s" } else { "b1" };
-            let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), &world.ns, &kind);
-            api.delete(name, &DeleteParams::default()).await.unwrap();
-        }
+        world.delete::<MedusaBackupJob>("b1").await;
+        world.delete::<MedusaTask>("s").await;
         world.job("b1", "dc1").await;
         world.task("s", "sync", json!({})).await;
         if is_down {
@@ -120,7 +113,7 @@ async fn what_is_made_again_under_its_name_is_another_also_when_nobody_saw_it() 
         assert_eq!(world.starts(), starts);
         let again = world.task_finished("s").await;
         assert!(again.start_time >= first.start_time && again.failed.is_empty(), "{again:?}");
-        assert!(world.api::<MedusaBackup>().get_opt("b1").await.unwrap().is_some(), "down: {is_down}");
+        assert!(world.find::<MedusaBackup>("b1").await.is_some(), "down: {is_down}");
     }
     drop(data_plane);
 }

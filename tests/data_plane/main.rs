@@ -8,6 +8,7 @@
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "tests"
 )]
 
@@ -15,28 +16,15 @@
 #[allow(dead_code, reason = "a script knows more than one test needs")]
 mod fake_medusa;
 
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each program of tests uses its part of the support")]
+mod support;
+
 mod cass_operator;
-mod cluster;
-#[path = "../support/fake_clock.rs"]
-mod fake_clock;
-#[path = "../support/gate.rs"]
-#[allow(dead_code, reason = "only the control plane's tests hold a client up and let it go on")]
-mod gate;
 mod kubelet;
-#[path = "../support/loosened.rs"]
-mod loose;
-#[path = "../support/page.rs"]
-#[allow(dead_code, reason = "only the control plane's tests apply K8ssandraClusters")]
-mod manifests;
 mod rights;
+mod shared_cluster;
 mod site;
-#[path = "../support/testbed.rs"]
-#[allow(dead_code, reason = "only the control plane's tests stop API servers")]
-mod testbed;
-#[path = "../support/uids.rs"]
-mod uids;
-#[path = "../support/wait.rs"]
-mod wait;
 mod world;
 
 mod again;

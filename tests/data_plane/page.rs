@@ -3,32 +3,26 @@
 //!
 //! Its K8ssandraClusters and its CronJob belong to the deployment of Medusa: `tests/apiserver/page.rs`.
 
-use std::{
-    io::Write as _,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{io::Write as _, process::Stdio, time::Duration};
 
 use jiff::{Timestamp, civil::time, tz::TimeZone};
-use kube::api::DeleteParams;
 use medusa_fleet::{
     api::{
         Conditions as _,
-        medusa::{
-            MedusaBackup, MedusaBackupJob, MedusaBackupSchedule, MedusaConfiguration, MedusaTask,
-            MedusaTaskStatus,
-        },
+        medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupSchedule, MedusaConfiguration},
     },
     runtime::clock::{self, Clock},
 };
 
 use crate::{
-    cluster::kubeconfig,
-    gate::Gate,
-    manifests::{CONFIGURATION, SECRET},
     site::{Site, restore_timings},
-    testbed,
-    wait::{eventually, like},
+    support::{
+        eventually,
+        gate::Gate,
+        harness::testbed,
+        like,
+        page::{CONFIGURATION, SECRET},
+    },
 };
 
 const BACKUP_JOB: &str = "
@@ -116,9 +110,9 @@ spec:
 impl Site {
     /// Runs kubectl in the test's namespace; returns what it prints.
     fn kubectl(&self, args: &[&str], input: &str) -> String {
-        let mut child = Command::new(testbed::binary())
+        let mut child = testbed::command()
             .args(["kubectl", "--namespace", &self.world.ns, "--kubeconfig"])
-            .arg(kubeconfig(self.world.definitions))
+            .arg(&self.world.cluster.kubeconfig)
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -139,15 +133,6 @@ impl Site {
         let table = self.kubectl(&["get", kind], "");
         table.lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
     }
-
-    async fn task(&self, name: &str) -> MedusaTaskStatus {
-        eventually("the task finishes", async || {
-            let task = self.world.api::<MedusaTask>().get_opt(name).await.unwrap();
-            let status = task.and_then(|task| task.status).unwrap_or_default();
-            like(status, |status| status.finish_time.is_some())
-        })
-        .await
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,8 +142,8 @@ async fn a_backup_is_made_shown_synced_restored_and_purged() {
     site.apply(SECRET);
     site.apply(CONFIGURATION);
     eventually("the configuration is ready", async || {
-        let configuration = site.world.api::<MedusaConfiguration>().get("medusaconfiguration-s3").await;
-        like(configuration.unwrap().status.unwrap_or_default(), |s| s.conditions.is_true("Ready"))
+        let configuration = site.world.get::<MedusaConfiguration>("medusaconfiguration-s3").await;
+        like(configuration.status.unwrap_or_default(), |s| s.conditions.is_true("Ready"))
     })
     .await;
 
@@ -173,14 +158,13 @@ async fn a_backup_is_made_shown_synced_restored_and_purged() {
 
     // What is missing here is made, and what is missing in the storage goes.
     site.apply(BACKUP);
-    let backups = site.world.api::<MedusaBackup>();
-    backups.delete("medusa-backup1", &DeleteParams::default()).await.unwrap();
+    site.world.delete::<MedusaBackup>("medusa-backup1").await;
     site.apply(SYNC);
-    let status = site.task("sync-backups-1").await;
+    let status = site.world.task_finished("sync-backups-1").await;
     assert!(status.start_time <= status.finish_time && status.finished.len() == 1);
     assert!(site.world.peers.iter().any(|p| Some(&p.node) == status.finished[0].pod_name.as_ref()));
-    assert!(backups.get_opt("backup1").await.unwrap().is_none());
-    let again = backups.get("medusa-backup1").await.unwrap().status.unwrap();
+    assert!(site.world.backup("backup1").await.is_none());
+    let again = site.world.backup("medusa-backup1").await.unwrap().status.unwrap();
     assert_eq!((again.total_nodes, again.status.as_deref()), (Some(3), Some("SUCCESS")));
 
     site.apply(RESTORE);
@@ -195,16 +179,16 @@ async fn a_backup_is_made_shown_synced_restored_and_purged() {
 
     site.world.storage.keep(1);
     site.apply(PURGE);
-    let status = site.task("purge-backups-1").await;
+    let status = site.world.task_finished("purge-backups-1").await;
     assert_eq!(status.finished.len(), 3, "{status:?}");
     for pod in &status.finished {
         assert_eq!(pod.nb_backups_purged, Some(1));
         let counters = [pod.nb_objects_purged, pod.total_purged_size, pod.total_objects_within_gc_grace];
         assert!(counters.iter().all(Option::is_some), "{pod:?}");
     }
-    site.task("purge-backups-1-sync").await;
-    assert!(backups.get_opt("b1").await.unwrap().is_none(), "the older backup is purged");
-    assert!(backups.get_opt("medusa-backup1").await.unwrap().is_some());
+    site.world.task_finished("purge-backups-1-sync").await;
+    assert!(site.world.backup("b1").await.is_none(), "the older backup is purged");
+    assert!(site.world.backup("medusa-backup1").await.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,11 +209,14 @@ async fn a_schedule_runs_at_half_past_one() {
     let _data_plane = site.world.data_plane_at(Gate::default(), restore_timings(), shifted).await;
 
     let name = format!("medusa-backup-schedule-{}", slot.as_second());
-    eventually("the slot has run", async || site.world.api::<MedusaBackupJob>().get(&name).await).await;
+    eventually("the slot has run", async || {
+        site.world.find::<MedusaBackupJob>(&name).await.ok_or("it is not there")
+    })
+    .await;
     site.world.finished(&name).await;
     assert_eq!(site.world.backup(&name).await.unwrap().status.unwrap().status.as_deref(), Some("SUCCESS"));
     eventually("the status tells of both executions", async || {
-        let schedule = site.world.api::<MedusaBackupSchedule>().get("medusa-backup-schedule").await.unwrap();
+        let schedule = site.world.get::<MedusaBackupSchedule>("medusa-backup-schedule").await;
         let status = schedule.status.unwrap_or_default();
         let times = [status.last_execution, status.next_schedule].map(|time| time.map(|time| time.0));
         like(times, |times| *times == [Some(slot), Some(slot + Duration::from_hours(24))])

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::Secret;
 use medusa_fleet::{
     api::{Conditions as _, medusa::MedusaRestoreJob},
     data_plane::Timings,
@@ -12,11 +11,10 @@ use serde_json::{Value, json};
 
 use crate::{
     cass_operator::{Behaviour, SET},
-    cluster::Definitions,
     fake_medusa::proto::{BackupNode, BackupSummary, StatusType},
-    gate::Gate,
+    shared_cluster::Definitions,
     site::{Site, restore_timings},
-    wait::{eventually, like},
+    support::{eventually, gate::Gate, like},
 };
 
 fn pods(n: usize) -> Vec<String> {
@@ -49,23 +47,18 @@ async fn a_backup_is_restored_and_the_datacenter_left_as_it_was() {
     let owner = &site.job("r1").await.unwrap().metadata.owner_references.unwrap()[0];
     assert_eq!((owner.kind.as_str(), owner.name.as_str()), ("CassandraDatacenter", "dc1"));
     for reason in ["Running", "Stopping", "Succeeded"] {
-        eventually(reason, async || {
-            let events = site.world.api::<Event>().list(&Default::default()).await.unwrap().items;
-            let reasons: Vec<Option<String>> = events.into_iter().map(|event| event.reason).collect();
-            like(reasons, |reasons| reasons.iter().flatten().any(|told| told == reason))
-        })
-        .await;
+        site.world.event("r1", reason).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_users_are_created_anew_before_the_job_is_finished() {
     let site = Site::new(1).await;
-    site.world.api::<Secret>().delete("app-user", &Default::default()).await.unwrap();
+    site.world.delete::<Secret>("app-user").await;
     let _data_plane = site.data_plane().await;
     site.restore("r1", "b1").await;
     let status = site.finished("r1").await;
-    let superuser = site.world.api::<Secret>().get("shop-superuser").await.unwrap();
+    let superuser = site.world.get::<Secret>("shop-superuser").await;
     let refresh = &superuser.metadata.annotations.unwrap()["k8ssandra.io/refresh"];
     assert_eq!(*refresh, status.start_time.unwrap().0.to_string());
     assert_eq!(superuser.data.unwrap()["username"].0, b"hush");
@@ -80,12 +73,12 @@ async fn a_superuser_of_the_datacenters_own_is_created_anew() {
     site.world
         .create::<Secret>(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "root"}}))
         .await;
-    site.patch_datacenter(json!({"spec": {"superuserSecretName": "root"}})).await;
+    site.world.patch_datacenter(json!({"spec": {"superuserSecretName": "root"}})).await;
     let _data_plane = site.data_plane().await;
     site.restore("r1", "b1").await;
     site.finished("r1").await;
     for (secret, marked) in [("root", true), ("app-user", true), ("shop-superuser", false)] {
-        let annotations = site.world.api::<Secret>().get(secret).await.unwrap().metadata.annotations;
+        let annotations = site.world.get::<Secret>(secret).await.metadata.annotations;
         assert_eq!(annotations.is_some_and(|a| a.contains_key("k8ssandra.io/refresh")), marked, "{secret}");
     }
 }
@@ -160,13 +153,13 @@ async fn a_finished_job_is_never_run_again() {
     drop(first);
     // What was missing is there now, and the datacenter has been changed.
     site.backup("nowhere", json!({})).await;
-    site.patch_datacenter(json!({"metadata": {"labels": {"touched": "yes"}}})).await;
+    site.world.patch_datacenter(json!({"metadata": {"labels": {"touched": "yes"}}})).await;
     let generation = site.datacenter().await["metadata"]["generation"].clone();
     let second = site.data_plane_in_a_hurry(|t| t.input = Duration::from_secs(8)).await;
     // Another job runs to its end in the meantime, so that the second data plane has seen them all.
     site.restore("late", "missing").await;
     site.reason("late", "BackupNotFound").await;
-    site.patch_datacenter(json!({"metadata": {"labels": {"touched": "again"}}})).await;
+    site.world.patch_datacenter(json!({"metadata": {"labels": {"touched": "again"}}})).await;
     site.finished("late").await;
     assert_eq!(site.status("r1").await, good);
     assert_eq!(site.status("bad").await, bad);
@@ -211,13 +204,12 @@ async fn what_k8ssandra_operator_left_unfinished_is_carried_on() {
         .map(|p| (p.clone(), json!({"source": [p], "seed": false})))
         .collect::<serde_json::Map<_, _>>()
         .into();
-    let status = json!({"status": {
+    let status = json!({
         "restoreKey": "ec5b35c1-f2fe-4465-a74f-e29aa1d467ff", "restorePrepared": true,
         "restoreMapping": {"in_place": true, "host_map": map}, "startTime": "2026-01-01T00:00:00Z"
-    }});
-    let jobs = site.world.api::<MedusaRestoreJob>();
-    jobs.patch_status("r1", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
-    site.patch_datacenter(json!({"spec": {"stopped": true}})).await;
+    });
+    site.world.patch_status::<MedusaRestoreJob>("r1", status).await;
+    site.world.patch_datacenter(json!({"spec": {"stopped": true}})).await;
     let _data_plane = site.data_plane().await;
     let status = site.finished("r1").await;
     assert_eq!((status.message.as_ref(), status.finished), (None, pods(2)));

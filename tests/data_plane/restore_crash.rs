@@ -9,10 +9,12 @@ use tokio::sync::OnceCell;
 
 use crate::{
     cass_operator::{Behaviour, SET},
-    cluster::Definitions,
-    gate::{Gate, Stop},
+    shared_cluster::Definitions,
     site::{Site, restore_timings},
-    wait::eventually,
+    support::{
+        eventually,
+        gate::{Gate, Stop},
+    },
 };
 
 /// Writes of a restore of two pods that are certain: owner, claim, finalizer, plan; stop, stopped, prepare,

@@ -11,9 +11,8 @@ use serde_json::json;
 
 use crate::{
     cass_operator::{Behaviour, SET},
-    gate::Gate,
     site::{Site, restore_timings},
-    wait::{eventually, like},
+    support::{eventually, gate::Gate, like},
 };
 
 async fn assert_failed(site: &Site, reason: &str) -> MedusaRestoreJobStatus {
@@ -213,7 +212,7 @@ async fn a_step_somebody_undoes_is_done_again() {
     let _data_plane = site.data_plane().await;
     site.restore("r1", "b1").await;
     site.at_step("Preparing").await;
-    site.patch_datacenter(json!({"spec": {"stopped": false}})).await;
+    site.world.patch_datacenter(json!({"spec": {"stopped": false}})).await;
     eventually("it is stopped again", async || {
         like(site.datacenter().await["spec"]["stopped"].clone(), |stopped| *stopped == true)
     })
@@ -232,12 +231,13 @@ async fn a_datacenter_written_anew_while_pods_restore_ends_the_restore() {
     site.restore("r1", "b1").await;
     site.at_step("Starting").await;
     // As k8ssandra-operator does when the K8ssandraCluster changes.
-    site.patch_datacenter(json!({
-        "metadata": {"annotations": {"fleet.k8ssandra.io/restore": null}},
-        "spec": {"stopped": false, "podTemplateSpec": {"spec": {
-            "initContainers": spec["podTemplateSpec"]["spec"]["initContainers"]
-        }}}
-    }))
-    .await;
+    site.world
+        .patch_datacenter(json!({
+            "metadata": {"annotations": {"fleet.k8ssandra.io/restore": null}},
+            "spec": {"stopped": false, "podTemplateSpec": {"spec": {
+                "initContainers": spec["podTemplateSpec"]["spec"]["initContainers"]
+            }}}
+        }))
+        .await;
     assert_failed(&site, "DatacenterChanged").await;
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams};
 use medusa_fleet::{
     api::{
         Conditions as _,
@@ -15,9 +14,8 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::{
-    gate::Gate,
     site::{Site, restore_timings},
-    wait::{eventually, like},
+    support::{eventually, gate::Gate, like},
 };
 
 /// The job fails for that reason, its message mentions that, and nothing was touched.
@@ -126,10 +124,11 @@ async fn an_unknown_datacenter_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_template_without_the_restore_container_is_refused() {
     let site = Site::new(1).await;
-    site.patch_datacenter(json!({"spec": {"podTemplateSpec": {"spec": {"initContainers": [
-        {"name": "other", "image": "none"}
-    ]}}}}))
-    .await;
+    site.world
+        .patch_datacenter(json!({"spec": {"podTemplateSpec": {"spec": {"initContainers": [
+            {"name": "other", "image": "none"}
+        ]}}}}))
+        .await;
     let _data_plane = site.data_plane_in_a_hurry(|t| t.input = Duration::from_secs(4)).await;
     site.restore("r1", "b1").await;
     let status = site.finished("r1").await;
@@ -140,7 +139,7 @@ async fn a_pod_template_without_the_restore_container_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_credentials_are_waited_for() {
     let site = Site::new(1).await;
-    site.world.api::<Secret>().delete("bucket", &Default::default()).await.unwrap();
+    site.world.delete::<Secret>("bucket").await;
     let _data_plane = site.data_plane().await;
     site.restore("r1", "b1").await;
     let message = site.reason("r1", "SecretNotFound").await;
@@ -153,8 +152,7 @@ async fn missing_credentials_are_waited_for() {
     site.world.create::<Secret>(secret("wrong")).await;
     let message = site.reason("r1", "SecretKeyMissing").await;
     assert!(message.contains("`credentials`") && !message.contains("hush"), "{message}");
-    let patch = Patch::Merge(json!({"stringData": {"credentials": "hush"}}));
-    site.world.api::<Secret>().patch("bucket", &PatchParams::default(), &patch).await.unwrap();
+    site.world.patch::<Secret>("bucket", json!({"stringData": {"credentials": "hush"}})).await;
     assert!(site.finished("r1").await.conditions.is_true("Complete"));
 }
 
@@ -173,7 +171,7 @@ async fn a_running_backup_is_waited_for() {
     assert!(message.contains("`night`"), "{message}");
     let status = site.finished("r1").await;
     assert!(status.conditions.is_true("Complete"), "{status:#?}");
-    let backup = site.world.api::<MedusaBackupJob>().get("night").await.unwrap().status.unwrap();
+    let backup = site.world.get::<MedusaBackupJob>("night").await.status.unwrap();
     // Kubernetes stores whole seconds.
     assert!(backup.finish_time <= status.datacenter_stopped, "{backup:?} {status:?}");
 }
@@ -200,10 +198,8 @@ async fn one_medusa_that_answers_is_enough() {
 async fn a_job_left_alone_for_long_before_anything_stopped_is_not_begun_any_more() {
     let site = Site::new(1).await;
     site.restore("r1", "b1").await;
-    let status =
-        json!({"status": {"restoreKey": "k", "restorePrepared": false, "startTime": "2026-01-01T00:00:00Z"}});
-    let jobs = site.world.api::<medusa_fleet::api::medusa::MedusaRestoreJob>();
-    jobs.patch_status("r1", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    let status = json!({"restoreKey": "k", "restorePrepared": false, "startTime": "2026-01-01T00:00:00Z"});
+    site.world.patch_status::<medusa_fleet::api::medusa::MedusaRestoreJob>("r1", status).await;
     let _data_plane = site.data_plane().await;
     let status = site.finished("r1").await;
     assert_eq!(status.conditions.of_type("Failed").unwrap().reason, "DeadlineExceeded");

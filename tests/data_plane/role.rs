@@ -9,10 +9,9 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::{configuration, kubeconfig},
     fake_medusa::Script,
     rights,
-    wait::{eventually, like},
+    support::{eventually, like},
     world::{World, timings},
 };
 
@@ -30,7 +29,7 @@ async fn it_refuses_to_run_beside_k8ssandra_operator() {
         }))
         .await;
     let config = data_plane::Config {
-        client: world.client.clone(),
+        client: world.cluster.client.clone(),
         namespace: world.ns.clone(),
         watch_namespaces: vec![world.ns.clone()],
         take_over: false,
@@ -51,15 +50,15 @@ async fn it_refuses_to_run_beside_k8ssandra_operator() {
 async fn it_holds_a_lease_that_says_who_runs_here() {
     let world = World::new(0, Script::default()).await;
     let _data_plane = world.data_plane().await;
-    let leases = world.api::<Lease>();
-    let lease = eventually("the lease", async || leases.get("medusa-fleet-data-plane").await).await;
+    let name = "medusa-fleet-data-plane";
+    let lease = world.cluster.appears::<Lease>(&world.ns, name).await;
     let labels = lease.metadata.labels.unwrap();
     assert_eq!(labels["app.kubernetes.io/name"], "medusa-fleet");
     assert_eq!(labels["app.kubernetes.io/component"], "data-plane");
     assert_eq!(labels["app.kubernetes.io/version"], env!("CARGO_PKG_VERSION"));
     let renewed = lease.spec.unwrap().renew_time;
     eventually("it is renewed", async || {
-        let lease = leases.get("medusa-fleet-data-plane").await.unwrap();
+        let lease = world.get::<Lease>(name).await;
         like(lease.spec.unwrap().renew_time, |time| *time > renewed)
     })
     .await;
@@ -70,7 +69,7 @@ async fn it_ends_when_told_to() {
     let world = World::new(0, Script::default()).await;
     let shutdown = CancellationToken::new();
     let config = data_plane::Config {
-        client: world.client.clone(),
+        client: world.cluster.client.clone(),
         namespace: "does-not-exist".to_owned(),
         watch_namespaces: vec![world.ns.clone()],
         take_over: true,
@@ -88,7 +87,7 @@ async fn it_ends_when_told_to() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_may_read_a_secret_by_name_and_list_none() {
     let world = World::new(0, Script::default()).await;
-    let config = rights::act(configuration(kubeconfig(world.definitions)).await);
+    let config = rights::act(world.cluster.config.clone());
     let secrets = Api::<Secret>::namespaced(Client::try_from(config).unwrap(), &world.ns);
     assert!(secrets.get_opt("any").await.unwrap().is_none());
     let refused = secrets.list(&ListParams::default()).await.unwrap_err();

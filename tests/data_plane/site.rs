@@ -2,14 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::api::{
-    core::v1::{Pod, Secret},
-    rbac::v1::{ClusterRole, ClusterRoleBinding},
-};
-use kube::{
-    Api,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
-};
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use medusa_fleet::{
     api::{
         cassandra::CassandraDatacenter,
@@ -22,12 +15,11 @@ use serde_json::{Value, json};
 
 use crate::{
     cass_operator::{CassOperator, SET},
-    cluster::{Definitions, configuration, kubeconfig, pem},
     fake_medusa::{Peer, Script},
-    gate::Gate,
     kubelet::Kubelet,
     rights,
-    wait::{eventually, like},
+    shared_cluster::Definitions,
+    support::{eventually, gate::Gate, like},
     world::{DataPlane, World, timings},
 };
 
@@ -78,8 +70,7 @@ impl Site {
         });
         let spec = json!({"size": n, "users": [{"secretName": "app-user", "superuser": false}],
                           "podTemplateSpec": {"spec": pod}});
-        let patch = Patch::Merge(json!({"spec": spec}));
-        world.api::<CassandraDatacenter>().patch("dc1", &PatchParams::default(), &patch).await.unwrap();
+        world.patch_datacenter(json!({"spec": spec})).await;
         for ordinal in 0..n {
             let node = format!("{SET}-{ordinal}");
             world.storage.add_node(&node);
@@ -90,10 +81,9 @@ impl Site {
             world.storage.begin(&peer.node, "b1");
             world.storage.finish(&peer.node, "b1");
         }
-        let (certificate, key) = (pem(definitions, "serving.crt"), pem(definitions, "serving.key"));
-        let kubelet = Kubelet::start(world.client.clone(), &world.ns, &certificate, &key).await;
+        let kubelet = Kubelet::start(&world.cluster, &world.ns).await;
         let ports = world.peers.iter().map(|p| p.address.port()).collect();
-        let operator = CassOperator::start(world.client.clone(), &world.ns, kubelet, ports);
+        let operator = CassOperator::start(&world.cluster, &world.ns, kubelet, ports);
         let mut site = Self { world, operator, before: Value::Null };
         site.backup("b1", json!({})).await;
         eventually("the datacenter is ready", async || site.ready().await).await;
@@ -123,9 +113,7 @@ impl Site {
         for (field, value) in more.as_object().into_iter().flatten() {
             status[field] = value.clone();
         }
-        let patch = Patch::Merge(json!({"status": status}));
-        let backups = self.world.api::<MedusaBackup>();
-        backups.patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+        self.world.patch_status::<MedusaBackup>(name, status).await;
     }
 
     pub async fn data_plane(&self) -> DataPlane {
@@ -150,7 +138,7 @@ impl Site {
     }
 
     pub async fn job(&self, name: &str) -> Option<MedusaRestoreJob> {
-        self.world.api::<MedusaRestoreJob>().get_opt(name).await.unwrap()
+        self.world.find(name).await
     }
 
     pub async fn status(&self, name: &str) -> MedusaRestoreJobStatus {
@@ -172,7 +160,7 @@ impl Site {
     }
 
     pub async fn delete(&self, name: &str) {
-        self.world.api::<MedusaRestoreJob>().delete(name, &DeleteParams::default()).await.unwrap();
+        self.world.delete::<MedusaRestoreJob>(name).await;
     }
 
     /// Waits until the job is gone.
@@ -195,15 +183,7 @@ impl Site {
     }
 
     pub async fn datacenter(&self) -> Value {
-        let resource = ApiResource::erase::<CassandraDatacenter>(&());
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.world.client.clone(), &self.world.ns, &resource);
-        serde_json::to_value(api.get("dc1").await.unwrap()).unwrap()
-    }
-
-    pub async fn patch_datacenter(&self, patch: Value) {
-        let datacenters = self.world.api::<CassandraDatacenter>();
-        datacenters.patch("dc1", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        self.world.cluster.raw::<CassandraDatacenter>(&self.world.ns, "dc1").await
     }
 
     /// Waits until the datacenter's annotation says that step.
@@ -218,7 +198,7 @@ impl Site {
 
     /// The user stops the datacenter, and it has stopped.
     pub async fn stop(&mut self) {
-        self.patch_datacenter(json!({"spec": {"stopped": true}})).await;
+        self.world.patch_datacenter(json!({"spec": {"stopped": true}})).await;
         eventually("it has stopped", async || like(self.pods().await, Vec::is_empty)).await;
         self.before = self.datacenter().await["spec"].clone();
     }
@@ -233,7 +213,7 @@ impl Site {
     }
 
     pub async fn pods(&self) -> Vec<Pod> {
-        self.world.api::<Pod>().list(&Default::default()).await.unwrap().items
+        self.world.list().await
     }
 
     /// The datacenter's spec is what it was, and nobody is at work on it.
@@ -269,21 +249,19 @@ impl Site {
     /// A data plane without the right to read the logs of pods.
     pub async fn data_plane_without_logs(&self) -> DataPlane {
         let name = format!("no-logs-{}", self.world.ns);
-        let mut role: ClusterRole = rights::granted("ClusterRole");
-        role.metadata.name = Some(name.clone());
-        let is_logs = |resources: &Option<Vec<String>>| resources.iter().flatten().any(|r| r == "pods/log");
-        let rules = role.rules.as_mut().unwrap();
-        rules.retain(|rule| !is_logs(&rule.resources));
-        let binding: ClusterRoleBinding = serde_json::from_value(json!({
-            "metadata": {"name": name},
+        let mut role = rights::granted(&["ClusterRole"]).remove(0);
+        role["metadata"]["name"] = name.as_str().into();
+        let is_logs =
+            |rule: &Value| rule["resources"].as_array().into_iter().flatten().any(|r| r == "pods/log");
+        role["rules"].as_array_mut().unwrap().retain(|rule| !is_logs(rule));
+        self.world.cluster.create(role).await;
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}]
-        }))
-        .unwrap();
-        let (client, params) = (self.world.client.clone(), PostParams::default());
-        Api::all(client.clone()).create(&params, &role).await.unwrap();
-        Api::all(client).create(&params, &binding).await.unwrap();
-        let mut config = configuration(kubeconfig(self.world.definitions)).await;
+        });
+        self.world.cluster.create(binding).await;
+        let mut config = self.world.cluster.config.clone();
         config.headers.push(("impersonate-user".parse().unwrap(), name.parse().unwrap()));
         let timings = Timings { record: Duration::from_secs(3), ..restore_timings() };
         DataPlane::start(config, &self.world.ns, Gate::default(), timings, Clock::system())

@@ -5,11 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kube::api::{Patch, PatchParams};
-use medusa_fleet::api::{
-    cassandra::CassandraDatacenter,
-    medusa::{MedusaTask, TaskOperation},
-};
+use medusa_fleet::api::medusa::{MedusaTask, TaskOperation};
 use serde_json::json;
 
 use crate::{
@@ -55,7 +51,7 @@ async fn six_jobs_make_four_backups_of_which_a_purge_and_its_sync_leave_two() {
     assert_eq!(purged.finished[0].nb_backups_purged, Some(2));
     let sync = world.assert_task_succeeded("purge-backups-sync").await;
     assert_eq!(sync.finished.len(), 1);
-    let task = world.api::<MedusaTask>().get("purge-backups-sync").await.unwrap();
+    let task = world.get::<MedusaTask>("purge-backups-sync").await;
     assert_eq!(task.spec.operation, TaskOperation::Sync);
     let labels: Vec<String> = task.metadata.labels.unwrap().into_keys().collect();
     let own = ["cassandra.datastax.com/cluster", "cassandra.datastax.com/datacenter"];
@@ -84,7 +80,7 @@ async fn a_purge_tells_what_each_pod_has_purged() {
     assert!(told(&status).contains("`p-sync`"), "{}", told(&status));
     world.event("p", "Running").await;
     world.event("p", "Succeeded").await;
-    let task = world.api::<MedusaTask>().get("p").await.unwrap();
+    let task = world.get::<MedusaTask>("p").await;
     let owner = &task.metadata.owner_references.unwrap()[0];
     assert_eq!((owner.kind.as_str(), owner.controller), ("CassandraDatacenter", None));
 }
@@ -110,8 +106,7 @@ async fn thirty_pods_purge_at_once_in_few_writes() {
 async fn every_pod_is_prepared_for_a_restore() {
     let world = World::new(3, Script::default()).await;
     world.stored("b1");
-    let named = Patch::Merge(json!({"spec": {"datacenterName": "Real"}}));
-    world.api::<CassandraDatacenter>().patch("dc1", &PatchParams::default(), &named).await.unwrap();
+    world.patch_datacenter(json!({"spec": {"datacenterName": "Real"}})).await;
     let _data_plane = world.data_plane().await;
     world.task("r", "prepare_restore", json!({"backupName": "b1", "restoreKey": "k-1"})).await;
     let status = world.assert_task_succeeded("r").await;
@@ -119,7 +114,7 @@ async fn every_pod_is_prepared_for_a_restore() {
     assert!(status.finished.iter().all(|f| f.nb_backups_purged.is_none()));
     let expected = ("b1".to_owned(), "Real".to_owned(), "k-1".to_owned());
     assert!(world.peers.iter().all(|p| p.prepared() == [expected.clone()]));
-    assert!(world.api::<MedusaTask>().get_opt("r-sync").await.unwrap().is_none());
+    assert!(world.find::<MedusaTask>("r-sync").await.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,10 +145,10 @@ async fn a_purge_of_a_name_that_was_used_before_has_a_sync_of_its_own() {
     let _data_plane = world.data_plane().await;
     world.purge("p").await;
     world.task_finished("p-sync").await;
-    let uid = async || world.api::<MedusaTask>().get("p-sync").await.unwrap().metadata.uid;
+    let uid = async || world.get::<MedusaTask>("p-sync").await.metadata.uid;
     let first = uid().await;
     assert_eq!(world.backups().await, set(&["b1", "b2"]));
-    world.api::<MedusaTask>().delete("p", &Default::default()).await.unwrap();
+    world.delete::<MedusaTask>("p").await;
     world.storage.keep(1);
     world.purge("p").await;
     world.assert_task_succeeded("p-sync").await;

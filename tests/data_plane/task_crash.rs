@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use kube::{ResourceExt as _, api::ListParams};
+use kube::ResourceExt as _;
 use medusa_fleet::api::medusa::{MedusaBackup, MedusaTask};
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::{
     fake_medusa::{Call, Script},
-    gate::{Gate, Stop},
-    wait::{eventually, like},
-    world::{Program, World, timings},
+    support::{
+        eventually,
+        gate::{Gate, Stop},
+        like,
+    },
+    world::{World, timings},
 };
 
 /// Backups of three kinds: one to import, one to refresh, one that is gone with a job of its own.
@@ -27,10 +30,8 @@ async fn mixed_storage() -> World {
             .await;
     }
     world.job("gone", "dc1").await;
-    let over = json!({"status": {"finishTime": "2026-01-01T00:00:00Z"}});
-    let patch = kube::api::Patch::Merge(over);
-    let jobs = world.api::<medusa_fleet::api::medusa::MedusaBackupJob>();
-    jobs.patch_status("gone", &Default::default(), &patch).await.unwrap();
+    let over = json!({"finishTime": "2026-01-01T00:00:00Z"});
+    world.patch_status::<medusa_fleet::api::medusa::MedusaBackupJob>("gone", over).await;
     world
 }
 
@@ -47,7 +48,7 @@ async fn purgeable_storage() -> World {
 /// What remains, without what differs from run to run.
 async fn end_state(world: &World) -> Value {
     let mut tasks = Vec::new();
-    for task in world.api::<MedusaTask>().list(&ListParams::default()).await.unwrap() {
+    for task in world.list::<MedusaTask>().await {
         let name = task.name_any();
         let mut status = serde_json::to_value(world.task_finished(&name).await).unwrap();
         for field in ["startTime", "finishTime"] {
@@ -73,7 +74,7 @@ async fn end_state(world: &World) -> Value {
         tasks.push(json!({"name": name, "meta": meta, "spec": task.spec, "status": status}));
     }
     let mut backups = Vec::new();
-    for backup in world.api::<MedusaBackup>().list(&ListParams::default()).await.unwrap() {
+    for backup in world.list::<MedusaBackup>().await {
         let mut status = serde_json::to_value(&backup.status).unwrap();
         for field in ["startTime", "finishTime"] {
             assert!(status[field].is_string(), "{status}");
@@ -202,15 +203,13 @@ async fn a_task_another_controller_left_in_the_middle_is_ended() {
     world.storage.keep(1);
     world.task("p", "purge", json!({})).await;
     world.task("s", "sync", json!({})).await;
-    let tasks = world.api::<MedusaTask>();
-    let patch = |status: Value| kube::api::Patch::Merge(json!({"status": status}));
     let left = json!({
         "startTime": "2026-01-01T00:00:00Z", "inProgress": [world.peers[1].node, world.peers[2].node],
         "finished": [{"podName": world.peers[0].node, "nbBackupsPurged": 9}]
     });
-    tasks.patch_status("p", &Default::default(), &patch(left)).await.unwrap();
+    world.patch_status::<MedusaTask>("p", left).await;
     let begun = json!({"startTime": "2026-01-01T00:00:00Z"});
-    tasks.patch_status("s", &Default::default(), &patch(begun)).await.unwrap();
+    world.patch_status::<MedusaTask>("s", begun).await;
     let timings = medusa_fleet::data_plane::Timings { run: Duration::from_secs(100_000_000), ..timings() };
     let _data_plane = world.data_plane_with(Gate::default(), timings).await;
     let purge = world.assert_task_succeeded("p").await;
@@ -243,14 +242,14 @@ async fn the_program_killed_while_pods_purge_asks_the_rest_again() {
     ["b1", "b2"].iter().for_each(|b| world.stored(b));
     world.storage.keep(1);
     world.peers[3..].iter().for_each(|p| p.script(|s| s.purge.hangs = 1));
-    let first = Program::start(&world);
+    let first = world.program();
     world.task("p", "purge", json!({})).await;
     eventually("three are done", async || {
         like(world.task_status("p").await, |status| status.finished.len() == 3)
     })
     .await;
     drop(first);
-    let _second = Program::start(&world);
+    let _second = world.program();
     let called = || world.peers.iter().map(|p| p.called("PurgeBackups")).collect::<Vec<_>>();
     eventually("the rest is asked again", async || like(called(), |called| called[3..] == [2, 2, 2])).await;
     let status = world.assert_task_succeeded("p").await;

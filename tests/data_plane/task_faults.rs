@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::{
     fake_medusa::{Call, Script},
+    support::{eventually, like},
     task_world::told,
-    wait::{eventually, like},
     world::World,
 };
 
@@ -65,7 +65,7 @@ async fn after_a_refusal_the_next_pod_is_asked_at_once() {
     world.peers[1].kill();
     let timings =
         medusa_fleet::data_plane::Timings { list_hedge: Duration::from_secs(600), ..crate::world::timings() };
-    let _data_plane = world.data_plane_with(crate::gate::Gate::default(), timings).await;
+    let _data_plane = world.data_plane_with(crate::support::gate::Gate::default(), timings).await;
     world.sync("s").await;
     let status = world.assert_task_succeeded("s").await;
     assert_eq!(status.finished[0].pod_name.as_deref(), Some("shop-dc1-default-sts-2"));
@@ -265,9 +265,9 @@ async fn deleting_a_task_ends_its_calls_and_makes_no_follow_up() {
     let _data_plane = world.data_plane().await;
     world.task("p", "purge", json!({})).await;
     eventually("all are asked", async || like(world.called("PurgeBackups"), |n| *n == 2)).await;
-    world.api::<MedusaTask>().delete("p", &Default::default()).await.unwrap();
+    world.delete::<MedusaTask>("p").await;
     world.disconnected().await;
-    assert!(world.api::<MedusaTask>().get_opt("p-sync").await.unwrap().is_none());
+    assert!(world.find::<MedusaTask>("p-sync").await.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -278,7 +278,7 @@ async fn preparing_to_restore_what_does_not_exist_fails_at_once() {
         silence: Duration::from_secs(3600),
         ..crate::world::timings()
     };
-    let _data_plane = world.data_plane_with(crate::gate::Gate::default(), timings).await;
+    let _data_plane = world.data_plane_with(crate::support::gate::Gate::default(), timings).await;
     world.task("r", "prepare_restore", json!({"backupName": "nope", "restoreKey": "k"})).await;
     let status = world.assert_task_failed("r", "BackupNotFound").await;
     assert_eq!(status.failed.len(), 2);

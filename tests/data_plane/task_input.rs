@@ -1,6 +1,5 @@
 //! Tasks that cannot begin: each says why, and begins once it can.
 
-use kube::api::{Patch, PatchParams};
 use medusa_fleet::{
     api::{
         Conditions as _,
@@ -12,14 +11,7 @@ use medusa_fleet::{
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::{cluster::Definitions, fake_medusa::Script, world::World};
-
-impl World {
-    async fn patch_dc1(&self, spec: Value) {
-        let patch = Patch::Merge(json!({"spec": spec}));
-        self.api::<CassandraDatacenter>().patch("dc1", &PatchParams::default(), &patch).await.unwrap();
-    }
-}
+use crate::{fake_medusa::Script, shared_cluster::Definitions, world::World};
 
 #[rstest]
 #[case::sync("sync", "GetBackups")]
@@ -28,7 +20,7 @@ impl World {
 async fn a_datacenter_that_is_missing_or_stopped_is_waited_for(#[case] operation: &str, #[case] rpc: &str) {
     let world = World::new(1, Script::default()).await;
     let _data_plane = world.data_plane().await;
-    world.api::<CassandraDatacenter>().delete("dc1", &Default::default()).await.unwrap();
+    world.delete::<CassandraDatacenter>("dc1").await;
     world.task("t", operation, json!({})).await;
     let message = world.task_waits("t", "DatacenterNotFound").await;
     assert!(message.contains("spec.cassandraDatacenter"), "{message}");
@@ -37,7 +29,7 @@ async fn a_datacenter_that_is_missing_or_stopped_is_waited_for(#[case] operation
     world.create::<CassandraDatacenter>(stopped).await;
     world.task_waits("t", "DatacenterStopped").await;
     assert_eq!(world.called(rpc), 0);
-    world.patch_dc1(json!({"stopped": false})).await;
+    world.patch_datacenter(json!({"spec": {"stopped": false}})).await;
     world.assert_task_succeeded("t").await;
 }
 
@@ -48,7 +40,7 @@ async fn a_datacenter_that_never_appears_fails_the_task() {
     world.task_of("nowhere", "t", "purge", json!({})).await;
     let status = world.assert_task_failed("t", "DatacenterNotFound").await;
     assert!(status.start_time.is_none() && status.finished.is_empty());
-    assert!(world.api::<MedusaTask>().get_opt("t-sync").await.unwrap().is_none(), "nothing was purged");
+    assert!(world.find::<MedusaTask>("t-sync").await.is_none(), "nothing was purged");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,9 +83,7 @@ async fn a_purge_waits_until_a_restore_and_a_backup_are_over() {
     world.create::<MedusaRestoreJob>(restore).await;
     // One that was begun long ago would give up at once.
     let running = json!({"restoreKey": "k", "startTime": clock::now()});
-    let restores = world.api::<MedusaRestoreJob>();
-    let patch = Patch::Merge(json!({"status": running}));
-    restores.patch_status("r", &PatchParams::default(), &patch).await.unwrap();
+    world.patch_status::<MedusaRestoreJob>("r", running).await;
     world.peers[0].script(|s| s.done_after = std::time::Duration::from_secs(600));
     world.job("b1", "dc1").await;
     world.task("p", "purge", json!({})).await;
@@ -101,12 +91,11 @@ async fn a_purge_waits_until_a_restore_and_a_backup_are_over() {
     let _data_plane = world.data_plane().await;
     let message = world.task_waits("p", "RestoreRunning").await;
     assert!(message.contains("MedusaRestoreJob `r`"), "{message}");
-    let over = Patch::Merge(json!({"status": {"finishTime": clock::now()}}));
-    restores.patch_status("r", &PatchParams::default(), &over).await.unwrap();
+    world.patch_status::<MedusaRestoreJob>("r", json!({"finishTime": clock::now()})).await;
     let message = world.task_waits("p", "BackupRunning").await;
     assert!(message.contains("MedusaBackupJob `b1`"), "{message}");
     assert_eq!(world.called("PurgeBackups"), 0);
-    world.api::<MedusaBackupJob>().delete("b1", &Default::default()).await.unwrap();
+    world.delete::<MedusaBackupJob>("b1").await;
     world.assert_task_succeeded("p").await;
 }
 
@@ -119,7 +108,7 @@ async fn a_name_that_is_taken_keeps_the_follow_up_from_being_made_and_is_told() 
     let status = world.assert_task_failed("p", "NameConflict").await;
     assert_eq!(status.finished.len(), 1, "the purge itself was done");
     assert!(status.message.unwrap().contains("create a sync"));
-    let taken = world.api::<MedusaTask>().get("p-sync").await.unwrap();
+    let taken = world.get::<MedusaTask>("p-sync").await;
     assert_eq!(taken.spec.cassandra_datacenter, "dc9");
 }
 

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use kube::api::{Patch, PatchParams};
 use medusa_fleet::api::medusa::{MedusaBackup, MedusaBackupJob};
 use serde_json::json;
 
@@ -11,8 +10,8 @@ use crate::{
         Call, Script, Storage,
         proto::{BackupNode, BackupSummary, StatusType},
     },
+    support::{eventually, like},
     task_world::told,
-    wait::{eventually, like},
     world::World,
 };
 
@@ -217,30 +216,25 @@ async fn a_backup_under_way_another_datacenters_and_one_of_other_nodes_stay() {
     for (name, dc) in [("gone", "dc1"), ("running", "dc1"), ("dc2s", "dc2"), ("foreign", "dc1")] {
         world.create::<MedusaBackup>(object(name, dc)).await;
     }
-    let nodes = json!({"status": {"nodes": [{"host": "x", "datacenter": "dc2"}]}});
-    let patch = Patch::Merge(nodes);
-    world.api::<MedusaBackup>().patch_status("foreign", &PatchParams::default(), &patch).await.unwrap();
+    let nodes = json!({"nodes": [{"host": "x", "datacenter": "dc2"}]});
+    world.patch_status::<MedusaBackup>("foreign", nodes).await;
     for job in ["running", "gone", "failed"] {
         world.job(job, "dc1").await;
     }
-    let finish = Patch::Merge(json!({"status": {
-        "startTime": "2026-01-01T00:00:00Z", "finishTime": "2026-01-01T00:01:00Z"
-    }}));
     for job in ["gone", "failed"] {
-        world.api::<MedusaBackupJob>().patch_status(job, &PatchParams::default(), &finish).await.unwrap();
+        let finish = json!({"startTime": "2026-01-01T00:00:00Z", "finishTime": "2026-01-01T00:01:00Z"});
+        world.patch_status::<MedusaBackupJob>(job, finish).await;
     }
     // The running one's pod never says how far it is.
-    let start = Patch::Merge(json!({"status": {
-        "startTime": "2026-01-01T00:00:00Z", "inProgress": ["shop-dc1-default-sts-0"]
-    }}));
-    world.api::<MedusaBackupJob>().patch_status("running", &PatchParams::default(), &start).await.unwrap();
+    let start = json!({"startTime": "2026-01-01T00:00:00Z", "inProgress": ["shop-dc1-default-sts-0"]});
+    world.patch_status::<MedusaBackupJob>("running", start).await;
     world.peers[0].script(|s| s.status_hangs = usize::MAX);
     let timings = medusa_fleet::data_plane::Timings {
         run: Duration::from_secs(100_000_000),
         silence: Duration::from_secs(600),
         ..crate::world::timings()
     };
-    let _data_plane = world.data_plane_with(crate::gate::Gate::default(), timings).await;
+    let _data_plane = world.data_plane_with(crate::support::gate::Gate::default(), timings).await;
     world.sync("s").await;
     assert_eq!(
         world.backups().await,

@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use k8s_openapi::api::events::v1::Event;
-use kube::{Api, ResourceExt as _, api::ListParams};
 use medusa_fleet::api::{
     Conditions as _,
     cassandra::CassandraDatacenter,
@@ -13,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fake_medusa::{Peer, Script, Storage},
-    wait::{eventually, like},
+    support::{eventually, like},
     world::World,
 };
 
@@ -44,8 +42,7 @@ impl World {
     }
 
     pub async fn task_status(&self, name: &str) -> MedusaTaskStatus {
-        let task = self.api::<MedusaTask>().get_opt(name).await.unwrap();
-        task.and_then(|task| task.status).unwrap_or_default()
+        self.find::<MedusaTask>(name).await.and_then(|task| task.status).unwrap_or_default()
     }
 
     /// Waits until the task has a finish time.
@@ -77,14 +74,12 @@ impl World {
 
     /// Names of the MedusaBackups.
     pub async fn backups(&self) -> BTreeSet<String> {
-        let list = self.api::<MedusaBackup>().list(&ListParams::default()).await.unwrap();
-        list.items.iter().map(|b| b.name_any()).collect()
+        self.names::<MedusaBackup>().await
     }
 
     /// Names of the MedusaBackupJobs.
     pub async fn jobs(&self) -> BTreeSet<String> {
-        let list = self.api::<MedusaBackupJob>().list(&ListParams::default()).await.unwrap();
-        list.items.iter().map(|b| b.name_any()).collect()
+        self.names::<MedusaBackupJob>().await
     }
 
     /// Another datacenter that writes under the same prefix, with `n` pods.
@@ -110,20 +105,6 @@ impl World {
     /// How often that call arrived, over all pods.
     pub fn called(&self, rpc: &str) -> usize {
         self.peers.iter().map(|peer| peer.called(rpc)).sum()
-    }
-
-    /// Waits for an Event about `name` with that reason.
-    pub async fn event(&self, name: &str, reason: &str) -> String {
-        let events: Api<Event> = self.api();
-        eventually(format!("event {reason}"), async || {
-            let all = events.list(&ListParams::default()).await.unwrap().items;
-            let is_it = |e: &Event| {
-                e.reason.as_deref() == Some(reason)
-                    && e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name)
-            };
-            all.iter().find(|e| is_it(e)).and_then(|e| e.note.clone()).ok_or(format!("{all:?}"))
-        })
-        .await
     }
 
     /// The task failed for that reason, in condition, message and Event, and nobody stays connected.

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams};
-use medusa_fleet::api::{Conditions as _, cassandra::CassandraDatacenter};
+use medusa_fleet::api::Conditions as _;
 use serde_json::json;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use crate::{
-    cluster::{Definitions, pem},
     fake_medusa::{Peer, Script},
+    shared_cluster::pem,
     world::World,
 };
 
@@ -21,7 +20,7 @@ const UNNAMED: &str = "127.0.0.2";
 /// test's API server; `ca` is the file our side takes for the authority.
 async fn world(ca: &str) -> World {
     let mut world = World::new(0, Script::default()).await;
-    let file = |name: &str| pem(world.definitions, name);
+    let file = |name: &str| pem(&world.cluster, name);
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(file("serving.crt"), file("serving.key")))
         .client_ca_root(Certificate::from_pem(file("ca.crt")));
@@ -32,8 +31,7 @@ async fn world(ca: &str) -> World {
         }))
         .await;
     let annotations = json!({"medusa.k8ssandra.io/grpc-client-secret-name": "client"});
-    let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
-    world.api::<CassandraDatacenter>().patch("dc1", &PatchParams::default(), &patch).await.unwrap();
+    world.patch_datacenter(json!({"metadata": {"annotations": annotations}})).await;
     let node = "shop-dc1-default-sts-0";
     world.storage.add_node(node);
     let open = Arc::clone(&world.open);
@@ -47,7 +45,6 @@ async fn world(ca: &str) -> World {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_of_the_right_authority_is_trusted_whatever_its_name() {
     let world = world("ca.crt").await;
-    assert!(matches!(world.definitions, Definitions::Ours));
     let _data_plane = world.data_plane().await;
     world.job("b1", "dc1").await;
     let status = world.finished("b1").await;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Patch, PatchParams};
 use medusa_fleet::api::{
     Conditions as _,
     cassandra::CassandraDatacenter,
@@ -14,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     fake_medusa::{Call, Script},
-    wait::{eventually, like},
+    support::{eventually, like},
     world::World,
 };
 
@@ -37,7 +36,7 @@ async fn a_backup_waits_for_a_purge_at_work_also_after_a_restart_and_goes_on_onc
         assert!(world.status(job).await.start_time.is_none());
     }
     assert!(world.starts().values().all(|n| *n == 0), "nothing is asked for beside a purge");
-    world.api::<MedusaTask>().delete("p", &Default::default()).await.unwrap();
+    world.delete::<MedusaTask>("p").await;
     for job in ["b1", "b2"] {
         assert!(world.finished(job).await.conditions.is_true("Complete"));
     }
@@ -71,7 +70,7 @@ async fn made_in_one_moment_one_begins_and_the_other_follows() {
 impl World {
     /// Has the pods of dc1 mount a `medusa.ini` with these limits, which is older than the datacenter.
     async fn limits(&self, limits: &str) {
-        self.api::<CassandraDatacenter>().delete("dc1", &Default::default()).await.unwrap();
+        self.delete::<CassandraDatacenter>("dc1").await;
         self.create::<ConfigMap>(json!({
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shop-medusa"},
             "data": {"medusa.ini": format!("[storage]\n{limits}\n")},
@@ -131,14 +130,12 @@ async fn limits_that_were_changed_a_moment_ago_may_not_be_in_force() {
     world.limits("max_backup_age = 0\nmax_backup_count = 9").await;
     world.stored("good");
     world.storage.begin(&world.peers[0].node, "failed");
-    let born =
-        world.api::<CassandraDatacenter>().get("dc1").await.unwrap().metadata.creation_timestamp.unwrap();
-    let maps = world.api::<ConfigMap>();
+    let born = world.get::<CassandraDatacenter>("dc1").await.metadata.creation_timestamp.unwrap();
     let mut count = 90;
     eventually("it is changed in a later second than the datacenter was made", async || {
         count += 1;
         let raised = json!({"data": {"medusa.ini": format!("[storage]\nmax_backup_count = {count}\n")}});
-        let map = maps.patch("shop-medusa", &PatchParams::default(), &Patch::Merge(raised)).await.unwrap();
+        let map = world.patch::<ConfigMap>("shop-medusa", raised).await;
         let writes = map.metadata.managed_fields.unwrap_or_default();
         like(writes, |writes| writes.iter().any(|entry| entry.time.as_ref().is_some_and(|at| at.0 > born.0)))
     })
@@ -194,8 +191,8 @@ async fn what_is_no_objects_name_is_refused_at_once_and_never_taken_for_another(
     }
     for (restore, field) in [("into", "spec.cassandraDatacenter"), ("from", "spec.backup")] {
         let conditions = eventually("the restore is refused", async || {
-            let restores = world.api::<medusa_fleet::api::medusa::MedusaRestoreJob>();
-            let status = restores.get(restore).await.unwrap().status.unwrap_or_default();
+            let job = world.get::<medusa_fleet::api::medusa::MedusaRestoreJob>(restore).await;
+            let status = job.status.unwrap_or_default();
             like(status, |status| status.finish_time.is_some()).map(|status| status.conditions)
         })
         .await;
@@ -206,5 +203,5 @@ async fn what_is_no_objects_name_is_refused_at_once_and_never_taken_for_another(
     }
     assert_eq!(world.called("GetBackups") + world.called("PurgeBackups"), 0);
     assert!(world.starts().values().all(|n| *n == 0));
-    world.api::<MedusaBackupJob>().get("job").await.unwrap();
+    world.get::<MedusaBackupJob>("job").await;
 }

@@ -1,9 +1,7 @@
 //! A namespace of its own for each test, and in it a datacenter whose pods are scripted Medusas.
 
 use std::{
-    collections::BTreeMap,
-    fmt::Debug,
-    process::{Child, Command, Stdio},
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicUsize, Ordering},
@@ -11,11 +9,8 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::{
-    Api, Client, Config,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
-};
+use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
+use kube::{Api, Config, ResourceExt, api::DeleteParams};
 use medusa_fleet::{
     api::{
         cassandra::CassandraDatacenter,
@@ -24,16 +19,19 @@ use medusa_fleet::{
     data_plane::{self, Timings},
     runtime::clock::Clock,
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::{Definitions, configuration, kubeconfig},
     fake_medusa::{Peer, Script, Storage},
-    gate::Gate,
     rights,
-    wait::{eventually, like},
+    shared_cluster::{Definitions, shared_cluster},
+    support::{
+        Cluster, eventually,
+        gate::Gate,
+        harness::{BINARY, Kind, Program},
+        like,
+    },
 };
 
 static NAMES: AtomicUsize = AtomicUsize::new(0);
@@ -75,8 +73,7 @@ pub fn timings() -> Timings {
 
 /// A namespace with a datacenter in it.
 pub struct World {
-    pub definitions: Definitions,
-    pub client: Client,
+    pub cluster: Cluster,
     pub ns: String,
     pub storage: Storage,
     pub peers: Vec<Peer>,
@@ -91,15 +88,13 @@ impl World {
 
     /// The same in a cluster with those definitions.
     pub async fn under(definitions: Definitions, n: usize, script: Script) -> Self {
-        let client = Client::try_from(configuration(kubeconfig(definitions)).await).unwrap();
+        let cluster = shared_cluster(definitions).await;
         let ns = format!("t{}", NAMES.fetch_add(1, Ordering::SeqCst));
-        let namespace = serde_json::from_value::<Namespace>(json!({"metadata": {"name": ns}})).unwrap();
-        Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
-        rights::grant_in(client.clone(), &ns).await;
+        cluster.namespace(&ns).await.unwrap();
+        rights::grant_in(&cluster, &ns).await;
         let nodes: Vec<String> = (0..n).map(|i| format!("shop-dc1-default-sts-{i}")).collect();
         let mut world = Self {
-            definitions,
-            client,
+            cluster,
             ns,
             storage: Storage::new("dc1", nodes.clone()),
             peers: Vec::new(),
@@ -121,6 +116,10 @@ impl World {
             "metadata": {"name": name},
             "spec": {"clusterName": "Shop", "serverType": "cassandra", "serverVersion": "4.1.2", "size": size}
         })
+    }
+
+    pub async fn patch_datacenter(&self, patch: Value) {
+        self.patch::<CassandraDatacenter>("dc1", patch).await;
     }
 
     /// The containers of a pod whose Medusa is `peer`.
@@ -165,33 +164,61 @@ impl World {
     }
 
     pub async fn pod_status(&self, name: &str, status: Value) {
-        let patch = Patch::Merge(json!({"status": status}));
-        self.api::<Pod>().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+        self.patch_status::<Pod>(name, status).await;
     }
 
     pub async fn delete_pod(&self, name: &str) {
         self.api::<Pod>().delete(name, &DeleteParams::default().grace_period(0)).await.unwrap();
     }
 
-    pub fn api<K>(&self) -> Api<K>
-    where
-        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), &self.ns)
+    pub fn api<K: Kind>(&self) -> Api<K> {
+        self.cluster.api(&self.ns)
     }
 
-    pub async fn create<K>(&self, object: Value) -> K
-    where
-        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + DeserializeOwned
-            + Debug,
-    {
-        let resource = kube::api::ApiResource::erase::<K>(&());
-        let object: kube::api::DynamicObject = serde_json::from_value(object).unwrap();
-        let dynamic = Api::namespaced_with(self.client.clone(), &self.ns, &resource);
-        let made = dynamic.create(&PostParams::default(), &object).await.unwrap();
-        made.try_parse().unwrap()
+    pub async fn create<K: Kind>(&self, mut object: Value) -> K {
+        object["metadata"]["namespace"] = self.ns.as_str().into();
+        self.cluster.create(object).await.try_parse().unwrap()
+    }
+
+    pub async fn find<K: Kind>(&self, name: &str) -> Option<K> {
+        self.cluster.find(&self.ns, name).await
+    }
+
+    pub async fn get<K: Kind>(&self, name: &str) -> K {
+        self.cluster.get(&self.ns, name).await
+    }
+
+    pub async fn list<K: Kind>(&self) -> Vec<K> {
+        self.cluster.list(&self.ns).await
+    }
+
+    pub async fn names<K: Kind>(&self) -> BTreeSet<String> {
+        self.list::<K>().await.iter().map(ResourceExt::name_any).collect()
+    }
+
+    pub async fn patch<K: Kind>(&self, name: &str, patch: Value) -> K {
+        self.cluster.patch(&self.ns, name, patch).await
+    }
+
+    pub async fn patch_status<K: Kind>(&self, name: &str, status: Value) -> K {
+        self.cluster.patch_status(&self.ns, name, status).await
+    }
+
+    pub async fn delete<K: Kind>(&self, name: &str) {
+        self.cluster.delete::<K>(&self.ns, name).await;
+    }
+
+    /// Waits for an Event about `name` with that reason.
+    pub async fn event(&self, name: &str, reason: &str) -> String {
+        eventually(format!("event {reason}"), async || {
+            let all = self.list::<Event>().await;
+            let is_it = |e: &&Event| {
+                e.reason.as_deref() == Some(reason)
+                    && e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name)
+            };
+            all.iter().find(is_it).map(|e| e.note.clone().unwrap_or_default()).ok_or(format!("{all:?}"))
+        })
+        .await
     }
 
     /// Creates a differential MedusaBackupJob for `dc`.
@@ -205,7 +232,7 @@ impl World {
     }
 
     pub async fn status(&self, job: &str) -> MedusaBackupJobStatus {
-        self.api::<MedusaBackupJob>().get(job).await.unwrap().status.unwrap_or_default()
+        self.get::<MedusaBackupJob>(job).await.status.unwrap_or_default()
     }
 
     /// Waits until the job has a finish time.
@@ -227,7 +254,7 @@ impl World {
     }
 
     pub async fn backup(&self, name: &str) -> Option<MedusaBackup> {
-        self.api::<MedusaBackup>().get_opt(name).await.unwrap()
+        self.find(name).await
     }
 
     /// How often each node was asked to start.
@@ -260,8 +287,20 @@ impl World {
 
     /// One that goes by `clock`.
     pub async fn data_plane_at(&self, gate: Gate, timings: Timings, clock: Clock) -> DataPlane {
-        let config = rights::act(configuration(kubeconfig(self.definitions)).await);
+        let config = rights::act(self.cluster.config.clone());
         DataPlane::start(config, &self.ns, gate, timings, clock)
+    }
+
+    /// The program itself, with its own deadlines.
+    pub fn program(&self) -> Program {
+        let log = self.cluster.kubeconfig.with_file_name(format!("{}.log", self.ns));
+        let program = Program::start(BINARY, &log, |command| {
+            command
+                .args(["data-plane", "--take-over", "--metrics-addr", "127.0.0.1:0"])
+                .args(["--namespace", &self.ns, "--watch-namespace", &self.ns, "--kubeconfig"])
+                .arg(&self.cluster.kubeconfig)
+        });
+        program.unwrap()
     }
 }
 
@@ -306,34 +345,5 @@ impl Drop for DataPlane {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
-    }
-}
-
-/// The program itself, with its own deadlines, ended with SIGKILL.
-pub struct Program(Child);
-
-impl Program {
-    pub fn start(world: &World) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
-            .args(["data-plane", "--take-over", "--metrics-addr", "127.0.0.1:0"])
-            .args(["--namespace", &world.ns, "--watch-namespace", &world.ns, "--kubeconfig"])
-            .arg(kubeconfig(world.definitions))
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(child)
-    }
-
-    /// Its resident memory, as the kernel prints it.
-    pub fn memory(&self) -> String {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        status.lines().find(|l| l.starts_with("VmRSS")).unwrap().to_owned()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

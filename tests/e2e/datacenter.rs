@@ -1,6 +1,6 @@
 //! One Cassandra datacenter: its pods, its rows, and what cass-operator says about it.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
 use kube::api::LogParams;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     stage::said,
-    support::{Cluster, eventually, eventually_within, testbed::binary as testbed_binary},
+    support::{Cluster, eventually, eventually_within, harness::testbed},
 };
 
 /// Long enough for a datacenter to stop and start on a busy machine.
@@ -50,7 +50,7 @@ impl Datacenter<'_> {
         let pod = pods.get(number).ok_or_else(|| format!("there are {} pods", pods.len()))?;
         let address = pod.status.clone().and_then(|s| s.pod_ip).ok_or("the pod has no address")?;
         let output = tokio::task::block_in_place(|| {
-            Command::new(testbed_binary()).args(["cql", "--address", &address]).args(args).output().unwrap()
+            testbed::command().args(["cql", "--address", &address]).args(args).output().unwrap()
         });
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -172,7 +172,7 @@ impl Datacenter<'_> {
         if !typed.is_ready() {
             return Some("it is not ready".into());
         }
-        let all = self.raw().await;
+        let all = self.cluster.raw::<CassandraDatacenter>(self.namespace, self.name).await;
         let status = &all["status"];
         if status["cassandraOperatorProgress"] != "Ready"
             || status["observedGeneration"] != all["metadata"]["generation"]
@@ -189,16 +189,6 @@ impl Datacenter<'_> {
         let orders = ["BACKUP_NAME", "RESTORE_KEY", "RESTORE_MAPPING"];
         let left: Vec<_> = env.iter().filter(|e| orders.iter().any(|order| e["name"] == *order)).collect();
         if left.is_empty() { None } else { Some(format!("medusa-restore has {left:?}")) }
-    }
-
-    /// The CassandraDatacenter with every field, also those that the product does not read.
-    async fn raw(&self) -> Value {
-        let path = format!(
-            "/apis/cassandra.datastax.com/v1beta1/namespaces/{}/cassandradatacenters/{}",
-            self.namespace, self.name
-        );
-        let request = http::Request::get(path).body(Vec::new()).unwrap();
-        self.cluster.client.request(request).await.expect("read the datacenter")
     }
 }
 

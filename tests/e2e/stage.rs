@@ -2,20 +2,22 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Output, Stdio},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use medusa_fleet::api::{crds, medusa};
+use medusa_fleet::api::crds;
 use serde_json::{Value, json};
 
 use super::{
     datacenter::Datacenter,
     roles,
     support::{
-        Cluster, FLEET, eventually_within,
-        testbed::{Testbed, binary as testbed_binary},
+        Cluster, FLEET, configuration, eventually_within,
+        fleet::NAMESPACES,
+        harness::{Program, Testbed, testbed},
+        medusa_definitions, medusa_fleet, secret,
     },
 };
 
@@ -30,7 +32,7 @@ const BUCKET_SECRET: &str = "backup-bucket";
 pub struct Stage {
     dir: PathBuf,
     clusters: Vec<Cluster>,
-    controllers: Vec<Child>,
+    controllers: Vec<Program>,
     starting: Mutex<Vec<Child>>,
     testbed: Testbed,
     last: Mutex<Instant>,
@@ -42,15 +44,14 @@ impl Stage {
         let last = Mutex::new(Instant::now());
         let dir =
             PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("e2e-{name}-{}", std::process::id()));
-        let (testbed, described) = tokio::task::block_in_place(|| Testbed::up(&dir, 2, &["--pods", "--s3"]));
+        let testbed = Testbed::up(testbed::command(), &dir, 2, &["--pods", "--s3"]).unwrap();
         let mut clusters = Vec::new();
-        for cluster in &described {
-            clusters.push(Cluster::connect(cluster).await);
-        }
-        let all = crds::all().unwrap();
-        let medusa_only: Vec<_> = all.iter().filter(|d| d.spec.group == medusa::GROUP).cloned().collect();
-        for cluster in &clusters {
-            cluster.prepare(if cluster.name == "control-plane" { &all } else { &medusa_only }).await;
+        for described in testbed.clusters() {
+            let cluster = Cluster::connect(&described).await.unwrap();
+            let is_home = cluster.name == "control-plane";
+            let definitions = if is_home { crds::all().unwrap() } else { medusa_definitions() };
+            cluster.prepare(&definitions, &NAMESPACES).await.unwrap();
+            clusters.push(cluster);
         }
         Self { dir, clusters, controllers: Vec::new(), starting: Mutex::default(), testbed, last }
     }
@@ -87,7 +88,7 @@ impl Stage {
 
     fn start_datacenter(&self, datacenter: Datacenter<'_>, size: usize, more: &[&str]) {
         let Datacenter { cluster, namespace, name } = datacenter;
-        let child = Command::new(testbed_binary())
+        let child = testbed::command()
             .args(["datacenter", "--namespace", namespace, "--cluster", namespace, "--datacenter", name])
             .args(["--size", &size.to_string(), "--wait", &format!("{}s", START.as_secs())])
             .args(more)
@@ -117,7 +118,7 @@ impl Stage {
 
     /// Gives the store other credentials; the old ones work no more.
     pub fn rotate_store(&mut self) {
-        let answer = tokio::task::block_in_place(|| self.testbed.command("rotate", ""));
+        let answer = self.testbed.command("rotate", "").unwrap();
         self.testbed.ready["s3"] = answer["s3"].clone();
     }
 
@@ -167,22 +168,14 @@ impl Stage {
 
     /// Runs the command line against the control plane; says whether it exited with 0, and what it said.
     pub fn medusa(&self, args: &[&str]) -> (bool, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
-            .arg("--kubeconfig")
-            .arg(&self.home().kubeconfig)
-            .args(args)
-            .stdin(Stdio::null())
-            .output()
-            .expect("run medusa-fleet");
+        let output = medusa_fleet(&self.home().kubeconfig, args);
         (output.status.success(), said(&output))
     }
 
     /// Creates the MedusaConfiguration and its bucket secret, to be copied wherever a datacenter is.
     pub async fn write_configuration(&self) {
-        self.home()
-            .create(super::support::secret(FLEET, BUCKET_SECRET, &[("credentials", &self.credentials())]))
-            .await;
-        self.home().create(super::support::configuration("backups", BUCKET_SECRET, Some("*"))).await;
+        self.home().create(secret(FLEET, BUCKET_SECRET, &[("credentials", &self.credentials())])).await;
+        self.home().create(configuration("backups", BUCKET_SECRET, Some("*"))).await;
     }
 
     /// Waits until every datacenter that was created is ready, which needs the copied secret.
@@ -199,7 +192,7 @@ impl Stage {
 
     /// Every key in the bucket.
     pub fn objects(&self) -> Vec<String> {
-        let output = Command::new(testbed_binary())
+        let output = testbed::command()
             .args(["objects", "--endpoint", &self.store("endpoint")])
             .args(["--access-key", &self.store("accessKey"), "--secret-key", &self.store("secretKey")])
             .output()
@@ -220,8 +213,8 @@ pub fn said(output: &Output) -> String {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        let starting = self.starting.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for child in self.controllers.iter_mut().chain(starting) {
+        self.controllers.clear();
+        for child in self.starting.get_mut().unwrap_or_else(PoisonError::into_inner) {
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -1,137 +1,52 @@
-//! One cluster, seen by an administrator.
+//! What tests do with a cluster: whatever does not work ends the test there.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Debug,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
 
-use futures::future::join_all;
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{core::v1::Namespace, events::v1::Event},
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-};
+use k8s_openapi::api::events::v1::Event;
 use kube::{
-    Api, Client, Config, Resource, ResourceExt as _,
-    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
-    client::Body,
-    config::{KubeConfigOptions, Kubeconfig},
-    core::{ApiResource, GroupVersionKind},
+    Api,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{CASS, FLEET, eventually};
-
-/// One cluster of a [`super::Fleet`].
-pub struct Cluster {
-    /// Its name, also in the kubeconfig.
-    pub name: String,
-    /// File with an administrator's kubeconfig.
-    pub kubeconfig: PathBuf,
-    /// An administrator's client.
-    pub client: Client,
-    before: Counted,
-}
-
-/// What an API server has counted since it started.
-#[derive(Default)]
-struct Counted {
-    started: String,
-    /// Writes, and lists, by resource and verb.
-    writes: BTreeMap<(String, String), u64>,
-}
-
-/// Client configuration of a kubeconfig.
-async fn connection(kubeconfig: &Path) -> Config {
-    let file = Kubeconfig::read_from(kubeconfig).expect("read the testbed's kubeconfig");
-    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap()
-}
-
-/// What can be asked for by type: every namespaced kind.
-pub trait Kind:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned
-{
-}
-
-impl<K> Kind for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned
-{
-}
+use super::{
+    eventually,
+    harness::{Answered, Cluster, Kind, resource},
+};
 
 impl Cluster {
-    /// A client from what the testbed says about a cluster.
-    pub async fn connect(described: &Value) -> Self {
-        let text = |key: &str| described[key].as_str().unwrap_or_default().to_owned();
-        let kubeconfig = PathBuf::from(text("kubeconfig"));
-        let config = connection(&kubeconfig).await;
-        Self {
-            name: text("name"),
-            kubeconfig,
-            client: Client::try_from(config).unwrap(),
-            before: Counted::default(),
+    /// Access to objects like this one, by what stands in it.
+    pub fn untyped(&self, object: &Value) -> Api<DynamicObject> {
+        let resource = resource(object).expect("apiVersion and kind");
+        match object["metadata"]["namespace"].as_str() {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
         }
     }
 
-    /// Installs `definitions` and the two namespaces, and waits until they and cass-operator's kind are served.
-    pub async fn prepare(&self, definitions: &[CustomResourceDefinition]) {
-        for name in [FLEET, CASS] {
-            self.namespace(name).await;
-        }
-        let datacenters = self.watchable("cassandra.datastax.com", "v1beta1", "cassandradatacenters");
-        futures::future::join(self.install(definitions), datacenters).await;
+    /// Access to objects with all their fields, also those that we do not read.
+    pub fn dynamic<K: Kind>(&self, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &ApiResource::erase::<K>(&()))
     }
 
-    /// Installs `definitions` and waits until they are served.
-    pub async fn install(&self, definitions: &[CustomResourceDefinition]) {
-        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        let install = async |definition: &CustomResourceDefinition| {
-            api.create(&PostParams::default(), definition).await.expect("install a definition");
-            let spec = &definition.spec;
-            self.watchable(&spec.group, &spec.versions[0].name, &spec.names.plural).await;
-        };
-        join_all(definitions.iter().map(install)).await;
+    /// The object with all its fields.
+    pub async fn raw<K: Kind>(&self, namespace: &str, name: &str) -> Value {
+        let object = self.dynamic::<K>(namespace).get(name).await.expect("get an object");
+        serde_json::to_value(object).unwrap()
     }
 
-    /// Waits until the API server opens a watch of a kind without asking for patience: the first request for a kind
-    /// makes it fill its cache, whoever watches too early is told to come back in a second, and does not hear before
-    /// that of what a test makes meanwhile.
-    async fn watchable(&self, group: &str, version: &str, plural: &str) {
-        let mut config = connection(&self.kubeconfig).await;
-        config.default_retry = false;
-        let client = Client::try_from(config).unwrap();
-        let path = format!("/apis/{group}/{version}/{plural}?watch=1");
-        eventually(format!("{plural} can be watched in {}", self.name), async || {
-            let request = http::Request::get(&path).body(Body::empty()).unwrap();
-            let answer = client.send(request).await.map_err(|error| error.to_string())?.status();
-            if answer.is_success() { Ok(()) } else { Err(answer.to_string()) }
-        })
-        .await;
-    }
-
-    /// Creates a namespace.
-    pub async fn namespace(&self, name: &str) {
-        let namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
-        let api: Api<Namespace> = Api::all(self.client.clone());
-        api.create(&PostParams::default(), &namespace).await.expect("create a namespace");
-    }
-
-    /// Typed access to a namespace.
-    pub fn api<K: Kind>(&self, namespace: &str) -> Api<K> {
-        Api::namespaced(self.client.clone(), namespace)
+    /// Applies an object as `kubectl apply --server-side` does; anything the API server does not know in it is an error.
+    pub async fn apply(&self, object: &Value) {
+        let name = object["metadata"]["name"].as_str().expect("a name");
+        let params = PatchParams::apply("kubectl").validation_strict();
+        let done = self.untyped(object).patch(name, &params, &Patch::Apply(object)).await;
+        done.unwrap_or_else(|error| panic!("apply {} {name} in {}: {error}", object["kind"], self.name));
     }
 
     /// Creates any object, as it is: also with fields its type does not know.
     pub async fn try_create(&self, object: Value) -> kube::Result<DynamicObject> {
-        let object: DynamicObject = serde_json::from_value(object).expect("an object");
-        let types = object.types.clone().expect("apiVersion and kind");
-        let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(&types).unwrap());
-        let api: Api<DynamicObject> = match object.namespace() {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), &namespace, &resource),
-            None => Api::all_with(self.client.clone(), &resource),
-        };
-        api.create(&PostParams::default(), &object).await
+        let api = self.untyped(&object);
+        api.create(&PostParams::default(), &serde_json::from_value(object).expect("an object")).await
     }
 
     /// [`Self::try_create`], which must work.
@@ -223,47 +138,37 @@ impl Cluster {
     /// Requests that changed or tried to change objects of `resource` (its plural), by verb, counted by the API
     /// server since the test began.
     pub async fn writes(&self, resource: &str) -> BTreeMap<String, u64> {
-        let Counted { started, writes } = self.counted().await;
-        let before = Some(&self.before).filter(|before| before.started == started);
-        let mut new = BTreeMap::new();
-        for (key, count) in writes.into_iter().filter(|((of, verb), _)| of == resource && verb != "LIST") {
-            let old = before.and_then(|before| before.writes.get(&key)).copied().unwrap_or(0);
-            if count > old {
-                new.insert(key.1, count - old);
+        let now = self.answered().await.expect("read the API server's metrics");
+        let mut new = by_verb(&now, resource);
+        new.retain(|verb, _| !matches!(verb.as_str(), "GET" | "WATCH" | "LIST"));
+        if now.started == self.before.started {
+            for (verb, count) in by_verb(&self.before, resource) {
+                new.entry(verb).and_modify(|now| *now = now.saturating_sub(count));
             }
         }
+        new.retain(|_, count| *count > 0);
         new
     }
 
     /// How often all or some objects of `resource` were listed, by whomever.
     pub async fn lists(&self, resource: &str) -> u64 {
-        let asked = self.counted().await.writes;
-        asked.get(&(resource.to_owned(), "LIST".to_owned())).copied().unwrap_or(0)
+        let now = self.answered().await.expect("read the API server's metrics");
+        by_verb(&now, resource).remove("LIST").unwrap_or_default()
     }
 
     /// Leaves out of [`Self::writes`] what there was so far.
     pub async fn count_from_now(&mut self) {
-        self.before = self.counted().await;
+        self.before = self.answered().await.expect("read the API server's metrics");
     }
+}
 
-    async fn counted(&self) -> Counted {
-        let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
-        let text = self.client.request_text(request).await.expect("read the API server's metrics");
-        let started = text.lines().find_map(|line| line.strip_prefix("process_start_time_seconds "));
-        let mut writes = BTreeMap::new();
-        for line in text.lines().filter(|line| line.starts_with("apiserver_request_total{")) {
-            let label = |name: &str| {
-                let (_, rest) = line.split_once(&format!("{name}=\""))?;
-                rest.split_once('"').map(|(value, _)| value.to_owned())
-            };
-            let (resource, verb) = (label("resource").unwrap_or_default(), label("verb").unwrap_or_default());
-            if !matches!(verb.as_str(), "GET" | "WATCH") {
-                let count = line.rsplit(' ').next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
-                let count = count as u64;
-                *writes.entry((resource, verb)).or_insert(0) += count;
-            }
-        }
-        Counted { started: started.expect("when the API server started").to_owned(), writes }
+/// How many requests about `resource` an API server has answered.
+fn by_verb(answered: &Answered, resource: &str) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for (request, count) in answered.requests.iter().filter(|(request, _)| request.resource == resource) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
+        let count = *count as u64;
+        *counts.entry(request.verb.clone()).or_insert(0) += count;
     }
+    counts
 }

@@ -1,26 +1,21 @@
 //! The control plane's controller: the real binary.
 
 use std::{
-    fs::{self, File},
     io::{Read as _, Write as _},
     net::TcpStream,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
 };
 
-use super::{Fleet, eventually};
+use super::{
+    Fleet, eventually,
+    harness::{BINARY, Program},
+};
 
 /// What every write to fails for want of room, and every read from is endless.
 const FULL: &str = "/dev/full";
 
 /// A running controller, or one that was killed and can be started again.
-pub struct ControlPlane {
-    kubeconfig: PathBuf,
-    args: Vec<String>,
-    env: Vec<(String, String)>,
-    log: PathBuf,
-    child: Option<Child>,
-}
+pub struct ControlPlane(Program);
 
 impl ControlPlane {
     /// Starts `medusa-fleet control-plane` in the fleet's control-plane cluster.
@@ -35,74 +30,52 @@ impl ControlPlane {
 
     /// [`Self::spawn_with`], in an environment with these variables.
     pub fn spawn_in(fleet: &Fleet, args: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut controller = Self::new(fleet, args, env);
-        controller.start();
-        controller
-    }
-
-    fn new(fleet: &Fleet, args: &[&str], env: &[(&str, &str)]) -> Self {
-        Self {
-            kubeconfig: fleet.home().kubeconfig.clone(),
-            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-            env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-            log: fleet.dir().join("medusa-fleet.log"),
-            child: None,
-        }
+        Self::spawn_to(&fleet.dir().join("medusa-fleet.log"), fleet, args, env)
     }
 
     /// [`Self::spawn`], where nothing can be written: its log goes to a device that is full, and there is no folder for
     /// temporary files.
     pub fn spawn_unheard(fleet: &Fleet) -> Self {
-        let mut controller = Self::new(fleet, &[], &[("TMPDIR", "/dev/full")]);
-        controller.log = FULL.into();
-        controller.start();
-        controller
+        Self::spawn_to(Path::new(FULL), fleet, &[], &[("TMPDIR", FULL)])
+    }
+
+    fn spawn_to(log: &Path, fleet: &Fleet, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let program = Program::start(BINARY, log, |command| {
+            command
+                .arg("--kubeconfig")
+                .arg(&fleet.home().kubeconfig)
+                .args(["control-plane", "--metrics-addr", "127.0.0.1:0"])
+                .env("MEDUSA_FLEET_LOG_FILTER", "info,medusa_fleet=debug")
+                .args(args)
+                .envs(env.iter().copied())
+        });
+        Self(program.unwrap())
     }
 
     /// Starts it again after [`Self::kill9`].
     pub fn start(&mut self) {
-        assert!(self.child.is_none(), "it is running");
-        let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .args(["control-plane", "--metrics-addr", "127.0.0.1:0"])
-            .env("MEDUSA_FLEET_LOG_FILTER", "info,medusa_fleet=debug")
-            .args(&self.args)
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .expect("start medusa-fleet");
-        self.child = Some(child);
+        self.0.restart().unwrap();
     }
 
     /// Kills it with SIGKILL.
     pub fn kill9(&mut self) {
-        let mut child = self.child.take().expect("it is running");
-        child.kill().unwrap();
-        child.wait().unwrap();
+        self.0.kill();
     }
 
     /// [`Self::kill9`] and [`Self::start`].
     pub fn restart(&mut self) {
-        self.kill9();
         self.start();
     }
 
     /// Fails unless it is still the process that was started last.
     pub fn assert_running(&mut self) {
-        let ended = self.child.as_mut().expect("it was killed").try_wait().unwrap();
+        let ended = self.0.ended().unwrap();
         assert!(ended.is_none(), "the controller ended: {ended:?}");
     }
 
     /// All it logged so far.
     pub fn log(&self) -> String {
-        if self.log == Path::new(FULL) {
-            return String::new();
-        }
-        fs::read_to_string(&self.log).unwrap_or_default()
+        self.0.said()
     }
 
     /// Waits until it says that it is ready: every data plane is in its table and the first inventory stands.
@@ -134,15 +107,16 @@ pub fn answer_of(address: &str, method: &str, path: &str, body: &str) -> std::io
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.0.kill();
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines.len().saturating_sub(80);
-            eprintln!("--- end of {}:\n{}", self.log.display(), lines.get(tail..).unwrap_or(&[]).join("\n"));
+            eprintln!(
+                "--- end of {}:\n{}",
+                self.0.log.display(),
+                lines.get(tail..).unwrap_or(&[]).join("\n")
+            );
         }
     }
 }

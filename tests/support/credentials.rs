@@ -1,16 +1,23 @@
 //! Kubeconfigs with tokens, and the command line.
 
-use std::process::{Command, Output};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
 
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::{Api, ResourceExt as _, api::PostParams};
+use kube::{Api, Client, ResourceExt as _, api::PostParams};
 use serde_json::{Value, json};
 
-use super::{Cluster, FLEET, Fleet, secret};
+use super::{
+    Cluster, FLEET,
+    harness::{BINARY, connection},
+    secret,
+};
 
-/// The file that says what a data plane grants.
-const RBAC: &str = include_str!("../../kubeconfigs/data-plane-rbac.yaml");
-/// The ServiceAccount in it.
+/// What a role is granted; the rest of its manifest is about its Deployment.
+pub const GRANTS: [&str; 5] = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+/// The ServiceAccount of a control plane in a data plane.
 const ACCOUNT: &str = "medusa-fleet-control-plane";
 
 /// A cluster's kubeconfig as JSON, which is YAML.
@@ -19,10 +26,16 @@ pub fn kubeconfig(cluster: &Cluster) -> Value {
     serde_saphyr::from_str(&text).expect("the testbed writes YAML")
 }
 
+/// The objects of those kinds in a file of this repository.
+pub fn objects_of(file: &str, kinds: &[&str]) -> Vec<Value> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let all: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    all.into_iter().filter(|object| kinds.iter().any(|kind| object["kind"] == *kind)).collect()
+}
+
 /// Makes the ServiceAccount and the role of `kubeconfigs/data-plane-rbac.yaml`.
 pub async fn grant(cluster: &Cluster) {
-    let objects: Vec<Value> = serde_saphyr::from_multiple(RBAC).unwrap();
-    for object in objects.into_iter().filter(|object| object["kind"] != "Namespace") {
+    for object in objects_of("kubeconfigs/data-plane-rbac.yaml", &GRANTS) {
         cluster.create(object).await;
     }
 }
@@ -30,13 +43,15 @@ pub async fn grant(cluster: &Cluster) {
 /// A new token of that account. It works until the Secret `bound_to`, made for it, is deleted.
 pub async fn token(cluster: &Cluster, bound_to: &str) -> String {
     let bound = cluster.create(secret(FLEET, bound_to, &[])).await;
-    let request = serde_json::from_value(json!({"spec": {
-        "audiences": [],
-        "boundObjectRef": {"apiVersion": "v1", "kind": "Secret", "name": bound_to, "uid": bound.uid()},
-    }}))
-    .unwrap();
+    let bound = json!({"apiVersion": "v1", "kind": "Secret", "name": bound_to, "uid": bound.uid()});
+    request_token(cluster, ACCOUNT, json!({"audiences": [], "boundObjectRef": bound})).await
+}
+
+/// A token of a ServiceAccount, as `spec` has it.
+pub async fn request_token(cluster: &Cluster, account: &str, spec: Value) -> String {
+    let request = serde_json::from_value(json!({"spec": spec})).unwrap();
     let api: Api<ServiceAccount> = cluster.api(FLEET);
-    let answer = api.create_token_request(ACCOUNT, &PostParams::default(), &request).await;
+    let answer = api.create_token_request(account, &PostParams::default(), &request).await;
     answer.expect("request a token").status.expect("a token").token
 }
 
@@ -47,15 +62,19 @@ pub fn with_token(cluster: &Cluster, token: &str) -> String {
     file.to_string()
 }
 
-/// Runs the command line against the control plane.
-pub fn medusa_fleet(fleet: &Fleet, args: &[&str]) -> Output {
-    tokio::task::block_in_place(|| {
-        Command::new(env!("CARGO_BIN_EXE_medusa-fleet"))
-            .arg("--kubeconfig")
-            .arg(&fleet.home().kubeconfig)
-            .args(args)
-            .env_remove("KUBECONFIG")
-            .output()
-            .expect("run medusa-fleet")
-    })
+/// Who connects with a kubeconfig.
+pub async fn client(kubeconfig: &str) -> Client {
+    Client::try_from(connection(kubeconfig).await.unwrap()).unwrap()
+}
+
+/// Runs the command line as whoever has `kubeconfig`.
+pub fn medusa_fleet(kubeconfig: &Path, args: &[&str]) -> Output {
+    medusa_fleet_in(kubeconfig, args, &[])
+}
+
+/// [`medusa_fleet`], in an environment with these variables.
+pub fn medusa_fleet_in(kubeconfig: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(BINARY);
+    command.arg("--kubeconfig").arg(kubeconfig).args(args).env_remove("KUBECONFIG").envs(env.iter().copied());
+    tokio::task::block_in_place(|| command.output()).expect("run medusa-fleet")
 }

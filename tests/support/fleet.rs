@@ -16,15 +16,17 @@ use medusa_fleet::api::{
     fleet::{DataPlane, FleetBackupJob, FleetCluster, Phase},
     medusa::{self, MedusaConfiguration},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{Cluster, FLEET, condition, eventually, secret, testbed_lease::TestbedLease};
+use super::{CASS, Cluster, FLEET, condition, eventually, secret, testbed_lease::TestbedLease};
 
 /// Fleets that run at a time: an API server takes 300 MB.
 static PLACES: Semaphore = Semaphore::const_new(4);
 /// Data planes of a fleet at least, so that more tests can use it one after the other.
 const AT_LEAST: usize = 2;
+/// Namespaces of every cluster.
+pub const NAMESPACES: [&str; 2] = [FLEET, CASS];
 /// Numbers the directories of a process.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 
@@ -52,8 +54,8 @@ impl Fleet {
             None => Self::prepare(&vec![medusa_definitions(); data_planes.max(AT_LEAST)]).await,
         };
         while testbed_lease.clusters.len() <= data_planes {
-            let added = tokio::task::block_in_place(|| testbed_lease.add());
-            Cluster::connect(&added).await.prepare(&medusa_definitions()).await;
+            let added = connect(&testbed_lease.add()).await;
+            added.prepare(&medusa_definitions(), &NAMESPACES).await.unwrap();
             testbed_lease.remember().await;
         }
         Self::new(testbed_lease, data_planes, true, place).await
@@ -67,11 +69,14 @@ impl Fleet {
 
     /// A new testbed whose data planes serve these definitions each, and cass-operator's.
     async fn prepare(served: &[Vec<CustomResourceDefinition>]) -> TestbedLease {
-        let mut testbed_lease = tokio::task::block_in_place(|| TestbedLease::start(served.len()));
-        let clusters = join_all(testbed_lease.clusters.iter().map(Cluster::connect)).await;
+        let mut testbed_lease = TestbedLease::start(served.len());
+        let clusters = join_all(testbed_lease.clusters.iter().map(connect)).await;
         let all = crds::all().unwrap();
         let each = std::iter::once(&all).chain(served);
-        join_all(clusters.iter().zip(each).map(|(cluster, definitions)| cluster.prepare(definitions))).await;
+        let prepare = async |(cluster, definitions): (&Cluster, &Vec<_>)| {
+            cluster.prepare(definitions, &NAMESPACES).await.unwrap();
+        };
+        join_all(clusters.iter().zip(each).map(prepare)).await;
         testbed_lease.remember().await;
         testbed_lease
     }
@@ -85,8 +90,7 @@ impl Fleet {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let dir = testbed_lease.dir.join(format!("test-{number}"));
         std::fs::create_dir_all(&dir).unwrap();
-        let mut clusters =
-            join_all(testbed_lease.clusters.iter().take(1 + data_planes).map(Cluster::connect)).await;
+        let mut clusters = join_all(testbed_lease.clusters.iter().take(1 + data_planes).map(connect)).await;
         join_all(clusters.iter_mut().map(Cluster::count_from_now)).await;
         let home = clusters.remove(0);
         assert_eq!(home.name, "control-plane");
@@ -170,9 +174,7 @@ impl Fleet {
     }
 
     fn command(&self, verb: &str, cluster: &str) {
-        tokio::task::block_in_place(|| {
-            self.with(|testbed_lease| testbed_lease.testbed.command(verb, cluster))
-        });
+        self.with(|testbed_lease| testbed_lease.testbed.command(verb, cluster)).unwrap();
     }
 
     fn with<T>(&self, use_it: impl FnOnce(&mut TestbedLease) -> T) -> T {
@@ -269,6 +271,10 @@ impl Fleet {
     }
 }
 
+async fn connect(described: &Value) -> Cluster {
+    Cluster::connect(described).await.unwrap()
+}
+
 /// Our definitions of the Medusa kinds.
 pub fn medusa_definitions() -> Vec<CustomResourceDefinition> {
     crds::all().unwrap().into_iter().filter(|d| d.spec.group == medusa::GROUP).collect()
@@ -286,7 +292,7 @@ impl Drop for Fleet {
         } else if self.is_lasting && !self.is_full.load(Ordering::Relaxed) {
             let _ = std::fs::remove_dir_all(&self.dir);
             for (cluster, verb) in self.to_undo.get_mut().unwrap_or_else(PoisonError::into_inner) {
-                testbed_lease.testbed.command(verb, cluster);
+                testbed_lease.testbed.command(verb, cluster).unwrap();
             }
             testbed_lease.give_back();
         } else {

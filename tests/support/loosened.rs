@@ -4,11 +4,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps,
 };
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, ResourceExt as _,
     api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
-    core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
+
+use super::Cluster;
 
 /// Groups whose definitions are loosened.
 const GROUPS: [&str; 5] = [
@@ -34,8 +35,8 @@ fn loose(version: &mut CustomResourceDefinitionVersion) {
 
 /// Takes the types out of every definition that we read of a cluster, and waits until its API server lets anything
 /// through.
-pub async fn loosen(client: &Client) {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+pub async fn loosen(cluster: &Cluster) {
+    let api: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
     for mut definition in api.list(&ListParams::default()).await.expect("list definitions").items {
         if !GROUPS.contains(&definition.spec.group.as_str()) {
             continue;
@@ -49,9 +50,9 @@ pub async fn loosen(client: &Client) {
             "apiVersion": format!("{}/{}", spec.group, spec.versions[0].name), "kind": names.kind,
             "metadata": {"name": "probe", "namespace": "default"}, "spec": [[]],
         });
-        let api = untyped(client, &probe);
-        let params = PostParams { dry_run: true, ..PostParams::default() };
+        let api = cluster.untyped(&probe);
         let probe: DynamicObject = serde_json::from_value(probe).expect("an object");
+        let params = PostParams { dry_run: true, ..PostParams::default() };
         let mut looks = 0;
         while let Err(error) = api.create(&params, &probe).await {
             looks += 1;
@@ -61,20 +62,11 @@ pub async fn loosen(client: &Client) {
     }
 }
 
-/// Any object's API, by what stands in it.
-pub fn untyped(client: &Client, object: &Value) -> Api<DynamicObject> {
-    let types = serde_json::from_value(object.clone()).expect("apiVersion and kind");
-    let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(&types).expect("a version"));
-    let namespace = object["metadata"]["namespace"].as_str().expect("a namespace");
-    Api::namespaced_with(client.clone(), namespace, &resource)
-}
-
 /// Creates an object, and writes its status too.
-pub async fn create_whole(client: &Client, object: &Value) {
-    let api = untyped(client, object);
+pub async fn create_whole(cluster: &Cluster, object: &Value) {
     let name = object["metadata"]["name"].as_str().expect("a name");
-    let typed: DynamicObject = serde_json::from_value(object.clone()).expect("an object");
-    api.create(&PostParams::default(), &typed).await.unwrap_or_else(|error| panic!("create {name}: {error}"));
+    let api = cluster.untyped(object);
+    cluster.create(object.clone()).await;
     if let Some(status) = object.get("status") {
         let patch = Patch::Merge(json!({"status": status}));
         match api.patch_status(name, &PatchParams::default(), &patch).await {

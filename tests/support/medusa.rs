@@ -57,9 +57,8 @@ pub struct Play(JoinHandle<()>);
 
 impl Play {
     /// Starts in one cluster.
-    pub async fn start(cluster: &Cluster) -> Self {
-        let cluster =
-            Cluster::connect(&json!({"name": cluster.name, "kubeconfig": cluster.kubeconfig})).await;
+    pub fn start(cluster: &Cluster) -> Self {
+        let cluster = cluster.clone();
         Self(tokio::spawn(async move {
             let mut done = BTreeSet::new();
             loop {

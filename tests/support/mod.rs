@@ -1,4 +1,4 @@
-//! Fleets of real API servers for tests, and the real binary against them.
+//! What the tests of whole clusters have in common: fleets of real API servers, and the real binary against them.
 //!
 //! A test owns everything it starts, and alone: [`Fleet::start`] brings up one etcd, a control-plane cluster and
 //! data-plane clusters, or takes those another test has no use for any more (`testbed_lease`), [`ControlPlane::spawn`] the
@@ -11,9 +11,11 @@
 pub mod client_configs;
 mod cluster;
 mod controller;
-mod credentials;
+pub mod credentials;
 pub mod fake_clock;
-mod fleet;
+pub mod fleet;
+pub mod gate;
+pub mod harness;
 pub mod loosened;
 mod medusa;
 mod objects;
@@ -22,16 +24,15 @@ pub mod proxy;
 pub mod refusals;
 pub mod restores;
 mod secrecy;
-pub mod testbed;
 mod testbed_lease;
 pub mod uids;
 mod wait;
 pub mod wire;
 
-pub use cluster::Cluster;
 pub use controller::{ControlPlane, answer_of};
-pub use credentials::{grant, kubeconfig, medusa_fleet, token, with_token};
+pub use credentials::{client, grant, kubeconfig, medusa_fleet, medusa_fleet_in, token, with_token};
 pub use fleet::{Fleet, medusa_definitions};
+pub use harness::Cluster;
 pub use medusa::{Play, finish, finish_task, follow_up, node_names, write_backup};
 pub use objects::{CASS, FLEET, backup_job, condition, configuration, datacenter, secret};
 pub use secrecy::assert_unseen;

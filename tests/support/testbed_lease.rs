@@ -19,7 +19,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use kube::{Client, Config};
 use serde_json::{Value, json};
 
-use super::testbed::{self, Testbed};
+use super::harness::testbed::{self, Testbed};
 
 /// What is idle. Whoever takes a place takes one of these first, so places bound all there is.
 static IDLE: Mutex<Vec<TestbedLease>> = Mutex::new(Vec::new());
@@ -55,7 +55,8 @@ impl TestbedLease {
         SWEPT.call_once(|| testbed::sweep(tmp, "fleet-"));
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let dir = tmp.join(format!("fleet-{number}-{}", std::process::id()));
-        let (testbed, clusters) = Testbed::up(&dir, data_planes, &[]);
+        let testbed = Testbed::up(testbed::command(), &dir, data_planes, &[]).unwrap();
+        let clusters = testbed.clusters();
         Self { dir, testbed, clusters, new: BTreeMap::new() }
     }
 
@@ -79,7 +80,7 @@ impl TestbedLease {
     /// Starts one more data plane; says about it what the testbed says.
     pub fn add(&mut self) -> Value {
         let name = format!("dp-{}", self.clusters.len());
-        let described = self.testbed.command("add", &name)["cluster"].clone();
+        let described = self.testbed.command("add", &name).unwrap()["cluster"].clone();
         self.clusters.push(described.clone());
         described
     }

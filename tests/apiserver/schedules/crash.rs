@@ -3,7 +3,7 @@
 use futures::{StreamExt as _, stream};
 
 use super::*;
-use crate::gate::Stop;
+use crate::support::gate::Stop;
 
 /// Waits until a control plane stands at the write it shall stop at.
 async fn reached(controller: &Controller) {
@@ -13,7 +13,7 @@ async fn reached(controller: &Controller) {
 
 /// Makes schedule `nightly`, and kills its controller at a write of its first slot; returns that slot.
 async fn killed_at(stage: &Stage<'_>, stop: Stop) -> Timestamp {
-    let controller = stage.controller_with(Gate::stopping(stop)).await;
+    let controller = stage.controller_with(Gate::stopping(stop));
     stage.schedule("nightly", json!({})).await;
     let slot = stage.next("nightly", None).await;
     stage.fake_clock.set(slot);
@@ -61,7 +61,7 @@ async fn killed_at_any_write_it_ends_as_if_undisturbed() {
     const WRITES: usize = 10;
     let fleet = Fleet::start(0).await;
     let undisturbed = Stage::new(&fleet, "undisturbed").await;
-    let controller = undisturbed.controller().await;
+    let controller = undisturbed.controller();
     let expected = scenario(&undisturbed).await;
     let writes = controller.gate.writes();
     assert!(writes.len() >= WRITES, "{writes:#?}");
@@ -74,11 +74,11 @@ async fn killed_at_any_write_it_ends_as_if_undisturbed() {
             let ns = format!("{stop:?}").to_lowercase().replace(['(', ')'], "-");
             let stage = Stage::new(fleet, ns.trim_end_matches('-')).await;
             let begun = stage.watch().await;
-            let first = stage.controller_with(Gate::stopping(stop)).await;
+            let first = stage.controller_with(Gate::stopping(stop));
             let killed = async {
                 reached(&first).await;
                 first.kill();
-                stage.controller().await
+                stage.controller()
             };
             let (found, _second) = tokio::join!(scenario(&stage), killed);
             assert_eq!(&found, expected, "{stop:?}");
@@ -95,8 +95,8 @@ async fn two_control_planes_at_once_run_each_slot_once_also_when_its_run_is_gone
     let fleet = Fleet::start(0).await;
     let stage = Stage::new(&fleet, "two").await;
     let begun = stage.watch().await;
-    let _first = stage.controller().await;
-    let _second = stage.controller().await;
+    let _first = stage.controller();
+    let _second = stage.controller();
     let names: Vec<String> = (0..10).map(|n| format!("s{n}")).collect();
     for name in &names {
         let spec =
@@ -139,7 +139,7 @@ async fn a_run_that_a_person_deletes_is_not_made_again_wherever_the_control_plan
         let begun = stage.watch().await;
         let slot = killed_at(&stage, stop).await;
         stage.delete_run(&of("nightly", slot)).await;
-        let _second = stage.controller().await;
+        let _second = stage.controller();
         stage.ran("nightly", slot).await;
         eventually("the run is gone", async || {
             let runs = stage.runs().await;
@@ -158,12 +158,12 @@ async fn a_control_plane_that_wakes_up_late_makes_no_run_of_a_slot_that_is_over(
     let stage = Stage::new(&fleet, "late").await;
     let begun = stage.watch().await;
     // Stands just before it makes the run of the first slot.
-    let late = stage.controller_with(Gate::holding(2)).await;
+    let late = stage.controller_with(Gate::holding(2));
     stage.schedule("nightly", json!({"successfulJobsHistoryLimit": 0})).await;
     let slot = stage.next("nightly", None).await;
     stage.fake_clock.set(slot);
     reached(&late).await;
-    let other = stage.controller().await;
+    let other = stage.controller();
     stage.ran("nightly", slot).await;
     stage.end(&of("nightly", slot), "Succeeded").await;
     eventually("the run is deleted", async || {
@@ -197,14 +197,14 @@ async fn a_schedule_that_goes_takes_a_held_run_along() {
     let fleet = Fleet::start(0).await;
     let stage = Stage::new(&fleet, "gone").await;
     let begun = stage.watch().await;
-    let first = stage.controller_with(Gate::stopping(Stop::After(2))).await;
+    let first = stage.controller_with(Gate::stopping(Stop::After(2)));
     stage.schedule("nightly", json!({})).await;
     let slot = stage.next("nightly", None).await;
     stage.fake_clock.set(slot);
     reached(&first).await;
     first.kill();
     stage.schedules().delete("nightly", &DeleteParams::default()).await.unwrap();
-    let _second = stage.controller().await;
+    let _second = stage.controller();
     eventually("the run is gone", async || {
         let runs = stage.runs().await;
         if runs.is_empty() { Ok(()) } else { Err(format!("{runs:?}")) }
@@ -222,7 +222,7 @@ async fn a_schedule_that_is_delegated_meanwhile_leaves_no_run_held() {
         let begun = stage.watch().await;
         let slot = killed_at(&stage, stop).await;
         stage.edit("nightly", json!({"execution": "Delegated"})).await;
-        let _second = stage.controller().await;
+        let _second = stage.controller();
         stage.ready("nightly", "NoDatacenters").await;
         let expected = if is_written_down { set([of("nightly", slot)]) } else { BTreeSet::new() };
         eventually("the run goes on, or is gone", async || {

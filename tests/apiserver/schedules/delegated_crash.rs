@@ -4,10 +4,7 @@ use futures::{FutureExt as _, StreamExt as _, stream};
 use medusa_fleet::api::medusa::MedusaBackupSchedule;
 
 use super::*;
-use crate::{
-    gate::Stop,
-    support::{Cluster, datacenter},
-};
+use crate::support::{Cluster, datacenter, gate::Stop};
 
 /// Writes an undisturbed run makes at least.
 const WRITES: usize = 14;
@@ -16,7 +13,7 @@ const WRITES: usize = 14;
 pub(super) async fn stage<'a>(fleet: &'a Fleet, ns: &str) -> Stage<'a> {
     let stage = Stage::new(fleet, ns).await;
     for number in 1..=2 {
-        fleet.dp(number).namespace(ns).await;
+        fleet.dp(number).namespace(ns).await.unwrap();
         let mut dc = datacenter(&format!("dc{number}"), "shop", 1);
         dc["metadata"]["namespace"] = json!(ns);
         fleet.dp(number).create(dc).await;
@@ -103,7 +100,7 @@ async fn scenario(stage: &Stage<'_>) -> Vec<Value> {
 async fn killed_at_any_write_delegated_schedules_end_as_if_undisturbed() {
     let fleet = Fleet::start(2).await;
     let undisturbed = stage(&fleet, "undisturbed").await;
-    let controller = undisturbed.controller_over(Gate::default(), 2).await;
+    let controller = undisturbed.controller_over(Gate::default(), 2);
     let expected = scenario(&undisturbed).await;
     let writes = controller.gate.writes();
     assert!(writes.len() >= WRITES, "{writes:#?}");
@@ -116,7 +113,7 @@ async fn killed_at_any_write_delegated_schedules_end_as_if_undisturbed() {
         async move {
             let ns = format!("{stop:?}").to_lowercase().replace(['(', ')'], "-");
             let stage = stage(fleet, ns.trim_end_matches('-')).await;
-            let first = stage.controller_over(Gate::stopping(stop), 2).await;
+            let first = stage.controller_over(Gate::stopping(stop), 2);
             let mut scenario = std::pin::pin!(scenario(&stage).fuse());
             let reached = first.gate.clone();
             let found = tokio::select! {
@@ -127,7 +124,7 @@ async fn killed_at_any_write_delegated_schedules_end_as_if_undisturbed() {
                 }
                 () = reached.reached() => {
                     first.kill();
-                    let _second = stage.controller_over(Gate::default(), 2).await;
+                    let _second = stage.controller_over(Gate::default(), 2);
                     scenario.await
                 }
             };
@@ -176,7 +173,7 @@ async fn misses(fleet: &Fleet, stop: Option<Stop>) {
     let ns = format!("{stop:?}").to_lowercase().replace(['(', ')'], "-");
     let stage = stage(fleet, ns.trim_end_matches('-')).await;
     let slots = days(&stage);
-    let maker = stage.controller_over(Gate::default(), 2).await;
+    let maker = stage.controller_over(Gate::default(), 2);
     stage.schedule("nightly", nightly(&stage)).await;
     settled(&stage, "Scheduled", 2).await;
     maker.kill();
@@ -188,7 +185,7 @@ async fn misses(fleet: &Fleet, stop: Option<Stop>) {
 
     pass(0).await;
     if let Some(stop) = stop {
-        let killed = stage.controller_over(Gate::stopping(stop), 2).await;
+        let killed = stage.controller_over(Gate::stopping(stop), 2);
         let reached = async || {
             let reached = tokio::time::timeout(Duration::from_mins(1), killed.gate.reached());
             reached.await.unwrap_or_else(|_| panic!("{stop:?}: {:#?}", killed.gate.writes()));
@@ -202,7 +199,7 @@ async fn misses(fleet: &Fleet, stop: Option<Stop>) {
         }
         killed.kill();
     }
-    let _controller = stage.controller_over(Gate::default(), 2).await;
+    let _controller = stage.controller_over(Gate::default(), 2);
     let first =
         stage.until("nightly", "the first is counted", |s| (s.data_planes.len() == 2).then(|| s.clone()));
     assert!(first.await.missed_slots >= 1, "{stop:?}");

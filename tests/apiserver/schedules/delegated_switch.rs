@@ -22,7 +22,7 @@ async fn slots_of_a_silent_data_plane_are_counted_once_over_a_switch_and_back() 
     let fleet = Fleet::start(2).await;
     let stage = stage(&fleet, "silent").await;
     let slots = days(&stage);
-    let _controller = stage.controller_over(Gate::default(), 2).await;
+    let _controller = stage.controller_over(Gate::default(), 2);
     stage.schedule("nightly", nightly(&stage)).await;
     settled(&stage, "Scheduled", 2).await;
     later(&stage, slots[0]);
@@ -59,7 +59,7 @@ async fn a_run_that_goes_on_in_a_data_plane_holds_up_the_first_coordinated_slot(
     let fleet = Fleet::start(2).await;
     let stage = stage(&fleet, "goes-on").await;
     let slots = days(&stage);
-    let first = stage.controller_over(Gate::default(), 2).await;
+    let first = stage.controller_over(Gate::default(), 2);
     stage.schedule("nightly", nightly(&stage)).await;
     settled(&stage, "Scheduled", 2).await;
     let [there] = fleet.dp(1).list::<MedusaBackupSchedule>(&stage.ns).await.try_into().unwrap();
@@ -82,7 +82,7 @@ async fn a_run_that_goes_on_in_a_data_plane_holds_up_the_first_coordinated_slot(
     // A control plane that knows nothing of it asks.
     first.kill();
     stage.edit("nightly", json!({"windowSeconds": 60})).await;
-    let _second = stage.controller_over(Gate::default(), 2).await;
+    let _second = stage.controller_over(Gate::default(), 2);
     let status =
         stage.until("nightly", "it is seen", |s| (s.observed_generation == Some(3)).then(|| s.clone()));
     let status = status.await;
@@ -100,7 +100,7 @@ async fn a_run_that_goes_on_in_a_data_plane_holds_up_the_first_coordinated_slot(
 async fn what_a_switch_takes_back_nobody_else_has_taken_back() {
     let fleet = Fleet::start(2).await;
     let stage = stage(&fleet, "fro").await;
-    let _controller = stage.controller_over(Gate::default(), 2).await;
+    let _controller = stage.controller_over(Gate::default(), 2);
     stage.schedule("nightly", nightly(&stage)).await;
     for _ in 0..3 {
         settled(&stage, "Scheduled", 2).await;

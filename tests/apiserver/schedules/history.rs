@@ -3,10 +3,7 @@
 use medusa_fleet::api::{fleet::FleetTask, medusa::MedusaTask};
 
 use super::*;
-use crate::{
-    gate::Stop,
-    support::{CASS, node_names},
-};
+use crate::support::{CASS, gate::Stop, node_names};
 
 /// A schedule of syncs that keeps no ended run.
 fn syncs() -> Value {
@@ -97,7 +94,7 @@ async fn an_ended_task_goes_with_what_it_made_wherever_the_control_plane_was_kil
         for stop in [Stop::Before(write), Stop::After(write)] {
             let ns = format!("{stop:?}").to_lowercase().replace(['(', ')'], "-");
             let stage = Stage::new(&fleet, ns.trim_end_matches('-')).await;
-            let maker = stage.controller_over(Gate::default(), 2).await;
+            let maker = stage.controller_over(Gate::default(), 2);
             stage.schedule("syncs", syncs()).await;
             let slot = next(&stage, None).await;
             let run = made(&stage, slot).await;
@@ -105,12 +102,12 @@ async fn an_ended_task_goes_with_what_it_made_wherever_the_control_plane_was_kil
             maker.kill();
             work(&stage, &run).await;
             end(&stage, &run).await;
-            let killed = stage.controller_over(Gate::stopping(stop), 2).await;
+            let killed = stage.controller_over(Gate::stopping(stop), 2);
             tokio::time::timeout(Duration::from_mins(1), killed.gate.reached())
                 .await
                 .expect("the write is made");
             killed.kill();
-            let _controller = stage.controller_over(Gate::default(), 2).await;
+            let _controller = stage.controller_over(Gate::default(), 2);
             gone(&stage, slot).await;
             assert_eq!(children(&stage, &run).await, [0; 0], "{stop:?}");
             let status = stage.status("syncs").await;
@@ -126,7 +123,7 @@ async fn an_ended_task_goes_with_what_it_made_wherever_the_control_plane_was_kil
 async fn a_silent_data_plane_delays_the_end_of_a_task_and_not_the_schedule() {
     let fleet = Fleet::start(2).await;
     let stage = Stage::new(&fleet, "silent").await;
-    let _controller = stage.controller_over(Gate::default(), 2).await;
+    let _controller = stage.controller_over(Gate::default(), 2);
     stage.schedule("syncs", syncs()).await;
     let slot = next(&stage, None).await;
     let run = made(&stage, slot).await;

@@ -16,19 +16,16 @@ mod slots;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use crate::{
+use crate::support::{
+    Fleet, condition, eventually,
+    fake_clock::FakeClock,
     gate::Gate,
-    support::{
-        Cluster, Fleet, condition, eventually,
-        fake_clock::FakeClock,
-        uids::{self, Uids},
-    },
+    uids::{self, Uids},
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::{
-    Api, Client, Config, ResourceExt as _,
+    Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams},
-    config::{KubeConfigOptions, Kubeconfig},
 };
 use medusa_fleet::{
     api::{
@@ -77,7 +74,7 @@ struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     async fn new(fleet: &'a Fleet, ns: &str) -> Self {
-        fleet.home().namespace(ns).await;
+        fleet.home().namespace(ns).await.unwrap();
         let stage = Self { fleet, ns: ns.to_owned(), fake_clock: FakeClock::at(Timestamp::UNIX_EPOCH) };
         stage.to_the_present();
         stage
@@ -89,20 +86,20 @@ impl<'a> Stage<'a> {
         self.fake_clock.set(Timestamp::from_second(now.as_second()).unwrap());
     }
 
-    async fn controller(&self) -> Controller {
-        self.controller_with(Gate::default()).await
+    fn controller(&self) -> Controller {
+        self.controller_with(Gate::default())
     }
 
-    async fn controller_with(&self, gate: Gate) -> Controller {
-        self.controller_over(gate, 0).await
+    fn controller_with(&self, gate: Gate) -> Controller {
+        self.controller_over(gate, 0)
     }
 
     /// One that is linked to the fleet's first so many data planes. What it writes there goes through the gate, too.
-    async fn controller_over(&self, gate: Gate, data_planes: usize) -> Controller {
-        let home = config(self.fleet.home()).await;
+    fn controller_over(&self, gate: Gate, data_planes: usize) -> Controller {
+        let home = self.fleet.home().config.clone();
         let mut remotes = Vec::new();
         for number in 1..=data_planes {
-            remotes.push((format!("dp-{number}"), config(self.fleet.dp(number)).await));
+            remotes.push((format!("dp-{number}"), self.fleet.dp(number).config.clone()));
         }
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -258,11 +255,6 @@ fn link(planes: &Arc<Planes>, name: &str, client: Client, control_plane: &str) -
         local: false,
     };
     Link::start(options, remote, planes.member(name).unwrap().view, planes.clone())
-}
-
-async fn config(cluster: &Cluster) -> Config {
-    let file = Kubeconfig::read_from(&cluster.kubeconfig).unwrap();
-    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap()
 }
 
 /// Name of the run of `schedule` for `slot`.

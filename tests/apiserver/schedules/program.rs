@@ -13,7 +13,7 @@ async fn every_slot_is_one_run_over_the_fleet_while_the_control_plane_is_killed_
     let mut plays = Vec::new();
     for number in 1..=2 {
         fleet.dp(number).create(datacenter(&format!("dc{number}"), "shop", 1)).await;
-        plays.push(Play::start(fleet.dp(number)).await);
+        plays.push(Play::start(fleet.dp(number)));
     }
     let fake_clock = FakeClock::at(Timestamp::UNIX_EPOCH);
     let stage = Stage { fleet: &fleet, ns: FLEET.to_owned(), fake_clock };

@@ -3,7 +3,7 @@
 use medusa_fleet::api::medusa::{MedusaBackupSchedule, ScheduledOperation};
 
 use super::*;
-use crate::support::CASS;
+use crate::support::{CASS, Cluster};
 
 /// Watches of `resource` (its plural) that are open at the API server.
 async fn open(cluster: &Cluster, resource: &str) -> f64 {

@@ -10,7 +10,7 @@ fn at(text: &str) -> Timestamp {
 async fn what_is_due_runs_and_what_is_wrong_is_said() {
     let fleet = Fleet::start(0).await;
     let stage = Stage::new(&fleet, "slots").await;
-    let _controller = stage.controller().await;
+    let _controller = stage.controller();
     an_absence(&stage).await;
     stage.to_the_present();
     a_clock_that_steps(&stage).await;

@@ -3,16 +3,15 @@
 use rstest::rstest;
 
 use super::*;
-use crate::wait::{eventually, like};
+use crate::support::{eventually, like};
 
 impl Stage {
     /// Deletes the schedule and makes it again with `spec`.
     async fn make_again(&self, name: &str, spec: Value) {
-        let schedules = self.world.api::<MedusaBackupSchedule>();
         let former = self.get(name).await.uid();
-        schedules.delete(name, &DeleteParams::default()).await.unwrap();
+        self.world.delete::<MedusaBackupSchedule>(name).await;
         eventually("the name is free", async || {
-            let found = schedules.get_opt(name).await.unwrap();
+            let found = self.world.find::<MedusaBackupSchedule>(name).await;
             like(found, |found| found.as_ref().is_none_or(|found| found.uid() != former))
         })
         .await;

@@ -4,10 +4,7 @@ use rstest::rstest;
 use tokio::sync::OnceCell;
 
 use super::*;
-use crate::{
-    gate::Stop,
-    wait::{eventually, like},
-};
+use crate::support::{eventually, gate::Stop, like};
 
 static UNDISTURBED: OnceCell<Value> = OnceCell::const_new();
 

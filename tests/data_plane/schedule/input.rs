@@ -1,7 +1,6 @@
 //! Schedules that cannot run: each says why, and runs once it can.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::PostParams;
 use medusa_fleet::api::cassandra::CassandraDatacenter;
 use rstest::rstest;
 
@@ -16,9 +15,9 @@ use super::*;
 #[tokio::test(flavor = "multi_thread")]
 async fn the_definition_refuses_what_it_can(#[case] spec: Value, #[case] mentions: &str) {
     let stage = Stage::new().await;
-    let schedules = stage.world.api::<MedusaBackupSchedule>();
-    let new = serde_json::from_value(schedule("nightly", spec)).unwrap();
-    let refused = schedules.create(&PostParams::default(), &new).await.unwrap_err().to_string();
+    let mut new = schedule("nightly", spec);
+    new["metadata"]["namespace"] = stage.world.ns.as_str().into();
+    let refused = stage.world.cluster.try_create(new).await.unwrap_err().to_string();
     assert!(refused.contains(mentions), "{refused}");
 }
 
@@ -53,7 +52,7 @@ async fn what_the_definition_cannot_see_a_condition_says(
     assert!(message.contains(mentions), "{message}");
     let status = stage.status("nightly").await;
     assert!(status.next_schedule.is_none() && status.message == Some(message), "{status:?}");
-    assert!(stage.event("nightly", reason).await.contains(mentions));
+    assert!(stage.world.event("nightly", reason).await.contains(mentions));
     let writes = data_plane.gate.writes().len();
     assert!(writes <= 2, "it is said once: {:?}", data_plane.gate.writes());
 
@@ -78,7 +77,7 @@ async fn a_missing_datacenter_is_said_and_waited_for() {
         message.contains("spec.backupSpec.cassandraDatacenter") && message.contains("`dc2`"),
         "{message}"
     );
-    stage.event("nightly", "DatacenterNotFound").await;
+    stage.world.event("nightly", "DatacenterNotFound").await;
     let slot = stage.next("nightly", None).await;
     stage.fake_clock.set(slot);
     stage.world.create::<CassandraDatacenter>(stage.world.datacenter("dc2", 1)).await;
@@ -107,7 +106,7 @@ async fn cassandras_own_name_is_not_taken_for_the_objects() {
     }]);
     stage.world.create::<MedusaBackupSchedule>(owned).await;
     let slot = stage.run_next("operators").await;
-    let task = stage.world.api::<MedusaTask>().get(&of("operators", slot)).await.unwrap();
+    let task = stage.world.get::<MedusaTask>(&of("operators", slot)).await;
     assert_eq!(task.spec.cassandra_datacenter, "dc2-object");
     assert_eq!(stage.tasks().await.len(), 1);
 }
@@ -133,10 +132,10 @@ async fn upstreams_definitions_are_enough() {
     let first = stage.data_plane().await;
     stage.schedule("nightly", json!({})).await;
     stage.schedule("garbage", json!({"cronSchedule": "often"})).await;
-    assert!(stage.event("garbage", "InvalidSpec").await.contains("spec.cronSchedule"));
+    assert!(stage.world.event("garbage", "InvalidSpec").await.contains("spec.cronSchedule"));
     let slot = stage.run_next("nightly").await;
     stage.fake_clock.turn(300);
-    assert!(stage.event("nightly", "PreviousRunUnfinished").await.contains(&of("nightly", slot)));
+    assert!(stage.world.event("nightly", "PreviousRunUnfinished").await.contains(&of("nightly", slot)));
     let status = stage.status("nightly").await;
     assert!(status.conditions.is_empty() && status.message.is_none(), "{status:?}");
     let garbage = first.gate.writes().iter().filter(|w| w.contains("garbage")).count();
@@ -149,7 +148,6 @@ async fn upstreams_definitions_are_enough() {
     let next = slot + SignedDuration::from_mins(5);
     stage.until("nightly", "it ran", |s| s.last_execution.clone().filter(|last| *last == Time(next))).await;
     assert_eq!(stage.jobs().await, set([of("nightly", slot), of("nightly", next)]));
-    let labels =
-        stage.world.api::<MedusaBackupJob>().get(&of("nightly", next)).await.unwrap().metadata.labels;
+    let labels = stage.world.get::<MedusaBackupJob>(&of("nightly", next)).await.metadata.labels;
     assert_eq!(labels.unwrap()["fleet.k8ssandra.io/medusa-backup-schedule"], "nightly");
 }

@@ -12,11 +12,7 @@ mod slots;
 use std::{collections::BTreeSet, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::events::v1::Event;
-use kube::{
-    ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
-};
+use kube::ResourceExt;
 use medusa_fleet::{
     api::{
         Conditions as _,
@@ -27,12 +23,14 @@ use medusa_fleet::{
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::Definitions,
-    fake_clock::FakeClock,
     fake_medusa::Script,
-    gate::Gate,
-    uids::{self, Uids},
-    wait::eventually,
+    shared_cluster::Definitions,
+    support::{
+        eventually,
+        fake_clock::FakeClock,
+        gate::Gate,
+        uids::{self, Uids},
+    },
     world::{DataPlane, World, timings},
 };
 
@@ -72,13 +70,11 @@ impl Stage {
     }
 
     async fn edit(&self, name: &str, spec: Value) {
-        let schedules = self.world.api::<MedusaBackupSchedule>();
-        let patch = Patch::Merge(json!({"spec": spec}));
-        schedules.patch(name, &PatchParams::default(), &patch).await.unwrap();
+        self.world.patch::<MedusaBackupSchedule>(name, json!({"spec": spec})).await;
     }
 
     async fn get(&self, name: &str) -> MedusaBackupSchedule {
-        self.world.api::<MedusaBackupSchedule>().get(name).await.unwrap()
+        self.world.get::<MedusaBackupSchedule>(name).await
     }
 
     async fn status(&self, name: &str) -> MedusaBackupScheduleStatus {
@@ -129,37 +125,22 @@ impl Stage {
     }
 
     async fn jobs(&self) -> BTreeSet<String> {
-        let jobs = self.world.api::<MedusaBackupJob>().list(&ListParams::default()).await.unwrap();
-        jobs.iter().map(ResourceExt::name_any).collect()
+        self.world.jobs().await
     }
 
     async fn tasks(&self) -> BTreeSet<String> {
-        let tasks = self.world.api::<MedusaTask>().list(&ListParams::default()).await.unwrap();
-        tasks.iter().map(ResourceExt::name_any).collect()
+        self.world.names::<MedusaTask>().await
     }
 
     /// Ends a job as a data plane would; with a failed pod if it ends badly.
     async fn end(&self, job: &str, is_good: bool) {
         let mut status = json!({"startTime": "2026-01-01T00:00:00Z", "finishTime": "2026-01-01T00:10:00Z"});
         status[if is_good { "finished" } else { "failed" }] = json!(["pod"]);
-        let patch = Patch::Merge(json!({"status": status}));
-        let jobs = self.world.api::<MedusaBackupJob>();
-        jobs.patch_status(job, &PatchParams::default(), &patch).await.unwrap();
+        self.world.patch_status::<MedusaBackupJob>(job, status).await;
     }
 
     async fn delete_job(&self, job: &str) {
-        self.world.api::<MedusaBackupJob>().delete(job, &DeleteParams::default()).await.unwrap();
-    }
-
-    /// Waits for an Event about the schedule with that reason; returns its note.
-    async fn event(&self, name: &str, reason: &str) -> String {
-        eventually(reason, async || {
-            let events = self.world.api::<Event>().list(&ListParams::default()).await.unwrap();
-            let about = |e: &Event| e.regarding.as_ref().is_some_and(|r| r.name.as_deref() == Some(name));
-            let found = events.iter().find(|e| about(e) && e.reason.as_deref() == Some(reason));
-            found.map(|e| e.note.clone().unwrap_or_default()).ok_or(format!("{:?}", events.items))
-        })
-        .await
+        self.world.delete::<MedusaBackupJob>(job).await;
     }
 }
 

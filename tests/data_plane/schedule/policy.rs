@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use medusa_fleet::api::medusa::MedusaBackup;
 
 use super::*;
-use crate::wait::{eventually, like};
+use crate::support::{eventually, like};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_does_not_end_is_named_and_the_slot_runs_when_it_does() {
@@ -19,7 +19,7 @@ async fn a_job_that_does_not_end_is_named_and_the_slot_runs_when_it_does() {
     for part in [job.as_str(), "created", "kubectl describe", &next.to_string()] {
         assert!(message.contains(part), "{message}");
     }
-    stage.event("nightly", "PreviousRunUnfinished").await;
+    stage.world.event("nightly", "PreviousRunUnfinished").await;
     assert_eq!(stage.status("nightly").await.next_schedule, Some(Time(next)), "the slot is not given up");
     stage.fake_clock.turn(7 * 60);
     stage.end(&job, true).await;
@@ -56,7 +56,7 @@ async fn a_slot_that_waits_past_its_deadline_is_missed_and_the_next_one_waits() 
     stage.reason("nightly", "PreviousRunUnfinished").await;
     stage.fake_clock.turn(61);
     let next = stage.next("nightly", Some(slot)).await;
-    stage.event("nightly", "SlotsMissed").await;
+    stage.world.event("nightly", "SlotsMissed").await;
     stage.end("by-hand", true).await;
     stage.fake_clock.set(next);
     stage.until("nightly", "it ran", |s| s.last_execution.clone().filter(|last| *last == Time(next))).await;
@@ -96,7 +96,7 @@ async fn two_schedules_that_are_due_together_run_one_after_the_other() {
     stage.fake_clock.set(slot);
     for done in 1..=names.len() {
         let job = eventually("one runs", async || {
-            let jobs = stage.world.api::<MedusaBackupJob>().list(&ListParams::default()).await.unwrap();
+            let jobs = stage.world.list::<MedusaBackupJob>().await;
             let unfinished: Vec<String> = jobs
                 .iter()
                 .filter(|job| job.status.as_ref().is_none_or(|s| s.finish_time.is_none()))
@@ -104,8 +104,8 @@ async fn two_schedules_that_are_due_together_run_one_after_the_other() {
                 .collect();
             assert!(unfinished.len() <= 1, "{unfinished:?}");
             match unfinished.into_iter().next() {
-                Some(job) if jobs.items.len() == done => Ok(job),
-                other => Err(format!("{other:?} of {} jobs", jobs.items.len())),
+                Some(job) if jobs.len() == done => Ok(job),
+                other => Err(format!("{other:?} of {} jobs", jobs.len())),
             }
         })
         .await;
@@ -133,7 +133,7 @@ async fn replace_deletes_its_own_unfinished_job_and_no_other() {
     stage.schedule("nightly", json!({"concurrencyPolicy": "Replace"})).await;
     let (first, second) = (stage.run_next("nightly").await, stage.run_next("nightly").await);
     assert_eq!(stage.jobs().await, set(["by-hand".to_owned(), of("nightly", second)]));
-    let note = stage.event("nightly", "RunReplaced").await;
+    let note = stage.world.event("nightly", "RunReplaced").await;
     assert!(note.contains(&of("nightly", first)) && note.contains("cannot be stopped"), "{note}");
     stage.end(&of("nightly", second), true).await;
     let third = stage.run_next("nightly").await;

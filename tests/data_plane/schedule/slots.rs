@@ -7,7 +7,7 @@ use medusa_fleet::api::{
 };
 
 use super::*;
-use crate::wait::{eventually, like};
+use crate::support::{eventually, like};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_makes_a_backup_job_that_is_named_after_it() {
@@ -24,7 +24,7 @@ async fn a_slot_makes_a_backup_job_that_is_named_after_it() {
     assert_eq!(status.next_schedule, Some(Time(slot + SignedDuration::from_mins(5))));
     assert!(status.conditions.is_true("Ready") && !status.conditions.is_true("Missed"), "{status:?}");
 
-    let job = stage.world.api::<MedusaBackupJob>().get(&of("nightly", slot)).await.unwrap();
+    let job = stage.world.get::<MedusaBackupJob>(&of("nightly", slot)).await;
     assert_eq!(job.spec.cassandra_datacenter, "dc1");
     assert_eq!(job.spec.backup_type, BackupType::Full);
     let labels = job.metadata.labels.unwrap();
@@ -35,7 +35,7 @@ async fn a_slot_makes_a_backup_job_that_is_named_after_it() {
     assert_eq!((owners.len(), owners[0].kind.as_str()), (1, "CassandraDatacenter"));
     let owners = stage.get("nightly").await.metadata.owner_references.unwrap();
     assert_eq!((owners.len(), owners[0].name.as_str()), (1, "dc1"));
-    assert!(stage.event("nightly", "JobCreated").await.contains(&of("nightly", slot)));
+    assert!(stage.world.event("nightly", "JobCreated").await.contains(&of("nightly", slot)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +44,7 @@ async fn a_purge_makes_a_task() {
     let _data_plane = stage.data_plane().await;
     stage.schedule("tidy", json!({"operationType": "purge"})).await;
     let slot = stage.run_next("tidy").await;
-    let task = stage.world.api::<MedusaTask>().get(&of("tidy", slot)).await.unwrap();
+    let task = stage.world.get::<MedusaTask>(&of("tidy", slot)).await;
     assert_eq!(task.spec.operation, TaskOperation::Purge);
     assert_eq!(task.spec.cassandra_datacenter, "dc1");
     assert!(stage.jobs().await.is_empty());
@@ -80,7 +80,7 @@ async fn of_slots_missed_while_nobody_ran_the_latest_runs_and_the_rest_are_count
     let missed = stage.status("nightly").await.conditions.of_type("Missed").cloned().unwrap();
     assert_eq!((missed.status.as_str(), missed.reason.as_str()), ("True", "SlotsMissed"));
     assert!(missed.message.starts_with("3 slots "), "{}", missed.message);
-    assert!(stage.event("nightly", "SlotsMissed").await.contains("3 slots"));
+    assert!(stage.world.event("nightly", "SlotsMissed").await.contains("3 slots"));
     stage.end(&of("nightly", latest), true).await;
     stage.run_next("nightly").await;
     assert!(!stage.status("nightly").await.conditions.is_true("Missed"));
@@ -119,7 +119,7 @@ async fn a_clock_that_steps_back_repeats_nothing_even_what_was_deleted() {
     assert!(message.contains("status.lastExecution") && message.contains("kubectl patch"), "{message}");
     first.kill();
     let _second = stage.data_plane().await;
-    stage.event("nightly", "ClockSteppedBack").await;
+    stage.world.event("nightly", "ClockSteppedBack").await;
     stage.fake_clock.set(slot);
     stage.reason("nightly", "Scheduled").await;
     let next = stage.run_next("nightly").await;
@@ -187,7 +187,7 @@ async fn scheduled_backups_succeed_one_after_the_other() {
     let spec = json!({"cronSchedule": "@every 1s", "successfulJobsHistoryLimit": 1});
     world.create::<MedusaBackupSchedule>(schedule("often", spec)).await;
     let done = eventually("three backups", async || {
-        let backups = world.api::<MedusaBackup>().list(&ListParams::default()).await.unwrap();
+        let backups = world.list::<MedusaBackup>().await;
         let is_whole =
             |b: &MedusaBackup| b.status.as_ref().is_some_and(|s| s.status.as_deref() == Some("SUCCESS"));
         let whole: Vec<MedusaBackup> = backups.into_iter().filter(is_whole).collect();
@@ -199,7 +199,7 @@ async fn scheduled_backups_succeed_one_after_the_other() {
         assert_eq!(backup.metadata.labels.unwrap()["fleet.k8ssandra.io/medusa-backup-schedule"], "often");
     }
     eventually("old jobs are deleted", async || {
-        let jobs = world.api::<MedusaBackupJob>().list(&ListParams::default()).await.unwrap().items;
+        let jobs = world.list::<MedusaBackupJob>().await;
         let ended = |job: &&MedusaBackupJob| job.status.as_ref().is_some_and(|s| s.finish_time.is_some());
         like(jobs.iter().filter(ended).count(), |count| *count <= 1)
     })
