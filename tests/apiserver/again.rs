@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::{
     support::{
-        CASS, ControlPlane, FLEET, Fleet, Play, backup_job,
+        BackupFinisher, CASS, ControlPlane, FLEET, Fleet, backup_job,
         client_configs::{about, client_config, client_config_definition},
         condition, configuration, eventually, finish_task,
         restores::{backed_up, child_of, expect_end, restorable, restore_job},
@@ -181,7 +181,7 @@ async fn what_is_made_again_under_its_name_is_new_whatever_kind_it_is_of() {
     }
     let kubeconfig = std::fs::read_to_string(&fleet.dp(3).kubeconfig).unwrap();
     backed_up(&fleet).await;
-    let _plays = [Play::start(fleet.dp(1)), Play::start(fleet.dp(2))];
+    let _finishers = [BackupFinisher::start(fleet.dp(1)), BackupFinisher::start(fleet.dp(2))];
     for round in 0..3 {
         let is_down = round == 2;
         if is_down {

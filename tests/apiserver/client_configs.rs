@@ -9,7 +9,7 @@ use medusa_fleet::api::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    CASS, Cluster, ControlPlane, FLEET, Fleet, Play, assert_unseen, backup_job,
+    BackupFinisher, CASS, Cluster, ControlPlane, FLEET, Fleet, assert_unseen, backup_job,
     client_configs::{about, client_config, client_config_definition},
     condition, datacenter, eventually, grant, kubeconfig, medusa_fleet, secret, token,
 };
@@ -99,7 +99,7 @@ async fn a_client_config_registers_a_cluster_whose_credential_is_rotated_and_goe
     let mut managed = datacenter("dc1", "shop", 1);
     managed["metadata"]["labels"]["app.kubernetes.io/created-by"] = json!("k8ssandracluster-controller");
     there.create(managed).await;
-    let _play = Play::start(there);
+    let _finisher = BackupFinisher::start(there);
     let other = transitions(home, "dp-2").await;
 
     let mut manifest: Value = serde_saphyr::from_str(MANIFEST).unwrap();

@@ -9,7 +9,9 @@ use medusa_fleet::api::{
 };
 use serde_json::json;
 
-use crate::support::{CASS, ControlPlane, FLEET, Fleet, Play, backup_job, datacenter, eventually, finish};
+use crate::support::{
+    BackupFinisher, CASS, ControlPlane, FLEET, Fleet, backup_job, datacenter, eventually, finish,
+};
 
 /// Name and uid of every child in the fleet.
 async fn children(fleet: &Fleet) -> BTreeSet<(String, String)> {
@@ -75,9 +77,9 @@ async fn a_run_survives_kill_9_between_any_two_steps() {
     assert_eq!(names, (1..=3).map(|n| format!("steps-dc{n}-{digits}")).collect::<Vec<_>>());
 
     // And wherever it happens to be: each run is cut at another moment.
-    let mut plays = Vec::new();
+    let mut finishers = Vec::new();
     for number in 1..=3 {
-        plays.push(Play::start(fleet.dp(number)));
+        finishers.push(BackupFinisher::start(fleet.dp(number)));
     }
     let runs = 8;
     for run in 0..runs {

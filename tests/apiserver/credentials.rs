@@ -12,8 +12,8 @@ use medusa_fleet::api::{
 use serde_json::json;
 
 use crate::support::{
-    CASS, Cluster, ControlPlane, FLEET, Fleet, Play, assert_unseen, backup_job, configuration, datacenter,
-    eventually, grant, medusa_fleet,
+    BackupFinisher, CASS, Cluster, ControlPlane, FLEET, Fleet, assert_unseen, backup_job, configuration,
+    datacenter, eventually, grant, medusa_fleet,
     refusals::{permit, refuse},
     secret, token, with_token,
 };
@@ -196,7 +196,7 @@ async fn what_register_grants_is_enough_and_a_missing_verb_is_named() {
     assert!(output.status.success(), "{output:?}");
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
     there.create(datacenter("dc1", "shop", 1)).await;
-    let _play = Play::start(there);
+    let _finisher = BackupFinisher::start(there);
     home.create(secret(FLEET, "bucket", &[("credentials", "one")])).await;
     home.create(configuration("shared", "bucket", Some("*"))).await;
     expect_copy(there, "one").await;

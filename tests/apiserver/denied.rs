@@ -13,7 +13,7 @@ use medusa_fleet::api::{
 use serde_json::{Value, json};
 
 use crate::{
-    deployment_world::{bare, bucket, expect_condition, expect_state, k8ssandra, medusa_in, settle},
+    deployment_steps::{bare, bucket, expect_condition, expect_state, k8ssandra, medusa_in, settle},
     support::{
         CASS, Cluster, ControlPlane, Fleet, backup_job, datacenter, eventually, finish, restores::child_of,
         secret,

@@ -13,10 +13,10 @@ use medusa_fleet::api::{
 use serde_json::json;
 
 use crate::{
-    denied_world::{ask_for_writes, goes_on, held_up, prepare},
+    denied_steps::{ask_for_writes, goes_on, held_up, prepare},
     support::{
-        CASS, Cluster, ControlPlane, FLEET, Fleet, Play, backup_job, client, datacenter, eventually, grant,
-        refusals, secret, token, with_token,
+        BackupFinisher, CASS, Cluster, ControlPlane, FLEET, Fleet, backup_job, client, datacenter,
+        eventually, grant, refusals, secret, token, with_token,
     },
 };
 
@@ -70,7 +70,7 @@ async fn a_data_plane_in_which_every_write_is_denied_says_so_everywhere_and_goes
     let token = token(there, "audited").await;
     fleet.register_as("dp-1", "kubeconfig", &with_token(there, &token)).await;
     fleet.register(2).await;
-    let _plays = prepare(&fleet).await;
+    let _finishers = prepare(&fleet).await;
     deny_everything(there).await;
     closed(&with_token(there, &token), there).await;
 
@@ -123,7 +123,7 @@ async fn statuses_that_are_denied_hold_up_their_own_objects_and_are_written_when
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
     fleet.expect_size("shop", 1).await;
-    let _play = Play::start(there);
+    let _finisher = BackupFinisher::start(there);
     // What cannot be written is no reason not to be ready.
     controller.ready(0).await;
     home.create(backup_job("mute", json!({"clusters": ["shop"]}))).await;

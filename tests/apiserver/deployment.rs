@@ -9,7 +9,7 @@ use medusa_fleet::api::{
 use serde_json::{Value, json};
 
 use crate::{
-    deployment_world::{
+    deployment_steps::{
         BUCKET, bare, bucket, container, edit, expect_condition, expect_state, k8ssandra, medusa_in, names,
         raw, settle,
     },

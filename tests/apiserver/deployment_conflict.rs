@@ -12,7 +12,7 @@ use medusa_fleet::api::{
 use serde_json::json;
 
 use crate::{
-    deployment_world::{
+    deployment_steps::{
         bare, bucket, container, expect_condition, expect_state, k8ssandra, medusa_in, raw, settle,
     },
     support::{CASS, Cluster, ControlPlane, FLEET, Fleet, condition, eventually},

@@ -10,7 +10,7 @@ use medusa_fleet::api::{
 use serde_json::json;
 
 use crate::{
-    deployment_world::{bare, bucket, container, expect_state, k8ssandra, medusa_in, raw, settle},
+    deployment_steps::{bare, bucket, container, expect_state, k8ssandra, medusa_in, raw, settle},
     support::{CASS, ControlPlane, FLEET, Fleet, eventually},
 };
 

@@ -6,7 +6,7 @@ use medusa_fleet::api::{fleet::DeploymentState, k8ssandra::K8ssandraCluster};
 use serde_json::{Value, json};
 
 use crate::{
-    deployment_world::{bare, container, expect_state, k8ssandra, medusa_in, raw, settle},
+    deployment_steps::{bare, container, expect_state, k8ssandra, medusa_in, raw, settle},
     support::{CASS, ControlPlane, FLEET, Fleet, eventually},
 };
 

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::{
     support::{
-        CASS, ControlPlane, FLEET, Fleet, Play, backup_job, condition, datacenter, eventually, finish,
-        node_names, write_backup,
+        BackupFinisher, CASS, ControlPlane, FLEET, Fleet, backup_job, condition, datacenter, eventually,
+        finish, node_names, write_backup,
     },
     tasks::{child_name, task},
 };
@@ -232,7 +232,7 @@ async fn a_selector_means_what_it_says_and_names_what_it_does_not_find() {
         fleet.dp(1).create(dc).await;
     }
     fleet.dp(2).create(datacenter("blog1", "blog", 1)).await;
-    let _plays = (Play::start(fleet.dp(1)), Play::start(fleet.dp(2)));
+    let _finishers = (BackupFinisher::start(fleet.dp(1)), BackupFinisher::start(fleet.dp(2)));
     home.appears::<FleetCluster>(FLEET, "blog").await;
     home.patch::<FleetCluster>(FLEET, "blog", json!({"metadata": {"labels": {"team": "web"}}})).await;
     eventually("dp-1's datacenters are found", async || {
@@ -348,7 +348,7 @@ async fn a_datacenter_made_in_the_same_moment_as_its_run_is_found() {
     let task =
         home.create(task("named", json!({"operation": "sync", "selector": {"datacenters": ["dc1"]}}))).await;
     eu.create(datacenter("dc1", "shop", 1)).await;
-    let _play = Play::start(eu);
+    let _finisher = BackupFinisher::start(eu);
     for name in ["named", "whole"] {
         fleet.expect_phase(name, Phase::Succeeded).await;
     }

@@ -10,8 +10,8 @@ use medusa_fleet::api::{
 use serde_json::json;
 
 use crate::support::{
-    CASS, ControlPlane, FLEET, Fleet, Play, backup_job, configuration, datacenter, eventually, medusa_fleet,
-    secret,
+    BackupFinisher, CASS, ControlPlane, FLEET, Fleet, backup_job, configuration, datacenter, eventually,
+    medusa_fleet, secret,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,7 +23,7 @@ async fn a_full_disk_delays_everything_and_costs_nothing() {
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
     fleet.dp(1).create(datacenter("dc1", "shop", 1)).await;
     fleet.expect_size("shop", 1).await;
-    let _play = Play::start(fleet.dp(1));
+    let _finisher = BackupFinisher::start(fleet.dp(1));
 
     // Wanted while nobody works, and not to be had when somebody begins to.
     controller.kill9();
@@ -66,7 +66,7 @@ async fn a_controller_that_can_write_nothing_down_works_and_goes_on() {
     let mut controller = ControlPlane::spawn_unheard(&fleet);
     fleet.register_all().await;
     there.create(datacenter("dc1", "shop", 1)).await;
-    let _play = Play::start(there);
+    let _finisher = BackupFinisher::start(there);
     // What is worth a warning, and what cannot be read.
     fleet.register_as("odd", "kubeconfig", "not: a kubeconfig").await;
     fleet.expect_data_plane("odd", "Accepted", "False", "InvalidKubeconfig").await;

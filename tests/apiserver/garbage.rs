@@ -10,8 +10,8 @@ use medusa_fleet::api::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    CASS, ControlPlane, FLEET, Fleet, Play, backup_job, condition, configuration, datacenter, eventually,
-    finish, secret,
+    BackupFinisher, CASS, ControlPlane, FLEET, Fleet, backup_job, condition, configuration, datacenter,
+    eventually, finish, secret,
 };
 
 fn medusa_backup(name: &str, datacenter: &str) -> Value {
@@ -136,7 +136,7 @@ async fn garbage_in_any_field_is_survived_and_the_rest_goes_on() {
     fleet.expect_phase("many", Phase::Failed).await;
 
     // And what makes sense works.
-    let _play = Play::start(there);
+    let _finisher = BackupFinisher::start(there);
     home.create(backup_job("sane", json!({"clusters": ["shop"]}))).await;
     let status = fleet.expect_phase("sane", Phase::Succeeded).await.status.unwrap();
     assert_eq!(status.run.counts.map(|c| (c.total, c.succeeded)), Some((2, 2)));

@@ -4,7 +4,7 @@
 use medusa_fleet::api::fleet::{FleetBackupJob, Phase};
 use serde_json::json;
 
-use crate::support::{ControlPlane, FLEET, Fleet, Play, backup_job, datacenter};
+use crate::support::{BackupFinisher, ControlPlane, FLEET, Fleet, backup_job, datacenter};
 
 /// More of them than this no object can hold.
 const NAMES: usize = 7_000;
@@ -17,7 +17,7 @@ async fn an_object_without_room_for_a_status_says_so_and_holds_up_no_other() {
     fleet.register_all().await;
     there.create(datacenter("dc1", "shop", 1)).await;
     fleet.expect_size("shop", 1).await;
-    let _play = Play::start(there);
+    let _finisher = BackupFinisher::start(there);
 
     // Nobody writes to it while it grows.
     controller.kill9();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     support::{
-        CASS, Cluster, ControlPlane, FLEET, Fleet, Play, backup_job,
+        BackupFinisher, CASS, Cluster, ControlPlane, FLEET, Fleet, backup_job,
         client_configs::{client_config, client_config_definition},
         condition, configuration, eventually, finish_task,
         loosened::{create_whole, loosen},
@@ -277,7 +277,7 @@ async fn where_definitions_have_no_types_an_object_of_other_types_costs_itself_a
     replicated(&fleet, "doubted", "SecretInDoubt", "spec.contextName").await;
 
     // What is well goes on, also where the odd ones are there from the beginning.
-    let _plays = [Play::start(fleet.dp(1)), Play::start(fleet.dp(2))];
+    let _finishers = [BackupFinisher::start(fleet.dp(1)), BackupFinisher::start(fleet.dp(2))];
     let dry_run = json!({"backup": "b-0a0a0a0a.shop", "dryRun": true});
     for round in ["one", "two"] {
         let shop = json!({"clusters": ["shop"], "dataPlanes": ["dp-1", "dp-2"]});

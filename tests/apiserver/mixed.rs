@@ -15,10 +15,10 @@ use medusa_fleet::{
 use serde_json::{Value, json};
 
 use crate::{
-    deployment_world::{bare, bucket, expect_state, k8ssandra, medusa_in, raw, settle},
+    deployment_steps::{bare, bucket, expect_state, k8ssandra, medusa_in, raw, settle},
     support::{
-        CASS, Cluster, ControlPlane, FLEET, Fleet, Play, backup_job, condition, datacenter, eventually,
-        eventually_within, grant, medusa_definitions, token, with_token, write_backup,
+        BackupFinisher, CASS, Cluster, ControlPlane, FLEET, Fleet, backup_job, condition, datacenter,
+        eventually, eventually_within, grant, medusa_definitions, token, with_token, write_backup,
     },
 };
 
@@ -123,10 +123,14 @@ async fn what_a_data_plane_serves_is_used_and_what_it_lacks_has_a_reason() {
         fleet.dp(number).create(datacenter(&format!("dc{number}"), "shop", 2)).await;
     }
     expect_cluster(&fleet, "three datacenters", |s| s.size == 3).await;
-    let plays = [Play::start(fleet.dp(1)), Play::start(fleet.dp(2)), Play::start(fleet.dp(3))];
+    let finishers = [
+        BackupFinisher::start(fleet.dp(1)),
+        BackupFinisher::start(fleet.dp(2)),
+        BackupFinisher::start(fleet.dp(3)),
+    ];
     home.create(backup_job("all", json!({}))).await;
     fleet.expect_phase("all", Phase::Succeeded).await;
-    drop(plays);
+    drop(finishers);
     let is = |s: &FleetClusterStatus, type_: &str| condition(&s.conditions, type_);
     expect_cluster(&fleet, "protected and consistent", |s| {
         is(s, "Protected").0 == "True" && is(s, "InventoryConsistent").0 == "True"
@@ -211,7 +215,7 @@ async fn with_an_earlier_role_backups_go_on_and_what_does_not_is_said() {
         assert!(said.contains(part), "{part}: {said}");
     }
     cluster.create(datacenter("dc1", "shop", 2)).await;
-    let _play = Play::start(cluster);
+    let _finisher = BackupFinisher::start(cluster);
     expect_cluster(&fleet, "found", |s| s.size == 1).await;
     home.create(backup_job("all", json!({}))).await;
     fleet.expect_phase("all", Phase::Succeeded).await;

@@ -30,12 +30,12 @@ use serde_json::{Value, json};
 const USER: &str = "kubectl-edit";
 
 /// One datacenter, as raw JSON.
-struct Site<'a> {
+struct LiveDatacenter<'a> {
     cluster: &'a Cluster,
     key: ObjectKey,
 }
 
-impl Site<'_> {
+impl LiveDatacenter<'_> {
     fn api(&self) -> Api<DynamicObject> {
         self.cluster.dynamic::<CassandraDatacenter>(CASS)
     }
@@ -119,14 +119,14 @@ impl Site<'_> {
     }
 }
 
-async fn site<'a>(fleet: &'a Fleet, name: &str, template: Option<Value>) -> Site<'a> {
+async fn live<'a>(fleet: &'a Fleet, name: &str, template: Option<Value>) -> LiveDatacenter<'a> {
     let mut object = datacenter(name, "shop", 3);
     match template {
         Some(template) => object["spec"]["podTemplateSpec"] = template,
         None => drop(object["spec"].as_object_mut().unwrap().remove("podTemplateSpec")),
     }
     fleet.dp(1).create(object).await;
-    Site { cluster: fleet.dp(1), key: ObjectKey::new(CASS, name) }
+    LiveDatacenter { cluster: fleet.dp(1), key: ObjectKey::new(CASS, name) }
 }
 
 /// A pod template of a user who has things of their own.
@@ -155,25 +155,25 @@ async fn medusa_comes_between_a_users_things_and_goes_without_a_trace() {
         ("image-only", Some(json!({"spec": {"containers": [{"name": "cassandra"}]}}))),
     ];
     for (name, pods) in cases {
-        let site = site(&fleet, name, pods).await;
-        let before = site.read().await;
-        let (kept, changes) = site.deploy(&plain).await;
+        let live = live(&fleet, name, pods).await;
+        let before = live.read().await;
+        let (kept, changes) = live.deploy(&plain).await;
         assert_eq!(kept, Vec::new(), "{name}");
         assert!(changes.restarts_pods && !format!("{changes:?}").contains("hidden"), "{changes:?}");
-        let with = site.read().await;
-        assert!(Site::names(&with, "containers").contains(&"medusa".to_owned()));
-        let init = Site::names(&with, "initContainers");
+        let with = live.read().await;
+        assert!(LiveDatacenter::names(&with, "containers").contains(&"medusa".to_owned()));
+        let init = LiveDatacenter::names(&with, "initContainers");
         assert_eq!(init[init.len() - 2..], ["server-config-init", "medusa-restore"]);
         if name == "own" {
-            assert_eq!(Site::names(&with, "containers"), ["sidecar", "cassandra", "medusa"]);
+            assert_eq!(LiveDatacenter::names(&with, "containers"), ["sidecar", "cassandra", "medusa"]);
             assert_eq!(init, ["first", "second", "server-config-init", "medusa-restore"]);
-            assert_eq!(Site::names(&with, "volumes")[0], "mine");
+            assert_eq!(LiveDatacenter::names(&with, "volumes")[0], "mine");
         }
-        let (_, again) = site.deploy(&plain).await;
+        let (_, again) = live.deploy(&plain).await;
         assert!(again.is_empty(), "{name}: {again:?}");
-        assert_eq!(site.read().await["metadata"]["generation"], with["metadata"]["generation"]);
-        site.remove().await;
-        let after = site.read().await;
+        assert_eq!(live.read().await["metadata"]["generation"], with["metadata"]["generation"]);
+        live.remove().await;
+        let after = live.read().await;
         assert_eq!(after["spec"], before["spec"], "{name}");
         assert_eq!(after["metadata"].get("annotations"), before["metadata"].get("annotations"), "{name}");
     }
@@ -182,11 +182,11 @@ async fn medusa_comes_between_a_users_things_and_goes_without_a_trace() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_users_edits_of_our_containers_stay_until_medusa_goes() {
     let fleet = Fleet::start(1).await;
-    let site = site(&fleet, "dc1", Some(of_a_user())).await;
-    let before = site.read().await;
+    let live = live(&fleet, "dc1", Some(of_a_user())).await;
+    let before = live.read().await;
     let plain = MedusaTemplate::default();
-    site.deploy(&plain).await;
-    site.edit(|object| {
+    live.deploy(&plain).await;
+    live.edit(|object| {
         let medusa = &mut object["spec"]["podTemplateSpec"]["spec"]["containers"][2];
         assert_eq!((&medusa["name"], &medusa["env"][4]["name"]), (&json!("medusa"), &json!("CQL_PASSWORD")));
         medusa["resources"]["limits"]["memory"] = json!("1Gi");
@@ -194,61 +194,61 @@ async fn a_users_edits_of_our_containers_stay_until_medusa_goes() {
         medusa["env"].as_array_mut().unwrap().push(json!({"name": "EXTRA", "value": "1"}));
     })
     .await;
-    let edited = site.read().await;
+    let edited = live.read().await;
 
-    let (kept, changes) = site.deploy(&plain).await;
+    let (kept, changes) = live.deploy(&plain).await;
     let at = r#".spec.podTemplateSpec.spec.containers[name="medusa"]"#;
     let owner = USER.to_owned();
     let expected = [format!(r#"{at}.env[name="CQL_PASSWORD"]"#), format!("{at}.resources.limits.memory")]
         .map(|path| Kept { path, owner: owner.clone() });
     assert_eq!(kept, expected);
     assert!(changes.is_empty(), "{changes:?}");
-    assert_eq!(site.read().await["spec"], edited["spec"], "field for field");
+    assert_eq!(live.read().await["spec"], edited["spec"], "field for field");
 
     // What is ours goes on changing.
     let image = json!({"containerImage": {"tag": "0.30.0"}, "serviceProperties": {"grpcPort": 55055}});
     let newer: MedusaTemplate = serde_json::from_value(image).unwrap();
-    let (kept, changes) = site.deploy(&newer).await;
+    let (kept, changes) = live.deploy(&newer).await;
     assert_eq!(kept.len(), 2);
     assert!(changes.changes.iter().any(|c| c.to.as_deref() == Some("docker.io/k8ssandra/medusa:0.30.0")));
-    let medusa = site.read().await["spec"]["podTemplateSpec"]["spec"]["containers"][2].clone();
+    let medusa = live.read().await["spec"]["podTemplateSpec"]["spec"]["containers"][2].clone();
     assert_eq!(medusa["resources"]["limits"]["memory"], "1Gi");
     assert_eq!(medusa["ports"].as_array().unwrap().len(), 1);
     assert_eq!(medusa["ports"][0]["containerPort"], 55055);
 
-    site.remove().await;
-    assert_eq!(site.read().await["spec"], before["spec"]);
+    live.remove().await;
+    assert_eq!(live.read().await["spec"], before["spec"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_is_added_to_theirs_and_taken_out_again() {
     let fleet = Fleet::start(1).await;
-    let site = site(&fleet, "dc1", None).await;
+    let live = live(&fleet, "dc1", None).await;
     let mine = json!([{"secretName": "mine", "superuser": false}]);
-    site.edit(|object| object["spec"]["users"] = mine.clone()).await;
-    let before = site.read().await;
+    live.edit(|object| object["spec"]["users"] = mine.clone()).await;
+    let before = live.read().await;
     let params = PatchParams { field_manager: Some(MANAGER_DEPLOYMENT.to_owned()), ..PatchParams::default() };
     let merge = async |secret: Option<&str>| {
-        let patch = users::patch(&site.read().await, secret).unwrap();
-        site.api().patch("dc1", &params, &Patch::Merge(&patch)).await
+        let patch = users::patch(&live.read().await, secret).unwrap();
+        live.api().patch("dc1", &params, &Patch::Merge(&patch)).await
     };
     let stale = users::patch(&before, Some("shop-medusa")).unwrap();
     merge(Some("shop-medusa")).await.unwrap();
-    let users = site.read().await["spec"]["users"].clone();
+    let users = live.read().await["spec"]["users"].clone();
     assert_eq!(users, json!([mine[0], {"secretName": "shop-medusa", "superuser": true}]));
-    assert_eq!(removal::plan(&site.read().await).patch, None, "the list is not ours");
-    let refused = site.api().patch("dc1", &PatchParams::default(), &Patch::Merge(&stale)).await.unwrap_err();
+    assert_eq!(removal::plan(&live.read().await).patch, None, "the list is not ours");
+    let refused = live.api().patch("dc1", &PatchParams::default(), &Patch::Merge(&stale)).await.unwrap_err();
     assert!(matches!(refused, kube::Error::Api(status) if status.code == 409), "it changed in between");
     merge(None).await.unwrap();
-    assert_eq!(site.read().await["spec"], before["spec"]);
+    assert_eq!(live.read().await["spec"], before["spec"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_datacenter_of_that_name_is_not_meant() {
     let fleet = Fleet::start(1).await;
-    let site = site(&fleet, "dc1", None).await;
-    let body = template::empty(&site.key, "00000000-0000-0000-0000-000000000000");
-    let status = site.send(&body, true).await.unwrap_err();
+    let live = live(&fleet, "dc1", None).await;
+    let body = template::empty(&live.key, "00000000-0000-0000-0000-000000000000");
+    let status = live.send(&body, true).await.unwrap_err();
     assert!([409, 422].contains(&status.code), "{status:?}");
     assert_eq!(conflict::leave(&body, &status), Err(conflict::Unsettled::NoFieldConflict));
 }

@@ -8,7 +8,9 @@ use medusa_fleet::api::{
 };
 use serde_json::json;
 
-use crate::support::{CASS, ControlPlane, FLEET, Fleet, Play, backup_job, configuration, datacenter, secret};
+use crate::support::{
+    BackupFinisher, CASS, ControlPlane, FLEET, Fleet, backup_job, configuration, datacenter, secret,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_is_registered_by_a_labelled_secret_or_by_a_data_plane_object_and_once_only() {
@@ -56,7 +58,7 @@ async fn a_cluster_is_registered_by_a_labelled_secret_or_by_a_data_plane_object_
 
     // The same cluster under a second name is not used. Of two made in one second the first by name is the first.
     fleet.dp(1).create(datacenter("dc1", "shop", 1)).await;
-    let _play = Play::start(fleet.dp(1));
+    let _finisher = BackupFinisher::start(fleet.dp(1));
     fleet.register_as("dp-1-again", "kubeconfig", &first).await;
     let message = fleet.expect_data_plane("dp-1-again", "Unique", "False", "DuplicateCluster").await;
     assert!(message.contains("`dp-1`"), "{message}");

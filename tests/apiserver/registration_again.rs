@@ -14,8 +14,8 @@ use medusa_fleet::api::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    CASS, ControlPlane, FLEET, Fleet, Play, backup_job, condition, configuration, datacenter, eventually,
-    kubeconfig, secret,
+    BackupFinisher, CASS, ControlPlane, FLEET, Fleet, backup_job, condition, configuration, datacenter,
+    eventually, kubeconfig, secret,
 };
 
 fn data_plane(name: &str) -> Value {
@@ -51,10 +51,10 @@ async fn a_data_plane_that_is_made_again_under_its_name_is_used_whenever_that_ha
     let second = kubeconfig(fleet.dp(2)).to_string();
     home.create(secret(FLEET, "dp-2-kubeconfig", &[("kubeconfig", &second)])).await;
     home.create(data_plane("dp-2")).await;
-    let mut plays = Vec::new();
+    let mut finishers = Vec::new();
     for number in [1, 2] {
         fleet.dp(number).create(datacenter(&format!("dc{number}"), "shop", 1)).await;
-        plays.push(Play::start(fleet.dp(number)));
+        finishers.push(BackupFinisher::start(fleet.dp(number)));
         fleet.expect_data_plane(&format!("dp-{number}"), "Ready", "True", "Ready").await;
     }
     home.create(secret(FLEET, "bucket", &[])).await;
@@ -113,7 +113,7 @@ async fn a_newcomer_of_the_same_identity_silences_nobody_and_a_person_can_say_th
     for number in [1, 2] {
         fleet.dp(number).create(datacenter(&format!("dc{number}"), "shop", 1)).await;
     }
-    let _plays = [Play::start(fleet.dp(1)), Play::start(fleet.dp(2))];
+    let _finishers = [BackupFinisher::start(fleet.dp(1)), BackupFinisher::start(fleet.dp(2))];
 
     // The object of the one that comes second is the older one: its Secret comes later.
     home.create(data_plane("dp-2")).await;

@@ -9,8 +9,8 @@ use medusa_fleet::api::fleet::{DataPlane, FleetBackupJob, Phase};
 use serde_json::{Value, json};
 
 use crate::support::{
-    ControlPlane, FLEET, Fleet, Play, backup_job, condition, datacenter, eventually, kubeconfig, refusals,
-    secret,
+    BackupFinisher, ControlPlane, FLEET, Fleet, backup_job, condition, datacenter, eventually, kubeconfig,
+    refusals, secret,
 };
 
 fn data_plane(name: &str, spec: Value) -> Value {
@@ -48,7 +48,7 @@ async fn one_that_cannot_be_read_or_claimed_or_whose_secret_cannot_be_called_hol
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
     fleet.dp(1).create(datacenter("dc1", "shop", 1)).await;
-    let _play = Play::start(fleet.dp(1));
+    let _finisher = BackupFinisher::start(fleet.dp(1));
 
     // A name no object has; one that an admission policy keeps our finalizer from; one of another definition.
     home.create(data_plane("no-name", json!({"kubeconfigSecretRef": {"name": "my secret"}}))).await;

@@ -13,8 +13,8 @@ use medusa_fleet::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    CASS, Cluster, ControlPlane, FLEET, Fleet, Play, backup_job, condition, datacenter, eventually, finish,
-    node_names, write_backup,
+    BackupFinisher, CASS, Cluster, ControlPlane, FLEET, Fleet, backup_job, condition, datacenter, eventually,
+    finish, node_names, write_backup,
 };
 
 /// A FleetBackupJob over the named datacenters, with this added to its spec.
@@ -268,7 +268,7 @@ async fn a_run_can_be_cancelled_tried_held_and_expires() {
     }
 
     // When its time is over, the job and its children go, and the backups stay.
-    let _play = Play::start(there);
+    let _finisher = BackupFinisher::start(there);
     home.create(job("old", &["old"], &json!({"ttlSecondsAfterFinished": 2}))).await;
     let child = eventually("it has a child", async || {
         children(there, "old").await.into_iter().next().ok_or("it has none")

@@ -8,7 +8,7 @@ use medusa_fleet::api::{fleet::Phase, medusa::MedusaBackupJob};
 use serde_json::{Value, json};
 
 use crate::support::{
-    CASS, ControlPlane, FLEET, Fleet, Play, backup_job, configuration, datacenter, eventually,
+    BackupFinisher, CASS, ControlPlane, FLEET, Fleet, backup_job, configuration, datacenter, eventually,
     eventually_within, secret,
 };
 
@@ -43,7 +43,7 @@ async fn a_dead_data_plane_is_waited_for_skipped_or_failed_as_the_job_says() {
         fleet.dp(number).create(datacenter(&format!("dc{number}"), "shop", 1)).await;
     }
     fleet.expect_size("shop", 2).await;
-    let _first = Play::start(fleet.dp(1));
+    let _first = BackupFinisher::start(fleet.dp(1));
 
     fleet.stop("dp-2");
     // This one starts before anybody knows.
@@ -81,7 +81,7 @@ async fn a_dead_data_plane_is_waited_for_skipped_or_failed_as_the_job_says() {
     fleet.expect_size("shop", 2).await;
 
     fleet.start_again("dp-2");
-    let _second = Play::start(fleet.dp(2));
+    let _second = BackupFinisher::start(fleet.dp(2));
     for name in ["waits", "later"] {
         let status = fleet.expect_phase(name, Phase::Succeeded).await.status.unwrap();
         assert_eq!(status.run.counts.map(|c| (c.total, c.succeeded)), Some((2, 2)), "{name}");
@@ -109,7 +109,7 @@ async fn a_data_plane_that_hangs_holds_nobody_up() {
     for number in 1..=3 {
         fleet.dp(number).appears::<Secret>(CASS, "bucket").await;
     }
-    let _plays = (Play::start(fleet.dp(1)), Play::start(fleet.dp(3)));
+    let _finishers = (BackupFinisher::start(fleet.dp(1)), BackupFinisher::start(fleet.dp(3)));
 
     // It accepts connections and never answers.
     fleet.pause("dp-2");
@@ -146,7 +146,7 @@ async fn a_data_plane_that_hangs_holds_nobody_up() {
     fleet.expect_phase("second", Phase::Succeeded).await;
 
     fleet.resume("dp-2");
-    let _third = Play::start(fleet.dp(2));
+    let _third = BackupFinisher::start(fleet.dp(2));
     let status = fleet.expect_phase("nightly", Phase::Succeeded).await.status.unwrap();
     assert_eq!(status.run.counts.map(|c| (c.total, c.succeeded)), Some((3, 3)));
     let cluster = fleet.dp(2);

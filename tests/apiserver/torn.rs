@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::{
     front::Front,
     support::{
-        CASS, ControlPlane, Fleet, Play, backup_job, datacenter, eventually, grant, token, with_token,
+        BackupFinisher, CASS, ControlPlane, Fleet, backup_job, datacenter, eventually, grant, token,
+        with_token,
     },
 };
 
@@ -50,7 +51,7 @@ async fn answers_that_are_torn_or_packed_cost_their_own_data_plane_alone_and_not
         fleet.dp(number).create(datacenter(dc, "shop", 1)).await;
     }
     fleet.expect_size("shop", 2).await;
-    let _plays = [Play::start(there), Play::start(fleet.dp(2))];
+    let _finishers = [BackupFinisher::start(there), BackupFinisher::start(fleet.dp(2))];
 
     front.answer(torn);
     let mut runs = 0;

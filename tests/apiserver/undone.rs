@@ -19,7 +19,7 @@ use medusa_fleet::api::{
 use serde_json::{Value, json};
 
 use crate::{
-    deployment_world::{bare, bucket, expect_condition, k8ssandra, medusa_in, settle},
+    deployment_steps::{bare, bucket, expect_condition, k8ssandra, medusa_in, settle},
     schedules::delegated::delegated,
     support::{
         CASS, ControlPlane, FLEET, Fleet, assert_unseen, condition, configuration, datacenter, eventually,

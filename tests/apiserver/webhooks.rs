@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
-    denied_world::{ask_for_writes, goes_on, held_up, prepare},
-    deployment_world::expect_state,
+    denied_steps::{ask_for_writes, goes_on, held_up, prepare},
+    deployment_steps::expect_state,
     front::Front,
     support::{CASS, Cluster, ControlPlane, FLEET, Fleet, eventually, secret},
 };
@@ -90,7 +90,7 @@ async fn a_webhook_that_lets_nothing_through_is_named_and_holds_up_only_what_it_
     let (home, there) = (fleet.home(), fleet.dp(1));
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
-    let _plays = prepare(&fleet).await;
+    let _finishers = prepare(&fleet).await;
     let front = Front::webhook(there, deny).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = match hook {

@@ -16,8 +16,8 @@ use crate::{
     objects::SHOP,
     peer::Peers,
     recorder::Recorder,
+    registered_fleet::BenchClusters,
     report::{Report, Row},
-    stage::Lab,
     support::pause,
 };
 
@@ -34,8 +34,8 @@ const PLANE: usize = 1;
 
 /// Milliseconds from the creation of a MedusaBackupJob until its MedusaBackup exists; the connections and
 /// requests it takes.
-pub async fn backup(lab: &Lab, runs: usize, report: &mut Report) -> Result<()> {
-    let cluster = &lab.plane(PLANE)?;
+pub async fn backup(clusters: &BenchClusters, runs: usize, report: &mut Report) -> Result<()> {
+    let cluster = &clusters.plane(PLANE)?;
     clean(cluster).await?;
     datacenters(cluster, "bench", 1).await?;
     let nodes: Vec<String> = (0..PODS).map(|n| format!("shop-{DATACENTER}-default-sts-{n}")).collect();
@@ -46,7 +46,7 @@ pub async fn backup(lab: &Lab, runs: usize, report: &mut Report) -> Result<()> {
     let mut recorder = Recorder::new();
     recorder.watch::<MedusaBackup>(PLANE, "MedusaBackup", cluster.api(SHOP), state);
     recorder.watch::<MedusaBackupJob>(PLANE, "MedusaBackupJob", cluster.api(SHOP), verdict);
-    let process = lab.data_plane(cluster)?;
+    let process = clusters.data_plane(cluster)?;
     let measured = measure(cluster, &mut recorder, &peers, &process, runs, report).await;
     process.stop().await;
     measured

@@ -12,8 +12,8 @@ use crate::{
     clusters::{IN_FLIGHT, apply, clear, create_job, datacenter_name, is_write},
     harness::Result,
     objects::{SHOP, bare_job, fleet_backup_job},
+    registered_fleet::{DATACENTERS, RegisteredFleet},
     report::{Report, Row},
-    stage::{DATACENTERS, Stage},
     support::pause,
 };
 
@@ -22,8 +22,8 @@ const SETTLE: u64 = 1500;
 
 /// Milliseconds from the write of a FleetBackupJob until every datacenter has its MedusaBackupJob; beside
 /// it a bare client that creates as many.
-pub async fn fanout(stage: &mut Stage, runs: usize, report: &mut Report) -> Result<()> {
-    let planes = stage.planes.len();
+pub async fn fanout(fleet: &mut RegisteredFleet, runs: usize, report: &mut Report) -> Result<()> {
+    let planes = fleet.planes.len();
     let per_plane = DATACENTERS.div_ceil(planes);
     let children = per_plane * planes;
     let (mut ours, mut theirs, mut cold) = (Vec::new(), Vec::new(), Vec::new());
@@ -32,18 +32,18 @@ pub async fn fanout(stage: &mut Stage, runs: usize, report: &mut Report) -> Resu
         let job = format!("fleet-{run}");
         pause(SETTLE).await;
         let start = Instant::now();
-        apply(&stage.home, &stage.namespace, &fleet_backup_job(&job)).await?;
-        let end = stage.recorder.until_count("MedusaBackupJob", &format!("{job}-"), children).await?;
+        apply(&fleet.home, &fleet.namespace, &fleet_backup_job(&job)).await?;
+        let end = fleet.recorder.until_count("MedusaBackupJob", &format!("{job}-"), children).await?;
         let millis = (end - start).as_secs_f64() * 1000.0;
-        clean(stage).await?;
+        clean(fleet).await?;
 
         pause(SETTLE).await;
         let bare = format!("bare-{run}");
         let start = Instant::now();
-        create(stage, &bare, per_plane).await?;
-        let end = stage.recorder.until_count("MedusaBackupJob", &format!("{bare}-"), children).await?;
+        create(fleet, &bare, per_plane).await?;
+        let end = fleet.recorder.until_count("MedusaBackupJob", &format!("{bare}-"), children).await?;
         let bare_millis = (end - start).as_secs_f64() * 1000.0;
-        clean(stage).await?;
+        clean(fleet).await?;
         if run == 0 {
             cold.push((millis, bare_millis));
         } else {
@@ -51,7 +51,7 @@ pub async fn fanout(stage: &mut Stage, runs: usize, report: &mut Report) -> Resu
             theirs.push(bare_millis);
         }
     }
-    let row = |what: &str| Row::new(what, planes, stage.delay, "ms");
+    let row = |what: &str| Row::new(what, planes, fleet.delay, "ms");
     let cold_ours: Vec<f64> = cold.iter().map(|(ours, _)| *ours).collect();
     let cold_bare: Vec<f64> = cold.iter().map(|(_, bare)| *bare).collect();
     report.add(
@@ -61,23 +61,23 @@ pub async fn fanout(stage: &mut Stage, runs: usize, report: &mut Report) -> Resu
             .note("one run: connections are made"),
     );
     report.add(row(&format!("FleetBackupJob, {children} datacenters")).ours(&ours).bare(&theirs));
-    if stage.delay == 0 {
-        requests(stage, children, report).await?;
+    if fleet.delay == 0 {
+        requests(fleet, children, report).await?;
     }
     Ok(())
 }
 
 /// What one FleetBackupJob costs in requests.
-async fn requests(stage: &mut Stage, children: usize, report: &mut Report) -> Result<()> {
+async fn requests(fleet: &mut RegisteredFleet, children: usize, report: &mut Report) -> Result<()> {
     pause(SETTLE).await;
-    let before = stage.requests().await?;
-    apply(&stage.home, &stage.namespace, &fleet_backup_job("counted")).await?;
-    stage.recorder.until_count("MedusaBackupJob", "counted-", children).await?;
+    let before = fleet.requests().await?;
+    apply(&fleet.home, &fleet.namespace, &fleet_backup_job("counted")).await?;
+    fleet.recorder.until_count("MedusaBackupJob", "counted-", children).await?;
     pause(2000).await;
-    let after = stage.requests().await?;
+    let after = fleet.requests().await?;
     let (home, there) = (after.0.since(&before.0), after.1.since(&before.1));
-    clean(stage).await?;
-    let planes = stage.planes.len();
+    clean(fleet).await?;
+    let planes = fleet.planes.len();
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
     let writes = there.sum(|what| what.contains("medusabackupjobs") && is_write(what)) / children as f64;
     let reads = there.sum(|w| w.contains("medusabackupjobs") && !is_write(w) && !w.starts_with("WATCH"));
@@ -95,8 +95,8 @@ async fn requests(stage: &mut Stage, children: usize, report: &mut Report) -> Re
     Ok(())
 }
 
-async fn create(stage: &Stage, prefix: &str, per_plane: usize) -> Result<()> {
-    let writes = stage.planes.iter().map(|plane| {
+async fn create(fleet: &RegisteredFleet, prefix: &str, per_plane: usize) -> Result<()> {
+    let writes = fleet.planes.iter().map(|plane| {
         stream::iter(1..=per_plane)
             .map(move |number| async move {
                 let datacenter = datacenter_name(&plane.name, number);
@@ -111,16 +111,16 @@ async fn create(stage: &Stage, prefix: &str, per_plane: usize) -> Result<()> {
 }
 
 /// Removes the run, then its children.
-pub async fn clean(stage: &mut Stage) -> Result<()> {
-    clear::<FleetBackupJob>(&stage.home, &stage.namespace, "").await?;
-    try_join_all(stage.planes.iter().map(|plane| async {
+pub async fn clean(fleet: &mut RegisteredFleet) -> Result<()> {
+    clear::<FleetBackupJob>(&fleet.home, &fleet.namespace, "").await?;
+    try_join_all(fleet.planes.iter().map(|plane| async {
         clear::<MedusaBackupJob>(&plane.near, SHOP, "").await?;
         clear::<MedusaBackup>(&plane.near, SHOP, "").await
     }))
     .await?;
-    for number in 1..=stage.planes.len() {
-        let names = stage.recorder.names(number, "MedusaBackupJob");
-        stage.recorder.until_gone(names.into_iter().map(|name| (number, "MedusaBackupJob", name))).await?;
+    for number in 1..=fleet.planes.len() {
+        let names = fleet.recorder.names(number, "MedusaBackupJob");
+        fleet.recorder.until_gone(names.into_iter().map(|name| (number, "MedusaBackupJob", name))).await?;
     }
     Ok(())
 }

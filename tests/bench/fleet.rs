@@ -1,7 +1,7 @@
 //! `make bench`: medusa-fleet measured on real API servers, beside a bare client that writes the same
 //! objects in the same run.
 //!
-//! Nothing here fails because of a figure. Reading order: `stage` (a control plane over some clusters),
+//! Nothing here fails because of a figure. Reading order: `registered_fleet` (a control plane over some clusters),
 //! `replication`, `fanout`, `verdict`, `slots`, `quiet`, `backup`, `schedules`, `inventory` (the measurements), `report`; `clusters`,
 //! `objects`, `peer`, `recorder`, `stats` and `support` are what they are made of.
 
@@ -15,11 +15,11 @@ mod objects;
 mod peer;
 mod quiet;
 mod recorder;
+mod registered_fleet;
 mod replication;
 mod report;
 mod schedules;
 mod slots;
-mod stage;
 mod stats;
 mod support;
 mod verdict;
@@ -31,8 +31,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     harness::Result,
+    registered_fleet::{BenchClusters, RegisteredFleet},
     report::Report,
-    stage::{Lab, Stage},
     support::{load, machine, say},
 };
 
@@ -179,15 +179,15 @@ async fn measure(options: &Options, dir: &std::path::Path, report: &mut Report) 
     let first =
         planes.first().copied().filter(|n| *n > 0).ok_or("--planes must name at least one number above 0")?;
     say(format!("starting {} API servers", first + 1));
-    let mut lab = Lab::up(&options.testbed, &options.binary, dir, first).await?;
+    let mut clusters = BenchClusters::up(&options.testbed, &options.binary, dir, first).await?;
     let baseline =
-        if options.wants(Measurement::Requests) { quiet::baseline(&lab).await? } else { String::new() };
+        if options.wants(Measurement::Requests) { quiet::baseline(&clusters).await? } else { String::new() };
     for count in planes {
-        lab.grow(count).await?;
+        clusters.grow(count).await?;
         for &delay in &options.delays {
             say(format!("{count} data planes, +{delay} ms"));
-            match Stage::start(&mut lab, count, delay).await {
-                Ok(stage) => measure_stage(options, stage, &baseline, report).await,
+            match RegisteredFleet::start(&mut clusters, count, delay).await {
+                Ok(fleet) => measure_fleet(options, fleet, &baseline, report).await,
                 Err(error) => report.failed("control plane", count, delay, &error),
             }
         }
@@ -195,21 +195,21 @@ async fn measure(options: &Options, dir: &std::path::Path, report: &mut Report) 
     if options.wants(Measurement::Memory) {
         let count = options.middle();
         say(format!("{count} data planes and unrelated secrets"));
-        let mut stage = Stage::start(&mut lab, count, 0).await?;
-        if let Err(error) = quiet::unrelated_secrets(&lab, &mut stage, report).await {
+        let mut fleet = RegisteredFleet::start(&mut clusters, count, 0).await?;
+        if let Err(error) = quiet::unrelated_secrets(&clusters, &mut fleet, report).await {
             report.failed("memory, unrelated secrets", count, 0, &error);
         }
-        stage.stop().await;
+        fleet.stop().await;
     }
     if options.wants(Measurement::Backup) {
         say("one data plane's own work");
-        if let Err(error) = backup::backup(&lab, options.runs, report).await {
+        if let Err(error) = backup::backup(&clusters, options.runs, report).await {
             report.failed("MedusaBackupJob", 1, 0, &error);
         }
     }
     if options.wants(Measurement::Schedules) {
         say("two hundred schedules due together");
-        if let Err(error) = schedules::schedules(&lab, options.runs.min(SCHEDULE_RUNS), report).await {
+        if let Err(error) = schedules::schedules(&clusters, options.runs.min(SCHEDULE_RUNS), report).await {
             report.failed("MedusaBackupSchedules", 1, 0, &error);
         }
     }
@@ -218,8 +218,8 @@ async fn measure(options: &Options, dir: &std::path::Path, report: &mut Report) 
 
 /// Everything that is measured with one number of data planes and one delay. What cannot be measured
 /// becomes a line of its own.
-async fn measure_stage(options: &Options, mut stage: Stage, baseline: &str, report: &mut Report) {
-    let (count, delay) = (stage.planes.len(), stage.delay);
+async fn measure_fleet(options: &Options, mut fleet: RegisteredFleet, baseline: &str, report: &mut Report) {
+    let (count, delay) = (fleet.planes.len(), fleet.delay);
     let slow = options.runs.min(SLOW_RUNS);
     let note = |what: &str, report: &mut Report, result: Result<()>| {
         if let Err(error) = result {
@@ -227,36 +227,36 @@ async fn measure_stage(options: &Options, mut stage: Stage, baseline: &str, repo
         }
     };
     if options.wants(Measurement::Memory) && delay == 0 {
-        let result = quiet::idle(&stage, report).await;
+        let result = quiet::idle(&fleet, report).await;
         note("memory, idle", report, result);
     }
     if options.wants(Measurement::Requests) && delay == 0 && count == options.middle() {
-        let result = quiet::minute(&stage, baseline, report).await;
+        let result = quiet::minute(&fleet, baseline, report).await;
         note("quiet minute", report, result);
     }
     if options.wants(Measurement::Rotation) {
-        let result = replication::rotation(&mut stage, options.runs, report).await;
+        let result = replication::rotation(&mut fleet, options.runs, report).await;
         note("rotation of one secret", report, result);
     }
     if options.wants(Measurement::Fanout) {
-        let result = fanout::fanout(&mut stage, options.runs, report).await;
+        let result = fanout::fanout(&mut fleet, options.runs, report).await;
         note("FleetBackupJob", report, result);
     }
     if options.wants(Measurement::Slots) && delay == 0 && count == options.middle() {
-        let result = slots::slots(&mut stage, report).await;
+        let result = slots::slots(&mut fleet, report).await;
         note("1,000 FleetBackupSchedules", report, result);
     }
     if options.wants(Measurement::Verdict) {
-        let result = verdict::verdict(&mut stage, slow, report).await;
+        let result = verdict::verdict(&mut fleet, slow, report).await;
         note("FleetBackupJob's verdict", report, result);
     }
     if options.wants(Measurement::Many) && (count == 5 || options.planes.len() == 1) {
-        let result = replication::many(&mut stage, slow, report).await;
+        let result = replication::many(&mut fleet, slow, report).await;
         note("100 secrets", report, result);
     }
     if options.wants(Measurement::Registration) {
-        let result = replication::registration(&mut stage, slow, report).await;
+        let result = replication::registration(&mut fleet, slow, report).await;
         note("registration", report, result);
     }
-    stage.stop().await;
+    fleet.stop().await;
 }

@@ -8,8 +8,8 @@ use crate::{
     clusters::{IN_FLIGHT, Requests, connect},
     harness::{Cluster, Result},
     objects::unrelated,
+    registered_fleet::{BenchClusters, RegisteredFleet},
     report::{Report, Row},
-    stage::{Lab, Stage},
     support::{pause, processor_time, sockets},
 };
 
@@ -21,10 +21,10 @@ const UNRELATED: usize = 2_000;
 const ELSEWHERE: &str = "elsewhere";
 
 /// Memory of a control plane that was just started and left alone.
-pub async fn idle(stage: &Stage, report: &mut Report) -> Result<()> {
+pub async fn idle(fleet: &RegisteredFleet, report: &mut Report) -> Result<()> {
     pause(LEFT_ALONE).await;
-    let planes = stage.planes.len();
-    let process = stage.process()?;
+    let planes = fleet.planes.len();
+    let process = fleet.process()?;
     let peer = match planes {
         5 => "55",
         10 => "63",
@@ -32,7 +32,7 @@ pub async fn idle(stage: &Stage, report: &mut Report) -> Result<()> {
         _ => "",
     };
     report.add(
-        Row::new("memory, idle (VmRSS)", planes, stage.delay, "MiB")
+        Row::new("memory, idle (VmRSS)", planes, fleet.delay, "MiB")
             .ours(&[process.memory("VmRSS")?])
             .peer(peer)
             .note(format!(
@@ -46,12 +46,12 @@ pub async fn idle(stage: &Stage, report: &mut Report) -> Result<()> {
 }
 
 /// Requests of a minute in which nothing happens, and the processor time it takes.
-pub async fn minute(stage: &Stage, baseline: &str, report: &mut Report) -> Result<()> {
-    let planes = stage.planes.len();
-    let pid = stage.process()?.pid();
-    let (before, used) = (stage.requests().await?, processor_time(pid)?);
+pub async fn minute(fleet: &RegisteredFleet, baseline: &str, report: &mut Report) -> Result<()> {
+    let planes = fleet.planes.len();
+    let pid = fleet.process()?.pid();
+    let (before, used) = (fleet.requests().await?, processor_time(pid)?);
     pause(60_000).await;
-    let (after, total) = (stage.requests().await?, processor_time(pid)?);
+    let (after, total) = (fleet.requests().await?, processor_time(pid)?);
     let (home, there) = (after.0.since(&before.0), after.1.since(&before.1));
     // What every API server asks itself.
     let own = |what: &str| what.contains("leases") || what.contains("/healthz") || what.contains("/readyz");
@@ -62,7 +62,7 @@ pub async fn minute(stage: &Stage, baseline: &str, report: &mut Report) -> Resul
     });
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
     let each = |count: f64| count / planes as f64;
-    let row = |what: &str| Row::new(what, planes, stage.delay, "requests");
+    let row = |what: &str| Row::new(what, planes, fleet.delay, "requests");
     report.add(
         row("quiet minute: polling, per data plane")
             .ours(&[each(rest)])
@@ -79,7 +79,7 @@ pub async fn minute(stage: &Stage, baseline: &str, report: &mut Report) -> Resul
             .note("five watches of 120 s each, and this program's own five"),
     );
     report.add(
-        Row::new("quiet minute: processor", planes, stage.delay, "% of a core")
+        Row::new("quiet minute: processor", planes, fleet.delay, "% of a core")
             .ours(&[(total - used) / 60.0 * 100.0])
             .peer(if planes == 10 { "0.11" } else { "" }),
     );
@@ -93,26 +93,30 @@ pub async fn minute(stage: &Stage, baseline: &str, report: &mut Report) -> Resul
 }
 
 /// What an API server that nobody uses counts in 20 s.
-pub async fn baseline(lab: &Lab) -> Result<String> {
-    let cluster = lab.plane(1)?;
+pub async fn baseline(clusters: &BenchClusters) -> Result<String> {
+    let cluster = clusters.plane(1)?;
     let before = Requests::of(&cluster).await?;
     pause(20_000).await;
     Ok(Requests::of(&cluster).await?.since(&before).line())
 }
 
 /// Memory after 2,000 unrelated Secrets of 5 KB have come into every cluster, and after a restart.
-pub async fn unrelated_secrets(lab: &Lab, stage: &mut Stage, report: &mut Report) -> Result<()> {
-    let planes = stage.planes.len();
-    stage.restart().await?;
+pub async fn unrelated_secrets(
+    clusters: &BenchClusters,
+    fleet: &mut RegisteredFleet,
+    report: &mut Report,
+) -> Result<()> {
+    let planes = fleet.planes.len();
+    fleet.restart().await?;
     pause(LEFT_ALONE).await;
-    let before = stage.process()?.memory("VmRSS")?;
-    let mut clusters = vec![lab.home()?];
+    let before = fleet.process()?.memory("VmRSS")?;
+    let mut all = vec![clusters.home()?];
     for number in 1..=planes {
         // A client of its own, whose connections end with it.
-        let Cluster { name, kubeconfig, .. } = lab.plane(number)?;
-        clusters.push(connect(name, kubeconfig).await?);
+        let Cluster { name, kubeconfig, .. } = clusters.plane(number)?;
+        all.push(connect(name, kubeconfig).await?);
     }
-    for cluster in clusters {
+    for cluster in all {
         cluster.namespace(ELSEWHERE).await?;
         let api = &cluster.api::<Secret>(ELSEWHERE);
         stream::iter(0..UNRELATED)
@@ -126,9 +130,9 @@ pub async fn unrelated_secrets(lab: &Lab, stage: &mut Stage, report: &mut Report
             .await?;
     }
     pause(LEFT_ALONE).await;
-    let delay = stage.delay;
+    let delay = fleet.delay;
     let row = |what: &str| Row::new(what, planes, delay, "MiB");
-    let process = stage.process()?;
+    let process = fleet.process()?;
     let after = row("memory, 2,000 unrelated secrets per cluster")
         .ours(&[process.memory("VmRSS")?])
         .note(format!(
@@ -137,9 +141,9 @@ pub async fn unrelated_secrets(lab: &Lab, stage: &mut Stage, report: &mut Report
         ))
         .peer("551 (20 planes)");
     report.add(after);
-    stage.restart().await?;
+    fleet.restart().await?;
     pause(LEFT_ALONE).await;
-    let process = stage.process()?;
+    let process = fleet.process()?;
     report.add(
         row("memory, the same after a restart")
             .ours(&[process.memory("VmRSS")?])

@@ -28,8 +28,8 @@ use crate::{
     harness::{Cluster, Result},
     objects::SHOP,
     recorder::Recorder,
+    registered_fleet::BenchClusters,
     report::{Report, Row},
-    stage::Lab,
     support::{pause, say},
 };
 
@@ -44,8 +44,8 @@ const READY: i64 = 5;
 
 /// Milliseconds from the slot until every schedule has its job, without and with a kill -9 when half of them
 /// have theirs.
-pub async fn schedules(lab: &Lab, runs: usize, report: &mut Report) -> Result<()> {
-    let cluster = &lab.plane(PLANE)?;
+pub async fn schedules(clusters: &BenchClusters, runs: usize, report: &mut Report) -> Result<()> {
+    let cluster = &clusters.plane(PLANE)?;
     clean(cluster).await?;
     clear::<MedusaBackupSchedule>(cluster, SHOP, "").await?;
     datacenters(cluster, NAME, MANY).await?;
@@ -55,7 +55,8 @@ pub async fn schedules(lab: &Lab, runs: usize, report: &mut Report) -> Result<()
         for run in 0..runs {
             say(format!("  schedules, run {} of {runs}, killed: {is_killed}", run + 1));
             let done =
-                one(lab, cluster, &format!("r{run}{}", if is_killed { "k" } else { "u" }), is_killed).await?;
+                one(clusters, cluster, &format!("r{run}{}", if is_killed { "k" } else { "u" }), is_killed)
+                    .await?;
             times.push(done.millis);
             wrong.lost += done.wrong.lost;
             wrong.doubled += done.wrong.doubled;
@@ -82,10 +83,10 @@ struct Done {
 }
 
 /// One slot of all schedules. `run` begins their names.
-async fn one(lab: &Lab, cluster: &Cluster, run: &str, is_killed: bool) -> Result<Done> {
+async fn one(clusters: &BenchClusters, cluster: &Cluster, run: &str, is_killed: bool) -> Result<Done> {
     let mut recorder = Recorder::new();
     recorder.watch::<MedusaBackupJob>(PLANE, "MedusaBackupJob", cluster.api(SHOP), name);
-    let mut process = lab.data_plane(cluster)?;
+    let mut process = clusters.data_plane(cluster)?;
     let (slot, at) = create_all(cluster, run).await?;
     let before = Requests::of(cluster).await?;
     pause(u64::try_from((at - Instant::now()).as_millis()).unwrap_or_default()).await;

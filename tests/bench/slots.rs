@@ -33,8 +33,8 @@ use crate::{
     harness::{Cluster, Result},
     objects::SHOP,
     recorder::Recorder,
+    registered_fleet::{DATACENTERS, HOME, RegisteredFleet},
     report::{Report, Row},
-    stage::{DATACENTERS, HOME, Stage},
     support::{pause, say},
 };
 
@@ -48,52 +48,52 @@ const READY: i64 = 5;
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Milliseconds from the slot until every schedule has its run.
-pub async fn slots(stage: &mut Stage, report: &mut Report) -> Result<()> {
-    limit(stage, Some(LIMIT)).await?;
+pub async fn slots(fleet: &mut RegisteredFleet, report: &mut Report) -> Result<()> {
+    limit(fleet, Some(LIMIT)).await?;
     let mut recorder = Recorder::new();
-    let jobs: Api<FleetBackupJob> = stage.home.api(&stage.namespace);
+    let jobs: Api<FleetBackupJob> = fleet.home.api(&fleet.namespace);
     recorder.watch::<FleetBackupJob>(HOME, "FleetBackupJob", jobs.clone(), |job| {
         if labels::is_held(job.finalizers()) { "held".to_owned() } else { "let go".to_owned() }
     });
-    let (slot, at) = create_all(stage).await?;
-    let workers = Workers::start(stage);
-    let before = stage.requests().await?;
+    let (slot, at) = create_all(fleet).await?;
+    let workers = Workers::start(fleet);
+    let before = fleet.requests().await?;
     pause(u64::try_from(at.saturating_duration_since(Instant::now()).as_millis()).unwrap_or_default()).await;
     let runs = (0..MANY).map(|n| (HOME, "FleetBackupJob", run_name(n, slot)));
     let end = recorder.until_marked(runs, "let go").await?;
     let all_at_work = workers.until(MANY).await;
     let drained = at.elapsed().as_secs_f64();
     pause(2_000).await;
-    let home = stage.requests().await?.0.since(&before.0);
+    let home = fleet.requests().await?.0.since(&before.0);
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
     let writes =
         home.sum(|what| crate::clusters::is_write(what) && what.contains("fleetbackup")) / MANY as f64;
     let found = wrong(&jobs, slot, &workers).await?;
     let peak = workers.peak();
     report.add(
-        Row::new("1,000 FleetBackupSchedules at once", stage.planes.len(), stage.delay, "ms")
+        Row::new("1,000 FleetBackupSchedules at once", fleet.planes.len(), fleet.delay, "ms")
             .ours(&[(end - at).as_secs_f64() * 1000.0])
             .note(format!(
                 "{found}; at most {peak} backups at a time in a data plane that allows {LIMIT}; {all_at_work} begun after \
                  {drained:.0} s; {writes:.1} writes per run; control plane VmHWM {:.1} MiB",
-                stage.process()?.memory("VmHWM")?
+                fleet.process()?.memory("VmHWM")?
             )),
     );
-    clear::<FleetBackupSchedule>(&stage.home, &stage.namespace, "").await?;
-    clear::<FleetBackupJob>(&stage.home, &stage.namespace, "").await?;
-    for plane in &stage.planes {
+    clear::<FleetBackupSchedule>(&fleet.home, &fleet.namespace, "").await?;
+    clear::<FleetBackupJob>(&fleet.home, &fleet.namespace, "").await?;
+    for plane in &fleet.planes {
         clear::<MedusaBackupJob>(&plane.near, SHOP, "").await?;
         clear::<MedusaBackup>(&plane.near, SHOP, "").await?;
     }
     // What is measured after this knows of no limit.
-    limit(stage, None).await
+    limit(fleet, None).await
 }
 
 /// Limits the backups each data plane lets run at a time, or takes the limit back.
-async fn limit(stage: &Stage, most: Option<usize>) -> Result<()> {
-    let planes: Api<DataPlane> = stage.home.api(&stage.namespace);
+async fn limit(fleet: &RegisteredFleet, most: Option<usize>) -> Result<()> {
+    let planes: Api<DataPlane> = fleet.home.api(&fleet.namespace);
     let limits = Patch::Merge(json!({"spec": {"limits": {"maxConcurrentBackups": most}}}));
-    for plane in &stage.planes {
+    for plane in &fleet.planes {
         planes.patch(&plane.name, &PatchParams::default(), &limits).await?;
     }
     Ok(())
@@ -109,8 +109,8 @@ fn run_name(number: usize, slot: Timestamp) -> String {
 
 /// Creates the schedules for the next minute that leaves them time to be looked at; returns that minute, and when it
 /// begins.
-async fn create_all(stage: &Stage) -> Result<(Timestamp, Instant)> {
-    let api: Api<FleetBackupSchedule> = stage.home.api(&stage.namespace);
+async fn create_all(fleet: &RegisteredFleet) -> Result<(Timestamp, Instant)> {
+    let api: Api<FleetBackupSchedule> = fleet.home.api(&fleet.namespace);
     for lead in [60, 120, 240] {
         let now = clock::now();
         let slot = Timestamp::from_second(((now.as_second() + lead) / 60 + 1) * 60)?;
@@ -118,9 +118,9 @@ async fn create_all(stage: &Stage) -> Result<(Timestamp, Instant)> {
         let of_day = slot.as_second().rem_euclid(86_400) / 60;
         let cron = format!("{} {} * * *", of_day % 60, of_day / 60);
         apply_all(
-            &stage.home,
-            &stage.namespace,
-            (0..MANY).map(|number| schedule(stage, number, &cron)).collect(),
+            &fleet.home,
+            &fleet.namespace,
+            (0..MANY).map(|number| schedule(fleet, number, &cron)).collect(),
         )
         .await?;
         while slot.as_second() - clock::now().as_second() >= READY {
@@ -137,17 +137,17 @@ async fn create_all(stage: &Stage) -> Result<(Timestamp, Instant)> {
             pause(500).await;
         }
         say("  the schedules were not ready in time; another minute");
-        clear::<FleetBackupSchedule>(&stage.home, &stage.namespace, "").await?;
-        clear::<FleetBackupJob>(&stage.home, &stage.namespace, "").await?;
+        clear::<FleetBackupSchedule>(&fleet.home, &fleet.namespace, "").await?;
+        clear::<FleetBackupJob>(&fleet.home, &fleet.namespace, "").await?;
     }
     Err("the schedules were never ready in time".into())
 }
 
 /// One for one datacenter; every datacenter has as many.
-fn schedule(stage: &Stage, number: usize, cron: &str) -> Value {
-    let planes = stage.planes.len();
+fn schedule(fleet: &RegisteredFleet, number: usize, cron: &str) -> Value {
+    let planes = fleet.planes.len();
     let per_plane = DATACENTERS.div_ceil(planes);
-    let plane = stage.planes.get(number % planes).map(|plane| plane.name.clone()).unwrap_or_default();
+    let plane = fleet.planes.get(number % planes).map(|plane| plane.name.clone()).unwrap_or_default();
     let datacenter = datacenter_name(&plane, number / planes % per_plane + 1);
     json!({
         "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "FleetBackupSchedule",
@@ -185,10 +185,10 @@ struct Workers {
 }
 
 impl Workers {
-    fn start(stage: &Stage) -> Self {
+    fn start(fleet: &RegisteredFleet) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let mut tasks = JoinSet::new();
-        for plane in &stage.planes {
+        for plane in &fleet.planes {
             tasks.spawn(work(plane.near.clone(), Arc::clone(&seen)));
         }
         Self { seen, _tasks: tasks }

@@ -15,8 +15,8 @@ use crate::{
     fanout::clean,
     harness::{Cluster, Result},
     objects::{SHOP, fleet_backup_job},
+    registered_fleet::{DATACENTERS, HOME, RegisteredFleet},
     report::{Report, Row},
-    stage::{DATACENTERS, HOME, Stage},
     support::pause,
 };
 
@@ -27,18 +27,18 @@ const STEP_PAUSE: u64 = 300;
 
 /// Milliseconds from the write by which the last of a hundred datacenters ends until the FleetBackupJob's verdict is
 /// seen; and how many times its status was written altogether.
-pub async fn verdict(stage: &mut Stage, runs: usize, report: &mut Report) -> Result<()> {
-    let planes = stage.planes.len();
+pub async fn verdict(fleet: &mut RegisteredFleet, runs: usize, report: &mut Report) -> Result<()> {
+    let planes = fleet.planes.len();
     let children = DATACENTERS.div_ceil(planes) * planes;
     let (mut millis, mut writes, mut per_second) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..runs {
         let job = format!("verdict-{run}");
         pause(1500).await;
-        let before = stage.requests().await?.0;
+        let before = fleet.requests().await?.0;
         let start = Instant::now();
-        apply(&stage.home, &stage.namespace, &fleet_backup_job(&job)).await?;
-        stage.recorder.until_count("MedusaBackupJob", &format!("{job}-"), children).await?;
-        let mut made = made(stage).await?;
+        apply(&fleet.home, &fleet.namespace, &fleet_backup_job(&job)).await?;
+        fleet.recorder.until_count("MedusaBackupJob", &format!("{job}-"), children).await?;
+        let mut made = made(fleet).await?;
         let last = made.pop();
         for step in made.chunks(STEP) {
             try_join_all(step.iter().map(|(cluster, child)| finish(cluster, child))).await?;
@@ -50,15 +50,15 @@ pub async fn verdict(stage: &mut Stage, runs: usize, report: &mut Report) -> Res
         let end = Instant::now();
         end_job(&cluster, &child).await?;
         let place = (HOME, "FleetBackupJob", job.clone());
-        let seen = stage.recorder.until([place], |phase| phase == Some("Succeeded")).await?;
+        let seen = fleet.recorder.until([place], |phase| phase == Some("Succeeded")).await?;
         millis.push((seen - end).as_secs_f64() * 1000.0);
-        let spent = stage.requests().await?.0.since(&before);
+        let spent = fleet.requests().await?.0.since(&before);
         let statuses = spent.sum(|what| what.contains("fleetbackupjobs/status") && is_write(what));
         writes.push(statuses);
         per_second.push(statuses / (seen - start).as_secs_f64());
-        clean(stage).await?;
+        clean(fleet).await?;
     }
-    let row = |what: &str, unit: &'static str| Row::new(what, planes, stage.delay, unit);
+    let row = |what: &str, unit: &'static str| Row::new(what, planes, fleet.delay, unit);
     report.add(
         row(&format!("FleetBackupJob, {children} datacenters: last end to verdict"), "ms").ours(&millis),
     );
@@ -70,8 +70,8 @@ pub async fn verdict(stage: &mut Stage, runs: usize, report: &mut Report) -> Res
 }
 
 /// The children there are, data planes taking turns.
-async fn made(stage: &Stage) -> Result<Vec<(Cluster, MedusaBackupJob)>> {
-    let lists = stage.planes.iter().map(|plane| async {
+async fn made(fleet: &RegisteredFleet) -> Result<Vec<(Cluster, MedusaBackupJob)>> {
+    let lists = fleet.planes.iter().map(|plane| async {
         let api: Api<MedusaBackupJob> = plane.near.api(SHOP);
         let list = api.list(&ListParams::default()).await?.items;
         Ok::<_, kube::Error>(list.into_iter().map(|child| (plane.near.clone(), child)).collect::<Vec<_>>())

@@ -6,40 +6,40 @@ use serde_json::json;
 
 use crate::{
     cass_operator::{Behaviour, SET},
-    site::Site,
+    restorable_datacenter::RestorableDatacenter,
     support::{eventually, like},
 };
 
 /// Makes `r1` as soon as its name is free.
-async fn make_again(site: &Site) {
-    site.gone("r1").await;
-    site.restore("r1", "b1").await;
+async fn make_again(dc: &RestorableDatacenter) {
+    dc.gone("r1").await;
+    dc.restore("r1", "b1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_is_made_again_when_it_is_over_restores_again_also_when_nobody_saw_it() {
-    let site = Site::new(1).await;
-    let mut data_plane = Some(site.data_plane().await);
-    site.restore("r1", "b1").await;
-    let mut last = site.finished("r1").await;
-    site.assert_restored("b1");
+    let dc = RestorableDatacenter::new(1).await;
+    let mut data_plane = Some(dc.data_plane().await);
+    dc.restore("r1", "b1").await;
+    let mut last = dc.finished("r1").await;
+    dc.assert_restored("b1");
     for (is_down, restores) in [(false, 2), (true, 3)] {
         if is_down {
             data_plane.take().unwrap().kill();
         }
-        site.delete("r1").await;
-        make_again(&site).await;
+        dc.delete("r1").await;
+        make_again(&dc).await;
         if is_down {
-            data_plane = Some(site.data_plane().await);
+            data_plane = Some(dc.data_plane().await);
         }
-        let status = site.finished("r1").await;
+        let status = dc.finished("r1").await;
         assert!(status.conditions.is_true("Complete"), "{status:#?}");
         assert_ne!(status.restore_key, last.restore_key);
         assert!(status.start_time >= last.finish_time, "{status:#?}");
-        for volume in site.operator.volumes().values() {
+        for volume in dc.operator.volumes().values() {
             assert_eq!(volume.restores, restores, "down: {is_down}");
         }
-        site.assert_clean().await;
+        dc.assert_clean().await;
         last = status;
     }
     drop(data_plane);
@@ -47,47 +47,47 @@ async fn a_restore_that_is_made_again_when_it_is_over_restores_again_also_when_n
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_is_made_again_in_the_middle_begins_anew_and_leaves_the_datacenter_as_it_was() {
-    let site = Site::new(1).await;
-    site.operator.script(|s| s.pods = [(format!("{SET}-0"), Behaviour::Hangs)].into());
-    let _data_plane = site.data_plane().await;
-    site.restore("r1", "b1").await;
-    site.at_step("Starting").await;
-    let former = site.status("r1").await;
-    site.delete("r1").await;
-    make_again(&site).await;
-    site.operator.script(|s| s.pods.clear());
-    let status = site.finished("r1").await;
+    let dc = RestorableDatacenter::new(1).await;
+    dc.operator.script(|s| s.pods = [(format!("{SET}-0"), Behaviour::Hangs)].into());
+    let _data_plane = dc.data_plane().await;
+    dc.restore("r1", "b1").await;
+    dc.at_step("Starting").await;
+    let former = dc.status("r1").await;
+    dc.delete("r1").await;
+    make_again(&dc).await;
+    dc.operator.script(|s| s.pods.clear());
+    let status = dc.finished("r1").await;
     assert!(status.conditions.is_true("Complete"), "{status:#?}");
     assert_ne!(status.restore_key, former.restore_key);
-    site.assert_restored("b1");
-    site.assert_clean().await;
+    dc.assert_restored("b1");
+    dc.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_is_made_again_while_nobody_sees_it_takes_over_no_step_of_the_former() {
-    let site = Site::new(1).await;
-    site.operator.script(|s| s.pods = [(format!("{SET}-0"), Behaviour::Hangs)].into());
-    let first = site.data_plane().await;
-    site.restore("r1", "b1").await;
-    site.at_step("Starting").await;
-    let former = site.status("r1").await;
+    let dc = RestorableDatacenter::new(1).await;
+    dc.operator.script(|s| s.pods = [(format!("{SET}-0"), Behaviour::Hangs)].into());
+    let first = dc.data_plane().await;
+    dc.restore("r1", "b1").await;
+    dc.at_step("Starting").await;
+    let former = dc.status("r1").await;
     first.kill();
     // Whoever takes the finalizer off says that nothing is to be put back for it.
-    site.delete("r1").await;
-    site.world.patch::<MedusaRestoreJob>("r1", json!({"metadata": {"finalizers": null}})).await;
-    make_again(&site).await;
-    let _second = site.data_plane().await;
+    dc.delete("r1").await;
+    dc.scripted.patch::<MedusaRestoreJob>("r1", json!({"metadata": {"finalizers": null}})).await;
+    make_again(&dc).await;
+    let _second = dc.data_plane().await;
     eventually("the newcomer is at work under a key of its own", async || {
-        let status = site.status("r1").await;
+        let status = dc.status("r1").await;
         like(status.restore_key, |key| !key.is_empty() && *key != former.restore_key)
     })
     .await;
-    site.operator.script(|s| s.pods.clear());
-    let status = site.finished("r1").await;
+    dc.operator.script(|s| s.pods.clear());
+    let status = dc.finished("r1").await;
     assert!(status.conditions.is_true("Complete"), "{status:#?}");
-    let volumes = site.operator.volumes();
+    let volumes = dc.operator.volumes();
     let held = volumes[&format!("{SET}-0")].clone();
     assert_eq!(held.holds.map(|(backup, _)| backup).as_deref(), Some("b1"));
     assert_eq!(held.last_restore, Some(status.restore_key), "the last that was restored is the newcomer's");
-    site.assert_clean().await;
+    dc.assert_clean().await;
 }

@@ -4,9 +4,9 @@ use k8s_openapi::{api::core::v1::Secret, api::events::v1::Event};
 use medusa_fleet::api::{Conditions as _, medusa::MedusaConfiguration};
 use serde_json::{Value, json};
 
-use crate::{fake_medusa::Script, support::eventually, world::World};
+use crate::{fake_medusa::Script, scripted_datacenter::ScriptedDatacenter, support::eventually};
 
-impl World {
+impl ScriptedDatacenter {
     async fn configuration(&self, name: &str, storage: Value) {
         self.create::<MedusaConfiguration>(json!({
             "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaConfiguration",
@@ -41,40 +41,40 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ready_goes_with_the_secret_and_comes_back_with_it() {
-    let world = World::new(0, Script::default()).await;
-    let _data_plane = world.data_plane().await;
-    world.configuration("shared", json!({"storageSecretRef": {"name": "bucket"}})).await;
-    let message = world.configuration_is("shared", "False", "SecretNotFound").await;
-    assert!(message.contains("`bucket`") && message.contains(&world.ns), "{message}");
+    let dc = ScriptedDatacenter::new(0, Script::default()).await;
+    let _data_plane = dc.data_plane().await;
+    dc.configuration("shared", json!({"storageSecretRef": {"name": "bucket"}})).await;
+    let message = dc.configuration_is("shared", "False", "SecretNotFound").await;
+    assert!(message.contains("`bucket`") && message.contains(&dc.ns), "{message}");
 
-    world.secret("bucket", "credentials").await;
-    world.configuration_is("shared", "True", "Ready").await;
+    dc.secret("bucket", "credentials").await;
+    dc.configuration_is("shared", "True", "Ready").await;
 
     let renamed = json!({"data": {"credentials": null}, "stringData": {"creds": "hunter2"}});
-    world.patch::<Secret>("bucket", renamed).await;
-    let message = world.configuration_is("shared", "False", "SecretKeyMissing").await;
+    dc.patch::<Secret>("bucket", renamed).await;
+    let message = dc.configuration_is("shared", "False", "SecretKeyMissing").await;
     assert!(message.contains("`credentials`"), "{message}");
 
-    world.delete::<Secret>("bucket").await;
-    world.configuration_is("shared", "False", "SecretNotFound").await;
-    world.secret("bucket", "credentials").await;
-    world.configuration_is("shared", "True", "Ready").await;
+    dc.delete::<Secret>("bucket").await;
+    dc.configuration_is("shared", "False", "SecretNotFound").await;
+    dc.secret("bucket", "credentials").await;
+    dc.configuration_is("shared", "True", "Ready").await;
 
-    world.event("shared", "SecretKeyMissing").await;
-    let events = world.list::<Event>().await;
+    dc.event("shared", "SecretKeyMissing").await;
+    let events = dc.list::<Event>().await;
     assert!(!serde_json::to_string(&events).unwrap().contains("hunter2"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_identity_needs_no_secret_and_excludes_one() {
-    let world = World::new(0, Script::default()).await;
-    let _data_plane = world.data_plane().await;
-    world.configuration("role", json!({"credentialsType": "role-based"})).await;
-    world.configuration("none", json!({"bucketName": "b"})).await;
+    let dc = ScriptedDatacenter::new(0, Script::default()).await;
+    let _data_plane = dc.data_plane().await;
+    dc.configuration("role", json!({"credentialsType": "role-based"})).await;
+    dc.configuration("none", json!({"bucketName": "b"})).await;
     let both = json!({"credentialsType": "role-based", "storageSecretRef": {"name": "bucket"}});
-    world.configuration("both", both).await;
-    world.configuration_is("role", "True", "Ready").await;
-    world.configuration_is("none", "True", "Ready").await;
-    let message = world.configuration_is("both", "False", "InvalidSpec").await;
+    dc.configuration("both", both).await;
+    dc.configuration_is("role", "True", "Ready").await;
+    dc.configuration_is("none", "True", "Ready").await;
+    let message = dc.configuration_is("both", "False", "InvalidSpec").await;
     assert!(message.contains("credentialsType") && message.contains("storageSecretRef"), "{message}");
 }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::{fake_medusa::Script, world::World};
+use crate::{fake_medusa::Script, scripted_datacenter::ScriptedDatacenter};
 
 /// The manifests of one page: its blocks marked as YAML that have a kind.
 fn manifests(page: &str) -> Vec<Value> {
@@ -15,13 +15,13 @@ fn manifests(page: &str) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_manifest_is_accepted_without_a_warning() {
-    let world = World::new(0, Script::default()).await;
+    let dc = ScriptedDatacenter::new(0, Script::default()).await;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let mut kinds = Vec::new();
     for entry in fs::read_dir(folder).unwrap().flatten().filter(|e| e.path().is_file()) {
         for mut manifest in manifests(&fs::read_to_string(entry.path()).unwrap()) {
-            manifest["metadata"]["namespace"] = Value::from(world.ns.as_str());
-            world.cluster.apply(&manifest).await;
+            manifest["metadata"]["namespace"] = Value::from(dc.ns.as_str());
+            dc.cluster.apply(&manifest).await;
             kinds.push(manifest["kind"].as_str().unwrap().to_owned());
         }
     }

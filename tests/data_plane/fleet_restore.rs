@@ -13,111 +13,111 @@ use medusa_fleet::api::{
 use serde_json::{Value, json};
 
 use crate::{
+    restorable_datacenter::{RestorableDatacenter, restore_timings},
+    scripted_datacenter::{DataPlane as Role, ScriptedDatacenter},
     shared_cluster::Definitions,
-    site::{Site, restore_timings},
     support::{
         eventually, eventually_within,
         gate::{Gate, Stop},
         harness::{BINARY, Program},
         like,
     },
-    world::DataPlane as Role,
 };
 
 /// Writes of the `data-plane` role that are certain in a restore of two pods by a FleetRestoreJob, whose jobs have an
 /// owner: see `restore_crash.rs`.
 const CERTAIN: usize = 15;
 
-/// The program as control plane, in the namespace of the first site.
-fn control_plane(site: &Site) -> Program {
-    let log = site.world.cluster.kubeconfig.with_file_name(format!("control-plane-{}.log", site.world.ns));
+/// The program as control plane, in the namespace of the near datacenter.
+fn control_plane(dc: &RestorableDatacenter) -> Program {
+    let ScriptedDatacenter { cluster, ns, .. } = &dc.scripted;
+    let log = cluster.kubeconfig.with_file_name(format!("control-plane-{ns}.log"));
     let program = Program::start(BINARY, &log, |command| {
-        command.arg("--kubeconfig").arg(&site.world.cluster.kubeconfig).args([
-            "--namespace",
-            &site.world.ns,
-            "control-plane",
-            "--metrics-addr",
-            "127.0.0.1:0",
-        ])
+        let args = ["--namespace", ns, "control-plane", "--metrics-addr", "127.0.0.1:0"];
+        command.arg("--kubeconfig").arg(&cluster.kubeconfig).args(args)
     });
     program.unwrap()
 }
 
 /// A cluster of two datacenters: `near` in the control plane's own cluster, `far` in another, with upstream's definitions.
-struct Stage {
-    near: Site,
-    far: Site,
+struct TwoDatacenterCluster {
+    near: RestorableDatacenter,
+    far: RestorableDatacenter,
     controller: Program,
 }
 
-impl Stage {
+impl TwoDatacenterCluster {
     async fn new() -> Self {
-        let (near, far) =
-            tokio::join!(Site::under(Definitions::Home, 2), Site::under(Definitions::Upstream, 2));
-        let name = format!("whole-{}", near.world.ns);
-        for site in [&near, &far] {
+        let (near, far) = tokio::join!(
+            RestorableDatacenter::under(Definitions::Home, 2),
+            RestorableDatacenter::under(Definitions::Upstream, 2)
+        );
+        let name = format!("whole-{}", near.scripted.ns);
+        for dc in [&near, &far] {
             let label = json!({"metadata": {"labels": {"fleet.k8ssandra.io/cluster": name}}});
-            site.world.patch_datacenter(label).await;
+            dc.scripted.patch_datacenter(label).await;
         }
         let controller = control_plane(&near);
-        let file = std::fs::read_to_string(&far.world.cluster.kubeconfig).unwrap();
-        near.world
+        let file = std::fs::read_to_string(&far.scripted.cluster.kubeconfig).unwrap();
+        near.scripted
             .create::<Secret>(json!({
                 "apiVersion": "v1", "kind": "Secret",
                 "metadata": {"name": "far", "labels": {"fleet.k8ssandra.io/register": "true"}},
                 "stringData": {"kubeconfig": file},
             }))
             .await;
-        let stage = Self { near, far, controller };
+        let cluster = Self { near, far, controller };
         for plane in ["local", "far"] {
             eventually("the data plane is ready", async || {
-                let found = stage.near.world.find::<DataPlane>(plane).await.and_then(|plane| plane.status);
+                let found =
+                    cluster.near.scripted.find::<DataPlane>(plane).await.and_then(|plane| plane.status);
                 like(found.unwrap_or_default(), |status| status.conditions.is_true("Ready"))
             })
             .await;
         }
         eventually("the cluster is found", async || {
-            let found = stage.near.world.find::<FleetCluster>(&name).await.and_then(|cluster| cluster.status);
+            let found =
+                cluster.near.scripted.find::<FleetCluster>(&name).await.and_then(|cluster| cluster.status);
             like(found.unwrap_or_default(), |status| status.size == 2)
         })
         .await;
-        stage
+        cluster
     }
 
-    fn sites(&self) -> [&Site; 2] {
+    fn datacenters(&self) -> [&RestorableDatacenter; 2] {
         [&self.near, &self.far]
     }
 
-    async fn role(site: &Site, stop: Option<Stop>) -> Role {
+    async fn role(dc: &RestorableDatacenter, stop: Option<Stop>) -> Role {
         let gate = stop.map_or_else(Gate::default, Gate::stopping);
-        site.world.data_plane_with(gate, restore_timings()).await
+        dc.scripted.data_plane_with(gate, restore_timings()).await
     }
 
     async fn begin(&self) -> FleetRestoreJob {
-        let part = |plane: &str, site: &Site| json!({"dataPlane": plane, "namespace": site.world.ns, "datacenter": "dc1", "medusaBackup": "b1"});
+        let part = |plane: &str, dc: &RestorableDatacenter| json!({"dataPlane": plane, "namespace": dc.scripted.ns, "datacenter": "dc1", "medusaBackup": "b1"});
         let job = json!({
             "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "FleetRestoreJob", "metadata": {"name": "back"},
             "spec": {"datacenters": [part("local", &self.near), part("far", &self.far)]},
         });
-        self.near.world.create(job).await
+        self.near.scripted.create(job).await
     }
 
     /// Waits for the end, and returns what remains of it, without what differs from run to run.
     async fn end(&self) -> Value {
         // A restore that is cut off and repeated takes long.
         let status = eventually_within(Duration::from_mins(2), "the restore ends", async || {
-            let status = self.near.world.get::<FleetRestoreJob>("back").await.status.unwrap_or_default();
+            let status = self.near.scripted.get::<FleetRestoreJob>("back").await.status.unwrap_or_default();
             like(status, |status| status.phase.is_some_and(Phase::is_final))
         })
         .await;
-        for site in self.sites() {
+        for dc in self.datacenters() {
             eventually("its MedusaRestoreJob is deleted", async || {
-                like(site.world.list::<MedusaRestoreJob>().await, Vec::is_empty)
+                like(dc.scripted.list::<MedusaRestoreJob>().await, Vec::is_empty)
             })
             .await;
-            site.assert_restored("b1");
-            site.assert_clean().await;
-            site.ready().await.unwrap();
+            dc.assert_restored("b1");
+            dc.assert_clean().await;
+            dc.ready().await.unwrap();
         }
         let runs: Vec<Value> = status
             .datacenters
@@ -133,11 +133,11 @@ impl Stage {
 }
 
 async fn undisturbed() -> Value {
-    let stage = Stage::new().await;
-    let near = Stage::role(&stage.near, None).await;
-    let far = Stage::role(&stage.far, None).await;
-    stage.begin().await;
-    let end = stage.end().await;
+    let cluster = TwoDatacenterCluster::new().await;
+    let near = TwoDatacenterCluster::role(&cluster.near, None).await;
+    let far = TwoDatacenterCluster::role(&cluster.far, None).await;
+    cluster.begin().await;
+    let end = cluster.end().await;
     assert_eq!(end["phase"], "Succeeded", "{end:#}");
     for role in [near, far] {
         let writes = role.gate.writes();
@@ -146,24 +146,24 @@ async fn undisturbed() -> Value {
     end
 }
 
-/// Kills the role of both sites at these writes, and the control plane each time.
+/// Kills the role of both datacenters at these writes, and the control plane each time.
 async fn disturbed(near: Stop, far: Stop) -> Value {
-    let mut stage = Stage::new().await;
-    let first = Stage::role(&stage.near, Some(near)).await;
-    let second = Stage::role(&stage.far, Some(far)).await;
-    stage.begin().await;
+    let mut cluster = TwoDatacenterCluster::new().await;
+    let first = TwoDatacenterCluster::role(&cluster.near, Some(near)).await;
+    let second = TwoDatacenterCluster::role(&cluster.far, Some(far)).await;
+    cluster.begin().await;
     let mut roles = Vec::new();
     for (role, is_near) in [(first, true), (second, false)] {
         let reached = tokio::time::timeout(Duration::from_secs(60), role.gate.reached());
         reached.await.expect("the write is made");
         role.kill();
-        stage.controller.restart().unwrap();
-        let site = if is_near { &stage.near } else { &stage.far };
-        roles.push(Stage::role(site, None).await);
+        cluster.controller.restart().unwrap();
+        let dc = if is_near { &cluster.near } else { &cluster.far };
+        roles.push(TwoDatacenterCluster::role(dc, None).await);
     }
-    let end = stage.end().await;
-    for site in stage.sites() {
-        site.world.disconnected().await;
+    let end = cluster.end().await;
+    for dc in cluster.datacenters() {
+        dc.scripted.disconnected().await;
     }
     end
 }
@@ -190,17 +190,17 @@ async fn killed_at_any_step_of_either_role_a_whole_restore_ends_as_if_undisturbe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_is_away_when_the_restore_begins_is_waited_for() {
-    let mut stage = Stage::new().await;
-    let _near = Stage::role(&stage.near, None).await;
-    stage.begin().await;
+    let mut cluster = TwoDatacenterCluster::new().await;
+    let _near = TwoDatacenterCluster::role(&cluster.near, None).await;
+    cluster.begin().await;
     let near_is_done = async || {
-        let status = stage.near.world.get::<FleetRestoreJob>("back").await.status.unwrap_or_default();
+        let status = cluster.near.scripted.get::<FleetRestoreJob>("back").await.status.unwrap_or_default();
         let phases: Vec<Phase> = status.datacenters.iter().map(|run| run.phase).collect();
         like(phases, |phases| *phases == [Phase::Succeeded, Phase::Running])
     };
     eventually("the near datacenter is restored", near_is_done).await;
-    stage.controller.restart().unwrap();
-    let _far = Stage::role(&stage.far, None).await;
-    let end = stage.end().await;
+    cluster.controller.restart().unwrap();
+    let _far = TwoDatacenterCluster::role(&cluster.far, None).await;
+    let end = cluster.end().await;
     assert_eq!((&end["phase"], &end["done"]), (&json!("Succeeded"), &json!("2/2")), "{end:#}");
 }

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::{
     fake_medusa::Script,
+    medusa_tasks::told,
+    scripted_datacenter::ScriptedDatacenter,
     shared_cluster::Definitions,
     support::{eventually, like, loosened::create_whole},
-    task_world::told,
-    world::World,
 };
 
 /// Places of another type in every kind: a kind, its spec and its status.
@@ -33,56 +33,55 @@ fn odd_ones() -> Vec<(&'static str, Value, Value)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_hides_and_fails_nothing_else_of_its_namespace() {
-    let world = World::under(Definitions::Loose, 2, Script::default()).await;
+    let dc = ScriptedDatacenter::under(Definitions::Loose, 2, Script::default()).await;
     for name in ["b0", "odd-3", "odd-4"] {
-        world.stored(name);
+        dc.stored(name);
     }
     for (number, (kind, spec, status)) in odd_ones().into_iter().enumerate() {
         let mut object = json!({
             "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": kind,
-            "metadata": {"name": format!("odd-{number}"), "namespace": world.ns}, "spec": spec,
+            "metadata": {"name": format!("odd-{number}"), "namespace": dc.ns}, "spec": spec,
         });
         if !status.is_null() {
             object["status"] = status;
         }
-        create_whole(&world.cluster, &object).await;
+        create_whole(&dc.cluster, &object).await;
     }
-    let _data_plane = world.data_plane().await;
-    world.job("b1", "dc1").await;
-    assert!(world.finished("b1").await.failed.is_empty());
+    let _data_plane = dc.data_plane().await;
+    dc.job("b1", "dc1").await;
+    assert!(dc.finished("b1").await.failed.is_empty());
     // A sync writes what can be written, and leaves alone and names what stands under names that cannot be read.
-    let status = world.sync("s").await;
+    let status = dc.sync("s").await;
     let told = told(&status);
     assert!(
         told.contains("1 created") && told.contains("odd-3, odd-4") && told.contains("cannot be read"),
         "{told}"
     );
-    assert!(world.backup("b0").await.is_some());
+    assert!(dc.backup("b0").await.is_some());
     // A restore looks at what else is at work before it looks for its backup.
     let template = json!({"spec": {"podTemplateSpec": {"spec": {
         "containers": [{"name": "cassandra"}], "initContainers": [{"name": "medusa-restore"}],
     }}}});
-    world.patch_datacenter(template).await;
-    world
-        .create::<MedusaRestoreJob>(json!({
-            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaRestoreJob", "metadata": {"name": "r"},
-            "spec": {"cassandraDatacenter": "dc1", "backup": "none-such"},
-        }))
-        .await;
+    dc.patch_datacenter(template).await;
+    dc.create::<MedusaRestoreJob>(json!({
+        "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaRestoreJob", "metadata": {"name": "r"},
+        "spec": {"cassandraDatacenter": "dc1", "backup": "none-such"},
+    }))
+    .await;
     eventually("the restore says what it lacks", async || {
-        let job = world.get::<MedusaRestoreJob>("r").await;
+        let job = dc.get::<MedusaRestoreJob>("r").await;
         let said = serde_json::to_string(&job.status).unwrap();
         like(said, |said| said.contains("none-such"))
     })
     .await;
-    world
+    dc
         .create::<MedusaBackupSchedule>(json!({
             "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackupSchedule", "metadata": {"name": "nightly"},
             "spec": {"cronSchedule": "0 1 1 1 *", "backupSpec": {"cassandraDatacenter": "dc1"}},
         }))
         .await;
     eventually("the schedule is followed", async || {
-        let schedule = world.get::<MedusaBackupSchedule>("nightly").await;
+        let schedule = dc.get::<MedusaBackupSchedule>("nightly").await;
         like(schedule.status.unwrap_or_default(), |status| status.next_schedule.is_some())
     })
     .await;
@@ -90,30 +89,30 @@ async fn what_cannot_be_read_hides_and_fails_nothing_else_of_its_namespace() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_made_again_under_its_name_is_another_also_when_nobody_saw_it() {
-    let world = World::new(2, Script::default()).await;
-    let mut data_plane = Some(world.data_plane().await);
-    world.job("b1", "dc1").await;
-    world.finished("b1").await;
-    let first = world.sync("s").await;
-    let starts = world.starts();
+    let dc = ScriptedDatacenter::new(2, Script::default()).await;
+    let mut data_plane = Some(dc.data_plane().await);
+    dc.job("b1", "dc1").await;
+    dc.finished("b1").await;
+    let first = dc.sync("s").await;
+    let starts = dc.starts();
     for is_down in [false, true] {
         if is_down {
             data_plane.take().unwrap().kill();
         }
-        world.delete::<MedusaBackupJob>("b1").await;
-        world.delete::<MedusaTask>("s").await;
-        world.job("b1", "dc1").await;
-        world.task("s", "sync", json!({})).await;
+        dc.delete::<MedusaBackupJob>("b1").await;
+        dc.delete::<MedusaTask>("s").await;
+        dc.job("b1", "dc1").await;
+        dc.task("s", "sync", json!({})).await;
         if is_down {
-            data_plane = Some(world.data_plane().await);
+            data_plane = Some(dc.data_plane().await);
         }
         // Medusa has a backup of that name, and is never sent one twice.
-        world.finished("b1").await;
-        world.reason("b1", "NameConflict").await;
-        assert_eq!(world.starts(), starts);
-        let again = world.task_finished("s").await;
+        dc.finished("b1").await;
+        dc.reason("b1", "NameConflict").await;
+        assert_eq!(dc.starts(), starts);
+        let again = dc.task_finished("s").await;
         assert!(again.start_time >= first.start_time && again.failed.is_empty(), "{again:?}");
-        assert!(world.find::<MedusaBackup>("b1").await.is_some(), "down: {is_down}");
+        assert!(dc.find::<MedusaBackup>("b1").await.is_some(), "down: {is_down}");
     }
     drop(data_plane);
 }

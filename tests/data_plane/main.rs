@@ -22,10 +22,10 @@ mod support;
 
 mod cass_operator;
 mod kubelet;
+mod restorable_datacenter;
 mod rights;
+mod scripted_datacenter;
 mod shared_cluster;
-mod site;
-mod world;
 
 mod again;
 mod configuration;
@@ -36,6 +36,7 @@ mod fleet_restore;
 mod good;
 mod input;
 mod loosened;
+mod medusa_tasks;
 mod page;
 mod restore;
 mod restore_crash;
@@ -48,6 +49,5 @@ mod task_crash;
 mod task_faults;
 mod task_input;
 mod task_sync;
-mod task_world;
 mod tls;
 mod turns;

@@ -15,7 +15,7 @@ use medusa_fleet::{
 };
 
 use crate::{
-    site::{Site, restore_timings},
+    restorable_datacenter::{RestorableDatacenter, restore_timings},
     support::{
         eventually,
         gate::Gate,
@@ -107,12 +107,12 @@ spec:
   operation: purge
 ";
 
-impl Site {
+impl RestorableDatacenter {
     /// Runs kubectl in the test's namespace; returns what it prints.
     fn kubectl(&self, args: &[&str], input: &str) -> String {
         let mut child = testbed::command()
-            .args(["kubectl", "--namespace", &self.world.ns, "--kubeconfig"])
-            .arg(&self.world.cluster.kubeconfig)
+            .args(["kubectl", "--namespace", &self.scripted.ns, "--kubeconfig"])
+            .arg(&self.scripted.cluster.kubeconfig)
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -125,7 +125,7 @@ impl Site {
     }
 
     fn apply(&self, manifest: &str) {
-        self.kubectl(&["apply", "-f", "-"], &manifest.replace("NAMESPACE", &self.world.ns));
+        self.kubectl(&["apply", "-f", "-"], &manifest.replace("NAMESPACE", &self.scripted.ns));
     }
 
     /// The column headings of `kubectl get`.
@@ -137,64 +137,64 @@ impl Site {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_is_made_shown_synced_restored_and_purged() {
-    let site = Site::new(3).await;
-    let _data_plane = site.data_plane().await;
-    site.apply(SECRET);
-    site.apply(CONFIGURATION);
+    let dc = RestorableDatacenter::new(3).await;
+    let _data_plane = dc.data_plane().await;
+    dc.apply(SECRET);
+    dc.apply(CONFIGURATION);
     eventually("the configuration is ready", async || {
-        let configuration = site.world.get::<MedusaConfiguration>("medusaconfiguration-s3").await;
+        let configuration = dc.scripted.get::<MedusaConfiguration>("medusaconfiguration-s3").await;
         like(configuration.status.unwrap_or_default(), |s| s.conditions.is_true("Ready"))
     })
     .await;
 
-    site.apply(BACKUP_JOB);
-    let status = site.world.finished("medusa-backup1").await;
+    dc.apply(BACKUP_JOB);
+    let status = dc.scripted.finished("medusa-backup1").await;
     assert!(status.start_time <= status.finish_time && status.failed.is_empty());
     assert_eq!(status.finished.len(), 3, "all pods are in the list");
-    assert_eq!(site.headings("MedusaBackupJob"), "NAME STARTED FINISHED");
-    let whole = site.world.backup("medusa-backup1").await.unwrap().status.unwrap();
+    assert_eq!(dc.headings("MedusaBackupJob"), "NAME STARTED FINISHED");
+    let whole = dc.scripted.backup("medusa-backup1").await.unwrap().status.unwrap();
     assert_eq!((whole.total_nodes, whole.finished_nodes, whole.nodes.len()), (Some(3), Some(3), 3));
-    assert_eq!(site.headings("MedusaBackup"), "NAME STARTED FINISHED NODES FILES SIZE COMPLETED STATUS");
+    assert_eq!(dc.headings("MedusaBackup"), "NAME STARTED FINISHED NODES FILES SIZE COMPLETED STATUS");
 
     // What is missing here is made, and what is missing in the storage goes.
-    site.apply(BACKUP);
-    site.world.delete::<MedusaBackup>("medusa-backup1").await;
-    site.apply(SYNC);
-    let status = site.world.task_finished("sync-backups-1").await;
+    dc.apply(BACKUP);
+    dc.scripted.delete::<MedusaBackup>("medusa-backup1").await;
+    dc.apply(SYNC);
+    let status = dc.scripted.task_finished("sync-backups-1").await;
     assert!(status.start_time <= status.finish_time && status.finished.len() == 1);
-    assert!(site.world.peers.iter().any(|p| Some(&p.node) == status.finished[0].pod_name.as_ref()));
-    assert!(site.world.backup("backup1").await.is_none());
-    let again = site.world.backup("medusa-backup1").await.unwrap().status.unwrap();
+    assert!(dc.scripted.peers.iter().any(|p| Some(&p.node) == status.finished[0].pod_name.as_ref()));
+    assert!(dc.scripted.backup("backup1").await.is_none());
+    let again = dc.scripted.backup("medusa-backup1").await.unwrap().status.unwrap();
     assert_eq!((again.total_nodes, again.status.as_deref()), (Some(3), Some("SUCCESS")));
 
-    site.apply(RESTORE);
-    let status = site.finished("restore-backup1").await;
+    dc.apply(RESTORE);
+    let status = dc.finished("restore-backup1").await;
     assert!(
         status.start_time <= status.datacenter_stopped && status.datacenter_stopped <= status.finish_time
     );
     assert_eq!((status.restore_prepared, status.restore_key.len()), (Some(true), 36));
     assert!(status.conditions.is_true("Complete"), "{status:?}");
-    site.assert_restored("medusa-backup1");
-    eventually("the datacenter is ready", async || site.ready().await).await;
+    dc.assert_restored("medusa-backup1");
+    eventually("the datacenter is ready", async || dc.ready().await).await;
 
-    site.world.storage.keep(1);
-    site.apply(PURGE);
-    let status = site.world.task_finished("purge-backups-1").await;
+    dc.scripted.storage.keep(1);
+    dc.apply(PURGE);
+    let status = dc.scripted.task_finished("purge-backups-1").await;
     assert_eq!(status.finished.len(), 3, "{status:?}");
     for pod in &status.finished {
         assert_eq!(pod.nb_backups_purged, Some(1));
         let counters = [pod.nb_objects_purged, pod.total_purged_size, pod.total_objects_within_gc_grace];
         assert!(counters.iter().all(Option::is_some), "{pod:?}");
     }
-    site.world.task_finished("purge-backups-1-sync").await;
-    assert!(site.world.backup("b1").await.is_none(), "the older backup is purged");
-    assert!(site.world.backup("medusa-backup1").await.is_some());
+    dc.scripted.task_finished("purge-backups-1-sync").await;
+    assert!(dc.scripted.backup("b1").await.is_none(), "the older backup is purged");
+    assert!(dc.scripted.backup("medusa-backup1").await.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_runs_at_half_past_one() {
-    let site = Site::new(3).await;
-    site.apply(SCHEDULE);
+    let dc = RestorableDatacenter::new(3).await;
+    dc.apply(SCHEDULE);
     // A clock that is three seconds short of the next 01:30, and a storage that goes by it.
     let now = clock::now();
     let today = now.to_zoned(TimeZone::UTC).date();
@@ -205,18 +205,18 @@ async fn a_schedule_runs_at_half_past_one() {
     let slot: Timestamp = slot.unwrap();
     let ahead = slot.duration_since(now) - jiff::SignedDuration::from_secs(3);
     let shifted = Clock::of(move || clock::now() + ahead);
-    site.world.storage.lag(-ahead.as_secs());
-    let _data_plane = site.world.data_plane_at(Gate::default(), restore_timings(), shifted).await;
+    dc.scripted.storage.lag(-ahead.as_secs());
+    let _data_plane = dc.scripted.data_plane_at(Gate::default(), restore_timings(), shifted).await;
 
     let name = format!("medusa-backup-schedule-{}", slot.as_second());
     eventually("the slot has run", async || {
-        site.world.find::<MedusaBackupJob>(&name).await.ok_or("it is not there")
+        dc.scripted.find::<MedusaBackupJob>(&name).await.ok_or("it is not there")
     })
     .await;
-    site.world.finished(&name).await;
-    assert_eq!(site.world.backup(&name).await.unwrap().status.unwrap().status.as_deref(), Some("SUCCESS"));
+    dc.scripted.finished(&name).await;
+    assert_eq!(dc.scripted.backup(&name).await.unwrap().status.unwrap().status.as_deref(), Some("SUCCESS"));
     eventually("the status tells of both executions", async || {
-        let schedule = site.world.get::<MedusaBackupSchedule>("medusa-backup-schedule").await;
+        let schedule = dc.scripted.get::<MedusaBackupSchedule>("medusa-backup-schedule").await;
         let status = schedule.status.unwrap_or_default();
         let times = [status.last_execution, status.next_schedule].map(|time| time.map(|time| time.0));
         like(times, |times| *times == [Some(slot), Some(slot + Duration::from_hours(24))])

@@ -9,8 +9,8 @@ use tokio::sync::OnceCell;
 
 use crate::{
     cass_operator::{Behaviour, SET},
+    restorable_datacenter::{RestorableDatacenter, restore_timings},
     shared_cluster::Definitions,
-    site::{Site, restore_timings},
     support::{
         eventually,
         gate::{Gate, Stop},
@@ -25,10 +25,10 @@ const CERTAIN: usize = 16;
 static UNDISTURBED: OnceCell<Value> = OnceCell::const_new();
 
 /// What remains of a restore, without what differs from run to run.
-async fn end_state(site: &Site) -> Value {
-    let status = site.finished("r1").await;
-    site.assert_clean().await;
-    site.assert_restored("b1");
+async fn end_state(dc: &RestorableDatacenter) -> Value {
+    let status = dc.finished("r1").await;
+    dc.assert_clean().await;
+    dc.assert_restored("b1");
     let mut status = serde_json::to_value(status).unwrap();
     for field in ["startTime", "finishTime", "datacenterStopped", "restoreKey"] {
         assert!(status[field].is_string(), "{status}");
@@ -41,10 +41,10 @@ async fn end_state(site: &Site) -> Value {
 }
 
 async fn undisturbed() -> Value {
-    let site = Site::new(2).await;
-    let data_plane = site.data_plane().await;
-    site.restore("r1", "b1").await;
-    let end = end_state(&site).await;
+    let dc = RestorableDatacenter::new(2).await;
+    let data_plane = dc.data_plane().await;
+    dc.restore("r1", "b1").await;
+    let end = end_state(&dc).await;
     let writes = data_plane.gate.writes();
     assert!(writes.len() >= CERTAIN, "{writes:#?}");
     assert!(writes.len() <= CERTAIN + 12, "{writes:#?}");
@@ -58,15 +58,15 @@ async fn killed_at_any_write_it_ends_as_if_undisturbed(
     #[values(false, true)] answered: bool,
 ) {
     let expected = UNDISTURBED.get_or_init(undisturbed).await;
-    let site = Site::new(2).await;
+    let dc = RestorableDatacenter::new(2).await;
     let stop = if answered { Stop::After(write) } else { Stop::Before(write) };
-    let first = site.world.data_plane_with(Gate::stopping(stop), restore_timings()).await;
-    site.restore("r1", "b1").await;
+    let first = dc.scripted.data_plane_with(Gate::stopping(stop), restore_timings()).await;
+    dc.restore("r1", "b1").await;
     tokio::time::timeout(Duration::from_secs(60), first.gate.reached()).await.expect("the write is made");
     first.kill();
-    let _second = site.data_plane().await;
-    assert_eq!(end_state(&site).await, *expected);
-    site.world.disconnected().await;
+    let _second = dc.data_plane().await;
+    assert_eq!(end_state(&dc).await, *expected);
+    dc.scripted.disconnected().await;
 }
 
 #[rstest]
@@ -74,13 +74,13 @@ async fn killed_at_any_write_it_ends_as_if_undisturbed(
 async fn upstreams_definitions_are_enough_to_carry_a_restore_over_a_restart(
     #[values(5, 9, 12)] write: usize,
 ) {
-    let site = Site::under(Definitions::Upstream, 2).await;
-    let first = site.world.data_plane_with(Gate::stopping(Stop::After(write)), restore_timings()).await;
-    site.restore("r1", "b1").await;
+    let dc = RestorableDatacenter::under(Definitions::Upstream, 2).await;
+    let first = dc.scripted.data_plane_with(Gate::stopping(Stop::After(write)), restore_timings()).await;
+    dc.restore("r1", "b1").await;
     tokio::time::timeout(Duration::from_secs(60), first.gate.reached()).await.expect("the write is made");
     first.kill();
-    let _second = site.data_plane().await;
-    let end = end_state(&site).await;
+    let _second = dc.data_plane().await;
+    let end = end_state(&dc).await;
     assert!(end.get("conditions").is_none() && end.get("message").is_none(), "{end}");
     assert_eq!(end["finished"].as_array().unwrap().len(), 2);
 }
@@ -88,17 +88,17 @@ async fn upstreams_definitions_are_enough_to_carry_a_restore_over_a_restart(
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_survives_a_restart_with_its_reason(#[values(6, 9, 11, 12, 13, 14)] write: usize) {
-    let site = Site::new(1).await;
-    site.operator.script(|s| s.pods = [(format!("{SET}-0"), Behaviour::Skips)].into());
-    let first = site.world.data_plane_with(Gate::stopping(Stop::After(write)), restore_timings()).await;
-    site.restore("r1", "b1").await;
+    let dc = RestorableDatacenter::new(1).await;
+    dc.operator.script(|s| s.pods = [(format!("{SET}-0"), Behaviour::Skips)].into());
+    let first = dc.scripted.data_plane_with(Gate::stopping(Stop::After(write)), restore_timings()).await;
+    dc.restore("r1", "b1").await;
     tokio::time::timeout(Duration::from_secs(60), first.gate.reached()).await.expect("the write is made");
     first.kill();
-    let _second = site.data_plane().await;
-    let status = site.finished("r1").await;
+    let _second = dc.data_plane().await;
+    let status = dc.finished("r1").await;
     assert_eq!(status.conditions.of_type("Failed").unwrap().reason, "RestoreSkipped");
     assert_eq!(status.failed, [format!("{SET}-0")]);
-    site.assert_clean().await;
+    dc.assert_clean().await;
 }
 
 #[rstest]
@@ -107,31 +107,31 @@ async fn a_cancelled_restore_is_put_back_over_a_restart(
     #[values(1, 2, 3, 4, 5)] write: usize,
     #[values(false, true)] answered: bool,
 ) {
-    let site = Site::new(1).await;
-    site.operator.script(|s| s.pods = [(format!("{SET}-0"), Behaviour::Hangs)].into());
-    let first = site.data_plane().await;
-    site.restore("r1", "b1").await;
-    site.at_step("Starting").await;
+    let dc = RestorableDatacenter::new(1).await;
+    dc.operator.script(|s| s.pods = [(format!("{SET}-0"), Behaviour::Hangs)].into());
+    let first = dc.data_plane().await;
+    dc.restore("r1", "b1").await;
+    dc.at_step("Starting").await;
     first.kill();
-    site.delete("r1").await;
+    dc.delete("r1").await;
     let stop = if answered { Stop::After(write) } else { Stop::Before(write) };
-    let second = site.world.data_plane_with(Gate::stopping(stop), restore_timings()).await;
+    let second = dc.scripted.data_plane_with(Gate::stopping(stop), restore_timings()).await;
     tokio::time::timeout(Duration::from_secs(60), second.gate.reached()).await.expect("the write is made");
     second.kill();
-    let _third = site.data_plane().await;
-    site.gone("r1").await;
-    site.assert_clean().await;
-    eventually("it is ready again", async || site.ready().await).await;
+    let _third = dc.data_plane().await;
+    dc.gone("r1").await;
+    dc.assert_clean().await;
+    eventually("it is ready again", async || dc.ready().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_data_planes_at_once_restore_once() {
-    let site = Site::new(2).await;
-    let _first = site.data_plane().await;
-    let _second = site.data_plane().await;
-    site.restore("r1", "b1").await;
-    let status = site.finished("r1").await;
+    let dc = RestorableDatacenter::new(2).await;
+    let _first = dc.data_plane().await;
+    let _second = dc.data_plane().await;
+    dc.restore("r1", "b1").await;
+    let status = dc.finished("r1").await;
     assert!(status.conditions.is_true("Complete"), "{status:#?}");
-    site.assert_restored("b1");
-    site.assert_clean().await;
+    dc.assert_restored("b1");
+    dc.assert_clean().await;
 }

@@ -11,57 +11,57 @@ use serde_json::json;
 
 use crate::{
     cass_operator::{Behaviour, SET},
-    site::{Site, restore_timings},
+    restorable_datacenter::{RestorableDatacenter, restore_timings},
     support::{eventually, gate::Gate, like},
 };
 
-async fn assert_failed(site: &Site, reason: &str) -> MedusaRestoreJobStatus {
-    let status = site.finished("r1").await;
+async fn assert_failed(dc: &RestorableDatacenter, reason: &str) -> MedusaRestoreJobStatus {
+    let status = dc.finished("r1").await;
     let failed = status.conditions.of_type("Failed").unwrap();
     assert_eq!((failed.status.as_str(), failed.reason.as_str()), ("True", reason), "{}", failed.message);
     assert!(!status.conditions.is_true("Complete"));
     assert_eq!(status.message.as_ref(), Some(&failed.message));
-    site.assert_clean().await;
-    eventually("it is ready again", async || site.ready().await).await;
+    dc.assert_clean().await;
+    eventually("it is ready again", async || dc.ready().await).await;
     status
 }
 
-fn behave(site: &Site, pod: usize, behaviour: Behaviour) {
-    site.operator.script(|s| {
+fn behave(dc: &RestorableDatacenter, pod: usize, behaviour: Behaviour) {
+    dc.operator.script(|s| {
         s.pods.insert(format!("{SET}-{pod}"), behaviour);
     });
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_datacenter_that_does_not_stop_is_let_go() {
-    let site = Site::new(2).await;
-    site.operator.script(|s| s.never_stops = true);
-    let _data_plane = site.data_plane_in_a_hurry(|t| t.stop = Duration::from_secs(3)).await;
-    site.restore("r1", "b1").await;
-    let status = assert_failed(&site, "StopTimedOut").await;
+    let dc = RestorableDatacenter::new(2).await;
+    dc.operator.script(|s| s.never_stops = true);
+    let _data_plane = dc.data_plane_in_a_hurry(|t| t.stop = Duration::from_secs(3)).await;
+    dc.restore("r1", "b1").await;
+    let status = assert_failed(&dc, "StopTimedOut").await;
     assert!(status.message.unwrap().contains(&format!("{SET}-0")));
     assert!(status.datacenter_stopped.is_none());
-    assert!(site.operator.volumes().is_empty());
+    assert!(dc.operator.volumes().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_template_that_does_not_reach_the_statefulsets_starts_nothing() {
-    let site = Site::new(2).await;
-    site.operator.script(|s| s.ignores_template = true);
-    let _data_plane = site.data_plane_in_a_hurry(|t| t.template = Duration::from_secs(3)).await;
-    site.restore("r1", "b1").await;
-    let status = assert_failed(&site, "UpdateTimedOut").await;
+    let dc = RestorableDatacenter::new(2).await;
+    dc.operator.script(|s| s.ignores_template = true);
+    let _data_plane = dc.data_plane_in_a_hurry(|t| t.template = Duration::from_secs(3)).await;
+    dc.restore("r1", "b1").await;
+    let status = assert_failed(&dc, "UpdateTimedOut").await;
     assert!(status.message.unwrap().contains(SET));
-    assert!(site.operator.volumes().is_empty());
+    assert!(dc.operator.volumes().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_found_nothing_to_restore_fails_the_restore() {
-    let site = Site::new(2).await;
-    behave(&site, 1, Behaviour::Skips);
-    let _data_plane = site.data_plane().await;
-    site.restore("r1", "b1").await;
-    let status = assert_failed(&site, "RestoreSkipped").await;
+    let dc = RestorableDatacenter::new(2).await;
+    behave(&dc, 1, Behaviour::Skips);
+    let _data_plane = dc.data_plane().await;
+    dc.restore("r1", "b1").await;
+    let status = assert_failed(&dc, "RestoreSkipped").await;
     assert_eq!((status.finished, status.failed), (vec![format!("{SET}-0")], vec![format!("{SET}-1")]));
     let message = status.message.unwrap();
     assert!(message.contains("found no backup `b1`") && message.contains("restore again"), "{message}");
@@ -69,90 +69,90 @@ async fn a_pod_that_found_nothing_to_restore_fails_the_restore() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_keeps_failing_is_told_at_once_and_given_up_later() {
-    let site = Site::new(2).await;
-    behave(&site, 1, Behaviour::Crashes(1));
-    let _data_plane = site.data_plane_in_a_hurry(|t| t.stall = Duration::from_secs(5)).await;
-    site.restore("r1", "b1").await;
+    let dc = RestorableDatacenter::new(2).await;
+    behave(&dc, 1, Behaviour::Crashes(1));
+    let _data_plane = dc.data_plane_in_a_hurry(|t| t.stall = Duration::from_secs(5)).await;
+    dc.restore("r1", "b1").await;
     let message = eventually("it is told", async || {
-        like(site.status("r1").await.message.unwrap_or_default(), |m| m.contains("failed 2 times"))
+        like(dc.status("r1").await.message.unwrap_or_default(), |m| m.contains("failed 2 times"))
     })
     .await;
     assert!(message.contains(&format!("{SET}-1")) && message.contains("no part of this backup"), "{message}");
-    behave(&site, 1, Behaviour::Crashes(6));
-    let status = assert_failed(&site, "NodesFailed").await;
+    behave(&dc, 1, Behaviour::Crashes(6));
+    let status = assert_failed(&dc, "NodesFailed").await;
     assert_eq!(status.failed, [format!("{SET}-1")]);
     assert!(status.message.unwrap().contains("kubectl logs"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_recovers_is_restored() {
-    let site = Site::new(2).await;
-    behave(&site, 1, Behaviour::Crashes(1));
-    let _data_plane = site.data_plane().await;
-    site.restore("r1", "b1").await;
-    eventually("it is told", async || like(site.status("r1").await.message, Option::is_some)).await;
-    behave(&site, 1, Behaviour::Restores);
-    let status = site.finished("r1").await;
+    let dc = RestorableDatacenter::new(2).await;
+    behave(&dc, 1, Behaviour::Crashes(1));
+    let _data_plane = dc.data_plane().await;
+    dc.restore("r1", "b1").await;
+    eventually("it is told", async || like(dc.status("r1").await.message, Option::is_some)).await;
+    behave(&dc, 1, Behaviour::Restores);
+    let status = dc.finished("r1").await;
     assert!(status.conditions.is_true("Complete") && status.message.is_none(), "{status:#?}");
-    site.assert_restored("b1");
-    site.assert_clean().await;
+    dc.assert_restored("b1");
+    dc.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_whose_record_cannot_be_read_is_not_called_a_success() {
-    let site = Site::new(2).await;
-    behave(&site, 0, Behaviour::Mute);
-    let _data_plane = site.data_plane_in_a_hurry(|t| t.record = Duration::from_secs(3)).await;
-    site.restore("r1", "b1").await;
-    let status = assert_failed(&site, "RestoreUnconfirmed").await;
+    let dc = RestorableDatacenter::new(2).await;
+    behave(&dc, 0, Behaviour::Mute);
+    let _data_plane = dc.data_plane_in_a_hurry(|t| t.record = Duration::from_secs(3)).await;
+    dc.restore("r1", "b1").await;
+    let status = assert_failed(&dc, "RestoreUnconfirmed").await;
     assert_eq!((status.finished, status.failed), (vec![format!("{SET}-1")], vec![format!("{SET}-0")]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_can_be_read_later_confirms() {
-    let site = Site::new(1).await;
-    behave(&site, 0, Behaviour::Mute);
+    let dc = RestorableDatacenter::new(1).await;
+    behave(&dc, 0, Behaviour::Mute);
     let timings = Timings { record: Duration::from_secs(30), ..restore_timings() };
-    let _data_plane = site.world.data_plane_with(Gate::default(), timings).await;
-    site.restore("r1", "b1").await;
-    eventually("it is told", async || like(site.status("r1").await.message, Option::is_some)).await;
+    let _data_plane = dc.scripted.data_plane_with(Gate::default(), timings).await;
+    dc.restore("r1", "b1").await;
+    eventually("it is told", async || like(dc.status("r1").await.message, Option::is_some)).await;
     let text = "[t] INFO: Finished restore of backup b1\n".to_owned();
-    site.operator.kubelet.write(&format!("{SET}-0"), |logs| logs.latest = Some(text));
-    assert!(site.finished("r1").await.conditions.is_true("Complete"));
+    dc.operator.kubelet.write(&format!("{SET}-0"), |logs| logs.latest = Some(text));
+    assert!(dc.finished("r1").await.conditions.is_true("Complete"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_permission_for_logs_the_missing_rule_is_named() {
-    let site = Site::new(1).await;
-    let _data_plane = site.data_plane_without_logs().await;
-    site.restore("r1", "b1").await;
-    let status = assert_failed(&site, "RestoreUnconfirmed").await;
+    let dc = RestorableDatacenter::new(1).await;
+    let _data_plane = dc.data_plane_without_logs().await;
+    dc.restore("r1", "b1").await;
+    let status = assert_failed(&dc, "RestoreUnconfirmed").await;
     assert!(status.message.unwrap().contains("`get` on `pods/log`"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_datacenter_that_does_not_become_ready_ends_the_restore() {
-    let site = Site::new(1).await;
-    site.operator.script(|s| s.never_ready = true);
+    let dc = RestorableDatacenter::new(1).await;
+    dc.operator.script(|s| s.never_ready = true);
     let timings = Timings { stall: Duration::from_secs(2), ..restore_timings() };
-    let _data_plane = site.world.data_plane_with(Gate::default(), timings).await;
-    site.restore("r1", "b1").await;
-    let status = site.finished("r1").await;
+    let _data_plane = dc.scripted.data_plane_with(Gate::default(), timings).await;
+    dc.restore("r1", "b1").await;
+    let status = dc.finished("r1").await;
     let failed = status.conditions.of_type("Failed").unwrap();
     assert_eq!(failed.reason, "DatacenterNotReady");
     assert!(failed.message.contains("Every pod restored"), "{}", failed.message);
-    site.assert_clean().await;
+    dc.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_never_ends_is_given_up() {
-    let site = Site::new(1).await;
-    behave(&site, 0, Behaviour::Hangs);
+    let dc = RestorableDatacenter::new(1).await;
+    behave(&dc, 0, Behaviour::Hangs);
     let timings = Timings { restore: Duration::from_secs(3), ..restore_timings() };
-    let _data_plane = site.world.data_plane_with(Gate::default(), timings).await;
-    site.restore("r1", "b1").await;
-    site.at_step("Starting").await;
-    assert_failed(&site, "DeadlineExceeded").await;
+    let _data_plane = dc.scripted.data_plane_with(Gate::default(), timings).await;
+    dc.restore("r1", "b1").await;
+    dc.at_step("Starting").await;
+    assert_failed(&dc, "DeadlineExceeded").await;
 }
 
 #[rstest]
@@ -161,77 +161,77 @@ async fn a_restore_that_never_ends_is_given_up() {
 #[case("Starting")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_job_puts_the_datacenter_back_at_every_step(#[case] step: &str) {
-    let site = Site::new(2).await;
-    site.operator.script(|s| match step {
+    let dc = RestorableDatacenter::new(2).await;
+    dc.operator.script(|s| match step {
         "Stopping" => s.never_stops = true,
         "Preparing" => s.ignores_template = true,
         _ => s.pods = [(format!("{SET}-0"), Behaviour::Hangs)].into(),
     });
-    let data_plane = site.data_plane().await;
-    site.restore("r1", "b1").await;
-    site.at_step(step).await;
-    site.delete("r1").await;
-    site.gone("r1").await;
-    site.assert_clean().await;
-    eventually("it is ready again", async || site.ready().await).await;
+    let data_plane = dc.data_plane().await;
+    dc.restore("r1", "b1").await;
+    dc.at_step(step).await;
+    dc.delete("r1").await;
+    dc.gone("r1").await;
+    dc.assert_clean().await;
+    eventually("it is ready again", async || dc.ready().await).await;
     drop(data_plane);
     if step != "Starting" {
-        assert!(site.operator.volumes().is_empty());
+        assert!(dc.operator.volumes().is_empty());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_deleted_while_nobody_looks_is_put_back_when_somebody_does() {
-    let site = Site::new(1).await;
-    site.operator.script(|s| s.never_stops = true);
-    let first = site.data_plane().await;
-    site.restore("r1", "b1").await;
-    site.at_step("Stopping").await;
+    let dc = RestorableDatacenter::new(1).await;
+    dc.operator.script(|s| s.never_stops = true);
+    let first = dc.data_plane().await;
+    dc.restore("r1", "b1").await;
+    dc.at_step("Stopping").await;
     first.kill();
-    site.delete("r1").await;
-    let _second = site.data_plane().await;
-    site.gone("r1").await;
-    site.assert_clean().await;
+    dc.delete("r1").await;
+    let _second = dc.data_plane().await;
+    dc.gone("r1").await;
+    dc.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_deleted_before_anything_stopped_is_gone_at_once() {
-    let site = Site::new(1).await;
-    let _data_plane = site.data_plane().await;
-    site.restore("r1", "nowhere").await;
-    site.reason("r1", "BackupNotFound").await;
-    site.delete("r1").await;
-    site.gone("r1").await;
-    site.assert_untouched().await;
+    let dc = RestorableDatacenter::new(1).await;
+    let _data_plane = dc.data_plane().await;
+    dc.restore("r1", "nowhere").await;
+    dc.reason("r1", "BackupNotFound").await;
+    dc.delete("r1").await;
+    dc.gone("r1").await;
+    dc.assert_untouched().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_somebody_undoes_is_done_again() {
-    let site = Site::new(1).await;
-    site.operator.script(|s| s.ignores_template = true);
-    let _data_plane = site.data_plane().await;
-    site.restore("r1", "b1").await;
-    site.at_step("Preparing").await;
-    site.world.patch_datacenter(json!({"spec": {"stopped": false}})).await;
+    let dc = RestorableDatacenter::new(1).await;
+    dc.operator.script(|s| s.ignores_template = true);
+    let _data_plane = dc.data_plane().await;
+    dc.restore("r1", "b1").await;
+    dc.at_step("Preparing").await;
+    dc.scripted.patch_datacenter(json!({"spec": {"stopped": false}})).await;
     eventually("it is stopped again", async || {
-        like(site.datacenter().await["spec"]["stopped"].clone(), |stopped| *stopped == true)
+        like(dc.datacenter().await["spec"]["stopped"].clone(), |stopped| *stopped == true)
     })
     .await;
-    site.operator.script(|s| s.ignores_template = false);
-    assert!(site.finished("r1").await.conditions.is_true("Complete"));
-    site.assert_clean().await;
+    dc.operator.script(|s| s.ignores_template = false);
+    assert!(dc.finished("r1").await.conditions.is_true("Complete"));
+    dc.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_datacenter_written_anew_while_pods_restore_ends_the_restore() {
-    let site = Site::new(1).await;
-    let spec = site.datacenter().await["spec"].clone();
-    behave(&site, 0, Behaviour::Hangs);
-    let _data_plane = site.data_plane().await;
-    site.restore("r1", "b1").await;
-    site.at_step("Starting").await;
+    let dc = RestorableDatacenter::new(1).await;
+    let spec = dc.datacenter().await["spec"].clone();
+    behave(&dc, 0, Behaviour::Hangs);
+    let _data_plane = dc.data_plane().await;
+    dc.restore("r1", "b1").await;
+    dc.at_step("Starting").await;
     // As k8ssandra-operator does when the K8ssandraCluster changes.
-    site.world
+    dc.scripted
         .patch_datacenter(json!({
             "metadata": {"annotations": {"fleet.k8ssandra.io/restore": null}},
             "spec": {"stopped": false, "podTemplateSpec": {"spec": {
@@ -239,5 +239,5 @@ async fn a_datacenter_written_anew_while_pods_restore_ends_the_restore() {
             }}}
         }))
         .await;
-    assert_failed(&site, "DatacenterChanged").await;
+    assert_failed(&dc, "DatacenterChanged").await;
 }

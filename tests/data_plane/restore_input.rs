@@ -14,21 +14,26 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::{
-    site::{Site, restore_timings},
+    restorable_datacenter::{RestorableDatacenter, restore_timings},
     support::{eventually, gate::Gate, like},
 };
 
 /// The job fails for that reason, its message mentions that, and nothing was touched.
-async fn assert_refused(site: &Site, job: &str, reason: &str, mentions: &str) -> MedusaRestoreJobStatus {
-    let status = site.finished(job).await;
+async fn assert_refused(
+    dc: &RestorableDatacenter,
+    job: &str,
+    reason: &str,
+    mentions: &str,
+) -> MedusaRestoreJobStatus {
+    let status = dc.finished(job).await;
     let failed = status.conditions.of_type("Failed").unwrap();
     assert_eq!((failed.status.as_str(), failed.reason.as_str()), ("True", reason), "{}", failed.message);
     assert!(failed.message.contains(mentions), "{}", failed.message);
     assert!(failed.message.contains("Nothing was changed"), "{}", failed.message);
     assert_eq!(status.message.as_ref(), Some(&failed.message));
     assert!(status.start_time.is_some() && status.datacenter_stopped.is_none());
-    site.assert_untouched().await;
-    site.world.disconnected().await;
+    dc.assert_untouched().await;
+    dc.scripted.disconnected().await;
     status
 }
 
@@ -52,156 +57,156 @@ async fn a_backup_that_does_not_fit_is_refused_at_once(
     #[case] reason: &str,
     #[case] mentions: &str,
 ) {
-    let site = Site::new(2).await;
-    site.backup("b2", status).await;
+    let dc = RestorableDatacenter::new(2).await;
+    dc.backup("b2", status).await;
     // Nothing to wait for: the budget must not matter.
     let timings = Timings { input: Duration::from_secs(3600), ..restore_timings() };
-    let _data_plane = site.world.data_plane_with(Gate::default(), timings).await;
-    site.restore("r1", "b2").await;
-    assert_refused(&site, "r1", reason, mentions).await;
+    let _data_plane = dc.scripted.data_plane_with(Gate::default(), timings).await;
+    dc.restore("r1", "b2").await;
+    assert_refused(&dc, "r1", reason, mentions).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_purged_from_the_storage_is_refused_though_its_object_is_there() {
-    let site = Site::new(2).await;
-    site.backup("purged", json!({})).await;
-    let _data_plane = site.data_plane().await;
-    site.restore("r1", "purged").await;
-    assert_refused(&site, "r1", "BackupNotFound", "sync").await;
+    let dc = RestorableDatacenter::new(2).await;
+    dc.backup("purged", json!({})).await;
+    let _data_plane = dc.data_plane().await;
+    dc.restore("r1", "purged").await;
+    assert_refused(&dc, "r1", "BackupNotFound", "sync").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_partly_purged_from_the_storage_is_refused() {
-    let site = Site::new(2).await;
-    site.backup("half", json!({})).await;
-    let node = site.world.peers[0].node.clone();
-    site.world.storage.begin(&node, "half");
-    site.world.storage.finish(&node, "half");
-    let _data_plane = site.data_plane().await;
-    site.restore("r1", "half").await;
-    assert_refused(&site, "r1", "BackupIncomplete", "as Medusa reads it now").await;
+    let dc = RestorableDatacenter::new(2).await;
+    dc.backup("half", json!({})).await;
+    let node = dc.scripted.peers[0].node.clone();
+    dc.scripted.storage.begin(&node, "half");
+    dc.scripted.storage.finish(&node, "half");
+    let _data_plane = dc.data_plane().await;
+    dc.restore("r1", "half").await;
+    assert_refused(&dc, "r1", "BackupIncomplete", "as Medusa reads it now").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_backup_is_waited_for_and_then_given_up() {
-    let site = Site::new(1).await;
-    let _data_plane = site.data_plane_in_a_hurry(|t| t.input = Duration::from_secs(4)).await;
-    site.restore("r1", "nowhere").await;
-    let message = site.reason("r1", "BackupNotFound").await;
+    let dc = RestorableDatacenter::new(1).await;
+    let _data_plane = dc.data_plane_in_a_hurry(|t| t.input = Duration::from_secs(4)).await;
+    dc.restore("r1", "nowhere").await;
+    let message = dc.reason("r1", "BackupNotFound").await;
     assert!(message.contains("spec.backup") && message.contains("`nowhere`"), "{message}");
-    assert!(site.status("r1").await.finish_time.is_none());
-    assert_refused(&site, "r1", "BackupNotFound", "spec.backup").await;
+    assert!(dc.status("r1").await.finish_time.is_none());
+    assert_refused(&dc, "r1", "BackupNotFound", "spec.backup").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_appears_in_time_is_restored() {
-    let site = Site::new(1).await;
-    let _data_plane = site.data_plane().await;
-    site.restore("r1", "b2").await;
-    site.reason("r1", "BackupNotFound").await;
-    let node = site.world.peers[0].node.clone();
-    site.world.storage.begin(&node, "b2");
-    site.world.storage.finish(&node, "b2");
-    site.backup("b2", json!({})).await;
-    let status = site.finished("r1").await;
+    let dc = RestorableDatacenter::new(1).await;
+    let _data_plane = dc.data_plane().await;
+    dc.restore("r1", "b2").await;
+    dc.reason("r1", "BackupNotFound").await;
+    let node = dc.scripted.peers[0].node.clone();
+    dc.scripted.storage.begin(&node, "b2");
+    dc.scripted.storage.finish(&node, "b2");
+    dc.backup("b2", json!({})).await;
+    let status = dc.finished("r1").await;
     assert!(status.conditions.is_true("Complete") && status.message.is_none(), "{status:#?}");
-    site.assert_restored("b2");
+    dc.assert_restored("b2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_datacenter_is_named() {
-    let site = Site::new(1).await;
-    let _data_plane = site.data_plane_in_a_hurry(|t| t.input = Duration::from_secs(4)).await;
-    site.world
+    let dc = RestorableDatacenter::new(1).await;
+    let _data_plane = dc.data_plane_in_a_hurry(|t| t.input = Duration::from_secs(4)).await;
+    dc.scripted
         .create::<medusa_fleet::api::medusa::MedusaRestoreJob>(json!({
             "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaRestoreJob",
             "metadata": {"name": "r1"}, "spec": {"cassandraDatacenter": "nowhere", "backup": "b1"}
         }))
         .await;
-    assert_refused(&site, "r1", "DatacenterNotFound", "spec.cassandraDatacenter").await;
+    assert_refused(&dc, "r1", "DatacenterNotFound", "spec.cassandraDatacenter").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_template_without_the_restore_container_is_refused() {
-    let site = Site::new(1).await;
-    site.world
+    let dc = RestorableDatacenter::new(1).await;
+    dc.scripted
         .patch_datacenter(json!({"spec": {"podTemplateSpec": {"spec": {"initContainers": [
             {"name": "other", "image": "none"}
         ]}}}}))
         .await;
-    let _data_plane = site.data_plane_in_a_hurry(|t| t.input = Duration::from_secs(4)).await;
-    site.restore("r1", "b1").await;
-    let status = site.finished("r1").await;
+    let _data_plane = dc.data_plane_in_a_hurry(|t| t.input = Duration::from_secs(4)).await;
+    dc.restore("r1", "b1").await;
+    let status = dc.finished("r1").await;
     assert_eq!(status.conditions.of_type("Failed").unwrap().reason, "RestoreContainerMissing");
-    assert!(site.operator.volumes().is_empty());
+    assert!(dc.operator.volumes().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_credentials_are_waited_for() {
-    let site = Site::new(1).await;
-    site.world.delete::<Secret>("bucket").await;
-    let _data_plane = site.data_plane().await;
-    site.restore("r1", "b1").await;
-    let message = site.reason("r1", "SecretNotFound").await;
+    let dc = RestorableDatacenter::new(1).await;
+    dc.scripted.delete::<Secret>("bucket").await;
+    let _data_plane = dc.data_plane().await;
+    dc.restore("r1", "b1").await;
+    let message = dc.reason("r1", "SecretNotFound").await;
     assert!(message.contains("`bucket`"), "{message}");
     let secret = |key: &str| {
         json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bucket"}, "stringData": {key: "hush"}
         })
     };
-    site.world.create::<Secret>(secret("wrong")).await;
-    let message = site.reason("r1", "SecretKeyMissing").await;
+    dc.scripted.create::<Secret>(secret("wrong")).await;
+    let message = dc.reason("r1", "SecretKeyMissing").await;
     assert!(message.contains("`credentials`") && !message.contains("hush"), "{message}");
-    site.world.patch::<Secret>("bucket", json!({"stringData": {"credentials": "hush"}})).await;
-    assert!(site.finished("r1").await.conditions.is_true("Complete"));
+    dc.scripted.patch::<Secret>("bucket", json!({"stringData": {"credentials": "hush"}})).await;
+    assert!(dc.finished("r1").await.conditions.is_true("Complete"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_backup_is_waited_for() {
-    let site = Site::new(1).await;
-    site.world.peers[0].script(|s| s.done_after = Duration::from_secs(3));
-    let _data_plane = site.data_plane().await;
-    site.world.job("night", "dc1").await;
+    let dc = RestorableDatacenter::new(1).await;
+    dc.scripted.peers[0].script(|s| s.done_after = Duration::from_secs(3));
+    let _data_plane = dc.data_plane().await;
+    dc.scripted.job("night", "dc1").await;
     eventually("the backup runs", async || {
-        like(site.world.status("night").await, |status| status.start_time.is_some())
+        like(dc.scripted.status("night").await, |status| status.start_time.is_some())
     })
     .await;
-    site.restore("r1", "b1").await;
-    let message = site.reason("r1", "BackupRunning").await;
+    dc.restore("r1", "b1").await;
+    let message = dc.reason("r1", "BackupRunning").await;
     assert!(message.contains("`night`"), "{message}");
-    let status = site.finished("r1").await;
+    let status = dc.finished("r1").await;
     assert!(status.conditions.is_true("Complete"), "{status:#?}");
-    let backup = site.world.get::<MedusaBackupJob>("night").await.status.unwrap();
+    let backup = dc.scripted.get::<MedusaBackupJob>("night").await.status.unwrap();
     // Kubernetes stores whole seconds.
     assert!(backup.finish_time <= status.datacenter_stopped, "{backup:?} {status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_datacenter_whose_medusas_do_not_answer_is_not_stopped() {
-    let site = Site::new(2).await;
-    site.world.peers.iter().for_each(|p| p.script(|s| s.summary_hangs = 100));
-    let _data_plane = site.data_plane_in_a_hurry(|t| t.input = Duration::from_secs(4)).await;
-    site.restore("r1", "b1").await;
-    assert_refused(&site, "r1", "NodeUnreachable", "GetBackup").await;
+    let dc = RestorableDatacenter::new(2).await;
+    dc.scripted.peers.iter().for_each(|p| p.script(|s| s.summary_hangs = 100));
+    let _data_plane = dc.data_plane_in_a_hurry(|t| t.input = Duration::from_secs(4)).await;
+    dc.restore("r1", "b1").await;
+    assert_refused(&dc, "r1", "NodeUnreachable", "GetBackup").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_medusa_that_answers_is_enough() {
-    let site = Site::new(2).await;
-    site.world.peers[0].script(|s| s.summary_hangs = 100);
-    let _data_plane = site.data_plane().await;
-    site.restore("r1", "b1").await;
-    assert!(site.finished("r1").await.conditions.is_true("Complete"));
+    let dc = RestorableDatacenter::new(2).await;
+    dc.scripted.peers[0].script(|s| s.summary_hangs = 100);
+    let _data_plane = dc.data_plane().await;
+    dc.restore("r1", "b1").await;
+    assert!(dc.finished("r1").await.conditions.is_true("Complete"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_left_alone_for_long_before_anything_stopped_is_not_begun_any_more() {
-    let site = Site::new(1).await;
-    site.restore("r1", "b1").await;
+    let dc = RestorableDatacenter::new(1).await;
+    dc.restore("r1", "b1").await;
     let status = json!({"restoreKey": "k", "restorePrepared": false, "startTime": "2026-01-01T00:00:00Z"});
-    site.world.patch_status::<medusa_fleet::api::medusa::MedusaRestoreJob>("r1", status).await;
-    let _data_plane = site.data_plane().await;
-    let status = site.finished("r1").await;
+    dc.scripted.patch_status::<medusa_fleet::api::medusa::MedusaRestoreJob>("r1", status).await;
+    let _data_plane = dc.data_plane().await;
+    let status = dc.finished("r1").await;
     assert_eq!(status.conditions.of_type("Failed").unwrap().reason, "DeadlineExceeded");
-    site.assert_untouched().await;
+    dc.assert_untouched().await;
 }

@@ -11,27 +11,26 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     fake_medusa::Script,
     rights,
+    scripted_datacenter::{ScriptedDatacenter, timings},
     support::{eventually, like},
-    world::{World, timings},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_refuses_to_run_beside_k8ssandra_operator() {
-    let world = World::new(0, Script::default()).await;
+    let dc = ScriptedDatacenter::new(0, Script::default()).await;
     let pod =
         json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "none"}]}});
-    world
-        .create::<Deployment>(json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            // As kustomize makes it: without the standard labels.
-            "metadata": {"name": "operator", "labels": {"control-plane": "k8ssandra-operator"}},
-            "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": pod}
-        }))
-        .await;
+    dc.create::<Deployment>(json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        // As kustomize makes it: without the standard labels.
+        "metadata": {"name": "operator", "labels": {"control-plane": "k8ssandra-operator"}},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": pod}
+    }))
+    .await;
     let config = data_plane::Config {
-        client: world.cluster.client.clone(),
-        namespace: world.ns.clone(),
-        watch_namespaces: vec![world.ns.clone()],
+        client: dc.cluster.client.clone(),
+        namespace: dc.ns.clone(),
+        watch_namespaces: vec![dc.ns.clone()],
         take_over: false,
         metrics_addr: None,
         clock: medusa_fleet::runtime::clock::Clock::system(),
@@ -40,25 +39,22 @@ async fn it_refuses_to_run_beside_k8ssandra_operator() {
     let refused = data_plane::run(config, CancellationToken::new()).await.unwrap_err();
     let message = refused.to_string();
     assert!(matches!(refused, RunError::OperatorRuns(_)));
-    assert!(
-        message.contains(&format!("{}/operator", world.ns)) && message.contains("--take-over"),
-        "{message}"
-    );
+    assert!(message.contains(&format!("{}/operator", dc.ns)) && message.contains("--take-over"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_holds_a_lease_that_says_who_runs_here() {
-    let world = World::new(0, Script::default()).await;
-    let _data_plane = world.data_plane().await;
+    let dc = ScriptedDatacenter::new(0, Script::default()).await;
+    let _data_plane = dc.data_plane().await;
     let name = "medusa-fleet-data-plane";
-    let lease = world.cluster.appears::<Lease>(&world.ns, name).await;
+    let lease = dc.cluster.appears::<Lease>(&dc.ns, name).await;
     let labels = lease.metadata.labels.unwrap();
     assert_eq!(labels["app.kubernetes.io/name"], "medusa-fleet");
     assert_eq!(labels["app.kubernetes.io/component"], "data-plane");
     assert_eq!(labels["app.kubernetes.io/version"], env!("CARGO_PKG_VERSION"));
     let renewed = lease.spec.unwrap().renew_time;
     eventually("it is renewed", async || {
-        let lease = world.get::<Lease>(name).await;
+        let lease = dc.get::<Lease>(name).await;
         like(lease.spec.unwrap().renew_time, |time| *time > renewed)
     })
     .await;
@@ -66,12 +62,12 @@ async fn it_holds_a_lease_that_says_who_runs_here() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_ends_when_told_to() {
-    let world = World::new(0, Script::default()).await;
+    let dc = ScriptedDatacenter::new(0, Script::default()).await;
     let shutdown = CancellationToken::new();
     let config = data_plane::Config {
-        client: world.cluster.client.clone(),
+        client: dc.cluster.client.clone(),
         namespace: "does-not-exist".to_owned(),
-        watch_namespaces: vec![world.ns.clone()],
+        watch_namespaces: vec![dc.ns.clone()],
         take_over: true,
         metrics_addr: Some("127.0.0.1:0".parse().unwrap()),
         clock: medusa_fleet::runtime::clock::Clock::system(),
@@ -86,9 +82,9 @@ async fn it_ends_when_told_to() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_may_read_a_secret_by_name_and_list_none() {
-    let world = World::new(0, Script::default()).await;
-    let config = rights::act(world.cluster.config.clone());
-    let secrets = Api::<Secret>::namespaced(Client::try_from(config).unwrap(), &world.ns);
+    let dc = ScriptedDatacenter::new(0, Script::default()).await;
+    let config = rights::act(dc.cluster.config.clone());
+    let secrets = Api::<Secret>::namespaced(Client::try_from(config).unwrap(), &dc.ns);
     assert!(secrets.get_opt("any").await.unwrap().is_none());
     let refused = secrets.list(&ListParams::default()).await.unwrap_err();
     assert!(matches!(&refused, kube::Error::Api(status) if status.is_forbidden()), "{refused}");

@@ -10,9 +10,9 @@ use crate::{
         Call, Script, Storage,
         proto::{BackupNode, BackupSummary, StatusType},
     },
+    medusa_tasks::told,
+    scripted_datacenter::ScriptedDatacenter,
     support::{eventually, like},
-    task_world::told,
-    world::World,
 };
 
 fn set(names: &[&str]) -> BTreeSet<String> {
@@ -44,24 +44,24 @@ fn planted(name: &str, datacenters: &[&str]) -> BackupSummary {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_cluster_learns_of_every_backup_it_can_restore() {
-    let world = World::new(3, Script::default()).await;
-    world.stored("b1");
-    world.storage.plant(planted("far", &["dc1"]));
-    world.storage.plant(planted("other", &["dc2"]));
-    world.storage.plant(planted("both", &["dc1", "dc2"]));
-    world.storage.plant(planted("Not_A_Name", &["dc1"]));
-    world.storage.plant(BackupSummary { status: StatusType::InProgress.into(), ..planted("half", &["dc1"]) });
-    let data_plane = world.data_plane().await;
-    world.sync("s").await;
-    let status = world.assert_task_succeeded("s").await;
+    let dc = ScriptedDatacenter::new(3, Script::default()).await;
+    dc.stored("b1");
+    dc.storage.plant(planted("far", &["dc1"]));
+    dc.storage.plant(planted("other", &["dc2"]));
+    dc.storage.plant(planted("both", &["dc1", "dc2"]));
+    dc.storage.plant(planted("Not_A_Name", &["dc1"]));
+    dc.storage.plant(BackupSummary { status: StatusType::InProgress.into(), ..planted("half", &["dc1"]) });
+    let data_plane = dc.data_plane().await;
+    dc.sync("s").await;
+    let status = dc.assert_task_succeeded("s").await;
     assert_eq!(status.finished.len(), 1);
     assert_eq!(status.finished[0].pod_name.as_deref(), Some("shop-dc1-default-sts-0"));
     assert_eq!(status.finished[0].nb_backups_purged, None);
     let told = told(&status);
     assert!(told.contains("3 created") && told.contains("Not_A_Name: not a name"), "{told}");
 
-    assert_eq!(world.backups().await, set(&["b1", "both", "far"]));
-    let far = world.backup("far").await.unwrap();
+    assert_eq!(dc.backups().await, set(&["b1", "both", "far"]));
+    let far = dc.backup("far").await.unwrap();
     let labels = far.metadata.labels.unwrap();
     assert_eq!(labels["cassandra.datastax.com/cluster"], "Shop");
     assert_eq!(labels["cassandra.datastax.com/datacenter"], "dc1");
@@ -73,175 +73,167 @@ async fn an_empty_cluster_learns_of_every_backup_it_can_restore() {
         "nodes": [{"host": "far-dc1-0", "tokens": [5], "datacenter": "dc1", "rack": "default"}]
     });
     assert_eq!(serde_json::to_value(&far.status).unwrap(), expected);
-    assert_eq!(world.backup("both").await.unwrap().status.unwrap().total_nodes, Some(1));
+    assert_eq!(dc.backup("both").await.unwrap().status.unwrap().total_nodes, Some(1));
 
     let before = data_plane.gate.writes().len();
-    world.sync("again").await;
+    dc.sync("again").await;
     let writes = data_plane.gate.writes().split_off(before);
     assert!(writes.iter().all(|w| w.contains("/medusatasks/")), "nothing was to do: {writes:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_lost_its_status_or_its_data_is_refreshed() {
-    let world = World::new(2, Script::default()).await;
-    world.stored("b1");
-    world.stored("b2");
-    world
-        .create::<MedusaBackup>(json!({
-            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackup",
-            "metadata": {"name": "b1"}, "spec": {"cassandraDatacenter": "dc1"}
-        }))
-        .await;
-    let _data_plane = world.data_plane().await;
-    world.sync("s").await;
-    let status = world.backup("b1").await.unwrap().status.unwrap();
+    let dc = ScriptedDatacenter::new(2, Script::default()).await;
+    dc.stored("b1");
+    dc.stored("b2");
+    dc.create::<MedusaBackup>(json!({
+        "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackup",
+        "metadata": {"name": "b1"}, "spec": {"cassandraDatacenter": "dc1"}
+    }))
+    .await;
+    let _data_plane = dc.data_plane().await;
+    dc.sync("s").await;
+    let status = dc.backup("b1").await.unwrap().status.unwrap();
     assert_eq!((status.status.as_deref(), status.total_files), (Some("SUCCESS"), Some(14)));
     assert_eq!(status.total_size.as_deref(), Some("8.50 KB"));
     // One node's part is purged: the backup is no longer whole.
-    world.storage.keep(1);
-    world.storage.purge(&world.peers[0].node);
-    world.sync("t").await;
-    let status = world.backup("b1").await.unwrap().status.unwrap();
+    dc.storage.keep(1);
+    dc.storage.purge(&dc.peers[0].node);
+    dc.sync("t").await;
+    let status = dc.backup("b1").await.unwrap().status.unwrap();
     assert_eq!((status.status.as_deref(), status.finished_nodes), (Some("IN_PROGRESS"), Some(1)));
     assert!(status.finish_time.is_some(), "its time stays");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_storage_deletes_nothing() {
-    let world = World::new(2, Script::default()).await;
-    let _data_plane = world.data_plane().await;
+    let dc = ScriptedDatacenter::new(2, Script::default()).await;
+    let _data_plane = dc.data_plane().await;
     for job in ["b1", "b2"] {
-        world.job(job, "dc1").await;
-        world.finished(job).await;
+        dc.job(job, "dc1").await;
+        dc.finished(job).await;
     }
-    world.storage.clear();
-    world.sync("s").await;
-    let status = world.assert_task_failed("s", "BackupsNotListed").await;
+    dc.storage.clear();
+    dc.sync("s").await;
+    let status = dc.assert_task_failed("s", "BackupsNotListed").await;
     let message = status.message.unwrap();
     for part in ["no backup at all", "b1, b2", "check bucket and prefix", "kubectl delete medusabackup"] {
         assert!(message.contains(part), "{message}");
     }
     assert_eq!(status.failed.len(), 1, "who reads only lists sees it too");
-    assert_eq!(world.backups().await, set(&["b1", "b2"]));
-    assert_eq!(world.jobs().await, set(&["b1", "b2"]));
+    assert_eq!(dc.backups().await, set(&["b1", "b2"]));
+    assert_eq!(dc.jobs().await, set(&["b1", "b2"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_prefix_adds_and_deletes_nothing() {
-    let world = World::new(2, Script::default()).await;
-    world.stored("b1");
-    let _data_plane = world.data_plane().await;
-    world.sync("s").await;
-    world.storage.clear();
-    world.storage.plant(planted("far", &["dc1"]));
-    world.sync("t").await;
-    world.assert_task_failed("t", "BackupsNotListed").await;
-    assert_eq!(world.backups().await, set(&["b1", "far"]));
+    let dc = ScriptedDatacenter::new(2, Script::default()).await;
+    dc.stored("b1");
+    let _data_plane = dc.data_plane().await;
+    dc.sync("s").await;
+    dc.storage.clear();
+    dc.storage.plant(planted("far", &["dc1"]));
+    dc.sync("t").await;
+    dc.assert_task_failed("t", "BackupsNotListed").await;
+    assert_eq!(dc.backups().await, set(&["b1", "far"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_looks_elsewhere_deletes_nothing() {
-    let mut world = World::new(1, Script::default()).await;
+    let mut dc = ScriptedDatacenter::new(1, Script::default()).await;
     // Asked first, as its name comes first.
     let elsewhere = Storage::new("dc1", vec!["shop-dc1-a".to_owned()]);
-    world.add_pod("shop-dc1-a", elsewhere.clone()).await;
-    let here = &world.peers[0].node;
+    dc.add_pod("shop-dc1-a", elsewhere.clone()).await;
+    let here = &dc.peers[0].node;
     for backup in ["b1", "b2"] {
-        world.storage.begin(here, backup);
-        world.storage.finish(here, backup);
+        dc.storage.begin(here, backup);
+        dc.storage.finish(here, backup);
     }
-    world.peers[1].kill();
-    let _data_plane = world.data_plane().await;
-    world.sync("s").await;
-    assert_eq!(world.backups().await, set(&["b1", "b2"]));
-    world.peers[1].revive().await;
+    dc.peers[1].kill();
+    let _data_plane = dc.data_plane().await;
+    dc.sync("s").await;
+    assert_eq!(dc.backups().await, set(&["b1", "b2"]));
+    dc.peers[1].revive().await;
     elsewhere.begin("shop-dc1-a", "b1");
     elsewhere.finish("shop-dc1-a", "b1");
-    let status = world.sync("t").await;
+    let status = dc.sync("t").await;
     assert_eq!(status.finished[0].pod_name.as_deref(), Some("shop-dc1-a"));
     assert!(told(&status).contains("1 MedusaBackups not listed by shop-dc1-a"), "{}", told(&status));
-    assert_eq!(world.backups().await, set(&["b1", "b2"]));
+    assert_eq!(dc.backups().await, set(&["b1", "b2"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_that_nobody_confirms_is_not_made() {
-    let world = World::new(2, Script::default()).await;
-    ["b1", "b2"].iter().for_each(|b| world.stored(b));
-    let _data_plane = world.data_plane().await;
-    world.sync("s").await;
-    world.storage.keep(1);
-    for peer in &world.peers {
-        world.storage.purge(&peer.node);
+    let dc = ScriptedDatacenter::new(2, Script::default()).await;
+    ["b1", "b2"].iter().for_each(|b| dc.stored(b));
+    let _data_plane = dc.data_plane().await;
+    dc.sync("s").await;
+    dc.storage.keep(1);
+    for peer in &dc.peers {
+        dc.storage.purge(&peer.node);
     }
     // The first listing is answered late, the second by nobody.
-    world.peers[1].script(|s| s.list.fails = usize::MAX);
-    world.peers[0].script(|s| s.list.takes = Duration::from_millis(800));
-    world.task("t", "sync", json!({})).await;
-    eventually("the first listing", async || like(world.peers[0].called("GetBackups"), |n| *n == 2)).await;
-    world.peers[0].script(|s| s.list.fails = usize::MAX);
-    let status = world.assert_task_failed("t", "BackupsNotListed").await;
+    dc.peers[1].script(|s| s.list.fails = usize::MAX);
+    dc.peers[0].script(|s| s.list.takes = Duration::from_millis(800));
+    dc.task("t", "sync", json!({})).await;
+    eventually("the first listing", async || like(dc.peers[0].called("GetBackups"), |n| *n == 2)).await;
+    dc.peers[0].script(|s| s.list.fails = usize::MAX);
+    let status = dc.assert_task_failed("t", "BackupsNotListed").await;
     assert!(status.message.unwrap().contains("no second listing"));
-    assert_eq!(world.backups().await, set(&["b1", "b2"]));
+    assert_eq!(dc.backups().await, set(&["b1", "b2"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_appears_while_the_storage_is_listed_stays() {
-    let world = World::new(1, Script::default()).await;
-    world.stored("b1");
-    let _data_plane = world.data_plane().await;
-    world.sync("s").await;
-    world.peers[0].script(|s| s.list = Call { takes: Duration::from_millis(1500), ..Call::default() });
-    world.task("t", "sync", json!({})).await;
-    eventually("it is listed", async || like(world.peers[0].called("GetBackups"), |n| *n == 2)).await;
-    world
-        .create::<MedusaBackup>(json!({
-            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackup",
-            "metadata": {"name": "young"}, "spec": {"cassandraDatacenter": "dc1"}
-        }))
-        .await;
-    world.assert_task_succeeded("t").await;
-    assert_eq!(world.backups().await, set(&["b1", "young"]));
+    let dc = ScriptedDatacenter::new(1, Script::default()).await;
+    dc.stored("b1");
+    let _data_plane = dc.data_plane().await;
+    dc.sync("s").await;
+    dc.peers[0].script(|s| s.list = Call { takes: Duration::from_millis(1500), ..Call::default() });
+    dc.task("t", "sync", json!({})).await;
+    eventually("it is listed", async || like(dc.peers[0].called("GetBackups"), |n| *n == 2)).await;
+    dc.create::<MedusaBackup>(json!({
+        "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackup",
+        "metadata": {"name": "young"}, "spec": {"cassandraDatacenter": "dc1"}
+    }))
+    .await;
+    dc.assert_task_succeeded("t").await;
+    assert_eq!(dc.backups().await, set(&["b1", "young"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_under_way_another_datacenters_and_one_of_other_nodes_stay() {
-    let world = World::new(1, Script::default()).await;
-    world.stored("b1");
-    let object = |name: &str, dc: &str| {
-        json!({
+    let dc = ScriptedDatacenter::new(1, Script::default()).await;
+    dc.stored("b1");
+    for (name, of) in [("gone", "dc1"), ("running", "dc1"), ("dc2s", "dc2"), ("foreign", "dc1")] {
+        dc.create::<MedusaBackup>(json!({
             "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackup",
-            "metadata": {"name": name}, "spec": {"cassandraDatacenter": dc}
-        })
-    };
-    for (name, dc) in [("gone", "dc1"), ("running", "dc1"), ("dc2s", "dc2"), ("foreign", "dc1")] {
-        world.create::<MedusaBackup>(object(name, dc)).await;
+            "metadata": {"name": name}, "spec": {"cassandraDatacenter": of}
+        }))
+        .await;
     }
     let nodes = json!({"nodes": [{"host": "x", "datacenter": "dc2"}]});
-    world.patch_status::<MedusaBackup>("foreign", nodes).await;
+    dc.patch_status::<MedusaBackup>("foreign", nodes).await;
     for job in ["running", "gone", "failed"] {
-        world.job(job, "dc1").await;
+        dc.job(job, "dc1").await;
     }
     for job in ["gone", "failed"] {
         let finish = json!({"startTime": "2026-01-01T00:00:00Z", "finishTime": "2026-01-01T00:01:00Z"});
-        world.patch_status::<MedusaBackupJob>(job, finish).await;
+        dc.patch_status::<MedusaBackupJob>(job, finish).await;
     }
     // The running one's pod never says how far it is.
     let start = json!({"startTime": "2026-01-01T00:00:00Z", "inProgress": ["shop-dc1-default-sts-0"]});
-    world.patch_status::<MedusaBackupJob>("running", start).await;
-    world.peers[0].script(|s| s.status_hangs = usize::MAX);
+    dc.patch_status::<MedusaBackupJob>("running", start).await;
+    dc.peers[0].script(|s| s.status_hangs = usize::MAX);
     let timings = medusa_fleet::data_plane::Timings {
         run: Duration::from_secs(100_000_000),
         silence: Duration::from_secs(600),
-        ..crate::world::timings()
+        ..crate::scripted_datacenter::timings()
     };
-    let _data_plane = world.data_plane_with(crate::support::gate::Gate::default(), timings).await;
-    world.sync("s").await;
-    assert_eq!(
-        world.backups().await,
-        set(&["b1", "gone", "running", "dc2s", "foreign"]),
-        "none is known yet"
-    );
-    world.sync("t").await;
-    assert_eq!(world.backups().await, set(&["b1", "running", "dc2s", "foreign"]));
-    assert_eq!(world.jobs().await, set(&["running", "failed"]), "the purged backup's finished job goes");
+    let _data_plane = dc.data_plane_with(crate::support::gate::Gate::default(), timings).await;
+    dc.sync("s").await;
+    assert_eq!(dc.backups().await, set(&["b1", "gone", "running", "dc2s", "foreign"]), "none is known yet");
+    dc.sync("t").await;
+    assert_eq!(dc.backups().await, set(&["b1", "running", "dc2s", "foreign"]));
+    assert_eq!(dc.jobs().await, set(&["running", "failed"]), "the purged backup's finished job goes");
 }

@@ -13,32 +13,32 @@ use serde_json::json;
 
 use crate::{
     fake_medusa::{Call, Script},
+    scripted_datacenter::ScriptedDatacenter,
     support::{eventually, like},
-    world::World,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_waits_for_a_purge_at_work_also_after_a_restart_and_goes_on_once_it_is_gone() {
     let hanging = Call { hangs: usize::MAX, ..Call::default() };
-    let world = World::new(1, Script { purge: hanging, ..Script::default() }).await;
-    let first = world.data_plane().await;
-    world.task("p", "purge", json!({})).await;
-    eventually("the pod purges", async || like(world.called("PurgeBackups"), |n| *n > 0)).await;
-    world.job("b1", "dc1").await;
-    let message = world.reason("b1", "PurgeRunning").await;
+    let dc = ScriptedDatacenter::new(1, Script { purge: hanging, ..Script::default() }).await;
+    let first = dc.data_plane().await;
+    dc.task("p", "purge", json!({})).await;
+    eventually("the pod purges", async || like(dc.called("PurgeBackups"), |n| *n > 0)).await;
+    dc.job("b1", "dc1").await;
+    let message = dc.reason("b1", "PurgeRunning").await;
     assert!(message.contains("MedusaTask `p`") && message.contains("delete it"), "{message}");
-    world.event("b1", "PurgeRunning").await;
+    dc.event("b1", "PurgeRunning").await;
     first.kill();
-    let _second = world.data_plane().await;
-    world.job("b2", "dc1").await;
-    world.reason("b2", "PurgeRunning").await;
+    let _second = dc.data_plane().await;
+    dc.job("b2", "dc1").await;
+    dc.reason("b2", "PurgeRunning").await;
     for job in ["b1", "b2"] {
-        assert!(world.status(job).await.start_time.is_none());
+        assert!(dc.status(job).await.start_time.is_none());
     }
-    assert!(world.starts().values().all(|n| *n == 0), "nothing is asked for beside a purge");
-    world.delete::<MedusaTask>("p").await;
+    assert!(dc.starts().values().all(|n| *n == 0), "nothing is asked for beside a purge");
+    dc.delete::<MedusaTask>("p").await;
     for job in ["b1", "b2"] {
-        assert!(world.finished(job).await.conditions.is_true("Complete"));
+        assert!(dc.finished(job).await.conditions.is_true("Complete"));
     }
 }
 
@@ -47,12 +47,12 @@ async fn a_backup_waits_for_a_purge_at_work_also_after_a_restart_and_goes_on_onc
 async fn made_in_one_moment_one_begins_and_the_other_follows() {
     let slow = Call { takes: Duration::from_millis(300), ..Call::default() };
     let script = Script { purge: slow, done_after: Duration::from_millis(300), ..Script::default() };
-    let world = World::new(1, script).await;
-    let _data_plane = world.data_plane().await;
+    let dc = ScriptedDatacenter::new(1, script).await;
+    let _data_plane = dc.data_plane().await;
     for round in 0..4 {
         let (backup, purge) = (format!("b{round}"), format!("p{round}"));
-        tokio::join!(world.job(&backup, "dc1"), world.task(&purge, "purge", json!({})));
-        let (job, task) = tokio::join!(world.finished(&backup), world.task_finished(&purge));
+        tokio::join!(dc.job(&backup, "dc1"), dc.task(&purge, "purge", json!({})));
+        let (job, task) = tokio::join!(dc.finished(&backup), dc.task_finished(&purge));
         assert!(
             job.conditions.is_true("Complete") && task.conditions.is_true("Complete"),
             "{job:?} {task:?}"
@@ -67,7 +67,7 @@ async fn made_in_one_moment_one_begins_and_the_other_follows() {
     }
 }
 
-impl World {
+impl ScriptedDatacenter {
     /// Has the pods of dc1 mount a `medusa.ini` with these limits, which is older than the datacenter.
     async fn limits(&self, limits: &str) {
         self.delete::<CassandraDatacenter>("dc1").await;
@@ -91,61 +91,60 @@ impl World {
 /// Nothing in Kubernetes tells of the failed backups: their jobs were deleted long ago.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_that_would_remove_the_newest_whole_backup_is_refused_unless_that_is_asked_for() {
-    let world = World::new(2, Script::default()).await;
-    world.limits("max_backup_age = 0\nmax_backup_count = 3").await;
-    world.storage.lag(3 * 24 * 3600);
-    world.stored("good");
-    let healthy = &world.peers[0].node;
+    let dc = ScriptedDatacenter::new(2, Script::default()).await;
+    dc.limits("max_backup_age = 0\nmax_backup_count = 3").await;
+    dc.storage.lag(3 * 24 * 3600);
+    dc.stored("good");
+    let healthy = &dc.peers[0].node;
     for failed in ["f1", "f2", "f3"] {
-        world.storage.begin(healthy, failed);
-        world.storage.finish(healthy, failed);
+        dc.storage.begin(healthy, failed);
+        dc.storage.finish(healthy, failed);
     }
-    world.storage.keep(3);
-    let _data_plane = world.data_plane().await;
-    world.task("p", "purge", json!({})).await;
-    let status = world.assert_task_failed("p", "WouldRemoveLastRestorePoint").await;
+    dc.storage.keep(3);
+    let _data_plane = dc.data_plane().await;
+    dc.task("p", "purge", json!({})).await;
+    let status = dc.assert_task_failed("p", "WouldRemoveLastRestorePoint").await;
     let message = status.message.unwrap();
     assert!(message.contains("`good`") && message.contains("leaves 3 backups"), "{message}");
-    assert_eq!((status.start_time, world.called("PurgeBackups")), (None, 0));
-    assert!(world.storage.has(healthy, "good"));
-    world
-        .create::<MedusaTask>(json!({
-            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaTask",
-            "metadata": {"name": "anyway", "annotations": {"fleet.k8ssandra.io/purge-unchecked": "true"}},
-            "spec": {"cassandraDatacenter": "dc1", "operation": "purge"},
-        }))
-        .await;
-    world.assert_task_succeeded("anyway").await;
-    assert!(!world.storage.has(healthy, "good"));
-    world.storage.lag(0);
-    world.stored("better");
-    world.task("q", "purge", json!({})).await;
-    world.assert_task_succeeded("q").await;
-    assert!(world.storage.has(healthy, "better"));
+    assert_eq!((status.start_time, dc.called("PurgeBackups")), (None, 0));
+    assert!(dc.storage.has(healthy, "good"));
+    dc.create::<MedusaTask>(json!({
+        "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaTask",
+        "metadata": {"name": "anyway", "annotations": {"fleet.k8ssandra.io/purge-unchecked": "true"}},
+        "spec": {"cassandraDatacenter": "dc1", "operation": "purge"},
+    }))
+    .await;
+    dc.assert_task_succeeded("anyway").await;
+    assert!(!dc.storage.has(healthy, "good"));
+    dc.storage.lag(0);
+    dc.stored("better");
+    dc.task("q", "purge", json!({})).await;
+    dc.assert_task_succeeded("q").await;
+    assert!(dc.storage.has(healthy, "better"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_that_were_changed_a_moment_ago_may_not_be_in_force() {
-    let world = World::new(1, Script::default()).await;
-    world.limits("max_backup_age = 0\nmax_backup_count = 9").await;
-    world.stored("good");
-    world.storage.begin(&world.peers[0].node, "failed");
-    let born = world.get::<CassandraDatacenter>("dc1").await.metadata.creation_timestamp.unwrap();
+    let dc = ScriptedDatacenter::new(1, Script::default()).await;
+    dc.limits("max_backup_age = 0\nmax_backup_count = 9").await;
+    dc.stored("good");
+    dc.storage.begin(&dc.peers[0].node, "failed");
+    let born = dc.get::<CassandraDatacenter>("dc1").await.metadata.creation_timestamp.unwrap();
     let mut count = 90;
     eventually("it is changed in a later second than the datacenter was made", async || {
         count += 1;
         let raised = json!({"data": {"medusa.ini": format!("[storage]\nmax_backup_count = {count}\n")}});
-        let map = world.patch::<ConfigMap>("shop-medusa", raised).await;
+        let map = dc.patch::<ConfigMap>("shop-medusa", raised).await;
         let writes = map.metadata.managed_fields.unwrap_or_default();
         like(writes, |writes| writes.iter().any(|entry| entry.time.as_ref().is_some_and(|at| at.0 > born.0)))
     })
     .await;
-    let _data_plane = world.data_plane().await;
-    world.task("p", "purge", json!({})).await;
-    let status = world.assert_task_failed("p", "WouldRemoveLastRestorePoint").await;
+    let _data_plane = dc.data_plane().await;
+    dc.task("p", "purge", json!({})).await;
+    let status = dc.assert_task_failed("p", "WouldRemoveLastRestorePoint").await;
     let message = status.message.unwrap();
     assert!(message.contains("changed less than 5 min ago"), "{message}");
-    assert_eq!(world.called("PurgeBackups"), 0);
+    assert_eq!(dc.called("PurgeBackups"), 0);
 }
 
 #[rstest]
@@ -157,41 +156,39 @@ async fn limits_that_were_changed_a_moment_ago_may_not_be_in_force() {
 #[case("DC1")]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_objects_name_is_refused_at_once_and_never_taken_for_another(#[case] name: &str) {
-    let world = World::new(1, Script::default()).await;
-    world.stored("b1");
-    let _data_plane = world.data_plane().await;
-    world.job("job", name).await;
+    let dc = ScriptedDatacenter::new(1, Script::default()).await;
+    dc.stored("b1");
+    let _data_plane = dc.data_plane().await;
+    dc.job("job", name).await;
     for operation in ["sync", "purge"] {
-        world.task_of(name, operation, operation, json!({})).await;
+        dc.task_of(name, operation, operation, json!({})).await;
     }
-    world
-        .create::<MedusaBackupSchedule>(json!({
-            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackupSchedule",
-            "metadata": {"name": "schedule"},
-            "spec": {"cronSchedule": "@yearly", "backupSpec": {"cassandraDatacenter": name}},
+    dc.create::<MedusaBackupSchedule>(json!({
+        "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackupSchedule",
+        "metadata": {"name": "schedule"},
+        "spec": {"cronSchedule": "@yearly", "backupSpec": {"cassandraDatacenter": name}},
+    }))
+    .await;
+    let restores = [("into", name, "b1"), ("from", "dc1", name)];
+    for (restore, of, backup) in restores {
+        dc.create::<medusa_fleet::api::medusa::MedusaRestoreJob>(json!({
+            "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaRestoreJob",
+            "metadata": {"name": restore}, "spec": {"cassandraDatacenter": of, "backup": backup},
         }))
         .await;
-    let restores = [("into", name, "b1"), ("from", "dc1", name)];
-    for (restore, dc, backup) in restores {
-        world
-            .create::<medusa_fleet::api::medusa::MedusaRestoreJob>(json!({
-                "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaRestoreJob",
-                "metadata": {"name": restore}, "spec": {"cassandraDatacenter": dc, "backup": backup},
-            }))
-            .await;
     }
     let failed = |conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition], field: &str| {
         let failed = conditions.iter().find(|c| c.type_ == "Failed").unwrap();
         assert_eq!((failed.status.as_str(), failed.reason.as_str()), ("True", "InvalidSpec"), "{failed:?}");
         assert!(failed.message.contains(field) && failed.message.contains(name), "{failed:?}");
     };
-    failed(&world.finished("job").await.conditions, "spec.cassandraDatacenter");
+    failed(&dc.finished("job").await.conditions, "spec.cassandraDatacenter");
     for operation in ["sync", "purge"] {
-        world.assert_task_failed(operation, "InvalidSpec").await;
+        dc.assert_task_failed(operation, "InvalidSpec").await;
     }
     for (restore, field) in [("into", "spec.cassandraDatacenter"), ("from", "spec.backup")] {
         let conditions = eventually("the restore is refused", async || {
-            let job = world.get::<medusa_fleet::api::medusa::MedusaRestoreJob>(restore).await;
+            let job = dc.get::<medusa_fleet::api::medusa::MedusaRestoreJob>(restore).await;
             let status = job.status.unwrap_or_default();
             like(status, |status| status.finish_time.is_some()).map(|status| status.conditions)
         })
@@ -199,9 +196,9 @@ async fn what_is_no_objects_name_is_refused_at_once_and_never_taken_for_another(
         failed(&conditions, field);
     }
     for object in ["job", "sync", "purge", "into", "from", "schedule"] {
-        world.event(object, "InvalidSpec").await;
+        dc.event(object, "InvalidSpec").await;
     }
-    assert_eq!(world.called("GetBackups") + world.called("PurgeBackups"), 0);
-    assert!(world.starts().values().all(|n| *n == 0));
-    world.get::<MedusaBackupJob>("job").await;
+    assert_eq!(dc.called("GetBackups") + dc.called("PurgeBackups"), 0);
+    assert!(dc.starts().values().all(|n| *n == 0));
+    dc.get::<MedusaBackupJob>("job").await;
 }

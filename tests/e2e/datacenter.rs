@@ -8,7 +8,7 @@ use medusa_fleet::api::{cassandra::CassandraDatacenter, medusa::MedusaBackup};
 use serde_json::{Value, json};
 
 use super::{
-    stage::said,
+    cassandra_fleet::said,
     support::{Cluster, eventually, eventually_within, harness::testbed},
 };
 

@@ -12,9 +12,9 @@ use medusa_fleet::api::{
 use serde_json::{Value, json};
 
 use super::{
+    cassandra_fleet::CassandraFleet,
     datacenter::{Datacenter, PATIENCE},
     restore,
-    stage::Stage,
     support::{FLEET, eventually, eventually_within, secret},
 };
 
@@ -30,11 +30,11 @@ fn containers(pod: &Pod) -> Vec<String> {
 }
 
 /// Writes the shared configuration, with the credentials the store takes now.
-pub async fn share_configuration(stage: &Stage) {
-    stage.home().create(secret(FLEET, SHARED.1, &[("credentials", &stage.credentials())])).await;
-    let mut properties = stage.storage_properties();
+pub async fn share_configuration(fleet: &CassandraFleet) {
+    fleet.home().create(secret(FLEET, SHARED.1, &[("credentials", &fleet.credentials())])).await;
+    let mut properties = fleet.storage_properties();
     properties["storageSecretRef"] = json!({"name": SHARED.1});
-    stage
+    fleet
         .home()
         .create(json!({
             "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaConfiguration",
@@ -59,13 +59,13 @@ fn k8ssandra_cluster(of: Datacenter<'_>, medusa: Value) -> Value {
 }
 
 /// One K8ssandraCluster brings Medusa to a datacenter that runs without it.
-pub async fn deploy(stage: &Stage, to: Datacenter<'_>) {
+pub async fn deploy(fleet: &CassandraFleet, to: Datacenter<'_>) {
     let before = to.pods().await;
     assert!(before.iter().all(|pod| !containers(pod).contains(&"medusa".to_owned())));
     let medusa = json!({
         "medusaConfigurationRef": {"name": SHARED.0}, "storageProperties": {"prefix": to.namespace},
     });
-    stage.home().create(k8ssandra_cluster(to, medusa)).await;
+    fleet.home().create(k8ssandra_cluster(to, medusa)).await;
     to.expect_medusa().await;
     for pod in to.pods().await {
         let names = containers(&pod);
@@ -80,24 +80,24 @@ pub async fn deploy(stage: &Stage, to: Datacenter<'_>) {
     let purge = format!("{}-{}-medusa-purge", to.namespace, to.name);
     let schedule: MedusaBackupSchedule = to.cluster.get(to.namespace, &purge).await;
     assert_eq!(schedule.spec.backup_spec.cassandra_datacenter, to.name);
-    expect_deployed(stage, to).await;
+    expect_deployed(fleet, to).await;
 }
 
 /// A datacenter whose pods have rights of their own, as a cloud's identity webhook gives them by environment, gets Medusa
 /// without a bucket secret, beside what its owner wrote into the template.
-pub async fn deploy_role_based(stage: &Stage, to: Datacenter<'_>) {
-    let [key, secret_key] = stage.keys();
+pub async fn deploy_role_based(fleet: &CassandraFleet, to: Datacenter<'_>) {
+    let [key, secret_key] = fleet.keys();
     let identity = json!([
         {"name": "cassandra"},
         {"name": "medusa", "env": [
             {"name": "AWS_ACCESS_KEY_ID", "value": key}, {"name": "AWS_SECRET_ACCESS_KEY", "value": secret_key},
         ]},
     ]);
-    let mut properties = stage.storage_properties();
+    let mut properties = fleet.storage_properties();
     properties["prefix"] = json!(to.namespace);
     properties["credentialsType"] = json!("role-based");
     to.set_containers(identity).await;
-    stage.home().create(k8ssandra_cluster(to, json!({"storageProperties": properties}))).await;
+    fleet.home().create(k8ssandra_cluster(to, json!({"storageProperties": properties}))).await;
     to.expect_medusa().await;
     let ini = medusa_ini(to).await;
     assert!(!ini.contains("key_file"), "{ini}");
@@ -109,7 +109,7 @@ pub async fn deploy_role_based(stage: &Stage, to: Datacenter<'_>) {
         .filter_map(|s| s.metadata.name.clone())
         .collect();
     assert_eq!(there, [format!("{}-medusa", to.namespace)], "no secret but the one of Medusa's own user");
-    expect_deployed(stage, to).await;
+    expect_deployed(fleet, to).await;
     let pods = to.pods().await;
     let medusa = pods[0].spec.clone().unwrap().containers.into_iter().find(|c| c.name == "medusa").unwrap();
     let env: BTreeMap<String, Option<String>> =
@@ -123,10 +123,10 @@ async fn medusa_ini(of: Datacenter<'_>) -> String {
     map.data.unwrap()["medusa.ini"].clone()
 }
 
-async fn expect_deployed(stage: &Stage, to: Datacenter<'_>) {
+async fn expect_deployed(fleet: &CassandraFleet, to: Datacenter<'_>) {
     let name = format!("{}.{FLEET}", to.namespace);
     eventually(format!("FleetCluster {name} says that Medusa is deployed"), async || {
-        let status = stage.home().find::<FleetCluster>(FLEET, &name).await.and_then(|c| c.status);
+        let status = fleet.home().find::<FleetCluster>(FLEET, &name).await.and_then(|c| c.status);
         let deployed = status.as_ref().is_some_and(|s| s.conditions.is_true("MedusaDeployed"));
         if deployed { Ok(()) } else { Err(format!("{status:#?}")) }
     })
@@ -134,33 +134,36 @@ async fn expect_deployed(stage: &Stage, to: Datacenter<'_>) {
 }
 
 /// Backs a cluster up by the command line, and says the name of its MedusaBackup.
-async fn back_up(stage: &Stage, of: Datacenter<'_>, name: &str) -> String {
-    let (ok, said) = stage.medusa(&["backup", name, "--cluster", of.namespace, "--wait", "--timeout", "8m"]);
+async fn back_up(fleet: &CassandraFleet, of: Datacenter<'_>, name: &str) -> String {
+    let (ok, said) = fleet.medusa(&["backup", name, "--cluster", of.namespace, "--wait", "--timeout", "8m"]);
     assert!(ok, "{said}");
     of.backup(&format!("{name}-")).await.metadata.name.unwrap()
 }
 
 /// Backed up, the store's credentials rotated and with them the shared secret, backed up again, dropped, restored.
 /// `of` is the data plane's number, the namespace and the name of the datacenter. Returns the rows it has at the end.
-pub async fn back_up_rotate_restore(stage: &mut Stage, of: (usize, &'static str, &'static str)) -> usize {
+pub async fn back_up_rotate_restore(
+    fleet: &mut CassandraFleet,
+    of: (usize, &'static str, &'static str),
+) -> usize {
     let (plane, namespace, name) = of;
-    stage.datacenter(plane, namespace, name).load(ROWS.0).await;
-    back_up(stage, stage.datacenter(plane, namespace, name), "before-rotation").await;
+    fleet.datacenter(plane, namespace, name).load(ROWS.0).await;
+    back_up(fleet, fleet.datacenter(plane, namespace, name), "before-rotation").await;
 
-    stage.rotate_store();
-    let credentials = stage.credentials();
-    stage.home().patch::<Secret>(FLEET, SHARED.1, json!({"stringData": {"credentials": credentials}})).await;
-    let datacenter = stage.datacenter(plane, namespace, name);
+    fleet.rotate_store();
+    let credentials = fleet.credentials();
+    fleet.home().patch::<Secret>(FLEET, SHARED.1, json!({"stringData": {"credentials": credentials}})).await;
+    let datacenter = fleet.datacenter(plane, namespace, name);
     eventually("the new credentials are in the pod", async || {
-        let mounted = stage.mounted(SHARED.1, "credentials");
+        let mounted = fleet.mounted(SHARED.1, "credentials");
         if mounted == [credentials.clone()] { Ok(()) } else { Err(format!("{} files", mounted.len())) }
     })
     .await;
-    let shared: MedusaConfiguration = stage.home().get(FLEET, SHARED.0).await;
+    let shared: MedusaConfiguration = fleet.home().get(FLEET, SHARED.0).await;
     assert!(shared.status.is_some_and(|s| s.conditions.is_true("Ready")));
 
     datacenter.load(ROWS.1).await;
-    let backup = back_up(stage, datacenter, "after-rotation").await;
+    let backup = back_up(fleet, datacenter, "after-rotation").await;
     datacenter.cql(0, &["execute", "DROP TABLE shop.orders", "DROP KEYSPACE single"]).await.expect("drop");
     restore::restore(datacenter, "deployed", &backup, &datacenter.pod_names().await).await;
     datacenter.expect_rows(0, ROWS.1).await;
@@ -168,8 +171,8 @@ pub async fn back_up_rotate_restore(stage: &mut Stage, of: (usize, &'static str,
 }
 
 /// Removing `spec.medusa` takes Medusa out of the pods and leaves the data.
-pub async fn remove(stage: &Stage, from: Datacenter<'_>, rows: usize) {
-    stage
+pub async fn remove(fleet: &CassandraFleet, from: Datacenter<'_>, rows: usize) {
+    fleet
         .home()
         .patch::<medusa_fleet::api::k8ssandra::K8ssandraCluster>(
             FLEET,

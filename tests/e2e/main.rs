@@ -17,84 +17,84 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backups;
+mod cassandra_fleet;
 mod datacenter;
 mod deployment;
-mod fleet;
 mod restore;
 mod roles;
 mod schedule;
-mod stage;
 mod tasks;
 mod whole;
 
-use stage::{SHOP, Stage};
+use cassandra_fleet::{CassandraFleet, SHOP};
 
 /// Rows at the time of the full backup, and of the differential one.
 const ROWS: (usize, usize) = (500, 800);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_cassandra_is_backed_up_restored_purged_and_found_elsewhere() {
-    let mut stage = Stage::open("restore").await;
-    stage.start_controllers().await;
-    let (dc1, dc2) = (stage.datacenter(1, SHOP, "dc1"), stage.datacenter(2, SHOP, "dc2"));
-    let copy = stage.datacenter(2, "copy", "dc1");
-    stage.create_datacenter(dc1, 3);
-    stage.create_datacenter(dc2, 1);
-    stage.register_with_the_command_line();
-    stage.write_configuration().await;
-    stage.await_datacenters().await;
-    stage.note("the fleet runs: datacenters of three nodes and of one");
+    let mut fleet = CassandraFleet::start("restore").await;
+    fleet.start_controllers().await;
+    let (dc1, dc2) = (fleet.datacenter(1, SHOP, "dc1"), fleet.datacenter(2, SHOP, "dc2"));
+    let copy = fleet.datacenter(2, "copy", "dc1");
+    fleet.create_datacenter(dc1, 3);
+    fleet.create_datacenter(dc2, 1);
+    fleet.register_with_the_command_line();
+    fleet.write_configuration().await;
+    fleet.await_datacenters().await;
+    fleet.note("the fleet runs: datacenters of three nodes and of one");
 
     dc1.load(ROWS.0).await;
     dc2.load(ROWS.0).await;
-    fleet::full_backup(&stage, &[dc1, dc2]).await;
-    stage.note("rows are written and backed up, full");
+    backups::full_backup(&fleet, &[dc1, dc2]).await;
+    fleet.note("rows are written and backed up, full");
 
     dc1.keep_backups(1).await;
     dc1.load(ROWS.1).await;
-    fleet::differential_backup(&stage).await;
-    stage.note("Medusa is configured anew, more rows are backed up, differential");
+    backups::differential_backup(&fleet).await;
+    fleet.note("Medusa is configured anew, more rows are backed up, differential");
 
     // Both wait more than they work, and neither needs the other.
     schedule::create(dc2).await;
-    stage.create_datacenter(copy, 3);
+    fleet.create_datacenter(copy, 3);
     let elsewhere = async {
-        stage.await_datacenters().await;
+        fleet.await_datacenters().await;
         tasks::sync_elsewhere(copy, dc1, ROWS.0).await;
     };
     tokio::join!(restore::a_dropped_table_and_a_lost_volume(dc1, ROWS.1), elsewhere);
-    stage.note("a table and a disk are restored; an empty cluster has found the backups and restored one");
+    fleet.note("a table and a disk are restored; an empty cluster has found the backups and restored one");
 
     schedule::fires(dc2).await;
-    stage.note("a schedule has fired");
+    fleet.note("a schedule has fired");
 
     tasks::purge(dc1).await;
-    stage.note("a purge has left one backup");
+    fleet.note("a purge has left one backup");
 
-    let point = whole::scheduled_backup(&stage).await;
-    whole::restore(&stage, &point, [(dc1, ROWS.1), (dc2, ROWS.0)]).await;
-    stage.note("a fleet schedule has fired; tables dropped in both datacenters are back by one restore");
+    let point = whole::scheduled_backup(&fleet).await;
+    whole::restore(&fleet, &point, [(dc1, ROWS.1), (dc2, ROWS.0)]).await;
+    fleet.note("a fleet schedule has fired; tables dropped in both datacenters are back by one restore");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_k8ssandra_cluster_brings_medusa_to_a_datacenter_that_runs_without_it() {
-    let mut stage = Stage::open("deploy").await;
-    stage.start_controllers().await;
+    let mut fleet = CassandraFleet::start("deploy").await;
+    fleet.start_controllers().await;
     let plain = (1, "plain", "dc1");
-    let (bare, lent) = (stage.datacenter(1, plain.1, plain.2), stage.datacenter(2, "lent", "dc1"));
-    stage.create_plain_datacenter(bare);
-    stage.create_plain_datacenter(lent);
-    stage.register_with_the_command_line();
-    deployment::share_configuration(&stage).await;
-    stage.await_datacenters().await;
-    stage.note("two datacenters run, without Medusa");
+    let (bare, lent) = (fleet.datacenter(1, plain.1, plain.2), fleet.datacenter(2, "lent", "dc1"));
+    fleet.create_plain_datacenter(bare);
+    fleet.create_plain_datacenter(lent);
+    fleet.register_with_the_command_line();
+    deployment::share_configuration(&fleet).await;
+    fleet.await_datacenters().await;
+    fleet.note("two datacenters run, without Medusa");
 
-    tokio::join!(deployment::deploy(&stage, bare), deployment::deploy_role_based(&stage, lent));
-    stage.note("Medusa is deployed into both, into one of them without a secret");
+    tokio::join!(deployment::deploy(&fleet, bare), deployment::deploy_role_based(&fleet, lent));
+    fleet.note("Medusa is deployed into both, into one of them without a secret");
 
-    let rows = deployment::back_up_rotate_restore(&mut stage, plain).await;
-    stage.note("backed up, credentials rotated, backed up again, dropped, restored");
+    let rows = deployment::back_up_rotate_restore(&mut fleet, plain).await;
+    fleet.note("backed up, credentials rotated, backed up again, dropped, restored");
 
-    deployment::remove(&stage, stage.datacenter(plain.0, plain.1, plain.2), rows).await;
-    stage.note("Medusa is taken out again");
+    deployment::remove(&fleet, fleet.datacenter(plain.0, plain.1, plain.2), rows).await;
+    fleet.note("Medusa is taken out again");
 }

@@ -53,9 +53,9 @@ pub async fn finish(cluster: &Cluster, job: &MedusaBackupJob) {
 }
 
 /// Finishes every MedusaBackupJob of a cluster until it is dropped.
-pub struct Play(JoinHandle<()>);
+pub struct BackupFinisher(JoinHandle<()>);
 
-impl Play {
+impl BackupFinisher {
     /// Starts in one cluster.
     pub fn start(cluster: &Cluster) -> Self {
         let cluster = cluster.clone();
@@ -77,7 +77,7 @@ impl Play {
     }
 }
 
-impl Drop for Play {
+impl Drop for BackupFinisher {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -33,7 +33,7 @@ pub use controller::{ControlPlane, answer_of};
 pub use credentials::{client, grant, kubeconfig, medusa_fleet, medusa_fleet_in, token, with_token};
 pub use fleet::{Fleet, medusa_definitions};
 pub use harness::Cluster;
-pub use medusa::{Play, finish, finish_task, follow_up, node_names, write_backup};
+pub use medusa::{BackupFinisher, finish, finish_task, follow_up, node_names, write_backup};
 pub use objects::{CASS, FLEET, backup_job, condition, configuration, datacenter, secret};
 pub use secrecy::assert_unseen;
 pub use wait::{eventually, eventually_within, like};

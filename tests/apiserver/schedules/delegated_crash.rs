@@ -9,24 +9,24 @@ use crate::support::{Cluster, datacenter, gate::Stop};
 /// Writes an undisturbed run makes at least.
 const WRITES: usize = 14;
 
-/// A datacenter in each of two data planes, in a namespace of the stage's name.
-pub(super) async fn stage<'a>(fleet: &'a Fleet, ns: &str) -> Stage<'a> {
-    let stage = Stage::new(fleet, ns).await;
+/// A datacenter in each of two data planes, in a namespace of the same name.
+pub(super) async fn clocked<'a>(fleet: &'a Fleet, ns: &str) -> ClockedNamespace<'a> {
+    let clocked = ClockedNamespace::new(fleet, ns).await;
     for number in 1..=2 {
         fleet.dp(number).namespace(ns).await.unwrap();
         let mut dc = datacenter(&format!("dc{number}"), "shop", 1);
         dc["metadata"]["namespace"] = json!(ns);
         fleet.dp(number).create(dc).await;
     }
-    stage
+    clocked
 }
 
-/// The MedusaBackupSchedules of the stage in both data planes: data plane, datacenter and expression.
-async fn there(stage: &Stage<'_>) -> Value {
+/// The MedusaBackupSchedules in both data planes: data plane, datacenter and expression.
+async fn there(clocked: &ClockedNamespace<'_>) -> Value {
     let mut found = Vec::new();
     for number in 1..=2 {
-        let cluster: &Cluster = stage.fleet.dp(number);
-        for schedule in cluster.list::<MedusaBackupSchedule>(&stage.ns).await {
+        let cluster: &Cluster = clocked.fleet.dp(number);
+        for schedule in cluster.list::<MedusaBackupSchedule>(&clocked.ns).await {
             let spec = schedule.spec;
             found.push(json!([cluster.name, spec.backup_spec.cassandra_datacenter, spec.cron_schedule]));
         }
@@ -34,9 +34,9 @@ async fn there(stage: &Stage<'_>) -> Value {
     json!(found)
 }
 
-pub(super) async fn expect(stage: &Stage<'_>, wanted: Value) {
-    eventually(format!("{}: {wanted} is there", stage.ns), async || {
-        let found = there(stage).await;
+pub(super) async fn expect(clocked: &ClockedNamespace<'_>, wanted: Value) {
+    eventually(format!("{}: {wanted} is there", clocked.ns), async || {
+        let found = there(clocked).await;
         if found == wanted { Ok(()) } else { Err(found.to_string()) }
     })
     .await;
@@ -44,9 +44,9 @@ pub(super) async fn expect(stage: &Stage<'_>, wanted: Value) {
 
 /// Waits until `Ready` is about the schedule as it is now and has that reason, with so many datacenters scheduled;
 /// returns what does not differ from run to run.
-pub(super) async fn settled(stage: &Stage<'_>, reason: &str, scheduled: i64) -> Value {
-    let now = stage.schedules().get("nightly").await.unwrap().metadata.generation;
-    let status = stage
+pub(super) async fn settled(clocked: &ClockedNamespace<'_>, reason: &str, scheduled: i64) -> Value {
+    let now = clocked.schedules().get("nightly").await.unwrap().metadata.generation;
+    let status = clocked
         .until("nightly", "it is settled", |s| {
             let ready = s.conditions.iter().find(|c| c.type_ == "Ready")?;
             let is_now = ready.reason == reason && ready.observed_generation == now;
@@ -61,45 +61,47 @@ pub(super) async fn settled(stage: &Stage<'_>, reason: &str, scheduled: i64) -> 
     })
 }
 
-pub(super) fn nightly(stage: &Stage<'_>) -> Value {
-    json!({"schedule": "0 2 * * *", "execution": "Delegated", "template": {"selector": {"namespaces": [stage.ns]}}})
+pub(super) fn nightly(clocked: &ClockedNamespace<'_>) -> Value {
+    json!({"schedule": "0 2 * * *", "execution": "Delegated", "template": {"selector": {"namespaces": [clocked.ns]}}})
 }
 
 /// Makes one, edits it, selects fewer datacenters, takes it back and gives it out again, and deletes it. Returns what
 /// was seen on the way.
-async fn scenario(stage: &Stage<'_>) -> Vec<Value> {
+async fn scenario(clocked: &ClockedNamespace<'_>) -> Vec<Value> {
     let mut seen = Vec::new();
-    stage.schedule("nightly", nightly(stage)).await;
-    expect(stage, json!([["dp-1", "dc1", "0 2 * * *"], ["dp-2", "dc2", "0 2 * * *"]])).await;
-    seen.push(settled(stage, "Scheduled", 2).await);
-    stage.edit("nightly", json!({"schedule": "0 4 * * *"})).await;
-    expect(stage, json!([["dp-1", "dc1", "0 4 * * *"], ["dp-2", "dc2", "0 4 * * *"]])).await;
-    seen.push(settled(stage, "Scheduled", 2).await);
-    stage.edit("nightly", json!({"template": {"selector": {"datacenters": ["dc2"]}}})).await;
-    expect(stage, json!([["dp-2", "dc2", "0 4 * * *"]])).await;
-    seen.push(settled(stage, "Scheduled", 1).await);
-    stage.edit("nightly", json!({"execution": "Coordinated"})).await;
-    expect(stage, json!([])).await;
-    seen.push(settled(stage, "Scheduled", 1).await);
-    stage.edit("nightly", nightly(stage)).await;
-    stage.edit("nightly", json!({"template": {"selector": {"datacenters": null}}})).await;
-    expect(stage, json!([["dp-1", "dc1", "0 2 * * *"], ["dp-2", "dc2", "0 2 * * *"]])).await;
-    seen.push(settled(stage, "Scheduled", 2).await);
-    stage.schedules().delete("nightly", &DeleteParams::default()).await.unwrap();
-    expect(stage, json!([])).await;
-    eventually("the schedule is gone", async || match stage.schedules().get_opt("nightly").await.unwrap() {
-        None => Ok(()),
-        Some(schedule) => Err(format!("{:?}", schedule.metadata)),
+    clocked.schedule("nightly", nightly(clocked)).await;
+    expect(clocked, json!([["dp-1", "dc1", "0 2 * * *"], ["dp-2", "dc2", "0 2 * * *"]])).await;
+    seen.push(settled(clocked, "Scheduled", 2).await);
+    clocked.edit("nightly", json!({"schedule": "0 4 * * *"})).await;
+    expect(clocked, json!([["dp-1", "dc1", "0 4 * * *"], ["dp-2", "dc2", "0 4 * * *"]])).await;
+    seen.push(settled(clocked, "Scheduled", 2).await);
+    clocked.edit("nightly", json!({"template": {"selector": {"datacenters": ["dc2"]}}})).await;
+    expect(clocked, json!([["dp-2", "dc2", "0 4 * * *"]])).await;
+    seen.push(settled(clocked, "Scheduled", 1).await);
+    clocked.edit("nightly", json!({"execution": "Coordinated"})).await;
+    expect(clocked, json!([])).await;
+    seen.push(settled(clocked, "Scheduled", 1).await);
+    clocked.edit("nightly", nightly(clocked)).await;
+    clocked.edit("nightly", json!({"template": {"selector": {"datacenters": null}}})).await;
+    expect(clocked, json!([["dp-1", "dc1", "0 2 * * *"], ["dp-2", "dc2", "0 2 * * *"]])).await;
+    seen.push(settled(clocked, "Scheduled", 2).await);
+    clocked.schedules().delete("nightly", &DeleteParams::default()).await.unwrap();
+    expect(clocked, json!([])).await;
+    eventually("the schedule is gone", async || {
+        match clocked.schedules().get_opt("nightly").await.unwrap() {
+            None => Ok(()),
+            Some(schedule) => Err(format!("{:?}", schedule.metadata)),
+        }
     })
     .await;
-    assert!(stage.runs().await.is_empty(), "no slot has come");
+    assert!(clocked.runs().await.is_empty(), "no slot has come");
     seen
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_write_delegated_schedules_end_as_if_undisturbed() {
     let fleet = Fleet::start(2).await;
-    let undisturbed = stage(&fleet, "undisturbed").await;
+    let undisturbed = clocked(&fleet, "undisturbed").await;
     let controller = undisturbed.controller_over(Gate::default(), 2);
     let expected = scenario(&undisturbed).await;
     let writes = controller.gate.writes();
@@ -112,9 +114,9 @@ async fn killed_at_any_write_delegated_schedules_end_as_if_undisturbed() {
         let (fleet, expected) = (&fleet, &expected);
         async move {
             let ns = format!("{stop:?}").to_lowercase().replace(['(', ')'], "-");
-            let stage = stage(fleet, ns.trim_end_matches('-')).await;
-            let first = stage.controller_over(Gate::stopping(stop), 2);
-            let mut scenario = std::pin::pin!(scenario(&stage).fuse());
+            let clocked = clocked(fleet, ns.trim_end_matches('-')).await;
+            let first = clocked.controller_over(Gate::stopping(stop), 2);
+            let mut scenario = std::pin::pin!(scenario(&clocked).fuse());
             let reached = first.gate.clone();
             let found = tokio::select! {
                 // How news are gathered differs, and so may the number of statuses that are written.
@@ -124,7 +126,7 @@ async fn killed_at_any_write_delegated_schedules_end_as_if_undisturbed() {
                 }
                 () = reached.reached() => {
                     first.kill();
-                    let _second = stage.controller_over(Gate::default(), 2);
+                    let _second = clocked.controller_over(Gate::default(), 2);
                     scenario.await
                 }
             };
@@ -134,31 +136,40 @@ async fn killed_at_any_write_delegated_schedules_end_as_if_undisturbed() {
     stream::iter(cases).buffer_unordered(6).collect::<Vec<()>>().await;
 }
 
-/// Says of a data plane's only MedusaBackupSchedule of the stage when it ran last and what comes next.
-pub(super) async fn dealt_with(stage: &Stage<'_>, number: usize, last: Option<Timestamp>, next: Timestamp) {
-    let cluster = stage.fleet.dp(number);
-    let [schedule] = cluster.list::<MedusaBackupSchedule>(&stage.ns).await.try_into().unwrap();
+/// Says of a data plane's only MedusaBackupSchedule when it ran last and what comes next.
+pub(super) async fn dealt_with(
+    clocked: &ClockedNamespace<'_>,
+    number: usize,
+    last: Option<Timestamp>,
+    next: Timestamp,
+) {
+    let cluster = clocked.fleet.dp(number);
+    let [schedule] = cluster.list::<MedusaBackupSchedule>(&clocked.ns).await.try_into().unwrap();
     let status = json!({"lastExecution": last.map(|at| at.to_string()), "nextSchedule": next.to_string()});
-    cluster.patch_status::<MedusaBackupSchedule>(&stage.ns, &schedule.name_any(), status).await;
+    cluster.patch_status::<MedusaBackupSchedule>(&clocked.ns, &schedule.name_any(), status).await;
 }
 
 /// The slots after noon of tomorrow, and that noon. The clock stands there.
-pub(super) fn days(stage: &Stage<'_>) -> [Timestamp; 4] {
+pub(super) fn days(clocked: &ClockedNamespace<'_>) -> [Timestamp; 4] {
     const DAY: SignedDuration = SignedDuration::from_hours(24);
-    let today = stage.fake_clock.clock().now().as_second().div_euclid(DAY.as_secs());
+    let today = clocked.fake_clock.clock().now().as_second().div_euclid(DAY.as_secs());
     let noon = Timestamp::from_second(today * DAY.as_secs()).unwrap() + SignedDuration::from_hours(36);
-    stage.fake_clock.set(noon);
+    clocked.fake_clock.set(noon);
     [0, 1, 2, 3].map(|day| noon + SignedDuration::from_hours(14) + DAY * day)
 }
 
 /// Sets the clock to half an hour after a slot: what became of it is certain.
-pub(super) fn later(stage: &Stage<'_>, slot: Timestamp) {
-    stage.fake_clock.set(slot + SignedDuration::from_mins(30));
+pub(super) fn later(clocked: &ClockedNamespace<'_>, slot: Timestamp) {
+    clocked.fake_clock.set(slot + SignedDuration::from_mins(30));
 }
 
 /// Waits until the slots of so many data planes are counted up to `slot`.
-async fn counted(stage: &Stage<'_>, planes: usize, slot: Timestamp) -> FleetBackupScheduleStatus {
-    stage
+async fn counted(
+    clocked: &ClockedNamespace<'_>,
+    planes: usize,
+    slot: Timestamp,
+) -> FleetBackupScheduleStatus {
+    clocked
         .until("nightly", "all are counted", |s| {
             let until = s.data_planes.iter().filter_map(|plane| plane.counted_until.as_ref());
             let counted = until.filter(|until| until.0 == slot).count();
@@ -171,48 +182,48 @@ async fn counted(stage: &Stage<'_>, planes: usize, slot: Timestamp) -> FleetBack
 /// a third runs in both. At least one status is written for each of the two.
 async fn misses(fleet: &Fleet, stop: Option<Stop>) {
     let ns = format!("{stop:?}").to_lowercase().replace(['(', ')'], "-");
-    let stage = stage(fleet, ns.trim_end_matches('-')).await;
-    let slots = days(&stage);
-    let maker = stage.controller_over(Gate::default(), 2);
-    stage.schedule("nightly", nightly(&stage)).await;
-    settled(&stage, "Scheduled", 2).await;
+    let clocked = clocked(fleet, ns.trim_end_matches('-')).await;
+    let slots = days(&clocked);
+    let maker = clocked.controller_over(Gate::default(), 2);
+    clocked.schedule("nightly", nightly(&clocked)).await;
+    settled(&clocked, "Scheduled", 2).await;
     maker.kill();
     let pass = async |slot: usize| {
-        later(&stage, slots[slot]);
-        dealt_with(&stage, 1, None, slots[slot + 1]).await;
-        dealt_with(&stage, 2, Some(slots[slot]), slots[slot + 1]).await;
+        later(&clocked, slots[slot]);
+        dealt_with(&clocked, 1, None, slots[slot + 1]).await;
+        dealt_with(&clocked, 2, Some(slots[slot]), slots[slot + 1]).await;
     };
 
     pass(0).await;
     if let Some(stop) = stop {
-        let killed = stage.controller_over(Gate::stopping(stop), 2);
+        let killed = clocked.controller_over(Gate::stopping(stop), 2);
         let reached = async || {
             let reached = tokio::time::timeout(Duration::from_mins(1), killed.gate.reached());
             reached.await.unwrap_or_else(|_| panic!("{stop:?}: {:#?}", killed.gate.writes()));
         };
         tokio::select! {
             () = reached() => {}
-            _ = counted(&stage, 2, slots[0]) => {
+            _ = counted(&clocked, 2, slots[0]) => {
                 pass(1).await;
                 reached().await;
             }
         }
         killed.kill();
     }
-    let _controller = stage.controller_over(Gate::default(), 2);
+    let _controller = clocked.controller_over(Gate::default(), 2);
     let first =
-        stage.until("nightly", "the first is counted", |s| (s.data_planes.len() == 2).then(|| s.clone()));
+        clocked.until("nightly", "the first is counted", |s| (s.data_planes.len() == 2).then(|| s.clone()));
     assert!(first.await.missed_slots >= 1, "{stop:?}");
     pass(1).await;
-    let status = counted(&stage, 2, slots[1]).await;
+    let status = counted(&clocked, 2, slots[1]).await;
     let (missed, _, message) = condition(&status.conditions, "Missed");
     assert_eq!((status.missed_slots, missed.as_str()), (2, "True"), "{stop:?}: {message}");
-    assert!(message.contains(&format!("dp-1/{}/dc1: 2 slots passed", stage.ns)), "{message}");
+    assert!(message.contains(&format!("dp-1/{}/dc1: 2 slots passed", clocked.ns)), "{message}");
 
-    later(&stage, slots[2]);
-    dealt_with(&stage, 1, Some(slots[2]), slots[3]).await;
-    dealt_with(&stage, 2, Some(slots[2]), slots[3]).await;
-    let missed = stage
+    later(&clocked, slots[2]);
+    dealt_with(&clocked, 1, Some(slots[2]), slots[3]).await;
+    dealt_with(&clocked, 2, Some(slots[2]), slots[3]).await;
+    let missed = clocked
         .until("nightly", "the third ran", |s| {
             (condition(&s.conditions, "Missed").0 == "False").then_some(s.missed_slots)
         })

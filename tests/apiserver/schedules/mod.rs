@@ -66,18 +66,18 @@ impl Drop for Controller {
 }
 
 /// A namespace of a fleet's control plane, and a clock.
-struct Stage<'a> {
+struct ClockedNamespace<'a> {
     fleet: &'a Fleet,
     ns: String,
     fake_clock: FakeClock,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> ClockedNamespace<'a> {
     async fn new(fleet: &'a Fleet, ns: &str) -> Self {
         fleet.home().namespace(ns).await.unwrap();
-        let stage = Self { fleet, ns: ns.to_owned(), fake_clock: FakeClock::at(Timestamp::UNIX_EPOCH) };
-        stage.to_the_present();
-        stage
+        let clocked = Self { fleet, ns: ns.to_owned(), fake_clock: FakeClock::at(Timestamp::UNIX_EPOCH) };
+        clocked.to_the_present();
+        clocked
     }
 
     /// Sets the clock to the time the API server stamps new schedules with.

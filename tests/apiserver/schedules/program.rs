@@ -3,28 +3,28 @@
 use medusa_fleet::api::{fleet::Phase, medusa::MedusaBackupJob};
 
 use super::*;
-use crate::support::{CASS, ControlPlane, FLEET, Play, datacenter};
+use crate::support::{BackupFinisher, CASS, ControlPlane, FLEET, datacenter};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_slot_is_one_run_over_the_fleet_while_the_control_plane_is_killed_again_and_again() {
     let fleet = Fleet::start(2).await;
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
-    let mut plays = Vec::new();
+    let mut finishers = Vec::new();
     for number in 1..=2 {
         fleet.dp(number).create(datacenter(&format!("dc{number}"), "shop", 1)).await;
-        plays.push(Play::start(fleet.dp(number)));
+        finishers.push(BackupFinisher::start(fleet.dp(number)));
     }
     let fake_clock = FakeClock::at(Timestamp::UNIX_EPOCH);
-    let stage = Stage { fleet: &fleet, ns: FLEET.to_owned(), fake_clock };
-    let begun = stage.watch().await;
+    let clocked = ClockedNamespace { fleet: &fleet, ns: FLEET.to_owned(), fake_clock };
+    let begun = clocked.watch().await;
     let spec = json!({
         "schedule": "@every 2s", "concurrencyPolicy": "Allow", "template": {"selector": {"clusters": ["shop"]}},
         "successfulJobsHistoryLimit": 100, "failedJobsHistoryLimit": 100,
     });
-    stage.schedule("often", spec).await;
+    clocked.schedule("often", spec).await;
     let succeeded = async || {
-        let jobs = stage.jobs().list(&ListParams::default()).await.unwrap();
+        let jobs = clocked.jobs().list(&ListParams::default()).await.unwrap();
         let is_good =
             |job: &&FleetBackupJob| job.status.as_ref().and_then(|s| s.run.phase) == Some(Phase::Succeeded);
         jobs.iter().filter(is_good).count()
@@ -37,17 +37,17 @@ async fn every_slot_is_one_run_over_the_fleet_while_the_control_plane_is_killed_
         .await;
         controller.restart();
     }
-    stage.edit("often", json!({"suspend": true})).await;
-    stage.ready("often", "Paused").await;
+    clocked.edit("often", json!({"suspend": true})).await;
+    clocked.ready("often", "Paused").await;
     eventually("every run ended well", async || {
-        let all = stage.runs().await.len();
+        let all = clocked.runs().await.len();
         let found = succeeded().await;
         if found == all { Ok(()) } else { Err(format!("{found} of {all}")) }
     })
     .await;
-    let status = stage.until("often", "no run is active", |s| s.active.is_empty().then(|| s.clone())).await;
+    let status = clocked.until("often", "no run is active", |s| s.active.is_empty().then(|| s.clone())).await;
     assert!(status.last_successful_time.is_some());
-    let runs = stage.runs().await;
+    let runs = clocked.runs().await;
     let begun = begun.lock().unwrap().clone();
     assert_eq!(begun.keys().cloned().collect::<BTreeSet<_>>(), runs);
     assert!(begun.values().all(|uids| uids.len() == 1), "{begun:?}");
@@ -69,10 +69,10 @@ async fn an_unfinished_run_makes_way_when_the_policy_is_replace() {
     fleet.register_all().await;
     fleet.dp(1).create(datacenter("dc1", "shop", 1)).await;
     let fake_clock = FakeClock::at(Timestamp::UNIX_EPOCH);
-    let stage = Stage { fleet: &fleet, ns: FLEET.to_owned(), fake_clock };
-    stage.schedule("replaces", json!({"schedule": "@every 3s", "concurrencyPolicy": "Replace"})).await;
+    let clocked = ClockedNamespace { fleet: &fleet, ns: FLEET.to_owned(), fake_clock };
+    clocked.schedule("replaces", json!({"schedule": "@every 3s", "concurrencyPolicy": "Replace"})).await;
     eventually("a run is cancelled for the next", async || {
-        let jobs = stage.jobs().list(&ListParams::default()).await.unwrap().items;
+        let jobs = clocked.jobs().list(&ListParams::default()).await.unwrap().items;
         let cancelled = jobs.iter().filter(|job| job.spec.run.cancel == Some(true)).count();
         if cancelled >= 1 && jobs.len() > cancelled {
             Ok(())
@@ -83,5 +83,5 @@ async fn an_unfinished_run_makes_way_when_the_policy_is_replace() {
     .await;
     // Before it is suspended: that would take the place of the slot which it is told with.
     fleet.home().event("FleetBackupSchedule", "replaces", "RunReplaced").await;
-    stage.edit("replaces", json!({"suspend": true})).await;
+    clocked.edit("replaces", json!({"suspend": true})).await;
 }

@@ -10,15 +10,15 @@ static UNDISTURBED: OnceCell<Value> = OnceCell::const_new();
 
 /// Two slots with concurrencyPolicy Replace, the second one's job ended and deleted by the history limit.
 /// Returns what is left, without what differs from run to run.
-async fn scenario(stage: &Stage) -> Value {
+async fn scenario(clocked: &ClockedDatacenter) -> Value {
     let spec = json!({"concurrencyPolicy": "Replace", "successfulJobsHistoryLimit": 0});
-    stage.schedule("nightly", spec).await;
-    let first = stage.run_next("nightly").await;
-    let second = stage.run_next("nightly").await;
-    assert_eq!(stage.jobs().await, set([of("nightly", second)]));
-    stage.end(&of("nightly", second), true).await;
-    eventually("the ended job is deleted", async || like(stage.jobs().await, |jobs| jobs.is_empty())).await;
-    let schedule = stage.get("nightly").await;
+    clocked.schedule("nightly", spec).await;
+    let first = clocked.run_next("nightly").await;
+    let second = clocked.run_next("nightly").await;
+    assert_eq!(clocked.jobs().await, set([of("nightly", second)]));
+    clocked.end(&of("nightly", second), true).await;
+    eventually("the ended job is deleted", async || like(clocked.jobs().await, |jobs| jobs.is_empty())).await;
+    let schedule = clocked.get("nightly").await;
     let status = schedule.status.unwrap();
     let since_first = |time: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
         time.map(|time| time.0.as_second() - first.as_second())
@@ -36,16 +36,16 @@ async fn scenario(stage: &Stage) -> Value {
 }
 
 async fn undisturbed() -> Value {
-    let stage = Stage::new().await;
-    let data_plane = stage.data_plane().await;
-    let end = scenario(&stage).await;
+    let clocked = ClockedDatacenter::new().await;
+    let data_plane = clocked.data_plane().await;
+    let end = scenario(&clocked).await;
     assert!(data_plane.gate.writes().len() >= 8, "{:#?}", data_plane.gate.writes());
     end
 }
 
 /// What becomes of jobs.
-async fn watch_jobs(stage: &Stage) -> Uids {
-    uids::follow(stage.world.api::<MedusaBackupJob>(), |_| true).await
+async fn watch_jobs(clocked: &ClockedDatacenter) -> Uids {
+    uids::follow(clocked.dc.api::<MedusaBackupJob>(), |_| true).await
 }
 
 #[rstest]
@@ -55,16 +55,16 @@ async fn killed_at_any_write_it_ends_as_if_undisturbed(
     #[values(false, true)] answered: bool,
 ) {
     let expected = UNDISTURBED.get_or_init(undisturbed).await;
-    let stage = Stage::new().await;
-    let seen = watch_jobs(&stage).await;
+    let clocked = ClockedDatacenter::new().await;
+    let seen = watch_jobs(&clocked).await;
     let stop = if answered { Stop::After(write) } else { Stop::Before(write) };
-    let first = stage.data_plane_with(Gate::stopping(stop)).await;
+    let first = clocked.data_plane_with(Gate::stopping(stop)).await;
     let killed = async {
         tokio::time::timeout(Duration::from_secs(30), first.gate.reached()).await.expect("the write is made");
         first.kill();
-        stage.data_plane().await
+        clocked.data_plane().await
     };
-    let (found, _second) = tokio::join!(scenario(&stage), killed);
+    let (found, _second) = tokio::join!(scenario(&clocked), killed);
     assert_eq!(found, *expected);
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), 2, "{seen:?}");
@@ -73,31 +73,32 @@ async fn killed_at_any_write_it_ends_as_if_undisturbed(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_data_planes_at_once_run_each_slot_once_also_when_its_job_is_gone() {
-    let stage = Stage::new().await;
-    let seen = watch_jobs(&stage).await;
-    let _first = stage.data_plane().await;
-    let _second = stage.data_plane().await;
+    let clocked = ClockedDatacenter::new().await;
+    let seen = watch_jobs(&clocked).await;
+    let _first = clocked.data_plane().await;
+    let _second = clocked.data_plane().await;
     let names: Vec<String> = (0..10).map(|n| format!("s{n}")).collect();
     for name in &names {
         let spec =
             json!({"cronSchedule": "@yearly", "concurrencyPolicy": "Allow", "successfulJobsHistoryLimit": 0});
-        stage.schedule(name, spec).await;
+        clocked.schedule(name, spec).await;
     }
     let mut slots = Vec::new();
     for _ in 0..3 {
         let last = slots.last().copied();
         let mut slot = Timestamp::MIN;
         for name in &names {
-            slot = slot.max(stage.next(name, last).await);
+            slot = slot.max(clocked.next(name, last).await);
         }
-        stage.fake_clock.set(slot);
+        clocked.fake_clock.set(slot);
         for name in &names {
-            stage
+            clocked
                 .until(name, "the slot ran", |s| s.last_execution.clone().filter(|last| last.0 == slot))
                 .await;
-            stage.end(&of(name, slot), true).await;
+            clocked.end(&of(name, slot), true).await;
         }
-        eventually("ended jobs are deleted", async || like(stage.jobs().await, |jobs| jobs.is_empty())).await;
+        eventually("ended jobs are deleted", async || like(clocked.jobs().await, |jobs| jobs.is_empty()))
+            .await;
         slots.push(slot);
     }
     let seen = seen.lock().unwrap();
@@ -111,33 +112,33 @@ async fn two_data_planes_at_once_run_each_slot_once_also_when_its_job_is_gone() 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_that_are_due_together_run_once_each(#[values(false, true)] is_killed: bool) {
     const MANY: usize = 200;
-    let stage = Stage::new().await;
-    let seen = watch_jobs(&stage).await;
+    let clocked = ClockedDatacenter::new().await;
+    let seen = watch_jobs(&clocked).await;
     // Each schedule costs two writes before its slot.
     let gate = if is_killed { Gate::stopping(Stop::After(2 * MANY + 100)) } else { Gate::default() };
-    let mut data_plane = stage.data_plane_with(gate).await;
+    let mut data_plane = clocked.data_plane_with(gate).await;
     let names: Vec<String> = (0..MANY).map(|n| format!("s{n:03}")).collect();
     for name in &names {
-        stage.schedule(name, json!({"cronSchedule": "@yearly", "concurrencyPolicy": "Allow"})).await;
+        clocked.schedule(name, json!({"cronSchedule": "@yearly", "concurrencyPolicy": "Allow"})).await;
     }
     let mut slot = Timestamp::MIN;
     for name in &names {
-        slot = slot.max(stage.next(name, None).await);
+        slot = slot.max(clocked.next(name, None).await);
     }
     let before = data_plane.gate.writes().len();
     assert_eq!(before, 2 * MANY, "an owner and a status each");
-    stage.fake_clock.set(slot);
+    clocked.fake_clock.set(slot);
     if is_killed {
         tokio::time::timeout(Duration::from_secs(30), data_plane.gate.reached())
             .await
             .expect("the write is made");
         data_plane.kill();
-        data_plane = stage.data_plane().await;
+        data_plane = clocked.data_plane().await;
     }
     let expected: BTreeSet<String> = names.iter().map(|name| of(name, slot)).collect();
-    eventually("every slot has its job", async || like(stage.jobs().await, |jobs| *jobs == expected)).await;
+    eventually("every slot has its job", async || like(clocked.jobs().await, |jobs| *jobs == expected)).await;
     for name in &names {
-        stage.until(name, "it ran", |s| s.last_execution.clone().filter(|last| last.0 == slot)).await;
+        clocked.until(name, "it ran", |s| s.last_execution.clone().filter(|last| last.0 == slot)).await;
     }
     let created = data_plane.gate.writes().iter().filter(|write| write.starts_with("POST")).count();
     assert!(is_killed || created == MANY, "{created} creations");

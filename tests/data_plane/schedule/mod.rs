@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fake_medusa::Script,
+    scripted_datacenter::{DataPlane, ScriptedDatacenter, timings},
     shared_cluster::Definitions,
     support::{
         eventually,
@@ -31,7 +32,6 @@ use crate::{
         gate::Gate,
         uids::{self, Uids},
     },
-    world::{DataPlane, World, timings},
 };
 
 /// Jobs wait for pods for ever, whatever the clock does.
@@ -40,20 +40,20 @@ fn patient() -> Timings {
 }
 
 /// A namespace with datacenter `dc1`, without pods, and a clock.
-struct Stage {
-    world: World,
+struct ClockedDatacenter {
+    dc: ScriptedDatacenter,
     fake_clock: FakeClock,
 }
 
-impl Stage {
+impl ClockedDatacenter {
     async fn new() -> Self {
         Self::under(Definitions::Ours).await
     }
 
     async fn under(definitions: Definitions) -> Self {
-        let world = World::under(definitions, 0, Script::default()).await;
+        let dc = ScriptedDatacenter::under(definitions, 0, Script::default()).await;
         let now = Timestamp::from_second(medusa_fleet::runtime::clock::now().as_second()).unwrap();
-        Self { world, fake_clock: FakeClock::at(now) }
+        Self { dc, fake_clock: FakeClock::at(now) }
     }
 
     async fn data_plane(&self) -> DataPlane {
@@ -61,20 +61,20 @@ impl Stage {
     }
 
     async fn data_plane_with(&self, gate: Gate) -> DataPlane {
-        self.world.data_plane_at(gate, patient(), self.fake_clock.clock()).await
+        self.dc.data_plane_at(gate, patient(), self.fake_clock.clock()).await
     }
 
     /// Creates a schedule for `dc1`, every five minutes unless `spec` says otherwise.
     async fn schedule(&self, name: &str, spec: Value) -> MedusaBackupSchedule {
-        self.world.create(schedule(name, spec)).await
+        self.dc.create(schedule(name, spec)).await
     }
 
     async fn edit(&self, name: &str, spec: Value) {
-        self.world.patch::<MedusaBackupSchedule>(name, json!({"spec": spec})).await;
+        self.dc.patch::<MedusaBackupSchedule>(name, json!({"spec": spec})).await;
     }
 
     async fn get(&self, name: &str) -> MedusaBackupSchedule {
-        self.world.get::<MedusaBackupSchedule>(name).await
+        self.dc.get::<MedusaBackupSchedule>(name).await
     }
 
     async fn status(&self, name: &str) -> MedusaBackupScheduleStatus {
@@ -125,22 +125,22 @@ impl Stage {
     }
 
     async fn jobs(&self) -> BTreeSet<String> {
-        self.world.jobs().await
+        self.dc.jobs().await
     }
 
     async fn tasks(&self) -> BTreeSet<String> {
-        self.world.names::<MedusaTask>().await
+        self.dc.names::<MedusaTask>().await
     }
 
     /// Ends a job as a data plane would; with a failed pod if it ends badly.
     async fn end(&self, job: &str, is_good: bool) {
         let mut status = json!({"startTime": "2026-01-01T00:00:00Z", "finishTime": "2026-01-01T00:10:00Z"});
         status[if is_good { "finished" } else { "failed" }] = json!(["pod"]);
-        self.world.patch_status::<MedusaBackupJob>(job, status).await;
+        self.dc.patch_status::<MedusaBackupJob>(job, status).await;
     }
 
     async fn delete_job(&self, job: &str) {
-        self.world.delete::<MedusaBackupJob>(job).await;
+        self.dc.delete::<MedusaBackupJob>(job).await;
     }
 }
 

@@ -8,20 +8,20 @@ use medusa_fleet::api::{
 use serde_json::json;
 
 use crate::{
-    deployment_world::{bare, bucket, container, expect_state, k8ssandra, medusa_in, raw, settle},
-    support::{FLEET, Fleet, Play, backup_job, configuration, datacenter, eventually, secret},
+    deployment_steps::{bare, bucket, container, expect_state, k8ssandra, medusa_in, raw, settle},
+    support::{BackupFinisher, FLEET, Fleet, backup_job, configuration, datacenter, eventually, secret},
 };
 
 /// Cluster `shop` with `dc1` in the first data plane and `dc2` in the second, whose backups end by themselves, and cluster
 /// `till` with Medusa in its `dc9` in the first.
-pub(crate) async fn prepare(fleet: &Fleet) -> [Play; 2] {
+pub(crate) async fn prepare(fleet: &Fleet) -> [BackupFinisher; 2] {
     let (home, there) = (fleet.home(), fleet.dp(1));
     for (number, dc) in [(1, "dc1"), (2, "dc2")] {
         fleet.expect_data_plane(&format!("dp-{number}"), "Ready", "True", "Ready").await;
         fleet.dp(number).create(datacenter(dc, "shop", 1)).await;
     }
     fleet.expect_size("shop", 2).await;
-    let plays = [Play::start(there), Play::start(fleet.dp(2))];
+    let finishers = [BackupFinisher::start(there), BackupFinisher::start(fleet.dp(2))];
     home.create(bucket()).await;
     there.create(bare("dc9", "till")).await;
     settle(there, "dc9").await;
@@ -29,7 +29,7 @@ pub(crate) async fn prepare(fleet: &Fleet) -> [Play; 2] {
     medusa_in(there, "dc9").await;
     settle(there, "dc9").await;
     expect_state(fleet, "till", "dc9", DeploymentState::Deployed, None).await;
-    plays
+    finishers
 }
 
 /// Asks for copies in both data planes, another image of Medusa in the first, and a backup of both.

@@ -1,4 +1,4 @@
-//! What tests of MedusaTasks need of a [`World`].
+//! What tests of MedusaTasks need of a [`ScriptedDatacenter`].
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 
 use crate::{
     fake_medusa::{Peer, Script, Storage},
+    scripted_datacenter::ScriptedDatacenter,
     support::{eventually, like},
-    world::World,
 };
 
-impl World {
+impl ScriptedDatacenter {
     /// Creates a MedusaTask for `dc1`; `more` is added to its spec.
     pub async fn task(&self, name: &str, operation: &str, more: Value) -> MedusaTask {
         self.task_of("dc1", name, operation, more).await

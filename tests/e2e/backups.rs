@@ -7,16 +7,16 @@ use medusa_fleet::api::{
 };
 
 use super::{
+    cassandra_fleet::CassandraFleet,
     datacenter::Datacenter,
-    stage::Stage,
     support::{FLEET, eventually},
 };
 
 /// A full backup of both datacenters by the command line.
-pub async fn full_backup(stage: &Stage, datacenters: &[Datacenter<'_>]) {
-    let (ok, said) = stage.medusa(&["backup", "first", "--type", "full", "--wait", "--timeout", "8m"]);
+pub async fn full_backup(fleet: &CassandraFleet, datacenters: &[Datacenter<'_>]) {
+    let (ok, said) = fleet.medusa(&["backup", "first", "--type", "full", "--wait", "--timeout", "8m"]);
     assert!(ok, "{said}");
-    let job: FleetBackupJob = stage.home().get(FLEET, "first").await;
+    let job: FleetBackupJob = fleet.home().get(FLEET, "first").await;
     let status = job.status.clone().unwrap();
     assert_eq!(status.run.phase, Some(Phase::Succeeded), "{status:#?}");
     assert_eq!(status.run.done.as_deref(), Some("2/2"));
@@ -29,7 +29,7 @@ pub async fn full_backup(stage: &Stage, datacenters: &[Datacenter<'_>]) {
 
     let point = status.restore_points[0].clone();
     let backup = eventually("the restore point is complete", async || {
-        let seen = stage.home().find::<FleetBackup>(FLEET, &point).await.and_then(|b| b.status);
+        let seen = fleet.home().find::<FleetBackup>(FLEET, &point).await.and_then(|b| b.status);
         match seen {
             Some(status) if status.complete && status.restorable => Ok(status),
             other => Err(format!("{other:#?}")),
@@ -39,19 +39,19 @@ pub async fn full_backup(stage: &Stage, datacenters: &[Datacenter<'_>]) {
     assert_eq!((backup.done.as_deref(), backup.nodes_done.as_deref()), (Some("2/2"), Some("4/4")));
     assert!(backup.size_bytes.unwrap_or(0) > 0, "{backup:#?}");
     assert_eq!(backup.cluster, "shop");
-    let objects = stage.objects();
+    let objects = fleet.objects();
     for datacenter in datacenters {
         let entry = backup.datacenters.iter().find(|d| d.name == datacenter.name).unwrap();
         expect_in_the_bucket(&objects, datacenter, entry.medusa_backup.as_deref().unwrap()).await;
     }
 
     eventually("the cluster is protected", async || {
-        let cluster = stage.home().find::<FleetCluster>(FLEET, "shop").await.and_then(|c| c.status);
+        let cluster = fleet.home().find::<FleetCluster>(FLEET, "shop").await.and_then(|c| c.status);
         let protected = cluster.as_ref().is_some_and(|s| s.conditions.is_true("Protected"));
         if protected { Ok(()) } else { Err(format!("{cluster:#?}")) }
     })
     .await;
-    let (ok, said) = stage.medusa(&["status"]);
+    let (ok, said) = fleet.medusa(&["status"]);
     assert!(ok, "status of a protected fleet: {said}");
 }
 
@@ -78,11 +78,11 @@ async fn expect_in_the_bucket(objects: &[String], datacenter: &Datacenter<'_>, n
 }
 
 /// A differential backup, by Medusas that have been restarted since the first.
-pub async fn differential_backup(stage: &Stage) {
-    let (ok, said) = stage.medusa(&["backup", "second", "--wait", "--timeout", "8m"]);
+pub async fn differential_backup(fleet: &CassandraFleet) {
+    let (ok, said) = fleet.medusa(&["backup", "second", "--wait", "--timeout", "8m"]);
     assert!(ok, "{said}");
     eventually("both restore points are listed", async || {
-        let (_, listed) = stage.medusa(&["backups"]);
+        let (_, listed) = fleet.medusa(&["backups"]);
         if listed.contains("first-") && listed.contains("second-") { Ok(()) } else { Err(listed) }
     })
     .await;

@@ -1,4 +1,4 @@
-//! A lab of API servers, and one control plane at a time over some of its clusters.
+//! The API servers of a benchmark, and one control plane at a time over some of them.
 
 use std::{
     fs,
@@ -31,23 +31,23 @@ pub const DATACENTERS: usize = 100;
 pub const HOME: usize = 0;
 
 /// Every API server there is.
-pub struct Lab {
+pub struct BenchClusters {
     testbed: Testbed,
     clusters: Vec<Cluster>,
     binary: PathBuf,
     dir: PathBuf,
-    stages: usize,
+    fleets: usize,
 }
 
-impl Lab {
+impl BenchClusters {
     /// Starts a control plane's API server and `planes` others.
     pub async fn up(testbed: &Path, binary: &Path, dir: &Path, planes: usize) -> Result<Self> {
         let testbed = Testbed::up(Command::new(testbed), dir, planes, &[])?;
         let described = testbed.clusters();
         let (binary, dir) = (binary.to_owned(), dir.to_owned());
-        let mut lab = Self { testbed, clusters: Vec::new(), binary, dir, stages: 0 };
-        lab.prepare(described).await?;
-        Ok(lab)
+        let mut clusters = Self { testbed, clusters: Vec::new(), binary, dir, fleets: 0 };
+        clusters.prepare(described).await?;
+        Ok(clusters)
     }
 
     /// Starts more API servers, up to `planes`.
@@ -87,7 +87,7 @@ impl Lab {
     }
 }
 
-/// A data plane of a stage.
+/// A data plane of a fleet.
 pub struct Plane {
     /// Its name.
     pub name: String,
@@ -105,14 +105,14 @@ impl Plane {
 }
 
 /// A control plane that runs with some data planes registered.
-pub struct Stage {
+pub struct RegisteredFleet {
     /// Data planes, in order.
     pub planes: Vec<Plane>,
     /// Milliseconds added to each round trip to them.
     pub delay: u32,
     /// The control plane's cluster.
     pub home: Cluster,
-    /// Namespace of this stage's fleet objects; every stage has its own.
+    /// Namespace of what people ask for; every fleet has its own.
     pub namespace: String,
     /// What is seen everywhere.
     pub recorder: Recorder,
@@ -121,38 +121,38 @@ pub struct Stage {
     log: PathBuf,
 }
 
-impl Stage {
+impl RegisteredFleet {
     /// Registers `count` data planes with a fresh control plane, and waits until all are ready.
-    pub async fn start(lab: &mut Lab, count: usize, delay: u32) -> Result<Self> {
-        lab.stages += 1;
-        let name = format!("fleet-{}", lab.stages);
-        let home = lab.home()?;
+    pub async fn start(clusters: &mut BenchClusters, count: usize, delay: u32) -> Result<Self> {
+        clusters.fleets += 1;
+        let name = format!("fleet-{}", clusters.fleets);
+        let home = clusters.home()?;
         home.namespace(&name).await?;
-        let mut stage = Self {
+        let mut fleet = Self {
             planes: Vec::new(),
             delay,
             namespace: name.clone(),
             recorder: Recorder::new(),
             process: None,
-            binary: lab.binary.clone(),
-            log: lab.dir.join(format!("{name}.log")),
+            binary: clusters.binary.clone(),
+            log: clusters.dir.join(format!("{name}.log")),
             home,
         };
         for number in 1..=count {
-            let near = lab.plane(number)?;
+            let near = clusters.plane(number)?;
             let name = format!("dp-{number}");
             let mut kubeconfig = near.kubeconfig.clone();
             if delay != 0 {
                 let delayed = json!({"do": "delay", "cluster": name, "millis": delay});
-                let answer = lab.testbed.send(&delayed)?;
+                let answer = clusters.testbed.send(&delayed)?;
                 let proxied = answer.get("kubeconfig").and_then(Value::as_str);
                 kubeconfig = proxied.ok_or("the proxy has no kubeconfig")?.into();
             }
             let far = connect(name.clone(), kubeconfig).await?;
-            stage.planes.push(Plane { name, near, far });
+            fleet.planes.push(Plane { name, near, far });
         }
         let per_plane = DATACENTERS.div_ceil(count);
-        stream::iter(&stage.planes)
+        stream::iter(&fleet.planes)
             .map(|plane| async move {
                 clean(&plane.near).await?;
                 datacenters(&plane.near, &plane.name, per_plane).await
@@ -160,12 +160,12 @@ impl Stage {
             .buffer_unordered(4)
             .try_collect::<()>()
             .await?;
-        for plane in &stage.planes {
-            apply(&stage.home, &stage.namespace, &plane.registration()?).await?;
+        for plane in &fleet.planes {
+            apply(&fleet.home, &fleet.namespace, &plane.registration()?).await?;
         }
-        stage.record();
-        stage.launch().await?;
-        Ok(stage)
+        fleet.record();
+        fleet.launch().await?;
+        Ok(fleet)
     }
 
     fn record(&mut self) {

@@ -28,8 +28,8 @@ const START: Duration = Duration::from_mins(8);
 /// Name of the bucket secret, in the control plane and of its copies.
 const BUCKET_SECRET: &str = "backup-bucket";
 
-/// Everything that runs.
-pub struct Stage {
+/// A fleet whose datacenters run Cassandra.
+pub struct CassandraFleet {
     dir: PathBuf,
     clusters: Vec<Cluster>,
     controllers: Vec<Program>,
@@ -38,9 +38,9 @@ pub struct Stage {
     last: Mutex<Instant>,
 }
 
-impl Stage {
+impl CassandraFleet {
     /// Starts the clusters and what runs in them; no datacenter yet. `name` tells the fleets of this program apart.
-    pub async fn open(name: &str) -> Self {
+    pub async fn start(name: &str) -> Self {
         let last = Mutex::new(Instant::now());
         let dir =
             PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("e2e-{name}-{}", std::process::id()));
@@ -211,7 +211,7 @@ pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-impl Drop for Stage {
+impl Drop for CassandraFleet {
     fn drop(&mut self) {
         self.controllers.clear();
         for child in self.starting.get_mut().unwrap_or_else(PoisonError::into_inner) {

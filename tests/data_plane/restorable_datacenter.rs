@@ -18,9 +18,9 @@ use crate::{
     fake_medusa::{Peer, Script},
     kubelet::Kubelet,
     rights,
+    scripted_datacenter::{DataPlane, ScriptedDatacenter, timings},
     shared_cluster::Definitions,
     support::{eventually, gate::Gate, like},
-    world::{DataPlane, World, timings},
 };
 
 /// Deadlines short enough for tests and long enough for a busy machine.
@@ -37,22 +37,22 @@ pub fn restore_timings() -> Timings {
     }
 }
 
-pub struct Site {
-    pub world: World,
+pub struct RestorableDatacenter {
+    pub scripted: ScriptedDatacenter,
     pub operator: CassOperator,
     before: Value,
 }
 
-impl Site {
+impl RestorableDatacenter {
     /// `dc1` with `n` running pods, backed up as `b1`.
     pub async fn new(n: usize) -> Self {
         Self::under(Definitions::Ours, n).await
     }
 
     pub async fn under(definitions: Definitions, n: usize) -> Self {
-        let mut world = World::under(definitions, 0, Script::default()).await;
+        let mut scripted = ScriptedDatacenter::under(definitions, 0, Script::default()).await;
         for secret in [("bucket", "credentials"), ("shop-superuser", "username"), ("app-user", "username")] {
-            world
+            scripted
                 .create::<Secret>(json!({
                     "apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret.0},
                     "stringData": {secret.1: "hush"}
@@ -70,38 +70,38 @@ impl Site {
         });
         let spec = json!({"size": n, "users": [{"secretName": "app-user", "superuser": false}],
                           "podTemplateSpec": {"spec": pod}});
-        world.patch_datacenter(json!({"spec": spec})).await;
+        scripted.patch_datacenter(json!({"spec": spec})).await;
         for ordinal in 0..n {
             let node = format!("{SET}-{ordinal}");
-            world.storage.add_node(&node);
-            let open = Arc::clone(&world.open);
-            world.peers.push(Peer::start(&node, world.storage.clone(), Script::default(), open).await);
+            scripted.storage.add_node(&node);
+            let open = Arc::clone(&scripted.open);
+            scripted.peers.push(Peer::start(&node, scripted.storage.clone(), Script::default(), open).await);
         }
-        for peer in &world.peers {
-            world.storage.begin(&peer.node, "b1");
-            world.storage.finish(&peer.node, "b1");
+        for peer in &scripted.peers {
+            scripted.storage.begin(&peer.node, "b1");
+            scripted.storage.finish(&peer.node, "b1");
         }
-        let kubelet = Kubelet::start(&world.cluster, &world.ns).await;
-        let ports = world.peers.iter().map(|p| p.address.port()).collect();
-        let operator = CassOperator::start(&world.cluster, &world.ns, kubelet, ports);
-        let mut site = Self { world, operator, before: Value::Null };
-        site.backup("b1", json!({})).await;
-        eventually("the datacenter is ready", async || site.ready().await).await;
-        site.before = site.datacenter().await["spec"].clone();
-        site
+        let kubelet = Kubelet::start(&scripted.cluster, &scripted.ns).await;
+        let ports = scripted.peers.iter().map(|p| p.address.port()).collect();
+        let operator = CassOperator::start(&scripted.cluster, &scripted.ns, kubelet, ports);
+        let mut restorable = Self { scripted, operator, before: Value::Null };
+        restorable.backup("b1", json!({})).await;
+        eventually("the datacenter is ready", async || restorable.ready().await).await;
+        restorable.before = restorable.datacenter().await["spec"].clone();
+        restorable
     }
 
     /// A MedusaBackup of all pods, its status changed by `more`.
     pub async fn backup(&self, name: &str, more: Value) {
-        self.world
+        self.scripted
             .create::<MedusaBackup>(json!({
                 "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaBackup",
                 "metadata": {"name": name}, "spec": {"cassandraDatacenter": "dc1"}
             }))
             .await;
-        let n = self.world.peers.len();
+        let n = self.scripted.peers.len();
         let nodes: Vec<Value> = self
-            .world
+            .scripted
             .peers
             .iter()
             .map(|p| json!({"host": p.node, "datacenter": "dc1", "rack": "default"}))
@@ -113,23 +113,23 @@ impl Site {
         for (field, value) in more.as_object().into_iter().flatten() {
             status[field] = value.clone();
         }
-        self.world.patch_status::<MedusaBackup>(name, status).await;
+        self.scripted.patch_status::<MedusaBackup>(name, status).await;
     }
 
     pub async fn data_plane(&self) -> DataPlane {
-        self.world.data_plane_with(Gate::default(), restore_timings()).await
+        self.scripted.data_plane_with(Gate::default(), restore_timings()).await
     }
 
     /// A data plane that runs out of patience where `change` says so.
     pub async fn data_plane_in_a_hurry(&self, change: impl FnOnce(&mut Timings)) -> DataPlane {
         let mut timings = restore_timings();
         change(&mut timings);
-        self.world.data_plane_with(Gate::default(), timings).await
+        self.scripted.data_plane_with(Gate::default(), timings).await
     }
 
     /// Creates a MedusaRestoreJob of `backup` for `dc1`.
     pub async fn restore(&self, name: &str, backup: &str) -> MedusaRestoreJob {
-        self.world
+        self.scripted
             .create(json!({
                 "apiVersion": "medusa.k8ssandra.io/v1alpha1", "kind": "MedusaRestoreJob",
                 "metadata": {"name": name}, "spec": {"cassandraDatacenter": "dc1", "backup": backup}
@@ -138,7 +138,7 @@ impl Site {
     }
 
     pub async fn job(&self, name: &str) -> Option<MedusaRestoreJob> {
-        self.world.find(name).await
+        self.scripted.find(name).await
     }
 
     pub async fn status(&self, name: &str) -> MedusaRestoreJobStatus {
@@ -160,7 +160,7 @@ impl Site {
     }
 
     pub async fn delete(&self, name: &str) {
-        self.world.delete::<MedusaRestoreJob>(name).await;
+        self.scripted.delete::<MedusaRestoreJob>(name).await;
     }
 
     /// Waits until the job is gone.
@@ -183,7 +183,7 @@ impl Site {
     }
 
     pub async fn datacenter(&self) -> Value {
-        self.world.cluster.raw::<CassandraDatacenter>(&self.world.ns, "dc1").await
+        self.scripted.cluster.raw::<CassandraDatacenter>(&self.scripted.ns, "dc1").await
     }
 
     /// Waits until the datacenter's annotation says that step.
@@ -198,7 +198,7 @@ impl Site {
 
     /// The user stops the datacenter, and it has stopped.
     pub async fn stop(&mut self) {
-        self.world.patch_datacenter(json!({"spec": {"stopped": true}})).await;
+        self.scripted.patch_datacenter(json!({"spec": {"stopped": true}})).await;
         eventually("it has stopped", async || like(self.pods().await, Vec::is_empty)).await;
         self.before = self.datacenter().await["spec"].clone();
     }
@@ -213,7 +213,7 @@ impl Site {
     }
 
     pub async fn pods(&self) -> Vec<Pod> {
-        self.world.list().await
+        self.scripted.list().await
     }
 
     /// The datacenter's spec is what it was, and nobody is at work on it.
@@ -230,7 +230,7 @@ impl Site {
     /// Each pod's volume holds the data of `backup`, restored once.
     pub fn assert_restored(&self, backup: &str) {
         let volumes = self.operator.volumes();
-        assert_eq!(volumes.len(), self.world.peers.len());
+        assert_eq!(volumes.len(), self.scripted.peers.len());
         for (pod, volume) in volumes {
             assert_eq!((volume.holds, volume.restores), (Some((backup.to_owned(), pod)), 1));
         }
@@ -240,30 +240,30 @@ impl Site {
     pub async fn assert_untouched(&self) {
         self.assert_clean().await;
         assert!(self.operator.volumes().is_empty());
-        // Creation, and the patch that made it a site.
+        // Creation, and the patch that prepared it.
         assert_eq!(self.datacenter().await["metadata"]["generation"], 2);
     }
 }
 
-impl Site {
+impl RestorableDatacenter {
     /// A data plane without the right to read the logs of pods.
     pub async fn data_plane_without_logs(&self) -> DataPlane {
-        let name = format!("no-logs-{}", self.world.ns);
+        let name = format!("no-logs-{}", self.scripted.ns);
         let mut role = rights::granted(&["ClusterRole"]).remove(0);
         role["metadata"]["name"] = name.as_str().into();
         let is_logs =
             |rule: &Value| rule["resources"].as_array().into_iter().flatten().any(|r| r == "pods/log");
         role["rules"].as_array_mut().unwrap().retain(|rule| !is_logs(rule));
-        self.world.cluster.create(role).await;
+        self.scripted.cluster.create(role).await;
         let binding = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}]
         });
-        self.world.cluster.create(binding).await;
-        let mut config = self.world.cluster.config.clone();
+        self.scripted.cluster.create(binding).await;
+        let mut config = self.scripted.cluster.config.clone();
         config.headers.push(("impersonate-user".parse().unwrap(), name.parse().unwrap()));
         let timings = Timings { record: Duration::from_secs(3), ..restore_timings() };
-        DataPlane::start(config, &self.world.ns, Gate::default(), timings, Clock::system())
+        DataPlane::start(config, &self.scripted.ns, Gate::default(), timings, Clock::system())
     }
 }

@@ -72,7 +72,7 @@ pub fn timings() -> Timings {
 }
 
 /// A namespace with a datacenter in it.
-pub struct World {
+pub struct ScriptedDatacenter {
     pub cluster: Cluster,
     pub ns: String,
     pub storage: Storage,
@@ -80,7 +80,7 @@ pub struct World {
     pub open: Arc<AtomicI64>,
 }
 
-impl World {
+impl ScriptedDatacenter {
     /// Datacenter `dc1` with `n` pods, each with a peer that follows `script`.
     pub async fn new(n: usize, script: Script) -> Self {
         Self::under(Definitions::Ours, n, script).await
@@ -93,21 +93,20 @@ impl World {
         cluster.namespace(&ns).await.unwrap();
         rights::grant_in(&cluster, &ns).await;
         let nodes: Vec<String> = (0..n).map(|i| format!("shop-dc1-default-sts-{i}")).collect();
-        let mut world = Self {
+        let mut dc = Self {
             cluster,
             ns,
             storage: Storage::new("dc1", nodes.clone()),
             peers: Vec::new(),
             open: Arc::default(),
         };
-        world.create::<CassandraDatacenter>(world.datacenter("dc1", n.max(1))).await;
+        dc.create::<CassandraDatacenter>(dc.datacenter("dc1", n.max(1))).await;
         for node in &nodes {
-            let peer =
-                Peer::start(node, world.storage.clone(), script.clone(), Arc::clone(&world.open)).await;
-            world.create_pod(node, &world.medusa_pod(&peer)).await;
-            world.peers.push(peer);
+            let peer = Peer::start(node, dc.storage.clone(), script.clone(), Arc::clone(&dc.open)).await;
+            dc.create_pod(node, &dc.medusa_pod(&peer)).await;
+            dc.peers.push(peer);
         }
-        world
+        dc
     }
 
     pub fn datacenter(&self, name: &str, size: usize) -> Value {
