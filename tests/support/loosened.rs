@@ -4,12 +4,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps,
 };
 use kube::{
-    Api, ResourceExt as _,
+    Api, ResourceExt,
     api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
-use super::Cluster;
+use super::{Cluster, eventually};
 
 /// Groups whose definitions are loosened.
 const GROUPS: [&str; 5] = [
@@ -37,28 +37,26 @@ fn loose(version: &mut CustomResourceDefinitionVersion) {
 /// through.
 pub async fn loosen(cluster: &Cluster) {
     let api: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
-    for mut definition in api.list(&ListParams::default()).await.expect("list definitions").items {
-        if !GROUPS.contains(&definition.spec.group.as_str()) {
-            continue;
-        }
-        definition.spec.versions.iter_mut().for_each(loose);
-        definition.metadata.managed_fields = None;
-        let name = definition.name_any();
-        api.replace(&name, &PostParams::default(), &definition).await.expect("loosen a definition");
+    let all = api.list(&ListParams::default()).await.expect("list definitions").items;
+    for name in all.iter().filter(|d| GROUPS.contains(&d.spec.group.as_str())).map(ResourceExt::name_any) {
+        // For a while the API server writes conditions into new ones.
+        let definition = eventually(format!("{name} is loosened"), async || {
+            let mut definition = api.get(&name).await?;
+            definition.spec.versions.iter_mut().for_each(loose);
+            definition.metadata.managed_fields = None;
+            api.replace(&name, &PostParams::default(), &definition).await
+        })
+        .await;
         let (spec, names) = (&definition.spec, &definition.spec.names);
         let probe = json!({
             "apiVersion": format!("{}/{}", spec.group, spec.versions[0].name), "kind": names.kind,
             "metadata": {"name": "probe", "namespace": "default"}, "spec": [[]],
         });
-        let api = cluster.untyped(&probe);
-        let probe: DynamicObject = serde_json::from_value(probe).expect("an object");
         let params = PostParams { dry_run: true, ..PostParams::default() };
-        let mut looks = 0;
-        while let Err(error) = api.create(&params, &probe).await {
-            looks += 1;
-            assert!(looks < 300, "{name} still has types: {error}");
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
+        let untyped = cluster.untyped(&probe);
+        let probe: DynamicObject = serde_json::from_value(probe).expect("an object");
+        let what = format!("{name} has no types");
+        eventually(what, async || untyped.create(&params, &probe).await).await;
     }
 }
 

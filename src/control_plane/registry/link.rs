@@ -370,13 +370,11 @@ impl Task {
 
 /// Why permissions cannot be asked for.
 fn why_not(error: &CallError) -> Why {
-    match error.status().and_then(cause::denied) {
-        Some((denier, words)) => Why::new(denier.reason(), words),
-        None => {
-            let cause = error.cause();
-            Why::new(cause.kind.reason(), cause.words)
-        }
+    if let Some((denier, words)) = error.status().and_then(cause::denied) {
+        return Why::new(denier.reason(), words);
     }
+    let cause = error.cause();
+    Why::new(cause.kind.reason(), cause.words)
 }
 
 fn after(now: Timestamp, pause: Duration) -> Timestamp {

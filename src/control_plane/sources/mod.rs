@@ -10,10 +10,12 @@ mod objects;
 mod payload;
 mod watch;
 
-pub use guard::{Copyable, Never};
+pub use guard::Copyable;
 pub use malformed::Malformed;
 pub use objects::{
-    Kept, SecretState, SourceObjects, Standing, datacenters_of, listing, secret_names, secret_of, user_secret,
+    Kept, SecretState, SourceObjects, Standing, datacenters_of, secret_names, secret_of, user_secret,
 };
 pub use payload::Payload;
 pub use watch::Sources;
+#[cfg(test)]
+pub use {guard::Never, objects::listing};

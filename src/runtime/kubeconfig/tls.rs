@@ -157,16 +157,12 @@ fn private_key(field: &'static str, text: &[u8]) -> Result<(&'static str, Block)
     if block.is_encrypted || block.label.starts_with("ENCRYPTED") {
         return Err(Fault::new(field, "is encrypted; give it without its password (`openssl pkey -in KEY`)"));
     }
-    match LABELS.into_iter().find(|label| *label == block.label) {
-        Some(label) => Ok((label, block)),
-        None => {
-            let label = super::shown(&block.label);
-            Err(Fault::new(
-                field,
-                format!("holds a key of type `{label}`, which the TLS library cannot use; {USABLE}"),
-            ))
-        }
-    }
+    let Some(label) = LABELS.into_iter().find(|label| *label == block.label) else {
+        let label = super::shown(&block.label);
+        let what = format!("holds a key of type `{label}`, which the TLS library cannot use; {USABLE}");
+        return Err(Fault::new(field, what));
+    };
+    Ok((label, block))
 }
 
 fn private_der(label: &str, der: &[u8]) -> PrivateKeyDer<'static> {
