@@ -365,6 +365,9 @@ pub struct Controller {
     /// Which log lines are written, such as `info,medusa_fleet=debug`
     #[arg(long, env = "MEDUSA_FLEET_LOG_FILTER", default_value = "info", value_name = "DIRECTIVES")]
     pub log_filter: String,
+    /// Work only while holding the role's Lease, so that several replicas may run
+    #[arg(long, env = "MEDUSA_FLEET_LEADER_ELECT")]
+    pub leader_elect: bool,
 }
 
 /// An address, or none: clap would read a bare `Option` as an optional argument.
@@ -407,9 +410,6 @@ pub struct ControlPlane {
     /// What both controllers take.
     #[command(flatten)]
     pub controller: Controller,
-    /// Work only while holding the role's Lease, so that several replicas may run
-    #[arg(long, env = "MEDUSA_FLEET_LEADER_ELECT")]
-    pub leader_elect: bool,
     /// Accept this field in kubeconfigs from Secrets although it is unsafe; may be repeated
     #[arg(long, env = "MEDUSA_FLEET_ALLOW_UNSAFE_KUBECONFIG", value_name = "FIELD", value_delimiter = ',')]
     #[arg(value_parser = kubeconfig_field)]

@@ -25,7 +25,7 @@ pub fn control_plane(global: &Global, args: &ControlPlane) -> Outcome {
             client: connect(global)?,
             namespace: global.namespace.clone(),
             metrics_addr: args.controller.metrics_addr.0,
-            leader_elect: args.leader_elect,
+            leader_elect: args.controller.leader_elect,
             allow_unsafe: filled(&args.allow_unsafe_kubeconfig).collect(),
             client_configs_in: filled(&args.client_config_namespaces).collect(),
             sources_in: filled(&args.source_namespaces).collect(),
@@ -48,6 +48,7 @@ pub fn data_plane(global: &Global, args: &DataPlane) -> Outcome {
             watch_namespaces: filled(&args.watch_namespace).collect(),
             take_over: args.take_over,
             metrics_addr: args.controller.metrics_addr.0,
+            leader_elect: args.controller.leader_elect,
             timings: data_plane::Timings::default(),
             clock: Clock::system(),
         };

@@ -72,7 +72,7 @@ fn controllers_take_what_the_contract_names() {
     assert_eq!(args.allow_unsafe_kubeconfig, ["exec", "proxy-url"]);
     assert_eq!(args.recovery_point_objective, Duration::from_hours(49));
     assert_eq!(args.medusa_image.to_string(), "mirror:5000/medusa:0.30.0");
-    assert!(args.leader_elect);
+    assert!(args.controller.leader_elect);
     let Verb::DataPlane(args) = verb("data-plane --metrics-addr= --watch-namespace a,b --take-over") else {
         panic!()
     };

@@ -149,7 +149,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     let mut work = pin!(work(config, fence, control_plane, fleet, figures, meters, readiness));
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = lost(leadership.as_ref()) => return Err(RunError::LeadershipLost),
+        () = Leadership::lost_of(leadership.as_ref()) => return Err(RunError::LeadershipLost),
         part = work.as_mut() => return Err(RunError::PartEnded(part)),
     }
     if let Some(leadership) = leadership {
@@ -249,13 +249,6 @@ async fn work(
         () = again("schedules", || schedules::run(schedules(), never.clone())) => "schedules",
         () = again("restores", || restores::run(runs.clone(), never.clone())) => "restores",
         () = again("inventory", || inventory::run(inventory.clone())) => "inventory",
-    }
-}
-
-async fn lost(leadership: Option<&Leadership>) {
-    match leadership {
-        Some(leadership) => leadership.lost().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -36,8 +36,10 @@ use crate::{
     runtime::{
         clock::Clock,
         events::Events,
+        fence::Fence,
         guard::again,
         http::{self, Readiness},
+        lease::{Candidate, Leadership},
     },
 };
 
@@ -48,6 +50,9 @@ const DEFINITIONS: [&str; 2] = ["medusabackupjobs", "medusabackups"];
 /// Readiness gate of the definitions.
 const GATE: &str = "medusa.k8ssandra.io definitions";
 
+/// Lease the replicas compete for. It is not the one that tells control planes who is at work here.
+pub const LEADER_LEASE: &str = "medusa-fleet-data-plane-leader";
+
 /// The parts of a data plane.
 const PARTS: [&str; 6] = ["backups", "tasks", "schedules", "restores", "configurations", "lease"];
 
@@ -56,8 +61,10 @@ const PARTS: [&str; 6] = ["backups", "tasks", "schedules", "restores", "configur
 pub struct Config {
     /// The cluster to work in.
     pub client: Client,
-    /// Where our own Lease lives.
+    /// Where our own Leases live.
     pub namespace: String,
+    /// Whether only one of several replicas works at a time.
+    pub leader_elect: bool,
     /// Namespaces to work in; empty means all.
     pub watch_namespaces: Vec<String>,
     /// Start although k8ssandra-operator runs here.
@@ -83,6 +90,9 @@ pub enum RunError {
     /// The address for `/metrics` cannot be bound.
     #[error("cannot serve metrics on {0}: {1}; give another --metrics-addr")]
     Metrics(SocketAddr, #[source] std::io::Error),
+    /// Another replica leads now.
+    #[error("leadership was lost; another replica goes on")]
+    LeadershipLost,
 }
 
 /// Runs until `shutdown`. An API server that does not answer is waited for.
@@ -90,7 +100,19 @@ pub enum RunError {
 /// # Errors
 /// When the role must not or cannot start.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
-    let Config { client, namespace, watch_namespaces, take_over, metrics_addr, timings, clock } = config;
+    let Config {
+        client: home,
+        namespace,
+        leader_elect,
+        watch_namespaces,
+        take_over,
+        metrics_addr,
+        timings,
+        clock,
+    } = config;
+    // The Lease of the election alone is written past the fence.
+    let fence = if leader_elect { Fence::down() } else { Fence::open() };
+    let client = fence.guard(home.clone());
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry, &PARTS);
     let readiness = Readiness::default();
@@ -111,8 +133,6 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
             None => return Ok(()),
         }
     }
-    let mut asking = JoinSet::new();
-    asking.spawn(http::ask(client.clone(), readiness.clone()));
     let events = Events::new(client.clone(), labels::MANAGER_DATA_PLANE);
     let medusas = Pool::new(timings, metrics.medusa_connections.clone());
     let tools = Tools { client: client.clone(), events, timings, metrics, clock };
@@ -121,11 +141,22 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     } else {
         watch_namespaces.into_iter().map(Some).collect()
     };
-    let work = async {
-        if !served(&client, &DEFINITIONS, timings.definition, &shutdown).await {
-            return;
+    if !served(&client, &DEFINITIONS, timings.definition, &shutdown).await {
+        return Ok(());
+    }
+    readiness.ready(GATE);
+    let mut asking = JoinSet::new();
+    let mut leadership = None;
+    if leader_elect {
+        let candidate = Candidate::new(home, (&namespace, LEADER_LEASE), false, fence, readiness);
+        match candidate.lead(&shutdown).await {
+            Some(won) => leadership = Some(won),
+            None => return Ok(()),
         }
-        readiness.ready(GATE);
+    } else {
+        asking.spawn(http::ask(home, readiness));
+    }
+    let work = async {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "data plane runs");
         let (tools, scopes, shutdown) = (&tools, &scopes, &shutdown);
         // A panic in here ends the work for one object; one outside all those edges begins its kind anew.
@@ -146,7 +177,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
             shutdown.clone(),
         )
     });
-    futures::join!(work, lease);
+    tokio::select! {
+        _ = futures::future::join(work, lease) => {}
+        () = Leadership::lost_of(leadership.as_ref()) => return Err(RunError::LeadershipLost),
+    }
+    if let Some(leadership) = leadership {
+        leadership.release().await;
+    }
     Ok(())
 }
 

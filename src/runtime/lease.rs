@@ -270,6 +270,14 @@ impl Candidate {
 }
 
 impl Leadership {
+    /// Waits until `held` is lost; for ever where there is no election.
+    pub async fn lost_of(held: Option<&Self>) {
+        match held {
+            Some(leadership) => leadership.lost().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Waits until it is lost. By then no write of this process passes any more.
     pub async fn lost(&self) {
         self.lost.cancelled().await;

@@ -12,7 +12,7 @@ use crate::{
     fake_medusa::Script,
     rights,
     scripted_datacenter::{ScriptedDatacenter, timings},
-    support::{eventually, like},
+    support::{eventually, harness::Program, like},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,6 +30,7 @@ async fn it_refuses_to_run_beside_k8ssandra_operator() {
     let config = data_plane::Config {
         client: dc.cluster.client.clone(),
         namespace: dc.ns.clone(),
+        leader_elect: false,
         watch_namespaces: vec![dc.ns.clone()],
         take_over: false,
         metrics_addr: None,
@@ -67,6 +68,7 @@ async fn it_ends_when_told_to() {
     let config = data_plane::Config {
         client: dc.cluster.client.clone(),
         namespace: "does-not-exist".to_owned(),
+        leader_elect: false,
         watch_namespaces: vec![dc.ns.clone()],
         take_over: true,
         metrics_addr: Some("127.0.0.1:0".parse().unwrap()),
@@ -88,4 +90,38 @@ async fn it_may_read_a_secret_by_name_and_list_none() {
     assert!(secrets.get_opt("any").await.unwrap().is_none());
     let refused = secrets.list(&ListParams::default()).await.unwrap_err();
     assert!(matches!(&refused, kube::Error::Api(status) if status.is_forbidden()), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_replicas_one_works_and_the_other_goes_on_when_it_ends_or_dies() {
+    let dc = ScriptedDatacenter::new(1, Script::default()).await;
+    let mut first = dc.replica("first", &["--leader-elect"]);
+    says(&first, "leading").await;
+    let second = dc.replica("second", &["--leader-elect"]);
+    says(&second, "waiting to lead").await;
+    dc.job("nightly", "dc1").await;
+    dc.finished("nightly").await;
+    assert!(!second.said().contains(" leading"), "{}", second.said());
+
+    first.signal("TERM").unwrap();
+    says(&second, " leading").await;
+    let ended = eventually("it ends", async || first.ended().unwrap().ok_or("it runs")).await;
+    assert!(ended.success());
+    dc.job("weekly", "dc1").await;
+    dc.finished("weekly").await;
+
+    let third = dc.replica("third", &["--leader-elect"]);
+    says(&third, "waiting to lead").await;
+    drop(second);
+    // Nobody gave the Lease back: it has to run out.
+    says(&third, " leading").await;
+    dc.job("monthly", "dc1").await;
+    dc.finished("monthly").await;
+    assert_eq!(dc.starts().into_values().sum::<usize>(), 3, "each backup is begun once");
+}
+
+/// Waits until the program's log has that.
+async fn says(program: &Program, words: &str) {
+    eventually(format!("it says `{words}`"), async || like(program.said(), |said| said.contains(words)))
+        .await;
 }

@@ -292,10 +292,16 @@ impl ScriptedDatacenter {
 
     /// The program itself, with its own deadlines.
     pub fn program(&self) -> Program {
-        let log = self.cluster.kubeconfig.with_file_name(format!("{}.log", self.ns));
+        self.replica("data-plane", &[])
+    }
+
+    /// The program with more arguments; `name` tells logs apart.
+    pub fn replica(&self, name: &str, more: &[&str]) -> Program {
+        let log = self.cluster.kubeconfig.with_file_name(format!("{}-{name}.log", self.ns));
         let program = Program::start(BINARY, &log, |command| {
             command
                 .args(["data-plane", "--take-over", "--metrics-addr", "127.0.0.1:0"])
+                .args(more)
                 .args(["--namespace", &self.ns, "--watch-namespace", &self.ns, "--kubeconfig"])
                 .arg(&self.cluster.kubeconfig)
         });
@@ -321,6 +327,7 @@ impl DataPlane {
             let config = data_plane::Config {
                 client: seen.client(config),
                 namespace: ns.clone(),
+                leader_elect: false,
                 watch_namespaces: vec![ns],
                 take_over: true,
                 clock,
