@@ -7,7 +7,7 @@ TESTBED     := target/testbed/testbed
 TESTBED_SRC := $(shell find tests/testbed -type f -not -name README.md -not -path '*/demo/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help build testbed lint test bench demo demo-down crds check deny
+.PHONY: help build testbed lint test bench demo demo-down crds manifests image check deny
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,12 @@ testbed: $(TESTBED) ## etcd, kube-apiserver, kubectl, Cassandra, Medusa and MinI
 
 crds: ## crds/ from the types
 	$(CARGO) run --locked --quiet -- crds --dir crds
+
+manifests: $(TESTBED) ## deploy/*.yaml from the charts
+	@deploy/render $(TESTBED)
+
+image: build ## target/image/medusa-fleet.tar, an OCI archive, and its bill of materials (needs buildah)
+	@deploy/image/build.sh target/release/medusa-fleet target/image/medusa-fleet.tar
 
 lint: ## formatting and lints, Rust and Go
 	$(CARGO) fmt --check

@@ -3,10 +3,13 @@
 package programs
 
 import (
+	"errors"
 	"os"
 	_ "time/tzdata" // CronJob time zones in kube-controller-manager
 
 	"go.etcd.io/etcd/server/v3/etcdmain"
+	helm "helm.sh/helm/v4/pkg/cmd"
+	"helm.sh/helm/v4/pkg/kube"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // kubectl's auth plugins
 	"k8s.io/component-base/cli"
 	"k8s.io/component-base/logs"
@@ -29,6 +32,20 @@ var embedded = map[string]func(){
 		_, _ = logs.GlogSetter(kubectl.GetLogVerbosity(os.Args))
 		if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
 			util.CheckErr(err)
+		}
+	},
+	Helm: func() {
+		// The name under which the real program writes fields, whatever this binary is called.
+		kube.ManagedFieldsManager = "helm"
+		command, err := helm.NewRootCmd(os.Stdout, os.Args[1:], helm.SetupLogging)
+		if err == nil {
+			err = command.Execute()
+		}
+		if failed, ok := errors.AsType[helm.CommandError](err); ok {
+			os.Exit(failed.ExitCode)
+		}
+		if err != nil {
+			os.Exit(1)
 		}
 	},
 }

@@ -14,6 +14,7 @@ const (
 	KubeAPIServer         = "kube-apiserver"
 	KubeControllerManager = "kube-controller-manager"
 	Kubectl               = "kubectl"
+	Helm                  = "helm"
 )
 
 // AssetsVariable is the environment variable of controller-runtime's envtest that names a folder of programs.

@@ -1,0 +1,1 @@
+../../medusa-fleet/templates/_common.tpl

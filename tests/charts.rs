@@ -1,0 +1,270 @@
+//! The charts in `deploy/charts`, read and rendered by the real Helm: what they make is whole, stays in its namespace and
+//! starts a role the program has; `deploy/*.yaml` is rendered from them. Installing them is tested against real API
+//! servers (tests/apiserver/charts.rs).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    reason = "tests"
+)]
+
+use std::path::Path;
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+#[path = "support/harness/mod.rs"]
+mod harness;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const CONTROL_PLANE: &str = "medusa-fleet";
+const DATA_PLANE: &str = "medusa-fleet-data-plane";
+
+/// Runs Helm; what it printed, or what it said against it.
+fn helm(args: &[&str]) -> Result<String, String> {
+    let output = harness::testbed::command().arg("helm").args(args).output().unwrap();
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout).unwrap())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+fn chart(name: &str) -> String {
+    format!("{ROOT}/deploy/charts/{name}")
+}
+
+/// A chart rendered for a release, with `--set` or other flags in one string.
+fn rendered(name: &str, release: &str, namespace: &str, flags: &str) -> Result<String, String> {
+    let chart = chart(name);
+    let mut args = vec!["template", release, &chart, "--namespace", namespace];
+    args.extend(flags.split_whitespace());
+    helm(&args)
+}
+
+fn documents(text: &str) -> Vec<Value> {
+    let all: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
+    all.into_iter().filter(|document| !document.is_null()).collect()
+}
+
+fn text<'a>(document: &'a Value, pointer: &str) -> &'a str {
+    document.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn of_kind<'a>(all: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    all.iter().filter(|document| text(document, "/kind") == kind).collect()
+}
+
+/// As `make manifests` renders them: the definitions are applied apart from these.
+fn plain(name: &str) -> String {
+    let definitions = match name {
+        DATA_PLANE => "--set definitions.medusa=false",
+        _ => "--set definitions.fleet=false,definitions.medusa=false",
+    };
+    rendered(name, "medusa-fleet", "medusa-fleet", definitions).unwrap()
+}
+
+#[rstest]
+#[case(CONTROL_PLANE)]
+#[case(DATA_PLANE)]
+fn helm_finds_nothing_to_say_about_a_chart(#[case] name: &str) {
+    helm(&["lint", "--strict", "--quiet", &chart(name)]).unwrap();
+}
+
+#[rstest]
+#[case(CONTROL_PLANE, "control-plane.yaml")]
+#[case(DATA_PLANE, "data-plane.yaml")]
+fn the_manifests_are_rendered_from_the_charts(#[case] name: &str, #[case] file: &str) {
+    let there = std::fs::read_to_string(Path::new(ROOT).join("deploy").join(file)).unwrap();
+    let header: String = there
+        .lines()
+        .take_while(|line| line.starts_with("# "))
+        .fold(String::new(), |all, line| all + line + "\n");
+    assert_eq!(there, header + &plain(name), "deploy/{file} is out of date: `make manifests`");
+}
+
+#[rstest]
+#[case(CONTROL_PLANE)]
+#[case(DATA_PLANE)]
+fn a_chart_has_the_version_of_the_program(#[case] name: &str) {
+    let shown = documents(&helm(&["show", "chart", &chart(name)]).unwrap());
+    for field in ["/version", "/appVersion"] {
+        assert_eq!(text(&shown[0], field), env!("CARGO_PKG_VERSION"), "{name} {field}");
+    }
+}
+
+/// Everything that can be chosen, alone and together.
+#[rstest]
+#[case(CONTROL_PLANE, "medusa-fleet", "medusa-fleet", "")]
+#[case(CONTROL_PLANE, "backups", "platform-backups", "")]
+#[case(CONTROL_PLANE, "a-release-name-as-long-as-helm-lets-anybody-choose-a", "n", "")]
+#[case(CONTROL_PLANE, "x", "n", "--set fullnameOverride=cassandra-backups,replicas=1,leaderElection=false")]
+#[case(
+    CONTROL_PLANE,
+    "x",
+    "n",
+    "--set image.digest=sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,\
+    image.repository=registry.example.com/m,imagePullSecrets[0].name=pull,priorityClassName=system-cluster-critical"
+)]
+#[case(
+    CONTROL_PLANE,
+    "x",
+    "n",
+    "--set sourceNamespaces={a,b},clientConfigNamespaces={c},allowUnsafeKubeconfig={proxy-url},\
+    recoveryPointObjective=36h,medusaImage=registry.example.com/medusa:1,logFormat=text,logFilter=debug"
+)]
+#[case(
+    CONTROL_PLANE,
+    "x",
+    "n",
+    "--set proxy.https=http://proxy:3128,proxy.none=10.0.0.0/8,extraEnv[0].name=A,\
+    extraEnv[0].value=b,nodeSelector.disk=ssd,tolerations[0].operator=Exists,podLabels.a=b,podAnnotations.c=d,\
+    commonLabels.team=data,commonAnnotations.e=f"
+)]
+#[case(
+    CONTROL_PLANE,
+    "x",
+    "n",
+    "--set networkPolicy.enabled=true,networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.a=b,\
+    metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=p,definitions.k8ssandra=true"
+)]
+#[case(
+    CONTROL_PLANE,
+    "x",
+    "n",
+    "--set serviceAccount.create=false,serviceAccount.name=mine,rbac.create=false,rbac.aggregate=false,\
+    metrics.service.enabled=false,podDisruptionBudget.enabled=false,definitions.fleet=false,definitions.medusa=false"
+)]
+#[case(DATA_PLANE, "medusa-fleet", "medusa-fleet", "")]
+#[case(
+    DATA_PLANE,
+    "medusa-fleet-data-plane",
+    "elsewhere",
+    "--set takeOver=true,replicas=1,leaderElection=false"
+)]
+#[case(
+    DATA_PLANE,
+    "x",
+    "n",
+    "--set watchNamespaces={shop,billing},networkPolicy.enabled=true,\
+    metrics.serviceMonitor.enabled=true,definitions.medusa=false"
+)]
+fn what_is_rendered_is_whole_and_stays_in_its_namespace(
+    #[case] name: &str,
+    #[case] release: &str,
+    #[case] namespace: &str,
+    #[case] flags: &str,
+) {
+    let all = documents(&rendered(name, release, namespace, flags).unwrap());
+    let role = if name == DATA_PLANE { "data-plane" } else { "control-plane" };
+    assert!(
+        of_kind(&all, "Namespace").is_empty(),
+        "a namespace that goes with a release takes others with it"
+    );
+
+    let deployments = of_kind(&all, "Deployment");
+    let [deployment] = deployments[..] else { panic!("{} Deployments", deployments.len()) };
+    let labels = deployment.pointer("/spec/template/metadata/labels").unwrap();
+    let chosen = |selector: &Value| {
+        selector.as_object().unwrap().iter().all(|(key, value)| labels.get(key) == Some(value))
+    };
+    let selectors = [
+        ("Deployment", "/spec/selector/matchLabels"),
+        ("Service", "/spec/selector"),
+        ("PodDisruptionBudget", "/spec/selector/matchLabels"),
+        ("NetworkPolicy", "/spec/podSelector/matchLabels"),
+    ];
+    for (kind, selector) in selectors {
+        for object in of_kind(&all, kind) {
+            assert!(chosen(object.pointer(selector).unwrap()), "{kind} chooses other pods");
+        }
+    }
+
+    let account = text(deployment, "/spec/template/spec/serviceAccountName");
+    let has = |kind: &str, name: &str| {
+        of_kind(&all, kind).iter().any(|object| text(object, "/metadata/name") == name)
+    };
+    for binding in all.iter().filter(|document| text(document, "/kind").ends_with("Binding")) {
+        assert!(has(text(binding, "/roleRef/kind"), text(binding, "/roleRef/name")), "{binding}");
+        assert_eq!(text(binding, "/subjects/0/name"), account);
+        assert_eq!(text(binding, "/subjects/0/namespace"), namespace);
+    }
+
+    for object in &all {
+        let (kind, name) = (text(object, "/kind"), text(object, "/metadata/name"));
+        assert!(
+            name.len() <= 63 || kind.starts_with("Cluster") || kind == "CustomResourceDefinition",
+            "{kind} {name}"
+        );
+        if kind == "CustomResourceDefinition" {
+            assert_eq!(text(object, "/metadata/annotations/helm.sh~1resource-policy"), "keep", "{name}");
+        } else if !kind.starts_with("Cluster") && kind != "RoleBinding" {
+            assert_eq!(text(object, "/metadata/namespace"), namespace, "{kind} {name}");
+        }
+    }
+
+    let container = deployment.pointer("/spec/template/spec/containers/0").unwrap();
+    let args: Vec<String> = serde_json::from_value(container.get("args").unwrap().clone()).unwrap();
+    let words = std::iter::once("medusa-fleet".to_owned()).chain(args);
+    let parsed = medusa_fleet::cli::command(None).try_get_matches_from(words).unwrap();
+    assert_eq!(parsed.subcommand_name(), Some(role));
+}
+
+#[test]
+fn the_definitions_a_chart_brings_are_those_of_crds() {
+    let flags = "--set definitions.k8ssandra=true";
+    let all = documents(&rendered(CONTROL_PLANE, "x", "n", flags).unwrap());
+    let mut brought: Vec<Value> = of_kind(&all, "CustomResourceDefinition").into_iter().cloned().collect();
+    for definition in &mut brought {
+        definition.pointer_mut("/metadata").unwrap().as_object_mut().unwrap().remove("annotations");
+    }
+    let ours: Vec<Value> = medusa_fleet::api::crds::all()
+        .unwrap()
+        .iter()
+        .map(|crd| serde_json::to_value(crd).unwrap())
+        .collect();
+    assert_eq!(brought.len(), ours.len());
+    for mut definition in ours {
+        definition.as_object_mut().unwrap().remove("status");
+        let name = text(&definition, "/metadata/name").to_owned();
+        let found = brought.iter().find(|other| text(other, "/metadata/name") == name);
+        assert_eq!(found, Some(&definition), "{name}");
+    }
+}
+
+/// A value that nobody could want is refused, with its name.
+#[rstest]
+#[case(CONTROL_PLANE, "replica=3", "replica")]
+#[case(CONTROL_PLANE, "image.tga=1", "tga")]
+#[case(CONTROL_PLANE, "image.digest=latest", "digest")]
+#[case(CONTROL_PLANE, "replicas=2,leaderElection=false", "leaderElection")]
+#[case(CONTROL_PLANE, "serviceAccount.create=false", "serviceAccount.name")]
+#[case(
+    CONTROL_PLANE,
+    "metrics.service.enabled=false,metrics.serviceMonitor.enabled=true",
+    "metrics.service.enabled"
+)]
+#[case(CONTROL_PLANE, "sourceNamespaces={Not_A_Namespace}", "sourceNamespaces")]
+#[case(DATA_PLANE, "replicas=2,leaderElection=false", "leaderElection")]
+#[case(DATA_PLANE, "sourceNamespaces={a}", "sourceNamespaces")]
+#[case(DATA_PLANE, "logFormat=xml", "logFormat")]
+fn a_wrong_value_is_refused_by_its_name(#[case] name: &str, #[case] values: &str, #[case] said: &str) {
+    let why = rendered(name, "x", "n", &format!("--set {values}")).unwrap_err();
+    assert!(why.contains(said), "{why}");
+}
+
+#[test]
+fn without_rights_in_all_namespaces_a_data_planes_controller_has_them_where_it_works() {
+    let all = documents(&rendered(DATA_PLANE, "x", "n", "--set watchNamespaces={shop,billing}").unwrap());
+    assert!(of_kind(&all, "ClusterRoleBinding").is_empty());
+    let mut places: Vec<&str> =
+        of_kind(&all, "RoleBinding").iter().map(|binding| text(binding, "/metadata/namespace")).collect();
+    places.sort_unstable();
+    assert_eq!(places, ["billing", "n", "shop"]);
+    let args = of_kind(&all, "Deployment")[0].pointer("/spec/template/spec/containers/0/args").unwrap();
+    assert!(args.as_array().unwrap().contains(&json!("--watch-namespace=shop,billing")));
+}
