@@ -15,6 +15,7 @@
 mod support;
 
 mod again;
+mod charts;
 mod client_configs;
 mod crashes;
 mod credentials;

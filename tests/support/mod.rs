@@ -10,6 +10,7 @@
 
 pub mod client_configs;
 mod cluster;
+pub mod container;
 mod controller;
 pub mod credentials;
 pub mod fake_clock;

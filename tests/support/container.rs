@@ -1,0 +1,154 @@
+//! Containers of the image that `make image` builds, run by `runc` as a kubelet would run them: under the security
+//! context, arguments, environment and memory limit of a pod's template, with its account's token and the cluster's CA
+//! where a pod has them. What is not a kubelet's: the network is the machine's own, so that API servers on its loopback
+//! are reached; probes are asked for by the test; the container's log is a file.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use k8s_openapi::api::core::v1::PodSpec;
+use serde_json::{Value, json};
+
+use super::{
+    Cluster,
+    harness::{BINARY, Program},
+    kubeconfig,
+};
+
+/// Debian's; crun needs other cgroups.
+const RUNC: &str = "/usr/sbin/runc";
+/// Where a pod finds what its account may show.
+const MOUNTED: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Builds the image of the binary under test and unpacks it below `dir`. Returns its root file system.
+pub fn image(dir: &Path) -> PathBuf {
+    let archive = dir.join("image.tar");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/image/build.sh");
+    run(Command::new(script).arg(BINARY).arg(&archive));
+    let unpacked = dir.join("oci");
+    fs::create_dir_all(&unpacked).unwrap();
+    run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&unpacked));
+    let blob = |descriptor: &Value| {
+        let digest = descriptor["digest"].as_str().unwrap().replace(':', "/");
+        unpacked.join("blobs").join(digest)
+    };
+    let read = |path: PathBuf| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap();
+    let manifest = read(blob(&read(unpacked.join("index.json"))["manifests"][0]));
+    let root = dir.join("rootfs");
+    fs::create_dir_all(&root).unwrap();
+    for layer in manifest["layers"].as_array().unwrap() {
+        run(Command::new("tar").arg("-xzf").arg(blob(layer)).arg("-C").arg(&root));
+    }
+    root
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// One container; it is killed when this is dropped.
+pub struct Container {
+    state: PathBuf,
+    id: String,
+    /// `runc`, which passes signals on and ends as the container does.
+    pub program: Program,
+}
+
+impl Container {
+    /// Starts the first container of `pod` in `cluster`, as one of `namespace` with that token, under user `uid`.
+    pub fn start(
+        root: &Path,
+        dir: &Path,
+        cluster: &Cluster,
+        pod: &PodSpec,
+        (namespace, token): (&str, &str),
+        uid: u32,
+    ) -> Self {
+        let container = &pod.containers[0];
+        let id = format!("{}-{}", dir.file_name().unwrap().to_string_lossy(), std::process::id());
+        let server = kubeconfig(cluster)["clusters"][0]["cluster"].clone();
+        let (_, address) = server["server"].as_str().unwrap().split_once("://").unwrap();
+        let (host, port) = address.trim_end_matches('/').rsplit_once(':').unwrap();
+        let mounted = dir.join("account");
+        fs::create_dir_all(&mounted).unwrap();
+        let ca = BASE64_STANDARD.decode(server["certificate-authority-data"].as_str().unwrap()).unwrap();
+        for (file, content) in
+            [("token", token.as_bytes()), ("namespace", namespace.as_bytes()), ("ca.crt", &ca)]
+        {
+            fs::write(mounted.join(file), content).unwrap();
+        }
+
+        let mut environment =
+            vec![format!("KUBERNETES_SERVICE_HOST={host}"), format!("KUBERNETES_SERVICE_PORT={port}")];
+        for variable in container.env.iter().flatten() {
+            let value = match (&variable.value, &variable.value_from) {
+                (Some(value), _) => value.clone(),
+                // The downward API: nothing else is asked of it.
+                (None, Some(source)) => {
+                    assert_eq!(source.field_ref.as_ref().unwrap().field_path, "metadata.namespace");
+                    namespace.to_owned()
+                }
+                (None, None) => String::new(),
+            };
+            environment.push(format!("{}={value}", variable.name));
+        }
+        let words: Vec<String> = ["/usr/local/bin/medusa-fleet".to_owned()]
+            .into_iter()
+            .chain(container.args.clone().unwrap_or_default())
+            .collect();
+        let security = container.security_context.clone().unwrap_or_default();
+        assert_eq!(security.capabilities.unwrap_or_default().drop, Some(vec!["ALL".to_owned()]));
+        let limits = container.resources.clone().unwrap_or_default().limits.unwrap_or_default();
+        let config = json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "terminal": false, "user": {"uid": uid, "gid": uid}, "args": words, "env": environment, "cwd": "/",
+                "capabilities": {},
+                "noNewPrivileges": security.allow_privilege_escalation == Some(false),
+            },
+            "root": {"path": root, "readonly": security.read_only_root_filesystem == Some(true)},
+            "hostname": id,
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]},
+                {"destination": MOUNTED, "type": "bind", "source": mounted, "options": ["rbind", "ro"]},
+            ],
+            "linux": {
+                "cgroupsPath": format!("/{id}"),
+                "resources": {"memory": {"limit": bytes(&limits["memory"].0)}},
+                "namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}],
+            },
+        });
+        fs::write(dir.join("config.json"), config.to_string()).unwrap();
+        let state = dir.join("state");
+        let program = Program::start(RUNC, dir.join("container.log"), |command| {
+            command.arg("--root").arg(&state).args(["run", "--bundle"]).arg(dir).arg(&id)
+        });
+        Self { state, id, program: program.unwrap() }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ =
+            Command::new(RUNC).arg("--root").arg(&self.state).args(["delete", "--force", &self.id]).status();
+        if std::thread::panicking() {
+            eprintln!("--- the log of {}:\n{}", self.id, self.program.said());
+        }
+    }
+}
+
+/// A quantity of memory, such as `256Mi`, in bytes.
+fn bytes(quantity: &str) -> u64 {
+    let units = [("Ki", 10), ("Mi", 20), ("Gi", 30)];
+    let (number, shift) = units
+        .iter()
+        .find_map(|(unit, shift)| Some((quantity.strip_suffix(unit)?, *shift)))
+        .unwrap_or((quantity, 0));
+    number.parse::<u64>().unwrap() << shift
+}
