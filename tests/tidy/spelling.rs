@@ -75,7 +75,7 @@ const REPEATED: &[(&str, usize)] = &[
     ("Part", 3),
     ("Place", 6),
     ("Plan", 3),
-    ("Problem", 4),
+    ("Problem", 3),
     ("Record", 3),
     ("Report", 3),
     ("Run", 7),
