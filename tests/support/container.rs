@@ -1,7 +1,7 @@
 //! Containers of the image that `make image` builds, run by `runc` as a kubelet would run them: under the security
 //! context, arguments, environment and memory limit of a pod's template, with its account's token and the cluster's CA
 //! where a pod has them. What is not a kubelet's: the network is the machine's own, so that API servers on its loopback
-//! are reached; probes are asked for by the test; the container's log is a file.
+//! are reached, and each listens on a port of its own; probes are asked for by the test; the container's log is a file.
 
 use std::{
     fs,
@@ -83,8 +83,12 @@ impl Container {
             fs::write(mounted.join(file), content).unwrap();
         }
 
-        let mut environment =
-            vec![format!("KUBERNETES_SERVICE_HOST={host}"), format!("KUBERNETES_SERVICE_PORT={port}")];
+        let mut environment = vec![
+            format!("KUBERNETES_SERVICE_HOST={host}"),
+            format!("KUBERNETES_SERVICE_PORT={port}"),
+            // Two of them share the machine's network here.
+            "MEDUSA_FLEET_METRICS_ADDR=127.0.0.1:0".to_owned(),
+        ];
         for variable in container.env.iter().flatten() {
             let value = match (&variable.value, &variable.value_from) {
                 (Some(value), _) => value.clone(),
