@@ -15,7 +15,7 @@ pub mod task;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use futures::future::join_all;
+use futures::{FutureExt as _, future::join_all};
 use kube::{Client, Resource as _};
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
@@ -95,7 +95,8 @@ pub enum RunError {
     LeadershipLost,
 }
 
-/// Runs until `shutdown`. An API server that does not answer is waited for.
+/// Runs until `shutdown`. An API server that does not answer is waited for, but by a leader for 10 s only (ADR 21):
+/// another may lead by then.
 ///
 /// # Errors
 /// When the role must not or cannot start.
@@ -123,6 +124,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
             .map_err(|error| RunError::Metrics(address, error))?;
         tracing::info!(%bound, "serves /livez, /readyz and /metrics");
     }
+    let mut beside = JoinSet::new();
+    beside.spawn(http::ask(home.clone(), readiness.clone()));
     if !take_over {
         let found =
             unless_shutdown(&shutdown, timings.definition, || presence::operators(&client, clock.now()))
@@ -134,18 +137,27 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         }
     }
     let events = Events::new(client.clone(), labels::MANAGER_DATA_PLANE);
-    let medusas = Pool::new(timings, metrics.medusa_connections.clone());
+    let medusas = Pool::new(timings, metrics.medusa_connections.clone(), fence.clone());
     let tools = Tools { client: client.clone(), events, timings, metrics, clock };
     let scopes: Vec<Option<String>> = if watch_namespaces.is_empty() {
         vec![None]
     } else {
         watch_namespaces.into_iter().map(Some).collect()
     };
-    if !served(&client, &DEFINITIONS, timings.definition, &shutdown).await {
-        return Ok(());
+    // Also a replica that stands by is not ready without them.
+    let definitions = {
+        let (client, readiness, shutdown) = (client.clone(), readiness.clone(), shutdown.clone());
+        async move {
+            let are_served = served(&client, &DEFINITIONS, timings.definition, &shutdown).await;
+            if are_served {
+                readiness.ready(GATE);
+            }
+            are_served
+        }
     }
-    readiness.ready(GATE);
-    let mut asking = JoinSet::new();
+    .boxed()
+    .shared();
+    beside.spawn(definitions.clone().map(drop));
     let mut leadership = None;
     if leader_elect {
         let candidate = Candidate::new(home, (&namespace, LEADER_LEASE), false, fence, readiness);
@@ -153,10 +165,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
             Some(won) => leadership = Some(won),
             None => return Ok(()),
         }
-    } else {
-        asking.spawn(http::ask(home, readiness));
     }
     let work = async {
+        if !definitions.await {
+            return;
+        }
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "data plane runs");
         let (tools, scopes, shutdown) = (&tools, &scopes, &shutdown);
         // A panic in here ends the work for one object; one outside all those edges begins its kind anew.

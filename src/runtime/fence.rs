@@ -131,7 +131,10 @@ impl Fence {
 
     /// Carries out `write` for as long as the fence lets it pass. It is asked before each step, also after a pause in
     /// which the whole process stood still: a timer alone would fire too late then.
-    async fn pass<T>(&self, write: impl Future<Output = T>) -> Result<T, NotLeading> {
+    ///
+    /// # Errors
+    /// When another process may lead. What was begun may still be carried out then.
+    pub async fn pass<T>(&self, write: impl Future<Output = T>) -> Result<T, NotLeading> {
         if !self.is_up() {
             return Err(NotLeading);
         }

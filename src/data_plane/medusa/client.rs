@@ -13,7 +13,7 @@ use tonic::{
 };
 
 use super::tls::ClientTls;
-use crate::{api::medusa::BackupType, data_plane::frame::timings::Timings};
+use crate::{api::medusa::BackupType, data_plane::frame::timings::Timings, runtime::fence::Fence};
 
 /// The interface as compiled from `proto/medusa.proto`.
 pub mod proto {
@@ -88,14 +88,22 @@ pub struct Medusa {
     tls: Option<ClientTls>,
     timings: Timings,
     open: Gauge,
+    fence: Fence,
     connection: OnceCell<Connection>,
 }
 
 impl Medusa {
-    /// A Medusa at `address`; nothing is dialled yet. `open` counts standing connections.
+    /// A Medusa at `address`; nothing is dialled yet. `open` counts standing connections; what changes
+    /// something is sent while `fence` lets it pass.
     #[must_use]
-    pub fn new(address: SocketAddr, tls: Option<ClientTls>, timings: Timings, open: Gauge) -> Self {
-        Self { address, tls, timings, open, connection: OnceCell::new() }
+    pub fn new(
+        address: SocketAddr,
+        tls: Option<ClientTls>,
+        timings: Timings,
+        open: Gauge,
+        fence: Fence,
+    ) -> Self {
+        Self { address, tls, timings, open, fence, connection: OnceCell::new() }
     }
 
     /// Where it is.
@@ -141,7 +149,7 @@ impl Medusa {
             BackupType::Differential => Mode::Differential,
         };
         let request = request(BackupRequest { name: name.to_owned(), mode: mode.into() }, self.timings.call);
-        match timeout(self.timings.call, client.async_backup(request)).await {
+        match timeout(self.timings.call, self.write(client.async_backup(request))).await {
             Err(_) => Answer::PerhapsSent("AsyncBackup was not answered in time".to_owned()),
             Ok(Ok(_)) => Answer::Accepted,
             // The request may have arrived before the answer was lost.
@@ -182,7 +190,8 @@ impl Medusa {
     pub async fn purge(&self) -> Result<PurgeBackupsResponse, CallError> {
         let deadline = self.timings.purge_call;
         let message = PurgeBackupsRequest {};
-        self.ask("PurgeBackups", message, deadline, async |mut c, r| c.purge_backups(r).await).await
+        let call = async |mut c: MedusaClient<Channel>, r| self.write(c.purge_backups(r)).await;
+        self.ask("PurgeBackups", message, deadline, call).await
     }
 
     /// Writes this node's mapping for a restore of backup `name` into Cassandra's `datacenter` under `key`.
@@ -196,8 +205,14 @@ impl Medusa {
             restore_key: key.to_owned(),
         };
         let deadline = self.timings.summary_call;
-        self.ask("PrepareRestore", message, deadline, async |mut c, r| c.prepare_restore(r).await).await?;
+        let call = async |mut c: MedusaClient<Channel>, r| self.write(c.prepare_restore(r)).await;
+        self.ask("PrepareRestore", message, deadline, call).await?;
         Ok(())
+    }
+
+    /// Makes a call that changes something, unless another process may lead: then it reads as unanswered.
+    async fn write<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        self.fence.pass(call).await.unwrap_or_else(|down| Err(Status::unavailable(down.to_string())))
     }
 
     /// One call whose answer is all or nothing.

@@ -11,21 +11,25 @@ use std::{
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::{client::Medusa, tls::ClientTls};
-use crate::{data_plane::frame::timings::Timings, runtime::sync::lock};
+use crate::{
+    data_plane::frame::timings::Timings,
+    runtime::{fence::Fence, sync::lock},
+};
 
 /// The Medusas in use. Clones share them.
 #[derive(Clone)]
 pub struct Pool {
     timings: Timings,
     open: Gauge,
+    fence: Fence,
     medusas: Arc<Mutex<HashMap<SocketAddr, Vec<Weak<Medusa>>>>>,
 }
 
 impl Pool {
-    /// A pool whose Medusas keep to `timings`; connections that stand are counted in `open`.
+    /// A pool whose Medusas keep to `timings` and `fence`; connections that stand are counted in `open`.
     #[must_use]
-    pub fn new(timings: Timings, open: Gauge) -> Self {
-        Self { timings, open, medusas: Arc::default() }
+    pub fn new(timings: Timings, open: Gauge, fence: Fence) -> Self {
+        Self { timings, open, fence, medusas: Arc::default() }
     }
 
     /// The Medusa at `address`, spoken to with `tls`; nothing is dialled yet. Other TLS material is another
@@ -36,7 +40,8 @@ impl Pool {
         let here = medusas.entry(address).or_default();
         let known = here.iter().filter_map(Weak::upgrade).find(|medusa| medusa.tls() == tls);
         let medusa = known.unwrap_or_else(|| {
-            let new = Arc::new(Medusa::new(address, tls.cloned(), self.timings, self.open.clone()));
+            let (open, fence) = (self.open.clone(), self.fence.clone());
+            let new = Arc::new(Medusa::new(address, tls.cloned(), self.timings, open, fence));
             here.push(Arc::downgrade(&new));
             new
         });
@@ -54,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_medusa_is_shared_while_somebody_has_it_and_forgotten_after() {
-        let pool = Pool::new(Timings::default(), Gauge::default());
+        let pool = Pool::new(Timings::default(), Gauge::default(), Fence::open());
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let first = pool.medusa(at(1), None);
         assert!(Arc::ptr_eq(&first, &pool.medusa(at(1), None)));
