@@ -338,6 +338,30 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::runtime::fence::NotLeading;
+
+    #[tokio::test]
+    async fn what_changes_something_is_not_sent_while_the_fence_is_down_and_reads_as_unanswered() {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        let open = Gauge::default();
+        let mut medusa = Medusa::new(nowhere, None, Timings::default(), open.clone(), Fence::down());
+        let mut is_sent = false;
+        let call = async {
+            is_sent = true;
+            Ok(())
+        };
+        assert!(is_lost(&medusa.write(call).await.unwrap_err()));
+        assert!(!is_sent);
+
+        let client = MedusaClient::new(Endpoint::from_static("http://127.0.0.1:1").connect_lazy());
+        medusa.connection = OnceCell::from(Connection { client, open });
+        let unanswered = format!("gRPC Unavailable: {NotLeading}");
+        assert_eq!(medusa.start("b", BackupType::Full).await, Answer::PerhapsSent(unanswered.clone()));
+        assert_eq!(medusa.purge().await.unwrap_err(), CallError::Silent(unanswered.clone()));
+        let prepared = medusa.prepare_restore("b", "dc1", "key").await;
+        assert_eq!(prepared, Err(CallError::Silent(unanswered.clone())));
+        assert_ne!(medusa.backup_status("b").await, Answer::Unreachable(unanswered), "a question is asked");
+    }
 
     #[rstest]
     #[case(StatusType::InProgress, "2026-01-01 00:00:00", "", Answer::Running)]
@@ -359,6 +383,7 @@ mod tests {
     fn an_empty_message_is_not_a_running_backup(#[case] status: StatusType) {
         assert!(matches!(read_status(status, "", ""), Answer::Error(_)));
     }
+
     #[test]
     fn an_empty_message_is_not_an_empty_storage() {
         assert!(read_list(GetBackupsResponse::default()).is_err());
