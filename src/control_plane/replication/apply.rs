@@ -190,7 +190,10 @@ impl Copying<'_> {
         match self.patch::<K>(&params, &Patch::Apply(object)).await {
             Ok(record) if record.content_hash == hash => Ok(Outcome::Written(Box::new(record), hash)),
             // Somebody else's fields are in it: applying does not take those away.
-            Ok(record) => Ok(Outcome::Written(Box::new(self.prune::<K>(record).await?), hash)),
+            Ok(record) => Ok(match self.prune::<K>(record).await? {
+                Some(pruned) => Outcome::Written(Box::new(pruned), hash),
+                None => Outcome::PlanAgain,
+            }),
             Err(error) if error.code() == Some(409) => match precondition {
                 Precondition::Version { .. } => Ok(Outcome::PlanAgain),
                 Precondition::Absent => match self.find::<K>().await? {
@@ -202,17 +205,25 @@ impl Copying<'_> {
         }
     }
 
-    /// Removes what a copy holds and its source does not. `applied` is the copy as it was just applied.
-    async fn prune<K: Copied>(&self, applied: CopyRecord) -> Result<CopyRecord, CallError> {
-        // One that is gone again by now its watch has seen go.
-        let Some(current) = self.find::<K>().await? else { return Ok(applied) };
-        let Some(surplus) = current.surplus(self.payload) else { return Ok(applied) };
-        let meta = current.meta();
+    /// Removes what a copy holds and its source does not. `applied` is the copy as it was just applied; `None` when by now
+    /// it is gone, has changed, or another has its name.
+    async fn prune<K: Copied>(&self, applied: CopyRecord) -> Result<Option<CopyRecord>, CallError> {
+        let (uid, version) = (applied.uid.as_str(), applied.resource_version.as_str());
+        let is_applied = |found: &K| {
+            let meta = found.meta();
+            meta.uid.as_deref() == Some(uid) && meta.resource_version.as_deref() == Some(version)
+        };
+        let Some(current) = self.find::<K>().await?.filter(is_applied) else { return Ok(None) };
+        let Some(surplus) = current.surplus(self.payload) else { return Ok(Some(applied)) };
         let patch = Patch::Merge(json!({
-            "metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}, K::CONTENT: surplus,
+            "metadata": {"uid": uid, "resourceVersion": version}, K::CONTENT: surplus,
         }));
         let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE);
-        self.patch::<K>(&params, &patch).await
+        match self.patch::<K>(&params, &patch).await {
+            Ok(pruned) => Ok(Some(pruned)),
+            Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn patch<K: Copied>(
@@ -330,10 +341,110 @@ fn refusal(key: &CopyKey, status: &Status) -> Why {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use http::{Method, Request, Response, StatusCode};
+    use k8s_openapi::ByteString;
+    use kube::{Client, client::Body};
     use rstest::rstest;
+    use tower::service_fn;
 
     use super::*;
-    use crate::control_plane::data_planes::view::ObjectKey;
+    use crate::api::fleet::Limits;
+
+    /// An API server's answer: a Secret of that uid and version, which holds the key of the copy, and another where
+    /// `has_more`.
+    fn secret(uid: &str, version: &str, has_more: bool) -> (u16, Value) {
+        let more = has_more.then_some("eQ==");
+        let data: BTreeMap<&str, &str> = [("credentials", Some("eA==")), ("more", more)]
+            .into_iter()
+            .filter_map(|(k, v)| Some((k, v?)))
+            .collect();
+        let metadata = json!({"namespace": "cass", "name": "bucket", "uid": uid, "resourceVersion": version});
+        (
+            200,
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}),
+        )
+    }
+
+    fn refused(code: u16) -> (u16, Value) {
+        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": "no", "reason": "Odd", "code": code});
+        (code, status)
+    }
+
+    /// What comes of making a copy when somebody has put another key into it in the same moment: `found` is what is there
+    /// after it was applied, `taken_out` the answer to taking that key out. And what the API server was asked.
+    async fn put(
+        found: (u16, Value),
+        taken_out: (u16, Value),
+    ) -> (Result<Outcome, CallError>, Vec<(Method, Value)>) {
+        let asked: Arc<Mutex<Vec<(Method, Value)>>> = Arc::default();
+        let seen = asked.clone();
+        let service = service_fn(move |request: Request<Body>| {
+            let (seen, found, taken_out) = (seen.clone(), found.clone(), taken_out.clone());
+            async move {
+                let method = request.method().clone();
+                let body = request.into_body().collect_bytes().await?;
+                let body = serde_json::from_slice(&body).unwrap_or_default();
+                let (code, answer) = {
+                    let mut seen = seen.lock().unwrap();
+                    seen.push((method.clone(), body));
+                    match (method, seen.len()) {
+                        (Method::PATCH, 1) => secret("u", "7", true),
+                        (Method::GET, 2) => found,
+                        (Method::PATCH, 3) => taken_out,
+                        other => panic!("{other:?}"),
+                    }
+                };
+                let mut answer = Response::new(Body::from(answer.to_string().into_bytes()));
+                *answer.status_mut() = StatusCode::from_u16(code).unwrap();
+                Ok::<_, kube::Error>(answer)
+            }
+        });
+        let data = BTreeMap::from([("credentials".to_owned(), ByteString(b"x".to_vec()))]);
+        let copy = Copying {
+            key: &CopyKey { kind: CopyKind::Secret, object: ObjectKey::new("cass", "bucket") },
+            source: &ObjectKey::new("fleet", "bucket"),
+            source_uid: "s",
+            payload: &Payload::Secret { type_: None, data, never: None },
+            control_plane: "cp",
+            remote: &Remote::new(Client::new(service, "cass"), &Limits::default()),
+        };
+        let outcome = copy.put::<Secret>(&Precondition::Absent).await;
+        let asked = asked.lock().unwrap().clone();
+        (outcome, asked)
+    }
+
+    #[tokio::test]
+    async fn what_somebody_added_is_taken_out_of_the_very_copy_that_was_applied() {
+        let (outcome, asked) = put(secret("u", "7", true), secret("u", "8", false)).await;
+        let Ok(Outcome::Written(record, wanted)) = outcome else { panic!() };
+        assert_eq!((record.resource_version.as_str(), &record.content_hash), ("8", &wanted));
+        let expected = json!({"metadata": {"uid": "u", "resourceVersion": "7"}, "data": {"more": null}});
+        assert_eq!(asked.last().unwrap().1, expected);
+
+        let (outcome, asked) = put(secret("u", "7", false), refused(500)).await;
+        assert!(matches!(outcome, Ok(Outcome::Written(..))) && asked.len() == 2, "nothing is in excess");
+        assert!(put(secret("u", "7", true), refused(500)).await.0.is_err());
+    }
+
+    #[rstest]
+    #[case::gone(refused(404), 2)]
+    #[case::changed(secret("u", "8", true), 2)]
+    #[case::made_anew_by_somebody(secret("other", "7", true), 2)]
+    #[case::changed_in_this_moment(secret("u", "7", true), 3)]
+    #[tokio::test]
+    async fn a_copy_that_is_another_by_now_is_neither_accepted_nor_stripped(
+        #[case] found: (u16, Value),
+        #[case] requests: usize,
+    ) {
+        for code in [404, 409] {
+            let (outcome, asked) = put(found.clone(), refused(code)).await;
+            assert!(matches!(outcome, Ok(Outcome::PlanAgain)), "{asked:?}");
+            assert_eq!(asked.len(), requests);
+        }
+    }
 
     #[rstest]
     #[case(413, "", "Request entity too large: limit is 3145728", Reason::TooLarge)]
