@@ -22,8 +22,8 @@ use crate::{
 pub const CONFLICT: u32 = 2;
 /// What has stood for so long was not taken back by a loop: the count begins anew.
 const STOOD: SignedDuration = SignedDuration::from_hours(24);
-/// Longest name of a field manager or field that is shown, in characters.
-const NAME: usize = 128;
+/// Longest name of a field manager or field that is shown, or kept in a status.
+pub const NAME: usize = 128;
 /// First and longest pause between writes of something that restarts nothing.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(10));
 

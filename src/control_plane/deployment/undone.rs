@@ -27,7 +27,7 @@ use crate::{
     },
     control_plane::data_planes::{
         membership::DatacenterPlace,
-        undone::{By, CONFLICT, Record, Verdict, Wish, conflict, is_contested, judge, pace},
+        undone::{By, CONFLICT, NAME, Record, Verdict, Wish, conflict, is_contested, judge, pace},
         view::ObjectKey,
     },
     runtime::backoff,
@@ -52,14 +52,12 @@ pub(super) fn check(
     diff: &Diff,
 ) -> Result<Record, Why> {
     let before = pass.context.datacenters_written.get(place);
-    let field = diff.changes.first().map_or(".spec.users", |change| change.path.as_str()).to_owned();
-    let by = By { manager: last_writer(live).unwrap_or_default().to_owned(), field };
     let wish = Wish {
         uid: live.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned(),
         decision: decision(pass),
         content: names::sha256_hex(body.to_string().as_bytes()),
     };
-    match judge(before.as_ref(), wish, by, pass.context.fleet.now()) {
+    match judge(before.as_ref(), wish, changed_by(live, diff), pass.context.fleet.now()) {
         Verdict::Write(record) => Ok(record),
         Verdict::Conflict(record) => {
             let why = not_fought(&record.by, record.times);
@@ -67,6 +65,14 @@ pub(super) fn check(
             Err(why)
         }
     }
+}
+
+/// Who changed the datacenter last, and what of ours with that. Both are kept in a status, and are as short here as there,
+/// so that after a restart the same is said of them.
+fn changed_by(live: &Value, diff: &Diff) -> By {
+    let field = diff.changes.first().map_or(".spec.users", |change| change.path.as_str());
+    let manager = last_writer(live).unwrap_or_default();
+    By { manager: names::shorten(manager, NAME), field: names::shorten(field, NAME) }
 }
 
 /// What a write of one of our own objects beside the datacenter of `target` would be: its record, or why it waits. `content`
@@ -228,6 +234,7 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
+    use crate::control_plane::deployment::ownership::diff::Change;
 
     /// What is listed of an API server that answers with these codes, each page with one FleetCluster and the last code
     /// for ever; and how often it was asked.
@@ -281,5 +288,19 @@ mod tests {
         let verdict = judge(Some(&recalled), again, By::default(), Timestamp::from_second(9).unwrap());
         assert!(matches!(verdict, Verdict::Conflict(_)), "a restart is no decision");
         assert_eq!(kept(&Record { times: 0, ..written }), None);
+    }
+
+    #[test]
+    fn however_long_names_are_what_is_kept_of_them_is_short_and_says_the_same_after_a_restart() {
+        let entry = json!({"manager": "m\n".repeat(9_000), "time": "2026-01-01T00:00:00Z"});
+        let live = json!({"metadata": {"managedFields": [entry]}});
+        let change = Change { path: r#".spec.x[name="y"]"#.repeat(900), from: None, to: None };
+        let by = changed_by(&live, &Diff { changes: vec![change], ..Diff::default() });
+        let written =
+            Record { wish: Wish::default(), written_at: Timestamp::UNIX_EPOCH, times: CONFLICT, by };
+        let short = kept(&written).unwrap();
+        assert!(short.manager.starts_with('m') && short.manager.len() <= NAME, "{short:?}");
+        assert!(short.field.starts_with(".spec.x") && short.field.len() <= NAME, "{short:?}");
+        assert_eq!(record(&short), written);
     }
 }

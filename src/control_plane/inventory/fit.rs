@@ -39,6 +39,10 @@ pub fn fit_cluster(mut status: FleetClusterStatus, budget: usize) -> FleetCluste
             cut(&mut kept.path, WORD);
             cut(&mut kept.manager, WORD);
         }
+        if let Some(undone) = &mut medusa.undone {
+            cut(&mut undone.manager, WORD);
+            cut(&mut undone.field, WORD);
+        }
         if let Some(storage) = &mut datacenter.storage {
             for text in [&mut storage.provider, &mut storage.bucket, &mut storage.prefix] {
                 cut(text, WORD);
@@ -170,9 +174,15 @@ mod tests {
 
     #[test]
     fn what_fits_loses_nothing_but_very_long_texts() {
-        let fitted = fit_cluster(cluster(2), BUDGET);
+        let mut status = cluster(2);
+        let undone = json!({"times": 2, "manager": "m".repeat(9_000), "field": "é".repeat(9_000), "uid": "u",
+            "decision": "d", "writtenAt": "2026-01-01T00:00:00Z"});
+        status.datacenters[0].medusa.undone = Some(serde_json::from_value(undone).unwrap());
+        let fitted = fit_cluster(status, BUDGET);
         assert_eq!((fitted.datacenters.len(), fitted.more_datacenters, fitted.drift.len()), (5, None, 20));
         assert!(fitted.datacenters.iter().all(|dc| dc.medusa.image.as_ref().unwrap().len() <= WORD + 3));
+        let undone = fitted.datacenters[0].medusa.undone.as_ref().unwrap();
+        assert!(undone.manager.len() <= WORD + 3 && undone.field.len() <= WORD + 3);
     }
 
     #[test]
