@@ -93,7 +93,9 @@ impl Collector for FleetCollector {
             "Datacenters of the FleetBackupJobs and FleetTasks that go on, by their state",
             self.meters.datacenters().into_iter().map(|(phase, count)| ([("phase", phase)], count)),
         )?;
-        of_clusters(encoder, &lock(&self.figures).clone())
+        // Not locked while they are written out.
+        let figures = lock(&self.figures).clone();
+        of_clusters(encoder, &figures)
     }
 }
 
