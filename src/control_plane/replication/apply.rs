@@ -332,10 +332,15 @@ fn refusal(key: &CopyKey, status: &Status) -> Why {
     };
     match cause::denied(status) {
         Some((denier, words)) => Why::new(denier.reason(), format!("{key}: {words}")),
-        None => Why::new(
-            Reason::WriteRefused,
-            format!("{key}: the API server answered {} {}{about}", status.code, status.reason),
-        ),
+        None => {
+            // What asks to come back later, or fails itself, has refused nothing.
+            let is_passing = status.code == 429 || status.code >= 500;
+            let reason = if is_passing { Reason::DataPlaneUnreachable } else { Reason::WriteRefused };
+            Why::new(
+                reason,
+                format!("{key}: the API server answered {} {}{about}", status.code, status.reason),
+            )
+        }
     }
 }
 
@@ -460,7 +465,10 @@ mod tests {
     )]
     #[case(404, "", "namespaces \"cass\" not found", Reason::NamespaceMissing)]
     #[case(403, "", "quota canary", Reason::DeniedByPolicy)]
-    #[case(500, "", "canary", Reason::WriteRefused)]
+    #[case(400, "", "canary", Reason::WriteRefused)]
+    #[case(429, "", "canary", Reason::DataPlaneUnreachable)]
+    #[case(500, "", "canary", Reason::DataPlaneUnreachable)]
+    #[case(503, "", "canary", Reason::DataPlaneUnreachable)]
     fn a_refusal_says_why_and_nothing_of_the_content(
         #[case] code: u16,
         #[case] cause: &str,
