@@ -47,10 +47,6 @@ use crate::{
     },
 };
 
-/// Why a Secret may not be in place yet although nobody has to mend anything: the datacenters after it wait for that. Whatever
-/// else keeps it away, such as a refusal of that data plane, somebody has to mend, and no other datacenter waits for that.
-const ON_THE_WAY: [Reason; 3] = [Reason::Replicating, Reason::Connecting, Reason::DataPlaneUnreachable];
-
 /// What a pass needs beside its inputs.
 pub(super) struct Pass<'a> {
     pub(super) context: &'a DeploymentContext,
@@ -90,7 +86,7 @@ impl Look<'_> {
         let report = self.work.as_ref().err()?;
         let heals = matches!(report.state, DeploymentState::Waiting | DeploymentState::Unknown);
         let lacks_secret = report.credentials.as_ref().is_some_and(|credentials| !credentials.synced);
-        let comes = |why: &&Why| heals && (!lacks_secret || ON_THE_WAY.contains(&why.reason));
+        let comes = |why: &&Why| heals && (!lacks_secret || secrets::is_on_its_way(why));
         report.why.as_ref().filter(comes).map(|why| why.message.as_str())
     }
 }

@@ -45,6 +45,13 @@ pub enum Check {
     Missing(Why),
 }
 
+/// Whether a Secret is not in place yet although nobody has to mend anything: the datacenters after it wait for that. Whatever
+/// else keeps it away, such as a refusal of that data plane, somebody has to mend, and no other datacenter waits for that.
+#[must_use]
+pub fn is_on_its_way(why: &Why) -> bool {
+    [Reason::Replicating, Reason::Connecting, Reason::DataPlaneUnreachable].contains(&why.reason)
+}
+
 /// Every Secret Medusa in `datacenter` needs, each once. `storage` is the bucket's, where there is one.
 #[must_use]
 pub fn needed(
@@ -242,7 +249,13 @@ fn quoted<'a>(keys: impl Iterator<Item = &'a String>) -> String {
 /// The why, and whether it heals by itself.
 pub fn all_in_place(checks: Vec<(Needed, Check)>) -> Result<InPlace, (Why, bool)> {
     let mut in_place = InPlace::default();
-    let mut waits = None;
+    let mut waits: Option<Why> = None;
+    // What somebody has to mend is told before what comes by itself.
+    let mut wait = |why: Why| {
+        if waits.as_ref().is_none_or(is_on_its_way) {
+            waits = Some(why);
+        }
+    };
     for (needed, check) in checks {
         match check {
             Check::InPlace(hash) => {
@@ -252,10 +265,10 @@ pub fn all_in_place(checks: Vec<(Needed, Check)>) -> Result<InPlace, (Why, bool)
                 in_place.all.insert(needed.name, hash);
             }
             Check::Missing(why) => return Err((why, false)),
-            Check::Wait(why) => waits = Some(why),
+            Check::Wait(why) => wait(why),
             Check::Ask => {
                 let message = format!("Secret `{}` was not looked for yet", needed.name);
-                waits = Some(Why::new(Reason::Connecting, message));
+                wait(Why::new(Reason::Connecting, message));
             }
         }
     }
@@ -429,6 +442,16 @@ mod tests {
         let missing = Check::Missing(Why { reason: Reason::SecretNotFound, message: String::new() });
         let checks = vec![(bucket(), wait.clone()), (bucket(), missing)];
         assert_eq!(all_in_place(checks).unwrap_err().0.reason, Reason::SecretNotFound);
+        let denied = Check::Wait(Why { reason: Reason::DeniedByPolicy, message: String::new() });
+        for checks in [
+            [denied.clone(), wait.clone()],
+            [wait.clone(), denied.clone()],
+            [Check::Ask, denied.clone()],
+            [denied, Check::Ask],
+        ] {
+            let (why, heals) = all_in_place(checks.map(|check| (bucket(), check)).into()).unwrap_err();
+            assert_eq!((why.reason, heals), (Reason::DeniedByPolicy, true));
+        }
         assert!(all_in_place(vec![(bucket(), wait), (bucket(), Check::InPlace("h".into()))]).unwrap_err().1);
     }
 
