@@ -93,11 +93,8 @@ impl Watches {
                 Some(running) => {
                     let failed = running.failed.load(Ordering::Acquire);
                     let age = running.since.elapsed();
-                    if !self
-                        .notify
-                        .view
-                        .update(|view| kind.starts_anew(view.section(kind).trust(), failed, age))
-                    {
+                    let view = self.notify.view.get();
+                    if !kind.starts_anew(view.section(kind).trust(), failed, age) {
                         continue;
                     }
                 }
