@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, PostParams, Preconditions},
+    api::{ObjectMeta, PostParams},
 };
 
 use super::child::{Child, ExactObject};
@@ -60,18 +60,8 @@ pub async fn make<C: Child>(remote: &Remote, child: &C) -> Made<C> {
 /// Deletes an object in exactly the version in which it was seen to be ours: whoever takes our label off it, or does
 /// anything else with it, keeps it. That it is gone is no error.
 pub async fn delete<C: Followed>(remote: &Remote, object: &ExactObject) -> Result<(), CallError> {
-    let ExactObject { key, uid, version, .. } = object;
-    let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: Some(version.clone()) };
-    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    let deleted = remote
-        .call(|client| async {
-            Api::<C>::namespaced(client, &key.namespace).delete(&key.name, &params).await.map(drop)
-        })
-        .await;
-    match deleted {
-        Err(error) if error.code() != Some(404) => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    let (uid, resource_version) = (Some(object.uid.clone()), Some(object.version.clone()));
+    remote.delete::<C>(&object.key, ObjectMeta { uid, resource_version, ..ObjectMeta::default() }).await
 }
 
 /// Puts a child that was just made into the view of its data plane, unless its watch was faster.
