@@ -103,7 +103,7 @@ impl Registry {
         }
         let secrets = Api::<Secret>::namespaced(self.context.client.clone(), &key.namespace);
         // That it cannot be read now says nothing of what is in it, and is not remembered.
-        let secret = secrets.get_opt(&key.name).await.map_err(|error| unread(key, &error))?;
+        let secret = secrets.get_opt(&key.name).await.map_err(|error| read_failed(key, &error))?;
         let verdict = vet(secret, key, plane, &self.context.allow_unsafe, now);
         let mut credentials = lock(&self.credentials);
         let refusal = verdict.as_ref().err();
@@ -159,7 +159,7 @@ pub(super) fn secret_of(reference: &KubeconfigSecretRef, home: &str) -> ObjectKe
     ObjectKey::new(namespace.unwrap_or(home), &reference.name)
 }
 
-fn unread(key: &ObjectKey, error: &kube::Error) -> Why {
+fn read_failed(key: &ObjectKey, error: &kube::Error) -> Why {
     if let kube::Error::Api(answer) = error {
         return unreadable(&format!(
             "Secret `{key}` cannot be read: the API server answered {}",
