@@ -73,10 +73,11 @@ async fn let_go<K: Followed>(client: &Client, namespace: &str, left: &str) {
     };
     for object in &listed.items {
         let Some(rest) = without_ours(object) else { continue };
-        let metadata = &object.metadata;
-        let patch = json!({"metadata": {
-            "uid": metadata.uid, "resourceVersion": metadata.resource_version, "finalizers": rest,
-        }});
+        // Without them the patch would be for whatever has the name.
+        let (Some(uid), Some(version)) = (&object.metadata.uid, &object.metadata.resource_version) else {
+            continue;
+        };
+        let patch = json!({"metadata": {"uid": uid, "resourceVersion": version, "finalizers": rest}});
         let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE);
         let name = object.name_any();
         match api.patch_metadata(&name, &params, &Patch::Merge(&patch)).await {

@@ -251,9 +251,10 @@ impl Copying<'_> {
         let ours = has(&meta.labels, labels::CONTROL_PLANE, control_plane)
             || has(&meta.annotations, labels::SOURCE_UID, source_uid);
         if ours {
-            let (uid, resource_version) =
-                (meta.uid.clone().unwrap_or_default(), meta.resource_version.clone().unwrap_or_default());
-            let precondition = Precondition::Version { uid: &uid, resource_version: &resource_version };
+            let (Some(uid), Some(resource_version)) = (&meta.uid, &meta.resource_version) else {
+                return Ok(Outcome::PlanAgain);
+            };
+            let precondition = Precondition::Version { uid, resource_version };
             return Box::pin(self.put::<K>(&precondition)).await;
         }
         let (hash, with) = (payload.hash(), owner(meta));

@@ -158,7 +158,7 @@ fn going_on(
         }
         if can_be_called_off(job) {
             cancelling(run, "nothing was restored yet; it is called off");
-            return Some(Action::CallOff(ExactObject::of(plane, job)));
+            return ExactObject::of(plane, job).map(Action::CallOff);
         }
         let said = run.message.take().map(|m| format!("; {m}")).unwrap_or_default();
         run.message =

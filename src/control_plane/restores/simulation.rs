@@ -232,6 +232,7 @@ impl World {
                     return (name, key, refused);
                 }
                 task.metadata.uid = Some(format!("task-{key}"));
+                task.metadata.resource_version = Some("1".to_owned());
                 self.log.push(format!("  made MedusaTask {name}/{key} ({:?})", task.spec.operation));
                 self.view(&name).tasks.put(key.clone(), Arc::new(*task));
                 (name, key, Outcome::There("task".to_owned()))

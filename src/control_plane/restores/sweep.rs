@@ -54,7 +54,7 @@ pub fn leftovers(
         for restore in plane.view.restores.last_known().values() {
             let Some(uid) = ours(restore.labels()) else { continue };
             if let Some(chore) = chore(plane, restore, jobs.get(&uid).copied()) {
-                found.push((ExactObject::of(plane, restore.as_ref()), chore));
+                found.extend(ExactObject::of(plane, restore.as_ref()).map(|object| (object, chore)));
             }
         }
         for task in plane.view.tasks.last_known().values() {
@@ -63,7 +63,8 @@ pub fn leftovers(
             let is_unwhole =
                 || Wordless::of(task, &plane.view, Timestamp::MIN).is_some_and(|w| w.is_unwhole());
             if job.is_some_and(|job| job.is_over() || is_unwhole()) {
-                found.push((ExactObject::of(plane, task.as_ref()), Chore::DeleteTask));
+                let object = ExactObject::of(plane, task.as_ref());
+                found.extend(object.map(|object| (object, Chore::DeleteTask)));
             }
         }
     }

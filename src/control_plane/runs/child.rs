@@ -113,15 +113,16 @@ pub struct ExactObject {
 }
 
 impl ExactObject {
-    /// `object` as `plane` shows it.
+    /// `object` as `plane` shows it. `None` when it does not say which one it is, or in which version: an empty precondition
+    /// would be none.
     #[must_use]
-    pub fn of(plane: &Snapshot, object: &impl ResourceExt) -> Self {
-        Self {
+    pub fn of(plane: &Snapshot, object: &impl ResourceExt) -> Option<Self> {
+        Some(Self {
             data_plane: plane.name.clone(),
             key: ObjectKey::of(object),
-            uid: object.uid().unwrap_or_default(),
-            version: object.resource_version().unwrap_or_default(),
-        }
+            uid: object.uid().filter(|uid| !uid.is_empty())?,
+            version: object.resource_version().filter(|version| !version.is_empty())?,
+        })
     }
 }
 

@@ -68,7 +68,13 @@ pub async fn expire<K: Fanned>(
             if child.is_finished() || !child.is_started() {
                 // One that is begun with in this moment stays, and so does one that somebody makes his own.
                 let object = ExactObject::of(plane, child.as_ref());
-                deletions.push(async move { (plane, delete::<K::Child>(remote, &object).await.is_ok()) });
+                deletions.push(async move {
+                    let is_gone = match &object {
+                        Some(object) => delete::<K::Child>(remote, object).await.is_ok(),
+                        None => false,
+                    };
+                    (plane, is_gone)
+                });
             }
         }
     }

@@ -128,8 +128,11 @@ pub fn plan(
             let message = entry.message.clone().unwrap_or_default();
             delegation.refused.push(refusal(entry, Why::new(Reason::DatacenterUnreadable, message)));
         }
-        for (_, there) in ours.into_iter().filter(|(key, _)| !keep.contains(key)) {
-            delegation.actions.push(Action::Delete(ExactObject::of(plane, there)));
+        for (key, there) in ours.into_iter().filter(|(key, _)| !keep.contains(key)) {
+            match ExactObject::of(plane, there) {
+                Some(there) => delegation.actions.push(Action::Delete(there)),
+                None => delegation.left.push(format!("{}/{key}", plane.name)),
+            }
         }
     }
     for plane in &scope.unlisted {

@@ -22,7 +22,7 @@ fn orphans(known: &BTreeSet<String>, planes: &[Snapshot], control_plane: &str) -
         for there in plane.view.schedules.last_known().values() {
             let Some(owner) = there.labels().get(labels::FLEET_SCHEDULE_UID) else { continue };
             if !known.contains(owner) && is_ours(there, owner, control_plane) {
-                orphans.push(Action::Delete(ExactObject::of(plane, there.as_ref())));
+                orphans.extend(ExactObject::of(plane, there.as_ref()).map(Action::Delete));
             }
         }
     }

@@ -161,12 +161,12 @@ impl Adapter for FleetTask {
         }
         let is_unwhole = evidence.wordless.as_ref().is_some_and(Wordless::is_unwhole);
         if let Some(sync) = evidence.sync.filter(|_| is_unwhole) {
-            return Some((follow_up, Work::Withdraw(ExactObject::of(found.plane, sync))));
+            return Some((follow_up, Work::Withdraw(ExactObject::of(found.plane, sync)?)));
         }
         let is_late = Self::due_at(inputs, entry).is_some_and(|at| inputs.now() >= at);
         let is_ours = is_untouched(found.child) && is_of(found.child, inputs.run);
-        (is_late && is_ours)
-            .then(|| (found.key.clone(), Work::Withdraw(ExactObject::of(found.plane, found.child))))
+        let late = ExactObject::of(found.plane, found.child).filter(|_| is_late && is_ours)?;
+        Some((found.key.clone(), Work::Withdraw(late)))
     }
 
     /// When a purge that nobody has begun with is taken back.

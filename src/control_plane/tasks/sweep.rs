@@ -46,7 +46,7 @@ pub(super) fn leftovers<'a>(
             let owner = child.labels().get(labels::JOB_UID).filter(|_| is_ours && is_open_purge(child));
             let Some(owner) = owner.map(|uid| tasks.get(uid).copied()) else { continue };
             if is_left(&plane.name, child, owner, now) {
-                found.push(ExactObject::of(plane, child.as_ref()));
+                found.extend(ExactObject::of(plane, child.as_ref()));
             }
         }
     }
@@ -144,6 +144,17 @@ mod tests {
         let mut going = task("Running", "Running");
         going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         assert!(is_left(&[going]), "its task is being deleted, and nobody looks at it");
+    }
+
+    #[test]
+    fn one_that_does_not_say_which_it_is_or_in_which_version_is_left_alone() {
+        for field in ["uid", "resourceVersion"] {
+            for value in [json!(null), json!("")] {
+                let mut nameless = purge(&json!(null));
+                nameless["metadata"][field] = value;
+                assert!(!is_taken_back(&nameless, &[], SOON), "{field}");
+            }
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) fn outlived(
             let is_deleted = job.meta().deletion_timestamp.is_some();
             let is_trace = job.is_finished() && job.is_only_trace(&plane.view, key);
             if is_ours && is_left && is_trace && !is_deleted && is_outlived(&plane.name, key, job, points) {
-                found.push(ExactObject::of(plane, job.as_ref()));
+                found.extend(ExactObject::of(plane, job.as_ref()));
             }
         }
     }

@@ -166,7 +166,7 @@ pub fn repairs<R: Adapter>(
             let found = ObservedChild { plane, key: &key, child, finished_since, outcomes };
             let is_untouched = is_of(child, inputs.run) && !child.is_started() && !child.is_finished();
             let (key, work) = if is_untouched && inputs.terms.is_cancelled {
-                (key, Work::Withdraw(ExactObject::of(plane, child)))
+                (key, Work::Withdraw(ExactObject::of(plane, child)?))
             } else {
                 R::repair(inputs, entry, &found)?
             };
