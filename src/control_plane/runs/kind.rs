@@ -1,5 +1,6 @@
 //! What the kinds of runs have to say of themselves, so that everything around them is written once. Pure.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::object::HasStatus;
 use serde::Serialize;
 
@@ -27,6 +28,9 @@ pub trait Run: Followed + HasStatus<Status: Clone + Default + PartialEq + Serial
 
     /// The verdict so far.
     fn phase(status: &Self::Status) -> Option<Phase>;
+
+    /// The conditions of a status.
+    fn conditions(status: &mut Self::Status) -> &mut Vec<Condition>;
 
     /// Whether nothing more will happen.
     fn is_over(&self) -> bool {
@@ -80,6 +84,10 @@ impl Run for FleetBackupJob {
     fn phase(status: &FleetBackupJobStatus) -> Option<Phase> {
         status.run.phase
     }
+
+    fn conditions(status: &mut FleetBackupJobStatus) -> &mut Vec<Condition> {
+        &mut status.run.conditions
+    }
 }
 
 impl Run for FleetTask {
@@ -88,6 +96,10 @@ impl Run for FleetTask {
     fn phase(status: &FleetTaskStatus) -> Option<Phase> {
         status.run.phase
     }
+
+    fn conditions(status: &mut FleetTaskStatus) -> &mut Vec<Condition> {
+        &mut status.run.conditions
+    }
 }
 
 impl Run for FleetRestoreJob {
@@ -95,6 +107,10 @@ impl Run for FleetRestoreJob {
 
     fn phase(status: &FleetRestoreJobStatus) -> Option<Phase> {
         status.phase
+    }
+
+    fn conditions(status: &mut FleetRestoreJobStatus) -> &mut Vec<Condition> {
+        &mut status.conditions
     }
 }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Client, ResourceExt as _,
     api::{Api, ObjectMeta, Patch, PatchParams},
+    core::object::HasStatus,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -30,10 +30,10 @@ pub(super) fn pace(bytes: usize) -> Duration {
 
 /// Writes a status for exactly this object, and over exactly this version of it. Returns the object as it is now; nothing
 /// when it is another one by now, has changed since, or is gone.
-pub async fn publish<K: Followed>(
+pub async fn publish<K: Followed + HasStatus<Status: Serialize>>(
     client: &Client,
     object: &K,
-    status: &impl Serialize,
+    status: &K::Status,
 ) -> Result<Option<K>, kube::Error> {
     let name = object.name_any();
     let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
@@ -70,19 +70,13 @@ pub(super) async fn report<K: Run>(
     panic: &Panicked,
     now: Timestamp,
 ) -> Result<(), kube::Error> {
-    let old = json!(run.status());
-    let mut status = old.clone();
-    let conditions = status.get("conditions").cloned().unwrap_or_default();
-    let mut conditions: Vec<Condition> = serde_json::from_value(conditions).unwrap_or_default();
-    let (reason, generation) = (Reason::InternalError, run.meta().generation);
-    set_condition(&mut conditions, "Complete", None, reason, panic.to_string(), generation, now);
-    if status.is_null() {
-        status = json!(K::Status::default());
+    let mut status = run.status().cloned().unwrap_or_default();
+    let (conditions, generation) = (K::conditions(&mut status), run.meta().generation);
+    set_condition(conditions, "Complete", None, Reason::InternalError, panic.to_string(), generation, now);
+    if run.status() == Some(&status) {
+        return Ok(());
     }
-    if let Some(status) = status.as_object_mut() {
-        status.insert("conditions".to_owned(), json!(conditions));
-    }
-    if status == old { Ok(()) } else { publish(client, run, &status).await.map(drop) }
+    publish(client, run, &status).await.map(drop)
 }
 
 #[cfg(test)]
