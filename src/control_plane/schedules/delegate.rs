@@ -10,7 +10,10 @@ use crate::{
     api::{
         Reason, Seen, Why,
         cassandra::CassandraDatacenter,
-        fleet::{CatchUp, ConcurrencyPolicy, DatacenterRun, FleetBackupSchedule, ScheduleOperation},
+        fleet::{
+            CatchUp, ConcurrencyPolicy, DatacenterRun, FleetBackupSchedule, MedusaController,
+            ScheduleOperation,
+        },
         labels,
         medusa::{MedusaBackupJobSpec, MedusaBackupSchedule, MedusaBackupScheduleSpec, ScheduledOperation},
         names,
@@ -291,7 +294,7 @@ fn spec(
     entry: &DatacenterRun,
     capabilities: &Capabilities,
 ) -> Result<(MedusaBackupScheduleSpec, Option<String>), Why> {
-    capabilities.allow(Feature::Schedules).map_err(|lack| Why::new(lack.reason, lack.message))?;
+    capabilities.allow(Feature::Schedules)?;
     let wanted = &schedule.spec;
     let has = |field: &str| capabilities.schedule_has(field) == Some(true);
     let lacks = |field: &str, meant: &str| match capabilities.schedule_has(field) {
@@ -328,7 +331,7 @@ fn spec(
             Err(why) => (recipe.cron.text().to_owned(), Some(why)),
         };
     // k8ssandra-operator reads a zone from the expression only, also where our definition is installed.
-    let is_upstreams = capabilities.controller.as_ref().is_some_and(|c| c.name == "k8ssandra-operator");
+    let is_upstreams = capabilities.controller.as_ref().is_some_and(|c| c.name == MedusaController::UPSTREAM);
     let (cron_schedule, time_zone) = match recipe.cron.zone() {
         Some(zone) if has("timeZone") && !is_upstreams => (fields, Some(zone.to_owned())),
         Some(zone) => (format!("TZ={zone} {fields}"), None),
