@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// What tasks, and above all purges, are decided by besides the data planes.
-pub(super) struct PurgeContext {
+pub(super) struct TaskContext {
     pub fleet: Arc<Fleet>,
     pub claims: Arc<Claims>,
     pub clusters: Store<FleetCluster>,
@@ -38,7 +38,7 @@ pub(super) struct PurgeContext {
     pub runs: Store<DeserializeGuard<FleetBackupJob>>,
 }
 
-impl PurgeContext {
+impl TaskContext {
     /// What a purge must know and was not listed since the start. Without it a cluster's data planes that were not
     /// listed either are missed, and a backup that was made first. It is no silence of a data plane, so the policy for
     /// that has no say.
@@ -64,35 +64,35 @@ fn part_of(point: Option<&FleetBackupStatus>, run: &DatacenterRun) -> Option<Str
 /// Reads what is known of the datacenter's cluster now, and decides. The cluster is claimed before the last look, so that
 /// a backup that starts in this moment is seen, or sees the claim.
 pub(super) async fn admit(
-    purge: &PurgeContext,
+    context: &TaskContext,
     remote: &Remote,
     action: &Action,
 ) -> Result<Admitted, Outcome> {
-    if let Some(waits) = purge.unlisted() {
+    if let Some(waits) = context.unlisted() {
         return Err(waits);
     }
     let run = &action.entry;
-    let published = purge.clusters.state().into_iter().find(|c| c.name_any() == run.cluster);
+    let published = context.clusters.state().into_iter().find(|c| c.name_any() == run.cluster);
     let published = published.as_ref().and_then(|cluster| cluster.status.as_ref());
-    let (planes, datacenter) = (purge.fleet.snapshot(), place(run));
+    let (planes, datacenter) = (context.fleet.snapshot(), place(run));
     let members = members(&run.cluster, &planes, published);
     let read = futures::future::try_join(
         observe::jobs(&members, &planes),
-        observe::limits(remote, &datacenter, purge.fleet.now()),
+        observe::limits(remote, &datacenter, context.fleet.now()),
     );
     let (mut jobs, limits) =
         read.await.map_err(|message| Outcome::NotNow(Reason::RestorePointsUnknown, message))?;
-    let Some(claim) = purge.claims.claim(claims::Work::Purge, &run.cluster) else {
+    let Some(claim) = context.claims.claim(claims::Work::Purge, &run.cluster) else {
         let message = "waits for a backup of the cluster that is being started".to_owned();
         return Err(Outcome::NotNow(Reason::BackupRunning, message));
     };
     // After the reads: a backup that ended meanwhile is in the views or in the list.
-    let planes = purge.fleet.snapshot();
+    let planes = context.fleet.snapshot();
     add_begun(&mut jobs, &members, &planes);
-    let now = purge.fleet.now();
-    let (backups, clusters) = (by_name(purge.backups.state()), by_name(purge.clusters.state()));
+    let now = context.fleet.now();
+    let (backups, clusters) = (by_name(context.backups.state()), by_name(context.clusters.state()));
     let points = points(&run.cluster, &planes, &backups, &clusters, now);
-    let runs = purge.runs.state();
+    let runs = context.runs.state();
     let facts =
         Facts { planes: &planes, cluster: published, points: &points, runs: &runs, jobs: &jobs, limits };
     let point = decide(run, &facts, now)?;

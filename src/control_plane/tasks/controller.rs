@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta, runtime::
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    admit::{PurgeContext, admit},
+    admit::{TaskContext, admit},
     sweep::leftovers,
     traces::outlived,
 };
@@ -31,7 +31,7 @@ use crate::{
     runtime::follow::{follow, follow_own, is_ready},
 };
 
-impl Engine for PurgeContext {
+impl Engine for TaskContext {
     type Run = FleetTask;
 
     const CHILDREN: Kind = Kind::Tasks;
@@ -56,15 +56,10 @@ pub async fn run(context: RunContext, shutdown: CancellationToken) {
     let (clusters, keep_clusters) = follow_own(context.client.clone(), &context.namespace);
     let (backups, keep_backups) = follow_own(context.client.clone(), &context.namespace);
     let (runs, keep_runs) = follow(context.client.clone(), &context.namespace);
-    let purge = PurgeContext {
-        fleet: context.fleet.clone(),
-        claims: context.claims.clone(),
-        clusters,
-        backups,
-        runs,
-    };
+    let engine =
+        TaskContext { fleet: context.fleet.clone(), claims: context.claims.clone(), clusters, backups, runs };
     let (frame, feed) = Frame::new(context);
-    let tasks = Arc::new(Runs::new(frame, purge));
+    let tasks = Arc::new(Runs::new(frame, engine));
     tokio::select! {
         () = keep_clusters => {}
         () = keep_backups => {}
@@ -77,7 +72,7 @@ pub async fn run(context: RunContext, shutdown: CancellationToken) {
 /// Takes back, again and again, the purges that no FleetTask goes on with, and deletes what was kept for purges to know
 /// of and none has to any more. Of an object that another leader's watch showed a moment ago this one may not know yet:
 /// what there is to do is looked up once more.
-async fn sweep(frame: &Frame<FleetTask>, purge: &PurgeContext) {
+async fn sweep(frame: &Frame<FleetTask>, engine: &TaskContext) {
     let context = &frame.context;
     let mut changes = context.fleet.changes();
     loop {
@@ -85,7 +80,7 @@ async fn sweep(frame: &Frame<FleetTask>, purge: &PurgeContext) {
             continue;
         }
         let (planes, now, known) = (context.fleet.snapshot(), context.fleet.now(), frame.objects.state());
-        sweep_traces(context, purge, &planes).await;
+        sweep_traces(context, engine, &planes).await;
         let known = known.iter().map(AsRef::as_ref);
         if leftovers(&planes, known, &context.control_plane, now).is_empty() {
             continue;
@@ -101,15 +96,15 @@ async fn sweep(frame: &Frame<FleetTask>, purge: &PurgeContext) {
 }
 
 /// The part of [`sweep`] about MedusaBackupJobs.
-async fn sweep_traces(context: &RunContext, purge: &PurgeContext, planes: &[Snapshot]) {
-    if !is_ready(&purge.runs) || !is_ready(&purge.backups) {
+async fn sweep_traces(context: &RunContext, engine: &TaskContext, planes: &[Snapshot]) {
+    if !is_ready(&engine.runs) || !is_ready(&engine.backups) {
         return;
     }
-    let backups = purge.backups.state();
+    let backups = engine.backups.state();
     let points: Vec<&FleetBackupStatus> =
         backups.iter().filter_map(|backup| backup.status.as_ref()).collect();
     let found = |runs: &BTreeSet<String>| outlived(planes, runs, &points, &context.control_plane);
-    if found(&purge.runs.state().iter().filter_map(|run| run.uid()).collect()).is_empty() {
+    if found(&engine.runs.state().iter().filter_map(|run| run.uid()).collect()).is_empty() {
         return;
     }
     let runs =
