@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason, Seen,
+        Reason, Seen, Why,
         cassandra::CassandraDatacenter,
         fleet::{MedusaController, RestoreCheck},
         labels,
@@ -62,8 +62,10 @@ pub fn checks(
     let place = &target.place;
     let plane = match reach(place, planes) {
         Ok(plane) => plane,
-        Err((reason @ Reason::UnknownDataPlane, why)) => return vec![Topic::DataPlane.failed(reason, why)],
-        Err((reason, why)) => return vec![Topic::DataPlane.waiting(reason, why)],
+        Err(Why { reason: reason @ Reason::UnknownDataPlane, message }) => {
+            return vec![Topic::DataPlane.failed(reason, message)];
+        }
+        Err(Why { reason, message }) => return vec![Topic::DataPlane.waiting(reason, message)],
     };
     let mut checks = vec![Topic::DataPlane.passed(), capability(plane)];
     let datacenter = match plane.view.seen(&plane.view.datacenters, &place.key) {
@@ -131,12 +133,13 @@ pub struct Own<'a> {
 /// The data plane of a place, when it can be used.
 ///
 /// # Errors
-/// Why it cannot, for machines and for people: [`Reason::UnknownDataPlane`] when it is not registered.
-pub fn reach<'a>(place: &Place, planes: &'a [Snapshot]) -> Result<&'a Snapshot, (Reason, String)> {
+/// Why it cannot: [`Reason::UnknownDataPlane`] when it is not registered.
+pub fn reach<'a>(place: &Place, planes: &'a [Snapshot]) -> Result<&'a Snapshot, Why> {
     let name = &place.data_plane;
     let plane = planes.iter().find(|p| p.name == *name && !p.unregistering);
-    let plane =
-        plane.ok_or_else(|| (Reason::UnknownDataPlane, format!("data plane `{name}` is not registered")))?;
+    let plane = plane.ok_or_else(|| {
+        Why::new(Reason::UnknownDataPlane, format!("data plane `{name}` is not registered"))
+    })?;
     obstacle(plane).map_or(Ok(plane), Err)
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason, Seen,
+        Reason, Seen, Why,
         fleet::{FleetRestoreJobStatus, Phase, RestoreOrder, RestorePlan, RestoreRun},
         labels,
         medusa::{MedusaRestoreJob, MedusaRestoreJobSpec},
@@ -81,10 +81,10 @@ fn follow(
 ) -> Option<Action> {
     let plane = match reach(&place_of(entry), inputs.planes) {
         Ok(plane) => plane,
-        Err((reason, why)) => {
+        Err(Why { reason, message }) => {
             // Silence is no failure: what was begun there goes on without us.
             let phase = if reason == Reason::UnknownDataPlane { Phase::Failed } else { run.phase };
-            set(run, phase, reason, why);
+            set(run, phase, reason, message);
             return None;
         }
     };
@@ -268,12 +268,12 @@ fn take_turns(inputs: &RestoreInputs<'_>, old: &FleetRestoreJobStatus, runs: &mu
     }
     match reach(&place_of(entry), inputs.planes) {
         Ok(_) => turn(run, &entry.job, inputs.now),
-        Err((reason, why)) => {
+        Err(Why { reason, message }) => {
             let late = since.is_some_and(|s| inputs.now.duration_since(s.0) >= start_limit(inputs.job));
             if late || reason == Reason::UnknownDataPlane {
-                set(run, Phase::Failed, reason, format!("not touched: when it was its turn, {why}"));
+                set(run, Phase::Failed, reason, format!("not touched: when it was its turn, {message}"));
             } else {
-                set(run, Phase::Pending, reason, why);
+                set(run, Phase::Pending, reason, message);
             }
         }
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason,
+        Reason, Why,
         fleet::{DatacenterRun, Phase, UnreachablePolicy},
     },
     control_plane::data_planes::fleet::{Snapshot, Usable},
@@ -29,29 +29,28 @@ pub fn reach<'a>(
         None if is_placeholder(entry) => set(entry, Phase::Pending, Reason::Pending, None),
         None => return Some(plane),
         // It will be known in a moment.
-        Some((Reason::Connecting, _)) => {}
-        Some((reason, message)) => wait(terms, entry, reason, message),
+        Some(Why { reason: Reason::Connecting, .. }) => {}
+        Some(Why { reason, message }) => wait(terms, entry, reason, message),
     }
     None
 }
 
-/// Why a data plane cannot be used now, for machines and for people; `None` when it can.
+/// Why a data plane cannot be used now; `None` when it can.
 #[must_use]
-pub fn obstacle(plane: &Snapshot) -> Option<(Reason, String)> {
+pub fn obstacle(plane: &Snapshot) -> Option<Why> {
     let name = &plane.name;
-    match &plane.usable {
-        Usable::Ready => None,
-        Usable::Connecting => Some((Reason::Connecting, format!("data plane `{name}` is being connected"))),
+    let (reason, message) = match &plane.usable {
+        Usable::Ready => return None,
+        Usable::Connecting => (Reason::Connecting, format!("data plane `{name}` is being connected")),
         Usable::Unreachable { since, why } => {
             let since = since.map(|s| format!(" since {s:.0}")).unwrap_or_default();
-            let message = format!("data plane `{name}` does not answer{since}: {why}");
-            Some((Reason::DataPlaneUnreachable, message))
+            (Reason::DataPlaneUnreachable, format!("data plane `{name}` does not answer{since}: {why}"))
         }
         Usable::NotReady { reason, why } => {
-            let message = format!("data plane `{name}` is not ready ({reason}): {why}");
-            Some((Reason::DataPlaneNotReady, message))
+            (Reason::DataPlaneNotReady, format!("data plane `{name}` is not ready ({reason}): {why}"))
         }
-    }
+    };
+    Some(Why { reason, message })
 }
 
 /// The data plane answers, and does not show what has to be known: it will, or be not ready soon. Nothing is concluded.
