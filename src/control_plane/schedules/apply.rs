@@ -40,11 +40,11 @@ pub(super) enum Made {
 
 impl ScheduleContext {
     fn api<K: Fanned>(&self) -> Api<K> {
-        Api::namespaced(self.given.client.clone(), &self.given.namespace)
+        Api::namespaced(self.shared.client.clone(), &self.shared.namespace)
     }
 
     pub(super) fn schedules(&self) -> Api<FleetBackupSchedule> {
-        Api::namespaced(self.given.client.clone(), &self.given.namespace)
+        Api::namespaced(self.shared.client.clone(), &self.shared.namespace)
     }
 
     /// Makes the run of `slot`, held.
@@ -184,8 +184,8 @@ impl ScheduleContext {
     /// Deletes an ended run, with what it made in the data planes. One that does not answer is waited for, though not
     /// for ever; what is left there is named in an Event.
     pub(super) async fn retire(&self, run: &Run, now: Timestamp) -> Result<(), kube::Error> {
-        let planes = self.given.fleet.snapshot();
-        if !self.given.fleet.is_enrolled() {
+        let planes = self.shared.fleet.snapshot();
+        if !self.shared.fleet.is_enrolled() {
             return Ok(());
         }
         match run.kind {
@@ -211,7 +211,7 @@ impl ScheduleContext {
         if waits_for_one(&K::entries(&status), planes) {
             return Ok(());
         }
-        expire(&self.given.client, &self.given.events, &there, &status, planes, overdue).await.map(drop)
+        expire(&self.shared.client, &self.shared.events, &there, &status, planes, overdue).await.map(drop)
     }
 
     /// Takes back a held run that must not start: deleted first, so that letting go of it starts nothing.

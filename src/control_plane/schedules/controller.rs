@@ -113,7 +113,7 @@ impl Memory {
         report: &Report,
     ) -> Result<bool, kube::Error> {
         if old != new {
-            let written = publish(&ctx.given.client, schedule, new).await?;
+            let written = publish(&ctx.shared.client, schedule, new).await?;
             if !self.wrote(schedule, written.as_ref()) {
                 return Ok(false);
             }
@@ -124,9 +124,9 @@ impl Memory {
         let problem = report.ready.as_ref().err();
         if let Some(Why { reason, message }) = problem.filter(|_| self.warned.as_ref() != problem) {
             if *reason == Reason::Paused {
-                ctx.given.events.normal(about, *reason, "Schedule", message);
+                ctx.shared.events.normal(about, *reason, "Schedule", message);
             } else {
-                ctx.given.events.warning(about, *reason, "Schedule", message);
+                ctx.shared.events.warning(about, *reason, "Schedule", message);
             }
         }
         self.warned = problem.cloned();
@@ -153,7 +153,7 @@ fn tell_news(
         Outcome::There(..) => by_data_plane::has_more_missed(&known, &new.data_planes),
     };
     if has_missed {
-        ctx.given.events.warning(
+        ctx.shared.events.warning(
             about.clone(),
             Reason::SlotsMissed,
             "Schedule",
@@ -166,7 +166,7 @@ fn tell_news(
             Execution::Delegated => by_data_plane::has_more_failed(&known, &new.data_planes),
         }
     {
-        ctx.given.events.warning(about, Reason::Failed, "Schedule", message);
+        ctx.shared.events.warning(about, Reason::Failed, "Schedule", message);
     }
 }
 
@@ -180,7 +180,7 @@ pub(super) struct Scheduler {
 
 impl Scheduler {
     pub(super) fn new(context: ScheduleContext, clusters: Store<FleetCluster>) -> Self {
-        let shell = Shell::new(RETRY, context.given.meters.reconciles.clone());
+        let shell = Shell::new(RETRY, context.shared.meters.reconciles.clone());
         Self { context, clusters, memories: Mutex::default(), shell }
     }
 
@@ -234,7 +234,7 @@ async fn go_on(
         Err(error) => {
             tracing::warn!(schedule = name, %error, "FleetBackupSchedule cannot be read");
             let (context, now) = (&scheduler.context, scheduler.context.clock.now());
-            let (client, events) = (&context.given.client, &context.given.events);
+            let (client, events) = (&context.shared.client, &context.shared.events);
             unreadable::say::<FleetBackupSchedule>(client, events, object.meta(), READY, now).await?;
             return Ok(Action::await_change());
         }
@@ -248,7 +248,7 @@ async fn go_on(
     }
     let check = scheduler.context.check;
     let wait = looked?.map_or(check, |wait| wait.min(check));
-    scheduler.shell.succeeded(&scheduler.context.given.namespace, &name);
+    scheduler.shell.succeeded(&scheduler.context.shared.namespace, &name);
     Ok(Action::requeue(wait))
 }
 
@@ -261,12 +261,12 @@ async fn look(
     let ctx = &scheduler.context;
     let name = schedule.name_any();
     let now = ctx.clock.now();
-    let planes = ctx.given.fleet.snapshot();
+    let planes = ctx.shared.fleet.snapshot();
     if schedule.metadata.deletion_timestamp.is_some() {
         ctx.expectations.forget(&name);
-        return delegated::take_back(ctx, schedule, &planes, ctx.given.fleet.is_enrolled(), now).await;
+        return delegated::take_back(ctx, schedule, &planes, ctx.shared.fleet.is_enrolled(), now).await;
     }
-    let is_known = ctx.given.fleet.is_enrolled() && is_ready(&scheduler.clusters);
+    let is_known = ctx.shared.fleet.is_enrolled() && is_ready(&scheduler.clusters);
     let read = recipe::read(&schedule.spec)
         .and_then(|recipe| Ok((recipe, Scope::of(schedule, &planes, &scheduler.cluster_labels())?)));
     let (recipe, scope) = match read {
@@ -288,7 +288,7 @@ async fn look(
         }
         return delegated::look(ctx, memory, schedule, &recipe, &scope, &planes, now).await;
     }
-    if is_in_data_planes(schedule) && ctx.given.fleet.is_enrolled() {
+    if is_in_data_planes(schedule) && ctx.shared.fleet.is_enrolled() {
         let is_gone = delegated::withdraw(ctx, memory, schedule, &planes).await?;
         if is_gone {
             return Ok(Some(Duration::ZERO));

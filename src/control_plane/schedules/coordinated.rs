@@ -168,11 +168,11 @@ fn say(ctx: &ScheduleContext, schedule: &FleetBackupSchedule, run: &Run, is_new:
              pods",
             run.name
         );
-        ctx.given.events.normal(about.clone(), Reason::RunReplaced, "CancelRun", note);
+        ctx.shared.events.normal(about.clone(), Reason::RunReplaced, "CancelRun", note);
     }
     if is_new {
         let note = format!("created {} `{}`", run.kind.as_str(), run.name);
-        ctx.given.events.normal(about, Reason::JobCreated, "CreateRun", note);
+        ctx.shared.events.normal(about, Reason::JobCreated, "CreateRun", note);
     }
 }
 

@@ -65,15 +65,15 @@ pub(super) async fn look(
         return Ok(Some(Duration::ZERO));
     }
     let going = wind_down(ctx, schedule).await?;
-    let planned = plan(schedule, Some((recipe, scope)), planes, &ctx.given.control_plane, now);
+    let planned = plan(schedule, Some((recipe, scope)), planes, &ctx.shared.control_plane, now);
     let wanted = scope.datacenters.iter().map(|entry| (entry.data_plane.clone(), key(schedule, entry)));
     let actions = memory.writes.admit(planned.actions, &wanted.collect(), planes, now);
     let carried = carry_out(ctx, actions, planes).await;
     memory.writes.note(&carried.done);
     let (conflicts, decided) = memory.writes.conflicts(now);
     // What was written is in the views by now.
-    let planes = ctx.given.fleet.snapshot();
-    let mut delegation = plan(schedule, Some((recipe, scope)), &planes, &ctx.given.control_plane, now);
+    let planes = ctx.shared.fleet.snapshot();
+    let mut delegation = plan(schedule, Some((recipe, scope)), &planes, &ctx.shared.control_plane, now);
     delegation.refused.splice(0..0, conflicts);
     delegation.refused.extend(carried.failed.iter().cloned());
     let ended = ended(ctx, &schedule.status.clone().unwrap_or_default().active, &planes).await;
@@ -131,7 +131,7 @@ pub(super) async fn take_back(
             "not every data plane can be asked; left behind there: {}. What is left is taken back when they answer",
             first_of(&left)
         );
-        ctx.given.events.warning(schedule.object_ref(&()), Reason::LeftBehind, "Withdraw", note);
+        ctx.shared.events.warning(schedule.object_ref(&()), Reason::LeftBehind, "Withdraw", note);
     }
     let written = ctx.set_finalizer(schedule, false).await?;
     Ok(written.is_none().then_some(LOOK_AGAIN))
@@ -143,9 +143,9 @@ async fn take_all(
     planes: &[Snapshot],
     now: Timestamp,
 ) -> Delegation {
-    let planned = plan(schedule, None, planes, &ctx.given.control_plane, now);
+    let planned = plan(schedule, None, planes, &ctx.shared.control_plane, now);
     carry_out(ctx, planned.actions, planes).await;
-    plan(schedule, None, &ctx.given.fleet.snapshot(), &ctx.given.control_plane, now)
+    plan(schedule, None, &ctx.shared.fleet.snapshot(), &ctx.shared.control_plane, now)
 }
 
 /// What came of writes in data planes.
@@ -214,7 +214,7 @@ fn remember(ctx: &ScheduleContext, plane: &str, key: &ObjectKey, written: Option
     let version = |object: &MedusaBackupSchedule| {
         object.resource_version().and_then(|version| version.parse::<u64>().ok()).unwrap_or_default()
     };
-    let Some(member) = ctx.given.fleet.member(plane) else { return };
+    let Some(member) = ctx.shared.fleet.member(plane) else { return };
     member.view.update(|view| {
         let items = &mut view.schedules;
         match written {
@@ -248,7 +248,7 @@ pub(super) async fn ended(
     named: &[ScheduledRun],
     planes: &[Snapshot],
 ) -> BTreeSet<String> {
-    if !ctx.given.fleet.is_enrolled() {
+    if !ctx.shared.fleet.is_enrolled() {
         return BTreeSet::new();
     }
     let looks = named.iter().filter(|run| run.data_plane.is_some()).map(|run| async move {

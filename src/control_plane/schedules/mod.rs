@@ -82,7 +82,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// What schedules need.
 pub struct ScheduleContext {
     /// What they share with the runs they make.
-    pub given: RunContext,
+    pub shared: RunContext,
     /// What slots are compared with.
     pub clock: Clock,
     /// Longest pause between two looks at a schedule: a clock that is set is noticed then.
@@ -98,18 +98,18 @@ impl ScheduleContext {
 
     /// A context that goes by the wall clock.
     #[must_use]
-    pub fn new(given: RunContext, expectations: Expectations) -> Self {
+    pub fn new(shared: RunContext, expectations: Expectations) -> Self {
         let (clock, check) = (Clock::system(), Self::CHECK);
-        Self { given, clock, check, expectations, children: Arc::default() }
+        Self { shared, clock, check, expectations, children: Arc::default() }
     }
 }
 
 /// Runs until `shutdown`.
 pub async fn run(context: ScheduleContext, shutdown: CancellationToken) {
     let (clusters, keep_clusters) =
-        follow_own::<FleetCluster>(context.given.client.clone(), &context.given.namespace);
+        follow_own::<FleetCluster>(context.shared.client.clone(), &context.shared.namespace);
     let api: Api<DeserializeGuard<FleetBackupSchedule>> =
-        Api::namespaced(context.given.client.clone(), &context.given.namespace);
+        Api::namespaced(context.shared.client.clone(), &context.shared.namespace);
     let by_schedule = Controller::new(api, watcher::Config::default());
     let schedules = by_schedule.store();
     let (trigger, triggered) = mpsc::channel(1024);
@@ -136,7 +136,7 @@ async fn runs_wake(
 ) {
     let context = &scheduler.context;
     let (jobs, tasks) = (watch::<FleetBackupJob>(context), watch::<FleetTask>(context));
-    let namespace = context.given.namespace.clone();
+    let namespace = context.shared.namespace.clone();
     let mut wakes = stream::select(jobs, tasks);
     while let Some(wake) = wakes.next().await {
         match wake {
@@ -155,7 +155,7 @@ async fn runs_wake(
 
 fn watch<K: Fanned>(context: &ScheduleContext) -> BoxStream<'static, Wake> {
     let api: Api<DeserializeGuard<K>> =
-        Api::namespaced(context.given.client.clone(), &context.given.namespace);
+        Api::namespaced(context.shared.client.clone(), &context.shared.namespace);
     let children = context.children.clone();
     watcher(api, watcher::Config::default().labels(labels::FLEET_SCHEDULE_UID))
         .default_backoff()
@@ -183,7 +183,7 @@ async fn planes_wake(
     schedules: Store<DeserializeGuard<FleetBackupSchedule>>,
     trigger: mpsc::Sender<ObjectRef<DeserializeGuard<FleetBackupSchedule>>>,
 ) {
-    let mut changes = scheduler.context.given.fleet.changes();
+    let mut changes = scheduler.context.shared.fleet.changes();
     let mut due: Option<Instant> = None;
     loop {
         let gathered = async {

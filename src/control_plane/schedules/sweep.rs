@@ -32,10 +32,10 @@ fn orphans(known: &BTreeSet<String>, planes: &[Snapshot], control_plane: &str) -
 /// Clears up. `known` are the uids of the schedules a watch shows; what they do not explain is asked about, as a watch
 /// may be behind another control plane.
 pub(super) async fn sweep(ctx: &ScheduleContext, known: &BTreeSet<String>) -> Result<(), kube::Error> {
-    let planes = ctx.given.fleet.snapshot();
+    let planes = ctx.shared.fleet.snapshot();
     let is_orphan = |known: &BTreeSet<String>, uid: &String| !known.contains(uid);
     let held = ctx.children.held();
-    if orphans(known, &planes, &ctx.given.control_plane).is_empty()
+    if orphans(known, &planes, &ctx.shared.control_plane).is_empty()
         && !held.iter().any(|run| is_orphan(known, &run.schedule.1))
     {
         return Ok(());
@@ -45,7 +45,7 @@ pub(super) async fn sweep(ctx: &ScheduleContext, known: &BTreeSet<String>) -> Re
     for run in held.iter().filter(|run| is_orphan(&known, &run.schedule.1)) {
         ctx.discard(run).await?;
     }
-    let actions = orphans(&known, &planes, &ctx.given.control_plane);
+    let actions = orphans(&known, &planes, &ctx.shared.control_plane);
     if !actions.is_empty() {
         tracing::info!(
             count = actions.len(),
