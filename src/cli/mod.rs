@@ -106,7 +106,7 @@ fn run(cli: Cli, command: &Command, printer: Printer) -> Outcome {
 
 /// Runs a verb against the control plane, on this thread: one person asks one question.
 async fn ask(verb: FleetVerb, printer: Printer, global: &Global) -> Outcome {
-    // The context that `register` is given is that of the other cluster.
+    // With `register`, `--context` names the cluster that is registered.
     let context = if let FleetVerb::Register(args) = &verb {
         args.control_plane_context.as_deref()
     } else {

@@ -1,4 +1,4 @@
-//! Kinds that were not read, and objects of which nobody knows what they say. Pure.
+//! Findings about kinds that could not be listed, and about objects that could not be read. Pure.
 
 use kube::ResourceExt as _;
 
@@ -61,8 +61,8 @@ fn absent(plural: &str, group: &str, evidence: &Evidence, defined: &[Finding]) -
     Some(if is_defined { home::unserved(plural, group, why) } else { home::missing(plural, group) })
 }
 
-/// An object that cannot be read. Only of runs is it said to delete them: with an object of another kind would go what it
-/// stands for, with a K8ssandraCluster the database.
+/// An object that cannot be read. Only for runs is deleting them advised: other kinds take along what they stand for, a
+/// K8ssandraCluster even the database.
 fn unreadable((word, group, _): Kind, malformed: &Malformed) -> Finding {
     // Kinds that are not the fleet's are read in every namespace.
     let place = match &malformed.namespace {

@@ -265,8 +265,8 @@ impl Fleet {
         self.changes.subscribe()
     }
 
-    /// Enters a DataPlane, with nothing known of it but what `fill` writes. Returns `None` when it was in the table already,
-    /// and stays as it is; else the uid of the DataPlane of the same name whose place it took, if there was one.
+    /// Enters a DataPlane, of which nothing is known but what `fill` writes. Returns `None`, and changes nothing, when it is in
+    /// the table already. Otherwise returns the uid of the DataPlane of the same name that it replaced, if there was one.
     pub fn enrol(&self, name: &str, uid: &str, fill: impl FnOnce(&mut Member)) -> Option<Option<String>> {
         let mut members = write(&self.members);
         let old = members.get(name).map(|member| member.uid.clone());

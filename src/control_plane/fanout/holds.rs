@@ -115,11 +115,11 @@ impl Purge<'_> {
         now.duration_since(since)
     }
 
-    /// Whether backups wait for it: a purge deletes objects that no backup it knows refers to, and a backup that is being
-    /// made may refer to them.
+    /// Whether backups wait for it: a purge deletes the objects that no backup refers to which it knows, and a backup that
+    /// is just being made may need them.
     ///
-    /// One that nobody has begun with counts when it is ours, also after its FleetTask is over or gone: it may be begun
-    /// with at any moment until it is taken back. One that is [`abandoned`] does not.
+    /// Backups also wait for a purge of ours that no data plane has begun with, even when its FleetTask is over or gone:
+    /// until it is taken back, it may begin at any moment. They do not wait for one that is [`abandoned`].
     fn is_awaited(&self, control_plane: &str, now: Timestamp) -> bool {
         if self.task.is_started() {
             return self.age(now) < ABANDONED_AFTER;

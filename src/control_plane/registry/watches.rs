@@ -183,7 +183,7 @@ impl Notify {
         }
     }
 
-    /// How the data plane is, or whether it is, has changed: everyone looks again.
+    /// Tells everyone to look at the data plane again: what can be done with it, or believed of it, has changed.
     fn tell_contact(&self) {
         self.fleet.announce(Change::contact(&self.name));
     }

@@ -205,8 +205,8 @@ impl Copying<'_> {
         }
     }
 
-    /// Removes what a copy holds and its source does not. `applied` is the copy as it was just applied; `None` when by now
-    /// it is gone, has changed, or another has its name.
+    /// Takes out of a copy what its source does not have. `applied` is the copy as it was just applied. Returns `None` when
+    /// that version is not there any more: the copy was changed, deleted, or replaced by another object.
     async fn prune<K: Copied>(&self, applied: CopyRecord) -> Result<Option<CopyRecord>, CallError> {
         let (uid, version) = (applied.uid.as_str(), applied.resource_version.as_str());
         let is_applied = |found: &K| {

@@ -58,7 +58,8 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Takes in what came of a write of the object itself; says whether it is written: not when it has changed since.
+    /// Remembers what came of a write of the object itself. Returns whether it was written: it was not when somebody else
+    /// had changed the object.
     pub(super) fn wrote(
         &mut self,
         schedule: &FleetBackupSchedule,

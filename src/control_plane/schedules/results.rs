@@ -101,8 +101,8 @@ pub fn operation(run: &ScheduledRun) -> ScheduledOperation {
     if run.kind == MedusaTask::kind(&()) { ScheduledOperation::Purge } else { ScheduledOperation::Backup }
 }
 
-/// Whether a run that a status names goes on in its data plane; `None` while no watch shows it. A run in a data plane that is
-/// not registered any more counts as ended.
+/// Whether a run that a status names goes on in its data plane. `None` while no watch of the data plane can tell. A run in a
+/// data plane that is not registered any more counts as ended.
 #[must_use]
 pub fn goes_on(run: &ScheduledRun, planes: &[Snapshot]) -> Option<bool> {
     let Some(plane) = planes.iter().find(|plane| run.data_plane.as_ref() == Some(&plane.name)) else {

@@ -65,7 +65,7 @@ pub async fn patch_status<K: Followed>(client: &Client, object: &K, patch: &Valu
     api(client, object).patch_status(name(object), &patch_params(), &Patch::Merge(patch)).await
 }
 
-/// What holds a deletion to the very version of an object that `metadata` is of.
+/// Preconditions with which a deletion takes exactly the object and version that `metadata` is of, or fails.
 #[must_use]
 pub fn this_version(metadata: &ObjectMeta) -> Preconditions {
     Preconditions { uid: metadata.uid.clone(), resource_version: metadata.resource_version.clone() }
