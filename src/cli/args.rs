@@ -302,7 +302,8 @@ pub struct RunChoice {
     /// What to do about a data plane that does not answer
     #[arg(long, value_enum, ignore_case = true, default_value = "Wait", value_name = "POLICY")]
     pub unreachable_policy: UnreachablePolicy,
-    /// Delete it and its jobs in the data planes this long after its end; backups stay [default: never]
+    /// Delete the run and what it made in the data planes this long after its end; backups in the storage are
+    /// untouched by that [default: never]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub ttl: Option<Duration>,
     /// How it goes over its datacenters.
