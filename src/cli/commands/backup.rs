@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::{
-    preview, run,
+    preview::Preview,
+    run,
     wait::{self, Ended},
 };
 use crate::{
@@ -69,9 +70,10 @@ async fn dry_run(printer: Printer, home: &Home, job: &FleetBackupJob) -> Outcome
     if printer.format().is_for_programs() {
         return printer.value(&checked);
     }
+    let preview = Preview::read(home, job.spec.run.selector.as_ref()).await?;
     let name = views::name(&job.metadata);
     printer.say(&format!("fleetbackupjob/{name} would be created: {}", describe(job)))?;
-    preview::print(printer, home, job.spec.run.selector.as_ref()).await
+    preview.print(printer)
 }
 
 #[cfg(test)]

@@ -15,24 +15,42 @@ use crate::{
     },
 };
 
-/// Prints the datacenters that `selector` matches, all where there is none.
-///
-/// # Errors
-/// When the inventory or a label selector cannot be read, or stdout cannot be written.
-pub async fn print(printer: Printer, home: &Home, selector: Option<&Selector>) -> Outcome {
-    let (clusters, data_planes) = futures::try_join!(home.list::<FleetCluster>(), home.list::<DataPlane>())?;
-    let everything = Selector::default();
-    let selector = selector.unwrap_or(&everything);
-    let matches = matches(selector, &clusters, &data_planes).map_err(Failure::CouldNotAsk)?;
-    if matches.is_empty() {
-        let look = printer.command("clusters -o wide");
-        printer.note(&format!("no datacenter matches now; {look} shows what there is"));
-        return Ok(());
+/// The datacenters that a selector matches.
+pub struct Preview {
+    matches: Vec<Match>,
+    /// Whether the data planes narrow them further.
+    is_narrowed: bool,
+}
+
+impl Preview {
+    /// Reads what `selector` matches: everything where there is none.
+    ///
+    /// # Errors
+    /// When the inventory or a label selector cannot be read.
+    pub async fn read(home: &Home, selector: Option<&Selector>) -> Outcome<Self> {
+        let (clusters, data_planes) =
+            futures::try_join!(home.list::<FleetCluster>(), home.list::<DataPlane>())?;
+        let everything = Selector::default();
+        let selector = selector.unwrap_or(&everything);
+        let matches = matches(selector, &clusters, &data_planes).map_err(Failure::CouldNotAsk)?;
+        Ok(Self { matches, is_narrowed: selector.datacenter_selector.is_some() })
     }
-    if selector.datacenter_selector.is_some() {
-        printer.note("--datacenter-selector is decided in the data planes and narrows this further");
+
+    /// Prints them.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn print(&self, printer: Printer) -> Outcome {
+        if self.matches.is_empty() {
+            let look = printer.command("clusters -o wide");
+            printer.note(&format!("no datacenter matches now; {look} shows what there is"));
+            return Ok(());
+        }
+        if self.is_narrowed {
+            printer.note("--datacenter-selector is decided in the data planes and narrows this further");
+        }
+        printer.text(&table(&self.matches).render(0))
     }
-    printer.text(&table(&matches).render(0))
 }
 
 /// One datacenter the selector matches.

@@ -7,7 +7,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{preview, run};
+use super::{preview::Preview, run};
 use crate::{
     api::{
         cron::CronExpr,
@@ -77,17 +77,19 @@ async fn make(printer: Printer, home: &Home, name: &str, what: &ScheduleChoice, 
     if printer.format().is_for_programs() {
         return printer.value(&made);
     }
-    let done = if dry_run { "would be created" } else { "created" };
-    printer.say(&format!("fleetbackupschedule/{name} {done}: {}", describe(&schedule.spec)))?;
+    let what = describe(&schedule.spec);
     if !dry_run {
+        printer.say(&format!("fleetbackupschedule/{name} created: {what}"))?;
         let look = printer.command(&format!("describe schedule/{name}"));
         printer.note(&format!("{look} shows when it runs and how it went"));
         return Ok(());
     }
     let slots = next_slots(&schedule.spec, clock::now())?;
-    printer.say(&format!("next slots: {}", slots.join(", ")))?;
     let selector = schedule.spec.template.as_ref().and_then(|template| template.selector.as_ref());
-    preview::print(printer, home, selector).await
+    let preview = Preview::read(home, selector).await?;
+    printer.say(&format!("fleetbackupschedule/{name} would be created: {what}"))?;
+    printer.say(&format!("next slots: {}", slots.join(", ")))?;
+    preview.print(printer)
 }
 
 async fn suspend(printer: Printer, home: &Home, name: &str, suspend: bool) -> Outcome {
