@@ -32,7 +32,8 @@ pub fn summary(status: &FleetRestoreJobStatus) -> String {
     let done = status.done.clone().unwrap_or_default();
     let line = format!("{}: {done} datacenters restored", status.phase.unwrap_or_default().as_str());
     let verdict = status.conditions.iter().find(|c| c.type_ == "Complete");
-    match verdict.filter(|c| !c.message.is_empty() && status.phase != Some(Phase::Succeeded)) {
+    let succeeded = status.phase == Some(Phase::Succeeded);
+    match verdict.filter(|c| !c.message.is_empty() && (!succeeded || c.status == "False")) {
         Some(condition) => format!("{line} ({}: {})", condition.reason, one_line(&condition.message)),
         None => line,
     }

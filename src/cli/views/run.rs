@@ -84,13 +84,14 @@ pub fn summary(status: &FleetBackupJobStatus) -> String {
     format!("{}: {}{}", phase.as_str(), parts.join(", "), failure(&status.run))
 }
 
-/// Of a run that is over and did not succeed: why, in parentheses.
+/// Of a run that is over and not complete, whatever its phase: why, in parentheses.
 pub(super) fn failure(run: &RunStatus) -> String {
-    let phase = run.phase.unwrap_or_default();
-    let is_bad = phase.is_final() && phase != Phase::Succeeded;
-    let complete = run.conditions.of_type("Complete").filter(|c| is_bad && c.status == "False");
-    let why = complete.filter(|c| !c.message.is_empty());
-    why.map_or_else(String::new, |c| format!(" ({})", one_line(&c.message)))
+    let is_over = run.phase.is_some_and(Phase::is_final);
+    let complete = run.conditions.of_type("Complete").filter(|c| is_over && c.status == "False");
+    complete.map_or_else(String::new, |c| {
+        let why = if c.message.is_empty() { &c.reason } else { &c.message };
+        format!(" ({})", one_line(why))
+    })
 }
 
 #[cfg(test)]

@@ -120,6 +120,18 @@ mod tests {
     }
 
     #[test]
+    fn the_last_line_of_one_that_succeeded_and_is_not_complete_says_why_not() {
+        let mut odd = status();
+        odd.run.phase = Some(Phase::Succeeded);
+        let line = summary(&odd);
+        assert!(line.starts_with("Succeeded: ") && line.ends_with(" (1 of 2 datacenters purged)"), "{line}");
+        odd.run.conditions[0].message.clear();
+        assert!(summary(&odd).ends_with(" (PartiallyFailed)"), "{}", summary(&odd));
+        odd.run.conditions[0].status = "True".to_owned();
+        assert!(!summary(&odd).contains('('), "{}", summary(&odd));
+    }
+
+    #[test]
     fn a_dry_run_is_refused_when_every_datacenter_is_or_there_is_none() {
         let mut dry_run = status();
         dry_run.run.phase = Some(Phase::Succeeded);
