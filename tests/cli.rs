@@ -95,6 +95,11 @@ fn the_client_knows_its_version_without_a_cluster() {
     assert_eq!(stdout(&run(&["version", "--client"])), format!("client   {version}\n"));
     assert_eq!(stdout(&run(&["version", "--client", "-o", "yaml"])), format!("client: \"{version}\"\n"));
     assert_eq!(stdout(&run(&["--version"])), format!("medusa-fleet {version}\n"));
+    let alone = run(&["version"]);
+    assert_eq!(stdout(&alone), format!("client   {version}\n"));
+    assert_eq!(alone.status.code(), Some(2));
+    let said = stderr(&alone);
+    assert!(said.starts_with("error: the control plane could not be asked: no cluster to talk to"), "{said}");
 }
 
 #[test]

@@ -112,7 +112,11 @@ async fn ask(verb: FleetVerb, printer: Printer, global: &Global) -> Outcome {
     } else {
         global.context.as_deref()
     };
-    let home = &Home::connect(global, context)?;
+    let home = &match (Home::connect(global, context), &verb) {
+        (Ok(home), _) => home,
+        (Err(failure), FleetVerb::Version { .. }) => return commands::version::alone(printer, &failure),
+        (Err(failure), _) => return Err(failure),
+    };
     match verb {
         FleetVerb::Register(args) => register::run(printer, home, &args).await,
         FleetVerb::Unregister(args) => register::undo::run(printer, home, &args).await,

@@ -29,18 +29,24 @@ pub fn client(printer: Printer) -> Outcome {
     printer.text(&format!("client   {CLIENT}\n"))
 }
 
+/// Prints this program's version where no other can be asked for; `why` says why not.
+///
+/// # Errors
+/// Always: the others' versions are not known.
+pub fn alone(printer: Printer, why: &Failure) -> Outcome {
+    client(printer)?;
+    let why = why.message().unwrap_or_default();
+    Err(Failure::CouldNotAsk(format!("the control plane could not be asked: {why}")))
+}
+
 /// Prints this program's version, the control plane's, and what runs in the data planes.
 ///
 /// # Errors
 /// When the control plane's cluster cannot be asked.
 pub async fn all(printer: Printer, home: &Home) -> Outcome {
-    let asked = ask(home).await;
-    let (control_plane, data_planes) = match asked {
+    let (control_plane, data_planes) = match ask(home).await {
         Ok(answer) => answer,
-        Err(failure) => {
-            client(printer)?;
-            return Err(failure);
-        }
+        Err(failure) => return alone(printer, &failure),
     };
     if printer.format().is_for_programs() {
         let planes: serde_json::Map<_, _> =
