@@ -151,7 +151,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_internal_error_is_said_once_beside_what_is_known() {
-        let panic = guard::compute("test-report", || -> () { panic!("token hunter2") }).unwrap_err();
+        let ended: Result<(), Panicked> = guard::work("test-report", async {
+            panic!("token hunter2");
+        })
+        .await;
+        let panic = ended.unwrap_err();
         let (client, sent) = answering(200);
         let mut run = run();
         run.status = Some(running());
