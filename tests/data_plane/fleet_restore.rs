@@ -1,8 +1,6 @@
 //! A Cassandra cluster over two clusters restored by both roles, each of them killed in the middle: the end is that of a
 //! restore nobody disturbed.
 
-use std::time::Duration;
-
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
 use medusa_fleet::api::{
@@ -13,7 +11,7 @@ use medusa_fleet::api::{
 use serde_json::{Value, json};
 
 use crate::{
-    restorable_datacenter::{RestorableDatacenter, restore_timings},
+    restorable_datacenter::{RESTORE, RestorableDatacenter, restore_timings},
     scripted_datacenter::{DataPlane as Role, ScriptedDatacenter},
     shared_cluster::Definitions,
     support::{
@@ -104,8 +102,7 @@ impl TwoDatacenterCluster {
 
     /// Waits for the end, and returns what remains of it, without what differs from run to run.
     async fn end(&self) -> Value {
-        // A restore that is cut off and repeated takes long.
-        let status = eventually_within(Duration::from_mins(2), "the restore ends", async || {
+        let status = eventually_within(RESTORE, "the restore ends", async || {
             let status = self.near.scripted.get::<FleetRestoreJob>("back").await.status.unwrap_or_default();
             like(status, |status| status.phase.is_some_and(Phase::is_final))
         })
@@ -154,7 +151,7 @@ async fn disturbed(near: Stop, far: Stop) -> Value {
     cluster.begin().await;
     let mut roles = Vec::new();
     for (role, is_near) in [(first, true), (second, false)] {
-        let reached = tokio::time::timeout(Duration::from_secs(60), role.gate.reached());
+        let reached = tokio::time::timeout(RESTORE, role.gate.reached());
         reached.await.expect("the write is made");
         role.kill();
         cluster.controller.restart().unwrap();
@@ -198,7 +195,7 @@ async fn a_role_that_is_away_when_the_restore_begins_is_waited_for() {
         let phases: Vec<Phase> = status.datacenters.iter().map(|run| run.phase).collect();
         like(phases, |phases| *phases == [Phase::Succeeded, Phase::Running])
     };
-    eventually("the near datacenter is restored", near_is_done).await;
+    eventually_within(RESTORE, "the near datacenter is restored", near_is_done).await;
     cluster.controller.restart().unwrap();
     let _far = TwoDatacenterCluster::role(&cluster.far, None).await;
     let end = cluster.end().await;

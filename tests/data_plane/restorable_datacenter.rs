@@ -1,6 +1,6 @@
 //! A datacenter that can be restored: running pods, a backup of them in the storage, and its MedusaBackup.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use medusa_fleet::{
@@ -20,19 +20,23 @@ use crate::{
     rights,
     scripted_datacenter::{DataPlane, ScriptedDatacenter, timings},
     shared_cluster::Definitions,
-    support::{eventually, gate::Gate, like},
+    support::{eventually, eventually_within, gate::Gate, harness::within, like},
 };
 
-/// Deadlines short enough for tests and long enough for a busy machine.
+/// How long a whole restore may take, also one that is cut off and repeated: seconds on an idle machine, of which a busy
+/// one makes minutes.
+pub const RESTORE: Duration = Duration::from_mins(3);
+
+/// However busy the machine is, no step is given up before the test is; who tests that shortens the step's deadline.
 pub fn restore_timings() -> Timings {
     Timings {
-        input: Duration::from_secs(60),
+        input: RESTORE,
         restore_poll: Duration::from_millis(100),
-        stop: Duration::from_secs(60),
-        template: Duration::from_secs(60),
-        restore: Duration::from_secs(120),
-        record: Duration::from_secs(60),
-        stall: Duration::from_secs(60),
+        stop: RESTORE,
+        template: RESTORE,
+        restore: RESTORE,
+        record: RESTORE,
+        stall: RESTORE,
         ..timings()
     }
 }
@@ -147,16 +151,29 @@ impl RestorableDatacenter {
 
     /// Waits until the job has a finish time and has let go of its datacenter.
     pub async fn finished(&self, name: &str) -> MedusaRestoreJobStatus {
-        eventually(format!("{name} finishes"), async || {
+        self.within_a_restore(format!("{name} finishes"), async || {
             let job = self.job(name).await.unwrap();
             let status = job.status.unwrap_or_default();
             let held = job.metadata.finalizers.unwrap_or_default();
-            if status.finish_time.is_some() && held.is_empty() {
-                return Ok(status);
-            }
-            Err(format!("{status:#?}\n{:#}", self.datacenter().await))
+            let is_over = status.finish_time.is_some() && held.is_empty();
+            if is_over { Ok(status) } else { Err(format!("{status:#?}")) }
         })
         .await
+    }
+
+    /// Waits for what a restore comes to. Should it not come, the datacenter is shown too.
+    async fn within_a_restore<T>(
+        &self,
+        what: impl Display,
+        look: impl AsyncFnMut() -> Result<T, String>,
+    ) -> T {
+        match within(RESTORE, what, look).await {
+            Ok(seen) => seen,
+            Err(failure) => {
+                let datacenter = self.datacenter().await;
+                panic!("{failure}\n{datacenter:#}")
+            }
+        }
     }
 
     pub async fn delete(&self, name: &str) {
@@ -165,9 +182,9 @@ impl RestorableDatacenter {
 
     /// Waits until the job is gone.
     pub async fn gone(&self, name: &str) {
-        eventually(format!("{name} is gone"), async || {
+        self.within_a_restore(format!("{name} is gone"), async || {
             let job = self.job(name).await;
-            if job.is_none() { Ok(()) } else { Err(format!("{job:#?}\n{:#}", self.datacenter().await)) }
+            if job.is_none() { Ok(()) } else { Err(format!("{job:#?}")) }
         })
         .await;
     }
@@ -188,7 +205,7 @@ impl RestorableDatacenter {
 
     /// Waits until the datacenter's annotation says that step.
     pub async fn at_step(&self, step: &str) {
-        eventually(step, async || {
+        eventually_within(RESTORE, step, async || {
             let dc = self.datacenter().await;
             let text = dc["metadata"]["annotations"]["fleet.k8ssandra.io/restore"].as_str().unwrap_or("{}");
             like(serde_json::from_str::<Value>(text).unwrap(), |lock| lock["step"] == step)

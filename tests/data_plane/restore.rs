@@ -3,18 +3,15 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use medusa_fleet::{
-    api::{Conditions as _, medusa::MedusaRestoreJob},
-    data_plane::Timings,
-};
+use medusa_fleet::api::{Conditions as _, medusa::MedusaRestoreJob};
 use serde_json::{Value, json};
 
 use crate::{
     cass_operator::{Behaviour, SET},
     fake_medusa::proto::{BackupNode, BackupSummary, StatusType},
-    restorable_datacenter::{RestorableDatacenter, restore_timings},
+    restorable_datacenter::RestorableDatacenter,
     shared_cluster::Definitions,
-    support::{eventually, gate::Gate, like},
+    support::{eventually, like},
 };
 
 fn pods(n: usize) -> Vec<String> {
@@ -182,8 +179,7 @@ async fn two_restores_of_one_datacenter_run_one_after_the_other() {
     }
     dc.restore("first", "b1").await;
     dc.restore("second", "b2").await;
-    let timings = Timings { input: Duration::from_secs(60), ..restore_timings() };
-    let _data_plane = dc.scripted.data_plane_with(Gate::default(), timings).await;
+    let _data_plane = dc.data_plane().await;
     let message = dc.reason("second", "RestoreRunning").await;
     assert!(message.contains("`first`"), "{message}");
     let (first, second) = (dc.finished("first").await, dc.finished("second").await);
