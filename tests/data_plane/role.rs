@@ -107,11 +107,12 @@ async fn of_two_replicas_one_works_and_the_other_goes_on_when_it_ends_or_dies() 
     says(&second, " leading").await;
     let ended = eventually("it ends", async || first.ended().unwrap().ok_or("it runs")).await;
     assert!(ended.success());
-    dc.job("weekly", "dc1").await;
-    dc.finished("weekly").await;
 
     let third = dc.replica("third", &["--leader-elect"]);
     says(&third, "waiting to lead").await;
+    dc.job("weekly", "dc1").await;
+    dc.finished("weekly").await;
+    assert!(!third.said().contains(" leading"), "{}", third.said());
     drop(second);
     // Nobody gave the Lease back: it has to run out.
     says(&third, " leading").await;

@@ -22,7 +22,7 @@ pub async fn start(role: &str, cluster: &Cluster, dir: &Path) -> Program {
     let log = dir.join(format!("{}.controller.log", cluster.name));
     let program = Program::start(BINARY, &log, |command| {
         command
-            .args([role, "--metrics-addr", "127.0.0.1:0", "--kubeconfig"])
+            .args([role, "--leader-elect", "--metrics-addr", "127.0.0.1:0", "--kubeconfig"])
             .arg(kubeconfig)
             .env("MEDUSA_FLEET_MEDUSA_IMAGE", MEDUSA_IMAGE)
     });
