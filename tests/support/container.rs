@@ -141,9 +141,6 @@ impl Drop for Container {
     fn drop(&mut self) {
         let _ =
             Command::new(RUNC).arg("--root").arg(&self.state).args(["delete", "--force", &self.id]).status();
-        if std::thread::panicking() {
-            eprintln!("--- the log of {}:\n{}", self.id, self.program.said());
-        }
     }
 }
 

@@ -104,19 +104,3 @@ pub fn answer_of(address: &str, method: &str, path: &str, body: &str) -> std::io
     stream.read_to_string(&mut answer)?;
     Ok(answer)
 }
-
-impl Drop for ControlPlane {
-    fn drop(&mut self) {
-        self.0.kill();
-        if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
-            let tail = lines.len().saturating_sub(80);
-            eprintln!(
-                "--- end of {}:\n{}",
-                self.0.log.display(),
-                lines.get(tail..).unwrap_or(&[]).join("\n")
-            );
-        }
-    }
-}

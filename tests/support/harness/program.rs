@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -15,9 +16,11 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_medusa-fleet");
 const SETPRIV: &str = "/usr/bin/setpriv";
 /// How long it may take to end when it is told to.
 const STOP: Duration = Duration::from_secs(20);
+/// Last lines of its log that are shown when a test fails.
+const TAIL: usize = 40;
 
 /// A process that runs, or was killed and can be started again. It is killed when this is dropped, and with the thread that
-/// started it.
+/// started it. When that is because of a panic, the end of its log is shown.
 pub struct Program {
     command: Command,
     child: Child,
@@ -111,7 +114,14 @@ pub fn memory(pid: u32, field: &str) -> Result<f64> {
 }
 
 impl Drop for Program {
+    #[expect(clippy::print_stderr, reason = "a test's output, which is shown when it has failed")]
     fn drop(&mut self) {
         self.kill();
+        if thread::panicking() {
+            let said = self.said();
+            let lines: Vec<&str> = said.lines().collect();
+            let end = lines.split_at(lines.len().saturating_sub(TAIL)).1;
+            eprintln!("--- end of {}:\n{}", self.log.display(), end.join("\n"));
+        }
     }
 }
