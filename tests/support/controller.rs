@@ -54,16 +54,19 @@ impl ControlPlane {
 
     /// Starts it again after [`Self::kill9`].
     pub fn start(&mut self) {
+        assert!(self.0.ended().unwrap().is_some(), "it is running");
         self.0.restart().unwrap();
     }
 
     /// Kills it with SIGKILL.
     pub fn kill9(&mut self) {
+        self.assert_running();
         self.0.kill();
     }
 
     /// [`Self::kill9`] and [`Self::start`].
     pub fn restart(&mut self) {
+        self.kill9();
         self.start();
     }
 
