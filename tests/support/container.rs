@@ -19,8 +19,6 @@ use super::{
     kubeconfig,
 };
 
-/// Debian's; crun needs other cgroups.
-const RUNC: &str = "/usr/sbin/runc";
 /// Where a pod finds what its account may show.
 const MOUNTED: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -46,6 +44,14 @@ pub fn image(dir: &Path) -> PathBuf {
     root
 }
 
+/// Where `runc` is: Debian has it in a folder that is on root's path only. crun needs other cgroups.
+fn runc() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    let found = folders.find_map(|folder| Some(folder.join("runc")).filter(|runc| runc.is_file()));
+    found.expect("runc is missing; `make check` says how to install it")
+}
+
 fn run(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -53,6 +59,7 @@ fn run(command: &mut Command) {
 
 /// One container; it is killed when this is dropped.
 pub struct Container {
+    runc: PathBuf,
     state: PathBuf,
     id: String,
     /// `runc`, which passes signals on and ends as the container does.
@@ -130,17 +137,19 @@ impl Container {
         });
         fs::write(dir.join("config.json"), config.to_string()).unwrap();
         let state = dir.join("state");
-        let program = Program::start(RUNC, dir.join("container.log"), |command| {
+        let runc = runc();
+        // Killed, it would leave the container behind; told to end, it takes it along.
+        let program = Program::start_ended_by("TERM", &runc, dir.join("container.log"), |command| {
             command.arg("--root").arg(&state).args(["run", "--bundle"]).arg(dir).arg(&id)
         });
-        Self { state, id, program: program.unwrap() }
+        Self { runc, state, id, program: program.unwrap() }
     }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
-        let _ =
-            Command::new(RUNC).arg("--root").arg(&self.state).args(["delete", "--force", &self.id]).status();
+        let mut delete = Command::new(&self.runc);
+        let _ = delete.arg("--root").arg(&self.state).args(["delete", "--force", &self.id]).status();
     }
 }
 

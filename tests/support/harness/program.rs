@@ -35,15 +35,26 @@ impl Program {
         log: impl Into<PathBuf>,
         prepare: impl FnOnce(&mut Command) -> &mut Command,
     ) -> Result<Self> {
+        Self::start_ended_by("KILL", binary, log, prepare)
+    }
+
+    /// [`Self::start`], but when the thread that started it ends it gets this signal.
+    pub fn start_ended_by(
+        signal: &str,
+        binary: impl AsRef<Path>,
+        log: impl Into<PathBuf>,
+        prepare: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Result<Self> {
         let log = log.into();
         let binary = binary.as_ref();
         if !binary.exists() {
             return Err(format!("{} is missing; build it with `make build`", binary.display()).into());
         }
         let output = File::options().create(true).append(true).open(&log)?;
-        let mut command = Command::new(if Path::new(SETPRIV).exists() { Path::new(SETPRIV) } else { binary });
+        let mut command = Command::new(binary);
         if Path::new(SETPRIV).exists() {
-            command.args(["--pdeathsig", "KILL", "--"]).arg(binary);
+            command = Command::new(SETPRIV);
+            command.args(["--pdeathsig", signal, "--"]).arg(binary);
         }
         prepare(&mut command).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let child = command.spawn()?;
