@@ -1,7 +1,7 @@
 //! What all tests of whole clusters and the benchmarks run: the testbed's clusters, and the program in them.
 //!
-//! Nothing in here panics, as a benchmark goes on to its next measurement: what cannot be done is a [`Failure`] that says
-//! what was tried. Tests unwrap it.
+//! Nothing in here panics but [`testbed::command`], which only tests call: a benchmark goes on to its next measurement. What
+//! cannot be done is a [`Failure`] that says what was tried. Tests unwrap it.
 
 #![allow(dead_code, unused_imports, reason = "each program uses its part")]
 

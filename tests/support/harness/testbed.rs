@@ -4,15 +4,23 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
 use super::Result;
+
+/// Longest time it may take to bring its API servers up.
+const START: Duration = Duration::from_mins(10);
+/// Longest time it may take to end.
+const STOP: Duration = Duration::from_secs(20);
 
 /// A running testbed. Closing its standard input ends it and all it started.
 pub struct Testbed {
@@ -29,9 +37,11 @@ pub fn binary() -> PathBuf {
     std::env::var_os("MEDUSA_FLEET_TESTBED").map_or_else(built, PathBuf::from)
 }
 
-/// That program, for tests.
+/// That program, for tests, which it must be there for.
 pub fn command() -> Command {
-    let mut command = Command::new(binary());
+    let binary = binary();
+    assert!(binary.is_file(), "{} is missing; build it with `make testbed`", binary.display());
+    let mut command = Command::new(binary);
     // Tests run a few API servers at a time: there is memory, and collecting garbage is a fifth of what they cost.
     command.env("GOGC", "200");
     command
@@ -63,10 +73,22 @@ impl Testbed {
         let mut child = command
             .spawn()
             .map_err(|error| format!("cannot run {command:?}: {error}; `make testbed` builds the testbed"))?;
-        let output = child.stdout.take().ok_or("the testbed has no standard output")?;
+        let mut output = BufReader::new(child.stdout.take().ok_or("the testbed has no standard output")?);
         let input = child.stdin.take();
-        let mut testbed = Self { child, input, output: BufReader::new(output), ready: Value::Null };
-        testbed.ready = block_in_place(|| testbed.read())?;
+        let (started, starting) = mpsc::channel();
+        // Only another thread can be waited for with a deadline.
+        thread::spawn(move || {
+            let said = line(&mut output);
+            let _ = started.send((output, said));
+        });
+        let Ok((output, said)) = block_in_place(|| starting.recv_timeout(START)) else {
+            child.kill()?;
+            child.wait()?;
+            let log = log.display();
+            return Err(format!("the testbed did not start within {} s (log: {log})", START.as_secs()).into());
+        };
+        let mut testbed = Self { child, input, output, ready: Value::Null };
+        testbed.ready = answer(&said?)?;
         if testbed.ready.get("ready") != Some(&Value::Bool(true)) {
             return Err(
                 format!("the testbed did not start: {} (log: {})", testbed.ready, log.display()).into()
@@ -90,22 +112,35 @@ impl Testbed {
         block_in_place(|| {
             let input = self.input.as_mut().ok_or("the testbed has no standard input")?;
             input.write_all(format!("{command}\n").as_bytes())?;
-            let answer = self.read()?;
+            let answer = answer(&line(&mut self.output)?)?;
             let is_done = answer.get("ok") == Some(&Value::Bool(true));
             if is_done { Ok(answer) } else { Err(format!("{command}: {answer}").into()) }
         })
     }
+}
 
-    fn read(&mut self) -> Result<Value> {
-        let mut line = String::new();
-        self.output.read_line(&mut line)?;
-        serde_json::from_str(&line).map_err(|_| format!("the testbed ended; it said: {line:?}").into())
-    }
+fn line(output: &mut BufReader<ChildStdout>) -> io::Result<String> {
+    let mut line = String::new();
+    output.read_line(&mut line)?;
+    Ok(line)
+}
+
+fn answer(line: &str) -> Result<Value> {
+    serde_json::from_str(line).map_err(|_| format!("the testbed ended; it said: {line:?}").into())
 }
 
 impl Drop for Testbed {
     fn drop(&mut self) {
         drop(self.input.take());
-        let _ = self.child.wait();
+        let end = Instant::now() + STOP;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() >= end {
+                // What it started ends with it.
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }
