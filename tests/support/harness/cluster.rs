@@ -81,19 +81,25 @@ impl Cluster {
         for name in namespaces {
             self.namespace(name).await?;
         }
-        let datacenters = self.watchable("cassandra.datastax.com", "v1beta1", "cassandradatacenters");
-        try_join(self.install(definitions), datacenters).await?;
+        let client = self.impatient()?;
+        let datacenters =
+            self.watchable(&client, "cassandra.datastax.com", "v1beta1", "cassandradatacenters");
+        try_join(self.install_by(&client, definitions), datacenters).await?;
         Ok(())
     }
 
     /// Installs `definitions` and waits until they are served.
     pub async fn install(&self, definitions: &[CustomResourceDefinition]) -> Result<()> {
+        self.install_by(&self.impatient()?, definitions).await
+    }
+
+    async fn install_by(&self, client: &Client, definitions: &[CustomResourceDefinition]) -> Result<()> {
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let install = async |definition: &CustomResourceDefinition| {
             api.create(&PostParams::default(), definition).await?;
             let spec = &definition.spec;
             let version = spec.versions.first().ok_or("a definition has no version")?;
-            self.watchable(&spec.group, &version.name, &spec.names.plural).await
+            self.watchable(client, &spec.group, &version.name, &spec.names.plural).await
         };
         try_join_all(definitions.iter().map(install)).await?;
         Ok(())
@@ -102,10 +108,7 @@ impl Cluster {
     /// Waits until the API server opens a watch of a kind without asking for patience: the first request for a kind
     /// makes it fill its cache, whoever watches too early is told to come back in a second, and does not hear before
     /// that of what a test makes meanwhile.
-    async fn watchable(&self, group: &str, version: &str, plural: &str) -> Result<()> {
-        let mut config = self.config.clone();
-        config.default_retry = false;
-        let client = Client::try_from(config)?;
+    async fn watchable(&self, client: &Client, group: &str, version: &str, plural: &str) -> Result<()> {
         let path = format!("/apis/{group}/{version}/{plural}?watch=1");
         within(DEADLINE, format!("{plural} can be watched in {}", self.name), async || {
             let request = http::Request::get(&path).body(Body::empty()).map_err(|error| error.to_string())?;
@@ -113,6 +116,13 @@ impl Cluster {
             if answer.is_success() { Ok(()) } else { Err(answer.to_string()) }
         })
         .await
+    }
+
+    /// A client that hands on what the API server answers, also that it is to ask again later.
+    fn impatient(&self) -> Result<Client> {
+        let mut config = self.config.clone();
+        config.default_retry = false;
+        Ok(Client::try_from(config)?)
     }
 
     /// Creates a namespace.
