@@ -13,6 +13,7 @@ use crate::{
         Cluster,
         harness::{Testbed, testbed},
         loosened::loosen,
+        medusa_definitions,
     },
 };
 
@@ -26,7 +27,7 @@ pub enum Definitions {
     Ours,
     /// As upstream's: without the optional fields we add.
     Upstream,
-    /// Ours, in a cluster that is a control plane's own, too.
+    /// Ours, and the fleet's kinds: the cluster is a control plane's own, too.
     Home,
     /// Ours, without any type in them.
     Loose,
@@ -48,7 +49,8 @@ const ADDED: [(&str, &str, &[&str]); 6] = [
 
 impl Definitions {
     fn all(self) -> Vec<CustomResourceDefinition> {
-        let mut all = crds::all().unwrap();
+        // Each kind takes an API server's time before it can be watched.
+        let mut all = if matches!(self, Self::Home) { crds::all().unwrap() } else { medusa_definitions() };
         if matches!(self, Self::Upstream) {
             for (plural, part, added) in ADDED {
                 let kind = all.iter_mut().find(|c| c.spec.names.plural == plural).unwrap();
