@@ -215,7 +215,7 @@ impl ScriptedDatacenter {
                 e.reason.as_deref() == Some(reason)
                     && e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name)
             };
-            all.iter().find(is_it).map(|e| e.note.clone().unwrap_or_default()).ok_or(format!("{all:?}"))
+            all.iter().find(is_it).and_then(|e| e.note.clone()).ok_or(format!("{all:?}"))
         })
         .await
     }
