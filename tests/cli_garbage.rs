@@ -14,8 +14,10 @@ use std::{
 fn kubeconfig(user: &str) -> PathBuf {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let file = format!("garbage-{}-{number}.kubeconfig", std::process::id());
-    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(file);
+    // Cargo makes it when it builds; it may have been deleted since.
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join(format!("garbage-{}-{number}.kubeconfig", std::process::id()));
     let text = format!(
         "{{current-context: c, clusters: [{{name: k, cluster: {{server: 'https://127.0.0.1:1'}}}}], \
          users: [{{name: u, user: {user}}}], contexts: [{{name: c, context: {{cluster: k, user: u}}}}]}}"
