@@ -12,7 +12,7 @@
     reason = "tests"
 )]
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -23,6 +23,18 @@ mod harness;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const CONTROL_PLANE: &str = "medusa-fleet";
 const DATA_PLANE: &str = "medusa-fleet-data-plane";
+/// What a release is made of where nothing is chosen.
+const KINDS: [&str; 9] = [
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+    "Deployment",
+    "PodDisruptionBudget",
+    "Role",
+    "RoleBinding",
+    "Service",
+    "ServiceAccount",
+];
 
 /// Runs Helm; what it printed, or what it said against it.
 fn helm(args: &[&str]) -> Result<String, String> {
@@ -57,6 +69,16 @@ fn text<'a>(document: &'a Value, pointer: &str) -> &'a str {
 
 fn of_kind<'a>(all: &'a [Value], kind: &str) -> Vec<&'a Value> {
     all.iter().filter(|document| text(document, "/kind") == kind).collect()
+}
+
+/// The objects of a kind; `Pod` and `Container` are those of the Deployments.
+fn of_part<'a>(all: &'a [Value], part: &str) -> Vec<&'a Value> {
+    let inside = match part {
+        "Pod" => "/spec/template",
+        "Container" => "/spec/template/spec/containers/0",
+        kind => return of_kind(all, kind),
+    };
+    of_kind(all, "Deployment").into_iter().filter_map(|deployment| deployment.pointer(inside)).collect()
 }
 
 /// As `make manifests` renders them: the definitions are applied apart from these.
@@ -97,69 +119,239 @@ fn a_chart_has_the_version_of_the_program(#[case] name: &str) {
     }
 }
 
-/// Everything that can be chosen, alone and together.
+/// What is made has these changes of kinds, and these values.
+fn assert_chosen(all: &[Value], changes: &str, seen: &[(&str, &str, &str)]) {
+    let mut kinds = BTreeSet::from(KINDS);
+    for change in changes.split_whitespace() {
+        match change.split_at(1) {
+            ("+", kind) => kinds.insert(kind),
+            (_, kind) => kinds.remove(kind),
+        };
+    }
+    let made: BTreeSet<&str> = all.iter().map(|document| text(document, "/kind")).collect();
+    assert_eq!(made, kinds);
+    for (part, pointer, json) in seen {
+        let wanted: Value = serde_json::from_str(json).unwrap_or_else(|_| json!(json));
+        let found: Vec<&Value> =
+            of_part(all, part).into_iter().filter_map(|object| object.pointer(pointer)).collect();
+        let is_it = |value: &&Value| {
+            **value == wanted || value.as_array().is_some_and(|array| array.contains(&wanted))
+        };
+        assert!(found.iter().any(is_it), "{part} {pointer}: {wanted} is not in {found:?}");
+    }
+}
+
+/// Everything that can be chosen, alone and together: which kinds come or go by it, and where it is seen. Values are JSON,
+/// or strings as they are; of an array, one element is enough.
 #[rstest]
-#[case(CONTROL_PLANE, "medusa-fleet", "medusa-fleet", "")]
-#[case(CONTROL_PLANE, "backups", "platform-backups", "")]
-#[case(CONTROL_PLANE, "a-release-name-as-long-as-helm-lets-anybody-choose-a", "n", "")]
-#[case(CONTROL_PLANE, "x", "n", "--set fullnameOverride=cassandra-backups,replicas=1,leaderElection=false")]
+#[case(
+    CONTROL_PLANE,
+    "medusa-fleet",
+    "medusa-fleet",
+    "",
+    "",
+    &[
+        ("Deployment", "/spec/replicas", "2"),
+        ("Container", "/args", "--leader-elect"),
+    ]
+)]
+#[case(
+    CONTROL_PLANE,
+    "backups",
+    "platform-backups",
+    "",
+    "",
+    &[("Deployment", "/metadata/name", "backups-medusa-fleet-control-plane")]
+)]
+#[case(
+    CONTROL_PLANE,
+    "a-release-name-as-long-as-helm-lets-anybody-choose-a",
+    "n",
+    "",
+    "",
+    &[("Deployment", "/metadata/name", "a-release-name-as-long-as-helm-lets-anybody-choos-control-plane")]
+)]
+#[case(
+    CONTROL_PLANE,
+    "x",
+    "n",
+    "--set fullnameOverride=cassandra-backups,replicas=1,leaderElection=false",
+    "-PodDisruptionBudget",
+    &[
+        ("Deployment", "/metadata/name", "cassandra-backups-control-plane"),
+        ("Deployment", "/spec/replicas", "1"),
+        ("Container", "/args", r#"["control-plane", "--log-format=json"]"#),
+    ]
+)]
 #[case(
     CONTROL_PLANE,
     "x",
     "n",
     "--set image.digest=sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,\
-    image.repository=registry.example.com/m,imagePullSecrets[0].name=pull,priorityClassName=system-cluster-critical"
+    image.repository=registry.example.com/m,imagePullSecrets[0].name=pull,\
+    priorityClassName=system-cluster-critical",
+    "",
+    &[
+        (
+            "Container",
+            "/image",
+            "registry.example.com/m@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        ),
+        ("Pod", "/spec/imagePullSecrets", r#"{"name": "pull"}"#),
+        ("Pod", "/spec/priorityClassName", "system-cluster-critical"),
+    ]
+)]
+#[case(
+    CONTROL_PLANE,
+    "x",
+    "n",
+    "--set image.tag=1.2.3,image.pullPolicy=Always,extraArgs[0]=--metrics-addr=127.0.0.1:9,\
+    resources.limits.memory=1Gi,podSecurityContext.fsGroup=7,securityContext.runAsUser=8,\
+    serviceAccount.annotations.role=r",
+    "",
+    &[
+        ("Container", "/image", "medusa-fleet:1.2.3"),
+        ("Container", "/imagePullPolicy", "Always"),
+        ("Container", "/args", "--metrics-addr=127.0.0.1:9"),
+        ("Container", "/resources/limits/memory", "1Gi"),
+        ("Pod", "/spec/securityContext/fsGroup", "7"),
+        ("Container", "/securityContext/runAsUser", "8"),
+        ("ServiceAccount", "/metadata/annotations/role", "r"),
+    ]
 )]
 #[case(
     CONTROL_PLANE,
     "x",
     "n",
     "--set sourceNamespaces={a,b},clientConfigNamespaces={c},allowUnsafeKubeconfig={proxy-url},\
-    recoveryPointObjective=36h,medusaImage=registry.example.com/medusa:1,logFormat=text,logFilter=debug"
+    recoveryPointObjective=36h,medusaImage=registry.example.com/medusa:1,logFormat=text,\
+    logFilter=debug",
+    "",
+    &[(
+        "Container",
+        "/args",
+        r#"["control-plane", "--log-format=text", "--log-filter=debug", "--leader-elect",
+            "--source-namespaces=a,b", "--client-config-namespaces=c",
+            "--allow-unsafe-kubeconfig=proxy-url", "--recovery-point-objective=36h",
+            "--medusa-image=registry.example.com/medusa:1"]"#,
+    )]
 )]
 #[case(
     CONTROL_PLANE,
     "x",
     "n",
-    "--set proxy.https=http://proxy:3128,proxy.none=10.0.0.0/8,extraEnv[0].name=A,\
-    extraEnv[0].value=b,nodeSelector.disk=ssd,tolerations[0].operator=Exists,podLabels.a=b,podAnnotations.c=d,\
-    commonLabels.team=data,commonAnnotations.e=f"
+    "--set proxy.https=http://proxy:3128,proxy.http=http://proxy:3129,proxy.none=10.0.0.0/8,\
+    extraEnv[0].name=A,extraEnv[0].value=b",
+    "",
+    &[
+        ("Container", "/env", r#"{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}"#),
+        ("Container", "/env", r#"{"name": "HTTP_PROXY", "value": "http://proxy:3129"}"#),
+        ("Container", "/env", r#"{"name": "NO_PROXY", "value": "10.0.0.0/8"}"#),
+        ("Container", "/env", r#"{"name": "A", "value": "b"}"#),
+    ]
+)]
+#[case(
+    CONTROL_PLANE,
+    "x",
+    "n",
+    "--set nodeSelector.disk=ssd,tolerations[0].operator=Exists,affinity.podAffinity.a=b,\
+    topologySpreadConstraints[0].topologyKey=zone,podLabels.a=b,podAnnotations.c=d,\
+    commonLabels.team=data,commonAnnotations.e=f",
+    "",
+    &[
+        ("Pod", "/spec/nodeSelector/disk", "ssd"),
+        ("Pod", "/spec/tolerations", r#"{"operator": "Exists"}"#),
+        ("Pod", "/spec/affinity/podAffinity/a", "b"),
+        ("Pod", "/spec/topologySpreadConstraints/0/topologyKey", "zone"),
+        ("Pod", "/metadata/labels/a", "b"),
+        ("Pod", "/metadata/annotations/c", "d"),
+        ("Service", "/metadata/labels/team", "data"),
+        ("Deployment", "/metadata/annotations/e", "f"),
+    ]
 )]
 #[case(
     CONTROL_PLANE,
     "x",
     "n",
     "--set networkPolicy.enabled=true,networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.a=b,\
-    metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=p,definitions.k8ssandra=true"
+    definitions.k8ssandra=true",
+    "+NetworkPolicy",
+    &[
+        ("NetworkPolicy", "/spec/ingress/0/from/0/namespaceSelector/matchLabels/a", "b"),
+        ("CustomResourceDefinition", "/metadata/name", "k8ssandraclusters.k8ssandra.io"),
+    ]
+)]
+#[case(
+    CONTROL_PLANE,
+    "x",
+    "n",
+    "--set metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=p,\
+    metrics.serviceMonitor.interval=15s,metrics.service.annotations.a=b",
+    "+ServiceMonitor",
+    &[
+        ("ServiceMonitor", "/metadata/labels/release", "p"),
+        ("ServiceMonitor", "/spec/endpoints/0/interval", "15s"),
+        ("Service", "/metadata/annotations/a", "b"),
+    ]
 )]
 #[case(
     CONTROL_PLANE,
     "x",
     "n",
     "--set serviceAccount.create=false,serviceAccount.name=mine,rbac.create=false,rbac.aggregate=false,\
-    metrics.service.enabled=false,podDisruptionBudget.enabled=false,definitions.fleet=false,definitions.medusa=false"
+    metrics.service.enabled=false,podDisruptionBudget.enabled=false,definitions.fleet=false,\
+    definitions.medusa=false",
+    "-ServiceAccount -ClusterRole -ClusterRoleBinding -Role -RoleBinding -Service -PodDisruptionBudget \
+    -CustomResourceDefinition",
+    &[("Pod", "/spec/serviceAccountName", "mine")]
 )]
-#[case(DATA_PLANE, "medusa-fleet", "medusa-fleet", "")]
+#[case(
+    DATA_PLANE,
+    "medusa-fleet",
+    "medusa-fleet",
+    "",
+    "",
+    &[
+        ("Deployment", "/spec/replicas", "2"),
+        ("Container", "/args", r#"["data-plane", "--log-format=json", "--leader-elect"]"#),
+    ]
+)]
 #[case(
     DATA_PLANE,
     "medusa-fleet-data-plane",
     "elsewhere",
-    "--set takeOver=true,replicas=1,leaderElection=false"
+    "--set takeOver=true,replicas=1,leaderElection=false",
+    "-PodDisruptionBudget",
+    &[
+        ("Deployment", "/metadata/name", "medusa-fleet-data-plane"),
+        ("Deployment", "/spec/replicas", "1"),
+        ("Deployment", "/spec/strategy/type", "Recreate"),
+        ("Container", "/args", r#"["data-plane", "--log-format=json", "--take-over"]"#),
+    ]
 )]
 #[case(
     DATA_PLANE,
     "x",
     "n",
     "--set watchNamespaces={shop,billing},networkPolicy.enabled=true,\
-    metrics.serviceMonitor.enabled=true,definitions.medusa=false"
+    metrics.serviceMonitor.enabled=true,definitions.medusa=false",
+    "-ClusterRoleBinding -CustomResourceDefinition +NetworkPolicy +ServiceMonitor",
+    &[
+        ("Container", "/args", "--watch-namespace=shop,billing"),
+        ("NetworkPolicy", "/spec/ingress/0/ports", r#"{"port": "http"}"#),
+        ("ServiceMonitor", "/spec/endpoints/0/interval", "30s"),
+    ]
 )]
 fn what_is_rendered_is_whole_and_stays_in_its_namespace(
     #[case] name: &str,
     #[case] release: &str,
     #[case] namespace: &str,
     #[case] flags: &str,
+    #[case] changes: &str,
+    #[case] seen: &[(&str, &str, &str)],
 ) {
     let all = documents(&rendered(name, release, namespace, flags).unwrap());
+    assert_chosen(&all, changes, seen);
     let role = if name == DATA_PLANE { "data-plane" } else { "control-plane" };
     assert!(
         of_kind(&all, "Namespace").is_empty(),
