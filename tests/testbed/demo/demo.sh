@@ -13,8 +13,9 @@ fleet=$work/fleet
 testbed=$root/target/testbed/testbed
 # MEDUSA_FLEET names another build of the program, such as a debug build.
 # What `make build` has made is used; without it a debug build, which `make test` needs as well.
-built=debug profile=dev
-[ ! -x "$root/target/release/medusa-fleet" ] || built=release profile=release
+# With a test beside it the crates are built with the features that tests need, once for both.
+built=debug how=(--bin medusa-fleet --test cli)
+[ ! -x "$root/target/release/medusa-fleet" ] || built=release how=(--release)
 program=${MEDUSA_FLEET:-$root/target/$built/medusa-fleet}
 namespace=medusa-fleet
 # Where the datacenters are in their data planes.
@@ -72,7 +73,7 @@ demo_down() {
 build() {
 	step "Build medusa-fleet"
 	if [ -z "${MEDUSA_FLEET:-}" ]; then
-		quietly "$logs/cargo.log" cargo build --profile "$profile" --locked --manifest-path "$root/Cargo.toml"
+		quietly "$logs/cargo.log" cargo build "${how[@]}" --locked --manifest-path "$root/Cargo.toml"
 		ln -sf medusa-fleet "$root/target/$built/kubectl-medusa"
 	fi
 	step "Build the testbed: etcd, kube-apiserver, kube-controller-manager, kubectl (about 10 minutes the first time)"
