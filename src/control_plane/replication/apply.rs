@@ -374,8 +374,9 @@ mod tests {
     }
 
     fn refused(code: u16) -> (u16, Value) {
+        let reason = if code == 404 { "NotFound" } else { "Odd" };
         let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": "no", "reason": "Odd", "code": code});
+            "message": "no", "reason": reason, "code": code});
         (code, status)
     }
 
