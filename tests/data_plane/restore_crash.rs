@@ -7,7 +7,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     cass_operator::{Behaviour, SET},
-    restorable_datacenter::{RESTORE, RestorableDatacenter, restore_timings},
+    restorable_datacenter::{RestorableDatacenter, restore_timings},
     shared_cluster::Definitions,
     support::{
         eventually,
@@ -60,7 +60,7 @@ async fn killed_at_any_write_it_ends_as_if_undisturbed(
     let stop = if answered { Stop::After(write) } else { Stop::Before(write) };
     let first = dc.scripted.data_plane_with(Gate::stopping(stop), restore_timings()).await;
     dc.restore("r1", "b1").await;
-    tokio::time::timeout(RESTORE, first.gate.reached()).await.expect("the write is made");
+    first.gate.reached().await;
     first.kill();
     let _second = dc.data_plane().await;
     assert_eq!(end_state(&dc).await, *expected);
@@ -75,7 +75,7 @@ async fn upstreams_definitions_are_enough_to_carry_a_restore_over_a_restart(
     let dc = RestorableDatacenter::under(Definitions::Upstream, 2).await;
     let first = dc.scripted.data_plane_with(Gate::stopping(Stop::After(write)), restore_timings()).await;
     dc.restore("r1", "b1").await;
-    tokio::time::timeout(RESTORE, first.gate.reached()).await.expect("the write is made");
+    first.gate.reached().await;
     first.kill();
     let _second = dc.data_plane().await;
     let end = end_state(&dc).await;
@@ -90,7 +90,7 @@ async fn a_failure_survives_a_restart_with_its_reason(#[values(6, 9, 11, 12, 13,
     dc.operator.script(|s| s.pods = [(format!("{SET}-0"), Behaviour::Skips)].into());
     let first = dc.scripted.data_plane_with(Gate::stopping(Stop::After(write)), restore_timings()).await;
     dc.restore("r1", "b1").await;
-    tokio::time::timeout(RESTORE, first.gate.reached()).await.expect("the write is made");
+    first.gate.reached().await;
     first.kill();
     let _second = dc.data_plane().await;
     let status = dc.finished("r1").await;
@@ -114,7 +114,7 @@ async fn a_cancelled_restore_is_put_back_over_a_restart(
     dc.delete("r1").await;
     let stop = if answered { Stop::After(write) } else { Stop::Before(write) };
     let second = dc.scripted.data_plane_with(Gate::stopping(stop), restore_timings()).await;
-    tokio::time::timeout(RESTORE, second.gate.reached()).await.expect("the write is made");
+    second.gate.reached().await;
     second.kill();
     let _third = dc.data_plane().await;
     dc.gone("r1").await;

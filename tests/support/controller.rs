@@ -52,9 +52,14 @@ impl ControlPlane {
         Self(program.unwrap())
     }
 
-    /// Starts it again after [`Self::kill9`].
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.ended().unwrap().is_some()
+    }
+
+    /// Starts it again once it has ended, such as by [`Self::kill9`].
     pub fn start(&mut self) {
-        assert!(self.0.ended().unwrap().is_some(), "it is running");
+        assert!(self.has_ended(), "it is running");
         self.0.restart().unwrap();
     }
 

@@ -15,6 +15,8 @@ use kube::{
 use tokio::sync::Notify;
 use tower::{Layer, Service};
 
+use super::harness::DEADLINE;
+
 /// At which write to stop.
 #[derive(Clone, Copy, Debug)]
 pub enum Stop {
@@ -55,9 +57,10 @@ impl Gate {
         self.writes.lock().unwrap().clone()
     }
 
-    /// Waits until the client has come to the stop.
+    /// Waits until the client has come to the stop; fails when it does not.
     pub async fn reached(&self) {
-        self.reached.notified().await;
+        let reached = tokio::time::timeout(DEADLINE, self.reached.notified()).await;
+        reached.unwrap_or_else(|_| panic!("{:?} was not reached: {:#?}", self.stop, self.writes()));
     }
 
     pub fn client(&self, config: Config) -> Client {

@@ -5,19 +5,13 @@ use futures::{StreamExt as _, stream};
 use super::*;
 use crate::support::gate::Stop;
 
-/// Waits until a control plane stands at the write it shall stop at.
-async fn reached(controller: &Controller) {
-    let reached = tokio::time::timeout(Duration::from_mins(1), controller.gate.reached());
-    reached.await.expect("the write is made");
-}
-
 /// Makes schedule `nightly`, and kills its controller at a write of its first slot; returns that slot.
 async fn killed_at(clocked: &ClockedNamespace<'_>, stop: Stop) -> Timestamp {
     let controller = clocked.controller_with(Gate::stopping(stop));
     clocked.schedule("nightly", json!({})).await;
     let slot = clocked.next("nightly", None).await;
     clocked.fake_clock.set(slot);
-    reached(&controller).await;
+    controller.gate.reached().await;
     controller.kill();
     slot
 }
@@ -76,7 +70,7 @@ async fn killed_at_any_write_it_ends_as_if_undisturbed() {
             let begun = clocked.watch().await;
             let first = clocked.controller_with(Gate::stopping(stop));
             let killed = async {
-                reached(&first).await;
+                first.gate.reached().await;
                 first.kill();
                 clocked.controller()
             };
@@ -162,7 +156,7 @@ async fn a_control_plane_that_wakes_up_late_makes_no_run_of_a_slot_that_is_over(
     clocked.schedule("nightly", json!({"successfulJobsHistoryLimit": 0})).await;
     let slot = clocked.next("nightly", None).await;
     clocked.fake_clock.set(slot);
-    reached(&late).await;
+    late.gate.reached().await;
     let other = clocked.controller();
     clocked.ran("nightly", slot).await;
     clocked.end(&of("nightly", slot), "Succeeded").await;
@@ -201,7 +195,7 @@ async fn a_schedule_that_goes_takes_a_held_run_along() {
     clocked.schedule("nightly", json!({})).await;
     let slot = clocked.next("nightly", None).await;
     clocked.fake_clock.set(slot);
-    reached(&first).await;
+    first.gate.reached().await;
     first.kill();
     clocked.schedules().delete("nightly", &DeleteParams::default()).await.unwrap();
     let _second = clocked.controller();
