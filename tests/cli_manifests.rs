@@ -126,6 +126,15 @@ fn a_data_plane_grants_what_the_contract_needs_and_nothing_else() {
 }
 
 #[test]
+fn the_account_of_a_data_plane_renews_its_own_token_and_no_other() {
+    let role = one("kubeconfigs/data-plane-rbac.yaml", "Role", "medusa-fleet-control-plane");
+    assert_eq!(permissions(&role), ["/serviceaccounts/token create"]);
+    let names = role.pointer("/rules/0/resourceNames");
+    assert_eq!(names, Some(&json!(["medusa-fleet-control-plane"])));
+    assert_eq!(text(&role, "/metadata/namespace"), "medusa-fleet");
+}
+
+#[test]
 fn the_fleet_role_names_every_fleet_kind() {
     let role = one("deploy/control-plane.yaml", "Role", "medusa-fleet-control-plane");
     let permissions = permissions(&role);

@@ -5,6 +5,12 @@ pub const DOMAIN: &str = "fleet.k8ssandra.io";
 
 /// On a Secret in the control plane: `"true"` registers its kubeconfig as a data plane (docs/dataplane.md).
 pub const REGISTER: &str = "fleet.k8ssandra.io/register";
+/// On a labelled Secret: the control plane renews its token by itself, and asks for one that works so long, as `3600s`.
+pub const TOKEN_DURATION: &str = "fleet.k8ssandra.io/token-duration";
+/// On a labelled Secret: when the control plane renewed its token last.
+pub const RENEWED_AT: &str = "fleet.k8ssandra.io/renewed-at";
+/// On a labelled Secret: any value has its token renewed now, which takes the annotation away.
+pub const ROTATE: &str = "fleet.k8ssandra.io/rotate";
 /// On a DataPlane the controller made: what it came from, a Secret's name or `ClientConfig/<namespace>/<name>`.
 pub const REGISTERED_FROM: &str = "fleet.k8ssandra.io/registered-from";
 /// On everything we write into a data plane: which control plane wrote it.

@@ -74,6 +74,10 @@ reasons! {
     CredentialRejected,
     /// The credential's time is over.
     CredentialExpired,
+    /// The control plane renewed the credential by itself.
+    Renewed,
+    /// The control plane was to renew the credential, and could not.
+    RenewalFailed,
     /// Every verb we need is allowed.
     PermissionsGranted,
     /// A verb we need is not allowed.

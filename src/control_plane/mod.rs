@@ -34,6 +34,7 @@ use crate::{
     api::{fleet::DataPlane, labels, names},
     runtime::{
         backoff::Backoff,
+        clock::Clock,
         events::Events,
         fence::Fence,
         guard::again,
@@ -81,6 +82,8 @@ pub struct Config {
     pub recovery_point_objective: Duration,
     /// Medusa's image where a K8ssandraCluster names none.
     pub medusa_image: deployment::pod::image::Image,
+    /// The time by which it decides.
+    pub clock: Clock,
 }
 
 /// Why the role ended.
@@ -108,7 +111,7 @@ pub enum RunError {
 /// When it cannot start, or a part of it ends.
 pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     let readiness = Readiness::default();
-    let fleet = Arc::new(Fleet::default());
+    let fleet = Arc::new(Fleet::by(config.clock.clone()));
     let figures = Figures::default();
     let meters = Arc::new(Meters::default());
     readiness.expect("registry");

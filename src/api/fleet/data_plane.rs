@@ -175,6 +175,12 @@ pub struct CredentialStatus {
     /// When the token or client certificate stops working, when it says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
+    /// When the control plane renewed it last by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewed_at: Option<Time>,
+    /// When the control plane renews it by itself; absent when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_renewal_time: Option<Time>,
     /// When this credential was first read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_at: Option<Time>,

@@ -16,7 +16,7 @@ use crate::{
 const RBAC: &str = include_str!("../../../kubeconfigs/data-plane-rbac.yaml");
 /// Its namespace.
 pub const NAMESPACE: &str = "medusa-fleet";
-/// Its service account, role and binding.
+/// Its service account, roles and bindings.
 pub const ACCOUNT: &str = "medusa-fleet-control-plane";
 
 /// The objects, with the service account in `namespace`.
@@ -105,11 +105,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_built_in_file_names_one_account_role_and_binding() {
+    fn the_built_in_file_names_one_account_and_its_roles_and_bindings() {
         let objects = objects(NAMESPACE).unwrap();
         let titles: Vec<String> = objects.iter().map(title).collect();
         let expected = ["Namespace `medusa-fleet`".to_owned()].into_iter().chain(
-            ["ServiceAccount", "ClusterRole", "ClusterRoleBinding"].map(|kind| format!("{kind} `{ACCOUNT}`")),
+            ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]
+                .map(|kind| format!("{kind} `{ACCOUNT}`")),
         );
         assert_eq!(titles, expected.collect::<Vec<_>>());
     }
@@ -117,7 +118,7 @@ mod tests {
     #[test]
     fn another_namespace_reaches_every_object() {
         let text = serde_json::to_string(&objects("elsewhere").unwrap()).unwrap();
-        assert_eq!(text.matches("\"elsewhere\"").count(), 3, "{text}");
+        assert_eq!(text.matches("\"elsewhere\"").count(), 6, "{text}");
         assert!(
             !text.contains("\"medusa-fleet\",\"namespace\"")
                 && !text.contains("\"namespace\":\"medusa-fleet\"")

@@ -241,6 +241,12 @@ impl Default for Fleet {
 }
 
 impl Fleet {
+    /// One that goes by this clock.
+    #[must_use]
+    pub fn by(clock: Clock) -> Self {
+        Self { clock, ..Self::default() }
+    }
+
     /// The time by which the control plane decides: one clock, so that a test can turn it.
     #[must_use]
     pub fn now(&self) -> Timestamp {

@@ -28,6 +28,7 @@ use super::{
     credential::{self, Access, Credential, secret_of},
     health::{Health, Twin},
     link::{Link, LinkOptions},
+    renew::Renewals,
     roll::{Gone, Roll},
     secrets::SecretVersions,
     sources::{self, RejectedRegistrations},
@@ -97,6 +98,7 @@ pub(super) struct Registry {
     pub(super) credentials: Mutex<BTreeMap<String, Credential>>,
     /// Which cluster each is known to have to itself, and since when.
     pub(super) firsts: Mutex<BTreeMap<String, (String, Timestamp)>>,
+    pub(super) renewals: Renewals,
     shell: Shell,
     pub(super) secrets: Arc<SecretVersions>,
     pub(super) rejected: watch::Receiver<RejectedRegistrations>,
@@ -134,6 +136,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
         links: Mutex::default(),
         credentials: Mutex::default(),
         firsts: Mutex::default(),
+        renewals: Renewals::default(),
         shell,
         secrets,
         rejected: rejected.clone(),
@@ -263,12 +266,13 @@ async fn look(plane: &DeserializeGuard<DataPlane>, registry: &Registry) -> Resul
     let health = registry.health(&uid);
     let twin = registry.twin(plane);
     registry.settle(plane, refusal.as_ref(), twin.as_ref());
+    let renewal = if refusal.is_none() { registry.renew(plane, &health) } else { None };
     registry.publish(plane, refusal.as_ref(), stale.as_ref(), twin.as_ref(), &health).await?;
     if stale.as_ref().or(refusal.as_ref()).is_some_and(is_passing) {
         return Ok(Action::requeue(registry.shell.failed(&plane.metadata)));
     }
     registry.shell.succeeded(&registry.context.namespace, &plane.name_any());
-    Ok(Action::requeue(HEARTBEAT))
+    Ok(Action::requeue(renewal.map_or(HEARTBEAT, |wait| wait.min(HEARTBEAT))))
 }
 
 impl Registry {
@@ -295,6 +299,7 @@ impl Registry {
         lock(&self.links).remove(uid);
         lock(&self.credentials).remove(uid);
         lock(&self.firsts).remove(uid);
+        self.renewals.forget(uid);
         self.shell.succeeded(&self.context.namespace, name);
         let fleet = &self.context.fleet;
         fleet.announce(Change::contact(name));

@@ -9,12 +9,14 @@ use kube::{Api, Client, ResourceExt as _};
 use super::{
     controller::Registry,
     kubeconfig::{self, Vetted},
+    renewal::Renewal,
 };
 use crate::{
     api::{
         Reason, Why,
         fleet::{DataPlane, KubeconfigSecretRef, LOCAL},
         k8ssandra::ClientConfig,
+        labels,
     },
     control_plane::{
         data_planes::view::ObjectKey,
@@ -37,6 +39,7 @@ pub(super) struct Credential {
     /// Secret and resourceVersion, key and context it was read from.
     read_from: (ObjectKey, Option<String>, Option<String>, Option<String>),
     pub(super) verdict: Result<Vetted, Why>,
+    pub(super) renewal: Renewal,
     pub(super) observed_at: Timestamp,
     /// When it was read last.
     read_at: Timestamp,
@@ -104,14 +107,25 @@ impl Registry {
         let secrets = Api::<Secret>::namespaced(self.context.client.clone(), &key.namespace);
         // That it cannot be read now says nothing of what is in it, and is not remembered.
         let secret = secrets.get_opt(&key.name).await.map_err(|error| read_failed(key, &error))?;
+        let metadata = secret.as_ref().map(|secret| secret.metadata.clone()).unwrap_or_default();
         let verdict = vet(secret, key, plane, &self.context.allow_unsafe, now);
+        let renewal = verdict.as_ref().map_or_else(
+            |_| Renewal::default(),
+            |vetted| {
+                let label = metadata.labels.as_ref().and_then(|all| all.get(labels::REGISTER));
+                let is_ours =
+                    key.namespace == self.context.namespace && label.is_some_and(|label| label == "true");
+                let annotations = metadata.annotations.unwrap_or_default();
+                Renewal::of(is_ours, &annotations, vetted.access.account(), now)
+            },
+        );
         let mut credentials = lock(&self.credentials);
         let refusal = verdict.as_ref().err();
         let before =
             credentials.get(&uid).filter(|c| refusal.is_some() && c.verdict.as_ref().err() == refusal);
         let observed_at = before.map_or(now, |before| before.observed_at);
-        credentials
-            .insert(uid, Credential { read_from, verdict: verdict.clone(), observed_at, read_at: now });
+        let known = Credential { read_from, verdict: verdict.clone(), renewal, observed_at, read_at: now };
+        credentials.insert(uid, known);
         verdict
     }
 

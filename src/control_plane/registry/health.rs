@@ -91,6 +91,8 @@ pub struct Facts<'a> {
     pub paused: bool,
     /// When the credential ends, when it says.
     pub expires_at: Option<Timestamp>,
+    /// Why it could not be renewed, where it was to be, and what to do.
+    pub not_renewed: Option<&'a str>,
     /// What is known about reaching it.
     pub health: &'a Health,
     /// What its watches delivered.
@@ -192,7 +194,16 @@ fn authenticated(facts: &Facts<'_>, now: Timestamp) -> Verdict {
         return not_asked(facts);
     }
     match &facts.health.answer {
-        Answer::Answered => holds(Reason::CredentialAccepted, "the API server accepts the credential"),
+        Answer::Answered => match facts.not_renewed {
+            None => holds(Reason::CredentialAccepted, "the API server accepts the credential"),
+            Some(why) => {
+                let ends = facts.expires_at.map(|at| format!("ends at {at} and ")).unwrap_or_default();
+                holds(
+                    Reason::RenewalFailed,
+                    format!("the API server accepts the credential; it {ends}could not be renewed: {why}"),
+                )
+            }
+        },
         Answer::Lost(cause) if cause.kind == Kind::Credential => {
             let has_expired = facts.expires_at.is_some_and(|end| end <= now);
             let (reason, words) = if has_expired {

@@ -71,14 +71,22 @@ pub fn vet(
             chosen.shown_user()
         )));
     }
-    let short = |hash: String| hash.chars().take(16).collect();
     Ok(Vetted {
-        hash: short(names::sha256_hex(bytes)),
+        hash: short_hash(bytes),
         fingerprint: short(access.fingerprint()),
         address: short(access.address()),
         expires_at: access.expires_at(),
         access: Arc::new(access),
     })
+}
+
+fn short(hash: String) -> String {
+    hash.chars().take(16).collect()
+}
+
+/// [`Vetted::hash`] of a text.
+pub(super) fn short_hash(text: &[u8]) -> String {
+    short(names::sha256_hex(text))
 }
 
 type Finding = (&'static str, &'static str);

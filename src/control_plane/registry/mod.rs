@@ -13,6 +13,8 @@ mod link;
 mod publish;
 mod pulse;
 mod registration;
+mod renew;
+mod renewal;
 mod roll;
 mod secrets;
 mod sources;

@@ -39,12 +39,15 @@ impl Registry {
         let old = plane.status.clone().unwrap_or_default();
         let member = self.context.fleet.member(&name).filter(|member| member.uid == uid);
         let view = member.map_or_else(|| Arc::new(View::unknown()), |member| member.view.get());
+        let prospect = self.prospect(plane);
         let credential = lock(&self.credentials).get(&uid).and_then(|c| {
             let vetted = c.verdict.as_ref().ok()?;
             let observed = old.credential.as_ref().filter(|o| o.hash.as_ref() == Some(&vetted.hash));
             Some(CredentialStatus {
                 hash: Some(vetted.hash.clone()),
                 expires_at: vetted.expires_at.map(Time),
+                renewed_at: prospect.renewed_at.map(Time),
+                next_renewal_time: prospect.due.map(Time),
                 observed_at: observed.and_then(|o| o.observed_at.clone()).or(Some(Time(c.observed_at))),
             })
         });
@@ -60,6 +63,7 @@ impl Registry {
             rejected: rejected.as_ref(),
             paused: plane.spec.paused == Some(true),
             expires_at: credential.as_ref().and_then(|c| c.expires_at.as_ref()).map(|t| t.0),
+            not_renewed: prospect.failure.as_deref(),
             health,
             view: &view,
         };

@@ -58,6 +58,7 @@ pub(super) async fn look(
         rejected: None,
         paused: false,
         expires_at: None,
+        not_renewed: None,
         health: &health,
         view: &view,
     };

@@ -10,10 +10,11 @@ use kube::{
     config::{AuthInfo, AuthProviderConfig, ExecAuthCluster, ExecConfig},
 };
 use rustls::pki_types::ServerName;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     Fault,
+    account::Account,
     choice::Chosen,
     credential, pem,
     text::{Cluster, User},
@@ -314,6 +315,25 @@ impl Access {
             || username.is_some()
             || exec.is_some()
             || auth_provider.is_some()
+    }
+
+    /// The ServiceAccount whose token this is, where nothing but that token says who asks.
+    #[must_use]
+    pub fn account(&self) -> Option<Account> {
+        let AuthInfo { token, client_certificate_data, impersonate, .. } = &self.auth;
+        if client_certificate_data.is_some() || impersonate.is_some() {
+            return None;
+        }
+        Account::of(token.as_ref()?.expose_secret())
+    }
+
+    /// The `text` that this was read from, with another token in the place of its own and all else as it is. `None` when its
+    /// own does not stand there in one piece.
+    #[must_use]
+    pub fn with_token(&self, text: &[u8], token: &SecretString) -> Option<SecretString> {
+        let own = self.auth.token.as_ref()?.expose_secret();
+        let text = std::str::from_utf8(text).ok()?;
+        text.contains(own).then(|| text.replace(own, token.expose_secret()).into())
     }
 
     /// Whether a client is made with the help of a program, which may take long.

@@ -36,12 +36,21 @@ pub(super) fn token(field: &'static str, token: &str) -> Result<String, Fault> {
     Ok(token.to_owned())
 }
 
-/// The `exp` of a JWT. Nothing is verified here; the API server does that. The answer is for people.
-pub(super) fn expiry(token: &str) -> Option<Timestamp> {
+/// What a JWT says of itself. Nothing is verified here; the API server does that.
+pub(super) fn claims(token: &str) -> Option<serde_json::Value> {
     let payload = token.split('.').nth(1)?;
     let json = general_purpose::URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    let claims: serde_json::Value = serde_json::from_slice(&json).ok()?;
-    Timestamp::from_second(claims.get("exp")?.as_i64()?).ok()
+    serde_json::from_slice(&json).ok()
+}
+
+/// The moment in a claim.
+pub(super) fn moment(claims: &serde_json::Value, claim: &str) -> Option<Timestamp> {
+    Timestamp::from_second(claims.get(claim)?.as_i64()?).ok()
+}
+
+/// The `exp` of a JWT. The answer is for people.
+pub(super) fn expiry(token: &str) -> Option<Timestamp> {
+    moment(&claims(token)?, "exp")
 }
 
 /// Writes whom to act as into `auth`.

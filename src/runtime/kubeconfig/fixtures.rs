@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use jiff::Timestamp;
 
 use super::{
@@ -20,6 +23,11 @@ pub(crate) fn pem(name: &str) -> Vec<u8> {
 /// The same as a `…-data` field.
 pub(crate) fn encoded(name: &str) -> String {
     STANDARD.encode(pem(name))
+}
+
+/// A token that says this of itself.
+pub(crate) fn jwt(claims: &serde_json::Value) -> String {
+    format!("eyJh.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()))
 }
 
 /// A kubeconfig of one context with these fields, in YAML's flow style.

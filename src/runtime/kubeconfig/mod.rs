@@ -6,6 +6,7 @@
 //! other than names.
 
 pub mod access;
+pub mod account;
 pub mod choice;
 mod credential;
 mod key;

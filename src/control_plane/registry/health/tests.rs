@@ -37,6 +37,7 @@ fn facts<'a>(health: &'a Health, view: &'a View) -> Facts<'a> {
         rejected: None,
         paused: false,
         expires_at: None,
+        not_renewed: None,
         health,
         view,
     }
@@ -140,6 +141,22 @@ fn an_expired_credential_is_told_from_a_rejected_one() {
     let expired = Facts { expires_at: Some(Timestamp::UNIX_EPOCH), ..facts(&health, &view) };
     assert_eq!(ready_of(&expired).1, "CredentialExpired");
     assert_eq!(ready_of(&facts(&health, &view)).1, "CredentialRejected");
+}
+
+#[test]
+fn a_credential_that_could_not_be_renewed_is_good_until_it_ends_and_says_why() {
+    let (health, view) = (healthy(), live());
+    let failed = Facts {
+        expires_at: Some(Timestamp::UNIX_EPOCH),
+        not_renewed: Some("it may not"),
+        ..facts(&health, &view)
+    };
+    let mut list = Vec::new();
+    conditions(&mut list, &failed, None, Timestamp::UNIX_EPOCH);
+    let said = list.of_type("Authenticated").unwrap();
+    assert_eq!((said.status.as_str(), said.reason.as_str()), ("True", "RenewalFailed"));
+    assert!(said.message.contains("ends at 1970-01-01T00:00:00Z and could not be renewed: it may not"));
+    assert_eq!(ready_of(&failed), ("True".into(), "Ready".into()));
 }
 
 #[test]

@@ -1,0 +1,357 @@
+//! Renews the credential of a data plane where `renewal` says that it is time, each in a task of its own.
+//!
+//! The old token works until its end, whatever becomes of this, and a new one takes its place only once it was seen to work
+//! and the Secret still is what it was made from. So nothing is lost by an end in between, or by two who do the same.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::{Namespace, ObjectReference, Secret, ServiceAccount},
+};
+use kube::{
+    Api, Client, Resource as _, ResourceExt as _,
+    api::{Patch, PatchParams, PostParams},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    controller::Registry,
+    credential::{self, secret_of},
+    health::{Answer, Health},
+    kubeconfig::{self, Vetted},
+    renewal::{Renewable, Renewal, Tried},
+};
+use crate::{
+    api::{Reason, fleet::DataPlane, labels},
+    control_plane::data_planes::{
+        remote::{CallError, Remote, in_time},
+        view::ObjectKey,
+    },
+    runtime::{
+        cause::Kind,
+        clock::Clock,
+        events::Events,
+        fence::Fence,
+        guard,
+        kubeconfig::{account::Account, own},
+        sync::lock,
+    },
+};
+
+/// How often, and how long apart, a new token is tried: API servers learn of it one after the other.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long all of it may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What helps where the account may not ask for a token.
+const GRANT: &str = "apply kubeconfigs/data-plane-rbac.yaml there, or register the cluster again with `kubectl medusa register \
+                     NAME --from-kubeconfig FILE`";
+
+/// The renewals of all DataPlanes, by uid.
+#[derive(Clone, Default)]
+pub(super) struct Renewals(Arc<Mutex<BTreeMap<String, Renewing>>>);
+
+/// The renewals of one; dropping it ends the one that is under way.
+#[derive(Default)]
+struct Renewing {
+    tried: Option<Tried>,
+    /// Why the last one failed, and the hash of the kubeconfig whose token stays.
+    failure: Option<(String, String)>,
+    under_way: Option<DropGuard>,
+}
+
+impl Renewals {
+    /// Forgets a DataPlane that is gone.
+    pub(super) fn forget(&self, uid: &str) {
+        lock(&self.0).remove(uid);
+    }
+
+    fn failure(&self, uid: &str, hash: &str) -> Option<String> {
+        let all = lock(&self.0);
+        let (why, _) = all.get(uid)?.failure.as_ref().filter(|(_, of)| of == hash)?;
+        Some(why.clone())
+    }
+}
+
+/// What is known of a credential that may be renewed.
+pub(super) struct Prospect {
+    /// Why it is not, although somebody asked for that, and what to do.
+    pub(super) failure: Option<String>,
+    /// When it was renewed by us.
+    pub(super) renewed_at: Option<Timestamp>,
+    /// When it will be.
+    pub(super) due: Option<Timestamp>,
+}
+
+impl Registry {
+    /// What is to be said of the renewal of a DataPlane's credential.
+    pub(super) fn prospect(&self, plane: &DataPlane) -> Prospect {
+        let uid = plane.uid().unwrap_or_default();
+        match self.renewal(plane) {
+            Some((vetted, Renewal::Ours(renewable), observed_at)) => Prospect {
+                failure: self.renewals.failure(&uid, &vetted.hash),
+                renewed_at: renewable.renewed_at,
+                due: Some(renewable.due(&vetted.hash, observed_at)),
+            },
+            Some((_, Renewal::Impossible(why), _)) => {
+                Prospect { failure: Some(why), renewed_at: None, due: None }
+            }
+            Some((_, Renewal::Unasked, _)) | None => Prospect { failure: None, renewed_at: None, due: None },
+        }
+    }
+
+    /// The credential of a DataPlane that was accepted, what is to become of it, and when it was first read.
+    fn renewal(&self, plane: &DataPlane) -> Option<(Vetted, Renewal, Timestamp)> {
+        if plane.spec.local == Some(true) {
+            return None;
+        }
+        let credentials = lock(&self.credentials);
+        let known = credentials.get(&plane.uid().unwrap_or_default())?;
+        let vetted = known.verdict.as_ref().ok()?.clone();
+        let status = plane.status.as_ref().and_then(|status| status.credential.as_ref());
+        let before = status.filter(|before| before.hash.as_ref() == Some(&vetted.hash));
+        let observed_at = before.and_then(|before| before.observed_at.as_ref()).map(|time| time.0);
+        Some((vetted, known.renewal.clone(), observed_at.unwrap_or(known.observed_at)))
+    }
+
+    /// Begins to renew the credential of a DataPlane when it is time; else says how long that is away, if it ever comes. It
+    /// holds up nobody: a DataPlane is looked at again when its renewal has ended.
+    pub(super) fn renew(&self, plane: &DataPlane, health: &Health) -> Option<Duration> {
+        let (name, uid) = (plane.name_any(), plane.uid().unwrap_or_default());
+        let (vetted, Renewal::Ours(renewable), observed_at) = self.renewal(plane)? else { return None };
+        let is_rejected = match &health.answer {
+            Answer::Answered => false,
+            // One API server of several may not know it yet, or any more: the others do.
+            Answer::Lost(cause) if cause.kind == Kind::Credential => true,
+            Answer::None | Answer::Lost(_) => return None,
+        };
+        let member = self.context.fleet.member(&name).filter(|member| member.uid == uid)?;
+        let remote = member.remote?;
+        let reference = plane.spec.kubeconfig_secret_ref.as_ref()?;
+        let mut all = lock(&self.renewals.0);
+        let renewing = all.entry(uid.clone()).or_default();
+        if renewing.under_way.is_some() {
+            return None;
+        }
+        let due = renewable.due(&vetted.hash, observed_at);
+        let wait = renewable.wait(due, is_rejected, renewing.tried.as_ref(), self.context.fleet.now());
+        if !wait.is_zero() {
+            return Some(wait);
+        }
+        let errand = Errand {
+            secret: secret_of(reference, &self.context.namespace),
+            context: plane.spec.context.clone(),
+            home: self.context.client.clone(),
+            remote,
+            fence: self.context.fence.clone(),
+            allow: self.context.allow_unsafe.clone(),
+            clock: self.context.fleet.clock(),
+            vetted,
+            renewable,
+        };
+        let teller = Teller {
+            name,
+            uid,
+            about: plane.object_ref(&()),
+            renewals: self.renewals.clone(),
+            events: self.context.events.clone(),
+            trigger: self.trigger.clone(),
+        };
+        let cancel = CancellationToken::new();
+        let stop = cancel.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = teller.tell_of(errand) => {}
+            }
+        });
+        renewing.under_way = Some(cancel.drop_guard());
+        None
+    }
+}
+
+/// Tells what came of a renewal.
+struct Teller {
+    name: String,
+    uid: String,
+    about: ObjectReference,
+    renewals: Renewals,
+    events: Events,
+    trigger: mpsc::Sender<String>,
+}
+
+impl Teller {
+    async fn tell_of(self, errand: Errand) {
+        let late = || Err(format!("it took longer than {} s", PATIENCE.as_secs()));
+        let run = async { tokio::time::timeout(PATIENCE, errand.run()).await.unwrap_or_else(|_| late()) };
+        let ended =
+            guard::work("credential renewal", run).await.unwrap_or_else(|panic| Err(panic.to_string()));
+        {
+            let mut all = lock(&self.renewals.0);
+            let Some(renewing) = all.get_mut(&self.uid) else { return };
+            let before = renewing.tried.as_ref().map_or(0, |tried| tried.failures);
+            let failures = if ended.is_err() { before.saturating_add(1) } else { 0 };
+            let asked = errand.renewable.asked.clone();
+            renewing.tried = Some(Tried { at: errand.clock.now(), failures, asked });
+            renewing.failure = ended.as_ref().err().map(|why| (why.clone(), errand.vetted.hash.clone()));
+            // Not dropped in here: that would end this task.
+            drop(renewing.under_way.take().map(DropGuard::disarm));
+        }
+        match ended {
+            Ok(Some(until)) => {
+                tracing::info!(data_plane = self.name, %until, "credential renewed");
+                let note = format!("the credential was renewed; it works until {until}");
+                self.events.normal(self.about, Reason::Renewed, "Renew", note);
+            }
+            // Its Secret is looked at for what it is now.
+            Ok(None) => {
+                tracing::info!(data_plane = self.name, "its Secret changed while the credential was renewed")
+            }
+            Err(why) => {
+                tracing::warn!(data_plane = self.name, why, "the credential could not be renewed");
+                let note = format!("the credential could not be renewed: {why}");
+                self.events.warning(self.about, Reason::RenewalFailed, "Renew", note);
+            }
+        }
+        let _ = self.trigger.send(self.name).await;
+    }
+}
+
+/// One renewal.
+struct Errand {
+    secret: ObjectKey,
+    context: Option<String>,
+    /// The control plane's own cluster, and the data plane.
+    home: Client,
+    remote: Arc<Remote>,
+    fence: Fence,
+    allow: BTreeSet<String>,
+    clock: Clock,
+    vetted: Vetted,
+    renewable: Renewable,
+}
+
+impl Errand {
+    /// Says until when the new token works; nothing when the Secret is another than the one that was to be renewed.
+    async fn run(&self) -> Result<Option<Timestamp>, String> {
+        let secrets = Api::<Secret>::namespaced(self.home.clone(), &self.secret.namespace);
+        let doing = format!("read Secret `{}`", self.secret);
+        let secret = in_time(secrets.get_opt(&self.secret.name)).await;
+        let Some(secret) = secret.map_err(|error| refused(&doing, &error))? else { return Ok(None) };
+        let data = secret.data.as_ref().into_iter().flatten();
+        let held: Vec<_> =
+            data.filter(|(_, text)| kubeconfig::short_hash(&text.0) == self.vetted.hash).collect();
+        let Some((_, text)) = held.first() else { return Ok(None) };
+        let token = self.request().await?;
+        let Some(text) = self.vetted.access.with_token(&text.0, &token) else {
+            return Err(
+                "its token does not stand in the kubeconfig in one piece; write it on one line".to_owned()
+            );
+        };
+        let until = self.try_out(&text).await?;
+        let keys: Vec<&String> = held.iter().map(|(key, _)| *key).collect();
+        Ok(self.put(&secret, &keys, &text).await?.then_some(until))
+    }
+
+    /// Another token of the same account.
+    async fn request(&self) -> Result<SecretString, String> {
+        let account = &self.renewable.account;
+        let request = TokenRequest {
+            spec: TokenRequestSpec {
+                audiences: Vec::new(),
+                expiration_seconds: Some(self.renewable.seconds),
+                bound_object_ref: None,
+            },
+            ..TokenRequest::default()
+        };
+        let answer = self.remote.call(|client| async move {
+            let accounts = Api::<ServiceAccount>::namespaced(client, &account.namespace);
+            accounts.create_token_request(&account.name, &PostParams::default(), &request).await
+        });
+        let answer = answer.await.map_err(|error| {
+            if error.code() == Some(403) {
+                return format!(
+                    "its account may not create serviceaccounts/token `{}` in namespace `{}`; {GRANT}",
+                    account.name, account.namespace
+                );
+            }
+            refused(
+                &format!("ask for a token of ServiceAccount `{}/{}`", account.namespace, account.name),
+                &error,
+            )
+        })?;
+        let token = answer.status.map(|status| SecretString::from(status.token));
+        token.ok_or_else(|| "the API server answered without a token".to_owned())
+    }
+
+    /// Uses the new credential once, and says until when it works.
+    async fn try_out(&self, text: &SecretString) -> Result<Timestamp, String> {
+        let bytes = text.expose_secret().as_bytes();
+        let vetted =
+            kubeconfig::vet(bytes, self.context.as_deref(), &self.allow, self.clock.now(), own::content);
+        let vetted = vetted.map_err(|why| format!("the new token cannot be used: {}", why.message))?;
+        let Account { namespace, name, .. } = &self.renewable.account;
+        let is_same = |account: &Account| account.namespace == *namespace && account.name == *name;
+        let account = vetted.access.account().filter(is_same);
+        let Some(account) = account.filter(|_| vetted.address == self.vetted.address) else {
+            return Err("the API server answered with a token that is not of the same account".to_owned());
+        };
+        let client = credential::client(vetted).await.map_err(|why| why.message)?;
+        let namespaces: Api<Namespace> = Api::all(self.fence.guard(client));
+        let mut last = String::new();
+        for _ in 0..TRIES {
+            match in_time(namespaces.get_metadata("kube-system")).await {
+                Ok(_) => return Ok(account.expires_at),
+                Err(error) => match error.code() {
+                    // The last ones may be said before anybody asks who it is.
+                    Some(401 | 429 | 500..) | None => last = refused("use the new token", &error),
+                    Some(_) => return Ok(account.expires_at),
+                },
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(last)
+    }
+
+    /// Puts the new kubeconfig into the Secret, under these keys; says whether that was still the same.
+    async fn put(&self, seen: &Secret, keys: &[&String], text: &SecretString) -> Result<bool, String> {
+        let text = STANDARD.encode(text.expose_secret());
+        let data: BTreeMap<&String, &String> = keys.iter().map(|key| (*key, &text)).collect();
+        let patch = json!({
+            "metadata": {
+                "uid": seen.uid(),
+                "resourceVersion": seen.resource_version(),
+                "annotations": {labels::RENEWED_AT: self.clock.now().to_string(), labels::ROTATE: null},
+            },
+            "data": data,
+        });
+        let secrets = Api::<Secret>::namespaced(self.home.clone(), &self.secret.namespace);
+        let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE);
+        // A key of a Secret that others have made. Its content does not come back.
+        let written =
+            in_time(secrets.patch_metadata(&self.secret.name, &params, &Patch::Merge(&patch))).await;
+        match written {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(false),
+            Err(error) => Err(refused(&format!("write Secret `{}`", self.secret), &error)),
+        }
+    }
+}
+
+/// Why a request failed. What an API server says to one about a token may repeat it.
+fn refused(doing: &str, error: &CallError) -> String {
+    match error.code() {
+        Some(code) => format!("cannot {doing}: the API server answered {code}"),
+        None => format!("cannot {doing}: {}", error.cause().words),
+    }
+}
