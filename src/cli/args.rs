@@ -182,8 +182,11 @@ pub struct Register {
     /// Name of the data plane: what a K8ssandraCluster calls `k8sContext`
     pub name: String,
     /// Kubeconfig of the cluster to register; it is used once and not stored
-    #[arg(long, value_name = "FILE")]
-    pub from_kubeconfig: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "rotate")]
+    pub from_kubeconfig: Option<PathBuf>,
+    /// Replace the token of a registered cluster now; without --from-kubeconfig the control plane does it by itself
+    #[arg(long)]
+    pub rotate: bool,
     /// Context of that kubeconfig [default: its current context]
     #[arg(long, id = "context", value_name = "CONTEXT")]
     pub context: Option<String>,
@@ -193,9 +196,9 @@ pub struct Register {
     /// Address the control plane shall use, when it is not the one in the kubeconfig
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
-    /// How long the control plane's token shall work
-    #[arg(long, value_name = "DURATION", default_value = "365d", value_parser = duration::parse)]
-    pub token_duration: Duration,
+    /// How long each token of the control plane shall work; it is renewed before it ends [default: 365d]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub token_duration: Option<Duration>,
     /// Namespace of the control plane's service account in the data plane
     #[arg(long, value_name = "NAMESPACE", default_value = "medusa-fleet", value_parser = namespace)]
     pub data_plane_namespace: String,

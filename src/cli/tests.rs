@@ -38,7 +38,7 @@ fn the_context_of_register_is_about_the_file() {
     let Verb::Fleet(FleetVerb::Register(args)) = both.verb else { panic!() };
     assert_eq!(args.context.as_deref(), Some("admin@eu"));
     assert_eq!(args.control_plane_context.as_deref(), Some("home"));
-    assert_eq!((args.token_duration, args.timeout), (Duration::from_hours(8_760), Duration::from_secs(30)));
+    assert_eq!((args.token_duration, args.timeout), (None, Duration::from_secs(30)));
     // Wherever it stands, as docs/README.md writes it.
     let Verb::Fleet(FleetVerb::Register(args)) = verb("--context admin@eu register eu --from-kubeconfig f")
     else {
@@ -46,6 +46,14 @@ fn the_context_of_register_is_about_the_file() {
     };
     assert_eq!(args.context.as_deref(), Some("admin@eu"));
     assert_eq!(args.control_plane_context, None);
+}
+
+#[test]
+fn a_token_is_rotated_with_or_without_a_kubeconfig_of_its_cluster() {
+    for words in ["register eu --rotate", "register eu --rotate --from-kubeconfig f"] {
+        let Verb::Fleet(FleetVerb::Register(args)) = verb(words) else { panic!() };
+        assert!(args.rotate);
+    }
 }
 
 #[test]

@@ -46,6 +46,10 @@ fn one(plane: &DataPlane, now: Timestamp) -> Vec<Finding> {
             found.push(Finding::of(severity, object.clone(), ready, fix));
         }
         Some(_) => {
+            let said = status.conditions.of_type("Authenticated");
+            if let Some(said) = said.filter(|c| c.reason == Reason::RenewalFailed.as_str()) {
+                found.push(Finding::of(Severity::Warning, object.clone(), said, fix(&said.reason, plane)));
+            }
             for (type_, severity) in [("Authorized", Severity::Warning), ("Served", Severity::Notice)] {
                 let limited =
                     |words: &str| words.contains("; not permitted:") || words.contains("; not served:");
@@ -109,6 +113,11 @@ fn fix(reason: &str, plane: &DataPlane) -> String {
             | Reason::CredentialRejected
             | Reason::CredentialExpired,
         ) => return renewal(plane),
+        Some(Reason::RenewalFailed) => {
+            return format!(
+                "mend what the message says; `kubectl medusa register {name} --rotate` has it tried at once"
+            );
+        }
         Some(Reason::CertificateRejected) => {
             return format!(
                 "mend the API server's certificate as the message says; if its authority is another now: {}",

@@ -286,6 +286,31 @@ fn a_credential_that_ends_is_worth_a_word(#[case] ends: &str, #[case] expected: 
     assert_eq!(words(&findings(&evidence, now())), [expected]);
 }
 
+#[rstest]
+#[case::not_due("2026-11-02T12:10:00Z", "2026-11-02T12:22:00Z", &[])]
+#[case::just_due("2026-11-02T11:59:00Z", "2026-11-02T12:11:00Z", &[])]
+#[case::overdue("2026-11-02T11:55:00Z", "2026-11-02T12:07:00Z", &["Warning dataplane/p CredentialExpired"])]
+#[case::over("2026-11-02T11:47:00Z", "2026-11-02T11:59:00Z", &["Error dataplane/p CredentialExpired"])]
+fn a_credential_that_is_renewed_is_worth_a_word_when_it_was_not(
+    #[case] due: &str,
+    #[case] ends: &str,
+    #[case] expected: &[&str],
+) {
+    let credential = json!({"expiresAt": ends, "nextRenewalTime": due});
+    let status = json!({"credential": credential, "conditions": [condition("Ready", "True", "Ready")]});
+    let evidence = Evidence { data_planes: all(json!([object("p", json!({}), status)])), ..fine() };
+    assert_eq!(words(&findings(&evidence, now())), expected);
+}
+
+#[test]
+fn a_renewal_that_fails_is_told_of() {
+    let conditions =
+        [condition("Ready", "True", "Ready"), condition("Authenticated", "True", "RenewalFailed")];
+    let plane = object("p", json!({}), json!({"conditions": conditions}));
+    let evidence = Evidence { data_planes: all(json!([plane])), ..fine() };
+    assert_eq!(words(&findings(&evidence, now())), ["Warning dataplane/p RenewalFailed"]);
+}
+
 #[test]
 fn a_data_plane_that_cannot_do_everything_is_told_of() {
     let said = |type_: &str, message: &str| json!({"type": type_, "status": "True", "reason": "R", "message": message, "lastTransitionTime": LONG_AGO});

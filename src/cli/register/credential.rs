@@ -75,8 +75,8 @@ pub fn lifetime(token: &Token, wanted: Duration, now: Timestamp) -> String {
         return text;
     }
     format!(
-        "{text}: the API server shortened it from {} (its --service-account-max-token-expiration); register again \
-         before then",
+        "{text}: the API server shortened it from {} (its --service-account-max-token-expiration); the control plane \
+         renews it before then",
         duration::short(wanted)
     )
 }

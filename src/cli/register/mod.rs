@@ -5,11 +5,12 @@
 
 pub mod credential;
 pub mod grant;
+mod rotate;
 pub mod source;
 pub mod undo;
 pub mod wait;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{
     ByteString,
@@ -43,6 +44,8 @@ use source::Source;
 
 /// Key of the kubeconfig in the Secret (docs/dataplane.md).
 const KEY: &str = "kubeconfig";
+/// How long a token shall work when nobody says.
+const TOKEN_DURATION: Duration = Duration::from_hours(365 * 24);
 
 /// Registers a cluster, or renews its credential.
 ///
@@ -50,7 +53,8 @@ const KEY: &str = "kubeconfig";
 /// What failed, on which cluster, and the fix.
 pub async fn run(printer: Printer, home: &Home, args: &Register) -> Outcome {
     source::check_name(&args.name)?;
-    let source = source::read(&args.from_kubeconfig, args.context.as_deref())?;
+    let Some(file) = &args.from_kubeconfig else { return rotate::run(printer, home, args).await };
+    let source = source::read(file, args.context.as_deref())?;
     let server = args.server.as_deref().unwrap_or(&source.server);
     source::check_server(server).map_err(|error| Failure::CouldNotAsk(format!("--server: {error}")))?;
     remark(printer, args, &source, server);
@@ -72,13 +76,14 @@ pub async fn run(printer: Printer, home: &Home, args: &Register) -> Outcome {
         source.server
     ))?;
     let namespace = &args.data_plane_namespace;
-    let token = credential::request(&there, namespace, args.token_duration, &source.server).await?;
-    printer.say(&credential::lifetime(&token, args.token_duration, clock::now()))?;
+    let wanted = args.token_duration.unwrap_or(TOKEN_DURATION);
+    let token = credential::request(&there, namespace, wanted, &source.server).await?;
+    printer.say(&credential::lifetime(&token, wanted, clock::now()))?;
     // With --server the address may mean something only where the control plane is: try the token here.
     let kubeconfig = credential::kubeconfig(&args.name, &source, server, &token)?;
     let tried = credential::kubeconfig(&args.name, &source, &source.server, &token)?;
     credential::verify(&tried, &source).await?;
-    store(home, &args.name, &kubeconfig).await?;
+    store(home, &args.name, &kubeconfig, wanted).await?;
     printer.say(&format!("secret/{} holds the kubeconfig {home}", args.name))?;
 
     if args.no_wait {
@@ -187,13 +192,19 @@ fn connect(source: &Source) -> Outcome<Client> {
     })
 }
 
+/// How the Secret says for how long the control plane asks when it renews the token.
+fn written(duration: Duration) -> String {
+    format!("{}s", duration.as_secs())
+}
+
 /// Writes the labelled Secret that registers the cluster.
-async fn store(home: &Home, name: &str, kubeconfig: &SecretString) -> Outcome {
+async fn store(home: &Home, name: &str, kubeconfig: &SecretString, duration: Duration) -> Outcome {
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some(home.namespace.clone()),
             labels: Some(BTreeMap::from([(labels::REGISTER.to_owned(), "true".to_owned())])),
+            annotations: Some(BTreeMap::from([(labels::TOKEN_DURATION.to_owned(), written(duration))])),
             ..ObjectMeta::default()
         },
         data: Some(BTreeMap::from([(
@@ -229,6 +240,11 @@ async fn plan(
     let secret = home.api::<Secret>().get_metadata(&args.name).await;
     let verb = if secret.is_ok() { "update" } else { "create" };
     steps.push((home.server.clone(), format!("Secret `{}/{}`", home.namespace, args.name), verb));
+    show(printer, steps)
+}
+
+/// Shows steps that are not taken: where, what, and how.
+fn show(printer: Printer, steps: Vec<(String, String, &str)>) -> Outcome {
     if printer.format().is_for_programs() {
         let steps: Vec<_> =
             steps.iter().map(|(c, o, v)| json!({"cluster": c, "object": o, "action": v})).collect();

@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use kube::runtime::{WatchStreamExt as _, watcher};
 
 use crate::{
-    api::{Conditions as _, fleet::DataPlane},
+    api::{Conditions as _, Reason, fleet::DataPlane},
     cli::{
         failure::{Failure, Outcome},
         home::Home,
@@ -48,10 +48,14 @@ fn missing(data_plane: &DataPlane, before: &Before, new_hash: &str) -> Option<St
         Before::Absent => true,
         Before::Hash(old) => hash.as_deref() == Some(short) || hash != *old,
     };
-    if !is_new {
-        return Some("the control plane has not read the new credential yet; is it running?".to_owned());
-    }
     let conditions = data_plane.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    if !is_new {
+        let said = conditions.of_type("Authenticated");
+        return Some(match said.filter(|said| said.reason == Reason::RenewalFailed.as_str()) {
+            Some(said) => one_line(&said.message),
+            None => "the control plane has not read the new credential yet; is it running?".to_owned(),
+        });
+    }
     match conditions.of_type("Ready") {
         None => Some("the control plane has not looked at it yet; is it running?".to_owned()),
         Some(ready) if ready.status == "True" => None,
@@ -117,6 +121,19 @@ mod tests {
         assert_eq!(missing(&ready, &Before::Hash(Some("eeee".to_owned())), "ffff"), None);
         assert_eq!(missing(&ready, &before, &format!("{OLD}0123")), None);
         assert_eq!(missing(&ready, &Before::Absent, "ffff"), None);
+    }
+
+    #[test]
+    fn a_token_that_could_not_be_renewed_says_why() {
+        let mut plane = ready_data_plane();
+        let before = Before::of(&plane);
+        assert!(missing(&plane, &before, "").is_some_and(|why| why.contains("is it running?")));
+        let status = plane.status.as_mut().unwrap();
+        let mut said = status.conditions[0].clone();
+        (said.type_, said.reason) = ("Authenticated".to_owned(), "RenewalFailed".to_owned());
+        said.message = "it may not".to_owned();
+        status.conditions.push(said);
+        assert_eq!(missing(&plane, &before, "").as_deref(), Some("it may not"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
 #[must_use]
 pub fn table(data_planes: &[DataPlane], wide: bool, now: Timestamp) -> Table {
     let header = ["NAME", "READY", "REASON", "VERSION", "DCS", "EXPIRES", "LAST CONTACT", "AGE"];
-    let mut table = Table::wide(wide, &header, &["CLUSTER ID", "CONTROLLER", "MESSAGE"]);
+    let mut table = Table::wide(wide, &header, &["RENEWED", "CLUSTER ID", "CONTROLLER", "MESSAGE"]);
     for data_plane in data_planes {
         let unknown = DataPlaneStatus::default();
         let status = data_plane.status.as_ref().unwrap_or(&unknown);
@@ -29,6 +29,7 @@ pub fn table(data_planes: &[DataPlane], wide: bool, now: Timestamp) -> Table {
             expires(status, now),
             ago(status.last_contact_time.as_ref(), now),
             ago(data_plane.metadata.creation_timestamp.as_ref(), now),
+            ago(status.credential.as_ref().and_then(|credential| credential.renewed_at.as_ref()), now),
             status.cluster_id.clone().unwrap_or_default(),
             controller(status),
             message(&status.conditions, "Ready"),

@@ -64,6 +64,9 @@ pub fn data_plane(object: &DataPlane, now: Timestamp) -> String {
     page.fact("Kubernetes", status.kubernetes_version.clone().unwrap_or_default());
     page.fact("Controller", controller(status));
     page.fact("Credential expires", expires(status, now));
+    let credential = status.credential.as_ref();
+    page.fact("Credential renewed", moment(credential.and_then(|c| c.renewed_at.as_ref())));
+    page.fact("Next renewal", moment(credential.and_then(|c| c.next_renewal_time.as_ref())));
     page.fact("Datacenters", status.datacenters.map_or_else(String::new, |n| n.to_string()));
     page.fact("Last contact", moment(status.last_contact_time.as_ref()));
     page.fact("Disconnected since", moment(status.disconnected_since.as_ref()));

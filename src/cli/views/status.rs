@@ -136,11 +136,18 @@ pub fn silent_since(data_plane: &DataPlane, now: Timestamp) -> Option<Time> {
     (now.as_second() - contact.0.as_second() > STALE_SECONDS).then_some(contact)
 }
 
-/// When a data plane's credential ends, or ended, if that is soon.
+/// When a data plane's credential ends, or ended, if that is soon. One that the control plane renews was due when a fifth to a
+/// quarter of its life was left: soon is when a third of that has gone without it.
 #[must_use]
 pub fn ends_soon(data_plane: &DataPlane, now: Timestamp) -> Option<Time> {
-    let at = data_plane.status.as_ref()?.credential.as_ref()?.expires_at.clone()?;
-    (at.0.as_second() - now.as_second() < EXPIRES_SOON_SECONDS).then_some(at)
+    let credential = data_plane.status.as_ref()?.credential.as_ref()?;
+    let at = credential.expires_at.clone()?;
+    let until = |time: Timestamp| at.0.as_second() - time.as_second();
+    let soon = match &credential.next_renewal_time {
+        Some(due) => (until(due.0) * 2 / 3).clamp(0, EXPIRES_SOON_SECONDS),
+        None => EXPIRES_SOON_SECONDS,
+    };
+    (until(now) < soon).then_some(at)
 }
 
 fn expiring(data_plane: &DataPlane, now: Timestamp) -> Option<Problem> {

@@ -23,7 +23,7 @@ const WHOLE: i64 = 100_000;
 /// What is to become of the credential in a Secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Renewal {
-    /// Nobody asked for it to be renewed.
+    /// Nobody asked for it to be renewed, or it is in a Secret that we have no business to write.
     #[default]
     Unasked,
     /// Somebody did, and it cannot be: why, and what to do.
@@ -54,15 +54,8 @@ impl Renewal {
         account: Option<Account>,
         now: Timestamp,
     ) -> Self {
-        let Some(duration) = annotations.get(labels::TOKEN_DURATION) else { return Self::Unasked };
         let annotation = labels::TOKEN_DURATION;
-        if !is_ours {
-            return Self::Impossible(format!(
-                "annotation `{annotation}` counts on a Secret of the controller's namespace with label `{}: \"true\"` \
-                 only; renew the credential where it comes from, and take the annotation away",
-                labels::REGISTER
-            ));
-        }
+        let Some(duration) = annotations.get(annotation).filter(|_| is_ours) else { return Self::Unasked };
         let Some(seconds) = seconds(duration) else {
             return Self::Impossible(format!(
                 "annotation `{annotation}` of its Secret is no number of seconds such as `3600s`; write one"
@@ -219,9 +212,9 @@ mod tests {
         assert_eq!(of(&[]), Renewal::Unasked);
         assert_eq!(of(&[(labels::ROTATE, "now")]), Renewal::Unasked);
         let annotations = BTreeMap::from([(labels::TOKEN_DURATION.to_owned(), "3600s".to_owned())]);
+        assert_eq!(Renewal::of(false, &annotations, Some(account(0, 3600)), at(0)), Renewal::Unasked);
         let others = [
             (of(&[(labels::TOKEN_DURATION, "long")]), "no number of seconds"),
-            (Renewal::of(false, &annotations, Some(account(0, 3600)), at(0)), "label"),
             (Renewal::of(true, &annotations, None, at(0)), "no token of a ServiceAccount"),
         ];
         for (renewal, says) in others {
