@@ -52,6 +52,7 @@ mod refused;
 mod registration;
 mod registration_again;
 mod registration_alone;
+mod renewal;
 mod replication;
 mod restores;
 mod restores_crash;

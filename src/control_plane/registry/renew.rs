@@ -29,7 +29,7 @@ use super::{
     credential::{self, secret_of},
     health::{Answer, Health},
     kubeconfig::{self, Vetted},
-    renewal::{Renewable, Renewal, Tried},
+    renewal::{Renewable, Renewal, Tried, whole},
 };
 use crate::{
     api::{Reason, fleet::DataPlane, labels},
@@ -100,8 +100,8 @@ impl Registry {
         match self.renewal(plane) {
             Some((vetted, Renewal::Ours(renewable), observed_at)) => Prospect {
                 failure: self.renewals.failure(&uid, &vetted.hash),
-                renewed_at: renewable.renewed_at,
-                due: Some(renewable.due(&vetted.hash, observed_at)),
+                renewed_at: renewable.renewed_at.map(whole),
+                due: Some(whole(renewable.due(&vetted.hash, observed_at))),
             },
             Some((_, Renewal::Impossible(why), _)) => {
                 Prospect { failure: Some(why), renewed_at: None, due: None }
@@ -331,7 +331,7 @@ impl Errand {
             "metadata": {
                 "uid": seen.uid(),
                 "resourceVersion": seen.resource_version(),
-                "annotations": {labels::RENEWED_AT: self.clock.now().to_string(), labels::ROTATE: null},
+                "annotations": {labels::RENEWED_AT: whole(self.clock.now()).to_string(), labels::ROTATE: null},
             },
             "data": data,
         });
@@ -353,5 +353,76 @@ fn refused(doing: &str, error: &CallError) -> String {
     match error.code() {
         Some(code) => format!("cannot {doing}: the API server answered {code}"),
         None => format!("cannot {doing}: {}", error.cause().words),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+    use crate::{api::fleet::Limits, runtime::kubeconfig::fixtures};
+
+    /// Answers every request with this code, and says nothing else.
+    fn answering(code: u16) -> Client {
+        let service = tower::service_fn(move |_: Request<Body>| async move {
+            let status = json!({
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": "Unknown",
+                "message": "canary-of-the-answer",
+            });
+            Response::builder().status(code).body(Body::from(status.to_string().into_bytes()))
+        });
+        Client::new(service, "default")
+    }
+
+    fn errand(home: u16, there: u16) -> Errand {
+        let account = "system:serviceaccount:medusa-fleet:medusa-fleet-control-plane";
+        let token = fixtures::jwt(&json!({"sub": account, "iat": 100, "exp": 3700}));
+        let text = fixtures::file("server: 'https://eu:6443'", &format!("token: {token}"));
+        let none = |_: &str| Err(std::io::ErrorKind::Unsupported.into());
+        let vetted = kubeconfig::vet(text.as_bytes(), None, &BTreeSet::new(), fixtures::now(), none).unwrap();
+        let account = vetted.access.account().unwrap();
+        Errand {
+            secret: ObjectKey::new("medusa-fleet", "eu"),
+            context: None,
+            home: answering(home),
+            remote: Arc::new(Remote::new(answering(there), &Limits::default())),
+            fence: Fence::open(),
+            allow: BTreeSet::new(),
+            clock: Clock::of(fixtures::now),
+            vetted,
+            renewable: Renewable { account, seconds: 3600, renewed_at: None, asked: None },
+        }
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_is_another_by_now_stays_as_it_is() {
+        let key = "kubeconfig".to_owned();
+        for code in [404, 409] {
+            let put = errand(code, 200).put(&Secret::default(), &[&key], &"text".to_owned().into()).await;
+            assert_eq!(put, Ok(false), "{code}");
+        }
+        assert_eq!(errand(404, 200).run().await, Ok(None));
+        let refused = errand(422, 200).put(&Secret::default(), &[&key], &"text".to_owned().into()).await;
+        assert_eq!(
+            refused,
+            Err("cannot write Secret `medusa-fleet/eu`: the API server answered 422".to_owned())
+        );
+    }
+
+    #[tokio::test]
+    async fn why_there_is_no_new_token_is_said_in_our_words() {
+        let said = async |code| errand(200, code).request().await.map(drop).unwrap_err();
+        let forbidden = said(403).await;
+        for part in
+            ["serviceaccounts/token `medusa-fleet-control-plane`", "`medusa-fleet`", "data-plane-rbac.yaml"]
+        {
+            assert!(forbidden.contains(part), "{forbidden}");
+        }
+        for code in [401, 404, 429, 500] {
+            let why = said(code).await;
+            assert!(why.contains(&code.to_string()) && !why.contains("canary"), "{why}");
+        }
     }
 }

@@ -88,6 +88,11 @@ fn seconds(text: &str) -> Option<i64> {
     Some(seconds.clamp(SECONDS.0, SECONDS.1))
 }
 
+/// A time as Kubernetes writes it: more would be another one each time it is read.
+pub(super) fn whole(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
 /// A moment as we write it.
 fn moment(text: &str) -> Option<Timestamp> {
     text.parse().ok().filter(|_| text.len() <= 32 && text.ends_with('Z'))
