@@ -380,8 +380,10 @@ mod tests {
         let account = "system:serviceaccount:medusa-fleet:medusa-fleet-control-plane";
         let token = fixtures::jwt(&json!({"sub": account, "iat": 100, "exp": 3700}));
         let text = fixtures::file("server: 'https://eu:6443'", &format!("token: {token}"));
-        let none = |_: &str| Err(std::io::ErrorKind::Unsupported.into());
-        let vetted = kubeconfig::vet(text.as_bytes(), None, &BTreeSet::new(), fixtures::now(), none).unwrap();
+        let vetted = kubeconfig::vet(text.as_bytes(), None, &BTreeSet::new(), fixtures::now(), |_| {
+            Err(std::io::ErrorKind::Unsupported.into())
+        })
+        .unwrap();
         let account = vetted.access.account().unwrap();
         Errand {
             secret: ObjectKey::new("medusa-fleet", "eu"),
