@@ -215,7 +215,7 @@ impl Teller {
             }
             // Its Secret is looked at for what it is now.
             Ok(None) => {
-                tracing::info!(data_plane = self.name, "its Secret changed while the credential was renewed")
+                tracing::info!(data_plane = self.name, "its Secret changed while the credential was renewed");
             }
             Err(why) => {
                 tracing::warn!(data_plane = self.name, why, "the credential could not be renewed");
@@ -368,7 +368,7 @@ mod tests {
     fn answering(code: u16) -> Client {
         let service = tower::service_fn(move |_: Request<Body>| async move {
             let status = json!({
-                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": "Unknown",
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
                 "message": "canary-of-the-answer",
             });
             Response::builder().status(code).body(Body::from(status.to_string().into_bytes()))
