@@ -8,7 +8,7 @@ use k8s_openapi::api::{
     core::v1::{Secret, ServiceAccount},
     rbac::v1::Role,
 };
-use kube::{Api, ResourceExt as _, api::PostParams};
+use kube::{Api, Client, Config, ResourceExt as _, api::PostParams};
 use medusa_fleet::{
     api::fleet::{CredentialStatus, DataPlane},
     control_plane::{self, deployment::pod::image::Image},
@@ -21,8 +21,12 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    ControlPlane, FLEET, Fleet, assert_unseen, client as client_of, condition, credentials::objects_of,
-    eventually, fake_clock::FakeClock, medusa_fleet,
+    ControlPlane, FLEET, Fleet, assert_unseen, client as client_of, condition,
+    credentials::objects_of,
+    eventually,
+    fake_clock::FakeClock,
+    gate::{Gate, Stop},
+    medusa_fleet,
 };
 
 const ACCOUNT: &str = "medusa-fleet-control-plane";
@@ -35,6 +39,20 @@ struct ClockedControlPlane {
 
 impl ClockedControlPlane {
     fn start(fleet: &Fleet, fake_clock: &FakeClock) -> Self {
+        Self::start_with(fleet, fake_clock, |connection| client::connect(connection, Timeouts::HOME).unwrap())
+    }
+
+    /// One whose writes at home stop at the gate.
+    fn start_behind(gate: &Gate, fleet: &Fleet, fake_clock: &FakeClock) -> Self {
+        let gate = gate.clone();
+        Self::start_with(fleet, fake_clock, move |connection| gate.client(connection))
+    }
+
+    fn start_with(
+        fleet: &Fleet,
+        fake_clock: &FakeClock,
+        connect: impl FnOnce(Config) -> Client + Send + 'static,
+    ) -> Self {
         let (connection, clock) = (fleet.home().config.clone(), fake_clock.clock());
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -43,7 +61,7 @@ impl ClockedControlPlane {
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async move {
                 let config = control_plane::Config {
-                    client: client::connect(connection, Timeouts::HOME).unwrap(),
+                    client: connect(connection),
                     namespace: FLEET.to_owned(),
                     metrics_addr: None,
                     leader_elect: false,
@@ -199,6 +217,35 @@ async fn of_two_that_renew_one_token_each_leaves_one_that_works() {
         client_of(&text).await.apiserver_version().await.unwrap();
     }
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_killed_around_the_write_of_a_token_leaves_one_that_works_and_goes_on() {
+    let fleet = Fleet::start(1).await;
+    let fake_clock = the_present();
+    for (round, stop) in [Stop::Before(1), Stop::After(1)].into_iter().enumerate() {
+        let gate = Gate::stopping(stop).only("/secrets/dp-1");
+        let control_plane = ClockedControlPlane::start_behind(&gate, &fleet, &fake_clock);
+        if round == 0 {
+            register(&fleet, &["--token-duration", "1h"]);
+        }
+        let (_, before) = held(&fleet).await;
+        fake_clock.turn(50 * 60);
+        let now = fake_clock.clock().now();
+        wake(&fleet).await;
+        tokio::time::timeout(Duration::from_secs(60), gate.reached()).await.expect("it was not renewed");
+        drop(control_plane);
+        let (text, left) = held(&fleet).await;
+        assert_eq!(left == before, round == 0, "{stop:?}");
+        client_of(&text).await.apiserver_version().await.unwrap();
+
+        let _control_plane = ClockedControlPlane::start(&fleet, &fake_clock);
+        renewed_at(&fleet, now).await;
+        fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
+        let (text, after) = held(&fleet).await;
+        assert_eq!(left == after, round == 1, "{stop:?}: a token that was written is not renewed again");
+        client_of(&text).await.apiserver_version().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

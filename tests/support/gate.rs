@@ -33,6 +33,8 @@ pub enum Stop {
 pub struct Gate {
     writes: Arc<Mutex<Vec<String>>>,
     stop: Option<Stop>,
+    /// A part of the paths of those writes that are counted; all when absent.
+    only: Option<&'static str>,
     reached: Arc<Notify>,
     go_on: Arc<Notify>,
 }
@@ -45,6 +47,11 @@ impl Gate {
     /// One that stands before its nth write until [`Self::go_on`].
     pub fn holding(write: usize) -> Self {
         Self::stopping(Stop::Hold(write))
+    }
+
+    /// Counts nothing but writes to paths with this part.
+    pub fn only(self, part: &'static str) -> Self {
+        Self { only: Some(part), ..self }
     }
 
     /// Lets the client go on.
@@ -108,7 +115,8 @@ where
         ]
         .iter()
         .any(|part| path.contains(part));
-        if !is_write || !is_ours {
+        let is_counted = self.gate.only.is_none_or(|part| path.contains(part));
+        if !is_write || !is_ours || !is_counted {
             return Box::pin(self.inner.call(request));
         }
         let count = {
