@@ -233,7 +233,7 @@ async fn one_that_is_killed_around_the_write_of_a_token_leaves_one_that_works_an
         fake_clock.turn(50 * 60);
         let now = fake_clock.clock().now();
         wake(&fleet).await;
-        tokio::time::timeout(Duration::from_secs(60), gate.reached()).await.expect("it was not renewed");
+        gate.reached().await;
         drop(control_plane);
         let (text, left) = held(&fleet).await;
         assert_eq!(left == before, round == 0, "{stop:?}");

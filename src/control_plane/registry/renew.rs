@@ -52,7 +52,7 @@ use crate::{
 const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long all of it may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// What helps where the account may not ask for a token.
 const GRANT: &str = "apply kubeconfigs/data-plane-rbac.yaml there, or register the cluster again with `kubectl medusa register \
                      NAME --from-kubeconfig FILE`";
@@ -367,8 +367,9 @@ mod tests {
     /// Answers every request with this code, and says nothing else.
     fn answering(code: u16) -> Client {
         let service = tower::service_fn(move |_: Request<Body>| async move {
+            let reason = if code == 404 { "NotFound" } else { "Odd" };
             let status = json!({
-                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason,
                 "message": "canary-of-the-answer",
             });
             Response::builder().status(code).body(Body::from(status.to_string().into_bytes()))

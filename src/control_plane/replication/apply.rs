@@ -331,18 +331,13 @@ fn refusal(key: &CopyKey, status: &Status) -> Why {
     } else {
         format!(" about {}", Vec::from_iter(fields).join(", "))
     };
-    match cause::denied(status) {
-        Some((denier, words)) => Why::new(denier.reason(), format!("{key}: {words}")),
-        None => {
-            // What asks to come back later, or fails itself, has refused nothing.
-            let is_passing = status.code == 429 || status.code >= 500;
-            let reason = if is_passing { Reason::DataPlaneUnreachable } else { Reason::WriteRefused };
-            Why::new(
-                reason,
-                format!("{key}: the API server answered {} {}{about}", status.code, status.reason),
-            )
-        }
+    if let Some((denier, words)) = cause::denied(status) {
+        return Why::new(denier.reason(), format!("{key}: {words}"));
     }
+    // What asks to come back later, or fails itself, has refused nothing.
+    let is_passing = status.code == 429 || status.code >= 500;
+    let reason = if is_passing { Reason::DataPlaneUnreachable } else { Reason::WriteRefused };
+    Why::new(reason, format!("{key}: the API server answered {} {}{about}", status.code, status.reason))
 }
 
 #[cfg(test)]
