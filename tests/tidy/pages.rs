@@ -1,6 +1,6 @@
 //! What the documentation names exists.
 
-use std::fs;
+use std::{collections::BTreeMap, fs, path::Path};
 
 use crate::source::{files, root};
 
@@ -64,6 +64,69 @@ fn what_is_relied_on_of_upstream_is_written_down() {
     assert!(cited.len() > 50, "only {} citations", cited.len());
     let unused: Vec<&&str> = headings.iter().filter(|head| !cited.contains(*head)).collect();
     assert_eq!(unused, Vec::<&&str>::new(), "nothing relies on these");
+}
+
+/// The lines of every page that are no code, by the page's name.
+fn prose() -> Vec<(String, Vec<String>)> {
+    let of_root = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"]
+        .map(|name| (name.to_owned(), fs::read_to_string(root().join(name)).unwrap()));
+    let below = ["docs", "deploy", "kubeconfigs", "tests"].into_iter().flat_map(|folder| files(folder, "md"));
+    let prose = |text: &str| {
+        let blocks = text.split("\n```").step_by(2);
+        blocks.flat_map(|block| block.lines().map(str::to_owned)).collect()
+    };
+    of_root.into_iter().chain(below).map(|(name, text)| (name, prose(&text))).collect()
+}
+
+#[test]
+fn every_row_of_a_table_has_as_many_cells_as_its_head() {
+    let bars = |row: &str| row.replace("\\|", "").matches('|').count();
+    let (mut rows, mut broken) = (0, Vec::new());
+    for (page, lines) in prose() {
+        for pair in lines.windows(2).filter(|pair| pair.iter().all(|line| line.starts_with('|'))) {
+            rows += 1;
+            if bars(&pair[0]) != bars(&pair[1]) {
+                broken.push(format!("{page}: {}", pair[1]));
+            }
+        }
+    }
+    assert!(rows > 400, "only {rows} rows");
+    assert_eq!(broken, Vec::<String>::new());
+}
+
+/// The anchor of a heading, as it is made on GitHub.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_' | ' ');
+    heading.to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn every_link_within_the_project_leads_somewhere() {
+    let pages: BTreeMap<String, Vec<String>> = prose().into_iter().collect();
+    let (mut links, mut dead) = (0, Vec::new());
+    for (page, lines) in &pages {
+        let targets =
+            lines.iter().flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split(')').next());
+        for link in targets.filter(|link| !link.contains("://")) {
+            links += 1;
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let beside = Path::new(page).parent().unwrap().join(path);
+            let file = if path.is_empty() { root().join(page) } else { root().join(beside) };
+            let Ok(file) = file.canonicalize() else {
+                dead.push(format!("{page}: {link}"));
+                continue;
+            };
+            let name = file.strip_prefix(root().canonicalize().unwrap()).unwrap().display().to_string();
+            let lines = pages.get(&name).into_iter().flatten();
+            let mut headings =
+                lines.filter_map(|line| line.strip_prefix('#')).map(|rest| rest.trim_start_matches('#'));
+            if !heading.is_empty() && !headings.any(|line| anchor(line.trim()) == heading) {
+                dead.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    assert!(links > 100, "only {links} links");
+    assert_eq!(dead, Vec::<String>::new());
 }
 
 #[test]

@@ -34,9 +34,13 @@ use crate::{
     },
 };
 
-/// Jobs wait for pods for ever, whatever the clock does.
+/// Jobs wait for pods for ever, whatever the clock does, and do not ask for them all the time: there are hundreds.
 fn patient() -> Timings {
-    Timings { input: Duration::from_secs(1_000_000_000), ..timings() }
+    Timings {
+        input: Duration::from_secs(1_000_000_000),
+        input_retry_max: Duration::from_mins(1),
+        ..timings()
+    }
 }
 
 /// A namespace with datacenter `dc1`, without pods, and a clock.
