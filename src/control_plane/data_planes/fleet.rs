@@ -140,6 +140,8 @@ pub struct Member {
     pub may_join: Option<Arc<MayJoin>>,
     /// When its credential stops working, when it says.
     pub credential_expires_at: Option<Timestamp>,
+    /// When the control plane renews its credential by itself, if it does.
+    pub credential_renewal_at: Option<Timestamp>,
     /// Most datacenters backed up at a time, when there is a limit.
     pub max_concurrent_backups: Option<usize>,
     /// How to talk to it; absent while its kubeconfig is not usable.
@@ -188,6 +190,8 @@ pub struct Snapshot {
     pub unregistering: bool,
     /// When its credential stops working, when it says.
     pub credential_expires_at: Option<Timestamp>,
+    /// When the control plane renews its credential by itself, if it does.
+    pub credential_renewal_at: Option<Timestamp>,
     /// Most datacenters backed up at a time, when there is a limit.
     pub max_concurrent_backups: Option<usize>,
     /// How to talk to it.
@@ -286,6 +290,7 @@ impl Fleet {
             unregistering: false,
             may_join: None,
             credential_expires_at: None,
+            credential_renewal_at: None,
             max_concurrent_backups: None,
             remote: None,
             view: Arc::new(ViewCell::new(View::unknown())),
@@ -396,6 +401,7 @@ impl Fleet {
                     usable: usable(member, &view, now),
                     unregistering: member.unregistering,
                     credential_expires_at: member.credential_expires_at,
+                    credential_renewal_at: member.credential_renewal_at,
                     max_concurrent_backups: member.max_concurrent_backups,
                     remote: member.remote.clone(),
                     view,

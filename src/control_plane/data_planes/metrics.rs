@@ -124,6 +124,11 @@ fn of_planes(encoder: &mut DescriptorEncoder<'_>, planes: &[Snapshot]) -> fmt::R
         "When the data plane's credential stops working",
         |plane| plane.credential_expires_at.map(Timestamp::as_second),
     )?;
+    of_each(
+        "dataplane_credential_renewal_timestamp_seconds",
+        "When the control plane renews the data plane's credential by itself; absent when it does not",
+        |plane| plane.credential_renewal_at.map(Timestamp::as_second),
+    )?;
     let copies = planes.iter().flat_map(|plane| {
         let Copies { synced, pending, failed } = plane.meters.copies();
         [("synced", synced), ("pending", pending), ("failed", failed)].map(|(state, count)| {
@@ -281,6 +286,7 @@ mod tests {
         fleet.enrol("eu", "uid", |member| {
             member.meters.answered(Some(200));
             member.credential_expires_at = Some(Timestamp::UNIX_EPOCH);
+            member.credential_renewal_at = Some(Timestamp::UNIX_EPOCH);
             member.view.update(|view| view.last_contact = Some(Timestamp::UNIX_EPOCH));
         });
         let datacenter = DatacenterFigures { duration: Some(1), size: Some(1), ..Default::default() };

@@ -44,6 +44,7 @@ fn plane(name: &str, client: Client) -> Snapshot {
         usable: Usable::Ready,
         unregistering: false,
         credential_expires_at: None,
+        credential_renewal_at: None,
         max_concurrent_backups: None,
         remote: Some(Arc::new(Remote::new(client, &Limits::default()))),
         view: Arc::new(view),

@@ -78,6 +78,7 @@ pub(crate) mod tests {
             usable,
             unregistering: false,
             credential_expires_at: None,
+            credential_renewal_at: None,
             max_concurrent_backups: None,
             remote: None,
             view: Arc::new(view),

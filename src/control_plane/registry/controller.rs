@@ -385,11 +385,13 @@ impl Registry {
             .get(&uid)
             .and_then(|c| c.verdict.as_ref().ok())
             .and_then(|v| v.expires_at);
+        let renewal_at = self.prospect(plane).due;
         let limits = plane.spec.limits.as_ref();
         let max_backups = limit(limits.and_then(|limits| limits.max_concurrent_backups));
         let mut news = false;
         self.context.fleet.update(&name, &uid, |member| {
             member.credential_expires_at = expires_at;
+            member.credential_renewal_at = renewal_at;
             let may_join =
                 plane.annotations().get(labels::MAY_JOIN).map(|list| Arc::new(MayJoin::read(list)));
             news = member.blocked != blocked
@@ -417,6 +419,7 @@ impl Registry {
             member.labels.clone_from(plane.labels());
             member.remote = None;
             member.credential_expires_at = None;
+            member.credential_renewal_at = None;
             member.view.update(|view| {
                 if view.contact == Contact::Live {
                     let why = "its kubeconfig is not accepted".to_owned();
