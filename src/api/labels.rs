@@ -7,7 +7,7 @@ pub const DOMAIN: &str = "fleet.k8ssandra.io";
 pub const REGISTER: &str = "fleet.k8ssandra.io/register";
 /// On a labelled Secret: the control plane renews its token by itself, and asks for one that works so long, as `3600s`.
 pub const TOKEN_DURATION: &str = "fleet.k8ssandra.io/token-duration";
-/// On a labelled Secret: when the control plane renewed its token last.
+/// On a labelled Secret: when the control plane renewed its token last, and a hash of that token: `<time>/<hash>`.
 pub const RENEWED_AT: &str = "fleet.k8ssandra.io/renewed-at";
 /// On a labelled Secret: any value has its token renewed now, which takes the annotation away.
 pub const ROTATE: &str = "fleet.k8ssandra.io/rotate";

@@ -186,6 +186,9 @@ async fn a_token_of_an_hour_is_renewed_again_and_again_and_nothing_is_listed_ane
     assert_eq!(synced_since(&fleet).await, since, "there was a gap");
     assert_eq!(lists().await, listed, "it was listed again");
 
+    let now = credential(&fleet).await;
+    assert!(now.hash.is_some() && now.hash != first.hash, "the new kubeconfig is the one in use: {now:?}");
+
     // It begins anew, and the token is as young as it was.
     drop(control_plane);
     fake_clock.turn(60);
@@ -206,7 +209,7 @@ async fn of_two_that_renew_one_token_each_leaves_one_that_works() {
     let fake_clock = the_present();
     let _both = [0, 1].map(|_| ClockedControlPlane::start(&fleet, &fake_clock));
     register(&fleet, &["--token-duration", "1h"]);
-    let (_, old) = held(&fleet).await;
+    let (_, mut old) = held(&fleet).await;
     for _ in 0..3 {
         fake_clock.turn(50 * 60);
         let now = fake_clock.clock().now();
@@ -215,6 +218,7 @@ async fn of_two_that_renew_one_token_each_leaves_one_that_works() {
         let (text, new) = held(&fleet).await;
         assert_ne!(old, new);
         client_of(&text).await.apiserver_version().await.unwrap();
+        old = new;
     }
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
 }

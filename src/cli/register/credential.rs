@@ -3,10 +3,7 @@
 use std::{io::ErrorKind, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    authentication::v1::{TokenRequest, TokenRequestSpec},
-    core::v1::{Namespace, ServiceAccount},
-};
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::{Api, Client, api::PostParams};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
@@ -21,7 +18,7 @@ use crate::{
     runtime::{
         client::{self, Timeouts},
         clock,
-        kubeconfig::{access, choice::choose, text},
+        kubeconfig::{access, account::token_request, choice::choose, text},
     },
 };
 
@@ -46,14 +43,7 @@ pub struct Token {
 /// When it gives none.
 pub async fn request(client: &Client, namespace: &str, wanted: Duration, cluster: &str) -> Outcome<Token> {
     let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    let request = TokenRequest {
-        spec: TokenRequestSpec {
-            audiences: Vec::new(),
-            expiration_seconds: Some(i64::try_from(wanted.as_secs()).unwrap_or(i64::MAX)),
-            bound_object_ref: None,
-        },
-        ..TokenRequest::default()
-    };
+    let request = token_request(i64::try_from(wanted.as_secs()).unwrap_or(i64::MAX));
     let doing = || format!("get a token of service account `{}` in `{cluster}`", grant::ACCOUNT);
     let answer = api
         .create_token_request(grant::ACCOUNT, &PostParams::default(), &request)

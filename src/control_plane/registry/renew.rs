@@ -11,10 +11,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    authentication::v1::{TokenRequest, TokenRequestSpec},
-    core::v1::{Namespace, ObjectReference, Secret, ServiceAccount},
-};
+use k8s_openapi::api::core::v1::{Namespace, ObjectReference, Secret, ServiceAccount};
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams, PostParams},
@@ -29,7 +26,7 @@ use super::{
     credential::{self, secret_of},
     health::{Answer, Health},
     kubeconfig::{self, Vetted},
-    renewal::{Renewable, Renewal, Tried, whole},
+    renewal::{Renewable, Renewal, Tried, renewal_note, whole},
 };
 use crate::{
     api::{Reason, fleet::DataPlane, labels},
@@ -43,7 +40,10 @@ use crate::{
         events::Events,
         fence::Fence,
         guard,
-        kubeconfig::{account::Account, own},
+        kubeconfig::{
+            account::{Account, token_request},
+            own,
+        },
         sync::lock,
     },
 };
@@ -98,10 +98,10 @@ impl Registry {
     pub(super) fn prospect(&self, plane: &DataPlane) -> Prospect {
         let uid = plane.uid().unwrap_or_default();
         match self.renewal(plane) {
-            Some((vetted, Renewal::Ours(renewable), observed_at)) => Prospect {
-                failure: self.renewals.failure(&uid, &vetted.hash),
+            Some((hash, Renewal::Ours(renewable), observed_at)) => Prospect {
+                failure: self.renewals.failure(&uid, &hash),
                 renewed_at: renewable.renewed_at.map(whole),
-                due: Some(whole(renewable.due(&vetted.hash, observed_at))),
+                due: Some(whole(renewable.due(&hash, observed_at))),
             },
             Some((_, Renewal::Impossible(why), _)) => {
                 Prospect { failure: Some(why), renewed_at: None, due: None }
@@ -110,25 +110,25 @@ impl Registry {
         }
     }
 
-    /// The credential of a DataPlane that was accepted, what is to become of it, and when it was first read.
-    fn renewal(&self, plane: &DataPlane) -> Option<(Vetted, Renewal, Timestamp)> {
+    /// The hash of a DataPlane's credential that was accepted, what is to become of it, and when it was first read.
+    fn renewal(&self, plane: &DataPlane) -> Option<(String, Renewal, Timestamp)> {
         if plane.spec.local == Some(true) {
             return None;
         }
         let credentials = lock(&self.credentials);
         let known = credentials.get(&plane.uid().unwrap_or_default())?;
-        let vetted = known.verdict.as_ref().ok()?.clone();
+        let hash = &known.verdict.as_ref().ok()?.hash;
         let status = plane.status.as_ref().and_then(|status| status.credential.as_ref());
-        let before = status.filter(|before| before.hash.as_ref() == Some(&vetted.hash));
+        let before = status.filter(|before| before.hash.as_ref() == Some(hash));
         let observed_at = before.and_then(|before| before.observed_at.as_ref()).map(|time| time.0);
-        Some((vetted, known.renewal.clone(), observed_at.unwrap_or(known.observed_at)))
+        Some((hash.clone(), known.renewal.clone(), observed_at.unwrap_or(known.observed_at)))
     }
 
     /// Begins to renew the credential of a DataPlane when it is time; else says how long that is away, if it ever comes. It
     /// holds up nobody: a DataPlane is looked at again when its renewal has ended.
     pub(super) fn renew(&self, plane: &DataPlane, health: &Health) -> Option<Duration> {
         let (name, uid) = (plane.name_any(), plane.uid().unwrap_or_default());
-        let (vetted, Renewal::Ours(renewable), observed_at) = self.renewal(plane)? else { return None };
+        let (hash, Renewal::Ours(renewable), observed_at) = self.renewal(plane)? else { return None };
         let is_rejected = match &health.answer {
             Answer::Answered => false,
             // One API server of several may not know it yet, or any more: the others do.
@@ -143,11 +143,12 @@ impl Registry {
         if renewing.under_way.is_some() {
             return None;
         }
-        let due = renewable.due(&vetted.hash, observed_at);
+        let due = renewable.due(&hash, observed_at);
         let wait = renewable.wait(due, is_rejected, renewing.tried.as_ref(), self.context.fleet.now());
         if !wait.is_zero() {
             return Some(wait);
         }
+        let vetted = lock(&self.credentials).get(&uid)?.verdict.as_ref().ok()?.clone();
         let errand = Errand {
             secret: secret_of(reference, &self.context.namespace),
             context: plane.spec.context.clone(),
@@ -252,28 +253,21 @@ impl Errand {
         let held: Vec<_> =
             data.filter(|(_, text)| kubeconfig::short_hash(&text.0) == self.vetted.hash).collect();
         let Some((_, text)) = held.first() else { return Ok(None) };
-        let token = self.request().await?;
+        let (token, account) = self.request().await?;
         let Some(text) = self.vetted.access.with_token(&text.0, &token) else {
             return Err(
                 "its token does not stand in the kubeconfig in one piece; write it on one line".to_owned()
             );
         };
-        let until = self.try_out(&text).await?;
+        self.try_out(&text, &account).await?;
         let keys: Vec<&String> = held.iter().map(|(key, _)| *key).collect();
-        Ok(self.put(&secret, &keys, &text).await?.then_some(until))
+        Ok(self.put(&secret, &keys, &text, &account).await?.then_some(account.expires_at))
     }
 
-    /// Another token of the same account.
-    async fn request(&self) -> Result<SecretString, String> {
+    /// Another token of the same account, and what it says of itself.
+    async fn request(&self) -> Result<(SecretString, Account), String> {
         let account = &self.renewable.account;
-        let request = TokenRequest {
-            spec: TokenRequestSpec {
-                audiences: Vec::new(),
-                expiration_seconds: Some(self.renewable.seconds),
-                bound_object_ref: None,
-            },
-            ..TokenRequest::default()
-        };
+        let request = token_request(self.renewable.seconds);
         let answer = self.remote.call(|client| async move {
             let accounts = Api::<ServiceAccount>::namespaced(client, &account.namespace);
             accounts.create_token_request(&account.name, &PostParams::default(), &request).await
@@ -291,31 +285,35 @@ impl Errand {
             )
         })?;
         let token = answer.status.map(|status| SecretString::from(status.token));
-        token.ok_or_else(|| "the API server answered without a token".to_owned())
+        let token = token.ok_or_else(|| "the API server answered without a token".to_owned())?;
+        let is_same = |new: &Account| new.namespace == account.namespace && new.name == account.name;
+        match Account::of(token.expose_secret()).filter(is_same) {
+            Some(new) => Ok((token, new)),
+            None => {
+                Err("the API server answered with something else than a token of the same account".to_owned())
+            }
+        }
     }
 
-    /// Uses the new credential once, and says until when it works.
-    async fn try_out(&self, text: &SecretString) -> Result<Timestamp, String> {
+    /// Uses the new credential, which has the token of `account`, once.
+    async fn try_out(&self, text: &SecretString, account: &Account) -> Result<(), String> {
         let bytes = text.expose_secret().as_bytes();
         let vetted =
             kubeconfig::vet(bytes, self.context.as_deref(), &self.allow, self.clock.now(), own::content);
         let vetted = vetted.map_err(|why| format!("the new token cannot be used: {}", why.message))?;
-        let Account { namespace, name, .. } = &self.renewable.account;
-        let is_same = |account: &Account| account.namespace == *namespace && account.name == *name;
-        let account = vetted.access.account().filter(is_same);
-        let Some(account) = account.filter(|_| vetted.address == self.vetted.address) else {
-            return Err("the API server answered with a token that is not of the same account".to_owned());
-        };
+        if vetted.access.account().as_ref() != Some(account) || vetted.address != self.vetted.address {
+            return Err("the kubeconfig with the new token is not the same in all else".to_owned());
+        }
         let client = credential::client(vetted).await.map_err(|why| why.message)?;
         let namespaces: Api<Namespace> = Api::all(self.fence.guard(client));
         let mut last = String::new();
         for _ in 0..TRIES {
             match in_time(namespaces.get_metadata("kube-system")).await {
-                Ok(_) => return Ok(account.expires_at),
+                Ok(_) => return Ok(()),
                 Err(error) => match error.code() {
                     // The last ones may be said before anybody asks who it is.
                     Some(401 | 429 | 500..) | None => last = refused("use the new token", &error),
-                    Some(_) => return Ok(account.expires_at),
+                    Some(_) => return Ok(()),
                 },
             }
             tokio::time::sleep(PAUSE).await;
@@ -324,14 +322,24 @@ impl Errand {
     }
 
     /// Puts the new kubeconfig into the Secret, under these keys; says whether that was still the same.
-    async fn put(&self, seen: &Secret, keys: &[&String], text: &SecretString) -> Result<bool, String> {
+    async fn put(
+        &self,
+        seen: &Secret,
+        keys: &[&String],
+        text: &SecretString,
+        account: &Account,
+    ) -> Result<bool, String> {
+        // Without them the patch would be for whatever has the name.
+        let (Some(uid), Some(version)) = (seen.uid(), seen.resource_version()) else {
+            return Err(format!("Secret `{}` was shown without uid or resourceVersion", self.secret));
+        };
         let text = STANDARD.encode(text.expose_secret());
         let data: BTreeMap<&String, &String> = keys.iter().map(|key| (*key, &text)).collect();
         let patch = json!({
             "metadata": {
-                "uid": seen.uid(),
-                "resourceVersion": seen.resource_version(),
-                "annotations": {labels::RENEWED_AT: whole(self.clock.now()).to_string(), labels::ROTATE: null},
+                "uid": uid,
+                "resourceVersion": version,
+                "annotations": {labels::RENEWED_AT: renewal_note(self.clock.now(), account), labels::ROTATE: null},
             },
             "data": data,
         });
@@ -402,16 +410,44 @@ mod tests {
     #[tokio::test]
     async fn a_secret_that_is_another_by_now_stays_as_it_is() {
         let key = "kubeconfig".to_owned();
+        let put = async |code, seen: &Secret| {
+            let errand = errand(code, 200);
+            errand.put(seen, &[&key], &"text".to_owned().into(), &errand.renewable.account).await
+        };
+        let seen: Secret =
+            serde_json::from_value(json!({"metadata": {"uid": "u", "resourceVersion": "7"}})).unwrap();
         for code in [404, 409] {
-            let put = errand(code, 200).put(&Secret::default(), &[&key], &"text".to_owned().into()).await;
-            assert_eq!(put, Ok(false), "{code}");
+            assert_eq!(put(code, &seen).await, Ok(false), "{code}");
         }
         assert_eq!(errand(404, 200).run().await, Ok(None));
-        let refused = errand(422, 200).put(&Secret::default(), &[&key], &"text".to_owned().into()).await;
-        assert_eq!(
-            refused,
-            Err("cannot write Secret `medusa-fleet/eu`: the API server answered 422".to_owned())
-        );
+        let refused = "cannot write Secret `medusa-fleet/eu`: the API server answered 422";
+        assert_eq!(put(422, &seen).await, Err(refused.to_owned()));
+        let nameless = put(409, &Secret::default()).await.unwrap_err();
+        assert!(nameless.contains("without uid"), "{nameless}");
+    }
+
+    /// What a data plane answers stands in the control plane's Secret afterwards.
+    #[tokio::test]
+    async fn nothing_but_a_token_of_the_same_account_is_taken_from_a_data_plane() {
+        let account = "system:serviceaccount:medusa-fleet:medusa-fleet-control-plane";
+        let token = |subject: &str| fixtures::jwt(&json!({"sub": subject, "iat": 200, "exp": 3800}));
+        let asked = async |token: String| {
+            let service = tower::service_fn(move |_: Request<Body>| {
+                let body = json!({
+                    "metadata": {}, "spec": {"audiences": []},
+                    "status": {"token": token, "expirationTimestamp": "2026-01-01T00:00:00Z"},
+                });
+                async move { Response::builder().body(Body::from(body.to_string().into_bytes())) }
+            });
+            let remote = Remote::new(Client::new(service, "default"), &Limits::default());
+            Errand { remote: Arc::new(remote), ..errand(200, 200) }.request().await
+        };
+        assert_eq!(asked(token(account)).await.unwrap().1.expires_at.as_second(), 3800);
+        let other = token("system:serviceaccount:kube-system:admin");
+        for odd in [String::new(), other, token(account) + "\ncontexts: []", token(account) + "}, x: {"] {
+            let why = asked(odd).await.map(drop).unwrap_err();
+            assert!(why.contains("of the same account"), "{why}");
+        }
     }
 
     #[tokio::test]

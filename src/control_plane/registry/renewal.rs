@@ -68,7 +68,7 @@ impl Renewal {
                  the annotation away"
             ));
         };
-        let renewed_at = annotations.get(labels::RENEWED_AT).and_then(|text| moment(text));
+        let renewed_at = annotations.get(labels::RENEWED_AT).and_then(|text| renewed_at(text, &account));
         let asked = annotations.get(labels::ROTATE).filter(|asked| !asked.is_empty());
         Self::Ours(Renewable {
             account,
@@ -93,9 +93,17 @@ pub(super) fn whole(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-/// A moment as we write it.
-fn moment(text: &str) -> Option<Timestamp> {
-    text.parse().ok().filter(|_| text.len() <= 32 && text.ends_with('Z'))
+/// How the Secret says that the token of `account` is there since `now`. Also which token that is: somebody may put another
+/// one back, which is older.
+pub(super) fn renewal_note(now: Timestamp, account: &Account) -> String {
+    format!("{}/{}", whole(now), account.token_hash)
+}
+
+/// When the token of `account` was written, where [`renewal_note`] made `text` of that.
+fn renewed_at(text: &str, account: &Account) -> Option<Timestamp> {
+    let (at, token) = text.split_once('/')?;
+    let is_ours = token == account.token_hash && at.len() <= 32 && at.ends_with('Z');
+    at.parse().ok().filter(|_| is_ours)
 }
 
 impl Renewable {
@@ -103,8 +111,7 @@ impl Renewable {
     /// one after a restart, and those of a fleet are spread. It counts from our own renewal, else from when the token was
     /// made or first seen, whichever was earlier.
     pub(super) fn due(&self, hash: &str, observed_at: Timestamp) -> Timestamp {
-        let seen = self.account.issued_at.min(observed_at);
-        let begin = self.renewed_at.map_or(seen, |at| at.max(seen));
+        let begin = self.renewed_at.unwrap_or(self.account.issued_at.min(observed_at));
         let digits = hash.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
         let part = PART.0 + i64::from(digits.unwrap_or_default()) % (PART.1 + 1);
         let seconds = self.account.life().as_secs().saturating_mul(part) / WHOLE;
@@ -173,6 +180,7 @@ mod tests {
             name: "medusa-fleet-control-plane".to_owned(),
             issued_at: at(issued),
             expires_at: at(issued + life),
+            token_hash: "0123456789abcdef".to_owned(),
         }
     }
 
@@ -201,10 +209,12 @@ mod tests {
     }
 
     #[rstest]
-    #[case("1970-01-01T00:10:00Z", Some(600))]
-    #[case::to_come("2030-01-01T00:00:00Z", None)]
-    #[case::elsewhere("1970-01-01T00:10:00+02:00", None)]
-    #[case::words("yesterday", None)]
+    #[case("1970-01-01T00:10:00Z/0123456789abcdef", Some(600))]
+    #[case::of_another_token("1970-01-01T00:10:00Z/fedcba9876543210", None)]
+    #[case::of_no_token("1970-01-01T00:10:00Z", None)]
+    #[case::to_come("2030-01-01T00:00:00Z/0123456789abcdef", None)]
+    #[case::elsewhere("1970-01-01T00:10:00+02:00/0123456789abcdef", None)]
+    #[case::words("yesterday/0123456789abcdef", None)]
     #[case::nothing("", None)]
     fn when_it_was_renewed_is_a_time_that_has_been(#[case] text: &str, #[case] expected: Option<i64>) {
         let renewal = of(&[(labels::TOKEN_DURATION, "3600s"), (labels::RENEWED_AT, text)]);
@@ -236,8 +246,10 @@ mod tests {
         assert_eq!(begins(&token, 400), 400, "their clock is ahead of ours");
         let renewed = Renewable { renewed_at: Some(at(7000)), ..token.clone() };
         assert_eq!(begins(&renewed, 7001), 7000, "their clock is behind ours");
-        let replaced = Renewable { renewed_at: Some(at(10)), ..token };
-        assert_eq!(begins(&replaced, 1001), 1000, "by somebody else since");
+        let note = renewal_note(at(7000), &token.account);
+        assert_eq!(renewed_at(&note, &token.account), Some(at(7000)));
+        let put_back = Account { token_hash: "fedcba9876543210".to_owned(), ..token.account.clone() };
+        assert_eq!(renewed_at(&note, &put_back), None, "somebody put the old token back");
     }
 
     #[test]

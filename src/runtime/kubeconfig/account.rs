@@ -1,8 +1,9 @@
-//! The ServiceAccount that a token says it is of. Pure.
+//! The ServiceAccount that a token says it is of, and how another token of it is asked for. Pure.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 
-use super::credential::{claims, moment};
+use super::credential::{LONGEST_TOKEN, claims, moment};
 use crate::api::names;
 
 /// What a ServiceAccount's token says of itself. Whoever made it may have written anything: names are names, and that is all
@@ -17,11 +18,27 @@ pub struct Account {
     pub issued_at: Timestamp,
     /// When it stops working, by the same clock.
     pub expires_at: Timestamp,
+    /// First 16 hex digits of the token's SHA-256: which token it is.
+    pub token_hash: String,
+}
+
+/// The request for a token that works for so many `seconds`.
+#[must_use]
+pub fn token_request(seconds: i64) -> TokenRequest {
+    let spec =
+        TokenRequestSpec { audiences: Vec::new(), expiration_seconds: Some(seconds), bound_object_ref: None };
+    TokenRequest { spec, ..TokenRequest::default() }
 }
 
 impl Account {
-    /// What `token` says, when it says all of it.
-    pub(super) fn of(token: &str) -> Option<Self> {
+    /// What `token` says, when it says all of it and is a JWT from end to end: it may come from a data plane, and is written
+    /// into a kubeconfig, where any other character could mean something.
+    #[must_use]
+    pub fn of(token: &str) -> Option<Self> {
+        let is_jwt = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'=');
+        if token.len() > LONGEST_TOKEN || !token.bytes().all(is_jwt) {
+            return None;
+        }
         let claims = claims(token)?;
         let subject = claims.get("sub")?.as_str()?.strip_prefix("system:serviceaccount:")?;
         let (namespace, name) = subject.split_once(':')?;
@@ -29,7 +46,8 @@ impl Account {
         // They become part of a request's path.
         let is_one = names::is_namespace(namespace) && names::is_object_name(name) && issued_at < expires_at;
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        is_one.then_some(Self { namespace, name, issued_at, expires_at })
+        let token_hash = names::sha256_hex(token.as_bytes()).chars().take(16).collect();
+        is_one.then_some(Self { namespace, name, issued_at, expires_at, token_hash })
     }
 
     /// How long the token works altogether.
@@ -79,6 +97,11 @@ mod tests {
     #[test]
     fn what_is_no_jwt_is_of_nobody() {
         assert!(["", ".", "a.b.c", "a.e30.c", "t0ken"].iter().all(|token| Account::of(token).is_none()));
+        let token = fixtures::jwt(&json!({"sub": SUBJECT, "iat": 1, "exp": 2}));
+        for more in ["\nusers: []", ", as: jane", "}", "\"", "'", "#", ": x", " ", "é", &"x".repeat(70_000)]
+        {
+            assert_eq!(Account::of(&format!("{token}{more}")), None, "{more:?}");
+        }
     }
 
     #[test]

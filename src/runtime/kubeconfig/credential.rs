@@ -10,7 +10,7 @@ use kube::config::AuthInfo;
 use super::{Fault, text::User};
 
 /// More than this no API server takes as a header.
-const LONGEST_TOKEN: usize = 64 * 1024;
+pub(super) const LONGEST_TOKEN: usize = 64 * 1024;
 
 /// The token in `field` without the white space around it, once it is certain to make a header.
 pub(super) fn token(field: &'static str, token: &str) -> Result<String, Fault> {
