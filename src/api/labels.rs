@@ -13,8 +13,12 @@ pub const RENEWED_AT: &str = "fleet.k8ssandra.io/renewed-at";
 pub const ROTATE: &str = "fleet.k8ssandra.io/rotate";
 /// On a DataPlane the controller made: what it came from, a Secret's name or `ClientConfig/<namespace>/<name>`.
 pub const REGISTERED_FROM: &str = "fleet.k8ssandra.io/registered-from";
-/// On everything we write into a data plane: which control plane wrote it.
+/// On everything we write into a data plane: the name of the fleet whose control plane wrote it (contract §9).
 pub const CONTROL_PLANE: &str = "fleet.k8ssandra.io/control-plane";
+/// Annotation of the same: the installation of the control plane that wrote it last.
+pub const INSTALLATION: &str = "fleet.k8ssandra.io/installation";
+/// On a fleet object: `<name>/<uid>` of the one of an earlier installation whose children are its own now.
+pub const CONTINUES: &str = "fleet.k8ssandra.io/continues";
 /// On a child job: name of the fleet job.
 pub const JOB: &str = "fleet.k8ssandra.io/job";
 /// On a child job: uid of the fleet job.
@@ -102,7 +106,7 @@ pub const GRPC_CLIENT_SECRET: &str = "medusa.k8ssandra.io/grpc-client-secret-nam
 pub const GRPC_PORT: &str = "medusa.k8ssandra.io/grpc-port";
 /// On a CassandraDatacenter: namespace/name of the K8ssandraCluster we deploy Medusa for.
 pub const MEDUSA_FOR: &str = "fleet.k8ssandra.io/medusa-for";
-/// On a CassandraDatacenter: the control plane that deploys Medusa there.
+/// On a CassandraDatacenter: the fleet whose control plane deploys Medusa there.
 pub const MEDUSA_FOR_CONTROL_PLANE: &str = "fleet.k8ssandra.io/medusa-for-control-plane";
 /// On a CassandraDatacenter: Secret of the user we added to `spec.users`.
 pub const MEDUSA_USER: &str = "fleet.k8ssandra.io/medusa-user";

@@ -115,6 +115,11 @@ reasons! {
     /// Its Secret is gone or no longer labelled.
     Unregistered,
 
+    /// An earlier installation of the fleet wrote it, and what it was made from is not here.
+    Inherited,
+    /// It goes on with what an earlier installation of the fleet began under its name.
+    TakenOver,
+
     // Replication.
     /// Every copy is in place.
     Replicated,

@@ -15,7 +15,7 @@ use crate::{
         medusa::BackupType,
         names,
     },
-    control_plane::deployment::pod::image,
+    control_plane::{deployment::pod::image, identity},
     runtime::{kubeconfig, telemetry::LogFormat},
 };
 
@@ -168,12 +168,28 @@ pub enum FleetVerb {
         #[arg(value_name = "KIND/NAME")]
         object: String,
     },
+    /// Take over what another fleet left in the data planes, or give up what an earlier installation left
+    Adopt(Adopt),
     /// Print the versions of this program and of the controllers
     Version {
         /// Only this program's, without asking a cluster
         #[arg(long)]
         client: bool,
     },
+}
+
+/// `adopt`. Without a name it says what waits to be taken over.
+#[derive(Debug, Args)]
+pub struct Adopt {
+    /// Name of a fleet whose control plane is gone: what it wrote becomes this fleet's
+    #[arg(long, value_name = "NAME")]
+    pub from: Option<String>,
+    /// Earlier installation of this fleet whose objects will not come back: what no object asks for is taken back
+    #[arg(long, value_name = "INSTALLATION")]
+    pub forget: Option<String>,
+    /// Only say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `register`.
@@ -408,12 +424,24 @@ fn metrics_addr(text: &str) -> Result<MetricsAddr, String> {
         .map_err(|_| "give an address and port such as `0.0.0.0:8080`, or nothing".to_owned())
 }
 
+/// A fleet's name, or nothing.
+fn fleet_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || identity::is_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err("give letters, digits, `-`, `_` and `.`, at most 63, beginning and ending with a letter or digit"
+        .to_owned())
+}
+
 /// `control-plane`.
 #[derive(Debug, Args)]
 pub struct ControlPlane {
     /// What both controllers take.
     #[command(flatten)]
     pub controller: Controller,
+    /// Name of the fleet, which stands on everything that is written; the one it had before when empty
+    #[arg(long, env = "MEDUSA_FLEET_FLEET_NAME", value_name = "NAME", value_parser = fleet_name)]
+    pub fleet_name: Option<String>,
     /// Accept this field in kubeconfigs from Secrets although it is unsafe; may be repeated
     #[arg(long, env = "MEDUSA_FLEET_ALLOW_UNSAFE_KUBECONFIG", value_name = "FIELD", value_delimiter = ',')]
     #[arg(value_parser = kubeconfig_field)]

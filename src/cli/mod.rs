@@ -123,6 +123,7 @@ async fn ask(verb: FleetVerb, printer: Printer, global: &Global) -> Outcome {
         FleetVerb::Dataplanes => commands::list::data_planes(printer, home).await,
         FleetVerb::Clusters => commands::list::clusters(printer, home).await,
         FleetVerb::Backup(args) => commands::backup::run(printer, home, &args).await,
+        FleetVerb::Adopt(args) => commands::adopt::run(printer, home, &args).await,
         FleetVerb::Cancel { object } => commands::cancel::run(printer, home, &object).await,
         FleetVerb::Plan { verb } => commands::plan::run(printer, home, verb).await,
         FleetVerb::Backups { cluster } => commands::list::backups(printer, home, cluster.as_deref()).await,

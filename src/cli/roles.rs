@@ -31,6 +31,7 @@ pub fn control_plane(global: &Global, args: &ControlPlane) -> Outcome {
             sources_in: filled(&args.source_namespaces).collect(),
             recovery_point_objective: args.recovery_point_objective,
             medusa_image: args.medusa_image.clone(),
+            fleet_name: args.fleet_name.clone().filter(|name| !name.is_empty()),
             clock: Clock::system(),
         };
         Box::pin(control_plane::run(config, shutdown)).await.map_err(|error| ended("control-plane", &error))

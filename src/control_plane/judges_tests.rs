@@ -41,6 +41,7 @@ use super::{
     },
     tasks,
 };
+use crate::control_plane::identity::Identity;
 use crate::{
     api::{
         arbitrary::{kind, read, text, time},
@@ -247,7 +248,7 @@ fn bring_further<R: Adapter>(run: &R, planes: &[Snapshot], held: Holds, begun: T
 
 /// Every judge of backups once.
 fn back_up(job: &FleetBackupJob, tasks: &[FleetTask], planes: &[Snapshot], begun: Timestamp, now: Timestamp) {
-    bring_further(job, planes, holds::holds(planes, "cp", tasks, now), begun, now);
+    bring_further(job, planes, holds::holds(planes, &Identity::named("cp"), tasks, now), begun, now);
 }
 
 /// The whole inventory once.
@@ -281,7 +282,13 @@ fn sum_up(
 fn count(schedule: &FleetBackupSchedule, planes: &[Snapshot], now: Timestamp) {
     let recipe = recipe::read(&schedule.spec).ok();
     let scope = Scope::of(schedule, planes, &ClusterLabels::new()).unwrap_or_default();
-    let planned = delegate::plan(schedule, recipe.as_ref().map(|recipe| (recipe, &scope)), planes, "cp", now);
+    let planned = delegate::plan(
+        schedule,
+        recipe.as_ref().map(|recipe| (recipe, &scope)),
+        planes,
+        &Identity::named("cp"),
+        now,
+    );
     let mut there = planned.there.clone();
     for plane in planes {
         for key in plane.view.schedules.last_known().keys() {

@@ -6,6 +6,7 @@
 pub mod data_planes;
 pub mod deployment;
 mod fanout;
+pub mod identity;
 pub mod inventory;
 mod leaving;
 pub mod registry;
@@ -19,19 +20,21 @@ mod tasks;
 use std::{collections::BTreeSet, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, api::ListParams};
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::data_planes::{
-    fleet::Fleet,
-    meters::Meters,
-    metrics::{Figures, FleetCollector},
+use self::{
+    data_planes::{
+        fleet::Fleet,
+        meters::Meters,
+        metrics::{Figures, FleetCollector},
+    },
+    identity::{Identity, keep},
 };
 use crate::{
-    api::{fleet::DataPlane, labels, names},
+    api::{fleet::DataPlane, labels},
     runtime::{
         backoff::Backoff,
         clock::Clock,
@@ -82,6 +85,8 @@ pub struct Config {
     pub recovery_point_objective: Duration,
     /// Medusa's image where a K8ssandraCluster names none.
     pub medusa_image: deployment::pod::image::Image,
+    /// Name of the fleet; the one it had where none is given, or else one that is made of where it is installed.
+    pub fleet_name: Option<String>,
     /// The time by which it decides.
     pub clock: Clock,
 }
@@ -100,6 +105,12 @@ pub enum RunError {
     /// Another replica leads now.
     #[error("leadership was lost; another replica goes on")]
     LeadershipLost,
+    /// Somebody adopted a fleet, or said what will not come back.
+    #[error(
+        "the names in ConfigMap `{}` changed; everything is looked at anew with the next start",
+        identity::RECORD
+    )]
+    IdentityChanged,
     /// A part ended that must not.
     #[error("the {0} ended unexpectedly; see the log")]
     PartEnded(&'static str),
@@ -129,7 +140,9 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     let home = config.client.clone();
     let fence = if config.leader_elect { Fence::down() } else { Fence::open() };
     config.client = fence.guard(home.clone());
-    let Some((control_plane, is_first)) = start(&config, &readiness, &shutdown).await else { return Ok(()) };
+    let Some((mut control_plane, is_first)) = start(&config, &readiness, &shutdown).await else {
+        return Ok(());
+    };
     readiness.ready("registry");
     let mut asking = JoinSet::new();
     asking.spawn(leaving::run(home.clone(), config.namespace.clone()));
@@ -144,14 +157,24 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
             None => return Ok(()),
         }
         readiness.expect("inventory");
+        // It may have been changed while another replica led.
+        let Some((now, _)) = start(&config, &readiness, &shutdown).await else { return Ok(()) };
+        control_plane = now;
     } else {
         asking.spawn(http::ask(home, readiness.clone()));
     }
     meters.set_leads(true);
+    tracing::info!(fleet = control_plane.fleet(), installation = control_plane.installation(), "at work");
+    let (watching, is, fleet_name) =
+        (config.client.clone(), control_plane.clone(), config.fleet_name.clone());
+    let namespace = config.namespace.clone();
+    let started = keep::Start { client: &watching, namespace: &namespace, fleet: fleet_name.as_deref() };
     // It is not told of the shutdown: it goes on until what it writes is answered, and then is gone.
     let mut work = pin!(work(config, fence, control_plane, fleet, figures, meters, readiness));
+    let mut outcome = Ok(());
     tokio::select! {
         () = shutdown.cancelled() => {}
+        () = started.changed(&is) => outcome = Err(RunError::IdentityChanged),
         () = Leadership::lost_of(leadership.as_ref()) => return Err(RunError::LeadershipLost),
         part = work.as_mut() => return Err(RunError::PartEnded(part)),
     }
@@ -161,14 +184,14 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
             part = work.as_mut() => return Err(RunError::PartEnded(part)),
         }
     }
-    Ok(())
+    outcome
 }
 
 /// Runs every part for ever; returns the name of one that ends all the same.
 async fn work(
     config: Config,
     fence: Fence,
-    control_plane: String,
+    control_plane: Identity,
     fleet: Arc<Fleet>,
     figures: Figures,
     meters: Arc<Meters>,
@@ -225,6 +248,7 @@ async fn work(
         events: events.clone(),
         claims: Arc::default(),
         meters,
+        since: tokio::time::Instant::now(),
     };
     let expectations = inventory::expectation::Expectations::default();
     let inventory = inventory::InventoryContext {
@@ -265,14 +289,13 @@ async fn keep_local(client: &Client, namespace: &str) {
     std::future::pending::<()>().await;
 }
 
-/// Waits until the cluster answers and the definitions are there. Returns the value of the label on
-/// everything this control plane writes, which must survive restarts and tell two control planes apart; and whether none
+/// Waits until the cluster answers and the definitions are there. Returns who this control plane is; and whether none
 /// ever worked here: each makes a DataPlane first of all.
 async fn start(
     config: &Config,
     readiness: &Readiness,
     shutdown: &CancellationToken,
-) -> Option<(String, bool)> {
+) -> Option<(Identity, bool)> {
     loop {
         match identity(config).await {
             Ok(id) => {
@@ -291,12 +314,12 @@ async fn start(
     }
 }
 
-async fn identity(config: &Config) -> Result<(String, bool), kube::Error> {
-    let kube_system = Api::<Namespace>::all(config.client.clone()).get_metadata("kube-system").await?;
+async fn identity(config: &Config) -> Result<(Identity, bool), kube::Error> {
     let planes: Api<DataPlane> = Api::namespaced(config.client.clone(), &config.namespace);
     let is_first = planes.list_metadata(&ListParams::default().limit(1)).await?.items.is_empty();
-    let uid = kube_system.metadata.uid.unwrap_or_default();
-    Ok((names::label_value(&format!("{}.{uid}", config.namespace)), is_first))
+    let fleet = config.fleet_name.as_deref();
+    let start = keep::Start { client: &config.client, namespace: &config.namespace, fleet };
+    Ok((start.establish().await?, is_first))
 }
 
 #[cfg(test)]

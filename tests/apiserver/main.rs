@@ -60,6 +60,7 @@ mod rollouts;
 mod schedules;
 mod secrets;
 mod silence;
+mod takeover;
 mod tasks;
 mod tasks_refused;
 mod tasks_traces;

@@ -22,6 +22,7 @@ use medusa_fleet::{
                 template, users,
             },
         },
+        identity::{FleetRecord, Identity},
     },
 };
 use serde_json::{Value, json};
@@ -73,7 +74,7 @@ impl LiveDatacenter<'_> {
             datacenter: &self.key,
             uid: &uid,
             source: &source,
-            control_plane: "fleet.0001",
+            control_plane: &Identity::new(FleetRecord::default(), "fleet.0001"),
             sanitized: "shop",
             medusa,
             image: &image,

@@ -70,6 +70,7 @@ impl ClockedControlPlane {
                     sources_in: BTreeSet::new(),
                     recovery_point_objective: Duration::from_hours(25),
                     medusa_image: Image::default(),
+                    fleet_name: None,
                     clock,
                 };
                 tokio::select! {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Fleet, eventually,
+    Cluster, Fleet, eventually,
     harness::{BINARY, Program},
 };
 
@@ -39,11 +39,20 @@ impl ControlPlane {
         Self::spawn_to(Path::new(FULL), fleet, &[], &[("TMPDIR", FULL)])
     }
 
+    /// Starts it in any cluster.
+    pub fn spawn_at(log: &Path, cluster: &Cluster, args: &[&str]) -> Self {
+        Self::spawn_by(log, &cluster.kubeconfig, args, &[])
+    }
+
     fn spawn_to(log: &Path, fleet: &Fleet, args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::spawn_by(log, &fleet.home().kubeconfig, args, env)
+    }
+
+    fn spawn_by(log: &Path, kubeconfig: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
         let program = Program::start(BINARY, log, |command| {
             command
                 .arg("--kubeconfig")
-                .arg(&fleet.home().kubeconfig)
+                .arg(kubeconfig)
                 .args(["control-plane", "--metrics-addr", "127.0.0.1:0"])
                 .env("MEDUSA_FLEET_LOG_FILTER", "info,medusa_fleet=debug")
                 .args(args)

@@ -13,7 +13,8 @@ const LAYERS: [(&str, &[&str]); 4] = [
 ];
 
 /// The floors of the control plane, from the ground up: what is in one may import its own and those before it.
-const CONTROL_PLANE: [&str; 12] = [
+const CONTROL_PLANE: [&str; 13] = [
+    "identity",
     "leaving",
     "data_planes",
     "sources",

@@ -15,6 +15,7 @@ fn every_write_is_an_apply_except_where_a_reason_is_given() {
         // An object that cannot be read cannot be applied either.
         "src/control_plane/registry/unreadable.rs",
         "src/control_plane/runs/unreadable.rs",
+        "src/control_plane/runs/takeover.rs",
         "src/control_plane/replication/apply.rs",
         "src/control_plane/restores/apply.rs",
         "src/control_plane/schedules/apply.rs",

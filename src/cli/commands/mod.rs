@@ -1,5 +1,6 @@
 //! What the verbs do.
 
+pub mod adopt;
 pub mod backup;
 pub mod cancel;
 pub mod completion;

@@ -173,4 +173,8 @@ pub struct CopyRecord {
     pub immutable: bool,
     /// Field manager of the last change that is not ours; empty when there is none.
     pub changed_by: String,
+    /// The fleet it says it is of, from our label.
+    pub fleet: String,
+    /// The installation that wrote it.
+    pub installation: String,
 }

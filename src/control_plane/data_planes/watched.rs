@@ -27,6 +27,7 @@ use crate::api::{
     },
     names,
 };
+use crate::control_plane::identity::Identity;
 
 /// The kinds, each with the name of its section. `$then` is a macro that makes something of them.
 macro_rules! watched_kinds {
@@ -78,7 +79,7 @@ pub enum Wanted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
     Every,
-    /// What this control plane wrote.
+    /// What the control plane of this fleet wrote.
     Ours,
     /// What fleet objects made.
     MadeForRuns,
@@ -88,12 +89,12 @@ pub enum Which {
 }
 
 impl Which {
-    /// The label selector of their watch; `control_plane` is this control plane's value of the control-plane label.
+    /// The label selector of their watch.
     #[must_use]
-    pub fn selector(self, control_plane: &str) -> String {
+    pub fn selector(self, control_plane: &Identity) -> String {
         match self {
             Self::Every => String::new(),
-            Self::Ours => format!("{}={control_plane}", labels::CONTROL_PLANE),
+            Self::Ours => control_plane.selector(),
             Self::MadeForRuns => labels::JOB_UID.to_owned(),
             Self::MadeBySchedules => format!("{},!{}", labels::CASSANDRA_DATACENTER, labels::JOB_UID),
         }

@@ -13,10 +13,13 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::ownership::{
-    conflict::{self, Kept, Unsettled},
-    diff::{Diff, compare},
-    removal,
+use super::{
+    ownership::{
+        conflict::{self, Kept, Unsettled},
+        diff::{Diff, compare},
+        removal,
+    },
+    pod::objects,
 };
 use crate::{
     api::{Reason, Why, cassandra::CassandraDatacenter, labels},
@@ -266,6 +269,19 @@ pub(super) async fn find_secret(
         let keys = secret.data.iter().flat_map(|data| data.keys().cloned()).collect();
         (keys, Payload::of_secret(secret).hash())
     }))
+}
+
+/// The password in a Secret of Medusa's user, as we make it; `None` where there is none or it is of another shape.
+pub(super) async fn find_password(remote: &Remote, key: &ObjectKey) -> Result<Option<String>, Failure> {
+    let found =
+        remote
+            .call(|client| async move {
+                Api::<Secret>::namespaced(client, &key.namespace).get_opt(&key.name).await
+            })
+            .await
+            .map_err(|error| Failure::of(&error, "get", &format!("Secret {key}")))?;
+    let bytes = found.and_then(|secret| secret.data?.remove("password"));
+    Ok(bytes.and_then(|bytes| String::from_utf8(bytes.0).ok()).filter(|text| objects::is_password(text)))
 }
 
 /// Applies an object of ours as a whole. `known` is its uid and resourceVersion when it is there already; where it

@@ -9,6 +9,7 @@ use super::{pod::image::Image, report::Reports, undone};
 use crate::{
     control_plane::{
         data_planes::{fleet::Fleet, membership::DatacenterPlace, undone::Memory},
+        identity::Identity,
         sources::Sources,
     },
     runtime::{events::Events, reconciles::Reconciles},
@@ -26,7 +27,7 @@ pub struct DeploymentContext {
     /// What people ask for.
     pub sources: Arc<Sources>,
     /// Value of the control-plane label on everything we write.
-    pub control_plane: String,
+    pub control_plane: Identity,
     /// Medusa's image unless a K8ssandraCluster asks for another.
     pub image: Image,
     /// Where Events go.

@@ -25,6 +25,7 @@ pub(super) mod report;
 mod rollout;
 mod summarize;
 mod undone;
+mod user;
 mod write;
 
 pub use context::DeploymentContext;

@@ -25,6 +25,7 @@ use crate::{
             section::Section,
             view::{ObjectKey, View},
         },
+        identity::Identity,
         sources::{SourceObjects, Standing, datacenters_of, secret_names},
     },
 };
@@ -66,16 +67,29 @@ pub struct ClusterInputs {
 
 /// Whether `datacenter` has Medusa because of the K8ssandraCluster this returns.
 #[must_use]
-pub fn deployed_for(datacenter: &CassandraDatacenter, control_plane: &str) -> Option<ObjectKey> {
+pub fn deployed_for(datacenter: &CassandraDatacenter, control_plane: &Identity) -> Option<ObjectKey> {
     let annotation = |key: &str| datacenter.annotations().get(key);
-    let ours = annotation(labels::MEDUSA_FOR_CONTROL_PLANE).is_some_and(|value| value == control_plane);
+    let ours = annotation(labels::MEDUSA_FOR_CONTROL_PLANE).is_some_and(|name| control_plane.is_own(name));
     annotation(labels::MEDUSA_FOR).filter(|_| ours).and_then(|text| ObjectKey::read(text))
+}
+
+/// The earlier installation that deployed Medusa into `datacenter` for a K8ssandraCluster that is not there: it may be created
+/// again, and Medusa stays until then.
+#[must_use]
+pub fn inherited<'a>(
+    inputs: &ClusterInputs,
+    datacenter: &'a CassandraDatacenter,
+    control_plane: &Identity,
+) -> Option<&'a str> {
+    let annotation = |key: &str| datacenter.annotations().get(key);
+    let maker = annotation(labels::INSTALLATION).or_else(|| annotation(labels::MEDUSA_FOR_CONTROL_PLANE))?;
+    (inputs.cluster.is_none() && control_plane.is_earlier(maker)).then_some(maker)
 }
 
 /// The K8ssandraCluster a purge schedule of ours is for. Other schedules of ours have other names.
 #[must_use]
-pub fn schedule_for(schedule: &MedusaBackupSchedule, control_plane: &str) -> Option<ObjectKey> {
-    let ours = schedule.labels().get(labels::CONTROL_PLANE).is_some_and(|value| value == control_plane);
+pub fn schedule_for(schedule: &MedusaBackupSchedule, control_plane: &Identity) -> Option<ObjectKey> {
+    let ours = control_plane.wrote(&schedule.metadata);
     let purges =
         schedule.spec.operation_type == ScheduledOperation::Purge && purge::is_name(&schedule.name_any());
     schedule
@@ -87,7 +101,11 @@ pub fn schedule_for(schedule: &MedusaBackupSchedule, control_plane: &str) -> Opt
 
 /// K8ssandraClusters that something has to be done, or reported, for.
 #[must_use]
-pub fn concerned(sources: &SourceObjects, planes: &[Snapshot], control_plane: &str) -> BTreeSet<ObjectKey> {
+pub fn concerned(
+    sources: &SourceObjects,
+    planes: &[Snapshot],
+    control_plane: &Identity,
+) -> BTreeSet<ObjectKey> {
     let asking = sources.clusters.items.iter().filter(|(_, c)| c.spec.medusa.is_some()).map(|(key, _)| key);
     let mut keys: BTreeSet<ObjectKey> = asking.chain(sources.clusters.unreadable.keys()).cloned().collect();
     for view in planes.iter().map(|plane| &plane.view) {
@@ -104,7 +122,7 @@ pub fn observe(
     key: &ObjectKey,
     sources: &SourceObjects,
     planes: &[Snapshot],
-    control_plane: &str,
+    control_plane: &Identity,
 ) -> ClusterInputs {
     let cluster = sources.clusters.items.get(key).cloned();
     let unreadable = sources.clusters.unreadable.get(key).cloned();
@@ -167,7 +185,7 @@ fn target(
     planes: &BTreeMap<&str, &Snapshot>,
     key: &ObjectKey,
     sources: &SourceObjects,
-    control_plane: &str,
+    control_plane: &Identity,
 ) -> DatacenterTarget {
     let plane = planes.get(place.plane.as_str()).map(|plane| (*plane).clone());
     let datacenter = match &plane {

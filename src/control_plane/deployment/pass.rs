@@ -39,11 +39,12 @@ use crate::{
         data_planes::{
             copies::hash_config_map,
             fleet::Usable,
+            records::CopyRecord,
             remote::Remote,
             undone::{By, Record},
             view::ObjectKey,
         },
-        sources::{Copyable, SecretState, SourceObjects, user_secret},
+        sources::{SourceObjects, user_secret},
     },
 };
 
@@ -399,30 +400,6 @@ pub(super) fn storage(settings: &Settings) -> StorageState {
     }
 }
 
-/// Makes the Secret of Medusa's user when nobody has, once there is a datacenter to use it. Returns the Secret made,
-/// of which `pass` does not know yet.
-pub(super) async fn make_user(pass: &Pass<'_>) -> Result<Option<ObjectKey>, Failure> {
-    let Some(cluster) = &pass.inputs.cluster else { return Ok(None) };
-    let Some(name) = user_secret(cluster) else { return Ok(None) };
-    let deploys = pass.inputs.targets.iter().any(|target| {
-        let decision =
-            decide(pass.inputs, target, &pass.settings, pass.collision, &pass.context.control_plane);
-        decision == Decision::Deploy
-    });
-    let key = ObjectKey::new(&pass.inputs.key.namespace, &name);
-    let is_never = matches!(pass.sources.copyable(&key), Copyable::Never { .. });
-    if !deploys || is_never || pass.sources.secrets.get(&key) != Some(&SecretState::Absent) {
-        return Ok(None);
-    }
-    let password = apply::random::<{ objects::ENTROPY }>().and_then(|bytes| objects::password(&bytes));
-    let Some(password) = password else {
-        return Err(Failure::Silent("the system gave too few random bytes".to_owned()));
-    };
-    let secret = objects::user(cluster, &pass.inputs.key.namespace, &name, &password);
-    apply::make_user(pass.context.client.clone(), &secret).await?;
-    Ok(Some(key))
-}
-
 /// Writes the ConfigMap of every namespace in which a datacenter is to run Medusa; says where that failed.
 pub(super) async fn write_config_maps(
     pass: &Pass<'_>,
@@ -450,7 +427,12 @@ pub(super) async fn write_config_maps(
         let uid = uid.clone();
         async move {
             let known = known.as_deref();
-            if known.is_some_and(|map| map.content_hash == hash_config_map(&data) && map.source_uid == uid) {
+            let is_in_place = |map: &CopyRecord| {
+                map.content_hash == hash_config_map(&data)
+                    && map.source_uid == uid
+                    && pass.context.control_plane.is_current(&map.fleet, &map.installation)
+            };
+            if known.is_some_and(is_in_place) {
                 return None;
             }
             let remote = look.remote.as_ref()?;

@@ -8,6 +8,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
+use crate::control_plane::{identity::Identity, sources::SecretState};
 use crate::{
     api::fleet::Limits,
     control_plane::{
@@ -88,7 +89,7 @@ fn context(client: Client) -> DeploymentContext {
         namespace: "fleet".to_owned(),
         fleet: fleet.clone(),
         sources: Sources::new(client.clone(), fleet, "fleet".to_owned(), BTreeSet::new()),
-        control_plane: "cp".to_owned(),
+        control_plane: Identity::named("cp"),
         image: Image::default(),
         events: Events::new(client, "test"),
         reconciles: Reconciles::default(),
@@ -129,7 +130,7 @@ async fn a_datacenter_its_watch_has_not_delivered_is_asked_for_before_another_re
 ) {
     let (context, sources) = (context(answering(404, absent())), sources());
     let planes = [plane("dp-1", answering(code, body)), plane("dp-2", answering(404, absent()))];
-    let inputs = observe(&ObjectKey::new("fleet", "shop"), &sources, &planes, "cp");
+    let inputs = observe(&ObjectKey::new("fleet", "shop"), &sources, &planes, &Identity::named("cp"));
     let settings = settings(&inputs);
     let pass = Pass { context: &context, inputs: &inputs, sources: &sources, collision: None, settings };
     let looks = join_all(inputs.targets.iter().map(|target| look(&pass, target))).await;
@@ -178,7 +179,7 @@ async fn a_user_made_in_this_pass_is_waited_for_and_not_called_missing() {
     let view = Arc::make_mut(&mut first.view);
     view.datacenters.put(ObjectKey::of(&datacenter), Arc::new(datacenter));
     view.secrets.put(ObjectKey::new("cass", "key"), Arc::new(copy));
-    let inputs = observe(&ObjectKey::new("fleet", "shop"), &sources, &[first], "cp");
+    let inputs = observe(&ObjectKey::new("fleet", "shop"), &sources, &[first], &Identity::named("cp"));
     let settings = settings(&inputs);
     let pass = Pass { context: &context, inputs: &inputs, sources: &sources, collision: None, settings };
     let passed = write::run(&pass).await;
@@ -204,7 +205,7 @@ async fn for_a_secret_that_somebody_has_to_mend_no_other_datacenter_waits(
 ) {
     let (context, sources) = (context(answering(404, absent())), sources());
     let planes = [plane("dp-1", answering(404, absent())), plane("dp-2", answering(404, absent()))];
-    let inputs = observe(&ObjectKey::new("fleet", "shop"), &sources, &planes, "cp");
+    let inputs = observe(&ObjectKey::new("fleet", "shop"), &sources, &planes, &Identity::named("cp"));
     let settings = settings(&inputs);
     let pass = Pass { context: &context, inputs: &inputs, sources: &sources, collision: None, settings };
     let target = inputs.targets.first().unwrap();

@@ -3,11 +3,14 @@
 use super::{
     Problem,
     config::{prefix::Collision, storage::Settings, validate},
-    observe::{ClusterInputs, DatacenterTarget},
+    observe::{ClusterInputs, DatacenterTarget, inherited},
 };
 use crate::{
     api::{Reason, Seen, Why, cassandra::CassandraDatacenter, fleet::DeploymentState, labels},
-    control_plane::data_planes::{capabilities::Feature, fleet::Usable},
+    control_plane::{
+        data_planes::{capabilities::Feature, fleet::Usable},
+        identity::Identity,
+    },
 };
 use kube::ResourceExt as _;
 
@@ -29,7 +32,7 @@ pub fn decide(
     target: &DatacenterTarget,
     settings: &Result<Settings, Vec<Problem>>,
     collision: Option<&Collision>,
-    control_plane: &str,
+    control_plane: &Identity,
 ) -> Decision {
     if let (Some(why), Some(_)) = (target.refused, &target.wanted) {
         let (namespace, plane) = (&target.place.object.namespace, &target.place.plane);
@@ -44,7 +47,7 @@ pub fn decide(
         Err((state, why)) => Decision::Leave(state, why),
         Ok(datacenter) => {
             let decided = match &target.wanted {
-                None => may_remove(inputs),
+                None => may_remove(inputs, datacenter, control_plane),
                 Some(_) => may_deploy(inputs, target, datacenter, settings, collision, control_plane),
             };
             decided.unwrap_or_else(|(state, why)| Decision::Leave(state, why))
@@ -121,7 +124,19 @@ fn reach(target: &DatacenterTarget) -> Result<&CassandraDatacenter, Obstacle> {
     Ok(datacenter)
 }
 
-fn may_remove(inputs: &ClusterInputs) -> Result<Decision, Obstacle> {
+fn may_remove(
+    inputs: &ClusterInputs,
+    datacenter: &CassandraDatacenter,
+    control_plane: &Identity,
+) -> Result<Decision, Obstacle> {
+    if let Some(installation) = inherited(inputs, datacenter, control_plane) {
+        let message = format!(
+            "an earlier installation of this fleet, `{installation}`, deployed Medusa here for K8ssandraCluster {}, which \
+             is not here: create it again, or `kubectl medusa adopt --forget {installation}` has Medusa removed",
+            inputs.key
+        );
+        return Err(waiting(Reason::Inherited, message));
+    }
     if inputs.may_remove {
         return Ok(Decision::Remove);
     }
@@ -134,7 +149,7 @@ fn may_deploy(
     datacenter: &CassandraDatacenter,
     settings: &Result<Settings, Vec<Problem>>,
     collision: Option<&Collision>,
-    control_plane: &str,
+    control_plane: &Identity,
 ) -> Result<Decision, Obstacle> {
     if let Some(error) = &inputs.unreadable {
         return Err(refused(
@@ -147,12 +162,14 @@ fn may_deploy(
             format!("K8ssandraCluster {other} has the datacenter; take it out of one of the two lists");
         return Err(refused(Reason::NameConflict, message));
     }
-    let foreign =
-        datacenter.annotations().get(labels::MEDUSA_FOR_CONTROL_PLANE).filter(|v| *v != control_plane);
+    let foreign = datacenter
+        .annotations()
+        .get(labels::MEDUSA_FOR_CONTROL_PLANE)
+        .filter(|name| !control_plane.is_own(name));
     if let Some(foreign) = foreign {
         let message = format!(
-            "control plane `{foreign}` deploys Medusa here; remove it there, or annotation `{}` if that one is gone",
-            labels::MEDUSA_FOR_CONTROL_PLANE
+            "fleet `{foreign}` deploys Medusa here; remove it there, or `kubectl medusa adopt --from {foreign}` when that \
+             one is gone"
         );
         return Err(refused(Reason::NameConflict, message));
     }

@@ -1,6 +1,6 @@
 //! What is decided for a datacenter, from all inputs as the sources and the views have them.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use rstest::rstest;
@@ -21,7 +21,7 @@ use crate::control_plane::{
     sources::{SourceObjects, Standing, listing},
 };
 
-const CONTROL_PLANE: &str = "cp";
+static CONTROL_PLANE: LazyLock<Identity> = LazyLock::new(|| Identity::named("cp"));
 
 /// A Medusa section with nothing wrong in it.
 fn medusa() -> Value {
@@ -83,9 +83,9 @@ impl World {
     }
 
     /// `dc1` with our Medusa, there for `cluster`.
-    fn deployed_for(&mut self, cluster: &str, control_plane: &str) {
+    fn deployed_for(&mut self, cluster: &str, fleet: &str) {
         self.datacenter(json!({"annotations": {
-            labels::MEDUSA_FOR: format!("fleet/{cluster}"), labels::MEDUSA_FOR_CONTROL_PLANE: control_plane,
+            labels::MEDUSA_FOR: format!("fleet/{cluster}"), labels::MEDUSA_FOR_CONTROL_PLANE: fleet,
         }}));
     }
 
@@ -96,14 +96,14 @@ impl World {
     }
 
     fn inputs(&self, cluster: &str) -> ClusterInputs {
-        observe(&ObjectKey::new("fleet", cluster), &self.sources, &self.planes, CONTROL_PLANE)
+        observe(&ObjectKey::new("fleet", cluster), &self.sources, &self.planes, &CONTROL_PLANE)
     }
 
     /// What is decided for each target of a cluster, in a word: the decision, or the state and reason.
     fn decided(&self, cluster: &str) -> Vec<String> {
         let inputs = self.inputs(cluster);
         let settings = settings(&inputs);
-        let word = |target| match decide(&inputs, target, &settings, None, CONTROL_PLANE) {
+        let word = |target| match decide(&inputs, target, &settings, None, &CONTROL_PLANE) {
             Decision::Leave(state, why) => format!("{state:?}: {}", why.reason),
             decision @ (Decision::Deploy | Decision::Remove) => format!("{decision:?}"),
         };
@@ -174,7 +174,7 @@ fn what_cannot_be_reached_or_touched_is_left_and_the_reason_said(
 }
 
 #[rstest]
-#[case::of_another_cluster(|w: &mut World| w.deployed_for("first", CONTROL_PLANE), "Refused: NameConflict")]
+#[case::of_another_cluster(|w: &mut World| w.deployed_for("first", "cp"), "Refused: NameConflict")]
 #[case::of_another_control_plane(|w: &mut World| w.deployed_for("shop", "other"), "Refused: NameConflict")]
 #[case::unreadable(
     |w: &mut World| drop(w.sources.clusters.unreadable.insert(ObjectKey::new("fleet", "shop"), "no".to_owned())),
@@ -196,7 +196,7 @@ fn what_may_not_be_deployed_is_refused_and_the_reason_said(#[case] spoil: Obstru
     let mut world = World::new();
     world.cluster("first", Some(medusa()));
     // The first by name has it, unless it is somebody else's or the second's already.
-    world.deployed_for("shop", CONTROL_PLANE);
+    world.deployed_for("shop", "cp");
     assert_eq!(world.decided("shop"), ["Deploy"]);
     assert_eq!(world.decided("first"), ["Refused: NameConflict"]);
     spoil(&mut world);
@@ -211,7 +211,7 @@ fn a_prefix_that_is_in_use_is_not_deployed_over() {
     for (behind, refused) in [(Some(other.clone()), true), (None, false)] {
         let collision = Collision { with: vec![other.clone()], behind };
         let decision =
-            decide(&inputs, &inputs.targets[0], &settings(&inputs), Some(&collision), CONTROL_PLANE);
+            decide(&inputs, &inputs.targets[0], &settings(&inputs), Some(&collision), &CONTROL_PLANE);
         let is_refused = matches!(&decision, Decision::Leave(_, why) if why.reason == Reason::PrefixInUse);
         assert_eq!(is_refused, refused, "{decision:?}");
     }
@@ -220,7 +220,7 @@ fn a_prefix_that_is_in_use_is_not_deployed_over() {
 #[test]
 fn medusa_is_taken_out_only_when_it_is_certain_that_nobody_asks_for_it() {
     let mut world = World::new();
-    world.deployed_for("shop", CONTROL_PLANE);
+    world.deployed_for("shop", "cp");
     world.cluster("shop", None);
     assert_eq!(world.decided("shop"), ["Remove"], "the section is gone");
 
@@ -228,7 +228,7 @@ fn medusa_is_taken_out_only_when_it_is_certain_that_nobody_asks_for_it() {
     world.list();
     assert_eq!(world.decided("shop"), ["Remove"], "the cluster is gone");
     assert!(
-        concerned(&world.sources, &world.planes, CONTROL_PLANE).contains(&ObjectKey::new("fleet", "shop"))
+        concerned(&world.sources, &world.planes, &CONTROL_PLANE).contains(&ObjectKey::new("fleet", "shop"))
     );
     for standing in [Standing::NotListed, Standing::NotServed, Standing::Forbidden] {
         world.sources.clusters.standing = standing;
@@ -244,7 +244,7 @@ fn medusa_is_taken_out_only_when_it_is_certain_that_nobody_asks_for_it() {
     // What another control plane deployed concerns nobody here.
     world.sources.clusters.items.clear();
     world.deployed_for("shop", "other");
-    assert!(concerned(&world.sources, &world.planes, CONTROL_PLANE).is_empty());
+    assert!(concerned(&world.sources, &world.planes, &CONTROL_PLANE).is_empty());
 }
 
 #[test]

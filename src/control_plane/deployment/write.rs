@@ -14,13 +14,13 @@ use super::{
     config::config_map,
     observe::{DatacenterTarget, deployed_for, schedule_for},
     pass::{
-        Look, Pass, Passed, Work, failed, look, make_user, runs_medusa, stabilities_now, storage,
-        write_config_maps,
+        Look, Pass, Passed, Work, failed, look, runs_medusa, stabilities_now, storage, write_config_maps,
     },
     pod::{objects, purge},
     report::{ClusterReport, DatacenterReport, basis},
     rollout::{self, Neighbour, Stability},
     summarize, undone,
+    user::make_user,
 };
 use crate::{
     api::{
@@ -314,7 +314,12 @@ async fn write_schedule(pass: &Pass<'_>, look: &Look<'_>, work: &Work) -> Result
     let known = plane.view.schedules.last(&key);
     match known {
         Some(known) if !ours(known) => return Err(Failure::not_ours(&format!("MedusaBackupSchedule {key}"))),
-        Some(known) if known.annotations().get(labels::CONTENT_HASH) == Some(&hash) => return Ok(()),
+        Some(known)
+            if known.annotations().get(labels::CONTENT_HASH) == Some(&hash)
+                && pass.context.control_plane.wrote_last(&known.metadata) =>
+        {
+            return Ok(());
+        }
         Some(_) | None => {}
     }
     let version =
@@ -356,9 +361,13 @@ async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> bool {
         let has = |map: &Option<BTreeMap<String, String>>, key: &str, value: &str| {
             map.as_ref().and_then(|all| all.get(key)).is_some_and(|held| held == value)
         };
-        has(&meta.labels, labels::CONTROL_PLANE, &pass.context.control_plane)
+        pass.context.control_plane.wrote(meta)
             && has(&meta.annotations, labels::SOURCE, &inputs.key.to_string())
     };
+    // What an earlier installation made for a K8ssandraCluster that may be created again.
+    let is_gone = inputs.cluster.is_none();
+    let stays_inherited =
+        |meta: &kube::api::ObjectMeta| is_gone && pass.context.control_plane.is_inherited(meta);
     let mut done = true;
     for (key, schedule) in plane.view.schedules.last_known() {
         let ours = schedule_for(schedule, &pass.context.control_plane).as_ref() == Some(&inputs.key);
@@ -369,13 +378,14 @@ async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> bool {
             Seen::Unknown { .. } => true,
         };
         let stays = medusa.is_some_and(purge::is_wanted) && wanted.contains(&&of) && is_of_its_datacenter;
-        if ours && !stays {
+        if ours && !stays && !stays_inherited(&schedule.metadata) {
             let uid = schedule.uid().unwrap_or_default();
             done &= apply::delete::<MedusaBackupSchedule>(remote, key, &uid, is_ours).await.is_ok();
         }
     }
     for (key, map) in plane.view.config_maps.last_known() {
         let stays = map.source != inputs.key.to_string()
+            || (is_gone && pass.context.control_plane.is_earlier(&map.installation))
             || (wanted.iter().any(|dc| dc.namespace == key.namespace)
                 && key.name == config_map::name(&sanitized));
         if stays {

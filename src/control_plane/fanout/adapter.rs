@@ -15,6 +15,7 @@ use crate::{
     },
     control_plane::{
         data_planes::{fleet::Snapshot, records::BackupRecord, view::ObjectKey},
+        identity::Identity,
         runs::{
             child::{Child as _, child_key, metadata, place},
             ending::set,
@@ -58,7 +59,7 @@ impl Adapter for FleetBackupJob {
         _: &Work,
         datacenter: &CassandraDatacenter,
         _: &Admitted,
-        control_plane: &str,
+        control_plane: &Identity,
     ) -> MedusaBackupJob {
         MedusaBackupJob {
             metadata: metadata(self, key, datacenter, control_plane),
@@ -152,7 +153,8 @@ mod tests {
     fn a_child_carries_name_labels_and_a_local_owner() {
         let job = fleet_job("nightly");
         let key = child_key(&job, &pending("eu", "dc1"), 1);
-        let child = job.child(key, &Work::Start, &datacenter("dc1", 3), &Admitted::default(), "cp");
+        let child =
+            job.child(key, &Work::Start, &datacenter("dc1", 3), &Admitted::default(), &Identity::named("cp"));
         assert_eq!(child.name_any(), "nightly-dc1-0b1c2d3e");
         assert_eq!(child.namespace().unwrap(), "ns");
         let labels = child.labels();

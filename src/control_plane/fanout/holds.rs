@@ -25,6 +25,7 @@ use crate::{
             fleet::{Snapshot, Usable},
             view::ObjectKey,
         },
+        identity::{Identity, uid_of},
         runs::{
             Run as _,
             child::Child as _,
@@ -44,14 +45,14 @@ pub const ABANDONED_AFTER: SignedDuration = ENDS_WITHIN;
 #[must_use]
 pub fn holds<'a>(
     planes: &[Snapshot],
-    control_plane: &str,
+    control_plane: &Identity,
     tasks: impl IntoIterator<Item = &'a FleetTask>,
     now: Timestamp,
 ) -> Holds {
     let tasks: BTreeMap<String, &FleetTask> = tasks
         .into_iter()
         .filter(|task| task.spec.operation == FleetOperation::Purge && !task.is_over())
-        .filter_map(|task| Some((task.uid()?, task)))
+        .filter_map(|task| Some((uid_of(task)?.to_owned(), task)))
         .collect();
     let mut holds = Holds::default();
     for purge in purges(planes).filter(|purge| purge.is_awaited(control_plane, now)) {
@@ -120,11 +121,11 @@ impl Purge<'_> {
     ///
     /// Backups also wait for a purge of ours that no data plane has begun with, even when its FleetTask is over or gone:
     /// until it is taken back, it may begin at any moment. They do not wait for one that is [`abandoned`].
-    fn is_awaited(&self, control_plane: &str, now: Timestamp) -> bool {
+    fn is_awaited(&self, control_plane: &Identity, now: Timestamp) -> bool {
         if self.task.is_started() {
             return self.age(now) < ABANDONED_AFTER;
         }
-        self.task.labels().get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane)
+        control_plane.wrote(&self.task.metadata)
     }
 
     /// Why backups wait, for people.
@@ -182,7 +183,7 @@ mod tests {
         view.tasks.put(ObjectKey::new("ns", "t"), Arc::new(task.unwrap()));
         let mut planes = [plane("eu", view)];
         let reason = |planes: &[Snapshot]| {
-            let held = holds(planes, "cp", [], "2026-01-01T23:59:59Z".parse().unwrap());
+            let held = holds(planes, &Identity::named("cp"), [], "2026-01-01T23:59:59Z".parse().unwrap());
             held.of("shop.ns.eu", "eu").map_or_else(String::new, |(reason, _)| reason.as_str().to_owned())
         };
         assert_eq!(reason(&planes), expected);
@@ -220,7 +221,7 @@ mod tests {
         purged.tasks.items_mut().extend([purge("whatever")]);
         for view in [restored, purged] {
             let planes = [plane("eu", live(&[labelled("dc1")])), plane("us", view)];
-            let held = holds(&planes, "cp", [], soon());
+            let held = holds(&planes, &Identity::named("cp"), [], soon());
             assert!(held.of("shop", "us").is_some());
             assert_eq!(held.of("shop", "eu"), None);
         }
@@ -239,7 +240,9 @@ mod tests {
             }))
             .unwrap()
         };
-        let holds_eu = |task: &FleetTask| holds(&planes, "cp", [task], soon()).of("shop", "eu").is_some();
+        let holds_eu = |task: &FleetTask| {
+            holds(&planes, &Identity::named("cp"), [task], soon()).of("shop", "eu").is_some()
+        };
         assert!(holds_eu(&task("u1", "Running")));
         assert!(!holds_eu(&task("u2", "Running")), "the uid in a label is a data plane's word");
         assert!(!holds_eu(&task("u1", "Failed")), "it is done with it");
@@ -264,7 +267,7 @@ mod tests {
         let mut view = live(&[datacenter("dc1", 3)]);
         view.tasks.put(ObjectKey::new("ns", "t"), Arc::new(task.unwrap()));
         let (planes, now) = ([plane("eu", view)], now.parse().unwrap());
-        let (held, left) = (holds(&planes, "cp", [], now), abandoned(&planes, now));
+        let (held, left) = (holds(&planes, &Identity::named("cp"), [], now), abandoned(&planes, now));
         assert_eq!(
             (held.of("shop.ns.eu", "eu").is_some(), left.contains_key("shop.ns.eu")),
             (holds_them, !holds_them)

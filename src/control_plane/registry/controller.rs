@@ -49,6 +49,7 @@ use crate::{
             view::{Contact, ObjectKey},
             watched::Kind,
         },
+        identity::Identity,
         sources::Sources,
     },
     runtime::{
@@ -82,7 +83,7 @@ pub struct RegistryContext {
     /// Namespaces whose ClientConfigs count; every one when empty.
     pub client_configs_in: BTreeSet<String>,
     /// Value of the control-plane label on everything we write.
-    pub control_plane: String,
+    pub control_plane: Identity,
     /// What is counted.
     pub meters: Arc<Meters>,
     /// Kubeconfig fields that are accepted although they are unsafe.

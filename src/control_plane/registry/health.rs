@@ -5,7 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
     api::{Reason, Why, condition::set_condition, fleet::MedusaController},
-    control_plane::data_planes::view::{Contact, View},
+    control_plane::{
+        data_planes::view::{Contact, View},
+        identity,
+    },
     runtime::cause::{Cause, Kind},
 };
 
@@ -87,6 +90,8 @@ pub struct Facts<'a> {
     pub twin: Option<&'a Twin>,
     /// Who else asks for its name and is not heard, and why.
     pub rejected: Option<&'a Why>,
+    /// What an earlier installation left there, and what to do.
+    pub inherited: Option<String>,
     /// Whether the user paused it.
     pub paused: bool,
     /// When the credential ends, when it says.
@@ -159,6 +164,20 @@ pub fn conditions(
             set_condition(conditions, REGISTRATIONS, Some(false), *reason, message.clone(), generation, now);
         }
         None => conditions.retain(|condition| condition.type_ != REGISTRATIONS),
+    }
+    match &facts.inherited {
+        Some(said) => {
+            set_condition(
+                conditions,
+                identity::INHERITED,
+                Some(true),
+                Reason::Inherited,
+                said.clone(),
+                generation,
+                now,
+            );
+        }
+        None => conditions.retain(|condition| condition.type_ != identity::INHERITED),
     }
 }
 

@@ -20,11 +20,14 @@ use super::{
 };
 use crate::{
     api::Why,
-    control_plane::data_planes::{
-        capabilities::{Capabilities, SCHEDULES},
-        fleet::{Change, Fleet, ViewCell},
-        remote::{CallError, Remote},
-        view::{Contact, View},
+    control_plane::{
+        data_planes::{
+            capabilities::{Capabilities, SCHEDULES},
+            fleet::{Change, Fleet, ViewCell},
+            remote::{CallError, Remote},
+            view::{Contact, View},
+        },
+        identity::Identity,
     },
     runtime::{
         backoff,
@@ -57,7 +60,7 @@ pub struct LinkOptions {
     /// The client behind `remote`, where its credential may be renewed.
     pub current: Option<Current>,
     /// Value of the control-plane label on everything we write.
-    pub control_plane: String,
+    pub control_plane: Identity,
     /// Whether it is the control plane's own cluster, which need not host datacenters.
     pub local: bool,
 }

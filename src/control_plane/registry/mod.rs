@@ -8,6 +8,7 @@ mod capability;
 mod controller;
 mod credential;
 mod health;
+mod inherited;
 mod kubeconfig;
 mod link;
 mod publish;

@@ -61,6 +61,7 @@ impl Registry {
             stale,
             twin,
             rejected: rejected.as_ref(),
+            inherited: super::inherited::told(&view, &self.context.control_plane),
             paused: plane.spec.paused == Some(true),
             expires_at: credential.as_ref().and_then(|c| c.expires_at.as_ref()).map(|t| t.0),
             not_renewed: prospect.failure.as_deref(),

@@ -56,6 +56,7 @@ pub(super) async fn look(
         stale: None,
         twin: None,
         rejected: None,
+        inherited: None,
         paused: false,
         expires_at: None,
         not_renewed: None,

@@ -14,7 +14,10 @@ use crate::{
         labels,
         medusa::MedusaBackupSchedule,
     },
-    control_plane::data_planes::{capabilities::SCHEDULES, fleet::Change, view::View},
+    control_plane::{
+        data_planes::{capabilities::SCHEDULES, fleet::Change, view::View},
+        identity::Identity,
+    },
 };
 
 /// How long an unreachable cluster may delay the deletion of its DataPlane.
@@ -56,7 +59,7 @@ enum Way {
 
 /// Pure decision of one step. `elapsed` is the time since the deletion was asked for. Copies and delegated schedules
 /// are taken back by those who made them.
-fn decide(view: Option<&View>, way: Way, elapsed: SignedDuration, control_plane: &str) -> Step {
+fn decide(view: Option<&View>, way: Way, elapsed: SignedDuration, control_plane: &Identity) -> Step {
     let unknown = || Step::LetGo(vec!["whatever was copied there earlier".to_owned()]);
     let Some(view) = view else {
         return if elapsed < GRACE && way != Way::Absent { Step::Wait } else { unknown() };
@@ -65,9 +68,7 @@ fn decide(view: Option<&View>, way: Way, elapsed: SignedDuration, control_plane:
     let configurations =
         view.configurations.last_known().keys().map(|key| format!("MedusaConfiguration {key}"));
     let is_ours = |schedule: &MedusaBackupSchedule| {
-        let all = schedule.labels();
-        all.contains_key(labels::FLEET_SCHEDULE_UID)
-            && all.get(labels::CONTROL_PLANE).is_some_and(|value| value == control_plane)
+        schedule.labels().contains_key(labels::FLEET_SCHEDULE_UID) && control_plane.wrote(&schedule.metadata)
     };
     let schedules = view.schedules.last_known().iter().filter(|(_, schedule)| is_ours(schedule));
     let schedules = schedules.map(|(key, _)| format!("MedusaBackupSchedule {key}"));
@@ -176,7 +177,7 @@ mod tests {
     fn copies_are_awaited_while_the_cluster_answers_and_no_longer_than_the_grace_otherwise() {
         let (soon, late) = (SignedDuration::from_secs(1), GRACE);
         let go = |left: &[&str]| Step::LetGo(left.iter().map(|l| (*l).to_owned()).collect());
-        let delete = |view: &View, way, elapsed| decide(Some(view), way, elapsed, "cp");
+        let delete = |view: &View, way, elapsed| decide(Some(view), way, elapsed, &Identity::named("cp"));
         assert_eq!(delete(&view(true, 1), Way::Idle, soon), Step::Wait);
         assert_eq!(delete(&view(true, 0), Way::Idle, soon), go(&[]));
         assert_eq!(delete(&view(false, 1), Way::Idle, soon), Step::Wait);
@@ -188,11 +189,13 @@ mod tests {
         // Its Secret may become readable again.
         assert_eq!(delete(&view(false, 0), Way::Unknown, soon), Step::Wait);
         assert!(matches!(delete(&view(false, 0), Way::Unknown, late), Step::LetGo(l) if l.len() == 1));
-        assert_eq!(decide(None, Way::Unknown, soon, "cp"), Step::Wait);
+        assert_eq!(decide(None, Way::Unknown, soon, &Identity::named("cp")), Step::Wait);
         // Without a kubeconfig there is nothing to wait for, but what is there is still named.
         assert_eq!(delete(&view(true, 1), Way::Absent, soon), go(&["Secret ns/s0"]));
         assert!(matches!(delete(&view(false, 0), Way::Absent, soon), Step::LetGo(l) if l.len() == 1));
-        assert!(matches!(decide(None, Way::Absent, soon, "cp"), Step::LetGo(l) if l.len() == 1));
+        assert!(
+            matches!(decide(None, Way::Absent, soon, &Identity::named("cp")), Step::LetGo(l) if l.len() == 1)
+        );
     }
 
     #[test]
@@ -207,7 +210,7 @@ mod tests {
             });
             let schedule = Arc::new(serde_json::from_value(schedule).unwrap());
             view.schedules.put(ObjectKey::new("ns", "nightly"), schedule);
-            decide(Some(&view), Way::Idle, SignedDuration::ZERO, "cp")
+            decide(Some(&view), Way::Idle, SignedDuration::ZERO, &Identity::named("cp"))
         };
         assert_eq!(with("cp"), Step::Wait);
         assert_eq!(with("another"), Step::LetGo(Vec::new()));

@@ -13,10 +13,13 @@ use tokio::{sync::Notify as Signal, task::JoinSet, time::Instant};
 
 use super::watch::{self, Answered, News, Place, Room};
 use crate::{
-    control_plane::data_planes::{
-        fleet::{Change, Fleet, ViewCell},
-        view::{Contact, Shown},
-        watched::{self, Kind, watched_kinds},
+    control_plane::{
+        data_planes::{
+            fleet::{Change, Fleet, ViewCell},
+            view::{Contact, Shown},
+            watched::{self, Kind, watched_kinds},
+        },
+        identity::Identity,
     },
     runtime::guard::again,
 };
@@ -30,16 +33,16 @@ struct Running {
 /// The running watches of one data plane; dropping them ends them.
 pub(super) struct Watches {
     notify: Notify,
-    control_plane: String,
+    control_plane: Identity,
     running: BTreeMap<Kind, Running>,
     schedules: Arc<Signal>,
 }
 
 impl Watches {
-    pub(super) fn new(name: &str, control_plane: &str, fleet: Arc<Fleet>, view: Arc<ViewCell>) -> Self {
+    pub(super) fn new(name: &str, control_plane: &Identity, fleet: Arc<Fleet>, view: Arc<ViewCell>) -> Self {
         Self {
             notify: Notify { name: name.to_owned(), fleet, view },
-            control_plane: control_plane.to_owned(),
+            control_plane: control_plane.clone(),
             running: BTreeMap::new(),
             schedules: Arc::default(),
         }
@@ -239,7 +242,7 @@ mod tests {
         let fleet = Arc::new(Fleet::default());
         fleet.enrol("eu", "uid", |_| {});
         let view = fleet.member("eu").unwrap().view;
-        let mut watches = Watches::new("eu", "cp", fleet, view);
+        let mut watches = Watches::new("eu", &Identity::named("cp"), fleet, view);
         watches.begin();
         watches.keep(&client, false);
         let begun = |watches: &Watches| watches.running.values().map(|r| r.since).collect::<Vec<_>>();
@@ -289,7 +292,7 @@ mod tests {
         fleet.enrol("eu", "u", |_| {});
         let view = fleet.member("eu").unwrap().view;
         view.update(|view| view.secrets.trust.follow());
-        let watches = Watches::new("eu", "cp", fleet, view.clone());
+        let watches = Watches::new("eu", &Identity::named("cp"), fleet, view.clone());
         let _running = watches.spawn::<Poisoned>(&client);
         for _ in 0..3 {
             let again = tokio::time::timeout(std::time::Duration::from_secs(30), asks.recv()).await;

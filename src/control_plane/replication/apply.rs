@@ -1,10 +1,7 @@
 //! The single writes of copies into a data plane. A copy is applied with a precondition, an object that is not ours is
 //! never written, and before one is deleted it is looked at once more.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -29,6 +26,7 @@ use crate::{
             remote::{CallError, Remote},
             view::ObjectKey,
         },
+        identity::Identity,
         sources::Payload,
     },
     runtime::{cause, follow::Followed},
@@ -171,7 +169,7 @@ struct Copying<'a> {
     source: &'a ObjectKey,
     source_uid: &'a str,
     payload: &'a Payload,
-    control_plane: &'a str,
+    control_plane: &'a Identity,
     remote: &'a Remote,
 }
 
@@ -245,11 +243,12 @@ impl Copying<'_> {
     async fn judge<K: Copied>(&self, found: &K) -> Result<Outcome, CallError> {
         let Self { key, source_uid, payload, control_plane, .. } = *self;
         let meta = found.meta();
-        let has = |map: &Option<BTreeMap<String, String>>, key: &str, value: &str| {
-            map.as_ref().and_then(|m| m.get(key)).is_some_and(|v| v == value)
-        };
-        let ours = has(&meta.labels, labels::CONTROL_PLANE, control_plane)
-            || has(&meta.annotations, labels::SOURCE_UID, source_uid);
+        let ours = control_plane.wrote(meta)
+            || meta
+                .annotations
+                .as_ref()
+                .and_then(|all| all.get(labels::SOURCE_UID))
+                .is_some_and(|uid| uid == source_uid);
         if ours {
             let (Some(uid), Some(resource_version)) = (&meta.uid, &meta.resource_version) else {
                 return Ok(Outcome::PlanAgain);
@@ -282,8 +281,7 @@ async fn remove<K: Copied>(
         return Ok(Outcome::PlanAgain);
     }
     if !is_copy_of_ours(&meta, &shared.context.control_plane) {
-        let label = meta.labels.as_ref().and_then(|labels| labels.get(labels::CONTROL_PLANE));
-        if label != Some(&shared.context.control_plane) {
+        if !shared.context.control_plane.wrote(&meta) {
             return Ok(Outcome::Gone);
         }
         let message = format!(
@@ -342,6 +340,8 @@ fn refusal(key: &CopyKey, status: &Status) -> Why {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use std::sync::Mutex;
 
     use http::{Method, Request, Response, StatusCode};
@@ -410,7 +410,7 @@ mod tests {
             source: &ObjectKey::new("fleet", "bucket"),
             source_uid: "s",
             payload: &Payload::Secret { type_: None, data, never: None },
-            control_plane: "cp",
+            control_plane: &Identity::named("cp"),
             remote: &Remote::new(Client::new(service, "cass"), &Limits::default()),
         };
         let outcome = copy.put::<Secret>(&Precondition::Absent).await;

@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use super::desired::{CopyKey, CopyKind};
 use crate::{
     api::{labels, names},
-    control_plane::{data_planes::view::ObjectKey, sources::Payload},
+    control_plane::{data_planes::view::ObjectKey, identity::Identity, sources::Payload},
 };
 
-/// Whether an object says of itself that it is a copy this control plane made: by its label and by every annotation we
+/// Whether an object says of itself that it is a copy this fleet made: by its label and by every annotation we
 /// write with it.
 #[must_use]
-pub fn is_copy_of_ours(meta: &ObjectMeta, control_plane: &str) -> bool {
+pub fn is_copy_of_ours(meta: &ObjectMeta, control_plane: &Identity) -> bool {
     let has = |key: &str| meta.annotations.as_ref().is_some_and(|all| all.contains_key(key));
-    meta.labels.as_ref().and_then(|all| all.get(labels::CONTROL_PLANE)).is_some_and(|v| v == control_plane)
+    control_plane.wrote(meta)
         && [labels::SOURCE, labels::SOURCE_UID, labels::CONTENT_HASH].into_iter().all(has)
 }
 
@@ -82,7 +82,7 @@ pub fn applied(
     key: &CopyKey,
     source: &ObjectKey,
     source_uid: &str,
-    control_plane: &str,
+    control_plane: &Identity,
     payload: &Payload,
     precondition: &Precondition<'_>,
 ) -> Value {
@@ -90,17 +90,18 @@ pub fn applied(
         Precondition::Absent => (None, "1"),
         Precondition::Version { uid, resource_version } => (Some(*uid), *resource_version),
     };
+    let own = [
+        (labels::SOURCE.to_owned(), source.to_string()),
+        (labels::SOURCE_UID.to_owned(), source_uid.to_owned()),
+        (labels::CONTENT_HASH.to_owned(), payload.hash()),
+    ];
     let metadata = ObjectMeta {
         name: Some(key.object.name.clone()),
         namespace: Some(key.object.namespace.clone()),
         uid: uid.map(str::to_owned),
         resource_version: Some(version.to_owned()),
-        labels: Some(BTreeMap::from([(labels::CONTROL_PLANE.to_owned(), control_plane.to_owned())])),
-        annotations: Some(BTreeMap::from([
-            (labels::SOURCE.to_owned(), source.to_string()),
-            (labels::SOURCE_UID.to_owned(), source_uid.to_owned()),
-            (labels::CONTENT_HASH.to_owned(), payload.hash()),
-        ])),
+        labels: Some([control_plane.label()].into()),
+        annotations: Some(own.into_iter().chain(control_plane.mark()).collect()),
         ..ObjectMeta::default()
     };
     match (payload, key.kind) {
@@ -165,7 +166,14 @@ mod tests {
     fn a_copy_read_back_has_the_hash_that_was_applied() {
         let payload = secret(&[("credentials", "x")]);
         let key = CopyKey { kind: CopyKind::Secret, object: ObjectKey::new("ns", "s") };
-        let object = applied(&key, &ObjectKey::new("src", "s"), "uid", "cp", &payload, &Precondition::Absent);
+        let object = applied(
+            &key,
+            &ObjectKey::new("src", "s"),
+            "uid",
+            &Identity::named("cp"),
+            &payload,
+            &Precondition::Absent,
+        );
         let read: Secret = serde_json::from_value(object).unwrap();
         let record = secret_record(&read);
         assert_eq!(record.content_hash, payload.hash());
@@ -182,7 +190,7 @@ mod tests {
         let annotations = json!({labels::SOURCE: "a/b", labels::SOURCE_UID: "u", labels::CONTENT_HASH: "h"});
         let with = |label: &str, annotations: &Value| {
             let meta = meta(json!({"labels": {labels::CONTROL_PLANE: label}, "annotations": annotations}));
-            is_copy_of_ours(&meta, "cp")
+            is_copy_of_ours(&meta, &Identity::named("cp"))
         };
         assert!(with("cp", &annotations));
         assert!(!with("other", &annotations));
@@ -191,7 +199,7 @@ mod tests {
             fewer.as_object_mut().unwrap().remove(taken);
             assert!(!with("cp", &fewer), "{taken}");
         }
-        assert!(!is_copy_of_ours(&ObjectMeta::default(), "cp"));
+        assert!(!is_copy_of_ours(&ObjectMeta::default(), &Identity::named("cp")));
     }
 
     #[test]

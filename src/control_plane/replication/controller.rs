@@ -25,6 +25,7 @@ use crate::{
             watched::Kind,
         },
         deployment::{observe::deployed_for, report::Reports},
+        identity::Identity,
         sources::{SourceObjects, Sources},
     },
     runtime::{events::Events, guard::again},
@@ -42,7 +43,7 @@ pub struct ReplicationContext {
     /// What the deployment of Medusa has come to.
     pub deployed: watch::Receiver<Reports>,
     /// Value of the control-plane label on our copies.
-    pub control_plane: String,
+    pub control_plane: Identity,
     /// Where Events go.
     pub events: Events,
 }

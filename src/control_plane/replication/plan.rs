@@ -8,10 +8,13 @@ use std::{
 use super::desired::{CopyKey, CopyKind, Wanted};
 use crate::{
     api::{Seen, Why},
-    control_plane::data_planes::{
-        meters::Copies,
-        records::CopyRecord,
-        view::{ObjectKey, View},
+    control_plane::{
+        data_planes::{
+            meters::Copies,
+            records::CopyRecord,
+            view::{ObjectKey, View},
+        },
+        identity::Identity,
     },
 };
 
@@ -115,6 +118,10 @@ pub struct Removal<'a> {
     pub in_doubt: &'a BTreeSet<ObjectKey>,
     /// Secrets that let their readers into a cluster: their copies go whoever uses them.
     pub ways_in: &'a BTreeSet<ObjectKey>,
+    /// Whether copies an earlier installation made stay, as what they were made from may be created again.
+    pub keeps_inherited: bool,
+    /// Who this control plane is.
+    pub control_plane: &'a Identity,
 }
 
 impl Removal<'_> {
@@ -124,7 +131,8 @@ impl Removal<'_> {
         if key.kind == CopyKind::Secret && is_one(self.ways_in) {
             return true;
         }
-        self.is_known && !self.held.contains(&key.object.namespace) && !is_one(self.in_doubt)
+        let is_inherited = self.keeps_inherited && self.control_plane.is_earlier(&copy.installation);
+        self.is_known && !is_inherited && !self.held.contains(&key.object.namespace) && !is_one(self.in_doubt)
     }
 }
 
@@ -137,7 +145,13 @@ pub fn plan(
     settled: &Settled,
     removal: Removal<'_>,
 ) -> Vec<Action> {
-    let due = wanted.iter().filter(|(key, w)| w.content.is_some() && !in_place(view, key, w, settled));
+    let is_anothers = |key| match copy(view, key) {
+        Seen::Known(copy) => !removal.control_plane.is_current(&copy.fleet, &copy.installation),
+        Seen::Absent | Seen::Unknown { .. } => false,
+    };
+    let due = wanted
+        .iter()
+        .filter(|(key, w)| w.content.is_some() && (is_anothers(key) || !in_place(view, key, w, settled)));
     let writes = due.filter_map(|(key, _)| match copy(view, key) {
         Seen::Absent => Some(Action::Create(key.clone())),
         Seen::Unknown { .. } => None,
@@ -178,15 +192,23 @@ pub fn tally(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, LazyLock};
 
     use super::*;
 
+    static CONTROL_PLANE: LazyLock<Identity> = LazyLock::new(|| Identity::named("cp"));
     static NO_NAMESPACES: BTreeSet<String> = BTreeSet::new();
     static NO_SOURCES: BTreeSet<ObjectKey> = BTreeSet::new();
 
     fn all() -> Removal<'static> {
-        Removal { is_known: true, held: &NO_NAMESPACES, in_doubt: &NO_SOURCES, ways_in: &NO_SOURCES }
+        Removal {
+            is_known: true,
+            held: &NO_NAMESPACES,
+            in_doubt: &NO_SOURCES,
+            ways_in: &NO_SOURCES,
+            keeps_inherited: true,
+            control_plane: &CONTROL_PLANE,
+        }
     }
 
     fn key(name: &str) -> CopyKey {
@@ -208,6 +230,8 @@ mod tests {
                 source_uid: "uid".into(),
                 declared_hash: "new".into(),
                 content_hash: (*hash).into(),
+                fleet: "cp".into(),
+                installation: "cp".into(),
                 ..CopyRecord::default()
             };
             view.secrets.put(ObjectKey::new("ns", *name), Arc::new(record));
@@ -258,9 +282,35 @@ mod tests {
         assert_eq!(plan(Removal { held: &elsewhere, ..all() }), 1);
         assert_eq!(plan(Removal { in_doubt: &source, ..all() }), 0, "what cannot be read may want it");
         assert_eq!(plan(Removal { in_doubt: &another, ..all() }), 1, "and holds up nothing else");
-        let ways_in = Removal { is_known: false, held: &here, in_doubt: &source, ways_in: &source };
+        let ways_in = Removal { is_known: false, held: &here, in_doubt: &source, ways_in: &source, ..all() };
         assert_eq!(plan(ways_in), 1);
         assert_eq!(plan(Removal { ways_in: &another, ..ways_in }), 0);
+    }
+
+    #[test]
+    fn a_copy_of_an_earlier_installation_stays_until_what_it_was_made_from_is_back() {
+        let mut view = view(&[("left", "new")]);
+        let mut copy = (**view.secrets.last(&key("left").object).unwrap()).clone();
+        copy.installation = "earlier".to_owned();
+        view.secrets.put(key("left").object, Arc::new(copy));
+        assert_eq!(plan(&view, &BTreeMap::new(), &Settled::new(), all()), []);
+        let unregistered = Removal { keeps_inherited: false, ..all() };
+        assert_eq!(plan(&view, &BTreeMap::new(), &Settled::new(), unregistered).len(), 1);
+        let ways_in = [ObjectKey::new("src", "s")].into();
+        let let_in = Removal { ways_in: &ways_in, ..all() };
+        assert_eq!(plan(&view, &BTreeMap::new(), &Settled::new(), let_in).len(), 1);
+        let mut back = BTreeMap::from([(key("left"), wanted(Some("new")))]);
+        back.get_mut(&key("left")).unwrap().content = Some(("again".to_owned(), "new".to_owned()));
+        let corrected = plan(&view, &back, &Settled::new(), all());
+        assert!(matches!(corrected.as_slice(), [Action::Correct { .. }]), "{corrected:?}");
+    }
+
+    #[test]
+    fn a_copy_gets_the_new_name_of_its_fleet() {
+        let same = BTreeMap::from([(key("a"), wanted(Some("new")))]);
+        let renamed = Identity::named("mall");
+        let of = Removal { control_plane: &renamed, ..all() };
+        assert_eq!(plan(&view(&[("a", "new")]), &same, &Settled::new(), of).len(), 1);
     }
 
     #[test]

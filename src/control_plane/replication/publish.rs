@@ -122,7 +122,7 @@ fn due(shared: &Shared, desired: &Desired, failures: &Failures, published: &mut 
         }
     };
     for (key, configuration) in all.items.iter().filter(|(key, _)| !all.malformed.contains_key(*key)) {
-        if is_copy(&configuration.metadata, &context.control_plane) {
+        if context.control_plane.wrote(&configuration.metadata) {
             continue; // Its source says how it is.
         }
         let conditions = summarize::conditions(key, configuration, &facts, now);
@@ -130,9 +130,7 @@ fn due(shared: &Shared, desired: &Desired, failures: &Failures, published: &mut 
         let (digest, about) = (digest(&conditions), configuration.object_ref(&()));
         add(Due { key: key.clone(), about, conditions, digest, unreadable: None }, before);
     }
-    for (key, malformed) in
-        all.malformed.iter().filter(|(_, s)| !is_copy(&s.metadata, &context.control_plane))
-    {
+    for (key, malformed) in all.malformed.iter().filter(|(_, s)| !context.control_plane.wrote(&s.metadata)) {
         let conditions = summarize::unreadable(malformed, now);
         let about = reference::<MedusaConfiguration>(malformed.metadata.clone());
         let (digest, unreadable) = (digest(&conditions), Some(malformed.why.clone()));
@@ -195,10 +193,6 @@ async fn write(context: &ReplicationContext, due: &Due) -> Result<(), kube::Erro
     let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &due.key.namespace, &resource);
     let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
     api.patch_status(&due.key.name, &params, &Patch::Apply(&body)).await.map(drop)
-}
-
-fn is_copy(meta: &ObjectMeta, control_plane: &str) -> bool {
-    meta.labels.as_ref().and_then(|l| l.get(labels::CONTROL_PLANE)).is_some_and(|v| v == control_plane)
 }
 
 /// One Event per thing that a person must mend.

@@ -21,15 +21,18 @@ use super::{
 };
 use crate::{
     api::{Reason, Seen, Why},
-    control_plane::data_planes::{
-        fleet::{Change, Fleet, Member, Usable, ViewCell},
-        meters::Copies,
-        records::CopyRecord,
-        remote::Remote,
-        section::Section,
-        undone::{self, By, Record, Verdict, Wish},
-        view::{ObjectKey, View},
-        watched::Kind,
+    control_plane::{
+        data_planes::{
+            fleet::{Change, Fleet, Member, Usable, ViewCell},
+            meters::Copies,
+            records::CopyRecord,
+            remote::Remote,
+            section::Section,
+            undone::{self, By, Record, Verdict, Wish},
+            view::{ObjectKey, View},
+            watched::Kind,
+        },
+        identity::Identity,
     },
     runtime::{backoff::Backoff, guard, sync::lock},
 };
@@ -152,7 +155,7 @@ pub(super) async fn run(name: String, shared: Arc<Shared>, mut desired: watch::R
         let wanted = desired.borrow_and_update().clone();
         let copies = wanted.copies.get(&name).cloned().unwrap_or_default();
         let (view, settled) = (member.view.get(), settled_of(&shared, &name));
-        let actions = plan_now(&wanted, &name, &copies, &view, &settled);
+        let actions = plan_now(&wanted, &name, &copies, &view, &settled, &shared.context.control_plane);
         // What is planned for a data plane that cannot be written to is only counted. Before it was seen for the first time
         // nothing is counted: nobody knows which copies are there.
         was_seen |= view.is_live();
@@ -240,6 +243,7 @@ fn plan_now(
     copies: &BTreeMap<CopyKey, Wanted>,
     view: &View,
     settled: &Settled,
+    control_plane: &Identity,
 ) -> Vec<Action> {
     let (no_namespaces, no_sources) = (BTreeSet::new(), BTreeSet::new());
     let removal = plan::Removal {
@@ -248,6 +252,8 @@ fn plan_now(
         // Where nothing is wanted any more, nobody asks for anything.
         in_doubt: if wanted.leaving.contains(name) { &no_sources } else { &wanted.in_doubt },
         ways_in: &wanted.ways_in,
+        keeps_inherited: !wanted.leaving.contains(name),
+        control_plane,
     };
     plan::plan(view, copies, settled, removal)
 }

@@ -11,6 +11,7 @@ use super::{
     summarize::executing,
     sweep::leftovers,
 };
+use crate::control_plane::identity::Identity;
 use crate::{
     api::fleet::{FleetBackupStatus, FleetRestoreJob},
     control_plane::data_planes::{fleet::Snapshot, view::ObjectKey},
@@ -48,7 +49,7 @@ pub(in crate::control_plane) fn bring_further(
             clusters,
             rivals,
             observed: &observed,
-            control_plane: "cp",
+            control_plane: &Identity::named("cp"),
             now,
         };
         let decided = pass(&inputs);
@@ -61,7 +62,7 @@ pub(in crate::control_plane) fn bring_further(
             let runs = std::mem::take(&mut status.datacenters);
             status = executing(&job, &status, runs, now);
         }
-        let _ = leftovers(planes, std::slice::from_ref(&job), "cp");
+        let _ = leftovers(planes, std::slice::from_ref(&job), &Identity::named("cp"));
         job.status = Some(status);
     }
 }

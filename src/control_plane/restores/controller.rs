@@ -31,8 +31,10 @@ use crate::{
     control_plane::{
         data_planes::{fleet::Snapshot, watched::Kind},
         runs::{
-            Driver, ENROL_WAIT, Frame, PUBLISH_EVERY, RunContext, RunError, child::ExactObject, drive,
-            publish,
+            Driver, ENROL_WAIT, Frame, PUBLISH_EVERY, RunContext, RunError,
+            child::ExactObject,
+            drive, publish,
+            takeover::{OF_RUNS, TakeOver, take_over},
         },
     },
     runtime::{follow::follow_own, remembered::Remembered, sync::lock},
@@ -106,6 +108,18 @@ impl Restores {
             return Ok(Next::requeue(wait));
         }
         let planes = self.frame.context.fleet.snapshot();
+        if job.status.is_none() {
+            let restores = planes.iter().flat_map(|plane| plane.view.restores.last_known().values());
+            let children = restores.map(|restore| &restore.metadata);
+            match take_over(&self.frame.context, job, &planes, OF_RUNS, children, |uid| self.frame.knows(uid))
+                .await
+            {
+                Ok(TakeOver::Nothing) => {}
+                Ok(TakeOver::Wait(wait)) => return Ok(Next::requeue(wait)),
+                Ok(TakeOver::Written) => return Ok(Next::await_change()),
+                Err(error) => return Err(RunError::TakeOver(error)),
+            }
+        }
         let clusters: Clusters = self
             .clusters
             .state()

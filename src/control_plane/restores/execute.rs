@@ -22,7 +22,7 @@ use crate::{
             fleet::{Snapshot, Usable},
             view::ObjectKey,
         },
-        runs::child::{ExactObject, metadata},
+        runs::child::{ExactObject, is_of, metadata},
     },
 };
 
@@ -114,7 +114,7 @@ fn seen(
 ) -> Option<Action> {
     let uid = job.uid().unwrap_or_default();
     let is_other = run.job_uid.as_ref().is_some_and(|known| *known != uid);
-    if is_other || job.labels().get(labels::JOB_UID) != inputs.job.uid().as_ref() {
+    if is_other || !is_of(job, inputs.job) {
         let message =
             format!("MedusaRestoreJob {key} exists and was not made by this restore; it is left alone");
         set(run, Phase::Failed, Reason::NameConflict, message);

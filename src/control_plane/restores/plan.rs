@@ -16,6 +16,7 @@ use crate::{
     },
     control_plane::{
         data_planes::fleet::Snapshot,
+        identity::{Identity, uid_of},
         runs::active_restores::{cluster_of_job, goes_first},
     },
 };
@@ -34,7 +35,7 @@ pub struct RestoreInputs<'a> {
     /// What was read of the data planes.
     pub observed: &'a Observed,
     /// Value of the control-plane label.
-    pub control_plane: &'a str,
+    pub control_plane: &'a Identity,
     pub now: Timestamp,
 }
 
@@ -59,14 +60,14 @@ pub struct Plan {
 pub fn plan(inputs: &RestoreInputs<'_>) -> Plan {
     let Resolved { cluster, targets, checks: mut whole } = inputs.resolve();
     whole.push(alone(inputs, cluster.as_deref()));
-    let uid = inputs.job.uid().unwrap_or_default();
+    let uid = uid_of(inputs.job).unwrap_or_default();
     let known = inputs.job.status.as_ref().map(|s| s.plan.as_slice()).unwrap_or_default();
     let entries = targets
         .iter()
         .map(|target| {
             let key = &target.place.key;
-            let job = names::child(&inputs.job.name_any(), &key.name, &uid);
-            let own = Own { name: &job, uid: &uid };
+            let job = names::child(&inputs.job.name_any(), &key.name, uid);
+            let own = Own { name: &job, uid };
             let checks = checks(target, inputs.planes, inputs.observed, &own, inputs.now);
             let needs_sync = checks.iter().any(|c| waits_for(c, Reason::SyncNeeded));
             let synced = known.iter().any(|old| {

@@ -21,6 +21,7 @@ use super::{
     sweep::{Chore, leftovers},
     tests::{datacenter, job_with, live, plane},
 };
+use crate::control_plane::identity::Identity;
 use crate::{
     api::{
         fleet::{
@@ -175,7 +176,7 @@ impl World {
             clusters: &clusters,
             rivals: &self.rivals,
             observed: &observed,
-            control_plane: "cp",
+            control_plane: &Identity::named("cp"),
             now: self.now,
         });
         if cut == Cut::BeforeWrites {
@@ -275,7 +276,7 @@ impl World {
     /// Clears away what has done its work, as the controller does beside its passes.
     pub(super) fn sweep(&mut self) {
         loop {
-            let all = leftovers(&self.planes(), std::slice::from_ref(&self.job), "cp");
+            let all = leftovers(&self.planes(), std::slice::from_ref(&self.job), &Identity::named("cp"));
             if all.is_empty() {
                 return;
             }
@@ -297,7 +298,9 @@ impl World {
 
     /// What is recorded may vanish from now on.
     fn let_all_go(&mut self) {
-        for (object, chore) in leftovers(&self.planes(), std::slice::from_ref(&self.job), "cp") {
+        for (object, chore) in
+            leftovers(&self.planes(), std::slice::from_ref(&self.job), &Identity::named("cp"))
+        {
             if let Chore::LetGo(finalizers) = chore {
                 self.let_go(&object.data_plane, &object.key, finalizers);
             }

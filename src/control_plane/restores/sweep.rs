@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::{ResourceExt as _, core::ObjectMeta};
 
 use super::judge::can_be_called_off;
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     },
     control_plane::{
         data_planes::fleet::{Snapshot, Usable},
+        identity::{Identity, uid_of},
         runs::{
             Run as _,
             child::{Child as _, ExactObject},
@@ -41,24 +42,28 @@ pub enum Chore {
 pub fn leftovers(
     planes: &[Snapshot],
     jobs: &[FleetRestoreJob],
-    control_plane: &str,
+    control_plane: &Identity,
 ) -> Vec<(ExactObject, Chore)> {
     let jobs: BTreeMap<String, &FleetRestoreJob> =
-        jobs.iter().filter_map(|job| Some((job.uid()?, job))).collect();
+        jobs.iter().filter_map(|job| Some((uid_of(job)?.to_owned(), job))).collect();
     let mut found = Vec::new();
     for plane in planes.iter().filter(|p| p.usable == Usable::Ready) {
-        let ours = |labels: &BTreeMap<String, String>| {
-            let is_ours = labels.get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
-            labels.get(labels::JOB_UID).filter(|_| is_ours).cloned()
+        let ours = |meta: &ObjectMeta| {
+            let uid = meta.labels.as_ref()?.get(labels::JOB_UID)?;
+            control_plane.wrote(meta).then(|| uid.clone())
         };
         for restore in plane.view.restores.last_known().values() {
-            let Some(uid) = ours(restore.labels()) else { continue };
-            if let Some(chore) = chore(plane, restore, jobs.get(&uid).copied()) {
+            let Some(uid) = ours(&restore.metadata) else { continue };
+            let job = jobs.get(&uid).copied();
+            if job.is_none() && control_plane.is_inherited(&restore.metadata) {
+                continue;
+            }
+            if let Some(chore) = chore(plane, restore, job) {
                 found.extend(ExactObject::of(plane, restore.as_ref()).map(|object| (object, chore)));
             }
         }
         for task in plane.view.tasks.last_known().values() {
-            let job = ours(task.labels()).and_then(|uid| jobs.get(&uid));
+            let job = ours(&task.metadata).and_then(|uid| jobs.get(&uid));
             // A sync that is not whole is made again once it is gone.
             let is_unwhole =
                 || Wordless::of(task, &plane.view, Timestamp::MIN).is_some_and(|w| w.is_unwhole());
@@ -139,7 +144,10 @@ mod tests {
     fn chores(child: &MedusaRestoreJob, jobs: &[FleetRestoreJob]) -> Vec<Chore> {
         let mut view = live(&[]);
         view.restores.put(ObjectKey::of(child), std::sync::Arc::new(child.clone()));
-        leftovers(&[plane("eu", view)], jobs, "cp").into_iter().map(|(_, chore)| chore).collect()
+        leftovers(&[plane("eu", view)], jobs, &Identity::named("cp"))
+            .into_iter()
+            .map(|(_, chore)| chore)
+            .collect()
     }
 
     fn left(child: &MedusaRestoreJob, jobs: &[FleetRestoreJob]) -> usize {
@@ -212,7 +220,7 @@ mod tests {
             std::sync::Arc::make_mut(&mut view.capabilities).controller =
                 Some(MedusaController { name: controller.to_owned(), version: None });
             view.restores.put(ObjectKey::of(&held), std::sync::Arc::new(held));
-            leftovers(&[plane("eu", view)], std::slice::from_ref(&job), "cp").len()
+            leftovers(&[plane("eu", view)], std::slice::from_ref(&job), &Identity::named("cp")).len()
         };
         let begun = || json!({"restoreKey": "k", "restorePrepared": true});
         let ended =

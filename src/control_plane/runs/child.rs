@@ -12,10 +12,13 @@ use crate::{
         medusa::{MedusaBackupJob, MedusaRestoreJob, MedusaTask, MedusaTaskSpec, TaskOperation},
         names,
     },
-    control_plane::data_planes::{
-        fleet::Snapshot,
-        section::Section,
-        view::{ObjectKey, View},
+    control_plane::{
+        data_planes::{
+            fleet::Snapshot,
+            section::Section,
+            view::{ObjectKey, View},
+        },
+        identity::{Identity, uid_of},
     },
     runtime::follow::Followed,
 };
@@ -135,7 +138,7 @@ pub fn place(entry: &DatacenterRun) -> ObjectKey {
 /// Name of the child of `run` for attempt number `attempt`, from 1, at an entry.
 #[must_use]
 pub fn child_key(run: &impl Resource, entry: &DatacenterRun, attempt: usize) -> ObjectKey {
-    let uid = run.meta().uid.as_deref().unwrap_or_default();
+    let uid = uid_of(run).unwrap_or_default();
     let name = run.meta().name.as_deref().unwrap_or_default();
     ObjectKey::new(&entry.namespace, names::attempt(name, &entry.datacenter, uid, attempt))
 }
@@ -143,7 +146,7 @@ pub fn child_key(run: &impl Resource, entry: &DatacenterRun, attempt: usize) -> 
 /// Whether `child` was made for `run`, by us or as a follow-up with the same labels.
 #[must_use]
 pub fn is_of(child: &impl ResourceExt, run: &impl Resource) -> bool {
-    run.meta().uid.is_some() && child.labels().get(labels::JOB_UID) == run.meta().uid.as_ref()
+    uid_of(run).is_some_and(|uid| child.labels().get(labels::JOB_UID).is_some_and(|of| of == uid))
 }
 
 /// The MedusaTask that is made for `run` in one datacenter.
@@ -153,7 +156,7 @@ pub fn task(
     key: ObjectKey,
     operation: TaskOperation,
     datacenter: &CassandraDatacenter,
-    control_plane: &str,
+    control_plane: &Identity,
 ) -> MedusaTask {
     MedusaTask {
         metadata: metadata(run, key, datacenter, control_plane),
@@ -173,11 +176,11 @@ pub fn metadata(
     run: &impl ResourceExt,
     key: ObjectKey,
     datacenter: &CassandraDatacenter,
-    control_plane: &str,
+    control_plane: &Identity,
 ) -> ObjectMeta {
     let own = [
         (labels::JOB, names::label_value(&run.name_any())),
-        (labels::JOB_UID, run.uid().unwrap_or_default()),
+        (labels::JOB_UID, uid_of(run).unwrap_or_default().to_owned()),
     ];
     beside(datacenter, key, own, control_plane)
 }
@@ -189,15 +192,15 @@ pub fn beside(
     datacenter: &CassandraDatacenter,
     key: ObjectKey,
     own: [(&str, String); 2],
-    control_plane: &str,
+    control_plane: &Identity,
 ) -> ObjectMeta {
     let own = own.map(|(label, value)| (label.to_owned(), value));
-    let control_plane = (labels::CONTROL_PLANE.to_owned(), control_plane.to_owned());
-    let all = datacenter.datacenter_labels().into_iter().chain(own).chain([control_plane]);
+    let all = datacenter.datacenter_labels().into_iter().chain(own).chain([control_plane.label()]);
     ObjectMeta {
         name: Some(key.name),
         namespace: Some(key.namespace),
         labels: Some(all.filter(|(_, value)| !value.is_empty()).collect()),
+        annotations: control_plane.mark().map(|mark| [mark].into()),
         owner_references: Some(vec![OwnerReference {
             api_version: CassandraDatacenter::api_version(&()).into_owned(),
             kind: CassandraDatacenter::kind(&()).into_owned(),

@@ -19,7 +19,10 @@ use kube::{
     },
 };
 use thiserror::Error;
-use tokio::sync::{broadcast, mpsc};
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::Instant,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -31,10 +34,13 @@ use super::{
 };
 use crate::{
     api::{Reason, labels, names},
-    control_plane::data_planes::{
-        fleet::{Change, Fleet, What},
-        meters::Meters,
-        watched::Kind,
+    control_plane::{
+        data_planes::{
+            fleet::{Change, Fleet, What},
+            meters::Meters,
+            watched::Kind,
+        },
+        identity::{Identity, uid_of},
     },
     runtime::{
         cause,
@@ -61,14 +67,16 @@ pub struct RunContext {
     pub namespace: String,
     /// The data planes.
     pub fleet: Arc<Fleet>,
-    /// Value of the control-plane label on the children.
-    pub control_plane: String,
+    /// Who this control plane is.
+    pub control_plane: Identity,
     /// Where Events go.
     pub events: Events,
     /// Clusters on which a backup or a purge is being started.
     pub claims: Arc<Claims>,
     /// What is counted.
     pub meters: Arc<Meters>,
+    /// When this process began to work.
+    pub since: Instant,
 }
 
 #[cfg(test)]
@@ -80,9 +88,10 @@ impl RunContext {
             client,
             namespace: "medusa-fleet".to_owned(),
             fleet: Arc::default(),
-            control_plane: "cp".to_owned(),
+            control_plane: Identity::named("cp"),
             claims: Arc::default(),
             meters: Arc::default(),
+            since: Instant::now(),
         };
         context.fleet.set_listing(std::collections::BTreeMap::new());
         context.fleet.set_enrolled();
@@ -99,6 +108,8 @@ pub enum RunError {
     Expire(#[source] kube::Error),
     #[error("read the runs: {0}")]
     Read(#[source] kube::Error),
+    #[error("go on with what an earlier installation began: {0}")]
+    TakeOver(#[source] kube::Error),
 }
 
 /// Wakes runs that go on.
@@ -177,6 +188,14 @@ impl<K: Run> Frame<K> {
         let shell = Shell::new(RETRY, context.meters.reconciles.clone());
         let frame = Self { context, objects: controller.store(), waker: Arc::new(waker), shell };
         (frame, Feed { controller, triggered })
+    }
+
+    /// Whether an object of this kind has that uid, or goes on as the one that had it.
+    pub fn knows(&self, uid: &str) -> bool {
+        self.objects
+            .state()
+            .iter()
+            .any(|object| object.meta().uid.as_deref() == Some(uid) || uid_of(object.as_ref()) == Some(uid))
     }
 
     /// Objects of this kind, in the controller's namespace.

@@ -29,6 +29,7 @@ pub(super) mod reach;
 pub(super) mod restoring;
 pub(super) mod rollout;
 pub(super) mod select;
+pub(super) mod takeover;
 pub(super) mod unreadable;
 pub(super) mod verdict;
 pub(super) mod write;

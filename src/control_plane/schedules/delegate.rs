@@ -24,6 +24,7 @@ use crate::{
             fleet::{Snapshot, Usable},
             view::ObjectKey,
         },
+        identity::{Identity, uid_of},
         runs::child::{ExactObject, beside},
     },
 };
@@ -84,12 +85,11 @@ pub fn plan(
     schedule: &FleetBackupSchedule,
     wanted: Option<(&Recipe, &Scope)>,
     planes: &[Snapshot],
-    control_plane: &str,
+    control_plane: &Identity,
     now: Timestamp,
 ) -> Delegation {
     let none = Scope::default();
     let (recipe, scope) = wanted.map_or((None, &none), |(recipe, scope)| (Some(recipe), scope));
-    let uid = schedule.uid().unwrap_or_default();
     let total = scope.datacenters.len() + scope.unreadable.len();
     let mut delegation = Delegation { total, ..Delegation::default() };
     for plane in planes {
@@ -100,7 +100,7 @@ pub fn plan(
             .schedules
             .last_known()
             .iter()
-            .filter(|(_, there)| is_ours(there, &uid, control_plane))
+            .filter(|(_, there)| is_ours(there, schedule, control_plane))
             .map(|(key, there)| (key, &**there))
             .collect();
         delegation.ours.extend(ours.iter().map(|(key, _)| (plane.name.clone(), (*key).clone())));
@@ -153,18 +153,24 @@ pub fn is_in_data_planes(schedule: &impl ResourceExt) -> bool {
     schedule.finalizers().iter().any(|f| f == labels::DELEGATED)
 }
 
-/// Whether `there` was made for the schedule of that uid by this control plane.
+/// Whether `there` was made for `schedule` by this fleet. Two schedules may name one uid, if somebody wrote so in a data plane.
 #[must_use]
-pub fn is_ours(there: &MedusaBackupSchedule, uid: &str, control_plane: &str) -> bool {
+pub fn is_ours(
+    there: &MedusaBackupSchedule,
+    schedule: &FleetBackupSchedule,
+    control_plane: &Identity,
+) -> bool {
     let has = |key: &str, value: &str| there.labels().get(key).is_some_and(|found| found == value);
-    has(labels::CONTROL_PLANE, control_plane) && has(labels::FLEET_SCHEDULE_UID, uid)
+    control_plane.wrote(&there.metadata)
+        && has(labels::FLEET_SCHEDULE, &names::label_value(&schedule.name_any()))
+        && has(labels::FLEET_SCHEDULE_UID, uid_of(schedule).unwrap_or_default())
 }
 
 /// Where the MedusaBackupSchedule of a datacenter is.
 #[must_use]
 pub fn key(schedule: &FleetBackupSchedule, entry: &DatacenterRun) -> ObjectKey {
-    let uid = schedule.uid().unwrap_or_default();
-    ObjectKey::new(&entry.namespace, names::child(&schedule.name_any(), &entry.datacenter, &uid))
+    let uid = uid_of(schedule).unwrap_or_default();
+    ObjectKey::new(&entry.namespace, names::child(&schedule.name_any(), &entry.datacenter, uid))
 }
 
 /// Whether what a data plane does not show is certainly absent there, and writes can be sent. A data plane that is being
@@ -197,7 +203,7 @@ fn place(
     plane: &Snapshot,
     entry: &DatacenterRun,
     key: &ObjectKey,
-    (control_plane, now): (&str, Timestamp),
+    (control_plane, now): (&Identity, Timestamp),
 ) {
     let spec = match spec(schedule, recipe, entry, &plane.view.capabilities) {
         Ok((spec, unspread)) => {
@@ -215,9 +221,9 @@ fn place(
             return delegation.refused.push(refusal(entry, Why::new(Reason::WatchesStale, why)));
         }
     };
-    let uid = schedule.uid().unwrap_or_default();
+    let mut is_as_asked = false;
     if let Some(there) = there {
-        if !is_ours(there, &uid, control_plane) {
+        if !is_ours(there, schedule, control_plane) {
             let message = format!(
                 "a MedusaBackupSchedule `{}` exists there that this schedule has not made; delete or rename it",
                 key.name
@@ -226,10 +232,16 @@ fn place(
         }
         let owner = datacenter.uid().unwrap_or_default();
         let is_owned = there.owner_references().iter().any(|reference| reference.uid == owner);
-        if there.spec == spec && is_owned && since(there).is_some() {
-            return delegation.there.push((entry.clone(), key.clone()));
+        is_as_asked = there.spec == spec && is_owned && since(there).is_some();
+        if is_as_asked {
+            delegation.there.push((entry.clone(), key.clone()));
+        }
+        if is_as_asked && control_plane.wrote_last(&there.metadata) {
+            return;
         }
     }
+    // What only gets another name goes on as it was.
+    let since = there.filter(|_| is_as_asked).and_then(|there| since(there)).unwrap_or(now);
     delegation.actions.push(Action::Apply {
         data_plane: plane.name.clone(),
         key: key.clone(),
@@ -238,7 +250,7 @@ fn place(
             key,
             datacenter,
             &declared(&spec, &plane.view.capabilities),
-            (control_plane, now),
+            (control_plane, since),
             there.map(AsRef::as_ref),
         ),
     });
@@ -255,15 +267,16 @@ fn object(
     key: &ObjectKey,
     datacenter: &CassandraDatacenter,
     spec: &Value,
-    (control_plane, now): (&str, Timestamp),
+    (control_plane, now): (&Identity, Timestamp),
     there: Option<&MedusaBackupSchedule>,
 ) -> Value {
     let own = [
         (labels::FLEET_SCHEDULE, names::label_value(&schedule.name_any())),
-        (labels::FLEET_SCHEDULE_UID, schedule.uid().unwrap_or_default()),
+        (labels::FLEET_SCHEDULE_UID, uid_of(schedule).unwrap_or_default().to_owned()),
     ];
+    let since = (labels::SCHEDULED_SINCE.to_owned(), format!("{now:.0}"));
     let metadata = ObjectMeta {
-        annotations: Some([(labels::SCHEDULED_SINCE.to_owned(), format!("{now:.0}"))].into()),
+        annotations: Some([since].into_iter().chain(control_plane.mark()).collect()),
         uid: there.and_then(ResourceExt::uid),
         // No object ever has version 1: the API server then only creates.
         resource_version: there.map_or_else(|| Some("1".to_owned()), ResourceExt::resource_version),
@@ -326,7 +339,7 @@ fn spec(
     }
     let window = u32::try_from(wanted.window_seconds.unwrap_or_default()).unwrap_or_default() / 60;
     let (fields, unspread) =
-        match recipe.cron.shifted(offset(&schedule.uid().unwrap_or_default(), entry, window)) {
+        match recipe.cron.shifted(offset(uid_of(schedule).unwrap_or_default(), entry, window)) {
             Ok(fields) => (fields, None),
             Err(why) => (recipe.cron.text().to_owned(), Some(why)),
         };

@@ -1,6 +1,9 @@
 //! Tests of `delegate.rs`: what is written where, and what is taken back only on complete knowledge.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, LazyLock},
+};
 
 use rstest::rstest;
 
@@ -15,7 +18,7 @@ use crate::{
     },
 };
 
-const CP: &str = "cp";
+static CP: LazyLock<Identity> = LazyLock::new(|| Identity::named("cp"));
 
 fn schedule(more: Value) -> FleetBackupSchedule {
     let mut spec = json!({"schedule": "0 2 * * *", "execution": "Delegated"});
@@ -36,7 +39,7 @@ pub(in crate::control_plane::schedules) fn open(name: &str, view: View) -> Snaps
 fn look(schedule: &FleetBackupSchedule, planes: &[Snapshot]) -> Delegation {
     let scope = Scope::of(schedule, planes, &ClusterLabels::new()).unwrap();
     let recipe = recipe::read(&schedule.spec).unwrap();
-    plan(schedule, Some((&recipe, &scope)), planes, CP, Timestamp::UNIX_EPOCH)
+    plan(schedule, Some((&recipe, &scope)), planes, &CP, Timestamp::UNIX_EPOCH)
 }
 
 /// The object of the only action, as the API server would store it.
@@ -93,7 +96,7 @@ async fn a_strangers_schedule_of_that_name_is_never_touched() {
     assert!(found.actions.is_empty());
     assert_eq!(found.refused[0].problem.reason, Reason::NameConflict);
     object.metadata.labels = Some([(labels::FLEET_SCHEDULE_UID.to_owned(), schedule.uid().unwrap())].into());
-    assert!(!is_ours(&object, &schedule.uid().unwrap(), CP), "another control plane's");
+    assert!(!is_ours(&object, &schedule, &CP), "another control plane's");
 }
 
 #[tokio::test]
@@ -115,7 +118,7 @@ async fn what_no_longer_belongs_is_taken_back_where_the_data_plane_answers_and_n
     unlisted.datacenters.trust.begin();
     let found = look(&fewer, &[open("eu", unlisted)]);
     assert!(found.actions.is_empty(), "its datacenters are not all listed");
-    let deleted = plan(&all, None, &[open("us", silent())], CP, Timestamp::UNIX_EPOCH);
+    let deleted = plan(&all, None, &[open("us", silent())], &CP, Timestamp::UNIX_EPOCH);
     assert_eq!((deleted.unknown.as_slice(), deleted.refused.len()), (&["us".to_owned()][..], 0));
 }
 

@@ -38,7 +38,11 @@ use crate::{
             view::ObjectKey,
             watched::{Schedules, Watched as _},
         },
-        runs::{child::ExactObject, write::delete},
+        runs::{
+            child::ExactObject,
+            takeover::{OF_SCHEDULES, TakeOver, take_over},
+            write::delete,
+        },
     },
 };
 
@@ -61,6 +65,13 @@ pub(super) async fn look(
 ) -> Result<Option<Duration>, kube::Error> {
     // Before anything is written elsewhere: whoever deletes the schedule then passes through here.
     if !is_in_data_planes(schedule) {
+        let there = planes.iter().flat_map(|plane| plane.view.schedules.last_known().values());
+        let children = there.map(|there| &there.metadata);
+        match take_over(&ctx.shared, schedule, planes, OF_SCHEDULES, children, |_| false).await? {
+            TakeOver::Nothing => {}
+            TakeOver::Wait(wait) => return Ok(Some(wait)),
+            TakeOver::Written => return Ok(None),
+        }
         memory.wrote(schedule, ctx.set_finalizer(schedule, true).await?.as_ref());
         return Ok(Some(Duration::ZERO));
     }

@@ -28,14 +28,14 @@ mod sweep;
 mod taken_back;
 pub(super) mod tick;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
 use kube::{
-    Api, ResourceExt as _,
+    Api, Resource as _, ResourceExt as _,
     core::DeserializeGuard,
     runtime::{
         Controller, WatchStreamExt as _,
@@ -221,8 +221,8 @@ async fn sweeps(scheduler: Arc<Scheduler>, schedules: Store<DeserializeGuard<Fle
         if !is_ready(&schedules) {
             continue;
         }
-        let known: BTreeSet<String> =
-            schedules.state().iter().filter_map(|schedule| schedule.uid()).collect();
+        let schedules = schedules.state();
+        let known = sweep::KnownSchedules::of(schedules.iter().map(|schedule| schedule.meta()));
         if let Err(error) = sweep::sweep(ctx, &known).await {
             tracing::warn!(%error, "clear up after schedules that are gone");
         }

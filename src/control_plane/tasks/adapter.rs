@@ -21,6 +21,7 @@ use crate::{
     },
     control_plane::{
         data_planes::{capabilities::Feature, fleet::Snapshot, view::ObjectKey},
+        identity::Identity,
         runs::{
             child::{Child as _, ExactObject, child_key, is_of, place, task},
             engine::{
@@ -80,7 +81,7 @@ impl Adapter for FleetTask {
         work: &Work,
         datacenter: &CassandraDatacenter,
         admitted: &Admitted,
-        control_plane: &str,
+        control_plane: &Identity,
     ) -> MedusaTask {
         let operation = if *work == Work::FollowUp { FleetOperation::Sync } else { self.spec.operation };
         let mut child = task(self, key, operation.into(), datacenter, control_plane);

@@ -11,6 +11,7 @@ use super::{
     sweep::leftovers,
     traces::outlived,
 };
+use crate::control_plane::identity::Identity;
 use crate::{
     api::{
         fleet::{FleetBackupJob, FleetTask},
@@ -51,7 +52,7 @@ pub(in crate::control_plane) fn ask(
         let _ = retention::rule(&question, now);
     }
     let guard = DeserializeGuard(Ok(task.clone()));
-    let _ = leftovers(planes, [&guard], "cp", now);
+    let _ = leftovers(planes, [&guard], &Identity::named("cp"), now);
     let points: Vec<_> = published.values().filter_map(|point| point.status.as_ref()).collect();
-    let _ = outlived(planes, &BTreeSet::new(), &points, "cp");
+    let _ = outlived(planes, &BTreeSet::new(), &points, &Identity::named("cp"));
 }

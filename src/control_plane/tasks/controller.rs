@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::join_all;
-use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta, runtime::reflector::Store};
+use kube::{Api, api::ListParams, core::PartialObjectMeta, runtime::reflector::Store};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -19,6 +19,7 @@ use crate::{
     },
     control_plane::{
         data_planes::{fleet::Snapshot, remote::Remote, watched::Kind},
+        identity::uid_of,
         runs::{
             Engine, Frame, RunContext, Runs,
             child::{Child, ExactObject},
@@ -104,13 +105,15 @@ async fn sweep_traces(context: &RunContext, engine: &TaskContext, planes: &[Snap
     let points: Vec<&FleetBackupStatus> =
         backups.iter().filter_map(|backup| backup.status.as_ref()).collect();
     let found = |runs: &BTreeSet<String>| outlived(planes, runs, &points, &context.control_plane);
-    if found(&engine.runs.state().iter().filter_map(|run| run.uid()).collect()).is_empty() {
+    if found(&engine.runs.state().iter().filter_map(|run| Some(uid_of(run.as_ref())?.to_owned())).collect())
+        .is_empty()
+    {
         return;
     }
     let runs =
         Api::<PartialObjectMeta<FleetBackupJob>>::namespaced(context.client.clone(), &context.namespace);
     let Ok(listed) = runs.list(&ListParams::default()).await else { return };
-    let left = found(&listed.iter().filter_map(ResourceExt::uid).collect());
+    let left = found(&listed.iter().filter_map(|run| Some(uid_of(run)?.to_owned())).collect());
     join_all(
         left.iter().map(|left| take_back::<MedusaBackupJob>(left, planes, "a trace of a failed backup")),
     )

@@ -22,6 +22,7 @@ use crate::{
             fleet::{Snapshot, Usable},
             view::ObjectKey,
         },
+        identity::{Identity, uid_of},
         runs::{
             Run as _,
             child::{ExactObject, place},
@@ -34,15 +35,15 @@ use crate::{
 pub(super) fn leftovers<'a>(
     planes: &[Snapshot],
     tasks: impl IntoIterator<Item = &'a DeserializeGuard<FleetTask>>,
-    control_plane: &str,
+    control_plane: &Identity,
     now: Timestamp,
 ) -> Vec<ExactObject> {
     let tasks: BTreeMap<String, &DeserializeGuard<FleetTask>> =
-        tasks.into_iter().filter_map(|task| Some((task.uid()?, task))).collect();
+        tasks.into_iter().filter_map(|task| Some((uid_of(task)?.to_owned(), task))).collect();
     let mut found = Vec::new();
     for plane in planes.iter().filter(|plane| plane.usable == Usable::Ready) {
         for child in plane.view.tasks.last_known().values() {
-            let is_ours = child.labels().get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
+            let is_ours = control_plane.wrote(&child.metadata);
             let owner = child.labels().get(labels::JOB_UID).filter(|_| is_ours && is_open_purge(child));
             let Some(owner) = owner.map(|uid| tasks.get(uid).copied()) else { continue };
             if is_left(&plane.name, child, owner, now) {
@@ -122,7 +123,7 @@ mod tests {
     fn is_taken_back(child: &Value, tasks: &[Value], now: &str) -> bool {
         let tasks: Vec<DeserializeGuard<FleetTask>> =
             tasks.iter().map(|task| serde_json::from_value(task.clone()).unwrap()).collect();
-        let left = leftovers(&planes(child), &tasks, "cp", now.parse().unwrap());
+        let left = leftovers(&planes(child), &tasks, &Identity::named("cp"), now.parse().unwrap());
         let key = ObjectKey::new("ns", "weekly-dc1-0b1c2d3e");
         let this = ExactObject { data_plane: "eu".into(), key, uid: "c".into(), version: "7".into() };
         assert!(left.is_empty() || left == [this], "{left:?}");
@@ -171,8 +172,11 @@ mod tests {
         let untouched = purge(&json!(null));
         let mut silent = planes(&untouched);
         silent[0].usable = Usable::Unreachable { since: None, why: "no route".to_owned() };
-        assert_eq!(leftovers(&silent, [], "cp", LATE.parse().unwrap()), []);
-        assert_eq!(leftovers(&planes(&untouched), [], "another", LATE.parse().unwrap()), []);
+        assert_eq!(leftovers(&silent, [], &Identity::named("cp"), LATE.parse().unwrap()), []);
+        assert_eq!(
+            leftovers(&planes(&untouched), [], &Identity::named("another"), LATE.parse().unwrap()),
+            []
+        );
         let mut sync = untouched.clone();
         sync["spec"]["operation"] = json!("sync");
         assert!(!is_taken_back(&sync, &[], LATE), "a sync harms nobody");

@@ -7,7 +7,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use super::adapter::sync_key;
 use crate::{
     api::{
         Reason,
@@ -21,6 +20,7 @@ use crate::{
             view::ObjectKey,
         },
         fanout::tests::{datacenter, live, plane},
+        identity::Identity,
         runs::{
             Fanned as _,
             buckets::Buckets,
@@ -118,7 +118,7 @@ impl Play {
                 Work::FollowUp => TaskOperation::Sync,
                 Work::Start | Work::Withdraw(_) => self.task.spec.operation.into(),
             };
-            let made = task(&self.task, action.key.clone(), operation, &dc, "cp");
+            let made = task(&self.task, action.key.clone(), operation, &dc, &Identity::named("cp"));
             done.push((there, action.work, outcome, made));
         }
         self.write(what, &status, done.iter().map(|(there, work, ..)| (there, work)));
@@ -175,7 +175,7 @@ impl Play {
         let entries = &task.status.as_ref().unwrap().datacenters;
         let run = entries.iter().map(|e| &e.run).find(|r| r.data_plane == name).unwrap();
         let own = child_key(&task, run, run.attempts());
-        let key = if sync { sync_key(&own) } else { own.clone() };
+        let key = if sync { super::adapter::sync_key(&own) } else { own.clone() };
         self.edit(name, |snapshot| {
             let items = Arc::make_mut(&mut snapshot.view).tasks.items_mut();
             let mut object: MedusaTask = (**items.get(&key).unwrap_or_else(|| &items[&own])).clone();
@@ -409,9 +409,15 @@ fn a_strangers_object_is_left_alone_and_a_deleted_child_is_missed() {
 fn a_child_carries_name_labels_and_a_local_owner() {
     let play = Play::new(json!({"operation": "purge"}), &["eu"]);
     let key = ObjectKey::new("ns", "weekly-dc-eu-0b1c2d3e");
-    let made = task(&play.task, key, play.task.spec.operation.into(), &datacenter("dc-eu", 2), "cp");
+    let made = task(
+        &play.task,
+        key,
+        play.task.spec.operation.into(),
+        &datacenter("dc-eu", 2),
+        &Identity::named("cp"),
+    );
     insta::assert_yaml_snapshot!(made);
-    assert_eq!(sync_key(&ObjectKey::of(&made)).name, format!("{}-sync", made.name_any()));
+    assert_eq!(super::adapter::sync_key(&ObjectKey::of(&made)).name, format!("{}-sync", made.name_any()));
 }
 
 /// A sync, the child or the one after it, ends without the word of a pod and has imported one MedusaBackup.

@@ -14,6 +14,7 @@ use crate::{
             fleet::{Snapshot, Usable},
             view::ObjectKey,
         },
+        identity::Identity,
         runs::child::{Child as _, ExactObject},
     },
 };
@@ -25,12 +26,12 @@ pub(super) fn outlived(
     planes: &[Snapshot],
     runs: &BTreeSet<String>,
     points: &[&FleetBackupStatus],
-    control_plane: &str,
+    control_plane: &Identity,
 ) -> Vec<ExactObject> {
     let mut found = Vec::new();
     for plane in planes.iter().filter(|plane| plane.usable == Usable::Ready) {
         for (key, job) in plane.view.jobs.last_known() {
-            let is_ours = job.labels().get(labels::CONTROL_PLANE).is_some_and(|own| own == control_plane);
+            let is_ours = control_plane.wrote(&job.metadata) && !control_plane.is_inherited(&job.metadata);
             let is_left = job.labels().get(labels::JOB_UID).is_some_and(|uid| !runs.contains(uid));
             let is_deleted = job.meta().deletion_timestamp.is_some();
             let is_trace = job.is_finished() && job.is_only_trace(&plane.view, key);
@@ -101,7 +102,8 @@ mod tests {
                 view.backups.put(key.clone(), Arc::new(BackupRecord::default()));
             }
             view.jobs.put(key, Arc::new(job));
-            outlived(&[plane("eu", view)], &["there".to_owned()].into(), &[point], "cp").len()
+            outlived(&[plane("eu", view)], &["there".to_owned()].into(), &[point], &Identity::named("cp"))
+                .len()
         };
         assert_eq!(found(job("gone", "cp", &ended), false, &point(true, AFTER)), 1);
         assert_eq!(

@@ -34,6 +34,7 @@ use medusa_fleet::{
     },
     control_plane::{
         data_planes::{fleet::Fleet as Planes, membership::Listing, remote::Remote},
+        identity::{FleetRecord, Identity},
         inventory::expectation::Expectations,
         registry::{Link, LinkOptions},
         runs::RunContext,
@@ -114,7 +115,7 @@ impl<'a> ClockedNamespace<'a> {
             planes.set_listing(Listing::new());
             planes.set_enrolled();
             // Several of these share the data planes.
-            let control_plane = ns.clone();
+            let control_plane = Identity::new(FleetRecord::default(), &ns);
             let runs = RunContext {
                 client,
                 namespace: ns,
@@ -123,6 +124,7 @@ impl<'a> ClockedNamespace<'a> {
                 events,
                 claims: Arc::default(),
                 meters: Arc::default(),
+                since: tokio::time::Instant::now(),
             };
             let mut context = ScheduleContext::new(runs, Expectations::default());
             context.clock = clock;
@@ -251,7 +253,7 @@ fn link(planes: &Arc<Planes>, name: &str, client: Client, control_plane: &str) -
         fingerprint: String::new(),
         address: String::new(),
         current: None,
-        control_plane: control_plane.to_owned(),
+        control_plane: Identity::new(FleetRecord::default(), control_plane),
         local: false,
     };
     Link::start(options, remote, planes.member(name).unwrap().view, planes.clone())

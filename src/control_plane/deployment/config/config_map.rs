@@ -15,7 +15,10 @@ use crate::{
         k8ssandra::{DatacenterTemplate, K8ssandraCluster},
         labels,
     },
-    control_plane::data_planes::{copies::hash_config_map, view::ObjectKey},
+    control_plane::{
+        data_planes::{copies::hash_config_map, view::ObjectKey},
+        identity::Identity,
+    },
 };
 
 /// Key of the file, which is its name where Medusa looks for it.
@@ -71,18 +74,21 @@ pub fn object(
     place: &ObjectKey,
     source: &ObjectKey,
     source_uid: &str,
-    control_plane: &str,
+    control_plane: &Identity,
     data: &BTreeMap<String, String>,
 ) -> Value {
+    let own = [
+        (labels::SOURCE.to_owned(), source.to_string()),
+        (labels::SOURCE_UID.to_owned(), source_uid.to_owned()),
+        (labels::CONTENT_HASH.to_owned(), hash_config_map(data)),
+    ];
+    let annotations: BTreeMap<String, String> = own.into_iter().chain(control_plane.mark()).collect();
     json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {
             "name": place.name, "namespace": place.namespace,
-            "labels": {labels::CONTROL_PLANE: control_plane},
-            "annotations": {
-                labels::SOURCE: source.to_string(), labels::SOURCE_UID: source_uid,
-                labels::CONTENT_HASH: hash_config_map(data),
-            },
+            "labels": BTreeMap::from([control_plane.label()]),
+            "annotations": annotations,
         },
         "data": data,
     })
@@ -126,7 +132,7 @@ mod tests {
     fn the_config_map_says_whose_it_is() {
         let data = BTreeMap::from([(KEY.to_owned(), "x".to_owned())]);
         let (place, source) = (ObjectKey::new("cass", "shop-medusa"), ObjectKey::new("src", "shop"));
-        let object = object(&place, &source, "u", "cp", &data);
+        let object = object(&place, &source, "u", &Identity::named("cp"), &data);
         assert_eq!(object["metadata"]["annotations"][labels::SOURCE], "src/shop");
         assert_eq!(object["metadata"]["labels"][labels::CONTROL_PLANE], "cp");
     }

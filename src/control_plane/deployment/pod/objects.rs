@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     api::{k8ssandra::K8ssandraCluster, labels, medusa::PodStorage},
-    control_plane::data_planes::view::ObjectKey,
+    control_plane::{data_planes::view::ObjectKey, identity::Identity},
 };
 
 /// Characters of a password: upstream's (upstream: Rules for Medusa in a datacenter), 63 of them.
@@ -34,6 +34,12 @@ pub fn password(random: &[u8]) -> Option<String> {
         .map(|byte| char::from(*byte))
         .collect();
     (text.len() == PASSWORD).then_some(text)
+}
+
+/// Whether `text` is a password as [`password`] makes them.
+#[must_use]
+pub fn is_password(text: &str) -> bool {
+    text.len() == PASSWORD && text.bytes().all(|byte| ALPHABET.contains(&byte))
 }
 
 /// The Secret of Medusa's user, beside the K8ssandraCluster and going with it.
@@ -75,14 +81,14 @@ pub fn claim(
     place: &ObjectKey,
     source: &ObjectKey,
     source_uid: &str,
-    control_plane: &str,
+    control_plane: &Identity,
     storage: &PodStorage,
 ) -> Option<PersistentVolumeClaim> {
     let claim = json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
         "metadata": {
             "name": place.name, "namespace": place.namespace,
-            "labels": {labels::CONTROL_PLANE: control_plane},
+            "labels": BTreeMap::from([control_plane.label()]),
             "annotations": {labels::SOURCE: source.to_string(), labels::SOURCE_UID: source_uid},
         },
         "spec": {
@@ -101,6 +107,11 @@ mod tests {
     fn a_password_is_of_upstreams_shape_and_prefers_no_character() {
         let bytes: Vec<u8> = (0..=255).collect();
         assert_eq!(password(&bytes).unwrap(), "-0123456789ABCDEFGHI");
+        assert!(
+            is_password("-0123456789ABCDEFGHI")
+                && !is_password("short")
+                && !is_password("x'; DROP USER a --__")
+        );
         assert_eq!(password(&[255; 64]), None, "bytes beyond the last multiple are not used");
         let usable: Vec<usize> = (0..252_usize).map(|byte| byte % ALPHABET.len()).collect();
         assert!((0..ALPHABET.len()).all(|c| usable.iter().filter(|u| **u == c).count() == 4));
@@ -126,7 +137,7 @@ mod tests {
         }))
         .unwrap();
         let (place, source) = (ObjectKey::new("cass", "shop-dc1-medusa"), ObjectKey::new("src", "shop"));
-        let claim = claim(&place, &source, "u", "cp", &storage).unwrap();
+        let claim = claim(&place, &source, "u", &Identity::named("cp"), &storage).unwrap();
         let spec = claim.spec.unwrap();
         assert_eq!(spec.access_modes.unwrap(), ["ReadWriteOnce"]);
         assert_eq!(spec.resources.unwrap().requests.unwrap()["storage"].0, "100Mi");

@@ -14,7 +14,7 @@ use crate::{
         medusa::{MedusaBackupJobSpec, MedusaBackupSchedule, MedusaBackupScheduleSpec, ScheduledOperation},
         names, operator_names,
     },
-    control_plane::data_planes::view::ObjectKey,
+    control_plane::{data_planes::view::ObjectKey, identity::Identity},
 };
 
 /// Longest name of the schedule: its tasks' names are made of it.
@@ -25,8 +25,8 @@ const MAX_NAME: usize = 200;
 pub struct Origin<'a> {
     pub source: &'a ObjectKey,
     pub source_uid: &'a str,
-    /// Our label value.
-    pub control_plane: &'a str,
+    /// Who makes it.
+    pub control_plane: &'a Identity,
     /// Its name as it stands in names.
     pub sanitized: &'a str,
 }
@@ -65,19 +65,19 @@ pub fn schedule(origin: &Origin<'_>, datacenter: &CassandraDatacenter) -> Medusa
         controller: None,
         block_owner_deletion: None,
     };
-    let labels: BTreeMap<String, String> = datacenter
-        .datacenter_labels()
-        .into_iter()
-        .chain([(labels::CONTROL_PLANE.to_owned(), origin.control_plane.to_owned())])
-        .collect();
-    let annotations =
-        [(labels::SOURCE, origin.source.to_string()), (labels::SOURCE_UID, origin.source_uid.to_owned())];
+    let labels: BTreeMap<String, String> =
+        datacenter.datacenter_labels().into_iter().chain([origin.control_plane.label()]).collect();
+    let source = [
+        (labels::SOURCE.to_owned(), origin.source.to_string()),
+        (labels::SOURCE_UID.to_owned(), origin.source_uid.to_owned()),
+    ];
+    let annotations = source.into_iter().chain(origin.control_plane.mark());
     MedusaBackupSchedule {
         metadata: ObjectMeta {
             name: Some(name(origin.sanitized, datacenter)),
             namespace: Some(place.namespace.clone()),
             labels: Some(labels),
-            annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value)).into()),
+            annotations: Some(annotations.collect()),
             owner_references: Some(vec![owner]),
             ..ObjectMeta::default()
         },
@@ -118,8 +118,12 @@ mod tests {
 
     fn made(datacenter: &CassandraDatacenter) -> MedusaBackupSchedule {
         let source = ObjectKey::new("prod", "shop");
-        let origin =
-            Origin { source: &source, source_uid: "s1", control_plane: "fleet.0001", sanitized: "shop" };
+        let origin = Origin {
+            source: &source,
+            source_uid: "s1",
+            control_plane: &Identity::named("fleet.0001"),
+            sanitized: "shop",
+        };
         schedule(&origin, datacenter)
     }
 

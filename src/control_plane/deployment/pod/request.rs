@@ -3,7 +3,7 @@
 use super::image::Image;
 use crate::{
     api::k8ssandra::{EncryptionStores, MedusaTemplate},
-    control_plane::data_planes::view::ObjectKey,
+    control_plane::{data_planes::view::ObjectKey, identity::Identity},
 };
 
 /// The init container that restores.
@@ -20,8 +20,8 @@ pub struct Request<'a> {
     pub uid: &'a str,
     /// The K8ssandraCluster.
     pub source: &'a ObjectKey,
-    /// Our label value.
-    pub control_plane: &'a str,
+    /// Who deploys.
+    pub control_plane: &'a Identity,
     /// The K8ssandraCluster's name as it stands in names.
     pub sanitized: &'a str,
     /// `spec.medusa`.

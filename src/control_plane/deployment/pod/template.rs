@@ -26,8 +26,11 @@ pub fn body(request: &Request<'_>) -> Value {
     let volumes: Vec<Value> = mounted.into_iter().filter_map(|m| m.volume).collect();
     let mut annotations = json!({
         labels::MEDUSA_FOR: request.source.to_string(),
-        labels::MEDUSA_FOR_CONTROL_PLANE: request.control_plane,
+        labels::MEDUSA_FOR_CONTROL_PLANE: request.control_plane.fleet(),
     });
+    if let Some((key, installation)) = request.control_plane.mark() {
+        set(&mut annotations, &key, Some(Value::from(installation)));
+    }
     set(&mut annotations, labels::GRPC_CLIENT_SECRET, request.grpc_client_secret().map(Value::from));
     let port = request.medusa.grpc_port();
     set(&mut annotations, labels::GRPC_PORT, port.map(|port| Value::from(port.to_string())));
@@ -93,6 +96,7 @@ pub fn is_annotation(path: &FieldPath) -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use crate::control_plane::identity::Identity;
     use std::sync::LazyLock;
 
     use super::{
@@ -103,6 +107,7 @@ pub(crate) mod tests {
 
     static DATACENTER: LazyLock<ObjectKey> = LazyLock::new(|| ObjectKey::new("cassandra", "dc1"));
     static SOURCE: LazyLock<ObjectKey> = LazyLock::new(|| ObjectKey::new("prod", "shop"));
+    static CONTROL_PLANE: LazyLock<Identity> = LazyLock::new(|| Identity::named("fleet.0001"));
     static PLAIN: LazyLock<MedusaTemplate> = LazyLock::new(MedusaTemplate::default);
     static IMAGE: LazyLock<Image> = LazyLock::new(Image::default);
     static ALL: LazyLock<MedusaTemplate> = LazyLock::new(|| {
@@ -131,7 +136,7 @@ pub(crate) mod tests {
             datacenter: &DATACENTER,
             uid: "u1",
             source: &SOURCE,
-            control_plane: "fleet.0001",
+            control_plane: &CONTROL_PLANE,
             sanitized: "shop",
             medusa: &PLAIN,
             image: &IMAGE,

@@ -35,6 +35,7 @@ fn facts<'a>(health: &'a Health, view: &'a View) -> Facts<'a> {
         stale: None,
         twin: None,
         rejected: None,
+        inherited: None,
         paused: false,
         expires_at: None,
         not_renewed: None,

@@ -19,6 +19,7 @@ use crate::{
     },
     control_plane::{
         data_planes::{fleet::Snapshot, view::ObjectKey},
+        identity::Identity,
         runs::{Fanned, claims::Claim, in_flight::Outcomes, verdict::Verdict},
     },
 };
@@ -83,7 +84,7 @@ pub trait Adapter: Fanned {
         work: &Work,
         datacenter: &CassandraDatacenter,
         admitted: &Admitted,
-        control_plane: &str,
+        control_plane: &Identity,
     ) -> Self::Child;
 
     /// What a child that is there has come to. The kind notes in the entry what only it knows of.

@@ -12,6 +12,7 @@ use crate::{
     },
     control_plane::{
         data_planes::view::ObjectKey,
+        identity::uid_of,
         runs::{
             child::{Child as _, child_key},
             in_flight::UnderWay,
@@ -34,15 +35,16 @@ pub fn load<R: Adapter>(
     let mut load = Load::default();
     let mut counted: BTreeSet<(String, ObjectKey)> = BTreeSet::new();
     let own = inputs.run.meta().uid.as_deref();
+    let known_as = uid_of(inputs.run);
     let active: BTreeSet<&str> =
-        others.iter().copied().chain([inputs.run]).filter_map(|run| run.meta().uid.as_deref()).collect();
+        others.iter().copied().chain([inputs.run]).filter_map(|run| uid_of(run)).collect();
     let bucket_at = |plane: &str, place: &ObjectKey| inputs.buckets.at(&inputs.planes, plane, place);
     for (name, plane) in &inputs.planes {
         for (key, child) in
             R::Child::section(&plane.view).last_known().iter().filter(|(_, child)| !child.is_finished())
         {
             let uid = child.labels().get(labels::JOB_UID).map(String::as_str);
-            if R::COUNTS_UNTIL_JUDGED && uid.is_some() && uid == own {
+            if R::COUNTS_UNTIL_JUDGED && uid.is_some() && uid == known_as {
                 continue;
             }
             if !child.is_started() && !uid.is_some_and(|uid| active.contains(uid)) {
@@ -50,7 +52,7 @@ pub fn load<R: Adapter>(
             }
             let place = ObjectKey::new(&key.namespace, child.datacenter());
             counted.insert(((*name).to_owned(), key.clone()));
-            load.add(uid.is_some() && uid == own, name, &bucket_at(name, &place));
+            load.add(uid.is_some() && uid == known_as, name, &bucket_at(name, &place));
         }
     }
     for UnderWay { data_plane, key, place, run_uid, .. } in under_way {

@@ -20,7 +20,7 @@ use std::{
 
 use jiff::Timestamp;
 use kube::{
-    Api, ResourceExt as _,
+    Api, Resource as _, ResourceExt as _,
     core::object::HasStatus,
     runtime::{controller::Action as Next, reflector::Store},
 };
@@ -35,6 +35,7 @@ use self::{
 };
 use super::{
     buckets::Buckets,
+    child::Child as _,
     claims::Claim,
     compact,
     controller::{Driver, Frame, RunContext, RunError},
@@ -45,6 +46,7 @@ use super::{
     kind::{Fanned, Run as _},
     outcome::Outcome,
     publish::{pace, publish},
+    takeover::{OF_RUNS, TakeOver, take_over},
 };
 use crate::{
     api::fleet::{FleetCluster, Phase},
@@ -315,6 +317,20 @@ impl<E: Engine> Driver for Runs<E> {
         let run = &self.written(run, |written| written.newest(run));
         if run.is_over() {
             return Ok(Next::await_change()); // The watch says so in a moment.
+        }
+        if run.status().is_none() {
+            let planes = self.frame.context.fleet.snapshot();
+            let sections = planes.iter().map(|plane| <E::Run as Fanned>::Child::section(&plane.view));
+            let children =
+                sections.flat_map(|section| section.last_known().values()).map(|child| child.meta());
+            match take_over(&self.frame.context, run, &planes, OF_RUNS, children, |uid| self.frame.knows(uid))
+                .await
+            {
+                Ok(TakeOver::Nothing) => {}
+                Ok(TakeOver::Wait(wait)) => return Ok(Next::requeue(wait)),
+                Ok(TakeOver::Written) => return Ok(Next::await_change()),
+                Err(error) => return Err(RunError::TakeOver(error)),
+            }
         }
         let mut memory = self.recall(run);
         // One that is decided is written again until that is done.

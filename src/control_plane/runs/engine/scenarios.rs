@@ -20,6 +20,7 @@ use super::{
     load::load,
     plan::{Action, Work, plan, repairs},
 };
+use crate::control_plane::identity::Identity;
 use crate::{
     api::{
         Conditions as _, Reason,
@@ -186,7 +187,8 @@ impl<'a> World<'a> {
                 self.children.insert(place, (second, number, attempt));
                 let object = datacenter(&action.entry.datacenter, 1);
                 let admitted = Admitted::default();
-                let mut child = run.child(action.key.clone(), &action.work, &object, &admitted, "cp");
+                let mut child =
+                    run.child(action.key.clone(), &action.work, &object, &admitted, &Identity::named("cp"));
                 let metadata = child.meta_mut();
                 metadata.uid = Some(format!("uid-{}", action.key.name));
                 metadata.resource_version = Some("1".to_owned());
