@@ -26,8 +26,9 @@ $(TESTBED): $(TESTBED_SRC)
 testbed: $(TESTBED) ## etcd, kube-apiserver, kubectl, Cassandra, Medusa and MinIO for tests and demo
 	$(TESTBED) install
 
-crds: ## crds/ from the types
+crds: ## crds/ from the types, and their copies in the charts
 	$(CARGO) run --locked --quiet -- crds --dir crds
+	@deploy/copy
 
 manifests: $(TESTBED) ## deploy/*.yaml from the charts
 	@deploy/render $(TESTBED)

@@ -28,6 +28,35 @@ fn the_definitions_in_crds_are_those_of_the_types() {
     }
 }
 
+#[test]
+fn what_charts_share_is_copied_into_each() {
+    let (of_control_plane, of_data_plane) =
+        ("deploy/charts/medusa-fleet", "deploy/charts/medusa-fleet-data-plane");
+    let mut sources = BTreeMap::from([
+        (
+            format!("{of_control_plane}/files/data-plane-rbac.yaml"),
+            "kubeconfigs/data-plane-rbac.yaml".to_owned(),
+        ),
+        (
+            format!("{of_data_plane}/templates/_common.tpl"),
+            format!("{of_control_plane}/templates/_common.tpl"),
+        ),
+    ]);
+    for (source, _) in files("crds", "yaml") {
+        if source.starts_with("crds/medusa.") {
+            sources.insert(format!("{of_data_plane}/files/{source}"), source.clone());
+        }
+        sources.insert(format!("{of_control_plane}/files/{source}"), source);
+    }
+    let read = |name: &String| fs::read_to_string(root().join(name)).unwrap_or_default();
+    let stale: Vec<&String> =
+        sources.iter().filter(|(copy, source)| read(copy) != read(source)).map(|(copy, _)| copy).collect();
+    assert_eq!(stale, Vec::<&String>::new(), "run `make manifests`");
+    let copies = files("deploy/charts", "yaml").into_iter().filter(|(name, _)| name.contains("/files/"));
+    let left: Vec<String> = copies.map(|(name, _)| name).filter(|name| !sources.contains_key(name)).collect();
+    assert_eq!(left, Vec::<String>::new(), "not a copy of anything any more: run `make manifests`");
+}
+
 /// One line per field: path, type, and every constraint that changes what the API server accepts.
 fn flatten(node: &Value, path: &str, required: bool, lines: &mut Vec<String>) {
     let text = |key: &str| node.get(key).and_then(Value::as_str);
