@@ -7,7 +7,7 @@ TESTBED     := target/testbed/testbed
 TESTBED_SRC := $(shell find tests/testbed -type f -not -name README.md -not -path '*/demo/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help build testbed lint test bench demo demo-down crds manifests image check deny
+.PHONY: help build testbed lint test bench demo demo-down crds manifests image release check deny
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ manifests: $(TESTBED) ## deploy/*.yaml from the charts
 
 image: build ## target/image/medusa-fleet.tar, an OCI archive, and its bill of materials (needs buildah)
 	@deploy/image/build.sh target/release/medusa-fleet target/image/medusa-fleet.tar
+
+release: build $(TESTBED) ## target/dist: image, charts, definitions, manifests, binaries, completions, checksums (needs buildah)
+	@deploy/release/build.sh target/release/medusa-fleet $(TESTBED) target/dist
 
 lint: ## formatting and lints, Rust and Go
 	$(CARGO) fmt --check
