@@ -30,7 +30,7 @@ crds: ## crds/ from the types, and their copies in the charts
 	$(CARGO) run --locked --quiet -- crds --dir crds
 	@deploy/copy
 
-manifests: $(TESTBED) ## deploy/*.yaml from the charts
+manifests: $(TESTBED) ## deploy/*.yaml from the charts, and all copies below deploy
 	@deploy/render $(TESTBED)
 
 image: build ## target/image/medusa-fleet.tar, an OCI archive, and its bill of materials (needs buildah)
