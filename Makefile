@@ -7,7 +7,7 @@ TESTBED     := target/testbed/testbed
 TESTBED_SRC := $(shell find tests/testbed -type f -not -name README.md -not -path '*/demo/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help build testbed lint test bench demo demo-down crds manifests image check deny
+.PHONY: help build testbed lint test bench demo demo-down crds manifests image release check deny
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -26,14 +26,18 @@ $(TESTBED): $(TESTBED_SRC)
 testbed: $(TESTBED) ## etcd, kube-apiserver, kubectl, Cassandra, Medusa and MinIO for tests and demo
 	$(TESTBED) install
 
-crds: ## crds/ from the types
+crds: ## crds/ from the types, and their copies in the charts
 	$(CARGO) run --locked --quiet -- crds --dir crds
+	@deploy/copy
 
-manifests: $(TESTBED) ## deploy/*.yaml from the charts
+manifests: $(TESTBED) ## deploy/*.yaml from the charts, and all copies below deploy
 	@deploy/render $(TESTBED)
 
 image: build ## target/image/medusa-fleet.tar, an OCI archive, and its bill of materials (needs buildah)
 	@deploy/image/build.sh target/release/medusa-fleet target/image/medusa-fleet.tar
+
+release: build $(TESTBED) ## target/dist: image, charts, definitions, manifests, binaries, completions, checksums (needs buildah)
+	@deploy/release/build.sh target/release/medusa-fleet $(TESTBED) target/dist
 
 lint: ## formatting and lints, Rust and Go
 	$(CARGO) fmt --check

@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 
 #[path = "support/harness/mod.rs"]
 mod harness;
+#[path = "charts/kustomize.rs"]
+mod kustomize;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const CONTROL_PLANE: &str = "medusa-fleet";
@@ -39,11 +41,9 @@ const KINDS: [&str; 9] = [
 /// Runs Helm; what it printed, or what it said against it.
 fn helm(args: &[&str]) -> Result<String, String> {
     let output = harness::testbed::command().arg("helm").args(args).output().unwrap();
-    if output.status.success() {
-        Ok(String::from_utf8(output.stdout).unwrap())
-    } else {
-        Err(String::from_utf8_lossy(&output.stderr).into_owned())
-    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("symbolic link"), "{said}");
+    if output.status.success() { Ok(String::from_utf8(output.stdout).unwrap()) } else { Err(said) }
 }
 
 fn chart(name: &str) -> String {
@@ -353,12 +353,17 @@ fn what_is_rendered_is_whole_and_stays_in_its_namespace(
     let all = documents(&rendered(name, release, namespace, flags).unwrap());
     assert_chosen(&all, changes, seen);
     let role = if name == DATA_PLANE { "data-plane" } else { "control-plane" };
+    assert_whole(&all, role, namespace);
+}
+
+/// What is made is all there, belongs together, stays in its namespace, and starts the role.
+fn assert_whole(all: &[Value], role: &str, namespace: &str) {
     assert!(
-        of_kind(&all, "Namespace").is_empty(),
+        of_kind(all, "Namespace").is_empty(),
         "a namespace that goes with a release takes others with it"
     );
 
-    let deployments = of_kind(&all, "Deployment");
+    let deployments = of_kind(all, "Deployment");
     let [deployment] = deployments[..] else { panic!("{} Deployments", deployments.len()) };
     let labels = deployment.pointer("/spec/template/metadata/labels").unwrap();
     let chosen = |selector: &Value| {
@@ -371,14 +376,14 @@ fn what_is_rendered_is_whole_and_stays_in_its_namespace(
         ("NetworkPolicy", "/spec/podSelector/matchLabels"),
     ];
     for (kind, selector) in selectors {
-        for object in of_kind(&all, kind) {
+        for object in of_kind(all, kind) {
             assert!(chosen(object.pointer(selector).unwrap()), "{kind} chooses other pods");
         }
     }
 
     let account = text(deployment, "/spec/template/spec/serviceAccountName");
     let has = |kind: &str, name: &str| {
-        of_kind(&all, kind).iter().any(|object| text(object, "/metadata/name") == name)
+        of_kind(all, kind).iter().any(|object| text(object, "/metadata/name") == name)
     };
     for binding in all.iter().filter(|document| text(document, "/kind").ends_with("Binding")) {
         assert!(has(text(binding, "/roleRef/kind"), text(binding, "/roleRef/name")), "{binding}");
@@ -386,7 +391,7 @@ fn what_is_rendered_is_whole_and_stays_in_its_namespace(
         assert_eq!(text(binding, "/subjects/0/namespace"), namespace);
     }
 
-    for object in &all {
+    for object in all {
         let (kind, name) = (text(object, "/kind"), text(object, "/metadata/name"));
         assert!(
             name.len() <= 63 || kind.starts_with("Cluster") || kind == "CustomResourceDefinition",

@@ -283,6 +283,18 @@ fn a_reader_that_stops_reading_is_no_error() {
 
 #[test]
 fn completions_are_for_the_name_it_was_called_by() {
-    let output = run(&["completion", "bash"]);
-    assert!(output.status.success() && stdout(&output).contains("medusa-fleet"), "{}", stderr(&output));
+    let folder = Folder::new("completion");
+    let plugin = folder.0.join("kubectl-medusa");
+    std::os::unix::fs::symlink(BINARY, &plugin).unwrap();
+    for (binary, name, other) in [
+        (Path::new(BINARY), "medusa-fleet", "kubectl-medusa"),
+        (plugin.as_path(), "kubectl-medusa", "kubectl medusa"),
+    ] {
+        for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+            let output = command(binary).args(["completion", shell]).output().unwrap();
+            let script = stdout(&output);
+            assert!(output.status.success(), "{name} {shell}: {}", stderr(&output));
+            assert!(script.contains(name) && !script.contains(other), "{name} {shell}");
+        }
+    }
 }

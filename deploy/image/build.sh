@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the OCI image of a release binary, without a container daemon: build.sh PROGRAM OUTPUT.tar
-# The same binary on the same Debian gives the same image, byte for byte. Needs buildah.
+# The same binary on the same Debian gives the same archive, byte for byte. Needs buildah.
 set -euo pipefail
 program=$(realpath "$1") output=$(realpath -m "$2")
 cd "$(dirname "$0")/../.."
@@ -28,6 +28,9 @@ buildah config --entrypoint '["/usr/local/bin/medusa-fleet"]' --cmd '' --user 65
 mkdir -p "$(dirname "$output")"
 rm -f "$output"
 buildah commit --quiet --timestamp 0 --format oci --disable-compression=false \
-  "$container" "oci-archive:$output:medusa-fleet:$version" >/dev/null
+  "$container" "oci:$work/image:medusa-fleet:$version" >/dev/null
+# An archive that buildah writes has the time of day in it.
+tar --create --file "$output" --directory "$work/image" --sort=name --format=ustar --owner=0 --group=0 --numeric-owner \
+  --mode=u=rwX,go=rX --mtime=@0 blobs index.json oci-layout
 cp "$work/sbom.cdx.json" "${output%.tar}.sbom.cdx.json"
 echo "$output: $(du -k "$output" | cut -f 1) KiB, medusa-fleet:$version"

@@ -36,8 +36,10 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let argv: Vec<OsString> = argv.into_iter().collect();
     let program = program(argv.first());
-    let mut command = command(argv.first());
-    let parsed = command.try_get_matches_from_mut(argv).and_then(|matches| Cli::from_arg_matches(&matches));
+    let command = command(argv.first());
+    // A copy parses: it gives the verb that was typed its full name, which is another in a completion script.
+    let parsed =
+        command.clone().try_get_matches_from(argv).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return explain(&error, program),

@@ -1,6 +1,8 @@
-//! A release of the control plane's chart in a real cluster, by the real Helm: installed, at work as containers of the
-//! built image with the rights that came with it, upgraded, rolled back and uninstalled. No kubelet is here: `container.rs`
-//! runs what the Deployment's template says.
+//! A release, as `make release` makes it: all its files, and the control plane's chart in a real cluster, by the real Helm:
+//! installed, at work as containers of the release's image with the rights that came with it, upgraded, rolled back and
+//! uninstalled. No kubelet is here: `container.rs` runs what the Deployment's template says.
+
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use k8s_openapi::{
     api::{
@@ -28,6 +30,54 @@ const RELEASE: &str = "backups";
 const NAME: &str = "backups-medusa-fleet-control-plane";
 /// Definitions that are not there when the release is installed.
 const MISSING: [&str; 2] = ["fleettasks.fleet.k8ssandra.io", "medusatasks.medusa.k8ssandra.io"];
+/// What all files of the release have in their names.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// `medusa-fleet-VERSION-linux-MACHINE`, as the files are called that are for one kind of machine.
+fn for_this_machine() -> String {
+    let machine = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("medusa-fleet-{VERSION}-linux-{machine}")
+}
+
+/// Every file of a release is there and has its checksum, and both programs are what they are called.
+fn assert_complete(release: &Path) {
+    let name = format!("medusa-fleet-{VERSION}");
+    let machine = for_this_machine();
+    let wanted = BTreeSet::from([
+        format!("{name}-completions.tar.gz"),
+        format!("{name}-control-plane.yaml"),
+        format!("{name}-crds.tar.gz"),
+        format!("{name}-crds.yaml"),
+        format!("{name}-data-plane.yaml"),
+        format!("{name}-manifests.tar.gz"),
+        format!("{name}.tgz"),
+        format!("medusa-fleet-data-plane-{VERSION}.tgz"),
+        format!("{machine}-image.sbom.cdx.json"),
+        format!("{machine}-image.tar"),
+        format!("{machine}.tar.gz"),
+    ]);
+    let file_name = |file: fs::DirEntry| file.file_name().into_string().unwrap();
+    let mut files: BTreeSet<String> =
+        fs::read_dir(release).unwrap().map(|file| file_name(file.unwrap())).collect();
+    assert!(files.remove("SHA256SUMS"));
+    assert_eq!(files, wanted);
+    let checked =
+        container::run(Command::new("sha256sum").args(["--check", "SHA256SUMS"]).current_dir(release));
+    let checked: BTreeSet<String> =
+        checked.lines().map(|line| line.trim_end_matches(": OK").to_owned()).collect();
+    assert_eq!(checked, wanted);
+
+    let archive = format!("{machine}.tar.gz");
+    container::run(Command::new("tar").args(["-xzf", &archive]).current_dir(release));
+    for (file, program) in [("kubectl-medusa", "kubectl medusa"), ("medusa-fleet", "medusa-fleet")] {
+        let said = container::run(Command::new(release.join(&machine).join(file)).arg("--version"));
+        assert_eq!(said, format!("{program} {VERSION}\n"));
+    }
+}
 
 /// Runs Helm against a cluster, which must do what it is asked for.
 fn helm(cluster: &Cluster, args: &[&str]) -> String {
@@ -98,7 +148,10 @@ async fn a_release_is_installed_at_work_upgraded_rolled_back_and_uninstalled() {
     })
     .await;
 
-    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/charts/medusa-fleet");
+    let release = tokio::task::block_in_place(|| container::release(fleet.dir()));
+    tokio::task::block_in_place(|| assert_complete(&release));
+    let chart = release.join(format!("medusa-fleet-{VERSION}.tgz"));
+    let chart = chart.to_str().unwrap();
     helm(home, &["install", RELEASE, chart, "--create-namespace"]);
     assert_eq!(owned(home).await, MISSING, "what was there is left to whoever brought it");
 
@@ -109,7 +162,8 @@ async fn a_release_is_installed_at_work_upgraded_rolled_back_and_uninstalled() {
     let token = token.status.unwrap().token;
     let installed = deployment(home).await;
     let template = pod(&installed);
-    let root = tokio::task::block_in_place(|| container::image(fleet.dir()));
+    let archive = release.join(format!("{}-image.tar", for_this_machine()));
+    let root = tokio::task::block_in_place(|| container::unpacked(&archive, fleet.dir()));
     let start = |name: &str, uid: u32| {
         let dir = fleet.dir().join(name);
         std::fs::create_dir_all(&dir).unwrap();

@@ -1,4 +1,4 @@
-//! Containers of the image that `make image` builds, run by `runc` as a kubelet would run them: under the security
+//! Containers of the image that `make release` makes, run by `runc` as a kubelet would run them: under the security
 //! context, arguments, environment and memory limit of a pod's template, with its account's token and the cluster's CA
 //! where a pod has them. What is not a kubelet's: the network is the machine's own, so that API servers on its loopback
 //! are reached, and each listens on a port of its own; probes are asked for by the test; the container's log is a file.
@@ -15,27 +15,37 @@ use serde_json::{Value, json};
 
 use super::{
     Cluster,
-    harness::{BINARY, Program},
+    harness::{BINARY, Program, testbed},
     kubeconfig,
 };
 
 /// Where a pod finds what its account may show.
 const MOUNTED: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Builds the image of the binary under test and unpacks it below `dir`. Returns its root file system.
-pub fn image(dir: &Path) -> PathBuf {
-    let archive = dir.join("image.tar");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/image/build.sh");
-    run(Command::new(script).arg(BINARY).arg(&archive));
+/// Makes what `make release` makes, of the binary under test, below `dir`. Returns its folder.
+pub fn release(dir: &Path) -> PathBuf {
+    let folder = dir.join("release");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/release/build.sh");
+    let mut build = Command::new(script);
+    // The time of the commit is nobody's concern here, and there may be no Git.
+    build.env("SOURCE_DATE_EPOCH", "1700000000");
+    run(build.arg(BINARY).arg(testbed::binary()).arg(&folder));
+    folder
+}
+
+/// Unpacks the archive of an image below `dir`. Returns its root file system.
+pub fn unpacked(archive: &Path, dir: &Path) -> PathBuf {
     let unpacked = dir.join("oci");
     fs::create_dir_all(&unpacked).unwrap();
-    run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&unpacked));
+    run(Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(&unpacked));
     let blob = |descriptor: &Value| {
         let digest = descriptor["digest"].as_str().unwrap().replace(':', "/");
         unpacked.join("blobs").join(digest)
     };
     let read = |path: PathBuf| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap();
     let manifest = read(blob(&read(unpacked.join("index.json"))["manifests"][0]));
+    let config = read(blob(&manifest["config"]));
+    assert_eq!(config["config"]["Labels"]["org.opencontainers.image.version"], env!("CARGO_PKG_VERSION"));
     let root = dir.join("rootfs");
     fs::create_dir_all(&root).unwrap();
     for layer in manifest["layers"].as_array().unwrap() {
@@ -52,9 +62,11 @@ fn runc() -> PathBuf {
     found.expect("runc is missing; `make check` says how to install it")
 }
 
-fn run(command: &mut Command) {
+/// Runs a command, which must do what it is asked for.
+pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// One container; it is killed when this is dropped.

@@ -28,6 +28,93 @@ fn the_definitions_in_crds_are_those_of_the_types() {
     }
 }
 
+#[test]
+fn what_charts_share_is_copied_into_each() {
+    let (of_control_plane, of_data_plane) =
+        ("deploy/charts/medusa-fleet", "deploy/charts/medusa-fleet-data-plane");
+    let mut sources = BTreeMap::from([
+        (
+            format!("{of_control_plane}/files/data-plane-rbac.yaml"),
+            "kubeconfigs/data-plane-rbac.yaml".to_owned(),
+        ),
+        (
+            format!("{of_data_plane}/templates/_common.tpl"),
+            format!("{of_control_plane}/templates/_common.tpl"),
+        ),
+    ]);
+    for (source, _) in files("crds", "yaml") {
+        if source.starts_with("crds/medusa.") {
+            sources.insert(format!("{of_data_plane}/files/{source}"), source.clone());
+        }
+        sources.insert(format!("{of_control_plane}/files/{source}"), source);
+    }
+    let read = |name: &String| fs::read_to_string(root().join(name)).unwrap_or_default();
+    let stale: Vec<&String> =
+        sources.iter().filter(|(copy, source)| read(copy) != read(source)).map(|(copy, _)| copy).collect();
+    assert_eq!(stale, Vec::<&String>::new(), "run `make manifests`");
+    let copies = files("deploy/charts", "yaml").into_iter().filter(|(name, _)| name.contains("/files/"));
+    let left: Vec<String> = copies.map(|(name, _)| name).filter(|name| !sources.contains_key(name)).collect();
+    assert_eq!(left, Vec::<String>::new(), "not a copy of anything any more: run `make manifests`");
+}
+
+/// What our version stands behind: tags of the image, its label, the objects' label, the charts' fields, names of files.
+const VERSIONED: [&str; 7] = [
+    "medusa-fleet:",
+    "image.version=",
+    "app.kubernetes.io/version: \"",
+    "\nversion: ",
+    "\nappVersion: ",
+    "medusa-fleet-",
+    "medusa-fleet-data-plane-",
+];
+
+/// The versions that a text says are ours, and where.
+fn versions(text: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    for mark in VERSIONED {
+        for (before, _) in text.match_indices(mark) {
+            let at = before + mark.len();
+            let number = text[at..].split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap();
+            let version = number.trim_end_matches('.');
+            if version.contains('.') {
+                found.push((at, version));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_version_of_ours_is_that_of_cargo_toml() {
+    let version = env!("CARGO_PKG_VERSION").split(['-', '+']).next().unwrap();
+    let others = ["README.md", "deploy/Dockerfile"]
+        .map(|name| (name.to_owned(), fs::read_to_string(root().join(name)).unwrap()));
+    let texts = files("deploy", "yaml").into_iter().chain(files("deploy", "md")).chain(others);
+    let (mut named, mut stale) = (0, Vec::new());
+    for (name, text) in texts {
+        for (at, found) in versions(&text) {
+            named += 1;
+            if found != version {
+                stale.push(format!("{name}:{}: {found}", text[..at].lines().count()));
+            }
+        }
+    }
+    assert!(named > 50, "only {named} versions");
+    assert_eq!(
+        stale,
+        Vec::<String>::new(),
+        "Cargo.toml has {version}; `make manifests` renders what is rendered"
+    );
+}
+
+#[test]
+fn a_version_of_ours_is_told_from_a_name_and_from_others() {
+    let text = "name: x\nversion: 0.1.0\nimage: medusa-fleet:2.3.4\nserverVersion: 5.0.4\nnote: medusa-fleet-control-plane\n\
+                see target/dist/medusa-fleet-0.1.1-linux-amd64.tar.gz.\n";
+    let found: Vec<&str> = versions(text).into_iter().map(|(_, version)| version).collect();
+    assert_eq!(found, ["2.3.4", "0.1.0", "0.1.1"]);
+}
+
 /// One line per field: path, type, and every constraint that changes what the API server accepts.
 fn flatten(node: &Value, path: &str, required: bool, lines: &mut Vec<String>) {
     let text = |key: &str| node.get(key).and_then(Value::as_str);

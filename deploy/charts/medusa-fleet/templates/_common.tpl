@@ -1,5 +1,5 @@
 {{/*
-What both charts say alike. The chart of the data plane has this file by a symbolic link.
+What both charts say alike. It is edited in charts/medusa-fleet; `make manifests` copies it to the other chart.
 Each chart defines `component` by itself: `control-plane` or `data-plane`.
 */}}
 
