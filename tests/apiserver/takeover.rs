@@ -11,9 +11,9 @@ use kube::{
 use medusa_fleet::api::{
     cassandra::CassandraDatacenter,
     crds,
-    fleet::{DataPlane, FleetBackupJob, FleetCluster, Phase},
+    fleet::{DataPlane, FleetBackup, FleetBackupJob, FleetCluster, FleetRestoreJob, Phase},
     k8ssandra::K8ssandraCluster,
-    medusa::{MedusaBackupJob, MedusaBackupSchedule},
+    medusa::{MedusaBackupJob, MedusaBackupSchedule, MedusaRestoreJob},
 };
 use serde_json::{Value, json};
 
@@ -21,8 +21,11 @@ use crate::{
     deployment_steps::{bare, bucket, k8ssandra, medusa_in, raw, settle},
     schedules::delegated::delegated,
     support::{
-        CASS, Cluster, ControlPlane, FLEET, Fleet, backup_job, condition, credentials::medusa_fleet,
-        eventually, finish, medusa_definitions, secret,
+        CASS, Cluster, ControlPlane, FLEET, Fleet, backup_job, condition,
+        credentials::medusa_fleet,
+        eventually, finish, medusa_definitions,
+        restores::{ours, restorable, restore_job, upstreams, work},
+        secret, write_backup,
     },
 };
 
@@ -300,4 +303,48 @@ async fn a_fleet_that_gets_a_name_goes_on_under_it() {
     })
     .await;
     drop(controller);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_was_under_way_is_gone_on_with_and_never_begins_again() {
+    let fleet = fleet().await;
+    let (there, anew) = (fleet.dp(1), fleet.dp(2));
+    let known = async |home: &Cluster| {
+        eventually("the restore point is complete", async || {
+            let found = home.find::<FleetBackup>(FLEET, "b-0a0a0a0a.shop").await.and_then(|b| b.status);
+            if found.as_ref().is_some_and(|b| b.complete) { Ok(()) } else { Err(format!("{found:?}")) }
+        })
+        .await;
+    };
+    let wanted = || restore_job("back", json!({"backup": "b-0a0a0a0a.shop"}));
+    let mut old = start(&fleet, fleet.home(), NAME);
+    register(&fleet, fleet.home()).await;
+    there.create(restorable("dc1", "shop", 2)).await;
+    write_backup(there, "b-dc1-0a0a0a0a", "dc1", 2, "SUCCESS").await;
+    known(fleet.home()).await;
+    fleet.home().create(wanted()).await;
+    let child = eventually("the restore is under way", async || {
+        there.list::<MedusaRestoreJob>(CASS).await.pop().ok_or("no MedusaRestoreJob")
+    })
+    .await;
+    work(there, &child.name_any(), upstreams()[2].clone()).await;
+    old.kill9();
+    fleet.stop("control-plane");
+
+    let mut controller = start(&fleet, anew, NAME);
+    register(&fleet, anew).await;
+    known(anew).await;
+    anew.create(wanted()).await;
+    anew.event("FleetRestoreJob", "back", "TakenOver").await;
+    let now = there.get::<MedusaRestoreJob>(CASS, &child.name_any()).await;
+    assert_eq!(now.uid(), child.uid(), "it is still there");
+    work(there, &child.name_any(), ours("dc1", 2, true)).await;
+    eventually("it ends well", async || {
+        let status = anew.get::<FleetRestoreJob>(FLEET, "back").await.status.unwrap_or_default();
+        if status.phase == Some(Phase::Succeeded) { Ok(()) } else { Err(format!("{status:#?}")) }
+    })
+    .await;
+    there.disappears::<MedusaRestoreJob>(CASS, &child.name_any()).await;
+    assert_eq!(there.writes("medusarestorejobs").await.get("POST"), Some(&1), "it was made once");
+    controller.assert_running();
 }

@@ -15,6 +15,7 @@ use crate::{
         name,
         status::{ends_soon, is_wanted, silent_since},
     },
+    control_plane::identity::INHERITED,
 };
 
 /// Every data plane.
@@ -46,6 +47,10 @@ fn one(plane: &DataPlane, now: Timestamp) -> Vec<Finding> {
             found.push(Finding::of(severity, object.clone(), ready, fix));
         }
         Some(_) => {
+            if let Some(said) = status.conditions.of_type(INHERITED) {
+                let fix = "create the objects again, or `kubectl medusa adopt --forget INSTALLATION`";
+                found.push(Finding::of(Severity::Warning, object.clone(), said, fix));
+            }
             let said = status.conditions.of_type("Authenticated");
             if let Some(said) = said.filter(|c| c.reason == Reason::RenewalFailed.as_str()) {
                 found.push(Finding::of(Severity::Warning, object.clone(), said, fix(&said.reason, plane)));
