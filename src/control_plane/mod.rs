@@ -140,9 +140,10 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     let home = config.client.clone();
     let fence = if config.leader_elect { Fence::down() } else { Fence::open() };
     config.client = fence.guard(home.clone());
-    let Some((mut control_plane, is_first)) = start(&config, &readiness, &shutdown).await else {
-        return Ok(());
-    };
+    let planes: Api<DataPlane> = Api::namespaced(config.client.clone(), &config.namespace);
+    // Each makes a DataPlane first of all.
+    let is_first = async || Ok(planes.list_metadata(&ListParams::default().limit(1)).await?.items.is_empty());
+    let Some(is_first) = start(is_first, &config, &readiness, &shutdown).await else { return Ok(()) };
     readiness.ready("registry");
     let mut asking = JoinSet::new();
     asking.spawn(leaving::run(home.clone(), config.namespace.clone()));
@@ -157,24 +158,27 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
             None => return Ok(()),
         }
         readiness.expect("inventory");
-        // It may have been changed while another replica led.
-        let Some((now, _)) = start(&config, &readiness, &shutdown).await else { return Ok(()) };
-        control_plane = now;
     } else {
         asking.spawn(http::ask(home, readiness.clone()));
     }
+    // Only the leader: it is written down, and may have been changed while another led.
+    let (client, namespace, name) =
+        (config.client.clone(), config.namespace.clone(), config.fleet_name.clone());
+    let identity = keep::Start { client: &client, namespace: &namespace, fleet: name.as_deref() };
+    let control_plane = tokio::select! {
+        found = start(async || identity.establish().await, &config, &readiness, &shutdown) => found,
+        () = Leadership::lost_of(leadership.as_ref()) => return Err(RunError::LeadershipLost),
+    };
+    let Some(control_plane) = control_plane else { return Ok(()) };
     meters.set_leads(true);
     tracing::info!(fleet = control_plane.fleet(), installation = control_plane.installation(), "at work");
-    let (watching, is, fleet_name) =
-        (config.client.clone(), control_plane.clone(), config.fleet_name.clone());
-    let namespace = config.namespace.clone();
-    let started = keep::Start { client: &watching, namespace: &namespace, fleet: fleet_name.as_deref() };
+    let is = control_plane.clone();
     // It is not told of the shutdown: it goes on until what it writes is answered, and then is gone.
     let mut work = pin!(work(config, fence, control_plane, fleet, figures, meters, readiness));
     let mut outcome = Ok(());
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = started.changed(&is) => outcome = Err(RunError::IdentityChanged),
+        () = identity.changed(&is) => outcome = Err(RunError::IdentityChanged),
         () = Leadership::lost_of(leadership.as_ref()) => return Err(RunError::LeadershipLost),
         part = work.as_mut() => return Err(RunError::PartEnded(part)),
     }
@@ -289,18 +293,18 @@ async fn keep_local(client: &Client, namespace: &str) {
     std::future::pending::<()>().await;
 }
 
-/// Waits until the cluster answers and the definitions are there. Returns who this control plane is; and whether none
-/// ever worked here: each makes a DataPlane first of all.
-async fn start(
+/// Waits until the cluster answers and the definitions are there; returns what `ask` reads.
+async fn start<T>(
+    ask: impl AsyncFn() -> Result<T, kube::Error>,
     config: &Config,
     readiness: &Readiness,
     shutdown: &CancellationToken,
-) -> Option<(Identity, bool)> {
+) -> Option<T> {
     loop {
-        match identity(config).await {
-            Ok(id) => {
+        match ask().await {
+            Ok(found) => {
                 readiness.answered();
-                return Some(id);
+                return Some(found);
             }
             Err(error) => tracing::warn!(
                 %error, namespace = config.namespace,
@@ -312,14 +316,6 @@ async fn start(
             () = tokio::time::sleep(START_AGAIN) => {}
         }
     }
-}
-
-async fn identity(config: &Config) -> Result<(Identity, bool), kube::Error> {
-    let planes: Api<DataPlane> = Api::namespaced(config.client.clone(), &config.namespace);
-    let is_first = planes.list_metadata(&ListParams::default().limit(1)).await?.items.is_empty();
-    let fleet = config.fleet_name.as_deref();
-    let start = keep::Start { client: &config.client, namespace: &config.namespace, fleet };
-    Ok((start.establish().await?, is_first))
 }
 
 #[cfg(test)]
