@@ -113,9 +113,9 @@ async fn a_client_config_registers_a_cluster_whose_credential_is_rotated_and_goe
     // The credential is rotated in place, then in another Secret.
     let second = token(there, "second").await;
     let rotated = json!({"stringData": {"kubeconfig": scripted(there, &second)}});
-    home.patch::<Secret>(OPS, &config, rotated).await;
     let hash = async || home.get::<DataPlane>(FLEET, NAME).await.status.unwrap().credential.unwrap().hash;
     let before = hash().await;
+    home.patch::<Secret>(OPS, &config, rotated).await;
     eventually("the new credential is in use", async || {
         if hash().await == before { Err("it is the old one") } else { Ok(()) }
     })
