@@ -51,6 +51,13 @@ pub const LEASE: &str = "medusa-fleet-control-plane";
 /// Pause before the start is tried again while the API server or a definition is missing.
 const START_AGAIN: Duration = Duration::from_secs(2);
 
+/// What has to be there before anything can begin.
+const DEFINITIONS: &str =
+    "are the definitions of `medusa-fleet crds` installed and does the namespace exist?";
+/// What the fleet's name needs.
+const IDENTITY: &str = "may it get, list, watch, create and patch ConfigMap `medusa-fleet-identity` there, and get \
+                        namespace `kube-system`?";
+
 /// The parts of the control plane.
 const PARTS: [&str; 10] = [
     "registry",
@@ -143,7 +150,9 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     let planes: Api<DataPlane> = Api::namespaced(config.client.clone(), &config.namespace);
     // Each makes a DataPlane first of all.
     let is_first = async || Ok(planes.list_metadata(&ListParams::default().limit(1)).await?.items.is_empty());
-    let Some(is_first) = start(is_first, &config, &readiness, &shutdown).await else { return Ok(()) };
+    let Some(is_first) = start(is_first, DEFINITIONS, &config, &readiness, &shutdown).await else {
+        return Ok(());
+    };
     readiness.ready("registry");
     let mut asking = JoinSet::new();
     asking.spawn(leaving::run(home.clone(), config.namespace.clone()));
@@ -166,7 +175,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         (config.client.clone(), config.namespace.clone(), config.fleet_name.clone());
     let identity = keep::Start { client: &client, namespace: &namespace, fleet: name.as_deref() };
     let control_plane = tokio::select! {
-        found = start(async || identity.establish().await, &config, &readiness, &shutdown) => found,
+        found = start(async || identity.establish().await, IDENTITY, &config, &readiness, &shutdown) => found,
         () = Leadership::lost_of(leadership.as_ref()) => return Err(RunError::LeadershipLost),
     };
     let Some(control_plane) = control_plane else { return Ok(()) };
@@ -293,9 +302,10 @@ async fn keep_local(client: &Client, namespace: &str) {
     std::future::pending::<()>().await;
 }
 
-/// Waits until the cluster answers and the definitions are there; returns what `ask` reads.
+/// Waits until the cluster answers; returns what `ask` reads. `needs` says what that needs, for people.
 async fn start<T>(
     ask: impl AsyncFn() -> Result<T, kube::Error>,
+    needs: &str,
     config: &Config,
     readiness: &Readiness,
     shutdown: &CancellationToken,
@@ -307,8 +317,7 @@ async fn start<T>(
                 return Some(found);
             }
             Err(error) => tracing::warn!(
-                %error, namespace = config.namespace,
-                "cannot start yet; are the definitions of `medusa-fleet crds` installed and does the namespace exist?"
+                %error, namespace = config.namespace, "cannot start yet; {needs}"
             ),
         }
         tokio::select! {

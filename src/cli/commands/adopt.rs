@@ -1,4 +1,5 @@
-//! `adopt`: what another fleet left in the data planes becomes this one's, or what an earlier installation left is given up.
+//! `adopt`: what another fleet left in the data planes becomes this one's, or what an earlier installation left is given
+//! up.
 //!
 //! It writes the record of the fleet's names, and nothing in a data plane: the control plane does the rest.
 
@@ -16,7 +17,7 @@ use crate::{
         args::Adopt,
         failure::{Failure, Outcome},
         home::Home,
-        output::Printer,
+        output::{self, Printer},
     },
     control_plane::identity::{FleetRecord, INHERITED, RECORD, is_name},
 };
@@ -51,7 +52,13 @@ pub async fn run(printer: Printer, home: &Home, args: &Adopt) -> Outcome {
             "there is no configmap `{RECORD}` {home}: no control plane has worked there yet; start it first"
         )));
     };
-    let (record, _) = FleetRecord::read(&found.data.clone().unwrap_or_default());
+    let (record, wrong) = FleetRecord::read(&found.data.clone().unwrap_or_default());
+    if !wrong.is_empty() {
+        let ignored = wrong.join(", ");
+        output::aside(&format!(
+            "note: configmap `{RECORD}` {home} has what cannot be a name, or too many: {ignored}"
+        ));
+    }
     let waiting = waiting(&home.list::<DataPlane>().await?);
     if args.from.is_none() && args.forget.is_none() {
         return show(printer, record, waiting);
@@ -101,7 +108,7 @@ fn show(printer: Printer, record: FleetRecord, waiting: Vec<Left>) -> Outcome {
         return printer.value(&names);
     }
     printer.say(&format!("fleet: {}", names.fleet.as_deref().unwrap_or("not named yet")))?;
-    let lists = [("also known as", &names.adopted), ("given up for good", &names.forgotten)];
+    let lists = [("adopted", &names.adopted), ("forgotten installations", &names.forgotten)];
     for (what, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
         printer.say(&format!("{what}: {}", list.join(", ")))?;
     }

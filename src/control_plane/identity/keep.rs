@@ -3,14 +3,17 @@
 use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource as _, ResourceExt,
     api::{Patch, PatchParams},
     runtime::{WatchStreamExt as _, watcher},
 };
 use serde_json::json;
 
 use super::{FleetRecord, Identity, RECORD};
-use crate::api::{labels, names};
+use crate::{
+    api::{Reason, labels, names},
+    runtime::events::Events,
+};
 
 /// Where and as whom a control plane is started.
 #[derive(Clone)]
@@ -28,29 +31,18 @@ impl Start<'_> {
         Api::namespaced(self.client.clone(), self.namespace)
     }
 
-    /// The identity, whose record is then stored. Where the record may not be read or written, what needs no record holds.
+    /// The identity, whose record is then stored.
     ///
     /// # Errors
-    /// When the API server does not answer, or the record was changed in this moment.
+    /// When the API server does not answer or refuses, or the record was changed in this moment. Without the record nobody
+    /// knows the fleet's name, and under another all that it wrote would be a stranger's.
     pub async fn establish(&self) -> Result<Identity, kube::Error> {
         let kube_system = Api::<Namespace>::all(self.client.clone()).get_metadata("kube-system").await?;
         let uid = kube_system.metadata.uid.unwrap_or_default();
         let installation = names::label_value(&format!("{}.{uid}", self.namespace));
-        let found = match self.api().get_opt(RECORD).await {
-            Err(error) if is_forbidden(&error) => {
-                self.warn(&error);
-                return Ok(Identity::new(
-                    FleetRecord::default().settled(self.fleet, &installation),
-                    &installation,
-                ));
-            }
-            found => found?,
-        };
+        let found = self.api().get_opt(RECORD).await?;
         let record = self.settled(found.as_ref(), &installation);
-        match self.store(found.as_ref(), &record).await {
-            Err(error) if is_forbidden(&error) => self.warn(&error),
-            stored => stored?,
-        }
+        self.store(found.as_ref(), &record).await?;
         Ok(Identity::new(record, &installation))
     }
 
@@ -76,12 +68,14 @@ impl Start<'_> {
     fn settled(&self, found: Option<&ConfigMap>, installation: &str) -> FleetRecord {
         let data = found.and_then(|map| map.data.clone()).unwrap_or_default();
         let (record, wrong) = FleetRecord::read(&data);
-        if !wrong.is_empty() {
-            tracing::warn!(
-                namespace = self.namespace,
-                "ConfigMap {RECORD} has what cannot be a name, which is ignored: {}",
+        if let Some(found) = found.filter(|_| !wrong.is_empty()) {
+            let note = format!(
+                "what cannot be the name of a fleet or an installation, or is one too many, is ignored; take it out: {}",
                 wrong.join(", ")
             );
+            tracing::warn!(namespace = self.namespace, "ConfigMap {RECORD}: {note}");
+            let events = Events::new(self.client.clone(), labels::MANAGER_CONTROL_PLANE);
+            events.warning(found.object_ref(&()), Reason::InvalidObject, "Adopt", note);
         }
         record.settled(self.fleet, installation)
     }
@@ -101,17 +95,4 @@ impl Start<'_> {
         let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
         self.api().patch(RECORD, &params, &Patch::Apply(&map)).await.map(drop)
     }
-
-    fn warn(&self, error: &kube::Error) {
-        tracing::warn!(
-            namespace = self.namespace,
-            %error,
-            "the fleet's name cannot be kept: allow get, list, watch, create and patch of ConfigMap {RECORD}; until then \
-             nothing is adopted, and a name that is taken away is forgotten"
-        );
-    }
-}
-
-fn is_forbidden(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 403)
 }

@@ -1,4 +1,5 @@
-//! Who this control plane is: what it writes in data planes is recognised by it, wherever it is installed (contract §9). Pure.
+//! Who this control plane is: by that it recognises what it wrote in data planes, wherever it is installed (contract §9).
+//! Pure, but for [`keep`].
 //!
 //! A fleet has a name, which stands on everything the control plane writes. The installation is the place where that was
 //! done: another one has none of the objects that things were made from until somebody creates them again, so it
@@ -18,6 +19,8 @@ use crate::api::{labels, names};
 
 /// Longest name of a fleet: it is the value of a label.
 const LONGEST: usize = 63;
+/// Most names that are adopted or forgotten: the selector of every watch has them in it.
+const MOST: usize = 32;
 
 /// The names of a control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,27 +45,34 @@ pub struct FleetRecord {
     pub forgotten: BTreeSet<String>,
 }
 
-/// Condition of a DataPlane that is True while something of an earlier installation waits there for what it was made from.
+/// Condition of a DataPlane that is True while something of an earlier installation waits there for what it was made
+/// from.
 pub const INHERITED: &str = "Inherited";
 /// Name of the ConfigMap that keeps a [`FleetRecord`].
 pub const RECORD: &str = "medusa-fleet-identity";
 /// Key of the fleet's name.
 const FLEET: &str = "fleet";
 /// Key of the fleets whose things are this one's, separated by blanks.
-pub const ADOPTED: &str = "adopted";
+const ADOPTED: &str = "adopted";
 /// Key of the installations whose objects will not come back, separated by blanks.
-pub const FORGOTTEN: &str = "forgotten";
+const FORGOTTEN: &str = "forgotten";
 
 impl FleetRecord {
-    /// Reads the data of the ConfigMap; what cannot be a name is left out, and returned second.
+    /// Reads the data of the ConfigMap; what cannot be a name, or is one too many, is left out, and returned second.
     #[must_use]
     pub fn read(data: &BTreeMap<String, String>) -> (Self, Vec<String>) {
         let mut wrong = Vec::new();
         let mut list = |key: &str| {
             let all = data.get(key).map(String::as_str).unwrap_or_default().split_whitespace();
-            let (good, bad): (Vec<&str>, Vec<&str>) = all.partition(|name| is_name(name));
-            wrong.extend(bad.into_iter().map(|name| format!("{key}: `{}`", names::shown(name, LONGEST))));
-            good.into_iter().map(str::to_owned).collect::<BTreeSet<String>>()
+            let mut good = BTreeSet::new();
+            for name in all {
+                if is_name(name) && good.len() < MOST {
+                    good.insert(name.to_owned());
+                } else if wrong.len() < MOST {
+                    wrong.push(format!("{key}: `{}`", names::shown(name, LONGEST)));
+                }
+            }
+            good
         };
         let (fleet, adopted, forgotten) = (list(FLEET), list(ADOPTED), list(FORGOTTEN));
         (Self { fleet: fleet.into_iter().next(), adopted, forgotten }, wrong)
@@ -75,8 +85,8 @@ impl FleetRecord {
         json!({FLEET: self.fleet, ADOPTED: list(&self.adopted), FORGOTTEN: list(&self.forgotten)})
     }
 
-    /// The record as it has to be: `asked` is the name the controller was started with, and `installation` the one it is. A fleet
-    /// that is called otherwise than before keeps what it wrote under its old name.
+    /// The record as it has to be: `asked` is the name the controller was started with, and `installation` the one it is.
+    /// A fleet with another name than before keeps what it wrote under its old one.
     #[must_use]
     pub fn settled(mut self, asked: Option<&str>, installation: &str) -> Self {
         let name = asked.or(self.fleet.as_deref()).unwrap_or(installation).to_owned();
@@ -130,8 +140,8 @@ impl Identity {
         writer(meta).is_some_and(|name| self.is_own(name))
     }
 
-    /// Whether it is not to be concluded from the absence of what the object was made from that this was deleted: an earlier
-    /// installation made the object, and nobody has said that nothing of that one will come back.
+    /// Whether an earlier installation made the object, and nobody has said that what it was made from will not come back:
+    /// that this is absent here does not mean that somebody deleted it.
     #[must_use]
     pub fn is_inherited(&self, meta: &ObjectMeta) -> bool {
         maker(meta).is_some_and(|maker| self.is_earlier(maker))
@@ -196,18 +206,35 @@ pub fn writer(meta: &ObjectMeta) -> Option<&str> {
     meta.labels.as_ref()?.get(labels::CONTROL_PLANE).map(String::as_str)
 }
 
-/// The installation that wrote it: the fleet of that name where it names none.
+/// The installation that wrote it: the fleet of that name where it names none. Anybody may write there: what cannot be a name
+/// names none.
 #[must_use]
 pub fn maker(meta: &ObjectMeta) -> Option<&str> {
-    let named = meta.annotations.as_ref().and_then(|all| all.get(labels::INSTALLATION));
-    named.map(String::as_str).or_else(|| writer(meta))
+    installation(meta).or_else(|| writer(meta))
 }
 
-/// The uid by which the children of a fleet object know it: its own, or that of the object of this name which it continues, of an
-/// earlier installation. An annotation that was copied from an object of another name says nothing.
+/// The fleet that deployed Medusa into a CassandraDatacenter, and the installation of it.
+#[must_use]
+pub fn deployer(datacenter: &ObjectMeta) -> Option<(&str, &str)> {
+    let fleet = datacenter.annotations.as_ref()?.get(labels::MEDUSA_FOR_CONTROL_PLANE)?;
+    Some((fleet, installation(datacenter).unwrap_or(fleet)))
+}
+
+fn installation(meta: &ObjectMeta) -> Option<&str> {
+    let named = meta.annotations.as_ref()?.get(labels::INSTALLATION)?;
+    Some(named.as_str()).filter(|name| is_name(name))
+}
+
+/// The uid by which the children of a fleet object know it: its own, or that of the object of an earlier installation that
+/// it continues. An annotation that was copied from an object of another name says nothing.
 #[must_use]
 pub fn uid_of(object: &impl Resource) -> Option<&str> {
-    let meta = object.meta();
+    uid_in(object.meta())
+}
+
+/// The same of an object of which only this is known.
+#[must_use]
+pub fn uid_in(meta: &ObjectMeta) -> Option<&str> {
     let continued = meta.annotations.as_ref().and_then(|all| all.get(labels::CONTINUES)).and_then(|text| {
         let (name, uid) = text.split_once('/')?;
         (Some(name) == meta.name.as_deref() && is_uid(uid)).then_some(uid)
@@ -262,6 +289,9 @@ mod tests {
         let (read, wrong) = FleetRecord::read(&garbage);
         assert_eq!(read, super::tests::record(None, &["good"]));
         assert_eq!(wrong, ["fleet: `-`", "adopted: `a,b`", "adopted: `(x)`"]);
+        let many = (0..1_000).map(|n| format!("n{n}")).collect::<Vec<_>>().join(" ");
+        let (read, wrong) = FleetRecord::read(&[(ADOPTED.to_owned(), many)].into());
+        assert_eq!((read.adopted.len(), wrong.len()), (MOST, MOST), "no selector grows without end");
     }
 
     #[test]
@@ -282,6 +312,7 @@ mod tests {
         assert!(!identity.is_inherited(&meta(Some("ns.1"), None)), "an earlier version of this installation");
         assert!(identity.is_inherited(&meta(Some("shop"), Some("ns.0"))));
         assert!(identity.is_inherited(&meta(Some("shop"), None)));
+        assert!(!identity.is_inherited(&meta(Some("ns.1"), Some("no name `"))), "it names none");
         let forgotten = FleetRecord { forgotten: ["ns.0".to_owned()].into(), ..record(Some("shop"), &[]) };
         assert!(!Identity::new(forgotten, "ns.1").is_inherited(&meta(Some("shop"), Some("ns.0"))));
     }

@@ -7,7 +7,10 @@ use kube::ResourceExt as _;
 
 use crate::{
     api::{labels, names},
-    control_plane::{data_planes::view::View, identity::Identity},
+    control_plane::{
+        data_planes::view::View,
+        identity::{Identity, deployer, maker},
+    },
 };
 
 /// Most objects that are named.
@@ -30,11 +33,9 @@ pub fn told(view: &View, control_plane: &Identity) -> Option<String> {
         }
     }
     for (key, datacenter) in view.datacenters.last_known() {
-        let annotation = |name: &str| datacenter.annotations().get(name).map(String::as_str);
-        let Some(fleet) = annotation(labels::MEDUSA_FOR_CONTROL_PLANE) else { continue };
-        let installation = annotation(labels::INSTALLATION).unwrap_or(fleet);
+        let Some((fleet, installation)) = deployer(&datacenter.metadata) else { continue };
         if control_plane.is_own(fleet) && control_plane.is_earlier(installation) {
-            let origin = annotation(labels::MEDUSA_FOR).unwrap_or_default();
+            let origin = datacenter.annotations().get(labels::MEDUSA_FOR).map_or("", String::as_str);
             add(
                 installation,
                 format!("Medusa in CassandraDatacenter {key}"),
@@ -47,7 +48,7 @@ pub fn told(view: &View, control_plane: &Identity) -> Option<String> {
         let Some(of) = schedule.labels().get(labels::FLEET_SCHEDULE) else { continue };
         if control_plane.wrote(meta)
             && control_plane.is_inherited(meta)
-            && let Some(installation) = crate::control_plane::identity::maker(meta)
+            && let Some(installation) = maker(meta)
         {
             add(installation, format!("MedusaBackupSchedule {key}"), &format!("FleetBackupSchedule {of}"));
         }

@@ -340,9 +340,7 @@ fn refusal(key: &CopyKey, status: &Status) -> Why {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use std::sync::Mutex;
+    use std::{collections::BTreeMap, sync::Mutex};
 
     use http::{Method, Request, Response, StatusCode};
     use k8s_openapi::ByteString;

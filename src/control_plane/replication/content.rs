@@ -31,7 +31,7 @@ pub fn owner(meta: &ObjectMeta) -> String {
         return "k8ssandra-operator".to_owned();
     }
     if let Some(other) = label(labels::CONTROL_PLANE) {
-        return format!("control plane `{}`", names::shown(other, 63));
+        return format!("fleet `{}`", names::shown(other, 63));
     }
     let writers = || meta.managed_fields.iter().flatten();
     let holds_data = |entry: &&ManagedFieldsEntry| {
@@ -207,7 +207,7 @@ mod tests {
         let of = |value| owner(&meta(value));
         let replicated = json!({labels::REPLICATED_BY: "k8ssandracluster-controller"});
         assert_eq!(of(json!({"labels": replicated})), "k8ssandra-operator");
-        assert_eq!(of(json!({"labels": {labels::CONTROL_PLANE: "x.1"}})), "control plane `x.1`");
+        assert_eq!(of(json!({"labels": {labels::CONTROL_PLANE: "x.1"}})), "fleet `x.1`");
         assert_eq!(of(json!({"labels": {labels::MANAGED_BY: "Helm"}})), "`Helm`");
         let fields = json!([
             {"manager": "labeller", "fieldsV1": {"f:metadata": {}}}, {"manager": "vault", "fieldsV1": {"f:data": {}}},

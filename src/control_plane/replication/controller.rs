@@ -42,7 +42,7 @@ pub struct ReplicationContext {
     pub sources: Arc<Sources>,
     /// What the deployment of Medusa has come to.
     pub deployed: watch::Receiver<Reports>,
-    /// Value of the control-plane label on our copies.
+    /// Who this control plane is.
     pub control_plane: Identity,
     /// Where Events go.
     pub events: Events,

@@ -34,7 +34,7 @@ use crate::{
             Driver, ENROL_WAIT, Frame, PUBLISH_EVERY, RunContext, RunError,
             child::ExactObject,
             drive, publish,
-            takeover::{OF_RUNS, TakeOver, take_over},
+            takeover::{OF_RUNS, take_over},
         },
     },
     runtime::{follow::follow_own, remembered::Remembered, sync::lock},
@@ -108,16 +108,14 @@ impl Restores {
             return Ok(Next::requeue(wait));
         }
         let planes = self.frame.context.fleet.snapshot();
-        if job.status.is_none() {
+        // Also of a data plane that answers late: what it shows may be under way since before the loss.
+        if !has_begun(&old) && !job.spec.dry_run {
             let restores = planes.iter().flat_map(|plane| plane.view.restores.last_known().values());
-            let children = restores.map(|restore| &restore.metadata);
-            match take_over(&self.frame.context, job, &planes, OF_RUNS, children, |uid| self.frame.knows(uid))
-                .await
-            {
-                Ok(TakeOver::Nothing) => {}
-                Ok(TakeOver::Wait(wait)) => return Ok(Next::requeue(wait)),
-                Ok(TakeOver::Written) => return Ok(Next::await_change()),
-                Err(error) => return Err(RunError::TakeOver(error)),
+            let (children, frame) = (restores.map(|restore| &restore.metadata), &self.frame);
+            let is_known = |uid: &str| frame.knows(uid);
+            let taken = take_over(&frame.context, job, &planes, OF_RUNS, children, is_known).await;
+            if let Some(next) = taken.map_err(RunError::TakeOver)?.next() {
+                return Ok(next);
             }
         }
         let clusters: Clusters = self

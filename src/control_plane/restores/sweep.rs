@@ -253,6 +253,18 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_installation_made_stays_until_its_job_is_back() {
+        let mut done = child(json!({"restoreKey": "k", "finishTime": "2026-01-01T00:00:00Z"}));
+        let earlier = [(labels::INSTALLATION.to_owned(), "earlier".to_owned())];
+        done.metadata.annotations = Some(earlier.into());
+        assert_eq!(left(&done, &[]), 0, "its FleetRestoreJob may be created again");
+        let mut job = restore_job("back", "b1");
+        job.status = Some(running(&["eu/dc1"]));
+        job.status.as_mut().unwrap().datacenters[0].phase = Phase::Succeeded;
+        assert_eq!(left(&done, &[job]), 1);
+    }
+
+    #[test]
     fn nothing_of_others_is_touched() {
         let mut foreign = child(json!({"restoreKey": "k", "finishTime": "2026-01-01T00:00:00Z"}));
         foreign.metadata.labels.as_mut().unwrap().remove("fleet.k8ssandra.io/control-plane");

@@ -1,14 +1,15 @@
-//! What an earlier installation of the fleet began for a fleet object of this name: the object, created again, goes on with
-//! it instead of beginning anew (contract §9).
+//! What an earlier installation of the fleet began for a fleet object of this name: the object, created again, goes on
+//! with it instead of beginning anew (contract §9).
 //!
-//! It is decided once, before anything is made for the object, and put down in its annotation: names and labels of its
-//! children follow from that ([`uid_of`]).
+//! That is decided before anything is made for the object, and put down in its annotation: names and labels of its children
+//! follow from that ([`uid_of`]).
 
 use std::time::Duration;
 
 use kube::{
     Api, Resource, ResourceExt as _,
     api::{ObjectMeta, Patch, PatchParams},
+    runtime::controller::Action as Next,
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -55,6 +56,7 @@ fn left_by<'a>(
 }
 
 /// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeOver {
     /// There is nothing to go on with.
     Nothing,
@@ -64,9 +66,21 @@ pub enum TakeOver {
     Written,
 }
 
-/// Has `object`, which is new, go on with what an earlier installation began for it. `children` are what the data planes show
-/// of the kinds that are made for it. `is_known` says whether an object of its kind has that uid: whoever writes in a data plane may claim anything, and
-/// gets nothing of an object that is here.
+impl TakeOver {
+    /// What is next for the object, unless it is to be worked on.
+    #[must_use]
+    pub fn next(self) -> Option<Next> {
+        match self {
+            Self::Nothing => None,
+            Self::Wait(wait) => Some(Next::requeue(wait)),
+            Self::Written => Some(Next::await_change()),
+        }
+    }
+}
+
+/// Has `object`, for which nothing was made yet, go on with what an earlier installation began for it. `children` are what
+/// the data planes show of the kinds that are made for it. `is_known` says whether an object of its kind has that uid:
+/// whoever writes in a data plane may claim anything, and gets nothing of an object that is here.
 ///
 /// # Errors
 /// When the annotation cannot be written.

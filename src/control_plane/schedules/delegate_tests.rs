@@ -88,6 +88,34 @@ async fn what_is_as_it_should_be_is_left_alone_and_drift_is_repaired() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_installation_made_is_written_once_and_keeps_since_when_it_is() {
+    let schedule = schedule(json!({}));
+    let (key, mut object) = applied(&look(&schedule, &[open("eu", one())]));
+    let annotations = object.metadata.annotations.as_mut().unwrap();
+    annotations.insert(labels::INSTALLATION.to_owned(), "earlier".to_owned());
+    annotations.insert(labels::SCHEDULED_SINCE.to_owned(), "2026-01-01T00:00:00Z".to_owned());
+    let found = look(&schedule, &[open("eu", with(one(), (key, object)))]);
+    assert_eq!(found.there.len(), 1, "it is as asked");
+    let (key, object) = applied(&found);
+    assert_eq!(
+        object.metadata.annotations.as_ref().unwrap()[labels::SCHEDULED_SINCE],
+        "2026-01-01T00:00:00Z"
+    );
+    assert!(look(&schedule, &[open("eu", with(one(), (key, object)))]).actions.is_empty());
+}
+
+#[tokio::test]
+async fn a_schedule_goes_on_under_the_uid_its_children_bear() {
+    let old = "0b1c2d3e-0000-0000-0000-000000000000";
+    let mut again = schedule(json!({}));
+    again.metadata.uid = Some("ffffffff-0000-0000-0000-000000000000".to_owned());
+    again.metadata.annotations = Some([(labels::CONTINUES.to_owned(), format!("nightly/{old}"))].into());
+    let made = applied(&look(&schedule(json!({})), &[open("eu", one())]));
+    let found = look(&again, &[open("eu", with(one(), made))]);
+    assert_eq!((found.actions.len(), found.there.len()), (0, 1), "the same name, the same minute");
+}
+
+#[tokio::test]
 async fn a_strangers_schedule_of_that_name_is_never_touched() {
     let schedule = schedule(json!({}));
     let (key, mut object) = applied(&look(&schedule, &[open("eu", one())]));

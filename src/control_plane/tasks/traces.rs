@@ -112,6 +112,9 @@ mod tests {
             "its run goes on events of it"
         );
         assert_eq!(found(job("gone", "other", &ended), false, &point(true, AFTER)), 0, "it is another's");
+        let mut earlier = job("gone", "cp", &ended);
+        earlier.metadata.annotations = Some([(labels::INSTALLATION.to_owned(), "earlier".to_owned())].into());
+        assert_eq!(found(earlier, false, &point(true, AFTER)), 0, "its run may be created again");
         assert_eq!(found(job("gone", "cp", &ended), true, &point(true, AFTER)), 0, "a person deletes that");
         assert_eq!(
             found(job("gone", "cp", &ended), false, &point(true, BEFORE)),

@@ -96,7 +96,6 @@ pub fn is_annotation(path: &FieldPath) -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use crate::control_plane::identity::Identity;
     use std::sync::LazyLock;
 
     use super::{
@@ -104,6 +103,7 @@ pub(crate) mod tests {
         *,
     };
     use crate::api::k8ssandra::{EncryptionStores, MedusaTemplate};
+    use crate::control_plane::identity::Identity;
 
     static DATACENTER: LazyLock<ObjectKey> = LazyLock::new(|| ObjectKey::new("cassandra", "dc1"));
     static SOURCE: LazyLock<ObjectKey> = LazyLock::new(|| ObjectKey::new("prod", "shop"));

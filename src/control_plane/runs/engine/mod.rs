@@ -46,7 +46,7 @@ use super::{
     kind::{Fanned, Run as _},
     outcome::Outcome,
     publish::{pace, publish},
-    takeover::{OF_RUNS, TakeOver, take_over},
+    takeover::{OF_RUNS, take_over},
 };
 use crate::{
     api::fleet::{FleetCluster, Phase},
@@ -318,18 +318,15 @@ impl<E: Engine> Driver for Runs<E> {
         if run.is_over() {
             return Ok(Next::await_change()); // The watch says so in a moment.
         }
-        if run.status().is_none() {
+        if run.status().is_none() && !run.run().is_dry_run() {
             let planes = self.frame.context.fleet.snapshot();
             let sections = planes.iter().map(|plane| <E::Run as Fanned>::Child::section(&plane.view));
             let children =
                 sections.flat_map(|section| section.last_known().values()).map(|child| child.meta());
-            match take_over(&self.frame.context, run, &planes, OF_RUNS, children, |uid| self.frame.knows(uid))
-                .await
-            {
-                Ok(TakeOver::Nothing) => {}
-                Ok(TakeOver::Wait(wait)) => return Ok(Next::requeue(wait)),
-                Ok(TakeOver::Written) => return Ok(Next::await_change()),
-                Err(error) => return Err(RunError::TakeOver(error)),
+            let is_known = |uid: &str| self.frame.knows(uid);
+            let taken = take_over(&self.frame.context, run, &planes, OF_RUNS, children, is_known).await;
+            if let Some(next) = taken.map_err(RunError::TakeOver)?.next() {
+                return Ok(next);
             }
         }
         let mut memory = self.recall(run);
