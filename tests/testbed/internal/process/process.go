@@ -28,6 +28,10 @@ type Spec struct {
 	// Isolated gives the child mount and UTS namespaces of its own (and a user namespace when not root, which is
 	// what lets it mount).
 	Isolated bool
+	// Contained gives an isolated child a PID namespace too, which ends with it: what it starts cannot outlive it.
+	Contained bool
+	// Files are open in the child from descriptor 3 on.
+	Files []*os.File
 }
 
 // Process is a running or finished child, leader of its own process group.
@@ -52,7 +56,11 @@ func Start(spec Spec) (*Process, error) {
 	} else {
 		command.Env = append(os.Environ(), spec.Env...)
 	}
+	command.ExtraFiles = spec.Files
 	command.SysProcAttr = attributes(spec.Isolated)
+	if spec.Contained {
+		command.SysProcAttr.Cloneflags |= syscall.CLONE_NEWPID
+	}
 	if err := startOnSpawner(command); err != nil {
 		return nil, fmt.Errorf("start %s: %w", spec.Argv[0], err)
 	}

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sort"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Command is the testbed's hidden sub-command that [Enter] serves.
@@ -22,6 +25,10 @@ type Spec struct {
 	Argv     []string `json:"argv"`
 	// Scratch is an empty directory of this container.
 	Scratch string `json:"scratch"`
+	// Processes says that the process has a PID namespace of its own, and is to see it in /proc.
+	Processes bool `json:"processes,omitempty"`
+	// Network is the descriptor of the network namespace that the process goes on in; none when it is 0.
+	Network int `json:"network,omitempty"`
 }
 
 // Mount puts a directory or file of this machine at a path of the container.
@@ -63,6 +70,19 @@ func Enter(path string) error {
 	}
 	if err := mountAll(spec); err != nil {
 		return err
+	}
+	if spec.Processes {
+		if err := syscall.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+			return fmt.Errorf("mount /proc: %w", err)
+		}
+	}
+	if spec.Network != 0 {
+		// A namespace is a thread's; the program gets that of the thread that becomes it.
+		runtime.LockOSThread()
+		if err := unix.Setns(spec.Network, unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("enter network: %w", err)
+		}
+		unix.CloseOnExec(spec.Network)
 	}
 	return fmt.Errorf("exec %s: %w", spec.Argv[0], syscall.Exec(spec.Argv[0], spec.Argv, os.Environ()))
 }
