@@ -28,6 +28,9 @@ type Files struct {
 	KubeletCert, KubeletKey, KubeletClientCert, KubeletClientKey string
 }
 
+// APIServerService is the address of the Service `kubernetes`: the first of fleet's range of such addresses.
+var APIServerService = net.IPv4(10, 96, 0, 1)
+
 // KubeletClient is the common name by which a kubelet knows the API server.
 const KubeletClient = "kube-apiserver-kubelet-client"
 
@@ -67,7 +70,7 @@ func generate(files Files, now time.Time) error {
 	serving := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: "kube-apiserver"},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), APIServerService},
 		DNSNames:    []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"},
 	}
 	if err := authority.issue(serving, files.ServingCert, files.ServingKey, now); err != nil {

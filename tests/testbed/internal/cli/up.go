@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/install"
@@ -22,16 +23,34 @@ type upFlags struct {
 	dataPlanes         int
 	manager, crds, tty bool
 	pods, s3           bool
+	images             imageFlag
+}
+
+// imageFlag collects images, each as NAME=ARCHIVE.
+type imageFlag map[string]string
+
+func (f imageFlag) String() string { return "" }
+
+// Set takes one.
+func (f imageFlag) Set(text string) error {
+	name, archive, ok := strings.Cut(text, "=")
+	if !ok || name == "" || archive == "" {
+		return fmt.Errorf("%q is not NAME=ARCHIVE", text)
+	}
+	f[name] = archive
+	return nil
 }
 
 func up(args []string) error {
-	var f upFlags
+	f := upFlags{images: imageFlag{}}
 	flags := flag.NewFlagSet("up", flag.ExitOnError)
 	flags.StringVar(&f.dir, "dir", "", "directory for keys, kubeconfigs, logs and data (required)")
 	flags.IntVar(&f.dataPlanes, "data-planes", 1, "number of data-plane clusters")
 	flags.BoolVar(&f.manager, "controller-manager", false, "run kube-controller-manager in every cluster")
 	flags.BoolVar(&f.crds, "crds", true, "install the stand-in for cass-operator's CRD in every cluster")
 	flags.BoolVar(&f.pods, "pods", false, "run the pods of data planes as local processes (implies --controller-manager)")
+	flags.Var(f.images, "image",
+		"`NAME=ARCHIVE`: run pods of this image from an OCI archive, in every cluster (implies --controller-manager; may be repeated)")
 	flags.BoolVar(&f.s3, "s3", false, "run an S3-compatible object store")
 	cacheFlag(flags, &f.cache)
 	flags.BoolVar(&f.tty, "foreground-tty", false, "leave standard input alone and end by signal only")
@@ -43,7 +62,7 @@ func up(args []string) error {
 	if err != nil {
 		return err
 	}
-	f.dir, f.manager = absolute, f.manager || f.pods
+	f.dir, f.manager = absolute, f.manager || f.pods || len(f.images) > 0
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	if err := f.run(ctx, stop); err != nil {
@@ -67,12 +86,13 @@ func (f upFlags) run(ctx context.Context, stop context.CancelFunc) error {
 		return err
 	}
 	defer unlock()
-	beside, err := lab.Start(lab.Config{Dir: f.dir, Pods: f.pods, S3: f.s3, Paths: paths})
+	beside, err := lab.Start(lab.Config{Dir: f.dir, Pods: f.pods, S3: f.s3, Paths: paths, Images: f.images})
 	if err != nil {
 		return err
 	}
 	running, err := fleet.Up(ctx, fleet.Config{
-		Dir: f.dir, DataPlanes: f.dataPlanes, ControllerManager: f.manager, CRDs: f.crds, OnCluster: beside.Join,
+		Dir: f.dir, DataPlanes: f.dataPlanes, ControllerManager: f.manager, CRDs: f.crds,
+		ServiceAccounts: len(f.images) > 0, OnCluster: beside.Join,
 	})
 	if err != nil {
 		beside.Stop()

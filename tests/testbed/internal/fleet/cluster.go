@@ -33,21 +33,24 @@ type Cluster struct {
 	Kubeconfig string
 
 	etcdURL string
-	dir     string // keys, certificates and the port
-	log     string
-	files   certs.Files
-	port    int
-	server  *process.Process
-	manager *process.Process
+	// accounts says that pods get their ServiceAccounts.
+	accounts bool
+	dir      string // keys, certificates and the port
+	log      string
+	files    certs.Files
+	port     int
+	server   *process.Process
+	manager  *process.Process
 }
 
-func newCluster(dir, name, etcdURL string) (*Cluster, error) {
+func newCluster(config Config, name, etcdURL string) (*Cluster, error) {
 	cluster := &Cluster{
 		Name:       name,
-		Kubeconfig: filepath.Join(dir, name+".kubeconfig"),
+		Kubeconfig: filepath.Join(config.Dir, name+".kubeconfig"),
 		etcdURL:    etcdURL,
-		dir:        filepath.Join(dir, name),
-		log:        filepath.Join(dir, name+".kube-apiserver.log"),
+		accounts:   config.ServiceAccounts,
+		dir:        filepath.Join(config.Dir, name),
+		log:        filepath.Join(config.Dir, name+".kube-apiserver.log"),
 	}
 	files, err := certs.Ensure(cluster.dir)
 	if err != nil {
@@ -58,7 +61,10 @@ func newCluster(dir, name, etcdURL string) (*Cluster, error) {
 }
 
 // URL is where the API server listens.
-func (c *Cluster) URL() string { return fmt.Sprintf("https://127.0.0.1:%d", c.port) }
+func (c *Cluster) URL() string { return "https://" + c.Address() }
+
+// Address is host and port of the API server.
+func (c *Cluster) Address() string { return fmt.Sprintf("127.0.0.1:%d", c.port) }
 
 // Describe is the cluster as the protocol shows it.
 func (c *Cluster) Describe() protocol.Cluster {
@@ -156,17 +162,26 @@ func (c *Cluster) serverFlags() []string {
 		"--service-account-key-file=" + c.files.ServiceAccountKey,
 		"--service-account-signing-key-file=" + c.files.ServiceAccountKey,
 		"--authorization-mode=RBAC",
-		"--service-cluster-ip-range=10.96.0.0/24",
+		"--service-cluster-ip-range=" + certs.APIServerService.String() + "/24",
 		"--allow-privileged",
 		// A loopback address is no legal endpoint of the `kubernetes` Service.
 		"--endpoint-reconciler-type=none",
-		// ServiceAccount would refuse pods until a controller has made the account; the others add taints and
-		// finalizers that only controllers which do not run here would take away again.
-		"--disable-admission-plugins=ServiceAccount,TaintNodesByCondition,StorageObjectInUseProtection",
+		"--disable-admission-plugins=" + strings.Join(c.unwanted(), ","),
 		// Its queues and its objects cost start-up time and memory, and a test's burst is not to be shaped.
 		"--enable-priority-and-fairness=false",
 		"--profiling=false",
 	}
+}
+
+// unwanted are the admission plugins that are off.
+func (c *Cluster) unwanted() []string {
+	// They add taints and finalizers that only controllers which do not run here would take away again.
+	plugins := []string{"TaintNodesByCondition", "StorageObjectInUseProtection"}
+	if !c.accounts {
+		// It would refuse pods until a controller has made the account.
+		plugins = append(plugins, "ServiceAccount")
+	}
+	return plugins
 }
 
 // check asks for readiness, and for the namespace whose uid identifies a cluster: it appears just after.

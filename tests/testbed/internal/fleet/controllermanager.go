@@ -11,8 +11,11 @@ import (
 // controllers are those a fleet's tests depend on. Node and volume controllers are left out on purpose: the pod runner
 // stands in for what they would watch over.
 var controllers = []string{
+	"deployment-controller",
+	"disruption-controller",
 	"garbage-collector-controller",
 	"namespace-controller",
+	"replicaset-controller",
 	"root-ca-certificate-publisher-controller",
 	"serviceaccount-controller",
 	"serviceaccount-token-controller",

@@ -30,6 +30,8 @@ type Config struct {
 	DataPlanes        int
 	ControllerManager bool
 	CRDs              bool
+	// ServiceAccounts gives pods their account and its token when they are created; the account must be there then.
+	ServiceAccounts bool
 	// OnCluster is called with each cluster that is ready.
 	OnCluster func(*Cluster) error
 }
@@ -65,7 +67,7 @@ func (f *Fleet) up(ctx context.Context) (err error) {
 		names = append(names, DataPlane(n+1))
 	}
 	for _, name := range names {
-		cluster, err := newCluster(f.config.Dir, name, f.etcd.url)
+		cluster, err := newCluster(f.config, name, f.etcd.url)
 		if err != nil {
 			return err
 		}
@@ -171,7 +173,7 @@ func (f *Fleet) add(ctx context.Context, name string) protocol.Answer {
 	if f.find(name) != nil {
 		return protocol.Failure(fmt.Errorf("there is a cluster %s already", name))
 	}
-	cluster, err := newCluster(f.config.Dir, name, f.etcd.url)
+	cluster, err := newCluster(f.config, name, f.etcd.url)
 	if err != nil {
 		return protocol.Failure(err)
 	}

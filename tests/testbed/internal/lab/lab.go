@@ -1,5 +1,5 @@
-// Package lab makes a fleet's data planes run real Cassandra and Medusa: a pod runner and a stand-in for cass-operator
-// in each, and one object store for their backups.
+// Package lab makes a fleet's clusters run pods. Data planes run real Cassandra and Medusa: a pod runner and a stand-in for
+// cass-operator in each, and one object store for their backups. With images, every cluster runs containers of them.
 package lab
 
 import (
@@ -7,15 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/install"
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/datacenter"
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/fleet"
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/images"
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/loopback"
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/objectstore"
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/podrunner"
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/protocol"
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/runc"
 )
 
 // Config says what to run, and where the installed pieces are.
@@ -23,6 +26,8 @@ type Config struct {
 	Dir      string
 	Pods, S3 bool
 	Paths    install.Paths
+	// Images are OCI archives by the name that pods give them.
+	Images map[string]string
 }
 
 // Lab is what runs beside the API servers.
@@ -31,6 +36,9 @@ type Lab struct {
 	store  *objectstore.Store
 	block  *loopback.Block
 	dns    *podrunner.DNS
+	// images and runtime are those of containers; nil without images.
+	images  map[string]*images.Image
+	runtime *runc.Runtime
 
 	ctx       context.Context
 	cancel    context.CancelFunc
@@ -38,6 +46,8 @@ type Lab struct {
 
 	mutex   sync.Mutex
 	runners []*podrunner.Runner
+	// servers are the addresses of API servers, in the order in which they joined.
+	servers []string
 }
 
 // Start starts the parts that clusters share.
@@ -60,7 +70,12 @@ func (l *Lab) start() (err error) {
 			return fmt.Errorf("object store: %w", err)
 		}
 	}
-	if !l.config.Pods {
+	if len(l.config.Images) > 0 {
+		if err := l.loadImages(); err != nil {
+			return err
+		}
+	}
+	if !l.config.Pods && len(l.images) == 0 {
 		return nil
 	}
 	if l.block, err = loopback.ClaimBlock(); err != nil {
@@ -70,9 +85,34 @@ func (l *Lab) start() (err error) {
 	return err
 }
 
-// Join gives a data plane its pod runner and its operator. The control plane hosts no datacenters.
+func (l *Lab) loadImages() (err error) {
+	if l.runtime, err = runc.New(filepath.Join(l.config.Dir, "runc")); err != nil {
+		return err
+	}
+	l.images = map[string]*images.Image{}
+	for name, archive := range l.config.Images {
+		if l.images[name], err = images.Load(archive, filepath.Join(l.config.Dir, "images")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serversFor are the addresses of all API servers so far, with one first.
+func (l *Lab) serversFor(own string) []string {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return append([]string{own}, l.servers...)
+}
+
+// Join gives a cluster its pod runner, and a data plane its operator. The control plane hosts no datacenters, and pods only
+// where there are images.
 func (l *Lab) Join(cluster *fleet.Cluster) error {
-	if !l.config.Pods || cluster.Name == fleet.ControlPlane {
+	l.mutex.Lock()
+	l.servers = append(l.servers, cluster.Address())
+	l.mutex.Unlock()
+	datacenters := l.config.Pods && cluster.Name != fleet.ControlPlane
+	if !datacenters && len(l.images) == 0 {
 		return nil
 	}
 	client, err := cluster.Config()
@@ -81,7 +121,9 @@ func (l *Lab) Join(cluster *fleet.Cluster) error {
 	}
 	runner, err := podrunner.Start(podrunner.Config{
 		Cluster: cluster.Name, Client: client, Dir: l.config.Dir, Addresses: l.block, DNS: l.dns,
-		Paths: l.config.Paths, Certificates: cluster.Certificates(), Log: logf,
+		Recipes: datacenters, Paths: l.config.Paths, Images: l.images, Runtime: l.runtime,
+		APIServers:   func() []string { return l.serversFor(cluster.Address()) },
+		Certificates: cluster.Certificates(), Log: logf,
 	})
 	if err != nil {
 		return fmt.Errorf("pod runner of %s: %w", cluster.Name, err)
@@ -89,6 +131,9 @@ func (l *Lab) Join(cluster *fleet.Cluster) error {
 	l.mutex.Lock()
 	l.runners = append(l.runners, runner)
 	l.mutex.Unlock()
+	if !datacenters {
+		return nil
+	}
 	l.operators.Go(func() {
 		prefixed := func(format string, arguments ...any) { logf(cluster.Name+": "+format, arguments...) }
 		if err := datacenter.Run(l.ctx, client, prefixed); err != nil {
@@ -131,6 +176,9 @@ func (l *Lab) Stop() {
 		group.Go(runner.Stop)
 	}
 	group.Wait()
+	if l.runtime != nil {
+		l.runtime.Close()
+	}
 	if l.store != nil {
 		l.store.Stop()
 	}

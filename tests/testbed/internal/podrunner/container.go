@@ -1,6 +1,7 @@
 package podrunner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,9 +12,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/kubernetes/plugin/pkg/admission/serviceaccount"
 
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/process"
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/recipes"
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/runc"
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/sandbox"
 )
 
@@ -44,6 +47,12 @@ type container struct {
 	ready    bool
 	stopping bool
 	process  *process.Process
+	// starting says that it has a startup probe, which has not succeeded yet.
+	starting bool
+	// runs counts the containers of an image that were made.
+	runs int
+	// imageID is the digest of an image; empty for a recipe.
+	imageID string
 }
 
 var errInit = errors.New("an init container is not probed")
@@ -103,7 +112,10 @@ func (c *container) pause(ctx context.Context, backOff time.Duration) bool {
 
 // run runs the container once. It returns nil when it could not be started; the state then says why.
 func (c *container) run(ctx context.Context) *corev1.ContainerStateTerminated {
-	recipe, err := recipes.For(c.spec.Image)
+	if image, ok := c.worker.runner.config.Images[c.spec.Image]; ok {
+		return c.runImage(ctx, image)
+	}
+	recipe, err := c.worker.runner.recipe(c.spec.Image)
 	if err != nil {
 		return c.cannot("ErrImagePull", err)
 	}
@@ -174,26 +186,44 @@ func (c *container) inputs() (recipes.Container, error) {
 	if err := os.MkdirAll(filepath.Join(scratch, "tmp"), 0o755); err != nil {
 		return recipes.Container{}, err
 	}
-	environment, err := c.worker.environment(c.spec)
+	environment, err := c.worker.environment(c.spec, nil)
+	if err != nil {
+		return recipes.Container{}, err
+	}
+	mounts, err := c.mounts()
 	if err != nil {
 		return recipes.Container{}, err
 	}
 	volumes := map[string]string{}
-	for _, mount := range c.spec.VolumeMounts {
-		directory, ok := c.worker.directories[mount.Name]
-		if !ok {
-			return recipes.Container{}, fmt.Errorf("volume %q is not one of the pod's", mount.Name)
+	for _, mount := range mounts {
+		// What stands in for an image asks no API server.
+		if mount.Target != serviceaccount.DefaultAPITokenMountPath {
+			volumes[mount.Target] = mount.Source
 		}
-		if mount.SubPath != "" || mount.SubPathExpr != "" {
-			return recipes.Container{}, fmt.Errorf("mount %s: the testbed supports no subPath", mount.MountPath)
-		}
-		volumes[filepath.Clean(mount.MountPath)] = directory
 	}
 	return recipes.Container{
 		Pod: pod, Spec: c.spec, Address: c.worker.address, Env: environment, Volumes: volumes,
 		Resolver: runner.config.DNS.Address(), Paths: runner.config.Paths, Scratch: scratch,
 		AddressOf: func(name string) (string, bool) { return runner.addressOf(pod.Namespace, name) },
 	}, nil
+}
+
+// mounts are the pod's volumes in the container.
+func (c *container) mounts() ([]runc.Mount, error) {
+	var mounts []runc.Mount
+	for _, mount := range c.spec.VolumeMounts {
+		directory, ok := c.worker.directories[mount.Name]
+		if !ok {
+			return nil, fmt.Errorf("volume %q is not one of the pod's", mount.Name)
+		}
+		if mount.SubPath != "" || mount.SubPathExpr != "" {
+			return nil, fmt.Errorf("mount %s: the testbed supports no subPath", mount.MountPath)
+		}
+		mounts = append(mounts, runc.Mount{
+			Source: directory, Target: filepath.Clean(mount.MountPath), ReadOnly: mount.ReadOnly,
+		})
+	}
+	return mounts, nil
 }
 
 // start starts the process, unless the pod is ending.
@@ -246,6 +276,8 @@ func (c *container) stop(grace time.Duration) {
 type exit struct {
 	code    int
 	message string
+	// reason is why it ended, where that is known.
+	reason string
 }
 
 func functionExit(err error) exit {
@@ -260,7 +292,7 @@ func (c *container) ended(started metav1.Time, how exit) *corev1.ContainerStateT
 		ExitCode: int32(how.code), Message: how.message, StartedAt: started, FinishedAt: now(), Reason: "Completed",
 	}
 	if how.code != 0 {
-		terminated.Reason = "Error"
+		terminated.Reason = cmp.Or(how.reason, "Error")
 	}
 	c.set(corev1.ContainerState{Terminated: terminated})
 	return terminated

@@ -2,22 +2,28 @@ package podrunner
 
 import (
 	"fmt"
+	"maps"
 	"sort"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/kubernetes/third_party/forked/golang/expansion"
 )
 
-// environment resolves what a container's env asks for.
-func (w *worker) environment(spec *corev1.Container) (map[string]string, error) {
+// environment resolves what a container's env asks for; a value may refer to variables before it, and to those of the
+// cluster's services.
+func (w *worker) environment(spec *corev1.Container, services map[string]string) (map[string]string, error) {
 	if len(spec.EnvFrom) > 0 {
 		return nil, fmt.Errorf("container %s: the testbed supports env, not envFrom", spec.Name)
 	}
-	environment := map[string]string{}
+	environment := maps.Clone(services)
+	if environment == nil {
+		environment = map[string]string{}
+	}
 	for _, variable := range spec.Env {
 		if variable.ValueFrom == nil {
-			environment[variable.Name] = variable.Value
+			environment[variable.Name] = expansion.Expand(variable.Value, expansion.MappingFuncFor(environment))
 			continue
 		}
 		value, found, err := w.reference(variable.ValueFrom)

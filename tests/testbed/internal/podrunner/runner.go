@@ -1,9 +1,10 @@
 // Package podrunner stands in for the kubelet and the scheduler of a test cluster: it runs the containers of its pods as
 // processes of this machine and reports their status as a kubelet would.
 //
-// It says so itself: its Node's kubelet version names it, and an image it has no stand-in for is a waiting reason, not a
-// pretence. Not there: resource limits, probes other than its own, volumes it has no directory for, sub-paths, network
-// policies, exec and port-forwarding.
+// Some images it really has, and runs containers of them as a kubelet does; for others it has recipes, with probes of their
+// own and without limits. It says so itself: its Node's kubelet version names it, and an image it has neither of is a
+// waiting reason, not a pretence. Not there: volumes it has no directory for, sub-paths, network policies, restart policies,
+// exec and port-forwarding.
 package podrunner
 
 import (
@@ -26,10 +27,13 @@ import (
 	listers "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/kubernetes/pkg/kubelet/token"
 
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/install"
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/certs"
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/images"
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/loopback"
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/runc"
 )
 
 // Config says which cluster to run pods for, and with what.
@@ -39,7 +43,14 @@ type Config struct {
 	Dir       string
 	Addresses *loopback.Block
 	DNS       *DNS
-	Paths     install.Paths
+	// Recipes stand in for images, and run what is in Paths.
+	Recipes bool
+	Paths   install.Paths
+	// Images are those that Runtime runs containers of, by the name that pods give them.
+	Images  map[string]*images.Image
+	Runtime *runc.Runtime
+	// APIServers are the addresses of the fleet's API servers, this cluster's first; its pods reach all of them.
+	APIServers func() []string
 	// Certificates are the cluster's, for what the API server asks of a node.
 	Certificates certs.Files
 	Log          func(format string, arguments ...any)
@@ -54,6 +65,7 @@ type Runner struct {
 	client  kubernetes.Interface
 	node    string
 	kubelet *kubelet
+	tokens  *token.Manager
 
 	pods       listers.PodLister
 	configMaps listers.ConfigMapLister
@@ -75,7 +87,10 @@ func Start(config Config) (*Runner, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Runner{
 		config: config, client: client, node: config.Cluster + "-node",
-		cancel: cancel, workers: map[types.UID]*worker{},
+		tokens: token.NewManager(client), cancel: cancel, workers: map[types.UID]*worker{},
+	}
+	if config.Runtime != nil && config.Runtime.Limitless() != "" {
+		config.Log("%s: containers have no memory limits: %s", config.Cluster, config.Runtime.Limitless())
 	}
 	factory := informers.NewSharedInformerFactory(client, 0)
 	r.pods = factory.Core().V1().Pods().Lister()

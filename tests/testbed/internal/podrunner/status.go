@@ -1,6 +1,7 @@
 package podrunner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -95,9 +96,9 @@ func setCondition(status *corev1.PodStatus, kind corev1.PodConditionType, holds 
 func (c *container) report(blocked string) corev1.ContainerStatus {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	started := c.state.Running != nil
+	started := c.state.Running != nil && !c.starting
 	report := corev1.ContainerStatus{
-		Name: c.spec.Name, Image: c.spec.Image, ImageID: c.spec.Image, State: c.state, Ready: c.ready,
+		Name: c.spec.Name, Image: c.spec.Image, ImageID: cmp.Or(c.imageID, c.spec.Image), State: c.state, Ready: c.ready,
 		RestartCount: c.restarts, Started: &started,
 	}
 	if c.last != nil {

@@ -2,13 +2,16 @@ package podrunner
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"sort"
 	"strconv"
 	"strings"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
@@ -36,9 +39,13 @@ func (w *worker) volumes(pod *corev1.Pod) error {
 			return fmt.Errorf("MountVolume.SetUp failed for volume %q: %w", volume.Name, err)
 		}
 		if content == nil {
+			// Whoever the containers run as may write to it.
+			if err := os.Chmod(directory, 0o777); err != nil {
+				return err
+			}
 			continue
 		}
-		if err := project(directory, content); err != nil {
+		if err := project(directory, mode(&volume.VolumeSource), content); err != nil {
 			return fmt.Errorf("write volume %q: %w", volume.Name, err)
 		}
 	}
@@ -70,21 +77,94 @@ func (w *worker) content(pod *corev1.Pod, source *corev1.VolumeSource) (map[stri
 		}
 		return pick(secret.Data, source.Secret.Items)
 	case source.DownwardAPI != nil:
+		return w.downward(pod, source.DownwardAPI.Items)
+	case source.Projected != nil:
 		data := map[string][]byte{}
-		for _, item := range source.DownwardAPI.Items {
-			if item.FieldRef == nil {
-				return nil, fmt.Errorf("downward API item %s: only fieldRef is supported", item.Path)
-			}
-			value, err := field(pod, w.address, item.FieldRef.FieldPath)
+		for i := range source.Projected.Sources {
+			part, err := w.projected(pod, &source.Projected.Sources[i])
 			if err != nil {
 				return nil, err
 			}
-			data[item.Path] = []byte(value)
+			maps.Copy(data, part)
 		}
 		return data, nil
 	default:
-		return nil, fmt.Errorf("the testbed supports emptyDir, configMap, secret, downwardAPI and persistentVolumeClaim")
+		return nil, errors.New(
+			"the testbed supports emptyDir, configMap, secret, downwardAPI, projected and persistentVolumeClaim")
 	}
+}
+
+func (w *worker) downward(pod *corev1.Pod, items []corev1.DownwardAPIVolumeFile) (map[string][]byte, error) {
+	data := map[string][]byte{}
+	for _, item := range items {
+		if item.FieldRef == nil {
+			return nil, fmt.Errorf("downward API item %s: only fieldRef is supported", item.Path)
+		}
+		value, err := field(pod, w.address, item.FieldRef.FieldPath)
+		if err != nil {
+			return nil, err
+		}
+		data[item.Path] = []byte(value)
+	}
+	return data, nil
+}
+
+// projected is what one source of a projected volume holds.
+func (w *worker) projected(pod *corev1.Pod, source *corev1.VolumeProjection) (map[string][]byte, error) {
+	switch {
+	case source.ServiceAccountToken != nil:
+		return w.token(pod, source.ServiceAccountToken)
+	case source.ConfigMap != nil:
+		return w.content(pod, &corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: source.ConfigMap.LocalObjectReference,
+			Items:                source.ConfigMap.Items, Optional: source.ConfigMap.Optional,
+		}})
+	case source.Secret != nil:
+		return w.content(pod, &corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+			SecretName: source.Secret.Name, Items: source.Secret.Items, Optional: source.Secret.Optional,
+		}})
+	case source.DownwardAPI != nil:
+		return w.downward(pod, source.DownwardAPI.Items)
+	default:
+		return nil, errors.New("the testbed projects serviceAccountToken, configMap, secret and downwardAPI")
+	}
+}
+
+// token is one of the pod's account, which ends with the pod. The kubelet's own manager renews it in time.
+func (w *worker) token(pod *corev1.Pod, source *corev1.ServiceAccountTokenProjection) (map[string][]byte, error) {
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+		ExpirationSeconds: source.ExpirationSeconds,
+		BoundObjectRef: &authenticationv1.BoundObjectReference{
+			APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID,
+		},
+	}}
+	if source.Audience != "" {
+		request.Spec.Audiences = []string{source.Audience}
+	}
+	answer, err := w.runner.tokens.GetServiceAccountToken(pod.Namespace, pod.Spec.ServiceAccountName, request)
+	if err != nil {
+		return nil, err
+	}
+	return map[string][]byte{source.Path: []byte(answer.Status.Token)}, nil
+}
+
+// mode is that of a volume's files: the API server has written the default into the pod.
+func mode(source *corev1.VolumeSource) os.FileMode {
+	var mode *int32
+	switch {
+	case source.ConfigMap != nil:
+		mode = source.ConfigMap.DefaultMode
+	case source.Secret != nil:
+		mode = source.Secret.DefaultMode
+	case source.DownwardAPI != nil:
+		mode = source.DownwardAPI.DefaultMode
+	case source.Projected != nil:
+		mode = source.Projected.DefaultMode
+	}
+	if mode == nil {
+		return 0o644
+	}
+	return os.FileMode(*mode)
 }
 
 func optional(err error, flag *bool) (map[string][]byte, error) {
@@ -111,7 +191,7 @@ func pick(data map[string][]byte, items []corev1.KeyToPath) (map[string][]byte, 
 
 // project writes files so that readers see the old content or the new, never half: `..data` names the current
 // directory, and each file is a link through it. This is the kubelet's own layout.
-func project(directory string, content map[string][]byte) error {
+func project(directory string, mode os.FileMode, content map[string][]byte) error {
 	current := filepath.Join(directory, "..data")
 	previous, _ := os.Readlink(current)
 	if previous != "" && same(filepath.Join(directory, previous), content) {
@@ -129,7 +209,7 @@ func project(directory string, content map[string][]byte) error {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(file, data, 0o600); err != nil {
+		if err := os.WriteFile(file, data, mode); err != nil {
 			return err
 		}
 	}

@@ -13,7 +13,7 @@ func TestProjectedVolumeFollowsItsSource(t *testing.T) {
 		{"credentials": []byte("new"), "nested/key": []byte("value")},
 		{"credentials": []byte("new")},
 	} {
-		if err := project(directory, content); err != nil {
+		if err := project(directory, 0o644, content); err != nil {
 			t.Fatal(err)
 		}
 		for path, want := range content {
@@ -30,11 +30,11 @@ func TestProjectedVolumeFollowsItsSource(t *testing.T) {
 func TestUnchangedVolumeIsNotWritten(t *testing.T) {
 	directory := t.TempDir()
 	content := map[string][]byte{"key": []byte("value")}
-	if err := project(directory, content); err != nil {
+	if err := project(directory, 0o644, content); err != nil {
 		t.Fatal(err)
 	}
 	before, _ := os.Readlink(filepath.Join(directory, "..data"))
-	if err := project(directory, content); err != nil {
+	if err := project(directory, 0o644, content); err != nil {
 		t.Fatal(err)
 	}
 	if after, _ := os.Readlink(filepath.Join(directory, "..data")); after != before {

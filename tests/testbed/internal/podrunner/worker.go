@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/podnet"
 )
 
 const (
@@ -27,7 +29,9 @@ type worker struct {
 	address string
 	// directories maps volume names to directories of this machine.
 	directories map[string]string
-	woken       chan struct{}
+	// network is that of containers of images; nil when the pod has none.
+	network *podnet.Network
+	woken   chan struct{}
 
 	inits, containers []*container
 
@@ -68,6 +72,10 @@ func (w *worker) run(ctx context.Context) {
 	w.runner.mutex.Unlock()
 	w.runner.config.DNS.Set(address, w.pod.Namespace, w.pod.Name, w.pod.Spec.Subdomain)
 	defer func() {
+		if w.network != nil {
+			w.network.Close()
+		}
+		w.runner.tokens.DeleteServiceAccountToken(w.pod.UID)
 		w.runner.config.DNS.Remove(address)
 		w.runner.config.Addresses.Release(address)
 	}()
@@ -125,6 +133,9 @@ func (w *worker) prepare(pod *corev1.Pod) error {
 	}
 	if err := w.volumes(pod); err != nil {
 		return err
+	}
+	if err := w.connect(); err != nil {
+		return fmt.Errorf("network: %w", err)
 	}
 	hosts, path := []byte(w.runner.hosts()), w.hostsFile()
 	if existing, err := os.ReadFile(path); err == nil && string(existing) == string(hosts) {

@@ -4,8 +4,9 @@ package recipes
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -65,19 +66,14 @@ var recipes = map[string]Recipe{
 	MedusaImage:    {Program: medusa},
 }
 
-// For finds an image's recipe. Its error is meant for the container's status.
-func For(image string) (Recipe, error) {
-	if recipe, ok := recipes[image]; ok {
-		return recipe, nil
-	}
-	var known []string
-	for name := range recipes {
-		known = append(known, name)
-	}
-	sort.Strings(known)
-	return Recipe{}, fmt.Errorf("the testbed pulls no images: it has local stand-ins for %s, not for %q",
-		strings.Join(known, ", "), image)
+// For finds an image's recipe.
+func For(image string) (Recipe, bool) {
+	recipe, ok := recipes[image]
+	return recipe, ok
 }
+
+// Names are those of the images that have a recipe.
+func Names() []string { return slices.Sorted(maps.Keys(recipes)) }
 
 // path finds what a path of the container is on this machine.
 func (c Container) path(path string) (string, error) {

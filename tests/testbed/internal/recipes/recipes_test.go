@@ -12,13 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-func TestUnknownImageSaysWhatIsThere(t *testing.T) {
-	_, err := For("docker.io/library/nginx:1")
-	if err == nil || !strings.Contains(err.Error(), CassandraImage) || !strings.Contains(err.Error(), "nginx") {
-		t.Errorf("%v", err)
-	}
-}
-
 func TestConfigurationNamesTheNode(t *testing.T) {
 	directory := t.TempDir()
 	container := Container{
