@@ -61,6 +61,12 @@ func Enter(path string) error {
 	if err := json.Unmarshal(data, &spec); err != nil {
 		return err
 	}
+	// The parent-death signal is a thread's, and so is a network namespace; the program gets those of the thread that becomes
+	// it, which need not be the one that this process was started with.
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("set parent-death signal: %w", err)
+	}
 	// Mounts made here must not reach the machine's own namespace.
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -77,8 +83,6 @@ func Enter(path string) error {
 		}
 	}
 	if spec.Network != 0 {
-		// A namespace is a thread's; the program gets that of the thread that becomes it.
-		runtime.LockOSThread()
 		if err := unix.Setns(spec.Network, unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("enter network: %w", err)
 		}
