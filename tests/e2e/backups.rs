@@ -3,19 +3,32 @@
 use medusa_fleet::api::{
     Conditions as _,
     fleet::{FleetBackup, FleetBackupJob, FleetCluster, Phase},
-    medusa::MedusaBackup,
+    medusa::{MedusaBackup, MedusaBackupJob},
 };
 
 use super::{
     cassandra_fleet::CassandraFleet,
     datacenter::Datacenter,
+    releases,
     support::{FLEET, eventually},
 };
 
-/// A full backup of both datacenters by the command line.
+/// A full backup of both datacenters by the command line. While it is under way in the first of them, the leader of each
+/// role is killed in each cluster, and all replicas are rolled out anew.
 pub async fn full_backup(fleet: &CassandraFleet, datacenters: &[Datacenter<'_>]) {
-    let (ok, said) = fleet.medusa(&["backup", "first", "--type", "full", "--wait", "--timeout", "8m"]);
+    let command = fleet.medusa_meanwhile(&["backup", "first", "--type", "full", "--wait", "--timeout", "8m"]);
+    eventually("the backup is under way", async || {
+        let jobs = jobs(&datacenters[0]).await;
+        let has_begun = |job: &MedusaBackupJob| job.status.as_ref().is_some_and(|s| s.start_time.is_some());
+        if jobs.iter().any(has_begun) { Ok(()) } else { Err(format!("{jobs:#?}")) }
+    })
+    .await;
+    let killed = releases::disturb(fleet.clusters()).await;
+    let interrupted = jobs(&datacenters[0]).await.remove(0);
+    assert!(interrupted.status.unwrap().finish_time.is_none(), "its controllers were killed too late");
+    let (ok, said) = command.await.unwrap();
     assert!(ok, "{said}");
+    releases::settle(fleet.clusters(), &killed).await;
     let job: FleetBackupJob = fleet.home().get(FLEET, "first").await;
     let status = job.status.clone().unwrap();
     assert_eq!(status.run.phase, Some(Phase::Succeeded), "{status:#?}");
@@ -55,11 +68,26 @@ pub async fn full_backup(fleet: &CassandraFleet, datacenters: &[Datacenter<'_>])
     assert!(ok, "status of a protected fleet: {said}");
 }
 
-/// The bucket itself: every node's manifest, schema and token map, and data of the table that was written.
+/// The jobs of a datacenter's first backup.
+async fn jobs(datacenter: &Datacenter<'_>) -> Vec<MedusaBackupJob> {
+    let mut jobs = datacenter.cluster.list::<MedusaBackupJob>(datacenter.namespace).await;
+    jobs.retain(|job| job.metadata.name.as_deref().is_some_and(|name| name.starts_with("first-")));
+    jobs
+}
+
+/// The bucket itself: one backup; every node's manifest, schema and token map, and data of the table that was written.
 async fn expect_in_the_bucket(objects: &[String], datacenter: &Datacenter<'_>, name: &str) {
     let pods = datacenter.pod_names().await;
     let mut stored = 0;
+    let backups = datacenter.cluster.list::<MedusaBackup>(datacenter.namespace).await;
+    assert_eq!((jobs(datacenter).await.len(), backups.len()), (1, 1), "{backups:#?}");
     for pod in &pods {
+        let of_pod = format!("/{pod}/");
+        let manifests: Vec<_> = objects
+            .iter()
+            .filter(|key| key.contains(&of_pod) && key.ends_with("/meta/manifest.json"))
+            .collect();
+        assert_eq!(manifests.len(), 1, "backed up once: {manifests:?}");
         for file in ["manifest.json", "schema.cql", "tokenmap.json"] {
             let key = format!("{pod}/{name}/meta/{file}");
             assert!(objects.iter().any(|o| o.ends_with(&key)), "no {key} in the bucket: {objects:#?}");

@@ -1,4 +1,4 @@
-//! What the end-to-end test runs: clusters, pods, store and controllers, all of them ended with it.
+//! What the end-to-end test runs: clusters, pods and store, all of them ended with it.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,17 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use medusa_fleet::api::crds;
 use serde_json::{Value, json};
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
     datacenter::Datacenter,
-    roles,
+    releases,
     support::{
         Cluster, FLEET, configuration, eventually_within,
-        fleet::NAMESPACES,
-        harness::{Program, Testbed, testbed},
-        medusa_definitions, medusa_fleet, secret,
+        harness::{Testbed, testbed},
+        medusa_fleet, secret,
     },
 };
 
@@ -32,28 +31,28 @@ const BUCKET_SECRET: &str = "backup-bucket";
 pub struct CassandraFleet {
     dir: PathBuf,
     clusters: Vec<Cluster>,
-    controllers: Vec<Program>,
     starting: Mutex<Vec<Child>>,
     testbed: Testbed,
     last: Mutex<Instant>,
 }
 
 impl CassandraFleet {
-    /// Starts the clusters and what runs in them; no datacenter yet. `name` tells the fleets of this program apart.
+    /// Starts the clusters; no datacenter yet, and nothing of ours. `name` tells the fleets of this program apart.
     pub async fn start(name: &str) -> Self {
         let last = Mutex::new(Instant::now());
         let dir =
             PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("e2e-{name}-{}", std::process::id()));
-        let testbed = Testbed::up(testbed::command(), &dir, 2, &["--pods", "--s3"]).unwrap();
+        let image = releases::image();
+        let more = ["--pods", "--s3", "--image", &image];
+        let testbed = Testbed::up(testbed::command(), &dir, 2, &more).unwrap();
         let mut clusters = Vec::new();
         for described in testbed.clusters() {
             let cluster = Cluster::connect(&described).await.unwrap();
-            let is_home = cluster.name == "control-plane";
-            let definitions = if is_home { crds::all().unwrap() } else { medusa_definitions() };
-            cluster.prepare(&definitions, &NAMESPACES).await.unwrap();
+            // Definitions and namespaces come with the charts.
+            cluster.prepare(&[], &[]).await.unwrap();
             clusters.push(cluster);
         }
-        Self { dir, clusters, controllers: Vec::new(), starting: Mutex::default(), testbed, last }
+        Self { dir, clusters, starting: Mutex::default(), testbed, last }
     }
 
     /// Says how long the part took that ends here.
@@ -65,6 +64,11 @@ impl CassandraFleet {
     /// The control plane's cluster.
     pub fn home(&self) -> &Cluster {
         &self.clusters[0]
+    }
+
+    /// All clusters, the control plane's first.
+    pub fn clusters(&self) -> &[Cluster] {
+        &self.clusters
     }
 
     /// A datacenter of data plane `number`, counted from 1 as its name is.
@@ -149,14 +153,6 @@ impl CassandraFleet {
         found
     }
 
-    /// Starts the control plane's controller and one per data plane.
-    pub async fn start_controllers(&mut self) {
-        for cluster in &self.clusters {
-            let role = if cluster.name == "control-plane" { "control-plane" } else { "data-plane" };
-            self.controllers.push(roles::start(role, cluster, &self.dir).await);
-        }
-    }
-
     /// Registers both data planes as a person would.
     pub fn register_with_the_command_line(&self) {
         for cluster in &self.clusters[1..] {
@@ -170,6 +166,15 @@ impl CassandraFleet {
     pub fn medusa(&self, args: &[&str]) -> (bool, String) {
         let output = medusa_fleet(&self.home().kubeconfig, args);
         (output.status.success(), said(&output))
+    }
+
+    /// [`Self::medusa`], which goes on while the test does.
+    pub fn medusa_meanwhile(&self, args: &'static [&'static str]) -> JoinHandle<(bool, String)> {
+        let kubeconfig = self.home().kubeconfig.clone();
+        spawn_blocking(move || {
+            let output = medusa_fleet(&kubeconfig, args);
+            (output.status.success(), said(&output))
+        })
     }
 
     /// Creates the MedusaConfiguration and its bucket secret, to be copied wherever a datacenter is.
@@ -213,7 +218,6 @@ pub fn said(output: &Output) -> String {
 
 impl Drop for CassandraFleet {
     fn drop(&mut self) {
-        self.controllers.clear();
         for child in self.starting.get_mut().unwrap_or_else(PoisonError::into_inner) {
             let _ = child.kill();
             let _ = child.wait();

@@ -1,5 +1,6 @@
 //! Everything really happens: two data planes with Cassandra datacenters, Medusa beside every Cassandra, one S3 store,
-//! and the program's two roles. Rows are written, backed up, lost, and counted again at consistency ALL.
+//! and the program's two roles, installed from their charts in pods of the built image. Rows are written, backed up, lost,
+//! and counted again at consistency ALL.
 //!
 //! One test per fleet, because a fleet takes a minute to start; its parts are in the order they are called.
 //! Needs what `make testbed` builds and installs.
@@ -21,8 +22,8 @@ mod backups;
 mod cassandra_fleet;
 mod datacenter;
 mod deployment;
+mod releases;
 mod restore;
-mod roles;
 mod schedule;
 mod tasks;
 mod whole;
@@ -34,8 +35,9 @@ const ROWS: (usize, usize) = (500, 800);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_cassandra_is_backed_up_restored_purged_and_found_elsewhere() {
-    let mut fleet = CassandraFleet::start("restore").await;
-    fleet.start_controllers().await;
+    let fleet = CassandraFleet::start("restore").await;
+    releases::install(fleet.clusters());
+    fleet.note("both charts are installed, with two replicas each");
     let (dc1, dc2) = (fleet.datacenter(1, SHOP, "dc1"), fleet.datacenter(2, SHOP, "dc2"));
     let copy = fleet.datacenter(2, "copy", "dc1");
     fleet.create_datacenter(dc1, 3);
@@ -48,7 +50,9 @@ async fn real_cassandra_is_backed_up_restored_purged_and_found_elsewhere() {
     dc1.load(ROWS.0).await;
     dc2.load(ROWS.0).await;
     backups::full_backup(&fleet, &[dc1, dc2]).await;
-    fleet.note("rows are written and backed up, full");
+    fleet.note(
+        "rows are written and backed up, full, while leaders were killed and all replicas rolled out anew",
+    );
 
     dc1.keep_backups(1).await;
     dc1.load(ROWS.1).await;
@@ -74,12 +78,14 @@ async fn real_cassandra_is_backed_up_restored_purged_and_found_elsewhere() {
     let point = whole::scheduled_backup(&fleet).await;
     whole::restore(&fleet, &point, [(dc1, ROWS.1), (dc2, ROWS.0)]).await;
     fleet.note("a fleet schedule has fired; tables dropped in both datacenters are back by one restore");
+    releases::expect_untroubled(fleet.clusters()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_k8ssandra_cluster_brings_medusa_to_a_datacenter_that_runs_without_it() {
     let mut fleet = CassandraFleet::start("deploy").await;
-    fleet.start_controllers().await;
+    releases::install(fleet.clusters());
+    fleet.note("both charts are installed");
     let plain = (1, "plain", "dc1");
     let (bare, lent) = (fleet.datacenter(1, plain.1, plain.2), fleet.datacenter(2, "lent", "dc1"));
     fleet.create_plain_datacenter(bare);
@@ -97,4 +103,5 @@ async fn one_k8ssandra_cluster_brings_medusa_to_a_datacenter_that_runs_without_i
 
     deployment::remove(&fleet, fleet.datacenter(plain.0, plain.1, plain.2), rows).await;
     fleet.note("Medusa is taken out again");
+    releases::expect_untroubled(fleet.clusters()).await;
 }
