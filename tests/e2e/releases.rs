@@ -8,7 +8,9 @@ use std::{
     sync::OnceLock,
 };
 
+use futures::future::join_all;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
+use kube::api::DeleteParams;
 use medusa_fleet::{control_plane, data_plane};
 use tokio::task::block_in_place;
 
@@ -99,13 +101,13 @@ async fn leader(cluster: &Cluster) -> String {
     pod.to_owned()
 }
 
-/// Kills the leader in each cluster, as when its node is lost, and rolls out all replicas anew. Says who the leaders were.
+/// Kills the leader in each cluster, as `kubectl delete pod --grace-period=0 --force` does, and rolls out all replicas anew.
+/// Says who the leaders were.
 pub async fn disturb(clusters: &[Cluster]) -> Vec<String> {
-    let mut leaders = Vec::new();
-    for cluster in clusters {
-        let leader = leader(cluster).await;
-        kubectl(cluster, &["delete", "pod", &leader, "--grace-period=0", "--force"]);
-        leaders.push(leader);
+    let leaders = join_all(clusters.iter().map(leader)).await;
+    let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    for (cluster, leader) in clusters.iter().zip(&leaders) {
+        cluster.api::<Pod>(FLEET).delete(leader, &at_once).await.expect("kill the leader");
     }
     for cluster in clusters {
         kubectl(cluster, &["rollout", "restart", "deployment", &deployment(cluster)]);

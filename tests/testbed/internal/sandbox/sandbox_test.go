@@ -2,9 +2,12 @@ package sandbox_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/process"
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/sandbox"
@@ -12,10 +15,64 @@ import (
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == sandbox.Command {
-		_, _ = os.Stderr.WriteString(sandbox.Enter(os.Args[2]).Error() + "\n")
-		os.Exit(125)
+		// Not on the thread that this process began with: whatever is a thread's own must be taken along.
+		runtime.LockOSThread()
+		go func() {
+			_, _ = os.Stderr.WriteString(sandbox.Enter(os.Args[2]).Error() + "\n")
+			os.Exit(125)
+		}()
+		select {}
+	}
+	if spec := os.Getenv(parentVariable); spec != "" {
+		if _, err := process.Start(process.Spec{
+			Argv: []string{os.Args[0], sandbox.Command, spec}, Log: spec + ".log", Isolated: true, Contained: true,
+		}); err != nil {
+			panic(err)
+		}
+		time.Sleep(time.Hour)
 	}
 	os.Exit(m.Run())
+}
+
+// parentVariable makes this binary a testbed that has started the container of that spec and is about to be killed.
+const parentVariable = "TESTBED_SANDBOX_TEST_PARENT"
+
+func TestAContainerDiesWithTheTestbed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a PID namespace needs root")
+	}
+	dir := t.TempDir()
+	spec := filepath.Join(dir, "spec.json")
+	// It becomes the program of the container, and starts another.
+	alive := filepath.Join(dir, "alive")
+	script := "(while sleep 0.05; do date +%N > " + alive + "; done) & wait"
+	if _, err := sandbox.Write(spec, sandbox.Spec{
+		Hostname: "pod-0", Argv: []string{"/bin/sh", "-c", script}, Scratch: dir, Processes: true,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	parent := exec.Command(os.Args[0])
+	parent.Env = append(os.Environ(), parentVariable+"="+spec)
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	written := func() string {
+		text, _ := os.ReadFile(alive)
+		return string(text)
+	}
+	for deadline := time.Now().Add(20 * time.Second); written() == ""; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not run")
+		}
+	}
+	_ = parent.Process.Kill()
+	_ = parent.Wait()
+	time.Sleep(200 * time.Millisecond)
+	before := written()
+	time.Sleep(300 * time.Millisecond)
+	if written() != before {
+		t.Error("the container outlived the testbed")
+	}
 }
 
 // run runs a shell script in a sandbox and returns what it and the sandbox printed.
