@@ -1,5 +1,5 @@
-// Testbed runs fleets of real Kubernetes clusters on one machine without containers, for the tests and the
-// demonstration of medusa-fleet. README.md beside this file describes its commands and the protocol of `testbed up`.
+// Testbed runs fleets of real Kubernetes clusters on one machine without a container engine, for the tests
+// and the demonstration of medusa-fleet. README.md beside this file describes its commands and the protocol of `testbed up`.
 package main
 
 import (

@@ -12,6 +12,7 @@ import (
 const usage = `testbed runs fleets of Kubernetes clusters on this machine, for tests and demonstrations.
 
   testbed up --dir DIR [--data-planes N] [--pods] [--s3]          run a fleet until end of file or a signal
+             [--image NAME=ARCHIVE]
   testbed install                                                 install what --pods and --s3 run
   testbed datacenter --kubeconfig FILE                            create a Cassandra datacenter in a data plane
   testbed cql --address IP (load ROWS | count | execute CQL…)     speak with a Cassandra node
