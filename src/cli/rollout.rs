@@ -7,33 +7,35 @@ use clap::Args;
 use super::duration;
 use crate::api::fleet::Rollout;
 
+/// Each option says its heading: `next_help_heading` would also take in what follows these options.
+const HEADING: &str = "Rollout";
+
 /// How many at a time, and what happens when some fail. Shown under a heading of its own.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Rollout")]
 pub struct RolloutArgs {
     /// Datacenters at work at a time [default: all]
-    #[arg(long, value_name = "N", value_parser = count())]
+    #[arg(long, help_heading = HEADING, value_name = "N", value_parser = count())]
     pub max_concurrent: Option<i32>,
     /// Datacenters at work at a time in one data plane, other runs' counted
-    #[arg(long, value_name = "N", value_parser = count())]
+    #[arg(long, help_heading = HEADING, value_name = "N", value_parser = count())]
     pub max_concurrent_per_data_plane: Option<i32>,
     /// Datacenters at work at a time on one bucket, other runs' counted
-    #[arg(long, value_name = "N", value_parser = count())]
+    #[arg(long, help_heading = HEADING, value_name = "N", value_parser = count())]
     pub max_concurrent_per_bucket: Option<i32>,
     /// Failed datacenters after which nothing more is started
-    #[arg(long, value_name = "N", value_parser = count())]
+    #[arg(long, help_heading = HEADING, value_name = "N", value_parser = count())]
     pub max_failures: Option<i32>,
     /// Further attempts at a datacenter that failed
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=100))]
+    #[arg(long, help_heading = HEADING, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=100))]
     pub retries: Option<i32>,
     /// How long one attempt at a datacenter may take
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, help_heading = HEADING, value_name = "DURATION", value_parser = duration::parse)]
     pub datacenter_timeout: Option<Duration>,
     /// How long nothing may go on before the run is given up
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, help_heading = HEADING, value_name = "DURATION", value_parser = duration::parse)]
     pub progress_deadline: Option<Duration>,
     /// Spread the starts over this time
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, help_heading = HEADING, value_name = "DURATION", value_parser = duration::parse)]
     pub stagger: Option<Duration>,
 }
 
