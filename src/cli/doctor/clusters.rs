@@ -128,7 +128,7 @@ pub(super) fn k8ssandra_clusters(asking: &[K8ssandraCluster], found: &Read<Fleet
         let fix = "see that its datacenters' k8sContext are data planes that are ready, and that they have been created: \
                    `kubectl medusa dataplanes`";
         let object = format!("k8ssandracluster/{}", place(cluster));
-        Finding::new(Severity::Error, object, Reason::DatacenterNotFound.as_str(), what, fix)
+        Finding::new(Severity::Error, object, Reason::DatacenterNotFound, what, fix)
     })
     .collect()
 }

@@ -50,7 +50,13 @@ pub(super) fn definitions(read: &Read<CustomResourceDefinition>) -> Vec<Finding>
                 named.join(", ")
             );
             let object = definition(&ours.spec.names.plural, &ours.spec.group);
-            Some(Finding::new(Severity::Error, object, "DefinitionOutdated", what, install(&ours.spec.group)))
+            Some(Finding::new(
+                Severity::Error,
+                object,
+                Reason::DefinitionOutdated,
+                what,
+                install(&ours.spec.group),
+            ))
         })
         .collect()
 }
@@ -62,7 +68,7 @@ pub(super) fn missing(plural: &str, group: &str) -> Finding {
     } else {
         (Severity::Warning, "is not installed: Medusa cannot be configured from here")
     };
-    let reason = Reason::DefinitionMissing.as_str();
+    let reason = Reason::DefinitionMissing;
     Finding::new(severity, definition(plural, group), reason, what, install(group))
 }
 
@@ -149,5 +155,5 @@ pub(super) fn leader(leases: &[Lease], now: Timestamp) -> Option<Finding> {
         (None, _) => "nobody leads".to_owned(),
     };
     let since = renewed.map(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time);
-    Some(Finding::new(Severity::Error, format!("lease/{LEASE}"), "NotLed", what, RUN_IT).since(since))
+    Some(Finding::new(Severity::Error, format!("lease/{LEASE}"), Reason::NotLed, what, RUN_IT).since(since))
 }

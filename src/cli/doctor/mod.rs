@@ -25,6 +25,7 @@ use serde::Serialize;
 
 use super::views::name;
 use crate::api::{
+    Reason,
     fleet::{DataPlane, FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetRestoreJob, FleetTask},
     k8ssandra::K8ssandraCluster,
     medusa::MedusaConfiguration,
@@ -82,18 +83,18 @@ impl Finding {
     fn new(
         severity: Severity,
         object: String,
-        reason: &str,
+        reason: Reason,
         what: impl Into<String>,
         fix: impl Into<String>,
     ) -> Self {
-        let (reason, what, fix) = (reason.to_owned(), what.into(), fix.into());
+        let (reason, what, fix) = (reason.as_str().to_owned(), what.into(), fix.into());
         Self { severity, object, reason, what, fix, since: None }
     }
 
     /// What a condition says.
     fn of(severity: Severity, object: String, condition: &Condition, fix: impl Into<String>) -> Self {
-        let since = Some(condition.last_transition_time.clone());
-        Self { since, ..Self::new(severity, object, &condition.reason, condition.message.clone(), fix) }
+        let (reason, what, fix) = (condition.reason.clone(), condition.message.clone(), fix.into());
+        Self { severity, object, reason, what, fix, since: Some(condition.last_transition_time.clone()) }
     }
 
     fn since(self, since: Option<Time>) -> Self {
@@ -197,7 +198,7 @@ fn unseen(metadata: &ObjectMeta, object: String, now: Timestamp) -> Option<Findi
     let created = metadata.creation_timestamp.clone()?;
     (seconds(&created, now) > UNSEEN_SECONDS).then(|| {
         let what = "no control plane has looked at it yet";
-        Finding::new(Severity::Error, object, "Unseen", what, home::RUN_IT).since(Some(created))
+        Finding::new(Severity::Error, object, Reason::Unseen, what, home::RUN_IT).since(Some(created))
     })
 }
 

@@ -24,7 +24,13 @@ pub(super) fn data_planes(read: &Read<DataPlane>, now: Timestamp) -> Vec<Finding
     if read.is_whole() && planes.is_empty() {
         let what =
             "there is no DataPlane, not even the control plane's own: no control plane has ever run here";
-        return vec![Finding::new(Severity::Error, "control-plane".to_owned(), "NeverRan", what, RUN_IT)];
+        return vec![Finding::new(
+            Severity::Error,
+            "control-plane".to_owned(),
+            Reason::NeverRan,
+            what,
+            RUN_IT,
+        )];
     }
     let mut found: Vec<Finding> = planes.iter().flat_map(|plane| one(plane, now)).collect();
     found.extend(silence(planes, now));
@@ -74,12 +80,12 @@ fn one(plane: &DataPlane, now: Timestamp) -> Vec<Finding> {
     if let Some(at) = ends_soon(plane, now) {
         let is_over = at.0 <= now;
         let severity = if is_over { Severity::Error } else { Severity::Warning };
-        let reason = Reason::CredentialExpired.as_str();
+        let reason = Reason::CredentialExpired;
         // Once it is rejected, the condition says so.
-        if found.iter().all(|f| f.reason != reason) {
+        if found.iter().all(|f| f.reason != reason.as_str()) {
             let what =
                 format!("its credential {} {}", if is_over { "expired at" } else { "expires at" }, at.0);
-            found.push(Finding::new(severity, object, reason, what, fix(reason, plane)));
+            found.push(Finding::new(severity, object, reason, what, fix(reason.as_str(), plane)));
         }
     }
     found
@@ -102,7 +108,7 @@ fn silence(planes: &[DataPlane], now: Timestamp) -> Option<Finding> {
     let stale: Vec<Timestamp> = planes.iter().filter_map(|plane| Some(silent_since(plane, now)?.0)).collect();
     let last = stale.iter().max()?;
     let what = format!("has reported nothing of {} since {last:.0}", count(stale.len(), "data plane"));
-    let finding = Finding::new(Severity::Error, "control-plane".to_owned(), "Stale", what, RUN_IT);
+    let finding = Finding::new(Severity::Error, "control-plane".to_owned(), Reason::Stale, what, RUN_IT);
     Some(finding.since(Some(Time(*last))))
 }
 

@@ -154,13 +154,13 @@ impl<'a> Run<'a> {
                 (None, reason) => reason.as_str(),
             };
             let what = format!("{} of its datacenters are open: {}: {why}", self.open.len(), place(dc.place));
-            let finding = Finding::new(Severity::Warning, self.object, reason.as_str(), what, fix);
+            let finding = Finding::new(Severity::Warning, self.object, reason, what, fix);
             return Some(finding.since(Some(since)));
         }
         let stands = seconds(&moved, now);
         (stands > STANDS_SECONDS).then(|| {
             let what = format!("nothing has moved in it for {}", duration::short(stands));
-            Finding::new(Severity::Warning, self.object, "Stuck", what, fix).since(Some(moved))
+            Finding::new(Severity::Warning, self.object, Reason::Stuck, what, fix).since(Some(moved))
         })
     }
 

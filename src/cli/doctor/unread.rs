@@ -35,16 +35,16 @@ fn of<K>(kind: Kind, read: &Read<K>, absent: &impl Fn(Kind) -> Option<Finding>) 
         Read::NotInstalled => absent(kind).into_iter().collect(),
         Read::Refused(why) => {
             let fix = format!("ask for the permission to list {plural}; until then nothing is known of them");
-            vec![unknown(plural, Reason::NotAuthorized.as_str(), why, fix)]
+            vec![unknown(plural, Reason::NotAuthorized, why, fix)]
         }
         Read::Failed(why) => {
             let fix = format!("ask again; if it stays so, see to the API server, or to what serves {plural}");
-            vec![unknown(plural, "NotAnswered", why, fix)]
+            vec![unknown(plural, Reason::NotAnswered, why, fix)]
         }
     }
 }
 
-fn unknown(plural: &str, reason: &str, why: &str, fix: String) -> Finding {
+fn unknown(plural: &str, reason: Reason, why: &str, fix: String) -> Finding {
     Finding::new(Severity::Unknown, plural.to_owned(), reason, format!("cannot be read: {why}"), fix)
 }
 
@@ -76,7 +76,6 @@ fn unreadable((word, group, _): Kind, malformed: &Malformed) -> Finding {
     } else {
         "correct the field it names, where it stands: what it says cannot be followed as it is"
     };
-    let reason = Reason::InvalidObject.as_str();
     let what = format!("cannot be read: {}", malformed.why);
-    Finding::new(Severity::Error, format!("{word}/{place}"), reason, what, fix)
+    Finding::new(Severity::Error, format!("{word}/{place}"), Reason::InvalidObject, what, fix)
 }

@@ -259,4 +259,4 @@ fn every_reason_that_can_stand_on_a_data_plane_is_in_its_page() {
 }
 
 /// Reasons of Events about registering, which stand on no condition.
-const OF_EVENTS: [Reason; 3] = [Reason::Registered, Reason::Unregistered, Reason::InvalidObject];
+const OF_EVENTS: [Reason; 1] = [Reason::InvalidObject];

@@ -1,0 +1,40 @@
+//! Reasons that only `kubectl medusa doctor` says: what no controller can say of itself.
+
+macro_rules! reasons_of_doctor {
+    ($next:ident $($rest:ident)*; $($before:tt)*) => {
+        $next! {
+            $($rest)*; $($before)*
+
+            /// There is no DataPlane at all, not even the control plane's own: no control plane has ever run here.
+            ///
+            /// See that the control plane runs, and what it logs.
+            NeverRan,
+            /// No control plane holds the Lease, or the one that did is silent.
+            ///
+            /// See that the control plane runs, and what it logs.
+            NotLed,
+            /// DataPlanes say that they are ready, and nothing was reported of them for long.
+            ///
+            /// See that the control plane runs, and what it logs.
+            Stale,
+            /// No control plane has looked at the object within two minutes of its creation.
+            ///
+            /// See that the control plane runs, and what it logs.
+            Unseen,
+            /// The definition that is installed lacks fields that this version needs; the API server drops them.
+            ///
+            /// Install those of this version:
+            /// `medusa-fleet crds --group fleet.k8ssandra.io | kubectl apply --server-side -f -`.
+            DefinitionOutdated,
+            /// Nothing has moved in the run for six hours.
+            ///
+            /// `kubectl medusa describe` says what its datacenters wait for; `kubectl medusa cancel` starts nothing
+            /// more of it.
+            Stuck,
+            /// A kind could not be listed this time.
+            ///
+            /// Ask again. If it stays, see to the API server, or to what serves that kind.
+            NotAnswered,
+        }
+    };
+}
