@@ -7,7 +7,7 @@ TESTBED     := target/testbed/testbed
 TESTBED_SRC := $(shell find tests/testbed -type f -not -name README.md -not -path '*/demo/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help build testbed lint test bench demo demo-down crds manifests image release check deny
+.PHONY: help build testbed lint test bench demo demo-down crds reference manifests image release check deny
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ testbed: $(TESTBED) ## etcd, kube-apiserver, kubectl, Cassandra, Medusa and MinI
 crds: ## crds/ from the types, and their copies in the charts
 	$(CARGO) run --locked --quiet -- crds --dir crds
 	@deploy/copy
+
+reference: ## docs/reference/ from the program and the types
+	UPDATE_REFERENCE=1 $(CARGO) test --locked --quiet --test tidy -- reference::the_reference
 
 manifests: $(TESTBED) ## deploy/*.yaml from the charts, and all copies below deploy
 	@deploy/render $(TESTBED)

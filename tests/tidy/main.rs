@@ -14,5 +14,6 @@ mod generated;
 mod layers;
 mod pages;
 mod purity;
+mod reference;
 mod source;
 mod spelling;

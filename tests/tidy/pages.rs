@@ -95,7 +95,7 @@ fn every_row_of_a_table_has_as_many_cells_as_its_head() {
 }
 
 /// The anchor of a heading, as it is made on GitHub.
-fn anchor(heading: &str) -> String {
+pub fn anchor(heading: &str) -> String {
     let kept = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_' | ' ');
     heading.to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
 }

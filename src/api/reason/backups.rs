@@ -16,7 +16,8 @@ macro_rules! reasons_of_backups {
             MedusaBackupMissing: FleetBackupJob FleetCluster,
             /// The backup does not cover every node of the datacenter, or not every datacenter of the cluster.
             ///
-            /// Take another one; restore a complete one. A node that was added during the backup has no part in it.
+            /// Take another backup, and restore a complete one. A node that was added during the backup has no part in
+            /// it.
             BackupIncomplete: FleetBackupJob FleetRestoreJob FleetBackup MedusaBackupJob MedusaRestoreJob,
             /// The backup is of another Cassandra datacenter than this one.
             ///

@@ -29,14 +29,14 @@ macro_rules! reasons_of_copies {
             /// `fleet.k8ssandra.io/targets`, or the run's selector.
             UnknownDataPlane:
                 MedusaConfiguration FleetCluster K8ssandraCluster FleetBackupJob FleetTask FleetRestoreJob,
-            /// The namespace that a copy belongs into does not exist in the data plane.
+            /// The namespace of the copy does not exist in the data plane.
             ///
             /// Create it there, or take it out of the targets.
             NamespaceMissing: MedusaConfiguration FleetCluster K8ssandraCluster,
             /// An object of that name is there and is somebody else's, or the name was used before. It is left alone.
             ///
-            /// Use another name, or rename or delete the other object; the message names it. If another fleet made it
-            /// whose control plane is gone, `kubectl medusa adopt --from NAME` takes it over.
+            /// Use another name, or rename or delete the other object, which the message names. If another fleet made
+            /// it and its control plane is gone for good, `kubectl medusa adopt --from NAME` takes it over.
             NameConflict:
                 DataPlane MedusaConfiguration FleetCluster K8ssandraCluster FleetBackupJob FleetTask FleetRestoreJob
                 FleetBackupSchedule MedusaBackupJob MedusaTask MedusaBackupSchedule ClientConfig,
@@ -44,8 +44,8 @@ macro_rules! reasons_of_copies {
             /// restarts pods is not written a third time; the rest is, with pauses that grow to ten minutes.
             ///
             /// Let only one of the two write it: in Argo CD `ignoreDifferences` with `RespectIgnoreDifferences=true`.
-            /// Where it is Medusa in a datacenter, then give annotation `fleet.k8ssandra.io/apply-again` of the
-            /// K8ssandraCluster another value.
+            /// Where it is about Medusa in a datacenter, afterwards give annotation `fleet.k8ssandra.io/apply-again` of
+            /// the K8ssandraCluster another value.
             Conflict: MedusaConfiguration FleetCluster K8ssandraCluster FleetBackupSchedule,
             /// The API server refuses the write; the message has its words.
             ///
@@ -98,7 +98,8 @@ macro_rules! reasons_of_copies {
             ///
             /// Correct or delete the ClientConfig that the message names.
             SecretInDoubt: MedusaConfiguration FleetCluster K8ssandraCluster,
-            /// Nothing is ever copied into that namespace: `kube-*`, the control plane's own, or `medusa-fleet`.
+            /// Nothing is ever copied into that namespace: `kube-system`, `kube-public`, `kube-node-lease`,
+            /// `medusa-fleet`, or the control plane's own.
             ///
             /// Put the datacenter into another namespace, or take this one out of the targets.
             TargetRefused: MedusaConfiguration FleetCluster K8ssandraCluster,

@@ -9,7 +9,7 @@ macro_rules! reasons_of_data_planes {
             ///
             /// Nothing to do.
             Ready: DataPlane MedusaConfiguration,
-            /// The kubeconfig was read and is safe. Where the message says that an earlier one is used on, the Secret
+            /// The kubeconfig was read and is safe. Where the message says that an earlier one stays in use, the Secret
             /// could not be read just now.
             ///
             /// Nothing to do; with such a message, see to what it names.
@@ -20,7 +20,7 @@ macro_rules! reasons_of_data_planes {
             SecretNotFound:
                 DataPlane MedusaConfiguration FleetCluster K8ssandraCluster FleetRestoreJob MedusaRestoreJob,
             /// The control plane's own API server does not give the Secret out, or does not answer. What was read
-            /// before is used on.
+            /// before stays in use.
             ///
             /// Let the control plane's ServiceAccount `get` that Secret. It is asked again by itself.
             SecretUnreadable: DataPlane,
@@ -73,7 +73,7 @@ macro_rules! reasons_of_data_planes {
             /// TLS does not trust the API server's certificate: its authority, name, time or key. The message has the
             /// word of the TLS library.
             ///
-            /// Look the word up in the page of the kind. If the authority was renewed, register the cluster again.
+            /// The page of DataPlane explains each word. If the authority was renewed, register the cluster again.
             CertificateRejected: DataPlane,
             /// The proxy on the way to the API server does not let the control plane through; the message names it.
             ///

@@ -41,8 +41,8 @@ macro_rules! reasons_of_deployment {
             MedusaDeployed: FleetCluster K8ssandraCluster,
             /// The pods of the datacenter have no container `medusa`.
             ///
-            /// Deploy Medusa there: `spec.medusa` of its K8ssandraCluster. What `kubectl medusa plan deploy` prints
-            /// says what that waits for.
+            /// Deploy Medusa there: `spec.medusa` of its K8ssandraCluster. `kubectl medusa plan deploy` says what that
+            /// waits for.
             MedusaNotDeployed: FleetCluster FleetBackupJob FleetTask FleetRestoreJob,
             /// No other cluster has its backups in the same place.
             ///

@@ -44,7 +44,7 @@ macro_rules! reasons_of_inventory {
             InventoryConsistent: FleetCluster,
             /// The data planes do not agree about a restore point; `status.drift` lists where.
             ///
-            /// By the reason of each entry; usually `kubectl medusa sync --cluster NAME`.
+            /// See the reason of each entry. Usually `kubectl medusa sync --cluster NAME` helps.
             InventoryDrifted: FleetCluster,
             /// The storage holds a backup of the datacenter that has no MedusaBackup there.
             ///

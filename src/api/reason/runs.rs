@@ -19,7 +19,7 @@ macro_rules! reasons_of_runs {
             Succeeded:
                 FleetBackupJob FleetTask FleetRestoreJob FleetBackupSchedule FleetBackup MedusaBackupJob MedusaTask
                 MedusaRestoreJob,
-            /// It ended badly: in a run, in every datacenter.
+            /// It ended badly. Of a run: in every datacenter.
             ///
             /// The message, and the entries in `status.datacenters`, say why. `kubectl medusa describe` shows them.
             Failed: FleetBackupJob FleetTask FleetRestoreJob FleetBackupSchedule MedusaRestoreJob,
@@ -37,7 +37,7 @@ macro_rules! reasons_of_runs {
             DryRun: FleetBackupJob FleetTask FleetRestoreJob,
             /// The selector matches no datacenter that runs Medusa.
             ///
-            /// Correct the selector; what there is shows `kubectl medusa clusters`. A run cannot be changed: create a
+            /// Correct the selector; `kubectl medusa clusters` shows what there is. A run cannot be changed: create a
             /// new one.
             NoDatacenters: FleetBackupJob FleetTask FleetBackupSchedule,
             /// A name or label in the selector cannot be used; the message quotes it.
@@ -50,7 +50,7 @@ macro_rules! reasons_of_runs {
             InvalidSpec:
                 DataPlane MedusaConfiguration FleetCluster K8ssandraCluster FleetBackupJob FleetTask FleetRestoreJob
                 FleetBackupSchedule MedusaBackupJob MedusaTask MedusaRestoreJob MedusaBackupSchedule ClientConfig,
-            /// A field has not the type that its kind asks for, as older or loosened definitions let through. The
+            /// A field does not have the type that its kind asks for, as older or loosened definitions let through. The
             /// message names it. Nothing works on the object until that is corrected.
             ///
             /// Correct that field. A run may be deleted instead.
@@ -126,10 +126,10 @@ macro_rules! reasons_of_runs {
             ///
             /// Make several runs that select by data plane, cluster or label.
             TooManyDatacenters: FleetBackupJob FleetTask,
-            /// A fault of ours over this one object, which costs no other anything. It is tried again with growing
-            /// pauses.
+            /// An internal error ended the work on this object. Other objects are not affected. It is tried again with
+            /// growing pauses.
             ///
-            /// Report it, with the place that the message names.
+            /// Please report it, with the place that the message names.
             InternalError:
                 DataPlane MedusaConfiguration FleetCluster K8ssandraCluster FleetBackupJob FleetTask FleetRestoreJob
                 FleetBackupSchedule MedusaBackupJob MedusaTask MedusaRestoreJob MedusaBackupSchedule,
