@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use serde_json::Value;
+
 use crate::source::{files, root};
 
 /// Tests and files that are named as proofs in the last cells of these rows, and do not exist.
@@ -127,6 +129,35 @@ fn every_link_within_the_project_leads_somewhere() {
     }
     assert!(links > 100, "only {links} links");
     assert_eq!(dead, Vec::<String>::new());
+}
+
+#[test]
+fn every_alert_leads_to_a_section_of_the_runbook_and_every_section_is_of_one() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let (metrics, runbook) = (read("docs/metrics.md"), read("docs/runbook.md"));
+    let rules = metrics.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let rules: Value = serde_saphyr::from_str(rules).unwrap();
+    let rules =
+        rules["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap());
+    let mut alerts = Vec::new();
+    for rule in rules {
+        let alert = rule["alert"].as_str().unwrap();
+        let leads_to = rule["annotations"]["runbook_url"].as_str().unwrap_or_default();
+        let wanted = format!("/docs/runbook.md#{}", anchor(alert));
+        assert!(leads_to.ends_with(&wanted), "{alert}: runbook_url `{leads_to}` does not end with {wanted}");
+        alerts.push(alert);
+    }
+    assert!(alerts.len() > 5, "{alerts:?}");
+    let sections: Vec<&str> = runbook.split("\n## ").skip(1).collect();
+    let titles: Vec<&str> = sections.iter().filter_map(|section| section.lines().next()).collect();
+    assert_eq!(titles, alerts, "sections of docs/runbook.md, and alerts of docs/metrics.md");
+    for section in sections {
+        for part in
+            ["\n**It means:**", "\n**Look first:**", "\n**What to do", "\n**If nobody does anything:**"]
+        {
+            assert!(section.contains(part), "no {part} in {section}");
+        }
+    }
 }
 
 #[test]
