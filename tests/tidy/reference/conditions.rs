@@ -52,7 +52,7 @@ fn section(of: &Explanation) -> String {
     } else {
         format!("**What to do:** {}", of.remedy())
     };
-    let paragraphs = [of.meaning(), &remedy, &stands].map(|text| wrap("", "", text));
+    let paragraphs = [of.meaning(), remedy.as_str(), stands.as_str()].map(|text| wrap("", "", text));
     format!("\n### {}\n\n{}", of.reason, paragraphs.join("\n"))
 }
 
