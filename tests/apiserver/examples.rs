@@ -2,6 +2,7 @@
 //! with no more rights than the example gives it.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -17,6 +18,8 @@ use crate::support::{Fleet, harness::testbed, with_token};
 
 /// The namespace of the examples.
 const NAMESPACE: &str = "cassandra";
+/// The examples that belong into a data plane.
+const OF_DATA_PLANES: [&str; 2] = ["cassandradatacenter-role.yaml", "purge-cronjob.yaml"];
 
 /// The documentation page's command, for the API version of its time (`batch/v1beta1`).
 const PAGE: &str = r#"printf "apiVersion: medusa.k8ssandra.io/v1alpha1\nkind: MedusaTask\nmetadata:\n  name: purge-backups-timestamp\n  namespace: k8ssandra-operator\nspec:\n  cassandraDatacenter: dc1\n  operation: purge" | sed "s/timestamp/$(date +%Y%m%d%H%M%S)/g" | kubectl apply -f -"#;
@@ -64,18 +67,31 @@ async fn examples_are_accepted_and_the_cron_job_makes_a_purge_with_its_own_right
     there.namespace(NAMESPACE).await.unwrap();
     let mut cron_job = None;
     let mut clusters = 0;
+    let (mut made, mut used) = (BTreeSet::new(), BTreeSet::new());
     for (file, objects) in examples() {
         for object in objects {
-            let place = if file == "purge-cronjob.yaml" { there } else { home };
+            let place = if OF_DATA_PLANES.contains(&file.as_str()) { there } else { home };
             assert_eq!(object["metadata"]["namespace"], NAMESPACE, "{file}");
             place.apply(&object).await;
             clusters += usize::from(object["kind"] == "K8ssandraCluster");
+            if object["kind"] == "ServiceAccount" {
+                made.insert(object["metadata"]["name"].as_str().unwrap().to_owned());
+            }
+            used.extend(
+                object.pointer("/spec/serviceAccountName").and_then(Value::as_str).map(str::to_owned),
+            );
+            let ignored = object.pointer("/spec/cassandra/serviceAccount");
+            assert_eq!(
+                ignored, None,
+                "{file}: nobody here reads it; the CassandraDatacenter names its account"
+            );
             if object["kind"] == "CronJob" {
                 cron_job = Some(object);
             }
         }
     }
     assert_eq!(clusters, 4);
+    assert!(!used.is_empty() && used.is_subset(&made), "{used:?} of {made:?}");
 
     // As the CronJob's pod would run it: with the account's token and nothing else.
     let pod = &cron_job.unwrap()["spec"]["jobTemplate"]["spec"]["template"]["spec"];
