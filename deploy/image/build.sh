@@ -27,8 +27,9 @@ buildah config --entrypoint '["/usr/local/bin/medusa-fleet"]' --cmd '' --user 65
   --label org.opencontainers.image.licenses=Apache-2.0 "$container"
 mkdir -p "$(dirname "$output")"
 rm -f "$output"
+# With the name that a kubelet makes of `medusa-fleet`: an image that is loaded into a node, as by `kind load`, is found.
 buildah commit --quiet --timestamp 0 --format oci --disable-compression=false \
-  "$container" "oci:$work/image:medusa-fleet:$version" >/dev/null
+  "$container" "oci:$work/image:docker.io/library/medusa-fleet:$version" >/dev/null
 # An archive that buildah writes has the time of day in it.
 tar --create --file "$output" --directory "$work/image" --sort=name --format=ustar --owner=0 --group=0 --numeric-owner \
   --mode=u=rwX,go=rX --mtime=@0 blobs index.json oci-layout

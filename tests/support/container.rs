@@ -43,7 +43,11 @@ pub fn unpacked(archive: &Path, dir: &Path) -> PathBuf {
         unpacked.join("blobs").join(digest)
     };
     let read = |path: PathBuf| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap();
-    let manifest = read(blob(&read(unpacked.join("index.json"))["manifests"][0]));
+    let index = read(unpacked.join("index.json"));
+    let listed = &index["manifests"][0];
+    let name = concat!("docker.io/library/medusa-fleet:", env!("CARGO_PKG_VERSION"));
+    assert_eq!(listed["annotations"]["org.opencontainers.image.ref.name"], name, "a node finds it by that");
+    let manifest = read(blob(listed));
     let config = read(blob(&manifest["config"]));
     assert_eq!(config["config"]["Labels"]["org.opencontainers.image.version"], env!("CARGO_PKG_VERSION"));
     let root = dir.join("rootfs");
