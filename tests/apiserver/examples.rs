@@ -1,5 +1,5 @@
-//! `deploy/examples`: API servers take every object of them as it stands, and the CronJob's command does what it is for,
-//! with no more rights than the example gives it.
+//! `deploy/examples`: API servers take every object of them as it stands. The CronJob's command does what it is for, with no
+//! more rights than the example gives it; what the quick start applies brings Medusa into its datacenter.
 
 use std::{
     collections::BTreeSet,
@@ -11,22 +11,33 @@ use std::{
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, api::PostParams};
-use medusa_fleet::api::medusa::{MedusaTask, TaskOperation};
+use medusa_fleet::api::{
+    cassandra::CassandraDatacenter,
+    medusa::{MedusaTask, TaskOperation},
+};
 use serde_json::{Value, json};
 
-use crate::support::{Fleet, harness::testbed, with_token};
+use crate::{
+    deployment_steps::container,
+    support::{ControlPlane, Fleet, eventually, harness::testbed, with_token},
+};
 
 /// The namespace of the examples.
 const NAMESPACE: &str = "cassandra";
 /// The examples that belong into a data plane.
 const OF_DATA_PLANES: [&str; 2] = ["cassandradatacenter-role.yaml", "purge-cronjob.yaml"];
 
+/// What docs/quickstart.md applies.
+const QUICKSTART: &str = "deploy/examples/quickstart";
+
 /// The documentation page's command, for the API version of its time (`batch/v1beta1`).
 const PAGE: &str = r#"printf "apiVersion: medusa.k8ssandra.io/v1alpha1\nkind: MedusaTask\nmetadata:\n  name: purge-backups-timestamp\n  namespace: k8ssandra-operator\nspec:\n  cassandraDatacenter: dc1\n  operation: purge" | sed "s/timestamp/$(date +%Y%m%d%H%M%S)/g" | kubectl apply -f -"#;
 
-fn examples() -> Vec<(String, Vec<Value>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/examples");
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+/// What is in this folder of the project, by file.
+fn examples(folder: &str) -> Vec<(String, Vec<Value>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<PathBuf> = entries.filter(|path| path.is_file()).collect();
     paths.sort();
     let read = |path: PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -68,7 +79,7 @@ async fn examples_are_accepted_and_the_cron_job_makes_a_purge_with_its_own_right
     let mut cron_job = None;
     let mut clusters = 0;
     let (mut made, mut used) = (BTreeSet::new(), BTreeSet::new());
-    for (file, objects) in examples() {
+    for (file, objects) in examples("deploy/examples") {
         for object in objects {
             let place = if OF_DATA_PLANES.contains(&file.as_str()) { there } else { home };
             assert_eq!(object["metadata"]["namespace"], NAMESPACE, "{file}");
@@ -129,4 +140,56 @@ async fn the_documentation_pages_command_makes_a_purge() {
     let [task] = tasks.as_slice() else { panic!("{tasks:?}") };
     assert!(task.metadata.name.as_ref().unwrap().starts_with("purge-backups-2"));
     assert_eq!((task.spec.cassandra_datacenter.as_str(), task.spec.operation), ("dc1", TaskOperation::Purge));
+}
+
+/// An object of the quick start.
+fn the<'a>(files: &'a [(String, Vec<Value>)], kind: &str, name: &str) -> &'a Value {
+    let all = files.iter().flat_map(|(_, objects)| objects);
+    let mut found = all.filter(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    found.next().unwrap_or_else(|| panic!("there is no {kind} {name}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_quick_start_applies_is_accepted_and_brings_medusa_into_its_datacenter() {
+    let fleet = Fleet::start(0).await;
+    let home = fleet.home();
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/quickstart.md")).unwrap();
+    let mut files = examples(QUICKSTART);
+    // In the order in which the page applies them.
+    files.sort_by_key(|(file, _)| {
+        let command = format!("kubectl apply -f {QUICKSTART}/{file}");
+        page.find(&command).unwrap_or_else(|| panic!("docs/quickstart.md has no `{command}`"))
+    });
+    for object in files.iter().flat_map(|(_, objects)| objects) {
+        home.apply(object).await;
+    }
+
+    // What one file says of another is so.
+    let keys = &the(&files, "Secret", "minio")["stringData"];
+    let credentials = &the(&files, "Secret", "medusa-bucket-key")["stringData"]["credentials"];
+    let user = format!("aws_access_key_id = {}\n", keys["MINIO_ROOT_USER"].as_str().unwrap());
+    let password = format!("aws_secret_access_key = {}", keys["MINIO_ROOT_PASSWORD"].as_str().unwrap());
+    let credentials = credentials.as_str().unwrap();
+    assert!(credentials.contains(&user) && credentials.ends_with(&password), "{credentials}");
+    let storage = &the(&files, "K8ssandraCluster", "demo")["spec"]["medusa"]["storageProperties"];
+    assert_eq!(storage["host"], "minio.minio.svc.cluster.local");
+    let service = the(&files, "Service", "minio");
+    assert_eq!(service["metadata"]["namespace"], "minio");
+    assert_eq!(storage["port"], service["spec"]["ports"][0]["port"]);
+    let minio = &the(&files, "Deployment", "minio")["spec"]["template"]["spec"]["containers"][0];
+    let bucket = format!("/data/{} ", storage["bucketName"].as_str().unwrap());
+    assert!(minio["command"][2].as_str().unwrap().contains(&bucket), "{minio}");
+
+    let mut controller = ControlPlane::spawn(&fleet);
+    eventually("the datacenter has Medusa", async || {
+        let datacenter = home.raw::<CassandraDatacenter>(NAMESPACE, "dc1").await;
+        let medusa = container(&datacenter, "containers", "medusa");
+        let restore = container(&datacenter, "initContainers", "medusa-restore");
+        let is_there = medusa.is_some() && restore.is_some();
+        if is_there { Ok(()) } else { Err(datacenter["spec"]["podTemplateSpec"].to_string()) }
+    })
+    .await;
+    let datacenter = home.raw::<CassandraDatacenter>(NAMESPACE, "dc1").await;
+    assert_eq!(datacenter["spec"]["config"], the(&files, "CassandraDatacenter", "dc1")["spec"]["config"]);
+    controller.assert_running();
 }
