@@ -24,7 +24,7 @@ use crate::{
         client_configs::{about, client_config, client_config_definition},
         condition, configuration, eventually, finish_task,
         restores::{backed_up, child_of, expect_end, restorable, restore_job},
-        secret,
+        rights, secret,
     },
     tasks::{over, task},
 };
@@ -179,7 +179,7 @@ async fn what_is_made_again_under_its_name_is_new_whatever_kind_it_is_of() {
     for plane in ["dp-1", "dp-2"] {
         fleet.expect_data_plane(plane, "Ready", "True", "Ready").await;
     }
-    let kubeconfig = std::fs::read_to_string(&fleet.dp(3).kubeconfig).unwrap();
+    let kubeconfig = rights::kubeconfig(fleet.dp(3)).to_string();
     backed_up(&fleet).await;
     let _finishers = [BackupFinisher::start(fleet.dp(1)), BackupFinisher::start(fleet.dp(2))];
     for round in 0..3 {

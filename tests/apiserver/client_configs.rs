@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::{
     BackupFinisher, CASS, Cluster, ControlPlane, FLEET, Fleet, assert_unseen, backup_job,
     client_configs::{about, client_config, client_config_definition},
-    condition, datacenter, eventually, grant, kubeconfig, medusa_fleet, secret, token,
+    condition, datacenter, eventually, kubeconfig, medusa_fleet, rights, secret, token,
 };
 
 /// Namespace of k8ssandra-operator.
@@ -77,7 +77,6 @@ async fn a_client_config_registers_a_cluster_whose_credential_is_rotated_and_goe
     fleet.expect_data_plane("dp-2", "Ready", "True", "Ready").await;
     home.install(&[client_config_definition()]).await.unwrap();
     home.namespace(OPS).await.unwrap();
-    grant(there).await;
     let first = token(there, "first").await;
     let config = format!("{OBJECT}-config");
     home.create(secret(OPS, &config, &[("kubeconfig", &scripted(there, &first))])).await;
@@ -171,7 +170,7 @@ async fn a_client_config_that_cannot_be_served_is_told_why_and_disturbs_nobody()
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
     let before: DataPlane = home.get(FLEET, "dp-1").await;
-    let good = kubeconfig(fleet.dp(1));
+    let good = rights::kubeconfig(fleet.dp(1));
     home.create(secret(OPS, "good", &[("kubeconfig", &good.to_string())])).await;
 
     // A name that is somebody else's: said on both, changed on neither.

@@ -13,9 +13,9 @@ use serde_json::json;
 
 use crate::support::{
     BackupFinisher, CASS, Cluster, ControlPlane, FLEET, Fleet, assert_unseen, backup_job, configuration,
-    datacenter, eventually, grant, medusa_fleet,
+    datacenter, eventually, medusa_fleet,
     refusals::{permit, refuse},
-    secret, token, with_token,
+    rights, secret, token, with_token,
 };
 
 /// Waits until the bucket secret's copy holds `value`.
@@ -40,7 +40,6 @@ async fn a_revoked_credential_stops_one_cluster_until_it_is_rotated() {
     let mut tokens = Vec::new();
     for number in [1, 2] {
         let cluster = fleet.dp(number);
-        grant(cluster).await;
         let first = token(cluster, "first").await;
         fleet.register_as(&cluster.name, "kubeconfig", &with_token(cluster, &first)).await;
         tokens.push(first);
@@ -188,6 +187,7 @@ async fn what_register_grants_is_enough_and_a_missing_verb_is_named() {
     let (home, there) = (fleet.home(), fleet.dp(1));
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.expect_data_plane("local", "Ready", "True", "Ready").await;
+    rights::revoke(there).await;
     let file = there.kubeconfig.display().to_string();
     let output = medusa_fleet(
         &fleet.home().kubeconfig,
@@ -206,6 +206,7 @@ async fn what_register_grants_is_enough_and_a_missing_verb_is_named() {
     expect_copy(there, "two").await;
 
     // The start looks at what is allowed.
+    controller.lacks_rights();
     let missing = [("create", "medusabackupjobs"), ("patch", "secrets")];
     controller.kill9();
     change_role(there, &missing, false).await;
@@ -233,7 +234,6 @@ async fn another_credential_goes_on_with_what_is_watched_and_lists_nothing_again
     let fleet = Fleet::start(1).await;
     let (home, there) = (fleet.home(), fleet.dp(1));
     let mut controller = ControlPlane::spawn(&fleet);
-    grant(there).await;
     let first = token(there, "first").await;
     fleet.register_as("dp-1", "kubeconfig", &with_token(there, &first)).await;
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;

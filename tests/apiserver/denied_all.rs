@@ -16,7 +16,7 @@ use crate::{
     denied_steps::{ask_for_writes, goes_on, held_up, prepare},
     support::{
         BackupFinisher, CASS, Cluster, ControlPlane, FLEET, Fleet, backup_job, client, datacenter,
-        eventually, grant, refusals, secret, token, with_token,
+        eventually, refusals, secret, token, with_token,
     },
 };
 
@@ -66,7 +66,6 @@ async fn a_data_plane_in_which_every_write_is_denied_says_so_everywhere_and_goes
     let fleet = Fleet::start(2).await;
     let (home, there) = (fleet.home(), fleet.dp(1));
     let mut controller = ControlPlane::spawn(&fleet);
-    grant(there).await;
     let token = token(there, "audited").await;
     fleet.register_as("dp-1", "kubeconfig", &with_token(there, &token)).await;
     fleet.register(2).await;

@@ -6,7 +6,7 @@ use medusa_fleet::api::fleet::DataPlane;
 use serde_json::{Value, json};
 
 use crate::support::{
-    ControlPlane, FLEET, Fleet, assert_unseen, condition, eventually, grant, kubeconfig, secret, token,
+    ControlPlane, FLEET, Fleet, assert_unseen, condition, eventually, kubeconfig, secret, token,
 };
 
 /// Stands in every refused kubeconfig where a credential would.
@@ -125,6 +125,7 @@ async fn a_bad_kubeconfig_is_refused_by_name_and_disturbs_nothing() {
     let home = fleet.home();
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register_all().await;
+    // An administrator's, as it has a client certificate.
     let good = kubeconfig(fleet.dp(1));
     let before: DataPlane = home.get(FLEET, "dp-1").await;
 
@@ -199,7 +200,6 @@ async fn what_kubectl_reads_is_read_and_a_comment_more_is_no_new_credential() {
     let fleet = Fleet::start(1).await;
     let home = fleet.home();
     let mut controller = ControlPlane::spawn(&fleet);
-    grant(fleet.dp(1)).await;
     let good = kubeconfig(fleet.dp(1));
     let cluster = &good["clusters"][0]["cluster"];
     let (server, ca) =

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::support::{
     CASS, FLEET, Fleet, answer_of, backup_job, datacenter, eventually, finish,
     harness::{BINARY, Program},
+    rights,
 };
 
 /// One of several control planes of a fleet.
@@ -20,7 +21,7 @@ pub struct Replica {
 
 impl Replica {
     pub fn start(fleet: &Fleet, name: &str) -> Self {
-        Self::start_by(fleet, name, &fleet.home().kubeconfig)
+        Self::start_by(fleet, name, &rights::kubeconfig_file(fleet.home()))
     }
 
     /// One that reaches its cluster by another kubeconfig.

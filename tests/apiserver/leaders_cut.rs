@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     leaders::Replica,
-    support::{CASS, ControlPlane, FLEET, Fleet, answer_of, configuration, eventually, secret},
+    support::{CASS, ControlPlane, FLEET, Fleet, answer_of, configuration, eventually, rights, secret},
 };
 
 const LEASE: &str = "medusa-fleet-control-plane";
@@ -36,7 +36,7 @@ struct Way {
 
 impl Way {
     async fn to_home(fleet: &Fleet) -> Self {
-        let text = fs::read_to_string(&fleet.home().kubeconfig).unwrap();
+        let text = fs::read_to_string(rights::kubeconfig_file(fleet.home())).unwrap();
         let (before, rest) = text.split_once("https://").unwrap();
         let end =
             rest.find(|c: char| !(c.is_ascii_alphanumeric() || ".:-".contains(c))).unwrap_or(rest.len());

@@ -12,7 +12,7 @@ use kube::{
 use medusa_fleet::api::fleet::{DataPlane, FleetBackupJob, FleetBackupSchedule, FleetTask};
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, ControlPlane, Fleet, eventually, secret};
+use crate::support::{Cluster, ControlPlane, Fleet, eventually, rights, secret};
 
 const NAMESPACE: &str = "leaving";
 
@@ -60,9 +60,10 @@ async fn a_namespace_that_is_deleted_with_everything_in_it_ends() {
     let fleet = Fleet::start(1).await;
     let home = fleet.home();
     home.namespace(NAMESPACE).await.unwrap();
+    rights::grant_in(home, NAMESPACE).await;
     let mut controller = ControlPlane::spawn_with(&fleet, &["--namespace", NAMESPACE, "--leader-elect"]);
     controller.ready(0).await;
-    let kubeconfig = std::fs::read_to_string(&fleet.dp(1).kubeconfig).unwrap();
+    let kubeconfig = rights::kubeconfig(fleet.dp(1)).to_string();
     let mut registered = secret(NAMESPACE, "dp-1", &[("kubeconfig", &kubeconfig)]);
     registered["metadata"]["labels"] = json!({"fleet.k8ssandra.io/register": "true"});
     home.create(registered).await;

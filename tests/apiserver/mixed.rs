@@ -18,7 +18,7 @@ use crate::{
     deployment_steps::{bare, bucket, expect_state, k8ssandra, medusa_in, raw, settle},
     support::{
         BackupFinisher, CASS, Cluster, ControlPlane, FLEET, Fleet, backup_job, condition, datacenter,
-        eventually, eventually_within, grant, medusa_definitions, token, with_token, write_backup,
+        eventually, eventually_within, medusa_definitions, token, with_token, write_backup,
     },
 };
 
@@ -204,9 +204,9 @@ async fn shrink_role(cluster: &Cluster) -> ClusterRole {
 async fn with_an_earlier_role_backups_go_on_and_what_does_not_is_said() {
     let fleet = Fleet::start(1).await;
     let (home, cluster) = (fleet.home(), fleet.dp(1));
-    grant(cluster).await;
     let full = shrink_role(cluster).await;
     let mut controller = ControlPlane::spawn(&fleet);
+    controller.lacks_rights();
     let kubeconfig = with_token(cluster, &token(cluster, "first").await);
     fleet.register_as("dp-1", "kubeconfig", &kubeconfig).await;
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Cluster, ControlPlane, FLEET, Fleet, assert_unseen, condition, eventually, kubeconfig, medusa_fleet_in,
-    proxy::Proxy,
+    proxy::Proxy, rights,
 };
 
 /// The proxy's password.
@@ -25,9 +25,8 @@ fn address(cluster: &Cluster) -> String {
     server.trim_start_matches("https://").trim_end_matches('/').to_owned()
 }
 
-/// The cluster's kubeconfig with another address, whose certificate is still the real one's.
-fn by_name(cluster: &Cluster, host: &str) -> Value {
-    let mut file = kubeconfig(cluster);
+/// A kubeconfig of the cluster with another address, whose certificate is still the real one's.
+fn by_name(mut file: Value, cluster: &Cluster, host: &str) -> Value {
     let real = address(cluster);
     let cluster = &mut file["clusters"][0]["cluster"];
     cluster["server"] = json!(format!("https://{host}"));
@@ -86,12 +85,12 @@ async fn proxies_are_used_gone_around_and_named() {
     let env = [("HTTPS_PROXY", url.as_str()), ("NO_PROXY", "a.example.org, .direct.example.net")];
 
     let mut controller = ControlPlane::spawn_in(&fleet, &[], &env);
-    let file = |host: &str| by_name(fleet.dp(1), host);
+    let file = |host: &str| by_name(rights::kubeconfig(fleet.dp(1)), fleet.dp(1), host);
     fleet.register_as("through", "kubeconfig", &file(far).to_string()).await;
     fleet.register_as("around", "kubeconfig", &file("dp-1.direct.example.net:6443").to_string()).await;
     fleet.register_as("refused", "kubeconfig", &file("unknown.far.example.net:6443").to_string()).await;
     fleet.register(2).await;
-    let named = with_proxy(kubeconfig(fleet.dp(2)), &url);
+    let named = with_proxy(rights::kubeconfig(fleet.dp(2)), &url);
     fleet.register_as("named", "kubeconfig", &named.to_string()).await;
     fleet.expect_data_plane("through", "Ready", "True", "Ready").await;
     fleet.expect_data_plane("dp-2", "Ready", "True", "Ready").await;
@@ -109,11 +108,13 @@ async fn proxies_are_used_gone_around_and_named() {
     // Allowed, the kubeconfig's own proxy is used, also to an address that no proxy of the environment is for.
     controller.kill9();
     let mut controller = ControlPlane::spawn_in(&fleet, &["--allow-unsafe-kubeconfig", "proxy-url"], &[]);
-    fleet.register_as("dead", "kubeconfig", &with_proxy(kubeconfig(fleet.dp(2)), DEAD).to_string()).await;
+    fleet
+        .register_as("dead", "kubeconfig", &with_proxy(rights::kubeconfig(fleet.dp(2)), DEAD).to_string())
+        .await;
     fleet.expect_data_plane("named", "Authenticated", "True", "CredentialAccepted").await;
     assert!(proxy.seen().concat().contains(&format!("CONNECT {} ", address(fleet.dp(2)))));
     let asking = asks_for_a_password();
-    let asked = with_proxy(kubeconfig(fleet.dp(2)), &format!("http://{asking}"));
+    let asked = with_proxy(rights::kubeconfig(fleet.dp(2)), &format!("http://{asking}"));
     fleet.register_as("asked", "kubeconfig", &asked.to_string()).await;
     let message = fleet.expect_data_plane("asked", "Ready", "False", "ProxyFailed").await;
     assert!(
@@ -126,7 +127,7 @@ async fn proxies_are_used_gone_around_and_named() {
     assert_unseen(&fleet, &controller, &[CANARY]).await;
 
     // A person's.
-    let far_home = by_name(fleet.home(), home);
+    let far_home = by_name(kubeconfig(fleet.home()), fleet.home(), home);
     let output = dataplanes(&fleet, &far_home, &[("HTTPS_PROXY", &proxy.address)]);
     assert!(output.status.success(), "{}", said(&output));
     let output = dataplanes(&fleet, &with_proxy(far_home.clone(), &url), &[("NO_PROXY", "*")]);

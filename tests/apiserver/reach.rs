@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::{
     front::{self, Front},
     support::{
-        CASS, ControlPlane, FLEET, Fleet, backup_job, configuration, datacenter, eventually, grant,
-        kubeconfig, medusa_fleet, secret, token,
+        CASS, ControlPlane, FLEET, Fleet, backup_job, configuration, datacenter, eventually, kubeconfig,
+        medusa_fleet, rights, secret, token,
     },
 };
 
@@ -25,7 +25,7 @@ const CANARY: &str = "canary-77ab01-in-a-bucket-secret";
 async fn each_way_of_not_being_reached_has_a_reason_a_cause_and_a_fix() {
     let fleet = Fleet::start(1).await;
     let mut controller = ControlPlane::spawn(&fleet);
-    let good = kubeconfig(fleet.dp(1));
+    let good = rights::kubeconfig(fleet.dp(1));
     let with = |field: &str, value: Value| {
         let mut file = good.clone();
         file["clusters"][0]["cluster"][field] = value;
@@ -118,8 +118,8 @@ async fn each_way_of_not_being_reached_has_a_reason_a_cause_and_a_fix() {
 async fn a_data_plane_that_may_not_say_who_it_is_is_used_and_the_permission_named() {
     let fleet = Fleet::start(1).await;
     let mut controller = ControlPlane::spawn(&fleet);
+    controller.lacks_rights();
     let cluster = fleet.dp(1);
-    grant(cluster).await;
     let roles = kube::Api::<k8s_openapi::api::rbac::v1::ClusterRole>::all(cluster.client.clone());
     for role in roles.list(&kube::api::ListParams::default()).await.unwrap() {
         let reads = |rule: &k8s_openapi::api::rbac::v1::PolicyRule| {
@@ -166,7 +166,6 @@ async fn what_stands_in_front_of_a_dead_api_server_is_no_contact_and_what_it_rep
     let home = fleet.home();
     let mut controller = ControlPlane::spawn_with(&fleet, &["--log-filter", "trace"]);
     let cluster = fleet.dp(1);
-    grant(cluster).await;
     let token = token(cluster, "fronted").await;
     let mut file: Value = serde_json::from_str(&crate::support::with_token(cluster, &token)).unwrap();
     let server = file["clusters"][0]["cluster"]["server"].as_str().unwrap().to_owned();

@@ -14,7 +14,7 @@ use medusa_fleet::api::{
 use serde_json::json;
 
 use crate::support::{
-    CASS, Cluster, ControlPlane, Fleet, backup_job, client, datacenter, eventually, finish, grant,
+    CASS, Cluster, ControlPlane, Fleet, backup_job, client, datacenter, eventually, finish,
     restores::{backed_up, child_of, expect_end, expect_restore, ours, restore_job, work},
     token,
     wire::Wire,
@@ -31,7 +31,6 @@ struct Place<'a> {
 impl<'a> Place<'a> {
     async fn register(fleet: &'a Fleet, number: usize) -> Self {
         let cluster = fleet.dp(number);
-        grant(cluster).await;
         let wire = Wire::to(cluster).await;
         let kubeconfig = wire.through(&with_token(cluster, &token(cluster, "first").await));
         fleet.register_as(&cluster.name, "kubeconfig", &kubeconfig).await;
@@ -87,6 +86,7 @@ async fn a_medusabackup_that_may_not_be_seen_is_not_missing() {
     let fleet = Fleet::start(1).await;
     let home = fleet.home();
     let mut controller = ControlPlane::spawn(&fleet);
+    controller.lacks_rights();
     let place = Place::register(&fleet, 1).await;
     place.cluster.create(datacenter("dc1", "shop", 1)).await;
     fleet.expect_size("shop", 1).await;
@@ -113,6 +113,7 @@ async fn a_restore_whose_job_may_not_be_seen_goes_on_and_the_next_keeps_its_turn
     let fleet = Fleet::start(2).await;
     let home = fleet.home();
     let mut controller = ControlPlane::spawn(&fleet);
+    controller.lacks_rights();
     let place = Place::register(&fleet, 1).await;
     fleet.register(2).await;
     fleet.expect_data_plane("dp-2", "Ready", "True", "Ready").await;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     BackupFinisher, CASS, ControlPlane, FLEET, Fleet, backup_job, condition, configuration, datacenter,
-    eventually, kubeconfig, secret,
+    eventually, rights, secret,
 };
 
 fn data_plane(name: &str) -> Value {
@@ -48,7 +48,7 @@ async fn a_data_plane_that_is_made_again_under_its_name_is_used_whenever_that_ha
     let home = fleet.home();
     let mut controller = ControlPlane::spawn(&fleet);
     fleet.register(1).await;
-    let second = kubeconfig(fleet.dp(2)).to_string();
+    let second = rights::kubeconfig(fleet.dp(2)).to_string();
     home.create(secret(FLEET, "dp-2-kubeconfig", &[("kubeconfig", &second)])).await;
     home.create(data_plane("dp-2")).await;
     let mut finishers = Vec::new();
@@ -121,7 +121,7 @@ async fn a_newcomer_of_the_same_identity_silences_nobody_and_a_person_can_say_th
     fleet.register(1).await;
     fleet.expect_data_plane("dp-1", "Ready", "True", "Ready").await;
     controller.kill9();
-    let second = kubeconfig(fleet.dp(2)).to_string();
+    let second = rights::kubeconfig(fleet.dp(2)).to_string();
     home.create(secret(FLEET, "dp-2-kubeconfig", &[("kubeconfig", &second)])).await;
     controller.start();
     let message = fleet.expect_data_plane("dp-2", "Unique", "False", "DuplicateCluster").await;

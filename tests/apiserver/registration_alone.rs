@@ -9,8 +9,8 @@ use medusa_fleet::api::fleet::{DataPlane, FleetBackupJob, Phase};
 use serde_json::{Value, json};
 
 use crate::support::{
-    BackupFinisher, ControlPlane, FLEET, Fleet, backup_job, condition, datacenter, eventually, kubeconfig,
-    refusals, secret,
+    BackupFinisher, ControlPlane, FLEET, Fleet, backup_job, condition, datacenter, eventually, refusals,
+    rights, secret,
 };
 
 fn data_plane(name: &str, spec: Value) -> Value {
@@ -70,7 +70,7 @@ async fn one_that_cannot_be_read_or_claimed_or_whose_secret_cannot_be_called_hol
         }
     })
     .await;
-    let again = kubeconfig(fleet.dp(1)).to_string();
+    let again = rights::kubeconfig(fleet.dp(1)).to_string();
     home.create(secret(FLEET, "denied", &[("kubeconfig", &again)])).await;
     home.create(data_plane("odd", json!({"kubeconfigSecretRef": {"name": "denied"}, "paused": true}))).await;
     fleet.expect_data_plane("odd", "Ready", "False", "Paused").await;

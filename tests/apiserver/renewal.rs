@@ -26,10 +26,10 @@ use crate::support::{
     eventually,
     fake_clock::FakeClock,
     gate::{Gate, Stop},
+    harness::connection,
     medusa_fleet,
+    rights::{self, ACCOUNT},
 };
-
-const ACCOUNT: &str = "medusa-fleet-control-plane";
 
 /// The control plane in a thread of this process, by a clock of the test's. It ends where it stands when it is dropped.
 struct ClockedControlPlane {
@@ -53,7 +53,7 @@ impl ClockedControlPlane {
         fake_clock: &FakeClock,
         connect: impl FnOnce(Config) -> Client + Send + 'static,
     ) -> Self {
-        let (connection, clock) = (fleet.home().config.clone(), fake_clock.clock());
+        let (file, clock) = (rights::kubeconfig(fleet.home()).to_string(), fake_clock.clock());
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
@@ -61,7 +61,7 @@ impl ClockedControlPlane {
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async move {
                 let config = control_plane::Config {
-                    client: connect(connection),
+                    client: connect(connection(&file).await.unwrap()),
                     namespace: FLEET.to_owned(),
                     metrics_addr: None,
                     leader_elect: false,

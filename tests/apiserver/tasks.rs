@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     CASS, Cluster, ControlPlane, FLEET, Fleet, condition, datacenter, eventually, finish_task, follow_up,
-    grant, node_names, token, with_token, write_backup,
+    node_names, write_backup,
 };
 
 /// A FleetTask with this spec.
@@ -98,25 +98,12 @@ pub fn child_name(task: &impl kube::ResourceExt, dc: &str) -> String {
     format!("{}-{dc}-{digits}", task.name_any())
 }
 
-/// Registers data plane 1 with no more than the role that `kubeconfigs/` grants, and the others as administrator.
-async fn register_least(fleet: &Fleet, planes: usize) {
-    grant(fleet.dp(1)).await;
-    let kubeconfig = with_token(fleet.dp(1), &token(fleet.dp(1), "tasks").await);
-    fleet.register_as("dp-1", "kubeconfig", &kubeconfig).await;
-    for number in 2..=planes {
-        fleet.register(number).await;
-    }
-    for number in 1..=planes {
-        fleet.expect_data_plane(&format!("dp-{number}"), "Ready", "True", "Ready").await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_over_the_fleet_is_followed_by_syncs_summed_up_and_swept_away() {
     let fleet = Fleet::start(2).await;
     let home = fleet.home();
     let mut controller = ControlPlane::spawn(&fleet);
-    register_least(&fleet, 2).await;
+    fleet.register_all().await;
     for number in [1, 2] {
         let dc = format!("dc{number}");
         deploy(fleet.dp(number), &dc, "max_backup_age = 7\nmax_backup_count = 3").await;

@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     front::Front,
     support::{
-        BackupFinisher, CASS, ControlPlane, Fleet, backup_job, datacenter, eventually, grant, token,
-        with_token,
+        BackupFinisher, CASS, ControlPlane, Fleet, backup_job, datacenter, eventually, token, with_token,
     },
 };
 
@@ -38,7 +37,6 @@ async fn answers_that_are_torn_or_packed_cost_their_own_data_plane_alone_and_not
     let fleet = Fleet::start(2).await;
     let (home, there) = (fleet.home(), fleet.dp(1));
     let mut controller = ControlPlane::spawn(&fleet);
-    grant(there).await;
     let token = token(there, "fronted").await;
     let mut file: Value = serde_json::from_str(&with_token(there, &token)).unwrap();
     let server = file["clusters"][0]["cluster"]["server"].as_str().unwrap().to_owned();

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     restorable_datacenter::{RESTORE, RestorableDatacenter, restore_timings},
+    rights,
     scripted_datacenter::{DataPlane as Role, ScriptedDatacenter},
     shared_cluster::Definitions,
     support::{
@@ -27,12 +28,13 @@ use crate::{
 const CERTAIN: usize = 15;
 
 /// The program as control plane, in the namespace of the near datacenter.
-fn control_plane(dc: &RestorableDatacenter) -> Program {
+async fn control_plane(dc: &RestorableDatacenter) -> Program {
     let ScriptedDatacenter { cluster, ns, .. } = &dc.scripted;
+    rights::grant_control_plane_in(cluster, ns).await;
     let log = cluster.kubeconfig.with_file_name(format!("control-plane-{ns}.log"));
     let program = Program::start(BINARY, &log, |command| {
         let args = ["--namespace", ns, "control-plane", "--metrics-addr", "127.0.0.1:0"];
-        command.arg("--kubeconfig").arg(&cluster.kubeconfig).args(args)
+        command.arg("--kubeconfig").arg(rights::kubeconfig_file_of(cluster, rights::CONTROL_PLANE)).args(args)
     });
     program.unwrap()
 }
@@ -55,8 +57,8 @@ impl TwoDatacenterCluster {
             let label = json!({"metadata": {"labels": {"fleet.k8ssandra.io/cluster": name}}});
             dc.scripted.patch_datacenter(label).await;
         }
-        let controller = control_plane(&near);
-        let file = std::fs::read_to_string(&far.scripted.cluster.kubeconfig).unwrap();
+        let controller = control_plane(&near).await;
+        let file = rights::kubeconfig_of(&far.scripted.cluster, rights::CONTROL_PLANE);
         near.scripted
             .create::<Secret>(json!({
                 "apiVersion": "v1", "kind": "Secret",

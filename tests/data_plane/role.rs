@@ -28,7 +28,7 @@ async fn it_refuses_to_run_beside_k8ssandra_operator() {
     }))
     .await;
     let config = data_plane::Config {
-        client: dc.cluster.client.clone(),
+        client: Client::try_from(rights::act(dc.cluster.config.clone())).unwrap(),
         namespace: dc.ns.clone(),
         leader_elect: false,
         watch_namespaces: vec![dc.ns.clone()],
@@ -66,6 +66,7 @@ async fn it_ends_when_told_to() {
     let dc = ScriptedDatacenter::new(0, Script::default()).await;
     let shutdown = CancellationToken::new();
     let config = data_plane::Config {
+        // An administrator's: nobody else is told that a namespace is missing.
         client: dc.cluster.client.clone(),
         namespace: "does-not-exist".to_owned(),
         leader_elect: false,

@@ -303,7 +303,7 @@ impl ScriptedDatacenter {
                 .args(["data-plane", "--take-over", "--metrics-addr", "127.0.0.1:0"])
                 .args(more)
                 .args(["--namespace", &self.ns, "--watch-namespace", &self.ns, "--kubeconfig"])
-                .arg(&self.cluster.kubeconfig)
+                .arg(rights::kubeconfig_file_of(&self.cluster, rights::DATA_PLANE))
         });
         program.unwrap()
     }

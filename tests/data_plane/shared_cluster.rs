@@ -85,7 +85,7 @@ impl Shared {
         let described = testbed.clusters().remove(0);
         let cluster = Cluster::connect(&described).await.unwrap();
         cluster.prepare(&definitions.all(), &[]).await.unwrap();
-        rights::grant(&cluster).await;
+        rights::grant(&cluster, matches!(definitions, Definitions::Home)).await;
         if matches!(definitions, Definitions::Loose) {
             loosen(&cluster).await;
         }

@@ -9,13 +9,26 @@ use std::{
 use super::{
     Cluster, Fleet, eventually,
     harness::{BINARY, Program},
+    rights,
 };
 
 /// What every write to fails for want of room, and every read from is endless.
 const FULL: &str = "/dev/full";
 
-/// A running controller, or one that was killed and can be started again.
-pub struct ControlPlane(Program);
+/// What it logs when an API server refuses it something for want of rights (`runtime/wire`).
+const NO_RIGHT: &str = "the account has no right to this";
+/// What is asked first wherever it connects. An API server that has just started refuses it until it has read the roles; that
+/// it is granted shows in every other request. As they are logged.
+const FIRST_ASKED: [&str; 2] = ["path=\"/api/v1/namespaces/kube-system\"", "path=\"/version\""];
+
+/// A running controller, or one that was killed and can be started again. It has the rights that are shipped: that they
+/// are not enough for something fails the test.
+pub struct ControlPlane {
+    program: Program,
+    /// Where its log begins: another may have written there before.
+    from: usize,
+    lacks_rights: bool,
+}
 
 impl ControlPlane {
     /// Starts `medusa-fleet control-plane` in the fleet's control-plane cluster.
@@ -39,16 +52,17 @@ impl ControlPlane {
         Self::spawn_to(Path::new(FULL), fleet, &[], &[("TMPDIR", FULL)])
     }
 
-    /// Starts it in any cluster.
+    /// Starts it in any cluster for which [`rights::at_home`] was called.
     pub fn spawn_at(log: &Path, cluster: &Cluster, args: &[&str]) -> Self {
-        Self::spawn_by(log, &cluster.kubeconfig, args, &[])
+        Self::spawn_by(log, &rights::kubeconfig_file(cluster), args, &[])
     }
 
     fn spawn_to(log: &Path, fleet: &Fleet, args: &[&str], env: &[(&str, &str)]) -> Self {
-        Self::spawn_by(log, &fleet.home().kubeconfig, args, env)
+        Self::spawn_by(log, &rights::kubeconfig_file(fleet.home()), args, env)
     }
 
     fn spawn_by(log: &Path, kubeconfig: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let from = std::fs::metadata(log).map_or(0, |log| usize::try_from(log.len()).unwrap());
         let program = Program::start(BINARY, log, |command| {
             command
                 .arg("--kubeconfig")
@@ -58,24 +72,29 @@ impl ControlPlane {
                 .args(args)
                 .envs(env.iter().copied())
         });
-        Self(program.unwrap())
+        Self { program: program.unwrap(), from, lacks_rights: false }
+    }
+
+    /// The test takes rights away: refusals are what it is about.
+    pub fn lacks_rights(&mut self) {
+        self.lacks_rights = true;
     }
 
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
-        self.0.ended().unwrap().is_some()
+        self.program.ended().unwrap().is_some()
     }
 
     /// Starts it again once it has ended, such as by [`Self::kill9`].
     pub fn start(&mut self) {
         assert!(self.has_ended(), "it is running");
-        self.0.restart().unwrap();
+        self.program.restart().unwrap();
     }
 
     /// Kills it with SIGKILL.
     pub fn kill9(&mut self) {
         self.assert_running();
-        self.0.kill();
+        self.program.kill();
     }
 
     /// [`Self::kill9`] and [`Self::start`].
@@ -86,13 +105,13 @@ impl ControlPlane {
 
     /// Fails unless it is still the process that was started last.
     pub fn assert_running(&mut self) {
-        let ended = self.0.ended().unwrap();
+        let ended = self.program.ended().unwrap();
         assert!(ended.is_none(), "the controller ended: {ended:?}");
     }
 
     /// All it logged so far.
     pub fn log(&self) -> String {
-        self.0.said()
+        self.program.said()
     }
 
     /// Waits until it says that it is ready: every data plane is in its table and the first inventory stands.
@@ -106,6 +125,20 @@ impl ControlPlane {
             if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(answer) }
         })
         .await;
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        if self.lacks_rights || std::thread::panicking() {
+            return;
+        }
+        let log = self.program.said();
+        let news = log.get(self.from..).unwrap_or_default();
+        let is_first = |line: &str| FIRST_ASKED.iter().any(|path| line.contains(path));
+        let refused: Vec<&str> =
+            news.lines().filter(|line| line.contains(NO_RIGHT) && !is_first(line)).collect();
+        assert!(refused.is_empty(), "the shipped rights do not do: {refused:#?}");
     }
 }
 

@@ -12,18 +12,13 @@ use serde_json::{Value, json};
 use super::{
     Cluster, FLEET,
     harness::{BINARY, connection},
+    rights::{self, ACCOUNT},
     secret,
 };
 
-/// What a role is granted; the rest of its manifest is about its Deployment.
-pub const GRANTS: [&str; 5] = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
-/// The ServiceAccount of a control plane in a data plane.
-const ACCOUNT: &str = "medusa-fleet-control-plane";
-
-/// A cluster's kubeconfig as JSON, which is YAML.
+/// An administrator's kubeconfig of a cluster.
 pub fn kubeconfig(cluster: &Cluster) -> Value {
-    let text = std::fs::read_to_string(&cluster.kubeconfig).unwrap();
-    serde_saphyr::from_str(&text).expect("the testbed writes YAML")
+    rights::parsed(&cluster.kubeconfig)
 }
 
 /// The objects of those kinds in a file of this repository.
@@ -33,14 +28,7 @@ pub fn objects_of(file: &str, kinds: &[&str]) -> Vec<Value> {
     all.into_iter().filter(|object| kinds.iter().any(|kind| object["kind"] == *kind)).collect()
 }
 
-/// Makes the ServiceAccount and the role of `kubeconfigs/data-plane-rbac.yaml`.
-pub async fn grant(cluster: &Cluster) {
-    for object in objects_of("kubeconfigs/data-plane-rbac.yaml", &GRANTS) {
-        cluster.create(object).await;
-    }
-}
-
-/// A new token of that account. It works until the Secret `bound_to`, made for it, is deleted.
+/// A new token of the control plane's account. It works until the Secret `bound_to`, made for it, is deleted.
 pub async fn token(cluster: &Cluster, bound_to: &str) -> String {
     let bound = cluster.create(secret(FLEET, bound_to, &[])).await;
     let bound = json!({"apiVersion": "v1", "kind": "Secret", "name": bound_to, "uid": bound.uid()});

@@ -19,7 +19,7 @@ use medusa_fleet::api::{
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{CASS, Cluster, FLEET, condition, eventually, secret, testbed_lease::TestbedLease};
+use super::{CASS, Cluster, FLEET, condition, eventually, rights, secret, testbed_lease::TestbedLease};
 
 /// Fleets that run at a time: an API server takes 300 MB.
 static PLACES: Semaphore = Semaphore::const_new(4);
@@ -30,8 +30,8 @@ pub const NAMESPACES: [&str; 2] = [FLEET, CASS];
 /// Numbers the directories of a process.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 
-/// A running fleet. Its clusters are `control-plane` and `dp-1`, `dp-2`, …; in each, the definitions it needs and the
-/// namespaces [`FLEET`] and [`super::CASS`], and nothing else.
+/// A running fleet. Its clusters are `control-plane` and `dp-1`, `dp-2`, …; in each, the definitions it needs, the
+/// namespaces [`FLEET`] and [`super::CASS`] and what the control plane is granted there, and nothing else.
 pub struct Fleet {
     dir: PathBuf,
     home: Cluster,
@@ -56,6 +56,7 @@ impl Fleet {
         while testbed_lease.clusters.len() <= data_planes {
             let added = connect(&testbed_lease.add()).await;
             added.prepare(&medusa_definitions(), &NAMESPACES).await.unwrap();
+            rights::prepare(&added).await;
             testbed_lease.remember().await;
         }
         Self::new(testbed_lease, data_planes, true, place).await
@@ -75,6 +76,7 @@ impl Fleet {
         let each = std::iter::once(&all).chain(served);
         let prepare = async |(cluster, definitions): (&Cluster, &Vec<_>)| {
             cluster.prepare(definitions, &NAMESPACES).await.unwrap();
+            rights::prepare(cluster).await;
         };
         join_all(clusters.iter().zip(each).map(prepare)).await;
         testbed_lease.remember().await;
@@ -191,11 +193,11 @@ impl Fleet {
         .await;
     }
 
-    /// Registers data plane `dp-<number>` with an administrator's kubeconfig in a labelled Secret.
+    /// Registers data plane `dp-<number>` in a labelled Secret, with a token of the account that the data plane has for the
+    /// control plane.
     pub async fn register(&self, number: usize) {
         let cluster = self.dp(number);
-        let kubeconfig = std::fs::read_to_string(&cluster.kubeconfig).unwrap();
-        self.register_as(&cluster.name, "kubeconfig", &kubeconfig).await;
+        self.register_as(&cluster.name, "kubeconfig", &rights::kubeconfig(cluster).to_string()).await;
     }
 
     /// Registers a kubeconfig in a labelled Secret, under `key`.

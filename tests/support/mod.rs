@@ -2,7 +2,7 @@
 //!
 //! A test owns everything it starts, and alone: [`Fleet::start`] brings up one etcd, a control-plane cluster and
 //! data-plane clusters, or takes those another test has no use for any more (`testbed_lease`), [`ControlPlane::spawn`] the
-//! controller. A controller ends when its value is dropped, a fleet then or with the process; when the test panics,
+//! controller, with the rights that are shipped and no others (`rights`). A controller ends when its value is dropped, a fleet then or with the process; when the test panics,
 //! its clusters end, their directory stays, and the controller's log is shown.
 //!
 //! Nothing here waits by sleeping for a fixed time: [`eventually`] asks until what was expected is there, and says
@@ -24,6 +24,7 @@ pub mod page;
 pub mod proxy;
 pub mod refusals;
 pub mod restores;
+pub mod rights;
 mod secrecy;
 mod testbed_lease;
 pub mod uids;
@@ -31,7 +32,7 @@ mod wait;
 pub mod wire;
 
 pub use controller::{ControlPlane, answer_of};
-pub use credentials::{client, grant, kubeconfig, medusa_fleet, medusa_fleet_in, token, with_token};
+pub use credentials::{client, kubeconfig, medusa_fleet, medusa_fleet_in, token, with_token};
 pub use fleet::{Fleet, medusa_definitions};
 pub use harness::Cluster;
 pub use medusa::{BackupFinisher, finish, finish_task, follow_up, node_names, write_backup};

@@ -10,12 +10,14 @@ mod pages;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{Method, Request, Response, header};
-use kube::{Client, client::Body};
+use http::{Method, Request, Response, StatusCode, header};
+use kube::{Client, client::Body, core::Status};
 use tokio::sync::Semaphore;
 use tower::{BoxError, service_fn};
 
 use self::{answer::Asked, listing::Listings, pages::Pages};
+
+use super::cause::{self, Denier};
 
 pub use self::{
     answer::{Instead, NotKubernetes},
@@ -109,6 +111,9 @@ impl Wire {
             Asked::Document | Asked::Foreign | Asked::Watch { .. } => {
                 let whole = body::whole(body.into_data_stream(), &self.bounds, &self.turn).await?;
                 answer::document((&method, &uri), head.status, &head.headers, &whole)?;
+                if head.status == StatusCode::FORBIDDEN && lacks_rights(&whole) {
+                    tracing::debug!(%method, path = uri.path(), "the account has no right to this");
+                }
                 if method == Method::GET && head.status.is_success() {
                     self.listings.add(&uri, whole.len(), self.bounds.list)?;
                 }
@@ -118,6 +123,12 @@ impl Wire {
         };
         Ok(Response::from_parts(head, body))
     }
+}
+
+/// Whether a refusal is for want of rights, and not a policy's, a quota's or a namespace's.
+fn lacks_rights(body: &[u8]) -> bool {
+    let status = serde_json::from_slice::<Status>(body).ok();
+    status.and_then(|status| cause::denied(&status)).is_some_and(|(who, _)| who == Denier::Permissions)
 }
 
 /// The same request once more, when asking twice is as good as once.

@@ -20,11 +20,12 @@ use crate::support::{
     Fleet, condition, eventually,
     fake_clock::FakeClock,
     gate::Gate,
+    rights,
     uids::{self, Uids},
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client, Config, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use medusa_fleet::{
@@ -71,12 +72,27 @@ struct ClockedNamespace<'a> {
     fleet: &'a Fleet,
     ns: String,
     fake_clock: FakeClock,
+    /// How the control plane connects to its own cluster.
+    home: Config,
+    /// And to data planes, by name.
+    data_planes: Vec<(String, Config)>,
 }
 
 impl<'a> ClockedNamespace<'a> {
     async fn new(fleet: &'a Fleet, ns: &str) -> Self {
         fleet.home().namespace(ns).await.unwrap();
-        let clocked = Self { fleet, ns: ns.to_owned(), fake_clock: FakeClock::at(Timestamp::UNIX_EPOCH) };
+        rights::grant_in(fleet.home(), ns).await;
+        let mut data_planes = Vec::new();
+        for cluster in fleet.clusters().skip(1) {
+            data_planes.push((cluster.name.clone(), rights::config(cluster).await));
+        }
+        let clocked = Self {
+            fleet,
+            ns: ns.to_owned(),
+            fake_clock: FakeClock::at(Timestamp::UNIX_EPOCH),
+            home: rights::config(fleet.home()).await,
+            data_planes,
+        };
         clocked.to_the_present();
         clocked
     }
@@ -97,11 +113,8 @@ impl<'a> ClockedNamespace<'a> {
 
     /// One that is linked to the fleet's first so many data planes. What it writes there goes through the gate, too.
     fn controller_over(&self, gate: Gate, data_planes: usize) -> Controller {
-        let home = self.fleet.home().config.clone();
-        let mut remotes = Vec::new();
-        for number in 1..=data_planes {
-            remotes.push((format!("dp-{number}"), self.fleet.dp(number).config.clone()));
-        }
+        let home = self.home.clone();
+        let remotes: Vec<(String, Config)> = self.data_planes.iter().take(data_planes).cloned().collect();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (seen, ns, clock) = (gate.clone(), self.ns.clone(), self.fake_clock.clock());
