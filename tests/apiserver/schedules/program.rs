@@ -16,7 +16,9 @@ async fn every_slot_is_one_run_over_the_fleet_while_the_control_plane_is_killed_
         finishers.push(BackupFinisher::start(fleet.dp(number)));
     }
     let fake_clock = FakeClock::at(Timestamp::UNIX_EPOCH);
-    let clocked = ClockedNamespace { fleet: &fleet, ns: FLEET.to_owned(), fake_clock };
+    let home = rights::config(fleet.home()).await;
+    let clocked =
+        ClockedNamespace { fleet: &fleet, ns: FLEET.to_owned(), fake_clock, home, data_planes: Vec::new() };
     let begun = clocked.watch().await;
     let spec = json!({
         "schedule": "@every 2s", "concurrencyPolicy": "Allow", "template": {"selector": {"clusters": ["shop"]}},
@@ -69,7 +71,9 @@ async fn an_unfinished_run_makes_way_when_the_policy_is_replace() {
     fleet.register_all().await;
     fleet.dp(1).create(datacenter("dc1", "shop", 1)).await;
     let fake_clock = FakeClock::at(Timestamp::UNIX_EPOCH);
-    let clocked = ClockedNamespace { fleet: &fleet, ns: FLEET.to_owned(), fake_clock };
+    let home = rights::config(fleet.home()).await;
+    let clocked =
+        ClockedNamespace { fleet: &fleet, ns: FLEET.to_owned(), fake_clock, home, data_planes: Vec::new() };
     clocked.schedule("replaces", json!({"schedule": "@every 3s", "concurrencyPolicy": "Replace"})).await;
     eventually("a run is cancelled for the next", async || {
         let jobs = clocked.jobs().list(&ListParams::default()).await.unwrap().items;
