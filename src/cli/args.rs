@@ -235,7 +235,7 @@ pub struct Unregister {
     /// Name of the data plane
     pub name: String,
     /// How long to wait until the controller has taken its copies back
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "90s", value_parser = duration::parse)]
     pub timeout: Duration,
 }
 
