@@ -10,7 +10,7 @@ use std::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Config,
-    api::{DeleteParams, ListParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use medusa_fleet::api::fleet::DataPlane;
 use serde_json::{Value, json};
@@ -47,6 +47,17 @@ pub async fn prepare(cluster: &Cluster) {
     if cluster.name == HOME {
         may_work_in(cluster, FLEET).await;
     }
+}
+
+/// Grants what the control plane has in its own cluster in another one, too: where a test installs one there.
+pub async fn at_home(cluster: &Cluster) {
+    // Over what it was granted there as a data plane.
+    let params = PatchParams::apply("test").force();
+    for object in objects_of(AT_HOME, &GRANTS) {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        cluster.untyped(&object).patch(name, &params, &Patch::Apply(&object)).await.unwrap();
+    }
+    may_work_in(cluster, FLEET).await;
 }
 
 /// Waits until what was granted in a namespace counts: API servers learn of it by watching.
