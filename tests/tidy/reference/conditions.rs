@@ -126,7 +126,9 @@ fn every_reason_is_explained_given_somewhere_and_stands_where_it_is_given() {
 #[test]
 fn a_reason_is_never_a_word_that_is_not_in_the_list() {
     let words = ["reason: \"", "reason: Some(\""];
-    let found: Vec<String> = shipped().iter().flat_map(|source| source.having(&words)).collect();
+    // What a view shows where there is no condition is no reason.
+    let sources = shipped().into_iter().filter(|source| !source.name.starts_with("src/cli/views/"));
+    let found: Vec<String> = sources.flat_map(|source| source.having(&words)).collect();
     assert_eq!(found, Vec::<String>::new(), "put it into `api::reason`");
 }
 
