@@ -459,6 +459,10 @@ pub struct ControlPlane {
     #[arg(long, env = "MEDUSA_FLEET_SOURCE_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',')]
     #[arg(value_parser = namespace_or_none)]
     pub source_namespaces: Vec<String>,
+    /// Namespaces of its own cluster that data plane `local` is, unless its `spec.namespaces` says so; all when empty
+    #[arg(long, env = "MEDUSA_FLEET_LOCAL_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',')]
+    #[arg(value_parser = namespace_or_none)]
+    pub local_namespaces: Vec<String>,
     /// Age from which a restore point no longer protects its cluster
     #[arg(
         long,

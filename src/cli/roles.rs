@@ -29,6 +29,7 @@ pub fn control_plane(global: &Global, args: &ControlPlane) -> Outcome {
             allow_unsafe: filled(&args.allow_unsafe_kubeconfig).collect(),
             client_configs_in: filled(&args.client_config_namespaces).collect(),
             sources_in: filled(&args.source_namespaces).collect(),
+            local_in: filled(&args.local_namespaces).collect(),
             recovery_point_objective: args.recovery_point_objective,
             medusa_image: args.medusa_image.clone(),
             fleet_name: args.fleet_name.clone().filter(|name| !name.is_empty()),

@@ -88,6 +88,8 @@ pub struct Config {
     pub client_configs_in: BTreeSet<String>,
     /// Namespaces whose MedusaConfigurations and K8ssandraClusters are followed; every one when empty.
     pub sources_in: BTreeSet<String>,
+    /// Namespaces of its own cluster that are worked in where the DataPlane `local` names none; every one when empty.
+    pub local_in: BTreeSet<String>,
     /// Age above which the newest complete restore point no longer protects a cluster.
     pub recovery_point_objective: Duration,
     /// Medusa's image where a K8ssandraCluster names none.
@@ -218,6 +220,7 @@ async fn work(
         fleet.clone(),
         config.namespace.clone(),
         config.sources_in,
+        &config.client_configs_in,
     );
     let registry = registry::RegistryContext {
         client: config.client.clone(),
@@ -226,6 +229,7 @@ async fn work(
         fleet: fleet.clone(),
         sources: sources.clone(),
         client_configs_in: config.client_configs_in,
+        local_in: config.local_in,
         control_plane: control_plane.clone(),
         meters: meters.clone(),
         allow_unsafe: config.allow_unsafe,

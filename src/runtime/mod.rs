@@ -18,6 +18,7 @@ pub mod lease;
 pub mod proxy;
 pub mod reconciles;
 pub mod remembered;
+pub mod scope;
 pub mod shutdown;
 pub mod sync;
 pub mod telemetry;

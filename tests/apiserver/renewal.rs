@@ -68,6 +68,7 @@ impl ClockedControlPlane {
                     allow_unsafe: BTreeSet::new(),
                     client_configs_in: BTreeSet::new(),
                     sources_in: BTreeSet::new(),
+                    local_in: BTreeSet::new(),
                     recovery_point_objective: Duration::from_hours(25),
                     medusa_image: Image::default(),
                     fleet_name: None,

@@ -45,6 +45,11 @@ pub struct DataPlaneSpec {
     /// Stops all writes to the cluster; it is still watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
+    /// Namespaces of the cluster that are worked in; every one when empty. What is in another is not seen, nothing is
+    /// written there, and no rights are needed there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub namespaces: Vec<String>,
     /// How hard the cluster's API server may be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,

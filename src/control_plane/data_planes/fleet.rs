@@ -144,6 +144,8 @@ pub struct Member {
     pub credential_renewal_at: Option<Timestamp>,
     /// Most datacenters backed up at a time, when there is a limit.
     pub max_concurrent_backups: Option<usize>,
+    /// The namespaces that are worked in; every one when empty.
+    pub within: Arc<BTreeSet<String>>,
     /// How to talk to it; absent while its kubeconfig is not usable.
     pub remote: Option<Arc<Remote>>,
     /// What is seen of it.
@@ -194,6 +196,8 @@ pub struct Snapshot {
     pub credential_renewal_at: Option<Timestamp>,
     /// Most datacenters backed up at a time, when there is a limit.
     pub max_concurrent_backups: Option<usize>,
+    /// The namespaces that are worked in; every one when empty.
+    pub within: Arc<BTreeSet<String>>,
     /// How to talk to it.
     pub remote: Option<Arc<Remote>>,
     /// What is seen of it.
@@ -292,6 +296,7 @@ impl Fleet {
             credential_expires_at: None,
             credential_renewal_at: None,
             max_concurrent_backups: None,
+            within: Arc::default(),
             remote: None,
             view: Arc::new(ViewCell::new(View::unknown())),
             meters: Arc::default(),
@@ -403,6 +408,7 @@ impl Fleet {
                     credential_expires_at: member.credential_expires_at,
                     credential_renewal_at: member.credential_renewal_at,
                     max_concurrent_backups: member.max_concurrent_backups,
+                    within: member.within.clone(),
                     remote: member.remote.clone(),
                     view,
                     meters: member.meters.clone(),

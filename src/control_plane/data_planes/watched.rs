@@ -7,6 +7,7 @@
 use std::fmt::Debug;
 
 use k8s_openapi::{
+    NamespaceResourceScope,
     api::core::v1::{ConfigMap, Secret},
     apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry,
 };
@@ -107,7 +108,13 @@ pub type MadeFor<T> = fn(&T) -> Option<&str>;
 /// The declaration of a kind.
 pub trait Watched: 'static {
     /// What the API server sends.
-    type Object: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static;
+    type Object: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static;
     /// What is kept of it.
     type Kept: Serialize + Send + Sync + 'static;
     /// Where it is watched, and what waits for it.

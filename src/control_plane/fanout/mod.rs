@@ -80,6 +80,7 @@ pub(crate) mod tests {
             credential_expires_at: None,
             credential_renewal_at: None,
             max_concurrent_backups: None,
+            within: Arc::default(),
             remote: None,
             view: Arc::new(view),
             meters: Arc::default(),

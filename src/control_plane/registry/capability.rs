@@ -27,6 +27,7 @@ use crate::{
         capabilities::{Fields, NEEDS, Need, resource},
         remote::{CallError, Remote},
     },
+    runtime::scope,
 };
 
 /// Definitions every data plane needs: group, version, plural. What is needed for more than backups is in
@@ -96,18 +97,43 @@ pub async fn definitions(remote: &Remote) -> Result<Missing<BTreeSet<String>>, C
     Ok(Missing { lacking: lacking.filter(|name| !missing.contains(name)).collect(), missing })
 }
 
-/// The permissions that are not granted: as `verb resource.group`, and by resource.
+/// The permissions that are not granted, in the namespaces `within` or, when that is empty, everywhere: as
+/// `verb resource.group`, and by resource.
 ///
 /// # Errors
 /// When the API server did not answer.
-pub async fn permissions(remote: &Remote) -> Result<Missing<BTreeMap<String, Vec<String>>>, CallError> {
+pub async fn permissions(
+    remote: &Remote,
+    within: &BTreeSet<String>,
+) -> Result<Missing<BTreeMap<String, Vec<String>>>, CallError> {
+    let mut all = Missing { missing: Vec::new(), lacking: BTreeMap::<String, Vec<String>>::new() };
+    for place in scope::places(within) {
+        let there = permissions_in(remote, place.as_deref()).await?;
+        let place = place.map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
+        all.missing.extend(there.missing.into_iter().map(|missing| format!("{missing}{place}")));
+        for (resource, verbs) in there.lacking {
+            let known = all.lacking.entry(resource).or_default();
+            for verb in verbs {
+                if !known.contains(&verb) {
+                    known.push(verb);
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+async fn permissions_in(
+    remote: &Remote,
+    place: Option<&str>,
+) -> Result<Missing<BTreeMap<String, Vec<String>>>, CallError> {
     // One question brings most of it; an authorizer may not tell all, so the rest is asked one by one.
-    let rules = rules(remote).await?;
+    let rules = rules(remote, place).await?;
     let unlisted = |(group, plural, verbs): (&'static str, &'static str, &'static [&'static str])| {
         let rules = &rules;
         verbs.iter().filter(move |verb| !rules.iter().any(|rule| grants(rule, group, plural, verb))).map(
             move |verb| async move {
-                Ok((!is_granted(remote, group, plural, verb).await?).then_some((group, plural, *verb)))
+                Ok((!is_granted(remote, place, group, plural, verb).await?).then_some((group, plural, *verb)))
             },
         )
     };
@@ -126,10 +152,10 @@ pub async fn permissions(remote: &Remote) -> Result<Missing<BTreeMap<String, Vec
     Ok(Missing { missing: missing.collect::<Result<_, CallError>>()?, lacking })
 }
 
-/// What the API server says is granted everywhere; nothing when it does not answer such questions.
-async fn rules(remote: &Remote) -> Result<Vec<ResourceRule>, CallError> {
+/// What the API server says is granted there; nothing when it does not answer such questions.
+async fn rules(remote: &Remote, place: Option<&str>) -> Result<Vec<ResourceRule>, CallError> {
     let review = SelfSubjectRulesReview {
-        spec: SelfSubjectRulesReviewSpec { namespace: Some(NOWHERE.to_owned()) },
+        spec: SelfSubjectRulesReviewSpec { namespace: Some(place.unwrap_or(NOWHERE).to_owned()) },
         ..SelfSubjectRulesReview::default()
     };
     let answer = remote
@@ -154,10 +180,17 @@ fn grants(rule: &ResourceRule, group: &str, plural: &str, verb: &str) -> bool {
         && has(Some(&rule.verbs), verb)
 }
 
-async fn is_granted(remote: &Remote, group: &str, plural: &str, verb: &str) -> Result<bool, CallError> {
+async fn is_granted(
+    remote: &Remote,
+    place: Option<&str>,
+    group: &str,
+    plural: &str,
+    verb: &str,
+) -> Result<bool, CallError> {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(ResourceAttributes {
+                namespace: place.map(str::to_owned),
                 group: Some(group.to_owned()),
                 resource: Some(plural.to_owned()),
                 verb: Some(verb.to_owned()),
@@ -187,17 +220,21 @@ pub async fn schedule_fields(remote: &Remote) -> Option<Fields> {
     Fields::of_spec(&document, "MedusaBackupSchedule")
 }
 
-/// Who reconciles the Medusa kinds, or `None` when nobody does that can be recognised. That one way of looking is closed
-/// ends nothing: a Lease of ours, then Deployments, then the Lease of k8ssandra-operator.
+/// Who reconciles the Medusa kinds, or `None` when nobody does that can be recognised in those `places`. That one way of
+/// looking is closed ends nothing: a Lease of ours, then Deployments, then the Lease of k8ssandra-operator.
 ///
 /// # Errors
 /// What would have to be permitted to tell.
-pub async fn medusa_controller(remote: &Remote, now: Timestamp) -> Result<Option<MedusaController>, String> {
+pub async fn medusa_controller(
+    remote: &Remote,
+    places: &[Option<String>],
+    now: Timestamp,
+) -> Result<Option<MedusaController>, String> {
     let ours = ListParams::default()
         .labels(&format!("{}=medusa-fleet,{}=data-plane", labels::APP_NAME, labels::APP_COMPONENT))
         .limit(1);
-    let leases = remote.call(|client| async move { Api::<Lease>::all(client).list(&ours).await }).await;
-    let lease = leases.as_ref().ok().and_then(|leases| leases.items.first());
+    let leases = leases(remote, places, &ours).await;
+    let lease = leases.as_ref().ok().and_then(|leases| leases.first());
     let ours = lease.map(|lease| MedusaController {
         name: MedusaController::OURS.to_owned(),
         version: lease.labels().get(labels::APP_VERSION).cloned(),
@@ -205,10 +242,10 @@ pub async fn medusa_controller(remote: &Remote, now: Timestamp) -> Result<Option
     if lease.is_some_and(|lease| !operator::is_left_behind(lease, now)) {
         return Ok(ours);
     }
-    let deployed = deployed(remote).await;
+    let deployed = deployed(remote, places).await;
     let upstream = match &deployed {
         Ok(Some(operator)) => Some(operator.clone()),
-        Ok(None) | Err(_) => elected(remote, now).await,
+        Ok(None) | Err(_) => elected(remote, places, now).await,
     };
     let upstream = upstream.map(|operator| MedusaController {
         name: MedusaController::UPSTREAM.to_owned(),
@@ -226,15 +263,46 @@ pub async fn medusa_controller(remote: &Remote, now: Timestamp) -> Result<Option
     }
 }
 
-/// k8ssandra-operator by its Deployment. Asked for where it mostly is before all are looked through.
-async fn deployed(remote: &Remote) -> Result<Option<Operator>, CallError> {
+/// The Leases of all places. An error only where none was found.
+async fn leases(
+    remote: &Remote,
+    places: &[Option<String>],
+    params: &ListParams,
+) -> Result<Vec<Lease>, CallError> {
+    let (mut found, mut failed) = (Vec::new(), None);
+    for place in places {
+        let listed = remote
+            .call(|client| async move { scope::api::<Lease>(client, place.as_deref()).list(params).await });
+        match listed.await {
+            Ok(listed) => found.extend(listed.items),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.filter(|_| found.is_empty()).map_or(Ok(found), Err)
+}
+
+/// k8ssandra-operator by its Deployment in one of the places.
+async fn deployed(remote: &Remote, places: &[Option<String>]) -> Result<Option<Operator>, CallError> {
+    let mut failed = None;
+    for place in places {
+        match deployed_in(remote, place.as_deref()).await {
+            Ok(None) => {}
+            Ok(Some(found)) => return Ok(Some(found)),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(None), Err)
+}
+
+/// The same in one place. Asked for where it mostly is before all are looked through.
+async fn deployed_in(remote: &Remote, place: Option<&str>) -> Result<Option<Operator>, CallError> {
     let label = |key: &str| ListParams::default().labels(&format!("{key}={}", operator::NAME));
     for params in [label(labels::APP_NAME), label("control-plane"), ListParams::default()] {
         let mut params = params.limit(PAGE);
         loop {
             let asked = params.clone();
             let page = remote
-                .call(|client| async move { Api::<Deployment>::all(client).list(&asked).await })
+                .call(|client| async move { scope::api::<Deployment>(client, place).list(&asked).await })
                 .await?;
             if let Some(found) = page.items.iter().find_map(operator::of_deployment) {
                 return Ok(Some(found));
@@ -249,9 +317,9 @@ async fn deployed(remote: &Remote) -> Result<Option<Operator>, CallError> {
 }
 
 /// k8ssandra-operator by the Lease it holds, where it elects a leader and that may be seen.
-async fn elected(remote: &Remote, now: Timestamp) -> Option<Operator> {
+async fn elected(remote: &Remote, places: &[Option<String>], now: Timestamp) -> Option<Operator> {
     let params = ListParams::default().fields(&format!("metadata.name={}", operator::LEASE));
-    let leases = remote.call(|client| async move { Api::<Lease>::all(client).list(&params).await }).await;
+    let leases = leases(remote, places, &params).await;
     leases.ok()?.iter().find_map(|lease| operator::of_lease(lease, now))
 }
 

@@ -82,6 +82,9 @@ pub struct RegistryContext {
     pub sources: Arc<Sources>,
     /// Namespaces whose ClientConfigs count; every one when empty.
     pub client_configs_in: BTreeSet<String>,
+    /// Namespaces of the control plane's own cluster that are worked in where its DataPlane names none; every one when
+    /// empty.
+    pub local_in: BTreeSet<String>,
     /// Value of the control-plane label on everything we write.
     pub control_plane: Identity,
     /// What is counted.
@@ -107,6 +110,15 @@ pub(super) struct Registry {
     pub(super) trigger: mpsc::Sender<String>,
 }
 
+/// Where the kubeconfigs of data planes may be; everywhere when that is empty.
+fn kubeconfigs_in(context: &RegistryContext) -> BTreeSet<String> {
+    let mut within = context.client_configs_in.clone();
+    if !within.is_empty() {
+        within.insert(context.namespace.clone());
+    }
+    within
+}
+
 /// A write to a DataPlane that did not get through.
 #[derive(Debug, Error)]
 #[error("write DataPlane `{name}`: {error}")]
@@ -120,7 +132,7 @@ pub(super) struct RegistryError {
 pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
     let namespace = context.namespace.clone();
     let secrets = Arc::new(SecretVersions::default());
-    let mut touched = secrets.clone().follow(context.client.clone()).boxed();
+    let mut touched = secrets.clone().follow(&context.client, &kubeconfigs_in(&context)).boxed();
     let mut lent = context.sources.changes();
     let (tell, mut rejected) = watch::channel(RejectedRegistrations::new());
     let (trigger, triggered) = mpsc::channel::<String>(1024);
@@ -332,10 +344,19 @@ impl Registry {
             }
         };
         let Limits { qps, burst, max_in_flight, .. } = &limits;
-        let address = format!("{address}/{qps:?}/{burst:?}/{max_in_flight:?}");
+        let within = self.namespaces_of(plane);
+        let address = format!("{address}/{qps:?}/{burst:?}/{max_in_flight:?}/{within:?}");
         let fingerprint = format!("{credential}/{address}");
         if lock(&self.links).get(&uid).is_some_and(|link| link.fingerprint == fingerprint) {
             return Ok(());
+        }
+        let mut controllers_in = within.clone();
+        if !within.is_empty() {
+            // Where our account is those at work there have their Leases, too.
+            controllers_in.extend(match &access {
+                Access::Local => Some(self.context.namespace.clone()),
+                Access::Remote(vetted) => vetted.access.account().map(|account| account.namespace),
+            });
         }
         let client = match access {
             Access::Local => self.context.client.clone(),
@@ -359,10 +380,19 @@ impl Registry {
             current: Some(current).filter(|_| !local),
             control_plane: self.context.control_plane.clone(),
             local,
+            within,
+            controllers_in,
         };
         let link = Link::start(options, remote, view, fleet.clone());
         lock(&self.links).insert(uid, link);
         Ok(())
+    }
+
+    /// The namespaces of a data plane that are worked in; every one when empty.
+    fn namespaces_of(&self, plane: &DataPlane) -> BTreeSet<String> {
+        let named: BTreeSet<String> = plane.spec.namespaces.iter().cloned().collect();
+        let is_local = plane.spec.local == Some(true);
+        if named.is_empty() && is_local { self.context.local_in.clone() } else { named }
     }
 
     /// Writes into the fleet what the spec and the verdicts say.
@@ -389,6 +419,7 @@ impl Registry {
         let renewal_at = self.prospect(plane).due;
         let limits = plane.spec.limits.as_ref();
         let max_backups = limit(limits.and_then(|limits| limits.max_concurrent_backups));
+        let within = self.namespaces_of(plane);
         let mut news = false;
         self.context.fleet.update(&name, &uid, |member| {
             member.credential_expires_at = expires_at;
@@ -398,8 +429,10 @@ impl Registry {
             news = member.blocked != blocked
                 || member.labels != *plane.labels()
                 || member.may_join != may_join
+                || *member.within != within
                 || member.max_concurrent_backups != max_backups;
             member.max_concurrent_backups = max_backups;
+            member.within = Arc::new(within);
             member.blocked = blocked;
             member.labels.clone_from(plane.labels());
             member.may_join = may_join;

@@ -16,7 +16,7 @@ use crate::{
         Reason, Why,
         fleet::{DataPlane, KubeconfigSecretRef, LOCAL},
         k8ssandra::ClientConfig,
-        labels,
+        labels, names,
     },
     control_plane::{
         data_planes::view::ObjectKey,
@@ -54,6 +54,11 @@ pub(super) enum Access {
 impl Registry {
     /// Reads and vets the credential, unless this version of its Secret was read before.
     pub(super) async fn credential(&self, plane: &DataPlane) -> Result<Access, Why> {
+        if let Some(namespace) = plane.spec.namespaces.iter().find(|name| !names::is_namespace(name)) {
+            let shown = names::shown(namespace, 80);
+            let message = format!("`spec.namespaces`: no namespace can be called `{shown}`; correct it");
+            return Err(Why::new(Reason::InvalidSpec, message));
+        }
         if plane.spec.local == Some(true) {
             return Ok(Access::Local);
         }

@@ -3,6 +3,7 @@
 //! One task per data plane; nothing of it waits for another data plane.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -34,6 +35,7 @@ use crate::{
         cause::{self, Cause, Kind},
         client::Current,
         guard::again,
+        scope,
         sync::lock,
     },
 };
@@ -63,6 +65,10 @@ pub struct LinkOptions {
     pub control_plane: Identity,
     /// Whether it is the control plane's own cluster, which need not host datacenters.
     pub local: bool,
+    /// The namespaces that are worked in; every one when empty.
+    pub within: BTreeSet<String>,
+    /// Where those that are at work there are looked for, when it is not everywhere.
+    pub controllers_in: BTreeSet<String>,
 }
 
 /// A running link; dropping it ends its task and watches.
@@ -147,7 +153,8 @@ impl Task {
 
     async fn run(&self) {
         let Self { options, fleet, view, .. } = self;
-        let mut watches = Watches::new(&options.name, &options.control_plane, fleet.clone(), view.clone());
+        let mut watches =
+            Watches::new(&options.name, &options.control_plane, &options.within, fleet.clone(), view.clone());
         let mut failures = 0;
         let mut look_again = Instant::now();
         loop {
@@ -315,10 +322,11 @@ impl Task {
     /// Learns what the cluster serves and allows; says how long that holds.
     async fn look_at_capabilities(&self) -> Duration {
         let definitions = capability::definitions(&self.questions).await.ok();
-        let permissions = capability::permissions(&self.questions).await;
+        let permissions = capability::permissions(&self.questions, &self.options.within).await;
         let no_permissions = permissions.as_ref().err().map(why_not);
         let permissions = permissions.ok();
-        let found = capability::medusa_controller(&self.questions, self.fleet.now()).await;
+        let places = scope::places(&self.options.controllers_in);
+        let found = capability::medusa_controller(&self.questions, &places, self.fleet.now()).await;
         let controller_hidden = found.as_ref().err().cloned();
         let controller = found.unwrap_or_default();
         let fields = match &definitions {

@@ -9,15 +9,15 @@ use std::{
 use futures::{Stream, StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, Client, ResourceExt as _,
+    Client, ResourceExt as _,
     core::PartialObjectMeta,
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{self, Event, watcher},
-    },
+    runtime::watcher::{self, Event},
 };
 
-use crate::{control_plane::data_planes::view::ObjectKey, runtime::sync::lock};
+use crate::{
+    control_plane::data_planes::view::ObjectKey,
+    runtime::{scope, sync::lock},
+};
 
 /// Secret to its resourceVersion.
 type Versions = HashMap<ObjectKey, String>;
@@ -43,10 +43,15 @@ impl SecretVersions {
         self.lock().known.as_ref()?.get(key).cloned()
     }
 
-    /// Watches for ever; yields every Secret that came, changed or went.
-    pub(super) fn follow(self: Arc<Self>, client: Client) -> impl Stream<Item = ObjectKey> {
-        let api: Api<PartialObjectMeta<Secret>> = Api::all(client);
-        watcher(api, watcher::Config::default()).default_backoff().flat_map(move |event| match event {
+    /// Watches for ever, in the namespaces `within` or, when that is empty, in every one; yields every Secret that came,
+    /// changed or went.
+    pub(super) fn follow(
+        self: Arc<Self>,
+        client: &Client,
+        within: &BTreeSet<String>,
+    ) -> impl Stream<Item = ObjectKey> + use<> {
+        let events = scope::events::<PartialObjectMeta<Secret>>(client, within, &watcher::Config::default());
+        events.flat_map(move |event| match event {
             Ok(event) => stream::iter(self.note(event)),
             Err(error) => {
                 tracing::debug!(%error, "watch of the kubeconfigs interrupted");

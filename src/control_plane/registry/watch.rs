@@ -1,26 +1,23 @@
 //! One watch of one kind in one data plane, kept in its view.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use http::{Request, Response};
 use jiff::Timestamp;
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
+    Client, Resource, ResourceExt as _,
     client::Body,
     core::DeserializeGuard,
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{self, Event, watcher},
-    },
+    runtime::watcher::{self, Event},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::Notify, time::Instant};
@@ -37,6 +34,8 @@ use crate::{
     runtime::{
         cause::{Cause, Kind},
         clock::Clock,
+        scope::WatchEvents,
+        sync::lock,
     },
 };
 
@@ -94,15 +93,22 @@ pub(super) enum News<'a, T> {
     Resumed,
 }
 
-/// Whether the API server has begun to answer a watch request. The stream of events does not say that: where nothing
-/// changes, a watch that goes on after a failure shows nothing.
+/// Whether the API server has begun to answer the watch requests of a kind. The stream of events does not say that: where
+/// nothing changes, a watch that goes on after a failure shows nothing.
 #[derive(Default)]
 pub(super) struct Answered {
-    is_so: AtomicBool,
+    /// The namespaces that are watched, each by requests of its own; empty where one request watches all.
+    within: BTreeSet<String>,
+    /// Namespaces in which one was answered well since the last failure; an empty name stands for all.
+    heard: Mutex<BTreeSet<String>>,
     signal: Notify,
 }
 
 impl Answered {
+    pub(super) fn within(namespaces: &BTreeSet<String>) -> Self {
+        Self { within: namespaces.clone(), ..Self::default() }
+    }
+
     /// `client`, telling of each watch request that is answered well.
     pub(super) fn heard_through(self: &Arc<Self>, client: &Client) -> Client {
         let namespace = client.default_namespace().to_owned();
@@ -112,9 +118,10 @@ impl Answered {
             async move {
                 let query = request.uri().query().unwrap_or_default();
                 let is_watch = query.split('&').any(|part| matches!(part, "watch=true" | "watch=1"));
+                let namespace = namespace_of(request.uri().path()).to_owned();
                 let response: Response<Body> = client.send(request).await?;
                 if is_watch && response.status().is_success() {
-                    heard.is_so.store(true, Ordering::Release);
+                    lock(&heard.heard).insert(namespace);
                     heard.signal.notify_one();
                 }
                 Ok::<_, kube::Error>(response)
@@ -123,9 +130,30 @@ impl Answered {
         Client::new(service, namespace)
     }
 
+    /// Whether all were answered since the last failure, or since this was asked.
     fn take(&self) -> bool {
-        self.is_so.swap(false, Ordering::AcqRel)
+        let mut heard = lock(&self.heard);
+        let are_all = !heard.is_empty() && self.within.is_subset(&heard);
+        if are_all {
+            heard.clear();
+        }
+        are_all
     }
+
+    /// One has failed.
+    fn forget(&self) {
+        lock(&self.heard).clear();
+    }
+
+    /// Whether one watch shows all there is: then each of its events says that it goes on.
+    fn is_one(&self) -> bool {
+        self.within.len() <= 1
+    }
+}
+
+/// The namespace of a path of the API; empty where it is about all.
+fn namespace_of(path: &str) -> &str {
+    path.split_once("/namespaces/").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default()
 }
 
 /// What a watch needs besides what it watches.
@@ -142,10 +170,10 @@ pub(super) struct Place {
     pub(super) room: Room,
 }
 
-/// Watches for ever, keeping what `keep` makes of each object in `section`, if anything. `tell` hears of each change.
+/// Watches for ever by what `begin` begins, keeping what `keep` makes of each object in `section`, if anything. `tell` hears
+/// of each change.
 pub(super) async fn run<K, T>(
-    api: Api<DeserializeGuard<K>>,
-    config: watcher::Config,
+    begin: impl Fn() -> WatchEvents<DeserializeGuard<K>>,
     place: Place,
     section: fn(&mut View) -> &mut Section<T>,
     keep: impl Fn(&K) -> Option<T>,
@@ -155,7 +183,7 @@ pub(super) async fn run<K, T>(
     T: Serialize + Send + Sync,
 {
     let Place { cell, failed, answered, clock, room } = place;
-    let mut events = watcher(api.clone(), config.clone()).default_backoff().boxed();
+    let mut events = begin();
     let mut arriving = Arriving::new(cell.clone());
     let mut pulse = Pulse::default();
     let name = resource(&K::group(&()), &K::plural(&()));
@@ -180,7 +208,8 @@ pub(super) async fn run<K, T>(
                 continue;
             }
         };
-        if matches!(event, Ok(Some(Event::Apply(_) | Event::Delete(_)))) && pulse.well() {
+        let is_change = matches!(event, Ok(Some(Event::Apply(_) | Event::Delete(_))));
+        if is_change && answered.is_one() && pulse.well() {
             tell(News::Resumed);
         }
         match event {
@@ -228,7 +257,7 @@ pub(super) async fn run<K, T>(
             }
             // The watcher itself starts over, with growing pauses.
             Err(error) => {
-                answered.take();
+                answered.forget();
                 let why = interrupted(&name, &error);
                 tracing::debug!(kind = name, why, "watch interrupted");
                 failed.store(true, Ordering::Release);
@@ -247,7 +276,7 @@ pub(super) async fn run<K, T>(
             });
             failed.store(true, Ordering::Release);
             tell(News::Failed(clock.now(), &why));
-            events = watcher(api.clone(), config.clone()).default_backoff().boxed();
+            events = begin();
             tokio::time::sleep(room.pause).await;
         }
     }
@@ -360,7 +389,10 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::control_plane::data_planes::{fleet::Fleet, records::CopyRecord};
+    use crate::{
+        control_plane::data_planes::{fleet::Fleet, records::CopyRecord},
+        runtime::scope,
+    };
 
     /// A ConfigMap.
     fn map(n: u32) -> String {
@@ -414,8 +446,9 @@ mod tests {
             News::Changed(..) | News::Blurred | News::Interrupted(_) | News::Refused(_) | News::Resumed => {}
         };
         let keep = |_: &ConfigMap| Some(CopyRecord { source: "x".repeat(MIB / 10), ..CopyRecord::default() });
-        let api = Api::all(sending(listed, added));
-        let watch = tokio::spawn(run(api, config(""), place, |view| &mut view.config_maps, keep, tell));
+        let client = sending(listed, added);
+        let begin = move || scope::events(&client, &BTreeSet::new(), &config(""));
+        let watch = tokio::spawn(run(begin, place, |view| &mut view.config_maps, keep, tell));
         for _ in 0..2 {
             let mut hear = async || {
                 let heard = tokio::time::timeout(Duration::from_secs(30), said.recv()).await;
@@ -436,5 +469,24 @@ mod tests {
             0,
             "what ends in the middle is not counted for ever"
         );
+    }
+    #[test]
+    fn of_several_namespaces_all_must_have_answered_since_one_failed() {
+        let answered = Answered::within(&["a", "b"].map(str::to_owned).into());
+        let hear = |path: &str| {
+            lock(&answered.heard).insert(namespace_of(path).to_owned());
+        };
+        hear("/api/v1/namespaces/a/secrets");
+        assert!(!answered.take() && !answered.is_one());
+        hear("/apis/medusa.k8ssandra.io/v1alpha1/namespaces/b/medusabackups");
+        assert!(answered.take() && !answered.take());
+        hear("/api/v1/namespaces/a/secrets");
+        answered.forget();
+        hear("/api/v1/namespaces/b/secrets");
+        assert!(!answered.take());
+        let everywhere = Answered::default();
+        assert!(!everywhere.take() && everywhere.is_one());
+        lock(&everywhere.heard).insert(namespace_of("/api/v1/secrets").to_owned());
+        assert!(everywhere.take());
     }
 }

@@ -1,14 +1,14 @@
 //! The watches of one data plane: which there are, what each keeps, and whom it tells.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use kube::{Api, Client, core::DeserializeGuard};
+use kube::{Client, core::DeserializeGuard};
 use tokio::{sync::Notify as Signal, task::JoinSet, time::Instant};
 
 use super::watch::{self, Answered, News, Place, Room};
@@ -21,7 +21,7 @@ use crate::{
         },
         identity::Identity,
     },
-    runtime::guard::again,
+    runtime::{guard::again, scope},
 };
 
 struct Running {
@@ -34,15 +34,24 @@ struct Running {
 pub(super) struct Watches {
     notify: Notify,
     control_plane: Identity,
+    /// The namespaces that are watched; every one when empty.
+    within: BTreeSet<String>,
     running: BTreeMap<Kind, Running>,
     schedules: Arc<Signal>,
 }
 
 impl Watches {
-    pub(super) fn new(name: &str, control_plane: &Identity, fleet: Arc<Fleet>, view: Arc<ViewCell>) -> Self {
+    pub(super) fn new(
+        name: &str,
+        control_plane: &Identity,
+        within: &BTreeSet<String>,
+        fleet: Arc<Fleet>,
+        view: Arc<ViewCell>,
+    ) -> Self {
         Self {
             notify: Notify { name: name.to_owned(), fleet, view },
             control_plane: control_plane.clone(),
+            within: within.clone(),
             running: BTreeMap::new(),
             schedules: Arc::default(),
         }
@@ -113,8 +122,8 @@ impl Watches {
 
     fn spawn<W: Shown>(&self, client: &Client) -> Running {
         let failed = Arc::new(AtomicBool::new(false));
-        let answered = Arc::new(Answered::default());
-        let api: Api<DeserializeGuard<W::Object>> = Api::all(answered.heard_through(client));
+        let answered = Arc::new(Answered::within(&self.within));
+        let (client, within) = (answered.heard_through(client), self.within.clone());
         let place = Place {
             cell: self.notify.view.clone(),
             failed: failed.clone(),
@@ -133,10 +142,11 @@ impl Watches {
         let mut task = JoinSet::new();
         let config = watch::config(&W::WHICH.selector(&self.control_plane));
         task.spawn(async move {
+            let begin = || scope::events::<DeserializeGuard<W::Object>>(&client, &within, &config);
             again("watch", || {
                 // After an internal error nothing of the kind counts as absent until it was listed anew.
                 place.cell.update(|view| W::section(view).trust.begin());
-                watch::run(api.clone(), config.clone(), place.clone(), W::section, &W::keep, &hear)
+                watch::run(begin, place.clone(), W::section, &W::keep, &hear)
             })
             .await;
         });
@@ -242,7 +252,7 @@ mod tests {
         let fleet = Arc::new(Fleet::default());
         fleet.enrol("eu", "uid", |_| {});
         let view = fleet.member("eu").unwrap().view;
-        let mut watches = Watches::new("eu", &Identity::named("cp"), fleet, view);
+        let mut watches = Watches::new("eu", &Identity::named("cp"), &BTreeSet::new(), fleet, view);
         watches.begin();
         watches.keep(&client, false);
         let begun = |watches: &Watches| watches.running.values().map(|r| r.since).collect::<Vec<_>>();
@@ -292,7 +302,7 @@ mod tests {
         fleet.enrol("eu", "u", |_| {});
         let view = fleet.member("eu").unwrap().view;
         view.update(|view| view.secrets.trust.follow());
-        let watches = Watches::new("eu", &Identity::named("cp"), fleet, view.clone());
+        let watches = Watches::new("eu", &Identity::named("cp"), &BTreeSet::new(), fleet, view.clone());
         let _running = watches.spawn::<Poisoned>(&client);
         for _ in 0..3 {
             let again = tokio::time::timeout(std::time::Duration::from_secs(30), asks.recv()).await;

@@ -119,6 +119,7 @@ fn places(planes: &[Snapshot], sources: &SourceObjects, context: &ReplicationCon
             let hosting: BTreeSet<String> = plane.view.datacenter_namespaces().map(str::to_owned).collect();
             places.hosting.insert(plane.name.clone(), hosting);
         }
+        places.within.insert(plane.name.clone(), plane.within.clone());
         // Where Medusa was deployed its pods mount the copies, also when the data plane is unregistered.
         let uses = |(object, datacenter): (&ObjectKey, &Arc<CassandraDatacenter>)| {
             let cluster = deployed_for(datacenter, &context.control_plane)?;

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
 };
 
 use super::targets::targets;
@@ -63,6 +64,15 @@ pub struct Places {
     pub held: BTreeMap<String, BTreeSet<String>>,
     /// Data planes that are being unregistered: nothing is wanted there, whoever lists them.
     pub leaving: BTreeSet<String>,
+    /// Data plane to the namespaces that are worked in; every one where none is named.
+    pub within: BTreeMap<String, Arc<BTreeSet<String>>>,
+}
+
+impl Places {
+    /// Whether a namespace of a data plane is worked in: what is in another is not seen.
+    fn are_within(&self, plane: &str, namespace: &str) -> bool {
+        self.within.get(plane).is_none_or(|within| within.is_empty() || within.contains(namespace))
+    }
 }
 
 /// Every copy that should be, and who asked for it.
@@ -115,7 +125,7 @@ pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
             .filter(|(plane, _)| !places.leaving.contains(plane))
             .collect();
         let configuration = medusa.configuration().map(|name| ObjectKey::new(&key.namespace, name));
-        let mut asked = Asked { desired: &mut desired, sources, cluster: Some(key) };
+        let mut asked = Asked { desired: &mut desired, sources, places, cluster: Some(key) };
         for (plane, namespace) in &targets {
             if !names::is_namespace(namespace) {
                 let message = format!(
@@ -140,7 +150,7 @@ pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
             continue;
         };
         let (targets, problems) = targets(annotation, places);
-        let mut asked = Asked { desired: &mut desired, sources, cluster: None };
+        let mut asked = Asked { desired: &mut desired, sources, places, cluster: None };
         for problem in problems {
             asked.tell(Some(key), problem);
         }
@@ -155,6 +165,7 @@ pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
 struct Asked<'a> {
     desired: &'a mut Desired,
     sources: &'a SourceObjects,
+    places: &'a Places,
     /// The K8ssandraCluster that asks, if one does.
     cluster: Option<&'a ObjectKey>,
 }
@@ -229,6 +240,13 @@ impl Asked<'_> {
             };
             let message = format!(
                 "nothing is copied into namespace `{namespace}` of data plane `{plane}`: {why}; {fix}"
+            );
+            return self.tell(claimant, Why::new(Reason::TargetRefused, message));
+        }
+        if !self.places.are_within(plane, namespace) {
+            let message = format!(
+                "nothing is copied into namespace `{namespace}` of data plane `{plane}`: it is none of those that its \
+                 DataPlane works in; name it in `spec.namespaces` there, and grant the rights in it"
             );
             return self.tell(claimant, Why::new(Reason::TargetRefused, message));
         }

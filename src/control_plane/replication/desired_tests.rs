@@ -212,3 +212,23 @@ fn a_data_plane_that_is_unregistered_is_cleared_whatever_is_known_of_the_sources
     let desired = desired(&SourceObjects::default(), &leaving);
     assert_eq!(desired.complete_for, BTreeSet::from(["eu".to_owned()]));
 }
+
+#[test]
+fn nothing_is_copied_where_a_data_plane_is_not_worked_in() {
+    let sources = sources(Some("eu/cass eu/other us/other"));
+    let within = Arc::new(BTreeSet::from(["cass".to_owned()]));
+    let places = Places { within: BTreeMap::from([("eu".to_owned(), within)]), ..places() };
+    let desired = desired(&sources, &places);
+    assert_eq!(
+        planned(&desired),
+        [
+            "eu: Secret cass/key",
+            "eu: MedusaConfiguration cass/s3",
+            "us: Secret other/key",
+            "us: MedusaConfiguration other/s3"
+        ]
+    );
+    let problems = &desired.problems[&ObjectKey::new("src", "s3")];
+    let named = |why: &&Why| why.reason == Reason::TargetRefused && why.message.contains("`spec.namespaces`");
+    assert_eq!(problems.iter().filter(named).count(), 2, "{problems:?}");
+}

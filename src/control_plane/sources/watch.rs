@@ -10,15 +10,12 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::Secret;
+use futures::TryStreamExt as _;
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::Secret};
 use kube::{
     Api, Client, Resource,
     core::PartialObjectMeta,
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{self, Event, watcher},
-    },
+    runtime::watcher::{self, Event},
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, watch};
@@ -36,7 +33,7 @@ use crate::{
         medusa::MedusaConfiguration,
     },
     control_plane::data_planes::{fleet::Fleet, membership::Known, view::ObjectKey},
-    runtime::{guard::again, sync::lock},
+    runtime::{guard::again, scope, sync::lock},
 };
 
 /// How long a Secret's content is kept for the data planes that still need it.
@@ -71,6 +68,8 @@ fn supersedes(held: &str, read: &str) -> Option<bool> {
 pub struct Sources {
     pub(super) client: Client,
     fleet: Arc<Fleet>,
+    /// Where ClientConfigs are watched; everywhere when empty.
+    client_configs_in: BTreeSet<String>,
     state: Mutex<State>,
     reads: Semaphore,
     changed: watch::Sender<()>,
@@ -79,13 +78,27 @@ pub struct Sources {
 impl Sources {
     /// Sources in the cluster of `client`; [`Sources::watch`] fills them. `fleet` is told which datacenters
     /// K8ssandraClusters list. `home` is the controller's namespace; MedusaConfigurations and K8ssandraClusters are
-    /// followed in the namespaces `within`, in every one when it is empty.
+    /// followed in the namespaces `within`, in every one when it is empty, and ClientConfigs count in the namespaces
+    /// `client_configs_in`, likewise.
     #[must_use]
-    pub fn new(client: Client, fleet: Arc<Fleet>, home: String, within: BTreeSet<String>) -> Arc<Self> {
+    pub fn new(
+        client: Client,
+        fleet: Arc<Fleet>,
+        home: String,
+        within: BTreeSet<String>,
+        client_configs_in: &BTreeSet<String>,
+    ) -> Arc<Self> {
+        // Also one that does not count keeps the Secret that it names from being copied.
+        let client_configs_in = if within.is_empty() || client_configs_in.is_empty() {
+            BTreeSet::new()
+        } else {
+            within.union(client_configs_in).cloned().collect()
+        };
         let objects = SourceObjects { home, within, ..SourceObjects::default() };
         Arc::new(Self {
             client,
             fleet,
+            client_configs_in,
             state: Mutex::new(State { objects, ..State::default() }),
             reads: Semaphore::new(CONCURRENT_READS),
             changed: watch::Sender::default(),
@@ -116,30 +129,32 @@ impl Sources {
 
     /// Watches for ever.
     pub async fn watch(self: Arc<Self>) {
+        let within = self.lock().objects.within.clone();
         tokio::join!(
-            self.keep::<MedusaConfiguration>("configurations", true, |o| &mut o.configurations),
-            self.keep::<K8ssandraCluster>("clusters", true, |o| &mut o.clusters),
-            self.keep::<ClientConfig>("client configs", false, |o| &mut o.client_configs),
+            self.keep::<MedusaConfiguration>("configurations", &within, |o| &mut o.configurations),
+            self.keep::<K8ssandraCluster>("clusters", &within, |o| &mut o.clusters),
+            self.keep::<ClientConfig>("client configs", &self.client_configs_in, |o| &mut o.client_configs),
             self.watch_data_planes(),
-            self.watch_secrets(),
+            self.watch_secrets(&within),
         );
     }
 
-    /// Keeps the objects of one kind: in every namespace, or `following` only in those that are followed.
+    /// Keeps the objects of one kind, in the namespaces `within` or, when that is empty, in every one.
     async fn keep<K>(
         self: &Arc<Self>,
         name: &'static str,
-        following: bool,
+        within: &BTreeSet<String>,
         part: fn(&mut SourceObjects) -> &mut Kept<K>,
     ) where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
     {
-        let api: Api<Guarded<K, Malformed>> = Api::all(self.client.clone());
-        let within = if following { self.lock().objects.within.clone() } else { BTreeSet::new() };
-        let is_followed = |object: &Guarded<K, Malformed>| {
-            within.is_empty() || object.meta().namespace.as_ref().is_some_and(|ns| within.contains(ns))
-        };
-        let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+        let config = watcher::Config::default();
+        let mut events = scope::events::<Guarded<K, Malformed>>(&self.client, within, &config);
         let mut listing = Vec::new();
         loop {
             let event = events.try_next().await;
@@ -152,12 +167,7 @@ impl Sources {
                         continue;
                     }
                     Ok(Some(Event::InitApply(object))) => {
-                        if is_followed(&object) {
-                            listing.push(object);
-                        }
-                        continue;
-                    }
-                    Ok(Some(Event::Apply(object) | Event::Delete(object))) if !is_followed(&object) => {
+                        listing.push(object);
                         continue;
                     }
                     Ok(Some(Event::InitDone)) => {
@@ -222,9 +232,9 @@ impl Sources {
         self.changed.send_replace(());
     }
 
-    async fn watch_secrets(self: &Arc<Self>) {
-        let api: Api<PartialObjectMeta<Secret>> = Api::all(self.client.clone());
-        let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    async fn watch_secrets(self: &Arc<Self>, within: &BTreeSet<String>) {
+        let config = watcher::Config::default();
+        let mut events = scope::events::<PartialObjectMeta<Secret>>(&self.client, within, &config);
         let mut listing = BTreeSet::new();
         loop {
             match events.try_next().await {

@@ -268,6 +268,8 @@ fn link(planes: &Arc<Planes>, name: &str, client: Client, control_plane: &str) -
         current: None,
         control_plane: Identity::new(FleetRecord::default(), control_plane),
         local: false,
+        within: BTreeSet::new(),
+        controllers_in: BTreeSet::new(),
     };
     Link::start(options, remote, planes.member(name).unwrap().view, planes.clone())
 }
