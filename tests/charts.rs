@@ -240,6 +240,18 @@ fn assert_chosen(all: &[Value], changes: &str, seen: &[(&str, &str, &str)]) {
     CONTROL_PLANE,
     "x",
     "n",
+    "--set rbac.namespaces={shop,billing},clientConfigNamespaces={shop}",
+    "",
+    &[
+        ("Container", "/args", "--source-namespaces=shop,billing,n"),
+        ("Container", "/args", "--client-config-namespaces=shop"),
+        ("Container", "/args", "--local-namespaces=shop,billing"),
+    ]
+)]
+#[case(
+    CONTROL_PLANE,
+    "x",
+    "n",
     "--set proxy.https=http://proxy:3128,proxy.http=http://proxy:3129,proxy.none=10.0.0.0/8,\
     extraEnv[0].name=A,extraEnv[0].value=b",
     "",
@@ -335,7 +347,7 @@ fn assert_chosen(all: &[Value], changes: &str, seen: &[(&str, &str, &str)]) {
     "n",
     "--set watchNamespaces={shop,billing},networkPolicy.enabled=true,\
     metrics.serviceMonitor.enabled=true,definitions.medusa=false",
-    "-ClusterRoleBinding -CustomResourceDefinition +NetworkPolicy +ServiceMonitor",
+    "-ClusterRole -ClusterRoleBinding -CustomResourceDefinition +NetworkPolicy +ServiceMonitor",
     &[
         ("Container", "/args", "--watch-namespace=shop,billing"),
         ("NetworkPolicy", "/spec/ingress/0/ports", r#"{"port": "http"}"#),
@@ -399,7 +411,7 @@ fn assert_whole(all: &[Value], role: &str, namespace: &str) {
         );
         if kind == "CustomResourceDefinition" {
             assert_eq!(text(object, "/metadata/annotations/helm.sh~1resource-policy"), "keep", "{name}");
-        } else if !kind.starts_with("Cluster") && kind != "RoleBinding" {
+        } else if !kind.starts_with("Cluster") && !(kind.starts_with("Role") && name.ends_with("-n")) {
             assert_eq!(text(object, "/metadata/namespace"), namespace, "{kind} {name}");
         }
     }
@@ -446,6 +458,7 @@ fn the_definitions_a_chart_brings_are_those_of_crds() {
     "metrics.service.enabled"
 )]
 #[case(CONTROL_PLANE, "sourceNamespaces={Not_A_Namespace}", "sourceNamespaces")]
+#[case(CONTROL_PLANE, "rbac.namespaces={a},sourceNamespaces={b}", "rbac.namespaces")]
 #[case(DATA_PLANE, "replicas=2,leaderElection=false", "leaderElection")]
 #[case(DATA_PLANE, "sourceNamespaces={a}", "sourceNamespaces")]
 #[case(DATA_PLANE, "logFormat=xml", "logFormat")]
@@ -454,14 +467,27 @@ fn a_wrong_value_is_refused_by_its_name(#[case] name: &str, #[case] values: &str
     assert!(why.contains(said), "{why}");
 }
 
-#[test]
-fn without_rights_in_all_namespaces_a_data_planes_controller_has_them_where_it_works() {
-    let all = documents(&rendered(DATA_PLANE, "x", "n", "--set watchNamespaces={shop,billing}").unwrap());
-    assert!(of_kind(&all, "ClusterRoleBinding").is_empty());
-    let mut places: Vec<&str> =
-        of_kind(&all, "RoleBinding").iter().map(|binding| text(binding, "/metadata/namespace")).collect();
-    places.sort_unstable();
-    assert_eq!(places, ["billing", "n", "shop"]);
-    let args = of_kind(&all, "Deployment")[0].pointer("/spec/template/spec/containers/0/args").unwrap();
-    assert!(args.as_array().unwrap().contains(&json!("--watch-namespace=shop,billing")));
+#[rstest]
+#[case(CONTROL_PLANE, "rbac.namespaces")]
+#[case(DATA_PLANE, "watchNamespaces")]
+fn without_rights_in_all_namespaces_a_controller_has_them_where_it_works(
+    #[case] name: &str,
+    #[case] value: &str,
+) {
+    let flags = format!("--set {value}={{shop,billing}},rbac.aggregate=false");
+    let flags = if name == DATA_PLANE { flags.replace(",rbac.aggregate=false", "") } else { flags };
+    let all = documents(&rendered(name, "x", "n", &flags).unwrap());
+    for kind in ["Role", "RoleBinding"] {
+        let mut places: Vec<&str> =
+            of_kind(&all, kind).iter().map(|object| text(object, "/metadata/namespace")).collect();
+        places.sort_unstable();
+        assert_eq!(places, ["billing", "n", "shop"], "{kind}");
+    }
+    let everywhere: Vec<&Value> =
+        of_kind(&all, "ClusterRole").iter().filter_map(|role| role.get("rules")).collect();
+    let identity = json!([{
+        "apiGroups": [""], "resources": ["namespaces"], "resourceNames": ["kube-system"], "verbs": ["get"],
+    }]);
+    let expected = if name == CONTROL_PLANE { vec![&identity] } else { Vec::new() };
+    assert_eq!(everywhere, expected);
 }

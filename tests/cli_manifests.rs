@@ -9,6 +9,9 @@ use kube::config::Kubeconfig;
 use serde_json::{Value, json};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// What a data plane grants: everywhere, or in a namespace.
+const GRANTED: [&str; 2] =
+    ["kubeconfigs/data-plane-rbac.yaml", "kubeconfigs/data-plane-rbac-namespaced.yaml"];
 
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(ROOT).join(folder);
@@ -54,7 +57,7 @@ fn permissions(role: &Value) -> Vec<String> {
 
 #[test]
 fn every_object_is_labelled_as_ours_and_every_role_is_spelled_out() {
-    for file in files("deploy").into_iter().chain([PathBuf::from("kubeconfigs/data-plane-rbac.yaml")]) {
+    for file in files("deploy").into_iter().chain(GRANTED.map(PathBuf::from)) {
         for document in documents(&file) {
             let (kind, name) = (text(&document, "/kind"), text(&document, "/metadata/name"));
             assert!(name.starts_with("medusa-fleet"), "{}: {kind} {name}", file.display());
@@ -69,7 +72,7 @@ fn every_object_is_labelled_as_ours_and_every_role_is_spelled_out() {
 
 #[test]
 fn every_binding_binds_a_role_and_an_account_of_its_own_file() {
-    for file in files("deploy").into_iter().chain([PathBuf::from("kubeconfigs/data-plane-rbac.yaml")]) {
+    for file in files("deploy").into_iter().chain(GRANTED.map(PathBuf::from)) {
         let all = documents(&file);
         let has = |kind: &str, name: &str| {
             all.iter().any(|d| text(d, "/kind") == kind && text(d, "/metadata/name") == name)
@@ -123,6 +126,26 @@ fn a_data_plane_grants_what_the_contract_needs_and_nothing_else() {
         "/secrets delete",
     ];
     assert_eq!(writes, expected);
+}
+
+#[test]
+fn a_namespace_of_a_data_plane_grants_what_all_do_elsewhere_and_the_rest_of_the_cluster_its_identity() {
+    let [everywhere, in_one] = GRANTED;
+    let name = "medusa-fleet-control-plane";
+    let all = one(everywhere, "ClusterRole", name);
+    let (identity, rest) = all.get("rules").and_then(Value::as_array).unwrap().split_first().unwrap();
+    assert_eq!(one(in_one, "ClusterRole", name).get("rules"), Some(&json!([identity])));
+    let roles: Vec<Value> = documents(in_one).into_iter().filter(|d| text(d, "/kind") == "Role").collect();
+    let [own, there] = roles.as_slice() else { panic!("{roles:?}") };
+    assert_eq!(
+        (text(own, "/metadata/namespace"), text(there, "/metadata/namespace")),
+        ("medusa-fleet", "cass")
+    );
+    assert_eq!(there.get("rules"), Some(&json!(rest)));
+    let renewal = one(everywhere, "Role", name);
+    assert_eq!(own.pointer("/rules/0"), renewal.pointer("/rules/0"));
+    let others = permissions(own).into_iter().skip(1).collect::<Vec<_>>();
+    assert!(others.iter().all(|other| permissions(&all).contains(other)), "{others:?}");
 }
 
 #[test]

@@ -127,9 +127,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let mut beside = JoinSet::new();
     beside.spawn(http::ask(home.clone(), readiness.clone()));
     if !take_over {
-        let found =
-            unless_shutdown(&shutdown, timings.definition, || presence::operators(&client, clock.now()))
-                .await;
+        let look = || presence::operators(&client, &watch_namespaces, clock.now());
+        let found = unless_shutdown(&shutdown, timings.definition, look).await;
         match found {
             Some(running) if !running.is_empty() => return Err(RunError::OperatorRuns(running)),
             Some(_) => {}

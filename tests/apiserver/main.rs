@@ -43,6 +43,7 @@ mod leaders_cut;
 mod leaving;
 mod loosened;
 mod mixed;
+mod namespaced;
 mod oversized;
 mod page;
 mod pod_template;

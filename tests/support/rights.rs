@@ -69,6 +69,11 @@ async fn may_work_in(home: &Cluster, namespace: &str) {
     .await;
 }
 
+/// Secrets of a namespace, as the control plane's account may reach them.
+pub async fn secrets(cluster: &Cluster, namespace: &str) -> Api<Secret> {
+    Api::namespaced(client(cluster).await, namespace)
+}
+
 async fn client(cluster: &Cluster) -> Client {
     Client::try_from(config(cluster).await).unwrap()
 }
@@ -109,7 +114,7 @@ pub async fn revoke(cluster: &Cluster) {
         cluster.untyped(&object).delete(name, &DeleteParams::default()).await.unwrap();
     }
     // The token ends with its account, but for what an API server remembers of it for some seconds.
-    let secrets = Api::<Secret>::namespaced(client(cluster).await, FLEET);
+    let secrets = secrets(cluster, FLEET).await;
     eventually(format!("the account of {} may do nothing", cluster.name), async || {
         match secrets.get_opt("any").await {
             Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403) => Ok(()),

@@ -230,5 +230,5 @@ fn nothing_is_copied_where_a_data_plane_is_not_worked_in() {
     );
     let problems = &desired.problems[&ObjectKey::new("src", "s3")];
     let named = |why: &&Why| why.reason == Reason::TargetRefused && why.message.contains("`spec.namespaces`");
-    assert_eq!(problems.iter().filter(named).count(), 2, "{problems:?}");
+    assert_eq!(problems.iter().filter(named).count(), 1, "{problems:?}");
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{labels, operator},
-    runtime::clock::Clock,
+    runtime::{clock::Clock, scope},
 };
 
 /// Name of the Lease.
@@ -32,18 +32,23 @@ const APP: &str = "medusa-fleet";
 const PAGE: u32 = 100;
 
 /// Where k8ssandra-operator runs, as `namespace/name` of its Deployments, or else of the Lease it holds. Where we may
-/// look at neither, that is logged and counts as nowhere.
+/// look at neither everywhere, we look in the namespaces that are worked in; that is logged, and what may not be seen there
+/// either counts as absent.
 ///
 /// # Errors
 /// When the API server cannot be asked.
-pub async fn operators(client: &Client, now: Timestamp) -> Result<Vec<String>, kube::Error> {
-    let deployments = deployments(client).await;
+pub async fn operators(
+    client: &Client,
+    within: &[String],
+    now: Timestamp,
+) -> Result<Vec<String>, kube::Error> {
+    let deployments = deployments_in(client, None).await;
     if let Ok(found) = &deployments
         && !found.is_empty()
     {
         return Ok(found.clone());
     }
-    let leases = leases(client, now).await;
+    let leases = leases_in(client, None, now).await;
     if let Ok(found) = &leases
         && !found.is_empty()
     {
@@ -54,18 +59,34 @@ pub async fn operators(client: &Client, now: Timestamp) -> Result<Vec<String>, k
         // Its Deployment is the surer sign: where these may be listed, a Lease is not needed.
         (Ok(_), _) => Ok(Vec::new()),
         (Err(_), leases) => {
-            tracing::warn!(
-                "may not list deployments{}, so cannot tell whether k8ssandra-operator runs here; make sure that it does \
-                 not, as both would start every backup",
-                if leases.is_err() { " and leases" } else { "" }
-            );
-            Ok(Vec::new())
+            let mut found = Vec::new();
+            for namespace in within {
+                found.extend(permitted(deployments_in(client, Some(namespace)).await)?);
+                found.extend(permitted(leases_in(client, Some(namespace), now).await)?);
+            }
+            if found.is_empty() {
+                tracing::warn!(
+                    looked_in = within.join(","),
+                    "may not list deployments{} in all namespaces, so cannot tell whether k8ssandra-operator runs here; \
+                     make sure that it does not, as both would start every backup",
+                    if leases.is_err() { " and leases" } else { "" }
+                );
+            }
+            Ok(found)
         }
     }
 }
 
-async fn deployments(client: &Client) -> Result<Vec<String>, kube::Error> {
-    let api = Api::<Deployment>::all(client.clone());
+/// What was found; nothing where we may not look.
+fn permitted(found: Result<Vec<String>, kube::Error>) -> Result<Vec<String>, kube::Error> {
+    match found {
+        Err(error) if is_refusal(&error) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+async fn deployments_in(client: &Client, namespace: Option<&str>) -> Result<Vec<String>, kube::Error> {
+    let api = scope::api::<Deployment>(client.clone(), namespace);
     let mut params = ListParams::default().limit(PAGE);
     let mut found = Vec::new();
     loop {
@@ -78,9 +99,13 @@ async fn deployments(client: &Client) -> Result<Vec<String>, kube::Error> {
     }
 }
 
-async fn leases(client: &Client, now: Timestamp) -> Result<Vec<String>, kube::Error> {
+async fn leases_in(
+    client: &Client,
+    namespace: Option<&str>,
+    now: Timestamp,
+) -> Result<Vec<String>, kube::Error> {
     let params = ListParams::default().fields(&format!("metadata.name={}", operator::LEASE));
-    let held = Api::<Lease>::all(client.clone()).list(&params).await?;
+    let held = scope::api::<Lease>(client.clone(), namespace).list(&params).await?;
     Ok(held.iter().filter_map(|lease| operator::of_lease(lease, now)).map(|found| found.place).collect())
 }
 
