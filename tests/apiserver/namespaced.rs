@@ -151,18 +151,21 @@ async fn a_namespace_without_rights_is_named_and_nothing_is_believed_of_the_data
     regrant(there, rights_of(IN_DATA_PLANES), namespaced.clone()).await;
     let mut controller = ControlPlane::spawn(&fleet);
     controller.lacks_rights();
-    let kubeconfig = rights::kubeconfig(there).to_string();
-    home.create(secret(FLEET, "eu-1", &[("kubeconfig", &kubeconfig)])).await;
-    home.create(json!({
-        "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "DataPlane",
-        "metadata": {"name": "dp-1", "namespace": FLEET},
-        "spec": {"kubeconfigSecretRef": {"name": "eu-1"}, "namespaces": [CASS, OTHER]},
-    }))
-    .await;
+    fleet.register(1).await;
+    let said = fleet.expect_data_plane("dp-1", "Authorized", "False", "PermissionsMissing").await;
+    assert!(!said.contains("in namespace"), "{said}");
+    home.patch::<DataPlane>(FLEET, "dp-1", json!({"spec": {"namespaces": [CASS, OTHER]}})).await;
     there.create(datacenter("dc1", "shop", 1)).await;
     there.create(in_other(datacenter("dc2", "shop", 1))).await;
-    let said = fleet.expect_data_plane("dp-1", "Authorized", "False", "PermissionsMissing").await;
-    assert!(said.contains("list medusabackups.medusa.k8ssandra.io in namespace other"), "{said}");
+    let said = eventually("it says where the rights are missing", async || {
+        let said = fleet.expect_data_plane("dp-1", "Authorized", "False", "PermissionsMissing").await;
+        if said.contains("list medusabackups.medusa.k8ssandra.io in namespace other") {
+            Ok(said)
+        } else {
+            Err(said)
+        }
+    })
+    .await;
     assert!(!said.contains("in namespace cass"), "{said}");
 
     for object in namespaced.into_iter().filter(|object| object["metadata"]["namespace"] == CASS) {
