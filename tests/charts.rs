@@ -484,7 +484,7 @@ fn without_rights_in_all_namespaces_a_controller_has_them_where_it_works(
         assert_eq!(places, ["billing", "n", "shop"], "{kind}");
     }
     let everywhere: Vec<&Value> =
-        of_kind(&all, "ClusterRole").iter().filter_map(|role| role.get("rules")).collect();
+        of_kind(&all, "ClusterRole").into_iter().filter_map(|role| role.get("rules")).collect();
     let identity = json!([{
         "apiGroups": [""], "resources": ["namespaces"], "resourceNames": ["kube-system"], "verbs": ["get"],
     }]);
