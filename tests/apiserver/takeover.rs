@@ -22,7 +22,7 @@ use crate::{
         credentials::medusa_fleet,
         eventually, finish, medusa_definitions,
         restores::{ours, restorable, restore_job, upstreams, work},
-        secret, write_backup,
+        rights, secret, write_backup,
     },
 };
 
@@ -31,7 +31,9 @@ const NAME: &str = "shop-fleet";
 
 /// A data plane in `dp-1`, and in `dp-2` the cluster in which the control plane is installed anew.
 async fn fleet() -> Fleet {
-    Fleet::start_with(&[medusa_definitions(), crds::all().unwrap()]).await
+    let fleet = Fleet::start_with(&[medusa_definitions(), crds::all().unwrap()]).await;
+    rights::at_home(fleet.dp(2)).await;
+    fleet
 }
 
 fn start(fleet: &Fleet, cluster: &Cluster, name: &str) -> ControlPlane {
@@ -41,7 +43,7 @@ fn start(fleet: &Fleet, cluster: &Cluster, name: &str) -> ControlPlane {
 
 /// Registers `dp-1` with the control plane in `home`.
 async fn register(fleet: &Fleet, home: &Cluster) {
-    let kubeconfig = std::fs::read_to_string(&fleet.dp(1).kubeconfig).unwrap();
+    let kubeconfig = std::fs::read_to_string(rights::kubeconfig_file(fleet.dp(1))).unwrap();
     let mut object = secret(FLEET, "dp-1", &[("kubeconfig", &kubeconfig)]);
     object["metadata"]["labels"] = json!({"fleet.k8ssandra.io/register": "true"});
     home.create(object).await;
