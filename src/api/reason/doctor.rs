@@ -23,8 +23,8 @@ macro_rules! reasons_of_doctor {
             Unseen,
             /// The definition that is installed lacks fields that this version needs; the API server drops them.
             ///
-            /// Install those of this version:
-            /// `medusa-fleet crds --group fleet.k8ssandra.io | kubectl apply --server-side -f -`.
+            /// Install those of this version. Where Helm brought the definition, upgrade that release: `doctor` names it.
+            /// Elsewhere: `medusa-fleet crds --group fleet.k8ssandra.io | kubectl apply --server-side -f -`.
             DefinitionOutdated,
             /// Nothing has moved in the run for six hours.
             ///

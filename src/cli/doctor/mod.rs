@@ -6,6 +6,7 @@
 mod clusters;
 mod home;
 mod planes;
+mod release;
 mod runs;
 mod schedules;
 mod unread;

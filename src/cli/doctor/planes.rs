@@ -167,14 +167,15 @@ fn fix(reason: &str, plane: &DataPlane) -> String {
             "exempt the account of this kubeconfig from the policy that the message names"
         }
         Some(Reason::DefinitionMissing) => {
-            "there: `medusa-fleet crds --group medusa.k8ssandra.io | kubectl apply --server-side -f -`; \
-             cass-operator brings the CassandraDatacenter"
+            "there: `medusa-fleet crds --group medusa.k8ssandra.io | kubectl apply --server-side -f -`, or where Helm has \
+             installed definitions of this group, upgrade that release; cass-operator brings the CassandraDatacenter"
         }
         Some(Reason::NotServed) if is_upstreams(plane) => {
             "the definitions there are k8ssandra-operator's: upgrade it if you need that"
         }
         Some(Reason::NotServed) => {
-            "install newer definitions there if you need it: `medusa-fleet crds --group medusa.k8ssandra.io`"
+            "install newer definitions there if you need it: upgrade the Helm release that brought them, or where none \
+             did, `medusa-fleet crds --group medusa.k8ssandra.io | kubectl apply --server-side -f -`"
         }
         Some(Reason::DuplicateCluster) => "unregister one of the two: `kubectl medusa unregister NAME`",
         Some(Reason::ReservedName) => "register it under another name",
