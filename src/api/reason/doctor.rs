@@ -26,6 +26,11 @@ macro_rules! reasons_of_doctor {
             /// Install those of this version. Where Helm brought the definition, upgrade that release: `doctor` names it.
             /// Elsewhere: `medusa-fleet crds --group fleet.k8ssandra.io | kubectl apply --server-side -f -`.
             DefinitionOutdated,
+            /// The control plane, a data plane's controller and this program are not of one version. The first two are made
+            /// to work together when no other version came between theirs, whichever of them is newer.
+            ///
+            /// Upgrade the older one: the control plane first, then the data planes, then `kubectl medusa`.
+            VersionSkew,
             /// Nothing has moved in the run for six hours.
             ///
             /// `kubectl medusa describe` says what its datacenters wait for; `kubectl medusa cancel` starts nothing

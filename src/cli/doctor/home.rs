@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Finding, Read, Severity, release};
 use crate::{
-    api::{Reason, crds, fleet, k8ssandra, medusa},
+    api::{Reason, crds, fleet, k8ssandra, labels, medusa},
     control_plane::LEASE,
 };
 
@@ -152,4 +152,11 @@ pub(super) fn leader(leases: &[Lease], now: Timestamp) -> Option<Finding> {
     };
     let since = renewed.map(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time);
     Some(Finding::new(Severity::Error, format!("lease/{LEASE}"), Reason::NotLed, what, RUN_IT).since(since))
+}
+
+/// Version of the control plane that leads now, where its Lease says it.
+pub(super) fn version(leases: &[Lease], now: Timestamp) -> Option<String> {
+    let lease = leases.iter().find(|lease| lease.name_any() == LEASE)?;
+    let leads = leader(leases, now).is_none();
+    lease.labels().get(labels::APP_VERSION).filter(|_| leads).cloned()
 }

@@ -160,8 +160,12 @@ fn fix(reason: &str, plane: &DataPlane) -> String {
         Some(Reason::Unreachable) => {
             "see that its API server runs and can be reached from the control plane; it is tried again by itself"
         }
+        Some(Reason::PermissionsMissing | Reason::NotAuthorized) if plane.spec.local == Some(true) => {
+            "upgrade the control plane's own release or manifest, which brings its rights in this cluster"
+        }
         Some(Reason::PermissionsMissing | Reason::NotAuthorized) => {
-            "apply kubeconfigs/data-plane-rbac.yaml there, and bind its ClusterRole to the account of this kubeconfig"
+            "`kubectl --context CONTEXT apply -f kubeconfigs/data-plane-rbac.yaml`, CONTEXT being that cluster's; where \
+             the account of the kubeconfig is another than in that file, bind its ClusterRole to that account too"
         }
         Some(Reason::DeniedByPolicy) => {
             "exempt the account of this kubeconfig from the policy that the message names"
