@@ -200,6 +200,12 @@ pub fn findings(evidence: &Evidence, now: Timestamp) -> Vec<Finding> {
     found
 }
 
+/// Version of the control plane that leads now, where its Lease is among `leases` and says it.
+#[must_use]
+pub fn leading(leases: &[Lease], now: Timestamp) -> Option<String> {
+    home::version(leases, now)
+}
+
 /// An object that no controller has looked at, if it had the time to.
 fn unseen(metadata: &ObjectMeta, object: String, now: Timestamp) -> Option<Finding> {
     let created = metadata.creation_timestamp.clone()?;
