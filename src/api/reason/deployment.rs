@@ -27,6 +27,12 @@ macro_rules! reasons_of_deployment {
             ///
             /// Nothing to do. To hand a field back, remove it from the CassandraDatacenter.
             FieldsKept: FleetCluster K8ssandraCluster,
+            /// Medusa is deployed for `azure_blobs` with `role-based` and does not know the storage account: it finds its
+            /// name in the environment only, and every backup fails.
+            ///
+            /// Add variable `AZURE_STORAGE_ACCOUNT` to `env` of the containers `medusa` and `medusa-restore` in the
+            /// CassandraDatacenter's `spec.podTemplateSpec`.
+            StorageAccountMissing: FleetCluster K8ssandraCluster,
             /// Medusa was taken out of the datacenter, and cass-operator is at work.
             ///
             /// Wait. If it takes long, look at the CassandraDatacenter.

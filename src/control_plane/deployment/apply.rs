@@ -94,6 +94,30 @@ impl Failure {
         let message = format!("{what} exists and is not ours; rename or delete it there");
         Self::Refused(Why::new(Reason::NameConflict, message))
     }
+
+    /// `what` was shown without what a write has to hold to. No API server does that: it is no knowledge.
+    fn inexact(what: &str) -> Self {
+        Self::Silent(format!(
+            "{what} was shown without uid or resourceVersion, as Kubernetes never does: nothing is written over it"
+        ))
+    }
+}
+
+/// `object` if it says which one it is and in which version; a write would hold to nothing otherwise.
+fn exact(object: Value, what: &str) -> Result<Value, Failure> {
+    let says =
+        |field: &str| object.pointer(field).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+    if says("/metadata/uid") && says("/metadata/resourceVersion") {
+        Ok(object)
+    } else {
+        Err(Failure::inexact(what))
+    }
+}
+
+/// Uid and version of an object, if it says both.
+fn identified(meta: &ObjectMeta) -> Option<(&str, &str)> {
+    let (uid, version) = (meta.uid.as_deref()?, meta.resource_version.as_deref()?);
+    (!uid.is_empty() && !version.is_empty()).then_some((uid, version))
 }
 
 fn fields(status: &Status) -> String {
@@ -114,14 +138,16 @@ fn whole(object: DynamicObject) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }
 
-/// A datacenter with all its fields, as it is now; `None` when there is none.
+/// A datacenter with all its fields, as it is now, with uid and resourceVersion; `None` when there is none.
 pub(super) async fn read(remote: &Remote, key: &ObjectKey) -> Result<Option<Value>, Failure> {
     let found = remote
         .call(|client| async move { datacenters(client, &key.namespace).get_opt(&key.name).await })
         .await;
-    found
-        .map(|found| found.map(whole))
-        .map_err(|error| Failure::of(&error, "get", &format!("CassandraDatacenter {key}")))
+    let what = format!("CassandraDatacenter {key}");
+    match found {
+        Ok(found) => found.map(|found| exact(whole(found), &what)).transpose(),
+        Err(error) => Err(Failure::of(&error, "get", &what)),
+    }
 }
 
 /// A write of a datacenter that was tried without doing it.
@@ -242,7 +268,8 @@ async fn patch(
 /// Patches the users of a datacenter; the patch holds to the version it was made from. Returns the datacenter.
 pub(super) async fn patch_users(remote: &Remote, key: &ObjectKey, patch: &Value) -> Result<Value, Failure> {
     let params = PatchParams::apply(labels::MANAGER_DEPLOYMENT);
-    remote
+    let what = format!("CassandraDatacenter {key}");
+    let patched = remote
         .call(|client| async move {
             datacenters(client, &key.namespace)
                 .patch(&key.name, &params, &Patch::Merge(patch))
@@ -250,7 +277,8 @@ pub(super) async fn patch_users(remote: &Remote, key: &ObjectKey, patch: &Value)
                 .map(whole)
         })
         .await
-        .map_err(|error| Failure::of(&error, "patch", &format!("CassandraDatacenter {key}")))
+        .map_err(|error| Failure::of(&error, "patch", &what))?;
+    exact(patched, &what)
 }
 
 async fn secret(remote: &Remote, key: &ObjectKey) -> Result<Option<Secret>, Failure> {
@@ -289,6 +317,9 @@ pub(super) async fn put<K: Followed>(
     is_ours: impl Fn(&ObjectMeta) -> bool,
 ) -> Result<(), Failure> {
     let what = format!("{} {key}", K::kind(&()));
+    if known.is_some_and(|(uid, version)| uid.is_empty() || version.is_empty()) {
+        return Err(Failure::inexact(&what));
+    }
     // No object ever has version 1: with it, an apply only creates.
     let (uid, version) = known.map_or((None, "1"), |(uid, version)| (Some(uid), version));
     let error = match write::<K>(remote, key, body, uid, version).await {
@@ -301,8 +332,8 @@ pub(super) async fn put<K: Followed>(
     if !is_ours(&found) {
         return Err(Failure::not_ours(&what));
     }
-    let version = found.resource_version.unwrap_or_default();
-    write::<K>(remote, key, body, found.uid.as_deref(), &version)
+    let Some((uid, version)) = identified(&found) else { return Err(Failure::inexact(&what)) };
+    write::<K>(remote, key, body, Some(uid), version)
         .await
         .map_err(|error| Failure::of(&error, "patch", &what))
 }
@@ -358,9 +389,11 @@ pub(super) async fn delete<K: Followed>(
     uid: &str,
     is_ours: impl Fn(&ObjectMeta) -> bool,
 ) -> Result<(), Failure> {
-    let failed = |error: CallError, verb| Failure::of(&error, verb, &format!("{} {key}", K::kind(&())));
+    let what = format!("{} {key}", K::kind(&()));
+    let failed = |error: CallError, verb| Failure::of(&error, verb, &what);
     let found = remote.metadata::<K>(key).await.map_err(|error| failed(error, "get"))?;
     match found.filter(|found| found.uid.as_deref() == Some(uid) && is_ours(found)) {
+        Some(found) if identified(&found).is_none() => Err(Failure::inexact(&what)),
         Some(found) => remote.delete::<K>(key, found).await.map_err(|error| failed(error, "delete")),
         None => Ok(()),
     }
@@ -390,4 +423,75 @@ pub(super) fn random<const N: usize>() -> Option<[u8; N]> {
     let mut bytes = [0; N];
     rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).ok()?;
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, Request, Response};
+    use kube::client::Body;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::api::{fleet::Limits, medusa::MedusaBackupSchedule};
+
+    /// A data plane that shows every object with this uid and version, and takes no apply that creates one. Whatever else
+    /// would be written is taken for a fault.
+    fn remote(uid: Option<&'static str>, version: Option<&'static str>) -> Remote {
+        let service = tower::service_fn(move |request: Request<Body>| async move {
+            let status = |code: u16| {
+                let status = json!({
+                    "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": "no",
+                    "reason": "Conflict", "code": code,
+                });
+                (code, status)
+            };
+            let (code, body) = match *request.method() {
+                Method::GET => {
+                    let metadata =
+                        json!({"namespace": "ns", "name": "n", "uid": uid, "resourceVersion": version});
+                    (200, json!({"apiVersion": "v1", "kind": "X", "metadata": metadata}))
+                }
+                Method::PATCH => status(409),
+                _ => status(500),
+            };
+            Response::builder().status(code).body(Body::from(body.to_string().into_bytes()))
+        });
+        Remote::new(Client::new(service, "default"), &Limits::default())
+    }
+
+    fn is_said<T>(result: Result<T, Failure>) -> bool {
+        matches!(result, Err(Failure::Silent(why)) if why.contains("without uid or resourceVersion"))
+    }
+
+    #[rstest]
+    #[case::no_version(Some("u"), None)]
+    #[case::an_empty_version(Some("u"), Some(""))]
+    #[tokio::test]
+    async fn what_is_shown_in_no_version_is_not_written_over(
+        #[case] uid: Option<&'static str>,
+        #[case] version: Option<&'static str>,
+    ) {
+        let (there, key) = (remote(uid, version), ObjectKey::new("ns", "n"));
+        let body = json!({"metadata": {"name": "n"}});
+        assert!(is_said(read(&there, &key).await));
+        assert!(is_said(delete::<MedusaBackupSchedule>(&there, &key, "u", |_| true).await));
+        let known = Some((uid.unwrap_or_default(), version.unwrap_or_default()));
+        assert!(is_said(put::<MedusaBackupSchedule>(&there, &key, &body, known, |_| true).await));
+        // It was not known, and is there: what says that it is ours says no version.
+        assert!(is_said(put::<MedusaBackupSchedule>(&there, &key, &body, None, |_| true).await));
+    }
+
+    #[test]
+    fn an_object_is_exact_with_both_uid_and_version() {
+        let object = |metadata: Value| exact(json!({"metadata": metadata}), "it");
+        assert!(object(json!({"uid": "u", "resourceVersion": "7"})).is_ok());
+        for metadata in [
+            json!({"uid": "u"}),
+            json!({"resourceVersion": "7"}),
+            json!({"uid": "", "resourceVersion": "7"}),
+            json!({}),
+        ] {
+            assert!(is_said(object(metadata)));
+        }
+    }
 }

@@ -136,7 +136,11 @@ fn ended(
         let why = Why::new(Reason::Deploying, format!("applied; {what}"));
         return Some(summarize::report(&work.found(target), DeploymentState::Progressing, Some(why)));
     }
-    let remark = undone::contested(pass, target).or_else(|| remark(pass, target));
+    let contested = undone::contested(pass, target);
+    if let (None, Some(lacks)) = (&contested, &work.lacks) {
+        return Some(summarize::report(&work.found(target), DeploymentState::Refused, Some(lacks.clone())));
+    }
+    let remark = contested.or_else(|| remark(pass, target));
     Some(summarize::in_place(&work.found(target), stability, remark))
 }
 
