@@ -2,13 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::pending,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use kube::Client;
 use tokio::{
     sync::{Notify, broadcast, watch},
     task::JoinHandle,
+    time::{Instant, sleep_until},
 };
 
 use super::{
@@ -30,6 +33,9 @@ use crate::{
     },
     runtime::{events::Events, guard::again},
 };
+
+/// How long what changes in data planes is gathered before all copies that are wanted are worked out anew.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// What replication needs.
 #[derive(Clone)]
@@ -69,7 +75,7 @@ async fn copy(shared: &Arc<Shared>, wanted: &watch::Sender<Arc<Desired>>) {
     let mut changes = context.fleet.changes();
     let mut asked = context.sources.changes();
     let mut deployed = context.deployed.clone();
-    let mut workers: BTreeMap<String, JoinHandle<()>> = BTreeMap::new();
+    let mut workers: BTreeMap<String, Worker> = BTreeMap::new();
     loop {
         let objects = context.sources.objects();
         let planes = context.fleet.snapshot();
@@ -82,30 +88,64 @@ async fn copy(shared: &Arc<Shared>, wanted: &watch::Sender<Arc<Desired>>) {
             news
         });
         for plane in &planes {
-            let gone = workers.get(&plane.name).is_none_or(JoinHandle::is_finished);
+            let gone = workers.get(&plane.name).is_none_or(|worker| worker.task.is_finished());
             if gone {
-                let (name, shared, wanted) = (plane.name.clone(), shared.clone(), wanted.subscribe());
-                let worker = async move {
-                    again("copies", || worker::run(name.clone(), shared.clone(), wanted.clone())).await;
-                };
-                workers.insert(plane.name.clone(), tokio::spawn(worker));
+                workers.insert(plane.name.clone(), Worker::start(&plane.name, shared, wanted));
             }
         }
         workers.retain(|name, _| planes.iter().any(|p| p.name == *name));
         shared.progress.notify_one();
+        // When to look again for what changed in data planes.
+        let mut due: Option<Instant> = None;
         loop {
+            let look = async {
+                match due {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
             tokio::select! {
                 changed = deployed.changed() => if changed.is_err() { return } else { break },
                 changed = asked.changed() => if changed.is_err() { return } else { break },
                 change = changes.recv() => match change {
-                    Ok(change) if change.is_contact_or(&[Kind::Datacenters]) => break,
-                    Ok(change) if change.is_contact_or(super::COPIES) => shared.progress.notify_one(),
-                    Ok(_) => {}
-                    Err(broadcast::error::RecvError::Lagged(_)) => break,
+                    Ok(change) => {
+                        let is_of_copies = change.is_contact_or(super::COPIES);
+                        if is_of_copies && let Some(worker) = workers.get(&change.data_plane) {
+                            worker.news.notify_one();
+                            shared.progress.notify_one();
+                        }
+                        if change.is_contact_or(&[Kind::Datacenters]) {
+                            due.get_or_insert_with(|| Instant::now() + GATHER);
+                        }
+                    }
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        workers.values().for_each(|worker| worker.news.notify_one());
+                        break;
+                    }
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
+                () = look => break,
             }
         }
+    }
+}
+
+/// Who writes the copies of one data plane.
+struct Worker {
+    task: JoinHandle<()>,
+    /// Told of what happens there.
+    news: Arc<Notify>,
+}
+
+impl Worker {
+    fn start(name: &str, shared: &Arc<Shared>, wanted: &watch::Sender<Arc<Desired>>) -> Self {
+        let news = Arc::new(Notify::new());
+        let (name, shared, wanted, told) = (name.to_owned(), shared.clone(), wanted.subscribe(), news.clone());
+        let work = async move {
+            let run = || worker::run(name.clone(), shared.clone(), wanted.clone(), told.clone());
+            again("copies", run).await;
+        };
+        Self { task: tokio::spawn(work), news }
     }
 }
 
