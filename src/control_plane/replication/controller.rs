@@ -21,12 +21,13 @@ use crate::{
     control_plane::{
         data_planes::{
             fleet::{Fleet, Snapshot},
+            records::CopyRecord,
             view::ObjectKey,
             watched::Kind,
         },
         deployment::{observe::deployed_for, report::Reports},
         identity::Identity,
-        sources::{SourceObjects, Sources},
+        sources::{SourceObjects, Sources, datacenters_of},
     },
     runtime::{events::Events, guard::again},
 };
@@ -98,7 +99,7 @@ async fn copy(shared: &Arc<Shared>, wanted: &watch::Sender<Arc<Desired>>) {
                 changed = deployed.changed() => if changed.is_err() { return } else { break },
                 changed = asked.changed() => if changed.is_err() { return } else { break },
                 change = changes.recv() => match change {
-                    Ok(change) if change.is_contact_or(&[Kind::Datacenters]) => break,
+                    Ok(change) if change.is_contact_or(&[Kind::Datacenters, Kind::ConfigMaps]) => break,
                     Ok(change) if change.is_contact_or(super::COPIES) => shared.progress.notify_one(),
                     Ok(_) => {}
                     Err(broadcast::error::RecvError::Lagged(_)) => break,
@@ -127,9 +128,33 @@ fn places(planes: &[Snapshot], sources: &SourceObjects, context: &ReplicationCon
         };
         let unreadable = plane.view.datacenters.unreadable().keys().map(|object| object.namespace.clone());
         let readable = plane.view.datacenters.last_known().iter().filter_map(uses);
-        let held: BTreeSet<String> = readable.chain(unreadable).collect();
+        // Where Medusa was taken out its ConfigMap goes last of all, when nothing refers to it or to the Secrets that go with
+        // it: until it is gone, these stay too.
+        let ending = plane.view.config_maps.last_known().iter().filter(|(object, map)| {
+            !plane.unregistering && is_left(&plane.name, object, map, sources, &context.control_plane)
+        });
+        let ending = ending.map(|(object, _)| object.namespace.clone());
+        let held: BTreeSet<String> = readable.chain(unreadable).chain(ending).collect();
         places.held.insert(plane.name.clone(), held);
     }
     places.listed = planes.iter().filter(|p| p.view.knows_inventory()).map(|p| p.name.clone()).collect();
     places
+}
+
+/// Whether a ConfigMap of Medusa's is where no K8ssandraCluster asks for Medusa (any more).
+fn is_left(
+    plane: &str,
+    object: &ObjectKey,
+    map: &CopyRecord,
+    sources: &SourceObjects,
+    control_plane: &Identity,
+) -> bool {
+    let Some(key) = ObjectKey::read(&map.source) else { return false };
+    let asking = sources.clusters.items.get(&key).filter(|cluster| cluster.spec.medusa.is_some());
+    let is_asked_for = asking.is_some_and(|cluster| {
+        let places = datacenters_of(&key, cluster);
+        places.iter().any(|place| place.plane == plane && place.object.namespace == object.namespace)
+    });
+    // What an earlier installation left waits for its K8ssandraCluster, with its own Secrets.
+    !is_asked_for && !control_plane.is_earlier(&map.installation)
 }
