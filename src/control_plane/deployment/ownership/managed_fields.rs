@@ -100,8 +100,8 @@ impl Entry<'_> {
 }
 
 /// Field managers that write a field once and not again by themselves: people at a command line, and k8ssandra-operator,
-/// which leaves a datacenter alone that does not bear its marks. Its program is called `manager`. So is cass-operator's,
-/// which writes no containers or volumes into a CassandraDatacenter.
+/// which leaves a datacenter alone that does not bear its marks. Its program is called `manager`; so is cass-operator's,
+/// which writes no containers or volumes there (upstream: Rules for Medusa in a datacenter).
 const AT_REST: [&str; 4] = ["k8ssandra-operator", "kubectl-edit", "kubectl-patch", "manager"];
 
 /// Objects that belong to one manager as a whole. Any other field without parts in a set is an empty object or

@@ -8,8 +8,8 @@
 //! Others may have declared our containers and volumes too, with the same values or with some of them. What would be left
 //! of such a container cannot run without what goes: it has no image, or it mounts a volume of ours whose ConfigMap is
 //! deleted afterwards. Where nobody writes it again it goes whole, above all what k8ssandra-operator left. Where somebody
-//! may, **nothing at all is taken out** and Medusa goes on running: they would put it back, and taking it out in two
-//! steps would restart the pods twice. ADR 31.
+//! may, **nothing at all is taken out** and Medusa goes on running: they would put it back, and pods would restart into
+//! half of it. ADR 31.
 
 use std::mem;
 
@@ -123,7 +123,7 @@ impl Removal {
         let message = format!(
             "Medusa is not wanted and goes on running, because pods would not start with what others would leave of it: \
              {}{more}. Take that out of what its owner applies (Git, a chart, a script) and leave the CassandraDatacenter as \
-             it is: Medusa then goes by itself, with one restart",
+             it is: Medusa then goes by itself",
             named.join("; ")
         );
         Some(Why::new(Reason::StillInUse, message))

@@ -109,7 +109,9 @@ fn while_somebody_may_put_it_back_nothing_is_taken_out(#[case] manager: &str, #[
     assert_eq!(held(&live), both.map(|path| (path, manager.to_owned())));
     let why = plan(&live).obstacle().unwrap();
     assert_eq!(why.reason, Reason::StillInUse);
-    for words in ["goes on running", r#"containers[name="medusa"]`, declared by `"#, manager, "one restart"] {
+    for words in
+        ["goes on running", r#"containers[name="medusa"]`, declared by `"#, manager, "goes by itself"]
+    {
         assert!(why.message.contains(words), "{}", why.message);
     }
 }
