@@ -35,7 +35,7 @@ macro_rules! reasons_of_deployment {
             /// would not start. Either others declare a part of Medusa's containers and volumes, so that nothing is taken out
             /// yet, or Medusa is out, and its ConfigMap and Secrets stay as long as another field refers to one of them.
             ///
-            /// Take the field that the message names out of what its owner applies. The rest goes by itself.
+            /// Take the field that the message names out where its owner keeps it. The rest goes by itself.
             StillInUse: FleetCluster K8ssandraCluster,
             /// Medusa with `local` storage was taken out. The volumes with its backups are left where they are.
             ///

@@ -158,3 +158,43 @@ fn is_left(
     // What an earlier installation left waits for its K8ssandraCluster, with its own Secrets.
     !is_asked_for && !control_plane.is_earlier(&map.installation)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_config_map_is_left_where_no_cluster_lists_a_datacenter_with_medusa_beside_it() {
+        let sources = |medusa: Value| {
+            let cluster = serde_json::from_value(json!({
+                "metadata": {"name": "shop", "namespace": "fleet"},
+                "spec": {
+                    "cassandra": {"datacenters": [
+                        {"metadata": {"name": "dc1", "namespace": "cass"}, "k8sContext": "dp-1", "size": 3},
+                    ]},
+                    "medusa": medusa,
+                },
+            }));
+            let mut sources = SourceObjects::default();
+            sources.clusters.items.insert(ObjectKey::new("fleet", "shop"), Arc::new(cluster.unwrap()));
+            sources
+        };
+        let control_plane = Identity::named("cp");
+        let is_left = |plane: &str, namespace: &str, installation: &str, sources: &SourceObjects| {
+            let map = CopyRecord {
+                source: "fleet/shop".to_owned(),
+                installation: installation.to_owned(),
+                ..CopyRecord::default()
+            };
+            super::is_left(plane, &ObjectKey::new(namespace, "shop-medusa"), &map, sources, &control_plane)
+        };
+        let (asked, ended) = (sources(json!({})), sources(json!(null)));
+        assert!(!is_left("dp-1", "cass", "cp", &asked));
+        assert!(is_left("dp-1", "other", "cp", &asked) && is_left("dp-2", "cass", "cp", &asked));
+        assert!(is_left("dp-1", "cass", "cp", &ended));
+        assert!(is_left("dp-1", "cass", "cp", &SourceObjects::default()));
+        assert!(!is_left("dp-1", "cass", "earlier", &ended), "it waits for its cluster");
+    }
+}

@@ -122,8 +122,8 @@ impl Removal {
         let more = if more > 0 { format!(", and {more} more") } else { String::new() };
         let message = format!(
             "Medusa is not wanted and goes on running, because pods would not start with what others would leave of it: \
-             {}{more}. Take that out of what its owner applies (Git, a chart, a script) and leave the CassandraDatacenter as \
-             it is: Medusa then goes by itself",
+             {}{more}. Take that out where its owner keeps it: Git, a chart, a script, or the CassandraDatacenter itself \
+             where somebody edited that by hand. Medusa then goes by itself",
             named.join("; ")
         );
         Some(Why::new(Reason::StillInUse, message))
