@@ -1,8 +1,8 @@
 //! What is taken back when nobody wants Medusa any more: schedules, and the ConfigMap that its pods mounted.
 //!
-//! The ConfigMap goes last, when no pod restarts any more and **no datacenter beside it refers to it or to a Secret that goes
-//! with it**. Until then it stands for what is still to be done: by it the cluster is looked at again, also by another process,
-//! and who holds something up is told.
+//! The ConfigMap goes when no pod restarts any more and **no datacenter beside it refers to it or to a Secret that goes after
+//! it**. Until then it stands for what is still to be done: by it the cluster is looked at again, also by another process, and
+//! who holds something up is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -127,7 +127,7 @@ async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> CleanedUp {
     CleanedUp { is_done: done, in_use: told }
 }
 
-/// What goes with a ConfigMap: itself, and the copies of Secrets that nothing names any more. Replication deletes these when
+/// What goes with a ConfigMap: itself, and the copies of Secrets that nothing asks for any more. Replication deletes these when
 /// the ConfigMap is gone, so that what still needs one of them is said here.
 fn going(pass: &Pass<'_>, plane: &Snapshot, map: &ObjectKey) -> BTreeSet<Referred> {
     let needed = secrets_needed(pass.sources);

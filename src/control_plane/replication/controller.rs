@@ -128,8 +128,7 @@ fn places(planes: &[Snapshot], sources: &SourceObjects, context: &ReplicationCon
         };
         let unreadable = plane.view.datacenters.unreadable().keys().map(|object| object.namespace.clone());
         let readable = plane.view.datacenters.last_known().iter().filter_map(uses);
-        // Where Medusa was taken out its ConfigMap goes last of all, when nothing refers to it or to the Secrets that go with
-        // it: until it is gone, these stay too.
+        // Where Medusa was taken out its ConfigMap goes when nothing refers to it or to these copies: until then they stay.
         let ending = plane.view.config_maps.last_known().iter().filter(|(object, map)| {
             !plane.unregistering && is_left(&plane.name, object, map, sources, &context.control_plane)
         });
