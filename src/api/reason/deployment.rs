@@ -37,6 +37,12 @@ macro_rules! reasons_of_deployment {
             ///
             /// Wait. If it takes long, look at the CassandraDatacenter.
             Removing: FleetCluster K8ssandraCluster,
+            /// Medusa is not wanted any more, and the datacenter still refers to what would be deleted with it: its pods
+            /// would not start. Either others declare a part of Medusa's containers and volumes, so that nothing is taken out
+            /// yet, or Medusa is out, and its ConfigMap and Secrets stay as long as another field refers to one of them.
+            ///
+            /// Take the field that the message names out where its owner keeps it. The rest goes by itself.
+            StillInUse: FleetCluster K8ssandraCluster,
             /// Medusa with `local` storage was taken out. The volumes with its backups are left where they are.
             ///
             /// Delete their PersistentVolumeClaims by hand when nobody needs the backups any more.

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
+    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::Status,
 };
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use super::{
         diff::{Diff, compare},
         removal,
     },
-    pod::objects,
+    pod::{fields::FieldPath, objects},
 };
 use crate::{
     api::{Reason, Why, cassandra::CassandraDatacenter, labels},
@@ -39,6 +39,8 @@ use crate::{
 /// Rounds in which fields are left to their owners before the rest is given up: each round ends with the API
 /// server naming every conflict there is.
 const ROUNDS: usize = 4;
+/// Datacenters asked for at a time.
+const PAGE: u32 = 50;
 
 /// Why a read or write brought nothing.
 #[derive(Clone, Debug)]
@@ -138,6 +140,25 @@ fn whole(object: DynamicObject) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }
 
+/// Every datacenter of a namespace with all its fields, as they are now; none where the kind is not served.
+pub(super) async fn read_all(remote: &Remote, namespace: &str) -> Result<Vec<Value>, CallError> {
+    let (mut page, mut found) = (ListParams::default().limit(PAGE), Vec::new());
+    loop {
+        let asked = page.clone();
+        let list =
+            remote.call(|client| async move { datacenters(client, namespace).list(&asked).await }).await;
+        let list = match list {
+            Err(error) if error.code() == Some(404) => return Ok(Vec::new()),
+            list => list?,
+        };
+        found.extend(list.items.into_iter().map(whole));
+        match list.metadata.continue_.filter(|next| !next.is_empty()) {
+            Some(next) => page = page.continue_token(&next),
+            None => return Ok(found),
+        }
+    }
+}
+
 /// A datacenter with all its fields, as it is now, with uid and resourceVersion; `None` when there is none.
 pub(super) async fn read(remote: &Remote, key: &ObjectKey) -> Result<Option<Value>, Failure> {
     let found = remote
@@ -158,6 +179,8 @@ pub(super) struct Draft {
     applies: bool,
     /// Those fields.
     pub(super) kept: Vec<Kept>,
+    /// What goes although others had a part in it.
+    pub(super) pieces: Vec<FieldPath>,
     pub(super) diff: Diff,
 }
 
@@ -180,7 +203,7 @@ pub(super) async fn draft(remote: &Remote, live: &Value, body: &Value) -> Result
                     .map_err(|lost| Failure::Refused(Why::new(Reason::UnsafeApply, lost.to_string())))?;
                 kept.sort();
                 kept.dedup();
-                return Ok(Draft { body, applies: true, kept, diff });
+                return Ok(Draft { body, applies: true, kept, pieces: Vec::new(), diff });
             }
             Err(error) => error,
         };
@@ -201,19 +224,23 @@ pub(super) async fn draft(remote: &Remote, live: &Value, body: &Value) -> Result
     Err(Failure::Changed)
 }
 
-/// Tries taking everything of ours out of the datacenter as it was read.
+/// Tries taking everything of ours out of the datacenter as it was read. What others hold on to keeps all of it there.
 pub(super) async fn draft_removal(remote: &Remote, live: &Value) -> Result<Draft, Failure> {
     let removal = removal::plan(live);
-    let Some(body) = &removal.patch else {
-        return Ok(Draft { body: Value::Null, applies: false, kept: Vec::new(), diff: Diff::default() });
-    };
-    let result = patch(remote, live, body, false, true)
-        .await
-        .map_err(|error| Failure::of(&error, "patch", "the CassandraDatacenter"))?;
-    let diff = removal
-        .diff(live, &result)
-        .map_err(|lost| Failure::Refused(Why::new(Reason::UnsafeApply, lost.to_string())))?;
-    Ok(Draft { body: body.clone(), applies: false, kept: Vec::new(), diff })
+    if let Some(why) = removal.obstacle() {
+        return Err(Failure::Refused(why));
+    }
+    let (mut body, mut diff) = (Value::Null, Diff::default());
+    if let Some(patched) = &removal.patch {
+        let result = patch(remote, live, patched, false, true)
+            .await
+            .map_err(|error| Failure::of(&error, "patch", "the CassandraDatacenter"))?;
+        diff = removal
+            .diff(live, &result)
+            .map_err(|lost| Failure::Refused(Why::new(Reason::UnsafeApply, lost.to_string())))?;
+        body.clone_from(patched);
+    }
+    Ok(Draft { body, applies: false, kept: Vec::new(), pieces: removal.pieces, diff })
 }
 
 /// Writes a draft. It fails when the datacenter is not the one that was looked at, unless `since` is what our own
@@ -426,72 +453,5 @@ pub(super) fn random<const N: usize>() -> Option<[u8; N]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use http::{Method, Request, Response};
-    use kube::client::Body;
-    use rstest::rstest;
-
-    use super::*;
-    use crate::api::{fleet::Limits, medusa::MedusaBackupSchedule};
-
-    /// A data plane that shows every object with this uid and version, and takes no apply that creates one. Whatever else
-    /// would be written is taken for a fault.
-    fn remote(uid: Option<&'static str>, version: Option<&'static str>) -> Remote {
-        let service = tower::service_fn(move |request: Request<Body>| async move {
-            let status = |code: u16| {
-                let status = json!({
-                    "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": "no",
-                    "reason": "Conflict", "code": code,
-                });
-                (code, status)
-            };
-            let (code, body) = match *request.method() {
-                Method::GET => {
-                    let metadata =
-                        json!({"namespace": "ns", "name": "n", "uid": uid, "resourceVersion": version});
-                    (200, json!({"apiVersion": "v1", "kind": "X", "metadata": metadata}))
-                }
-                Method::PATCH => status(409),
-                _ => status(500),
-            };
-            Response::builder().status(code).body(Body::from(body.to_string().into_bytes()))
-        });
-        Remote::new(Client::new(service, "default"), &Limits::default())
-    }
-
-    fn is_said<T>(result: Result<T, Failure>) -> bool {
-        matches!(result, Err(Failure::Silent(why)) if why.contains("without uid or resourceVersion"))
-    }
-
-    #[rstest]
-    #[case::no_version(Some("u"), None)]
-    #[case::an_empty_version(Some("u"), Some(""))]
-    #[tokio::test]
-    async fn what_is_shown_in_no_version_is_not_written_over(
-        #[case] uid: Option<&'static str>,
-        #[case] version: Option<&'static str>,
-    ) {
-        let (there, key) = (remote(uid, version), ObjectKey::new("ns", "n"));
-        let body = json!({"metadata": {"name": "n"}});
-        assert!(is_said(read(&there, &key).await));
-        assert!(is_said(delete::<MedusaBackupSchedule>(&there, &key, "u", |_| true).await));
-        let known = Some((uid.unwrap_or_default(), version.unwrap_or_default()));
-        assert!(is_said(put::<MedusaBackupSchedule>(&there, &key, &body, known, |_| true).await));
-        // It was not known, and is there: what says that it is ours says no version.
-        assert!(is_said(put::<MedusaBackupSchedule>(&there, &key, &body, None, |_| true).await));
-    }
-
-    #[test]
-    fn an_object_is_exact_with_both_uid_and_version() {
-        let object = |metadata: Value| exact(json!({"metadata": metadata}), "it");
-        assert!(object(json!({"uid": "u", "resourceVersion": "7"})).is_ok());
-        for metadata in [
-            json!({"uid": "u"}),
-            json!({"resourceVersion": "7"}),
-            json!({"uid": "", "resourceVersion": "7"}),
-            json!({}),
-        ] {
-            assert!(is_said(object(metadata)));
-        }
-    }
-}
+#[path = "apply_tests.rs"]
+mod tests;

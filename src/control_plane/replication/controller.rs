@@ -24,12 +24,13 @@ use crate::{
     control_plane::{
         data_planes::{
             fleet::{Fleet, Snapshot},
+            records::CopyRecord,
             view::ObjectKey,
             watched::Kind,
         },
         deployment::{observe::deployed_for, report::Reports},
         identity::Identity,
-        sources::{SourceObjects, Sources},
+        sources::{SourceObjects, Sources, datacenters_of},
     },
     runtime::{events::Events, guard::again},
 };
@@ -114,7 +115,7 @@ async fn copy(shared: &Arc<Shared>, wanted: &watch::Sender<Arc<Desired>>) {
                             worker.news.notify_one();
                             shared.progress.notify_one();
                         }
-                        if change.is_contact_or(&[Kind::Datacenters]) {
+                        if change.is_contact_or(&[Kind::Datacenters, Kind::ConfigMaps]) {
                             due.get_or_insert_with(|| Instant::now() + GATHER);
                         }
                     }
@@ -168,9 +169,72 @@ fn places(planes: &[Snapshot], sources: &SourceObjects, context: &ReplicationCon
         };
         let unreadable = plane.view.datacenters.unreadable().keys().map(|object| object.namespace.clone());
         let readable = plane.view.datacenters.last_known().iter().filter_map(uses);
-        let held: BTreeSet<String> = readable.chain(unreadable).collect();
+        // Where Medusa was taken out its ConfigMap goes when nothing refers to it or to these copies: until then they stay.
+        let ending = plane.view.config_maps.last_known().iter().filter(|(object, map)| {
+            !plane.unregistering && is_left(&plane.name, object, map, sources, &context.control_plane)
+        });
+        let ending = ending.map(|(object, _)| object.namespace.clone());
+        let held: BTreeSet<String> = readable.chain(unreadable).chain(ending).collect();
         places.held.insert(plane.name.clone(), held);
     }
     places.listed = planes.iter().filter(|p| p.view.knows_inventory()).map(|p| p.name.clone()).collect();
     places
+}
+
+/// Whether a ConfigMap of Medusa's is where no K8ssandraCluster asks for Medusa (any more).
+fn is_left(
+    plane: &str,
+    object: &ObjectKey,
+    map: &CopyRecord,
+    sources: &SourceObjects,
+    control_plane: &Identity,
+) -> bool {
+    let Some(key) = ObjectKey::read(&map.source) else { return false };
+    let asking = sources.clusters.items.get(&key).filter(|cluster| cluster.spec.medusa.is_some());
+    let is_asked_for = asking.is_some_and(|cluster| {
+        let places = datacenters_of(&key, cluster);
+        places.iter().any(|place| place.plane == plane && place.object.namespace == object.namespace)
+    });
+    // What an earlier installation left waits for its K8ssandraCluster, with its own Secrets.
+    !is_asked_for && !control_plane.is_earlier(&map.installation)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_config_map_is_left_where_no_cluster_lists_a_datacenter_with_medusa_beside_it() {
+        let sources = |medusa: Value| {
+            let cluster = serde_json::from_value(json!({
+                "metadata": {"name": "shop", "namespace": "fleet"},
+                "spec": {
+                    "cassandra": {"datacenters": [
+                        {"metadata": {"name": "dc1", "namespace": "cass"}, "k8sContext": "dp-1", "size": 3},
+                    ]},
+                    "medusa": medusa,
+                },
+            }));
+            let mut sources = SourceObjects::default();
+            sources.clusters.items.insert(ObjectKey::new("fleet", "shop"), Arc::new(cluster.unwrap()));
+            sources
+        };
+        let control_plane = Identity::named("cp");
+        let is_left = |plane: &str, namespace: &str, installation: &str, sources: &SourceObjects| {
+            let map = CopyRecord {
+                source: "fleet/shop".to_owned(),
+                installation: installation.to_owned(),
+                ..CopyRecord::default()
+            };
+            super::is_left(plane, &ObjectKey::new(namespace, "shop-medusa"), &map, sources, &control_plane)
+        };
+        let (asked, ended) = (sources(json!({})), sources(json!(null)));
+        assert!(!is_left("dp-1", "cass", "cp", &asked));
+        assert!(is_left("dp-1", "other", "cp", &asked) && is_left("dp-2", "cass", "cp", &asked));
+        assert!(is_left("dp-1", "cass", "cp", &ended));
+        assert!(is_left("dp-1", "cass", "cp", &SourceObjects::default()));
+        assert!(!is_left("dp-1", "cass", "earlier", &ended), "it waits for its cluster");
+    }
 }
