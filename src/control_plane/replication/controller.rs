@@ -141,7 +141,8 @@ struct Worker {
 impl Worker {
     fn start(name: &str, shared: &Arc<Shared>, wanted: &watch::Sender<Arc<Desired>>) -> Self {
         let news = Arc::new(Notify::new());
-        let (name, shared, wanted, told) = (name.to_owned(), shared.clone(), wanted.subscribe(), news.clone());
+        let (name, shared, wanted, told) =
+            (name.to_owned(), shared.clone(), wanted.subscribe(), news.clone());
         let work = async move {
             let run = || worker::run(name.clone(), shared.clone(), wanted.clone(), told.clone());
             again("copies", run).await;
