@@ -76,13 +76,14 @@ impl CassandraFleet {
         Datacenter { cluster: &self.clusters[number], namespace, name }
     }
 
-    /// Creates a datacenter that runs Medusa. Its namespace is also its Cassandra cluster's name; its backups are in the
-    /// prefix of the shop. Its pods wait for the bucket secret.
-    pub fn create_datacenter(&self, datacenter: Datacenter<'_>, size: usize) {
+    /// Creates a datacenter that runs `image` of Medusa. Its namespace is also its Cassandra cluster's name; its backups are
+    /// in the prefix of the shop. Its pods wait for the bucket secret.
+    pub fn create_datacenter(&self, datacenter: Datacenter<'_>, size: usize, image: &str) {
         let label = format!("fleet.k8ssandra.io/cluster={}", datacenter.namespace);
         let endpoint = self.store("endpoint");
-        let medusa = ["--prefix", SHOP, "--bucket-secret", BUCKET_SECRET, "--s3-endpoint", &endpoint];
-        self.start_datacenter(datacenter, size, &[&medusa[..], &["--labels", &label]].concat());
+        let medusa = ["--medusa-image", image, "--bucket-secret", BUCKET_SECRET, "--s3-endpoint", &endpoint];
+        let more = ["--prefix", SHOP, "--labels", &label];
+        self.start_datacenter(datacenter, size, &[&medusa[..], &more].concat());
     }
 
     /// Creates a datacenter of one node without Medusa.

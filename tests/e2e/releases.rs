@@ -22,8 +22,6 @@ use super::{
 
 /// Name of the releases, and how everything in them begins.
 const RELEASE: &str = "medusa-fleet";
-/// The image for which the testbed runs its own Medusa.
-const MEDUSA_IMAGE: &str = "medusa-fleet.test/medusa:0.31.0";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How many replicas the charts have.
 const REPLICAS: usize = 2;
@@ -72,9 +70,8 @@ pub fn install(clusters: &[Cluster]) {
         let mut helm = program("helm", cluster);
         helm.args(["install", RELEASE, "--create-namespace", "--wait", "--timeout", "3m"]);
         if is_home(cluster) {
-            let image = format!("medusaImage={MEDUSA_IMAGE}");
             helm.arg(chart("medusa-fleet"));
-            helm.args(["--set", "definitions.k8ssandra=true", "--set", &image]);
+            helm.args(["--set", "definitions.k8ssandra=true"]);
         } else {
             helm.arg(chart("medusa-fleet-data-plane"));
         }
