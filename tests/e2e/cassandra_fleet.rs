@@ -42,8 +42,8 @@ impl CassandraFleet {
         let last = Mutex::new(Instant::now());
         let dir =
             PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("e2e-{name}-{}", std::process::id()));
-        let image = releases::image();
-        let more = ["--pods", "--s3", "--image", &image];
+        let [this, before] = releases::images();
+        let more = ["--pods", "--s3", "--image", &this, "--image", &before];
         let testbed = Testbed::up(testbed::command(), &dir, 2, &more).unwrap();
         let mut clusters = Vec::new();
         for described in testbed.clusters() {

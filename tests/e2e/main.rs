@@ -1,12 +1,12 @@
 //! Everything really happens: two data planes with Cassandra datacenters, Medusa beside every Cassandra, one S3 store,
-//! and the program's two roles, installed from their charts in pods of the built image. Rows are written, backed up, lost,
-//! and counted again at consistency ALL.
+//! and the program's two roles, installed from their charts in pods of the built image, and upgraded from the version before.
+//! Rows are written, backed up, lost, and counted again at consistency ALL.
 //!
 //! Medusa is that of the default image. One datacenter changes to a newer version between its backups, another begins with it
 //! and restores what the older one has backed up.
 //!
 //! One test per fleet, because a fleet takes a minute to start; its parts are in the order they are called.
-//! Needs what `make testbed` builds and installs.
+//! Needs what `make testbed` builds and installs, and what `tests/previous` makes.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,6 +33,7 @@ mod whole;
 
 use cassandra_fleet::{CassandraFleet, SHOP};
 use medusa_fleet::control_plane::deployment::pod::image::DEFAULT_IMAGE;
+use releases::Version::{Before, This};
 
 /// The newest Medusa that is supported.
 const NEWER_IMAGE: &str = "docker.io/k8ssandra/medusa:0.31.0";
@@ -43,8 +44,8 @@ const ROWS: (usize, usize) = (500, 800);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_cassandra_is_backed_up_restored_purged_and_found_elsewhere() {
     let fleet = CassandraFleet::start("restore").await;
-    releases::install(fleet.clusters());
-    fleet.note("both charts are installed, with two replicas each");
+    releases::install_skewed(fleet.clusters(), This, Before).await;
+    fleet.note("both charts are installed, with two replicas each, the data planes' of the version before");
     let (dc1, dc2) = (fleet.datacenter(1, SHOP, "dc1"), fleet.datacenter(2, SHOP, "dc2"));
     let copy = fleet.datacenter(2, "copy", "dc1");
     fleet.create_datacenter(dc1, 3, DEFAULT_IMAGE);
@@ -60,11 +61,15 @@ async fn real_cassandra_is_backed_up_restored_purged_and_found_elsewhere() {
     fleet.note(
         "rows are written and backed up, full, while leaders were killed and all replicas rolled out anew",
     );
+    releases::install_skewed(fleet.clusters(), Before, This).await;
+    fleet.note("the data planes are upgraded, and the control plane has gone back to the version before");
 
     dc1.keep_backups(1).await;
     dc1.load(ROWS.1).await;
     backups::differential_backup(&fleet).await;
     fleet.note("Medusa is configured anew, more rows are backed up, differential");
+    releases::install_this(fleet.clusters()).await;
+    fleet.note("the control plane is upgraded");
 
     // All wait more than they work, and none needs another. What dc2 has in the bucket is of the older Medusa.
     fleet.create_datacenter(copy, 3, NEWER_IMAGE);
@@ -94,7 +99,7 @@ async fn real_cassandra_is_backed_up_restored_purged_and_found_elsewhere() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_k8ssandra_cluster_brings_medusa_to_a_datacenter_that_runs_without_it() {
     let mut fleet = CassandraFleet::start("deploy").await;
-    releases::install(fleet.clusters());
+    releases::install_this(fleet.clusters()).await;
     fleet.note("both charts are installed");
     let plain = (1, "plain", "dc1");
     let (bare, lent) = (fleet.datacenter(1, plain.1, plain.2), fleet.datacenter(2, "lent", "dc1"));
