@@ -23,6 +23,8 @@ const CHART: &str = "helm.sh/chart";
 const OLM_OWNER: &str = "olm.owner";
 /// Name of the Lease the operator elects its leader with, where it does.
 pub const LEASE: &str = "dcabfccc.k8ssandra.io";
+/// Names of its admission webhooks, which let nothing through where nobody answers them (upstream: Admission).
+pub const WEBHOOKS: [&str; 3] = ["mpod.kb.io", "vmedusabackupschedule.kb.io", "vk8ssandracluster.kb.io"];
 /// What the operator, its chart or its release deploys beside itself, under names or labels that hold its own.
 const OTHERS: [&str; 10] = [
     "cass-operator",

@@ -32,7 +32,7 @@ use self::{
     medusa::pool::Pool,
 };
 use crate::{
-    api::labels,
+    api::{labels, operator},
     runtime::{
         clock::Clock,
         events::Events,
@@ -52,6 +52,10 @@ const GATE: &str = "medusa.k8ssandra.io definitions";
 
 /// Lease the replicas compete for. It is not the one that tells control planes who is at work here.
 pub const LEADER_LEASE: &str = "medusa-fleet-data-plane-leader";
+
+/// Shows which webhooks there are, and in which objects.
+const FIND_WEBHOOKS: &str = "kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations \
+     -o custom-columns='KIND:.kind,NAME:.metadata.name,WEBHOOKS:.webhooks[*].name,POLICY:.webhooks[*].failurePolicy'";
 
 /// The parts of a data plane.
 const PARTS: [&str; 6] = ["backups", "tasks", "schedules", "restores", "configurations", "lease"];
@@ -83,8 +87,11 @@ pub enum RunError {
     /// Somebody else does the same work here.
     #[error(
         "k8ssandra-operator runs in this cluster ({}) and reconciles the same kinds: both would start every \
-         backup. Scale it to zero, or leave this cluster to it, or start with --take-over once it no longer \
-         handles Medusa", .0.join(", ")
+         backup. Leave this cluster to it, or scale it to zero, or start with --take-over once it no longer \
+         handles Medusa. Scaled to zero, it answers its admission webhooks no more, and as long as these are \
+         there no Cassandra pod can be created: delete the MutatingWebhookConfiguration and the \
+         ValidatingWebhookConfiguration that have webhooks {}, and keep cass-operator's. `{}` \
+         shows which have them (docs/migration.md)", .0.join(", "), operator::WEBHOOKS.join(", "), FIND_WEBHOOKS
     )]
     OperatorRuns(Vec<String>),
     /// The address for `/metrics` cannot be bound.
@@ -228,3 +235,19 @@ async fn later<R: Reconciler>(
 
 #[cfg(test)]
 mod arbitrary_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_told_to_scale_the_operator_to_zero_is_told_of_its_webhooks() {
+        let message = RunError::OperatorRuns(vec!["ops/operator".to_owned()]).to_string();
+        for word in
+            ["ops/operator", "--take-over", "mpod.kb.io", "vmedusabackupschedule.kb.io", FIND_WEBHOOKS]
+        {
+            assert!(message.contains(word), "{word}: {message}");
+        }
+        assert!(!message.contains("  "), "{message}");
+    }
+}

@@ -16,6 +16,7 @@ use tower::{service_fn, timeout::TimeoutLayer};
 use super::{
     guard,
     kubeconfig::own::{self, Trouble},
+    multiplexed::{self, Unfit},
     proxy,
     sync::{read, write},
     wire::{self, Bounds},
@@ -32,6 +33,8 @@ pub struct Timeouts {
     pub bounds: Bounds,
     /// Whether 429, 503 and 504 are retried by the client itself.
     pub retry: bool,
+    /// Whether all requests share one connection where the API server can do that.
+    pub multiplexed: bool,
 }
 
 impl Timeouts {
@@ -41,6 +44,7 @@ impl Timeouts {
         response: Duration::from_secs(30),
         bounds: Bounds::HOME,
         retry: true,
+        multiplexed: false,
     };
     /// For clusters far away: a sick one must be noticed, and our own schedule decides on retries.
     pub const REMOTE: Self = Self {
@@ -48,6 +52,7 @@ impl Timeouts {
         response: Duration::from_secs(10),
         bounds: Bounds::REMOTE,
         retry: false,
+        multiplexed: true,
     };
 }
 
@@ -67,6 +72,13 @@ pub fn connect(mut config: Config, timeouts: Timeouts) -> Result<Client, Unusabl
         config.proxy_url = proxy::Environment::read().proxy_of(&config.cluster_url).map_err(Unusable)?;
     }
     let proxy = config.proxy_url.as_ref().map(proxy::shown);
+    if timeouts.multiplexed && multiplexed::suits(&config) {
+        let client = multiplexed::client(config, timeouts).map_err(|error| match error {
+            Unfit::Kube(error) => Unusable(unusable(&error)),
+            other @ Unfit::ServerName(_) => Unusable(other.to_string()),
+        })?;
+        return Ok(wire::guarded(client, timeouts.bounds, proxy));
+    }
     // What was judged cannot make the library panic; what a program of `exec` prints can.
     let made = guard::whole(|| ClientBuilder::try_from(config));
     let builder = made

@@ -27,6 +27,7 @@ use super::{
     fence::Fence,
     http::Readiness,
 };
+use crate::api::labels;
 
 /// Longest one request about the Lease may take: two fit between a renewal and its deadline.
 const REQUEST: Duration = Duration::from_secs(3);
@@ -317,12 +318,12 @@ fn lease(name: &str, me: &str, before: Option<&Lease>) -> Lease {
     let is_new = over.as_ref().is_none_or(|over| over.holder != me);
     let acquired = before.and_then(|lease| lease.spec.as_ref()?.acquire_time.clone()).filter(|_| !is_new);
     let taken = i32::from(is_new && !me.is_empty());
+    let mut metadata = before.map(|lease| lease.metadata.clone()).unwrap_or_default();
+    // For readers: which version leads. Nothing here goes by it.
+    let said = metadata.labels.get_or_insert_default();
+    said.insert(labels::APP_VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     Lease {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            managed_fields: None,
-            ..before.map(|lease| lease.metadata.clone()).unwrap_or_default()
-        },
+        metadata: ObjectMeta { name: Some(name.to_owned()), managed_fields: None, ..metadata },
         spec: Some(LeaseSpec {
             acquire_time: Some(acquired.unwrap_or_else(|| at.clone())),
             holder_identity: Some(me.to_owned()),
@@ -331,5 +332,23 @@ fn lease(name: &str, me: &str, before: Option<&Lease>) -> Lease {
             renew_time: Some(at),
             ..LeaseSpec::default()
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_says_which_version_leads_beside_what_others_put_on_it() {
+        let own = lease("l", "me", None);
+        let version = |lease: &Lease| lease.labels().get(labels::APP_VERSION).cloned();
+        assert_eq!(version(&own).as_deref(), Some(env!("CARGO_PKG_VERSION")));
+        let mut before = own;
+        before.labels_mut().insert("team".to_owned(), "ops".to_owned());
+        before.labels_mut().insert(labels::APP_VERSION.to_owned(), "0.0.1".to_owned());
+        let next = lease("l", "other", Some(&before));
+        assert_eq!(version(&next).as_deref(), Some(env!("CARGO_PKG_VERSION")));
+        assert_eq!(next.labels().get("team").map(String::as_str), Some("ops"));
     }
 }

@@ -15,6 +15,7 @@ pub mod guard;
 pub mod http;
 pub mod kubeconfig;
 pub mod lease;
+mod multiplexed;
 pub mod proxy;
 pub mod reconciles;
 pub mod remembered;

@@ -25,6 +25,7 @@ mod denied_steps;
 mod deployment;
 mod deployment_conflict;
 mod deployment_crashes;
+mod deployment_leftovers;
 mod deployment_local;
 mod deployment_refusals;
 mod deployment_steps;

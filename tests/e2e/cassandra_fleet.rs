@@ -42,8 +42,8 @@ impl CassandraFleet {
         let last = Mutex::new(Instant::now());
         let dir =
             PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("e2e-{name}-{}", std::process::id()));
-        let image = releases::image();
-        let more = ["--pods", "--s3", "--image", &image];
+        let [this, before] = releases::images();
+        let more = ["--pods", "--s3", "--image", &this, "--image", &before];
         let testbed = Testbed::up(testbed::command(), &dir, 2, &more).unwrap();
         let mut clusters = Vec::new();
         for described in testbed.clusters() {
@@ -76,13 +76,14 @@ impl CassandraFleet {
         Datacenter { cluster: &self.clusters[number], namespace, name }
     }
 
-    /// Creates a datacenter that runs Medusa. Its namespace is also its Cassandra cluster's name; its backups are in the
-    /// prefix of the shop. Its pods wait for the bucket secret.
-    pub fn create_datacenter(&self, datacenter: Datacenter<'_>, size: usize) {
+    /// Creates a datacenter that runs `image` of Medusa. Its namespace is also its Cassandra cluster's name; its backups are
+    /// in the prefix of the shop. Its pods wait for the bucket secret.
+    pub fn create_datacenter(&self, datacenter: Datacenter<'_>, size: usize, image: &str) {
         let label = format!("fleet.k8ssandra.io/cluster={}", datacenter.namespace);
         let endpoint = self.store("endpoint");
-        let medusa = ["--prefix", SHOP, "--bucket-secret", BUCKET_SECRET, "--s3-endpoint", &endpoint];
-        self.start_datacenter(datacenter, size, &[&medusa[..], &["--labels", &label]].concat());
+        let medusa = ["--medusa-image", image, "--bucket-secret", BUCKET_SECRET, "--s3-endpoint", &endpoint];
+        let more = ["--prefix", SHOP, "--labels", &label];
+        self.start_datacenter(datacenter, size, &[&medusa[..], &more].concat());
     }
 
     /// Creates a datacenter of one node without Medusa.

@@ -131,15 +131,33 @@ impl Datacenter<'_> {
         self.cluster.patch::<CassandraDatacenter>(self.namespace, self.name, patch).await;
     }
 
-    /// Waits until every pod has a Medusa that is ready.
-    pub async fn expect_medusa(&self) {
-        let what = format!("{} runs Medusa", self.namespace);
+    /// Waits until every pod has a Medusa of `image` that is ready.
+    pub async fn expect_medusa(&self, image: &str) {
+        let what = format!("{} of {} runs {image}", self.name, self.namespace);
         eventually_within(PATIENCE, what, async || {
             let pods = self.pods().await;
-            let up = !pods.is_empty() && pods.iter().all(|pod| container_ready(pod, "medusa"));
+            let is_up = |pod: &Pod| container_ready(pod, "medusa") && medusa_images(pod) == [image, image];
+            let up = !pods.is_empty() && pods.iter().all(is_up);
             if up { Ok(()) } else { Err("not in every pod") }
         })
         .await;
+    }
+
+    /// Gives the pods another image of Medusa, as their owner does, and waits until all of them run it.
+    pub async fn upgrade_medusa(&self, image: &str) {
+        let seen = self.cluster.raw::<CassandraDatacenter>(self.namespace, self.name).await;
+        let mut pod = seen["spec"]["podTemplateSpec"]["spec"].clone();
+        for list in ["containers", "initContainers"] {
+            for container in pod[list].as_array_mut().expect("a list") {
+                if container["name"].as_str().is_some_and(is_medusa) {
+                    container["image"] = json!(image);
+                }
+            }
+        }
+        let patch = json!({"spec": {"podTemplateSpec": {"spec": pod}}});
+        self.cluster.patch::<CassandraDatacenter>(self.namespace, self.name, patch).await;
+        self.expect_medusa(image).await;
+        self.expect_clean().await;
     }
 
     async fn log(&self, pod: &str, container: &str) -> String {
@@ -199,6 +217,17 @@ pub fn pod_name(pod: &Pod) -> String {
 
 fn statuses(pod: &Pod) -> Vec<k8s_openapi::api::core::v1::ContainerStatus> {
     pod.status.clone().and_then(|s| s.container_statuses).unwrap_or_default()
+}
+
+fn is_medusa(container: &str) -> bool {
+    container == "medusa" || container == "medusa-restore"
+}
+
+/// The images of Medusa's container and of its restore step.
+fn medusa_images(pod: &Pod) -> Vec<String> {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let containers = spec.containers.into_iter().chain(spec.init_containers.unwrap_or_default());
+    containers.filter(|c| is_medusa(&c.name)).filter_map(|c| c.image).collect()
 }
 
 fn container_ready(pod: &Pod, container: &str) -> bool {

@@ -1,17 +1,23 @@
 //! A datacenter of real Cassandra without Medusa gets it by one K8ssandraCluster in the control plane, is backed up, lives
-//! through a rotation of the store's credentials, and is restored. Another one gets it without any secret.
+//! through a rotation of the store's credentials, and is restored. Another one gets it without any secret, and then another
+//! version of it.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
-use medusa_fleet::api::{
-    Conditions as _,
-    fleet::FleetCluster,
-    medusa::{MedusaBackupSchedule, MedusaConfiguration},
+use medusa_fleet::{
+    api::{
+        Conditions as _,
+        fleet::FleetCluster,
+        k8ssandra::K8ssandraCluster,
+        medusa::{MedusaBackupSchedule, MedusaConfiguration},
+    },
+    control_plane::deployment::pod::image::DEFAULT_IMAGE,
 };
 use serde_json::{Value, json};
 
 use super::{
+    NEWER_IMAGE,
     cassandra_fleet::CassandraFleet,
     datacenter::{Datacenter, PATIENCE},
     restore,
@@ -66,7 +72,7 @@ pub async fn deploy(fleet: &CassandraFleet, to: Datacenter<'_>) {
         "medusaConfigurationRef": {"name": SHARED.0}, "storageProperties": {"prefix": to.namespace},
     });
     fleet.home().create(k8ssandra_cluster(to, medusa)).await;
-    to.expect_medusa().await;
+    to.expect_medusa(DEFAULT_IMAGE).await;
     for pod in to.pods().await {
         let names = containers(&pod);
         assert!(
@@ -98,7 +104,7 @@ pub async fn deploy_role_based(fleet: &CassandraFleet, to: Datacenter<'_>) {
     properties["credentialsType"] = json!("role-based");
     to.set_containers(identity).await;
     fleet.home().create(k8ssandra_cluster(to, json!({"storageProperties": properties}))).await;
-    to.expect_medusa().await;
+    to.expect_medusa(DEFAULT_IMAGE).await;
     let ini = medusa_ini(to).await;
     assert!(!ini.contains("key_file"), "{ini}");
     let there: Vec<String> = to
@@ -110,12 +116,27 @@ pub async fn deploy_role_based(fleet: &CassandraFleet, to: Datacenter<'_>) {
         .collect();
     assert_eq!(there, [format!("{}-medusa", to.namespace)], "no secret but the one of Medusa's own user");
     expect_deployed(fleet, to).await;
-    let pods = to.pods().await;
-    let medusa = pods[0].spec.clone().unwrap().containers.into_iter().find(|c| c.name == "medusa").unwrap();
-    let env: BTreeMap<String, Option<String>> =
-        medusa.env.unwrap_or_default().into_iter().map(|e| (e.name, e.value)).collect();
+    let env = medusa_env(to).await;
     assert_eq!(env["AWS_ACCESS_KEY_ID"].as_deref(), Some(key.as_str()), "what its owner wrote stays");
     assert_eq!(env["MEDUSA_MODE"].as_deref(), Some("GRPC"));
+}
+
+/// The environment of the Medusa in the first pod; the value only of what has it from nowhere else.
+async fn medusa_env(of: Datacenter<'_>) -> BTreeMap<String, Option<String>> {
+    let pods = of.pods().await;
+    let medusa = pods[0].spec.clone().unwrap().containers.into_iter().find(|c| c.name == "medusa").unwrap();
+    medusa.env.unwrap_or_default().into_iter().map(|e| (e.name, e.value)).collect()
+}
+
+/// Another tag in the K8ssandraCluster brings another Medusa into the pods, and leaves what their owner wrote.
+pub async fn upgrade(fleet: &CassandraFleet, of: Datacenter<'_>) {
+    let before = medusa_env(of).await;
+    let (_, tag) = NEWER_IMAGE.rsplit_once(':').unwrap();
+    let patch = json!({"spec": {"medusa": {"containerImage": {"tag": tag}}}});
+    fleet.home().patch::<K8ssandraCluster>(FLEET, of.namespace, patch).await;
+    of.expect_medusa(NEWER_IMAGE).await;
+    expect_deployed(fleet, of).await;
+    assert_eq!(medusa_env(of).await, before, "what its owner wrote stays");
 }
 
 async fn medusa_ini(of: Datacenter<'_>) -> String {
@@ -172,14 +193,7 @@ pub async fn back_up_rotate_restore(
 
 /// Removing `spec.medusa` takes Medusa out of the pods and leaves the data.
 pub async fn remove(fleet: &CassandraFleet, from: Datacenter<'_>, rows: usize) {
-    fleet
-        .home()
-        .patch::<medusa_fleet::api::k8ssandra::K8ssandraCluster>(
-            FLEET,
-            from.namespace,
-            json!({"spec": {"medusa": null}}),
-        )
-        .await;
+    fleet.home().patch::<K8ssandraCluster>(FLEET, from.namespace, json!({"spec": {"medusa": null}})).await;
     let what = format!("{} runs without Medusa", from.namespace);
     eventually_within(PATIENCE, what, async || {
         let pods = from.pods().await;

@@ -1,9 +1,12 @@
 //! Everything really happens: two data planes with Cassandra datacenters, Medusa beside every Cassandra, one S3 store,
-//! and the program's two roles, installed from their charts in pods of the built image. Rows are written, backed up, lost,
-//! and counted again at consistency ALL.
+//! and the program's two roles, installed from their charts in pods of the built image, and upgraded from the version before.
+//! Rows are written, backed up, lost, and counted again at consistency ALL.
+//!
+//! Medusa is that of the default image. One datacenter changes to a newer version between its backups, another begins with it
+//! and restores what the older one has backed up.
 //!
 //! One test per fleet, because a fleet takes a minute to start; its parts are in the order they are called.
-//! Needs what `make testbed` builds and installs.
+//! Needs what `make testbed` builds and installs, and what `tests/previous` makes.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,6 +32,11 @@ mod tasks;
 mod whole;
 
 use cassandra_fleet::{CassandraFleet, SHOP};
+use medusa_fleet::control_plane::deployment::pod::image::DEFAULT_IMAGE;
+use releases::Version::{Before, This};
+
+/// The newest Medusa that is supported.
+const NEWER_IMAGE: &str = "docker.io/k8ssandra/medusa:0.31.0";
 
 /// Rows at the time of the full backup, and of the differential one.
 const ROWS: (usize, usize) = (500, 800);
@@ -36,12 +44,12 @@ const ROWS: (usize, usize) = (500, 800);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_cassandra_is_backed_up_restored_purged_and_found_elsewhere() {
     let fleet = CassandraFleet::start("restore").await;
-    releases::install(fleet.clusters());
-    fleet.note("both charts are installed, with two replicas each");
+    releases::install_skewed(fleet.clusters(), This, Before).await;
+    fleet.note("both charts are installed, with two replicas each, the data planes' of the version before");
     let (dc1, dc2) = (fleet.datacenter(1, SHOP, "dc1"), fleet.datacenter(2, SHOP, "dc2"));
     let copy = fleet.datacenter(2, "copy", "dc1");
-    fleet.create_datacenter(dc1, 3);
-    fleet.create_datacenter(dc2, 1);
+    fleet.create_datacenter(dc1, 3, DEFAULT_IMAGE);
+    fleet.create_datacenter(dc2, 1, DEFAULT_IMAGE);
     fleet.register_with_the_command_line();
     fleet.write_configuration().await;
     fleet.await_datacenters().await;
@@ -53,24 +61,31 @@ async fn real_cassandra_is_backed_up_restored_purged_and_found_elsewhere() {
     fleet.note(
         "rows are written and backed up, full, while leaders were killed and all replicas rolled out anew",
     );
+    releases::install_skewed(fleet.clusters(), Before, This).await;
+    fleet.note("the data planes are upgraded, and the control plane has gone back to the version before");
 
     dc1.keep_backups(1).await;
     dc1.load(ROWS.1).await;
     backups::differential_backup(&fleet).await;
     fleet.note("Medusa is configured anew, more rows are backed up, differential");
+    releases::install_this(fleet.clusters()).await;
+    fleet.note("the control plane is upgraded");
 
-    // Both wait more than they work, and neither needs the other.
-    schedule::create(dc2).await;
-    fleet.create_datacenter(copy, 3);
+    // All wait more than they work, and none needs another. What dc2 has in the bucket is of the older Medusa.
+    fleet.create_datacenter(copy, 3, NEWER_IMAGE);
     let elsewhere = async {
         fleet.await_datacenters().await;
         tasks::sync_elsewhere(copy, dc1, ROWS.0).await;
     };
-    tokio::join!(restore::a_dropped_table_and_a_lost_volume(dc1, ROWS.1), elsewhere);
-    fleet.note("a table and a disk are restored; an empty cluster has found the backups and restored one");
+    let upgraded = async {
+        dc2.upgrade_medusa(NEWER_IMAGE).await;
+        schedule::create(dc2).await;
+    };
+    tokio::join!(restore::a_dropped_table_and_a_lost_volume(dc1, ROWS.1), elsewhere, upgraded);
+    fleet.note("a table and a disk are restored; an empty cluster with a newer Medusa has restored a backup");
 
     schedule::fires(dc2).await;
-    fleet.note("a schedule has fired");
+    fleet.note("a schedule has fired, with a newer Medusa than before");
 
     tasks::purge(dc1).await;
     fleet.note("a purge has left one backup");
@@ -84,7 +99,7 @@ async fn real_cassandra_is_backed_up_restored_purged_and_found_elsewhere() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_k8ssandra_cluster_brings_medusa_to_a_datacenter_that_runs_without_it() {
     let mut fleet = CassandraFleet::start("deploy").await;
-    releases::install(fleet.clusters());
+    releases::install_this(fleet.clusters()).await;
     fleet.note("both charts are installed");
     let plain = (1, "plain", "dc1");
     let (bare, lent) = (fleet.datacenter(1, plain.1, plain.2), fleet.datacenter(2, "lent", "dc1"));
@@ -101,7 +116,8 @@ async fn one_k8ssandra_cluster_brings_medusa_to_a_datacenter_that_runs_without_i
     let rows = deployment::back_up_rotate_restore(&mut fleet, plain).await;
     fleet.note("backed up, credentials rotated, backed up again, dropped, restored");
 
-    deployment::remove(&fleet, fleet.datacenter(plain.0, plain.1, plain.2), rows).await;
-    fleet.note("Medusa is taken out again");
+    let (bare, lent) = (fleet.datacenter(plain.0, plain.1, plain.2), fleet.datacenter(2, "lent", "dc1"));
+    tokio::join!(deployment::remove(&fleet, bare, rows), deployment::upgrade(&fleet, lent));
+    fleet.note("Medusa is taken out again; where it stays it is a newer one");
     releases::expect_untroubled(fleet.clusters()).await;
 }

@@ -1,5 +1,6 @@
-//! The program's two roles as a person installs them: both charts of what `make release` makes, by the real Helm, with two
-//! replicas each, in pods of the image of the program under test. The testbed runs these pods as a kubelet would.
+//! The program's two roles as a person installs and upgrades them: both charts of what `make release` makes, by the real
+//! Helm, with two replicas each, in pods of its image: of the program under test, or of the version before it. The testbed
+//! runs these pods as a kubelet would.
 
 use std::{
     fs,
@@ -22,14 +23,55 @@ use super::{
 
 /// Name of the releases, and how everything in them begins.
 const RELEASE: &str = "medusa-fleet";
-/// The image for which the testbed runs its own Medusa.
-const MEDUSA_IMAGE: &str = "medusa-fleet.test/medusa:0.31.0";
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How many replicas the charts have.
 const REPLICAS: usize = 2;
 
-/// The folder of what `make release` makes; it is made once.
-fn folder() -> &'static Path {
+/// Which of two versions of the program. It is also the tag of its image here, as both may have one number.
+#[derive(Clone, Copy, Debug)]
+pub enum Version {
+    /// The one under test.
+    This,
+    /// The one before it: what `tests/previous` has made.
+    Before,
+}
+
+impl Version {
+    fn tag(self) -> &'static str {
+        match self {
+            Self::This => "this",
+            Self::Before => "before",
+        }
+    }
+
+    /// The folder of what `make release` makes of it.
+    fn folder(self) -> &'static Path {
+        match self {
+            Self::This => made(),
+            Self::Before => {
+                let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/previous/release"));
+                assert!(
+                    folder.join("SHA256SUMS").exists(),
+                    "the version before is not there: run tests/previous"
+                );
+                folder
+            }
+        }
+    }
+
+    /// The file of its release whose name is `start`, something that begins with a digit, and `end`.
+    fn file(self, start: &str, end: &str) -> PathBuf {
+        let is_it = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            let rest = name.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
+            rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+        };
+        let mut files = fs::read_dir(self.folder()).unwrap().map(|entry| entry.unwrap().path());
+        files.find(is_it).unwrap_or_else(|| panic!("no {start}*{end} in the release of {self:?}"))
+    }
+}
+
+/// The release of the program under test, which is made once.
+fn made() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
         let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -40,12 +82,12 @@ fn folder() -> &'static Path {
     })
 }
 
-/// The image by the name that the charts give it, and the archive that it is in: what `testbed up` is told of it.
-pub fn image() -> String {
-    let files = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
-    let mut archives = files.filter(|path| path.to_string_lossy().ends_with("-image.tar"));
-    let archive = archives.next().expect("a release has an image");
-    format!("medusa-fleet:{VERSION}={}", archive.display())
+/// What `testbed up` is told of the images: their names in the pods, and the archives that they are in.
+pub fn images() -> [String; 2] {
+    [Version::This, Version::Before].map(|version| {
+        let archive = version.file("medusa-fleet-", "-image.tar");
+        format!("medusa-fleet:{}={}", version.tag(), archive.display())
+    })
 }
 
 fn is_home(cluster: &Cluster) -> bool {
@@ -64,19 +106,19 @@ fn program(name: &str, cluster: &Cluster) -> Command {
     command
 }
 
-/// Installs the control plane's chart in its cluster and the data plane's in the others, and waits until all replicas are
-/// ready.
-pub fn install(clusters: &[Cluster]) {
-    let chart = |name: &str| folder().join(format!("{name}-{VERSION}.tgz"));
+/// Installs the control plane's chart in its cluster and the data plane's in the others, or upgrades what is installed, and
+/// waits until all replicas are ready. Which version comes is what `of` says of a cluster.
+pub async fn install(clusters: &[Cluster], of: impl Fn(&Cluster) -> Version) {
     let start = |cluster: &Cluster| {
+        let version = of(cluster);
         let mut helm = program("helm", cluster);
-        helm.args(["install", RELEASE, "--create-namespace", "--wait", "--timeout", "3m"]);
+        helm.args(["upgrade", RELEASE, "--install", "--create-namespace", "--wait", "--timeout", "3m"]);
+        helm.arg("--set").arg(format!("image.tag={}", version.tag()));
         if is_home(cluster) {
-            let image = format!("medusaImage={MEDUSA_IMAGE}");
-            helm.arg(chart("medusa-fleet"));
-            helm.args(["--set", "definitions.k8ssandra=true", "--set", &image]);
+            helm.arg(version.file("medusa-fleet-", ".tgz"));
+            helm.args(["--set", "definitions.k8ssandra=true"]);
         } else {
-            helm.arg(chart("medusa-fleet-data-plane"));
+            helm.arg(version.file("medusa-fleet-data-plane-", ".tgz"));
         }
         helm.spawn().unwrap()
     };
@@ -85,6 +127,27 @@ pub fn install(clusters: &[Cluster]) {
         let output = block_in_place(|| helm.wait_with_output()).unwrap();
         assert!(output.status.success(), "install in {}: {}", cluster.name, said(&output));
     }
+    for cluster in clusters {
+        let image = format!("medusa-fleet:{}", of(cluster).tag());
+        eventually(format!("all pods in {} are of {image}", cluster.name), async || {
+            let pods = cluster.list::<Pod>(FLEET).await;
+            let images: Vec<_> =
+                pods.iter().map(|pod| pod.spec.as_ref().unwrap().containers[0].image.clone()).collect();
+            let are_all = images.iter().all(|of_pod| of_pod.as_deref() == Some(&image));
+            if are_all && images.len() == REPLICAS { Ok(()) } else { Err(format!("{images:?}")) }
+        })
+        .await;
+    }
+}
+
+/// Installs the program under test everywhere.
+pub async fn install_this(clusters: &[Cluster]) {
+    install(clusters, |_| Version::This).await;
+}
+
+/// Installs one version in the control plane's cluster, and another in the data planes.
+pub async fn install_skewed(clusters: &[Cluster], control_plane: Version, data_planes: Version) {
+    install(clusters, |cluster| if is_home(cluster) { control_plane } else { data_planes }).await;
 }
 
 fn kubectl(cluster: &Cluster, args: &[&str]) {

@@ -192,7 +192,7 @@ fn of_others() -> Vec<Case> {
             "odd-values",
             json!({
                 "storageProvider": "s3", "storageSecretRef": {"name": "key"}, "bucketName": "[100%] ; # = %(here)s ${é}",
-                "prefix": "# 50 % ; [storage]", "region": "= : x",
+                "prefix": "# 50 % ; [storage]", "region": "= : x", "transferMaxBandwidth": "7000000",
             }),
         ),
     ]

@@ -1,6 +1,6 @@
 //! medusa.ini: one golden file for each kind of storage and TLS, and what the real Medusa understands of each.
 //!
-//! Needs the testbed's Medusa: `make testbed`. After a change that is meant, write the files anew with
+//! Needs the testbed's Medusas: `make testbed`. After a change that is meant, write the files anew with
 //! `GOLDEN=write cargo test --test medusa_ini`, and read the difference.
 
 #![allow(
@@ -54,20 +54,27 @@ fn the_golden_files_are_what_is_written() {
     assert_eq!(found, expected);
 }
 
-/// Python with Medusa, beside the testbed.
-fn python() -> PathBuf {
+/// The version in the default image.
+const DEFAULT: &str = "0.29.1";
+/// The versions of Medusa that are asked.
+const VERSIONS: [&str; 2] = [DEFAULT, "0.31.0"];
+
+/// Python with a version of Medusa, beside the testbed.
+fn python(version: &str) -> PathBuf {
     let testbed = std::env::var_os("MEDUSA_FLEET_TESTBED")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/testbed/testbed"), PathBuf::from);
-    let python = testbed.with_file_name("medusa").join("bin/python");
+    let python = testbed.with_file_name(format!("medusa-{version}")).join("bin/python");
     assert!(python.exists(), "there is no Medusa at {}; run `make testbed`", python.display());
     python
 }
 
-/// What Medusa understands of every golden file: name to `sections` and `driver`.
-static UNDERSTOOD: LazyLock<Value> = LazyLock::new(understood);
+/// By version, what Medusa understands of every golden file: name to `sections` and `driver`.
+static UNDERSTOOD: LazyLock<BTreeMap<&str, Value>> =
+    LazyLock::new(|| BTreeMap::from(VERSIONS.map(|version| (version, understood(version)))));
 
-fn understood() -> Value {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("medusa-ini-{}", std::process::id()));
+fn understood(version: &str) -> Value {
+    let name = format!("medusa-ini-{version}-{}", std::process::id());
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).unwrap();
     for entry in fs::read_dir(golden()).unwrap() {
@@ -80,7 +87,7 @@ fn understood() -> Value {
         .collect();
     fs::write(directory.join("environments.json"), json!(environments).to_string()).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/medusa_ini/understood.py");
-    let output = Command::new(python())
+    let output = Command::new(python(version))
         .arg(script)
         .arg(&directory)
         .env_clear()
@@ -90,7 +97,7 @@ fn understood() -> Value {
         .output()
         .expect("run Medusa");
     fs::remove_dir_all(&directory).unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "Medusa {version}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -101,8 +108,8 @@ fn region(settings: &Settings) -> &str {
     settings.region.as_deref().filter(|name| *name != "default").unwrap_or(nowhere)
 }
 
-/// Section and key to what was asked for; null where Medusa must know of nothing.
-fn asked(case: &Case) -> BTreeMap<(&'static str, &'static str), Value> {
+/// Section and key to what was asked of a version; null where Medusa must know of nothing.
+fn asked(case: &Case, version: &str) -> BTreeMap<(&'static str, &'static str), Value> {
     let settings = &case.settings;
     let text = |number: i64| json!(number.to_string());
     let flag = |on: bool| json!(if on { "True" } else { "False" });
@@ -126,6 +133,7 @@ fn asked(case: &Case) -> BTreeMap<(&'static str, &'static str), Value> {
     let (grpc_folder, management_folder) = ("/etc/certificates/grpc-server-certs", "/etc/encryption/mgmt");
     let url = if management { "https" } else { "http" };
     let local = settings.provider == StorageProvider::Local;
+    let part_size = if version == DEFAULT { "20971520" } else { "20MB" };
     BTreeMap::from([
         (("storage", "storage_provider"), json!(settings.provider.as_str())),
         (("storage", "bucket_name"), json!(settings.bucket)),
@@ -154,7 +162,7 @@ fn asked(case: &Case) -> BTreeMap<(&'static str, &'static str), Value> {
         (("storage", "concurrent_transfers"), text(settings.concurrent_transfers)),
         (
             ("storage", "multi_part_upload_threshold"),
-            settings.multi_part_upload_threshold.map_or(json!("20MB"), text),
+            settings.multi_part_upload_threshold.map_or(json!(part_size), text),
         ),
         (("storage", "use_sudo_for_restore"), json!("False")),
         (("storage", "k8s_mode"), json!("True")),
@@ -192,74 +200,78 @@ fn keys(ini: &str) -> Vec<(&str, &str)> {
 
 #[test]
 fn medusa_understands_what_was_asked() {
-    let understood = &*UNDERSTOOD;
-    for case in cases::all() {
-        let asked = asked(&case);
-        for key in keys(&case.ini) {
-            assert!(asked.contains_key(&key), "{}: {key:?} is compared with nothing", case.name);
-        }
-        for ((section, key), value) in &asked {
-            let heard = &understood[case.name]["sections"][section][key];
-            assert_eq!(heard, value, "{}: [{section}] {key}", case.name);
+    for (version, understood) in &*UNDERSTOOD {
+        for case in cases::all() {
+            let asked = asked(&case, version);
+            for key in keys(&case.ini) {
+                assert!(asked.contains_key(&key), "{}: {key:?} is compared with nothing", case.name);
+            }
+            for ((section, key), value) in &asked {
+                let heard = &understood[case.name]["sections"][section][key];
+                assert_eq!(heard, value, "Medusa {version}, {}: [{section}] {key}", case.name);
+            }
         }
     }
 }
 
 #[test]
 fn medusas_storage_driver_goes_where_it_was_sent() {
-    let understood = &*UNDERSTOOD;
-    for case in cases::all() {
-        let (settings, driver) = (&case.settings, &understood[case.name]["driver"]);
-        let class = match settings.provider {
-            StorageProvider::S3 => "S3Storage",
-            StorageProvider::S3Rgw => "S3RGWStorage",
-            StorageProvider::S3Compatible | StorageProvider::IbmStorage => "S3BaseStorage",
-            StorageProvider::AzureBlobs => "AzureStorage",
-            StorageProvider::GoogleStorage => "GoogleStorage",
-            StorageProvider::Local => "LocalStorage",
-        };
-        assert_eq!(driver["class"], class, "{}", case.name);
-        assert_eq!(driver["prefix_path"], format!("{}/", settings.prefix), "{}", case.name);
-        let scheme = if settings.secure { "https" } else { "http" };
-        let host = settings.host.as_deref().unwrap_or_default();
-        let port = settings.port.map(|port| format!(":{port}")).unwrap_or_default();
-        let url = format!("{scheme}://{host}{port}");
-        match class {
-            "S3BaseStorage" => {
-                let connection = json!({"endpoint_url": url, "verify": settings.ssl_verify});
-                assert_eq!(driver["connection"], connection, "{}", case.name);
-            }
-            "S3Storage" | "S3RGWStorage" => {
-                assert_eq!(driver["connection"], json!({}), "{}: left to botocore", case.name);
-            }
-            "AzureStorage" => {
-                let domain = if host.is_empty() { "windows.net" } else { host };
-                assert_eq!(
-                    driver["url"],
-                    format!("https://account.blob.core.{domain}{port}/"),
-                    "{}",
-                    case.name
-                );
-            }
-            _ => assert_eq!(driver["connection"], Value::Null, "{}", case.name),
+    for (version, understood) in &*UNDERSTOOD {
+        for case in cases::all() {
+            expect_driver(&case, &understood[case.name]["driver"], version);
         }
-        if class.starts_with("S3") {
-            let key = match (&settings.secret, settings.api_profile.as_deref()) {
-                (None, _) => Value::Null,
-                (Some(_), Some("other")) => json!("o"),
-                (Some(_), _) => json!("id"),
-            };
-            assert_eq!(driver["access_key"], key, "{}", case.name);
-            let region = Some(region(settings)).filter(|name| *name != "default").unwrap_or("us-east-1");
-            assert_eq!(driver["region"], region, "{}", case.name);
-            let client = if host.is_empty() {
-                Value::Null
-            } else {
-                json!({"endpoint": url, "bucket": format!("{url}/bucket")})
-            };
-            assert_eq!(driver["client"], client, "{}: its requests go there", case.name);
-        }
+        let bandwidth = |name: &str| understood[name]["driver"]["max_bandwidth"].as_i64().unwrap();
+        let limits = [bandwidth("s3"), bandwidth("s3-full"), bandwidth("odd-values")];
+        assert_eq!(limits, [50 << 20, 1536 << 20, 7_000_000], "Medusa {version}");
     }
-    let bandwidth = |name: &str| understood[name]["driver"]["max_bandwidth"].as_i64().unwrap();
-    assert_eq!((bandwidth("s3"), bandwidth("s3-full")), (50 << 20, 1536 << 20));
+}
+
+fn expect_driver(case: &Case, driver: &Value, version: &str) {
+    let settings = &case.settings;
+    let which = format!("Medusa {version}, {}", case.name);
+    let class = match settings.provider {
+        StorageProvider::S3 => "S3Storage",
+        StorageProvider::S3Rgw => "S3RGWStorage",
+        StorageProvider::S3Compatible | StorageProvider::IbmStorage => "S3BaseStorage",
+        StorageProvider::AzureBlobs => "AzureStorage",
+        StorageProvider::GoogleStorage => "GoogleStorage",
+        StorageProvider::Local => "LocalStorage",
+    };
+    assert_eq!(driver["class"], class, "{which}");
+    assert_eq!(driver["prefix_path"], format!("{}/", settings.prefix), "{which}");
+    let scheme = if settings.secure { "https" } else { "http" };
+    let host = settings.host.as_deref().unwrap_or_default();
+    let port = settings.port.map(|port| format!(":{port}")).unwrap_or_default();
+    let url = format!("{scheme}://{host}{port}");
+    let is_taken_for_aws = settings.provider == StorageProvider::IbmStorage && version == DEFAULT;
+    match class {
+        "S3BaseStorage" if !is_taken_for_aws => {
+            let connection = json!({"endpoint_url": url, "verify": settings.ssl_verify});
+            assert_eq!(driver["connection"], connection, "{which}");
+        }
+        "S3Storage" | "S3RGWStorage" | "S3BaseStorage" => {
+            assert_eq!(driver["connection"], json!({}), "{which}: left to botocore");
+        }
+        "AzureStorage" => {
+            let domain = if host.is_empty() { "windows.net" } else { host };
+            assert_eq!(driver["url"], format!("https://account.blob.core.{domain}{port}/"), "{which}");
+        }
+        _ => assert_eq!(driver["connection"], Value::Null, "{which}"),
+    }
+    if class.starts_with("S3") {
+        let key = match (&settings.secret, settings.api_profile.as_deref()) {
+            (None, _) => Value::Null,
+            (Some(_), Some("other")) => json!("o"),
+            (Some(_), _) => json!("id"),
+        };
+        assert_eq!(driver["access_key"], key, "{which}");
+        let region = Some(region(settings)).filter(|name| *name != "default").unwrap_or("us-east-1");
+        assert_eq!(driver["region"], region, "{which}");
+        let client = if host.is_empty() {
+            Value::Null
+        } else {
+            json!({"endpoint": url, "bucket": format!("{url}/bucket")})
+        };
+        assert_eq!(driver["client"], client, "{which}: its requests go there");
+    }
 }

@@ -223,7 +223,10 @@ pub struct ScheduleTemplate {
     /// What to do about a data plane that does not answer. Absent: `Wait`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreachable_policy: Option<UnreachablePolicy>,
-    /// A run and what it made in the data planes are deleted that many seconds after its end; backups stay.
+    /// How many seconds after its end (`status.finishTime`) each run is deleted, and with it the MedusaBackupJobs or
+    /// MedusaTasks that it made in data planes. Absent: only the history limits delete runs. With `Delegated` it has
+    /// no effect: the history limits alone hold there. Backups are never deleted by it: their data in the storage,
+    /// MedusaBackups and FleetBackups stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub ttl_seconds_after_finished: Option<i32>,

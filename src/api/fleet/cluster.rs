@@ -59,10 +59,6 @@ pub struct FleetClusterStatus {
     /// The latest that any complete FleetBackup restored to, also after that is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_recovery_point_time: Option<Time>,
-    /// Age of that moment when this status was written; refreshed about once a minute.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::count")]
-    pub recovery_point_age_seconds: Option<i64>,
     /// Number of complete FleetBackups.
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
@@ -149,9 +145,6 @@ pub struct ClusterDatacenter {
     /// When that one finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_backup_time: Option<Time>,
-    /// Seconds since then, written anew about once a minute.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub age_seconds: Option<i64>,
 }
 
 /// Medusa in a datacenter, and what deploying it has come to.

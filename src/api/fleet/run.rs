@@ -45,7 +45,11 @@ pub struct RunSpec {
     /// them.
     #[serde(default)]
     pub unreachable_policy: UnreachablePolicy,
-    /// The object and those it made in data planes are deleted that many seconds after its end; backups stay.
+    /// How many seconds after its end (`status.finishTime`) this object is deleted, and with it the MedusaBackupJobs or
+    /// MedusaTasks that it made in data planes. Absent: all of them stay until somebody deletes them. Backups are never
+    /// deleted by it: their data in the storage, MedusaBackups and FleetBackups stay. So does a MedusaBackupJob or
+    /// MedusaTask that is still at work, and a MedusaBackupJob without a MedusaBackup, as a purge has to know of it. A data
+    /// plane that does not answer delays the end by 10 minutes at most; what is left there is named in Event `LeftBehind`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub ttl_seconds_after_finished: Option<i32>,

@@ -140,8 +140,8 @@ macro_rules! reasons_of_data_planes {
             /// The data plane does not serve a definition, or a field of one, that this needs. The rest of the fleet
             /// goes on.
             ///
-            /// Install newer definitions there, with `medusa-fleet crds --group medusa.k8ssandra.io`; beside
-            /// k8ssandra-operator, upgrade that.
+            /// Install newer definitions there: upgrade the Helm release that brought them, or where none did, apply what
+            /// `medusa-fleet crds --group medusa.k8ssandra.io` prints; beside k8ssandra-operator, upgrade that.
             NotServed: DataPlane FleetCluster K8ssandraCluster FleetTask FleetRestoreJob FleetBackupSchedule,
             /// An API server denies us a verb that this needs; the message names it.
             ///

@@ -23,9 +23,14 @@ macro_rules! reasons_of_doctor {
             Unseen,
             /// The definition that is installed lacks fields that this version needs; the API server drops them.
             ///
-            /// Install those of this version:
-            /// `medusa-fleet crds --group fleet.k8ssandra.io | kubectl apply --server-side -f -`.
+            /// Install those of this version. Where Helm brought the definition, upgrade that release: `doctor` names it.
+            /// Elsewhere: `medusa-fleet crds --group fleet.k8ssandra.io | kubectl apply --server-side -f -`.
             DefinitionOutdated,
+            /// The control plane, a data plane's controller and this program are not of one version. The first two are made
+            /// to work together when no other version came between theirs, whichever of them is newer.
+            ///
+            /// Upgrade the older one: the control plane first, then the data planes, then `kubectl medusa`.
+            VersionSkew,
             /// Nothing has moved in the run for six hours.
             ///
             /// `kubectl medusa describe` says what its datacenters wait for; `kubectl medusa cancel` starts nothing

@@ -81,6 +81,7 @@ async fn read(home: &Home) -> Outcome<Evidence> {
         list(home.api()),
     );
     Ok(Evidence {
+        program: env!("CARGO_PKG_VERSION").to_owned(),
         definitions,
         leases,
         data_planes,

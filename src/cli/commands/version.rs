@@ -1,17 +1,20 @@
 //! `version`: of this program and of the controllers.
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease};
 use kube::{Resource as _, ResourceExt as _, api::ListParams};
 use serde_json::json;
 
 use crate::{
     api::{fleet::DataPlane, labels},
     cli::{
+        doctor::leading,
         failure::{Failure, Outcome},
         home::Home,
         output::{Printer, Table},
         views::{data_planes::controller, name},
     },
+    control_plane::LEASE,
+    runtime::clock,
 };
 
 const CLIENT: &str = env!("CARGO_PKG_VERSION");
@@ -70,13 +73,16 @@ async fn ask(home: &Home) -> Outcome<(Option<String>, Vec<(String, String)>)> {
         .list(&ListParams::default().labels(CONTROL_PLANE))
         .await
         .map_err(|error| Failure::reading(&format!("deployments {home}"), &error))?;
+    // Of two replicas one leads; which version that is, the Deployment does not say. It is enough where no Lease is.
+    let lease = home.api::<Lease>().get_opt(LEASE).await.ok().flatten();
+    let leads = leading(lease.as_slice(), clock::now());
     let data_planes = home.list::<DataPlane>().await?;
     let mut versions: Vec<_> = data_planes
         .iter()
         .map(|d| (name(&d.metadata), d.status.as_ref().map_or_else(String::new, controller)))
         .collect();
     versions.sort();
-    Ok((deployments.items.first().map(version), versions))
+    Ok((leads.or_else(|| deployments.items.first().map(version)), versions))
 }
 
 /// The version a Deployment says it is, else the tag of its image.

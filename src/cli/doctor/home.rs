@@ -8,9 +8,9 @@ use k8s_openapi::{
 use kube::ResourceExt as _;
 use serde_json::Value;
 
-use super::{Finding, Read, Severity};
+use super::{Finding, Read, Severity, release};
 use crate::{
-    api::{Reason, crds, fleet, k8ssandra, medusa},
+    api::{Reason, crds, fleet, k8ssandra, labels, medusa},
     control_plane::LEASE,
 };
 
@@ -33,10 +33,12 @@ pub(super) fn definitions(read: &Read<CustomResourceDefinition>) -> Vec<Finding>
         .filter_map(|ours| {
             let is_ours = ours.spec.group == fleet::GROUP;
             let Some(theirs) = installed.iter().find(|d| d.name_any() == ours.name_any()) else {
-                return read.is_whole().then(|| missing(&ours.spec.names.plural, &ours.spec.group));
+                return read
+                    .is_whole()
+                    .then(|| missing(&ours.spec.names.plural, &ours.spec.group, installed));
             };
             if let Some(why) = ineffective(theirs) {
-                return Some(unserved(&ours.spec.names.plural, &ours.spec.group, &why));
+                return Some(unserved(&ours.spec.names.plural, &ours.spec.group, &why, installed));
             }
             let lacking = if is_ours { lacking(&ours, theirs) } else { Vec::new() };
             if lacking.is_empty() {
@@ -50,31 +52,32 @@ pub(super) fn definitions(read: &Read<CustomResourceDefinition>) -> Vec<Finding>
                 named.join(", ")
             );
             let object = definition(&ours.spec.names.plural, &ours.spec.group);
-            Some(Finding::new(
-                Severity::Error,
-                object,
-                Reason::DefinitionOutdated,
-                what,
-                install(&ours.spec.group),
-            ))
+            let fix = release::advice(&ours.spec.names.plural, &ours.spec.group, installed);
+            Some(Finding::new(Severity::Error, object, Reason::DefinitionOutdated, what, fix))
         })
         .collect()
 }
 
-/// A definition that is not there.
-pub(super) fn missing(plural: &str, group: &str) -> Finding {
+/// A definition that is not there; `installed` are those that are.
+pub(super) fn missing(plural: &str, group: &str, installed: &[CustomResourceDefinition]) -> Finding {
     let (severity, what) = if group == fleet::GROUP {
         (Severity::Error, "is not installed: the control plane cannot work without it")
     } else {
         (Severity::Warning, "is not installed: Medusa cannot be configured from here")
     };
     let reason = Reason::DefinitionMissing;
-    Finding::new(severity, definition(plural, group), reason, what, install(group))
+    let fix = release::advice(plural, group, installed);
+    Finding::new(severity, definition(plural, group), reason, what, fix)
 }
 
 /// A definition that is there, and whose objects the API server does not serve.
-pub(super) fn unserved(plural: &str, group: &str, why: &str) -> Finding {
-    let missing = missing(plural, group);
+pub(super) fn unserved(
+    plural: &str,
+    group: &str,
+    why: &str,
+    installed: &[CustomResourceDefinition],
+) -> Finding {
+    let missing = missing(plural, group, installed);
     let fix = format!(
         "`kubectl describe customresourcedefinition {plural}.{group}` says what is in its way; after that {}",
         missing.fix
@@ -99,13 +102,6 @@ fn ineffective(definition: &CustomResourceDefinition) -> Option<String> {
 
 pub(super) fn definition(plural: &str, group: &str) -> String {
     format!("customresourcedefinition/{plural}.{group}")
-}
-
-/// What to do about definitions of a group.
-fn install(group: &str) -> String {
-    format!(
-        "`medusa-fleet crds --group {group} | kubectl apply --server-side -f -` installs those of this version"
-    )
 }
 
 /// Fields that our definition has and the installed one has not.
@@ -156,4 +152,11 @@ pub(super) fn leader(leases: &[Lease], now: Timestamp) -> Option<Finding> {
     };
     let since = renewed.map(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time);
     Some(Finding::new(Severity::Error, format!("lease/{LEASE}"), Reason::NotLed, what, RUN_IT).since(since))
+}
+
+/// Version of the control plane that leads now, where its Lease says it.
+pub(super) fn version(leases: &[Lease], now: Timestamp) -> Option<String> {
+    let lease = leases.iter().find(|lease| lease.name_any() == LEASE)?;
+    let leads = leader(leases, now).is_none();
+    lease.labels().get(labels::APP_VERSION).filter(|_| leads).cloned()
 }

@@ -1,13 +1,16 @@
 //! What is wrong with the fleet, with what, and what to do about it: a look at objects somebody has listed. Pure.
 //!
 //! Every file here checks some kinds. Nothing is judged twice: what the controllers say in conditions is passed on, and
-//! only what no controller can say of itself (that it does not run, that its definitions are old) is decided here.
+//! only what no controller can say of itself (that it does not run, that its definitions or its version are old) is decided
+//! here.
 
 mod clusters;
 mod home;
 mod planes;
+mod release;
 mod runs;
 mod schedules;
+mod skew;
 mod unread;
 
 #[cfg(test)]
@@ -149,9 +152,11 @@ pub struct Malformed {
     pub why: String,
 }
 
-/// Everything the control plane's cluster says.
+/// Everything the control plane's cluster says, and who asks.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
+    /// Version of this program.
+    pub program: String,
     /// Definitions of kinds.
     pub definitions: Read<CustomResourceDefinition>,
     /// Leases in the controller's namespace.
@@ -179,6 +184,8 @@ pub struct Evidence {
 pub fn findings(evidence: &Evidence, now: Timestamp) -> Vec<Finding> {
     let mut found = home::definitions(&evidence.definitions);
     found.extend(unread::unread(evidence, &found));
+    let skewed = skew::versions(evidence, &mut found, now);
+    found.extend(skewed);
     found.extend(home::leader(evidence.leases.objects(), now));
     found.extend(planes::data_planes(&evidence.data_planes, now));
     found.extend(clusters::clusters(evidence.clusters.objects(), evidence.tasks.objects(), now));
@@ -191,6 +198,12 @@ pub fn findings(evidence: &Evidence, now: Timestamp) -> Vec<Finding> {
     found.extend(runs::restores(evidence.restores.objects(), &not_ready, now));
     found.sort_by(|a, b| (a.severity, &a.object, &a.reason).cmp(&(b.severity, &b.object, &b.reason)));
     found
+}
+
+/// Version of the control plane that leads now, where its Lease is among `leases` and says it.
+#[must_use]
+pub fn leading(leases: &[Lease], now: Timestamp) -> Option<String> {
+    home::version(leases, now)
 }
 
 /// An object that no controller has looked at, if it had the time to.

@@ -160,21 +160,26 @@ fn fix(reason: &str, plane: &DataPlane) -> String {
         Some(Reason::Unreachable) => {
             "see that its API server runs and can be reached from the control plane; it is tried again by itself"
         }
+        Some(Reason::PermissionsMissing | Reason::NotAuthorized) if plane.spec.local == Some(true) => {
+            "upgrade the control plane's own release or manifest, which brings its rights in this cluster"
+        }
         Some(Reason::PermissionsMissing | Reason::NotAuthorized) => {
-            "apply kubeconfigs/data-plane-rbac.yaml there, and bind its ClusterRole to the account of this kubeconfig"
+            "`kubectl --context CONTEXT apply -f kubeconfigs/data-plane-rbac.yaml`, CONTEXT being that cluster's; where \
+             the account of the kubeconfig is another than in that file, bind its ClusterRole to that account too"
         }
         Some(Reason::DeniedByPolicy) => {
             "exempt the account of this kubeconfig from the policy that the message names"
         }
         Some(Reason::DefinitionMissing) => {
-            "there: `medusa-fleet crds --group medusa.k8ssandra.io | kubectl apply --server-side -f -`; \
-             cass-operator brings the CassandraDatacenter"
+            "there: `medusa-fleet crds --group medusa.k8ssandra.io | kubectl apply --server-side -f -`, or where Helm has \
+             installed definitions of this group, upgrade that release; cass-operator brings the CassandraDatacenter"
         }
         Some(Reason::NotServed) if is_upstreams(plane) => {
             "the definitions there are k8ssandra-operator's: upgrade it if you need that"
         }
         Some(Reason::NotServed) => {
-            "install newer definitions there if you need it: `medusa-fleet crds --group medusa.k8ssandra.io`"
+            "install newer definitions there if you need it: upgrade the Helm release that brought them, or where none \
+             did, `medusa-fleet crds --group medusa.k8ssandra.io | kubectl apply --server-side -f -`"
         }
         Some(Reason::DuplicateCluster) => "unregister one of the two: `kubectl medusa unregister NAME`",
         Some(Reason::ReservedName) => "register it under another name",

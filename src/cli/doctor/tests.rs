@@ -89,6 +89,7 @@ fn a_fleet_in_trouble_is_told_of_worst_first() {
 fn a_kind_that_may_not_be_read_is_said_to_be_unknown() {
     let no = || "forbidden".to_owned();
     let evidence = Evidence {
+        program: String::new(),
         definitions: Read::Refused(no()),
         leases: Read::Refused(no()),
         data_planes: Read::Refused(no()),
@@ -122,6 +123,7 @@ fn malformed<K>(objects: Vec<K>, name: &str) -> Read<K> {
 fn an_object_that_cannot_be_read_is_a_finding_and_hides_nothing() {
     let asking = object("demo", json!({"medusa": {}}), Value::Null);
     let evidence = Evidence {
+        program: String::new(),
         definitions: malformed(Vec::new(), "fleettasks.fleet.k8ssandra.io"),
         leases: malformed(vec![lease("2026-11-02T11:59:00.000000Z", None)], "odd"),
         data_planes: malformed(Vec::new(), "odd"),

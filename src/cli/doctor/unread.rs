@@ -56,9 +56,13 @@ fn absent(plural: &str, group: &str, evidence: &Evidence, defined: &[Finding]) -
     if is_spoilt || defined.iter().any(|finding| finding.object == home::definition(plural, group)) {
         return None;
     }
-    let is_defined = evidence.definitions.objects().iter().any(|definition| definition.name_any() == name);
+    let installed = evidence.definitions.objects();
     let why = "the API server answers that there is no such kind";
-    Some(if is_defined { home::unserved(plural, group, why) } else { home::missing(plural, group) })
+    Some(if installed.iter().any(|definition| definition.name_any() == name) {
+        home::unserved(plural, group, why, installed)
+    } else {
+        home::missing(plural, group, installed)
+    })
 }
 
 /// An object that cannot be read. Only for runs is deleting them advised: other kinds take along what they stand for, a

@@ -5,6 +5,7 @@
 
 pub mod credential;
 pub mod grant;
+mod remains;
 mod rotate;
 pub mod source;
 pub mod undo;

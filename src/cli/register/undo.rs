@@ -14,10 +14,10 @@ use kube::{
 };
 use serde_json::json;
 
-use super::grant;
+use super::{grant, remains::Remains};
 use crate::{
     api::{
-        fleet::{DataPlane, LOCAL, RegisteredFrom},
+        fleet::{DataPlane, FleetBackupSchedule, FleetCluster, LOCAL, RegisteredFrom},
         k8ssandra::ClientConfig,
         labels,
     },
@@ -42,7 +42,15 @@ pub async fn run(printer: Printer, home: &Home, args: &Unregister) -> Outcome {
              stops all writes to it"
         )));
     }
-    refuse_client_config(home, name).await?;
+    let data_plane = home.find::<DataPlane>(name).await?;
+    refuse_client_config(home, name, data_plane.as_ref()).await?;
+    let remains = match &data_plane {
+        Some(plane) => Some(look(printer, home, plane).await),
+        None => None,
+    };
+    for line in remains.iter().flat_map(Remains::before) {
+        printer.note(&line);
+    }
     let secret_is_ours = retire_secret(home, name).await?;
     let existed = delete::<DataPlane>(home, name).await?;
     if !existed && !secret_is_ours {
@@ -59,6 +67,9 @@ pub async fn run(printer: Printer, home: &Home, args: &Unregister) -> Outcome {
         delete::<Secret>(home, name).await?;
     }
     printer.say(&format!("dataplane/{name} unregistered"))?;
+    for line in remains.iter().flat_map(|remains| remains.after(&home.namespace)) {
+        printer.note(&line);
+    }
     printer.note(&format!(
         "its token still works in that cluster until it expires; there, `kubectl -n {} delete serviceaccount {}` \
          revokes it",
@@ -68,10 +79,24 @@ pub async fn run(printer: Printer, home: &Home, args: &Unregister) -> Outcome {
     Ok(())
 }
 
+/// What stays in a data plane and what goes. What cannot be read holds nothing up: it is said to be unknown.
+async fn look(printer: Printer, home: &Home, plane: &DataPlane) -> Remains {
+    let (clusters, schedules) =
+        futures::join!(home.list::<FleetCluster>(), home.list::<FleetBackupSchedule>());
+    let unknown = |failure: &Failure, what: &str| {
+        let why = failure.message().unwrap_or_default();
+        printer.note(&format!("what follows does not know of {what}: {why}"));
+    };
+    let clusters =
+        clusters.inspect_err(|failure| unknown(failure, "Medusa in datacenters")).unwrap_or_default();
+    let schedules =
+        schedules.inspect_err(|failure| unknown(failure, "Delegated schedules")).unwrap_or_default();
+    Remains::of(plane, &clusters, &schedules)
+}
+
 /// The data plane of a ClientConfig would come back: that object is the registration.
-async fn refuse_client_config(home: &Home, name: &str) -> Outcome {
-    let data_plane = home.find::<DataPlane>(name).await?;
-    let from = data_plane.as_ref().and_then(|plane| plane.annotations().get(labels::REGISTERED_FROM));
+async fn refuse_client_config(home: &Home, name: &str, data_plane: Option<&DataPlane>) -> Outcome {
+    let from = data_plane.and_then(|plane| plane.annotations().get(labels::REGISTERED_FROM));
     let Some(RegisteredFrom::ClientConfig { namespace, name: config }) =
         from.map(|from| RegisteredFrom::read(from))
     else {

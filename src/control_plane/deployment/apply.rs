@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
+    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::Status,
 };
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use super::{
         diff::{Diff, compare},
         removal,
     },
-    pod::objects,
+    pod::{fields::FieldPath, objects},
 };
 use crate::{
     api::{Reason, Why, cassandra::CassandraDatacenter, labels},
@@ -39,6 +39,8 @@ use crate::{
 /// Rounds in which fields are left to their owners before the rest is given up: each round ends with the API
 /// server naming every conflict there is.
 const ROUNDS: usize = 4;
+/// Datacenters asked for at a time.
+const PAGE: u32 = 50;
 
 /// Why a read or write brought nothing.
 #[derive(Clone, Debug)]
@@ -94,6 +96,30 @@ impl Failure {
         let message = format!("{what} exists and is not ours; rename or delete it there");
         Self::Refused(Why::new(Reason::NameConflict, message))
     }
+
+    /// `what` was shown without what a write has to hold to. No API server does that: it is no knowledge.
+    fn inexact(what: &str) -> Self {
+        Self::Silent(format!(
+            "{what} was shown without uid or resourceVersion, as Kubernetes never does: nothing is written over it"
+        ))
+    }
+}
+
+/// `object` if it says which one it is and in which version; a write would hold to nothing otherwise.
+fn exact(object: Value, what: &str) -> Result<Value, Failure> {
+    let says =
+        |field: &str| object.pointer(field).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+    if says("/metadata/uid") && says("/metadata/resourceVersion") {
+        Ok(object)
+    } else {
+        Err(Failure::inexact(what))
+    }
+}
+
+/// Uid and version of an object, if it says both.
+fn identified(meta: &ObjectMeta) -> Option<(&str, &str)> {
+    let (uid, version) = (meta.uid.as_deref()?, meta.resource_version.as_deref()?);
+    (!uid.is_empty() && !version.is_empty()).then_some((uid, version))
 }
 
 fn fields(status: &Status) -> String {
@@ -114,14 +140,35 @@ fn whole(object: DynamicObject) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }
 
-/// A datacenter with all its fields, as it is now; `None` when there is none.
+/// Every datacenter of a namespace with all its fields, as they are now; none where the kind is not served.
+pub(super) async fn read_all(remote: &Remote, namespace: &str) -> Result<Vec<Value>, CallError> {
+    let (mut page, mut found) = (ListParams::default().limit(PAGE), Vec::new());
+    loop {
+        let asked = page.clone();
+        let list =
+            remote.call(|client| async move { datacenters(client, namespace).list(&asked).await }).await;
+        let list = match list {
+            Err(error) if error.code() == Some(404) => return Ok(Vec::new()),
+            list => list?,
+        };
+        found.extend(list.items.into_iter().map(whole));
+        match list.metadata.continue_.filter(|next| !next.is_empty()) {
+            Some(next) => page = page.continue_token(&next),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// A datacenter with all its fields, as it is now, with uid and resourceVersion; `None` when there is none.
 pub(super) async fn read(remote: &Remote, key: &ObjectKey) -> Result<Option<Value>, Failure> {
     let found = remote
         .call(|client| async move { datacenters(client, &key.namespace).get_opt(&key.name).await })
         .await;
-    found
-        .map(|found| found.map(whole))
-        .map_err(|error| Failure::of(&error, "get", &format!("CassandraDatacenter {key}")))
+    let what = format!("CassandraDatacenter {key}");
+    match found {
+        Ok(found) => found.map(|found| exact(whole(found), &what)).transpose(),
+        Err(error) => Err(Failure::of(&error, "get", &what)),
+    }
 }
 
 /// A write of a datacenter that was tried without doing it.
@@ -132,6 +179,8 @@ pub(super) struct Draft {
     applies: bool,
     /// Those fields.
     pub(super) kept: Vec<Kept>,
+    /// What goes although others had a part in it.
+    pub(super) pieces: Vec<FieldPath>,
     pub(super) diff: Diff,
 }
 
@@ -154,7 +203,7 @@ pub(super) async fn draft(remote: &Remote, live: &Value, body: &Value) -> Result
                     .map_err(|lost| Failure::Refused(Why::new(Reason::UnsafeApply, lost.to_string())))?;
                 kept.sort();
                 kept.dedup();
-                return Ok(Draft { body, applies: true, kept, diff });
+                return Ok(Draft { body, applies: true, kept, pieces: Vec::new(), diff });
             }
             Err(error) => error,
         };
@@ -175,19 +224,23 @@ pub(super) async fn draft(remote: &Remote, live: &Value, body: &Value) -> Result
     Err(Failure::Changed)
 }
 
-/// Tries taking everything of ours out of the datacenter as it was read.
+/// Tries taking everything of ours out of the datacenter as it was read. What others hold on to keeps all of it there.
 pub(super) async fn draft_removal(remote: &Remote, live: &Value) -> Result<Draft, Failure> {
     let removal = removal::plan(live);
-    let Some(body) = &removal.patch else {
-        return Ok(Draft { body: Value::Null, applies: false, kept: Vec::new(), diff: Diff::default() });
-    };
-    let result = patch(remote, live, body, false, true)
-        .await
-        .map_err(|error| Failure::of(&error, "patch", "the CassandraDatacenter"))?;
-    let diff = removal
-        .diff(live, &result)
-        .map_err(|lost| Failure::Refused(Why::new(Reason::UnsafeApply, lost.to_string())))?;
-    Ok(Draft { body: body.clone(), applies: false, kept: Vec::new(), diff })
+    if let Some(why) = removal.obstacle() {
+        return Err(Failure::Refused(why));
+    }
+    let (mut body, mut diff) = (Value::Null, Diff::default());
+    if let Some(patched) = &removal.patch {
+        let result = patch(remote, live, patched, false, true)
+            .await
+            .map_err(|error| Failure::of(&error, "patch", "the CassandraDatacenter"))?;
+        diff = removal
+            .diff(live, &result)
+            .map_err(|lost| Failure::Refused(Why::new(Reason::UnsafeApply, lost.to_string())))?;
+        body.clone_from(patched);
+    }
+    Ok(Draft { body, applies: false, kept: Vec::new(), pieces: removal.pieces, diff })
 }
 
 /// Writes a draft. It fails when the datacenter is not the one that was looked at, unless `since` is what our own
@@ -242,7 +295,8 @@ async fn patch(
 /// Patches the users of a datacenter; the patch holds to the version it was made from. Returns the datacenter.
 pub(super) async fn patch_users(remote: &Remote, key: &ObjectKey, patch: &Value) -> Result<Value, Failure> {
     let params = PatchParams::apply(labels::MANAGER_DEPLOYMENT);
-    remote
+    let what = format!("CassandraDatacenter {key}");
+    let patched = remote
         .call(|client| async move {
             datacenters(client, &key.namespace)
                 .patch(&key.name, &params, &Patch::Merge(patch))
@@ -250,7 +304,8 @@ pub(super) async fn patch_users(remote: &Remote, key: &ObjectKey, patch: &Value)
                 .map(whole)
         })
         .await
-        .map_err(|error| Failure::of(&error, "patch", &format!("CassandraDatacenter {key}")))
+        .map_err(|error| Failure::of(&error, "patch", &what))?;
+    exact(patched, &what)
 }
 
 async fn secret(remote: &Remote, key: &ObjectKey) -> Result<Option<Secret>, Failure> {
@@ -289,6 +344,9 @@ pub(super) async fn put<K: Followed>(
     is_ours: impl Fn(&ObjectMeta) -> bool,
 ) -> Result<(), Failure> {
     let what = format!("{} {key}", K::kind(&()));
+    if known.is_some_and(|(uid, version)| uid.is_empty() || version.is_empty()) {
+        return Err(Failure::inexact(&what));
+    }
     // No object ever has version 1: with it, an apply only creates.
     let (uid, version) = known.map_or((None, "1"), |(uid, version)| (Some(uid), version));
     let error = match write::<K>(remote, key, body, uid, version).await {
@@ -301,8 +359,8 @@ pub(super) async fn put<K: Followed>(
     if !is_ours(&found) {
         return Err(Failure::not_ours(&what));
     }
-    let version = found.resource_version.unwrap_or_default();
-    write::<K>(remote, key, body, found.uid.as_deref(), &version)
+    let Some((uid, version)) = identified(&found) else { return Err(Failure::inexact(&what)) };
+    write::<K>(remote, key, body, Some(uid), version)
         .await
         .map_err(|error| Failure::of(&error, "patch", &what))
 }
@@ -358,9 +416,11 @@ pub(super) async fn delete<K: Followed>(
     uid: &str,
     is_ours: impl Fn(&ObjectMeta) -> bool,
 ) -> Result<(), Failure> {
-    let failed = |error: CallError, verb| Failure::of(&error, verb, &format!("{} {key}", K::kind(&())));
+    let what = format!("{} {key}", K::kind(&()));
+    let failed = |error: CallError, verb| Failure::of(&error, verb, &what);
     let found = remote.metadata::<K>(key).await.map_err(|error| failed(error, "get"))?;
     match found.filter(|found| found.uid.as_deref() == Some(uid) && is_ours(found)) {
+        Some(found) if identified(&found).is_none() => Err(Failure::inexact(&what)),
         Some(found) => remote.delete::<K>(key, found).await.map_err(|error| failed(error, "delete")),
         None => Ok(()),
     }
@@ -391,3 +451,7 @@ pub(super) fn random<const N: usize>() -> Option<[u8; N]> {
     rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).ok()?;
     Some(bytes)
 }
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

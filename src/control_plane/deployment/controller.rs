@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     config::prefix::{BackupPlace, Collision, Presence, Tenant, collisions},
     context::DeploymentContext,
-    observe::{ClusterInputs, DatacenterTarget, concerned, observe},
+    observe::{ClusterInputs, DatacenterTarget, Deployed},
     pass::{Pass, settings},
     report::{ClusterReport, DatacenterReport},
     undone, write,
@@ -143,9 +143,10 @@ impl Round {
         let whole = context.fleet.is_enrolled();
         let sources = context.sources.objects();
         let planes = context.fleet.snapshot();
-        let keys = if whole { concerned(&sources, &planes, &context.control_plane) } else { BTreeSet::new() };
+        let deployed = Deployed::of(&planes, &context.control_plane);
+        let keys = if whole { deployed.concerned(&sources) } else { BTreeSet::new() };
         let clusters: Vec<ClusterInputs> =
-            keys.iter().map(|key| observe(key, &sources, &planes, &context.control_plane)).collect();
+            keys.iter().map(|key| deployed.observe(key, &sources, &context.control_plane)).collect();
         let tenants: Vec<Tenant> = clusters.iter().filter_map(tenant).collect();
         let collisions = collisions(&tenants);
         Self { sources: Arc::new(sources), clusters, collisions, whole, now: context.fleet.now() }

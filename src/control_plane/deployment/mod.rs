@@ -10,12 +10,15 @@
 //! force in this order: [`ownership::conflict::yield_kinds`] with the object as it is; a dry run, and after a 409
 //! [`ownership::conflict::leave`] and another; [`ownership::diff::compare`], which refuses what would cost others something and says what
 //! would change; the apply. Taking it out is [`ownership::removal::plan`], a dry run of its patch, [`ownership::removal::Removal::diff`], and
-//! the patch. Medusa's user comes and goes with [`pod::users::patch`].
+//! the patch. Medusa's user comes and goes with [`pod::users::patch`]. What pods mount is deleted last (`clean_up`), and only
+//! when no datacenter refers to it any more ([`ownership::references`], ADR 31).
 
 mod apply;
+mod clean_up;
 pub mod config;
 mod context;
 mod controller;
+pub(super) mod in_use;
 pub(super) mod observe;
 pub mod ownership;
 mod pass;

@@ -26,7 +26,7 @@ use crate::{
             view::{ObjectKey, View},
         },
         identity::{Identity, deployer},
-        sources::{SourceObjects, Standing, datacenters_of, secret_names},
+        sources::{self, SourceObjects, datacenters_of, secret_names},
     },
 };
 
@@ -86,75 +86,94 @@ pub fn schedule_for(schedule: &MedusaBackupSchedule, control_plane: &Identity) -
         .and_then(|text| ObjectKey::read(text))
 }
 
-/// K8ssandraClusters that something has to be done, or reported, for.
-#[must_use]
-pub fn concerned(
-    sources: &SourceObjects,
-    planes: &[Snapshot],
-    control_plane: &Identity,
-) -> BTreeSet<ObjectKey> {
-    let asking = sources.clusters.items.iter().filter(|(_, c)| c.spec.medusa.is_some()).map(|(key, _)| key);
-    let mut keys: BTreeSet<ObjectKey> = asking.chain(sources.clusters.unreadable.keys()).cloned().collect();
-    for view in planes.iter().map(|plane| &plane.view) {
-        keys.extend(view.datacenters.last_known().values().filter_map(|dc| deployed_for(dc, control_plane)));
-        keys.extend(view.config_maps.last_known().values().filter_map(|map| ObjectKey::read(&map.source)));
-        keys.extend(view.schedules.last_known().values().filter_map(|s| schedule_for(s, control_plane)));
-    }
-    keys
+/// What stands in the data planes because of each K8ssandraCluster. Found once for all of them, as looking through every
+/// data plane for each takes minutes in a large fleet.
+pub struct Deployed<'a> {
+    planes: BTreeMap<&'a str, &'a Snapshot>,
+    /// Datacenters that have Medusa because of it.
+    datacenters: BTreeMap<ObjectKey, Vec<DatacenterPlace>>,
+    /// Data planes with a ConfigMap or a purge schedule for it.
+    holders: BTreeMap<ObjectKey, BTreeSet<&'a str>>,
 }
 
-/// Puts together what concerns one K8ssandraCluster.
-#[must_use]
-pub fn observe(
-    key: &ObjectKey,
-    sources: &SourceObjects,
-    planes: &[Snapshot],
-    control_plane: &Identity,
-) -> ClusterInputs {
-    let cluster = sources.clusters.items.get(key).cloned();
-    let unreadable = sources.clusters.unreadable.get(key).cloned();
-    let medusa = cluster.as_ref().and_then(|c| c.spec.medusa.as_ref());
-    let configuration =
-        medusa.and_then(|m| m.configuration()).map(|name| ObjectKey::new(&key.namespace, name));
-    let by_name: BTreeMap<&str, &Snapshot> =
-        planes.iter().map(|plane| (plane.name.as_str(), plane)).collect();
-    let mut targets = Vec::new();
-    if let Some(cluster) = cluster.as_ref().filter(|_| medusa.is_some()) {
+impl<'a> Deployed<'a> {
+    /// Looks through the data planes.
+    #[must_use]
+    pub fn of(planes: &'a [Snapshot], control_plane: &Identity) -> Self {
+        let mut all = Self {
+            planes: planes.iter().map(|plane| (plane.name.as_str(), plane)).collect(),
+            datacenters: BTreeMap::new(),
+            holders: BTreeMap::new(),
+        };
+        for plane in planes {
+            for (object, datacenter) in plane.view.datacenters.last_known() {
+                if let Some(key) = deployed_for(datacenter, control_plane) {
+                    let place = DatacenterPlace { plane: plane.name.clone(), object: object.clone() };
+                    all.datacenters.entry(key).or_default().push(place);
+                }
+            }
+            let maps = plane.view.config_maps.last_known().values();
+            let schedules = plane.view.schedules.last_known().values();
+            let held = maps
+                .filter_map(|map| ObjectKey::read(&map.source))
+                .chain(schedules.filter_map(|s| schedule_for(s, control_plane)));
+            for key in held {
+                all.holders.entry(key).or_default().insert(&plane.name);
+            }
+        }
+        all
+    }
+
+    /// K8ssandraClusters that something has to be done, or reported, for.
+    #[must_use]
+    pub fn concerned(&self, sources: &SourceObjects) -> BTreeSet<ObjectKey> {
+        let clusters = &sources.clusters;
+        let asking = clusters.items.iter().filter(|(_, c)| c.spec.medusa.is_some()).map(|(key, _)| key);
+        let standing = self.datacenters.keys().chain(self.holders.keys());
+        asking.chain(clusters.unreadable.keys()).chain(standing).cloned().collect()
+    }
+
+    /// Puts together what concerns one K8ssandraCluster.
+    #[must_use]
+    pub fn observe(
+        &self,
+        key: &ObjectKey,
+        sources: &SourceObjects,
+        control_plane: &Identity,
+    ) -> ClusterInputs {
+        let cluster = sources.clusters.items.get(key).cloned();
+        let unreadable = sources.clusters.unreadable.get(key).cloned();
+        let medusa = cluster.as_ref().and_then(|c| c.spec.medusa.as_ref());
+        let configuration =
+            medusa.and_then(|m| m.configuration()).map(|name| ObjectKey::new(&key.namespace, name));
         let mut known = BTreeSet::new();
-        for (place, template) in datacenters_of(key, cluster).into_iter().zip(cluster.datacenters()) {
-            if known.insert(place.clone()) {
-                targets.push(target(place, Some(template.clone()), &by_name, key, sources, control_plane));
+        let mut targets = Vec::new();
+        if let Some(cluster) = cluster.as_ref().filter(|_| medusa.is_some()) {
+            for (place, template) in datacenters_of(key, cluster).into_iter().zip(cluster.datacenters()) {
+                if known.insert(place.clone()) {
+                    let wanted = Some(template.clone());
+                    targets.push(target(place, wanted, &self.planes, key, sources, control_plane));
+                }
             }
         }
-    }
-    for plane in planes {
-        for (object, datacenter) in plane.view.datacenters.last_known() {
-            let place = DatacenterPlace { plane: plane.name.clone(), object: object.clone() };
-            let left = deployed_for(datacenter, control_plane).as_ref() == Some(key)
-                && !targets.iter().any(|target| target.place == place)
-                && !wanted_elsewhere(plane, object, key, sources);
-            if left {
-                targets.push(target(place, None, &by_name, key, sources, control_plane));
+        for place in self.datacenters.get(key).into_iter().flatten() {
+            let Some(plane) = self.planes.get(place.plane.as_str()) else { continue };
+            if !known.contains(place) && !wanted_elsewhere(plane, &place.object, key, sources) {
+                targets.push(target(place.clone(), None, &self.planes, key, sources, control_plane));
             }
         }
-    }
-    let holds = |view: &View| {
-        view.config_maps.last_known().values().any(|map| ObjectKey::read(&map.source).as_ref() == Some(key))
-            || view
-                .schedules
-                .last_known()
-                .values()
-                .any(|s| schedule_for(s, control_plane).as_ref() == Some(key))
-    };
-    ClusterInputs {
-        key: key.clone(),
-        configuration: configuration.and_then(|key| sources.configurations.items.get(&key).cloned()),
-        configurations_listed: sources.configurations.standing != Standing::NotListed,
-        targets,
-        holders: planes.iter().filter(|p| p.view.is_live() && holds(&p.view)).cloned().collect(),
-        may_remove: unreadable.is_none() && (cluster.is_some() || sources.lacks_cluster(key)),
-        cluster,
-        unreadable,
+        let holders = self.holders.get(key).into_iter().flatten();
+        let holders = holders.filter_map(|name| self.planes.get(name)).filter(|plane| plane.view.is_live());
+        ClusterInputs {
+            key: key.clone(),
+            configuration: configuration.and_then(|key| sources.configurations.items.get(&key).cloned()),
+            configurations_listed: sources.configurations.standing != sources::Standing::NotListed,
+            targets,
+            holders: holders.map(|plane| (*plane).clone()).collect(),
+            may_remove: unreadable.is_none() && (cluster.is_some() || sources.lacks_cluster(key)),
+            cluster,
+            unreadable,
+        }
     }
 }
 

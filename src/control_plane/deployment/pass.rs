@@ -17,7 +17,7 @@ use super::{
     observe::{ClusterInputs, DatacenterTarget, deployed_for},
     plan::{Decision, decide},
     pod::{
-        objects,
+        account, objects,
         request::{Certificates, Request},
         secrets::{self, Check, InPlace, Needed, Target},
         template, users,
@@ -103,6 +103,8 @@ pub(super) struct Work {
     pub(super) applied: bool,
     /// What is remembered of the write once it is made; `None` when Medusa is taken out.
     pub(super) record: Option<Record>,
+    /// Why Medusa, when it is in place, cannot use its storage.
+    pub(super) lacks: Option<Why>,
 }
 
 impl Work {
@@ -171,9 +173,15 @@ pub(super) async fn look<'a>(pass: &Pass<'_>, target: &'a DatacenterTarget) -> L
         (Decision::Remove, Some(remote), Some((live, datacenter))) => {
             let users = users::patch(&live, None);
             match apply::draft_removal(&remote, &live).await {
-                Ok(draft) => {
-                    Ok(Work { datacenter, draft, users, secrets: None, applied: false, record: None })
-                }
+                Ok(draft) => Ok(Work {
+                    datacenter,
+                    draft,
+                    users,
+                    secrets: None,
+                    applied: false,
+                    record: None,
+                    lacks: None,
+                }),
                 Err(failure) => Err(failed(target, failure)),
             }
         }
@@ -294,7 +302,8 @@ async fn deploy(
         let refused = |why| DatacenterReport::new(&target.place, DeploymentState::Refused, Some(why));
         Some(undone::check(pass, &target.place, &live, &body, &draft.diff).map_err(refused)?)
     };
-    Ok(Work { datacenter, draft, users, secrets: Some(secrets), applied: false, record })
+    let lacks = account::lack(settings, &target.place.object, &live);
+    Ok(Work { datacenter, draft, users, secrets: Some(secrets), applied: false, record, lacks })
 }
 
 /// A report of what did not get through.

@@ -17,7 +17,7 @@ use crate::{
             undone::Memory,
             view::View,
         },
-        deployment::{observe::observe, pod::image::Image, report::Reports, write},
+        deployment::{observe::Deployed, pod::image::Image, report::Reports, write},
         sources::{Sources, Standing},
     },
     runtime::{events::Events, reconciles::Reconciles},
@@ -55,6 +55,11 @@ fn plane(name: &str, client: Client) -> Snapshot {
         listing: Arc::default(),
         membership: crate::control_plane::data_planes::membership::Membership::default(),
     }
+}
+
+fn observed(sources: &SourceObjects, planes: &[Snapshot]) -> ClusterInputs {
+    let control_plane = Identity::named("cp");
+    Deployed::of(planes, &control_plane).observe(&ObjectKey::new("fleet", "shop"), sources, &control_plane)
 }
 
 fn sources() -> SourceObjects {
@@ -131,7 +136,7 @@ async fn a_datacenter_its_watch_has_not_delivered_is_asked_for_before_another_re
 ) {
     let (context, sources) = (context(answering(404, absent())), sources());
     let planes = [plane("dp-1", answering(code, body)), plane("dp-2", answering(404, absent()))];
-    let inputs = observe(&ObjectKey::new("fleet", "shop"), &sources, &planes, &Identity::named("cp"));
+    let inputs = observed(&sources, &planes);
     let settings = settings(&inputs);
     let pass = Pass { context: &context, inputs: &inputs, sources: &sources, collision: None, settings };
     let looks = join_all(inputs.targets.iter().map(|target| look(&pass, target))).await;
@@ -180,7 +185,7 @@ async fn a_user_made_in_this_pass_is_waited_for_and_not_called_missing() {
     let view = Arc::make_mut(&mut first.view);
     view.datacenters.put(ObjectKey::of(&datacenter), Arc::new(datacenter));
     view.secrets.put(ObjectKey::new("cass", "key"), Arc::new(copy));
-    let inputs = observe(&ObjectKey::new("fleet", "shop"), &sources, &[first], &Identity::named("cp"));
+    let inputs = observed(&sources, &[first]);
     let settings = settings(&inputs);
     let pass = Pass { context: &context, inputs: &inputs, sources: &sources, collision: None, settings };
     let passed = write::run(&pass).await;
@@ -206,7 +211,7 @@ async fn for_a_secret_that_somebody_has_to_mend_no_other_datacenter_waits(
 ) {
     let (context, sources) = (context(answering(404, absent())), sources());
     let planes = [plane("dp-1", answering(404, absent())), plane("dp-2", answering(404, absent()))];
-    let inputs = observe(&ObjectKey::new("fleet", "shop"), &sources, &planes, &Identity::named("cp"));
+    let inputs = observed(&sources, &planes);
     let settings = settings(&inputs);
     let pass = Pass { context: &context, inputs: &inputs, sources: &sources, collision: None, settings };
     let target = inputs.targets.first().unwrap();
@@ -218,4 +223,47 @@ async fn for_a_secret_that_somebody_has_to_mend_no_other_datacenter_waits(
     assert_eq!(look.waits().is_some(), waits);
     look.work = Err(report);
     assert!(look.waits().is_some(), "what is no Secret's matter is waited for");
+}
+
+#[rstest]
+#[case::by_a_volume(200, json!([{"name": "x", "configMap": {"name": "shop-medusa"}}]), true, true)]
+#[case::to_nothing_of_it(200, json!([{"name": "x", "configMap": {"name": "mine"}}]), false, false)]
+#[case::nobody_says(503, json!([]), false, true)]
+#[case::no_such_kind(404, json!([]), false, false)]
+#[tokio::test]
+async fn before_a_config_map_goes_it_is_asked_who_refers_to_it(
+    #[case] code: u16,
+    #[case] volumes: Value,
+    #[case] told: bool,
+    #[case] again: bool,
+) {
+    let mut sources = sources();
+    for cluster in sources.clusters.items.values_mut() {
+        Arc::make_mut(cluster).spec.medusa = None;
+    }
+    let datacenter = json!({
+        "apiVersion": "cassandra.datastax.com/v1beta1", "kind": "CassandraDatacenter",
+        "metadata": {"name": "dc1", "namespace": "cass"},
+        "spec": {"clusterName": "shop", "podTemplateSpec": {"spec": {"containers": [], "volumes": volumes}}},
+    });
+    let list = json!({
+        "apiVersion": "cassandra.datastax.com/v1beta1", "kind": "CassandraDatacenterList",
+        "metadata": {"resourceVersion": "1"}, "items": [datacenter],
+    });
+    let refusal =
+        json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "x", "code": code});
+    let mut there = plane("dp-1", answering(code, if code == 200 { list } else { refusal }));
+    let map = CopyRecord { source: "fleet/shop".to_owned(), uid: "m".to_owned(), ..CopyRecord::default() };
+    let key = ObjectKey::new("cass", "shop-medusa");
+    Arc::make_mut(&mut there.view).config_maps.put(key, Arc::new(map));
+    let context = context(answering(404, absent()));
+    let inputs = observed(&sources, &[there]);
+    let settings = settings(&inputs);
+    let pass = Pass { context: &context, inputs: &inputs, sources: &sources, collision: None, settings };
+    let passed = write::run(&pass).await;
+    let found = passed.report.datacenters.first();
+    let seen = found.map(|report| (report.state, report.why.as_ref().unwrap().reason));
+    let wanted = told.then_some((DeploymentState::Refused, Reason::StillInUse));
+    assert_eq!((seen, passed.again), (wanted, again));
+    assert!(found.is_none_or(|report| report.place.object == ObjectKey::new("cass", "dc1")));
 }

@@ -13,10 +13,7 @@ use crate::control_plane::{
         fleet::Snapshot,
         view::{ObjectKey, View},
     },
-    deployment::{
-        observe::{concerned, observe},
-        pass::settings,
-    },
+    deployment::{observe::Deployed, pass::settings},
     fanout::tests::{live, plane, silent},
     sources::{SourceObjects, Standing, listing},
 };
@@ -96,7 +93,11 @@ impl World {
     }
 
     fn inputs(&self, cluster: &str) -> ClusterInputs {
-        observe(&ObjectKey::new("fleet", cluster), &self.sources, &self.planes, &CONTROL_PLANE)
+        Deployed::of(&self.planes, &CONTROL_PLANE).observe(
+            &ObjectKey::new("fleet", cluster),
+            &self.sources,
+            &CONTROL_PLANE,
+        )
     }
 
     /// What is decided for each target of a cluster, in a word: the decision, or the state and reason.
@@ -258,7 +259,9 @@ fn medusa_is_taken_out_only_when_it_is_certain_that_nobody_asks_for_it() {
     world.list();
     assert_eq!(world.decided("shop"), ["Remove"], "the cluster is gone");
     assert!(
-        concerned(&world.sources, &world.planes, &CONTROL_PLANE).contains(&ObjectKey::new("fleet", "shop"))
+        Deployed::of(&world.planes, &CONTROL_PLANE)
+            .concerned(&world.sources)
+            .contains(&ObjectKey::new("fleet", "shop"))
     );
     for standing in [Standing::NotListed, Standing::NotServed, Standing::Forbidden] {
         world.sources.clusters.standing = standing;
@@ -274,7 +277,7 @@ fn medusa_is_taken_out_only_when_it_is_certain_that_nobody_asks_for_it() {
     // What another control plane deployed concerns nobody here.
     world.sources.clusters.items.clear();
     world.deployed_for("shop", "other");
-    assert!(concerned(&world.sources, &world.planes, &CONTROL_PLANE).is_empty());
+    assert!(Deployed::of(&world.planes, &CONTROL_PLANE).concerned(&world.sources).is_empty());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     ownership::{conflict::Kept, diff::Diff},
-    pod::template,
+    pod::{fields::FieldPath, template},
     report::DatacenterReport,
     rollout::Stability,
 };
@@ -89,6 +89,20 @@ pub fn in_place(found: &Found<'_>, stability: &Stability, remark: Option<Why>) -
     report(found, state, why)
 }
 
+/// What is said when Medusa was taken out: `pieces` are those in which others had a part.
+#[must_use]
+pub fn removing(pieces: &[FieldPath]) -> String {
+    let named: Vec<String> = pieces.iter().take(NAMED).map(|piece| format!("`{piece}`")).collect();
+    let more = pieces.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let with = if named.is_empty() {
+        String::new()
+    } else {
+        format!(", with what others had set in {}{more}", named.join(", "))
+    };
+    format!("Medusa was taken out{with}; cass-operator is at work")
+}
+
 fn kept(kept: &[Kept]) -> Option<Why> {
     if kept.is_empty() {
         return None;
@@ -124,6 +138,17 @@ mod tests {
         let restless = in_place(&found, &Stability::Unstable("it is not Ready".to_owned()), None);
         assert_eq!(restless.state, DeploymentState::Progressing);
         assert!(restless.why.unwrap().message.contains("it is not Ready"));
+    }
+
+    #[test]
+    fn what_others_lost_with_medusa_is_named() {
+        assert_eq!(removing(&[]), "Medusa was taken out; cass-operator is at work");
+        let pieces = ["a", "b", "c", "d", "e"].map(|name| FieldPath::of(&["spec", name]));
+        let message = removing(&pieces);
+        assert!(
+            message.contains("with what others had set in `.spec.a`, `.spec.b`, `.spec.c` and 2 more;"),
+            "{message}"
+        );
     }
 
     #[test]

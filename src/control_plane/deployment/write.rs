@@ -1,18 +1,17 @@
 //! The writes of a pass, in their order: the user's Secret, ConfigMaps, volumes and users, then templates, one
-//! restarting datacenter at a time, then schedules; last what nobody wants any more. A process that ends between any
-//! two of them finds the rest to do from the objects.
+//! restarting datacenter at a time, then schedules; last what nobody wants any more (`clean_up`). A process that ends
+//! between any two of them finds the rest to do from the objects.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::borrow::Cow;
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::{
     apply::{self, Failure},
-    config::config_map,
-    observe::{DatacenterTarget, deployed_for, schedule_for},
+    clean_up,
+    observe::{DatacenterTarget, schedule_for},
     pass::{
         Look, Pass, Passed, Work, failed, look, runs_medusa, stabilities_now, storage, write_config_maps,
     },
@@ -23,14 +22,9 @@ use super::{
     user::make_user,
 };
 use crate::{
-    api::{
-        Reason, Seen, Why, cassandra::CassandraDatacenter, fleet::DeploymentState, labels,
-        medusa::MedusaBackupSchedule, names, operator_names,
-    },
+    api::{Reason, Why, fleet::DeploymentState, labels, medusa::MedusaBackupSchedule, names},
     control_plane::{
-        data_planes::{
-            capabilities::Feature, copies::changed_by, fleet::Snapshot, undone::By, view::ObjectKey,
-        },
+        data_planes::{capabilities::Feature, copies::changed_by, undone::By, view::ObjectKey},
         sources::SecretState,
     },
 };
@@ -106,7 +100,11 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
         }
     }
     if !paused {
-        again |= !clean_up(pass).await;
+        let cleaned = clean_up::run(pass).await;
+        again |= !cleaned.is_done;
+        let is_told = |own: &DatacenterReport| report.datacenters.iter().any(|dc| dc.place == own.place);
+        let untold: Vec<DatacenterReport> = cleaned.in_use.into_iter().filter(|own| !is_told(own)).collect();
+        report.datacenters.extend(untold);
     }
     let unsettled = |state| {
         matches!(state, DeploymentState::Unknown | DeploymentState::Waiting | DeploymentState::Refused)
@@ -127,7 +125,7 @@ fn ended(
         return None;
     }
     if work.removes() {
-        let why = Why::new(Reason::Removing, "Medusa was taken out; cass-operator is at work");
+        let why = Why::new(Reason::Removing, summarize::removing(&work.draft.pieces));
         return Some(summarize::report(&work.found(target), DeploymentState::Progressing, Some(why)));
     }
     if work.applied {
@@ -136,7 +134,11 @@ fn ended(
         let why = Why::new(Reason::Deploying, format!("applied; {what}"));
         return Some(summarize::report(&work.found(target), DeploymentState::Progressing, Some(why)));
     }
-    let remark = undone::contested(pass, target).or_else(|| remark(pass, target));
+    let contested = undone::contested(pass, target);
+    if let (None, Some(lacks)) = (&contested, &work.lacks) {
+        return Some(summarize::report(&work.found(target), DeploymentState::Refused, Some(lacks.clone())));
+    }
+    let remark = contested.or_else(|| remark(pass, target));
     Some(summarize::in_place(&work.found(target), stability, remark))
 }
 
@@ -333,88 +335,4 @@ async fn write_schedule(pass: &Pass<'_>, look: &Look<'_>, work: &Work) -> Result
     let by = by.unwrap_or_default();
     let written = undone::may_put(pass, look.target, "MedusaBackupSchedule", &key, &hash, by)?;
     apply::put::<MedusaBackupSchedule>(remote, &key, &body, version, source).await.map(|()| written())
-}
-
-/// Takes back schedules and ConfigMaps nobody wants any more; says whether all that is due is done.
-async fn clean_up(pass: &Pass<'_>) -> bool {
-    if !pass.inputs.may_remove {
-        return true;
-    }
-    let results = join_all(pass.inputs.holders.iter().map(|plane| clean_plane(pass, plane))).await;
-    results.into_iter().all(|done| done)
-}
-
-async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> bool {
-    let Some(remote) = &plane.remote else { return true };
-    let inputs = pass.inputs;
-    let medusa = inputs.cluster.as_ref().and_then(|cluster| cluster.spec.medusa.as_ref());
-    let sanitized = inputs.cluster.as_ref().map(|cluster| cluster.sanitized_name()).unwrap_or_default();
-    let wanted: Vec<&ObjectKey> = inputs
-        .targets
-        .iter()
-        .filter(|target| {
-            target.wanted.is_some() && target.claimed_by.is_none() && target.place.plane == plane.name
-        })
-        .map(|target| &target.place.object)
-        .collect();
-    let is_ours = |meta: &kube::api::ObjectMeta| {
-        let has = |map: &Option<BTreeMap<String, String>>, key: &str, value: &str| {
-            map.as_ref().and_then(|all| all.get(key)).is_some_and(|held| held == value)
-        };
-        pass.context.control_plane.wrote(meta)
-            && has(&meta.annotations, labels::SOURCE, &inputs.key.to_string())
-    };
-    // What an earlier installation made for a K8ssandraCluster that may be created again.
-    let is_gone = inputs.cluster.is_none();
-    let stays_inherited =
-        |meta: &kube::api::ObjectMeta| is_gone && pass.context.control_plane.is_inherited(meta);
-    let mut done = true;
-    for (key, schedule) in plane.view.schedules.last_known() {
-        let ours = schedule_for(schedule, &pass.context.control_plane).as_ref() == Some(&inputs.key);
-        let of = ObjectKey::new(&key.namespace, &schedule.spec.backup_spec.cassandra_datacenter);
-        let is_of_its_datacenter = match plane.view.seen(&plane.view.datacenters, &of) {
-            Seen::Known(dc) => purge::name(&sanitized, dc) == key.name,
-            Seen::Absent => false,
-            Seen::Unknown { .. } => true,
-        };
-        let stays = medusa.is_some_and(purge::is_wanted) && wanted.contains(&&of) && is_of_its_datacenter;
-        if ours && !stays && !stays_inherited(&schedule.metadata) {
-            let uid = schedule.uid().unwrap_or_default();
-            done &= apply::delete::<MedusaBackupSchedule>(remote, key, &uid, is_ours).await.is_ok();
-        }
-    }
-    for (key, map) in plane.view.config_maps.last_known() {
-        let stays = map.source != inputs.key.to_string()
-            || (is_gone && pass.context.control_plane.is_earlier(&map.installation))
-            || (wanted.iter().any(|dc| dc.namespace == key.namespace)
-                && key.name == config_map::name(&sanitized));
-        if stays {
-            continue;
-        }
-        let datacenters = plane.view.listing(&plane.view.datacenters).known();
-        let unreadable = plane.view.datacenters.unreadable().keys();
-        if datacenters.is_none_or(|all| all.values().any(|dc| uses(dc, key, pass)))
-            || unreadable.map(|dc| &dc.namespace).any(|namespace| *namespace == key.namespace)
-        {
-            done = false;
-            continue;
-        }
-        done &= apply::delete::<ConfigMap>(remote, key, &map.uid, is_ours).await.is_ok();
-    }
-    done
-}
-
-/// Whether a datacenter's pods may still mount the ConfigMap: a pod that restarts without it does not start.
-fn uses(datacenter: &CassandraDatacenter, map: &ObjectKey, pass: &Pass<'_>) -> bool {
-    let here = datacenter.namespace().as_deref() == Some(&map.namespace);
-    let named = || config_map::name(&operator_names::label(&datacenter.spec.cluster_name)) == map.name;
-    let deployed =
-        || deployed_for(datacenter, &pass.context.control_plane).as_ref() == Some(&pass.inputs.key);
-    let restless = || {
-        !matches!(
-            rollout::stability(datacenter, None, pass.context.fleet.now()),
-            Stability::Stable | Stability::Stopped
-        )
-    };
-    here && named() && (deployed() || restless())
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{FleetRecord, Identity, RECORD};
 use crate::{
     api::{Reason, labels, names},
-    runtime::events::Events,
+    runtime::{cause::Cause, events::Events},
 };
 
 /// Where and as whom a control plane is started.
@@ -49,18 +49,33 @@ impl Start<'_> {
     /// Returns when the record says something else than `identity`.
     pub async fn changed(&self, identity: &Identity) {
         let mut states = std::pin::pin!(watcher::watch_object(self.api(), RECORD).default_backoff());
+        let mut told = String::new();
         loop {
             match states.try_next().await {
                 Ok(Some(Some(found))) => {
+                    told.clear();
                     let record = self.settled(Some(&found), identity.installation());
                     if Identity::new(record, identity.installation()) != *identity {
                         return;
                     }
                 }
                 // Without the record the identity is what it is; it is stored again at the next start.
-                Ok(Some(None)) => {}
+                Ok(Some(None)) => told.clear(),
                 Ok(None) => return std::future::pending().await,
-                Err(error) => tracing::debug!(%error, "watch ConfigMap {RECORD}"),
+                // What was seen is too old to go on from: it is read anew at once.
+                Err(watcher::Error::WatchError(status)) if status.code == 410 => {
+                    tracing::debug!("watch ConfigMap {RECORD}: begun anew");
+                }
+                Err(error) => {
+                    let why = Cause::of(&error).words;
+                    if is_news(&mut told, &why) {
+                        tracing::warn!(
+                            namespace = self.namespace,
+                            "cannot follow ConfigMap {RECORD}: {why}; it is tried again, and a change of the fleet's \
+                             name, or of what it has adopted, takes effect only then or at the next start"
+                        );
+                    }
+                }
             }
         }
     }
@@ -94,5 +109,29 @@ impl Start<'_> {
         });
         let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
         self.api().patch(RECORD, &params, &Patch::Apply(&map)).await.map(drop)
+    }
+}
+
+/// Whether `why` is another than what was `told` last, which it then is.
+fn is_news(told: &mut String, why: &str) -> bool {
+    let is_news = told.as_str() != why;
+    why.clone_into(told);
+    is_news
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_the_way_is_said_once_until_it_is_something_else_or_was_gone() {
+        let mut told = String::new();
+        let mut say = |why: &str| is_news(&mut told, why);
+        assert_eq!(
+            ["no route", "no route", "forbidden", "no route"].map(&mut say),
+            [true, false, true, true]
+        );
+        told.clear();
+        assert!(is_news(&mut told, "no route"));
     }
 }

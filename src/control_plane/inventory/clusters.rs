@@ -171,7 +171,6 @@ fn summarize(
         let place = (datacenter.data_plane.clone(), datacenter.namespace.clone(), datacenter.name.clone());
         let Newest { backup, finish, .. } = digest.newest.get(&place).cloned().unwrap_or_default();
         datacenter.last_backup = backup;
-        datacenter.age_seconds = finish.map(|finish| now.duration_since(finish).as_secs().max(0));
         datacenter.last_backup_time = finish.map(Time);
     }
     datacenters
@@ -193,7 +192,6 @@ fn summarize(
         last_recovery_point_time: ever.map(Time),
         more_datacenters: None,
         foreign_backups: (digest.foreign > 0).then_some(digest.foreign),
-        recovery_point_age_seconds: recovery_point.map(|t| now.duration_since(t).as_secs().max(0)),
         restore_points: digest.complete,
         next_scheduled_backup: expected.next.map(Time),
         expected_interval_seconds: Some(limit.as_secs()),

@@ -62,7 +62,7 @@ use crate::{
 const GATHER: Duration = Duration::from_millis(300);
 /// What the inventory is made of.
 const FOLLOWED: &[Kind] = &[Kind::Datacenters, Kind::Jobs, Kind::Backups, Kind::Schedules];
-/// How often ages are brought up to date.
+/// How often everything is judged anew: a restore point gets too old, and a slot comes, by time alone.
 const REFRESH: Duration = Duration::from_mins(1);
 /// How many objects are written at a time.
 const WRITES: usize = 8;
@@ -181,7 +181,7 @@ async fn write(
     let told = each(clusters.iter(), async |(name, status): (&String, &FleetClusterStatus)| {
         let old = old_clusters.get(name);
         let fitted = |budget| fit_cluster(status.clone(), budget);
-        if !old.is_none_or(|old| is_news(old, &fitted(narrow.of::<FleetCluster>(name)))) {
+        if !old.is_none_or(|old| *old != fitted(narrow.of::<FleetCluster>(name))) {
             return Written::Done;
         }
         let written = put::<FleetCluster>(context, name, fitted, narrow, old.is_none()).await;
@@ -252,30 +252,6 @@ fn may_go<'a>(mut of: impl Iterator<Item = &'a str>, planes: &[Snapshot]) -> boo
     let silent: BTreeSet<&str> =
         planes.iter().filter(|p| !p.view.is_live()).map(|p| p.name.as_str()).collect();
     !of.any(|name| silent.contains(name))
-}
-
-/// Whether a cluster's status is worth a write: an age alone only once a minute.
-fn is_news(old: &FleetClusterStatus, new: &FleetClusterStatus) -> bool {
-    let ageless = |status: &FleetClusterStatus| {
-        let mut status = status.clone();
-        status.recovery_point_age_seconds = None;
-        for datacenter in &mut status.datacenters {
-            datacenter.age_seconds = None;
-        }
-        status
-    };
-    if ageless(old) != ageless(new) {
-        return true;
-    }
-    let ages = |status: &FleetClusterStatus| {
-        let datacenters = status.datacenters.iter().map(|datacenter| datacenter.age_seconds);
-        std::iter::once(status.recovery_point_age_seconds).chain(datacenters).collect::<Vec<_>>()
-    };
-    let refresh = i64::try_from(REFRESH.as_secs()).unwrap_or(60) - 5;
-    ages(old).into_iter().zip(ages(new)).any(|ages| match ages {
-        (Some(old), Some(new)) => new - old >= refresh,
-        (old, new) => old != new,
-    })
 }
 
 /// What came of a write, from the best to the worst.
@@ -396,27 +372,5 @@ fn tell(context: &InventoryContext, cluster: &FleetCluster, new: &[Condition]) {
             (_, "True", _) => context.events.normal(about, reason, "Protect", note),
             _ => context.events.warning(about, reason, "Protect", note),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::fleet::ClusterDatacenter;
-
-    #[test]
-    fn an_age_is_written_once_a_minute_and_everything_else_at_once() {
-        let status = |age: i64, size: i64| FleetClusterStatus {
-            recovery_point_age_seconds: Some(100),
-            datacenters: vec![ClusterDatacenter {
-                age_seconds: Some(age),
-                size,
-                ..ClusterDatacenter::default()
-            }],
-            ..FleetClusterStatus::default()
-        };
-        assert!(!is_news(&status(100, 3), &status(130, 3)));
-        assert!(is_news(&status(100, 3), &status(160, 3)));
-        assert!(is_news(&status(100, 3), &status(101, 4)));
     }
 }

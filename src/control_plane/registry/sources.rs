@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt as _, future::join_all};
+use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
@@ -15,7 +15,10 @@ use kube::{
     runtime::{WatchStreamExt as _, reflector, watcher},
 };
 use serde_json::json;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 use super::{
     controller::RegistryContext,
@@ -38,6 +41,12 @@ use crate::{
 /// First and longest pause before a failed write is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_mins(2);
+/// How long news are gathered: a large fleet's DataPlanes change all at once, such as at a start.
+const GATHER: Duration = Duration::from_millis(200);
+/// How long after a DataPlane was made the watch may take to show it.
+const SHOWN: Duration = Duration::from_secs(15);
+/// How many DataPlanes are written at a time.
+const WRITES: usize = 16;
 
 /// DataPlane to why others that ask for its name are not heard.
 pub(super) type RejectedRegistrations = BTreeMap<String, Why>;
@@ -62,8 +71,8 @@ pub(super) async fn run(context: &RegistryContext, tell: watch::Sender<RejectedR
     };
     let mut ready = (false, false);
     let mut refused: Vec<(Option<String>, Refused)> = Vec::new();
+    let mut at = Instant::now() + AGAIN;
     loop {
-        let again = tokio::time::sleep(AGAIN);
         tokio::select! {
             event = secret_events.next() => match event {
                 Some(Ok(watcher::Event::InitDone)) => ready.0 = true,
@@ -82,33 +91,36 @@ pub(super) async fn run(context: &RegistryContext, tell: watch::Sender<RejectedR
                 None => return,
             },
             Ok(()) = client_configs.changed() => {}
-            () = again => {}
-        }
-        if !ready.1 {
-            continue;
-        }
-        let labelled: Option<BTreeSet<String>> =
-            ready.0.then(|| secrets.state().iter().map(|s| s.name_any()).collect());
-        let configs = context.sources.client_configs();
-        let asking = Asking::new(namespace, labelled.as_ref(), &configs, &context.client_configs_in);
-        let known = planes.state();
-        let described = known.iter().map(|plane| (plane.name_any(), describe(plane))).collect();
-        let steps = plan(&asking, &described);
-        let now = rejected(&steps);
-        tell.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
-        let labelled = secrets.state();
-        let uid_of = |origin: &Origin| uid_of(origin, &labelled, &configs);
-        let still_refused = writes.carry_out(steps, &known, uid_of).await;
-        // One that is made again with the same fault is told so too.
-        let still_refused: Vec<_> =
-            still_refused.into_iter().map(|step| (uid_of(&step.origin), step)).collect();
-        for (uid, step) in &still_refused {
-            if !refused.contains(&(uid.clone(), step.clone())) {
-                let about = reference(namespace, &step.origin, uid.clone());
-                context.events.warning(about, step.reason, "Register", step.note.clone());
+            () = sleep_until(at) => {
+                at = Instant::now() + AGAIN;
+                if ready.1 {
+                    let labelled: Option<BTreeSet<String>> =
+                        ready.0.then(|| secrets.state().iter().map(|s| s.name_any()).collect());
+                    let configs = context.sources.client_configs();
+                    let asking = Asking::new(namespace, labelled.as_ref(), &configs, &context.client_configs_in);
+                    let known = planes.state();
+                    let described = known.iter().map(|plane| (plane.name_any(), describe(plane))).collect();
+                    let steps = plan(&asking, &described);
+                    let now = rejected(&steps);
+                    tell.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
+                    let labelled = secrets.state();
+                    let uid_of = |origin: &Origin| uid_of(origin, &labelled, &configs);
+                    let still_refused = writes.carry_out(steps, &known, uid_of).await;
+                    // One that is made again with the same fault is told so too.
+                    let still_refused: Vec<_> =
+                        still_refused.into_iter().map(|step| (uid_of(&step.origin), step)).collect();
+                    for (uid, step) in &still_refused {
+                        if !refused.contains(&(uid.clone(), step.clone())) {
+                            let about = reference(namespace, &step.origin, uid.clone());
+                            context.events.warning(about, step.reason, "Register", step.note.clone());
+                        }
+                    }
+                    refused = still_refused;
+                }
+                continue;
             }
         }
-        refused = still_refused;
+        at = at.min(Instant::now() + GATHER);
     }
 }
 
@@ -117,12 +129,12 @@ struct Writes<'a> {
     context: &'a RegistryContext,
     api: Api<DataPlane>,
     backoff: Backoff<Origin>,
-    /// What was refused, and when it is tried again.
+    /// What was written and not seen yet, or refused, and when it is tried again.
     not_before: BTreeMap<Origin, (Request, Instant)>,
 }
 
 impl Writes<'_> {
-    /// Carries the steps out, all at once, so that one that hangs or is refused holds up no other. Returns those who are
+    /// Carries the steps out, many at a time, so that one that hangs or is refused holds up no other. Returns those who are
     /// refused.
     async fn carry_out(
         &mut self,
@@ -144,13 +156,17 @@ impl Writes<'_> {
                 Step::Refuse(step) => refused.push(step),
                 Step::Register(request) | Step::Amend(request) if waits(&request) => {}
                 step @ (Step::Register(_) | Step::Amend(_) | Step::Unregister(_)) => {
-                    writes.push(write(&self.api, step, known));
+                    writes.push(step);
                 }
             }
         }
-        for (request, written) in join_all(writes).await.into_iter().flatten() {
+        let mut written =
+            stream::iter(writes).map(|step| write(&self.api, step, known)).buffer_unordered(WRITES);
+        while let Some(outcome) = written.next().await {
+            let Some((request, written)) = outcome else { continue };
             let Err(why) = written else {
                 self.backoff.succeeded(&request.origin);
+                self.not_before.insert(request.origin.clone(), (request, Instant::now() + SHOWN));
                 continue;
             };
             let about = reference(&self.context.namespace, &request.origin, uid_of(&request.origin));

@@ -26,6 +26,7 @@ use crate::{
             remote::{CallError, Remote},
             view::ObjectKey,
         },
+        deployment::in_use,
         identity::Identity,
         sources::Payload,
     },
@@ -269,7 +270,8 @@ impl Copying<'_> {
     }
 }
 
-/// Takes a copy back: this very one, and only while it says that it is a copy of ours.
+/// Takes a copy back: this very one, only while it says that it is a copy of ours, and only when no datacenter beside it
+/// refers to it any more.
 async fn remove<K: Copied>(
     key: &CopyKey,
     uid: &str,
@@ -290,6 +292,12 @@ async fn remove<K: Copied>(
             labels::CONTROL_PLANE
         );
         return Ok(Outcome::Failed(Why::new(Reason::NameConflict, message)));
+    }
+    // A Secret that opens a cluster is taken back whoever uses it.
+    let source = meta.annotations.as_ref().and_then(|all| ObjectKey::read(all.get(labels::SOURCE)?));
+    let is_way_in = source.is_some_and(|source| shared.context.sources.objects().ways_in().contains(&source));
+    if key.kind == CopyKind::Secret && !is_way_in && in_use::is_secret(remote, &key.object).await? {
+        return Ok(Outcome::PlanAgain);
     }
     match remote.delete::<K>(&key.object, meta).await {
         Ok(()) => Ok(Outcome::Gone),

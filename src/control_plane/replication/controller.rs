@@ -2,13 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::pending,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use kube::Client;
 use tokio::{
     sync::{Notify, broadcast, watch},
     task::JoinHandle,
+    time::{Instant, sleep_until},
 };
 
 use super::{
@@ -21,15 +24,19 @@ use crate::{
     control_plane::{
         data_planes::{
             fleet::{Fleet, Snapshot},
+            records::CopyRecord,
             view::ObjectKey,
             watched::Kind,
         },
         deployment::{observe::deployed_for, report::Reports},
         identity::Identity,
-        sources::{SourceObjects, Sources},
+        sources::{SourceObjects, Sources, datacenters_of},
     },
     runtime::{events::Events, guard::again},
 };
+
+/// How long what changes in data planes is gathered before all copies that are wanted are worked out anew.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// What replication needs.
 #[derive(Clone)]
@@ -69,7 +76,7 @@ async fn copy(shared: &Arc<Shared>, wanted: &watch::Sender<Arc<Desired>>) {
     let mut changes = context.fleet.changes();
     let mut asked = context.sources.changes();
     let mut deployed = context.deployed.clone();
-    let mut workers: BTreeMap<String, JoinHandle<()>> = BTreeMap::new();
+    let mut workers: BTreeMap<String, Worker> = BTreeMap::new();
     loop {
         let objects = context.sources.objects();
         let planes = context.fleet.snapshot();
@@ -82,30 +89,65 @@ async fn copy(shared: &Arc<Shared>, wanted: &watch::Sender<Arc<Desired>>) {
             news
         });
         for plane in &planes {
-            let gone = workers.get(&plane.name).is_none_or(JoinHandle::is_finished);
+            let gone = workers.get(&plane.name).is_none_or(|worker| worker.task.is_finished());
             if gone {
-                let (name, shared, wanted) = (plane.name.clone(), shared.clone(), wanted.subscribe());
-                let worker = async move {
-                    again("copies", || worker::run(name.clone(), shared.clone(), wanted.clone())).await;
-                };
-                workers.insert(plane.name.clone(), tokio::spawn(worker));
+                workers.insert(plane.name.clone(), Worker::start(&plane.name, shared, wanted));
             }
         }
         workers.retain(|name, _| planes.iter().any(|p| p.name == *name));
         shared.progress.notify_one();
+        // When to look again for what changed in data planes.
+        let mut due: Option<Instant> = None;
         loop {
+            let look = async {
+                match due {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
             tokio::select! {
                 changed = deployed.changed() => if changed.is_err() { return } else { break },
                 changed = asked.changed() => if changed.is_err() { return } else { break },
                 change = changes.recv() => match change {
-                    Ok(change) if change.is_contact_or(&[Kind::Datacenters]) => break,
-                    Ok(change) if change.is_contact_or(super::COPIES) => shared.progress.notify_one(),
-                    Ok(_) => {}
-                    Err(broadcast::error::RecvError::Lagged(_)) => break,
+                    Ok(change) => {
+                        let is_of_copies = change.is_contact_or(super::COPIES);
+                        if is_of_copies && let Some(worker) = workers.get(&change.data_plane) {
+                            worker.news.notify_one();
+                            shared.progress.notify_one();
+                        }
+                        if change.is_contact_or(&[Kind::Datacenters, Kind::ConfigMaps]) {
+                            due.get_or_insert_with(|| Instant::now() + GATHER);
+                        }
+                    }
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        workers.values().for_each(|worker| worker.news.notify_one());
+                        break;
+                    }
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
+                () = look => break,
             }
         }
+    }
+}
+
+/// Who writes the copies of one data plane.
+struct Worker {
+    task: JoinHandle<()>,
+    /// Told of what happens there.
+    news: Arc<Notify>,
+}
+
+impl Worker {
+    fn start(name: &str, shared: &Arc<Shared>, wanted: &watch::Sender<Arc<Desired>>) -> Self {
+        let news = Arc::new(Notify::new());
+        let (name, shared, wanted, told) =
+            (name.to_owned(), shared.clone(), wanted.subscribe(), news.clone());
+        let work = async move {
+            let run = || worker::run(name.clone(), shared.clone(), wanted.clone(), told.clone());
+            again("copies", run).await;
+        };
+        Self { task: tokio::spawn(work), news }
     }
 }
 
@@ -128,9 +170,72 @@ fn places(planes: &[Snapshot], sources: &SourceObjects, context: &ReplicationCon
         };
         let unreadable = plane.view.datacenters.unreadable().keys().map(|object| object.namespace.clone());
         let readable = plane.view.datacenters.last_known().iter().filter_map(uses);
-        let held: BTreeSet<String> = readable.chain(unreadable).collect();
+        // Where Medusa was taken out its ConfigMap goes when nothing refers to it or to these copies: until then they stay.
+        let ending = plane.view.config_maps.last_known().iter().filter(|(object, map)| {
+            !plane.unregistering && is_left(&plane.name, object, map, sources, &context.control_plane)
+        });
+        let ending = ending.map(|(object, _)| object.namespace.clone());
+        let held: BTreeSet<String> = readable.chain(unreadable).chain(ending).collect();
         places.held.insert(plane.name.clone(), held);
     }
     places.listed = planes.iter().filter(|p| p.view.knows_inventory()).map(|p| p.name.clone()).collect();
     places
+}
+
+/// Whether a ConfigMap of Medusa's is where no K8ssandraCluster asks for Medusa (any more).
+fn is_left(
+    plane: &str,
+    object: &ObjectKey,
+    map: &CopyRecord,
+    sources: &SourceObjects,
+    control_plane: &Identity,
+) -> bool {
+    let Some(key) = ObjectKey::read(&map.source) else { return false };
+    let asking = sources.clusters.items.get(&key).filter(|cluster| cluster.spec.medusa.is_some());
+    let is_asked_for = asking.is_some_and(|cluster| {
+        let places = datacenters_of(&key, cluster);
+        places.iter().any(|place| place.plane == plane && place.object.namespace == object.namespace)
+    });
+    // What an earlier installation left waits for its K8ssandraCluster, with its own Secrets.
+    !is_asked_for && !control_plane.is_earlier(&map.installation)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_config_map_is_left_where_no_cluster_lists_a_datacenter_with_medusa_beside_it() {
+        let sources = |medusa: Value| {
+            let cluster = serde_json::from_value(json!({
+                "metadata": {"name": "shop", "namespace": "fleet"},
+                "spec": {
+                    "cassandra": {"datacenters": [
+                        {"metadata": {"name": "dc1", "namespace": "cass"}, "k8sContext": "dp-1", "size": 3},
+                    ]},
+                    "medusa": medusa,
+                },
+            }));
+            let mut sources = SourceObjects::default();
+            sources.clusters.items.insert(ObjectKey::new("fleet", "shop"), Arc::new(cluster.unwrap()));
+            sources
+        };
+        let control_plane = Identity::named("cp");
+        let is_left = |plane: &str, namespace: &str, installation: &str, sources: &SourceObjects| {
+            let map = CopyRecord {
+                source: "fleet/shop".to_owned(),
+                installation: installation.to_owned(),
+                ..CopyRecord::default()
+            };
+            super::is_left(plane, &ObjectKey::new(namespace, "shop-medusa"), &map, sources, &control_plane)
+        };
+        let (asked, ended) = (sources(json!({})), sources(json!(null)));
+        assert!(!is_left("dp-1", "cass", "cp", &asked));
+        assert!(is_left("dp-1", "other", "cp", &asked) && is_left("dp-2", "cass", "cp", &asked));
+        assert!(is_left("dp-1", "cass", "cp", &ended));
+        assert!(is_left("dp-1", "cass", "cp", &SourceObjects::default()));
+        assert!(!is_left("dp-1", "cass", "earlier", &ended), "it waits for its cluster");
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
 use tokio::{
-    sync::{Notify, broadcast, watch},
+    sync::{Notify, watch},
     time::Instant,
 };
 
@@ -137,10 +137,14 @@ fn taken_back(view: &View, key: &CopyKey, content: &str) -> By {
     By { manager: copy.changed_by.clone(), field: field.to_owned() }
 }
 
-/// Runs until the data plane is gone from the fleet.
-pub(super) async fn run(name: String, shared: Arc<Shared>, mut desired: watch::Receiver<Arc<Desired>>) {
+/// Runs until the data plane is gone from the fleet. `news` is told when something changed in it that matters to its copies.
+pub(super) async fn run(
+    name: String,
+    shared: Arc<Shared>,
+    mut desired: watch::Receiver<Arc<Desired>>,
+    news: Arc<Notify>,
+) {
     let fleet = &shared.context.fleet;
-    let mut changes = fleet.changes();
     let mut writes: FuturesUnordered<BoxFuture<'static, Write>> = FuturesUnordered::new();
     let mut was_seen = false;
     let Some(member) = fleet.member(&name) else { return };
@@ -215,7 +219,7 @@ pub(super) async fn run(name: String, shared: Arc<Shared>, mut desired: watch::R
         let wake = next.unwrap_or_else(|| now + Duration::from_hours(1));
         tokio::select! {
             changed = desired.changed() => if changed.is_err() { return },
-            () = next_change(&mut changes, &name) => {}
+            () = news.notified() => {}
             Some(done) = writes.next() => {
                 let record = memory.in_flight.remove(&done.key).flatten();
                 if let (Outcome::Written(..), Some(record)) = (&done.outcome, record) {
@@ -267,17 +271,6 @@ fn writable(fleet: &Fleet, member: &Member, view: &View) -> Option<Arc<Remote>> 
         Usable::Unreachable { .. } | Usable::Connecting => false,
     };
     member.remote.clone().filter(|_| may)
-}
-
-async fn next_change(changes: &mut broadcast::Receiver<Change>, name: &str) {
-    loop {
-        match changes.recv().await {
-            Ok(change) if change.data_plane == name && change.is_contact_or(super::COPIES) => return,
-            Ok(_) => {}
-            Err(broadcast::error::RecvError::Lagged(_)) => return,
-            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-        }
-    }
 }
 
 fn settled_of(shared: &Shared, name: &str) -> Settled {

@@ -239,6 +239,14 @@ fn place(
         if is_as_asked && control_plane.wrote_last(&there.metadata) {
             return;
         }
+        if ExactObject::of(plane, &**there).is_none() {
+            let message = format!(
+                "MedusaBackupSchedule `{}` was shown without uid or resourceVersion, as Kubernetes never does: nothing is \
+                 written over it",
+                key.name
+            );
+            return delegation.refused.push(refusal(entry, Why::new(Reason::WatchesStale, message)));
+        }
     }
     // What only gets another name goes on as it was.
     let since = there.filter(|_| is_as_asked).and_then(|there| since(there)).unwrap_or(now);

@@ -87,6 +87,26 @@ async fn what_is_as_it_should_be_is_left_alone_and_drift_is_repaired() {
     assert_eq!(object["metadata"]["uid"], "stored");
 }
 
+#[rstest]
+#[case::no_version(Some("u"), None)]
+#[case::an_empty_version(Some("u"), Some(""))]
+#[case::no_uid(None, Some("7"))]
+#[tokio::test]
+async fn what_is_shown_in_no_version_is_not_written_over(
+    #[case] uid: Option<&str>,
+    #[case] version: Option<&str>,
+) {
+    let schedule = schedule(json!({}));
+    let mut edited = applied(&look(&schedule, &[open("eu", one())]));
+    edited.1.spec.disabled = Some(true);
+    edited.1.metadata.uid = uid.map(str::to_owned);
+    edited.1.metadata.resource_version = version.map(str::to_owned);
+    let found = look(&schedule, &[open("eu", with(one(), edited))]);
+    assert!(found.actions.is_empty(), "{:?}", found.actions);
+    let [Refusal { problem, .. }] = found.refused.as_slice() else { panic!("{:?}", found.refused) };
+    assert!(problem.message.contains("without uid or resourceVersion"), "{}", problem.message);
+}
+
 #[tokio::test]
 async fn what_an_earlier_installation_made_is_written_once_and_keeps_since_when_it_is() {
     let schedule = schedule(json!({}));

@@ -13,7 +13,8 @@ mod watch;
 pub use guard::Copyable;
 pub use malformed::Malformed;
 pub use objects::{
-    Kept, SecretState, SourceObjects, Standing, datacenters_of, secret_names, secret_of, user_secret,
+    Kept, SecretState, SourceObjects, Standing, datacenters_of, secret_names, secret_of, secrets_needed,
+    user_secret,
 };
 pub use payload::Payload;
 pub use watch::Sources;

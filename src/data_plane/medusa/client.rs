@@ -43,6 +43,8 @@ const TCP_KEEP_ALIVE_PAUSE: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_mins(6);
 /// Longest part of a server's error text that is passed on.
 const MAX_DETAIL: usize = 300;
+/// What Medusa 0.29 answers to a listing that failed, whatever the reason (upstream: Backups).
+const UNTOLD: &str = "GetBackupsResponse has no \"status\" field";
 
 /// What became of a call about the backup of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -317,7 +319,12 @@ fn read_list(answer: GetBackupsResponse) -> Result<Vec<BackupSummary>, CallError
 }
 
 fn describe(status: &Status) -> String {
-    let text: String = status.message().chars().take(MAX_DETAIL).collect();
+    let said = if status.message().contains(UNTOLD) {
+        "the backups cannot be listed; this Medusa says why in its log only"
+    } else {
+        status.message()
+    };
+    let text: String = said.chars().take(MAX_DETAIL).collect();
     format!("gRPC {:?}: {text}", status.code())
 }
 
@@ -361,6 +368,14 @@ mod tests {
         let prepared = medusa.prepare_restore("b", "dc1", "key").await;
         assert_eq!(prepared, Err(CallError::Silent(unanswered.clone())));
         assert_ne!(medusa.backup_status("b").await, Answer::Unreachable(unanswered), "a question is asked");
+    }
+
+    #[test]
+    fn a_listing_that_fails_without_a_reason_is_told_with_where_the_reason_is() {
+        let said = "Unexpected <class 'AttributeError'>: Protocol message GetBackupsResponse has no \"status\" field.";
+        let told = "gRPC Internal: the backups cannot be listed; this Medusa says why in its log only";
+        assert_eq!(describe(&Status::internal(said)), told);
+        assert_eq!(describe(&Status::internal("no such bucket")), "gRPC Internal: no such bucket");
     }
 
     #[rstest]

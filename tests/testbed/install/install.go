@@ -31,7 +31,13 @@ type Piece struct {
 type tool struct{ program, why string }
 
 // Pieces are all pieces, in the order they are installed.
-func Pieces() []Piece { return []Piece{cassandra(), medusa(), minio()} }
+func Pieces() []Piece {
+	pieces := []Piece{cassandra()}
+	for _, version := range MedusaVersions {
+		pieces = append(pieces, medusa(version))
+	}
+	return append(pieces, minio())
+}
 
 // All installs every piece that is missing or outdated and writes a line per step to progress.
 func All(cache string, progress io.Writer) error {

@@ -60,7 +60,9 @@ func TestVersionsInCodeAreThosePinned(t *testing.T) {
 	if !strings.Contains(cassandraPOM, "<version>"+CassandraVersion+"</version>") {
 		t.Errorf("pom.xml does not pin %s", CassandraVersion)
 	}
-	if !strings.Contains(medusaRequirements, "cassandra-medusa=="+MedusaVersion+" ") {
-		t.Errorf("requirements.txt does not pin %s", MedusaVersion)
+	for _, version := range MedusaVersions {
+		if !strings.Contains(medusaRequirements(version), "cassandra-medusa=="+version+" ") {
+			t.Errorf("medusa-%s.txt does not pin %[1]s", version)
+		}
 	}
 }

@@ -10,7 +10,9 @@ import (
 type Paths struct {
 	// Jars is a Java class path with wildcard, Classes the directory of the compiled TestbedNode.
 	Jars, Classes, Lib string
-	Python, MinIO      string
+	// Pythons are interpreters with Medusa, by its version.
+	Pythons map[string]string
+	MinIO   string
 }
 
 // Find gives the paths in a cache, or says what is missing there.
@@ -26,12 +28,16 @@ func Find(cache string) (Paths, error) {
 				piece.What, cache, cache)
 		}
 	}
+	pythons := map[string]string{}
+	for _, version := range MedusaVersions {
+		pythons[version] = filepath.Join(cache, medusaPiece(version), "bin", "python")
+	}
 	lib := filepath.Join(cache, "cassandra", "lib")
 	return Paths{
 		Jars:    filepath.Join(lib, "*"),
 		Classes: filepath.Join(cache, "cassandra", "classes"),
 		Lib:     lib,
-		Python:  filepath.Join(cache, "medusa", "bin", "python"),
+		Pythons: pythons,
 		MinIO:   filepath.Join(cache, "minio", "minio"),
 	}, nil
 }

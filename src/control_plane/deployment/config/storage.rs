@@ -187,7 +187,7 @@ impl Settings {
             max_backup_age: storage.max_backup_age.unwrap_or_default(),
             max_backup_count: storage.max_backup_count.unwrap_or_default(),
             api_profile: text(&storage.api_profile),
-            transfer_max_bandwidth: Some(limit).filter(|limit| !limit.is_empty()),
+            transfer_max_bandwidth: Some(limit).filter(|limit| !limit.is_empty()).map(with_unit),
             concurrent_transfers: storage.concurrent_transfers.unwrap_or_default().max(1),
             multi_part_upload_threshold: number(
                 storage.multi_part_upload_threshold.or(Some(defaults::MULTIPART)),
@@ -201,6 +201,12 @@ impl Settings {
             pod_storage: local.then(|| volume(storage.pod_storage.as_ref())),
         })
     }
+}
+
+/// Medusa 0.29 cannot read a speed without a unit, and then does nothing at all; newer ones take it for bytes.
+fn with_unit(speed: String) -> String {
+    let number = speed.strip_suffix("/s").unwrap_or(&speed).trim_end();
+    if number.ends_with(|c: char| c.is_ascii_digit()) { format!("{number}B/s") } else { speed }
 }
 
 fn volume(asked: Option<&PodStorage>) -> PodStorage {

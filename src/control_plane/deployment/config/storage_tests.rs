@@ -153,6 +153,18 @@ fn little_said_is_upstreams_defaults() {
 }
 
 #[rstest]
+#[case("52428800", "52428800B/s")]
+#[case("52428800/s", "52428800B/s")]
+#[case("52428800 /s", "52428800B/s")]
+#[case("1.5 GB/s", "1.5 GB/s")]
+#[case("7B", "7B")]
+fn a_speed_without_a_unit_is_one_of_bytes(#[case] asked: &str, #[case] written: &str) {
+    let asked = storage(json!({"storageProvider": "s3", "transferMaxBandwidth": asked}));
+    let settings = Settings::of(&asked, "demo").unwrap();
+    assert_eq!(settings.transfer_max_bandwidth.as_deref(), Some(written));
+}
+
+#[rstest]
 #[case::named(json!({"storageProvider": "s3", "storageSecretRef": {"name": "key"}}), Some("key"))]
 #[case::unnamed(json!({"storageProvider": "s3", "storageSecretRef": {"name": ""}}), None)]
 #[case::role_based(json!({"storageProvider": "s3", "credentialsType": "role-based"}), None)]

@@ -1,6 +1,6 @@
 //! Who owns which field of an object, as its `metadata.managedFields` say. Pure.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     api::labels::MANAGER_DEPLOYMENT,
@@ -48,6 +48,30 @@ impl<'a> Owners<'a> {
         let mut others = self.0.iter().filter(|entry| !entry.is_applied_by(manager));
         others.find(|entry| mentions(entry.fields, path)).map(|entry| entry.manager)
     }
+
+    /// Who else owns what `path` leads to, or a part of it, and may write it again by itself.
+    #[must_use]
+    pub fn living(&self, manager: &str, path: &FieldPath) -> Option<&'a str> {
+        let mut others =
+            self.0.iter().filter(|entry| !entry.is_applied_by(manager) && entry.may_write_again());
+        others.find(|entry| mentions(entry.fields, path)).map(|entry| entry.manager)
+    }
+
+    /// Who else than `manager` owns what `path` leads to, or the smallest part around it that has one owner as a whole: a
+    /// list without keys has.
+    #[must_use]
+    pub fn around(&self, manager: &str, path: &FieldPath) -> Option<&'a str> {
+        let is_owned = |part: &FieldPath| {
+            self.0.iter().any(|entry| {
+                let below = below(entry.fields, part);
+                below.is_some_and(|below| part == path || below.as_object().is_none_or(Map::is_empty))
+            })
+        };
+        let parts = (1..=path.0.len()).rev();
+        let mut parts = parts.map(|steps| FieldPath(path.0.iter().take(steps).cloned().collect()));
+        let owned = parts.find(is_owned)?;
+        self.other_than(manager, &owned)
+    }
 }
 
 /// The field manager that wrote `object`'s metadata or spec last, other than ourselves; `None` when there is none.
@@ -68,7 +92,17 @@ impl Entry<'_> {
     fn is_applied_by(&self, manager: &str) -> bool {
         self.applied && self.manager == manager
     }
+
+    /// Who applied a field applies it again; who wrote it once does so too, unless it is known that it does not.
+    fn may_write_again(&self) -> bool {
+        self.applied || !AT_REST.contains(&self.manager)
+    }
 }
+
+/// Field managers that write a field once and not again by themselves: people at a command line, and k8ssandra-operator,
+/// which leaves a datacenter alone that does not bear its marks. Its program is called `manager`; so is cass-operator's,
+/// which writes no containers or volumes there (upstream: Rules for Medusa in a datacenter).
+const AT_REST: [&str; 4] = ["k8ssandra-operator", "kubectl-edit", "kubectl-patch", "manager"];
 
 /// Objects that belong to one manager as a whole. Any other field without parts in a set is an empty object or
 /// list, and what somebody else puts there is not its owner's.
@@ -77,17 +111,19 @@ const OF_ONE_PIECE: [&str; 5] =
 
 /// Whether a set of fields in the form of `FieldsV1` holds `path`.
 fn mentions(fields: &Value, path: &FieldPath) -> bool {
+    below(fields, path).is_some()
+}
+
+/// What such a set holds of what `path` leads to; of something of one piece, that.
+fn below<'f>(fields: &'f Value, path: &FieldPath) -> Option<&'f Value> {
     let mut set = fields;
     for step in &path.0 {
-        match set.get(key(step)) {
-            Some(below) => set = below,
-            None => return false,
-        }
+        set = set.get(key(step))?;
         if matches!(step, Step::Field(name) if OF_ONE_PIECE.contains(&name.as_str())) {
-            return true;
+            break;
         }
     }
-    true
+    Some(set)
 }
 
 fn key(step: &Step) -> String {
@@ -140,6 +176,37 @@ mod tests {
         let path = FieldPath::find(text, &object).unwrap();
         let owners = Owners::of(&object);
         assert_eq!((owners.owns("us", &path), owners.other_than("us", &path)), (ours, other));
+    }
+
+    #[rstest]
+    #[case::applied_again_and_again("argocd-controller", "Apply", Some("argocd-controller"))]
+    #[case::applied_by_hand("kubectl-edit", "Apply", Some("kubectl-edit"))]
+    #[case::written_by_a_person("kubectl-edit", "Update", None)]
+    #[case::written_by_k8ssandra_operator("manager", "Update", None)]
+    #[case::nobody_knows("helm", "Update", Some("helm"))]
+    fn who_may_write_a_field_again(
+        #[case] manager: &str,
+        #[case] operation: &str,
+        #[case] living: Option<&str>,
+    ) {
+        let object = json!({"metadata": {"managedFields": [
+            {"manager": "us", "operation": "Apply", "fieldsV1": {"f:spec": {"f:size": {}}}},
+            {"manager": manager, "operation": operation, "fieldsV1": {"f:spec": {"f:size": {}}}},
+        ]}});
+        let owners = Owners::of(&object);
+        assert_eq!(owners.living("us", &FieldPath::of(&["spec", "size"])), living);
+        assert_eq!(owners.living("us", &FieldPath::of(&["spec", "stopped"])), None);
+    }
+
+    #[test]
+    fn a_field_in_a_list_without_keys_is_its_owners() {
+        let object = object();
+        let owners = Owners::of(&object);
+        assert_eq!(owners.around("us", &FieldPath::of(&["spec", "users", "secretName"])), Some("us"));
+        assert_eq!(owners.around("us", &FieldPath::of(&["spec", "volumes", "x"])), Some("edit"));
+        let ours = FieldPath::of(&["spec", "fieldRef", "a"]);
+        assert_eq!((owners.around("us", &ours), owners.around("other", &ours)), (None, Some("us")));
+        assert_eq!(Owners::of(&json!({})).around("us", &ours), None);
     }
 
     #[test]

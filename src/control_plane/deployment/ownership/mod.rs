@@ -3,4 +3,5 @@
 pub mod conflict;
 pub mod diff;
 pub(crate) mod managed_fields;
+pub(crate) mod references;
 pub mod removal;

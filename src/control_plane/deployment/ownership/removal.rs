@@ -4,15 +4,27 @@
 //! containers, that part is theirs and would stay, a container of a name and a memory limit that makes no pod; and a
 //! list that was empty before would be `null`. So the removal is a patch of the difference between the datacenter and
 //! the same without everything that is ours alone, holding to the version it was made from.
+//!
+//! Others may have declared our containers and volumes too, with the same values or with some of them. What would be left
+//! of such a container cannot run without what goes: it has no image, or it mounts a volume of ours whose ConfigMap is
+//! deleted afterwards. Where nobody writes it again it goes whole, above all what k8ssandra-operator left. Where somebody
+//! may, **nothing at all is taken out** and Medusa goes on running: they would put it back, and pods would restart into
+//! half of it. ADR 31.
+
+use std::mem;
 
 use serde_json::{Map, Value, json};
 
 use super::{
     diff::{self, Diff, UnsafeApply},
     managed_fields::Owners,
+    references,
 };
 use crate::{
-    api::labels::MANAGER_DEPLOYMENT,
+    api::{
+        Reason, Why,
+        labels::{MANAGER_DEPLOYMENT, MEDUSA_FOR},
+    },
     control_plane::deployment::pod::{
         fields::{self, FieldPath, Step},
         request, template,
@@ -20,29 +32,56 @@ use crate::{
 };
 
 /// Lists whose items of ours go whole, with what others changed in them.
-const WHOLE: [&str; 3] = ["containers", "initContainers", "volumes"];
+const WHOLE: [&str; 3] = ["containers", "initContainers", VOLUMES];
+/// The one of them that the others refer to.
+const VOLUMES: &str = "volumes";
+/// Most parts that are named in a message.
+const NAMED: usize = 3;
+/// Stands for an owner whose name is not known.
+const SOMEBODY: &str = "somebody else";
 
 /// What a removal does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Removal {
-    /// The merge patch; `None` when nothing of ours is there.
+    /// The merge patch; `None` when nothing of ours is there, or something is held.
     pub patch: Option<Value>,
-    /// Containers and volumes of ours in which others changed something that goes with them.
+    /// Containers and volumes of ours in which others had something that goes with them.
     pub pieces: Vec<FieldPath>,
+    /// Why nothing is taken out: what others have, may write again, and what could not do without what goes.
+    pub held: Vec<HeldPiece>,
+}
+
+/// A part of a datacenter that somebody else holds on to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HeldPiece {
+    /// Where it is.
+    pub path: FieldPath,
+    /// The field manager, such as `argocd-controller`.
+    pub owner: String,
 }
 
 /// Plans the removal from `live`, as it was read, with its `managedFields`.
 #[must_use]
 pub fn plan(live: &Value) -> Removal {
-    let mut stripping = Stripping { owners: Owners::of(live), pieces: Vec::new() };
-    let metadata = live.get("metadata").unwrap_or(&Value::Null);
-    let mut part = |path: FieldPath| {
-        let before = path.get(live).cloned().unwrap_or(json!({}));
-        let after = stripping.strip(&path, &before).unwrap_or(json!({}));
-        merge_patch(&before, &after)
+    let mut stripping = Stripping {
+        owners: Owners::of(live),
+        pieces: Vec::new(),
+        held: Vec::new(),
+        shared_volumes: Vec::new(),
     };
-    let annotations = part(FieldPath::of(&["metadata", "annotations"]));
-    let spec = part(FieldPath::of(&["spec"]));
+    let (annotations, spec) = (FieldPath::of(&["metadata", "annotations"]), FieldPath::of(&["spec"]));
+    let part = |path: &FieldPath, of: &Value| path.get(of).cloned().unwrap_or(json!({}));
+    let mut strip = |path: &FieldPath| stripping.strip(path, &part(path, live)).unwrap_or(json!({}));
+    let mut after = json!({"metadata": {"annotations": strip(&annotations)}, "spec": strip(&spec)});
+    stripping.settle(live, &mut after);
+    let Stripping { pieces, mut held, .. } = stripping;
+    if !held.is_empty() {
+        held.sort();
+        return Removal { patch: None, pieces: Vec::new(), held };
+    }
+    let change = |path: &FieldPath| merge_patch(&part(path, live), &part(path, &after));
+    let (annotations, spec) = (change(&annotations), change(&spec));
+    let metadata = live.get("metadata").unwrap_or(&Value::Null);
     let is_empty = |patch: &Value| patch.as_object().is_some_and(Map::is_empty);
     let nothing = is_empty(&annotations) && is_empty(&spec);
     let patch = (!nothing).then(|| {
@@ -55,7 +94,7 @@ pub fn plan(live: &Value) -> Removal {
             "spec": spec,
         })
     });
-    Removal { patch, pieces: stripping.pieces }
+    Removal { patch, pieces, held }
 }
 
 impl Removal {
@@ -66,11 +105,42 @@ impl Removal {
     pub fn diff(&self, live: &Value, result: &Value) -> Result<Diff, UnsafeApply> {
         diff::compare_with(live, result, &Value::Null, &self.pieces)
     }
+
+    /// Why nothing is taken out, although Medusa is not wanted; `None` when nothing is held.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<Why> {
+        if self.held.is_empty() {
+            return None;
+        }
+        let named: Vec<String> = self
+            .held
+            .iter()
+            .take(NAMED)
+            .map(|held| format!("`{}`, declared by `{}`", held.path, held.owner))
+            .collect();
+        let more = self.held.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        let message = format!(
+            "Medusa is not wanted and goes on running, because pods would not start with what others would leave of it: \
+             {}{more}. Take that out where its owner keeps it: Git, a chart, a script, or the CassandraDatacenter itself \
+             where somebody edited that by hand. Medusa then goes by itself",
+            named.join("; ")
+        );
+        Some(Why::new(Reason::StillInUse, message))
+    }
+}
+
+/// A volume of ours that others declared as well, and who of them may write it again.
+struct SharedVolume {
+    path: FieldPath,
+    living: Option<String>,
 }
 
 struct Stripping<'a> {
     owners: Owners<'a>,
     pieces: Vec<FieldPath>,
+    held: Vec<HeldPiece>,
+    shared_volumes: Vec<SharedVolume>,
 }
 
 impl Stripping<'_> {
@@ -80,6 +150,14 @@ impl Stripping<'_> {
 
     fn is_anothers(&self, path: &FieldPath) -> bool {
         self.owners.other_than(MANAGER_DEPLOYMENT, path).is_some()
+    }
+
+    fn hold(&mut self, path: &FieldPath, owner: Option<String>) {
+        let is_known = self.held.iter().any(|held| path.is_within(&held.path));
+        if !is_known {
+            let owner = owner.unwrap_or_else(|| SOMEBODY.to_owned());
+            self.held.push(HeldPiece { path: path.clone(), owner });
+        }
     }
 
     /// `value`, which is at `path`, without what is ours alone; `None` when nothing of it is left.
@@ -111,7 +189,7 @@ impl Stripping<'_> {
         let Step::Item(keys) = step else { return Some(item.clone()) };
         let is_key = |name: &str| keys.iter().any(|(key, _)| *key == name);
         let declared = keys.iter().any(|(key, _)| self.is_anothers(&path.field(key)));
-        let made_by_us = self.is_ours(path) && !declared;
+        let is_ours = self.is_ours(path);
         let rest: Map<String, Value> = item
             .as_object()?
             .iter()
@@ -121,15 +199,99 @@ impl Stripping<'_> {
         // cass-operator's container is only named by us: what others say of it is not about Medusa.
         let is_named = |name: &str| item.get("name").and_then(Value::as_str) == Some(name);
         let whole = WHOLE.contains(&list) && !is_named(request::SERVER_CONFIG);
-        if made_by_us && (rest.is_empty() || whole) {
+        if is_ours && !declared && (rest.is_empty() || whole) {
             if !rest.is_empty() {
                 self.pieces.push(path.clone());
             }
             return None;
         }
+        if is_ours && declared && whole {
+            let living =
+                keys.iter().find_map(|(key, _)| self.owners.living(MANAGER_DEPLOYMENT, &path.field(key)));
+            let living = living.map(str::to_owned);
+            if list == VOLUMES {
+                self.shared_volumes.push(SharedVolume { path: path.clone(), living });
+            } else if self.is_medusas(path, &rest) {
+                if living.is_none() {
+                    self.pieces.push(path.clone());
+                    return None;
+                }
+                self.hold(path, living);
+            }
+        }
         let keys = item.as_object()?.iter().filter(|(name, _)| is_key(name));
         Some(Value::Object(keys.map(|(name, key)| (name.clone(), key.clone())).chain(rest).collect()))
     }
+
+    /// Whether what others would leave of our container at `path` is still Medusa's: it cannot run without an image, or it
+    /// mounts or reads something that we put there as well.
+    fn is_medusas(&self, path: &FieldPath, left: &Map<String, Value>) -> bool {
+        let mounts = path.field("volumeMounts");
+        let mounted = left.get("volumeMounts").and_then(|list| fields::items("volumeMounts", list));
+        let mounts_ours = mounted.unwrap_or_default().into_iter().any(|(step, mount)| {
+            let volume = mount.get("name").and_then(Value::as_str);
+            self.is_ours(&mounts.then(step)) && volume.is_some_and(|name| self.is_ours(&volume_path(name)))
+        });
+        !left.contains_key("image")
+            || mounts_ours
+            || self.repeats_a_reference(path, &Value::Object(left.clone()))
+    }
+
+    /// Whether something in `value`, which is at `path`, refers to a ConfigMap or Secret because we say so, too.
+    fn repeats_a_reference(&self, path: &FieldPath, value: &Value) -> bool {
+        references::within(path, value).iter().any(|(reference, _)| self.is_ours(reference))
+    }
+
+    /// Decides on what depends on what is left of the containers: `after` is `live` without what goes so far.
+    fn settle(&mut self, live: &Value, after: &mut Value) {
+        let mounts = mounts(after);
+        for SharedVolume { path, living } in mem::take(&mut self.shared_volumes) {
+            let is_mounted = mounts.iter().any(|(_, volume)| volume_path(volume) == path);
+            // Where it is mounted it is theirs; what it refers to is then not deleted.
+            let Some(volume) = path.get(after).filter(|_| !is_mounted) else { continue };
+            if living.is_none() {
+                path.remove(after);
+                self.pieces.push(path);
+            } else if self.repeats_a_reference(&path, volume) {
+                self.hold(&path, living);
+            }
+        }
+        for (path, volume) in &mounts {
+            let volume = volume_path(volume);
+            if volume.get(live).is_some() && volume.get(after).is_none() {
+                let owner = self.owners.around(MANAGER_DEPLOYMENT, path).map(str::to_owned);
+                self.hold(path, owner);
+            }
+        }
+        // By this annotation the datacenter is known as one that Medusa has to be taken out of.
+        let mark = FieldPath::of(&["metadata", "annotations", MEDUSA_FOR]);
+        if mark.get(after).is_some() {
+            let owner = self.owners.around(MANAGER_DEPLOYMENT, &mark).map(str::to_owned);
+            self.hold(&mark, owner);
+        }
+    }
+}
+
+/// Where the pod template has the volume of that name.
+fn volume_path(name: &str) -> FieldPath {
+    template::pod_spec().field(VOLUMES).then(Step::Item(vec![("name", json!(name).to_string())]))
+}
+
+/// Every mount in the containers of `datacenter`, and the volume that it mounts.
+fn mounts(datacenter: &Value) -> Vec<(FieldPath, String)> {
+    let items = |list: &str, path: &FieldPath| -> Vec<(FieldPath, Value)> {
+        let found = path.get(datacenter).and_then(|value| fields::items(list, value)).unwrap_or_default();
+        found.into_iter().map(|(step, item)| (path.then(step), item.clone())).collect()
+    };
+    let containers = ["containers", "initContainers"]
+        .into_iter()
+        .flat_map(|list| items(list, &template::pod_spec().field(list)));
+    let mounts = containers.flat_map(|(path, _)| items("volumeMounts", &path.field("volumeMounts")));
+    let named = mounts.filter_map(|(path, mount)| {
+        let volume = mount.get("name").and_then(Value::as_str)?.to_owned();
+        Some((path, volume))
+    });
+    named.collect()
 }
 
 /// The merge patch that makes `to` of `from`.
@@ -144,99 +306,5 @@ fn merge_patch(from: &Value, to: &Value) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A datacenter of which others own a part of what we made.
-    fn live(theirs: Value) -> Value {
-        json!({
-            "metadata": {"uid": "u1", "resourceVersion": "7", "annotations": {"ours": "x", "mine": "y"}, "managedFields": [
-                {"manager": MANAGER_DEPLOYMENT, "operation": "Apply", "fieldsV1": {
-                    "f:metadata": {"f:annotations": {"f:ours": {}}},
-                    "f:spec": {"f:podTemplateSpec": {"f:spec": {
-                        "f:containers": {"k:{\"name\":\"medusa\"}": {".": {}, "f:name": {}, "f:image": {}}},
-                        "f:initContainers": {"k:{\"name\":\"server-config-init\"}": {".": {}, "f:name": {}}},
-                    }}}}},
-                {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {
-                    "f:size": {}, "f:podTemplateSpec": {"f:spec": {
-                    "f:containers": {"k:{\"name\":\"medusa\"}": theirs, "k:{\"name\":\"mine\"}": {".": {}, "f:name": {}}},
-                    "f:initContainers": {"k:{\"name\":\"server-config-init\"}": {"f:resources": {}}},
-                }}}}},
-            ]},
-            "spec": {"size": 3, "podTemplateSpec": {"spec": {
-                "containers": [
-                    {"name": "mine"}, {"name": "medusa", "image": "i", "resources": {"limits": {"memory": "1Gi"}}},
-                ],
-                "initContainers": [{"name": "server-config-init", "resources": {}}],
-            }}},
-        })
-    }
-
-    fn containers(containers: Value) -> Value {
-        json!({
-            "metadata": {"uid": "u1", "resourceVersion": "7", "annotations": {"ours": null}},
-            "spec": {"podTemplateSpec": {"spec": {"containers": containers}}},
-        })
-    }
-
-    #[test]
-    fn what_is_left_of_a_container_of_ours_goes_with_it() {
-        let removal = plan(&live(json!({"f:resources": {"f:limits": {"f:memory": {}}}})));
-        assert_eq!(removal.pieces.len(), 1);
-        assert_eq!(removal.patch, Some(containers(json!([{"name": "mine"}]))));
-    }
-
-    #[test]
-    fn a_container_somebody_declared_themselves_stays_theirs() {
-        let removal =
-            plan(&live(json!({".": {}, "f:name": {}, "f:resources": {"f:limits": {"f:memory": {}}}})));
-        assert_eq!(removal.pieces, []);
-        let left = json!([{"name": "mine"}, {"name": "medusa", "resources": {"limits": {"memory": "1Gi"}}}]);
-        assert_eq!(removal.patch, Some(containers(left)));
-    }
-
-    #[test]
-    fn nothing_else_may_go() {
-        let live = live(json!({"f:resources": {"f:limits": {"f:memory": {}}}}));
-        let removal = plan(&live);
-        let mut result = live.clone();
-        result["spec"]["podTemplateSpec"]["spec"]["containers"] = json!([{"name": "mine"}]);
-        let diff = removal.diff(&live, &result).unwrap();
-        assert!(diff.restarts_pods && diff.changes.len() == 1, "{diff:?}");
-        result["spec"]["podTemplateSpec"]["spec"]["containers"] = json!([]);
-        let lost = removal.diff(&live, &result).unwrap_err().lost;
-        assert_eq!(lost, [r#".spec.podTemplateSpec.spec.containers[name="mine"].name"#]);
-    }
-
-    #[test]
-    fn where_nothing_is_ours_nothing_is_done() {
-        let mut other = live(json!({}));
-        other["metadata"]["managedFields"][0]["manager"] = json!("somebody");
-        assert_eq!(plan(&other), Removal { patch: None, pieces: Vec::new() });
-        assert_eq!(plan(&json!({})).patch, None);
-    }
-
-    #[test]
-    fn a_list_somebody_left_empty_is_empty_again() {
-        let object = |theirs: Value, spec: Value| {
-            json!({
-                "metadata": {"uid": "u1", "resourceVersion": "7", "managedFields": [
-                    {"manager": MANAGER_DEPLOYMENT, "operation": "Apply", "fieldsV1": {"f:spec": {"f:podTemplateSpec": {"f:spec": {
-                        "f:containers": {"k:{\"name\":\"medusa\"}": {".": {}, "f:name": {}}}}}}}},
-                    {"manager": "user", "fieldsV1": {"f:spec": theirs}},
-                ]},
-                "spec": spec,
-            })
-        };
-        let pods = |spec: Value| json!({"podTemplateSpec": {"spec": spec}});
-        let ours = json!([{"name": "medusa"}]);
-        let theirs = json!({"f:podTemplateSpec": {"f:spec": {"f:containers": {}}}});
-        let empty = plan(&object(theirs, pods(json!({"containers": ours}))));
-        assert_eq!(empty.patch.unwrap()["spec"], pods(json!({"containers": []})));
-        let theirs = json!({"f:podTemplateSpec": {"f:spec": {"f:hostNetwork": {}}}});
-        let other = plan(&object(theirs, pods(json!({"containers": ours, "hostNetwork": true}))));
-        assert_eq!(other.patch.unwrap()["spec"], pods(json!({"containers": []})), "it is required");
-        let none = plan(&object(json!({"f:size": {}}), pods(json!({"containers": ours}))));
-        assert_eq!(none.patch.unwrap()["spec"], json!({"podTemplateSpec": null}));
-    }
-}
+#[path = "removal_tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 //!
 //! Pure. Nothing here may decide whether Medusa is wanted.
 
+pub(crate) mod account;
 pub(crate) mod containers;
 pub(crate) mod fields;
 pub mod image;

@@ -52,6 +52,7 @@ func createDatacenter(args []string) error {
 	flags.StringVar(&racks, "racks", "", "names of racks, separated by commas")
 	flags.StringVar(&labels, "labels", "", "labels of the CassandraDatacenter, name=value, separated by commas")
 	flags.StringVar(&medusa.Secret, "bucket-secret", "", "bucket Secret; without it there is no Medusa container")
+	flags.StringVar(&medusa.Image, "medusa-image", recipes.MedusaImage, "image of the Medusa container")
 	flags.StringVar(&medusa.Endpoint, "s3-endpoint", "", "URL of the object store")
 	flags.StringVar(&medusa.Bucket, "bucket", objectstore.Bucket, "name of the bucket")
 	flags.StringVar(&medusa.Prefix, "prefix", "", "prefix in the bucket (default: the cluster's name)")

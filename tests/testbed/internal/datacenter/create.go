@@ -32,8 +32,10 @@ type Request struct {
 	Medusa *Medusa
 }
 
-// Medusa says where backups go.
+// Medusa says which Medusa runs, and where backups go.
 type Medusa struct {
+	// Image is one that has a recipe.
+	Image string
 	// Secret is the bucket Secret, in the datacenter's namespace, with key `credentials`. Pods wait until it is there.
 	Secret                   string
 	Endpoint, Bucket, Prefix string
@@ -157,7 +159,7 @@ func (r Request) template() *corev1.PodTemplateSpec {
 	const temporaryVolume, infoVolume = "medusa-tmp", "podinfo"
 	container := corev1.Container{
 		Name:  "medusa",
-		Image: recipes.MedusaImage,
+		Image: r.Medusa.Image,
 		Env: []corev1.EnvVar{
 			{Name: "MEDUSA_MODE", Value: "GRPC"},
 			{Name: "MEDUSA_TMP_DIR", Value: recipes.DataPath},

@@ -7,6 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/recipes"
 )
 
 func declared(t *testing.T, fields map[string]any) *datacenter {
@@ -168,7 +170,9 @@ func TestStatusKeepsTimesNodesAndTheGenerationThatIsDone(t *testing.T) {
 func TestOwnersContainersAndTheirOrderAreKept(t *testing.T) {
 	request := Request{
 		Namespace: "shop", Cluster: "shop", Name: "dc1", Size: 1,
-		Medusa: &Medusa{Secret: "bucket", Endpoint: "http://127.0.0.1:9000", Bucket: "b", Prefix: "p"},
+		Medusa: &Medusa{
+			Image: recipes.MedusaImage, Secret: "bucket", Endpoint: "http://127.0.0.1:9000", Bucket: "b", Prefix: "p",
+		},
 	}
 	object, err := request.object()
 	if err != nil {

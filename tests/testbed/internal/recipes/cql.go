@@ -14,7 +14,7 @@ func CQL(paths install.Paths, address string, arguments ...string) error {
 	if err != nil {
 		return err
 	}
-	command := exec.Command(paths.Python, append([]string{"-c", string(script), address}, arguments...)...)
+	command := exec.Command(paths.Pythons[install.DefaultMedusa], append([]string{"-c", string(script), address}, arguments...)...)
 	command.Stdout, command.Stderr = os.Stdout, os.Stderr
 	if err := command.Run(); err != nil {
 		return fmt.Errorf("cql: %w", err)

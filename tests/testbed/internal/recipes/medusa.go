@@ -18,8 +18,12 @@ const (
 	medusaGRPCPort = "50051"
 )
 
-// medusa runs Medusa's own modules in the two ways of its image, by MEDUSA_MODE: GRPC and RESTORE.
-func medusa(container Container) (Launch, error) {
+// medusa runs the modules of one version of Medusa in the two ways of its image, by MEDUSA_MODE: GRPC and RESTORE.
+func medusa(version string) func(Container) (Launch, error) {
+	return func(container Container) (Launch, error) { return launchMedusa(container, version) }
+}
+
+func launchMedusa(container Container, version string) (Launch, error) {
 	script, err := files.ReadFile("files/" + entrypoint)
 	if err != nil {
 		return Launch{}, err
@@ -34,7 +38,7 @@ func medusa(container Container) (Launch, error) {
 	}
 	target := net.JoinHostPort(container.Address, medusaGRPCPort)
 	return Launch{
-		Argv: []string{container.Paths.Python, "-u", path},
+		Argv: []string{container.Paths.Pythons[version], "-u", path},
 		Env: []string{
 			"TESTBED_ADDRESS=" + container.Address, "TESTBED_DNS_HOST=" + host, "TESTBED_DNS_PORT=" + port,
 			"PYTHONDONTWRITEBYTECODE=1", "TZ=UTC",

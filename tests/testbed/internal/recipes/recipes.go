@@ -14,7 +14,7 @@ import (
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/install"
 )
 
-// Registry is the made-up registry of all images that have a recipe.
+// Registry is the made-up registry of images that have a recipe.
 const Registry = "medusa-fleet.test"
 
 // Images that have a recipe.
@@ -22,7 +22,10 @@ const (
 	CassandraImage = Registry + "/cassandra:" + install.CassandraVersion
 	// ConfigImage renders Cassandra's configuration into /etc/cassandra, as cass-operator's server-config-init does.
 	ConfigImage = Registry + "/cassandra-config:" + install.CassandraVersion
-	MedusaImage = Registry + "/medusa:" + install.MedusaVersion
+	// MedusaImage is the product's default image.
+	MedusaImage = medusaRepository + ":" + install.DefaultMedusa
+
+	medusaRepository = "docker.io/k8ssandra/medusa"
 )
 
 // Container is what a recipe may know about the container it is for.
@@ -60,10 +63,19 @@ type Recipe struct {
 	Function func(context.Context, Container) error
 }
 
-var recipes = map[string]Recipe{
-	CassandraImage: {Program: cassandra},
-	ConfigImage:    {Function: configureCassandra},
-	MedusaImage:    {Program: medusa},
+var recipes = all()
+
+func all() map[string]Recipe {
+	recipes := map[string]Recipe{
+		CassandraImage: {Program: cassandra},
+		ConfigImage:    {Function: configureCassandra},
+	}
+	for _, version := range install.MedusaVersions {
+		for _, repository := range []string{medusaRepository, Registry + "/medusa"} {
+			recipes[repository+":"+version] = Recipe{Program: medusa(version)}
+		}
+	}
+	return recipes
 }
 
 // For finds an image's recipe.

@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/install"
 )
 
 func TestConfigurationNamesTheNode(t *testing.T) {
@@ -43,6 +45,48 @@ func TestConfigurationNamesTheNode(t *testing.T) {
 	delete(container.Env, RackVariable)
 	if err := configureCassandra(context.Background(), container); err == nil {
 		t.Error("a missing rack went unnoticed")
+	}
+}
+
+func TestImageThatTheProductDeploysHasARecipe(t *testing.T) {
+	const source = "../../../../src/control_plane/deployment/pod/image.rs"
+	text, err := os.ReadFile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line := `DEFAULT_IMAGE: &str = "` + MedusaImage + `";`; !strings.Contains(string(text), line) {
+		t.Errorf("%s has no %s", source, line)
+	}
+}
+
+func TestTagSaysWhichMedusaRuns(t *testing.T) {
+	container := Container{
+		Address: "127.20.3.9", Resolver: "127.0.0.53:53", Scratch: t.TempDir(),
+		Paths: install.Paths{Pythons: map[string]string{"0.29.1": "older", "0.31.0": "newer"}},
+	}
+	for image, want := range map[string]string{
+		"docker.io/k8ssandra/medusa:0.29.1": "older",
+		"docker.io/k8ssandra/medusa:0.31.0": "newer",
+		"medusa-fleet.test/medusa:0.29.1":   "older",
+		"medusa-fleet.test/medusa:0.31.0":   "newer",
+		"docker.io/k8ssandra/medusa:0.30.0": "",
+		"docker.io/k8ssandra/medusa":        "",
+	} {
+		recipe, ok := For(image)
+		if want == "" {
+			if ok {
+				t.Errorf("%s has a recipe", image)
+			}
+			continue
+		}
+		if !ok {
+			t.Errorf("%s has no recipe", image)
+			continue
+		}
+		launch, err := recipe.Program(container)
+		if err != nil || launch.Argv[0] != want {
+			t.Errorf("%s is run by %v, %v; want %s", image, launch.Argv, err, want)
+		}
 	}
 }
 
