@@ -411,7 +411,7 @@ fn assert_whole(all: &[Value], role: &str, namespace: &str) {
         );
         if kind == "CustomResourceDefinition" {
             assert_eq!(text(object, "/metadata/annotations/helm.sh~1resource-policy"), "keep", "{name}");
-        } else if !kind.starts_with("Cluster") && !(kind.starts_with("Role") && name.ends_with("-n")) {
+        } else if !(kind.starts_with("Cluster") || kind.starts_with("Role") && name.ends_with("-n")) {
             assert_eq!(text(object, "/metadata/namespace"), namespace, "{kind} {name}");
         }
     }

@@ -119,11 +119,10 @@ impl<F: Fn() -> Vec<WatchEvents<T, E>>, T, E> Merged<F, T, E> {
             // No watch is heard before the others for ever.
             self.watches.rotate_left(1);
             match heard {
-                Heard::Nothing => {}
                 Heard::Listed if self.watches.iter().all(|watch| watch.is_listed) => {
                     return Some(Ok(Event::InitDone));
                 }
-                Heard::Listed => {}
+                Heard::Listed | Heard::Nothing => {}
                 Heard::ListsAnew => self.watches.clear(),
                 Heard::Event(event) => return Some(event),
                 Heard::Ended => return None,

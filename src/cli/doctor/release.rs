@@ -28,12 +28,11 @@ enum HelmMark<'a> {
 pub(super) fn advice(plural: &str, group: &str, installed: &[CustomResourceDefinition]) -> String {
     let name = format!("{plural}.{group}");
     let own = installed.iter().find(|definition| definition.name_any() == name);
-    let found = match own {
-        Some(own) => mark(&own.metadata),
-        None => {
-            let others = installed.iter().filter(|definition| definition.spec.group == group);
-            others.filter_map(|other| mark(&other.metadata)).find(|mark| *mark != HelmMark::Unnamed)
-        }
+    let found = if let Some(own) = own {
+        mark(&own.metadata)
+    } else {
+        let others = installed.iter().filter(|definition| definition.spec.group == group);
+        others.filter_map(|other| mark(&other.metadata)).find(|mark| *mark != HelmMark::Unnamed)
     };
     match found {
         Some(HelmMark::Release { name, namespace }) => {

@@ -19,12 +19,7 @@ use crate::{
         medusa::{MedusaBackupSchedule, MedusaConfiguration, ScheduledOperation},
     },
     control_plane::{
-        data_planes::{
-            fleet::Snapshot,
-            membership::DatacenterPlace,
-            section::Section,
-            view::{ObjectKey, View},
-        },
+        data_planes::{fleet::Snapshot, membership::DatacenterPlace, section::Section, view::ObjectKey},
         identity::{Identity, deployer},
         sources::{self, SourceObjects, datacenters_of, secret_names},
     },

@@ -109,7 +109,7 @@ fn context(client: Client) -> DeploymentContext {
 fn restarting() -> Value {
     json!({
         "apiVersion": "cassandra.datastax.com/v1beta1", "kind": "CassandraDatacenter",
-        "metadata": {"name": "dc1", "namespace": "cass", "uid": "u", "generation": 2},
+        "metadata": {"name": "dc1", "namespace": "cass", "uid": "u", "resourceVersion": "7", "generation": 2},
         "spec": {"clusterName": "shop", "size": 3},
         "status": {
             "conditions": [{"type": "Ready", "status": "True"}], "cassandraOperatorProgress": "Ready",
@@ -250,9 +250,13 @@ async fn before_a_config_map_goes_it_is_asked_who_refers_to_it(
         "apiVersion": "cassandra.datastax.com/v1beta1", "kind": "CassandraDatacenterList",
         "metadata": {"resourceVersion": "1"}, "items": [datacenter],
     });
-    let refusal =
-        json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "x", "code": code});
-    let mut there = plane("dp-1", answering(code, if code == 200 { list } else { refusal }));
+    let silent = json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "x", "code": code});
+    let body = match code {
+        200 => list,
+        404 => absent(),
+        _ => silent,
+    };
+    let mut there = plane("dp-1", answering(code, body));
     let map = CopyRecord { source: "fleet/shop".to_owned(), uid: "m".to_owned(), ..CopyRecord::default() };
     let key = ObjectKey::new("cass", "shop-medusa");
     Arc::make_mut(&mut there.view).config_maps.put(key, Arc::new(map));

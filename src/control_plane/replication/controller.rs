@@ -120,7 +120,9 @@ async fn copy(shared: &Arc<Shared>, wanted: &watch::Sender<Arc<Desired>>) {
                         }
                     }
                     Err(broadcast::error::RecvError::Lagged(_)) => {
-                        workers.values().for_each(|worker| worker.news.notify_one());
+                        for worker in workers.values() {
+                            worker.news.notify_one();
+                        }
                         break;
                     }
                     Err(broadcast::error::RecvError::Closed) => return,
