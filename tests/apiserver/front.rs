@@ -42,7 +42,7 @@ pub struct Front {
 impl Front {
     /// Starts it before the API server of a cluster.
     pub async fn start(cluster: &Cluster, server: &str) -> Self {
-        Self::speaking(cluster, server, &["h2", "http/1.1"]).await
+        Self::speaking(cluster, server, &["http/1.1"]).await
     }
 
     /// Starts one with nothing behind it, as a webhook of the cluster that answers so: an API server would ask it by HTTP/2.
