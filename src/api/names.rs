@@ -1,6 +1,8 @@
 //! Names of the objects we make, derived only from what they stand for, so that making them again
 //! after a crash finds them again.
 
+use std::fmt::Display;
+
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -172,6 +174,17 @@ pub fn shown(text: &str, max: usize) -> String {
     shorten(&text.chars().take(4 * max).collect::<String>().escape_debug().to_string(), max)
 }
 
+/// The first of `all`, at most `most`, and how many more there are, for a message: `a, b and 7 more`.
+#[must_use]
+pub fn listed<T: Display>(all: impl IntoIterator<Item = T>, most: usize) -> String {
+    let mut all = all.into_iter();
+    let named = all.by_ref().take(most).map(|one| one.to_string()).collect::<Vec<_>>().join(", ");
+    match all.count() {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
 /// `text` as a label value of at most 63 characters, shortened with a hash.
 #[must_use]
 pub fn label_value(text: &str) -> String {
@@ -183,6 +196,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_message_names_the_first_and_counts_the_others() {
+        assert_eq!(listed(["a", "b"], 2), "a, b");
+        assert_eq!(listed(["a", "b", "c", "d"], 2), "a, b and 2 more");
+        assert_eq!(listed(Vec::<String>::new(), 2), "");
+    }
 
     #[test]
     fn a_context_means_the_data_plane_of_its_name_and_no_other_context_does() {

@@ -1,22 +1,25 @@
 //! The objects of every namespace, or of those that are named. Where rights are granted in some namespaces only, each of
 //! them is asked and watched by itself; what comes of it is told as by one watch.
 
-use std::{collections::BTreeSet, fmt::Debug};
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::{
     StreamExt as _,
     future::select_all,
     stream::{self, BoxStream},
 };
-use k8s_openapi::NamespaceResourceScope;
 use kube::{
-    Api, Client, Resource,
+    Api, Client,
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Event, watcher},
     },
 };
-use serde::de::DeserializeOwned;
+
+use super::{backoff, follow::Followed};
+
+/// First and longest pause before all are listed again because one of them could not be listed to its end.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// What a watch tells.
 pub type WatchEvents<K, E = watcher::Error> = BoxStream<'static, Result<Event<K>, E>>;
@@ -29,10 +32,7 @@ pub fn places(within: &BTreeSet<String>) -> Vec<Option<String>> {
 
 /// Access to the objects of a namespace, or of all.
 #[must_use]
-pub fn api<K>(client: Client, place: Option<&str>) -> Api<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
+pub fn api<K: Followed>(client: Client, place: Option<&str>) -> Api<K> {
     match place {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
@@ -41,15 +41,11 @@ where
 
 /// What happens to the objects of kind `K` in the namespaces `within`, or in every one when that is empty.
 #[must_use]
-pub fn events<K>(client: &Client, within: &BTreeSet<String>, config: &watcher::Config) -> WatchEvents<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
-{
+pub fn events<K: Followed>(
+    client: &Client,
+    within: &BTreeSet<String>,
+    config: &watcher::Config,
+) -> WatchEvents<K> {
     let (client, config, places) = (client.clone(), config.clone(), places(within));
     let begin = move |place: Option<&str>| {
         watcher(api::<K>(client.clone(), place), config.clone()).default_backoff().boxed()
@@ -66,7 +62,7 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    let merged = Merged { begin, watches: Vec::new() };
+    let merged = Merged { begin, watches: Vec::new(), begun: 0 };
     stream::unfold(merged, |mut merged| async move {
         let event = merged.next().await?;
         Some((event, merged))
@@ -74,11 +70,19 @@ where
     .boxed()
 }
 
+/// How long to wait before all are begun that were `begun` so often without having been listed: one that cannot be listed to
+/// its end must not have the others listed without end.
+fn pause(begun: u32) -> Duration {
+    begun.checked_sub(2).map_or(Duration::ZERO, |again| backoff::delay(again, AGAIN.0, AGAIN.1))
+}
+
 /// Several watches, and how they are begun.
 struct Merged<F, T, E> {
     begin: F,
     /// None before they are begun.
     watches: Vec<OneOfMany<T, E>>,
+    /// How often they were begun since all were listed.
+    begun: u32,
 }
 
 /// One of several watches.
@@ -106,6 +110,8 @@ impl<F: Fn() -> Vec<WatchEvents<T, E>>, T, E> Merged<F, T, E> {
     async fn next(&mut self) -> Option<Result<Event<T>, E>> {
         loop {
             if self.watches.is_empty() {
+                tokio::time::sleep(pause(self.begun)).await;
+                self.begun = self.begun.saturating_add(1);
                 let begun = (self.begin)().into_iter();
                 self.watches =
                     begun.map(|events| OneOfMany { events, is_listed: false, has_told: false }).collect();
@@ -120,6 +126,7 @@ impl<F: Fn() -> Vec<WatchEvents<T, E>>, T, E> Merged<F, T, E> {
             self.watches.rotate_left(1);
             match heard {
                 Heard::Listed if self.watches.iter().all(|watch| watch.is_listed) => {
+                    self.begun = 1;
                     return Some(Ok(Event::InitDone));
                 }
                 Heard::Listed | Heard::Nothing => {}
@@ -238,6 +245,12 @@ mod tests {
         say(second, &whole);
         say(first, &[Ok(Event::Init), Ok(Event::InitDone)]);
         assert_eq!(told(&mut stream).await, ["lists a", "listed"]);
+    }
+
+    #[test]
+    fn what_is_never_listed_to_its_end_has_the_others_listed_ever_more_rarely() {
+        let pauses: Vec<u64> = (0..9).map(|begun| pause(begun).as_secs()).collect();
+        assert_eq!(pauses, [0, 0, 1, 2, 4, 8, 16, 30, 30]);
     }
 
     #[test]

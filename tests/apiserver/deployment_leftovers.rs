@@ -119,7 +119,7 @@ async fn while_somebody_applies_a_part_of_medusa_all_of_it_stays_and_runs() {
     for _ in 0..2 {
         let held = expect_state(&fleet, "shop", "dc1", DeploymentState::Refused, Some("StillInUse")).await;
         let message = held.medusa.message.unwrap();
-        for words in [r#"containers[name="medusa"]`, declared by `somebody`"#, "goes on running"] {
+        for words in [r#"containers[name="medusa"]` (declared by `somebody`)"#, "goes on running"] {
             assert!(message.contains(words), "{message}");
         }
         let (reason, _) = expect_condition(&fleet, "shop", "MedusaDeployed", "False").await;
@@ -157,9 +157,9 @@ async fn what_a_datacenter_refers_to_is_not_deleted_and_who_refers_to_it_is_name
         let held = expect_state(&fleet, "shop", "dc1", DeploymentState::Refused, Some("StillInUse")).await;
         let message = held.medusa.message.unwrap();
         let field =
-            r#".env[name="PASSWORD"].valueFrom.secretKeyRef` to Secret `shop-medusa`, set by `somebody`"#;
+            r#".env[name="PASSWORD"].valueFrom.secretKeyRef` to Secret `shop-medusa` (set by `somebody`)"#;
         for words in
-            [field, r#".volumes[name="ini"].configMap` to ConfigMap `shop-medusa`, set by `somebody`"#]
+            [field, r#".volumes[name="ini"].configMap` to ConfigMap `shop-medusa` (set by `somebody`)"#]
         {
             assert!(message.contains(words), "{message}");
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Finding, Read, Severity, release};
 use crate::{
-    api::{Reason, crds, fleet, k8ssandra, labels, medusa},
+    api::{Reason, crds, fleet, k8ssandra, labels, medusa, names},
     control_plane::LEASE,
 };
 
@@ -44,12 +44,9 @@ pub(super) fn definitions(read: &Read<CustomResourceDefinition>) -> Vec<Finding>
             if lacking.is_empty() {
                 return None;
             }
-            let more = lacking.len().saturating_sub(NAMED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let named: Vec<&str> = lacking.iter().take(NAMED).map(String::as_str).collect();
             let what = format!(
-                "is of another version: it has no {}{more}, and the API server drops what it does not know",
-                named.join(", ")
+                "is of another version: it has no {}, and the API server drops what it does not know",
+                names::listed(&lacking, NAMED)
             );
             let object = definition(&ours.spec.names.plural, &ours.spec.group);
             let fix = release::advice(&ours.spec.names.plural, &ours.spec.group, installed);

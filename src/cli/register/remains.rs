@@ -9,6 +9,7 @@ use crate::{
             ClusterDatacenter, DataPlane, DeletionPolicy, DeploymentState, Execution, FleetBackupSchedule,
             FleetCluster,
         },
+        names,
     },
     cli::views::count,
 };
@@ -64,7 +65,10 @@ impl Remains {
         let schedules = if self.schedules.is_empty() {
             "MedusaBackupSchedules of Delegated schedules".to_owned()
         } else {
-            format!("MedusaBackupSchedules of Delegated schedules ({})", named(&self.schedules))
+            format!(
+                "MedusaBackupSchedules of Delegated schedules ({})",
+                names::listed(&self.schedules, NAMED)
+            )
         };
         if self.retain {
             lines.push(format!(
@@ -115,14 +119,14 @@ impl Remains {
                  goes on deleting old backups. Medusa is taken out while the data plane is registered, by \
                  `spec.medusa` of the K8ssandraCluster (docs/uninstall.md)",
                 count(self.deployed.len(), "datacenter"),
-                named(&self.deployed)
+                names::listed(&self.deployed, NAMED)
             ));
         }
         if !self.others.is_empty() {
             lines.push(format!(
                 "stays: Medusa in {} ({}), which this control plane has not deployed",
                 count(self.others.len(), "datacenter"),
-                named(&self.others)
+                names::listed(&self.others, NAMED)
             ));
         }
         lines.push(
@@ -137,12 +141,6 @@ impl Remains {
 /// Whether the control plane has put Medusa there: who only sees it there, or leaves it to k8ssandra-operator, has not.
 fn is_ours(datacenter: &ClusterDatacenter) -> bool {
     datacenter.medusa.state.is_some_and(|state| state != DeploymentState::HandsOff)
-}
-
-fn named(all: &[String]) -> String {
-    let more = all.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{more}", all.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]

@@ -4,31 +4,31 @@
 //! [`super::capabilities::NEEDS`]. Its section in [`super::view::View`], its watch, and what is concluded from a watch that
 //! fails or is refused come of these.
 
-use std::fmt::Debug;
-
 use k8s_openapi::{
-    NamespaceResourceScope,
     api::core::v1::{ConfigMap, Secret},
     apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry,
 };
-use kube::{Resource, ResourceExt};
-use serde::{Serialize, de::DeserializeOwned};
+use kube::ResourceExt;
+use serde::Serialize;
 
 use super::{
     capabilities::{CONFIG_MAPS, RESTORES, SCHEDULES, TASKS},
     copies::{changed_by, config_map_record, configuration_record, secret_record},
     records::{BackupRecord, CopyRecord, RunRecord},
 };
-use crate::api::{
-    cassandra::CassandraDatacenter,
-    labels,
-    medusa::{
-        MedusaBackup, MedusaBackupJob, MedusaBackupSchedule, MedusaConfiguration, MedusaRestoreJob,
-        MedusaTask, ScheduledOperation, TaskOperation,
+use crate::{
+    api::{
+        cassandra::CassandraDatacenter,
+        labels,
+        medusa::{
+            MedusaBackup, MedusaBackupJob, MedusaBackupSchedule, MedusaConfiguration, MedusaRestoreJob,
+            MedusaTask, ScheduledOperation, TaskOperation,
+        },
+        names,
     },
-    names,
+    control_plane::identity::Identity,
+    runtime::follow::Followed,
 };
-use crate::control_plane::identity::Identity;
 
 /// The kinds, each with the name of its section. `$then` is a macro that makes something of them.
 macro_rules! watched_kinds {
@@ -108,13 +108,7 @@ pub type MadeFor<T> = fn(&T) -> Option<&str>;
 /// The declaration of a kind.
 pub trait Watched: 'static {
     /// What the API server sends.
-    type Object: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static;
+    type Object: Followed;
     /// What is kept of it.
     type Kept: Serialize + Send + Sync + 'static;
     /// Where it is watched, and what waits for it.

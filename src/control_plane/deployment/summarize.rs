@@ -12,6 +12,7 @@ use crate::{
     api::{
         Reason, Why,
         fleet::{CredentialsState, DeploymentState, KeptField, MedusaChange},
+        names,
     },
     control_plane::data_planes::membership::DatacenterPlace,
 };
@@ -92,14 +93,9 @@ pub fn in_place(found: &Found<'_>, stability: &Stability, remark: Option<Why>) -
 /// What is said when Medusa was taken out: `pieces` are those in which others had a part.
 #[must_use]
 pub fn removing(pieces: &[FieldPath]) -> String {
-    let named: Vec<String> = pieces.iter().take(NAMED).map(|piece| format!("`{piece}`")).collect();
-    let more = pieces.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let with = if named.is_empty() {
-        String::new()
-    } else {
-        format!(", with what others had set in {}{more}", named.join(", "))
-    };
+    let named = names::listed(pieces.iter().map(|piece| format!("`{piece}`")), NAMED);
+    let with =
+        if named.is_empty() { String::new() } else { format!(", with what others had set in {named}") };
     format!("Medusa was taken out{with}; cass-operator is at work")
 }
 
@@ -107,11 +103,8 @@ fn kept(kept: &[Kept]) -> Option<Why> {
     if kept.is_empty() {
         return None;
     }
-    let named: Vec<String> =
-        kept.iter().take(NAMED).map(|field| format!("{} of {}", field.path, field.owner)).collect();
-    let more = kept.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let message = format!("fields that others set are left as they are: {}{more}", named.join(", "));
+    let named = names::listed(kept.iter().map(|field| format!("{} of {}", field.path, field.owner)), NAMED);
+    let message = format!("fields that others set are left as they are: {named}");
     Some(Why::new(Reason::FieldsKept, message))
 }
 

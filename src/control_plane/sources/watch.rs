@@ -5,19 +5,17 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fmt::Debug,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use futures::TryStreamExt as _;
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Secret};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, Client, Resource,
+    Api, Client,
     core::PartialObjectMeta,
     runtime::watcher::{self, Event},
 };
-use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
@@ -33,7 +31,7 @@ use crate::{
         medusa::MedusaConfiguration,
     },
     control_plane::data_planes::{fleet::Fleet, membership::Known, view::ObjectKey},
-    runtime::{guard::again, scope, sync::lock},
+    runtime::{follow::Followed, guard::again, scope, sync::lock},
 };
 
 /// How long a Secret's content is kept for the data planes that still need it.
@@ -146,12 +144,7 @@ impl Sources {
         within: &BTreeSet<String>,
         part: fn(&mut SourceObjects) -> &mut Kept<K>,
     ) where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + 'static,
+        K: Followed,
     {
         let config = watcher::Config::default();
         let mut events = scope::events::<Guarded<K, Malformed>>(&self.client, within, &config);

@@ -158,7 +158,8 @@ pub fn plan(listing: &[BackupSummary], known: &Known, dc: &CassandraDatacenter) 
         plan.doubt = Some(doubt(listing.len(), &plan.removals, name));
         plan.removals.clear();
     }
-    plan.notes = left.into_iter().map(|(why, names)| format!("{}: {why}", some(&names))).collect();
+    plan.notes =
+        left.into_iter().map(|(why, names)| format!("{}: {why}", names::listed(&names, MAX_NAMES))).collect();
     plan
 }
 
@@ -206,16 +207,8 @@ fn doubt(listed: usize, removals: &[Change], dc: &str) -> String {
          MedusaConfiguration). If the backups are really gone, delete the objects by hand (kubectl delete \
          medusabackup); that deletes no data",
         names.len(),
-        some(&names)
+        names::listed(&names, MAX_NAMES)
     )
-}
-
-fn some(names: &[&str]) -> String {
-    let shown = names.iter().take(MAX_NAMES).copied().collect::<Vec<_>>().join(", ");
-    match names.len().checked_sub(MAX_NAMES).filter(|more| *more > 0) {
-        Some(more) => format!("{shown} and {more} more"),
-        None => shown,
-    }
 }
 
 fn is_over(job: &MedusaBackupJob) -> bool {

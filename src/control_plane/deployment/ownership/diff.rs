@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::managed_fields::Owners;
 use crate::{
-    api::labels::MANAGER_DEPLOYMENT,
+    api::{labels::MANAGER_DEPLOYMENT, names},
     control_plane::deployment::pod::{
         fields::{self, FieldPath, Step, leaves},
         template,
@@ -61,12 +61,10 @@ pub struct UnsafeApply {
 
 impl fmt::Display for UnsafeApply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.lost.iter().take(3).map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
-        let more = self.lost.len().saturating_sub(3);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let named = names::listed(self.lost.iter().map(|path| format!("`{path}`")), 3);
         write!(
             f,
-            "it would change {shown}{more}, which others own; the definition of CassandraDatacenter must declare the \
+            "it would change {named}, which others own; the definition of CassandraDatacenter must declare the \
              lists of a pod template as maps, as cass-operator's does, and what somebody changed in what has to go \
              must be taken back first"
         )

@@ -12,6 +12,7 @@ use crate::{
     api::{
         Reason, Why,
         labels::{CONTROL_PLANE, MANAGER_DEPLOYMENT},
+        names,
     },
     control_plane::deployment::pod::fields::{self, FieldPath},
 };
@@ -82,14 +83,11 @@ pub fn within(at: &FieldPath, value: &Value) -> Vec<(FieldPath, Referred)> {
 /// Why something is not deleted: what in the datacenter refers to it, whose that is, and what to do.
 #[must_use]
 pub fn still_in_use(references: &[Reference]) -> Why {
-    let named: Vec<String> = references.iter().take(NAMED).map(ToString::to_string).collect();
-    let more = references.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let named = names::listed(references, NAMED);
     let message = format!(
         "Medusa was taken out, and what it used is not deleted, because the datacenter refers to it and its pods would \
-         not start without it: {}{more}. Take the field out where its owner keeps it, and the rest is deleted; or take \
-         label `{CONTROL_PLANE}` off the ConfigMap or Secret, and it is yours",
-        named.join(", ")
+         not start without it: {named}. Take the field out where its owner keeps it, and the rest is deleted; or take \
+         label `{CONTROL_PLANE}` off the ConfigMap or Secret, and it is yours"
     );
     Why::new(Reason::StillInUse, message)
 }
@@ -97,7 +95,7 @@ pub fn still_in_use(references: &[Reference]) -> Why {
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` to {}", self.path, self.to)?;
-        self.owner.as_ref().map_or(Ok(()), |owner| write!(f, ", set by `{owner}`"))
+        self.owner.as_ref().map_or(Ok(()), |owner| write!(f, " (set by `{owner}`)"))
     }
 }
 
@@ -246,7 +244,7 @@ mod tests {
         let why = still_in_use(&to_any_of(&datacenter, &going(&["gone"])));
         assert_eq!(why.reason, Reason::StillInUse);
         let field =
-            r#".volumes[name="mine"].secret.secretName` to Secret `gone`, set by `argocd-controller`"#;
+            r#".volumes[name="mine"].secret.secretName` to Secret `gone` (set by `argocd-controller`)"#;
         for words in [
             field,
             "`.spec.users.secretName` to Secret `gone`.",

@@ -24,6 +24,7 @@ use crate::{
     api::{
         Reason, Why,
         labels::{MANAGER_DEPLOYMENT, MEDUSA_FOR},
+        names,
     },
     control_plane::deployment::pod::{
         fields::{self, FieldPath, Step},
@@ -112,19 +113,12 @@ impl Removal {
         if self.held.is_empty() {
             return None;
         }
-        let named: Vec<String> = self
-            .held
-            .iter()
-            .take(NAMED)
-            .map(|held| format!("`{}`, declared by `{}`", held.path, held.owner))
-            .collect();
-        let more = self.held.len().saturating_sub(NAMED);
-        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        let declared = |held: &HeldPiece| format!("`{}` (declared by `{}`)", held.path, held.owner);
+        let named = names::listed(self.held.iter().map(declared), NAMED);
         let message = format!(
             "Medusa is not wanted and goes on running, because pods would not start with what others would leave of it: \
-             {}{more}. Take that out where its owner keeps it: Git, a chart, a script, or the CassandraDatacenter itself \
-             where somebody edited that by hand. Medusa then goes by itself",
-            named.join("; ")
+             {named}. Take that out where its owner keeps it: Git, a chart, a script, or the CassandraDatacenter itself \
+             where somebody edited that by hand. Medusa then goes by itself"
         );
         Some(Why::new(Reason::StillInUse, message))
     }

@@ -110,7 +110,7 @@ fn while_somebody_may_put_it_back_nothing_is_taken_out(#[case] manager: &str, #[
     let why = plan(&live).obstacle().unwrap();
     assert_eq!(why.reason, Reason::StillInUse);
     for words in
-        ["goes on running", r#"containers[name="medusa"]`, declared by `"#, manager, "goes by itself"]
+        ["goes on running", r#"containers[name="medusa"]` (declared by `"#, manager, "goes by itself"]
     {
         assert!(why.message.contains(words), "{}", why.message);
     }
