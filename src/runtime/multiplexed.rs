@@ -1,35 +1,45 @@
-//! How a client shares one connection between all its requests and watches: HTTP/2, which every Kubernetes API server
-//! speaks. Where what stands in front of one speaks HTTP/1.1 only, each watch has a connection of its own, as ever.
+//! How a client shares two connections between all its requests and watches: HTTP/2, which every Kubernetes API server
+//! speaks. Where what stands in front of one speaks HTTP/1.1 only, each watch has a connection of its own, as ever. ADR 32.
 //!
-//! A fleet of a thousand clusters with ten watches each would otherwise hold ten thousand connections, each with its
-//! buffers and its share of TLS. A connection is asked for a sign of life when it has been quiet: one that is dead ends,
-//! and everything that waits on it with it, so that no watch has to be doubted for being quiet.
+//! Watches have one of the two for themselves: what waits to be read of long answers, and a server that takes few requests
+//! on one connection, never keep a question or a write waiting.
 //!
 //! Must not read kubeconfigs or decide what is trusted: it is given a configuration that was judged.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::{
-    client::legacy::{Builder, connect::HttpConnector},
+    client::legacy::{Builder, Client as Connections, Error as Failed, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use kube::{
     Client, Config,
-    client::{ClientBuilder, ConfigExt as _},
+    client::{Body, ClientBuilder, ConfigExt as _},
 };
 use thiserror::Error;
-use tower::{BoxError, ServiceBuilder, timeout::TimeoutLayer};
+use tokio::sync::Semaphore;
+use tower::{BoxError, ServiceBuilder, service_fn, timeout::TimeoutLayer};
 
-use super::client::Timeouts;
+use super::{client::Timeouts, wire::is_watch};
 
-/// How long a connection may be quiet before it is asked for a sign of life, and how long that may take: a cluster that
-/// hangs is noticed within ten seconds.
+/// How long a connection may be quiet before it is asked for a sign of life.
 const PING: Duration = Duration::from_secs(5);
-/// How much may be on its way for one request, and for all together: what nobody reads yet is kept in memory.
-const STREAM_WINDOW: u32 = 512 << 10;
-const CONNECTION_WINDOW: u32 = 8 << 20;
+/// How long that may take: longer than packets are lost for, or this process stands still.
+const PONG: Duration = Duration::from_secs(10);
+/// How much may be on its way for one request, and for all together: what nobody reads yet is kept in memory. The windows of
+/// as many requests fit as an API server takes at a time, which is a hundred.
+const STREAM_WINDOW: u32 = 160 << 10;
+const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// Why no such client can be made of a configuration.
 #[derive(Debug, Error)]
@@ -42,8 +52,8 @@ pub(super) enum Unfit {
     ServerName(String),
 }
 
-/// Whether a client for `config` can share one connection: not through a proxy, and not where credentials come from a
-/// program, as the library's own client knows how to do both.
+/// Whether a client for `config` can share connections: not through a proxy, and not where credentials come from a program,
+/// as the library's own client knows how to do both.
 pub(super) fn suits(config: &Config) -> bool {
     config.proxy_url.is_none() && config.auth_info.exec.is_none() && config.auth_info.auth_provider.is_none()
 }
@@ -55,23 +65,53 @@ pub(super) fn suits(config: &Config) -> bool {
 pub(super) fn client(config: Config, timeouts: Timeouts) -> Result<Client, Unfit> {
     let mut connector = TimeoutConnector::new(connector(&config)?);
     connector.set_connect_timeout(Some(timeouts.connect));
-    let client = Builder::new(TokioExecutor::new())
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .http2_keep_alive_interval(PING)
-        .http2_keep_alive_timeout(PING)
+        .http2_keep_alive_timeout(PONG)
         .http2_keep_alive_while_idle(true)
         .http2_initial_stream_window_size(STREAM_WINDOW)
-        .http2_initial_connection_window_size(CONNECTION_WINDOW)
-        .build(connector);
+        .http2_initial_connection_window_size(CONNECTION_WINDOW);
+    let watches = Arc::new(Shared::new(builder.build(connector.clone())));
+    let others = Arc::new(Shared::new(builder.build(connector)));
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(client);
+        .service(service_fn(move |request: Request<Body>| {
+            let shared = if is_watch(&request) { watches.clone() } else { others.clone() };
+            async move { shared.send(request).await }
+        }));
     let builder = ClientBuilder::new(service, config.default_namespace);
     Ok(builder.with_layer(&TimeoutLayer::new(timeouts.response)).build())
+}
+
+/// A connection that requests share once it is there.
+struct Shared {
+    client: Connections<TimeoutConnector<HttpsConnector<HttpConnector>>, Body>,
+    is_open: AtomicBool,
+    opening: Semaphore,
+}
+
+impl Shared {
+    fn new(client: Connections<TimeoutConnector<HttpsConnector<HttpConnector>>, Body>) -> Self {
+        Self { client, is_open: AtomicBool::new(false), opening: Semaphore::new(1) }
+    }
+
+    /// Sends a request. One goes alone as long as there is no connection: each of several would make one of its own, before
+    /// it shows that one is enough.
+    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Failed> {
+        let is_open = || self.is_open.load(Ordering::Acquire);
+        let place = if is_open() { None } else { self.opening.acquire().await.ok() };
+        let alone = place.filter(|_| !is_open());
+        let answer = self.client.request(request).await;
+        self.is_open.store(answer.is_ok(), Ordering::Release);
+        drop(alone);
+        answer
+    }
 }
 
 fn connector(config: &Config) -> Result<HttpsConnector<HttpConnector>, Unfit> {

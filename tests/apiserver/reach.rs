@@ -259,3 +259,38 @@ fn json_answer(status: &str, body: &str) -> String {
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     )
 }
+
+/// How many TCP connections of process `pid` lead to `port`.
+fn connections(pid: u32, port: u16) -> usize {
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let sockets: Vec<String> = links
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .filter_map(|target| {
+            Some(target.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned())
+        })
+        .collect();
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
+    let leads_there = |line: &&str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (remote, inode) = (fields[2], fields[9]);
+        remote.ends_with(&format!(":{port:04X}")) && sockets.iter().any(|socket| socket == inode)
+    };
+    table.lines().skip(1).filter(leads_there).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_plane_is_spoken_to_over_two_connections_however_much_is_watched() {
+    let fleet = Fleet::start(1).await;
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    let port = fleet.dp(1).config.cluster_url.port_u16().unwrap();
+    // While they are made there may be more for a moment: each request that comes before the first is there asks for one.
+    let two = eventually("its watches share one connection, all else another", async || {
+        match connections(controller.pid(), port) {
+            2 => Ok(2),
+            other => Err(other),
+        }
+    });
+    assert_eq!(two.await, 2);
+    controller.assert_running();
+}

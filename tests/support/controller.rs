@@ -105,6 +105,11 @@ impl ControlPlane {
         assert!(ended.is_none(), "the controller ended: {ended:?}");
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
     /// All it logged so far.
     pub fn log(&self) -> String {
         self.program.said()

@@ -86,6 +86,8 @@ macro_rules! view {
             pub last_contact: Option<Timestamp>,
             /// What it serves and permits besides what backups need.
             pub capabilities: Arc<Capabilities>,
+            /// The namespaces that are watched; every one when empty.
+            pub within: Arc<BTreeSet<String>>,
             $($(#[$doc])* pub $section: Section<<watched::$kind as Watched>::Kept>,)*
         }
 
@@ -98,6 +100,7 @@ macro_rules! view {
                     connected_at: None,
                     last_contact: None,
                     capabilities: Arc::default(),
+                    within: Arc::default(),
                     $($section: Section::default(),)*
                 }
             }
@@ -202,8 +205,13 @@ impl View {
     }
 
     /// Looks an object up in one of this view's sections. It is absent only when the cluster answers and the section's
-    /// watch shows everything there is; an object that is there and cannot be read is unknown.
+    /// watch shows everything there is; an object that is there and cannot be read is unknown, and so is one in a namespace
+    /// that is not watched.
     pub fn seen<'a, T>(&self, section: &'a Section<T>, key: &ObjectKey) -> Seen<&'a Arc<T>> {
+        if !self.within.is_empty() && !self.within.contains(&key.namespace) {
+            let why = format!("its data plane is not worked with in namespace `{}`", key.namespace);
+            return Seen::Unknown { since: None, why };
+        }
         match self.silence() {
             Some((since, why)) => Seen::Unknown { since, why },
             None => section.seen(key),
@@ -272,6 +280,19 @@ mod tests {
         assert_eq!(view.seen(&view.backups, &key), Seen::Absent);
         view.contact = Contact::Lost { since: Timestamp::UNIX_EPOCH, why: "gone".to_owned() };
         assert!(matches!(view.seen(&view.backups, &key), Seen::Unknown { since: Some(_), .. }));
+    }
+
+    #[test]
+    fn what_is_in_a_namespace_that_is_not_watched_is_not_absent() {
+        let mut view = View::unknown();
+        view.contact = Contact::Live;
+        view.backups.trust.follow();
+        view.within = Arc::new(BTreeSet::from(["a".to_owned()]));
+        assert_eq!(view.seen(&view.backups, &ObjectKey::new("a", "x")), Seen::Absent);
+        assert!(matches!(
+            view.seen(&view.backups, &ObjectKey::new("b", "x")),
+            Seen::Unknown { since: None, .. }
+        ));
     }
 
     #[test]

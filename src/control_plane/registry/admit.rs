@@ -50,6 +50,11 @@ impl Registry {
 
     /// Asks for the credential. That its Secret cannot be read is a refusal like any other: it concerns this data plane alone.
     async fn ask(&self, plane: &DataPlane) -> Result<Access, Why> {
+        if let Some(namespace) = plane.spec.namespaces.iter().find(|name| !names::is_namespace(name)) {
+            let shown = names::shown(namespace, 80);
+            let message = format!("`spec.namespaces`: no namespace can be called `{shown}`; correct it");
+            return Err(Why::new(Reason::InvalidSpec, message));
+        }
         let reference = plane.spec.kubeconfig_secret_ref.as_ref().filter(|_| plane.spec.local != Some(true));
         if let Some(reference) = reference {
             let fields = [

@@ -106,9 +106,11 @@ pub async fn permissions(
     remote: &Remote,
     within: &BTreeSet<String>,
 ) -> Result<Missing<BTreeMap<String, Vec<String>>>, CallError> {
+    let places = scope::places(within);
+    let asked = join_all(places.iter().map(|place| permissions_in(remote, place.as_deref()))).await;
     let mut all = Missing { missing: Vec::new(), lacking: BTreeMap::<String, Vec<String>>::new() };
-    for place in scope::places(within) {
-        let there = permissions_in(remote, place.as_deref()).await?;
+    for (place, there) in places.into_iter().zip(asked) {
+        let there = there?;
         let place = place.map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
         all.missing.extend(there.missing.into_iter().map(|missing| format!("{missing}{place}")));
         for (resource, verbs) in there.lacking {
@@ -269,11 +271,13 @@ async fn leases(
     places: &[Option<String>],
     params: &ListParams,
 ) -> Result<Vec<Lease>, CallError> {
+    let list = |place: &Option<String>| {
+        let place = place.clone();
+        remote.call(|client| async move { scope::api::<Lease>(client, place.as_deref()).list(params).await })
+    };
     let (mut found, mut failed) = (Vec::new(), None);
-    for place in places {
-        let listed = remote
-            .call(|client| async move { scope::api::<Lease>(client, place.as_deref()).list(params).await });
-        match listed.await {
+    for listed in join_all(places.iter().map(list)).await {
+        match listed {
             Ok(listed) => found.extend(listed.items),
             Err(error) => failed = failed.or(Some(error)),
         }
@@ -284,8 +288,8 @@ async fn leases(
 /// k8ssandra-operator by its Deployment in one of the places.
 async fn deployed(remote: &Remote, places: &[Option<String>]) -> Result<Option<Operator>, CallError> {
     let mut failed = None;
-    for place in places {
-        match deployed_in(remote, place.as_deref()).await {
+    for found in join_all(places.iter().map(|place| deployed_in(remote, place.as_deref()))).await {
+        match found {
             Ok(None) => {}
             Ok(Some(found)) => return Ok(Some(found)),
             Err(error) => failed = failed.or(Some(error)),

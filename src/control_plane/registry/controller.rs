@@ -360,7 +360,9 @@ impl Registry {
         }
         let client = match access {
             Access::Local => self.context.client.clone(),
-            Access::Remote(vetted) => self.context.fence.guard(credential::client(*vetted).await?),
+            Access::Remote(vetted) => {
+                self.context.fence.guard(credential::client(*vetted, within.len()).await?)
+            }
         };
         if lock(&self.links).get_mut(&uid).is_some_and(|link| link.renew(&fingerprint, &address, &client)) {
             tracing::info!(data_plane = name, "goes on with another credential");

@@ -16,7 +16,7 @@ use crate::{
         Reason, Why,
         fleet::{DataPlane, KubeconfigSecretRef, LOCAL},
         k8ssandra::ClientConfig,
-        labels, names,
+        labels,
     },
     control_plane::{
         data_planes::view::ObjectKey,
@@ -31,6 +31,8 @@ use crate::{
 
 /// How long a program of `exec` may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// In how many namespaces at most, each with up to eleven watches, the watches share one connection.
+const SHARING: usize = 8;
 /// How long a refusal is believed: a certificate that was too young becomes valid by itself.
 const REFUSED_FOR: SignedDuration = SignedDuration::from_secs(50);
 
@@ -54,11 +56,6 @@ pub(super) enum Access {
 impl Registry {
     /// Reads and vets the credential, unless this version of its Secret was read before.
     pub(super) async fn credential(&self, plane: &DataPlane) -> Result<Access, Why> {
-        if let Some(namespace) = plane.spec.namespaces.iter().find(|name| !names::is_namespace(name)) {
-            let shown = names::shown(namespace, 80);
-            let message = format!("`spec.namespaces`: no namespace can be called `{shown}`; correct it");
-            return Err(Why::new(Reason::InvalidSpec, message));
-        }
         if plane.spec.local == Some(true) {
             return Ok(Access::Local);
         }
@@ -224,20 +221,22 @@ fn vet(
     kubeconfig::vet(&bytes.0, plane.spec.context.as_deref(), allow, now, own::content)
 }
 
-/// A client for a kubeconfig that was accepted.
+/// A client for a kubeconfig that was accepted. Its watches share one connection, unless it is for so many `namespaces` that
+/// each has watches of its own in: an API server takes about a hundred requests on one connection at a time.
 ///
 /// # Errors
 /// The library's own reason, which holds nothing of the credential.
-pub(super) async fn client(vetted: Vetted) -> Result<Client, Why> {
+pub(super) async fn client(vetted: Vetted, namespaces: usize) -> Result<Client, Why> {
     let config = vetted.access.config();
+    let timeouts = Timeouts { multiplexed: namespaces <= SHARING, ..Timeouts::REMOTE };
     let refused = |why: &dyn std::fmt::Display| {
         kubeconfig::invalid(format!("no client can be made of the kubeconfig: {why}"))
     };
     if !vetted.access.runs_a_program() {
-        return client::connect(config, Timeouts::REMOTE).map_err(|error| refused(&error));
+        return client::connect(config, timeouts).map_err(|error| refused(&error));
     }
     // The program, where it is allowed, is waited for: it must hold up nobody else, nor for ever.
-    let made = tokio::task::spawn_blocking(move || client::connect(config, Timeouts::REMOTE));
+    let made = tokio::task::spawn_blocking(move || client::connect(config, timeouts));
     match tokio::time::timeout(PATIENCE, made).await {
         Ok(Ok(made)) => made.map_err(|error| refused(&error)),
         Ok(Err(_)) => Err(refused(&"the attempt broke off")),

@@ -51,6 +51,10 @@ const CAPABILITIES_EVERY: (Duration, Duration, Duration) =
 /// Time a question may take before the cluster counts as not answering.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Longest look at what a cluster serves and allows. Nobody asks meanwhile whether it still answers, and a minute later it is
+/// concluded from what its watches do not show (`runs/verdict.rs`).
+const LOOK_TIMEOUT: Duration = Duration::from_secs(40);
+
 /// What a link needs to know.
 pub struct LinkOptions {
     /// Name of the DataPlane.
@@ -163,14 +167,19 @@ impl Task {
                 let back = watches.is_empty() || !self.was_live();
                 failures = 0;
                 self.answered();
+                let mut pause = PROBE_EVERY;
                 if back || Instant::now() >= look_again {
-                    look_again = Instant::now() + self.look_at_capabilities().await;
+                    let look = tokio::time::timeout(LOOK_TIMEOUT, self.look_at_capabilities()).await;
+                    if look.is_err() {
+                        pause = Duration::ZERO;
+                    }
+                    look_again = Instant::now() + look.unwrap_or(CAPABILITIES_EVERY.2);
                 }
                 if back {
                     watches.begin();
                 }
                 watches.keep(&self.remote.client(), self.hosts_none());
-                PROBE_EVERY
+                pause
             } else {
                 // One lost answer is no lost cluster, but a rejected credential is not luck.
                 let tolerated = answer.may_be_luck() && failures == 0 && self.was_live();
@@ -321,12 +330,15 @@ impl Task {
 
     /// Learns what the cluster serves and allows; says how long that holds.
     async fn look_at_capabilities(&self) -> Duration {
-        let definitions = capability::definitions(&self.questions).await.ok();
-        let permissions = capability::permissions(&self.questions, &self.options.within).await;
+        let places = scope::places(&self.options.controllers_in);
+        let (definitions, permissions, found) = tokio::join!(
+            capability::definitions(&self.questions),
+            capability::permissions(&self.questions, &self.options.within),
+            capability::medusa_controller(&self.questions, &places, self.fleet.now()),
+        );
+        let definitions = definitions.ok();
         let no_permissions = permissions.as_ref().err().map(why_not);
         let permissions = permissions.ok();
-        let places = scope::places(&self.options.controllers_in);
-        let found = capability::medusa_controller(&self.questions, &places, self.fleet.now()).await;
         let controller_hidden = found.as_ref().err().cloned();
         let controller = found.unwrap_or_default();
         let fields = match &definitions {

@@ -304,7 +304,7 @@ impl Errand {
         if vetted.access.account().as_ref() != Some(account) || vetted.address != self.vetted.address {
             return Err("the kubeconfig with the new token is not the same in all else".to_owned());
         }
-        let client = credential::client(vetted).await.map_err(|why| why.message)?;
+        let client = credential::client(vetted, 0).await.map_err(|why| why.message)?;
         let namespaces: Api<Namespace> = Api::all(self.fence.guard(client));
         let mut last = String::new();
         for _ in 0..TRIES {

@@ -36,6 +36,7 @@ use crate::{
         clock::Clock,
         scope::WatchEvents,
         sync::lock,
+        wire,
     },
 };
 
@@ -99,7 +100,7 @@ pub(super) enum News<'a, T> {
 pub(super) struct Answered {
     /// The namespaces that are watched, each by requests of its own; empty where one request watches all.
     within: BTreeSet<String>,
-    /// Namespaces in which one was answered well since the last failure; an empty name stands for all.
+    /// Namespaces whose last request was for a watch and was answered well; an empty name stands for all.
     heard: Mutex<BTreeSet<String>>,
     signal: Notify,
 }
@@ -116,9 +117,9 @@ impl Answered {
         let service = tower::service_fn(move |request: Request<Body>| {
             let (heard, client) = (heard.clone(), client.clone());
             async move {
-                let query = request.uri().query().unwrap_or_default();
-                let is_watch = query.split('&').any(|part| matches!(part, "watch=true" | "watch=1"));
+                let is_watch = wire::is_watch(&request);
                 let namespace = namespace_of(request.uri().path()).to_owned();
+                lock(&heard.heard).remove(&namespace);
                 let response: Response<Body> = client.send(request).await?;
                 if is_watch && response.status().is_success() {
                     lock(&heard.heard).insert(namespace);
@@ -130,19 +131,10 @@ impl Answered {
         Client::new(service, namespace)
     }
 
-    /// Whether all were answered since the last failure, or since this was asked.
-    fn take(&self) -> bool {
-        let mut heard = lock(&self.heard);
-        let are_all = !heard.is_empty() && self.within.is_subset(&heard);
-        if are_all {
-            heard.clear();
-        }
-        are_all
-    }
-
-    /// One has failed.
-    fn forget(&self) {
-        lock(&self.heard).clear();
+    /// Whether those of all namespaces are answered.
+    fn are_all(&self) -> bool {
+        let heard = lock(&self.heard);
+        !heard.is_empty() && self.within.is_subset(&heard)
     }
 
     /// Whether one watch shows all there is: then each of its events says that it goes on.
@@ -191,7 +183,7 @@ pub(super) async fn run<K, T>(
         let event = tokio::select! {
             event = events.try_next() => event,
             () = answered.signal.notified() => {
-                if answered.take() {
+                if answered.are_all() {
                     pulse.answered(Instant::now());
                 }
                 continue;
@@ -257,7 +249,6 @@ pub(super) async fn run<K, T>(
             }
             // The watcher itself starts over, with growing pauses.
             Err(error) => {
-                answered.forget();
                 let why = interrupted(&name, &error);
                 tracing::debug!(kind = name, why, "watch interrupted");
                 failed.store(true, Ordering::Release);
@@ -477,16 +468,17 @@ mod tests {
             lock(&answered.heard).insert(namespace_of(path).to_owned());
         };
         hear("/api/v1/namespaces/a/secrets");
-        assert!(!answered.take() && !answered.is_one());
+        assert!(!answered.are_all() && !answered.is_one());
         hear("/apis/medusa.k8ssandra.io/v1alpha1/namespaces/b/medusabackups");
-        assert!(answered.take() && !answered.take());
-        hear("/api/v1/namespaces/a/secrets");
-        answered.forget();
+        assert!(answered.are_all());
+        lock(&answered.heard).remove("a");
         hear("/api/v1/namespaces/b/secrets");
-        assert!(!answered.take());
+        assert!(!answered.are_all(), "one is asked again");
+        hear("/api/v1/namespaces/a/secrets");
+        assert!(answered.are_all());
         let everywhere = Answered::default();
-        assert!(!everywhere.take() && everywhere.is_one());
+        assert!(!everywhere.are_all() && everywhere.is_one());
         lock(&everywhere.heard).insert(namespace_of("/api/v1/secrets").to_owned());
-        assert!(everywhere.take());
+        assert!(everywhere.are_all());
     }
 }

@@ -79,6 +79,7 @@ impl Watches {
         self.notify.view.update(|view| {
             view.contact = Contact::Live;
             view.connected_at = Some(self.notify.fleet.now());
+            view.within = Arc::new(self.within.clone());
             for kind in Kind::ALL {
                 view.section_mut(*kind).trust_mut().begin();
             }

@@ -402,7 +402,7 @@ impl Sources {
 }
 
 /// Keeps one object. One that cannot be decoded is named, and what this very object said `before` still stands.
-fn keep_one<K: Resource<DynamicType = ()> + DeserializeOwned>(
+fn keep_one<K: Followed>(
     kept: &mut Kept<K>,
     before: Option<Arc<K>>,
     name: &str,

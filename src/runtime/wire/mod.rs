@@ -26,6 +26,11 @@ pub use self::{
 
 type Answer = Response<axum::body::Body>;
 
+/// Whether a request asks for a watch.
+pub fn is_watch<B>(request: &Request<B>) -> bool {
+    matches!(Asked::of(request.method(), request.uri(), request.headers()), Asked::Watch { .. })
+}
+
 /// How long a watch may go on that was not told when to end: as long as an API server lets any.
 const WATCH: Duration = Duration::from_hours(1);
 
