@@ -44,3 +44,8 @@ pub use task::{DatacenterTask, FleetOperation, FleetTask, FleetTaskSpec, FleetTa
 pub const GROUP: &str = "fleet.k8ssandra.io";
 /// Name of the DataPlane that is the control plane's own cluster.
 pub const LOCAL: &str = "local";
+
+/// The manifest that grants the control plane its rights in a data plane, as messages name it. With the first one for a data
+/// plane with `spec.namespaces`, its account would have rights in all namespaces.
+pub const ROLE: &str =
+    "kubeconfigs/data-plane-rbac.yaml (with `spec.namespaces` data-plane-rbac-namespaced.yaml)";

@@ -98,10 +98,11 @@ macro_rules! reasons_of_copies {
             ///
             /// Correct or delete the ClientConfig that the message names.
             SecretInDoubt: MedusaConfiguration FleetCluster K8ssandraCluster,
-            /// Nothing is ever copied into that namespace: `kube-system`, `kube-public`, `kube-node-lease`,
-            /// `medusa-fleet`, or the control plane's own.
+            /// Nothing is copied into that namespace: it is `kube-system`, `kube-public`, `kube-node-lease`,
+            /// `medusa-fleet` or the control plane's own, or none of those in `spec.namespaces` of the DataPlane.
             ///
-            /// Put the datacenter into another namespace, or take this one out of the targets.
+            /// In the latter case add it there, and grant the rights in it. Else put the datacenter into another
+            /// namespace, or take this one out of the targets.
             TargetRefused: MedusaConfiguration FleetCluster K8ssandraCluster,
             /// With it the object would be larger than the API server takes.
             ///

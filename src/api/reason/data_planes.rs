@@ -106,7 +106,8 @@ macro_rules! reasons_of_data_planes {
             CredentialRejected: DataPlane,
             /// The credential has expired and is rejected.
             ///
-            /// As for `CredentialRejected`.
+            /// Register the cluster again: `kubectl medusa register NAME --from-kubeconfig FILE`. Where a ClientConfig
+            /// or a person made the DataPlane, put another kubeconfig into its Secret.
             CredentialExpired: DataPlane,
             /// The control plane has renewed the credential.
             ///
@@ -116,17 +117,18 @@ macro_rules! reasons_of_data_planes {
             /// old one works. It is tried again, every five minutes at the latest.
             ///
             /// Correct what the message names; `kubectl medusa register NAME --rotate` tries at once. For an older
-            /// role, apply `kubeconfigs/data-plane-rbac.yaml` there.
+            /// role, apply `kubeconfigs/data-plane-rbac.yaml` there, or with `spec.namespaces`
+            /// `data-plane-rbac-namespaced.yaml`.
             RenewalFailed: DataPlane,
             /// What backups need is permitted. What else is not stands after `; not permitted:`.
             ///
-            /// Nothing to do for backups. For the rest, apply `kubeconfigs/data-plane-rbac.yaml` there and bind its
-            /// ClusterRole to the account of the kubeconfig.
+            /// Nothing to do for backups. For the rest, apply `kubeconfigs/data-plane-rbac.yaml` there, or with
+            /// `spec.namespaces` `data-plane-rbac-namespaced.yaml`, and bind its roles to the account of the kubeconfig.
             PermissionsGranted: DataPlane,
             /// What is needed is not permitted; the message lists it.
             ///
-            /// In the data plane, apply `kubeconfigs/data-plane-rbac.yaml` and bind its ClusterRole to the account of
-            /// the kubeconfig. For a MedusaConfiguration, let the controller `get` Secrets in its namespace.
+            /// In the data plane, apply `kubeconfigs/data-plane-rbac.yaml`, or with `spec.namespaces`
+            /// `data-plane-rbac-namespaced.yaml`, and bind its roles to the account of the kubeconfig. For a MedusaConfiguration, let the controller `get` Secrets in its namespace.
             PermissionsMissing: DataPlane MedusaConfiguration,
             /// The definitions that backups need are there. What else is not stands after `; not served:`.
             ///
@@ -145,8 +147,8 @@ macro_rules! reasons_of_data_planes {
             NotServed: DataPlane FleetCluster K8ssandraCluster FleetTask FleetRestoreJob FleetBackupSchedule,
             /// An API server denies us a verb that this needs; the message names it.
             ///
-            /// Apply `kubeconfigs/data-plane-rbac.yaml` in the data plane and bind its ClusterRole to the account of
-            /// the kubeconfig.
+            /// In the data plane, apply `kubeconfigs/data-plane-rbac.yaml`, or with `spec.namespaces`
+            /// `data-plane-rbac-namespaced.yaml`, and bind its roles to the account of the kubeconfig.
             NotAuthorized:
                 DataPlane MedusaConfiguration FleetCluster K8ssandraCluster FleetBackupJob FleetTask FleetRestoreJob
                 FleetBackupSchedule,
@@ -171,7 +173,8 @@ macro_rules! reasons_of_data_planes {
             /// The account may not read the uid of namespace `kube-system`. The data plane is used; but nobody can tell
             /// whether it is registered twice, and would be backed up twice.
             ///
-            /// Let it `get` that Namespace, as `kubeconfigs/data-plane-rbac.yaml` does.
+            /// Let it `get` that Namespace, as both `kubeconfigs/data-plane-rbac.yaml` and
+            /// `data-plane-rbac-namespaced.yaml` do.
             IdentityUnknown: DataPlane,
             /// The DataPlane that the message names is the same cluster and came first, so this one is not used.
             ///

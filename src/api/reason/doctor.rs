@@ -7,19 +7,23 @@ macro_rules! reasons_of_doctor {
 
             /// There is no DataPlane at all, not even the control plane's own: no control plane has ever run here.
             ///
-            /// See that the control plane runs, and what it logs.
+            /// See that the control plane runs: `kubectl -n medusa-fleet get pods -l
+            /// app.kubernetes.io/component=control-plane`. The runbook's section NobodyLeads goes on from there.
             NeverRan,
             /// No control plane holds the Lease, or the one that did is silent.
             ///
-            /// See that the control plane runs, and what it logs.
+            /// See that the control plane runs: `kubectl -n medusa-fleet get pods -l
+            /// app.kubernetes.io/component=control-plane`. The runbook's section NobodyLeads goes on from there.
             NotLed,
             /// DataPlanes say that they are ready, and nothing was reported of them for long.
             ///
-            /// See that the control plane runs, and what it logs.
+            /// See that the control plane runs: `kubectl -n medusa-fleet get pods -l
+            /// app.kubernetes.io/component=control-plane`. The runbook's section NobodyLeads goes on from there.
             Stale,
             /// No control plane has looked at the object within two minutes of its creation.
             ///
-            /// See that the control plane runs, and what it logs.
+            /// See that the control plane runs: `kubectl -n medusa-fleet get pods -l
+            /// app.kubernetes.io/component=control-plane`. The runbook's section NobodyLeads goes on from there.
             Unseen,
             /// The definition that is installed lacks fields that this version needs; the API server drops them.
             ///

@@ -25,7 +25,7 @@ macro_rules! reasons_of_inventory {
             NoCompleteRestorePoint: FleetCluster,
             /// A data plane does not answer, and what is known is too old.
             ///
-            /// See its DataPlane: `kubectl medusa dataplanes`.
+            /// See its DataPlane: `kubectl medusa describe dataplane/NAME`.
             RecoveryPointUnknown: FleetCluster,
             /// A datacenter of this cluster says by its labels that it belongs to another one, which is not its data
             /// plane's to say.

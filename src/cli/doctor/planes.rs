@@ -163,6 +163,10 @@ fn fix(reason: &str, plane: &DataPlane) -> String {
         Some(Reason::PermissionsMissing | Reason::NotAuthorized) if plane.spec.local == Some(true) => {
             "upgrade the control plane's own release or manifest, which brings its rights in this cluster"
         }
+        Some(Reason::PermissionsMissing | Reason::NotAuthorized) if !plane.spec.namespaces.is_empty() => {
+            "write its namespaces into kubeconfigs/data-plane-rbac-namespaced.yaml, and `kubectl --context CONTEXT apply -f` \
+             it, CONTEXT being that cluster's"
+        }
         Some(Reason::PermissionsMissing | Reason::NotAuthorized) => {
             "`kubectl --context CONTEXT apply -f kubeconfigs/data-plane-rbac.yaml`, CONTEXT being that cluster's; where \
              the account of the kubeconfig is another than in that file, bind its ClusterRole to that account too"

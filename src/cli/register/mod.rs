@@ -45,6 +45,8 @@ use source::Source;
 
 /// Key of the kubeconfig in the Secret (docs/dataplane.md).
 const KEY: &str = "kubeconfig";
+/// Most namespaces that a message names.
+const NAMED: usize = 5;
 /// How long a token shall work when nobody says.
 const TOKEN_DURATION: Duration = Duration::from_hours(365 * 24);
 
@@ -156,6 +158,14 @@ async fn look_at_home(home: &Home, name: &str) -> Outcome<wait::Before> {
         let from = secret.map_or_else(|| "its own cluster".to_owned(), |secret| format!("secret `{secret}`"));
         return Err(Failure::Failed(format!(
             "dataplane `{name}` exists {home} and is about {from}; choose another name, or unregister it first"
+        )));
+    }
+    if !data_plane.spec.namespaces.is_empty() {
+        return Err(Failure::Failed(format!(
+            "dataplane `{name}` is worked with in {} only (spec.namespaces), and this would grant rights in all namespaces: \
+             apply kubeconfigs/data-plane-rbac-namespaced.yaml there, and renew its token with `kubectl medusa register \
+             {name} --rotate`; or take spec.namespaces out first",
+            names::listed(&data_plane.spec.namespaces, NAMED)
         )));
     }
     Ok(wait::Before::of(&data_plane))

@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::api::{Reason, Why, fleet::MedusaController};
+use crate::api::{
+    Reason, Why,
+    fleet::{MedusaController, ROLE},
+};
 
 /// Something the control plane does only where it is served and permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -218,7 +221,7 @@ impl Capabilities {
             .collect();
         if !denied.is_empty() {
             let message = format!(
-                "the data plane does not permit {}; apply kubeconfigs/data-plane-rbac.yaml there",
+                "the data plane does not permit {}; apply {ROLE} there",
                 denied.join(", ")
             );
             return Err(Why::new(Reason::NotAuthorized, message));
@@ -252,7 +255,7 @@ impl Capabilities {
     pub fn unwatched(&self, resource: &str) -> String {
         if self.may_serve(resource) {
             format!(
-                "the data plane does not permit to list and watch {resource}; apply kubeconfigs/data-plane-rbac.yaml there"
+                "the data plane does not permit to list and watch {resource}; apply {ROLE} there"
             )
         } else {
             format!("the data plane does not serve {resource}; install it with `medusa-fleet crds`")

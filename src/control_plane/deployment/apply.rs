@@ -22,7 +22,7 @@ use super::{
     pod::{fields::FieldPath, objects},
 };
 use crate::{
-    api::{Reason, Why, cassandra::CassandraDatacenter, labels},
+    api::{Reason, Why, cassandra::CassandraDatacenter, fleet::ROLE, labels},
     control_plane::{
         data_planes::{
             remote::{CallError, Remote},
@@ -76,7 +76,7 @@ impl Failure {
             404 | 409 => Self::Changed,
             403 => Self::Refused(Why::new(
                 Reason::NotAuthorized,
-                format!("may not {verb} {what}; apply kubeconfigs/data-plane-rbac.yaml in the data plane"),
+                format!("may not {verb} {what}; apply {ROLE} in the data plane"),
             )),
             400..=499 if status.code != 429 => Self::Refused(Why::new(
                 Reason::WriteRefused,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
-    api::{Reason, Why, condition::set_condition, fleet::MedusaController},
+    api::{Reason, Why, condition::set_condition, fleet::{MedusaController, ROLE}},
     control_plane::{
         data_planes::view::{Contact, View},
         identity,
@@ -119,8 +119,6 @@ const REGISTRATIONS: &str = "RegistrationsAccepted";
 
 /// What a cluster whose identity may not be asked for does without.
 const NAMELESS: &str = "not permitted: get namespaces/kube-system; without it nobody can tell whether another DataPlane is the same cluster";
-/// What to do about a missing permission.
-const GRANT: &str = "Apply kubeconfigs/data-plane-rbac.yaml there, for the account of this kubeconfig";
 
 type Verdict = (Option<bool>, Reason, String);
 
@@ -257,7 +255,7 @@ fn authorized(facts: &Facts<'_>) -> Verdict {
         (Reason::PermissionsGranted, "every permission needed is granted"),
         (
             Reason::PermissionsMissing,
-            "missing (apply kubeconfigs/data-plane-rbac.yaml there, for the account of this kubeconfig)",
+            &format!("missing: apply {ROLE} there, for the account of this kubeconfig. It lacks"),
         ),
     );
     let verdict = match (&facts.health.missing_permissions, &facts.health.no_permissions) {
@@ -277,7 +275,7 @@ fn authorized(facts: &Facts<'_>) -> Verdict {
     if limits.is_empty() {
         return verdict;
     }
-    limited(verdict, "what backups need is granted", &format!("{}. {GRANT}", limits.join("; ")))
+    limited(verdict, "what backups need is granted", &format!("{}. Apply {ROLE} there, for the account of this kubeconfig", limits.join("; ")))
 }
 
 /// A verdict that holds for backups, with what else does not work; any other as it is.

@@ -29,7 +29,11 @@ use super::{
     renewal::{Renewable, Renewal, Tried, renewal_note, whole},
 };
 use crate::{
-    api::{Reason, fleet::DataPlane, labels},
+    api::{
+        Reason,
+        fleet::{DataPlane, ROLE},
+        labels,
+    },
     control_plane::data_planes::{
         remote::{CallError, Remote, in_time},
         view::ObjectKey,
@@ -53,9 +57,6 @@ const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long all of it may take.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// What helps where the account may not ask for a token.
-const GRANT: &str = "apply kubeconfigs/data-plane-rbac.yaml there, or register the cluster again with `kubectl medusa register \
-                     NAME --from-kubeconfig FILE`";
 
 /// The renewals of all DataPlanes, by uid.
 #[derive(Clone, Default)]
@@ -275,7 +276,8 @@ impl Errand {
         let answer = answer.await.map_err(|error| {
             if error.code() == Some(403) {
                 return format!(
-                    "its account may not create serviceaccounts/token `{}` in namespace `{}`; {GRANT}",
+                    "its account may not create serviceaccounts/token `{}` in namespace `{}`; apply {ROLE} there, or register the cluster again with `kubectl medusa register NAME \
+                     --from-kubeconfig FILE`",
                     account.name, account.namespace
                 );
             }

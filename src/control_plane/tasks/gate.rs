@@ -15,7 +15,7 @@ use super::retention::{Question, rule};
 use crate::{
     api::{
         Reason,
-        fleet::{DatacenterRun, FleetBackupJob, FleetBackupStatus, FleetClusterStatus, Phase},
+        fleet::{DatacenterRun, FleetBackupJob, FleetBackupStatus, FleetClusterStatus, Phase, ROLE},
         retention::{Held, Limits, begun_by},
     },
     control_plane::{
@@ -212,7 +212,7 @@ fn hidden_restores(members: &BTreeSet<(String, ObjectKey)>, planes: &[Snapshot])
         (is_served && !is_seen).then(|| {
             format!(
                 "data plane `{name}` does not permit to list {RESTORES}, so nobody can say whether a restore is at \
-                 work; apply kubeconfigs/data-plane-rbac.yaml there"
+                 work; apply {ROLE} there"
             )
         })
     })
