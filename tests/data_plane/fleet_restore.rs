@@ -30,7 +30,7 @@ const CERTAIN: usize = 15;
 /// The program as control plane, in the namespace of the near datacenter.
 async fn control_plane(dc: &RestorableDatacenter) -> Program {
     let ScriptedDatacenter { cluster, ns, .. } = &dc.scripted;
-    rights::grant_control_plane_in(cluster, ns).await;
+    crate::support::rights::create_roles_in(cluster, ns).await;
     let log = cluster.kubeconfig.with_file_name(format!("control-plane-{ns}.log"));
     let program = Program::start(BINARY, &log, |command| {
         let args = ["--namespace", ns, "control-plane", "--metrics-addr", "127.0.0.1:0"];

@@ -42,14 +42,6 @@ pub async fn grant_in(cluster: &Cluster, ns: &str) {
     }
 }
 
-/// Grants the control plane's rights in its own namespace, which is `ns` here.
-pub async fn grant_control_plane_in(cluster: &Cluster, ns: &str) {
-    for mut object in objects_of(AT_HOME, &["Role", "RoleBinding"]) {
-        object["metadata"]["namespace"] = ns.into();
-        cluster.create(object).await;
-    }
-}
-
 /// A kubeconfig of the cluster that acts as that account.
 pub fn kubeconfig_of(cluster: &Cluster, identity: &str) -> String {
     let mut file = kubeconfig(cluster);

@@ -99,7 +99,8 @@ async fn real_cassandra_is_backed_up_restored_purged_and_found_elsewhere() {
 async fn one_k8ssandra_cluster_brings_medusa_to_a_datacenter_that_runs_without_it() {
     let mut fleet = CassandraFleet::start("deploy").await;
     releases::install_this(fleet.clusters()).await;
-    fleet.note("both charts are installed");
+    releases::expect_budgets(fleet.clusters()).await;
+    fleet.note("both charts are installed, and of two replicas one is always left");
     let plain = (1, "plain", "dc1");
     let (bare, lent) = (fleet.datacenter(1, plain.1, plain.2), fleet.datacenter(2, "lent", "dc1"));
     fleet.create_plain_datacenter(bare);

@@ -10,8 +10,8 @@ use std::{
 };
 
 use futures::future::join_all;
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
-use kube::api::DeleteParams;
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
+use kube::api::{DeleteParams, EvictParams};
 use medusa_fleet::{control_plane, data_plane};
 use tokio::task::block_in_place;
 
@@ -155,25 +155,29 @@ fn kubectl(cluster: &Cluster, args: &[&str]) {
     assert!(output.status.success(), "kubectl {args:?} in {}: {}", cluster.name, said(&output));
 }
 
-/// Name of the pod that leads in a cluster.
-async fn leader(cluster: &Cluster) -> String {
+/// Name of the pod that leads in a cluster, if one does.
+async fn leader(cluster: &Cluster) -> Option<String> {
     let name = if is_home(cluster) { control_plane::LEASE } else { data_plane::LEADER_LEASE };
-    let holder = cluster.get::<Lease>(FLEET, name).await.spec.and_then(|spec| spec.holder_identity);
-    let holder = holder.expect("somebody leads");
-    let (pod, _) = holder.rsplit_once('_').expect("a pod's name, and what tells its processes apart");
-    pod.to_owned()
+    let holder = cluster.find::<Lease>(FLEET, name).await?.spec?.holder_identity?;
+    // After its name stands what tells its processes apart.
+    holder.rsplit_once('_').map(|(pod, _)| pod.to_owned())
 }
 
 /// Kills the leader in each cluster, as `kubectl delete pod --grace-period=0 --force` does, and rolls out all replicas anew.
 /// Says who the leaders were.
 pub async fn disturb(clusters: &[Cluster]) -> Vec<String> {
-    let leaders = join_all(clusters.iter().map(leader)).await;
+    let found = clusters.iter().map(async |cluster| {
+        let what = format!("a pod leads in {}", cluster.name);
+        eventually(what, async || leader(cluster).await.ok_or("none does")).await
+    });
+    let leaders = join_all(found).await;
     let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
     for (cluster, leader) in clusters.iter().zip(&leaders) {
         cluster.api::<Pod>(FLEET).delete(leader, &at_once).await.expect("kill the leader");
     }
     for cluster in clusters {
-        kubectl(cluster, &["rollout", "restart", "deployment", &deployment(cluster)]);
+        let deployments = cluster.api::<Deployment>(FLEET);
+        deployments.restart(&deployment(cluster)).await.expect("roll all replicas out anew");
     }
     leaders
 }
@@ -184,14 +188,37 @@ pub async fn settle(clusters: &[Cluster], killed: &[String]) {
         kubectl(cluster, &["rollout", "status", "deployment", &deployment(cluster), "--timeout=3m"]);
         eventually(format!("a pod that is there leads in {}", cluster.name), async || {
             let leader = leader(cluster).await;
-            let is_there = cluster.list::<Pod>(FLEET).await.iter().any(|pod| pod_name(pod) == leader);
-            if is_there && leader != *killed { Ok(()) } else { Err(leader) }
+            let is_there = cluster.list::<Pod>(FLEET).await.iter().any(|pod| Some(pod_name(pod)) == leader);
+            if is_there && leader.as_ref() != Some(killed) { Ok(()) } else { Err(format!("{leader:?}")) }
         })
         .await;
     }
 }
 
-/// All replicas are ready, and no container has ever been started again: not for a probe, not for its memory limit.
+/// Drains a node of one pod of each role, and refuses to drain it of the other before that one's successor is ready: the
+/// budget of the chart keeps one, by the real disruption controller and the eviction API.
+pub async fn expect_budgets(clusters: &[Cluster]) {
+    for cluster in clusters {
+        let pods: Vec<String> = cluster.list::<Pod>(FLEET).await.iter().map(pod_name).collect();
+        let of_cluster = cluster.api::<Pod>(FLEET);
+        let evict = async |pod: &String| of_cluster.evict(pod, &EvictParams::default()).await;
+        eventually(format!("a pod of {} may go", cluster.name), async || match evict(&pods[0]).await {
+            Ok(_) => Ok(()),
+            // The controller has not counted the pods yet.
+            Err(kube::Error::Api(status)) if status.code == 429 => Err(status.message),
+            Err(error) => panic!("evict {} in {}: {error}", pods[0], cluster.name),
+        })
+        .await;
+        match evict(&pods[1]).await {
+            Err(kube::Error::Api(status)) if status.code == 429 => {}
+            answer => panic!("both replicas in {} may go at once: {answer:?}", cluster.name),
+        }
+        let rolled_out = ["rollout", "status", "deployment", &deployment(cluster), "--timeout=3m"];
+        kubectl(cluster, &rolled_out);
+    }
+}
+
+/// All replicas are ready, and no container of theirs was started again: not for a probe, not for its memory limit.
 pub async fn expect_untroubled(clusters: &[Cluster]) {
     for cluster in clusters {
         let pods = cluster.list::<Pod>(FLEET).await;

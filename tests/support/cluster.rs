@@ -1,6 +1,11 @@
 //! What tests do with a cluster: whatever does not work ends the test there.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    io,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::events::v1::Event;
 use kube::{
@@ -11,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     eventually,
-    harness::{Answered, Cluster, Kind, resource},
+    harness::{Answered, Cluster, DEADLINE, Kind, resource},
 };
 
 impl Cluster {
@@ -57,7 +62,8 @@ impl Cluster {
 
     /// The object, when it is there.
     pub async fn find<K: Kind>(&self, namespace: &str, name: &str) -> Option<K> {
-        self.api(namespace).get_opt(name).await.unwrap_or_else(|error| {
+        let api = self.api(namespace);
+        once_up(|| api.get_opt(name)).await.unwrap_or_else(|error| {
             panic!("get {} {namespace}/{name} in {}: {error}", K::kind(&()), self.name)
         })
     }
@@ -71,7 +77,10 @@ impl Cluster {
 
     /// Every object of a namespace.
     pub async fn list<K: Kind>(&self, namespace: &str) -> Vec<K> {
-        self.api(namespace).list(&ListParams::default()).await.expect("list").items
+        let api = self.api(namespace);
+        let all = ListParams::default();
+        let listed = once_up(|| api.list(&all)).await;
+        listed.unwrap_or_else(|error| panic!("list {} in {}: {error}", K::kind(&()), self.name)).items
     }
 
     /// Merges `patch` into an object.
@@ -171,4 +180,25 @@ fn by_verb(answered: &Answered, resource: &str) -> BTreeMap<String, u64> {
         *counts.entry(request.verb.clone()).or_insert(0) += count;
     }
     counts
+}
+
+/// What `ask` comes to when the API server listens: the testbed starts one again that ended by itself, and says so in its
+/// log.
+async fn once_up<T, F: Future<Output = kube::Result<T>>>(ask: impl Fn() -> F) -> kube::Result<T> {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        match ask().await {
+            Err(kube::Error::Service(error)) if Instant::now() < end && is_refused(&*error) => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Whether nobody listens there, so that nothing was asked.
+fn is_refused(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }

@@ -6,8 +6,12 @@ use std::{
     path::Path,
 };
 
+use jiff::Timestamp;
+use medusa_fleet::runtime::wire::NO_RIGHT;
+
 use super::{
     Cluster, Fleet, eventually,
+    fleet::Starts,
     harness::{BINARY, Program},
     rights,
 };
@@ -15,14 +19,14 @@ use super::{
 /// What every write to fails for want of room, and every read from is endless.
 const FULL: &str = "/dev/full";
 
-/// What it logs when an API server refuses it something for want of rights (`runtime/wire`).
-const NO_RIGHT: &str = "the account has no right to this";
 /// A running controller, or one that was killed and can be started again. It has the rights that are shipped: that they
 /// are not enough for something fails the test.
 pub struct ControlPlane {
     program: Program,
     /// Where its log begins: another may have written there before.
     from: usize,
+    /// When refusals mean nothing.
+    starts: Starts,
     lacks_rights: bool,
 }
 
@@ -50,14 +54,14 @@ impl ControlPlane {
 
     /// Starts it in any cluster for which [`rights::at_home`] was called.
     pub fn spawn_at(log: &Path, cluster: &Cluster, args: &[&str]) -> Self {
-        Self::spawn_by(log, &rights::kubeconfig_file(cluster), args, &[])
+        Self::spawn_by(log, &rights::kubeconfig_file(cluster), Starts::default(), args, &[])
     }
 
     fn spawn_to(log: &Path, fleet: &Fleet, args: &[&str], env: &[(&str, &str)]) -> Self {
-        Self::spawn_by(log, &rights::kubeconfig_file(fleet.home()), args, env)
+        Self::spawn_by(log, &rights::kubeconfig_file(fleet.home()), fleet.starts(), args, env)
     }
 
-    fn spawn_by(log: &Path, kubeconfig: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
+    fn spawn_by(log: &Path, kubeconfig: &Path, starts: Starts, args: &[&str], env: &[(&str, &str)]) -> Self {
         let from = std::fs::metadata(log).map_or(0, |log| usize::try_from(log.len()).unwrap());
         let program = Program::start(BINARY, log, |command| {
             command
@@ -68,11 +72,12 @@ impl ControlPlane {
                 .args(args)
                 .envs(env.iter().copied())
         });
-        Self { program: program.unwrap(), from, lacks_rights: false }
+        Self { program: program.unwrap(), from, starts, lacks_rights: false }
     }
 
-    /// The test takes rights away: refusals are what it is about.
+    /// From here on the test takes rights away: refusals are what it is about.
     pub fn lacks_rights(&mut self) {
+        self.assert_rights_do();
         self.lacks_rights = true;
     }
 
@@ -127,18 +132,29 @@ impl ControlPlane {
         })
         .await;
     }
+
+    /// Fails where an API server has refused it something for want of rights.
+    fn assert_rights_do(&self) {
+        let log = self.program.said();
+        let news = log.get(self.from..).unwrap_or_default();
+        let starts = self.starts.lock().unwrap();
+        let is_of_a_start = |line: &str| {
+            let at = line.split(' ').next().and_then(|at| at.parse::<Timestamp>().ok());
+            at.is_some_and(|at| starts.iter().any(|(from, until)| (*from..=*until).contains(&at)))
+        };
+        let refused: Vec<&str> = news
+            .lines()
+            .filter(|line| line.contains(NO_RIGHT) && !is_asked_first(line) && !is_of_a_start(line))
+            .collect();
+        assert!(refused.is_empty(), "the shipped rights do not do: {refused:#?}");
+    }
 }
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
-        if self.lacks_rights || std::thread::panicking() {
-            return;
+        if !self.lacks_rights && !std::thread::panicking() {
+            self.assert_rights_do();
         }
-        let log = self.program.said();
-        let news = log.get(self.from..).unwrap_or_default();
-        let refused: Vec<&str> =
-            news.lines().filter(|line| line.contains(NO_RIGHT) && !is_asked_first(line)).collect();
-        assert!(refused.is_empty(), "the shipped rights do not do: {refused:#?}");
     }
 }
 

@@ -4,17 +4,21 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use futures::future::join_all;
+use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use medusa_fleet::api::{
-    crds,
-    fleet::{DataPlane, FleetBackupJob, FleetCluster, Phase},
-    medusa::{self, MedusaConfiguration},
+use medusa_fleet::{
+    api::{
+        crds,
+        fleet::{DataPlane, FleetBackupJob, FleetCluster, Phase},
+        medusa::{self, MedusaConfiguration},
+    },
+    runtime::clock,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -30,6 +34,9 @@ pub const NAMESPACES: [&str; 2] = [FLEET, CASS];
 /// Numbers the directories of a process.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 
+/// Times from which and until which something was being started.
+pub type Starts = Arc<Mutex<Vec<(Timestamp, Timestamp)>>>;
+
 /// A running fleet. Its clusters are `control-plane` and `dp-1`, `dp-2`, …; in each, the definitions it needs, the
 /// namespaces [`FLEET`] and [`super::CASS`] and what the control plane is granted there, and nothing else.
 pub struct Fleet {
@@ -39,6 +46,8 @@ pub struct Fleet {
     testbed_lease: Mutex<Option<TestbedLease>>,
     /// Whether its clusters may serve another test when this one went well.
     is_lasting: bool,
+    /// From when until when API servers were being started again.
+    starts: Starts,
     /// What undoes what the test did to an API server, by cluster.
     to_undo: Mutex<BTreeMap<String, &'static str>>,
     is_full: AtomicBool,
@@ -102,6 +111,7 @@ impl Fleet {
             data_planes: clusters,
             testbed_lease: Mutex::new(Some(testbed_lease)),
             is_lasting,
+            starts: Starts::default(),
             to_undo: Mutex::default(),
             is_full: AtomicBool::new(false),
             _place: place,
@@ -136,8 +146,15 @@ impl Fleet {
 
     /// Starts it again after [`Self::stop`], at the same address.
     pub fn start_again(&self, cluster: &str) {
+        let from = clock::now();
         self.command("start", cluster);
+        self.starts.lock().unwrap().push((from, clock::now()));
         self.to_undo.lock().unwrap().remove(cluster);
+    }
+
+    /// From when until when API servers were being started again: until they have read the roles, they refuse everything.
+    pub fn starts(&self) -> Starts {
+        self.starts.clone()
     }
 
     /// Makes it accept connections and never answer, by SIGSTOP.
@@ -291,6 +308,8 @@ impl Drop for Fleet {
         };
         if std::thread::panicking() {
             eprintln!("--- the fleet's files are in {}", testbed_lease.dir.display());
+            let said = std::fs::read_to_string(testbed_lease.dir.join("testbed.log")).unwrap_or_default();
+            eprintln!("--- its testbed said: {}", if said.is_empty() { "nothing" } else { &said });
         } else if self.is_lasting && !self.is_full.load(Ordering::Relaxed) {
             let _ = std::fs::remove_dir_all(&self.dir);
             for (cluster, verb) in self.to_undo.get_mut().unwrap_or_else(PoisonError::into_inner) {

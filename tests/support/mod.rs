@@ -2,8 +2,9 @@
 //!
 //! A test owns everything it starts, and alone: [`Fleet::start`] brings up one etcd, a control-plane cluster and
 //! data-plane clusters, or takes those another test has no use for any more (`testbed_lease`), [`ControlPlane::spawn`] the
-//! controller, with the rights that are shipped and no others (`rights`). A controller ends when its value is dropped, a fleet then or with the process; when the test panics,
-//! its clusters end, their directory stays, and the controller's log is shown.
+//! controller, with the rights that are shipped and no others (`rights`). A controller ends when its value is dropped, a
+//! fleet then or with the process; when the test panics, its clusters end, their directory stays, and the controller's log
+//! is shown.
 //!
 //! Nothing here waits by sleeping for a fixed time: [`eventually`] asks until what was expected is there, and says
 //! what it saw last when it never came. Tests run on a multi-threaded runtime.

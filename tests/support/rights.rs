@@ -100,11 +100,16 @@ pub fn parsed(file: &Path) -> Value {
 
 /// Grants what the control plane has in its own namespace in another one, too: where a test runs one there.
 pub async fn grant_in(home: &Cluster, namespace: &str) {
+    create_roles_in(home, namespace).await;
+    may_work_in(home, namespace).await;
+}
+
+/// [`grant_in`], whoever is to have those rights.
+pub async fn create_roles_in(home: &Cluster, namespace: &str) {
     for mut object in objects_of(AT_HOME, &["Role", "RoleBinding"]) {
         object["metadata"]["namespace"] = namespace.into();
         home.create(object).await;
     }
-    may_work_in(home, namespace).await;
 }
 
 /// Takes everything back that was granted in a data plane, as if nobody had ever registered it.

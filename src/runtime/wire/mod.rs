@@ -33,6 +33,8 @@ pub fn is_watch<B>(request: &Request<B>) -> bool {
 
 /// How long a watch may go on that was not told when to end: as long as an API server lets any.
 const WATCH: Duration = Duration::from_hours(1);
+/// What is logged when an API server refuses something for want of rights.
+pub const NO_RIGHT: &str = "the account has no right to this";
 
 /// An error on the way through a proxy.
 #[derive(Debug)]
@@ -117,7 +119,7 @@ impl Wire {
                 let whole = body::whole(body.into_data_stream(), &self.bounds, &self.turn).await?;
                 answer::document((&method, &uri), head.status, &head.headers, &whole)?;
                 if head.status == StatusCode::FORBIDDEN && lacks_rights(&whole) {
-                    tracing::debug!(%method, path = uri.path(), "the account has no right to this");
+                    tracing::debug!(%method, path = uri.path(), "{NO_RIGHT}");
                 }
                 if method == Method::GET && head.status.is_success() {
                     self.listings.add(&uri, whole.len(), self.bounds.list)?;

@@ -104,7 +104,11 @@ fn every_reason_is_explained_given_somewhere_and_stands_where_it_is_given() {
         let strange = of.kinds.iter().filter(|kind| !known.contains(**kind) && **kind != "ClientConfig");
         wrong.extend(strange.map(|kind| format!("{}: there is no kind {kind}", of.reason)));
     }
-    for source in shipped().into_iter().filter(|source| !source.name.starts_with("src/api/reason/")) {
+    let sources = shipped();
+    let empty =
+        GIVEN.iter().filter(|(place, _)| !sources.iter().any(|source| source.name.starts_with(place)));
+    wrong.extend(empty.map(|(place, _)| format!("there is nothing in {place}")));
+    for source in sources.into_iter().filter(|source| !source.name.starts_with("src/api/reason/")) {
         let kinds = GIVEN.iter().find(|(place, _)| source.name.starts_with(place)).map(|(_, kinds)| *kinds);
         for (number, line) in &source.lines {
             for of in reasons_in(line) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -39,8 +40,13 @@ type Cluster struct {
 	log      string
 	files    certs.Files
 	port     int
-	server   *process.Process
 	manager  *process.Process
+
+	// running guards what follows: an API server that ends by itself is started again while commands come in.
+	running sync.Mutex
+	server  *process.Process
+	// stopped says that the API server has been told to end.
+	stopped bool
 }
 
 func newCluster(config Config, name, etcdURL string) (*Cluster, error) {
@@ -68,6 +74,8 @@ func (c *Cluster) Address() string { return fmt.Sprintf("127.0.0.1:%d", c.port) 
 
 // Describe is the cluster as the protocol shows it.
 func (c *Cluster) Describe() protocol.Cluster {
+	c.running.Lock()
+	defer c.running.Unlock()
 	return protocol.Cluster{Name: c.Name, Kubeconfig: c.Kubeconfig, Server: c.URL(), PID: c.server.PID(), Log: c.log}
 }
 
@@ -87,6 +95,8 @@ func (c *Cluster) Config() (*rest.Config, error) {
 // start finds a port and brings the API server up. A fleet that is started again in the same directory tries the port
 // of its earlier run first, for the kubeconfigs that were given out.
 func (c *Cluster) start(ctx context.Context) error {
+	c.running.Lock()
+	defer c.running.Unlock()
 	var err error
 	for range bindAttempts {
 		if c.port = c.earlierPort(); c.port == 0 {
@@ -137,7 +147,24 @@ func (c *Cluster) startServer(ctx context.Context) error {
 		c.server.Stop(0)
 		return err
 	}
+	go c.mind(c.server)
 	return nil
+}
+
+// mind starts the API server again when it ends without having been told to, as a kubelet would, and says on standard
+// error that and how it ended: a test that meets the gap is not to be left guessing.
+func (c *Cluster) mind(server *process.Process) {
+	<-server.Done()
+	c.running.Lock()
+	defer c.running.Unlock()
+	if c.stopped || c.server != server {
+		return
+	}
+	fmt.Fprintf(os.Stderr, "the API server of %s ended by itself with code %d (log: %s); it is started again\n",
+		c.Name, server.ExitCode(), c.log)
+	if err := c.startServer(context.Background()); err != nil {
+		fmt.Fprintf(os.Stderr, "the API server of %s could not be started again: %v\n", c.Name, err)
+	}
 }
 
 // thrift trades processor time for memory, as twenty API servers must fit one machine; GOGC in the testbed's own environment
@@ -203,23 +230,38 @@ func (c *Cluster) check(ctx context.Context) error {
 
 // restart brings a stopped API server back on its port.
 func (c *Cluster) restart(ctx context.Context) error {
-	if c.server.Running() {
+	c.running.Lock()
+	defer c.running.Unlock()
+	if !c.stopped {
 		return fmt.Errorf("the API server of %s is running", c.Name)
 	}
+	c.stopped = false
 	if err := c.startServer(ctx); err != nil {
 		return &StartError{Program: programs.KubeAPIServer + " of " + c.Name, Log: c.log, Err: err}
 	}
 	return nil
 }
 
-func (c *Cluster) signal(signal syscall.Signal) error { return c.server.Signal(signal) }
+func (c *Cluster) signal(signal syscall.Signal) error {
+	c.running.Lock()
+	defer c.running.Unlock()
+	return c.server.Signal(signal)
+}
 
-// stop ends the cluster's programs; API servers hold no state, so without grace.
+// stopServer ends the API server; it holds no state, so without grace.
+func (c *Cluster) stopServer() {
+	c.running.Lock()
+	defer c.running.Unlock()
+	c.stopped = true
+	if c.server != nil {
+		c.server.Stop(0)
+	}
+}
+
+// stop ends the cluster's programs.
 func (c *Cluster) stop() {
 	if c.manager != nil {
 		c.manager.Stop(0)
 	}
-	if c.server != nil {
-		c.server.Stop(0)
-	}
+	c.stopServer()
 }

@@ -150,7 +150,7 @@ func (f *Fleet) Do(ctx context.Context, command protocol.Command) protocol.Answe
 func (f *Fleet) act(ctx context.Context, cluster *Cluster, command protocol.Command) (protocol.Answer, error) {
 	switch command.Do {
 	case protocol.Stop:
-		cluster.server.Stop(0)
+		cluster.stopServer()
 		return protocol.Answer{}, nil
 	case protocol.Start:
 		if err := cluster.restart(ctx); err != nil {

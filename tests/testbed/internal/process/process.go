@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Spec says what to run.
@@ -38,7 +40,9 @@ type Spec struct {
 type Process struct {
 	command *exec.Cmd
 	done    chan struct{}
-	err     error
+	// lives guards the process id: once it has been waited for, the kernel may give it to somebody else's child.
+	lives  sync.Mutex
+	reaped bool
 }
 
 // Start runs a child.
@@ -65,11 +69,24 @@ func Start(spec Spec) (*Process, error) {
 		return nil, fmt.Errorf("start %s: %w", spec.Argv[0], err)
 	}
 	process := &Process{command: command, done: make(chan struct{})}
-	go func() {
-		process.err = command.Wait()
-		close(process.done)
-	}()
+	go process.reap()
 	return process, nil
+}
+
+// reap waits until the child has ended, kills what is left of its process group and frees its process id.
+func (p *Process) reap() {
+	for {
+		err := unix.Waitid(unix.P_PID, p.PID(), nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	p.lives.Lock()
+	_ = syscall.Kill(-p.PID(), syscall.SIGKILL)
+	_ = p.command.Wait()
+	p.reaped = true
+	p.lives.Unlock()
+	close(p.done)
 }
 
 func attributes(isolated bool) *syscall.SysProcAttr {
@@ -113,7 +130,9 @@ func (p *Process) ExitCode() int {
 
 // Signal signals the whole process group.
 func (p *Process) Signal(signal syscall.Signal) error {
-	if !p.Running() {
+	p.lives.Lock()
+	defer p.lives.Unlock()
+	if p.reaped {
 		return errors.New("process has ended")
 	}
 	return syscall.Kill(-p.PID(), signal)
@@ -129,8 +148,7 @@ func (p *Process) Stop(grace time.Duration) {
 		case <-time.After(grace):
 		}
 	}
-	// Also when the leader has ended: members of its group may be left.
-	_ = syscall.Kill(-p.PID(), syscall.SIGKILL)
+	_ = p.Signal(syscall.SIGKILL)
 	<-p.done
 }
 
