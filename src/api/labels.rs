@@ -96,6 +96,9 @@ pub const UPSTREAM_FINALIZER: &str = "k8ssandracluster.k8ssandra.io/finalizer";
 pub const APP_NAME: &str = "app.kubernetes.io/name";
 /// Well-known version label.
 pub const APP_VERSION: &str = "app.kubernetes.io/version";
+/// On the Lease of the control plane: who wrote it, as in `spec.holderIdentity`, and after a space the version that one is.
+/// Whoever leads without writing this leaves it as it was: it is of the holder that it names.
+pub const LEADER: &str = "fleet.k8ssandra.io/leader";
 
 /// Well-known label for the part of an application.
 pub const APP_COMPONENT: &str = "app.kubernetes.io/component";

@@ -320,8 +320,8 @@ fn lease(name: &str, me: &str, before: Option<&Lease>) -> Lease {
     let taken = i32::from(is_new && !me.is_empty());
     let mut metadata = before.map(|lease| lease.metadata.clone()).unwrap_or_default();
     // For readers: which version leads. Nothing here goes by it.
-    let said = metadata.labels.get_or_insert_default();
-    said.insert(labels::APP_VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    let said = metadata.annotations.get_or_insert_default();
+    said.insert(labels::LEADER.to_owned(), format!("{me} {}", env!("CARGO_PKG_VERSION")));
     Lease {
         metadata: ObjectMeta { name: Some(name.to_owned()), managed_fields: None, ..metadata },
         spec: Some(LeaseSpec {
@@ -341,14 +341,11 @@ mod tests {
 
     #[test]
     fn a_lease_says_which_version_leads_beside_what_others_put_on_it() {
-        let own = lease("l", "me", None);
-        let version = |lease: &Lease| lease.labels().get(labels::APP_VERSION).cloned();
-        assert_eq!(version(&own).as_deref(), Some(env!("CARGO_PKG_VERSION")));
-        let mut before = own;
-        before.labels_mut().insert("team".to_owned(), "ops".to_owned());
-        before.labels_mut().insert(labels::APP_VERSION.to_owned(), "0.0.1".to_owned());
+        let mut before = lease("l", "me", None);
+        assert_eq!(before.annotations()[labels::LEADER], concat!("me ", env!("CARGO_PKG_VERSION")));
+        before.annotations_mut().insert("team".to_owned(), "ops".to_owned());
         let next = lease("l", "other", Some(&before));
-        assert_eq!(version(&next).as_deref(), Some(env!("CARGO_PKG_VERSION")));
-        assert_eq!(next.labels().get("team").map(String::as_str), Some("ops"));
+        assert_eq!(next.annotations()[labels::LEADER], concat!("other ", env!("CARGO_PKG_VERSION")));
+        assert_eq!(next.annotations()["team"], "ops");
     }
 }

@@ -151,9 +151,12 @@ pub(super) fn leader(leases: &[Lease], now: Timestamp) -> Option<Finding> {
     Some(Finding::new(Severity::Error, format!("lease/{LEASE}"), Reason::NotLed, what, RUN_IT).since(since))
 }
 
-/// Version of the control plane that leads now, where its Lease says it.
-pub(super) fn version(leases: &[Lease], now: Timestamp) -> Option<String> {
+/// Version of the control plane that leads now. Nothing where nobody leads, or who leads does not say it.
+#[must_use]
+pub fn version(leases: &[Lease], now: Timestamp) -> Option<String> {
     let lease = leases.iter().find(|lease| lease.name_any() == LEASE)?;
     let leads = leader(leases, now).is_none();
-    lease.labels().get(labels::APP_VERSION).filter(|_| leads).cloned()
+    let holder = lease.spec.as_ref()?.holder_identity.as_deref()?;
+    let (who, version) = lease.annotations().get(labels::LEADER)?.split_once(' ')?;
+    (leads && who == holder).then(|| version.to_owned())
 }

@@ -18,6 +18,7 @@ mod runs_tests;
 #[cfg(test)]
 mod tests;
 
+pub use home::version as leading;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::coordination::v1::Lease,
@@ -198,12 +199,6 @@ pub fn findings(evidence: &Evidence, now: Timestamp) -> Vec<Finding> {
     found.extend(runs::restores(evidence.restores.objects(), &not_ready, now));
     found.sort_by(|a, b| (a.severity, &a.object, &a.reason).cmp(&(b.severity, &b.object, &b.reason)));
     found
-}
-
-/// Version of the control plane that leads now, where its Lease is among `leases` and says it.
-#[must_use]
-pub fn leading(leases: &[Lease], now: Timestamp) -> Option<String> {
-    home::version(leases, now)
 }
 
 /// An object that no controller has looked at, if it had the time to.

@@ -116,7 +116,10 @@ mod tests {
     /// A Lease of a control plane that leads, of this version.
     fn led_by(version: &str) -> Read<Lease> {
         all(json!([{
-            "metadata": {"name": "medusa-fleet-control-plane", "labels": {labels::APP_VERSION: version}},
+            "metadata": {
+                "name": "medusa-fleet-control-plane",
+                "annotations": {labels::LEADER: format!("a {version}")},
+            },
             "spec": {"holderIdentity": "a", "leaseDurationSeconds": 15, "renewTime": "2026-11-02T11:59:50.000000Z"},
         }]))
     }
@@ -194,9 +197,11 @@ mod tests {
     fn a_version_of_who_leads_no_more_is_none() {
         let mut leases = led_by("0.3.0");
         if let Read::All(leases) = &mut leases {
-            leases[0].spec.as_mut().unwrap().holder_identity = None;
+            for holder in [None, Some("an older one, which leaves the annotation as it was".to_owned())] {
+                leases[0].spec.as_mut().unwrap().holder_identity = holder;
+                assert_eq!(home::version(leases, now()), None);
+            }
         }
-        assert_eq!(home::version(leases.objects(), now()), None);
         assert_eq!(home::version(led_by("0.3.0").objects(), now()).as_deref(), Some("0.3.0"));
     }
 }
