@@ -74,8 +74,8 @@ pub(super) fn client(config: Config, timeouts: Timeouts) -> Result<Client, Unfit
         .http2_keep_alive_while_idle(true)
         .http2_initial_stream_window_size(STREAM_WINDOW)
         .http2_initial_connection_window_size(CONNECTION_WINDOW);
-    let watches = Arc::new(Shared::new(builder.build(connector.clone())));
-    let others = Arc::new(Shared::new(builder.build(connector)));
+    let watches = Arc::new(SharedConnection::new(builder.build(connector.clone())));
+    let others = Arc::new(SharedConnection::new(builder.build(connector)));
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
@@ -90,13 +90,13 @@ pub(super) fn client(config: Config, timeouts: Timeouts) -> Result<Client, Unfit
 }
 
 /// A connection that requests share once it is there.
-struct Shared {
+struct SharedConnection {
     client: Connections<TimeoutConnector<HttpsConnector<HttpConnector>>, Body>,
     is_open: AtomicBool,
     opening: Semaphore,
 }
 
-impl Shared {
+impl SharedConnection {
     fn new(client: Connections<TimeoutConnector<HttpsConnector<HttpConnector>>, Body>) -> Self {
         Self { client, is_open: AtomicBool::new(false), opening: Semaphore::new(1) }
     }
