@@ -212,7 +212,7 @@ async fn what_register_grants_is_enough_and_a_missing_verb_is_named() {
     change_role(there, &missing, false).await;
     controller.start();
     let message = fleet.expect_data_plane("dp-1", "Authorized", "False", "PermissionsMissing").await;
-    let (_, named) = message.split_once("kubeconfig): ").expect("a list of verbs");
+    let (_, named) = message.split_once("Missing: ").expect("a list of verbs");
     assert_eq!(named, "create medusabackupjobs.medusa.k8ssandra.io, patch secrets");
     fleet.expect_data_plane("dp-1", "Ready", "False", "PermissionsMissing").await;
     home.create(backup_job("refused", json!({}))).await;

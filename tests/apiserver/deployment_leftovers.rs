@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{ResourceExt as _, api::PostParams};
 use medusa_fleet::api::{
     cassandra::CassandraDatacenter, fleet::DeploymentState, k8ssandra::K8ssandraCluster,
+    medusa::MedusaConfiguration,
 };
 use serde_json::{Value, json};
 
@@ -12,7 +13,7 @@ use crate::{
     deployment_steps::{
         BUCKET, bare, bucket, edit, expect_condition, expect_state, k8ssandra, medusa_in, names, raw, settle,
     },
-    support::{CASS, Cluster, ControlPlane, FLEET, Fleet, eventually},
+    support::{CASS, Cluster, ControlPlane, FLEET, Fleet, configuration, eventually, secret},
 };
 
 /// Annotation that says for whom Medusa is deployed in a datacenter.
@@ -36,6 +37,13 @@ async fn deployed(fleet: &Fleet) -> ControlPlane {
 /// Nobody wants Medusa any more.
 async fn take_out(fleet: &Fleet) {
     fleet.home().patch::<K8ssandraCluster>(FLEET, "shop", json!({"spec": {"medusa": null}})).await;
+}
+
+/// Kills the controller and waits until another process of it is at work.
+async fn start_again(controller: &mut ControlPlane) {
+    let since = controller.log().len();
+    controller.restart();
+    controller.ready(since).await;
 }
 
 /// What pods of `dc1` mount is there.
@@ -125,7 +133,7 @@ async fn while_somebody_applies_a_part_of_medusa_all_of_it_stays_and_runs() {
         let (reason, _) = expect_condition(&fleet, "shop", "MedusaDeployed", "False").await;
         assert_eq!(reason, "StillInUse");
         // A start of ours is no reason to go on, nor to forget it.
-        controller.restart();
+        start_again(&mut controller).await;
     }
     home.event("K8ssandraCluster", "shop", "StillInUse").await;
     assert_eq!(raw(there, "dc1").await["spec"], before["spec"], "all or nothing");
@@ -164,7 +172,7 @@ async fn what_a_datacenter_refers_to_is_not_deleted_and_who_refers_to_it_is_name
             assert!(message.contains(words), "{message}");
         }
         assert_all_there(there).await;
-        controller.restart();
+        start_again(&mut controller).await;
     }
 
     // A Secret alone keeps everything as well.
@@ -180,5 +188,37 @@ async fn what_a_datacenter_refers_to_is_not_deleted_and_who_refers_to_it_is_name
     edit(there, "dc1", json!({})).await;
     expect_containers(there, &["cassandra", "sidecar"]).await;
     expect_nothing_left(there).await;
+    controller.assert_running();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_copied_by_annotation_stays_while_a_datacenter_beside_it_refers_to_it() {
+    let fleet = Fleet::start(1).await;
+    let (home, there) = (fleet.home(), fleet.dp(1));
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    home.create(secret(FLEET, BUCKET, &[("credentials", "x")])).await;
+    home.create(configuration("shared", BUCKET, Some("dp-1/cass"))).await;
+    let copy: Secret = there.appears(CASS, BUCKET).await;
+    let mut reading = bare("dc1", "shop");
+    let key = json!({"secretKeyRef": {"name": BUCKET, "key": "credentials"}});
+    let reader = json!({"name": "reader", "image": "r", "env": [{"name": "KEY", "valueFrom": key}]});
+    reading["spec"]["podTemplateSpec"]["spec"]["containers"] = json!([reader]);
+    there.create(reading).await;
+
+    // Nobody wants the copy any more, but the pods would not start without it.
+    home.delete::<MedusaConfiguration>(FLEET, "shared").await;
+    there.disappears::<MedusaConfiguration>(CASS, "shared").await;
+    let note = home.event("DataPlane", "dp-1", "StillInUse").await;
+    for words in
+        ["Secret cass/", "CassandraDatacenter cass/dc1", "secretKeyRef", "fleet.k8ssandra.io/control-plane"]
+    {
+        assert!(note.contains(words), "{note}");
+    }
+    assert_eq!(there.get::<Secret>(CASS, BUCKET).await.uid(), copy.uid());
+    there.delete::<CassandraDatacenter>(CASS, "dc1").await;
+    // It is looked at again after minutes, or by the next one that leads.
+    controller.restart();
+    there.disappears::<Secret>(CASS, BUCKET).await;
     controller.assert_running();
 }

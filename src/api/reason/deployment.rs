@@ -28,7 +28,7 @@ macro_rules! reasons_of_deployment {
             /// Nothing to do. To hand a field back, remove it from the CassandraDatacenter.
             FieldsKept: FleetCluster K8ssandraCluster,
             /// Medusa is deployed for `azure_blobs` with `role-based` and does not know the storage account: it finds its
-            /// name in the environment only, and every backup fails.
+            /// name in the environment only, and every backup fails unless something else, such as a webhook, sets it there.
             ///
             /// Add variable `AZURE_STORAGE_ACCOUNT` to `env` of the containers `medusa` and `medusa-restore` in the
             /// CassandraDatacenter's `spec.podTemplateSpec`.
@@ -40,9 +40,11 @@ macro_rules! reasons_of_deployment {
             /// Medusa is not wanted any more, and the datacenter still refers to what would be deleted with it: its pods
             /// would not start. Either others declare a part of Medusa's containers and volumes, so that nothing is taken out
             /// yet, or Medusa is out, and its ConfigMap and Secrets stay as long as another field refers to one of them.
+            /// On a DataPlane it is an Event: a Secret that was copied there and that nobody wants any more stays, as a
+            /// datacenter beside it refers to it.
             ///
             /// Take the field that the message names out where its owner keeps it. The rest goes by itself.
-            StillInUse: FleetCluster K8ssandraCluster,
+            StillInUse: DataPlane FleetCluster K8ssandraCluster,
             /// Medusa with `local` storage was taken out. The volumes with its backups are left where they are.
             ///
             /// Delete their PersistentVolumeClaims by hand when nobody needs the backups any more.

@@ -220,10 +220,7 @@ impl Capabilities {
             .map(|(resource, verbs)| format!("{} {resource}", verbs.join("/")))
             .collect();
         if !denied.is_empty() {
-            let message = format!(
-                "the data plane does not permit {}; apply {ROLE} there",
-                denied.join(", ")
-            );
+            let message = format!("the data plane does not permit {}; apply {ROLE} there", denied.join(", "));
             return Err(Why::new(Reason::NotAuthorized, message));
         }
         Ok(())
@@ -254,9 +251,7 @@ impl Capabilities {
     #[must_use]
     pub fn unwatched(&self, resource: &str) -> String {
         if self.may_serve(resource) {
-            format!(
-                "the data plane does not permit to list and watch {resource}; apply {ROLE} there"
-            )
+            format!("the data plane does not permit to list and watch {resource}; apply {ROLE} there")
         } else {
             format!("the data plane does not serve {resource}; install it with `medusa-fleet crds`")
         }

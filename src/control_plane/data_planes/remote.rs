@@ -36,6 +36,11 @@ pub enum CallError {
     /// No answer in time; what was asked may still happen.
     #[error("no answer within {} s", REQUEST_TIMEOUT.as_secs())]
     TimedOut,
+    /// An object was shown without what a write has to hold to: nothing is written or deleted on such a word.
+    #[error(
+        "what is there was shown without uid or resourceVersion, as Kubernetes never does: it is left as it is"
+    )]
+    Inexact,
     /// The API server or the way to it said no.
     #[error("{}", cause::words(.0))]
     Kube(#[from] kube::Error),
@@ -47,6 +52,7 @@ impl CallError {
     pub fn cause(&self) -> Cause {
         match self {
             Self::TimedOut => Cause::new(Kind::TimedOut, self.to_string()),
+            Self::Inexact => Cause::new(Kind::NotKubernetes, self.to_string()),
             Self::Kube(error) => Cause::of(error),
         }
     }
@@ -56,7 +62,7 @@ impl CallError {
     pub fn status(&self) -> Option<&kube::core::Status> {
         match self {
             Self::Kube(kube::Error::Api(status)) => Some(status),
-            Self::Kube(_) | Self::TimedOut => None,
+            Self::Kube(_) | Self::TimedOut | Self::Inexact => None,
         }
     }
 
@@ -169,9 +175,12 @@ impl Remote {
     /// Deletes an object in exactly the version `seen`. That it is gone is no error.
     ///
     /// # Errors
-    /// Those of [`Self::call`]; 409 when it has changed since.
+    /// Those of [`Self::call`]; 409 when it has changed since; [`CallError::Inexact`].
     pub async fn delete<K: Followed>(&self, key: &ObjectKey, seen: ObjectMeta) -> Result<(), CallError> {
         let seen = Preconditions { uid: seen.uid, resource_version: seen.resource_version };
+        if [&seen.uid, &seen.resource_version].iter().any(|said| said.as_ref().is_none_or(String::is_empty)) {
+            return Err(CallError::Inexact);
+        }
         let params = DeleteParams::default().preconditions(seen);
         let deleted = self
             .call(|client| async move {
@@ -235,6 +244,26 @@ mod tests {
         assert_eq!(rate.take(start), Duration::from_millis(100));
         assert_eq!(rate.take(start), Duration::from_millis(200));
         assert!(rate.take(start + Duration::from_secs(1)).is_zero());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_deleted_that_was_not_seen_in_a_version() {
+        let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("it was asked"))
+        });
+        let remote = Remote::new(Client::new(nobody, "default"), &Limits::default());
+        let key = ObjectKey::new("ns", "n");
+        for (uid, version) in
+            [(None, Some("7")), (Some("u"), None), (Some(""), Some("7")), (Some("u"), Some(""))]
+        {
+            let seen = ObjectMeta {
+                uid: uid.map(str::to_owned),
+                resource_version: version.map(str::to_owned),
+                ..ObjectMeta::default()
+            };
+            let deleted = remote.delete::<k8s_openapi::api::core::v1::Secret>(&key, seen).await;
+            assert!(matches!(deleted, Err(CallError::Inexact)), "{deleted:?}");
+        }
     }
 
     async fn version(remote: &Remote) -> Result<k8s_openapi::apimachinery::pkg::version::Info, CallError> {

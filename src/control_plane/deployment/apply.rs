@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::{
     api::core::v1::{PersistentVolumeClaim, Secret},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta},
 };
 use kube::{
-    Api, Client,
+    Api, Client, Resource as _,
     api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams},
-    core::Status,
+    core::{Request, Status},
 };
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
 
 use super::{
     ownership::{
@@ -19,7 +20,10 @@ use super::{
         diff::{Diff, compare},
         removal,
     },
-    pod::{fields::FieldPath, objects},
+    pod::{
+        fields::{self, FieldPath},
+        objects,
+    },
 };
 use crate::{
     api::{Reason, Why, cassandra::CassandraDatacenter, fleet::ROLE, labels},
@@ -39,8 +43,8 @@ use crate::{
 /// Rounds in which fields are left to their owners before the rest is given up: each round ends with the API
 /// server naming every conflict there is.
 const ROUNDS: usize = 4;
-/// Datacenters asked for at a time.
-const PAGE: u32 = 50;
+/// Datacenters asked for at a time: each may be of 1.5 MB.
+const PAGE: u32 = 2;
 
 /// Why a read or write brought nothing.
 #[derive(Clone, Debug)]
@@ -116,6 +120,18 @@ fn exact(object: Value, what: &str) -> Result<Value, Failure> {
     }
 }
 
+/// `object` if it can be looked through.
+fn bounded(object: Value, what: &str) -> Result<Value, Failure> {
+    if fields::is_bounded(&object) {
+        return Ok(object);
+    }
+    let message = format!(
+        "{what} has more than a hundred thousand fields and items, or a name of one with more than 4096 characters; nothing \
+         is changed in it. Take out what need not stand there"
+    );
+    Err(Failure::Refused(Why::new(Reason::TooLarge, message)))
+}
+
 /// Uid and version of an object, if it says both.
 fn identified(meta: &ObjectMeta) -> Option<(&str, &str)> {
     let (uid, version) = (meta.uid.as_deref()?, meta.resource_version.as_deref()?);
@@ -140,21 +156,33 @@ fn whole(object: DynamicObject) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }
 
-/// Every datacenter of a namespace with all its fields, as they are now; none where the kind is not served.
-pub(super) async fn read_all(remote: &Remote, namespace: &str) -> Result<Vec<Value>, CallError> {
-    let (mut page, mut found) = (ListParams::default().limit(PAGE), Vec::new());
+/// A list of which the items are not read yet.
+#[derive(Deserialize)]
+struct Listed {
+    metadata: ListMeta,
+    items: Vec<Box<RawValue>>,
+}
+
+/// Shows every datacenter of a namespace, as it is now, to `look`, as JSON that is not read yet, and keeps none of them; none
+/// where the kind is not served.
+pub(super) async fn each(
+    remote: &Remote,
+    namespace: &str,
+    mut look: impl FnMut(&str),
+) -> Result<(), CallError> {
+    let path = CassandraDatacenter::url_path(&(), Some(namespace));
+    let mut page = ListParams::default().limit(PAGE);
     loop {
-        let asked = page.clone();
-        let list =
-            remote.call(|client| async move { datacenters(client, namespace).list(&asked).await }).await;
-        let list = match list {
-            Err(error) if error.code() == Some(404) => return Ok(Vec::new()),
+        let asked = Request::new(path.as_str()).list(&page).map_err(kube::Error::BuildRequest)?;
+        let list = match remote.call(|client| async move { client.request_text(asked).await }).await {
+            Err(error) if error.code() == Some(404) => return Ok(()),
             list => list?,
         };
-        found.extend(list.items.into_iter().map(whole));
+        let list: Listed = serde_json::from_str(&list).map_err(kube::Error::SerdeError)?;
+        list.items.iter().for_each(|item| look(item.get()));
         match list.metadata.continue_.filter(|next| !next.is_empty()) {
             Some(next) => page = page.continue_token(&next),
-            None => return Ok(found),
+            None => return Ok(()),
         }
     }
 }
@@ -166,7 +194,7 @@ pub(super) async fn read(remote: &Remote, key: &ObjectKey) -> Result<Option<Valu
         .await;
     let what = format!("CassandraDatacenter {key}");
     match found {
-        Ok(found) => found.map(|found| exact(whole(found), &what)).transpose(),
+        Ok(found) => found.map(|found| bounded(exact(whole(found), &what)?, &what)).transpose(),
         Err(error) => Err(Failure::of(&error, "get", &what)),
     }
 }
@@ -420,7 +448,6 @@ pub(super) async fn delete<K: Followed>(
     let failed = |error: CallError, verb| Failure::of(&error, verb, &what);
     let found = remote.metadata::<K>(key).await.map_err(|error| failed(error, "get"))?;
     match found.filter(|found| found.uid.as_deref() == Some(uid) && is_ours(found)) {
-        Some(found) if identified(&found).is_none() => Err(Failure::inexact(&what)),
         Some(found) => remote.delete::<K>(key, found).await.map_err(|error| failed(error, "delete")),
         None => Ok(()),
     }

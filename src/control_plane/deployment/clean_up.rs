@@ -6,17 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::join_all;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::ResourceExt as _;
-use serde_json::Value;
-
 use super::{
     apply,
     config::config_map,
-    in_use,
-    observe::{deployed_for, schedule_for},
-    ownership::references::{Reference, Referred, still_in_use},
+    in_use::{self, UsedBy, Uses, too_large},
+    observe::{Holder, deployed_for, wanted_elsewhere},
+    ownership::references::{Referred, still_in_use},
     pass::Pass,
     pod::purge,
     report::DatacenterReport,
@@ -28,10 +23,16 @@ use crate::{
         operator_names,
     },
     control_plane::{
-        data_planes::{fleet::Snapshot, membership::DatacenterPlace, view::ObjectKey},
+        data_planes::{fleet::Snapshot, membership::DatacenterPlace, records::CopyRecord, view::ObjectKey},
         sources::secrets_needed,
     },
 };
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt as _;
+
+/// Most ConfigMaps of one namespace that are deleted in one pass.
+const AT_ONCE: usize = 16;
 
 /// What came of it.
 pub(super) struct CleanedUp {
@@ -47,14 +48,14 @@ pub(super) async fn run(pass: &Pass<'_>) -> CleanedUp {
     if !pass.inputs.may_remove {
         return all;
     }
-    for of_plane in join_all(pass.inputs.holders.iter().map(|plane| clean_plane(pass, plane))).await {
+    for of_plane in join_all(pass.inputs.holders.iter().map(|holder| clean_plane(pass, holder))).await {
         all.is_done &= of_plane.is_done;
         all.in_use.extend(of_plane.in_use);
     }
     all
 }
 
-async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> CleanedUp {
+async fn clean_plane(pass: &Pass<'_>, Holder { plane, pieces }: &Holder) -> CleanedUp {
     let (mut done, mut told) = (true, Vec::new());
     let Some(remote) = &plane.remote else { return CleanedUp { is_done: done, in_use: told } };
     let inputs = pass.inputs;
@@ -79,8 +80,8 @@ async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> CleanedUp {
     let is_gone = inputs.cluster.is_none();
     let stays_inherited =
         |meta: &kube::api::ObjectMeta| is_gone && pass.context.control_plane.is_inherited(meta);
-    for (key, schedule) in plane.view.schedules.last_known() {
-        let ours = schedule_for(schedule, &pass.context.control_plane).as_ref() == Some(&inputs.key);
+    for key in &pieces.schedules {
+        let Some(schedule) = plane.view.schedules.last(key) else { continue };
         let of = ObjectKey::new(&key.namespace, &schedule.spec.backup_spec.cassandra_datacenter);
         let is_of_its_datacenter = match plane.view.seen(&plane.view.datacenters, &of) {
             Seen::Known(dc) => purge::name(&sanitized, dc) == key.name,
@@ -88,38 +89,41 @@ async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> CleanedUp {
             Seen::Unknown { .. } => true,
         };
         let stays = medusa.is_some_and(purge::is_wanted) && wanted.contains(&&of) && is_of_its_datacenter;
-        if ours && !stays && !stays_inherited(&schedule.metadata) {
+        if !stays && !stays_inherited(&schedule.metadata) {
             let uid = schedule.uid().unwrap_or_default();
             done &= apply::delete::<MedusaBackupSchedule>(remote, key, &uid, is_ours).await.is_ok();
         }
     }
-    for (key, map) in plane.view.config_maps.last_known() {
-        let stays = map.source != inputs.key.to_string()
-            || (is_gone && pass.context.control_plane.is_earlier(&map.installation))
+    let mut leaving: BTreeMap<&str, Vec<(&ObjectKey, &CopyRecord)>> = BTreeMap::new();
+    for key in &pieces.config_maps {
+        let Some(map) = plane.view.config_maps.last(key) else { continue };
+        let stays = (is_gone && pass.context.control_plane.is_earlier(&map.installation))
             || (wanted.iter().any(|dc| dc.namespace == key.namespace)
                 && key.name == config_map::name(&sanitized));
-        if stays {
-            continue;
+        if !stays {
+            leaving.entry(&key.namespace).or_default().push((key, map));
         }
-        let datacenters = plane.view.listing(&plane.view.datacenters).known();
-        let unreadable = plane.view.datacenters.unreadable().keys();
-        if datacenters.is_none_or(|all| all.values().any(|dc| uses(dc, key, pass)))
-            || unreadable.map(|dc| &dc.namespace).any(|namespace| *namespace == key.namespace)
-        {
+    }
+    let listed = plane.view.listing(&plane.view.datacenters).known();
+    for (namespace, maps) in leaving {
+        // Somebody may have made any number of them. What is left over is found again.
+        done &= maps.len() <= AT_ONCE;
+        let maps = maps.get(..AT_ONCE).unwrap_or(&maps);
+        let mut unreadable = plane.view.datacenters.unreadable().keys();
+        let is_used = |key: &ObjectKey| listed.is_none_or(|all| all.values().any(|dc| uses(dc, key, pass)));
+        if maps.iter().any(|(key, _)| is_used(key)) || unreadable.any(|dc| dc.namespace == namespace) {
             done = false;
             continue;
         }
-        match in_use::find(remote, &key.namespace, &going(pass, plane, key)).await {
+        match in_use::find(remote, namespace, &going(pass, plane, namespace, maps)).await {
             Ok(users) if users.is_empty() => {
-                done &= apply::delete::<ConfigMap>(remote, key, &map.uid, is_ours).await.is_ok();
+                let deleted =
+                    maps.iter().map(|(key, map)| apply::delete::<ConfigMap>(remote, key, &map.uid, is_ours));
+                done &= join_all(deleted).await.iter().all(Result::is_ok);
             }
             Ok(users) => {
                 done = false;
-                told.extend(
-                    users
-                        .iter()
-                        .filter_map(|(datacenter, references)| report(pass, plane, datacenter, references)),
-                );
+                told.extend(users.iter().filter_map(|user| report(pass, plane, user)));
             }
             Err(_) => done = false,
         }
@@ -127,35 +131,37 @@ async fn clean_plane(pass: &Pass<'_>, plane: &Snapshot) -> CleanedUp {
     CleanedUp { is_done: done, in_use: told }
 }
 
-/// What goes with a ConfigMap: itself, and the copies of Secrets that nothing asks for any more. Replication deletes these when
-/// the ConfigMap is gone, so that what still needs one of them is said here.
-fn going(pass: &Pass<'_>, plane: &Snapshot, map: &ObjectKey) -> BTreeSet<Referred> {
+/// What goes with ConfigMaps of a namespace: they, and the copies of Secrets that nothing asks for any more. Replication deletes
+/// these when the ConfigMaps are gone, so that what still needs one of them is said here.
+fn going(
+    pass: &Pass<'_>,
+    plane: &Snapshot,
+    namespace: &str,
+    maps: &[(&ObjectKey, &CopyRecord)],
+) -> BTreeSet<Referred> {
     let needed = secrets_needed(pass.sources);
     let of_this =
         |source: &ObjectKey| source.namespace == pass.inputs.key.namespace && !needed.contains(source);
     let copies = plane.view.secrets.last_known().iter().filter(|(key, copy)| {
-        key.namespace == map.namespace && ObjectKey::read(&copy.source).is_some_and(|source| of_this(&source))
+        key.namespace == namespace && ObjectKey::read(&copy.source).is_some_and(|source| of_this(&source))
     });
     let secrets = copies.map(|(key, _)| Referred::Secret(key.name.clone()));
-    secrets.chain([Referred::ConfigMap(map.name.clone())]).collect()
+    secrets.chain(maps.iter().map(|(key, _)| Referred::ConfigMap(key.name.clone()))).collect()
 }
 
 /// What is said of a datacenter that keeps something from being deleted; nothing where Medusa still has to be taken out of
-/// it, or is wanted: then it refers to all that because of us.
-fn report(
-    pass: &Pass<'_>,
-    plane: &Snapshot,
-    datacenter: &Value,
-    references: &[Reference],
-) -> Option<DatacenterReport> {
-    let read = serde_json::from_value::<CassandraDatacenter>(datacenter.clone()).ok();
-    if read.is_some_and(|datacenter| deployed_for(&datacenter, &pass.context.control_plane).is_some()) {
-        return None;
-    }
-    let text = |pointer: &str| datacenter.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let object = ObjectKey::new(text("/metadata/namespace"), text("/metadata/name"));
-    let place = DatacenterPlace { plane: plane.name.clone(), object };
-    Some(DatacenterReport::new(&place, DeploymentState::Refused, Some(still_in_use(references))))
+/// it, or another K8ssandraCluster asks for it: then it refers to all that because of us, or has a report of its own.
+fn report(pass: &Pass<'_>, plane: &Snapshot, user: &UsedBy) -> Option<DatacenterReport> {
+    let is_anothers = wanted_elsewhere(plane, &user.datacenter, &pass.inputs.key, pass.sources);
+    let why = match &user.uses {
+        Uses::Fields(_, Some(read)) if deployed_for(read, &pass.context.control_plane).is_some() => {
+            return None;
+        }
+        Uses::Fields(fields, _) => still_in_use(fields),
+        Uses::Unknown => too_large(),
+    };
+    let place = DatacenterPlace { plane: plane.name.clone(), object: user.datacenter.clone() };
+    (!is_anothers).then(|| DatacenterReport::new(&place, DeploymentState::Refused, Some(why)))
 }
 
 /// Whether a datacenter's pods may still mount the ConfigMap: a pod that restarts without it does not start.

@@ -18,13 +18,13 @@ use tokio::{
 use super::{
     config::prefix::{BackupPlace, Collision, Presence, Tenant, collisions},
     context::DeploymentContext,
-    observe::{ClusterInputs, DatacenterTarget, Deployed},
+    observe::{ClusterInputs, Concerned, DatacenterTarget, Deployed},
     pass::{Pass, settings},
     report::{ClusterReport, DatacenterReport},
     undone, write,
 };
 use crate::{
-    api::{Reason, Seen, Why, fleet::DeploymentState},
+    api::{Reason, Seen, Why, fleet::DeploymentState, labels},
     control_plane::{
         data_planes::{membership::DatacenterPlace, view::ObjectKey, watched::Kind},
         sources::SourceObjects,
@@ -71,11 +71,13 @@ pub async fn run(context: DeploymentContext) {
     let mut last: HashMap<ObjectKey, Last> = HashMap::new();
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut waiting = BTreeMap::new();
     let mut wake = Instant::now();
     loop {
         tokio::select! {
             () = sleep_until(wake) => {
                 let round = Round::now(&context);
+                round.say_what_waits(&mut waiting);
                 for (key, fingerprint, begin) in round.due(&context, &last, &running) {
                     running.insert(key.clone());
                     last.insert(key, Last { fingerprint, due: Instant::now() + LOOK_AGAIN });
@@ -125,6 +127,8 @@ struct Round {
     sources: Arc<SourceObjects>,
     clusters: Vec<ClusterInputs>,
     collisions: BTreeMap<ObjectKey, Collision>,
+    /// How many K8ssandraClusters that are gone are not among them, by data plane.
+    waiting: BTreeMap<String, usize>,
     /// Whether the data planes and K8ssandraClusters are all known.
     whole: bool,
     now: Timestamp,
@@ -144,12 +148,26 @@ impl Round {
         let sources = context.sources.objects();
         let planes = context.fleet.snapshot();
         let deployed = Deployed::of(&planes, &context.control_plane);
-        let keys = if whole { deployed.concerned(&sources) } else { BTreeSet::new() };
+        let Concerned { keys, waiting } =
+            if whole { deployed.concerned(&sources) } else { Concerned::default() };
         let clusters: Vec<ClusterInputs> =
             keys.iter().map(|key| deployed.observe(key, &sources, &context.control_plane)).collect();
         let tenants: Vec<Tenant> = clusters.iter().filter_map(tenant).collect();
         let collisions = collisions(&tenants);
-        Self { sources: Arc::new(sources), clusters, collisions, whole, now: context.fleet.now() }
+        Self { sources: Arc::new(sources), clusters, collisions, waiting, whole, now: context.fleet.now() }
+    }
+
+    /// Says where more is left of K8ssandraClusters that are gone than is cleaned up at a time, once.
+    fn say_what_waits(&self, said: &mut BTreeMap<String, usize>) {
+        for (plane, count) in self.waiting.iter().filter(|(plane, _)| !said.contains_key(*plane)) {
+            tracing::warn!(
+                data_plane = plane,
+                "what {count} K8ssandraClusters that are gone left here waits: others that are gone come first. Delete what \
+                 nobody needs there and carries label `{}`",
+                labels::CONTROL_PLANE
+            );
+        }
+        said.clone_from(&self.waiting);
     }
 
     /// The passes that are due: something they depend on has changed, or their time has come.

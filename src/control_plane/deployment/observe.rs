@@ -19,11 +19,14 @@ use crate::{
         medusa::{MedusaBackupSchedule, MedusaConfiguration, ScheduledOperation},
     },
     control_plane::{
-        data_planes::{fleet::Snapshot, membership::DatacenterPlace, section::Section, view::ObjectKey},
+        data_planes::{fleet::Snapshot, membership::DatacenterPlace, view::ObjectKey},
         identity::{Identity, deployer},
         sources::{self, SourceObjects, datacenters_of, secret_names},
     },
 };
+
+/// Most K8ssandraClusters that are gone and looked at because of one data plane at a time.
+pub(super) const MOST_GONE: usize = 64;
 
 /// A datacenter a K8ssandraCluster's Medusa is for, or was.
 #[derive(Clone)]
@@ -38,6 +41,21 @@ pub struct DatacenterTarget {
     pub claimed_by: Option<ObjectKey>,
     /// Why nothing may be copied to where it is.
     pub refused: Option<&'static str>,
+}
+
+/// A data plane, and what of ours it holds for a K8ssandraCluster besides datacenters.
+#[derive(Clone)]
+pub struct Holder {
+    pub plane: Snapshot,
+    pub pieces: Pieces,
+}
+
+/// What stands in a data plane for a K8ssandraCluster besides datacenters.
+#[derive(Clone, Debug, Default)]
+pub struct Pieces {
+    pub config_maps: Vec<ObjectKey>,
+    /// Its purge schedules.
+    pub schedules: Vec<ObjectKey>,
 }
 
 /// One K8ssandraCluster and what surrounds it.
@@ -55,7 +73,7 @@ pub struct ClusterInputs {
     /// The datacenters it asks Medusa for, in its order, then those that still have it.
     pub targets: Vec<DatacenterTarget>,
     /// Data planes that are live and hold something of ours for it besides datacenters.
-    pub holders: Vec<Snapshot>,
+    pub holders: Vec<Holder>,
     /// Whether its order to remove is certain: the cluster is known to be as it is, or known to be gone.
     pub may_remove: bool,
 }
@@ -88,7 +106,15 @@ pub struct Deployed<'a> {
     /// Datacenters that have Medusa because of it.
     datacenters: BTreeMap<ObjectKey, Vec<DatacenterPlace>>,
     /// Data planes with a ConfigMap or a purge schedule for it.
-    holders: BTreeMap<ObjectKey, BTreeSet<&'a str>>,
+    holders: BTreeMap<ObjectKey, BTreeMap<&'a str, Pieces>>,
+}
+
+/// K8ssandraClusters that something has to be done, or reported, for.
+#[derive(Debug, Default)]
+pub struct Concerned {
+    pub keys: BTreeSet<ObjectKey>,
+    /// How many that are gone wait until others of their data plane are cleaned up, by data plane.
+    pub waiting: BTreeMap<String, usize>,
 }
 
 impl<'a> Deployed<'a> {
@@ -107,25 +133,56 @@ impl<'a> Deployed<'a> {
                     all.datacenters.entry(key).or_default().push(place);
                 }
             }
-            let maps = plane.view.config_maps.last_known().values();
-            let schedules = plane.view.schedules.last_known().values();
-            let held = maps
-                .filter_map(|map| ObjectKey::read(&map.source))
-                .chain(schedules.filter_map(|s| schedule_for(s, control_plane)));
-            for key in held {
-                all.holders.entry(key).or_default().insert(&plane.name);
+            for (object, map) in plane.view.config_maps.last_known() {
+                if let Some(key) = ObjectKey::read(&map.source) {
+                    all.pieces(key, plane).config_maps.push(object.clone());
+                }
+            }
+            for (object, schedule) in plane.view.schedules.last_known() {
+                if let Some(key) = schedule_for(schedule, control_plane) {
+                    all.pieces(key, plane).schedules.push(object.clone());
+                }
             }
         }
         all
     }
 
-    /// K8ssandraClusters that something has to be done, or reported, for.
+    fn pieces(&mut self, key: ObjectKey, plane: &'a Snapshot) -> &mut Pieces {
+        self.holders.entry(key).or_default().entry(&plane.name).or_default()
+    }
+
+    /// K8ssandraClusters that something has to be done, or reported, for. Which of them are gone a data plane says itself, so
+    /// that those of one data plane are at most [`MOST_GONE`] at a time.
     #[must_use]
-    pub fn concerned(&self, sources: &SourceObjects) -> BTreeSet<ObjectKey> {
+    pub fn concerned(&self, sources: &SourceObjects) -> Concerned {
         let clusters = &sources.clusters;
         let asking = clusters.items.iter().filter(|(_, c)| c.spec.medusa.is_some()).map(|(key, _)| key);
-        let standing = self.datacenters.keys().chain(self.holders.keys());
-        asking.chain(clusters.unreadable.keys()).chain(standing).cloned().collect()
+        let mut all = Concerned::default();
+        all.keys.extend(asking.chain(clusters.unreadable.keys()).cloned());
+        let standing: BTreeSet<&ObjectKey> = self.datacenters.keys().chain(self.holders.keys()).collect();
+        let mut gone: BTreeMap<&str, usize> = BTreeMap::new();
+        for key in standing.into_iter().filter(|key| !clusters.unreadable.contains_key(*key)) {
+            if !clusters.items.contains_key(key) {
+                let planes = self.planes_of(key);
+                if planes.iter().all(|plane| gone.get(plane).is_some_and(|count| *count >= MOST_GONE)) {
+                    for plane in planes {
+                        *all.waiting.entry(plane.to_owned()).or_default() += 1;
+                    }
+                    continue;
+                }
+                for plane in planes {
+                    *gone.entry(plane).or_default() += 1;
+                }
+            }
+            all.keys.insert(key.clone());
+        }
+        all
+    }
+
+    /// Data planes where something stands because of a K8ssandraCluster.
+    fn planes_of(&self, key: &ObjectKey) -> BTreeSet<&str> {
+        let datacenters = self.datacenters.get(key).into_iter().flatten().map(|place| place.plane.as_str());
+        datacenters.chain(self.holders.get(key).into_iter().flatten().map(|(plane, _)| *plane)).collect()
     }
 
     /// Puts together what concerns one K8ssandraCluster.
@@ -157,14 +214,16 @@ impl<'a> Deployed<'a> {
                 targets.push(target(place.clone(), None, &self.planes, key, sources, control_plane));
             }
         }
-        let holders = self.holders.get(key).into_iter().flatten();
-        let holders = holders.filter_map(|name| self.planes.get(name)).filter(|plane| plane.view.is_live());
+        let holders = self.holders.get(key).into_iter().flatten().filter_map(|(name, pieces)| {
+            let plane = self.planes.get(name).filter(|plane| plane.view.is_live())?;
+            Some(Holder { plane: (*plane).clone(), pieces: pieces.clone() })
+        });
         ClusterInputs {
             key: key.clone(),
             configuration: configuration.and_then(|key| sources.configurations.items.get(&key).cloned()),
             configurations_listed: sources.configurations.standing != sources::Standing::NotListed,
             targets,
-            holders: holders.map(|plane| (*plane).clone()).collect(),
+            holders: holders.collect(),
             may_remove: unreadable.is_none() && (cluster.is_some() || sources.lacks_cluster(key)),
             cluster,
             unreadable,
@@ -173,7 +232,12 @@ impl<'a> Deployed<'a> {
 }
 
 /// Whether another K8ssandraCluster that asks for Medusa lists the datacenter.
-fn wanted_elsewhere(plane: &Snapshot, object: &ObjectKey, key: &ObjectKey, sources: &SourceObjects) -> bool {
+pub(super) fn wanted_elsewhere(
+    plane: &Snapshot,
+    object: &ObjectKey,
+    key: &ObjectKey,
+    sources: &SourceObjects,
+) -> bool {
     plane.listing.get(object).filter(|other| *other != key).is_some_and(|other| {
         sources.clusters.unreadable.contains_key(other)
             || sources.clusters.items.get(other).is_some_and(|c| c.spec.medusa.is_some())
@@ -274,41 +338,26 @@ impl ClusterInputs {
                 let copy = ObjectKey::new(&target.place.object.namespace, name);
                 add(&(plane.view.secrets.last(&copy), plane.refusals.get(&copy)));
             }
-            add_section(&mut add, &plane.view.config_maps, |map| {
-                (ObjectKey::read(&map.source).as_ref() == Some(&self.key))
-                    .then(|| (map.uid.clone(), map.content_hash.clone()))
-            });
-            add_section(&mut add, &plane.view.schedules, |s| {
-                let for_it = s.annotations().get(labels::SOURCE).and_then(|t| ObjectKey::read(t));
-                (for_it.as_ref() == Some(&self.key))
-                    .then(|| (s.uid(), s.metadata.generation, s.labels().clone()))
-            });
         }
-        for plane in &self.holders {
+        for Holder { plane, pieces } in &self.holders {
+            let Snapshot { view, .. } = plane;
             add(&(&plane.name, &plane.usable));
+            for key in &pieces.config_maps {
+                add(&(key, view.config_maps.last(key).map(|map| (&map.uid, &map.content_hash))));
+            }
+            for key in &pieces.schedules {
+                let facts =
+                    |s: &Arc<MedusaBackupSchedule>| (s.uid(), s.metadata.generation, s.labels().clone());
+                add(&(key, view.schedules.last(key).map(facts)));
+            }
             // A ConfigMap goes when no datacenter beside it restarts any more, also one where Medusa is not wanted now.
-            let beside = |key: &ObjectKey| {
-                plane.view.config_maps.last_known().iter().any(|(map, record)| {
-                    map.namespace == key.namespace
-                        && ObjectKey::read(&record.source).as_ref() == Some(&self.key)
-                })
-            };
-            for (key, dc) in plane.view.datacenters.last_known().iter().filter(|(key, _)| beside(key)) {
+            let beside: BTreeSet<&str> =
+                pieces.config_maps.iter().map(|key| key.namespace.as_str()).collect();
+            let datacenters = view.datacenters.last_known().iter();
+            for (key, dc) in datacenters.filter(|(key, _)| beside.contains(key.namespace.as_str())) {
                 add(&(key, stability(dc, None, now)));
             }
         }
         text
-    }
-}
-
-fn add_section<T, R: std::fmt::Debug>(
-    add: &mut impl FnMut(&dyn std::fmt::Debug),
-    section: &Section<T>,
-    of: impl Fn(&T) -> Option<R>,
-) {
-    for (key, item) in section.last_known() {
-        if let Some(part) = of(item) {
-            add(&(key, part));
-        }
     }
 }

@@ -1,6 +1,9 @@
 //! What is decided for a datacenter, from all inputs as the sources and the views have them.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use jiff::Timestamp;
 use rstest::rstest;
@@ -11,9 +14,13 @@ use crate::control_plane::{
     data_planes::{
         capabilities::Capabilities,
         fleet::Snapshot,
+        records::CopyRecord,
         view::{ObjectKey, View},
     },
-    deployment::{observe::Deployed, pass::settings},
+    deployment::{
+        observe::{Deployed, MOST_GONE},
+        pass::settings,
+    },
     fanout::tests::{live, plane, silent},
     sources::{SourceObjects, Standing, listing},
 };
@@ -261,6 +268,7 @@ fn medusa_is_taken_out_only_when_it_is_certain_that_nobody_asks_for_it() {
     assert!(
         Deployed::of(&world.planes, &CONTROL_PLANE)
             .concerned(&world.sources)
+            .keys
             .contains(&ObjectKey::new("fleet", "shop"))
     );
     for standing in [Standing::NotListed, Standing::NotServed, Standing::Forbidden] {
@@ -277,7 +285,31 @@ fn medusa_is_taken_out_only_when_it_is_certain_that_nobody_asks_for_it() {
     // What another control plane deployed concerns nobody here.
     world.sources.clusters.items.clear();
     world.deployed_for("shop", "other");
-    assert!(Deployed::of(&world.planes, &CONTROL_PLANE).concerned(&world.sources).is_empty());
+    assert!(Deployed::of(&world.planes, &CONTROL_PLANE).concerned(&world.sources).keys.is_empty());
+}
+
+#[test]
+fn a_data_plane_that_names_many_clusters_that_are_gone_keeps_none_of_anothers_waiting() {
+    let mut world = World::new();
+    world.list();
+    let mut other = world.planes[0].clone();
+    other.name = "other".to_owned();
+    let claim = |plane: &mut Snapshot, names: &mut dyn Iterator<Item = String>| {
+        let mut view = (*plane.view).clone();
+        for name in names {
+            let map = CopyRecord { source: format!("fleet/{name}"), ..CopyRecord::default() };
+            view.config_maps.put(ObjectKey::new("cass", format!("{name}-medusa")), Arc::new(map));
+        }
+        plane.view = Arc::new(view);
+    };
+    claim(&mut world.planes[0], &mut (0..100).map(|number| format!("a{number:03}")));
+    claim(&mut other, &mut ["a000", "a099", "z"].map(str::to_owned).into_iter());
+    world.planes.push(other);
+    let concerned = Deployed::of(&world.planes, &CONTROL_PLANE).concerned(&world.sources);
+    let names: Vec<&str> = concerned.keys.iter().map(|key| key.name.as_str()).collect();
+    assert_eq!(names.len(), MOST_GONE + 3, "{names:?}");
+    assert!(names.contains(&"a000") && names.ends_with(&["a063", "a099", "shop", "z"]), "{names:?}");
+    assert_eq!(concerned.waiting, BTreeMap::from([(world.planes[0].name.clone(), 35)]));
 }
 
 #[test]

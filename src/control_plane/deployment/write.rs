@@ -102,9 +102,11 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
     if !paused {
         let cleaned = clean_up::run(pass).await;
         again |= !cleaned.is_done;
-        let is_told = |own: &DatacenterReport| report.datacenters.iter().any(|dc| dc.place == own.place);
-        let untold: Vec<DatacenterReport> = cleaned.in_use.into_iter().filter(|own| !is_told(own)).collect();
-        report.datacenters.extend(untold);
+        for own in cleaned.in_use {
+            if report.datacenters.iter().all(|dc| dc.place != own.place) {
+                report.datacenters.push(own);
+            }
+        }
     }
     let unsettled = |state| {
         matches!(state, DeploymentState::Unknown | DeploymentState::Waiting | DeploymentState::Refused)
@@ -135,10 +137,7 @@ fn ended(
         return Some(summarize::report(&work.found(target), DeploymentState::Progressing, Some(why)));
     }
     let contested = undone::contested(pass, target);
-    if let (None, Some(lacks)) = (&contested, &work.lacks) {
-        return Some(summarize::report(&work.found(target), DeploymentState::Refused, Some(lacks.clone())));
-    }
-    let remark = contested.or_else(|| remark(pass, target));
+    let remark = contested.or_else(|| work.lacks.clone()).or_else(|| remark(pass, target));
     Some(summarize::in_place(&work.found(target), stability, remark))
 }
 

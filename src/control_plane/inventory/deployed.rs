@@ -54,7 +54,11 @@ pub fn not_found(reports: &Reports) -> Vec<(ClusterId, ClusterDatacenter)> {
 }
 
 fn is_nowhere(report: &DatacenterReport) -> bool {
-    report.why.as_ref().is_some_and(|why| why.reason == Reason::UnknownDataPlane)
+    has(report, Reason::UnknownDataPlane)
+}
+
+fn has(report: &DatacenterReport, reason: Reason) -> bool {
+    report.why.as_ref().is_some_and(|why| why.reason == reason)
 }
 
 /// Brings what the deployment found out into `clusters`. Until it has looked at everything, what was published
@@ -65,13 +69,16 @@ pub fn describe(
     old: &BTreeMap<String, FleetClusterStatus>,
     now: Timestamp,
 ) {
-    let by_place: BTreeMap<Place<'_>, (&ObjectKey, &ClusterReport, &DatacenterReport)> = reports
-        .clusters
-        .iter()
-        .flat_map(|(key, report)| {
-            report.datacenters.iter().map(move |dc| (place_of(dc), (key, &**report, dc)))
-        })
-        .collect();
+    let mut by_place: BTreeMap<Place<'_>, (&ObjectKey, &ClusterReport, &DatacenterReport)> = BTreeMap::new();
+    for (key, report) in &reports.clusters {
+        for own in &report.datacenters {
+            // What is left of one K8ssandraCluster's Medusa is not what another's comes to in the same datacenter.
+            let is_left_over = has(own, Reason::StillInUse) && by_place.contains_key(&place_of(own));
+            if !is_left_over {
+                by_place.insert(place_of(own), (key, &**report, own));
+            }
+        }
+    }
     for (name, status) in clusters {
         let before = old.get(name);
         let mut found: BTreeMap<&ObjectKey, &ClusterReport> = BTreeMap::new();
@@ -137,7 +144,7 @@ fn judge(
         set_condition(list, type_, verdict.0, verdict.1, verdict.2, generation, now);
     };
     // It is there only while there is something to decide.
-    match datacenters.iter().find(|dc| dc.why.as_ref().is_some_and(|why| why.reason == Reason::Conflict)) {
+    match datacenters.iter().find(|dc| has(dc, Reason::Conflict)) {
         Some(fought) => set(&mut status.conditions, CONFLICT, (Some(true), Reason::Conflict, named(fought))),
         None => status.conditions.retain(|condition| condition.type_ != CONFLICT),
     }
@@ -155,7 +162,8 @@ fn named(report: &DatacenterReport) -> String {
     format!("{plane}/{namespace}/{name}: {why}")
 }
 
-/// `None` when every datacenter is as asked for, or somebody else's: then the containers tell.
+/// `None` when every datacenter is as asked for, or somebody else's: then the containers tell. Medusa that cannot reach its
+/// storage is not deployed, although all that was asked for is in place.
 fn deployed(datacenters: &[&DatacenterReport]) -> Option<(Option<bool>, Reason, String)> {
     let order = [
         DeploymentState::Refused,
@@ -165,9 +173,14 @@ fn deployed(datacenters: &[&DatacenterReport]) -> Option<(Option<bool>, Reason, 
         DeploymentState::NotFound,
         DeploymentState::Unknown,
     ];
-    let worst = order.into_iter().find_map(|state| datacenters.iter().find(|dc| dc.state == state))?;
-    let messages: Vec<String> =
-        datacenters.iter().filter(|dc| dc.state == worst.state).map(|dc| named(dc)).collect();
+    let of_state = |state| datacenters.iter().find(|dc| dc.state == state);
+    let lacking = || datacenters.iter().find(|dc| has(dc, Reason::StorageAccountMissing));
+    let worst = order.into_iter().find_map(of_state).or_else(lacking)?;
+    let is_alike = |dc: &DatacenterReport| {
+        dc.state == worst.state
+            && (dc.state != DeploymentState::Deployed || has(dc, Reason::StorageAccountMissing))
+    };
+    let messages: Vec<String> = datacenters.iter().filter(|dc| is_alike(dc)).map(|dc| named(dc)).collect();
     let reason = worst.why.as_ref().map_or(Reason::MedusaNotDeployed, |why| why.reason);
     let verdict = (worst.state != DeploymentState::Unknown).then_some(false);
     Some((verdict, reason, messages.join("; ")))
@@ -261,6 +274,34 @@ mod tests {
         assert_eq!(deployed.message, "eu/cass/dc2: no s");
         assert_eq!(status.conditions.of_type("CredentialsInSync").unwrap().status, "False");
         assert!(status.conditions.is_true("PrefixUnique"));
+    }
+
+    #[test]
+    fn medusa_without_its_storage_account_is_not_deployed() {
+        let lacks = Why::new(Reason::StorageAccountMissing, "no account");
+        let found = vec![
+            datacenter("dc1", DeploymentState::Deployed, None),
+            datacenter("dc2", DeploymentState::Deployed, Some(lacks)),
+        ];
+        let mut all = clusters(&["dc1", "dc2"]);
+        describe(&mut all, &reports(found, true), &BTreeMap::new(), at());
+        let deployed = all["demo.src"].conditions.of_type("MedusaDeployed").unwrap();
+        assert_eq!((deployed.status.as_str(), deployed.reason.as_str()), ("False", "StorageAccountMissing"));
+        assert_eq!(deployed.message, "eu/cass/dc2: no account");
+    }
+
+    #[test]
+    fn what_is_left_of_one_cluster_is_not_said_of_the_datacenter_that_another_wants() {
+        let left = Why::new(Reason::StillInUse, "left");
+        let mut both = reports(vec![datacenter("dc1", DeploymentState::Deployed, None)], true);
+        let of = vec![datacenter("dc1", DeploymentState::Waiting, Some(left))];
+        for earlier_or_later in ["a", "z"] {
+            let report = ClusterReport { datacenters: of.clone(), ..ClusterReport::default() };
+            both.clusters.insert(ObjectKey::new("src", earlier_or_later), Arc::new(report));
+        }
+        let mut all = clusters(&["dc1"]);
+        describe(&mut all, &both, &BTreeMap::new(), at());
+        assert_eq!(all["demo.src"].datacenters[0].medusa.state, Some(DeploymentState::Deployed));
     }
 
     #[test]

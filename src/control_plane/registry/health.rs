@@ -4,7 +4,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
-    api::{Reason, Why, condition::set_condition, fleet::{MedusaController, ROLE}},
+    api::{
+        Reason, Why,
+        condition::set_condition,
+        fleet::{MedusaController, ROLE},
+    },
     control_plane::{
         data_planes::view::{Contact, View},
         identity,
@@ -255,7 +259,7 @@ fn authorized(facts: &Facts<'_>) -> Verdict {
         (Reason::PermissionsGranted, "every permission needed is granted"),
         (
             Reason::PermissionsMissing,
-            &format!("missing: apply {ROLE} there, for the account of this kubeconfig. It lacks"),
+            &format!("apply {ROLE} there, for the account of this kubeconfig. Missing"),
         ),
     );
     let verdict = match (&facts.health.missing_permissions, &facts.health.no_permissions) {
@@ -275,7 +279,11 @@ fn authorized(facts: &Facts<'_>) -> Verdict {
     if limits.is_empty() {
         return verdict;
     }
-    limited(verdict, "what backups need is granted", &format!("{}. Apply {ROLE} there, for the account of this kubeconfig", limits.join("; ")))
+    limited(
+        verdict,
+        "what backups need is granted",
+        &format!("{}. Apply {ROLE} there, for the account of this kubeconfig", limits.join("; ")),
+    )
 }
 
 /// A verdict that holds for backups, with what else does not work; any other as it is.

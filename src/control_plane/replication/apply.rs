@@ -1,5 +1,5 @@
-//! The single writes of copies into a data plane. A copy is applied with a precondition, an object that is not ours is
-//! never written, and before one is deleted it is looked at once more.
+//! The single writes of copies into a data plane. A copy is applied with a precondition, and an object that is not ours is
+//! never written.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,9 +12,10 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    content::{Precondition, applied, differences, is_copy_of_ours, owner, surplus},
+    content::{Precondition, applied, differences, owner, surplus},
     desired::{CopyKey, CopyKind, Wanted},
     plan::Action,
+    remove::remove,
     worker::Shared,
 };
 use crate::{
@@ -26,7 +27,6 @@ use crate::{
             remote::{CallError, Remote},
             view::ObjectKey,
         },
-        deployment::in_use,
         identity::Identity,
         sources::Payload,
     },
@@ -112,7 +112,7 @@ async fn of_kind<K: Copied>(
 }
 
 /// A kind of which there are copies.
-trait Copied: Followed {
+pub(super) trait Copied: Followed {
     /// The field with what is copied.
     const CONTENT: &'static str;
 
@@ -267,43 +267,6 @@ impl Copying<'_> {
             found.differences(payload)
         );
         Ok(Outcome::Failed(Why::new(Reason::NameConflict, message)))
-    }
-}
-
-/// Takes a copy back: this very one, only while it says that it is a copy of ours, and only when no datacenter beside it
-/// refers to it any more.
-async fn remove<K: Copied>(
-    key: &CopyKey,
-    uid: &str,
-    remote: &Remote,
-    shared: &Shared,
-) -> Result<Outcome, CallError> {
-    let Some(meta) = remote.metadata::<K>(&key.object).await? else { return Ok(Outcome::Gone) };
-    if meta.uid.as_deref() != Some(uid) {
-        return Ok(Outcome::PlanAgain);
-    }
-    if !is_copy_of_ours(&meta, &shared.context.control_plane) {
-        if !shared.context.control_plane.wrote(&meta) {
-            return Ok(Outcome::Gone);
-        }
-        let message = format!(
-            "{key} is not wanted any more and is left where it is: its annotations are not those of a copy; delete it, \
-             or take label `{}` off it",
-            labels::CONTROL_PLANE
-        );
-        return Ok(Outcome::Failed(Why::new(Reason::NameConflict, message)));
-    }
-    // A Secret that opens a cluster is taken back whoever uses it.
-    let source = meta.annotations.as_ref().and_then(|all| ObjectKey::read(all.get(labels::SOURCE)?));
-    let is_way_in = source.is_some_and(|source| shared.context.sources.objects().ways_in().contains(&source));
-    if key.kind == CopyKind::Secret && !is_way_in && in_use::is_secret(remote, &key.object).await? {
-        return Ok(Outcome::PlanAgain);
-    }
-    match remote.delete::<K>(&key.object, meta).await {
-        Ok(()) => Ok(Outcome::Gone),
-        // It changed since it was looked at.
-        Err(error) if error.code() == Some(409) => Ok(Outcome::PlanAgain),
-        Err(error) => Err(error),
     }
 }
 

@@ -172,34 +172,37 @@ fn places(planes: &[Snapshot], sources: &SourceObjects, context: &ReplicationCon
         };
         let unreadable = plane.view.datacenters.unreadable().keys().map(|object| object.namespace.clone());
         let readable = plane.view.datacenters.last_known().iter().filter_map(uses);
-        // Where Medusa was taken out its ConfigMap goes when nothing refers to it or to these copies: until then they stay.
-        let ending = plane.view.config_maps.last_known().iter().filter(|(object, map)| {
-            !plane.unregistering && is_left(&plane.name, object, map, sources, &context.control_plane)
+        places.held.insert(plane.name.clone(), readable.chain(unreadable).collect());
+        // Where Medusa was taken out its ConfigMap goes when nothing refers to it or to what was copied for it: until then
+        // that stays.
+        let config_maps = plane.view.config_maps.last_known().iter().filter(|_| !plane.unregistering);
+        let ending = config_maps.filter_map(|(object, map)| {
+            let cluster = left(&plane.name, object, map, sources, &context.control_plane)?;
+            Some((object.namespace.clone(), cluster.namespace))
         });
-        let ending = ending.map(|(object, _)| object.namespace.clone());
-        let held: BTreeSet<String> = readable.chain(unreadable).chain(ending).collect();
-        places.held.insert(plane.name.clone(), held);
+        places.ending.insert(plane.name.clone(), ending.collect());
     }
     places.listed = planes.iter().filter(|p| p.view.knows_inventory()).map(|p| p.name.clone()).collect();
     places
 }
 
-/// Whether a ConfigMap of Medusa's is where no K8ssandraCluster asks for Medusa (any more).
-fn is_left(
+/// The K8ssandraCluster for which a ConfigMap of Medusa's was made, when it does not ask for Medusa there (any more).
+fn left(
     plane: &str,
     object: &ObjectKey,
     map: &CopyRecord,
     sources: &SourceObjects,
     control_plane: &Identity,
-) -> bool {
-    let Some(key) = ObjectKey::read(&map.source) else { return false };
+) -> Option<ObjectKey> {
+    // What a cluster that is not followed asks for, nobody knows.
+    let key = ObjectKey::read(&map.source).filter(|key| sources.follows(&key.namespace))?;
     let asking = sources.clusters.items.get(&key).filter(|cluster| cluster.spec.medusa.is_some());
     let is_asked_for = asking.is_some_and(|cluster| {
         let places = datacenters_of(&key, cluster);
         places.iter().any(|place| place.plane == plane && place.object.namespace == object.namespace)
     });
     // What an earlier installation left waits for its K8ssandraCluster, with its own Secrets.
-    !is_asked_for && !control_plane.is_earlier(&map.installation)
+    (!is_asked_for && !control_plane.is_earlier(&map.installation)).then_some(key)
 }
 
 #[cfg(test)]
@@ -231,7 +234,9 @@ mod tests {
                 installation: installation.to_owned(),
                 ..CopyRecord::default()
             };
-            super::is_left(plane, &ObjectKey::new(namespace, "shop-medusa"), &map, sources, &control_plane)
+            let object = ObjectKey::new(namespace, "shop-medusa");
+            let left = super::left(plane, &object, &map, sources, &control_plane);
+            left.is_some_and(|cluster| cluster == ObjectKey::new("fleet", "shop"))
         };
         let (asked, ended) = (sources(json!({})), sources(json!(null)));
         assert!(!is_left("dp-1", "cass", "cp", &asked));
@@ -239,5 +244,7 @@ mod tests {
         assert!(is_left("dp-1", "cass", "cp", &ended));
         assert!(is_left("dp-1", "cass", "cp", &SourceObjects::default()));
         assert!(!is_left("dp-1", "cass", "earlier", &ended), "it waits for its cluster");
+        let elsewhere = SourceObjects { within: ["other".to_owned()].into(), ..SourceObjects::default() };
+        assert!(!is_left("dp-1", "cass", "cp", &elsewhere), "nobody looks at its cluster");
     }
 }

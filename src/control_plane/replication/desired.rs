@@ -62,6 +62,9 @@ pub struct Places {
     pub listed: BTreeSet<String>,
     /// Data plane to the namespaces in which pods may still use copies that nobody wants any more.
     pub held: BTreeMap<String, BTreeSet<String>>,
+    /// Data plane to the namespaces in which Medusa is being taken out, each with the namespace of a K8ssandraCluster that
+    /// had it there: what was copied for that one stays.
+    pub ending: BTreeMap<String, BTreeSet<(String, String)>>,
     /// Data planes that are being unregistered: nothing is wanted there, whoever lists them.
     pub leaving: BTreeSet<String>,
     /// Data plane to the namespaces that are worked in; every one where none is named.
@@ -91,6 +94,8 @@ pub struct Desired {
     pub complete_for: BTreeSet<String>,
     /// Namespaces in which nothing is removed yet, by data plane.
     pub held: BTreeMap<String, BTreeSet<String>>,
+    /// Namespaces in which nothing is removed yet that comes from these, by data plane.
+    pub ending: BTreeMap<String, BTreeSet<(String, String)>>,
     /// Data planes that are being unregistered.
     pub leaving: BTreeSet<String>,
     /// Sources whose copies stay, wanted or not: what cannot be read may ask for them.
@@ -106,6 +111,7 @@ pub struct Desired {
 pub fn desired(sources: &SourceObjects, places: &Places) -> Desired {
     let mut desired = Desired {
         held: places.held.clone(),
+        ending: places.ending.clone(),
         leaving: places.leaving.clone(),
         in_doubt: sources.in_doubt(),
         ways_in: sources.ways_in(),

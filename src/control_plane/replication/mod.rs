@@ -10,6 +10,7 @@ mod controller;
 mod desired;
 mod plan;
 mod publish;
+mod remove;
 mod summarize;
 mod targets;
 mod worker;

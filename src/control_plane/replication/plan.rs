@@ -114,6 +114,8 @@ pub struct Removal<'a> {
     pub is_known: bool,
     /// Namespaces where pods may still use copies.
     pub held: &'a BTreeSet<String>,
+    /// Namespaces in which Medusa is being taken out, each with that of a K8ssandraCluster that had it there.
+    pub ending: &'a BTreeSet<(String, String)>,
     /// Sources whose copies stay, because something that cannot be read may ask for them.
     pub in_doubt: &'a BTreeSet<ObjectKey>,
     /// Secrets that let their readers into a cluster: their copies go whoever uses them.
@@ -131,8 +133,12 @@ impl Removal<'_> {
         if key.kind == CopyKind::Secret && is_one(self.ways_in) {
             return true;
         }
+        let is_ending = source.as_ref().is_some_and(|source| {
+            self.ending.contains(&(key.object.namespace.clone(), source.namespace.clone()))
+        });
         let is_inherited = self.keeps_inherited && self.control_plane.is_earlier(&copy.installation);
-        self.is_known && !is_inherited && !self.held.contains(&key.object.namespace) && !is_one(self.in_doubt)
+        let is_held = self.held.contains(&key.object.namespace) || is_ending;
+        self.is_known && !is_inherited && !is_held && !is_one(self.in_doubt)
     }
 }
 
@@ -199,11 +205,13 @@ mod tests {
     static CONTROL_PLANE: LazyLock<Identity> = LazyLock::new(|| Identity::named("cp"));
     static NO_NAMESPACES: BTreeSet<String> = BTreeSet::new();
     static NO_SOURCES: BTreeSet<ObjectKey> = BTreeSet::new();
+    static NOTHING_ENDS: BTreeSet<(String, String)> = BTreeSet::new();
 
     fn all() -> Removal<'static> {
         Removal {
             is_known: true,
             held: &NO_NAMESPACES,
+            ending: &NOTHING_ENDS,
             in_doubt: &NO_SOURCES,
             ways_in: &NO_SOURCES,
             keeps_inherited: true,
@@ -280,6 +288,15 @@ mod tests {
         assert_eq!(plan(Removal { is_known: false, ..all() }), 0, "not every source is known");
         assert_eq!(plan(Removal { held: &here, ..all() }), 0, "pods may use it");
         assert_eq!(plan(Removal { held: &elsewhere, ..all() }), 1);
+        let ends = |namespace: &str, of: &str| BTreeSet::from([(namespace.to_owned(), of.to_owned())]);
+        let (ending, anothers, there) = (ends("ns", "src"), ends("ns", "other"), ends("other", "src"));
+        assert_eq!(plan(Removal { ending: &ending, ..all() }), 0, "Medusa is being taken out here");
+        assert_eq!(
+            plan(Removal { ending: &anothers, ..all() }),
+            1,
+            "which holds up nothing of anybody else's"
+        );
+        assert_eq!(plan(Removal { ending: &there, ..all() }), 1, "nor elsewhere");
         assert_eq!(plan(Removal { in_doubt: &source, ..all() }), 0, "what cannot be read may want it");
         assert_eq!(plan(Removal { in_doubt: &another, ..all() }), 1, "and holds up nothing else");
         let ways_in = Removal { is_known: false, held: &here, in_doubt: &source, ways_in: &source, ..all() };

@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{controller::ReplicationContext, desired::Desired, plan::Failures, summarize, worker::Shared};
 use crate::{
-    api::{Reason, Why, k8ssandra::K8ssandraCluster, labels, medusa::MedusaConfiguration},
+    api::{Reason, Why, fleet::DataPlane, k8ssandra::K8ssandraCluster, labels, medusa::MedusaConfiguration},
     control_plane::data_planes::{fleet::Snapshot, view::ObjectKey},
     runtime::sync::lock,
 };
@@ -36,7 +36,7 @@ const EVENTS: usize = 10;
 type Digest = Vec<(String, String, String)>;
 /// What was written to, by uid: an object made again under its name has nothing yet.
 type Published = BTreeMap<ObjectKey, (Option<String>, Digest)>;
-/// What was told of a K8ssandraCluster, by uid.
+/// What was told of a K8ssandraCluster or a DataPlane, by uid.
 type Told = BTreeMap<ObjectKey, (Option<String>, Vec<Why>)>;
 
 /// Conditions that have to be written.
@@ -51,13 +51,14 @@ struct Due {
 
 /// Runs for ever. Woken by [`Shared::progress`].
 pub(super) async fn run(shared: &Shared, wanted: watch::Receiver<Arc<Desired>>) {
-    let (mut published, mut told) = (Published::new(), Told::new());
+    let (mut published, mut of_clusters, mut of_planes) = (Published::new(), Told::new(), Told::new());
     loop {
         shared.progress.notified().await;
         sleep(GATHER).await;
         loop {
             let desired = wanted.borrow().clone();
-            tell_clusters(shared, &desired, &mut told);
+            tell_clusters(shared, &desired, &mut of_clusters);
+            tell_data_planes(shared, &desired, &mut of_planes);
             if publish(shared, &desired, &mut published).await {
                 break;
             }
@@ -167,10 +168,30 @@ fn tell_clusters(shared: &Shared, desired: &Desired, told: &mut Told) {
         let why = Why::new(Reason::InvalidObject, message);
         now.entry(key.clone()).or_insert_with(|| (malformed.metadata.uid.clone(), Vec::new())).1.push(why);
     }
+    tell::<K8ssandraCluster>(shared, told, now);
+}
+
+/// One Event on a DataPlane per copy that nobody wants any more and that cannot be taken back.
+fn tell_data_planes(shared: &Shared, desired: &Desired, told: &mut Told) {
+    let home = shared.context.sources.objects().home;
+    let mut now = Told::new();
+    let uids = shared.context.fleet.uids();
+    for (plane, failures) in lock(&shared.failures).iter() {
+        let wanted = desired.copies.get(plane);
+        let left = failures.iter().filter(|(key, _)| wanted.is_none_or(|wanted| !wanted.contains_key(key)));
+        let left = left.map(|(_, why)| why).filter(|why| why.reason != Reason::DataPlaneUnreachable);
+        let problems: Vec<Why> = left.cloned().collect();
+        now.insert(ObjectKey::new(&home, plane), (uids.get(plane).cloned(), problems));
+    }
+    tell::<DataPlane>(shared, told, now);
+}
+
+/// One Event on an object per thing that was not told of it before.
+fn tell<K: kube::Resource<DynamicType = ()>>(shared: &Shared, told: &mut Told, now: Told) {
     for (key, (uid, problems)) in &now {
         let before = told.get(key).filter(|(of, _)| of == uid).map(|(_, problems)| problems.as_slice());
         let news = problems.iter().filter(|why| !before.unwrap_or_default().contains(why));
-        let about = reference::<K8ssandraCluster>(ObjectMeta {
+        let about = reference::<K>(ObjectMeta {
             namespace: Some(key.namespace.clone()),
             name: Some(key.name.clone()),
             uid: uid.clone(),

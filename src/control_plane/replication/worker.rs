@@ -172,6 +172,7 @@ pub(super) async fn run(
             member.meters.set_copies(if is_twin { Copies::default() } else { counted });
         }
         if let Some(remote) = writable(fleet, &member, &view) {
+            let planned: BTreeSet<CopyKey> = actions.iter().map(|action| action.key().clone()).collect();
             // What is shared is looked at again: it may change without our seeing it.
             let shared_ones = copies.keys().filter(|key| plan::shared_with(&view, key, &settled).is_some());
             let looks = shared_ones.map(|key| Action::Create(key.clone()));
@@ -202,7 +203,7 @@ pub(super) async fn run(
                     Write { key, content, outcome }
                 }));
             }
-            forget(&shared, &name, &copies);
+            forget(&shared, &name, &copies, &planned);
             memory.written.retain(|key, _| copies.contains_key(key));
         }
         let stands =
@@ -249,10 +250,11 @@ fn plan_now(
     settled: &Settled,
     control_plane: &Identity,
 ) -> Vec<Action> {
-    let (no_namespaces, no_sources) = (BTreeSet::new(), BTreeSet::new());
+    let (no_namespaces, no_sources, nothing) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let removal = plan::Removal {
         is_known: wanted.complete_for.contains(name),
         held: wanted.held.get(name).unwrap_or(&no_namespaces),
+        ending: wanted.ending.get(name).unwrap_or(&nothing),
         // Where nothing is wanted any more, nobody asks for anything.
         in_doubt: if wanted.leaving.contains(name) { &no_sources } else { &wanted.in_doubt },
         ways_in: &wanted.ways_in,
@@ -278,10 +280,10 @@ fn settled_of(shared: &Shared, name: &str) -> Settled {
     settled.get(name).cloned().unwrap_or_default()
 }
 
-/// Drops what is known of copies nobody wants any more.
-fn forget(shared: &Shared, name: &str, copies: &BTreeMap<CopyKey, Wanted>) {
+/// Drops what is known of copies that nobody wants any more, and of those that nobody has to take back either.
+fn forget(shared: &Shared, name: &str, copies: &BTreeMap<CopyKey, Wanted>, planned: &BTreeSet<CopyKey>) {
     if let Some(of_plane) = lock(&shared.failures).get_mut(name) {
-        of_plane.retain(|key, _| copies.contains_key(key));
+        of_plane.retain(|key, _| copies.contains_key(key) || planned.contains(key));
     }
     if let Some(of_plane) = lock(&shared.settled).get_mut(name) {
         of_plane.retain(|key, _| copies.contains_key(key));
@@ -350,7 +352,7 @@ fn settle(shared: &Shared, name: &str, done: Write, memory: &mut Memory) {
         }
         Outcome::Failed(problem) => {
             accept(&key, None);
-            let is_final = problem.reason == Reason::TooLarge;
+            let is_final = matches!(problem.reason, Reason::TooLarge | Reason::StillInUse);
             let backoff = if is_final { &mut memory.refused } else { &mut memory.backoff };
             let wait = backoff.failed_as(&key, &source);
             memory.pauses.insert(key.clone(), pause(wait));

@@ -3,7 +3,7 @@
 //! A pod whose ConfigMap or Secret is gone does not start, and that shows only when it is restarted, perhaps weeks later.
 //! So before one of ours is deleted, every datacenter beside it is looked through: whoever wrote the field.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, ops::ControlFlow};
 
 use serde_json::Value;
 
@@ -14,11 +14,13 @@ use crate::{
         labels::{CONTROL_PLANE, MANAGER_DEPLOYMENT},
         names,
     },
-    control_plane::deployment::pod::fields::{self, FieldPath},
+    control_plane::deployment::pod::fields::{self, FieldPath, Step},
 };
 
 /// Most fields that are named in a message.
 const NAMED: usize = 3;
+/// Most fields of one datacenter that are found.
+const FOUND: usize = 32;
 /// Field of `spec` that holds Cassandra's own configuration: nothing in it is Kubernetes'.
 const CONFIGURATION: &str = "config";
 /// The list whose items are Secrets by their names.
@@ -29,6 +31,16 @@ const PULL_SECRETS: &str = "imagePullSecrets";
 pub enum Referred {
     ConfigMap(String),
     Secret(String),
+}
+
+impl Referred {
+    /// The object's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::ConfigMap(name) | Self::Secret(name) => name,
+        }
+    }
 }
 
 impl fmt::Display for Referred {
@@ -49,41 +61,47 @@ pub struct Reference {
     pub owner: Option<String>,
 }
 
-/// The fields of `datacenter` that refer to one of `going`.
+/// The fields of `datacenter` that refer to one of `going`, at most [`FOUND`] of them.
 #[must_use]
 pub fn to_any_of(datacenter: &Value, going: &BTreeSet<Referred>) -> Vec<Reference> {
     let owners = Owners::of(datacenter);
-    let spec = FieldPath::of(&["spec"]);
+    let mut at = FieldPath::of(&["spec"]);
     let fields = datacenter.get("spec").and_then(Value::as_object).into_iter().flatten();
-    let mut found = Vec::new();
+    let mut found = BTreeSet::new();
+    let mut note = |path: &FieldPath, to: Referred| {
+        if going.contains(&to) {
+            let owner = owners.around(MANAGER_DEPLOYMENT, path).map(str::to_owned);
+            found.insert(Reference { path: path.clone(), to, owner });
+        }
+        if found.len() < FOUND { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
     for (name, part) in fields.filter(|(name, _)| *name != CONFIGURATION) {
-        collect_field(&spec, name, part, &mut found);
+        if visit_field(&mut at, name, part, &mut note).is_break() {
+            break;
+        }
     }
-    let mut found: Vec<Reference> = found
-        .into_iter()
-        .filter(|(_, to)| going.contains(to))
-        .map(|(path, to)| {
-            let owner = owners.around(MANAGER_DEPLOYMENT, &path).map(str::to_owned);
-            Reference { path, to, owner }
-        })
-        .collect();
-    found.sort();
-    found.dedup();
-    found
+    found.into_iter().collect()
 }
 
-/// Every reference in `value`, which is at `at`. In a list without keys the path leads through the list.
+/// Whether `is_it` holds for the path of a reference in `value`, which is at `at`. In a list without keys the path leads
+/// through the list.
 #[must_use]
-pub fn within(at: &FieldPath, value: &Value) -> Vec<(FieldPath, Referred)> {
-    let mut found = Vec::new();
-    collect(at, value, &mut found);
-    found
+pub fn any(at: &FieldPath, value: &Value, is_it: impl Fn(&FieldPath) -> bool) -> bool {
+    let mut look =
+        |path: &FieldPath, _| if is_it(path) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    visit(&mut at.clone(), value, &mut look).is_break()
+}
+
+/// The first of some references, in words.
+#[must_use]
+pub fn listed(references: &[Reference]) -> String {
+    names::listed(references, NAMED)
 }
 
 /// Why something is not deleted: what in the datacenter refers to it, whose that is, and what to do.
 #[must_use]
 pub fn still_in_use(references: &[Reference]) -> Why {
-    let named = names::listed(references, NAMED);
+    let named = listed(references);
     let message = format!(
         "Medusa was taken out, and what it used is not deleted, because the datacenter refers to it and its pods would \
          not start without it: {named}. Take the field out where its owner keeps it, and the rest is deleted; or take \
@@ -99,30 +117,45 @@ impl fmt::Display for Reference {
     }
 }
 
-fn collect(at: &FieldPath, value: &Value, found: &mut Vec<(FieldPath, Referred)>) {
+/// Hands every reference in `value` to `found`, with the way to it, until that has enough. One path serves for all.
+fn visit(
+    at: &mut FieldPath,
+    value: &Value,
+    found: &mut impl FnMut(&FieldPath, Referred) -> ControlFlow<()>,
+) -> ControlFlow<()> {
     if let Some(object) = value.as_object() {
-        object.iter().for_each(|(name, part)| collect_field(at, name, part, found));
-        return;
+        return object.iter().try_for_each(|(name, part)| visit_field(at, name, part, found));
     }
-    let list = at.last_field().unwrap_or_default();
-    match fields::items(list, value) {
-        Some(items) => {
-            for (step, item) in items {
-                let path = at.then(step);
-                if list == PULL_SECRETS {
-                    found.extend(named(item, "name").map(|name| (path.clone(), Referred::Secret(name))));
-                }
-                collect(&path, item, found);
-            }
+    let list = at.last_field().unwrap_or_default().to_owned();
+    let Some(items) = fields::items(&list, value) else {
+        return value.as_array().into_iter().flatten().try_for_each(|item| visit(at, item, found));
+    };
+    for (step, item) in items {
+        at.0.push(step);
+        let pulled = named(item, "name").filter(|_| list == PULL_SECRETS);
+        let mut flow = pulled.map_or(ControlFlow::Continue(()), |name| found(at, Referred::Secret(name)));
+        if flow.is_continue() {
+            flow = visit(at, item, found);
         }
-        None => value.as_array().into_iter().flatten().for_each(|item| collect(at, item, found)),
+        at.0.pop();
+        flow?;
     }
+    ControlFlow::Continue(())
 }
 
-fn collect_field(at: &FieldPath, name: &str, part: &Value, found: &mut Vec<(FieldPath, Referred)>) {
-    let path = at.field(name);
-    found.extend(referred(name, part).map(|to| (path.clone(), to)));
-    collect(&path, part, found);
+fn visit_field(
+    at: &mut FieldPath,
+    name: &str,
+    part: &Value,
+    found: &mut impl FnMut(&FieldPath, Referred) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    at.0.push(Step::Field(name.to_owned()));
+    let mut flow = referred(name, part).map_or(ControlFlow::Continue(()), |to| found(at, to));
+    if flow.is_continue() {
+        flow = visit(at, part, found);
+    }
+    at.0.pop();
+    flow
 }
 
 /// What the field of that name refers to. Kubernetes and cass-operator spell such fields alike wherever they stand, so that

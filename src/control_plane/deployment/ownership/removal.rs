@@ -11,7 +11,10 @@
 //! may, **nothing at all is taken out** and Medusa goes on running: they would put it back, and pods would restart into
 //! half of it. ADR 31.
 
-use std::mem;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
 
 use serde_json::{Map, Value, json};
 
@@ -36,6 +39,12 @@ use crate::{
 const WHOLE: [&str; 3] = ["containers", "initContainers", VOLUMES];
 /// The one of them that the others refer to.
 const VOLUMES: &str = "volumes";
+/// Where they are.
+const VOLUMES_AT: &str = "/spec/podTemplateSpec/spec/volumes";
+const CONTAINERS_AT: &str = "/spec/podTemplateSpec/spec/containers";
+const INIT_CONTAINERS_AT: &str = "/spec/podTemplateSpec/spec/initContainers";
+/// Most mounts that are told of.
+const HELD: usize = 32;
 /// Most parts that are named in a message.
 const NAMED: usize = 3;
 /// Stands for an owner whose name is not known.
@@ -127,6 +136,7 @@ impl Removal {
 /// A volume of ours that others declared as well, and who of them may write it again.
 struct SharedVolume {
     path: FieldPath,
+    name: String,
     living: Option<String>,
 }
 
@@ -204,7 +214,8 @@ impl Stripping<'_> {
                 keys.iter().find_map(|(key, _)| self.owners.living(MANAGER_DEPLOYMENT, &path.field(key)));
             let living = living.map(str::to_owned);
             if list == VOLUMES {
-                self.shared_volumes.push(SharedVolume { path: path.clone(), living });
+                let name = name_of(item).unwrap_or_default().to_owned();
+                self.shared_volumes.push(SharedVolume { path: path.clone(), name, living });
             } else if self.is_medusas(path, &rest) {
                 if living.is_none() {
                     self.pieces.push(path.clone());
@@ -233,29 +244,36 @@ impl Stripping<'_> {
 
     /// Whether something in `value`, which is at `path`, refers to a ConfigMap or Secret because we say so, too.
     fn repeats_a_reference(&self, path: &FieldPath, value: &Value) -> bool {
-        references::within(path, value).iter().any(|(reference, _)| self.is_ours(reference))
+        references::any(path, value, |reference| self.is_ours(reference))
     }
 
     /// Decides on what depends on what is left of the containers: `after` is `live` without what goes so far.
     fn settle(&mut self, live: &Value, after: &mut Value) {
-        let mounts = mounts(after);
-        for SharedVolume { path, living } in mem::take(&mut self.shared_volumes) {
-            let is_mounted = mounts.iter().any(|(_, volume)| volume_path(volume) == path);
+        let mounted: BTreeSet<&str> = mounts(after).map(|mount| mount.volume).collect();
+        let left: BTreeMap<&str, &Value> =
+            volumes(after).filter_map(|volume| Some((name_of(volume)?, volume))).collect();
+        let mut going = BTreeSet::new();
+        for SharedVolume { path, name, living } in mem::take(&mut self.shared_volumes) {
             // Where it is mounted it is theirs; what it refers to is then not deleted.
-            let Some(volume) = path.get(after).filter(|_| !is_mounted) else { continue };
+            let volume = left.get(name.as_str()).filter(|_| !mounted.contains(name.as_str()));
+            let Some(volume) = volume else { continue };
             if living.is_none() {
-                path.remove(after);
+                going.insert(name);
                 self.pieces.push(path);
             } else if self.repeats_a_reference(&path, volume) {
                 self.hold(&path, living);
             }
         }
-        for (path, volume) in &mounts {
-            let volume = volume_path(volume);
-            if volume.get(live).is_some() && volume.get(after).is_none() {
-                let owner = self.owners.around(MANAGER_DEPLOYMENT, path).map(str::to_owned);
-                self.hold(path, owner);
-            }
+        if let Some(Value::Array(list)) = after.pointer_mut(VOLUMES_AT) {
+            list.retain(|volume| name_of(volume).is_none_or(|name| !going.contains(name)));
+        }
+        let here: BTreeSet<&str> = volumes(after).filter_map(name_of).collect();
+        let before: BTreeSet<&str> = volumes(live).filter_map(name_of).collect();
+        let lost = |mount: &Mount<'_>| before.contains(mount.volume) && !here.contains(mount.volume);
+        for mount in mounts(after).filter(lost).take(HELD) {
+            let path = mount.path();
+            let owner = self.owners.around(MANAGER_DEPLOYMENT, &path).map(str::to_owned);
+            self.hold(&path, owner);
         }
         // By this annotation the datacenter is known as one that Medusa has to be taken out of.
         let mark = FieldPath::of(&["metadata", "annotations", MEDUSA_FOR]);
@@ -271,21 +289,46 @@ fn volume_path(name: &str) -> FieldPath {
     template::pod_spec().field(VOLUMES).then(Step::Item(vec![("name", json!(name).to_string())]))
 }
 
-/// Every mount in the containers of `datacenter`, and the volume that it mounts.
-fn mounts(datacenter: &Value) -> Vec<(FieldPath, String)> {
-    let items = |list: &str, path: &FieldPath| -> Vec<(FieldPath, Value)> {
-        let found = path.get(datacenter).and_then(|value| fields::items(list, value)).unwrap_or_default();
-        found.into_iter().map(|(step, item)| (path.then(step), item.clone())).collect()
-    };
-    let containers = ["containers", "initContainers"]
-        .into_iter()
-        .flat_map(|list| items(list, &template::pod_spec().field(list)));
-    let mounts = containers.flat_map(|(path, _)| items("volumeMounts", &path.field("volumeMounts")));
-    let named = mounts.filter_map(|(path, mount)| {
-        let volume = mount.get("name").and_then(Value::as_str)?.to_owned();
-        Some((path, volume))
-    });
-    named.collect()
+fn name_of(item: &Value) -> Option<&str> {
+    item.get("name").and_then(Value::as_str)
+}
+
+fn volumes(datacenter: &Value) -> impl Iterator<Item = &Value> {
+    datacenter.pointer(VOLUMES_AT).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// A mount in a container of a datacenter.
+struct Mount<'a> {
+    list: &'static str,
+    container: &'a Value,
+    place: &'a Value,
+    /// The volume that it mounts.
+    volume: &'a str,
+}
+
+impl Mount<'_> {
+    fn path(&self) -> FieldPath {
+        let key = |item: &Value, key: &'static str| {
+            Step::Item(vec![(key, item.get(key).map(ToString::to_string).unwrap_or_default())])
+        };
+        let container = template::pod_spec().field(self.list).then(key(self.container, "name"));
+        container.field("volumeMounts").then(key(self.place, "mountPath"))
+    }
+}
+
+/// Every mount in the containers of `datacenter`. There may be thousands: each is looked at once.
+fn mounts(datacenter: &Value) -> impl Iterator<Item = Mount<'_>> {
+    [("containers", CONTAINERS_AT), ("initContainers", INIT_CONTAINERS_AT)].into_iter().flat_map(
+        |(list, at)| {
+            let containers = datacenter.pointer(at).and_then(Value::as_array).into_iter().flatten();
+            containers.flat_map(move |container| {
+                let mounts = container.get("volumeMounts").and_then(Value::as_array).into_iter().flatten();
+                mounts.filter_map(move |place| {
+                    Some(Mount { list, container, place, volume: place.get("name")?.as_str()? })
+                })
+            })
+        },
+    )
 }
 
 /// The merge patch that makes `to` of `from`.

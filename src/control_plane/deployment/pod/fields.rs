@@ -184,13 +184,38 @@ pub fn items<'a>(field: &str, list: &'a Value) -> Option<Vec<(Step, &'a Value)>>
     let mut found: Vec<(Step, &Value)> = Vec::new();
     for item in list.as_array().filter(|list| !keys.is_empty() && !list.is_empty())? {
         let step: Option<Vec<_>> = keys.iter().map(|key| Some((*key, item.get(*key)?.to_string()))).collect();
-        let step = Step::Item(step?);
-        if found.iter().any(|(other, _)| *other == step) {
-            return None;
-        }
-        found.push((step, item));
+        found.push((Step::Item(step?), item));
     }
-    Some(found)
+    let mut steps: Vec<&Step> = found.iter().map(|(step, _)| step).collect();
+    steps.sort_unstable();
+    let has_twins = steps.windows(2).any(|pair| matches!(pair, [one, other] if one == other));
+    (!has_twins).then_some(found)
+}
+
+/// Most parts that an object may have, and longest key of an item, so that it can be looked through: a datacenter has a few
+/// thousand, most of them in `managedFields`. Whoever may write one decides how many.
+const MOST_PARTS: usize = 100_000;
+const LONGEST_KEY: usize = 4096;
+
+/// Whether an object can be looked through part by part in reasonable time.
+#[must_use]
+pub fn is_bounded(object: &Value) -> bool {
+    fn spend(left: &mut usize, list: &str, value: &Value) -> bool {
+        let Some(rest) = left.checked_sub(1) else { return false };
+        *left = rest;
+        let is_key = |field: &&str| keys(list).contains(field);
+        match value {
+            Value::Object(fields) => fields.iter().all(|(name, part)| {
+                let is_short = |text: &str| text.len() <= LONGEST_KEY;
+                is_short(name)
+                    && (!is_key(&name.as_str()) || part.as_str().is_none_or(is_short))
+                    && spend(left, name, part)
+            }),
+            Value::Array(items) => items.iter().all(|item| spend(left, list, item)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        }
+    }
+    spend(&mut MOST_PARTS.clone(), "", object)
 }
 
 /// Every value below `value` that has no parts of its own: scalars, lists without keys, empty objects.
@@ -254,6 +279,24 @@ mod tests {
     #[case(".spec.containersX")]
     fn a_path_to_nothing_is_none(#[case] text: &str) {
         assert_eq!(FieldPath::find(text, &body()), None);
+    }
+
+    #[test]
+    fn what_takes_too_long_to_look_through_is_known_before() {
+        assert!(is_bounded(&body()));
+        let many: Vec<Value> = (0..MOST_PARTS).map(|_| json!({"a": 1})).collect();
+        assert!(!is_bounded(&json!({"spec": {"config": many}})));
+        let long = "x".repeat(LONGEST_KEY + 1);
+        assert!(!is_bounded(&json!({"spec": {"containers": [{"name": long}]}})));
+        assert!(is_bounded(&json!({"spec": {"containers": [{"name": "a", "command": [long]}]}})));
+        assert!(!is_bounded(&json!({"spec": {long: 1}})));
+    }
+
+    #[test]
+    fn two_items_with_the_same_keys_make_a_list_one_value() {
+        let list = json!([{"name": "a"}, {"name": "b"}, {"name": "a"}]);
+        assert!(items("containers", &list).is_none());
+        assert_eq!(items("containers", &json!([{"name": "b"}, {"name": "a"}])).unwrap().len(), 2);
     }
 
     #[test]
