@@ -74,8 +74,13 @@ fn prose() -> Vec<(String, Vec<String>)> {
         .map(|name| (name.to_owned(), fs::read_to_string(root().join(name)).unwrap()));
     let below = ["docs", "deploy", "kubeconfigs", "tests"].into_iter().flat_map(|folder| files(folder, "md"));
     let prose = |text: &str| {
-        let blocks = text.split("\n```").step_by(2);
-        blocks.flat_map(|block| block.lines().map(str::to_owned)).collect()
+        let mut is_code = false;
+        let is_prose = |line: &&str| {
+            let is_fence = line.trim_start().starts_with("```");
+            is_code ^= is_fence;
+            !is_code && !is_fence
+        };
+        text.lines().filter(is_prose).map(str::to_owned).collect()
     };
     of_root.into_iter().chain(below).map(|(name, text)| (name, prose(&text))).collect()
 }
@@ -129,6 +134,31 @@ fn every_link_within_the_project_leads_somewhere() {
     }
     assert!(links > 100, "only {links} links");
     assert_eq!(dead, Vec::<String>::new());
+}
+
+/// Longest line of a page that people read as text.
+const WIDTH: usize = 120;
+
+#[test]
+fn lines_of_prose_have_120_characters_at_most() {
+    // Entries of the changelog, decisions and the pages below other folders may be as wide as they were written.
+    let is_held_to_it = |page: &str| {
+        let name = page.strip_prefix("docs/").unwrap_or(page);
+        !name.contains('/') && name != "CHANGELOG.md"
+    };
+    // Rows of tables, code and addresses cannot be broken.
+    let is_whole = |line: &str| line.starts_with('|') || line.starts_with("    ") || line.contains("://");
+    let (mut looked_at, mut wide) = (0, Vec::new());
+    for (page, lines) in prose().into_iter().filter(|(page, _)| is_held_to_it(page)) {
+        for line in lines.iter().filter(|line| !is_whole(line)) {
+            looked_at += 1;
+            if line.chars().count() > WIDTH {
+                wide.push(format!("{page}: {line}"));
+            }
+        }
+    }
+    assert!(looked_at > 1000, "only {looked_at} lines");
+    assert_eq!(wide, Vec::<String>::new());
 }
 
 #[test]
