@@ -11,7 +11,10 @@ use std::{
 
 use futures::future::join_all;
 use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
-use kube::api::{DeleteParams, EvictParams};
+use kube::{
+    Api,
+    api::{DeleteParams, EvictParams},
+};
 use medusa_fleet::{control_plane, data_plane};
 use tokio::task::block_in_place;
 
@@ -199,8 +202,11 @@ pub async fn settle(clusters: &[Cluster], killed: &[String]) {
 /// budget of the chart keeps one, by the real disruption controller and the eviction API.
 pub async fn expect_budgets(clusters: &[Cluster]) {
     for cluster in clusters {
+        let rolled_out = ["rollout", "status", "deployment", &deployment(cluster), "--timeout=3m"];
+        // Of pods that are not ready any number may go.
+        kubectl(cluster, &rolled_out);
         let pods: Vec<String> = cluster.list::<Pod>(FLEET).await.iter().map(pod_name).collect();
-        let of_cluster = cluster.api::<Pod>(FLEET);
+        let of_cluster = Api::<Pod>::namespaced(cluster.impatient().unwrap(), FLEET);
         let evict = async |pod: &String| of_cluster.evict(pod, &EvictParams::default()).await;
         eventually(format!("a pod of {} may go", cluster.name), async || match evict(&pods[0]).await {
             Ok(_) => Ok(()),
@@ -213,7 +219,6 @@ pub async fn expect_budgets(clusters: &[Cluster]) {
             Err(kube::Error::Api(status)) if status.code == 429 => {}
             answer => panic!("both replicas in {} may go at once: {answer:?}", cluster.name),
         }
-        let rolled_out = ["rollout", "status", "deployment", &deployment(cluster), "--timeout=3m"];
         kubectl(cluster, &rolled_out);
     }
 }

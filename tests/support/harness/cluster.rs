@@ -119,7 +119,7 @@ impl Cluster {
     }
 
     /// A client that hands on what the API server answers, also that it is to ask again later.
-    fn impatient(&self) -> Result<Client> {
+    pub fn impatient(&self) -> Result<Client> {
         let mut config = self.config.clone();
         config.default_retry = false;
         Ok(Client::try_from(config)?)
