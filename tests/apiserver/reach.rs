@@ -9,6 +9,7 @@ use medusa_fleet::api::{
     medusa::MedusaBackupJob,
 };
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 
 use crate::{
     front::{self, Front},
@@ -31,7 +32,10 @@ async fn each_way_of_not_being_reached_has_a_reason_a_cause_and_a_fix() {
         file["clusters"][0]["cluster"][field] = value;
         file.to_string()
     };
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound and not listened on: nobody else gets the port meanwhile.
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed_port = closed.local_addr().unwrap();
     let home = kubeconfig(fleet.home());
     let authority = home["clusters"][0]["cluster"]["certificate-authority-data"].clone();
     assert_ne!(authority, good["clusters"][0]["cluster"]["certificate-authority-data"]);
@@ -57,7 +61,7 @@ async fn each_way_of_not_being_reached_has_a_reason_a_cause_and_a_fix() {
     let cases = [
         (
             "closed-port",
-            with("server", json!(format!("https://{closed}"))),
+            with("server", json!(format!("https://{closed_port}"))),
             "ConnectionRefused",
             "refused",
             "address and port",

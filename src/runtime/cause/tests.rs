@@ -71,8 +71,10 @@ async fn asking(url: &str) -> Cause {
 
 #[tokio::test]
 async fn a_closed_port_a_name_nobody_knows_and_a_port_without_tls_are_told_apart() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let cause = asking(&format!("https://{closed}")).await;
+    // Bound and not listened on: nobody else gets the port meanwhile.
+    let closed = tokio::net::TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let cause = asking(&format!("https://{}", closed.local_addr().unwrap())).await;
     assert_eq!(cause.kind, Kind::Refused, "{}", cause.words);
     assert!(cause.words.contains("refused"), "{}", cause.words);
 
