@@ -97,6 +97,9 @@ pub const TYPES: &[(&str, &str, &str)] = &[
 /// Longest message metav1.Condition accepts is 32768; ours stay readable.
 const MAX_MESSAGE: usize = 1024;
 
+/// A condition's status (`None` is unknown), reason and message.
+pub type ConditionVerdict = (Option<bool>, Reason, String);
+
 /// Sets `type_` in `conditions`. `lastTransitionTime` moves only when the status flips.
 ///
 /// `status` is `Some(true)`, `Some(false)` or `None` for `Unknown`.

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    commands::run::Run,
-    doctor::{Evidence, Read, findings},
+    commands::run::FleetRun,
+    doctor::{DoctorInput, Read, findings},
     duration,
     output::{Table, one_line},
     views::{backups, clusters, data_planes, detail, doctor, plan, restore, run, schedules, status, task},
@@ -44,7 +44,7 @@ fn shown(table: &Table) -> bool {
     is_clean(&table.render(2))
 }
 
-fn told<K: Run>(runs: &[K]) {
+fn told<K: FleetRun>(runs: &[K]) {
     for (before, after) in runs.iter().zip(runs.iter().rev()) {
         let _ = (after.phase(), after.summary(), after.parts().len());
         let _ = (K::changes(None, after), K::changes(Some(before), after));
@@ -96,7 +96,7 @@ proptest! {
             let status = one.status.clone().unwrap_or_default();
             prop_assert!(shown(&restore::plan(&status.plan)) && !restore::page(one, now).is_empty());
         }
-        let evidence = Evidence {
+        let evidence = DoctorInput {
             data_planes: Read::All(all(&planes)),
             clusters: Read::All(all(&found)),
             k8ssandra_clusters: Read::All(all(&asked.0)),
@@ -105,7 +105,7 @@ proptest! {
             jobs: Read::All(runs),
             tasks: Read::All(purges),
             restores: Read::All(recoveries),
-            ..Evidence::default()
+            ..DoctorInput::default()
         };
         prop_assert!(shown(&doctor::table(&findings(&evidence, now), wide, now)));
     }

@@ -18,7 +18,7 @@ use crate::{
 
 /// A connection to the control plane's cluster, and the namespace the fleet's objects are in.
 #[derive(Clone)]
-pub struct Home {
+pub struct ControlPlaneClient {
     /// The client.
     pub client: Client,
     /// The controller's namespace.
@@ -27,7 +27,7 @@ pub struct Home {
     pub server: String,
 }
 
-impl Home {
+impl ControlPlaneClient {
     /// Connects as the global options say; `context` stands in for `--context`.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ fn is_missing_kind(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.details.is_none())
 }
 
-impl std::fmt::Display for Home {
+impl std::fmt::Display for ControlPlaneClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "in namespace `{}` of the control plane `{}`", self.namespace, self.server)
     }

@@ -22,7 +22,7 @@ use clap::{Command, CommandFactory as _, FromArgMatches as _};
 
 use args::{Cli, FleetVerb, Global, Verb};
 use failure::{Failure, Outcome};
-use home::Home;
+use home::ControlPlaneClient;
 use output::{Format, Printer};
 
 use crate::{api::fleet::FleetOperation, runtime::guard};
@@ -114,7 +114,7 @@ async fn ask(verb: FleetVerb, printer: Printer, global: &Global) -> Outcome {
     } else {
         global.context.as_deref()
     };
-    let home = &match (Home::connect(global, context), &verb) {
+    let home = &match (ControlPlaneClient::connect(global, context), &verb) {
         (Ok(home), _) => home,
         (Err(failure), FleetVerb::Version { .. }) => return commands::version::alone(printer, &failure),
         (Err(failure), _) => return Err(failure),

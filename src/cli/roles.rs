@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     args::{ControlPlane, Controller, DataPlane, Global},
     failure::{Failure, Outcome},
-    home::Home,
+    home::ControlPlaneClient,
 };
 use crate::{
     control_plane, data_plane,
@@ -83,7 +83,7 @@ fn start(args: &Controller, role: impl AsyncFnOnce(CancellationToken) -> Outcome
 }
 
 fn connect(global: &Global) -> Outcome<kube::Client> {
-    Home::connect(global, global.context.as_deref()).map(|home| home.client)
+    ControlPlaneClient::connect(global, global.context.as_deref()).map(|home| home.client)
 }
 
 fn ended(role: &str, error: &dyn std::fmt::Display) -> Failure {

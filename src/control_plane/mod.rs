@@ -254,8 +254,8 @@ async fn work(
         events: events.clone(),
         reconciles: meters.reconciles.clone(),
         reports,
-        datacenters_written: data_planes::undone::Memory::default(),
-        objects_written: data_planes::undone::Memory::default(),
+        datacenters_written: data_planes::undone::WriteMemory::default(),
+        objects_written: data_planes::undone::WriteMemory::default(),
     };
     let runs = runs::RunContext {
         client: config.client.clone(),

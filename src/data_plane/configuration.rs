@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::{
     api::{
-        medusa::{CREDENTIALS_KEY, MedusaConfiguration, READY, Storage, StorageSecret, Verdict, readiness},
+        condition::ConditionVerdict,
+        medusa::{CREDENTIALS_KEY, MedusaConfiguration, READY, Storage, StorageSecret, readiness},
         names::is_object_name,
         set_condition,
     },
@@ -95,7 +96,12 @@ async fn look(tools: &Tools, namespace: &str, name: &str) -> Result<StorageSecre
 }
 
 /// One Event when the configuration stops being usable, and one when it is usable again.
-fn announce(tools: &Tools, configuration: &MedusaConfiguration, before: &[Condition], ready: &Verdict) {
+fn announce(
+    tools: &Tools,
+    configuration: &MedusaConfiguration,
+    before: &[Condition],
+    ready: &ConditionVerdict,
+) {
     let was = before.iter().find(|c| c.type_ == READY);
     let (status, reason, message) = ready;
     let about = configuration.object_ref(&());

@@ -180,8 +180,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         let (tools, scopes, shutdown) = (&tools, &scopes, &shutdown);
         // A panic in here ends the work for one object; one outside all those edges begins its kind anew.
         futures::join!(
-            again("backups", || kind::<Life<backup::Run>>(tools, medusas.clone(), scopes, shutdown)),
-            again("tasks", || later::<Life<task::Run>>(tools, medusas.clone(), scopes, shutdown)),
+            again("backups", || kind::<Life<backup::BackupRun>>(tools, medusas.clone(), scopes, shutdown)),
+            again("tasks", || later::<Life<task::TaskRun>>(tools, medusas.clone(), scopes, shutdown)),
             again("schedules", || schedule::run(tools, scopes, shutdown)),
             again("restores", || later::<restore::Restoration>(tools, medusas.clone(), scopes, shutdown)),
             again("configurations", || later::<configuration::Configuration>(tools, (), scopes, shutdown)),

@@ -135,7 +135,7 @@ pub fn counted(client: Client, count: impl Fn(Option<u16>) + Clone + Send + 'sta
     let service = service_fn(move |request| {
         let (client, count) = (client.clone(), count.clone());
         async move {
-            let mut asked = Asked { count, status: None };
+            let mut asked = CountedRequest { count, status: None };
             let answer = client.send(request).await;
             asked.status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
             answer
@@ -145,12 +145,12 @@ pub fn counted(client: Client, count: impl Fn(Option<u16>) + Clone + Send + 'sta
 }
 
 /// A request that is counted when it is over, however it ends.
-struct Asked<F: Fn(Option<u16>)> {
+struct CountedRequest<F: Fn(Option<u16>)> {
     count: F,
     status: Option<u16>,
 }
 
-impl<F: Fn(Option<u16>)> Drop for Asked<F> {
+impl<F: Fn(Option<u16>)> Drop for CountedRequest<F> {
     fn drop(&mut self) {
         (self.count)(self.status);
     }

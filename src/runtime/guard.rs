@@ -45,7 +45,7 @@ pub struct Panicked {
 
 /// A part of the process, as metrics name it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Part {
+struct PartLabel {
     part: &'static str,
 }
 
@@ -68,7 +68,7 @@ impl Pulse {
 }
 
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
-static PANICS: LazyLock<Family<Part, Counter>> = LazyLock::new(Family::default);
+static PANICS: LazyLock<Family<PartLabel, Counter>> = LazyLock::new(Family::default);
 static PULSES: LazyLock<Mutex<BTreeMap<u64, Arc<Pulse>>>> = LazyLock::new(Mutex::default);
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -123,7 +123,7 @@ fn short(file: &str) -> &str {
 /// Makes the counter appear in `registry`, for these parts from the beginning.
 pub fn register(registry: &mut Registry, parts: &[&'static str]) {
     for part in parts {
-        drop(PANICS.get_or_create(&Part { part }));
+        drop(PANICS.get_or_create(&PartLabel { part }));
     }
     registry.register("panics", "Internal errors, by the part they ended", PANICS.clone());
 }
@@ -216,7 +216,7 @@ pub fn edge<T>(
 }
 
 fn panicked(part: &'static str) -> Panicked {
-    PANICS.get_or_create(&Part { part }).inc();
+    PANICS.get_or_create(&PartLabel { part }).inc();
     Panicked { place: PLACE.take() }
 }
 
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     fn count(part: &'static str) -> u64 {
-        PANICS.get_or_create(&Part { part }).get()
+        PANICS.get_or_create(&PartLabel { part }).get()
     }
 
     #[tokio::test]

@@ -30,10 +30,10 @@ const SILENCE: Duration = super::election::DURATION;
 
 /// What has to be up before the process is ready: one gate per part, and a cluster that answers.
 #[derive(Clone, Debug)]
-pub struct Readiness(Arc<Inner>);
+pub struct Readiness(Arc<ReadinessState>);
 
 #[derive(Debug)]
-struct Inner {
+struct ReadinessState {
     parts: Mutex<BTreeMap<String, bool>>,
     /// When the cluster last answered; at first, when the process began to ask.
     answered: Mutex<Instant>,
@@ -41,7 +41,7 @@ struct Inner {
 
 impl Default for Readiness {
     fn default() -> Self {
-        Self(Arc::new(Inner { parts: Mutex::default(), answered: Mutex::new(Instant::now()) }))
+        Self(Arc::new(ReadinessState { parts: Mutex::default(), answered: Mutex::new(Instant::now()) }))
     }
 }
 

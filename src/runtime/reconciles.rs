@@ -13,7 +13,7 @@ const SECONDS: [f64; 8] = [0.005, 0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 
 /// A controller, and how a look of it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Ended {
+struct ReconcileLabels {
     controller: &'static str,
     result: &'static str,
 }
@@ -34,7 +34,7 @@ struct Controller {
 /// The figures. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Reconciles {
-    ended: Family<Ended, Counter>,
+    ended: Family<ReconcileLabels, Counter>,
     failed: Family<Failed, Counter>,
     took: Family<Controller, Histogram, fn() -> Histogram>,
 }
@@ -62,7 +62,7 @@ impl Reconciles {
     /// A look of that controller took so long, and failed for that reason, if one is given.
     pub fn count(&self, controller: &'static str, took: Duration, failure: Option<&'static str>) {
         let result = if failure.is_none() { "succeeded" } else { "failed" };
-        self.ended.get_or_create(&Ended { controller, result }).inc();
+        self.ended.get_or_create(&ReconcileLabels { controller, result }).inc();
         if let Some(reason) = failure {
             self.failed.get_or_create(&Failed { controller, reason }).inc();
         }
@@ -73,7 +73,7 @@ impl Reconciles {
     #[cfg(test)]
     pub fn counted(&self, controller: &'static str, failure: Option<&'static str>) -> u64 {
         match failure {
-            None => self.ended.get_or_create(&Ended { controller, result: "succeeded" }).get(),
+            None => self.ended.get_or_create(&ReconcileLabels { controller, result: "succeeded" }).get(),
             Some(reason) => self.failed.get_or_create(&Failed { controller, reason }).get(),
         }
     }

@@ -57,38 +57,6 @@ fn source_files_are_short_and_say_what_they_are() {
     }
 }
 
-/// Types whose name is declared more often than twice, and how often: each is to get a name of its own. A number only falls.
-const REPEATED: &[(&str, usize)] = &[
-    ("Action", 4),
-    ("Answer", 3),
-    ("Asked", 3),
-    ("Change", 4),
-    ("Claim", 4),
-    ("Ended", 3),
-    ("Evidence", 4),
-    ("Facts", 4),
-    ("Field", 3),
-    ("Found", 5),
-    ("Inner", 3),
-    ("List", 3),
-    ("Listing", 3),
-    ("Memory", 4),
-    ("Outcome", 6),
-    ("Part", 3),
-    ("Place", 6),
-    ("Plan", 3),
-    ("Problem", 3),
-    ("Record", 3),
-    ("Report", 3),
-    ("Run", 7),
-    ("RunError", 3),
-    ("State", 3),
-    ("Step", 5),
-    ("Verdict", 9),
-    ("Work", 6),
-    ("Written", 3),
-];
-
 #[test]
 fn the_name_of_a_type_is_declared_at_most_twice() {
     let mut declared: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -97,18 +65,10 @@ fn the_name_of_a_type_is_declared_at_most_twice() {
             declared.entry(name).or_default().push(source.name.clone());
         }
     }
-    let allowed: BTreeMap<&str, usize> = REPEATED.iter().copied().collect();
     let found: Vec<String> = declared
         .iter()
-        .filter(|(name, places)| places.len() > allowed.get(name.as_str()).copied().unwrap_or(2))
+        .filter(|(_, places)| places.len() > 2)
         .map(|(name, places)| format!("{name} {}: {}", places.len(), places.join(", ")))
         .collect();
     assert_eq!(found, Vec::<String>::new());
-    let lower: Vec<String> = REPEATED
-        .iter()
-        .map(|(name, times)| (name, times, declared.get(*name).map_or(0, Vec::len)))
-        .filter(|(_, times, now)| now != *times)
-        .map(|(name, _, now)| format!("{name} is declared {now} times now"))
-        .collect();
-    assert_eq!(lower, Vec::<String>::new(), "lower the number, or take it out at two");
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Storage;
 use crate::api::{
     Reason,
+    condition::ConditionVerdict,
     names::{is_object_name, shorten},
     schema,
 };
@@ -65,9 +66,6 @@ pub enum StorageSecret {
     Forbidden,
 }
 
-/// A condition's status (`None` is unknown), reason and message.
-pub type Verdict = (Option<bool>, Reason, String);
-
 /// The conditions [`SECRET_AVAILABLE`] and [`READY`] of a configuration in `namespace` (upstream: MedusaConfiguration). They are
 /// judged here, once, so that the two controllers that may look at one object write the same.
 #[must_use]
@@ -75,7 +73,7 @@ pub fn readiness(
     configuration: &MedusaConfigurationSpec,
     namespace: &str,
     secret: StorageSecret,
-) -> [(&'static str, Verdict); 2] {
+) -> [(&'static str, ConditionVerdict); 2] {
     let storage = configuration.storage_properties.clone().unwrap_or_default();
     let available = secret_available(&storage, namespace, secret);
     let ready = match &available {
@@ -85,7 +83,7 @@ pub fn readiness(
     [(SECRET_AVAILABLE, available), (READY, ready)]
 }
 
-fn secret_available(storage: &Storage, namespace: &str, secret: StorageSecret) -> Verdict {
+fn secret_available(storage: &Storage, namespace: &str, secret: StorageSecret) -> ConditionVerdict {
     let Some(name) = storage.secret_name() else {
         return if storage.is_role_based() {
             (Some(true), Reason::RoleBased, "credentials come from the pods' cloud identity".to_owned())

@@ -19,7 +19,7 @@ pub use backup_schedule::{
 };
 pub use configuration::{
     CREDENTIALS_KEY, MedusaConfiguration, MedusaConfigurationSpec, MedusaConfigurationStatus, READY,
-    SECRET_AVAILABLE, StorageSecret, Verdict, readiness,
+    SECRET_AVAILABLE, StorageSecret, readiness,
 };
 pub use restore_job::{
     MappedHost, MedusaRestoreJob, MedusaRestoreJobSpec, MedusaRestoreJobStatus, RestoreMapping,

@@ -16,7 +16,7 @@ use crate::{
     cli::{
         args::Adopt,
         failure::{Failure, Outcome},
-        home::Home,
+        home::ControlPlaneClient,
         output::{self, Printer},
     },
     control_plane::identity::{FleetRecord, INHERITED, RECORD, is_name},
@@ -43,7 +43,7 @@ struct Left {
 ///
 /// # Errors
 /// When no control plane has worked here, a name cannot be one, or the record cannot be written.
-pub async fn run(printer: Printer, home: &Home, args: &Adopt) -> Outcome {
+pub async fn run(printer: Printer, home: &ControlPlaneClient, args: &Adopt) -> Outcome {
     let maps: Api<ConfigMap> = Api::namespaced(home.client.clone(), &home.namespace);
     let found = maps.get_opt(RECORD).await;
     let found = found.map_err(|error| Failure::reading(&format!("configmap `{RECORD}` {home}"), &error))?;

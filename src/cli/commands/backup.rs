@@ -12,7 +12,7 @@ use crate::{
     cli::{
         args::{Backup, BackupChoice, Stay},
         failure::Outcome,
-        home::Home,
+        home::ControlPlaneClient,
         output::Printer,
         views,
     },
@@ -23,7 +23,7 @@ use crate::{
 ///
 /// # Errors
 /// When it cannot be created, or its verdict is not `Succeeded`.
-pub async fn run(printer: Printer, home: &Home, args: &Backup) -> Outcome {
+pub async fn run(printer: Printer, home: &ControlPlaneClient, args: &Backup) -> Outcome {
     let job = job(args, &home.namespace, clock::now())?;
     let name = views::name(&job.metadata);
     if args.dry_run {
@@ -42,7 +42,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Backup) -> Outcome {
 ///
 /// # Errors
 /// When it cannot be checked.
-pub async fn plan(printer: Printer, home: &Home, choice: BackupChoice) -> Outcome {
+pub async fn plan(printer: Printer, home: &ControlPlaneClient, choice: BackupChoice) -> Outcome {
     let args = Backup { name: None, choice, stay: Stay::default(), dry_run: true };
     run(printer, home, &args).await
 }
@@ -65,7 +65,7 @@ fn describe(job: &FleetBackupJob) -> String {
 }
 
 /// Has the API server check the job, and says what it would back up as far as the inventory knows.
-async fn dry_run(printer: Printer, home: &Home, job: &FleetBackupJob) -> Outcome {
+async fn dry_run(printer: Printer, home: &ControlPlaneClient, job: &FleetBackupJob) -> Outcome {
     let checked = run::create(printer, home, job, true).await?;
     if printer.format().is_for_programs() {
         return printer.value(&checked);

@@ -3,7 +3,7 @@
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::run::Run;
+use super::run::FleetRun;
 use crate::{
     api::{
         fleet::{FleetBackupJob, FleetRestoreJob, FleetTask, Phase},
@@ -11,7 +11,7 @@ use crate::{
     },
     cli::{
         failure::{Failure, Outcome},
-        home::Home,
+        home::ControlPlaneClient,
         output::Printer,
     },
 };
@@ -20,7 +20,7 @@ use crate::{
 ///
 /// # Errors
 /// When there is no such kind or object, it is over, or it cannot be written.
-pub async fn run(printer: Printer, home: &Home, object: &str) -> Outcome {
+pub async fn run(printer: Printer, home: &ControlPlaneClient, object: &str) -> Outcome {
     let usage =
         || Failure::CouldNotAsk(format!("`{object}` is not `job/NAME`, `task/NAME` or `restore/NAME`"));
     let (kind, name) = object.split_once('/').filter(|(_, name)| !name.is_empty()).ok_or_else(usage)?;
@@ -41,7 +41,7 @@ pub async fn run(printer: Printer, home: &Home, object: &str) -> Outcome {
 }
 
 /// Sets `spec.cancel`; `told` tells the person what goes on all the same.
-async fn cancel<K: Run>(printer: Printer, home: &Home, name: &str, told: &str) -> Outcome {
+async fn cancel<K: FleetRun>(printer: Printer, home: &ControlPlaneClient, name: &str, told: &str) -> Outcome {
     let kind = K::kind_word();
     let found = home.find::<K>(name).await?;
     let found =

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::{
     cli::{
         failure::{Failure, Outcome},
-        home::Home,
+        home::ControlPlaneClient,
         output::Printer,
         views::{detail, restore},
     },
@@ -17,7 +17,7 @@ use crate::{
 ///
 /// # Errors
 /// When there is no such kind or object, or it cannot be read.
-pub async fn run(printer: Printer, home: &Home, object: &str) -> Outcome {
+pub async fn run(printer: Printer, home: &ControlPlaneClient, object: &str) -> Outcome {
     let usage = || {
         Failure::CouldNotAsk(format!(
             "`{object}` is not `dataplane/NAME`, `cluster/NAME`, `backup/NAME`, `job/NAME`, `task/NAME`, `restore/NAME` or `schedule/NAME`"
@@ -52,7 +52,7 @@ pub async fn run(printer: Printer, home: &Home, object: &str) -> Outcome {
 /// Shows the object called `name`: to programs as it is, to people as `page` has it.
 async fn show<K: Followed + Serialize>(
     printer: Printer,
-    home: &Home,
+    home: &ControlPlaneClient,
     (typed, name): (&str, &str),
     page: fn(&K, Timestamp) -> String,
 ) -> Outcome {

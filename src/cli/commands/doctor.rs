@@ -12,9 +12,9 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        doctor::{Evidence, Finding, Malformed, Read, Severity, findings},
+        doctor::{DoctorInput, Finding, Malformed, Read, Severity, findings},
         failure::{Failure, Outcome, why},
-        home::Home,
+        home::ControlPlaneClient,
         output::{Format, Printer, screen_width},
         views::{
             count,
@@ -29,7 +29,7 @@ use crate::{
 ///
 /// # Errors
 /// When something is wrong, or something could not be read.
-pub async fn run(printer: Printer, home: &Home) -> Outcome {
+pub async fn run(printer: Printer, home: &ControlPlaneClient) -> Outcome {
     let evidence = read(home).await?;
     let now = clock::now();
     let found = findings(&evidence, now);
@@ -62,7 +62,7 @@ fn number(found: &[Finding], severity: Severity) -> usize {
     found.iter().filter(|finding| finding.severity == severity).count()
 }
 
-async fn read(home: &Home) -> Outcome<Evidence> {
+async fn read(home: &ControlPlaneClient) -> Outcome<DoctorInput> {
     let client = || home.client.clone();
     // One first: when nobody answers, one complaint is enough. From then on no kind hides what is known of the others.
     let data_planes = ask(&home.api())
@@ -80,7 +80,7 @@ async fn read(home: &Home) -> Outcome<Evidence> {
         list(home.api()),
         list(home.api()),
     );
-    Ok(Evidence {
+    Ok(DoctorInput {
         program: env!("CARGO_PKG_VERSION").to_owned(),
         definitions,
         leases,
@@ -148,7 +148,7 @@ mod tests {
     use crate::cli::views::fixtures::{data_planes, now};
 
     /// A control plane that lists its data planes and nothing else, and of `ill` answers with `code`, or not at all.
-    fn home(ill: &'static str, code: Option<u16>) -> Home {
+    fn home(ill: &'static str, code: Option<u16>) -> ControlPlaneClient {
         let service = tower::service_fn(move |request: Request<Body>| async move {
             let is_ill = request.uri().path().ends_with(&format!("/{ill}"));
             let items =
@@ -167,7 +167,7 @@ mod tests {
             let body = Body::from(body.to_string().into_bytes());
             Response::builder().status(code).body(body).map_err(std::io::Error::other)
         });
-        Home {
+        ControlPlaneClient {
             client: Client::new(service, "default"),
             namespace: "fleet".to_owned(),
             server: "here".to_owned(),

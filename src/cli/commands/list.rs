@@ -4,7 +4,7 @@ use crate::{
     api::fleet::{DataPlane, FleetBackup, FleetCluster},
     cli::{
         failure::Outcome,
-        home::Home,
+        home::ControlPlaneClient,
         output::Printer,
         views::{self, name},
     },
@@ -15,7 +15,7 @@ use crate::{
 ///
 /// # Errors
 /// When they cannot be read or printed.
-pub async fn data_planes(printer: Printer, home: &Home) -> Outcome {
+pub async fn data_planes(printer: Printer, home: &ControlPlaneClient) -> Outcome {
     let mut data_planes = home.list::<DataPlane>().await?;
     data_planes.sort_by_key(|data_plane| name(&data_plane.metadata));
     let nothing = || {
@@ -32,7 +32,7 @@ pub async fn data_planes(printer: Printer, home: &Home) -> Outcome {
 ///
 /// # Errors
 /// When they cannot be read or printed.
-pub async fn clusters(printer: Printer, home: &Home) -> Outcome {
+pub async fn clusters(printer: Printer, home: &ControlPlaneClient) -> Outcome {
     let mut clusters = home.list::<FleetCluster>().await?;
     clusters.sort_by_key(|cluster| name(&cluster.metadata));
     let nothing = || {
@@ -49,7 +49,7 @@ pub async fn clusters(printer: Printer, home: &Home) -> Outcome {
 ///
 /// # Errors
 /// When they cannot be read or printed.
-pub async fn backups(printer: Printer, home: &Home, cluster: Option<&str>) -> Outcome {
+pub async fn backups(printer: Printer, home: &ControlPlaneClient, cluster: Option<&str>) -> Outcome {
     let mut backups = home.list::<FleetBackup>().await?;
     if let Some(cluster) = cluster {
         backups.retain(|backup| backup.status.as_ref().is_some_and(|status| status.cluster == cluster));

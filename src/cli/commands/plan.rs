@@ -5,7 +5,7 @@ use crate::{
     cli::{
         args::Planned,
         failure::{Failure, Outcome},
-        home::Home,
+        home::ControlPlaneClient,
         output::{Format, Printer},
         views::plan,
     },
@@ -15,7 +15,7 @@ use crate::{
 ///
 /// # Errors
 /// When there is nothing of that name, it cannot be read, or nothing of it would be done.
-pub async fn run(printer: Printer, home: &Home, verb: Planned) -> Outcome {
+pub async fn run(printer: Printer, home: &ControlPlaneClient, verb: Planned) -> Outcome {
     match verb {
         Planned::Deploy { cluster } => deploy(printer, home, cluster.as_deref()).await,
         Planned::Backup(choice) => super::backup::plan(printer, home, *choice).await,
@@ -27,7 +27,7 @@ pub async fn run(printer: Printer, home: &Home, verb: Planned) -> Outcome {
 }
 
 /// What deploying Medusa would change in each datacenter, as the control plane found by trying it.
-async fn deploy(printer: Printer, home: &Home, only: Option<&str>) -> Outcome {
+async fn deploy(printer: Printer, home: &ControlPlaneClient, only: Option<&str>) -> Outcome {
     let clusters = home.list::<FleetCluster>().await?;
     if let Some(typed) = only
         && !clusters.iter().any(|cluster| plan::is_called(cluster, typed))

@@ -9,7 +9,7 @@ use crate::{
     api::fleet::{DataPlane, FleetCluster, Selector},
     cli::{
         failure::{Failure, Outcome},
-        home::Home,
+        home::ControlPlaneClient,
         output::{Printer, Table},
         views::{name, state},
     },
@@ -27,7 +27,7 @@ impl Preview {
     ///
     /// # Errors
     /// When the inventory or a label selector cannot be read.
-    pub async fn read(home: &Home, selector: Option<&Selector>) -> Outcome<Self> {
+    pub async fn read(home: &ControlPlaneClient, selector: Option<&Selector>) -> Outcome<Self> {
         let (clusters, data_planes) =
             futures::try_join!(home.list::<FleetCluster>(), home.list::<DataPlane>())?;
         let everything = Selector::default();

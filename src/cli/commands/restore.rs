@@ -14,7 +14,7 @@ use crate::{
     cli::{
         args::restore::{Restore, RestoreChoice},
         failure::{Failure, Outcome},
-        home::Home,
+        home::ControlPlaneClient,
         output::Printer,
         views::{self, moment, restore},
     },
@@ -28,7 +28,7 @@ const PLANNING: std::time::Duration = std::time::Duration::from_mins(1);
 ///
 /// # Errors
 /// When nobody confirmed, it cannot be created, or its verdict is not `Succeeded`.
-pub async fn run(printer: Printer, home: &Home, args: &Restore) -> Outcome {
+pub async fn run(printer: Printer, home: &ControlPlaneClient, args: &Restore) -> Outcome {
     if args.dry_run {
         return plan(printer, home, &args.choice).await;
     }
@@ -48,7 +48,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Restore) -> Outcome {
 ///
 /// # Errors
 /// When there is no plan in time, or something stands in the way.
-pub async fn plan(printer: Printer, home: &Home, choice: &RestoreChoice) -> Outcome {
+pub async fn plan(printer: Printer, home: &ControlPlaneClient, choice: &RestoreChoice) -> Outcome {
     let backup = backup(printer, home, choice).await?;
     let job = job(choice, None, &backup, true, clock::now())?;
     let created = run::create(printer, home, &job, false).await?;
@@ -75,7 +75,7 @@ pub async fn plan(printer: Printer, home: &Home, choice: &RestoreChoice) -> Outc
 }
 
 /// The restore point that is meant: by its name, or by its name without the cluster's.
-async fn backup(printer: Printer, home: &Home, choice: &RestoreChoice) -> Outcome<FleetBackup> {
+async fn backup(printer: Printer, home: &ControlPlaneClient, choice: &RestoreChoice) -> Outcome<FleetBackup> {
     for name in [choice.from.clone(), format!("{}.{}", choice.from, choice.cluster)] {
         if let Some(found) = home.find::<FleetBackup>(&name).await? {
             return Ok(found);

@@ -18,7 +18,7 @@ use crate::{
     cli::{
         args::{RunChoice, Selection, Stay},
         failure::{Failure, Outcome, is_conflict, is_not_found},
-        home::Home,
+        home::ControlPlaneClient,
         output::Printer,
         rollout::seconds,
         views::{self, restore},
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// A fleet object that goes over datacenters and comes to an end.
-pub trait Run: Followed + Serialize {
+pub trait FleetRun: Followed + Serialize {
     /// What `describe` and `cancel` call it.
     const DESCRIBED: &'static str;
 
@@ -98,7 +98,7 @@ fn changes(before: &[Part], after: &[Part]) -> Vec<String> {
     changed.map(|part| format!("{}: {}", part.title, part.line)).collect()
 }
 
-impl Run for FleetBackupJob {
+impl FleetRun for FleetBackupJob {
     const DESCRIBED: &'static str = "job";
 
     fn phase(&self) -> Option<Phase> {
@@ -114,7 +114,7 @@ impl Run for FleetBackupJob {
     }
 }
 
-impl Run for FleetTask {
+impl FleetRun for FleetTask {
     const DESCRIBED: &'static str = "task";
 
     fn phase(&self) -> Option<Phase> {
@@ -130,7 +130,7 @@ impl Run for FleetTask {
     }
 }
 
-impl Run for FleetRestoreJob {
+impl FleetRun for FleetRestoreJob {
     const DESCRIBED: &'static str = "restore";
 
     fn phase(&self) -> Option<Phase> {
@@ -209,7 +209,12 @@ pub fn spec(typed: &RunChoice) -> RunSpec {
 ///
 /// # Errors
 /// When it cannot be created.
-pub async fn create<K: Run>(printer: Printer, home: &Home, run: &K, dry_run: bool) -> Outcome<K> {
+pub async fn create<K: FleetRun>(
+    printer: Printer,
+    home: &ControlPlaneClient,
+    run: &K,
+    dry_run: bool,
+) -> Outcome<K> {
     let params = PostParams { dry_run, field_manager: Some(labels::MANAGER_CLI.to_owned()) };
     let (kind, name) = (K::kind_word(), views::name(run.meta()));
     home.api::<K>().create(&params, run).await.map_err(|error| {
@@ -238,9 +243,9 @@ pub async fn create<K: Run>(printer: Printer, home: &Home, run: &K, dry_run: boo
 ///
 /// # Errors
 /// When the run cannot be watched, or stdout cannot be written.
-pub async fn stay<K: Run>(
+pub async fn stay<K: FleetRun>(
     printer: Printer,
-    home: &Home,
+    home: &ControlPlaneClient,
     created: &K,
     Stay { wait, watch, timeout }: Stay,
 ) -> Outcome<Option<Ended<K>>> {
@@ -264,7 +269,7 @@ pub async fn stay<K: Run>(
 ///
 /// # Errors
 /// When the waiting ended before the run did.
-pub fn over<K: Run>(printer: Printer, name: &str, ended: Ended<K>) -> Outcome<K> {
+pub fn over<K: FleetRun>(printer: Printer, name: &str, ended: Ended<K>) -> Outcome<K> {
     let kind = K::kind_word();
     let look = printer.command(&format!("describe {}/{name}", K::DESCRIBED));
     let again = format!("{look} shows how far it is");
@@ -285,7 +290,7 @@ pub fn over<K: Run>(printer: Printer, name: &str, ended: Ended<K>) -> Outcome<K>
 ///
 /// # Errors
 /// When the waiting ended before the run did, or its verdict is not `Succeeded`.
-pub fn verdict<K: Run>(printer: Printer, name: &str, ended: Ended<K>) -> Outcome {
+pub fn verdict<K: FleetRun>(printer: Printer, name: &str, ended: Ended<K>) -> Outcome {
     let run = over(printer, name, ended)?;
     printer.say(&run.summary())?;
     if printer.format().is_for_programs() {

@@ -21,7 +21,7 @@ use crate::{
     cli::{
         args::schedule::{PlanSchedule, Schedule, ScheduleChoice, ScheduleVerb},
         failure::{Failure, Outcome, is_conflict, is_not_found},
-        home::Home,
+        home::ControlPlaneClient,
         output::Printer,
         views::{self, moment},
     },
@@ -35,7 +35,7 @@ const SHOWN: usize = 5;
 ///
 /// # Errors
 /// When what was asked for cannot be read or written.
-pub async fn run(printer: Printer, home: &Home, args: &Schedule) -> Outcome {
+pub async fn run(printer: Printer, home: &ControlPlaneClient, args: &Schedule) -> Outcome {
     match (&args.verb, &args.name) {
         (Some(ScheduleVerb::Suspend(named)), _) => suspend(printer, home, &named.name, true).await,
         (Some(ScheduleVerb::Resume(named)), _) => suspend(printer, home, &named.name, false).await,
@@ -48,11 +48,11 @@ pub async fn run(printer: Printer, home: &Home, args: &Schedule) -> Outcome {
 ///
 /// # Errors
 /// When it would be refused, or cannot be asked about.
-pub async fn plan(printer: Printer, home: &Home, args: &PlanSchedule) -> Outcome {
+pub async fn plan(printer: Printer, home: &ControlPlaneClient, args: &PlanSchedule) -> Outcome {
     make(printer, home, &args.name, &args.what, true).await
 }
 
-async fn list(printer: Printer, home: &Home) -> Outcome {
+async fn list(printer: Printer, home: &ControlPlaneClient) -> Outcome {
     let mut schedules = home.list::<FleetBackupSchedule>().await?;
     schedules.sort_by_key(kube::ResourceExt::name_any);
     let nothing = || {
@@ -62,7 +62,13 @@ async fn list(printer: Printer, home: &Home) -> Outcome {
     printer.listing(&schedules, nothing, |wide| views::schedules::table(&schedules, wide, clock::now()))
 }
 
-async fn make(printer: Printer, home: &Home, name: &str, what: &ScheduleChoice, dry_run: bool) -> Outcome {
+async fn make(
+    printer: Printer,
+    home: &ControlPlaneClient,
+    name: &str,
+    what: &ScheduleChoice,
+    dry_run: bool,
+) -> Outcome {
     let schedule = schedule(name, what, &home.namespace)?;
     let params = PostParams { dry_run, field_manager: Some(labels::MANAGER_CLI.to_owned()) };
     let made = home.api::<FleetBackupSchedule>().create(&params, &schedule).await.map_err(|error| {
@@ -92,7 +98,7 @@ async fn make(printer: Printer, home: &Home, name: &str, what: &ScheduleChoice, 
     preview.print(printer)
 }
 
-async fn suspend(printer: Printer, home: &Home, name: &str, suspend: bool) -> Outcome {
+async fn suspend(printer: Printer, home: &ControlPlaneClient, name: &str, suspend: bool) -> Outcome {
     let patch = Patch::Merge(json!({"spec": {"suspend": suspend}}));
     let params =
         PatchParams { field_manager: Some(labels::MANAGER_CLI.to_owned()), ..PatchParams::default() };

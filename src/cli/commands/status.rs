@@ -4,7 +4,7 @@ use crate::{
     api::fleet::{DataPlane, FleetBackupJob, FleetCluster},
     cli::{
         failure::{Failure, Outcome},
-        home::Home,
+        home::ControlPlaneClient,
         output::Printer,
         views::status::{assess, screen},
     },
@@ -15,7 +15,7 @@ use crate::{
 ///
 /// # Errors
 /// When the fleet is unhealthy, or cannot be read.
-pub async fn run(printer: Printer, home: &Home) -> Outcome {
+pub async fn run(printer: Printer, home: &ControlPlaneClient) -> Outcome {
     let ((data_planes, mut unreadable), (clusters, more), jobs) = futures::try_join!(
         home.read::<DataPlane>(),
         home.read::<FleetCluster>(),

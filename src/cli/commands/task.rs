@@ -17,7 +17,7 @@ use crate::{
     cli::{
         args::{RunChoice, Stay, Task},
         failure::{Failure, Outcome},
-        home::Home,
+        home::ControlPlaneClient,
         output::Printer,
         views::{self, task as view},
     },
@@ -33,7 +33,12 @@ const DRY_RUN: Duration = Duration::from_mins(1);
 ///
 /// # Errors
 /// When it cannot be created, or its verdict is not `Succeeded`.
-pub async fn run(printer: Printer, home: &Home, operation: FleetOperation, args: &Task) -> Outcome {
+pub async fn run(
+    printer: Printer,
+    home: &ControlPlaneClient,
+    operation: FleetOperation,
+    args: &Task,
+) -> Outcome {
     let mut task = task(operation, args, &home.namespace, clock::now())?;
     if args.dry_run {
         task.spec.run.dry_run = Some(true);
@@ -51,7 +56,12 @@ pub async fn run(printer: Printer, home: &Home, operation: FleetOperation, args:
 ///
 /// # Errors
 /// When the controller does not say, or would refuse it everywhere.
-pub async fn plan(printer: Printer, home: &Home, operation: FleetOperation, choice: RunChoice) -> Outcome {
+pub async fn plan(
+    printer: Printer,
+    home: &ControlPlaneClient,
+    operation: FleetOperation,
+    choice: RunChoice,
+) -> Outcome {
     let args = Task { name: None, choice, stay: Stay::default(), dry_run: true };
     run(printer, home, operation, &args).await
 }
@@ -73,7 +83,12 @@ fn describe(task: &FleetTask) -> String {
 
 /// Has the controller say what it would do and what it would refuse: it alone sees the data planes. The object that
 /// asks is deleted again.
-async fn dry_run(printer: Printer, home: &Home, task: &FleetTask, timeout: Duration) -> Outcome {
+async fn dry_run(
+    printer: Printer,
+    home: &ControlPlaneClient,
+    task: &FleetTask,
+    timeout: Duration,
+) -> Outcome {
     let created = run::create(printer, home, task, false).await?;
     let name = created.name_any();
     let ended =

@@ -9,7 +9,7 @@ use crate::{
     cli::{
         doctor::leading,
         failure::{Failure, Outcome},
-        home::Home,
+        home::ControlPlaneClient,
         output::{Printer, Table},
         views::{data_planes::controller, name},
     },
@@ -46,7 +46,7 @@ pub fn alone(printer: Printer, why: &Failure) -> Outcome {
 ///
 /// # Errors
 /// When the control plane's cluster cannot be asked.
-pub async fn all(printer: Printer, home: &Home) -> Outcome {
+pub async fn all(printer: Printer, home: &ControlPlaneClient) -> Outcome {
     let (control_plane, data_planes) = match ask(home).await {
         Ok(answer) => answer,
         Err(failure) => return alone(printer, &failure),
@@ -67,7 +67,7 @@ pub async fn all(printer: Printer, home: &Home) -> Outcome {
     printer.text(&table.render(0))
 }
 
-async fn ask(home: &Home) -> Outcome<(Option<String>, Vec<(String, String)>)> {
+async fn ask(home: &ControlPlaneClient) -> Outcome<(Option<String>, Vec<(String, String)>)> {
     let deployments = home
         .api::<Deployment>()
         .list(&ListParams::default().labels(CONTROL_PLANE))

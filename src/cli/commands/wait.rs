@@ -9,12 +9,12 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 
-use super::run::{Part, Run};
+use super::run::{FleetRun, Part};
 use crate::{
     api::fleet::{FleetBackup, Phase},
     cli::{
         failure::{Failure, Outcome, why},
-        home::Home,
+        home::ControlPlaneClient,
         output::{Printer, one_line},
     },
 };
@@ -42,8 +42,8 @@ pub enum Ended<K> {
 ///
 /// # Errors
 /// When it cannot be watched.
-pub async fn until_over<K: Run>(
-    home: &Home,
+pub async fn until_over<K: FleetRun>(
+    home: &ControlPlaneClient,
     name: &str,
     timeout: Option<Duration>,
     progress: &mut Progress,
@@ -106,7 +106,7 @@ pub async fn until_over<K: Run>(
 
 /// Waits until the inventory shows the restore points of a run that is over, so that what a person
 /// asks next is answered with them; no longer than a moment, because the run's verdict stands anyway.
-pub async fn until_listed(home: &Home, points: &[String]) {
+pub async fn until_listed(home: &ControlPlaneClient, points: &[String]) {
     let listed = async {
         for point in points {
             let mut seen = pin!(watcher::watch_object(home.api::<FleetBackup>(), point).default_backoff());
@@ -180,7 +180,7 @@ impl Progress {
         }
     }
 
-    fn update<K: Run>(&mut self, before: Option<&K>, after: &K) -> Outcome {
+    fn update<K: FleetRun>(&mut self, before: Option<&K>, after: &K) -> Outcome {
         match &mut self.show {
             Show::Nothing => {}
             Show::Lines => {

@@ -155,7 +155,7 @@ pub struct Malformed {
 
 /// Everything the control plane's cluster says, and who asks.
 #[derive(Clone, Debug, Default)]
-pub struct Evidence {
+pub struct DoctorInput {
     /// Version of this program.
     pub program: String,
     /// Definitions of kinds.
@@ -182,7 +182,7 @@ pub struct Evidence {
 
 /// All findings, the worst first.
 #[must_use]
-pub fn findings(evidence: &Evidence, now: Timestamp) -> Vec<Finding> {
+pub fn findings(evidence: &DoctorInput, now: Timestamp) -> Vec<Finding> {
     let mut found = home::definitions(&evidence.definitions);
     found.extend(unread::unread(evidence, &found));
     let skewed = skew::versions(evidence, &mut found, now);

@@ -63,7 +63,7 @@ pub(super) fn not_ready(planes: &[DataPlane]) -> NotReady {
 pub(super) fn jobs(jobs: &[FleetBackupJob], planes: &NotReady, now: Timestamp) -> Vec<Finding> {
     let runs = jobs.iter().map(|job| {
         let status = job.status.as_ref().map(|status| (&status.run, status.datacenters.as_slice()));
-        Run::of("job", &job.metadata, status)
+        RunFacts::of("job", &job.metadata, status)
     });
     runs.filter_map(|run| run.judge(planes, now)).collect()
 }
@@ -72,13 +72,13 @@ pub(super) fn jobs(jobs: &[FleetBackupJob], planes: &NotReady, now: Timestamp) -
 pub(super) fn tasks(tasks: &[FleetTask], planes: &NotReady, now: Timestamp) -> Vec<Finding> {
     let runs = tasks.iter().map(|task| {
         let status = task.status.as_ref().map(|status| (&status.run, status.datacenters.as_slice()));
-        Run::of("task", &task.metadata, status)
+        RunFacts::of("task", &task.metadata, status)
     });
     runs.filter_map(|run| run.judge(planes, now)).collect()
 }
 
 /// What the kinds that work on many datacenters have in common.
-struct Run<'a> {
+struct RunFacts<'a> {
     object: String,
     metadata: &'a ObjectMeta,
     phase: Option<Phase>,
@@ -114,7 +114,7 @@ impl<'a> Open<'a> {
     }
 }
 
-impl<'a> Run<'a> {
+impl<'a> RunFacts<'a> {
     fn of(
         kind: &str,
         metadata: &'a ObjectMeta,
@@ -217,7 +217,7 @@ fn going_on(job: &FleetRestoreJob, planes: &NotReady, now: Timestamp) -> Option<
         format!("look at the datacenter, and at its MedusaRestoreJob; `kubectl medusa describe {object}`");
     let times =
         status.datacenters.iter().flat_map(|run| [&run.start_time, &run.stopped_time, &run.finish_time]);
-    let run = Run {
+    let run = RunFacts {
         object,
         metadata: &job.metadata,
         phase: Some(phase),

@@ -4,7 +4,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{
-    Evidence, findings,
+    DoctorInput, findings,
     tests::{LONG_AGO, all, condition, fine, object, words},
 };
 use crate::cli::views::fixtures::now;
@@ -24,8 +24,11 @@ fn runs_that_do_not_come_on(#[case] moved: &str, #[case] reason: &str, #[case] e
     let status =
         json!({"phase": "Running", "startTime": LONG_AGO, "lastProgressTime": moved, "datacenters": [run]});
     let task = object("t", json!({"operation": "sync"}), status.clone());
-    let evidence =
-        Evidence { jobs: all(json!([object("j", json!({}), status)])), tasks: all(json!([task])), ..fine() };
+    let evidence = DoctorInput {
+        jobs: all(json!([object("j", json!({}), status)])),
+        tasks: all(json!([task])),
+        ..fine()
+    };
     let expected: Vec<String> = expected
         .into_iter()
         .flat_map(|reason| ["job/j", "task/t"].map(|object| format!("Warning {object} {reason}")))
@@ -54,7 +57,7 @@ fn silence_counts_from_when_it_began(
         "reason": "DataPlaneUnreachable", "job": "c", "jobUid": "u", "startTime": "2026-11-02T09:00:00Z"});
     let status = json!({"phase": "Running", "startTime": LONG_AGO, "lastProgressTime": "2026-11-02T09:00:00Z",
         "datacenters": [run], "cluster": "shop"});
-    let evidence = Evidence {
+    let evidence = DoctorInput {
         data_planes: all(json!([plane])),
         jobs: all(json!([object("j", json!({}), status.clone())])),
         restores: all(json!([object("r", json!({"backup": "b"}), status.clone())])),
@@ -90,7 +93,7 @@ fn restores_that_wait_for_a_person() {
             "reason": reason})
     };
     let early = "2026-11-02T08:00:00Z";
-    let found = |jobs: Value| words(&findings(&Evidence { restores: all(jobs), ..fine() }, now()));
+    let found = |jobs: Value| words(&findings(&DoctorInput { restores: all(jobs), ..fine() }, now()));
     assert_eq!(
         found(json!([
             restored("waits", early, "Pending", json!([])),

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::{Evidence, Finding, Severity, home, object};
+use super::{DoctorInput, Finding, Severity, home, object};
 use crate::api::{
     Conditions as _, Reason,
     fleet::{DataPlane, MedusaController},
@@ -13,7 +13,7 @@ use crate::api::{
 type Release = (u64, u64);
 
 /// Versions that differ, and what that means for `found`, what is wrong with definitions.
-pub(super) fn versions(evidence: &Evidence, found: &mut [Finding], now: Timestamp) -> Vec<Finding> {
+pub(super) fn versions(evidence: &DoctorInput, found: &mut [Finding], now: Timestamp) -> Vec<Finding> {
     let leads = home::version(evidence.leases.objects(), now);
     let program = evidence.program.as_str();
     let mut skewed = Vec::new();
@@ -149,8 +149,8 @@ mod tests {
         let planes = || all(json!([plane("medusa-fleet", there, "True")]));
         let program = here.to_owned();
         // With an election the leader counts, without one this program.
-        let led = Evidence { leases: led_by(here), data_planes: planes(), ..fine() };
-        let alone = Evidence { program, data_planes: planes(), ..fine() };
+        let led = DoctorInput { leases: led_by(here), data_planes: planes(), ..fine() };
+        let alone = DoctorInput { program, data_planes: planes(), ..fine() };
         for evidence in [led, alone] {
             assert_eq!(words(&findings(&evidence, now())), expected);
         }
@@ -161,7 +161,7 @@ mod tests {
     #[case::not_ready("medusa-fleet", "False")]
     fn others_and_what_was_known_long_ago_are_not_compared(#[case] name: &str, #[case] ready: &str) {
         let planes = all(json!([plane(name, "0.1.0", ready)]));
-        let evidence = Evidence { leases: led_by("9.0.0"), data_planes: planes, ..fine() };
+        let evidence = DoctorInput { leases: led_by("9.0.0"), data_planes: planes, ..fine() };
         let found = findings(&evidence, now());
         assert!(words(&found).iter().all(|word| !word.contains("VersionSkew")), "{found:#?}");
     }
@@ -180,7 +180,7 @@ mod tests {
         let tasks = installed.iter_mut().find(|d| d.spec.names.plural == "fleettasks").unwrap();
         let schema = tasks.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
         schema.properties.as_mut().unwrap().remove("spec").unwrap();
-        let evidence = Evidence {
+        let evidence = DoctorInput {
             program: program.to_owned(),
             definitions: Read::All(installed),
             leases: led_by("0.2.0"),

@@ -9,7 +9,7 @@ use rstest::rstest;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Evidence, Finding, Malformed, Read, Severity, findings};
+use super::{DoctorInput, Finding, Malformed, Read, Severity, findings};
 use crate::{
     api::crds,
     cli::views::{
@@ -27,12 +27,12 @@ fn definitions() -> Vec<CustomResourceDefinition> {
 }
 
 /// A fleet in which nothing is wrong.
-pub(super) fn fine() -> Evidence {
-    Evidence {
+pub(super) fn fine() -> DoctorInput {
+    DoctorInput {
         definitions: Read::All(definitions()),
         data_planes: Read::All(vec![ready_data_plane()]),
         clusters: Read::All(vec![protected_cluster()]),
-        ..Evidence::default()
+        ..DoctorInput::default()
     }
 }
 
@@ -61,7 +61,7 @@ fn a_fleet_in_order_has_no_findings() {
 fn a_fleet_in_trouble_is_told_of_worst_first() {
     let mut installed = definitions();
     installed.retain(|d| d.spec.names.plural != "fleettasks");
-    let evidence = Evidence {
+    let evidence = DoctorInput {
         definitions: Read::All(installed),
         data_planes: Read::All(data_planes()),
         clusters: Read::All(clusters()),
@@ -69,7 +69,7 @@ fn a_fleet_in_trouble_is_told_of_worst_first() {
         jobs: Read::All(jobs()),
         restores: Read::All(vec![restore()]),
         tasks: Read::Refused("fleettasks is forbidden: User \"eve\" cannot list resource".to_owned()),
-        ..Evidence::default()
+        ..DoctorInput::default()
     };
     let found = findings(&evidence, now());
     let text = screen(&found, 100, now());
@@ -88,7 +88,7 @@ fn a_fleet_in_trouble_is_told_of_worst_first() {
 #[test]
 fn a_kind_that_may_not_be_read_is_said_to_be_unknown() {
     let no = || "forbidden".to_owned();
-    let evidence = Evidence {
+    let evidence = DoctorInput {
         program: String::new(),
         definitions: Read::Refused(no()),
         leases: Read::Refused(no()),
@@ -106,7 +106,7 @@ fn a_kind_that_may_not_be_read_is_said_to_be_unknown() {
     assert_eq!(found.len(), 9, "{found:#?}");
     assert!(found.iter().all(|f| f.severity == Severity::Unknown && f.fix.contains(&f.object)), "{found:#?}");
     // Nobody may read definitions, and a kind is not there.
-    let absent = Evidence { definitions: Read::Refused(no()), tasks: Read::NotInstalled, ..fine() };
+    let absent = DoctorInput { definitions: Read::Refused(no()), tasks: Read::NotInstalled, ..fine() };
     let expected = [
         "Error customresourcedefinition/fleettasks.fleet.k8ssandra.io DefinitionMissing",
         "Unknown customresourcedefinitions NotAuthorized",
@@ -122,7 +122,7 @@ fn malformed<K>(objects: Vec<K>, name: &str) -> Read<K> {
 #[test]
 fn an_object_that_cannot_be_read_is_a_finding_and_hides_nothing() {
     let asking = object("demo", json!({"medusa": {}}), Value::Null);
-    let evidence = Evidence {
+    let evidence = DoctorInput {
         program: String::new(),
         definitions: malformed(Vec::new(), "fleettasks.fleet.k8ssandra.io"),
         leases: malformed(vec![lease("2026-11-02T11:59:00.000000Z", None)], "odd"),
@@ -209,7 +209,7 @@ fn refused(type_: &str) -> Value {
 #[case::nobody_knows_why(&|_: &mut Value| (), "no such kind")]
 fn a_kind_that_is_defined_and_not_served_is_an_error(#[case] change: &dyn Fn(&mut Value), #[case] why: &str) {
     let definitions = with_definition("fleettasks.fleet.k8ssandra.io", change);
-    let evidence = Evidence { definitions, tasks: Read::NotInstalled, ..fine() };
+    let evidence = DoctorInput { definitions, tasks: Read::NotInstalled, ..fine() };
     let found = findings(&evidence, now());
     let expected = ["Error customresourcedefinition/fleettasks.fleet.k8ssandra.io NotServed"];
     assert_eq!(words(&found), expected);
@@ -219,8 +219,9 @@ fn a_kind_that_is_defined_and_not_served_is_an_error(#[case] change: &dyn Fn(&mu
 #[test]
 fn a_kind_nobody_lists_has_to_be_served_too_and_one_of_others_is_less() {
     let off = |d: &mut Value| d["spec"]["versions"][0]["served"] = json!(false);
-    let of =
-        |name: &str| words(&findings(&Evidence { definitions: with_definition(name, off), ..fine() }, now()));
+    let of = |name: &str| {
+        words(&findings(&DoctorInput { definitions: with_definition(name, off), ..fine() }, now()))
+    };
     let group = "customresourcedefinition/";
     let backups = "fleetbackups.fleet.k8ssandra.io";
     assert_eq!(of(backups), [format!("Error {group}{backups} NotServed")]);
@@ -243,7 +244,7 @@ fn lease(renewed: &str, holder: Option<&str>) -> Lease {
 #[case::silent("2026-11-02T11:59:00.000000Z", Some("a"), 1)]
 #[case::given_up("2026-11-02T11:59:59.000000Z", None, 1)]
 fn somebody_has_to_lead(#[case] renewed: &str, #[case] holder: Option<&str>, #[case] expected: usize) {
-    let evidence = Evidence { leases: Read::All(vec![lease(renewed, holder)]), ..fine() };
+    let evidence = DoctorInput { leases: Read::All(vec![lease(renewed, holder)]), ..fine() };
     assert_eq!(findings(&evidence, now()).len(), expected);
 }
 
@@ -252,11 +253,11 @@ fn a_control_plane_that_is_silent_or_never_ran_is_one_finding() {
     let later = now() + SignedDuration::from_mins(30);
     let mut second = ready_data_plane();
     second.metadata.name = Some("eu-2".to_owned());
-    let evidence = Evidence { data_planes: Read::All(vec![ready_data_plane(), second]), ..fine() };
+    let evidence = DoctorInput { data_planes: Read::All(vec![ready_data_plane(), second]), ..fine() };
     let found = findings(&evidence, later);
     assert_eq!(words(&found), ["Error control-plane Stale"]);
     assert!(found[0].what.contains("2 data planes"), "{}", found[0].what);
-    let evidence = Evidence { data_planes: Read::default(), ..fine() };
+    let evidence = DoctorInput { data_planes: Read::default(), ..fine() };
     assert_eq!(words(&findings(&evidence, now())), ["Error control-plane NeverRan"]);
 }
 
@@ -274,7 +275,7 @@ fn a_control_plane_that_is_silent_or_never_ran_is_one_finding() {
 fn a_data_plane_that_is_not_ready(#[case] ready: Value, #[case] expected: &str) {
     let conditions = if ready.is_null() { json!([]) } else { json!([ready]) };
     let plane = object("p", json!({}), json!({"conditions": conditions}));
-    let evidence = Evidence { data_planes: all(json!([plane])), ..fine() };
+    let evidence = DoctorInput { data_planes: all(json!([plane])), ..fine() };
     assert_eq!(words(&findings(&evidence, now())), [expected]);
 }
 
@@ -284,7 +285,7 @@ fn a_data_plane_that_is_not_ready(#[case] ready: Value, #[case] expected: &str) 
 fn a_credential_that_ends_is_worth_a_word(#[case] ends: &str, #[case] expected: &str) {
     let status =
         json!({"credential": {"expiresAt": ends}, "conditions": [condition("Ready", "True", "Ready")]});
-    let evidence = Evidence { data_planes: all(json!([object("p", json!({}), status)])), ..fine() };
+    let evidence = DoctorInput { data_planes: all(json!([object("p", json!({}), status)])), ..fine() };
     assert_eq!(words(&findings(&evidence, now())), [expected]);
 }
 
@@ -300,7 +301,7 @@ fn a_credential_that_is_renewed_is_worth_a_word_when_it_was_not(
 ) {
     let credential = json!({"expiresAt": ends, "nextRenewalTime": due});
     let status = json!({"credential": credential, "conditions": [condition("Ready", "True", "Ready")]});
-    let evidence = Evidence { data_planes: all(json!([object("p", json!({}), status)])), ..fine() };
+    let evidence = DoctorInput { data_planes: all(json!([object("p", json!({}), status)])), ..fine() };
     assert_eq!(words(&findings(&evidence, now())), expected);
 }
 
@@ -309,7 +310,7 @@ fn a_renewal_that_fails_is_told_of() {
     let conditions =
         [condition("Ready", "True", "Ready"), condition("Authenticated", "True", "RenewalFailed")];
     let plane = object("p", json!({}), json!({"conditions": conditions}));
-    let evidence = Evidence { data_planes: all(json!([plane])), ..fine() };
+    let evidence = DoctorInput { data_planes: all(json!([plane])), ..fine() };
     assert_eq!(words(&findings(&evidence, now())), ["Warning dataplane/p RenewalFailed"]);
 }
 
@@ -321,7 +322,7 @@ fn a_data_plane_that_cannot_do_everything_is_told_of() {
         said("Authorized", "what backups need is granted; not permitted: create medusatasks; without it no tasks"),
         said("Served", "what backups need is served; not served: medusarestorejobs (no restores)"),
     ]});
-    let evidence = Evidence { data_planes: all(json!([object("p", json!({}), status)])), ..fine() };
+    let evidence = DoctorInput { data_planes: all(json!([object("p", json!({}), status)])), ..fine() };
     let expected = ["Warning dataplane/p NotAuthorized", "Notice dataplane/p NotServed"];
     assert_eq!(words(&findings(&evidence, now())), expected);
 }
@@ -349,7 +350,7 @@ fn a_cluster_says_what_it_lacks(
         "size": 1, "restorePoints": 0, "k8ssandraCluster": {"name": "demo", "namespace": "ns"},
         "conditions": conditions,
     });
-    let evidence = Evidence {
+    let evidence = DoctorInput {
         clusters: all(json!([object("demo.ns", json!({}), status)])),
         k8ssandra_clusters: all(json!([object("demo", json!({"medusa": {}}), Value::Null)])),
         ..fine()
@@ -383,7 +384,7 @@ fn what_a_sync_did_not_find_is_not_asked_for_again(
         .into_iter()
         .collect();
     let clusters = all(json!([object("shop", json!({}), status)]));
-    let found = findings(&Evidence { clusters, tasks: all(json!(tasks)), ..fine() }, now());
+    let found = findings(&DoctorInput { clusters, tasks: all(json!(tasks)), ..fine() }, now());
     assert_eq!(words(&found), [format!("{severity} cluster/shop InventoryDrifted")]);
     assert_eq!(found[0].fix.contains("kubectl medusa sync"), advises, "{}", found[0].fix);
 }
@@ -394,7 +395,7 @@ fn definitions_that_an_operator_of_others_would_ignore_are_not_asked_for() {
         let served = json!({"type": "Served", "status": "True", "reason": "R", "message": message, "lastTransitionTime": LONG_AGO});
         let status = json!({"medusaController": {"name": "k8ssandra-operator"},
             "conditions": [condition("Ready", "True", "Ready"), served]});
-        findings(&Evidence { data_planes: all(json!([object("p", json!({}), status)])), ..fine() }, now())
+        findings(&DoctorInput { data_planes: all(json!([object("p", json!({}), status)])), ..fine() }, now())
     };
     let fields = "what backups need is served; not served: MedusaBackupSchedule's `spec.timeZone` (schedules in a time zone)";
     assert_eq!(words(&found(fields)), Vec::<String>::new());
@@ -412,7 +413,7 @@ fn definitions_that_an_operator_of_others_would_ignore_are_not_asked_for() {
 fn a_k8ssandra_cluster_whose_datacenters_nobody_found_is_an_error() {
     let asking = object("demo", json!({"medusa": {}}), Value::Null);
     let silent = object("plain", json!({}), Value::Null);
-    let evidence = Evidence { k8ssandra_clusters: all(json!([asking, silent])), ..fine() };
+    let evidence = DoctorInput { k8ssandra_clusters: all(json!([asking, silent])), ..fine() };
     assert_eq!(words(&findings(&evidence, now())), ["Error k8ssandracluster/ns/demo DatacenterNotFound"]);
 }
 
@@ -423,7 +424,7 @@ fn configurations_are_judged_by_their_source() {
     copy["metadata"]["labels"] = json!({"fleet.k8ssandra.io/control-plane": "cp"});
     let new = object("new", json!({}), Value::Null);
     let evidence =
-        Evidence { configurations: all(json!([object("s3", json!({}), bad), copy, new])), ..fine() };
+        DoctorInput { configurations: all(json!([object("s3", json!({}), bad), copy, new])), ..fine() };
     let expected = [
         "Error medusaconfiguration/ns/new Unseen",
         "Error medusaconfiguration/ns/s3 SecretNotFound",
@@ -437,7 +438,7 @@ fn schedules_say_what_does_not_run_and_what_did_not_go_well() {
     let schedule = |name: &str, conditions: Value| {
         object(name, json!({"schedule": "@daily"}), json!({"missedSlots": 0, "conditions": conditions}))
     };
-    let evidence = Evidence {
+    let evidence = DoctorInput {
         schedules: all(json!([
             schedule("bad", json!([condition("Ready", "False", "NeverFires")])),
             schedule(

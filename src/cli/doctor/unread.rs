@@ -2,14 +2,14 @@
 
 use kube::ResourceExt as _;
 
-use super::{Evidence, Finding, Malformed, Read, Severity, home};
+use super::{DoctorInput, Finding, Malformed, Read, Severity, home};
 use crate::api::{Reason, fleet, k8ssandra, medusa};
 
 /// A kind the doctor reads: its word in findings, its group, its plural.
 type Kind = (&'static str, &'static str, &'static str);
 
 /// Kinds that were not read, wholly or in part; `defined` is what is wrong with their definitions.
-pub(super) fn unread(evidence: &Evidence, defined: &[Finding]) -> Vec<Finding> {
+pub(super) fn unread(evidence: &DoctorInput, defined: &[Finding]) -> Vec<Finding> {
     let absent = &|(_, group, plural): Kind| absent(plural, group, evidence, defined);
     [
         of(("customresourcedefinition", "", "customresourcedefinitions"), &evidence.definitions, absent),
@@ -49,7 +49,7 @@ fn unknown(plural: &str, reason: Reason, why: &str, fix: String) -> Finding {
 }
 
 /// A kind the API server does not know, unless its definition says why already.
-fn absent(plural: &str, group: &str, evidence: &Evidence, defined: &[Finding]) -> Option<Finding> {
+fn absent(plural: &str, group: &str, evidence: &DoctorInput, defined: &[Finding]) -> Option<Finding> {
     let name = format!("{plural}.{group}");
     let is_spoilt =
         matches!(&evidence.definitions, Read::Part(_, malformed) if malformed.iter().any(|d| d.name == name));

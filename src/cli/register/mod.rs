@@ -27,7 +27,7 @@ use serde_json::json;
 use super::{
     args::Register,
     failure::{Failure, Outcome, is_not_found},
-    home::Home,
+    home::ControlPlaneClient,
     output::{Printer, Table},
     views,
 };
@@ -54,7 +54,7 @@ const TOKEN_DURATION: Duration = Duration::from_hours(365 * 24);
 ///
 /// # Errors
 /// What failed, on which cluster, and the fix.
-pub async fn run(printer: Printer, home: &Home, args: &Register) -> Outcome {
+pub async fn run(printer: Printer, home: &ControlPlaneClient, args: &Register) -> Outcome {
     source::check_name(&args.name)?;
     let Some(file) = &args.from_kubeconfig else { return rotate::run(printer, home, args).await };
     let source = source::read(file, args.context.as_deref())?;
@@ -129,7 +129,7 @@ fn remark(printer: Printer, args: &Register, source: &Source, server: &str) {
 }
 
 /// Makes sure that the control plane is one, and that the names we need there are free or ours.
-async fn look_at_home(home: &Home, name: &str) -> Outcome<wait::Before> {
+async fn look_at_home(home: &ControlPlaneClient, name: &str) -> Outcome<wait::Before> {
     let data_plane = home.find::<DataPlane>(name).await?;
     let namespaces: Api<Namespace> = Api::all(home.client.clone());
     if namespaces.get_metadata(&home.namespace).await.is_err_and(|error| is_not_found(&error)) {
@@ -173,7 +173,7 @@ async fn look_at_home(home: &Home, name: &str) -> Outcome<wait::Before> {
 
 /// The control plane's own cluster is registered as `local`; under a second name it would be backed up twice,
 /// and its controller's own account would be changed.
-async fn refuse_home(home: &Home, there: &Client, source: &Source) -> Outcome {
+async fn refuse_home(home: &ControlPlaneClient, there: &Client, source: &Source) -> Outcome {
     let identity = async |client: &Client| {
         let namespaces: Api<Namespace> = Api::all(client.clone());
         namespaces.get_metadata("kube-system").await
@@ -209,7 +209,12 @@ fn written(duration: Duration) -> String {
 }
 
 /// Writes the labelled Secret that registers the cluster.
-async fn store(home: &Home, name: &str, kubeconfig: &SecretString, duration: Duration) -> Outcome {
+async fn store(
+    home: &ControlPlaneClient,
+    name: &str,
+    kubeconfig: &SecretString,
+    duration: Duration,
+) -> Outcome {
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
@@ -236,7 +241,7 @@ async fn store(home: &Home, name: &str, kubeconfig: &SecretString, duration: Dur
 /// Says what would be written where.
 async fn plan(
     printer: Printer,
-    home: &Home,
+    home: &ControlPlaneClient,
     args: &Register,
     source: &Source,
     there: &Client,

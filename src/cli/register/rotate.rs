@@ -16,7 +16,7 @@ use crate::{
     cli::{
         args::Register,
         failure::{Failure, Outcome},
-        home::Home,
+        home::ControlPlaneClient,
         output::Printer,
         views,
     },
@@ -27,7 +27,7 @@ use crate::{
 ///
 /// # Errors
 /// When the control plane does not renew it by itself, or has not in time.
-pub(super) async fn run(printer: Printer, home: &Home, args: &Register) -> Outcome {
+pub(super) async fn run(printer: Printer, home: &ControlPlaneClient, args: &Register) -> Outcome {
     let name = args.name.as_str();
     if args.context.is_some() || args.server.is_some() {
         return Err(Failure::CouldNotAsk(

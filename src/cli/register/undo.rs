@@ -24,7 +24,7 @@ use crate::{
     cli::{
         args::Unregister,
         failure::{Failure, Outcome, is_not_found},
-        home::Home,
+        home::ControlPlaneClient,
         output::Printer,
     },
     runtime::follow::Followed,
@@ -34,7 +34,7 @@ use crate::{
 ///
 /// # Errors
 /// When there is no such data plane, or it did not go in time.
-pub async fn run(printer: Printer, home: &Home, args: &Unregister) -> Outcome {
+pub async fn run(printer: Printer, home: &ControlPlaneClient, args: &Unregister) -> Outcome {
     let name = args.name.as_str();
     if name == LOCAL {
         return Err(Failure::CouldNotAsk(format!(
@@ -80,7 +80,7 @@ pub async fn run(printer: Printer, home: &Home, args: &Unregister) -> Outcome {
 }
 
 /// What stays in a data plane and what goes. What cannot be read holds nothing up: it is said to be unknown.
-async fn look(printer: Printer, home: &Home, plane: &DataPlane) -> Remains {
+async fn look(printer: Printer, home: &ControlPlaneClient, plane: &DataPlane) -> Remains {
     let (clusters, schedules) =
         futures::join!(home.list::<FleetCluster>(), home.list::<FleetBackupSchedule>());
     let unknown = |failure: &Failure, what: &str| {
@@ -95,7 +95,11 @@ async fn look(printer: Printer, home: &Home, plane: &DataPlane) -> Remains {
 }
 
 /// The data plane of a ClientConfig would come back: that object is the registration.
-async fn refuse_client_config(home: &Home, name: &str, data_plane: Option<&DataPlane>) -> Outcome {
+async fn refuse_client_config(
+    home: &ControlPlaneClient,
+    name: &str,
+    data_plane: Option<&DataPlane>,
+) -> Outcome {
     let from = data_plane.and_then(|plane| plane.annotations().get(labels::REGISTERED_FROM));
     let Some(RegisteredFrom::ClientConfig { namespace, name: config }) =
         from.map(|from| RegisteredFrom::read(from))
@@ -116,7 +120,7 @@ async fn refuse_client_config(home: &Home, name: &str, data_plane: Option<&DataP
 
 /// Labels the Secret so that it no longer registers the cluster, yet is still known to be ours. Returns
 /// whether there is one.
-async fn retire_secret(home: &Home, name: &str) -> Outcome<bool> {
+async fn retire_secret(home: &ControlPlaneClient, name: &str) -> Outcome<bool> {
     let secrets = home.api::<Secret>();
     match secrets.get_metadata(name).await {
         Err(error) if is_not_found(&error) => return Ok(false),
@@ -134,7 +138,7 @@ async fn retire_secret(home: &Home, name: &str) -> Outcome<bool> {
 }
 
 /// Returns whether there was one.
-async fn delete<K: Followed>(home: &Home, name: &str) -> Outcome<bool> {
+async fn delete<K: Followed>(home: &ControlPlaneClient, name: &str) -> Outcome<bool> {
     match home.api::<K>().delete(name, &DeleteParams::default()).await {
         Ok(_) => Ok(true),
         Err(error) if is_not_found(&error) => Ok(false),
@@ -146,7 +150,7 @@ async fn delete<K: Followed>(home: &Home, name: &str) -> Outcome<bool> {
 }
 
 /// Waits until the data plane is gone; false when the time is up.
-async fn is_gone(home: &Home, name: &str, args: &Unregister) -> bool {
+async fn is_gone(home: &ControlPlaneClient, name: &str, args: &Unregister) -> bool {
     let mut seen = pin!(watcher::watch_object(home.api::<DataPlane>(), name).default_backoff());
     let wait = async {
         while let Some(event) = seen.next().await {

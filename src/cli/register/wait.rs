@@ -9,7 +9,7 @@ use crate::{
     api::{Conditions as _, Reason, fleet::DataPlane},
     cli::{
         failure::{Failure, Outcome},
-        home::Home,
+        home::ControlPlaneClient,
         output::{Printer, one_line},
     },
 };
@@ -69,7 +69,7 @@ fn missing(data_plane: &DataPlane, before: &Before, new_hash: &str) -> Option<St
 /// When the time is up, with what is still missing.
 pub async fn until_ready(
     printer: Printer,
-    home: &Home,
+    home: &ControlPlaneClient,
     name: &str,
     before: &Before,
     new_hash: &str,

@@ -34,13 +34,13 @@ pub struct FleetStatus {
     /// Number of data planes.
     pub data_planes: usize,
     /// Those that cannot be used.
-    pub data_planes_not_ready: Vec<Problem>,
+    pub data_planes_not_ready: Vec<StatusProblem>,
     /// Those whose credential ends soon.
-    pub credentials_expiring: Vec<Problem>,
+    pub credentials_expiring: Vec<StatusProblem>,
     /// Number of Cassandra clusters.
     pub clusters: usize,
     /// Those without a fresh, complete restore point.
-    pub clusters_unprotected: Vec<Problem>,
+    pub clusters_unprotected: Vec<StatusProblem>,
     /// Runs that are going on.
     pub running: Vec<RunningJob>,
 }
@@ -48,7 +48,7 @@ pub struct FleetStatus {
 /// Something that is not as it should be.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Problem {
+pub struct StatusProblem {
     /// Name of the object.
     pub name: String,
     /// Why, for machines.
@@ -83,8 +83,8 @@ pub fn assess(
     jobs: &[FleetBackupJob],
     now: Timestamp,
 ) -> FleetStatus {
-    let not_ready: Vec<Problem> = data_planes.iter().filter_map(|d| not_ready(d, now)).collect();
-    let unprotected: Vec<Problem> = clusters.iter().filter_map(unprotected).collect();
+    let not_ready: Vec<StatusProblem> = data_planes.iter().filter_map(|d| not_ready(d, now)).collect();
+    let unprotected: Vec<StatusProblem> = clusters.iter().filter_map(unprotected).collect();
     FleetStatus {
         // The control plane always has at least its own cluster: none at all means that it never ran.
         healthy: !data_planes.is_empty() && not_ready.is_empty() && unprotected.is_empty(),
@@ -97,24 +97,29 @@ pub fn assess(
     }
 }
 
-fn not_ready(data_plane: &DataPlane, now: Timestamp) -> Option<Problem> {
+fn not_ready(data_plane: &DataPlane, now: Timestamp) -> Option<StatusProblem> {
     let status = data_plane.status.as_ref();
     let ready = status.and_then(|s| s.conditions.of_type("Ready"));
     let name = name(&data_plane.metadata);
     let Some(ready) = ready else {
         let message = "the control plane has not looked at it yet; is it running?".to_owned();
         let time = data_plane.metadata.creation_timestamp.clone();
-        return Some(Problem { name, reason: "Unknown".to_owned(), time, message });
+        return Some(StatusProblem { name, reason: "Unknown".to_owned(), time, message });
     };
     if ready.status != "True" {
         if is_wanted(ready) {
             return None;
         }
         let time = Some(ready.last_transition_time.clone());
-        return Some(Problem { name, reason: ready.reason.clone(), time, message: ready.message.clone() });
+        return Some(StatusProblem {
+            name,
+            reason: ready.reason.clone(),
+            time,
+            message: ready.message.clone(),
+        });
     }
     let contact = silent_since(data_plane, now)?;
-    Some(Problem {
+    Some(StatusProblem {
         name,
         reason: "Stale".to_owned(),
         message: "the control plane has reported nothing since; is it running?".to_owned(),
@@ -150,11 +155,11 @@ pub fn ends_soon(data_plane: &DataPlane, now: Timestamp) -> Option<Time> {
     (until(now) < soon).then_some(at)
 }
 
-fn expiring(data_plane: &DataPlane, now: Timestamp) -> Option<Problem> {
+fn expiring(data_plane: &DataPlane, now: Timestamp) -> Option<StatusProblem> {
     let at = ends_soon(data_plane, now)?;
     let name = name(&data_plane.metadata);
     let when = data_plane.status.as_ref().map(|status| expires(status, now)).unwrap_or_default();
-    Some(Problem {
+    Some(StatusProblem {
         message: format!("{when}; {}", renewal(data_plane)),
         name,
         reason: Reason::CredentialExpired.as_str().to_owned(),
@@ -162,13 +167,13 @@ fn expiring(data_plane: &DataPlane, now: Timestamp) -> Option<Problem> {
     })
 }
 
-fn unprotected(cluster: &FleetCluster) -> Option<Problem> {
+fn unprotected(cluster: &FleetCluster) -> Option<StatusProblem> {
     let status = cluster.status.as_ref();
     let protected = status.and_then(|s| s.conditions.of_type("Protected"));
     if protected.is_some_and(|c| c.status == "True") {
         return None;
     }
-    Some(Problem {
+    Some(StatusProblem {
         name: name(&cluster.metadata),
         reason: protected.map_or_else(|| "Unknown".to_owned(), |c| c.reason.clone()),
         time: status.and_then(|s| s.recovery_point_time.clone()),
@@ -195,7 +200,7 @@ pub fn screen(status: &FleetStatus, now: Timestamp) -> String {
             let _ = write!(screen, "\n{title}\n{}", table.render(2));
         }
     };
-    let problems = |column: &'static str, problems: &[Problem]| {
+    let problems = |column: &'static str, problems: &[StatusProblem]| {
         let mut table = Table::new(&["NAME", "REASON", column, "MESSAGE"]);
         for problem in problems {
             let time = ago(problem.time.as_ref(), now);

@@ -32,7 +32,7 @@ impl ClusterId {
 
 /// A cluster that a datacenter says it belongs to, and does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
+pub struct ClaimedCluster {
     pub cluster: String,
     /// Why it does not, for people.
     pub why: String,
@@ -88,11 +88,11 @@ pub fn unreadable(plane: &Snapshot) -> impl Iterator<Item = (&ObjectKey, Option<
 
 /// The cluster a datacenter says it belongs to, and does not.
 #[must_use]
-pub fn claim_of(plane: &Snapshot, datacenter: &CassandraDatacenter) -> Option<Claim> {
+pub fn claim_of(plane: &Snapshot, datacenter: &CassandraDatacenter) -> Option<ClaimedCluster> {
     belonging(plane, datacenter).1
 }
 
-fn belonging(plane: &Snapshot, datacenter: &CassandraDatacenter) -> (ClusterId, Option<Claim>) {
+fn belonging(plane: &Snapshot, datacenter: &CassandraDatacenter) -> (ClusterId, Option<ClaimedCluster>) {
     let key = ObjectKey::of(datacenter);
     let known = &plane.membership.known;
     let said = Said::of(datacenter);
@@ -108,7 +108,7 @@ fn belonging(plane: &Snapshot, datacenter: &CassandraDatacenter) -> (ClusterId, 
     let id = said.id(known);
     match plane.membership.refuses(&id.name, &plane.name) {
         None => (id, None),
-        Some(why) => (own_cluster(plane, datacenter), Some(Claim { cluster: id.name, why })),
+        Some(why) => (own_cluster(plane, datacenter), Some(ClaimedCluster { cluster: id.name, why })),
     }
 }
 

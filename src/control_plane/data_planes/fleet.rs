@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast;
 
 use super::{
-    membership::{Known, Listing, MayJoin, Membership},
+    membership::{Known, ListedDatacenters, MayJoin, Membership},
     meters::PlaneMeters,
     remote::Remote,
     view::{Contact, ObjectKey, View},
@@ -344,7 +344,7 @@ impl Fleet {
     }
 
     /// Learns which datacenters K8ssandraClusters list.
-    pub fn set_listing(&self, new: Listing) {
+    pub fn set_listing(&self, new: ListedDatacenters) {
         let mut listing = write(&self.listing);
         let old = listing.get_or_insert_default();
         let names: BTreeSet<String> = old.keys().chain(new.keys()).cloned().collect();

@@ -18,7 +18,7 @@ pub struct DatacenterPlace {
 }
 
 /// Data plane to its datacenters that K8ssandraClusters list, each with its K8ssandraCluster.
-pub type Listing = BTreeMap<String, BTreeMap<ObjectKey, ObjectKey>>;
+pub type ListedDatacenters = BTreeMap<String, BTreeMap<ObjectKey, ObjectKey>>;
 
 /// Hex digits that a name has at its end where it had to be changed, with their dash.
 const HASH: usize = 9;

@@ -75,7 +75,7 @@ impl fmt::Display for By {
 
 /// What follows from the writes before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum UndoneVerdict {
     /// It may be written, which is then to be recorded so.
     Write(Record),
     /// It was taken back too often.
@@ -84,39 +84,39 @@ pub enum Verdict {
 
 /// Whether `wish` may be written, after the write `before`.
 #[must_use]
-pub fn judge(before: Option<&Record>, wish: Wish, by: By, now: Timestamp) -> Verdict {
+pub fn judge(before: Option<&Record>, wish: Wish, by: By, now: Timestamp) -> UndoneVerdict {
     let known = before.filter(|b| b.wish.uid == wish.uid && b.wish.decision == wish.decision);
     let Some(before) = known else {
-        return Verdict::Write(Record { wish, written_at: now, times: 0, by: By::default() });
+        return UndoneVerdict::Write(Record { wish, written_at: now, times: 0, by: By::default() });
     };
     if before.times >= CONFLICT {
-        return Verdict::Conflict(before.clone());
+        return UndoneVerdict::Conflict(before.clone());
     }
     let times = if now.duration_since(before.written_at) > STOOD { 0 } else { before.times };
     if before.wish.content != wish.content {
-        return Verdict::Write(Record { wish, written_at: now, times, by: before.by.clone() });
+        return UndoneVerdict::Write(Record { wish, written_at: now, times, by: before.by.clone() });
     }
     let times = times.saturating_add(1);
     if times >= CONFLICT {
-        return Verdict::Conflict(Record { times, by, ..before.clone() });
+        return UndoneVerdict::Conflict(Record { times, by, ..before.clone() });
     }
-    Verdict::Write(Record { wish, written_at: now, times, by })
+    UndoneVerdict::Write(Record { wish, written_at: now, times, by })
 }
 
 /// The same for what restarts nothing: who takes it back meets growing pauses, never an end. `by` is who did so now.
 #[must_use]
-pub fn pace(before: Option<&Record>, wish: Wish, by: By, now: Timestamp) -> Verdict {
+pub fn pace(before: Option<&Record>, wish: Wish, by: By, now: Timestamp) -> UndoneVerdict {
     // One that was written in the future was so by another clock: nothing waits until that comes.
     let is_recent = |at: Timestamp| (SignedDuration::ZERO..=STOOD).contains(&now.duration_since(at));
     let again = before.filter(|b| b.wish == wish && is_recent(b.written_at));
     let Some(before) = again else {
-        return Verdict::Write(Record { wish, written_at: now, times: 0, by: By::default() });
+        return UndoneVerdict::Write(Record { wish, written_at: now, times: 0, by: By::default() });
     };
     let times = before.times.saturating_add(1);
     if times >= CONFLICT && now < resumes(before) {
-        return Verdict::Conflict(Record { by, ..before.clone() });
+        return UndoneVerdict::Conflict(Record { by, ..before.clone() });
     }
-    Verdict::Write(Record { wish, written_at: now, times, by })
+    UndoneVerdict::Write(Record { wish, written_at: now, times, by })
 }
 
 /// Until when it is said that what was written so is taken back: who does that seldom would otherwise never be named, and
@@ -158,15 +158,15 @@ pub fn resumes(record: &Record) -> Timestamp {
 
 /// The last write to each object, for one kind of object named by `K`.
 #[derive(Clone, Debug)]
-pub struct Memory<K>(Arc<Mutex<BTreeMap<K, Record>>>);
+pub struct WriteMemory<K>(Arc<Mutex<BTreeMap<K, Record>>>);
 
-impl<K> Default for Memory<K> {
+impl<K> Default for WriteMemory<K> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<K: Ord + Clone> Memory<K> {
+impl<K: Ord + Clone> WriteMemory<K> {
     #[must_use]
     pub fn get(&self, key: &K) -> Option<Record> {
         lock(&self.0).get(key).cloned()
@@ -201,15 +201,15 @@ mod tests {
 
     fn written(before: Option<&Record>, wish: Wish, now: i64) -> Record {
         match judge(before, wish, argo(), at(now)) {
-            Verdict::Write(record) => record,
-            Verdict::Conflict(record) => panic!("{record:?}"),
+            UndoneVerdict::Write(record) => record,
+            UndoneVerdict::Conflict(record) => panic!("{record:?}"),
         }
     }
 
     fn refused(before: &Record, wish: Wish, now: i64) -> Record {
         match judge(Some(before), wish, argo(), at(now)) {
-            Verdict::Conflict(record) => record,
-            Verdict::Write(record) => panic!("{record:?}"),
+            UndoneVerdict::Conflict(record) => record,
+            UndoneVerdict::Write(record) => panic!("{record:?}"),
         }
     }
 
@@ -258,18 +258,18 @@ mod tests {
         let (mut record, mut now, mut writes) = (None::<Record>, 0, Vec::new());
         while now < 7200 {
             match pace(record.as_ref(), wish("a"), argo(), at(now)) {
-                Verdict::Write(next) => {
+                UndoneVerdict::Write(next) => {
                     writes.push(now);
                     record = Some(next);
                 }
-                Verdict::Conflict(_) => {}
+                UndoneVerdict::Conflict(_) => {}
             }
             now += 1;
         }
         assert_eq!(writes.get(..3), Some([0, 1, 3].as_slice()), "the first time it may be an accident");
         let pauses: Vec<i64> = writes.windows(2).map(|pair| pair[1] - pair[0]).collect();
         let stepped_back = at(now - 90 * 86_400);
-        assert!(matches!(pace(record.as_ref(), wish("a"), argo(), stepped_back), Verdict::Write(_)));
+        assert!(matches!(pace(record.as_ref(), wish("a"), argo(), stepped_back), UndoneVerdict::Write(_)));
         assert!(pauses[1..].is_sorted() && writes.len() < 25, "{pauses:?}");
         assert_eq!(pauses.last(), Some(&600));
     }
@@ -287,8 +287,8 @@ mod tests {
             let (mut record, mut now) = (None::<Record>, 0);
             for round in 0..6 {
                 let said = match pace(record.as_ref(), wish("a"), argo(), at(now)) {
-                    Verdict::Write(next) => is_contested(record.insert(next), at(now)),
-                    Verdict::Conflict(held) => held.by == argo(),
+                    UndoneVerdict::Write(next) => is_contested(record.insert(next), at(now)),
+                    UndoneVerdict::Conflict(held) => held.by == argo(),
                 };
                 assert_eq!(said, round >= 2, "every {every} s, round {round}");
                 now += every;

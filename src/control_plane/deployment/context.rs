@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{pod::image::Image, report::Reports, undone};
 use crate::{
     control_plane::{
-        data_planes::{fleet::Fleet, membership::DatacenterPlace, undone::Memory},
+        data_planes::{fleet::Fleet, membership::DatacenterPlace, undone::WriteMemory},
         identity::Identity,
         sources::Sources,
     },
@@ -37,7 +37,7 @@ pub struct DeploymentContext {
     /// Where the inventory finds what came of it.
     pub reports: watch::Sender<Reports>,
     /// Our last write to each CassandraDatacenter.
-    pub datacenters_written: Memory<DatacenterPlace>,
+    pub datacenters_written: WriteMemory<DatacenterPlace>,
     /// Our last write to each other object in a data plane: the data plane, the kind and the object.
-    pub objects_written: Memory<undone::OwnObject>,
+    pub objects_written: WriteMemory<undone::OwnObject>,
 }

@@ -58,14 +58,14 @@ pub(super) struct Pass<'a> {
     pub(super) settings: Result<Settings, Vec<Problem>>,
 }
 
-pub(super) struct Passed {
+pub(super) struct PassResult {
     pub(super) report: ClusterReport,
     /// Whether something did not get through, so that another pass is due soon.
     pub(super) again: bool,
 }
 
 /// A datacenter as it was looked at.
-pub(super) struct Look<'a> {
+pub(super) struct ObservedDatacenter<'a> {
     pub(super) target: &'a DatacenterTarget,
     pub(super) remote: Option<Arc<Remote>>,
     pub(super) stability: Stability,
@@ -75,7 +75,7 @@ pub(super) struct Look<'a> {
     pub(super) report: Option<DatacenterReport>,
 }
 
-impl Look<'_> {
+impl ObservedDatacenter<'_> {
     /// Whether its data plane can say whether the datacenter is there. What a watch has not delivered yet is no
     /// proof of absence, so that a datacenter missing from the view is asked for too.
     fn is_answered(&self) -> bool {
@@ -135,9 +135,9 @@ pub(super) fn settings(inputs: &ClusterInputs) -> Result<Settings, Vec<Problem>>
 }
 
 /// Looks at a datacenter: as it is now, whether its Secrets are in place, and what an apply would do.
-pub(super) async fn look<'a>(pass: &Pass<'_>, target: &'a DatacenterTarget) -> Look<'a> {
+pub(super) async fn look<'a>(pass: &Pass<'_>, target: &'a DatacenterTarget) -> ObservedDatacenter<'a> {
     let remote = target.plane.as_ref().filter(|p| p.usable == Usable::Ready).and_then(|p| p.remote.clone());
-    let mut look = Look {
+    let mut look = ObservedDatacenter {
         target,
         remote: remote.clone(),
         stability: stability_unknown(target),
@@ -237,7 +237,11 @@ fn applied_at(live: &Value) -> Option<Timestamp> {
 }
 
 /// How every other datacenter is right now.
-pub(super) async fn stabilities_now(looks: &[Look<'_>], own: usize, now: Timestamp) -> Vec<Stability> {
+pub(super) async fn stabilities_now(
+    looks: &[ObservedDatacenter<'_>],
+    own: usize,
+    now: Timestamp,
+) -> Vec<Stability> {
     let reads = looks.iter().enumerate().map(|(at, look)| async move {
         match &look.remote {
             Some(remote) if at != own && look.is_answered() => {
@@ -412,14 +416,14 @@ pub(super) fn storage(settings: &Settings) -> StorageState {
 /// Writes the ConfigMap of every namespace in which a datacenter is to run Medusa; says where that failed.
 pub(super) async fn write_config_maps(
     pass: &Pass<'_>,
-    looks: &[Look<'_>],
+    looks: &[ObservedDatacenter<'_>],
 ) -> BTreeMap<(String, String), Failure> {
     let (Some(cluster), Ok(settings)) = (&pass.inputs.cluster, &pass.settings) else {
         return BTreeMap::new();
     };
     let name = config_map::name(&cluster.sanitized_name());
     let uid = cluster.uid().unwrap_or_default();
-    let mut groups: BTreeMap<(String, String), &Look<'_>> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, String), &ObservedDatacenter<'_>> = BTreeMap::new();
     for look in looks.iter().filter(|look| look.work.as_ref().is_ok_and(|work| !work.removes())) {
         let place = &look.target.place;
         groups.entry((place.plane.clone(), place.object.namespace.clone())).or_insert(look);

@@ -14,7 +14,7 @@ use crate::{
     control_plane::{
         data_planes::{
             fleet::{Fleet, Snapshot},
-            undone::Memory,
+            undone::WriteMemory,
             view::View,
         },
         deployment::{observe::Deployed, pod::image::Image, report::Reports, write},
@@ -100,8 +100,8 @@ fn context(client: Client) -> DeploymentContext {
         events: Events::new(client, "test"),
         reconciles: Reconciles::default(),
         reports: tokio::sync::watch::channel(Reports::default()).0,
-        datacenters_written: Memory::default(),
-        objects_written: Memory::default(),
+        datacenters_written: WriteMemory::default(),
+        objects_written: WriteMemory::default(),
     }
 }
 

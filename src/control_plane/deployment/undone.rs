@@ -27,7 +27,7 @@ use crate::{
     },
     control_plane::data_planes::{
         membership::DatacenterPlace,
-        undone::{By, CONFLICT, NAME, Record, Verdict, Wish, conflict, is_contested, judge, pace},
+        undone::{By, CONFLICT, NAME, Record, UndoneVerdict, Wish, conflict, is_contested, judge, pace},
         view::ObjectKey,
     },
     runtime::backoff,
@@ -58,8 +58,8 @@ pub(super) fn check(
         content: names::sha256_hex(body.to_string().as_bytes()),
     };
     match judge(before.as_ref(), wish, changed_by(live, diff), pass.context.fleet.now()) {
-        Verdict::Write(record) => Ok(record),
-        Verdict::Conflict(record) => {
+        UndoneVerdict::Write(record) => Ok(record),
+        UndoneVerdict::Conflict(record) => {
             let why = not_fought(&record.by, record.times);
             pass.context.datacenters_written.set(place, record);
             Err(why)
@@ -92,8 +92,8 @@ pub(super) fn may_put(
     let uid = format!("{:?}", (pass.inputs.uid(), datacenter));
     let wish = Wish { uid, content: content.to_owned(), ..Wish::default() };
     match pace(written.get(&at).as_ref(), wish, by, pass.context.fleet.now()) {
-        Verdict::Write(record) => Ok(move || written.set(&at, record)),
-        Verdict::Conflict(record) => {
+        UndoneVerdict::Write(record) => Ok(move || written.set(&at, record)),
+        UndoneVerdict::Conflict(record) => {
             let times = record.times.saturating_add(1);
             Err(Failure::Refused(conflict(format_args!("{kind} {key}"), &record.by, times)))
         }
@@ -234,7 +234,7 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::control_plane::deployment::ownership::diff::Change;
+    use crate::control_plane::deployment::ownership::diff::ChangedField;
 
     /// What is listed of an API server that answers with these codes, each page with one FleetCluster and the last code
     /// for ever; and how often it was asked.
@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(recalled, Record { wish: wish.clone(), ..written.clone() });
         let again = Wish { content: "other".to_owned(), ..wish };
         let verdict = judge(Some(&recalled), again, By::default(), Timestamp::from_second(9).unwrap());
-        assert!(matches!(verdict, Verdict::Conflict(_)), "a restart is no decision");
+        assert!(matches!(verdict, UndoneVerdict::Conflict(_)), "a restart is no decision");
         assert_eq!(kept(&Record { times: 0, ..written }), None);
     }
 
@@ -294,7 +294,7 @@ mod tests {
     fn however_long_names_are_what_is_kept_of_them_is_short_and_says_the_same_after_a_restart() {
         let entry = json!({"manager": "m\n".repeat(9_000), "time": "2026-01-01T00:00:00Z"});
         let live = json!({"metadata": {"managedFields": [entry]}});
-        let change = Change { path: r#".spec.x[name="y"]"#.repeat(900), from: None, to: None };
+        let change = ChangedField { path: r#".spec.x[name="y"]"#.repeat(900), from: None, to: None };
         let by = changed_by(&live, &Diff { changes: vec![change], ..Diff::default() });
         let written =
             Record { wish: Wish::default(), written_at: Timestamp::UNIX_EPOCH, times: CONFLICT, by };

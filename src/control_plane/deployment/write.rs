@@ -13,7 +13,8 @@ use super::{
     clean_up,
     observe::{DatacenterTarget, schedule_for},
     pass::{
-        Look, Pass, Passed, Work, failed, look, runs_medusa, stabilities_now, storage, write_config_maps,
+        ObservedDatacenter, Pass, PassResult, Work, failed, look, runs_medusa, stabilities_now, storage,
+        write_config_maps,
     },
     pod::{objects, purge},
     report::{ClusterReport, DatacenterReport, basis},
@@ -32,7 +33,7 @@ use crate::{
 /// What keeps a purge schedule from being made, for people.
 const NO_PURGE: &str = "Medusa is deployed, and old backups are not purged";
 
-pub(super) async fn run(pass: &Pass<'_>) -> Passed {
+pub(super) async fn run(pass: &Pass<'_>) -> PassResult {
     let paused = pass.inputs.paused();
     let mut again = false;
     let mut problem = None;
@@ -51,7 +52,7 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
         }
     }
     let pass = &Pass { sources: &sources, settings: pass.settings.clone(), ..*pass };
-    let mut looks: Vec<Look<'_>> =
+    let mut looks: Vec<ObservedDatacenter<'_>> =
         join_all(pass.inputs.targets.iter().map(|target| look(pass, target))).await;
     if paused {
         for look in &mut looks {
@@ -112,7 +113,7 @@ pub(super) async fn run(pass: &Pass<'_>) -> Passed {
         matches!(state, DeploymentState::Unknown | DeploymentState::Waiting | DeploymentState::Refused)
     };
     again |= report.datacenters.iter().any(|datacenter| unsettled(datacenter.state));
-    Passed { report, again }
+    PassResult { report, again }
 }
 
 /// The report of a datacenter for which nothing is left to do in this pass. A datacenter that Medusa is not wanted in, and in
@@ -157,7 +158,7 @@ fn remark(pass: &Pass<'_>, target: &DatacenterTarget) -> Option<Why> {
 }
 
 /// What a paused datacenter would become.
-fn pause(look: &Look<'_>) -> Option<DatacenterReport> {
+fn pause(look: &ObservedDatacenter<'_>) -> Option<DatacenterReport> {
     let work = look.work.as_ref().ok()?;
     if work.draft.diff.is_empty() && work.users.is_none() {
         return None;
@@ -170,7 +171,7 @@ fn pause(look: &Look<'_>) -> Option<DatacenterReport> {
 
 /// What comes before a template: the volume for backups. The user comes with the template, so that taking Medusa out
 /// takes both at once.
-async fn prepare<'a>(pass: &Pass<'_>, mut look: Look<'a>) -> Look<'a> {
+async fn prepare<'a>(pass: &Pass<'_>, mut look: ObservedDatacenter<'a>) -> ObservedDatacenter<'a> {
     let (Some(remote), Ok(work), Ok(settings)) = (&look.remote, &look.work, &pass.settings) else {
         return look;
     };
@@ -198,7 +199,7 @@ async fn prepare<'a>(pass: &Pass<'_>, mut look: Look<'a>) -> Look<'a> {
 
 /// Writes users and templates. What restarts no pods goes at once; of what does, one datacenter in a pass, and only
 /// when every other one is settled right now.
-async fn write_templates(pass: &Pass<'_>, looks: &mut [Look<'_>]) {
+async fn write_templates(pass: &Pass<'_>, looks: &mut [ObservedDatacenter<'_>]) {
     let calm = join_all(looks.iter().map(|look| async move {
         let work = look.work.as_ref().ok().filter(|work| !work.draft.diff.restarts_pods)?;
         let changes = work.users.is_some() || !work.draft.diff.is_empty();
@@ -212,7 +213,9 @@ async fn write_templates(pass: &Pass<'_>, looks: &mut [Look<'_>]) {
     }
     let mut restarted = false;
     for at in 0..looks.len() {
-        let restarts = |look: &Look<'_>| look.work.as_ref().is_ok_and(|work| work.draft.diff.restarts_pods);
+        let restarts = |look: &ObservedDatacenter<'_>| {
+            look.work.as_ref().is_ok_and(|work| work.draft.diff.restarts_pods)
+        };
         if !looks.get(at).is_some_and(restarts) {
             continue;
         }
@@ -237,7 +240,7 @@ async fn write_templates(pass: &Pass<'_>, looks: &mut [Look<'_>]) {
     }
 }
 
-fn hold(looks: &[Look<'_>], at: usize, stabilities: Vec<Stability>) -> Option<Why> {
+fn hold(looks: &[ObservedDatacenter<'_>], at: usize, stabilities: Vec<Stability>) -> Option<Why> {
     let names: Vec<String> = looks
         .iter()
         .map(|look| format!("{} in data plane `{}`", look.target.place.object, look.target.place.plane))
@@ -246,7 +249,7 @@ fn hold(looks: &[Look<'_>], at: usize, stabilities: Vec<Stability>) -> Option<Wh
     rollout::hold(at, all.map(|((name, look), stability)| Neighbour { name, stability, waits: look.waits() }))
 }
 
-async fn write(look: &Look<'_>, work: &Work) -> Result<(), Failure> {
+async fn write(look: &ObservedDatacenter<'_>, work: &Work) -> Result<(), Failure> {
     let Some(remote) = &look.remote else { return Err(Failure::Changed) };
     let since = match &work.users {
         Some(patch) => Some(apply::patch_users(remote, &look.target.place.object, patch).await?),
@@ -258,7 +261,7 @@ async fn write(look: &Look<'_>, work: &Work) -> Result<(), Failure> {
     apply::apply(remote, &look.target.place.object, &work.draft, since.as_ref()).await
 }
 
-fn conclude(pass: &Pass<'_>, look: &mut Look<'_>, result: Result<(), Failure>) {
+fn conclude(pass: &Pass<'_>, look: &mut ObservedDatacenter<'_>, result: Result<(), Failure>) {
     let Ok(work) = &mut look.work else { return };
     match result {
         Ok(()) => {
@@ -273,7 +276,7 @@ fn conclude(pass: &Pass<'_>, look: &mut Look<'_>, result: Result<(), Failure>) {
 
 /// Makes, corrects or takes back the purge schedule of every datacenter that runs Medusa. A schedule somebody has
 /// changed stays as they changed it until something else is asked for.
-async fn write_schedules(pass: &Pass<'_>, looks: &mut [Look<'_>]) {
+async fn write_schedules(pass: &Pass<'_>, looks: &mut [ObservedDatacenter<'_>]) {
     let results = join_all(looks.iter().map(|look| async move {
         let work = look.work.as_ref().ok().filter(|work| !work.removes() && runs_medusa(pass, work))?;
         write_schedule(pass, look, work).await.err()
@@ -286,7 +289,7 @@ async fn write_schedules(pass: &Pass<'_>, looks: &mut [Look<'_>]) {
     }
 }
 
-async fn write_schedule(pass: &Pass<'_>, look: &Look<'_>, work: &Work) -> Result<(), Failure> {
+async fn write_schedule(pass: &Pass<'_>, look: &ObservedDatacenter<'_>, work: &Work) -> Result<(), Failure> {
     let (Some(cluster), Some(plane), Some(remote)) = (&pass.inputs.cluster, &look.target.plane, &look.remote)
     else {
         return Ok(());

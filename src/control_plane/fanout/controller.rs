@@ -77,7 +77,7 @@ impl Engine for Fanout {
         if actions.is_empty() {
             return Vec::new();
         }
-        let claim = |action: &Action| context.claims.claim(claims::Work::Backup, &action.entry.cluster);
+        let claim = |action: &Action| context.claims.claim(claims::StartKind::Backup, &action.entry.cluster);
         let claimed = actions.into_iter().filter_map(|action| claim(&action).map(|c| (action, Some(c))));
         // Every cluster is claimed before the last look, so that a purge that starts in this moment is seen, or sees the
         // claim.

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     digest::{Digest, Newest},
     expectation::Expectation,
-    protection::{self, Evidence},
+    protection::{self, ProtectionFacts},
 };
 use crate::{
     api::{
@@ -199,7 +199,7 @@ fn summarize(
         conditions: old.conditions,
     };
     let silent = status.datacenters.iter().all(|dc| dc.ready.is_none());
-    let evidence = Evidence { newest: recovery_point, ever, unknown: digest.unknown, silent };
+    let evidence = ProtectionFacts { newest: recovery_point, ever, unknown: digest.unknown, silent };
     explain(&mut status, digest, protection::judge(evidence, limit, now), now);
     status
 }

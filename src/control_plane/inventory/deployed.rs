@@ -24,9 +24,9 @@ use crate::{
 const CONFLICT: &str = "Conflict";
 
 /// Data plane, namespace and name of a datacenter.
-type Place<'a> = (&'a str, &'a str, &'a str);
+type DatacenterKey<'a> = (&'a str, &'a str, &'a str);
 
-fn place_of(report: &DatacenterReport) -> Place<'_> {
+fn place_of(report: &DatacenterReport) -> DatacenterKey<'_> {
     let place = &report.place;
     (&place.plane, &place.object.namespace, &place.object.name)
 }
@@ -69,7 +69,8 @@ pub fn describe(
     old: &BTreeMap<String, FleetClusterStatus>,
     now: Timestamp,
 ) {
-    let mut by_place: BTreeMap<Place<'_>, (&ObjectKey, &ClusterReport, &DatacenterReport)> = BTreeMap::new();
+    let mut by_place: BTreeMap<DatacenterKey<'_>, (&ObjectKey, &ClusterReport, &DatacenterReport)> =
+        BTreeMap::new();
     for (key, report) in &reports.clusters {
         for own in &report.datacenters {
             // What is left of one K8ssandraCluster's Medusa is not what another's comes to in the same datacenter.
@@ -84,7 +85,7 @@ pub fn describe(
         let mut found: BTreeMap<&ObjectKey, &ClusterReport> = BTreeMap::new();
         let mut whys = Vec::new();
         for datacenter in &mut status.datacenters {
-            let place: Place<'_> = (&datacenter.data_plane, &datacenter.namespace, &datacenter.name);
+            let place: DatacenterKey<'_> = (&datacenter.data_plane, &datacenter.namespace, &datacenter.name);
             match by_place.get(&place) {
                 Some((key, report, own)) => {
                     found.insert(key, report);

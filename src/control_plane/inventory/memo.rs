@@ -85,7 +85,7 @@ impl Basis {
 
 /// What one look found.
 #[derive(Debug)]
-pub struct Look<'a> {
+pub struct InventoryChanges<'a> {
     /// FleetBackups that are not published as they are.
     pub unwritten: Vec<(&'a str, &'a FleetBackupStatus)>,
     /// Published FleetBackups that stand for nothing any more. They may be deleted only where every data plane they
@@ -109,7 +109,7 @@ impl Inventory {
         clusters: &PublishedClusters,
         mut promises: BTreeMap<String, Expectation>,
         now: Timestamp,
-    ) -> Look<'a> {
+    ) -> InventoryChanges<'a> {
         let planes = Planes::of(snapshots);
         let flags = |p: &Snapshot| (p.name.clone(), planes.is_unasked(&p.name), planes.is_live(&p.name));
         let flags: Arc<Vec<(String, bool, bool)>> = Arc::new(snapshots.iter().map(flags).collect());
@@ -148,7 +148,7 @@ impl Inventory {
         }
         let memos = &self.clusters;
         let all: HashSet<&str> = memos.values().flat_map(|m| &m.names).map(String::as_str).collect();
-        Look {
+        InventoryChanges {
             unwritten: memos
                 .values()
                 .flat_map(|memo| &memo.unwritten)

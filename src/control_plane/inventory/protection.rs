@@ -73,7 +73,7 @@ fn next(schedule: &MedusaBackupSchedule, now: Timestamp) -> Option<Timestamp> {
 
 /// What is known about a cluster's newest restore points.
 #[derive(Clone, Copy, Debug)]
-pub struct Evidence {
+pub struct ProtectionFacts {
     /// What the newest complete one restores to.
     pub newest: Option<Timestamp>,
     /// What the newest complete one there ever was restores to, as far as that is remembered.
@@ -86,7 +86,11 @@ pub struct Evidence {
 
 /// The verdict: whether the newest complete restore point is younger than `limit`, why, and the same for people.
 #[must_use]
-pub fn judge(evidence: Evidence, limit: SignedDuration, now: Timestamp) -> (Option<bool>, Reason, String) {
+pub fn judge(
+    evidence: ProtectionFacts,
+    limit: SignedDuration,
+    now: Timestamp,
+) -> (Option<bool>, Reason, String) {
     let is_young = |point: &Timestamp| now.duration_since(*point) <= limit;
     let allowed = length(limit);
     if evidence.newest.is_some_and(|point| is_young(&point)) {
@@ -199,15 +203,19 @@ mod tests {
         #[case] verdict: Option<bool>,
         #[case] reason: Reason,
     ) {
-        let evidence =
-            Evidence { newest: newest.map(at), ever: newest.map(at), unknown: unknown.map(at), silent };
+        let evidence = ProtectionFacts {
+            newest: newest.map(at),
+            ever: newest.map(at),
+            unknown: unknown.map(at),
+            silent,
+        };
         let (found, why, _) = judge(evidence, SignedDuration::from_secs(10), at(now));
         assert_eq!((found, why), (verdict, reason));
     }
 
     #[test]
     fn never_is_said_only_where_there_never_was_one() {
-        let evidence = Evidence { newest: None, ever: Some(at(5)), unknown: None, silent: false };
+        let evidence = ProtectionFacts { newest: None, ever: Some(at(5)), unknown: None, silent: false };
         let (verdict, why, message) = judge(evidence, SignedDuration::from_secs(10), at(6));
         assert_eq!((verdict, why), (Some(false), Reason::NoCompleteRestorePoint));
         assert!(message.contains("1970-01-01T00:00:05Z"), "{message}");

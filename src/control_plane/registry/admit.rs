@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{
     controller::Registry,
     credential::{Access, unreadable},
-    unregister::Found,
+    unregister::WayThere,
 };
 use crate::{
     api::{
@@ -79,19 +79,19 @@ impl Registry {
     }
 
     /// Connects to a data plane that was being deleted when this process started.
-    pub(super) async fn find_again(&self, plane: &DataPlane) -> Found {
+    pub(super) async fn find_again(&self, plane: &DataPlane) -> WayThere {
         if lock(&self.links).contains_key(&plane.uid().unwrap_or_default()) {
-            return Found::Yes;
+            return WayThere::Yes;
         }
         let is_kept = plane.spec.deletion_policy == Some(DeletionPolicy::Retain);
         if is_kept || self.is_twin(plane) {
-            return Found::No; // Nothing of it is taken back, so that no connection is needed.
+            return WayThere::No; // Nothing of it is taken back, so that no connection is needed.
         }
         match self.ask(plane).await {
             // A kubeconfig that is refused now leaves the copies where they are, which is then said.
-            Ok(access) => self.connect(plane, access).await.map_or(Found::No, |()| Found::Yes),
-            Err(refusal) if is_passing(&refusal) => Found::Unknown,
-            Err(_) => Found::No,
+            Ok(access) => self.connect(plane, access).await.map_or(WayThere::No, |()| WayThere::Yes),
+            Err(refusal) if is_passing(&refusal) => WayThere::Unknown,
+            Err(_) => WayThere::No,
         }
     }
 

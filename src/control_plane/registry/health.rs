@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use crate::{
     api::{
         Reason, Why,
-        condition::set_condition,
+        condition::{ConditionVerdict, set_condition},
         fleet::{MedusaController, ROLE},
     },
     control_plane::{
@@ -124,17 +124,15 @@ const REGISTRATIONS: &str = "RegistrationsAccepted";
 /// What a cluster whose identity may not be asked for does without.
 const NAMELESS: &str = "not permitted: get namespaces/kube-system; without it nobody can tell whether another DataPlane is the same cluster";
 
-type Verdict = (Option<bool>, Reason, String);
-
-fn holds(reason: Reason, message: impl Into<String>) -> Verdict {
+fn holds(reason: Reason, message: impl Into<String>) -> ConditionVerdict {
     (Some(true), reason, message.into())
 }
 
-fn fails(reason: Reason, message: impl Into<String>) -> Verdict {
+fn fails(reason: Reason, message: impl Into<String>) -> ConditionVerdict {
     (Some(false), reason, message.into())
 }
 
-fn unknown(reason: Reason, message: impl Into<String>) -> Verdict {
+fn unknown(reason: Reason, message: impl Into<String>) -> ConditionVerdict {
     (None, reason, message.into())
 }
 
@@ -183,7 +181,7 @@ pub fn conditions(
     }
 }
 
-fn accepted(facts: &Facts<'_>) -> Verdict {
+fn accepted(facts: &Facts<'_>) -> ConditionVerdict {
     match (facts.refusal, facts.stale) {
         (Some(refusal), _) => fails(refusal.reason, &refusal.message),
         (None, Some(stale)) => holds(
@@ -194,12 +192,12 @@ fn accepted(facts: &Facts<'_>) -> Verdict {
     }
 }
 
-fn not_asked(facts: &Facts<'_>) -> Verdict {
+fn not_asked(facts: &Facts<'_>) -> ConditionVerdict {
     let why = if facts.refusal.is_some() { "its kubeconfig is not accepted" } else { "it was not asked yet" };
     unknown(Reason::Connecting, why)
 }
 
-fn reachable(facts: &Facts<'_>) -> Verdict {
+fn reachable(facts: &Facts<'_>) -> ConditionVerdict {
     if facts.refusal.is_some() {
         return not_asked(facts);
     }
@@ -210,7 +208,7 @@ fn reachable(facts: &Facts<'_>) -> Verdict {
     }
 }
 
-fn authenticated(facts: &Facts<'_>, now: Timestamp) -> Verdict {
+fn authenticated(facts: &Facts<'_>, now: Timestamp) -> ConditionVerdict {
     if facts.refusal.is_some() {
         return not_asked(facts);
     }
@@ -243,7 +241,7 @@ fn listed(
     answered: bool,
     good: (Reason, &str),
     bad: (Reason, &str),
-) -> Verdict {
+) -> ConditionVerdict {
     match missing {
         _ if !answered => unknown(Reason::Unreachable, "the API server does not answer"),
         None => unknown(Reason::Connecting, "it was not asked yet"),
@@ -252,7 +250,7 @@ fn listed(
     }
 }
 
-fn authorized(facts: &Facts<'_>) -> Verdict {
+fn authorized(facts: &Facts<'_>) -> ConditionVerdict {
     let verdict = listed(
         facts.health.missing_permissions.as_ref(),
         facts.refusal.is_none() && facts.health.answer == Answer::Answered,
@@ -287,14 +285,14 @@ fn authorized(facts: &Facts<'_>) -> Verdict {
 }
 
 /// A verdict that holds for backups, with what else does not work; any other as it is.
-fn limited((status, reason, message): Verdict, what: &str, limits: &str) -> Verdict {
+fn limited((status, reason, message): ConditionVerdict, what: &str, limits: &str) -> ConditionVerdict {
     match status {
         Some(true) if !limits.is_empty() => (status, reason, format!("{what}; {limits}")),
         Some(_) | None => (status, reason, message),
     }
 }
 
-fn served(facts: &Facts<'_>) -> Verdict {
+fn served(facts: &Facts<'_>) -> ConditionVerdict {
     if facts.health.hosts_none {
         return holds(
             Reason::HostsNoDatacenters,
@@ -313,7 +311,7 @@ fn served(facts: &Facts<'_>) -> Verdict {
     limited(verdict, "what backups need is served", &facts.view.capabilities.unserved())
 }
 
-fn synced(facts: &Facts<'_>) -> Verdict {
+fn synced(facts: &Facts<'_>) -> ConditionVerdict {
     if facts.view.is_live() {
         let said = match facts.view.unreadable().as_slice() {
             [] => String::new(),
@@ -334,7 +332,7 @@ fn synced(facts: &Facts<'_>) -> Verdict {
     }
 }
 
-fn unique(facts: &Facts<'_>) -> Verdict {
+fn unique(facts: &Facts<'_>) -> ConditionVerdict {
     match (facts.twin, &facts.health.cluster_id, &facts.health.no_cluster_id) {
         (Some(twin), ..) if twin.is_allowed => holds(
             Reason::DuplicateAllowed,
@@ -366,7 +364,7 @@ fn unique(facts: &Facts<'_>) -> Verdict {
 
 /// The first thing that is not as it should be, in the order a person would look; a sync that is merely
 /// under way counts only when nothing else is wrong, and an identity that may not be asked for never does.
-fn ready(facts: &Facts<'_>, verdicts: &[(&str, Verdict)]) -> Verdict {
+fn ready(facts: &Facts<'_>, verdicts: &[(&str, ConditionVerdict)]) -> ConditionVerdict {
     if facts.paused {
         return fails(Reason::Paused, "`spec.paused` is set: nothing is written there");
     }

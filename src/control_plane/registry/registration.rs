@@ -173,7 +173,7 @@ impl Plane {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum RegistrationStep {
     Register(Request),
     /// The DataPlane made for this ClientConfig says something else: make it say this.
     Amend(Request),
@@ -183,7 +183,7 @@ pub(super) enum Step {
     Refuse(Refused),
 }
 
-impl Step {
+impl RegistrationStep {
     /// Whether it writes what that one asks for.
     pub(super) fn is_of(&self, origin: &Origin) -> bool {
         match self {
@@ -194,8 +194,9 @@ impl Step {
 }
 
 /// What to do for those who ask, with the DataPlanes there are. One that is going is waited for.
-pub(super) fn plan(asking: &Asking, planes: &BTreeMap<String, Plane>) -> Vec<Step> {
-    let mut steps: Vec<Step> = asking.refused.iter().cloned().map(Step::Refuse).collect();
+pub(super) fn plan(asking: &Asking, planes: &BTreeMap<String, Plane>) -> Vec<RegistrationStep> {
+    let mut steps: Vec<RegistrationStep> =
+        asking.refused.iter().cloned().map(RegistrationStep::Refuse).collect();
     let mut promised: BTreeMap<&str, &Origin> = BTreeMap::new();
     for request in &asking.requests {
         let name = request.name.as_str();
@@ -213,25 +214,30 @@ pub(super) fn plan(asking: &Asking, planes: &BTreeMap<String, Plane>) -> Vec<Ste
             Some(plane) => plane.origin.as_ref(),
             None if !promised.contains_key(name) => {
                 promised.insert(name, &request.origin);
-                steps.push(Step::Register(request.clone()));
+                steps.push(RegistrationStep::Register(request.clone()));
                 continue;
             }
             None => promised.get(name).copied(),
         };
         steps.push(match (&request.origin, owner) {
             (Origin::ClientConfig { .. }, Some(owner)) if *owner == request.origin => {
-                Step::Amend(request.clone())
+                RegistrationStep::Amend(request.clone())
             }
             (origin, owner) => refuse(request, Reason::NameConflict, conflict(name, origin, owner)),
         });
     }
     let gone = planes.iter().filter(|(name, plane)| !plane.deleting && asking.is_gone(name, plane));
-    steps.extend(gone.map(|(name, _)| Step::Unregister(name.clone())));
+    steps.extend(gone.map(|(name, _)| RegistrationStep::Unregister(name.clone())));
     steps
 }
 
-fn refuse(request: &Request, reason: Reason, note: String) -> Step {
-    Step::Refuse(Refused { origin: request.origin.clone(), name: Some(request.name.clone()), reason, note })
+fn refuse(request: &Request, reason: Reason, note: String) -> RegistrationStep {
+    RegistrationStep::Refuse(Refused {
+        origin: request.origin.clone(),
+        name: Some(request.name.clone()),
+        reason,
+        note,
+    })
 }
 
 /// Why `name` is not for `origin`, in words.
@@ -249,10 +255,12 @@ fn conflict(name: &str, origin: &Origin, owner: Option<&Origin>) -> String {
 }
 
 /// Of each DataPlane that more than one asks for, why the others do not get it: its status says so.
-pub(super) fn rejected(steps: &[Step]) -> BTreeMap<String, Why> {
+pub(super) fn rejected(steps: &[RegistrationStep]) -> BTreeMap<String, Why> {
     let mut rejected: BTreeMap<String, Why> = BTreeMap::new();
     for step in steps {
-        let Step::Refuse(Refused { origin, name: Some(name), reason, note }) = step else { continue };
+        let RegistrationStep::Refuse(Refused { origin, name: Some(name), reason, note }) = step else {
+            continue;
+        };
         let said = format!("{origin} is not used: {note}");
         match rejected.get_mut(name) {
             Some(Why { message, .. }) => *message = format!("{message}. {said}"),
@@ -297,20 +305,24 @@ mod tests {
     }
 
     /// The DataPlane that a request makes.
-    fn made(step: &Step) -> (String, Plane) {
-        let (Step::Register(request) | Step::Amend(request)) = step else { panic!("{step:?}") };
+    fn made(step: &RegistrationStep) -> (String, Plane) {
+        let (RegistrationStep::Register(request) | RegistrationStep::Amend(request)) = step else {
+            panic!("{step:?}")
+        };
         let origin = Some(Origin::read(&request.origin.written()));
         let (secret, context) = (Some(request.secret.clone()), request.context.clone());
         (request.name.clone(), Plane { origin, secret, context, deleting: false })
     }
 
     /// The steps in short: what, whom, and why not.
-    fn short(steps: &[Step]) -> Vec<String> {
-        let short = |step: &Step| match step {
-            Step::Register(request) => format!("register {} for {}", request.name, request.origin),
-            Step::Amend(request) => format!("amend {} for {}", request.name, request.origin),
-            Step::Unregister(name) => format!("unregister {name}"),
-            Step::Refuse(refused) => format!("refuse {}: {}", refused.origin, refused.reason),
+    fn short(steps: &[RegistrationStep]) -> Vec<String> {
+        let short = |step: &RegistrationStep| match step {
+            RegistrationStep::Register(request) => {
+                format!("register {} for {}", request.name, request.origin)
+            }
+            RegistrationStep::Amend(request) => format!("amend {} for {}", request.name, request.origin),
+            RegistrationStep::Unregister(name) => format!("unregister {name}"),
+            RegistrationStep::Refuse(refused) => format!("refuse {}: {}", refused.origin, refused.reason),
         };
         steps.iter().map(short).collect()
     }

@@ -23,7 +23,7 @@ use crate::{
 type Versions = HashMap<ObjectKey, String>;
 
 #[derive(Default)]
-struct State {
+struct KnownVersions {
     /// `None` until all are listed.
     known: Option<Versions>,
     /// The listing that goes on.
@@ -31,10 +31,10 @@ struct State {
 }
 
 #[derive(Default)]
-pub(super) struct SecretVersions(Mutex<State>);
+pub(super) struct SecretVersions(Mutex<KnownVersions>);
 
 impl SecretVersions {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, KnownVersions> {
         lock(&self.0)
     }
 

@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     controller::RegistryContext,
-    registration::{Asking, Plane, Refused, Request, Step, plan, rejected},
+    registration::{Asking, Plane, Refused, RegistrationStep, Request, plan, rejected},
 };
 use crate::{
     api::{
@@ -138,7 +138,7 @@ impl Writes<'_> {
     /// refused.
     async fn carry_out(
         &mut self,
-        steps: Vec<Step>,
+        steps: Vec<RegistrationStep>,
         known: &[Arc<DeserializeGuard<DataPlane>>],
         uid_of: impl Fn(&Origin) -> Option<String>,
     ) -> Vec<Refused> {
@@ -153,9 +153,12 @@ impl Writes<'_> {
         let (mut refused, mut writes) = (Vec::new(), Vec::new());
         for step in steps {
             match step {
-                Step::Refuse(step) => refused.push(step),
-                Step::Register(request) | Step::Amend(request) if waits(&request) => {}
-                step @ (Step::Register(_) | Step::Amend(_) | Step::Unregister(_)) => {
+                RegistrationStep::Refuse(step) => refused.push(step),
+                RegistrationStep::Register(request) | RegistrationStep::Amend(request) if waits(&request) => {
+                }
+                step @ (RegistrationStep::Register(_)
+                | RegistrationStep::Amend(_)
+                | RegistrationStep::Unregister(_)) => {
                     writes.push(step);
                 }
             }
@@ -183,24 +186,24 @@ impl Writes<'_> {
 /// Carries out one step; returns what was asked for and what came of it, where somebody asked.
 async fn write(
     api: &Api<DataPlane>,
-    step: Step,
+    step: RegistrationStep,
     known: &[Arc<DeserializeGuard<DataPlane>>],
 ) -> Option<(Request, Result<(), String>)> {
     let find = |name: &str| known.iter().find(|plane| plane.name_any() == name);
     match step {
-        Step::Register(request) => {
+        RegistrationStep::Register(request) => {
             let written = create(api, &of_request(request.clone())).await;
             Some((request, written))
         }
-        Step::Amend(request) => {
+        RegistrationStep::Amend(request) => {
             let written = amend(api, find(&request.name)?, &request).await;
             Some((request, written))
         }
-        Step::Unregister(name) => {
+        RegistrationStep::Unregister(name) => {
             delete(api, find(&name)?).await;
             None
         }
-        Step::Refuse(_) => None,
+        RegistrationStep::Refuse(_) => None,
     }
 }
 

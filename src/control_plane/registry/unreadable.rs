@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{
     controller::{HEARTBEAT, Registry, RegistryError},
     health::{self, Health},
-    unregister::{self, Found},
+    unregister::{self, WayThere},
 };
 use crate::{
     api::{
@@ -34,7 +34,7 @@ pub(super) async fn look(
     let stand_in = DataPlane { metadata: plane.meta().clone(), ..DataPlane::default() };
     lock(&registry.links).remove(&stand_in.uid().unwrap_or_default());
     if stand_in.metadata.deletion_timestamp.is_some() {
-        return unregister::step(&stand_in, Found::No, registry).await;
+        return unregister::step(&stand_in, WayThere::No, registry).await;
     }
     let failed = |error| RegistryError { name: name.clone(), error };
     let resource = ApiResource::erase::<DataPlane>(&());

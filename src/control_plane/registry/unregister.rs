@@ -27,7 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What to do next with a DataPlane that is being deleted.
 #[derive(Debug, PartialEq, Eq)]
-enum Step {
+enum UnregisterStep {
     /// Copies are being taken back, or the cluster may come back.
     Wait,
     /// Let it go; these are left behind.
@@ -36,7 +36,7 @@ enum Step {
 
 /// Whether there is a way to a cluster whose DataPlane is being deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum WayThere {
     /// There is.
     Yes,
     /// There is none: its kubeconfig is gone, or refused.
@@ -59,10 +59,15 @@ enum Way {
 
 /// Pure decision of one step. `elapsed` is the time since the deletion was asked for. Copies and delegated schedules
 /// are taken back by those who made them.
-fn decide(view: Option<&View>, way: Way, elapsed: SignedDuration, control_plane: &Identity) -> Step {
-    let unknown = || Step::LetGo(vec!["whatever was copied there earlier".to_owned()]);
+fn decide(
+    view: Option<&View>,
+    way: Way,
+    elapsed: SignedDuration,
+    control_plane: &Identity,
+) -> UnregisterStep {
+    let unknown = || UnregisterStep::LetGo(vec!["whatever was copied there earlier".to_owned()]);
     let Some(view) = view else {
-        return if elapsed < GRACE && way != Way::Absent { Step::Wait } else { unknown() };
+        return if elapsed < GRACE && way != Way::Absent { UnregisterStep::Wait } else { unknown() };
     };
     let secrets = view.secrets.last_known().keys().map(|key| format!("Secret {key}"));
     let configurations =
@@ -80,17 +85,17 @@ fn decide(view: Option<&View>, way: Way, elapsed: SignedDuration, control_plane:
         && view.listing(&view.secrets).known().is_some()
         && view.listing(&view.configurations).known().is_some();
     match (shows_all && way == Way::Idle, left.is_empty()) {
-        (true, true) => Step::LetGo(Vec::new()),
-        _ if elapsed < GRACE && way != Way::Absent => Step::Wait,
+        (true, true) => UnregisterStep::LetGo(Vec::new()),
+        _ if elapsed < GRACE && way != Way::Absent => UnregisterStep::Wait,
         (false, true) => unknown(),
-        (_, false) => Step::LetGo(left),
+        (_, false) => UnregisterStep::LetGo(left),
     }
 }
 
 /// One reconcile of a DataPlane that is being deleted and carries our finalizer.
 pub(super) async fn step(
     plane: &DataPlane,
-    found: Found,
+    found: WayThere,
     registry: &Registry,
 ) -> Result<Action, RegistryError> {
     let (name, uid) = (plane.name_any(), plane.uid().unwrap_or_default());
@@ -106,8 +111,8 @@ pub(super) async fn step(
     let member = fleet.member(&name).filter(|member| member.uid == uid);
     // Asked before the view is looked at: what has been written by then is in it.
     let way = match (member.as_ref().and_then(|m| m.remote.as_ref()), found) {
-        (None, Found::Unknown) => Way::Unknown,
-        (None, Found::Yes | Found::No) => Way::Absent,
+        (None, WayThere::Unknown) => Way::Unknown,
+        (None, WayThere::Yes | WayThere::No) => Way::Absent,
         (Some(remote), _) if remote.is_busy() => Way::Busy,
         (Some(_), _) => Way::Idle,
     };
@@ -124,8 +129,8 @@ pub(super) async fn step(
     let view = member.map(|m| m.view.get());
     let elapsed = now.duration_since(asked);
     match decide(view.as_deref(), way, elapsed, &registry.context.control_plane) {
-        Step::Wait => Ok(Action::requeue(LOOK_AGAIN)),
-        Step::LetGo(left) => {
+        UnregisterStep::Wait => Ok(Action::requeue(LOOK_AGAIN)),
+        UnregisterStep::LetGo(left) => {
             if !left.is_empty() {
                 let note = format!(
                     "left behind in data plane `{name}`, which cannot be asked or whose pods use it: {}. Delete what \
@@ -176,25 +181,29 @@ mod tests {
     #[test]
     fn copies_are_awaited_while_the_cluster_answers_and_no_longer_than_the_grace_otherwise() {
         let (soon, late) = (SignedDuration::from_secs(1), GRACE);
-        let go = |left: &[&str]| Step::LetGo(left.iter().map(|l| (*l).to_owned()).collect());
+        let go = |left: &[&str]| UnregisterStep::LetGo(left.iter().map(|l| (*l).to_owned()).collect());
         let delete = |view: &View, way, elapsed| decide(Some(view), way, elapsed, &Identity::named("cp"));
-        assert_eq!(delete(&view(true, 1), Way::Idle, soon), Step::Wait);
+        assert_eq!(delete(&view(true, 1), Way::Idle, soon), UnregisterStep::Wait);
         assert_eq!(delete(&view(true, 0), Way::Idle, soon), go(&[]));
-        assert_eq!(delete(&view(false, 1), Way::Idle, soon), Step::Wait);
+        assert_eq!(delete(&view(false, 1), Way::Idle, soon), UnregisterStep::Wait);
         assert_eq!(delete(&view(false, 1), Way::Idle, late), go(&["Secret ns/s0"]));
-        assert!(matches!(delete(&view(false, 0), Way::Idle, late), Step::LetGo(l) if l.len() == 1));
+        assert!(matches!(delete(&view(false, 0), Way::Idle, late), UnregisterStep::LetGo(l) if l.len() == 1));
         // A copy that is just being written is not in the view yet.
-        assert_eq!(delete(&view(true, 0), Way::Busy, soon), Step::Wait);
-        assert!(matches!(delete(&view(true, 0), Way::Busy, late), Step::LetGo(l) if l.len() == 1));
+        assert_eq!(delete(&view(true, 0), Way::Busy, soon), UnregisterStep::Wait);
+        assert!(matches!(delete(&view(true, 0), Way::Busy, late), UnregisterStep::LetGo(l) if l.len() == 1));
         // Its Secret may become readable again.
-        assert_eq!(delete(&view(false, 0), Way::Unknown, soon), Step::Wait);
-        assert!(matches!(delete(&view(false, 0), Way::Unknown, late), Step::LetGo(l) if l.len() == 1));
-        assert_eq!(decide(None, Way::Unknown, soon, &Identity::named("cp")), Step::Wait);
+        assert_eq!(delete(&view(false, 0), Way::Unknown, soon), UnregisterStep::Wait);
+        assert!(
+            matches!(delete(&view(false, 0), Way::Unknown, late), UnregisterStep::LetGo(l) if l.len() == 1)
+        );
+        assert_eq!(decide(None, Way::Unknown, soon, &Identity::named("cp")), UnregisterStep::Wait);
         // Without a kubeconfig there is nothing to wait for, but what is there is still named.
         assert_eq!(delete(&view(true, 1), Way::Absent, soon), go(&["Secret ns/s0"]));
-        assert!(matches!(delete(&view(false, 0), Way::Absent, soon), Step::LetGo(l) if l.len() == 1));
         assert!(
-            matches!(decide(None, Way::Absent, soon, &Identity::named("cp")), Step::LetGo(l) if l.len() == 1)
+            matches!(delete(&view(false, 0), Way::Absent, soon), UnregisterStep::LetGo(l) if l.len() == 1)
+        );
+        assert!(
+            matches!(decide(None, Way::Absent, soon, &Identity::named("cp")), UnregisterStep::LetGo(l) if l.len() == 1)
         );
     }
 
@@ -212,7 +221,7 @@ mod tests {
             view.schedules.put(ObjectKey::new("ns", "nightly"), schedule);
             decide(Some(&view), Way::Idle, SignedDuration::ZERO, &Identity::named("cp"))
         };
-        assert_eq!(with("cp"), Step::Wait);
-        assert_eq!(with("another"), Step::LetGo(Vec::new()));
+        assert_eq!(with("cp"), UnregisterStep::Wait);
+        assert_eq!(with("another"), UnregisterStep::LetGo(Vec::new()));
     }
 }

@@ -150,7 +150,7 @@ fn namespace_of(path: &str) -> &str {
 
 /// What a watch needs besides what it watches.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct WatchContext {
     /// Where what it shows is kept.
     pub(super) cell: Arc<ViewCell>,
     /// Set for good once anything went wrong.
@@ -166,7 +166,7 @@ pub(super) struct Place {
 /// of each change.
 pub(super) async fn run<K, T>(
     begin: impl Fn() -> WatchEvents<DeserializeGuard<K>>,
-    place: Place,
+    place: WatchContext,
     section: fn(&mut View) -> &mut Section<T>,
     keep: impl Fn(&K) -> Option<T>,
     tell: impl Fn(News<'_, T>),
@@ -174,7 +174,7 @@ pub(super) async fn run<K, T>(
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     T: Serialize + Send + Sync,
 {
-    let Place { cell, failed, answered, clock, room } = place;
+    let WatchContext { cell, failed, answered, clock, room } = place;
     let mut events = begin();
     let mut arriving = Arriving::new(cell.clone());
     let mut pulse = Pulse::default();
@@ -423,7 +423,7 @@ mod tests {
         fleet.enrol("eu", "uid", |_| {});
         let cell = fleet.member("eu").unwrap().view;
         let room = Room { bytes: 2 * MIB, pause: Duration::ZERO };
-        let place = Place {
+        let place = WatchContext {
             cell: cell.clone(),
             failed: Arc::default(),
             answered: Arc::default(),

@@ -11,7 +11,7 @@ use std::{
 use kube::{Client, core::DeserializeGuard};
 use tokio::{sync::Notify as Signal, task::JoinSet, time::Instant};
 
-use super::watch::{self, Answered, News, Place, Room};
+use super::watch::{self, Answered, News, Room, WatchContext};
 use crate::{
     control_plane::{
         data_planes::{
@@ -125,7 +125,7 @@ impl Watches {
         let failed = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(Answered::within(&self.within));
         let (client, within) = (answered.heard_through(client), self.within.clone());
-        let place = Place {
+        let place = WatchContext {
             cell: self.notify.view.clone(),
             failed: failed.clone(),
             answered,

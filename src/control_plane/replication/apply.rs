@@ -33,7 +33,7 @@ use crate::{
     runtime::{cause, follow::Followed},
 };
 
-pub(super) enum Outcome {
+pub(super) enum CopyOutcome {
     /// Done; the copy as it is now, with the hash that was wanted.
     Written(Box<CopyRecord>, String),
     /// Somebody else has put the same content there.
@@ -55,7 +55,7 @@ pub(super) async fn carry_out(
     is_known: bool,
     remote: &Remote,
     shared: &Shared,
-) -> Outcome {
+) -> CopyOutcome {
     let key = action.key();
     let outcome = match key.kind {
         CopyKind::Secret => of_kind::<Secret>(action, wanted, is_known, remote, shared).await,
@@ -64,7 +64,7 @@ pub(super) async fn carry_out(
         }
     };
     outcome.unwrap_or_else(|error| {
-        Outcome::Failed(match error.status() {
+        CopyOutcome::Failed(match error.status() {
             Some(status) => refusal(key, status),
             None => Why::new(Reason::DataPlaneUnreachable, format!("{key}: {error}")),
         })
@@ -77,11 +77,11 @@ async fn of_kind<K: Copied>(
     is_known: bool,
     remote: &Remote,
     shared: &Shared,
-) -> Result<Outcome, CallError> {
+) -> Result<CopyOutcome, CallError> {
     let key = action.key();
     let (precondition, wanted) = match (action, wanted) {
         (Action::Remove { uid, .. }, _) => return remove::<K>(key, uid, remote, shared).await,
-        (_, None) => return Ok(Outcome::PlanAgain),
+        (_, None) => return Ok(CopyOutcome::PlanAgain),
         (Action::Create(_), Some(wanted)) => (Precondition::Absent, wanted),
         (Action::Correct { uid, resource_version, .. }, Some(wanted)) => {
             (Precondition::Version { uid, resource_version }, wanted)
@@ -93,12 +93,12 @@ async fn of_kind<K: Copied>(
             Ok(payload) => payload,
             Err(error) => {
                 tracing::warn!(source = %wanted.source, %error, "read source secret");
-                return Ok(Outcome::PlanAgain);
+                return Ok(CopyOutcome::PlanAgain);
             }
         },
     };
     let (Some(payload), Some((source_uid, _))) = (payload, &wanted.content) else {
-        return Ok(Outcome::PlanAgain);
+        return Ok(CopyOutcome::PlanAgain);
     };
     let control_plane = &shared.context.control_plane;
     let copy = Copying { key, source: &wanted.source, source_uid, payload: &payload, control_plane, remote };
@@ -181,23 +181,23 @@ impl Copying<'_> {
         self.remote.call(|client| async move { Api::namespaced(client, namespace).get_opt(name).await }).await
     }
 
-    async fn put<K: Copied>(&self, precondition: &Precondition<'_>) -> Result<Outcome, CallError> {
+    async fn put<K: Copied>(&self, precondition: &Precondition<'_>) -> Result<CopyOutcome, CallError> {
         let Self { key, source, source_uid, payload, control_plane, .. } = *self;
         let hash = payload.hash();
         let object = applied(key, source, source_uid, control_plane, payload, precondition);
         let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
         match self.patch::<K>(&params, &Patch::Apply(object)).await {
-            Ok(record) if record.content_hash == hash => Ok(Outcome::Written(Box::new(record), hash)),
+            Ok(record) if record.content_hash == hash => Ok(CopyOutcome::Written(Box::new(record), hash)),
             // Somebody else's fields are in it: applying does not take those away.
             Ok(record) => Ok(match self.prune::<K>(record).await? {
-                Some(pruned) => Outcome::Written(Box::new(pruned), hash),
-                None => Outcome::PlanAgain,
+                Some(pruned) => CopyOutcome::Written(Box::new(pruned), hash),
+                None => CopyOutcome::PlanAgain,
             }),
             Err(error) if error.code() == Some(409) => match precondition {
-                Precondition::Version { .. } => Ok(Outcome::PlanAgain),
+                Precondition::Version { .. } => Ok(CopyOutcome::PlanAgain),
                 Precondition::Absent => match self.find::<K>().await? {
                     Some(found) => self.judge(&found).await,
-                    None => Ok(Outcome::PlanAgain),
+                    None => Ok(CopyOutcome::PlanAgain),
                 },
             },
             Err(error) => Err(error),
@@ -241,7 +241,7 @@ impl Copying<'_> {
 
     /// The name is in use. A copy of ours that lost its label is written as a whole, and seen again by that; what holds the
     /// same content is shared with whom it belongs to; anything else is left alone and named.
-    async fn judge<K: Copied>(&self, found: &K) -> Result<Outcome, CallError> {
+    async fn judge<K: Copied>(&self, found: &K) -> Result<CopyOutcome, CallError> {
         let Self { key, source_uid, payload, control_plane, .. } = *self;
         let meta = found.meta();
         let ours = control_plane.wrote(meta)
@@ -252,21 +252,21 @@ impl Copying<'_> {
                 .is_some_and(|uid| uid == source_uid);
         if ours {
             let (Some(uid), Some(resource_version)) = (&meta.uid, &meta.resource_version) else {
-                return Ok(Outcome::PlanAgain);
+                return Ok(CopyOutcome::PlanAgain);
             };
             let precondition = Precondition::Version { uid, resource_version };
             return Box::pin(self.put::<K>(&precondition)).await;
         }
         let (hash, with) = (payload.hash(), owner(meta));
         if found.record().content_hash == hash {
-            return Ok(Outcome::Shared { hash, with });
+            return Ok(CopyOutcome::Shared { hash, with });
         }
         let message = format!(
             "{key} exists and is not ours: {with} looks after it, and it differs from its source in {}; make the two \
              equal and it is shared, or give the source another name, or take this place out of the targets",
             found.differences(payload)
         );
-        Ok(Outcome::Failed(Why::new(Reason::NameConflict, message)))
+        Ok(CopyOutcome::Failed(Why::new(Reason::NameConflict, message)))
     }
 }
 
@@ -349,7 +349,7 @@ mod tests {
     async fn put(
         found: (u16, Value),
         taken_out: (u16, Value),
-    ) -> (Result<Outcome, CallError>, Vec<(Method, Value)>) {
+    ) -> (Result<CopyOutcome, CallError>, Vec<(Method, Value)>) {
         let asked: Arc<Mutex<Vec<(Method, Value)>>> = Arc::default();
         let seen = asked.clone();
         let service = service_fn(move |request: Request<Body>| {
@@ -390,13 +390,13 @@ mod tests {
     #[tokio::test]
     async fn what_somebody_added_is_taken_out_of_the_very_copy_that_was_applied() {
         let (outcome, asked) = put(secret("u", "7", true), secret("u", "8", false)).await;
-        let Ok(Outcome::Written(record, wanted)) = outcome else { panic!() };
+        let Ok(CopyOutcome::Written(record, wanted)) = outcome else { panic!() };
         assert_eq!((record.resource_version.as_str(), &record.content_hash), ("8", &wanted));
         let expected = json!({"metadata": {"uid": "u", "resourceVersion": "7"}, "data": {"more": null}});
         assert_eq!(asked.last().unwrap().1, expected);
 
         let (outcome, asked) = put(secret("u", "7", false), refused(500)).await;
-        assert!(matches!(outcome, Ok(Outcome::Written(..))) && asked.len() == 2, "nothing is in excess");
+        assert!(matches!(outcome, Ok(CopyOutcome::Written(..))) && asked.len() == 2, "nothing is in excess");
         assert!(put(secret("u", "7", true), refused(500)).await.0.is_err());
     }
 
@@ -412,7 +412,7 @@ mod tests {
     ) {
         for code in [404, 409] {
             let (outcome, asked) = put(found.clone(), refused(code)).await;
-            assert!(matches!(outcome, Ok(Outcome::PlanAgain)), "{asked:?}");
+            assert!(matches!(outcome, Ok(CopyOutcome::PlanAgain)), "{asked:?}");
             assert_eq!(asked.len(), requests);
         }
     }

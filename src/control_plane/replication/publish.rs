@@ -102,7 +102,7 @@ fn due(shared: &Shared, desired: &Desired, failures: &Failures, published: &mut 
         context.fleet.snapshot().into_iter().map(|p| (p.name.clone(), p)).collect();
     let settled = lock(&shared.settled).clone();
     let reports = context.deployed.borrow().clone();
-    let facts = summarize::Facts {
+    let facts = summarize::CopyFacts {
         sources: &sources,
         desired,
         planes: &planes,

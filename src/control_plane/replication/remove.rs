@@ -2,7 +2,7 @@
 //! copy of ours, or that keeps the pods of a datacenter beside it.
 
 use super::{
-    apply::{Copied, Outcome},
+    apply::{Copied, CopyOutcome},
     content::is_copy_of_ours,
     desired::{CopyKey, CopyKind},
     worker::Shared,
@@ -28,21 +28,21 @@ pub(super) async fn remove<K: Copied>(
     uid: &str,
     remote: &Remote,
     shared: &Shared,
-) -> Result<Outcome, CallError> {
-    let Some(meta) = remote.metadata::<K>(&key.object).await? else { return Ok(Outcome::Gone) };
+) -> Result<CopyOutcome, CallError> {
+    let Some(meta) = remote.metadata::<K>(&key.object).await? else { return Ok(CopyOutcome::Gone) };
     if meta.uid.as_deref() != Some(uid) {
-        return Ok(Outcome::PlanAgain);
+        return Ok(CopyOutcome::PlanAgain);
     }
     if !is_copy_of_ours(&meta, &shared.context.control_plane) {
         if !shared.context.control_plane.wrote(&meta) {
-            return Ok(Outcome::Gone);
+            return Ok(CopyOutcome::Gone);
         }
         let message = format!(
             "{key} is not wanted any more and is left where it is: its annotations are not those of a copy; delete it, \
              or take label `{}` off it",
             labels::CONTROL_PLANE
         );
-        return Ok(Outcome::Failed(Why::new(Reason::NameConflict, message)));
+        return Ok(CopyOutcome::Failed(Why::new(Reason::NameConflict, message)));
     }
     // A Secret that opens a cluster is taken back whoever uses it.
     let source = meta.annotations.as_ref().and_then(|all| ObjectKey::read(all.get(labels::SOURCE)?));
@@ -51,12 +51,12 @@ pub(super) async fn remove<K: Copied>(
         && !is_way_in
         && let Some(user) = in_use::of_secret(remote, &key.object).await?
     {
-        return Ok(Outcome::Failed(still_in_use(key, &user)));
+        return Ok(CopyOutcome::Failed(still_in_use(key, &user)));
     }
     match remote.delete::<K>(&key.object, meta).await {
-        Ok(()) => Ok(Outcome::Gone),
+        Ok(()) => Ok(CopyOutcome::Gone),
         // It changed since it was looked at.
-        Err(error) if error.code() == Some(409) => Ok(Outcome::PlanAgain),
+        Err(error) if error.code() == Some(409) => Ok(CopyOutcome::PlanAgain),
         Err(error) => Err(error),
     }
 }

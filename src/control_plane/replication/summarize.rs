@@ -13,10 +13,9 @@ use super::{
 use crate::{
     api::{
         Reason, Why,
-        condition::set_condition,
+        condition::{ConditionVerdict, set_condition},
         medusa::{
-            CREDENTIALS_KEY, MedusaConfiguration, READY, SECRET_AVAILABLE, Storage, StorageSecret, Verdict,
-            readiness,
+            CREDENTIALS_KEY, MedusaConfiguration, READY, SECRET_AVAILABLE, Storage, StorageSecret, readiness,
         },
         names,
     },
@@ -36,7 +35,7 @@ const NAMED: usize = 3;
 const REPLICATED: &str = "Replicated";
 
 /// Everything the conditions are made of.
-pub struct Facts<'a> {
+pub struct CopyFacts<'a> {
     pub sources: &'a SourceObjects,
     pub desired: &'a Desired,
     pub planes: &'a BTreeMap<String, Snapshot>,
@@ -53,7 +52,7 @@ pub struct Facts<'a> {
 pub fn conditions(
     key: &ObjectKey,
     configuration: &MedusaConfiguration,
-    facts: &Facts<'_>,
+    facts: &CopyFacts<'_>,
     now: Timestamp,
 ) -> Vec<Condition> {
     let mut list = configuration.status.clone().unwrap_or_default().conditions;
@@ -91,7 +90,7 @@ fn storage_secret(
     }
 }
 
-fn replicated(key: &ObjectKey, facts: &Facts<'_>) -> Verdict {
+fn replicated(key: &ObjectKey, facts: &CopyFacts<'_>) -> ConditionVerdict {
     let empty = BTreeSet::new();
     let claims = facts.desired.claims.get(key).unwrap_or(&empty);
     let mut wrong: Vec<Why> = facts.desired.problems.get(key).cloned().unwrap_or_default();

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    apply::{self, Outcome},
+    apply::{self, CopyOutcome},
     controller::ReplicationContext,
     desired::{CopyKey, CopyKind, Desired, Wanted},
     plan::{self, Accepted, Action, Failures, Settled},
@@ -28,7 +28,7 @@ use crate::{
             records::CopyRecord,
             remote::Remote,
             section::Section,
-            undone::{self, By, Record, Verdict, Wish},
+            undone::{self, By, Record, UndoneVerdict, Wish},
             view::{ObjectKey, View},
             watched::Kind,
         },
@@ -106,8 +106,8 @@ impl Memory {
         let by = taken_back(view, key, &content);
         let wish = Wish { uid, content, ..Wish::default() };
         match undone::pace(self.written.get(key), wish, by, now) {
-            Verdict::Write(record) => Ok(Some(record)),
-            Verdict::Conflict(record) => {
+            UndoneVerdict::Write(record) => Ok(Some(record)),
+            UndoneVerdict::Conflict(record) => {
                 let why = undone::conflict(key, &record.by, record.times.saturating_add(1));
                 Err((undone::resumes(&record), why))
             }
@@ -198,7 +198,7 @@ pub(super) async fn run(
                 writes.push(Box::pin(async move {
                     let carried_out = apply::carry_out(&action, wanted, is_known, &remote, &shared);
                     let outcome = guard::keep("copies", carried_out).await.unwrap_or_else(|panic| {
-                        Outcome::Failed(Why::new(Reason::InternalError, panic.to_string()))
+                        CopyOutcome::Failed(Why::new(Reason::InternalError, panic.to_string()))
                     });
                     Write { key, content, outcome }
                 }));
@@ -223,7 +223,7 @@ pub(super) async fn run(
             () = news.notified() => {}
             Some(done) = writes.next() => {
                 let record = memory.in_flight.remove(&done.key).flatten();
-                if let (Outcome::Written(..), Some(record)) = (&done.outcome, record) {
+                if let (CopyOutcome::Written(..), Some(record)) = (&done.outcome, record) {
                     memory.written.insert(done.key.clone(), record);
                 }
                 settle(&shared, &name, done, &mut memory);
@@ -239,7 +239,7 @@ struct Write {
     key: CopyKey,
     /// What it was about; `None` for a removal.
     content: Option<Version>,
-    outcome: Outcome,
+    outcome: CopyOutcome,
 }
 
 fn plan_now(
@@ -329,28 +329,28 @@ fn settle(shared: &Shared, name: &str, done: Write, memory: &mut Memory) {
         }
     };
     match outcome {
-        Outcome::Written(record, wanted) => {
+        CopyOutcome::Written(record, wanted) => {
             let is_other = record.content_hash != wanted;
             let made = || Accepted::Made { wanted, got: record.content_hash.clone() };
             accept(&key, is_other.then(made));
             memory.of.update(|view| remember(view, &key, *record));
             memory.pauses.remove(&key);
         }
-        Outcome::Shared { hash, with } => {
+        CopyOutcome::Shared { hash, with } => {
             accept(&key, Some(Accepted::Shared { hash, with }));
             memory.written.remove(&key);
             memory.pauses.insert(key.clone(), pause(LOOK_AGAIN));
         }
-        Outcome::Gone => {
+        CopyOutcome::Gone => {
             memory.of.update(|view| section(view, key.kind).remove(&key.object));
             memory.pauses.remove(&key);
         }
-        Outcome::PlanAgain => {
+        CopyOutcome::PlanAgain => {
             let wait = memory.backoff.failed_as(&key, &source);
             memory.pauses.insert(key, pause(wait));
             return shared.progress.notify_one();
         }
-        Outcome::Failed(problem) => {
+        CopyOutcome::Failed(problem) => {
             accept(&key, None);
             let is_final = matches!(problem.reason, Reason::TooLarge | Reason::StillInUse);
             let backoff = if is_final { &mut memory.refused } else { &mut memory.backoff };

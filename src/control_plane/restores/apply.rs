@@ -7,7 +7,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{execute::Outcome, machine::Action, sweep::Chore};
+use super::{execute::WriteOutcome, machine::RestoreWrite, sweep::Chore};
 use crate::{
     api::{
         labels,
@@ -21,16 +21,16 @@ use crate::{
         },
         runs::{
             child::{Child, ExactObject},
-            write::{Made, delete, make, not_now, show},
+            write::{CreatedChild, delete, make, not_now, show},
         },
     },
 };
 
 /// What became of one write: the data plane and the object it is about, and the outcome.
-pub(super) type Done = (String, ObjectKey, Outcome);
+pub(super) type Done = (String, ObjectKey, WriteOutcome);
 
 /// Tries every action. What was made is put into the views at once.
-pub(super) async fn apply(actions: Vec<Action>, planes: &[Snapshot], fleet: &Fleet) -> Vec<Done> {
+pub(super) async fn apply(actions: Vec<RestoreWrite>, planes: &[Snapshot], fleet: &Fleet) -> Vec<Done> {
     let writes = actions.into_iter().filter_map(|action| {
         let plane = planes.iter().find(|p| p.name == action.data_plane())?;
         let remote = plane.remote.clone()?;
@@ -39,17 +39,17 @@ pub(super) async fn apply(actions: Vec<Action>, planes: &[Snapshot], fleet: &Fle
     join_all(writes).await
 }
 
-async fn one(action: Action, remote: &Remote, fleet: &Fleet) -> Done {
+async fn one(action: RestoreWrite, remote: &Remote, fleet: &Fleet) -> Done {
     match action {
-        Action::Sync(data_plane, task) => made(remote, fleet, data_plane, *task).await,
-        Action::Restore(data_plane, job) => made(remote, fleet, data_plane, *job).await,
-        Action::CallOff(object) => {
+        RestoreWrite::Sync(data_plane, task) => made(remote, fleet, data_plane, *task).await,
+        RestoreWrite::Restore(data_plane, job) => made(remote, fleet, data_plane, *job).await,
+        RestoreWrite::CallOff(object) => {
             let called_off = delete::<MedusaRestoreJob>(remote, &object).await;
             let outcome = match unless_stale(called_off) {
-                Ok(()) => Outcome::CalledOff,
+                Ok(()) => WriteOutcome::CalledOff,
                 Err(error) => {
                     let (reason, message) = not_now(&error);
-                    Outcome::NotNow(reason, message)
+                    WriteOutcome::NotNow(reason, message)
                 }
             };
             (object.data_plane, object.key, outcome)
@@ -59,13 +59,13 @@ async fn one(action: Action, remote: &Remote, fleet: &Fleet) -> Done {
 
 async fn made<C: Child>(remote: &Remote, fleet: &Fleet, data_plane: String, child: C) -> Done {
     let outcome = match make(remote, &child).await {
-        Made::Ours(object) => {
+        CreatedChild::Ours(object) => {
             let uid = object.uid().unwrap_or_default();
             show(fleet, &data_plane, *object);
-            Outcome::There(uid)
+            WriteOutcome::There(uid)
         }
-        Made::Foreign => Outcome::Conflict,
-        Made::NotNow(reason, message) => Outcome::NotNow(reason, message),
+        CreatedChild::Foreign => WriteOutcome::Conflict,
+        CreatedChild::NotNow(reason, message) => WriteOutcome::NotNow(reason, message),
     };
     (data_plane, ObjectKey::of(&child), outcome)
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     checks::{Observed, Works},
-    execute::{Outcome, fold},
+    execute::{WriteOutcome, fold},
     machine::{has_begun, pass},
     plan::RestoreInputs,
     resolve::Clusters,
@@ -56,7 +56,7 @@ pub(in crate::control_plane) fn bring_further(
         let mut status = decided.status;
         for plan in status.plan.clone() {
             let key = ObjectKey::new(&plan.namespace, &plan.job);
-            fold(&mut status, &plan.data_plane, &key, Outcome::There(String::new()));
+            fold(&mut status, &plan.data_plane, &key, WriteOutcome::There(String::new()));
         }
         if has_begun(&status) {
             let runs = std::mem::take(&mut status.datacenters);

@@ -19,7 +19,7 @@ use super::{
     apply::{apply, clear},
     events::tell,
     execute::fold,
-    machine::{Action, has_begun, pass},
+    machine::{RestoreWrite, has_begun, pass},
     observe::observe,
     plan::RestoreInputs,
     resolve::Clusters,
@@ -31,7 +31,7 @@ use crate::{
     control_plane::{
         data_planes::{fleet::Snapshot, watched::Kind},
         runs::{
-            Driver, ENROL_WAIT, Frame, PUBLISH_EVERY, RunContext, RunError,
+            AdvanceError, Driver, ENROL_WAIT, Frame, PUBLISH_EVERY, RunContext,
             child::ExactObject,
             drive, publish,
             takeover::{OF_RUNS, take_over},
@@ -87,7 +87,7 @@ impl Driver for Restores {
     /// There are few restores, and most changes may be what one waits for.
     const FOLLOWED: &'static [Kind] = &[Kind::Datacenters, Kind::Restores, Kind::Tasks];
 
-    async fn look(&self, job: &FleetRestoreJob) -> Result<Next, RunError> {
+    async fn look(&self, job: &FleetRestoreJob) -> Result<Next, AdvanceError> {
         let is_known =
             self.backups.wait_until_ready().await.is_ok() && self.clusters.wait_until_ready().await.is_ok();
         if is_known { self.step(job).await } else { Ok(Next::requeue(ENROL_WAIT)) }
@@ -100,7 +100,7 @@ impl Driver for Restores {
 }
 
 impl Restores {
-    async fn step(&self, job: &FleetRestoreJob) -> Result<Next, RunError> {
+    async fn step(&self, job: &FleetRestoreJob) -> Result<Next, AdvanceError> {
         let old = job.status.clone().unwrap_or_default();
         if old.checked_time.is_none()
             && let Some(wait) = self.read_lately(job)
@@ -114,7 +114,7 @@ impl Restores {
             let (children, frame) = (restores.map(|restore| &restore.metadata), &self.frame);
             let is_known = |uid: &str| frame.knows(uid);
             let taken = take_over(&frame.context, job, &planes, OF_RUNS, children, is_known).await;
-            if let Some(next) = taken.map_err(RunError::TakeOver)?.next() {
+            if let Some(next) = taken.map_err(AdvanceError::TakeOver)?.next() {
                 return Ok(next);
             }
         }
@@ -166,11 +166,11 @@ impl Restores {
 
     /// The other FleetRestoreJobs: once our own plan is published as good they are read anew, so that of two
     /// that were published at the same time at least one sees the other.
-    async fn rivals(&self, old: &FleetRestoreJobStatus) -> Result<Vec<FleetRestoreJob>, RunError> {
+    async fn rivals(&self, old: &FleetRestoreJobStatus) -> Result<Vec<FleetRestoreJob>, AdvanceError> {
         if old.checked_time.is_none() || has_begun(old) {
             return Ok(self.all());
         }
-        self.read_all().await.map_err(RunError::Read)
+        self.read_all().await.map_err(AdvanceError::Read)
     }
 
     /// Every FleetRestoreJob; of one that cannot be read, its metadata.
@@ -188,11 +188,11 @@ impl Restores {
     async fn act(
         &self,
         job: &FleetRestoreJob,
-        actions: Vec<Action>,
+        actions: Vec<RestoreWrite>,
         planes: &[Snapshot],
         status: &mut FleetRestoreJobStatus,
-    ) -> Result<(), RunError> {
-        let now = self.frame.api().get_metadata_opt(&job.name_any()).await.map_err(RunError::Read)?;
+    ) -> Result<(), AdvanceError> {
+        let now = self.frame.api().get_metadata_opt(&job.name_any()).await.map_err(AdvanceError::Read)?;
         if now.is_none_or(|now| now.metadata.resource_version != job.metadata.resource_version) {
             return Ok(());
         }
@@ -211,7 +211,7 @@ impl Restores {
         job: &FleetRestoreJob,
         old: &FleetRestoreJobStatus,
         status: FleetRestoreJobStatus,
-    ) -> Result<Next, RunError> {
+    ) -> Result<Next, AdvanceError> {
         let (name, uid) = (job.name_any(), job.uid().unwrap_or_default());
         let again = if has_begun(&status) { LOOK_AGAIN } else { CHECK_AGAIN };
         let is_over = status.phase.is_some_and(Phase::is_final);
@@ -230,7 +230,7 @@ impl Restores {
         }
         let context = &self.frame.context;
         let written = publish(&context.client, job, &status).await;
-        if written.map_err(RunError::Publish)?.is_none() {
+        if written.map_err(AdvanceError::Publish)?.is_none() {
             return Ok(Next::requeue(ENROL_WAIT));
         }
         self.frame.succeeded(&name);

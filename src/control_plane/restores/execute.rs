@@ -5,8 +5,8 @@ use kube::{ResourceExt as _, core::ObjectMeta};
 use super::{
     check::waits_for,
     checks::reach,
-    judge::{self, Verdict, can_be_called_off, judge},
-    machine::{Action, start_limit, turn},
+    judge::{self, RestoreVerdict, can_be_called_off, judge},
+    machine::{RestoreWrite, start_limit, turn},
     plan::RestoreInputs,
     resolve::Place,
 };
@@ -28,7 +28,10 @@ use crate::{
 
 /// Advances every entry by what is seen, and says what to write for what `old` has recorded.
 #[must_use]
-pub fn advance(inputs: &RestoreInputs<'_>, old: &FleetRestoreJobStatus) -> (Vec<RestoreRun>, Vec<Action>) {
+pub fn advance(
+    inputs: &RestoreInputs<'_>,
+    old: &FleetRestoreJobStatus,
+) -> (Vec<RestoreRun>, Vec<RestoreWrite>) {
     let (mut runs, mut actions) = (Vec::new(), Vec::new());
     let may_start = may_start(inputs, old);
     for (entry, run) in old.plan.iter().zip(&old.datacenters) {
@@ -78,7 +81,7 @@ fn follow(
     entry: &RestorePlan,
     run: &mut RestoreRun,
     may_start: bool,
-) -> Option<Action> {
+) -> Option<RestoreWrite> {
     let plane = match reach(&place_of(entry), inputs.planes) {
         Ok(plane) => plane,
         Err(Why { reason, message }) => {
@@ -111,7 +114,7 @@ fn seen(
     plane: &Snapshot,
     key: &ObjectKey,
     job: &MedusaRestoreJob,
-) -> Option<Action> {
+) -> Option<RestoreWrite> {
     let uid = job.uid().unwrap_or_default();
     let is_other = run.job_uid.as_ref().is_some_and(|known| *known != uid);
     if is_other || !is_of(job, inputs.job) {
@@ -124,10 +127,10 @@ fn seen(
     run.nodes = judge::nodes(job);
     run.stopped_time = job.status.as_ref().and_then(|s| s.datacenter_stopped.clone());
     match judge(job) {
-        Verdict::Succeeded(unreported) => set(run, Phase::Succeeded, Reason::Succeeded, unreported),
-        Verdict::Failed(Reason::Cancelled, why) => set(run, Phase::Cancelled, Reason::Cancelled, why),
-        Verdict::Failed(reason, why) => set(run, Phase::Failed, reason, why),
-        Verdict::Running(reason, message) => {
+        RestoreVerdict::Succeeded(unreported) => set(run, Phase::Succeeded, Reason::Succeeded, unreported),
+        RestoreVerdict::Failed(Reason::Cancelled, why) => set(run, Phase::Cancelled, Reason::Cancelled, why),
+        RestoreVerdict::Failed(reason, why) => set(run, Phase::Failed, reason, why),
+        RestoreVerdict::Running(reason, message) => {
             set(run, Phase::Running, reason, message);
             return going_on(inputs, run, plane, key, job);
         }
@@ -142,7 +145,7 @@ fn going_on(
     plane: &Snapshot,
     key: &ObjectKey,
     job: &MedusaRestoreJob,
-) -> Option<Action> {
+) -> Option<RestoreWrite> {
     if inputs.job.spec.cancel {
         let cancelling = |run: &mut RestoreRun, message: &str| {
             set(run, Phase::Running, Reason::Cancelling, message.to_owned());
@@ -158,7 +161,7 @@ fn going_on(
         }
         if can_be_called_off(job) {
             cancelling(run, "nothing was restored yet; it is called off");
-            return ExactObject::of(plane, job).map(Action::CallOff);
+            return ExactObject::of(plane, job).map(RestoreWrite::CallOff);
         }
         let said = run.message.take().map(|m| format!("; {m}")).unwrap_or_default();
         run.message =
@@ -184,7 +187,7 @@ fn absent(
     run: &mut RestoreRun,
     plane: &Snapshot,
     may_start: bool,
-) -> Option<Action> {
+) -> Option<RestoreWrite> {
     if inputs.job.spec.cancel && run.stopped_time.is_none() {
         set(run, Phase::Cancelled, Reason::Cancelled, "called off before anything was restored".to_owned());
         return None;
@@ -239,7 +242,7 @@ fn absent(
         },
         status: None,
     };
-    Some(Action::Restore(entry.data_plane.clone(), Box::new(restore)))
+    Some(RestoreWrite::Restore(entry.data_plane.clone(), Box::new(restore)))
 }
 
 /// Gives the next datacenter its turn, when they go one after the other, and ends those that will get none because the
@@ -281,7 +284,7 @@ fn take_turns(inputs: &RestoreInputs<'_>, old: &FleetRestoreJobStatus, runs: &mu
 
 /// What became of one write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum WriteOutcome {
     /// The object is there, and ours: its uid.
     There(String),
     /// An object of that name is there and is not ours.
@@ -293,7 +296,7 @@ pub enum Outcome {
 }
 
 /// Puts the outcome of the write about `key` into the status.
-pub fn fold(status: &mut FleetRestoreJobStatus, data_plane: &str, key: &ObjectKey, outcome: Outcome) {
+pub fn fold(status: &mut FleetRestoreJobStatus, data_plane: &str, key: &ObjectKey, outcome: WriteOutcome) {
     let is_it = |plane: &str, namespace: &str, job: &str| {
         plane == data_plane && namespace == key.namespace && job == key.name
     };
@@ -303,22 +306,22 @@ pub fn fold(status: &mut FleetRestoreJobStatus, data_plane: &str, key: &ObjectKe
         .find(|r| is_it(&r.data_plane, &r.namespace, r.job.as_deref().unwrap_or_default()));
     if let Some(run) = run {
         match outcome {
-            Outcome::There(uid) => {
+            WriteOutcome::There(uid) => {
                 run.job_uid = Some(uid);
                 set(run, Phase::Running, Reason::JobCreated, None);
             }
-            Outcome::Conflict => {
+            WriteOutcome::Conflict => {
                 let message = format!("MedusaRestoreJob {key} exists and was not made by this restore");
                 set(run, Phase::Failed, Reason::NameConflict, message);
             }
-            Outcome::NotNow(reason, message) => set(run, run.phase, reason, message),
-            Outcome::CalledOff => {}
+            WriteOutcome::NotNow(reason, message) => set(run, run.phase, reason, message),
+            WriteOutcome::CalledOff => {}
         }
         return;
     }
     // A sync that could not be made: its check says why.
     let entry = status.plan.iter_mut().find(|e| is_it(&e.data_plane, &e.namespace, &e.job));
-    if let (Some(entry), Outcome::NotNow(_, why)) = (entry, outcome) {
+    if let (Some(entry), WriteOutcome::NotNow(_, why)) = (entry, outcome) {
         let check = entry.checks.iter_mut().find(|c| waits_for(c, Reason::SyncNeeded));
         if let Some(message) = check.and_then(|c| c.message.as_mut()) {
             *message = format!("{message}; it could not be made yet: {why}");

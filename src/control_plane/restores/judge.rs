@@ -11,7 +11,7 @@ use crate::api::{
 
 /// How one datacenter's restore stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RestoreVerdict {
     /// It goes on.
     Running(Reason, Option<String>),
     /// The datacenter holds the backup's data, as far as its controller reports; what it does not, for people.
@@ -26,26 +26,26 @@ pub enum Verdict {
 /// `message` and the lists of pods. k8ssandra-operator sets `finishTime` when the datacenter is ready again, and
 /// `message` only when it refused (upstream: Restores); a good end of its has passed both steps it records.
 #[must_use]
-pub fn judge(job: &MedusaRestoreJob) -> Verdict {
+pub fn judge(job: &MedusaRestoreJob) -> RestoreVerdict {
     let status = job.status.clone().unwrap_or_default();
     let said = |type_: &str| status.conditions.of_type(type_);
     if status.finish_time.is_none() {
         let step = said("Complete").and_then(|c| Reason::of(&c.reason)).unwrap_or_else(|| step(&status));
         let message = status.message.clone();
-        return Verdict::Running(
+        return RestoreVerdict::Running(
             step,
             message.or_else(|| said("Complete").map(|c| c.message.clone())).filter(|m| !m.is_empty()),
         );
     }
     if let Some(failed) = said("Failed").filter(|c| c.status == "True") {
         let reason = Reason::of(&failed.reason).unwrap_or(Reason::Failed);
-        return Verdict::Failed(reason, failed.message.clone());
+        return RestoreVerdict::Failed(reason, failed.message.clone());
     }
     if let Some(message) = status.message.clone().filter(|m| !m.is_empty()) {
-        return Verdict::Failed(Reason::Failed, message);
+        return RestoreVerdict::Failed(Reason::Failed, message);
     }
     if !status.failed.is_empty() {
-        return Verdict::Failed(
+        return RestoreVerdict::Failed(
             Reason::NodesFailed,
             format!("the restore failed on {}", status.failed.join(", ")),
         );
@@ -57,19 +57,19 @@ pub fn judge(job: &MedusaRestoreJob) -> Verdict {
             "it ended without a word about {}",
             [&status.in_progress.join(", "), &lacking.join(", ")[..]].join(" ")
         );
-        return Verdict::Failed(Reason::RestoreUnconfirmed, message.trim_end().to_owned());
+        return RestoreVerdict::Failed(Reason::RestoreUnconfirmed, message.trim_end().to_owned());
     }
     let complete = said("Complete").is_some_and(|c| c.status == "True");
     let whole = status.restore_prepared == Some(true) && status.datacenter_stopped.is_some();
     if complete || (whole && !status.finished.is_empty()) {
-        return Verdict::Succeeded(None);
+        return RestoreVerdict::Succeeded(None);
     }
     if whole {
-        return Verdict::Succeeded(Some(UNREPORTED.to_owned()));
+        return RestoreVerdict::Succeeded(Some(UNREPORTED.to_owned()));
     }
     let message =
         "it has a finishTime, but never stopped the datacenter; compare the data by hand, or restore again";
-    Verdict::Failed(Reason::RestoreUnconfirmed, message.to_owned())
+    RestoreVerdict::Failed(Reason::RestoreUnconfirmed, message.to_owned())
 }
 
 /// What a good end says where nobody reports on the pods.
@@ -131,12 +131,12 @@ mod tests {
             "lastTransitionTime": "2026-01-01T00:00:00Z"})
     }
 
-    fn word(verdict: &Verdict) -> String {
+    fn word(verdict: &RestoreVerdict) -> String {
         match verdict {
-            Verdict::Running(reason, _) => format!("running {reason}"),
-            Verdict::Succeeded(None) => "succeeded".to_owned(),
-            Verdict::Succeeded(Some(_)) => "succeeded, unreported".to_owned(),
-            Verdict::Failed(reason, _) => format!("failed {reason}"),
+            RestoreVerdict::Running(reason, _) => format!("running {reason}"),
+            RestoreVerdict::Succeeded(None) => "succeeded".to_owned(),
+            RestoreVerdict::Succeeded(Some(_)) => "succeeded, unreported".to_owned(),
+            RestoreVerdict::Failed(reason, _) => format!("failed {reason}"),
         }
     }
 

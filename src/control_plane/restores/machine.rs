@@ -33,7 +33,7 @@ use crate::{
 
 /// One write in a data plane.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub enum RestoreWrite {
     /// Look for a backup in the storage of a datacenter in this data plane.
     Sync(String, Box<MedusaTask>),
     /// Restore a datacenter in this data plane.
@@ -42,7 +42,7 @@ pub enum Action {
     CallOff(ExactObject),
 }
 
-impl Action {
+impl RestoreWrite {
     /// The data plane it is for.
     #[must_use]
     pub fn data_plane(&self) -> &str {
@@ -59,7 +59,7 @@ pub struct Pass {
     /// The status to publish once the actions have been tried.
     pub status: FleetRestoreJobStatus,
     /// Writes that the status as published before allows.
-    pub actions: Vec<Action>,
+    pub actions: Vec<RestoreWrite>,
 }
 
 /// Whether any datacenter may have been touched: from then on the plan is only executed.
@@ -167,7 +167,7 @@ pub(super) fn turn(run: &mut RestoreRun, job: &str, now: Timestamp) {
 }
 
 /// The syncs that are missing, of entries whose need of one is published already.
-fn syncs(inputs: &RestoreInputs<'_>, old: &FleetRestoreJobStatus, plan: &Plan) -> Vec<Action> {
+fn syncs(inputs: &RestoreInputs<'_>, old: &FleetRestoreJobStatus, plan: &Plan) -> Vec<RestoreWrite> {
     if !plan.is_same(&old.plan) {
         return Vec::new();
     }
@@ -179,7 +179,7 @@ fn syncs(inputs: &RestoreInputs<'_>, old: &FleetRestoreJobStatus, plan: &Plan) -
             let datacenter = plane.view.datacenters.last(&key)?;
             let child = ObjectKey::new(&entry.namespace, &entry.job);
             let task = task(inputs.job, child, TaskOperation::Sync, datacenter, inputs.control_plane);
-            Some(Action::Sync(entry.data_plane.clone(), Box::new(task)))
+            Some(RestoreWrite::Sync(entry.data_plane.clone(), Box::new(task)))
         })
         .collect()
 }

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::{
     checks::{Observed, Works},
-    execute::{Outcome, fold},
-    machine::{Action, has_begun, pass},
+    execute::{WriteOutcome, fold},
+    machine::{RestoreWrite, has_begun, pass},
     plan::RestoreInputs,
     resolve::Clusters,
     summarize::executing,
@@ -222,12 +222,16 @@ impl World {
         panic!("it does not come to rest: {:#?}", self.status());
     }
 
-    fn write(&mut self, action: Action, old: &FleetRestoreJobStatus) -> (String, ObjectKey, Outcome) {
+    fn write(
+        &mut self,
+        action: RestoreWrite,
+        old: &FleetRestoreJobStatus,
+    ) -> (String, ObjectKey, WriteOutcome) {
         let name = action.data_plane().to_owned();
-        let refused = Outcome::NotNow(crate::api::Reason::DataPlaneUnreachable, "no answer".to_owned());
+        let refused = WriteOutcome::NotNow(crate::api::Reason::DataPlaneUnreachable, "no answer".to_owned());
         let is_silent = self.silent.contains(&name);
         match action {
-            Action::Sync(_, mut task) => {
+            RestoreWrite::Sync(_, mut task) => {
                 let key = ObjectKey::of(&*task);
                 if is_silent {
                     return (name, key, refused);
@@ -236,9 +240,9 @@ impl World {
                 task.metadata.resource_version = Some("1".to_owned());
                 self.log.push(format!("  made MedusaTask {name}/{key} ({:?})", task.spec.operation));
                 self.view(&name).tasks.put(key.clone(), Arc::new(*task));
-                (name, key, Outcome::There("task".to_owned()))
+                (name, key, WriteOutcome::There("task".to_owned()))
             }
-            Action::Restore(_, mut job) => {
+            RestoreWrite::Restore(_, mut job) => {
                 let key = ObjectKey::of(&*job);
                 let recorded = old.datacenters.iter().any(|r| r.job.as_deref() == Some(&key.name));
                 assert!(recorded && old.checked_time.is_some(), "made before it was recorded: {old:?}");
@@ -248,7 +252,7 @@ impl World {
                 if let Some(found) = self.view(&name).restores.last(&key) {
                     let is_ours = found.labels().get(labels::JOB_UID) == job.labels().get(labels::JOB_UID);
                     let uid = found.uid().unwrap_or_default();
-                    let outcome = if is_ours { Outcome::There(uid) } else { Outcome::Conflict };
+                    let outcome = if is_ours { WriteOutcome::There(uid) } else { WriteOutcome::Conflict };
                     return (name, key, outcome);
                 }
                 let uid = format!("uid-{}", self.made.len());
@@ -257,9 +261,9 @@ impl World {
                 self.log.push(format!("  made MedusaRestoreJob {name}/{key} of {}", job.spec.backup));
                 self.made.push(format!("{name}/{key}"));
                 self.view(&name).restores.put(key.clone(), Arc::new(*job));
-                (name, key, Outcome::There(uid))
+                (name, key, WriteOutcome::There(uid))
             }
-            Action::CallOff(ExactObject { key, version, .. }) => {
+            RestoreWrite::CallOff(ExactObject { key, version, .. }) => {
                 if is_silent {
                     return (name, key, refused);
                 }
@@ -268,7 +272,7 @@ impl World {
                     self.delete(&name, &key);
                     self.log.push(format!("  called off MedusaRestoreJob {name}/{key}"));
                 }
-                (name, key, Outcome::CalledOff)
+                (name, key, WriteOutcome::CalledOff)
             }
         }
     }

@@ -12,7 +12,7 @@ use std::{
 
 /// What is being started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
+pub enum StartKind {
     /// Backups.
     Backup,
     /// Purges.
@@ -21,7 +21,7 @@ pub enum Work {
 
 /// Clusters on which something is being started in this process, and how many times.
 #[derive(Debug, Default)]
-pub struct Claims(Mutex<BTreeMap<String, (Work, usize)>>);
+pub struct Claims(Mutex<BTreeMap<String, (StartKind, usize)>>);
 
 /// One claim, until it is dropped.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub struct Claim {
 impl Claims {
     /// Claims a cluster for one kind of work; not while it is claimed for the other.
     #[must_use]
-    pub fn claim(self: &Arc<Self>, work: Work, cluster: &str) -> Option<Claim> {
+    pub fn claim(self: &Arc<Self>, work: StartKind, cluster: &str) -> Option<Claim> {
         let mut claims = lock(&self.0);
         let (held_for, count) = claims.entry(cluster.to_owned()).or_insert((work, 0));
         if *held_for != work {
@@ -63,13 +63,13 @@ mod tests {
     #[test]
     fn a_cluster_is_claimed_for_one_kind_of_work_until_the_last_has_let_go() {
         let claims = Arc::new(Claims::default());
-        let (one, two) = (claims.claim(Work::Backup, "shop"), claims.claim(Work::Backup, "shop"));
+        let (one, two) = (claims.claim(StartKind::Backup, "shop"), claims.claim(StartKind::Backup, "shop"));
         assert!(one.is_some() && two.is_some());
-        assert!(claims.claim(Work::Purge, "blog").is_some(), "another cluster");
+        assert!(claims.claim(StartKind::Purge, "blog").is_some(), "another cluster");
         drop(one);
-        assert!(claims.claim(Work::Purge, "shop").is_none());
+        assert!(claims.claim(StartKind::Purge, "shop").is_none());
         drop(two);
-        let purge = claims.claim(Work::Purge, "shop");
-        assert!(purge.is_some() && claims.claim(Work::Backup, "shop").is_none());
+        let purge = claims.claim(StartKind::Purge, "shop");
+        assert!(purge.is_some() && claims.claim(StartKind::Backup, "shop").is_none());
     }
 }

@@ -101,7 +101,7 @@ impl RunContext {
 
 /// Why a run could not be brought further.
 #[derive(Debug, Error)]
-pub enum RunError {
+pub enum AdvanceError {
     #[error("write the status: {0}")]
     Publish(#[source] kube::Error),
     #[error("delete the run after spec.ttlSecondsAfterFinished: {0}")]
@@ -234,10 +234,10 @@ pub trait Driver: Send + Sync + Sized + 'static {
     const FOLLOWED: &'static [Kind];
 
     /// Looks at a run that goes on.
-    fn look(&self, run: &Self::Run) -> impl Future<Output = Result<Next, RunError>> + Send;
+    fn look(&self, run: &Self::Run) -> impl Future<Output = Result<Next, AdvanceError>> + Send;
 
     /// Looks at a run that is over.
-    fn look_after(&self, _run: &Self::Run) -> impl Future<Output = Result<Next, RunError>> + Send {
+    fn look_after(&self, _run: &Self::Run) -> impl Future<Output = Result<Next, AdvanceError>> + Send {
         async { Ok(Next::await_change()) }
     }
 
@@ -279,7 +279,7 @@ struct Driven<D>(Arc<D>);
 
 impl<D: Driver> Controlled for Driven<D> {
     type Object = D::Run;
-    type Error = RunError;
+    type Error = AdvanceError;
 
     const KIND: &'static str = D::Run::KIND;
 
@@ -292,7 +292,7 @@ impl<D: Driver> Controlled for Driven<D> {
         !D::ASKS && run.0.as_ref().is_ok_and(|run| !run.is_over())
     }
 
-    async fn look(&self, run: &DeserializeGuard<D::Run>) -> Result<Next, RunError> {
+    async fn look(&self, run: &DeserializeGuard<D::Run>) -> Result<Next, AdvanceError> {
         let (driver, frame) = (&self.0, self.0.frame());
         let context = &frame.context;
         let run = match &run.0 {
@@ -301,7 +301,7 @@ impl<D: Driver> Controlled for Driven<D> {
                 tracing::warn!(kind = D::Run::KIND, name = run.name_any(), %error, "a run cannot be read");
                 let (client, events, now) = (&context.client, &context.events, context.fleet.now());
                 let said = unreadable::say::<D::Run>(client, events, run.meta(), "Complete", now).await;
-                return said.map(|()| Next::await_change()).map_err(RunError::Publish);
+                return said.map(|()| Next::await_change()).map_err(AdvanceError::Publish);
             }
         };
         let (name, is_deleted) = (run.name_any(), run.meta().deletion_timestamp.is_some());
@@ -332,8 +332,8 @@ impl<D: Driver> Controlled for Driven<D> {
     }
 
     /// What keeps its status from being written keeps it from being said there.
-    fn tell(&self, run: &DeserializeGuard<D::Run>, error: &RunError) {
-        if let RunError::Publish(kube::Error::Api(status)) = error
+    fn tell(&self, run: &DeserializeGuard<D::Run>, error: &AdvanceError) {
+        if let AdvanceError::Publish(kube::Error::Api(status)) = error
             && let Some((reason, words)) = unwritable(status)
         {
             let events = &self.0.frame().context.events;

@@ -22,7 +22,7 @@ impl Driver for Fragile {
 
     const FOLLOWED: &'static [Kind] = &[];
 
-    async fn look(&self, run: &FleetBackupJob) -> Result<Next, RunError> {
+    async fn look(&self, run: &FleetBackupJob) -> Result<Next, AdvanceError> {
         tokio::task::yield_now().await;
         assert_ne!(run.name_any(), "poison", "what was read: hunter2");
         Ok(Next::await_change())

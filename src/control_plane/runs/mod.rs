@@ -35,7 +35,7 @@ pub(super) mod verdict;
 pub(super) mod write;
 
 pub use controller::RunContext;
-pub(super) use controller::{Driver, ENROL_WAIT, Frame, RunError, drive};
+pub(super) use controller::{AdvanceError, Driver, ENROL_WAIT, Frame, drive};
 pub(super) use engine::{Engine, MISSING, Runs};
 pub(super) use expiry::expire;
 pub(super) use kind::{Fanned, Run};

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What came of making a child.
-pub enum Made<C> {
+pub enum CreatedChild<C> {
     /// It is there, and ours.
     Ours(Box<C>),
     /// An object of that name is there and is not ours.
@@ -30,7 +30,7 @@ pub enum Made<C> {
 }
 
 /// Makes a child, or adopts it: its name may be in use by itself, made before a crash or by another leader.
-pub async fn make<C: Child>(remote: &Remote, child: &C) -> Made<C> {
+pub async fn make<C: Child>(remote: &Remote, child: &C) -> CreatedChild<C> {
     let namespace = child.namespace().unwrap_or_default();
     let params =
         PostParams { field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()), ..PostParams::default() };
@@ -39,10 +39,10 @@ pub async fn make<C: Child>(remote: &Remote, child: &C) -> Made<C> {
         .await;
     let refused = |error: &CallError| {
         let (reason, message) = not_now(error);
-        Made::NotNow(reason, message)
+        CreatedChild::NotNow(reason, message)
     };
     match made {
-        Ok(made) => return Made::Ours(Box::new(made)),
+        Ok(made) => return CreatedChild::Ours(Box::new(made)),
         Err(error) if error.code() == Some(409) => {}
         Err(error) => return refused(&error),
     }
@@ -50,9 +50,9 @@ pub async fn make<C: Child>(remote: &Remote, child: &C) -> Made<C> {
         .call(|client| async { Api::<C>::namespaced(client, &namespace).get_opt(&child.name_any()).await })
         .await;
     match found {
-        Ok(Some(found)) if found.stands_for(child) => Made::Ours(Box::new(found)),
-        Ok(Some(_)) => Made::Foreign,
-        Ok(None) => Made::NotNow(Reason::Pending, "the name was in use a moment ago".to_owned()),
+        Ok(Some(found)) if found.stands_for(child) => CreatedChild::Ours(Box::new(found)),
+        Ok(Some(_)) => CreatedChild::Foreign,
+        Ok(None) => CreatedChild::NotNow(Reason::Pending, "the name was in use a moment ago".to_owned()),
         Err(error) => refused(&error),
     }
 }

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// What came of making a run.
-pub(super) enum Made {
+pub(super) enum CreatedRun {
     /// It was made, held.
     New(Run),
     /// It is there, held: made before a crash, or by another control plane.
@@ -52,7 +52,7 @@ impl ScheduleContext {
         &self,
         schedule: &FleetBackupSchedule,
         slot: Timestamp,
-    ) -> Result<Made, kube::Error> {
+    ) -> Result<CreatedRun, kube::Error> {
         let (template, window) =
             (schedule.spec.template.clone().unwrap_or_default(), schedule.spec.window_seconds);
         let metadata = metadata(schedule, &names::slot(&schedule.name_any(), slot));
@@ -72,7 +72,7 @@ impl ScheduleContext {
         &self,
         schedule: &FleetBackupSchedule,
         new: K,
-    ) -> Result<Made, kube::Error> {
+    ) -> Result<CreatedRun, kube::Error> {
         let params = PostParams {
             field_manager: Some(labels::MANAGER_CONTROL_PLANE.to_owned()),
             ..PostParams::default()
@@ -83,18 +83,18 @@ impl ScheduleContext {
             let message = format!(
                 "a {kind} `{name}` exists that this schedule has not made; delete it, or give the schedule another name"
             );
-            Made::Refused(Why::new(Reason::NameConflict, message))
+            CreatedRun::Refused(Why::new(Reason::NameConflict, message))
         };
         match self.api::<K>().create(&params, &new).await {
-            Ok(made) => Ok(Run::of(&made).map_or_else(taken, Made::New)),
+            Ok(made) => Ok(Run::of(&made).map_or_else(taken, CreatedRun::New)),
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
                 let there = self.get::<K>(&name).await?;
                 let ours = there.filter(|run| run.schedule.1 == schedule.uid().unwrap_or_default());
                 Ok(match ours {
-                    Some(run) if run.is_held() => Made::Adopted(run),
+                    Some(run) if run.is_held() => CreatedRun::Adopted(run),
                     Some(run) => {
                         self.children.put(run);
-                        Made::Begun
+                        CreatedRun::Begun
                     }
                     None => taken(),
                 })
@@ -103,7 +103,7 @@ impl ScheduleContext {
                 if status.is_forbidden() || status.is_invalid() || status.code == 404 =>
             {
                 let message = format!("the API server refuses {} `{name}`: {}", K::kind(&()), status.message);
-                Ok(Made::Refused(Why::new(Reason::WriteRefused, message)))
+                Ok(CreatedRun::Refused(Why::new(Reason::WriteRefused, message)))
             }
             Err(error) => Err(error),
         }

@@ -260,7 +260,7 @@ mod tests {
         fanout::tests::{pending, plane, silent},
         schedules::{
             stale::place_of,
-            summarize::{self, MISSED, Outcome, Report, SUCCEEDED},
+            summarize::{self, MISSED, SUCCEEDED, ScheduleReport, SlotOutcome},
         },
     };
 
@@ -297,47 +297,48 @@ mod tests {
             let is_over = is_over(&planes, tally, &Stale::default());
             let outcome = summarize::missed_there(&now, &planes, tally.missed(), is_over);
             let is_news = has_more_missed(&before, &planes);
-            let report = Report {
+            let report = ScheduleReport {
                 outcome: outcome.clone(),
                 data_planes: fit(planes),
-                ..Report::unchanged(&now, Ok(String::new()))
+                ..ScheduleReport::unchanged(&now, Ok(String::new()))
             };
             now = summarize::status(&now, &report, Some(1), at(0));
             (outcome, is_news, now.missed_slots)
         };
         let calm = settled([("eu", Settled::Nothing), ("us", Settled::Nothing)]);
         let passed = [("eu", "2 slots passed; sorry")];
-        assert_eq!(look(&[], &calm), (Outcome::Nothing, false, 0));
+        assert_eq!(look(&[], &calm), (SlotOutcome::Nothing, false, 0));
         let told = "eu/ns/dc1: 2 slots passed; sorry";
-        assert_eq!(look(&passed, &calm), (Outcome::There(0, told.to_owned()), true, 0));
+        assert_eq!(look(&passed, &calm), (SlotOutcome::There(0, told.to_owned()), true, 0));
         assert!(!look(&passed, &calm).1, "told already");
         let counted = settled([("eu", lost(2, 60)), ("us", Settled::Nothing)]);
-        let again = (Outcome::There(2, told.to_owned()), false, 2);
+        let again = (SlotOutcome::There(2, told.to_owned()), false, 2);
         assert_eq!(look(&passed, &counted), again, "what it says was told when it said so");
         let counted = settled([("eu", Settled::Nothing), ("us", lost(1, 60))]);
-        let (Outcome::There(1, message), true, 3) = look(&passed, &counted) else { panic!() };
+        let (SlotOutcome::There(1, message), true, 3) = look(&passed, &counted) else { panic!() };
         assert!(message.starts_with(told) && message.contains("us/ns/dc1: 1 slot passed"), "{message}");
-        let (Outcome::There(0, still), false, 3) = look(&passed, &calm) else { panic!() };
+        let (SlotOutcome::There(0, still), false, 3) = look(&passed, &calm) else { panic!() };
         assert_eq!(still, message, "it stands until a slot runs");
-        let (Outcome::There(1, more), true, 4) =
+        let (SlotOutcome::There(1, more), true, 4) =
             look(&[], &settled([("eu", Settled::Nothing), ("us", lost(1, 120))]))
         else {
             panic!()
         };
         assert!(more.contains("us/ns/dc1: 2 slots passed without a run, the first at 1970-01-01T00:01:00Z"));
         let ran = Settled::Missed { slots: Missed { count: 1, first: at(240) }, ran: true };
-        let (Outcome::There(1, anew), _, 5) = look(&[], &settled([("eu", Settled::Nothing), ("us", ran)]))
+        let (SlotOutcome::There(1, anew), _, 5) =
+            look(&[], &settled([("eu", Settled::Nothing), ("us", ran)]))
         else {
             panic!()
         };
         assert!(anew.contains("us/ns/dc1: 1 slot passed"), "since the last that ran: {anew}");
-        let (Outcome::There(0, left), false, 5) =
+        let (SlotOutcome::There(0, left), false, 5) =
             look(&[], &settled([("eu", Settled::Nothing), ("us", Settled::Ran)]))
         else {
             panic!()
         };
         assert!(left.starts_with("eu/ns/dc1: 2 slots") && !left.contains("us/"), "{left}");
-        assert_eq!(look(&[], &settled([("eu", Settled::Ran)])), (Outcome::OnTime, false, 5));
+        assert_eq!(look(&[], &settled([("eu", Settled::Ran)])), (SlotOutcome::OnTime, false, 5));
         assert!(remembered(&now).is_empty());
     }
 
@@ -353,8 +354,11 @@ mod tests {
             let known = advance(&before, &there(planes), &found, &Tally::default(), stale);
             let is_news = has_more_failed(&before, &known);
             let succeeded = summarize::succeeded_there(&known, true, "backup");
-            let report =
-                Report { succeeded, data_planes: known, ..Report::unchanged(&now, Ok(String::new())) };
+            let report = ScheduleReport {
+                succeeded,
+                data_planes: known,
+                ..ScheduleReport::unchanged(&now, Ok(String::new()))
+            };
             now = summarize::status(&now, &report, None, at(0));
             let condition = now.conditions.iter().find(|c| c.type_ == SUCCEEDED).unwrap();
             (condition.message.matches("is FAILED").count(), is_news)
@@ -410,7 +414,7 @@ mod tests {
         let until: Vec<_> =
             counted(&remembered(&old)).map(|(name, until)| format!("{name} {until}")).collect();
         assert_eq!(until, ["eu 2026-03-03T00:00:00Z", "us 2026-03-01T00:00:00Z"]);
-        let new = summarize::status(&old, &Report::unchanged(&old, Ok(String::new())), None, at(0));
+        let new = summarize::status(&old, &ScheduleReport::unchanged(&old, Ok(String::new())), None, at(0));
         let written = json!(new);
         assert!(written.get("counted").is_none(), "{written}");
         assert_eq!(written["dataPlanes"][1], json!({"name": "us", "countedUntil": "2026-03-01T00:00:00Z"}));

@@ -11,15 +11,15 @@ use super::runs::{Run, RunKind};
 use crate::runtime::sync::lock;
 
 /// Kind and name of a run.
-type Place = (RunKind, String);
+type RunKey = (RunKind, String);
 
 #[derive(Default)]
 struct Inner {
     /// By the schedule's uid.
-    runs: HashMap<String, BTreeMap<Place, Run>>,
-    owners: HashMap<Place, String>,
+    runs: HashMap<String, BTreeMap<RunKey, Run>>,
+    owners: HashMap<RunKey, String>,
     /// What a listing that goes on has brought so far.
-    listing: HashMap<RunKind, HashSet<Place>>,
+    listing: HashMap<RunKind, HashSet<RunKey>>,
     listed: BTreeSet<RunKind>,
 }
 
@@ -106,7 +106,7 @@ impl Children {
             }
             Event::InitDone => {
                 let brought = inner.listing.remove(&kind).unwrap_or_default();
-                let gone: Vec<Place> = inner
+                let gone: Vec<RunKey> = inner
                     .owners
                     .keys()
                     .filter(|place| place.0 == kind && !brought.contains(place))
@@ -124,7 +124,7 @@ impl Children {
 
 impl Inner {
     /// The run of that name, whoever made it.
-    fn there(&self, place: &Place) -> Option<&Run> {
+    fn there(&self, place: &RunKey) -> Option<&Run> {
         self.runs.get(self.owners.get(place)?)?.get(place)
     }
 
@@ -144,7 +144,7 @@ impl Inner {
         self.runs.entry(owner).or_default().insert(place, run);
     }
 
-    fn take(&mut self, place: &Place) -> Option<Run> {
+    fn take(&mut self, place: &RunKey) -> Option<Run> {
         let owner = self.owners.remove(place)?;
         let runs = self.runs.get_mut(&owner)?;
         let run = runs.remove(place);

@@ -18,7 +18,7 @@ use super::{
     recipe::{self, Recipe},
     runs::RunKind,
     scope::Scope,
-    summarize::{self, Outcome, READY, Report},
+    summarize::{self, READY, ScheduleReport, SlotOutcome},
     taken_back::Writes,
 };
 use crate::{
@@ -47,7 +47,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 
 /// What is remembered of one schedule between two looks. Losing it costs a request or an Event.
 #[derive(Default)]
-pub(super) struct Memory {
+pub(super) struct ScheduleMemory {
     /// What we last wrote of the object.
     pub written: Written<FleetBackupSchedule>,
     /// What was written into data planes.
@@ -57,7 +57,7 @@ pub(super) struct Memory {
     published: Option<Instant>,
 }
 
-impl Memory {
+impl ScheduleMemory {
     /// Remembers what came of a write of the object itself. Returns whether it was written: it was not when somebody else
     /// had changed the object.
     pub(super) fn wrote(
@@ -77,7 +77,7 @@ impl Memory {
         &mut self,
         ctx: &ScheduleContext,
         schedule: &FleetBackupSchedule,
-        report: &Report,
+        report: &ScheduleReport,
         now: Timestamp,
     ) -> Result<bool, kube::Error> {
         let old = schedule.status.clone().unwrap_or_default();
@@ -90,7 +90,7 @@ impl Memory {
         &mut self,
         ctx: &ScheduleContext,
         schedule: &FleetBackupSchedule,
-        report: &Report,
+        report: &ScheduleReport,
         now: Timestamp,
     ) -> Result<Option<Duration>, kube::Error> {
         let old = schedule.status.clone().unwrap_or_default();
@@ -111,7 +111,7 @@ impl Memory {
         schedule: &FleetBackupSchedule,
         old: &FleetBackupScheduleStatus,
         new: &FleetBackupScheduleStatus,
-        report: &Report,
+        report: &ScheduleReport,
     ) -> Result<bool, kube::Error> {
         if old != new {
             let written = publish(&ctx.shared.client, schedule, new).await?;
@@ -141,7 +141,7 @@ fn tell_news(
     schedule: &FleetBackupSchedule,
     old: &FleetBackupScheduleStatus,
     new: &FleetBackupScheduleStatus,
-    report: &Report,
+    report: &ScheduleReport,
 ) {
     let about = schedule.object_ref(&());
     let said = |status: &FleetBackupScheduleStatus, type_| {
@@ -149,9 +149,9 @@ fn tell_news(
     };
     let known = by_data_plane::remembered(old);
     let has_missed = match &report.outcome {
-        Outcome::Nothing | Outcome::OnTime => false,
-        Outcome::Missed(..) => said(old, summarize::MISSED) != said(new, summarize::MISSED),
-        Outcome::There(..) => by_data_plane::has_more_missed(&known, &new.data_planes),
+        SlotOutcome::Nothing | SlotOutcome::OnTime => false,
+        SlotOutcome::Missed(..) => said(old, summarize::MISSED) != said(new, summarize::MISSED),
+        SlotOutcome::There(..) => by_data_plane::has_more_missed(&known, &new.data_planes),
     };
     if has_missed {
         ctx.shared.events.warning(
@@ -175,7 +175,7 @@ fn tell_news(
 pub(super) struct Scheduler {
     pub context: ScheduleContext,
     pub clusters: Store<FleetCluster>,
-    memories: Mutex<Remembered<String, Memory>>,
+    memories: Mutex<Remembered<String, ScheduleMemory>>,
     shell: Shell,
 }
 
@@ -210,9 +210,10 @@ impl Controlled for Scheduler {
         {
             let why = Why::new(Reason::InternalError, panic.to_string());
             let old = schedule.status.clone().unwrap_or_default();
-            let report = Report::unchanged(&old, Err(why));
+            let report = ScheduleReport::unchanged(&old, Err(why));
             let now = self.context.clock.now();
-            if let Err(error) = Memory::default().commit(&self.context, schedule, &report, now).await {
+            if let Err(error) = ScheduleMemory::default().commit(&self.context, schedule, &report, now).await
+            {
                 tracing::warn!(schedule = object.name_any(), %error, "say that it failed");
             }
         }
@@ -256,7 +257,7 @@ async fn go_on(
 /// One look; returns when to look again, if nothing happens before.
 async fn look(
     scheduler: &Scheduler,
-    memory: &mut Memory,
+    memory: &mut ScheduleMemory,
     schedule: &FleetBackupSchedule,
 ) -> Result<Option<Duration>, kube::Error> {
     let ctx = &scheduler.context;
@@ -275,7 +276,7 @@ async fn look(
         Err(problem) => {
             ctx.expectations.forget(&name);
             let old = schedule.status.clone().unwrap_or_default();
-            let report = Report { next: None, ..Report::unchanged(&old, Err(problem)) };
+            let report = ScheduleReport { next: None, ..ScheduleReport::unchanged(&old, Err(problem)) };
             return memory.tell(ctx, schedule, &report, now).await;
         }
     };

@@ -7,14 +7,14 @@ use kube::{Resource as _, ResourceExt as _};
 
 use super::{
     ScheduleContext,
-    apply::Made,
+    apply::CreatedRun,
     by_data_plane::only_counted,
-    controller::Memory,
+    controller::ScheduleMemory,
     delegate::is_in_data_planes,
     delegated::ended,
     recipe::Recipe,
     runs::{Run, RunKind, surplus},
-    summarize::{self, Outcome, Report},
+    summarize::{self, ScheduleReport, SlotOutcome},
     tick::{Next, tick},
 };
 use crate::{
@@ -34,7 +34,7 @@ const REFUSED: Duration = Duration::from_secs(30);
 /// Looks at `schedule` at `now`; returns when to look again, if nothing happens before.
 pub(super) async fn look(
     ctx: &ScheduleContext,
-    memory: &mut Memory,
+    memory: &mut ScheduleMemory,
     schedule: &FleetBackupSchedule,
     recipe: &Recipe,
     datacenters: Option<ScheduledDatacenters>,
@@ -60,7 +60,7 @@ pub(super) async fn look(
         || Ok(summarize::purpose(schedule, kind, recipe)),
         |last| Err(summarize::ahead(&schedule.name_any(), last)),
     );
-    let report = Report {
+    let report = ScheduleReport {
         last: decided.last,
         active: decided.active.clone(),
         succeeded,
@@ -68,25 +68,26 @@ pub(super) async fn look(
         datacenters,
         // Data planes that do not answer still have theirs, and are counted on from there.
         data_planes: if is_in_data_planes(schedule) { only_counted(&old) } else { Vec::new() },
-        ..Report::unchanged(&old, fine)
+        ..ScheduleReport::unchanged(&old, fine)
     };
     if let (Some(slot), Next::Later { next, .. }, false) =
         (decided.last, &decided.next, decided.adopt.is_empty())
     {
         let outcome = summarize::caught_up(decided.skipped, slot);
         let is_written =
-            memory.commit(ctx, schedule, &Report { next: *next, outcome, ..report }, now).await?;
+            memory.commit(ctx, schedule, &ScheduleReport { next: *next, outcome, ..report }, now).await?;
         return Ok(Some(if is_written { Duration::ZERO } else { AGAIN }));
     }
     if schedule.spec.suspend == Some(true) {
-        let report = Report { next: None, ready: Err(summarize::suspended()), ..report };
+        let report = ScheduleReport { next: None, ready: Err(summarize::suspended()), ..report };
         return memory.tell(ctx, schedule, &report, now).await;
     }
     match decided.next {
         Next::Later { next, missed } => {
             let ready = if next.is_some() { report.ready } else { Err(summarize::never(recipe)) };
-            let outcome = missed.map_or(Outcome::Nothing, |missed| summarize::too_late(missed, recipe));
-            let wait = memory.tell(ctx, schedule, &Report { next, ready, outcome, ..report }, now).await?;
+            let outcome = missed.map_or(SlotOutcome::Nothing, |missed| summarize::too_late(missed, recipe));
+            let wait =
+                memory.tell(ctx, schedule, &ScheduleReport { next, ready, outcome, ..report }, now).await?;
             // How a run ended is written down before it goes.
             if wait.is_none() {
                 for run in surplus(&runs, recipe.keep_good, recipe.keep_bad) {
@@ -97,8 +98,9 @@ pub(super) async fn look(
         }
         Next::Busy { since: waits, until } => {
             let ready = Err(summarize::busy(&report.active, waits));
-            let wait =
-                memory.tell(ctx, schedule, &Report { next: Some(waits), ready, ..report }, now).await?;
+            let wait = memory
+                .tell(ctx, schedule, &ScheduleReport { next: Some(waits), ready, ..report }, now)
+                .await?;
             let until = until.map(|until| since(now, after(until, Duration::from_millis(1))));
             Ok(sooner(wait, until))
         }
@@ -107,14 +109,14 @@ pub(super) async fn look(
                 ctx.cancel(run).await?;
             }
             let (run, is_new) = match ctx.make(schedule, slot).await? {
-                Made::New(run) => (run, true),
-                Made::Adopted(run) => (run, false),
-                Made::Begun => {
+                CreatedRun::New(run) => (run, true),
+                CreatedRun::Adopted(run) => (run, false),
+                CreatedRun::Begun => {
                     memory.written.forget();
                     return Ok(Some(AGAIN));
                 }
-                Made::Refused(problem) => {
-                    let report = Report { next: Some(waits), ready: Err(problem), ..report };
+                CreatedRun::Refused(problem) => {
+                    let report = ScheduleReport { next: Some(waits), ready: Err(problem), ..report };
                     memory.tell(ctx, schedule, &report, now).await?;
                     return Ok(Some(REFUSED));
                 }
@@ -125,7 +127,7 @@ pub(super) async fn look(
                 active.push(run.named());
             }
             let outcome = summarize::caught_up(missed, slot);
-            let report = Report { next, last: Some(slot), active, outcome, ..report };
+            let report = ScheduleReport { next, last: Some(slot), active, outcome, ..report };
             if !memory.commit(ctx, schedule, &report, now).await? {
                 return Ok(Some(AGAIN));
             }

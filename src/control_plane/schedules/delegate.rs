@@ -31,7 +31,7 @@ use crate::{
 
 /// A write in a data plane.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub enum ScheduleWrite {
     /// Apply an object that must not exist, or must still be the version that was seen.
     Apply {
         data_plane: String,
@@ -54,7 +54,7 @@ pub struct Refusal {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Delegation {
     /// Writes, in data planes that answer.
-    pub actions: Vec<Action>,
+    pub actions: Vec<ScheduleWrite>,
     /// Datacenters the schedule is for.
     pub total: usize,
     /// Those whose MedusaBackupSchedule is as it should be.
@@ -133,7 +133,7 @@ pub fn plan(
         }
         for (key, there) in ours.into_iter().filter(|(key, _)| !keep.contains(key)) {
             match ExactObject::of(plane, there) {
-                Some(there) => delegation.actions.push(Action::Delete(there)),
+                Some(there) => delegation.actions.push(ScheduleWrite::Delete(there)),
                 None => delegation.left.push(format!("{}/{key}", plane.name)),
             }
         }
@@ -250,7 +250,7 @@ fn place(
     }
     // What only gets another name goes on as it was.
     let since = there.filter(|_| is_as_asked).and_then(|there| since(there)).unwrap_or(now);
-    delegation.actions.push(Action::Apply {
+    delegation.actions.push(ScheduleWrite::Apply {
         data_plane: plane.name.clone(),
         key: key.clone(),
         object: object(

@@ -44,7 +44,7 @@ fn look(schedule: &FleetBackupSchedule, planes: &[Snapshot]) -> Delegation {
 
 /// The object of the only action, as the API server would store it.
 fn applied(delegation: &Delegation) -> (ObjectKey, MedusaBackupSchedule) {
-    let [Action::Apply { key, object, .. }] = delegation.actions.as_slice() else {
+    let [ScheduleWrite::Apply { key, object, .. }] = delegation.actions.as_slice() else {
         panic!("{:?}", delegation.actions)
     };
     let mut stored: MedusaBackupSchedule = serde_json::from_value(object.clone()).unwrap();
@@ -65,7 +65,7 @@ fn one() -> View {
 #[tokio::test]
 async fn each_datacenter_gets_its_own_schedule_with_a_local_owner() {
     let delegation = look(&schedule(json!({"template": {"backupType": "full"}})), &[open("eu", one())]);
-    let [Action::Apply { object, .. }] = delegation.actions.as_slice() else { panic!("one") };
+    let [ScheduleWrite::Apply { object, .. }] = delegation.actions.as_slice() else { panic!("one") };
     insta::assert_yaml_snapshot!(object);
     assert_eq!((delegation.total, delegation.there.len()), (1, 0));
 }
@@ -82,7 +82,7 @@ async fn what_is_as_it_should_be_is_left_alone_and_drift_is_repaired() {
     let mut edited = made;
     edited.1.spec.disabled = Some(true);
     let repaired = look(&schedule, &[open("eu", with(one(), edited))]);
-    let [Action::Apply { object, .. }] = repaired.actions.as_slice() else { panic!("one") };
+    let [ScheduleWrite::Apply { object, .. }] = repaired.actions.as_slice() else { panic!("one") };
     assert_eq!(object["metadata"]["resourceVersion"], "7");
     assert_eq!(object["metadata"]["uid"], "stored");
 }
@@ -154,7 +154,7 @@ async fn what_no_longer_belongs_is_taken_back_where_the_data_plane_answers_and_n
     let fewer = schedule(json!({"template": {"selector": {"datacenters": ["dc9"]}}}));
     let answering = open("eu", with(one(), made.clone()));
     let found = look(&fewer, &[answering]);
-    assert!(matches!(found.actions.as_slice(), [Action::Delete(there)] if there.uid == "stored"));
+    assert!(matches!(found.actions.as_slice(), [ScheduleWrite::Delete(there)] if there.uid == "stored"));
 
     let mut lost = with(silent(), made.clone());
     lost.schedules.trust.follow();
@@ -211,7 +211,7 @@ async fn fields_an_older_definition_lacks_are_left_out_and_the_zone_goes_into_th
     let (_, old) = applied(&look(&schedule(spec.clone()), &[open("eu", older(&["operationType"]))]));
     assert_eq!(old.spec.cron_schedule, "TZ=Europe/Berlin 0 2 * * *");
     let bare = look(&schedule(json!({})), &[open("eu", older(&[]))]);
-    let [Action::Apply { object, .. }] = bare.actions.as_slice() else { panic!("one") };
+    let [ScheduleWrite::Apply { object, .. }] = bare.actions.as_slice() else { panic!("one") };
     let fields: Vec<&String> = object["spec"].as_object().unwrap().keys().collect();
     assert_eq!(fields, ["backupSpec", "cronSchedule", "disabled"], "nothing the definition does not declare");
     assert_eq!(
@@ -271,10 +271,12 @@ async fn a_clusters_datacenters_share_their_minute_inside_the_window_and_cluster
     let found = look(&schedule(json!({"windowSeconds": 3600})), &[open("p1", view(1)), open("p2", view(2))]);
     let minute = |dc: &str| {
         let spec = found.actions.iter().find_map(|action| match action {
-            Action::Apply { object, .. } if object["spec"]["backupSpec"]["cassandraDatacenter"] == dc => {
+            ScheduleWrite::Apply { object, .. }
+                if object["spec"]["backupSpec"]["cassandraDatacenter"] == dc =>
+            {
                 object["spec"]["cronSchedule"].as_str()
             }
-            Action::Apply { .. } | Action::Delete(_) => None,
+            ScheduleWrite::Apply { .. } | ScheduleWrite::Delete(_) => None,
         });
         spec.unwrap().to_owned()
     };

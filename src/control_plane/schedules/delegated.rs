@@ -12,15 +12,15 @@ use kube::{
 use super::{
     ScheduleContext,
     by_data_plane::{advance, counted, fit, is_over, of_now, remembered},
-    controller::Memory,
+    controller::ScheduleMemory,
     coordinated::wind_down,
-    delegate::{Action, Delegation, Refusal, can_write, is_in_data_planes, key, plan},
+    delegate::{Delegation, Refusal, ScheduleWrite, can_write, is_in_data_planes, key, plan},
     missed::tally,
     recipe::Recipe,
     results::{active, first_of, goes_on, going, operation, results},
     scope::Scope,
     stale::{Stale, place_of},
-    summarize::{self, Report},
+    summarize::{self, ScheduleReport},
     taken_back::{InDataPlane, Writes},
 };
 use crate::{
@@ -56,7 +56,7 @@ const RETRY: Duration = Duration::from_secs(30);
 /// Looks at `schedule`; returns when to look again, if nothing happens before.
 pub(super) async fn look(
     ctx: &ScheduleContext,
-    memory: &mut Memory,
+    memory: &mut ScheduleMemory,
     schedule: &FleetBackupSchedule,
     recipe: &Recipe,
     scope: &Scope,
@@ -99,7 +99,7 @@ pub(super) async fn look(
 /// Takes back what a schedule has in data planes that is Coordinated by now. Says whether all of it is gone.
 pub(super) async fn withdraw(
     ctx: &ScheduleContext,
-    memory: &mut Memory,
+    memory: &mut ScheduleMemory,
     schedule: &FleetBackupSchedule,
     planes: &[Snapshot],
 ) -> Result<bool, kube::Error> {
@@ -169,11 +169,16 @@ pub(super) struct Carried {
 }
 
 /// Carries out `actions`. What was written is put into the views at once.
-pub(super) async fn carry_out(ctx: &ScheduleContext, actions: Vec<Action>, planes: &[Snapshot]) -> Carried {
+pub(super) async fn carry_out(
+    ctx: &ScheduleContext,
+    actions: Vec<ScheduleWrite>,
+    planes: &[Snapshot],
+) -> Carried {
     let mut writes: FuturesUnordered<_> = actions
         .into_iter()
         .filter_map(|action| {
-            let (Action::Apply { data_plane, .. } | Action::Delete(ExactObject { data_plane, .. })) = &action;
+            let (ScheduleWrite::Apply { data_plane, .. }
+            | ScheduleWrite::Delete(ExactObject { data_plane, .. })) = &action;
             let remote = planes.iter().find(|p| p.name == *data_plane)?.remote.clone()?;
             Some(async move { write(ctx, action, &remote).await })
         })
@@ -191,11 +196,11 @@ pub(super) async fn carry_out(ctx: &ScheduleContext, actions: Vec<Action>, plane
 /// Returns what was written or deleted; nothing when the object has changed in the meantime, which a watch will show.
 async fn write(
     ctx: &ScheduleContext,
-    action: Action,
+    action: ScheduleWrite,
     remote: &Remote,
 ) -> Result<Option<InDataPlane>, Refusal> {
     let (data_plane, key, written) = match action {
-        Action::Apply { data_plane, key, object } => {
+        ScheduleWrite::Apply { data_plane, key, object } => {
             let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
             let applied = remote
                 .call(|client| async {
@@ -205,7 +210,7 @@ async fn write(
                 .await;
             (data_plane, key, applied.map(Some))
         }
-        Action::Delete(object) => {
+        ScheduleWrite::Delete(object) => {
             let deleted = delete::<MedusaBackupSchedule>(remote, &object).await;
             (object.data_plane, object.key, deleted.map(|()| None))
         }
@@ -300,7 +305,7 @@ fn report(
     planes: &[Snapshot],
     ended: &BTreeSet<String>,
     now: Timestamp,
-) -> Report {
+) -> ScheduleReport {
     let old = schedule.status.clone().unwrap_or_default();
     let before = of_now(remembered(&old), planes);
     let found = results(&delegation.there, planes, now);
@@ -316,7 +321,7 @@ fn report(
     let ready = ready(schedule, recipe, delegation, scope, &found.unready);
     let operation = schedule.spec.operation.as_str();
     let succeeded = summarize::succeeded_there(&data_planes, found.is_good && is_whole, operation);
-    Report {
+    ScheduleReport {
         next: found.next.filter(|_| schedule.spec.suspend != Some(true)),
         last: found.last.max(old.last_schedule_time.as_ref().map(|time| time.0)),
         active: active(going(&delegation.ours, planes), &old.active, ended),
@@ -333,7 +338,7 @@ fn report(
             is_over(&data_planes, &tally, &stale),
         ),
         data_planes: fit(data_planes),
-        ..Report::unchanged(&old, ready)
+        ..ScheduleReport::unchanged(&old, ready)
     }
 }
 

@@ -37,7 +37,7 @@ pub struct History<'a> {
 }
 
 /// How a run ended: when it was done, or why it was not.
-pub type Verdict = Result<Timestamp, String>;
+pub type RunEnd = Result<Timestamp, String>;
 
 impl<'a> History<'a> {
     /// Of the MedusaBackupSchedule `key` in `plane`; `None` while nobody knows.
@@ -87,7 +87,7 @@ impl<'a> History<'a> {
 
     /// The latest run that is decided at `now`, by the time in its name.
     #[must_use]
-    pub fn latest(&self, now: Timestamp) -> Option<(Timestamp, Verdict)> {
+    pub fn latest(&self, now: Timestamp) -> Option<(Timestamp, RunEnd)> {
         self.times().into_iter().rev().find_map(|at| Some((at, self.verdict(at, now)?)))
     }
 
@@ -99,7 +99,7 @@ impl<'a> History<'a> {
 
     /// How the run at `at` ended. A backup went well only when its MedusaBackup says so of every node (upstream: Backups);
     /// one whose job is gone is judged by that alone.
-    fn verdict(&self, at: Timestamp, now: Timestamp) -> Option<Verdict> {
+    fn verdict(&self, at: Timestamp, now: Timestamp) -> Option<RunEnd> {
         let run = self.runs.get(&at);
         let finish = run.and_then(|(_, run)| run.finish_time);
         if let Some((key, failure)) = run.and_then(|(key, run)| Some((key, run.failure.as_ref()?))) {
@@ -205,7 +205,7 @@ pub(super) mod tests {
     }
 
     /// What the history of `dc1` says is the latest verdict at second `now`.
-    fn latest(view: View, now: i64) -> Option<(Timestamp, Verdict)> {
+    fn latest(view: View, now: i64) -> Option<(Timestamp, RunEnd)> {
         History::of(&plane("eu", view), &key("dc1")).unwrap().latest(at(now))
     }
 

@@ -19,7 +19,7 @@ use crate::{
             delegate::tests::open,
             history::tests::{at, back_up, key, run, view},
             results::results,
-            summarize::{self, Outcome, Report},
+            summarize::{self, ScheduleReport, SlotOutcome},
         },
     },
 };
@@ -283,7 +283,7 @@ proptest! {
             let before = remembered(&old);
             let Step { known, missed, is_over } = step(&before, &there, &planes, now);
             let outcome = summarize::missed_there(&old, &known, missed, is_over);
-            if outcome == Outcome::OnTime {
+            if outcome == SlotOutcome::OnTime {
                 prop_assert!(counted(&before).all(|(plane, _)| !stale.has_plane(&plane)), "{before:?}");
             }
             if has_more_missed(&before, &known) {
@@ -295,7 +295,7 @@ proptest! {
                 prop_assert!(missed > 0 || !new.is_subset(&told), "{new:?} {told:?}");
                 told.extend(new);
             }
-            let report = Report { outcome, data_planes: fit(known), ..Report::unchanged(&old, Ok(String::new())) };
+            let report = ScheduleReport { outcome, data_planes: fit(known), ..ScheduleReport::unchanged(&old, Ok(String::new())) };
             old = summarize::status(&old, &report, None, at(now));
         }
     }

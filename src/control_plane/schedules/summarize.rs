@@ -27,7 +27,7 @@ pub const SUCCEEDED: &str = "Succeeded";
 
 /// What became of the slots that were due.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SlotOutcome {
     /// None was due, or it still waits.
     Nothing,
     /// One ran, and none was missed.
@@ -40,7 +40,7 @@ pub enum Outcome {
 
 /// Everything a status says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct ScheduleReport {
     /// The earliest slot that is not dealt with.
     pub next: Option<Timestamp>,
     /// The latest slot that ran.
@@ -50,7 +50,7 @@ pub struct Report {
     /// What the schedule does, or why it does not.
     pub ready: Result<String, Why>,
     /// What became of the slots that were due.
-    pub outcome: Outcome,
+    pub outcome: SlotOutcome,
     /// How the last run that ended did; `None` when that is not known.
     pub succeeded: Option<(bool, String)>,
     /// When the last run that succeeded ended.
@@ -61,7 +61,7 @@ pub struct Report {
     pub data_planes: Vec<ScheduledDataPlane>,
 }
 
-impl Report {
+impl ScheduleReport {
     /// One that leaves everything as `old` has it, but for whether it is ready.
     #[must_use]
     pub fn unchanged(old: &FleetBackupScheduleStatus, ready: Result<String, Why>) -> Self {
@@ -70,7 +70,7 @@ impl Report {
             last: old.last_schedule_time.as_ref().map(|time| time.0),
             active: old.active.clone(),
             ready,
-            outcome: Outcome::Nothing,
+            outcome: SlotOutcome::Nothing,
             succeeded: None,
             success: None,
             datacenters: None,
@@ -83,7 +83,7 @@ impl Report {
 #[must_use]
 pub fn status(
     old: &FleetBackupScheduleStatus,
-    report: &Report,
+    report: &ScheduleReport,
     generation: Option<i64>,
     now: Timestamp,
 ) -> FleetBackupScheduleStatus {
@@ -114,9 +114,11 @@ pub fn status(
         set_condition(&mut new.conditions, SUCCEEDED, Some(*good), reason, message, generation, now);
     }
     let (missed, reason, message) = match &report.outcome {
-        Outcome::Nothing => return new,
-        Outcome::OnTime => (false, Reason::Scheduled, "the last slot ran, and none before it was left out"),
-        Outcome::Missed(Missed { count, .. }, message) | Outcome::There(count, message) => {
+        SlotOutcome::Nothing => return new,
+        SlotOutcome::OnTime => {
+            (false, Reason::Scheduled, "the last slot ran, and none before it was left out")
+        }
+        SlotOutcome::Missed(Missed { count, .. }, message) | SlotOutcome::There(count, message) => {
             new.missed_slots = new.missed_slots.saturating_add(i64::try_from(*count).unwrap_or(i64::MAX));
             (true, Reason::SlotsMissed, message.as_str())
         }
@@ -127,9 +129,9 @@ pub fn status(
 
 /// What slots too late to run have come to.
 #[must_use]
-pub fn too_late(missed: Missed, recipe: &Recipe) -> Outcome {
+pub fn too_late(missed: Missed, recipe: &Recipe) -> SlotOutcome {
     let deadline = recipe.deadline.unwrap_or_default().as_secs();
-    Outcome::Missed(missed, format!("{missed}: more than {deadline} s ago, after which none may start"))
+    SlotOutcome::Missed(missed, format!("{missed}: more than {deadline} s ago, after which none may start"))
 }
 
 /// What became of slots in data planes: `count` more are missed than were known; `is_over` says that none is missed any
@@ -140,11 +142,11 @@ pub fn missed_there(
     planes: &[ScheduledDataPlane],
     count: usize,
     is_over: bool,
-) -> Outcome {
+) -> SlotOutcome {
     match missed_message(planes) {
-        Some(message) => Outcome::There(count, message),
-        None if is_over && old.conditions.is_true(MISSED) => Outcome::OnTime,
-        None => Outcome::Nothing,
+        Some(message) => SlotOutcome::There(count, message),
+        None if is_over && old.conditions.is_true(MISSED) => SlotOutcome::OnTime,
+        None => SlotOutcome::Nothing,
     }
 }
 
@@ -161,9 +163,9 @@ pub fn succeeded_there(
 
 /// What the slots before `slot`, which runs, have come to.
 #[must_use]
-pub fn caught_up(missed: Option<Missed>, slot: Timestamp) -> Outcome {
-    missed.map_or(Outcome::OnTime, |missed| {
-        Outcome::Missed(missed, format!("{missed}; only the latest, of {slot}, was caught up with"))
+pub fn caught_up(missed: Option<Missed>, slot: Timestamp) -> SlotOutcome {
+    missed.map_or(SlotOutcome::OnTime, |missed| {
+        SlotOutcome::Missed(missed, format!("{missed}; only the latest, of {slot}, was caught up with"))
     })
 }
 
@@ -245,15 +247,20 @@ mod tests {
     #[test]
     fn a_status_says_what_it_does_or_why_it_does_not() {
         let old = FleetBackupScheduleStatus::default();
-        let fine = Report { next: Some(at(60)), ..Report::unchanged(&old, Ok("runs".to_owned())) };
+        let fine =
+            ScheduleReport { next: Some(at(60)), ..ScheduleReport::unchanged(&old, Ok("runs".to_owned())) };
         let first = status(&old, &fine, Some(1), at(0));
         assert!(first.conditions.is_true(READY) && first.conditions.of_type(MISSED).is_none());
         let missed = Missed { count: 3, first: at(1) };
-        let report =
-            Report { outcome: caught_up(Some(missed), at(180)), ready: Err(suspended()), ..fine.clone() };
+        let report = ScheduleReport {
+            outcome: caught_up(Some(missed), at(180)),
+            ready: Err(suspended()),
+            ..fine.clone()
+        };
         let second = status(&first, &report, Some(2), at(5));
         assert!(!second.conditions.is_true(READY) && second.conditions.is_true(MISSED));
-        let third = status(&second, &Report { outcome: Outcome::OnTime, ..fine.clone() }, Some(2), at(9));
+        let third =
+            status(&second, &ScheduleReport { outcome: SlotOutcome::OnTime, ..fine.clone() }, Some(2), at(9));
         assert!(!third.conditions.is_true(MISSED));
         assert_eq!((second.missed_slots, third.missed_slots), (3, 3), "the count stays");
     }
@@ -281,17 +288,17 @@ mod tests {
         };
         let (last, success) = results(&old, &runs);
         assert_eq!(last, Some((false, "FleetBackupJob `nightly-2000` is Failed".to_owned())));
-        let report = Report {
+        let report = ScheduleReport {
             success,
             succeeded: last,
             active: Vec::new(),
-            ..Report::unchanged(&old, Ok(String::new()))
+            ..ScheduleReport::unchanged(&old, Ok(String::new()))
         };
         let first = status(&old, &report, Some(1), at(0));
         assert_eq!(first.last_successful_time.clone().map(|time| time.0), success);
         assert_eq!(first.conditions.of_type(SUCCEEDED).unwrap().reason, "Failed");
         assert_eq!(results(&first, &runs[..1]).0, None, "what an older run says counts no more");
-        let next = status(&first, &Report::unchanged(&first, Ok(String::new())), Some(1), at(1));
+        let next = status(&first, &ScheduleReport::unchanged(&first, Ok(String::new())), Some(1), at(1));
         assert_eq!(next, first, "the runs may have been deleted since");
         assert_eq!(results(&old, &[held(1)]), (None, None));
     }

@@ -10,7 +10,7 @@ use kube::{
 
 use super::{
     ScheduleContext,
-    delegate::{Action, can_write},
+    delegate::{ScheduleWrite, can_write},
     delegated::carry_out,
 };
 use crate::{
@@ -44,7 +44,7 @@ impl KnownSchedules {
 
 /// What belongs to none of the `known` schedules. What an earlier installation made stays until a schedule of its name is
 /// there, which has taken over what it could see.
-fn orphans(known: &KnownSchedules, planes: &[Snapshot], control_plane: &Identity) -> Vec<Action> {
+fn orphans(known: &KnownSchedules, planes: &[Snapshot], control_plane: &Identity) -> Vec<ScheduleWrite> {
     let mut orphans = Vec::new();
     for plane in planes.iter().filter(|plane| can_write(plane)) {
         for there in plane.view.schedules.last_known().values() {
@@ -53,7 +53,7 @@ fn orphans(known: &KnownSchedules, planes: &[Snapshot], control_plane: &Identity
                 || there.labels().get(labels::FLEET_SCHEDULE).is_some_and(|name| known.names.contains(name));
             let is_free = !control_plane.is_inherited(&there.metadata) || plane.unregistering || is_back();
             if !known.uids.contains(owner) && control_plane.wrote(&there.metadata) && is_free {
-                orphans.extend(ExactObject::of(plane, there.as_ref()).map(Action::Delete));
+                orphans.extend(ExactObject::of(plane, there.as_ref()).map(ScheduleWrite::Delete));
             }
         }
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::delegate::{Action, Refusal};
+use super::delegate::{Refusal, ScheduleWrite};
 use crate::{
     api::{
         Why, labels,
@@ -18,7 +18,7 @@ use crate::{
     control_plane::data_planes::{
         copies::changed_by,
         fleet::Snapshot,
-        undone::{By, Record, Verdict, Wish, conflict, contested_until, is_contested, pace, resumes},
+        undone::{By, Record, UndoneVerdict, Wish, conflict, contested_until, is_contested, pace, resumes},
         view::ObjectKey,
     },
 };
@@ -41,28 +41,28 @@ impl Writes {
     /// more nothing is remembered.
     pub fn admit(
         &mut self,
-        actions: Vec<Action>,
+        actions: Vec<ScheduleWrite>,
         wanted: &BTreeSet<InDataPlane>,
         planes: &[Snapshot],
         now: Timestamp,
-    ) -> Vec<Action> {
+    ) -> Vec<ScheduleWrite> {
         self.begun.clear();
         self.held.clear();
         self.last.retain(|place, _| wanted.contains(place));
         actions.into_iter().filter(|action| self.may_go(action, planes, now)).collect()
     }
 
-    fn may_go(&mut self, action: &Action, planes: &[Snapshot], now: Timestamp) -> bool {
-        let Action::Apply { data_plane, key, object } = action else { return true };
+    fn may_go(&mut self, action: &ScheduleWrite, planes: &[Snapshot], now: Timestamp) -> bool {
+        let ScheduleWrite::Apply { data_plane, key, object } = action else { return true };
         let place = (data_plane.clone(), key.clone());
         let known = planes.iter().find(|p| p.name == *data_plane).and_then(|p| p.view.schedules.last(key));
         let by = known.map(|there| who(there, object)).unwrap_or_default();
         match pace(self.last.get(&place), wish(object), by, now) {
-            Verdict::Write(record) => {
+            UndoneVerdict::Write(record) => {
                 self.begun.insert(place, record);
                 true
             }
-            Verdict::Conflict(record) => {
+            UndoneVerdict::Conflict(record) => {
                 let why = conflict(said(&place), &record.by, record.times.saturating_add(1));
                 self.held.insert(place, (resumes(&record), why));
                 false
@@ -172,7 +172,7 @@ mod tests {
 
     /// Whether `object` may be written, and then it is.
     fn writes(writes: &mut Writes, object: Value, now: i64) -> bool {
-        let action = Action::Apply { data_plane: "eu".to_owned(), key: key(), object };
+        let action = ScheduleWrite::Apply { data_plane: "eu".to_owned(), key: key(), object };
         let goes = !writes.admit(vec![action], &wanted(), &[taken_back()], at(now)).is_empty();
         if goes {
             writes.note(&[("eu".to_owned(), key())].into());
@@ -215,8 +215,11 @@ mod tests {
             );
         }
         for round in 0..4 {
-            let action =
-                Action::Apply { data_plane: "eu".to_owned(), key: key(), object: object("5 2 * * *", "dc") };
+            let action = ScheduleWrite::Apply {
+                data_plane: "eu".to_owned(),
+                key: key(),
+                object: object("5 2 * * *", "dc"),
+            };
             assert_eq!(
                 known.admit(vec![action], &wanted(), &[taken_back()], at(round)).len(),
                 1,

@@ -12,7 +12,7 @@ use super::{
     },
     *,
 };
-use crate::control_plane::schedules::summarize::{self, Outcome, Report};
+use crate::control_plane::schedules::summarize::{self, ScheduleReport, SlotOutcome};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -154,7 +154,7 @@ impl Server {
         self.runs.entry(name).or_insert_with(|| Run { uid, ..held(slot.as_second()) }).clone()
     }
 
-    fn commit(&mut self, version: u64, report: &Report) -> bool {
+    fn commit(&mut self, version: u64, report: &ScheduleReport) -> bool {
         if version != self.version {
             return false;
         }
@@ -208,7 +208,7 @@ impl Worker {
             .collect();
         let tick = tick(&schedule, &recipe::read(&schedule.spec).unwrap(), &runs, &gone, at(then));
         let old = schedule.status.clone().unwrap_or_default();
-        let report = Report::unchanged(&old, Ok(String::new()));
+        let report = ScheduleReport::unchanged(&old, Ok(String::new()));
         self.step += 1;
         let done = match (self.step, &tick) {
             (1, tick) => {
@@ -218,7 +218,7 @@ impl Worker {
             }
             (_, tick) if !tick.adopt.is_empty() => {
                 let Next::Later { next, .. } = tick.next else { panic!("written down first") };
-                let report = Report { last: tick.last, next, active: tick.active.clone(), ..report };
+                let report = ScheduleReport { last: tick.last, next, active: tick.active.clone(), ..report };
                 server.commit(version, &report);
                 true
             }
@@ -236,14 +236,14 @@ impl Worker {
                 if made.is_active() {
                     active.push(made.named());
                 }
-                server.commit(version, &Report { last: Some(*slot), next: *next, active, ..report });
+                server.commit(version, &ScheduleReport { last: Some(*slot), next: *next, active, ..report });
                 true
             }
             (_, Tick { next: Next::Later { next, missed }, active, last, .. }) => {
-                let outcome = missed.map_or(Outcome::Nothing, |m| Outcome::Missed(m, String::new()));
+                let outcome = missed.map_or(SlotOutcome::Nothing, |m| SlotOutcome::Missed(m, String::new()));
                 server.commit(
                     version,
-                    &Report { next: *next, last: *last, active: active.clone(), outcome, ..report },
+                    &ScheduleReport { next: *next, last: *last, active: active.clone(), outcome, ..report },
                 );
                 true
             }

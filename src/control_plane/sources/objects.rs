@@ -14,7 +14,7 @@ use crate::{
         names,
     },
     control_plane::data_planes::{
-        membership::{DatacenterPlace, Listing},
+        membership::{DatacenterPlace, ListedDatacenters},
         view::ObjectKey,
     },
 };
@@ -160,11 +160,11 @@ pub fn datacenters_of(key: &ObjectKey, cluster: &K8ssandraCluster) -> Vec<Datace
 /// Which datacenters belong to which K8ssandraCluster; `None` while that is not known. A datacenter that two
 /// list belongs to the first by name.
 #[must_use]
-pub fn listing(sources: &SourceObjects) -> Option<Listing> {
+pub fn listing(sources: &SourceObjects) -> Option<ListedDatacenters> {
     if sources.clusters.standing == Standing::NotListed {
         return None;
     }
-    let mut listing = Listing::new();
+    let mut listing = ListedDatacenters::new();
     for (key, cluster) in &sources.clusters.items {
         for place in datacenters_of(key, cluster) {
             listing.entry(place.plane).or_default().entry(place.object).or_insert_with(|| key.clone());

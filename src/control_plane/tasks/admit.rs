@@ -82,7 +82,7 @@ pub(super) async fn admit(
     );
     let (mut jobs, limits) =
         read.await.map_err(|message| Outcome::NotNow(Reason::RestorePointsUnknown, message))?;
-    let Some(claim) = context.claims.claim(claims::Work::Purge, &run.cluster) else {
+    let Some(claim) = context.claims.claim(claims::StartKind::Purge, &run.cluster) else {
         let message = "waits for a backup of the cluster that is being started".to_owned();
         return Err(Outcome::NotNow(Reason::BackupRunning, message));
     };

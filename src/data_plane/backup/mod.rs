@@ -26,7 +26,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::Api;
 
-pub use self::run::Run;
+pub use self::run::BackupRun;
 use self::{closing::Closed, summary::Expected};
 use super::task::admit::backup_may_begin;
 use crate::{
@@ -49,7 +49,7 @@ use crate::{
     },
 };
 
-impl PodsRun for Run {
+impl PodsRun for BackupRun {
     type Object = MedusaBackupJob;
     type Shared = Pool;
     type Before = ();

@@ -30,7 +30,7 @@ use crate::{
 const MAX_CALLS: usize = 64;
 
 /// One run of one job, in memory.
-pub struct Run {
+pub struct BackupRun {
     /// The backup's name, which is the job's.
     pub name: String,
     /// Every node of the run, by pod name, and what they are asked.
@@ -44,7 +44,7 @@ pub struct Run {
     kind: BackupType,
 }
 
-impl Run {
+impl BackupRun {
     /// The run of `job`, whose status holds a start time. `claimed` says that this process has just put it
     /// there, so that no node was asked yet.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use kube::{Resource as _, runtime::controller::Action};
 
-use super::{is_finished, is_held, judge::Report, lock::Verdict, lock_of, observe::Seen, write};
+use super::{is_finished, is_held, judge::Report, lock::RestoreEnd, lock_of, observe::Seen, write};
 use crate::{
     api::{
         Reason,
@@ -38,7 +38,7 @@ pub async fn finish(
     tools: &Tools,
     job: &MedusaRestoreJob,
     seen: &Seen,
-    verdict: &Verdict,
+    verdict: &RestoreEnd,
 ) -> Result<Action, kube::Error> {
     if is_finished(job) {
         return let_go(tools, job, seen).await;

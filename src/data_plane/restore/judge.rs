@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::{
-    record::Record,
+    record::LogRecord,
     template::{CONTAINER, Holds},
     view::{Restore, RestorePod},
 };
@@ -28,7 +28,7 @@ pub const MAX_RESTARTS: i32 = 6;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reading {
     /// The log could be read.
-    Read(Record),
+    Read(LogRecord),
     /// It could not, and why.
     Unreadable(String),
     /// The log of a container that failed, and the cause it names, if we know it.
@@ -166,15 +166,15 @@ fn stand(name: &str, pod: Option<&RestorePod>, case: Case<'_>) -> Stand {
 
 fn read(reading: Option<&Reading>, ended: Timestamp, case: Case<'_>) -> Stand {
     let why = match reading {
-        Some(Reading::Read(Record::Restored)) => return Stand::Restored,
-        Some(Reading::Read(Record::Skipped(why))) => {
+        Some(Reading::Read(LogRecord::Restored)) => return Stand::Restored,
+        Some(Reading::Read(LogRecord::Skipped(why))) => {
             return Stand::Failed(Reason::RestoreSkipped, format!("nothing was restored: {why}"));
         }
-        Some(Reading::Read(Record::RunBefore)) => {
+        Some(Reading::Read(LogRecord::RunBefore)) => {
             "the pod was started again after it ran this restore, and its log no longer says how that went"
                 .to_owned()
         }
-        Some(Reading::Read(Record::Silent)) => format!(
+        Some(Reading::Read(LogRecord::Silent)) => format!(
             "the log of {CONTAINER} does not have Medusa's line `Finished restore of backup …`; Medusa \
              writes it at log level INFO or DEBUG"
         ),
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn every_pods_own_record_decides() {
-        let good = Reading::Read(Record::Restored);
+        let good = Reading::Read(LogRecord::Restored);
         let pods = [pod("a", EXITED), pod("b", EXITED)];
         let report = judged(&pods, &[("a", good.clone())], 10);
         assert_eq!((report.finished, report.in_progress), (vec!["a".to_owned()], vec!["b".to_owned()]));
@@ -244,8 +244,8 @@ mod tests {
     }
 
     #[rstest]
-    #[case(Reading::Read(Record::Silent))]
-    #[case(Reading::Read(Record::RunBefore))]
+    #[case(Reading::Read(LogRecord::Silent))]
+    #[case(Reading::Read(LogRecord::RunBefore))]
     #[case(Reading::Unreadable("pods/log is forbidden".to_owned()))]
     fn a_record_that_says_nothing_is_asked_for_again_and_then_given_up(#[case] reading: Reading) {
         let pods = [pod("a", Restore::Exited(Some(at(100)))), pod("b", Restore::Running(None))];
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_skipped_restore_is_a_failed_one() {
-        let skipped = Reading::Read(Record::Skipped("no backup".to_owned()));
+        let skipped = Reading::Read(LogRecord::Skipped("no backup".to_owned()));
         let report = judged(&[pod("a", EXITED), pod("b", Restore::Running(None))], &[("a", skipped)], 10);
         assert_eq!(report.failures[0].0, Reason::RestoreSkipped);
         assert!(!report.is_decided(), "the other pod is in the middle of its restore");
@@ -276,7 +276,7 @@ mod tests {
             let how = "exit code 1 (Error)".to_owned();
             [pod("a", Restore::Failing { restarts, how, at: None }), pod("b", EXITED)]
         };
-        let good = ("b", Reading::Read(Record::Restored));
+        let good = ("b", Reading::Read(LogRecord::Restored));
         let early = judged(&failing(1), std::slice::from_ref(&good), 10);
         assert!(early.pending[0].contains("failed 2 times") && !early.is_decided(), "{early:?}");
         let late = judged(&failing(MAX_RESTARTS), &[good], 10);
@@ -288,7 +288,7 @@ mod tests {
     fn pods_of_another_time_do_not_count() {
         let mut old = pod("a", EXITED);
         old.orders = Holds::Nothing;
-        let report = judged(&[old], &[("a", Reading::Read(Record::Restored))], 10);
+        let report = judged(&[old], &[("a", Reading::Read(LogRecord::Restored))], 10);
         assert_eq!(report.in_progress, ["a", "b"]);
         assert!(report.unread.is_empty() && !report.is_busy);
     }
@@ -299,7 +299,7 @@ mod tests {
         status.finished = vec!["a".to_owned()];
         status.failed = vec!["b".to_owned()];
         let (timings, pods) = (Timings::default(), [pod("b", EXITED)]);
-        let skipped = Reading::Read(Record::Skipped("no backup".to_owned()));
+        let skipped = Reading::Read(LogRecord::Skipped("no backup".to_owned()));
         let readings = Readings::from([("uid-b".to_owned(), skipped)]);
         let report =
             judge(Case { status: &status, pods: &pods, readings: &readings, timings: &timings, now: at(1) });

@@ -24,7 +24,7 @@ pub struct Lock {
     pub since: Timestamp,
     /// How the restore ended, once that is decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<RestoreEnd>,
 }
 
 /// How far a restore is. Every step begins with a change of the datacenter.
@@ -46,14 +46,14 @@ pub enum Step {
 
 /// How a restore ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct RestoreEnd {
     /// The word of a [`Reason`]; `Succeeded` for a good end.
     pub reason: String,
     /// For people.
     pub message: String,
 }
 
-impl Verdict {
+impl RestoreEnd {
     /// A verdict.
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
@@ -75,7 +75,7 @@ impl Verdict {
 
 /// Who is at work on a datacenter, seen from one restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Claim {
+pub enum LockHolder {
     /// Nobody.
     #[default]
     Free,
@@ -89,7 +89,7 @@ pub enum Claim {
     Unreadable,
 }
 
-impl Claim {
+impl LockHolder {
     /// Reads the annotation; a lock of another job is taken for one that exists.
     #[must_use]
     pub fn read(annotation: Option<&str>, uid: &str) -> Self {
@@ -113,24 +113,24 @@ mod tests {
             stopped: false,
             step: Step::Starting,
             since: Timestamp::from_second(5).unwrap(),
-            verdict: Some(Verdict::new(Reason::RestoreSkipped, "nothing")),
+            verdict: Some(RestoreEnd::new(Reason::RestoreSkipped, "nothing")),
         }
     }
 
     #[test]
     fn a_lock_is_read_as_it_was_written() {
         let text = serde_json::to_string(&lock("u1")).unwrap();
-        assert_eq!(Claim::read(Some(&text), "u1"), Claim::Ours(lock("u1")));
-        assert_eq!(Claim::read(Some(&text), "u2"), Claim::Other(lock("u1")));
-        assert_eq!(Claim::read(Some("yes"), "u1"), Claim::Unreadable);
-        assert_eq!(Claim::read(None, "u1"), Claim::Free);
+        assert_eq!(LockHolder::read(Some(&text), "u1"), LockHolder::Ours(lock("u1")));
+        assert_eq!(LockHolder::read(Some(&text), "u2"), LockHolder::Other(lock("u1")));
+        assert_eq!(LockHolder::read(Some("yes"), "u1"), LockHolder::Unreadable);
+        assert_eq!(LockHolder::read(None, "u1"), LockHolder::Free);
     }
 
     #[test]
     fn a_verdict_keeps_its_reason() {
         assert_eq!(lock("u1").verdict.unwrap().reason(), Reason::RestoreSkipped);
-        let newer = Verdict { reason: "FromTheFuture".to_owned(), message: String::new() };
+        let newer = RestoreEnd { reason: "FromTheFuture".to_owned(), message: String::new() };
         assert_eq!((newer.reason(), newer.is_good()), (Reason::Failed, false));
-        assert!(Verdict::new(Reason::Succeeded, "").is_good());
+        assert!(RestoreEnd::new(Reason::Succeeded, "").is_good());
     }
 }

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::{
     judge::Report,
-    lock::{Claim, Lock, Step, Verdict},
+    lock::{Lock, LockHolder, RestoreEnd, Step},
     template::Holds,
     view::{Datacenter, View},
 };
@@ -56,7 +56,7 @@ pub enum Next {
     /// Put down that every pod has stopped.
     Stopped,
     /// Write how it ended. The datacenter is as it was.
-    Finish(Verdict),
+    Finish(RestoreEnd),
     /// The job is being deleted and holds nothing.
     LetGo,
 }
@@ -94,8 +94,9 @@ pub fn next(case: Case<'_>) -> Next {
         };
     };
     match &dc.claim {
-        Claim::Ours(lock) => held(case, dc, lock),
-        claim @ (Claim::Free | Claim::Other(_) | Claim::Orphan(_) | Claim::Unreadable) => {
+        LockHolder::Ours(lock) => held(case, dc, lock),
+        claim
+        @ (LockHolder::Free | LockHolder::Other(_) | LockHolder::Orphan(_) | LockHolder::Unreadable) => {
             free(case, dc, claim)
         }
     }
@@ -103,7 +104,7 @@ pub fn next(case: Case<'_>) -> Next {
 
 /// The annotation is not there: the restore has not begun to change anything, or was begun by
 /// k8ssandra-operator, which leaves none, or somebody has written over it.
-fn free(case: Case<'_>, dc: &Datacenter, claim: &Claim) -> Next {
+fn free(case: Case<'_>, dc: &Datacenter, claim: &LockHolder) -> Next {
     let adopted = |step| Lock {
         job: case.job.to_owned(),
         uid: case.uid.to_owned(),
@@ -122,10 +123,10 @@ fn free(case: Case<'_>, dc: &Datacenter, claim: &Claim) -> Next {
     let is_upstreams = case.status.restore_key != case.uid;
     if case.status.datacenter_stopped.is_none() {
         let stopped = match claim {
-            Claim::Other(_) | Claim::Unreadable => return blocked(case, claim),
-            Claim::Orphan(lock) => lock.stopped,
+            LockHolder::Other(_) | LockHolder::Unreadable => return blocked(case, claim),
+            LockHolder::Orphan(lock) => lock.stopped,
             // Upstream asks a running Medusa before it stops anything: that it is stopped is its own doing.
-            Claim::Free | Claim::Ours(_) => dc.stopped && !is_upstreams,
+            LockHolder::Free | LockHolder::Ours(_) => dc.stopped && !is_upstreams,
         };
         let begun = case.status.start_time.as_ref().map_or(case.now, |time| time.0);
         if !dc.stopped && since(begun, case.now) >= case.timings.input.saturating_mul(2) {
@@ -142,7 +143,7 @@ fn free(case: Case<'_>, dc: &Datacenter, claim: &Claim) -> Next {
         return change(true, Orders::Keep, lock);
     }
     let step = if dc.stopped { Step::Preparing } else { Step::Starting };
-    if matches!(claim, Claim::Free) && (dc.orders == Holds::These || (is_upstreams && dc.stopped)) {
+    if matches!(claim, LockHolder::Free) && (dc.orders == Holds::These || (is_upstreams && dc.stopped)) {
         return change(dc.stopped, Orders::Keep, adopted(step));
     }
     finish(
@@ -153,10 +154,10 @@ fn free(case: Case<'_>, dc: &Datacenter, claim: &Claim) -> Next {
     )
 }
 
-fn blocked(case: Case<'_>, claim: &Claim) -> Next {
+fn blocked(case: Case<'_>, claim: &LockHolder) -> Next {
     let why = match claim {
-        Claim::Other(lock) => format!("MedusaRestoreJob `{}` is at work on the datacenter", lock.job),
-        Claim::Unreadable | Claim::Free | Claim::Ours(_) | Claim::Orphan(_) => format!(
+        LockHolder::Other(lock) => format!("MedusaRestoreJob `{}` is at work on the datacenter", lock.job),
+        LockHolder::Unreadable | LockHolder::Free | LockHolder::Ours(_) | LockHolder::Orphan(_) => format!(
             "annotation {} of the CassandraDatacenter cannot be read; remove it",
             crate::api::labels::RESTORE
         ),
@@ -196,7 +197,7 @@ fn stopping(case: Case<'_>, dc: &Datacenter, lock: &Lock) -> Next {
             case.timings.stop,
             left(case, dc)
         );
-        return undo(case, dc, lock, Verdict::new(Reason::StopTimedOut, why));
+        return undo(case, dc, lock, RestoreEnd::new(Reason::StopTimedOut, why));
     }
     if !dc.stopped {
         return again(lock, true, Orders::Keep);
@@ -223,7 +224,7 @@ fn preparing(case: Case<'_>, dc: &Datacenter, lock: &Lock) -> Next {
              Nothing was restored",
             case.timings.template
         );
-        return undo(case, dc, lock, Verdict::new(Reason::UpdateTimedOut, why));
+        return undo(case, dc, lock, RestoreEnd::new(Reason::UpdateTimedOut, why));
     }
     if !dc.stopped || dc.orders != Holds::These {
         return again(lock, true, Orders::Give);
@@ -235,7 +236,7 @@ fn starting(case: Case<'_>, dc: &Datacenter, lock: &Lock) -> Next {
     let report = case.report;
     if dc.stopped || dc.orders != Holds::These {
         let what = if dc.stopped { "stopped it" } else { "changed the variables of medusa-restore" };
-        let verdict = Verdict::new(
+        let verdict = RestoreEnd::new(
             Reason::DatacenterChanged,
             format!("somebody else {what} while pods were restoring. {}", mixed(report)),
         );
@@ -249,7 +250,7 @@ fn starting(case: Case<'_>, dc: &Datacenter, lock: &Lock) -> Next {
         }
         if dc.is_ready && !report.finished.is_empty() {
             let what = format!("{} pods restored", report.finished.len());
-            return undo(case, dc, lock, Verdict::new(Reason::Succeeded, what));
+            return undo(case, dc, lock, RestoreEnd::new(Reason::Succeeded, what));
         }
     }
     let pending = if report.pending.is_empty() {
@@ -259,12 +260,12 @@ fn starting(case: Case<'_>, dc: &Datacenter, lock: &Lock) -> Next {
     };
     if is_late(case, lock, case.timings.restore) {
         let why = format!("not done within {:?}: {pending}. {}", case.timings.restore, mixed(report));
-        return undo(case, dc, lock, Verdict::new(Reason::DeadlineExceeded, why));
+        return undo(case, dc, lock, RestoreEnd::new(Reason::DeadlineExceeded, why));
     }
     let moved = report.moved.map_or(lock.since, |moved| moved.max(lock.since));
     if !report.is_busy && since(moved, case.now) >= case.timings.stall {
         let why = format!("nothing moved for {:?}: {pending}. {}", case.timings.stall, mixed(report));
-        return undo(case, dc, lock, Verdict::new(Reason::DatacenterNotReady, why));
+        return undo(case, dc, lock, RestoreEnd::new(Reason::DatacenterNotReady, why));
     }
     Next::Wait(Reason::Restoring, pending)
 }
@@ -287,7 +288,7 @@ fn draining(case: Case<'_>, dc: &Datacenter, lock: &Lock) -> Next {
             left(case, dc)
         );
         let reason = if old.is_good() { Reason::StopTimedOut } else { old.reason() };
-        return back(case, lock, Verdict::new(reason, message));
+        return back(case, lock, RestoreEnd::new(reason, message));
     }
     Next::Wait(
         Reason::PuttingBack,
@@ -318,14 +319,14 @@ fn settling(case: Case<'_>, dc: &Datacenter, lock: &Lock) -> Next {
         );
         let reason =
             if verdict(lock).is_good() { Reason::DatacenterNotReady } else { verdict(lock).reason() };
-        return back(case, lock, Verdict::new(reason, message));
+        return back(case, lock, RestoreEnd::new(reason, message));
     }
     let message = verdict(lock).message;
     Next::Wait(Reason::PuttingBack, format!("{message}; waits for pods to be replaced: {waits}"))
 }
 
 /// Begins to put the datacenter back, with `verdict` as the end.
-fn undo(case: Case<'_>, dc: &Datacenter, lock: &Lock, verdict: Verdict) -> Next {
+fn undo(case: Case<'_>, dc: &Datacenter, lock: &Lock, verdict: RestoreEnd) -> Next {
     let orders = if dc.orders == Holds::These { Orders::Take } else { Orders::Keep };
     let (step, stopped) = if lock.step == Step::Stopping {
         // No pod was made with our orders.
@@ -339,7 +340,7 @@ fn undo(case: Case<'_>, dc: &Datacenter, lock: &Lock, verdict: Verdict) -> Next 
     change(stopped, orders, lock)
 }
 
-fn back(case: Case<'_>, lock: &Lock, verdict: Verdict) -> Next {
+fn back(case: Case<'_>, lock: &Lock, verdict: RestoreEnd) -> Next {
     let lock = Lock { verdict: Some(verdict), ..at(case, lock, Step::Returned) };
     change(lock.stopped, Orders::Keep, lock)
 }
@@ -357,16 +358,16 @@ fn at(case: Case<'_>, lock: &Lock, step: Step) -> Lock {
     Lock { step, since: case.now, ..lock.clone() }
 }
 
-fn verdict(lock: &Lock) -> Verdict {
-    lock.verdict.clone().unwrap_or_else(|| Verdict::new(Reason::Failed, "the restore's end is not known"))
+fn verdict(lock: &Lock) -> RestoreEnd {
+    lock.verdict.clone().unwrap_or_else(|| RestoreEnd::new(Reason::Failed, "the restore's end is not known"))
 }
 
-fn cancelled() -> Verdict {
-    Verdict::new(Reason::Cancelled, "the job was deleted before the restore was done")
+fn cancelled() -> RestoreEnd {
+    RestoreEnd::new(Reason::Cancelled, "the job was deleted before the restore was done")
 }
 
 fn finish(reason: Reason, message: impl Into<String>) -> Next {
-    Next::Finish(Verdict::new(reason, message))
+    Next::Finish(RestoreEnd::new(reason, message))
 }
 
 fn is_late(case: Case<'_>, lock: &Lock, limit: std::time::Duration) -> bool {
@@ -393,11 +394,11 @@ fn left(case: Case<'_>, dc: &Datacenter) -> String {
 }
 
 /// Why a restore with failed pods failed: the reason they share, and each of them.
-fn failure(report: &Report) -> Option<Verdict> {
+fn failure(report: &Report) -> Option<RestoreEnd> {
     let (first, _) = report.failures.first()?;
     let reason = if report.failures.iter().all(|(r, _)| r == first) { *first } else { Reason::NodesFailed };
     let list: Vec<&str> = report.failures.iter().map(|(_, why)| why.as_str()).collect();
-    Some(Verdict::new(reason, format!("{}. {}", list.join("; "), mixed(report))))
+    Some(RestoreEnd::new(reason, format!("{}. {}", list.join("; "), mixed(report))))
 }
 
 /// What the data is now, for whoever has to decide what to do.

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     judge::Report,
-    lock::{Claim, Lock, Step, Verdict},
+    lock::{Lock, LockHolder, RestoreEnd, Step},
     machine::{Case, Change, Next, Orders, next},
     template::Holds,
     view::{Datacenter, Restore, RestorePod, Set, View},
@@ -29,7 +29,7 @@ fn lock(step: Step) -> Lock {
 }
 
 fn ended(step: Step, reason: Reason) -> Lock {
-    Lock { verdict: Some(Verdict::new(reason, "it ended")), ..lock(step) }
+    Lock { verdict: Some(RestoreEnd::new(reason, "it ended")), ..lock(step) }
 }
 
 fn set(replicas: i32, orders: Holds) -> Set {
@@ -90,7 +90,7 @@ impl Situation {
             dc: Some(Datacenter {
                 stopped: true,
                 is_stopped: true,
-                claim: Claim::Ours(lock(step)),
+                claim: LockHolder::Ours(lock(step)),
                 ..Datacenter::default()
             }),
             sets: vec![set(0, Holds::Nothing)],
@@ -105,7 +105,7 @@ impl Situation {
         Self {
             dc: Some(Datacenter {
                 orders: Holds::These,
-                claim: Claim::Ours(lock(Step::Starting)),
+                claim: LockHolder::Ours(lock(Step::Starting)),
                 ..Datacenter::default()
             }),
             sets: vec![set(1, Holds::These)],
@@ -204,7 +204,7 @@ fn what_k8ssandra_operator_began_is_taken_over(
 #[test]
 fn another_restores_datacenter_is_left_alone() {
     let mut s = Situation::checked();
-    s.dc().claim = Claim::Other(Lock { uid: "u2".to_owned(), ..lock(Step::Starting) });
+    s.dc().claim = LockHolder::Other(Lock { uid: "u2".to_owned(), ..lock(Step::Starting) });
     assert_eq!(s.waits(), Reason::RestoreRunning);
     s.now = BEGUN + 2 * 3600;
     assert_eq!(s.finishes(), Reason::RestoreRunning);
@@ -216,7 +216,7 @@ fn another_restores_datacenter_is_left_alone() {
 fn what_a_vanished_job_stopped_is_started_again() {
     let mut s = Situation::checked();
     s.dc().stopped = true;
-    s.dc().claim = Claim::Orphan(Lock { uid: "u2".to_owned(), ..lock(Step::Starting) });
+    s.dc().claim = LockHolder::Orphan(Lock { uid: "u2".to_owned(), ..lock(Step::Starting) });
     assert!(!s.change().lock.stopped);
 }
 
@@ -249,7 +249,7 @@ fn the_orders_are_given_when_it_is_written_that_all_pods_stopped() {
 fn a_stop_that_hangs_is_given_up_and_taken_back_at_once() {
     let mut s = Situation::checked();
     s.dc().stopped = true;
-    s.dc().claim = Claim::Ours(lock(Step::Stopping));
+    s.dc().claim = LockHolder::Ours(lock(Step::Stopping));
     s.now = BEGUN + 3599;
     assert_eq!(s.waits(), Reason::Stopping);
     s.now = BEGUN + 3600;
@@ -296,7 +296,7 @@ fn what_somebody_undoes_is_done_again_and_the_deadline_runs_on() {
     let change = s.change();
     assert_eq!((change.orders, change.lock), (Orders::Give, lock(Step::Preparing)));
     let mut s = Situation::checked();
-    s.dc().claim = Claim::Ours(lock(Step::Stopping));
+    s.dc().claim = LockHolder::Ours(lock(Step::Stopping));
     s.now = BEGUN + 10;
     assert_eq!((s.change().stopped, s.change().lock), (true, lock(Step::Stopping)));
 }
@@ -327,7 +327,7 @@ fn a_datacenter_that_was_stopped_is_stopped_again() {
     let mut s = Situation::starting();
     s.report = Report { finished: vec!["sts-0".to_owned()], ..Report::default() };
     s.dc().is_ready = true;
-    s.dc().claim = Claim::Ours(Lock { stopped: true, ..lock(Step::Starting) });
+    s.dc().claim = LockHolder::Ours(Lock { stopped: true, ..lock(Step::Starting) });
     let change = s.change();
     assert_eq!((change.stopped, change.orders, change.lock.step), (true, Orders::Take, Step::Draining));
 }
@@ -388,7 +388,7 @@ fn a_cancelled_job_puts_back_what_it_changed(
 #[case(Step::Settling)]
 fn a_verdict_is_not_changed_by_a_later_deletion(#[case] step: Step) {
     let mut s = Situation::stopped(step);
-    s.dc().claim = Claim::Ours(ended(step, Reason::Succeeded));
+    s.dc().claim = LockHolder::Ours(ended(step, Reason::Succeeded));
     s.is_deleted = true;
     assert_eq!(reason(&s.change()), Reason::Succeeded);
     assert_eq!(s.change().lock.step, Step::Returned);
@@ -397,7 +397,7 @@ fn a_verdict_is_not_changed_by_a_later_deletion(#[case] step: Step) {
 #[test]
 fn stopped_goes_back_when_no_statefulset_has_the_orders_any_more() {
     let mut s = Situation::stopped(Step::Draining);
-    s.dc().claim = Claim::Ours(ended(Step::Draining, Reason::Cancelled));
+    s.dc().claim = LockHolder::Ours(ended(Step::Draining, Reason::Cancelled));
     s.sets = vec![set(0, Holds::These)];
     assert_eq!(s.waits(), Reason::PuttingBack);
     s.sets = vec![set(0, Holds::Nothing)];
@@ -413,7 +413,7 @@ fn stopped_goes_back_when_no_statefulset_has_the_orders_any_more() {
 fn a_running_datacenter_settles_when_all_its_pods_are_replaced() {
     let settled = |change: fn(&mut Situation)| {
         let mut s = Situation::checked();
-        s.dc().claim = Claim::Ours(ended(Step::Settling, Reason::Succeeded));
+        s.dc().claim = LockHolder::Ours(ended(Step::Settling, Reason::Succeeded));
         change(&mut s);
         s
     };
@@ -441,7 +441,7 @@ fn a_datacenter_written_anew_by_somebody_else_is_left_to_them() {
 #[test]
 fn a_lost_annotation_is_written_again_while_the_orders_are_there() {
     let mut s = Situation::starting();
-    s.dc().claim = Claim::Free;
+    s.dc().claim = LockHolder::Free;
     let change = s.change();
     assert_eq!((change.lock.step, change.orders, change.stopped), (Step::Starting, Orders::Keep, false));
 }
@@ -458,6 +458,6 @@ fn without_a_datacenter_there_is_nothing_to_put_back() {
 #[test]
 fn what_is_back_is_finished() {
     let mut s = Situation::checked();
-    s.dc().claim = Claim::Ours(ended(Step::Returned, Reason::Succeeded));
+    s.dc().claim = LockHolder::Ours(ended(Step::Returned, Reason::Succeeded));
     assert_eq!(s.finishes(), Reason::Succeeded);
 }

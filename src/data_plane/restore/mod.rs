@@ -43,7 +43,7 @@ use self::{
     checking::Checks,
     ending::{finish, let_go, note, put},
     judge::{Readings, Report, judge},
-    lock::{Claim, Lock, Step},
+    lock::{Lock, LockHolder, Step},
     machine::{Change, Next},
     observe::Seen,
     view::{Restore, RestorePod},
@@ -155,8 +155,8 @@ fn key_of(job: &MedusaRestoreJob) -> String {
 /// The lock, when it is ours.
 fn lock_of(seen: &Seen) -> Option<&Lock> {
     match &seen.view.datacenter.as_ref()?.claim {
-        Claim::Ours(lock) => Some(lock),
-        Claim::Free | Claim::Other(_) | Claim::Orphan(_) | Claim::Unreadable => None,
+        LockHolder::Ours(lock) => Some(lock),
+        LockHolder::Free | LockHolder::Other(_) | LockHolder::Orphan(_) | LockHolder::Unreadable => None,
     }
 }
 

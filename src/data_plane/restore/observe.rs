@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{
     judge::Reading,
-    lock::Claim,
+    lock::LockHolder,
     preflight::Elsewhere,
     record,
     template::CONTAINER,
@@ -78,11 +78,11 @@ pub async fn see(client: &Client, job: &MedusaRestoreJob, key: &str) -> Result<S
     let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&params).await?;
     let (uid, backup) = (job.metadata.uid.as_deref().unwrap_or_default(), &job.spec.backup);
     let mut datacenter = Datacenter::of(&raw, uid, key, backup);
-    if let Claim::Other(lock) = datacenter.claim {
+    if let LockHolder::Other(lock) = datacenter.claim {
         let jobs = Api::<MedusaRestoreJob>::namespaced(client.clone(), namespace);
         let found = if is_object_name(&lock.job) { jobs.get_opt(&lock.job).await? } else { None };
         let exists = found.is_some_and(|job| job.metadata.uid.as_deref() == Some(lock.uid.as_str()));
-        datacenter.claim = if exists { Claim::Other(lock) } else { Claim::Orphan(lock) };
+        datacenter.claim = if exists { LockHolder::Other(lock) } else { LockHolder::Orphan(lock) };
     }
     let view = View {
         datacenter: Some(datacenter),
@@ -162,12 +162,12 @@ async fn record(api: &Api<Pod>, backup: &str, pod: &RestorePod, deadline: Durati
         return Reading::Failing(record::cause(&latest));
     }
     let found = record::read(&latest, backup);
-    if found != record::Record::RunBefore {
+    if found != record::LogRecord::RunBefore {
         return Reading::Read(found);
     }
     // The container was started again in the same pod; the log of its run before may be there.
     let earlier = log(api, &pod.name, true, deadline).await.map(|text| record::read(&text, backup));
-    Reading::Read(earlier.ok().filter(|earlier| *earlier != record::Record::Silent).unwrap_or(found))
+    Reading::Read(earlier.ok().filter(|earlier| *earlier != record::LogRecord::Silent).unwrap_or(found))
 }
 
 async fn log(api: &Api<Pod>, pod: &str, previous: bool, deadline: Duration) -> Result<String, String> {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::{
     hostmap,
-    lock::Claim,
+    lock::LockHolder,
     names::RackSet,
     template::{self, CONTAINER, CREDENTIALS_PATH},
     view::Set,
@@ -67,7 +67,7 @@ pub struct Elsewhere {
 ///
 /// # Errors
 /// Who is in the way.
-pub fn is_alone(job: &MedusaRestoreJob, claim: &Claim, elsewhere: &Elsewhere) -> Result<(), Problem> {
+pub fn is_alone(job: &MedusaRestoreJob, claim: &LockHolder, elsewhere: &Elsewhere) -> Result<(), Problem> {
     let datacenter = &job.spec.cassandra_datacenter;
     let busy = |other: &str| {
         Problem::new(
@@ -79,8 +79,8 @@ pub fn is_alone(job: &MedusaRestoreJob, claim: &Claim, elsewhere: &Elsewhere) ->
         )
     };
     match claim {
-        Claim::Other(lock) => return Err(busy(&lock.job)),
-        Claim::Unreadable => {
+        LockHolder::Other(lock) => return Err(busy(&lock.job)),
+        LockHolder::Unreadable => {
             return Err(Problem::new(
                 Reason::RestoreRunning,
                 format!(
@@ -90,7 +90,7 @@ pub fn is_alone(job: &MedusaRestoreJob, claim: &Claim, elsewhere: &Elsewhere) ->
                 ),
             ));
         }
-        Claim::Free | Claim::Ours(_) | Claim::Orphan(_) => {}
+        LockHolder::Free | LockHolder::Ours(_) | LockHolder::Orphan(_) => {}
     }
     if let Some(other) = elsewhere.restores.iter().find(|other| goes_first(other, job)) {
         return Err(busy(other.metadata.name.as_deref().unwrap_or_default()));
@@ -254,7 +254,7 @@ fn refused(name: &str, why: &str) -> Problem {
 /// When it is not a whole backup of this datacenter.
 pub fn of_object(backup: &MedusaBackup, dc: &CassandraDatacenter) -> Result<Vec<BackupNode>, Problem> {
     let status = backup.status.clone().unwrap_or_default();
-    let facts = Facts {
+    let facts = PreflightFacts {
         name: backup.metadata.name.as_deref().unwrap_or_default(),
         source: "status of the MedusaBackup",
         is_success: status.status.as_deref() == Some("SUCCESS"),
@@ -271,7 +271,7 @@ pub fn of_object(backup: &MedusaBackup, dc: &CassandraDatacenter) -> Result<Vec<
 /// # Errors
 /// When it is not a whole backup of this datacenter.
 pub fn of_summary(summary: &BackupSummary, dc: &CassandraDatacenter) -> Result<Vec<BackupNode>, Problem> {
-    let facts = Facts {
+    let facts = PreflightFacts {
         name: &summary.backup_name,
         source: "storage, as Medusa reads it now",
         is_success: summary.status() == StatusType::Success,
@@ -302,7 +302,7 @@ pub fn mapping(nodes: &[BackupNode], racks: &[RackSet]) -> Result<RestoreMapping
         .map_err(|problem| Problem { message: format!("spec.backup: {}", problem.message), ..problem })
 }
 
-struct Facts<'a> {
+struct PreflightFacts<'a> {
     name: &'a str,
     source: &'a str,
     is_success: bool,
@@ -311,8 +311,8 @@ struct Facts<'a> {
     finished: i32,
 }
 
-fn check(facts: &Facts<'_>, nodes: &[BackupNode], dc: &CassandraDatacenter) -> Result<(), Problem> {
-    let Facts { name, source, is_success, has_ended, total, finished } = *facts;
+fn check(facts: &PreflightFacts<'_>, nodes: &[BackupNode], dc: &CassandraDatacenter) -> Result<(), Problem> {
+    let PreflightFacts { name, source, is_success, has_ended, total, finished } = *facts;
     if !is_success || !has_ended || finished != total || total == 0 {
         let end = if has_ended { "" } else { ", without a finish time" };
         let state = if is_success { "SUCCESS" } else { "not SUCCESS" };

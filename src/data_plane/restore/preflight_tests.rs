@@ -4,7 +4,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{
-    lock::{Claim, Lock, Step},
+    lock::{Lock, LockHolder, Step},
     names,
     preflight::*,
 };
@@ -142,7 +142,7 @@ fn restore(name: &str, created: i64, more: &Value) -> MedusaRestoreJob {
 fn of_two_restores_the_older_one_goes_first(#[case] other: MedusaRestoreJob, #[case] blocks: bool) {
     let ours = restore("b", 5, &json!({}));
     let elsewhere = Elsewhere { restores: vec![ours.clone(), other], ..Elsewhere::default() };
-    let alone = is_alone(&ours, &Claim::Free, &elsewhere);
+    let alone = is_alone(&ours, &LockHolder::Free, &elsewhere);
     assert_eq!(alone.is_err(), blocks);
 }
 
@@ -165,7 +165,7 @@ fn running_work_is_waited_for(#[case] datacenter: &str, #[case] status: Value, #
         (Elsewhere { tasks: vec![purge], ..Elsewhere::default() }, Some(Reason::PurgeRunning)),
         (Elsewhere { tasks: vec![sync], ..Elsewhere::default() }, None),
     ] {
-        let alone = is_alone(&restore("a", 1, &json!({})), &Claim::Free, &elsewhere);
+        let alone = is_alone(&restore("a", 1, &json!({})), &LockHolder::Free, &elsewhere);
         assert_eq!(alone.err().map(|p| (p.reason, p.may_heal)), reason.filter(|_| blocks).map(|r| (r, true)));
     }
 }
@@ -180,10 +180,10 @@ fn the_datacenters_annotation_says_who_is_at_work() {
         since: jiff::Timestamp::UNIX_EPOCH,
         verdict: None,
     };
-    let check = |claim: Claim| is_alone(&restore("a", 1, &json!({})), &claim, &Elsewhere::default());
-    assert!(check(Claim::Other(lock.clone())).unwrap_err().message.contains("`other`"));
-    assert!(check(Claim::Unreadable).is_err());
-    assert!(check(Claim::Orphan(lock)).is_ok());
+    let check = |claim: LockHolder| is_alone(&restore("a", 1, &json!({})), &claim, &Elsewhere::default());
+    assert!(check(LockHolder::Other(lock.clone())).unwrap_err().message.contains("`other`"));
+    assert!(check(LockHolder::Unreadable).is_err());
+    assert!(check(LockHolder::Orphan(lock)).is_ok());
 }
 
 #[rstest]

@@ -12,7 +12,7 @@ pub const LIMIT: i64 = 1024 * 1024;
 
 /// What a log says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record {
+pub enum LogRecord {
     /// This backup was restored.
     Restored,
     /// Nothing was restored, and why.
@@ -25,17 +25,17 @@ pub enum Record {
 
 /// Reads the log of a restore of `backup`.
 #[must_use]
-pub fn read(log: &str, backup: &str) -> Record {
+pub fn read(log: &str, backup: &str) -> LogRecord {
     let finished = format!("Finished restore of backup {backup}");
-    let mut found = Record::Silent;
+    let mut found = LogRecord::Silent;
     for line in log.lines().map(str::trim_end) {
         if line.ends_with(&finished) {
-            return Record::Restored;
+            return LogRecord::Restored;
         }
         if let Some(why) = skipped(line, backup) {
-            found = Record::Skipped(why);
-        } else if found == Record::Silent && is_run_before(line) {
-            found = Record::RunBefore;
+            found = LogRecord::Skipped(why);
+        } else if found == LogRecord::Silent && is_run_before(line) {
+            found = LogRecord::RunBefore;
         }
     }
     found
@@ -84,14 +84,14 @@ Downloading backup b1 to /var/lib/cassandra
 ";
 
     #[rstest]
-    #[case::good(GOOD, Record::Restored)]
-    #[case::empty("", Record::Silent)]
-    #[case::going_on("[t] INFO: Starting restore of backup b1\n", Record::Silent)]
-    #[case::of_a_longer_name("[t] INFO: Finished restore of backup b10\n", Record::Silent)]
-    #[case::of_another("[t] INFO: Finished restore of backup b2\n", Record::Silent)]
-    #[case::run_before("Skipping restore operation\n", Record::RunBefore)]
-    #[case::ignored_tables("[t] INFO: Skipping restore of shop.orders\n", Record::Silent)]
-    fn only_the_closing_line_confirms(#[case] log: &str, #[case] expected: Record) {
+    #[case::good(GOOD, LogRecord::Restored)]
+    #[case::empty("", LogRecord::Silent)]
+    #[case::going_on("[t] INFO: Starting restore of backup b1\n", LogRecord::Silent)]
+    #[case::of_a_longer_name("[t] INFO: Finished restore of backup b10\n", LogRecord::Silent)]
+    #[case::of_another("[t] INFO: Finished restore of backup b2\n", LogRecord::Silent)]
+    #[case::run_before("Skipping restore operation\n", LogRecord::RunBefore)]
+    #[case::ignored_tables("[t] INFO: Skipping restore of shop.orders\n", LogRecord::Silent)]
+    fn only_the_closing_line_confirms(#[case] log: &str, #[case] expected: LogRecord) {
         assert_eq!(read(log, "b1"), expected);
     }
 
@@ -102,7 +102,7 @@ Downloading backup b1 to /var/lib/cassandra
     #[case("BACKUP_NAME env var not set, skipping restore operation\n")]
     #[case("RESTORE_KEY env var not set, skipping restore operation\n")]
     fn a_restore_that_found_nothing_is_skipped(#[case] log: &str) {
-        assert!(matches!(read(log, "b1"), Record::Skipped(_)), "{log}");
+        assert!(matches!(read(log, "b1"), LogRecord::Skipped(_)), "{log}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 use serde_json::Value;
 
 use super::{
-    lock::Claim,
+    lock::LockHolder,
     template::{self, Holds},
 };
 use crate::{api::labels, data_plane::medusa::pods::ready_since};
@@ -44,7 +44,7 @@ pub struct Datacenter {
     /// Whose orders its pod template holds.
     pub orders: Holds,
     /// Who is at work on it.
-    pub claim: Claim,
+    pub claim: LockHolder,
 }
 
 /// A StatefulSet.
@@ -116,7 +116,7 @@ impl Datacenter {
             is_ready: condition("Ready") && progress == Some("Ready"),
             is_updating: condition("Updating"),
             orders: template::holds(pod_spec(object), backup, key),
-            claim: Claim::read(lock, uid),
+            claim: LockHolder::read(lock, uid),
         }
     }
 }

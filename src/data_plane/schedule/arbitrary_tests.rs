@@ -20,12 +20,12 @@ pub(in crate::data_plane) fn follow(schedule: &MedusaBackupSchedule, now: Timest
         Ok(view) => {
             let ready = view.datacenter.as_ref().map(|dc| status::purpose(schedule, &view.recipe, dc));
             let ready = ready.map_err(Clone::clone);
-            tell(&status::Report { next: None, last, ready, outcome: status::Outcome::Nothing });
+            tell(&status::Report { next: None, last, ready, outcome: status::SlotOutcome::Nothing });
             tell(&status::Report {
                 next: None,
                 last,
                 ready: Err(status::never(&view.recipe)),
-                outcome: status::Outcome::OnTime,
+                outcome: status::SlotOutcome::OnTime,
             });
             let work = schedule.spec.operation_type.into();
             let name = objects::name(schedule);

@@ -31,8 +31,8 @@ use tokio_util::sync::CancellationToken;
 use self::{
     recipe::Recipe,
     run_index::{Claim, RunIndex, Scope},
-    runs::Run,
-    status::{Outcome, Report},
+    runs::ScheduleRun,
+    status::{Report, SlotOutcome},
     write::Created,
 };
 use crate::{
@@ -116,7 +116,7 @@ impl Reconciler for Schedule {
             Ok(view) => self.follow(ctx, &schedule, view, now).await?,
             Err(problem) => {
                 let last = last(&schedule);
-                let report = Report { next: None, last, ready: Err(problem), outcome: Outcome::Nothing };
+                let report = Report { next: None, last, ready: Err(problem), outcome: SlotOutcome::Nothing };
                 self.tell(tools, &schedule, &report, now).await?;
                 None
             }
@@ -194,9 +194,9 @@ impl Schedule {
         let (since, slot, missed, next, until) = match due {
             Due::Now { since, slot, missed, next, until } => (since, slot, missed, next, until),
             Due::Later { next, missed } => {
-                let outcome = missed.map_or(Outcome::Nothing, |missed| {
+                let outcome = missed.map_or(SlotOutcome::Nothing, |missed| {
                     let deadline = schedule.spec.starting_deadline_seconds.unwrap_or_default();
-                    Outcome::Missed(format!(
+                    SlotOutcome::Missed(format!(
                         "{missed}: more than spec.startingDeadlineSeconds ({deadline}) ago"
                     ))
                 });
@@ -207,7 +207,8 @@ impl Schedule {
                 return Ok(next);
             }
         };
-        let waits = |ready| Report { next: Some(since), last: past.last, ready, outcome: Outcome::Nothing };
+        let waits =
+            |ready| Report { next: Some(since), last: past.last, ready, outcome: SlotOutcome::Nothing };
         let datacenter = match datacenter {
             Ok(datacenter) => datacenter,
             Err(problem) => {
@@ -240,8 +241,8 @@ impl Schedule {
                 return Ok(Some(after(now, ctx.tools.timings.input_retry_max)));
             }
         };
-        let outcome = missed.map_or(Outcome::OnTime, |missed| {
-            Outcome::Missed(format!("{missed}; only the latest, of {slot}, was caught up with"))
+        let outcome = missed.map_or(SlotOutcome::OnTime, |missed| {
+            SlotOutcome::Missed(format!("{missed}; only the latest, of {slot}, was caught up with"))
         });
         let report = Report { next, last: Some(slot), ready: fine, outcome };
         let told = self.tell(&ctx.tools, schedule, &report, now).await;
@@ -258,8 +259,8 @@ impl Schedule {
         ctx: &Context<Self>,
         schedule: &MedusaBackupSchedule,
         datacenter: &CassandraDatacenter,
-        run: &Run,
-        replaced: &[Run],
+        run: &ScheduleRun,
+        replaced: &[ScheduleRun],
     ) -> Result<Option<String>, Obstacle> {
         let Tools { client, events, .. } = &ctx.tools;
         let work = async {
@@ -272,7 +273,7 @@ impl Schedule {
                     old.name
                 );
                 events.normal(schedule.object_ref(&()), Reason::RunReplaced, "DeleteRun", note);
-                ctx.shared.settle(Run { is_deleted: true, ..old.clone() });
+                ctx.shared.settle(ScheduleRun { is_deleted: true, ..old.clone() });
             }
             write::create(client, schedule, datacenter, run).await
         };
@@ -317,7 +318,7 @@ impl Schedule {
             self.written.note(Some(version), &written);
         }
         self.told = Some(new);
-        if let Outcome::Missed(message) = &report.outcome {
+        if let SlotOutcome::Missed(message) = &report.outcome {
             tools.events.warning(schedule.object_ref(&()), Reason::SlotsMissed, "Schedule", message);
         }
         let problem = report.ready.as_ref().err().map(|p| (p.reason, p.message.clone()));
@@ -347,7 +348,7 @@ impl Schedule {
         let work = schedule.spec.operation_type.into();
         for old in runs::surplus(&runs, work, name, recipe.keep_good, recipe.keep_bad) {
             write::delete(&ctx.tools.client, &old).await?;
-            ctx.shared.settle(Run { is_deleted: true, ..old });
+            ctx.shared.settle(ScheduleRun { is_deleted: true, ..old });
         }
         Ok(())
     }

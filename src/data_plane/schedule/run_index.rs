@@ -21,7 +21,7 @@ use kube::{
 
 use super::{
     recipe::{self, Policy},
-    runs::{Run, Work},
+    runs::{ScheduleRun, ScheduledWork},
 };
 use crate::{
     api::{
@@ -61,23 +61,23 @@ pub enum Wake {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// It may, after these runs of the same schedule were deleted; it is in the index.
-    Free(Vec<Run>),
+    Free(Vec<ScheduleRun>),
     /// Another goes on; the schedule is woken when one ends. One without a uid is only just being created,
     /// and may come to nothing.
-    Busy(Box<Run>),
+    Busy(Box<ScheduleRun>),
 }
 
 /// Namespace, source, and name of something in the index.
-type Place = (String, Source, String);
+type IndexKey = (String, Source, String);
 /// Runs of one sort on one datacenter: namespace, datacenter, what they do.
-type Lane = (String, String, Work);
+type Lane = (String, String, ScheduledWork);
 
 #[derive(Default)]
 struct Inner {
-    datacenters: BTreeMap<Place, CassandraDatacenter>,
-    runs: HashMap<Place, Run>,
+    datacenters: BTreeMap<IndexKey, CassandraDatacenter>,
+    runs: HashMap<IndexKey, ScheduleRun>,
     /// What a listing that goes on has brought so far.
-    listing: HashMap<(Scope, Source), HashSet<Place>>,
+    listing: HashMap<(Scope, Source), HashSet<IndexKey>>,
     listed: HashSet<(Scope, Source)>,
     /// Schedules that wait for a run to end.
     waiting: HashMap<Lane, BTreeSet<String>>,
@@ -117,17 +117,18 @@ impl RunIndex {
     }
 
     /// The runs that bear the label of `schedule`.
-    pub fn runs_of(&self, namespace: &str, schedule: &str) -> Vec<Run> {
+    pub fn runs_of(&self, namespace: &str, schedule: &str) -> Vec<ScheduleRun> {
         let inner = self.inner();
         let label = names::label_value(schedule);
-        let is_meant = |run: &&Run| run.schedule.as_ref() == Some(&label) && run.namespace == namespace;
+        let is_meant =
+            |run: &&ScheduleRun| run.schedule.as_ref() == Some(&label) && run.namespace == namespace;
         inner.runs.values().filter(is_meant).cloned().collect()
     }
 
     /// Puts `run`, which is to be created for a slot of `schedule`, in the index, if `policy` lets it.
-    pub fn claim(&self, run: &Run, schedule: &str, policy: Policy) -> Claim {
+    pub fn claim(&self, run: &ScheduleRun, schedule: &str, policy: Policy) -> Claim {
         let mut inner = self.inner();
-        let mut others: Vec<Run> = inner
+        let mut others: Vec<ScheduleRun> = inner
             .runs
             .values()
             .filter(|other| {
@@ -156,7 +157,7 @@ impl RunIndex {
     }
 
     /// `run` as the API server has it now.
-    pub fn settle(&self, run: Run) {
+    pub fn settle(&self, run: ScheduleRun) {
         let mut inner = self.inner();
         let place = place(&run);
         // A listing that began before this write does not know of it.
@@ -165,7 +166,7 @@ impl RunIndex {
     }
 
     /// Takes a claimed run whose creation failed out of the index again.
-    pub fn release(&self, run: &Run) {
+    pub fn release(&self, run: &ScheduleRun) {
         let mut inner = self.inner();
         let place = place(run);
         if inner.runs.get(&place).is_some_and(|there| there.uid.is_empty()) {
@@ -179,7 +180,7 @@ impl RunIndex {
         scope: &Scope,
         source: Source,
         event: Result<Event<K>, WatchError>,
-        read: impl Fn(&K) -> Option<Run>,
+        read: impl Fn(&K) -> Option<ScheduleRun>,
     ) -> Wake
     where
         K: Resource<DynamicType = ()>,
@@ -236,8 +237,8 @@ impl RunIndex {
 }
 
 impl Inner {
-    fn put_run(&mut self, run: Run) -> Wake {
-        let is_former = |there: &Run| {
+    fn put_run(&mut self, run: ScheduleRun) -> Wake {
+        let is_former = |there: &ScheduleRun| {
             is_former(&run.uid, run.created, there) || (run.is_deleted && is_other(&run.uid, there))
         };
         if self.runs.get(&place(&run)).is_some_and(is_former) {
@@ -249,8 +250,8 @@ impl Inner {
     }
 
     /// One that is in the index for a name that was another's, made or only claimed, stays.
-    fn drop_run(&mut self, place: &Place, uid: &str, created: Option<Timestamp>) -> Wake {
-        let stays = |there: &Run| is_other(uid, there) || is_former(uid, created, there);
+    fn drop_run(&mut self, place: &IndexKey, uid: &str, created: Option<Timestamp>) -> Wake {
+        let stays = |there: &ScheduleRun| is_other(uid, there) || is_former(uid, created, there);
         if self.runs.get(place).is_some_and(stays) {
             return Wake::Nobody;
         }
@@ -258,7 +259,7 @@ impl Inner {
     }
 
     /// Who waits for the end of `run`, or has more of its like than it keeps.
-    fn ended(&mut self, run: &Run) -> Wake {
+    fn ended(&mut self, run: &ScheduleRun) -> Wake {
         let waiting = self.waiting.remove(&lane(run)).unwrap_or_default();
         if waiting.is_empty() && run.schedule.is_none() {
             return Wake::Nobody;
@@ -267,7 +268,7 @@ impl Inner {
     }
 
     /// Only what schedules look at counts as a change.
-    fn put_datacenter(&mut self, place: Place, new: Option<CassandraDatacenter>) -> Wake {
+    fn put_datacenter(&mut self, place: IndexKey, new: Option<CassandraDatacenter>) -> Wake {
         let new = new.map(|datacenter| trim(&datacenter));
         let namespace = place.0.clone();
         let old = match new.clone() {
@@ -282,7 +283,7 @@ impl Inner {
         Wake::Nobody
     }
 
-    fn bring(&mut self, scope: &Scope, source: Source, place: Place) {
+    fn bring(&mut self, scope: &Scope, source: Source, place: IndexKey) {
         self.listing.entry((scope.clone(), source)).or_default().insert(place);
     }
 
@@ -290,7 +291,7 @@ impl Inner {
     fn end(&mut self, scope: &Scope, source: Source) -> Wake {
         let key = (scope.clone(), source);
         let brought = self.listing.remove(&key).unwrap_or_default();
-        let stays = |place: &Place| {
+        let stays = |place: &IndexKey| {
             place.1 != source || scope.as_ref().is_some_and(|ns| *ns != place.0) || brought.contains(place)
         };
         self.datacenters.retain(|place, _| stays(place));
@@ -322,29 +323,29 @@ impl Inner {
 }
 
 /// Whether `there` is known to be another object than the one of that uid.
-fn is_other(uid: &str, there: &Run) -> bool {
+fn is_other(uid: &str, there: &ScheduleRun) -> bool {
     !there.uid.is_empty() && there.uid != uid
 }
 
 /// Whether one with that uid, made then, had its name before `there`, of which we know by our own claim or write: the
 /// watch is behind.
-fn is_former(uid: &str, created: Option<Timestamp>, there: &Run) -> bool {
+fn is_former(uid: &str, created: Option<Timestamp>, there: &ScheduleRun) -> bool {
     there.uid != uid && created.zip(there.created).is_some_and(|(created, claimed)| created < claimed)
 }
 
-fn place(run: &Run) -> Place {
+fn place(run: &ScheduleRun) -> IndexKey {
     let source = match run.work {
-        Work::Backup => Source::Jobs,
-        Work::Purge | Work::Other => Source::Tasks,
+        ScheduledWork::Backup => Source::Jobs,
+        ScheduledWork::Purge | ScheduledWork::Other => Source::Tasks,
     };
     (run.namespace.clone(), source, run.name.clone())
 }
 
-fn lane(run: &Run) -> Lane {
+fn lane(run: &ScheduleRun) -> Lane {
     (run.namespace.clone(), run.datacenter.clone(), run.work)
 }
 
-fn of_meta(meta: &ObjectMeta, source: Source) -> Place {
+fn of_meta(meta: &ObjectMeta, source: Source) -> IndexKey {
     (meta.namespace.clone().unwrap_or_default(), source, meta.name.clone().unwrap_or_default())
 }
 

@@ -19,7 +19,7 @@ const FOLLOW_UP: &str = "-sync";
 
 /// What a run does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Work {
+pub enum ScheduledWork {
     /// A MedusaBackupJob.
     Backup,
     /// A MedusaTask of operation `purge`.
@@ -28,7 +28,7 @@ pub enum Work {
     Other,
 }
 
-impl From<ScheduledOperation> for Work {
+impl From<ScheduledOperation> for ScheduledWork {
     fn from(operation: ScheduledOperation) -> Self {
         match operation {
             ScheduledOperation::Backup => Self::Backup,
@@ -37,7 +37,7 @@ impl From<ScheduledOperation> for Work {
     }
 }
 
-impl Work {
+impl ScheduledWork {
     /// The kind of its objects.
     #[must_use]
     pub fn kind(self) -> &'static str {
@@ -59,9 +59,9 @@ pub enum Ending {
 
 /// A MedusaBackupJob or a MedusaTask.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct ScheduleRun {
     /// What it does.
-    pub work: Work,
+    pub work: ScheduledWork,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -82,22 +82,22 @@ pub struct Run {
     pub is_deleted: bool,
 }
 
-impl Run {
+impl ScheduleRun {
     /// A MedusaBackupJob.
     #[must_use]
     pub fn of_job(job: &MedusaBackupJob) -> Self {
         let status = job.status.clone().unwrap_or_default();
         let is_whole = status.failed.is_empty() && !status.finished.is_empty();
         let ending = ending(status.finish_time.as_ref(), is_whole, &status.conditions);
-        Self::new(Work::Backup, &job.metadata, &job.spec.cassandra_datacenter, ending)
+        Self::new(ScheduledWork::Backup, &job.metadata, &job.spec.cassandra_datacenter, ending)
     }
 
     /// A MedusaTask.
     #[must_use]
     pub fn of_task(task: &MedusaTask) -> Self {
         let work = match task.spec.operation {
-            TaskOperation::Purge => Work::Purge,
-            TaskOperation::Sync | TaskOperation::PrepareRestore => Work::Other,
+            TaskOperation::Purge => ScheduledWork::Purge,
+            TaskOperation::Sync | TaskOperation::PrepareRestore => ScheduledWork::Other,
         };
         let status = task.status.clone().unwrap_or_default();
         let is_whole = status.failed.is_empty() && !status.finished.is_empty();
@@ -105,7 +105,7 @@ impl Run {
         Self::new(work, &task.metadata, &task.spec.cassandra_datacenter, ending)
     }
 
-    fn new(work: Work, meta: &ObjectMeta, datacenter: &str, ending: Option<Ending>) -> Self {
+    fn new(work: ScheduledWork, meta: &ObjectMeta, datacenter: &str, ending: Option<Ending>) -> Self {
         Self {
             work,
             namespace: meta.namespace.clone().unwrap_or_default(),
@@ -150,12 +150,12 @@ fn ending(finish: Option<&Time>, is_whole: bool, conditions: &[Condition]) -> Op
 /// its own, whatever slot it was for: our clock may be ahead of the API server's.
 #[must_use]
 pub fn latest_slot(
-    runs: &[Run],
-    work: Work,
+    runs: &[ScheduleRun],
+    work: ScheduledWork,
     (schedule, uid): (&str, Option<&str>),
     created: Timestamp,
 ) -> Option<Timestamp> {
-    let is_its = |run: &&Run| match (&run.schedule_uid, uid) {
+    let is_its = |run: &&ScheduleRun| match (&run.schedule_uid, uid) {
         (Some(made_by), Some(uid)) => made_by == uid,
         // Made by k8ssandra-operator, or by an earlier release.
         (None, _) | (_, None) => run.created.is_none_or(|made| made >= created),
@@ -168,24 +168,26 @@ pub fn latest_slot(
 /// A purge whose sync goes on is left for later.
 #[must_use]
 pub fn surplus(
-    runs: &[Run],
-    work: Work,
+    runs: &[ScheduleRun],
+    work: ScheduledWork,
     schedule: &str,
     good: Option<usize>,
     bad: Option<usize>,
-) -> Vec<Run> {
-    let ours = |run: &&Run| run.is_of(schedule) && !run.is_deleted;
+) -> Vec<ScheduleRun> {
+    let ours = |run: &&ScheduleRun| run.is_of(schedule) && !run.is_deleted;
     let mut found = Vec::new();
     for (ending, keep) in [(Ending::Good, good), (Ending::Bad, bad)] {
         let Some(keep) = keep else { continue };
-        let mut ended: Vec<&Run> =
+        let mut ended: Vec<&ScheduleRun> =
             runs.iter().filter(ours).filter(|run| run.work == work && run.ending == Some(ending)).collect();
         ended.sort_by_key(|run| (run.slot(schedule), run.created, run.name.clone()));
         let over = ended.len().saturating_sub(keep);
         for run in ended.into_iter().take(over) {
             let name = format!("{}{FOLLOW_UP}", run.name);
-            let follow_up =
-                runs.iter().filter(ours).find(|other| other.work == Work::Other && other.name == name);
+            let follow_up = runs
+                .iter()
+                .filter(ours)
+                .find(|other| other.work == ScheduledWork::Other && other.name == name);
             if follow_up.is_none_or(|sync| sync.ending.is_some()) {
                 found.extend(follow_up.cloned());
                 found.push(run.clone());
@@ -205,21 +207,21 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn job(name: &str, schedule: Option<&str>, status: Value) -> Run {
+    fn job(name: &str, schedule: Option<&str>, status: Value) -> ScheduleRun {
         let labels = schedule.map_or(json!({}), |schedule| json!({labels::SCHEDULE: schedule}));
         let job = json!({
             "metadata": {"name": name, "namespace": "ns", "uid": name, "labels": labels},
             "spec": {"cassandraDatacenter": "dc1"}, "status": status
         });
-        Run::of_job(&serde_json::from_value(job).unwrap())
+        ScheduleRun::of_job(&serde_json::from_value(job).unwrap())
     }
 
-    fn task(name: &str, operation: &str, status: Value) -> Run {
+    fn task(name: &str, operation: &str, status: Value) -> ScheduleRun {
         let task = json!({
             "metadata": {"name": name, "namespace": "ns", "uid": name, "labels": {labels::SCHEDULE: "tidy"}},
             "spec": {"cassandraDatacenter": "dc1", "operation": operation}, "status": status
         });
-        Run::of_task(&serde_json::from_value(task).unwrap())
+        ScheduleRun::of_task(&serde_json::from_value(task).unwrap())
     }
 
     fn good() -> Value {
@@ -234,7 +236,7 @@ mod tests {
         json!({"finishTime": "2026-03-01T00:00:00Z", "finished": ["a"], "failed": ["b"]})
     }
 
-    fn names(runs: &[Run]) -> Vec<&str> {
+    fn names(runs: &[ScheduleRun]) -> Vec<&str> {
         runs.iter().map(|run| run.name.as_str()).collect()
     }
 
@@ -264,23 +266,24 @@ mod tests {
         assert_eq!(job("nightly", Some("nightly"), status.clone()).slot("nightly"), None);
         let nightly = ("nightly", Some("u2"));
         let runs = [1000, 2000, 3000].map(|n| job(&format!("nightly-{n}"), Some("nightly"), status.clone()));
-        assert_eq!(latest_slot(&runs, Work::Backup, nightly, at(1500)), Some(at(3000)));
-        assert_eq!(latest_slot(&runs, Work::Backup, nightly, at(3000)), None);
-        assert_eq!(latest_slot(&runs, Work::Purge, nightly, at(0)), None);
-        let former = runs.clone().map(|run| Run { created: Some(at(99)), ..run });
+        assert_eq!(latest_slot(&runs, ScheduledWork::Backup, nightly, at(1500)), Some(at(3000)));
+        assert_eq!(latest_slot(&runs, ScheduledWork::Backup, nightly, at(3000)), None);
+        assert_eq!(latest_slot(&runs, ScheduledWork::Purge, nightly, at(0)), None);
+        let former = runs.clone().map(|run| ScheduleRun { created: Some(at(99)), ..run });
         assert_eq!(
-            latest_slot(&former, Work::Backup, nightly, at(100)),
+            latest_slot(&former, ScheduledWork::Backup, nightly, at(100)),
             None,
             "it was made before the schedule"
         );
-        assert!(latest_slot(&former, Work::Backup, nightly, at(99)).is_some());
-        let of = |uid: &str| runs.clone().map(|run| Run { schedule_uid: Some(uid.to_owned()), ..run });
+        assert!(latest_slot(&former, ScheduledWork::Backup, nightly, at(99)).is_some());
+        let of =
+            |uid: &str| runs.clone().map(|run| ScheduleRun { schedule_uid: Some(uid.to_owned()), ..run });
         assert_eq!(
-            latest_slot(&of("u1"), Work::Backup, nightly, at(0)),
+            latest_slot(&of("u1"), ScheduledWork::Backup, nightly, at(0)),
             None,
             "another made it in the same second"
         );
-        assert!(latest_slot(&of("u2"), Work::Backup, nightly, at(0)).is_some());
+        assert!(latest_slot(&of("u2"), ScheduledWork::Backup, nightly, at(0)).is_some());
     }
 
     #[test]
@@ -294,7 +297,7 @@ mod tests {
             job("nightly-100", None, good()),
             job("other-100", Some("other"), good()),
         ];
-        let surplus = |good, bad| surplus(&runs, Work::Backup, "nightly", good, bad);
+        let surplus = |good, bad| surplus(&runs, ScheduledWork::Backup, "nightly", good, bad);
         assert_eq!(names(&surplus(Some(1), None)), ["nightly-1000", "nightly-3000"]);
         assert_eq!(names(&surplus(Some(0), Some(0))).len(), 4);
         assert_eq!(names(&surplus(None, Some(0))), ["nightly-2000"]);
@@ -304,8 +307,11 @@ mod tests {
     #[test]
     fn a_purge_goes_with_the_sync_that_followed_it() {
         let mut runs = vec![task("tidy-1", "purge", done()), task("tidy-1-sync", "sync", json!({}))];
-        assert!(surplus(&runs, Work::Purge, "tidy", Some(0), None).is_empty());
+        assert!(surplus(&runs, ScheduledWork::Purge, "tidy", Some(0), None).is_empty());
         runs[1] = task("tidy-1-sync", "sync", done());
-        assert_eq!(names(&surplus(&runs, Work::Purge, "tidy", Some(0), None)), ["tidy-1-sync", "tidy-1"]);
+        assert_eq!(
+            names(&surplus(&runs, ScheduledWork::Purge, "tidy", Some(0), None)),
+            ["tidy-1-sync", "tidy-1"]
+        );
     }
 }

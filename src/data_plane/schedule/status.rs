@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     recipe::Recipe,
-    runs::{Run, Work},
+    runs::{ScheduleRun, ScheduledWork},
 };
 use crate::{
     api::{
@@ -28,7 +28,7 @@ pub const MISSED: &str = "Missed";
 
 /// What became of the slots that were due, for the condition `Missed`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SlotOutcome {
     /// None was due, or it still waits.
     Nothing,
     /// One ran, and none was missed.
@@ -47,7 +47,7 @@ pub struct Report {
     /// What the schedule does, or why it does not.
     pub ready: Result<String, Problem>,
     /// What became of the slots that were due.
-    pub outcome: Outcome,
+    pub outcome: SlotOutcome,
 }
 
 /// `old` as `report` makes it.
@@ -70,9 +70,11 @@ pub fn status(
     };
     set_condition(&mut new.conditions, READY, Some(ready), reason, message, generation, now);
     let (missed, reason, message) = match &report.outcome {
-        Outcome::Nothing => return new,
-        Outcome::OnTime => (false, Reason::Scheduled, "the last slot ran, and none before it was left out"),
-        Outcome::Missed(message) => (true, Reason::SlotsMissed, message.as_str()),
+        SlotOutcome::Nothing => return new,
+        SlotOutcome::OnTime => {
+            (false, Reason::Scheduled, "the last slot ran, and none before it was left out")
+        }
+        SlotOutcome::Missed(message) => (true, Reason::SlotsMissed, message.as_str()),
     };
     set_condition(&mut new.conditions, MISSED, Some(missed), reason, message, generation, now);
     new
@@ -88,7 +90,7 @@ pub fn patch(resource_version: &str, status: &MedusaBackupScheduleStatus) -> Val
 /// What the schedule does.
 #[must_use]
 pub fn purpose(schedule: &MedusaBackupSchedule, recipe: &Recipe, datacenter: &CassandraDatacenter) -> String {
-    let work = Work::from(schedule.spec.operation_type);
+    let work = ScheduledWork::from(schedule.spec.operation_type);
     format!(
         "creates a {} for CassandraDatacenter `{}` at each slot of {}",
         work.kind(),
@@ -99,7 +101,7 @@ pub fn purpose(schedule: &MedusaBackupSchedule, recipe: &Recipe, datacenter: &Ca
 
 /// The slot of `since` waits for `other` to end.
 #[must_use]
-pub fn busy(other: &Run, since: Timestamp) -> Problem {
+pub fn busy(other: &ScheduleRun, since: Timestamp) -> Problem {
     let created = other.created.map(|at| format!(", created {at},")).unwrap_or_default();
     let kind = other.work.kind();
     Problem::new(
@@ -148,22 +150,22 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn report(ready: Result<String, Problem>, outcome: Outcome) -> Report {
+    fn report(ready: Result<String, Problem>, outcome: SlotOutcome) -> Report {
         Report { next: Some(at(60)), last: None, ready, outcome }
     }
 
     #[test]
     fn a_status_says_what_it_does_or_why_it_does_not() {
-        let fine = report(Ok("runs".to_owned()), Outcome::Nothing);
+        let fine = report(Ok("runs".to_owned()), SlotOutcome::Nothing);
         let first = status(&MedusaBackupScheduleStatus::default(), &fine, Some(1), at(0));
         assert!(first.conditions.is_true(READY) && first.message.is_none() && first.last_execution.is_none());
         assert!(first.conditions.of_type(MISSED).is_none());
         let problem = Problem::new(Reason::InvalidSpec, "spec.cronSchedule: no".to_owned());
-        let missed = report(Err(problem), Outcome::Missed("1 slot".to_owned()));
+        let missed = report(Err(problem), SlotOutcome::Missed("1 slot".to_owned()));
         let second = status(&first, &missed, Some(2), at(5));
         assert_eq!(second.message.as_deref(), Some("spec.cronSchedule: no"));
         assert!(!second.conditions.is_true(READY) && second.conditions.is_true(MISSED));
-        let third = status(&second, &report(Ok(String::new()), Outcome::OnTime), Some(2), at(9));
+        let third = status(&second, &report(Ok(String::new()), SlotOutcome::OnTime), Some(2), at(9));
         assert!(!third.conditions.is_true(MISSED) && third.message.is_none());
         assert_eq!(status(&third, &fine, Some(2), at(10)).conditions.len(), 2, "it stays as it is");
     }

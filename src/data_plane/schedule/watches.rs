@@ -21,7 +21,7 @@ use kube::{
 use super::{
     Schedule,
     run_index::{RunIndex, Scope, Source, Wake},
-    runs::Run,
+    runs::ScheduleRun,
 };
 use crate::{
     api::{
@@ -51,13 +51,15 @@ pub fn changes(
     let jobs = watch::<MedusaBackupJob>(tools, scope, {
         let (run_index, scope) = (Arc::clone(run_index), scope.clone());
         move |event| {
-            run_index.note_run(&scope, Source::Jobs, event, |job| job.0.as_ref().ok().map(Run::of_job))
+            run_index
+                .note_run(&scope, Source::Jobs, event, |job| job.0.as_ref().ok().map(ScheduleRun::of_job))
         }
     });
     let tasks = watch::<MedusaTask>(tools, scope, {
         let (run_index, scope) = (Arc::clone(run_index), scope.clone());
         move |event| {
-            run_index.note_run(&scope, Source::Tasks, event, |task| task.0.as_ref().ok().map(Run::of_task))
+            run_index
+                .note_run(&scope, Source::Tasks, event, |task| task.0.as_ref().ok().map(ScheduleRun::of_task))
         }
     });
     stream::select_all([datacenters, jobs, tasks])

@@ -11,7 +11,7 @@ use kube::{
 };
 use serde::Serialize;
 
-use super::runs::{Run, Work};
+use super::runs::{ScheduleRun, ScheduledWork};
 use crate::{
     api::{
         Reason,
@@ -33,9 +33,9 @@ use crate::{
 /// What came of creating a run.
 pub enum Created {
     /// It was made.
-    New(Run),
+    New(ScheduleRun),
     /// It was there already, from before a crash or by another data plane.
-    Adopted(Run),
+    Adopted(ScheduleRun),
 }
 
 /// The run to be created for `slot`, before it has a uid.
@@ -45,8 +45,8 @@ pub fn planned(
     datacenter: &CassandraDatacenter,
     slot: Timestamp,
     now: Timestamp,
-) -> Run {
-    Run {
+) -> ScheduleRun {
+    ScheduleRun {
         work: schedule.spec.operation_type.into(),
         namespace: objects::namespace(schedule).to_owned(),
         name: names::slot(objects::name(schedule), slot),
@@ -69,7 +69,7 @@ pub async fn create(
     client: &Client,
     schedule: &MedusaBackupSchedule,
     datacenter: &CassandraDatacenter,
-    run: &Run,
+    run: &ScheduleRun,
 ) -> Result<Created, Obstacle> {
     let mut all: BTreeMap<String, String> = datacenter.datacenter_labels().into();
     all.insert(labels::SCHEDULE.to_owned(), names::label_value(objects::name(schedule)));
@@ -87,7 +87,8 @@ pub async fn create(
         ScheduledOperation::Backup => {
             let spec =
                 MedusaBackupJobSpec { cassandra_datacenter: datacenter, ..schedule.spec.backup_spec.clone() };
-            make(client, MedusaBackupJob { metadata, spec, status: None }, schedule, Run::of_job).await
+            make(client, MedusaBackupJob { metadata, spec, status: None }, schedule, ScheduleRun::of_job)
+                .await
         }
         ScheduledOperation::Purge => {
             let spec = MedusaTaskSpec {
@@ -96,7 +97,7 @@ pub async fn create(
                 backup_name: None,
                 restore_key: None,
             };
-            make(client, MedusaTask { metadata, spec, status: None }, schedule, Run::of_task).await
+            make(client, MedusaTask { metadata, spec, status: None }, schedule, ScheduleRun::of_task).await
         }
     }
 }
@@ -114,7 +115,7 @@ async fn make<K: Followed + Serialize>(
     client: &Client,
     new: K,
     schedule: &MedusaBackupSchedule,
-    read: impl Fn(&K) -> Run,
+    read: impl Fn(&K) -> ScheduleRun,
 ) -> Result<Created, Obstacle> {
     let name = objects::name(&new).to_owned();
     let api = Api::<K>::namespaced(client.clone(), objects::namespace(&new));
@@ -134,7 +135,7 @@ async fn make<K: Followed + Serialize>(
     }
 }
 
-fn taken(there: &Run) -> Problem {
+fn taken(there: &ScheduleRun) -> Problem {
     Problem::new(
         Reason::NameConflict,
         format!(
@@ -149,14 +150,14 @@ fn taken(there: &Run) -> Problem {
 ///
 /// # Errors
 /// When the API server cannot be asked or refuses.
-pub async fn delete(client: &Client, run: &Run) -> Result<(), kube::Error> {
+pub async fn delete(client: &Client, run: &ScheduleRun) -> Result<(), kube::Error> {
     let this = Preconditions { uid: Some(run.uid.clone()), resource_version: None };
     let deleted = match run.work {
-        Work::Backup => {
+        ScheduledWork::Backup => {
             let jobs = Api::<MedusaBackupJob>::namespaced(client.clone(), &run.namespace);
             objects::delete(&jobs, &run.name, this).await
         }
-        Work::Purge | Work::Other => {
+        ScheduledWork::Purge | ScheduledWork::Other => {
             let tasks = Api::<MedusaTask>::namespaced(client.clone(), &run.namespace);
             objects::delete(&tasks, &run.name, this).await
         }

@@ -4,7 +4,7 @@
 
 use kube::{ResourceExt as _, core::DeserializeGuard};
 
-use super::turn::Work;
+use super::turn::OpenWork;
 use crate::{
     api::{
         Reason,
@@ -85,7 +85,7 @@ pub struct Elsewhere {
 ///   deletes what no finished backup needs. Medusa's grace period covers new files only;
 /// - another purge, so that no two delete the same files at once.
 ///
-/// Of backups and purges that have not begun it waits for those that were made before it ([`Work::waits_for`]). Of a
+/// Of backups and purges that have not begun it waits for those that were made before it ([`OpenWork::waits_for`]). Of a
 /// backup that cannot be read nobody can say whose it is.
 ///
 /// # Errors
@@ -113,11 +113,11 @@ pub fn purge_may_begin(task: &MedusaTask, elsewhere: &Elsewhere) -> Result<(), P
             format!("MedusaRestoreJob `{name}`, which cannot be read and may be at work,"),
         );
     }
-    let own = Work::Purge(task);
+    let own = OpenWork::Purge(task);
     for backup in &elsewhere.backups {
         let name = backup.name_any();
         match &backup.0 {
-            Ok(job) if own.waits_for(&Work::Backup(job)) => {
+            Ok(job) if own.waits_for(&OpenWork::Backup(job)) => {
                 let what = format!("MedusaBackupJob `{name}` of CassandraDatacenter `{dc}`");
                 return busy(Reason::BackupRunning, what);
             }
@@ -139,13 +139,17 @@ pub fn backup_may_begin(
     job: &MedusaBackupJob,
     tasks: &[DeserializeGuard<MedusaTask>],
 ) -> Result<(), Problem> {
-    waits_for_purge(&Work::Backup(job), &job.spec.cassandra_datacenter, tasks)
+    waits_for_purge(&OpenWork::Backup(job), &job.spec.cassandra_datacenter, tasks)
 }
 
 /// A task that cannot be read is none that this controller works on.
-fn waits_for_purge(own: &Work<'_>, dc: &str, tasks: &[DeserializeGuard<MedusaTask>]) -> Result<(), Problem> {
+fn waits_for_purge(
+    own: &OpenWork<'_>,
+    dc: &str,
+    tasks: &[DeserializeGuard<MedusaTask>],
+) -> Result<(), Problem> {
     let readable = tasks.iter().filter_map(|task| task.0.as_ref().ok());
-    let mut purges = readable.filter_map(|task| Some((task, Work::of_task(task)?)));
+    let mut purges = readable.filter_map(|task| Some((task, OpenWork::of_task(task)?)));
     match purges.find(|(_, purge)| own.waits_for(purge)) {
         None => Ok(()),
         Some((task, _)) => {

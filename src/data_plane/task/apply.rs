@@ -7,7 +7,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::sync_plan::Change;
+use super::sync_plan::SyncChange;
 use crate::{
     api::medusa::{MedusaBackup, MedusaBackupJob, MedusaBackupStatus},
     data_plane::frame::{objects, outcome},
@@ -35,21 +35,21 @@ pub struct Applied {
 pub async fn change(
     client: &Client,
     namespace: &str,
-    change: &Change,
+    change: &SyncChange,
     done: &mut Applied,
 ) -> Result<(), kube::Error> {
     let backups = Api::<MedusaBackup>::namespaced(client.clone(), namespace);
     let (name, written) = match change {
-        Change::Create(backup) => {
+        SyncChange::Create(backup) => {
             let name = objects::name(backup.as_ref());
             (name, create(&backups, backup).await.map(|made| done.created += usize::from(made)))
         }
-        Change::Refresh { name, this, status } => {
+        SyncChange::Refresh { name, this, status } => {
             let patch = Patch::Merge(status_patch(this, status));
             let written = backups.patch_status(name, &objects::patch_params(), &patch).await;
             (name.as_str(), written.map(|_| done.refreshed += 1))
         }
-        Change::Remove { name, this, job } => {
+        SyncChange::Remove { name, this, job } => {
             let jobs = Api::<MedusaBackupJob>::namespaced(client.clone(), namespace);
             let removed = remove(&backups, &jobs, name, this, job.as_ref()).await;
             (name.as_str(), removed.map(|()| done.removed += 1))

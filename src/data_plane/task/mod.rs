@@ -72,12 +72,12 @@ struct Checking {
 }
 
 /// A task under way.
-pub struct Run {
+pub struct TaskRun {
     stored: Stored<MedusaTaskStatus>,
-    work: Work,
+    work: TaskWork,
 }
 
-enum Work {
+enum TaskWork {
     Sync(Box<Sync>),
     Pods(Box<Pods>),
 }
@@ -89,7 +89,7 @@ struct Pods {
     preparation: Option<Preparation>,
 }
 
-impl PodsRun for Run {
+impl PodsRun for TaskRun {
     type Object = MedusaTask;
     type Shared = Pool;
     type Before = Before;
@@ -169,21 +169,21 @@ impl PodsRun for Run {
     }
 
     fn list(&self, status: &mut MedusaTaskStatus) {
-        if let Work::Pods(pods) = &self.work {
+        if let TaskWork::Pods(pods) = &self.work {
             status::progress(status, &pods.calls.states);
         }
     }
 
     fn adopt(&mut self, now: Timestamp) {
-        if let Work::Pods(pods) = &mut self.work {
+        if let TaskWork::Pods(pods) = &mut self.work {
             status::adopt(&self.stored.status, &mut pods.calls.states, now);
         }
     }
 
     async fn go_on(&mut self, tools: &Tools, task: &MedusaTask) -> Result<Progress, kube::Error> {
         let pods = match &mut self.work {
-            Work::Pods(pods) => pods,
-            Work::Sync(sync) => return sync.pass(tools, &mut self.stored.status).await,
+            TaskWork::Pods(pods) => pods,
+            TaskWork::Sync(sync) => return sync.pass(tools, &mut self.stored.status).await,
         };
         if let Some(pause) = pods.ask(tools).await {
             return Ok(Progress::Later(pause));
@@ -236,7 +236,7 @@ impl Checking {
     }
 }
 
-impl Run {
+impl TaskRun {
     /// The run of `task`, whose status holds a start time; pods are asked at `next`.
     fn new(
         task: &MedusaTask,
@@ -248,11 +248,11 @@ impl Run {
         let stored = stored::<Self>(task, now);
         let started = stored.status.start_time.as_ref().map_or(now, |time| time.0);
         let work = if task.spec.operation == TaskOperation::Sync {
-            Work::Sync(Box::new(Sync::new(inputs, started, now)))
+            TaskWork::Sync(Box::new(Sync::new(inputs, started, now)))
         } else {
             let mut calls = PodCalls::new(inputs, started, MAX_PURGES, now);
             calls.states = status::resumed(&stored.status, calls.medusas.pods.keys(), next, now);
-            Work::Pods(Box::new(Pods { calls, preparation }))
+            TaskWork::Pods(Box::new(Pods { calls, preparation }))
         };
         Self { stored, work }
     }

@@ -18,7 +18,7 @@ use super::{
     apply::{self, Applied},
     listing::Listing,
     status,
-    sync_plan::{Change, Known, Plan, plan},
+    sync_plan::{Known, SyncChange, SyncPlan, plan},
 };
 use crate::{
     api::{Reason, medusa::MedusaTaskStatus},
@@ -39,9 +39,9 @@ enum Stage {
     /// The storage is listed for the first time.
     Listing,
     /// The storage is listed again, as something is to be removed.
-    Confirming { first: String, plan: Plan },
+    Confirming { first: String, plan: SyncPlan },
     /// The plan is carried out.
-    Applying { first: String, plan: Plan, left: VecDeque<Change>, done: Applied },
+    Applying { first: String, plan: SyncPlan, left: VecDeque<SyncChange>, done: Applied },
 }
 
 impl Sync {
@@ -99,7 +99,7 @@ impl Sync {
         self.carry_out(tools, &namespace, status).await
     }
 
-    fn apply(&mut self, first: String, plan: Plan) {
+    fn apply(&mut self, first: String, plan: SyncPlan) {
         let left = plan.changes.iter().chain(&plan.removals).cloned().collect();
         self.stage = Stage::Applying { first, plan, left, done: Applied::default() };
     }
@@ -131,7 +131,7 @@ impl Sync {
 }
 
 /// What the sync that listed the storage by pod `first` did, or why it failed all the same.
-fn outcome(first: &str, plan: &Plan, done: &Applied) -> Result<String, (Reason, String)> {
+fn outcome(first: &str, plan: &SyncPlan, done: &Applied) -> Result<String, (Reason, String)> {
     let mut told = format!(
         "{} backups of this datacenter are in the storage, as listed by {first}; MedusaBackups: {} created, {} \
          refreshed, {} removed",

@@ -7,7 +7,7 @@
 //! - a job of its name is not over;
 //! - its nodes are of another datacenter, whatever its spec says;
 //! - nothing that is known here is listed, so that bucket or prefix may be another, or the listing empty;
-//! - a second listing, by another pod where there is one, does not say the same ([`Plan::confirm`]).
+//! - a second listing, by another pod where there is one, does not say the same ([`SyncPlan::confirm`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,7 +50,7 @@ pub struct Known {
 
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Change {
+pub enum SyncChange {
     /// A MedusaBackup is to be made, status and all.
     Create(Box<MedusaBackup>),
     /// A MedusaBackup's status is to become this.
@@ -75,11 +75,11 @@ pub enum Change {
 
 /// What to do, and what is left alone.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
+pub struct SyncPlan {
     /// Creations and refreshments.
-    pub changes: Vec<Change>,
+    pub changes: Vec<SyncChange>,
     /// Removals, to be confirmed.
-    pub removals: Vec<Change>,
+    pub removals: Vec<SyncChange>,
     /// How many listed backups are this datacenter's.
     pub listed: usize,
     /// What was left alone and why, for people.
@@ -90,7 +90,7 @@ pub struct Plan {
 
 /// What `listing` means for the MedusaBackups of `dc`, given what was `known` before it was made.
 #[must_use]
-pub fn plan(listing: &[BackupSummary], known: &Known, dc: &CassandraDatacenter) -> Plan {
+pub fn plan(listing: &[BackupSummary], known: &Known, dc: &CassandraDatacenter) -> SyncPlan {
     let listed: BTreeMap<&str, &BackupSummary> =
         listing.iter().map(|summary| (summary.backup_name.as_str(), summary)).collect();
     let existing: BTreeMap<&str, &MedusaBackup> =
@@ -99,7 +99,7 @@ pub fn plan(listing: &[BackupSummary], known: &Known, dc: &CassandraDatacenter) 
         known.jobs.iter().filter(|job| !is_over(job)).filter_map(|j| j.metadata.name.as_deref()).collect();
     let name = dc.metadata.name.as_deref().unwrap_or_default();
     let is_of_dc = |backup: &MedusaBackup| backup.spec.cassandra_datacenter == name;
-    let mut plan = Plan::default();
+    let mut plan = SyncPlan::default();
     let mut left: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, summary) in &listed {
         let nodes = own_nodes(summary, dc);
@@ -128,7 +128,7 @@ pub fn plan(listing: &[BackupSummary], known: &Known, dc: &CassandraDatacenter) 
             }
             None => {
                 plan.listed += 1;
-                plan.changes.push(Change::Create(Box::new(new(summary, nodes, dc))));
+                plan.changes.push(SyncChange::Create(Box::new(new(summary, nodes, dc))));
             }
         }
     }
@@ -147,7 +147,7 @@ pub fn plan(listing: &[BackupSummary], known: &Known, dc: &CassandraDatacenter) 
         } else if backup.metadata.deletion_timestamp.is_none() {
             let job =
                 jobs.get(name).filter(|j| j.spec.cassandra_datacenter == backup.spec.cassandra_datacenter);
-            plan.removals.push(Change::Remove {
+            plan.removals.push(SyncChange::Remove {
                 name: (*name).to_owned(),
                 this: this_version(&backup.metadata),
                 job: job.map(|job| this_version(&job.metadata)),
@@ -163,7 +163,7 @@ pub fn plan(listing: &[BackupSummary], known: &Known, dc: &CassandraDatacenter) 
     plan
 }
 
-impl Plan {
+impl SyncPlan {
     /// The plan after the `second` listing, nothing when there was none. Only what that does not hold either
     /// is removed; one that holds nothing at all confirms nothing. `first` is the pod that listed first.
     #[must_use]
@@ -179,8 +179,8 @@ impl Plan {
         };
         let listed: BTreeSet<&str> = second.iter().map(|summary| summary.backup_name.as_str()).collect();
         self.removals.retain(|change| match change {
-            Change::Remove { name, .. } => !listed.contains(name.as_str()),
-            Change::Create(_) | Change::Refresh { .. } => true,
+            SyncChange::Remove { name, .. } => !listed.contains(name.as_str()),
+            SyncChange::Create(_) | SyncChange::Refresh { .. } => true,
         });
         let kept = wanted.saturating_sub(self.removals.len());
         if kept > 0 {
@@ -192,12 +192,12 @@ impl Plan {
     }
 }
 
-fn doubt(listed: usize, removals: &[Change], dc: &str) -> String {
+fn doubt(listed: usize, removals: &[SyncChange], dc: &str) -> String {
     let names: Vec<&str> = removals
         .iter()
         .filter_map(|change| match change {
-            Change::Remove { name, .. } => Some(name.as_str()),
-            Change::Create(_) | Change::Refresh { .. } => None,
+            SyncChange::Remove { name, .. } => Some(name.as_str()),
+            SyncChange::Create(_) | SyncChange::Refresh { .. } => None,
         })
         .collect();
     let found = if listed == 0 { "no backup at all".to_owned() } else { format!("{listed} backups") };
@@ -275,7 +275,7 @@ fn new(summary: &BackupSummary, nodes: Vec<BackupNode>, dc: &CassandraDatacenter
 
 /// The new status of a MedusaBackup that says something else than the storage. Times that it has stay: its
 /// job knew them better.
-fn refresh(backup: &MedusaBackup, summary: &BackupSummary, nodes: Vec<BackupNode>) -> Option<Change> {
+fn refresh(backup: &MedusaBackup, summary: &BackupSummary, nodes: Vec<BackupNode>) -> Option<SyncChange> {
     let old = backup.status.clone().unwrap_or_default();
     let listed = status(summary, nodes);
     let mut new = MedusaBackupStatus {
@@ -286,7 +286,7 @@ fn refresh(backup: &MedusaBackup, summary: &BackupSummary, nodes: Vec<BackupNode
     if sorted(&old.nodes) == sorted(&new.nodes) {
         new.nodes.clone_from(&old.nodes);
     }
-    (new != old).then(|| Change::Refresh {
+    (new != old).then(|| SyncChange::Refresh {
         name: summary.backup_name.clone(),
         this: this_version(&backup.metadata),
         status: Box::new(new),

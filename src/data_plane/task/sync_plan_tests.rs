@@ -67,17 +67,17 @@ fn job(name: &str, dc: &str, over: bool) -> MedusaBackupJob {
     .unwrap()
 }
 
-fn planned(listing: &[BackupSummary], backups: Vec<MedusaBackup>, jobs: Vec<MedusaBackupJob>) -> Plan {
+fn planned(listing: &[BackupSummary], backups: Vec<MedusaBackup>, jobs: Vec<MedusaBackupJob>) -> SyncPlan {
     plan(listing, &Known { backups, jobs, ..Known::default() }, &dc())
 }
 
-fn names(changes: &[Change]) -> Vec<String> {
+fn names(changes: &[SyncChange]) -> Vec<String> {
     changes
         .iter()
         .map(|change| match change {
-            Change::Create(backup) => format!("+{}", backup.metadata.name.as_deref().unwrap()),
-            Change::Refresh { name, .. } => format!("~{name}"),
-            Change::Remove { name, .. } => format!("-{name}"),
+            SyncChange::Create(backup) => format!("+{}", backup.metadata.name.as_deref().unwrap()),
+            SyncChange::Refresh { name, .. } => format!("~{name}"),
+            SyncChange::Remove { name, .. } => format!("-{name}"),
         })
         .collect()
 }
@@ -85,7 +85,7 @@ fn names(changes: &[Change]) -> Vec<String> {
 #[test]
 fn a_listed_backup_becomes_an_object_with_everything_filled_in() {
     let plan = planned(&[listed("b1", &["a", "b"])], vec![], vec![]);
-    let [Change::Create(backup)] = plan.changes.as_slice() else { panic!("{plan:?}") };
+    let [SyncChange::Create(backup)] = plan.changes.as_slice() else { panic!("{plan:?}") };
     assert_eq!(backup.metadata.namespace.as_deref(), Some("n"));
     let labels = backup.metadata.labels.as_ref().unwrap();
     assert_eq!(labels[CASSANDRA_CLUSTER], "Shop");
@@ -118,13 +118,13 @@ fn what_cannot_be_restored_here_is_not_imported(#[case] summary: BackupSummary) 
 #[test]
 fn a_backup_of_two_datacenters_counts_for_its_own_nodes_only() {
     let plan = planned(&[listed("b1", &["a", "b", "Other/c"])], vec![], vec![]);
-    let [Change::Create(backup)] = plan.changes.as_slice() else { panic!("{plan:?}") };
+    let [SyncChange::Create(backup)] = plan.changes.as_slice() else { panic!("{plan:?}") };
     let status = backup.status.as_ref().unwrap();
     assert_eq!((status.total_nodes, status.finished_nodes, status.nodes.len()), (Some(2), Some(2), 2));
     // Medusa 0.29 counts every node's part, also of nodes it does not name.
     let more = BackupSummary { finished_nodes: 6, ..listed("b2", &["a", "b", "c"]) };
     let plan = planned(&[more], vec![], vec![]);
-    let [Change::Create(backup)] = plan.changes.as_slice() else { panic!("{plan:?}") };
+    let [SyncChange::Create(backup)] = plan.changes.as_slice() else { panic!("{plan:?}") };
     assert_eq!(backup.status.as_ref().unwrap().finished_nodes, Some(3));
 }
 
@@ -144,7 +144,7 @@ fn an_object_that_says_something_else_is_refreshed_but_for_its_times() {
     let began = json!("1970-01-01T00:16:30Z");
     let old = json!({"startTime": began, "status": "SUCCESS", "totalNodes": 2, "finishedNodes": 2});
     let plan = planned(&[listed("b1", &["a", "b"])], vec![object("b1", "dc1", &old)], vec![]);
-    let [Change::Refresh { this, status, .. }] = plan.changes.as_slice() else { panic!("{plan:?}") };
+    let [SyncChange::Refresh { this, status, .. }] = plan.changes.as_slice() else { panic!("{plan:?}") };
     assert_eq!(this.resource_version.as_deref(), Some("7"));
     let status = serde_json::to_value(status).unwrap();
     assert_eq!((&status["startTime"], &status["finishTime"]), (&began, &json!("1970-01-01T00:17:40Z")));
@@ -160,7 +160,7 @@ fn a_backup_that_has_lost_a_nodes_part_no_longer_says_success() {
     let purged =
         BackupSummary { status: StatusType::InProgress.into(), finished_nodes: 1, finish_time: 0, ..summary };
     let plan = planned(&[purged], vec![known], vec![]);
-    let [Change::Refresh { status, .. }] = plan.changes.as_slice() else { panic!("{plan:?}") };
+    let [SyncChange::Refresh { status, .. }] = plan.changes.as_slice() else { panic!("{plan:?}") };
     assert_eq!(status.status.as_deref(), Some("IN_PROGRESS"));
     assert_eq!((status.total_nodes, status.finished_nodes), (Some(2), Some(1)));
 }
@@ -176,7 +176,7 @@ fn what_is_not_listed_any_more_goes_with_its_finished_job() {
         uid: Some(uid.to_owned()),
         resource_version: Some(version.to_owned()),
     };
-    let remove = |name: &str, job| Change::Remove {
+    let remove = |name: &str, job| SyncChange::Remove {
         name: name.to_owned(),
         this: this(&format!("{name}-uid"), "7"),
         job,
@@ -228,7 +228,7 @@ fn nothing_goes_where_nothing_that_is_known_is_listed(
 
 #[test]
 fn an_empty_storage_is_no_trouble_where_nothing_is_known() {
-    assert_eq!(planned(&[], vec![object("b", "dc2", &json!(null))], vec![]), Plan::default());
+    assert_eq!(planned(&[], vec![object("b", "dc2", &json!(null))], vec![]), SyncPlan::default());
 }
 
 #[test]

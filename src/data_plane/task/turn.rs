@@ -38,14 +38,14 @@ impl Turn {
 
 /// Backups and purges of one datacenter that are not over.
 #[derive(Clone, Copy, Debug)]
-pub enum Work<'a> {
+pub enum OpenWork<'a> {
     /// A backup.
     Backup(&'a MedusaBackupJob),
     /// A purge.
     Purge(&'a MedusaTask),
 }
 
-impl<'a> Work<'a> {
+impl<'a> OpenWork<'a> {
     /// The task as such work; nothing when it is no purge.
     #[must_use]
     pub fn of_task(task: &'a MedusaTask) -> Option<Self> {
@@ -82,7 +82,7 @@ impl<'a> Work<'a> {
 
     /// Whether `self`, which has not begun, waits for `other`.
     #[must_use]
-    pub fn waits_for(&self, other: &Work<'_>) -> bool {
+    pub fn waits_for(&self, other: &OpenWork<'_>) -> bool {
         let (own, their) = (self.turn(), other.turn());
         let (started, is_over) = other.course();
         let is_itself = own.is_purge == their.is_purge && own.uid == their.uid;
@@ -122,8 +122,8 @@ mod tests {
     fn waits(own: Made, other: Made) -> bool {
         let (job, task): (MedusaBackupJob, MedusaTask) = (object(0, own, "dc1"), object(0, own, "dc1"));
         let (other_job, other_task) = (object(1, other, "dc1"), object(1, other, "dc1"));
-        let own = if own.1 { Work::Purge(&task) } else { Work::Backup(&job) };
-        let other = if other.1 { Work::Purge(&other_task) } else { Work::Backup(&other_job) };
+        let own = if own.1 { OpenWork::Purge(&task) } else { OpenWork::Backup(&job) };
+        let other = if other.1 { OpenWork::Purge(&other_task) } else { OpenWork::Backup(&other_job) };
         own.waits_for(&other)
     }
 
@@ -147,7 +147,7 @@ mod tests {
     fn what_is_over_elsewhere_or_being_deleted_is_not_waited_for() {
         let purge: MedusaTask = object(0, (2, true, false), "dc1");
         let job: MedusaBackupJob = object(1, (1, false, true), "dc1");
-        let waits = |job: &MedusaBackupJob| Work::Purge(&purge).waits_for(&Work::Backup(job));
+        let waits = |job: &MedusaBackupJob| OpenWork::Purge(&purge).waits_for(&OpenWork::Backup(job));
         assert!(waits(&job));
         let mut over = job.clone();
         over.status.as_mut().unwrap().finish_time = over.status.as_ref().unwrap().start_time.clone();
@@ -156,7 +156,7 @@ mod tests {
         deleted.metadata.deletion_timestamp = deleted.metadata.creation_timestamp.clone();
         assert!(!waits(&deleted));
         assert!(!waits(&object(1, (1, false, true), "dc2")));
-        assert!(!Work::Purge(&purge).waits_for(&Work::Purge(&purge)), "nor for itself");
+        assert!(!OpenWork::Purge(&purge).waits_for(&OpenWork::Purge(&purge)), "nor for itself");
     }
 
     proptest! {
@@ -169,15 +169,15 @@ mod tests {
                 made.iter().enumerate().map(|(n, (s, p))| object(n, (*s, *p, false), "dc1")).collect();
             let tasks: Vec<MedusaTask> =
                 made.iter().enumerate().map(|(n, (s, p))| object(n, (*s, *p, false), "dc1")).collect();
-            let work: Vec<Work<'_>> = made
+            let work: Vec<OpenWork<'_>> = made
                 .iter()
                 .enumerate()
-                .map(|(n, (_, purge))| if *purge { Work::Purge(&tasks[n]) } else { Work::Backup(&jobs[n]) })
+                .map(|(n, (_, purge))| if *purge { OpenWork::Purge(&tasks[n]) } else { OpenWork::Backup(&jobs[n]) })
                 .collect();
-            let free: Vec<&Work<'_>> =
+            let free: Vec<&OpenWork<'_>> =
                 work.iter().filter(|own| !work.iter().any(|other| own.waits_for(other))).collect();
             prop_assert!(!free.is_empty());
-            let purges = free.iter().filter(|work| matches!(work, Work::Purge(_))).count();
+            let purges = free.iter().filter(|work| matches!(work, OpenWork::Purge(_))).count();
             prop_assert!(purges == 0 || free.len() == 1, "{free:?}");
         }
     }

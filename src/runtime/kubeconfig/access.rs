@@ -138,12 +138,12 @@ fn server(cluster: &Cluster, name: &str) -> Result<(Uri, String), Fault> {
     Ok((uri, host))
 }
 
-type Field<'a> = (&'static str, Option<&'a str>);
+type NamedText<'a> = (&'static str, Option<&'a str>);
 
 /// The bytes of a `…-data` field, or of the file that stands in for it, with the field's name.
 fn content(
-    (data_field, data): Field<'_>,
-    (file_field, path): Field<'_>,
+    (data_field, data): NamedText<'_>,
+    (file_field, path): NamedText<'_>,
     file: &impl Fn(&str) -> io::Result<Vec<u8>>,
 ) -> Result<Option<(&'static str, Vec<u8>)>, Fault> {
     if let Some(data) = data {

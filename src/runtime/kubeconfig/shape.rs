@@ -46,10 +46,10 @@ const USER: [(&str, Type); 12] = [
     ("as-user-extra", Type::ListsByKey),
 ];
 type Field = (&'static str, Type);
-type List = (&'static str, &'static str, &'static [Field]);
+type TypedList = (&'static str, &'static str, &'static [Field]);
 
 /// A list, what each of its entries holds, and the fields of that.
-const LISTS: [List; 3] =
+const LISTS: [TypedList; 3] =
     [("contexts", "context", &CONTEXT), ("clusters", "cluster", &CLUSTER), ("users", "user", &USER)];
 
 /// The first field of `file` that is not of its type.

@@ -24,7 +24,7 @@ pub use self::{
     body::{Bounds, List, Unbounded},
 };
 
-type Answer = Response<axum::body::Body>;
+type WireAnswer = Response<axum::body::Body>;
 
 /// Whether a request asks for a watch.
 pub fn is_watch<B>(request: &Request<B>) -> bool {
@@ -86,7 +86,7 @@ pub fn guarded(client: Client, bounds: Bounds, proxy: Option<String>) -> Client 
 }
 
 impl Wire {
-    async fn carry(&self, request: Request<Body>) -> Result<Answer, BoxError> {
+    async fn carry(&self, request: Request<Body>) -> Result<WireAnswer, BoxError> {
         let mut request = self.pages.fit(request);
         loop {
             let again = repeatable(&request);
@@ -102,7 +102,7 @@ impl Wire {
         }
     }
 
-    async fn once(&self, request: Request<Body>) -> Result<Answer, BoxError> {
+    async fn once(&self, request: Request<Body>) -> Result<WireAnswer, BoxError> {
         let asked = Asked::of(request.method(), request.uri(), request.headers());
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let (mut head, body) = self.client.send(request).await?.into_parts();

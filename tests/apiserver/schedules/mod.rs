@@ -34,7 +34,7 @@ use medusa_fleet::{
         labels,
     },
     control_plane::{
-        data_planes::{fleet::Fleet as Planes, membership::Listing, remote::Remote},
+        data_planes::{fleet::Fleet as Planes, membership::ListedDatacenters, remote::Remote},
         identity::{FleetRecord, Identity},
         inventory::expectation::Expectations,
         registry::{Link, LinkOptions},
@@ -125,7 +125,7 @@ impl<'a> ClockedNamespace<'a> {
             let links =
                 remotes.into_iter().map(|(name, config)| link(&planes, &name, seen.client(config), &ns));
             let _links: Vec<Link> = links.collect();
-            planes.set_listing(Listing::new());
+            planes.set_listing(ListedDatacenters::new());
             planes.set_enrolled();
             // Several of these share the data planes.
             let control_plane = Identity::new(FleetRecord::default(), &ns);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::written::{Written, defaults};
+use super::written::{WrittenStorage, defaults};
 use crate::{
     api::{
         k8ssandra::K8ssandraCluster,
@@ -75,7 +75,7 @@ impl Merged {
 
 struct Layers<'a> {
     own: &'a Storage,
-    written: &'a Written,
+    written: &'a WrittenStorage,
     configuration: &'a Storage,
     shared: BTreeSet<&'static str>,
 }
@@ -108,7 +108,7 @@ impl Layers<'_> {
 /// Puts a cluster's own properties over the shared ones, field by field: what a person wrote wins, also when it is
 /// empty, zero or `false`. The shared prefix is dead, as one prefix for several clusters would mix their backups.
 #[must_use]
-pub fn merge(own: &Storage, written: &Written, configuration: &Storage) -> Merged {
+pub fn merge(own: &Storage, written: &WrittenStorage, configuration: &Storage) -> Merged {
     let mut layers = Layers { own, written, configuration, shared: BTreeSet::new() };
     let zero = |count: &i64| *count == defaults::COUNT;
     let storage = Storage {
@@ -164,7 +164,7 @@ fn pod_storage(layers: &mut Layers<'_>) -> Option<PodStorage> {
 pub fn merged(cluster: &K8ssandraCluster, configuration: Option<&MedusaConfiguration>) -> Merged {
     let own = cluster.spec.medusa.as_ref().and_then(|m| m.storage_properties.clone()).unwrap_or_default();
     let shared = configuration.and_then(|c| c.spec.storage_properties.clone()).unwrap_or_default();
-    merge(&own, &Written::of(cluster), &shared)
+    merge(&own, &WrittenStorage::of(cluster), &shared)
 }
 
 impl Settings {

@@ -77,7 +77,7 @@ proptest! {
                 evidence.insert(field.name.to_owned());
             }
         }
-        let written = if everything { Written::Everything } else { Written::Only(evidence.clone()) };
+        let written = if everything { WrittenStorage::Everything } else { WrittenStorage::Only(evidence.clone()) };
         let (own, shared) = (Value::Object(own), Value::Object(shared));
         let merged = merge(
             &serde_json::from_value(own.clone()).unwrap(),
@@ -114,7 +114,8 @@ fn the_fields_above_are_all_there_are() {
 
 #[test]
 fn the_shared_prefix_is_dead() {
-    let merged = merge(&Storage::default(), &Written::Everything, &storage(json!({"prefix": "shared"})));
+    let merged =
+        merge(&Storage::default(), &WrittenStorage::Everything, &storage(json!({"prefix": "shared"})));
     assert_eq!(merged.storage.prefix, None);
 }
 
@@ -122,7 +123,7 @@ fn the_shared_prefix_is_dead() {
 fn a_cluster_turns_off_what_the_configuration_turns_on() {
     let shared = storage(json!({"secure": true, "sslVerify": true, "maxBackupCount": 7, "host": "minio"}));
     let own = storage(json!({"secure": false, "maxBackupCount": 0, "host": ""}));
-    let merged = merge(&own, &Written::Everything, &shared).storage;
+    let merged = merge(&own, &WrittenStorage::Everything, &shared).storage;
     assert_eq!((merged.secure, merged.ssl_verify), (Some(false), Some(true)));
     assert_eq!((merged.max_backup_count, merged.host.as_deref()), (Some(0), Some("")));
 }
@@ -131,7 +132,7 @@ fn a_cluster_turns_off_what_the_configuration_turns_on() {
 fn access_modes_are_one_value() {
     let own = storage(json!({"podStorage": {"accessModes": ["ReadWriteMany"]}}));
     let shared = storage(json!({"podStorage": {"accessModes": ["ReadWriteOnce"], "size": "1Gi"}}));
-    let pod = merge(&own, &Written::Everything, &shared).storage.pod_storage.unwrap();
+    let pod = merge(&own, &WrittenStorage::Everything, &shared).storage.pod_storage.unwrap();
     assert_eq!(pod.access_modes, ["ReadWriteMany"]);
     assert_eq!(pod.size, Some(IntOrString::String("1Gi".to_owned())));
 }

@@ -33,7 +33,7 @@ pub fn settings(
     cluster: &K8ssandraCluster,
     configuration: Option<&MedusaConfiguration>,
 ) -> Result<Settings, Vec<Problem>> {
-    let mut found = Found::default();
+    let mut found = Problems::default();
     let medusa = cluster.spec.medusa.clone().unwrap_or_default();
     template(&mut found, cluster, &medusa);
     if let (Some(name), None) = (medusa.configuration(), configuration) {
@@ -62,7 +62,7 @@ pub fn settings(
 /// Everything wrong with what the cluster says of one of its datacenters.
 #[must_use]
 pub fn datacenter(cluster: &K8ssandraCluster, datacenter: &DatacenterTemplate) -> Vec<Problem> {
-    let mut found = Found::default();
+    let mut found = Problems::default();
     let name = &datacenter.metadata.name;
     let medusa = cluster.spec.medusa.clone().unwrap_or_default();
     let encrypted = cluster.requires_client_encryption(datacenter) && !cluster.secrets_are_external();
@@ -106,9 +106,9 @@ pub fn grpc_port(medusa: &MedusaTemplate) -> u16 {
 }
 
 #[derive(Default)]
-struct Found(Vec<Problem>);
+struct Problems(Vec<Problem>);
 
-impl Found {
+impl Problems {
     fn cluster(&mut self, message: impl Into<String>) {
         self.0.push(Problem::invalid(Fault::Cluster, message));
     }
@@ -127,7 +127,7 @@ fn path(fault: Fault, field: &str) -> String {
     }
 }
 
-fn template(found: &mut Found, cluster: &K8ssandraCluster, medusa: &MedusaTemplate) {
+fn template(found: &mut Problems, cluster: &K8ssandraCluster, medusa: &MedusaTemplate) {
     let name = cluster.sanitized_name();
     if name.is_empty() || name.len() > MAX_NAME {
         found.cluster(format!(
@@ -194,7 +194,7 @@ fn template(found: &mut Found, cluster: &K8ssandraCluster, medusa: &MedusaTempla
     }
 }
 
-fn encryption_stores(found: &mut Found, stores: &EncryptionStores) {
+fn encryption_stores(found: &mut Problems, stores: &EncryptionStores) {
     let field = |field: &str| format!("spec.medusa.clientEncryptionStores.{field}");
     for (name, given) in [
         ("keystoreSecretRef", stores.keystore_secret_ref.is_some()),
@@ -216,7 +216,7 @@ fn encryption_stores(found: &mut Found, stores: &EncryptionStores) {
     }
 }
 
-fn storage(found: &mut Found, merged: &Merged, shared: bool, cluster: &str) {
+fn storage(found: &mut Problems, merged: &Merged, shared: bool, cluster: &str) {
     let storage = &merged.storage;
     // A field that nobody set is to be mended in the MedusaConfiguration, where there is one; a field that is set and empty, in
     // the object that sets it.
@@ -264,7 +264,7 @@ fn empty(text: Option<&str>) -> bool {
 }
 
 /// A secret or the pods' own role, one of them (upstream: Rules for Medusa in a datacenter).
-fn credentials(found: &mut Found, merged: &Merged) {
+fn credentials(found: &mut Problems, merged: &Merged) {
     let storage = &merged.storage;
     match (storage.secret_name(), storage.is_role_based()) {
         (Some(secret), true) => {
@@ -298,7 +298,7 @@ fn credentials(found: &mut Found, merged: &Merged) {
 }
 
 /// Values that would not be in medusa.ini, or not mean in Medusa, what was asked for.
-fn texts(found: &mut Found, merged: &Merged, cluster: &str) {
+fn texts(found: &mut Problems, merged: &Merged, cluster: &str) {
     let storage = &merged.storage;
     let texts = [
         ("bucketName", &storage.bucket_name),
@@ -371,7 +371,7 @@ fn is_bandwidth(text: &str) -> bool {
         && digits.parse::<f64>().is_ok_and(|n| n > 0.0 && (number.is_some() || n.fract() == 0.0))
 }
 
-fn numbers(found: &mut Found, merged: &Merged) {
+fn numbers(found: &mut Problems, merged: &Merged) {
     let storage = &merged.storage;
     let counts = [
         ("maxBackupAge", storage.max_backup_age),

@@ -23,14 +23,14 @@ pub mod defaults {
 
 /// What is known about who wrote the storage properties of one K8ssandraCluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Written {
+pub enum WrittenStorage {
     /// Everything that is there.
     Everything,
     /// What differs from a default, and these fields.
     Only(BTreeSet<String>),
 }
 
-impl Written {
+impl WrittenStorage {
     /// Looks at what the API server keeps of how `cluster` was written. A default counts as written when
     /// - a server-side apply holds it: an apply owns only what it sent;
     /// - kubectl's record of the last client-side apply has it;
@@ -143,7 +143,7 @@ mod tests {
     #[case::an_empty_map_was_applied(true, managed("Apply", json!({})), false)]
     #[case::another_shape(true, managed("Apply", json!("what")), false)]
     fn a_default_needs_evidence(#[case] defaulted: bool, #[case] metadata: Value, #[case] expected: bool) {
-        let written = Written::of(&cluster(defaulted, metadata));
+        let written = WrittenStorage::of(&cluster(defaulted, metadata));
         assert_eq!(written.has("maxBackupAge", true), expected);
         assert!(written.has("maxBackupCount", false), "no default is 3, so somebody wrote it");
     }
@@ -151,9 +151,9 @@ mod tests {
     #[test]
     fn a_field_within_a_field_is_told_apart() {
         let applied = managed("Apply", json!({"f:podStorage": {"f:storageClassName": {}}}));
-        assert!(!Written::of(&cluster(true, applied)).has("podStorage.size", true));
+        assert!(!WrittenStorage::of(&cluster(true, applied)).has("podStorage.size", true));
         let applied = managed("Apply", json!({"f:podStorage": {"f:size": {}}}));
-        assert!(Written::of(&cluster(true, applied)).has("podStorage.size", true));
+        assert!(WrittenStorage::of(&cluster(true, applied)).has("podStorage.size", true));
     }
 
     #[test]
@@ -162,9 +162,9 @@ mod tests {
             managed("Update", json!({".": {}, "f:maxBackupAge": {}, "f:concurrentTransfers": {}}));
         let last = json!({"spec": {"medusa": {"storageProperties": {"maxBackupAge": 0}}}}).to_string();
         metadata["annotations"] = json!({labels::LAST_APPLIED: last});
-        let written = Written::of(&cluster(true, metadata.clone()));
+        let written = WrittenStorage::of(&cluster(true, metadata.clone()));
         assert!(written.has("maxBackupAge", true) && !written.has("concurrentTransfers", true));
         metadata["annotations"] = json!({labels::LAST_APPLIED: "{"});
-        assert!(!Written::of(&cluster(true, metadata)).has("maxBackupAge", true));
+        assert!(!WrittenStorage::of(&cluster(true, metadata)).has("maxBackupAge", true));
     }
 }

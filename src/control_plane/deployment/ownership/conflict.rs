@@ -289,7 +289,7 @@ mod tests {
 
     /// Keys stay with their items: nobody can have another value there.
     fn is_key(path: &FieldPath) -> bool {
-        let [.., fields::Step::Item(keys), fields::Step::Field(last)] = path.0.as_slice() else {
+        let [.., fields::PathStep::Item(keys), fields::PathStep::Field(last)] = path.0.as_slice() else {
             return false;
         };
         keys.iter().any(|(key, _)| key == last)

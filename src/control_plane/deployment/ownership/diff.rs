@@ -12,7 +12,7 @@ use super::managed_fields::Owners;
 use crate::{
     api::{labels::MANAGER_DEPLOYMENT, names},
     control_plane::deployment::pod::{
-        fields::{self, FieldPath, Step, leaves},
+        fields::{self, FieldPath, PathStep, leaves},
         template,
     },
 };
@@ -26,7 +26,7 @@ const MAX_VALUE: usize = 160;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diff {
     /// The changes, in the order of their paths; the first few when there are many.
-    pub changes: Vec<Change>,
+    pub changes: Vec<ChangedField>,
     /// How many more there are.
     pub more: usize,
     /// Whether Cassandra's pods would restart.
@@ -35,7 +35,7 @@ pub struct Diff {
 
 /// One changed field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct ChangedField {
     /// Its path.
     pub path: String,
     /// Its value now; `None` when it is not there.
@@ -110,7 +110,7 @@ pub fn compare_with(
     let changes = changes
         .into_iter()
         .take(MAX_CHANGES)
-        .map(|(path, from, to)| Change {
+        .map(|(path, from, to)| ChangedField {
             from: from.map(|value| shown(&path, value)),
             to: to.map(|value| shown(&path, value)),
             path: path.to_string(),
@@ -171,7 +171,7 @@ fn reordered(at: &FieldPath, before: &Value, result: &Value, ours: &Ours<'_>, lo
     let list = at.last_field().unwrap_or_default();
     let Some(items) = fields::items(list, before) else { return };
     let after = at.get(result).and_then(|value| fields::items(list, value)).unwrap_or_default();
-    let theirs: Vec<&Step> =
+    let theirs: Vec<&PathStep> =
         items.iter().map(|(step, _)| step).filter(|step| !ours.has(&at.then((*step).clone()))).collect();
     let kept = theirs.iter().filter(|step| after.iter().any(|(s, _)| s == **step));
     let found = after.iter().map(|(step, _)| step).filter(|step| theirs.contains(step));
@@ -183,21 +183,26 @@ fn reordered(at: &FieldPath, before: &Value, result: &Value, ours: &Ours<'_>, lo
     }
 }
 
-type Found<'a> = (FieldPath, Option<&'a Value>, Option<&'a Value>);
+type Difference<'a> = (FieldPath, Option<&'a Value>, Option<&'a Value>);
 
 /// Collects the differences below `at`. An item that comes or goes is one difference.
-fn walk<'a>(at: &FieldPath, before: Option<&'a Value>, after: Option<&'a Value>, found: &mut Vec<Found<'a>>) {
+fn walk<'a>(
+    at: &FieldPath,
+    before: Option<&'a Value>,
+    after: Option<&'a Value>,
+    found: &mut Vec<Difference<'a>>,
+) {
     if before == after {
         return;
     }
     let parts = |value: Option<&'a Value>| parts(at, value);
-    let is_item = matches!(at.0.last(), Some(Step::Item(_)));
+    let is_item = matches!(at.0.last(), Some(PathStep::Item(_)));
     let whole = (before.is_none() || after.is_none()) && (is_item || at.is_in_an_item());
     match (parts(before), parts(after)) {
         (Some(old), Some(new)) if !(whole || old.is_empty() && new.is_empty()) => {
-            let mut steps: Vec<&Step> = old.iter().map(|(step, _)| step).collect();
+            let mut steps: Vec<&PathStep> = old.iter().map(|(step, _)| step).collect();
             steps.extend(new.iter().map(|(step, _)| step).filter(|s| !old.iter().any(|(o, _)| o == *s)));
-            let of = |side: &[(Step, &'a Value)], step: &Step| {
+            let of = |side: &[(PathStep, &'a Value)], step: &PathStep| {
                 side.iter().find(|(s, _)| s == step).map(|(_, value)| *value)
             };
             for step in steps {
@@ -209,11 +214,11 @@ fn walk<'a>(at: &FieldPath, before: Option<&'a Value>, after: Option<&'a Value>,
 }
 
 /// The parts of a value at `at`; nothing has none, and what is of one piece is `None`.
-fn parts<'a>(at: &FieldPath, value: Option<&'a Value>) -> Option<Vec<(Step, &'a Value)>> {
+fn parts<'a>(at: &FieldPath, value: Option<&'a Value>) -> Option<Vec<(PathStep, &'a Value)>> {
     match value {
         None => Some(Vec::new()),
         Some(Value::Object(object)) => {
-            Some(object.iter().map(|(name, value)| (Step::Field(name.clone()), value)).collect())
+            Some(object.iter().map(|(name, value)| (PathStep::Field(name.clone()), value)).collect())
         }
         Some(Value::Array(list)) if list.is_empty() => Some(Vec::new()),
         Some(list) => fields::items(at.last_field()?, list),
@@ -225,7 +230,7 @@ fn shown(path: &FieldPath, value: &Value) -> String {
     let image = value.get("image").and_then(Value::as_str);
     let text = match (value, path.0.last()) {
         (Value::String(text), _) => text.clone(),
-        (_, Some(Step::Item(_))) if image.is_some() => image.unwrap_or_default().to_owned(),
+        (_, Some(PathStep::Item(_))) if image.is_some() => image.unwrap_or_default().to_owned(),
         _ => value.to_string(),
     };
     if text.chars().count() <= MAX_VALUE {
@@ -309,7 +314,7 @@ mod tests {
         let mut live = applied(&bare(), &body);
         live["spec"]["podTemplateSpec"]["spec"]["containers"][1]["image"] = json!("old");
         let diff = compare(&live, &applied(&live, &body), &body).unwrap();
-        let change = Change {
+        let change = ChangedField {
             path: r#".spec.podTemplateSpec.spec.containers[name="medusa"].image"#.to_owned(),
             from: Some("old".to_owned()),
             to: Some("docker.io/k8ssandra/medusa:0.29.1".to_owned()),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     api::labels::MANAGER_DEPLOYMENT,
-    control_plane::deployment::pod::fields::{FieldPath, Step},
+    control_plane::deployment::pod::fields::{FieldPath, PathStep},
 };
 
 /// The managers of an object's fields.
@@ -119,17 +119,17 @@ fn below<'f>(fields: &'f Value, path: &FieldPath) -> Option<&'f Value> {
     let mut set = fields;
     for step in &path.0 {
         set = set.get(key(step))?;
-        if matches!(step, Step::Field(name) if OF_ONE_PIECE.contains(&name.as_str())) {
+        if matches!(step, PathStep::Field(name) if OF_ONE_PIECE.contains(&name.as_str())) {
             break;
         }
     }
     Some(set)
 }
 
-fn key(step: &Step) -> String {
+fn key(step: &PathStep) -> String {
     match step {
-        Step::Field(name) => format!("f:{name}"),
-        Step::Item(keys) => {
+        PathStep::Field(name) => format!("f:{name}"),
+        PathStep::Item(keys) => {
             let keys: Vec<String> = keys.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
             format!("k:{{{}}}", keys.join(","))
         }

@@ -14,7 +14,7 @@ use crate::{
         labels::{CONTROL_PLANE, MANAGER_DEPLOYMENT},
         names,
     },
-    control_plane::deployment::pod::fields::{self, FieldPath, Step},
+    control_plane::deployment::pod::fields::{self, FieldPath, PathStep},
 };
 
 /// Most fields that are named in a message.
@@ -149,7 +149,7 @@ fn visit_field(
     part: &Value,
     found: &mut impl FnMut(&FieldPath, Referred) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    at.0.push(Step::Field(name.to_owned()));
+    at.0.push(PathStep::Field(name.to_owned()));
     let mut flow = referred(name, part).map_or(ControlFlow::Continue(()), |to| found(at, to));
     if flow.is_continue() {
         flow = visit(at, part, found);

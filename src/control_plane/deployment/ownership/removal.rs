@@ -30,7 +30,7 @@ use crate::{
         names,
     },
     control_plane::deployment::pod::{
-        fields::{self, FieldPath, Step},
+        fields::{self, FieldPath, PathStep},
         request, template,
     },
 };
@@ -189,8 +189,8 @@ impl Stripping<'_> {
         (!emptied(self)).then(|| value.clone())
     }
 
-    fn strip_item(&mut self, list: &str, path: &FieldPath, step: &Step, item: &Value) -> Option<Value> {
-        let Step::Item(keys) = step else { return Some(item.clone()) };
+    fn strip_item(&mut self, list: &str, path: &FieldPath, step: &PathStep, item: &Value) -> Option<Value> {
+        let PathStep::Item(keys) = step else { return Some(item.clone()) };
         let is_key = |name: &str| keys.iter().any(|(key, _)| *key == name);
         let declared = keys.iter().any(|(key, _)| self.is_anothers(&path.field(key)));
         let is_ours = self.is_ours(path);
@@ -286,7 +286,7 @@ impl Stripping<'_> {
 
 /// Where the pod template has the volume of that name.
 fn volume_path(name: &str) -> FieldPath {
-    template::pod_spec().field(VOLUMES).then(Step::Item(vec![("name", json!(name).to_string())]))
+    template::pod_spec().field(VOLUMES).then(PathStep::Item(vec![("name", json!(name).to_string())]))
 }
 
 fn name_of(item: &Value) -> Option<&str> {
@@ -309,7 +309,7 @@ struct Mount<'a> {
 impl Mount<'_> {
     fn path(&self) -> FieldPath {
         let key = |item: &Value, key: &'static str| {
-            Step::Item(vec![(key, item.get(key).map(ToString::to_string).unwrap_or_default())])
+            PathStep::Item(vec![(key, item.get(key).map(ToString::to_string).unwrap_or_default())])
         };
         let container = template::pod_spec().field(self.list).then(key(self.container, "name"));
         container.field("volumeMounts").then(key(self.place, "mountPath"))

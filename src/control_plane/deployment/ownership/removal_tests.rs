@@ -26,7 +26,7 @@ fn set(list: &str, value: &Value) -> Value {
         found.extend(object.iter().map(|(name, part)| (format!("f:{name}"), set(name, part))));
     } else if let Some(items) = fields::items(list, value) {
         for (step, item) in items {
-            let Step::Item(keys) = step else { continue };
+            let PathStep::Item(keys) = step else { continue };
             let keys: Vec<String> = keys.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
             let mut own = set("", item);
             own["."] = json!({});

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// One step from a value to a part of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
+pub enum PathStep {
     Field(String),
     /// The item with these keys, whose values are written as JSON; in the order of the keys' names.
     Item(Vec<(&'static str, String)>),
@@ -16,7 +16,7 @@ pub enum Step {
 
 /// The way from an object to a part of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FieldPath(pub Vec<Step>);
+pub struct FieldPath(pub Vec<PathStep>);
 
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,7 +24,7 @@ impl fmt::Display for FieldPath {
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for PathStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Field(name) => write!(f, ".{name}"),
@@ -39,12 +39,12 @@ impl fmt::Display for Step {
 impl FieldPath {
     #[must_use]
     pub fn of(fields: &[&str]) -> Self {
-        Self(fields.iter().map(|name| Step::Field((*name).to_owned())).collect())
+        Self(fields.iter().map(|name| PathStep::Field((*name).to_owned())).collect())
     }
 
     /// This path and one step more.
     #[must_use]
-    pub fn then(&self, step: Step) -> Self {
+    pub fn then(&self, step: PathStep) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);
         Self(steps)
@@ -53,7 +53,7 @@ impl FieldPath {
     /// This path and one field more.
     #[must_use]
     pub fn field(&self, name: &str) -> Self {
-        self.then(Step::Field(name.to_owned()))
+        self.then(PathStep::Field(name.to_owned()))
     }
 
     /// Whether it leads into `part`, or to it.
@@ -65,15 +65,15 @@ impl FieldPath {
     /// Whether it leads through an item of a list.
     #[must_use]
     pub fn is_in_an_item(&self) -> bool {
-        self.0.iter().any(|step| matches!(step, Step::Item(_)))
+        self.0.iter().any(|step| matches!(step, PathStep::Item(_)))
     }
 
     /// The last field's name, when it ends with a field.
     #[must_use]
     pub fn last_field(&self) -> Option<&str> {
         match self.0.last()? {
-            Step::Field(name) => Some(name),
-            Step::Item(_) => None,
+            PathStep::Field(name) => Some(name),
+            PathStep::Item(_) => None,
         }
     }
 
@@ -95,11 +95,11 @@ impl FieldPath {
         let mut list = "";
         for step in &self.0 {
             value = match step {
-                Step::Field(name) => {
+                PathStep::Field(name) => {
                     list = name;
                     value.get(name)?
                 }
-                Step::Item(_) => items(list, value)?.into_iter().find(|(s, _)| s == step)?.1,
+                PathStep::Item(_) => items(list, value)?.into_iter().find(|(s, _)| s == step)?.1,
             };
         }
         Some(value)
@@ -113,7 +113,7 @@ impl FieldPath {
 }
 
 /// Finds `text` below `value`, the content of the field `list`; pushes the steps, last first.
-fn find(text: &str, value: &Value, list: &str, steps: &mut Vec<Step>) -> bool {
+fn find(text: &str, value: &Value, list: &str, steps: &mut Vec<PathStep>) -> bool {
     if text.is_empty() {
         return true;
     }
@@ -126,7 +126,7 @@ fn find(text: &str, value: &Value, list: &str, steps: &mut Vec<Step>) -> bool {
             let ends = rest.is_empty() || rest.starts_with(['.', '[']);
             let found = ends && object.get(name).is_some_and(|value| find(rest, value, name, steps));
             if found {
-                steps.push(Step::Field(name.clone()));
+                steps.push(PathStep::Field(name.clone()));
             }
             found
         });
@@ -140,10 +140,10 @@ fn find(text: &str, value: &Value, list: &str, steps: &mut Vec<Step>) -> bool {
     })
 }
 
-fn cut(value: &mut Value, list: &str, steps: &[Step]) {
+fn cut(value: &mut Value, list: &str, steps: &[PathStep]) {
     let Some((step, rest)) = steps.split_first() else { return };
     match step {
-        Step::Field(name) => {
+        PathStep::Field(name) => {
             let Some(object) = value.as_object_mut() else { return };
             if rest.is_empty() {
                 object.remove(name);
@@ -151,10 +151,11 @@ fn cut(value: &mut Value, list: &str, steps: &[Step]) {
                 cut(child, name, rest);
             }
         }
-        Step::Item(keys) => {
+        PathStep::Item(keys) => {
             let found = items(list, value).and_then(|items| items.iter().position(|(s, _)| s == step));
             let (Some(found), Some(array)) = (found, value.as_array_mut()) else { return };
-            let is_key = |step: &Step| matches!(step, Step::Field(f) if keys.iter().any(|(key, _)| key == f));
+            let is_key =
+                |step: &PathStep| matches!(step, PathStep::Field(f) if keys.iter().any(|(key, _)| key == f));
             if rest.first().is_none_or(is_key) {
                 array.remove(found);
             } else if let Some(item) = array.get_mut(found) {
@@ -179,14 +180,14 @@ fn keys(field: &str) -> &'static [&'static str] {
 /// The items of the list in `field`, by their keys; `None` when it is no such list, or two items have the
 /// same keys: then it is one value.
 #[must_use]
-pub fn items<'a>(field: &str, list: &'a Value) -> Option<Vec<(Step, &'a Value)>> {
+pub fn items<'a>(field: &str, list: &'a Value) -> Option<Vec<(PathStep, &'a Value)>> {
     let keys = keys(field);
-    let mut found: Vec<(Step, &Value)> = Vec::new();
+    let mut found: Vec<(PathStep, &Value)> = Vec::new();
     for item in list.as_array().filter(|list| !keys.is_empty() && !list.is_empty())? {
         let step: Option<Vec<_>> = keys.iter().map(|key| Some((*key, item.get(*key)?.to_string()))).collect();
-        found.push((Step::Item(step?), item));
+        found.push((PathStep::Item(step?), item));
     }
-    let mut steps: Vec<&Step> = found.iter().map(|(step, _)| step).collect();
+    let mut steps: Vec<&PathStep> = found.iter().map(|(step, _)| step).collect();
     steps.sort_unstable();
     let has_twins = steps.windows(2).any(|pair| matches!(pair, [one, other] if one == other));
     (!has_twins).then_some(found)

@@ -21,7 +21,7 @@ use crate::{
             claims::Claim,
             in_flight::UnderWay,
             outcome::Outcome,
-            write::{Made, delete, make, not_now, show},
+            write::{CreatedChild, delete, make, not_now, show},
         },
     },
 };
@@ -113,14 +113,14 @@ impl<E: Engine> Shared<E> {
         let key = action.key.clone();
         let wanted = run.child(key, &action.work, datacenter, &admitted, &self.context.control_plane);
         match make(remote, &wanted).await {
-            Made::Ours(made) => {
+            CreatedChild::Ours(made) => {
                 // The other kind of work sees the child before the claim is let go.
                 show(fleet, &entry.data_plane, *made);
                 drop(admitted.claim);
                 Outcome::There(admitted.keeps)
             }
-            Made::Foreign => Outcome::Conflict,
-            Made::NotNow(reason, message) => Outcome::NotNow(reason, message),
+            CreatedChild::Foreign => Outcome::Conflict,
+            CreatedChild::NotNow(reason, message) => Outcome::NotNow(reason, message),
         }
     }
 }

@@ -38,7 +38,7 @@ use super::{
     child::Child as _,
     claims::Claim,
     compact,
-    controller::{Driver, Frame, RunContext, RunError},
+    controller::{AdvanceError, Driver, Frame, RunContext},
     events::tell,
     expiry,
     holds::Holds,
@@ -240,7 +240,7 @@ impl<E: Engine> Runs<E> {
         run: &E::Run,
         mut memory: Memory<StatusOf<E::Run>>,
         wake: Option<Duration>,
-    ) -> Result<Next, RunError> {
+    ) -> Result<Next, AdvanceError> {
         let name = run.name_any();
         let next = |wake: Option<Duration>| wake.map_or_else(Next::await_change, Next::requeue);
         if memory.status == memory.written {
@@ -271,14 +271,14 @@ impl<E: Engine> Runs<E> {
             Ok(None) => self.meet(run, memory).await,
             Err(error) => {
                 self.keep(run, memory);
-                Err(RunError::Publish(error))
+                Err(AdvanceError::Publish(error))
             }
         }
     }
 
     /// The run was changed, or is gone, since its status was decided: it is read, and decided again. Whoever wrote the
     /// status meanwhile is believed: what is over stays over.
-    async fn meet(&self, run: &E::Run, mut memory: Memory<StatusOf<E::Run>>) -> Result<Next, RunError> {
+    async fn meet(&self, run: &E::Run, mut memory: Memory<StatusOf<E::Run>>) -> Result<Next, AdvanceError> {
         let name = run.name_any();
         let api: Api<E::Run> =
             Api::namespaced(self.frame.context.client.clone(), &self.frame.context.namespace);
@@ -286,7 +286,7 @@ impl<E: Engine> Runs<E> {
             Ok(fresh) => fresh.filter(|fresh| fresh.uid() == run.uid()),
             Err(error) => {
                 self.keep(run, memory);
-                return Err(RunError::Publish(error));
+                return Err(AdvanceError::Publish(error));
             }
         };
         // Deleted, or deleted and made anew: the next event says which.
@@ -313,7 +313,7 @@ impl<E: Engine> Driver for Runs<E> {
     const CHILDREN: Option<Kind> = Some(E::CHILDREN);
     const FOLLOWED: &'static [Kind] = E::FOLLOWED;
 
-    async fn look(&self, run: &E::Run) -> Result<Next, RunError> {
+    async fn look(&self, run: &E::Run) -> Result<Next, AdvanceError> {
         let run = &self.written(run, |written| written.newest(run));
         if run.is_over() {
             return Ok(Next::await_change()); // The watch says so in a moment.
@@ -325,7 +325,7 @@ impl<E: Engine> Driver for Runs<E> {
                 sections.flat_map(|section| section.last_known().values()).map(|child| child.meta());
             let is_known = |uid: &str| self.frame.knows(uid);
             let taken = take_over(&self.frame.context, run, &planes, OF_RUNS, children, is_known).await;
-            if let Some(next) = taken.map_err(RunError::TakeOver)?.next() {
+            if let Some(next) = taken.map_err(AdvanceError::TakeOver)?.next() {
                 return Ok(next);
             }
         }
@@ -336,7 +336,7 @@ impl<E: Engine> Driver for Runs<E> {
         self.publish(run, memory, wake.map(|wake| wake.max(LEAST))).await
     }
 
-    async fn look_after(&self, run: &E::Run) -> Result<Next, RunError> {
+    async fn look_after(&self, run: &E::Run) -> Result<Next, AdvanceError> {
         let status = run.status().cloned().unwrap_or_default();
         let Some(at) = expiry::expires_at(run, &status) else { return Ok(Next::await_change()) };
         let overdue = self.frame.context.fleet.now().duration_since(at);
@@ -346,7 +346,7 @@ impl<E: Engine> Driver for Runs<E> {
         let context = &self.frame.context;
         let planes = context.fleet.snapshot();
         let again = expiry::expire(&context.client, &context.events, run, &status, &planes, overdue).await;
-        Ok(again.map_err(RunError::Expire)?.map_or_else(Next::await_change, Next::requeue))
+        Ok(again.map_err(AdvanceError::Expire)?.map_or_else(Next::await_change, Next::requeue))
     }
 
     fn forget(&self, name: &str) {

@@ -36,7 +36,7 @@ pub struct Summary<'a, R> {
 }
 
 /// What a run has come to.
-struct Verdict {
+struct RunVerdict {
     phase: Phase,
     /// Status of the condition `Complete`.
     complete: Option<bool>,
@@ -49,7 +49,7 @@ impl<R: Fanned> Summary<'_, R> {
     #[must_use]
     pub fn status(&self) -> RunStatus {
         let counts = DatacenterCounts::of(self.entries.iter().copied());
-        let Verdict { phase, complete, reason, message } = self.verdict(&counts);
+        let RunVerdict { phase, complete, reason, message } = self.verdict(&counts);
         let (old, generation, now) = (self.old, self.run.meta().generation, self.now);
         let mut conditions = old.conditions.clone();
         set_condition(&mut conditions, "Complete", complete, reason, message, generation, now);
@@ -65,14 +65,14 @@ impl<R: Fanned> Summary<'_, R> {
         }
     }
 
-    fn verdict(&self, counts: &DatacenterCounts) -> Verdict {
+    fn verdict(&self, counts: &DatacenterCounts) -> RunVerdict {
         if let Some((reason, message)) = self.invalid {
-            return Verdict::failed(*reason, message.clone());
+            return RunVerdict::failed(*reason, message.clone());
         }
         if counts.total == 0 {
             let message = "`spec.selector` matches no datacenter in any registered data plane; see `kubectl medusa \
                            clusters`";
-            return Verdict::failed(Reason::NoDatacenters, message.to_owned());
+            return RunVerdict::failed(Reason::NoDatacenters, message.to_owned());
         }
         if self.is_planned() {
             return self.plan(counts);
@@ -96,7 +96,7 @@ impl<R: Fanned> Summary<'_, R> {
     }
 
     /// A dry run succeeds when the run would leave out nothing it was asked for by name, and do something.
-    fn plan(&self, counts: &DatacenterCounts) -> Verdict {
+    fn plan(&self, counts: &DatacenterCounts) -> RunVerdict {
         let phase = match (counts.pending, counts.failed) {
             (0, _) => Phase::Failed,
             (_, 0) => Phase::Succeeded,
@@ -111,10 +111,10 @@ impl<R: Fanned> Summary<'_, R> {
             self.run.event_text().done,
             self.said(|phase| matches!(phase, Phase::Failed | Phase::Skipped)),
         );
-        Verdict { phase, complete: Some(phase == Phase::Succeeded), reason: Reason::DryRun, message }
+        RunVerdict { phase, complete: Some(phase == Phase::Succeeded), reason: Reason::DryRun, message }
     }
 
-    fn going(&self, counts: &DatacenterCounts) -> Verdict {
+    fn going(&self, counts: &DatacenterCounts) -> RunVerdict {
         let has_started = counts.running > 0 || self.entries.iter().any(|e| e.attempts() > 0);
         let phase = if has_started || counts.succeeded > 0 { Phase::Running } else { Phase::Pending };
         let (reason, stalled) = going(self.entries.iter().copied());
@@ -124,10 +124,10 @@ impl<R: Fanned> Summary<'_, R> {
             counts.total,
             self.said(|phase| phase == Phase::Pending)
         );
-        Verdict { phase, complete: None, reason, message }
+        RunVerdict { phase, complete: None, reason, message }
     }
 
-    fn end(&self, counts: &DatacenterCounts) -> Verdict {
+    fn end(&self, counts: &DatacenterCounts) -> RunVerdict {
         let is_given_up = || self.entries.iter().any(|e| e.has_reason(Reason::FailureBudgetSpent));
         let (phase, reason) = match (counts.succeeded, counts.failed) {
             _ if self.entries.iter().any(|entry| is_cancelled(entry)) => {
@@ -148,7 +148,7 @@ impl<R: Fanned> Summary<'_, R> {
         };
         let (done, sum) = (self.run.event_text().done, counts.succeeded);
         let message = format!("{sum} of {} datacenters {done}{failed}{left_out}", counts.total);
-        Verdict { phase, complete: Some(is_good), reason, message }
+        RunVerdict { phase, complete: Some(is_good), reason, message }
     }
 
     /// What the first few datacenters in a phase that is `wanted` say.
@@ -159,7 +159,7 @@ impl<R: Fanned> Summary<'_, R> {
     }
 }
 
-impl Verdict {
+impl RunVerdict {
     /// On a run that cannot be done at all.
     fn failed(reason: Reason, message: String) -> Self {
         Self { phase: Phase::Failed, complete: Some(false), reason, message }

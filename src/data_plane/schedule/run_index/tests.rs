@@ -17,8 +17,8 @@ fn job(name: &str, schedule: &str, status: Value) -> MedusaBackupJob {
     .unwrap()
 }
 
-fn planned(name: &str, schedule: &str) -> Run {
-    Run { uid: String::new(), ..Run::of_job(&job(name, schedule, json!({}))) }
+fn planned(name: &str, schedule: &str) -> ScheduleRun {
+    ScheduleRun { uid: String::new(), ..ScheduleRun::of_job(&job(name, schedule, json!({}))) }
 }
 
 fn ended() -> Value {
@@ -26,7 +26,7 @@ fn ended() -> Value {
 }
 
 fn note(run_index: &RunIndex, event: Event<MedusaBackupJob>) -> Wake {
-    run_index.note_run(&None, Source::Jobs, Ok(event), |job| Some(Run::of_job(job)))
+    run_index.note_run(&None, Source::Jobs, Ok(event), |job| Some(ScheduleRun::of_job(job)))
 }
 
 fn is_free(run_index: &RunIndex, name: &str, schedule: &str, policy: Policy) -> bool {
@@ -132,7 +132,7 @@ fn a_new_listing_removes_what_it_does_not_bring_but_not_what_was_just_created() 
     assert!(is_free(&run_index, "claimed", "a", Policy::Allow));
     note(&run_index, Event::Init);
     note(&run_index, Event::InitApply(job("stays", "a", json!({}))));
-    run_index.settle(Run::of_job(&job("made", "a", json!({}))));
+    run_index.settle(ScheduleRun::of_job(&job("made", "a", json!({}))));
     assert_eq!(note(&run_index, Event::InitDone), Wake::All(None));
     let mut names: Vec<String> = run_index.runs_of("ns", "a").into_iter().map(|run| run.name).collect();
     names.sort();
@@ -210,7 +210,7 @@ proptest! {
             job
         };
         let claims = |run_index: &RunIndex, uid: u32| {
-            let claim = Run { uid: String::new(), ..Run::of_job(&made(uid, false)) };
+            let claim = ScheduleRun { uid: String::new(), ..ScheduleRun::of_job(&made(uid, false)) };
             matches!(run_index.claim(&claim, "a", Policy::Forbid), Claim::Free(_))
         };
         let list = |run_index: &RunIndex, there: Option<(u32, bool)>| {
@@ -234,7 +234,7 @@ proptest! {
                     there = Some((uid, false));
                     news.push_back(Event::Apply(made(uid, false)));
                     if answered {
-                        run_index.settle(Run::of_job(&made(uid, false)));
+                        run_index.settle(ScheduleRun::of_job(&made(uid, false)));
                     }
                     ours = true;
                 },
