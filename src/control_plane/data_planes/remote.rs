@@ -29,6 +29,8 @@ use crate::{
 
 /// Longest one request may take altogether, waiting for the limits not counted.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time a list may take, all its pages together.
+pub const LIST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Why a request to an API server brought nothing.
 #[derive(Debug, Error)]
@@ -36,6 +38,9 @@ pub enum CallError {
     /// No answer in time; what was asked may still happen.
     #[error("no answer within {} s", REQUEST_TIMEOUT.as_secs())]
     TimedOut,
+    /// A list of several pages went on and on.
+    #[error("its list does not end within {} s", LIST_TIMEOUT.as_secs())]
+    Endless,
     /// An object was shown without what a write has to hold to: nothing is written or deleted on such a word.
     #[error(
         "what is there was shown without uid or resourceVersion, as Kubernetes never does: it is left as it is"
@@ -52,6 +57,7 @@ impl CallError {
     pub fn cause(&self) -> Cause {
         match self {
             Self::TimedOut => Cause::new(Kind::TimedOut, self.to_string()),
+            Self::Endless => Cause::new(Kind::Unbounded, self.to_string()),
             Self::Inexact => Cause::new(Kind::NotKubernetes, self.to_string()),
             Self::Kube(error) => Cause::of(error),
         }
@@ -62,7 +68,7 @@ impl CallError {
     pub fn status(&self) -> Option<&kube::core::Status> {
         match self {
             Self::Kube(kube::Error::Api(status)) => Some(status),
-            Self::Kube(_) | Self::TimedOut | Self::Inexact => None,
+            Self::Kube(_) | Self::TimedOut | Self::Endless | Self::Inexact => None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Reads and writes of a deployment in one data plane, each safe to repeat and bound to what it was decided on.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 use k8s_openapi::{
     api::core::v1::{PersistentVolumeClaim, Secret},
@@ -163,12 +163,12 @@ struct Listed {
     items: Vec<Box<RawValue>>,
 }
 
-/// Shows every datacenter of a namespace, as it is now, to `look`, as JSON that is not read yet, and keeps none of them; none
-/// where the kind is not served.
+/// Shows the datacenters of a namespace, as they are now, to `look`, as JSON that is not read yet, and keeps none of them; none
+/// where the kind is not served. It ends with the last of them, or when `look` has enough.
 pub(super) async fn each(
     remote: &Remote,
     namespace: &str,
-    mut look: impl FnMut(&str),
+    mut look: impl FnMut(&str) -> ControlFlow<()>,
 ) -> Result<(), CallError> {
     let path = CassandraDatacenter::url_path(&(), Some(namespace));
     let mut page = ListParams::default().limit(PAGE);
@@ -179,7 +179,9 @@ pub(super) async fn each(
             list => list?,
         };
         let list: Listed = serde_json::from_str(&list).map_err(kube::Error::SerdeError)?;
-        list.items.iter().for_each(|item| look(item.get()));
+        if list.items.iter().try_for_each(|item| look(item.get())).is_break() {
+            return Ok(());
+        }
         match list.metadata.continue_.filter(|next| !next.is_empty()) {
             Some(next) => page = page.continue_token(&next),
             None => return Ok(()),

@@ -6,6 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt as _;
+
 use super::{
     apply,
     config::config_map,
@@ -27,9 +31,6 @@ use crate::{
         sources::secrets_needed,
     },
 };
-use futures::future::join_all;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::ResourceExt as _;
 
 /// Most ConfigMaps of one namespace that are deleted in one pass.
 const AT_ONCE: usize = 16;
@@ -125,7 +126,10 @@ async fn clean_plane(pass: &Pass<'_>, Holder { plane, pieces }: &Holder) -> Clea
                 done = false;
                 told.extend(users.iter().filter_map(|user| report(pass, plane, user)));
             }
-            Err(_) => done = false,
+            Err(error) => {
+                tracing::info!(data_plane = plane.name, namespace, %error, "who refers to what is left there is not known");
+                done = false;
+            }
         }
     }
     CleanedUp { is_done: done, in_use: told }
@@ -154,9 +158,7 @@ fn going(
 fn report(pass: &Pass<'_>, plane: &Snapshot, user: &UsedBy) -> Option<DatacenterReport> {
     let is_anothers = wanted_elsewhere(plane, &user.datacenter, &pass.inputs.key, pass.sources);
     let why = match &user.uses {
-        Uses::Fields(_, Some(read)) if deployed_for(read, &pass.context.control_plane).is_some() => {
-            return None;
-        }
+        Uses::Fields(_, meta) if deployed_for(meta, &pass.context.control_plane).is_some() => return None,
         Uses::Fields(fields, _) => still_in_use(fields),
         Uses::Unknown => too_large(),
     };
@@ -169,7 +171,7 @@ fn uses(datacenter: &CassandraDatacenter, map: &ObjectKey, pass: &Pass<'_>) -> b
     let here = datacenter.namespace().as_deref() == Some(&map.namespace);
     let named = || config_map::name(&operator_names::label(&datacenter.spec.cluster_name)) == map.name;
     let deployed =
-        || deployed_for(datacenter, &pass.context.control_plane).as_ref() == Some(&pass.inputs.key);
+        || deployed_for(&datacenter.metadata, &pass.context.control_plane).as_ref() == Some(&pass.inputs.key);
     let restless = || {
         !matches!(
             rollout::stability(datacenter, None, pass.context.fleet.now()),

@@ -2,10 +2,12 @@
 //! watch has not delivered yet is no proof that nobody does.
 //!
 //! Whoever may write datacenters in that namespace decides how many there are and what is in them. Each is read by itself and
-//! let go; one that is too large to be read counts as one that refers to everything.
+//! let go; one that is too large to be read counts as one that refers to everything. Of those that refer to something a few are
+//! enough, and a list that does not end is an answer that did not come.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::ControlFlow, time::Duration};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -15,13 +17,17 @@ use super::{
     pod::fields,
 };
 use crate::{
-    api::{Reason, Why, cassandra::CassandraDatacenter},
+    api::{Reason, Why, names},
     control_plane::data_planes::{
-        remote::{CallError, Remote},
+        remote::{CallError, LIST_TIMEOUT, Remote},
         view::ObjectKey,
     },
 };
 
+/// Most datacenters that are named as keeping something.
+const MOST: usize = 16;
+/// Longest name of a datacenter that no object can have, in a message.
+const SHOWN: usize = 80;
 /// Longest datacenter that is read, in bytes of JSON: one has some tens of thousands, and takes up to eighty times as much
 /// memory.
 const LONGEST: usize = 512 << 10;
@@ -36,8 +42,8 @@ pub struct UsedBy {
 /// How a datacenter refers to something.
 #[derive(Debug)]
 pub enum Uses {
-    /// By these fields; with what else can be read of it.
-    Fields(Vec<Reference>, Option<Box<CassandraDatacenter>>),
+    /// By these fields; with what it says of itself.
+    Fields(Vec<Reference>, Box<ObjectMeta>),
     /// Nobody can tell: it is too large to be looked through.
     Unknown,
 }
@@ -50,7 +56,7 @@ pub fn too_large() -> Why {
     Why::new(Reason::StillInUse, message)
 }
 
-/// The datacenters of a namespace that refer to one of `going`, or may.
+/// The first datacenters of a namespace that refer to one of `going`, or may.
 ///
 /// # Errors
 /// When the data plane did not say: then nothing may be deleted.
@@ -59,13 +65,25 @@ pub async fn find(
     namespace: &str,
     going: &BTreeSet<Referred>,
 ) -> Result<Vec<UsedBy>, CallError> {
+    first(remote, namespace, going, MOST, LIST_TIMEOUT).await
+}
+
+/// [`find`], at most so many and within this time.
+async fn first(
+    remote: &Remote,
+    namespace: &str,
+    going: &BTreeSet<Referred>,
+    most: usize,
+    within: Duration,
+) -> Result<Vec<UsedBy>, CallError> {
     let mut users = Vec::new();
-    each(remote, namespace, |json| {
+    let look = each(remote, namespace, |json| {
         if let Some((name, uses)) = look_through(json, going) {
             users.push(UsedBy { datacenter: ObjectKey::new(namespace, name), uses });
         }
-    })
-    .await?;
+        if users.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    tokio::time::timeout(within, look).await.map_err(|_| CallError::Endless)??;
     Ok(users)
 }
 
@@ -75,7 +93,7 @@ pub async fn find(
 /// When the data plane did not say.
 pub async fn of_secret(remote: &Remote, secret: &ObjectKey) -> Result<Option<UsedBy>, CallError> {
     let going = BTreeSet::from([Referred::Secret(secret.name.clone())]);
-    Ok(find(remote, &secret.namespace, &going).await?.into_iter().next())
+    Ok(first(remote, &secret.namespace, &going, 1, LIST_TIMEOUT).await?.pop())
 }
 
 /// Name of the datacenter in `json`, and how it refers to one of `going`; nothing if it does not.
@@ -89,25 +107,26 @@ fn look_through(json: &str, going: &BTreeSet<Referred>) -> Option<(String, Uses)
         && fields::is_bounded(&datacenter)
     {
         let references = references::to_any_of(&datacenter, going);
-        let name = datacenter.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        let name = name.to_owned();
-        let read = || serde_json::from_value(datacenter).ok().map(Box::new);
-        return (!references.is_empty()).then(|| (name, Uses::Fields(references, read())));
+        let meta = metadata(json);
+        return (!references.is_empty()).then(|| (name_of(&meta), Uses::Fields(references, Box::new(meta))));
     }
-    Some((name_of(json), Uses::Unknown))
+    Some((name_of(&metadata(json)), Uses::Unknown))
 }
 
-/// Name of an object of which nothing else is read.
-fn name_of(json: &str) -> String {
+/// The metadata of an object of which nothing else is read.
+fn metadata(json: &str) -> ObjectMeta {
     #[derive(Deserialize)]
-    struct Named {
-        metadata: Name,
+    struct Object {
+        metadata: ObjectMeta,
     }
-    #[derive(Deserialize)]
-    struct Name {
-        name: String,
-    }
-    serde_json::from_str::<Named>(json).map(|named| named.metadata.name).unwrap_or_default()
+    let meta = serde_json::from_str::<Object>(json).map(|object| object.metadata).unwrap_or_default();
+    ObjectMeta { managed_fields: None, ..meta }
+}
+
+/// The name of a datacenter, as it may stand in a message whoever gave it.
+fn name_of(meta: &ObjectMeta) -> String {
+    let name = meta.name.as_deref().unwrap_or_default();
+    if names::is_object_name(name) { name.to_owned() } else { names::shown(name, SHOWN) }
 }
 
 #[cfg(test)]
@@ -167,8 +186,34 @@ mod tests {
         let users = users.unwrap();
         let [user] = users.as_slice() else { panic!("{users:?}") };
         assert_eq!(user.datacenter, ObjectKey::new("cass", "dc2"));
-        assert!(matches!(&user.uses, Uses::Fields(fields, Some(_)) if fields.len() == 1));
+        assert!(matches!(&user.uses, Uses::Fields(fields, meta) if fields.len() == 1 && meta.name.is_some()));
         assert!(find(&remote(vec![Some(vec![one])]), "cass", &going()).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_few_that_refer_to_it_are_enough() {
+        let all: Vec<Value> =
+            (0..100).map(|n| datacenter(&format!("dc{n}"), &referring("shop-medusa"))).collect();
+        let users = find(&remote(vec![Some(all), None]), "cass", &going()).await;
+        assert_eq!(users.unwrap().len(), MOST, "and nothing more is asked for");
+    }
+
+    #[tokio::test]
+    async fn a_list_that_does_not_end_is_an_answer_that_did_not_come() {
+        let service = tower::service_fn(|_: Request<Body>| async {
+            let page = json!({"metadata": {"continue": "more"}, "items": []}).to_string();
+            Response::builder().body(Body::from(page.into_bytes()))
+        });
+        let remote = Remote::new(Client::new(service, "default"), &Limits::default());
+        let found = first(&remote, "cass", &going(), MOST, Duration::from_millis(200)).await;
+        assert!(matches!(found, Err(CallError::Endless)), "{found:?}");
+    }
+
+    #[test]
+    fn a_name_that_no_object_has_is_short_where_it_is_shown() {
+        let long = datacenter(&"x\n".repeat(4000), &referring("shop-medusa")).to_string();
+        let Some((name, _)) = look_through(&long, &going()) else { panic!() };
+        assert!(name.len() <= SHOWN && !name.contains('\n'), "{name}");
     }
 
     #[tokio::test]

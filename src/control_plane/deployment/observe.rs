@@ -6,6 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 
 use super::{pod::purge, rollout::stability};
@@ -78,11 +79,11 @@ pub struct ClusterInputs {
     pub may_remove: bool,
 }
 
-/// Whether `datacenter` has Medusa because of the K8ssandraCluster this returns.
+/// Whether a datacenter, by its metadata, has Medusa because of the K8ssandraCluster this returns.
 #[must_use]
-pub fn deployed_for(datacenter: &CassandraDatacenter, control_plane: &Identity) -> Option<ObjectKey> {
-    let ours = deployer(&datacenter.metadata).is_some_and(|(fleet, _)| control_plane.is_own(fleet));
-    let source = datacenter.annotations().get(labels::MEDUSA_FOR);
+pub fn deployed_for(datacenter: &ObjectMeta, control_plane: &Identity) -> Option<ObjectKey> {
+    let ours = deployer(datacenter).is_some_and(|(fleet, _)| control_plane.is_own(fleet));
+    let source = datacenter.annotations.as_ref().and_then(|all| all.get(labels::MEDUSA_FOR));
     source.filter(|_| ours).and_then(|text| ObjectKey::read(text))
 }
 
@@ -128,7 +129,7 @@ impl<'a> Deployed<'a> {
         };
         for plane in planes {
             for (object, datacenter) in plane.view.datacenters.last_known() {
-                if let Some(key) = deployed_for(datacenter, control_plane) {
+                if let Some(key) = deployed_for(&datacenter.metadata, control_plane) {
                     let place = DatacenterPlace { plane: plane.name.clone(), object: object.clone() };
                     all.datacenters.entry(key).or_default().push(place);
                 }
@@ -261,7 +262,7 @@ fn target(
     // Who deployed Medusa there and still wants it keeps it.
     let held_by = datacenter
         .known()
-        .and_then(|dc| deployed_for(dc, control_plane))
+        .and_then(|dc| deployed_for(&dc.metadata, control_plane))
         .filter(|other| plane.as_ref().is_some_and(|p| listed_by_too(p, &place.object, other, sources)));
     let claimed_by = held_by.or(listed_by).filter(|other| other != key);
     // Where the sources themselves are, nothing is copied.

@@ -479,7 +479,8 @@ pub(super) async fn write_config_maps(
 pub(super) fn runs_medusa(pass: &Pass<'_>, work: &Work) -> bool {
     work.applied
         || work.draft.diff.is_empty()
-        || deployed_for(&work.datacenter, &pass.context.control_plane).as_ref() == Some(&pass.inputs.key)
+        || deployed_for(&work.datacenter.metadata, &pass.context.control_plane).as_ref()
+            == Some(&pass.inputs.key)
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ fn places(planes: &[Snapshot], sources: &SourceObjects, context: &ReplicationCon
         places.within.insert(plane.name.clone(), plane.within.clone());
         // Where Medusa was deployed its pods mount the copies, also when the data plane is unregistered.
         let uses = |(object, datacenter): (&ObjectKey, &Arc<CassandraDatacenter>)| {
-            let cluster = deployed_for(datacenter, &context.control_plane)?;
+            let cluster = deployed_for(&datacenter.metadata, &context.control_plane)?;
             let needs = plane.unregistering || !reports.is_settled(&cluster, sources, &plane.name, object);
             needs.then(|| object.namespace.clone())
         };
@@ -177,7 +177,7 @@ fn places(planes: &[Snapshot], sources: &SourceObjects, context: &ReplicationCon
         // that stays.
         let config_maps = plane.view.config_maps.last_known().iter().filter(|_| !plane.unregistering);
         let ending = config_maps.filter_map(|(object, map)| {
-            let cluster = left(&plane.name, object, map, sources, &context.control_plane)?;
+            let cluster = former_cluster(&plane.name, object, map, sources, &context.control_plane)?;
             Some((object.namespace.clone(), cluster.namespace))
         });
         places.ending.insert(plane.name.clone(), ending.collect());
@@ -187,7 +187,7 @@ fn places(planes: &[Snapshot], sources: &SourceObjects, context: &ReplicationCon
 }
 
 /// The K8ssandraCluster for which a ConfigMap of Medusa's was made, when it does not ask for Medusa there (any more).
-fn left(
+fn former_cluster(
     plane: &str,
     object: &ObjectKey,
     map: &CopyRecord,
@@ -235,7 +235,7 @@ mod tests {
                 ..CopyRecord::default()
             };
             let object = ObjectKey::new(namespace, "shop-medusa");
-            let left = super::left(plane, &object, &map, sources, &control_plane);
+            let left = super::former_cluster(plane, &object, &map, sources, &control_plane);
             left.is_some_and(|cluster| cluster == ObjectKey::new("fleet", "shop"))
         };
         let (asked, ended) = (sources(json!({})), sources(json!(null)));
