@@ -31,6 +31,8 @@ const CONCURRENT_WRITES: usize = 8;
 
 /// Most Events about one object at a time.
 const EVENTS: usize = 10;
+/// Most copies that are told of on one DataPlane: how many of them there are, its data plane decides.
+const TOLD: usize = 64;
 
 /// Type, status and reason, and message of each condition, as last written.
 type Digest = Vec<(String, String, String)>;
@@ -180,7 +182,7 @@ fn tell_data_planes(shared: &Shared, desired: &Desired, told: &mut Told) {
         let wanted = desired.copies.get(plane);
         let left = failures.iter().filter(|(key, _)| wanted.is_none_or(|wanted| !wanted.contains_key(key)));
         let left = left.map(|(_, why)| why).filter(|why| why.reason != Reason::DataPlaneUnreachable);
-        let problems: Vec<Why> = left.cloned().collect();
+        let problems: Vec<Why> = left.take(TOLD).cloned().collect();
         now.insert(ObjectKey::new(&home, plane), (uids.get(plane).cloned(), problems));
     }
     tell::<DataPlane>(shared, told, now);
