@@ -128,7 +128,8 @@ macro_rules! reasons_of_data_planes {
             /// What is needed is not permitted; the message lists it.
             ///
             /// In the data plane, apply `kubeconfigs/data-plane-rbac.yaml`, or with `spec.namespaces`
-            /// `data-plane-rbac-namespaced.yaml`, and bind its roles to the account of the kubeconfig. For a MedusaConfiguration, let the controller `get` Secrets in its namespace.
+            /// `data-plane-rbac-namespaced.yaml`, and bind its roles to the account of the kubeconfig. For a
+            /// MedusaConfiguration, let the controller `get` Secrets in its namespace.
             PermissionsMissing: DataPlane MedusaConfiguration,
             /// The definitions that backups need are there. What else is not stands after `; not served:`.
             ///

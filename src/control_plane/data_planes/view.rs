@@ -209,7 +209,10 @@ impl View {
     /// that is not watched.
     pub fn seen<'a, T>(&self, section: &'a Section<T>, key: &ObjectKey) -> Seen<&'a Arc<T>> {
         if !self.within.is_empty() && !self.within.contains(&key.namespace) {
-            let why = format!("its data plane is not worked with in namespace `{}`", key.namespace);
+            let why = format!(
+                "namespace `{}` is none of those in `spec.namespaces` of its DataPlane, and is not watched",
+                key.namespace
+            );
             return Seen::Unknown { since: None, why };
         }
         match self.silence() {

@@ -276,8 +276,8 @@ impl Errand {
         let answer = answer.await.map_err(|error| {
             if error.code() == Some(403) {
                 return format!(
-                    "its account may not create serviceaccounts/token `{}` in namespace `{}`; apply {ROLE} there, or register the cluster again with `kubectl medusa register NAME \
-                     --from-kubeconfig FILE`",
+                    "its account may not create serviceaccounts/token `{}` in namespace `{}`; apply {ROLE} there, or \
+                     register the cluster again with `kubectl medusa register NAME --from-kubeconfig FILE`",
                     account.name, account.namespace
                 );
             }

@@ -30,8 +30,9 @@ pub fn lack(settings: &Settings, datacenter: &ObjectKey, live: &Value) -> Option
     }
     let ObjectKey { namespace, name } = datacenter;
     let message = format!(
-        "Medusa is deployed, and every backup fails unless something else, such as a webhook, sets it in the pods: with `azure_blobs` and `role-based` it needs variable `{ACCOUNT}`, \
-         the name of the storage account, which spec.medusa has no field for. In the data plane, `kubectl -n \
+        "Medusa is deployed, and with `azure_blobs` and `role-based` it needs variable `{ACCOUNT}`, the name of the storage \
+         account, which spec.medusa has no field for: every backup fails unless something else, such as a webhook, sets \
+         it in the pods. In the data plane, `kubectl -n \
          {namespace} edit cassandradatacenter {name}`, and add it in spec.podTemplateSpec to `env` of {} \
          (docs/storage-identity.md)",
         lacking.join(" and ")
