@@ -94,3 +94,31 @@ func TestStopReachesAPausedProcess(t *testing.T) {
 		t.Errorf("took %s", took)
 	}
 }
+
+func TestWhatALeaderLeavesBehindEndsWithIt(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	child, err := Start(Spec{Argv: []string{"sh", "-c", "sleep 600 & echo $!"}, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-child.Done()
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left int
+	if _, err := fmt.Sscan(string(text), &left); err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Signal(syscall.SIGKILL); err == nil {
+		t.Error("its process id is somebody else's by now")
+	}
+	for range 100 {
+		if gone(left) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	_ = syscall.Kill(left, syscall.SIGKILL)
+	t.Error("what it started outlived it")
+}
