@@ -13,6 +13,7 @@ const usage = `testbed runs fleets of Kubernetes clusters on this machine, for t
 
   testbed up --dir DIR [--data-planes N] [--pods] [--s3]          run a fleet until end of file or a signal
              [--image NAME=ARCHIVE]
+  testbed sim --dir DIR --data-planes N                           simulate many data planes in one process
   testbed install                                                 install what --pods and --s3 run
   testbed datacenter --kubeconfig FILE                            create a Cassandra datacenter in a data plane
   testbed cql --address IP (load ROWS | count | execute CQL…)     speak with a Cassandra node
@@ -26,6 +27,7 @@ const usage = `testbed runs fleets of Kubernetes clusters on this machine, for t
 
 var commands = map[string]func(args []string) error{
 	"up":         up,
+	"sim":        simulate,
 	"install":    installPieces,
 	"datacenter": createDatacenter,
 	"cql":        runCQL,

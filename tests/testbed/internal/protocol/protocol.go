@@ -20,6 +20,8 @@ type Ready struct {
 	Etcd     *Etcd     `json:"etcd,omitempty"`
 	S3       *S3       `json:"s3,omitempty"`
 	Clusters []Cluster `json:"clusters,omitempty"`
+	// Admin is where a simulation is told what to do.
+	Admin string `json:"admin,omitempty"`
 	// Error and Log say what went wrong, and in which file the failed program wrote, when Ready is false.
 	Error string `json:"error,omitempty"`
 	Log   string `json:"log,omitempty"`

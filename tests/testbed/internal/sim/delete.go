@@ -1,0 +1,85 @@
+package sim
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// delete removes an object, or marks it where it has finalizers; says whether it is gone.
+func (s *store) delete(k *kind, namespace, name string, options metav1.DeleteOptions) (*object, bool, error) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	_, before := s.collections[k.index].place(namespace, name)
+	if before == nil {
+		return nil, false, apierrors.NewNotFound(k.resource().GroupResource(), name)
+	}
+	if err := s.allows(k, before, options.Preconditions); err != nil {
+		return nil, false, err
+	}
+	live := before.open(k)
+	dryRun := len(options.DryRun) > 0
+	if len(live.GetFinalizers()) > 0 {
+		if live.GetDeletionTimestamp() != nil || dryRun {
+			return before, false, nil
+		}
+		now := metav1.NewTime(time.Now())
+		live.SetDeletionTimestamp(&now)
+		_ = unstructured.SetNestedField(live.Object, int64(0), "metadata", "deletionGracePeriodSeconds")
+		if k.counted {
+			live.SetGeneration(live.GetGeneration() + 1)
+		}
+		marked, err := seal(live, s.version+1)
+		if err == nil {
+			s.commit(k, before, marked, marked.version)
+		}
+		return marked, false, err
+	}
+	if dryRun {
+		return before, true, nil
+	}
+	if k.Kind == "Namespace" {
+		s.empty(before.name)
+	}
+	version := s.version + 1
+	s.commit(k, before.at(k, version), nil, version)
+	return before, true, nil
+}
+
+// allows checks what a deletion depends on.
+func (s *store) allows(k *kind, before *object, asked *metav1.Preconditions) error {
+	if asked == nil {
+		return nil
+	}
+	resource := k.resource().GroupResource()
+	if uid := asked.UID; uid != nil && *uid != before.uid {
+		return apierrors.NewConflict(resource, before.name, uidDiffers(*uid, before.uid))
+	}
+	version := strconv.FormatUint(before.version, 10)
+	if asked.ResourceVersion != nil && *asked.ResourceVersion != version {
+		return apierrors.NewConflict(resource, before.name, fmt.Errorf(
+			"Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v",
+			*asked.ResourceVersion, version))
+	}
+	return nil
+}
+
+// empty removes all objects of a namespace, whatever finalizers they have; the lock is held.
+func (s *store) empty(namespace string) {
+	for _, k := range s.kinds.all {
+		var doomed []*object
+		for _, o := range s.collections[k.index].objects {
+			if k.namespaced && o.namespace == namespace {
+				doomed = append(doomed, o)
+			}
+		}
+		for _, o := range doomed {
+			version := s.version + 1
+			s.commit(k, o.at(k, version), nil, version)
+		}
+	}
+}

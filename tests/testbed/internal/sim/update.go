@@ -1,0 +1,188 @@
+package sim
+
+import (
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"reflect"
+	"strconv"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// change makes of an object what it shall be; live is nil where there is none, and upsert says that it may be made then.
+type change struct {
+	upsert bool
+	// make returns the object with the managers of its fields.
+	make func(live *unstructured.Unstructured) (*unstructured.Unstructured, error)
+}
+
+// update writes what a change makes of the object; says whether it was made anew.
+func (s *store) update(k *kind, namespace, name string, c change, w write) (*object, bool, error) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	_, before := s.collections[k.index].place(namespace, name)
+	if before == nil {
+		if !c.upsert || w.status {
+			return nil, false, apierrors.NewNotFound(k.resource().GroupResource(), name)
+		}
+		u, err := c.make(empty(k.GroupVersionKind))
+		if err != nil {
+			return nil, false, err
+		}
+		if uid := u.GetUID(); uid != "" {
+			return nil, false, apierrors.NewConflict(k.resource().GroupResource(), name, fmt.Errorf(
+				"uid mismatch: the provided object specified uid %s, and no existing object was found", uid))
+		}
+		made, err := s.add(k, u, w)
+		return made, true, err
+	}
+	live := before.open(k)
+	u, err := c.make(live.DeepCopy())
+	if err != nil {
+		return nil, false, err
+	}
+	after, err := s.replace(k, before, live, u, w)
+	return after, false, err
+}
+
+// replace writes u in the place of an object; the lock is held.
+func (s *store) replace(k *kind, before *object, live, u *unstructured.Unstructured, w write) (*object, error) {
+	if err := s.agree(k, before, u); err != nil {
+		return nil, err
+	}
+	k.restrict(live, u, w)
+	if errs := checkMetadata(k, u); len(errs) > 0 {
+		return nil, apierrors.NewInvalid(k.GroupKind(), u.GetName(), errs)
+	}
+	if k.custom != nil {
+		if errs := k.custom.check(u.Object, live.Object, w.status); len(errs) > 0 {
+			return nil, apierrors.NewInvalid(k.GroupKind(), u.GetName(), errs)
+		}
+	}
+	if isSame(live, u) {
+		return before, nil
+	}
+	if w.dryRun {
+		return seal(u, before.version)
+	}
+	if u.GetDeletionTimestamp() != nil && len(u.GetFinalizers()) == 0 {
+		gone, err := seal(u, s.version+1)
+		if err == nil {
+			s.commit(k, gone, nil, gone.version)
+		}
+		return gone, err
+	}
+	after, err := seal(u, s.version+1)
+	if err == nil {
+		s.commit(k, before, after, after.version)
+	}
+	return after, err
+}
+
+// agree checks that u is meant for the very object, in the version that is there.
+func (s *store) agree(k *kind, before *object, u *unstructured.Unstructured) error {
+	resource := k.resource().GroupResource()
+	if u.GetName() != before.name {
+		return apierrors.NewBadRequest(fmt.Sprintf(
+			"the name of the object (%s) does not match the name on the URL (%s)", u.GetName(), before.name))
+	}
+	if u.GetNamespace() != before.namespace {
+		return apierrors.NewBadRequest(fmt.Sprintf(
+			"the namespace of the object (%s) does not match the namespace on the URL (%s)", u.GetNamespace(), before.namespace))
+	}
+	if uid := u.GetUID(); uid != "" && uid != before.uid {
+		return apierrors.NewConflict(resource, before.name, uidDiffers(uid, before.uid))
+	}
+	version := strconv.FormatUint(before.version, 10)
+	if asked := u.GetResourceVersion(); asked != "" && asked != version {
+		return apierrors.NewConflict(resource, before.name, fmt.Errorf(
+			"the object has been modified; please apply your changes to the latest version and try again"))
+	}
+	return nil
+}
+
+func uidDiffers(asked, is types.UID) error {
+	return fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", asked, is)
+}
+
+// restrict takes back what the write does not reach, and counts the generation.
+func (k *kind) restrict(live, u *unstructured.Unstructured, w write) {
+	if w.status {
+		managers, status := u.GetManagedFields(), u.Object["status"]
+		u.Object = live.DeepCopy().Object
+		u.SetManagedFields(managers)
+		delete(u.Object, "status")
+		if status != nil {
+			u.Object["status"] = status
+		}
+		return
+	}
+	if k.status {
+		delete(u.Object, "status")
+		if status, ok := live.Object["status"]; ok {
+			u.Object["status"] = status
+		}
+	}
+	for _, field := range []string{"creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "uid"} {
+		value, ok, _ := unstructured.NestedFieldNoCopy(live.Object, "metadata", field)
+		if ok {
+			_ = unstructured.SetNestedField(u.Object, value, "metadata", field)
+		} else {
+			unstructured.RemoveNestedField(u.Object, "metadata", field)
+		}
+	}
+	if k.counted && !reflect.DeepEqual(content(live), content(u)) {
+		u.SetGeneration(live.GetGeneration() + 1)
+	}
+}
+
+// content is what counts for the generation.
+func content(u *unstructured.Unstructured) map[string]any {
+	all := maps.Clone(u.Object)
+	delete(all, "metadata")
+	delete(all, "status")
+	return all
+}
+
+// isSame says whether there is nothing to write; when fields were written does not count by itself.
+func isSame(live, u *unstructured.Unstructured) bool {
+	was, is := untimed(live), untimed(u)
+	return reflect.DeepEqual(was, is)
+}
+
+func untimed(u *unstructured.Unstructured) map[string]any {
+	all := maps.Clone(u.Object)
+	meta, _ := all["metadata"].(map[string]any)
+	meta = maps.Clone(meta)
+	delete(meta, "resourceVersion")
+	var managers []metav1.ManagedFieldsEntry
+	for _, entry := range u.GetManagedFields() {
+		entry.Time = nil
+		managers = append(managers, entry)
+	}
+	meta["managedFields"] = managers
+	all["metadata"] = meta
+	return all
+}
+
+// encodeStrings moves a Secret's stringData into its data.
+func encodeStrings(u *unstructured.Unstructured) {
+	plain, ok := u.Object["stringData"].(map[string]any)
+	if !ok {
+		return
+	}
+	data, _ := u.Object["data"].(map[string]any)
+	if data == nil {
+		data = map[string]any{}
+	}
+	for key, value := range plain {
+		text, _ := value.(string)
+		data[key] = base64.StdEncoding.EncodeToString([]byte(text))
+	}
+	u.Object["data"] = data
+	delete(u.Object, "stringData")
+}
