@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -46,11 +47,11 @@ func refuse(w http.ResponseWriter, err error) {
 }
 
 func statusOf(err error) *metav1.Status {
+	status := metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: err.Error()}
 	var known apierrors.APIStatus
-	if !errors.As(err, &known) {
-		known = apierrors.NewInternalError(err)
+	if errors.As(err, &known) {
+		status = known.Status()
 	}
-	status := known.Status()
 	status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
 	return &status
 }
@@ -62,19 +63,23 @@ func notFound(w http.ResponseWriter) {
 	_, _ = w.Write([]byte("404 page not found\n"))
 }
 
-func newStatusError(code int, reason metav1.StatusReason, message string) error {
+func newStatusError(code int, reason metav1.StatusReason, message string) *apierrors.StatusError {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message,
+		Status: metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message, Details: &metav1.StatusDetails{},
 	}}
 }
 
-func newUnsupportedMediaType(own bool) error {
-	types := "application/merge-patch+json, application/apply-patch+yaml"
-	if own {
-		types += ", application/strategic-merge-patch+json"
+func newUnsupportedMediaType(k *kind, as types.PatchType) error {
+	known := "application/merge-patch+json, application/apply-patch+yaml"
+	if k.custom == nil {
+		known += ", application/strategic-merge-patch+json"
 	}
-	return newStatusError(http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType,
-		"the body of the request was in an unknown format - accepted media types include: "+types)
+	err := newStatusError(http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType,
+		"the body of the request was in an unknown format - accepted media types include: "+known)
+	if as == types.StrategicMergePatchType {
+		err.ErrStatus.Details = nil
+	}
+	return err
 }
 
 func newNotAcceptable() error {
@@ -110,7 +115,7 @@ func newForbidden(verb string, t target) error {
 }
 
 func newVersionMissing(k *kind, name string) error {
-	return apierrors.NewInvalid(k.GroupKind(), name, field.ErrorList{field.Invalid(
+	return apierrors.NewInvalid(schema.GroupKind{Group: k.Group, Kind: k.plural}, name, field.ErrorList{field.Invalid(
 		field.NewPath("metadata", "resourceVersion"), "0x0", "must be specified for an update")})
 }
 
@@ -119,8 +124,8 @@ func newManagerMissing() error {
 		field.Required(field.NewPath("fieldManager"), "is required for apply patch")})
 }
 
-func newMatchMissing(k *kind) error {
-	return apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "ListOptions"}, k.plural, field.ErrorList{
+func newMatchMissing() error {
+	return apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "ListOptions"}, "", field.ErrorList{
 		field.Forbidden(field.NewPath("resourceVersionMatch"),
 			"sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")})
 }

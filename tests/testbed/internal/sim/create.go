@@ -8,9 +8,11 @@ import (
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/client-go/kubernetes/scheme"
 )
 
 // write is how something is written.
@@ -28,9 +30,10 @@ func (s *store) create(k *kind, namespace string, u *unstructured.Unstructured, 
 	if err := fits(k, namespace, u); err != nil {
 		return nil, err
 	}
-	k.tidy(u)
-	live := empty(k.GroupVersionKind)
-	u, err := k.managed(live, u, w)
+	if err := k.tidy(u); err != nil {
+		return nil, err
+	}
+	u, err := k.managed(k.empty(), u, w)
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +91,7 @@ func (s *store) add(k *kind, u *unstructured.Unstructured, w write) (*object, er
 		delete(u.Object, "status")
 	}
 	if k.Kind == "Namespace" {
+		u.Object["spec"] = map[string]any{"finalizers": []any{"kubernetes"}}
 		u.Object["status"] = map[string]any{"phase": "Active"}
 	}
 	for _, field := range []string{"deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"} {
@@ -115,27 +119,76 @@ func (s *store) add(k *kind, u *unstructured.Unstructured, w write) (*object, er
 	return made, nil
 }
 
-// tidy makes an object as it is kept: for Kubernetes' own kinds, with what somebody may look for.
-func (k *kind) tidy(u *unstructured.Unstructured) {
-	if k.custom != nil {
-		k.custom.tidy(u.Object)
-		return
+// tidy makes an object as it is kept: without what its kind does not know.
+func (k *kind) tidy(u *unstructured.Unstructured) error {
+	if k.custom == nil {
+		return k.tidyOwn(u)
 	}
-	switch k.Kind {
-	case "Namespace":
+	meta, err := metadata(u)
+	if err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(meta)
+	if err != nil {
+		return err
+	}
+	u.Object["metadata"] = dated(content)
+	k.custom.tidy(u.Object)
+	return nil
+}
+
+// tidyOwn has an object of Kubernetes' own go through its type.
+func (k *kind) tidyOwn(u *unstructured.Unstructured) error {
+	if k.Kind == "Secret" {
+		if u.Object["type"] == nil {
+			u.Object["type"] = "Opaque"
+		}
+		encodeStrings(u)
+	}
+	typed, err := scheme.Scheme.New(k.GroupVersionKind)
+	if err != nil {
+		return err
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, typed); err != nil {
+		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", k.Kind, k.Version, k.Kind, err))
+	}
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
+	if err != nil {
+		return err
+	}
+	if meta, ok := content["metadata"].(map[string]any); ok {
+		dated(meta)
+	}
+	u.Object = content
+	u.SetGroupVersionKind(k.GroupVersionKind)
+	if k.Kind == "Namespace" {
 		labels := u.GetLabels()
 		if labels == nil {
 			labels = map[string]string{}
 		}
 		labels["kubernetes.io/metadata.name"] = u.GetName()
 		u.SetLabels(labels)
-		u.Object["spec"] = map[string]any{"finalizers": []any{"kubernetes"}}
-	case "Secret":
-		if u.Object["type"] == nil {
-			u.Object["type"] = "Opaque"
-		}
-		encodeStrings(u)
 	}
+	return nil
+}
+
+// dated is metadata without a time of creation that is none.
+func dated(meta map[string]any) map[string]any {
+	if meta["creationTimestamp"] == nil {
+		delete(meta, "creationTimestamp")
+	}
+	return meta
+}
+
+// empty is an object of the kind with nothing in it.
+func (k *kind) empty() *unstructured.Unstructured {
+	u := empty(k.GroupVersionKind)
+	if k.custom == nil {
+		_ = k.tidyOwn(u)
+		unstructured.RemoveNestedField(u.Object, "metadata", "labels")
+		delete(u.Object, "type")
+	}
+	return u
 }
 
 func (s *store) hasNamespace(name string) bool {

@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // delete removes an object, or marks it where it has finalizers; says whether it is gone.
@@ -55,7 +56,8 @@ func (s *store) allows(k *kind, before *object, asked *metav1.Preconditions) err
 	if asked == nil {
 		return nil
 	}
-	resource := k.resource().GroupResource()
+	// As an API server has it: the kind, where other conflicts name the resource.
+	resource := schema.GroupResource{Group: k.Group, Resource: k.Kind}
 	if uid := asked.UID; uid != nil && *uid != before.uid {
 		return apierrors.NewConflict(resource, before.name, uidDiffers(*uid, before.uid))
 	}

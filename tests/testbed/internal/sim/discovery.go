@@ -19,7 +19,8 @@ var reviews = authorization.SchemeGroupVersion
 
 // serverVersion is what the API servers say that they are.
 var serverVersion = version.Info{
-	Major: "1", Minor: "37", GitVersion: "v1.37.2", GitTreeState: "clean", Compiler: "gc", Platform: "linux/amd64",
+	Major: "1", Minor: "37", EmulationMajor: "1", EmulationMinor: "37", MinCompatibilityMajor: "1",
+	MinCompatibilityMinor: "36", GitVersion: "v1.37.2", GitTreeState: "clean", Compiler: "gc", Platform: "linux/amd64",
 	GoVersion: "go1.26.0", GitCommit: "0000000000000000000000000000000000000000", BuildDate: "2026-01-01T00:00:00Z",
 }
 

@@ -243,4 +243,3 @@ func (s *slow) Flush() {
 
 // Unwrap is for http.ResponseController.
 func (s *slow) Unwrap() http.ResponseWriter { return s.ResponseWriter }
-

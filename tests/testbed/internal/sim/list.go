@@ -86,6 +86,9 @@ func (q request) showList(found page) error {
 	body := append(make([]byte, 0, 512+1024*len(found.objects)), head+`"metadata":{"resourceVersion":"`...)
 	body = strconv.AppendUint(body, found.version, 10)
 	body = append(body, '"')
+	if found.next == nil && q.kind.custom != nil && q.shown == whole {
+		body = append(body, `,"continue":""`...)
+	}
 	if found.next != nil {
 		next := token{tokenFormat, found.version, found.next.namespace + "/" + found.next.name}
 		body = append(body, `,"continue":"`+next.String()+`"`...)

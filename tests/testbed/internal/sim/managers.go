@@ -45,7 +45,7 @@ func (k *kind) manage(converter managedfields.TypeConverter) error {
 	for i, unreached := range []map[fieldpath.APIVersion]fieldpath.Filter{whole, status} {
 		part := []string{"", "status"}[i]
 		manager, err := managedfields.NewDefaultCRDFieldManager(
-			converter, unconverted{}, defaulter{k.custom}, creator{}, k.GroupVersionKind, k.GroupVersion(), part, unreached)
+			converter, unconverted{}, defaulter{k.custom}, creator{k}, k.GroupVersionKind, k.GroupVersion(), part, unreached)
 		if err != nil {
 			return fmt.Errorf("%s: %w", k, err)
 		}
@@ -75,9 +75,9 @@ func (d defaulter) Default(in runtime.Object) {
 	}
 }
 
-type creator struct{}
+type creator struct{ kind *kind }
 
-func (creator) New(kind schema.GroupVersionKind) (runtime.Object, error) { return empty(kind), nil }
+func (c creator) New(schema.GroupVersionKind) (runtime.Object, error) { return c.kind.empty(), nil }
 
 func empty(kind schema.GroupVersionKind) *unstructured.Unstructured {
 	object := &unstructured.Unstructured{Object: map[string]any{}}

@@ -22,7 +22,9 @@ func (k *kind) put(u *unstructured.Unstructured, w write) change {
 }
 
 func (k *kind) overwrite(live, u *unstructured.Unstructured, w write) (*unstructured.Unstructured, error) {
-	k.tidy(u)
+	if err := k.tidy(u); err != nil {
+		return nil, err
+	}
 	return k.managed(live, u, w)
 }
 
@@ -46,7 +48,7 @@ func (k *kind) patch(namespace, name string, as types.PatchType, body []byte, w 
 			return merged, err
 		})
 	default:
-		return change{}, newUnsupportedMediaType(k.custom == nil)
+		return change{}, newUnsupportedMediaType(k, as)
 	}
 }
 
@@ -121,8 +123,7 @@ func (k *kind) apply(namespace, name string, body []byte, w write) (change, erro
 		if !ok {
 			return nil, fmt.Errorf("%T is no object", merged)
 		}
-		k.tidy(u)
-		return u, nil
+		return u, k.tidy(u)
 	}}, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // change makes of an object what it shall be; live is nil where there is none, and upsert says that it may be made then.
@@ -29,7 +30,7 @@ func (s *store) update(k *kind, namespace, name string, c change, w write) (*obj
 		if !c.upsert || w.status {
 			return nil, false, apierrors.NewNotFound(k.resource().GroupResource(), name)
 		}
-		u, err := c.make(empty(k.GroupVersionKind))
+		u, err := c.make(k.empty())
 		if err != nil {
 			return nil, false, err
 		}
@@ -95,7 +96,12 @@ func (s *store) agree(k *kind, before *object, u *unstructured.Unstructured) err
 			"the namespace of the object (%s) does not match the namespace on the URL (%s)", u.GetNamespace(), before.namespace))
 	}
 	if uid := u.GetUID(); uid != "" && uid != before.uid {
-		return apierrors.NewConflict(resource, before.name, uidDiffers(uid, before.uid))
+		errs := field.ErrorList{field.Invalid(field.NewPath("metadata", "uid"), uid, "field is immutable")}
+		if k.custom != nil {
+			// An API server says it twice.
+			errs = append(errs, errs...)
+		}
+		return apierrors.NewInvalid(k.GroupKind(), before.name, errs)
 	}
 	version := strconv.FormatUint(before.version, 10)
 	if asked := u.GetResourceVersion(); asked != "" && asked != version {

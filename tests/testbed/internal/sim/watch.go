@@ -2,6 +2,7 @@ package sim
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -35,7 +36,7 @@ func (q request) watch() error {
 		return newMethodNotAllowed()
 	}
 	if watch.version, err = number(query, "resourceVersion"); err != nil {
-		return err
+		return errors.New(err.Error())
 	}
 	seconds, err := number(query, "timeoutSeconds")
 	if err != nil {
@@ -43,7 +44,7 @@ func (q request) watch() error {
 	}
 	streamed := query.Has("sendInitialEvents")
 	if streamed && query.Get("resourceVersionMatch") != "NotOlderThan" {
-		return newMatchMissing(q.kind)
+		return newMatchMissing()
 	}
 	limit := time.Duration(seconds) * time.Second
 	if limit == 0 {
