@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -164,10 +165,11 @@ func (f *Fleet) choose(asked order) ([]*plane, error) {
 	case asked.Fraction < 0 || asked.Fraction > 1:
 		return nil, fmt.Errorf("fraction must be between 0 and 1")
 	case asked.Fraction > 0:
-		var due float64
-		for _, p := range f.planes {
-			if due += asked.Fraction; due >= 1 {
-				chosen, due = append(chosen, p), due-1
+		// Rounded, as three tenths are a little less than that.
+		due := func(n int) int { return int(math.Round(asked.Fraction*float64(n)*1e6) / 1e6) }
+		for i, p := range f.planes {
+			if due(i+1) > due(i) {
+				chosen = append(chosen, p)
 			}
 		}
 		return chosen, nil

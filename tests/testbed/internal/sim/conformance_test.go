@@ -25,7 +25,7 @@ import (
 )
 
 // testbedVariable names the testbed that has a real API server; without it, where the Makefile puts it is looked at.
-const testbedVariable = "TESTBED"
+const testbedVariable = "MEDUSA_FLEET_TESTBED"
 
 const builtTestbed = "../../../../target/testbed/testbed"
 

@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -89,8 +91,8 @@ func (f Fault) complete() (Fault, error) {
 	return f, nil
 }
 
-// watches says whether watches that are open show nothing.
-func (f Fault) watches() bool { return f.Name == Hang }
+// isMute says whether nothing is sent on watches that are open, not even their end.
+func (f Fault) isMute() bool { return f.Name == Hang }
 
 // faults holds what is wrong with one data plane now.
 type faults struct {
@@ -129,11 +131,14 @@ func (f *faults) forgets() bool {
 // meet has a request meet the fault: says whether it is answered well all the same, and through what.
 func (f *faults) meet(w http.ResponseWriter, r *http.Request, p *plane) (http.ResponseWriter, bool) {
 	fault, changed := f.now()
-	if fault.Name == "" || fault.Name == None || rand.Float64() >= max(fault.Share, 0) {
+	if fault.Name == "" || fault.Name == None || rand.Float64() >= fault.Share {
 		return w, true
 	}
 	switch fault.Name {
 	case Hang:
+		// Until the body is read, nobody would notice that the client is gone.
+		body, _ := io.ReadAll(io.LimitReader(r.Body, longest+1))
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		select {
 		case <-changed:
 			// As a process that is stopped and goes on.

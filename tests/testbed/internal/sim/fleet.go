@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
@@ -42,6 +43,10 @@ type Fleet struct {
 
 // Start begins a simulation.
 func Start(config Config) (*Fleet, error) {
+	if os.Getenv("GOGC") == "" {
+		// Memory is scarcer than processor time where a thousand planes have ten connections each.
+		debug.SetGCPercent(50)
+	}
 	kinds, err := load(config.Definitions)
 	if err != nil {
 		return nil, err

@@ -92,10 +92,16 @@ func (w *watching) run(limit time.Duration) {
 	defer over.Stop()
 	for {
 		fault, changed := w.plane.faults.now()
-		if !fault.watches() {
-			if !w.suffer(fault) || !w.deliver() {
+		if fault.isMute() {
+			select {
+			case <-changed:
+				continue
+			case <-w.r.Context().Done():
 				return
 			}
+		}
+		if !w.suffer(fault) || !w.deliver() {
+			return
 		}
 		select {
 		case <-news:
@@ -105,7 +111,7 @@ func (w *watching) run(limit time.Duration) {
 		case <-over.C:
 			return
 		case <-next.C:
-			if w.bookmarks && !fault.watches() {
+			if w.bookmarks {
 				w.mark("")
 				w.flush()
 			}
