@@ -2,7 +2,7 @@
 //! objects in the same run.
 //!
 //! Nothing here fails because of a figure. Reading order: `registered_fleet` (a control plane over some clusters),
-//! `replication`, `fanout`, `verdict`, `slots`, `quiet`, `backup`, `schedules`, `inventory` (the measurements), `report`; `clusters`,
+//! `replication`, `fanout`, `verdict`, `slots`, `quiet`, `backup`, `schedules`, `inventory`, `scale` (the measurements), `report`; `clusters`,
 //! `objects`, `peer`, `recorder`, `stats` and `support` are what they are made of.
 
 mod backup;
@@ -18,6 +18,7 @@ mod recorder;
 mod registered_fleet;
 mod replication;
 mod report;
+mod scale;
 mod schedules;
 mod slots;
 mod stats;
@@ -99,6 +100,8 @@ enum Measurement {
     Inventory,
     /// A thousand FleetBackupSchedules due in the same minute
     Slots,
+    /// Hundreds of simulated data planes, such as `--planes 100,300,1000`; only when it is asked for
+    Scale,
 }
 
 /// Runs of the measurements that take seconds.
@@ -108,7 +111,8 @@ const SCHEDULE_RUNS: usize = 3;
 
 impl Options {
     fn wants(&self, measurement: Measurement) -> bool {
-        self.only.is_empty() || self.only.contains(&measurement)
+        let by_default = self.only.is_empty() && measurement != Measurement::Scale;
+        by_default || self.only.contains(&measurement)
     }
 
     /// The number of data planes for measurements made once: ten, or what comes nearest.
@@ -176,6 +180,12 @@ async fn measure(options: &Options, dir: &std::path::Path, report: &mut Report) 
     }
     let mut planes = options.planes.clone();
     planes.sort_unstable();
+    if options.wants(Measurement::Scale) {
+        scale::scale(&options.testbed, &options.binary, dir, &planes, report).await?;
+        if options.only == [Measurement::Scale] {
+            return Ok(());
+        }
+    }
     let first =
         planes.first().copied().filter(|n| *n > 0).ok_or("--planes must name at least one number above 0")?;
     say(format!("starting {} API servers", first + 1));

@@ -140,8 +140,16 @@ impl Recorder {
         here.map(|((_, _, name), _)| name.clone()).collect()
     }
 
-    fn note(&mut self, sighting: Sighting) {
-        self.seen.insert(sighting.place, (sighting.marker, sighting.at));
+    /// Since when each of these places is as it is now.
+    pub fn since(&self, places: &[Place]) -> Vec<Instant> {
+        places.iter().filter_map(|place| self.seen.get(place)).map(|(_, at)| *at).collect()
+    }
+
+    /// What is written again and says the same is no news.
+    fn note(&mut self, Sighting { place, marker, at }: Sighting) {
+        if self.seen.get(&place).is_none_or(|(before, _)| *before != marker) {
+            self.seen.insert(place, (marker, at));
+        }
     }
 
     /// Waits until at least `count` objects of a kind whose names start with `prefix` are there, over all

@@ -60,11 +60,27 @@ pub fn sweep(root: &Path, prefix: &str) {
 
 impl Testbed {
     /// Starts a fleet in `dir` by `command`, the testbed's program, and waits until it is ready. It logs there, too.
-    pub fn up(mut command: Command, dir: &Path, data_planes: usize, more: &[&str]) -> Result<Self> {
+    pub fn up(command: Command, dir: &Path, data_planes: usize, more: &[&str]) -> Result<Self> {
+        Self::start(command, "up", dir, data_planes, more)
+    }
+
+    /// Simulates data planes, all in one process, as [`Self::up`] starts real ones.
+    #[allow(dead_code, reason = "what is measured is simulated, what is tested is not")]
+    pub fn simulate(command: Command, dir: &Path, data_planes: usize, more: &[&str]) -> Result<Self> {
+        Self::start(command, "sim", dir, data_planes, more)
+    }
+
+    fn start(
+        mut command: Command,
+        what: &str,
+        dir: &Path,
+        data_planes: usize,
+        more: &[&str],
+    ) -> Result<Self> {
         fs::create_dir_all(dir)?;
         let log = dir.join("testbed.log");
         command
-            .args(["up", "--data-planes", &data_planes.to_string(), "--dir"])
+            .args([what, "--data-planes", &data_planes.to_string(), "--dir"])
             .arg(dir)
             .args(more)
             .stdin(Stdio::piped())
