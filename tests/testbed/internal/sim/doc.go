@@ -13,7 +13,8 @@
 // answered with 410.
 //
 // Who is at work there is simulated, too: a Lease says that Medusa's controller runs, and is renewed; a MedusaBackupJob
-// starts when it is made, and has its MedusaBackup and its end some time later; so do MedusaTasks, which change nothing.
+// starts when it is made, and has its MedusaBackup and its end some time later; so do MedusaTasks, which change nothing. One
+// whose datacenter is not there stays as it is.
 //
 // What is not simulated: roles, quotas, admission and webhooks; validation and defaults of Kubernetes' own kinds; other
 // controllers, so that nothing is collected with its owner, schedules make no runs and restores stay as they are; tables,

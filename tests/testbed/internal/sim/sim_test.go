@@ -336,13 +336,15 @@ func TestPagesAreTheWholeList(t *testing.T) {
 
 func TestPathsLeadToResources(t *testing.T) {
 	for path, want := range map[string]target{
-		"/api/v1/namespaces":                                         {version: "v1", plural: "namespaces"},
-		"/api/v1/namespaces/a":                                       {version: "v1", plural: "namespaces", name: "a"},
-		"/api/v1/namespaces/a/status":                                {version: "v1", plural: "namespaces", name: "a", part: "status"},
-		"/api/v1/namespaces/a/secrets":                               {version: "v1", namespace: "a", plural: "secrets"},
-		"/apis/apps/v1/namespaces/a/deployments/d":                   {group: "apps", version: "v1", namespace: "a", plural: "deployments", name: "d"},
-		"/apis/medusa.k8ssandra.io/v1alpha1/medusabackups":           {group: medusaGroup, version: "v1alpha1", plural: "medusabackups"},
-		"/apis/medusa.k8ssandra.io/v1alpha1/namespaces/a/x/b/status": {group: medusaGroup, version: "v1alpha1", namespace: "a", plural: "x", name: "b", part: "status"},
+		"/api/v1/namespaces":           {version: "v1", plural: "namespaces"},
+		"/api/v1/namespaces/a":         {version: "v1", plural: "namespaces", name: "a"},
+		"/api/v1/namespaces/a/status":  {version: "v1", plural: "namespaces", name: "a", part: "status"},
+		"/api/v1/namespaces/a/secrets": {version: "v1", namespace: "a", plural: "secrets"},
+		"/apis/apps/v1/namespaces/a/deployments/d": {
+			group: "apps", version: "v1", namespace: "a", plural: "deployments", name: "d"},
+		"/apis/medusa.k8ssandra.io/v1alpha1/medusabackups": {group: medusaGroup, version: "v1alpha1", plural: "medusabackups"},
+		"/apis/medusa.k8ssandra.io/v1alpha1/namespaces/a/x/b/status": {
+			group: medusaGroup, version: "v1alpha1", namespace: "a", plural: "x", name: "b", part: "status"},
 	} {
 		if got, ok := parse(path); !ok || got != want {
 			t.Errorf("%s leads to %+v", path, got)
