@@ -30,6 +30,7 @@ use self::{
         fleet::Fleet,
         meters::Meters,
         metrics::{Figures, FleetCollector},
+        published::Published,
     },
     identity::{Identity, keep},
 };
@@ -40,7 +41,7 @@ use crate::{
         clock::Clock,
         events::Events,
         fence::Fence,
-        guard::again,
+        guard::{self, again},
         http::{self, Readiness},
         lease::{Candidate, Leadership},
     },
@@ -257,12 +258,14 @@ async fn work(
         datacenters_written: data_planes::undone::WriteMemory::default(),
         objects_written: data_planes::undone::WriteMemory::default(),
     };
+    let (published, keep_published) = Published::follow(&config.client, &config.namespace);
     let runs = runs::RunContext {
         client: config.client.clone(),
         namespace: config.namespace.clone(),
         fleet: fleet.clone(),
         control_plane: control_plane.clone(),
         events: events.clone(),
+        published: published.clone(),
         claims: Arc::default(),
         meters,
         since: tokio::time::Instant::now(),
@@ -272,6 +275,7 @@ async fn work(
         client: config.client.clone(),
         namespace: config.namespace.clone(),
         fleet,
+        published,
         deployed,
         recovery_point_objective: SignedDuration::try_from(config.recovery_point_objective)
             .unwrap_or(SignedDuration::MAX),
@@ -284,6 +288,8 @@ async fn work(
     // A panic in here ends the work for one object or one data plane; one outside all those edges begins its part anew.
     tokio::select! {
         () = again("registry", || registry::run(registry.clone(), never.clone())) => "registry",
+        // What it keeps is lent to the others: nothing of it can begin anew by itself.
+        _ = guard::keep("published", keep_published) => "watch of what is published",
         () = again("local data plane", || keep_local(&local.0, &local.1)) => "local data plane",
         () = again("sources", || sources.clone().watch()) => "watch of the sources",
         () = again("replication", || replication::run(replication.clone())) => "replication",

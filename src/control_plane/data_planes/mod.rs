@@ -11,6 +11,7 @@ pub(super) mod freshness;
 pub mod membership;
 pub(super) mod meters;
 pub(super) mod metrics;
+pub mod published;
 pub mod records;
 pub mod remote;
 pub(super) mod section;

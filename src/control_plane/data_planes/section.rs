@@ -129,7 +129,8 @@ const LONGEST_KEY: usize = 63 + 253;
 /// All objects of one kind in a data plane, as far as its watch has delivered them.
 #[derive(Clone, Debug)]
 pub struct Section<T> {
-    items: BTreeMap<ObjectKey, Arc<T>>,
+    /// Shared with the snapshots: who changes a data plane's jobs does not copy its backups for that.
+    items: Arc<BTreeMap<ObjectKey, Arc<T>>>,
     unreadable: BTreeMap<ObjectKey, String>,
     weight: usize,
     /// What its watch saw go last, with the version it went at.
@@ -141,7 +142,7 @@ pub struct Section<T> {
 impl<T> Default for Section<T> {
     fn default() -> Self {
         Self {
-            items: BTreeMap::new(),
+            items: Arc::default(),
             unreadable: BTreeMap::new(),
             weight: 0,
             gone: VecDeque::new(),
@@ -259,7 +260,7 @@ impl<T> Section<T> {
     /// The objects, for tests to change.
     #[cfg(test)]
     pub(crate) fn items_mut(&mut self) -> &mut BTreeMap<ObjectKey, Arc<T>> {
-        &mut self.items
+        Arc::make_mut(&mut self.items)
     }
 }
 
@@ -307,7 +308,7 @@ impl<T: Serialize> Section<T> {
     pub fn fill(&mut self, items: BTreeMap<ObjectKey, Arc<T>>, unreadable: BTreeMap<ObjectKey, String>) {
         let read = items.values().map(|object| weight(object.as_ref()));
         self.weight = read.chain(unreadable.values().map(weight)).sum();
-        (self.items, self.unreadable) = (items, unreadable);
+        (self.items, self.unreadable) = (Arc::new(items), unreadable);
         self.trust.follow();
     }
 
@@ -315,7 +316,7 @@ impl<T: Serialize> Section<T> {
     pub fn put(&mut self, key: ObjectKey, object: Arc<T>) -> Option<Arc<T>> {
         let before = self.remove(&key);
         self.weight += weight(object.as_ref());
-        self.items.insert(key, object);
+        Arc::make_mut(&mut self.items).insert(key, object);
         before
     }
 
@@ -330,7 +331,9 @@ impl<T: Serialize> Section<T> {
     /// Takes an object out; returns what was kept of it.
     pub fn remove(&mut self, key: &ObjectKey) -> Option<Arc<T>> {
         let why = self.unreadable.remove(key);
-        let before = self.items.remove(key);
+        // What is not there is no reason to copy the others.
+        let is_there = self.items.contains_key(key);
+        let before = is_there.then(|| Arc::make_mut(&mut self.items).remove(key)).flatten();
         let gone = why.as_ref().map_or(0, weight) + before.as_deref().map_or(0, weight);
         self.weight = self.weight.saturating_sub(gone);
         before
@@ -354,7 +357,7 @@ impl<T: Serialize> Section<T> {
     }
 
     pub fn clear(&mut self) {
-        self.items.clear();
+        self.items = Arc::default();
         self.unreadable.clear();
         self.weight = 0;
     }

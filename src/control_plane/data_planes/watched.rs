@@ -283,9 +283,13 @@ pub fn made_for(child: &impl ResourceExt) -> Option<&str> {
     child.labels().get(labels::JOB).map(String::as_str)
 }
 
-/// The object without what the API server keeps about its writers: most of its size, and nothing decides by it.
+/// The object without what the API server keeps about its writers, and `kubectl apply` about itself: most of its size, and
+/// nothing decides by it.
 fn trimmed<K: ResourceExt + Clone>(object: &K) -> K {
     let mut object = object.clone();
     object.meta_mut().managed_fields = None;
+    if let Some(annotations) = &mut object.meta_mut().annotations {
+        annotations.remove(labels::LAST_APPLIED);
+    }
     object
 }

@@ -10,7 +10,7 @@ use super::holds::{abandoned, holds};
 use crate::{
     api::{
         Reason,
-        fleet::{FleetBackupJob, FleetCluster, FleetRestoreJob, FleetTask},
+        fleet::{FleetBackupJob, FleetRestoreJob, FleetTask},
     },
     control_plane::{
         data_planes::{fleet::Snapshot, meters::Meters, watched::Kind},
@@ -23,7 +23,7 @@ use crate::{
             holds::Holds,
         },
     },
-    runtime::follow::{follow, follow_own, news},
+    runtime::follow::{follow, news},
 };
 
 /// How long the first listing of the FleetRestoreJobs is awaited.
@@ -31,7 +31,6 @@ const LISTED: Duration = Duration::from_secs(2);
 
 /// What a backup run is decided by besides the data planes.
 struct Fanout {
-    clusters: Store<FleetCluster>,
     restores: Store<DeserializeGuard<FleetRestoreJob>>,
     tasks: Store<DeserializeGuard<FleetTask>>,
 }
@@ -41,10 +40,6 @@ impl Engine for Fanout {
 
     const CHILDREN: Kind = Kind::Jobs;
     const FOLLOWED: &'static [Kind] = &[Kind::Datacenters, Kind::Restores];
-
-    fn clusters(&self) -> &Store<FleetCluster> {
-        &self.clusters
-    }
 
     /// Where the definition of a kind is missing there are none, and what a data plane restores is seen there.
     async fn ready(&self) {
@@ -102,16 +97,14 @@ impl Engine for Fanout {
 
 /// Runs until `shutdown`.
 pub async fn run(context: RunContext, shutdown: CancellationToken) {
-    let (clusters, keep_clusters) = follow_own(context.client.clone(), &context.namespace);
     let (restores, restored) = news(context.client.clone(), &context.namespace);
     let (tasks, keep_tasks) = follow(context.client.clone(), &context.namespace);
     let (frame, feed) = Frame::new(context);
     let waker = frame.waker.clone();
-    let runs = Arc::new(Runs::new(frame, Fanout { clusters, restores, tasks }));
+    let runs = Arc::new(Runs::new(frame, Fanout { restores, tasks }));
     tokio::select! {
         // A run that waits for the end of a restore has to hear of it.
         () = waker.wake_on(restored) => {}
-        () = keep_clusters => {}
         () = keep_tasks => {}
         () = drive(runs, feed, shutdown) => {}
     }

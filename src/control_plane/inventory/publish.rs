@@ -18,10 +18,7 @@ use kube::{
 use serde::Serialize;
 use serde_json::json;
 use tokio::{
-    sync::{
-        broadcast::{self, error::RecvError},
-        watch,
-    },
+    sync::{broadcast::error::RecvError, watch},
     time::{Instant, sleep_until},
 };
 
@@ -42,8 +39,9 @@ use crate::{
     },
     control_plane::{
         data_planes::{
-            fleet::{Change, Fleet, Snapshot, Usable},
+            fleet::{Fleet, Snapshot, Usable},
             metrics::{ClusterFigures, DatacenterFigures, Figures},
+            published::Published,
             watched::Kind,
         },
         deployment::report::Reports,
@@ -51,7 +49,7 @@ use crate::{
     runtime::{
         cause::{self, Denier},
         events::Events,
-        follow::{Followed, follow_own},
+        follow::Followed,
         guard,
         http::Readiness,
         sync::lock,
@@ -75,6 +73,8 @@ pub struct InventoryContext {
     pub client: Client,
     pub namespace: String,
     pub fleet: Arc<Fleet>,
+    /// What is published already.
+    pub published: Published,
     /// What the deployment of Medusa has come to.
     pub deployed: watch::Receiver<Reports>,
     /// Age above which the newest complete restore point no longer protects.
@@ -89,22 +89,8 @@ pub struct InventoryContext {
 
 /// Runs for ever.
 pub async fn run(context: InventoryContext) {
-    let (backups, keep_backups) = follow_own::<FleetBackup>(context.client.clone(), &context.namespace);
-    let (known, keep_clusters) = follow_own::<FleetCluster>(context.client.clone(), &context.namespace);
-    let changes = context.fleet.changes();
-    tokio::select! {
-        () = keep_backups => {}
-        () = keep_clusters => {}
-        () = publish(&context, &backups, &known, changes) => {}
-    }
-}
-
-async fn publish(
-    context: &InventoryContext,
-    backups: &Store<FleetBackup>,
-    known: &Store<FleetCluster>,
-    mut changes: broadcast::Receiver<Change>,
-) {
+    let mut changes = context.fleet.changes();
+    let Published { backups, clusters: known } = &context.published;
     if backups.wait_until_ready().await.is_err() || known.wait_until_ready().await.is_err() {
         return;
     }
@@ -118,7 +104,7 @@ async fn publish(
             at = Instant::now() + GATHER;
             continue;
         }
-        let wrote = guard::work("inventory", write(context, backups, known, &mut inventory, &narrow)).await;
+        let wrote = guard::work("inventory", write(&context, backups, known, &mut inventory, &narrow)).await;
         let written = wrote.unwrap_or_else(|panic| {
             tracing::error!("the inventory: {panic}");
             inventory = Inventory::default();

@@ -19,7 +19,7 @@ use kube::{
     },
 };
 use thiserror::Error;
-use tokio::sync::{broadcast::error::RecvError, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast::error::RecvError, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +64,8 @@ use crate::{
 
 /// How often `lastContactTime` is written while nothing else changes.
 pub(super) const HEARTBEAT: Duration = Duration::from_mins(1);
+/// How many data planes are asked for the first time at a time.
+const STARTS: usize = 64;
 /// First and longest pause before what could not be asked or written is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -108,6 +110,7 @@ pub(super) struct Registry {
     pub(super) rejected: watch::Receiver<RejectedRegistrations>,
     pub(super) planes: Store<DeserializeGuard<DataPlane>>,
     pub(super) trigger: mpsc::Sender<String>,
+    starts: Arc<Semaphore>,
 }
 
 /// Where the kubeconfigs of data planes may be; everywhere when that is empty.
@@ -155,6 +158,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
         rejected: rejected.clone(),
         planes: planes.clone(),
         trigger: trigger.clone(),
+        starts: Arc::new(Semaphore::new(STARTS)),
     });
     // The table follows the watch itself: no reconcile, and nothing that goes wrong in one, is needed for it.
     let called = registry.clone();
@@ -384,6 +388,7 @@ impl Registry {
             local,
             within,
             controllers_in,
+            starts: self.starts.clone(),
         };
         let link = Link::start(options, remote, view, fleet.clone());
         lock(&self.links).insert(uid, link);

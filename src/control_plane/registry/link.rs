@@ -11,7 +11,10 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
@@ -73,6 +76,8 @@ pub struct LinkOptions {
     pub within: BTreeSet<String>,
     /// Where those that are at work there are looked for, when it is not everywhere.
     pub controllers_in: BTreeSet<String>,
+    /// Places for data planes that are asked for the first time.
+    pub starts: Arc<Semaphore>,
 }
 
 /// A running link; dropping it ends its task and watches.
@@ -124,6 +129,12 @@ impl Link {
         true
     }
 
+    /// Uid of its kube-system namespace, once it has said it.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<String> {
+        lock(&self.health).cluster_id.clone()
+    }
+
     /// What is known about reaching the cluster now.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -161,6 +172,8 @@ impl Task {
             Watches::new(&options.name, &options.control_plane, &options.within, fleet.clone(), view.clone());
         let mut failures = 0;
         let mut look_again = Instant::now();
+        // Where hundreds begin at once none would be answered in time. Whoever does not answer keeps nobody waiting again.
+        let mut place = options.starts.clone().acquire_owned().await.ok();
         loop {
             let answer = self.probe().await;
             let pause = if answer == Answer::Answered {
@@ -191,6 +204,7 @@ impl Task {
                 }
                 pause
             };
+            drop(place.take());
             tokio::select! {
                 () = self.follow_schedules(&mut watches, Instant::now() + pause) => {}
                 // Whether it is accepted, and what it permits, is asked at once.

@@ -16,11 +16,11 @@ use super::{
 };
 use crate::{
     api::{
-        Reason, Why,
+        Conditions as _, Reason, Why,
         fleet::{CredentialStatus, DataPlane, DataPlaneStatus},
         labels,
     },
-    control_plane::data_planes::view::View,
+    control_plane::data_planes::{fleet::Usable, view::View},
     runtime::sync::lock,
 };
 
@@ -38,6 +38,18 @@ impl Registry {
         let now = self.context.fleet.now();
         let old = plane.status.clone().unwrap_or_default();
         let member = self.context.fleet.member(&name).filter(|member| member.uid == uid);
+        // After a start less is known, for some seconds, than what stands there.
+        let begins = member
+            .as_ref()
+            .is_some_and(|m| self.context.fleet.usable(m, &m.view.get()) == Usable::Connecting);
+        let stands = old.observed_generation == plane.metadata.generation
+            && old
+                .conditions
+                .of_type("Ready")
+                .is_some_and(|ready| ready.reason != Reason::Connecting.as_str());
+        if begins && stands && refusal.is_none() && twin.is_none() {
+            return Ok(());
+        }
         let view = member.map_or_else(|| Arc::new(View::unknown()), |member| member.view.get());
         let prospect = self.prospect(plane);
         let credential = lock(&self.credentials).get(&uid).and_then(|c| {
@@ -104,7 +116,6 @@ impl Registry {
 
     /// An Event whenever the summary changes its mind.
     pub(super) fn tell(&self, plane: &DataPlane, old: &DataPlaneStatus, new: &DataPlaneStatus) {
-        use crate::api::Conditions as _;
         let summary = |status: &DataPlaneStatus| {
             status.conditions.of_type("Ready").map(|c| (c.status.clone(), c.reason.clone()))
         };

@@ -21,7 +21,7 @@ impl Registry {
         // Two that ask at once are not both first.
         let mut firsts = lock(&self.firsts);
         let own = Claimant::of(plane, self.health(&uid).cluster_id.as_ref(), None);
-        let claimants = unique::with_own(self.claimants(&firsts), own);
+        let claimants = unique::with_own(self.claimants(plane, &firsts), own);
         let id = claimants.iter().find(|one| one.uid == uid)?.cluster_id.clone();
         if let Some(first) = unique::first(&claimants, &id) {
             let known = firsts.get(&first.uid).filter(|(known, _)| *known == id);
@@ -59,24 +59,31 @@ impl Registry {
     pub(super) fn is_twin(&self, plane: &DataPlane) -> bool {
         let link = self.health(&plane.uid().unwrap_or_default());
         let Some(mine) = Claimant::of(plane, link.cluster_id.as_ref(), None) else { return false };
-        let claimants = self.claimants(&lock(&self.firsts));
+        let claimants = self.claimants(plane, &lock(&self.firsts));
         let is_other = |other: &&Claimant| other.uid != mine.uid && !other.is_allowed;
         !mine.is_allowed && claimants.iter().filter(is_other).any(|other| other.cluster_id == mine.cluster_id)
     }
 
+    /// Those that say they are the cluster that `one` says it is, itself among them if it stays. It is asked for each DataPlane
+    /// again and again, so that the others, which are nearly all, are passed over quickly.
     fn claimants(
         &self,
+        one: &DataPlane,
         firsts: &std::collections::BTreeMap<String, (String, jiff::Timestamp)>,
     ) -> Vec<Claimant> {
         let links = lock(&self.links);
         let planes = self.planes.state();
         let planes = planes.iter().filter_map(|plane| plane.0.as_ref().ok());
-        let staying = planes.filter(|plane| plane.metadata.deletion_timestamp.is_none());
-        let claimants = staying.filter_map(|plane| {
-            let uid = plane.uid().unwrap_or_default();
-            let id = links.get(&uid).and_then(|link| link.health().cluster_id);
-            let since = firsts.get(&uid).map(|(id, since)| (id.as_str(), *since));
-            Claimant::of(plane, id.as_ref(), since)
+        let staying: Vec<&DataPlane> =
+            planes.filter(|plane| plane.metadata.deletion_timestamp.is_none()).collect();
+        let answered = |plane: &DataPlane| links.get(plane.metadata.uid.as_ref()?)?.cluster_id();
+        let says = |plane: &DataPlane| answered(plane).or_else(|| plane.status.as_ref()?.cluster_id.clone());
+        let as_it_is = staying.iter().find(|plane| plane.metadata.uid == one.metadata.uid);
+        let id = says(as_it_is.copied().unwrap_or(one));
+        let claimants = staying.into_iter().filter(|plane| id.is_some() && says(plane) == id);
+        let claimants = claimants.filter_map(|plane| {
+            let since = firsts.get(plane.metadata.uid.as_ref()?).map(|(id, since)| (id.as_str(), *since));
+            Claimant::of(plane, answered(plane).as_ref(), since)
         });
         claimants.collect()
     }

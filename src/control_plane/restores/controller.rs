@@ -6,12 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kube::{
-    ResourceExt as _,
-    api::ListParams,
-    core::DeserializeGuard,
-    runtime::{controller::Action as Next, reflector::Store},
-};
+use kube::{ResourceExt as _, api::ListParams, core::DeserializeGuard, runtime::controller::Action as Next};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -27,9 +22,9 @@ use super::{
     sweep::leftovers,
 };
 use crate::{
-    api::fleet::{FleetBackup, FleetCluster, FleetRestoreJob, FleetRestoreJobStatus, Phase},
+    api::fleet::{FleetRestoreJob, FleetRestoreJobStatus, Phase},
     control_plane::{
-        data_planes::{fleet::Snapshot, watched::Kind},
+        data_planes::{fleet::Snapshot, published::Published, watched::Kind},
         runs::{
             AdvanceError, Driver, ENROL_WAIT, Frame, PUBLISH_EVERY, RunContext,
             child::ExactObject,
@@ -37,7 +32,7 @@ use crate::{
             takeover::{OF_RUNS, take_over},
         },
     },
-    runtime::{follow::follow_own, remembered::Remembered, sync::lock},
+    runtime::{remembered::Remembered, sync::lock},
 };
 
 /// Pause between two looks at what the checks wait for.
@@ -47,8 +42,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 struct Restores {
     frame: Frame<FleetRestoreJob>,
-    backups: Store<FleetBackup>,
-    clusters: Store<FleetCluster>,
     /// When a job's status was last written.
     published: Mutex<Remembered<String, Instant>>,
     /// When what a job's checks need was last read.
@@ -57,19 +50,9 @@ struct Restores {
 
 /// Runs until `shutdown`.
 pub async fn run(context: RunContext, shutdown: CancellationToken) {
-    let (backups, keep_backups) = follow_own::<FleetBackup>(context.client.clone(), &context.namespace);
-    let (clusters, keep_clusters) = follow_own::<FleetCluster>(context.client.clone(), &context.namespace);
     let (frame, feed) = Frame::new(context);
-    let restores = Arc::new(Restores {
-        frame,
-        backups,
-        clusters,
-        published: Mutex::default(),
-        observed: Mutex::default(),
-    });
+    let restores = Arc::new(Restores { frame, published: Mutex::default(), observed: Mutex::default() });
     tokio::select! {
-        () = keep_backups => {}
-        () = keep_clusters => {}
         () = restores.sweep() => {}
         () = drive(restores.clone(), feed, shutdown) => {}
     }
@@ -88,8 +71,8 @@ impl Driver for Restores {
     const FOLLOWED: &'static [Kind] = &[Kind::Datacenters, Kind::Restores, Kind::Tasks];
 
     async fn look(&self, job: &FleetRestoreJob) -> Result<Next, AdvanceError> {
-        let is_known =
-            self.backups.wait_until_ready().await.is_ok() && self.clusters.wait_until_ready().await.is_ok();
+        let Published { backups, clusters } = &self.frame.context.published;
+        let is_known = backups.wait_until_ready().await.is_ok() && clusters.wait_until_ready().await.is_ok();
         if is_known { self.step(job).await } else { Ok(Next::requeue(ENROL_WAIT)) }
     }
 
@@ -118,14 +101,20 @@ impl Restores {
                 return Ok(next);
             }
         }
-        let clusters: Clusters = self
+        let published = &self.frame.context.published;
+        let clusters: Clusters = published
             .clusters
             .state()
             .iter()
             .map(|c| (c.name_any(), c.status.clone().unwrap_or_default()))
             .collect();
         let backup = job.spec.backup.as_deref().and_then(|name| {
-            self.backups.state().into_iter().find(|b| b.name_any() == name).and_then(|b| b.status.clone())
+            published
+                .backups
+                .state()
+                .into_iter()
+                .find(|b| b.name_any() == name)
+                .and_then(|b| b.status.clone())
         });
         let rivals = self.rivals(&old).await?;
         let mut inputs = RestoreInputs {

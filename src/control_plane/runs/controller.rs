@@ -38,6 +38,7 @@ use crate::{
         data_planes::{
             fleet::{Change, Fleet, What},
             meters::Meters,
+            published::Published,
             watched::Kind,
         },
         identity::{Identity, uid_of},
@@ -71,6 +72,8 @@ pub struct RunContext {
     pub control_plane: Identity,
     /// Where Events go.
     pub events: Events,
+    /// What is published about the fleet.
+    pub published: Published,
     /// Clusters on which a backup or a purge is being started.
     pub claims: Arc<Claims>,
     /// What is counted.
@@ -83,7 +86,9 @@ pub struct RunContext {
 impl RunContext {
     /// Of a control plane that knows its whole fleet, which is empty, and asks `client`.
     pub(super) fn of_tests(client: Client) -> Self {
+        let (published, _) = Published::follow(&client, "medusa-fleet");
         let context = Self {
+            published,
             events: Events::new(client.clone(), "test"),
             client,
             namespace: "medusa-fleet".to_owned(),

@@ -4,11 +4,7 @@
 use std::{sync::Mutex, time::Duration};
 
 use jiff::Timestamp;
-use kube::{
-    Resource as _, ResourceExt as _,
-    core::DeserializeGuard,
-    runtime::{controller::Action, reflector::Store},
-};
+use kube::{Resource as _, ResourceExt as _, core::DeserializeGuard, runtime::controller::Action};
 use tokio::time::Instant;
 
 use super::{
@@ -24,7 +20,7 @@ use super::{
 use crate::{
     api::{
         Conditions as _, Reason, Why,
-        fleet::{Execution, FleetBackupSchedule, FleetBackupScheduleStatus, FleetCluster, ScheduleOperation},
+        fleet::{Execution, FleetBackupSchedule, FleetBackupScheduleStatus, ScheduleOperation},
     },
     control_plane::{
         inventory::expectation::Expectation,
@@ -174,19 +170,25 @@ fn tell_news(
 /// All that one look needs.
 pub(super) struct Scheduler {
     pub context: ScheduleContext,
-    pub clusters: Store<FleetCluster>,
     memories: Mutex<Remembered<String, ScheduleMemory>>,
     shell: Shell,
 }
 
 impl Scheduler {
-    pub(super) fn new(context: ScheduleContext, clusters: Store<FleetCluster>) -> Self {
+    pub(super) fn new(context: ScheduleContext) -> Self {
         let shell = Shell::new(RETRY, context.shared.meters.reconciles.clone());
-        Self { context, clusters, memories: Mutex::default(), shell }
+        Self { context, memories: Mutex::default(), shell }
     }
 
     fn cluster_labels(&self) -> ClusterLabels {
-        self.clusters.state().iter().map(|c| (c.name_any(), c.labels().clone())).collect()
+        self.context
+            .shared
+            .published
+            .clusters
+            .state()
+            .iter()
+            .map(|c| (c.name_any(), c.labels().clone()))
+            .collect()
     }
 }
 
@@ -268,7 +270,7 @@ async fn look(
         ctx.expectations.forget(&name);
         return delegated::take_back(ctx, schedule, &planes, ctx.shared.fleet.is_enrolled(), now).await;
     }
-    let is_known = ctx.shared.fleet.is_enrolled() && is_ready(&scheduler.clusters);
+    let is_known = ctx.shared.fleet.is_enrolled() && is_ready(&ctx.shared.published.clusters);
     let read = recipe::read(&schedule.spec)
         .and_then(|recipe| Ok((recipe, Scope::of(schedule, &planes, &scheduler.cluster_labels())?)));
     let (recipe, scope) = match read {

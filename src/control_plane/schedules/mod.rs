@@ -62,13 +62,10 @@ use super::{
 };
 use crate::{
     api::{
-        fleet::{Execution, FleetBackupJob, FleetBackupSchedule, FleetCluster, FleetTask},
+        fleet::{Execution, FleetBackupJob, FleetBackupSchedule, FleetTask},
         labels,
     },
-    runtime::{
-        clock::Clock,
-        follow::{follow_own, is_ready},
-    },
+    runtime::{clock::Clock, follow::is_ready},
 };
 
 /// How long changes in the data planes are gathered before Delegated schedules are looked at.
@@ -106,14 +103,12 @@ impl ScheduleContext {
 
 /// Runs until `shutdown`.
 pub async fn run(context: ScheduleContext, shutdown: CancellationToken) {
-    let (clusters, keep_clusters) =
-        follow_own::<FleetCluster>(context.shared.client.clone(), &context.shared.namespace);
     let api: Api<DeserializeGuard<FleetBackupSchedule>> =
         Api::namespaced(context.shared.client.clone(), &context.shared.namespace);
     let by_schedule = Controller::new(api, watcher::Config::default());
     let schedules = by_schedule.store();
     let (trigger, triggered) = mpsc::channel(1024);
-    let scheduler = Arc::new(Scheduler::new(context, clusters));
+    let scheduler = Arc::new(Scheduler::new(context));
     let runs = runs_wake(scheduler.clone(), schedules.clone(), trigger.clone());
     let planes = planes_wake(scheduler.clone(), schedules.clone(), trigger);
     let sweeps = sweeps(scheduler.clone(), schedules);
@@ -123,7 +118,6 @@ pub async fn run(context: ScheduleContext, shutdown: CancellationToken) {
         () = runs => {}
         () = planes => {}
         () = sweeps => {}
-        () = keep_clusters => {}
         () = run => {}
     }
 }

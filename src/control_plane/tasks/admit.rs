@@ -11,13 +11,10 @@ use super::{
 use crate::{
     api::{
         Reason,
-        fleet::{
-            DatacenterRun, FleetBackup, FleetBackupDatacenter, FleetBackupJob, FleetBackupStatus,
-            FleetCluster,
-        },
+        fleet::{DatacenterRun, FleetBackupDatacenter, FleetBackupJob, FleetBackupStatus},
     },
     control_plane::{
-        data_planes::{fleet::Fleet, remote::Remote},
+        data_planes::{fleet::Fleet, published::Published, remote::Remote},
         inventory::observe::by_name,
         runs::{
             child::place,
@@ -33,8 +30,7 @@ use crate::{
 pub(super) struct TaskContext {
     pub fleet: Arc<Fleet>,
     pub claims: Arc<Claims>,
-    pub clusters: Store<FleetCluster>,
-    pub backups: Store<FleetBackup>,
+    pub published: Published,
     pub runs: Store<DeserializeGuard<FleetBackupJob>>,
 }
 
@@ -44,8 +40,8 @@ impl TaskContext {
     /// that has no say.
     fn unlisted(&self) -> Option<Outcome> {
         let listed = [
-            ("FleetClusters", is_ready(&self.clusters)),
-            ("FleetBackups", is_ready(&self.backups)),
+            ("FleetClusters", is_ready(&self.published.clusters)),
+            ("FleetBackups", is_ready(&self.published.backups)),
             ("FleetBackupJobs", is_ready(&self.runs)),
         ];
         let (what, _) = listed.into_iter().find(|(_, is_listed)| !is_listed)?;
@@ -72,7 +68,7 @@ pub(super) async fn admit(
         return Err(waits);
     }
     let run = &action.entry;
-    let published = context.clusters.state().into_iter().find(|c| c.name_any() == run.cluster);
+    let published = context.published.clusters.state().into_iter().find(|c| c.name_any() == run.cluster);
     let published = published.as_ref().and_then(|cluster| cluster.status.as_ref());
     let (planes, datacenter) = (context.fleet.snapshot(), place(run));
     let members = members(&run.cluster, &planes, published);
@@ -90,7 +86,8 @@ pub(super) async fn admit(
     let planes = context.fleet.snapshot();
     add_begun(&mut jobs, &members, &planes);
     let now = context.fleet.now();
-    let (backups, clusters) = (by_name(context.backups.state()), by_name(context.clusters.state()));
+    let (backups, clusters) =
+        (by_name(context.published.backups.state()), by_name(context.published.clusters.state()));
     let points = points(&run.cluster, &planes, &backups, &clusters, now);
     let runs = context.runs.state();
     let facts =

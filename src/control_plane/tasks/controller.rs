@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::join_all;
-use kube::{Api, api::ListParams, core::PartialObjectMeta, runtime::reflector::Store};
+use kube::{Api, api::ListParams, core::PartialObjectMeta};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{
-        fleet::{FleetBackupJob, FleetBackupStatus, FleetCluster, FleetOperation, FleetTask},
+        fleet::{FleetBackupJob, FleetBackupStatus, FleetOperation, FleetTask},
         medusa::{MedusaBackupJob, MedusaTask},
     },
     control_plane::{
@@ -29,7 +29,7 @@ use crate::{
             write::delete,
         },
     },
-    runtime::follow::{follow, follow_own, is_ready},
+    runtime::follow::{follow, is_ready},
 };
 
 impl Engine for TaskContext {
@@ -39,10 +39,6 @@ impl Engine for TaskContext {
 
     /// What a purge waits for is looked at again by time.
     const FOLLOWED: &'static [Kind] = &[Kind::Datacenters];
-
-    fn clusters(&self) -> &Store<FleetCluster> {
-        &self.clusters
-    }
 
     async fn admit(&self, task: &FleetTask, action: &Action, remote: &Remote) -> Result<Admitted, Outcome> {
         match task.spec.operation {
@@ -54,16 +50,16 @@ impl Engine for TaskContext {
 
 /// Runs until `shutdown`.
 pub async fn run(context: RunContext, shutdown: CancellationToken) {
-    let (clusters, keep_clusters) = follow_own(context.client.clone(), &context.namespace);
-    let (backups, keep_backups) = follow_own(context.client.clone(), &context.namespace);
     let (runs, keep_runs) = follow(context.client.clone(), &context.namespace);
-    let engine =
-        TaskContext { fleet: context.fleet.clone(), claims: context.claims.clone(), clusters, backups, runs };
+    let engine = TaskContext {
+        fleet: context.fleet.clone(),
+        claims: context.claims.clone(),
+        published: context.published.clone(),
+        runs,
+    };
     let (frame, feed) = Frame::new(context);
     let tasks = Arc::new(Runs::new(frame, engine));
     tokio::select! {
-        () = keep_clusters => {}
-        () = keep_backups => {}
         () = keep_runs => {}
         () = sweep(&tasks.frame, &tasks.engine) => {}
         () = drive(tasks.clone(), feed, shutdown) => {}
@@ -98,10 +94,10 @@ async fn sweep(frame: &Frame<FleetTask>, engine: &TaskContext) {
 
 /// The part of [`sweep`] about MedusaBackupJobs.
 async fn sweep_traces(context: &RunContext, engine: &TaskContext, planes: &[Snapshot]) {
-    if !is_ready(&engine.runs) || !is_ready(&engine.backups) {
+    if !is_ready(&engine.runs) || !is_ready(&engine.published.backups) {
         return;
     }
-    let backups = engine.backups.state();
+    let backups = engine.published.backups.state();
     let points: Vec<&FleetBackupStatus> =
         backups.iter().filter_map(|backup| backup.status.as_ref()).collect();
     let found = |runs: &BTreeSet<String>| outlived(planes, runs, &points, &context.control_plane);

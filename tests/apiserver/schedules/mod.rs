@@ -34,7 +34,9 @@ use medusa_fleet::{
         labels,
     },
     control_plane::{
-        data_planes::{fleet::Fleet as Planes, membership::ListedDatacenters, remote::Remote},
+        data_planes::{
+            fleet::Fleet as Planes, membership::ListedDatacenters, published::Published, remote::Remote,
+        },
         identity::{FleetRecord, Identity},
         inventory::expectation::Expectations,
         registry::{Link, LinkOptions},
@@ -129,12 +131,14 @@ impl<'a> ClockedNamespace<'a> {
             planes.set_enrolled();
             // Several of these share the data planes.
             let control_plane = Identity::new(FleetRecord::default(), &ns);
+            let (published, keep_published) = Published::follow(&client, &ns);
             let runs = RunContext {
                 client,
                 namespace: ns,
                 fleet: planes,
                 control_plane,
                 events,
+                published,
                 claims: Arc::default(),
                 meters: Arc::default(),
                 since: tokio::time::Instant::now(),
@@ -142,7 +146,10 @@ impl<'a> ClockedNamespace<'a> {
             let mut context = ScheduleContext::new(runs, Expectations::default());
             context.clock = clock;
             context.check = Duration::from_millis(100);
-            schedules::run(context, CancellationToken::new()).await;
+            tokio::select! {
+                () = keep_published => {}
+                () = schedules::run(context, CancellationToken::new()) => {}
+            }
         });
         Controller { runtime: Some(runtime), gate }
     }
@@ -270,6 +277,7 @@ fn link(planes: &Arc<Planes>, name: &str, client: Client, control_plane: &str) -
         local: false,
         within: BTreeSet::new(),
         controllers_in: BTreeSet::new(),
+        starts: Arc::new(tokio::sync::Semaphore::new(1)),
     };
     Link::start(options, remote, planes.member(name).unwrap().view, planes.clone())
 }

@@ -18,17 +18,13 @@ use crate::{
 };
 
 /// Notes in the status of a run which run it looked at, and ends it at the third time.
-struct Noting(Store<FleetCluster>);
+struct Noting;
 
 impl Engine for Noting {
     type Run = FleetBackupJob;
 
     const CHILDREN: Kind = Kind::Jobs;
     const FOLLOWED: &'static [Kind] = &[];
-
-    fn clusters(&self) -> &Store<FleetCluster> {
-        &self.0
-    }
 
     async fn pass(
         _: &Runs<Self>,
@@ -102,7 +98,7 @@ fn runs(server: &Arc<StdMutex<Server>>) -> (Runs<Noting>, Feed<FleetBackupJob>) 
     let client = kube::Client::new(service, "medusa-fleet");
     let context = RunContext::of_tests(client);
     let (frame, feed) = Frame::new(context);
-    (Runs::new(frame, Noting(kube::runtime::reflector::store().0)), feed)
+    (Runs::new(frame, Noting), feed)
 }
 
 /// What happens to the run of one name.

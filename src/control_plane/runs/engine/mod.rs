@@ -20,9 +20,7 @@ use std::{
 
 use jiff::Timestamp;
 use kube::{
-    Api, Resource as _, ResourceExt as _,
-    core::object::HasStatus,
-    runtime::{controller::Action as Next, reflector::Store},
+    Api, Resource as _, ResourceExt as _, core::object::HasStatus, runtime::controller::Action as Next,
 };
 use serde::Serialize;
 use tokio::time::Instant;
@@ -49,7 +47,7 @@ use super::{
     takeover::{OF_RUNS, take_over},
 };
 use crate::{
-    api::fleet::{FleetCluster, Phase},
+    api::fleet::Phase,
     control_plane::data_planes::{fleet::Snapshot, meters::Meters, remote::Remote, watched::Kind},
     runtime::{remembered::Remembered, sync::lock, written::Written},
 };
@@ -109,9 +107,6 @@ pub trait Engine: Send + Sync + Sized + 'static {
 
     /// The other kinds that concern all its runs.
     const FOLLOWED: &'static [Kind];
-
-    /// The FleetClusters, as they were published.
-    fn clusters(&self) -> &Store<FleetCluster>;
 
     /// Waits, for a bounded time, until what a pass reads besides the data planes has been listed.
     fn ready(&self) -> impl Future<Output = ()> + Send {
@@ -192,7 +187,7 @@ impl<E: Engine> Runs<E> {
 
     /// Where the clusters' backups go, as far as that is published.
     fn buckets(&self) -> Buckets {
-        Buckets::of_clusters(self.engine.clusters().state().iter().map(AsRef::as_ref))
+        Buckets::of_clusters(self.frame.context.published.clusters.state().iter().map(AsRef::as_ref))
     }
 
     /// What is known about a run: from its last pass, or from its status when this process has not seen it.

@@ -85,7 +85,7 @@ fn chosen<E: Engine>(
     known: &[EntryOf<E>],
     planes: &[Snapshot],
 ) -> Result<Vec<EntryOf<E>>, (Reason, String)> {
-    let clusters = runs.engine.clusters().state();
+    let clusters = runs.frame.context.published.clusters.state();
     let labels = clusters.iter().map(|c| (c.name_any(), c.labels().clone())).collect();
     let selector = run.run().selector.clone().unwrap_or_default();
     let before: Vec<DatacenterRun> = known.iter().map(|entry| entry.as_ref().clone()).collect();
