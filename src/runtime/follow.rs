@@ -1,6 +1,6 @@
 //! All objects of one kind in one namespace, kept current.
 
-use std::{fmt::Debug, hash::Hash};
+use std::{fmt::Debug, hash::Hash, sync::Arc};
 
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -8,12 +8,13 @@ use kube::{
     Api, Client, Resource,
     runtime::{
         WatchStreamExt as _,
-        reflector::{self, Store},
+        reflector::{self, ObjectRef, Store},
         watcher::{self, Event, watcher},
     },
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::api::guarded::{Guarded, Unreadable};
 
@@ -40,28 +41,83 @@ impl<K> Followed for K where
 {
 }
 
-/// The objects of kind `K` in `namespace`, and what happens to them: the store is current for as long as that is polled.
+/// The objects of kind `K` in one namespace, as they were last heard of.
+#[derive(Clone)]
+pub struct Cache<K: Followed> {
+    namespace: String,
+    objects: Store<K>,
+    /// Whether they have been listed. The library's own `Store::wait_until_ready` wakes only the last of those that wait for
+    /// it, and none when somebody else has looked meanwhile.
+    listed: watch::Receiver<bool>,
+}
+
+impl<K: Followed> Cache<K> {
+    /// All of them. Before the first listing: none.
+    #[must_use]
+    pub fn state(&self) -> Vec<Arc<K>> {
+        self.objects.state()
+    }
+
+    /// The one with this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<K>> {
+        self.objects.get(&ObjectRef::new(name).within(&self.namespace))
+    }
+
+    /// Whether they have been listed: what is not here before may be there all the same.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        *self.listed.borrow()
+    }
+
+    /// Waits for the first listing; says false if it will not come, as nobody keeps these objects current any more.
+    pub async fn listed(&self) -> bool {
+        self.listed.clone().wait_for(|is_listed| *is_listed).await.is_ok()
+    }
+}
+
+/// The objects of kind `K` in `namespace`, and what happens to them: they are current for as long as that is polled.
 pub fn news<K: Followed>(
     client: Client,
     namespace: &str,
-) -> (Store<K>, impl Stream<Item = ()> + Unpin + use<K>) {
-    let (store, writer) = reflector::store();
+) -> (Cache<K>, impl Stream<Item = ()> + Unpin + use<K>) {
     let api: Api<K> = Api::namespaced(client, namespace);
+    let events = watcher(api, watcher::Config::default()).default_backoff();
+    cached(namespace, events)
+}
+
+fn cached<K: Followed, S>(
+    namespace: &str,
+    events: S,
+) -> (Cache<K>, impl Stream<Item = ()> + Unpin + use<K, S>)
+where
+    S: Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+{
+    let (objects, writer) = reflector::store();
+    let (says, listed) = watch::channel(false);
     // What the API server keeps about writers is most of these objects, of which there are thousands.
-    let events = watcher(api, watcher::Config::default())
-        .default_backoff()
+    let events = events
         .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)
+        .inspect(move |event| {
+            if matches!(event, Ok(Event::InitDone)) {
+                says.send_replace(true);
+            }
+        })
         .touched_objects()
         .map(drop)
         .boxed();
-    (store, events)
+    (Cache { namespace: namespace.to_owned(), objects, listed }, events)
 }
 
 /// The objects of kind `K` in `namespace`, and the task that keeps them current for as long as it is polled.
-pub fn follow<K: Followed>(client: Client, namespace: &str) -> (Store<K>, impl Future<Output = ()> + use<K>) {
-    let (store, mut events) = news(client, namespace);
-    (store, async move { while events.next().await.is_some() {} })
+pub fn follow<K: Followed>(client: Client, namespace: &str) -> (Cache<K>, impl Future<Output = ()> + use<K>) {
+    let (cache, events) = news(client, namespace);
+    (cache, keep(events))
+}
+
+async fn keep(mut events: impl Stream<Item = ()> + Unpin) {
+    while events.next().await.is_some() {}
 }
 
 /// [`follow`], for a kind whose objects we write and nobody else has a say in: its spec is empty and its status ours. One
@@ -70,17 +126,11 @@ pub fn follow<K: Followed>(client: Client, namespace: &str) -> (Store<K>, impl F
 pub fn follow_own<K: Followed>(
     client: Client,
     namespace: &str,
-) -> (Store<K>, impl Future<Output = ()> + use<K>) {
-    let (store, writer) = reflector::store();
+) -> (Cache<K>, impl Future<Output = ()> + use<K>) {
     let api: Api<Guarded<K, Readable<K>>> = Api::namespaced(client, namespace);
-    let mut events = watcher(api, watcher::Config::default())
-        .default_backoff()
-        .map(|event| event.map(own))
-        .modify(|object: &mut K| object.meta_mut().managed_fields = None)
-        .reflect(writer)
-        .touched_objects()
-        .boxed();
-    (store, async move { while events.next().await.is_some() {} })
+    let events = watcher(api, watcher::Config::default()).default_backoff().map(|event| event.map(own));
+    let (cache, events) = cached(namespace, events);
+    (cache, keep(events))
 }
 
 fn own<K>(event: Event<Guarded<K, Readable<K>>>) -> Event<K> {
@@ -118,8 +168,9 @@ impl<K: Resource<DynamicType = ()> + DeserializeOwned> Unreadable<K> for Readabl
     }
 }
 
-/// Whether a store has its first listing: what it does not hold before may be there all the same.
-pub fn is_ready<K>(store: &Store<K>) -> bool
+/// Whether the store of a controller has its first listing, as [`Cache::is_listed`] says it of a cache. Nobody may wait for
+/// it by `wait_until_ready`, as this takes that place.
+pub fn is_listed<K>(store: &Store<K>) -> bool
 where
     K: reflector::Lookup + Clone + 'static,
     K::DynamicType: Eq + Hash + Clone,
@@ -131,6 +182,37 @@ where
 mod tests {
     use super::*;
     use crate::api::fleet::FleetBackup;
+
+    #[tokio::test]
+    async fn all_who_wait_for_the_first_listing_hear_of_it_whoever_looked_meanwhile() {
+        let (begin, begins) = tokio::sync::oneshot::channel::<()>();
+        let backup: FleetBackup =
+            serde_json::from_value(json!({"metadata": {"name": "b", "namespace": "ns"}, "spec": {}}))
+                .unwrap();
+        let listing = [Event::Init, Event::InitApply(backup), Event::InitDone].map(Ok);
+        let events = futures::stream::once(begins).map(|_| Ok(Event::Init));
+        let (cache, events) = cached("ns", events.chain(futures::stream::iter(listing)));
+        let waiting = [(); 3].map(|()| {
+            let cache = cache.clone();
+            tokio::spawn(async move { cache.listed().await })
+        });
+        // They all begin to wait.
+        tokio::task::yield_now().await;
+        assert!(!cache.is_listed());
+        begin.send(()).unwrap();
+        keep(events).await;
+        for one in waiting {
+            assert!(one.await.unwrap());
+        }
+        assert!(cache.is_listed() && cache.get("b").is_some() && cache.get("c").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_listing_that_will_not_come_is_not_waited_for() {
+        let (cache, events) = cached::<FleetBackup, _>("ns", futures::stream::empty());
+        keep(events).await;
+        assert!(!cache.listed().await && !cache.is_listed());
+    }
 
     type Own = Guarded<FleetBackup, Readable<FleetBackup>>;
 

@@ -3,20 +3,20 @@
 //! There may be a hundred thousand restore points: each part that watched them by itself would keep them once more. Decides
 //! nothing.
 
-use kube::{Client, runtime::reflector::Store};
+use kube::Client;
 
 use crate::{
     api::fleet::{FleetBackup, FleetCluster},
-    runtime::follow::follow_own,
+    runtime::follow::{Cache, follow_own},
 };
 
 /// The objects that the inventory publishes, as the control plane's own cluster has them.
 #[derive(Clone)]
 pub struct Published {
     /// The FleetClusters.
-    pub clusters: Store<FleetCluster>,
+    pub clusters: Cache<FleetCluster>,
     /// The FleetBackups: the restore points.
-    pub backups: Store<FleetBackup>,
+    pub backups: Cache<FleetBackup>,
 }
 
 impl Published {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::{Resource as _, core::DeserializeGuard, runtime::reflector::Store};
+use kube::{Resource as _, core::DeserializeGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::holds::{abandoned, holds};
@@ -23,7 +23,7 @@ use crate::{
             holds::Holds,
         },
     },
-    runtime::follow::{follow, news},
+    runtime::follow::{Cache, follow, news},
 };
 
 /// How long the first listing of the FleetRestoreJobs is awaited.
@@ -31,8 +31,8 @@ const LISTED: Duration = Duration::from_secs(2);
 
 /// What a backup run is decided by besides the data planes.
 struct Fanout {
-    restores: Store<DeserializeGuard<FleetRestoreJob>>,
-    tasks: Store<DeserializeGuard<FleetTask>>,
+    restores: Cache<DeserializeGuard<FleetRestoreJob>>,
+    tasks: Cache<DeserializeGuard<FleetTask>>,
 }
 
 impl Engine for Fanout {
@@ -43,7 +43,7 @@ impl Engine for Fanout {
 
     /// Where the definition of a kind is missing there are none, and what a data plane restores is seen there.
     async fn ready(&self) {
-        let listed = futures::future::join(self.restores.wait_until_ready(), self.tasks.wait_until_ready());
+        let listed = futures::future::join(self.restores.listed(), self.tasks.listed());
         let _ = tokio::time::timeout(LISTED, listed).await;
     }
 

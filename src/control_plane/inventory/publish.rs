@@ -13,7 +13,6 @@ use kube::{
     Api, Client, Resource as _,
     api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
     core::object::HasStatus,
-    runtime::reflector::Store,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -49,7 +48,7 @@ use crate::{
     runtime::{
         cause::{self, Denier},
         events::Events,
-        follow::Followed,
+        follow::{Cache, Followed},
         guard,
         http::Readiness,
         sync::lock,
@@ -91,7 +90,7 @@ pub struct InventoryContext {
 pub async fn run(context: InventoryContext) {
     let mut changes = context.fleet.changes();
     let Published { backups, clusters: known } = &context.published;
-    if backups.wait_until_ready().await.is_err() || known.wait_until_ready().await.is_err() {
+    if !backups.listed().await || !known.listed().await {
         return;
     }
     let mut deployed = context.deployed.clone();
@@ -140,8 +139,8 @@ pub async fn run(context: InventoryContext) {
 /// Computes and writes; says what came of it.
 async fn write(
     context: &InventoryContext,
-    backups: &Store<FleetBackup>,
-    known: &Store<FleetCluster>,
+    backups: &Cache<FleetBackup>,
+    known: &Cache<FleetCluster>,
     inventory: &mut Inventory,
     narrow: &Narrow,
 ) -> Written {

@@ -72,8 +72,11 @@ impl Driver for Restores {
 
     async fn look(&self, job: &FleetRestoreJob) -> Result<Next, AdvanceError> {
         let Published { backups, clusters } = &self.frame.context.published;
-        let is_known = backups.wait_until_ready().await.is_ok() && clusters.wait_until_ready().await.is_ok();
-        if is_known { self.step(job).await } else { Ok(Next::requeue(ENROL_WAIT)) }
+        if backups.listed().await && clusters.listed().await {
+            self.step(job).await
+        } else {
+            Ok(Next::requeue(ENROL_WAIT))
+        }
     }
 
     fn forget(&self, name: &str) {
@@ -108,14 +111,7 @@ impl Restores {
             .iter()
             .map(|c| (c.name_any(), c.status.clone().unwrap_or_default()))
             .collect();
-        let backup = job.spec.backup.as_deref().and_then(|name| {
-            published
-                .backups
-                .state()
-                .into_iter()
-                .find(|b| b.name_any() == name)
-                .and_then(|b| b.status.clone())
-        });
+        let backup = job.spec.backup.as_deref().and_then(|name| published.backups.get(name)?.status.clone());
         let rivals = self.rivals(&old).await?;
         let mut inputs = RestoreInputs {
             job,

@@ -47,6 +47,7 @@ use crate::{
         cause,
         controller::{self, Controlled, Shell},
         events::Events,
+        follow::is_listed,
         guard::Panicked,
         sync::lock,
     },
@@ -214,7 +215,7 @@ impl<K: Run> Frame<K> {
         let _ = tokio::time::timeout(SWEEP, changes.recv()).await;
         tokio::time::sleep(PUBLISH_EVERY).await;
         *changes = changes.resubscribe();
-        self.context.fleet.is_enrolled() && self.objects.wait_until_ready().await.is_ok()
+        self.context.fleet.is_enrolled() && is_listed(&self.objects)
     }
 
     /// Something went as it should: the next failure of this run is its first.

@@ -28,7 +28,6 @@ use crate::{
     },
     runtime::{
         controller::{Controlled, Shell},
-        follow::is_ready,
         guard::Panicked,
         remembered::Remembered,
         sync::lock,
@@ -270,7 +269,7 @@ async fn look(
         ctx.expectations.forget(&name);
         return delegated::take_back(ctx, schedule, &planes, ctx.shared.fleet.is_enrolled(), now).await;
     }
-    let is_known = ctx.shared.fleet.is_enrolled() && is_ready(&ctx.shared.published.clusters);
+    let is_known = ctx.shared.fleet.is_enrolled() && ctx.shared.published.clusters.is_listed();
     let read = recipe::read(&schedule.spec)
         .and_then(|recipe| Ok((recipe, Scope::of(schedule, &planes, &scheduler.cluster_labels())?)));
     let (recipe, scope) = match read {

@@ -65,7 +65,7 @@ use crate::{
         fleet::{Execution, FleetBackupJob, FleetBackupSchedule, FleetTask},
         labels,
     },
-    runtime::{clock::Clock, follow::is_ready},
+    runtime::{clock::Clock, follow::is_listed},
 };
 
 /// How long changes in the data planes are gathered before Delegated schedules are looked at.
@@ -212,7 +212,7 @@ async fn sweeps(scheduler: Arc<Scheduler>, schedules: Store<DeserializeGuard<Fle
     let ctx = &scheduler.context;
     loop {
         tokio::time::sleep(SWEEP.min(ctx.check)).await;
-        if !is_ready(&schedules) {
+        if !is_listed(&schedules) {
             continue;
         }
         let schedules = schedules.state();

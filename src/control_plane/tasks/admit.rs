@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::Store};
+use kube::core::DeserializeGuard;
 
 use super::{
     gate::{Facts, add_begun, decide, members, points},
@@ -23,7 +23,7 @@ use crate::{
             outcome::Outcome,
         },
     },
-    runtime::follow::is_ready,
+    runtime::follow::Cache,
 };
 
 /// What tasks, and above all purges, are decided by besides the data planes.
@@ -31,7 +31,7 @@ pub(super) struct TaskContext {
     pub fleet: Arc<Fleet>,
     pub claims: Arc<Claims>,
     pub published: Published,
-    pub runs: Store<DeserializeGuard<FleetBackupJob>>,
+    pub runs: Cache<DeserializeGuard<FleetBackupJob>>,
 }
 
 impl TaskContext {
@@ -40,9 +40,9 @@ impl TaskContext {
     /// that has no say.
     fn unlisted(&self) -> Option<Outcome> {
         let listed = [
-            ("FleetClusters", is_ready(&self.published.clusters)),
-            ("FleetBackups", is_ready(&self.published.backups)),
-            ("FleetBackupJobs", is_ready(&self.runs)),
+            ("FleetClusters", self.published.clusters.is_listed()),
+            ("FleetBackups", self.published.backups.is_listed()),
+            ("FleetBackupJobs", self.runs.is_listed()),
         ];
         let (what, _) = listed.into_iter().find(|(_, is_listed)| !is_listed)?;
         Some(Outcome::NotNow(Reason::Connecting, format!("waits for the first listing of the {what}")))
@@ -68,7 +68,7 @@ pub(super) async fn admit(
         return Err(waits);
     }
     let run = &action.entry;
-    let published = context.published.clusters.state().into_iter().find(|c| c.name_any() == run.cluster);
+    let published = context.published.clusters.get(&run.cluster);
     let published = published.as_ref().and_then(|cluster| cluster.status.as_ref());
     let (planes, datacenter) = (context.fleet.snapshot(), place(run));
     let members = members(&run.cluster, &planes, published);

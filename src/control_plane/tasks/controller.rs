@@ -29,7 +29,7 @@ use crate::{
             write::delete,
         },
     },
-    runtime::follow::{follow, is_ready},
+    runtime::follow::follow,
 };
 
 impl Engine for TaskContext {
@@ -94,7 +94,7 @@ async fn sweep(frame: &Frame<FleetTask>, engine: &TaskContext) {
 
 /// The part of [`sweep`] about MedusaBackupJobs.
 async fn sweep_traces(context: &RunContext, engine: &TaskContext, planes: &[Snapshot]) {
-    if !is_ready(&engine.runs) || !is_ready(&engine.published.backups) {
+    if !engine.runs.is_listed() || !engine.published.backups.is_listed() {
         return;
     }
     let backups = engine.published.backups.state();
