@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use http::Version;
 use kube::{
     Client, Config,
     client::{AuthError, ClientBuilder},
@@ -129,15 +130,15 @@ impl Current {
 }
 
 /// A client that does what `client` does, and tells `count` how each request was answered, watches too: with the
-/// HTTP status, or `None` when no answer came, or was not waited for any longer.
-pub fn counted(client: Client, count: impl Fn(Option<u16>) + Clone + Send + 'static) -> Client {
+/// HTTP status and in which version of HTTP, or `None` when no answer came, or was not waited for any longer.
+pub fn counted(client: Client, count: impl Fn(Option<(u16, Version)>) + Clone + Send + 'static) -> Client {
     let namespace = client.default_namespace().to_owned();
     let service = service_fn(move |request| {
         let (client, count) = (client.clone(), count.clone());
         async move {
-            let mut asked = CountedRequest { count, status: None };
+            let mut asked = CountedRequest { count, answer: None };
             let answer = client.send(request).await;
-            asked.status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
+            asked.answer = answer.as_ref().ok().map(|answer| (answer.status().as_u16(), answer.version()));
             answer
         }
     });
@@ -145,14 +146,14 @@ pub fn counted(client: Client, count: impl Fn(Option<u16>) + Clone + Send + 'sta
 }
 
 /// A request that is counted when it is over, however it ends.
-struct CountedRequest<F: Fn(Option<u16>)> {
+struct CountedRequest<F: Fn(Option<(u16, Version)>)> {
     count: F,
-    status: Option<u16>,
+    answer: Option<(u16, Version)>,
 }
 
-impl<F: Fn(Option<u16>)> Drop for CountedRequest<F> {
+impl<F: Fn(Option<(u16, Version)>)> Drop for CountedRequest<F> {
     fn drop(&mut self) {
-        (self.count)(self.status);
+        (self.count)(self.answer);
     }
 }
 
@@ -196,7 +197,7 @@ mod tests {
         let client = connect(Config::new(url), Timeouts::REMOTE).unwrap();
         let client = counted(client, {
             let counts = counts.clone();
-            move |status| counts.lock().unwrap().push(status)
+            move |answer| counts.lock().unwrap().push(answer.map(|(status, _)| status))
         });
         let asked = client.apiserver_version();
         assert!(tokio::time::timeout(Duration::from_millis(300), asked).await.is_err(), "nobody answers");

@@ -33,9 +33,10 @@ use tower::{BoxError, ServiceBuilder, service_fn, timeout::TimeoutLayer};
 use super::{client::Timeouts, wire::is_watch};
 
 /// How long a connection may be quiet before it is asked for a sign of life.
-const PING: Duration = Duration::from_secs(5);
-/// How long that may take: longer than packets are lost for, or this process stands still.
-const PONG: Duration = Duration::from_secs(10);
+const PING: Duration = Duration::from_secs(2);
+/// How long that may take. Where it takes longer the connection is given up, and the cluster asked on another one before
+/// anything is concluded (`registry/link.rs`).
+const PONG: Duration = Duration::from_secs(3);
 /// How much may be on its way for one request, and for all together: what nobody reads yet is kept in memory. The windows of
 /// as many requests fit as an API server takes at a time, which is a hundred.
 const STREAM_WINDOW: u32 = 160 << 10;
@@ -71,11 +72,11 @@ pub(super) fn client(config: Config, timeouts: Timeouts) -> Result<Client, Unfit
         .pool_timer(TokioTimer::new())
         .http2_keep_alive_interval(PING)
         .http2_keep_alive_timeout(PONG)
-        .http2_keep_alive_while_idle(true)
         .http2_initial_stream_window_size(STREAM_WINDOW)
         .http2_initial_connection_window_size(CONNECTION_WINDOW);
-    let watches = Arc::new(SharedConnection::new(builder.build(connector.clone())));
-    let others = Arc::new(SharedConnection::new(builder.build(connector)));
+    let others = Arc::new(SharedConnection::new(builder.build(connector.clone())));
+    builder.http2_keep_alive_while_idle(true);
+    let watches = Arc::new(SharedConnection::new(builder.build(connector)));
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)

@@ -145,7 +145,7 @@ impl Large {
         self.idle(report).await?;
         self.fan_out(report).await?;
         self.copies(report).await?;
-        self.one_in_ten_hangs(report).await?;
+        self.one_in_ten_is_silent(report).await?;
         self.restart(report).await
     }
 
@@ -291,20 +291,20 @@ impl Large {
         Ok(())
     }
 
-    /// Every tenth data plane accepts connections and answers nothing, and answers again.
-    async fn one_in_ten_hangs(&mut self, report: &mut Report) -> Result<()> {
-        let fault = json!({"fault": "hang", "fraction": 0.1});
+    /// Every tenth data plane is as a process that is stopped, and goes on again.
+    async fn one_in_ten_is_silent(&mut self, report: &mut Report) -> Result<()> {
+        let fault = json!({"fault": "stop", "fraction": 0.1});
         let start = Instant::now();
         let answer = self.post("/faults", &fault).await?;
         let names = answer["planes"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let hung: Vec<Place> = names.map(|name| (HOME, "DataPlane", name.to_owned())).collect();
         let noticed = self.until(&hung, "False", start).await?;
-        report.add(self.row("one in ten hangs: noticed", "s").ours(&noticed));
+        report.add(self.row("one in ten is silent: noticed", "s").ours(&noticed));
         pause(QUIET / 2).await;
         let before = self.cost().await?;
         pause(QUIET).await;
         let after = self.cost().await?;
-        self.add_cost("one in ten hangs", &before, &after, report);
+        self.add_cost("one in ten is silent", &before, &after, report);
         let start = Instant::now();
         self.post("/faults", &json!({"fault": "none"})).await?;
         let back = self.until(&hung, "True", start).await?;

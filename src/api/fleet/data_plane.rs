@@ -135,7 +135,8 @@ pub struct DataPlaneStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count")]
     pub datacenters: Option<i64>,
-    /// When the API server last answered; refreshed about once a minute while it does.
+    /// When the API server last answered. While nothing else changes it is written about every 20 minutes, and every minute for
+    /// the control plane's own cluster; the metric `medusa_fleet_dataplane_last_contact_timestamp_seconds` is exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_contact_time: Option<Time>,
     /// Since when the API server does not answer.

@@ -19,9 +19,9 @@ use crate::{
     cli::output::Table,
 };
 
-/// A live control plane refreshes `lastContactTime` about once a minute; from this age on, what it wrote
-/// last says nothing about now.
-const STALE_SECONDS: i64 = 300;
+/// A live control plane writes the `lastContactTime` of its own cluster about once a minute, and those of the others every
+/// twenty minutes; from this age on, what it wrote last says nothing about now.
+const STALE_SECONDS: (i64, i64) = (300, 1500);
 /// A credential that ends within this time is worth a word.
 const EXPIRES_SOON_SECONDS: i64 = 14 * 86_400;
 
@@ -138,7 +138,8 @@ pub fn is_wanted(ready: &Condition) -> bool {
 pub fn silent_since(data_plane: &DataPlane, now: Timestamp) -> Option<Time> {
     let status = data_plane.status.as_ref().filter(|status| status.conditions.is_true("Ready"))?;
     let contact = status.last_contact_time.clone()?;
-    (now.as_second() - contact.0.as_second() > STALE_SECONDS).then_some(contact)
+    let limit = if data_plane.spec.local == Some(true) { STALE_SECONDS.0 } else { STALE_SECONDS.1 };
+    (now.as_second() - contact.0.as_second() > limit).then_some(contact)
 }
 
 /// When a data plane's credential ends, or ended, if that is soon. One that the control plane renews was due when a fifth to a

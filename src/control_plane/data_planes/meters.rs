@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::Version;
 use prometheus_client::{
     metrics::histogram::Histogram,
     registry::{Registry, Unit},
@@ -38,13 +39,23 @@ pub struct Copies {
 #[derive(Debug, Default)]
 pub struct PlaneMeters {
     answers: Mutex<BTreeMap<Option<u16>, u64>>,
+    shares_connections: AtomicBool,
     copies: Mutex<(Copies, Option<Instant>)>,
 }
 
 impl PlaneMeters {
-    /// A request ended: with an HTTP status, or without any answer.
-    pub fn answered(&self, status: Option<u16>) {
-        *lock(&self.answers).entry(status).or_default() += 1;
+    /// A request ended: with an HTTP status in this version of HTTP, or without any answer.
+    pub fn answered(&self, answer: Option<(u16, Version)>) {
+        if let Some((_, version)) = answer {
+            self.shares_connections.store(version == Version::HTTP_2, Ordering::Release);
+        }
+        *lock(&self.answers).entry(answer.map(|(status, _)| status)).or_default() += 1;
+    }
+
+    /// Whether its watches share a connection that says by itself when it is dead, as HTTP/2 has it.
+    #[must_use]
+    pub fn shares_connections(&self) -> bool {
+        self.shares_connections.load(Ordering::Acquire)
     }
 
     /// Requests so far, by HTTP status; `None` are those that got no answer.

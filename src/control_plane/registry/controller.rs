@@ -62,12 +62,20 @@ use crate::{
     },
 };
 
-/// How often `lastContactTime` is written while nothing else changes.
-pub(super) const HEARTBEAT: Duration = Duration::from_mins(1);
+/// How often `lastContactTime` is written while nothing else changes: that of the control plane's own cluster, by which people
+/// and `doctor` see that it works, and those of the others, of which there may be a thousand.
+const HEARTBEATS: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(20));
+/// How often a DataPlane is looked at while nothing happens, as time alone changes what is said of it and done for it.
+pub(super) const LOOK_EVERY: Duration = Duration::from_mins(1);
 /// How many data planes are asked for the first time at a time.
 const STARTS: usize = 64;
 /// First and longest pause before what could not be asked or written is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// How often a DataPlane's `lastContactTime` is written while nothing else changes.
+pub(super) fn heartbeat(plane: &DataPlane) -> Duration {
+    if plane.spec.local == Some(true) { HEARTBEATS.0 } else { HEARTBEATS.1 }
+}
 
 /// What the registry needs.
 #[derive(Clone)]
@@ -289,7 +297,7 @@ async fn look(plane: &DeserializeGuard<DataPlane>, registry: &Registry) -> Resul
         return Ok(Action::requeue(registry.shell.failed(&plane.metadata)));
     }
     registry.shell.succeeded(&registry.context.namespace, &plane.name_any());
-    Ok(Action::requeue(renewal.map_or(HEARTBEAT, |wait| wait.min(HEARTBEAT))))
+    Ok(Action::requeue(renewal.map_or(LOOK_EVERY, |wait| wait.min(LOOK_EVERY))))
 }
 
 impl Registry {
@@ -376,7 +384,8 @@ impl Registry {
         let member = fleet.member(&name).filter(|member| member.uid == uid);
         let Some(Member { view, meters, .. }) = member else { return Ok(()) };
         let (current, client) = Current::new(client);
-        let client = client::counted(client, move |status| meters.answered(status));
+        let counted = meters.clone();
+        let client = client::counted(client, move |answer| counted.answered(answer));
         let remote = Arc::new(Remote::new(client, &limits));
         fleet.update(&name, &uid, |member| member.remote = Some(remote.clone()));
         let options = LinkOptions {
@@ -389,6 +398,7 @@ impl Registry {
             within,
             controllers_in,
             starts: self.starts.clone(),
+            meters,
         };
         let link = Link::start(options, remote, view, fleet.clone());
         lock(&self.links).insert(uid, link);

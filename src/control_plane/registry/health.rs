@@ -53,6 +53,12 @@ impl Answer {
     pub fn may_be_luck(&self) -> bool {
         matches!(self, Self::Lost(cause) if !matches!(cause.kind, Kind::Credential | Kind::Certificate))
     }
+
+    /// Whether nothing was said in time.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Lost(cause) if cause.kind == Kind::TimedOut)
+    }
 }
 
 /// What is known about reaching one data plane.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
@@ -28,6 +29,7 @@ use crate::{
         data_planes::{
             capabilities::{Capabilities, SCHEDULES},
             fleet::{Change, Fleet, ViewCell},
+            meters::PlaneMeters,
             remote::{CallError, Remote},
             view::{Contact, View},
         },
@@ -45,15 +47,25 @@ use crate::{
 
 /// Pause between two questions whether the cluster still answers.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
-/// First and longest pause between attempts while it does not.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
+/// The same where watches share a connection that ends by itself when it is dead. What answers for that is not what feeds the
+/// watches: a cluster that is silent must be noticed before anything is concluded from what its watches do not show, which is
+/// a minute later (`runs/verdict.rs`).
+const PROBE_SHARED_EVERY: Duration = Duration::from_secs(20);
+/// How soon after a question an interrupted watch leads to another.
+const DOUBT_EVERY: Duration = Duration::from_secs(3);
+/// First and longest pause between attempts while it does not. Who is silent is being asked for most of the time, and heard as
+/// soon as it speaks.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 /// Pause between two looks at what the cluster serves and allows: while nothing is missing, while something is
 /// that backups do without, and while more is.
 const CAPABILITIES_EVERY: (Duration, Duration, Duration) =
     (Duration::from_mins(5), Duration::from_secs(30), Duration::from_secs(15));
 /// Time a question may take before the cluster counts as not answering.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-
+/// The same where a watch was interrupted just before.
+const DOUBTED_TIMEOUT: Duration = Duration::from_secs(2);
+/// How much later than it was due a pause may end before this process counts as one that stood still.
+const LATE: Duration = Duration::from_millis(500);
 /// Longest look at what a cluster serves and allows. Nobody asks meanwhile whether it still answers, and a minute later it is
 /// concluded from what its watches do not show (`runs/verdict.rs`).
 const LOOK_TIMEOUT: Duration = Duration::from_secs(40);
@@ -78,6 +90,8 @@ pub struct LinkOptions {
     pub controllers_in: BTreeSet<String>,
     /// Places for data planes that are asked for the first time.
     pub starts: Arc<Semaphore>,
+    /// What is counted of it.
+    pub meters: Arc<PlaneMeters>,
 }
 
 /// A running link; dropping it ends its task and watches.
@@ -170,17 +184,27 @@ impl Task {
         let Self { options, fleet, view, .. } = self;
         let mut watches =
             Watches::new(&options.name, &options.control_plane, &options.within, fleet.clone(), view.clone());
+        let doubt = watches.doubt();
         let mut failures = 0;
+        let mut is_doubted = false;
         let mut look_again = Instant::now();
         // Where hundreds begin at once none would be answered in time. Whoever does not answer keeps nobody waiting again.
         let mut place = options.starts.clone().acquire_owned().await.ok();
         loop {
-            let answer = self.probe().await;
+            let asked = Instant::now();
+            let timeout = if is_doubted { DOUBTED_TIMEOUT } else { PROBE_TIMEOUT };
+            let answer = self.probe(timeout).await;
+            // What was interrupted before is answered for by this.
+            let _ = doubt.notified().now_or_never();
+            // Silent twice: its connection was given up for that, and now this, while we did not stand still ourselves.
+            let is_silent = is_doubted && answer.is_silence() && asked.elapsed() < timeout + LATE;
+            is_doubted = false;
+            let is_shared = options.meters.shares_connections();
             let pause = if answer == Answer::Answered {
                 let back = watches.is_empty() || !self.was_live();
                 failures = 0;
                 self.answered();
-                let mut pause = PROBE_EVERY;
+                let mut pause = if is_shared { PROBE_SHARED_EVERY } else { PROBE_EVERY };
                 if back || Instant::now() >= look_again {
                     let look = tokio::time::timeout(LOOK_TIMEOUT, self.look_at_capabilities()).await;
                     if look.is_err() {
@@ -191,11 +215,11 @@ impl Task {
                 if back {
                     watches.begin();
                 }
-                watches.keep(&self.remote.client(), self.hosts_none());
+                watches.keep(&self.remote.client(), self.hosts_none(), is_shared);
                 pause
             } else {
                 // One lost answer is no lost cluster, but a rejected credential is not luck.
-                let tolerated = answer.may_be_luck() && failures == 0 && self.was_live();
+                let tolerated = answer.may_be_luck() && failures == 0 && self.was_live() && !is_silent;
                 let pause = backoff::delay(failures, RETRY.0, RETRY.1);
                 failures += 1;
                 if !tolerated {
@@ -205,8 +229,13 @@ impl Task {
                 pause
             };
             drop(place.take());
+            let doubted = async {
+                tokio::time::sleep_until(asked + DOUBT_EVERY).await;
+                doubt.notified().await;
+            };
             tokio::select! {
                 () = self.follow_schedules(&mut watches, Instant::now() + pause) => {}
+                () = doubted, if failures == 0 && is_shared => is_doubted = true,
                 // Whether it is accepted, and what it permits, is asked at once.
                 () = self.renewed.notified() => look_again = Instant::now(),
             }
@@ -223,15 +252,16 @@ impl Task {
             }
             let hosts_none = self.hosts_none();
             if !watches.is_empty() && !watches.are_current(hosts_none) {
-                watches.keep(&self.remote.client(), hosts_none);
+                let is_shared = self.options.meters.shares_connections();
+                watches.keep(&self.remote.client(), hosts_none, is_shared);
             }
         }
     }
 
     /// Asks for the kube-system namespace: small, always there, and its uid is the cluster's identity.
-    async fn probe(&self) -> Answer {
+    async fn probe(&self, timeout: Duration) -> Answer {
         let question = self.questions.call(|client| async move {
-            let namespaces = Api::<Namespace>::all(client.clone());
+            let namespaces = Api::<Namespace>::all(client);
             let identity = match namespaces.get_metadata("kube-system").await {
                 Ok(namespace) => Ok(namespace.metadata.uid),
                 // An answer all the same, of a cluster that need not tell.
@@ -240,17 +270,12 @@ impl Task {
                 }
                 Err(error) => return Err(error),
             };
-            let version = match client.apiserver_version().await {
-                Ok(version) => Some(version.git_version),
-                Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => None,
-                Err(error) => return Err(error),
-            };
-            Ok((identity, version))
+            Ok(identity)
         });
         let lost = |cause| Answer::from_cause(cause, self.was_live());
-        let (identity, version) = match tokio::time::timeout(PROBE_TIMEOUT, question).await {
+        let identity = match tokio::time::timeout(timeout, question).await {
             Err(_) => {
-                let words = format!("no answer within {} s", PROBE_TIMEOUT.as_secs());
+                let words = format!("no answer within {} s", timeout.as_secs());
                 return lost(Cause::new(Kind::TimedOut, words));
             }
             Ok(Err(error)) => return lost(error.cause()),
@@ -266,7 +291,6 @@ impl Task {
         };
         let (moved, news) = self.change_health(|health| {
             let before = (health.cluster_id.clone(), health.no_cluster_id.clone());
-            health.version = version.or(health.version.take());
             health.no_cluster_id = identity.as_ref().err().cloned();
             // What it said before it may not be asked any more, it is still.
             health.cluster_id = identity.ok().or(health.cluster_id.take());
@@ -345,7 +369,8 @@ impl Task {
     /// Learns what the cluster serves and allows; says how long that holds.
     async fn look_at_capabilities(&self) -> Duration {
         let places = scope::places(&self.options.controllers_in);
-        let (definitions, permissions, found) = tokio::join!(
+        let (version, definitions, permissions, found) = tokio::join!(
+            self.questions.call(|client| async move { client.apiserver_version().await }),
             capability::definitions(&self.questions),
             capability::permissions(&self.questions, &self.options.within),
             capability::medusa_controller(&self.questions, &places, self.fleet.now()),
@@ -386,6 +411,7 @@ impl Task {
         let whole = hosts_none || self.view.get().capabilities.is_whole();
         let news = self.change_health(|health| {
             let before = health.clone();
+            health.version = version.ok().map(|version| version.git_version).or(health.version.take());
             health.hosts_none = hosts_none;
             health.missing_definitions = definitions.map(|d| d.missing).or(health.missing_definitions.take());
             health.no_permissions = no_permissions;

@@ -1,6 +1,6 @@
 //! Writes a DataPlane's status, and an Event when its summary changes its mind.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -11,7 +11,7 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    controller::{HEARTBEAT, Registry, RegistryError},
+    controller::{Registry, RegistryError, heartbeat},
     health::{self, Health, Twin},
 };
 use crate::{
@@ -97,7 +97,7 @@ impl Registry {
             conditions: old.conditions.clone(),
         };
         health::conditions(&mut status.conditions, &facts, plane.metadata.generation, now);
-        if is_news(&old, &status) {
+        if is_news(&old, &status, heartbeat(plane)) {
             let body = json!({
                 "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "DataPlane",
                 "metadata": {"name": name, "uid": uid, "resourceVersion": plane.resource_version()},
@@ -135,8 +135,8 @@ impl Registry {
     }
 }
 
-/// Whether a status is worth a write: times alone only once a minute.
-fn is_news(old: &DataPlaneStatus, new: &DataPlaneStatus) -> bool {
+/// Whether a status is worth a write: times alone only after `heartbeat`, or a little sooner, as they are of before this look.
+fn is_news(old: &DataPlaneStatus, new: &DataPlaneStatus, heartbeat: Duration) -> bool {
     let without_times = |status: &DataPlaneStatus| DataPlaneStatus {
         last_contact_time: None,
         next_attempt_time: None,
@@ -145,8 +145,7 @@ fn is_news(old: &DataPlaneStatus, new: &DataPlaneStatus) -> bool {
     if without_times(old) != without_times(new) {
         return true;
     }
-    let heartbeat =
-        SignedDuration::try_from(HEARTBEAT).unwrap_or(SignedDuration::ZERO) - SignedDuration::from_secs(5);
+    let heartbeat = SignedDuration::try_from(heartbeat.mul_f32(0.9)).unwrap_or(SignedDuration::ZERO);
     match (&old.last_contact_time, &new.last_contact_time) {
         (Some(old), Some(new)) => new.0.duration_since(old.0) >= heartbeat,
         (None, Some(_)) => true,

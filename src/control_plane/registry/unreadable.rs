@@ -10,7 +10,7 @@ use kube::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    controller::{HEARTBEAT, Registry, RegistryError},
+    controller::{LOOK_EVERY, Registry, RegistryError},
     health::{self, Health},
     unregister::{self, WayThere},
 };
@@ -74,7 +74,7 @@ pub(super) async fn look(
     new.conditions.retain(|condition| condition.type_ != "Unique");
     new.conditions.extend(old.conditions.iter().filter(|condition| condition.type_ == "Unique").cloned());
     if new.conditions.iter().all(|condition| old.conditions.contains(condition)) {
-        return Ok(Action::requeue(HEARTBEAT));
+        return Ok(Action::requeue(LOOK_EVERY));
     }
     let mut status = Map::from_iter([
         ("observedGeneration".to_owned(), json!(stand_in.metadata.generation)),
@@ -96,7 +96,7 @@ pub(super) async fn look(
         Err(error) => return Err(failed(error)),
     }
     registry.tell(&stand_in, &old, &new);
-    Ok(Action::requeue(HEARTBEAT))
+    Ok(Action::requeue(LOOK_EVERY))
 }
 
 /// The conditions of an object as far as they can be read.

@@ -40,9 +40,10 @@ use crate::{
     },
 };
 
-/// How long one watch request lasts. Short enough to notice within minutes a connection that only
-/// looks alive; the probe notices a dead cluster much earlier.
+/// How long one watch request lasts. With a connection of its own it is short enough to notice within minutes one that only
+/// looks alive; the probe notices a dead cluster much earlier. A connection that watches share is asked for signs of life.
 const WATCH_SECONDS: u32 = 120;
+const SHARED_WATCH_SECONDS: u32 = 290;
 /// Most characters of an API server's words that are kept.
 const MAX_WORDS: usize = 300;
 const MIB: usize = 1024 * 1024;
@@ -71,9 +72,10 @@ impl Room {
     }
 }
 
-/// Configuration of a watch on `selector` (all objects when empty).
-pub(super) fn config(selector: &str) -> watcher::Config {
-    let config = watcher::Config::default().timeout(WATCH_SECONDS);
+/// Configuration of a watch on `selector` (all objects when empty), on a connection that others share or on its own.
+pub(super) fn config(selector: &str, is_shared: bool) -> watcher::Config {
+    let seconds = if is_shared { SHARED_WATCH_SECONDS } else { WATCH_SECONDS };
+    let config = watcher::Config::default().timeout(seconds);
     if selector.is_empty() { config } else { config.labels(selector) }
 }
 
@@ -438,7 +440,7 @@ mod tests {
         };
         let keep = |_: &ConfigMap| Some(CopyRecord { source: "x".repeat(MIB / 10), ..CopyRecord::default() });
         let client = sending(listed, added);
-        let begin = move || scope::events(&client, &BTreeSet::new(), &config(""));
+        let begin = move || scope::events(&client, &BTreeSet::new(), &config("", false));
         let watch = tokio::spawn(run(begin, place, |view| &mut view.config_maps, keep, tell));
         for _ in 0..2 {
             let mut hear = async || {

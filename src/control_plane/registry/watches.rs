@@ -38,6 +38,7 @@ pub(super) struct Watches {
     within: BTreeSet<String>,
     running: BTreeMap<Kind, Running>,
     schedules: Arc<Signal>,
+    doubt: Arc<Signal>,
 }
 
 impl Watches {
@@ -54,7 +55,13 @@ impl Watches {
             within: within.clone(),
             running: BTreeMap::new(),
             schedules: Arc::default(),
+            doubt: Arc::default(),
         }
+    }
+
+    /// Told when one of them is interrupted: perhaps the cluster does not answer any more.
+    pub(super) fn doubt(&self) -> Arc<Signal> {
+        self.doubt.clone()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -91,8 +98,9 @@ impl Watches {
     }
 
     /// Starts what is missing, and anew what failed before it caught up ([`Kind::starts_anew`]). Ends what has nothing to
-    /// watch any more. Until a watch has listed, nothing of its kind counts as absent.
-    pub(super) fn keep(&mut self, client: &Client, hosts_none: bool) {
+    /// watch any more. Until a watch has listed, nothing of its kind counts as absent. Those that begin where `is_shared`
+    /// may be quiet for longer: their connection shows by itself that it is dead.
+    pub(super) fn keep(&mut self, client: &Client, hosts_none: bool, is_shared: bool) {
         for &kind in Kind::ALL {
             let wanted = kind.is_wanted(&self.notify.view.get(), hosts_none);
             if !wanted {
@@ -116,12 +124,12 @@ impl Watches {
                     view.connected_at = Some(self.notify.fleet.now());
                 }),
             }
-            let running = start(self, kind, client);
+            let running = start(self, kind, client, is_shared);
             self.running.insert(kind, running);
         }
     }
 
-    fn spawn<W: Shown>(&self, client: &Client) -> Running {
+    fn spawn<W: Shown>(&self, client: &Client, is_shared: bool) -> Running {
         let failed = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(Answered::within(&self.within));
         let (client, within) = (answered.heard_through(client), self.within.clone());
@@ -132,8 +140,11 @@ impl Watches {
             clock: self.notify.fleet.clock(),
             room: Room::USUAL,
         };
-        let (notify, changed) = (self.notify.clone(), self.schedules.clone());
+        let (notify, changed, doubt) = (self.notify.clone(), self.schedules.clone(), self.doubt.clone());
         let hear = move |news: News<'_, W::Kept>| {
+            if matches!(news, News::Interrupted(_)) {
+                doubt.notify_one();
+            }
             notify.note(&news, W::KIND);
             notify.tell::<W>(&news);
             if W::KIND == Kind::Schedules {
@@ -141,7 +152,7 @@ impl Watches {
             }
         };
         let mut task = JoinSet::new();
-        let config = watch::config(&W::WHICH.selector(&self.control_plane));
+        let config = watch::config(&W::WHICH.selector(&self.control_plane), is_shared);
         task.spawn(async move {
             let begin = || scope::events::<DeserializeGuard<W::Object>>(&client, &within, &config);
             again("watch", || {
@@ -221,9 +232,9 @@ impl Notify {
 
 macro_rules! starts {
     ($($(#[$doc:meta])* $section:ident: $kind:ident,)*) => {
-        fn start(watches: &Watches, kind: Kind, client: &Client) -> Running {
+        fn start(watches: &Watches, kind: Kind, client: &Client, is_shared: bool) -> Running {
             match kind {
-                $(Kind::$kind => watches.spawn::<watched::$kind>(client),)*
+                $(Kind::$kind => watches.spawn::<watched::$kind>(client, is_shared),)*
             }
         }
     };
@@ -255,7 +266,7 @@ mod tests {
         let view = fleet.member("eu").unwrap().view;
         let mut watches = Watches::new("eu", &Identity::named("cp"), &BTreeSet::new(), fleet, view);
         watches.begin();
-        watches.keep(&client, false);
+        watches.keep(&client, false, false);
         let begun = |watches: &Watches| watches.running.values().map(|r| r.since).collect::<Vec<_>>();
         let first = begun(&watches);
         let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
@@ -263,7 +274,7 @@ mod tests {
             assert!(std::time::Instant::now() < end, "not all have failed");
             tokio::task::yield_now().await;
         }
-        watches.keep(&client, false);
+        watches.keep(&client, false, false);
         assert!(watches.are_current(false));
         assert_eq!(begun(&watches), first);
     }
@@ -304,7 +315,7 @@ mod tests {
         let view = fleet.member("eu").unwrap().view;
         view.update(|view| view.secrets.trust.follow());
         let watches = Watches::new("eu", &Identity::named("cp"), &BTreeSet::new(), fleet, view.clone());
-        let _running = watches.spawn::<Poisoned>(&client);
+        let _running = watches.spawn::<Poisoned>(&client, false);
         for _ in 0..3 {
             let again = tokio::time::timeout(std::time::Duration::from_secs(30), asks.recv()).await;
             assert!(again.is_ok_and(|asked| asked.is_some()), "it is not begun anew");

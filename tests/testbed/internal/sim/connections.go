@@ -9,6 +9,7 @@ import (
 type listener struct {
 	net.Listener
 	counters *counters
+	faults   *faults
 	mutex    sync.Mutex
 	open     map[*connection]struct{}
 }
@@ -18,7 +19,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &connection{Conn: accepted, listener: l}
+	c := &connection{Conn: accepted, listener: l, closed: make(chan struct{})}
 	l.counters.accepted.Add(1)
 	l.counters.connections.Add(1)
 	l.mutex.Lock()
@@ -50,15 +51,33 @@ type connection struct {
 	net.Conn
 	listener *listener
 	once     sync.Once
+	closed   chan struct{}
+}
+
+// hold waits for as long as the data plane is stopped.
+func (c *connection) hold() {
+	for {
+		fault, changed := c.listener.faults.now()
+		if fault.Name != Stop {
+			return
+		}
+		select {
+		case <-changed:
+		case <-c.closed:
+			return
+		}
+	}
 }
 
 func (c *connection) Read(data []byte) (int, error) {
 	n, err := c.Conn.Read(data)
+	c.hold()
 	c.listener.counters.received.Add(uint64(n))
 	return n, err
 }
 
 func (c *connection) Write(data []byte) (int, error) {
+	c.hold()
 	n, err := c.Conn.Write(data)
 	c.listener.counters.posted.Add(uint64(n))
 	return n, err
@@ -66,6 +85,7 @@ func (c *connection) Write(data []byte) (int, error) {
 
 func (c *connection) Close() error {
 	c.once.Do(func() {
+		close(c.closed)
 		c.listener.counters.connections.Add(-1)
 		c.listener.mutex.Lock()
 		defer c.listener.mutex.Unlock()

@@ -20,6 +20,8 @@ const (
 	None = "none"
 	// Hang answers nothing, and sends nothing on watches that are open.
 	Hang = "hang"
+	// Stop is a process that is stopped, or a network that is gone: connections are made, and nothing is read or sent on any.
+	Stop = "stop"
 	// Delay answers after Millis.
 	Delay = "delay"
 	// SlowBody sends an answer's head at once and its body after Millis.
@@ -55,7 +57,7 @@ type Fault struct {
 // complete checks a fault and puts in what was left out.
 func (f Fault) complete() (Fault, error) {
 	switch f.Name {
-	case None, Hang, Truncate, Gone, OtherUID, Cut:
+	case None, Hang, Stop, Truncate, Gone, OtherUID, Cut:
 	case Delay, SlowBody:
 		if f.Millis <= 0 {
 			return f, fmt.Errorf("%s: millis must be above 0", f.Name)

@@ -67,7 +67,7 @@ func (p *plane) start(certificate tls.Certificate) error {
 	if err != nil {
 		return err
 	}
-	p.listener = &listener{Listener: port, counters: &p.counters}
+	p.listener = &listener{Listener: port, counters: &p.counters, faults: &p.faults}
 	p.server = &http.Server{
 		Handler:           p,
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},

@@ -2,6 +2,8 @@ package sim
 
 import (
 	"bufio"
+	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -241,6 +243,27 @@ func TestAWatchGoesOnAfterAHang(t *testing.T) {
 	r.fault(`{"fault":"none"}`)
 	if text := <-line; !strings.HasPrefix(text, `{"type":"ADDED"`) {
 		t.Errorf("it sends %q", text)
+	}
+}
+
+func TestAStoppedDataPlaneSaysNothingEvenAboutItsConnections(t *testing.T) {
+	r := start(t, 1)
+	if status, _, _, err := r.get("/version", late); status != http.StatusOK {
+		t.Fatal(status, err)
+	}
+	r.fault(`{"fault":"stop"}`)
+	if _, _, _, err := r.get("/version", soon); err == nil {
+		t.Error("the connection that is there is answered")
+	}
+	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
+	dialling, cancel := context.WithTimeout(context.Background(), soon)
+	defer cancel()
+	if _, err := dialer.DialContext(dialling, "tcp", strings.TrimPrefix(r.client.url, "https://")); err == nil {
+		t.Error("a new connection is answered")
+	}
+	r.fault(`{"fault":"none"}`)
+	if status, _, _, err := r.get("/version", late); status != http.StatusOK {
+		t.Error(status, err)
 	}
 }
 
