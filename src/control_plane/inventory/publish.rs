@@ -55,8 +55,9 @@ use crate::{
     },
 };
 
-/// How long news are gathered before they are written.
-const GATHER: Duration = Duration::from_millis(300);
+/// How long news are gathered before they are written: at least, and at most where there is much to write. A thousand backups
+/// that end are told of in a few goes, and the API server has time for those that go on.
+const GATHER: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
 /// What the inventory is made of.
 const FOLLOWED: &[Kind] = &[Kind::Datacenters, Kind::Jobs, Kind::Backups, Kind::Schedules];
 /// How often everything is judged anew: a restore point gets too old, and a slot comes, by time alone.
@@ -100,9 +101,10 @@ pub async fn run(context: InventoryContext) {
         sleep_until(at).await;
         at = Instant::now() + REFRESH;
         if !context.fleet.is_enrolled() {
-            at = Instant::now() + GATHER;
+            at = Instant::now() + GATHER.0;
             continue;
         }
+        let began = Instant::now();
         let wrote = guard::work("inventory", write(&context, backups, known, &mut inventory, &narrow)).await;
         let written = wrote.unwrap_or_else(|panic| {
             tracing::error!("the inventory: {panic}");
@@ -117,17 +119,18 @@ pub async fn run(context: InventoryContext) {
             at = Instant::now() + AGAIN;
             continue;
         }
+        let gather = (began.elapsed() * 2).clamp(GATHER.0, GATHER.1);
         // Wait for news, or for the ages to grow.
         loop {
             tokio::select! {
                 () = sleep_until(at) => break,
                 changed = deployed.changed() => match changed {
-                    Ok(()) => at = at.min(Instant::now() + GATHER),
+                    Ok(()) => at = at.min(Instant::now() + gather),
                     Err(_) => return,
                 },
                 change = changes.recv() => match change {
-                    Ok(change) if change.is_contact_or(FOLLOWED) => at = at.min(Instant::now() + GATHER),
-                    Err(RecvError::Lagged(_)) => at = at.min(Instant::now() + GATHER),
+                    Ok(change) if change.is_contact_or(FOLLOWED) => at = at.min(Instant::now() + gather),
+                    Err(RecvError::Lagged(_)) => at = at.min(Instant::now() + gather),
                     Ok(_) => {}
                     Err(RecvError::Closed) => return,
                 },

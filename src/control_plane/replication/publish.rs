@@ -13,12 +13,21 @@ use kube::{
     core::PartialObjectMetaExt as _,
 };
 use serde_json::json;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::{controller::ReplicationContext, desired::Desired, plan::Failures, summarize, worker::Shared};
 use crate::{
-    api::{Reason, Why, fleet::DataPlane, k8ssandra::K8ssandraCluster, labels, medusa::MedusaConfiguration},
-    control_plane::data_planes::{fleet::Snapshot, view::ObjectKey},
+    api::{
+        Conditions as _, Reason, Why, fleet::DataPlane, k8ssandra::K8ssandraCluster, labels,
+        medusa::MedusaConfiguration,
+    },
+    control_plane::data_planes::{
+        fleet::{Snapshot, Usable},
+        view::ObjectKey,
+    },
     runtime::sync::lock,
 };
 
@@ -26,6 +35,9 @@ use crate::{
 const GATHER: Duration = Duration::from_millis(250);
 /// Pause before failed writes are tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// For how long after a start what stands in a status is left there as long as a data plane was not reached: more is known of
+/// it than of the copies.
+const BEGINNING: Duration = Duration::from_mins(1);
 /// Writes at once.
 const CONCURRENT_WRITES: usize = 8;
 
@@ -54,6 +66,7 @@ struct Due {
 /// Runs for ever. Woken by [`Shared::progress`].
 pub(super) async fn run(shared: &Shared, wanted: watch::Receiver<Arc<Desired>>) {
     let (mut published, mut of_clusters, mut of_planes) = (Published::new(), Told::new(), Told::new());
+    let began = Instant::now();
     loop {
         shared.progress.notified().await;
         sleep(GATHER).await;
@@ -61,7 +74,7 @@ pub(super) async fn run(shared: &Shared, wanted: watch::Receiver<Arc<Desired>>) 
             let desired = wanted.borrow().clone();
             tell_clusters(shared, &desired, &mut of_clusters);
             tell_data_planes(shared, &desired, &mut of_planes);
-            if publish(shared, &desired, &mut published).await {
+            if publish(shared, &desired, &mut published, began).await {
                 break;
             }
             sleep(AGAIN).await;
@@ -69,16 +82,17 @@ pub(super) async fn run(shared: &Shared, wanted: watch::Receiver<Arc<Desired>>) 
     }
 }
 
-/// Writes the conditions that changed; says whether all could be written.
-async fn publish(shared: &Shared, desired: &Desired, published: &mut Published) -> bool {
+/// Writes the conditions that changed; says whether all are written.
+async fn publish(shared: &Shared, desired: &Desired, published: &mut Published, began: Instant) -> bool {
     let context = &shared.context;
     let failures = lock(&shared.failures).clone();
-    let writes = due(shared, desired, &failures, published).into_iter().map(|due| async {
+    let (news, later) = due(shared, desired, &failures, published, began);
+    let writes = news.into_iter().map(|due| async {
         let written = write(context, &due).await;
         (due, written)
     });
     let mut writes = stream::iter(writes).buffer_unordered(CONCURRENT_WRITES);
-    let mut all = true;
+    let mut all = !later;
     while let Some((due, written)) = writes.next().await {
         match written {
             Ok(()) => {
@@ -96,8 +110,14 @@ async fn publish(shared: &Shared, desired: &Desired, published: &mut Published) 
     all
 }
 
-/// The conditions that differ from what was written.
-fn due(shared: &Shared, desired: &Desired, failures: &Failures, published: &mut Published) -> Vec<Due> {
+/// The conditions that differ from what was written, and whether some of them are left for later.
+fn due(
+    shared: &Shared,
+    desired: &Desired,
+    failures: &Failures,
+    published: &mut Published,
+    began: Instant,
+) -> (Vec<Due>, bool) {
     let context = &shared.context;
     let sources = context.sources.objects();
     let planes: BTreeMap<String, Snapshot> =
@@ -115,12 +135,21 @@ fn due(shared: &Shared, desired: &Desired, failures: &Failures, published: &mut 
     let now = context.fleet.now();
     let all = &sources.configurations;
     published.retain(|key, _| all.items.contains_key(key) || all.malformed.contains_key(key));
-    let mut list = Vec::new();
+    let begins = began.elapsed() < BEGINNING && planes.values().any(|p| p.usable == Usable::Connecting);
+    let (mut list, mut later) = (Vec::new(), false);
     let mut add = |due: Due, before: &[Condition]| {
         let written = published
             .get(&due.key)
             .is_some_and(|(uid, digest)| *uid == due.about.uid && *digest == due.digest);
-        if before != due.conditions && !written {
+        if before == due.conditions || written {
+            return;
+        }
+        let stands = |new: &Condition| {
+            before.of_type(&new.type_).is_some_and(|old| old.observed_generation == new.observed_generation)
+        };
+        if begins && due.conditions.iter().all(stands) {
+            later = true;
+        } else {
             list.push(due);
         }
     };
@@ -139,7 +168,7 @@ fn due(shared: &Shared, desired: &Desired, failures: &Failures, published: &mut 
         let (digest, unreadable) = (digest(&conditions), Some(malformed.why.clone()));
         add(Due { key: key.clone(), about, conditions, digest, unreadable }, &malformed.conditions);
     }
-    list
+    (list, later)
 }
 
 fn digest(conditions: &[Condition]) -> Digest {

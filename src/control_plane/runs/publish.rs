@@ -1,6 +1,6 @@
 //! Writes a run's status, at a pace that follows the time and the status's size and never the number of news.
 
-use std::time::Duration;
+use std::{borrow::Cow, fmt, time::Duration};
 
 use jiff::Timestamp;
 use kube::{
@@ -9,7 +9,6 @@ use kube::{
     core::object::HasStatus,
 };
 use serde::Serialize;
-use serde_json::json;
 
 use super::kind::Run;
 use crate::{
@@ -43,11 +42,25 @@ pub async fn publish<K: Followed + HasStatus<Status: Serialize>>(
         resource_version: object.resource_version(),
         ..ObjectMeta::default()
     };
-    let body = json!({
-        "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": metadata, "status": status,
-    });
+    let body = StatusBody { api_version: K::api_version(&()), kind: K::kind(&()), metadata, status };
     let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
     unless_stale(api.patch_status(&name, &params, &Patch::Apply(&body)).await)
+}
+
+/// An object of which the status is written. It may be large, and is not copied into a JSON value first.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusBody<'a, S> {
+    api_version: Cow<'static, str>,
+    kind: Cow<'static, str>,
+    metadata: ObjectMeta,
+    status: &'a S,
+}
+
+impl<S> fmt::Debug for StatusBody<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "status of {} {:?}", self.kind, self.metadata.name)
+    }
 }
 
 /// What came of a write to an object in the version that was seen; `None` when it has changed since, was made anew, or is
@@ -85,7 +98,7 @@ mod tests {
 
     use http::{Request, Response};
     use kube::client::Body;
-    use serde_json::Value;
+    use serde_json::{Value, json};
     use tower::service_fn;
 
     use super::*;

@@ -66,6 +66,12 @@ const SETTLES: Duration = Duration::from_secs(5);
 /// busy loop.
 const LEAST: Duration = Duration::from_millis(200);
 
+/// How many times as long as a pass took a run is left alone after it, and how long at most; and what is too short to matter.
+/// Each of a thousand children is news several times, and looking at all of them each time would take the time of making
+/// them.
+const REST: u32 = 3;
+const RESTS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
 /// The status of a kind.
 pub type StatusOf<K> = <K as HasStatus>::Status;
 
@@ -88,6 +94,8 @@ pub struct Memory<S> {
     stored: u64,
     /// When it was last written, and its size.
     paced: Option<(Instant, usize)>,
+    /// Until when the run is left alone.
+    rests: Option<Instant>,
 }
 
 impl<S> Memory<S> {
@@ -95,6 +103,12 @@ impl<S> Memory<S> {
     /// the run, in another cluster, is brought by another watch, and that may just be starting anew.
     pub fn settles_in(&self) -> Option<Duration> {
         SETTLES.checked_sub(self.seen.elapsed())
+    }
+
+    /// Lets the run rest after a pass that kept a processor busy for so long.
+    fn rest(&mut self, took: Duration) {
+        let rest = Some((took * REST).min(RESTS.1)).filter(|rest| *rest >= RESTS.0);
+        self.rests = rest.map(|rest| Instant::now() + rest);
     }
 }
 
@@ -208,6 +222,7 @@ impl<E: Engine> Runs<E> {
             first_seen: FirstSeen::default(),
             seen: Instant::now(),
             paced: None,
+            rests: None,
         }
     }
 
@@ -327,6 +342,11 @@ impl<E: Engine> Driver for Runs<E> {
         let mut memory = self.recall(run);
         // One that is decided is written again until that is done.
         let is_decided = E::Run::phase(&memory.status).is_some_and(Phase::is_final);
+        let rests = memory.rests.map(|until| until.saturating_duration_since(Instant::now()));
+        if let Some(rest) = rests.filter(|rest| !rest.is_zero() && !is_decided) {
+            self.keep(run, memory);
+            return Ok(Next::requeue(rest));
+        }
         let wake = if is_decided { None } else { E::pass(self, run, &mut memory).await };
         self.publish(run, memory, wake.map(|wake| wake.max(LEAST))).await
     }

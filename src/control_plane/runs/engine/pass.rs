@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::{ResourceExt as _, core::DeserializeGuard};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
     Engine, EntryOf, Memory, RunInputs, Runs, SETTLES, StatusOf,
@@ -52,6 +52,7 @@ pub(super) async fn pass<E: Engine>(
     memory: &mut Memory<StatusOf<E::Run>>,
 ) -> Option<Duration> {
     runs.engine.ready().await;
+    let began = Instant::now();
     let fleet = &runs.frame.context.fleet;
     let (planes, buckets) = (fleet.snapshot(), runs.buckets());
     // By the run's own age: after a restart it is new to this process only.
@@ -73,9 +74,13 @@ pub(super) async fn pass<E: Engine>(
         return Some(wait);
     }
     let (entries, plan, writes) = start(runs, run, &planes, &buckets, memory, &entries);
+    let first = began.elapsed();
     wait_shortly(writes).await;
+    let began = Instant::now();
     // What was written shows in the views by now.
-    finish(runs, run, &fleet.snapshot(), &buckets, memory, (&entries, &plan))
+    let wake = finish(runs, run, &fleet.snapshot(), &buckets, memory, (&entries, &plan));
+    memory.rest(first + began.elapsed());
+    wake
 }
 
 /// The datacenters of the run: what is selected, with what was known of it.
