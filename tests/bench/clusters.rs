@@ -147,6 +147,12 @@ impl Requests {
         Self(grown.filter(|(_, count)| *count > 0.0).collect())
     }
 
+    /// Those that write.
+    pub fn writes(&self) -> Self {
+        let written = self.0.iter().filter(|(what, _)| is_write(what));
+        Self(written.map(|(what, count)| (what.clone(), *count)).collect())
+    }
+
     /// Adds another server's.
     pub fn add(&mut self, other: &Self) {
         for (what, count) in &other.0 {

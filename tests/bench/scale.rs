@@ -78,7 +78,7 @@ struct Cost {
     at: Instant,
     ours: f64,
     home: f64,
-    written: f64,
+    requests: Requests,
     asked: f64,
     connections: f64,
     memory: f64,
@@ -124,7 +124,7 @@ impl Large {
                 .env("MALLOC_ARENA_MAX", "1")
         })?;
         let metrics = metrics_of(&control_plane, 0).await?;
-        let pid = described["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        let pid = described.get("pid").and_then(Value::as_u64).and_then(|pid| u32::try_from(pid).ok());
         Ok(Self {
             count,
             home_pid: pid.ok_or("the testbed does not say which process its API server is")?,
@@ -175,14 +175,14 @@ impl Large {
 
     async fn cost(&self) -> Result<Cost> {
         let counters = self.ask(&self.admin, "/counters?sum=true").await?;
-        let counted = |key: &str| counters["sum"][key].as_f64().unwrap_or_default();
-        let requests = counters["sum"]["requests"].as_object().into_iter().flatten();
-        let written = Requests::of(&self.home).await?.sum(is_write);
+        let sum = counters.get("sum").ok_or("the simulation does not say what it counted")?;
+        let counted = |key: &str| sum.get(key).and_then(Value::as_f64).unwrap_or_default();
+        let requests = sum.get("requests").and_then(Value::as_object).into_iter().flatten();
         Ok(Cost {
             at: Instant::now(),
             ours: processor_time(self.control_plane.pid())?,
             home: processor_time(self.home_pid)?,
-            written,
+            requests: Requests::of(&self.home).await?,
             asked: requests.filter_map(|(_, count)| count.as_f64()).sum(),
             connections: counted("connections"),
             memory: self.control_plane.memory("VmRSS")?,
@@ -201,7 +201,9 @@ impl Large {
         let memory = row("memory (VmRSS)", "MiB").ours(&[after.memory]);
         let grown = (after.memory - before.memory) / seconds * 60.0;
         report.add(memory.note(format!("{grown:+.1} MiB a minute")));
-        report.add(row("writes at home", "a second").ours(&[(after.written - before.written) / seconds]));
+        let written = after.requests.since(&before.requests).writes();
+        let writes = row("writes at home", "a second").ours(&[written.sum(is_write) / seconds]);
+        report.add(writes.note(written.line()));
         let asked = (after.asked - before.asked) / planes / seconds * 60.0;
         report.add(row("requests of a data plane", "a minute").ours(&[asked]));
         report.add(row("connections of a data plane", "").ours(&[after.connections / planes]));
@@ -247,7 +249,8 @@ impl Large {
 
     async fn objects(&self, kind: &str) -> Result<u64> {
         let counted = self.ask(&self.admin, "/objects?sum=true").await?;
-        Ok(counted["sum"][kind].as_u64().unwrap_or_default())
+        let sum = counted.get("sum").ok_or("the simulation does not say what it has")?;
+        Ok(sum.get(kind).and_then(Value::as_u64).unwrap_or_default())
     }
 
     /// A FleetBackupJob over all data planes.
@@ -296,7 +299,8 @@ impl Large {
         let fault = json!({"fault": "stop", "fraction": 0.1});
         let start = Instant::now();
         let answer = self.post("/faults", &fault).await?;
-        let names = answer["planes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let names =
+            answer.get("planes").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
         let hung: Vec<Place> = names.map(|name| (HOME, "DataPlane", name.to_owned())).collect();
         let noticed = self.until(&hung, "False", start).await?;
         report.add(self.row("one in ten is silent: noticed", "s").ours(&noticed));
@@ -315,7 +319,7 @@ impl Large {
     /// The control plane is killed and started again.
     async fn restart(&mut self, report: &mut Report) -> Result<()> {
         pause(QUIET / 2).await;
-        let before = Requests::of(&self.home).await?.sum(is_write);
+        let before = Requests::of(&self.home).await?;
         let said = self.control_plane.said().len();
         let start = Instant::now();
         self.control_plane.restart()?;
@@ -325,14 +329,20 @@ impl Large {
             let up = metrics.lines().filter(|line| line.starts_with(UP) && line.ends_with(" 1")).count();
             self.metrics.request_text(Request::get("/readyz").body(Vec::new())?).await?;
             // Its own cluster is one of them.
-            if up > self.count { Ok(()) } else { Err(format!("{up} answer").into()) }
+            if up > self.count {
+                Ok::<_, crate::harness::Failure>(())
+            } else {
+                Err(format!("{up} answer").into())
+            }
         })
         .await?;
         report.add(self.row("restart, until all is known", "s").ours(&[start.elapsed().as_secs_f64()]));
         pause(QUIET).await;
-        let after = Requests::of(&self.home).await?.sum(is_write);
+        let written = Requests::of(&self.home).await?.since(&before).writes();
         report.add(
-            self.row("restart: writes at home", "").ours(&[after - before]).note("within a minute after it"),
+            self.row("restart: writes at home", "")
+                .ours(&[written.sum(is_write)])
+                .note(format!("within a minute after it: {}", written.line())),
         );
         let memory = self.control_plane.memory("VmRSS")?;
         report.add(self.row("restart: memory (VmRSS)", "MiB").ours(&[memory]));

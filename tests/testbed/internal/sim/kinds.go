@@ -2,6 +2,7 @@ package sim
 
 import (
 	"slices"
+	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
@@ -15,6 +16,8 @@ type kind struct {
 	// index is the kind's place in every store.
 	index      int
 	namespaced bool
+	// there is how many objects all data planes have of it together.
+	there atomic.Int64
 	// status says that there is a status subresource.
 	status bool
 	// counted says that objects have a generation.

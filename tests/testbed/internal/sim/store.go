@@ -65,11 +65,13 @@ func (s *store) commit(k *kind, before, after *object, version uint64) {
 		c.objects = append(c.objects, nil)
 		copy(c.objects[at+1:], c.objects[at:])
 		c.objects[at] = after
+		k.there.Add(1)
 	case after == nil:
 		at, _ := c.place(before.namespace, before.name)
 		copy(c.objects[at:], c.objects[at+1:])
 		c.objects[len(c.objects)-1] = nil
 		c.objects = c.objects[:len(c.objects)-1]
+		k.there.Add(-1)
 	default:
 		at, _ := c.place(after.namespace, after.name)
 		c.objects[at] = after
