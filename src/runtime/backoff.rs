@@ -1,6 +1,9 @@
-//! Exponential delays per key, for retries of our own.
+//! Exponential delays per key, for retries of our own, and how many that began together are spread over a time.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher as _},
+    time::Duration,
+};
 
 use super::remembered::Remembered;
 
@@ -8,6 +11,15 @@ use super::remembered::Remembered;
 #[must_use]
 pub fn delay(attempt: u32, base: Duration, max: Duration) -> Duration {
     base.saturating_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX)).min(max)
+}
+
+/// A part of the way from `least` to `most`, always the same for one `who`: those that began together do not act together.
+#[must_use]
+pub fn spread(who: &impl Hash, least: Duration, most: Duration) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    who.hash(&mut hasher);
+    let part = u32::try_from(hasher.finish() % 1_000).unwrap_or_default();
+    least + most.saturating_sub(least) * part / 1_000
 }
 
 /// Counts failures per key and says how long to wait.
@@ -58,6 +70,20 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(9));
         let waits = ["u", "u", "u", "v", "v"].map(|uid| backoff.failed_as(&"a", uid).as_secs());
         assert_eq!(waits, [1, 2, 4, 1, 2]);
+    }
+
+    #[test]
+    fn many_are_spread_over_the_whole_time_and_each_keeps_its_place() {
+        let (least, most) = (Duration::from_secs(100), Duration::from_secs(200));
+        let all: Vec<Duration> =
+            (0..1_000).map(|number| spread(&format!("dp-{number}"), least, most)).collect();
+        assert!(all.iter().all(|at| (least..most).contains(at)));
+        for tenth in 0..10 {
+            let from = least + Duration::from_secs(10) * tenth;
+            let there = all.iter().filter(|at| (from..from + Duration::from_secs(10)).contains(*at)).count();
+            assert!((50..200).contains(&there), "{there}");
+        }
+        assert_eq!(spread(&"dp-1", least, most), spread(&"dp-1", least, most));
     }
 
     #[test]

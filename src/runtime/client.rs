@@ -6,21 +6,22 @@ use std::{
     time::Duration,
 };
 
-use http::Version;
+use http::{Request, StatusCode, Uri, Version};
 use kube::{
     Client, Config,
-    client::{AuthError, ClientBuilder},
+    client::{AuthError, Body, ClientBuilder},
 };
 use thiserror::Error;
 use tower::{service_fn, timeout::TimeoutLayer};
 
 use super::{
+    fence::Fence,
     guard,
     kubeconfig::own::{self, Trouble},
     multiplexed::{self, Unfit},
     proxy,
     sync::{read, write},
-    wire::{self, Bounds},
+    wire::{self, Bounds, is_watch},
 };
 
 /// How a client behaves when its API server is slow or gone.
@@ -109,51 +110,67 @@ fn unusable(error: &kube::Error) -> String {
 pub struct Current(Arc<RwLock<Client>>);
 
 impl Current {
-    /// Begins with `client`. Returns the handle that replaces it, and a client that sends each request through the current
-    /// one.
+    /// Begins with `client`.
     #[must_use]
-    pub fn new(client: Client) -> (Self, Client) {
-        let namespace = client.default_namespace().to_owned();
-        let current = Self(Arc::new(RwLock::new(client)));
-        let behind = current.clone();
-        let service = service_fn(move |request| {
-            let client = read(&behind.0).clone();
-            async move { client.send(request).await }
-        });
-        (current, Client::new(service, namespace))
+    pub fn new(client: Client) -> Self {
+        Self(Arc::new(RwLock::new(client)))
     }
 
     /// Has every request from now on go through `client`. What is under way goes on as it was begun.
     pub fn replace(&self, client: Client) {
         *write(&self.0) = client;
     }
+
+    fn client(&self) -> Client {
+        read(&self.0).clone()
+    }
 }
 
-/// A client that does what `client` does, and tells `count` how each request was answered, watches too: with the
-/// HTTP status and in which version of HTTP, or `None` when no answer came, or was not waited for any longer.
-pub fn counted(client: Client, count: impl Fn(Option<(u16, Version)>) + Clone + Send + 'static) -> Client {
-    let namespace = client.default_namespace().to_owned();
-    let service = service_fn(move |request| {
-        let (client, count) = (client.clone(), count.clone());
+/// Hears of the requests of a client.
+pub trait Observer: Send + Sync + 'static {
+    /// A request ended: with an HTTP status and in which version of HTTP, or with `None` when no answer came, or was not
+    /// waited for any longer. Of a watch this is the beginning.
+    fn answered(&self, answer: Option<(StatusCode, Version)>);
+
+    /// What this address is of is being watched from now on.
+    fn watches(&self, uri: &Uri);
+}
+
+/// A client that sends each request through the one that is current, what writes through `fence` if there is one, and tells
+/// `observer`. All that is one layer: each client that the library makes has a queue of its own of 10 KB.
+pub fn observed(current: Current, fence: Option<Fence>, observer: Arc<impl Observer>) -> Client {
+    let namespace = current.client().default_namespace().to_owned();
+    let service = service_fn(move |request: Request<Body>| {
+        let (current, fence, observer) = (current.clone(), fence.clone(), observer.clone());
         async move {
-            let mut asked = CountedRequest { count, answer: None };
-            let answer = client.send(request).await;
-            asked.answer = answer.as_ref().ok().map(|answer| (answer.status().as_u16(), answer.version()));
+            let watched = is_watch(&request).then(|| request.uri().clone());
+            let mut sent = SentRequest { observer: &*observer, answer: None };
+            let client = current.client();
+            let answer = match &fence {
+                Some(fence) => fence.send(&client, request).await,
+                None => client.send(request).await,
+            };
+            sent.answer = answer.as_ref().ok().map(|answer| (answer.status(), answer.version()));
+            let is_well = sent.answer.is_some_and(|(status, _)| status.is_success());
+            drop(sent);
+            if let Some(uri) = watched.filter(|_| is_well) {
+                observer.watches(&uri);
+            }
             answer
         }
     });
     Client::new(service, namespace)
 }
 
-/// A request that is counted when it is over, however it ends.
-struct CountedRequest<F: Fn(Option<(u16, Version)>)> {
-    count: F,
-    answer: Option<(u16, Version)>,
+/// A request that is told of when it is over, however it ends.
+struct SentRequest<'a, O: Observer> {
+    observer: &'a O,
+    answer: Option<(StatusCode, Version)>,
 }
 
-impl<F: Fn(Option<(u16, Version)>)> Drop for CountedRequest<F> {
+impl<O: Observer> Drop for SentRequest<'_, O> {
     fn drop(&mut self) {
-        (self.count)(self.answer);
+        self.observer.answered(self.answer);
     }
 }
 
@@ -188,24 +205,32 @@ mod tests {
 
     use super::*;
 
+    #[derive(Default)]
+    struct Counts(Mutex<Vec<Option<StatusCode>>>);
+
+    impl Observer for Counts {
+        fn answered(&self, answer: Option<(StatusCode, Version)>) {
+            self.0.lock().unwrap().push(answer.map(|(status, _)| status));
+        }
+
+        fn watches(&self, _uri: &Uri) {}
+    }
+
     #[tokio::test]
     async fn a_request_that_is_given_up_is_counted_as_one_without_an_answer() {
         // Accepts connections, and never answers.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
-        let counts: Arc<Mutex<Vec<Option<u16>>>> = Arc::default();
+        let counts: Arc<Counts> = Arc::default();
         let client = connect(Config::new(url), Timeouts::REMOTE).unwrap();
-        let client = counted(client, {
-            let counts = counts.clone();
-            move |answer| counts.lock().unwrap().push(answer.map(|(status, _)| status))
-        });
+        let client = observed(Current::new(client), None, counts.clone());
         let asked = client.apiserver_version();
         assert!(tokio::time::timeout(Duration::from_millis(300), asked).await.is_err(), "nobody answers");
         let end = std::time::Instant::now() + Duration::from_secs(30);
-        while counts.lock().unwrap().is_empty() {
+        while counts.0.lock().unwrap().is_empty() {
             assert!(std::time::Instant::now() < end, "it was never counted");
             tokio::task::yield_now().await;
         }
-        assert_eq!(*counts.lock().unwrap(), [None]);
+        assert_eq!(*counts.0.lock().unwrap(), [None]);
     }
 }

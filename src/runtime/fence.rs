@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use kube::{Client, client::Body};
 use thiserror::Error;
 use tokio::{sync::watch, time::Instant};
@@ -117,16 +117,22 @@ impl Fence {
         let fence = self.clone();
         let service = service_fn(move |request: Request<Body>| {
             let (client, fence) = (client.clone(), fence.clone());
-            async move {
-                let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-                if reads {
-                    return client.send(request).await;
-                }
-                let sent = fence.pass(client.send(request)).await;
-                sent.unwrap_or_else(|down| Err(kube::Error::Service(Box::new(down))))
-            }
+            async move { fence.send(&client, request).await }
         });
         Client::new(service, namespace)
+    }
+
+    /// Sends a request through `client`; one that changes something has to pass this fence.
+    ///
+    /// # Errors
+    /// Those of the client, and [`NotLeading`].
+    pub async fn send(&self, client: &Client, request: Request<Body>) -> Result<Response<Body>, kube::Error> {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        if reads {
+            return client.send(request).await;
+        }
+        let sent = self.pass(client.send(request)).await;
+        sent.unwrap_or_else(|down| Err(kube::Error::Service(Box::new(down))))
     }
 
     /// Carries out `write` for as long as the fence lets it pass. It is asked before each step, also after a pause in

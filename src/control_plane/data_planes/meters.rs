@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Version;
+use http::{StatusCode, Version};
 use prometheus_client::{
     metrics::histogram::Histogram,
     registry::{Registry, Unit},
@@ -45,11 +45,11 @@ pub struct PlaneMeters {
 
 impl PlaneMeters {
     /// A request ended: with an HTTP status in this version of HTTP, or without any answer.
-    pub fn answered(&self, answer: Option<(u16, Version)>) {
+    pub fn answered(&self, answer: Option<(StatusCode, Version)>) {
         if let Some((_, version)) = answer {
             self.shares_connections.store(version == Version::HTTP_2, Ordering::Release);
         }
-        *lock(&self.answers).entry(answer.map(|(status, _)| status)).or_default() += 1;
+        *lock(&self.answers).entry(answer.map(|(status, _)| status.as_u16())).or_default() += 1;
     }
 
     /// Whether its watches share a connection that says by itself when it is dead, as HTTP/2 has it.

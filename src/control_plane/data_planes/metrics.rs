@@ -216,7 +216,7 @@ fn gauges<L: EncodeLabelSet, N: EncodeGaugeValue>(
 mod tests {
     use std::collections::BTreeSet;
 
-    use http::Version;
+    use http::{StatusCode, Version};
 
     use super::*;
     use crate::api::fleet::DatacenterCounts;
@@ -225,7 +225,7 @@ mod tests {
     fn a_cluster_that_never_had_a_backup_shows_zero() {
         let fleet = Arc::new(Fleet::default());
         fleet.enrol("eu", "uid", |member| {
-            member.meters.answered(Some((201, Version::HTTP_11)));
+            member.meters.answered(Some((StatusCode::CREATED, Version::HTTP_11)));
             member.meters.set_copies(Copies { synced: 3, pending: 0, failed: 0 });
             member.meters.answered(None);
         });
@@ -286,7 +286,7 @@ mod tests {
     async fn the_page_names_every_metric() {
         let (fleet, figures, meters) = (Arc::new(Fleet::default()), Figures::default(), Meters::default());
         fleet.enrol("eu", "uid", |member| {
-            member.meters.answered(Some((200, Version::HTTP_2)));
+            member.meters.answered(Some((StatusCode::OK, Version::HTTP_2)));
             member.credential_expires_at = Some(Timestamp::UNIX_EPOCH);
             member.credential_renewal_at = Some(Timestamp::UNIX_EPOCH);
             member.view.update(|view| view.last_contact = Some(Timestamp::UNIX_EPOCH));

@@ -15,7 +15,7 @@ use kube::{
         Controller, WatchStreamExt as _,
         controller::Action,
         reflector::{self, ObjectRef, Store},
-        watcher,
+        watcher::{self, Event, watcher},
     },
 };
 use thiserror::Error;
@@ -30,9 +30,11 @@ use super::{
     link::{Link, LinkOptions},
     renew::Renewals,
     roll::{Gone, Roll},
+    same_cluster::SameCluster,
     secrets::SecretVersions,
     sources::{self, RejectedRegistrations},
     unreadable, unregister,
+    watches::HeardRequests,
 };
 use crate::{
     api::{
@@ -112,6 +114,7 @@ pub(super) struct Registry {
     pub(super) credentials: Mutex<BTreeMap<String, Credential>>,
     /// Which cluster each is known to have to itself, and since when.
     pub(super) firsts: Mutex<BTreeMap<String, (String, Timestamp)>>,
+    pub(super) same_cluster: Mutex<SameCluster>,
     pub(super) renewals: Renewals,
     shell: Shell,
     pub(super) secrets: Arc<SecretVersions>,
@@ -160,6 +163,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
         links: Mutex::default(),
         credentials: Mutex::default(),
         firsts: Mutex::default(),
+        same_cluster: Mutex::default(),
         renewals: Renewals::default(),
         shell,
         secrets,
@@ -171,8 +175,16 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
     // The table follows the watch itself: no reconcile, and nothing that goes wrong in one, is needed for it.
     let called = registry.clone();
     let watched = watcher(api, watcher::Config::default())
+        .modify(|plane| plane.meta_mut().managed_fields = None)
         .reflect(writer)
-        .inspect_ok(move |event| roll.note(event).into_iter().for_each(|gone| called.dismiss(&gone)))
+        .inspect_ok(move |event| {
+            roll.note(event).into_iter().for_each(|gone| called.dismiss(&gone));
+            if let Event::Apply(DeserializeGuard(Ok(plane))) | Event::InitApply(DeserializeGuard(Ok(plane))) =
+                event
+            {
+                called.note_cluster(plane);
+            }
+        })
         .touched_objects();
     let by_plane = Controller::for_stream(watched, planes.clone());
 
@@ -324,6 +336,7 @@ impl Registry {
         lock(&self.links).remove(uid);
         lock(&self.credentials).remove(uid);
         lock(&self.firsts).remove(uid);
+        lock(&self.same_cluster).forget(uid);
         self.renewals.forget(uid);
         self.shell.succeeded(&self.context.namespace, name);
         let fleet = &self.context.fleet;
@@ -372,9 +385,7 @@ impl Registry {
         }
         let client = match access {
             Access::Local => self.context.client.clone(),
-            Access::Remote(vetted) => {
-                self.context.fence.guard(credential::client(*vetted, within.len()).await?)
-            }
+            Access::Remote(vetted) => credential::client(*vetted, within.len()).await?,
         };
         if lock(&self.links).get_mut(&uid).is_some_and(|link| link.renew(&fingerprint, &address, &client)) {
             tracing::info!(data_plane = name, "goes on with another credential");
@@ -383,9 +394,10 @@ impl Registry {
         let fleet = &self.context.fleet;
         let member = fleet.member(&name).filter(|member| member.uid == uid);
         let Some(Member { view, meters, .. }) = member else { return Ok(()) };
-        let (current, client) = Current::new(client);
-        let counted = meters.clone();
-        let client = client::counted(client, move |answer| counted.answered(answer));
+        let (current, heard) = (Current::new(client), Arc::new(HeardRequests::new(meters)));
+        // What we write at home passes the fence already.
+        let fence = Some(self.context.fence.clone()).filter(|_| !local);
+        let client = client::observed(current.clone(), fence, heard.clone());
         let remote = Arc::new(Remote::new(client, &limits));
         fleet.update(&name, &uid, |member| member.remote = Some(remote.clone()));
         let options = LinkOptions {
@@ -398,7 +410,7 @@ impl Registry {
             within,
             controllers_in,
             starts: self.starts.clone(),
-            meters,
+            heard,
         };
         let link = Link::start(options, remote, view, fleet.clone());
         lock(&self.links).insert(uid, link);

@@ -21,7 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     capability,
     health::{Answer, Health},
-    watches::Watches,
+    watches::{HeardRequests, Watches},
 };
 use crate::{
     api::Why,
@@ -29,7 +29,6 @@ use crate::{
         data_planes::{
             capabilities::{Capabilities, SCHEDULES},
             fleet::{Change, Fleet, ViewCell},
-            meters::PlaneMeters,
             remote::{CallError, Remote},
             view::{Contact, View},
         },
@@ -90,8 +89,8 @@ pub struct LinkOptions {
     pub controllers_in: BTreeSet<String>,
     /// Places for data planes that are asked for the first time.
     pub starts: Arc<Semaphore>,
-    /// What is counted of it.
-    pub meters: Arc<PlaneMeters>,
+    /// What hears of the requests to it.
+    pub heard: Arc<HeardRequests>,
 }
 
 /// A running link; dropping it ends its task and watches.
@@ -182,8 +181,14 @@ impl Task {
 
     async fn run(&self) {
         let Self { options, fleet, view, .. } = self;
-        let mut watches =
-            Watches::new(&options.name, &options.control_plane, &options.within, fleet.clone(), view.clone());
+        let mut watches = Watches::new(
+            &options.name,
+            &options.control_plane,
+            &options.within,
+            fleet.clone(),
+            view.clone(),
+            options.heard.clone(),
+        );
         let doubt = watches.doubt();
         let mut failures = 0;
         let mut is_doubted = false;
@@ -199,7 +204,7 @@ impl Task {
             // Silent twice: its connection was given up for that, and now this, while we did not stand still ourselves.
             let is_silent = is_doubted && answer.is_silence() && asked.elapsed() < timeout + LATE;
             is_doubted = false;
-            let is_shared = options.meters.shares_connections();
+            let is_shared = options.heard.shares_connections();
             let pause = if answer == Answer::Answered {
                 let back = watches.is_empty() || !self.was_live();
                 failures = 0;
@@ -210,7 +215,8 @@ impl Task {
                     if look.is_err() {
                         pause = Duration::ZERO;
                     }
-                    look_again = Instant::now() + look.unwrap_or(CAPABILITIES_EVERY.2);
+                    let longest = look.unwrap_or(CAPABILITIES_EVERY.2);
+                    look_again = Instant::now() + backoff::spread(&options.name, longest / 2, longest);
                 }
                 if back {
                     watches.begin();
@@ -252,7 +258,7 @@ impl Task {
             }
             let hosts_none = self.hosts_none();
             if !watches.is_empty() && !watches.are_current(hosts_none) {
-                let is_shared = self.options.meters.shares_connections();
+                let is_shared = self.options.heard.shares_connections();
                 watches.keep(&self.remote.client(), hosts_none, is_shared);
             }
         }
@@ -274,11 +280,11 @@ impl Task {
         });
         let lost = |cause| Answer::from_cause(cause, self.was_live());
         let identity = match tokio::time::timeout(timeout, question).await {
-            Err(_) => {
-                let words = format!("no answer within {} s", timeout.as_secs());
-                return lost(Cause::new(Kind::TimedOut, words));
+            Err(_) => return lost(silent()),
+            Ok(Err(error)) => {
+                let cause = error.cause();
+                return lost(if cause.kind == Kind::TimedOut { silent() } else { cause });
             }
-            Ok(Err(error)) => return lost(error.cause()),
             Ok(Ok(answer)) => answer,
         };
         let identity = match identity {
@@ -429,6 +435,12 @@ impl Task {
             (false, _) => CAPABILITIES_EVERY.2,
         }
     }
+}
+
+/// That nothing was said in time, in the same words each time, however long that was and on whatever it was waited for: those
+/// that change are news for all who follow a data plane.
+fn silent() -> Cause {
+    Cause::new(Kind::TimedOut, format!("no answer within {} s", PROBE_TIMEOUT.as_secs()))
 }
 
 /// Why permissions cannot be asked for.

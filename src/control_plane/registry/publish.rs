@@ -152,3 +152,30 @@ fn is_news(old: &DataPlaneStatus, new: &DataPlaneStatus, heartbeat: Duration) ->
         (_, None) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::api::fleet::DataPlaneSpec;
+
+    #[test]
+    fn that_a_cluster_answers_still_is_written_seldom_and_all_else_at_once() {
+        let at = |second: i64, datacenters: i64| DataPlaneStatus {
+            last_contact_time: Timestamp::from_second(second).ok().map(Time),
+            datacenters: Some(datacenters),
+            ..DataPlaneStatus::default()
+        };
+        let plane = |local: Option<bool>| {
+            let mut plane = DataPlane::new("eu", DataPlaneSpec::default());
+            plane.spec.local = local;
+            plane
+        };
+        let (home, remote) = (heartbeat(&plane(Some(true))), heartbeat(&plane(None)));
+        assert!(!is_news(&at(0, 1), &at(50, 1), home) && is_news(&at(0, 1), &at(60, 1), home));
+        assert!(!is_news(&at(0, 1), &at(1_000, 1), remote) && is_news(&at(0, 1), &at(1_200, 1), remote));
+        assert!(is_news(&at(0, 1), &at(1, 2), remote));
+        assert!(is_news(&DataPlaneStatus::default(), &at(0, 1), remote));
+    }
+}

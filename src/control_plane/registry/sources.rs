@@ -57,11 +57,18 @@ pub(super) async fn run(context: &RegistryContext, tell: watch::Sender<RejectedR
     let labelled = watcher::Config::default().labels(&format!("{}=true", labels::REGISTER));
     let (secrets, secrets_writer) = reflector::store();
     let secret_api: Api<PartialObjectMeta<Secret>> = Api::namespaced(context.client.clone(), namespace);
-    let mut secret_events = watcher(secret_api, labelled).default_backoff().reflect(secrets_writer).boxed();
+    let mut secret_events = watcher(secret_api, labelled)
+        .default_backoff()
+        .modify(|secret| secret.metadata.managed_fields = None)
+        .reflect(secrets_writer)
+        .boxed();
     let (planes, planes_writer) = reflector::store();
     let plane_api: Api<DeserializeGuard<DataPlane>> = Api::namespaced(context.client.clone(), namespace);
-    let mut plane_events =
-        watcher(plane_api, watcher::Config::default()).default_backoff().reflect(planes_writer).boxed();
+    let mut plane_events = watcher(plane_api, watcher::Config::default())
+        .default_backoff()
+        .modify(|plane| plane.meta_mut().managed_fields = None)
+        .reflect(planes_writer)
+        .boxed();
     let mut client_configs = context.sources.changes();
     let mut writes = Writes {
         api: Api::namespaced(context.client.clone(), namespace),

@@ -1,11 +1,15 @@
 //! Who of several DataPlanes has a cluster, as the registry knows them now.
 
-use kube::ResourceExt as _;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 
 use super::{
     controller::Registry,
     health::Twin,
     kubeconfig::Vetted,
+    link::Link,
     unique::{self, Claimant, End},
 };
 use crate::{
@@ -64,28 +68,33 @@ impl Registry {
         !mine.is_allowed && claimants.iter().filter(is_other).any(|other| other.cluster_id == mine.cluster_id)
     }
 
-    /// Those that say they are the cluster that `one` says it is, itself among them if it stays. It is asked for each DataPlane
-    /// again and again, so that the others, which are nearly all, are passed over quickly.
-    fn claimants(
-        &self,
-        one: &DataPlane,
-        firsts: &std::collections::BTreeMap<String, (String, jiff::Timestamp)>,
-    ) -> Vec<Claimant> {
-        let links = lock(&self.links);
-        let planes = self.planes.state();
-        let planes = planes.iter().filter_map(|plane| plane.0.as_ref().ok());
-        let staying: Vec<&DataPlane> =
-            planes.filter(|plane| plane.metadata.deletion_timestamp.is_none()).collect();
-        let answered = |plane: &DataPlane| links.get(plane.metadata.uid.as_ref()?)?.cluster_id();
-        let says = |plane: &DataPlane| answered(plane).or_else(|| plane.status.as_ref()?.cluster_id.clone());
-        let as_it_is = staying.iter().find(|plane| plane.metadata.uid == one.metadata.uid);
-        let id = says(as_it_is.copied().unwrap_or(one));
-        let claimants = staying.into_iter().filter(|plane| id.is_some() && says(plane) == id);
-        let claimants = claimants.filter_map(|plane| {
-            let since = firsts.get(plane.metadata.uid.as_ref()?).map(|(id, since)| (id.as_str(), *since));
-            Claimant::of(plane, answered(plane).as_ref(), since)
+    /// Those that say they are the cluster that `one` says it is, itself among them if it stays.
+    fn claimants(&self, one: &DataPlane, firsts: &BTreeMap<String, (String, Timestamp)>) -> Vec<Claimant> {
+        self.note_cluster(one);
+        let Some(id) = self.cluster_id(one) else { return Vec::new() };
+        let names: Vec<String> = lock(&self.same_cluster).names(&id).into_iter().map(str::to_owned).collect();
+        let namespace = &self.context.namespace;
+        let planes = names.iter().filter_map(|name| self.planes.get(&ObjectRef::new(name).within(namespace)));
+        let claimants = planes.filter_map(|plane| {
+            let plane = plane.0.as_ref().ok().filter(|plane| plane.metadata.deletion_timestamp.is_none())?;
+            let uid = plane.metadata.uid.as_ref()?;
+            let since = firsts.get(uid).map(|(id, since)| (id.as_str(), *since));
+            Claimant::of(plane, self.health(uid).cluster_id.as_ref(), since)
         });
         claimants.collect()
+    }
+
+    /// Which cluster a DataPlane says that it is: now, or as it last said.
+    fn cluster_id(&self, plane: &DataPlane) -> Option<String> {
+        let said = lock(&self.links).get(plane.metadata.uid.as_ref()?).and_then(Link::cluster_id);
+        said.or_else(|| plane.status.as_ref()?.cluster_id.clone())
+    }
+
+    /// Keeps in mind which cluster a DataPlane says that it is.
+    pub(super) fn note_cluster(&self, plane: &DataPlane) {
+        let id = self.cluster_id(plane);
+        let (name, uid) = (plane.name_any(), plane.metadata.uid.as_deref().unwrap_or_default());
+        lock(&self.same_cluster).note(uid, &name, id.as_deref());
     }
 }
 

@@ -32,6 +32,7 @@ use crate::{
         weight::weight,
     },
     runtime::{
+        backoff,
         cause::{Cause, Kind},
         clock::Clock,
         scope::WatchEvents,
@@ -42,8 +43,9 @@ use crate::{
 
 /// How long one watch request lasts. With a connection of its own it is short enough to notice within minutes one that only
 /// looks alive; the probe notices a dead cluster much earlier. A connection that watches share is asked for signs of life.
-const WATCH_SECONDS: u32 = 120;
-const SHARED_WATCH_SECONDS: u32 = 290;
+const WATCH: Duration = Duration::from_mins(2);
+/// The shortest and the longest of these, by data plane and kind.
+const SHARED_WATCH: (Duration, Duration) = (Duration::from_secs(200), Duration::from_secs(290));
 /// Most characters of an API server's words that are kept.
 const MAX_WORDS: usize = 300;
 const MIB: usize = 1024 * 1024;
@@ -72,10 +74,14 @@ impl Room {
     }
 }
 
-/// Configuration of a watch on `selector` (all objects when empty), on a connection that others share or on its own.
-pub(super) fn config(selector: &str, is_shared: bool) -> watcher::Config {
-    let seconds = if is_shared { SHARED_WATCH_SECONDS } else { WATCH_SECONDS };
-    let config = watcher::Config::default().timeout(seconds);
+/// How long the watch requests of one kind in one data plane last, on a connection that others share or on its own.
+pub(super) fn lasts(who: (&str, &str), is_shared: bool) -> Duration {
+    if is_shared { backoff::spread(&who, SHARED_WATCH.0, SHARED_WATCH.1) } else { WATCH }
+}
+
+/// Configuration of a watch on `selector` (all objects when empty) whose requests last so long.
+pub(super) fn config(selector: &str, lasts: Duration) -> watcher::Config {
+    let config = watcher::Config::default().timeout(u32::try_from(lasts.as_secs()).unwrap_or(u32::MAX));
     if selector.is_empty() { config } else { config.labels(selector) }
 }
 
@@ -112,6 +118,12 @@ impl Answered {
         Self { within: namespaces.clone(), ..Self::default() }
     }
 
+    /// The one request that watches all was answered well.
+    pub(super) fn hear(&self) {
+        lock(&self.heard).insert(String::new());
+        self.signal.notify_one();
+    }
+
     /// `client`, telling of each watch request that is answered well.
     pub(super) fn heard_through(self: &Arc<Self>, client: &Client) -> Client {
         let namespace = client.default_namespace().to_owned();
@@ -134,7 +146,7 @@ impl Answered {
     }
 
     /// Whether those of all namespaces are answered.
-    fn are_all(&self) -> bool {
+    pub(super) fn are_all(&self) -> bool {
         let heard = lock(&self.heard);
         !heard.is_empty() && self.within.is_subset(&heard)
     }
@@ -440,7 +452,7 @@ mod tests {
         };
         let keep = |_: &ConfigMap| Some(CopyRecord { source: "x".repeat(MIB / 10), ..CopyRecord::default() });
         let client = sending(listed, added);
-        let begin = move || scope::events(&client, &BTreeSet::new(), &config("", false));
+        let begin = move || scope::events(&client, &BTreeSet::new(), &config("", WATCH));
         let watch = tokio::spawn(run(begin, place, |view| &mut view.config_maps, keep, tell));
         for _ in 0..2 {
             let mut hear = async || {

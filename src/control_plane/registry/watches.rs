@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use kube::{Client, core::DeserializeGuard};
+use http::{StatusCode, Uri, Version};
+use kube::{Client, Resource as _, api::WatchParams, core::DeserializeGuard};
 use tokio::{sync::Notify as Signal, task::JoinSet, time::Instant};
 
 use super::watch::{self, Answered, News, Room, WatchContext};
@@ -16,18 +17,71 @@ use crate::{
     control_plane::{
         data_planes::{
             fleet::{Change, Fleet, ViewCell},
+            meters::PlaneMeters,
             view::{Contact, Shown},
             watched::{self, Kind, watched_kinds},
         },
         identity::Identity,
     },
-    runtime::{guard::again, scope},
+    runtime::{client::Observer, guard::again, scope, sync::lock},
 };
 
 struct Running {
     _task: JoinSet<()>,
     failed: Arc<AtomicBool>,
     since: Instant,
+}
+
+/// Hears of the requests to one data plane, for its meters and for the watches that show all there is of a kind.
+#[derive(Default)]
+pub struct HeardRequests {
+    meters: Arc<PlaneMeters>,
+    /// The watches by what their requests have in common ([`watch_of`]).
+    watches: Mutex<BTreeMap<String, Weak<Answered>>>,
+}
+
+impl HeardRequests {
+    /// Nothing was heard yet.
+    #[must_use]
+    pub fn new(meters: Arc<PlaneMeters>) -> Self {
+        Self { meters, watches: Mutex::default() }
+    }
+
+    /// Whether watches share a connection that says by itself when it is dead.
+    pub(super) fn shares_connections(&self) -> bool {
+        self.meters.shares_connections()
+    }
+
+    /// From now on requests to watch the objects below `path` that `selector` selects (all when empty) are those of this watch.
+    fn expect(&self, path: &str, selector: &str, answered: &Arc<Answered>) {
+        let params = WatchParams {
+            label_selector: Some(selector.to_owned()).filter(|s| !s.is_empty()),
+            ..WatchParams::default()
+        };
+        // As the library itself asks.
+        if let Ok(request) = kube::core::Request::new(path).watch(&params, "0") {
+            lock(&self.watches).insert(watch_of(request.uri()), Arc::downgrade(answered));
+        }
+    }
+}
+
+/// What all requests of one watch have in common and no other watch has: path and label selector, as they stand in the address.
+fn watch_of(uri: &Uri) -> String {
+    let selector = uri.query().unwrap_or_default().split('&').find(|part| part.starts_with("labelSelector="));
+    format!("{}?{}", uri.path(), selector.unwrap_or_default())
+}
+
+impl Observer for HeardRequests {
+    fn answered(&self, answer: Option<(StatusCode, Version)>) {
+        self.meters.answered(answer);
+    }
+
+    fn watches(&self, uri: &Uri) {
+        let watch = lock(&self.watches).get(&watch_of(uri)).and_then(Weak::upgrade);
+        if let Some(watch) = watch {
+            watch.hear();
+        }
+    }
 }
 
 /// The running watches of one data plane; dropping them ends them.
@@ -39,6 +93,7 @@ pub(super) struct Watches {
     running: BTreeMap<Kind, Running>,
     schedules: Arc<Signal>,
     doubt: Arc<Signal>,
+    heard: Arc<HeardRequests>,
 }
 
 impl Watches {
@@ -48,6 +103,7 @@ impl Watches {
         within: &BTreeSet<String>,
         fleet: Arc<Fleet>,
         view: Arc<ViewCell>,
+        heard: Arc<HeardRequests>,
     ) -> Self {
         Self {
             notify: Notify { name: name.to_owned(), fleet, view },
@@ -56,6 +112,7 @@ impl Watches {
             running: BTreeMap::new(),
             schedules: Arc::default(),
             doubt: Arc::default(),
+            heard,
         }
     }
 
@@ -132,7 +189,13 @@ impl Watches {
     fn spawn<W: Shown>(&self, client: &Client, is_shared: bool) -> Running {
         let failed = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(Answered::within(&self.within));
-        let (client, within) = (answered.heard_through(client), self.within.clone());
+        let (within, selector) = (self.within.clone(), W::WHICH.selector(&self.control_plane));
+        let client = if within.is_empty() {
+            self.heard.expect(&W::Object::url_path(&(), None), &selector, &answered);
+            client.clone()
+        } else {
+            answered.heard_through(client)
+        };
         let place = WatchContext {
             cell: self.notify.view.clone(),
             failed: failed.clone(),
@@ -152,7 +215,8 @@ impl Watches {
             }
         };
         let mut task = JoinSet::new();
-        let config = watch::config(&W::WHICH.selector(&self.control_plane), is_shared);
+        let config =
+            watch::config(&selector, watch::lasts((&self.notify.name, &W::Object::plural(&())), is_shared));
         task.spawn(async move {
             let begin = || scope::events::<DeserializeGuard<W::Object>>(&client, &within, &config);
             again("watch", || {
@@ -264,7 +328,8 @@ mod tests {
         let fleet = Arc::new(Fleet::default());
         fleet.enrol("eu", "uid", |_| {});
         let view = fleet.member("eu").unwrap().view;
-        let mut watches = Watches::new("eu", &Identity::named("cp"), &BTreeSet::new(), fleet, view);
+        let mut watches =
+            Watches::new("eu", &Identity::named("cp"), &BTreeSet::new(), fleet, view, Arc::default());
         watches.begin();
         watches.keep(&client, false, false);
         let begun = |watches: &Watches| watches.running.values().map(|r| r.since).collect::<Vec<_>>();
@@ -314,12 +379,35 @@ mod tests {
         fleet.enrol("eu", "u", |_| {});
         let view = fleet.member("eu").unwrap().view;
         view.update(|view| view.secrets.trust.follow());
-        let watches = Watches::new("eu", &Identity::named("cp"), &BTreeSet::new(), fleet, view.clone());
+        let watches =
+            Watches::new("eu", &Identity::named("cp"), &BTreeSet::new(), fleet, view.clone(), Arc::default());
         let _running = watches.spawn::<Poisoned>(&client, false);
         for _ in 0..3 {
             let again = tokio::time::timeout(std::time::Duration::from_secs(30), asks.recv()).await;
             assert!(again.is_ok_and(|asked| asked.is_some()), "it is not begun anew");
             assert!(!view.get().secrets.trust.is_listed());
         }
+    }
+
+    #[test]
+    fn a_watch_hears_of_its_own_requests_and_one_that_has_ended_of_none() {
+        let heard = HeardRequests::default();
+        let (old, new) =
+            (Arc::new(Answered::within(&BTreeSet::new())), Arc::new(Answered::within(&BTreeSet::new())));
+        let asks = |query: &str| {
+            let uri = format!("/api/v1/secrets?{query}watch=true&resourceVersion=7").parse().unwrap();
+            heard.watches(&uri);
+        };
+        heard.expect("/api/v1/secrets", "a=b,c", &old);
+        heard.expect("/api/v1/secrets", "", &new);
+        asks("labelSelector=c&");
+        heard.watches(&Uri::from_static("/api/v1/configmaps?watch=true"));
+        assert!(!old.are_all() && !new.are_all());
+        asks("timeoutSeconds=9&labelSelector=a%3Db%2Cc&");
+        assert!(old.are_all() && !new.are_all());
+        asks("");
+        assert!(new.are_all());
+        drop(old);
+        asks("labelSelector=a%3Db%2Cc&");
     }
 }

@@ -278,7 +278,7 @@ fn link(planes: &Arc<Planes>, name: &str, client: Client, control_plane: &str) -
         within: BTreeSet::new(),
         controllers_in: BTreeSet::new(),
         starts: Arc::new(tokio::sync::Semaphore::new(1)),
-        meters: Arc::default(),
+        heard: Arc::default(),
     };
     Link::start(options, remote, planes.member(name).unwrap().view, planes.clone())
 }
