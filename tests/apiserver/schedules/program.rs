@@ -1,6 +1,9 @@
 //! Coordinated schedules of the real program, from the slot to the children in the data planes.
 
-use medusa_fleet::api::{fleet::Phase, medusa::MedusaBackupJob};
+use medusa_fleet::api::{
+    fleet::{DataPlane, Phase},
+    medusa::MedusaBackupJob,
+};
 
 use super::*;
 use crate::support::{BackupFinisher, CASS, ControlPlane, FLEET, datacenter};
@@ -14,6 +17,15 @@ async fn every_slot_is_one_run_over_the_fleet_while_the_control_plane_is_killed_
     for number in 1..=2 {
         fleet.dp(number).create(datacenter(&format!("dc{number}"), "shop", 1)).await;
         finishers.push(BackupFinisher::start(fleet.dp(number)));
+    }
+    // A run is of the datacenters that are known when it begins; a young API server may break watches off.
+    for name in ["dp-1", "dp-2"] {
+        eventually(format!("the datacenter in {name} is known"), async || {
+            let plane: DataPlane = fleet.home().get(FLEET, name).await;
+            let known = plane.status.and_then(|status| status.datacenters);
+            if known == Some(1) { Ok(()) } else { Err(format!("{known:?}")) }
+        })
+        .await;
     }
     let fake_clock = FakeClock::at(Timestamp::UNIX_EPOCH);
     let home = rights::config(fleet.home()).await;
