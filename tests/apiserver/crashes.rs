@@ -2,15 +2,17 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use kube::ResourceExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource as _, ResourceExt as _};
 use medusa_fleet::api::{
-    fleet::{FleetBackup, Phase},
-    medusa::MedusaBackupJob,
+    fleet::{DataPlane, FleetBackup, Phase},
+    medusa::{MedusaBackupJob, MedusaConfiguration},
 };
 use serde_json::json;
 
 use crate::support::{
-    BackupFinisher, CASS, ControlPlane, FLEET, Fleet, backup_job, datacenter, eventually, finish,
+    BackupFinisher, CASS, ControlPlane, FLEET, Fleet, backup_job, configuration, datacenter, eventually,
+    finish, secret,
 };
 
 /// Name and uid of every child in the fleet.
@@ -107,4 +109,46 @@ async fn a_run_survives_kill_9_between_any_two_steps() {
     })
     .await;
     controller.assert_running();
+}
+
+/// Which version each remote DataPlane and the MedusaConfiguration `shared` have.
+async fn versions(fleet: &Fleet) -> BTreeSet<(String, String)> {
+    let planes = fleet.home().list::<DataPlane>(FLEET).await;
+    let remote =
+        planes.iter().filter(|plane| plane.spec.local != Some(true)).map(|plane| plane.meta().clone());
+    let shared = fleet.home().get::<MedusaConfiguration>(FLEET, "shared").await.metadata;
+    let version =
+        |meta: ObjectMeta| (meta.name.unwrap_or_default(), meta.resource_version.unwrap_or_default());
+    remote.chain([shared]).map(version).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_writes_nothing_about_what_is_as_it_was() {
+    let fleet = Fleet::start(2).await;
+    let home = fleet.home();
+    let mut controller = ControlPlane::spawn(&fleet);
+    fleet.register_all().await;
+    for number in 1..=2 {
+        fleet.dp(number).create(datacenter(&format!("dc{number}"), "shop", 1)).await;
+    }
+    home.create(secret(FLEET, "bucket", &[("credentials", "canary")])).await;
+    home.create(configuration("shared", "bucket", Some("*"))).await;
+    // A young API server and the first looks bring news for a while: once there are none, a restart brings none.
+    let mut seen = Vec::new();
+    for restart in 0..6 {
+        controller.restart();
+        // Whatever it makes of the restart it has made of it when what is new has arrived everywhere, and is told of.
+        let name = format!("new-{restart}");
+        home.create(configuration(&name, "bucket", Some("*"))).await;
+        fleet.expect_replicated(&name, "True", "Replicated").await;
+        for data_plane in ["dp-1", "dp-2"] {
+            fleet.expect_data_plane(data_plane, "Ready", "True", "Ready").await;
+        }
+        let now = versions(&fleet).await;
+        if seen.last() == Some(&now) {
+            return;
+        }
+        seen.push(now);
+    }
+    panic!("each restart wrote something: {seen:#?}");
 }

@@ -33,6 +33,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_mins(10);
 /// How long the fleet is left alone before and while its cost is measured, in milliseconds.
 const QUIET: u64 = 60_000;
+/// How long it is left alone after each of several runs of the same: what the one before leaves to do is done by then.
+const BETWEEN_RUNS: u64 = 5_000;
 /// MedusaBackups of each datacenter.
 const BACKUPS: &str = "10";
 /// How long a simulated Medusa takes for a backup.
@@ -49,8 +51,11 @@ pub async fn scale(
     for &count in planes {
         say(format!("{count} simulated data planes"));
         let dir = dir.join(format!("scale-{count}"));
-        let mut fleet = Large::start(testbed, binary, &dir, count).await?;
-        if let Err(error) = fleet.measure(report).await {
+        let measured = async {
+            let mut fleet = Large::start(testbed, binary, &dir, count).await?;
+            fleet.measure(report).await
+        };
+        if let Err(error) = measured.await {
             report.failed("scale", count, 0, &error);
         }
         report.facts.push(format!("load average after {count} data planes: {:.2}", load()));
@@ -266,7 +271,7 @@ impl Large {
             most.push(nearly);
             let ended = self.recorder.until_marked([(HOME, "FleetBackupJob", name)], "Succeeded").await?;
             verdicts.push((ended - start).as_secs_f64() - all / 1000.0);
-            pause(5000).await;
+            pause(BETWEEN_RUNS).await;
         }
         report.add(self.row("FleetBackupJob into all: half of the jobs", "ms").ours(&halves));
         report.add(self.row("FleetBackupJob into all: 99 of 100 jobs", "ms").ours(&most));
@@ -287,7 +292,7 @@ impl Large {
             let [half, _, last] = self.until_made(SECRETS, before, start).await?;
             halves.push(half / 1000.0);
             all.push(last / 1000.0);
-            pause(5000).await;
+            pause(BETWEEN_RUNS).await;
         }
         report.add(self.row("a Secret copied into all: half", "s").ours(&halves));
         report.add(self.row("a Secret copied into all: the last", "s").ours(&all));
@@ -302,6 +307,9 @@ impl Large {
         let names =
             answer.get("planes").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
         let hung: Vec<Place> = names.map(|name| (HOME, "DataPlane", name.to_owned())).collect();
+        if hung.is_empty() {
+            return Err("of so few data planes none is silent; give more with --planes".into());
+        }
         let noticed = self.until(&hung, "False", start).await?;
         report.add(self.row("one in ten is silent: noticed", "s").ours(&noticed));
         pause(QUIET / 2).await;

@@ -318,7 +318,7 @@ impl Registry {
     }
 
     /// Whether the fleet's member of that name is this object.
-    fn is_current(&self, meta: &ObjectMeta) -> bool {
+    pub(super) fn is_current(&self, meta: &ObjectMeta) -> bool {
         let member = self.context.fleet.member(meta.name.as_deref().unwrap_or_default());
         member.is_some_and(|member| Some(&member.uid) == meta.uid.as_ref())
     }

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeSet,
+    convert::Infallible,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, oneshot},
     time::Instant,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -65,6 +66,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const DOUBTED_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much later than it was due a pause may end before this process counts as one that stood still.
 const LATE: Duration = Duration::from_millis(500);
+/// How long one that is asked for the first time may keep others from being asked.
+const START_TIME: Duration = PROBE_TIMEOUT;
 /// Longest look at what a cluster serves and allows. Nobody asks meanwhile whether it still answers, and a minute later it is
 /// concluded from what its watches do not show (`runs/verdict.rs`).
 const LOOK_TIMEOUT: Duration = Duration::from_secs(40);
@@ -193,8 +196,8 @@ impl Task {
         let mut failures = 0;
         let mut is_doubted = false;
         let mut look_again = Instant::now();
-        // Where hundreds begin at once none would be answered in time. Whoever does not answer keeps nobody waiting again.
-        let mut place = options.starts.clone().acquire_owned().await.ok();
+        // Where hundreds begin at once none would be answered in time.
+        let mut place = take_place(&options.starts, START_TIME).await;
         loop {
             let asked = Instant::now();
             let timeout = if is_doubted { DOUBTED_TIMEOUT } else { PROBE_TIMEOUT };
@@ -216,7 +219,7 @@ impl Task {
                         pause = Duration::ZERO;
                     }
                     let longest = look.unwrap_or(CAPABILITIES_EVERY.2);
-                    look_again = Instant::now() + backoff::spread(&options.name, longest / 2, longest);
+                    look_again = Instant::now() + backoff::spread(&options.name, longest * 4 / 5, longest);
                 }
                 if back {
                     watches.begin();
@@ -437,6 +440,18 @@ impl Task {
     }
 }
 
+/// Waits for one of these places. It is let go when what is returned is dropped, or when it was held for `longest`: whoever
+/// answers slowly, or half, costs the others no more.
+async fn take_place(places: &Arc<Semaphore>, longest: Duration) -> Option<oneshot::Sender<Infallible>> {
+    let place = places.clone().acquire_owned().await.ok()?;
+    let (held, let_go) = oneshot::channel();
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(longest, let_go).await;
+        drop(place);
+    });
+    Some(held)
+}
+
 /// That nothing was said in time, in the same words each time, however long that was and on whatever it was waited for: those
 /// that change are news for all who follow a data plane.
 fn silent() -> Cause {
@@ -454,4 +469,20 @@ fn why_not(error: &CallError) -> Why {
 
 fn after(now: Timestamp, pause: Duration) -> Timestamp {
     SignedDuration::try_from(pause).ok().and_then(|d| now.checked_add(d).ok()).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_answers_slowly_holds_a_place_at_the_start_for_a_bounded_time() {
+        let places = Arc::new(Semaphore::new(1));
+        let quick = take_place(&places, Duration::from_hours(1)).await;
+        drop(quick);
+        let slow = take_place(&places, Duration::from_millis(50)).await;
+        let next =
+            tokio::time::timeout(Duration::from_secs(30), take_place(&places, Duration::from_hours(1)));
+        assert!(next.await.is_ok_and(|place| place.is_some()) && slow.is_some());
+    }
 }

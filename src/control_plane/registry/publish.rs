@@ -20,7 +20,10 @@ use crate::{
         fleet::{CredentialStatus, DataPlane, DataPlaneStatus},
         labels,
     },
-    control_plane::data_planes::{fleet::Usable, view::View},
+    control_plane::data_planes::{
+        fleet::Usable,
+        view::{Contact, View},
+    },
     runtime::sync::lock,
 };
 
@@ -38,19 +41,12 @@ impl Registry {
         let now = self.context.fleet.now();
         let old = plane.status.clone().unwrap_or_default();
         let member = self.context.fleet.member(&name).filter(|member| member.uid == uid);
-        // After a start less is known, for some seconds, than what stands there.
-        let begins = member
-            .as_ref()
-            .is_some_and(|m| self.context.fleet.usable(m, &m.view.get()) == Usable::Connecting);
-        let stands = old.observed_generation == plane.metadata.generation
-            && old
-                .conditions
-                .of_type("Ready")
-                .is_some_and(|ready| ready.reason != Reason::Connecting.as_str());
-        if begins && stands && refusal.is_none() && twin.is_none() {
+        let view = member.as_ref().map_or_else(|| Arc::new(View::unknown()), |member| member.view.get());
+        let begins = member.is_some_and(|m| self.context.fleet.usable(&m, &view) == Usable::Connecting);
+        if begins && refusal.is_none() && twin.is_none() && says_more(&old, plane.metadata.generation, &view)
+        {
             return Ok(());
         }
-        let view = member.map_or_else(|| Arc::new(View::unknown()), |member| member.view.get());
         let prospect = self.prospect(plane);
         let credential = lock(&self.credentials).get(&uid).and_then(|c| {
             let vetted = c.verdict.as_ref().ok()?;
@@ -135,6 +131,15 @@ impl Registry {
     }
 }
 
+/// Whether a status says more than is known of a data plane that is being connected, and nothing else: after a start there is
+/// less to say, for some seconds, than what stands there.
+fn says_more(status: &DataPlaneStatus, generation: Option<i64>, view: &View) -> bool {
+    let ready = status.conditions.of_type("Ready");
+    status.observed_generation == generation
+        && ready.is_some_and(|ready| ready.reason != Reason::Connecting.as_str())
+        && (view.contact == Contact::NotTried || status.conditions.is_true("Reachable"))
+}
+
 /// Whether a status is worth a write: times alone only after `heartbeat`, or a little sooner, as they are of before this look.
 fn is_news(old: &DataPlaneStatus, new: &DataPlaneStatus, heartbeat: Duration) -> bool {
     let without_times = |status: &DataPlaneStatus| DataPlaneStatus {
@@ -158,7 +163,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::api::fleet::DataPlaneSpec;
+    use crate::api::{condition::set_condition, fleet::DataPlaneSpec};
 
     #[test]
     fn that_a_cluster_answers_still_is_written_seldom_and_all_else_at_once() {
@@ -177,5 +182,25 @@ mod tests {
         assert!(!is_news(&at(0, 1), &at(1_000, 1), remote) && is_news(&at(0, 1), &at(1_200, 1), remote));
         assert!(is_news(&at(0, 1), &at(1, 2), remote));
         assert!(is_news(&DataPlaneStatus::default(), &at(0, 1), remote));
+    }
+
+    #[test]
+    fn what_stands_is_left_for_a_start_unless_it_is_of_another_spec_or_wrong_by_now() {
+        let status = |ready: Reason, is_reachable: bool| {
+            let mut status = DataPlaneStatus { observed_generation: Some(1), ..DataPlaneStatus::default() };
+            let now = Timestamp::UNIX_EPOCH;
+            let conditions = &mut status.conditions;
+            set_condition(conditions, "Ready", None, ready, "", Some(1), now);
+            set_condition(conditions, "Reachable", Some(is_reachable), Reason::Answered, "", Some(1), now);
+            status
+        };
+        let (not_tried, live) = (View::unknown(), View { contact: Contact::Live, ..View::unknown() });
+        let ready = status(Reason::Ready, true);
+        assert!(says_more(&ready, Some(1), &not_tried) && says_more(&ready, Some(1), &live));
+        assert!(!says_more(&ready, Some(2), &not_tried), "another spec");
+        assert!(!says_more(&DataPlaneStatus::default(), None, &not_tried), "nothing stands");
+        assert!(!says_more(&status(Reason::Connecting, true), Some(1), &live));
+        let silent = status(Reason::TimedOut, false);
+        assert!(says_more(&silent, Some(1), &not_tried) && !says_more(&silent, Some(1), &live), "it answers");
     }
 }

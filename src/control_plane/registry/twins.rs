@@ -94,7 +94,11 @@ impl Registry {
     pub(super) fn note_cluster(&self, plane: &DataPlane) {
         let id = self.cluster_id(plane);
         let (name, uid) = (plane.name_any(), plane.metadata.uid.as_deref().unwrap_or_default());
-        lock(&self.same_cluster).note(uid, &name, id.as_deref());
+        // Under its lock, as one that goes is forgotten after it is out of the table.
+        let mut index = lock(&self.same_cluster);
+        if self.is_current(&plane.metadata) {
+            index.note(uid, &name, id.as_deref());
+        }
     }
 }
 

@@ -13,10 +13,7 @@ use kube::{
     core::PartialObjectMetaExt as _,
 };
 use serde_json::json;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::{sync::watch, time::sleep};
 
 use super::{controller::ReplicationContext, desired::Desired, plan::Failures, summarize, worker::Shared};
 use crate::{
@@ -66,15 +63,20 @@ struct Due {
 /// Runs for ever. Woken by [`Shared::progress`].
 pub(super) async fn run(shared: &Shared, wanted: watch::Receiver<Arc<Desired>>) {
     let (mut published, mut of_clusters, mut of_planes) = (Published::new(), Told::new(), Told::new());
-    let began = Instant::now();
+    let beginning = sleep(BEGINNING);
+    tokio::pin!(beginning);
     loop {
-        shared.progress.notified().await;
+        // What was left for later is looked at again when a data plane is reached, and at last when the beginning is over.
+        tokio::select! {
+            () = shared.progress.notified() => {}
+            () = &mut beginning, if !beginning.is_elapsed() => {}
+        }
         sleep(GATHER).await;
         loop {
             let desired = wanted.borrow().clone();
             tell_clusters(shared, &desired, &mut of_clusters);
             tell_data_planes(shared, &desired, &mut of_planes);
-            if publish(shared, &desired, &mut published, began).await {
+            if publish(shared, &desired, &mut published, !beginning.is_elapsed()).await {
                 break;
             }
             sleep(AGAIN).await;
@@ -82,17 +84,17 @@ pub(super) async fn run(shared: &Shared, wanted: watch::Receiver<Arc<Desired>>) 
     }
 }
 
-/// Writes the conditions that changed; says whether all are written.
-async fn publish(shared: &Shared, desired: &Desired, published: &mut Published, began: Instant) -> bool {
+/// Writes the conditions that changed; says whether all could be written. While the control plane `begins` what stands may be
+/// left.
+async fn publish(shared: &Shared, desired: &Desired, published: &mut Published, begins: bool) -> bool {
     let context = &shared.context;
     let failures = lock(&shared.failures).clone();
-    let (news, later) = due(shared, desired, &failures, published, began);
-    let writes = news.into_iter().map(|due| async {
+    let writes = due(shared, desired, &failures, published, begins).into_iter().map(|due| async {
         let written = write(context, &due).await;
         (due, written)
     });
     let mut writes = stream::iter(writes).buffer_unordered(CONCURRENT_WRITES);
-    let mut all = !later;
+    let mut all = true;
     while let Some((due, written)) = writes.next().await {
         match written {
             Ok(()) => {
@@ -110,14 +112,14 @@ async fn publish(shared: &Shared, desired: &Desired, published: &mut Published, 
     all
 }
 
-/// The conditions that differ from what was written, and whether some of them are left for later.
+/// The conditions that differ from what was written.
 fn due(
     shared: &Shared,
     desired: &Desired,
     failures: &Failures,
     published: &mut Published,
-    began: Instant,
-) -> (Vec<Due>, bool) {
+    begins: bool,
+) -> Vec<Due> {
     let context = &shared.context;
     let sources = context.sources.objects();
     let planes: BTreeMap<String, Snapshot> =
@@ -135,21 +137,17 @@ fn due(
     let now = context.fleet.now();
     let all = &sources.configurations;
     published.retain(|key, _| all.items.contains_key(key) || all.malformed.contains_key(key));
-    let begins = began.elapsed() < BEGINNING && planes.values().any(|p| p.usable == Usable::Connecting);
-    let (mut list, mut later) = (Vec::new(), false);
+    let begins = begins && planes.values().any(|plane| plane.usable == Usable::Connecting);
+    let mut list = Vec::new();
     let mut add = |due: Due, before: &[Condition]| {
         let written = published
             .get(&due.key)
             .is_some_and(|(uid, digest)| *uid == due.about.uid && *digest == due.digest);
-        if before == due.conditions || written {
-            return;
-        }
         let stands = |new: &Condition| {
             before.of_type(&new.type_).is_some_and(|old| old.observed_generation == new.observed_generation)
         };
-        if begins && due.conditions.iter().all(stands) {
-            later = true;
-        } else {
+        let is_left = begins && due.conditions.iter().all(stands);
+        if before != due.conditions && !written && !is_left {
             list.push(due);
         }
     };
@@ -168,7 +166,7 @@ fn due(
         let (digest, unreadable) = (digest(&conditions), Some(malformed.why.clone()));
         add(Due { key: key.clone(), about, conditions, digest, unreadable }, &malformed.conditions);
     }
-    (list, later)
+    list
 }
 
 fn digest(conditions: &[Condition]) -> Digest {

@@ -101,6 +101,12 @@ fn runs(server: &Arc<StdMutex<Server>>) -> (Runs<Noting>, Feed<FleetBackupJob>) 
     (Runs::new(frame, Noting), feed)
 }
 
+#[test]
+fn a_run_rests_after_a_long_pass_and_never_long_and_not_at_all_after_a_short_one() {
+    let rest = |millis| rest_after(Duration::from_millis(millis)).map(|rest| rest.as_millis());
+    assert_eq!([0, 6, 7, 50, 10_000].map(rest), [None, None, Some(21), Some(150), Some(500)]);
+}
+
 /// What happens to the run of one name.
 #[derive(Clone, Copy, Debug)]
 enum Happens {

@@ -107,9 +107,12 @@ impl<S> Memory<S> {
 
     /// Lets the run rest after a pass that kept a processor busy for so long.
     fn rest(&mut self, took: Duration) {
-        let rest = Some((took * REST).min(RESTS.1)).filter(|rest| *rest >= RESTS.0);
-        self.rests = rest.map(|rest| Instant::now() + rest);
+        self.rests = rest_after(took).map(|rest| Instant::now() + rest);
     }
+}
+
+fn rest_after(took: Duration) -> Option<Duration> {
+    Some((took * REST).min(RESTS.1)).filter(|rest| *rest >= RESTS.0)
 }
 
 /// What a kind of run reads and claims besides what its [`Adapter`] decides.
