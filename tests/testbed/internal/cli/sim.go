@@ -4,22 +4,18 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"os"
-	"os/signal"
-	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/protocol"
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/sim"
 )
 
-// simulate runs simulated data planes until end of file or a signal, as up does.
+// simulate runs simulated data planes.
 func simulate(args []string) error {
+	var s session
 	var config sim.Config
-	var tty bool
 	flags := flag.NewFlagSet("sim", flag.ExitOnError)
-	flags.StringVar(&config.Dir, "dir", "", "directory for keys and kubeconfigs (required)")
+	s.declare(flags, "directory for keys and kubeconfigs (required)")
 	flags.IntVar(&config.Planes, "data-planes", 1, "number of data planes: sim-1 and so on")
 	flags.StringVar(&config.Definitions, "crds", "crds", "directory of Medusa's definitions")
 	flags.StringVar(&config.Seed.Namespace, "namespace", "cassandra", "namespace of the datacenters")
@@ -27,47 +23,16 @@ func simulate(args []string) error {
 	flags.IntVar(&config.Seed.Nodes, "nodes", 3, "nodes of each datacenter")
 	flags.IntVar(&config.Seed.Backups, "backups", 10, "MedusaBackups of each datacenter")
 	flags.DurationVar(&config.MedusaTakes, "medusa-takes", 5*time.Second, "how long a backup takes")
-	flags.BoolVar(&tty, "foreground-tty", false, "leave standard input alone and end by signal only")
 	_ = flags.Parse(args)
-	if config.Dir == "" {
-		return errors.New("sim: --dir is missing")
-	}
-	absolute, err := filepath.Abs(config.Dir)
-	if err != nil {
-		return err
-	}
-	config.Dir = absolute
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	if err := runSimulation(ctx, stop, config, tty); err != nil {
-		return announceFailure(err)
-	}
-	return nil
-}
-
-func runSimulation(ctx context.Context, stop context.CancelFunc, config sim.Config, tty bool) error {
-	commands := controlInput(ctx, stop, tty)
-	unlock, err := own(config.Dir)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	fleet, err := sim.Start(config)
-	if err != nil {
-		return err
-	}
-	defer fleet.Stop()
-	if err := protocol.Write(os.Stdout, fleet.Describe()); err != nil {
-		return err
-	}
-	if commands != nil {
-		go func() {
-			_ = protocol.Serve(commands, os.Stdout, func(protocol.Command) protocol.Answer {
-				return protocol.Failure(errors.New("a simulation is told what to do through its admin port"))
-			})
-			stop()
-		}()
-	}
-	<-ctx.Done()
-	return nil
+	return s.run(flags.Name(), func(_ context.Context, dir string) (running, error) {
+		config.Dir = dir
+		planes, err := sim.Start(config)
+		if err != nil {
+			return running{}, err
+		}
+		refuse := func(protocol.Command) protocol.Answer {
+			return protocol.Failure(errors.New("faults are set through the admin port; there are no commands"))
+		}
+		return running{ready: planes.Describe(), do: refuse, stop: planes.Stop}, nil
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/loopback"
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/protocol"
 )
 
@@ -19,9 +20,9 @@ type proxy struct {
 	oneWay   time.Duration
 }
 
-// newProxy listens on an ephemeral port and adds roundTrip to each round trip, half of it in either direction.
+// newProxy listens on a port of its own and adds roundTrip to each round trip, half of it in either direction.
 func newProxy(target string, roundTrip time.Duration) (*proxy, error) {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	listener, err := loopback.Listen()
 	if err != nil {
 		return nil, err
 	}

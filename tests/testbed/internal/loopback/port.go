@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 )
 
 // Ports are taken from below Linux's default range of ephemeral ports (32768 and up): there, a port that is free while
@@ -14,23 +15,26 @@ const (
 	lastPort  = 32000
 )
 
+// Listen listens on a TCP port of 127.0.0.1 that nobody else has.
+func Listen() (net.Listener, error) {
+	var last error
+	for range 1000 {
+		var listener net.Listener
+		listener, last = net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(lastPort-firstPort)))
+		if last == nil {
+			return listener, nil
+		}
+	}
+	return nil, fmt.Errorf("no free port on 127.0.0.1 between %d and %d: %w", firstPort, lastPort, last)
+}
+
 // FreePort finds a TCP port on 127.0.0.1 that nobody listens on. Somebody else may take it before it is used, so
 // callers retry with another one when their server cannot bind.
 func FreePort() (int, error) {
-	for range 1000 {
-		port := firstPort + rand.IntN(lastPort-firstPort)
-		if free(net.JoinHostPort("127.0.0.1", fmt.Sprint(port))) {
-			return port, nil
-		}
-	}
-	return 0, fmt.Errorf("no free port on 127.0.0.1 between %d and %d", firstPort, lastPort)
-}
-
-func free(address string) bool {
-	listener, err := net.Listen("tcp4", address)
+	listener, err := Listen()
 	if err != nil {
-		return false
+		return 0, err
 	}
-	_ = listener.Close()
-	return true
+	defer listener.Close()
+	return int(netip.MustParseAddrPort(listener.Addr().String()).Port()), nil
 }
