@@ -3,8 +3,8 @@ package sim
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
-	"net"
 	"net/http"
 	"os"
 	"runtime"
@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/uuid"
+
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/loopback"
 )
 
 // serveAdmin answers on a port of 127.0.0.1, without TLS:
@@ -23,7 +25,7 @@ import (
 //	GET  /objects   numbers of objects by resource; ?sum=true likewise
 //	POST /faults    {"fault":"delay","millis":500,"planes":["sim-1"]} or with "fraction":0.1; of all when neither is given
 func (f *Fleet) serveAdmin() error {
-	port, err := net.Listen("tcp4", "127.0.0.1:0")
+	port, err := loopback.Listen()
 	if err != nil {
 		return err
 	}
@@ -49,11 +51,8 @@ func (f *Fleet) tellPlanes(w http.ResponseWriter, _ *http.Request) {
 	all := []told{}
 	for _, p := range f.planes {
 		fault, _ := p.faults.now()
-		if fault.Name == "" {
-			fault.Name = None
-		}
 		uid := ""
-		if found, err := p.store.get(p.kinds.find("", "v1", "namespaces"), "", kubeSystem); err == nil {
+		if found, err := p.store.get(p.kinds.namespaces(), "", kubeSystem); err == nil {
 			uid = string(found.uid)
 		}
 		all = append(all, told{p.name, p.url(), f.kubeconfig(p), uid, fault})
@@ -71,7 +70,7 @@ func (f *Fleet) tellCounters(w http.ResponseWriter, r *http.Request) {
 	told := map[string]any{
 		"at": time.Now().UTC().Format(time.RFC3339Nano), "seconds": time.Since(f.begun).Seconds(), "sum": sum, "process": process(),
 	}
-	if !isTrue(r.URL.Query().Get("sum")) {
+	if !isTrue(r.URL.Query(), "sum") {
 		told["planes"] = planes
 	}
 	sendJSON(w, http.StatusOK, told)
@@ -80,13 +79,13 @@ func (f *Fleet) tellCounters(w http.ResponseWriter, r *http.Request) {
 func (f *Fleet) tellObjects(w http.ResponseWriter, r *http.Request) {
 	// The sums are asked for many times a second while something is measured.
 	sum := map[string]int64{}
-	for _, k := range f.planes[0].kinds.all {
+	for _, k := range f.kinds.all {
 		if n := k.there.Load(); n > 0 {
 			sum[k.String()] = n
 		}
 	}
 	told := map[string]any{"sum": sum}
-	if !isTrue(r.URL.Query().Get("sum")) {
+	if !isTrue(r.URL.Query(), "sum") {
 		planes := map[string]map[string]int{}
 		for _, p := range f.planes {
 			planes[p.name] = p.store.counts()
@@ -125,7 +124,7 @@ func (f *Fleet) setFaults(w http.ResponseWriter, r *http.Request) {
 		sendJSON(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
 	}
 	var asked order
-	decoder := json.NewDecoder(r.Body)
+	decoder := json.NewDecoder(io.LimitReader(r.Body, longest))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&asked); err != nil {
 		fail(err)
@@ -152,7 +151,7 @@ func (f *Fleet) setFaults(w http.ResponseWriter, r *http.Request) {
 	sendJSON(w, http.StatusOK, map[string]any{"fault": fault, "planes": names})
 }
 
-// choose are the planes that are meant; a fraction of them is spread evenly, and always the same.
+// choose returns the planes that are named, or the fraction, or all. A fraction is spread evenly and is always the same.
 func (f *Fleet) choose(asked order) ([]*plane, error) {
 	var chosen []*plane
 	switch {

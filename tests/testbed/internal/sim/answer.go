@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -69,22 +69,20 @@ func newStatusError(code int, reason metav1.StatusReason, message string) *apier
 	}}
 }
 
-func newUnsupportedMediaType(k *kind, as types.PatchType) error {
-	known := "application/merge-patch+json, application/apply-patch+yaml"
-	if k.custom == nil {
-		known += ", application/strategic-merge-patch+json"
-	}
+func newUnsupportedMediaType(known ...string) *apierrors.StatusError {
 	err := newStatusError(http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType,
-		"the body of the request was in an unknown format - accepted media types include: "+known)
-	if as == types.StrategicMergePatchType {
-		err.ErrStatus.Details = nil
-	}
+		"the body of the request was in an unknown format - accepted media types include: "+strings.Join(known, ", "))
+	err.ErrStatus.Details = nil
 	return err
 }
 
 func newNotAcceptable() error {
 	return newStatusError(http.StatusNotAcceptable, metav1.StatusReasonNotAcceptable,
 		"only the following media types are accepted: application/json")
+}
+
+func newNoSuchPath() error {
+	return newStatusError(http.StatusNotFound, metav1.StatusReasonNotFound, "the server could not find the requested resource")
 }
 
 func newMethodNotAllowed() error {
@@ -99,10 +97,6 @@ func newForbidden(verb string, t target) error {
 	if t.namespace != "" {
 		scope = fmt.Sprintf("in the namespace %q", t.namespace)
 	}
-	resource := t.plural
-	if t.group != "" {
-		resource += "." + t.group
-	}
 	name := ""
 	if t.name != "" {
 		name = fmt.Sprintf(" %q", t.name)
@@ -110,7 +104,7 @@ func newForbidden(verb string, t target) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Details: &group,
 		Message: fmt.Sprintf("%s%s is forbidden: User \"system:anonymous\" cannot %s resource %q in API group %q %s",
-			resource, name, verb, t.plural, t.group, scope),
+			t.resource(), name, verb, t.plural, t.group, scope),
 	}}
 }
 

@@ -107,6 +107,3 @@ func (c *counted) Flush() {
 		flusher.Flush()
 	}
 }
-
-// Unwrap is for http.ResponseController.
-func (c *counted) Unwrap() http.ResponseWriter { return c.ResponseWriter }

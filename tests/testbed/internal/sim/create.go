@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,6 +30,10 @@ type write struct {
 func (s *store) create(k *kind, namespace string, u *unstructured.Unstructured, w write) (*object, error) {
 	if err := fits(k, namespace, u); err != nil {
 		return nil, err
+	}
+	if u.GetResourceVersion() != "" {
+		// An API server answers with 500, too.
+		return nil, errors.New("resourceVersion should not be set on objects to be created")
 	}
 	if err := k.tidy(u); err != nil {
 		return nil, err
@@ -62,7 +67,7 @@ func fits(k *kind, namespace string, u *unstructured.Unstructured) error {
 	return nil
 }
 
-// managed is the object with the fields that w's manager has by writing it.
+// managed returns the object with its managedFields as they are after the write.
 func (k *kind) managed(live, u *unstructured.Unstructured, w write) (*unstructured.Unstructured, error) {
 	written := k.manager(w.status).UpdateNoErrors(live, u, w.manager)
 	managed, ok := written.(*unstructured.Unstructured)
@@ -74,7 +79,6 @@ func (k *kind) managed(live, u *unstructured.Unstructured, w write) (*unstructur
 
 // add puts a new object in; the lock is held.
 func (s *store) add(k *kind, u *unstructured.Unstructured, w write) (*object, error) {
-	resource := k.resource().GroupResource()
 	if u.GetName() == "" && u.GetGenerateName() != "" {
 		u.SetName(u.GetGenerateName() + rand.String(5))
 	}
@@ -82,10 +86,10 @@ func (s *store) add(k *kind, u *unstructured.Unstructured, w write) (*object, er
 		return nil, apierrors.NewInvalid(k.GroupKind(), u.GetName(), errs)
 	}
 	if u.GetNamespace() != "" && !s.hasNamespace(u.GetNamespace()) {
-		return nil, apierrors.NewNotFound(s.kinds.find("", "v1", "namespaces").resource().GroupResource(), u.GetNamespace())
+		return nil, apierrors.NewNotFound(s.kinds.namespaces().resource(), u.GetNamespace())
 	}
 	if _, found := s.collections[k.index].place(u.GetNamespace(), u.GetName()); found != nil {
-		return nil, apierrors.NewAlreadyExists(resource, u.GetName())
+		return nil, apierrors.NewAlreadyExists(k.resource(), u.GetName())
 	}
 	if k.status {
 		delete(u.Object, "status")
@@ -137,7 +141,7 @@ func (k *kind) tidy(u *unstructured.Unstructured) error {
 	return nil
 }
 
-// tidyOwn has an object of Kubernetes' own go through its type.
+// tidyOwn passes an object of Kubernetes' own through its Go type, which drops unknown fields.
 func (k *kind) tidyOwn(u *unstructured.Unstructured) error {
 	if k.Kind == "Secret" {
 		if u.Object["type"] == nil {
@@ -172,7 +176,7 @@ func (k *kind) tidyOwn(u *unstructured.Unstructured) error {
 	return nil
 }
 
-// dated is metadata without a time of creation that is none.
+// dated drops an empty creationTimestamp.
 func dated(meta map[string]any) map[string]any {
 	if meta["creationTimestamp"] == nil {
 		delete(meta, "creationTimestamp")
@@ -182,7 +186,8 @@ func dated(meta map[string]any) map[string]any {
 
 // empty is an object of the kind with nothing in it.
 func (k *kind) empty() *unstructured.Unstructured {
-	u := empty(k.GroupVersionKind)
+	u := &unstructured.Unstructured{Object: map[string]any{}}
+	u.SetGroupVersionKind(k.GroupVersionKind)
 	if k.custom == nil {
 		_ = k.tidyOwn(u)
 		unstructured.RemoveNestedField(u.Object, "metadata", "labels")
@@ -192,7 +197,7 @@ func (k *kind) empty() *unstructured.Unstructured {
 }
 
 func (s *store) hasNamespace(name string) bool {
-	_, found := s.collections[s.kinds.find("", "v1", "namespaces").index].place("", name)
+	_, found := s.collections[s.kinds.namespaces().index].place("", name)
 	return found != nil
 }
 

@@ -36,7 +36,6 @@ type definition struct {
 	validator validation.SchemaValidator
 	status    validation.SchemaValidator
 	rules     *cel.Validator
-	converter managedfields.TypeConverter
 }
 
 // tidy takes out what the definition does not know, and puts in its defaults.
@@ -135,7 +134,7 @@ func (ks *kinds) define(text []byte, documents map[string][]*spec3.OpenAPI) erro
 	if err != nil {
 		return fmt.Errorf("%s: %w", crd.Name, err)
 	}
-	definition.converter, err = managedfields.NewTypeConverter(document.Components.Schemas, crd.Spec.PreserveUnknownFields)
+	converter, err := managedfields.NewTypeConverter(document.Components.Schemas, crd.Spec.PreserveUnknownFields)
 	if err != nil {
 		return fmt.Errorf("%s: %w", crd.Name, err)
 	}
@@ -150,7 +149,7 @@ func (ks *kinds) define(text []byte, documents map[string][]*spec3.OpenAPI) erro
 		custom:           definition,
 	}
 	ks.add(k)
-	return k.manage(definition.converter)
+	return k.manage(converter)
 }
 
 func newDefinition(version1 *apiextensionsv1.CustomResourceValidation) (*definition, error) {

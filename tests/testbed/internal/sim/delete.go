@@ -11,13 +11,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// delete removes an object, or marks it where it has finalizers; says whether it is gone.
+// delete removes an object, or marks it if it has finalizers, and says whether it is gone.
 func (s *store) delete(k *kind, namespace, name string, options metav1.DeleteOptions) (*object, bool, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	_, before := s.collections[k.index].place(namespace, name)
 	if before == nil {
-		return nil, false, apierrors.NewNotFound(k.resource().GroupResource(), name)
+		return nil, false, apierrors.NewNotFound(k.resource(), name)
 	}
 	if err := s.allows(k, before, options.Preconditions); err != nil {
 		return nil, false, err
@@ -43,12 +43,22 @@ func (s *store) delete(k *kind, namespace, name string, options metav1.DeleteOpt
 	if dryRun {
 		return before, true, nil
 	}
+	gone, err := s.remove(k, live)
+	return gone, true, err
+}
+
+// remove removes an object, whose last state is u, and with a namespace all that is in it; the lock is held.
+func (s *store) remove(k *kind, u *unstructured.Unstructured) (*object, error) {
 	if k.Kind == "Namespace" {
-		s.empty(before.name)
+		if err := s.removeAllIn(u.GetName()); err != nil {
+			return nil, err
+		}
 	}
-	version := s.version + 1
-	s.commit(k, before.at(k, version), nil, version)
-	return before, true, nil
+	gone, err := seal(u, s.version+1)
+	if err == nil {
+		s.commit(k, gone, nil, gone.version)
+	}
+	return gone, err
 }
 
 // allows checks what a deletion depends on.
@@ -70,8 +80,8 @@ func (s *store) allows(k *kind, before *object, asked *metav1.Preconditions) err
 	return nil
 }
 
-// empty removes all objects of a namespace, whatever finalizers they have; the lock is held.
-func (s *store) empty(namespace string) {
+// removeAllIn removes all objects of a namespace, whatever finalizers they have; the lock is held.
+func (s *store) removeAllIn(namespace string) error {
 	for _, k := range s.kinds.all {
 		var doomed []*object
 		for _, o := range s.collections[k.index].objects {
@@ -80,8 +90,10 @@ func (s *store) empty(namespace string) {
 			}
 		}
 		for _, o := range doomed {
-			version := s.version + 1
-			s.commit(k, o.at(k, version), nil, version)
+			if _, err := s.remove(k, o.open(k)); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }

@@ -5,26 +5,20 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 
 	discovery "k8s.io/api/apidiscovery/v2"
 	authorization "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/apiserver/pkg/util/compatibility"
 )
 
 // reviews is the group of the reviews of access.
 var reviews = authorization.SchemeGroupVersion
 
-// serverVersion is what the API servers say that they are.
-var serverVersion = version.Info{
-	Major: "1", Minor: "37", EmulationMajor: "1", EmulationMinor: "37", MinCompatibilityMajor: "1",
-	MinCompatibilityMinor: "36", GitVersion: "v1.37.2", GitTreeState: "clean", Compiler: "gc", Platform: "linux/amd64",
-	GoVersion: "go1.26.0", GitCommit: "0000000000000000000000000000000000000000", BuildDate: "2026-01-01T00:00:00Z",
-}
-
-// describe answers what is not about objects.
+// describe answers about discovery, OpenAPI, version and health.
 func (ks *kinds) describe(w http.ResponseWriter, r *http.Request, aggregated bool) {
 	if r.Method != http.MethodGet {
 		refuse(w, newMethodNotAllowed())
@@ -42,7 +36,7 @@ func (ks *kinds) describe(w http.ResponseWriter, r *http.Request, aggregated boo
 	steps := strings.Split(strings.Trim(path, "/"), "/")
 	switch {
 	case path == "/version":
-		sendJSON(w, http.StatusOK, serverVersion)
+		sendJSON(w, http.StatusOK, compatibility.DefaultBuildEffectiveVersion().Info())
 	case path == "/healthz" || path == "/livez" || path == "/readyz":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok"))
@@ -107,12 +101,19 @@ func (ks *kinds) resources(gv schema.GroupVersion) metav1.APIResourceList {
 		if k.GroupVersion() != gv {
 			continue
 		}
+		var all target
+		if k.namespaced {
+			all.namespace = "any"
+		}
+		one, status := all, all
+		one.name, status.name, status.part = "any", "any", "status"
+		verbs := slices.Sorted(slices.Values(slices.Concat(k.verbs(all), k.verbs(one))))
 		list.APIResources = append(list.APIResources, metav1.APIResource{
-			Name: k.plural, SingularName: k.singular, Namespaced: k.namespaced, Kind: k.Kind, Verbs: k.verbs(), ShortNames: k.shortNames,
+			Name: k.plural, SingularName: k.singular, Namespaced: k.namespaced, Kind: k.Kind, Verbs: verbs, ShortNames: k.shortNames,
 		})
 		if k.status {
 			list.APIResources = append(list.APIResources, metav1.APIResource{
-				Name: k.plural + "/status", Namespaced: k.namespaced, Kind: k.Kind, Verbs: []string{"get", "patch", "update"},
+				Name: k.plural + "/status", Namespaced: k.namespaced, Kind: k.Kind, Verbs: k.verbs(status),
 			})
 		}
 	}

@@ -1,9 +1,7 @@
 package sim
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -46,18 +44,22 @@ const (
 
 // Fault is what is wrong with a data plane.
 type Fault struct {
-	Name           string  `json:"fault"`
-	Millis         int     `json:"millis,omitempty"`
-	BytesPerSecond int     `json:"bytesPerSecond,omitempty"`
-	RetryAfter     int     `json:"retryAfter,omitempty"`
-	Code           int     `json:"code,omitempty"`
-	Share          float64 `json:"share,omitempty"`
+	Name           string `json:"fault"`
+	Millis         int    `json:"millis,omitempty"`
+	BytesPerSecond int    `json:"bytesPerSecond,omitempty"`
+	RetryAfter     int    `json:"retryAfter,omitempty"`
+	Code           int    `json:"code,omitempty"`
+	// Share is how many of the requests meet the fault; zero is all of them.
+	Share float64 `json:"share,omitempty"`
 }
 
 // complete checks a fault and puts in what was left out.
 func (f Fault) complete() (Fault, error) {
 	switch f.Name {
 	case None, Hang, Stop, Truncate, Gone, OtherUID, Cut:
+		if f.Share != 0 {
+			return f, fmt.Errorf("%s: share is for delay, slow-body, trickle, busy, broken and html only", f.Name)
+		}
 	case Delay, SlowBody:
 		if f.Millis <= 0 {
 			return f, fmt.Errorf("%s: millis must be above 0", f.Name)
@@ -87,14 +89,8 @@ func (f Fault) complete() (Fault, error) {
 	if f.Share < 0 || f.Share > 1 {
 		return f, fmt.Errorf("share must be between 0 and 1")
 	}
-	if f.Share == 0 {
-		f.Share = 1
-	}
 	return f, nil
 }
-
-// isMute says whether nothing is sent on watches that are open, not even their end.
-func (f Fault) isMute() bool { return f.Name == Hang }
 
 // faults holds what is wrong with one data plane now.
 type faults struct {
@@ -130,20 +126,17 @@ func (f *faults) forgets() bool {
 	return fault.Name == Gone
 }
 
-// meet has a request meet the fault: says whether it is answered well all the same, and through what.
+// meet applies the fault to a request. It returns what the answer is to be written to, and false when the fault has
+// answered already.
 func (f *faults) meet(w http.ResponseWriter, r *http.Request, p *plane) (http.ResponseWriter, bool) {
 	fault, changed := f.now()
-	if fault.Name == "" || fault.Name == None || rand.Float64() >= fault.Share {
+	if fault.Share > 0 && rand.Float64() >= fault.Share {
 		return w, true
 	}
 	switch fault.Name {
 	case Hang:
-		// Until the body is read, nobody would notice that the client is gone.
-		body, _ := io.ReadAll(io.LimitReader(r.Body, longest+1))
-		r.Body = io.NopCloser(bytes.NewReader(body))
 		select {
 		case <-changed:
-			// As a process that is stopped and goes on.
 			return f.meet(w, r, p)
 		case <-r.Context().Done():
 			panic(http.ErrAbortHandler)
@@ -152,11 +145,11 @@ func (f *faults) meet(w http.ResponseWriter, r *http.Request, p *plane) (http.Re
 		p.listener.cut()
 		panic(http.ErrAbortHandler)
 	case Delay:
-		pause(r, time.Duration(fault.Millis)*time.Millisecond)
+		wait(r, changed, time.Duration(fault.Millis)*time.Millisecond)
 	case SlowBody:
-		return &slow{ResponseWriter: w, r: r, before: time.Duration(fault.Millis) * time.Millisecond}, true
+		return &slow{ResponseWriter: w, r: r, changed: changed, before: time.Duration(fault.Millis) * time.Millisecond}, true
 	case Trickle:
-		return &slow{ResponseWriter: w, r: r, each: time.Second / time.Duration(fault.BytesPerSecond)}, true
+		return &slow{ResponseWriter: w, r: r, changed: changed, each: time.Second / time.Duration(fault.BytesPerSecond)}, true
 	case Busy:
 		w.Header().Set("Retry-After", strconv.Itoa(fault.RetryAfter))
 		http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
@@ -173,7 +166,7 @@ func (f *faults) meet(w http.ResponseWriter, r *http.Request, p *plane) (http.Re
 	return w, true
 }
 
-// suffer has an open watch meet the fault; says whether it goes on.
+// suffer applies the fault to an open watch, and says whether the watch goes on.
 func (w *watching) suffer(fault Fault) bool {
 	switch fault.Name {
 	case Truncate:
@@ -187,7 +180,7 @@ func (w *watching) suffer(fault Fault) bool {
 	return true
 }
 
-// disguise shows the kube-system namespace as another one, where that is the fault.
+// disguise returns the object as it is shown: under OtherUID, the kube-system namespace has another uid.
 func (f *faults) disguise(k *kind, o *object) *object {
 	if k.Kind != "Namespace" || o.name != kubeSystem {
 		return o
@@ -206,40 +199,44 @@ func (f *faults) disguise(k *kind, o *object) *object {
 	return other
 }
 
-func pause(r *http.Request, how time.Duration) {
+// wait lets time pass, and says whether all of it has: it ends early with the fault or the request.
+func wait(r *http.Request, changed <-chan struct{}, how time.Duration) bool {
 	select {
 	case <-time.After(how):
+		return true
+	case <-changed:
 	case <-r.Context().Done():
 	}
+	return false
 }
 
-// slow sends a body late, or byte by byte.
+// slow sends a body late, or byte by byte, until the fault ends.
 type slow struct {
 	http.ResponseWriter
 	r            *http.Request
+	changed      <-chan struct{}
 	before, each time.Duration
 }
 
 func (s *slow) Write(data []byte) (int, error) {
 	if s.before > 0 {
 		s.Flush()
-		pause(s.r, s.before)
+		wait(s.r, s.changed, s.before)
 		s.before = 0
 	}
-	if s.each == 0 {
-		return s.ResponseWriter.Write(data)
-	}
-	for i := range data {
-		if _, err := s.ResponseWriter.Write(data[i : i+1]); err != nil {
-			return i, err
+	written := 0
+	for s.each > 0 && written < len(data) {
+		if _, err := s.ResponseWriter.Write(data[written : written+1]); err != nil {
+			return written, err
 		}
+		written++
 		s.Flush()
-		pause(s.r, s.each)
-		if err := s.r.Context().Err(); err != nil {
-			return i, err
+		if !wait(s.r, s.changed, s.each) {
+			s.each = 0
 		}
 	}
-	return len(data), nil
+	n, err := s.ResponseWriter.Write(data[written:])
+	return written + n, err
 }
 
 func (s *slow) Flush() {
@@ -247,6 +244,3 @@ func (s *slow) Flush() {
 		flusher.Flush()
 	}
 }
-
-// Unwrap is for http.ResponseController.
-func (s *slow) Unwrap() http.ResponseWriter { return s.ResponseWriter }

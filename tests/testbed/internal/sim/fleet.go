@@ -9,10 +9,10 @@ import (
 	"runtime/debug"
 	"time"
 
-	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/certs"
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/kubeconfig"
 	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/protocol"
 )
 
@@ -32,6 +32,7 @@ type Config struct {
 
 // Fleet is a running simulation.
 type Fleet struct {
+	kinds  *kinds
 	planes []*plane
 	byName map[string]*plane
 	dir    string
@@ -63,20 +64,21 @@ func Start(config Config) (*Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Fleet{byName: map[string]*plane{}, dir: config.Dir, begun: time.Now(), done: make(chan struct{})}
+	f := &Fleet{kinds: kinds, byName: map[string]*plane{}, dir: config.Dir, begun: time.Now(), done: make(chan struct{})}
 	for n := range config.Planes {
 		p, err := newPlane(fmt.Sprintf("sim-%d", n+1), kinds, config)
 		if err == nil {
+			// Stop has to find it, whatever fails from here on.
+			f.planes, f.byName[p.name] = append(f.planes, p), p
 			err = p.start(certificate)
 		}
 		if err == nil {
-			err = p.writeKubeconfig(f.kubeconfig(p), authority)
+			err = kubeconfig.Write(f.kubeconfig(p), p.name, p.url(), authority, clientcmdapi.AuthInfo{Token: p.token})
 		}
 		if err != nil {
 			f.Stop()
 			return nil, err
 		}
-		f.planes, f.byName[p.name] = append(f.planes, p), p
 	}
 	if err := f.serveAdmin(); err != nil {
 		f.Stop()
@@ -89,11 +91,11 @@ func Start(config Config) (*Fleet, error) {
 // Stop ends the simulation.
 func (f *Fleet) Stop() {
 	close(f.done)
-	for _, p := range f.planes {
-		p.stop()
-	}
 	if f.admin != nil {
 		_ = f.admin.Close()
+	}
+	for _, p := range f.planes {
+		p.stop()
 	}
 }
 
@@ -112,16 +114,3 @@ func (f *Fleet) Describe() protocol.Ready {
 }
 
 func (f *Fleet) kubeconfig(p *plane) string { return filepath.Join(f.dir, p.name+".kubeconfig") }
-
-func (p *plane) writeKubeconfig(path string, authority []byte) error {
-	config := clientcmdapi.NewConfig()
-	config.Clusters[p.name] = &clientcmdapi.Cluster{Server: p.url(), CertificateAuthorityData: authority}
-	config.AuthInfos[p.name] = &clientcmdapi.AuthInfo{Token: p.token}
-	config.Contexts[p.name] = &clientcmdapi.Context{Cluster: p.name, AuthInfo: p.name}
-	config.CurrentContext = p.name
-	data, err := clientcmd.Write(*config)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, data, 0o600)
-}

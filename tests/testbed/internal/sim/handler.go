@@ -7,29 +7,30 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/yaml"
 )
 
 // longest is how long a body may be, as an API server has it.
 const longest = 3 << 20
 
-// open are the paths that everybody may read.
+// open are the paths that need no token.
 var open = map[string]bool{"/version": true, "/healthz": true, "/livez": true, "/readyz": true}
 
 // ServeHTTP is one data plane's API server.
 func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t, isResource := parse(r.URL.Path)
-	query := r.URL.Query()
-	asked := verb(r.Method, t, query)
+	asked := verb(r.Method, t, r.URL.Query())
 	if isResource {
-		name := t.plural
-		if t.group != "" {
-			name += "." + t.group
-		}
+		name := t.resource().String()
 		if t.part != "" {
 			name += "/" + t.part
 		}
@@ -38,11 +39,17 @@ func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.counters.request(strings.ToLower(r.Method) + " " + r.URL.Path)
 	}
 	w = &counted{ResponseWriter: w, counters: &p.counters}
+	// It is read first: until then, nobody would notice that a client is gone.
+	body, tooLong := readBody(r)
 	w, goesOn := p.faults.meet(w, r, p)
 	if !goesOn {
 		return
 	}
 	begin(w)
+	if tooLong != nil {
+		refuse(w, tooLong)
+		return
+	}
 	who := r.Header.Get("Authorization")
 	switch {
 	case who == "" && open[r.URL.Path]:
@@ -62,15 +69,68 @@ func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.kinds.describe(w, r, aggregated)
 		return
 	}
-	if review(w, r, t) {
+	if review(w, r, t, body) {
 		return
 	}
 	k := p.kinds.find(t.group, t.version, t.plural)
-	if k == nil || (t.part != "" && (t.part != "status" || !k.status)) || (t.namespace != "" && !k.namespaced) {
+	if k == nil && scheme.Scheme.IsVersionRegistered(schema.GroupVersion{Group: t.group, Version: t.version}) {
+		refuse(w, newNoSuchPath())
+		return
+	}
+	if k == nil {
 		notFound(w)
 		return
 	}
-	request{plane: p, kind: k, target: t, shown: shown, w: w, r: r}.serve(asked)
+	verbs := k.verbs(t)
+	switch {
+	case slices.Contains(verbs, asked) && (k.custom != nil || r.Method != http.MethodHead):
+		err := serving[asked](request{plane: p, kind: k, target: t, shown: shown, w: w, r: r, body: body})
+		if err != nil {
+			refuse(w, err)
+		}
+	case k.custom == nil && verbs == nil:
+		refuse(w, newNoSuchPath())
+	case k.custom == nil:
+		refuse(w, newMethodNotAllowed())
+	case k.namespaced != (t.namespace != ""):
+		notFound(w)
+	case verbs == nil:
+		refuse(w, apierrors.NewNotFound(k.resource(), t.name))
+	default:
+		refuse(w, apierrors.NewMethodNotSupported(k.resource(), asked))
+	}
+}
+
+// readBody reads all of a body, which must not be longer than an API server takes.
+func readBody(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, longest+1))
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if len(body) > longest {
+		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", longest))
+	}
+	return body, nil
+}
+
+// asJSON is a body, which is JSON or YAML, as JSON.
+func asJSON(r *http.Request, body []byte) ([]byte, error) {
+	switch contentType(r) {
+	case "", "application/json":
+		return body, nil
+	case "application/yaml":
+		text, err := yaml.YAMLToJSON(body)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+		}
+		return text, nil
+	}
+	return nil, newUnsupportedMediaType("application/json", "application/yaml")
+}
+
+func contentType(r *http.Request) string {
+	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return media
 }
 
 // request is one request about objects.
@@ -81,44 +141,21 @@ type request struct {
 	shown  form
 	w      http.ResponseWriter
 	r      *http.Request
+	body   []byte
 }
 
-func (q request) serve(asked string) {
-	needsName := asked != "list" && asked != "watch" && asked != "create" && asked != "deletecollection"
-	isWrite := asked == "create" || needsName && asked != "get"
-	switch {
-	case needsName && q.target.name == "", asked == "create" && q.target.name != "",
-		isWrite && q.kind.namespaced && q.target.namespace == "":
-		refuse(q.w, newMethodNotAllowed())
-		return
-	}
-	var err error
-	switch asked {
-	case "get":
-		var found *object
-		if found, err = q.plane.store.get(q.kind, q.target.namespace, q.target.name); err == nil {
-			q.show(http.StatusOK, q.plane.faults.disguise(q.kind, found))
-		}
-	case "list":
-		err = q.list()
-	case "watch":
-		err = q.watch()
-	case "create":
-		err = q.create()
-	case "update":
-		err = q.update()
-	case "patch":
-		err = q.patch()
-	case "delete":
-		err = q.delete()
-	case "deletecollection":
-		err = q.deleteAll()
-	default:
-		err = newMethodNotAllowed()
-	}
+var serving = map[string]func(request) error{
+	"get": request.get, "list": request.list, "watch": request.watch, "create": request.create, "update": request.update,
+	"patch": request.patch, "delete": request.delete, "deletecollection": request.deleteAll,
+}
+
+func (q request) get() error {
+	found, err := q.plane.store.get(q.kind, q.target.namespace, q.target.name)
 	if err != nil {
-		refuse(q.w, err)
+		return err
 	}
+	q.show(http.StatusOK, q.plane.faults.disguise(q.kind, found))
+	return nil
 }
 
 func (q request) show(code int, o *object) {
@@ -127,7 +164,7 @@ func (q request) show(code int, o *object) {
 
 func (q request) write() (write, error) {
 	query := q.r.URL.Query()
-	w := write{manager: manager(q.r), force: isTrue(query.Get("force")), status: q.target.part == "status"}
+	w := write{manager: manager(q.r), force: isTrue(query, "force"), status: q.target.part == "status"}
 	for _, word := range query["dryRun"] {
 		if word != "All" {
 			return w, apierrors.NewBadRequest(fmt.Sprintf("dryRun: Unsupported value: %q: supported values: \"All\"", word))
@@ -137,27 +174,22 @@ func (q request) write() (write, error) {
 	return w, nil
 }
 
-func (q request) body() ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(q.r.Body, longest+1))
+// object reads the object that was sent, and how it is to be written.
+func (q request) object() (*unstructured.Unstructured, write, error) {
+	w, err := q.write()
 	if err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
+		return nil, w, err
 	}
-	if len(body) > longest {
-		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", longest))
+	text, err := asJSON(q.r, q.body)
+	if err != nil {
+		return nil, w, err
 	}
-	return body, nil
+	u, err := readObject(text)
+	return u, w, err
 }
 
 func (q request) create() error {
-	w, err := q.write()
-	if err != nil {
-		return err
-	}
-	body, err := q.body()
-	if err != nil {
-		return err
-	}
-	u, err := readObject(body)
+	u, w, err := q.object()
 	if err != nil {
 		return err
 	}
@@ -170,15 +202,7 @@ func (q request) create() error {
 }
 
 func (q request) update() error {
-	w, err := q.write()
-	if err != nil {
-		return err
-	}
-	body, err := q.body()
-	if err != nil {
-		return err
-	}
-	u, err := readObject(body)
+	u, w, err := q.object()
 	if err != nil {
 		return err
 	}
@@ -188,12 +212,7 @@ func (q request) update() error {
 	if u.GetResourceVersion() == "" && !q.kind.unconditional {
 		return newVersionMissing(q.kind, u.GetName())
 	}
-	written, _, err := q.plane.store.update(q.kind, q.target.namespace, q.target.name, q.kind.put(u, w), w)
-	if err != nil {
-		return err
-	}
-	q.show(http.StatusOK, written)
-	return nil
+	return q.change(q.kind.put(u, w), w)
 }
 
 func (q request) patch() error {
@@ -201,19 +220,18 @@ func (q request) patch() error {
 	if err != nil {
 		return err
 	}
-	body, err := q.body()
-	if err != nil {
-		return err
-	}
-	media, _, _ := mime.ParseMediaType(q.r.Header.Get("Content-Type"))
-	as := types.PatchType(media)
+	as := types.PatchType(contentType(q.r))
 	if as == types.ApplyPatchType && q.r.URL.Query().Get("fieldManager") == "" {
 		return newManagerMissing()
 	}
-	change, err := q.kind.patch(q.target.namespace, q.target.name, as, body, w)
+	change, err := q.kind.patch(q.target.namespace, q.target.name, as, q.body, w)
 	if err != nil {
 		return err
 	}
+	return q.change(change, w)
+}
+
+func (q request) change(change change, w write) error {
 	written, isNew, err := q.plane.store.update(q.kind, q.target.namespace, q.target.name, change, w)
 	if err != nil {
 		return err
@@ -228,12 +246,12 @@ func (q request) patch() error {
 
 func (q request) deletion() (metav1.DeleteOptions, error) {
 	var options metav1.DeleteOptions
-	body, err := q.body()
-	if err != nil {
-		return options, err
-	}
-	if len(body) > 0 {
-		if err := json.Unmarshal(body, &options); err != nil {
+	if len(q.body) > 0 {
+		text, err := asJSON(q.r, q.body)
+		if err != nil {
+			return options, err
+		}
+		if err := json.Unmarshal(text, &options); err != nil {
 			return options, apierrors.NewBadRequest(err.Error())
 		}
 	}

@@ -34,10 +34,12 @@ type kind struct {
 	prefix, head string
 }
 
-func (k *kind) resource() schema.GroupVersionResource { return k.GroupVersion().WithResource(k.plural) }
+func (k *kind) resource() schema.GroupResource {
+	return schema.GroupResource{Group: k.Group, Resource: k.plural}
+}
 
 // String is the resource's name as people write it: `secrets`, `leases.coordination.k8s.io`.
-func (k *kind) String() string { return k.resource().GroupResource().String() }
+func (k *kind) String() string { return k.resource().String() }
 
 func (k *kind) manager(status bool) *managedfields.FieldManager {
 	if status {
@@ -46,9 +48,23 @@ func (k *kind) manager(status bool) *managedfields.FieldManager {
 	return k.managers[0]
 }
 
-// verbs are those that discovery tells.
-func (k *kind) verbs() []string {
-	return []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
+// verbs are what can be done at a path; none where there is no such path.
+func (k *kind) verbs(t target) []string {
+	everywhere := k.namespaced && t.namespace == ""
+	switch {
+	case t.namespace != "" && !k.namespaced, t.name != "" && everywhere, t.part != "" && (t.part != "status" || !k.status):
+		return nil
+	case t.part != "":
+		return []string{"get", "patch", "update"}
+	case t.name != "":
+		return []string{"delete", "get", "patch", "update"}
+	case everywhere:
+		return []string{"list", "watch"}
+	case k.Kind == "Namespace":
+		return []string{"create", "list", "watch"}
+	default:
+		return []string{"create", "deletecollection", "list", "watch"}
+	}
 }
 
 // kinds are all that are served.
@@ -65,12 +81,14 @@ func (ks *kinds) add(k *kind) {
 	k.prefix = `{"kind":"` + k.Kind + `","apiVersion":"` + version + `",`
 	k.head = `{"kind":"` + k.Kind + `List","apiVersion":"` + version + `",`
 	ks.all = append(ks.all, k)
-	ks.byResource[k.resource()] = k
+	ks.byResource[k.GroupVersion().WithResource(k.plural)] = k
 }
 
 func (ks *kinds) find(group, version, plural string) *kind {
 	return ks.byResource[schema.GroupVersionResource{Group: group, Version: version, Resource: plural}]
 }
+
+func (ks *kinds) namespaces() *kind { return ks.find("", "v1", "namespaces") }
 
 // versions are the groups with their versions, in the order in which discovery tells them.
 func (ks *kinds) versions() []schema.GroupVersion {

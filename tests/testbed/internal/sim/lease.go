@@ -68,16 +68,18 @@ func renewLeases(planes []*plane, done <-chan struct{}) {
 	const step = 250 * time.Millisecond
 	ticker := time.NewTicker(step)
 	defer ticker.Stop()
-	var due float64
-	next := 0
+	perStep := float64(len(planes)) * float64(step) / float64(renewal)
+	due, next := 0.0, 0
 	for {
 		select {
 		case <-done:
 			return
 		case now := <-ticker.C:
-			for due += float64(len(planes)) * float64(step) / float64(renewal); due >= 1; due-- {
+			due += perStep
+			for due >= 1 {
 				planes[next].renew(now)
 				next = (next + 1) % len(planes)
+				due--
 			}
 		}
 	}

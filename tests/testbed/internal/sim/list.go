@@ -64,9 +64,6 @@ func (q request) list() error {
 				"You must start a new list without the continue parameter.")
 		}
 	}
-	if q.target.name != "" {
-		return newMethodNotAllowed()
-	}
 	found := q.plane.store.list(q.kind, which, after, int(limit))
 	if after != nil {
 		found.version = begun.Version

@@ -14,7 +14,7 @@ import (
 )
 
 func (ks *kinds) addOwn() error {
-	// Somebody has to have told the scheme what an ObjectMeta is.
+	// Without this, the scheme does not know ObjectMeta.
 	metav1.AddToGroupVersion(scheme.Scheme, schema.GroupVersion{Version: "v1"})
 	converter := applyconfigurations.NewTypeConverter(scheme.Scheme)
 	for _, k := range own() {
@@ -26,7 +26,7 @@ func (ks *kinds) addOwn() error {
 	return nil
 }
 
-// manage makes what keeps track of the owners of fields.
+// manage makes the kind's field managers.
 func (k *kind) manage(converter managedfields.TypeConverter) error {
 	reset := func(fields ...string) map[fieldpath.APIVersion]fieldpath.Filter {
 		set := fieldpath.NewSet()
@@ -78,9 +78,3 @@ func (d defaulter) Default(in runtime.Object) {
 type creator struct{ kind *kind }
 
 func (c creator) New(schema.GroupVersionKind) (runtime.Object, error) { return c.kind.empty(), nil }
-
-func empty(kind schema.GroupVersionKind) *unstructured.Unstructured {
-	object := &unstructured.Unstructured{Object: map[string]any{}}
-	object.SetGroupVersionKind(kind)
-	return object
-}

@@ -40,9 +40,6 @@ type run struct {
 // begin starts what was asked for, if there is such a datacenter.
 func (m *medusa) begin(k *kind, made *object) {
 	job := made.open(k)
-	if status, _, _ := unstructured.NestedString(job.Object, "status", "startTime"); status != "" {
-		return
-	}
 	text := func(path ...string) string {
 		value, _, _ := unstructured.NestedString(job.Object, path...)
 		return value
@@ -68,7 +65,7 @@ func (m *medusa) begin(k *kind, made *object) {
 	}
 	m.write(k, r, map[string]any{
 		"startTime": stamp(r.started), "inProgress": list(r.pods),
-		"conditions": conditions(r.started, "Unknown", "False", "Running", fmt.Sprintf("backing up %d pods", len(r.pods))),
+		"conditions": conditions(r.started, "Unknown", "False", "Running", fmt.Sprintf("asks %d pods", len(r.pods))),
 	})
 	time.AfterFunc(m.takes, func() { m.end(k, r) })
 }
@@ -96,7 +93,7 @@ func (m *medusa) end(k *kind, r run) {
 		return
 	}
 	r.ended = time.Now()
-	told := "1 nodes"
+	told := fmt.Sprintf("%d pods", len(r.pods))
 	var finished any = list(r.pods)
 	if k.Kind == "MedusaBackupJob" {
 		if err := m.backup(r); err != nil {
@@ -118,7 +115,7 @@ func (m *medusa) end(k *kind, r run) {
 	m.expire(k, r)
 }
 
-// expire deletes a job whose time after its end is over.
+// expire deletes a job ttlSecondsAfterFinished after its end.
 func (m *medusa) expire(k *kind, r run) {
 	found, err := m.store.get(k, r.namespace, r.name)
 	if err != nil {

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -27,7 +26,7 @@ type object struct {
 	body []byte
 }
 
-// seal makes an object of what stands in u, under a version; zero is none. What it is given is its own then.
+// seal makes an object of u's content, under a version, which it also writes into u; zero is no version.
 func seal(u *unstructured.Unstructured, version uint64) (*object, error) {
 	text := ""
 	if version > 0 {
@@ -43,15 +42,15 @@ func seal(u *unstructured.Unstructured, version uint64) (*object, error) {
 	}
 	return &object{
 		namespace: u.GetNamespace(), name: u.GetName(), uid: u.GetUID(), version: version, labels: u.GetLabels(),
-		body: bytes.Clone(body),
+		body: body,
 	}, nil
 }
 
-// open is the object to read or to change.
+// open decodes the object; the caller may change the result.
 func (o *object) open(k *kind) *unstructured.Unstructured {
 	content := map[string]any{}
 	if err := utiljson.Unmarshal(o.body, &content); err != nil {
-		panic(fmt.Sprintf("an object of ours is broken: %v", err))
+		panic(fmt.Sprintf("a stored object cannot be read: %v", err))
 	}
 	u := &unstructured.Unstructured{Object: content}
 	u.SetGroupVersionKind(k.GroupVersionKind)
@@ -62,7 +61,7 @@ func (o *object) open(k *kind) *unstructured.Unstructured {
 func (o *object) at(k *kind, version uint64) *object {
 	moved, err := seal(o.open(k), version)
 	if err != nil {
-		panic(fmt.Sprintf("an object of ours is broken: %v", err))
+		panic(fmt.Sprintf("a stored object cannot be read: %v", err))
 	}
 	return moved
 }
@@ -93,7 +92,7 @@ func (o *object) write(to []byte, k *kind, shown form, inList bool) []byte {
 			Metadata json.RawMessage `json:"metadata"`
 		}
 		if err := json.Unmarshal(o.body, &part); err != nil {
-			panic(fmt.Sprintf("an object of ours is broken: %v", err))
+			panic(fmt.Sprintf("a stored object cannot be read: %v", err))
 		}
 		to = append(to, partialPrefix+`"metadata":`...)
 		return append(append(to, part.Metadata...), '}')
@@ -118,7 +117,7 @@ func (s selection) matches(o *object) bool {
 
 func (s selection) everything() bool { return s.labels.Empty() && s.fields.Empty() }
 
-// metadata reads an object's metadata, which has to have its shape.
+// metadata decodes an object's metadata.
 func metadata(u *unstructured.Unstructured) (*metav1.ObjectMeta, error) {
 	content, ok := u.Object["metadata"].(map[string]any)
 	if !ok {

@@ -1,11 +1,11 @@
 package sim
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
@@ -44,23 +44,27 @@ func (k *kind) patch(namespace, name string, as types.PatchType, body []byte, w 
 			return change{}, err
 		}
 		return k.mergeWith(body, w, func(live, patch map[string]any) (map[string]any, error) {
-			merged, err := strategicpatch.StrategicMergeMapPatch(live, patch, shape)
-			return merged, err
+			return strategicpatch.StrategicMergeMapPatch(live, patch, shape)
 		})
+	case k.custom == nil:
+		err := newUnsupportedMediaType(
+			string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyPatchType))
+		err.ErrStatus.Details = &metav1.StatusDetails{}
+		return change{}, err
 	default:
-		return change{}, newUnsupportedMediaType(k, as)
+		return change{}, newUnsupportedMediaType(string(types.MergePatchType), string(types.ApplyPatchType))
 	}
 }
 
 func (k *kind) mergeWith(
-	body []byte, w write, merge func(live, patch map[string]any) (map[string]any, error),
+	body []byte, w write, combine func(live, patch map[string]any) (map[string]any, error),
 ) (change, error) {
 	patch := map[string]any{}
 	if err := utiljson.Unmarshal(body, &patch); err != nil {
 		return change{}, apierrors.NewBadRequest(fmt.Sprintf("the patch cannot be read: %v", err))
 	}
 	return change{make: func(live *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-		merged, err := merge(live.DeepCopy().Object, patch)
+		merged, err := combine(live.DeepCopy().Object, patch)
 		if err != nil {
 			return nil, apierrors.NewBadRequest(err.Error())
 		}
@@ -134,13 +138,4 @@ func readObject(body []byte) (*unstructured.Unstructured, error) {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized: %v", err))
 	}
 	return &unstructured.Unstructured{Object: content}, nil
-}
-
-// asObject is an object of Kubernetes' own as it is sent.
-func asObject(value any) (*unstructured.Unstructured, error) {
-	text, err := json.Marshal(value)
-	if err != nil {
-		return nil, err
-	}
-	return readObject(text)
 }

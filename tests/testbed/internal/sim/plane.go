@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log"
-	mathrand "math/rand/v2"
-	"net"
 	"net/http"
 	"time"
+
+	"github.com/k8ssandra/medusa-fleet/tests/testbed/internal/loopback"
 )
 
 const kubeSystem = "kube-system"
@@ -33,6 +33,7 @@ func newPlane(name string, ks *kinds, config Config) (*plane, error) {
 		return nil, err
 	}
 	p := &plane{name: name, token: "sim-" + hex.EncodeToString(secret), kinds: ks, store: newStore(ks)}
+	p.faults.fault.Name = None
 	p.medusa = medusa{store: p.store, takes: config.MedusaTakes}
 	if err := p.seed(config.Seed); err != nil {
 		return nil, fmt.Errorf("objects of %s: %w", name, err)
@@ -42,28 +43,9 @@ func newPlane(name string, ks *kinds, config Config) (*plane, error) {
 	return p, nil
 }
 
-// Ports are taken from below Linux's default range of ephemeral ports, as the real API servers' are (package loopback).
-const (
-	firstPort = 20000
-	lastPort  = 32000
-)
-
-// listen takes a port that nobody has.
-func listen() (net.Listener, error) {
-	var last error
-	for range 1000 {
-		port := firstPort + mathrand.IntN(lastPort-firstPort)
-		var found net.Listener
-		if found, last = net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port)); last == nil {
-			return found, nil
-		}
-	}
-	return nil, last
-}
-
 // start serves until stop.
 func (p *plane) start(certificate tls.Certificate) error {
-	port, err := listen()
+	port, err := loopback.Listen()
 	if err != nil {
 		return err
 	}
@@ -79,9 +61,12 @@ func (p *plane) start(certificate tls.Certificate) error {
 }
 
 func (p *plane) stop() {
-	if p.server != nil {
-		_ = p.server.Close()
+	if p.server == nil {
+		return
 	}
+	// Under the fault `stop`, connections would wait for its end before they close.
+	p.faults.set(Fault{Name: None}, "")
+	_ = p.server.Close()
 }
 
 func (p *plane) url() string { return "https://" + p.listener.Addr().String() }

@@ -11,11 +11,16 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // target is what a path leads to.
 type target struct {
 	group, version, namespace, plural, name, part string
+}
+
+func (t target) resource() schema.GroupResource {
+	return schema.GroupResource{Group: t.group, Resource: t.plural}
 }
 
 // parse reads the path of a resource: /api/v1/… or /apis/GROUP/VERSION/….
@@ -46,10 +51,10 @@ func verb(method string, t target, query url.Values) string {
 	switch method {
 	case http.MethodGet, http.MethodHead:
 		switch {
-		case isTrue(query.Get("watch")):
-			return "watch"
 		case t.name != "":
 			return "get"
+		case isTrue(query, "watch"):
+			return "watch"
 		default:
 			return "list"
 		}
@@ -68,9 +73,10 @@ func verb(method string, t target, query url.Values) string {
 	return strings.ToLower(method)
 }
 
-func isTrue(text string) bool {
-	value, err := strconv.ParseBool(text)
-	return err == nil && value
+// isTrue reads a parameter as Kubernetes does: it is true unless it is missing or says otherwise.
+func isTrue(query url.Values, name string) bool {
+	text := query.Get(name)
+	return query.Has(name) && text != "0" && !strings.EqualFold(text, "false")
 }
 
 // selected reads which objects a list or watch is about.

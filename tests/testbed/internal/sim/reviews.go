@@ -2,7 +2,6 @@ package sim
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 
 	authorization "k8s.io/api/authorization/v1"
@@ -10,8 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// review answers what an account may do here, which is everything; says whether that was asked.
-func review(w http.ResponseWriter, r *http.Request, t target) bool {
+// review answers that an account may do everything here, and says whether that was asked.
+func review(w http.ResponseWriter, r *http.Request, t target, body []byte) bool {
 	if t.group != reviews.Group || t.version != reviews.Version || t.name != "" || t.namespace != "" {
 		return false
 	}
@@ -29,11 +28,12 @@ func review(w http.ResponseWriter, r *http.Request, t target) bool {
 		refuse(w, newMethodNotAllowed())
 		return true
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, longest))
-	if err == nil {
-		err = json.Unmarshal(body, asked)
-	}
+	text, err := asJSON(r, body)
 	if err != nil {
+		refuse(w, err)
+		return true
+	}
+	if err := json.Unmarshal(text, asked); err != nil {
 		refuse(w, apierrors.NewBadRequest(err.Error()))
 		return true
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
@@ -47,25 +48,29 @@ func (p *plane) job(t testing.TB, name string) *object {
 	return made
 }
 
+// statusAtTheEnd waits until a run has ended.
+func (p *plane) statusAtTheEnd(t *testing.T, k *kind, name string) map[string]any {
+	t.Helper()
+	for end := time.Now().Add(late); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		found, err := p.store.get(k, "cassandra", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, _, _ := unstructured.NestedMap(found.open(k).Object, "status"); status["finishTime"] != nil {
+			return status
+		}
+	}
+	t.Fatalf("%s does not end", name)
+	return nil
+}
+
 func TestABackupEndsWithItsMedusaBackup(t *testing.T) {
 	p := newTestPlane(t, Seed{Namespace: "cassandra", Datacenters: 1, Nodes: 3})
 	p.job(t, "b1")
 	jobs, backups := p.kinds.find(medusaGroup, "v1alpha1", "medusabackupjobs"), p.kinds.find(medusaGroup, "v1alpha1", "medusabackups")
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		job, err := p.store.get(jobs, "cassandra", "b1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		status, _, _ := unstructured.NestedMap(job.open(jobs).Object, "status")
-		if status["finishTime"] != nil {
-			if status["startTime"] == nil || status["inProgress"] != nil || len(status["finished"].([]any)) != 3 {
-				t.Errorf("status is %v", status)
-			}
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("it does not end")
-		}
+	status := p.statusAtTheEnd(t, jobs, "b1")
+	if status["startTime"] == nil || status["inProgress"] != nil || len(status["finished"].([]any)) != 3 {
+		t.Errorf("status is %v", status)
 	}
 	backup, err := p.store.get(backups, "cassandra", "b1")
 	if err != nil {
@@ -76,6 +81,52 @@ func TestABackupEndsWithItsMedusaBackup(t *testing.T) {
 	}
 	if state, _, _ := unstructured.NestedString(backup.open(backups).Object, "status", "status"); state != "SUCCESS" {
 		t.Errorf("its state is %q", state)
+	}
+}
+
+func TestATaskSaysHowManyPodsItAsked(t *testing.T) {
+	p := newTestPlane(t, Seed{Namespace: "cassandra", Datacenters: 1, Nodes: 3})
+	k := p.kinds.find(medusaGroup, "v1alpha1", "medusatasks")
+	task := map[string]any{
+		"apiVersion": medusaGroup + "/v1alpha1", "kind": "MedusaTask", "metadata": map[string]any{"name": "t1"},
+		"spec": map[string]any{"cassandraDatacenter": "dc1", "operation": "purge"},
+	}
+	_, err := p.store.create(k, "cassandra", &unstructured.Unstructured{Object: task}, write{manager: "m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conditions, _ := p.statusAtTheEnd(t, k, "t1")["conditions"].([]any)
+	if len(conditions) == 0 || conditions[0].(map[string]any)["message"] != "3 pods" {
+		t.Errorf("its conditions are %v", conditions)
+	}
+}
+
+func TestNothingIsLeftOfANamespaceThatHadAFinalizer(t *testing.T) {
+	p := newTestPlane(t, Seed{Namespace: "cassandra", Datacenters: 1, Nodes: 3, Backups: 2})
+	k := p.kinds.namespaces()
+	finalizers := func(names ...string) change {
+		return change{make: func(live *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+			live.SetFinalizers(names)
+			return live, nil
+		}}
+	}
+	if _, _, err := p.store.update(k, "", "cassandra", finalizers("example.com/held"), write{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, gone, err := p.store.delete(k, "", "cassandra", metav1.DeleteOptions{}); gone || err != nil {
+		t.Fatalf("gone: %v, %v", gone, err)
+	}
+	if _, _, err := p.store.update(k, "", "cassandra", finalizers(), write{}); err != nil {
+		t.Fatal(err)
+	}
+	if p.store.hasNamespace("cassandra") {
+		t.Error("the namespace is still there")
+	}
+	counts := p.store.counts()
+	for _, resource := range []string{"cassandradatacenters.cassandra.datastax.com", "medusabackups." + medusaGroup} {
+		if counts[resource] != 0 {
+			t.Errorf("%d %s are left", counts[resource], resource)
+		}
 	}
 }
 
@@ -128,30 +179,34 @@ type running struct {
 }
 
 func start(t *testing.T, planes int) running {
-	config := Config{
-		Dir: t.TempDir(), Planes: planes, Definitions: definitions, MedusaTakes: time.Hour,
-		Seed: Seed{Namespace: "cassandra", Datacenters: 1, Nodes: 3, Backups: 2},
-	}
-	fleet, err := Start(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fleet := startFleet(t, planes)
 	t.Cleanup(fleet.Stop)
 	return running{T: t, fleet: fleet, client: connect(t, "simulated", fleet.Describe().Clusters[0].Kubeconfig)}
 }
 
-func (r running) fault(order string) string {
+func startFleet(t *testing.T, planes int) *Fleet {
+	t.Helper()
+	fleet, err := Start(Config{
+		Dir: t.TempDir(), Planes: planes, Definitions: definitions, MedusaTakes: time.Hour,
+		Seed: Seed{Namespace: "cassandra", Datacenters: 1, Nodes: 3, Backups: 2},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fleet
+}
+
+func (r running) fault(order string) {
 	r.Helper()
 	response, err := http.Post(r.fleet.Admin()+"/faults", "application/json", strings.NewReader(order))
 	if err != nil {
 		r.Fatal(err)
 	}
 	defer response.Body.Close()
-	text, _ := io.ReadAll(response.Body)
 	if response.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(response.Body)
 		r.Fatalf("%s: %s", response.Status, text)
 	}
-	return string(text)
 }
 
 // get asks with a time limit, and returns what came of it, whole or not.
@@ -167,7 +222,8 @@ func (r running) get(path string, limit time.Duration) (int, http.Header, string
 	return response.StatusCode, response.Header, string(text), err
 }
 
-const soon, late = 300 * time.Millisecond, 20 * time.Second
+// What is answered is answered long before late, also on a busy machine; what is not is not waited for longer than soon.
+const soon, late = time.Second, 20 * time.Second
 
 func TestFaults(t *testing.T) {
 	r := start(t, 2)
@@ -185,18 +241,25 @@ func TestFaults(t *testing.T) {
 	r.fault(`{"fault":"hang"}`)
 	_, _, _, err = r.get(path, soon)
 	expect("hang", os.IsTimeout(err), err)
-	r.fault(`{"fault":"delay","millis":400}`)
+	r.fault(`{"fault":"delay","millis":60000}`)
 	_, _, _, err = r.get(path, soon)
 	expect("delay", os.IsTimeout(err), err)
-	r.fault(`{"fault":"slow-body","millis":400}`)
+	begun := time.Now()
+	r.fault(`{"fault":"delay","millis":50}`)
+	_, _, text, err := r.get(path, late)
+	expect("a short delay", text == healthy && time.Since(begun) >= 50*time.Millisecond, text, err)
+	r.fault(`{"fault":"slow-body","millis":60000}`)
 	code, _, _, err := r.get(path, soon)
 	expect("slow-body", code == http.StatusOK && err != nil, code, err)
 	r.fault(`{"fault":"trickle","bytesPerSecond":20}`)
-	code, _, text, err := r.get(path, soon)
+	code, _, text, err = r.get(path, soon)
 	expect("trickle", code == http.StatusOK && err != nil && text != "" && strings.HasPrefix(healthy, text), code, text, err)
 	r.fault(`{"fault":"busy","retryAfter":7}`)
 	code, header, _, err := r.get(path, late)
 	expect("busy", code == http.StatusTooManyRequests && header.Get("Retry-After") == "7", code, err)
+	r.fault(`{"fault":"busy","share":0.000000001}`)
+	code, _, _, err = r.get(path, late)
+	expect("hardly ever busy", code == http.StatusOK, code, err)
 	r.fault(`{"fault":"broken","code":502}`)
 	code, _, text, _ = r.get(path, late)
 	expect("broken", code == http.StatusBadGateway && strings.Contains(text, `"kind":"Status"`), code, text)
@@ -206,9 +269,17 @@ func TestFaults(t *testing.T) {
 	r.fault(`{"fault":"other-uid"}`)
 	_, _, text, _ = r.get(path, late)
 	expect("other-uid", text != healthy && len(text) == len(healthy), text)
+	_, _, page, err := r.get("/api/v1/namespaces?limit=1", late)
+	var first metav1.List
+	expect("a page", err == nil && json.Unmarshal([]byte(page), &first) == nil && first.Continue != "", page, err)
+	next := "/api/v1/namespaces?limit=1&continue=" + first.Continue
+	code, _, text, _ = r.get(next, late)
+	expect("the next page", code == http.StatusOK, code, text)
 	r.fault(`{"fault":"gone"}`)
 	_, _, text, err = r.get(watch, late)
 	expect("gone", strings.Contains(text, `"code":410`), text, err)
+	code, _, text, _ = r.get(next, late)
+	expect("a list that is gone", code == http.StatusGone, code, text)
 	r.fault(`{"fault":"truncate"}`)
 	_, _, text, err = r.get(watch, late)
 	expect("truncate", err != nil && !strings.HasSuffix(text, "\n"), text, err)
@@ -228,7 +299,7 @@ func TestAWatchGoesOnAfterAHang(t *testing.T) {
 	}
 	defer response.Body.Close()
 	lines := bufio.NewReader(response.Body)
-	line := make(chan string)
+	line := make(chan string, 1)
 	go func() {
 		text, _ := lines.ReadString('\n')
 		line <- text
@@ -241,8 +312,61 @@ func TestAWatchGoesOnAfterAHang(t *testing.T) {
 	case <-time.After(soon):
 	}
 	r.fault(`{"fault":"none"}`)
-	if text := <-line; !strings.HasPrefix(text, `{"type":"ADDED"`) {
-		t.Errorf("it sends %q", text)
+	select {
+	case text := <-line:
+		if !strings.HasPrefix(text, `{"type":"ADDED"`) {
+			t.Errorf("it sends %q", text)
+		}
+	case <-time.After(late):
+		t.Error("it still hangs")
+	}
+}
+
+func TestATrickleEndsWithItsFault(t *testing.T) {
+	r := start(t, 1)
+	r.fault(`{"fault":"trickle","bytesPerSecond":1}`)
+	client := *r.client.client
+	client.Timeout = late
+	response, err := client.Get(r.client.url + "/api/v1/namespaces/kube-system")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	r.fault(`{"fault":"none"}`)
+	if text, err := io.ReadAll(response.Body); err != nil || !strings.HasSuffix(string(text), "}\n") {
+		t.Errorf("%v after %s", err, text)
+	}
+}
+
+func TestASimulationEndsWhileADataPlaneIsStopped(t *testing.T) {
+	fleet := startFleet(t, 2)
+	r := running{T: t, fleet: fleet, client: connect(t, "simulated", fleet.Describe().Clusters[0].Kubeconfig)}
+	if status, _, _, err := r.get("/version", late); status != http.StatusOK {
+		t.Fatal(status, err)
+	}
+	r.fault(`{"fault":"stop"}`)
+	ended := make(chan struct{})
+	go func() {
+		fleet.Stop()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(late):
+		t.Error("it does not end")
+	}
+}
+
+func TestASimulationOfNothingHasNoObjects(t *testing.T) {
+	fleet := startFleet(t, 0)
+	defer fleet.Stop()
+	var objects struct {
+		Sum    map[string]int `json:"sum"`
+		Planes map[string]any `json:"planes"`
+	}
+	running{T: t, fleet: fleet}.read("/objects", &objects)
+	if len(objects.Sum) != 0 || objects.Planes == nil || len(objects.Planes) != 0 {
+		t.Errorf("%+v", objects)
 	}
 }
 
@@ -273,18 +397,46 @@ func TestAFractionOfThePlanesIsSpreadEvenly(t *testing.T) {
 		f.planes = append(f.planes, &plane{name: fmt.Sprint(n)})
 	}
 	chosen, err := f.choose(order{Fraction: 0.3})
-	if err != nil || len(chosen) != 3 {
-		t.Fatalf("%v %v", chosen, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, p := range chosen {
+		names = append(names, p.name)
+	}
+	if !slices.Equal(names, []string{"3", "6", "9"}) {
+		t.Errorf("it is %v", names)
 	}
 	for _, wrong := range []order{{Fraction: 2}, {Planes: []string{"x"}}} {
 		if _, err := f.choose(wrong); err == nil {
 			t.Errorf("%v is taken", wrong)
 		}
 	}
-	for _, wrong := range []Fault{{Name: "x"}, {Name: Delay}, {Name: Broken, Code: 200}, {Name: Hang, Share: 2}} {
-		if _, err := wrong.complete(); err == nil {
-			t.Errorf("%v is taken", wrong)
+}
+
+func TestFaultsThatMakeNoSenseAreRefused(t *testing.T) {
+	wrong := []Fault{{Name: "x"}, {}, {Name: Delay}, {Name: Broken, Code: 200}, {Name: Busy, Share: 2}, {Name: Busy, Share: -1}}
+	for _, name := range []string{None, Hang, Stop, Truncate, Gone, OtherUID, Cut} {
+		if _, err := (Fault{Name: name}).complete(); err != nil {
+			t.Error(err)
 		}
+		wrong = append(wrong, Fault{Name: name, Share: 0.5})
+	}
+	for _, fault := range wrong {
+		if _, err := fault.complete(); err == nil {
+			t.Errorf("%v is taken", fault)
+		}
+	}
+	if _, err := (Fault{Name: Busy, Share: 0.5}).complete(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestProtobufIsRefusedWithAStatus(t *testing.T) {
+	r := start(t, 1)
+	response, body := r.client.ask(t, http.MethodPost, "/api/v1/namespaces/cassandra/secrets", "application/vnd.kubernetes.protobuf", "", "k8s", "")
+	if response.StatusCode != http.StatusUnsupportedMediaType || !strings.Contains(string(body), `"kind":"Status"`) {
+		t.Errorf("%s %s", response.Status, body)
 	}
 }
 

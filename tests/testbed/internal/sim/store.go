@@ -8,10 +8,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// kept is for how long a change can be watched from, as etcd is compacted.
+// A watch can start from a change for so long, as with an etcd that is compacted.
 const kept = 5 * time.Minute
 
-// most is how many changes of a kind can be watched from.
+// A watch can start from so many changes of a kind.
 const most = 1000
 
 // event is one change of an object.
@@ -102,7 +102,7 @@ func (c *collection) remember(e event) {
 	c.log = append(c.log, e)
 }
 
-// forget drops all that could be watched from until now.
+// forget drops all changes: no watch can start before now.
 func (s *store) forget() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -112,7 +112,7 @@ func (s *store) forget() {
 	}
 }
 
-// since are the changes after a version, and up to which version that is; tooOld where they are not all known.
+// since returns the changes after a version, and the version after them; tooOld says that some have been forgotten.
 func (s *store) since(k *kind, version uint64) (events []event, now uint64, tooOld bool) {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
@@ -127,7 +127,7 @@ func (s *store) since(k *kind, version uint64) (events []event, now uint64, tooO
 	return append(events, c.log[first:]...), s.version, false
 }
 
-// follow has news of a kind told to the channel until the function that is returned is called.
+// follow signals changes of a kind on the channel until the returned function is called.
 func (s *store) follow(k *kind, news chan struct{}) func() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -149,7 +149,7 @@ func (s *store) get(k *kind, namespace, name string) (*object, error) {
 	if _, found := s.collections[k.index].place(namespace, name); found != nil {
 		return found, nil
 	}
-	return nil, apierrors.NewNotFound(k.resource().GroupResource(), name)
+	return nil, apierrors.NewNotFound(k.resource(), name)
 }
 
 // page is a part of a list.
@@ -161,7 +161,7 @@ type page struct {
 	left int
 }
 
-// list are the objects that are selected, in order, after an object's place, at most limit of them.
+// list returns the selected objects in order, at most limit of them, from after an object's place on.
 func (s *store) list(k *kind, selected selection, after *object, limit int) page {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()

@@ -14,28 +14,28 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// change makes of an object what it shall be; live is nil where there is none, and upsert says that it may be made then.
+// change is what an update does to an object; upsert says that it may create it.
 type change struct {
 	upsert bool
-	// make returns the object with the managers of its fields.
+	// make returns the changed object, with its managedFields; it may change and return live.
 	make func(live *unstructured.Unstructured) (*unstructured.Unstructured, error)
 }
 
-// update writes what a change makes of the object; says whether it was made anew.
+// update applies a change, and says whether it created the object.
 func (s *store) update(k *kind, namespace, name string, c change, w write) (*object, bool, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	_, before := s.collections[k.index].place(namespace, name)
 	if before == nil {
 		if !c.upsert || w.status {
-			return nil, false, apierrors.NewNotFound(k.resource().GroupResource(), name)
+			return nil, false, apierrors.NewNotFound(k.resource(), name)
 		}
 		u, err := c.make(k.empty())
 		if err != nil {
 			return nil, false, err
 		}
 		if uid := u.GetUID(); uid != "" {
-			return nil, false, apierrors.NewConflict(k.resource().GroupResource(), name, fmt.Errorf(
+			return nil, false, apierrors.NewConflict(k.resource(), name, fmt.Errorf(
 				"uid mismatch: the provided object specified uid %s, and no existing object was found", uid))
 		}
 		made, err := s.add(k, u, w)
@@ -71,11 +71,7 @@ func (s *store) replace(k *kind, before *object, live, u *unstructured.Unstructu
 		return seal(u, before.version)
 	}
 	if u.GetDeletionTimestamp() != nil && len(u.GetFinalizers()) == 0 {
-		gone, err := seal(u, s.version+1)
-		if err == nil {
-			s.commit(k, gone, nil, gone.version)
-		}
-		return gone, err
+		return s.remove(k, u)
 	}
 	after, err := seal(u, s.version+1)
 	if err == nil {
@@ -84,9 +80,8 @@ func (s *store) replace(k *kind, before *object, live, u *unstructured.Unstructu
 	return after, err
 }
 
-// agree checks that u is meant for the very object, in the version that is there.
+// agree checks that u is meant for this object, in its present version.
 func (s *store) agree(k *kind, before *object, u *unstructured.Unstructured) error {
-	resource := k.resource().GroupResource()
 	if u.GetName() != before.name {
 		return apierrors.NewBadRequest(fmt.Sprintf(
 			"the name of the object (%s) does not match the name on the URL (%s)", u.GetName(), before.name))
@@ -105,7 +100,7 @@ func (s *store) agree(k *kind, before *object, u *unstructured.Unstructured) err
 	}
 	version := strconv.FormatUint(before.version, 10)
 	if asked := u.GetResourceVersion(); asked != "" && asked != version {
-		return apierrors.NewConflict(resource, before.name, fmt.Errorf(
+		return apierrors.NewConflict(k.resource(), before.name, fmt.Errorf(
 			"the object has been modified; please apply your changes to the latest version and try again"))
 	}
 	return nil
@@ -115,7 +110,7 @@ func uidDiffers(asked, is types.UID) error {
 	return fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", asked, is)
 }
 
-// restrict takes back what the write does not reach, and counts the generation.
+// restrict undoes what this kind of write cannot change, and counts the generation.
 func (k *kind) restrict(live, u *unstructured.Unstructured, w write) {
 	if w.status {
 		managers, status := u.GetManagedFields(), u.Object["status"]
@@ -154,10 +149,9 @@ func content(u *unstructured.Unstructured) map[string]any {
 	return all
 }
 
-// isSame says whether there is nothing to write; when fields were written does not count by itself.
+// isSame says whether there is nothing to write. The times in managedFields do not count.
 func isSame(live, u *unstructured.Unstructured) bool {
-	was, is := untimed(live), untimed(u)
-	return reflect.DeepEqual(was, is)
+	return reflect.DeepEqual(untimed(live), untimed(u))
 }
 
 func untimed(u *unstructured.Unstructured) map[string]any {

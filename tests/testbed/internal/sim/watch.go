@@ -12,14 +12,14 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// marking is how often a watch that wants to know is told which version it has reached.
+// marking is how often a watch that allows bookmarks gets one.
 const marking = time.Minute
 
 // watching is one watch under way.
 type watching struct {
 	request
 	which selection
-	// version is up to which all was sent.
+	// version is that of the last change that was sent.
 	version   uint64
 	bookmarks bool
 	flush     func()
@@ -27,15 +27,13 @@ type watching struct {
 
 func (q request) watch() error {
 	query := q.r.URL.Query()
-	watch := watching{request: q, bookmarks: isTrue(query.Get("allowWatchBookmarks")), flush: func() {}}
+	watch := watching{request: q, bookmarks: isTrue(query, "allowWatchBookmarks"), flush: func() {}}
 	var err error
 	if watch.which, err = selected(q.target, query); err != nil {
 		return err
 	}
-	if q.target.name != "" {
-		return newMethodNotAllowed()
-	}
 	if watch.version, err = number(query, "resourceVersion"); err != nil {
+		// An API server answers with 500 here, and with 400 to a list.
 		return errors.New(err.Error())
 	}
 	seconds, err := number(query, "timeoutSeconds")
@@ -59,7 +57,7 @@ func (q request) watch() error {
 	q.plane.counters.watches.Add(1)
 	defer q.plane.counters.watches.Add(-1)
 	switch {
-	case streamed && isTrue(query.Get("sendInitialEvents")):
+	case streamed && isTrue(query, "sendInitialEvents"):
 		watch.begin(true)
 	case !streamed && watch.version == 0:
 		watch.begin(false)
@@ -92,7 +90,7 @@ func (w *watching) run(limit time.Duration) {
 	defer over.Stop()
 	for {
 		fault, changed := w.plane.faults.now()
-		if fault.isMute() {
+		if fault.Name == Hang {
 			select {
 			case <-changed:
 				continue
