@@ -3,6 +3,7 @@ package sim
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // step is one request to both servers. In it, <name> stands for what an earlier step has remembered.
@@ -46,7 +47,9 @@ var remembered = map[string]string{"uid": "metadata.uid", "rv": "metadata.resour
 // keysOf names the keys of an object, for answers whose values are a server's own.
 func keysOf(value map[string]any) any { return slices.Sorted(maps.Keys(value)) }
 
-// names are the resources that both have, of a list of resources.
+func reason(value map[string]any) any { return value["reason"] }
+
+// named are the resources that both have, of a list of resources.
 func named(plurals ...string) func(map[string]any) any {
 	return func(value map[string]any) any {
 		found := map[string]any{"kind": value["kind"], "groupVersion": value["groupVersion"]}
@@ -77,13 +80,13 @@ func specOf(schema string) func(map[string]any) any {
 	}
 }
 
-var steps = slices.Concat(reads, writes, applied, deletions, watches)
+var steps = slices.Concat(reads, writes, refusals, bodies, applied, deletions, watches)
 
 var reads = []step{
 	{name: "version", request: "GET /version", see: keysOf},
 	{name: "resources of a group", request: "GET /apis/medusa.k8ssandra.io/v1alpha1",
 		see: named("medusabackups", "medusabackups/status", "medusabackupjobs", "medusatasks", "medusarestorejobs")},
-	{name: "resources of the core", request: "GET /api/v1", see: named("secrets", "configmaps", "namespaces/status")},
+	{name: "resources of the core", request: "GET /api/v1", see: named("secrets", "configmaps", "namespaces", "namespaces/status")},
 	{name: "a group that is not there", request: "GET /apis/nobody.example/v1", see: keysOf},
 	{name: "a resource that is not there", request: "GET /apis/medusa.k8ssandra.io/v1alpha1/nothings"},
 	{name: "the fields of a definition", request: "GET /openapi/v3/apis/medusa.k8ssandra.io/v1alpha1",
@@ -125,7 +128,7 @@ var writes = []step{
 	{name: "in another namespace", request: "POST " + configs, body: configMap(`"name":"x","namespace":"there"`, "1")},
 	{name: "a name that is none", request: "POST " + configs, body: configMap(`"name":"No Name"`, "1")},
 	{name: "no name", request: "POST " + configs, body: configMap(`"labels":{}`, "1")},
-	{name: "not JSON", request: "POST " + configs, body: `{"apiVersion"`, see: func(value map[string]any) any { return value["reason"] }},
+	{name: "not JSON", request: "POST " + configs, body: `{"apiVersion"`, see: reason},
 	{name: "as a trial", request: "POST " + configs + "?dryRun=All", body: configMap(`"name":"m9"`, "1")},
 	{name: "got", request: "GET " + configs + "/m1"},
 	{name: "got by its metadata", request: "GET " + configs + "/m1", accept: partial},
@@ -170,6 +173,58 @@ var writes = []step{
 	{name: "a strategic patch of a custom object", request: "PATCH " + jobs + "/j1", as: "application/strategic-merge-patch+json", body: `{}`},
 	{name: "a schedule", request: "POST " + plans + "?fieldManager=us",
 		body: `{"apiVersion":"medusa.k8ssandra.io/v1alpha1","kind":"MedusaBackupSchedule","metadata":{"name":"p1"},"spec":{"cronSchedule":"0 1 * * *","backupSpec":{"cassandraDatacenter":"none"}}}`},
+}
+
+// What cannot be done at a path.
+var refusals = []step{
+	{name: "a status is deleted", request: "DELETE " + jobs + "/j1/status"},
+	{name: "a status is made", request: "POST " + jobs + "/j1/status", body: job("j1", "")},
+	{name: "a status of Kubernetes' own is deleted", request: "DELETE /api/v1/namespaces/here/status"},
+	{name: "a part that is not there", request: "GET " + jobs + "/j1/scale"},
+	{name: "all are deleted everywhere", request: "DELETE /api/v1/configmaps"},
+	{name: "all custom ones are deleted everywhere", request: "DELETE /apis/medusa.k8ssandra.io/v1alpha1/medusabackupjobs"},
+	{name: "all namespaces are deleted", request: "DELETE /api/v1/namespaces"},
+	{name: "made everywhere", request: "POST /api/v1/configmaps", body: configMap(`"name":"x"`, "1")},
+	{name: "a custom one is made everywhere", request: "POST /apis/medusa.k8ssandra.io/v1alpha1/medusabackupjobs", body: job("x", "")},
+	{name: "all are updated", request: "PUT " + configs, body: configMap(`"name":"m1"`, "1")},
+	{name: "all are patched", request: "PATCH " + configs, as: merges, body: `{}`},
+	{name: "made under a name", request: "POST " + configs + "/m1", body: configMap(`"name":"m1"`, "1")},
+	{name: "a name in no namespace", request: "GET /api/v1/configmaps/m1"},
+	{name: "a custom one's name in no namespace", request: "GET /apis/medusa.k8ssandra.io/v1alpha1/medusabackupjobs/j1"},
+	{name: "a kind that is not there", request: "GET /api/v1/nothings"},
+	{name: "a kind that is not there is made", request: "POST /api/v1/namespaces/here/nothings", body: "{}"},
+	{name: "a part of Kubernetes' own that is not there", request: "GET " + configs + "/m1/status"},
+	{name: "a namespace in a namespace", request: "GET /api/v1/namespaces/here/namespaces"},
+	{name: "another method", request: "OPTIONS " + configs},
+	{name: "another method for a custom one", request: "OPTIONS " + jobs},
+	{name: "only the head", request: "HEAD " + configs + "/m1"},
+	{name: "only the head of a custom one", request: "HEAD " + jobs + "/j1"},
+	{name: "one object is watched", request: "GET " + configs + "/m1?watch=true"},
+	{name: "watched by another word", request: "GET " + configs + "?watch=yes&timeoutSeconds=1"},
+	{name: "updated without a name", request: "PUT " + configs + "/m1", body: configMap("", "7")},
+	{name: "made in a version", request: "POST " + configs, body: configMap(`"name":"x","resourceVersion":"7"`, "7")},
+}
+
+// Bodies of other types than JSON.
+var bodies = []step{
+	{name: "made of YAML", request: "POST " + configs + "?fieldManager=us", as: "application/yaml",
+		body: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: y1}\ndata: {a: b}\n"},
+	{name: "a custom one made of YAML", request: "POST " + jobs + "?fieldManager=us", as: "application/yaml",
+		body: "apiVersion: medusa.k8ssandra.io/v1alpha1\nkind: MedusaBackupJob\nmetadata: {name: y1}\nspec: {cassandraDatacenter: none}\n"},
+	{name: "updated by YAML", request: "PUT " + configs + "/y1?fieldManager=us", as: "application/yaml",
+		body: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: y1}\ndata: {a: c}\n"},
+	{name: "deleted by YAML", request: "DELETE " + configs + "/y1", as: "application/yaml", body: "preconditions: {uid: x}\n"},
+	{name: "not YAML", request: "POST " + configs, as: "application/yaml", body: "a: b: c", see: reason},
+	{name: "made of text", request: "POST " + configs, as: "text/plain", body: configMap(`"name":"x"`, "1")},
+	{name: "a custom one made of text", request: "POST " + jobs, as: "text/plain", body: job("x", "")},
+	{name: "updated by text", request: "PUT " + configs + "/m1", as: "text/plain", body: configMap(`"name":"m1"`, "1")},
+	{name: "deleted by text", request: "DELETE " + configs + "/m1", as: "text/plain", body: `{"preconditions":{"uid":"x"}}`},
+	{name: "all deleted by text", request: "DELETE " + configs, as: "text/plain", body: `{"preconditions":{"uid":"x"}}`},
+	{name: "deleted by nothing", request: "DELETE " + configs + "/y1", as: "text/plain"},
+	{name: "a custom one patched by text", request: "PATCH " + jobs + "/j1", as: "text/plain", body: "{}"},
+	{name: "patched by YAML", request: "PATCH " + configs + "/m1", as: "application/yaml", body: "{}"},
+	{name: "access is reviewed by text", request: "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews", as: "text/plain", body: `{}`},
+	{name: "too long", request: "POST " + configs, body: configMap(`"name":"x"`, strings.Repeat("x", 3<<20))},
 }
 
 var applied = []step{

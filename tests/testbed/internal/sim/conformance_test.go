@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -62,10 +61,14 @@ func TestAnswersAreThoseOfARealAPIServer(t *testing.T) {
 // realServer starts one, with our definitions.
 func realServer(t *testing.T) *server {
 	program := os.Getenv(testbedVariable)
-	if program == "" {
+	isNamed := program != ""
+	if !isNamed {
 		program = builtTestbed
 	}
 	if _, err := os.Stat(program); err != nil {
+		if isNamed {
+			t.Fatalf("%s: %v", testbedVariable, err)
+		}
 		t.Skipf("no testbed: %v", err)
 	}
 	program, err := filepath.Abs(program)
@@ -215,13 +218,13 @@ func (s *server) take(t *testing.T, step step) map[string]any {
 	}
 	if strings.Contains(path, "watch=") && response.StatusCode == http.StatusOK {
 		var events []any
-		for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
-			events = append(events, s.shape(t, step, lines.Bytes()))
+		for line := range bytes.Lines(text) {
+			events = append(events, s.shape(t, step, line))
 		}
 		answer["events"] = events
 		return answer
 	}
-	if answer["type"] == "application/json" {
+	if answer["type"] == "application/json" && method != http.MethodHead {
 		answer["body"] = s.shape(t, step, text)
 	} else {
 		answer["body"] = string(text)
@@ -234,6 +237,8 @@ func (s *server) shape(t *testing.T, step step, text []byte) any {
 	if err := json.Unmarshal(text, &value); err != nil {
 		t.Fatalf("%s: %v in %s", s.name, err, text)
 	}
+	// Masked below, but both servers have to agree on whether the version is the one that was remembered.
+	isSame := dig(value, []string{"metadata", "resourceVersion"}) == s.known["rv"]
 	for name, path := range step.remember {
 		if found := dig(value, strings.Split(path, ".")); found != nil {
 			s.known[name] = fmt.Sprint(found)
@@ -242,7 +247,7 @@ func (s *server) shape(t *testing.T, step step, text []byte) any {
 	if step.see != nil {
 		return step.see(value)
 	}
-	return masked(value)
+	return map[string]any{"object": masked(value), "in the version that was remembered": isSame}
 }
 
 func dig(value any, path []string) any {
