@@ -18,9 +18,21 @@
 //
 // What is not simulated: roles, quotas, admission and webhooks; validation and defaults of Kubernetes' own kinds; other
 // controllers, so that nothing is collected with its owner, schedules make no runs and restores stay as they are; tables,
-// protobuf and compression; JSON patches, scale, logs, tokens of ServiceAccounts; the definitions of custom resources as
-// objects. Pages of a list that go on show objects as they are by then, under the version of the first page. Nothing is
-// kept when the program ends.
+// protobuf, CBOR and compression; JSON patches, scale, logs, tokens of ServiceAccounts; the definitions of custom resources
+// as objects; OpenAPI v2. Nothing is kept when the program ends.
+//
+// Smaller differences to a real API server:
+//   - Pages of a list that go on show objects as they are by then, under the version of the first page.
+//   - A namespace is gone as soon as it is deleted, or its last finalizer removed; its phase is never Terminating. What is
+//     in it goes with it, without regard to finalizers. There is no subresource finalize.
+//   - Of the options of a deletion, only preconditions and dryRun count; propagation and grace periods are ignored.
+//   - Reads ignore resourceVersion and resourceVersionMatch, except where watches begin: none waits for a version that is
+//     yet to come.
+//   - fieldValidation is ignored, and there are no warnings. Other field selectors than names and namespaces are refused.
+//   - A negative limit is refused.
+//   - PUT creates nothing; a real server creates Leases and Events by it.
+//   - A custom resource's POST under a name, and PUT and PATCH without one, are answered with 405; with a real server, the
+//     first creates the object of the body, and the others are answered with 400.
 //
 // Faults are set, and counters read, through the admin port (see [Fleet.Admin]).
 package sim
