@@ -20,6 +20,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
         medusa::MedusaRestoreJob::crd(),
         medusa::MedusaTask::crd(),
         fleet::DataPlane::crd(),
+        fleet::DataPlaneView::crd(),
         fleet::FleetBackupJob::crd(),
         fleet::FleetBackupSchedule::crd(),
         fleet::FleetTask::crd(),

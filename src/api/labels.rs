@@ -69,6 +69,9 @@ pub const RESTORE_FINALIZER: &str = "fleet.k8ssandra.io/restore";
 /// On a Secret with a Cassandra user: makes cass-operator create the user anew (upstream: Labels and annotations).
 pub const REFRESH: &str = "k8ssandra.io/refresh";
 
+/// On a Lease of the control plane's replicas: `replica`, or `shard` where it says who watches a part of the data planes.
+pub const REPLICATION_LEASE: &str = "fleet.k8ssandra.io/lease";
+
 /// On a DataPlane: copies are taken back before it goes.
 pub const FINALIZER: &str = "fleet.k8ssandra.io/unregister";
 

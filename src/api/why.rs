@@ -1,9 +1,11 @@
 //! Why something is as it is.
 
+use serde::{Deserialize, Serialize};
+
 use super::Reason;
 
 /// A reason and what people are told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Why {
     /// For machines.
     pub reason: Reason,

@@ -442,6 +442,11 @@ pub struct ControlPlane {
     /// Name of the fleet, which stands on everything that is written; the one it had before when empty
     #[arg(long, env = "MEDUSA_FLEET_FLEET_NAME", value_name = "NAME", value_parser = fleet_name)]
     pub fleet_name: Option<String>,
+    /// Spread the data planes over all replicas in so many parts, about four for each replica; 0 has the leader watch all.
+    /// Needs --leader-elect
+    #[arg(long, env = "MEDUSA_FLEET_SHARDS", value_name = "N", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=512))]
+    pub shards: u32,
     /// Accept this field in kubeconfigs from Secrets although it is unsafe; may be repeated
     #[arg(long, env = "MEDUSA_FLEET_ALLOW_UNSAFE_KUBECONFIG", value_name = "FIELD", value_delimiter = ',')]
     #[arg(value_parser = kubeconfig_field)]

@@ -20,6 +20,10 @@ const WORKERS: usize = 2;
 /// # Errors
 /// When it cannot start, or ends by itself.
 pub fn control_plane(global: &Global, args: &ControlPlane) -> Outcome {
+    if args.shards > 0 && !args.controller.leader_elect {
+        let why = "--shards needs --leader-elect: one of the replicas decides what the others watch";
+        return Err(Failure::CouldNotAsk(why.to_owned()));
+    }
     start(&args.controller, async |shutdown| {
         let config = control_plane::Config {
             client: connect(global)?,
@@ -32,6 +36,7 @@ pub fn control_plane(global: &Global, args: &ControlPlane) -> Outcome {
             local_in: filled(&args.local_namespaces).collect(),
             recovery_point_objective: args.recovery_point_objective,
             medusa_image: args.medusa_image.clone(),
+            shards: args.shards,
             fleet_name: args.fleet_name.clone().filter(|name| !name.is_empty()),
             clock: Clock::system(),
         };

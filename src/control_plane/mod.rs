@@ -14,6 +14,7 @@ mod replication;
 mod restores;
 pub mod runs;
 pub mod schedules;
+mod shards;
 mod sources;
 mod tasks;
 
@@ -33,6 +34,8 @@ use self::{
         published::Published,
     },
     identity::{Identity, keep},
+    registry::reports::Watchers,
+    shards::{Follower, Replicas},
 };
 use crate::{
     api::{fleet::DataPlane, labels},
@@ -43,7 +46,7 @@ use crate::{
         fence::Fence,
         guard::{self, again},
         http::{self, Readiness},
-        lease::{Candidate, Leadership},
+        lease::{self, Candidate, Leadership},
     },
 };
 
@@ -60,8 +63,9 @@ const IDENTITY: &str = "may it get, list, watch, create and patch ConfigMap `med
                         namespace `kube-system`?";
 
 /// The parts of the control plane.
-const PARTS: [&str; 10] = [
+const PARTS: [&str; 11] = [
     "registry",
+    "views of the replicas",
     "local data plane",
     "sources",
     "replication",
@@ -95,6 +99,8 @@ pub struct Config {
     pub recovery_point_objective: Duration,
     /// Medusa's image where a K8ssandraCluster names none.
     pub medusa_image: deployment::pod::image::Image,
+    /// In how many shards the data planes are spread over the replicas; 0 where the leader watches all.
+    pub shards: u32,
     /// Name of the fleet; the one it had where none is given, or else one that is made of where it is installed.
     pub fleet_name: Option<String>,
     /// The time by which it decides.
@@ -130,16 +136,47 @@ pub enum RunError {
 ///
 /// # Errors
 /// When it cannot start, or a part of it ends.
-pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    if config.shards == 0 {
+        return run_replica(config, None, shutdown).await;
+    }
+    let replicas = Replicas::new(
+        config.client.clone(),
+        &config.namespace,
+        lease::identity(),
+        config.shards,
+        config.clock.clone(),
+    );
+    let (replicas, stop) = (Arc::new(replicas), CancellationToken::new());
+    // A task of its own: nothing this process does may keep it from saying that it is there.
+    let (member, told) = (replicas.clone(), stop.clone());
+    let member = tokio::spawn(async move { member.run(told).await });
+    let outcome = run_replica(config, Some(replicas), shutdown).await;
+    stop.cancel();
+    let _ = member.await;
+    outcome
+}
+
+async fn run_replica(
+    mut config: Config,
+    replicas: Option<Arc<Replicas>>,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
     let readiness = Readiness::default();
     let fleet = Arc::new(Fleet::by(config.clock.clone()));
+    let is_alone = replicas.is_none();
+    let watched = if is_alone { fleet.clone() } else { Arc::new(Fleet::by(config.clock.clone())) };
     let figures = Figures::default();
     let meters = Arc::new(Meters::default());
     readiness.expect("registry");
     readiness.expect("inventory");
     if let Some(address) = config.metrics_addr {
-        let collector =
-            FleetCollector { fleet: fleet.clone(), figures: figures.clone(), meters: meters.clone() };
+        let collector = FleetCollector {
+            fleet: fleet.clone(),
+            watched: watched.clone(),
+            figures: figures.clone(),
+            meters: meters.clone(),
+        };
         let registry = collector.registry(&PARTS);
         let bound = http::serve(address, readiness.clone(), Arc::new(registry), shutdown.clone())
             .await
@@ -159,13 +196,22 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     readiness.ready("registry");
     let mut asking = JoinSet::new();
     asking.spawn(leaving::run(home.clone(), config.namespace.clone()));
+    let mut watching = JoinSet::new();
+    if let Some(replicas) = &replicas {
+        let share = share(&config, home.clone(), replicas.clone(), watched, meters.clone());
+        watching.spawn(shards::watch(share));
+    }
     let mut leadership = None;
     if config.leader_elect {
         // A replica that waits is as ready as it can be: it must not hold up a roll-out.
         readiness.ready("inventory");
         let candidate =
             Candidate::new(home, (&config.namespace, LEASE), is_first, fence.clone(), readiness.clone());
-        match candidate.lead(&shutdown).await {
+        let won = tokio::select! {
+            won = candidate.lead(&shutdown) => won,
+            Some(_) = watching.join_next() => return Err(RunError::IdentityChanged),
+        };
+        match won {
             Some(won) => leadership = Some(won),
             None => return Ok(()),
         }
@@ -186,11 +232,13 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     tracing::info!(fleet = control_plane.fleet(), installation = control_plane.installation(), "at work");
     let is = control_plane.clone();
     // It is not told of the shutdown: it goes on until what it writes is answered, and then is gone.
-    let mut work = pin!(work(config, fence, control_plane, fleet, figures, meters, readiness));
+    let shared = SharedParts { fence, fleet, figures, meters, readiness, replicas };
+    let mut work = pin!(work(config, control_plane, shared));
     let mut outcome = Ok(());
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = identity.changed(&is) => outcome = Err(RunError::IdentityChanged),
+        Some(_) = watching.join_next() => outcome = Err(RunError::IdentityChanged),
         () = Leadership::lost_of(leadership.as_ref()) => return Err(RunError::LeadershipLost),
         part = work.as_mut() => return Err(RunError::PartEnded(part)),
     }
@@ -203,16 +251,40 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     outcome
 }
 
-/// Runs every part for ever; returns the name of one that ends all the same.
-async fn work(
-    config: Config,
+/// What a replica watches its share with.
+fn share(
+    config: &Config,
+    home: Client,
+    replicas: Arc<Replicas>,
+    fleet: Arc<Fleet>,
+    meters: Arc<Meters>,
+) -> shards::WatchConfig {
+    shards::WatchConfig {
+        client: home,
+        namespace: config.namespace.clone(),
+        fleet_name: config.fleet_name.clone(),
+        allow_unsafe: config.allow_unsafe.clone(),
+        client_configs_in: config.client_configs_in.clone(),
+        local_in: config.local_in.clone(),
+        meters,
+        fleet,
+        replicas,
+    }
+}
+
+/// What the parts share with each other, and with who waits for them.
+struct SharedParts {
     fence: Fence,
-    control_plane: Identity,
     fleet: Arc<Fleet>,
     figures: Figures,
     meters: Arc<Meters>,
     readiness: Readiness,
-) -> &'static str {
+    replicas: Option<Arc<Replicas>>,
+}
+
+/// Runs every part for ever; returns the name of one that ends all the same.
+async fn work(config: Config, control_plane: Identity, shared: SharedParts) -> &'static str {
+    let SharedParts { fence, fleet, figures, meters, readiness, replicas } = shared;
     let never = CancellationToken::new();
     let local = (config.client.clone(), config.namespace.clone());
     let events = Events::new(config.client.clone(), labels::MANAGER_CONTROL_PLANE);
@@ -223,6 +295,15 @@ async fn work(
         config.sources_in,
         &config.client_configs_in,
     );
+    let follower = replicas.map(|replicas| Follower {
+        fleet: fleet.clone(),
+        reports: Arc::default(),
+        replicas,
+        client: config.client.clone(),
+        namespace: config.namespace.clone(),
+    });
+    let watchers =
+        follower.as_ref().map_or(Watchers::Alone, |follower| Watchers::Replicas(follower.reports.clone()));
     let registry = registry::RegistryContext {
         client: config.client.clone(),
         namespace: config.namespace.clone(),
@@ -235,6 +316,7 @@ async fn work(
         meters: meters.clone(),
         allow_unsafe: config.allow_unsafe,
         events: events.clone(),
+        watchers,
     };
     let (reports, deployed) = watch::channel(deployment::report::Reports::default());
     let replication = replication::ReplicationContext {
@@ -288,6 +370,7 @@ async fn work(
     // A panic in here ends the work for one object or one data plane; one outside all those edges begins its part anew.
     tokio::select! {
         () = again("registry", || registry::run(registry.clone(), never.clone())) => "registry",
+        () = again("views of the replicas", || follow(follower.as_ref())) => "views of the replicas",
         // What it keeps is lent to the others: nothing of it can begin anew by itself.
         _ = guard::keep("published", keep_published) => "watch of what is published",
         () = again("local data plane", || keep_local(&local.0, &local.1)) => "local data plane",
@@ -299,6 +382,14 @@ async fn work(
         () = again("schedules", || schedules::run(schedules(), never.clone())) => "schedules",
         () = again("restores", || restores::run(runs.clone(), never.clone())) => "restores",
         () = again("inventory", || inventory::run(inventory.clone())) => "inventory",
+    }
+}
+
+/// Follows what the replicas see, where there are several.
+async fn follow(follower: Option<&Follower>) {
+    match follower {
+        Some(follower) => follower.run().await,
+        None => std::future::pending().await,
     }
 }
 

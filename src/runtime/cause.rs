@@ -7,6 +7,7 @@ use std::{error::Error, io};
 
 use kube::core::Status;
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
+use serde::{Deserialize, Serialize};
 
 use crate::api::Reason;
 
@@ -18,7 +19,7 @@ const WORDS: usize = 400;
 const LAYERS: usize = 24;
 
 /// What kept a request from being answered, or what the answer was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// The host's name is not found.
     NameNotFound,
@@ -70,7 +71,7 @@ impl Kind {
 }
 
 /// A cause, and what to tell people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
     /// For machines.
     pub kind: Kind,

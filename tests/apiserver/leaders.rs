@@ -21,15 +21,24 @@ pub struct Replica {
 
 impl Replica {
     pub fn start(fleet: &Fleet, name: &str) -> Self {
-        Self::start_by(fleet, name, &rights::kubeconfig_file(fleet.home()))
+        Self::start_with(fleet, name, &[])
+    }
+
+    /// One with more arguments.
+    pub fn start_with(fleet: &Fleet, name: &str, more: &[&str]) -> Self {
+        Self::start_as(fleet, name, &rights::kubeconfig_file(fleet.home()), more)
     }
 
     /// One that reaches its cluster by another kubeconfig.
     pub fn start_by(fleet: &Fleet, name: &str, kubeconfig: &Path) -> Self {
+        Self::start_as(fleet, name, kubeconfig, &[])
+    }
+
+    fn start_as(fleet: &Fleet, name: &str, kubeconfig: &Path, more: &[&str]) -> Self {
         let log = fleet.dir().join(format!("{name}.log"));
         let program = Program::start(BINARY, log, |command| {
             let args = ["control-plane", "--leader-elect", "--metrics-addr", "127.0.0.1:0"];
-            command.arg("--kubeconfig").arg(kubeconfig).args(args)
+            command.arg("--kubeconfig").arg(kubeconfig).args(args).args(more)
         });
         Self { program: program.unwrap() }
     }

@@ -55,6 +55,7 @@ mod registration;
 mod registration_again;
 mod registration_alone;
 mod renewal;
+mod replicas;
 mod replication;
 mod restores;
 mod restores_crash;

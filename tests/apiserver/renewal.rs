@@ -71,6 +71,7 @@ impl ClockedControlPlane {
                     local_in: BTreeSet::new(),
                     recovery_point_objective: Duration::from_hours(25),
                     medusa_image: Image::default(),
+                    shards: 0,
                     fleet_name: None,
                     clock,
                 };

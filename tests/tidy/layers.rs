@@ -13,12 +13,13 @@ const LAYERS: [(&str, &[&str]); 4] = [
 ];
 
 /// The floors of the control plane, from the ground up: what is in one may import its own and those before it.
-const CONTROL_PLANE: [&str; 13] = [
+const CONTROL_PLANE: [&str; 14] = [
     "identity",
     "leaving",
     "data_planes",
     "sources",
     "registry",
+    "shards",
     "deployment",
     "replication",
     "runs",

@@ -7,6 +7,7 @@ mod backup_job;
 mod backup_schedule;
 mod cluster;
 mod data_plane;
+mod data_plane_view;
 mod registered_from;
 mod restore_job;
 mod run;
@@ -28,6 +29,7 @@ pub use data_plane::{
     CredentialStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, DeletionPolicy, KubeconfigSecretRef, Limits,
     MedusaController,
 };
+pub use data_plane_view::{DataPlaneView, DataPlaneViewSpec};
 pub use registered_from::RegisteredFrom;
 pub use restore_job::{
     CheckState, FleetRestoreJob, FleetRestoreJobSpec, FleetRestoreJobStatus, RestoreCheck, RestoreDatacenter,

@@ -4,7 +4,9 @@
 //! A file for each part of the fleet. Of each reason it says what it means, after an empty line what to do, and on which
 //! kinds it stands: in a condition, in an entry of a status or in an Event.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 #[macro_use]
 mod data_planes;
@@ -92,5 +94,18 @@ reasons_of_data_planes! {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Reason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = Cow::<str>::deserialize(deserializer)?;
+        Self::of(&word).ok_or_else(|| serde::de::Error::custom(format!("`{word}` is no reason")))
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::{
@@ -125,7 +126,7 @@ pub const SCHEDULE_FIELDS: [(&str, &str); 6] = [
 ];
 
 /// Fields a definition declares.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fields {
     Any,
     /// These, and the API server drops others.
@@ -160,7 +161,7 @@ impl Fields {
 }
 
 /// What a data plane serves and permits besides what backups need.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// Resources of [`NEEDS`] that are not served; `None` until asked.
     pub not_served: Option<BTreeSet<String>>,

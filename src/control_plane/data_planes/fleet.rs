@@ -314,6 +314,14 @@ impl Fleet {
         member.map(change).is_some()
     }
 
+    /// Forgets what is seen of a data plane, if the one in the table has that uid, and how to talk to it.
+    pub fn forget_view(&self, name: &str, uid: &str) {
+        self.update(name, uid, |member| {
+            member.remote = None;
+            member.view.update(|view| *view = View::unknown());
+        });
+    }
+
     /// Says that every DataPlane that existed at the start is in the table.
     pub fn set_enrolled(&self) {
         self.enrolled.store(true, Ordering::Release);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    section::Trust,
+    trust::Trust,
     view::View,
     watched::{Kind, Wanted},
 };

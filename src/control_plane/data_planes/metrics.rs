@@ -2,6 +2,7 @@
 //! are names of data planes and clusters, never of jobs.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex},
 };
@@ -51,7 +52,10 @@ pub type Figures = Arc<Mutex<Vec<ClusterFigures>>>;
 
 /// Metrics of the control plane.
 pub struct FleetCollector {
+    /// What this process decides about.
     pub fleet: Arc<Fleet>,
+    /// What it watches, which is the same where it is alone.
+    pub watched: Arc<Fleet>,
     pub figures: Figures,
     /// What is counted while it happens.
     pub meters: Arc<Meters>,
@@ -86,7 +90,19 @@ impl Collector for FleetCollector {
             leads.metric_type(),
         )?)?;
         let planes = self.fleet.snapshot();
+        let watched =
+            if Arc::ptr_eq(&self.fleet, &self.watched) { Vec::new() } else { self.watched.snapshot() };
+        requests(encoder, planes.iter().chain(&watched))?;
         of_planes(encoder, &planes)?;
+        let is_alone = watched.is_empty();
+        let connected = if is_alone { &planes } else { &watched }.iter().filter(|p| p.remote.is_some());
+        let connected = ConstGauge::new(i64::try_from(connected.count()).unwrap_or(i64::MAX));
+        connected.encode(encoder.encode_descriptor(
+            "dataplanes_watched",
+            "Data planes that this process watches",
+            None,
+            connected.metric_type(),
+        )?)?;
         gauges(
             encoder,
             "job_datacenters",
@@ -100,7 +116,6 @@ impl Collector for FleetCollector {
 }
 
 fn of_planes(encoder: &mut DescriptorEncoder<'_>, planes: &[Snapshot]) -> fmt::Result {
-    requests(encoder, planes)?;
     gauges(
         encoder,
         "replication_lag_seconds",
@@ -180,16 +195,23 @@ fn of_clusters(encoder: &mut DescriptorEncoder<'_>, figures: &[ClusterFigures]) 
 }
 
 /// Requests to each data plane, by the HTTP status of the answer; `none` where none came.
-fn requests(encoder: &mut DescriptorEncoder<'_>, planes: &[Snapshot]) -> fmt::Result {
+fn requests<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    planes: impl Iterator<Item = &'a Snapshot>,
+) -> fmt::Result {
+    let mut counts: BTreeMap<(&str, Option<u16>), u64> = BTreeMap::new();
+    for plane in planes {
+        for (status, count) in plane.meters.answers() {
+            *counts.entry((&plane.name, status)).or_default() += count;
+        }
+    }
     let help = "Requests to the data plane's API server, watches too, by the status of its answer";
     let counter = ConstCounter::new(0_u64);
     let mut family = encoder.encode_descriptor("dataplane_requests", help, None, counter.metric_type())?;
-    for plane in planes {
-        for (status, count) in plane.meters.answers() {
-            let code = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
-            let labels = [("dataplane", plane.name.as_str()), ("code", code.as_str())];
-            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
-        }
+    for ((data_plane, status), count) in counts {
+        let code = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        let labels = [("dataplane", data_plane), ("code", code.as_str())];
+        ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
     }
     Ok(())
 }
@@ -249,7 +271,11 @@ mod tests {
             meters.goes_on("FleetBackupJob", name, counts);
         }
         meters.ended("FleetBackupJob", "over");
-        let registry = FleetCollector { fleet, figures, meters }.registry(&["registry"]);
+        let watched = Arc::new(Fleet::default());
+        watched.enrol("eu", "uid", |member| {
+            member.meters.answered(None);
+        });
+        let registry = FleetCollector { fleet, watched, figures, meters }.registry(&["registry"]);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(
@@ -259,7 +285,8 @@ mod tests {
         for line in [
             "leader 0",
             r#"dataplane_requests_total{dataplane="eu",code="201"} 1"#,
-            r#"dataplane_requests_total{dataplane="eu",code="none"} 1"#,
+            r#"dataplane_requests_total{dataplane="eu",code="none"} 2"#,
+            "dataplanes_watched 0",
             r#"replication_lag_seconds{dataplane="eu"} 0.0"#,
             r#"replicated_copies{dataplane="eu",state="synced"} 3"#,
             r#"replicated_copies{dataplane="eu",state="failed"} 0"#,
@@ -297,7 +324,8 @@ mod tests {
         figures.lock().unwrap().push(ClusterFigures { expected_interval, datacenters, ..Default::default() });
         meters.fanned_out(std::time::Duration::ZERO);
         meters.reconciles.count("DataPlane", std::time::Duration::ZERO, Some("TimedOut"));
-        let registry = FleetCollector { fleet, figures, meters: Arc::new(meters) }.registry(&[]);
+        let watched = fleet.clone();
+        let registry = FleetCollector { fleet, watched, figures, meters: Arc::new(meters) }.registry(&[]);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE medusa_fleet_"));

@@ -6,6 +6,7 @@
 pub(super) mod capabilities;
 pub(super) mod cluster_of;
 pub(super) mod copies;
+pub mod encoded;
 pub mod fleet;
 pub(super) mod freshness;
 pub mod membership;
@@ -15,6 +16,7 @@ pub mod published;
 pub mod records;
 pub mod remote;
 pub(super) mod section;
+pub(super) mod trust;
 pub(super) mod undone;
 pub mod view;
 pub(super) mod watched;

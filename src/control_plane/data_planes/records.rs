@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::api::{
     Conditions as _,
@@ -15,7 +15,7 @@ use crate::api::{
 
 /// What is kept of a MedusaBackup. Tokens are dropped: they are most of its size and no decision
 /// here needs them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupRecord {
     /// Name of the CassandraDatacenter object.
     pub datacenter: String,
@@ -78,7 +78,7 @@ impl From<&MedusaBackup> for BackupRecord {
 
 /// What is kept of a run of a delegated schedule, a MedusaBackupJob or a MedusaTask: there may be thousands that are
 /// over.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {
     /// Its uid.
     pub uid: String,
@@ -155,7 +155,7 @@ impl From<&MedusaTask> for RunRecord {
 const FAILED: &str = "Failed";
 
 /// What is kept of a copy we wrote: never its content.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyRecord {
     /// Its uid.
     pub uid: String,

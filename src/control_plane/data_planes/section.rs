@@ -8,117 +8,11 @@ use std::{
     sync::Arc,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
-use serde::Serialize;
-
-use super::{view::ObjectKey, weight::weight};
+use super::{trust::Trust, view::ObjectKey, weight::weight};
 use crate::api::Seen;
-
-/// How the watch of a kind stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum Standing {
-    /// It has not listed yet.
-    #[default]
-    Unlisted,
-    /// It shows what is there.
-    Followed,
-    /// The API server refuses it, in these words.
-    Refused(String),
-    /// It has failed since then, for these reasons.
-    Failed(Timestamp, String),
-    /// There is none, for this reason.
-    Unwatched(String),
-}
-
-/// How far the watch of a kind can be trusted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trust {
-    standing: Standing,
-    is_listed: bool,
-}
-
-impl Trust {
-    /// Nothing is listed any more: the connection is a new one.
-    pub fn begin(&mut self) {
-        *self = Self::default();
-    }
-
-    /// Everything is listed, and followed from now on.
-    pub fn follow(&mut self) {
-        *self = Self { standing: Standing::Followed, is_listed: true };
-    }
-
-    /// A watch that had failed goes on where it was; says whether that is news.
-    pub fn resume(&mut self) -> bool {
-        let is_news = self.is_listed && self.standing != Standing::Followed;
-        if is_news {
-            self.standing = Standing::Followed;
-        }
-        is_news
-    }
-
-    /// The API server refuses it; says whether that is news. What was listed is not known to be so any more, from now on.
-    pub fn refuse(&mut self, why: &str) -> bool {
-        let is_news = !matches!(self.standing, Standing::Refused(_));
-        self.standing = Standing::Refused(why.to_owned());
-        is_news
-    }
-
-    /// It has failed since then; says whether that is news.
-    pub fn fail(&mut self, since: Timestamp, why: &str) -> bool {
-        let new = match &self.standing {
-            Standing::Failed(first, _) => Standing::Failed(*first, why.to_owned()),
-            Standing::Unlisted | Standing::Followed | Standing::Refused(_) | Standing::Unwatched(_) => {
-                Standing::Failed(since, why.to_owned())
-            }
-        };
-        let is_news = self.standing != new;
-        self.standing = new;
-        is_news
-    }
-
-    /// There is nothing to watch, or nothing that may be; says whether that is news.
-    pub fn give_up(&mut self, why: &str) -> bool {
-        let is_news = !matches!(&self.standing, Standing::Unwatched(old) if old == why);
-        *self = Self { standing: Standing::Unwatched(why.to_owned()), is_listed: false };
-        is_news
-    }
-
-    /// Whether nothing is awaited of it: it shows what is there, or never will. Work goes on then; what it does not
-    /// show is nevertheless not absent.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        match self.standing {
-            Standing::Followed | Standing::Refused(_) | Standing::Unwatched(_) => true,
-            Standing::Unlisted | Standing::Failed(..) => false,
-        }
-    }
-
-    /// Whether it was listed since the connection was made, or there is nothing to list: what it holds is what the
-    /// cluster last said.
-    #[must_use]
-    pub fn is_listed(&self) -> bool {
-        self.is_listed || self.is_given_up()
-    }
-
-    /// Whether there is nothing to watch, or nothing that may be.
-    #[must_use]
-    pub fn is_given_up(&self) -> bool {
-        matches!(self.standing, Standing::Unwatched(_))
-    }
-
-    /// Since when nobody knows what is there, when that is known, and why; nothing while somebody does.
-    #[must_use]
-    pub fn doubt(&self) -> Option<(Option<Timestamp>, String)> {
-        match &self.standing {
-            Standing::Followed => None,
-            Standing::Unlisted => Some((None, "its objects are not listed yet".to_owned())),
-            Standing::Refused(why) | Standing::Unwatched(why) => Some((None, why.clone())),
-            Standing::Failed(since, why) => Some((Some(*since), format!("{why} (since {since:.0})"))),
-        }
-    }
-}
 
 /// How many are kept of those that went: more than go while the answer to one write is on its way.
 const GONE: usize = 256;
@@ -126,15 +20,22 @@ const GONE: usize = 256;
 /// up is not kept: it would weigh as much as it likes.
 const LONGEST_KEY: usize = 63 + 253;
 
+/// How long what another process watched may lack what we wrote ourselves.
+const LAG: SignedDuration = SignedDuration::from_secs(60);
+
 /// All objects of one kind in a data plane, as far as its watch has delivered them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Section<T> {
     /// Shared with the snapshots: who changes a data plane's jobs does not copy its backups for that.
     items: Arc<BTreeMap<ObjectKey, Arc<T>>>,
     unreadable: BTreeMap<ObjectKey, String>,
+    #[serde(skip)]
     weight: usize,
     /// What its watch saw go last, with the version it went at.
     gone: VecDeque<(ObjectKey, u64)>,
+    /// What writes of ours made last, of which version and when.
+    #[serde(skip)]
+    written: VecDeque<(ObjectKey, u64, Timestamp)>,
     /// How far its watch can be trusted.
     pub trust: Trust,
 }
@@ -146,6 +47,7 @@ impl<T> Default for Section<T> {
             unreadable: BTreeMap::new(),
             weight: 0,
             gone: VecDeque::new(),
+            written: VecDeque::new(),
             trust: Trust::default(),
         }
     }
@@ -266,6 +168,9 @@ impl<T> Section<T> {
 
 /// A section of whatever kind.
 pub trait AnySection {
+    /// Whether it shows what only writes of ours said, until another process has seen it.
+    fn runs_ahead(&self) -> bool;
+
     /// How far its watch can be trusted.
     fn trust(&self) -> &Trust;
 
@@ -282,6 +187,10 @@ pub trait AnySection {
 }
 
 impl<T: Serialize> AnySection for Section<T> {
+    fn runs_ahead(&self) -> bool {
+        !self.written.is_empty()
+    }
+
     fn trust(&self) -> &Trust {
         &self.trust
     }
@@ -331,6 +240,7 @@ impl<T: Serialize> Section<T> {
     /// Takes an object out; returns what was kept of it.
     pub fn remove(&mut self, key: &ObjectKey) -> Option<Arc<T>> {
         let why = self.unreadable.remove(key);
+        self.written.retain(|(written, ..)| written != key);
         // What is not there is no reason to copy the others.
         let is_there = self.items.contains_key(key);
         let before = is_there.then(|| Arc::make_mut(&mut self.items).remove(key)).flatten();
@@ -349,11 +259,35 @@ impl<T: Serialize> Section<T> {
         self.remove(key)
     }
 
-    /// Puts what a write of ours made, of this version, unless the watch has seen that go already: it will not say so again.
-    pub fn show(&mut self, key: ObjectKey, version: u64, object: Arc<T>) {
-        if !self.gone.iter().any(|(gone, at)| *gone == key && *at >= version) {
-            self.put(key, object);
+    /// Puts what a write of ours made at `now`, of this version, unless the watch has seen that go already: it will not say
+    /// so again.
+    pub fn show(&mut self, key: ObjectKey, version: u64, object: Arc<T>, now: Timestamp) {
+        if !self.saw_go(&key, version) {
+            self.written.retain(|(_, _, at)| now.duration_since(*at) < LAG);
+            self.put(key.clone(), object);
+            self.written.push_back((key, version, now));
         }
+    }
+
+    fn saw_go(&self, key: &ObjectKey, version: u64) -> bool {
+        self.gone.iter().any(|(gone, at)| gone == key && *at >= version)
+    }
+
+    /// Takes the place of what is known by what another process knew when it watched, which may be of before a write of ours
+    /// was made; returns what was known. `version` reads the version of an object.
+    pub fn succeed(&mut self, mut by: Self, version: impl Fn(&T) -> Option<u64>, now: Timestamp) -> Self {
+        let read = by.items.values().map(|object| weight(object.as_ref()));
+        by.weight = read.chain(by.unreadable.values().map(weight)).sum();
+        for (key, written, at) in std::mem::take(&mut self.written) {
+            let has_seen = by.items.get(&key).is_some_and(|known| version(known) >= Some(written))
+                || by.unreadable.contains_key(&key)
+                || by.saw_go(&key, written);
+            if let Some(ours) = self.items.get(&key).filter(|_| !has_seen && now.duration_since(at) < LAG) {
+                by.put(key.clone(), ours.clone());
+                by.written.push_back((key, written, at));
+            }
+        }
+        std::mem::replace(self, by)
     }
 
     pub fn clear(&mut self) {
@@ -385,9 +319,9 @@ mod tests {
         let mut section = Section::<u8>::default();
         section.trust.follow();
         section.went(&key(), "12");
-        section.show(key(), 11, Arc::new(1));
+        section.show(key(), 11, Arc::new(1), NEVER);
         assert_eq!(section.seen(&key()), Seen::Absent);
-        section.show(key(), 13, Arc::new(1));
+        section.show(key(), 13, Arc::new(1), NEVER);
         assert_eq!(section.seen(&key()), Seen::Known(&Arc::new(1)), "that was made again");
         for number in 0..2 * GONE {
             section.went(&ObjectKey::new("ns", number.to_string()), "14");
@@ -456,21 +390,5 @@ mod tests {
         assert_eq!(section.weight(), 2 * one);
         section.clear();
         assert_eq!(section.weight(), 0);
-    }
-
-    #[test]
-    fn work_goes_on_beside_what_is_refused_or_not_there_and_waits_for_what_failed() {
-        let mut trust = Trust::default();
-        assert!(!trust.is_settled() && !trust.is_listed());
-        trust.follow();
-        assert!(trust.is_settled() && trust.is_listed());
-        assert!(trust.refuse("no") && !trust.refuse("no") && trust.is_settled() && trust.is_listed());
-        assert!(trust.fail(NEVER, "no") && !trust.fail(Timestamp::MAX, "no") && !trust.is_settled());
-        assert!(trust.doubt().is_some_and(|(since, _)| since == Some(NEVER)), "since it began");
-        assert!(trust.resume() && !trust.resume() && trust.is_settled());
-        trust.begin();
-        assert!(!trust.resume() && !trust.is_settled(), "what never listed has nothing to go on with");
-        assert!(trust.give_up("not served") && !trust.give_up("not served"));
-        assert!(trust.is_settled() && trust.is_listed());
     }
 }

@@ -9,18 +9,20 @@ use std::{
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     capabilities::Capabilities,
     records::RunRecord,
-    section::{AnySection, Listing, Section, Trust},
+    section::{AnySection, Listing, Section},
+    trust::Trust,
     watched::{self, Kind, Wanted, Watched, watched_kinds},
 };
 use crate::api::{Seen, labels, medusa::ScheduledOperation};
 
 /// Namespace and name of an object in some cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct ObjectKey {
     /// Namespace.
     pub namespace: String,
@@ -46,6 +48,20 @@ impl ObjectKey {
     }
 }
 
+impl From<ObjectKey> for String {
+    fn from(key: ObjectKey) -> Self {
+        key.to_string()
+    }
+}
+
+impl TryFrom<String> for ObjectKey {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::read(&text).ok_or_else(|| format!("`{text}` is no namespace and name"))
+    }
+}
+
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
@@ -53,7 +69,7 @@ impl fmt::Display for ObjectKey {
 }
 
 /// Whether a data plane answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Contact {
     /// It was not asked yet.
     NotTried,
@@ -219,6 +235,12 @@ impl View {
             Some((since, why)) => Seen::Unknown { since, why },
             None => section.seen(key),
         }
+    }
+
+    /// Whether it shows what only writes of ours said, until another process has seen it.
+    #[must_use]
+    pub fn runs_ahead(&self) -> bool {
+        Kind::ALL.iter().any(|kind| self.section(*kind).runs_ahead())
     }
 
     /// Everything in one of this view's sections, under the same conditions.

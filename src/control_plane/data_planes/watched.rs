@@ -9,7 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry,
 };
 use kube::ResourceExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     capabilities::{CONFIG_MAPS, RESTORES, SCHEDULES, TASKS},
@@ -110,7 +110,7 @@ pub trait Watched: 'static {
     /// What the API server sends.
     type Object: Followed;
     /// What is kept of it.
-    type Kept: Serialize + Send + Sync + 'static;
+    type Kept: Serialize + DeserializeOwned + PartialEq + Send + Sync + 'static;
     /// Where it is watched, and what waits for it.
     const WANTED: Wanted;
     /// Which of them are watched.
@@ -126,7 +126,7 @@ pub trait Watched: 'static {
 macro_rules! kinds {
     ($($(#[$doc:meta])* $section:ident: $kind:ident,)*) => {
         /// A kind that is watched.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum Kind {
             $($(#[$doc])* $kind,)*
         }

@@ -37,13 +37,27 @@ impl Start<'_> {
     /// When the API server does not answer or refuses, or the record was changed in this moment. Without the record nobody
     /// knows the fleet's name, and under another all that it wrote would be a stranger's.
     pub async fn establish(&self) -> Result<Identity, kube::Error> {
-        let kube_system = Api::<Namespace>::all(self.client.clone()).get_metadata("kube-system").await?;
-        let uid = kube_system.metadata.uid.unwrap_or_default();
-        let installation = names::label_value(&format!("{}.{uid}", self.namespace));
+        let installation = self.installation().await?;
         let found = self.api().get_opt(RECORD).await?;
         let record = self.settled(found.as_ref(), &installation);
         self.store(found.as_ref(), &record).await?;
         Ok(Identity::new(record, &installation))
+    }
+
+    /// The identity that is stored, if one is.
+    ///
+    /// # Errors
+    /// When the API server does not answer or refuses.
+    pub async fn established(&self) -> Result<Option<Identity>, kube::Error> {
+        let Some(found) = self.api().get_opt(RECORD).await? else { return Ok(None) };
+        let installation = self.installation().await?;
+        Ok(Some(Identity::new(self.settled(Some(&found), &installation), &installation)))
+    }
+
+    async fn installation(&self) -> Result<String, kube::Error> {
+        let kube_system = Api::<Namespace>::all(self.client.clone()).get_metadata("kube-system").await?;
+        let uid = kube_system.metadata.uid.unwrap_or_default();
+        Ok(names::label_value(&format!("{}.{uid}", self.namespace)))
     }
 
     /// Returns when the record says something else than `identity`.

@@ -48,6 +48,12 @@ impl Registry {
         self.connect(plane, access).await
     }
 
+    /// Connects to a data plane that was accepted before, here or by another replica.
+    pub(super) async fn reach(&self, plane: &DataPlane) -> Result<(), Why> {
+        let access = self.ask(plane).await?;
+        self.connect(plane, access).await
+    }
+
     /// Asks for the credential. That its Secret cannot be read is a refusal like any other: it concerns this data plane alone.
     async fn ask(&self, plane: &DataPlane) -> Result<Access, Why> {
         if let Some(namespace) = plane.spec.namespaces.iter().find(|name| !names::is_namespace(name)) {
@@ -87,9 +93,9 @@ impl Registry {
         if is_kept || self.is_twin(plane) {
             return WayThere::No; // Nothing of it is taken back, so that no connection is needed.
         }
-        match self.ask(plane).await {
+        match self.reach(plane).await {
             // A kubeconfig that is refused now leaves the copies where they are, which is then said.
-            Ok(access) => self.connect(plane, access).await.map_or(WayThere::No, |()| WayThere::Yes),
+            Ok(()) => WayThere::Yes,
             Err(refusal) if is_passing(&refusal) => WayThere::Unknown,
             Err(_) => WayThere::No,
         }

@@ -26,12 +26,14 @@ use tokio_util::sync::CancellationToken;
 use super::{
     admit::{PARTING, is_passing},
     credential::{self, Access, Credential, secret_of},
-    health::{Health, Twin},
+    health::Health,
     link::{Link, LinkOptions},
     renew::Renewals,
+    reports::Watchers,
     roll::{Gone, Roll},
     same_cluster::SameCluster,
     secrets::SecretVersions,
+    share,
     sources::{self, RejectedRegistrations},
     unreadable, unregister,
     watches::HeardRequests,
@@ -39,16 +41,14 @@ use super::{
 use crate::{
     api::{
         Reason, Why,
-        fleet::{DataPlane, LOCAL, Limits, limit},
-        labels,
+        fleet::{DataPlane, LOCAL, Limits},
     },
     control_plane::{
         data_planes::{
             fleet::{Change, Fleet, Member, Usable},
-            membership::MayJoin,
             meters::Meters,
             remote::Remote,
-            view::{Contact, ObjectKey},
+            view::ObjectKey,
             watched::Kind,
         },
         identity::Identity,
@@ -105,6 +105,8 @@ pub struct RegistryContext {
     pub allow_unsafe: BTreeSet<String>,
     /// Where Events go.
     pub events: Events,
+    /// Who watches the data planes.
+    pub watchers: Watchers,
 }
 
 pub(super) struct Registry {
@@ -116,7 +118,7 @@ pub(super) struct Registry {
     pub(super) firsts: Mutex<BTreeMap<String, (String, Timestamp)>>,
     pub(super) same_cluster: Mutex<SameCluster>,
     pub(super) renewals: Renewals,
-    shell: Shell,
+    pub(super) shell: Shell,
     pub(super) secrets: Arc<SecretVersions>,
     pub(super) rejected: watch::Receiver<RejectedRegistrations>,
     pub(super) planes: Store<DeserializeGuard<DataPlane>>,
@@ -158,6 +160,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
     let mut changes = context.fleet.changes();
     let roll = Roll::new(context.fleet.clone());
     let shell = Shell::new(RETRY, context.meters.reconciles.clone());
+    let mut share = context.watchers.share().map(|share| share.held.clone());
     let registry = Arc::new(Registry {
         context,
         links: Mutex::default(),
@@ -196,6 +199,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
             let due = tokio::select! {
                 Some(secret) = touched.next() => those(&|plane| refers_to(plane, &secret, &namespace)),
                 Ok(()) = rejected.changed() => those(&|_| true),
+                () = share::changed(&mut share) => those(&|_| true),
                 // A ClientConfig lends its Secret from now on, or no longer.
                 Ok(()) = lent.changed() => those(&is_borrower),
                 change = changes.recv() => match change {
@@ -214,7 +218,7 @@ pub async fn run(context: RegistryContext, shutdown: CancellationToken) {
     tokio::select! {
         () = forward => {}
         () = run => {}
-        () = sources::run(&registry.context, tell) => {}
+        () = sources::run(&registry.context, tell), if registry.context.watchers.share().is_none() => {}
     }
 }
 
@@ -264,6 +268,9 @@ async fn look(plane: &DeserializeGuard<DataPlane>, registry: &Registry) -> Resul
     if !registry.is_current(plane.meta()) {
         return Ok(Action::await_change()); // It is gone, or another one has its name.
     }
+    if let Watchers::Share(share) = &registry.context.watchers {
+        return Ok(share::look(plane, registry, share).await);
+    }
     let plane = match &plane.0 {
         Ok(plane) => plane,
         Err(error) => {
@@ -298,7 +305,7 @@ async fn look(plane: &DeserializeGuard<DataPlane>, registry: &Registry) -> Resul
         Err(refusal) => Some(refusal),
     };
     if refusal.is_some() {
-        lock(&registry.links).remove(&uid);
+        registry.disconnect(&uid);
     }
     let health = registry.health(&uid);
     let twin = registry.twin(plane);
@@ -323,6 +330,14 @@ impl Registry {
         member.is_some_and(|member| Some(&member.uid) == meta.uid.as_ref())
     }
 
+    /// Ends the link of a DataPlane, if there is one.
+    pub(super) fn disconnect(&self, uid: &str) {
+        if let Some(reports) = self.context.watchers.reports() {
+            reports.leave(uid);
+        }
+        lock(&self.links).remove(uid);
+    }
+
     /// Takes a DataPlane out of the table, if it is the one in it.
     pub(super) fn forget(&self, name: &str, uid: &str) {
         if self.context.fleet.remove(name, uid) {
@@ -333,7 +348,7 @@ impl Registry {
     /// Drops everything that is kept for a DataPlane that is out of the table, and tells everyone.
     fn dismiss(&self, gone: &Gone) {
         let Gone { name, uid } = gone;
-        lock(&self.links).remove(uid);
+        self.disconnect(uid);
         lock(&self.credentials).remove(uid);
         lock(&self.firsts).remove(uid);
         lock(&self.same_cluster).forget(uid);
@@ -403,7 +418,7 @@ impl Registry {
         let options = LinkOptions {
             name: name.clone(),
             fingerprint,
-            address,
+            address: address.clone(),
             current: Some(current).filter(|_| !local),
             control_plane: self.context.control_plane.clone(),
             local,
@@ -412,86 +427,21 @@ impl Registry {
             starts: self.starts.clone(),
             heard,
         };
-        let link = Link::start(options, remote, view, fleet.clone());
+        let link = match &self.context.watchers {
+            Watchers::Replicas(_) => Link::followed(options),
+            Watchers::Alone | Watchers::Share(_) => Link::start(options, remote, view, fleet.clone()),
+        };
+        if let Some(reports) = self.context.watchers.reports() {
+            reports.enter(&uid, &name, &address, link.reported());
+        }
         lock(&self.links).insert(uid, link);
         Ok(())
     }
 
     /// The namespaces of a data plane that are worked in; every one when empty.
-    fn namespaces_of(&self, plane: &DataPlane) -> BTreeSet<String> {
+    pub(super) fn namespaces_of(&self, plane: &DataPlane) -> BTreeSet<String> {
         let named: BTreeSet<String> = plane.spec.namespaces.iter().cloned().collect();
         let is_local = plane.spec.local == Some(true);
         if named.is_empty() && is_local { self.context.local_in.clone() } else { named }
-    }
-
-    /// Writes into the fleet what the spec and the verdicts say.
-    fn settle(&self, plane: &DataPlane, refusal: Option<&Why>, twin: Option<&Twin>) {
-        let (name, uid) = (plane.name_any(), plane.uid().unwrap_or_default());
-        let blocked = match (refusal, twin.filter(|twin| !twin.is_allowed)) {
-            (Some(refusal), _) => return self.block(plane, refusal),
-            (None, Some(twin)) => {
-                let message = format!(
-                    "it is held for the same cluster as data plane `{}`: {}; see `spec.allowDuplicateClusterId`",
-                    twin.name, twin.evidence
-                );
-                Some(Why::new(Reason::DuplicateCluster, message))
-            }
-            (None, None) if plane.spec.paused == Some(true) => {
-                Some(Why::new(Reason::Paused, "its `spec.paused` is set"))
-            }
-            (None, None) => None,
-        };
-        let expires_at = lock(&self.credentials)
-            .get(&uid)
-            .and_then(|c| c.verdict.as_ref().ok())
-            .and_then(|v| v.expires_at);
-        let renewal_at = self.prospect(plane).due;
-        let limits = plane.spec.limits.as_ref();
-        let max_backups = limit(limits.and_then(|limits| limits.max_concurrent_backups));
-        let within = self.namespaces_of(plane);
-        let mut news = false;
-        self.context.fleet.update(&name, &uid, |member| {
-            member.credential_expires_at = expires_at;
-            member.credential_renewal_at = renewal_at;
-            let may_join =
-                plane.annotations().get(labels::MAY_JOIN).map(|list| Arc::new(MayJoin::read(list)));
-            news = member.blocked != blocked
-                || member.labels != *plane.labels()
-                || member.may_join != may_join
-                || *member.within != within
-                || member.max_concurrent_backups != max_backups;
-            member.max_concurrent_backups = max_backups;
-            member.within = Arc::new(within);
-            member.blocked = blocked;
-            member.labels.clone_from(plane.labels());
-            member.may_join = may_join;
-        });
-        if news {
-            self.context.fleet.announce(Change::contact(&name));
-        }
-    }
-
-    /// Takes a data plane out of use for a refusal.
-    pub(super) fn block(&self, plane: &DataPlane, refusal: &Why) {
-        let (name, uid) = (plane.name_any(), plane.uid().unwrap_or_default());
-        let blocked = Some(refusal.clone());
-        let mut news = false;
-        self.context.fleet.update(&name, &uid, |member| {
-            news = member.blocked != blocked || member.labels != *plane.labels();
-            member.blocked = blocked;
-            member.labels.clone_from(plane.labels());
-            member.remote = None;
-            member.credential_expires_at = None;
-            member.credential_renewal_at = None;
-            member.view.update(|view| {
-                if view.contact == Contact::Live {
-                    let why = "its kubeconfig is not accepted".to_owned();
-                    view.contact = Contact::Lost { since: self.context.fleet.now(), why };
-                }
-            });
-        });
-        if news {
-            self.context.fleet.announce(Change::contact(&name));
-        }
     }
 }

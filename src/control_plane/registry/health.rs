@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     api::{
@@ -17,10 +18,12 @@ use crate::{
 };
 
 /// How the last question to an API server ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
+    /// None was asked yet.
     #[default]
     None,
+    /// It answered.
     Answered,
     /// It did not, or not so that it can be used.
     Lost(Cause),
@@ -62,8 +65,9 @@ impl Answer {
 }
 
 /// What is known about reaching one data plane.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Health {
+    /// How the last question ended.
     pub answer: Answer,
     /// When the API server last answered.
     pub last_contact: Option<Timestamp>,
@@ -75,6 +79,7 @@ pub struct Health {
     pub cluster_id: Option<String>,
     /// Why that cannot be known, when it was asked for.
     pub no_cluster_id: Option<Cause>,
+    /// Version of its API server.
     pub version: Option<String>,
     /// Who reconciles the Medusa kinds there.
     pub controller: Option<MedusaController>,

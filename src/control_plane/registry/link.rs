@@ -4,7 +4,6 @@
 
 use std::{
     collections::BTreeSet,
-    convert::Infallible,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -14,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use tokio::{
-    sync::{Notify, Semaphore, oneshot},
+    sync::{Notify, Semaphore},
     time::Instant,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -22,6 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     capability,
     health::{Answer, Health},
+    places::take_place,
     watches::{HeardRequests, Watches},
 };
 use crate::{
@@ -133,6 +133,25 @@ impl Link {
             }
         });
         Self { fingerprint, address, current, renewed, health, _cancel: cancel.drop_guard() }
+    }
+
+    /// A data plane that another replica watches: nothing is asked here, and what is known is written into [`Self::reported`].
+    #[must_use]
+    pub fn followed(options: LinkOptions) -> Self {
+        Self {
+            fingerprint: options.fingerprint,
+            address: options.address,
+            current: options.current,
+            renewed: Arc::default(),
+            health: Arc::default(),
+            _cancel: CancellationToken::new().drop_guard(),
+        }
+    }
+
+    /// Where what is known about reaching the cluster stands.
+    #[must_use]
+    pub fn reported(&self) -> Arc<Mutex<Health>> {
+        self.health.clone()
     }
 
     /// Goes on with the credential of `client`, if all else is as it was; says whether it does. What is watched is watched
@@ -440,18 +459,6 @@ impl Task {
     }
 }
 
-/// Waits for one of these places. It is let go when what is returned is dropped, or when it was held for `longest`: whoever
-/// answers slowly, or half, costs the others no more.
-async fn take_place(places: &Arc<Semaphore>, longest: Duration) -> Option<oneshot::Sender<Infallible>> {
-    let place = places.clone().acquire_owned().await.ok()?;
-    let (held, let_go) = oneshot::channel();
-    tokio::spawn(async move {
-        let _ = tokio::time::timeout(longest, let_go).await;
-        drop(place);
-    });
-    Some(held)
-}
-
 /// That nothing was said in time, in the same words each time, however long that was and on whatever it was waited for: those
 /// that change are news for all who follow a data plane.
 fn silent() -> Cause {
@@ -469,20 +476,4 @@ fn why_not(error: &CallError) -> Why {
 
 fn after(now: Timestamp, pause: Duration) -> Timestamp {
     SignedDuration::try_from(pause).ok().and_then(|d| now.checked_add(d).ok()).unwrap_or(now)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn whoever_answers_slowly_holds_a_place_at_the_start_for_a_bounded_time() {
-        let places = Arc::new(Semaphore::new(1));
-        let quick = take_place(&places, Duration::from_hours(1)).await;
-        drop(quick);
-        let slow = take_place(&places, Duration::from_millis(50)).await;
-        let next =
-            tokio::time::timeout(Duration::from_secs(30), take_place(&places, Duration::from_hours(1)));
-        assert!(next.await.is_ok_and(|place| place.is_some()) && slow.is_some());
-    }
 }

@@ -42,11 +42,6 @@ impl Registry {
         let old = plane.status.clone().unwrap_or_default();
         let member = self.context.fleet.member(&name).filter(|member| member.uid == uid);
         let view = member.as_ref().map_or_else(|| Arc::new(View::unknown()), |member| member.view.get());
-        let begins = member.is_some_and(|m| self.context.fleet.usable(&m, &view) == Usable::Connecting);
-        if begins && refusal.is_none() && twin.is_none() && says_more(&old, plane.metadata.generation, &view)
-        {
-            return Ok(());
-        }
         let prospect = self.prospect(plane);
         let credential = lock(&self.credentials).get(&uid).and_then(|c| {
             let vetted = c.verdict.as_ref().ok()?;
@@ -59,6 +54,20 @@ impl Registry {
                 observed_at: observed.and_then(|o| o.observed_at.clone()).or(Some(Time(c.observed_at))),
             })
         });
+        let begins = member.is_some_and(|m| self.context.fleet.usable(&m, &view) == Usable::Connecting);
+        let stands = begins
+            && refusal.is_none()
+            && twin.is_none()
+            && says_more(&old, plane.metadata.generation, &view);
+        if stands {
+            // By which credential a data plane is to be reached, who watches it reads there (`share.rs`).
+            let hash = |credential: Option<&CredentialStatus>| credential.and_then(|c| c.hash.clone());
+            if hash(credential.as_ref()) != hash(old.credential.as_ref()) {
+                let status = DataPlaneStatus { credential, ..old.clone() };
+                self.write(plane, &old, &status).await?;
+            }
+            return Ok(());
+        }
         let rejected = self.rejected.borrow().get(&name).cloned();
         // Who it is does not change because it is silent, or its Secret gone.
         let mut health = health.clone();
@@ -94,18 +103,29 @@ impl Registry {
         };
         health::conditions(&mut status.conditions, &facts, plane.metadata.generation, now);
         if is_news(&old, &status, heartbeat(plane)) {
-            let body = json!({
-                "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "DataPlane",
-                "metadata": {"name": name, "uid": uid, "resourceVersion": plane.resource_version()},
-                "status": status,
-            });
-            let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
-            match self.api().patch_status(&name, &params, &Patch::Apply(&body)).await {
-                Ok(_) => self.tell(plane, &old, &status),
-                // It changed, or was made again, and is looked at again for that.
-                Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => {}
-                Err(error) => return Err(RegistryError { name, error }),
-            }
+            self.write(plane, &old, &status).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        plane: &DataPlane,
+        old: &DataPlaneStatus,
+        status: &DataPlaneStatus,
+    ) -> Result<(), RegistryError> {
+        let name = plane.name_any();
+        let body = json!({
+            "apiVersion": "fleet.k8ssandra.io/v1alpha1", "kind": "DataPlane",
+            "metadata": {"name": name, "uid": plane.uid(), "resourceVersion": plane.resource_version()},
+            "status": status,
+        });
+        let params = PatchParams::apply(labels::MANAGER_CONTROL_PLANE).force();
+        match self.api().patch_status(&name, &params, &Patch::Apply(&body)).await {
+            Ok(_) => self.tell(plane, old, status),
+            // It changed, or was made again, and is looked at again for that.
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => {}
+            Err(error) => return Err(RegistryError { name, error }),
         }
         Ok(())
     }

@@ -21,7 +21,6 @@ use crate::{
         labels,
     },
     control_plane::data_planes::view::View,
-    runtime::sync::lock,
 };
 
 pub(super) async fn look(
@@ -32,7 +31,7 @@ pub(super) async fn look(
     let name = plane.name_any();
     // What can be read of it.
     let stand_in = DataPlane { metadata: plane.meta().clone(), ..DataPlane::default() };
-    lock(&registry.links).remove(&stand_in.uid().unwrap_or_default());
+    registry.disconnect(&stand_in.uid().unwrap_or_default());
     if stand_in.metadata.deletion_timestamp.is_some() {
         return unregister::step(&stand_in, WayThere::No, registry).await;
     }

@@ -333,7 +333,7 @@ fn settle(shared: &Shared, name: &str, done: Write, memory: &mut Memory) {
             let is_other = record.content_hash != wanted;
             let made = || Accepted::Made { wanted, got: record.content_hash.clone() };
             accept(&key, is_other.then(made));
-            memory.of.update(|view| remember(view, &key, *record));
+            memory.of.update(|view| remember(view, &key, *record, shared.context.fleet.now()));
             memory.pauses.remove(&key);
         }
         CopyOutcome::Shared { hash, with } => {
@@ -390,12 +390,12 @@ fn section(view: &mut View, kind: CopyKind) -> &mut Section<CopyRecord> {
 }
 
 /// Puts our own write into the view at once, unless the watch already delivered something newer.
-fn remember(view: &mut View, key: &CopyKey, record: CopyRecord) {
+fn remember(view: &mut View, key: &CopyKey, record: CopyRecord, now: Timestamp) {
     let version = |record: &CopyRecord| record.resource_version.parse::<u64>().unwrap_or(0);
     let items = section(view, key.kind);
     let older = items.last(&key.object).is_none_or(|known| version(known) <= version(&record));
     if older {
-        items.show(key.object.clone(), version(&record), Arc::new(record));
+        items.show(key.object.clone(), version(&record), Arc::new(record), now);
     }
 }
 

@@ -67,11 +67,12 @@ pub async fn delete<C: Followed>(remote: &Remote, object: &ExactObject) -> Resul
 /// Puts a child that was just made into the view of its data plane, unless its watch was faster.
 pub fn show<C: Child>(fleet: &Fleet, data_plane: &str, child: C) {
     if let Some(member) = fleet.member(data_plane) {
+        let now = fleet.now();
         member.view.update(|view| {
             let (section, key) = (C::section_mut(view), ObjectKey::of(&child));
             if section.last(&key).is_none() {
                 let version = child.resource_version().and_then(|version| version.parse().ok());
-                section.show(key, version.unwrap_or_default(), Arc::new(child));
+                section.show(key, version.unwrap_or_default(), Arc::new(child), now);
             }
         });
     }

@@ -231,12 +231,13 @@ fn remember(ctx: &ScheduleContext, plane: &str, key: &ObjectKey, written: Option
         object.resource_version().and_then(|version| version.parse::<u64>().ok()).unwrap_or_default()
     };
     let Some(member) = ctx.shared.fleet.member(plane) else { return };
+    let now = ctx.shared.fleet.now();
     member.view.update(|view| {
         let items = &mut view.schedules;
         match written {
             Some(written) if items.last(key).is_none_or(|known| version(known) <= version(written)) => {
                 if let Some(kept) = Schedules::keep(written) {
-                    items.show(key.clone(), version(written), Arc::new(kept));
+                    items.show(key.clone(), version(written), Arc::new(kept), now);
                 }
             }
             Some(_) => {}

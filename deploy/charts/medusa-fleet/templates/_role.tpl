@@ -5,6 +5,9 @@
 {{- if .Values.leaderElection }}
 - --leader-elect
 {{- end }}
+{{- with .Values.shards }}
+- --shards={{ . }}
+{{- end }}
 {{- with .Values.fleetName }}
 - --fleet-name={{ . }}
 {{- end }}
