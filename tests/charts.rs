@@ -187,6 +187,19 @@ fn assert_chosen(all: &[Value], changes: &str, seen: &[(&str, &str, &str)]) {
     CONTROL_PLANE,
     "x",
     "n",
+    "--set shards=12,replicas=3",
+    "",
+    &[
+        ("Deployment", "/spec/replicas", "3"),
+        ("Container", "/args", r#"["control-plane", "--log-format=json", "--leader-elect", "--shards=12"]"#),
+        ("Role", "/rules/4/resources", r#"["dataplaneviews"]"#),
+        ("Role", "/rules/5/verbs", r#"["delete"]"#),
+    ]
+)]
+#[case(
+    CONTROL_PLANE,
+    "x",
+    "n",
     "--set image.digest=sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,\
     image.repository=registry.example.com/m,imagePullSecrets[0].name=pull,\
     priorityClassName=system-cluster-critical",
@@ -451,6 +464,8 @@ fn the_definitions_a_chart_brings_are_those_of_crds() {
 #[case(CONTROL_PLANE, "image.tga=1", "tga")]
 #[case(CONTROL_PLANE, "image.digest=latest", "digest")]
 #[case(CONTROL_PLANE, "replicas=2,leaderElection=false", "leaderElection")]
+#[case(CONTROL_PLANE, "shards=4,replicas=1,leaderElection=false", "leaderElection is needed for shards")]
+#[case(CONTROL_PLANE, "shards=513", "shards")]
 #[case(CONTROL_PLANE, "serviceAccount.create=false", "serviceAccount.name")]
 #[case(
     CONTROL_PLANE,

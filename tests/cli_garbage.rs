@@ -69,13 +69,15 @@ fn a_namespace_that_is_none_is_refused_in_every_flag_and_variable() {
 
 #[test]
 fn flags_and_variables_that_mean_nothing_are_refused() {
-    let cases: [(&[&str], &str, &[u8], &str); 9] = [
+    let cases: [(&[&str], &str, &[u8], &str); 11] = [
         (&["control-plane"], "MEDUSA_FLEET_METRICS_ADDR", b"nonsense", "0.0.0.0:8080"),
         (&["data-plane"], "MEDUSA_FLEET_METRICS_ADDR", b"1.2.3.4:99999", "0.0.0.0:8080"),
         (&["control-plane"], "MEDUSA_FLEET_METRICS_ADDR", b"\xff", "UTF-8"),
         (&["dataplanes"], "MEDUSA_FLEET_NAMESPACE", b"\xff", "UTF-8"),
         (&["control-plane"], "MEDUSA_FLEET_ALLOW_UNSAFE_KUBECONFIG", b"proxy-url,nonsense", "`proxy-url`"),
         (&["control-plane"], "MEDUSA_FLEET_LEADER_ELECT", b"maybe", "--leader-elect"),
+        (&["control-plane"], "MEDUSA_FLEET_SHARDS", b"4", "--shards needs --leader-elect"),
+        (&["control-plane", "--leader-elect"], "MEDUSA_FLEET_SHARDS", b"513", "--shards"),
         (&["control-plane"], "MEDUSA_FLEET_LOG_FILTER", b"[[[", "--log-filter"),
         (&["control-plane"], "MEDUSA_FLEET_MEDUSA_IMAGE", b"a b", "is not an image"),
         (&["dataplanes"], "HTTPS_PROXY", b"http://\xff:1", "`HTTPS_PROXY`"),

@@ -2,7 +2,7 @@
 //! objects in the same run.
 //!
 //! Nothing here fails because of a figure. Reading order: `registered_fleet` (a control plane over some clusters),
-//! `replication`, `fanout`, `verdict`, `slots`, `quiet`, `backup`, `schedules`, `inventory`, `scale` (the measurements), `report`; `clusters`,
+//! `replication`, `fanout`, `verdict`, `slots`, `quiet`, `backup`, `schedules`, `inventory`, `scale`, `shards` (the measurements), `report`; `clusters`,
 //! `objects`, `peer`, `recorder`, `stats` and `support` are what they are made of.
 
 mod backup;
@@ -20,6 +20,7 @@ mod replication;
 mod report;
 mod scale;
 mod schedules;
+mod shards;
 mod slots;
 mod stats;
 mod support;
@@ -102,6 +103,8 @@ enum Measurement {
     Slots,
     /// Hundreds of simulated data planes, such as `--planes 100,300,1000`; only when it is asked for
     Scale,
+    /// The same, watched by three replicas, such as `--planes 3000`; only when it is asked for
+    Shards,
 }
 
 /// Runs of the measurements that take seconds.
@@ -111,7 +114,8 @@ const SCHEDULE_RUNS: usize = 3;
 
 impl Options {
     fn wants(&self, measurement: Measurement) -> bool {
-        let by_default = self.only.is_empty() && measurement != Measurement::Scale;
+        let is_large = matches!(measurement, Measurement::Scale | Measurement::Shards);
+        let by_default = self.only.is_empty() && !is_large;
         by_default || self.only.contains(&measurement)
     }
 
@@ -182,9 +186,13 @@ async fn measure(options: &Options, dir: &std::path::Path, report: &mut Report) 
     planes.sort_unstable();
     if options.wants(Measurement::Scale) {
         scale::scale(&options.testbed, &options.binary, dir, &planes, report).await?;
-        if options.only == [Measurement::Scale] {
-            return Ok(());
-        }
+    }
+    if options.wants(Measurement::Shards) {
+        shards::shards(&options.testbed, &options.binary, dir, &planes, report).await?;
+    }
+    let is_large = |only: &Measurement| matches!(only, Measurement::Scale | Measurement::Shards);
+    if !options.only.is_empty() && options.only.iter().all(is_large) {
+        return Ok(());
     }
     let first =
         planes.first().copied().filter(|n| *n > 0).ok_or("--planes must name at least one number above 0")?;

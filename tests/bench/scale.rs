@@ -37,6 +37,8 @@ const QUIET: u64 = 60_000;
 const BETWEEN_RUNS: u64 = 5_000;
 /// MedusaBackups of each datacenter.
 const BACKUPS: &str = "10";
+/// Shards for each of several replicas.
+const SHARDS_EACH: usize = 4;
 /// How long a simulated Medusa takes for a backup.
 const MEDUSA_TAKES: &str = "1s";
 
@@ -52,7 +54,7 @@ pub async fn scale(
         say(format!("{count} simulated data planes"));
         let dir = dir.join(format!("scale-{count}"));
         let measured = async {
-            let mut fleet = Large::start(testbed, binary, &dir, count).await?;
+            let mut fleet = Large::start(testbed, binary, &dir, count, 1).await?;
             fleet.measure(report).await
         };
         if let Err(error) = measured.await {
@@ -64,13 +66,15 @@ pub async fn scale(
 }
 
 /// Simulated data planes, a real API server, and a control plane over them.
-struct Large {
+pub struct Large {
     count: usize,
-    home: Cluster,
+    pub home: Cluster,
     home_pid: u32,
-    namespace: String,
-    recorder: Recorder,
+    pub namespace: String,
+    pub recorder: Recorder,
     control_plane: Program,
+    /// The other replicas, where there are several.
+    pub others: Vec<Program>,
     metrics: Client,
     admin: Client,
     started: Instant,
@@ -87,10 +91,19 @@ struct Cost {
     asked: f64,
     connections: f64,
     memory: f64,
+    /// Memory of the largest replica.
+    largest: f64,
 }
 
 impl Large {
-    async fn start(testbed: &Path, binary: &Path, dir: &Path, count: usize) -> Result<Self> {
+    /// Starts so many data planes, and so many replicas that share the watching.
+    pub async fn start(
+        testbed: &Path,
+        binary: &Path,
+        dir: &Path,
+        count: usize,
+        replicas: usize,
+    ) -> Result<Self> {
         let real = Testbed::up(Command::new(testbed), &dir.join("home"), 0, &[])?;
         let more = ["--backups", BACKUPS, "--medusa-takes", MEDUSA_TAKES];
         let simulated = Testbed::simulate(Command::new(testbed), &dir.join("planes"), count, &more)?;
@@ -115,19 +128,20 @@ impl Large {
         recorder.watch::<FleetBackupJob>(HOME, "FleetBackupJob", home.api(&namespace), phase);
         let log = dir.join("control-plane.log");
         let started = Instant::now();
-        let control_plane = Program::start(binary, &log, |command| {
-            command
-                .args([
-                    "control-plane",
-                    "--namespace",
-                    &namespace,
-                    "--metrics-addr",
-                    "127.0.0.1:0",
-                    "--kubeconfig",
-                ])
-                .arg(&home.kubeconfig)
-                .env("MALLOC_ARENA_MAX", "1")
-        })?;
+        let shards = (SHARDS_EACH * replicas).to_string();
+        let start = |log: &Path| {
+            Program::start(binary, log, |command| {
+                let args = ["control-plane", "--namespace", &namespace, "--metrics-addr", "127.0.0.1:0"];
+                command.args(args).arg("--kubeconfig").arg(&home.kubeconfig).env("MALLOC_ARENA_MAX", "1");
+                if replicas > 1 {
+                    command.args(["--leader-elect", "--shards", &shards]);
+                }
+                command
+            })
+        };
+        let control_plane = start(&log)?;
+        let others = (1..replicas).map(|number| start(&dir.join(format!("replica-{number}.log"))));
+        let others = others.collect::<Result<Vec<Program>>>()?;
         let metrics = metrics_of(&control_plane, 0).await?;
         let pid = described.get("pid").and_then(Value::as_u64).and_then(|pid| u32::try_from(pid).ok());
         Ok(Self {
@@ -137,6 +151,7 @@ impl Large {
             namespace,
             recorder,
             control_plane,
+            others,
             metrics,
             admin: plain(&text(&simulated.ready, "admin"))?,
             started,
@@ -154,7 +169,7 @@ impl Large {
         self.restart(report).await
     }
 
-    fn row(&self, what: &str, unit: &'static str) -> Row {
+    pub fn row(&self, what: &str, unit: &'static str) -> Row {
         Row::new(what, self.count, 0, unit)
     }
 
@@ -170,7 +185,7 @@ impl Large {
         Ok(self.recorder.since(planes).into_iter().map(|at| (at - start).as_secs_f64()).collect())
     }
 
-    async fn first_start(&mut self, report: &mut Report) -> Result<()> {
+    pub async fn first_start(&mut self, report: &mut Report) -> Result<()> {
         let took = self.until(&self.planes(), "True", self.started).await?;
         report.add(self.row("first start, until ready", "s").ours(&took).note("p99: the last but 1 %"));
         let last = took.into_iter().fold(0.0, f64::max);
@@ -183,15 +198,27 @@ impl Large {
         let sum = counters.get("sum").ok_or("the simulation does not say what it counted")?;
         let counted = |key: &str| sum.get(key).and_then(Value::as_f64).unwrap_or_default();
         let requests = sum.get("requests").and_then(Value::as_object).into_iter().flatten();
+        let (mut ours, mut memory, mut largest) = (0.0, 0.0, 0.0_f64);
+        for replica in self.replicas() {
+            ours += processor_time(replica.pid())?;
+            let resident = replica.memory("VmRSS")?;
+            memory += resident;
+            largest = largest.max(resident);
+        }
         Ok(Cost {
             at: Instant::now(),
-            ours: processor_time(self.control_plane.pid())?,
+            ours,
             home: processor_time(self.home_pid)?,
             requests: Requests::of(&self.home).await?,
             asked: requests.filter_map(|(_, count)| count.as_f64()).sum(),
             connections: counted("connections"),
-            memory: self.control_plane.memory("VmRSS")?,
+            memory,
+            largest,
         })
+    }
+
+    fn replicas(&self) -> impl Iterator<Item = &Program> {
+        std::iter::once(&self.control_plane).chain(&self.others)
     }
 
     /// Adds what it costs between two moments.
@@ -205,7 +232,8 @@ impl Large {
         report.add(row("processor of its own API server", "mCPU").ours(&[home]));
         let memory = row("memory (VmRSS)", "MiB").ours(&[after.memory]);
         let grown = (after.memory - before.memory) / seconds * 60.0;
-        report.add(memory.note(format!("{grown:+.1} MiB a minute")));
+        let largest = after.largest;
+        report.add(memory.note(format!("{grown:+.1} MiB a minute; the largest replica {largest:.0} MiB")));
         let written = after.requests.since(&before.requests).writes();
         let writes = row("writes at home", "a second").ours(&[written.sum(is_write) / seconds]);
         report.add(writes.note(written.line()));
@@ -214,7 +242,7 @@ impl Large {
         report.add(row("connections of a data plane", "").ours(&[after.connections / planes]));
     }
 
-    async fn idle(&mut self, report: &mut Report) -> Result<()> {
+    pub async fn idle(&mut self, report: &mut Report) -> Result<()> {
         pause(QUIET).await;
         let before = self.cost().await?;
         pause(2 * QUIET).await;
@@ -225,7 +253,7 @@ impl Large {
 
     /// Waits until there are so many more objects of a kind in the data planes than `before`; returns when each half, the
     /// 99th part and all of them were there, in milliseconds after `start`.
-    async fn until_made(&self, kind: &str, before: u64, start: Instant) -> Result<[f64; 3]> {
+    pub async fn until_made(&self, kind: &str, before: u64, start: Instant) -> Result<[f64; 3]> {
         let all = u64::try_from(self.count)?;
         let mut reached = [None; 3];
         let wanted = [all.div_ceil(2), (all * 99).div_ceil(100), all];
@@ -252,14 +280,14 @@ impl Large {
         }
     }
 
-    async fn objects(&self, kind: &str) -> Result<u64> {
+    pub async fn objects(&self, kind: &str) -> Result<u64> {
         let counted = self.ask(&self.admin, "/objects?sum=true").await?;
         let sum = counted.get("sum").ok_or("the simulation does not say what it has")?;
         Ok(sum.get(kind).and_then(Value::as_u64).unwrap_or_default())
     }
 
     /// A FleetBackupJob over all data planes.
-    async fn fan_out(&mut self, report: &mut Report) -> Result<()> {
+    pub async fn fan_out(&mut self, report: &mut Report) -> Result<()> {
         let (mut halves, mut most, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
         for run in 0..3 {
             let name = format!("all-{run}");
@@ -368,7 +396,7 @@ impl Large {
 }
 
 /// As the simulation counts them.
-const JOBS: &str = "medusabackupjobs.medusa.k8ssandra.io";
+pub const JOBS: &str = "medusabackupjobs.medusa.k8ssandra.io";
 const SECRETS: &str = "secrets";
 /// The metric that says whether a data plane answers.
 const UP: &str = "medusa_fleet_dataplane_up{";

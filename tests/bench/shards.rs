@@ -1,0 +1,96 @@
+//! Thousands of simulated data planes, watched by several replicas: what each costs, how fast the whole is, and how long it
+//! takes until the share of one that is killed is watched by the others, with what is lost or made twice meanwhile.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, api::ListParams};
+use medusa_fleet::api::fleet::DataPlaneView;
+
+use crate::{
+    clusters::apply,
+    harness::{Result, within},
+    objects::fleet_backup_job,
+    registered_fleet::HOME,
+    report::Report,
+    scale::{JOBS, Large},
+    support::{load, say},
+};
+
+/// Replicas that share the watching.
+const REPLICAS: usize = 3;
+/// How long a takeover may take.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// Measures fleets of so many data planes, one after the other.
+pub async fn shards(
+    testbed: &Path,
+    binary: &Path,
+    dir: &Path,
+    planes: &[usize],
+    report: &mut Report,
+) -> Result<()> {
+    for &count in planes {
+        say(format!("{count} simulated data planes, {REPLICAS} replicas"));
+        let dir = dir.join(format!("shards-{count}"));
+        let measured = async {
+            let mut fleet = Large::start(testbed, binary, &dir, count, REPLICAS).await?;
+            fleet.first_start(report).await?;
+            fleet.idle(report).await?;
+            fleet.fan_out(report).await?;
+            one_is_killed(&mut fleet, count, report).await
+        };
+        if let Err(error) = measured.await {
+            report.failed("shards", count, 0, &error);
+        }
+        report.facts.push(format!("load average after {count} data planes: {:.2}", load()));
+    }
+    Ok(())
+}
+
+/// Who holds shards, by the shards' Leases.
+async fn holders(fleet: &Large) -> Result<Vec<(String, i32)>> {
+    let leases: Api<Lease> = fleet.home.api(&fleet.namespace);
+    let of_shards = leases.list(&ListParams::default().labels("fleet.k8ssandra.io/lease=shard")).await?;
+    let held = of_shards.into_iter().filter_map(|lease| lease.spec);
+    Ok(held.filter_map(|spec| Some((spec.holder_identity?, spec.lease_transitions?))).collect())
+}
+
+/// A replica is killed right after a FleetBackupJob over all data planes was made.
+async fn one_is_killed(fleet: &mut Large, count: usize, report: &mut Report) -> Result<()> {
+    let before = holders(fleet).await?;
+    let made = fleet.objects(JOBS).await?;
+    let name = "killed".to_owned();
+    apply(&fleet.home, &fleet.namespace, &fleet_backup_job(&name)).await?;
+    let start = Instant::now();
+    let mut gone = fleet.others.pop().ok_or("there is one replica only")?;
+    gone.kill();
+    let taken = within(PATIENCE, "the shards of the one that was killed are held by others", async || {
+        let now = holders(fleet).await?;
+        let moved = now.iter().filter(|holder| !before.contains(holder)).count();
+        let names: std::collections::BTreeSet<&str> = now.iter().map(|(name, _)| name.as_str()).collect();
+        if moved > 0 && names.len() < REPLICAS { Ok(start.elapsed()) } else { Err(format!("{now:?}").into()) }
+    })
+    .await?;
+    report.add(fleet.row("one replica is killed: its shards are held", "s").ours(&[taken.as_secs_f64()]));
+    let watched = within(PATIENCE, "all is published by those who hold it", async || {
+        let holders = holders(fleet).await?;
+        let views: Api<DataPlaneView> = fleet.home.api(&fleet.namespace);
+        let views = views.list(&ListParams::default()).await?;
+        let theirs = |view: &&DataPlaneView| holders.contains(&(view.spec.holder.clone(), view.spec.epoch));
+        let current = views.iter().filter(theirs).count();
+        // Its own cluster is one of them.
+        if current > count { Ok(start.elapsed()) } else { Err(format!("{current} of {count}").into()) }
+    })
+    .await?;
+    report.add(fleet.row("one replica is killed: its share is watched", "s").ours(&[watched.as_secs_f64()]));
+    let ended = fleet.recorder.until_marked([(HOME, "FleetBackupJob", name)], "Succeeded").await?;
+    let children = fleet.objects(JOBS).await?.saturating_sub(made);
+    let note = format!("{children} jobs were made for {count} datacenters");
+    let row = fleet.row("one replica is killed: the FleetBackupJob has succeeded", "s");
+    report.add(row.ours(&[(ended - start).as_secs_f64()]).note(note));
+    Ok(())
+}
