@@ -13,11 +13,11 @@
 // answered with 410.
 //
 // Who is at work there is simulated, too: a Lease says that Medusa's controller runs, and is renewed; a MedusaBackupJob
-// starts when it is made, and has its MedusaBackup and its end some time later; so do MedusaTasks, which change nothing. One
-// whose datacenter is not there stays as it is.
+// starts when it is made, and has its MedusaBackup and its end some time later; so do MedusaTasks and MedusaRestoreJobs, which
+// change nothing; a purge is followed by its sync. One whose datacenter is not there stays as it is.
 //
 // What is not simulated: roles, quotas, admission and webhooks; validation and defaults of Kubernetes' own kinds; other
-// controllers, so that nothing is collected with its owner, schedules make no runs and restores stay as they are; tables,
+// controllers, so that nothing is collected with its owner, and schedules make no runs; tables,
 // protobuf and compression; JSON patches, scale, logs, tokens of ServiceAccounts; the definitions of custom resources as
 // objects. Pages of a list that go on show objects as they are by then, under the version of the first page. Nothing is
 // kept when the program ends.

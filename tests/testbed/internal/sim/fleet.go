@@ -32,13 +32,14 @@ type Config struct {
 
 // Fleet is a running simulation.
 type Fleet struct {
-	planes []*plane
-	byName map[string]*plane
-	dir    string
-	begun  time.Time
-	admin  *http.Server
-	url    string
-	done   chan struct{}
+	planes  []*plane
+	byName  map[string]*plane
+	dir     string
+	begun   time.Time
+	journal journal
+	admin   *http.Server
+	url     string
+	done    chan struct{}
 }
 
 // Start begins a simulation.
@@ -66,6 +67,12 @@ func Start(config Config) (*Fleet, error) {
 	f := &Fleet{byName: map[string]*plane{}, dir: config.Dir, begun: time.Now(), done: make(chan struct{})}
 	for n := range config.Planes {
 		p, err := newPlane(fmt.Sprintf("sim-%d", n+1), kinds, config)
+		if err == nil {
+			p.store.heard = func(k *kind, e event) {
+				p.medusa.hear(k, e)
+				f.journal.hear(p.name, k, e)
+			}
+		}
 		if err == nil {
 			err = p.start(certificate)
 		}

@@ -1,0 +1,479 @@
+//! That the soak's oracle finds what it is there for, that its plan depends on nothing but its terms, and that its figures
+//! are right. The soak itself is `tests/soak`.
+
+#![allow(dead_code, reason = "the soak uses the rest")]
+
+#[path = "soak/action.rs"]
+mod action;
+#[path = "soak/dice.rs"]
+mod dice;
+#[path = "soak/latency.rs"]
+mod latency;
+#[path = "soak/memory.rs"]
+mod memory;
+#[path = "soak/observed.rs"]
+mod observed;
+#[path = "soak/oracle/mod.rs"]
+mod oracle;
+#[path = "soak/parse.rs"]
+mod parse;
+#[path = "soak/plan.rs"]
+mod plan;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use medusa_fleet::api::labels;
+use rstest::rstest;
+use serde_json::json;
+
+use crate::{
+    action::Action,
+    latency::{Probe, Spell, latencies, percentile},
+    memory::{Sample, Slope, after_warming_up},
+    observed::{Disturbance, End, HomeNow, Made, Observed, Open, PlaneNow, Run, RunPart, What},
+    oracle::{Finding, Rule, findings},
+    plan::{Terms, plan},
+};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_000_000 + second)
+}
+
+/// One run over two data planes, and all as it should be.
+fn good() -> Observed {
+    let part = |plane: &str| RunPart {
+        plane: plane.to_owned(),
+        datacenter: "dc1".to_owned(),
+        job: "nightly-dc1-0a".to_owned(),
+        attempts: 1,
+        phase: "Succeeded".to_owned(),
+        finished: Some(at(20)),
+        ..RunPart::default()
+    };
+    let made = |plane: &str| Made {
+        plane: plane.to_owned(),
+        resource: "medusabackupjobs".to_owned(),
+        name: "nightly-dc1-0a".to_owned(),
+        uid: format!("made-{plane}"),
+        owner: "run".to_owned(),
+        datacenter: "dc1".to_owned(),
+        at: at(12),
+        deleted: None,
+        end: End::Good,
+    };
+    let run = Run {
+        kind: "FleetBackupJob".to_owned(),
+        name: "nightly".to_owned(),
+        uid: "run".to_owned(),
+        created: at(10),
+        policy: "Wait".to_owned(),
+        phase: "Succeeded".to_owned(),
+        finished: Some(at(20)),
+        entries: vec![part("a"), part("b")],
+        ..Run::default()
+    };
+    let idle = Open { watches: 9, connections: 2 };
+    let contents = |kind: &str| [("shared".to_owned(), kind.to_owned())].into();
+    let plane = PlaneNow {
+        secrets: contents("secret"),
+        configurations: contents("configuration"),
+        backups: ["nightly-dc1-0a".to_owned()].into(),
+        open: idle,
+    };
+    let names = ["a", "b"].map(str::to_owned);
+    Observed {
+        runs: vec![run],
+        made: vec![made("a"), made("b")],
+        planes: names.clone().map(|name| (name, plane.clone())).into(),
+        home: HomeNow {
+            registered: names.clone().into(),
+            data_planes: ["a", "b", "local"].map(|name| (name.to_owned(), String::new())).into(),
+            secrets: contents("secret"),
+            configurations: contents("configuration"),
+            backups: names.map(|name| (name, "nightly-dc1-0a".to_owned())).into(),
+            ..HomeNow::default()
+        },
+        idle,
+        starts: 1,
+        ..Observed::default()
+    }
+}
+
+fn after(change: impl FnOnce(&mut Observed)) -> Vec<Rule> {
+    let mut seen = good();
+    change(&mut seen);
+    findings(&seen).into_iter().map(|Finding { rule, .. }| rule).collect()
+}
+
+fn disturbed(what: What, plane: &str, from: i64, until: Option<i64>) -> Disturbance {
+    Disturbance { plane: plane.to_owned(), what, from: at(from), until: until.map(at) }
+}
+
+/// The data plane `b` leaves, as one that is unregistered should.
+fn leave(seen: &mut Observed) {
+    seen.disturbances.push(disturbed(What::Unregistered, "b", 15, None));
+    seen.home.registered.remove("b");
+    seen.home.data_planes.remove("b");
+    seen.home.backups.retain(|(plane, _)| plane == "a");
+    let left = seen.planes.get_mut("b").unwrap();
+    *left = PlaneNow { backups: left.backups.clone(), ..PlaneNow::default() };
+}
+
+/// The part of `b` was not done, with nothing made.
+fn undone(seen: &mut Observed, phase: &str) {
+    seen.made.pop();
+    let run = &mut seen.runs[0];
+    run.entries[1].phase = phase.to_owned();
+    run.entries[1].attempts = 0;
+    run.phase = if phase == "Failed" { "PartiallyFailed" } else { "Succeeded" }.to_owned();
+}
+
+#[test]
+fn where_all_is_as_it_should_be_there_is_no_finding() {
+    assert_eq!(after(|_| {}), []);
+    assert_eq!(after(leave), []);
+}
+
+#[rstest]
+#[case::goes_on(|run: &mut Run| { run.phase = "Running".to_owned(); run.entries[0].finished = None; }, Rule::NotOver)]
+#[case::never_begun(|run: &mut Run| run.phase = String::new(), Rule::NotOver)]
+#[case::no_entry(|run: &mut Run| { run.entries.remove(1); }, Rule::Lost)]
+#[case::never_made(|run: &mut Run| run.entries[0].job = "other".to_owned(), Rule::Lost)]
+#[case::wrong_sum(|run: &mut Run| run.phase = "PartiallyFailed".to_owned(), Rule::WrongVerdict)]
+#[case::cancelled_by_nobody(|run: &mut Run| run.phase = "Cancelled".to_owned(), Rule::WrongVerdict)]
+#[case::good_is_called_failed(
+    |run: &mut Run| { run.entries[0].phase = "Failed".to_owned(); run.phase = "PartiallyFailed".to_owned(); },
+    Rule::WrongVerdict
+)]
+#[case::failed_without_a_datacenter(
+    |run: &mut Run| { run.named = vec!["a".to_owned()]; run.entries.clear(); run.phase = "Failed".to_owned(); },
+    Rule::WrongVerdict
+)]
+fn what_is_wrong_with_a_run_is_found(#[case] change: impl FnOnce(&mut Run), #[case] rule: Rule) {
+    let found = after(|seen| change(&mut seen.runs[0]));
+    assert!(found.contains(&rule), "{found:?}");
+}
+
+#[test]
+fn a_run_that_is_gone_need_not_have_ended() {
+    let found = after(|seen| {
+        seen.runs[0].phase = "Running".to_owned();
+        seen.runs[0].is_gone = true;
+        seen.made.iter_mut().for_each(|made| made.deleted = Some(at(30)));
+    });
+    assert_eq!(found, []);
+}
+
+#[test]
+fn what_is_made_twice_is_found() {
+    let again = |name: &str, uid: &str| {
+        let (name, uid) = (name.to_owned(), uid.to_owned());
+        move |seen: &mut Observed| {
+            let made = Made { name, uid, deleted: Some(at(30)), ..seen.made[0].clone() };
+            seen.made.push(made);
+        }
+    };
+    assert_eq!(after(again("nightly-dc1-0a", "again")), [Rule::Doubled, Rule::Doubled], "the same name");
+    assert_eq!(
+        after(again("nightly-dc1-r2x0a", "again")),
+        [Rule::Doubled],
+        "an attempt that nobody knows of"
+    );
+    let known = |seen: &mut Observed| {
+        seen.runs[0].entries[0].attempts = 2;
+        again("nightly-dc1-r2x0a", "again")(seen);
+    };
+    assert_eq!(after(known), []);
+    let slot = |seen: &mut Observed| seen.runs.push(Run { uid: "twin".to_owned(), ..seen.runs[0].clone() });
+    assert!(after(slot).contains(&Rule::Doubled), "a slot that ran twice");
+}
+
+#[test]
+fn what_nobody_asked_for_is_found() {
+    assert_eq!(after(|seen| seen.made[0].owner = "nobody".to_owned()), [Rule::Lost, Rule::Unexplained]);
+    let elsewhere = |seen: &mut Observed| {
+        let made = Made { plane: "c".to_owned(), uid: "c".to_owned(), ..seen.made[0].clone() };
+        seen.made.push(made);
+    };
+    assert_eq!(after(elsewhere), [Rule::Unexplained]);
+}
+
+#[rstest]
+#[case::bad(End::Bad)]
+#[case::going(End::Going)]
+#[case::untouched(End::Untouched)]
+fn what_has_not_ended_well_has_not_succeeded(#[case] end: End) {
+    assert_eq!(after(|seen| seen.made[0].end = end), [Rule::WrongVerdict]);
+}
+
+#[rstest]
+#[case::waits("Wait", "Failed", true, false)]
+#[case::waits_and_skips("Wait", "Skipped", true, false)]
+#[case::skips("Skip", "Skipped", true, true)]
+#[case::skips_and_fails("Skip", "Failed", true, false)]
+#[case::fails("Fail", "Failed", true, true)]
+#[case::fails_and_skips("Fail", "Skipped", true, false)]
+#[case::skips_for_nothing("Skip", "Skipped", false, false)]
+#[case::fails_for_nothing("Fail", "Failed", false, false)]
+fn only_a_policy_and_a_fault_excuse_what_was_not_done(
+    #[case] policy: &str,
+    #[case] phase: &str,
+    #[case] has_fault: bool,
+    #[case] is_excused: bool,
+) {
+    let found = after(|seen| {
+        undone(seen, phase);
+        policy.clone_into(&mut seen.runs[0].policy);
+        if has_fault {
+            seen.disturbances.push(disturbed(What::Fault, "b", 5, Some(15)));
+        }
+    });
+    assert_eq!(found.is_empty(), is_excused, "{found:?}");
+}
+
+#[test]
+fn a_fault_elsewhere_long_before_or_afterwards_is_no_excuse() {
+    for (plane, from, until) in [("a", 5, 15), ("b", -90, -60), ("b", 25, 30)] {
+        let found = after(|seen| {
+            undone(seen, "Skipped");
+            "Skip".clone_into(&mut seen.runs[0].policy);
+            seen.disturbances.push(disturbed(What::Fault, plane, from, Some(until)));
+        });
+        assert_eq!(found, [Rule::WrongVerdict], "{plane} {from}");
+    }
+}
+
+#[test]
+fn a_run_that_was_called_off_and_a_data_plane_that_left_are_excused() {
+    let cancelled = |seen: &mut Observed| {
+        undone(seen, "Skipped");
+        seen.runs[0].is_cancelled = true;
+        "Cancelled".clone_into(&mut seen.runs[0].phase);
+    };
+    assert_eq!(after(cancelled), []);
+    let left = |seen: &mut Observed| {
+        leave(seen);
+        undone(seen, "Failed");
+    };
+    assert_eq!(after(left), []);
+}
+
+type Change = fn(&mut Observed);
+
+#[rstest]
+#[case::not_ready(|seen: &mut Observed| { seen.home.data_planes.insert("a".into(), "TimedOut".into()); }, Rule::NotReady)]
+#[case::no_data_plane(|seen: &mut Observed| { seen.home.data_planes.remove("a"); }, Rule::NotReady)]
+#[case::unregistered_and_there(|seen: &mut Observed| { leave(seen); seen.home.data_planes.insert("b".into(), String::new()); }, Rule::NotReady)]
+#[case::old_secret(|seen: &mut Observed| { plane_of(seen).secrets.insert("shared".into(), "old".into()); }, Rule::Copies)]
+#[case::no_copy(|seen: &mut Observed| { plane_of(seen).configurations.clear(); }, Rule::Copies)]
+#[case::surplus_copy(|seen: &mut Observed| { plane_of(seen).secrets.insert("passing".into(), "x".into()); }, Rule::Copies)]
+#[case::copies_in_what_left(|seen: &mut Observed| { leave(seen); plane_of(seen).secrets.insert("shared".into(), "secret".into()); }, Rule::Copies)]
+#[case::untold_backup(|seen: &mut Observed| { plane_of(seen).backups.insert("more".into()); }, Rule::Inventory)]
+#[case::untrue_backup(|seen: &mut Observed| { plane_of(seen).backups.clear(); }, Rule::Inventory)]
+#[case::child_of_a_run_that_is_gone(|seen: &mut Observed| seen.runs[0].is_gone = true, Rule::LeftOver)]
+#[case::schedule(|seen: &mut Observed| { seen.home.schedules.insert("schedule-1".into()); }, Rule::LeftOver)]
+#[case::watch(|seen: &mut Observed| plane_of(seen).open.watches = 10, Rule::Open)]
+#[case::connection(|seen: &mut Observed| plane_of(seen).open.connections = 3, Rule::Open)]
+#[case::connection_to_what_left(|seen: &mut Observed| { leave(seen); plane_of(seen).open.connections = 1; }, Rule::Open)]
+#[case::events(|seen: &mut Observed| { seen.home.events.insert(("FleetBackupJob".into(), "n".into(), "R".into()), 10); }, Rule::Events)]
+fn what_is_left_over_or_differs_is_found(#[case] change: Change, #[case] rule: Rule) {
+    assert_eq!(after(change).into_iter().collect::<BTreeSet<Rule>>(), [rule].into());
+}
+
+fn plane_of(seen: &mut Observed) -> &mut PlaneNow {
+    seen.planes.get_mut("b").unwrap()
+}
+
+#[test]
+fn what_a_schedule_kept_in_a_data_plane_goes_with_it() {
+    let kept = |seen: &mut Observed| {
+        let made = Made {
+            resource: "medusabackupschedules".to_owned(),
+            name: "schedule-1-dc1-0b".to_owned(),
+            owner: "schedule".to_owned(),
+            ..seen.made[0].clone()
+        };
+        seen.made.push(made);
+    };
+    assert_eq!(after(kept), [Rule::LeftOver]);
+    let taken_back = |seen: &mut Observed| {
+        kept(seen);
+        seen.made[2].deleted = Some(at(30));
+    };
+    assert_eq!(after(taken_back), []);
+}
+
+#[test]
+fn what_a_data_plane_kept_when_it_was_unregistered_stays_there() {
+    let gone = |seen: &mut Observed, since: i64| {
+        leave(seen);
+        seen.disturbances[0].from = at(since);
+        seen.runs[0].is_gone = true;
+        seen.made[0].deleted = Some(at(40));
+    };
+    assert_eq!(after(|seen| gone(seen, 15)), []);
+    assert_eq!(after(|seen| gone(seen, 5)), [Rule::LeftOver], "it was made after that");
+}
+
+#[test]
+fn a_name_does_not_say_what_is_in_a_secret() {
+    let mut seen = good();
+    plane_of(&mut seen).secrets.insert("shared".into(), "hunter2".into());
+    let said: Vec<String> = findings(&seen).iter().map(ToString::to_string).collect();
+    assert_eq!(said, ["Copies: Secret shared in b differs from its source"]);
+}
+
+fn terms(seed: u64, minutes: u64) -> Terms {
+    Terms { seed, length: Duration::from_secs(minutes * 60), planes: 20 }
+}
+
+#[test]
+fn the_same_terms_are_the_same_plan_and_another_seed_is_another() {
+    assert_eq!(plan(terms(7, 10)), plan(terms(7, 10)));
+    assert_ne!(plan(terms(7, 10)), plan(terms(8, 10)));
+    assert_ne!(plan(terms(0, 10)), plan(terms(1, 10)));
+}
+
+#[test]
+fn every_plan_keeps_its_time_and_leaves_nothing_on() {
+    for (seed, minutes) in (0..20).map(|seed| (seed, 2)).chain([(7, 45), (8, 120)]) {
+        let steps = plan(terms(seed, minutes));
+        assert!(steps.is_sorted_by_key(|step| step.at), "{seed}");
+        assert!(steps.last().unwrap().at <= Duration::from_secs(minutes * 60), "{seed}");
+        let (mut faults, mut broken, mut schedules) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut is_stopped = false;
+        for step in steps {
+            match step.action {
+                Action::Fault(_, planes) => {
+                    assert_eq!(planes.len(), 2, "a tenth, {seed}");
+                    faults.extend(planes);
+                }
+                Action::Heal(planes) => faults.retain(|plane| !planes.contains(plane)),
+                Action::Break(plane) => assert!(broken.insert(plane)),
+                Action::Mend(plane) => assert!(broken.remove(&plane)),
+                Action::Schedule(timetable) => assert!(schedules.insert(timetable.name)),
+                Action::Unschedule(name) => assert!(schedules.remove(&name)),
+                Action::Kill => assert!(step.at <= plan::last_kill(terms(seed, minutes).length)),
+                Action::Stop => is_stopped = true,
+                Action::Continue => is_stopped = false,
+                _ => {}
+            }
+        }
+        assert!(faults.is_empty() && broken.is_empty() && schedules.is_empty() && !is_stopped, "{seed}");
+    }
+}
+
+#[test]
+fn hours_have_every_fault_and_every_action() {
+    let steps = plan(terms(7, 120));
+    let faults: BTreeSet<String> = steps
+        .iter()
+        .filter_map(
+            |step| if let Action::Fault(fault, _) = &step.action { Some(fault.to_string()) } else { None },
+        )
+        .collect();
+    assert_eq!(faults.len(), plan::faults().len());
+    let words: BTreeSet<String> = steps
+        .iter()
+        .map(|step| {
+            step.action.to_string().split(|c: char| !c.is_alphabetic()).take(3).collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    for word in [
+        "create FleetRestoreJob restore",
+        "kill",
+        "SIGSTOP the control",
+        "unregister sim",
+        "cancel FleetBackupJob backup",
+    ] {
+        assert!(words.iter().any(|said| said.starts_with(word)), "{word}: {words:?}");
+    }
+}
+
+#[test]
+fn what_is_read_of_a_run_and_of_what_it_made() {
+    let run = parse::run(
+        "FleetBackupJob",
+        &json!({
+            "metadata": {"name": "n", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"selector": {"dataPlanes": ["a"]}, "unreachablePolicy": "Skip", "cancel": true},
+            "status": {"phase": "Cancelled", "finishTime": "2026-01-01T00:00:09Z", "datacenters": [{
+                "dataPlane": "a", "datacenter": "dc1", "job": "n-dc1-u", "attempts": 2, "phase": "Skipped",
+                "reason": "Cancelled", "finishTime": "2026-01-01T00:00:08Z"}]},
+        }),
+    );
+    assert_eq!((run.named, run.policy.as_str(), run.is_cancelled), (vec!["a".to_owned()], "Skip", true));
+    assert_eq!(run.finished, Some("2026-01-01T00:00:09Z".parse().unwrap()));
+    let [part] = &run.entries[..] else { panic!("{:?}", run.entries) };
+    assert_eq!((part.attempts, part.phase.as_str(), part.job.as_str()), (2, "Skipped", "n-dc1-u"));
+    let made = parse::made(&json!({
+        "at": "2026-01-01T00:00:00.5Z", "plane": "a", "resource": "medusabackupjobs", "name": "n-dc1-u", "uid": "m",
+        "labels": {labels::JOB_UID: "u", labels::CASSANDRA_DATACENTER: "dc1"},
+    }));
+    assert_eq!((made.owner.as_str(), made.datacenter.as_str()), ("u", "dc1"));
+    let status = |status| parse::end(&json!({"status": status}), 2);
+    assert_eq!(status(json!({})), End::Untouched);
+    assert_eq!(status(json!({"startTime": "t"})), End::Going);
+    assert_eq!(status(json!({"startTime": "t", "finishTime": "t", "finished": ["p", "q"]})), End::Good);
+    assert_eq!(status(json!({"startTime": "t", "finishTime": "t", "finished": ["p"]})), End::Bad);
+    assert_eq!(
+        status(json!({"startTime": "t", "finishTime": "t", "finished": ["p", "q"], "failed": ["r"]})),
+        End::Bad
+    );
+}
+
+/// Two hours of samples, every five seconds, with what a sawtooth of `noise` MiB adds.
+fn samples(per_hour: f64, noise: f64) -> Vec<Sample> {
+    let sample = |number: u32| {
+        let at = Duration::from_secs(u64::from(number) * 5);
+        Sample {
+            at,
+            mib: 60.0 + per_hour * at.as_secs_f64() / 3600.0 + noise * f64::from(number * 7 % 13) / 13.0,
+        }
+    };
+    (0..1440).map(sample).collect()
+}
+
+#[test]
+fn growth_is_told_from_noise() {
+    for (per_hour, noise, grows) in
+        [(0.0, 4.0, false), (0.5, 4.0, false), (3.0, 4.0, true), (1.5, 0.0, true), (-5.0, 4.0, false)]
+    {
+        let slope = Slope::of(&samples(per_hour, noise)).unwrap();
+        assert!((slope.per_hour - per_hour).abs() < 0.2, "{slope:?}");
+        assert_eq!(slope.grows(), grows, "{slope:?}");
+    }
+    assert_eq!(Slope::of(&samples(0.0, 0.0)[..11]), None);
+    let late = after_warming_up(&samples(0.0, 0.0), Duration::from_secs(3600));
+    assert_eq!((late.len(), late[0].at), (540, Duration::from_secs(4500)));
+}
+
+#[test]
+fn only_undisturbed_data_planes_are_measured_and_by_what_was_wrong_with_others() {
+    let mut seen = good();
+    seen.made[0].at = at(10) + SignedDuration::from_millis(150);
+    let probes = [Probe { name: "nightly".to_owned(), at: at(10) }];
+    let spell = |from, until| Spell { fault: "hang".to_owned(), from: at(from), until: at(until) };
+    seen.disturbances.push(disturbed(What::Fault, "b", 5, Some(30)));
+    assert_eq!(latencies(&seen, &probes, &[], &[]), [(String::new(), vec![150.0])].into());
+    let hung = [("hung".to_owned(), vec![150.0])].into();
+    assert_eq!(latencies(&seen, &probes, &[spell(5, 30)], &[]), hung);
+    let none = latency::Latencies::new();
+    assert_eq!(latencies(&seen, &probes, &[spell(10, 30)], &[(at(9), at(11))]), none, "nobody was there");
+    seen.made[0].at = at(12);
+    assert_eq!(latencies(&seen, &probes, &[spell(11, 30)], &[]), none, "it began in the middle");
+    let mut purge = Run { kind: "FleetTask".to_owned(), ..seen.runs[0].clone() };
+    purge.entries.iter_mut().for_each(|part| part.finished = Some(at(11)));
+    seen.runs.push(purge);
+    assert_eq!(latencies(&seen, &probes, &[], &[]), none, "it had to wait for a purge");
+}
+
+#[test]
+fn of_a_hundred_values_one_is_above_the_p99() {
+    let values: Vec<f64> = (1..=100).map(f64::from).collect();
+    assert_eq!(
+        (percentile(&values, 99), percentile(&values, 50), percentile(&[], 99)),
+        (Some(99.0), Some(50.0), None)
+    );
+}
